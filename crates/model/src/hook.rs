@@ -1,0 +1,45 @@
+//! The hook: an event name that is in the catalogue.
+
+use std::time::Duration;
+
+use crate::clock::Millis;
+use crate::id::AppId;
+use crate::payload::Field;
+use crate::schedule::Schedule;
+
+/// The most fields a hook may declare.
+pub const MAX_FIELDS: usize = 200;
+/// The longest description of a hook or a listener, in bytes.
+pub const MAX_DESCRIPTION_LEN: usize = 1_000;
+
+/// How deliveries are made where the listener itself says nothing.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct DeliveryDefaults {
+    /// The whole time one attempt may take.
+    pub timeout: Option<Duration>,
+    /// When attempts are made; one entry means no retries.
+    pub schedule: Option<Schedule>,
+}
+
+/// An event name in the catalogue.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Hook {
+    /// Whose it is.
+    pub app: AppId,
+    /// The event name.
+    pub name: String,
+    /// For people.
+    pub description: String,
+    /// Which top-level fields of the data leave; `None` lets all of them, an empty list none.
+    pub fields: Option<Vec<Field>>,
+    /// A JSON Schema for the data, shown to whoever writes a receiver. Not enforced.
+    pub schema: Option<serde_json::Value>,
+    /// How its deliveries are made where the listener itself says nothing.
+    pub defaults: DeliveryDefaults,
+    /// The catalogue version of its last change. An event pins it, so a retry sends what the first attempt sent.
+    pub version: i64,
+    /// When it was made.
+    pub created_at: Millis,
+    /// When it was last changed.
+    pub updated_at: Millis,
+}

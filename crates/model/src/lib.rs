@@ -1,0 +1,18 @@
+//! The words of Tidings: apps, events, hooks, listeners, matches, deliveries, and the signatures that go with them.
+//!
+//! No I/O, no async, no database: every other crate speaks in these types. The only things read from outside are the clock
+//! ([`clock`]) and the operating system's randomness (ids and secrets).
+#![forbid(unsafe_code)]
+
+pub mod app;
+pub mod clock;
+pub mod delivery;
+pub mod event;
+pub mod hook;
+pub mod id;
+pub mod listener;
+pub mod matcher;
+pub mod pattern;
+pub mod payload;
+pub mod schedule;
+pub mod signature;

@@ -1,0 +1,51 @@
+//! What can go wrong with a store, in the words of whoever has to mend it.
+
+/// Why a store did not do what was asked. Nothing of a failed call is kept.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum StoreError {
+    /// The disk is full.
+    #[error("the disk that holds the store is full; free some space, then the same request works again")]
+    Full,
+    /// Another process holds the database.
+    #[error("the database is locked by another process; end that process or its transaction")]
+    Locked,
+    /// More is waiting to be written than the store takes.
+    #[error("more is waiting to be written than the store takes; try again shortly")]
+    Overloaded,
+    /// The store is being closed.
+    #[error("the store is closing")]
+    Closed,
+    /// The record is there already.
+    #[error("it exists already")]
+    Exists,
+    /// There is no such record.
+    #[error("there is no such record")]
+    Missing,
+    /// Somebody else changed the record meanwhile.
+    #[error("it was changed by somebody else meanwhile; read it again")]
+    Conflict,
+    /// What is stored cannot be read as what it should be.
+    #[error("the store holds something unreadable: {0}")]
+    Corrupt(String),
+    /// The schema is of a later version than this program knows.
+    #[error("the database was written by a later version of Tidings (schema {found}, this program knows {known}); start that version, or restore an earlier backup")]
+    NewerSchema {
+        /// The schema's version in the database.
+        found: i64,
+        /// The latest version this program knows.
+        known: i64,
+    },
+    /// A sealed secret does not open.
+    #[error("a stored secret does not open with any key in the main key file; put back the key it was sealed with")]
+    Sealed,
+    /// Anything else the database said.
+    #[error("the database refused: {0}")]
+    Database(String),
+}
+
+impl StoreError {
+    /// Whether the same call may succeed a little later.
+    pub fn is_temporary(&self) -> bool {
+        matches!(self, Self::Full | Self::Locked | Self::Overloaded)
+    }
+}

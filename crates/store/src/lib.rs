@@ -1,0 +1,25 @@
+//! What must survive: the catalogue, the event log, and the deliveries that are owed.
+//!
+//! The traits ([`Catalogue`], [`Log`], [`Queue`], together [`Store`]) speak in the model's words; SQL lives behind them and
+//! nowhere else. Whatever a method answers with `Ok` is on disk, synced.
+//!
+//! Called by `bus` (catalogue and log) and `courier` (queue). One suite of tests runs against every implementation.
+#![forbid(unsafe_code)]
+
+pub mod catalogue;
+pub mod error;
+pub mod log;
+pub mod queue;
+pub mod seal;
+pub mod sqlite;
+
+pub use catalogue::Catalogue;
+pub use error::StoreError;
+pub use log::Log;
+pub use queue::Queue;
+
+/// Everything a store does.
+pub trait Store: Catalogue + Log + Queue + std::fmt::Debug {
+    /// In a few words, for `/readyz` and logs: which store it is.
+    fn name(&self) -> &'static str;
+}

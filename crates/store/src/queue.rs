@@ -1,0 +1,210 @@
+//! The queue: deliveries that are owed, who may attempt them now, and what came of it.
+//!
+//! A delivery is `(event, destination)`. While it is open it is scheduled (due at a time), leased (somebody attempts it), or
+//! waiting behind an older one of its lane. When it ends it moves to the closed ones. Every change of a leased delivery names
+//! the lease, so a worker that lost it changes nothing.
+
+use async_trait::async_trait;
+use tidings_model::clock::Millis;
+use tidings_model::delivery::{Attempt, DeliveryState};
+use tidings_model::id::{AppId, DeliveryKey, DestinationNo, EventNo};
+
+use crate::error::StoreError;
+use crate::log::Lease;
+
+/// A delivery that its holder now has to attempt.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Leased {
+    /// Which.
+    pub key: DeliveryKey,
+    /// Attempts made before.
+    pub attempts: u32,
+    /// Whether it is one of an ordered lane.
+    pub ordered: bool,
+    /// The right to attempt it.
+    pub lease: Lease,
+}
+
+/// Destinations that have work due.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Due {
+    /// Those with something due, the longest waiting first.
+    pub destinations: Vec<DestinationNo>,
+    /// When the next of the others will be due.
+    pub next: Option<Millis>,
+}
+
+/// What comes after an attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Next {
+    /// Nothing: it was taken.
+    Delivered,
+    /// Another attempt at this steady time.
+    Retry(Millis),
+    /// Nothing: there are no attempts left, or the destination is gone for good.
+    Undelivered,
+    /// Nothing: nobody wants it any more. No attempt was made.
+    Canceled,
+}
+
+/// The end of an attempt.
+#[derive(Debug, Clone)]
+pub struct Finished {
+    /// Of which delivery.
+    pub delivery: Leased,
+    /// What happened; `None` when it was canceled without an attempt.
+    pub attempt: Option<Attempt>,
+    /// What comes after it.
+    pub next: Next,
+    /// Disable the destination, for this reason (410 Gone).
+    pub disable: Option<&'static str>,
+    /// Whether the destination was known to be failing before, so that a success has something to clear.
+    pub was_failing: bool,
+}
+
+/// What the store did with the end of an attempt.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Recorded {
+    /// The lease was no longer the caller's: nothing was changed.
+    pub stale: bool,
+    /// The next of the lane, leased to the caller.
+    pub next_in_lane: Option<Leased>,
+    /// The destination was disabled by this.
+    pub disabled: bool,
+}
+
+/// What a batch of results is recorded with.
+#[derive(Debug, Clone, Copy)]
+pub struct Recording {
+    /// Steady time.
+    pub now: Millis,
+    /// Wall time.
+    pub wall: Millis,
+    /// The lease of the lanes' next deliveries.
+    pub lease: Lease,
+    /// A destination that has done nothing but fail since before this wall time is disabled.
+    pub disable_failing_since: Millis,
+}
+
+/// What a slice of fan-out did.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Expanded {
+    /// Deliveries leased to the caller.
+    pub leased: Vec<Leased>,
+    /// Whether any were left for the queue to find.
+    pub queued: bool,
+    /// Whether there is more to expand.
+    pub more: bool,
+}
+
+/// A delivery as people see it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeliveryRow {
+    /// Which.
+    pub key: DeliveryKey,
+    /// How it stands.
+    pub state: DeliveryState,
+    /// Attempts made.
+    pub attempts: u32,
+    /// When the next attempt is due, in steady milliseconds; `None` when one is under way or waits for an older delivery.
+    pub due: Option<Millis>,
+    /// When it ended.
+    pub closed_at: Option<Millis>,
+    /// The event's id.
+    pub event_id: String,
+    /// The event's name.
+    pub event_name: String,
+    /// The listener's id.
+    pub listener: String,
+    /// What the last attempt said, when it failed.
+    pub last_error: Option<String>,
+}
+
+/// Which deliveries to list, newest event first.
+#[derive(Debug, Clone, Default)]
+pub struct DeliveryFilter {
+    /// Only in this state.
+    pub state: Option<DeliveryState>,
+    /// Only to this destination.
+    pub destination: Option<DestinationNo>,
+    /// Only of this event.
+    pub event: Option<EventNo>,
+    /// Only those before this one: where the page before ended.
+    pub before: Option<(EventNo, DestinationNo)>,
+    /// At most so many.
+    pub limit: usize,
+}
+
+/// What a retry by hand did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Retried {
+    /// It is due now.
+    Due,
+    /// It was under way already.
+    UnderWay,
+    /// It waits behind an older delivery of its lane.
+    Waiting,
+}
+
+/// How much open work there is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Depth {
+    /// Open deliveries.
+    pub deliveries: u64,
+    /// Fan-out rows.
+    pub fanouts: u64,
+    /// Deliveries that ended undelivered and are still kept.
+    pub undelivered: u64,
+}
+
+/// Claims, records and lists deliveries.
+#[async_trait]
+pub trait Queue: Send + Sync {
+    /// Takes back the leases of earlier incarnations of this node and puts right what a change of the clock has moved.
+    /// Called once, before anything is claimed. Returns how many leases were taken back.
+    async fn recover(&self, now: Millis) -> Result<u64, StoreError>;
+
+    /// A lease token that nobody has had.
+    fn new_token(&self) -> crate::log::LeaseToken;
+
+    /// Which destinations have work due at `now`; those in `skip` are left out.
+    async fn due(&self, now: Millis, skip: Vec<DestinationNo>, limit: usize) -> Result<Due, StoreError>;
+
+    /// Leases up to so many due deliveries of each destination, the longest due first. Of an ordered lane only the oldest open
+    /// delivery can be had.
+    async fn claim(&self, wanted: Vec<(DestinationNo, usize)>, now: Millis, lease: Lease) -> Result<Vec<Leased>, StoreError>;
+
+    /// Records the ends of attempts, in one transaction; answers in the same order.
+    async fn finish(&self, batch: Vec<Finished>, recording: Recording) -> Result<Vec<Recorded>, StoreError>;
+
+    /// Gives leased deliveries back unattempted, due at `due`.
+    async fn release(&self, batch: Vec<Leased>, due: Millis) -> Result<(), StoreError>;
+
+    /// Expands the oldest fan-out row by one slice; up to `fresh` of its deliveries are leased to the caller.
+    async fn expand(&self, now: Millis, fresh: usize, lease: Lease) -> Result<Expanded, StoreError>;
+
+    /// Makes due what was leased until before `now` and never finished, and mends the list of destinations with work. Returns
+    /// how many leases had run out.
+    async fn sweep(&self, now: Millis) -> Result<u64, StoreError>;
+
+    /// Cancels a slice of what deleted listeners are still owed; `true` when there may be more.
+    async fn cancel_orphans(&self, wall: Millis) -> Result<bool, StoreError>;
+
+    /// Destinations that have done nothing but fail, and since when (wall time).
+    async fn failing(&self) -> Result<Vec<(DestinationNo, Millis)>, StoreError>;
+
+    /// A page of deliveries, newest event first.
+    async fn deliveries(&self, app: &AppId, filter: DeliveryFilter) -> Result<Vec<DeliveryRow>, StoreError>;
+
+    /// One delivery.
+    async fn delivery(&self, key: &DeliveryKey) -> Result<Option<DeliveryRow>, StoreError>;
+
+    /// The attempts of a delivery, oldest first.
+    async fn attempts(&self, key: &DeliveryKey) -> Result<Vec<Attempt>, StoreError>;
+
+    /// Makes a delivery due now, whatever its state. [`StoreError::Missing`] when there is none.
+    async fn retry(&self, key: &DeliveryKey, now: Millis) -> Result<Retried, StoreError>;
+
+    /// How much open work there is.
+    async fn depth(&self) -> Result<Depth, StoreError>;
+}
