@@ -1,0 +1,182 @@
+//! The places of all values in a JSON text, in one flat list.
+//!
+//! Made once per event by [`super::Document`] and then read by every match. It is built in one pass without recursion. A
+//! lookup in an object of more than [`WIDE`] members goes through a hash table, so that many matches on a wide object do
+//! not take the product of both.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+
+use super::number::Number;
+use super::scan;
+
+/// Objects with more members than this get a hash table of their keys.
+const WIDE: u32 = 16;
+
+/// What a value is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Null,
+    True,
+    False,
+    Number,
+    String,
+    Array,
+    Object,
+}
+
+#[derive(Debug)]
+struct Place {
+    kind: Kind,
+    start: u32,
+    end: u32,
+    /// The index after this value and all that is in it.
+    after: u32,
+    /// How many values an array holds, how many members an object has.
+    len: u32,
+}
+
+/// The places of all values: a container is followed by its content, an object's by key, value, key, value …
+#[derive(Debug, Default)]
+pub(crate) struct Tape {
+    places: Vec<Place>,
+    wide: HashMap<u32, HashMap<Box<str>, u32>>,
+}
+
+impl Tape {
+    /// Reads `text`, which must be valid JSON. `None` for text that is not, or is larger than 4 GiB.
+    pub(crate) fn new(text: &str) -> Option<Self> {
+        let bytes = text.as_bytes();
+        u32::try_from(bytes.len()).ok()?;
+        let mut tape = Self::default();
+        let mut open: Vec<u32> = Vec::new();
+        let mut at = 0;
+        while let Some(byte) = bytes.get(at) {
+            let start = at;
+            let kind = match byte {
+                b' ' | b'\t' | b'\n' | b'\r' | b',' | b':' => {
+                    at += 1;
+                    continue;
+                }
+                b'}' | b']' => {
+                    at += 1;
+                    tape.close(text, open.pop()?, at)?;
+                    continue;
+                }
+                b'{' => Kind::Object,
+                b'[' => Kind::Array,
+                b'"' => Kind::String,
+                b't' => Kind::True,
+                b'f' => Kind::False,
+                b'n' => Kind::Null,
+                _ => Kind::Number,
+            };
+            at = match kind {
+                Kind::Object | Kind::Array => at + 1,
+                Kind::String => scan::skip_string(bytes, at)?,
+                _ => scan::skip_scalar(bytes, at),
+            };
+            let index = u32::try_from(tape.places.len()).ok()?;
+            if let Some(parent) = open.last() {
+                tape.places.get_mut(*parent as usize)?.len += 1;
+            }
+            tape.places.push(Place { kind, start: start as u32, end: at as u32, after: index + 1, len: 0 });
+            if matches!(kind, Kind::Object | Kind::Array) {
+                open.push(index);
+            }
+        }
+        (open.is_empty() && !tape.places.is_empty()).then_some(tape)
+    }
+
+    /// The whole value.
+    pub(crate) fn root<'t>(&'t self, text: &'t str) -> Item<'t> {
+        Item { tape: self, text, index: 0 }
+    }
+
+    fn close(&mut self, text: &str, index: u32, end: usize) -> Option<()> {
+        let after = u32::try_from(self.places.len()).ok()?;
+        let place = self.places.get_mut(index as usize)?;
+        place.end = end as u32;
+        place.after = after;
+        if place.kind == Kind::Object {
+            place.len /= 2;
+            if place.len > WIDE {
+                let object = Item { tape: self, text, index };
+                // Inserting in the order sent lets the last of equal keys win.
+                let keys = object.members().filter_map(|(key, value)| Some((key.text()?.into(), value.index))).collect();
+                self.wide.insert(index, keys);
+            }
+        }
+        Some(())
+    }
+}
+
+/// One value on a tape.
+#[derive(Clone, Copy)]
+pub(crate) struct Item<'t> {
+    tape: &'t Tape,
+    text: &'t str,
+    index: u32,
+}
+
+impl<'t> Item<'t> {
+    /// What it is.
+    pub(crate) fn kind(self) -> Kind {
+        self.place().map_or(Kind::Null, |place| place.kind)
+    }
+
+    /// How many values or members it holds, duplicates included.
+    pub(crate) fn len(self) -> usize {
+        self.place().map_or(0, |place| place.len as usize)
+    }
+
+    /// Its bytes as sent.
+    pub(crate) fn raw(self) -> &'t str {
+        self.place().and_then(|place| self.text.get(place.start as usize..place.end as usize)).unwrap_or_default()
+    }
+
+    /// Its text, if it is a string and that string is Unicode text.
+    pub(crate) fn text(self) -> Option<Cow<'t, str>> {
+        if self.kind() == Kind::String { scan::unquote(self.raw()) } else { None }
+    }
+
+    /// It as a number, if it is one.
+    pub(crate) fn number(self) -> Option<Number<'t>> {
+        (self.kind() == Kind::Number).then(|| Number::new(self.raw()))
+    }
+
+    /// The value of a member, the last one if the key is there more than once; `None` if it is not an object.
+    pub(crate) fn get(self, key: &str) -> Option<Self> {
+        if self.kind() != Kind::Object {
+            return None;
+        }
+        if let Some(keys) = self.tape.wide.get(&self.index) {
+            return keys.get(key).map(|index| Self { index: *index, ..self });
+        }
+        self.members().filter(|(name, _)| name.text().is_some_and(|name| name == key)).last().map(|(_, value)| value)
+    }
+
+    /// The members of an object in the order sent, as (key, value).
+    pub(crate) fn members(self) -> impl Iterator<Item = (Self, Self)> + use<'t> {
+        let mut content = self.content();
+        std::iter::from_fn(move || Some((content.next()?, content.next()?)))
+    }
+
+    /// What a container holds; of an object keys and values alternately; of a scalar nothing.
+    pub(crate) fn content(self) -> impl Iterator<Item = Self> + use<'t> {
+        let end = self.place().map_or(0, |place| place.after);
+        let mut next = self.index + 1;
+        std::iter::from_fn(move || {
+            if next >= end {
+                return None;
+            }
+            let item = Self { index: next, ..self };
+            next = item.place()?.after;
+            Some(item)
+        })
+    }
+
+    fn place(self) -> Option<&'t Place> {
+        self.tape.places.get(self.index as usize)
+    }
+}

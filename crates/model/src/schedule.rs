@@ -1,0 +1,189 @@
+//! When attempts are made, and how times are written (`5s`, `30m`, `24h`).
+//!
+//! Courier asks a [`Schedule`] for the time to the next attempt; the config file and the API write schedules and other
+//! times with [`parse_duration`] and [`format_duration`].
+
+use std::time::Duration;
+
+use jiff::fmt::strtime::BrokenDownTime;
+use jiff::tz::TimeZone;
+use serde::{Deserialize, Serialize};
+
+/// The most attempts of a schedule.
+pub const MAX_ENTRIES: usize = 50;
+/// The longest time to the next attempt.
+pub const MAX_DELAY: Duration = Duration::from_secs(7 * 86_400);
+
+/// Units from the largest to the smallest, in milliseconds.
+const UNITS: [(&str, u64); 5] = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
+
+/// Why a time was refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{text:?} is not a time; write a whole number and a unit (ms, s, m, h or d), such as 500ms, 30s or 24h")]
+pub struct DurationError {
+    /// As written, cut if it is long.
+    pub text: String,
+}
+
+/// Reads a whole number with a unit: `500ms`, `5s`, `30m`, `2h`, `7d`. Nothing in between, nothing around.
+///
+/// # Errors
+/// [`DurationError`] for anything else, and for what 64 bits of milliseconds cannot hold.
+pub fn parse_duration(text: &str) -> Result<Duration, DurationError> {
+    let error = || DurationError { text: text.chars().take(40).collect() };
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at(digits);
+    let (_, factor) = UNITS.into_iter().find(|(name, _)| *name == unit).ok_or_else(error)?;
+    let number: u64 = number.parse().map_err(|_| error())?;
+    number.checked_mul(factor).map(Duration::from_millis).ok_or_else(error)
+}
+
+/// Writes a time as [`parse_duration`] reads it, in the largest unit that keeps it exact; days from two days on, because
+/// people say 24h. Less than a millisecond is cut off.
+pub fn format_duration(duration: Duration) -> String {
+    let millis = duration.as_millis();
+    if millis == 0 {
+        return "0s".to_owned();
+    }
+    let fits = |(unit, factor): &(&str, u64)| {
+        let factor = u128::from(*factor);
+        millis.is_multiple_of(factor) && (*unit != "d" || millis >= 2 * factor)
+    };
+    let (unit, factor) = UNITS.into_iter().find(fits).unwrap_or(("ms", 1));
+    format!("{}{unit}", millis / u128::from(factor))
+}
+
+/// When attempts are made: the first entry is the time from the event to the first attempt, each other one the time from
+/// a failure to the next attempt. `["0s"]` means no retries.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "Vec<String>", into = "Vec<String>")]
+pub struct Schedule(Vec<Duration>);
+
+/// Why a schedule was refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ScheduleError {
+    /// No attempt at all.
+    #[error("schedule: it is empty; write [\"0s\"] for one attempt without retries")]
+    Empty,
+    /// Too many attempts.
+    #[error("schedule: {count} entries; write at most {MAX_ENTRIES}")]
+    TooMany {
+        /// How many there are.
+        count: usize,
+    },
+    /// An entry that is not a time.
+    #[error("schedule[{index}]: {source}")]
+    NotATime {
+        /// Which entry, from 0.
+        index: usize,
+        /// Why.
+        source: DurationError,
+    },
+    /// An entry that is too long.
+    #[error("schedule[{index}]: {} is too long; write at most {}", format_duration(*delay), format_duration(MAX_DELAY))]
+    TooLong {
+        /// Which entry, from 0.
+        index: usize,
+        /// How long it is.
+        delay: Duration,
+    },
+}
+
+impl Schedule {
+    /// A schedule of these times.
+    ///
+    /// # Errors
+    /// [`ScheduleError`] unless there are 1 to [`MAX_ENTRIES`], each at most [`MAX_DELAY`].
+    pub fn new(delays: Vec<Duration>) -> Result<Self, ScheduleError> {
+        if delays.is_empty() {
+            return Err(ScheduleError::Empty);
+        }
+        if delays.len() > MAX_ENTRIES {
+            return Err(ScheduleError::TooMany { count: delays.len() });
+        }
+        match delays.iter().position(|delay| *delay > MAX_DELAY) {
+            Some(index) => Err(ScheduleError::TooLong { index, delay: delays.get(index).copied().unwrap_or_default() }),
+            None => Ok(Self(delays)),
+        }
+    }
+
+    /// Reads a list such as `["0s", "5s", "30m"]`.
+    ///
+    /// # Errors
+    /// [`ScheduleError`] names the entry and the remedy.
+    pub fn parse<S: AsRef<str>>(entries: &[S]) -> Result<Self, ScheduleError> {
+        // Before reading them: a list may be long.
+        if entries.len() > MAX_ENTRIES {
+            return Err(ScheduleError::TooMany { count: entries.len() });
+        }
+        let read = |(index, entry): (usize, &S)| {
+            parse_duration(entry.as_ref()).map_err(|source| ScheduleError::NotATime { index, source })
+        };
+        Self::new(entries.iter().enumerate().map(read).collect::<Result<_, _>>()?)
+    }
+
+    /// The time to the next attempt after `attempts_made`; `None` when there is none left.
+    pub fn delay_after(&self, attempts_made: u32) -> Option<Duration> {
+        self.0.get(usize::try_from(attempts_made).ok()?).copied()
+    }
+
+    /// All times, in order.
+    pub fn delays(&self) -> &[Duration] {
+        &self.0
+    }
+}
+
+impl Default for Schedule {
+    /// Ten attempts over about three days: the example of Standard Webhooks.
+    fn default() -> Self {
+        const MINUTE: u64 = 60;
+        const HOUR: u64 = 3_600;
+        let seconds =
+            [0, 5, 5 * MINUTE, 30 * MINUTE, 2 * HOUR, 5 * HOUR, 10 * HOUR, 14 * HOUR, 20 * HOUR, 24 * HOUR];
+        Self(seconds.map(Duration::from_secs).to_vec())
+    }
+}
+
+impl TryFrom<Vec<String>> for Schedule {
+    type Error = ScheduleError;
+
+    fn try_from(entries: Vec<String>) -> Result<Self, ScheduleError> {
+        Self::parse(&entries)
+    }
+}
+
+impl From<Schedule> for Vec<String> {
+    fn from(schedule: Schedule) -> Self {
+        schedule.0.into_iter().map(format_duration).collect()
+    }
+}
+
+/// `delay` made longer or shorter by up to a fifth, so that what failed together does not come back together. `random` is
+/// any random number; zero stays zero.
+pub fn jittered(delay: Duration, random: u32) -> Duration {
+    let share = 0.8 + 0.4 * f64::from(random) / f64::from(u32::MAX);
+    Duration::try_from_secs_f64(delay.as_secs_f64() * share).unwrap_or(delay)
+}
+
+/// Reads `Retry-After`: seconds, or a date in any of HTTP's three forms. A date that has passed gives zero; what is neither
+/// gives `None`. Seconds stop at `u32::MAX`, so that adding the answer to a time cannot overflow; the caller caps it further.
+pub fn retry_after(header: &str, now_secs: i64) -> Option<Duration> {
+    const LONGEST: u64 = u32::MAX as u64;
+    let header = header.trim();
+    if header.is_empty() || header.len() > 64 {
+        return None;
+    }
+    if header.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Some(Duration::from_secs(header.parse().unwrap_or(LONGEST).min(LONGEST)));
+    }
+    let seconds = http_date(header)?.saturating_sub(now_secs).max(0);
+    Some(Duration::from_secs(u64::try_from(seconds).unwrap_or(0).min(LONGEST)))
+}
+
+/// Unix seconds of an HTTP date (RFC 9110, section 5.6.7).
+fn http_date(text: &str) -> Option<i64> {
+    const FORMS: [&str; 3] = ["%a, %d %b %Y %H:%M:%S GMT", "%A, %d-%b-%y %H:%M:%S GMT", "%a %b %e %H:%M:%S %Y"];
+    let parsed = FORMS.into_iter().find_map(|form| BrokenDownTime::parse(form, text).ok())?;
+    let time = parsed.to_datetime().ok()?.to_zoned(TimeZone::UTC).ok()?;
+    Some(time.timestamp().as_second())
+}
