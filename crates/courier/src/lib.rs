@@ -1,1 +1,2 @@
 //! courier
+pub mod egress;

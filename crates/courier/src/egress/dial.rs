@@ -1,0 +1,263 @@
+//! From a URI to a connected socket: resolve once, vet everything, dial what was vetted.
+//!
+//! Called by the connection pool through [`Connector`] whenever it has no connection for a destination. Names and literals
+//! take the same way, which ends in [`Dialer::connect`]: the only place of the server where a TCP connection is opened. It
+//! asks the policy once more about the very address that it dials.
+
+use std::future::Future;
+use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use http::Uri;
+use hyper_rustls::{HttpsConnector, MaybeHttpsStream};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout, timeout_at};
+use tower::Service;
+
+use super::error::{Phase, SendError};
+use super::failure::tls_failure;
+use super::observe::DialObserver;
+use super::policy::{Policy, is_localhost};
+use super::resolve::Resolve;
+use super::stream::Stream;
+use super::tunnel::Proxy;
+
+/// How many of a name's addresses are tried. All of them are vetted.
+const TRIED_ADDRESSES: usize = 8;
+
+/// What the pool dials with: [`Dialer`], then TLS for `https`, all within the connect timeout. The pool lets a dial finish
+/// in the background when another connection became free first, so the bound has to be here and not only around the
+/// request.
+#[derive(Clone)]
+pub(super) struct Connector(Arc<ConnectorShared>);
+
+struct ConnectorShared {
+    https: HttpsConnector<Dialer>,
+    connect_timeout: Duration,
+}
+
+/// The TCP half of a [`Connector`].
+#[derive(Clone)]
+pub(super) struct Dialer(Arc<DialerShared>);
+
+struct DialerShared {
+    policy: Arc<Policy>,
+    resolver: Arc<dyn Resolve>,
+    observer: Option<Arc<dyn DialObserver>>,
+    proxy: Option<Proxy>,
+    connect_timeout: Duration,
+}
+
+/// Whom a TCP connection is for.
+#[derive(Clone, Copy)]
+enum Peer {
+    /// Somebody's receiver: subject to the policy.
+    Receiver(SocketAddr),
+    /// The operator's own proxy: exempt.
+    Proxy(SocketAddr),
+}
+
+impl Connector {
+    pub(super) fn new(dialer: Dialer, tls: rustls::ClientConfig) -> Connector {
+        let connect_timeout = dialer.0.connect_timeout;
+        Connector(Arc::new(ConnectorShared {
+            https: HttpsConnector::from((dialer, tls)),
+            connect_timeout,
+        }))
+    }
+}
+
+impl Service<Uri> for Connector {
+    type Response = MaybeHttpsStream<Stream>;
+    type Error = SendError;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, SendError>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), SendError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, uri: Uri) -> Self::Future {
+        let mut https = self.0.https.clone();
+        let bound = self.0.connect_timeout;
+        Box::pin(async move {
+            match timeout(bound, https.call(uri)).await {
+                Ok(Ok(stream)) => Ok(stream),
+                Ok(Err(error)) => Err(match error.downcast::<SendError>() {
+                    Ok(own) => *own,
+                    // The dialler's errors are ours; any other comes from the TLS layer around it.
+                    Err(other) => tls_failure(other.as_ref()),
+                }),
+                Err(_) => Err(connect_timed_out(bound)),
+            }
+        })
+    }
+}
+
+impl Service<Uri> for Dialer {
+    type Response = Stream;
+    type Error = SendError;
+    type Future = Pin<Box<dyn Future<Output = Result<Stream, SendError>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), SendError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, uri: Uri) -> Self::Future {
+        let dialer = self.clone();
+        Box::pin(async move { dialer.open(&uri).await })
+    }
+}
+
+impl Dialer {
+    pub(super) fn new(
+        policy: Arc<Policy>,
+        resolver: Arc<dyn Resolve>,
+        observer: Option<Arc<dyn DialObserver>>,
+        proxy: Option<Proxy>,
+        connect_timeout: Duration,
+    ) -> Dialer {
+        Dialer(Arc::new(DialerShared {
+            policy,
+            resolver,
+            observer,
+            proxy,
+            connect_timeout,
+        }))
+    }
+
+    /// Tries the vetted addresses of `uri` in order, each with its share of the time that is left.
+    async fn open(&self, uri: &Uri) -> Result<Stream, SendError> {
+        let deadline = Instant::now() + self.0.connect_timeout;
+        let port = match uri.port_u16() {
+            Some(port) => port,
+            None if uri.scheme_str() == Some("https") => 443,
+            None => 80,
+        };
+        let mut addrs = self.vetted(uri.host().unwrap_or_default()).await?;
+        addrs.truncate(TRIED_ADDRESSES);
+
+        let mut failure = connect_timed_out(self.0.connect_timeout);
+        let tries = addrs.len();
+        for (done, ip) in addrs.into_iter().enumerate() {
+            let left = deadline.saturating_duration_since(Instant::now());
+            // At most TRIED_ADDRESSES are left, so the conversion loses nothing.
+            let share = left / u32::try_from(tries - done).unwrap_or(1);
+            let addr = SocketAddr::new(ip, port);
+            match timeout_at(Instant::now() + share, self.reach(addr)).await {
+                Ok(Ok(io)) => return Ok(Stream::new(TokioIo::new(io), addr)),
+                Ok(Err(error)) => failure = error,
+                Err(_) => failure = connect_timed_out(self.0.connect_timeout),
+            }
+        }
+        Err(failure)
+    }
+
+    /// The addresses of `host`, in the resolver's order; none of them may be refused.
+    async fn vetted(&self, host: &str) -> Result<Vec<IpAddr>, SendError> {
+        let bare = host
+            .strip_prefix('[')
+            .and_then(|host| host.strip_suffix(']'))
+            .unwrap_or(host);
+        if let Ok(literal) = bare.parse::<IpAddr>() {
+            self.0.policy.check_literal(literal)?;
+            return Ok(vec![literal]);
+        }
+        if is_localhost(host) {
+            return Ok(self.0.policy.loopback()?);
+        }
+        let addrs = self.lookup(host).await?;
+        for ip in &addrs {
+            // One bad address condemns the name: dialling the rest would tell an attacker which ones are filtered, and
+            // a legitimate receiver has no private address beside its public one.
+            self.0.policy.check_ip(*ip)?;
+        }
+        Ok(addrs)
+    }
+
+    async fn lookup(&self, host: &str) -> Result<Vec<IpAddr>, SendError> {
+        if let Some(observer) = &self.0.observer {
+            observer.resolving(host);
+        }
+        let failed = |reason: String| SendError::Dns {
+            host: host.to_owned(),
+            reason,
+        };
+        let found = self.0.resolver.resolve(host).await;
+        let addrs = found.map_err(|error| failed(error.to_string()))?;
+        if addrs.is_empty() {
+            return Err(failed("it has no address".to_owned()));
+        }
+        Ok(addrs)
+    }
+
+    /// A byte stream to the vetted address `addr`, directly or through the proxy.
+    async fn reach(&self, addr: SocketAddr) -> Result<TcpStream, SendError> {
+        let Some(proxy) = &self.0.proxy else {
+            return self.connect(Peer::Receiver(addr)).await;
+        };
+        // The proxy dials in our place, so the policy is asked here as it is before our own dials.
+        self.0.policy.check_addr(addr)?;
+        let proxy_addr = self.proxy_addr(proxy).await?;
+        let io = self.connect(Peer::Proxy(proxy_addr)).await;
+        let io = io.map_err(|error| SendError::Proxy {
+            reason: error.to_string(),
+        })?;
+        proxy.tunnel(io, addr).await
+    }
+
+    async fn proxy_addr(&self, proxy: &Proxy) -> Result<SocketAddr, SendError> {
+        let ip = match proxy.literal() {
+            Some(ip) => ip,
+            None => {
+                let found = self.lookup(proxy.host()).await;
+                let addrs = found.map_err(|_| SendError::Proxy {
+                    reason: "its name could not be resolved".to_owned(),
+                })?;
+                *addrs.first().ok_or_else(|| SendError::Proxy {
+                    reason: "its name has no address".to_owned(),
+                })?
+            }
+        };
+        Ok(SocketAddr::new(ip, proxy.port()))
+    }
+
+    /// Opens one TCP connection. Every address of a receiver passes the policy here, immediately before the dial, however
+    /// it was come by.
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "this is the one dial of the server that the lint points everybody else to"
+    )]
+    async fn connect(&self, peer: Peer) -> Result<TcpStream, SendError> {
+        let addr = match peer {
+            Peer::Receiver(addr) => {
+                self.0.policy.check_addr(addr)?;
+                addr
+            }
+            Peer::Proxy(addr) => addr,
+        };
+        if let Some(observer) = &self.0.observer {
+            observer.dialing(addr);
+        }
+        let io = TcpStream::connect(addr).await;
+        let io = io.map_err(|error| SendError::Connect {
+            reason: super::failure::io_text(&error),
+        })?;
+        // Requests are written whole; waiting for more to say would only delay them. A socket that refuses the option
+        // is still a socket.
+        if let Err(error) = io.set_nodelay(true) {
+            tracing::debug!(%error, "cannot set TCP_NODELAY");
+        }
+        Ok(io)
+    }
+}
+
+fn connect_timed_out(after: Duration) -> SendError {
+    SendError::Timeout {
+        phase: Phase::Connect,
+        after,
+    }
+}

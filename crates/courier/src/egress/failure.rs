@@ -1,0 +1,94 @@
+//! Errors of the HTTP, TLS and socket layers, in our words.
+//!
+//! The exchange and the dialler call it. The kind of a failure is taken from error types down the chain of sources, never
+//! from their texts.
+
+use std::error::Error;
+use std::io;
+
+use hyper_util::client::legacy;
+
+use super::error::SendError;
+use super::tls;
+
+/// Why the pool brought no response.
+pub(super) fn of_client(error: &legacy::Error) -> SendError {
+    for cause in causes(error) {
+        if let Some(own) = cause.downcast_ref::<SendError>() {
+            return own.clone();
+        }
+    }
+    of_http(error)
+}
+
+/// Why a head or a body could not be read.
+pub(super) fn of_http(error: &(dyn Error + 'static)) -> SendError {
+    let mut reason = None;
+    for cause in causes(error) {
+        if let Some(tls) = cause.downcast_ref::<rustls::Error>() {
+            return SendError::Tls {
+                reason: tls::explain(tls),
+            };
+        }
+        if let Some(http) = cause.downcast_ref::<hyper::Error>() {
+            if http.is_parse_too_large() {
+                return SendError::TooLarge;
+            }
+            reason = Some(if http.is_incomplete_message() {
+                CUT.to_owned()
+            } else {
+                http.to_string()
+            });
+        } else if let Some(io) = cause.downcast_ref::<io::Error>() {
+            reason = Some(io_text(io));
+        }
+    }
+    SendError::Protocol {
+        reason: reason.unwrap_or_else(|| error.to_string()),
+    }
+}
+
+/// Why the TLS layer brought no session.
+pub(super) fn tls_failure(error: &(dyn Error + 'static)) -> SendError {
+    let mut reason = error.to_string();
+    for cause in causes(error) {
+        if let Some(tls) = cause.downcast_ref::<rustls::Error>() {
+            reason = tls::explain(tls);
+        } else if let Some(io) = cause.downcast_ref::<io::Error>() {
+            reason = io_text(io);
+        }
+    }
+    SendError::Tls { reason }
+}
+
+/// The usual failures of a socket without the number and wording of the platform.
+pub(super) fn io_text(error: &io::Error) -> String {
+    let known = match error.kind() {
+        io::ErrorKind::ConnectionRefused => "connection refused",
+        io::ErrorKind::ConnectionReset => "the connection was reset",
+        io::ErrorKind::ConnectionAborted => "the connection was aborted",
+        io::ErrorKind::HostUnreachable => "host unreachable",
+        io::ErrorKind::NetworkUnreachable => "network unreachable",
+        io::ErrorKind::TimedOut => "the connection timed out",
+        io::ErrorKind::BrokenPipe | io::ErrorKind::UnexpectedEof => CUT,
+        _ => return error.to_string(),
+    };
+    known.to_owned()
+}
+
+const CUT: &str = "the connection closed before it was complete";
+
+/// `error` and its sources. The standard library's `io::Error` leaves out the error that it wraps, so that one is asked
+/// for.
+fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    std::iter::successors(Some(error), |error| {
+        let error: &'a (dyn Error + 'static) = *error;
+        match error
+            .downcast_ref::<io::Error>()
+            .and_then(io::Error::get_ref)
+        {
+            Some(wrapped) => Some(wrapped as &(dyn Error + 'static)),
+            None => error.source(),
+        }
+    })
+}

@@ -1,0 +1,189 @@
+//! The only HTTP client of the server: webhooks, WebSub callbacks, topic fetches and JWKS all leave through [`Egress`].
+//!
+//! Tenants choose the URLs, so each is treated as an attack on the network that the server stands in. The decision falls on
+//! the *address*, in the dialler, for every dial and after resolution: a host is resolved once, refused if any of its
+//! addresses is not public (unless allowed by network; deny wins), and dialled at exactly an address that was vetted. IP
+//! literals and names go the same way. No redirect is followed, no environment variable is read, no compression is asked
+//! for, and one deadline covers everything from resolution to the last byte of the body.
+//!
+//! HTTP/1.1 only, with a keep-alive pool per (scheme, host, port). `docs/egress.md` is the operator's view.
+
+mod address;
+mod config;
+mod dial;
+mod error;
+mod exchange;
+mod failure;
+mod observe;
+mod policy;
+mod resolve;
+mod stream;
+mod tls;
+mod tunnel;
+
+use std::fmt;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::HeaderValue;
+use http_body_util::Full;
+use hyper_util::client::legacy::Client;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use tokio::time::Instant;
+use url::Url;
+
+use dial::{Connector, Dialer};
+use policy::Policy;
+use stream::Remote;
+use tunnel::Proxy;
+
+pub use config::EgressConfig;
+pub use error::{EgressError, Phase, Refusal, SendError};
+pub use exchange::{Request, Response};
+pub use observe::{DialLog, DialObserver};
+pub use resolve::{Resolve, SystemResolver};
+
+/// The HTTP/1.1 parser's smallest buffer; a smaller header limit would panic in it.
+const MIN_HEADERS: usize = 8 * 1024;
+
+/// A guarded HTTP client. Clones share rules, connections and TLS sessions.
+#[derive(Clone)]
+pub struct Egress {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    policy: Arc<Policy>,
+    client: Client<Connector, Full<Bytes>>,
+    user_agent: HeaderValue,
+    max_response_body: usize,
+}
+
+impl Egress {
+    /// A client that resolves names as the system does.
+    ///
+    /// # Errors
+    /// The proxy, the certificate file or the user agent cannot be used.
+    pub fn new(config: EgressConfig) -> Result<Egress, EgressError> {
+        Egress::with_resolver(config, Arc::new(SystemResolver::default()))
+    }
+
+    /// A client with a resolver of the caller's.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn with_resolver(
+        config: EgressConfig,
+        resolver: Arc<dyn Resolve>,
+    ) -> Result<Egress, EgressError> {
+        Egress::build(config, resolver, None)
+    }
+
+    /// A client that tells `observer` about every lookup and dial.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn with_observer(
+        config: EgressConfig,
+        resolver: Arc<dyn Resolve>,
+        observer: Arc<dyn DialObserver>,
+    ) -> Result<Egress, EgressError> {
+        Egress::build(config, resolver, Some(observer))
+    }
+
+    /// Says what is wrong with `url` as far as that is known without a lookup: scheme, user info, port, IP literals in
+    /// any spelling, `localhost` names. For the moment when a URL is stored; [`send`](Self::send) asks again, and vets
+    /// what the host resolves to then.
+    ///
+    /// # Errors
+    /// The [`Refusal`] with which a send would fail.
+    pub fn check_url(&self, url: &Url) -> Result<(), Refusal> {
+        self.shared.policy.check_url(url)
+    }
+
+    /// Sends `request` and reads the response, all within `timeout`: resolving, connecting, TLS, headers and body.
+    ///
+    /// Any status is a success here; judging it is the caller's business. The connection is kept for reuse if the body
+    /// was read to its end. A kept connection that turns out to be closed before the request was written is replaced
+    /// without the caller noticing.
+    ///
+    /// # Errors
+    /// No complete response, for the reason that [`SendError::code`] names. Unless the request was refused or no
+    /// connection was made, the receiver may have seen it.
+    pub async fn send(&self, request: Request, timeout: Duration) -> Result<Response, SendError> {
+        let started = Instant::now();
+        let shared = &*self.shared;
+        shared.policy.check_url(&request.url)?;
+        let outgoing = exchange::outgoing(request, &shared.user_agent)?;
+
+        // One timer for both waits: the deadline does not move when the head has arrived.
+        let mut deadline = pin!(tokio::time::sleep_until(started + timeout));
+        let timed_out = |phase| SendError::Timeout {
+            phase,
+            after: timeout,
+        };
+        let answer = tokio::select! {
+            biased;
+            answer = shared.client.request(outgoing) => answer.map_err(|error| failure::of_client(&error))?,
+            () = &mut deadline => return Err(timed_out(Phase::Response)),
+        };
+        let (head, body) = answer.into_parts();
+        let (body, truncated) = tokio::select! {
+            biased;
+            body = exchange::read_body(body, shared.max_response_body) => body?,
+            () = &mut deadline => return Err(timed_out(Phase::Body)),
+        };
+        Ok(Response {
+            status: head.status,
+            remote: head.extensions.get::<Remote>().map(|remote| remote.0),
+            headers: head.headers,
+            body,
+            truncated,
+            elapsed: started.elapsed(),
+        })
+    }
+
+    fn build(
+        config: EgressConfig,
+        resolver: Arc<dyn Resolve>,
+        observer: Option<Arc<dyn DialObserver>>,
+    ) -> Result<Egress, EgressError> {
+        let user_agent =
+            HeaderValue::from_str(&config.user_agent).map_err(|_| EgressError::UserAgent)?;
+        let tls = tls::client_config(config.ca_file.as_deref())?;
+        let proxy = config.proxy.as_ref().map(Proxy::from_url).transpose()?;
+        let policy = Arc::new(Policy::new(&config));
+        let dialer = Dialer::new(
+            Arc::clone(&policy),
+            resolver,
+            observer,
+            proxy,
+            config.connect_timeout,
+        );
+        let client = Client::builder(TokioExecutor::new())
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(config.pool_idle_timeout)
+            .pool_max_idle_per_host(config.pool_max_idle_per_destination)
+            .http1_max_buf_size(config.max_response_headers.max(MIN_HEADERS))
+            .retry_canceled_requests(true)
+            .build(Connector::new(dialer, tls));
+        Ok(Egress {
+            shared: Arc::new(Shared {
+                policy,
+                client,
+                user_agent,
+                max_response_body: config.max_response_body,
+            }),
+        })
+    }
+}
+
+impl fmt::Debug for Egress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Egress")
+            .field("policy", &self.shared.policy)
+            .finish_non_exhaustive()
+    }
+}

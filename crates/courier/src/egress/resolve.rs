@@ -1,0 +1,59 @@
+//! Names to addresses: the [`Resolve`] trait and the system's resolver.
+//!
+//! The dialler asks exactly once per dial and vets all that it is told, so a resolver is not trusted with policy.
+
+use std::io;
+use std::net::{IpAddr, ToSocketAddrs};
+use std::sync::Arc;
+
+use tokio::sync::Semaphore;
+
+/// How many lookups may block a thread at once. The runtime's blocking pool has 512 threads and serves the store as well:
+/// hosts whose name servers never answer must not take all of them.
+const CONCURRENT_LOOKUPS: usize = 128;
+
+/// Looks up the addresses of a host.
+#[async_trait::async_trait]
+pub trait Resolve: Send + Sync {
+    /// All addresses of `host`, in the order in which they should be tried. `host` is never an IP literal and never a
+    /// `localhost` name.
+    ///
+    /// # Errors
+    /// Any error means that the name could not be resolved; its text is shown to the tenant. An empty answer is taken as
+    /// an error too.
+    async fn resolve(&self, host: &str) -> io::Result<Vec<IpAddr>>;
+}
+
+/// `getaddrinfo`, with the system's configuration.
+#[derive(Debug)]
+pub struct SystemResolver {
+    lookups: Arc<Semaphore>,
+}
+
+impl Default for SystemResolver {
+    fn default() -> Self {
+        SystemResolver {
+            lookups: Arc::new(Semaphore::new(CONCURRENT_LOOKUPS)),
+        }
+    }
+}
+
+#[async_trait::async_trait]
+impl Resolve for SystemResolver {
+    async fn resolve(&self, host: &str) -> io::Result<Vec<IpAddr>> {
+        let permit = Arc::clone(&self.lookups)
+            .acquire_owned()
+            .await
+            .map_err(io::Error::other)?;
+        let host = host.to_owned();
+        let lookup = move || {
+            // A lookup cannot be cancelled: the permit belongs to its thread, not to the future that gave up.
+            let _permit = permit;
+            let found = (host.as_str(), 0).to_socket_addrs()?;
+            Ok(found.map(|addr| addr.ip()).collect())
+        };
+        tokio::task::spawn_blocking(lookup)
+            .await
+            .map_err(io::Error::other)?
+    }
+}
