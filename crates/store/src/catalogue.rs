@@ -41,7 +41,10 @@ pub trait Catalogue: Send + Sync {
     async fn delete_hook(&self, app: &AppId, name: &str, now: Millis) -> Result<(), StoreError>;
 
     /// The fields that a hook declared at an earlier version; the outer `None` when that version never was.
-    #[allow(clippy::type_complexity, reason = "the outer option is whether the version was, the inner whether it declared fields")]
+    #[allow(
+        clippy::option_option,
+        reason = "the outer option is whether the version was, the inner whether it declared fields"
+    )]
     async fn fields_at(&self, app: &AppId, hook: &str, version: i64) -> Result<Option<Option<Vec<Field>>>, StoreError>;
 
     /// Adds a listener and gives it its number. `listener.no` is ignored.
@@ -50,7 +53,7 @@ pub trait Catalogue: Send + Sync {
     /// Replaces a listener that still is at `expected` version. One that is enabled again has its waiting deliveries
     /// taken up; one that is disabled keeps them.
     /// [`StoreError::Missing`] when it is gone, [`StoreError::Conflict`] when it has moved on.
-    async fn replace_listener(&self, listener: Listener, expected: i64, now: Millis) -> Result<(), StoreError>;
+    async fn replace_listener(&self, listener: Listener, expected: i64) -> Result<(), StoreError>;
 
     /// Removes a listener. What it is still owed is canceled by [`crate::Queue::cancel_orphans`].
     async fn delete_listener(&self, app: &AppId, id: &str, now: Millis) -> Result<(), StoreError>;

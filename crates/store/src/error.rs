@@ -28,7 +28,9 @@ pub enum StoreError {
     #[error("the store holds something unreadable: {0}")]
     Corrupt(String),
     /// The schema is of a later version than this program knows.
-    #[error("the database was written by a later version of Tidings (schema {found}, this program knows {known}); start that version, or restore an earlier backup")]
+    #[error(
+        "the database was written by a later version of Tidings (schema {found}, this program knows {known}); start that version, or restore an earlier backup"
+    )]
     NewerSchema {
         /// The schema's version in the database.
         found: i64,

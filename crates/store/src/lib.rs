@@ -10,6 +10,7 @@ pub mod catalogue;
 pub mod error;
 pub mod log;
 pub mod queue;
+mod records;
 pub mod seal;
 pub mod sqlite;
 
@@ -19,7 +20,17 @@ pub use log::Log;
 pub use queue::Queue;
 
 /// Everything a store does.
+#[async_trait::async_trait]
 pub trait Store: Catalogue + Log + Queue + std::fmt::Debug {
-    /// In a few words, for `/readyz` and logs: which store it is.
+    /// In a word, for `/readyz` and logs: which store it is.
     fn name(&self) -> &'static str;
+
+    /// Whether what it acknowledges survives a power cut.
+    fn durable(&self) -> bool;
+
+    /// Whether it can be written now, for `/readyz`.
+    async fn writable(&self) -> Result<(), StoreError>;
+
+    /// Finishes what is waiting and ends; later calls answer [`StoreError::Closed`].
+    async fn close(&self);
 }

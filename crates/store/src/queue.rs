@@ -4,6 +4,8 @@
 //! waiting behind an older one of its lane. When it ends it moves to the closed ones. Every change of a leased delivery names
 //! the lease, so a worker that lost it changes nothing.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use tidings_model::clock::Millis;
 use tidings_model::delivery::{Attempt, DeliveryState};
@@ -19,6 +21,8 @@ pub struct Leased {
     pub key: DeliveryKey,
     /// Attempts made before.
     pub attempts: u32,
+    /// How many of those do not count against the schedule: a retry by hand starts it anew.
+    pub forgiven: u32,
     /// Whether it is one of an ordered lane.
     pub ordered: bool,
     /// The right to attempt it.
@@ -172,10 +176,15 @@ pub trait Queue: Send + Sync {
 
     /// Leases up to so many due deliveries of each destination, the longest due first. Of an ordered lane only the oldest open
     /// delivery can be had.
-    async fn claim(&self, wanted: Vec<(DestinationNo, usize)>, now: Millis, lease: Lease) -> Result<Vec<Leased>, StoreError>;
+    async fn claim(
+        &self,
+        wanted: Vec<(DestinationNo, usize)>,
+        now: Millis,
+        lease: Lease,
+    ) -> Result<Vec<Leased>, StoreError>;
 
     /// Records the ends of attempts, in one transaction; answers in the same order.
-    async fn finish(&self, batch: Vec<Finished>, recording: Recording) -> Result<Vec<Recorded>, StoreError>;
+    async fn finish(&self, batch: Arc<Vec<Finished>>, recording: Recording) -> Result<Vec<Recorded>, StoreError>;
 
     /// Gives leased deliveries back unattempted, due at `due`.
     async fn release(&self, batch: Vec<Leased>, due: Millis) -> Result<(), StoreError>;

@@ -1,0 +1,135 @@
+//! Records as every SQL store keeps them: the parts of hooks and listeners that nothing is searched by, as JSON.
+
+use std::fmt;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use tidings_model::app::Token;
+use tidings_model::clock::{Millis, millis};
+use tidings_model::hook::DeliveryDefaults;
+use tidings_model::listener::{Listener, Order};
+use tidings_model::matcher::Match;
+use tidings_model::pattern::Pattern;
+use tidings_model::schedule::Schedule;
+use tidings_model::signature::{KeyRing, Secret};
+use zeroize::Zeroizing;
+
+use crate::error::StoreError;
+use crate::seal::MainKey;
+
+/// [`DeliveryDefaults`].
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(crate) struct DefaultsRecord {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    timeout_ms: Option<Millis>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) schedule: Option<Schedule>,
+}
+
+impl DefaultsRecord {
+    pub(crate) fn timeout(&self) -> Option<Duration> {
+        self.timeout_ms.map(|ms| Duration::from_millis(ms.unsigned_abs()))
+    }
+}
+
+impl From<&DeliveryDefaults> for DefaultsRecord {
+    fn from(defaults: &DeliveryDefaults) -> Self {
+        Self { timeout_ms: defaults.timeout.map(millis), schedule: defaults.schedule.clone() }
+    }
+}
+
+impl From<DefaultsRecord> for DeliveryDefaults {
+    fn from(record: DefaultsRecord) -> Self {
+        Self { timeout: record.timeout(), schedule: record.schedule }
+    }
+}
+
+/// What a listener asks for, but its secrets.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct ListenerSpec {
+    pub(crate) url: url::Url,
+    pub(crate) description: String,
+    pub(crate) hooks: Vec<Pattern>,
+    #[serde(rename = "match")]
+    pub(crate) filter: Match,
+    pub(crate) rate: Option<u32>,
+    pub(crate) concurrency: Option<u32>,
+    pub(crate) order: Order,
+    pub(crate) owner: Option<String>,
+    #[serde(flatten)]
+    pub(crate) delivery: DefaultsRecord,
+}
+
+impl From<&Listener> for ListenerSpec {
+    fn from(listener: &Listener) -> Self {
+        Self {
+            url: listener.url.clone(),
+            description: listener.description.clone(),
+            hooks: listener.hooks.clone(),
+            filter: listener.filter.clone(),
+            rate: listener.rate,
+            concurrency: listener.concurrency,
+            order: listener.order,
+            owner: listener.owner.clone(),
+            delivery: DefaultsRecord { timeout_ms: listener.timeout.map(millis), schedule: listener.schedule.clone() },
+        }
+    }
+}
+
+/// A listener's secrets, as they are sealed.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct ListenerSecrets {
+    current: Zeroizing<String>,
+    previous: Vec<(Zeroizing<String>, Millis)>,
+    headers: Vec<(String, Zeroizing<String>)>,
+}
+
+impl ListenerSecrets {
+    /// Seals the secrets of a listener.
+    pub(crate) fn seal(key: &MainKey, listener: &Listener) -> Result<Vec<u8>, StoreError> {
+        let secrets = Self {
+            current: listener.keys.current.expose(),
+            previous: listener.keys.previous.iter().map(|(secret, until)| (secret.expose(), *until)).collect(),
+            headers: listener
+                .headers
+                .iter()
+                .map(|(name, value)| (name.clone(), Zeroizing::new(value.expose().to_owned())))
+                .collect(),
+        };
+        let text = Zeroizing::new(serde_json::to_vec(&secrets)?);
+        key.seal(&belongs_to(&listener.id), &text)
+    }
+
+    /// Opens what [`ListenerSecrets::seal`] sealed.
+    pub(crate) fn open(key: &MainKey, listener: &str, sealed: &[u8]) -> Result<Self, StoreError> {
+        let text = Zeroizing::new(key.open(&belongs_to(listener), sealed)?);
+        Ok(serde_json::from_slice(&text)?)
+    }
+
+    /// What stands in for the secrets of a listener that is gone: a key that nobody knows.
+    pub(crate) fn erased() -> Result<Self, StoreError> {
+        let unknown = Secret::generate().map_err(|e| StoreError::Database(e.to_string()))?;
+        Ok(Self { current: unknown.expose(), previous: Vec::new(), headers: Vec::new() })
+    }
+
+    /// The keys to sign with and the headers to send.
+    pub(crate) fn into_parts(self) -> Result<(KeyRing, Vec<(String, Token)>), StoreError> {
+        // The error would show the secret's length at most, but says nothing that helps either.
+        let read = |text: &str| Secret::parse(text).map_err(|_| StoreError::Sealed);
+        let mut keys = KeyRing::new(read(&self.current)?);
+        for (secret, until) in &self.previous {
+            keys.previous.push((read(secret)?, *until));
+        }
+        Ok((keys, self.headers.into_iter().map(|(name, value)| (name, Token::from(value.as_str()))).collect()))
+    }
+}
+
+impl fmt::Debug for ListenerSecrets {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ListenerSecrets(hidden)")
+    }
+}
+
+fn belongs_to(listener: &str) -> String {
+    format!("listener:{listener}")
+}

@@ -1,0 +1,315 @@
+//! Hooks and listeners, and the version that every change bumps.
+
+use rusqlite::{Connection, OptionalExtension, Row, params};
+use tidings_model::clock::Millis;
+use tidings_model::hook::Hook;
+use tidings_model::id::{AppId, DestinationNo};
+use tidings_model::listener::{Disabled, Listener};
+use tidings_model::payload::Field;
+
+use super::{lanes, meta};
+use crate::catalogue::Changes;
+use crate::error::StoreError;
+use crate::records::{DefaultsRecord, ListenerSecrets, ListenerSpec};
+use crate::seal::MainKey;
+
+/// The statements of [`changes`].
+pub(super) const HOOK_CHANGES: &str = "SELECT app, name, version, deleted, description, fields, schema, defaults, created_at, updated_at FROM hook WHERE version > ?1";
+pub(super) const LISTENER_CHANGES: &str = "SELECT no, app, id, version, deleted, spec, sealed, disabled_reason, disabled_at, created_at, updated_at FROM listener WHERE version > ?1";
+
+/// Everything that changed after a version.
+pub(super) fn changes(db: &Connection, key: &MainKey, since: i64) -> Result<Changes, StoreError> {
+    let mut out = Changes { version: meta::get(db, "catalogue_version")?, ..Changes::default() };
+    let mut statement = db.prepare_cached(HOOK_CHANGES)?;
+    let mut rows = statement.query([since])?;
+    while let Some(row) = rows.next()? {
+        out.hooks.push((hook(row)?, row.get(3)?));
+    }
+    let mut statement = db.prepare_cached(LISTENER_CHANGES)?;
+    let mut rows = statement.query([since])?;
+    while let Some(row) = rows.next()? {
+        out.listeners.push(listener(row, key)?);
+    }
+    Ok(out)
+}
+
+fn hook(row: &Row<'_>) -> Result<Hook, StoreError> {
+    let fields: Option<String> = row.get(5)?;
+    let schema: Option<String> = row.get(6)?;
+    let defaults: String = row.get(7)?;
+    Ok(Hook {
+        app: AppId::from(row.get::<_, String>(0)?),
+        name: row.get(1)?,
+        version: row.get(2)?,
+        description: row.get(4)?,
+        fields: fields.map(|text| serde_json::from_str(&text)).transpose()?,
+        schema: schema.map(|text| serde_json::from_str(&text)).transpose()?,
+        defaults: serde_json::from_str::<DefaultsRecord>(&defaults)?.into(),
+        created_at: row.get(8)?,
+        updated_at: row.get(9)?,
+    })
+}
+
+fn listener(row: &Row<'_>, key: &MainKey) -> Result<(Listener, bool), StoreError> {
+    let id: String = row.get(2)?;
+    let deleted: i64 = row.get(4)?;
+    let spec: String = row.get(5)?;
+    let sealed: Vec<u8> = row.get(6)?;
+    let reason: Option<String> = row.get(7)?;
+    let at: Option<Millis> = row.get(8)?;
+    // A deleted listener's secrets are erased with it.
+    let secrets = if deleted == 0 { ListenerSecrets::open(key, &id, &sealed)? } else { ListenerSecrets::erased()? };
+    let spec: ListenerSpec = serde_json::from_str(&spec)?;
+    let (keys, headers) = secrets.into_parts()?;
+    let listener = Listener {
+        app: AppId::from(row.get::<_, String>(1)?),
+        id,
+        no: DestinationNo(row.get(0)?),
+        url: spec.url,
+        description: spec.description,
+        hooks: spec.hooks,
+        filter: spec.filter,
+        keys,
+        headers,
+        rate: spec.rate,
+        concurrency: spec.concurrency,
+        order: spec.order,
+        timeout: spec.delivery.timeout(),
+        schedule: spec.delivery.schedule,
+        disabled: reason.zip(at).map(|(reason, at)| Disabled { reason, at }),
+        owner: spec.owner,
+        version: row.get(3)?,
+        created_at: row.get(9)?,
+        updated_at: row.get(10)?,
+    };
+    Ok((listener, deleted != 0))
+}
+
+/// Adds a hook, or brings a deleted one of the same name back.
+pub(super) fn create_hook(db: &Connection, hook: &Hook) -> Result<(), StoreError> {
+    let version = meta::bump(db, "catalogue_version")?;
+    let changed = db
+        .prepare_cached(
+            "INSERT INTO hook (app, name, version, deleted, description, fields, schema, defaults, created_at, updated_at)
+             VALUES (?1, ?2, ?3, 0, ?4, ?5, ?6, ?7, ?8, ?9)
+             ON CONFLICT (app, name) DO UPDATE SET version = ?3, deleted = 0, description = ?4, fields = ?5, schema = ?6, defaults = ?7,
+             created_at = ?8, updated_at = ?9 WHERE deleted = 1",
+        )?
+        .execute(params![
+            hook.app.as_str(),
+            hook.name,
+            version,
+            hook.description,
+            fields_text(hook)?,
+            schema_text(hook)?,
+            serde_json::to_string(&DefaultsRecord::from(&hook.defaults))?,
+            hook.created_at,
+            hook.updated_at
+        ])?;
+    if changed == 0 {
+        return Err(StoreError::Exists);
+    }
+    keep_fields(db, hook, version)
+}
+
+/// Replaces a hook that still is at the expected version.
+pub(super) fn replace_hook(db: &Connection, hook: &Hook, expected: i64) -> Result<(), StoreError> {
+    let version = meta::bump(db, "catalogue_version")?;
+    let changed = db
+        .prepare_cached(
+            "UPDATE hook SET version = ?3, description = ?4, fields = ?5, schema = ?6, defaults = ?7, updated_at = ?8
+             WHERE app = ?1 AND name = ?2 AND deleted = 0 AND version = ?9",
+        )?
+        .execute(params![
+            hook.app.as_str(),
+            hook.name,
+            version,
+            hook.description,
+            fields_text(hook)?,
+            schema_text(hook)?,
+            serde_json::to_string(&DefaultsRecord::from(&hook.defaults))?,
+            hook.updated_at,
+            expected
+        ])?;
+    if changed == 0 {
+        let there = db
+            .prepare_cached("SELECT EXISTS (SELECT 1 FROM hook WHERE app = ?1 AND name = ?2 AND deleted = 0)")?
+            .query_row(params![hook.app.as_str(), hook.name], |row| row.get(0))?;
+        return Err(moved_on_or_missing(there));
+    }
+    keep_fields(db, hook, version)
+}
+
+fn moved_on_or_missing(there: bool) -> StoreError {
+    if there { StoreError::Conflict } else { StoreError::Missing }
+}
+
+fn fields_text(hook: &Hook) -> Result<Option<String>, StoreError> {
+    Ok(hook.fields.as_ref().map(serde_json::to_string).transpose()?)
+}
+
+fn schema_text(hook: &Hook) -> Result<Option<String>, StoreError> {
+    Ok(hook.schema.as_ref().map(serde_json::to_string).transpose()?)
+}
+
+fn keep_fields(db: &Connection, hook: &Hook, version: i64) -> Result<(), StoreError> {
+    db.prepare_cached("INSERT INTO hook_fields (app, name, version, fields) VALUES (?1, ?2, ?3, ?4)")?
+        .execute(params![hook.app.as_str(), hook.name, version, fields_text(hook)?])?;
+    Ok(())
+}
+
+/// Marks a hook as gone.
+pub(super) fn delete_hook(db: &Connection, app: &AppId, name: &str, now: Millis) -> Result<(), StoreError> {
+    let version = meta::bump(db, "catalogue_version")?;
+    let changed = db
+        .prepare_cached(
+            "UPDATE hook SET version = ?3, deleted = 1, updated_at = ?4 WHERE app = ?1 AND name = ?2 AND deleted = 0",
+        )?
+        .execute(params![app.as_str(), name, version, now])?;
+    if changed == 0 { Err(StoreError::Missing) } else { Ok(()) }
+}
+
+/// The fields that a hook declared at a version.
+#[allow(
+    clippy::option_option,
+    reason = "the outer option is whether the version was, the inner whether it declared fields"
+)]
+pub(super) fn fields_at(
+    db: &Connection,
+    app: &AppId,
+    hook: &str,
+    version: i64,
+) -> Result<Option<Option<Vec<Field>>>, StoreError> {
+    let found: Option<Option<String>> = db
+        .prepare_cached("SELECT fields FROM hook_fields WHERE app = ?1 AND name = ?2 AND version = ?3")?
+        .query_row(params![app.as_str(), hook, version], |row| row.get(0))
+        .optional()?;
+    Ok(found.map(|text| text.map(|text| serde_json::from_str(&text)).transpose()).transpose()?)
+}
+
+/// Adds a listener.
+pub(super) fn create_listener(
+    db: &Connection,
+    listener: &Listener,
+    sealed: &[u8],
+) -> Result<DestinationNo, StoreError> {
+    let version = meta::bump(db, "catalogue_version")?;
+    let disabled = listener.disabled.as_ref();
+    let no = db
+        .prepare_cached(
+            "INSERT INTO listener (app, id, version, spec, sealed, disabled_reason, disabled_at, created_at, updated_at)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) ON CONFLICT DO NOTHING RETURNING no",
+        )?
+        .query_row(
+            params![
+                listener.app.as_str(),
+                listener.id,
+                version,
+                serde_json::to_string(&ListenerSpec::from(listener))?,
+                sealed,
+                disabled.map(|d| &d.reason),
+                disabled.map(|d| d.at),
+                listener.created_at,
+                listener.updated_at
+            ],
+            |row| row.get(0),
+        )
+        .optional()?;
+    no.map(DestinationNo).ok_or(StoreError::Exists)
+}
+
+/// Replaces a listener that still is at the expected version.
+pub(super) fn replace_listener(
+    db: &Connection,
+    listener: &Listener,
+    sealed: &[u8],
+    expected: i64,
+) -> Result<(), StoreError> {
+    let version = meta::bump(db, "catalogue_version")?;
+    let disabled = listener.disabled.as_ref();
+    let no: Option<i64> = db
+        .prepare_cached(
+            "UPDATE listener SET version = ?3, spec = ?4, sealed = ?5, disabled_reason = ?6, disabled_at = ?7, unannounced = 0, updated_at = ?8
+             WHERE app = ?1 AND id = ?2 AND deleted = 0 AND version = ?9 RETURNING no",
+        )?
+        .query_row(
+            params![
+                listener.app.as_str(),
+                listener.id,
+                version,
+                serde_json::to_string(&ListenerSpec::from(listener))?,
+                sealed,
+                disabled.map(|d| &d.reason),
+                disabled.map(|d| d.at),
+                listener.updated_at,
+                expected
+            ],
+            |row| row.get(0),
+        )
+        .optional()?;
+    let Some(no) = no else {
+        let there = db
+            .prepare_cached("SELECT EXISTS (SELECT 1 FROM listener WHERE app = ?1 AND id = ?2 AND deleted = 0)")?
+            .query_row(params![listener.app.as_str(), listener.id], |row| row.get(0))?;
+        return Err(moved_on_or_missing(there));
+    };
+    if disabled.is_none() {
+        // It may have been disabled until now: a fresh start, and what waits is found again.
+        db.prepare_cached("DELETE FROM failing WHERE destination = ?1")?.execute([no])?;
+        lanes::refresh_due(db, DestinationNo(no))?;
+    }
+    Ok(())
+}
+
+/// Marks a listener as gone and erases its secrets.
+pub(super) fn delete_listener(db: &Connection, app: &AppId, id: &str, now: Millis) -> Result<(), StoreError> {
+    let version = meta::bump(db, "catalogue_version")?;
+    let changed = db
+        .prepare_cached("UPDATE listener SET version = ?3, deleted = 1, sealed = x'', unannounced = 0, updated_at = ?4 WHERE app = ?1 AND id = ?2 AND deleted = 0")?
+        .execute(params![app.as_str(), id, version, now])?;
+    if changed == 0 { Err(StoreError::Missing) } else { Ok(()) }
+}
+
+/// Disables a destination because of what its deliveries met; `false` when it is disabled already or gone.
+pub(super) fn disable(
+    db: &Connection,
+    destination: DestinationNo,
+    reason: &str,
+    wall: Millis,
+) -> Result<bool, StoreError> {
+    let changed = db
+        .prepare_cached(
+            "UPDATE listener SET disabled_reason = ?2, disabled_at = ?3, unannounced = 1, updated_at = ?3 WHERE no = ?1 AND disabled_at IS NULL AND deleted = 0",
+        )?
+        .execute(params![destination.0, reason, wall])?;
+    if changed == 1 {
+        let version = meta::bump(db, "catalogue_version")?;
+        db.prepare_cached("UPDATE listener SET version = ?2 WHERE no = ?1")?
+            .execute(params![destination.0, version])?;
+        db.prepare_cached("DELETE FROM queue WHERE destination = ?1")?.execute([destination.0])?;
+    }
+    Ok(changed == 1)
+}
+
+/// Whether a destination was deleted.
+pub(super) fn gone(db: &Connection, destination: DestinationNo) -> Result<bool, StoreError> {
+    let deleted: Option<i64> = db
+        .prepare_cached("SELECT deleted FROM listener WHERE no = ?1")?
+        .query_row([destination.0], |row| row.get(0))
+        .optional()?;
+    Ok(deleted != Some(0))
+}
+
+/// Listeners disabled by their deliveries of which nobody has been told.
+pub(super) fn unannounced(db: &Connection) -> Result<Vec<(AppId, String)>, StoreError> {
+    let mut statement = db.prepare_cached("SELECT app, id FROM listener WHERE unannounced = 1 LIMIT 1000")?;
+    let rows = statement.query_map([], |row| Ok((AppId::from(row.get::<_, String>(0)?), row.get(1)?)))?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
+
+/// Notes that a disabling has been told.
+pub(super) fn announced(db: &Connection, app: &AppId, listener: &str) -> Result<(), StoreError> {
+    db.prepare_cached("UPDATE listener SET unannounced = 0 WHERE app = ?1 AND id = ?2")?
+        .execute(params![app.as_str(), listener])?;
+    Ok(())
+}

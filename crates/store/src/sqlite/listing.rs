@@ -1,0 +1,187 @@
+//! Deliveries and attempts as people see them, and retries by hand.
+
+use std::time::Duration;
+
+use rusqlite::types::Value;
+use rusqlite::{Connection, OptionalExtension, Row, params, params_from_iter};
+use tidings_model::clock::Millis;
+use tidings_model::delivery::{Attempt, DeliveryState};
+use tidings_model::id::{AppId, DeliveryKey, DestinationNo, EventNo};
+
+use super::{catalogue, lanes};
+use crate::error::StoreError;
+use crate::queue::{DeliveryFilter, DeliveryRow, Depth, Retried};
+
+/// A page of deliveries, newest event first: the open and the closed ones merged.
+pub(super) fn deliveries(
+    db: &Connection,
+    app: &AppId,
+    filter: &DeliveryFilter,
+) -> Result<Vec<DeliveryRow>, StoreError> {
+    let mut out = Vec::new();
+    if filter.state.is_none_or(|state| state == DeliveryState::Pending) {
+        out.extend(page(db, "delivery", app, filter)?);
+    }
+    if filter.state != Some(DeliveryState::Pending) {
+        out.extend(page(db, "closed", app, filter)?);
+    }
+    out.sort_by_key(|row| std::cmp::Reverse((row.key.event, row.key.destination)));
+    out.truncate(filter.limit);
+    Ok(out)
+}
+
+/// The statement that lists one of the two tables, and its parameters.
+pub(super) fn statement(table: &str, app: &AppId, filter: &DeliveryFilter) -> (String, Vec<Value>) {
+    let open = table == "delivery";
+    let columns = if open {
+        "'pending', d.attempts, d.due, NULL, d.last_error"
+    } else {
+        "d.state, d.attempts, NULL, d.closed_at, d.last_error"
+    };
+    let mut sql = format!(
+        "SELECT d.app, d.event, d.destination, {columns}, coalesce(e.id, ''), coalesce(e.name, ''), coalesce(l.id, '')
+         FROM {table} d LEFT JOIN event e ON e.no = d.event LEFT JOIN listener l ON l.no = d.destination WHERE d.app = ?1"
+    );
+    let mut values = vec![Value::from(app.as_str().to_owned())];
+    let mut also = |condition: &str, value: Value| {
+        values.push(value);
+        sql.push_str(&format!(" AND {condition}{}", values.len()));
+    };
+    if let Some(event) = filter.event {
+        also("d.event = ?", event.0.into());
+    }
+    if let Some(destination) = filter.destination {
+        also("d.destination = ?", destination.0.into());
+    }
+    if let Some(state) = filter.state
+        && !open
+    {
+        also("d.state = ?", state.as_str().to_owned().into());
+    }
+    // A row value compares as a whole, and the index is entered at its first part.
+    let (event, destination) = filter.before.unwrap_or((EventNo(i64::MAX), DestinationNo(i64::MAX)));
+    also("d.event <= ?", event.0.into());
+    also("(d.event, d.destination) < (?", event.0.into());
+    values.push(destination.0.into());
+    sql.push_str(&format!(", ?{})", values.len()));
+    if !open && filter.state.is_some_and(|state| state != DeliveryState::Delivered) {
+        // Said so that the indexes that leave the delivered ones out can serve.
+        sql.push_str(" AND d.state <> 'delivered'");
+    }
+    values.push(Value::from(filter.limit as i64));
+    sql.push_str(&format!(" ORDER BY d.event DESC, d.destination DESC LIMIT ?{}", values.len()));
+    (sql, values)
+}
+
+fn page(db: &Connection, table: &str, app: &AppId, filter: &DeliveryFilter) -> Result<Vec<DeliveryRow>, StoreError> {
+    let (sql, values) = statement(table, app, filter);
+    let mut page = db.prepare_cached(&sql)?;
+    let mut rows = page.query(params_from_iter(values))?;
+    let mut out = Vec::new();
+    while let Some(row) = rows.next()? {
+        out.push(delivery_row(row)?);
+    }
+    Ok(out)
+}
+
+fn delivery_row(row: &Row<'_>) -> Result<DeliveryRow, StoreError> {
+    let state: String = row.get(3)?;
+    Ok(DeliveryRow {
+        key: DeliveryKey {
+            app: AppId::from(row.get::<_, String>(0)?),
+            event: EventNo(row.get(1)?),
+            destination: DestinationNo(row.get(2)?),
+        },
+        state: DeliveryState::parse(&state).ok_or_else(|| StoreError::Corrupt(format!("delivery state {state:?}")))?,
+        attempts: row.get(4)?,
+        due: row.get(5)?,
+        closed_at: row.get(6)?,
+        last_error: row.get(7)?,
+        event_id: row.get(8)?,
+        event_name: row.get(9)?,
+        listener: row.get(10)?,
+    })
+}
+
+/// One delivery.
+pub(super) fn delivery(db: &Connection, key: &DeliveryKey) -> Result<Option<DeliveryRow>, StoreError> {
+    let filter = DeliveryFilter {
+        event: Some(key.event),
+        destination: Some(key.destination),
+        limit: 1,
+        ..DeliveryFilter::default()
+    };
+    Ok(deliveries(db, &key.app, &filter)?.pop())
+}
+
+/// The statement of [`attempts`].
+pub(super) const ATTEMPTS: &str =
+    "SELECT n, started_at, duration_us, outcome, status, error, remote, next_at, response_headers, response_body
+    FROM attempt WHERE event = ?1 AND destination = ?2 ORDER BY n";
+
+/// The attempts of a delivery, oldest first.
+pub(super) fn attempts(db: &Connection, key: &DeliveryKey) -> Result<Vec<Attempt>, StoreError> {
+    // Attempts bear no app: the delivery says whose they are.
+    if delivery(db, key)?.is_none() {
+        return Err(StoreError::Missing);
+    }
+    let mut statement = db.prepare_cached(ATTEMPTS)?;
+    let rows = statement.query_map(params![key.event.0, key.destination.0], |row| {
+        Ok(Attempt {
+            n: row.get(0)?,
+            started_at: row.get(1)?,
+            duration: Duration::from_micros(row.get(2)?),
+            outcome: row.get(3)?,
+            status: row.get(4)?,
+            error: row.get(5)?,
+            remote: row.get(6)?,
+            next_at: row.get(7)?,
+            response_headers: row.get(8)?,
+            response_body: row.get(9)?,
+        })
+    })?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
+
+/// Makes a delivery due now. One that has ended is opened again, out of any lane, with its whole schedule before it.
+pub(super) fn retry(db: &Connection, key: &DeliveryKey, now: Millis) -> Result<Retried, StoreError> {
+    let place = params![key.app.as_str(), key.event.0, key.destination.0];
+    let open = db
+        .prepare_cached("SELECT due IS NOT NULL, lease IS NOT NULL FROM delivery WHERE app = ?1 AND event = ?2 AND destination = ?3")?
+        .query_row(place, |row| Ok((row.get::<_, bool>(0)?, row.get::<_, bool>(1)?)))
+        .optional()?;
+    match open {
+        Some((true, _)) => {
+            db.prepare_cached("UPDATE delivery SET due = ?4 WHERE app = ?1 AND event = ?2 AND destination = ?3")?
+                .execute(params![key.app.as_str(), key.event.0, key.destination.0, now])?;
+        }
+        Some((false, true)) => return Ok(Retried::UnderWay),
+        Some((false, false)) => return Ok(Retried::Waiting),
+        None if catalogue::gone(db, key.destination)? => return Err(StoreError::Missing),
+        None => {
+            let attempts: Option<u32> = db
+                .prepare_cached(
+                    "DELETE FROM closed WHERE app = ?1 AND event = ?2 AND destination = ?3 RETURNING attempts",
+                )?
+                .query_row(place, |row| row.get(0))
+                .optional()?;
+            let attempts = attempts.ok_or(StoreError::Missing)?;
+            db.prepare_cached(
+                "INSERT INTO delivery (app, event, destination, lane, attempts, forgiven, due) VALUES (?1, ?2, ?3, NULL, ?4, ?4, ?5)",
+            )?
+            .execute(params![key.app.as_str(), key.event.0, key.destination.0, attempts, now])?;
+        }
+    }
+    lanes::note_due(db, key.destination, now)?;
+    Ok(Retried::Due)
+}
+
+/// How much open work there is.
+pub(super) fn depth(db: &Connection) -> Result<Depth, StoreError> {
+    let count = |sql: &str| -> Result<u64, StoreError> { Ok(db.prepare_cached(sql)?.query_row([], |row| row.get(0))?) };
+    Ok(Depth {
+        deliveries: count("SELECT COUNT(*) FROM delivery")?,
+        fanouts: count("SELECT COUNT(*) FROM fanout")?,
+        undelivered: count("SELECT COUNT(*) FROM closed WHERE state = 'undelivered' AND state <> 'delivered'")?,
+    })
+}

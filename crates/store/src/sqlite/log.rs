@@ -1,0 +1,246 @@
+//! The publish transaction, and reading the log back.
+
+use bytes::Bytes;
+use rusqlite::{Connection, OptionalExtension, Row, params};
+use tidings_model::clock::Millis;
+use tidings_model::event::{Data, Event};
+use tidings_model::id::{AppId, EventNo};
+
+use super::lanes::{self, Owed, Placed};
+use super::{destinations, meta};
+use crate::error::StoreError;
+use crate::log::{EventFilter, Idempotency, Lane, Logged, MAX_DIRECT, Publish, Published};
+
+/// Writes one publish.
+pub(super) fn publish(db: &Connection, publish: &Publish) -> Result<Published, StoreError> {
+    let event = &publish.event;
+    if let Some(key) = &publish.idempotency
+        && let Some(answer) = used_key(db, &event.app, key)?
+    {
+        return Ok(answer);
+    }
+    if let Some(answer) = same_id(db, event)? {
+        return Ok(answer);
+    }
+    if meta::get(db, "catalogue_version")? != publish.catalogue_version {
+        return Ok(Published::StaleCatalogue);
+    }
+    let no = last_no(db)?.next(publish.received_at);
+    insert_event(db, no, publish)?;
+    let placed = place(db, no, publish)?;
+    if let Some(key) = &publish.idempotency {
+        db.prepare_cached(
+            "INSERT OR REPLACE INTO idempotency (app, key, digest, event_id, deliveries, created_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+        )?
+        .execute(params![event.app.as_str(), key.key, key.digest, event.id, publish.destinations.len(), publish.received_at])?;
+    }
+    Ok(placed)
+}
+
+fn used_key(db: &Connection, app: &AppId, key: &Idempotency) -> Result<Option<Published>, StoreError> {
+    let found = db
+        .prepare_cached(
+            "SELECT digest, event_id, deliveries FROM idempotency WHERE app = ?1 AND key = ?2 AND created_at >= ?3",
+        )?
+        .query_row(params![app.as_str(), key.key, key.forget_before], |row| {
+            Ok((row.get::<_, [u8; 32]>(0)?, row.get(1)?, row.get(2)?))
+        })
+        .optional()?;
+    Ok(found.map(
+        |(digest, id, deliveries)| {
+            if digest == key.digest { Published::Repeated { id, deliveries } } else { Published::KeyTaken }
+        },
+    ))
+}
+
+fn same_id(db: &Connection, event: &Event) -> Result<Option<Published>, StoreError> {
+    let found = db
+        .prepare_cached("SELECT digest, deliveries FROM event WHERE app = ?1 AND id = ?2")?
+        .query_row(params![event.app.as_str(), event.id], |row| Ok((row.get::<_, [u8; 32]>(0)?, row.get(1)?)))
+        .optional()?;
+    Ok(found.map(|(digest, deliveries)| {
+        if digest == event.digest() {
+            Published::Repeated { id: event.id.clone(), deliveries }
+        } else {
+            Published::IdTaken
+        }
+    }))
+}
+
+fn last_no(db: &Connection) -> Result<EventNo, StoreError> {
+    let last: Option<i64> = db.prepare_cached("SELECT MAX(no) FROM event")?.query_row([], |row| row.get(0))?;
+    Ok(EventNo(last.unwrap_or(0)))
+}
+
+fn insert_event(db: &Connection, no: EventNo, publish: &Publish) -> Result<(), StoreError> {
+    let event = &publish.event;
+    let channels = if event.channels.is_empty() { None } else { Some(serde_json::to_string(&event.channels)?) };
+    db.prepare_cached(
+        "INSERT INTO event (no, app, id, name, channels, content_type, time, op, key, except_session, hook_version, received_at, deliveries, digest, data)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)",
+    )?
+    .execute(params![
+        no.0,
+        event.app.as_str(),
+        event.id,
+        event.name,
+        channels,
+        event.data.content_type,
+        event.time,
+        event.op,
+        event.key,
+        event.except,
+        publish.hook_version,
+        publish.received_at,
+        publish.destinations.len(),
+        event.digest(),
+        &event.data.bytes[..],
+    ])?;
+    for channel in &event.channels {
+        // The same channel named twice is one channel.
+        db.prepare_cached("INSERT OR IGNORE INTO event_channel (app, channel, no) VALUES (?1, ?2, ?3)")?
+            .execute(params![event.app.as_str(), channel, no.0])?;
+    }
+    Ok(())
+}
+
+/// Writes the deliveries, or the fan-out row that stands for them.
+fn place(db: &Connection, no: EventNo, publish: &Publish) -> Result<Published, StoreError> {
+    let event = &publish.event;
+    let ordered = publish.destinations.iter().any(|d| d.lane != Lane::Own);
+    // An earlier event may still have deliveries to be written to the same lanes: whatever is ordered goes behind it.
+    let behind = ordered && fanout_pending(db, &event.app)?;
+    let all_later = publish.destinations.len() > MAX_DIRECT;
+    let mut leased = Vec::new();
+    let mut later = Vec::new();
+    let mut queued = false;
+    for destination in &publish.destinations {
+        if all_later || (behind && destination.lane != Lane::Own) {
+            later.push((destination.no, destination.lane));
+            continue;
+        }
+        let owed = Owed {
+            app: &event.app,
+            event: no,
+            destination: destination.no,
+            lane: lanes::name(destination.lane, event.key.as_deref()),
+            not_before: publish.not_before,
+        };
+        match lanes::insert(db, &owed, destination.fresh.then_some(publish.lease), publish.now)? {
+            Placed::Leased => leased.push(destination.no),
+            Placed::Scheduled => queued = true,
+            Placed::Waiting => {}
+        }
+    }
+    if !later.is_empty() {
+        queued = true;
+        db.prepare_cached(
+            "INSERT INTO fanout (event, app, key, not_before, destinations) VALUES (?1, ?2, ?3, ?4, ?5)",
+        )?
+        .execute(params![
+            no.0,
+            event.app.as_str(),
+            event.key,
+            publish.not_before,
+            destinations::encode(&later)
+        ])?;
+    }
+    Ok(Published::Stored { no, leased, queued })
+}
+
+fn fanout_pending(db: &Connection, app: &AppId) -> Result<bool, StoreError> {
+    Ok(db
+        .prepare_cached("SELECT EXISTS (SELECT 1 FROM fanout WHERE app = ?1)")?
+        .query_row([app.as_str()], |row| row.get(0))?)
+}
+
+const COLUMNS: &str = "e.no, e.app, e.id, e.name, e.channels, e.content_type, e.time, e.op, e.key, e.except_session, e.hook_version, e.received_at, e.deliveries, e.data";
+
+fn logged(row: &Row<'_>) -> Result<Logged, StoreError> {
+    let channels: Option<String> = row.get(4)?;
+    let data: Vec<u8> = row.get(13)?;
+    Ok(Logged {
+        no: EventNo(row.get(0)?),
+        event: Event {
+            app: AppId::from(row.get::<_, String>(1)?),
+            id: row.get(2)?,
+            name: row.get(3)?,
+            channels: channels.map_or_else(|| Ok(Vec::new()), |text| serde_json::from_str(&text))?,
+            data: Data { content_type: row.get(5)?, bytes: Bytes::from(data) },
+            time: row.get(6)?,
+            op: row.get(7)?,
+            key: row.get(8)?,
+            except: row.get(9)?,
+        },
+        hook_version: row.get(10)?,
+        received_at: row.get(11)?,
+        deliveries: row.get(12)?,
+    })
+}
+
+/// One event by its id.
+pub(super) fn event(db: &Connection, app: &AppId, id: &str) -> Result<Option<Logged>, StoreError> {
+    let mut found = db.prepare_cached(&by_id())?;
+    let mut rows = found.query(params![app.as_str(), id])?;
+    rows.next()?.map(logged).transpose()
+}
+
+/// The statement of [`event`].
+pub(super) fn by_id() -> String {
+    format!("SELECT {COLUMNS} FROM event e WHERE e.app = ?1 AND e.id = ?2")
+}
+
+/// A page of the log, newest first.
+pub(super) fn events(db: &Connection, app: &AppId, filter: &EventFilter) -> Result<Vec<Logged>, StoreError> {
+    let since = filter.since.map_or(0, |ms| EventNo::first_of(ms).0);
+    let until = filter.until.map_or(i64::MAX, |ms| EventNo::first_of(ms).0);
+    let before = filter.before.map_or(until, |no| no.0.min(until));
+    let wanted = filter.name.as_ref().or(filter.channel.as_ref());
+    let mut page = db.prepare_cached(&listing(filter.name.is_some(), filter.channel.is_some()))?;
+    let mut rows = page.query(params![app.as_str(), since, before, filter.limit, wanted])?;
+    let mut out = Vec::new();
+    while let Some(row) = rows.next()? {
+        out.push(logged(row)?);
+    }
+    Ok(out)
+}
+
+/// The statement of [`events`].
+pub(super) fn listing(by_name: bool, by_channel: bool) -> String {
+    // The unused fifth parameter has to be mentioned for the statement to take it.
+    match (by_name, by_channel) {
+        (true, _) => format!(
+            "SELECT {COLUMNS} FROM event e WHERE e.app = ?1 AND e.name = ?5 AND e.no >= ?2 AND e.no < ?3 ORDER BY e.no DESC LIMIT ?4"
+        ),
+        (false, true) => format!(
+            "SELECT {COLUMNS} FROM event_channel c JOIN event e ON e.no = c.no
+             WHERE c.app = ?1 AND c.channel = ?5 AND c.no >= ?2 AND c.no < ?3 ORDER BY c.no DESC LIMIT ?4"
+        ),
+        (false, false) => format!(
+            "SELECT {COLUMNS} FROM event e WHERE e.app = ?1 AND e.no >= ?2 AND e.no < ?3 AND ?5 IS NULL ORDER BY e.no DESC LIMIT ?4"
+        ),
+    }
+}
+
+/// The statement of [`events_at`].
+pub(super) fn by_place() -> String {
+    format!("SELECT {COLUMNS} FROM event e WHERE e.no = ?1")
+}
+
+/// Events by their places; those that are gone are left out.
+pub(super) fn events_at(db: &Connection, places: &[EventNo]) -> Result<Vec<Logged>, StoreError> {
+    let mut one = db.prepare_cached(&by_place())?;
+    let mut out = Vec::with_capacity(places.len());
+    for place in places {
+        let mut rows = one.query([place.0])?;
+        if let Some(row) = rows.next()? {
+            out.push(logged(row)?);
+        }
+    }
+    Ok(out)
+}
+
+/// The wall time of the newest thing in the log; 0 when it is empty.
+pub(super) fn newest(db: &Connection) -> Result<Millis, StoreError> {
+    Ok(last_no(db)?.millis())
+}

@@ -1,0 +1,289 @@
+//! The embedded store: SQLite in one file, one writer with group commit, a few readers.
+//!
+//! Write-ahead log with `synchronous=FULL`: a commit returns after the log is synced, so what was acknowledged survives a
+//! power cut. `normal` is the operator's choice; then [`SqliteStore::durable`] says so and the API tells callers.
+
+mod catalogue;
+mod checkpoint;
+mod destinations;
+mod fault;
+mod lanes;
+mod listing;
+mod log;
+mod meta;
+mod migrate;
+mod queue;
+mod readers;
+mod writer;
+
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use rusqlite::Connection;
+use tidings_model::clock::Millis;
+use tidings_model::delivery::Attempt;
+use tidings_model::hook::Hook;
+use tidings_model::id::{AppId, DeliveryKey, DestinationNo, EventNo};
+use tidings_model::listener::Listener;
+use tidings_model::payload::Field;
+
+use crate::catalogue::{Catalogue, Changes};
+use crate::error::StoreError;
+use crate::log::{EventFilter, Lease, LeaseToken, Log, Logged, Publish, Published};
+use crate::queue::{
+    DeliveryFilter, DeliveryRow, Depth, Due, Expanded, Finished, Leased, Queue, Recorded, Recording, Retried,
+};
+use crate::records::ListenerSecrets;
+use crate::seal::MainKey;
+use crate::{Store, StoreError as Error};
+use readers::Readers;
+use writer::{Class, Writer};
+
+pub use migrate::SCHEMA_VERSION;
+
+/// How long the writer waits for a database that another process holds.
+const LOCKED_FOR: Duration = Duration::from_secs(2);
+/// Connections that only read.
+const READERS: usize = 4;
+/// Tokens that one incarnation may give; far more than it can.
+const TOKENS_PER_INCARNATION: i64 = 1 << 40;
+
+/// When a commit counts as done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Sync {
+    /// When it is on disk.
+    #[default]
+    Full,
+    /// When the operating system has it: a power cut may take the last commits.
+    Normal,
+}
+
+/// The embedded store.
+pub struct SqliteStore {
+    path: PathBuf,
+    sync: Sync,
+    key: Arc<MainKey>,
+    writer: Writer,
+    readers: Readers,
+    next_token: AtomicI64,
+    _checkpointer: checkpoint::Checkpointer,
+}
+
+impl SqliteStore {
+    /// Opens the database, made when there is none, and brings its schema up to date. Blocks: call it at start.
+    ///
+    /// # Errors
+    /// [`StoreError::NewerSchema`] when a later version of Tidings wrote it, [`StoreError::Locked`] when another process
+    /// holds it, [`StoreError::Full`] and others as they come.
+    pub fn open(path: &Path, sync: Sync, key: MainKey) -> Result<Self, StoreError> {
+        let mut connection = Connection::open(path)?;
+        connection.busy_timeout(LOCKED_FOR)?;
+        // Only a database without tables takes this, so it comes first.
+        connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
+        connection.pragma_update(None, "journal_mode", "WAL")?;
+        connection.pragma_update(None, "synchronous", if sync == Sync::Full { "FULL" } else { "NORMAL" })?;
+        connection.pragma_update(None, "journal_size_limit", checkpoint::WAL_KEPT)?;
+        connection.pragma_update(None, "wal_autocheckpoint", 0)?;
+        connection.pragma_update(None, "foreign_keys", true)?;
+        connection.set_prepared_statement_cache_capacity(128);
+        migrate::migrate(&mut connection)?;
+        let incarnation = queue::incarnate(&connection)?;
+        let readers = Readers::open(path, READERS)?;
+        let writer = Writer::start(connection).map_err(|e| StoreError::Database(e.to_string()))?;
+        Ok(Self {
+            _checkpointer: checkpoint::Checkpointer::start(path)?,
+            path: path.to_owned(),
+            sync,
+            key: Arc::new(key),
+            writer,
+            readers,
+            next_token: AtomicI64::new(incarnation * TOKENS_PER_INCARNATION),
+        })
+    }
+
+    async fn ack<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Connection) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        self.writer.call(Class::Ack, work).await
+    }
+}
+
+impl fmt::Debug for SqliteStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SqliteStore").field("path", &self.path).finish_non_exhaustive()
+    }
+}
+
+#[async_trait]
+impl Store for SqliteStore {
+    fn name(&self) -> &'static str {
+        "sqlite"
+    }
+
+    fn durable(&self) -> bool {
+        self.sync == Sync::Full
+    }
+
+    async fn writable(&self) -> Result<(), StoreError> {
+        self.ack(|db| meta::get(db, "catalogue_version").map(drop)).await
+    }
+
+    async fn close(&self) {
+        self.writer.close();
+    }
+}
+
+#[async_trait]
+impl Catalogue for SqliteStore {
+    async fn changes(&self, since: i64) -> Result<Changes, StoreError> {
+        let key = Arc::clone(&self.key);
+        self.readers.read(move |db| catalogue::changes(db, &key, since)).await
+    }
+
+    async fn create_hook(&self, hook: Hook) -> Result<(), StoreError> {
+        self.ack(move |db| catalogue::create_hook(db, &hook)).await
+    }
+
+    async fn replace_hook(&self, hook: Hook, expected: i64) -> Result<(), StoreError> {
+        self.ack(move |db| catalogue::replace_hook(db, &hook, expected)).await
+    }
+
+    async fn delete_hook(&self, app: &AppId, name: &str, now: Millis) -> Result<(), StoreError> {
+        let (app, name) = (app.clone(), name.to_owned());
+        self.ack(move |db| catalogue::delete_hook(db, &app, &name, now)).await
+    }
+
+    async fn fields_at(&self, app: &AppId, hook: &str, version: i64) -> Result<Option<Option<Vec<Field>>>, StoreError> {
+        let (app, hook) = (app.clone(), hook.to_owned());
+        self.readers.read(move |db| catalogue::fields_at(db, &app, &hook, version)).await
+    }
+
+    async fn create_listener(&self, listener: Listener) -> Result<DestinationNo, StoreError> {
+        let sealed = ListenerSecrets::seal(&self.key, &listener)?;
+        self.ack(move |db| catalogue::create_listener(db, &listener, &sealed)).await
+    }
+
+    async fn replace_listener(&self, listener: Listener, expected: i64) -> Result<(), StoreError> {
+        let sealed = ListenerSecrets::seal(&self.key, &listener)?;
+        self.ack(move |db| catalogue::replace_listener(db, &listener, &sealed, expected)).await
+    }
+
+    async fn delete_listener(&self, app: &AppId, id: &str, now: Millis) -> Result<(), StoreError> {
+        let (app, id) = (app.clone(), id.to_owned());
+        self.ack(move |db| catalogue::delete_listener(db, &app, &id, now)).await
+    }
+
+    async fn unannounced(&self) -> Result<Vec<(AppId, String)>, StoreError> {
+        self.readers.read(catalogue::unannounced).await
+    }
+
+    async fn announced(&self, app: &AppId, listener: &str) -> Result<(), StoreError> {
+        let (app, listener) = (app.clone(), listener.to_owned());
+        self.ack(move |db| catalogue::announced(db, &app, &listener)).await
+    }
+}
+
+#[async_trait]
+impl Log for SqliteStore {
+    async fn publish(&self, publish: Publish) -> Result<Published, StoreError> {
+        self.ack(move |db| log::publish(db, &publish)).await
+    }
+
+    async fn event(&self, app: &AppId, id: &str) -> Result<Option<Logged>, StoreError> {
+        let (app, id) = (app.clone(), id.to_owned());
+        self.readers.read(move |db| log::event(db, &app, &id)).await
+    }
+
+    async fn events(&self, app: &AppId, filter: EventFilter) -> Result<Vec<Logged>, StoreError> {
+        let app = app.clone();
+        self.readers.read(move |db| log::events(db, &app, &filter)).await
+    }
+
+    async fn events_at(&self, places: Vec<EventNo>) -> Result<Vec<Logged>, StoreError> {
+        self.readers.read(move |db| log::events_at(db, &places)).await
+    }
+}
+
+#[async_trait]
+impl Queue for SqliteStore {
+    async fn recover(&self, now: Millis) -> Result<u64, StoreError> {
+        self.ack(move |db| queue::recover(db, now)).await
+    }
+
+    fn new_token(&self) -> LeaseToken {
+        LeaseToken(self.next_token.fetch_add(1, Ordering::Relaxed))
+    }
+
+    async fn due(&self, now: Millis, skip: Vec<DestinationNo>, limit: usize) -> Result<Due, StoreError> {
+        self.readers.read(move |db| queue::due(db, now, &skip, limit)).await
+    }
+
+    async fn claim(
+        &self,
+        wanted: Vec<(DestinationNo, usize)>,
+        now: Millis,
+        lease: Lease,
+    ) -> Result<Vec<Leased>, StoreError> {
+        self.writer.call(Class::Work, move |db| queue::claim(db, &wanted, now, lease)).await
+    }
+
+    async fn finish(&self, batch: Arc<Vec<Finished>>, recording: Recording) -> Result<Vec<Recorded>, StoreError> {
+        self.writer.call(Class::Result, move |db| queue::finish(db, &batch, recording)).await
+    }
+
+    async fn release(&self, batch: Vec<Leased>, due: Millis) -> Result<(), StoreError> {
+        self.writer.call(Class::Result, move |db| queue::release(db, &batch, due)).await
+    }
+
+    async fn expand(&self, now: Millis, fresh: usize, lease: Lease) -> Result<Expanded, StoreError> {
+        self.writer.call(Class::Work, move |db| queue::expand(db, now, fresh, lease)).await
+    }
+
+    async fn sweep(&self, now: Millis) -> Result<u64, StoreError> {
+        let expired = self.readers.read(move |db| queue::expired(db, now)).await?;
+        if expired.is_empty() {
+            return Ok(0);
+        }
+        self.writer.call(Class::Upkeep, move |db| queue::take_back(db, &expired, now)).await
+    }
+
+    async fn cancel_orphans(&self, wall: Millis) -> Result<bool, StoreError> {
+        self.writer.call(Class::Upkeep, move |db| queue::cancel_orphans(db, wall)).await
+    }
+
+    async fn failing(&self) -> Result<Vec<(DestinationNo, Millis)>, StoreError> {
+        self.readers.read(queue::failing).await
+    }
+
+    async fn deliveries(&self, app: &AppId, filter: DeliveryFilter) -> Result<Vec<DeliveryRow>, StoreError> {
+        let app = app.clone();
+        self.readers.read(move |db| listing::deliveries(db, &app, &filter)).await
+    }
+
+    async fn delivery(&self, key: &DeliveryKey) -> Result<Option<DeliveryRow>, StoreError> {
+        let key = key.clone();
+        self.readers.read(move |db| listing::delivery(db, &key)).await
+    }
+
+    async fn attempts(&self, key: &DeliveryKey) -> Result<Vec<Attempt>, StoreError> {
+        let key = key.clone();
+        self.readers.read(move |db| listing::attempts(db, &key)).await
+    }
+
+    async fn retry(&self, key: &DeliveryKey, now: Millis) -> Result<Retried, StoreError> {
+        let key = key.clone();
+        self.ack(move |db| listing::retry(db, &key, now)).await
+    }
+
+    async fn depth(&self) -> Result<Depth, StoreError> {
+        self.readers.read(listing::depth).await
+    }
+}

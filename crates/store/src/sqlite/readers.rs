@@ -1,0 +1,71 @@
+//! Connections that only read, shared by whoever asks; each read runs on a blocking thread and for at most [`MAX_READ`].
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use rusqlite::{Connection, OpenFlags};
+use tidings_model::clock::Stopwatch;
+use tokio::sync::Semaphore;
+
+use crate::error::StoreError;
+
+/// A read that takes longer is broken off: an old snapshot keeps the write-ahead log from being cleared.
+const MAX_READ: Duration = Duration::from_secs(1);
+/// How many virtual-machine steps of SQLite pass between two looks at the time.
+const STEPS_BETWEEN_LOOKS: i32 = 10_000;
+
+/// A few connections that only read.
+#[derive(Clone)]
+pub(crate) struct Readers {
+    free: Arc<Mutex<Vec<Connection>>>,
+    permits: Arc<Semaphore>,
+}
+
+impl Readers {
+    /// Opens `count` connections.
+    pub(crate) fn open(path: &Path, count: usize) -> Result<Self, StoreError> {
+        let connections = (0..count.max(1)).map(|_| open_one(path)).collect::<Result<Vec<_>, _>>()?;
+        Ok(Self { permits: Arc::new(Semaphore::new(connections.len())), free: Arc::new(Mutex::new(connections)) })
+    }
+
+    /// Reads from one snapshot.
+    pub(crate) async fn read<T, W>(&self, work: W) -> Result<T, StoreError>
+    where
+        W: FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
+        T: Send + 'static,
+    {
+        let permit = Arc::clone(&self.permits).acquire_owned().await.map_err(|_| StoreError::Closed)?;
+        let free = Arc::clone(&self.free);
+        let read = tokio::task::spawn_blocking(move || {
+            let connection = free.lock().pop().ok_or(StoreError::Closed)?;
+            let outcome = in_snapshot(&connection, work);
+            free.lock().push(connection);
+            drop(permit);
+            outcome
+        });
+        read.await.map_err(|_| StoreError::Closed)?
+    }
+}
+
+fn open_one(path: &Path) -> Result<Connection, StoreError> {
+    let connection =
+        Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+    connection.busy_timeout(MAX_READ)?;
+    connection.set_prepared_statement_cache_capacity(64);
+    Ok(connection)
+}
+
+fn in_snapshot<T>(
+    connection: &Connection,
+    work: impl FnOnce(&Connection) -> Result<T, StoreError>,
+) -> Result<T, StoreError> {
+    let started = Stopwatch::start();
+    connection.progress_handler(STEPS_BETWEEN_LOOKS, Some(move || started.elapsed() > MAX_READ))?;
+    connection.execute_batch("BEGIN")?;
+    let outcome = work(connection);
+    // Nothing was written: ending the snapshot cannot lose anything.
+    connection.execute_batch("COMMIT")?;
+    outcome
+}
