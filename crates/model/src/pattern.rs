@@ -35,7 +35,9 @@ pub enum NameError {
         len: usize,
     },
     /// Holds a character that names may not have.
-    #[error("{name:?}: the character {character:?} cannot be in a name; write printable ASCII without spaces, like person.created")]
+    #[error(
+        "{name:?}: the character {character:?} cannot be in a name; write printable ASCII without spaces, like person.created"
+    )]
     BadCharacter {
         /// The name as written.
         name: String,

@@ -5,8 +5,8 @@
 
 use std::time::Duration;
 
+use jiff::civil::DateTime;
 use jiff::fmt::strtime::BrokenDownTime;
-use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 
 /// The most attempts of a schedule.
@@ -138,8 +138,7 @@ impl Default for Schedule {
     fn default() -> Self {
         const MINUTE: u64 = 60;
         const HOUR: u64 = 3_600;
-        let seconds =
-            [0, 5, 5 * MINUTE, 30 * MINUTE, 2 * HOUR, 5 * HOUR, 10 * HOUR, 14 * HOUR, 20 * HOUR, 24 * HOUR];
+        let seconds = [0, 5, 5 * MINUTE, 30 * MINUTE, 2 * HOUR, 5 * HOUR, 10 * HOUR, 14 * HOUR, 20 * HOUR, 24 * HOUR];
         Self(seconds.map(Duration::from_secs).to_vec())
     }
 }
@@ -184,6 +183,120 @@ pub fn retry_after(header: &str, now_secs: i64) -> Option<Duration> {
 fn http_date(text: &str) -> Option<i64> {
     const FORMS: [&str; 3] = ["%a, %d %b %Y %H:%M:%S GMT", "%A, %d-%b-%y %H:%M:%S GMT", "%a %b %e %H:%M:%S %Y"];
     let parsed = FORMS.into_iter().find_map(|form| BrokenDownTime::parse(form, text).ok())?;
-    let time = parsed.to_datetime().ok()?.to_zoned(TimeZone::UTC).ok()?;
-    Some(time.timestamp().as_second())
+    // Not through a timestamp, which ends a day before the year 9999 does, and some servers send its last second.
+    Some(parsed.to_datetime().ok()?.duration_since(DateTime::constant(1970, 1, 1, 0, 0, 0, 0)).as_secs())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // 1994-11-06T08:49:37Z, the example of RFC 9110.
+    const THEN: i64 = 784_111_777;
+
+    #[test]
+    fn times_are_read_and_written() {
+        for (text, millis) in [
+            ("0s", 0),
+            ("5s", 5_000),
+            ("500ms", 500),
+            ("1500ms", 1_500),
+            ("90s", 90_000),
+            ("5m", 300_000),
+            ("30m", 1_800_000),
+            ("2h", 7_200_000),
+            ("24h", 86_400_000),
+            ("36h", 129_600_000),
+            ("7d", 604_800_000),
+        ] {
+            assert_eq!(parse_duration(text), Ok(Duration::from_millis(millis)), "{text}");
+            assert_eq!(format_duration(Duration::from_millis(millis)), text);
+        }
+        for (text, same) in [("60s", "1m"), ("1d", "24h"), ("48h", "2d"), ("0d", "0s"), ("007s", "7s")] {
+            assert_eq!(format_duration(parse_duration(text).unwrap()), same, "{text}");
+        }
+        for bad in [
+            "",
+            "5",
+            "s",
+            "5 s",
+            " 5s",
+            "5s ",
+            "-5s",
+            "+5s",
+            "1.5h",
+            "1h30m",
+            "5S",
+            "5min",
+            "5µs",
+            "٥s",
+            "18446744073709551615d",
+            "99999999999999999999s",
+        ] {
+            let error = parse_duration(bad).unwrap_err().to_string();
+            assert!(error.contains("such as 500ms"), "{bad}: {error}");
+        }
+    }
+
+    #[test]
+    fn the_default_is_the_documented_one() {
+        let documented = ["0s", "5s", "5m", "30m", "2h", "5h", "10h", "14h", "20h", "24h"];
+        assert_eq!(Schedule::default(), Schedule::parse(&documented).unwrap());
+        assert_eq!(Vec::<String>::from(Schedule::default()), documented);
+        assert_eq!(serde_json::to_string(&Schedule::parse(&["0s"]).unwrap()).unwrap(), r#"["0s"]"#);
+    }
+
+    #[test]
+    fn schedules_have_limits() {
+        assert_eq!(Schedule::parse::<&str>(&[]), Err(ScheduleError::Empty));
+        assert!(Schedule::parse(&["1s"; MAX_ENTRIES]).is_ok());
+        assert_eq!(Schedule::parse(&["1s"; MAX_ENTRIES + 1]), Err(ScheduleError::TooMany { count: MAX_ENTRIES + 1 }));
+        assert!(Schedule::parse(&["7d"]).is_ok());
+        let error = Schedule::parse(&["0s", "8d"]).unwrap_err();
+        assert_eq!(error.to_string(), "schedule[1]: 8d is too long; write at most 7d");
+        let error = serde_json::from_str::<Schedule>(r#"["0s","soon"]"#).unwrap_err();
+        assert!(error.to_string().starts_with("schedule[1]: \"soon\" is not a time; write"), "{error}");
+    }
+
+    #[test]
+    fn jitter_stays_within_a_fifth() {
+        let delay = Duration::from_secs(100);
+        assert_eq!(jittered(delay, 0), Duration::from_secs(80));
+        assert_eq!(jittered(delay, u32::MAX), Duration::from_secs(120));
+        for random in [1, 1 << 16, u32::MAX / 2, u32::MAX - 1] {
+            let seconds = jittered(delay, random).as_secs_f64();
+            assert!((80.0..=120.0).contains(&seconds), "{random}: {seconds}");
+        }
+        assert_eq!(jittered(Duration::ZERO, u32::MAX), Duration::ZERO);
+        assert_eq!(jittered(Duration::MAX, u32::MAX), Duration::MAX);
+    }
+
+    #[test]
+    fn retry_after_in_seconds() {
+        for (header, seconds) in [("0", 0), ("120", 120), (" 120 ", 120), ("1000000000", 1_000_000_000)] {
+            assert_eq!(retry_after(header, THEN), Some(Duration::from_secs(seconds)), "{header}");
+        }
+        assert_eq!(retry_after("99999999999999999999999", THEN), Some(Duration::from_secs(u32::MAX.into())));
+        for bad in ["", " ", "-1", "+1", "1e9", "1.5", "soon", "٥", &"9".repeat(65), "120, 120"] {
+            assert_eq!(retry_after(bad, THEN), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn retry_after_as_a_date() {
+        for header in ["Sun, 06 Nov 1994 08:49:37 GMT", "Sunday, 06-Nov-94 08:49:37 GMT", "Sun Nov  6 08:49:37 1994"] {
+            assert_eq!(retry_after(header, THEN - 90), Some(Duration::from_secs(90)), "{header}");
+            assert_eq!(retry_after(header, THEN + 90), Some(Duration::ZERO), "{header}");
+        }
+        assert_eq!(retry_after("Fri, 31 Dec 9999 23:59:59 GMT", i64::MIN), Some(Duration::from_secs(u32::MAX.into())));
+        for bad in [
+            "Sun, 06 Nov 1994 08:49:37",
+            "Sun, 06 Nov 1994 08:49:37 CET",
+            "Sun, 31 Feb 1994 08:49:37 GMT",
+            "06 Nov 1994",
+            "Sun, 06 Nov 1994 08:49:37 GMT x",
+        ] {
+            assert_eq!(retry_after(bad, THEN), None, "{bad}");
+        }
+    }
 }

@@ -10,8 +10,8 @@
 use std::fmt;
 
 use base64::Engine as _;
-use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig, STANDARD};
 use base64::engine::DecodePaddingMode;
+use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig, STANDARD};
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 use subtle::ConstantTimeEq;
@@ -54,13 +54,19 @@ pub struct Secret {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum SecretError {
     /// A key for signatures of another kind.
-    #[error("secret: this is a key for asymmetric signatures; write whsec_ and the base64 of {MIN_SECRET_LEN} to {MAX_SECRET_LEN} random bytes")]
+    #[error(
+        "secret: this is a key for asymmetric signatures; write whsec_ and the base64 of {MIN_SECRET_LEN} to {MAX_SECRET_LEN} random bytes"
+    )]
     Asymmetric,
     /// Not base64.
-    #[error("secret: what follows whsec_ is not base64; write whsec_ and the base64 of {MIN_SECRET_LEN} to {MAX_SECRET_LEN} random bytes, or leave it out to have one made")]
+    #[error(
+        "secret: what follows whsec_ is not base64; write whsec_ and the base64 of {MIN_SECRET_LEN} to {MAX_SECRET_LEN} random bytes, or leave it out to have one made"
+    )]
     NotBase64,
     /// Too short or too long.
-    #[error("secret: it decodes to {len} bytes; use {MIN_SECRET_LEN} to {MAX_SECRET_LEN} random bytes, or leave it out to have one made")]
+    #[error(
+        "secret: it decodes to {len} bytes; use {MIN_SECRET_LEN} to {MAX_SECRET_LEN} random bytes, or leave it out to have one made"
+    )]
     Length {
         /// How many bytes it has.
         len: usize,
@@ -172,7 +178,9 @@ pub enum VerifyError {
     #[error("{TIMESTAMP_HEADER}: not a number of Unix seconds; pass the header on unchanged")]
     BadTimestamp,
     /// The message is old: perhaps a recording.
-    #[error("{TIMESTAMP_HEADER}: {seconds} seconds old, which is too old; if it was sent just now, set this machine's clock")]
+    #[error(
+        "{TIMESTAMP_HEADER}: {seconds} seconds old, which is too old; if it was sent just now, set this machine's clock"
+    )]
     TooOld {
         /// How old.
         seconds: i64,
@@ -187,7 +195,9 @@ pub enum VerifyError {
     #[error("{SIGNATURE_HEADER}: there is no `v1,` signature in it; pass the header on unchanged")]
     NoSignature,
     /// No signature is ours.
-    #[error("{SIGNATURE_HEADER}: no signature matches; check the secret, and verify the body's bytes as received, before parsing them")]
+    #[error(
+        "{SIGNATURE_HEADER}: no signature matches; check the secret, and verify the body's bytes as received, before parsing them"
+    )]
     NoMatch,
 }
 

@@ -110,11 +110,19 @@ impl Compiler {
             ));
         } else if siblings == 1
             && !top
-            && let Some(operator) = nearest(key, OPERATORS)
+            && let Some(operator) = like_an_operator(key)
         {
             self.hints.push(format!("{path}.{key} is read as a field; the operator is \"{operator}\""));
         }
     }
+}
+
+/// The operator that a field's name is a slip of. Only for those whose names are no everyday field names, as `like` and `is`
+/// nearly are.
+fn like_an_operator(key: &str) -> Option<&'static str> {
+    let plain = |name: &str| name.to_ascii_lowercase().replace(['_', '-'], "");
+    let key = (key.len() <= 16).then(|| plain(key))?;
+    ["starts_with", "ends_with", "contains"].into_iter().find(|name| strsim::osa_distance(&key, &plain(name)) <= 1)
 }
 
 /// The operator and operand, if the only key of `object` is an operator.
@@ -151,7 +159,8 @@ fn unknown_dollar(key: &str, path: String) -> MatchError {
 }
 
 fn json(item: Item<'_>, path: &str) -> Result<Json, MatchError> {
-    let text = |item: Item<'_>| item.text().map(String::from).ok_or_else(|| MatchError::NotText { path: path.to_owned() });
+    let text =
+        |item: Item<'_>| item.text().map(String::from).ok_or_else(|| MatchError::NotText { path: path.to_owned() });
     Ok(match item.kind() {
         Kind::Null => Json::Null,
         Kind::True => Json::Bool(true),
@@ -197,7 +206,9 @@ pub(crate) fn check_value(value: &Value) -> Result<(), MatchError> {
                 open.extend(members.iter().map(|(key, item)| (item, inner, format!("{path}.{key}"))));
             }
             // Integers that 64 bits cannot hold become an f64 when they are read into a `Value`.
-            Value::Number(number) if number.is_f64() && number.as_f64().is_some_and(|n| n.abs() >= 9_223_372_036_854_775_808.0) => {
+            Value::Number(number)
+                if number.is_f64() && number.as_f64().is_some_and(|n| n.abs() >= 9_223_372_036_854_775_808.0) =>
+            {
                 return Err(MatchError::InexactNumber { path });
             }
             _ => {}

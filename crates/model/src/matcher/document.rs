@@ -70,16 +70,29 @@ impl<'a> Document<'a> {
         });
         tape.as_ref().map(|tape| tape.root(&self.text))
     }
-
-    #[cfg(test)]
-    pub(crate) fn is_read(&self) -> bool {
-        self.tape.get().is_some()
-    }
 }
 
 impl fmt::Debug for Document<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // Not the data: it belongs to a tenant and may be large.
         f.debug_struct("Document").field("op", &self.op).field("bytes", &self.text.len()).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::matcher::Match;
+
+    #[test]
+    fn it_is_read_only_when_a_field_is_asked_for() {
+        let doc = Document::new(Some("create"), r#"{"a":"x"}"#);
+        for filter in ["{}", r#"{"$op":"create"}"#, r#"{"any":true}"#] {
+            assert!(Match::parse(filter).unwrap().matches(&doc), "{filter}");
+        }
+        assert!(!Match::parse(r#"{"$op":"update","a":"x"}"#).unwrap().matches(&doc));
+        assert!(doc.tape.get().is_none());
+        assert_eq!(doc.string_at(&["a"]).as_deref(), Some("x"));
+        assert!(doc.tape.get().is_some());
     }
 }

@@ -35,7 +35,9 @@ pub enum MatchError {
         reason: String,
     },
     /// A regular expression that is too large, as written or compiled.
-    #[error("{path}: this regular expression is too large; write at most {MAX_PATTERN_LEN} bytes, with smaller repeat counts")]
+    #[error(
+        "{path}: this regular expression is too large; write at most {MAX_PATTERN_LEN} bytes, with smaller repeat counts"
+    )]
     PatternTooLarge {
         /// Where.
         path: String,
@@ -57,7 +59,9 @@ pub enum MatchError {
         path: String,
     },
     /// A number that lost digits before it came here.
-    #[error("{path}: this number has more digits than were kept when it was read; compare with a string, or give the match as text")]
+    #[error(
+        "{path}: this number has more digits than were kept when it was read; compare with a string, or give the match as text"
+    )]
     InexactNumber {
         /// Where.
         path: String,
@@ -84,7 +88,9 @@ impl MatchError {
             | Self::UnknownDollar { path, .. }
             | Self::OpNotAtTop { path }
             | Self::InexactNumber { path } => path,
-            Self::NotJson { .. } | Self::NotAnObject | Self::TooManyConditions | Self::TooDeep | Self::TooLarge => "match",
+            Self::NotJson { .. } | Self::NotAnObject | Self::TooManyConditions | Self::TooDeep | Self::TooLarge => {
+                "match"
+            }
         }
     }
 }

@@ -90,7 +90,11 @@ pub(crate) fn depth_at_most(text: &str, max: usize) -> bool {
 /// The text of a string, given with its quotes. `None` if it is not Unicode text, which JSON allows (a lone surrogate).
 pub(crate) fn unquote(raw: &str) -> Option<Cow<'_, str>> {
     let inner = raw.strip_prefix('"')?.strip_suffix('"')?;
-    if inner.contains('\\') { serde_json::from_str::<String>(raw).ok().map(Cow::Owned) } else { Some(Cow::Borrowed(inner)) }
+    if inner.contains('\\') {
+        serde_json::from_str::<String>(raw).ok().map(Cow::Owned)
+    } else {
+        Some(Cow::Borrowed(inner))
+    }
 }
 
 /// The members of an object in the order sent, duplicates included, as raw (key with quotes, value) texts.

@@ -103,7 +103,8 @@ impl Tape {
             if place.len > WIDE {
                 let object = Item { tape: self, text, index };
                 // Inserting in the order sent lets the last of equal keys win.
-                let keys = object.members().filter_map(|(key, value)| Some((key.text()?.into(), value.index))).collect();
+                let keys =
+                    object.members().filter_map(|(key, value)| Some((key.text()?.into(), value.index))).collect();
                 self.wide.insert(index, keys);
             }
         }
