@@ -374,7 +374,7 @@ proptest! {
     #[test]
     fn no_text_makes_it_panic(data in "\\PC{0,80}", filter in "\\PC{0,40}") {
         let doc = Document::new(None, &data);
-        let _ = doc.string_at(&["a", "b"]);
+        doc.string_at(&["a", "b"]);
         if let Ok(filter) = Match::parse(&filter) {
             filter.matches(&doc);
         }

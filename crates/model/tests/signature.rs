@@ -189,8 +189,8 @@ proptest! {
 
     #[test]
     fn no_text_makes_it_panic(secret in "\\PC{0,100}", timestamp in "\\PC{0,20}", signature in "\\PC{0,100}") {
-        let _ = Secret::parse(&secret);
-        let _ = Secret::parse(&format!("whsec_{secret}"));
+        Secret::parse(&secret).ok();
+        Secret::parse(&format!("whsec_{secret}")).ok();
         prop_assert!(check(&signature, &timestamp, b"", &self::secret(1), 0).is_err());
         let prefixed = format!("v1,{signature}");
         prop_assert!(check(&prefixed, "0", b"", &self::secret(1), 0).is_err());
