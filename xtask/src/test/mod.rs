@@ -1,0 +1,82 @@
+//! `cargo xtask test`: what the tests need, the rules, everything built, all tests run, and one line that sums it up.
+
+mod clients;
+mod summary;
+mod tools;
+
+use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
+use std::process::{Command, ExitCode, Stdio};
+
+use anyhow::Context;
+
+use crate::run::{cargo, in_ci, runs, shown, target_dir};
+use crate::tidy::tidy;
+use summary::Summary;
+
+/// The exit code when the tests could not be run.
+const NOT_RUN: u8 = 2;
+
+/// Runs all tests, or those that a filter names.
+pub(crate) fn test(root: &Path, install: bool, filters: &[String]) -> anyhow::Result<ExitCode> {
+    if !tools::ready(install)? {
+        return Ok(ExitCode::from(NOT_RUN));
+    }
+    clients::install(root, &target_dir(root)?.join("clients"))?;
+
+    let mut summary = Summary::default();
+    eprintln!("» tidy");
+    if !tidy(root)? {
+        summary.failed += 1;
+    }
+    if runs(tuned(cargo(root).args(["build", "--workspace", "--all-targets"])))? {
+        run_tests(root, filters, &mut summary)?;
+    } else {
+        summary.failed += 1;
+    }
+    if summary.ran() == 0 {
+        eprintln!("no test ran");
+    }
+    if in_ci() && summary.ignored > 0 {
+        eprintln!("a skipped test counts as a failure here");
+    }
+    println!("{summary}");
+    Ok(if summary.is_good(in_ci()) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn run_tests(root: &Path, filters: &[String], summary: &mut Summary) -> anyhow::Result<()> {
+    let mut command = cargo(root);
+    command.args(["test", "--workspace", "--no-fail-fast"]);
+    if !filters.is_empty() {
+        command.arg("--").args(filters);
+    }
+    tuned(&mut command).stdin(Stdio::null()).stdout(Stdio::piped());
+    eprintln!("» {}", shown(&command));
+    let mut child = command.spawn().context("cannot run cargo test")?;
+    let stdout = child.stdout.take().context("cargo test has no output")?;
+    let failed_before = summary.failed;
+    let mut out = std::io::stdout().lock();
+    for line in BufReader::new(stdout).split(b'\n') {
+        let line = line.context("cannot read cargo test's output")?;
+        // Tests may print anything; what isn't text is passed on as it is and cannot be a result.
+        summary.take(&String::from_utf8_lossy(&line));
+        out.write_all(&line)?;
+        out.write_all(b"\n")?;
+    }
+    out.flush()?;
+    if !child.wait().context("cannot wait for cargo test")?.success() && summary.failed == failed_before {
+        // A test program that didn't build, or that died without a result line.
+        summary.failed += 1;
+    }
+    Ok(())
+}
+
+/// The environment of builds and tests.
+fn tuned(command: &mut Command) -> &mut Command {
+    command.env("RUST_BACKTRACE", "1");
+    if in_ci() {
+        // Nobody debugs a CI run, and debug information is a good part of the link time.
+        command.env("CARGO_PROFILE_DEV_DEBUG", "0");
+    }
+    command
+}

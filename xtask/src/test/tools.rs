@@ -1,0 +1,94 @@
+//! Programs that the tests use, from Debian's packages.
+
+use std::process::Command;
+
+use anyhow::bail;
+
+use crate::run::{must_run, on_path, output_of, runs};
+
+/// A program and the Debian package that brings it.
+struct Tool {
+    program: &'static str,
+    package: &'static str,
+}
+
+/// strace shows that a sync precedes each acknowledgement; faketime moves a server's clock; the rest runs the official
+/// client libraries.
+const TOOLS: [Tool; 5] = [
+    Tool { program: "strace", package: "strace" },
+    Tool { program: "faketime", package: "faketime" },
+    Tool { program: "node", package: "nodejs" },
+    Tool { program: "npm", package: "npm" },
+    Tool { program: "python3", package: "python3" },
+];
+/// Debian has pip apart from Python, and a pip without a program of that name counts too.
+const PIP_PACKAGE: &str = "python3-pip";
+
+/// Whether everything is there, after installing what is missing if `install` is set; says what is missing otherwise.
+///
+/// # Errors
+/// When an installation fails.
+pub(super) fn ready(install: bool) -> anyhow::Result<bool> {
+    let missing = missing_packages(on_path, has_pip);
+    if missing.is_empty() {
+        return Ok(true);
+    }
+    if !install {
+        eprintln!("the tests need Debian packages that are not installed; as root, run");
+        eprintln!("    apt-get install -y {}", missing.join(" "));
+        eprintln!("or let `cargo xtask test --install` do it");
+        return Ok(false);
+    }
+    if !on_path("apt-get") {
+        bail!("there is no apt-get here; install these by hand: {}", missing.join(" "));
+    }
+    must_run(apt_get()?.arg("update"))?;
+    must_run(apt_get()?.args(["install", "-y", "--no-install-recommends"]).args(&missing))?;
+    let still_missing = missing_packages(on_path, has_pip);
+    if !still_missing.is_empty() {
+        bail!("installed, and yet not on the PATH: {}", still_missing.join(" "));
+    }
+    Ok(true)
+}
+
+fn missing_packages(there: impl Fn(&str) -> bool, has_pip: impl Fn() -> bool) -> Vec<&'static str> {
+    let mut missing: Vec<_> = TOOLS.iter().filter(|tool| !there(tool.program)).map(|tool| tool.package).collect();
+    if missing.contains(&"python3") || !has_pip() {
+        missing.push(PIP_PACKAGE);
+    }
+    missing
+}
+
+fn has_pip() -> bool {
+    output_of(Command::new("python3").args(["-m", "pip", "--version"])).is_ok()
+}
+
+/// apt-get, with sudo for who isn't root, that asks nothing.
+fn apt_get() -> anyhow::Result<Command> {
+    let is_root = output_of(Command::new("id").arg("-u"))?.trim() == "0";
+    let mut command = if is_root {
+        Command::new("apt-get")
+    } else {
+        if !runs(Command::new("sudo").arg("--validate"))? {
+            bail!("installing Debian packages needs root or sudo");
+        }
+        let mut sudo = Command::new("sudo");
+        sudo.args(["--preserve-env=DEBIAN_FRONTEND", "apt-get"]);
+        sudo
+    };
+    command.env("DEBIAN_FRONTEND", "noninteractive");
+    Ok(command)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_missing_is_named() {
+        assert!(missing_packages(|_| true, || true).is_empty());
+        assert_eq!(missing_packages(|program| program != "faketime", || true), ["faketime"]);
+        assert_eq!(missing_packages(|program| program != "node", || false), ["nodejs", "python3-pip"]);
+        assert_eq!(missing_packages(|program| program != "python3", || true), ["python3", "python3-pip"]);
+    }
+}

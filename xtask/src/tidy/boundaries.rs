@@ -1,0 +1,192 @@
+//! Rules about what may occur only in certain crates: SQL, I/O, outgoing connections, the environment, time.
+
+use super::source::Source;
+use super::{Finding, Tree};
+
+/// Each of these is in every statement of ours.
+const SQL_STARTS: [&str; 3] = ["SELECT ", "INSERT INTO", "DELETE FROM"];
+
+/// SQL is the store's business alone.
+pub(super) fn sql(tree: &Tree) -> Vec<Finding> {
+    let is_sql = |text: &str| {
+        let has_word = |word: &str| {
+            text.match_indices(word).any(|(at, _)| !text[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_'))
+        };
+        SQL_STARTS.iter().any(|start| has_word(start)) || (has_word("UPDATE ") && has_word("SET "))
+    };
+    shipped(tree)
+        .filter(|source| !source.is_below(&["crates/store/"]))
+        .flat_map(|source| {
+            source
+                .shipped_strings
+                .iter()
+                .filter(|piece| is_sql(&piece.text))
+                .map(|piece| Finding::error(&source.path, piece.line, "SQL outside crates/store"))
+        })
+        .collect()
+}
+
+/// What does I/O, or waits.
+const IO_WORDS: [&str; 14] = [
+    "tokio::",
+    "tokio_util::",
+    "hyper::",
+    "hyper_util::",
+    "axum::",
+    "mio::",
+    "std::fs",
+    "std::process",
+    "std::thread",
+    "TcpStream",
+    "TcpListener",
+    "UdpSocket",
+    "ToSocketAddrs",
+    "async fn",
+];
+const IO_CRATES: [&str; 10] =
+    ["tokio", "tokio-util", "hyper", "hyper-util", "hyper-rustls", "axum", "mio", "rusqlite", "reqwest", "socket2"];
+
+/// The model, the codecs and every door's frames are bytes in, meaning out.
+pub(super) fn pure_code(tree: &Tree) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for folder in ["crates/model/", "crates/wire/"] {
+        let path = format!("{folder}Cargo.toml");
+        let manifest = tree.text(&path).unwrap_or_default();
+        for name in super::layers::dependency_names(manifest, &["dependencies"]) {
+            if IO_CRATES.contains(&name.as_str()) {
+                findings.push(Finding::error(&path, 0, format!("does no I/O, so it cannot depend on {name}")));
+            }
+        }
+    }
+    let is_pure = |source: &&Source| {
+        let is_doors_frames = source.is_below(&["crates/doors/"]) && source.path.ends_with("/wire.rs");
+        source.is_below(&["crates/model/", "crates/wire/"]) || is_doors_frames
+    };
+    for source in shipped(tree).filter(is_pure) {
+        for (line, word) in source.shipped_uses(&IO_WORDS) {
+            findings.push(Finding::error(&source.path, line, format!("`{word}` in code that does no I/O")));
+        }
+    }
+    findings
+}
+
+/// What opens a connection to somebody else.
+const DIALLING: [&str; 8] = [
+    "TcpStream::connect",
+    "UnixStream::connect",
+    "TcpSocket::new",
+    "UdpSocket::bind",
+    "HttpConnector",
+    "hyper::client",
+    "client::legacy",
+    "lookup_host",
+];
+
+/// Every outgoing connection of the server passes the address policy, so one folder opens them all. The commands that are
+/// clients of a server dial whom their user names.
+pub(super) fn outgoing_connections(tree: &Tree) -> Vec<Finding> {
+    let allowed = ["crates/courier/src/egress", "crates/server/src/cli/"];
+    forbidden(tree, &allowed, &DIALLING, "outgoing connections are opened by courier's egress")
+}
+
+/// A library that reads the environment surprises whoever embeds it.
+pub(super) fn environment(tree: &Tree) -> Vec<Finding> {
+    let words = ["env::var(", "env::var_os(", "env::vars(", "env::vars_os(", "env::set_var(", "env::remove_var("];
+    forbidden(tree, &["crates/server/"], &words, "the environment is read by the server crate only")
+}
+
+/// Time that a test cannot set makes tests slow or lets them lie.
+pub(super) fn time(tree: &Tree) -> Vec<Finding> {
+    let words = ["SystemTime::now", "Instant::now", "Timestamp::now", "Zoned::now", "Utc::now", "Local::now"];
+    forbidden(tree, &["crates/model/src/clock.rs"], &words, "time comes from a Clock (crates/model/src/clock.rs)")
+}
+
+/// A library installs nothing that is one per process.
+pub(super) fn quiet_libraries(tree: &Tree) -> Vec<Finding> {
+    let words = [
+        "#[global_allocator]",
+        "set_global_default",
+        "set_logger",
+        "panic::set_hook",
+        "install_default",
+        "signal::ctrl_c",
+        "process::exit",
+        "process::abort",
+    ];
+    forbidden(tree, &["crates/server/"], &words, "what is one per process is the server crate's business")
+}
+
+fn forbidden(tree: &Tree, allowed: &[&str], words: &[&str], why: &str) -> Vec<Finding> {
+    shipped(tree)
+        .filter(|source| !source.is_below(allowed))
+        .flat_map(|source| {
+            let uses = source.shipped_uses(words);
+            uses.into_iter().map(|(line, word)| Finding::error(&source.path, line, format!("`{word}`: {why}")))
+        })
+        .collect()
+}
+
+/// The sources that are part of what we ship.
+fn shipped(tree: &Tree) -> impl Iterator<Item = &Source> {
+    tree.rust.iter().filter(|source| source.is_below(&["crates/"]) && !source.is_test())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What `rule` finds in a file of that path and text.
+    fn found(rule: fn(&Tree) -> Vec<Finding>, path: &str, text: &str) -> usize {
+        rule(&Tree::of(&[(path, text)])).len()
+    }
+
+    #[test]
+    fn sql_is_the_stores() {
+        let query = "let q = \"SELECT id FROM events\";";
+        assert_eq!(found(sql, "crates/bus/src/a.rs", query), 1);
+        assert_eq!(found(sql, "crates/store/src/a.rs", query), 0);
+        assert_eq!(found(sql, "crates/bus/src/a.rs", "let q = r#\"UPDATE x\n SET y = 1\"#;"), 1);
+        assert_eq!(found(sql, "crates/bus/src/a.rs", "let q = \"Please UPDATE it\"; // SELECT x"), 0);
+        assert_eq!(found(sql, "crates/bus/src/a.rs", &format!("#[cfg(test)]\nmod tests {{\n{query}\n}}")), 0);
+    }
+
+    #[test]
+    fn the_model_does_no_io() {
+        assert_eq!(found(pure_code, "crates/model/src/a.rs", "use std::net::IpAddr;"), 0);
+        assert_eq!(found(pure_code, "crates/model/src/a.rs", "use std::net::TcpStream;"), 1);
+        assert_eq!(found(pure_code, "crates/doors/pusher/src/wire.rs", "use tokio::sync::mpsc;"), 1);
+        assert_eq!(found(pure_code, "crates/doors/pusher/src/api.rs", "use tokio::sync::mpsc;"), 0);
+        assert_eq!(found(pure_code, "crates/model/Cargo.toml", "[dependencies]\ntokio.workspace = true\n"), 1);
+        assert_eq!(found(pure_code, "crates/model/Cargo.toml", "[dev-dependencies]\ntokio.workspace = true\n"), 0);
+    }
+
+    #[test]
+    fn one_folder_dials() {
+        let dial = "let s = TcpStream::connect(addr).await;";
+        assert_eq!(found(outgoing_connections, "crates/courier/src/egress/dial.rs", dial), 0);
+        assert_eq!(found(outgoing_connections, "crates/server/src/cli/http.rs", dial), 0);
+        assert_eq!(found(outgoing_connections, "crates/server/src/tls.rs", dial), 1);
+        assert_eq!(
+            found(outgoing_connections, "crates/courier/src/worker.rs", "use hyper_util::client::legacy::Client;"),
+            1
+        );
+    }
+
+    #[test]
+    fn environment_and_globals_are_the_servers() {
+        let read = "let v = std::env::var(\"X\");";
+        assert_eq!(found(environment, "crates/engine/src/a.rs", read), 1);
+        assert_eq!(found(environment, "crates/engine/src/a.rs", "let v = env!(\"X\");"), 0);
+        assert_eq!(found(environment, "crates/server/src/config/env.rs", read), 0);
+        assert_eq!(found(quiet_libraries, "crates/engine/src/a.rs", "std::process::exit(1)"), 1);
+    }
+
+    #[test]
+    fn one_file_reads_the_time() {
+        let now = "let t = Instant::now();";
+        assert_eq!(found(time, "crates/model/src/clock.rs", now), 0);
+        assert_eq!(found(time, "crates/bus/src/a.rs", now), 1);
+        assert_eq!(found(time, "crates/testkit/src/a.rs", now), 0);
+        assert_eq!(found(time, "tests/tests/a.rs", now), 0);
+    }
+}
