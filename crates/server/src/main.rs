@@ -1,1 +1,4 @@
+mod config;
+mod output;
+mod settings;
 fn main() {}

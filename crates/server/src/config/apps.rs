@@ -1,0 +1,172 @@
+//! `[[apps]]`: the tenants, and what must be true of all of them together.
+
+use std::collections::HashMap;
+
+use serde::Deserialize;
+use tidings_model::app::{App, Door, Token};
+use tidings_model::id::AppId;
+
+use super::channels::{RawChannels, RawNamespace, check_namespaces};
+use super::check::Check;
+use super::limits::RawLimits;
+use super::secret::RawSecret;
+use super::webhooks::{RawWebhook, check_webhooks};
+
+const MAX_ID: usize = 64;
+const MAX_KEY: usize = 128;
+/// A key with fewer characters can be found by trying.
+const GUESSABLE: usize = 16;
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawApp {
+    id: Option<String>,
+    key: Option<String>,
+    secret: Option<RawSecret>,
+    api_keys: Vec<RawSecret>,
+    token_hmac_secret: Option<RawSecret>,
+    token_rsa_public_key: Option<RawSecret>,
+    token_ecdsa_public_key: Option<RawSecret>,
+    token_ed25519_public_key: Option<RawSecret>,
+    jwks_url: Option<String>,
+    default: bool,
+    doors: Option<Vec<Door>>,
+    hosts: Vec<String>,
+    allowed_origins: Option<Vec<String>>,
+    limits: RawLimits,
+    channels: Option<RawChannels>,
+    namespaces: Vec<RawNamespace>,
+    webhooks: Vec<RawWebhook>,
+}
+
+/// The apps, each checked alone and then against the others.
+pub(super) fn resolve(raw: &[RawApp], check: &mut Check) -> Vec<App> {
+    let mut apps: Vec<App> = raw.iter().enumerate().map(|(n, app)| app.resolve(&format!("apps[{n}]"), check)).collect();
+    check_unique(&apps, check);
+    let defaults: Vec<usize> = (0..apps.len()).filter(|&n| apps[n].default).collect();
+    for n in defaults.iter().skip(1) {
+        check.wrong(&format!("apps[{n}].default"), format!("only one app can be the default, and app \"{}\" is", apps[defaults[0]].id));
+    }
+    if let [only] = apps.as_mut_slice() {
+        only.default = true;
+    }
+    apps
+}
+
+impl RawApp {
+    fn resolve(&self, path: &str, check: &mut Check) -> App {
+        let key = |name: &str| format!("{path}.{name}");
+        let id = self.id.clone().unwrap_or_default();
+        if self.id.is_none() {
+            check.wrong(&key("id"), "an app needs an id, as in id = \"1\"");
+        } else if id.is_empty() || id.len() > MAX_ID || !id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_') {
+            check.wrong(&key("id"), format!("an app's id has 1 to {MAX_ID} characters from A-Z, a-z, 0-9, - and _"));
+        }
+        let app_key = self.key.clone().unwrap_or_default();
+        if self.key.is_none() {
+            check.wrong(&key("key"), "an app needs a key; it is public, and unique among the apps");
+        } else if app_key.is_empty() || app_key.len() > MAX_KEY || !app_key.bytes().all(|b| b.is_ascii_graphic() && !b"/?#%".contains(&b)) {
+            check.wrong(&key("key"), format!("an app's key stands in URLs: 1 to {MAX_KEY} visible ASCII characters without / ? # %"));
+        }
+        self.check_unserved(path, check);
+        App {
+            id: AppId::from(id),
+            key: app_key,
+            secret: check.secret(&key("secret"), self.secret.as_ref()).unwrap_or_default(),
+            api_keys: self.api_keys(path, check),
+            default: self.default,
+            doors: self.doors.clone().unwrap_or_else(|| Door::ALL.to_vec()),
+            hosts: self.hosts(path, check),
+            limits: self.limits.resolve(&key("limits"), check),
+        }
+    }
+
+    fn api_keys(&self, path: &str, check: &mut Check) -> Vec<Token> {
+        let mut keys = Vec::with_capacity(self.api_keys.len());
+        for (n, secret) in self.api_keys.iter().enumerate() {
+            let here = format!("{path}.api_keys[{n}]");
+            if let Some(key) = check.secret(&here, Some(secret)) {
+                check_bearer(&here, &key, check);
+                keys.push(key);
+            }
+        }
+        if self.api_keys.is_empty() {
+            check.warn(path, "this app has no api_keys: only the operator key can publish for it");
+        }
+        keys
+    }
+
+    fn hosts(&self, path: &str, check: &mut Check) -> Vec<String> {
+        let mut hosts = Vec::with_capacity(self.hosts.len());
+        for (n, host) in self.hosts.iter().enumerate() {
+            if host.is_empty() || host.contains(['/', ':', ' ']) {
+                check.wrong(&format!("{path}.hosts[{n}]"), "a host is a name alone, without scheme, port or path, as in \"push.example.com\"");
+            }
+            hosts.push(host.to_ascii_lowercase());
+        }
+        hosts
+    }
+
+    /// Keys of parts of the server that this version does not have.
+    fn check_unserved(&self, path: &str, check: &mut Check) {
+        let tokens = [
+            ("token_hmac_secret", &self.token_hmac_secret),
+            ("token_rsa_public_key", &self.token_rsa_public_key),
+            ("token_ecdsa_public_key", &self.token_ecdsa_public_key),
+            ("token_ed25519_public_key", &self.token_ed25519_public_key),
+        ];
+        for (name, secret) in tokens {
+            let here = format!("{path}.{name}");
+            if check.secret(&here, secret.as_ref()).is_some() {
+                check.warn(&here, format!("{name} has no effect yet in this version"));
+            }
+        }
+        let here = format!("{path}.jwks_url");
+        if check.http_url(&here, self.jwks_url.as_deref()).is_some() {
+            check.warn(&here, "jwks_url has no effect yet in this version");
+        }
+        if self.allowed_origins.is_some() {
+            check.warn(&format!("{path}.allowed_origins"), "allowed_origins has no effect yet in this version");
+        }
+        if self.channels.is_some() {
+            check.warn(&format!("{path}.channels"), "[apps.channels] has no effect yet in this version");
+        }
+        check_namespaces(&format!("{path}.namespaces"), &self.namespaces, check);
+        check_webhooks(&format!("{path}.webhooks"), &self.webhooks, check);
+    }
+}
+
+/// A key that comes in an `Authorization` header: one that cannot be sent or can be guessed is pointed out.
+pub(super) fn check_bearer(path: &str, key: &Token, check: &mut Check) {
+    let text = key.expose();
+    if !text.bytes().all(|b| b.is_ascii_graphic()) {
+        check.warn(path, "this key holds characters that no client can send in a header; use visible ASCII without spaces");
+    } else if text.len() < GUESSABLE {
+        check.warn(path, format!("this key has fewer than {GUESSABLE} characters and can be guessed; `tidings init` makes better ones"));
+    }
+}
+
+/// Ids, keys, API keys and hosts each name one app.
+fn check_unique(apps: &[App], check: &mut Check) {
+    let mut seen: HashMap<(&str, String), usize> = HashMap::new();
+    for (n, app) in apps.iter().enumerate() {
+        let here = |rest: &str| format!("apps[{n}].{rest}");
+        let mut names = vec![("id", here("id"), app.id.to_string()), ("key", here("key"), app.key.clone())];
+        let api_keys = app.api_keys.iter().enumerate();
+        names.extend(api_keys.map(|(m, key)| ("API key", here(&format!("api_keys[{m}]")), key.expose().to_owned())));
+        names.extend(app.hosts.iter().enumerate().map(|(m, host)| ("host", here(&format!("hosts[{m}]")), host.clone())));
+        for (what, path, name) in names {
+            if name.is_empty() {
+                continue;
+            }
+            match seen.get(&(what, name.clone())) {
+                // The value may be a secret, so only its place is told.
+                Some(&first) if first == n => check.wrong(&path, format!("this {what} is listed twice")),
+                Some(&first) => check.wrong(&path, format!("this {what} belongs to apps[{first}] already; each {what} names one app")),
+                None => {
+                    seen.insert((what, name), n);
+                }
+            }
+        }
+    }
+}

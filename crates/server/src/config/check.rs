@@ -1,0 +1,114 @@
+//! What the sections' checks share: somewhere to put problems and warnings, and the readings that several need.
+
+use ipnet::IpNet;
+use tidings_model::app::Token;
+use url::Url;
+
+use super::problem::{Problem, Problems};
+use super::secret::RawSecret;
+use super::source::Source;
+use super::Loaded;
+use crate::settings::Settings;
+
+/// Collects what is wrong while the sections are looked at.
+#[derive(Debug)]
+pub(super) struct Check {
+    source: Source,
+    warnings: Vec<Problem>,
+}
+
+impl Check {
+    pub(super) fn new(source: Source) -> Self {
+        Self { source, warnings: Vec::new() }
+    }
+
+    /// Notes that `path` cannot be served.
+    pub(super) fn wrong(&mut self, path: &str, message: impl Into<String>) {
+        self.source.wrong(path, message.into());
+    }
+
+    /// Notes that `path` can be served, but not as its writer may think.
+    pub(super) fn warn(&mut self, path: &str, message: impl Into<String>) {
+        let problem = self.source.problem(path, message.into());
+        self.warnings.push(problem);
+    }
+
+    /// Notes that this version reads `path` and does nothing about it.
+    pub(super) fn without_effect(&mut self, path: &str) {
+        self.warn(path, format!("{path} has no effect yet in this version"));
+    }
+
+    /// A secret's text; `None` when it is not set, or its file cannot be read.
+    pub(super) fn secret(&mut self, path: &str, secret: Option<&RawSecret>) -> Option<Token> {
+        match secret?.reveal() {
+            Ok(text) if text.is_empty() => None,
+            Ok(text) => Some(Token::from(text)),
+            Err(message) => {
+                self.wrong(path, message);
+                None
+            }
+        }
+    }
+
+    /// A number within bounds, else its default.
+    pub(super) fn bounded<T: PartialOrd + std::fmt::Display + Copy>(&mut self, path: &str, given: Option<T>, default: T, least: T, most: T) -> T {
+        match given {
+            Some(value) if value < least || value > most => {
+                self.wrong(path, format!("{path} must be {least} to {most}, not {value}"));
+                default
+            }
+            Some(value) => value,
+            None => default,
+        }
+    }
+
+    /// Networks such as `10.0.0.0/8`; a single address is the network of itself.
+    pub(super) fn networks(&mut self, path: &str, given: &[String]) -> Vec<IpNet> {
+        let mut networks = Vec::with_capacity(given.len());
+        for (n, text) in given.iter().enumerate() {
+            match network(text) {
+                Ok(network) => networks.push(network),
+                Err(message) => self.wrong(&format!("{path}[{n}]"), message),
+            }
+        }
+        networks
+    }
+
+    /// An `http` or `https` URL; an empty text is none.
+    pub(super) fn http_url(&mut self, path: &str, given: Option<&str>) -> Option<Url> {
+        let text = given.filter(|text| !text.is_empty())?;
+        match Url::parse(text) {
+            Ok(url) if matches!(url.scheme(), "http" | "https") && url.has_host() => Some(url),
+            Ok(_) => {
+                self.wrong(path, format!("{path} must begin with http:// or https://"));
+                None
+            }
+            Err(error) => {
+                self.wrong(path, format!("{path} is not a URL: {error}"));
+                None
+            }
+        }
+    }
+
+    /// The settings, unless something is wrong.
+    pub(super) fn finish(self, settings: Settings) -> Result<Loaded, Problems> {
+        let mut warnings = self.warnings;
+        warnings.sort_by_key(|warning| warning.offset);
+        match self.source.into_problems() {
+            problems if problems.is_empty() => Ok(Loaded { settings, warnings }),
+            problems => Err(Problems(problems)),
+        }
+    }
+}
+
+/// Reads a network as config and `--egress-allow` write it.
+///
+/// # Errors
+/// In words, for whoever wrote it.
+pub(crate) fn network(text: &str) -> Result<IpNet, String> {
+    let text = text.trim();
+    if let Ok(network) = text.parse::<IpNet>() {
+        return Ok(network.trunc());
+    }
+    text.parse::<std::net::IpAddr>().map(IpNet::from).map_err(|_| format!("{text:?} is not a network; write it as 10.0.0.0/8, or as fd00::/8"))
+}

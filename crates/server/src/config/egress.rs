@@ -1,0 +1,79 @@
+//! `[egress]`: where deliveries may go.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use super::check::Check;
+use super::value::RawDuration;
+use crate::settings::EgressSettings;
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawEgress {
+    allow: Vec<String>,
+    deny: Vec<String>,
+    proxy: Option<String>,
+    https_only: bool,
+    deny_ports: Option<Vec<u16>>,
+    ca_file: Option<PathBuf>,
+    connect_timeout: Option<RawDuration>,
+    topics: Option<RawRules>,
+    callbacks: Option<RawRules>,
+}
+
+/// `[egress.topics]` and `[egress.callbacks]`: the same keys for one kind of request.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawRules {
+    allow: Vec<String>,
+    deny: Vec<String>,
+    proxy: Option<String>,
+    https_only: bool,
+    deny_ports: Option<Vec<u16>>,
+    ca_file: Option<PathBuf>,
+    connect_timeout: Option<RawDuration>,
+}
+
+impl RawEgress {
+    pub(super) fn resolve(self, check: &mut Check) -> EgressSettings {
+        for (path, rules) in [("egress.topics", self.topics), ("egress.callbacks", self.callbacks)] {
+            if let Some(rules) = rules {
+                rules.resolve(path, check);
+                check.without_effect(path);
+            }
+        }
+        let Self { allow, deny, proxy, https_only, deny_ports, ca_file, connect_timeout, .. } = self;
+        RawRules { allow, deny, proxy, https_only, deny_ports, ca_file, connect_timeout }.resolve("egress", check)
+    }
+}
+
+impl RawRules {
+    fn resolve(self, path: &str, check: &mut Check) -> EgressSettings {
+        let key = |name: &str| format!("{path}.{name}");
+        let proxy = check.http_url(&key("proxy"), self.proxy.as_deref());
+        if proxy.as_ref().is_some_and(|proxy| proxy.scheme() != "http") {
+            check.wrong(&key("proxy"), "the proxy's own URL must begin with http://; what goes through it may be https");
+        }
+        let ca_file = self.ca_file.filter(|file| !file.as_os_str().is_empty());
+        if let Some(file) = &ca_file
+            && let Err(error) = std::fs::metadata(file)
+        {
+            check.wrong(&key("ca_file"), format!("the certificate file {} cannot be read: {error}", file.display()));
+        }
+        let connect_timeout = self.connect_timeout.map_or(Duration::from_secs(10), |raw| raw.0);
+        if connect_timeout.is_zero() {
+            check.wrong(&key("connect_timeout"), format!("{} must be longer than nothing", key("connect_timeout")));
+        }
+        EgressSettings {
+            allow: check.networks(&key("allow"), &self.allow),
+            deny: check.networks(&key("deny"), &self.deny),
+            proxy,
+            https_only: self.https_only,
+            deny_ports: self.deny_ports,
+            ca_file,
+            connect_timeout,
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! Environment variables over the file: `TIDINGS__STORE__URL` sets `url` in `[store]`.
+//!
+//! Two underscores between the parts, because Kubernetes gives every pod variables such as `TIDINGS_PORT=tcp://…` for a
+//! service of our name. Letter case does not matter. `TIDINGS__APPS__<id>__SECRET` sets a key of the app with that id.
+//!
+//! A variable is text, and what it means depends on the key: it is tried as the text itself, as a TOML value, and as a
+//! comma-separated list, and the first that the key takes holds.
+
+use serde::Deserialize;
+use toml::{Table, Value};
+
+use super::problem::Problem;
+use super::raw::RawConfig;
+use super::source::{nearest_key, readable};
+
+/// Where variables come from, so that tests need not change the process's own.
+pub(crate) trait Strings {
+    /// Every variable, by name.
+    fn all(&self) -> Vec<(String, String)>;
+
+    /// One variable; an empty one counts as unset.
+    fn get(&self, name: &str) -> Option<String> {
+        self.all().into_iter().find(|(key, value)| key == name && !value.is_empty()).map(|(_, value)| value)
+    }
+}
+
+/// The variables of this process.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ProcessEnvironment;
+
+impl Strings for ProcessEnvironment {
+    fn all(&self) -> Vec<(String, String)> {
+        // A variable that is not UTF-8 cannot be one of ours.
+        std::env::vars_os().filter_map(|(key, value)| Some((key.into_string().ok()?, value.into_string().ok()?))).collect()
+    }
+}
+
+impl Strings for Vec<(&str, &str)> {
+    fn all(&self) -> Vec<(String, String)> {
+        self.iter().map(|&(key, value)| (key.to_owned(), value.to_owned())).collect()
+    }
+}
+
+const PREFIX: &str = "TIDINGS__";
+
+/// Sets what the variables say in `table`. Gives the path of each key that was set with the variable's name, and what is
+/// wrong.
+pub(crate) fn apply(table: &mut Table, env: &dyn Strings) -> (Vec<(String, String)>, Vec<Problem>) {
+    let mut set = Vec::new();
+    let mut problems = Vec::new();
+    let mut variables = env.all();
+    variables.retain(|(name, _)| name.get(..PREFIX.len()).is_some_and(|start| start.eq_ignore_ascii_case(PREFIX)));
+    variables.sort();
+    for (name, text) in variables {
+        let parts: Vec<&str> = name[PREFIX.len()..].split("__").collect();
+        match put(table, &parts, &text) {
+            Ok(path) => set.push((path, name)),
+            Err(message) => problems.push(Problem { place: name, message, offset: usize::MAX }),
+        }
+    }
+    (set, problems)
+}
+
+fn put(table: &mut Table, parts: &[&str], text: &str) -> Result<String, String> {
+    if parts.iter().any(|part| part.is_empty()) {
+        return Err("is not the name of a key; sections and keys are parted by two underscores, as in TIDINGS__STORE__URL".to_owned());
+    }
+    match parts {
+        [apps, id, rest @ ..] if apps.eq_ignore_ascii_case("apps") && !rest.is_empty() => {
+            let keys = lower(rest);
+            let value = value_of(text, |value| in_app(&keys, value))?;
+            let (index, app) = find_app(table, id)?;
+            merge(app, &keys, value);
+            Ok(format!("apps[{index}].{}", keys.join(".")))
+        }
+        _ => {
+            let keys = lower(parts);
+            let value = value_of(text, |value| nested(&keys, value))?;
+            merge(table, &keys, value);
+            Ok(keys.join("."))
+        }
+    }
+}
+
+fn lower(parts: &[&str]) -> Vec<String> {
+    parts.iter().map(|part| part.to_ascii_lowercase()).collect()
+}
+
+fn find_app<'t>(table: &'t mut Table, id: &str) -> Result<(usize, &'t mut Table), String> {
+    let mut apps: Vec<&mut Table> = table.get_mut("apps").and_then(Value::as_array_mut).into_iter().flatten().filter_map(Value::as_table_mut).collect();
+    let ids: Vec<String> = apps.iter().map(|app| app.get("id").and_then(Value::as_str).unwrap_or_default().to_owned()).collect();
+    match ids.iter().position(|own| own.eq_ignore_ascii_case(id)) {
+        Some(index) => Ok((index, apps.swap_remove(index))),
+        None if ids.is_empty() => Err(format!("names the app {id:?}, but the config file has no [[apps]]")),
+        None => Err(format!("names the app {id:?}, which is not in the config file; its apps are {}", ids.join(", "))),
+    }
+}
+
+/// The first reading of `text` that the key takes.
+fn value_of(text: &str, place: impl Fn(Value) -> Table) -> Result<Value, String> {
+    let whole = format!("value = {text}");
+    let toml = whole.parse::<Table>().ok().and_then(|mut table| table.remove("value"));
+    let list = || Value::Array(text.split(',').map(|item| Value::String(item.trim().to_owned())).filter(|v| v.as_str() != Some("")).collect());
+    let mut first_error = None;
+    let readings = [Some(Value::String(text.to_owned())), toml, Some(list())];
+    for reading in readings.into_iter().flatten() {
+        match RawConfig::deserialize(Value::Table(place(reading.clone()))) {
+            Ok(_) => return Ok(reading),
+            Err(error) => first_error = first_error.or(Some(error)),
+        }
+    }
+    let message = first_error.map(|error| error.message().to_owned()).unwrap_or_default();
+    Err(nearest_key(&message, "").unwrap_or_else(|| readable(&message)))
+}
+
+fn nested(keys: &[String], value: Value) -> Table {
+    let mut table = Table::new();
+    merge(&mut table, keys, value);
+    table
+}
+
+fn in_app(keys: &[String], value: Value) -> Table {
+    Table::from_iter([("apps".to_owned(), Value::Array(vec![Value::Table(nested(keys, value))]))])
+}
+
+/// Puts `value` at the end of `keys`; whatever stands in the way gives place.
+fn merge(table: &mut Table, keys: &[String], value: Value) {
+    match keys {
+        [] => {}
+        [last] => {
+            table.insert(last.clone(), value);
+        }
+        [first, rest @ ..] => {
+            let entry = table.entry(first.clone()).or_insert_with(|| Value::Table(Table::new()));
+            if !entry.is_table() {
+                *entry = Value::Table(Table::new());
+            }
+            if let Value::Table(inner) = entry {
+                merge(inner, rest, value);
+            }
+        }
+    }
+}

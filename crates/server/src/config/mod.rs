@@ -1,0 +1,83 @@
+//! The config file: text → [`RawConfig`] (what was written) → [`Settings`](crate::settings::Settings) (what it means).
+//!
+//! Each section has a file, with the keys as they are written and the function that checks them. Everything that is wrong
+//! is found in one go: a key that cannot be read is noted and taken out, and the rest is looked at.
+//!
+//! Order: defaults, the file, `TIDINGS__SECTION__KEY` variables, flags.
+
+mod admin;
+mod apps;
+mod broker;
+mod channels;
+mod check;
+mod courier;
+mod egress;
+pub(crate) mod environment;
+mod limits;
+mod live;
+mod problem;
+mod raw;
+mod retention;
+mod secret;
+mod secrets;
+mod source;
+mod store;
+mod top;
+mod value;
+mod webhooks;
+
+use std::path::Path;
+
+use crate::settings::Settings;
+use check::Check;
+use environment::Strings;
+pub(crate) use problem::{Problem, Problems};
+use source::Source;
+
+/// A config that can be served, and what it says without effect.
+#[derive(Debug)]
+pub(crate) struct Loaded {
+    /// What it means.
+    pub(crate) settings: Settings,
+    /// Keys that this version reads and does not act on, and values that are a bad idea.
+    pub(crate) warnings: Vec<Problem>,
+}
+
+/// Reads the config at `path` and the environment.
+///
+/// # Errors
+/// [`Problems`] with everything that is wrong, each with its place.
+pub(crate) fn load(path: &Path, env: &dyn Strings) -> Result<Loaded, Problems> {
+    let name = path.display().to_string();
+    let text = std::fs::read_to_string(path).map_err(|error| Problems::one(&name, unreadable(&error)))?;
+    parse(&name, &text, env)
+}
+
+/// The config of a server that was started without a file: defaults and the environment.
+///
+/// # Errors
+/// [`Problems`] as [`load`] has them.
+pub(crate) fn without_file(env: &dyn Strings) -> Result<Loaded, Problems> {
+    parse("", "", env)
+}
+
+/// Reads `text` as the config file `name`.
+///
+/// # Errors
+/// [`Problems`] as [`load`] has them.
+pub(crate) fn parse(name: &str, text: &str, env: &dyn Strings) -> Result<Loaded, Problems> {
+    let (source, raw) = Source::read(name, text, env)?;
+    let mut check = Check::new(source);
+    let settings = raw.resolve(&mut check);
+    check.finish(settings)
+}
+
+fn unreadable(error: &std::io::Error) -> String {
+    match error.kind() {
+        std::io::ErrorKind::NotFound => "there is no such file; `tidings init` writes one".to_owned(),
+        _ => format!("cannot be read: {error}"),
+    }
+}
+
+#[cfg(test)]
+mod tests;

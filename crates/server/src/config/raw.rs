@@ -1,0 +1,60 @@
+//! The config file as it is written: the top level, and how it becomes [`Settings`].
+
+use serde::Deserialize;
+
+use super::admin::RawAdmin;
+use super::apps::{self, RawApp};
+use super::broker::RawBroker;
+use super::check::Check;
+use super::courier::RawCourier;
+use super::egress::RawEgress;
+use super::live::RawLive;
+use super::retention::RawRetention;
+use super::secrets::RawSecrets;
+use super::store::RawStore;
+use super::top;
+use super::value::RawDuration;
+use crate::settings::Settings;
+
+/// Every key that may stand outside a section, and the sections.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawConfig {
+    pub(super) listen: Option<String>,
+    pub(super) public_url: Option<String>,
+    pub(super) max_connections: Option<usize>,
+    pub(super) header_timeout: Option<RawDuration>,
+    pub(super) request_timeout: Option<RawDuration>,
+    pub(super) shutdown_grace: Option<RawDuration>,
+    pub(super) store: RawStore,
+    pub(super) broker: RawBroker,
+    pub(super) admin: RawAdmin,
+    pub(super) live: Option<RawLive>,
+    pub(super) courier: RawCourier,
+    pub(super) egress: RawEgress,
+    pub(super) retention: RawRetention,
+    pub(super) secrets: RawSecrets,
+    pub(super) apps: Vec<RawApp>,
+}
+
+impl RawConfig {
+    /// Checks every section. What is wrong goes to `check`, and a default takes its place.
+    pub(super) fn resolve(self, check: &mut Check) -> Settings {
+        self.broker.check(check);
+        if let Some(live) = &self.live {
+            live.check(check);
+        }
+        Settings {
+            listen: top::listen(self.listen.as_deref(), check),
+            public_url: check.http_url("public_url", self.public_url.as_deref()),
+            connections: top::connections(&self, check),
+            store: self.store.resolve(check),
+            admin: self.admin.resolve(check),
+            courier: self.courier.resolve(check),
+            egress: self.egress.resolve(check),
+            retention: self.retention.resolve(check),
+            main_key_file: self.secrets.resolve(),
+            apps: apps::resolve(&self.apps, check),
+        }
+    }
+}

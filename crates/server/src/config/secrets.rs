@@ -1,0 +1,17 @@
+//! `[secrets]`: what secrets at rest are sealed with.
+
+use std::path::PathBuf;
+
+use serde::Deserialize;
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawSecrets {
+    main_key_file: Option<PathBuf>,
+}
+
+impl RawSecrets {
+    pub(super) fn resolve(self) -> PathBuf {
+        self.main_key_file.unwrap_or_else(|| "tidings-data/main.key".into())
+    }
+}

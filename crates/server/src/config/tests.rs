@@ -1,0 +1,227 @@
+//! The config as people write it: what is understood, and what is said about what is not.
+
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use super::raw::RawConfig;
+use super::top::DEFAULT_LISTEN;
+use super::*;
+
+/// The config of the design document, to the letter.
+const DESIGN: &str = include_str!("tests/design.toml");
+/// A file with every key there is.
+const EVERY_KEY: &str = include_str!("tests/every_key.toml");
+
+fn read(text: &str) -> Result<Loaded, Problems> {
+    parse("tidings.toml", text, &Vec::<(&str, &str)>::new())
+}
+
+#[track_caller]
+fn settings(text: &str) -> Settings {
+    read(text).unwrap_or_else(|problems| panic!("{problems}")).settings
+}
+
+/// Asserts what is said about `text`, line by line.
+#[track_caller]
+fn check(text: &str, said: &[&str]) {
+    let found = match read(text) {
+        Ok(_) => Vec::new(),
+        Err(problems) => problems.0.iter().map(ToString::to_string).collect(),
+    };
+    assert_eq!(found, said, "{text}");
+}
+
+#[track_caller]
+fn check_env(text: &str, env: &[(&str, &str)], said: &[&str]) {
+    let found = match parse("tidings.toml", text, &env.to_vec()) {
+        Ok(_) => Vec::new(),
+        Err(problems) => problems.0.iter().map(ToString::to_string).collect(),
+    };
+    assert_eq!(found, said, "{text} {env:?}");
+}
+
+#[test]
+fn the_designs_example_is_understood() {
+    let loaded = read(DESIGN).unwrap();
+    let settings = &loaded.settings;
+    assert_eq!(settings.listen.to_string(), "127.0.0.1:8000");
+    assert_eq!(settings.store.path.to_str(), Some("tidings-data/tidings.db"));
+    assert!(settings.store.durable);
+    assert_eq!(settings.courier.schedule, tidings_model::schedule::Schedule::default());
+    assert_eq!(settings.retention.bytes, 10 << 30);
+    assert_eq!(settings.apps.len(), 1);
+    assert_eq!(settings.apps[0].limits.payload, 10 * 1024);
+    assert!(settings.apps[0].secret.matches("app-secret"));
+    assert!(settings.admin.operator_key.is_none(), "an empty key opens nothing");
+
+    let warnings: Vec<String> = loaded.warnings.iter().map(ToString::to_string).collect();
+    for section in ["live", "egress.topics", "token_hmac_secret", "apps.channels", "apps.namespaces", "apps.webhooks"] {
+        assert!(warnings.iter().any(|warning| warning.contains(section) && warning.contains("no effect yet")), "{section}: {warnings:#?}");
+    }
+}
+
+#[test]
+fn an_empty_file_means_the_defaults() {
+    let settings = settings("");
+    assert_eq!(settings.listen, DEFAULT_LISTEN);
+    assert_eq!(settings.store.path.to_str(), Some("tidings-data/tidings.db"));
+    assert_eq!(settings.main_key_file.to_str(), Some("tidings-data/main.key"));
+    assert_eq!(settings.courier.timeout, Duration::from_secs(15));
+    assert_eq!(settings.courier.lease, Duration::from_secs(60));
+    assert!(settings.egress.allow.is_empty() && settings.apps.is_empty());
+}
+
+#[test]
+fn unknown_keys_are_named_with_their_place_and_the_nearest_right_one() {
+    check("listn = \"x\"", &["tidings.toml:1:1: unknown key \"listn\" at the top level; did you mean \"listen\"?"]);
+    check("[courier]\n\n  timeuot = \"5s\"", &["tidings.toml:3:3: unknown key \"timeuot\" in [courier]; did you mean \"timeout\"?"]);
+    check("[retension]\nevents = \"1d\"", &["tidings.toml:1:2: unknown key \"retension\" at the top level; did you mean \"retention\"?"]);
+    check(
+        "[[apps]]\nid = \"1\"\nkey = \"k\"\n[apps.limits]\npaylod = 1",
+        &["tidings.toml:5:1: unknown key \"paylod\" in [apps[0].limits]; did you mean \"payload\"?"],
+    );
+    check("[store]\nzzz = 1", &["tidings.toml:2:1: unknown key \"zzz\" in [store]; the keys are url, sync"]);
+}
+
+#[test]
+fn everything_that_is_wrong_is_said_at_once() {
+    check(
+        "listen = 8000\nheader_timeout = \"soon\"\n[store]\nurl = \"postgres://db\"\nsnyc = \"full\"\n[egress]\nallow = [\"10.0.0.0/8\", \"lan\"]\n[retention]\nbytes = \"10 gigs\"",
+        &[
+            "tidings.toml:1:10: listen: must be a text, not a number",
+            "tidings.toml:2:18: header_timeout: \"soon\" is not a time; write a whole number and a unit (ms, s, m, h or d), such as 500ms, 30s or 24h",
+            "tidings.toml:4:1: this version cannot keep things in PostgreSQL yet; use sqlite://tidings-data/tidings.db",
+            "tidings.toml:5:1: unknown key \"snyc\" in [store]; did you mean \"sync\"?",
+            "tidings.toml:7:24: \"lan\" is not a network; write it as 10.0.0.0/8, or as fd00::/8",
+            "tidings.toml:9:9: retention.bytes: \"10 gigs\" is not a size; write it as \"10KiB\", \"64MiB\" or \"10GiB\"",
+        ],
+    );
+}
+
+#[test]
+fn a_value_that_may_be_a_secret_is_not_repeated() {
+    check("[admin]\noperator_key = 12345678", &["tidings.toml:2:16: admin.operator_key: must be a text or { file = \"…\" }, not a number"]);
+    let problem = read("[[apps]]\nid = \"1\"\nkey = \"k\"\napi_keys = [\"hunter2hunter2hunter2\", \"hunter2hunter2hunter2\"]").unwrap_err();
+    assert_eq!(problem.to_string(), "tidings.toml:4:38: this API key is listed twice");
+}
+
+#[test]
+fn what_is_not_toml_is_placed() {
+    check("listen = \"x", &["tidings.toml:1:12: invalid basic string, expected `\"`"]);
+}
+
+#[test]
+fn schemes_and_values_that_cannot_be_served_are_errors() {
+    check("[broker]\nurl = \"redis://r\"", &["tidings.toml:2:1: this version has no Redis broker yet; use memory://"]);
+    check("[broker]\nurl = \"nats://r\"", &["tidings.toml:2:1: the broker's URL must be memory://"]);
+    check("[store]\nsync = \"off\"", &["tidings.toml:2:1: store.sync must be \"full\" or \"normal\", not \"off\""]);
+    check("listen = \"here\"", &["tidings.toml:1:1: \"here\" is not an address and a port; write it as 127.0.0.1:8000, 0.0.0.0:8000 or [::]:8000"]);
+    check("[courier]\nlease = \"5s\"", &["tidings.toml:2:1: courier.lease must be longer than courier.timeout, or a slow attempt would be made twice"]);
+    check("[courier]\nconcurrency = 0", &["tidings.toml:2:1: courier.concurrency must be 1 to 256, not 0"]);
+    check("[courier]\nschedule = []", &["tidings.toml:2:1: schedule: it is empty; write [\"0s\"] for one attempt without retries"]);
+    check("[admin]\npassword_hash = \"hunter2\"", &["tidings.toml:2:1: admin.password_hash must be an argon2id hash, which begins with $argon2id$; a password itself does not belong here"]);
+    check("[egress]\nproxy = \"https://p\"", &["tidings.toml:2:1: the proxy's own URL must begin with http://; what goes through it may be https"]);
+}
+
+#[test]
+fn apps_must_be_told_apart() {
+    let two = "[[apps]]\nid = \"1\"\nkey = \"k\"\nhosts = [\"a.example\"]\ndefault = true\n[[apps]]\nid = \"1\"\nkey = \"k\"\nhosts = [\"A.example\"]\ndefault = true";
+    check(
+        two,
+        &[
+            "tidings.toml:7:1: this id belongs to apps[0] already; each id names one app",
+            "tidings.toml:8:1: this key belongs to apps[0] already; each key names one app",
+            "tidings.toml:9:10: this host belongs to apps[0] already; each host names one app",
+            "tidings.toml:10:1: only one app can be the default, and app \"1\" is",
+        ],
+    );
+    check("[[apps]]\nid = \"a/b\"", &[
+        "tidings.toml:1:1: an app needs a key; it is public, and unique among the apps",
+        "tidings.toml:2:1: an app's id has 1 to 64 characters from A-Z, a-z, 0-9, - and _",
+    ]);
+    check("[[apps]]\nid = \"1\"\nkey = \"k\"\ndoors = [\"apii\"]", &["tidings.toml:4:10: apps[0].doors: unknown variant `apii`, expected one of `api`, `pusher`, `centrifugo`, `websub`, `accounts`"]);
+}
+
+#[test]
+fn a_single_app_is_the_default_one() {
+    assert!(settings("[[apps]]\nid = \"1\"\nkey = \"k\"").apps[0].default);
+    assert!(!settings("[[apps]]\nid = \"1\"\nkey = \"k\"\n[[apps]]\nid = \"2\"\nkey = \"l\"").apps[0].default);
+}
+
+#[test]
+fn a_secret_may_lie_in_a_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("key");
+    let config = format!("[admin]\noperator_key = {{ file = \"{}\" }}", path.display());
+    check(&config, &[&format!("tidings.toml:2:1: the secret's file {} cannot be read: No such file or directory (os error 2)", path.display())]);
+    std::fs::write(&path, "a key\nof two lines\n\n").unwrap();
+    assert!(settings(&config).admin.operator_key.unwrap().matches("a key\nof two lines\n"), "one newline is trimmed, not two");
+    std::fs::write(&path, "\n").unwrap();
+    check(&config, &[&format!("tidings.toml:2:1: the secret's file {} cannot be read: it is empty", path.display())]);
+}
+
+#[test]
+fn variables_win_over_the_file() {
+    let env = vec![
+        ("TIDINGS__STORE__URL", "sqlite:///var/lib/t.db"),
+        ("tidings__courier__schedule", "0s, 2s"),
+        ("TIDINGS__COURIER__CONCURRENCY", "3"),
+        ("TIDINGS__EGRESS__ALLOW", "10.0.0.0/8"),
+        ("TIDINGS__EGRESS__HTTPS_ONLY", "true"),
+        ("TIDINGS__EGRESS__DENY_PORTS", "[22, 25]"),
+        ("TIDINGS__APPS__Main__SECRET", "12345"),
+        ("TIDINGS__APPS__MAIN__LIMITS__PAYLOAD", "1MiB"),
+        ("TIDINGS__APPS__MAIN__API_KEYS", "one-key-of-this-app,another-key-of-this-app"),
+        ("TIDINGS_PORT", "tcp://10.0.0.1:8000"),
+    ];
+    let text = "[courier]\nconcurrency = 5\n[[apps]]\nid = \"main\"\nkey = \"k\"\nsecret = { file = \"/none\" }";
+    let settings = parse("tidings.toml", text, &env).unwrap_or_else(|problems| panic!("{problems}")).settings;
+    assert_eq!(settings.store.path.to_str(), Some("/var/lib/t.db"));
+    assert_eq!(settings.courier.schedule.delays(), [Duration::ZERO, Duration::from_secs(2)]);
+    assert_eq!(settings.courier.concurrency, 3);
+    assert_eq!(settings.egress.allow.len(), 1);
+    assert!(settings.egress.https_only);
+    assert_eq!(settings.egress.deny_ports, Some(vec![22, 25]));
+    assert!(settings.apps[0].secret.matches("12345"), "a secret of digits is a text");
+    assert_eq!(settings.apps[0].limits.payload, 1 << 20);
+    assert_eq!(settings.apps[0].api_keys.len(), 2);
+}
+
+#[test]
+fn a_variable_that_is_wrong_is_named() {
+    check_env("", &[("TIDINGS__STORE__URI", "x")], &["TIDINGS__STORE__URI: unknown key \"uri\"; did you mean \"url\"?"]);
+    check_env("", &[("TIDINGS__COURIER__TIMEOUT", "5")], &["TIDINGS__COURIER__TIMEOUT: \"5\" is not a time; write a whole number and a unit (ms, s, m, h or d), such as 500ms, 30s or 24h"]);
+    check_env("", &[("TIDINGS__STORE__URL", "mysql://x")], &["TIDINGS__STORE__URL: the store's URL must begin with sqlite://, as in sqlite://tidings-data/tidings.db"]);
+    check_env("", &[("TIDINGS__COURIER__CONCURRENCY", "many")], &["TIDINGS__COURIER__CONCURRENCY: must be a whole number, not a text"]);
+    check_env("", &[("TIDINGS__APPS__2__SECRET", "x")], &["TIDINGS__APPS__2__SECRET: names the app \"2\", but the config file has no [[apps]]"]);
+    check_env("[[apps]]\nid = \"1\"\nkey = \"k\"", &[("TIDINGS__APPS__2__SECRET", "x")], &["TIDINGS__APPS__2__SECRET: names the app \"2\", which is not in the config file; its apps are 1"]);
+    check_env("", &[("TIDINGS__STORE____URL", "x")], &["TIDINGS__STORE____URL: is not the name of a key; sections and keys are parted by two underscores, as in TIDINGS__STORE__URL"]);
+}
+
+/// The keys of each section, by asking for one that is not there.
+fn keys_of(section: &str) -> Vec<String> {
+    let text = format!("{section}\nno_such_key_anywhere = 1");
+    let message = RawConfig::deserialize(toml::Deserializer::parse(&text).unwrap()).unwrap_err().message().to_owned();
+    message.split('`').skip(3).step_by(2).map(str::to_owned).collect()
+}
+
+const SECTIONS: [&str; 16] = [
+    "", "[store]", "[broker]", "[admin]", "[live]", "[courier]", "[egress]", "[egress.topics]", "[egress.callbacks]", "[retention]",
+    "[secrets]", "[[apps]]", "[[apps]]\n[apps.limits]", "[[apps]]\n[apps.channels]", "[[apps]]\n[[apps.namespaces]]", "[[apps]]\n[[apps.webhooks]]",
+];
+
+#[test]
+fn every_key_is_in_the_sample_and_in_the_documentation() {
+    read(EVERY_KEY).unwrap_or_else(|problems| panic!("{problems}"));
+    let documentation = include_str!("../../../../docs/configuration.md");
+    for section in SECTIONS {
+        let keys = keys_of(section);
+        assert!(keys.len() > 0, "{section}");
+        for key in keys {
+            assert!(documentation.contains(&format!("`{key}`")), "docs/configuration.md does not name `{key}` of {section:?}");
+            let sample = [format!("\n{key} = "), format!("[{key}]"), format!(".{key}]")];
+            assert!(sample.iter().any(|form| format!("\n{EVERY_KEY}").contains(form)), "every_key.toml lacks {key} of {section:?}");
+        }
+    }
+}

@@ -1,0 +1,51 @@
+//! The keys outside any section: where to listen, and what connections may use.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use super::check::Check;
+use super::raw::RawConfig;
+use super::value::RawDuration;
+use crate::settings::ConnectionSettings;
+
+/// Where a server listens that was told nothing.
+pub(crate) const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 8000);
+
+pub(super) fn listen(given: Option<&str>, check: &mut Check) -> SocketAddr {
+    match given.map(address) {
+        None => DEFAULT_LISTEN,
+        Some(Ok(address)) => address,
+        Some(Err(message)) => {
+            check.wrong("listen", message);
+            DEFAULT_LISTEN
+        }
+    }
+}
+
+/// Reads an address as `listen` and `--listen` write it.
+///
+/// # Errors
+/// In words, for whoever wrote it.
+pub(crate) fn address(text: &str) -> Result<SocketAddr, String> {
+    let text = text.trim();
+    let numbers = match text.strip_prefix("localhost:") {
+        Some(port) => format!("127.0.0.1:{port}"),
+        None => text.to_owned(),
+    };
+    numbers.parse().map_err(|_| format!("{text:?} is not an address and a port; write it as 127.0.0.1:8000, 0.0.0.0:8000 or [::]:8000"))
+}
+
+pub(super) fn connections(raw: &RawConfig, check: &mut Check) -> ConnectionSettings {
+    let mut seconds = |key: &str, given: Option<RawDuration>, default: u64| {
+        let given = given.map(|raw| raw.0).unwrap_or(Duration::from_secs(default));
+        if given.is_zero() {
+            check.wrong(key, format!("{key} must be longer than nothing"));
+        }
+        given
+    };
+    let header_timeout = seconds("header_timeout", raw.header_timeout, 10);
+    let request_timeout = seconds("request_timeout", raw.request_timeout, 60);
+    let shutdown_grace = raw.shutdown_grace.map_or(Duration::from_secs(15), |raw| raw.0);
+    let max = check.bounded("max_connections", raw.max_connections, 10_000, 1, 10_000_000);
+    ConnectionSettings { max, header_timeout, request_timeout, shutdown_grace }
+}
