@@ -9,22 +9,22 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// IPv4 networks (network, prefix length) that are not the public internet.
 const SPECIAL_V4: [(Ipv4Addr, u8); 17] = [
-    (Ipv4Addr::new(0, 0, 0, 0), 8), // "this network"; 0.0.0.0 reaches the host itself
-    (Ipv4Addr::new(10, 0, 0, 0), 8), // private
-    (Ipv4Addr::new(100, 64, 0, 0), 10), // shared by carriers (RFC 6598)
-    (Ipv4Addr::new(127, 0, 0, 0), 8), // loopback
-    (Ipv4Addr::new(168, 63, 129, 16), 32), // Azure's platform endpoint: a public number, served by the hypervisor
-    (Ipv4Addr::new(169, 254, 0, 0), 16),   // link local, and the metadata services of most clouds
-    (Ipv4Addr::new(172, 16, 0, 0), 12),    // private
-    (Ipv4Addr::new(192, 0, 0, 0), 24),     // IETF protocol assignments
-    (Ipv4Addr::new(192, 0, 2, 0), 24),     // documentation
-    (Ipv4Addr::new(192, 88, 99, 0), 24),   // former 6to4 relays
-    (Ipv4Addr::new(192, 168, 0, 0), 16),   // private
-    (Ipv4Addr::new(198, 18, 0, 0), 15),    // benchmarking
-    (Ipv4Addr::new(198, 51, 100, 0), 24),  // documentation
-    (Ipv4Addr::new(203, 0, 113, 0), 24),   // documentation
-    (Ipv4Addr::new(224, 0, 0, 0), 4),      // multicast
-    (Ipv4Addr::new(240, 0, 0, 0), 4),      // reserved
+    (Ipv4Addr::new(0, 0, 0, 0), 8),          // "this network"; 0.0.0.0 reaches the host itself
+    (Ipv4Addr::new(10, 0, 0, 0), 8),         // private
+    (Ipv4Addr::new(100, 64, 0, 0), 10),      // shared by carriers (RFC 6598)
+    (Ipv4Addr::new(127, 0, 0, 0), 8),        // loopback
+    (Ipv4Addr::new(168, 63, 129, 16), 32),   // Azure's platform endpoint: a public number, served by the hypervisor
+    (Ipv4Addr::new(169, 254, 0, 0), 16),     // link local, and the metadata services of most clouds
+    (Ipv4Addr::new(172, 16, 0, 0), 12),      // private
+    (Ipv4Addr::new(192, 0, 0, 0), 24),       // IETF protocol assignments
+    (Ipv4Addr::new(192, 0, 2, 0), 24),       // documentation
+    (Ipv4Addr::new(192, 88, 99, 0), 24),     // former 6to4 relays
+    (Ipv4Addr::new(192, 168, 0, 0), 16),     // private
+    (Ipv4Addr::new(198, 18, 0, 0), 15),      // benchmarking
+    (Ipv4Addr::new(198, 51, 100, 0), 24),    // documentation
+    (Ipv4Addr::new(203, 0, 113, 0), 24),     // documentation
+    (Ipv4Addr::new(224, 0, 0, 0), 4),        // multicast
+    (Ipv4Addr::new(240, 0, 0, 0), 4),        // reserved
     (Ipv4Addr::new(255, 255, 255, 255), 32), // broadcast
 ];
 
@@ -51,14 +51,12 @@ pub(super) fn judged(ip: IpAddr) -> impl Iterator<Item = IpAddr> {
 /// business of [`judged`], so ask this of what it returns.
 pub(super) fn is_public_by_itself(ip: IpAddr) -> bool {
     match ip {
-        IpAddr::V4(v4) => !SPECIAL_V4
-            .iter()
-            .any(|&(net, len)| v4.to_bits() >> (32 - len) == net.to_bits() >> (32 - len)),
+        IpAddr::V4(v4) => {
+            !SPECIAL_V4.iter().any(|&(net, len)| v4.to_bits() >> (32 - len) == net.to_bits() >> (32 - len))
+        }
         IpAddr::V6(v6) => {
             v6.segments()[0] & 0xe000 == 0x2000
-                && !SPECIAL_V6
-                    .iter()
-                    .any(|&(net, len)| v6.to_bits() >> (128 - len) == net.to_bits() >> (128 - len))
+                && !SPECIAL_V6.iter().any(|&(net, len)| v6.to_bits() >> (128 - len) == net.to_bits() >> (128 - len))
         }
     }
 }

@@ -11,9 +11,7 @@ use url::Url;
 
 /// Ports of protocols that a POST could be smuggled into (mail, shells, databases, caches). No receiver of webhooks lives
 /// there.
-const DENIED_PORTS: [u16; 16] = [
-    22, 23, 25, 110, 143, 445, 465, 587, 993, 995, 3306, 3389, 5432, 6379, 11211, 27017,
-];
+const DENIED_PORTS: [u16; 16] = [22, 23, 25, 110, 143, 445, 465, 587, 993, 995, 3306, 3389, 5432, 6379, 11211, 27017];
 
 /// The rules and limits of one [`Egress`](super::Egress).
 #[derive(Clone, Debug)]

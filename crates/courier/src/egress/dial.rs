@@ -64,10 +64,7 @@ enum Peer {
 impl Connector {
     pub(super) fn new(dialer: Dialer, tls: rustls::ClientConfig) -> Connector {
         let connect_timeout = dialer.0.connect_timeout;
-        Connector(Arc::new(ConnectorShared {
-            https: HttpsConnector::from((dialer, tls)),
-            connect_timeout,
-        }))
+        Connector(Arc::new(ConnectorShared { https: HttpsConnector::from((dialer, tls)), connect_timeout }))
     }
 }
 
@@ -120,13 +117,7 @@ impl Dialer {
         proxy: Option<Proxy>,
         connect_timeout: Duration,
     ) -> Dialer {
-        Dialer(Arc::new(DialerShared {
-            policy,
-            resolver,
-            observer,
-            proxy,
-            connect_timeout,
-        }))
+        Dialer(Arc::new(DialerShared { policy, resolver, observer, proxy, connect_timeout }))
     }
 
     /// Tries the vetted addresses of `uri` in order, each with its share of the time that is left.
@@ -158,10 +149,7 @@ impl Dialer {
 
     /// The addresses of `host`, in the resolver's order; none of them may be refused.
     async fn vetted(&self, host: &str) -> Result<Vec<IpAddr>, SendError> {
-        let bare = host
-            .strip_prefix('[')
-            .and_then(|host| host.strip_suffix(']'))
-            .unwrap_or(host);
+        let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
         if let Ok(literal) = bare.parse::<IpAddr>() {
             self.0.policy.check_literal(literal)?;
             return Ok(vec![literal]);
@@ -182,10 +170,7 @@ impl Dialer {
         if let Some(observer) = &self.0.observer {
             observer.resolving(host);
         }
-        let failed = |reason: String| SendError::Dns {
-            host: host.to_owned(),
-            reason,
-        };
+        let failed = |reason: String| SendError::Dns { host: host.to_owned(), reason };
         let found = self.0.resolver.resolve(host).await;
         let addrs = found.map_err(|error| failed(error.to_string()))?;
         if addrs.is_empty() {
@@ -203,9 +188,7 @@ impl Dialer {
         self.0.policy.check_addr(addr)?;
         let proxy_addr = self.proxy_addr(proxy).await?;
         let io = self.connect(Peer::Proxy(proxy_addr)).await;
-        let io = io.map_err(|error| SendError::Proxy {
-            reason: error.to_string(),
-        })?;
+        let io = io.map_err(|error| SendError::Proxy { reason: error.to_string() })?;
         proxy.tunnel(io, addr).await
     }
 
@@ -214,12 +197,9 @@ impl Dialer {
             Some(ip) => ip,
             None => {
                 let found = self.lookup(proxy.host()).await;
-                let addrs = found.map_err(|_| SendError::Proxy {
-                    reason: "its name could not be resolved".to_owned(),
-                })?;
-                *addrs.first().ok_or_else(|| SendError::Proxy {
-                    reason: "its name has no address".to_owned(),
-                })?
+                let addrs =
+                    found.map_err(|_| SendError::Proxy { reason: "its name could not be resolved".to_owned() })?;
+                *addrs.first().ok_or_else(|| SendError::Proxy { reason: "its name has no address".to_owned() })?
             }
         };
         Ok(SocketAddr::new(ip, proxy.port()))
@@ -227,7 +207,7 @@ impl Dialer {
 
     /// Opens one TCP connection. Every address of a receiver passes the policy here, immediately before the dial, however
     /// it was come by.
-    #[allow(
+    #[expect(
         clippy::disallowed_methods,
         reason = "this is the one dial of the server that the lint points everybody else to"
     )]
@@ -243,9 +223,7 @@ impl Dialer {
             observer.dialing(addr);
         }
         let io = TcpStream::connect(addr).await;
-        let io = io.map_err(|error| SendError::Connect {
-            reason: super::failure::io_text(&error),
-        })?;
+        let io = io.map_err(|error| SendError::Connect { reason: super::failure::io_text(&error) })?;
         // Requests are written whole; waiting for more to say would only delay them. A socket that refuses the option
         // is still a socket.
         if let Err(error) = io.set_nodelay(true) {
@@ -256,8 +234,5 @@ impl Dialer {
 }
 
 fn connect_timed_out(after: Duration) -> SendError {
-    SendError::Timeout {
-        phase: Phase::Connect,
-        after,
-    }
+    SendError::Timeout { phase: Phase::Connect, after }
 }

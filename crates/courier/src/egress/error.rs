@@ -61,11 +61,9 @@ impl Refusal {
     pub fn code(&self) -> &'static str {
         match self {
             Refusal::Port(_) | Refusal::NotPublic { .. } | Refusal::Denied => "blocked_address",
-            Refusal::Scheme
-            | Refusal::HttpsOnly
-            | Refusal::Userinfo
-            | Refusal::NoHost
-            | Refusal::Malformed => "invalid_url",
+            Refusal::Scheme | Refusal::HttpsOnly | Refusal::Userinfo | Refusal::NoHost | Refusal::Malformed => {
+                "invalid_url"
+            }
         }
     }
 }
@@ -74,18 +72,15 @@ impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Refusal::Scheme => f.write_str("the URL must begin with https:// or http://"),
-            Refusal::HttpsOnly => f.write_str(
-                "the URL must begin with https:// (this server is set to [egress] https_only)",
-            ),
-            Refusal::Userinfo => f.write_str(
-                "the URL must not contain a user name or password; use a header for credentials",
-            ),
+            Refusal::HttpsOnly => {
+                f.write_str("the URL must begin with https:// (this server is set to [egress] https_only)")
+            }
+            Refusal::Userinfo => {
+                f.write_str("the URL must not contain a user name or password; use a header for credentials")
+            }
             Refusal::NoHost => f.write_str("the URL has no host"),
             Refusal::Malformed => f.write_str("the URL cannot be used in an HTTP request"),
-            Refusal::Port(port) => write!(
-                f,
-                "port {port} is not called by this server (see [egress] deny_ports)"
-            ),
+            Refusal::Port(port) => write!(f, "port {port} is not called by this server (see [egress] deny_ports)"),
             Refusal::NotPublic { remedy: Some(net) } => write!(
                 f,
                 "this is not a public address; to allow it, start the server with --egress-allow {net} or list the \
@@ -95,9 +90,7 @@ impl fmt::Display for Refusal {
                 "the host does not have only public addresses; to allow it, start the server with --egress-allow CIDR \
                  or list the network in [egress] allow",
             ),
-            Refusal::Denied => {
-                f.write_str("the host has an address that this server denies (see [egress] deny)")
-            }
+            Refusal::Denied => f.write_str("the host has an address that this server denies (see [egress] deny)"),
         }
     }
 }

@@ -58,10 +58,7 @@ pub struct Response {
 }
 
 /// The request as the pool wants it.
-pub(super) fn outgoing(
-    request: Request,
-    user_agent: &HeaderValue,
-) -> Result<http::Request<Full<Bytes>>, SendError> {
+pub(super) fn outgoing(request: Request, user_agent: &HeaderValue) -> Result<http::Request<Full<Bytes>>, SendError> {
     if request.method == Method::CONNECT {
         return Err(Refusal::Malformed.into());
     }
@@ -100,8 +97,7 @@ pub(super) async fn read_body(mut body: Incoming, cap: usize) -> Result<(Bytes, 
         if kept == 0 {
             first = data;
         } else {
-            all.get_or_insert_with(|| BytesMut::from(first.as_ref()))
-                .extend_from_slice(&data);
+            all.get_or_insert_with(|| BytesMut::from(first.as_ref())).extend_from_slice(&data);
         }
         if truncated {
             return Ok((all.map_or(first, BytesMut::freeze), true));

@@ -26,26 +26,18 @@ pub(super) fn of_http(error: &(dyn Error + 'static)) -> SendError {
     let mut reason = None;
     for cause in causes(error) {
         if let Some(tls) = cause.downcast_ref::<rustls::Error>() {
-            return SendError::Tls {
-                reason: tls::explain(tls),
-            };
+            return SendError::Tls { reason: tls::explain(tls) };
         }
         if let Some(http) = cause.downcast_ref::<hyper::Error>() {
             if http.is_parse_too_large() {
                 return SendError::TooLarge;
             }
-            reason = Some(if http.is_incomplete_message() {
-                CUT.to_owned()
-            } else {
-                http.to_string()
-            });
+            reason = Some(if http.is_incomplete_message() { CUT.to_owned() } else { http.to_string() });
         } else if let Some(io) = cause.downcast_ref::<io::Error>() {
             reason = Some(io_text(io));
         }
     }
-    SendError::Protocol {
-        reason: reason.unwrap_or_else(|| error.to_string()),
-    }
+    SendError::Protocol { reason: reason.unwrap_or_else(|| error.to_string()) }
 }
 
 /// Why the TLS layer brought no session.
@@ -83,10 +75,7 @@ const CUT: &str = "the connection closed before it was complete";
 fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
     std::iter::successors(Some(error), |error| {
         let error: &'a (dyn Error + 'static) = *error;
-        match error
-            .downcast_ref::<io::Error>()
-            .and_then(io::Error::get_ref)
-        {
+        match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
             Some(wrapped) => Some(wrapped as &(dyn Error + 'static)),
             None => error.source(),
         }

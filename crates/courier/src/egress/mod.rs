@@ -74,10 +74,7 @@ impl Egress {
     ///
     /// # Errors
     /// As [`new`](Self::new).
-    pub fn with_resolver(
-        config: EgressConfig,
-        resolver: Arc<dyn Resolve>,
-    ) -> Result<Egress, EgressError> {
+    pub fn with_resolver(config: EgressConfig, resolver: Arc<dyn Resolve>) -> Result<Egress, EgressError> {
         Egress::build(config, resolver, None)
     }
 
@@ -120,10 +117,7 @@ impl Egress {
 
         // One timer for both waits: the deadline does not move when the head has arrived.
         let mut deadline = pin!(tokio::time::sleep_until(started + timeout));
-        let timed_out = |phase| SendError::Timeout {
-            phase,
-            after: timeout,
-        };
+        let timed_out = |phase| SendError::Timeout { phase, after: timeout };
         let answer = tokio::select! {
             biased;
             answer = shared.client.request(outgoing) => answer.map_err(|error| failure::of_client(&error))?,
@@ -150,18 +144,11 @@ impl Egress {
         resolver: Arc<dyn Resolve>,
         observer: Option<Arc<dyn DialObserver>>,
     ) -> Result<Egress, EgressError> {
-        let user_agent =
-            HeaderValue::from_str(&config.user_agent).map_err(|_| EgressError::UserAgent)?;
+        let user_agent = HeaderValue::from_str(&config.user_agent).map_err(|_| EgressError::UserAgent)?;
         let tls = tls::client_config(config.ca_file.as_deref())?;
         let proxy = config.proxy.as_ref().map(Proxy::from_url).transpose()?;
         let policy = Arc::new(Policy::new(&config));
-        let dialer = Dialer::new(
-            Arc::clone(&policy),
-            resolver,
-            observer,
-            proxy,
-            config.connect_timeout,
-        );
+        let dialer = Dialer::new(Arc::clone(&policy), resolver, observer, proxy, config.connect_timeout);
         let client = Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(config.pool_idle_timeout)
@@ -170,20 +157,13 @@ impl Egress {
             .retry_canceled_requests(true)
             .build(Connector::new(dialer, tls));
         Ok(Egress {
-            shared: Arc::new(Shared {
-                policy,
-                client,
-                user_agent,
-                max_response_body: config.max_response_body,
-            }),
+            shared: Arc::new(Shared { policy, client, user_agent, max_response_body: config.max_response_body }),
         })
     }
 }
 
 impl fmt::Debug for Egress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Egress")
-            .field("policy", &self.shared.policy)
-            .finish_non_exhaustive()
+        f.debug_struct("Egress").field("policy", &self.shared.policy).finish_non_exhaustive()
     }
 }

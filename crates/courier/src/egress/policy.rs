@@ -15,10 +15,7 @@ use super::error::Refusal;
 
 /// What `localhost` and names below it stand for (RFC 6761, section 6.3). They are not looked up, so that a resolver
 /// cannot give them another meaning.
-const LOOPBACK: [IpAddr; 2] = [
-    IpAddr::V4(Ipv4Addr::LOCALHOST),
-    IpAddr::V6(Ipv6Addr::LOCALHOST),
-];
+const LOOPBACK: [IpAddr; 2] = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
 
 /// The vetted part of an [`EgressConfig`].
 #[derive(Debug)]
@@ -69,9 +66,7 @@ impl Policy {
     /// As [`check_ip`](Self::check_ip), for an address that the URL itself spells out: it gives nothing away to name it.
     pub(super) fn check_literal(&self, ip: IpAddr) -> Result<(), Refusal> {
         self.check_ip(ip).map_err(|refusal| match refusal {
-            Refusal::NotPublic { .. } => Refusal::NotPublic {
-                remedy: Some(IpNet::from(ip)),
-            },
+            Refusal::NotPublic { .. } => Refusal::NotPublic { remedy: Some(IpNet::from(ip)) },
             other => other,
         })
     }
@@ -103,11 +98,9 @@ impl Policy {
         }
         match refused {
             Some(refusal) if usable.is_empty() => Err(match refusal {
-                Refusal::NotPublic { .. } => Refusal::NotPublic {
-                    remedy: Ipv4Net::new(Ipv4Addr::new(127, 0, 0, 0), 8)
-                        .ok()
-                        .map(IpNet::V4),
-                },
+                Refusal::NotPublic { .. } => {
+                    Refusal::NotPublic { remedy: Ipv4Net::new(Ipv4Addr::new(127, 0, 0, 0), 8).ok().map(IpNet::V4) }
+                }
                 other => other,
             }),
             _ => Ok(usable),

@@ -32,19 +32,14 @@ pub struct SystemResolver {
 
 impl Default for SystemResolver {
     fn default() -> Self {
-        SystemResolver {
-            lookups: Arc::new(Semaphore::new(CONCURRENT_LOOKUPS)),
-        }
+        SystemResolver { lookups: Arc::new(Semaphore::new(CONCURRENT_LOOKUPS)) }
     }
 }
 
 #[async_trait::async_trait]
 impl Resolve for SystemResolver {
     async fn resolve(&self, host: &str) -> io::Result<Vec<IpAddr>> {
-        let permit = Arc::clone(&self.lookups)
-            .acquire_owned()
-            .await
-            .map_err(io::Error::other)?;
+        let permit = Arc::clone(&self.lookups).acquire_owned().await.map_err(io::Error::other)?;
         let host = host.to_owned();
         let lookup = move || {
             // A lookup cannot be cancelled: the permit belongs to its thread, not to the future that gave up.
@@ -52,8 +47,6 @@ impl Resolve for SystemResolver {
             let found = (host.as_str(), 0).to_socket_addrs()?;
             Ok(found.map(|addr| addr.ip()).collect())
         };
-        tokio::task::spawn_blocking(lookup)
-            .await
-            .map_err(io::Error::other)?
+        tokio::task::spawn_blocking(lookup).await.map_err(io::Error::other)?
     }
 }

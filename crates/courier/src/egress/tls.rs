@@ -14,14 +14,9 @@ use super::error::EgressError;
 
 /// The configuration that all connections of one client share, with its session cache.
 pub(super) fn client_config(ca_file: Option<&Path>) -> Result<ClientConfig, EgressError> {
-    let mut roots = RootCertStore {
-        roots: webpki_roots::TLS_SERVER_ROOTS.to_vec(),
-    };
+    let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
     if let Some(path) = ca_file {
-        add_roots(&mut roots, path).map_err(|reason| EgressError::CaFile {
-            path: path.to_owned(),
-            reason,
-        })?;
+        add_roots(&mut roots, path).map_err(|reason| EgressError::CaFile { path: path.to_owned(), reason })?;
     }
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let mut config = ClientConfig::builder_with_provider(provider)
@@ -37,9 +32,7 @@ pub(super) fn client_config(ca_file: Option<&Path>) -> Result<ClientConfig, Egre
 pub(super) fn explain(error: &rustls::Error) -> String {
     let known = match error {
         rustls::Error::InvalidCertificate(reason) => match reason {
-            CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
-                "the certificate has expired"
-            }
+            CertificateError::Expired | CertificateError::ExpiredContext { .. } => "the certificate has expired",
             CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
                 "the certificate is not valid yet"
             }

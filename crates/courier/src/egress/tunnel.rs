@@ -59,15 +59,8 @@ impl Proxy {
     }
 
     /// Asks the proxy at the other end of `io` for a tunnel to `target`. On success `io` is that tunnel.
-    pub(super) async fn tunnel(
-        &self,
-        mut io: TcpStream,
-        target: SocketAddr,
-    ) -> Result<TcpStream, SendError> {
-        let request = format!(
-            "CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n{}\r\n",
-            self.authorization
-        );
+    pub(super) async fn tunnel(&self, mut io: TcpStream, target: SocketAddr) -> Result<TcpStream, SendError> {
+        let request = format!("CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n{}\r\n", self.authorization);
         let sent = io.write_all(request.as_bytes()).await;
         sent.map_err(|error| failed(super::failure::io_text(&error)))?;
         let head = read_head(&mut io).await?;

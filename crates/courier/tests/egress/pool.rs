@@ -1,0 +1,109 @@
+//! Keep-alive: what is reused, what never is, and connections that die while unused.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use super::kit::{AMPLE, Client, allow, eventually};
+use super::receiver::Receiver;
+use tidings_courier::egress::EgressConfig;
+
+const NO_CONTENT: &str = "HTTP/1.1 204 No Content\r\n\r\n";
+
+/// Gives the pool time to take a connection back or to notice its end; nothing is concluded from how long it takes.
+async fn settle() {
+    tokio::time::sleep(Duration::from_millis(30)).await;
+}
+
+// covers: S10
+#[tokio::test]
+async fn a_connection_is_reused_for_its_own_authority() {
+    let receiver = Receiver::answering(NO_CONTENT).await;
+    let client = Client::allowing(&["127.0.0.1/32"]);
+    eventually("a reused connection", async {
+        for sent in 1.. {
+            let response = client.post(&receiver.url()).await.unwrap();
+            assert_eq!(response.remote, Some(receiver.addr));
+            if receiver.accepted() < sent {
+                return;
+            }
+            settle().await;
+        }
+    })
+    .await;
+}
+
+// covers: S10
+#[tokio::test]
+async fn a_connection_is_never_reused_for_another_authority() {
+    let receiver = Receiver::start(|mut conn| async move {
+        let mut hosts = BTreeSet::new();
+        while let Some(seen) = conn.read_request().await {
+            hosts.insert(seen.header("host").unwrap().to_owned());
+            let status = if hosts.len() == 1 { "204 No Content" } else { "500 Mixed" };
+            conn.send(format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n")).await;
+        }
+    })
+    .await;
+    let client = Client::allowing(&["127.0.0.1/32"]);
+    client.names.set("one.test", &[&["127.0.0.1"]]);
+    client.names.set("two.test", &[&["127.0.0.1"]]);
+    for _ in 0..5 {
+        for host in ["one.test", "two.test", "127.0.0.1", "localhost"] {
+            let response = client.post(&receiver.url_as(host)).await.unwrap();
+            assert_eq!(response.status, 204, "{host}");
+        }
+        settle().await;
+    }
+    assert!(receiver.accepted() >= 4);
+}
+
+// covers: S10
+#[tokio::test]
+async fn a_connection_that_the_peer_closed_meanwhile_is_replaced_unnoticed() {
+    let receiver = Receiver::start(|mut conn| async move {
+        conn.read_request().await;
+        conn.send(NO_CONTENT).await;
+    })
+    .await;
+    let client = Client::allowing(&["127.0.0.1/32"]);
+    for sent in 1..=20 {
+        let response = client.post(&receiver.url()).await.unwrap();
+        assert_eq!(response.status, 204);
+        receiver.ended(sent).await;
+        settle().await;
+    }
+    assert_eq!(receiver.requests().len(), 20, "nothing was sent twice");
+}
+
+// covers: S10
+#[tokio::test]
+async fn unused_connections_are_closed_after_a_while() {
+    let receiver = Receiver::answering(NO_CONTENT).await;
+    let config = EgressConfig { pool_idle_timeout: Duration::from_millis(100), ..allow(&["127.0.0.1/32"]) };
+    let client = Client::new(config);
+    client.post(&receiver.url()).await.unwrap();
+    receiver.ended(1).await;
+}
+
+// covers: R15
+#[tokio::test]
+async fn a_hanging_destination_does_not_delay_another() {
+    let hanging = Receiver::start(|mut conn| async move { conn.closed().await }).await;
+    let healthy = Receiver::answering(NO_CONTENT).await;
+    let client = Client::allowing(&["127.0.0.1/32"]);
+    let mut stuck = tokio::task::JoinSet::new();
+    for _ in 0..200 {
+        let egress = client.egress.clone();
+        let request = super::kit::request(&hanging.url());
+        stuck.spawn(async move { egress.send(request, AMPLE).await.map(drop) });
+    }
+    eventually("200 hanging exchanges", async {
+        while hanging.accepted() < 200 {
+            settle().await;
+        }
+    })
+    .await;
+    assert_eq!(client.post(&healthy.url()).await.unwrap().status, 204);
+    stuck.abort_all();
+    hanging.ended(200).await;
+}
