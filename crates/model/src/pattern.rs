@@ -219,6 +219,7 @@ mod tests {
         assert!(matches("*.created", "person.created"));
         assert!(!matches("*.created", "shop.person.created"));
         assert!(!matches("*.created", "created"));
+        assert!(!matches("*.created", "person.created.twice"));
         assert!(matches("shop.*.paid", "shop.order.paid"));
         assert!(!matches("shop.*.paid", "shop.order.item.paid"));
         assert!(matches("shop.*.*", "shop.a.b.c"));

@@ -175,7 +175,8 @@ pub fn retry_after(header: &str, now_secs: i64) -> Option<Duration> {
     if header.bytes().all(|byte| byte.is_ascii_digit()) {
         return Some(Duration::from_secs(header.parse().unwrap_or(LONGEST).min(LONGEST)));
     }
-    let seconds = http_date(header)?.saturating_sub(now_secs).max(0);
+    let seconds = http_date(header)?.saturating_sub(now_secs);
+    // What is negative has passed.
     Some(Duration::from_secs(u64::try_from(seconds).unwrap_or(0).min(LONGEST)))
 }
 
