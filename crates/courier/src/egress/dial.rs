@@ -15,7 +15,7 @@ use http::Uri;
 use hyper_rustls::{HttpsConnector, MaybeHttpsStream};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, timeout};
 use tower::Service;
 
 use super::error::{Phase, SendError};
@@ -122,7 +122,7 @@ impl Dialer {
 
     /// Tries the vetted addresses of `uri` in order, each with its share of the time that is left.
     async fn open(&self, uri: &Uri) -> Result<Stream, SendError> {
-        let deadline = Instant::now() + self.0.connect_timeout;
+        let started = Instant::now();
         let port = match uri.port_u16() {
             Some(port) => port,
             None if uri.scheme_str() == Some("https") => 443,
@@ -134,11 +134,11 @@ impl Dialer {
         let mut failure = connect_timed_out(self.0.connect_timeout);
         let tries = addrs.len();
         for (done, ip) in addrs.into_iter().enumerate() {
-            let left = deadline.saturating_duration_since(Instant::now());
+            let left = self.0.connect_timeout.saturating_sub(started.elapsed());
             // At most TRIED_ADDRESSES are left, so the conversion loses nothing.
             let share = left / u32::try_from(tries - done).unwrap_or(1);
             let addr = SocketAddr::new(ip, port);
-            match timeout_at(Instant::now() + share, self.reach(addr)).await {
+            match timeout(share, self.reach(addr)).await {
                 Ok(Ok(io)) => return Ok(Stream::new(TokioIo::new(io), addr)),
                 Ok(Err(error)) => failure = error,
                 Err(_) => failure = connect_timed_out(self.0.connect_timeout),

@@ -116,7 +116,7 @@ impl Egress {
         let outgoing = exchange::outgoing(request, &shared.user_agent)?;
 
         // One timer for both waits: the deadline does not move when the head has arrived.
-        let mut deadline = pin!(tokio::time::sleep_until(started + timeout));
+        let mut deadline = pin!(tokio::time::sleep(timeout));
         let timed_out = |phase| SendError::Timeout { phase, after: timeout };
         let answer = tokio::select! {
             biased;

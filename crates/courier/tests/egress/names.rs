@@ -185,3 +185,28 @@ async fn resolving_is_within_the_deadline_and_the_connect_timeout() {
         assert_eq!(error.code(), "timeout");
     }
 }
+
+// covers: S07
+#[tokio::test]
+async fn the_systems_resolver_is_vetted_like_any_other() {
+    use tidings_courier::egress::{Egress, Resolve, SystemResolver};
+    // The one name that every system knows without a network. The client itself never asks for it.
+    let found = SystemResolver::default().resolve("localhost").await.unwrap();
+    assert!(!found.is_empty() && found.iter().all(|ip| ip.is_loopback()), "{found:?}");
+    let egress = Egress::new(EgressConfig::default()).unwrap();
+    let error = egress.send(super::kit::request("http://localhost/"), AMPLE).await.expect_err("blocked");
+    assert_eq!(error.code(), "blocked_address");
+}
+
+// covers: R01
+#[tokio::test]
+async fn absurd_timeouts_are_only_long() {
+    let receiver = Receiver::answering(NO_CONTENT).await;
+    let config =
+        EgressConfig { connect_timeout: Duration::MAX, pool_idle_timeout: Duration::MAX, ..allow(&["127.0.0.1/32"]) };
+    let client = Client::new(config);
+    for _ in 0..3 {
+        let response = client.post_within(&receiver.url(), Duration::MAX).await.unwrap();
+        assert_eq!(response.status, 204);
+    }
+}

@@ -85,6 +85,19 @@ async fn unused_connections_are_closed_after_a_while() {
     receiver.ended(1).await;
 }
 
+// covers: S10
+#[tokio::test]
+async fn keep_alive_can_be_turned_off() {
+    let receiver = Receiver::answering(NO_CONTENT).await;
+    let config = EgressConfig { pool_max_idle_per_destination: 0, ..allow(&["127.0.0.1/32"]) };
+    let client = Client::new(config);
+    for sent in 1..=3 {
+        client.post(&receiver.url()).await.unwrap();
+        receiver.ended(sent).await;
+    }
+    assert_eq!(receiver.accepted(), 3);
+}
+
 // covers: R15
 #[tokio::test]
 async fn a_hanging_destination_does_not_delay_another() {
