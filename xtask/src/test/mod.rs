@@ -26,16 +26,19 @@ pub(crate) fn test(root: &Path, install: bool, filters: &[String]) -> anyhow::Re
 
     let mut summary = Summary::default();
     eprintln!("» tidy");
-    if !tidy(root)? {
-        summary.failed += 1;
-    }
+    let is_tidy = tidy(root)?;
     if runs(tuned(cargo(root).args(["build", "--workspace", "--all-targets"])))? {
         run_tests(root, filters, &mut summary)?;
     } else {
+        eprintln!("the build failed; it counts as one failed test");
         summary.failed += 1;
     }
     if summary.ran() == 0 {
         eprintln!("no test ran");
+    }
+    if !is_tidy {
+        eprintln!("tidy found errors (above); it counts as one failed test");
+        summary.failed += 1;
     }
     if in_ci() && summary.ignored > 0 {
         eprintln!("a skipped test counts as a failure here");
@@ -65,7 +68,7 @@ fn run_tests(root: &Path, filters: &[String], summary: &mut Summary) -> anyhow::
     }
     out.flush()?;
     if !child.wait().context("cannot wait for cargo test")?.success() && summary.failed == failed_before {
-        // A test program that didn't build, or that died without a result line.
+        eprintln!("a test program did not build, or died without a result; it counts as one failed test");
         summary.failed += 1;
     }
     Ok(())
