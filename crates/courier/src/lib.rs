@@ -1,2 +1,30 @@
-//! courier
+//! The durable way out: deliveries that are owed, attempted until each has arrived or nothing more can be done.
+//!
+//! The store knows what is owed; this crate decides who is attempted when. The pieces, in the order a delivery meets them:
+//!
+//! - [`Courier`] takes fresh deliveries over from a publish, already leased, and starts everything.
+//! - `desk` holds, in memory and bounded, what is ready for each destination, and hands out turns: fairly among destinations,
+//!   within each one's concurrency and rate.
+//! - `attempt` makes one attempt: the [`Outlet`] renders and judges, [`egress`] sends.
+//! - `reporter` records results in batches, and keeps trying while the store cannot.
+//! - `scheduler` fetches what is due from the store, expands fan-out rows, and sweeps up.
+//!
+//! Called by `bus` (fresh deliveries) and by doors (as outlets). Delivery is at least once: leases only save work.
+#![forbid(unsafe_code)]
+
+mod attempt;
+mod courier;
+mod desk;
 pub mod egress;
+mod line;
+mod metrics;
+mod outlet;
+mod parcel;
+mod reporter;
+mod scheduler;
+mod settings;
+
+pub use courier::{Courier, Notice};
+pub use outlet::{Delivery, Outcome, Outlet, Prepared, Terms};
+pub use parcel::Parcel;
+pub use settings::Settings;

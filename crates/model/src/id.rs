@@ -115,7 +115,9 @@ pub fn new_id(prefix: &str) -> String {
 
 /// Why a caller's id was refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("an id has 1 to {MAX_ID_LEN} characters from A-Z, a-z, 0-9, _ and - (no dot: ids are signed as id.timestamp.body)")]
+#[error(
+    "an id has 1 to {MAX_ID_LEN} characters from A-Z, a-z, 0-9, _ and - (no dot: ids are signed as id.timestamp.body)"
+)]
 pub struct BadId;
 
 /// Checks an id that a caller chose for an event.
@@ -166,10 +168,20 @@ mod tests {
     #[test]
     fn a_delivery_id_reads_back_and_belongs_to_the_asking_app() {
         let app = AppId::from("1");
-        let key = DeliveryKey { app: app.clone(), event: EventNo::first_of(1_763_719_000_000), destination: DestinationNo(7) };
+        let key = DeliveryKey {
+            app: app.clone(),
+            event: EventNo::first_of(1_763_719_000_000),
+            destination: DestinationNo(7),
+        };
         assert_eq!(DeliveryKey::parse(&app, &key.id()), Some(key.clone()));
         assert_eq!(DeliveryKey::parse(&AppId::from("2"), &key.id()).map(|k| k.app), Some(AppId::from("2")));
-        for bad in ["", "dlv_", "dlv_zzzzzzzzzzzzzzzzzzzzzzzzzz", "evt_00000000000000000000000000", "dlv_0000000000000000000000000é"] {
+        for bad in [
+            "",
+            "dlv_",
+            "dlv_zzzzzzzzzzzzzzzzzzzzzzzzzz",
+            "evt_00000000000000000000000000",
+            "dlv_0000000000000000000000000é",
+        ] {
             assert_eq!(DeliveryKey::parse(&app, bad), None, "{bad:?}");
         }
     }

@@ -120,7 +120,11 @@ impl Listener {
 
 impl fmt::Debug for Listener {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Listener").field("app", &self.app).field("id", &self.id).field("version", &self.version).finish_non_exhaustive()
+        f.debug_struct("Listener")
+            .field("app", &self.app)
+            .field("id", &self.id)
+            .field("version", &self.version)
+            .finish_non_exhaustive()
     }
 }
 
@@ -145,8 +149,20 @@ pub enum BadHeader {
 /// request goes, how long it is, or what its signature says.
 pub fn check_header(name: &str, value: &str) -> Result<(), BadHeader> {
     const RESERVED: [&str; 14] = [
-        "host", "content-length", "content-type", "content-encoding", "transfer-encoding", "connection", "keep-alive", "te",
-        "trailer", "upgrade", "expect", "accept-encoding", "user-agent", "date",
+        "host",
+        "content-length",
+        "content-type",
+        "content-encoding",
+        "transfer-encoding",
+        "connection",
+        "keep-alive",
+        "te",
+        "trailer",
+        "upgrade",
+        "expect",
+        "accept-encoding",
+        "user-agent",
+        "date",
     ];
     if name.is_empty() || name.len() > 100 || http::HeaderName::from_bytes(name.as_bytes()).is_err() {
         return Err(BadHeader::Name);
@@ -169,7 +185,17 @@ mod tests {
     // covers: I01, I02
     #[test]
     fn headers_that_could_change_the_request_are_refused() {
-        for name in ["Host", "content-LENGTH", "Transfer-Encoding", "Connection", "TE", "Expect", "Proxy-Authorization", "Webhook-Id", "svix-signature"] {
+        for name in [
+            "Host",
+            "content-LENGTH",
+            "Transfer-Encoding",
+            "Connection",
+            "TE",
+            "Expect",
+            "Proxy-Authorization",
+            "Webhook-Id",
+            "svix-signature",
+        ] {
             assert_eq!(check_header(name, "x"), Err(BadHeader::Reserved), "{name}");
         }
         for name in ["", "a b", "a:b", "a\r\nb", "a\0", "ä"] {

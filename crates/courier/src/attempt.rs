@@ -1,0 +1,143 @@
+//! One attempt of one delivery: render, send, judge, and say what comes next.
+
+use std::time::Duration;
+
+use http::HeaderMap;
+use tidings_model::clock::{Millis, millis};
+use tidings_model::delivery::{Attempt, MAX_KEPT_BODY};
+use tidings_model::schedule::jittered;
+use tidings_store::queue::{Finished, Next};
+
+use crate::courier::{Inner, Item};
+use crate::egress::{Response, SendError};
+use crate::line::Mood;
+use crate::outlet::{Delivery, Outcome, Prepared, Terms};
+
+/// What of an answer's headers an attempt keeps, in bytes.
+const MAX_KEPT_HEADERS: usize = 4 * 1024;
+/// A lease has to outlast the attempt by so much for its result to be written in time.
+const MARGIN: Duration = Duration::from_secs(5);
+
+/// What became of a turn.
+pub(crate) enum Made {
+    /// An attempt ended, or there was none to make: to be recorded.
+    Finished(Box<Finished>, Mood),
+    /// Nothing could be tried: to be given back, due at once.
+    NotNow,
+}
+
+/// Makes the attempt.
+pub(crate) async fn make(inner: &Inner, item: &Item) -> Made {
+    let destination = item.leased.key.destination;
+    let canceled = || Made::Finished(Box::new(finished(inner, item, None, Next::Canceled, None)), Mood::Fine);
+    match inner.outlet.terms(destination) {
+        Terms::Open { .. } => {}
+        Terms::Disabled => return Made::NotNow,
+        Terms::Gone => return canceled(),
+    }
+    let started_at = inner.clock.wall_ms();
+    let delivery = Delivery { leased: item.leased.clone(), parcel: item.parcel.clone() };
+    let Prepared { request, timeout } = match inner.outlet.prepare(&delivery, started_at).await {
+        Ok(Some(prepared)) => prepared,
+        Ok(None) => return canceled(),
+        Err(error) => {
+            tracing::warn!(%error, delivery = item.leased.key.id(), "a delivery could not be rendered; trying again later");
+            return Made::NotNow;
+        }
+    };
+    if item.leased.lease.until < inner.clock.steady_ms() + millis(timeout + MARGIN) {
+        // The lease would end before the attempt does, and somebody else would make it too.
+        return Made::NotNow;
+    }
+    let watch = tidings_model::clock::Stopwatch::start();
+    let answer = inner.egress.send(request, timeout).await;
+    judge(inner, &delivery, item, answer, started_at, watch.elapsed())
+}
+
+fn judge(
+    inner: &Inner,
+    delivery: &Delivery,
+    item: &Item,
+    answer: Result<Response, SendError>,
+    started_at: Millis,
+    duration: Duration,
+) -> Made {
+    let n = item.leased.attempts + 1;
+    let mut attempt = Attempt {
+        n,
+        started_at,
+        duration,
+        outcome: "delivered".to_owned(),
+        status: None,
+        error: None,
+        remote: None,
+        response_headers: None,
+        response_body: Vec::new(),
+        next_at: None,
+    };
+    let outcome = match &answer {
+        Ok(answer) => {
+            attempt.status = Some(answer.status.as_u16());
+            attempt.remote = answer.remote.map(|remote| remote.to_string());
+            attempt.response_body = answer.body[..answer.body.len().min(MAX_KEPT_BODY)].to_vec();
+            inner.outlet.judge(answer, inner.clock.wall_ms())
+        }
+        Err(error) => {
+            attempt.outcome = error.code().to_owned();
+            Outcome::Refused { error: error.to_string(), slow_down: false, retry_after: None, disable: None }
+        }
+    };
+    inner.metrics.attempt(&attempt.outcome, attempt.status);
+    let Outcome::Refused { error, slow_down, retry_after, disable } = outcome else {
+        return Made::Finished(Box::new(finished(inner, item, Some(attempt), Next::Delivered, None)), Mood::Fine);
+    };
+    attempt.error = Some(error);
+    if let Ok(answer) = &answer {
+        attempt.outcome = "http_status".to_owned();
+        attempt.response_headers = Some(kept_headers(&answer.headers));
+    }
+    let mood = match (&answer, slow_down) {
+        (Err(SendError::Refused(_)), _) | (Ok(_), false) => Mood::Fine,
+        (Err(_), _) => Mood::Trouble,
+        (Ok(_), true) => Mood::SlowDown(retry_after),
+    };
+    let counted = n.saturating_sub(item.leased.forgiven);
+    let next = match (disable, inner.outlet.delay_after(delivery, counted)) {
+        (None, Some(delay)) => {
+            let asked = retry_after.unwrap_or_default().min(inner.settings.retry_after_max);
+            let delay = millis(jittered(delay, inner.random()).max(asked));
+            attempt.next_at = Some(inner.clock.wall_ms() + delay);
+            Next::Retry(inner.clock.steady_ms() + delay)
+        }
+        _ => Next::Undelivered,
+    };
+    Made::Finished(Box::new(finished(inner, item, Some(attempt), next, disable)), mood)
+}
+
+fn finished(
+    inner: &Inner,
+    item: &Item,
+    attempt: Option<Attempt>,
+    next: Next,
+    disable: Option<&'static str>,
+) -> Finished {
+    let was_failing = inner.is_failing(item.leased.key.destination);
+    Finished { delivery: item.leased.clone(), attempt, next, disable, was_failing }
+}
+
+/// The answer's headers as a JSON object of texts, within bounds; a repeated name is joined with commas (RFC 9110 § 5.3).
+fn kept_headers(headers: &HeaderMap) -> String {
+    let mut kept = serde_json::Map::new();
+    let mut bytes = 0;
+    for name in headers.keys() {
+        let values: Vec<_> =
+            headers.get_all(name).iter().map(|value| String::from_utf8_lossy(value.as_bytes())).collect();
+        let value = values.join(", ");
+        bytes += name.as_str().len() + value.len();
+        if bytes > MAX_KEPT_HEADERS {
+            break;
+        }
+        kept.insert(name.as_str().to_owned(), value.into());
+    }
+    serde_json::Value::Object(kept).to_string()
+}

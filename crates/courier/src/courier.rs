@@ -1,0 +1,346 @@
+//! The courier: its public face, and what its parts share.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use prometheus_client::registry::Registry;
+use tidings_model::clock::{Millis, SharedClock, millis};
+use tidings_model::id::{DestinationNo, EventNo};
+use tidings_store::log::{Destination, Lane, Lease, Logged};
+use tidings_store::queue::{Finished, Leased};
+use tidings_store::{Store, StoreError};
+use tokio::sync::{Notify, mpsc};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::attempt::{self, Made};
+use crate::desk::{Desk, Turn};
+use crate::egress::Egress;
+use crate::metrics::Metrics;
+use crate::outlet::{Outlet, Terms};
+use crate::parcel::{Charge, Parcel};
+use crate::reporter::{self, Report};
+use crate::scheduler;
+use crate::settings::Settings;
+
+/// What one delivery in memory is charged with, besides its event.
+const ITEM_WEIGHT: usize = 512;
+
+/// A delivery in memory, with the right to attempt it.
+pub(crate) struct Item {
+    pub(crate) leased: Leased,
+    pub(crate) parcel: Arc<Parcel>,
+    _charge: Charge,
+}
+
+/// Something the bus has to know.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Notice {
+    /// A destination was disabled by what its deliveries met: the catalogue has changed.
+    Disabled,
+}
+
+/// What the courier's parts share.
+pub(crate) struct Inner {
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) outlet: Arc<dyn Outlet>,
+    pub(crate) egress: Egress,
+    pub(crate) clock: SharedClock,
+    pub(crate) settings: Settings,
+    pub(crate) metrics: Metrics,
+    pub(crate) desk: Mutex<Desk>,
+    /// Wakes the scheduler.
+    pub(crate) wake: Notify,
+    /// The earliest time at which the store has something due, as far as is known.
+    pub(crate) next_due: AtomicI64,
+    /// A destination runs low while the store has more for it.
+    pub(crate) low: AtomicBool,
+    /// There may be fan-out rows to expand.
+    pub(crate) fanout: AtomicBool,
+    /// Deliveries leased to us whose events have to be read first.
+    pub(crate) unread: Mutex<Vec<Leased>>,
+    parcels: Mutex<HashMap<EventNo, Weak<Parcel>>>,
+    held: Arc<AtomicUsize>,
+    failing: Mutex<HashSet<DestinationNo>>,
+    reports: Mutex<Option<mpsc::UnboundedSender<Report>>>,
+    notices: mpsc::UnboundedSender<Notice>,
+    pub(crate) workers: TaskTracker,
+}
+
+/// Attempts deliveries until each has arrived or nothing more can be done. Clones share one courier.
+#[derive(Clone)]
+pub struct Courier {
+    inner: Arc<Inner>,
+    stop: CancellationToken,
+    parts: TaskTracker,
+}
+
+impl Courier {
+    /// Takes back what an earlier run left leased, and starts to deliver. The receiver gets the [`Notice`]s.
+    ///
+    /// # Errors
+    /// What the store answers.
+    pub async fn start(
+        store: Arc<dyn Store>,
+        outlet: Arc<dyn Outlet>,
+        egress: Egress,
+        clock: SharedClock,
+        settings: Settings,
+        registry: &mut Registry,
+    ) -> Result<(Self, mpsc::UnboundedReceiver<Notice>), StoreError> {
+        let taken_back = store.recover(clock.steady_ms()).await?;
+        if taken_back > 0 {
+            tracing::info!(deliveries = taken_back, "taking up deliveries that an earlier run left under way");
+        }
+        let failing = store.failing().await?.into_iter().map(|(destination, _)| destination).collect();
+        let metrics = Metrics::default();
+        metrics.register(registry.sub_registry_with_prefix("courier"));
+        let (reports, received) = mpsc::unbounded_channel();
+        let (notices, noticed) = mpsc::unbounded_channel();
+        let inner = Arc::new(Inner {
+            desk: Mutex::new(Desk::new(settings.max_in_flight, settings.concurrency)),
+            wake: Notify::new(),
+            next_due: AtomicI64::new(0),
+            low: AtomicBool::new(false),
+            fanout: AtomicBool::new(true),
+            unread: Mutex::default(),
+            parcels: Mutex::default(),
+            held: Arc::default(),
+            failing: Mutex::new(failing),
+            reports: Mutex::new(Some(reports)),
+            notices,
+            workers: TaskTracker::new(),
+            store,
+            outlet,
+            egress,
+            clock,
+            settings,
+            metrics,
+        });
+        let parts = TaskTracker::new();
+        let stop = CancellationToken::new();
+        parts.spawn(reporter::run(Arc::clone(&inner), received));
+        parts.spawn(scheduler::run(Arc::clone(&inner), stop.clone()));
+        Ok((Self { inner, stop, parts }, noticed))
+    }
+
+    /// Says which of an event's destinations are taken up at once, by setting [`Destination::fresh`]. The others stay in the
+    /// store until there is room for them.
+    pub fn admit(&self, destinations: &mut [Destination]) {
+        let inner = &self.inner;
+        let now = inner.clock.steady_ms();
+        let full = inner.full();
+        let desk = inner.desk.lock();
+        for destination in destinations {
+            destination.fresh = !full && desk.room(destination.no, inner.outlet.terms(destination.no), now) > 0;
+        }
+    }
+
+    /// A lease for the deliveries of a publish.
+    pub fn lease(&self) -> Lease {
+        self.inner.lease()
+    }
+
+    /// Takes over the deliveries of a publish that has been committed. `destinations` is what it was published with; those in
+    /// `leased` are ours to attempt now. `queued`: there is more in the store.
+    pub fn take(
+        &self,
+        logged: Logged,
+        destinations: &[Destination],
+        leased: &[DestinationNo],
+        lease: Lease,
+        queued: bool,
+    ) {
+        let inner = &self.inner;
+        if !leased.is_empty() {
+            let app = logged.event.app.clone();
+            let event = logged.no;
+            let parcel = inner.parcel(logged);
+            let ordered = |no: &DestinationNo| destinations.iter().any(|d| d.no == *no && d.lane != Lane::Own);
+            let mut desk = inner.desk.lock();
+            for destination in leased {
+                let key = tidings_model::id::DeliveryKey { app: app.clone(), event, destination: *destination };
+                let leased = Leased { key, attempts: 0, forgiven: 0, ordered: ordered(destination), lease };
+                desk.push(inner.item(leased, Arc::clone(&parcel)), true, false);
+            }
+            drop(desk);
+            inner.go_on();
+        }
+        if queued {
+            inner.fanout.store(true, Ordering::Relaxed);
+            self.look();
+        }
+    }
+
+    /// Has the store asked for due work soon: after a retry by hand, or a listener was enabled or deleted.
+    pub fn look(&self) {
+        self.inner.due_at(0);
+    }
+
+    /// Attempts under way now, and bytes of deliveries held in memory.
+    pub fn load(&self) -> (usize, usize) {
+        (self.inner.desk.lock().running(), self.inner.held.load(Ordering::Relaxed))
+    }
+
+    /// Stops: lets attempts under way end, for at most `grace`, writes their results and gives the rest back.
+    pub async fn stop(&self, grace: Duration) {
+        let inner = &self.inner;
+        inner.desk.lock().stop(inner.clock.steady_ms());
+        inner.workers.close();
+        if tokio::time::timeout(grace, inner.workers.wait()).await.is_err() {
+            tracing::warn!(
+                attempts = inner.desk.lock().running(),
+                "attempts were still under way; they are made again after the next start"
+            );
+        }
+        self.stop.cancel();
+        inner.reports.lock().take();
+        self.parts.close();
+        self.parts.wait().await;
+    }
+}
+
+impl std::fmt::Debug for Courier {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Courier").finish_non_exhaustive()
+    }
+}
+
+impl Inner {
+    /// A new lease that begins now.
+    pub(crate) fn lease(&self) -> Lease {
+        Lease { token: self.store.new_token(), until: self.clock.steady_ms() + millis(self.settings.lease) }
+    }
+
+    /// Whether memory for deliveries is used up.
+    pub(crate) fn full(&self) -> bool {
+        self.held.load(Ordering::Relaxed) >= self.settings.queue_bytes
+    }
+
+    /// The event's parcel: the one that is under way already, or a new one.
+    pub(crate) fn parcel(&self, logged: Logged) -> Arc<Parcel> {
+        let mut parcels = self.parcels.lock();
+        if let Some(parcel) = parcels.get(&logged.no).and_then(Weak::upgrade) {
+            return parcel;
+        }
+        let parcel = Parcel::new(logged, &self.held);
+        parcels.insert(parcel.logged.no, Arc::downgrade(&parcel));
+        parcel
+    }
+
+    /// The event's parcel, if it is in memory.
+    pub(crate) fn known_parcel(&self, event: EventNo) -> Option<Arc<Parcel>> {
+        self.parcels.lock().get(&event).and_then(Weak::upgrade)
+    }
+
+    /// Forgets parcels that nobody holds any more.
+    pub(crate) fn forget_parcels(&self) {
+        self.parcels.lock().retain(|_, parcel| parcel.strong_count() > 0);
+    }
+
+    pub(crate) fn item(&self, leased: Leased, parcel: Arc<Parcel>) -> Item {
+        Item { leased, parcel, _charge: Charge::new(&self.held, ITEM_WEIGHT) }
+    }
+
+    /// Starts workers for whoever's turn it is.
+    pub(crate) fn go_on(self: &Arc<Self>) {
+        while let Some(turn) = self.turn() {
+            let inner = Arc::clone(self);
+            self.workers.spawn(async move { inner.work(turn).await });
+        }
+        self.metrics.held_bytes.set(self.held.load(Ordering::Relaxed) as i64);
+    }
+
+    fn turn(&self) -> Option<Turn> {
+        let now = self.clock.steady_ms();
+        let mut desk = self.desk.lock();
+        let turn = desk.start(|destination| self.outlet.terms(destination), now);
+        if !desk.returns.is_empty() {
+            self.wake.notify_one();
+        }
+        turn
+    }
+
+    /// A worker: makes attempts as long as there are turns.
+    async fn work(self: &Arc<Self>, first: Turn) {
+        let mut next = Some(first);
+        while let Some(Turn { item, troubled }) = next {
+            let destination = item.leased.key.destination;
+            self.metrics.in_flight.inc();
+            let made = attempt::make(self, &item).await;
+            self.metrics.in_flight.dec();
+            let now = self.clock.steady_ms();
+            let terms = self.outlet.terms(destination);
+            let wanted = {
+                let mut desk = self.desk.lock();
+                match made {
+                    Made::Finished(finished, mood) => {
+                        desk.learn(destination, mood, terms, now);
+                        self.report(*finished, item);
+                    }
+                    Made::NotNow => desk.returns.push((item, now)),
+                }
+                desk.end(destination, troubled, now);
+                let low = desk.runs_low(destination);
+                self.low.fetch_or(low, Ordering::Relaxed);
+                low || !desk.returns.is_empty()
+            };
+            if wanted {
+                self.wake.notify_one();
+            }
+            next = self.turn();
+        }
+    }
+
+    fn report(&self, finished: Finished, item: Item) {
+        // The receiver ends only after every worker has.
+        if let Some(reports) = self.reports.lock().as_ref() {
+            drop(reports.send(Report { finished, item }));
+        }
+    }
+
+    /// Has the scheduler look at the store at this steady time, if it does not look earlier anyway.
+    pub(crate) fn due_at(&self, due: Millis) {
+        if self.next_due.fetch_min(due, Ordering::Relaxed) > due {
+            self.wake.notify_one();
+        }
+    }
+
+    /// Takes over a delivery that the store has leased to us, whose event has to be read.
+    pub(crate) fn fetch(&self, leased: Leased) {
+        self.unread.lock().push(leased);
+        self.wake.notify_one();
+    }
+
+    pub(crate) fn is_failing(&self, destination: DestinationNo) -> bool {
+        self.failing.lock().contains(&destination)
+    }
+
+    pub(crate) fn set_failing(&self, destination: DestinationNo, failing: bool) {
+        let mut all = self.failing.lock();
+        if failing {
+            all.insert(destination);
+        } else {
+            all.remove(&destination);
+        }
+    }
+
+    pub(crate) fn notify(&self, notice: Notice) {
+        // Nobody listens while the engine stops; the store keeps what was to be told.
+        drop(self.notices.send(notice));
+    }
+
+    /// A random number for jitter; unpredictability does not matter here, only that callers differ.
+    pub(crate) fn random(&self) -> u32 {
+        use std::hash::{BuildHasher, RandomState};
+        RandomState::new().hash_one(self.clock.wall_ms()) as u32
+    }
+
+    /// Terms of a destination, for rooms and limits.
+    pub(crate) fn terms(&self, destination: DestinationNo) -> Terms {
+        self.outlet.terms(destination)
+    }
+}

@@ -1,0 +1,196 @@
+//! The desk: every destination's line, and whose turn it is.
+//!
+//! A destination with something to send and a free place in its window stands in one of two queues for a turn: the sound
+//! ones, and the troubled ones whose last attempt got no answer. The troubled may use half of the turns at most, so however
+//! many receivers hang, half of the courier is left for those that answer.
+//!
+//! All of it is behind one mutex, held for a few map operations and never over I/O.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap, VecDeque};
+
+use tidings_model::clock::Millis;
+use tidings_model::id::DestinationNo;
+
+use crate::courier::Item;
+use crate::line::{Line, Mood};
+use crate::outlet::Terms;
+
+/// The right to make one attempt now. It ends with [`Desk::end`].
+pub(crate) struct Turn {
+    pub(crate) item: Item,
+    pub(crate) troubled: bool,
+}
+
+pub(crate) struct Desk {
+    lines: HashMap<DestinationNo, Line>,
+    sound: VecDeque<DestinationNo>,
+    troubled: VecDeque<DestinationNo>,
+    /// Workers at work, and how many of them for troubled destinations.
+    running: usize,
+    running_troubled: usize,
+    max_running: usize,
+    configured: u32,
+    /// Lines that have to be looked at again at a time.
+    wake_at: BinaryHeap<Reverse<(Millis, DestinationNo)>>,
+    /// Items to be given back to the store, with the time they are due.
+    pub(crate) returns: Vec<(Item, Millis)>,
+    pub(crate) stopped: bool,
+}
+
+impl Desk {
+    pub(crate) fn new(max_running: usize, configured: u32) -> Self {
+        Self {
+            lines: HashMap::new(),
+            sound: VecDeque::new(),
+            troubled: VecDeque::new(),
+            running: 0,
+            running_troubled: 0,
+            max_running: max_running.max(2),
+            configured: configured.max(1),
+            wake_at: BinaryHeap::new(),
+            returns: Vec::new(),
+            stopped: false,
+        }
+    }
+
+    pub(crate) fn running(&self) -> usize {
+        self.running
+    }
+
+    /// How many more deliveries a destination may have in memory.
+    pub(crate) fn room(&self, destination: DestinationNo, terms: Terms, now: Millis) -> usize {
+        if self.stopped {
+            return 0;
+        }
+        self.lines
+            .get(&destination)
+            .map_or(Line::default().room(terms, self.configured, now), |line| line.room(terms, self.configured, now))
+    }
+
+    /// Takes a delivery in.
+    pub(crate) fn push(&mut self, item: Item, fresh: bool, front: bool) {
+        let destination = item.leased.key.destination;
+        self.lines.entry(destination).or_default().push(item, fresh, front);
+        self.list(destination);
+    }
+
+    /// Notes whether the store has more for a destination than was fetched.
+    pub(crate) fn set_more(&mut self, destination: DestinationNo, more: bool) {
+        if more {
+            self.lines.entry(destination).or_default().more = true;
+        } else if let Some(line) = self.lines.get_mut(&destination) {
+            line.more = false;
+        }
+    }
+
+    /// Destinations that the store need not be asked for: they hold enough, or are paused.
+    pub(crate) fn full(&self, now: Millis) -> Vec<DestinationNo> {
+        let enough = |line: &Line| {
+            line.paused_until > now || line.waiting() >= (self.configured as usize).max(line.running as usize * 2)
+        };
+        self.lines.iter().filter(|(_, line)| enough(line)).map(|(no, _)| *no).collect()
+    }
+
+    fn list(&mut self, destination: DestinationNo) {
+        if let Some(line) = self.lines.get_mut(&destination)
+            && !line.listed
+            && line.waiting() > 0
+        {
+            line.listed = true;
+            if line.troubled { self.troubled.push_back(destination) } else { self.sound.push_back(destination) }
+        }
+    }
+
+    /// Whose turn it is, if anybody's.
+    pub(crate) fn start(&mut self, terms: impl Fn(DestinationNo) -> Terms, now: Millis) -> Option<Turn> {
+        while !self.stopped && self.running < self.max_running {
+            let destination = match self.sound.pop_front() {
+                Some(destination) => destination,
+                None if self.running_troubled < self.max_running / 2 => self.troubled.pop_front()?,
+                None => return None,
+            };
+            let Some(line) = self.lines.get_mut(&destination) else { continue };
+            line.listed = false;
+            let terms = terms(destination);
+            if terms == Terms::Disabled {
+                // What is owed stays owed: the store finds it when the destination is enabled again.
+                self.returns.extend(line.drain().map(|item| (item, now)));
+                continue;
+            }
+            if line.running >= line.limit(terms, self.configured) {
+                // It is listed again when one of its attempts ends.
+                continue;
+            }
+            if let Err(at) = line.take_token(terms, now) {
+                self.wake_at.push(Reverse((at, destination)));
+                continue;
+            }
+            let Some(item) = line.pop() else { continue };
+            let troubled = line.troubled;
+            line.running += 1;
+            self.running += 1;
+            self.running_troubled += usize::from(troubled);
+            self.list(destination);
+            return Some(Turn { item, troubled });
+        }
+        None
+    }
+
+    /// Ends a turn.
+    pub(crate) fn end(&mut self, destination: DestinationNo, troubled: bool, now: Millis) {
+        self.running = self.running.saturating_sub(1);
+        self.running_troubled = self.running_troubled.saturating_sub(usize::from(troubled));
+        if let Some(line) = self.lines.get_mut(&destination) {
+            line.running = line.running.saturating_sub(1);
+            if line.idle(now) {
+                self.lines.remove(&destination);
+            }
+        }
+        self.list(destination);
+    }
+
+    /// Learns from an attempt. A destination that asks for less keeps nothing in memory meanwhile.
+    pub(crate) fn learn(&mut self, destination: DestinationNo, mood: Mood, terms: Terms, now: Millis) {
+        let configured = self.configured;
+        let Some(line) = self.lines.get_mut(&destination) else { return };
+        let limit = match terms {
+            Terms::Open { concurrency, .. } => concurrency.unwrap_or(configured),
+            _ => 1,
+        };
+        line.learn(mood, limit, now);
+        if line.paused_until > now {
+            let until = line.paused_until;
+            self.returns.extend(line.drain().map(|item| (item, until)));
+            self.wake_at.push(Reverse((until, destination)));
+        }
+    }
+
+    /// Lists the lines whose time has come; answers when the next one's will.
+    pub(crate) fn wake(&mut self, now: Millis) -> Option<Millis> {
+        while let Some(&Reverse((at, destination))) = self.wake_at.peek() {
+            if at > now {
+                return Some(at);
+            }
+            self.wake_at.pop();
+            self.list(destination);
+            if self.lines.get(&destination).is_some_and(|line| line.idle(now)) {
+                self.lines.remove(&destination);
+            }
+        }
+        None
+    }
+
+    /// Whether a destination runs low while the store has more for it.
+    pub(crate) fn runs_low(&self, destination: DestinationNo) -> bool {
+        self.lines.get(&destination).is_some_and(|line| line.more && line.waiting() <= line.running as usize)
+    }
+
+    /// Stops: hands back everything that waits.
+    pub(crate) fn stop(&mut self, now: Millis) {
+        self.stopped = true;
+        for line in self.lines.values_mut() {
+            self.returns.extend(line.drain().map(|item| (item, now)));
+        }
+    }
+}

@@ -1,0 +1,161 @@
+//! One destination's line: what is ready for it, and how much of that may be under way.
+//!
+//! Fresh deliveries and those that come again wait in two queues and take turns, so retries never starve fresh events and a
+//! flood of fresh events never starves retries. The window of attempts under way shrinks by half when the destination is in
+//! trouble and grows back by one with each success, so one that hangs or is overloaded soon has few left to hang with.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use tidings_model::clock::Millis;
+
+use crate::courier::Item;
+use crate::outlet::Terms;
+
+/// Fresh deliveries that get a turn for each that comes again.
+const FRESH_TURNS: u32 = 3;
+/// The most deliveries held for one destination.
+const MAX_WAITING: usize = 1_024;
+/// The first pause after a destination asked for one, and the longest.
+const PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+
+/// What a destination gave to an attempt, as far as its line cares.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Mood {
+    /// It took the delivery, or refused just this one.
+    Fine,
+    /// It did not answer.
+    Trouble,
+    /// It asked for less, perhaps with a time.
+    SlowDown(Option<Duration>),
+}
+
+#[derive(Default)]
+pub(crate) struct Line {
+    fresh: VecDeque<Item>,
+    again: VecDeque<Item>,
+    turn: u32,
+    /// Attempts under way.
+    pub(crate) running: u32,
+    /// How many may be; `None` until something went wrong.
+    window: Option<u32>,
+    /// Nothing is attempted before this steady time.
+    pub(crate) paused_until: Millis,
+    pause: Duration,
+    /// Token bucket: what may be sent now, in thousandths, and when that was reckoned.
+    tokens: u64,
+    reckoned_at: Millis,
+    /// Its last attempt got no answer.
+    pub(crate) troubled: bool,
+    /// The store has more for it than was fetched.
+    pub(crate) more: bool,
+    /// It waits for a turn in the desk.
+    pub(crate) listed: bool,
+}
+
+impl Line {
+    /// Takes a delivery in. Lanes' next ones go to the front, where their predecessor was.
+    pub(crate) fn push(&mut self, item: Item, fresh: bool, front: bool) {
+        let queue = if fresh { &mut self.fresh } else { &mut self.again };
+        if front { queue.push_front(item) } else { queue.push_back(item) }
+    }
+
+    /// Hands out the next delivery.
+    pub(crate) fn pop(&mut self) -> Option<Item> {
+        self.turn = self.turn.wrapping_add(1);
+        let again_first = self.turn.is_multiple_of(FRESH_TURNS + 1);
+        if again_first {
+            self.again.pop_front().or_else(|| self.fresh.pop_front())
+        } else {
+            self.fresh.pop_front().or_else(|| self.again.pop_front())
+        }
+    }
+
+    /// Empties the line.
+    pub(crate) fn drain(&mut self) -> impl Iterator<Item = Item> + '_ {
+        self.fresh.drain(..).chain(self.again.drain(..))
+    }
+
+    /// Deliveries waiting.
+    pub(crate) fn waiting(&self) -> usize {
+        self.fresh.len() + self.again.len()
+    }
+
+    /// Whether nothing about it is worth keeping.
+    pub(crate) fn idle(&self, now: Millis) -> bool {
+        self.waiting() == 0
+            && self.running == 0
+            && !self.more
+            && self.window.is_none()
+            && !self.troubled
+            && self.paused_until <= now
+    }
+
+    /// How many attempts may be under way.
+    pub(crate) fn limit(&self, terms: Terms, configured: u32) -> u32 {
+        let limit = match terms {
+            Terms::Open { concurrency, .. } => concurrency.unwrap_or(configured).max(1),
+            // One turn at a time finds out that there is nothing to send.
+            Terms::Disabled | Terms::Gone => 1,
+        };
+        self.window.map_or(limit, |window| window.min(limit))
+    }
+
+    /// How many more deliveries it may hold.
+    pub(crate) fn room(&self, terms: Terms, configured: u32, now: Millis) -> usize {
+        if self.paused_until > now {
+            return 0;
+        }
+        let most = match (self.window, terms) {
+            (Some(window), _) => window as usize * 2,
+            (None, Terms::Open { rate: Some(rate), .. }) => MAX_WAITING.min(10 * rate.max(1) as usize),
+            (None, Terms::Open { .. }) => MAX_WAITING,
+            (None, _) => configured as usize,
+        };
+        most.saturating_sub(self.waiting())
+    }
+
+    /// Takes the right to send one; otherwise says when to come back.
+    pub(crate) fn take_token(&mut self, terms: Terms, now: Millis) -> Result<(), Millis> {
+        if self.paused_until > now {
+            return Err(self.paused_until);
+        }
+        let Terms::Open { rate: Some(rate), .. } = terms else { return Ok(()) };
+        const ONE: u64 = 1_000;
+        let rate = u64::from(rate.max(1));
+        let passed = now.saturating_sub(self.reckoned_at).max(0) as u64;
+        // A bucket of one second's worth: `rate` tokens of a thousand, filled with `rate` a millisecond.
+        self.tokens = self.tokens.saturating_add(passed.saturating_mul(rate)).min(rate * ONE);
+        self.reckoned_at = now;
+        if self.tokens < ONE {
+            return Err(now + ((ONE - self.tokens).div_ceil(rate)).max(1) as Millis);
+        }
+        self.tokens -= ONE;
+        Ok(())
+    }
+
+    /// Learns from an attempt.
+    pub(crate) fn learn(&mut self, mood: Mood, limit: u32, now: Millis) {
+        match mood {
+            Mood::Fine => {
+                self.troubled = false;
+                self.pause = Duration::ZERO;
+                self.window = self.window.map(|window| window + 1).filter(|window| *window < limit);
+            }
+            Mood::Trouble => {
+                self.troubled = true;
+                self.shrink(limit);
+            }
+            Mood::SlowDown(wish) => {
+                self.shrink(limit);
+                self.pause = (self.pause * 2).clamp(PAUSE.0, PAUSE.1);
+                let pause = wish.unwrap_or(self.pause).clamp(self.pause, PAUSE.1);
+                self.paused_until = self.paused_until.max(now + tidings_model::clock::millis(pause));
+            }
+        }
+    }
+
+    fn shrink(&mut self, limit: u32) {
+        self.window = Some((self.window.unwrap_or(limit) / 2).max(1));
+    }
+}

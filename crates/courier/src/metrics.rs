@@ -1,0 +1,55 @@
+//! What the courier counts.
+
+use std::sync::atomic::AtomicU64;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+
+#[derive(Debug, Clone, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Result {
+    result: String,
+}
+
+/// Counters, shared by the workers. No label has unbounded values.
+#[derive(Debug, Default, Clone)]
+pub(crate) struct Metrics {
+    attempts: Family<Result, Counter>,
+    /// Deliveries that ended, by state.
+    closed: Family<Result, Counter>,
+    /// Results that came too late: the lease had gone to somebody else.
+    pub(crate) stale: Counter<u64, AtomicU64>,
+    /// Deliveries given back unattempted.
+    pub(crate) released: Counter<u64, AtomicU64>,
+    /// Attempts under way.
+    pub(crate) in_flight: Gauge,
+    /// Bytes of deliveries held in memory.
+    pub(crate) held_bytes: Gauge,
+}
+
+impl Metrics {
+    pub(crate) fn register(&self, registry: &mut Registry) {
+        registry.register("attempts", "Attempts, by what came of them", self.attempts.clone());
+        registry.register("deliveries_closed", "Deliveries that ended, by state", self.closed.clone());
+        registry.register("results_stale", "Results that came after their lease had been lost", self.stale.clone());
+        registry.register(
+            "deliveries_released",
+            "Deliveries given back to the store unattempted",
+            self.released.clone(),
+        );
+        registry.register("attempts_in_flight", "Attempts under way", self.in_flight.clone());
+        registry.register("held_bytes", "Bytes of deliveries held in memory", self.held_bytes.clone());
+    }
+
+    /// Counts an attempt: by status class when there was an answer, else by why there was none.
+    pub(crate) fn attempt(&self, outcome: &str, status: Option<u16>) {
+        let result = status.map_or_else(|| outcome.to_owned(), |status| format!("{}xx", status / 100));
+        self.attempts.get_or_create(&Result { result }).inc();
+    }
+
+    pub(crate) fn closed(&self, state: &'static str) {
+        self.closed.get_or_create(&Result { result: state.to_owned() }).inc();
+    }
+}

@@ -1,0 +1,84 @@
+//! What a door tells the courier about its destinations: how to render a delivery, and how to judge the answer.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tidings_model::clock::Millis;
+use tidings_model::id::DestinationNo;
+use tidings_store::StoreError;
+use tidings_store::queue::Leased;
+
+use crate::egress::{Request, Response};
+use crate::parcel::Parcel;
+
+/// A delivery that is about to be attempted.
+#[derive(Debug, Clone)]
+pub struct Delivery {
+    /// Which one, and the right to attempt it.
+    pub leased: Leased,
+    /// The event.
+    pub parcel: Arc<Parcel>,
+}
+
+/// What a destination allows at the moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Terms {
+    /// Attempts may be made.
+    Open {
+        /// Under way at most; `None` takes the configured number.
+        concurrency: Option<u32>,
+        /// Per second at most.
+        rate: Option<u32>,
+    },
+    /// Nothing is attempted until it is enabled again; what is owed stays owed.
+    Disabled,
+    /// It was deleted: what is owed is canceled.
+    Gone,
+}
+
+/// A delivery made ready to be sent.
+#[derive(Debug)]
+pub struct Prepared {
+    /// What to send.
+    pub request: Request,
+    /// The whole time the attempt may take.
+    pub timeout: Duration,
+}
+
+/// What an answer means.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// The destination has it.
+    Delivered,
+    /// It was refused.
+    Refused {
+        /// In words.
+        error: String,
+        /// The destination says that it gets too much.
+        slow_down: bool,
+        /// It says when to come back.
+        retry_after: Option<Duration>,
+        /// It says never to come back: it is disabled, for this reason.
+        disable: Option<&'static str>,
+    },
+}
+
+/// A way of rendering and judging deliveries. The courier knows queues, leases and attempts; an outlet knows a protocol.
+#[async_trait]
+pub trait Outlet: Send + Sync {
+    /// What the destination allows now. Cheap: asked before every attempt.
+    fn terms(&self, destination: DestinationNo) -> Terms;
+
+    /// Renders and signs a delivery for an attempt at `wall` time. `None`: the destination is gone.
+    ///
+    /// # Errors
+    /// What had to be read could not be; the delivery is put back.
+    async fn prepare(&self, delivery: &Delivery, wall: Millis) -> Result<Option<Prepared>, StoreError>;
+
+    /// What an answer that arrived at `wall` time means.
+    fn judge(&self, answer: &Response, wall: Millis) -> Outcome;
+
+    /// The delay before the next attempt, after so many that count; `None` when there are none left.
+    fn delay_after(&self, delivery: &Delivery, attempts: u32) -> Option<Duration>;
+}

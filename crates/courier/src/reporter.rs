@@ -1,0 +1,92 @@
+//! Writing down what came of attempts: in batches, until the store takes them.
+//!
+//! While the store cannot write (a full disk, a locked database) results wait here, and with them the memory their deliveries
+//! are charged for: so new work stops coming before memory runs out, and nothing is forgotten.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tidings_model::clock::millis;
+use tidings_store::StoreError;
+use tidings_store::queue::{Finished, Next, Recorded, Recording};
+use tokio::sync::mpsc;
+
+use crate::courier::{Inner, Item, Notice};
+
+/// Results in one transaction at most.
+const BATCH: usize = 256;
+/// The pause between two tries to write, at first and at most.
+const PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
+
+/// A result, and what is charged until it is written.
+pub(crate) struct Report {
+    pub(crate) finished: Finished,
+    pub(crate) item: Item,
+}
+
+/// Runs until every sender is gone and everything is written.
+pub(crate) async fn run(inner: Arc<Inner>, mut reports: mpsc::UnboundedReceiver<Report>) {
+    let mut batch = Vec::with_capacity(BATCH);
+    while reports.recv_many(&mut batch, BATCH).await > 0 {
+        let (finished, items): (Vec<_>, Vec<_>) = batch.drain(..).map(|report| (report.finished, report.item)).unzip();
+        let finished = Arc::new(finished);
+        let recorded = write(&inner, &finished).await;
+        for (finished, recorded) in finished.iter().zip(recorded) {
+            settle(&inner, finished, recorded);
+        }
+        drop(items);
+        inner.go_on();
+    }
+}
+
+async fn write(inner: &Inner, finished: &Arc<Vec<Finished>>) -> Vec<Recorded> {
+    let mut pause = PAUSE.0;
+    loop {
+        let recording = Recording {
+            now: inner.clock.steady_ms(),
+            wall: inner.clock.wall_ms(),
+            lease: inner.lease(),
+            disable_failing_since: inner.clock.wall_ms() - millis(inner.settings.disable_after),
+        };
+        match inner.store.finish(Arc::clone(finished), recording).await {
+            Ok(recorded) => return recorded,
+            // It is being stopped: what is not written is attempted again after the next start.
+            Err(StoreError::Closed) => return Vec::new(),
+            Err(error) => {
+                tracing::error!(%error, results = finished.len(), "results of deliveries could not be written; trying again");
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(PAUSE.1);
+            }
+        }
+    }
+}
+
+fn settle(inner: &Inner, finished: &Finished, recorded: Recorded) {
+    let destination = finished.delivery.key.destination;
+    if recorded.stale {
+        inner.metrics.stale.inc();
+        return;
+    }
+    match finished.next {
+        Next::Delivered => {
+            inner.metrics.closed("delivered");
+            inner.set_failing(destination, false);
+        }
+        Next::Retry(due) => {
+            inner.set_failing(destination, true);
+            inner.due_at(due);
+        }
+        Next::Undelivered => {
+            inner.metrics.closed("undelivered");
+            inner.set_failing(destination, true);
+        }
+        Next::Canceled => inner.metrics.closed("canceled"),
+    }
+    if let Some(leased) = recorded.next_in_lane {
+        inner.fetch(leased);
+    }
+    if recorded.disabled {
+        inner.set_failing(destination, false);
+        inner.notify(Notice::Disabled);
+    }
+}

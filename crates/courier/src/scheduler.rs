@@ -1,0 +1,193 @@
+//! Fetching what is due, expanding fan-out, and sweeping up.
+//!
+//! It takes no input: woken by a signal or by the time, it looks at the desk and the store and does what they say. So the way
+//! after a crash is the same as every day's.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tidings_model::clock::{Millis, millis};
+use tidings_model::id::DestinationNo;
+use tidings_store::StoreError;
+use tidings_store::queue::Leased;
+use tokio_util::sync::CancellationToken;
+
+use crate::courier::Inner;
+
+/// Destinations asked for at once.
+const DESTINATIONS: usize = 256;
+/// Deliveries claimed in one transaction at most, and for one destination.
+const CLAIMED: (usize, usize) = (256, 64);
+/// Deliveries of a fan-out slice that are taken up at once at most.
+const EXPANDED: usize = 500;
+/// How often leases that ran out are looked for, and orphans canceled.
+const SWEEP: Duration = Duration::from_secs(10);
+/// The pause after the store has refused something.
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// Runs until it is stopped, then gives back what was leased and not attempted.
+pub(crate) async fn run(inner: Arc<Inner>, stop: CancellationToken) {
+    let mut swept = 0;
+    loop {
+        let round = round(&inner, &mut swept).await;
+        let wait = match round {
+            Ok(wait) => wait,
+            Err(StoreError::Closed) => return,
+            Err(error) => {
+                tracing::error!(%error, "the store could not say what is due; trying again");
+                PAUSE
+            }
+        };
+        tokio::select! {
+            () = stop.cancelled() => break,
+            () = inner.wake.notified() => {}
+            () = tokio::time::sleep(wait) => {}
+        }
+    }
+    if let Err(error) = give_back(&inner).await {
+        tracing::warn!(%error, "deliveries could not be given back; the next start takes them up");
+    }
+}
+
+/// One look. Answers how long to wait for the next one, if nothing happens.
+async fn round(inner: &Arc<Inner>, swept: &mut Millis) -> Result<Duration, StoreError> {
+    give_back(inner).await?;
+    let unread = std::mem::take(&mut *inner.unread.lock());
+    read(inner, unread, true).await?;
+    let now = inner.clock.steady_ms();
+    let woken = inner.desk.lock().wake(now);
+    let asked = inner.next_due.swap(Millis::MAX, Ordering::Relaxed);
+    let low = inner.low.swap(false, Ordering::Relaxed);
+    let mut again = false;
+    if inner.fanout.swap(false, Ordering::Relaxed) {
+        again = expand(inner, now).await.inspect_err(|_| inner.fanout.store(true, Ordering::Relaxed))?;
+        inner.fanout.fetch_or(again, Ordering::Relaxed);
+    }
+    let mut next = asked;
+    if asked <= now || low {
+        let (more, due) = claim(inner, now).await.inspect_err(|_| inner.due_at(0))?;
+        again |= more;
+        next = due.unwrap_or(Millis::MAX);
+    }
+    if now - *swept >= millis(SWEEP) {
+        *swept = now;
+        sweep(inner, now).await?;
+    }
+    inner.next_due.fetch_min(next, Ordering::Relaxed);
+    inner.go_on();
+    if again {
+        return Ok(Duration::ZERO);
+    }
+    let until = inner.next_due.load(Ordering::Relaxed).min(woken.unwrap_or(Millis::MAX)).min(*swept + millis(SWEEP));
+    Ok(Duration::from_millis(until.saturating_sub(inner.clock.steady_ms()).clamp(1, millis(SWEEP)) as u64))
+}
+
+/// Gives deliveries back that could not be attempted.
+async fn give_back(inner: &Inner) -> Result<(), StoreError> {
+    let mut returns = std::mem::take(&mut inner.desk.lock().returns);
+    returns.sort_by_key(|(_, due)| *due);
+    while let Some(due) = returns.last().map(|(_, due)| *due) {
+        let start = returns.partition_point(|(_, other)| *other < due);
+        let batch: Vec<Leased> = returns[start..].iter().map(|(item, _)| item.leased.clone()).collect();
+        inner.metrics.released.inc_by(batch.len() as u64);
+        if let Err(error) = inner.store.release(batch, due).await {
+            inner.desk.lock().returns.append(&mut returns);
+            return Err(error);
+        }
+        returns.truncate(start);
+        inner.due_at(due);
+    }
+    Ok(())
+}
+
+/// Puts deliveries that are leased to us on the desk, reading their events where they are not in memory.
+async fn read(inner: &Arc<Inner>, leased: Vec<Leased>, front: bool) -> Result<(), StoreError> {
+    if leased.is_empty() {
+        return Ok(());
+    }
+    let unknown: HashSet<_> =
+        leased.iter().map(|l| l.key.event).filter(|event| inner.known_parcel(*event).is_none()).collect();
+    let mut held = Vec::new();
+    if !unknown.is_empty() {
+        let read = inner.store.events_at(unknown.into_iter().collect()).await;
+        match read {
+            // Held until each delivery has its own hold.
+            Ok(logged) => held.extend(logged.into_iter().map(|logged| inner.parcel(logged))),
+            Err(error) => {
+                inner.unread.lock().extend(leased);
+                return Err(error);
+            }
+        }
+    }
+    let mut desk = inner.desk.lock();
+    for leased in leased {
+        match inner.known_parcel(leased.key.event) {
+            Some(parcel) => desk.push(inner.item(leased, parcel), false, front),
+            None => tracing::error!(delivery = leased.key.id(), "its event is no longer in the log"),
+        }
+    }
+    drop(desk);
+    drop(held);
+    inner.go_on();
+    Ok(())
+}
+
+/// Expands one slice of fan-out; `true` when there is more.
+async fn expand(inner: &Arc<Inner>, now: Millis) -> Result<bool, StoreError> {
+    let fresh = if inner.full() { 0 } else { EXPANDED };
+    let expanded = inner.store.expand(now, fresh, inner.lease()).await?;
+    if expanded.queued {
+        inner.next_due.fetch_min(now, Ordering::Relaxed);
+    }
+    read(inner, expanded.leased, false).await?;
+    Ok(expanded.more)
+}
+
+/// Claims what is due, as far as there is room. Answers whether more is due now, and when the next is.
+async fn claim(inner: &Arc<Inner>, now: Millis) -> Result<(bool, Option<Millis>), StoreError> {
+    if inner.full() {
+        return Ok((false, Some(now + millis(PAUSE))));
+    }
+    let skip = inner.desk.lock().full(now);
+    let due = inner.store.due(now, skip, DESTINATIONS).await?;
+    let mut wanted: Vec<(DestinationNo, usize)> = Vec::new();
+    let mut total = 0;
+    {
+        let desk = inner.desk.lock();
+        for destination in &due.destinations {
+            let room = desk.room(*destination, inner.terms(*destination), now).min(CLAIMED.1).min(CLAIMED.0 - total);
+            if room > 0 {
+                wanted.push((*destination, room));
+                total += room;
+            }
+        }
+    }
+    if wanted.is_empty() {
+        // Whoever is due has no room: the end of an attempt wakes us.
+        return Ok((false, due.next));
+    }
+    let claimed = inner.store.claim(wanted.clone(), now, inner.lease()).await?;
+    {
+        let mut desk = inner.desk.lock();
+        for (destination, asked) in &wanted {
+            let got = claimed.iter().filter(|leased| leased.key.destination == *destination).count();
+            desk.set_more(*destination, got == *asked);
+        }
+    }
+    let any = !claimed.is_empty();
+    read(inner, claimed, false).await?;
+    Ok((any, due.next))
+}
+
+async fn sweep(inner: &Inner, now: Millis) -> Result<(), StoreError> {
+    inner.forget_parcels();
+    let taken_back = inner.store.sweep(now).await?;
+    if taken_back > 0 {
+        tracing::warn!(deliveries = taken_back, "leases ran out; their deliveries are attempted again");
+        inner.next_due.fetch_min(now, Ordering::Relaxed);
+    }
+    while inner.store.cancel_orphans(inner.clock.wall_ms()).await? {}
+    Ok(())
+}
