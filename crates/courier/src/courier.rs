@@ -66,7 +66,7 @@ pub(crate) struct Inner {
     held: Arc<AtomicUsize>,
     failing: Mutex<HashSet<DestinationNo>>,
     reports: Mutex<Option<mpsc::UnboundedSender<Report>>>,
-    notices: mpsc::UnboundedSender<Notice>,
+    notices: Mutex<Option<mpsc::UnboundedSender<Notice>>>,
     pub(crate) workers: TaskTracker,
 }
 
@@ -111,7 +111,7 @@ impl Courier {
             held: Arc::default(),
             failing: Mutex::new(failing),
             reports: Mutex::new(Some(reports)),
-            notices,
+            notices: Mutex::new(Some(notices)),
             workers: TaskTracker::new(),
             store,
             outlet,
@@ -198,6 +198,7 @@ impl Courier {
         }
         self.stop.cancel();
         inner.reports.lock().take();
+        inner.notices.lock().take();
         self.parts.close();
         self.parts.wait().await;
     }
@@ -330,7 +331,9 @@ impl Inner {
 
     pub(crate) fn notify(&self, notice: Notice) {
         // Nobody listens while the engine stops; the store keeps what was to be told.
-        drop(self.notices.send(notice));
+        if let Some(notices) = self.notices.lock().as_ref() {
+            drop(notices.send(notice));
+        }
     }
 
     /// A random number for jitter; unpredictability does not matter here, only that callers differ.

@@ -1,0 +1,79 @@
+//! Telling that a listener was disabled.
+//!
+//! Works off what the store says is untold, woken by the courier and by the time: so nothing is forgotten over a crash, and
+//! the event's id makes a repeat harmless.
+
+use std::time::Duration;
+
+use tidings_courier::Notice;
+use tidings_model::event::{Data, Event};
+use tidings_model::id::AppId;
+use tidings_store::StoreError;
+use tokio::sync::mpsc;
+
+use crate::bus::{Bus, Publication};
+use crate::error::PublishError;
+
+const EVERY: Duration = Duration::from_secs(30);
+
+/// Runs until the courier has gone.
+pub(crate) async fn run(bus: Bus, mut notices: mpsc::UnboundedReceiver<Notice>) {
+    loop {
+        if let Err(error) = tell(&bus).await {
+            tracing::warn!(%error, "could not tell that listeners were disabled; trying again");
+        }
+        match tokio::time::timeout(EVERY, notices.recv()).await {
+            Ok(None) => return,
+            Ok(Some(Notice::Disabled)) | Err(_) => {}
+        }
+    }
+}
+
+async fn tell(bus: &Bus) -> Result<(), PublishError> {
+    let untold = bus.shared.store.unannounced().await?;
+    if untold.is_empty() {
+        return Ok(());
+    }
+    bus.shared.catalogue.sync().await?;
+    for (app, id) in untold {
+        if let Some(event) = event(bus, &app, &id) {
+            tracing::warn!(app = %app, listener = id, "a listener was disabled because of what its deliveries met");
+            match bus.publish(Publication { event, idempotency: None, only: None }).await {
+                // Told before, and then we were broken off.
+                Ok(_) | Err(PublishError::IdTaken) => {}
+                Err(PublishError::Store(error)) => return Err(error.into()),
+                Err(error) => tracing::error!(%error, "an event of our own was refused"),
+            }
+        }
+        bus.shared
+            .store
+            .announced(&app, &id)
+            .await
+            .or_else(|error| if error == StoreError::Missing { Ok(()) } else { Err(error) })?;
+    }
+    Ok(())
+}
+
+fn event(bus: &Bus, app: &AppId, id: &str) -> Option<Event> {
+    let listener = bus.shared.catalogue.listener(app, id)?;
+    let disabled = listener.disabled.as_ref()?;
+    let data = serde_json::json!({
+        "listener": listener.id,
+        "url": listener.url,
+        "owner": listener.owner,
+        "reason": disabled.reason,
+        "disabled_at": tidings_model::clock::rfc3339(disabled.at),
+    });
+    Some(Event {
+        // The same disabling has the same id, so it is told once.
+        id: format!("evt_disabled_{}_{}", listener.id, listener.version),
+        app: app.clone(),
+        name: "tidings.listener.disabled".to_owned(),
+        channels: Vec::new(),
+        data: Data::json(data.to_string()),
+        time: disabled.at,
+        op: None,
+        key: None,
+        except: None,
+    })
+}

@@ -1,0 +1,212 @@
+//! Publishing.
+
+use std::sync::Arc;
+
+use prometheus_client::registry::Registry;
+use serde_json::value::RawValue;
+use tidings_courier::{Courier, Notice};
+use tidings_model::clock::{Millis, SharedClock};
+use tidings_model::event::Event;
+use tidings_model::hook::Hook;
+use tidings_model::listener::Listener;
+use tidings_model::matcher::Document;
+use tidings_model::payload::{self, FieldTypeError};
+use tidings_store::log::{Idempotency, Logged, Publish, Published};
+use tidings_store::{Store, StoreError};
+use tokio::sync::mpsc;
+
+use crate::announce;
+use crate::audience;
+use crate::catalogue::{Catalogue, Matched};
+use crate::error::PublishError;
+use crate::metrics::Metrics;
+
+/// How long an idempotency key is remembered.
+pub(crate) const REMEMBERED: Millis = 24 * 3_600 * 1_000;
+/// How often a publish is matched anew when the catalogue changes under it.
+const MAX_MATCHES: usize = 20;
+
+/// What a door hands in.
+#[derive(Debug, Clone)]
+pub struct Publication {
+    /// What happened. Its data has been checked to be what it says it is.
+    pub event: Event,
+    /// The caller's idempotency key and a digest of its request.
+    pub idempotency: Option<(String, [u8; 32])>,
+    /// Owed to this listener alone, whatever it wants: a test of it.
+    pub only: Option<Arc<Listener>>,
+}
+
+/// What became of a publication.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Receipt {
+    /// The event's id; the first one's for a repeat.
+    pub id: String,
+    /// It is in the log, and on disk.
+    pub logged: bool,
+    /// It would survive a power cut.
+    pub durable: bool,
+    /// How many destinations it is owed to.
+    pub deliveries: u64,
+}
+
+pub(crate) struct Shared {
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) catalogue: Arc<Catalogue>,
+    pub(crate) courier: Courier,
+    pub(crate) clock: SharedClock,
+    metrics: Metrics,
+}
+
+/// The one way in. Clones share one bus.
+#[derive(Clone)]
+pub struct Bus {
+    pub(crate) shared: Arc<Shared>,
+}
+
+impl Bus {
+    /// A bus over a store, with the courier that has been started on it. Follows the courier's notices until it stops.
+    pub fn new(
+        store: Arc<dyn Store>,
+        catalogue: Arc<Catalogue>,
+        courier: Courier,
+        notices: mpsc::UnboundedReceiver<Notice>,
+        clock: SharedClock,
+        registry: &mut Registry,
+    ) -> Self {
+        let metrics = Metrics::default();
+        metrics.register(registry.sub_registry_with_prefix("bus"));
+        let bus = Self { shared: Arc::new(Shared { store, catalogue, courier, clock, metrics }) };
+        tokio::spawn(announce::run(bus.clone(), notices));
+        bus
+    }
+
+    /// What is known of hooks and listeners.
+    pub fn catalogue(&self) -> &Arc<Catalogue> {
+        &self.shared.catalogue
+    }
+
+    /// The store, for listings.
+    pub fn store(&self) -> &Arc<dyn Store> {
+        &self.shared.store
+    }
+
+    /// The time.
+    pub fn clock(&self) -> &SharedClock {
+        &self.shared.clock
+    }
+
+    /// The courier, to have it look for work.
+    pub fn courier(&self) -> &Courier {
+        &self.shared.courier
+    }
+
+    /// Says that something happened. Returns after the sync when the event is logged. A publication that has begun is
+    /// finished, even when the caller goes away meanwhile.
+    ///
+    /// # Errors
+    /// [`PublishError`]; nothing of the event is kept then.
+    pub async fn publish(&self, publication: Publication) -> Result<Receipt, PublishError> {
+        let hook = self.shared.catalogue.hook(&publication.event.app, &publication.event.name);
+        if hook.is_none() && publication.idempotency.is_none() && publication.only.is_none() {
+            self.shared.metrics.publish("unlogged");
+            return Ok(Receipt { id: publication.event.id, logged: false, durable: false, deliveries: 0 });
+        }
+        let bus = self.clone();
+        // Between the commit and the hand-over to the courier nothing may break off: the deliveries are leased to this node.
+        let published = tokio::spawn(async move { bus.log(publication).await }).await;
+        let receipt = published.unwrap_or(Err(PublishError::Store(StoreError::Closed)));
+        self.shared.metrics.publish(match &receipt {
+            Ok(_) => "logged",
+            Err(PublishError::Store(_)) => "failed",
+            Err(_) => "refused",
+        });
+        receipt
+    }
+
+    async fn log(&self, publication: Publication) -> Result<Receipt, PublishError> {
+        let shared = &self.shared;
+        let Publication { event, idempotency, only } = publication;
+        for _ in 0..MAX_MATCHES {
+            let (hook, matched) = self.matched(&event, only.as_deref())?;
+            let mut destinations = matched.destinations;
+            shared.courier.admit(&mut destinations);
+            let lease = shared.courier.lease();
+            let received_at = shared.clock.wall_ms();
+            let publish = Publish {
+                event: event.clone(),
+                hook_version: hook.map(|hook| hook.version),
+                destinations: destinations.clone(),
+                not_before: None,
+                catalogue_version: matched.version,
+                idempotency: idempotency.clone().map(|(key, digest)| Idempotency {
+                    key,
+                    digest,
+                    forget_before: received_at - REMEMBERED,
+                }),
+                lease,
+                now: shared.clock.steady_ms(),
+                received_at,
+            };
+            let hook_version = publish.hook_version;
+            let deliveries = destinations.len() as u64;
+            let durable = shared.store.durable();
+            match shared.store.publish(publish).await? {
+                Published::Stored { no, leased, queued } => {
+                    let id = event.id.clone();
+                    shared.metrics.deliveries.inc_by(deliveries);
+                    let logged = Logged { no, event, hook_version, received_at, deliveries };
+                    shared.courier.take(logged, &destinations, &leased, lease, queued);
+                    return Ok(Receipt { id, logged: true, durable, deliveries });
+                }
+                Published::Repeated { id, deliveries } => return Ok(Receipt { id, logged: true, durable, deliveries }),
+                Published::IdTaken => return Err(PublishError::IdTaken),
+                Published::KeyTaken => return Err(PublishError::KeyTaken),
+                Published::StaleCatalogue => shared.catalogue.sync().await?,
+            }
+        }
+        Err(PublishError::Store(StoreError::Overloaded))
+    }
+
+    /// The event's hook, and who wants the event: matched on exactly what would be sent.
+    fn matched(&self, event: &Event, only: Option<&Listener>) -> Result<(Option<Arc<Hook>>, Matched), PublishError> {
+        let catalogue = &self.shared.catalogue;
+        for _ in 0..MAX_MATCHES {
+            let hook = catalogue.hook(&event.app, &event.name);
+            let selected = hook.as_deref().map(|hook| selected(hook, event)).transpose()?.flatten();
+            if let Some(listener) = only {
+                let matched =
+                    Matched { version: catalogue.version(), destinations: vec![audience::destination(listener)] };
+                return Ok((hook, matched));
+            }
+            let document = match &selected {
+                Some(selected) => Document::from_raw(event.op.as_deref(), selected),
+                None => Document::of(event.op.as_deref(), &event.data),
+            };
+            let version = hook.as_ref().map(|hook| hook.version);
+            if let Some(matched) = catalogue.matching(&event.app, &event.name, version, &document) {
+                return Ok((hook, matched));
+            }
+        }
+        Err(PublishError::Store(StoreError::Overloaded))
+    }
+}
+
+impl std::fmt::Debug for Bus {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Bus").field("catalogue", &self.shared.catalogue).finish_non_exhaustive()
+    }
+}
+
+/// What of the event's data its hook lets out; `None` when that is all of it.
+fn selected(hook: &Hook, event: &Event) -> Result<Option<Box<RawValue>>, PublishError> {
+    let Some(fields) = &hook.fields else { return Ok(None) };
+    let fault = |source| PublishError::Fields { hook: hook.name.clone(), source };
+    let raw: &RawValue = event
+        .data
+        .as_json()
+        .and_then(|text| serde_json::from_str(text).ok())
+        .ok_or_else(|| fault(FieldTypeError::NotAnObject(payload::NotAnObject)))?;
+    payload::check_types(raw, fields).map_err(fault)?;
+    payload::select_fields(raw, fields).map(Some).map_err(|error| fault(FieldTypeError::NotAnObject(error)))
+}

@@ -1,0 +1,334 @@
+//! The catalogue in memory, at a version: hooks, listeners, and who wants what.
+//!
+//! There is one way in which it changes: [`Catalogue::sync`] asks the store for what changed since the version it knows. Own
+//! changes call it before they are answered; a publish that the store refuses as stale calls it and matches again.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use parking_lot::RwLock;
+use tidings_model::hook::{DeliveryDefaults, Hook};
+use tidings_model::id::{AppId, DestinationNo};
+use tidings_model::listener::Listener;
+use tidings_model::matcher::Document;
+use tidings_model::pattern::{self, Pattern};
+use tidings_model::payload::Field;
+use tidings_store::log::Destination;
+use tidings_store::{Store, StoreError};
+
+use crate::audience::Audience;
+
+/// Hooks that every app has: what Tidings itself says.
+const BUILT_IN: &[(&str, &str)] = &[
+    ("tidings.listener.disabled", "A listener was disabled because of what its deliveries met."),
+    ("tidings.test", "A test of one listener, sent by request."),
+];
+/// Versions of a hook's fields that are kept in memory at most.
+const MAX_OLD_FIELDS: usize = 1_000;
+
+/// A page of records, and where the next begins.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Page<T> {
+    /// The records.
+    pub data: Vec<T>,
+    /// The last record's name, when there are more.
+    pub next: Option<String>,
+}
+
+#[derive(Default)]
+struct AppCatalogue {
+    hooks: BTreeMap<String, Arc<Hook>>,
+    listeners: BTreeMap<String, Arc<Listener>>,
+    /// By event name; only names with an audience.
+    audiences: HashMap<String, Audience>,
+}
+
+#[derive(Default)]
+struct State {
+    version: i64,
+    apps: HashMap<AppId, AppCatalogue>,
+    by_no: HashMap<DestinationNo, Arc<Listener>>,
+}
+
+/// The fields that a hook declared; `None` when it declared none and lets all out.
+type Fields = Option<Arc<Vec<Field>>>;
+
+/// What the bus and the outlets know of hooks and listeners.
+pub struct Catalogue {
+    store: Arc<dyn Store>,
+    state: RwLock<State>,
+    /// One at a time asks the store.
+    syncing: tokio::sync::Mutex<()>,
+    old_fields: RwLock<HashMap<(AppId, String, i64), Fields>>,
+}
+
+/// Who wants an event.
+pub(crate) struct Matched {
+    pub(crate) version: i64,
+    pub(crate) destinations: Vec<Destination>,
+}
+
+impl Catalogue {
+    /// Reads everything.
+    ///
+    /// # Errors
+    /// What the store answers.
+    pub async fn load(store: Arc<dyn Store>) -> Result<Arc<Self>, StoreError> {
+        let catalogue = Arc::new(Self {
+            store,
+            state: RwLock::default(),
+            syncing: tokio::sync::Mutex::default(),
+            old_fields: RwLock::default(),
+        });
+        catalogue.sync().await?;
+        Ok(catalogue)
+    }
+
+    /// Takes over what changed in the store.
+    ///
+    /// # Errors
+    /// What the store answers.
+    pub async fn sync(&self) -> Result<(), StoreError> {
+        let _one_at_a_time = self.syncing.lock().await;
+        let since = self.state.read().version;
+        let changes = self.store.changes(since).await?;
+        let mut state = self.state.write();
+        // Hooks first: a listener's audience is found among them.
+        for (hook, gone) in changes.hooks {
+            state.put_hook(hook, gone);
+        }
+        for (listener, gone) in changes.listeners {
+            state.put_listener(listener, gone);
+        }
+        state.version = changes.version;
+        Ok(())
+    }
+
+    /// A hook by its name; the built-in ones too.
+    pub fn hook(&self, app: &AppId, name: &str) -> Option<Arc<Hook>> {
+        let state = self.state.read();
+        state.apps.get(app).and_then(|app| app.hooks.get(name)).cloned().or_else(|| built_in(app, name))
+    }
+
+    /// A page of an app's own hooks by name.
+    pub fn hooks(&self, app: &AppId, after: Option<&str>, limit: usize) -> Page<Arc<Hook>> {
+        let state = self.state.read();
+        state.apps.get(app).map_or_else(Page::empty, |app| page(&app.hooks, after, limit, |_| true))
+    }
+
+    /// A listener by its id.
+    pub fn listener(&self, app: &AppId, id: &str) -> Option<Arc<Listener>> {
+        self.state.read().apps.get(app)?.listeners.get(id).cloned()
+    }
+
+    /// A listener by its number, whichever app it belongs to: for the courier, which knows destinations by number only.
+    pub fn listener_by_no(&self, no: DestinationNo) -> Option<Arc<Listener>> {
+        self.state.read().by_no.get(&no).cloned()
+    }
+
+    /// A page of an app's listeners by id, oldest first.
+    pub fn listeners(
+        &self,
+        app: &AppId,
+        after: Option<&str>,
+        limit: usize,
+        wanted: impl Fn(&Listener) -> bool,
+    ) -> Page<Arc<Listener>> {
+        let state = self.state.read();
+        state.apps.get(app).map_or_else(Page::empty, |app| page(&app.listeners, after, limit, |l| wanted(l)))
+    }
+
+    /// How many hooks and listeners an app has.
+    pub fn counts(&self, app: &AppId) -> (usize, usize) {
+        self.state.read().apps.get(app).map_or((0, 0), |app| (app.hooks.len(), app.listeners.len()))
+    }
+
+    /// How many of an app's listeners name a hook exactly.
+    pub fn naming(&self, app: &AppId, hook: &str) -> usize {
+        let names = |listener: &Listener| listener.hooks.iter().any(|p| p.is_exact() && p.as_str() == hook);
+        self.state.read().apps.get(app).map_or(0, |app| app.listeners.values().filter(|l| names(l)).count())
+    }
+
+    /// The name among the app's hooks that is nearest to a wrong one.
+    pub fn nearest_hook(&self, app: &AppId, name: &str) -> Option<String> {
+        let state = self.state.read();
+        let own = state.apps.get(app).into_iter().flat_map(|app| app.hooks.keys().map(String::as_str));
+        pattern::nearest(name, own.chain(BUILT_IN.iter().map(|(name, _)| *name))).map(str::to_owned)
+    }
+
+    /// The fields that let out of an event's data when its hook was at `version`.
+    ///
+    /// # Errors
+    /// What the store answers, when that version is not the present one and has to be read.
+    pub async fn fields_at(&self, app: &AppId, name: &str, version: i64) -> Result<Fields, StoreError> {
+        if let Some(hook) = self.hook(app, name).filter(|hook| hook.version == version) {
+            return Ok(hook.fields.clone().map(Arc::new));
+        }
+        let key = (app.clone(), name.to_owned(), version);
+        if let Some(fields) = self.old_fields.read().get(&key) {
+            return Ok(fields.clone());
+        }
+        let fields = self.store.fields_at(app, name, version).await?;
+        let fields = fields
+            .ok_or_else(|| StoreError::Corrupt(format!("hook {name:?} never had version {version}")))?
+            .map(Arc::new);
+        let mut old = self.old_fields.write();
+        if old.len() >= MAX_OLD_FIELDS {
+            old.clear();
+        }
+        old.insert(key, fields.clone());
+        Ok(fields)
+    }
+
+    /// The delivery defaults of a hook, as they are now.
+    pub fn defaults(&self, app: &AppId, name: &str) -> Option<DeliveryDefaults> {
+        Some(self.state.read().apps.get(app)?.hooks.get(name)?.defaults.clone())
+    }
+
+    pub(crate) fn version(&self) -> i64 {
+        self.state.read().version
+    }
+
+    /// Who wants an event of this name whose deliveries would carry this document. An event that a hook's version decides on is
+    /// matched at that very version: `None` when the hook has changed meanwhile.
+    pub(crate) fn matching(
+        &self,
+        app: &AppId,
+        name: &str,
+        hook_version: Option<i64>,
+        document: &Document<'_>,
+    ) -> Option<Matched> {
+        let state = self.state.read();
+        let version = state.version;
+        let known = state.apps.get(app);
+        let present = known
+            .and_then(|app| app.hooks.get(name))
+            .map(|hook| hook.version)
+            .or_else(|| is_built_in(name).then_some(0));
+        if present != hook_version {
+            return None;
+        }
+        let audience = known.and_then(|app| app.audiences.get(name));
+        Some(Matched { version, destinations: audience.map_or_else(Vec::new, |audience| audience.matching(document)) })
+    }
+}
+
+impl std::fmt::Debug for Catalogue {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Catalogue").field("version", &self.version()).finish_non_exhaustive()
+    }
+}
+
+impl State {
+    fn put_hook(&mut self, hook: Hook, gone: bool) {
+        let app = self.apps.entry(hook.app.clone()).or_default();
+        let name = hook.name.clone();
+        if gone {
+            app.hooks.remove(&name);
+            app.audiences.remove(&name);
+            return;
+        }
+        if app.hooks.insert(name.clone(), Arc::new(hook)).is_none() {
+            // A new name: patterns that were there before may want it.
+            for listener in app.listeners.values().filter(|listener| wants(listener, &name)) {
+                app.audiences.entry(name.clone()).or_default().insert(listener);
+            }
+        }
+    }
+
+    fn put_listener(&mut self, listener: Listener, gone: bool) {
+        let app = self.apps.entry(listener.app.clone()).or_default();
+        if let Some(before) = app.listeners.remove(&listener.id) {
+            app.leave(&before);
+            self.by_no.remove(&before.no);
+        }
+        if !gone {
+            let listener = Arc::new(listener);
+            app.join(&listener);
+            self.by_no.insert(listener.no, Arc::clone(&listener));
+            app.listeners.insert(listener.id.clone(), listener);
+        }
+    }
+}
+
+impl AppCatalogue {
+    /// The event names that a listener wants.
+    fn wanted(&self, listener: &Listener) -> Vec<String> {
+        if listener.hooks.iter().all(Pattern::is_exact) {
+            let there = |name: &&str| self.hooks.contains_key(*name) || is_built_in(name);
+            return listener.hooks.iter().map(Pattern::as_str).filter(there).map(str::to_owned).collect();
+        }
+        let own = self.hooks.keys().map(String::as_str);
+        own.chain(BUILT_IN.iter().map(|(name, _)| *name))
+            .filter(|name| wants(listener, name))
+            .map(str::to_owned)
+            .collect()
+    }
+
+    fn join(&mut self, listener: &Arc<Listener>) {
+        for name in self.wanted(listener) {
+            self.audiences.entry(name).or_default().insert(listener);
+        }
+    }
+
+    fn leave(&mut self, listener: &Listener) {
+        for name in self.wanted(listener) {
+            if let Some(audience) = self.audiences.get_mut(&name) {
+                audience.remove(listener);
+                if audience.is_empty() {
+                    self.audiences.remove(&name);
+                }
+            }
+        }
+    }
+}
+
+/// Whether one of a listener's names and patterns takes in a hook. What Tidings itself says has to be asked for by name.
+fn wants(listener: &Listener, name: &str) -> bool {
+    let asked = |pattern: &&Pattern| !pattern::is_reserved(name) || pattern::is_reserved(pattern.as_str());
+    listener.hooks.iter().filter(asked).any(|pattern| pattern.matches(name))
+}
+
+fn is_built_in(name: &str) -> bool {
+    BUILT_IN.iter().any(|(built_in, _)| *built_in == name)
+}
+
+fn built_in(app: &AppId, name: &str) -> Option<Arc<Hook>> {
+    let (name, description) = BUILT_IN.iter().find(|(built_in, _)| *built_in == name)?;
+    Some(Arc::new(Hook {
+        app: app.clone(),
+        name: (*name).to_owned(),
+        description: (*description).to_owned(),
+        fields: None,
+        schema: None,
+        defaults: DeliveryDefaults::default(),
+        version: 0,
+        created_at: 0,
+        updated_at: 0,
+    }))
+}
+
+impl<T> Page<T> {
+    fn empty() -> Self {
+        Self { data: Vec::new(), next: None }
+    }
+}
+
+fn page<T>(
+    all: &BTreeMap<String, Arc<T>>,
+    after: Option<&str>,
+    limit: usize,
+    wanted: impl Fn(&T) -> bool,
+) -> Page<Arc<T>> {
+    use std::ops::Bound;
+    let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+    let mut found = all.range::<str, _>((from, Bound::Unbounded)).filter(|(_, record)| wanted(record));
+    let mut data = Vec::new();
+    let mut last = None;
+    for (name, record) in found.by_ref().take(limit) {
+        data.push(Arc::clone(record));
+        last = Some(name.clone());
+    }
+    let next = if found.next().is_some() { last } else { None };
+    Page { data, next }
+}

@@ -1,0 +1,79 @@
+//! Why the bus refused something, with the field that is wrong.
+
+use tidings_model::payload::FieldTypeError;
+use tidings_store::StoreError;
+
+/// Why an event was not published. Nothing of it is kept.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PublishError {
+    /// The event's hook declares fields that the data does not fit.
+    #[error("the hook {hook:?} declares fields, and the data does not fit: {source}")]
+    Fields {
+        /// Which hook.
+        hook: String,
+        /// What does not fit.
+        source: FieldTypeError,
+    },
+    /// The id was used for another event.
+    #[error("the id was used before, for another event")]
+    IdTaken,
+    /// The idempotency key was used for another request.
+    #[error("the idempotency key was used before, for another request")]
+    KeyTaken,
+    /// The store could not write it.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Why the catalogue was not changed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ManageError {
+    /// There is a record of that name.
+    #[error("{0:?} exists already")]
+    Exists(String),
+    /// There is none of that name.
+    #[error("there is no {0:?}")]
+    Missing(String),
+    /// Somebody else changed it at the same time, again and again.
+    #[error("it is being changed by somebody else; try again")]
+    Conflict,
+    /// Listeners name the hook.
+    #[error("{listeners} listeners name this hook")]
+    InUse {
+        /// How many.
+        listeners: usize,
+    },
+    /// A listener names a hook that is not there.
+    #[error("there is no hook {name:?}")]
+    UnknownHook {
+        /// Its place in the listener's list.
+        index: usize,
+        /// What was named.
+        name: String,
+        /// The name that was probably meant.
+        nearest: Option<String>,
+    },
+    /// The app has as many as it may.
+    #[error("the app has as many {what} as it may have: {limit}")]
+    Limit {
+        /// Of what.
+        what: &'static str,
+        /// How many it may have.
+        limit: usize,
+    },
+    /// The store could not write it.
+    #[error(transparent)]
+    Store(StoreError),
+}
+
+impl ManageError {
+    /// What a store's answer about the record `name` means.
+    pub(crate) fn of(name: &str, error: StoreError) -> Self {
+        match error {
+            StoreError::Exists => Self::Exists(name.to_owned()),
+            StoreError::Missing => Self::Missing(name.to_owned()),
+            StoreError::Conflict => Self::Conflict,
+            other => Self::Store(other),
+        }
+    }
+}

@@ -1,0 +1,170 @@
+//! Changing the catalogue. A change holds on this node before it is answered.
+
+use std::sync::Arc;
+
+use tidings_model::hook::Hook;
+use tidings_model::id::AppId;
+use tidings_model::listener::Listener;
+use tidings_model::pattern::Pattern;
+
+use crate::bus::Bus;
+use crate::error::ManageError;
+
+/// How often a change is made anew when somebody else's came between.
+const MAX_TRIES: usize = 10;
+
+/// Changes a hook in place; made anew when somebody else's change came between.
+pub type HookChange<'a> = dyn Fn(&mut Hook) -> Result<(), ManageError> + Send + Sync + 'a;
+/// Changes a listener in place; made anew when somebody else's change came between.
+pub type ListenerChange<'a> = dyn Fn(&mut Listener) -> Result<(), ManageError> + Send + Sync + 'a;
+
+impl Bus {
+    /// Adds a hook; `limit` is how many the app may have.
+    ///
+    /// # Errors
+    /// [`ManageError::Exists`], [`ManageError::Limit`] or the store's.
+    pub async fn create_hook(&self, hook: Hook, limit: usize) -> Result<Arc<Hook>, ManageError> {
+        let (app, name) = (hook.app.clone(), hook.name.clone());
+        if self.catalogue().counts(&app).0 >= limit {
+            return Err(ManageError::Limit { what: "hooks", limit });
+        }
+        self.shared.store.create_hook(hook).await.map_err(|error| ManageError::of(&name, error))?;
+        self.sync().await?;
+        self.catalogue().hook(&app, &name).ok_or(ManageError::Missing(name))
+    }
+
+    /// Changes a hook.
+    ///
+    /// # Errors
+    /// [`ManageError::Missing`], [`ManageError::Conflict`], the change's own or the store's.
+    pub async fn change_hook(
+        &self,
+        app: &AppId,
+        name: &str,
+        change: &HookChange<'_>,
+    ) -> Result<Arc<Hook>, ManageError> {
+        for _ in 0..MAX_TRIES {
+            let before = self.own_hook(app, name)?;
+            let mut hook = (*before).clone();
+            change(&mut hook)?;
+            hook.updated_at = self.shared.clock.wall_ms();
+            let replaced = self
+                .shared
+                .store
+                .replace_hook(hook, before.version)
+                .await
+                .map_err(|error| ManageError::of(name, error));
+            self.sync().await?;
+            match replaced {
+                Ok(()) => return self.own_hook(app, name),
+                Err(ManageError::Conflict) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Err(ManageError::Conflict)
+    }
+
+    /// Removes a hook that no listener names.
+    ///
+    /// # Errors
+    /// [`ManageError::Missing`], [`ManageError::InUse`] or the store's.
+    pub async fn delete_hook(&self, app: &AppId, name: &str) -> Result<(), ManageError> {
+        self.own_hook(app, name)?;
+        let listeners = self.catalogue().naming(app, name);
+        if listeners > 0 {
+            return Err(ManageError::InUse { listeners });
+        }
+        let now = self.shared.clock.wall_ms();
+        self.shared.store.delete_hook(app, name, now).await.map_err(|error| ManageError::of(name, error))?;
+        self.sync().await
+    }
+
+    /// Adds a listener; `limit` is how many the app may have.
+    ///
+    /// # Errors
+    /// [`ManageError::UnknownHook`], [`ManageError::Limit`] or the store's.
+    pub async fn create_listener(&self, listener: Listener, limit: usize) -> Result<Arc<Listener>, ManageError> {
+        let (app, id) = (listener.app.clone(), listener.id.clone());
+        if self.catalogue().counts(&app).1 >= limit {
+            return Err(ManageError::Limit { what: "listeners", limit });
+        }
+        self.check_hooks(&app, &listener.hooks)?;
+        self.shared.store.create_listener(listener).await.map_err(|error| ManageError::of(&id, error))?;
+        self.sync().await?;
+        self.own_listener(&app, &id)
+    }
+
+    /// Changes a listener. One that is enabled again gets what it is still owed.
+    ///
+    /// # Errors
+    /// [`ManageError::Missing`], [`ManageError::UnknownHook`], [`ManageError::Conflict`], the change's own or the store's.
+    pub async fn change_listener(
+        &self,
+        app: &AppId,
+        id: &str,
+        change: &ListenerChange<'_>,
+    ) -> Result<Arc<Listener>, ManageError> {
+        for _ in 0..MAX_TRIES {
+            let before = self.own_listener(app, id)?;
+            let mut listener = (*before).clone();
+            change(&mut listener)?;
+            if listener.hooks != before.hooks {
+                self.check_hooks(app, &listener.hooks)?;
+            }
+            listener.updated_at = self.shared.clock.wall_ms();
+            let replaced = self
+                .shared
+                .store
+                .replace_listener(listener, before.version)
+                .await
+                .map_err(|error| ManageError::of(id, error));
+            self.sync().await?;
+            match replaced {
+                Ok(()) => {
+                    self.shared.courier.look();
+                    return self.own_listener(app, id);
+                }
+                Err(ManageError::Conflict) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Err(ManageError::Conflict)
+    }
+
+    /// Removes a listener. What it is still owed is canceled.
+    ///
+    /// # Errors
+    /// [`ManageError::Missing`] or the store's.
+    pub async fn delete_listener(&self, app: &AppId, id: &str) -> Result<(), ManageError> {
+        let now = self.shared.clock.wall_ms();
+        self.shared.store.delete_listener(app, id, now).await.map_err(|error| ManageError::of(id, error))?;
+        self.sync().await?;
+        self.shared.courier.look();
+        Ok(())
+    }
+
+    async fn sync(&self) -> Result<(), ManageError> {
+        self.shared.catalogue.sync().await.map_err(ManageError::Store)
+    }
+
+    fn own_hook(&self, app: &AppId, name: &str) -> Result<Arc<Hook>, ManageError> {
+        let hook = self.catalogue().hook(app, name).filter(|hook| hook.version > 0);
+        hook.ok_or_else(|| ManageError::Missing(name.to_owned()))
+    }
+
+    fn own_listener(&self, app: &AppId, id: &str) -> Result<Arc<Listener>, ManageError> {
+        self.catalogue().listener(app, id).ok_or_else(|| ManageError::Missing(id.to_owned()))
+    }
+
+    /// Exact names have to be in the catalogue; patterns may wait for theirs.
+    fn check_hooks(&self, app: &AppId, hooks: &[Pattern]) -> Result<(), ManageError> {
+        for (index, pattern) in hooks.iter().enumerate() {
+            let name = pattern.as_str();
+            if pattern.is_exact() && self.catalogue().hook(app, name).is_none() {
+                let nearest = self.catalogue().nearest_hook(app, name);
+                return Err(ManageError::UnknownHook { index, name: name.to_owned(), nearest });
+            }
+        }
+        Ok(())
+    }
+}
