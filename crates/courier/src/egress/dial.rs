@@ -29,9 +29,7 @@ use super::tunnel::Proxy;
 /// How many of a name's addresses are tried. All of them are vetted.
 const TRIED_ADDRESSES: usize = 8;
 
-/// What the pool dials with: [`Dialer`], then TLS for `https`, all within the connect timeout. The pool lets a dial finish
-/// in the background when another connection became free first, so the bound has to be here and not only around the
-/// request.
+/// What the pool dials with: [`Dialer`], then TLS for `https`, all within the connect timeout.
 #[derive(Clone)]
 pub(super) struct Connector(Arc<ConnectorShared>);
 
@@ -230,6 +228,14 @@ impl Dialer {
             tracing::debug!(%error, "cannot set TCP_NODELAY");
         }
         Ok(io)
+    }
+}
+
+/// The vetted address that a connection leads to.
+pub(super) fn remote_of(io: &MaybeHttpsStream<Stream>) -> SocketAddr {
+    match io {
+        MaybeHttpsStream::Http(io) => io.remote(),
+        MaybeHttpsStream::Https(io) => io.inner().get_ref().0.inner().remote(),
     }
 }
 

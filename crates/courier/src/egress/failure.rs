@@ -6,20 +6,8 @@
 use std::error::Error;
 use std::io;
 
-use hyper_util::client::legacy;
-
 use super::error::SendError;
 use super::tls;
-
-/// Why the pool brought no response.
-pub(super) fn of_client(error: &legacy::Error) -> SendError {
-    for cause in causes(error) {
-        if let Some(own) = cause.downcast_ref::<SendError>() {
-            return own.clone();
-        }
-    }
-    of_http(error)
-}
 
 /// Why a head or a body could not be read.
 pub(super) fn of_http(error: &(dyn Error + 'static)) -> SendError {

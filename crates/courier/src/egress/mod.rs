@@ -16,6 +16,7 @@ mod exchange;
 mod failure;
 mod observe;
 mod policy;
+mod pool;
 mod resolve;
 mod stream;
 mod tls;
@@ -26,17 +27,13 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use http::HeaderValue;
-use http_body_util::Full;
-use hyper_util::client::legacy::Client;
-use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tokio::time::Instant;
 use url::Url;
 
 use dial::{Connector, Dialer};
 use policy::Policy;
-use stream::Remote;
+use pool::{Limits, Pool};
 use tunnel::Proxy;
 
 pub use config::EgressConfig;
@@ -56,7 +53,7 @@ pub struct Egress {
 
 struct Shared {
     policy: Arc<Policy>,
-    client: Client<Connector, Full<Bytes>>,
+    pool: Pool,
     user_agent: HeaderValue,
     max_response_body: usize,
 }
@@ -118,9 +115,9 @@ impl Egress {
         // One timer for both waits: the deadline does not move when the head has arrived.
         let mut deadline = pin!(tokio::time::sleep(timeout));
         let timed_out = |phase| SendError::Timeout { phase, after: timeout };
-        let answer = tokio::select! {
+        let (answer, lease) = tokio::select! {
             biased;
-            answer = shared.client.request(outgoing) => answer.map_err(|error| failure::of_client(&error))?,
+            answer = shared.pool.send(outgoing) => answer?,
             () = &mut deadline => return Err(timed_out(Phase::Response)),
         };
         let (head, body) = answer.into_parts();
@@ -129,14 +126,11 @@ impl Egress {
             body = exchange::read_body(body, shared.max_response_body) => body?,
             () = &mut deadline => return Err(timed_out(Phase::Body)),
         };
-        Ok(Response {
-            status: head.status,
-            remote: head.extensions.get::<Remote>().map(|remote| remote.0),
-            headers: head.headers,
-            body,
-            truncated,
-            elapsed: started.elapsed(),
-        })
+        let remote = Some(lease.remote());
+        if !truncated {
+            shared.pool.give_back(lease);
+        }
+        Ok(Response { status: head.status, headers: head.headers, body, truncated, remote, elapsed: started.elapsed() })
     }
 
     fn build(
@@ -149,15 +143,14 @@ impl Egress {
         let proxy = config.proxy.as_ref().map(Proxy::from_url).transpose()?;
         let policy = Arc::new(Policy::new(&config));
         let dialer = Dialer::new(Arc::clone(&policy), resolver, observer, proxy, config.connect_timeout);
-        let client = Client::builder(TokioExecutor::new())
-            .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(config.pool_idle_timeout)
-            .pool_max_idle_per_host(config.pool_max_idle_per_destination)
-            .http1_max_buf_size(config.max_response_headers.max(MIN_HEADERS))
-            .retry_canceled_requests(true)
-            .build(Connector::new(dialer, tls));
+        let limits = Limits {
+            idle_timeout: config.pool_idle_timeout,
+            max_idle: config.pool_max_idle_per_destination,
+            max_head: config.max_response_headers.max(MIN_HEADERS),
+        };
+        let pool = Pool::new(Connector::new(dialer, tls), limits);
         Ok(Egress {
-            shared: Arc::new(Shared { policy, client, user_agent, max_response_body: config.max_response_body }),
+            shared: Arc::new(Shared { policy, pool, user_agent, max_response_body: config.max_response_body }),
         })
     }
 }

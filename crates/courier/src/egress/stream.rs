@@ -1,6 +1,6 @@
 //! A connected socket that remembers the vetted address it leads to.
 //!
-//! Made by the dialler; the pool hands its [`Remote`] on to each response that arrives over it.
+//! Made by the dialler; the pool passes the address on with each response that arrives over it.
 
 use std::io;
 use std::net::SocketAddr;
@@ -11,10 +11,6 @@ use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::client::legacy::connect::{Connected, Connection};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
-
-/// The address behind a response: the receiver's, also when a proxy stands between.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Remote(pub(super) SocketAddr);
 
 /// A TCP connection, or a tunnel in one.
 #[derive(Debug)]
@@ -27,12 +23,17 @@ impl Stream {
     pub(super) fn new(io: TokioIo<TcpStream>, remote: SocketAddr) -> Stream {
         Stream { io, remote }
     }
+
+    /// The receiver's address, also when a proxy stands between.
+    pub(super) fn remote(&self) -> SocketAddr {
+        self.remote
+    }
 }
 
 impl Connection for Stream {
     fn connected(&self) -> Connected {
-        // Not `proxy(true)`: that is for proxies that take absolute-form requests, and we always tunnel.
-        Connected::new().extra(Remote(self.remote))
+        // Asked for by the TLS layer's types; our pool reads nothing from it.
+        Connected::new()
     }
 }
 

@@ -98,6 +98,52 @@ async fn keep_alive_can_be_turned_off() {
     assert_eq!(receiver.accepted(), 3);
 }
 
+// covers: S10, R08
+#[tokio::test]
+async fn a_connection_with_an_unread_request_is_not_reused() {
+    let receiver = Receiver::start(|mut conn| async move {
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            head.push(tokio::io::AsyncReadExt::read_u8(&mut conn.io).await.unwrap());
+        }
+        conn.send("HTTP/1.1 413 Content Too Large\r\nContent-Length: 0\r\n\r\n").await;
+        // The rest of the request is read only after the next one had its chance to be sent.
+        conn.proceed().await;
+        conn.closed().await;
+    })
+    .await;
+    let client = Client::allowing(&["127.0.0.1/32"]);
+    for sent in 1..=3 {
+        let mut request = super::kit::request(&receiver.url());
+        request.body = vec![b'x'; 16 << 20].into();
+        let response = client.egress.send(request, AMPLE).await.unwrap();
+        assert_eq!(response.status, 413);
+        assert_eq!(receiver.accepted(), sent);
+    }
+    receiver.let_proceed();
+}
+
+// covers: S10
+#[tokio::test]
+async fn no_more_unused_connections_are_kept_than_configured() {
+    let receiver = Receiver::answering(NO_CONTENT).await;
+    let config = EgressConfig { pool_max_idle_per_destination: 3, ..allow(&["127.0.0.1/32"]) };
+    let client = Client::new(config);
+    let mut at_once = tokio::task::JoinSet::new();
+    for _ in 0..10 {
+        let egress = client.egress.clone();
+        let request = super::kit::request(&receiver.url());
+        at_once.spawn(async move { egress.send(request, AMPLE).await.unwrap().status });
+    }
+    assert!(at_once.join_all().await.iter().all(|status| *status == 204));
+    let surplus = receiver.accepted() - 3;
+    receiver.ended(surplus).await;
+    for _ in 0..5 {
+        settle().await;
+        assert_eq!(client.post(&receiver.url()).await.unwrap().status, 204);
+    }
+}
+
 // covers: R15
 #[tokio::test]
 async fn a_hanging_destination_does_not_delay_another() {

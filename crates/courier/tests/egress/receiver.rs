@@ -23,6 +23,7 @@ struct State {
     accepted: AtomicUsize,
     ended: AtomicUsize,
     changed: Notify,
+    proceed: Notify,
     requests: Mutex<Vec<Seen>>,
 }
 
@@ -118,6 +119,11 @@ impl Receiver {
         self.state.requests.lock().clone()
     }
 
+    /// Wakes the scripts that wait in [`Conn::proceed`].
+    pub(super) fn let_proceed(&self) {
+        self.state.proceed.notify_waiters();
+    }
+
     /// Returns when `count` connections have run to the end of their script.
     pub(super) async fn ended(&self, count: usize) {
         super::kit::eventually("the end of a connection", async {
@@ -144,6 +150,11 @@ impl Conn {
     pub(super) async fn send(&mut self, bytes: impl AsRef<[u8]>) {
         // The client may be gone already, which is what some tests are about.
         drop(self.io.write_all(bytes.as_ref()).await);
+    }
+
+    /// Waits for [`Receiver::let_proceed`].
+    pub(super) async fn proceed(&self) {
+        self.state.proceed.notified().await;
     }
 
     /// Waits until the client closes the connection, discarding what it sends.

@@ -1,0 +1,228 @@
+//! Connections that are kept for the next request: one [`Pool`] per client.
+//!
+//! Called by [`Egress::send`](super::Egress::send). A connection is used by one request at a time and only ever for its own
+//! (scheme, host, port). Without a free one the pool dials; it never waits for another request to finish. A general pool
+//! (hyper-util's) spawns a task for each request to learn when a connection is free again and races each dial against
+//! that; for many small requests this costs more than the request itself.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::HOST;
+use http::uri::{Authority, PathAndQuery, Scheme};
+use http::{HeaderValue, Request, Response, Uri};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::client::conn::http1::{Builder, SendRequest};
+use parking_lot::Mutex;
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+use tower::Service;
+
+use super::dial::{Connector, remote_of};
+use super::error::{Refusal, SendError};
+use super::failure;
+
+/// How long a connection may take, after its response, to become free. It is instantly free unless the receiver answered
+/// before it had read the request.
+const UNTIL_FREE: Duration = Duration::from_secs(5);
+
+/// The limits of a pool.
+pub(super) struct Limits {
+    pub(super) idle_timeout: Duration,
+    pub(super) max_idle: usize,
+    /// Bound on a response's head, in bytes.
+    pub(super) max_head: usize,
+}
+
+/// Opens, lends and keeps connections. Clones share them.
+#[derive(Clone)]
+pub(super) struct Pool(Arc<Shared>);
+
+struct Shared {
+    connector: Connector,
+    http: Builder,
+    limits: Limits,
+    idle: Mutex<Idle>,
+}
+
+#[derive(Default)]
+struct Idle {
+    /// The last of each list was used last.
+    parked: HashMap<Destination, Vec<Parked>>,
+    /// Whether a task is looking for connections that were not used for too long.
+    swept: bool,
+}
+
+struct Parked {
+    connection: Connection,
+    since: Instant,
+}
+
+/// What a connection may be used for.
+#[derive(Clone, PartialEq, Eq, Hash)]
+struct Destination {
+    https: bool,
+    authority: Authority,
+}
+
+struct Connection {
+    http: SendRequest<Full<Bytes>>,
+    /// The `Host` of its requests.
+    host: HeaderValue,
+    remote: SocketAddr,
+}
+
+/// A connection whose response is being read. Dropping it closes the connection.
+pub(super) struct Lease {
+    destination: Destination,
+    connection: Connection,
+}
+
+impl Lease {
+    /// The vetted address of the receiver.
+    pub(super) fn remote(&self) -> SocketAddr {
+        self.connection.remote
+    }
+}
+
+impl Pool {
+    pub(super) fn new(connector: Connector, limits: Limits) -> Pool {
+        let mut http = Builder::new();
+        http.max_buf_size(limits.max_head);
+        Pool(Arc::new(Shared { connector, http, limits, idle: Mutex::default() }))
+    }
+
+    /// Sends a request with an absolute URI and returns the head of its response. A kept connection that was closed before
+    /// the request was written is replaced.
+    pub(super) async fn send(
+        &self,
+        mut request: Request<Full<Bytes>>,
+    ) -> Result<(Response<Incoming>, Lease), SendError> {
+        let destination = take_destination(request.uri_mut())?;
+        while let Some(mut connection) = self.take(&destination) {
+            request.headers_mut().insert(HOST, connection.host.clone());
+            match connection.http.try_send_request(request).await {
+                Ok(response) => return Ok((response, Lease { destination, connection })),
+                Err(mut failed) => match failed.take_message() {
+                    Some(unsent) => request = unsent,
+                    None => return Err(failure::of_http(&failed.into_error())),
+                },
+            }
+        }
+        let (mut connection, end) = self.open(&destination).await?;
+        request.headers_mut().insert(HOST, connection.host.clone());
+        match connection.http.try_send_request(request).await {
+            Ok(response) => Ok((response, Lease { destination, connection })),
+            Err(mut failed) => {
+                let unsent = failed.take_message().is_some();
+                let error = failure::of_http(&failed.into_error());
+                drop(connection);
+                // A connection that ended before the request was written did so for a reason that only its task knows.
+                Err(if unsent { end.await.unwrap_or(error) } else { error })
+            }
+        }
+    }
+
+    /// Takes a connection back whose response was read to its end.
+    pub(super) fn give_back(&self, lease: Lease) {
+        if self.0.limits.max_idle == 0 || lease.connection.http.is_closed() {
+            return;
+        }
+        if lease.connection.http.is_ready() {
+            self.park(lease);
+            return;
+        }
+        let pool = self.clone();
+        let mut lease = lease;
+        tokio::spawn(async move {
+            if let Ok(Ok(())) = tokio::time::timeout(UNTIL_FREE, lease.connection.http.ready()).await {
+                pool.park(lease);
+            }
+        });
+    }
+
+    fn take(&self, destination: &Destination) -> Option<Connection> {
+        let mut idle = self.0.idle.lock();
+        let parked = idle.parked.get_mut(destination)?;
+        while let Some(Parked { connection, since }) = parked.pop() {
+            if connection.http.is_ready() && since.elapsed() < self.0.limits.idle_timeout {
+                return Some(connection);
+            }
+        }
+        None
+    }
+
+    fn park(&self, lease: Lease) {
+        let Lease { destination, connection } = lease;
+        let mut idle = self.0.idle.lock();
+        let parked = idle.parked.entry(destination).or_default();
+        if parked.len() >= self.0.limits.max_idle {
+            parked.retain(|parked| parked.connection.http.is_ready());
+            if parked.len() >= self.0.limits.max_idle {
+                return;
+            }
+        }
+        parked.push(Parked { connection, since: Instant::now() });
+        if !idle.swept {
+            idle.swept = true;
+            tokio::spawn(sweep(Arc::downgrade(&self.0)));
+        }
+    }
+
+    /// Dials, and says, through the receiver, why the connection ended if it did with an error.
+    async fn open(&self, destination: &Destination) -> Result<(Connection, oneshot::Receiver<SendError>), SendError> {
+        let host = HeaderValue::from_str(destination.authority.as_str()).map_err(|_| Refusal::Malformed)?;
+        let io = self.0.connector.clone().call(destination.uri()?).await?;
+        let remote = remote_of(&io);
+        let (http, connection) = self.0.http.handshake(io).await.map_err(|error| failure::of_http(&error))?;
+        let (ended, end) = oneshot::channel();
+        tokio::spawn(async move {
+            if let Err(error) = connection.await {
+                // Nobody listens any more once the first request was sent: then its own error tells.
+                drop(ended.send(failure::of_http(&error)));
+            }
+        });
+        Ok((Connection { http, host, remote }, end))
+    }
+}
+
+impl Destination {
+    fn uri(&self) -> Result<Uri, Refusal> {
+        let scheme = if self.https { Scheme::HTTPS } else { Scheme::HTTP };
+        let uri = Uri::builder().scheme(scheme).authority(self.authority.clone()).path_and_query("/").build();
+        uri.map_err(|_| Refusal::Malformed)
+    }
+}
+
+/// Splits an absolute URI into its destination and the origin form that is sent (RFC 9112, section 3.2.1).
+fn take_destination(uri: &mut Uri) -> Result<Destination, Refusal> {
+    let mut parts = std::mem::take(uri).into_parts();
+    let https = parts.scheme.take() == Some(Scheme::HTTPS);
+    let authority = parts.authority.take().ok_or(Refusal::NoHost)?;
+    *uri = parts.path_and_query.map_or_else(Uri::default, |path: PathAndQuery| Uri::from(path));
+    Ok(Destination { https, authority })
+}
+
+/// Closes connections that were not used for too long. Ends when none is left, or the pool is gone.
+async fn sweep(pool: Weak<Shared>) {
+    loop {
+        let Some(tick) = pool.upgrade().map(|pool| pool.limits.idle_timeout / 2) else { return };
+        tokio::time::sleep(tick.clamp(Duration::from_millis(20), Duration::from_secs(15))).await;
+        let Some(pool) = pool.upgrade() else { return };
+        let mut idle = pool.idle.lock();
+        idle.parked.retain(|_, parked| {
+            parked.retain(|parked| {
+                parked.connection.http.is_ready() && parked.since.elapsed() < pool.limits.idle_timeout
+            });
+            !parked.is_empty()
+        });
+        if idle.parked.is_empty() {
+            idle.swept = false;
+            return;
+        }
+    }
+}
