@@ -45,7 +45,7 @@ const V6: [&str; 12] = [
 ];
 
 /// The forms in which an IPv6 address carries an IPv4 address that decides about it.
-fn disguises(v4: Ipv4Addr) -> [(&'static str, Ipv6Addr); 8] {
+fn disguises(v4: Ipv4Addr) -> [(&'static str, Ipv6Addr); 9] {
     let bits = u128::from(v4.to_bits());
     let at = |prefix: &str| Ipv6Addr::from_bits(prefix.parse::<Ipv6Addr>().unwrap().to_bits() | bits);
     [
@@ -56,6 +56,7 @@ fn disguises(v4: Ipv4Addr) -> [(&'static str, Ipv6Addr); 8] {
         ("ISATAP", at("::5efe:0:0")),
         ("ISATAP, global bit", at("::200:5efe:0:0")),
         ("ISATAP, public prefix", at("2a00:1450::5efe:0:0")),
+        ("ISATAP, public prefix, global bit", at("2a00:1450::200:5efe:0:0")),
         ("6to4", Ipv6Addr::from_bits((0x2002 << 112) | (bits << 80) | 1)),
     ]
 }
@@ -196,6 +197,27 @@ fn allow_and_deny_see_through_disguises() {
         for (form, v6) in disguises(v4) {
             assert_eq!(refused(&egress, v6.into()), expected, "{form} of {ip}");
         }
+    }
+}
+
+// covers: S05, S15
+#[test]
+fn a_carrier_can_be_allowed_or_denied_as_such() {
+    let config = EgressConfig {
+        allow: vec!["64:ff9b:1::/48".parse().unwrap()],
+        deny: vec!["64:ff9b::/96".parse().unwrap(), "10.0.0.0/8".parse().unwrap()],
+        ..EgressConfig::default()
+    };
+    let egress = Egress::new(config).unwrap();
+    let cases = [
+        ("64:ff9b::8.8.8.8", true),
+        ("64:ff9b:1::8.8.8.8", false),
+        ("64:ff9b:1::10.0.0.1", true),
+        ("64:ff9b:2::8.8.8.8", true),
+        ("8.8.8.8", false),
+    ];
+    for (ip, expected) in cases {
+        assert_eq!(refused(&egress, ip.parse().unwrap()), expected, "{ip}");
     }
 }
 
