@@ -46,14 +46,17 @@ impl Credentials {
             Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
         };
         // The parser's message would quote a line of the file, and every line is a secret.
-        let credentials = toml::from_str(&text).map_err(|error| anyhow::anyhow!("{} is damaged: {}", path.display(), error.message()))?;
+        let credentials = toml::from_str(&text)
+            .map_err(|error| anyhow::anyhow!("{} is damaged: {}", path.display(), error.message()))?;
         Ok(Some(credentials))
     }
 
     /// Writes the file whole or not at all; only its owner can read it.
     pub(crate) fn save(&self, path: &Path) -> anyhow::Result<()> {
         let table = toml::to_string(self).context("cannot write the credentials as TOML")?;
-        let text = format!("# Written by `tidings serve` for the commands that run beside it. Everything here is secret.\n{table}");
+        let text = format!(
+            "# Written by `tidings serve` for the commands that run beside it. Everything here is secret.\n{table}"
+        );
         files::replace_private(path, text.as_bytes()).with_context(|| format!("cannot write {}", path.display()))
     }
 }
@@ -70,7 +73,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("credentials.toml");
         assert_eq!(Credentials::load(&path).unwrap(), None);
-        let mut credentials = Credentials { url: "http://x".into(), api_key: "hunter2".into(), ..Credentials::default() };
+        let mut credentials =
+            Credentials { url: "http://x".into(), api_key: "hunter2".into(), ..Credentials::default() };
         credentials.save(&path).unwrap();
         credentials.url = "http://y".into();
         credentials.save(&path).unwrap();

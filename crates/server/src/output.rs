@@ -28,7 +28,9 @@ pub(crate) fn table(head: &[&str], rows: &[Vec<String>]) -> String {
     let head: Vec<String> = head.iter().map(|&cell| cell.to_owned()).collect();
     let all: Vec<&Vec<String>> = std::iter::once(&head).filter(|h| !h.is_empty()).chain(rows).collect();
     let columns = all.iter().map(|row| row.len()).max().unwrap_or(0);
-    let width = |column: usize| all.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0);
+    let width = |column: usize| {
+        all.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0)
+    };
     let widths: Vec<usize> = (0..columns).map(width).collect();
     let mut lines = Vec::with_capacity(all.len());
     for row in all {
@@ -44,12 +46,18 @@ pub(crate) fn table(head: &[&str], rows: &[Vec<String>]) -> String {
 /// The text as one argument of a POSIX shell.
 pub(crate) fn shell_quoted(text: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:=@%,".contains(c);
-    if !text.is_empty() && text.chars().all(plain) { text.to_owned() } else { format!("'{}'", text.replace('\'', "'\\''")) }
+    if !text.is_empty() && text.chars().all(plain) {
+        text.to_owned()
+    } else {
+        format!("'{}'", text.replace('\'', "'\\''"))
+    }
 }
 
 /// The text without what a terminal would take for a command: control characters become `\u{…}`, lines stay lines.
 pub(crate) fn printable(text: &str) -> String {
-    text.chars().flat_map(|c| if c.is_control() && c != '\n' && c != '\t' { c.escape_unicode().collect() } else { vec![c] }).collect()
+    text.chars()
+        .flat_map(|c| if c.is_control() && c != '\n' && c != '\t' { c.escape_unicode().collect() } else { vec![c] })
+        .collect()
 }
 
 #[cfg(test)]
@@ -58,7 +66,8 @@ mod tests {
 
     #[test]
     fn columns_line_up() {
-        let rows = vec![vec!["a".into(), "long cell".into(), "x".into()], vec!["bbb".into(), "c".into(), String::new()]];
+        let rows =
+            vec![vec!["a".into(), "long cell".into(), "x".into()], vec!["bbb".into(), "c".into(), String::new()]];
         assert_eq!(table(&["ID", "NAME", "Z"], &rows), "ID   NAME       Z\na    long cell  x\nbbb  c");
     }
 

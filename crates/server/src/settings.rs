@@ -4,9 +4,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use ipnet::IpNet;
+use tidings_courier::egress::EgressConfig;
 use tidings_model::app::{App, Token};
-use tidings_model::schedule::Schedule;
 use url::Url;
 
 /// Everything a server needs to know to start.
@@ -23,9 +22,9 @@ pub(crate) struct Settings {
     /// Who may do everything.
     pub(crate) admin: AdminSettings,
     /// How deliveries are made.
-    pub(crate) courier: CourierSettings,
+    pub(crate) courier: tidings_courier::Settings,
     /// Where deliveries may go.
-    pub(crate) egress: EgressSettings,
+    pub(crate) egress: EgressConfig,
     /// How long things are kept.
     pub(crate) retention: RetentionSettings,
     /// The file with the keys that secrets at rest are sealed with.
@@ -63,46 +62,6 @@ pub(crate) struct AdminSettings {
     pub(crate) password_hash: Option<Token>,
     /// The key that opens every app's API.
     pub(crate) operator_key: Option<Token>,
-}
-
-/// How deliveries are made.
-#[derive(Debug, Clone)]
-pub(crate) struct CourierSettings {
-    /// When attempts are made, for listeners and hooks that say nothing themselves.
-    pub(crate) schedule: Schedule,
-    /// The whole time one attempt may take.
-    pub(crate) timeout: Duration,
-    /// Deliveries under way to one listener.
-    pub(crate) concurrency: u32,
-    /// Deliveries under way in all.
-    pub(crate) max_in_flight: usize,
-    /// Bytes of deliveries that wait in memory for a worker.
-    pub(crate) queue_bytes: usize,
-    /// The longest wait that a `Retry-After` is believed.
-    pub(crate) retry_after_max: Duration,
-    /// A listener with nothing but failures for so long is disabled.
-    pub(crate) disable_after: Duration,
-    /// How long a worker may hold a delivery before another may take it.
-    pub(crate) lease: Duration,
-}
-
-/// Where deliveries may go.
-#[derive(Debug, Clone)]
-pub(crate) struct EgressSettings {
-    /// Networks that are not public and may be reached all the same.
-    pub(crate) allow: Vec<IpNet>,
-    /// Networks that may never be reached; wins over `allow`.
-    pub(crate) deny: Vec<IpNet>,
-    /// An HTTP proxy that every request goes through.
-    pub(crate) proxy: Option<Url>,
-    /// Whether plain `http://` is refused.
-    pub(crate) https_only: bool,
-    /// Ports that may never be reached; `None` takes courier's own list.
-    pub(crate) deny_ports: Option<Vec<u16>>,
-    /// Certificate authorities to trust besides the public ones, in PEM.
-    pub(crate) ca_file: Option<PathBuf>,
-    /// How long a connection may take to come about.
-    pub(crate) connect_timeout: Duration,
 }
 
 /// How long things are kept.

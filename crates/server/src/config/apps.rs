@@ -45,7 +45,10 @@ pub(super) fn resolve(raw: &[RawApp], check: &mut Check) -> Vec<App> {
     check_unique(&apps, check);
     let defaults: Vec<usize> = (0..apps.len()).filter(|&n| apps[n].default).collect();
     for n in defaults.iter().skip(1) {
-        check.wrong(&format!("apps[{n}].default"), format!("only one app can be the default, and app \"{}\" is", apps[defaults[0]].id));
+        check.wrong(
+            &format!("apps[{n}].default"),
+            format!("only one app can be the default, and app \"{}\" is", apps[defaults[0]].id),
+        );
     }
     if let [only] = apps.as_mut_slice() {
         only.default = true;
@@ -59,14 +62,23 @@ impl RawApp {
         let id = self.id.clone().unwrap_or_default();
         if self.id.is_none() {
             check.wrong(&key("id"), "an app needs an id, as in id = \"1\"");
-        } else if id.is_empty() || id.len() > MAX_ID || !id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_') {
+        } else if id.is_empty()
+            || id.len() > MAX_ID
+            || !id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+        {
             check.wrong(&key("id"), format!("an app's id has 1 to {MAX_ID} characters from A-Z, a-z, 0-9, - and _"));
         }
         let app_key = self.key.clone().unwrap_or_default();
         if self.key.is_none() {
             check.wrong(&key("key"), "an app needs a key; it is public, and unique among the apps");
-        } else if app_key.is_empty() || app_key.len() > MAX_KEY || !app_key.bytes().all(|b| b.is_ascii_graphic() && !b"/?#%".contains(&b)) {
-            check.wrong(&key("key"), format!("an app's key stands in URLs: 1 to {MAX_KEY} visible ASCII characters without / ? # %"));
+        } else if app_key.is_empty()
+            || app_key.len() > MAX_KEY
+            || !app_key.bytes().all(|b| b.is_ascii_graphic() && !b"/?#%".contains(&b))
+        {
+            check.wrong(
+                &key("key"),
+                format!("an app's key stands in URLs: 1 to {MAX_KEY} visible ASCII characters without / ? # %"),
+            );
         }
         self.check_unserved(path, check);
         App {
@@ -100,7 +112,10 @@ impl RawApp {
         let mut hosts = Vec::with_capacity(self.hosts.len());
         for (n, host) in self.hosts.iter().enumerate() {
             if host.is_empty() || host.contains(['/', ':', ' ']) {
-                check.wrong(&format!("{path}.hosts[{n}]"), "a host is a name alone, without scheme, port or path, as in \"push.example.com\"");
+                check.wrong(
+                    &format!("{path}.hosts[{n}]"),
+                    "a host is a name alone, without scheme, port or path, as in \"push.example.com\"",
+                );
             }
             hosts.push(host.to_ascii_lowercase());
         }
@@ -140,9 +155,17 @@ impl RawApp {
 pub(super) fn check_bearer(path: &str, key: &Token, check: &mut Check) {
     let text = key.expose();
     if !text.bytes().all(|b| b.is_ascii_graphic()) {
-        check.warn(path, "this key holds characters that no client can send in a header; use visible ASCII without spaces");
+        check.warn(
+            path,
+            "this key holds characters that no client can send in a header; use visible ASCII without spaces",
+        );
     } else if text.len() < GUESSABLE {
-        check.warn(path, format!("this key has fewer than {GUESSABLE} characters and can be guessed; `tidings init` makes better ones"));
+        check.warn(
+            path,
+            format!(
+                "this key has fewer than {GUESSABLE} characters and can be guessed; `tidings init` makes better ones"
+            ),
+        );
     }
 }
 
@@ -154,7 +177,8 @@ fn check_unique(apps: &[App], check: &mut Check) {
         let mut names = vec![("id", here("id"), app.id.to_string()), ("key", here("key"), app.key.clone())];
         let api_keys = app.api_keys.iter().enumerate();
         names.extend(api_keys.map(|(m, key)| ("API key", here(&format!("api_keys[{m}]")), key.expose().to_owned())));
-        names.extend(app.hosts.iter().enumerate().map(|(m, host)| ("host", here(&format!("hosts[{m}]")), host.clone())));
+        names
+            .extend(app.hosts.iter().enumerate().map(|(m, host)| ("host", here(&format!("hosts[{m}]")), host.clone())));
         for (what, path, name) in names {
             if name.is_empty() {
                 continue;
@@ -162,7 +186,8 @@ fn check_unique(apps: &[App], check: &mut Check) {
             match seen.get(&(what, name.clone())) {
                 // The value may be a secret, so only its place is told.
                 Some(&first) if first == n => check.wrong(&path, format!("this {what} is listed twice")),
-                Some(&first) => check.wrong(&path, format!("this {what} belongs to apps[{first}] already; each {what} names one app")),
+                Some(&first) => check
+                    .wrong(&path, format!("this {what} belongs to apps[{first}] already; each {what} names one app")),
                 None => {
                     seen.insert((what, name), n);
                 }

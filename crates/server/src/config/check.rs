@@ -4,10 +4,10 @@ use ipnet::IpNet;
 use tidings_model::app::Token;
 use url::Url;
 
+use super::Loaded;
 use super::problem::{Problem, Problems};
 use super::secret::RawSecret;
 use super::source::Source;
-use super::Loaded;
 use crate::settings::Settings;
 
 /// Collects what is wrong while the sections are looked at.
@@ -51,7 +51,14 @@ impl Check {
     }
 
     /// A number within bounds, else its default.
-    pub(super) fn bounded<T: PartialOrd + std::fmt::Display + Copy>(&mut self, path: &str, given: Option<T>, default: T, least: T, most: T) -> T {
+    pub(super) fn bounded<T: PartialOrd + std::fmt::Display + Copy>(
+        &mut self,
+        path: &str,
+        given: Option<T>,
+        default: T,
+        least: T,
+        most: T,
+    ) -> T {
         match given {
             Some(value) if value < least || value > most => {
                 self.wrong(path, format!("{path} must be {least} to {most}, not {value}"));
@@ -110,5 +117,7 @@ pub(crate) fn network(text: &str) -> Result<IpNet, String> {
     if let Ok(network) = text.parse::<IpNet>() {
         return Ok(network.trunc());
     }
-    text.parse::<std::net::IpAddr>().map(IpNet::from).map_err(|_| format!("{text:?} is not a network; write it as 10.0.0.0/8, or as fd00::/8"))
+    text.parse::<std::net::IpAddr>()
+        .map(IpNet::from)
+        .map_err(|_| format!("{text:?} is not a network; write it as 10.0.0.0/8, or as fd00::/8"))
 }

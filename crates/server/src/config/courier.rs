@@ -1,15 +1,16 @@
-//! `[courier]`: how deliveries are made.
+//! `[courier]`: how deliveries are made. The defaults are courier's own.
 
 use std::time::Duration;
 
 use serde::Deserialize;
+use tidings_courier::Settings;
+use tidings_model::listener::MAX_CONCURRENCY;
 use tidings_model::schedule::Schedule;
 
 use super::check::Check;
 use super::value::{RawDuration, RawSize};
-use crate::settings::CourierSettings;
 
-const HOUR: u64 = 3_600;
+const LONGEST_TIMEOUT: Duration = Duration::from_secs(3_600);
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -25,25 +26,38 @@ pub(super) struct RawCourier {
 }
 
 impl RawCourier {
-    pub(super) fn resolve(&self, check: &mut Check) -> CourierSettings {
-        let duration = |given: Option<RawDuration>, seconds: u64| given.map_or(Duration::from_secs(seconds), |raw| raw.0);
-        let timeout = duration(self.timeout, 15);
-        if timeout.is_zero() || timeout > Duration::from_secs(HOUR) {
+    pub(super) fn resolve(&self, check: &mut Check) -> Settings {
+        let default = Settings::default();
+        let given = |raw: Option<RawDuration>, default: Duration| raw.map_or(default, |raw| raw.0);
+        let timeout = given(self.timeout, default.timeout);
+        if timeout.is_zero() || timeout > LONGEST_TIMEOUT {
             check.wrong("courier.timeout", "courier.timeout must be more than nothing and at most 1h");
         }
-        // Room for the answer of the slowest attempt to be written down before another worker may take the delivery.
-        let lease = self.lease.map_or_else(|| Duration::from_secs(60).max(timeout * 2), |raw| raw.0);
-        if lease <= timeout {
-            check.wrong("courier.lease", "courier.lease must be longer than courier.timeout, or a slow attempt would be made twice");
+        let lease = given(self.lease, default.lease);
+        if lease < Duration::from_secs(1) {
+            check.wrong("courier.lease", "courier.lease must be at least 1s, or slow attempts would be made twice");
         }
-        CourierSettings {
+        let queue = self.queue.map(|size| usize::try_from(size.0).unwrap_or(usize::MAX));
+        Settings {
             schedule: self.schedule(check),
             timeout,
-            concurrency: check.bounded("courier.concurrency", self.concurrency, 10, 1, tidings_model::listener::MAX_CONCURRENCY),
-            max_in_flight: check.bounded("courier.max_in_flight", self.max_in_flight, 512, 1, 100_000),
-            queue_bytes: check.bounded("courier.queue", self.queue.and_then(|size| usize::try_from(size.0).ok()), 64 << 20, 1 << 20, 1 << 40),
-            retry_after_max: duration(self.retry_after_max, HOUR),
-            disable_after: duration(self.disable_after, 120 * HOUR),
+            concurrency: check.bounded(
+                "courier.concurrency",
+                self.concurrency,
+                default.concurrency,
+                1,
+                MAX_CONCURRENCY,
+            ),
+            max_in_flight: check.bounded(
+                "courier.max_in_flight",
+                self.max_in_flight,
+                default.max_in_flight,
+                1,
+                100_000,
+            ),
+            queue_bytes: check.bounded("courier.queue", queue, default.queue_bytes, 1 << 20, 1 << 40),
+            retry_after_max: given(self.retry_after_max, default.retry_after_max),
+            disable_after: given(self.disable_after, default.disable_after),
             lease,
         }
     }

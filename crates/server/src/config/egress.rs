@@ -1,13 +1,12 @@
-//! `[egress]`: where deliveries may go.
+//! `[egress]`: where deliveries may go. The defaults are courier's own.
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use serde::Deserialize;
+use tidings_courier::egress::EgressConfig;
 
 use super::check::Check;
 use super::value::RawDuration;
-use crate::settings::EgressSettings;
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -37,7 +36,7 @@ pub(super) struct RawRules {
 }
 
 impl RawEgress {
-    pub(super) fn resolve(self, check: &mut Check) -> EgressSettings {
+    pub(super) fn resolve(self, check: &mut Check) -> EgressConfig {
         for (path, rules) in [("egress.topics", self.topics), ("egress.callbacks", self.callbacks)] {
             if let Some(rules) = rules {
                 rules.resolve(path, check);
@@ -50,11 +49,13 @@ impl RawEgress {
 }
 
 impl RawRules {
-    fn resolve(self, path: &str, check: &mut Check) -> EgressSettings {
+    fn resolve(self, path: &str, check: &mut Check) -> EgressConfig {
+        let default = EgressConfig::default();
         let key = |name: &str| format!("{path}.{name}");
         let proxy = check.http_url(&key("proxy"), self.proxy.as_deref());
         if proxy.as_ref().is_some_and(|proxy| proxy.scheme() != "http") {
-            check.wrong(&key("proxy"), "the proxy's own URL must begin with http://; what goes through it may be https");
+            check
+                .wrong(&key("proxy"), "the proxy's own URL must begin with http://; what goes through it may be https");
         }
         let ca_file = self.ca_file.filter(|file| !file.as_os_str().is_empty());
         if let Some(file) = &ca_file
@@ -62,18 +63,19 @@ impl RawRules {
         {
             check.wrong(&key("ca_file"), format!("the certificate file {} cannot be read: {error}", file.display()));
         }
-        let connect_timeout = self.connect_timeout.map_or(Duration::from_secs(10), |raw| raw.0);
+        let connect_timeout = self.connect_timeout.map_or(default.connect_timeout, |raw| raw.0);
         if connect_timeout.is_zero() {
             check.wrong(&key("connect_timeout"), format!("{} must be longer than nothing", key("connect_timeout")));
         }
-        EgressSettings {
+        EgressConfig {
             allow: check.networks(&key("allow"), &self.allow),
             deny: check.networks(&key("deny"), &self.deny),
             proxy,
             https_only: self.https_only,
-            deny_ports: self.deny_ports,
+            deny_ports: self.deny_ports.unwrap_or_else(|| default.deny_ports.clone()),
             ca_file,
             connect_timeout,
+            ..default
         }
     }
 }

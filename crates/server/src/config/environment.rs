@@ -31,7 +31,9 @@ pub(crate) struct ProcessEnvironment;
 impl Strings for ProcessEnvironment {
     fn all(&self) -> Vec<(String, String)> {
         // A variable that is not UTF-8 cannot be one of ours.
-        std::env::vars_os().filter_map(|(key, value)| Some((key.into_string().ok()?, value.into_string().ok()?))).collect()
+        std::env::vars_os()
+            .filter_map(|(key, value)| Some((key.into_string().ok()?, value.into_string().ok()?)))
+            .collect()
     }
 }
 
@@ -63,7 +65,10 @@ pub(crate) fn apply(table: &mut Table, env: &dyn Strings) -> (Vec<(String, Strin
 
 fn put(table: &mut Table, parts: &[&str], text: &str) -> Result<String, String> {
     if parts.iter().any(|part| part.is_empty()) {
-        return Err("is not the name of a key; sections and keys are parted by two underscores, as in TIDINGS__STORE__URL".to_owned());
+        return Err(
+            "is not the name of a key; sections and keys are parted by two underscores, as in TIDINGS__STORE__URL"
+                .to_owned(),
+        );
     }
     match parts {
         [apps, id, rest @ ..] if apps.eq_ignore_ascii_case("apps") && !rest.is_empty() => {
@@ -87,8 +92,15 @@ fn lower(parts: &[&str]) -> Vec<String> {
 }
 
 fn find_app<'t>(table: &'t mut Table, id: &str) -> Result<(usize, &'t mut Table), String> {
-    let mut apps: Vec<&mut Table> = table.get_mut("apps").and_then(Value::as_array_mut).into_iter().flatten().filter_map(Value::as_table_mut).collect();
-    let ids: Vec<String> = apps.iter().map(|app| app.get("id").and_then(Value::as_str).unwrap_or_default().to_owned()).collect();
+    let mut apps: Vec<&mut Table> = table
+        .get_mut("apps")
+        .and_then(Value::as_array_mut)
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_table_mut)
+        .collect();
+    let ids: Vec<String> =
+        apps.iter().map(|app| app.get("id").and_then(Value::as_str).unwrap_or_default().to_owned()).collect();
     match ids.iter().position(|own| own.eq_ignore_ascii_case(id)) {
         Some(index) => Ok((index, apps.swap_remove(index))),
         None if ids.is_empty() => Err(format!("names the app {id:?}, but the config file has no [[apps]]")),
@@ -100,7 +112,14 @@ fn find_app<'t>(table: &'t mut Table, id: &str) -> Result<(usize, &'t mut Table)
 fn value_of(text: &str, place: impl Fn(Value) -> Table) -> Result<Value, String> {
     let whole = format!("value = {text}");
     let toml = whole.parse::<Table>().ok().and_then(|mut table| table.remove("value"));
-    let list = || Value::Array(text.split(',').map(|item| Value::String(item.trim().to_owned())).filter(|v| v.as_str() != Some("")).collect());
+    let list = || {
+        Value::Array(
+            text.split(',')
+                .map(|item| Value::String(item.trim().to_owned()))
+                .filter(|v| v.as_str() != Some(""))
+                .collect(),
+        )
+    };
     let mut first_error = None;
     let readings = [Some(Value::String(text.to_owned())), toml, Some(list())];
     for reading in readings.into_iter().flatten() {

@@ -30,9 +30,11 @@ use std::path::Path;
 
 use crate::settings::Settings;
 use check::Check;
+pub(crate) use check::network;
 use environment::Strings;
 pub(crate) use problem::{Problem, Problems};
 use source::Source;
+pub(crate) use top::address;
 
 /// A config that can be served, and what it says without effect.
 #[derive(Debug)]

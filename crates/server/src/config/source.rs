@@ -40,7 +40,8 @@ impl Source {
                 source.note(at, "", readable(error.message()));
                 break;
             };
-            let message = nearest_key(error.message(), &place_in_words(&path)).unwrap_or_else(|| format!("{path}: {}", readable(error.message())));
+            let message = nearest_key(error.message(), &place_in_words(&path))
+                .unwrap_or_else(|| format!("{path}: {}", readable(error.message())));
             source.note(at, &path, message);
         }
 
@@ -174,7 +175,9 @@ pub(super) fn nearest_key(message: &str, place: &str) -> Option<String> {
     let known: Vec<&str> = names.collect();
     let near = known.iter().map(|name| (strsim::jaro_winkler(wrong, name), name)).max_by(|a, b| a.0.total_cmp(&b.0));
     Some(match near {
-        Some((likeness, name)) if likeness > 0.75 => format!("unknown key \"{wrong}\"{place}; did you mean \"{name}\"?"),
+        Some((likeness, name)) if likeness > 0.75 => {
+            format!("unknown key \"{wrong}\"{place}; did you mean \"{name}\"?")
+        }
         _ => format!("unknown key \"{wrong}\"{place}; the keys are {}", known.join(", ")),
     })
 }

@@ -29,7 +29,10 @@ impl RawStore {
         let durable = match self.sync.as_deref() {
             None | Some("full") => true,
             Some("normal") => {
-                check.warn("store.sync", "with sync = \"normal\" a power cut may take the last commits; publishes answer durable: false");
+                check.warn(
+                    "store.sync",
+                    "with sync = \"normal\" a power cut may take the last commits; publishes answer durable: false",
+                );
                 false
             }
             Some(other) => {
@@ -45,10 +48,13 @@ fn path(url: &str) -> Result<PathBuf, String> {
     let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
     match scheme {
         "sqlite" if rest.is_empty() || rest.ends_with('/') || rest.contains(['?', '#']) || rest == ":memory:" => {
-            Err("a sqlite:// URL is the path of one file and nothing more, as in sqlite://tidings-data/tidings.db".to_owned())
+            Err("a sqlite:// URL is the path of one file and nothing more, as in sqlite://tidings-data/tidings.db"
+                .to_owned())
         }
         "sqlite" => Ok(rest.into()),
-        "postgres" | "postgresql" => Err("this version cannot keep things in PostgreSQL yet; use sqlite://tidings-data/tidings.db".to_owned()),
+        "postgres" | "postgresql" => {
+            Err("this version cannot keep things in PostgreSQL yet; use sqlite://tidings-data/tidings.db".to_owned())
+        }
         _ => Err("the store's URL must begin with sqlite://, as in sqlite://tidings-data/tidings.db".to_owned()),
     }
 }
@@ -61,7 +67,16 @@ mod tests {
     fn a_sqlite_url_is_a_path() {
         assert_eq!(path("sqlite://a/b.db"), Ok("a/b.db".into()));
         assert_eq!(path("sqlite:///a/b.db"), Ok("/a/b.db".into()));
-        for bad in ["", "a.db", "sqlite://", "sqlite://dir/", "sqlite://:memory:", "sqlite://a.db?mode=ro", "postgres://x", "mysql://x"] {
+        for bad in [
+            "",
+            "a.db",
+            "sqlite://",
+            "sqlite://dir/",
+            "sqlite://:memory:",
+            "sqlite://a.db?mode=ro",
+            "postgres://x",
+            "mysql://x",
+        ] {
             assert!(path(bad).is_err(), "{bad:?}");
         }
     }

@@ -57,7 +57,10 @@ fn the_designs_example_is_understood() {
 
     let warnings: Vec<String> = loaded.warnings.iter().map(ToString::to_string).collect();
     for section in ["live", "egress.topics", "token_hmac_secret", "apps.channels", "apps.namespaces", "apps.webhooks"] {
-        assert!(warnings.iter().any(|warning| warning.contains(section) && warning.contains("no effect yet")), "{section}: {warnings:#?}");
+        assert!(
+            warnings.iter().any(|warning| warning.contains(section) && warning.contains("no effect yet")),
+            "{section}: {warnings:#?}"
+        );
     }
 }
 
@@ -68,15 +71,21 @@ fn an_empty_file_means_the_defaults() {
     assert_eq!(settings.store.path.to_str(), Some("tidings-data/tidings.db"));
     assert_eq!(settings.main_key_file.to_str(), Some("tidings-data/main.key"));
     assert_eq!(settings.courier.timeout, Duration::from_secs(15));
-    assert_eq!(settings.courier.lease, Duration::from_secs(60));
+    assert_eq!(settings.courier.lease, Duration::from_secs(120));
     assert!(settings.egress.allow.is_empty() && settings.apps.is_empty());
 }
 
 #[test]
 fn unknown_keys_are_named_with_their_place_and_the_nearest_right_one() {
     check("listn = \"x\"", &["tidings.toml:1:1: unknown key \"listn\" at the top level; did you mean \"listen\"?"]);
-    check("[courier]\n\n  timeuot = \"5s\"", &["tidings.toml:3:3: unknown key \"timeuot\" in [courier]; did you mean \"timeout\"?"]);
-    check("[retension]\nevents = \"1d\"", &["tidings.toml:1:2: unknown key \"retension\" at the top level; did you mean \"retention\"?"]);
+    check(
+        "[courier]\n\n  timeuot = \"5s\"",
+        &["tidings.toml:3:3: unknown key \"timeuot\" in [courier]; did you mean \"timeout\"?"],
+    );
+    check(
+        "[retension]\nevents = \"1d\"",
+        &["tidings.toml:1:2: unknown key \"retension\" at the top level; did you mean \"retention\"?"],
+    );
     check(
         "[[apps]]\nid = \"1\"\nkey = \"k\"\n[apps.limits]\npaylod = 1",
         &["tidings.toml:5:1: unknown key \"paylod\" in [apps[0].limits]; did you mean \"payload\"?"],
@@ -101,8 +110,13 @@ fn everything_that_is_wrong_is_said_at_once() {
 
 #[test]
 fn a_value_that_may_be_a_secret_is_not_repeated() {
-    check("[admin]\noperator_key = 12345678", &["tidings.toml:2:16: admin.operator_key: must be a text or { file = \"…\" }, not a number"]);
-    let problem = read("[[apps]]\nid = \"1\"\nkey = \"k\"\napi_keys = [\"hunter2hunter2hunter2\", \"hunter2hunter2hunter2\"]").unwrap_err();
+    check(
+        "[admin]\noperator_key = 12345678",
+        &["tidings.toml:2:16: admin.operator_key: must be a text or { file = \"…\" }, not a number"],
+    );
+    let problem =
+        read("[[apps]]\nid = \"1\"\nkey = \"k\"\napi_keys = [\"hunter2hunter2hunter2\", \"hunter2hunter2hunter2\"]")
+            .unwrap_err();
     assert_eq!(problem.to_string(), "tidings.toml:4:38: this API key is listed twice");
 }
 
@@ -116,12 +130,31 @@ fn schemes_and_values_that_cannot_be_served_are_errors() {
     check("[broker]\nurl = \"redis://r\"", &["tidings.toml:2:1: this version has no Redis broker yet; use memory://"]);
     check("[broker]\nurl = \"nats://r\"", &["tidings.toml:2:1: the broker's URL must be memory://"]);
     check("[store]\nsync = \"off\"", &["tidings.toml:2:1: store.sync must be \"full\" or \"normal\", not \"off\""]);
-    check("listen = \"here\"", &["tidings.toml:1:1: \"here\" is not an address and a port; write it as 127.0.0.1:8000, 0.0.0.0:8000 or [::]:8000"]);
-    check("[courier]\nlease = \"5s\"", &["tidings.toml:2:1: courier.lease must be longer than courier.timeout, or a slow attempt would be made twice"]);
+    check(
+        "listen = \"here\"",
+        &[
+            "tidings.toml:1:1: \"here\" is not an address and a port; write it as 127.0.0.1:8000, 0.0.0.0:8000 or [::]:8000",
+        ],
+    );
+    check(
+        "[courier]\nlease = \"5ms\"",
+        &["tidings.toml:2:1: courier.lease must be at least 1s, or slow attempts would be made twice"],
+    );
     check("[courier]\nconcurrency = 0", &["tidings.toml:2:1: courier.concurrency must be 1 to 256, not 0"]);
-    check("[courier]\nschedule = []", &["tidings.toml:2:1: schedule: it is empty; write [\"0s\"] for one attempt without retries"]);
-    check("[admin]\npassword_hash = \"hunter2\"", &["tidings.toml:2:1: admin.password_hash must be an argon2id hash, which begins with $argon2id$; a password itself does not belong here"]);
-    check("[egress]\nproxy = \"https://p\"", &["tidings.toml:2:1: the proxy's own URL must begin with http://; what goes through it may be https"]);
+    check(
+        "[courier]\nschedule = []",
+        &["tidings.toml:2:1: schedule: it is empty; write [\"0s\"] for one attempt without retries"],
+    );
+    check(
+        "[admin]\npassword_hash = \"hunter2\"",
+        &[
+            "tidings.toml:2:1: admin.password_hash must be an argon2id hash, which begins with $argon2id$; a password itself does not belong here",
+        ],
+    );
+    check(
+        "[egress]\nproxy = \"https://p\"",
+        &["tidings.toml:2:1: the proxy's own URL must begin with http://; what goes through it may be https"],
+    );
 }
 
 #[test]
@@ -136,11 +169,19 @@ fn apps_must_be_told_apart() {
             "tidings.toml:10:1: only one app can be the default, and app \"1\" is",
         ],
     );
-    check("[[apps]]\nid = \"a/b\"", &[
-        "tidings.toml:1:1: an app needs a key; it is public, and unique among the apps",
-        "tidings.toml:2:1: an app's id has 1 to 64 characters from A-Z, a-z, 0-9, - and _",
-    ]);
-    check("[[apps]]\nid = \"1\"\nkey = \"k\"\ndoors = [\"apii\"]", &["tidings.toml:4:10: apps[0].doors: unknown variant `apii`, expected one of `api`, `pusher`, `centrifugo`, `websub`, `accounts`"]);
+    check(
+        "[[apps]]\nid = \"a/b\"",
+        &[
+            "tidings.toml:1:1: an app needs a key; it is public, and unique among the apps",
+            "tidings.toml:2:1: an app's id has 1 to 64 characters from A-Z, a-z, 0-9, - and _",
+        ],
+    );
+    check(
+        "[[apps]]\nid = \"1\"\nkey = \"k\"\ndoors = [\"apii\"]",
+        &[
+            "tidings.toml:4:10: apps[0].doors: unknown variant `apii`, expected one of `api`, `pusher`, `centrifugo`, `websub`, `accounts`",
+        ],
+    );
 }
 
 #[test]
@@ -154,9 +195,18 @@ fn a_secret_may_lie_in_a_file() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("key");
     let config = format!("[admin]\noperator_key = {{ file = \"{}\" }}", path.display());
-    check(&config, &[&format!("tidings.toml:2:1: the secret's file {} cannot be read: No such file or directory (os error 2)", path.display())]);
+    check(
+        &config,
+        &[&format!(
+            "tidings.toml:2:1: the secret's file {} cannot be read: No such file or directory (os error 2)",
+            path.display()
+        )],
+    );
     std::fs::write(&path, "a key\nof two lines\n\n").unwrap();
-    assert!(settings(&config).admin.operator_key.unwrap().matches("a key\nof two lines\n"), "one newline is trimmed, not two");
+    assert!(
+        settings(&config).admin.operator_key.unwrap().matches("a key\nof two lines\n"),
+        "one newline is trimmed, not two"
+    );
     std::fs::write(&path, "\n").unwrap();
     check(&config, &[&format!("tidings.toml:2:1: the secret's file {} cannot be read: it is empty", path.display())]);
 }
@@ -182,7 +232,7 @@ fn variables_win_over_the_file() {
     assert_eq!(settings.courier.concurrency, 3);
     assert_eq!(settings.egress.allow.len(), 1);
     assert!(settings.egress.https_only);
-    assert_eq!(settings.egress.deny_ports, Some(vec![22, 25]));
+    assert_eq!(settings.egress.deny_ports, vec![22, 25]);
     assert!(settings.apps[0].secret.matches("12345"), "a secret of digits is a text");
     assert_eq!(settings.apps[0].limits.payload, 1 << 20);
     assert_eq!(settings.apps[0].api_keys.len(), 2);
@@ -190,13 +240,45 @@ fn variables_win_over_the_file() {
 
 #[test]
 fn a_variable_that_is_wrong_is_named() {
-    check_env("", &[("TIDINGS__STORE__URI", "x")], &["TIDINGS__STORE__URI: unknown key \"uri\"; did you mean \"url\"?"]);
-    check_env("", &[("TIDINGS__COURIER__TIMEOUT", "5")], &["TIDINGS__COURIER__TIMEOUT: \"5\" is not a time; write a whole number and a unit (ms, s, m, h or d), such as 500ms, 30s or 24h"]);
-    check_env("", &[("TIDINGS__STORE__URL", "mysql://x")], &["TIDINGS__STORE__URL: the store's URL must begin with sqlite://, as in sqlite://tidings-data/tidings.db"]);
-    check_env("", &[("TIDINGS__COURIER__CONCURRENCY", "many")], &["TIDINGS__COURIER__CONCURRENCY: must be a whole number, not a text"]);
-    check_env("", &[("TIDINGS__APPS__2__SECRET", "x")], &["TIDINGS__APPS__2__SECRET: names the app \"2\", but the config file has no [[apps]]"]);
-    check_env("[[apps]]\nid = \"1\"\nkey = \"k\"", &[("TIDINGS__APPS__2__SECRET", "x")], &["TIDINGS__APPS__2__SECRET: names the app \"2\", which is not in the config file; its apps are 1"]);
-    check_env("", &[("TIDINGS__STORE____URL", "x")], &["TIDINGS__STORE____URL: is not the name of a key; sections and keys are parted by two underscores, as in TIDINGS__STORE__URL"]);
+    check_env(
+        "",
+        &[("TIDINGS__STORE__URI", "x")],
+        &["TIDINGS__STORE__URI: unknown key \"uri\"; did you mean \"url\"?"],
+    );
+    check_env(
+        "",
+        &[("TIDINGS__COURIER__TIMEOUT", "5")],
+        &[
+            "TIDINGS__COURIER__TIMEOUT: \"5\" is not a time; write a whole number and a unit (ms, s, m, h or d), such as 500ms, 30s or 24h",
+        ],
+    );
+    check_env(
+        "",
+        &[("TIDINGS__STORE__URL", "mysql://x")],
+        &["TIDINGS__STORE__URL: the store's URL must begin with sqlite://, as in sqlite://tidings-data/tidings.db"],
+    );
+    check_env(
+        "",
+        &[("TIDINGS__COURIER__CONCURRENCY", "many")],
+        &["TIDINGS__COURIER__CONCURRENCY: must be a whole number, not a text"],
+    );
+    check_env(
+        "",
+        &[("TIDINGS__APPS__2__SECRET", "x")],
+        &["TIDINGS__APPS__2__SECRET: names the app \"2\", but the config file has no [[apps]]"],
+    );
+    check_env(
+        "[[apps]]\nid = \"1\"\nkey = \"k\"",
+        &[("TIDINGS__APPS__2__SECRET", "x")],
+        &["TIDINGS__APPS__2__SECRET: names the app \"2\", which is not in the config file; its apps are 1"],
+    );
+    check_env(
+        "",
+        &[("TIDINGS__STORE____URL", "x")],
+        &[
+            "TIDINGS__STORE____URL: is not the name of a key; sections and keys are parted by two underscores, as in TIDINGS__STORE__URL",
+        ],
+    );
 }
 
 /// The keys of each section, by asking for one that is not there.
@@ -207,8 +289,22 @@ fn keys_of(section: &str) -> Vec<String> {
 }
 
 const SECTIONS: [&str; 16] = [
-    "", "[store]", "[broker]", "[admin]", "[live]", "[courier]", "[egress]", "[egress.topics]", "[egress.callbacks]", "[retention]",
-    "[secrets]", "[[apps]]", "[[apps]]\n[apps.limits]", "[[apps]]\n[apps.channels]", "[[apps]]\n[[apps.namespaces]]", "[[apps]]\n[[apps.webhooks]]",
+    "",
+    "[store]",
+    "[broker]",
+    "[admin]",
+    "[live]",
+    "[courier]",
+    "[egress]",
+    "[egress.topics]",
+    "[egress.callbacks]",
+    "[retention]",
+    "[secrets]",
+    "[[apps]]",
+    "[[apps]]\n[apps.limits]",
+    "[[apps]]\n[apps.channels]",
+    "[[apps]]\n[[apps.namespaces]]",
+    "[[apps]]\n[[apps.webhooks]]",
 ];
 
 #[test]
@@ -219,9 +315,15 @@ fn every_key_is_in_the_sample_and_in_the_documentation() {
         let keys = keys_of(section);
         assert!(keys.len() > 0, "{section}");
         for key in keys {
-            assert!(documentation.contains(&format!("`{key}`")), "docs/configuration.md does not name `{key}` of {section:?}");
+            assert!(
+                documentation.contains(&format!("`{key}`")),
+                "docs/configuration.md does not name `{key}` of {section:?}"
+            );
             let sample = [format!("\n{key} = "), format!("[{key}]"), format!(".{key}]")];
-            assert!(sample.iter().any(|form| format!("\n{EVERY_KEY}").contains(form)), "every_key.toml lacks {key} of {section:?}");
+            assert!(
+                sample.iter().any(|form| format!("\n{EVERY_KEY}").contains(form)),
+                "every_key.toml lacks {key} of {section:?}"
+            );
         }
     }
 }

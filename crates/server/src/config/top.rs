@@ -32,7 +32,9 @@ pub(crate) fn address(text: &str) -> Result<SocketAddr, String> {
         Some(port) => format!("127.0.0.1:{port}"),
         None => text.to_owned(),
     };
-    numbers.parse().map_err(|_| format!("{text:?} is not an address and a port; write it as 127.0.0.1:8000, 0.0.0.0:8000 or [::]:8000"))
+    numbers.parse().map_err(|_| {
+        format!("{text:?} is not an address and a port; write it as 127.0.0.1:8000, 0.0.0.0:8000 or [::]:8000")
+    })
 }
 
 pub(super) fn connections(raw: &RawConfig, check: &mut Check) -> ConnectionSettings {
@@ -43,7 +45,7 @@ pub(super) fn connections(raw: &RawConfig, check: &mut Check) -> ConnectionSetti
         }
         given
     };
-    let header_timeout = seconds("header_timeout", raw.header_timeout, 10);
+    let header_timeout = seconds("header_timeout", raw.header_timeout, 30);
     let request_timeout = seconds("request_timeout", raw.request_timeout, 60);
     let shutdown_grace = raw.shutdown_grace.map_or(Duration::from_secs(15), |raw| raw.0);
     let max = check.bounded("max_connections", raw.max_connections, 10_000, 1, 10_000_000);

@@ -12,7 +12,11 @@ pub(super) struct RawDuration(pub(super) Duration);
 
 impl<'de> Deserialize<'de> for RawDuration {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(TextOf { expected: "a duration such as \"15s\"", read: |text| duration(text).map(Self), whole: None })
+        deserializer.deserialize_any(TextOf {
+            expected: "a duration such as \"15s\"",
+            read: |text| duration(text).map(Self),
+            whole: None,
+        })
     }
 }
 
@@ -22,7 +26,11 @@ pub(super) struct RawSize(pub(super) u64);
 
 impl<'de> Deserialize<'de> for RawSize {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(TextOf { expected: "a size such as \"10KiB\"", read: |text| size(text).map(Self), whole: Some(Self) })
+        deserializer.deserialize_any(TextOf {
+            expected: "a size such as \"10KiB\"",
+            read: |text| size(text).map(Self),
+            whole: Some(Self),
+        })
     }
 }
 

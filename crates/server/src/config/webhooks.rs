@@ -4,8 +4,15 @@ use serde::Deserialize;
 
 use super::check::Check;
 
-const EVENTS: [&str; 7] =
-    ["channel_occupied", "channel_vacated", "member_added", "member_removed", "client_event", "cache_miss", "subscription_count"];
+const EVENTS: [&str; 7] = [
+    "channel_occupied",
+    "channel_vacated",
+    "member_added",
+    "member_removed",
+    "client_event",
+    "cache_miss",
+    "subscription_count",
+];
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -24,7 +31,10 @@ pub(super) fn check_webhooks(path: &str, webhooks: &[RawWebhook], check: &mut Ch
         check.http_url(&format!("{here}.url"), webhook.url.as_deref());
         for (m, event) in webhook.events.iter().enumerate() {
             if !EVENTS.contains(&event.as_str()) {
-                check.wrong(&format!("{here}.events[{m}]"), format!("there is no webhook event {event:?}; there are {}", EVENTS.join(", ")));
+                check.wrong(
+                    &format!("{here}.events[{m}]"),
+                    format!("there is no webhook event {event:?}; there are {}", EVENTS.join(", ")),
+                );
             }
         }
     }

@@ -1,0 +1,77 @@
+//! The few shapes that calls have: list, show, change, delete; and how their answers are printed.
+
+use anyhow::Context;
+use clap::Args;
+use http::Method;
+use serde_json::Value;
+
+use super::client::Client;
+use super::fields;
+use crate::output;
+
+/// Which part of a list.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct Page {
+    /// How many at most, 1 to 250
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=250))]
+    limit: Option<u32>,
+    /// Where the list before this one ended
+    #[arg(long, value_name = "CURSOR")]
+    cursor: Option<String>,
+}
+
+/// Prints a list as columns: a head and, for each entry, its cells.
+pub(super) async fn list(
+    client: &Client,
+    path: &[&str],
+    filters: &[(&str, Option<String>)],
+    page: &Page,
+    head: &[&str],
+    row: impl Fn(&Value) -> Vec<String>,
+) -> anyhow::Result<()> {
+    let mut url = client.address(path);
+    let limit = page.limit.map(|limit| limit.to_string());
+    let all = filters.iter().cloned().chain([("limit", limit), ("cursor", page.cursor.clone())]);
+    for (name, value) in all.filter_map(|(name, value)| Some((name, value?))) {
+        url.query_pairs_mut().append_pair(name, &value);
+    }
+    let answer = client.send(Method::GET, url, None, &[]).await?;
+    if client.json() {
+        output::line(answer.text.trim_end());
+        return Ok(());
+    }
+    let entries = answer.value.get("data").and_then(Value::as_array).context("the server's answer is no list")?;
+    let rows: Vec<Vec<String>> =
+        entries.iter().map(|entry| row(entry).iter().map(|cell| fields::one_line(cell)).collect()).collect();
+    if rows.is_empty() {
+        output::complain("none");
+        return Ok(());
+    }
+    output::line(output::table(head, &rows));
+    if let Some(next) = answer.value.get("next").and_then(Value::as_str) {
+        output::complain(format!("there are more: --cursor {}", output::shell_quoted(next)));
+    }
+    Ok(())
+}
+
+/// Sends a request and prints the record that comes back.
+pub(super) async fn record(client: &Client, method: Method, path: &[&str], body: Option<Value>) -> anyhow::Result<()> {
+    let answer = client.send(method, client.address(path), body.map(|body| body.to_string()), &[]).await?;
+    if client.json() {
+        output::line(answer.text.trim_end());
+    } else {
+        output::line(fields::record(&answer.value));
+    }
+    Ok(())
+}
+
+/// Deletes, and says so.
+pub(super) async fn delete(client: &Client, path: &[&str], what: &str) -> anyhow::Result<()> {
+    let answer = client.send(Method::DELETE, client.address(path), None, &[]).await?;
+    if !client.json() {
+        output::line(format!("{what} is deleted"));
+    } else if !answer.text.is_empty() {
+        output::line(answer.text.trim_end());
+    }
+    Ok(())
+}

@@ -1,0 +1,47 @@
+//! `check`: everything that is wrong with a config, or what it would serve.
+
+use super::args::CheckArgs;
+use super::{Failure, Outcome};
+use crate::config;
+use crate::config::environment::Strings;
+use crate::output;
+use crate::settings::Settings;
+
+pub(super) fn run(args: &CheckArgs, env: &dyn Strings) -> Outcome {
+    match config::load(&args.config, env) {
+        Ok(loaded) => {
+            for warning in &loaded.warnings {
+                output::complain(format!("{warning} (warning)"));
+            }
+            output::line("ok");
+            output::line(would_serve(&loaded.settings));
+            Ok(())
+        }
+        Err(problems) => {
+            for problem in &problems.0 {
+                output::complain(problem.to_string());
+            }
+            let count = match problems.0.len() {
+                1 => "1 mistake".to_owned(),
+                n => format!("{n} mistakes"),
+            };
+            Err(Failure::Failed(anyhow::anyhow!("{count} in {}", args.config.display())))
+        }
+    }
+}
+
+fn would_serve(settings: &Settings) -> String {
+    let apps: Vec<String> = settings
+        .apps
+        .iter()
+        .map(|app| if app.default { format!("{} (default)", app.id) } else { app.id.to_string() })
+        .collect();
+    let networks: Vec<String> = settings.egress.allow.iter().map(ToString::to_string).collect();
+    let rows = [
+        ("listens on", settings.listen.to_string()),
+        ("keeps", format!("SQLite in {}", settings.store.path.display())),
+        ("apps", if apps.is_empty() { "one, made at the first start".to_owned() } else { apps.join(", ") }),
+        ("private networks", if networks.is_empty() { "none may be reached".to_owned() } else { networks.join(", ") }),
+    ];
+    output::table(&[], &rows.map(|(what, value)| vec![format!("  {what}"), value]))
+}

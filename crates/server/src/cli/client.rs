@@ -1,0 +1,223 @@
+//! The HTTP client of the command line.
+//!
+//! It talks to the server that the user named, with the user's own key: the guarded client of deliveries, which refuses
+//! private addresses, is not for this.
+
+use std::fmt;
+use std::time::Duration;
+
+use anyhow::{Context, anyhow};
+use bytes::Bytes;
+use http::{Method, Request, StatusCode, header};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+use serde_json::Value;
+use url::Url;
+
+/// How long a server may take for one answer.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// The longest answer, in bytes.
+const MAX_ANSWER: usize = 64 << 20;
+
+type HyperClient = hyper_util::client::legacy::Client<HttpsConnector<HttpConnector>, Full<Bytes>>;
+
+/// A server and the key for it.
+pub(crate) struct Client {
+    base: Url,
+    key: String,
+    json: bool,
+    http: HyperClient,
+}
+
+/// What a server answered.
+pub(crate) struct Answer {
+    /// The body as it came.
+    pub(crate) text: String,
+    /// The same, read; `null` when there is none.
+    pub(crate) value: Value,
+}
+
+impl Client {
+    /// A client for the server at `base`.
+    pub(super) fn new(base: Url, key: String, json: bool) -> anyhow::Result<Self> {
+        let roots = rustls::RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
+        let provider = std::sync::Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let tls = rustls::ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .context("TLS cannot be set up")?
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let connector = HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1().build();
+        let http = hyper_util::client::legacy::Client::builder(TokioExecutor::new()).build(connector);
+        Ok(Self { base, key, json, http })
+    }
+
+    /// Whether answers are to be printed as they are.
+    pub(crate) fn json(&self) -> bool {
+        self.json
+    }
+
+    #[cfg(test)]
+    pub(super) fn base(&self) -> &Url {
+        &self.base
+    }
+
+    #[cfg(test)]
+    pub(super) fn key(&self) -> &str {
+        &self.key
+    }
+
+    /// The address of a path below the server's, each segment escaped.
+    pub(crate) fn address(&self, path: &[&str]) -> Url {
+        let mut url = self.base.clone();
+        if let Ok(mut segments) = url.path_segments_mut() {
+            segments.pop_if_empty().extend(path);
+        }
+        url
+    }
+
+    /// Sends a request and reads the answer.
+    ///
+    /// # Errors
+    /// When there is no answer, or one that says no ([`Refused`]).
+    pub(crate) async fn send(
+        &self,
+        method: Method,
+        url: Url,
+        body: Option<String>,
+        headers: &[(&str, &str)],
+    ) -> anyhow::Result<Answer> {
+        let mut request = Request::builder()
+            .method(method)
+            .uri(url.as_str())
+            .header(header::AUTHORIZATION, format!("Bearer {}", self.key))
+            .header(header::USER_AGENT, concat!("tidings-cli/", env!("CARGO_PKG_VERSION")));
+        if body.is_some() {
+            request = request.header(header::CONTENT_TYPE, "application/json");
+        }
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let body = Full::new(Bytes::from(body.unwrap_or_default()));
+        // The message must not hold the key, and http's errors do not say which header was wrong.
+        let request = request
+            .body(body)
+            .map_err(|_| anyhow!("the key or a header holds characters that cannot be sent; check --key"))?;
+        match tokio::time::timeout(PATIENCE, self.exchange(request)).await {
+            Ok(answer) => answer,
+            Err(_) => Err(anyhow!(
+                "{} gave no answer within {} s; is it stopping, or overloaded?",
+                self.base,
+                PATIENCE.as_secs()
+            )),
+        }
+    }
+
+    async fn exchange(&self, request: Request<Full<Bytes>>) -> anyhow::Result<Answer> {
+        let response = self.http.request(request).await.map_err(|error| self.no_answer(error))?;
+        let status = response.status();
+        let body = Limited::new(response.into_body(), MAX_ANSWER).collect().await;
+        let body = body.map_err(|error| anyhow!("{} broke off its answer: {error}", self.base))?.to_bytes();
+        let text = String::from_utf8_lossy(&body).into_owned();
+        let value = serde_json::from_str(&text).ok();
+        match (status.is_success(), value) {
+            (true, value) if value.is_some() || text.is_empty() => {
+                Ok(Answer { text, value: value.unwrap_or_default() })
+            }
+            (true, _) => Err(anyhow!("{} answered something that is not JSON; is it a Tidings server?", self.base)),
+            (false, value) => Err(Refused::read(status, value.as_ref(), &self.base).into()),
+        }
+    }
+
+    fn no_answer(&self, error: hyper_util::client::legacy::Error) -> anyhow::Error {
+        if error.is_connect() {
+            let mut cause: &dyn std::error::Error = &error;
+            while let Some(deeper) = cause.source() {
+                cause = deeper;
+            }
+            let start = if self.base.scheme() == "http" {
+                "; start the server with `tidings serve`, or name another with --url"
+            } else {
+                ""
+            };
+            return anyhow!("cannot connect to {}: {cause}{start}", self.base);
+        }
+        anyhow::Error::new(error).context(format!("{} gave no answer", self.base))
+    }
+}
+
+/// A server's no, in its words.
+#[derive(Debug)]
+pub(crate) struct Refused {
+    sentence: String,
+    field: Option<String>,
+    remedy: Option<String>,
+}
+
+impl Refused {
+    fn read(status: StatusCode, problem: Option<&Value>, base: &Url) -> Self {
+        let text = |key: &str| problem?.get(key)?.as_str().filter(|text| !text.is_empty()).map(str::to_owned);
+        let sentence = text("detail").or_else(|| text("title")).unwrap_or_else(|| format!("{base} answered {status}"));
+        let remedy = text("remedy").or_else(|| {
+            (status == StatusCode::UNAUTHORIZED).then(|| "give the right key with --key or TIDINGS_API_KEY".to_owned())
+        });
+        Self { sentence, field: text("field"), remedy }
+    }
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.sentence)?;
+        if let Some(field) = &self.field {
+            write!(f, "\n  field: {field}")?;
+        }
+        if let Some(remedy) = &self.remedy {
+            write!(f, "\n  remedy: {remedy}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Refused {}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_refusal_is_told_as_sentence_field_and_remedy() {
+        let base = Url::parse("http://127.0.0.1:8000").unwrap();
+        let problem = json!({"title": "Unknown hook", "detail": "there is no hook \"x\"", "field": "hooks[0]", "remedy": "did you mean \"y\"?"});
+        let refused = Refused::read(StatusCode::UNPROCESSABLE_ENTITY, Some(&problem), &base);
+        assert_eq!(refused.to_string(), "there is no hook \"x\"\n  field: hooks[0]\n  remedy: did you mean \"y\"?");
+        let bare = Refused::read(StatusCode::BAD_GATEWAY, None, &base);
+        assert_eq!(bare.to_string(), "http://127.0.0.1:8000/ answered 502 Bad Gateway");
+    }
+
+    #[test]
+    fn names_are_escaped_in_addresses() {
+        let client = Client::new(Url::parse("http://h/a/1/").unwrap(), "k".into(), false).unwrap();
+        assert_eq!(client.address(&["v1", "hooks", "a/b?c#d%"]).as_str(), "http://h/a/1/v1/hooks/a%2Fb%3Fc%23d%25");
+    }
+
+    #[tokio::test]
+    async fn nobody_there_says_where_and_how_to_start() {
+        let closed = {
+            let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+            listener.local_addr().unwrap()
+        };
+        let client = Client::new(Url::parse(&format!("http://{closed}")).unwrap(), "secret-key".into(), false).unwrap();
+        let error = client.send(Method::GET, client.address(&["v1", "hooks"]), None, &[]).await.err().unwrap();
+        let text = format!("{error:#}");
+        assert!(
+            text.contains(&format!("http://{closed}"))
+                && text.contains("tidings serve")
+                && !text.contains("secret-key"),
+            "{text}"
+        );
+    }
+}

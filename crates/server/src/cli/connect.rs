@@ -1,0 +1,187 @@
+//! Which server a command talks to, and with which key.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, anyhow, bail};
+use clap::Args;
+use url::{Host, Url};
+
+use super::client::Client;
+use crate::config::environment::Strings;
+use crate::credentials::{self, Credentials};
+
+/// Which server to talk to.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct Connection {
+    /// The server [default: TIDINGS_URL, or as tidings-data/credentials.toml says]
+    #[arg(long = "url", visible_alias = "server", value_name = "URL")]
+    pub(crate) server: Option<String>,
+    #[command(flatten)]
+    pub(crate) rest: ConnectionRest,
+}
+
+/// The same where `--url` is a listener's: the server's is `--server`.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct ServerConnection {
+    /// The server [default: TIDINGS_URL, or as tidings-data/credentials.toml says]
+    #[arg(long, value_name = "URL")]
+    server: Option<String>,
+    #[command(flatten)]
+    rest: ConnectionRest,
+}
+
+/// What does not depend on how the server's flag is called.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct ConnectionRest {
+    /// The API key [default: TIDINGS_API_KEY, or as tidings-data/credentials.toml says]
+    #[arg(long, alias = "api-key", value_name = "API_KEY")]
+    pub(crate) key: Option<String>,
+    /// The credentials file of a server that keeps its data elsewhere
+    #[arg(long, value_name = "FILE")]
+    pub(crate) credentials: Option<PathBuf>,
+    /// Print the server's answer as it is
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+impl From<ServerConnection> for Connection {
+    fn from(given: ServerConnection) -> Self {
+        Self { server: given.server, rest: given.rest }
+    }
+}
+
+impl Connection {
+    /// Whether nothing of it was given.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.server.is_none() && self.rest.key.is_none() && self.rest.credentials.is_none() && !self.rest.json
+    }
+
+    /// What was given after the command with what was given before it.
+    pub(crate) fn over(self, outer: Self) -> Self {
+        Self {
+            server: self.server.or(outer.server),
+            rest: ConnectionRest {
+                key: self.rest.key.or(outer.rest.key),
+                credentials: self.rest.credentials.or(outer.rest.credentials),
+                json: self.rest.json || outer.rest.json,
+            },
+        }
+    }
+
+    /// A client for the server that flags, environment or credentials name, in this order.
+    pub(crate) fn open(self, env: &dyn Strings) -> anyhow::Result<Client> {
+        let json = self.rest.json;
+        let file = self.rest.credentials.clone().unwrap_or_else(|| credentials::DEFAULT_PATH.into());
+        let given_url = self.server.or_else(|| env.get("TIDINGS_URL"));
+        let given_key = self.rest.key.or_else(|| env.get("TIDINGS_API_KEY"));
+        let (url, key) = match (given_url, given_key) {
+            (Some(url), Some(key)) => (parse(&url)?, key),
+            (url, key) => complete(&file, self.rest.credentials.is_some(), url, key)?,
+        };
+        Client::new(url, key, json)
+    }
+}
+
+fn complete(file: &Path, named: bool, url: Option<String>, key: Option<String>) -> anyhow::Result<(Url, String)> {
+    let Some(kept) = Credentials::load(file)? else {
+        let missing = if url.is_none() { "which server to talk to" } else { "which API key to use" };
+        let place = if named {
+            format!("there is no file {}", file.display())
+        } else {
+            format!("there is no {} here", file.display())
+        };
+        bail!(
+            "it is not known {missing}: {place}; run this where `tidings serve` was started, or give --url and --key, \
+             or set TIDINGS_URL and TIDINGS_API_KEY"
+        );
+    };
+    let kept_url = parse(&kept.url).with_context(|| format!("in {}", file.display()))?;
+    let url = url.map_or(Ok(kept_url.clone()), |given| parse(&given))?;
+    let key = match key {
+        Some(key) => key,
+        // A key is told only to the server it was made for: a mistyped host must not learn it.
+        None if same_machine(&url, &kept_url) => [kept.api_key, kept.operator_key]
+            .into_iter()
+            .find(|key| !key.is_empty())
+            .ok_or_else(|| anyhow!("{} holds no API key; give one with --key or TIDINGS_API_KEY", file.display()))?,
+        None => bail!(
+            "{} holds the key of {kept_url}, not of {url}; give the key with --key or TIDINGS_API_KEY",
+            file.display()
+        ),
+    };
+    Ok((url, key))
+}
+
+fn same_machine(one: &Url, other: &Url) -> bool {
+    one.host() == other.host() || is_loopback(one)
+}
+
+fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Domain(name)) => name == "localhost",
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        None => false,
+    }
+}
+
+fn parse(text: &str) -> anyhow::Result<Url> {
+    let with_scheme = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
+    let url = Url::parse(&with_scheme)
+        .with_context(|| format!("{text:?} is not a server's URL; write it as http://127.0.0.1:8000"))?;
+    if !matches!(url.scheme(), "http" | "https") || url.host().is_none() {
+        bail!("{text:?} is not a server's URL; write it as http://127.0.0.1:8000");
+    }
+    Ok(url)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn credentials(url: &str) -> (tempfile::TempDir, PathBuf) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("credentials.toml");
+        Credentials { url: url.into(), api_key: "kept-key".into(), ..Credentials::default() }.save(&path).unwrap();
+        (dir, path)
+    }
+
+    // covers: K01
+    #[test]
+    fn a_kept_key_goes_to_its_own_server_only() {
+        let (_dir, file) = credentials("http://127.0.0.1:8000");
+        let ask = |url: Option<&str>| {
+            complete(&file, false, url.map(str::to_owned), None).map(|(url, key)| (url.to_string(), key))
+        };
+        assert_eq!(ask(None).unwrap(), ("http://127.0.0.1:8000/".into(), "kept-key".into()));
+        assert_eq!(ask(Some("localhost:9000")).unwrap(), ("http://localhost:9000/".into(), "kept-key".into()));
+        let refused = format!("{:#}", ask(Some("https://evil.example")).unwrap_err());
+        assert!(refused.contains("--key") && !refused.contains("kept-key"), "{refused}");
+    }
+
+    #[test]
+    fn flags_win_over_the_environment_and_that_over_the_file() {
+        let (_dir, file) = credentials("http://127.0.0.1:8000");
+        let open = |server: Option<&str>, key: Option<&str>, env: Vec<(&str, &str)>| {
+            let rest = ConnectionRest { key: key.map(str::to_owned), credentials: Some(file.clone()), json: false };
+            let client = Connection { server: server.map(str::to_owned), rest }.open(&env).unwrap();
+            (client.base().to_string(), client.key().to_owned())
+        };
+        let env = vec![("TIDINGS_URL", "http://env.example"), ("TIDINGS_API_KEY", "env-key")];
+        assert_eq!(open(None, None, vec![]), ("http://127.0.0.1:8000/".into(), "kept-key".into()));
+        assert_eq!(open(None, None, env.clone()), ("http://env.example/".into(), "env-key".into()));
+        assert_eq!(
+            open(Some("http://flag.example"), Some("flag-key"), env),
+            ("http://flag.example/".into(), "flag-key".into())
+        );
+    }
+
+    #[test]
+    fn without_anything_it_says_what_to_do() {
+        let error = complete(Path::new("nowhere/credentials.toml"), false, None, None).unwrap_err().to_string();
+        assert!(
+            error.contains("--url") && error.contains("TIDINGS_API_KEY") && error.contains("tidings serve"),
+            "{error}"
+        );
+    }
+}

@@ -1,0 +1,61 @@
+//! `event`: the log.
+
+use clap::Subcommand;
+use http::Method;
+use serde_json::Value;
+
+use super::Outcome;
+use super::call::{self, Page};
+use super::connect::Connection;
+use super::fields::cell;
+use crate::config::environment::Strings;
+
+/// What to do with the log.
+#[derive(Debug, Subcommand)]
+pub(crate) enum EventCommand {
+    /// The log, newest first
+    #[command(visible_alias = "ls")]
+    List {
+        /// Events of a name
+        #[arg(long, value_name = "NAME")]
+        name: Option<String>,
+        /// Events of a live channel
+        #[arg(long, value_name = "CHANNEL", conflicts_with = "name")]
+        channel: Option<String>,
+        /// Events at or after a time, such as 2026-11-21T10:00:00Z
+        #[arg(long, value_name = "TIME")]
+        since: Option<String>,
+        /// Events before a time
+        #[arg(long, value_name = "TIME")]
+        until: Option<String>,
+        #[command(flatten)]
+        page: Page,
+        #[command(flatten)]
+        connection: Connection,
+    },
+    /// One event
+    #[command(visible_alias = "get")]
+    Show {
+        /// The event
+        id: String,
+        #[command(flatten)]
+        connection: Connection,
+    },
+}
+
+pub(super) async fn run(command: EventCommand, outer: Connection, env: &dyn Strings) -> Outcome {
+    match command {
+        EventCommand::List { name, channel, since, until, page, connection } => {
+            let client = connection.over(outer).open(env)?;
+            let filters = [("name", name), ("channel", channel), ("since", since), ("until", until)];
+            let row = |event: &Value| ["id", "time", "name", "deliveries", "data"].map(|key| cell(event, key)).to_vec();
+            call::list(&client, &["v1", "events"], &filters, &page, &["ID", "TIME", "NAME", "DELIVERIES", "DATA"], row)
+                .await?;
+        }
+        EventCommand::Show { id, connection } => {
+            let client = connection.over(outer).open(env)?;
+            call::record(&client, Method::GET, &["v1", "events", &id], None).await?;
+        }
+    }
+    Ok(())
+}

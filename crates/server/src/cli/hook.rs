@@ -1,0 +1,162 @@
+//! `hook`: the event names in the catalogue.
+
+use clap::{Args, Subcommand};
+use http::Method;
+use serde_json::{Value, json};
+
+use super::call::{self, Page};
+use super::connect::Connection;
+use super::fields::cell;
+use super::send::{self, Fields, Setting};
+use super::{Failure, Outcome};
+use crate::config::environment::Strings;
+
+/// What to do with hooks.
+#[derive(Debug, Subcommand)]
+pub(crate) enum HookCommand {
+    /// All of them
+    #[command(visible_alias = "ls")]
+    List {
+        #[command(flatten)]
+        page: Page,
+        #[command(flatten)]
+        connection: Connection,
+    },
+    /// One of them
+    #[command(visible_alias = "get")]
+    Show(Named),
+    /// Add one
+    #[command(visible_aliases = ["add", "new"])]
+    Create(HookArgs),
+    /// Change what is given of one
+    #[command(alias = "edit", alias = "set", alias = "patch")]
+    Update(HookArgs),
+    /// Remove one
+    #[command(visible_aliases = ["rm", "remove"])]
+    Delete(Named),
+}
+
+/// A hook by its name.
+#[derive(Debug, Args)]
+pub(crate) struct Named {
+    /// The event name
+    name: String,
+    #[command(flatten)]
+    connection: Connection,
+}
+
+/// A hook's fields.
+#[derive(Debug, Args)]
+pub(crate) struct HookArgs {
+    /// The event name
+    name: String,
+    /// A top-level field of the data that leaves, with its type if it is to be told; can be given several times
+    #[arg(long = "field", value_name = "NAME[:TYPE]", value_delimiter = ',', conflicts_with_all = ["no_fields", "all_fields"])]
+    fields: Vec<String>,
+    /// Let no field of the data leave
+    #[arg(long, conflicts_with = "all_fields")]
+    no_fields: bool,
+    /// Let all of the data leave
+    #[arg(long)]
+    all_fields: bool,
+    /// For people
+    #[arg(long, value_name = "TEXT")]
+    description: Option<String>,
+    /// A JSON Schema for those who write receivers: JSON or @FILE
+    #[arg(long, value_name = "JSON")]
+    schema: Option<String>,
+    /// How long one attempt may take, such as 15s; "none" takes it away
+    #[arg(long, value_name = "TIME")]
+    timeout: Option<Setting<String>>,
+    /// When attempts are made, such as 0s,5s,5m; "none" takes it away
+    #[arg(long, value_name = "TIMES")]
+    schedule: Option<Setting<String>>,
+    #[command(flatten)]
+    connection: Connection,
+}
+
+pub(super) async fn run(command: HookCommand, outer: Connection, env: &dyn Strings) -> Outcome {
+    match command {
+        HookCommand::List { page, connection } => {
+            let client = connection.over(outer).open(env)?;
+            let row = |hook: &Value| ["name", "fields", "description"].map(|key| field_cell(hook, key)).to_vec();
+            call::list(&client, &["v1", "hooks"], &[], &page, &["NAME", "FIELDS", "DESCRIPTION"], row).await?;
+        }
+        HookCommand::Show(named) => {
+            let client = named.connection.over(outer).open(env)?;
+            call::record(&client, Method::GET, &["v1", "hooks", &named.name], None).await?;
+        }
+        HookCommand::Create(args) => {
+            let body = args.body()?.set("name", Some(args.name.clone())).into_value();
+            let client = args.connection.over(outer).open(env)?;
+            call::record(&client, Method::POST, &["v1", "hooks"], Some(body)).await?;
+        }
+        HookCommand::Update(args) => {
+            let body = args.body()?;
+            if body.is_empty() {
+                return Err(Failure::Usage("nothing to change was given; see `tidings hook update --help`".to_owned()));
+            }
+            let client = args.connection.over(outer).open(env)?;
+            call::record(&client, Method::PATCH, &["v1", "hooks", &args.name], Some(body.into_value())).await?;
+        }
+        HookCommand::Delete(named) => {
+            let client = named.connection.over(outer).open(env)?;
+            call::delete(&client, &["v1", "hooks", &named.name], &format!("hook {}", named.name)).await?;
+        }
+    }
+    Ok(())
+}
+
+impl HookArgs {
+    fn body(&self) -> Result<Fields, Failure> {
+        let fields = match (self.fields.as_slice(), self.no_fields, self.all_fields) {
+            (_, true, _) => Some(json!([])),
+            (_, _, true) => Some(Value::Null),
+            ([], ..) => None,
+            (fields, ..) => Some(fields.iter().map(|field| declared(field)).collect()),
+        };
+        let schema = self.schema.as_deref().map(|schema| send::json_value("--schema", schema)).transpose()?;
+        let defaults = Fields::default()
+            .setting("timeout", self.timeout.clone())
+            .setting("schedule", send::schedule(self.schedule.clone()));
+        let defaults = (!defaults.is_empty()).then(|| defaults.into_value());
+        Ok(Fields::default()
+            .set("fields", fields)
+            .set("description", self.description.clone())
+            .set("schema", schema)
+            .set("defaults", defaults))
+    }
+}
+
+fn declared(field: &str) -> Value {
+    match field.split_once(':') {
+        Some((name, kind)) => json!({"name": name, "type": kind}),
+        None => json!(field),
+    }
+}
+
+/// `fields` as `name, age:integer`; absent ones are all.
+fn field_cell(hook: &Value, key: &str) -> String {
+    if key != "fields" {
+        return cell(hook, key);
+    }
+    let Some(fields) = hook.get(key).and_then(Value::as_array) else { return "(all)".to_owned() };
+    if fields.is_empty() {
+        return "(none)".to_owned();
+    }
+    let name = |field: &Value| match (
+        field.as_str(),
+        field.get("name").and_then(Value::as_str),
+        field.get("type").and_then(Value::as_str),
+    ) {
+        (Some(name), ..) | (None, Some(name), None | Some("any")) => name.to_owned(),
+        (None, Some(name), Some(kind)) => format!("{name}:{kind}"),
+        (None, None, _) => field.to_string(),
+    };
+    fields.iter().map(name).collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+pub(super) fn body_of(args: &HookArgs) -> Value {
+    args.body().ok().map(Fields::into_value).unwrap_or_default()
+}

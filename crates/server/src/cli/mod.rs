@@ -1,0 +1,76 @@
+//! The command line: one file per command.
+//!
+//! `serve`, `init` and `check` work on this machine. All others are HTTP clients of a server (see [`connect`]), and know
+//! nothing of it but its API.
+
+mod args;
+mod call;
+mod check;
+mod client;
+mod connect;
+mod delivery;
+mod event;
+mod fields;
+mod hook;
+mod init;
+mod listen;
+mod listener;
+mod pretty;
+mod publish;
+mod send;
+
+pub(crate) use args::{Cli, Command, ServeArgs};
+pub(crate) use connect::Connection;
+
+use crate::config::environment::Strings;
+use crate::output;
+
+/// Why a command did not do what it was told.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// It was told something that makes no sense: exit code 2.
+    Usage(String),
+    /// It could not: exit code 1.
+    Failed(anyhow::Error),
+}
+
+impl<E: Into<anyhow::Error>> From<E> for Failure {
+    fn from(error: E) -> Self {
+        Self::Failed(error.into())
+    }
+}
+
+/// How a command ended.
+pub(crate) type Outcome = Result<(), Failure>;
+
+/// Runs a command other than `serve`.
+pub(crate) async fn run(command: Command, outer: Connection, env: &dyn Strings) -> Outcome {
+    match command {
+        Command::Serve(_) => Err(Failure::Usage("`serve` is run by main".to_owned())),
+        Command::Init(args) => init::run(&args),
+        Command::Check(args) => check::run(&args, env),
+        Command::Publish(args) => publish::run(args, outer, env).await,
+        Command::Listen(args) => listen::run(&args).await,
+        Command::Hook { command } => hook::run(command, outer, env).await,
+        Command::Listener { command } => listener::run(command, outer, env).await,
+        Command::Delivery { command } => delivery::run(command, outer, env).await,
+        Command::Event { command } => event::run(command, outer, env).await,
+    }
+}
+
+/// Tells a failure on stderr and gives the exit code.
+pub(crate) fn tell(failure: &Failure) -> u8 {
+    match failure {
+        Failure::Usage(message) => {
+            output::complain(format!("error: {message}"));
+            2
+        }
+        Failure::Failed(error) => {
+            output::complain(output::printable(&format!("error: {error:#}")));
+            1
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

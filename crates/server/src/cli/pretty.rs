@@ -1,0 +1,71 @@
+//! JSON with line breaks, its keys and numbers left exactly as they were sent.
+
+/// Breaks JSON text into lines. Text that is not JSON comes out in some shape, but whole.
+pub(super) fn pretty(json: &str) -> String {
+    let mut out = String::with_capacity(json.len() * 2);
+    let mut depth = 0usize;
+    let mut in_text = false;
+    let mut escaped = false;
+    let mut chars = json.chars().peekable();
+    while let Some(c) = chars.next() {
+        if in_text {
+            out.push(c);
+            in_text = escaped || c != '"';
+            escaped = c == '\\' && !escaped;
+            continue;
+        }
+        match c {
+            '"' => {
+                in_text = true;
+                out.push(c);
+            }
+            '{' | '[' => {
+                out.push(c);
+                while chars.next_if(|c| c.is_ascii_whitespace()).is_some() {}
+                if let Some(close) = chars.next_if(|&c| c == '}' || c == ']') {
+                    out.push(close);
+                } else {
+                    depth += 1;
+                    new_line(&mut out, depth);
+                }
+            }
+            '}' | ']' => {
+                depth = depth.saturating_sub(1);
+                new_line(&mut out, depth);
+                out.push(c);
+            }
+            ',' => {
+                out.push(c);
+                new_line(&mut out, depth);
+            }
+            ':' => out.push_str(": "),
+            c if c.is_ascii_whitespace() => {}
+            c => out.push(c),
+        }
+    }
+    out
+}
+
+fn new_line(out: &mut String, depth: usize) {
+    out.push('\n');
+    // Deeper than this nobody reads, and hostile nesting would fill memory with spaces.
+    for _ in 0..depth.min(40) {
+        out.push_str("  ");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::pretty;
+
+    #[test]
+    fn keys_and_numbers_stay_as_they_are() {
+        let check = |json: &str, said: &str| assert_eq!(pretty(json), said);
+        check(
+            r#"{"b":1.10,"a":[],"t":"x, {\"y\": \\"}"#,
+            "{\n  \"b\": 1.10,\n  \"a\": [],\n  \"t\": \"x, {\\\"y\\\": \\\\\"\n}",
+        );
+        check("[1, { }]", "[\n  1,\n  {}\n]");
+        check("\"a\"", "\"a\"");
+    }
+}

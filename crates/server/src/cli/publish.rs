@@ -1,0 +1,126 @@
+//! `publish`: says that something happened.
+
+use clap::Args;
+use http::Method;
+use serde::Serialize;
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+use super::connect::Connection;
+use super::{Failure, Outcome, send};
+use crate::config::environment::Strings;
+use crate::output;
+
+/// What happened.
+#[derive(Debug, Args)]
+pub(crate) struct PublishArgs {
+    /// Live channels that it goes to
+    #[arg(value_name = "CHANNEL")]
+    channels: Vec<String>,
+    /// The event's name
+    #[arg(long, short = 'e', alias = "name", value_name = "NAME")]
+    event: String,
+    /// What it carries: JSON, @FILE, or - for stdin
+    #[arg(long, short = 'd', value_name = "JSON", allow_hyphen_values = true)]
+    data: Option<String>,
+    /// The event's id, made by the server unless told
+    #[arg(long)]
+    id: Option<String>,
+    /// Events with the same one keep their order at listeners with order "key"
+    #[arg(long, visible_alias = "event-key", value_name = "KEY")]
+    order_key: Option<String>,
+    /// The same key again within 24 h gets the same answer and no second event
+    #[arg(long, value_name = "KEY")]
+    idempotency_key: Option<String>,
+    /// The live session that is not told
+    #[arg(long, value_name = "SESSION")]
+    except: Option<String>,
+    #[command(flatten)]
+    connection: Connection,
+}
+
+#[derive(Serialize)]
+struct Body<'a> {
+    name: &'a str,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    channels: &'a [String],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    data: Option<Box<RawValue>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    id: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    except: Option<&'a str>,
+}
+
+pub(super) async fn run(args: PublishArgs, outer: Connection, env: &dyn Strings) -> Outcome {
+    let body = Body {
+        name: &args.event,
+        channels: &args.channels,
+        data: args.data.as_deref().map(|data| send::json("--data", data)).transpose()?,
+        id: args.id.as_deref(),
+        key: args.order_key.as_deref(),
+        except: args.except.as_deref(),
+    };
+    let body = serde_json::to_string(&body)?;
+    let client = args.connection.over(outer).open(env)?;
+    let headers: Vec<(&str, &str)> = args.idempotency_key.iter().map(|key| ("idempotency-key", key.as_str())).collect();
+    let answer = client.send(Method::POST, client.address(&["v1", "events"]), Some(body), &headers).await?;
+    if client.json() {
+        output::line(answer.text.trim_end());
+    } else {
+        output::line(output::printable(
+            &told(&answer.value, &args.event)
+                .ok_or_else(|| Failure::Failed(anyhow::anyhow!("the server's answer has no id")))?,
+        ));
+    }
+    Ok(())
+}
+
+/// The answer in a sentence.
+fn told(answer: &Value, event: &str) -> Option<String> {
+    let id = answer.get("id")?.as_str()?;
+    let flag = |key: &str| answer.get(key).and_then(Value::as_bool).unwrap_or(false);
+    let kept = match (flag("logged"), flag("durable")) {
+        (true, true) => "on disk".to_owned(),
+        (true, false) => "logged, but a power cut may take it".to_owned(),
+        (false, _) => format!("not logged: there is no hook \"{event}\", and no --idempotency-key was given"),
+    };
+    let deliveries = match answer.get("deliveries").and_then(Value::as_u64).unwrap_or(0) {
+        1 => "1 delivery".to_owned(),
+        n => format!("{n} deliveries"),
+    };
+    Some(format!("published {id}: {kept}; {deliveries}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn the_answer_is_told_in_a_sentence() {
+        let check = |answer: Value, said: &str| assert_eq!(told(&answer, "x").as_deref(), Some(said));
+        check(
+            json!({"id": "evt_1", "logged": true, "durable": true, "deliveries": 1}),
+            "published evt_1: on disk; 1 delivery",
+        );
+        check(
+            json!({"id": "evt_1", "logged": false, "durable": false, "deliveries": 0}),
+            "published evt_1: not logged: there is no hook \"x\", and no --idempotency-key was given; 0 deliveries",
+        );
+    }
+
+    // covers: H01
+    #[test]
+    fn data_goes_out_byte_for_byte() {
+        let data = send::json("--data", r#"{"b": 1.10, "a":123456789012345678901234567890}"#).ok();
+        let body = Body { name: "n", channels: &[], data, id: None, key: None, except: None };
+        assert_eq!(
+            serde_json::to_string(&body).unwrap(),
+            r#"{"name":"n","data":{"b": 1.10, "a":123456789012345678901234567890}}"#
+        );
+    }
+}

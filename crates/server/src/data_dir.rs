@@ -1,0 +1,87 @@
+//! The folder that a server keeps its things in, and the lock that makes it one server's.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{Read, Seek, Write};
+use std::net::SocketAddr;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+
+use crate::files;
+
+/// A data folder that is ours while this lives. The lock ends with the process, however that ends.
+#[derive(Debug)]
+pub(crate) struct DataDir {
+    path: PathBuf,
+    lock: File,
+}
+
+impl DataDir {
+    /// Makes the folder unless it is there, and locks it.
+    ///
+    /// # Errors
+    /// When another server has it: the error says which.
+    pub(crate) fn take(path: &Path) -> anyhow::Result<Self> {
+        files::make_private_dir(path).with_context(|| format!("cannot make the data folder {}", path.display()))?;
+        let path = path.canonicalize().with_context(|| format!("cannot find the data folder {}", path.display()))?;
+        let file = path.join("lock");
+        // Not truncated: until we hold the lock, what is in it is somebody else's.
+        let opened = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&file);
+        let mut lock = opened.with_context(|| format!("cannot open {}", file.display()))?;
+        match lock.try_lock() {
+            Ok(()) => Ok(Self { path, lock }),
+            Err(TryLockError::WouldBlock) => {
+                bail!("{} has {}; stop it, or start this one in another folder", holder(&mut lock), path.display())
+            }
+            Err(TryLockError::Error(error)) => Err(error).with_context(|| format!("cannot lock {}", file.display())),
+        }
+    }
+
+    /// Where it is, from the root.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Writes down who has the folder, for a second server to say.
+    pub(crate) fn sign(&mut self, address: SocketAddr) -> anyhow::Result<()> {
+        let text = format!("pid {}, http://{address}\n", std::process::id());
+        let written =
+            self.lock.set_len(0).and_then(|()| self.lock.rewind()).and_then(|()| self.lock.write_all(text.as_bytes()));
+        written.with_context(|| format!("cannot write {}", self.path.join("lock").display()))
+    }
+}
+
+fn holder(lock: &mut File) -> String {
+    let mut text = String::new();
+    // The other server may not have signed yet; that it has the lock is what matters.
+    match lock.read_to_string(&mut text) {
+        Ok(_) if !text.trim().is_empty() => format!("another server ({})", text.trim()),
+        Ok(_) | Err(_) => "another server".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn a_second_server_says_who_has_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("tidings-data");
+        let mut first = DataDir::take(&path).unwrap();
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o700);
+        let unsigned = DataDir::take(&path).unwrap_err().to_string();
+        assert!(unsigned.starts_with("another server has "), "{unsigned}");
+        first.sign("127.0.0.1:8000".parse().unwrap()).unwrap();
+        let refused = DataDir::take(&path).unwrap_err().to_string();
+        assert!(
+            refused.starts_with(&format!("another server (pid {}, http://127.0.0.1:8000) has ", std::process::id())),
+            "{refused}"
+        );
+        drop(first);
+        DataDir::take(&path).unwrap();
+    }
+}

@@ -1,0 +1,75 @@
+//! What a server says on stdout when it is up: where it is, and what to try first.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::Path;
+
+use ipnet::IpNet;
+
+use crate::credentials;
+use crate::output::shell_quoted;
+
+/// The text, without any secret: terminals are shared and recorded.
+pub(crate) fn text(bound: SocketAddr, program: &Path, data: &Path, config: Option<&Path>, allowed: &[IpNet]) -> String {
+    let kept = data.join("credentials.toml");
+    let program = shell_quoted(&program.display().to_string());
+    let parent = data.parent().unwrap_or(data);
+    // Commands look for tidings-data/credentials.toml where they are started; other places they must be told.
+    let named = if parent.join(credentials::DEFAULT_PATH) == kept {
+        String::new()
+    } else {
+        format!(" --credentials {}", shell_quoted(&kept.display().to_string()))
+    };
+    let folder = shell_quoted(&parent.display().to_string());
+    let config = config.map(|config| format!("\n  config       {}", config.display())).unwrap_or_default();
+    let loopback = IpAddr::V4(Ipv4Addr::LOCALHOST);
+    let restart = if allowed.iter().any(|network| network.contains(&loopback)) {
+        "Webhooks to this machine:".to_owned()
+    } else {
+        "Webhooks to this machine (start me with --egress-allow 127.0.0.0/8 for that):".to_owned()
+    };
+    format!(
+        "tidings {version} is listening on http://{bound}{config}
+  data         {data}
+  credentials  {kept}
+
+See an event arrive: paste this into another terminal
+  cd {folder} && {program} publish --event hello --data '{{\"to\":\"world\"}}' --idempotency-key first-hello{named} && {program} event list{named}
+{restart}
+  {program} listen 9000    and beside it, in {folder}: {program} hook create hello{named} && {program} listener create --url http://127.0.0.1:9000 --hook hello{named}",
+        version = env!("CARGO_PKG_VERSION"),
+        data = data.display(),
+        kept = kept.display(),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn said(data: &str, allowed: &[&str]) -> String {
+        let allowed: Vec<IpNet> = allowed.iter().map(|network| network.parse().unwrap()).collect();
+        text("127.0.0.1:8000".parse().unwrap(), Path::new("/opt/my tools/tidings"), Path::new(data), None, &allowed)
+    }
+
+    #[test]
+    fn the_line_to_paste_works_from_anywhere() {
+        let text = said("/home/me/it's here/tidings-data", &[]);
+        let line = text.lines().find(|line| line.contains("publish")).unwrap().trim();
+        assert_eq!(
+            line,
+            "cd '/home/me/it'\\''s here' && '/opt/my tools/tidings' publish --event hello --data '{\"to\":\"world\"}' --idempotency-key first-hello && '/opt/my tools/tidings' event list"
+        );
+        assert!(text.lines().next().unwrap().ends_with("listening on http://127.0.0.1:8000"));
+    }
+
+    #[test]
+    fn data_elsewhere_is_named() {
+        assert!(said("/var/lib/tidings", &[]).contains("event list --credentials /var/lib/tidings/credentials.toml"));
+    }
+
+    #[test]
+    fn who_has_allowed_it_is_not_told_to() {
+        assert!(said("/d/tidings-data", &[]).contains("--egress-allow 127.0.0.0/8"));
+        assert!(!said("/d/tidings-data", &["127.0.0.0/8"]).contains("--egress-allow"));
+    }
+}
