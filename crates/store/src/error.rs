@@ -12,6 +12,9 @@ pub enum StoreError {
     /// More is waiting to be written than the store takes.
     #[error("more is waiting to be written than the store takes; try again shortly")]
     Overloaded,
+    /// A read took longer than a read may.
+    #[error("the read took longer than a read may; ask for less at once, or try again when there is less to do")]
+    TooSlow,
     /// The store is being closed.
     #[error("the store is closing")]
     Closed,
@@ -48,6 +51,6 @@ pub enum StoreError {
 impl StoreError {
     /// Whether the same call may succeed a little later.
     pub fn is_temporary(&self) -> bool {
-        matches!(self, Self::Full | Self::Locked | Self::Overloaded)
+        matches!(self, Self::Full | Self::Locked | Self::Overloaded | Self::TooSlow)
     }
 }

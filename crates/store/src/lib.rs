@@ -13,6 +13,8 @@ pub mod queue;
 mod records;
 pub mod seal;
 pub mod sqlite;
+#[cfg(test)]
+mod suite;
 
 pub use catalogue::Catalogue;
 pub use error::StoreError;

@@ -214,6 +214,10 @@ pub trait Queue: Send + Sync {
     /// Makes a delivery due now, whatever its state. [`StoreError::Missing`] when there is none.
     async fn retry(&self, key: &DeliveryKey, now: Millis) -> Result<Retried, StoreError>;
 
+    /// Forgets a slice of the events stored before a time, with their ended deliveries and attempts, and of the idempotency
+    /// keys used before a time (both wall time). Events with open deliveries are kept. `true` when there may be more.
+    async fn retire(&self, events_before: Millis, keys_before: Millis) -> Result<bool, StoreError>;
+
     /// How much open work there is.
     async fn depth(&self) -> Result<Depth, StoreError>;
 }

@@ -97,12 +97,12 @@ impl ListenerSecrets {
                 .collect(),
         };
         let text = Zeroizing::new(serde_json::to_vec(&secrets)?);
-        key.seal(&belongs_to(&listener.id), &text)
+        key.seal(&belongs_to(listener.app.as_str(), &listener.id), &text)
     }
 
     /// Opens what [`ListenerSecrets::seal`] sealed.
-    pub(crate) fn open(key: &MainKey, listener: &str, sealed: &[u8]) -> Result<Self, StoreError> {
-        let text = Zeroizing::new(key.open(&belongs_to(listener), sealed)?);
+    pub(crate) fn open(key: &MainKey, app: &str, listener: &str, sealed: &[u8]) -> Result<Self, StoreError> {
+        let text = Zeroizing::new(key.open(&belongs_to(app, listener), sealed)?);
         Ok(serde_json::from_slice(&text)?)
     }
 
@@ -130,6 +130,7 @@ impl fmt::Debug for ListenerSecrets {
     }
 }
 
-fn belongs_to(listener: &str) -> String {
-    format!("listener:{listener}")
+/// Ids hold no colon within a listener's own, so no two records share a name.
+fn belongs_to(app: &str, listener: &str) -> String {
+    format!("listener:{app}:{listener}")
 }

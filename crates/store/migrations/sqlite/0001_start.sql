@@ -4,7 +4,8 @@ CREATE TABLE meta (
     name TEXT NOT NULL PRIMARY KEY,
     value INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
-INSERT INTO meta (name, value) VALUES ('catalogue_version', 0), ('incarnation', 0);
+-- `clock`: what the clock said at the last start; `clock_event`: the newest event then; `written`: proves that one can write.
+INSERT INTO meta (name, value) VALUES ('catalogue_version', 0), ('incarnation', 0), ('clock', 0), ('clock_event', 0), ('written', 0);
 
 -- A record that changes takes the new catalogue version with it; one that goes is kept as a mark that it went.
 CREATE TABLE hook (

@@ -14,19 +14,21 @@ use crate::records::{DefaultsRecord, ListenerSecrets, ListenerSpec};
 use crate::seal::MainKey;
 
 /// The statements of [`changes`].
-pub(super) const HOOK_CHANGES: &str = "SELECT app, name, version, deleted, description, fields, schema, defaults, created_at, updated_at FROM hook WHERE version > ?1";
-pub(super) const LISTENER_CHANGES: &str = "SELECT no, app, id, version, deleted, spec, sealed, disabled_reason, disabled_at, created_at, updated_at FROM listener WHERE version > ?1";
+pub(super) const HOOK_CHANGES: &str = "SELECT app, name, version, deleted, description, fields, schema, defaults, created_at, updated_at FROM hook WHERE version > ?1 AND deleted <= ?2";
+pub(super) const LISTENER_CHANGES: &str = "SELECT no, app, id, version, deleted, spec, sealed, disabled_reason, disabled_at, created_at, updated_at FROM listener WHERE version > ?1 AND deleted <= ?2";
 
 /// Everything that changed after a version.
 pub(super) fn changes(db: &Connection, key: &MainKey, since: i64) -> Result<Changes, StoreError> {
+    // Whoever knows nothing yet need not hear of what is gone.
+    let deleted = if since == 0 { 0 } else { i64::MAX };
     let mut out = Changes { version: meta::get(db, "catalogue_version")?, ..Changes::default() };
     let mut statement = db.prepare_cached(HOOK_CHANGES)?;
-    let mut rows = statement.query([since])?;
+    let mut rows = statement.query([since, deleted])?;
     while let Some(row) = rows.next()? {
         out.hooks.push((hook(row)?, row.get(3)?));
     }
     let mut statement = db.prepare_cached(LISTENER_CHANGES)?;
-    let mut rows = statement.query([since])?;
+    let mut rows = statement.query([since, deleted])?;
     while let Some(row) = rows.next()? {
         out.listeners.push(listener(row, key)?);
     }
@@ -51,6 +53,7 @@ fn hook(row: &Row<'_>) -> Result<Hook, StoreError> {
 }
 
 fn listener(row: &Row<'_>, key: &MainKey) -> Result<(Listener, bool), StoreError> {
+    let app: String = row.get(1)?;
     let id: String = row.get(2)?;
     let deleted: i64 = row.get(4)?;
     let spec: String = row.get(5)?;
@@ -58,11 +61,12 @@ fn listener(row: &Row<'_>, key: &MainKey) -> Result<(Listener, bool), StoreError
     let reason: Option<String> = row.get(7)?;
     let at: Option<Millis> = row.get(8)?;
     // A deleted listener's secrets are erased with it.
-    let secrets = if deleted == 0 { ListenerSecrets::open(key, &id, &sealed)? } else { ListenerSecrets::erased()? };
+    let secrets =
+        if deleted == 0 { ListenerSecrets::open(key, &app, &id, &sealed)? } else { ListenerSecrets::erased()? };
     let spec: ListenerSpec = serde_json::from_str(&spec)?;
     let (keys, headers) = secrets.into_parts()?;
     let listener = Listener {
-        app: AppId::from(row.get::<_, String>(1)?),
+        app: AppId::from(app),
         id,
         no: DestinationNo(row.get(0)?),
         url: spec.url,
@@ -229,7 +233,8 @@ pub(super) fn replace_listener(
     let disabled = listener.disabled.as_ref();
     let no: Option<i64> = db
         .prepare_cached(
-            "UPDATE listener SET version = ?3, spec = ?4, sealed = ?5, disabled_reason = ?6, disabled_at = ?7, unannounced = 0, updated_at = ?8
+            "UPDATE listener SET version = ?3, spec = ?4, sealed = ?5, disabled_reason = ?6, disabled_at = ?7,
+             unannounced = CASE WHEN disabled_at = ?7 THEN unannounced ELSE 0 END, updated_at = ?8
              WHERE app = ?1 AND id = ?2 AND deleted = 0 AND version = ?9 RETURNING no",
         )?
         .query_row(
@@ -256,9 +261,10 @@ pub(super) fn replace_listener(
     if disabled.is_none() {
         // It may have been disabled until now: a fresh start, and what waits is found again.
         db.prepare_cached("DELETE FROM failing WHERE destination = ?1")?.execute([no])?;
-        lanes::refresh_due(db, DestinationNo(no))?;
+        lanes::refresh_due(db, DestinationNo(no))
+    } else {
+        lanes::forget_due(db, DestinationNo(no))
     }
-    Ok(())
 }
 
 /// Marks a listener as gone and erases its secrets.
@@ -286,7 +292,7 @@ pub(super) fn disable(
         let version = meta::bump(db, "catalogue_version")?;
         db.prepare_cached("UPDATE listener SET version = ?2 WHERE no = ?1")?
             .execute(params![destination.0, version])?;
-        db.prepare_cached("DELETE FROM queue WHERE destination = ?1")?.execute([destination.0])?;
+        lanes::forget_due(db, destination)?;
     }
     Ok(changed == 1)
 }

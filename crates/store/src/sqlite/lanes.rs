@@ -1,7 +1,7 @@
 //! Placing open deliveries: leased, scheduled, or waiting behind an older one of their lane.
 //!
-//! Two invariants hold after every transaction. Of a lane, only the oldest open delivery is scheduled or leased. And a
-//! destination with anything scheduled has a `queue` row whose `next_due` is not later than the first of them.
+//! Two invariants hold after every transaction. Of a lane, only the oldest open delivery is scheduled or leased. And an
+//! enabled destination with anything scheduled has a `queue` row whose `next_due` is not later than the first of them.
 
 use rusqlite::{Connection, OptionalExtension, params};
 use tidings_model::clock::Millis;
@@ -104,6 +104,12 @@ pub(super) fn refresh_due(db: &Connection, destination: DestinationNo) -> Result
             .execute(params![destination.0, due])?,
         None => db.prepare_cached("DELETE FROM queue WHERE destination = ?1")?.execute([destination.0])?,
     };
+    Ok(())
+}
+
+/// Leaves a destination's scheduled deliveries alone until [`refresh_due`].
+pub(super) fn forget_due(db: &Connection, destination: DestinationNo) -> Result<(), StoreError> {
+    db.prepare_cached("DELETE FROM queue WHERE destination = ?1")?.execute([destination.0])?;
     Ok(())
 }
 

@@ -2,32 +2,37 @@
 
 use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension, Row, params};
-use tidings_model::clock::Millis;
 use tidings_model::event::{Data, Event};
 use tidings_model::id::{AppId, EventNo};
 
 use super::lanes::{self, Owed, Placed};
 use super::{destinations, meta};
 use crate::error::StoreError;
-use crate::log::{EventFilter, Idempotency, Lane, Logged, MAX_DIRECT, Publish, Published};
+use crate::log::{EventFilter, Idempotency, Lane, Logged, Publish, Published};
 
-/// Writes one publish.
-pub(super) fn publish(db: &Connection, publish: &Publish) -> Result<Published, StoreError> {
+/// Writes one publish. `digest` is the event's, made by the caller: hashing is not for the one thread that writes. More than
+/// `direct` destinations become a fan-out row.
+pub(super) fn publish(
+    db: &Connection,
+    publish: &Publish,
+    digest: &[u8; 32],
+    direct: usize,
+) -> Result<Published, StoreError> {
     let event = &publish.event;
     if let Some(key) = &publish.idempotency
         && let Some(answer) = used_key(db, &event.app, key)?
     {
         return Ok(answer);
     }
-    if let Some(answer) = same_id(db, event)? {
+    if let Some(answer) = same_id(db, event, digest)? {
         return Ok(answer);
     }
     if meta::get(db, "catalogue_version")? != publish.catalogue_version {
         return Ok(Published::StaleCatalogue);
     }
     let no = last_no(db)?.next(publish.received_at);
-    insert_event(db, no, publish)?;
-    let placed = place(db, no, publish)?;
+    insert_event(db, no, publish, digest)?;
+    let placed = place(db, no, publish, direct)?;
     if let Some(key) = &publish.idempotency {
         db.prepare_cached(
             "INSERT OR REPLACE INTO idempotency (app, key, digest, event_id, deliveries, created_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
@@ -53,17 +58,13 @@ fn used_key(db: &Connection, app: &AppId, key: &Idempotency) -> Result<Option<Pu
     ))
 }
 
-fn same_id(db: &Connection, event: &Event) -> Result<Option<Published>, StoreError> {
+fn same_id(db: &Connection, event: &Event, digest: &[u8; 32]) -> Result<Option<Published>, StoreError> {
     let found = db
         .prepare_cached("SELECT digest, deliveries FROM event WHERE app = ?1 AND id = ?2")?
         .query_row(params![event.app.as_str(), event.id], |row| Ok((row.get::<_, [u8; 32]>(0)?, row.get(1)?)))
         .optional()?;
-    Ok(found.map(|(digest, deliveries)| {
-        if digest == event.digest() {
-            Published::Repeated { id: event.id.clone(), deliveries }
-        } else {
-            Published::IdTaken
-        }
+    Ok(found.map(|(known, deliveries)| {
+        if known == *digest { Published::Repeated { id: event.id.clone(), deliveries } } else { Published::IdTaken }
     }))
 }
 
@@ -72,7 +73,7 @@ fn last_no(db: &Connection) -> Result<EventNo, StoreError> {
     Ok(EventNo(last.unwrap_or(0)))
 }
 
-fn insert_event(db: &Connection, no: EventNo, publish: &Publish) -> Result<(), StoreError> {
+fn insert_event(db: &Connection, no: EventNo, publish: &Publish, digest: &[u8; 32]) -> Result<(), StoreError> {
     let event = &publish.event;
     let channels = if event.channels.is_empty() { None } else { Some(serde_json::to_string(&event.channels)?) };
     db.prepare_cached(
@@ -93,7 +94,7 @@ fn insert_event(db: &Connection, no: EventNo, publish: &Publish) -> Result<(), S
         publish.hook_version,
         publish.received_at,
         publish.destinations.len(),
-        event.digest(),
+        digest,
         &event.data.bytes[..],
     ])?;
     for channel in &event.channels {
@@ -105,12 +106,12 @@ fn insert_event(db: &Connection, no: EventNo, publish: &Publish) -> Result<(), S
 }
 
 /// Writes the deliveries, or the fan-out row that stands for them.
-fn place(db: &Connection, no: EventNo, publish: &Publish) -> Result<Published, StoreError> {
+fn place(db: &Connection, no: EventNo, publish: &Publish, direct: usize) -> Result<Published, StoreError> {
     let event = &publish.event;
     let ordered = publish.destinations.iter().any(|d| d.lane != Lane::Own);
     // An earlier event may still have deliveries to be written to the same lanes: whatever is ordered goes behind it.
     let behind = ordered && fanout_pending(db, &event.app)?;
-    let all_later = publish.destinations.len() > MAX_DIRECT;
+    let all_later = publish.destinations.len() > direct;
     let mut leased = Vec::new();
     let mut later = Vec::new();
     let mut queued = false;
@@ -238,9 +239,4 @@ pub(super) fn events_at(db: &Connection, places: &[EventNo]) -> Result<Vec<Logge
         }
     }
     Ok(out)
-}
-
-/// The wall time of the newest thing in the log; 0 when it is empty.
-pub(super) fn newest(db: &Connection) -> Result<Millis, StoreError> {
-    Ok(last_no(db)?.millis())
 }

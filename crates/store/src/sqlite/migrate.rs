@@ -10,15 +10,21 @@ const MIGRATIONS: &[&str] = &[include_str!("../../migrations/sqlite/0001_start.s
 /// The latest version this program knows.
 pub const SCHEMA_VERSION: i64 = MIGRATIONS.len() as i64;
 
+/// The schema's version in the database; 0 in an empty one. Changes nothing.
+///
+/// # Errors
+/// [`StoreError::NewerSchema`] when a later program has written the database.
+pub(crate) fn check(connection: &Connection) -> Result<i64, StoreError> {
+    let found: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    if found > SCHEMA_VERSION { Err(StoreError::NewerSchema { found, known: SCHEMA_VERSION }) } else { Ok(found) }
+}
+
 /// Brings the schema up to date.
 ///
 /// # Errors
-/// [`StoreError::NewerSchema`] when a later program has written the database: nothing is touched then.
+/// As [`check`].
 pub(crate) fn migrate(connection: &mut Connection) -> Result<(), StoreError> {
-    let found: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
-    if found > SCHEMA_VERSION {
-        return Err(StoreError::NewerSchema { found, known: SCHEMA_VERSION });
-    }
+    let found = check(connection)?;
     for (version, sql) in (1..).zip(MIGRATIONS).filter(|(version, _)| *version > found) {
         let transaction = connection.transaction()?;
         transaction.execute_batch(sql)?;

@@ -6,6 +6,7 @@
 mod catalogue;
 mod checkpoint;
 mod destinations;
+mod fanout;
 mod fault;
 mod lanes;
 mod listing;
@@ -14,6 +15,8 @@ mod meta;
 mod migrate;
 mod queue;
 mod readers;
+mod retire;
+mod upkeep;
 mod writer;
 
 #[cfg(test)]
@@ -36,7 +39,7 @@ use tidings_model::payload::Field;
 
 use crate::catalogue::{Catalogue, Changes};
 use crate::error::StoreError;
-use crate::log::{EventFilter, Lease, LeaseToken, Log, Logged, Publish, Published};
+use crate::log::{EventFilter, Lease, LeaseToken, Log, Logged, MAX_DIRECT, Publish, Published};
 use crate::queue::{
     DeliveryFilter, DeliveryRow, Depth, Due, Expanded, Finished, Leased, Queue, Recorded, Recording, Retried,
 };
@@ -65,14 +68,34 @@ pub enum Sync {
     Normal,
 }
 
+/// How much is done at once; tests make it little.
+#[derive(Debug, Clone, Copy)]
+struct Sizes {
+    /// Destinations up to which a publish writes its deliveries itself.
+    direct: usize,
+    /// Deliveries of one slice of fan-out.
+    fanout: usize,
+    /// Open deliveries that one read of a sweep looks at.
+    sweep: usize,
+}
+
+impl Default for Sizes {
+    fn default() -> Self {
+        Self { direct: MAX_DIRECT, fanout: fanout::SLICE, sweep: upkeep::SWEEP_SLICE }
+    }
+}
+
 /// The embedded store.
 pub struct SqliteStore {
     path: PathBuf,
     sync: Sync,
     key: Arc<MainKey>,
-    writer: Writer,
+    sizes: Sizes,
+    writer: Arc<Writer>,
     readers: Readers,
     next_token: AtomicI64,
+    /// Where the next slice of retention begins, as an event's number.
+    retired_to: AtomicI64,
     _checkpointer: checkpoint::Checkpointer,
 }
 
@@ -85,6 +108,7 @@ impl SqliteStore {
     pub fn open(path: &Path, sync: Sync, key: MainKey) -> Result<Self, StoreError> {
         let mut connection = Connection::open(path)?;
         connection.busy_timeout(LOCKED_FOR)?;
+        migrate::check(&connection)?;
         // Only a database without tables takes this, so it comes first.
         connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
         connection.pragma_update(None, "journal_mode", "WAL")?;
@@ -94,7 +118,7 @@ impl SqliteStore {
         connection.pragma_update(None, "foreign_keys", true)?;
         connection.set_prepared_statement_cache_capacity(128);
         migrate::migrate(&mut connection)?;
-        let incarnation = queue::incarnate(&connection)?;
+        let incarnation = upkeep::incarnate(&connection)?;
         let readers = Readers::open(path, READERS)?;
         let writer = Writer::start(connection).map_err(|e| StoreError::Database(e.to_string()))?;
         Ok(Self {
@@ -102,15 +126,17 @@ impl SqliteStore {
             path: path.to_owned(),
             sync,
             key: Arc::new(key),
-            writer,
+            sizes: Sizes::default(),
+            writer: Arc::new(writer),
             readers,
             next_token: AtomicI64::new(incarnation * TOKENS_PER_INCARNATION),
+            retired_to: AtomicI64::new(0),
         })
     }
 
     async fn ack<T: Send + 'static>(
         &self,
-        work: impl FnOnce(&Connection) -> Result<T, Error> + Send + 'static,
+        work: impl Fn(&Connection) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
         self.writer.call(Class::Ack, work).await
     }
@@ -133,11 +159,17 @@ impl Store for SqliteStore {
     }
 
     async fn writable(&self) -> Result<(), StoreError> {
-        self.ack(|db| meta::get(db, "catalogue_version").map(drop)).await
+        // A full disk shows only when something is really written.
+        self.ack(|db| meta::set(db, "written", 1)).await
     }
 
     async fn close(&self) {
-        self.writer.close();
+        self.readers.close();
+        let writer = Arc::clone(&self.writer);
+        // What is waiting may take a while to write, and the caller's thread has other things to do.
+        if tokio::task::spawn_blocking(move || writer.close()).await.is_err() {
+            tracing::error!("the store's writer could not be closed");
+        }
     }
 }
 
@@ -194,7 +226,9 @@ impl Catalogue for SqliteStore {
 #[async_trait]
 impl Log for SqliteStore {
     async fn publish(&self, publish: Publish) -> Result<Published, StoreError> {
-        self.ack(move |db| log::publish(db, &publish)).await
+        let digest = publish.event.digest();
+        let direct = self.sizes.direct;
+        self.ack(move |db| log::publish(db, &publish, &digest, direct)).await
     }
 
     async fn event(&self, app: &AppId, id: &str) -> Result<Option<Logged>, StoreError> {
@@ -215,7 +249,7 @@ impl Log for SqliteStore {
 #[async_trait]
 impl Queue for SqliteStore {
     async fn recover(&self, now: Millis) -> Result<u64, StoreError> {
-        self.ack(move |db| queue::recover(db, now)).await
+        self.ack(move |db| upkeep::recover(db, now)).await
     }
 
     fn new_token(&self) -> LeaseToken {
@@ -244,19 +278,33 @@ impl Queue for SqliteStore {
     }
 
     async fn expand(&self, now: Millis, fresh: usize, lease: Lease) -> Result<Expanded, StoreError> {
-        self.writer.call(Class::Work, move |db| queue::expand(db, now, fresh, lease)).await
+        let slice = self.sizes.fanout;
+        self.writer.call(Class::Work, move |db| fanout::expand(db, now, fresh, lease, slice)).await
     }
 
     async fn sweep(&self, now: Millis) -> Result<u64, StoreError> {
-        let expired = self.readers.read(move |db| queue::expired(db, now)).await?;
-        if expired.is_empty() {
-            return Ok(0);
+        let slice = self.sizes.sweep;
+        let (mut taken, mut after) = (0, None);
+        loop {
+            let from = after.take();
+            let (expired, next) = self.readers.read(move |db| upkeep::expired(db, now, from.as_ref(), slice)).await?;
+            if !expired.is_empty() {
+                taken += self.writer.call(Class::Upkeep, move |db| upkeep::take_back(db, &expired, now)).await?;
+            }
+            after = next;
+            if after.is_none() {
+                break;
+            }
         }
-        self.writer.call(Class::Upkeep, move |db| queue::take_back(db, &expired, now)).await
+        let idle = self.readers.read(upkeep::idle).await?;
+        if !idle.is_empty() {
+            self.writer.call(Class::Upkeep, move |db| upkeep::unlist(db, &idle)).await?;
+        }
+        Ok(taken)
     }
 
     async fn cancel_orphans(&self, wall: Millis) -> Result<bool, StoreError> {
-        self.writer.call(Class::Upkeep, move |db| queue::cancel_orphans(db, wall)).await
+        self.writer.call(Class::Upkeep, move |db| upkeep::cancel_orphans(db, wall)).await
     }
 
     async fn failing(&self) -> Result<Vec<(DestinationNo, Millis)>, StoreError> {
@@ -285,5 +333,20 @@ impl Queue for SqliteStore {
 
     async fn depth(&self) -> Result<Depth, StoreError> {
         self.readers.read(listing::depth).await
+    }
+
+    async fn retire(&self, events_before: Millis, keys_before: Millis) -> Result<bool, StoreError> {
+        let from = EventNo(self.retired_to.load(Ordering::Relaxed));
+        let (next, more_keys) = self
+            .writer
+            .call(Class::Upkeep, move |db| {
+                let done = (retire::events(db, from, events_before)?, retire::keys(db, keys_before)?);
+                retire::shrink(db)?;
+                Ok(done)
+            })
+            .await?;
+        // Events that are kept for their open work are passed over until the next round.
+        self.retired_to.store(next.map_or(0, |no| no.0), Ordering::Relaxed);
+        Ok(next.is_some() || more_keys)
     }
 }

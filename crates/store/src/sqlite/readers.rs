@@ -7,7 +7,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use rusqlite::{Connection, OpenFlags};
 use tidings_model::clock::Stopwatch;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::error::StoreError;
 
@@ -40,12 +40,30 @@ impl Readers {
         let free = Arc::clone(&self.free);
         let read = tokio::task::spawn_blocking(move || {
             let connection = free.lock().pop().ok_or(StoreError::Closed)?;
-            let outcome = in_snapshot(&connection, work);
-            free.lock().push(connection);
-            drop(permit);
-            outcome
+            let lent = Lent { connection: Some(connection), free, _permit: permit };
+            lent.connection.as_ref().map_or(Err(StoreError::Closed), |connection| in_snapshot(connection, work))
         });
         read.await.map_err(|_| StoreError::Closed)?
+    }
+
+    /// Further reads answer [`StoreError::Closed`].
+    pub(crate) fn close(&self) {
+        self.permits.close();
+    }
+}
+
+/// A connection that goes back to the others however its read ends, before the next reader may come.
+struct Lent {
+    connection: Option<Connection>,
+    free: Arc<Mutex<Vec<Connection>>>,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        if let Some(connection) = self.connection.take() {
+            self.free.lock().push(connection);
+        }
     }
 }
 
@@ -63,9 +81,7 @@ fn in_snapshot<T>(
 ) -> Result<T, StoreError> {
     let started = Stopwatch::start();
     connection.progress_handler(STEPS_BETWEEN_LOOKS, Some(move || started.elapsed() > MAX_READ))?;
-    connection.execute_batch("BEGIN")?;
-    let outcome = work(connection);
-    // Nothing was written: ending the snapshot cannot lose anything.
-    connection.execute_batch("COMMIT")?;
-    outcome
+    // Nothing is written, so a transaction that ends when it is dropped loses nothing; and it ends whatever happens.
+    let snapshot = connection.unchecked_transaction()?;
+    work(&snapshot)
 }

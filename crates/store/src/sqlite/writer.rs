@@ -1,8 +1,12 @@
 //! The one writer: a thread that owns the only connection that writes, and commits in groups.
 //!
-//! Whoever wants something written hands over a job and awaits its answer. The writer takes what is waiting, runs each job
-//! in a savepoint of one transaction, commits (which syncs), and only then answers: so a hundred callers share one sync, each
-//! still succeeds or fails alone, and no `Ok` leaves before the disk has it.
+//! Whoever wants something written hands over a job and awaits its answer. The writer takes what is waiting, runs it in one
+//! transaction, commits (which syncs), and only then answers: so a hundred callers share one sync, and no `Ok` leaves before
+//! the disk has it.
+//!
+//! Each job succeeds or fails alone. Failing is rare and savepoints are not free (each copies the pages it touches), so a
+//! group is first run without any. When a job fails, everything is rolled back and the same jobs run again, each in a
+//! savepoint of its own: which is why a job can be run twice, and must not do anything but use its connection.
 //!
 //! Jobs have a class. Each group takes acknowledgements first, then results, then work, then upkeep, each for at most
 //! [`SLICE`], so that none of them can make a publisher wait long nor starve for ever.
@@ -39,27 +43,25 @@ pub(crate) enum Class {
 const CLASSES: usize = 4;
 
 trait Job: Send {
-    /// Does the work inside a savepoint, and keeps its value.
+    /// Does the work, and keeps its value. May be called again after a rollback.
     fn run(&mut self, connection: &Connection) -> Result<(), StoreError>;
     /// Answers, after the commit or its failure.
     fn answer(self: Box<Self>, outcome: Result<(), StoreError>);
 }
 
 struct Call<W, T> {
-    work: Option<W>,
+    work: W,
     value: Option<T>,
     reply: oneshot::Sender<Result<T, StoreError>>,
 }
 
 impl<W, T> Job for Call<W, T>
 where
-    W: FnOnce(&Connection) -> Result<T, StoreError> + Send,
+    W: Fn(&Connection) -> Result<T, StoreError> + Send,
     T: Send,
 {
     fn run(&mut self, connection: &Connection) -> Result<(), StoreError> {
-        if let Some(work) = self.work.take() {
-            self.value = Some(work(connection)?);
-        }
+        self.value = Some((self.work)(connection)?);
         Ok(())
     }
 
@@ -100,11 +102,11 @@ impl Writer {
     /// Has `work` done in a transaction that others may share, and answers after its sync.
     pub(crate) async fn call<T, W>(&self, class: Class, work: W) -> Result<T, StoreError>
     where
-        W: FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
+        W: Fn(&Connection) -> Result<T, StoreError> + Send + 'static,
         T: Send + 'static,
     {
         let (reply, answer) = oneshot::channel();
-        let job: Box<dyn Job> = Box::new(Call { work: Some(work), value: None, reply });
+        let job: Box<dyn Job> = Box::new(Call { work, value: None, reply });
         {
             let mut waiting = self.shared.waiting.lock();
             if waiting.closing {
@@ -138,7 +140,20 @@ impl Drop for Writer {
     }
 }
 
+/// However the thread ends, nobody is left waiting for it.
+struct Ending<'s>(&'s Shared);
+
+impl Drop for Ending<'_> {
+    fn drop(&mut self) {
+        let mut waiting = self.0.waiting.lock();
+        waiting.closing = true;
+        // A dropped job answers `Closed`.
+        waiting.jobs = Default::default();
+    }
+}
+
 fn run(shared: &Shared, connection: &Connection) {
+    let _ending = Ending(shared);
     loop {
         {
             let mut waiting = shared.waiting.lock();
@@ -153,31 +168,57 @@ fn run(shared: &Shared, connection: &Connection) {
     }
 }
 
+type Outcome = Result<(), StoreError>;
+
 /// One transaction: takes jobs class by class, commits, answers.
 fn group(shared: &Shared, connection: &Connection) {
     if let Err(error) = begin(connection) {
         return refuse_all(shared, &error);
     }
-    let mut done: Vec<(Box<dyn Job>, Result<(), StoreError>)> = Vec::new();
-    // Some errors (a full disk) end the whole transaction: then nothing of this group is kept.
-    let mut ended: Option<StoreError> = None;
+    let mut jobs: Vec<Box<dyn Job>> = Vec::new();
+    let mut spoiled = false;
     for class in 0..CLASSES {
         let slice = Stopwatch::start();
-        while ended.is_none()
+        while !spoiled
             && slice.elapsed() < SLICE
             && let Some(mut job) = next(shared, class)
         {
-            let outcome = in_savepoint(connection, &mut *job);
-            if connection.is_autocommit() {
-                ended = Some(outcome.clone().err().unwrap_or(StoreError::Full));
-            }
-            done.push((job, outcome));
+            spoiled = job.run(connection).is_err();
+            jobs.push(job);
         }
     }
-    let committed = ended.map_or_else(|| commit(connection), Err);
-    for (job, outcome) in done {
-        job.answer(committed.clone().and(outcome));
+    let outcomes = if spoiled { one_by_one(connection, &mut jobs) } else { vec![commit(connection); jobs.len()] };
+    for (job, outcome) in jobs.into_iter().zip(outcomes) {
+        job.answer(outcome);
     }
+}
+
+/// Runs the jobs again from the start, each in a savepoint, so that those that fail leave no trace.
+fn one_by_one(connection: &Connection, jobs: &mut [Box<dyn Job>]) -> Vec<Outcome> {
+    let begun = roll_back(connection).and_then(|()| begin(connection));
+    // Once the transaction is gone, whatever was done in it is gone with it.
+    let mut ended = begun.err();
+    let mut outcomes: Vec<Outcome> = Vec::with_capacity(jobs.len());
+    for job in jobs.iter_mut() {
+        if ended.is_some() {
+            break;
+        }
+        let (outcome, kept) = in_savepoint(connection, &mut **job);
+        ended = kept.err();
+        outcomes.push(outcome);
+    }
+    let committed = match ended {
+        None => commit(connection),
+        Some(error) => {
+            if let Err(error) = roll_back(connection) {
+                tracing::error!(%error, "the store could not roll back");
+            }
+            Err(error)
+        }
+    };
+    outcomes.resize(jobs.len(), Ok(()));
+    // A job's own error says more than the group's.
+    outcomes.into_iter().map(|outcome| outcome.and_then(|()| committed.clone())).collect()
 }
 
 /// No transaction can be had: nobody is left waiting for one.
@@ -192,32 +233,38 @@ fn next(shared: &Shared, class: usize) -> Option<Box<dyn Job>> {
     shared.waiting.lock().jobs[class].pop_front()
 }
 
-fn begin(connection: &Connection) -> Result<(), StoreError> {
-    Ok(connection.prepare_cached("BEGIN IMMEDIATE").and_then(|mut begin| begin.execute([])).map(drop)?)
+fn execute(connection: &Connection, sql: &str) -> Outcome {
+    Ok(connection.prepare_cached(sql).and_then(|mut statement| statement.execute([])).map(drop)?)
 }
 
-fn commit(connection: &Connection) -> Result<(), StoreError> {
-    let committed = connection.prepare_cached("COMMIT").and_then(|mut commit| commit.execute([])).map(drop);
-    if committed.is_err() && !connection.is_autocommit() {
-        roll_back(connection, "ROLLBACK");
+fn begin(connection: &Connection) -> Outcome {
+    execute(connection, "BEGIN IMMEDIATE")
+}
+
+fn commit(connection: &Connection) -> Outcome {
+    let committed = execute(connection, "COMMIT");
+    if committed.is_err() {
+        roll_back(connection)?;
     }
-    Ok(committed?)
+    committed
 }
 
-fn in_savepoint(connection: &Connection, job: &mut dyn Job) -> Result<(), StoreError> {
-    connection.prepare_cached("SAVEPOINT job").and_then(|mut savepoint| savepoint.execute([]))?;
+/// Ends the transaction with nothing kept. Some errors (a full disk) have ended it before.
+fn roll_back(connection: &Connection) -> Outcome {
+    if connection.is_autocommit() { Ok(()) } else { execute(connection, "ROLLBACK") }
+}
+
+/// What became of the job, and whether the transaction around it goes on.
+fn in_savepoint(connection: &Connection, job: &mut dyn Job) -> (Outcome, Outcome) {
+    if let Err(error) = execute(connection, "SAVEPOINT job") {
+        return (Err(error.clone()), Err(error));
+    }
     let outcome = job.run(connection);
-    if outcome.is_err() && !connection.is_autocommit() {
-        roll_back(connection, "ROLLBACK TO job");
-    }
-    if !connection.is_autocommit() {
-        connection.prepare_cached("RELEASE job").and_then(|mut release| release.execute([]))?;
-    }
-    outcome
-}
-
-fn roll_back(connection: &Connection, how: &str) {
-    if let Err(error) = connection.execute_batch(how) {
-        tracing::error!(%error, how, "the store could not roll back");
-    }
+    let kept = if connection.is_autocommit() {
+        Err(outcome.clone().err().unwrap_or(StoreError::Full))
+    } else {
+        let undone = if outcome.is_err() { execute(connection, "ROLLBACK TO job") } else { Ok(()) };
+        undone.and_then(|()| execute(connection, "RELEASE job"))
+    };
+    (outcome, kept)
 }

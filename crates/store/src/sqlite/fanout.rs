@@ -1,0 +1,88 @@
+//! Fan-out: a row that stands for the deliveries of an event with many destinations, and writing those slice by slice.
+//!
+//! A slice and the cursor that counts it are one transaction, so a crash between slices repeats nothing and leaves nothing
+//! out.
+
+use rusqlite::{Connection, OptionalExtension, params};
+use tidings_model::clock::Millis;
+use tidings_model::delivery::DeliveryState;
+use tidings_model::id::{AppId, DeliveryKey, EventNo};
+
+use super::lanes::{self, Owed, Placed};
+use super::{catalogue, destinations, queue};
+use crate::error::StoreError;
+use crate::log::{Lane, Lease};
+use crate::queue::{Expanded, Leased};
+
+/// How many deliveries one slice writes: few enough that a publisher hardly notices the wait.
+pub(super) const SLICE: usize = 500;
+
+/// The row whose turn it is.
+pub(super) const OLDEST: &str =
+    "SELECT event, app, key, not_before, cursor, destinations FROM fanout ORDER BY event LIMIT 1";
+
+struct Fanout {
+    event: EventNo,
+    app: AppId,
+    key: Option<String>,
+    not_before: Option<Millis>,
+    cursor: usize,
+    destinations: Vec<u8>,
+}
+
+/// Writes one slice of the oldest fan-out row's deliveries. Rows are expanded in the order of their events, so lanes are too.
+pub(super) fn expand(
+    db: &Connection,
+    now: Millis,
+    fresh: usize,
+    lease: Lease,
+    slice: usize,
+) -> Result<Expanded, StoreError> {
+    let mut out = Expanded::default();
+    let row = db
+        .prepare_cached(OLDEST)?
+        .query_row([], |row| {
+            Ok(Fanout {
+                event: EventNo(row.get(0)?),
+                app: AppId::from(row.get::<_, String>(1)?),
+                key: row.get(2)?,
+                not_before: row.get(3)?,
+                cursor: row.get(4)?,
+                destinations: row.get(5)?,
+            })
+        })
+        .optional()?;
+    let Some(fanout) = row else { return Ok(out) };
+    let set = destinations::decode(&fanout.destinations)?;
+    let end = (fanout.cursor + slice).min(set.len());
+    for &(destination, lane) in set.get(fanout.cursor..end).unwrap_or_default() {
+        if catalogue::gone(db, destination)? {
+            let key = DeliveryKey { app: fanout.app.clone(), event: fanout.event, destination };
+            queue::close(db, &key, DeliveryState::Canceled, 0, now, None)?;
+            continue;
+        }
+        let lane_name = lanes::name(lane, fanout.key.as_deref());
+        let owed =
+            Owed { app: &fanout.app, event: fanout.event, destination, lane: lane_name, not_before: fanout.not_before };
+        let lease = (out.leased.len() < fresh).then_some(lease);
+        match (lanes::insert(db, &owed, lease, now)?, lease) {
+            (Placed::Leased, Some(lease)) => out.leased.push(Leased {
+                key: DeliveryKey { app: fanout.app.clone(), event: fanout.event, destination },
+                attempts: 0,
+                forgiven: 0,
+                ordered: lane != Lane::Own,
+                lease,
+            }),
+            (Placed::Scheduled, _) => out.queued = true,
+            _ => {}
+        }
+    }
+    if end >= set.len() {
+        db.prepare_cached("DELETE FROM fanout WHERE event = ?1")?.execute([fanout.event.0])?;
+        out.more = db.prepare_cached("SELECT EXISTS (SELECT 1 FROM fanout)")?.query_row([], |row| row.get(0))?;
+    } else {
+        db.prepare_cached("UPDATE fanout SET cursor = ?2 WHERE event = ?1")?.execute(params![fanout.event.0, end])?;
+        out.more = true;
+    }
+    Ok(out)
+}

@@ -1,0 +1,66 @@
+//! The suite against SQLite, and what only SQLite can get wrong.
+
+mod disk;
+mod plans;
+mod readers;
+mod writer;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use proptest::prelude::*;
+
+use super::{Sizes, SqliteStore, Sync};
+use crate::Store;
+use crate::seal::MainKey;
+use crate::suite::{Place, every_test, model};
+
+every_test!(crate::sqlite::tests::Dir::new());
+
+/// A database in a directory of its own, gone with it.
+pub(crate) struct Dir {
+    dir: tempfile::TempDir,
+    sizes: Sizes,
+    sync: Sync,
+}
+
+impl Dir {
+    /// A crash of the program is what the suite is about, not one of the machine: it need not wait for the disk.
+    pub(crate) fn new() -> Self {
+        Self { dir: tempfile::tempdir().unwrap(), sizes: Sizes::default(), sync: Sync::Full }
+    }
+
+    /// With limits so small that a few deliveries reach them.
+    fn small() -> Self {
+        let sizes = Sizes { direct: 3, fanout: 2, sweep: 3 };
+        Self { sizes, sync: Sync::Normal, ..Self::new() }
+    }
+
+    fn path(&self) -> PathBuf {
+        self.dir.path().join("tidings.db")
+    }
+
+    fn store(&self) -> SqliteStore {
+        let key = MainKey::load_or_create(&self.dir.path().join("main.key")).unwrap();
+        let mut store = SqliteStore::open(&self.path(), self.sync, key).unwrap();
+        store.sizes = self.sizes;
+        store
+    }
+}
+
+#[async_trait]
+impl Place for Dir {
+    async fn open(&self) -> Arc<dyn Store> {
+        Arc::new(self.store())
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 96, ..ProptestConfig::default() })]
+    #[test]
+    fn whatever_happens_everything_owed_is_where_it_should_be(steps in model::steps()) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(Box::pin(model::check(Box::new(Dir::small()), steps)));
+    }
+}

@@ -1,0 +1,173 @@
+//! Putting right what a crash, a clock or a deletion has left behind.
+
+use rusqlite::{Connection, OptionalExtension, params};
+use tidings_model::clock::Millis;
+use tidings_model::delivery::DeliveryState;
+use tidings_model::id::{AppId, DeliveryKey, DestinationNo, EventNo};
+
+use super::{lanes, meta, queue};
+use crate::error::StoreError;
+
+/// How many deliveries one slice of cancelling ends.
+const SLICE: usize = 500;
+/// How many open deliveries one read of a sweep looks at: some twenty milliseconds, far from where a read is broken off.
+pub(super) const SWEEP_SLICE: usize = 50_000;
+/// A clock that stands so far before what it has said was set back; smaller differences are jitter.
+const CLOCK_SET_BACK: Millis = 60_000;
+
+/// Takes back every lease and puts right what a clock that was set back has moved.
+pub(super) fn recover(db: &Connection, now: Millis) -> Result<u64, StoreError> {
+    let ahead = clock_before(db)? - now;
+    if ahead > CLOCK_SET_BACK {
+        tracing::warn!(ahead_ms = ahead, "the clock was set back; moving what is due by as much");
+        db.execute("UPDATE delivery SET due = due - ?1, not_before = not_before - ?1", [ahead])?;
+        db.execute("UPDATE fanout SET not_before = not_before - ?1", [ahead])?;
+    }
+    meta::set(db, "clock", now)?;
+    let taken =
+        db.execute("UPDATE delivery SET due = ?1, lease = NULL, lease_until = NULL WHERE lease IS NOT NULL", [now])?;
+    db.execute("DELETE FROM queue", [])?;
+    db.execute(
+        "INSERT INTO queue (destination, next_due) SELECT destination, MIN(due) FROM delivery WHERE due IS NOT NULL GROUP BY destination",
+        [],
+    )?;
+    Ok(taken as u64)
+}
+
+/// The latest that the clock has said, as far as it left a trace, since the start before this one.
+///
+/// Times in the store are from the clock as it was. If that ran ahead of what it says now, everything would wait for the
+/// difference. Event numbers never go back, so after a clock was set back they stand still: only one that has moved on
+/// since the last start tells the time.
+fn clock_before(db: &Connection) -> Result<Millis, StoreError> {
+    let newest: Option<(i64, Millis)> = db
+        .prepare_cached("SELECT no, received_at FROM event ORDER BY no DESC LIMIT 1")?
+        .query_row([], |row| Ok((row.get(0)?, row.get(1)?)))
+        .optional()?;
+    let clock = meta::get(db, "clock")?;
+    let Some((no, received_at)) = newest else { return Ok(clock) };
+    let known = meta::get(db, "clock_event")?;
+    meta::set(db, "clock_event", no)?;
+    if EventNo(no).millis() > EventNo(known).millis() {
+        Ok(clock.max(EventNo(no).millis()))
+    } else if no > known {
+        Ok(clock.max(received_at))
+    } else {
+        Ok(clock)
+    }
+}
+
+/// The next incarnation of this node: part of every lease token it gives.
+pub(super) fn incarnate(db: &Connection) -> Result<i64, StoreError> {
+    meta::bump(db, "incarnation")
+}
+
+/// A delivery and the lease it is under.
+pub(super) type UnderLease = (DeliveryKey, i64);
+
+/// The statement of [`expired`]. Leases run out next to never, so no index is kept for them: every open delivery is looked
+/// at, in slices.
+pub(super) const OPEN_AFTER: &str = "SELECT app, event, destination, lease, lease_until FROM delivery
+    WHERE (app, event, destination) > (?1, ?2, ?3) ORDER BY app, event, destination LIMIT ?4";
+
+/// Of a slice of open deliveries, those whose lease has run out; and where the next slice begins, if there is one.
+pub(super) fn expired(
+    db: &Connection,
+    now: Millis,
+    after: Option<&DeliveryKey>,
+    slice: usize,
+) -> Result<(Vec<UnderLease>, Option<DeliveryKey>), StoreError> {
+    let mut out = Vec::new();
+    let mut last = None;
+    let mut seen = 0;
+    let mut statement = db.prepare_cached(OPEN_AFTER)?;
+    let (app, event, destination) =
+        after.map_or(("", i64::MIN, i64::MIN), |key| (key.app.as_str(), key.event.0, key.destination.0));
+    let mut rows = statement.query(params![app, event, destination, slice])?;
+    while let Some(row) = rows.next()? {
+        seen += 1;
+        let until: Option<Millis> = row.get(4)?;
+        let has_expired = until.is_some_and(|until| until < now);
+        if has_expired || seen == slice {
+            let key = DeliveryKey {
+                app: AppId::from(row.get::<_, String>(0)?),
+                event: EventNo(row.get(1)?),
+                destination: DestinationNo(row.get(2)?),
+            };
+            if has_expired {
+                out.push((key.clone(), row.get(3)?));
+            }
+            last = (seen == slice).then_some(key);
+        }
+    }
+    Ok((out, last))
+}
+
+/// Takes back leases that a reader found run out, if they still are the same.
+pub(super) fn take_back(db: &Connection, expired: &[UnderLease], now: Millis) -> Result<u64, StoreError> {
+    let mut taken = 0;
+    for (key, lease) in expired {
+        let changed = db
+            .prepare_cached(
+                "UPDATE delivery SET due = ?5, lease = NULL, lease_until = NULL WHERE app = ?1 AND event = ?2 AND destination = ?3 AND lease = ?4",
+            )?
+            .execute(params![key.app.as_str(), key.event.0, key.destination.0, lease, now])?;
+        if changed == 1 {
+            lanes::note_due(db, key.destination, now)?;
+            taken += 1;
+        }
+    }
+    Ok(taken)
+}
+
+/// The statement of [`idle`].
+pub(super) const IDLE: &str = "SELECT q.destination FROM queue q CROSS JOIN listener l ON l.no = q.destination
+    WHERE l.disabled_at IS NOT NULL OR l.deleted <> 0 LIMIT 1000";
+
+/// Destinations in the list of those with work that get none now: what was under way when they were disabled came back.
+pub(super) fn idle(db: &Connection) -> Result<Vec<DestinationNo>, StoreError> {
+    let mut statement = db.prepare_cached(IDLE)?;
+    let rows = statement.query_map([], |row| row.get(0).map(DestinationNo))?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
+
+/// Takes destinations that a reader found to get nothing off the list, if that still holds; or each poll would pass them.
+pub(super) fn unlist(db: &Connection, idle: &[DestinationNo]) -> Result<(), StoreError> {
+    for destination in idle {
+        db.prepare_cached(
+            "DELETE FROM queue WHERE destination = ?1
+             AND EXISTS (SELECT 1 FROM listener WHERE no = ?1 AND (disabled_at IS NOT NULL OR deleted <> 0))",
+        )?
+        .execute([destination.0])?;
+    }
+    Ok(())
+}
+
+/// The statements of [`cancel_orphans`].
+pub(super) const ORPHANED: &str = "SELECT no FROM listener WHERE deleted = 1 LIMIT 1";
+pub(super) const OWED_TO: &str =
+    "SELECT app, event, attempts FROM delivery WHERE destination = ?1 ORDER BY event LIMIT ?2";
+
+/// Cancels a slice of what deleted listeners are still owed.
+pub(super) fn cancel_orphans(db: &Connection, wall: Millis) -> Result<bool, StoreError> {
+    let orphaned: Option<i64> = db.prepare_cached(ORPHANED)?.query_row([], |row| row.get(0)).optional()?;
+    let Some(no) = orphaned else { return Ok(false) };
+    let open: Vec<(String, i64, u32)> = {
+        let mut statement = db.prepare_cached(OWED_TO)?;
+        let rows = statement.query_map(params![no, SLICE], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+        rows.collect::<Result<_, _>>()?
+    };
+    for (app, event, attempts) in &open {
+        let key =
+            DeliveryKey { app: AppId::from(app.as_str()), event: EventNo(*event), destination: DestinationNo(no) };
+        db.prepare_cached("DELETE FROM delivery WHERE app = ?1 AND event = ?2 AND destination = ?3")?
+            .execute(params![app, event, no])?;
+        queue::close(db, &key, DeliveryState::Canceled, *attempts, wall, None)?;
+    }
+    if open.len() < SLICE {
+        lanes::forget_due(db, DestinationNo(no))?;
+        db.prepare_cached("DELETE FROM failing WHERE destination = ?1")?.execute([no])?;
+        db.prepare_cached("UPDATE listener SET deleted = 2 WHERE no = ?1")?.execute([no])?;
+    }
+    Ok(true)
+}

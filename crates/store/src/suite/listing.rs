@@ -1,0 +1,116 @@
+//! Lists of deliveries, their attempts, and how much there is.
+
+use tidings_model::delivery::DeliveryState;
+use tidings_model::id::{AppId, DeliveryKey};
+use tidings_model::listener::Order;
+
+use super::{World, attempt, event, finished, listener};
+use crate::error::StoreError;
+use crate::log::{Lane, Published};
+use crate::queue::{DeliveryFilter, DeliveryRow, Next};
+
+/// A dozen events to four listeners, in every state, and as many of another app's.
+async fn mixture(w: &mut World) -> Vec<DeliveryRow> {
+    let own = w.listeners(4, Order::None).await;
+    for i in 0..12 {
+        let (_, leased) = w.publish(&format!("e{i}"), &own, Lane::Own).await;
+        for (j, leased) in leased.iter().enumerate() {
+            let next = match (i + j) % 5 {
+                0 => Next::Retry(w.now + 1_000),
+                1 => Next::Delivered,
+                2 => Next::Undelivered,
+                3 => Next::Canceled,
+                _ => continue,
+            };
+            w.finish(vec![finished(leased, next)]).await;
+        }
+    }
+    let other = AppId::from("2");
+    let foreign = w.store.create_listener(listener(&other, "foreign", Order::None)).await.unwrap();
+    for i in 0..12 {
+        let mut publish = w.to(&format!("e{i}"), &[foreign], Lane::Own).await;
+        publish.event = event(&other, &format!("e{i}"));
+        let (_, leased) = w.stored_as(publish).await;
+        if i % 2 == 0 {
+            w.finish(vec![finished(&leased[0], Next::Undelivered)]).await;
+        }
+    }
+    w.all().await
+}
+
+// covers: T03
+pub(crate) async fn every_filter_pages_without_gap_or_repeat(mut w: World) {
+    let all = mixture(&mut w).await;
+    assert_eq!(all.len(), 48);
+    assert!(all.is_sorted_by_key(|row| std::cmp::Reverse((row.key.event, row.key.destination))));
+    assert!(all.iter().all(|row| row.key.app == w.app && row.listener.starts_with("lst_") && !row.event_id.is_empty()));
+    let states = [None].into_iter().chain(DeliveryState::ALL.map(Some));
+    let events = [None, Some(all[0].key.event), Some(all[20].key.event)];
+    let destinations = [None, Some(all[0].key.destination), Some(all[1].key.destination)];
+    for (state, (event, destination)) in
+        states.flat_map(|s| events.map(|e| destinations.map(|d| (s, (e, d))))).flatten()
+    {
+        let expected: Vec<&DeliveryRow> = all
+            .iter()
+            .filter(|row| state.is_none_or(|s| row.state == s))
+            .filter(|row| event.is_none_or(|e| row.key.event == e))
+            .filter(|row| destination.is_none_or(|d| row.key.destination == d))
+            .collect();
+        for limit in [1, 3, 100] {
+            let mut found = Vec::new();
+            let mut before = None;
+            loop {
+                let filter = DeliveryFilter { state, destination, event, before, limit };
+                let page = w.store.deliveries(&w.app, filter).await.unwrap();
+                assert!(page.len() <= limit);
+                let Some(last) = page.last() else { break };
+                before = Some((last.key.event, last.key.destination));
+                found.extend(page);
+            }
+            assert_eq!(found.iter().collect::<Vec<_>>(), expected, "{state:?} {event:?} {destination:?} by {limit}");
+        }
+    }
+    // Another app sees nothing, even when it names the very delivery.
+    let other = AppId::from("2");
+    let filter = DeliveryFilter { destination: destinations[1], limit: 100, ..DeliveryFilter::default() };
+    assert!(w.store.deliveries(&other, filter).await.unwrap().is_empty());
+    let foreign = DeliveryKey { app: other, ..all[0].key.clone() };
+    assert_eq!(w.store.delivery(&foreign).await.unwrap(), None);
+    assert_eq!(w.store.delivery(&all[0].key).await.unwrap().as_ref(), Some(&all[0]));
+}
+
+// covers: T03
+pub(crate) async fn attempts_are_kept_and_belong_to_the_app(mut w: World) {
+    let no = w.listener(Order::None).await;
+    let (_, leased) = w.publish("a", &[no], Lane::Own).await;
+    let key = leased[0].key.clone();
+    assert!(w.store.attempts(&key).await.unwrap().is_empty());
+    let retry = Next::Retry(w.now + 10);
+    w.finish(vec![finished(&leased[0], retry)]).await;
+    let row = w.store.delivery(&key).await.unwrap().unwrap();
+    assert_eq!((row.attempts, row.due, row.last_error.as_deref()), (1, Some(w.now + 10), Some("attempt 1 failed")));
+    w.now += 10;
+    let again = w.claim(no, 1).await;
+    w.deliver(&again[0]).await;
+    let expected = [attempt(1, retry), attempt(2, Next::Delivered)];
+    assert_eq!(w.store.attempts(&key).await.unwrap(), expected);
+    let row = w.store.delivery(&key).await.unwrap().unwrap();
+    assert_eq!((row.state, row.attempts, row.closed_at), (DeliveryState::Delivered, 2, Some(w.now)));
+    let foreign = DeliveryKey { app: AppId::from("2"), ..key };
+    assert_eq!(w.store.attempts(&foreign).await, Err(StoreError::Missing));
+}
+
+pub(crate) async fn depth_counts_open_work(mut w: World) {
+    let all = mixture(&mut w).await;
+    let depth = w.store.depth().await.unwrap();
+    let of = |state| all.iter().filter(|row| row.state == state).count() as u64;
+    assert_eq!(depth.deliveries, of(DeliveryState::Pending) + 6);
+    assert_eq!(depth.undelivered, of(DeliveryState::Undelivered) + 6);
+    assert_eq!(depth.fanouts, 0);
+    let many = w.listeners(65, Order::None).await;
+    assert!(matches!(
+        w.store.publish(w.to("large", &many, Lane::Own).await).await.unwrap(),
+        Published::Stored { queued: true, .. }
+    ));
+    assert_eq!(w.store.depth().await.unwrap().fanouts, 1);
+}

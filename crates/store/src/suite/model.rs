@@ -1,0 +1,285 @@
+//! Any course of publishes, claims, ends, crashes and passing time, against a model that only knows what is owed.
+//!
+//! A store joins with a place whose limits are small (a few deliveries at once, tiny slices), and runs [`check`] over
+//! [`steps`].
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use proptest::prelude::*;
+use tidings_model::delivery::DeliveryState;
+use tidings_model::id::{DestinationNo, EventNo};
+use tidings_model::listener::Order;
+
+use super::{LEASED_FOR, Place, World, finished};
+use crate::log::{Destination, Lane, Published};
+use crate::queue::{Leased, Next, Retried};
+
+/// Something that happens. Numbers choose among what there is.
+#[derive(Debug, Clone)]
+pub(crate) enum Step {
+    Publish { to: u8, fresh: u8, key: u8, later: bool },
+    Claim { destination: u8, limit: usize },
+    Finish { which: u8, outcome: u8 },
+    FinishLost { which: u8 },
+    Release { which: u8 },
+    Expand { fresh: usize },
+    Retry { which: u8 },
+    Pass { ms: i64 },
+    Crash,
+}
+
+/// Courses of steps.
+pub(crate) fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let step = prop_oneof![
+        6 => (1u8..64, any::<u8>(), 0u8..3, prop::bool::weighted(0.2))
+            .prop_map(|(to, fresh, key, later)| Step::Publish { to, fresh, key, later }),
+        4 => (0u8..6, 0usize..4).prop_map(|(destination, limit)| Step::Claim { destination, limit }),
+        8 => (any::<u8>(), 0u8..6).prop_map(|(which, outcome)| Step::Finish { which, outcome }),
+        1 => any::<u8>().prop_map(|which| Step::FinishLost { which }),
+        2 => any::<u8>().prop_map(|which| Step::Release { which }),
+        4 => (0usize..4).prop_map(|fresh| Step::Expand { fresh }),
+        1 => any::<u8>().prop_map(|which| Step::Retry { which }),
+        2 => prop_oneof![1i64..50, Just(LEASED_FOR + 1)].prop_map(|ms| Step::Pass { ms }),
+        1 => Just(Step::Crash),
+    ];
+    prop::collection::vec(step, 1..60)
+}
+
+const LANES: [Lane; 6] = [Lane::Own, Lane::Own, Lane::Whole, Lane::Whole, Lane::Key, Lane::Key];
+
+type At = (EventNo, DestinationNo);
+
+/// What a delivery has come to, as far as the model knows.
+#[derive(Debug, Clone)]
+enum Owed {
+    /// Perhaps still in a fan-out row.
+    Open {
+        lane: Option<String>,
+    },
+    Closed(DeliveryState),
+}
+
+struct Model {
+    world: World,
+    destinations: Vec<DestinationNo>,
+    owed: BTreeMap<At, Owed>,
+    held: Vec<Leased>,
+    lost: Vec<Leased>,
+    published: usize,
+}
+
+fn choose<T>(all: &[T], which: u8) -> Option<usize> {
+    (!all.is_empty()).then(|| usize::from(which) % all.len())
+}
+
+fn place(leased: &Leased) -> At {
+    (leased.key.event, leased.key.destination)
+}
+
+/// Takes the steps one by one; after each, everything that is owed must be where it should be.
+pub(crate) async fn check(at: Box<dyn Place>, steps: Vec<Step>) {
+    let mut world = World::at(at).await;
+    let mut destinations = Vec::new();
+    for lane in LANES {
+        let order = match lane {
+            Lane::Own => Order::None,
+            Lane::Whole => Order::Fifo,
+            Lane::Key => Order::Key,
+        };
+        destinations.push(world.listener(order).await);
+    }
+    let (owed, held, lost) = (BTreeMap::new(), Vec::new(), Vec::new());
+    let mut model = Model { world, destinations, owed, held, lost, published: 0 };
+    for step in steps {
+        model.take(&step).await;
+        model.verify(&step).await;
+    }
+    model.drain().await;
+}
+
+impl Model {
+    async fn take(&mut self, step: &Step) {
+        match *step {
+            Step::Publish { to, fresh, key, later } => self.publish(to, fresh, key, later).await,
+            Step::Claim { destination, limit } => {
+                let leased = self.world.claim(self.destinations[usize::from(destination)], limit).await;
+                assert!(leased.len() <= limit);
+                self.hold(leased);
+            }
+            Step::Finish { which, outcome } => {
+                if let Some(i) = choose(&self.held, which) {
+                    let leased = self.held.swap_remove(i);
+                    self.end(leased, outcome).await;
+                }
+            }
+            Step::FinishLost { which } => {
+                if let Some(i) = choose(&self.lost, which) {
+                    assert!(self.world.deliver(&self.lost[i]).await.stale);
+                }
+            }
+            Step::Release { which } => {
+                if let Some(i) = choose(&self.held, which) {
+                    let leased = self.held.swap_remove(i);
+                    self.world.store.release(vec![leased.clone()], self.world.now).await.unwrap();
+                    self.lost.push(leased);
+                }
+            }
+            Step::Expand { fresh } => {
+                let expanded = self.world.expand(fresh).await;
+                assert!(expanded.leased.len() <= fresh);
+                self.hold(expanded.leased);
+            }
+            Step::Retry { which } => self.retry(which).await,
+            Step::Pass { ms } => {
+                self.world.now += ms;
+                let run_out = self.held.iter().filter(|l| l.lease.until < self.world.now).count() as u64;
+                assert_eq!(self.world.store.sweep(self.world.now).await.unwrap(), run_out);
+                let now = self.world.now;
+                let (lost, held) = std::mem::take(&mut self.held).into_iter().partition(|l| l.lease.until < now);
+                self.held = held;
+                self.lost.extend::<Vec<_>>(lost);
+            }
+            Step::Crash => {
+                assert_eq!(self.world.reopen().await, self.held.len() as u64);
+                self.lost.append(&mut self.held);
+            }
+        }
+    }
+
+    async fn publish(&mut self, to: u8, fresh: u8, key: u8, later: bool) {
+        self.published += 1;
+        let mut publish = self.world.to(&format!("e{}", self.published), &[], Lane::Own).await;
+        publish.event.key = (key > 0).then(|| format!("k{key}"));
+        publish.not_before = later.then_some(self.world.now + 20);
+        publish.destinations = (0..LANES.len())
+            .filter(|i| to >> i & 1 == 1)
+            .map(|i| Destination { no: self.destinations[i], lane: LANES[i], fresh: fresh >> i & 1 == 1 })
+            .collect();
+        let (destinations, event_key, lease) = (publish.destinations.clone(), publish.event.key.clone(), publish.lease);
+        let Published::Stored { no, leased, .. } = self.world.store.publish(publish).await.unwrap() else {
+            panic!("not stored")
+        };
+        for destination in &destinations {
+            let lane = match destination.lane {
+                Lane::Own => None,
+                Lane::Whole => Some(String::new()),
+                Lane::Key => Some(event_key.clone().unwrap_or_default()),
+            };
+            self.owed.insert((no, destination.no), Owed::Open { lane });
+        }
+        let key = |destination| tidings_model::id::DeliveryKey { app: self.world.app.clone(), event: no, destination };
+        let leased = leased
+            .into_iter()
+            .map(|d| Leased { key: key(d), attempts: 0, forgiven: 0, ordered: false, lease })
+            .collect();
+        self.hold(leased);
+    }
+
+    fn hold(&mut self, leased: Vec<Leased>) {
+        for leased in leased {
+            assert!(self.held.iter().all(|h| h.key != leased.key), "leased twice: {leased:?}");
+            assert!(matches!(self.owed.get(&place(&leased)), Some(Owed::Open { .. })), "not owed: {leased:?}");
+            self.held.push(leased);
+        }
+    }
+
+    async fn end(&mut self, leased: Leased, outcome: u8) {
+        let (next, state) = match outcome {
+            0 => (Next::Retry(self.world.now + 5), None),
+            1 => (Next::Undelivered, Some(DeliveryState::Undelivered)),
+            2 => (Next::Canceled, Some(DeliveryState::Canceled)),
+            _ => (Next::Delivered, Some(DeliveryState::Delivered)),
+        };
+        let recorded = self.world.finish(vec![finished(&leased, next)]).await.remove(0);
+        assert!(!recorded.stale && !recorded.disabled);
+        if let Some(state) = state {
+            self.owed.insert(place(&leased), Owed::Closed(state));
+        }
+        self.hold(recorded.next_in_lane.into_iter().collect());
+        self.lost.push(leased);
+    }
+
+    async fn retry(&mut self, which: u8) {
+        let rows = self.world.all().await;
+        let Some(i) = choose(&rows, which) else { return };
+        let row = &rows[i];
+        let at = (row.key.event, row.key.destination);
+        let held = self.held.iter().any(|h| h.key == row.key);
+        let retried = self.world.store.retry(&row.key, self.world.now).await.unwrap();
+        let expected = match (row.state, row.due) {
+            (DeliveryState::Pending, None) if held => Retried::UnderWay,
+            (DeliveryState::Pending, None) => Retried::Waiting,
+            _ => Retried::Due,
+        };
+        assert_eq!(retried, expected);
+        if row.state != DeliveryState::Pending {
+            self.owed.insert(at, Owed::Open { lane: None });
+        }
+    }
+
+    async fn verify(&self, step: &Step) {
+        let rows = self.world.all().await;
+        let stored: BTreeMap<At, _> = rows.iter().map(|row| ((row.key.event, row.key.destination), row)).collect();
+        assert_eq!(stored.len(), rows.len(), "a delivery is listed twice after {step:?}");
+        assert!(stored.keys().all(|at| self.owed.contains_key(at)), "a delivery out of nothing after {step:?}");
+        let held: BTreeSet<At> = self.held.iter().map(place).collect();
+        let mut lanes: BTreeMap<(DestinationNo, &str), Vec<At>> = BTreeMap::new();
+        let mut in_fanout = false;
+        for (at, owed) in &self.owed {
+            match (owed, stored.get(at)) {
+                (Owed::Open { lane }, row) => {
+                    in_fanout |= row.is_none();
+                    assert!(row.is_none_or(|row| row.state == DeliveryState::Pending), "{at:?} closed after {step:?}");
+                    match lane {
+                        Some(lane) => lanes.entry((at.1, lane)).or_default().push(*at),
+                        None => {
+                            let goes = row.is_none_or(|row| row.due.is_some() != held.contains(at));
+                            assert!(goes, "{at:?} neither scheduled nor leased after {step:?}");
+                        }
+                    }
+                }
+                (Owed::Closed(state), Some(row)) => assert_eq!(row.state, *state, "{at:?} after {step:?}"),
+                (Owed::Closed(_), None) => panic!("{at:?} is lost after {step:?}"),
+            }
+        }
+        for (lane, open) in &lanes {
+            for (i, at) in open.iter().enumerate() {
+                let goes = stored.get(at).is_some_and(|row| row.due.is_some()) || held.contains(at);
+                // The oldest goes as soon as it is written; nothing younger does, even while the oldest is not written yet.
+                let should = i == 0 && stored.contains_key(at);
+                assert_eq!(goes, should, "{at:?}, place {i} of lane {lane:?}, after {step:?}");
+            }
+        }
+        assert_eq!(self.world.store.depth().await.unwrap().fanouts > 0, in_fanout, "after {step:?}");
+        let mut first_due: BTreeMap<DestinationNo, i64> = BTreeMap::new();
+        for row in &rows {
+            if let Some(due) = row.due {
+                let first = first_due.entry(row.key.destination).or_insert(due);
+                *first = due.min(*first);
+            }
+        }
+        for (destination, due) in first_due {
+            let found = self.world.store.due(due, Vec::new(), 100).await.unwrap().destinations;
+            assert!(found.contains(&destination), "{destination:?} is due at {due} and not listed after {step:?}");
+        }
+    }
+
+    /// Whatever the course was: if from now on everything succeeds, everything ends.
+    async fn drain(&mut self) {
+        for round in 0.. {
+            assert!(round < 2_000, "deliveries that never go: {:?}", self.owed);
+            while let Some(leased) = self.held.pop() {
+                self.end(leased, 9).await;
+            }
+            if self.owed.values().all(|owed| matches!(owed, Owed::Closed(_))) {
+                return;
+            }
+            self.world.now += 25;
+            self.take(&Step::Expand { fresh: 1 }).await;
+            for no in self.world.due().await.0 {
+                let leased = self.world.claim(no, 3).await;
+                self.hold(leased);
+            }
+        }
+    }
+}
