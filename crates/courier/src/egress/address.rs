@@ -1,9 +1,9 @@
 //! Which IP addresses are public: the classifier behind the policy.
 //!
-//! Called by [`policy`](super::policy) only. It guarantees that no address of the ranges below is called public, and that
-//! an IPv4 address gets the same verdict in each of its IPv6 disguises (mapped, compatible, translated, NAT64, 6to4,
-//! ISATAP). Sources: the IANA special-purpose registries (RFC 6890, RFC 8190), RFC 4291, RFC 6052, RFC 3056, RFC 5214,
-//! RFC 8215.
+//! Called by [`policy`](super::policy) only. It guarantees that no address of the ranges below is called public, and
+//! that an IPv4 address gets the same verdict in each of its IPv6 disguises (mapped, compatible, translated, NAT64,
+//! 6to4, ISATAP). Sources: the IANA special-purpose registries (RFC 6890, RFC 8190), RFC 4291, RFC 6052, RFC 3056, RFC
+//! 5214, RFC 8215.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -28,17 +28,17 @@ const SPECIAL_V4: [(Ipv4Addr, u8); 17] = [
     (Ipv4Addr::new(255, 255, 255, 255), 32), // broadcast
 ];
 
-/// IPv6 networks inside 2000::/3 that are not the public internet. Everything outside 2000::/3 is refused without a list:
-/// loopback, unique local, link local, site local, multicast, discard-only (100::/64), segment routing (5f00::/16),
-/// local-use NAT64 (64:ff9b:1::/48).
+/// IPv6 networks inside 2000::/3 that are not the public internet. Everything outside 2000::/3 is refused without a
+/// list: loopback, unique local, link local, site local, multicast, discard-only (100::/64), segment routing
+/// (5f00::/16), local-use NAT64 (64:ff9b:1::/48).
 const SPECIAL_V6: [(Ipv6Addr, u8); 3] = [
     (Ipv6Addr::new(0x2001, 0, 0, 0, 0, 0, 0, 0), 23), // IETF protocol assignments: Teredo, ORCHID, benchmarking
     (Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0), 32), // documentation
     (Ipv6Addr::new(0x3fff, 0, 0, 0, 0, 0, 0, 0), 20), // documentation
 ];
 
-/// The addresses that decide what dialling `ip` reaches: `ip` itself, or the IPv4 address that it carries, or both. Every
-/// one of them has to be acceptable.
+/// The addresses that decide what dialling `ip` reaches: `ip` itself, or the IPv4 address that it carries, or both.
+/// Every one of them has to be acceptable.
 pub(super) fn judged(ip: IpAddr) -> impl Iterator<Item = IpAddr> {
     let (first, second) = match ip {
         IpAddr::V4(_) => (ip, None),

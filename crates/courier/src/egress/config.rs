@@ -1,7 +1,7 @@
 //! What an operator may decide about outgoing connections: [`EgressConfig`].
 //!
-//! The server fills it from `[egress]` of the config file and from `--egress-allow`; tests build it by hand. It is plain
-//! data: everything that can be wrong with it is reported by [`Egress::new`](super::Egress::new).
+//! The server fills it from `[egress]` of the config file and from `--egress-allow`; tests build it by hand. It is
+//! plain data: everything that can be wrong with it is reported by [`Egress::new`](super::Egress::new).
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -9,8 +9,8 @@ use std::time::Duration;
 use ipnet::IpNet;
 use url::Url;
 
-/// Ports of protocols that a POST could be smuggled into (mail, shells, databases, caches). No receiver of webhooks lives
-/// there.
+/// Ports of protocols that a POST could be smuggled into (mail, shells, databases, caches). No receiver of webhooks
+/// lives there.
 const DENIED_PORTS: [u16; 16] = [22, 23, 25, 110, 143, 445, 465, 587, 993, 995, 3306, 3389, 5432, 6379, 11211, 27017];
 
 /// The rules and limits of one [`Egress`](super::Egress).

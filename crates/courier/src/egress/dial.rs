@@ -1,8 +1,8 @@
 //! From a URI to a connected socket: resolve once, vet everything, dial what was vetted.
 //!
-//! Called by the connection pool through [`Connector`] whenever it has no connection for a destination. Names and literals
-//! take the same way, which ends in [`Dialer::connect`]: the only place of the server where a TCP connection is opened. It
-//! asks the policy once more about the very address that it dials.
+//! Called by the connection pool through [`Connector`] whenever it has no connection for a destination. Names and
+//! literals take the same way, which ends in [`Dialer::connect`]: the only place of the server where a TCP connection
+//! is opened. It asks the policy once more about the very address that it dials.
 
 use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
@@ -203,8 +203,8 @@ impl Dialer {
         Ok(SocketAddr::new(ip, proxy.port()))
     }
 
-    /// Opens one TCP connection. Every address of a receiver passes the policy here, immediately before the dial, however
-    /// it was come by.
+    /// Opens one TCP connection. Every address of a receiver passes the policy here, immediately before the dial,
+    /// however it was come by.
     #[expect(
         clippy::disallowed_methods,
         reason = "this is the one dial of the server that the lint points everybody else to"

@@ -1,8 +1,8 @@
-//! What can go wrong: [`EgressError`] when a client is built, [`Refusal`] when a URL may not be called, [`SendError`] when
-//! an exchange fails.
+//! What can go wrong: [`EgressError`] when a client is built, [`Refusal`] when a URL may not be called, [`SendError`]
+//! when an exchange fails.
 //!
-//! Their texts are shown to tenants and kept with attempts, so they never contain user info, query, header values, or an
-//! address that a name resolved to; for a refused range they are the same whatever is behind it.
+//! Their texts are shown to tenants and kept with attempts, so they never contain user info, query, header values, or
+//! an address that a name resolved to; for a refused range they are the same whatever is behind it.
 
 use std::fmt;
 use std::path::PathBuf;

@@ -1,7 +1,7 @@
 //! One request and one response: their types, and what is done to them on the way.
 //!
-//! Used by [`Egress::send`](super::Egress::send). It guarantees that framing and hop-by-hop fields are ours alone, that no
-//! compression is asked for, and that no more of a body is held than its cap.
+//! Used by [`Egress::send`](super::Egress::send). It guarantees that framing and hop-by-hop fields are ours alone,
+//! that no compression is asked for, and that no more of a body is held than its cap.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -80,8 +80,8 @@ pub(super) fn outgoing(request: Request, user_agent: &HeaderValue) -> Result<htt
     Ok(outgoing)
 }
 
-/// Reads `body` to its end or to `cap` bytes, whichever comes first; true if there was more. Dropping the body before its
-/// end closes the connection.
+/// Reads `body` to its end or to `cap` bytes, whichever comes first; true if there was more. Dropping the body before
+/// its end closes the connection.
 pub(super) async fn read_body(mut body: Incoming, cap: usize) -> Result<(Bytes, bool), SendError> {
     let mut first = Bytes::new();
     // Most bodies are a single frame, which is passed on without a copy.

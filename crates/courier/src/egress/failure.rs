@@ -1,7 +1,7 @@
 //! Errors of the HTTP, TLS and socket layers, in our words.
 //!
-//! The exchange and the dialler call it. The kind of a failure is taken from error types down the chain of sources, never
-//! from their texts.
+//! The exchange and the dialler call it. The kind of a failure is taken from error types down the chain of sources,
+//! never from their texts.
 
 use std::error::Error;
 use std::io;

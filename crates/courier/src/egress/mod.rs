@@ -1,10 +1,10 @@
 //! The only HTTP client of the server: webhooks, WebSub callbacks, topic fetches and JWKS all leave through [`Egress`].
 //!
-//! Tenants choose the URLs, so each is treated as an attack on the network that the server stands in. The decision falls on
-//! the *address*, in the dialler, for every dial and after resolution: a host is resolved once, refused if any of its
-//! addresses is not public (unless allowed by network; deny wins), and dialled at exactly an address that was vetted. IP
-//! literals and names go the same way. No redirect is followed, no environment variable is read, no compression is asked
-//! for, and one deadline covers everything from resolution to the last byte of the body.
+//! Tenants choose the URLs, so each is treated as an attack on the network that the server stands in. The decision
+//! falls on the *address*, in the dialler, for every dial and after resolution: a host is resolved once, refused if
+//! any of its addresses is not public (unless allowed by network; deny wins), and dialled at exactly an address that
+//! was vetted. IP literals and names go the same way. No redirect is followed, no environment variable is read, no
+//! compression is asked for, and one deadline covers everything from resolution to the last byte of the body.
 //!
 //! HTTP/1.1 only, with a keep-alive pool per (scheme, host, port). `docs/egress.md` is the operator's view.
 

@@ -1,7 +1,7 @@
 //! Watching the dialler: [`DialObserver`], and [`DialLog`], which remembers.
 //!
-//! Tests prove with it that nothing was dialled, or exactly the vetted address. Without an observer it costs a null check
-//! per dial and nothing per request.
+//! Tests prove with it that nothing was dialled, or exactly the vetted address. Without an observer it costs a null
+//! check per dial and nothing per request.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;

@@ -1,8 +1,9 @@
 //! The one set of rules that decides what may be dialled: [`Policy`].
 //!
-//! Called by [`Egress::check_url`](super::Egress::check_url) (when a listener is made, and before each send) and by the
-//! dialler, once more, immediately before each connection. It does no I/O. It guarantees that an address is accepted only
-//! if it is public or allowed, and never if it is denied; allow and deny lists see through IPv6 disguises.
+//! Called by [`Egress::check_url`](super::Egress::check_url) (when a listener is made, and before each send) and by
+//! the dialler, once more, immediately before each connection. It does no I/O. It guarantees that an address is
+//! accepted only if it is public or allowed, and never if it is denied; allow and deny lists see through IPv6
+//! disguises.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -63,7 +64,8 @@ impl Policy {
         self.check_ip(addr.ip())
     }
 
-    /// As [`check_ip`](Self::check_ip), for an address that the URL itself spells out: it gives nothing away to name it.
+    /// As [`check_ip`](Self::check_ip), for an address that the URL itself spells out: it gives nothing away to name
+    /// it.
     pub(super) fn check_literal(&self, ip: IpAddr) -> Result<(), Refusal> {
         self.check_ip(ip).map_err(|refusal| match refusal {
             Refusal::NotPublic { .. } => Refusal::NotPublic { remedy: Some(IpNet::from(ip)) },

@@ -1,9 +1,9 @@
 //! Connections that are kept for the next request: one [`Pool`] per client.
 //!
-//! Called by [`Egress::send`](super::Egress::send). A connection is used by one request at a time and only ever for its own
-//! (scheme, host, port). Without a free one the pool dials; it never waits for another request to finish. A general pool
-//! (hyper-util's) spawns a task for each request to learn when a connection is free again and races each dial against
-//! that; for many small requests this costs more than the request itself.
+//! Called by [`Egress::send`](super::Egress::send). A connection is used by one request at a time and only ever for
+//! its own (scheme, host, port). Without a free one the pool dials; it never waits for another request to finish. A
+//! general pool (hyper-util's) spawns a task for each request to learn when a connection is free again and races each
+//! dial against that; for many small requests this costs more than the request itself.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -26,8 +26,8 @@ use super::dial::{Connector, remote_of};
 use super::error::{Refusal, SendError};
 use super::failure;
 
-/// How long a connection may take, after its response, to become free. It is instantly free unless the receiver answered
-/// before it had read the request.
+/// How long a connection may take, after its response, to become free. It is instantly free unless the receiver
+/// answered before it had read the request.
 const UNTIL_FREE: Duration = Duration::from_secs(5);
 
 /// The limits of a pool.
@@ -96,8 +96,8 @@ impl Pool {
         Pool(Arc::new(Shared { connector, http, limits, idle: Mutex::default() }))
     }
 
-    /// Sends a request with an absolute URI and returns the head of its response. A kept connection that was closed before
-    /// the request was written is replaced.
+    /// Sends a request with an absolute URI and returns the head of its response. A kept connection that was closed
+    /// before the request was written is replaced.
     pub(super) async fn send(
         &self,
         mut request: Request<Full<Bytes>>,

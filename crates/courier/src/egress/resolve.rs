@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use tokio::sync::Semaphore;
 
-/// How many lookups may block a thread at once. The runtime's blocking pool has 512 threads and serves the store as well:
-/// hosts whose name servers never answer must not take all of them.
+/// How many lookups may block a thread at once. The runtime's blocking pool has 512 threads and serves the store as
+/// well: hosts whose name servers never answer must not take all of them.
 const CONCURRENT_LOOKUPS: usize = 128;
 
 /// Looks up the addresses of a host.
@@ -19,8 +19,8 @@ pub trait Resolve: Send + Sync {
     /// `localhost` name.
     ///
     /// # Errors
-    /// Any error means that the name could not be resolved; its text is shown to the tenant. An empty answer is taken as
-    /// an error too.
+    /// Any error means that the name could not be resolved; its text is shown to the tenant. An empty answer is taken
+    /// as an error too.
     async fn resolve(&self, host: &str) -> io::Result<Vec<IpAddr>>;
 }
 

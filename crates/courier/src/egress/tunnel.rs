@@ -73,7 +73,8 @@ impl Proxy {
     }
 }
 
-/// Reads up to the empty line. Neither side of the tunnel speaks before us, so anything after it is not ours to pass on.
+/// Reads up to the empty line. Neither side of the tunnel speaks before us, so anything after it is not ours to pass
+/// on.
 async fn read_head(io: &mut TcpStream) -> Result<Vec<u8>, SendError> {
     let mut head = Vec::with_capacity(256);
     loop {
