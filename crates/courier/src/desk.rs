@@ -84,12 +84,18 @@ impl Desk {
         }
     }
 
-    /// Destinations that the store need not be asked for: they hold enough, or are paused.
-    pub(crate) fn full(&self, now: Millis) -> Vec<DestinationNo> {
-        let enough = |line: &Line| {
-            line.paused_until > now || line.waiting() >= (self.configured as usize).max(line.running as usize * 2)
-        };
-        self.lines.iter().filter(|(_, line)| enough(line)).map(|(no, _)| *no).collect()
+    /// Destinations that the store need not be asked for: they hold enough, or are paused. Whether the store has more for them
+    /// is not known then, so it is asked when they run low.
+    pub(crate) fn full(&mut self, now: Millis) -> Vec<DestinationNo> {
+        let configured = self.configured as usize;
+        let enough =
+            |line: &Line| line.paused_until > now || line.waiting() >= configured.max(line.running as usize * 2);
+        let full = self.lines.iter_mut().filter(|(_, line)| enough(line));
+        full.map(|(no, line)| {
+            line.more = true;
+            *no
+        })
+        .collect()
     }
 
     fn list(&mut self, destination: DestinationNo) {
@@ -166,19 +172,23 @@ impl Desk {
         }
     }
 
-    /// Lists the lines whose time has come; answers when the next one's will.
-    pub(crate) fn wake(&mut self, now: Millis) -> Option<Millis> {
+    /// Lists the lines whose time has come. Answers whether any came, and when the next one's will.
+    pub(crate) fn wake(&mut self, now: Millis) -> (bool, Option<Millis>) {
+        let mut any = false;
         while let Some(&Reverse((at, destination))) = self.wake_at.peek() {
             if at > now {
-                return Some(at);
+                return (any, Some(at));
             }
+            any = true;
             self.wake_at.pop();
             self.list(destination);
-            if self.lines.get(&destination).is_some_and(|line| line.idle(now)) {
-                self.lines.remove(&destination);
-            }
         }
-        None
+        (any, None)
+    }
+
+    /// Forgets lines of which nothing is worth keeping.
+    pub(crate) fn forget_idle(&mut self, now: Millis) {
+        self.lines.retain(|_, line| !line.idle(now));
     }
 
     /// Whether a destination runs low while the store has more for it.

@@ -19,6 +19,9 @@ const MAX_WAITING: usize = 1_024;
 /// The first pause after a destination asked for one, and the longest.
 const PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 
+/// A bucket of tokens is full again after so long.
+const RATE_WINDOW: Millis = 1_000;
+
 /// What a destination gave to an attempt, as far as its line cares.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Mood {
@@ -81,7 +84,7 @@ impl Line {
         self.fresh.len() + self.again.len()
     }
 
-    /// Whether nothing about it is worth keeping.
+    /// Whether nothing about it is worth keeping: not even how much of its rate is used up.
     pub(crate) fn idle(&self, now: Millis) -> bool {
         self.waiting() == 0
             && self.running == 0
@@ -89,6 +92,7 @@ impl Line {
             && self.window.is_none()
             && !self.troubled
             && self.paused_until <= now
+            && now - self.reckoned_at >= RATE_WINDOW
     }
 
     /// How many attempts may be under way.

@@ -57,20 +57,18 @@ async fn round(inner: &Arc<Inner>, swept: &mut Millis) -> Result<Duration, Store
     let unread = std::mem::take(&mut *inner.unread.lock());
     read(inner, unread, true).await?;
     let now = inner.clock.steady_ms();
-    let woken = inner.desk.lock().wake(now);
+    let (woken, wakes) = inner.desk.lock().wake(now);
     let asked = inner.next_due.swap(Millis::MAX, Ordering::Relaxed);
-    let low = inner.low.swap(false, Ordering::Relaxed);
+    let low = inner.low.swap(false, Ordering::Relaxed) || woken;
     let mut again = false;
     if inner.fanout.swap(false, Ordering::Relaxed) {
         again = expand(inner, now).await.inspect_err(|_| inner.fanout.store(true, Ordering::Relaxed))?;
         inner.fanout.fetch_or(again, Ordering::Relaxed);
     }
-    let mut next = asked;
-    if asked <= now || low {
-        let (more, due) = claim(inner, now).await.inspect_err(|_| inner.due_at(0))?;
-        again |= more;
-        next = due.unwrap_or(Millis::MAX);
-    }
+    let next = match asked <= now || low {
+        true => claim(inner, now).await.inspect_err(|_| inner.due_at(0))?,
+        false => asked,
+    };
     if now - *swept >= millis(SWEEP) {
         *swept = now;
         sweep(inner, now).await?;
@@ -80,7 +78,7 @@ async fn round(inner: &Arc<Inner>, swept: &mut Millis) -> Result<Duration, Store
     if again {
         return Ok(Duration::ZERO);
     }
-    let until = inner.next_due.load(Ordering::Relaxed).min(woken.unwrap_or(Millis::MAX)).min(*swept + millis(SWEEP));
+    let until = inner.next_due.load(Ordering::Relaxed).min(wakes.unwrap_or(Millis::MAX)).min(*swept + millis(SWEEP));
     Ok(Duration::from_millis(until.saturating_sub(inner.clock.steady_ms()).clamp(1, millis(SWEEP)) as u64))
 }
 
@@ -145,28 +143,30 @@ async fn expand(inner: &Arc<Inner>, now: Millis) -> Result<bool, StoreError> {
     Ok(expanded.more)
 }
 
-/// Claims what is due, as far as there is room. Answers whether more is due now, and when the next is.
-async fn claim(inner: &Arc<Inner>, now: Millis) -> Result<(bool, Option<Millis>), StoreError> {
+/// Claims what is due, as far as there is room. Answers when to ask again.
+async fn claim(inner: &Arc<Inner>, now: Millis) -> Result<Millis, StoreError> {
     if inner.full() {
-        return Ok((false, Some(now + millis(PAUSE))));
+        return Ok(now + millis(PAUSE));
     }
     let skip = inner.desk.lock().full(now);
     let due = inner.store.due(now, skip, DESTINATIONS).await?;
     let mut wanted: Vec<(DestinationNo, usize)> = Vec::new();
     let mut total = 0;
     {
-        let desk = inner.desk.lock();
+        let mut desk = inner.desk.lock();
         for destination in &due.destinations {
             let room = desk.room(*destination, inner.terms(*destination), now).min(CLAIMED.1).min(CLAIMED.0 - total);
             if room > 0 {
                 wanted.push((*destination, room));
                 total += room;
+            } else {
+                desk.set_more(*destination, true);
             }
         }
     }
     if wanted.is_empty() {
-        // Whoever is due has no room: the end of an attempt wakes us.
-        return Ok((false, due.next));
+        // Whoever is due has no room: it says when it runs low.
+        return Ok(due.next.unwrap_or(Millis::MAX));
     }
     let claimed = inner.store.claim(wanted.clone(), now, inner.lease()).await?;
     {
@@ -176,13 +176,14 @@ async fn claim(inner: &Arc<Inner>, now: Millis) -> Result<(bool, Option<Millis>)
             desk.set_more(*destination, got == *asked);
         }
     }
-    let any = !claimed.is_empty();
     read(inner, claimed, false).await?;
-    Ok((any, due.next))
+    // There may be more than was asked for or had room.
+    Ok(now)
 }
 
 async fn sweep(inner: &Inner, now: Millis) -> Result<(), StoreError> {
     inner.forget_parcels();
+    inner.desk.lock().forget_idle(now);
     let taken_back = inner.store.sweep(now).await?;
     if taken_back > 0 {
         tracing::warn!(deliveries = taken_back, "leases ran out; their deliveries are attempted again");

@@ -1,1 +1,11 @@
-//! engine
+//! The only assembly: from a [`Config`] to a running [`Engine`].
+//!
+//! Reads no environment and no files but the ones that its configuration names, and installs nothing global: so it runs in the
+//! server and inside anybody's program alike.
+#![forbid(unsafe_code)]
+
+mod config;
+mod engine;
+
+pub use config::{Config, StoreConfig};
+pub use engine::{Engine, EngineError, Readiness};

@@ -1,0 +1,376 @@
+//! The test bench: a store in a temporary folder, a courier on it, and receivers that answer by script.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use http::{HeaderMap, Method};
+use parking_lot::Mutex;
+use prometheus_client::registry::Registry;
+use tempfile::TempDir;
+use tidings_courier::egress::{Egress, EgressConfig, Request, Response};
+use tidings_courier::{Courier, Delivery, Notice, Outcome, Outlet, Prepared, Settings, Terms};
+use tidings_model::clock::{Millis, SharedClock, SystemClock};
+use tidings_model::delivery::DeliveryState;
+use tidings_model::event::{Data, Event};
+use tidings_model::id::{AppId, DeliveryKey, DestinationNo, EventNo};
+use tidings_model::listener::{Listener, Order};
+use tidings_model::matcher::Match;
+use tidings_model::pattern::Pattern;
+use tidings_model::schedule::Schedule;
+use tidings_model::signature::{KeyRing, Secret};
+use tidings_store::log::{Destination, Lane, Logged, Publish, Published};
+use tidings_store::queue::DeliveryRow;
+use tidings_store::seal::MainKey;
+use tidings_store::sqlite::{SqliteStore, Sync};
+use tidings_store::{Catalogue as _, Log as _, Queue as _, Store, StoreError};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::mpsc;
+
+/// An answer that a receiver gives: status line and headers, or silence.
+#[derive(Clone)]
+pub(crate) enum Answer {
+    Status(u16, &'static str),
+    Hang,
+}
+
+/// A receiver that answers by path and notes what it got.
+#[derive(Clone)]
+pub(crate) struct Receiver {
+    pub(crate) addr: SocketAddr,
+    answers: Arc<Mutex<HashMap<String, Answer>>>,
+    got: Arc<Mutex<Vec<(String, String)>>>,
+    now: Arc<Mutex<HashMap<String, (u32, u32)>>>,
+}
+
+impl Receiver {
+    pub(crate) async fn start() -> Self {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let receiver = Self {
+            addr: listener.local_addr().unwrap(),
+            answers: Arc::default(),
+            got: Arc::default(),
+            now: Arc::default(),
+        };
+        let theirs = receiver.clone();
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let receiver = theirs.clone();
+                tokio::spawn(async move { receiver.serve(stream).await });
+            }
+        });
+        receiver
+    }
+
+    pub(crate) fn answer(&self, path: &str, answer: Answer) {
+        self.answers.lock().insert(path.to_owned(), answer);
+    }
+
+    /// The event ids that a path got, in the order of arrival.
+    pub(crate) fn got(&self, path: &str) -> Vec<String> {
+        self.got.lock().iter().filter(|(p, _)| p == path).map(|(_, id)| id.clone()).collect()
+    }
+
+    /// The most requests that a path had under way at once.
+    pub(crate) fn most_at_once(&self, path: &str) -> u32 {
+        self.now.lock().get(path).map_or(0, |(_, most)| *most)
+    }
+
+    async fn serve(&self, mut stream: tokio::net::TcpStream) {
+        let mut buffer = Vec::new();
+        loop {
+            let (path, id, length) = loop {
+                if let Some(end) = buffer.windows(4).position(|w| w == b"\r\n\r\n") {
+                    let head = String::from_utf8_lossy(&buffer[..end]).to_ascii_lowercase();
+                    let path = head.split(' ').nth(1).unwrap().to_owned();
+                    let field =
+                        |name: &str| head.lines().find_map(|l| l.strip_prefix(name)).map(|v| v.trim().to_owned());
+                    let length: usize = field("content-length:").map_or(0, |v| v.parse().unwrap());
+                    break (path, field("webhook-id:").unwrap_or_default(), end + 4 + length);
+                }
+                let mut chunk = [0; 4096];
+                match stream.read(&mut chunk).await {
+                    Ok(0) | Err(_) => return,
+                    Ok(n) => buffer.extend_from_slice(&chunk[..n]),
+                }
+            };
+            while buffer.len() < length {
+                let mut chunk = [0; 4096];
+                match stream.read(&mut chunk).await {
+                    Ok(0) | Err(_) => return,
+                    Ok(n) => buffer.extend_from_slice(&chunk[..n]),
+                }
+            }
+            buffer.drain(..length);
+            self.got.lock().push((path.clone(), id));
+            {
+                let mut now = self.now.lock();
+                let entry = now.entry(path.clone()).or_default();
+                entry.0 += 1;
+                entry.1 = entry.1.max(entry.0);
+            }
+            let answer = self.answers.lock().get(&path).cloned().unwrap_or(Answer::Status(204, ""));
+            let text = match answer {
+                Answer::Hang => {
+                    // Until the other side gives up.
+                    drop(stream.read(&mut [0; 1]).await);
+                    None
+                }
+                Answer::Status(status, headers) => {
+                    tokio::task::yield_now().await;
+                    Some(format!("HTTP/1.1 {status} X\r\n{headers}content-length: 0\r\n\r\n"))
+                }
+            };
+            self.now.lock().get_mut(&path).unwrap().0 -= 1;
+            match text {
+                Some(text) if stream.write_all(text.as_bytes()).await.is_ok() => {}
+                _ => return,
+            }
+        }
+    }
+}
+
+/// How the test's outlet treats a destination.
+#[derive(Clone)]
+pub(crate) struct Party {
+    pub(crate) url: String,
+    pub(crate) terms: Terms,
+    pub(crate) timeout: Duration,
+    pub(crate) schedule: Schedule,
+}
+
+/// An outlet over a table of parties.
+#[derive(Default)]
+pub(crate) struct Parties(pub(crate) Mutex<HashMap<DestinationNo, Party>>);
+
+#[async_trait]
+impl Outlet for Parties {
+    fn terms(&self, destination: DestinationNo) -> Terms {
+        self.0.lock().get(&destination).map_or(Terms::Gone, |party| party.terms)
+    }
+
+    async fn prepare(&self, delivery: &Delivery, _: Millis) -> Result<Option<Prepared>, StoreError> {
+        let Some(party) = self.0.lock().get(&delivery.leased.key.destination).cloned() else { return Ok(None) };
+        let mut headers = HeaderMap::new();
+        headers.insert("webhook-id", delivery.parcel.logged.event.id.parse().unwrap());
+        let body = delivery.parcel.logged.event.data.bytes.clone();
+        Ok(Some(Prepared {
+            request: Request { method: Method::POST, url: party.url.parse().unwrap(), headers, body },
+            timeout: party.timeout,
+        }))
+    }
+
+    fn judge(&self, answer: &Response, _: Millis) -> Outcome {
+        match answer.status.as_u16() {
+            200..300 => Outcome::Delivered,
+            status => Outcome::Refused {
+                error: format!("answered {status}"),
+                slow_down: status == 429,
+                retry_after: answer
+                    .headers
+                    .get("retry-after")
+                    .and_then(|v| v.to_str().ok()?.parse().ok())
+                    .map(Duration::from_secs),
+                disable: (status == 410).then_some("gone"),
+            },
+        }
+    }
+
+    fn delay_after(&self, delivery: &Delivery, attempts: u32) -> Option<Duration> {
+        self.0.lock().get(&delivery.leased.key.destination)?.schedule.delay_after(attempts)
+    }
+}
+
+pub(crate) struct Bench {
+    pub(crate) dir: TempDir,
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) outlet: Arc<Parties>,
+    pub(crate) courier: Courier,
+    pub(crate) notices: mpsc::UnboundedReceiver<Notice>,
+    pub(crate) receiver: Receiver,
+    clock: SharedClock,
+    lanes: HashMap<DestinationNo, Lane>,
+    published: u32,
+}
+
+pub(crate) fn settings() -> Settings {
+    Settings { timeout: Duration::from_millis(500), lease: Duration::from_secs(30), ..Settings::default() }
+}
+
+impl Bench {
+    pub(crate) async fn start() -> Self {
+        Self::with(settings()).await
+    }
+
+    pub(crate) async fn with(settings: Settings) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let outlet = Arc::new(Parties::default());
+        let clock = SystemClock::shared();
+        let (store, courier, notices) = run(&dir, &outlet, &clock, settings).await;
+        Self {
+            dir,
+            store,
+            outlet,
+            courier,
+            notices,
+            receiver: Receiver::start().await,
+            clock,
+            lanes: HashMap::new(),
+            published: 0,
+        }
+    }
+
+    /// Stops without grace and starts again on the same data, as after a crash.
+    pub(crate) async fn restart(mut self, settings: Settings) -> Self {
+        self.courier.stop(Duration::ZERO).await;
+        self.store.close().await;
+        (self.store, self.courier, self.notices) = run(&self.dir, &self.outlet, &self.clock, settings).await;
+        self
+    }
+
+    /// Adds a destination that is received at `path`.
+    pub(crate) async fn party(&mut self, path: &str, order: Order, change: impl FnOnce(&mut Party)) -> DestinationNo {
+        let url = format!("http://{}{path}", self.receiver.addr);
+        let no = self.store.create_listener(listener(path, &url, order)).await.unwrap();
+        let schedule = Schedule::parse(&["0s", "50ms", "50ms"]).unwrap();
+        let mut party = Party {
+            url,
+            terms: Terms::Open { concurrency: None, rate: None },
+            timeout: Duration::from_millis(500),
+            schedule,
+        };
+        change(&mut party);
+        self.outlet.0.lock().insert(no, party);
+        self.lanes.insert(
+            no,
+            match order {
+                Order::None => Lane::Own,
+                Order::Fifo => Lane::Whole,
+                Order::Key => Lane::Key,
+            },
+        );
+        no
+    }
+
+    /// Publishes to these destinations; answers the event's id.
+    pub(crate) async fn publish(&mut self, to: &[DestinationNo], key: Option<&str>) -> (String, EventNo) {
+        self.published += 1;
+        let id = format!("e{:06}", self.published);
+        let mut destinations: Vec<_> =
+            to.iter().map(|no| Destination { no: *no, lane: self.lanes[no], fresh: false }).collect();
+        self.courier.admit(&mut destinations);
+        let lease = self.courier.lease();
+        let event = Event {
+            id: id.clone(),
+            app: AppId::from("1"),
+            name: "n".to_owned(),
+            channels: Vec::new(),
+            data: Data::json("{}"),
+            time: 0,
+            op: None,
+            key: key.map(str::to_owned),
+            except: None,
+        };
+        let publish = Publish {
+            event: event.clone(),
+            hook_version: None,
+            destinations: destinations.clone(),
+            not_before: None,
+            catalogue_version: self.store.changes(i64::MAX).await.unwrap().version,
+            idempotency: None,
+            lease,
+            now: self.clock.steady_ms(),
+            received_at: self.clock.wall_ms(),
+        };
+        let Published::Stored { no, leased, queued } = self.store.publish(publish).await.unwrap() else {
+            panic!("not stored")
+        };
+        let logged = Logged { no, event, hook_version: None, received_at: 0, deliveries: destinations.len() as u64 };
+        self.courier.take(logged, &destinations, &leased, lease, queued);
+        (id, no)
+    }
+
+    pub(crate) async fn delivery(&self, event: EventNo, destination: DestinationNo) -> DeliveryRow {
+        let key = DeliveryKey { app: AppId::from("1"), event, destination };
+        self.store.delivery(&key).await.unwrap().unwrap()
+    }
+
+    /// Waits until a delivery is in this state.
+    pub(crate) async fn until_state(
+        &self,
+        event: EventNo,
+        destination: DestinationNo,
+        state: DeliveryState,
+    ) -> DeliveryRow {
+        let mut last = None;
+        for _ in 0..2_000 {
+            let row = self.delivery(event, destination).await;
+            if row.state == state {
+                return row;
+            }
+            last = Some(row);
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("never {state:?}: {last:?}");
+    }
+
+    /// Waits until a path has got so many.
+    pub(crate) async fn until_got(&self, path: &str, count: usize) -> Vec<String> {
+        for _ in 0..2_000 {
+            let got = self.receiver.got(path);
+            if got.len() >= count {
+                return got;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!(
+            "{path} got {} of {count}; {:?}; load {:?}",
+            self.receiver.got(path).len(),
+            self.store.depth().await,
+            self.courier.load()
+        );
+    }
+}
+
+async fn run(
+    dir: &TempDir,
+    outlet: &Arc<Parties>,
+    clock: &SharedClock,
+    settings: Settings,
+) -> (Arc<dyn Store>, Courier, mpsc::UnboundedReceiver<Notice>) {
+    let key = MainKey::load_or_create(&dir.path().join("main.key")).unwrap();
+    let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&dir.path().join("t.db"), Sync::Full, key).unwrap());
+    let egress =
+        Egress::new(EgressConfig { allow: vec!["127.0.0.0/8".parse().unwrap()], ..EgressConfig::default() }).unwrap();
+    let outlet: Arc<dyn Outlet> = Arc::clone(outlet) as _;
+    let mut registry = Registry::default();
+    let (courier, notices) =
+        Courier::start(Arc::clone(&store), outlet, egress, Arc::clone(clock), settings, &mut registry).await.unwrap();
+    (store, courier, notices)
+}
+
+fn listener(id: &str, url: &str, order: Order) -> Listener {
+    Listener {
+        app: AppId::from("1"),
+        id: id.to_owned(),
+        no: DestinationNo(0),
+        url: url.parse().unwrap(),
+        description: String::new(),
+        hooks: vec![Pattern::parse("n").unwrap()],
+        filter: Match::all(),
+        keys: KeyRing::new(Secret::generate().unwrap()),
+        headers: Vec::new(),
+        rate: None,
+        concurrency: None,
+        order,
+        timeout: None,
+        schedule: None,
+        disabled: None,
+        owner: None,
+        version: 0,
+        created_at: 0,
+        updated_at: 0,
+    }
+}

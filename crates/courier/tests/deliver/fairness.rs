@@ -1,0 +1,91 @@
+//! One destination's trouble is its own: windows, rates, turns.
+
+use std::time::Duration;
+
+use tidings_courier::{Settings, Terms};
+use tidings_model::delivery::DeliveryState;
+use tidings_model::listener::Order;
+
+use crate::bench::{Answer, Bench, settings};
+
+// covers: R15
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn destinations_that_hang_delay_nobody_else() {
+    let mut bench = Bench::with(Settings { max_in_flight: 8, ..settings() }).await;
+    let mut all = Vec::new();
+    for i in 0..20 {
+        let path = format!("/hang{i}");
+        bench.receiver.answer(&path, Answer::Hang);
+        all.push(bench.party(&path, Order::None, |_| {}).await);
+    }
+    let sound = bench.party("/sound", Order::None, |_| {}).await;
+    all.push(sound);
+    let mut events = Vec::new();
+    for _ in 0..30 {
+        events.push(bench.publish(&all, None).await.1);
+    }
+    for event in &events {
+        bench.until_state(*event, sound, DeliveryState::Delivered).await;
+    }
+    // Those that hang are still at it: twenty of them, thirty events each, half a second an attempt, four at a time.
+    let (under_way, _) = bench.courier.load();
+    assert!(under_way > 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_destination_never_has_more_under_way_than_it_allows() {
+    let mut bench = Bench::start().await;
+    let to = bench.party("/a", Order::None, |p| p.terms = Terms::Open { concurrency: Some(3), rate: None }).await;
+    for _ in 0..300 {
+        bench.publish(&[to], None).await;
+    }
+    bench.until_got("/a", 300).await;
+    let most = bench.receiver.most_at_once("/a");
+    assert!((1..=3).contains(&most), "{most}");
+}
+
+// covers: R16
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rate_is_kept_to() {
+    let mut bench = Bench::start().await;
+    let to = bench.party("/a", Order::None, |p| p.terms = Terms::Open { concurrency: None, rate: Some(20) }).await;
+    let started = std::time::Instant::now();
+    for _ in 0..60 {
+        bench.publish(&[to], None).await;
+    }
+    bench.until_got("/a", 60).await;
+    // Twenty at once from the full bucket, then twenty a second.
+    assert!(started.elapsed() >= Duration::from_millis(1_900), "{:?}", started.elapsed());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_destination_that_asks_for_less_is_left_alone_for_a_while() {
+    let mut bench = Bench::start().await;
+    bench.receiver.answer("/a", Answer::Status(429, "retry-after: 2\r\n"));
+    let to = bench.party("/a", Order::None, |p| p.terms = Terms::Open { concurrency: Some(1), rate: None }).await;
+    bench.publish(&[to], None).await;
+    bench.until_got("/a", 1).await;
+    let started = std::time::Instant::now();
+    bench.receiver.answer("/a", Answer::Status(200, ""));
+    for _ in 0..10 {
+        bench.publish(&[to], None).await;
+    }
+    bench.until_got("/a", 12).await;
+    assert!(
+        started.elapsed() >= Duration::from_millis(1_500),
+        "all of its deliveries wait, not just the one: {:?}",
+        started.elapsed()
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_does_not_fit_in_memory_waits_in_the_store() {
+    let mut bench = Bench::with(Settings { queue_bytes: 20_000, ..settings() }).await;
+    let to = bench.party("/a", Order::None, |_| {}).await;
+    for _ in 0..2_000 {
+        bench.publish(&[to], None).await;
+        let (_, held) = bench.courier.load();
+        assert!(held < 100_000, "{held}");
+    }
+    bench.until_got("/a", 2_000).await;
+}

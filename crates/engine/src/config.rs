@@ -1,0 +1,46 @@
+//! What an engine is built from: typed, validated, without strings that still have to be understood.
+
+use std::path::PathBuf;
+
+use tidings_courier::Settings;
+use tidings_courier::egress::EgressConfig;
+use tidings_model::app::{App, Token};
+use tidings_model::clock::SharedClock;
+use tidings_store::sqlite::Sync;
+
+/// Where things survive.
+#[derive(Debug, Clone)]
+pub enum StoreConfig {
+    /// The embedded store.
+    Sqlite {
+        /// The database file; its folder exists.
+        path: PathBuf,
+        /// When a commit counts as done.
+        sync: Sync,
+    },
+}
+
+/// What an engine is built from.
+#[derive(Clone)]
+pub struct Config {
+    /// Where things survive.
+    pub store: StoreConfig,
+    /// The file with the key that secrets at rest are sealed with; made when there is none.
+    pub main_key_file: PathBuf,
+    /// How deliveries are made.
+    pub courier: Settings,
+    /// What may be dialled.
+    pub egress: EgressConfig,
+    /// The tenants.
+    pub apps: Vec<App>,
+    /// Opens every app.
+    pub operator_key: Token,
+    /// The time.
+    pub clock: SharedClock,
+}
+
+impl std::fmt::Debug for Config {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Config").field("store", &self.store).field("apps", &self.apps.len()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,126 @@
+//! Building and stopping.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use parking_lot::Mutex;
+use prometheus_client::registry::Registry;
+use tidings_bus::{Bus, Catalogue};
+use tidings_courier::Courier;
+use tidings_courier::egress::{Egress, EgressError};
+use tidings_door_api::{ApiDoor, Apps, StandardWebhooks};
+use tidings_store::queue::Depth;
+use tidings_store::seal::{MainKey, MainKeyError};
+use tidings_store::sqlite::SqliteStore;
+use tidings_store::{Store, StoreError};
+
+use crate::config::{Config, StoreConfig};
+
+/// Why an engine could not be built.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// The store cannot be opened or read.
+    #[error("the store cannot be used: {0}")]
+    Store(#[from] StoreError),
+    /// The main key cannot be read or made.
+    #[error(transparent)]
+    MainKey(#[from] MainKeyError),
+    /// The settings of outgoing requests cannot be used.
+    #[error(transparent)]
+    Egress(#[from] EgressError),
+    /// The task that opens the store was broken off.
+    #[error("the store was not opened")]
+    Broken,
+}
+
+/// How the engine stands.
+#[derive(Debug, Clone)]
+pub struct Readiness {
+    /// Which store it is.
+    pub store: &'static str,
+    /// Why the store cannot be written, when it cannot.
+    pub store_error: Option<String>,
+    /// Open work.
+    pub depth: Depth,
+    /// Attempts under way.
+    pub in_flight: usize,
+    /// Bytes of deliveries held in memory.
+    pub held_bytes: usize,
+}
+
+/// Everything that runs. Clones share one engine.
+#[derive(Clone)]
+pub struct Engine {
+    store: Arc<dyn Store>,
+    courier: Courier,
+    bus: Bus,
+    door: ApiDoor,
+    registry: Arc<Mutex<Registry>>,
+}
+
+impl Engine {
+    /// Builds everything, in order, and starts to deliver what is owed.
+    ///
+    /// # Errors
+    /// [`EngineError`]; nothing runs then.
+    pub async fn build(config: Config) -> Result<Self, EngineError> {
+        let mut registry = Registry::with_prefix("tidings");
+        let store = open(config.store, config.main_key_file).await?;
+        let catalogue = Catalogue::load(Arc::clone(&store)).await?;
+        let egress = Egress::new(config.egress)?;
+        let outlet = Arc::new(StandardWebhooks::new(Arc::clone(&catalogue), &config.courier));
+        let clock = config.clock;
+        let (courier, notices) =
+            Courier::start(Arc::clone(&store), outlet, egress.clone(), Arc::clone(&clock), config.courier, &mut registry).await?;
+        let bus = Bus::new(Arc::clone(&store), catalogue, courier.clone(), notices, clock, &mut registry);
+        let door = ApiDoor::new(bus.clone(), egress, Arc::new(Apps::new(config.apps)), config.operator_key);
+        Ok(Self { store, courier, bus, door, registry: Arc::new(Mutex::new(registry)) })
+    }
+
+    /// Every door, as one router.
+    pub fn router(&self) -> Router {
+        tidings_door_api::router(self.door.clone())
+    }
+
+    /// The way in for programs that embed the engine.
+    pub fn bus(&self) -> &Bus {
+        &self.bus
+    }
+
+    /// What is counted, for `/metrics`; a host may mount it under a prefix of its own.
+    pub fn registry(&self) -> &Arc<Mutex<Registry>> {
+        &self.registry
+    }
+
+    /// How it stands, for `/readyz` and metrics.
+    pub async fn readiness(&self) -> Readiness {
+        let writable = self.store.writable().await;
+        let depth = self.store.depth().await;
+        let (in_flight, held_bytes) = self.courier.load();
+        let store_error = writable.and(depth.clone().map(drop)).err().map(|error| error.to_string());
+        Readiness { store: self.store.name(), store_error, depth: depth.unwrap_or_default(), in_flight, held_bytes }
+    }
+
+    /// Stops: lets attempts under way end for at most `grace`, writes their results, closes the store.
+    pub async fn stop(&self, grace: Duration) {
+        self.courier.stop(grace).await;
+        self.store.close().await;
+    }
+}
+
+impl std::fmt::Debug for Engine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Engine").field("store", &self.store).finish_non_exhaustive()
+    }
+}
+
+async fn open(config: StoreConfig, main_key_file: std::path::PathBuf) -> Result<Arc<dyn Store>, EngineError> {
+    let StoreConfig::Sqlite { path, sync } = config;
+    // Opening reads files and may migrate: not on a thread that others share.
+    let opened = tokio::task::spawn_blocking(move || -> Result<Arc<dyn Store>, EngineError> {
+        let key = MainKey::load_or_create(&main_key_file)?;
+        Ok(Arc::new(SqliteStore::open(&path, sync, key)?))
+    });
+    opened.await.map_err(|_| EngineError::Broken)?
+}
