@@ -45,10 +45,13 @@ pub(crate) async fn make(inner: &Inner, item: &Item) -> Made {
             return Made::NotNow;
         }
     };
-    if item.leased.lease.until < inner.clock.steady_ms() + millis(timeout + MARGIN) {
-        // The lease would end before the attempt does, and somebody else would make it too.
+    // The lease has to outlast the attempt, or somebody else would make it too. A lease that has aged in the line is given
+    // back for a new one; one that is short for the attempt even when new shortens the attempt.
+    let left = item.leased.lease.until - inner.clock.steady_ms() - millis(MARGIN);
+    if left < millis(timeout.min(inner.settings.lease / 2)) {
         return Made::NotNow;
     }
+    let timeout = timeout.min(Duration::from_millis(left.max(1).unsigned_abs()));
     let watch = tidings_model::clock::Stopwatch::start();
     let answer = inner.egress.send(request, timeout).await;
     judge(inner, &delivery, item, answer, started_at, watch.elapsed())

@@ -1,6 +1,7 @@
 //! What an engine is built from: typed, validated, without strings that still have to be understood.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use tidings_courier::Settings;
 use tidings_courier::egress::EgressConfig;
@@ -29,6 +30,8 @@ pub struct Config {
     pub main_key_file: PathBuf,
     /// How deliveries are made.
     pub courier: Settings,
+    /// How long events are kept, with what came of them; what is still owed is kept longer.
+    pub keep: Duration,
     /// What may be dialled.
     pub egress: EgressConfig,
     /// The tenants.

@@ -16,6 +16,7 @@ use tidings_store::sqlite::SqliteStore;
 use tidings_store::{Store, StoreError};
 
 use crate::config::{Config, StoreConfig};
+use crate::retention;
 
 /// Why an engine could not be built.
 #[derive(Debug, thiserror::Error)]
@@ -73,6 +74,7 @@ impl Engine {
         let clock = config.clock;
         let (courier, notices) =
             Courier::start(Arc::clone(&store), outlet, egress.clone(), Arc::clone(&clock), config.courier, &mut registry).await?;
+        tokio::spawn(retention::run(Arc::clone(&store), Arc::clone(&clock), config.keep));
         let bus = Bus::new(Arc::clone(&store), catalogue, courier.clone(), notices, clock, &mut registry);
         let door = ApiDoor::new(bus.clone(), egress, Arc::new(Apps::new(config.apps)), config.operator_key);
         Ok(Self { store, courier, bus, door, registry: Arc::new(Mutex::new(registry)) })

@@ -6,6 +6,7 @@
 
 mod config;
 mod engine;
+mod retention;
 
 pub use config::{Config, StoreConfig};
 pub use engine::{Engine, EngineError, Readiness};
