@@ -109,7 +109,8 @@ async fn serve(stream: TcpStream, peer: SocketAddr, router: Router, stopping: Ca
     }
     let service =
         hyper::service::service_fn(move |request| answer(router.clone(), request, peer, limits.request_timeout));
-    let mut builder = Builder::new(TokioExecutor::new());
+    // Without `http1_only` the builder first waits, for ever, for bytes that say which HTTP it is.
+    let mut builder = Builder::new(TokioExecutor::new()).http1_only();
     builder.http1().timer(TokioTimer::new()).header_read_timeout(limits.header_timeout).max_buf_size(MAX_HEAD);
     let mut connection = std::pin::pin!(builder.serve_connection_with_upgrades(TokioIo::new(stream), service));
     let ended = tokio::select! {

@@ -1,43 +1,91 @@
 //! Hands the settings to the engine. The only file that knows it.
 
+use std::path::Path;
 use std::pin::Pin;
 use std::time::Duration;
 
+use anyhow::Context;
 use axum::Router;
 use serde_json::{Value, json};
+use tidings_engine::{Config, Engine, StoreConfig};
+use tidings_model::clock::SystemClock;
+use tidings_store::sqlite::Sync;
 
+use crate::files;
 use crate::machines::Vitals;
-use crate::settings::Settings;
+use crate::settings::{Settings, StoreSettings};
 
 /// A running engine.
-pub(crate) struct Assembled {}
+pub(crate) struct Assembled(Engine);
 
 /// Builds the engine.
 pub(crate) async fn build(settings: Settings) -> anyhow::Result<Assembled> {
-    drop(settings);
-    Ok(Assembled {})
+    if let Some(folder) = folder_of(&settings.main_key_file) {
+        files::make_private_dir(folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
+    }
+    Ok(Assembled(Engine::build(config(settings)).await?))
+}
+
+/// What the settings are to the engine.
+fn config(settings: Settings) -> Config {
+    let StoreSettings { path, durable } = settings.store;
+    Config {
+        store: StoreConfig::Sqlite { path, sync: if durable { Sync::Full } else { Sync::Normal } },
+        main_key_file: settings.main_key_file,
+        courier: settings.courier,
+        egress: settings.egress,
+        keep: settings.keep,
+        apps: settings.apps,
+        operator_key: settings.operator_key.unwrap_or_default(),
+        clock: SystemClock::shared(),
+    }
+}
+
+fn folder_of(file: &Path) -> Option<&Path> {
+    file.parent().filter(|folder| !folder.as_os_str().is_empty())
 }
 
 impl Assembled {
+    /// Every door.
     pub(crate) fn router(&self) -> Router {
-        Router::new()
+        self.0.router()
     }
 
+    /// How it is, for other machines.
     pub(crate) fn vitals(&self) -> impl Vitals + use<> {
-        Nothing
+        EngineVitals(self.0.clone())
     }
 
-    pub(crate) async fn stop(self, _grace: Duration) {}
+    /// Lets attempts under way end for at most `grace`, and closes the store.
+    pub(crate) async fn stop(self, grace: Duration) {
+        self.0.stop(grace).await;
+    }
 }
 
-struct Nothing;
+struct EngineVitals(Engine);
 
-impl Vitals for Nothing {
+impl Vitals for EngineVitals {
     fn readiness(&self) -> Pin<Box<dyn Future<Output = (bool, Value)> + Send + '_>> {
-        Box::pin(async { (true, json!({"ready": true})) })
+        Box::pin(async {
+            let now = self.0.readiness().await;
+            let ready = now.store_error.is_none();
+            let details = json!({
+                "ready": ready,
+                "store": now.store,
+                "store_error": now.store_error,
+                "open_deliveries": now.depth.deliveries,
+                "open_fanouts": now.depth.fanouts,
+                "undelivered": now.depth.undelivered,
+                "attempts_in_flight": now.in_flight,
+                "held_bytes": now.held_bytes,
+            });
+            (ready, details)
+        })
     }
 
     fn metrics(&self) -> Result<String, std::fmt::Error> {
-        Ok("# EOF\n".to_owned())
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &self.0.registry().lock())?;
+        Ok(text)
     }
 }

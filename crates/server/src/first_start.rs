@@ -30,7 +30,7 @@ pub(crate) fn complete(settings: &mut Settings, kept: Credentials, configured: b
         }
         settings.apps = vec![kept_app(&credentials)];
     }
-    match (&settings.admin.operator_key, configured) {
+    match (&settings.operator_key, configured) {
         (Some(key), _) => credentials.operator_key = key.expose().to_owned(),
         // A config that names no operator key means that there is none.
         (None, true) => credentials.operator_key.clear(),
@@ -38,7 +38,7 @@ pub(crate) fn complete(settings: &mut Settings, kept: Credentials, configured: b
             if credentials.operator_key.is_empty() {
                 credentials.operator_key = random_key()?;
             }
-            settings.admin.operator_key = Some(Token::from(credentials.operator_key.as_str()));
+            settings.operator_key = Some(Token::from(credentials.operator_key.as_str()));
         }
     }
     match configured {
@@ -94,7 +94,7 @@ mod tests {
         assert!(first.apps[0].default && first.apps[0].api_keys[0].matches(&made.api_key));
         let mut second = settings("");
         assert_eq!(complete(&mut second, made.clone(), false).unwrap(), made);
-        assert!(second.admin.operator_key.unwrap().matches(&made.operator_key));
+        assert!(second.operator_key.unwrap().matches(&made.operator_key));
     }
 
     #[test]

@@ -6,27 +6,24 @@ use std::time::Duration;
 
 use tidings_courier::egress::EgressConfig;
 use tidings_model::app::{App, Token};
-use url::Url;
 
 /// Everything a server needs to know to start.
 #[derive(Debug, Clone)]
 pub(crate) struct Settings {
     /// Where to accept connections.
     pub(crate) listen: SocketAddr,
-    /// The address that others reach us by, when it is not the one above.
-    pub(crate) public_url: Option<Url>,
     /// What connections may use.
     pub(crate) connections: ConnectionSettings,
     /// Where things are kept.
     pub(crate) store: StoreSettings,
-    /// Who may do everything.
-    pub(crate) admin: AdminSettings,
+    /// The key that opens every app's API.
+    pub(crate) operator_key: Option<Token>,
     /// How deliveries are made.
     pub(crate) courier: tidings_courier::Settings,
     /// Where deliveries may go.
     pub(crate) egress: EgressConfig,
-    /// How long things are kept.
-    pub(crate) retention: RetentionSettings,
+    /// How long events are kept, with what came of them.
+    pub(crate) keep: Duration,
     /// The file with the keys that secrets at rest are sealed with.
     pub(crate) main_key_file: PathBuf,
     /// The apps of the config file; with none, the server makes one and keeps it in the credentials file.
@@ -53,24 +50,4 @@ pub(crate) struct StoreSettings {
     pub(crate) path: PathBuf,
     /// Whether each commit is synced to the disk; without, a power cut may take the last ones.
     pub(crate) durable: bool,
-}
-
-/// Who may do everything.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct AdminSettings {
-    /// The admin password's argon2id hash.
-    pub(crate) password_hash: Option<Token>,
-    /// The key that opens every app's API.
-    pub(crate) operator_key: Option<Token>,
-}
-
-/// How long things are kept.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct RetentionSettings {
-    /// Events of the log.
-    pub(crate) events: Duration,
-    /// Closed deliveries and their attempts.
-    pub(crate) attempts: Duration,
-    /// Bytes of the database; the oldest events go first.
-    pub(crate) bytes: u64,
 }

@@ -23,9 +23,9 @@ pub(crate) fn text(bound: SocketAddr, program: &Path, data: &Path, config: Optio
     let config = config.map(|config| format!("\n  config       {}", config.display())).unwrap_or_default();
     let loopback = IpAddr::V4(Ipv4Addr::LOCALHOST);
     let restart = if allowed.iter().any(|network| network.contains(&loopback)) {
-        "Webhooks to this machine:".to_owned()
+        String::new()
     } else {
-        "Webhooks to this machine (start me with --egress-allow 127.0.0.0/8 for that):".to_owned()
+        "start the server with --egress-allow 127.0.0.0/8, ".to_owned()
     };
     format!(
         "tidings {version} is listening on http://{bound}{config}
@@ -34,8 +34,8 @@ pub(crate) fn text(bound: SocketAddr, program: &Path, data: &Path, config: Optio
 
 See an event arrive: paste this into another terminal
   cd {folder} && {program} publish --event hello --data '{{\"to\":\"world\"}}' --idempotency-key first-hello{named} && {program} event list{named}
-{restart}
-  {program} listen 9000    and beside it, in {folder}: {program} hook create hello{named} && {program} listener create --url http://127.0.0.1:9000 --hook hello{named}",
+Webhooks to this machine: {restart}run `tidings listen 9000`, and beside it
+  cd {folder} && {program} hook create hello{named} && {program} listener create --url http://127.0.0.1:9000 --hook hello{named}",
         version = env!("CARGO_PKG_VERSION"),
         data = data.display(),
         kept = kept.display(),

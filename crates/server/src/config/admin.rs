@@ -1,10 +1,10 @@
 //! `[admin]`: who may do everything.
 
 use serde::Deserialize;
+use tidings_model::app::Token;
 
 use super::check::Check;
 use super::secret::RawSecret;
-use crate::settings::AdminSettings;
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -14,15 +14,19 @@ pub(super) struct RawAdmin {
 }
 
 impl RawAdmin {
-    pub(super) fn resolve(&self, check: &mut Check) -> AdminSettings {
+    /// The operator key, if there is one.
+    pub(super) fn resolve(&self, check: &mut Check) -> Option<Token> {
         let password_hash = check.secret("admin.password_hash", self.password_hash.as_ref());
-        if password_hash.as_ref().is_some_and(|hash| !hash.expose().starts_with("$argon2id$")) {
+        if password_hash.is_some() {
+            check.without_effect("admin.password_hash");
+        }
+        if password_hash.is_some_and(|hash| !hash.expose().starts_with("$argon2id$")) {
             check.wrong("admin.password_hash", "admin.password_hash must be an argon2id hash, which begins with $argon2id$; a password itself does not belong here");
         }
         let operator_key = check.secret("admin.operator_key", self.operator_key.as_ref());
         if let Some(key) = &operator_key {
             super::apps::check_bearer("admin.operator_key", key, check);
         }
-        AdminSettings { password_hash, operator_key }
+        operator_key
     }
 }

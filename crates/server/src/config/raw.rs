@@ -40,19 +40,21 @@ pub(super) struct RawConfig {
 impl RawConfig {
     /// Checks every section. What is wrong goes to `check`, and a default takes its place.
     pub(super) fn resolve(self, check: &mut Check) -> Settings {
+        if check.http_url("public_url", self.public_url.as_deref()).is_some() {
+            check.without_effect("public_url");
+        }
         self.broker.check(check);
         if let Some(live) = &self.live {
             live.check(check);
         }
         Settings {
             listen: top::listen(self.listen.as_deref(), check),
-            public_url: check.http_url("public_url", self.public_url.as_deref()),
             connections: top::connections(&self, check),
             store: self.store.resolve(check),
-            admin: self.admin.resolve(check),
+            operator_key: self.admin.resolve(check),
             courier: self.courier.resolve(check),
             egress: self.egress.resolve(check),
-            retention: self.retention.resolve(check),
+            keep: self.retention.resolve(check),
             main_key_file: self.secrets.resolve(),
             apps: apps::resolve(&self.apps, check),
         }

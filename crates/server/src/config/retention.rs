@@ -6,9 +6,8 @@ use serde::Deserialize;
 
 use super::check::Check;
 use super::value::{RawDuration, RawSize};
-use crate::settings::RetentionSettings;
 
-const DAY: u64 = 24 * 3_600;
+const DAY: Duration = Duration::from_secs(24 * 3_600);
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -19,11 +18,20 @@ pub(super) struct RawRetention {
 }
 
 impl RawRetention {
-    pub(super) fn resolve(&self, check: &mut Check) -> RetentionSettings {
-        RetentionSettings {
-            events: self.events.map_or(Duration::from_secs(7 * DAY), |raw| raw.0),
-            attempts: self.attempts.map_or(Duration::from_secs(30 * DAY), |raw| raw.0),
-            bytes: check.bounded("retention.bytes", self.bytes.map(|size| size.0), 10 << 30, 1 << 20, u64::MAX),
+    /// How long an event and what came of it are kept: as long as the longer of the two keys says, so that no attempt is left
+    /// without its event.
+    pub(super) fn resolve(&self, check: &mut Check) -> Duration {
+        check.bounded("retention.bytes", self.bytes.map(|size| size.0), 10 << 30, 1 << 20, u64::MAX);
+        if self.bytes.is_some() {
+            check.without_effect("retention.bytes");
         }
+        let mut kept = |path: &str, given: Option<RawDuration>, default: Duration| match given {
+            Some(given) if given.0 < Duration::from_secs(3_600) => {
+                check.wrong(path, format!("{path} must be at least 1h"));
+                default
+            }
+            given => given.map_or(default, |given| given.0),
+        };
+        kept("retention.events", self.events, 7 * DAY).max(kept("retention.attempts", self.attempts, 30 * DAY))
     }
 }

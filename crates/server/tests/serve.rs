@@ -1,0 +1,184 @@
+//! The server as a process: what it makes, what it says, how it ends.
+
+use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::time::Duration;
+
+use tidings_testkit::{Cli, dial, eventually, server};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+const SOON: Duration = Duration::from_secs(10);
+
+fn mode(path: &Path) -> u32 {
+    std::fs::metadata(path).unwrap_or_else(|e| panic!("{}: {e}", path.display())).permissions().mode() & 0o777
+}
+
+// covers: K01, N01
+#[tokio::test]
+async fn the_first_start_makes_what_later_starts_find() {
+    let mut server = server().start().await;
+    let data = server.data_dir();
+    assert_eq!(mode(&data), 0o700);
+    for file in ["credentials.toml", "main.key", "lock"] {
+        assert_eq!(mode(&data.join(file)), 0o600, "{file}");
+    }
+    let first = server.credentials.clone();
+    assert_eq!((first.url.as_str(), first.app_id.as_str()), (server.url.as_str(), "1"));
+
+    let said = format!("{}{}", server.stdout(), server.stderr());
+    assert!(said.contains(&format!("listening on {}\n", server.url)), "{said}");
+    for secret in [&first.secret, &first.api_key, &first.operator_key, &first.admin_password] {
+        assert!(secret.len() >= 32 && !said.contains(secret.as_str()), "a secret is short or was printed: {said}");
+    }
+
+    server.restart().await;
+    let second = &server.credentials;
+    assert_eq!(second.url, server.url, "the address is rewritten");
+    assert_eq!(
+        (&second.api_key, &second.operator_key, &second.secret),
+        (&first.api_key, &first.operator_key, &first.secret)
+    );
+}
+
+#[tokio::test]
+async fn a_second_server_says_who_has_the_data() {
+    let first = server().start().await;
+    let exit = server().dir(&first.dir).run_to_exit().await.expect_code(1);
+    let holder = format!("another server (pid {}, {}) has ", first.pid(), first.url);
+    assert!(exit.stderr.contains(&holder), "{}", exit.stderr);
+}
+
+#[tokio::test]
+async fn a_port_that_is_taken_is_named() {
+    let first = server().start().await;
+    let exit = server().listen(&first.addr.to_string()).run_to_exit().await.expect_code(1);
+    assert!(
+        exit.stderr.contains(&format!("cannot listen on {}", first.addr)) && exit.stderr.contains("--listen"),
+        "{}",
+        exit.stderr
+    );
+}
+
+#[tokio::test]
+async fn a_config_has_the_apps_and_the_credentials_follow() {
+    let config = "[[apps]]\nid = \"shop\"\nkey = \"shop-key\"\nsecret = \"s\"\napi_keys = [\"the-api-key-of-the-shop\"]\n[admin]\noperator_key = \"the-key-of-the-operator\"\n";
+    let server = server().config(config).start().await;
+    assert_eq!(server.credentials.app_id, "shop");
+    assert_eq!(server.credentials.api_key, "the-api-key-of-the-shop");
+    assert_eq!(server.credentials.operator_key, "the-key-of-the-operator");
+    assert!(server.credentials.admin_password.is_empty());
+}
+
+#[tokio::test]
+async fn a_config_that_is_wrong_is_not_served() {
+    let exit = server().config("listn = \"x\"\n[store]\nurl = \"postgres://x\"").run_to_exit().await.expect_code(1);
+    assert!(
+        exit.stderr.contains("tidings.toml:1:1: unknown key \"listn\"") && exit.stderr.contains("tidings.toml:3:1: "),
+        "{}",
+        exit.stderr
+    );
+}
+
+#[tokio::test]
+async fn machines_are_answered_with_and_without_a_slash() {
+    let server = server().start().await;
+    for path in ["/healthz", "/healthz/", "/readyz", "/readyz/", "/metrics", "/metrics/"] {
+        assert_eq!(server.api().get(path).send().await.unwrap().status, 200, "{path}");
+    }
+    let metrics = server.api().get("/metrics").send().await.unwrap();
+    assert!(metrics.header("content-type").is_some_and(|kind| kind.starts_with("application/openmetrics-text")));
+}
+
+// covers: O01
+#[tokio::test]
+async fn it_stops_when_asked_although_connections_are_idle() {
+    let mut server = server().start().await;
+    let mut idle = dial(server.addr).await;
+    idle.write_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+    let mut answer = [0; 12];
+    idle.read_exact(&mut answer).await.unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 200");
+    server.terminate().await.expect_code(0);
+}
+
+/// Sends `sent` and waits until the server has closed the connection.
+async fn closed(addr: SocketAddr, sent: &[u8]) {
+    let mut stream = dial(addr).await;
+    stream.write_all(sent).await.unwrap_or_else(|error| panic!("nothing can be sent: {error}"));
+    let mut rest = Vec::new();
+    // Closed or reset: either way it is over.
+    if tokio::time::timeout(SOON, stream.read_to_end(&mut rest)).await.is_err() {
+        panic!("after {sent:?} the connection is still open");
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_dawdles_is_let_go() {
+    let server = server().config("header_timeout = \"200ms\"").start().await;
+    closed(server.addr, b"GET /healthz HTTP/1.1\r\nHost: x\r\nX-Slow: ").await;
+    closed(server.addr, b"").await;
+}
+
+#[tokio::test]
+async fn a_head_without_end_is_refused() {
+    let server = server().start().await;
+    let mut stream = dial(server.addr).await;
+    let head = format!("GET /healthz HTTP/1.1\r\nHost: x\r\nX-Long: {}", "x".repeat(200_000));
+    // The server may close before all is written.
+    stream.write_all(head.as_bytes()).await.ok();
+    let mut answer = Vec::new();
+    tokio::time::timeout(SOON, stream.read_to_end(&mut answer)).await.expect("no answer").ok();
+    assert!(answer.is_empty() || answer.starts_with(b"HTTP/1.1 431"), "{}", String::from_utf8_lossy(&answer));
+}
+
+#[tokio::test]
+async fn connections_beyond_the_limit_wait_their_turn() {
+    let server = server().config("max_connections = 2").start().await;
+    // The client that asked whether the server is ready may hold a place for a while.
+    let first = eventually(SOON, async || {
+        let mut stream = dial(server.addr).await;
+        stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n").await.ok()?;
+        let mut byte = [0];
+        tokio::time::timeout(Duration::from_millis(500), stream.read_exact(&mut byte)).await.ok()?.ok()?;
+        Some(stream)
+    })
+    .await;
+    drop(first);
+    assert_eq!(server.api().get("/healthz").send().await.unwrap().status, 200);
+}
+
+#[tokio::test]
+async fn the_log_is_for_machines_when_asked() {
+    let mut server = server().args(["--log", "json"]).start().await;
+    let exit = server.terminate().await.expect_code(0);
+    let lines: Vec<&str> = exit.stderr.lines().collect();
+    assert!(
+        !lines.is_empty() && lines.iter().all(|line| line.starts_with('{') && line.ends_with('}')),
+        "{}",
+        exit.stderr
+    );
+}
+
+// covers: N02
+#[tokio::test]
+async fn the_line_to_paste_works_from_another_folder() {
+    let server = server().start().await;
+    let stdout = server.stdout();
+    let line = stdout.lines().find(|line| line.contains(" publish ")).unwrap_or_else(|| panic!("{stdout}"));
+    let elsewhere = tempfile::tempdir().unwrap();
+    let shell =
+        std::process::Command::new("/bin/sh").args(["-c", line]).current_dir(elsewhere.path()).output().unwrap();
+    let said = String::from_utf8_lossy(&shell.stdout);
+    assert!(shell.status.success(), "{said}{}", String::from_utf8_lossy(&shell.stderr));
+    assert!(said.contains("hello") && said.contains(r#"{"to":"world"}"#), "{said}");
+}
+
+#[tokio::test]
+async fn what_init_writes_can_be_served() {
+    let dir = tempfile::tempdir().unwrap();
+    Cli::in_dir(dir.path()).arg("init").run().await.expect_code(0);
+    let config = std::fs::read_to_string(dir.path().join("tidings.toml")).unwrap();
+    let server = server().config(config).start().await;
+    assert_eq!(server.credentials.api_key.len(), 32);
+}
