@@ -13,8 +13,8 @@ use axum::Router;
 use axum::response::{IntoResponse, Response};
 use http::{Request, StatusCode, header};
 use hyper::body::Incoming;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto::Builder;
+use hyper::server::conn::http1::Builder;
+use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -109,10 +109,14 @@ async fn serve(stream: TcpStream, peer: SocketAddr, router: Router, stopping: Ca
     }
     let service =
         hyper::service::service_fn(move |request| answer(router.clone(), request, peer, limits.request_timeout));
-    // Without `http1_only` the builder first waits, for ever, for bytes that say which HTTP it is.
-    let mut builder = Builder::new(TokioExecutor::new()).http1_only();
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(limits.header_timeout).max_buf_size(MAX_HEAD);
-    let mut connection = std::pin::pin!(builder.serve_connection_with_upgrades(TokioIo::new(stream), service));
+    // HTTP/1.1 and nothing else: hyper-util's automatic builder first waits, for ever, for bytes that say which HTTP it is.
+    let connection = Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits.header_timeout)
+        .max_buf_size(MAX_HEAD)
+        .serve_connection(TokioIo::new(stream), service)
+        .with_upgrades();
+    let mut connection = std::pin::pin!(connection);
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
         () = stopping.cancelled() => {
@@ -149,4 +153,100 @@ fn too_slow() -> Response {
         problem,
     )
         .into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::routing::get;
+    use tidings_testkit::dial;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::sync::{Notify, oneshot};
+    use tokio::task::JoinHandle;
+
+    use super::*;
+
+    const SOON: Duration = Duration::from_secs(10);
+    const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n";
+
+    struct Running {
+        addr: SocketAddr,
+        /// Told when a request has arrived.
+        arrived: Arc<Notify>,
+        /// Lets one request be answered.
+        answer: Arc<Notify>,
+        stop: oneshot::Sender<()>,
+        ended: JoinHandle<()>,
+    }
+
+    async fn start(limits: Limits) -> Running {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        let (arrived, answer) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+        let (on_arrival, may_answer) = (Arc::clone(&arrived), Arc::clone(&answer));
+        let handler = move || async move {
+            on_arrival.notify_one();
+            may_answer.notified().await;
+            "done"
+        };
+        let (stop, stopped) = oneshot::channel();
+        let shutdown = async move {
+            stopped.await.ok();
+        };
+        let ended = tokio::spawn(run(listener, Router::new().route("/", get(handler)), shutdown, limits));
+        Running { addr, arrived, answer, stop, ended }
+    }
+
+    async fn read_to_end(mut stream: TcpStream) -> String {
+        let mut text = Vec::new();
+        tokio::time::timeout(SOON, stream.read_to_end(&mut text)).await.expect("still open").ok();
+        String::from_utf8_lossy(&text).into_owned()
+    }
+
+    // covers: O01
+    #[tokio::test]
+    async fn a_request_under_way_is_answered_after_the_stop() {
+        let server = start(Limits { grace: SOON, ..Limits::default() }).await;
+        let mut stream = dial(server.addr).await;
+        stream.write_all(GET).await.unwrap();
+        server.arrived.notified().await;
+        server.stop.send(()).unwrap();
+        server.answer.notify_one();
+        let answer = read_to_end(stream).await;
+        assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("done"), "{answer}");
+        server.ended.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_request_that_does_not_end_does_not_hold_up_the_stop() {
+        let server = start(Limits { grace: Duration::from_millis(50), ..Limits::default() }).await;
+        let mut stream = dial(server.addr).await;
+        stream.write_all(GET).await.unwrap();
+        server.arrived.notified().await;
+        server.stop.send(()).unwrap();
+        tokio::time::timeout(SOON, server.ended).await.expect("still running").unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_request_that_takes_too_long_is_told_so() {
+        let server = start(Limits { request_timeout: Duration::from_millis(50), ..Limits::default() }).await;
+        let mut stream = dial(server.addr).await;
+        stream.write_all(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await.unwrap();
+        let answer = read_to_end(stream).await;
+        assert!(answer.starts_with("HTTP/1.1 503") && answer.contains("urn:tidings:problem:overloaded"), "{answer}");
+    }
+
+    #[tokio::test]
+    async fn a_connection_beyond_the_limit_waits_until_one_ends() {
+        let server = start(Limits { max_connections: 1, ..Limits::default() }).await;
+        let mut first = dial(server.addr).await;
+        first.write_all(GET).await.unwrap();
+        server.arrived.notified().await;
+        let mut second = dial(server.addr).await;
+        second.write_all(GET).await.unwrap();
+        let early = tokio::time::timeout(Duration::from_millis(200), server.arrived.notified()).await;
+        assert!(early.is_err(), "the second was served beside the first");
+        server.answer.notify_one();
+        drop(first);
+        tokio::time::timeout(SOON, server.arrived.notified()).await.expect("the second is never served");
+    }
 }

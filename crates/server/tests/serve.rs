@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::Duration;
 
-use tidings_testkit::{Cli, dial, eventually, server};
+use tidings_testkit::{Cli, dial, server};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 const SOON: Duration = Duration::from_secs(10);
@@ -130,22 +130,6 @@ async fn a_head_without_end_is_refused() {
     let mut answer = Vec::new();
     tokio::time::timeout(SOON, stream.read_to_end(&mut answer)).await.expect("no answer").ok();
     assert!(answer.is_empty() || answer.starts_with(b"HTTP/1.1 431"), "{}", String::from_utf8_lossy(&answer));
-}
-
-#[tokio::test]
-async fn connections_beyond_the_limit_wait_their_turn() {
-    let server = server().config("max_connections = 2").start().await;
-    // The client that asked whether the server is ready may hold a place for a while.
-    let first = eventually(SOON, async || {
-        let mut stream = dial(server.addr).await;
-        stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n").await.ok()?;
-        let mut byte = [0];
-        tokio::time::timeout(Duration::from_millis(500), stream.read_exact(&mut byte)).await.ok()?.ok()?;
-        Some(stream)
-    })
-    .await;
-    drop(first);
-    assert_eq!(server.api().get("/healthz").send().await.unwrap().status, 200);
 }
 
 #[tokio::test]

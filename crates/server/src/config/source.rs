@@ -62,7 +62,10 @@ impl Source {
 
     /// Notes what is wrong at `path`, unless it could not even be read.
     pub(super) fn wrong(&mut self, path: &str, message: String) {
-        if !self.unread.iter().any(|unread| path.starts_with(unread.as_str())) {
+        let unread = |outer: &String| {
+            path.strip_prefix(outer.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+        };
+        if !self.unread.iter().any(unread) {
             let problem = self.problem(path, message);
             self.problems.push(problem);
         }
