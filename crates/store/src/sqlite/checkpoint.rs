@@ -1,8 +1,9 @@
 //! Moving the write-ahead log into the database, off the commit path.
 //!
 //! A thread with its own connection checkpoints passively whenever the log has grown; passive never makes the writer wait. If
-//! writes never pause, the log cannot be started over that way and grows: past [`WAL_MUCH`] the checkpoint waits for a moment
-//! in which it may (`RESTART`), which holds up the writer for as long as the last pages take.
+//! writes never pause, the log cannot be started over that way: there always is a last commit that is not in the database
+//! yet. Past [`WAL_MUCH`] the thread gets the log moved but for the last pages and then asks the writer, who alone can
+//! find a moment without a commit, to move those ([`start_over`]).
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -19,6 +20,10 @@ pub(super) const WAL_KEPT: i64 = 64 << 20;
 const WAL_SOME: u64 = 4 << 20;
 /// From here on the log has to be started over.
 const WAL_MUCH: u64 = 128 << 20;
+/// About so many pages the writer may be asked to move.
+const LAST_PAGES: i64 = 1_000;
+/// So often the thread tries to get ahead of the writer, before it asks for more than [`LAST_PAGES`].
+const ROUNDS: usize = 8;
 const EVERY: Duration = Duration::from_millis(250);
 
 /// Ends its thread when dropped.
@@ -28,8 +33,8 @@ pub(super) struct Checkpointer {
 }
 
 impl Checkpointer {
-    /// Starts the thread for the database at `path`.
-    pub(super) fn start(path: &Path) -> Result<Self, StoreError> {
+    /// Starts the thread for the database at `path`; `ask` has the writer [`start_over`].
+    pub(super) fn start(path: &Path, ask: impl Fn() + Send + 'static) -> Result<Self, StoreError> {
         let connection = Connection::open(path)?;
         connection.busy_timeout(EVERY)?;
         connection.pragma_update(None, "wal_autocheckpoint", 0)?;
@@ -40,7 +45,7 @@ impl Checkpointer {
         let theirs = Arc::clone(&stop);
         let thread = std::thread::Builder::new()
             .name("store-checkpoint".into())
-            .spawn(move || run(&connection, &PathBuf::from(wal), &theirs))
+            .spawn(move || run(&connection, &PathBuf::from(wal), &theirs, &ask))
             .map_err(|e| StoreError::Database(e.to_string()))?;
         Ok(Self { stop, thread: Some(thread) })
     }
@@ -56,7 +61,7 @@ impl Drop for Checkpointer {
     }
 }
 
-fn run(connection: &Connection, wal: &Path, stop: &(Mutex<bool>, Condvar)) {
+fn run(connection: &Connection, wal: &Path, stop: &(Mutex<bool>, Condvar), ask: &dyn Fn()) {
     // The file keeps its size when the log is started over, so its size alone would say "much" for ever: what counts is
     // whether it has changed since the last checkpoint.
     let mut seen = None;
@@ -76,10 +81,34 @@ fn run(connection: &Connection, wal: &Path, stop: &(Mutex<bool>, Condvar)) {
             continue;
         }
         seen = modified;
-        let how =
-            if meta.len() > WAL_MUCH { "PRAGMA wal_checkpoint(RESTART)" } else { "PRAGMA wal_checkpoint(PASSIVE)" };
-        if let Err(error) = connection.query_row(how, [], |_| Ok(())) {
-            tracing::warn!(%error, "could not checkpoint the write-ahead log");
+        let much = meta.len() > WAL_MUCH;
+        let mut moved = 0;
+        for _ in 0..if much { ROUNDS } else { 1 } {
+            match passive(connection) {
+                // What is left cannot be seen: the log counts as long as it was when the round began. But a round moves
+                // what was written during the one before it.
+                Ok(until) if until - moved > LAST_PAGES => moved = until,
+                Ok(_) => break,
+                Err(error) => {
+                    tracing::warn!(%error, "could not checkpoint the write-ahead log");
+                    break;
+                }
+            }
         }
+        if much {
+            ask();
+        }
+    }
+}
+
+/// Moves what can be moved without making anyone wait; answers up to which page of the log.
+fn passive(connection: &Connection) -> Result<i64, StoreError> {
+    Ok(connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |row| row.get(2))?)
+}
+
+/// Moves the last pages, by the writer between two transactions: its next commit then starts the log over.
+pub(super) fn start_over(writer: &Connection) {
+    if let Err(error) = passive(writer) {
+        tracing::warn!(%error, "could not checkpoint the write-ahead log");
     }
 }

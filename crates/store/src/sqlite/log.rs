@@ -155,7 +155,18 @@ fn fanout_pending(db: &Connection, app: &AppId) -> Result<bool, StoreError> {
         .query_row([app.as_str()], |row| row.get(0))?)
 }
 
-const COLUMNS: &str = "e.no, e.app, e.id, e.name, e.channels, e.content_type, e.time, e.op, e.key, e.except_session, e.hook_version, e.received_at, e.deliveries, e.data";
+/// The columns that [`logged`] reads, in its order. A macro, so that statements are constants and none is put together when
+/// it is wanted.
+macro_rules! columns {
+    ($rest:literal) => {
+        concat!(
+            "SELECT",
+            " e.no, e.app, e.id, e.name, e.channels, e.content_type, e.time, e.op, e.key, e.except_session, ",
+            "e.hook_version, e.received_at, e.deliveries, e.data ",
+            $rest
+        )
+    };
+}
 
 fn logged(row: &Row<'_>) -> Result<Logged, StoreError> {
     let channels: Option<String> = row.get(4)?;
@@ -179,16 +190,14 @@ fn logged(row: &Row<'_>) -> Result<Logged, StoreError> {
     })
 }
 
+/// The statement of [`event`].
+pub(super) const BY_ID: &str = columns!("FROM event e WHERE e.app = ?1 AND e.id = ?2");
+
 /// One event by its id.
 pub(super) fn event(db: &Connection, app: &AppId, id: &str) -> Result<Option<Logged>, StoreError> {
-    let mut found = db.prepare_cached(&by_id())?;
+    let mut found = db.prepare_cached(BY_ID)?;
     let mut rows = found.query(params![app.as_str(), id])?;
     rows.next()?.map(logged).transpose()
-}
-
-/// The statement of [`event`].
-pub(super) fn by_id() -> String {
-    format!("SELECT {COLUMNS} FROM event e WHERE e.app = ?1 AND e.id = ?2")
 }
 
 /// A page of the log, newest first.
@@ -197,7 +206,7 @@ pub(super) fn events(db: &Connection, app: &AppId, filter: &EventFilter) -> Resu
     let until = filter.until.map_or(i64::MAX, |ms| EventNo::first_of(ms).0);
     let before = filter.before.map_or(until, |no| no.0.min(until));
     let wanted = filter.name.as_ref().or(filter.channel.as_ref());
-    let mut page = db.prepare_cached(&listing(filter.name.is_some(), filter.channel.is_some()))?;
+    let mut page = db.prepare_cached(listing(filter.name.is_some(), filter.channel.is_some()))?;
     let mut rows = page.query(params![app.as_str(), since, before, filter.limit, wanted])?;
     let mut out = Vec::new();
     while let Some(row) = rows.next()? {
@@ -207,30 +216,28 @@ pub(super) fn events(db: &Connection, app: &AppId, filter: &EventFilter) -> Resu
 }
 
 /// The statement of [`events`].
-pub(super) fn listing(by_name: bool, by_channel: bool) -> String {
-    // The unused fifth parameter has to be mentioned for the statement to take it.
+pub(super) fn listing(by_name: bool, by_channel: bool) -> &'static str {
     match (by_name, by_channel) {
-        (true, _) => format!(
-            "SELECT {COLUMNS} FROM event e WHERE e.app = ?1 AND e.name = ?5 AND e.no >= ?2 AND e.no < ?3 ORDER BY e.no DESC LIMIT ?4"
+        (true, _) => columns!(
+            "FROM event e WHERE e.app = ?1 AND e.name = ?5 AND e.no >= ?2 AND e.no < ?3 ORDER BY e.no DESC LIMIT ?4"
         ),
-        (false, true) => format!(
-            "SELECT {COLUMNS} FROM event_channel c JOIN event e ON e.no = c.no
+        (false, true) => columns!(
+            "FROM event_channel c JOIN event e ON e.no = c.no
              WHERE c.app = ?1 AND c.channel = ?5 AND c.no >= ?2 AND c.no < ?3 ORDER BY c.no DESC LIMIT ?4"
         ),
-        (false, false) => format!(
-            "SELECT {COLUMNS} FROM event e WHERE e.app = ?1 AND e.no >= ?2 AND e.no < ?3 AND ?5 IS NULL ORDER BY e.no DESC LIMIT ?4"
+        // The unused fifth parameter has to be mentioned for the statement to take it.
+        (false, false) => columns!(
+            "FROM event e WHERE e.app = ?1 AND e.no >= ?2 AND e.no < ?3 AND ?5 IS NULL ORDER BY e.no DESC LIMIT ?4"
         ),
     }
 }
 
 /// The statement of [`events_at`].
-pub(super) fn by_place() -> String {
-    format!("SELECT {COLUMNS} FROM event e WHERE e.no = ?1")
-}
+pub(super) const BY_PLACE: &str = columns!("FROM event e WHERE e.no = ?1");
 
 /// Events by their places; those that are gone are left out.
 pub(super) fn events_at(db: &Connection, places: &[EventNo]) -> Result<Vec<Logged>, StoreError> {
-    let mut one = db.prepare_cached(&by_place())?;
+    let mut one = db.prepare_cached(BY_PLACE)?;
     let mut out = Vec::with_capacity(places.len());
     for place in places {
         let mut rows = one.query([place.0])?;

@@ -122,7 +122,7 @@ impl SqliteStore {
         let readers = Readers::open(path, READERS)?;
         let writer = Writer::start(connection).map_err(|e| StoreError::Database(e.to_string()))?;
         Ok(Self {
-            _checkpointer: checkpoint::Checkpointer::start(path)?,
+            _checkpointer: checkpoint::Checkpointer::start(path, writer.starter_over())?,
             path: path.to_owned(),
             sync,
             key: Arc::new(key),

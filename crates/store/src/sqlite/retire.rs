@@ -9,7 +9,7 @@ use crate::error::StoreError;
 /// How many events one slice looks at, how many ended deliveries it deletes, and how many keys it forgets, at most.
 const SLICE: usize = 500;
 /// How many free pages one slice gives back to the file system.
-const PAGES: usize = 200;
+const SHRINK: &str = "PRAGMA incremental_vacuum(500)";
 
 /// The statements of a slice.
 pub(super) const EVENTS: &str = "SELECT no, app, channels FROM event WHERE no >= ?1 AND no < ?2 ORDER BY no LIMIT ?3";
@@ -67,5 +67,9 @@ pub(super) fn keys(db: &Connection, before: Millis) -> Result<bool, StoreError> 
 
 /// Gives free pages back to the file system, a few at a time.
 pub(super) fn shrink(db: &Connection) -> Result<(), StoreError> {
-    Ok(db.execute_batch(&format!("PRAGMA incremental_vacuum({PAGES})"))?)
+    let mut vacuum = db.prepare_cached(SHRINK)?;
+    let mut pages = vacuum.query([])?;
+    // Each step frees one page.
+    while pages.next()?.is_some() {}
+    Ok(())
 }

@@ -41,7 +41,7 @@ pub(super) fn recover(db: &Connection, now: Millis) -> Result<u64, StoreError> {
 /// since the last start tells the time.
 fn clock_before(db: &Connection) -> Result<Millis, StoreError> {
     let newest: Option<(i64, Millis)> = db
-        .prepare_cached("SELECT no, received_at FROM event ORDER BY no DESC LIMIT 1")?
+        .prepare_cached("SELECT no, received_at FROM event WHERE no = (SELECT MAX(no) FROM event)")?
         .query_row([], |row| Ok((row.get(0)?, row.get(1)?)))
         .optional()?;
     let clock = meta::get(db, "clock")?;

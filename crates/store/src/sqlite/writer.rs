@@ -20,6 +20,7 @@ use rusqlite::Connection;
 use tidings_model::clock::Stopwatch;
 use tokio::sync::oneshot;
 
+use super::checkpoint;
 use crate::error::StoreError;
 
 /// How long one class may use of a group.
@@ -76,6 +77,8 @@ where
 struct Waiting {
     jobs: [VecDeque<Box<dyn Job>>; CLASSES],
     closing: bool,
+    /// The write-ahead log is to be started over before the next group.
+    start_over: bool,
 }
 
 struct Shared {
@@ -122,6 +125,18 @@ impl Writer {
         answer.await.unwrap_or(Err(StoreError::Closed))
     }
 
+    /// What has the writer start the write-ahead log over, from whatever thread.
+    pub(crate) fn starter_over(&self) -> impl Fn() + Send + 'static {
+        let shared = Arc::clone(&self.shared);
+        move || shared.waiting.lock().start_over = true
+    }
+
+    /// How many jobs are waiting.
+    #[cfg(test)]
+    pub(crate) fn waiting(&self) -> usize {
+        self.shared.waiting.lock().jobs.iter().map(VecDeque::len).sum()
+    }
+
     /// Lets the thread finish what is waiting, and ends it.
     pub(crate) fn close(&self) {
         self.shared.waiting.lock().closing = true;
@@ -155,7 +170,7 @@ impl Drop for Ending<'_> {
 fn run(shared: &Shared, connection: &Connection) {
     let _ending = Ending(shared);
     loop {
-        {
+        let start_over = {
             let mut waiting = shared.waiting.lock();
             while waiting.jobs.iter().all(VecDeque::is_empty) {
                 if waiting.closing {
@@ -163,6 +178,10 @@ fn run(shared: &Shared, connection: &Connection) {
                 }
                 shared.woken.wait(&mut waiting);
             }
+            std::mem::take(&mut waiting.start_over)
+        };
+        if start_over {
+            checkpoint::start_over(connection);
         }
         group(shared, connection);
     }
@@ -187,38 +206,35 @@ fn group(shared: &Shared, connection: &Connection) {
             jobs.push(job);
         }
     }
-    let outcomes = if spoiled { one_by_one(connection, &mut jobs) } else { vec![commit(connection); jobs.len()] };
+    let outcomes = if spoiled { apart(connection, &mut jobs) } else { vec![commit(connection); jobs.len()] };
     for (job, outcome) in jobs.into_iter().zip(outcomes) {
         job.answer(outcome);
     }
 }
 
-/// Runs the jobs again from the start, each in a savepoint, so that those that fail leave no trace.
-fn one_by_one(connection: &Connection, jobs: &mut [Box<dyn Job>]) -> Vec<Outcome> {
-    let begun = roll_back(connection).and_then(|()| begin(connection));
-    // Once the transaction is gone, whatever was done in it is gone with it.
-    let mut ended = begun.err();
-    let mut outcomes: Vec<Outcome> = Vec::with_capacity(jobs.len());
-    for job in jobs.iter_mut() {
-        if ended.is_some() {
-            break;
-        }
-        let (outcome, kept) = in_savepoint(connection, &mut **job);
-        ended = kept.err();
-        outcomes.push(outcome);
+/// Runs the jobs again from the start, each in a savepoint, so that those that fail leave no trace. Some failures (a full
+/// disk) end the whole transaction for everyone: then each runs in a transaction of its own.
+fn apart(connection: &Connection, jobs: &mut [Box<dyn Job>]) -> Vec<Outcome> {
+    if let Err(error) = roll_back(connection).and_then(|()| begin(connection)) {
+        return vec![Err(error); jobs.len()];
     }
-    let committed = match ended {
-        None => commit(connection),
-        Some(error) => {
-            if let Err(error) = roll_back(connection) {
-                tracing::error!(%error, "the store could not roll back");
-            }
-            Err(error)
+    let outcomes: Option<Vec<Outcome>> = jobs.iter_mut().map(|job| in_savepoint(connection, &mut **job)).collect();
+    match outcomes {
+        Some(outcomes) => {
+            let committed = commit(connection);
+            outcomes.into_iter().map(|outcome| outcome.and_then(|()| committed.clone())).collect()
         }
-    };
-    outcomes.resize(jobs.len(), Ok(()));
-    // A job's own error says more than the group's.
-    outcomes.into_iter().map(|outcome| outcome.and_then(|()| committed.clone())).collect()
+        None => jobs.iter_mut().map(|job| alone(connection, &mut **job)).collect(),
+    }
+}
+
+fn alone(connection: &Connection, job: &mut dyn Job) -> Outcome {
+    roll_back(connection)?;
+    begin(connection)?;
+    match job.run(connection) {
+        Ok(()) => commit(connection),
+        Err(error) => roll_back(connection).and(Err(error)),
+    }
 }
 
 /// No transaction can be had: nobody is left waiting for one.
@@ -254,17 +270,16 @@ fn roll_back(connection: &Connection) -> Outcome {
     if connection.is_autocommit() { Ok(()) } else { execute(connection, "ROLLBACK") }
 }
 
-/// What became of the job, and whether the transaction around it goes on.
-fn in_savepoint(connection: &Connection, job: &mut dyn Job) -> (Outcome, Outcome) {
-    if let Err(error) = execute(connection, "SAVEPOINT job") {
-        return (Err(error.clone()), Err(error));
-    }
+/// What became of the job; `None` when the transaction around it cannot go on.
+fn in_savepoint(connection: &Connection, job: &mut dyn Job) -> Option<Outcome> {
+    execute(connection, "SAVEPOINT job").ok()?;
     let outcome = job.run(connection);
-    let kept = if connection.is_autocommit() {
-        Err(outcome.clone().err().unwrap_or(StoreError::Full))
-    } else {
-        let undone = if outcome.is_err() { execute(connection, "ROLLBACK TO job") } else { Ok(()) };
-        undone.and_then(|()| execute(connection, "RELEASE job"))
-    };
-    (outcome, kept)
+    if connection.is_autocommit() {
+        return None;
+    }
+    if outcome.is_err() {
+        execute(connection, "ROLLBACK TO job").ok()?;
+    }
+    execute(connection, "RELEASE job").ok()?;
+    Some(outcome)
 }

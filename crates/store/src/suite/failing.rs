@@ -103,7 +103,7 @@ pub(crate) async fn a_disabling_is_announced_once(mut w: World) {
     w.finish(vec![end]).await;
     let (mut listener, _) = w.stored(no).await;
     let told = (w.app.clone(), listener.id.clone());
-    assert_eq!(w.store.unannounced().await.unwrap(), [told.clone()]);
+    assert_eq!(w.store.unannounced().await.unwrap(), std::slice::from_ref(&told));
     // A change of its description is no reason not to tell.
     listener.description = "changed".to_owned();
     let version = listener.version;

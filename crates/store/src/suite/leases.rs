@@ -40,7 +40,7 @@ pub(crate) async fn a_lost_lease_changes_nothing(mut w: World) {
     for next in [Next::Delivered, Next::Undelivered, Next::Canceled, Next::Retry(w.now)] {
         let mut end = finished(&forged, next);
         end.disable = Some("gone");
-        assert_eq!(w.finish(vec![end]).await, [stale.clone()]);
+        assert_eq!(w.finish(vec![end]).await, std::slice::from_ref(&stale));
     }
     w.store.release(vec![forged], w.now).await.unwrap();
     assert_eq!(w.all().await, before);

@@ -1,1 +1,162 @@
-//! disk
+//! What is on disk: settings that hold, secrets that do not show, a log that does not grow for ever.
+
+use std::sync::Arc;
+
+use rusqlite::Connection;
+use tidings_model::listener::Order;
+
+use super::Dir;
+use crate::error::StoreError;
+use crate::log::{Lane, Log};
+use crate::queue::{Next, Queue};
+use crate::seal::MainKey;
+use crate::sqlite::writer::Class;
+use crate::sqlite::{SCHEMA_VERSION, SqliteStore, Sync};
+use crate::suite::{Place, World, finished, secret};
+use crate::{Catalogue, Store};
+
+async fn setting(store: &SqliteStore, name: &'static str) -> String {
+    let ask = move |db: &Connection| {
+        Ok(db.pragma_query_value(None, name, |row| {
+            Ok(match row.get_ref(0)? {
+                rusqlite::types::ValueRef::Integer(number) => number.to_string(),
+                other => other.as_str()?.to_owned(),
+            })
+        })?)
+    };
+    store.writer.call(Class::Upkeep, ask).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_commit_waits_for_the_disk() {
+    let dir = Dir::new();
+    let store = dir.store();
+    assert_eq!(setting(&store, "journal_mode").await, "wal");
+    assert_eq!(setting(&store, "synchronous").await, "2", "2 is FULL");
+    assert_eq!(setting(&store, "auto_vacuum").await, "2", "2 is INCREMENTAL");
+    assert!(store.durable());
+    drop(store);
+    let key = MainKey::load_or_create(&dir.dir.path().join("main.key")).unwrap();
+    let relaxed = SqliteStore::open(&dir.path(), Sync::Normal, key).unwrap();
+    assert_eq!(setting(&relaxed, "synchronous").await, "1", "1 is NORMAL");
+    assert!(!relaxed.durable());
+}
+
+// covers: K01
+#[tokio::test]
+async fn no_secret_is_on_disk_in_clear() {
+    let dir = Dir::new();
+    let store = dir.store();
+    let mut listener = crate::suite::listener(&"1".into(), "l", Order::None);
+    store.create_listener(listener.clone()).await.unwrap();
+    listener.keys.rotate(tidings_model::signature::Secret::from_bytes(&[7; 32]).unwrap(), 0, i64::MAX);
+    store.replace_listener(listener.clone(), 1).await.unwrap();
+    let mut hidden: Vec<Vec<u8>> = vec![b"hidden-header-value".to_vec()];
+    for secret in [secret(), listener.keys.current.clone()] {
+        hidden.push(secret.expose().trim_start_matches("whsec_").as_bytes().to_vec());
+    }
+    hidden.push(b"0123456789abcdef0123456789abcdef".to_vec());
+    let check = |when: &str| {
+        let mut seen = 0;
+        for file in std::fs::read_dir(dir.dir.path()).unwrap() {
+            let path = file.unwrap().path();
+            if !path.file_name().unwrap().to_string_lossy().starts_with("tidings.db") {
+                continue;
+            }
+            let bytes = std::fs::read(&path).unwrap();
+            seen += bytes.len();
+            for text in &hidden {
+                assert!(!bytes.windows(text.len()).any(|w| w == text), "a secret in {} {when}", path.display());
+            }
+        }
+        assert!(seen > 10_000);
+    };
+    check("while open");
+    store.delete_listener(&"1".into(), "l", 0).await.unwrap();
+    let erased = |db: &Connection| Ok(db.query_row("SELECT length(sealed) FROM listener", [], |row| row.get(0))?);
+    assert_eq!(store.readers.read(erased).await, Ok(0));
+    store.close().await;
+    drop(store);
+    check("after the end");
+}
+
+// covers: C09
+#[tokio::test]
+async fn a_later_schema_is_refused_and_left_alone() {
+    let dir = Dir::new();
+    drop(dir.store());
+    let later = SCHEMA_VERSION + 1;
+    Connection::open(dir.path()).unwrap().pragma_update(None, "user_version", later).unwrap();
+    let before = std::fs::read(dir.path()).unwrap();
+    let key = MainKey::load_or_create(&dir.dir.path().join("main.key")).unwrap();
+    let refused = SqliteStore::open(&dir.path(), Sync::Full, key).map(drop);
+    assert_eq!(refused, Err(StoreError::NewerSchema { found: later, known: SCHEMA_VERSION }));
+    assert_eq!(std::fs::read(dir.path()).unwrap(), before);
+    let left: Vec<_> = std::fs::read_dir(dir.dir.path()).unwrap().map(|f| f.unwrap().file_name()).collect();
+    assert_eq!(left.len(), 2, "{left:?}");
+}
+
+#[tokio::test]
+async fn space_is_given_back() {
+    let dir = Dir::new();
+    let store = Arc::new(dir.store());
+    let mut w = World::at(Box::new(Shared(Arc::clone(&store)))).await;
+    let no = w.listener(Order::None).await;
+    for i in 0..300 {
+        let mut publish = w.to(&format!("e{i}"), &[no], Lane::Own).await;
+        publish.event.data = tidings_model::event::Data::json(vec![b'1'; 20_000]);
+        let (_, leased) = w.stored_as(publish).await;
+        w.finish(vec![finished(&leased[0], Next::Delivered)]).await;
+    }
+    let pages = async || setting(&store, "page_count").await.parse::<i64>().unwrap();
+    let full = pages().await;
+    w.now += 1;
+    for _ in 0..20 {
+        store.retire(w.now, w.now).await.unwrap();
+    }
+    assert_eq!(setting(&store, "freelist_count").await, "0");
+    assert!(pages().await < full / 10, "{} of {full} pages left", pages().await);
+}
+
+/// A store that is open already.
+struct Shared(Arc<SqliteStore>);
+
+#[async_trait::async_trait]
+impl Place for Shared {
+    async fn open(&self) -> Arc<dyn Store> {
+        Arc::clone(&self.0) as Arc<dyn Store>
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_write_ahead_log_stays_bounded_under_constant_writes() {
+    let dir = Dir::new();
+    let store = Arc::new(dir.store());
+    let w = World::at(Box::new(Shared(Arc::clone(&store)))).await;
+    let mut template = w.to("template", &[], Lane::Own).await;
+    template.event.data = tidings_model::event::Data::json(vec![b'1'; 16_000]);
+    let writers: Vec<_> = (0..16)
+        .map(|i| {
+            let (store, mut publish) = (Arc::clone(&store), template.clone());
+            tokio::spawn(async move {
+                for j in 0..1_600 {
+                    publish.event.id = format!("e{i}-{j}");
+                    store.publish(publish.clone()).await.unwrap();
+                }
+            })
+        })
+        .collect();
+    let wal = dir.dir.path().join("tidings.db-wal");
+    let mut most = 0;
+    while !writers.iter().all(tokio::task::JoinHandle::is_finished) {
+        most = std::fs::metadata(&wal).unwrap().len().max(most);
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    for writer in writers {
+        writer.await.unwrap();
+    }
+    // Far more than that has gone through it.
+    let written = std::fs::metadata(dir.path()).unwrap().len();
+    assert!(most < 384 << 20, "the log has grown to {most} bytes, the database to {written}");
+    assert!(written > 384 << 20);
+}
