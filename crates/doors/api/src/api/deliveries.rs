@@ -1,0 +1,122 @@
+//! `/v1/deliveries`: what is owed to whom, each try of it, and trying again by hand.
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::{RawQuery, State};
+use http::{HeaderMap, StatusCode};
+use tidings_model::app::App;
+use tidings_model::delivery::DeliveryState;
+use tidings_model::id::{DeliveryKey, DestinationNo, EventNo};
+use tidings_store::StoreError;
+use tidings_store::queue::{DeliveryFilter, DeliveryRow};
+
+use super::listeners;
+use crate::auth::{Caller, Id};
+use crate::body;
+use crate::door::ApiDoor;
+use crate::fields::Fields;
+use crate::paging::{List, Paging};
+use crate::problem::{Code, Problem, shown};
+use crate::query::{self, Query};
+use crate::wire::delivery::{Shown, ShownAttempt};
+
+pub(super) async fn list(
+    State(door): State<ApiDoor>,
+    Caller { app }: Caller,
+    RawQuery(query): RawQuery,
+) -> Result<Json<List<Shown>>, Problem> {
+    let query = Query::read(query.as_deref(), &["state", "listener", "event"])?;
+    let paging = Paging::<(EventNo, DestinationNo)>::read(&query)?;
+    let state = query.get("state").map(state).transpose()?;
+    let destination = match query.get("listener") {
+        None => None,
+        Some(id) => {
+            Some(door.bus().catalogue().listener(&app.id, id).map(|listener| listener.no).ok_or_else(|| {
+                Problem::new(Code::InvalidField, format!("there is no listener {:?}", shown(id)))
+                    .field("listener")
+                    .remedy("`GET /v1/listeners` lists them all")
+            })?)
+        }
+    };
+    let event = match query.get("event") {
+        None => None,
+        Some(id) => match door.bus().store().event(&app.id, id).await? {
+            Some(logged) => Some(logged.no),
+            // An event that was never logged, or is no longer, is owed to nobody.
+            None => return Ok(Json(List { data: Vec::new(), next: None })),
+        },
+    };
+    let filter = DeliveryFilter { state, destination, event, before: paging.after, limit: paging.limit + 1 };
+    let rows = door.bus().store().deliveries(&app.id, filter).await?;
+    Ok(Json(paging.page(rows, |last| (last.key.event, last.key.destination), |row| show(&door, row))))
+}
+
+pub(super) async fn one(
+    State(door): State<ApiDoor>,
+    Caller { app }: Caller,
+    Id(id): Id,
+) -> Result<Json<Shown>, Problem> {
+    let (_, row) = find(&door, &app, &id).await?;
+    Ok(Json(show(&door, row)))
+}
+
+pub(super) async fn attempts(
+    State(door): State<ApiDoor>,
+    Caller { app }: Caller,
+    Id(id): Id,
+) -> Result<Json<List<ShownAttempt>>, Problem> {
+    let (key, _) = find(&door, &app, &id).await?;
+    let attempts = door.bus().store().attempts(&key).await.map_err(|error| refused(&id, error))?;
+    Ok(Json(List { data: attempts.into_iter().map(ShownAttempt::from).collect(), next: None }))
+}
+
+pub(super) async fn retry(
+    State(door): State<ApiDoor>,
+    Caller { app }: Caller,
+    Id(id): Id,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<(StatusCode, Json<Shown>), Problem> {
+    let (key, _) = find(&door, &app, &id).await?;
+    Fields::of_body(&body::optional(&headers, body).await?, &[], &[])?;
+    match door.bus().catalogue().listener_by_no(key.destination) {
+        None => {
+            return Err(Problem::new(Code::NotFound, "the listener of this delivery was deleted")
+                .remedy("make a listener again, and publish the event again under a new id"));
+        }
+        Some(listener) if !listener.enabled() => return Err(listeners::disabled(&listener)),
+        Some(_) => {}
+    }
+    door.bus().store().retry(&key, door.bus().clock().steady_ms()).await.map_err(|error| refused(&id, error))?;
+    door.bus().courier().look();
+    let (_, row) = find(&door, &app, &id).await?;
+    Ok((StatusCode::ACCEPTED, Json(show(&door, row))))
+}
+
+/// A delivery of this app. Another app's is none, whatever its id.
+async fn find(door: &ApiDoor, app: &App, id: &str) -> Result<(DeliveryKey, DeliveryRow), Problem> {
+    let key = DeliveryKey::parse(&app.id, id).ok_or_else(|| missing(id))?;
+    let row = door.bus().store().delivery(&key).await?.ok_or_else(|| missing(id))?;
+    Ok((key, row))
+}
+
+fn show(door: &ApiDoor, row: DeliveryRow) -> Shown {
+    let listener = door.bus().catalogue().listener_by_no(row.key.destination);
+    let paused = listener.is_some_and(|listener| !listener.enabled());
+    Shown::of(row, &**door.bus().clock(), paused)
+}
+
+fn state(word: &str) -> Result<DeliveryState, Problem> {
+    DeliveryState::parse(word).ok_or_else(|| {
+        let all = DeliveryState::ALL.map(DeliveryState::as_str).join(", ");
+        query::wrong("state", format!("there is no state {:?}", shown(word))).remedy(format!("write one of {all}"))
+    })
+}
+
+fn refused(id: &str, error: StoreError) -> Problem {
+    if error == StoreError::Missing { missing(id) } else { error.into() }
+}
+
+fn missing(id: &str) -> Problem {
+    Problem::not_found("delivery", id).remedy("`GET /v1/deliveries` lists them all; ended ones are forgotten in time")
+}

@@ -1,0 +1,192 @@
+//! `/v1/listeners`: the URLs that want events.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::{RawQuery, State};
+use axum::response::{IntoResponse, Response};
+use http::header::CACHE_CONTROL;
+use http::{HeaderMap, StatusCode};
+use tidings_bus::{ManageError, Publication};
+use tidings_courier::egress::Refusal;
+use tidings_model::app::App;
+use tidings_model::clock::{Millis, millis, rfc3339};
+use tidings_model::id::{DeliveryKey, DestinationNo};
+use tidings_model::listener::Listener;
+use tidings_model::pattern::is_reserved;
+use tidings_store::StoreError;
+use url::Url;
+
+use crate::auth::{Caller, Id};
+use crate::body;
+use crate::door::ApiDoor;
+use crate::paging::{self, List, ListenerId, Paging};
+use crate::problem::{Code, Problem};
+use crate::query::Query;
+use crate::wire::event::{self, Tested};
+use crate::wire::listener::{self, Change, Rotated, Rotation, Shown};
+
+/// An answer that holds a secret is kept by nobody on its way.
+const NOT_KEPT: [(http::HeaderName, &str); 1] = [(CACHE_CONTROL, "no-store")];
+
+pub(super) async fn create(
+    State(door): State<ApiDoor>,
+    Caller { app }: Caller,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Problem> {
+    let body = body::other(&headers, body).await?;
+    let listener = listener::read_new(&body, &app.id, door.bus().clock().wall_ms())?;
+    check_url(&door, &listener.url)?;
+    let listener = door.bus().create_listener(listener, app.limits.listeners).await?;
+    Ok((StatusCode::CREATED, NOT_KEPT, Json(Shown::with_secret(&listener))).into_response())
+}
+
+pub(super) async fn list(
+    State(door): State<ApiDoor>,
+    Caller { app }: Caller,
+    RawQuery(query): RawQuery,
+) -> Result<Response, Problem> {
+    let query = Query::read(query.as_deref(), &["hook", "owner", "enabled"])?;
+    let paging = Paging::<ListenerId>::read(&query)?;
+    let (hook, owner, enabled) = (query.get("hook"), query.get("owner"), query.flag("enabled")?);
+    let wanted = |listener: &Listener| {
+        hook.is_none_or(|hook| wants(listener, hook))
+            && owner.is_none_or(|owner| listener.owner.as_deref() == Some(owner))
+            && enabled.is_none_or(|enabled| listener.enabled() == enabled)
+    };
+    let after = paging.after.as_ref().map(|id| id.0.as_str());
+    let page = door.bus().catalogue().listeners(&app.id, after, paging.limit, wanted);
+    let failing = failing(&door).await?;
+    let next = page.next.map(|id| paging::encode(&ListenerId(id)));
+    let data = page.data.iter().map(|listener| Shown::of(listener, failing.get(&listener.no).copied())).collect();
+    Ok(Json(List { data, next }).into_response())
+}
+
+pub(super) async fn one(State(door): State<ApiDoor>, Caller { app }: Caller, Id(id): Id) -> Result<Response, Problem> {
+    let listener = find(&door, &app, &id)?;
+    let failing = failing(&door).await?;
+    Ok(Json(Shown::of(&listener, failing.get(&listener.no).copied())).into_response())
+}
+
+pub(super) async fn change(
+    State(door): State<ApiDoor>,
+    Caller { app }: Caller,
+    Id(id): Id,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Problem> {
+    let body = body::other(&headers, body).await?;
+    let before = find(&door, &app, &id)?;
+    let change = Change::read(&body, &before)?;
+    if let Some(url) = change.url() {
+        check_url(&door, url)?;
+    }
+    let now = door.bus().clock().wall_ms();
+    let apply = |listener: &mut Listener| {
+        change.apply(listener, now);
+        Ok(())
+    };
+    let changed = door.bus().change_listener(&app.id, &id, &apply).await;
+    let listener = changed.map_err(|error| refused(&id, error))?;
+    let failing = failing(&door).await?;
+    Ok(Json(Shown::of(&listener, failing.get(&listener.no).copied())).into_response())
+}
+
+pub(super) async fn remove(
+    State(door): State<ApiDoor>,
+    Caller { app }: Caller,
+    Id(id): Id,
+) -> Result<StatusCode, Problem> {
+    door.bus().delete_listener(&app.id, &id).await.map_err(|error| refused(&id, error))?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+pub(super) async fn rotate_secret(
+    State(door): State<ApiDoor>,
+    Caller { app }: Caller,
+    Id(id): Id,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Problem> {
+    find(&door, &app, &id)?;
+    let body = body::optional(&headers, body).await?;
+    let Rotation { secret, grace } = Rotation::read(&body)?;
+    // Receivers go by the wall clock, as signatures do.
+    let now = door.bus().clock().wall_ms();
+    let rotate = |listener: &mut Listener| {
+        listener.keys.rotate(secret.clone(), now, millis(grace));
+        Ok(())
+    };
+    let changed = door.bus().change_listener(&app.id, &id, &rotate).await;
+    changed.map_err(|error| refused(&id, error))?;
+    let previous_valid_until = rfc3339(now.saturating_add(millis(grace)));
+    Ok((NOT_KEPT, Json(Rotated { secret: secret.expose().to_string(), previous_valid_until })).into_response())
+}
+
+pub(super) async fn test(
+    State(door): State<ApiDoor>,
+    Caller { app }: Caller,
+    Id(id): Id,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<(StatusCode, Json<Tested>), Problem> {
+    let listener = find(&door, &app, &id)?;
+    let body = body::optional_event(&app, &headers, body).await?;
+    let event = event::read_test(&body, &app, &listener.id, door.bus().clock().wall_ms())?;
+    if !listener.enabled() {
+        return Err(disabled(&listener));
+    }
+    door.may_test(&listener)?;
+    let (event, destination) = (event, listener.no);
+    let receipt = door.bus().publish(Publication { event, idempotency: None, only: Some(listener) }).await?;
+    let logged = door.bus().store().event(&app.id, &receipt.id).await?.ok_or(StoreError::Missing)?;
+    let key = DeliveryKey { app: app.id.clone(), event: logged.no, destination };
+    Ok((StatusCode::ACCEPTED, Json(Tested { id: receipt.id, delivery: key.id() })))
+}
+
+/// That nothing is sent to a listener now.
+pub(super) fn disabled(listener: &Listener) -> Problem {
+    Problem::new(Code::Conflict, format!("the listener {:?} is disabled", listener.id))
+        .remedy(format!("enable it first: `PATCH /v1/listeners/{}` with {{\"enabled\":true}}", listener.id))
+}
+
+fn find(door: &ApiDoor, app: &App, id: &str) -> Result<Arc<Listener>, Problem> {
+    door.bus().catalogue().listener(&app.id, id).ok_or_else(|| missing(id))
+}
+
+fn missing(id: &str) -> Problem {
+    Problem::not_found("listener", id).remedy("`GET /v1/listeners` lists them all")
+}
+
+fn refused(id: &str, error: ManageError) -> Problem {
+    match error {
+        ManageError::Missing(_) => missing(id),
+        other => other.into(),
+    }
+}
+
+/// Whether a listener names the hook, or has a pattern that takes it in, as the bus sees it.
+fn wants(listener: &Listener, hook: &str) -> bool {
+    let asked = |pattern: &str| !is_reserved(hook) || is_reserved(pattern);
+    listener.hooks.iter().any(|p| p.as_str() == hook || (asked(p.as_str()) && p.matches(hook)))
+}
+
+fn check_url(door: &ApiDoor, url: &Url) -> Result<(), Problem> {
+    door.egress().check_url(url).map_err(|refusal| {
+        let code = match refusal {
+            Refusal::Port(_) | Refusal::NotPublic { .. } | Refusal::Denied => Code::BlockedAddress,
+            Refusal::Scheme | Refusal::HttpsOnly | Refusal::Userinfo | Refusal::NoHost | Refusal::Malformed => {
+                Code::InvalidField
+            }
+        };
+        Problem::saying(code, refusal).field("url")
+    })
+}
+
+/// Since when listeners have done nothing but fail: one query for all that an answer shows.
+async fn failing(door: &ApiDoor) -> Result<HashMap<DestinationNo, Millis>, Problem> {
+    Ok(door.bus().store().failing().await?.into_iter().collect())
+}

@@ -1,0 +1,52 @@
+//! The routes: which path and method is whose. Every path is also there with a trailing slash, and below `/a/{app id}`.
+
+mod deliveries;
+mod events;
+mod hooks;
+mod listeners;
+
+use axum::Router;
+use axum::routing::{MethodRouter, any, delete, get, patch, post};
+use http::{Method, Uri};
+
+use crate::door::ApiDoor;
+use crate::problem::{Code, Problem, shown};
+
+/// The API as a service. It answers everything below `/v1` and `/a/{app}/v1`, and nothing else.
+pub fn router(door: ApiDoor) -> Router {
+    let routes: [(&str, MethodRouter<ApiDoor>); 13] = [
+        ("/events", post(events::publish).get(events::list)),
+        ("/events/{id}", get(events::one)),
+        ("/hooks", post(hooks::create).get(hooks::list)),
+        ("/hooks/{id}", get(hooks::one).merge(patch(hooks::change)).merge(delete(hooks::remove))),
+        ("/listeners", post(listeners::create).get(listeners::list)),
+        ("/listeners/{id}", get(listeners::one).merge(patch(listeners::change)).merge(delete(listeners::remove))),
+        ("/listeners/{id}/rotate_secret", post(listeners::rotate_secret)),
+        ("/listeners/{id}/test", post(listeners::test)),
+        ("/deliveries", get(deliveries::list)),
+        ("/deliveries/{id}", get(deliveries::one)),
+        ("/deliveries/{id}/attempts", get(deliveries::attempts)),
+        ("/deliveries/{id}/retry", post(deliveries::retry)),
+        ("", any(no_such_path)),
+    ];
+    let mut router = Router::new();
+    for base in ["/v1", "/a/{app}/v1"] {
+        for (path, methods) in &routes {
+            let methods = if path.is_empty() { methods.clone() } else { methods.clone().fallback(no_such_method) };
+            router = router.route(&format!("{base}{path}"), methods.clone()).route(&format!("{base}{path}/"), methods);
+        }
+        router = router.route(&format!("{base}/{{*rest}}"), any(no_such_path));
+    }
+    router.with_state(door)
+}
+
+async fn no_such_path(uri: Uri) -> Problem {
+    Problem::new(Code::NotFound, format!("there is nothing at {:?}", shown(uri.path())))
+        .remedy("the paths are /v1/events, /v1/hooks, /v1/listeners and /v1/deliveries")
+}
+
+/// The router adds `Allow`.
+async fn no_such_method(method: Method, uri: Uri) -> Problem {
+    Problem::new(Code::MethodNotAllowed, format!("{} does not work at {:?}", shown(method.as_str()), shown(uri.path())))
+        .remedy("the header `Allow` says which methods do")
+}

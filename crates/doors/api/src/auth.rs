@@ -1,0 +1,96 @@
+//! Whose a request is, and what proves it: an app's API key or the operator's, as a bearer token.
+//!
+//! The app is the one that the path names (`/a/{app id}/…`), else the key's; the operator's key means the default one. An
+//! app's key opens that app and no other. Nobody without a key learns which apps there are.
+
+use std::sync::Arc;
+
+use axum::extract::{FromRequestParts, RawPathParams};
+use http::header::AUTHORIZATION;
+use http::request::Parts;
+use tidings_model::app::{App, Door};
+
+use crate::door::ApiDoor;
+use crate::problem::{Code, Problem};
+
+/// Who may make the request, proven.
+#[derive(Debug)]
+pub(crate) struct Caller {
+    /// The app that it is about.
+    pub(crate) app: Arc<App>,
+}
+
+/// The name or id that ends a path.
+#[derive(Debug)]
+pub(crate) struct Id(pub(crate) String);
+
+impl FromRequestParts<ApiDoor> for Caller {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, door: &ApiDoor) -> Result<Self, Problem> {
+        let named = parameter(parts, "app").await?;
+        let app = prove(door, bearer(parts)?, named.as_deref())?;
+        if !app.doors.contains(&Door::Api) {
+            return Err(Problem::new(Code::NotFound, "this app does not have the Tidings API")
+                .remedy("list \"api\" in the app's `doors` in the config"));
+        }
+        Ok(Self { app })
+    }
+}
+
+impl FromRequestParts<ApiDoor> for Id {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &ApiDoor) -> Result<Self, Problem> {
+        Ok(Self(parameter(parts, "id").await?.unwrap_or_default()))
+    }
+}
+
+async fn parameter(parts: &mut Parts, name: &str) -> Result<Option<String>, Problem> {
+    let all = RawPathParams::from_request_parts(parts, &())
+        .await
+        .map_err(|_| Problem::new(Code::InvalidRequest, "the path is not UTF-8").remedy("escape its bytes as UTF-8"))?;
+    Ok(all.iter().find(|(found, _)| *found == name).map(|(_, value)| value.to_owned()))
+}
+
+fn bearer(parts: &Parts) -> Result<&str, Problem> {
+    let how = "send `Authorization: Bearer API_KEY`, with a key of the app or the operator's";
+    let given = parts
+        .headers
+        .get(AUTHORIZATION)
+        .ok_or_else(|| Problem::new(Code::Unauthorized, "the request bears no key").remedy(how))?;
+    given
+        .to_str()
+        .ok()
+        .and_then(|text| text.trim().split_once(' '))
+        .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
+        .map(|(_, key)| key.trim())
+        .ok_or_else(|| Problem::new(Code::Unauthorized, "the Authorization header holds no bearer key").remedy(how))
+}
+
+fn prove(door: &ApiDoor, key: &str, named: Option<&str>) -> Result<Arc<App>, Problem> {
+    let unknown = |id: &str| {
+        Problem::new(Code::UnknownApp, format!("there is no app {:?}", crate::problem::shown(id)))
+            .remedy("name an app of the config in /a/{app id}/v1/…")
+    };
+    let own = door.apps().by_key(key);
+    if own.is_none() && !door.operator_key().matches(key) {
+        return Err(Problem::new(Code::Unauthorized, "nobody has this key")
+            .remedy("use one of the app's `api_keys`, or the operator's key"));
+    }
+    match (named, own) {
+        (Some(id), own) => {
+            let app = door.apps().by_id(id).ok_or_else(|| unknown(id))?;
+            if own.is_some_and(|own| own.id != app.id) && !door.operator_key().matches(key) {
+                return Err(Problem::new(Code::Forbidden, "this key belongs to another app than the path names")
+                    .remedy("use a key of that app, or leave /a/{app id} out"));
+            }
+            Ok(Arc::clone(app))
+        }
+        (None, Some(own)) => Ok(Arc::clone(own)),
+        (None, None) => door.apps().default_app().map(Arc::clone).ok_or_else(|| {
+            Problem::new(Code::UnknownApp, "no app is the default, and the request names none")
+                .remedy("name one in the path: /a/{app id}/v1/…")
+        }),
+    }
+}

@@ -1,0 +1,88 @@
+//! What the door's handlers share.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tidings_bus::Bus;
+use tidings_courier::egress::Egress;
+use tidings_model::app::{App, Token};
+use tidings_model::id::AppId;
+use tidings_model::listener::Listener;
+
+use crate::apps::Apps;
+use crate::limits;
+use crate::problem::{Code, Problem};
+use crate::throttle::{Rate, Throttle};
+
+/// The Tidings API over a bus. Clones share one door.
+#[derive(Debug, Clone)]
+pub struct ApiDoor {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    bus: Bus,
+    egress: Egress,
+    apps: Arc<Apps>,
+    operator_key: Token,
+    publishes: Throttle<AppId>,
+    tests: Throttle<(AppId, String)>,
+}
+
+impl ApiDoor {
+    /// A door to these apps. `egress` is what deliveries leave by: it judges listeners' URLs when they are set. An operator key
+    /// that is empty opens nothing.
+    pub fn new(bus: Bus, egress: Egress, apps: Arc<Apps>, operator_key: Token) -> Self {
+        let (publishes, tests) = (Throttle::new(), Throttle::new());
+        Self { shared: Arc::new(Shared { bus, egress, apps, operator_key, publishes, tests }) }
+    }
+
+    pub(crate) fn bus(&self) -> &Bus {
+        &self.shared.bus
+    }
+
+    pub(crate) fn egress(&self) -> &Egress {
+        &self.shared.egress
+    }
+
+    pub(crate) fn apps(&self) -> &Apps {
+        &self.shared.apps
+    }
+
+    pub(crate) fn operator_key(&self) -> &Token {
+        &self.shared.operator_key
+    }
+
+    /// Counts a publish of this app.
+    pub(crate) fn may_publish(&self, app: &App) -> Result<(), Problem> {
+        let count = app.limits.publishes_per_second;
+        if count == 0 {
+            return Ok(());
+        }
+        let rate = Rate { count, per: Duration::from_secs(1) };
+        let now = self.bus().clock().steady_ms();
+        self.shared.publishes.take(app.id.clone(), rate, now).map_err(|seconds| {
+            Problem::new(Code::RateLimited, format!("the app may publish {count} events per second"))
+                .remedy("send it again after `Retry-After`, or raise `apps.limits.publishes_per_second` in the config")
+                .retry_after(seconds)
+        })
+    }
+
+    /// Counts a test of this listener.
+    pub(crate) fn may_test(&self, listener: &Listener) -> Result<(), Problem> {
+        let rate = Rate { count: limits::TESTS_PER_MINUTE, per: Duration::from_secs(60) };
+        let now = self.bus().clock().steady_ms();
+        let key = (listener.app.clone(), listener.id.clone());
+        self.shared.tests.take(key, rate, now).map_err(|seconds| {
+            Problem::new(Code::RateLimited, format!("a listener may be tested {} times a minute", rate.count))
+                .remedy("test it again after `Retry-After`")
+                .retry_after(seconds)
+        })
+    }
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shared").field("bus", &self.bus).finish_non_exhaustive()
+    }
+}

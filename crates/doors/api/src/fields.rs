@@ -1,0 +1,288 @@
+//! Reads the fields of a request's JSON object, one by one, so that every refusal names its field.
+//!
+//! Values stay the text that was sent until somebody asks for them as something; data is never read and written again.
+
+use std::fmt;
+use std::ops::RangeInclusive;
+
+use serde::de::{MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+use serde_json::value::RawValue;
+use tidings_model::pattern::nearest;
+use tidings_model::payload;
+
+use crate::limits;
+use crate::problem::{Code, Problem, shown};
+
+/// The text of a body that is JSON.
+pub(crate) fn json(body: &[u8]) -> Result<&RawValue, Problem> {
+    if body.is_empty() {
+        return Err(Problem::new(Code::InvalidJson, "the body is empty").remedy("send a JSON object"));
+    }
+    serde_json::from_slice(body).map_err(|error| {
+        Problem::new(Code::InvalidJson, format!("the body is not JSON: {error}")).remedy(format!(
+            "look at line {}, column {}",
+            error.line(),
+            error.column()
+        ))
+    })
+}
+
+/// A value of the request and its place in it.
+#[derive(Debug, Clone)]
+pub(crate) struct Value<'b> {
+    pub(crate) path: String,
+    pub(crate) raw: &'b RawValue,
+}
+
+/// The fields of an object.
+#[derive(Debug)]
+pub(crate) struct Fields<'b> {
+    place: String,
+    found: Vec<(String, &'b RawValue)>,
+}
+
+/// What a request does to a setting.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) enum Setting<T> {
+    /// It says nothing of it.
+    #[default]
+    Kept,
+    /// `null`: as when it was never set.
+    Reset,
+    /// A new value.
+    To(T),
+}
+
+impl<T: Clone> Setting<T> {
+    /// Does it.
+    pub(crate) fn apply(&self, to: &mut Option<T>) {
+        match self {
+            Self::Kept => {}
+            Self::Reset => *to = None,
+            Self::To(value) => *to = Some(value.clone()),
+        }
+    }
+
+    /// Does it to what always has a value.
+    pub(crate) fn apply_or(&self, to: &mut T, default: impl FnOnce() -> T) {
+        match self {
+            Self::Kept => {}
+            Self::Reset => *to = default(),
+            Self::To(value) => *to = value.clone(),
+        }
+    }
+}
+
+impl<'b> Fields<'b> {
+    /// Reads a whole body. `shown` are fields of the answer that a request cannot set.
+    pub(crate) fn of_body(body: &'b [u8], known: &[&str], shown: &[&str]) -> Result<Self, Problem> {
+        let raw = json(body)?;
+        let Some(found) = object(raw) else {
+            return Err(
+                Problem::new(Code::InvalidField, format!("the body is {}", kind(raw))).remedy("send a JSON object")
+            );
+        };
+        let fields = Self { place: String::new(), found };
+        for (name, raw) in &fields.found {
+            if !payload::depth_at_most(raw, limits::JSON_DEPTH) {
+                return Err(Problem::new(Code::InvalidField, format!("nested more than {} deep", limits::JSON_DEPTH))
+                    .field(crate::problem::shown(name))
+                    .remedy("send it flatter, or as a text"));
+            }
+        }
+        fields.check(known, shown)?;
+        Ok(fields)
+    }
+
+    fn check(&self, known: &[&str], read_only: &[&str]) -> Result<(), Problem> {
+        for (index, (name, _)) in self.found.iter().enumerate() {
+            let path = self.path(&shown(name));
+            if read_only.contains(&name.as_str()) {
+                return Err(Problem::new(Code::UnknownField, format!("{path:?} is shown, and cannot be set"))
+                    .field(path)
+                    .remedy("leave it out"));
+            }
+            if !known.contains(&name.as_str()) {
+                let remedy = match nearest(name, known.iter().copied()) {
+                    Some(nearest) => format!("did you mean {nearest:?}?"),
+                    None if known.is_empty() => "leave it out".to_owned(),
+                    None => format!("leave it out; the fields are {}", known.join(", ")),
+                };
+                return Err(Problem::new(Code::UnknownField, format!("there is no field {path:?}"))
+                    .field(path)
+                    .remedy(remedy));
+            }
+            if self.found.iter().take(index).any(|(before, _)| before == name) {
+                return Err(Problem::new(Code::InvalidField, "given twice").field(path).remedy("keep one"));
+            }
+        }
+        Ok(())
+    }
+
+    fn path(&self, name: &str) -> String {
+        if self.place.is_empty() { name.to_owned() } else { format!("{}.{name}", self.place) }
+    }
+
+    /// A field that was sent, `null` or not.
+    pub(crate) fn sent(&self, name: &str) -> Option<Value<'b>> {
+        let (_, raw) = self.found.iter().find(|(found, _)| found == name)?;
+        Some(Value { path: self.path(name), raw })
+    }
+
+    /// A field that was sent and is not `null`.
+    pub(crate) fn get(&self, name: &str) -> Option<Value<'b>> {
+        self.sent(name).filter(|value| !value.is_null())
+    }
+
+    /// A field that there has to be.
+    pub(crate) fn required(&self, name: &str) -> Result<Value<'b>, Problem> {
+        self.get(name).ok_or_else(|| {
+            Problem::new(Code::MissingField, format!("the field {name:?} is required")).field(self.path(name))
+        })
+    }
+
+    /// What is said of a setting.
+    pub(crate) fn setting<T>(
+        &self,
+        name: &str,
+        read: impl FnOnce(&Value<'b>) -> Result<T, Problem>,
+    ) -> Result<Setting<T>, Problem> {
+        match self.sent(name) {
+            None => Ok(Setting::Kept),
+            Some(value) if value.is_null() => Ok(Setting::Reset),
+            Some(value) => read(&value).map(Setting::To),
+        }
+    }
+}
+
+impl<'b> Value<'b> {
+    /// Whether it is `null`.
+    pub(crate) fn is_null(&self) -> bool {
+        self.raw.get() == "null"
+    }
+
+    /// That this value is wrong.
+    pub(crate) fn wrong(&self, detail: impl Into<String>) -> Problem {
+        Problem::new(Code::InvalidField, detail).field(&self.path)
+    }
+
+    /// That this value is wrong, in the words of an error of ours.
+    pub(crate) fn refused(&self, error: impl fmt::Display) -> Problem {
+        Problem::saying(Code::InvalidField, error).field(&self.path)
+    }
+
+    fn not(&self, expected: &str) -> Problem {
+        self.wrong(format!("this is {}", kind(self.raw))).remedy(format!("write {expected}"))
+    }
+
+    /// A text.
+    pub(crate) fn text(&self) -> Result<String, Problem> {
+        if !self.raw.get().starts_with('"') {
+            return Err(self.not("a text"));
+        }
+        serde_json::from_str(self.raw.get()).map_err(|_| {
+            self.wrong("this text holds half of a surrogate pair").remedy("escape characters in pairs, or not at all")
+        })
+    }
+
+    /// A text of at most so many bytes, without control characters.
+    pub(crate) fn short_text(&self, most: usize) -> Result<String, Problem> {
+        let text = self.text()?;
+        if text.len() > most {
+            return Err(self.too_long(text.len(), most));
+        }
+        if text.chars().any(char::is_control) {
+            return Err(self.wrong("this text holds a control character").remedy("leave control characters out"));
+        }
+        Ok(text)
+    }
+
+    /// That this is too long.
+    pub(crate) fn too_long(&self, len: usize, most: usize) -> Problem {
+        self.wrong(format!("this has {len} bytes")).remedy(format!("write at most {most}"))
+    }
+
+    /// `true` or `false`.
+    pub(crate) fn flag(&self) -> Result<bool, Problem> {
+        match self.raw.get() {
+            "true" => Ok(true),
+            "false" => Ok(false),
+            _ => Err(self.not("true or false")),
+        }
+    }
+
+    /// A whole number.
+    pub(crate) fn whole(&self, range: RangeInclusive<u32>) -> Result<u32, Problem> {
+        let expected = || format!("a whole number from {} to {}", range.start(), range.end());
+        match self.raw.get().parse() {
+            Ok(number) if range.contains(&number) => Ok(number),
+            _ if kind(self.raw) == "a number" => {
+                Err(self.wrong("this number cannot be used here").remedy(format!("write {}", expected())))
+            }
+            _ => Err(self.not(&expected())),
+        }
+    }
+
+    /// A list.
+    pub(crate) fn list(&self) -> Result<Vec<Value<'b>>, Problem> {
+        let entries: Vec<&'b RawValue> = serde_json::from_str(self.raw.get()).map_err(|_| self.not("a list"))?;
+        let place = |(index, raw)| Value { path: format!("{}[{index}]", self.path), raw };
+        Ok(entries.into_iter().enumerate().map(place).collect())
+    }
+
+    /// An object with these fields.
+    pub(crate) fn object(&self, known: &[&str]) -> Result<Fields<'b>, Problem> {
+        let fields = Fields { place: self.path.clone(), found: self.members()? };
+        fields.check(known, &[])?;
+        Ok(fields)
+    }
+
+    /// An object with whatever keys, in the order in which they were sent.
+    pub(crate) fn members(&self) -> Result<Vec<(String, &'b RawValue)>, Problem> {
+        object(self.raw).ok_or_else(|| self.not("an object"))
+    }
+}
+
+/// What a JSON value is, for people.
+fn kind(raw: &RawValue) -> &'static str {
+    match raw.get().as_bytes().first() {
+        Some(b'"') => "a text",
+        Some(b'{') => "an object",
+        Some(b'[') => "a list",
+        Some(b't' | b'f') => "true or false",
+        Some(b'n') | None => "null",
+        Some(_) => "a number",
+    }
+}
+
+/// The members of an object, duplicates included; `None` for anything else.
+fn object(raw: &RawValue) -> Option<Vec<(String, &RawValue)>> {
+    struct Members<'b>(Vec<(String, &'b RawValue)>);
+
+    impl<'de> Deserialize<'de> for Members<'de> {
+        fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+            struct Each;
+
+            impl<'de> Visitor<'de> for Each {
+                type Value = Members<'de>;
+
+                fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                    f.write_str("an object")
+                }
+
+                fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Members<'de>, A::Error> {
+                    let mut found = Vec::new();
+                    while let Some(member) = map.next_entry()? {
+                        found.push(member);
+                    }
+                    Ok(Members(found))
+                }
+            }
+
+            deserializer.deserialize_map(Each)
+        }
+    }
+
+    serde_json::from_str::<Members<'_>>(raw.get()).ok().map(|members| members.0)
+}

@@ -1,0 +1,39 @@
+//! Every size and count of the API in one place. Those of the model's words (names, URLs, headers …) are the model's.
+
+use std::time::Duration;
+
+/// The largest body of a request that carries no event, in bytes.
+pub(crate) const BODY: usize = 256 * 1024;
+/// What the body of an event may have besides its data: channel names with escapes, ids, the other fields.
+pub(crate) const EVENT_EXTRA: usize = 192 * 1024;
+/// The deepest nesting of any field's JSON. `[]` and `{}` have depth 1.
+pub(crate) const JSON_DEPTH: usize = 64;
+/// The largest JSON Schema of a hook, in bytes.
+pub(crate) const SCHEMA: usize = 64 * 1024;
+/// The longest content type of an event's data, in bytes.
+pub(crate) const CONTENT_TYPE: usize = 200;
+/// The longest idempotency key, in bytes.
+pub(crate) const IDEMPOTENCY_KEY: usize = 255;
+/// The longest `except`, `owner` and key of an event, in bytes.
+pub(crate) const SHORT_TEXT: usize = 200;
+/// The longest name of a field that a hook declares, in bytes.
+pub(crate) const FIELD_NAME: usize = 200;
+/// Items of a page unless told.
+pub(crate) const PAGE_DEFAULT: usize = 50;
+/// Items of a page at most.
+pub(crate) const PAGE_MAX: usize = 250;
+/// The longest timeout of an attempt. A lease outlasts it by far, so that no attempt is made twice.
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(60);
+/// How long a rotated secret goes on signing unless told.
+pub(crate) const GRACE_DEFAULT: Duration = Duration::from_secs(24 * 3_600);
+/// How long a rotated secret may go on signing.
+pub(crate) const GRACE_MAX: Duration = Duration::from_secs(7 * 86_400);
+/// Tests of one listener per minute: a test makes the server call a URL, so it must not become a way to flood one.
+pub(crate) const TESTS_PER_MINUTE: u32 = 10;
+/// How much of a wrong name is repeated in an answer, in characters.
+pub(crate) const SHOWN: usize = 100;
+
+/// The largest body of an event whose data may have `payload` bytes: base64 makes four bytes of three.
+pub(crate) fn event_body(payload: usize) -> usize {
+    payload.saturating_add(payload / 3).saturating_add(EVENT_EXTRA)
+}

@@ -1,0 +1,263 @@
+//! Refusals: RFC 9457 problem details, with a code for programs, the field that is wrong, and what to do about it.
+//!
+//! Texts never hold a secret or a header's value. What went wrong inside is logged here, once, and not shown.
+
+use std::fmt::Display;
+
+use axum::response::{IntoResponse, Response};
+use http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::{HeaderValue, StatusCode};
+use serde::Serialize;
+use tidings_bus::{ManageError, PublishError};
+use tidings_model::payload::FieldTypeError;
+use tidings_store::StoreError;
+
+use crate::limits;
+
+/// What is wrong, for programs. `docs/api.md` lists them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Code {
+    InvalidJson,
+    InvalidRequest,
+    Unauthorized,
+    Forbidden,
+    NotFound,
+    UnknownApp,
+    MethodNotAllowed,
+    UnsupportedMediaType,
+    Exists,
+    Conflict,
+    InUse,
+    IdTaken,
+    IdempotencyKeyTaken,
+    TooLarge,
+    InvalidField,
+    UnknownField,
+    MissingField,
+    UnknownHook,
+    BlockedAddress,
+    LimitReached,
+    RateLimited,
+    Internal,
+    StoreFull,
+    StoreLocked,
+    Overloaded,
+    Closing,
+}
+
+impl Code {
+    /// The word, its status and its title.
+    fn parts(self) -> (&'static str, StatusCode, &'static str) {
+        match self {
+            Self::InvalidJson => ("invalid_json", StatusCode::BAD_REQUEST, "Invalid JSON"),
+            Self::InvalidRequest => ("invalid_request", StatusCode::BAD_REQUEST, "Invalid request"),
+            Self::Unauthorized => ("unauthorized", StatusCode::UNAUTHORIZED, "Unauthorized"),
+            Self::Forbidden => ("forbidden", StatusCode::FORBIDDEN, "Forbidden"),
+            Self::NotFound => ("not_found", StatusCode::NOT_FOUND, "Not found"),
+            Self::UnknownApp => ("unknown_app", StatusCode::NOT_FOUND, "Unknown app"),
+            Self::MethodNotAllowed => ("method_not_allowed", StatusCode::METHOD_NOT_ALLOWED, "Method not allowed"),
+            Self::UnsupportedMediaType => {
+                ("unsupported_media_type", StatusCode::UNSUPPORTED_MEDIA_TYPE, "Unsupported media type")
+            }
+            Self::Exists => ("exists", StatusCode::CONFLICT, "Exists already"),
+            Self::Conflict => ("conflict", StatusCode::CONFLICT, "Conflict"),
+            Self::InUse => ("in_use", StatusCode::CONFLICT, "In use"),
+            Self::IdTaken => ("id_taken", StatusCode::CONFLICT, "Id taken"),
+            Self::IdempotencyKeyTaken => ("idempotency_key_taken", StatusCode::CONFLICT, "Idempotency key taken"),
+            Self::TooLarge => ("too_large", StatusCode::PAYLOAD_TOO_LARGE, "Too large"),
+            Self::InvalidField => ("invalid_field", StatusCode::UNPROCESSABLE_ENTITY, "Invalid field"),
+            Self::UnknownField => ("unknown_field", StatusCode::UNPROCESSABLE_ENTITY, "Unknown field"),
+            Self::MissingField => ("missing_field", StatusCode::UNPROCESSABLE_ENTITY, "Missing field"),
+            Self::UnknownHook => ("unknown_hook", StatusCode::UNPROCESSABLE_ENTITY, "Unknown hook"),
+            Self::BlockedAddress => ("blocked_address", StatusCode::UNPROCESSABLE_ENTITY, "Blocked address"),
+            Self::LimitReached => ("limit_reached", StatusCode::UNPROCESSABLE_ENTITY, "Limit reached"),
+            Self::RateLimited => ("rate_limited", StatusCode::TOO_MANY_REQUESTS, "Rate limited"),
+            Self::Internal => ("internal", StatusCode::INTERNAL_SERVER_ERROR, "Internal error"),
+            Self::StoreFull => ("store_full", StatusCode::SERVICE_UNAVAILABLE, "Store full"),
+            Self::StoreLocked => ("store_locked", StatusCode::SERVICE_UNAVAILABLE, "Store locked"),
+            Self::Overloaded => ("overloaded", StatusCode::SERVICE_UNAVAILABLE, "Overloaded"),
+            Self::Closing => ("closing", StatusCode::SERVICE_UNAVAILABLE, "Closing"),
+        }
+    }
+}
+
+/// A refusal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Problem {
+    code: Code,
+    detail: String,
+    field: Option<String>,
+    remedy: Option<String>,
+    /// Seconds after which the same request may succeed.
+    retry_after: Option<u64>,
+}
+
+#[derive(Serialize)]
+struct Details<'a> {
+    #[serde(rename = "type")]
+    kind: String,
+    title: &'static str,
+    status: u16,
+    detail: &'a str,
+    code: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    field: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    remedy: Option<&'a str>,
+}
+
+impl Problem {
+    /// A refusal in one sentence.
+    pub(crate) fn new(code: Code, detail: impl Into<String>) -> Self {
+        Self { code, detail: detail.into(), field: None, remedy: None, retry_after: None }
+    }
+
+    /// A refusal in the words of an error of ours, which say what is wrong and after the last semicolon what to do.
+    pub(crate) fn saying(code: Code, error: impl Display) -> Self {
+        let text = error.to_string();
+        match text.rsplit_once("; ") {
+            Some((detail, remedy)) => Self::new(code, detail).remedy(remedy),
+            None => Self::new(code, text),
+        }
+    }
+
+    /// The part of the request that is wrong.
+    pub(crate) fn field(mut self, field: impl Into<String>) -> Self {
+        self.field = Some(field.into());
+        self
+    }
+
+    /// What to do about it.
+    pub(crate) fn remedy(mut self, remedy: impl Into<String>) -> Self {
+        self.remedy = Some(remedy.into());
+        self
+    }
+
+    /// When to try again.
+    pub(crate) fn retry_after(mut self, seconds: u64) -> Self {
+        self.retry_after = Some(seconds.max(1));
+        self
+    }
+
+    /// There is no such thing.
+    pub(crate) fn not_found(what: &str, name: &str) -> Self {
+        Self::new(Code::NotFound, format!("there is no {what} {:?}", shown(name)))
+    }
+}
+
+/// A text of the caller's as far as answers repeat it.
+pub(crate) fn shown(text: &str) -> String {
+    text.chars().take(limits::SHOWN).collect()
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let (code, status, title) = self.code.parts();
+        let details = Details {
+            kind: format!("urn:tidings:problem:{code}"),
+            title,
+            status: status.as_u16(),
+            detail: &self.detail,
+            code,
+            field: self.field.as_deref(),
+            remedy: self.remedy.as_deref(),
+        };
+        // Texts and numbers always can be written.
+        let body = serde_json::to_vec(&details).unwrap_or_default();
+        let mut response = (status, body).into_response();
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        if let Some(seconds) = self.retry_after {
+            headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if self.code == Code::Unauthorized {
+            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"tidings\""));
+        }
+        response
+    }
+}
+
+impl From<StoreError> for Problem {
+    fn from(error: StoreError) -> Self {
+        let refused = |code| Self::saying(code, &error);
+        match &error {
+            StoreError::Full => refused(Code::StoreFull).retry_after(30),
+            StoreError::Locked => refused(Code::StoreLocked).retry_after(5),
+            StoreError::Overloaded => refused(Code::Overloaded).retry_after(1),
+            StoreError::TooSlow => refused(Code::Overloaded).retry_after(5),
+            StoreError::Closed => Self::new(Code::Closing, "the server is stopping")
+                .remedy("send it again shortly; with the same Idempotency-Key it happens once")
+                .retry_after(1),
+            StoreError::Exists => refused(Code::Exists),
+            StoreError::Missing => refused(Code::NotFound),
+            StoreError::Conflict => refused(Code::Conflict),
+            StoreError::Corrupt(_) | StoreError::NewerSchema { .. } | StoreError::Sealed | StoreError::Database(_) => {
+                tracing::error!(%error, "the store failed a request");
+                Self::new(Code::Internal, "the store failed").remedy("the server's log says why")
+            }
+        }
+    }
+}
+
+impl From<PublishError> for Problem {
+    fn from(error: PublishError) -> Self {
+        match error {
+            PublishError::Fields { hook, source } => {
+                let field = match &source {
+                    FieldTypeError::NotAnObject(_) => "data".to_owned(),
+                    FieldTypeError::WrongType { field, .. } => format!("data.{}", shown(field)),
+                };
+                let problem = Self::saying(Code::InvalidField, after_place(&source.to_string())).field(field);
+                match problem.remedy {
+                    Some(_) => problem,
+                    None => problem.remedy(format!("`GET /v1/hooks/{hook}` shows the fields that are declared")),
+                }
+            }
+            PublishError::IdTaken => Self::new(Code::IdTaken, error.to_string())
+                .field("id")
+                .remedy("take another id, or leave it out to have one made"),
+            PublishError::KeyTaken => Self::new(Code::IdempotencyKeyTaken, error.to_string())
+                .field("Idempotency-Key")
+                .remedy("take a new key for each new request"),
+            PublishError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<ManageError> for Problem {
+    fn from(error: ManageError) -> Self {
+        match error {
+            ManageError::Exists(name) => Self::new(Code::Exists, format!("{:?} exists already", shown(&name)))
+                .field("name")
+                .remedy("take another name, or change that one with PATCH"),
+            ManageError::Missing(name) => Self::new(Code::NotFound, format!("there is no {:?}", shown(&name))),
+            ManageError::Conflict => Self::saying(Code::Conflict, error),
+            ManageError::InUse { listeners } => {
+                let who =
+                    if listeners == 1 { "a listener names".to_owned() } else { format!("{listeners} listeners name") };
+                Self::new(Code::InUse, format!("{who} this hook"))
+                    .remedy("take it out of their hooks first; `GET /v1/listeners?hook=` lists them")
+            }
+            ManageError::UnknownHook { index, name, nearest } => {
+                let all = "`GET /v1/hooks` lists them all";
+                let remedy = nearest.map_or_else(
+                    || format!("make it with `POST /v1/hooks` first; {all}"),
+                    |nearest| format!("did you mean {nearest:?}? {all}"),
+                );
+                Self::new(Code::UnknownHook, format!("there is no hook {name:?}"))
+                    .field(format!("hooks[{index}]"))
+                    .remedy(remedy)
+            }
+            ManageError::Limit { what, limit } => {
+                Self::new(Code::LimitReached, format!("the app has as many {what} as it may have: {limit}"))
+                    .remedy(format!("delete some, or raise apps.limits.{what} in the config"))
+            }
+            ManageError::Store(error) => error.into(),
+        }
+    }
+}
+
+/// An error's text without the place that it begins with: the answer has that as its field.
+pub(crate) fn after_place(text: &str) -> &str {
+    text.split_once(": ").map_or(text, |(_, rest)| rest)
+}

@@ -1,0 +1,73 @@
+//! Deliveries and attempts as they are shown.
+
+use serde::Serialize;
+use serde_json::value::RawValue;
+use tidings_model::clock::{Clock, Millis, millis, rfc3339};
+use tidings_model::delivery::{Attempt, DeliveryState};
+use tidings_store::queue::DeliveryRow;
+
+/// A delivery as it is shown.
+#[derive(Debug, Serialize)]
+pub(crate) struct Shown {
+    id: String,
+    state: DeliveryState,
+    event: String,
+    name: String,
+    listener: String,
+    attempts: u32,
+    next_attempt_at: Option<String>,
+    closed_at: Option<String>,
+    last_error: Option<String>,
+}
+
+impl Shown {
+    /// Shows a row. `paused`: its listener is disabled, so nothing is attempted whatever is due.
+    pub(crate) fn of(row: DeliveryRow, clock: &dyn Clock, paused: bool) -> Self {
+        // What is due counts in steady time; people read the wall clock.
+        let on_the_wall = |due: Millis| clock.wall_ms().saturating_add(due.saturating_sub(clock.steady_ms()));
+        Self {
+            id: row.key.id(),
+            state: row.state,
+            event: row.event_id,
+            name: row.event_name,
+            listener: row.listener,
+            attempts: row.attempts,
+            next_attempt_at: row.due.filter(|_| !paused).map(|due| rfc3339(on_the_wall(due))),
+            closed_at: row.closed_at.map(rfc3339),
+            last_error: row.last_error,
+        }
+    }
+}
+
+/// An attempt as it is shown.
+#[derive(Debug, Serialize)]
+pub(crate) struct ShownAttempt {
+    n: u32,
+    started_at: String,
+    duration_ms: Millis,
+    outcome: String,
+    status: Option<u16>,
+    error: Option<String>,
+    remote: Option<String>,
+    response_headers: Option<Box<RawValue>>,
+    response_body: String,
+    next_attempt_at: Option<String>,
+}
+
+impl From<Attempt> for ShownAttempt {
+    fn from(attempt: Attempt) -> Self {
+        Self {
+            n: attempt.n,
+            started_at: rfc3339(attempt.started_at),
+            duration_ms: millis(attempt.duration),
+            outcome: attempt.outcome,
+            status: attempt.status,
+            error: attempt.error,
+            remote: attempt.remote,
+            // They were written as a JSON object of texts.
+            response_headers: attempt.response_headers.and_then(|json| RawValue::from_string(json).ok()),
+            response_body: String::from_utf8_lossy(&attempt.response_body).into_owned(),
+            next_attempt_at: attempt.next_at.map(rfc3339),
+        }
+    }
+}

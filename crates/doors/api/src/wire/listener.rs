@@ -1,0 +1,366 @@
+//! Listeners: what a request makes of one, and how it is shown. Header values are never shown; the secret only where
+//! `docs/api.md` says so.
+
+use std::time::Duration;
+
+use serde::ser::SerializeMap;
+use serde::{Serialize, Serializer};
+use serde_json::value::RawValue;
+use tidings_model::app::Token;
+use tidings_model::clock::{Millis, rfc3339};
+use tidings_model::id::{AppId, DestinationNo, new_id};
+use tidings_model::listener::{
+    Disabled, Listener, MAX_CONCURRENCY, MAX_HEADERS, MAX_HOOKS, MAX_RATE, MAX_URL_LEN, Order, check_header,
+};
+use tidings_model::matcher::Match;
+use tidings_model::pattern::Pattern;
+use tidings_model::schedule::{Schedule, format_duration};
+use tidings_model::signature::{KeyRing, Secret};
+use url::Url;
+
+use super::{description, duration, schedule, timeout};
+use crate::fields::{Fields, Setting, Value};
+use crate::limits;
+use crate::problem::{Code, Problem, after_place, shown};
+
+const KNOWN: [&str; 13] = [
+    "url",
+    "hooks",
+    "match",
+    "secret",
+    "headers",
+    "rate",
+    "concurrency",
+    "order",
+    "timeout",
+    "schedule",
+    "enabled",
+    "owner",
+    "description",
+];
+const SHOWN_ONLY: [&str; 7] =
+    ["id", "disabled_reason", "disabled_at", "failing_since", "created_at", "updated_at", "hints"];
+/// Stands for a header's value, which is not shown.
+const HIDDEN: &str = "***";
+/// Why a listener is disabled that somebody disabled over the API.
+const BY_REQUEST: &str = "by request";
+
+type Headers = Vec<(String, Token)>;
+
+/// What a request makes of a listener.
+#[derive(Debug)]
+pub(crate) struct Change {
+    url: Option<Url>,
+    hooks: Option<Vec<Pattern>>,
+    filter: Setting<Match>,
+    headers: Setting<Headers>,
+    rate: Setting<u32>,
+    concurrency: Setting<u32>,
+    order: Setting<Order>,
+    timeout: Setting<Duration>,
+    schedule: Setting<Schedule>,
+    enabled: Setting<bool>,
+    owner: Setting<String>,
+    description: Setting<String>,
+}
+
+/// Reads a listener that is to be made.
+pub(crate) fn read_new(body: &[u8], app: &AppId, now: Millis) -> Result<Listener, Problem> {
+    let fields = Fields::of_body(body, &KNOWN, &SHOWN_ONLY)?;
+    let mut listener = Listener {
+        app: app.clone(),
+        id: new_id("lst"),
+        no: DestinationNo(0),
+        url: url(&fields.required("url")?)?,
+        description: String::new(),
+        hooks: hooks(&fields.required("hooks")?)?,
+        filter: Match::all(),
+        keys: KeyRing::new(secret(&fields)?),
+        headers: Vec::new(),
+        rate: None,
+        concurrency: None,
+        order: Order::default(),
+        timeout: None,
+        schedule: None,
+        disabled: None,
+        owner: None,
+        version: 0,
+        created_at: now,
+        updated_at: now,
+    };
+    Change::of(&fields, &[])?.apply(&mut listener, now);
+    Ok(listener)
+}
+
+impl Change {
+    /// Reads a change of a listener.
+    pub(crate) fn read(body: &[u8], before: &Listener) -> Result<Self, Problem> {
+        let fields = Fields::of_body(body, &KNOWN, &SHOWN_ONLY)?;
+        if let Some(value) = fields.sent("secret") {
+            return Err(value
+                .wrong("the secret is not changed like this, or receivers could not follow")
+                .remedy(format!("rotate it with `POST /v1/listeners/{}/rotate_secret`", before.id)));
+        }
+        for name in ["url", "hooks"] {
+            if let Some(value) = fields.sent(name).filter(Value::is_null) {
+                return Err(value.wrong("a listener cannot be without it").remedy("give a new value, or leave it out"));
+            }
+        }
+        Self::of(&fields, &before.headers)
+    }
+
+    fn of(fields: &Fields<'_>, before: &[(String, Token)]) -> Result<Self, Problem> {
+        Ok(Self {
+            url: fields.get("url").map(|value| url(&value)).transpose()?,
+            hooks: fields.get("hooks").map(|value| hooks(&value)).transpose()?,
+            filter: fields.setting("match", filter)?,
+            headers: fields.setting("headers", |value| headers(value, before))?,
+            rate: fields.setting("rate", |value| value.whole(1..=MAX_RATE))?,
+            concurrency: fields.setting("concurrency", |value| value.whole(1..=MAX_CONCURRENCY))?,
+            order: fields.setting("order", order)?,
+            timeout: fields.setting("timeout", timeout)?,
+            schedule: fields.setting("schedule", schedule)?,
+            enabled: fields.setting("enabled", Value::flag)?,
+            owner: fields.setting("owner", |value| value.short_text(limits::SHORT_TEXT))?,
+            description: fields.setting("description", description)?,
+        })
+    }
+
+    /// The new URL, if there is one.
+    pub(crate) fn url(&self) -> Option<&Url> {
+        self.url.as_ref()
+    }
+
+    /// Makes the change.
+    pub(crate) fn apply(&self, listener: &mut Listener, now: Millis) {
+        if let Some(url) = &self.url {
+            listener.url = url.clone();
+        }
+        if let Some(hooks) = &self.hooks {
+            listener.hooks.clone_from(hooks);
+        }
+        self.filter.apply_or(&mut listener.filter, Match::all);
+        self.headers.apply_or(&mut listener.headers, Vec::new);
+        self.rate.apply(&mut listener.rate);
+        self.concurrency.apply(&mut listener.concurrency);
+        self.order.apply_or(&mut listener.order, Order::default);
+        self.timeout.apply(&mut listener.timeout);
+        self.schedule.apply(&mut listener.schedule);
+        self.owner.apply(&mut listener.owner);
+        self.description.apply_or(&mut listener.description, String::new);
+        match self.enabled {
+            Setting::Kept => {}
+            Setting::Reset | Setting::To(true) => listener.disabled = None,
+            // One that was disabled by request before keeps its time.
+            Setting::To(false) if listener.disabled.as_ref().is_some_and(|d| d.reason == BY_REQUEST) => {}
+            Setting::To(false) => listener.disabled = Some(Disabled { reason: BY_REQUEST.to_owned(), at: now }),
+        }
+    }
+}
+
+/// Reads a URL. Whether it may be called is egress's to say.
+fn url(value: &Value<'_>) -> Result<Url, Problem> {
+    let text = value.text()?;
+    if text.len() > MAX_URL_LEN {
+        return Err(value.too_long(text.len(), MAX_URL_LEN));
+    }
+    // The parser would leave them out without a word, and call something else than what was written.
+    if text.chars().any(|c| c.is_control() || c.is_whitespace()) {
+        return Err(value.wrong("this URL holds a blank or a control character").remedy("escape it with %"));
+    }
+    // The text is not repeated: it may hold a password.
+    let mut url = Url::parse(&text).map_err(|error| {
+        value.wrong(format!("this is not a URL: {error}")).remedy("write it in full, such as https://example.com/hook")
+    })?;
+    // It is never sent (RFC 9110, section 7.1).
+    url.set_fragment(None);
+    if url.as_str().len() > MAX_URL_LEN {
+        return Err(value.too_long(url.as_str().len(), MAX_URL_LEN));
+    }
+    Ok(url)
+}
+
+fn hooks(value: &Value<'_>) -> Result<Vec<Pattern>, Problem> {
+    let entries = value.list()?;
+    if entries.is_empty() || entries.len() > MAX_HOOKS {
+        return Err(value
+            .wrong(format!("{} names", entries.len()))
+            .remedy(format!("name 1 to {MAX_HOOKS} hooks, or patterns such as person.*; * is all of them")));
+    }
+    let mut hooks: Vec<Pattern> = Vec::with_capacity(entries.len());
+    for entry in &entries {
+        let pattern = Pattern::parse(&entry.text()?).map_err(|error| entry.refused(error))?;
+        if hooks.contains(&pattern) {
+            return Err(entry.wrong(format!("{:?} is given twice", pattern.as_str())).remedy("keep one"));
+        }
+        hooks.push(pattern);
+    }
+    Ok(hooks)
+}
+
+fn filter(value: &Value<'_>) -> Result<Match, Problem> {
+    Match::parse(value.raw.get()).map_err(|error| {
+        let text = error.to_string();
+        let text = text.strip_prefix(error.path()).and_then(|text| text.strip_prefix(": ")).unwrap_or(&text);
+        value.refused(text).field(error.path())
+    })
+}
+
+/// The secret of a new listener, or of one that is rotated: what is given, else a new one.
+fn secret(fields: &Fields<'_>) -> Result<Secret, Problem> {
+    let Some(value) = fields.get("secret") else {
+        return Secret::generate().map_err(|error| {
+            tracing::error!(%error, "no secret could be made");
+            Problem::saying(Code::Internal, after_place(&error.to_string()))
+        });
+    };
+    Secret::parse(&value.text()?).map_err(|error| value.refused(after_place(&error.to_string())))
+}
+
+fn headers(value: &Value<'_>, before: &[(String, Token)]) -> Result<Headers, Problem> {
+    let members = value.members()?;
+    if members.len() > MAX_HEADERS {
+        return Err(value.wrong(format!("{} headers", members.len())).remedy(format!("give at most {MAX_HEADERS}")));
+    }
+    let mut headers: Headers = Vec::with_capacity(members.len());
+    for (name, raw) in members {
+        let header = Value { path: format!("{}.{}", value.path, shown(&name)), raw };
+        let text = header.text()?;
+        let same = |other: &&(String, Token)| other.0.eq_ignore_ascii_case(&name);
+        if headers.iter().any(|other| same(&other)) {
+            return Err(header
+                .wrong("this header is given twice; upper and lower case make no difference")
+                .remedy("keep one"));
+        }
+        let token = match before.iter().find(same) {
+            Some((_, kept)) if text == HIDDEN => kept.clone(),
+            None if text == HIDDEN => {
+                return Err(header
+                    .wrong(format!("`{HIDDEN}` stands for a value that is not shown, and there is none of this name"))
+                    .remedy("give the value itself"));
+            }
+            _ => Token::from(text),
+        };
+        check_header(&name, token.expose()).map_err(|error| header.refused(error))?;
+        headers.push((name, token));
+    }
+    Ok(headers)
+}
+
+fn order(value: &Value<'_>) -> Result<Order, Problem> {
+    match value.text()?.as_str() {
+        "none" => Ok(Order::None),
+        "fifo" => Ok(Order::Fifo),
+        "key" => Ok(Order::Key),
+        other => Err(value.wrong(format!("there is no order {:?}", shown(other))).remedy("write none, fifo or key")),
+    }
+}
+
+/// A rotation of a listener's secret.
+#[derive(Debug)]
+pub(crate) struct Rotation {
+    pub(crate) secret: Secret,
+    /// How long the one before signs along.
+    pub(crate) grace: Duration,
+}
+
+impl Rotation {
+    /// Reads one.
+    pub(crate) fn read(body: &[u8]) -> Result<Self, Problem> {
+        let fields = Fields::of_body(body, &["secret", "grace"], &[])?;
+        let grace = match fields.get("grace") {
+            None => limits::GRACE_DEFAULT,
+            Some(value) => {
+                let grace = duration(&value)?;
+                if grace > limits::GRACE_MAX {
+                    let most = format_duration(limits::GRACE_MAX);
+                    return Err(value
+                        .wrong("a secret cannot live on this long")
+                        .remedy(format!("write at most {most}")));
+                }
+                grace
+            }
+        };
+        Ok(Self { secret: secret(&fields)?, grace })
+    }
+}
+
+/// The answer to a rotation.
+#[derive(Serialize)]
+pub(crate) struct Rotated {
+    pub(crate) secret: String,
+    pub(crate) previous_valid_until: String,
+}
+
+/// A listener as it is shown.
+#[derive(Serialize)]
+pub(crate) struct Shown<'l> {
+    id: &'l str,
+    url: &'l str,
+    hooks: &'l [Pattern],
+    #[serde(rename = "match")]
+    filter: &'l RawValue,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    secret: Option<String>,
+    headers: HeaderNames<'l>,
+    rate: Option<u32>,
+    concurrency: Option<u32>,
+    order: Order,
+    timeout: Option<String>,
+    schedule: Option<&'l Schedule>,
+    enabled: bool,
+    owner: Option<&'l str>,
+    description: &'l str,
+    disabled_reason: Option<&'l str>,
+    disabled_at: Option<String>,
+    failing_since: Option<String>,
+    created_at: String,
+    updated_at: String,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    hints: &'l [String],
+}
+
+struct HeaderNames<'l>(&'l [(String, Token)]);
+
+impl Serialize for HeaderNames<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(self.0.len()))?;
+        for (name, _) in self.0 {
+            map.serialize_entry(name, HIDDEN)?;
+        }
+        map.end()
+    }
+}
+
+impl<'l> Shown<'l> {
+    /// Without its secret.
+    pub(crate) fn of(listener: &'l Listener, failing_since: Option<Millis>) -> Self {
+        Self {
+            id: &listener.id,
+            url: listener.url.as_str(),
+            hooks: &listener.hooks,
+            filter: listener.filter.to_json(),
+            secret: None,
+            headers: HeaderNames(&listener.headers),
+            rate: listener.rate,
+            concurrency: listener.concurrency,
+            order: listener.order,
+            timeout: listener.timeout.map(format_duration),
+            schedule: listener.schedule.as_ref(),
+            enabled: listener.enabled(),
+            owner: listener.owner.as_deref(),
+            description: &listener.description,
+            disabled_reason: listener.disabled.as_ref().map(|disabled| disabled.reason.as_str()),
+            disabled_at: listener.disabled.as_ref().map(|disabled| rfc3339(disabled.at)),
+            failing_since: failing_since.map(rfc3339),
+            created_at: rfc3339(listener.created_at),
+            updated_at: rfc3339(listener.updated_at),
+            hints: listener.filter.hints(),
+        }
+    }
+
+    /// With its secret, for whoever has just made it.
+    pub(crate) fn with_secret(listener: &'l Listener) -> Self {
+        Self { secret: Some(listener.keys.current.expose().to_string()), ..Self::of(listener, None) }
+    }
+}

@@ -1,0 +1,52 @@
+//! Request and response bodies as `docs/api.md` has them. No I/O: texts in, the model's words out, and back.
+
+pub(crate) mod delivery;
+pub(crate) mod event;
+pub(crate) mod hook;
+pub(crate) mod listener;
+
+use std::time::Duration;
+
+use tidings_model::hook::MAX_DESCRIPTION_LEN;
+use tidings_model::schedule::{Schedule, ScheduleError, format_duration, parse_duration};
+
+use crate::fields::Value;
+use crate::limits;
+use crate::problem::{Problem, after_place};
+
+fn duration(value: &Value<'_>) -> Result<Duration, Problem> {
+    parse_duration(&value.text()?).map_err(|error| value.refused(error))
+}
+
+/// How long an attempt may take.
+fn timeout(value: &Value<'_>) -> Result<Duration, Problem> {
+    let timeout = duration(value)?;
+    if timeout.is_zero() || timeout > limits::TIMEOUT {
+        let most = format_duration(limits::TIMEOUT);
+        return Err(value.wrong("an attempt cannot take this long").remedy(format!("write 1ms to {most}")));
+    }
+    Ok(timeout)
+}
+
+fn schedule(value: &Value<'_>) -> Result<Schedule, Problem> {
+    let entries: Vec<String> = value.list()?.iter().map(Value::text).collect::<Result<_, _>>()?;
+    Schedule::parse(&entries).map_err(|error| {
+        let text = error.to_string();
+        let problem = value.refused(after_place(&text));
+        match error {
+            ScheduleError::NotATime { index, .. } | ScheduleError::TooLong { index, .. } => {
+                problem.field(format!("{}[{index}]", value.path))
+            }
+            ScheduleError::Empty | ScheduleError::TooMany { .. } => problem,
+        }
+    })
+}
+
+/// Text for people; it may have lines.
+fn description(value: &Value<'_>) -> Result<String, Problem> {
+    let text = value.text()?;
+    if text.len() > MAX_DESCRIPTION_LEN {
+        return Err(value.too_long(text.len(), MAX_DESCRIPTION_LEN));
+    }
+    Ok(text)
+}
