@@ -9,7 +9,7 @@ use prometheus_client::registry::Registry;
 use tidings_bus::{Bus, Catalogue};
 use tidings_courier::Courier;
 use tidings_courier::egress::{Egress, EgressError};
-use tidings_door_api::{ApiDoor, Apps, StandardWebhooks};
+use tidings_door_api::{ApiDoor, Apps, AppsError, StandardWebhooks};
 use tidings_store::queue::Depth;
 use tidings_store::seal::{MainKey, MainKeyError};
 use tidings_store::sqlite::SqliteStore;
@@ -30,6 +30,9 @@ pub enum EngineError {
     /// The settings of outgoing requests cannot be used.
     #[error(transparent)]
     Egress(#[from] EgressError),
+    /// The apps cannot be told apart.
+    #[error(transparent)]
+    Apps(#[from] AppsError),
     /// The task that opens the store was broken off.
     #[error("the store was not opened")]
     Broken,
@@ -76,7 +79,7 @@ impl Engine {
             Courier::start(Arc::clone(&store), outlet, egress.clone(), Arc::clone(&clock), config.courier, &mut registry).await?;
         tokio::spawn(retention::run(Arc::clone(&store), Arc::clone(&clock), config.keep));
         let bus = Bus::new(Arc::clone(&store), catalogue, courier.clone(), notices, clock, &mut registry);
-        let door = ApiDoor::new(bus.clone(), egress, Arc::new(Apps::new(config.apps)), config.operator_key);
+        let door = ApiDoor::new(bus.clone(), egress, Arc::new(Apps::new(config.apps)?), config.operator_key);
         Ok(Self { store, courier, bus, door, registry: Arc::new(Mutex::new(registry)) })
     }
 
