@@ -202,7 +202,6 @@ mod tests {
         String::from_utf8_lossy(&text).into_owned()
     }
 
-    // covers: O01
     #[tokio::test]
     async fn a_request_under_way_is_answered_after_the_stop() {
         let server = start(Limits { grace: SOON, ..Limits::default() }).await;

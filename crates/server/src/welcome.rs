@@ -53,11 +53,11 @@ mod tests {
 
     #[test]
     fn the_line_to_paste_works_from_anywhere() {
-        let text = said("/home/me/it's here/tidings-data", &[]);
+        let text = said("/srv/it's here/tidings-data", &[]);
         let line = text.lines().find(|line| line.contains("publish")).unwrap().trim();
         assert_eq!(
             line,
-            "cd '/home/me/it'\\''s here' && '/opt/my tools/tidings' publish --event hello --data '{\"to\":\"world\"}' --idempotency-key first-hello && '/opt/my tools/tidings' event list"
+            "cd '/srv/it'\\''s here' && '/opt/my tools/tidings' publish --event hello --data '{\"to\":\"world\"}' --idempotency-key first-hello && '/opt/my tools/tidings' event list"
         );
         assert!(text.lines().next().unwrap().ends_with("listening on http://127.0.0.1:8000"));
     }

@@ -14,7 +14,7 @@ fn mode(path: &Path) -> u32 {
     std::fs::metadata(path).unwrap_or_else(|e| panic!("{}: {e}", path.display())).permissions().mode() & 0o777
 }
 
-// covers: K01, N01
+// covers: K01
 #[tokio::test]
 async fn the_first_start_makes_what_later_starts_find() {
     let mut server = server().start().await;
@@ -90,7 +90,6 @@ async fn machines_are_answered_with_and_without_a_slash() {
     assert!(metrics.header("content-type").is_some_and(|kind| kind.starts_with("application/openmetrics-text")));
 }
 
-// covers: O01
 #[tokio::test]
 async fn it_stops_when_asked_although_connections_are_idle() {
     let mut server = server().start().await;
@@ -144,7 +143,6 @@ async fn the_log_is_for_machines_when_asked() {
     );
 }
 
-// covers: N02
 #[tokio::test]
 async fn the_line_to_paste_works_from_another_folder() {
     let server = server().start().await;

@@ -113,7 +113,6 @@ mod tests {
         );
     }
 
-    // covers: H01
     #[test]
     fn data_goes_out_byte_for_byte() {
         let data = send::json("--data", r#"{"b": 1.10, "a":123456789012345678901234567890}"#).ok();

@@ -55,9 +55,15 @@ fn the_designs_example_is_understood() {
     assert!(settings.operator_key.is_none(), "an empty key opens nothing");
 
     let warnings: Vec<String> = loaded.warnings.iter().map(ToString::to_string).collect();
-    for section in
-        ["live", "egress.topics", "retention", "token_hmac_secret", "apps.channels", "apps.namespaces", "apps.webhooks"]
-    {
+    for section in [
+        "live",
+        "egress.topics",
+        "retention.bytes",
+        "token_hmac_secret",
+        "apps.channels",
+        "apps.namespaces",
+        "apps.webhooks",
+    ] {
         assert!(
             warnings.iter().any(|warning| warning.contains(section) && warning.contains("no effect yet")),
             "{section}: {warnings:#?}"
@@ -73,6 +79,7 @@ fn an_empty_file_means_the_defaults() {
     assert_eq!(settings.main_key_file.to_str(), Some("tidings-data/main.key"));
     assert_eq!(settings.courier.timeout, Duration::from_secs(15));
     assert_eq!(settings.courier.lease, Duration::from_secs(120));
+    assert_eq!(settings.keep, Duration::from_secs(30 * 86_400));
     assert!(settings.egress.allow.is_empty() && settings.apps.is_empty());
 }
 
@@ -152,6 +159,7 @@ fn schemes_and_values_that_cannot_be_served_are_errors() {
             "tidings.toml:2:1: admin.password_hash must be an argon2id hash, which begins with $argon2id$; a password itself does not belong here",
         ],
     );
+    check("[retention]\nevents = \"5m\"", &["tidings.toml:2:1: retention.events must be at least 1h"]);
     check(
         "[egress]\nproxy = \"https://p\"",
         &["tidings.toml:2:1: the proxy's own URL must begin with http://; what goes through it may be https"],
