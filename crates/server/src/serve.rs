@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
+use rustix::fs::Mode;
+use rustix::process::umask;
 use tokio::net::TcpListener;
 
 use crate::accept::{self, Limits};
@@ -26,6 +28,8 @@ pub(crate) async fn run(args: ServeArgs, env: &dyn Strings) -> anyhow::Result<()
     let config = config_file(&args);
     let mut settings = settings(&args, config.as_deref(), env)?;
 
+    // Whatever is made from here on, the database above all, only we can read, also in a folder that others can enter.
+    umask(Mode::RWXG | Mode::RWXO);
     let mut data = DataDir::take(data_folder(&settings))?;
     descriptors::raise_limit();
     let listener = TcpListener::bind(settings.listen).await.with_context(|| {

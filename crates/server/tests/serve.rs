@@ -20,7 +20,7 @@ async fn the_first_start_makes_what_later_starts_find() {
     let mut server = server().start().await;
     let data = server.data_dir();
     assert_eq!(mode(&data), 0o700);
-    for file in ["credentials.toml", "main.key", "lock"] {
+    for file in ["credentials.toml", "main.key", "lock", "tidings.db"] {
         assert_eq!(mode(&data.join(file)), 0o600, "{file}");
     }
     let first = server.credentials.clone();

@@ -3,10 +3,11 @@
 use anyhow::Context;
 use clap::Args;
 use http::Method;
+use serde::Deserialize;
 use serde_json::Value;
 
 use super::client::Client;
-use super::fields;
+use super::fields::{self, Record};
 use crate::output;
 
 /// Which part of a list.
@@ -20,6 +21,13 @@ pub(crate) struct Page {
     cursor: Option<String>,
 }
 
+/// A list as the API answers it.
+#[derive(Deserialize)]
+struct List {
+    data: Vec<Record>,
+    next: Option<String>,
+}
+
 /// Prints a list as columns: a head and, for each entry, its cells.
 pub(super) async fn list(
     client: &Client,
@@ -27,7 +35,7 @@ pub(super) async fn list(
     filters: &[(&str, Option<String>)],
     page: &Page,
     head: &[&str],
-    row: impl Fn(&Value) -> Vec<String>,
+    row: impl Fn(&Record) -> Vec<String>,
 ) -> anyhow::Result<()> {
     let mut url = client.address(path);
     let limit = page.limit.map(|limit| limit.to_string());
@@ -40,16 +48,16 @@ pub(super) async fn list(
         output::line(answer.text.trim_end());
         return Ok(());
     }
-    let entries = answer.value.get("data").and_then(Value::as_array).context("the server's answer is no list")?;
-    let rows: Vec<Vec<String>> =
-        entries.iter().map(|entry| row(entry).iter().map(|cell| fields::one_line(cell)).collect()).collect();
+    let list: List = serde_json::from_str(&answer.text).context("the server's answer is no list")?;
+    let cells = |entry: &Record| row(entry).iter().map(|cell| fields::one_line(cell)).collect();
+    let rows: Vec<Vec<String>> = list.data.iter().map(cells).collect();
     if rows.is_empty() {
         output::complain("none");
         return Ok(());
     }
     output::line(output::table(head, &rows));
-    if let Some(next) = answer.value.get("next").and_then(Value::as_str) {
-        output::complain(format!("there are more: --cursor {}", output::shell_quoted(next)));
+    if let Some(next) = list.next {
+        output::complain(format!("there are more: --cursor {}", output::shell_quoted(&next)));
     }
     Ok(())
 }
@@ -60,7 +68,8 @@ pub(super) async fn record(client: &Client, method: Method, path: &[&str], body:
     if client.json() {
         output::line(answer.text.trim_end());
     } else {
-        output::line(fields::record(&answer.value));
+        let record: Record = serde_json::from_str(&answer.text).context("the server's answer is no record")?;
+        output::line(record.lines());
     }
     Ok(())
 }

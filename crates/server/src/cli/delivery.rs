@@ -2,12 +2,11 @@
 
 use clap::{Args, Subcommand};
 use http::Method;
-use serde_json::Value;
 
 use super::Outcome;
 use super::call::{self, Page};
 use super::connect::Connection;
-use super::fields::cell;
+use super::fields::Record;
 use crate::config::environment::Strings;
 
 /// What to do with deliveries.
@@ -61,7 +60,7 @@ pub(super) async fn run(command: DeliveryCommand, outer: Connection, env: &dyn S
             let filters = [("state", state), ("listener", listener), ("event", event)];
             let head = ["ID", "STATE", "NAME", "EVENT", "LISTENER", "ATTEMPTS", "NEXT ATTEMPT", "LAST ERROR"];
             let keys = ["id", "state", "name", "event", "listener", "attempts", "next_attempt_at", "last_error"];
-            let row = |delivery: &Value| keys.map(|key| cell(delivery, key)).to_vec();
+            let row = |delivery: &Record| keys.map(|key| delivery.cell(key)).to_vec();
             call::list(&client, &["v1", "deliveries"], &filters, &page, &head, row).await?;
         }
         DeliveryCommand::Show(delivery) => {
@@ -72,7 +71,7 @@ pub(super) async fn run(command: DeliveryCommand, outer: Connection, env: &dyn S
             let client = delivery.connection.over(outer).open(env)?;
             let head = ["N", "STARTED", "MS", "OUTCOME", "STATUS", "REMOTE", "NEXT ATTEMPT", "ERROR"];
             let keys = ["n", "started_at", "duration_ms", "outcome", "status", "remote", "next_attempt_at", "error"];
-            let row = |attempt: &Value| keys.map(|key| cell(attempt, key)).to_vec();
+            let row = |attempt: &Record| keys.map(|key| attempt.cell(key)).to_vec();
             call::list(&client, &["v1", "deliveries", &delivery.id, "attempts"], &[], &page, &head, row).await?;
         }
         DeliveryCommand::Retry(delivery) => {

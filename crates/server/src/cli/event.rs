@@ -2,12 +2,11 @@
 
 use clap::Subcommand;
 use http::Method;
-use serde_json::Value;
 
 use super::Outcome;
 use super::call::{self, Page};
 use super::connect::Connection;
-use super::fields::cell;
+use super::fields::Record;
 use crate::config::environment::Strings;
 
 /// What to do with the log.
@@ -48,7 +47,7 @@ pub(super) async fn run(command: EventCommand, outer: Connection, env: &dyn Stri
         EventCommand::List { name, channel, since, until, page, connection } => {
             let client = connection.over(outer).open(env)?;
             let filters = [("name", name), ("channel", channel), ("since", since), ("until", until)];
-            let row = |event: &Value| ["id", "time", "name", "deliveries", "data"].map(|key| cell(event, key)).to_vec();
+            let row = |event: &Record| ["id", "time", "name", "deliveries", "data"].map(|key| event.cell(key)).to_vec();
             call::list(&client, &["v1", "events"], &filters, &page, &["ID", "TIME", "NAME", "DELIVERIES", "DATA"], row)
                 .await?;
         }

@@ -1,37 +1,78 @@
 //! Records as lines, values as cells.
+//!
+//! A record keeps its fields in the server's order and each value as the text that came: what is shown of an event's data
+//! is what was published, not what a JSON library makes of its numbers.
 
-use serde_json::Value;
+use std::fmt;
 
+use serde::de::{MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+use serde_json::value::RawValue;
+
+use super::pretty;
 use crate::output;
 
-/// What people look for first.
-const FIRST: [&str; 6] = ["id", "name", "url", "state", "event", "listener"];
 const MAX_CELL: usize = 60;
 
-/// A record as one line per field: names padded, `null` left out.
-pub(super) fn record(value: &Value) -> String {
-    let Some(object) = value.as_object() else { return value.to_string() };
-    let mut keys: Vec<&String> = object.keys().filter(|key| !object[*key].is_null()).collect();
-    keys.sort_by_key(|key| FIRST.iter().position(|first| first == key).unwrap_or(FIRST.len()));
-    let rows: Vec<Vec<String>> = keys.into_iter().map(|key| vec![format!("{key}:"), text(&object[key])]).collect();
-    output::printable(&output::table(&[], &rows))
-}
+/// A JSON object as it came.
+#[derive(Debug)]
+pub(super) struct Record(Vec<(String, Box<RawValue>)>);
 
-/// A field's value: texts bare, `null` and absent as `-`, anything else as JSON.
-pub(super) fn cell(entry: &Value, key: &str) -> String {
-    match entry.get(key) {
-        None | Some(Value::Null) => "-".to_owned(),
-        Some(value) => text(value),
+impl Record {
+    /// A field's JSON text; `null` counts as absent.
+    pub(super) fn raw(&self, key: &str) -> Option<&str> {
+        self.0.iter().find(|(name, _)| name == key).map(|(_, value)| value.get()).filter(|text| *text != "null")
+    }
+
+    /// A field that is a text.
+    pub(super) fn text(&self, key: &str) -> Option<String> {
+        serde_json::from_str(self.raw(key)?).ok()
+    }
+
+    /// A field's value for a table: texts bare, absent ones as `-`, anything else as JSON.
+    pub(super) fn cell(&self, key: &str) -> String {
+        self.raw(key).map_or_else(|| "-".to_owned(), shown)
+    }
+
+    /// One line per field, names padded; absent ones are left out.
+    pub(super) fn lines(&self) -> String {
+        let fields = self.0.iter().filter(|(_, value)| value.get() != "null");
+        let rows: Vec<Vec<String>> = fields.map(|(key, value)| vec![format!("{key}:"), shown(value.get())]).collect();
+        output::printable(&output::table(&[], &rows))
     }
 }
 
-fn text(value: &Value) -> String {
-    match value {
-        Value::String(text) => text.clone(),
-        Value::Array(items) if items.iter().all(Value::is_string) && !items.is_empty() => {
-            items.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(", ")
+impl<'de> Deserialize<'de> for Record {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(Fields)
+    }
+}
+
+struct Fields;
+
+impl<'de> Visitor<'de> for Fields {
+    type Value = Record;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Record, A::Error> {
+        let mut fields = Vec::new();
+        while let Some(field) = map.next_entry()? {
+            fields.push(field);
         }
-        other => other.to_string(),
+        Ok(Record(fields))
+    }
+}
+
+fn shown(raw: &str) -> String {
+    if let Ok(text) = serde_json::from_str::<String>(raw) {
+        return text;
+    }
+    match serde_json::from_str::<Vec<String>>(raw) {
+        Ok(texts) if !texts.is_empty() => texts.join(", "),
+        _ => pretty::compact(raw),
     }
 }
 
@@ -46,16 +87,19 @@ pub(super) fn one_line(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     #[test]
-    fn a_record_is_one_field_a_line() {
-        let value = json!({"created_at": "now", "id": "lst_1", "hooks": ["a", "b"], "owner": null, "match": {}, "enabled": true});
+    fn a_record_is_one_field_a_line_as_it_came() {
+        let text = r#"{"id":"lst_1","hooks":["a","b"],"owner":null,"data":{"b": 1.10, "a": 123456789012345678901234567890},"none":[]}"#;
+        let record: Record = serde_json::from_str(text).unwrap();
         assert_eq!(
-            record(&value),
-            "id:          lst_1\ncreated_at:  now\nenabled:     true\nhooks:       a, b\nmatch:       {}"
+            record.lines(),
+            "id:     lst_1\nhooks:  a, b\ndata:   {\"b\":1.10,\"a\":123456789012345678901234567890}\nnone:   []"
+        );
+        assert_eq!(
+            (record.cell("owner"), record.cell("nothing"), record.cell("id")),
+            ("-".into(), "-".into(), "lst_1".into())
         );
     }
 

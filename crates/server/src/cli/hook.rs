@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::call::{self, Page};
 use super::connect::Connection;
-use super::fields::cell;
+use super::fields::Record;
 use super::send::{self, Fields, Setting};
 use super::{Failure, Outcome};
 use crate::config::environment::Strings;
@@ -79,7 +79,7 @@ pub(super) async fn run(command: HookCommand, outer: Connection, env: &dyn Strin
     match command {
         HookCommand::List { page, connection } => {
             let client = connection.over(outer).open(env)?;
-            let row = |hook: &Value| ["name", "fields", "description"].map(|key| field_cell(hook, key)).to_vec();
+            let row = |hook: &Record| ["name", "fields", "description"].map(|key| field_cell(hook, key)).to_vec();
             call::list(&client, &["v1", "hooks"], &[], &page, &["NAME", "FIELDS", "DESCRIPTION"], row).await?;
         }
         HookCommand::Show(named) => {
@@ -136,24 +136,26 @@ fn declared(field: &str) -> Value {
 }
 
 /// `fields` as `name, age:integer`; absent ones are all.
-fn field_cell(hook: &Value, key: &str) -> String {
+fn field_cell(hook: &Record, key: &str) -> String {
     if key != "fields" {
-        return cell(hook, key);
+        return hook.cell(key);
     }
-    let Some(fields) = hook.get(key).and_then(Value::as_array) else { return "(all)".to_owned() };
+    let Some(fields) = hook.raw(key).and_then(|raw| serde_json::from_str::<Vec<Value>>(raw).ok()) else {
+        return "(all)".to_owned();
+    };
     if fields.is_empty() {
         return "(none)".to_owned();
     }
-    let name = |field: &Value| match (
-        field.as_str(),
-        field.get("name").and_then(Value::as_str),
-        field.get("type").and_then(Value::as_str),
-    ) {
-        (Some(name), ..) | (None, Some(name), None | Some("any")) => name.to_owned(),
-        (None, Some(name), Some(kind)) => format!("{name}:{kind}"),
-        (None, None, _) => field.to_string(),
-    };
-    fields.iter().map(name).collect::<Vec<_>>().join(", ")
+    fields.iter().map(field_name).collect::<Vec<_>>().join(", ")
+}
+
+fn field_name(field: &Value) -> String {
+    let part = |key: &str| field.get(key).and_then(Value::as_str);
+    match (field.as_str().or(part("name")), part("type")) {
+        (Some(name), None | Some("any")) => name.to_owned(),
+        (Some(name), Some(kind)) => format!("{name}:{kind}"),
+        (None, _) => field.to_string(),
+    }
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 
 use super::call::{self, Page};
 use super::connect::{Connection, ServerConnection};
-use super::fields::cell;
+use super::fields::Record;
 use super::send::{self, Fields, Setting};
 use super::{Failure, Outcome};
 use crate::config::environment::Strings;
@@ -222,14 +222,13 @@ fn headers(given: &[String]) -> Result<Option<Value>, Failure> {
     Ok((!headers.is_empty()).then_some(Value::Object(headers)))
 }
 
-fn row(listener: &Value) -> Vec<String> {
-    let enabled = listener.get("enabled").and_then(Value::as_bool).unwrap_or(false);
-    let state = match listener.get("disabled_reason").and_then(Value::as_str) {
-        _ if enabled => "enabled".to_owned(),
-        Some(reason) => format!("disabled ({reason})"),
-        None => "disabled".to_owned(),
+fn row(listener: &Record) -> Vec<String> {
+    let state = match (listener.raw("enabled"), listener.text("disabled_reason")) {
+        (Some("true"), _) => "enabled".to_owned(),
+        (_, Some(reason)) => format!("disabled ({reason})"),
+        (_, None) => "disabled".to_owned(),
     };
-    vec![cell(listener, "id"), state, cell(listener, "hooks"), cell(listener, "url")]
+    vec![listener.cell("id"), state, listener.cell("hooks"), listener.cell("url")]
 }
 
 #[cfg(test)]

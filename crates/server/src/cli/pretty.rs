@@ -1,4 +1,4 @@
-//! JSON with line breaks, its keys and numbers left exactly as they were sent.
+//! JSON with line breaks or without, its keys and numbers left exactly as they were sent.
 
 /// Breaks JSON text into lines. Text that is not JSON comes out in some shape, but whole.
 pub(super) fn pretty(json: &str) -> String {
@@ -46,6 +46,23 @@ pub(super) fn pretty(json: &str) -> String {
     out
 }
 
+/// The same JSON text without blanks between its parts.
+pub(super) fn compact(json: &str) -> String {
+    let mut in_text = false;
+    let mut escaped = false;
+    json.chars()
+        .filter(|&c| {
+            if in_text {
+                in_text = escaped || c != '"';
+                escaped = c == '\\' && !escaped;
+                return true;
+            }
+            in_text = c == '"';
+            !c.is_ascii_whitespace()
+        })
+        .collect()
+}
+
 fn new_line(out: &mut String, depth: usize) {
     out.push('\n');
     // Deeper than this nobody reads, and hostile nesting would fill memory with spaces.
@@ -56,7 +73,7 @@ fn new_line(out: &mut String, depth: usize) {
 
 #[cfg(test)]
 mod tests {
-    use super::pretty;
+    use super::{compact, pretty};
 
     #[test]
     fn keys_and_numbers_stay_as_they_are() {
@@ -67,5 +84,10 @@ mod tests {
         );
         check("[1, { }]", "[\n  1,\n  {}\n]");
         check("\"a\"", "\"a\"");
+    }
+
+    #[test]
+    fn blanks_in_texts_are_no_blanks_between_parts() {
+        assert_eq!(compact("{ \"a b\" : [ 1,\n 2 ], \"c\": \"\\\" \\\\\" }"), "{\"a b\":[1,2],\"c\":\"\\\" \\\\\"}");
     }
 }
