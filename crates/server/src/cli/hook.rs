@@ -51,7 +51,7 @@ pub(crate) struct HookArgs {
     /// The event name
     name: String,
     /// A top-level field of the data that leaves, with its type if it is to be told; can be given several times
-    #[arg(long = "field", value_name = "NAME[:TYPE]", value_delimiter = ',', conflicts_with_all = ["no_fields", "all_fields"])]
+    #[arg(long = "field", visible_alias = "fields", value_name = "NAME[:TYPE]", value_delimiter = ',', conflicts_with_all = ["no_fields", "all_fields"])]
     fields: Vec<String>,
     /// Let no field of the data leave
     #[arg(long, conflicts_with = "all_fields")]

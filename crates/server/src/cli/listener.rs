@@ -102,7 +102,7 @@ pub(crate) struct ListenerFields {
     #[arg(long, value_name = "URL")]
     url: Option<String>,
     /// An event name or pattern that it wants; can be given several times
-    #[arg(long = "hook", alias = "hooks", value_name = "NAME", value_delimiter = ',')]
+    #[arg(long = "hook", visible_alias = "hooks", alias = "hooks", value_name = "NAME", value_delimiter = ',')]
     hooks: Vec<String>,
     /// Which of the events: JSON or @FILE; {} for all
     #[arg(long = "match", value_name = "JSON")]
