@@ -5,8 +5,8 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use tidings_model::event::{Data, Event};
 use tidings_model::id::{AppId, EventNo};
 
+use super::destinations;
 use super::lanes::{self, Owed, Placed};
-use super::{destinations, meta};
 use crate::error::StoreError;
 use crate::log::{EventFilter, Idempotency, Lane, Logged, Publish, Published};
 
@@ -27,10 +27,11 @@ pub(super) fn publish(
     if let Some(answer) = same_id(db, event, digest)? {
         return Ok(answer);
     }
-    if meta::get(db, "catalogue_version")? != publish.catalogue_version {
+    let (catalogue_version, last) = versions(db)?;
+    if catalogue_version != publish.catalogue_version {
         return Ok(Published::StaleCatalogue);
     }
-    let no = last_no(db)?.next(publish.received_at);
+    let no = last.next(publish.received_at);
     insert_event(db, no, publish, digest)?;
     let placed = place(db, no, publish, direct)?;
     if let Some(key) = &publish.idempotency {
@@ -68,9 +69,13 @@ fn same_id(db: &Connection, event: &Event, digest: &[u8; 32]) -> Result<Option<P
     }))
 }
 
-fn last_no(db: &Connection) -> Result<EventNo, StoreError> {
-    let last: Option<i64> = db.prepare_cached("SELECT MAX(no) FROM event")?.query_row([], |row| row.get(0))?;
-    Ok(EventNo(last.unwrap_or(0)))
+/// The catalogue's version and the newest event, in one statement because every publish wants both.
+fn versions(db: &Connection) -> Result<(i64, EventNo), StoreError> {
+    Ok(db
+        .prepare_cached(
+            "SELECT value, coalesce((SELECT MAX(no) FROM event), 0) FROM meta WHERE name = 'catalogue_version'",
+        )?
+        .query_row([], |row| Ok((row.get(0)?, EventNo(row.get(1)?))))?)
 }
 
 fn insert_event(db: &Connection, no: EventNo, publish: &Publish, digest: &[u8; 32]) -> Result<(), StoreError> {

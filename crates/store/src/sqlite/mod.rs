@@ -39,7 +39,7 @@ use tidings_model::payload::Field;
 
 use crate::catalogue::{Catalogue, Changes};
 use crate::error::StoreError;
-use crate::log::{EventFilter, Lease, LeaseToken, Log, Logged, MAX_DIRECT, Publish, Published};
+use crate::log::{Destination, EventFilter, Lease, LeaseToken, Log, Logged, MAX_DIRECT, Publish, Published};
 use crate::queue::{
     DeliveryFilter, DeliveryRow, Depth, Due, Expanded, Finished, Leased, Queue, Recorded, Recording, Retried,
 };
@@ -53,6 +53,8 @@ pub use migrate::SCHEMA_VERSION;
 
 /// How long the writer waits for a database that another process holds.
 const LOCKED_FOR: Duration = Duration::from_secs(2);
+/// Memory for pages that the writer may keep.
+const CACHE_KIB: i64 = 8 * 1024;
 /// Connections that only read.
 const READERS: usize = 4;
 /// Tokens that one incarnation may give; far more than it can.
@@ -115,7 +117,8 @@ impl SqliteStore {
         connection.pragma_update(None, "synchronous", if sync == Sync::Full { "FULL" } else { "NORMAL" })?;
         connection.pragma_update(None, "journal_size_limit", checkpoint::WAL_KEPT)?;
         connection.pragma_update(None, "wal_autocheckpoint", 0)?;
-        connection.pragma_update(None, "foreign_keys", true)?;
+        // Room for what a group touches, so that pages are neither read again nor written before the commit.
+        connection.pragma_update(None, "cache_size", -CACHE_KIB)?;
         connection.set_prepared_statement_cache_capacity(128);
         migrate::migrate(&mut connection)?;
         let incarnation = upkeep::incarnate(&connection)?;
@@ -228,7 +231,9 @@ impl Log for SqliteStore {
     async fn publish(&self, publish: Publish) -> Result<Published, StoreError> {
         let digest = publish.event.digest();
         let direct = self.sizes.direct;
-        self.ack(move |db| log::publish(db, &publish, &digest, direct)).await
+        let weight = publish.event.weight() + publish.destinations.len() * size_of::<Destination>();
+        let work = move |db: &Connection| log::publish(db, &publish, &digest, direct);
+        self.writer.call_holding(weight, Class::Ack, work).await
     }
 
     async fn event(&self, app: &AppId, id: &str) -> Result<Option<Logged>, StoreError> {

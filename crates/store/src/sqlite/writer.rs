@@ -28,6 +28,9 @@ const SLICE: Duration = Duration::from_millis(5);
 /// How many acknowledgements may wait; more are refused with [`StoreError::Overloaded`].
 const MAX_WAITING_ACKS: usize = 8_192;
 
+/// How many bytes of events may wait to be acknowledged; more are refused too.
+const MAX_WAITING_BYTES: usize = 64 << 20;
+
 /// What a job is for; in order of precedence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Class {
@@ -46,11 +49,14 @@ const CLASSES: usize = 4;
 trait Job: Send {
     /// Does the work, and keeps its value. May be called again after a rollback.
     fn run(&mut self, connection: &Connection) -> Result<(), StoreError>;
+    /// The bytes it holds while it waits.
+    fn weight(&self) -> usize;
     /// Answers, after the commit or its failure.
     fn answer(self: Box<Self>, outcome: Result<(), StoreError>);
 }
 
 struct Call<W, T> {
+    weight: usize,
     work: W,
     value: Option<T>,
     reply: oneshot::Sender<Result<T, StoreError>>,
@@ -66,6 +72,10 @@ where
         Ok(())
     }
 
+    fn weight(&self) -> usize {
+        self.weight
+    }
+
     fn answer(self: Box<Self>, outcome: Result<(), StoreError>) {
         let Self { value, reply, .. } = *self;
         // A caller that went away needs no answer; what it asked for is done all the same.
@@ -76,6 +86,7 @@ where
 #[derive(Default)]
 struct Waiting {
     jobs: [VecDeque<Box<dyn Job>>; CLASSES],
+    bytes: usize,
     closing: bool,
     /// The write-ahead log is to be started over before the next group.
     start_over: bool,
@@ -108,18 +119,30 @@ impl Writer {
         W: Fn(&Connection) -> Result<T, StoreError> + Send + 'static,
         T: Send + 'static,
     {
+        self.call_holding(0, class, work).await
+    }
+
+    /// As [`Writer::call`], for work that holds so many bytes.
+    pub(crate) async fn call_holding<T, W>(&self, weight: usize, class: Class, work: W) -> Result<T, StoreError>
+    where
+        W: Fn(&Connection) -> Result<T, StoreError> + Send + 'static,
+        T: Send + 'static,
+    {
         let (reply, answer) = oneshot::channel();
-        let job: Box<dyn Job> = Box::new(Call { work, value: None, reply });
+        let job: Box<dyn Job> = Box::new(Call { weight, work, value: None, reply });
         {
             let mut waiting = self.shared.waiting.lock();
             if waiting.closing {
                 return Err(StoreError::Closed);
             }
-            let jobs = &mut waiting.jobs[class as usize];
-            if class == Class::Ack && jobs.len() >= MAX_WAITING_ACKS {
+            let count = waiting.jobs[class as usize].len();
+            // A single one may be as large as it likes: whoever took it in has looked at that.
+            let too_much = count >= MAX_WAITING_ACKS || (count > 0 && waiting.bytes + weight > MAX_WAITING_BYTES);
+            if class == Class::Ack && too_much {
                 return Err(StoreError::Overloaded);
             }
-            jobs.push_back(job);
+            waiting.bytes += weight;
+            waiting.jobs[class as usize].push_back(job);
         }
         self.shared.woken.notify_one();
         answer.await.unwrap_or(Err(StoreError::Closed))
@@ -239,14 +262,21 @@ fn alone(connection: &Connection, job: &mut dyn Job) -> Outcome {
 
 /// No transaction can be had: nobody is left waiting for one.
 fn refuse_all(shared: &Shared, error: &StoreError) {
-    let waiting = std::mem::take(&mut shared.waiting.lock().jobs);
+    let waiting = {
+        let mut waiting = shared.waiting.lock();
+        waiting.bytes = 0;
+        std::mem::take(&mut waiting.jobs)
+    };
     for job in waiting.into_iter().flatten() {
         job.answer(Err(error.clone()));
     }
 }
 
 fn next(shared: &Shared, class: usize) -> Option<Box<dyn Job>> {
-    shared.waiting.lock().jobs[class].pop_front()
+    let mut waiting = shared.waiting.lock();
+    let job = waiting.jobs[class].pop_front()?;
+    waiting.bytes -= job.weight();
+    Some(job)
 }
 
 fn execute(connection: &Connection, sql: &str) -> Outcome {

@@ -100,6 +100,26 @@ async fn more_than_can_wait_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn more_bytes_than_can_wait_are_refused() {
+    let dir = Dir::new();
+    let store = Arc::new(dir.store());
+    let heavy = |weight: usize| {
+        let store = Arc::clone(&store);
+        tokio::spawn(async move { store.writer.call_holding(weight, Class::Ack, |_| Ok(())).await })
+    };
+    for _ in 0..2 {
+        let held = hold(&store);
+        // The first may be larger than all that may wait.
+        let first = heavy(100 << 20);
+        waiting(&store, 1).await;
+        assert_eq!(heavy(1).await.unwrap(), Err(StoreError::Overloaded));
+        drop(held);
+        assert_eq!(first.await.unwrap(), Ok(()));
+        assert_eq!(heavy(1).await.unwrap(), Ok(()));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn closing_finishes_what_is_waiting() {
     let dir = Dir::new();
     let store = Arc::new(dir.store());
