@@ -1,1 +1,56 @@
-fn main() {}
+//! Load generators and scenarios: `cargo xtask bench NAME`. `docs/benchmarks.md` says what the figures mean.
+#![forbid(unsafe_code)]
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program for people at a terminal")]
+
+mod clock;
+mod cpu;
+mod floor;
+mod histogram;
+mod http1;
+mod load;
+mod machine;
+mod receiver;
+mod report;
+mod webhooks;
+
+use clap::{Parser, Subcommand};
+
+/// The server's allocator, so that the floor differs from the server in nothing but what the server does more.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+#[derive(Parser)]
+#[command(about = "Scenarios against a real server, and the floors they are compared with")]
+struct Cli {
+    #[command(subcommand)]
+    scenario: Scenario,
+}
+
+#[derive(Subcommand)]
+enum Scenario {
+    /// What a webhook costs, how late it is, and what disturbs it
+    Webhooks(webhooks::Args),
+    /// (started by a scenario) POSTs through egress, without a store
+    #[command(hide = true)]
+    FloorSender(floor::Args),
+    /// (started by a scenario) a receiver of webhooks
+    #[command(hide = true)]
+    Receiver,
+}
+
+fn main() -> anyhow::Result<()> {
+    match Cli::parse().scenario {
+        Scenario::Webhooks(args) => {
+            // Before the runtime, so that its threads, and every child, stay where this process is.
+            let cores = cpu::Cores::divide();
+            runtime()?.block_on(webhooks::run(args, cores))
+        }
+        Scenario::FloorSender(args) => floor::send(&args),
+        Scenario::Receiver => runtime()?.block_on(receiver::serve()),
+    }
+}
+
+/// One thread: load and receiver share a core, and more threads would only take turns on it.
+fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    Ok(tokio::runtime::Builder::new_current_thread().enable_all().build()?)
+}

@@ -1,0 +1,58 @@
+//! Who runs where: the measured process on one core, load and receiver on another.
+
+use std::time::Duration;
+
+use rustix::thread::{CpuSet, sched_setaffinity};
+use tidings_testkit::Server;
+
+/// Nanoseconds of one tick of `/proc/PID/stat`: Linux counts 100 a second for user space, whatever it counts inside.
+const TICK_NS: u64 = 10_000_000;
+
+/// Where the measured process runs.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Cores {
+    pinned: bool,
+}
+
+impl Cores {
+    /// Moves this process, and with it what it starts, to core 1; on a machine with one core nothing is pinned.
+    pub(crate) fn divide() -> Self {
+        let several = std::thread::available_parallelism().is_ok_and(|cores| cores.get() > 1);
+        let mut load = CpuSet::new();
+        load.set(1);
+        Self { pinned: several && sched_setaffinity(None, &load).is_ok() }
+    }
+
+    /// The words in front of a command line that put a program on core 0.
+    pub(crate) fn measured(self) -> Vec<String> {
+        let words: &[&str] = if self.pinned { &["taskset", "-c", "0"] } else { &[] };
+        words.iter().map(|word| (*word).to_owned()).collect()
+    }
+
+    /// Whether anything is pinned.
+    pub(crate) fn pinned(self) -> bool {
+        self.pinned
+    }
+}
+
+/// CPU time the server has used, once it has gone quiet: results are written after the last delivery was received.
+pub(crate) async fn settled_cpu_ns(server: &Server) -> u64 {
+    let mut before = server.cpu_ticks();
+    for _ in 0..50 {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        let now = server.cpu_ticks();
+        if now <= before + 1 {
+            before = now;
+            break;
+        }
+        before = now;
+    }
+    before * TICK_NS
+}
+
+/// A line of `/proc/PID/status` that is a size, in KiB.
+pub(crate) fn memory_kib(pid: u32, field: &str) -> Option<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'))?;
+    line.trim().strip_suffix(" kB")?.parse().ok()
+}

@@ -1,0 +1,34 @@
+//! What every phase starts from: a fresh server on its core, a receiver, hooks and listeners.
+
+use serde_json::json;
+use tidings_testkit::{Server, server};
+
+use super::{CONNECTIONS, Plan};
+use crate::receiver::Receiver;
+
+/// A fresh server and a receiver.
+pub(crate) struct Bed {
+    pub(crate) server: Server,
+    pub(crate) receiver: Receiver,
+}
+
+impl Bed {
+    /// Starts both, the server on the core that is measured, under `wrapper` if there is one.
+    pub(crate) async fn start(plan: &Plan, wrapper: &[&str]) -> anyhow::Result<Self> {
+        let receiver = Receiver::start().await?;
+        let words = plan.cores.measured().into_iter().chain(wrapper.iter().map(|word| (*word).to_owned()));
+        let server = server().egress_allow("127.0.0.0/8").wrapper(words).try_start().await?;
+        Ok(Self { server, receiver })
+    }
+
+    /// Makes a hook.
+    pub(crate) async fn hook(&self, name: &str) {
+        self.server.api().post("/v1/hooks", json!({"name": name})).await.expect_status(201);
+    }
+
+    /// Makes a listener to a hook at the receiver's `tag`.
+    pub(crate) async fn listener(&self, hook: &str, tag: &str) {
+        let listener = json!({"url": self.receiver.url(tag), "hooks": [hook], "concurrency": CONNECTIONS, "timeout": "60s"});
+        self.server.api().post("/v1/listeners", listener).await.expect_status(201);
+    }
+}
