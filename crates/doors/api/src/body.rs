@@ -9,11 +9,12 @@ use tidings_model::app::App;
 
 use crate::limits;
 use crate::problem::{Code, Problem, shown};
+use crate::wire::is_json;
 
 /// The body of a request that carries an event of this app.
 pub(crate) async fn event(app: &App, headers: &HeaderMap, body: Body) -> Result<Bytes, Problem> {
     let payload = app.limits.payload;
-    read(headers, body, limits::event_body(payload), || data_remedy(payload)).await
+    read(headers, body, limits::event_body(payload), || limits::data_remedy(payload)).await
 }
 
 /// The body of any other request.
@@ -33,11 +34,6 @@ fn or_empty(body: Bytes) -> Bytes {
 /// Like [`event`]; nothing at all counts as `{}`.
 pub(crate) async fn optional_event(app: &App, headers: &HeaderMap, body: Body) -> Result<Bytes, Problem> {
     event(app, headers, body).await.map(or_empty)
-}
-
-/// What to do about data that is too large.
-pub(crate) fn data_remedy(payload: usize) -> String {
-    format!("send at most {payload} bytes of data, or raise `apps.limits.payload` in the config")
 }
 
 async fn read(headers: &HeaderMap, body: Body, most: usize, remedy: impl Fn() -> String) -> Result<Bytes, Problem> {
@@ -77,9 +73,4 @@ fn check_type(headers: &HeaderMap) -> Result<(), Problem> {
         return Ok(());
     }
     refused(format!("the body is {:?}, not JSON", shown(&media)))
-}
-
-/// Whether a media type (in lower case, without parameters) is JSON.
-pub(crate) fn is_json(media: &str) -> bool {
-    media == "application/json" || media.ends_with("+json")
 }

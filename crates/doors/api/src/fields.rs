@@ -138,7 +138,9 @@ impl<'b> Fields<'b> {
     /// A field that there has to be.
     pub(crate) fn required(&self, name: &str) -> Result<Value<'b>, Problem> {
         self.get(name).ok_or_else(|| {
-            Problem::new(Code::MissingField, format!("the field {name:?} is required")).field(self.path(name))
+            Problem::new(Code::MissingField, format!("the field {name:?} is required"))
+                .field(self.path(name))
+                .remedy("give it")
         })
     }
 
@@ -169,7 +171,9 @@ impl<'b> Value<'b> {
 
     /// That this value is wrong, in the words of an error of ours.
     pub(crate) fn refused(&self, error: impl fmt::Display) -> Problem {
-        Problem::saying(Code::InvalidField, error).field(&self.path)
+        Problem::saying(Code::InvalidField, error)
+            .field(&self.path)
+            .or_remedy("docs/api.md says what can be written here")
     }
 
     fn not(&self, expected: &str) -> Problem {

@@ -37,3 +37,8 @@ pub(crate) const SHOWN: usize = 100;
 pub(crate) fn event_body(payload: usize) -> usize {
     payload.saturating_add(payload / 3).saturating_add(EVENT_EXTRA)
 }
+
+/// What to do about data that has more than `payload` bytes.
+pub(crate) fn data_remedy(payload: usize) -> String {
+    format!("send at most {payload} bytes of data, or raise `apps.limits.payload` in the config")
+}

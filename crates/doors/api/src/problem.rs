@@ -133,6 +133,12 @@ impl Problem {
         self
     }
 
+    /// What to do about it, where nothing better is said yet.
+    pub(crate) fn or_remedy(mut self, remedy: impl Into<String>) -> Self {
+        self.remedy.get_or_insert_with(|| remedy.into());
+        self
+    }
+
     /// When to try again.
     pub(crate) fn retry_after(mut self, seconds: u64) -> Self {
         self.retry_after = Some(seconds.max(1));
@@ -207,11 +213,9 @@ impl From<PublishError> for Problem {
                     FieldTypeError::NotAnObject(_) => "data".to_owned(),
                     FieldTypeError::WrongType { field, .. } => format!("data.{}", shown(field)),
                 };
-                let problem = Self::saying(Code::InvalidField, after_place(&source.to_string())).field(field);
-                match problem.remedy {
-                    Some(_) => problem,
-                    None => problem.remedy(format!("`GET /v1/hooks/{hook}` shows the fields that are declared")),
-                }
+                Self::saying(Code::InvalidField, after_place(&source.to_string()))
+                    .field(field)
+                    .or_remedy(format!("`GET /v1/hooks/{hook}` shows the fields that are declared"))
             }
             PublishError::IdTaken => Self::new(Code::IdTaken, error.to_string())
                 .field("id")

@@ -55,7 +55,7 @@ impl Query {
         let read = |text: &str| match text {
             "true" => Ok(true),
             "false" => Ok(false),
-            _ => Err(wrong(name, format!("{:?} is neither true nor false", shown(text)))),
+            _ => Err(wrong(name, format!("{:?} is neither true nor false", shown(text))).remedy("write true or false")),
         };
         self.get(name).map(read).transpose()
     }

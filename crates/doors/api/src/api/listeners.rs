@@ -182,7 +182,9 @@ fn check_url(door: &ApiDoor, url: &Url) -> Result<(), Problem> {
                 Code::InvalidField
             }
         };
-        Problem::saying(code, refusal).field("url")
+        Problem::saying(code, refusal)
+            .field("url")
+            .or_remedy("give another URL; docs/egress.md says what is called, and [egress] in the config changes it")
     })
 }
 

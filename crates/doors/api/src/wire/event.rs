@@ -15,7 +15,7 @@ use tidings_model::pattern::{NameError, RESERVED_PREFIX, check_name, check_own_n
 use tidings_model::payload;
 use tidings_store::log::Logged;
 
-use crate::body::{data_remedy, is_json};
+use super::is_json;
 use crate::fields::{Fields, Value};
 use crate::limits;
 use crate::problem::{Code, Problem, shown};
@@ -158,7 +158,9 @@ fn data(fields: &Fields<'_>, app: &App) -> Result<Data, Problem> {
         encoded.wrong(format!("this is not JSON: {error}")).remedy("mend it, or name another `content_type`")
     })?;
     if !payload::depth_at_most(raw, limits::JSON_DEPTH) {
-        return Err(encoded.wrong(format!("nested more than {} deep", limits::JSON_DEPTH)));
+        return Err(encoded
+            .wrong(format!("nested more than {} deep", limits::JSON_DEPTH))
+            .remedy("send it flatter, or as a text"));
     }
     // The value without the white space around it, as `data` would have had it.
     Ok(Data::json(raw.get().to_owned()))
@@ -177,7 +179,7 @@ fn fits(value: &Value<'_>, len: usize, app: &App) -> Result<(), Problem> {
     }
     Err(Problem::new(Code::TooLarge, format!("the data has {len} bytes, more than {most}"))
         .field(&value.path)
-        .remedy(data_remedy(most)))
+        .remedy(limits::data_remedy(most)))
 }
 
 fn content_type(value: &Value<'_>) -> Result<String, Problem> {

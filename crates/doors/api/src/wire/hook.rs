@@ -119,8 +119,9 @@ fn schema(value: &Value<'_>) -> Result<Json, Problem> {
     if text.len() > limits::SCHEMA {
         return Err(value.too_long(text.len(), limits::SCHEMA));
     }
-    let json: Json =
-        serde_json::from_str(text).map_err(|error| value.wrong(format!("this cannot be a schema: {error}")))?;
+    let json: Json = serde_json::from_str(text).map_err(|error| {
+        value.wrong(format!("this cannot be a schema: {error}")).remedy("write plain numbers and texts")
+    })?;
     if json.is_object() || json.is_boolean() {
         return Ok(json);
     }

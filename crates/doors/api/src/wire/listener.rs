@@ -202,7 +202,13 @@ fn filter(value: &Value<'_>) -> Result<Match, Problem> {
     Match::parse(value.raw.get()).map_err(|error| {
         let text = error.to_string();
         let text = text.strip_prefix(error.path()).and_then(|text| text.strip_prefix(": ")).unwrap_or(&text);
-        value.refused(text).field(error.path())
+        // Some of these texts are nothing but what to write instead.
+        let problem = if text.contains("; ") {
+            value.refused(text)
+        } else {
+            value.wrong("a match cannot have this").remedy(text)
+        };
+        problem.field(error.path())
     })
 }
 
@@ -241,7 +247,11 @@ fn headers(value: &Value<'_>, before: &[(String, Token)]) -> Result<Headers, Pro
             }
             _ => Token::from(text),
         };
-        check_header(&name, token.expose()).map_err(|error| header.refused(error))?;
+        check_header(&name, token.expose()).map_err(|error| {
+            Problem::saying(Code::InvalidField, error)
+                .field(&header.path)
+                .or_remedy("change this header, or leave it out")
+        })?;
         headers.push((name, token));
     }
     Ok(headers)

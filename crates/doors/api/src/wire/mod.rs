@@ -50,3 +50,8 @@ fn description(value: &Value<'_>) -> Result<String, Problem> {
     }
     Ok(text)
 }
+
+/// Whether a media type (in lower case, without parameters) is JSON.
+pub(crate) fn is_json(media: &str) -> bool {
+    media == "application/json" || media.ends_with("+json")
+}

@@ -1,0 +1,242 @@
+//! A door with three apps, and requests to it.
+
+use std::io::Write;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use http::{HeaderMap, Request, StatusCode};
+use http_body_util::BodyExt;
+use parking_lot::Mutex;
+use prometheus_client::registry::Registry;
+use serde_json::Value;
+use tidings_bus::{Bus, Catalogue};
+use tidings_courier::egress::{Egress, EgressConfig};
+use tidings_courier::{Courier, Settings};
+use tidings_door_api::{ApiDoor, Apps, StandardWebhooks, router};
+use tidings_model::app::{App, AppLimits, Door as AppDoor, Token};
+use tidings_model::clock::{ManualClock, SharedClock};
+use tidings_store::Store;
+use tidings_store::seal::MainKey;
+use tidings_store::sqlite::{SqliteStore, Sync};
+use tower::ServiceExt;
+
+/// When every test begins: 2026-11-21T09:56:40Z.
+pub(crate) const NOW: i64 = 1_795_255_000_000;
+/// What a test waits for at most.
+pub(crate) const SOON: Duration = Duration::from_secs(10);
+/// The key of the app `one`, which is the default.
+pub(crate) const KEY: &str = "key-of-one";
+/// The key of the app `two`.
+pub(crate) const OTHER_KEY: &str = "key-of-two";
+/// The key of the app `shut`, which has no Tidings API.
+pub(crate) const SHUT_KEY: &str = "key-of-shut";
+/// The operator's key.
+pub(crate) const OPERATOR: &str = "key-of-the-operator";
+
+pub(crate) struct Door {
+    router: Router,
+    pub(crate) clock: Arc<ManualClock>,
+    pub(crate) store: Arc<dyn Store>,
+    _dir: tempfile::TempDir,
+}
+
+/// Limits small enough to be reached.
+fn limits() -> AppLimits {
+    AppLimits { payload: 1_000, listeners: 200, hooks: 60, publishes_per_second: 0 }
+}
+
+fn app(id: &str, key: &str, doors: &[AppDoor], limits: AppLimits) -> App {
+    App {
+        id: id.into(),
+        key: format!("public-{id}"),
+        secret: Token::from("secret"),
+        api_keys: vec![Token::from(key)],
+        default: id == "one",
+        doors: doors.to_vec(),
+        hosts: Vec::new(),
+        limits,
+    }
+}
+
+pub(crate) async fn door() -> Door {
+    door_with(limits()).await
+}
+
+pub(crate) async fn door_with(limits: AppLimits) -> Door {
+    capture_logs();
+    let dir = tempfile::tempdir().unwrap();
+    let key = MainKey::load_or_create(&dir.path().join("main.key")).unwrap();
+    let store = SqliteStore::open(&dir.path().join("tidings.db"), Sync::Normal, key).unwrap();
+    let store: Arc<dyn Store> = Arc::new(store);
+    let clock = ManualClock::at(NOW);
+    let shared: SharedClock = Arc::clone(&clock) as SharedClock;
+    let catalogue = Catalogue::load(Arc::clone(&store)).await.unwrap();
+    let allow = vec!["127.0.0.0/8".parse().unwrap()];
+    let egress = Egress::new(EgressConfig { allow, ..EgressConfig::default() }).unwrap();
+    let settings = Settings::default();
+    let outlet = Arc::new(StandardWebhooks::new(Arc::clone(&catalogue), &settings));
+    let mut registry = Registry::default();
+    let (courier, notices) =
+        Courier::start(Arc::clone(&store), outlet, egress.clone(), Arc::clone(&shared), settings, &mut registry)
+            .await
+            .unwrap();
+    let bus = Bus::new(Arc::clone(&store), catalogue, courier, notices, shared, &mut registry);
+    let apps = Apps::new(vec![
+        app("one", KEY, &[AppDoor::Api], limits.clone()),
+        app("two", OTHER_KEY, &[AppDoor::Api], limits.clone()),
+        app("shut", SHUT_KEY, &[AppDoor::Pusher], limits),
+    ]);
+    let door = ApiDoor::new(bus, egress, Arc::new(apps.unwrap()), Token::from(OPERATOR));
+    Door { router: router(door), clock, store, _dir: dir }
+}
+
+/// An answer.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) text: String,
+}
+
+impl Answer {
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_str(&self.text).unwrap_or_else(|e| panic!("{e}: {}", self.text))
+    }
+
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).and_then(|value| value.to_str().ok())
+    }
+
+    /// The body of an answer with this status.
+    #[track_caller]
+    pub(crate) fn ok(&self, status: u16) -> Value {
+        assert_eq!(self.status.as_u16(), status, "{}", self.text);
+        if self.text.is_empty() { Value::Null } else { self.json() }
+    }
+
+    /// Asserts a refusal and returns it.
+    #[track_caller]
+    pub(crate) fn refused(&self, status: u16, code: &str) -> Value {
+        let problem = self.ok(status);
+        assert_eq!(self.header("content-type"), Some("application/problem+json"), "{}", self.text);
+        assert_eq!(problem["code"], code, "{}", self.text);
+        assert_eq!(problem["status"], status, "{}", self.text);
+        assert_eq!(problem["type"], format!("urn:tidings:problem:{code}"));
+        assert!(problem["title"].is_string() && problem["detail"].is_string(), "{}", self.text);
+        assert!(problem["remedy"].as_str().is_some_and(|text| !text.is_empty()), "no remedy: {}", self.text);
+        problem
+    }
+}
+
+impl Door {
+    /// Sends a request.
+    pub(crate) async fn send(&self, request: Request<Body>) -> Answer {
+        let (head, body) = self.router.clone().oneshot(request).await.unwrap().into_parts();
+        let body = body.collect().await.unwrap().to_bytes();
+        Answer { status: head.status, headers: head.headers, text: String::from_utf8(body.to_vec()).unwrap() }
+    }
+
+    /// Sends a request with a key and a body that is JSON, or is said to be.
+    pub(crate) async fn call(&self, key: &str, method: &str, path: &str, body: impl Into<Vec<u8>>) -> Answer {
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header("authorization", format!("Bearer {key}"))
+            .header("content-type", "application/json");
+        self.send(request.body(Body::from(body.into())).unwrap()).await
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> Answer {
+        self.call(KEY, "GET", path, "").await
+    }
+
+    pub(crate) async fn delete(&self, path: &str) -> Answer {
+        self.call(KEY, "DELETE", path, "").await
+    }
+
+    pub(crate) async fn post(&self, path: &str, json: Value) -> Answer {
+        self.call(KEY, "POST", path, json.to_string()).await
+    }
+
+    pub(crate) async fn patch(&self, path: &str, json: Value) -> Answer {
+        self.call(KEY, "PATCH", path, json.to_string()).await
+    }
+
+    /// Makes a hook.
+    pub(crate) async fn hook(&self, name: &str) {
+        self.post("/v1/hooks", serde_json::json!({"name": name})).await.ok(201);
+    }
+
+    /// Makes a listener and returns its id.
+    pub(crate) async fn listener(&self, json: Value) -> String {
+        text(&self.post("/v1/listeners", json).await.ok(201)["id"])
+    }
+
+    /// Every entry of a list, page by page.
+    pub(crate) async fn all(&self, path: &str, limit: usize) -> Vec<Value> {
+        let mut all = Vec::new();
+        let mut cursor = String::new();
+        loop {
+            let join = if path.contains('?') { '&' } else { '?' };
+            let page = self.get(&format!("{path}{join}limit={limit}{cursor}")).await.ok(200);
+            let data = page["data"].as_array().unwrap();
+            assert!(data.len() <= limit);
+            all.extend(data.iter().cloned());
+            match page["next"].as_str() {
+                Some(next) => cursor = format!("&cursor={next}"),
+                None => return all,
+            }
+        }
+    }
+
+    /// Waits until a delivery is in this state, and returns it.
+    pub(crate) async fn delivery_in(&self, id: &str, state: &str) -> Value {
+        tidings_testkit::eventually(SOON, || async {
+            let delivery = self.get(&format!("/v1/deliveries/{id}")).await.ok(200);
+            (delivery["state"] == state).then_some(delivery)
+        })
+        .await
+    }
+}
+
+/// A text of an answer.
+#[track_caller]
+pub(crate) fn text(value: &Value) -> String {
+    value.as_str().unwrap_or_else(|| panic!("not a text: {value}")).to_owned()
+}
+
+static LOGS: OnceLock<Logs> = OnceLock::new();
+
+#[derive(Clone, Default)]
+struct Logs(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Logs {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Has everything that any crate logs, at any level, kept for [`logs`].
+fn capture_logs() {
+    LOGS.get_or_init(|| {
+        let logs = Logs::default();
+        let writer = logs.clone();
+        tracing_subscriber::fmt()
+            .with_max_level(tracing_subscriber::filter::LevelFilter::TRACE)
+            .with_writer(move || writer.clone())
+            .init();
+        logs
+    });
+}
+
+/// What has been logged so far, by all tests of this process.
+pub(crate) fn logs() -> String {
+    LOGS.get().map(|logs| String::from_utf8_lossy(&logs.0.lock()).into_owned()).unwrap_or_default()
+}
