@@ -293,8 +293,10 @@ impl Queue for SqliteStore {
         loop {
             let from = after.take();
             let (expired, next) = self.readers.read(move |db| upkeep::expired(db, now, from.as_ref(), slice)).await?;
-            if !expired.is_empty() {
-                taken += self.writer.call(Class::Upkeep, move |db| upkeep::take_back(db, &expired, now)).await?;
+            // However many there are, a publisher waits for a slice of them at most.
+            for chunk in expired.chunks(upkeep::SLICE) {
+                let chunk = chunk.to_vec();
+                taken += self.writer.call(Class::Upkeep, move |db| upkeep::take_back(db, &chunk, now)).await?;
             }
             after = next;
             if after.is_none() {

@@ -8,8 +8,8 @@ use tidings_model::id::{AppId, DeliveryKey, DestinationNo, EventNo};
 use super::{lanes, meta, queue};
 use crate::error::StoreError;
 
-/// How many deliveries one slice of cancelling ends.
-const SLICE: usize = 500;
+/// How many deliveries one transaction cancels or takes back.
+pub(super) const SLICE: usize = 500;
 /// How many open deliveries one read of a sweep looks at: some twenty milliseconds, far from where a read is broken off.
 pub(super) const SWEEP_SLICE: usize = 50_000;
 /// A clock that stands so far before what it has said was set back; smaller differences are jitter.

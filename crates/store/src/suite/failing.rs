@@ -92,6 +92,7 @@ pub(crate) async fn enabling_again_finds_what_waits(mut w: World) {
     assert_eq!(w.due().await, (vec![], None));
     listener.disabled = None;
     w.store.replace_listener(listener, version + 2).await.unwrap();
+    assert_eq!(w.due().await.0, [no]);
     assert_eq!(w.claim(no, 9).await.len(), 2);
 }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::mpsc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use rusqlite::Connection;
 use tidings_model::clock::Stopwatch;
 
@@ -21,7 +22,7 @@ fn hold(store: &Arc<SqliteStore>) -> mpsc::Sender<()> {
     let (begun, has_begun) = mpsc::channel::<()>();
     let store = Arc::clone(store);
     tokio::spawn(async move {
-        let held = store.writer.call(Class::Ack, move |_| {
+        let held = store.writer.call(Class::Upkeep, move |_| {
             // Both are over when the group is run a second time.
             begun.send(()).ok();
             wait.recv().ok();
@@ -76,6 +77,32 @@ async fn each_job_of_a_group_succeeds_or_fails_alone() {
         let wanted: Vec<i64> = (0..5).filter(|i| !failing.contains(i)).map(|i| first + i).collect();
         assert_eq!(kept(&store).await.into_iter().filter(|key| *key >= first).collect::<Vec<_>>(), wanted);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_waits_for_an_answer_goes_first() {
+    let dir = Dir::new();
+    let store = Arc::new(dir.store());
+    let held = hold(&store);
+    let ran = Arc::new(Mutex::new(Vec::new()));
+    let mut tasks = Vec::new();
+    // Upkeep is left out: it may still belong to the group that is held.
+    for class in [Class::Work, Class::Result, Class::Ack] {
+        let (of, ran) = (Arc::clone(&store), Arc::clone(&ran));
+        tasks.push(tokio::spawn(async move {
+            let note = move |_: &Connection| {
+                ran.lock().push(class);
+                Ok(())
+            };
+            of.writer.call(class, note).await
+        }));
+        waiting(&store, tasks.len()).await;
+    }
+    drop(held);
+    for task in tasks {
+        assert_eq!(task.await.unwrap(), Ok(()));
+    }
+    assert_eq!(*ran.lock(), [Class::Ack, Class::Result, Class::Work]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
