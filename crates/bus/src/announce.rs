@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tidings_courier::Notice;
 use tidings_model::event::{Data, Event};
-use tidings_model::id::AppId;
+use tidings_model::id::{AppId, RESERVED_ID_PREFIX};
 use tidings_store::StoreError;
 use tokio::sync::mpsc;
 
@@ -66,7 +66,7 @@ fn event(bus: &Bus, app: &AppId, id: &str) -> Option<Event> {
     });
     Some(Event {
         // The same disabling has the same id, so it is told once.
-        id: format!("evt_disabled_{}_{}", listener.id, listener.version),
+        id: format!("{RESERVED_ID_PREFIX}disabled_{}_{}", listener.id, listener.version),
         app: app.clone(),
         name: "tidings.listener.disabled".to_owned(),
         channels: Vec::new(),

@@ -139,7 +139,7 @@ impl Bus {
         let now = self.shared.clock.wall_ms();
         self.shared.store.delete_listener(app, id, now).await.map_err(|error| ManageError::of(id, error))?;
         self.sync().await?;
-        self.shared.courier.look();
+        self.shared.courier.cancel_orphans();
         Ok(())
     }
 

@@ -60,12 +60,16 @@ pub(crate) struct Inner {
     pub(crate) low: AtomicBool,
     /// There may be fan-out rows to expand.
     pub(crate) fanout: AtomicBool,
+    /// Listeners were deleted that may still be owed something.
+    pub(crate) orphans: AtomicBool,
     /// Deliveries leased to us whose events have to be read first.
     pub(crate) unread: Mutex<Vec<Leased>>,
     parcels: Mutex<HashMap<EventNo, Weak<Parcel>>>,
     held: Arc<AtomicUsize>,
     failing: Mutex<HashSet<DestinationNo>>,
     reports: Mutex<Option<mpsc::UnboundedSender<Report>>>,
+    /// Results that have been reported and not yet written.
+    pub(crate) unwritten: AtomicUsize,
     notices: Mutex<Option<mpsc::UnboundedSender<Notice>>>,
     pub(crate) workers: TaskTracker,
 }
@@ -106,11 +110,13 @@ impl Courier {
             next_due: AtomicI64::new(0),
             low: AtomicBool::new(false),
             fanout: AtomicBool::new(true),
+            orphans: AtomicBool::new(true),
             unread: Mutex::default(),
             parcels: Mutex::default(),
             held: Arc::default(),
             failing: Mutex::new(failing),
             reports: Mutex::new(Some(reports)),
+            unwritten: AtomicUsize::new(0),
             notices: Mutex::new(Some(notices)),
             workers: TaskTracker::new(),
             store,
@@ -178,6 +184,12 @@ impl Courier {
     /// Has the store asked for due work soon: after a retry by hand, or a listener was enabled or deleted.
     pub fn look(&self) {
         self.inner.due_at(0);
+    }
+
+    /// Has what deleted listeners are still owed canceled soon.
+    pub fn cancel_orphans(&self) {
+        self.inner.orphans.store(true, Ordering::Relaxed);
+        self.inner.wake.notify_one();
     }
 
     /// Attempts under way now, and bytes of deliveries held in memory.
@@ -256,6 +268,10 @@ impl Inner {
     }
 
     fn turn(&self) -> Option<Turn> {
+        if self.unwritten.load(Ordering::Acquire) >= reporter::MAX_UNWRITTEN {
+            // The reporter goes on when it has written some.
+            return None;
+        }
         let now = self.clock.steady_ms();
         let mut desk = self.desk.lock();
         let turn = desk.start(|destination| self.outlet.terms(destination), now);
@@ -299,6 +315,7 @@ impl Inner {
     fn report(&self, finished: Finished, item: Item) {
         // The receiver ends only after every worker has.
         if let Some(reports) = self.reports.lock().as_ref() {
+            self.unwritten.fetch_add(1, Ordering::AcqRel);
             drop(reports.send(Report { finished, item }));
         }
     }

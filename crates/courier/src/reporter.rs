@@ -4,6 +4,7 @@
 //! are charged for: so new work stops coming before memory runs out, and nothing is forgotten.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tidings_model::clock::millis;
@@ -15,6 +16,9 @@ use crate::courier::{Inner, Item, Notice};
 
 /// Results in one transaction at most.
 const BATCH: usize = 256;
+/// With so many results unwritten no new attempt begins: a crash makes their attempts again, and that has to have a
+/// bound. One batch is being written while the next gathers, so the writing never waits for this.
+pub(crate) const MAX_UNWRITTEN: usize = 2 * BATCH;
 /// The pause between two tries to write, at first and at most.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
 
@@ -31,6 +35,7 @@ pub(crate) async fn run(inner: Arc<Inner>, mut reports: mpsc::UnboundedReceiver<
         let (finished, items): (Vec<_>, Vec<_>) = batch.drain(..).map(|report| (report.finished, report.item)).unzip();
         let finished = Arc::new(finished);
         let recorded = write(&inner, &finished).await;
+        inner.unwritten.fetch_sub(finished.len(), Ordering::AcqRel);
         for (finished, recorded) in finished.iter().zip(recorded) {
             settle(&inner, finished, recorded);
         }

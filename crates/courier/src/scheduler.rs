@@ -22,7 +22,7 @@ const DESTINATIONS: usize = 256;
 const CLAIMED: (usize, usize) = (256, 64);
 /// Deliveries of a fan-out slice that are taken up at once at most.
 const EXPANDED: usize = 500;
-/// How often leases that ran out are looked for, and orphans canceled.
+/// How often leases that ran out are looked for.
 const SWEEP: Duration = Duration::from_secs(10);
 /// The pause after the store has refused something.
 const PAUSE: Duration = Duration::from_millis(500);
@@ -69,6 +69,9 @@ async fn round(inner: &Arc<Inner>, swept: &mut Millis) -> Result<Duration, Store
         true => claim(inner, now).await.inspect_err(|_| inner.due_at(0))?,
         false => asked,
     };
+    if inner.orphans.swap(false, Ordering::Relaxed) {
+        cancel_orphans(inner).await.inspect_err(|_| inner.orphans.store(true, Ordering::Relaxed))?;
+    }
     if now - *swept >= millis(SWEEP) {
         *swept = now;
         sweep(inner, now).await?;
@@ -189,6 +192,10 @@ async fn sweep(inner: &Inner, now: Millis) -> Result<(), StoreError> {
         tracing::warn!(deliveries = taken_back, "leases ran out; their deliveries are attempted again");
         inner.next_due.fetch_min(now, Ordering::Relaxed);
     }
+    Ok(())
+}
+
+async fn cancel_orphans(inner: &Inner) -> Result<(), StoreError> {
     while inner.store.cancel_orphans(inner.clock.wall_ms()).await? {}
     Ok(())
 }

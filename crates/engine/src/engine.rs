@@ -22,7 +22,7 @@ use crate::retention;
 #[derive(Debug, thiserror::Error)]
 pub enum EngineError {
     /// The store cannot be opened or read.
-    #[error("the store cannot be used: {0}")]
+    #[error("the store cannot be used")]
     Store(#[from] StoreError),
     /// The main key cannot be read or made.
     #[error(transparent)]

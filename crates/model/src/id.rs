@@ -11,6 +11,9 @@ use serde::{Deserialize, Serialize};
 /// The longest id a caller may give to an event, in bytes.
 pub const MAX_ID_LEN: usize = 128;
 
+/// Ids that begin so are of events that Tidings itself publishes.
+pub const RESERVED_ID_PREFIX: &str = "tidings_";
+
 /// The id of an app: the tenant that everything else belongs to. Cheap to clone.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(from = "String", into = "String")]
@@ -116,18 +119,20 @@ pub fn new_id(prefix: &str) -> String {
 /// Why a caller's id was refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "an id has 1 to {MAX_ID_LEN} characters from A-Z, a-z, 0-9, _ and - (no dot: ids are signed as id.timestamp.body)"
+    "an id has 1 to {MAX_ID_LEN} characters from A-Z, a-z, 0-9, _ and - (no dot: ids are signed as id.timestamp.body), and does not begin with {RESERVED_ID_PREFIX}"
 )]
 pub struct BadId;
 
 /// Checks an id that a caller chose for an event.
 ///
 /// # Errors
-/// [`BadId`] when it is empty, too long, or holds another character than `A-Za-z0-9_-`.
+/// [`BadId`] when it is empty, too long, holds another character than `A-Za-z0-9_-`, or begins with
+/// [`RESERVED_ID_PREFIX`].
 pub fn check_id(id: &str) -> Result<(), BadId> {
     let fine = !id.is_empty()
         && id.len() <= MAX_ID_LEN
-        && id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
+        && id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-')
+        && !id.starts_with(RESERVED_ID_PREFIX);
     if fine { Ok(()) } else { Err(BadId) }
 }
 
@@ -160,7 +165,7 @@ mod tests {
         sorted.sort();
         assert_eq!(ids, sorted);
         assert!(ids.iter().all(|id| check_id(id).is_ok() && !id.contains('.')));
-        for bad in ["", "a.b", "a b", "å", "a\r\nx", &"x".repeat(MAX_ID_LEN + 1)] {
+        for bad in ["", "a.b", "tidings_x", "a b", "å", "a\r\nx", &"x".repeat(MAX_ID_LEN + 1)] {
             assert_eq!(check_id(bad), Err(BadId), "{bad:?}");
         }
     }

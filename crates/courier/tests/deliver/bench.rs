@@ -25,7 +25,7 @@ use tidings_store::log::{Destination, Lane, Logged, Publish, Published};
 use tidings_store::queue::DeliveryRow;
 use tidings_store::seal::MainKey;
 use tidings_store::sqlite::{SqliteStore, Sync};
-use tidings_store::{Catalogue as _, Log as _, Queue as _, Store, StoreError};
+use tidings_store::{Store, StoreError};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::mpsc;
 

@@ -7,7 +7,6 @@ use tidings_model::delivery::DeliveryState;
 use tidings_model::id::{AppId, DeliveryKey};
 use tidings_model::listener::Order;
 use tidings_model::schedule::Schedule;
-use tidings_store::{Catalogue as _, Queue as _};
 
 use crate::bench::{Answer, Bench, settings};
 

@@ -6,7 +6,6 @@ use tidings_courier::Terms;
 use tidings_model::delivery::DeliveryState;
 use tidings_model::id::AppId;
 use tidings_model::listener::Order;
-use tidings_store::{Catalogue as _, Queue as _};
 
 use crate::bench::{Answer, Bench, settings};
 
@@ -66,6 +65,6 @@ async fn a_deleted_destination_is_owed_nothing_more() {
     bench.until_got("/a", 1).await;
     bench.store.delete_listener(&AppId::from("1"), "/a", 0).await.unwrap();
     bench.outlet.0.lock().remove(&to);
-    bench.courier.look();
+    bench.courier.cancel_orphans();
     bench.until_state(no, to, DeliveryState::Canceled).await;
 }

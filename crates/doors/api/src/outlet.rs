@@ -50,7 +50,12 @@ impl StandardWebhooks {
             Some(version) => self.catalogue.fields_at(&event.app, &event.name, version).await?,
         };
         let selected = fields.map(|fields| select(&event.data, &fields)).transpose()?;
-        let body = payload::render_body(&event.name, &rfc3339(event.time), event.op.as_deref(), selected.as_ref().unwrap_or(&event.data));
+        let body = payload::render_body(
+            &event.name,
+            &rfc3339(event.time),
+            event.op.as_deref(),
+            selected.as_ref().unwrap_or(&event.data),
+        );
         Ok(delivery.parcel.keep_rendered(body))
     }
 }
@@ -98,7 +103,10 @@ impl Outlet for StandardWebhooks {
         headers.insert(HeaderName::from_static(SIGNATURE_HEADER), text(signature)?);
         let defaults = self.catalogue.defaults(&event.app, &event.name);
         let timeout = listener.timeout(defaults.as_ref(), self.timeout);
-        Ok(Some(Prepared { request: Request { method: Method::POST, url: listener.url.clone(), headers, body }, timeout }))
+        Ok(Some(Prepared {
+            request: Request { method: Method::POST, url: listener.url.clone(), headers, body },
+            timeout,
+        }))
     }
 
     fn judge(&self, answer: &Response, wall: Millis) -> Outcome {
@@ -111,7 +119,10 @@ impl Outlet for StandardWebhooks {
             error: refusal(answer),
             slow_down: matches!(
                 status,
-                StatusCode::TOO_MANY_REQUESTS | StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT
+                StatusCode::TOO_MANY_REQUESTS
+                    | StatusCode::BAD_GATEWAY
+                    | StatusCode::SERVICE_UNAVAILABLE
+                    | StatusCode::GATEWAY_TIMEOUT
             ),
             retry_after: asked.and_then(|value| retry_after(value, wall.div_euclid(1_000))),
             disable: (status == StatusCode::GONE).then_some("gone"),
@@ -130,7 +141,10 @@ fn refusal(answer: &Response) -> String {
     let status = answer.status;
     match answer.headers.get(LOCATION).filter(|_| status.is_redirection()) {
         Some(location) => {
-            format!("answered {status} to {}; redirects are not followed: give the final URL to the listener", String::from_utf8_lossy(location.as_bytes()))
+            format!(
+                "answered {status} to {}; redirects are not followed: give the final URL to the listener",
+                String::from_utf8_lossy(location.as_bytes())
+            )
         }
         None if status == StatusCode::GONE => format!("answered {status}: the listener has been disabled"),
         None => format!("answered {status}"),
