@@ -14,25 +14,53 @@ use crate::records::{DefaultsRecord, ListenerSecrets, ListenerSpec};
 use crate::seal::MainKey;
 
 /// The statements of [`changes`].
-pub(super) const HOOK_CHANGES: &str = "SELECT app, name, version, deleted, description, fields, schema, defaults, created_at, updated_at FROM hook WHERE version > ?1 AND deleted <= ?2";
-pub(super) const LISTENER_CHANGES: &str = "SELECT no, app, id, version, deleted, spec, sealed, disabled_reason, disabled_at, created_at, updated_at FROM listener WHERE version > ?1 AND deleted <= ?2";
+pub(super) const HOOK_CHANGES: &str = "SELECT app, name, version, deleted, description, fields, schema, defaults, created_at, updated_at FROM hook WHERE version > ?1 AND deleted <= ?2 ORDER BY version LIMIT ?3";
+pub(super) const LISTENER_CHANGES: &str = "SELECT no, app, id, version, deleted, spec, sealed, disabled_reason, disabled_at, created_at, updated_at FROM listener WHERE version > ?1 AND deleted <= ?2 ORDER BY version LIMIT ?3";
 
-/// Everything that changed after a version.
-pub(super) fn changes(db: &Connection, key: &MainKey, since: i64) -> Result<Changes, StoreError> {
+/// Records of each kind in one slice: opening a listener's secrets and compiling its match takes much longer than reading
+/// its row, and a read has little time.
+const SLICE: usize = 250;
+
+/// How far hooks and listeners have been read, each by version.
+#[derive(Clone, Copy)]
+pub(super) struct Progress {
+    hooks: i64,
+    listeners: i64,
+}
+
+impl Progress {
+    /// Nothing after this version has been read.
+    pub(super) fn after(version: i64) -> Self {
+        Self { hooks: version, listeners: version }
+    }
+}
+
+/// A slice of what changed after a version, and how far it goes when there may be more.
+pub(super) fn changes(
+    db: &Connection,
+    key: &MainKey,
+    since: i64,
+    progress: Progress,
+) -> Result<(Changes, Option<Progress>), StoreError> {
     // Whoever knows nothing yet need not hear of what is gone.
     let deleted = if since == 0 { 0 } else { i64::MAX };
     let mut out = Changes { version: meta::get(db, "catalogue_version")?, ..Changes::default() };
     let mut statement = db.prepare_cached(HOOK_CHANGES)?;
-    let mut rows = statement.query([since, deleted])?;
+    let mut rows = statement.query(params![progress.hooks, deleted, SLICE])?;
     while let Some(row) = rows.next()? {
         out.hooks.push((hook(row)?, row.get(3)?));
     }
     let mut statement = db.prepare_cached(LISTENER_CHANGES)?;
-    let mut rows = statement.query([since, deleted])?;
+    let mut rows = statement.query(params![progress.listeners, deleted, SLICE])?;
     while let Some(row) = rows.next()? {
         out.listeners.push(listener(row, key)?);
     }
-    Ok(out)
+    let more = out.hooks.len() == SLICE || out.listeners.len() == SLICE;
+    let next = Progress {
+        hooks: out.hooks.last().map_or(progress.hooks, |(hook, _)| hook.version),
+        listeners: out.listeners.last().map_or(progress.listeners, |(listener, _)| listener.version),
+    };
+    Ok((out, more.then_some(next)))
 }
 
 fn hook(row: &Row<'_>) -> Result<Hook, StoreError> {

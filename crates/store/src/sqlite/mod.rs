@@ -179,8 +179,20 @@ impl Store for SqliteStore {
 #[async_trait]
 impl Catalogue for SqliteStore {
     async fn changes(&self, since: i64) -> Result<Changes, StoreError> {
-        let key = Arc::clone(&self.key);
-        self.readers.read(move |db| catalogue::changes(db, &key, since)).await
+        let read = |progress| {
+            let key = Arc::clone(&self.key);
+            self.readers.read(move |db| catalogue::changes(db, &key, since, progress))
+        };
+        let (mut all, mut more) = read(catalogue::Progress::after(since)).await?;
+        // The version stays the first slice's: what changes while the rest is read is told once more after it, and once too
+        // often does no harm.
+        while let Some(progress) = more {
+            let (slice, further) = read(progress).await?;
+            all.hooks.extend(slice.hooks);
+            all.listeners.extend(slice.listeners);
+            more = further;
+        }
+        Ok(all)
     }
 
     async fn create_hook(&self, hook: Hook) -> Result<(), StoreError> {
