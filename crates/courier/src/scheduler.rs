@@ -108,13 +108,18 @@ async fn read(inner: &Arc<Inner>, leased: Vec<Leased>, front: bool) -> Result<()
     if leased.is_empty() {
         return Ok(());
     }
-    let unknown: HashSet<_> =
-        leased.iter().map(|l| l.key.event).filter(|event| inner.known_parcel(*event).is_none()).collect();
+    // Held until each delivery has its own hold: an event that is in memory now may not be after the read.
     let mut held = Vec::new();
+    let mut unknown = Vec::new();
+    for event in leased.iter().map(|leased| leased.key.event).collect::<HashSet<_>>() {
+        match inner.known_parcel(event) {
+            Some(parcel) => held.push(parcel),
+            None => unknown.push(event),
+        }
+    }
     if !unknown.is_empty() {
-        let read = inner.store.events_at(unknown.into_iter().collect()).await;
+        let read = inner.store.events_at(unknown).await;
         match read {
-            // Held until each delivery has its own hold.
             Ok(logged) => held.extend(logged.into_iter().map(|logged| inner.parcel(logged))),
             Err(error) => {
                 inner.unread.lock().extend(leased);
