@@ -102,7 +102,11 @@ async fn a_hook_without_fields_sends_all_and_one_with_none_sends_none() {
         ("absent", json!({"name": "absent"}), data.clone()),
         ("null", json!({"name": "null", "fields": null}), data.clone()),
         ("none", json!({"name": "none", "fields": []}), json!({})),
-        ("two", json!({"name": "two", "fields": ["a", {"name": "b", "type": "integer"}]}), json!({"b": 1, "a": {"deep": [1, 2]}})),
+        (
+            "two",
+            json!({"name": "two", "fields": ["a", {"name": "b", "type": "integer"}]}),
+            json!({"b": 1, "a": {"deep": [1, 2]}}),
+        ),
     ] {
         api.post("/v1/hooks", fields).await.expect_status(201);
         listener(&api, json!({"url": receiver.url(&format!("/{name}")), "hooks": [name]})).await;
@@ -129,7 +133,9 @@ async fn two_hooks_on_one_model_both_fire_and_nobody_is_told_twice() {
         listener(&api, json!({"url": receiver.url(path), "hooks": hooks})).await;
     }
     for name in ["person.saved", "person.audited"] {
-        api.post("/v1/events", json!({"id": name.replace('.', "-"), "name": name, "op": "update", "data": {"n": 1}})).await.expect_status(202);
+        api.post("/v1/events", json!({"id": name.replace('.', "-"), "name": name, "op": "update", "data": {"n": 1}}))
+            .await
+            .expect_status(202);
     }
     nothing_pending(&api).await;
     let ids = |ids: &[&str]| ids.iter().map(|&id| id.to_owned()).collect::<Vec<_>>();
@@ -181,16 +187,34 @@ async fn what_is_wrong_is_told_and_breaks_nothing() {
         (json!({"url": url, "hooks": ["person.created"], "concurency": 1}), 422, "unknown_field", "concurency"),
         (json!({"url": url, "hooks": ["person.created"], "concurrency": 0}), 422, "invalid_field", "concurrency"),
         (json!({"url": url, "hooks": ["person.created"], "timeout": "soon"}), 422, "invalid_field", "timeout"),
-        (json!({"url": url, "hooks": ["person.created"], "schedule": ["0s", "x"]}), 422, "invalid_field", "schedule[1]"),
+        (
+            json!({"url": url, "hooks": ["person.created"], "schedule": ["0s", "x"]}),
+            422,
+            "invalid_field",
+            "schedule[1]",
+        ),
         (json!({"url": url, "hooks": ["person.created"], "secret": "whsec_short"}), 422, "invalid_field", "secret"),
     ] {
         let refused = api.post("/v1/listeners", fields.clone()).await.expect_status(status);
-        assert_eq!((&refused["code"], &refused["field"]), (&json!(code), &json!(field)), "{fields}: {}", refused.text());
+        assert_eq!(
+            (&refused["code"], &refused["field"]),
+            (&json!(code), &json!(field)),
+            "{fields}: {}",
+            refused.text()
+        );
         assert!(refused.header("content-type").is_some_and(|kind| kind.starts_with("application/problem+json")));
     }
     let near = api.post("/v1/listeners", json!({"url": url, "hooks": ["person.created"], "concurency": 1})).await;
     assert!(near.text_at("remedy").contains("\"concurrency\""), "{}", near.text());
-    for path in ["/v1/hooks/nothing", "/v1/listeners/lst_nothing", "/v1/deliveries/dlv_nothing", "/v1/events/evt_nothing", "/v1/nothing", "/v1/listeners/%00", "/v1/deliveries/dlv_9.9/attempts"] {
+    for path in [
+        "/v1/hooks/nothing",
+        "/v1/listeners/lst_nothing",
+        "/v1/deliveries/dlv_nothing",
+        "/v1/events/evt_nothing",
+        "/v1/nothing",
+        "/v1/listeners/%00",
+        "/v1/deliveries/dlv_9.9/attempts",
+    ] {
         let missing = api.get(path).await;
         assert!(missing.status == 404 || missing.status == 400, "{path}: {} {}", missing.status, missing.text());
     }

@@ -6,7 +6,8 @@ use tidings_testkit::{Receiver, Server, verify_with_official_clients};
 use crate::kit::{Listener, SOON, crate_accepts, listener, nothing_pending, open, run, run_json, told};
 
 /// Who should hear of whom, by the listeners' paths.
-const EXPECTED: [(&str, &[&str]); 3] = [("/all", &["Bob", "Jane", "Joe"]), ("/j", &["Jane", "Joe"]), ("/joe", &["Joe"])];
+const EXPECTED: [(&str, &[&str]); 3] =
+    [("/all", &["Bob", "Jane", "Joe"]), ("/j", &["Jane", "Joe"]), ("/joe", &["Joe"])];
 
 // covers: B8
 #[tokio::test]

@@ -87,10 +87,17 @@ async fn ten_thousand_listeners_are_told_once_and_after_a_crash_none_is_forgotte
     let answered = asked.elapsed();
     let told_by_then = receiver.received().iter().filter(|request| request.path != "/one").count();
     assert_eq!(said["deliveries"], LISTENERS, "{}", said.text());
-    println!("202 for one listener in {:?} (median), for {LISTENERS} in {answered:?}, {told_by_then} of them told by then", alone[4]);
+    println!(
+        "202 for one listener in {:?} (median), for {LISTENERS} in {answered:?}, {told_by_then} of them told by then",
+        alone[4]
+    );
     assert!(told_by_then < LISTENERS, "the answer waited for the deliveries");
     let first = everybody_told(&receiver, &said.text_at("id")).await;
-    println!("all told {:?} after the publish; (in flight, bytes held) now {:?}", asked.elapsed(), counts(&server).await);
+    println!(
+        "all told {:?} after the publish; (in flight, bytes held) now {:?}",
+        asked.elapsed(),
+        counts(&server).await
+    );
     crate::kit::nothing_pending(&api).await;
     let all: BTreeSet<String> = (0..LISTENERS).map(|number| format!("/l/{number}")).collect();
     assert_eq!(first.keys().cloned().collect::<BTreeSet<_>>(), all);

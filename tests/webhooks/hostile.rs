@@ -98,8 +98,12 @@ async fn floods_are_cut_off_and_memory_stays_flat() {
     let api = server.api();
     let chunk = b"4000\r\n".iter().copied().chain([b'x'; 0x4000]).chain(*b"\r\n").collect::<Vec<u8>>();
     let chunk: &'static [u8] = chunk.leak();
-    let body = RawReceiver::start(move |stream| flood(stream, b"HTTP/1.1 500 Oh\r\ntransfer-encoding: chunked\r\n\r\n", chunk));
-    let headers = RawReceiver::start(|stream| flood(stream, b"HTTP/1.1 200 OK\r\n", b"x-a: yyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyy\r\n"));
+    let body = RawReceiver::start(move |stream| {
+        flood(stream, b"HTTP/1.1 500 Oh\r\ntransfer-encoding: chunked\r\n\r\n", chunk)
+    });
+    let headers = RawReceiver::start(|stream| {
+        flood(stream, b"HTTP/1.1 200 OK\r\n", b"x-a: yyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyy\r\n")
+    });
     let hints = RawReceiver::start(|stream| flood(stream, b"", b"HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\n"));
     let endless = attempt(&server, &body.url("/"), "warm").await;
     assert_eq!((&endless["outcome"], &endless["status"]), (&json!("http_status"), &json!(500)), "{endless}");
@@ -113,7 +117,11 @@ async fn floods_are_cut_off_and_memory_stays_flat() {
     let before = server.rss_kib();
     hook(&api, "flood").await;
     for url in [body.url("/"), headers.url("/"), hints.url("/")] {
-        listener(&api, json!({"url": url, "hooks": ["flood"], "schedule": ["0s"], "timeout": "700ms", "concurrency": 20})).await;
+        listener(
+            &api,
+            json!({"url": url, "hooks": ["flood"], "schedule": ["0s"], "timeout": "700ms", "concurrency": 20}),
+        )
+        .await;
     }
     for number in 0..ATTEMPTS {
         publish(&api, "flood", json!({"n": number})).await;

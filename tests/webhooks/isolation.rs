@@ -54,7 +54,11 @@ async fn a_sound_listener_gets_everything_while_others_misbehave() {
     assert_eq!(ids.iter().cloned().collect::<BTreeSet<_>>(), wanted);
     assert_eq!(ids.len(), wanted.len(), "the sound one was told twice");
     answers.sort();
-    println!("publishes answered in {:?} (median), {:?} (slowest)", answers[answers.len() / 2], answers[answers.len() - 1]);
+    println!(
+        "publishes answered in {:?} (median), {:?} (slowest)",
+        answers[answers.len() / 2],
+        answers[answers.len() - 1]
+    );
 
     let shown = eventually(SOON, || async {
         let shown = api.get(&format!("/v1/listeners/{}", gone.id)).await;

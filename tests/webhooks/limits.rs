@@ -26,7 +26,8 @@ async fn a_rate_holds_at_the_receiver() {
     // One second's worth may come at once, then the rest at the rate. 150 ms are for what arrives late and thus bunched.
     let first = received[0].at;
     for (number, request) in received.iter().enumerate().skip(RATE) {
-        let earliest = Duration::from_secs_f64((number - RATE) as f64 / RATE as f64).saturating_sub(Duration::from_millis(150));
+        let earliest =
+            Duration::from_secs_f64((number - RATE) as f64 / RATE as f64).saturating_sub(Duration::from_millis(150));
         let came = request.at - first;
         assert!(came >= earliest, "request {number} came after {came:?}, not before {earliest:?} is allowed");
     }

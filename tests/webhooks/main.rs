@@ -1,7 +1,9 @@
 //! Webhooks end to end: the real server, the real command line, real receivers. One file a theme.
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a helper of tests fails as a test does")]
 
+mod api;
 mod bugs;
+mod cli;
 mod durian;
 mod fanout;
 mod gone;
@@ -11,7 +13,10 @@ mod kit;
 mod limits;
 mod matchers;
 mod official;
+mod pasted;
 mod redirects;
 mod refused;
 mod repeats;
 mod rotation;
+mod secrets;
+mod tenants;

@@ -95,11 +95,16 @@ async fn hidden_fields_cannot_be_matched() {
     let server = open().start().await;
     let api = server.api();
     api.post("/v1/hooks", json!({"name": "person", "fields": ["name"]})).await.expect_status(201);
-    for filter in [json!({"secret": {"starts_with": "s"}}), json!({"secret": "s3cret"}), json!({"is": {"name": "Joe", "secret": "s3cret"}})] {
+    for filter in [
+        json!({"secret": {"starts_with": "s"}}),
+        json!({"secret": "s3cret"}),
+        json!({"is": {"name": "Joe", "secret": "s3cret"}}),
+    ] {
         listener(&api, json!({"url": receiver.url("/hidden"), "hooks": ["person"], "match": filter})).await;
     }
     listener(&api, json!({"url": receiver.url("/sent"), "hooks": ["person"], "match": {"is": {"name": "Joe"}}})).await;
-    let said = api.post("/v1/events", json!({"id": "e", "name": "person", "data": {"name": "Joe", "secret": "s3cret"}})).await;
+    let said =
+        api.post("/v1/events", json!({"id": "e", "name": "person", "data": {"name": "Joe", "secret": "s3cret"}})).await;
     assert_eq!(said.expect_status(202)["deliveries"], 1);
     nothing_pending(&api).await;
     assert_eq!(told(&receiver.received()), [("/sent".to_owned(), vec!["e".to_owned()])].into());
@@ -119,7 +124,8 @@ async fn a_match_that_cannot_be_meant_is_refused_with_its_place() {
         (json!({"a": {"$op": "create"}}), "match.a.$op"),
         (json!([]), "match"),
     ] {
-        let refused = api.post("/v1/listeners", json!({"url": receiver.url("/"), "hooks": ["thing"], "match": filter})).await;
+        let refused =
+            api.post("/v1/listeners", json!({"url": receiver.url("/"), "hooks": ["thing"], "match": filter})).await;
         let refused = refused.expect_status(422);
         assert_eq!(refused["code"], "invalid_field", "{}", refused.text());
         assert_eq!(refused["field"], place, "{}", refused.text());

@@ -158,14 +158,27 @@ async fn own_headers_come_along_and_replace_none_of_ours() {
     let api = server.api();
     hook(&api, "e").await;
     let url = receiver.url("/in");
-    for name in ["Host", "content-length", "Transfer-Encoding", "Connection", "Webhook-Signature", "svix-id", "proxy-authorization"] {
-        let refused = api.post("/v1/listeners", json!({"url": url, "hooks": ["e"], "headers": {(name): "value-of-it"}})).await;
+    for name in [
+        "Host",
+        "content-length",
+        "Transfer-Encoding",
+        "Connection",
+        "Webhook-Signature",
+        "svix-id",
+        "proxy-authorization",
+    ] {
+        let refused =
+            api.post("/v1/listeners", json!({"url": url, "hooks": ["e"], "headers": {(name): "value-of-it"}})).await;
         let refused = refused.expect_status(422);
         assert!(refused["field"].as_str().is_some_and(|field| field.starts_with("headers")), "{}", refused.text());
         assert!(!refused.text().contains("value-of-it"), "a value was repeated: {}", refused.text());
     }
-    for (name, value) in [("x-a", "1\r\nx-b: 2"), ("x\r\ny", "1"), ("x y", "1"), ("x-a", "a\u{0}"), ("", "1"), ("x-ø", "1")] {
-        api.post("/v1/listeners", json!({"url": url, "hooks": ["e"], "headers": {(name): value}})).await.expect_status(422);
+    for (name, value) in
+        [("x-a", "1\r\nx-b: 2"), ("x\r\ny", "1"), ("x y", "1"), ("x-a", "a\u{0}"), ("", "1"), ("x-ø", "1")]
+    {
+        api.post("/v1/listeners", json!({"url": url, "hooks": ["e"], "headers": {(name): value}}))
+            .await
+            .expect_status(422);
     }
     let headers = json!({"Authorization": "Bearer of-the-partner", "X-Team": "a"});
     let owner = listener(&api, json!({"url": url, "hooks": ["e"], "headers": headers})).await;

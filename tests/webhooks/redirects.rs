@@ -34,7 +34,17 @@ async fn every_2xx_is_success_and_nothing_else() {
     let receiver = Receiver::start();
     let server = open().start().await;
     let api = server.api();
-    for (status, state) in [(200, "delivered"), (201, "delivered"), (204, "delivered"), (206, "delivered"), (299, "delivered"), (304, "undelivered"), (400, "undelivered"), (404, "undelivered"), (500, "undelivered")] {
+    for (status, state) in [
+        (200, "delivered"),
+        (201, "delivered"),
+        (204, "delivered"),
+        (206, "delivered"),
+        (299, "delivered"),
+        (304, "undelivered"),
+        (400, "undelivered"),
+        (404, "undelivered"),
+        (500, "undelivered"),
+    ] {
         let name = format!("e{status}");
         hook(&api, &name).await;
         receiver.respond(&format!("/{status}"), Answer::status(status));

@@ -25,23 +25,72 @@ async fn an_address_that_is_not_public_is_refused_when_it_is_set() {
     hook(&api, "e").await;
     let port = port(&receiver);
     let at_the_port = [
-        "127.0.0.1", "localhost", "LOCALHOST", "localhost.", "foo.localhost", "127.1", "2130706433", "0x7f.1", "0177.0.0.1",
-        "0x7f000001", "①②⑦.⓪.⓪.①", "127。0。0。1", "127.255.255.254", "0", "0.0.0.0", "[::1]", "[::]", "[::ffff:127.0.0.1]",
-        "[::127.0.0.1]", "[::ffff:0:127.0.0.1]", "[64:ff9b::127.0.0.1]", "[2002:7f00:1::]",
+        "127.0.0.1",
+        "localhost",
+        "LOCALHOST",
+        "localhost.",
+        "foo.localhost",
+        "127.1",
+        "2130706433",
+        "0x7f.1",
+        "0177.0.0.1",
+        "0x7f000001",
+        "①②⑦.⓪.⓪.①",
+        "127。0。0。1",
+        "127.255.255.254",
+        "0",
+        "0.0.0.0",
+        "[::1]",
+        "[::]",
+        "[::ffff:127.0.0.1]",
+        "[::127.0.0.1]",
+        "[::ffff:0:127.0.0.1]",
+        "[64:ff9b::127.0.0.1]",
+        "[2002:7f00:1::]",
     ];
     let elsewhere = [
-        "169.254.169.254", "10.0.0.1", "172.16.0.1", "172.31.255.255", "192.168.1.1", "100.64.0.1", "192.0.2.1", "198.18.0.1",
-        "198.51.100.1", "203.0.113.1", "224.0.0.1", "240.0.0.1", "255.255.255.255", "[fd00:ec2::254]", "[fe80::1]", "[fec0::1]",
-        "[ff02::1]", "[2001:db8::1]", "[::ffff:169.254.169.254]", "[2001:0:1::1]", "[3fff::1]",
+        "169.254.169.254",
+        "10.0.0.1",
+        "172.16.0.1",
+        "172.31.255.255",
+        "192.168.1.1",
+        "100.64.0.1",
+        "192.0.2.1",
+        "198.18.0.1",
+        "198.51.100.1",
+        "203.0.113.1",
+        "224.0.0.1",
+        "240.0.0.1",
+        "255.255.255.255",
+        "[fd00:ec2::254]",
+        "[fe80::1]",
+        "[fec0::1]",
+        "[ff02::1]",
+        "[2001:db8::1]",
+        "[::ffff:169.254.169.254]",
+        "[2001:0:1::1]",
+        "[3fff::1]",
     ];
-    let urls = at_the_port.iter().map(|host| format!("http://{host}:{port}/in")).chain(elsewhere.iter().map(|host| format!("http://{host}/latest/")))
+    let urls = at_the_port
+        .iter()
+        .map(|host| format!("http://{host}:{port}/in"))
+        .chain(elsewhere.iter().map(|host| format!("http://{host}/latest/")))
         // A back slash ends the host, whatever stands behind it.
         .chain([format!("http://127.0.0.1:{port}\\@partner.example/")]);
     for url in urls {
         let refused = api.post("/v1/listeners", json!({"url": url, "hooks": ["e"]})).await;
-        assert!(refused.status == 422 && refused["code"] == "blocked_address", "{url}: {} {}", refused.status, refused.text());
+        assert!(
+            refused.status == 422 && refused["code"] == "blocked_address",
+            "{url}: {} {}",
+            refused.status,
+            refused.text()
+        );
         assert_eq!(refused["field"], "url", "{url}");
-        assert!(refused.text().contains("--egress-allow"), "{url}: how it could be allowed is not said: {}", refused.text());
+        assert!(
+            refused.text().contains("--egress-allow"),
+            "{url}: how it could be allowed is not said: {}",
+            refused.text()
+        );
     }
     assert!(api.get("/v1/listeners").await["data"].as_array().unwrap().is_empty());
     // The same holds for a change.
@@ -59,9 +108,20 @@ async fn other_schemes_users_and_ports_are_refused_without_repeating_a_password(
     let api = server.api();
     hook(&api, "e").await;
     for url in [
-        "ftp://127.0.0.1/x", "file:///etc/passwd", "gopher://127.0.0.1:70/_", "javascript:1", "//127.0.0.1/", "http://", "",
-        "http://ada:hunter2@127.0.0.1:9/", "http://ada@partner.example:hunter2@127.0.0.1/",
-        "http://[fe80::1%25eth0]/", "http://256.1.1.1/", "http://127.0.0.1:25/", "http://127.0.0.1:6379/", "http://127.0.0.1:0/",
+        "ftp://127.0.0.1/x",
+        "file:///etc/passwd",
+        "gopher://127.0.0.1:70/_",
+        "javascript:1",
+        "//127.0.0.1/",
+        "http://",
+        "",
+        "http://ada:hunter2@127.0.0.1:9/",
+        "http://ada@partner.example:hunter2@127.0.0.1/",
+        "http://[fe80::1%25eth0]/",
+        "http://256.1.1.1/",
+        "http://127.0.0.1:25/",
+        "http://127.0.0.1:6379/",
+        "http://127.0.0.1:0/",
     ] {
         let refused = api.post("/v1/listeners", json!({"url": url, "hooks": ["e"]})).await;
         assert_eq!(refused.status, 422, "{url}: {}", refused.text());
@@ -69,7 +129,10 @@ async fn other_schemes_users_and_ports_are_refused_without_repeating_a_password(
     }
     assert!(!server.stderr().contains("hunter2"), "a password was logged: {}", server.stderr());
     // Look-alike letters are shown as what they are; fragments do not exist on the wire.
-    let shown = api.post("/v1/listeners", json!({"url": "https://pаrtner.example/in#x", "hooks": ["e"]})).await.expect_status(201);
+    let shown = api
+        .post("/v1/listeners", json!({"url": "https://pаrtner.example/in#x", "hooks": ["e"]}))
+        .await
+        .expect_status(201);
     assert!(shown.text_at("url").starts_with("https://xn--"), "{}", shown.text());
     assert!(!shown.text_at("url").contains('#'), "{}", shown.text());
 }
@@ -126,7 +189,10 @@ async fn a_name_that_leads_inside_is_refused_when_it_is_called_and_says_nothing_
         for port in [port(&receiver), closed] {
             let attempt = outcome(&server, &format!("http://{host}:{port}/in")).await;
             assert_eq!(attempt["outcome"], "blocked_address", "{host}: {attempt}");
-            assert!(attempt["remote"].is_null() && attempt["response_body"].as_str().unwrap_or_default().is_empty(), "{attempt}");
+            assert!(
+                attempt["remote"].is_null() && attempt["response_body"].as_str().unwrap_or_default().is_empty(),
+                "{attempt}"
+            );
             said.push(attempt["error"].as_str().unwrap().to_owned());
         }
     }
@@ -203,5 +269,6 @@ async fn after_a_restart_without_the_permission_a_retry_is_refused() {
     let (_, made) = attempted(&second.api(), &event, 3).await;
     assert!(made[1..].iter().all(|attempt| attempt["outcome"] == "blocked_address"), "{made:?}");
     assert_eq!(receiver.connections(), before, "somebody dialled");
-    eventually(SOON, || async { (only_settled(&second.api(), &event).await["state"] == "undelivered").then_some(()) }).await;
+    eventually(SOON, || async { (only_settled(&second.api(), &event).await["state"] == "undelivered").then_some(()) })
+        .await;
 }

@@ -76,7 +76,8 @@ async fn an_id_is_one_event_also_over_a_restart() {
         let api = server.api();
         let again = api.post("/v1/events", body.clone()).await.expect_status(202);
         assert_eq!(again["id"], first["id"]);
-        let other = api.post("/v1/events", json!({"id": "invoice-7", "name": "e", "data": {"n": 2}})).await.expect_status(409);
+        let other =
+            api.post("/v1/events", json!({"id": "invoice-7", "name": "e", "data": {"n": 2}})).await.expect_status(409);
         assert_eq!((&other["code"], &other["field"]), (&json!("id_taken"), &json!("id")), "{}", other.text());
     }
     let api = server.api();

@@ -72,7 +72,8 @@ async fn a_grace_runs_out_by_itself_also_over_a_restart() {
     .await;
     assert!(crate_accepts(&after, &after.body, &new.secret));
     assert!(!crate_accepts(&after, &after.body, &old.secret));
-    let refused = api.post(&format!("/v1/listeners/{}/rotate_secret", old.id), json!({"secret": "whsec_c2hvcnQ="})).await;
+    let refused =
+        api.post(&format!("/v1/listeners/{}/rotate_secret", old.id), json!({"secret": "whsec_c2hvcnQ="})).await;
     let refused = refused.expect_status(422);
     assert!(refused["field"] == "secret" && !refused.text().contains("c2hvcnQ"), "{}", refused.text());
 }
