@@ -50,6 +50,23 @@ pub(crate) async fn settled_cpu_ns(server: &Server) -> u64 {
     before * TICK_NS
 }
 
+/// CPU time that a process has used, user and system; 0 when it is gone.
+pub(crate) fn cpu_ns_of(pid: u32) -> u64 {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    // The name is in parentheses and may hold anything; user and system time are the 12th and 13th field behind it.
+    let behind_name = stat.rsplit_once(") ").map_or("", |(_, rest)| rest);
+    behind_name.split(' ').skip(11).take(2).filter_map(|ticks| ticks.parse::<u64>().ok()).sum::<u64>() * TICK_NS
+}
+
+/// CPU time that the whole machine has spent on anything.
+pub(crate) fn machine_cpu_ns() -> u64 {
+    let stat = std::fs::read_to_string("/proc/stat").unwrap_or_default();
+    let total = stat.lines().next().unwrap_or_default().split_whitespace().skip(1);
+    let ticks: Vec<u64> = total.take(8).filter_map(|ticks| ticks.parse().ok()).collect();
+    // Of user, nice, system, idle, iowait, irq, softirq and steal all but the idle ones.
+    ticks.iter().enumerate().filter(|(at, _)| !matches!(at, 3 | 4)).map(|(_, ticks)| ticks).sum::<u64>() * TICK_NS
+}
+
 /// A line of `/proc/PID/status` that is a size, in KiB.
 pub(crate) fn memory_kib(pid: u32, field: &str) -> Option<u64> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;

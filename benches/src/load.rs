@@ -80,7 +80,12 @@ pub(crate) fn data(sent_ns: u64) -> String {
 }
 
 /// Each of `connections` publishes as soon as it has its last answer, until `most` were sent or `time` is over.
-pub(crate) async fn closed(target: &Target, connections: usize, time: Duration, most: u64) -> anyhow::Result<Published> {
+pub(crate) async fn closed(
+    target: &Target,
+    connections: usize,
+    time: Duration,
+    most: u64,
+) -> anyhow::Result<Published> {
     let mut open = Vec::with_capacity(connections);
     for _ in 0..connections {
         open.push(target.connect().await?);

@@ -161,7 +161,7 @@ fn answer_questions(state: &Mutex<State>) -> anyhow::Result<()> {
 
 /// The parent's end of a receiver. Dropped, it is killed.
 pub(crate) struct Receiver {
-    _child: Child,
+    child: Child,
     input: ChildStdin,
     output: Lines<BufReader<ChildStdout>>,
     port: u16,
@@ -176,7 +176,12 @@ impl Receiver {
         let input = child.stdin.take().context("no pipe")?;
         let mut output = BufReader::new(child.stdout.take().context("no pipe")?).lines();
         let port = output.next_line().await?.context("the receiver ended")?.parse()?;
-        Ok(Self { _child: child, input, output, port })
+        Ok(Self { child, input, output, port })
+    }
+
+    /// CPU time it has used.
+    pub(crate) fn cpu_ns(&self) -> u64 {
+        self.child.id().map_or(0, crate::cpu::cpu_ns_of)
     }
 
     /// The address of a tag.

@@ -28,7 +28,19 @@ impl Bed {
 
     /// Makes a listener to a hook at the receiver's `tag`.
     pub(crate) async fn listener(&self, hook: &str, tag: &str) {
-        let listener = json!({"url": self.receiver.url(tag), "hooks": [hook], "concurrency": CONNECTIONS, "timeout": "60s"});
+        self.listener_at(hook, &self.receiver.url(tag)).await;
+    }
+
+    /// Makes listeners to a hook at `tag`, each at a host of its own: as partners' servers are, and so that they do not
+    /// compete for the kept connections of one.
+    pub(crate) async fn listeners(&self, hook: &str, tag: &str, count: usize) {
+        for n in 0..count {
+            self.listener_at(hook, &self.receiver.url_at(n, tag)).await;
+        }
+    }
+
+    async fn listener_at(&self, hook: &str, url: &str) {
+        let listener = json!({"url": url, "hooks": [hook], "concurrency": CONNECTIONS, "timeout": "60s"});
         self.server.api().post("/v1/listeners", listener).await.expect_status(201);
     }
 }

@@ -59,7 +59,9 @@ pub(crate) async fn run(plan: &Plan) -> anyhow::Result<Section> {
     }
     let cpu = median(runs.iter().filter_map(|run| run["cpu_us_per_delivery"].as_f64()));
     let n = plan.listeners;
-    let answer = |h: &Histogram| format!("p50 {}, p99 {} ms (of {})", ms(h.quantile_ms(0.5)), ms(h.quantile_ms(0.99)), h.total());
+    let answer = |h: &Histogram| {
+        format!("p50 {}, p99 {} ms (of {})", ms(h.quantile_ms(0.5)), ms(h.quantile_ms(0.99)), h.total())
+    };
     let lines = vec![
         ("making listeners".to_owned(), format!("{per_s:.0}/s ({n} in {made_in:.1} s)")),
         ("answer, 1 listener".to_owned(), answer(&one)),

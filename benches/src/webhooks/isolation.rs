@@ -34,7 +34,12 @@ pub(crate) async fn run(plan: &Plan, peak: f64) -> anyhow::Result<Section> {
     let json = json!({
         "per_s": peak * SHARE, "hanging_attempts": hanging, "alone": alone.late.to_json(), "beside": beside.late.to_json(),
     });
-    Ok(Section { name: "isolation", title: "Isolation, at 30 % of peak: a hanging listener on the same hook", lines, json })
+    Ok(Section {
+        name: "isolation",
+        title: "Isolation, at 30 % of peak: a hanging listener on the same hook",
+        lines,
+        json,
+    })
 }
 
 async fn measure(plan: &Plan, bed: &mut Bed, target: &Target, peak: f64) -> anyhow::Result<Seen> {

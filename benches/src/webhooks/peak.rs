@@ -6,8 +6,8 @@ use serde_json::{Value, json};
 
 use super::bed::Bed;
 use super::{CONNECTIONS, Plan};
-use crate::clock::seconds;
-use crate::cpu::settled_cpu_ns;
+use crate::clock::{now_ns, own_cpu_ns, seconds};
+use crate::cpu::{machine_cpu_ns, settled_cpu_ns};
 use crate::floor::{self, Floor};
 use crate::load::{self, Target};
 use crate::receiver::Receiver;
@@ -27,6 +27,7 @@ struct Cell {
     cpu_us_per_publish: f64,
     deliveries_per_s: f64,
     publishes_per_s: f64,
+    others_pct: f64,
     bytes: f64,
     sample: String,
     json: Value,
@@ -52,6 +53,9 @@ pub(crate) async fn run(plan: &Plan) -> anyhow::Result<(Section, f64)> {
     )];
     lines.extend(rows("×1 listener", &narrow, &floors));
     lines.extend(rows(&format!("×{WIDE} listeners"), &wide, &floors));
+    let others = median(narrow.iter().chain(&wide).map(|cell| cell.others_pct));
+    lines
+        .push(("other processes meanwhile".to_owned(), format!("{others:.0} % of a core (a quiet machine: below 10)")));
     let json = json!({
         "floors": floors, "floor_request_bytes": floor_bytes,
         "x1": summary(&narrow, &floors), "x8": summary(&wide, &floors),
@@ -68,10 +72,8 @@ fn ratio(cells: &[Cell], floors: &[Floor]) -> f64 {
 fn rows(name: &str, cells: &[Cell], floors: &[Floor]) -> Vec<(String, String)> {
     let cpu = median(cells.iter().map(|cell| cell.cpu_us_per_delivery));
     let per_publish = median(cells.iter().map(|cell| cell.cpu_us_per_publish));
-    let [deliveries, publishes] = [
-        median(cells.iter().map(|cell| cell.deliveries_per_s)),
-        median(cells.iter().map(|cell| cell.publishes_per_s)),
-    ];
+    let [deliveries, publishes] =
+        [median(cells.iter().map(|cell| cell.deliveries_per_s)), median(cells.iter().map(|cell| cell.publishes_per_s))];
     vec![
         (
             format!("server, {name}"),
@@ -95,31 +97,36 @@ fn summary(cells: &[Cell], floors: &[Floor]) -> Value {
 async fn cell(plan: &Plan, listeners: usize) -> anyhow::Result<Cell> {
     let mut bed = Bed::start(plan, &[]).await?;
     bed.hook(HOOK).await;
-    for n in 0..listeners {
-        bed.listener(HOOK, &format!("{TAG}/{n}")).await;
-    }
+    bed.listeners(HOOK, TAG, listeners).await;
     let target = Target::new(&bed.server, HOOK);
     let warm = load::closed(&target, CONNECTIONS, WARM_UP, u64::MAX).await?;
     bed.receiver.wait_for(TAG, warm.accepted * listeners as u64, DRAIN).await?;
     let before = settled_cpu_ns(&bed.server).await;
     bed.receiver.forget().await?;
+    let (began, load_before) = ((now_ns(), machine_cpu_ns()), own_cpu_ns() + bed.receiver.cpu_ns());
     let published = load::closed(&target, CONNECTIONS, plan.closed, u64::MAX).await?;
     let owed = published.accepted * listeners as u64;
     let behind = owed.saturating_sub(bed.receiver.count(TAG).await?);
     let seen = bed.receiver.wait_for(TAG, owed, DRAIN).await?;
-    let cpu = (settled_cpu_ns(&bed.server).await - before) as f64 / 1e3;
+    let cpu_ns = settled_cpu_ns(&bed.server).await - before;
+    let load_ns = own_cpu_ns() + bed.receiver.cpu_ns() - load_before;
+    let others_ns = (machine_cpu_ns() - began.1).saturating_sub(cpu_ns + load_ns);
+    let others_pct = 100.0 * others_ns as f64 / (now_ns() - began.0) as f64;
+    let cpu = cpu_ns as f64 / 1e3;
     let [cpu_us_per_delivery, cpu_us_per_publish] = [seen.count, published.accepted].map(|n| cpu / n.max(1) as f64);
     Ok(Cell {
         cpu_us_per_delivery,
         cpu_us_per_publish,
         deliveries_per_s: seen.rate(),
         publishes_per_s: published.rate(),
+        others_pct,
         bytes: seen.bytes as f64 / seen.count.max(1) as f64,
         json: json!({
             "cpu_us_per_delivery": cpu_us_per_delivery, "cpu_us_per_publish": cpu_us_per_publish,
             "published": published.to_json(), "deliveries": seen.count, "owed": owed, "deliveries_per_s": seen.rate(),
             "behind_at_the_end": behind, "delivery_seconds": seconds(seen.last_ns - seen.first_ns),
-            "rss_kib": bed.server.rss_kib(),
+            "rss_kib": bed.server.rss_kib(), "others_cpu_pct": others_pct,
+            "load_us_per_delivery": load_ns as f64 / 1e3 / seen.count.max(1) as f64,
         }),
         sample: seen.sample,
     })

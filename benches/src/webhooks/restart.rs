@@ -23,9 +23,7 @@ const DRAIN: Duration = Duration::from_secs(90);
 pub(crate) async fn run(plan: &Plan) -> anyhow::Result<Section> {
     let mut bed = Bed::start(plan, &[]).await?;
     bed.hook(HOOK).await;
-    for n in 0..LISTENERS {
-        bed.listener(HOOK, &format!("{TAG}/{n}")).await;
-    }
+    bed.listeners(HOOK, TAG, LISTENERS as usize).await;
     bed.receiver.hold(TAG).await?;
     let target = Target::new(&bed.server, HOOK);
     let filled = load::closed(&target, CONNECTIONS, FILL, plan.pending / LISTENERS).await?;
