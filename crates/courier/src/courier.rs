@@ -275,7 +275,7 @@ impl Inner {
         let now = self.clock.steady_ms();
         let mut desk = self.desk.lock();
         let turn = desk.start(|destination| self.outlet.terms(destination), now);
-        if !desk.returns.is_empty() {
+        if !desk.returns.is_empty() || desk.is_sooner() {
             self.wake.notify_one();
         }
         turn

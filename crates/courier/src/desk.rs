@@ -33,6 +33,8 @@ pub(crate) struct Desk {
     configured: u32,
     /// Lines that have to be looked at again at a time.
     wake_at: BinaryHeap<Reverse<(Millis, DestinationNo)>>,
+    /// When the scheduler looks next.
+    looks_at: Millis,
     /// Items to be given back to the store, with the time they are due.
     pub(crate) returns: Vec<(Item, Millis)>,
     pub(crate) stopped: bool,
@@ -49,6 +51,7 @@ impl Desk {
             max_running: max_running.max(2),
             configured: configured.max(1),
             wake_at: BinaryHeap::new(),
+            looks_at: 0,
             returns: Vec::new(),
             stopped: false,
         }
@@ -172,18 +175,29 @@ impl Desk {
         }
     }
 
-    /// Lists the lines whose time has come. Answers whether any came, and when the next one's will.
-    pub(crate) fn wake(&mut self, now: Millis) -> (bool, Option<Millis>) {
+    /// Lists the lines whose time has come. Answers whether any came.
+    pub(crate) fn wake(&mut self, now: Millis) -> bool {
         let mut any = false;
         while let Some(&Reverse((at, destination))) = self.wake_at.peek() {
             if at > now {
-                return (any, Some(at));
+                break;
             }
             any = true;
             self.wake_at.pop();
             self.list(destination);
         }
-        (any, None)
+        any
+    }
+
+    /// Notes when the scheduler looks next, if nothing happens: at `due`, or earlier when a line has to be looked at then.
+    pub(crate) fn look_at(&mut self, due: Millis) -> Millis {
+        self.looks_at = self.wake_at.peek().map_or(due, |Reverse((at, _))| due.min(*at));
+        self.looks_at
+    }
+
+    /// Whether a line has to be looked at before the scheduler means to look: it came up meanwhile.
+    pub(crate) fn is_sooner(&self) -> bool {
+        self.wake_at.peek().is_some_and(|Reverse((at, _))| *at < self.looks_at)
     }
 
     /// Forgets lines of which nothing is worth keeping.

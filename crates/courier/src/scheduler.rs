@@ -57,7 +57,7 @@ async fn round(inner: &Arc<Inner>, swept: &mut Millis) -> Result<Duration, Store
     let unread = std::mem::take(&mut *inner.unread.lock());
     read(inner, unread, true).await?;
     let now = inner.clock.steady_ms();
-    let (woken, wakes) = inner.desk.lock().wake(now);
+    let woken = inner.desk.lock().wake(now);
     let asked = inner.next_due.swap(Millis::MAX, Ordering::Relaxed);
     let low = inner.low.swap(false, Ordering::Relaxed) || woken;
     let mut again = false;
@@ -81,7 +81,8 @@ async fn round(inner: &Arc<Inner>, swept: &mut Millis) -> Result<Duration, Store
     if again {
         return Ok(Duration::ZERO);
     }
-    let until = inner.next_due.load(Ordering::Relaxed).min(wakes.unwrap_or(Millis::MAX)).min(*swept + millis(SWEEP));
+    let due = inner.next_due.load(Ordering::Relaxed).min(*swept + millis(SWEEP));
+    let until = inner.desk.lock().look_at(due);
     Ok(Duration::from_millis(until.saturating_sub(inner.clock.steady_ms()).clamp(1, millis(SWEEP)) as u64))
 }
 
