@@ -188,10 +188,12 @@ impl ServerBuilder {
         let url = format!("http://{addr}");
         let api = Api::new(&url, "");
         loop {
-            if api.get("/readyz").within(Duration::from_secs(2)).send().await.is_ok_and(|reply| reply.status == 200) {
-                break;
-            }
-            pause_until(end, process, "GET /readyz did not answer 200").await?;
+            let complaint = match api.get("/readyz").within(Duration::from_secs(2)).send().await {
+                Ok(reply) if reply.status == 200 => break,
+                Ok(reply) => format!("GET /readyz answered {}: {}; not 200", reply.status, reply.text()),
+                Err(error) => format!("GET /readyz got no answer ({error:#}); not 200"),
+            };
+            pause_until(end, process, &complaint).await?;
         }
         Ok(Ready { url, addr, credentials: read_credentials(dir)? })
     }
