@@ -1,1 +1,20 @@
-//! Webhooks.
+//! What survives: the real server is killed, starved of disk, locked out, put off its time and started twice, and every
+//! test counts what was acknowledged against what arrived. Some tests mount a small file system and therefore need root.
+#![forbid(unsafe_code)]
+
+mod clock;
+mod common;
+mod disk;
+mod holder;
+mod kill;
+mod lanes;
+mod locked;
+mod publisher;
+mod random;
+mod resume;
+mod second;
+mod small_disk;
+mod sync;
+mod tally;
+mod thousands;
+mod wrong_clock;
