@@ -121,4 +121,20 @@ async fn ten_thousand_listeners_are_told_once_and_after_a_crash_none_is_forgotte
     // Under way, and done but not yet written down.
     assert!(repeats <= 2 * IN_FLIGHT + 512, "{repeats} were told again");
     assert!(told.values().all(|times| *times <= 2), "one crash, more than two times");
+
+    // And once more, stopped as one should: what is under way ends and is written down, so nobody is told twice.
+    let before = receiver.total();
+    let third = publish(&server.api(), "many", json!({"n": 3})).await;
+    eventually(PATIENCE, || async { (receiver.total() >= before + 700).then_some(()) }).await;
+    server.terminate().await.expect_code(0);
+    let at_the_stop = receiver.total() - before;
+    assert!(at_the_stop < LISTENERS, "the stop came too late to prove anything: {at_the_stop} were told");
+    server.restart().await;
+    let told = everybody_told(&receiver, &third).await;
+    crate::kit::nothing_pending(&server.api()).await;
+    assert_eq!(told.keys().cloned().collect::<BTreeSet<_>>(), all, "somebody was forgotten");
+    let told = told_of(&receiver, &third);
+    let repeats: usize = told.values().map(|times| times - 1).sum();
+    println!("stopped when {at_the_stop} were told; all told after the restart, {repeats} of them again");
+    assert_eq!(repeats, 0, "an orderly stop costs repeats");
 }

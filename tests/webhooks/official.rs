@@ -149,8 +149,29 @@ async fn each_attempt_has_a_fresh_timestamp_and_the_same_id() {
     verify_with_official_clients(&received, &owner.secret);
 }
 
+/// What leaves is what the hook let out when the event was published, whatever it says when a retry is made.
+// covers: P01
+#[tokio::test]
+async fn a_retry_sends_what_the_first_attempt_sent() {
+    let receiver = Receiver::start();
+    receiver.respond_sequence("/in", vec![Answer::status(500), Answer::status(204)]);
+    let mut server = open().start().await;
+    let api = server.api();
+    api.post("/v1/hooks", json!({"name": "e", "fields": ["name"]})).await.expect_status(201);
+    let owner = listener(&api, json!({"url": receiver.url("/in"), "hooks": ["e"], "schedule": ["0s", "2s"]})).await;
+    crate::kit::publish(&api, "e", json!({"name": "Joe", "secret": "x"})).await;
+    receiver.wait_for(1, |_| true, SOON).await;
+    api.patch("/v1/hooks/e", json!({"fields": ["name", "secret"]})).await.expect_status(200);
+    // Nor does it matter that it has to be read again.
+    server.restart().await;
+    let received = receiver.wait_for(2, |_| true, SOON).await;
+    assert_eq!(received[1].json()["data"], json!({"name": "Joe"}));
+    assert!(received.iter().all(|request| request.body == received[0].body), "{}", received[1].text());
+    verify_with_official_clients(&received, &owner.secret);
+}
+
 /// A listener's own headers come along, and cannot replace ours.
-// covers: I01, I02
+// covers: I01, I02, K03
 #[tokio::test]
 async fn own_headers_come_along_and_replace_none_of_ours() {
     let receiver = Receiver::start();
@@ -187,4 +208,13 @@ async fn own_headers_come_along_and_replace_none_of_ours() {
     assert_eq!((request.header("authorization"), request.header("x-team")), (Some("Bearer of-the-partner"), Some("a")));
     assert!(request.header("accept-encoding").is_none(), "{:?}", request.headers);
     assert!(crate_accepts(&request, &request.body, &owner.secret));
+    // What was shown can be sent back: a hidden value stays what it is.
+    let path = format!("/v1/listeners/{}", owner.id);
+    let shown = api.get(&path).await.expect_status(200);
+    assert_eq!(shown["headers"], json!({"Authorization": "***", "X-Team": "***"}), "{}", shown.text());
+    api.patch(&path, json!({"headers": {"Authorization": "***", "X-New": "b"}})).await.expect_status(200);
+    let id = crate::kit::publish(&api, "e", json!({})).await;
+    let request = receiver.wait_for(1, |request| request.header("webhook-id") == Some(&id), SOON).await.remove(0);
+    assert_eq!((request.header("authorization"), request.header("x-new")), (Some("Bearer of-the-partner"), Some("b")));
+    assert_eq!(request.header("x-team"), None, "{:?}", request.headers);
 }
