@@ -43,7 +43,8 @@ async fn nothing_acknowledged_is_lost_by_ten_kills() {
     let mut server = local().env("TIDINGS__COURIER__MAX_IN_FLIGHT", &IN_FLIGHT.to_string()).start().await;
     set_up(&server, &partner).await;
 
-    let began = Instant::now();
+    let now = || tokio::time::Instant::now().into_std();
+    let began = now();
     let publisher = Publisher::start(server.api(), "order.placed", EVERY);
     let mut restarts = Vec::new();
     for round in 0..KILLS {
@@ -55,11 +56,11 @@ async fn nothing_acknowledged_is_lost_by_ten_kills() {
             uptime = before;
         }
         tokio::time::sleep(uptime).await;
-        let killed = Instant::now();
+        let killed = now();
         server.kill9().await;
-        let started = Instant::now();
+        let started = now();
         server.restart().await;
-        restarts.push(Restart { killed, started, ready: Instant::now() });
+        restarts.push(Restart { killed, started, ready: now() });
         publisher.aim(server.api());
     }
     let acknowledged = publisher.finish(SOON).await;
@@ -206,8 +207,8 @@ fn count(received: &[Received], refused: &HashSet<usize>, acknowledged: &[Acknow
     assert_eq!(lost, 0, "acknowledged and never delivered");
     assert_eq!(delivered, owed, "delivered to somebody who is owed nothing");
     // What a kill can repeat: the attempts under way, of which at most IN_FLIGHT are allowed; the results that were being
-    // written, one batch; and those that came in while it was written, which the next batch would have held. The last are
-    // attempts that ended since the batch began: with a write of some milliseconds they are fewer than a batch.
+    // written, one batch; and those that gathered meanwhile, one batch at most, because the courier begins no attempt when
+    // there are more.
     let most = IN_FLIGHT + 2 * BATCH;
     for (kill, repeats) in by_kill.iter().enumerate() {
         assert!(*repeats <= most, "kill {kill} repeated {repeats}, more than {most}");

@@ -1,6 +1,11 @@
 //! What survives: the real server is killed, starved of disk, locked out, put off its time and started twice, and every
 //! test counts what was acknowledged against what arrived. Some tests mount a small file system and therefore need root.
 #![forbid(unsafe_code)]
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "all of it is a test: it panics with what it met, and prints its counts"
+)]
 
 mod clock;
 mod common;

@@ -15,7 +15,7 @@ const LISTENERS: usize = 60;
 const EVENTS: usize = 340;
 const OWED: usize = LISTENERS * EVENTS;
 const IN_FLIGHT: usize = 128;
-/// As in `kill.rs`: under way, being written, and come in meanwhile.
+/// As in `kill.rs`: under way, being written, and gathered meanwhile.
 const MOST_REPEATED: usize = IN_FLIGHT + 2 * 256;
 
 // covers: C01, C07
