@@ -9,7 +9,7 @@ use std::time::Duration;
 use tidings_model::clock::Stopwatch;
 use tidings_model::delivery::Attempt;
 use tidings_model::event::{Data, Event};
-use tidings_model::id::{AppId, DeliveryKey, DestinationNo};
+use tidings_model::id::{AppId, DeliveryKey, DestinationNo, new_id};
 use tidings_model::listener::{Listener, Order};
 use tidings_model::matcher::Match;
 use tidings_model::signature::{KeyRing, Secret};
@@ -35,13 +35,11 @@ fn main() {
         let (cpu, began) = (cpu_us(), Stopwatch::start());
         let done = Arc::new(AtomicU64::new(0));
         let tasks: Vec<_> = (0..callers)
-            .map(|caller| {
+            .map(|_| {
                 let (store, results, done) = (Arc::clone(&store), results.clone(), Arc::clone(&done));
                 tokio::spawn(async move {
-                    let mut i = 0;
                     while began.elapsed() < Duration::from_secs(seconds) {
-                        i += 1;
-                        let leased = publish(&*store, no, &format!("evt_{caller:08}_{i:012}")).await;
+                        let leased = publish(&*store, no, &new_id("evt")).await;
                         results.send(delivered(leased)).await.unwrap();
                         done.fetch_add(1, Ordering::Relaxed);
                     }
