@@ -35,29 +35,37 @@ struct Cell {
 
 /// Measures, and answers with the deliveries per second that one listener can be given for long.
 pub(crate) async fn run(plan: &Plan) -> anyhow::Result<(Section, f64)> {
-    let (mut floors, mut narrow, mut wide) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut floors, mut lone, mut narrow, mut wide) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     let mut floor_bytes = 0.0;
     for _ in 0..plan.alternations {
         let mut receiver = Receiver::start().await?;
         floors.push(floor::measure(plan.cores, &receiver.url(TAG), CONNECTIONS, plan.floor).await?);
         let seen = receiver.seen(TAG).await?;
         floor_bytes = seen.bytes as f64 / seen.count.max(1) as f64;
+        lone.push(floor::measure(plan.cores, &receiver.url(TAG), 1, plan.floor / 2).await?);
         narrow.push(cell(plan, 1).await?);
         wide.push(cell(plan, WIDE).await?);
     }
     let floor_cpu = median(floors.iter().map(|floor| floor.cpu_us_per_post));
     let peak = median(narrow.iter().map(|cell| cell.deliveries_per_s));
-    let mut lines = vec![(
-        "floor: egress alone".to_owned(),
-        format!("{floor_cpu:.1} µs CPU per POST; {:.0} POSTs/s", median(floors.iter().map(|floor| floor.posts_per_s))),
-    )];
+    let lone_cpu = median(lone.iter().map(|floor| floor.cpu_us_per_post));
+    let mut lines = vec![
+        (
+            "floor: egress alone".to_owned(),
+            format!("{floor_cpu:.1} µs CPU per POST; {:.0} POSTs/s", median(floors.iter().map(|f| f.posts_per_s))),
+        ),
+        (
+            "the same, one at a time".to_owned(),
+            format!("{lone_cpu:.1} µs CPU per POST: each wakes and is woken, as at a server that isn't saturated"),
+        ),
+    ];
     lines.extend(rows("×1 listener", &narrow, &floors));
     lines.extend(rows(&format!("×{WIDE} listeners"), &wide, &floors));
     let others = median(narrow.iter().chain(&wide).map(|cell| cell.others_pct));
     lines
         .push(("other processes meanwhile".to_owned(), format!("{others:.0} % of a core (a quiet machine: below 10)")));
     let json = json!({
-        "floors": floors, "floor_request_bytes": floor_bytes,
+        "floors": floors, "floors_one_at_a_time": lone, "floor_request_bytes": floor_bytes,
         "x1": summary(&narrow, &floors), "x8": summary(&wide, &floors),
         "request_sample": narrow.first().map(|cell| cell.sample.clone()),
     });
