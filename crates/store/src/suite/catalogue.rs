@@ -34,6 +34,24 @@ pub(crate) async fn changes_are_told_since_a_version(w: World) {
     assert_eq!((fresh.version, fresh.hooks.len(), fresh.listeners.len()), (6, 2, 0));
 }
 
+/// More than a store reads at once: all are told, each once, in the order of their versions.
+pub(crate) async fn a_large_catalogue_is_told_whole(w: World) {
+    let store = &w.store;
+    let (hooks, listeners) = (260, 520);
+    for number in 0..listeners {
+        if number < hooks {
+            store.create_hook(hook(&w.app, &format!("h{number}"))).await.unwrap();
+        }
+        store.create_listener(listener(&w.app, &format!("l{number}"), Order::None)).await.unwrap();
+    }
+    let all = store.changes(0).await.unwrap();
+    assert_eq!((all.version, all.hooks.len(), all.listeners.len()), (780, hooks, listeners));
+    assert!(all.hooks.is_sorted_by(|(a, _), (b, _)| a.version < b.version));
+    assert!(all.listeners.is_sorted_by(|(a, _), (b, _)| a.version < b.version));
+    let later = store.changes(10).await.unwrap();
+    assert_eq!((later.version, later.hooks.len(), later.listeners.len()), (780, hooks - 5, listeners - 5));
+}
+
 pub(crate) async fn hooks_keep_their_earlier_fields(w: World) {
     let store = &w.store;
     let mut changed = hook(&w.app, "a");

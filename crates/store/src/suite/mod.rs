@@ -36,7 +36,7 @@ use crate::queue::{DeliveryFilter, DeliveryRow, Expanded, Finished, Leased, Next
 macro_rules! every_test {
     ($place:expr) => {
         $crate::suite::every_test! { $place =>
-            catalogue: changes_are_told_since_a_version, hooks_keep_their_earlier_fields, who_comes_second_is_told,
+            catalogue: changes_are_told_since_a_version, a_large_catalogue_is_told_whole, hooks_keep_their_earlier_fields, who_comes_second_is_told,
                 a_listener_comes_back_as_it_was, a_deleted_listener_keeps_no_secret;
             failing: gone_disables_at_once, nothing_but_failure_disables_in_the_end, a_success_clears_the_failures,
                 enabling_again_finds_what_waits, a_disabling_is_announced_once, a_deleted_listener_is_owed_nothing;
