@@ -13,8 +13,10 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
-/// The pause before a publish is sent again.
-const PAUSE: Duration = Duration::from_millis(20);
+/// The pause before a publish that was refused is sent again.
+const PAUSE: Duration = Duration::from_millis(50);
+/// How long to wait for a server that is gone before trying again: all that wait shall not keep it from coming back.
+const GONE: Duration = Duration::from_secs(1);
 
 /// An event that the server has acknowledged.
 #[derive(Debug, Clone)]
@@ -108,12 +110,12 @@ async fn run(
     all
 }
 
-async fn until_acknowledged(target: watch::Receiver<Api>, name: &'static str, n: u64) -> Acknowledged {
+async fn until_acknowledged(mut target: watch::Receiver<Api>, name: &'static str, n: u64) -> Acknowledged {
     let sent = Instant::now();
     let mut tries = 0;
     loop {
         tries += 1;
-        let api = target.borrow().clone();
+        let api = target.borrow_and_update().clone();
         let data = json!({"n": n, "chosen": is_chosen(n)});
         // Both ways of being recognised as a repeat.
         let request = if n.is_multiple_of(2) {
@@ -126,10 +128,12 @@ async fn until_acknowledged(target: watch::Receiver<Api>, name: &'static str, n:
                 return Acknowledged { n, id: reply.text_at("id"), name, sent, at: Instant::now(), tries };
             }
             // It is stopping, or has more to do than it can: it says so, and nothing was kept.
-            Ok(reply) => assert_eq!(reply.status, 503, "event {n}: {}", reply.text()),
+            Ok(reply) => {
+                assert_eq!(reply.status, 503, "event {n}: {}", reply.text());
+                tokio::time::sleep(PAUSE).await;
+            }
             // Nobody there, or gone in the middle: whether it was kept is not known.
-            Err(_) => {}
+            Err(_) => drop(tokio::time::timeout(GONE, target.changed()).await),
         }
-        tokio::time::sleep(PAUSE).await;
     }
 }
