@@ -14,11 +14,10 @@ use tokio::sync::mpsc;
 
 use crate::courier::{Inner, Item, Notice};
 
-/// Results in one transaction at most.
-const BATCH: usize = 256;
-/// With so many results unwritten no new attempt begins: a crash makes their attempts again, and that has to have a
-/// bound. One batch is being written while the next gathers, so the writing never waits for this.
-pub(crate) const MAX_UNWRITTEN: usize = 2 * BATCH;
+/// With so many results unwritten no new attempt begins: a crash makes their attempts again, and that has to have a bound.
+pub(crate) const MAX_UNWRITTEN: usize = 256;
+/// Results in one transaction at most: half of those, so that one half gathers while the other is being written.
+const BATCH: usize = MAX_UNWRITTEN / 2;
 /// The pause between two tries to write, at first and at most.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
 

@@ -75,8 +75,15 @@ impl Engine {
         let egress = Egress::new(config.egress)?;
         let outlet = Arc::new(StandardWebhooks::new(Arc::clone(&catalogue), &config.courier));
         let clock = config.clock;
-        let (courier, notices) =
-            Courier::start(Arc::clone(&store), outlet, egress.clone(), Arc::clone(&clock), config.courier, &mut registry).await?;
+        let (courier, notices) = Courier::start(
+            Arc::clone(&store),
+            outlet,
+            egress.clone(),
+            Arc::clone(&clock),
+            config.courier,
+            &mut registry,
+        )
+        .await?;
         tokio::spawn(retention::run(Arc::clone(&store), Arc::clone(&clock), config.keep));
         let bus = Bus::new(Arc::clone(&store), catalogue, courier.clone(), notices, clock, &mut registry);
         let door = ApiDoor::new(bus.clone(), egress, Arc::new(Apps::new(config.apps)?), config.operator_key);
