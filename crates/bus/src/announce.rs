@@ -30,11 +30,8 @@ pub(crate) async fn run(bus: Bus, mut notices: mpsc::UnboundedReceiver<Notice>) 
 }
 
 async fn tell(bus: &Bus) -> Result<(), PublishError> {
-    let untold = bus.shared.store.unannounced().await?;
-    if untold.is_empty() {
-        return Ok(());
-    }
     bus.shared.catalogue.sync().await?;
+    let untold = bus.shared.store.unannounced().await?;
     for (app, id) in untold {
         if let Some(event) = event(bus, &app, &id) {
             tracing::warn!(app = %app, listener = id, "a listener was disabled because of what its deliveries met");

@@ -310,12 +310,13 @@ pub(super) fn disable(
     destination: DestinationNo,
     reason: &str,
     wall: Millis,
+    told: bool,
 ) -> Result<bool, StoreError> {
     let changed = db
         .prepare_cached(
-            "UPDATE listener SET disabled_reason = ?2, disabled_at = ?3, unannounced = 1, updated_at = ?3 WHERE no = ?1 AND disabled_at IS NULL AND deleted = 0",
+            "UPDATE listener SET disabled_reason = ?2, disabled_at = ?3, unannounced = ?4, updated_at = ?3 WHERE no = ?1 AND disabled_at IS NULL AND deleted = 0",
         )?
-        .execute(params![destination.0, reason, wall])?;
+        .execute(params![destination.0, reason, wall, told])?;
     if changed == 1 {
         let version = meta::bump(db, "catalogue_version")?;
         db.prepare_cached("UPDATE listener SET version = ?2 WHERE no = ?1")?

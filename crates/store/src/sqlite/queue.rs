@@ -140,8 +140,16 @@ fn failed(db: &Connection, finished: &Finished, recording: Recording) -> Result<
             "failing"
         }
     };
-    let now = catalogue::disable(db, destination, reason, recording.wall)?;
+    let told = !about_a_listener(db, finished.delivery.key.event)?;
+    let now = catalogue::disable(db, destination, reason, recording.wall, told)?;
     Ok(if now { Failed::DisabledNow } else { Failed::DisabledBefore })
+}
+
+/// Whether an event tells about a listener. What happens to its deliveries is not told in turn: it could go on for ever.
+fn about_a_listener(db: &Connection, event: EventNo) -> Result<bool, StoreError> {
+    let name: Option<String> =
+        db.prepare_cached("SELECT name FROM event WHERE no = ?1")?.query_row([event.0], |row| row.get(0)).optional()?;
+    Ok(name.is_some_and(|name| name.starts_with("tidings.listener.")))
 }
 
 /// Moves a delivery to those that have ended; its open row is the caller's to remove.

@@ -146,3 +146,15 @@ pub(crate) async fn a_deleted_listener_is_owed_nothing(mut w: World) {
     assert_eq!(w.due().await, (vec![], None));
     assert_eq!(w.store.depth().await.unwrap().deliveries, 64);
 }
+
+pub(crate) async fn what_happens_to_news_about_listeners_is_no_news(mut w: World) {
+    let no = w.listener(Order::None).await;
+    let mut publish = w.to("a", &[no], Lane::Own).await;
+    publish.event.name = "tidings.listener.disabled".to_owned();
+    let (_, leased) = w.stored_as(publish).await;
+    let mut end = finished(&leased[0], Next::Undelivered);
+    end.disable = Some("gone");
+    let recorded = w.finish(vec![end]).await;
+    assert!(recorded[0].disabled);
+    assert!(w.store.unannounced().await.unwrap().is_empty());
+}
