@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::json;
 use tidings_model::clock::{Clock, SystemClock};
-use tidings_testkit::{Answer, Api, Received, Receiver, Server};
+use tidings_testkit::{Answer, Api, Received, Receiver, Server, eventually};
 
 use crate::common::{LATER, SOON, assert_each_once, counts, drained, hook, listener, number, publish_all};
 use crate::wrong_clock::WrongClock;
@@ -131,10 +131,15 @@ async fn attempted(server: &Server, events: u64) {
     .await;
 }
 
-/// Has everything that is pending attempted now.
+/// Has everything that is pending attempted now, as soon as none of it is under way: those would not be attempted again.
 async fn retry_later(api: &Api) {
-    let page = api.get("/v1/deliveries?state=pending&limit=250").await.expect_status(200);
-    for delivery in page["data"].as_array().into_iter().flatten() {
+    let pending = eventually(SOON, || async {
+        let page = api.get("/v1/deliveries?state=pending&limit=250").await.expect_status(200);
+        let pending = page["data"].as_array().cloned().unwrap_or_default();
+        pending.iter().all(|one| one["next_attempt_at"].is_string()).then_some(pending)
+    })
+    .await;
+    for delivery in pending {
         let id = delivery["id"].as_str().unwrap_or_default();
         api.post(&format!("/v1/deliveries/{id}/retry"), json!({})).await.expect_status(202);
     }

@@ -78,25 +78,25 @@ fn judge(
         response_body: Vec::new(),
         next_at: None,
     };
-    let outcome = match &answer {
+    let (word, outcome) = match &answer {
         Ok(answer) => {
             attempt.status = Some(answer.status.as_u16());
             attempt.remote = answer.remote.map(|remote| remote.to_string());
             attempt.response_body = answer.body[..answer.body.len().min(MAX_KEPT_BODY)].to_vec();
-            inner.outlet.judge(answer, inner.clock.wall_ms())
+            ("http_status", inner.outlet.judge(answer, inner.clock.wall_ms()))
         }
         Err(error) => {
-            attempt.outcome = error.code().to_owned();
-            Outcome::Refused { error: error.to_string(), slow_down: false, retry_after: None, disable: None }
+            let error_text = error.to_string();
+            (error.code(), Outcome::Refused { error: error_text, slow_down: false, retry_after: None, disable: None })
         }
     };
-    inner.metrics.attempt(&attempt.outcome, attempt.status);
+    inner.metrics.attempt(word, attempt.status);
     let Outcome::Refused { error, slow_down, retry_after, disable } = outcome else {
         return Made::Finished(Box::new(finished(inner, item, Some(attempt), Next::Delivered, None)), Mood::Fine);
     };
     attempt.error = Some(error);
+    attempt.outcome = word.to_owned();
     if let Ok(answer) = &answer {
-        attempt.outcome = "http_status".to_owned();
         attempt.response_headers = Some(kept_headers(&answer.headers));
     }
     let mood = match (&answer, slow_down) {

@@ -10,7 +10,7 @@ use prometheus_client::registry::Registry;
 
 #[derive(Debug, Clone, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct Result {
-    result: String,
+    result: &'static str,
 }
 
 /// Counters, shared by the workers. No label has unbounded values.
@@ -44,12 +44,20 @@ impl Metrics {
     }
 
     /// Counts an attempt: by status class when there was an answer, else by why there was none.
-    pub(crate) fn attempt(&self, outcome: &str, status: Option<u16>) {
-        let result = status.map_or_else(|| outcome.to_owned(), |status| format!("{}xx", status / 100));
+    pub(crate) fn attempt(&self, outcome: &'static str, status: Option<u16>) {
+        let result = match status.map(|status| status / 100) {
+            None => outcome,
+            Some(1) => "1xx",
+            Some(2) => "2xx",
+            Some(3) => "3xx",
+            Some(4) => "4xx",
+            Some(5) => "5xx",
+            Some(_) => "other",
+        };
         self.attempts.get_or_create(&Result { result }).inc();
     }
 
     pub(crate) fn closed(&self, state: &'static str) {
-        self.closed.get_or_create(&Result { result: state.to_owned() }).inc();
+        self.closed.get_or_create(&Result { result: state }).inc();
     }
 }

@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 use crate::courier::{Inner, Item, Notice};
 
 /// With so many results unwritten no new attempt begins: a crash makes their attempts again, and that has to have a bound.
-pub(crate) const MAX_UNWRITTEN: usize = 256;
+pub(crate) const MAX_UNWRITTEN: usize = 512;
 /// Results in one transaction at most: half of those, so that one half gathers while the other is being written.
 const BATCH: usize = MAX_UNWRITTEN / 2;
 /// The pause between two tries to write, at first and at most.
@@ -50,6 +50,7 @@ async fn write(inner: &Inner, finished: &Arc<Vec<Finished>>) -> Vec<Recorded> {
             now: inner.clock.steady_ms(),
             wall: inner.clock.wall_ms(),
             lease: inner.lease(),
+            soon: finished.len() == BATCH || finished.iter().any(|finished| finished.delivery.ordered),
             disable_failing_since: inner.clock.wall_ms() - millis(inner.settings.disable_after),
         };
         match inner.store.finish(Arc::clone(finished), recording).await {

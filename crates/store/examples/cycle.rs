@@ -112,7 +112,7 @@ async fn report(store: Arc<SqliteStore>, mut ends: tokio::sync::mpsc::Receiver<F
     let mut ready = Vec::new();
     while ends.recv_many(&mut ready, batch).await > 0 {
         let lease = Lease { token: store.new_token(), until: NOW + 30_000 };
-        let recording = Recording { now: NOW, wall: NOW, lease, disable_failing_since: 0 };
+        let recording = Recording { now: NOW, wall: NOW, lease, soon: true, disable_failing_since: 0 };
         let recorded = store.finish(Arc::new(std::mem::take(&mut ready)), recording).await.unwrap();
         assert!(recorded.iter().all(|r| !r.stale));
     }

@@ -23,7 +23,7 @@ pub struct Leased {
     pub attempts: u32,
     /// How many of those do not count against the schedule: a retry by hand starts it anew.
     pub forgiven: u32,
-    /// Whether it is one of an ordered lane.
+    /// Whether it is one of an ordered lane. The store goes by it: the next of the lane is let go when this one ends.
     pub ordered: bool,
     /// The right to attempt it.
     pub lease: Lease,
@@ -86,6 +86,9 @@ pub struct Recording {
     pub wall: Millis,
     /// The lease of the lanes' next deliveries.
     pub lease: Lease,
+    /// Whether something waits for it: the next of a lane, or more results. Otherwise it may be written a few milliseconds
+    /// later, together with others.
+    pub soon: bool,
     /// A destination that has done nothing but fail since before this wall time is disabled.
     pub disable_failing_since: Millis,
 }

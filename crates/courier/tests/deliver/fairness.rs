@@ -49,7 +49,7 @@ async fn a_destination_never_has_more_under_way_than_it_allows() {
 async fn a_rate_is_kept_to() {
     let mut bench = Bench::start().await;
     let to = bench.party("/a", Order::None, |p| p.terms = Terms::Open { concurrency: None, rate: Some(20) }).await;
-    let started = std::time::Instant::now();
+    let started = tokio::time::Instant::now();
     for _ in 0..60 {
         bench.publish(&[to], None).await;
     }
@@ -65,7 +65,7 @@ async fn a_destination_that_asks_for_less_is_left_alone_for_a_while() {
     let to = bench.party("/a", Order::None, |p| p.terms = Terms::Open { concurrency: Some(1), rate: None }).await;
     bench.publish(&[to], None).await;
     bench.until_got("/a", 1).await;
-    let started = std::time::Instant::now();
+    let started = tokio::time::Instant::now();
     bench.receiver.answer("/a", Answer::Status(200, ""));
     for _ in 0..10 {
         bench.publish(&[to], None).await;

@@ -134,6 +134,12 @@ CREATE TABLE closed (
     attempts INTEGER NOT NULL,
     closed_at INTEGER NOT NULL,
     last_error TEXT,
+    -- Set when the first attempt delivered it: then this row tells that attempt too, and `attempt` has none.
+    started_at INTEGER,
+    duration_us INTEGER,
+    status INTEGER,
+    remote TEXT,
+    response_body BLOB,
     PRIMARY KEY (app, event, destination)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX closed_destination ON closed (destination, event);

@@ -14,12 +14,13 @@ use rusqlite::Connection;
 
 use crate::error::StoreError;
 
-/// The log file is cut back to this many bytes when it is started over.
-pub(super) const WAL_KEPT: i64 = 64 << 20;
+/// The log file is cut back to this many bytes when it is started over: more than it reaches when that is done in time,
+/// because cutting takes tens of milliseconds in which nobody is answered.
+pub(super) const WAL_KEPT: i64 = 192 << 20;
 /// From here on a checkpoint is worth its while.
 const WAL_SOME: u64 = 4 << 20;
 /// From here on the log has to be started over.
-const WAL_MUCH: u64 = 128 << 20;
+const WAL_MUCH: u64 = 64 << 20;
 /// About so many pages the writer may be asked to move.
 const LAST_PAGES: i64 = 1_000;
 /// So often the thread tries to get ahead of the writer, before it asks for more than [`LAST_PAGES`].

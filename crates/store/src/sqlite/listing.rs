@@ -119,6 +119,11 @@ pub(super) const ATTEMPTS: &str =
     "SELECT n, started_at, duration_us, outcome, status, error, remote, next_at, response_headers, response_body
     FROM attempt WHERE event = ?1 AND destination = ?2 ORDER BY n";
 
+/// The first attempt of a delivery that it delivered, from the row that tells both.
+pub(super) const FIRST: &str =
+    "SELECT 1, started_at, duration_us, 'delivered', status, NULL, remote, NULL, NULL, response_body
+    FROM closed WHERE app = ?3 AND event = ?1 AND destination = ?2 AND started_at IS NOT NULL";
+
 /// The attempts of a delivery, oldest first.
 pub(super) fn attempts(db: &Connection, key: &DeliveryKey) -> Result<Vec<Attempt>, StoreError> {
     // Attempts bear no app: the delivery says whose they are.
@@ -126,21 +131,29 @@ pub(super) fn attempts(db: &Connection, key: &DeliveryKey) -> Result<Vec<Attempt
         return Err(StoreError::Missing);
     }
     let mut statement = db.prepare_cached(ATTEMPTS)?;
-    let rows = statement.query_map(params![key.event.0, key.destination.0], |row| {
-        Ok(Attempt {
-            n: row.get(0)?,
-            started_at: row.get(1)?,
-            duration: Duration::from_micros(row.get(2)?),
-            outcome: row.get(3)?,
-            status: row.get(4)?,
-            error: row.get(5)?,
-            remote: row.get(6)?,
-            next_at: row.get(7)?,
-            response_headers: row.get(8)?,
-            response_body: row.get(9)?,
-        })
-    })?;
+    let rows = statement.query_map(params![key.event.0, key.destination.0], attempt)?;
+    let attempts: Vec<Attempt> = rows.collect::<Result<_, _>>()?;
+    if !attempts.is_empty() {
+        return Ok(attempts);
+    }
+    let mut statement = db.prepare_cached(FIRST)?;
+    let rows = statement.query_map(params![key.event.0, key.destination.0, key.app.as_str()], attempt)?;
     Ok(rows.collect::<Result<_, _>>()?)
+}
+
+fn attempt(row: &Row<'_>) -> rusqlite::Result<Attempt> {
+    Ok(Attempt {
+        n: row.get(0)?,
+        started_at: row.get(1)?,
+        duration: Duration::from_micros(row.get(2)?),
+        outcome: row.get(3)?,
+        status: row.get(4)?,
+        error: row.get(5)?,
+        remote: row.get(6)?,
+        next_at: row.get(7)?,
+        response_headers: row.get(8)?,
+        response_body: row.get(9)?,
+    })
 }
 
 /// Makes a delivery due now. One that has ended is opened again, out of any lane, with its whole schedule before it.
@@ -159,6 +172,12 @@ pub(super) fn retry(db: &Connection, key: &DeliveryKey, now: Millis) -> Result<R
         Some((false, false)) => return Ok(Retried::Waiting),
         None if catalogue::gone(db, key.destination)? => return Err(StoreError::Missing),
         None => {
+            db.prepare_cached(
+                "INSERT INTO attempt (event, destination, n, started_at, duration_us, outcome, status, remote, response_body)
+                 SELECT event, destination, 1, started_at, duration_us, 'delivered', status, remote, response_body
+                 FROM closed WHERE app = ?1 AND event = ?2 AND destination = ?3 AND started_at IS NOT NULL",
+            )?
+            .execute(place)?;
             let attempts: Option<u32> = db
                 .prepare_cached(
                     "DELETE FROM closed WHERE app = ?1 AND event = ?2 AND destination = ?3 RETURNING attempts",

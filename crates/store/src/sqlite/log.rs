@@ -24,15 +24,16 @@ pub(super) fn publish(
     {
         return Ok(answer);
     }
-    if let Some(answer) = same_id(db, event, digest)? {
-        return Ok(answer);
-    }
     let (catalogue_version, last) = versions(db)?;
     if catalogue_version != publish.catalogue_version {
-        return Ok(Published::StaleCatalogue);
+        // A repeat needs no matching.
+        return Ok(same_id(db, event, digest)?.unwrap_or(Published::StaleCatalogue));
     }
     let no = last.next(publish.received_at);
-    insert_event(db, no, publish, digest)?;
+    // Few ids come again: the index that refuses those says so, and only then is the first one looked at.
+    if !insert_event(db, no, publish, digest)? {
+        return Ok(same_id(db, event, digest)?.unwrap_or(Published::IdTaken));
+    }
     let placed = place(db, no, publish, direct)?;
     if let Some(key) = &publish.idempotency {
         db.prepare_cached(
@@ -59,6 +60,7 @@ fn used_key(db: &Connection, app: &AppId, key: &Idempotency) -> Result<Option<Pu
     ))
 }
 
+/// What the publish of an id means that is taken; `None` when it is free.
 fn same_id(db: &Connection, event: &Event, digest: &[u8; 32]) -> Result<Option<Published>, StoreError> {
     let found = db
         .prepare_cached("SELECT digest, deliveries FROM event WHERE app = ?1 AND id = ?2")?
@@ -78,12 +80,14 @@ fn versions(db: &Connection) -> Result<(i64, EventNo), StoreError> {
         .query_row([], |row| Ok((row.get(0)?, EventNo(row.get(1)?))))?)
 }
 
-fn insert_event(db: &Connection, no: EventNo, publish: &Publish, digest: &[u8; 32]) -> Result<(), StoreError> {
+/// Writes the event; `false` when its id is taken.
+fn insert_event(db: &Connection, no: EventNo, publish: &Publish, digest: &[u8; 32]) -> Result<bool, StoreError> {
     let event = &publish.event;
     let channels = if event.channels.is_empty() { None } else { Some(serde_json::to_string(&event.channels)?) };
-    db.prepare_cached(
+    let written = db.prepare_cached(
         "INSERT INTO event (no, app, id, name, channels, content_type, time, op, key, except_session, hook_version, received_at, deliveries, digest, data)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)",
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)
+         ON CONFLICT (app, id) DO NOTHING",
     )?
     .execute(params![
         no.0,
@@ -102,12 +106,15 @@ fn insert_event(db: &Connection, no: EventNo, publish: &Publish, digest: &[u8; 3
         digest,
         &event.data.bytes[..],
     ])?;
+    if written == 0 {
+        return Ok(false);
+    }
     for channel in &event.channels {
         // The same channel named twice is one channel.
         db.prepare_cached("INSERT OR IGNORE INTO event_channel (app, channel, no) VALUES (?1, ?2, ?3)")?
             .execute(params![event.app.as_str(), channel, no.0])?;
     }
-    Ok(())
+    Ok(true)
 }
 
 /// Writes the deliveries, or the fan-out row that stands for them.

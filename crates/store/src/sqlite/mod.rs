@@ -162,8 +162,9 @@ impl Store for SqliteStore {
     }
 
     async fn writable(&self) -> Result<(), StoreError> {
-        // A full disk shows only when something is really written.
-        self.ack(|db| meta::set(db, "written", 1)).await
+        // A full disk shows only when something is really written; and so little may still fit where nothing else does.
+        self.writer.call(Class::Upkeep, |db| meta::set(db, "written", 1)).await?;
+        self.writer.trouble().map_or(Ok(()), Err)
     }
 
     async fn close(&self) {
@@ -287,7 +288,8 @@ impl Queue for SqliteStore {
     }
 
     async fn finish(&self, batch: Arc<Vec<Finished>>, recording: Recording) -> Result<Vec<Recorded>, StoreError> {
-        self.writer.call(Class::Result, move |db| queue::finish(db, &batch, recording)).await
+        let class = if recording.soon { Class::Result } else { Class::RideAlong };
+        self.writer.call(class, move |db| queue::finish(db, &batch, recording)).await
     }
 
     async fn release(&self, batch: Vec<Leased>, due: Millis) -> Result<(), StoreError> {

@@ -1,5 +1,7 @@
 //! Claiming deliveries and recording what came of them.
 
+use std::time::Duration;
+
 use rusqlite::{Connection, OptionalExtension, params};
 use tidings_model::clock::Millis;
 use tidings_model::delivery::{Attempt, DeliveryState};
@@ -88,17 +90,18 @@ fn record(db: &Connection, finished: &Finished, recording: Recording) -> Result<
         Next::Undelivered => DeliveryState::Undelivered,
         Next::Canceled => DeliveryState::Canceled,
     };
-    let lane: Option<Option<String>> = db
-        .prepare_cached(
-            "DELETE FROM delivery WHERE app = ?1 AND event = ?2 AND destination = ?3 AND lease = ?4 RETURNING lane",
-        )?
-        .query_row(params![key.app.as_str(), key.event.0, key.destination.0, leased.lease.token.0], |row| row.get(0))
-        .optional()?;
-    let Some(lane) = lane else {
+    let Some(lane) = take_out(db, leased)? else {
         return Ok(Recorded { stale: true, ..Recorded::default() });
     };
-    close(db, key, state, attempts, recording.wall, error)?;
-    insert_attempt(db, key, finished.attempt.as_ref())?;
+    match &finished.attempt {
+        Some(attempt) if state == DeliveryState::Delivered && attempt.n == 1 => {
+            close_at_first(db, key, attempt, recording.wall)?;
+        }
+        attempt => {
+            close(db, key, state, attempts, recording.wall, error)?;
+            insert_attempt(db, key, attempt.as_ref())?;
+        }
+    }
     let failed = match state {
         DeliveryState::Undelivered => failed(db, finished, recording)?,
         DeliveryState::Delivered if finished.was_failing => {
@@ -115,6 +118,26 @@ fn record(db: &Connection, finished: &Finished, recording: Recording) -> Result<
         None => None,
     };
     Ok(Recorded { stale: false, next_in_lane, disabled: failed == Failed::DisabledNow })
+}
+
+/// Removes an open delivery, and says which lane it was the head of; the outer `None` when the lease was lost.
+#[allow(clippy::option_option, reason = "the outer option is whether it was there, the inner its lane")]
+fn take_out(db: &Connection, leased: &Leased) -> Result<Option<Option<String>>, StoreError> {
+    let key = &leased.key;
+    let place = params![key.app.as_str(), key.event.0, key.destination.0, leased.lease.token.0];
+    if !leased.ordered {
+        // Most are in no lane: asking for it costs as much as deleting.
+        let deleted = db
+            .prepare_cached("DELETE FROM delivery WHERE app = ?1 AND event = ?2 AND destination = ?3 AND lease = ?4")?
+            .execute(place)?;
+        return Ok((deleted == 1).then_some(None));
+    }
+    Ok(db
+        .prepare_cached(
+            "DELETE FROM delivery WHERE app = ?1 AND event = ?2 AND destination = ?3 AND lease = ?4 RETURNING lane",
+        )?
+        .query_row(place, |row| row.get(0))
+        .optional()?)
 }
 
 /// What a failure left of the destination.
@@ -168,6 +191,30 @@ pub(super) fn close(
     Ok(())
 }
 
+/// Moves a delivery that its first attempt delivered to those that have ended: most do, and one row then tells both.
+fn close_at_first(db: &Connection, key: &DeliveryKey, attempt: &Attempt, wall: Millis) -> Result<(), StoreError> {
+    db.prepare_cached(
+        "INSERT OR REPLACE INTO closed (app, event, destination, state, attempts, closed_at, started_at, duration_us, status, remote, response_body)
+         VALUES (?1, ?2, ?3, 'delivered', 1, ?4, ?5, ?6, ?7, ?8, ?9)",
+    )?
+    .execute(params![
+        key.app.as_str(),
+        key.event.0,
+        key.destination.0,
+        wall,
+        attempt.started_at,
+        micros(attempt.duration),
+        attempt.status,
+        attempt.remote,
+        attempt.response_body,
+    ])?;
+    Ok(())
+}
+
+fn micros(duration: Duration) -> i64 {
+    i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
+}
+
 fn insert_attempt(db: &Connection, key: &DeliveryKey, attempt: Option<&Attempt>) -> Result<(), StoreError> {
     let Some(attempt) = attempt else { return Ok(()) };
     db.prepare_cached(
@@ -179,7 +226,7 @@ fn insert_attempt(db: &Connection, key: &DeliveryKey, attempt: Option<&Attempt>)
         key.destination.0,
         attempt.n,
         attempt.started_at,
-        i64::try_from(attempt.duration.as_micros()).unwrap_or(i64::MAX),
+        micros(attempt.duration),
         attempt.outcome,
         attempt.status,
         attempt.error,

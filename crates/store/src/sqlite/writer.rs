@@ -25,26 +25,34 @@ use crate::error::StoreError;
 
 /// How long one class may use of a group.
 const SLICE: Duration = Duration::from_millis(5);
+/// A failure to write counts as present for so long: results are tried again more often than that.
+const TROUBLE: Duration = Duration::from_secs(5);
 /// How many acknowledgements may wait; more are refused with [`StoreError::Overloaded`].
 const MAX_WAITING_ACKS: usize = 8_192;
 
 /// How many bytes of events may wait to be acknowledged; more are refused too.
 const MAX_WAITING_BYTES: usize = 64 << 20;
 
+/// Results that nobody waits for may wait so long for a group that is begun for something else. Each group writes every page
+/// it touched and syncs, so results that ride along cost a fraction of what they cost alone.
+const RIDE_ALONG: Duration = Duration::from_millis(5);
+
 /// What a job is for; in order of precedence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Class {
     /// Somebody outside waits for it.
     Ack,
-    /// Results of attempts.
+    /// Results that other deliveries wait for.
     Result,
     /// Claims and fan-out.
     Work,
     /// Clearing up.
     Upkeep,
+    /// Results that can wait for a group of others, if it comes soon.
+    RideAlong,
 }
 
-const CLASSES: usize = 4;
+const CLASSES: usize = 5;
 
 trait Job: Send {
     /// Does the work, and keeps its value. May be called again after a rollback.
@@ -92,9 +100,19 @@ struct Waiting {
     start_over: bool,
 }
 
+impl Waiting {
+    /// Whether nothing is waiting that has to be done at once.
+    fn may_wait(&self) -> bool {
+        let (others, riding) = self.jobs.split_at(Class::RideAlong as usize);
+        others.iter().all(VecDeque::is_empty) && (!self.closing || riding.iter().all(VecDeque::is_empty))
+    }
+}
+
 struct Shared {
     waiting: Mutex<Waiting>,
     woken: Condvar,
+    /// What last kept something from being written that could have been, and when.
+    trouble: Mutex<Option<(StoreError, Stopwatch)>>,
 }
 
 /// The way to the writer thread.
@@ -106,7 +124,7 @@ pub(crate) struct Writer {
 impl Writer {
     /// Starts the thread; it owns the connection from now on.
     pub(crate) fn start(connection: Connection) -> std::io::Result<Self> {
-        let shared = Arc::new(Shared { waiting: Mutex::default(), woken: Condvar::new() });
+        let shared = Arc::new(Shared { waiting: Mutex::default(), woken: Condvar::new(), trouble: Mutex::default() });
         let theirs = Arc::clone(&shared);
         let thread =
             std::thread::Builder::new().name("store-writer".into()).spawn(move || run(&theirs, &connection))?;
@@ -130,7 +148,7 @@ impl Writer {
     {
         let (reply, answer) = oneshot::channel();
         let job: Box<dyn Job> = Box::new(Call { weight, work, value: None, reply });
-        {
+        let told = {
             let mut waiting = self.shared.waiting.lock();
             if waiting.closing {
                 return Err(StoreError::Closed);
@@ -143,8 +161,12 @@ impl Writer {
             }
             waiting.bytes += weight;
             waiting.jobs[class as usize].push_back(job);
+            // The first one starts the time that those who ride along wait; the others need not be told.
+            class != Class::RideAlong || count == 0
+        };
+        if told {
+            self.shared.woken.notify_one();
         }
-        self.shared.woken.notify_one();
         answer.await.unwrap_or(Err(StoreError::Closed))
     }
 
@@ -152,6 +174,12 @@ impl Writer {
     pub(crate) fn starter_over(&self) -> impl Fn() + Send + 'static {
         let shared = Arc::clone(&self.shared);
         move || shared.waiting.lock().start_over = true
+    }
+
+    /// What keeps jobs from being written, if something has within the last moments.
+    pub(crate) fn trouble(&self) -> Option<StoreError> {
+        let trouble = self.shared.trouble.lock();
+        trouble.as_ref().filter(|(_, since)| since.elapsed() < TROUBLE).map(|(error, _)| error.clone())
     }
 
     /// How many jobs are waiting.
@@ -195,11 +223,17 @@ fn run(shared: &Shared, connection: &Connection) {
     loop {
         let start_over = {
             let mut waiting = shared.waiting.lock();
-            while waiting.jobs.iter().all(VecDeque::is_empty) {
-                if waiting.closing {
+            while waiting.may_wait() {
+                if waiting.jobs.iter().any(|jobs| !jobs.is_empty()) {
+                    let waited_long = shared.woken.wait_for(&mut waiting, RIDE_ALONG).timed_out();
+                    if waited_long {
+                        break;
+                    }
+                } else if waiting.closing {
                     return;
+                } else {
+                    shared.woken.wait(&mut waiting);
                 }
-                shared.woken.wait(&mut waiting);
             }
             std::mem::take(&mut waiting.start_over)
         };
@@ -219,6 +253,7 @@ fn group(shared: &Shared, connection: &Connection) {
     }
     let mut jobs: Vec<Box<dyn Job>> = Vec::new();
     let mut spoiled = false;
+    let mut serious = false;
     for class in 0..CLASSES {
         let slice = Stopwatch::start();
         while !spoiled
@@ -226,10 +261,18 @@ fn group(shared: &Shared, connection: &Connection) {
             && let Some(mut job) = next(shared, class)
         {
             spoiled = job.run(connection).is_err();
+            serious |= class != Class::Upkeep as usize;
             jobs.push(job);
         }
     }
     let outcomes = if spoiled { apart(connection, &mut jobs) } else { vec![commit(connection); jobs.len()] };
+    let failed = outcomes.iter().find_map(|outcome| outcome.as_ref().err().filter(|error| error.is_temporary()));
+    match failed {
+        Some(error) => *shared.trouble.lock() = Some((error.clone(), Stopwatch::start())),
+        // What is written for upkeep, and to see whether it can be, is too small to prove anything.
+        None if serious => *shared.trouble.lock() = None,
+        None => {}
+    }
     for (job, outcome) in jobs.into_iter().zip(outcomes) {
         job.answer(outcome);
     }
@@ -262,6 +305,7 @@ fn alone(connection: &Connection, job: &mut dyn Job) -> Outcome {
 
 /// No transaction can be had: nobody is left waiting for one.
 fn refuse_all(shared: &Shared, error: &StoreError) {
+    *shared.trouble.lock() = Some((error.clone(), Stopwatch::start()));
     let waiting = {
         let mut waiting = shared.waiting.lock();
         waiting.bytes = 0;

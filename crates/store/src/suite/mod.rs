@@ -184,7 +184,8 @@ impl World {
     }
 
     pub(crate) async fn finish_since(&self, batch: Vec<Finished>, disable_failing_since: Millis) -> Vec<Recorded> {
-        let recording = Recording { now: self.now, wall: self.now, lease: self.lease(), disable_failing_since };
+        let recording =
+            Recording { now: self.now, wall: self.now, lease: self.lease(), soon: true, disable_failing_since };
         self.store.finish(Arc::new(batch), recording).await.unwrap()
     }
 

@@ -168,9 +168,10 @@ impl Model {
             self.owed.insert((no, destination.no), Owed::Open { lane });
         }
         let key = |destination| tidings_model::id::DeliveryKey { app: self.world.app.clone(), event: no, destination };
+        let ordered = |no| destinations.iter().any(|d| d.no == no && d.lane != Lane::Own);
         let leased = leased
             .into_iter()
-            .map(|d| Leased { key: key(d), attempts: 0, forgiven: 0, ordered: false, lease })
+            .map(|d| Leased { key: key(d), attempts: 0, forgiven: 0, ordered: ordered(d), lease })
             .collect();
         self.hold(leased);
     }
