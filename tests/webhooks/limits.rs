@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use serde_json::json;
+use tidings_model::clock::{Clock, SystemClock, millis, rfc3339};
 use tidings_testkit::{Answer, Receiver};
+use tokio::time::Instant;
 
 use crate::kit::{SOON, attempted, hook, listener, nothing_pending, open, publish};
 
@@ -112,4 +114,26 @@ async fn what_is_asked_for_never_shortens_the_schedule_and_has_a_cap() {
         assert!((least..=most).contains(&wait), "{asked}: {wait} s, not {least} to {most}: {made:?}");
         assert_eq!((&delivery["state"], &delivery["attempts"]), (&json!("pending"), &json!(1)), "{delivery}");
     }
+}
+
+#[tokio::test]
+async fn what_is_put_off_comes_at_its_time_and_holds_up_nothing() {
+    let receiver = Receiver::start();
+    let server = open().start().await;
+    let api = server.api();
+    hook(&api, "e").await;
+    listener(&api, json!({"url": receiver.url("/in"), "hooks": ["e"]})).await;
+    let clock = SystemClock::new();
+    let put_off = Duration::from_millis(2_500);
+    let not_before = rfc3339(clock.wall_ms() + millis(put_off));
+    let began = Instant::now();
+    let later = json!({"name": "e", "data": "later", "not_before": not_before});
+    api.post("/v1/events", later).await.expect_status(202);
+    publish(&api, "e", json!("now")).await;
+    let received = receiver.wait_for(2, |_| true, SOON).await;
+    assert_eq!(received.iter().map(|one| one.json()["data"].clone()).collect::<Vec<_>>(), ["now", "later"]);
+    // The clock's time is told in milliseconds, and both may be rounded.
+    let waited = received[1].at.duration_since(began.into_std());
+    assert!(waited + Duration::from_millis(5) >= put_off, "{waited:?}");
+    nothing_pending(&api).await;
 }

@@ -35,7 +35,7 @@ async fn tell(bus: &Bus) -> Result<(), PublishError> {
     for (app, id) in untold {
         if let Some(event) = event(bus, &app, &id) {
             tracing::warn!(app = %app, listener = id, "a listener was disabled because of what its deliveries met");
-            match bus.publish(Publication { event, idempotency: None, only: None }).await {
+            match bus.publish(Publication { event, idempotency: None, not_before: None, only: None }).await {
                 // Told before, and then we were broken off.
                 Ok(_) | Err(PublishError::IdTaken) => {}
                 Err(PublishError::Store(error)) => return Err(error.into()),

@@ -33,6 +33,8 @@ pub struct Publication {
     pub event: Event,
     /// The caller's idempotency key and a digest of its request.
     pub idempotency: Option<(String, [u8; 32])>,
+    /// Nothing is attempted before this wall time.
+    pub not_before: Option<Millis>,
     /// Owed to this listener alone, whatever it wants: a test of it.
     pub only: Option<Arc<Listener>>,
 }
@@ -126,18 +128,19 @@ impl Bus {
 
     async fn log(&self, publication: Publication) -> Result<Receipt, PublishError> {
         let shared = &self.shared;
-        let Publication { event, idempotency, only } = publication;
+        let Publication { event, idempotency, not_before, only } = publication;
         for _ in 0..MAX_MATCHES {
             let (hook, matched) = self.matched(&event, only.as_deref())?;
             let mut destinations = matched.destinations;
             shared.courier.admit(&mut destinations);
             let lease = shared.courier.lease();
-            let received_at = shared.clock.wall_ms();
+            let (now, received_at) = (shared.clock.steady_ms(), shared.clock.wall_ms());
             let publish = Publish {
                 event: event.clone(),
                 hook_version: hook.map(|hook| hook.version),
                 destinations: destinations.clone(),
-                not_before: None,
+                // Schedules go by the steady clock: what counts is how long it is until then.
+                not_before: not_before.map(|time| now.saturating_add(time - received_at)),
                 catalogue_version: matched.version,
                 idempotency: idempotency.clone().map(|(key, digest)| Idempotency {
                     key,
@@ -145,7 +148,7 @@ impl Bus {
                     forget_before: received_at - REMEMBERED,
                 }),
                 lease,
-                now: shared.clock.steady_ms(),
+                now,
                 received_at,
             };
             let hook_version = publish.hook_version;

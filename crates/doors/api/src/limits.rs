@@ -18,6 +18,8 @@ pub(crate) const IDEMPOTENCY_KEY: usize = 255;
 pub(crate) const SHORT_TEXT: usize = 200;
 /// The longest name of a field that a hook declares, in bytes.
 pub(crate) const FIELD_NAME: usize = 200;
+/// How far ahead deliveries can be put off.
+pub(crate) const NOT_BEFORE: Duration = Duration::from_secs(30 * 86_400);
 /// Items of a page unless told.
 pub(crate) const PAGE_DEFAULT: usize = 50;
 /// Items of a page at most.

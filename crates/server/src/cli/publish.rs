@@ -32,6 +32,9 @@ pub(crate) struct PublishArgs {
     /// The same key again within 24 h gets the same answer and no second event
     #[arg(long, value_name = "KEY")]
     idempotency_key: Option<String>,
+    /// Nothing is delivered before this time, such as 2026-12-24T18:00:00Z
+    #[arg(long, value_name = "TIME")]
+    not_before: Option<String>,
     /// The live session that is not told
     #[arg(long, value_name = "SESSION")]
     except: Option<String>,
@@ -52,6 +55,8 @@ struct Body<'a> {
     key: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     except: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    not_before: Option<&'a str>,
 }
 
 pub(super) async fn run(args: PublishArgs, outer: Connection, env: &dyn Strings) -> Outcome {
@@ -62,6 +67,7 @@ pub(super) async fn run(args: PublishArgs, outer: Connection, env: &dyn Strings)
         id: args.id.as_deref(),
         key: args.order_key.as_deref(),
         except: args.except.as_deref(),
+        not_before: args.not_before.as_deref(),
     };
     let body = serde_json::to_string(&body)?;
     let client = args.connection.over(outer).open(env)?;
@@ -116,7 +122,7 @@ mod tests {
     #[test]
     fn data_goes_out_byte_for_byte() {
         let data = send::json("--data", r#"{"b": 1.10, "a":123456789012345678901234567890}"#).ok();
-        let body = Body { name: "n", channels: &[], data, id: None, key: None, except: None };
+        let body = Body { name: "n", channels: &[], data, id: None, key: None, except: None, not_before: None };
         assert_eq!(
             serde_json::to_string(&body).unwrap(),
             r#"{"name":"n","data":{"b": 1.10, "a":123456789012345678901234567890}}"#

@@ -29,9 +29,9 @@ pub(super) async fn publish(
     door.may_publish(&app)?;
     let key = idempotency_key(&headers)?;
     let body = body::event(&app, &headers, body).await?;
-    let event = event::read(&body, &app, door.bus().clock().wall_ms())?;
+    let (event, not_before) = event::read(&body, &app, door.bus().clock().wall_ms())?;
     let idempotency = key.map(|key| (key, digest(&app.id, &body)));
-    let receipt = door.bus().publish(Publication { event, idempotency, only: None }).await?;
+    let receipt = door.bus().publish(Publication { event, idempotency, not_before, only: None }).await?;
     Ok((StatusCode::ACCEPTED, Json(receipt.into())))
 }
 

@@ -141,7 +141,8 @@ pub(super) async fn test(
     }
     door.may_test(&listener)?;
     let (event, destination) = (event, listener.no);
-    let receipt = door.bus().publish(Publication { event, idempotency: None, only: Some(listener) }).await?;
+    let receipt =
+        door.bus().publish(Publication { event, idempotency: None, not_before: None, only: Some(listener) }).await?;
     let logged = door.bus().store().event(&app.id, &receipt.id).await?.ok_or(StoreError::Missing)?;
     let key = DeliveryKey { app: app.id.clone(), event: logged.no, destination };
     Ok((StatusCode::ACCEPTED, Json(Tested { id: receipt.id, delivery: key.id() })))

@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use tidings_bus::Receipt;
 use tidings_model::app::App;
-use tidings_model::clock::{Millis, parse_rfc3339, rfc3339};
+use tidings_model::clock::{Millis, millis, parse_rfc3339, rfc3339};
 use tidings_model::event::{Data, Event, MAX_CHANNEL_LEN, MAX_CHANNELS, MAX_KEY_LEN};
 use tidings_model::id::{check_id, new_id};
 use tidings_model::pattern::{NameError, RESERVED_PREFIX, check_name, check_own_name};
@@ -20,8 +20,8 @@ use crate::fields::{Fields, Value};
 use crate::limits;
 use crate::problem::{Code, Problem, shown};
 
-const KNOWN: [&str; 10] =
-    ["name", "data", "data_base64", "content_type", "channels", "key", "op", "except", "time", "id"];
+const KNOWN: [&str; 11] =
+    ["name", "data", "data_base64", "content_type", "channels", "key", "op", "except", "time", "id", "not_before"];
 const OPERATIONS: [&str; 3] = ["create", "update", "delete"];
 /// The event that a test sends unless told.
 const TEST: &str = "tidings.test";
@@ -34,10 +34,11 @@ const LENIENT: GeneralPurpose = GeneralPurpose::new(
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
 
-/// Reads what is published.
-pub(crate) fn read(body: &[u8], app: &App, now: Millis) -> Result<Event, Problem> {
+/// Reads what is published, and the time before which nothing is to be attempted.
+pub(crate) fn read(body: &[u8], app: &App, now: Millis) -> Result<(Event, Option<Millis>), Problem> {
     let fields = Fields::of_body(body, &KNOWN, &[])?;
-    Ok(Event {
+    let not_before = fields.get("not_before").map(|value| not_before(&value, now)).transpose()?;
+    let event = Event {
         name: name(&fields.required("name")?)?,
         app: app.id.clone(),
         channels: fields.get("channels").map_or(Ok(Vec::new()), |value| channels(&value))?,
@@ -47,7 +48,8 @@ pub(crate) fn read(body: &[u8], app: &App, now: Millis) -> Result<Event, Problem
         key: fields.get("key").map(|value| value.short_text(MAX_KEY_LEN)).transpose()?,
         except: fields.get("except").map(|value| value.short_text(limits::SHORT_TEXT)).transpose()?,
         id: fields.get("id").map_or_else(|| Ok(new_id("evt")), |value| id(&value))?,
-    })
+    };
+    Ok((event, not_before))
 }
 
 /// Reads the test of a listener.
@@ -100,6 +102,14 @@ fn id(value: &Value<'_>) -> Result<String, Problem> {
 fn time(value: &Value<'_>) -> Result<Millis, Problem> {
     parse_rfc3339(&value.text()?)
         .ok_or_else(|| value.wrong("this is not a time").remedy("write RFC 3339, such as 2026-11-21T09:56:00.000Z"))
+}
+
+fn not_before(value: &Value<'_>, now: Millis) -> Result<Millis, Problem> {
+    let time = time(value)?;
+    if time - now > millis(limits::NOT_BEFORE) {
+        return Err(value.wrong("this is too far ahead").remedy("name a time within 30 days"));
+    }
+    Ok(time)
 }
 
 fn operation(value: &Value<'_>) -> Result<String, Problem> {
