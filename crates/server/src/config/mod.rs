@@ -1,4 +1,4 @@
-//! The config file: text → [`RawConfig`] (what was written) → [`Settings`](crate::settings::Settings) (what it means).
+//! The config file: text → `RawConfig` (what was written) → [`Settings`] (what it means).
 //!
 //! Each section has a file, with the keys as they are written and the function that checks them. Everything that is wrong
 //! is found in one go: a key that cannot be read is noted and taken out, and the rest is looked at.
