@@ -57,7 +57,9 @@ impl Credentials {
         let text = format!(
             "# Written by `tidings serve` for the commands that run beside it. Everything here is secret.\n{table}"
         );
-        files::replace_private(path, text.as_bytes()).with_context(|| format!("cannot write {}", path.display()))
+        files::replace_private(path, text.as_bytes()).with_context(|| {
+            format!("cannot write {}; it needs a disk with room that this user may write", path.display())
+        })
     }
 }
 

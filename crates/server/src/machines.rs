@@ -42,7 +42,7 @@ struct Machines<V> {
     stopping: Stopping,
 }
 
-/// The three routes.
+/// The three routes, and the answer where there is nothing.
 pub(crate) fn router<V: Vitals>(vitals: V, stopping: Stopping) -> Router {
     let machines = Arc::new(Machines { vitals, stopping });
     Router::new()
@@ -52,7 +52,21 @@ pub(crate) fn router<V: Vitals>(vitals: V, stopping: Stopping) -> Router {
         .route("/readyz/", get(ready::<V>))
         .route("/metrics", get(metrics::<V>))
         .route("/metrics/", get(metrics::<V>))
+        .fallback(nothing)
         .with_state(machines)
+}
+
+/// What no door and no machine's path answers, in the form that the API's own refusals have (RFC 9457).
+async fn nothing() -> Response {
+    let problem = json!({
+        "type": "urn:tidings:problem:not_found",
+        "title": "Not found",
+        "status": 404,
+        "detail": "there is nothing at this path",
+        "code": "not_found",
+        "remedy": "the API is below /v1; /healthz, /readyz and /metrics are for machines",
+    });
+    (StatusCode::NOT_FOUND, [(header::CONTENT_TYPE, "application/problem+json")], problem.to_string()).into_response()
 }
 
 /// The process runs and answers; whether it can do its work is another question.
