@@ -316,6 +316,19 @@ impl Bench {
         panic!("never {state:?}: {last:?}");
     }
 
+    /// Waits until a delivery is scheduled again, with no attempt made.
+    pub(crate) async fn until_given_back(&self, event: EventNo, destination: DestinationNo) {
+        for _ in 0..2_000 {
+            let row = self.delivery(event, destination).await;
+            if row.state == DeliveryState::Pending && row.due.is_some() {
+                assert_eq!(row.attempts, 0);
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("never given back");
+    }
+
     /// Waits until a path has got so many.
     pub(crate) async fn until_got(&self, path: &str, count: usize) -> Vec<String> {
         for _ in 0..2_000 {
