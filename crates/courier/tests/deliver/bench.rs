@@ -329,6 +329,19 @@ impl Bench {
         panic!("never given back");
     }
 
+    /// Waits until a path has got so many, where one that came twice in a row counts once.
+    pub(crate) async fn until_each_got(&self, path: &str, count: usize) -> Vec<String> {
+        let mut more = 0;
+        loop {
+            let mut got = self.until_got(path, count + more).await;
+            got.dedup();
+            if got.len() >= count {
+                return got;
+            }
+            more += 1;
+        }
+    }
+
     /// Waits until a path has got so many.
     pub(crate) async fn until_got(&self, path: &str, count: usize) -> Vec<String> {
         for _ in 0..2_000 {
