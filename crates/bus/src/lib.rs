@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod announce;
+mod apps;
 mod audience;
 mod bus;
 mod catalogue;
@@ -13,6 +14,7 @@ mod error;
 mod manage;
 mod metrics;
 
+pub use apps::{Apps, AppsError};
 pub use bus::{Bus, Publication, Receipt};
 pub use catalogue::{Catalogue, Page};
 pub use error::{ManageError, PublishError};

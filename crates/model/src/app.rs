@@ -5,6 +5,7 @@ use std::fmt;
 use subtle::ConstantTimeEq;
 
 use crate::id::AppId;
+use crate::policy::Namespaces;
 
 /// A text that must not be shown: keys, secrets, passwords. `Debug` hides it and equality takes the same time wherever the
 /// difference is.
@@ -84,11 +85,34 @@ pub struct AppLimits {
     pub hooks: usize,
     /// Publishes per second over the API, as a token bucket of one second; 0 sets no limit.
     pub publishes_per_second: u32,
+    /// Live sessions at one time, on one node; 0 sets no limit.
+    pub sessions: usize,
+    /// Channels that one session may be in.
+    pub channels_per_session: usize,
+    /// Bytes of one message that a client sends.
+    pub message: usize,
+    /// Client events per second of one session, as a token bucket of one second.
+    pub client_events_per_second: u32,
+    /// Bytes of what a member of a channel shows of itself.
+    pub member_info: usize,
+    /// Bytes of history and cached events that the app's channels may keep in memory.
+    pub history: usize,
 }
 
 impl Default for AppLimits {
     fn default() -> Self {
-        Self { payload: 10 * 1024, listeners: 100_000, hooks: 10_000, publishes_per_second: 0 }
+        Self {
+            payload: 10 * 1024,
+            listeners: 100_000,
+            hooks: 10_000,
+            publishes_per_second: 0,
+            sessions: 0,
+            channels_per_session: 1_000,
+            message: 128 << 10,
+            client_events_per_second: 10,
+            member_info: 1024,
+            history: 64 << 20,
+        }
     }
 }
 
@@ -109,8 +133,33 @@ pub struct App {
     pub doors: Vec<Door>,
     /// Host names that mean this app.
     pub hosts: Vec<String>,
+    /// Origins of browsers that may connect: `*`, or `https://host[:port]`, the host with `*.` in front for all below it.
+    pub allowed_origins: Vec<String>,
+    /// Whether clients may send events to the others in a private or presence channel.
+    pub client_events: bool,
+    /// How its channels behave.
+    pub namespaces: Namespaces,
     /// What it may use at most.
     pub limits: AppLimits,
+}
+
+impl App {
+    /// An app with this id, key and secret, and defaults for the rest.
+    pub fn new(id: impl Into<AppId>, key: impl Into<String>, secret: Token) -> Self {
+        Self {
+            id: id.into(),
+            key: key.into(),
+            secret,
+            api_keys: Vec::new(),
+            default: false,
+            doors: Door::ALL.to_vec(),
+            hosts: Vec::new(),
+            allowed_origins: vec!["*".to_owned()],
+            client_events: true,
+            namespaces: Namespaces::default(),
+            limits: AppLimits::default(),
+        }
+    }
 }
 
 #[cfg(test)]

@@ -1,6 +1,11 @@
 //! The event: what happened.
 
+use std::borrow::Cow;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
+use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
 use crate::clock::Millis;
@@ -12,6 +17,9 @@ pub const MAX_CHANNELS: usize = 100;
 pub const MAX_CHANNEL_LEN: usize = 200;
 /// The longest ordering key, in bytes.
 pub const MAX_KEY_LEN: usize = 200;
+
+/// The content type of data that is text and not JSON.
+const TEXT: &str = "text/plain; charset=utf-8";
 
 /// What an event carries: bytes and what kind they are.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,6 +41,30 @@ impl Data {
         match self.content_type {
             None => std::str::from_utf8(&self.bytes).ok(),
             Some(_) => None,
+        }
+    }
+
+    /// Data as a Pusher library hands it over: the text's bytes as they are, which count as JSON if they are one JSON value.
+    pub fn text(text: impl Into<Bytes>) -> Self {
+        let bytes = text.into();
+        let is_json = serde_json::from_slice::<&RawValue>(&bytes).is_ok();
+        Self { bytes, content_type: (!is_json).then(|| TEXT.to_owned()) }
+    }
+
+    /// The bytes as text, for protocols that carry text: as they are if they are UTF-8, else in base 64.
+    pub fn as_text(&self) -> Cow<'_, str> {
+        match std::str::from_utf8(&self.bytes) {
+            Ok(text) => Cow::Borrowed(text),
+            Err(_) => Cow::Owned(STANDARD.encode(&self.bytes)),
+        }
+    }
+
+    /// The bytes as one JSON value, for protocols that carry JSON: as they are if they are JSON, else [`Data::as_text`] as a
+    /// JSON string.
+    pub fn as_json_value(&self) -> Cow<'_, str> {
+        match self.as_json() {
+            Some(json) => Cow::Borrowed(json),
+            None => Cow::Owned(serde_json::Value::String(self.as_text().into_owned()).to_string()),
         }
     }
 }
@@ -83,5 +115,29 @@ impl Event {
     /// About how much memory it takes, for bounds in bytes.
     pub fn weight(&self) -> usize {
         256 + self.data.bytes.len() + self.name.len() + self.channels.iter().map(|c| c.len() + 24).sum::<usize>()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_protocol_finds_the_same_event() {
+        let other = |bytes: &'static [u8]| Data { bytes: bytes.into(), content_type: Some("image/png".to_owned()) };
+        // What came in, what protocols that carry text give out, what those that carry JSON do.
+        let table: [(Data, &str, &str); 8] = [
+            (Data::text("{\"a\": 1.50}"), "{\"a\": 1.50}", "{\"a\": 1.50}"),
+            (Data::text("hello \"you\""), "hello \"you\"", "\"hello \\\"you\\\"\""),
+            (Data::text("\"hello\""), "\"hello\"", "\"hello\""),
+            (Data::text(""), "", "\"\""),
+            (Data::text("1 2"), "1 2", "\"1 2\""),
+            (Data::json("[1,2]"), "[1,2]", "[1,2]"),
+            (other(b"plain"), "plain", "\"plain\""),
+            (other(&[0xff, 0xfe]), "//4=", "\"//4=\""),
+        ];
+        for (data, text, json) in table {
+            assert_eq!((data.as_text(), data.as_json_value()), (text.into(), json.into()), "{data:?}");
+        }
     }
 }

@@ -1,10 +1,11 @@
-//! The words of Tidings: apps, events, hooks, listeners, matches, deliveries, and the signatures that go with them.
+//! The words of Tidings: apps, events, channels, hooks, listeners, matches, deliveries, and the signatures that go with them.
 //!
 //! No I/O, no async, no database: every other crate speaks in these types. The only things read from outside are the clock
 //! ([`clock`]) and the operating system's randomness (ids and secrets).
 #![forbid(unsafe_code)]
 
 pub mod app;
+pub mod channel;
 pub mod clock;
 pub mod delivery;
 pub mod event;
@@ -14,5 +15,6 @@ pub mod listener;
 pub mod matcher;
 pub mod pattern;
 pub mod payload;
+pub mod policy;
 pub mod schedule;
 pub mod signature;

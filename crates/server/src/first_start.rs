@@ -2,8 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use tidings_model::app::{App, AppLimits, Door, Token};
-use tidings_model::id::AppId;
+use tidings_model::app::{App, Token};
 
 use crate::credentials::Credentials;
 use crate::keys::random_key;
@@ -51,14 +50,9 @@ pub(crate) fn complete(settings: &mut Settings, kept: Credentials, configured: b
 
 fn kept_app(credentials: &Credentials) -> App {
     App {
-        id: AppId::from(credentials.app_id.as_str()),
-        key: credentials.key.clone(),
-        secret: Token::from(credentials.secret.as_str()),
         api_keys: vec![Token::from(credentials.api_key.as_str())],
         default: true,
-        doors: Door::ALL.to_vec(),
-        hosts: Vec::new(),
-        limits: AppLimits::default(),
+        ..App::new(credentials.app_id.as_str(), credentials.key.clone(), Token::from(credentials.secret.as_str()))
     }
 }
 

@@ -3,13 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidings_bus::Bus;
+use tidings_bus::{Apps, Bus};
 use tidings_courier::egress::Egress;
 use tidings_model::app::{App, Token};
 use tidings_model::id::AppId;
 use tidings_model::listener::Listener;
 
-use crate::apps::Apps;
 use crate::limits;
 use crate::problem::{Code, Problem};
 use crate::throttle::{Rate, Throttle};

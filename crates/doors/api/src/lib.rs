@@ -7,7 +7,6 @@
 #![forbid(unsafe_code)]
 
 mod api;
-mod apps;
 mod auth;
 mod body;
 mod door;
@@ -21,6 +20,5 @@ mod throttle;
 mod wire;
 
 pub use api::router;
-pub use apps::{Apps, AppsError};
 pub use door::ApiDoor;
 pub use outlet::StandardWebhooks;

@@ -4,7 +4,6 @@ use std::collections::HashMap;
 
 use serde::Deserialize;
 use tidings_model::app::{App, Door, Token};
-use tidings_model::id::AppId;
 
 use super::channels::{RawChannels, RawNamespace, check_namespaces};
 use super::check::Check;
@@ -82,14 +81,12 @@ impl RawApp {
         }
         self.check_unserved(path, check);
         App {
-            id: AppId::from(id),
-            key: app_key,
-            secret: check.secret(&key("secret"), self.secret.as_ref()).unwrap_or_default(),
             api_keys: self.api_keys(path, check),
             default: self.default,
             doors: self.doors.clone().unwrap_or_else(|| Door::ALL.to_vec()),
             hosts: self.hosts(path, check),
             limits: self.limits.resolve(&key("limits"), check),
+            ..App::new(id, app_key, check.secret(&key("secret"), self.secret.as_ref()).unwrap_or_default())
         }
     }
 

@@ -24,6 +24,7 @@ impl RawLimits {
             listeners: self.listeners.unwrap_or(default.listeners),
             hooks: self.hooks.unwrap_or(default.hooks),
             publishes_per_second: self.publishes_per_second.unwrap_or(default.publishes_per_second),
+            ..default
         }
     }
 }

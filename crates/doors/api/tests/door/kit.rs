@@ -11,10 +11,10 @@ use http_body_util::BodyExt;
 use parking_lot::Mutex;
 use prometheus_client::registry::Registry;
 use serde_json::Value;
-use tidings_bus::{Bus, Catalogue};
+use tidings_bus::{Apps, Bus, Catalogue};
 use tidings_courier::egress::{Egress, EgressConfig};
 use tidings_courier::{Courier, Settings};
-use tidings_door_api::{ApiDoor, Apps, StandardWebhooks, router};
+use tidings_door_api::{ApiDoor, StandardWebhooks, router};
 use tidings_model::app::{App, AppLimits, Door as AppDoor, Token};
 use tidings_model::clock::{ManualClock, SharedClock};
 use tidings_store::Store;
@@ -44,19 +44,16 @@ pub(crate) struct Door {
 
 /// Limits small enough to be reached.
 fn limits() -> AppLimits {
-    AppLimits { payload: 1_000, listeners: 200, hooks: 60, publishes_per_second: 0 }
+    AppLimits { payload: 1_000, listeners: 200, hooks: 60, ..AppLimits::default() }
 }
 
 fn app(id: &str, key: &str, doors: &[AppDoor], limits: AppLimits) -> App {
     App {
-        id: id.into(),
-        key: format!("public-{id}"),
-        secret: Token::from("secret"),
         api_keys: vec![Token::from(key)],
         default: id == "one",
         doors: doors.to_vec(),
-        hosts: Vec::new(),
         limits,
+        ..App::new(id, format!("public-{id}"), Token::from("secret"))
     }
 }
 

@@ -1,4 +1,4 @@
-//! The apps that the door serves, by id and by API key.
+//! The apps, and which of them a request means: the one that its path names, its key, its host, its API key, the default.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -15,6 +15,12 @@ pub enum AppsError {
     /// Two have one API key, so a request with it would be either's.
     #[error("the apps {0:?} and {1:?} have an API key in common; give each its own")]
     SameKey(String, String),
+    /// Two have one public key.
+    #[error("the apps {0:?} and {1:?} have one key; give each its own")]
+    SamePublicKey(String, String),
+    /// Two are meant by one host.
+    #[error("the host {0:?} means two apps; name it in one")]
+    SameHost(String),
     /// Two are meant when none is named.
     #[error("the apps {0:?} and {1:?} are both the default; choose one")]
     TwoDefaults(String, String),
@@ -24,7 +30,9 @@ pub enum AppsError {
 #[derive(Debug, Default)]
 pub struct Apps {
     by_id: HashMap<String, Arc<App>>,
-    /// By a hash of the key: where a look-up ends says nothing about how far a wrong key was right.
+    by_public_key: HashMap<String, Arc<App>>,
+    by_host: HashMap<String, Arc<App>>,
+    /// By a hash of the API key: where a look-up ends says nothing about how far a wrong key was right.
     by_key: HashMap<[u8; 32], Arc<App>>,
     default: Option<Arc<App>>,
 }
@@ -45,6 +53,16 @@ impl Apps {
                     && other.id != app.id
                 {
                     return Err(AppsError::SameKey(other.id.as_str().to_owned(), id));
+                }
+            }
+            if !app.key.is_empty()
+                && let Some(other) = registry.by_public_key.insert(app.key.clone(), Arc::clone(&app))
+            {
+                return Err(AppsError::SamePublicKey(other.id.as_str().to_owned(), id));
+            }
+            for host in &app.hosts {
+                if registry.by_host.insert(host.to_ascii_lowercase(), Arc::clone(&app)).is_some() {
+                    return Err(AppsError::SameHost(host.clone()));
                 }
             }
             if app.default || alone {
@@ -71,6 +89,23 @@ impl Apps {
         app.api_keys.iter().any(|key| key.matches(presented)).then_some(app)
     }
 
+    /// The app of this public key.
+    pub fn by_public_key(&self, key: &str) -> Option<&Arc<App>> {
+        self.by_public_key.get(key)
+    }
+
+    /// The app that a `Host` header means; its port doesn't count.
+    pub fn by_host(&self, host: &str) -> Option<&Arc<App>> {
+        let name =
+            host.rsplit_once(':').filter(|(_, port)| port.bytes().all(|b| b.is_ascii_digit())).map_or(host, |h| h.0);
+        self.by_host.get(&name.to_ascii_lowercase())
+    }
+
+    /// All of them, in no order.
+    pub fn all(&self) -> impl Iterator<Item = &Arc<App>> {
+        self.by_id.values()
+    }
+
     /// The app of requests that name none.
     pub fn default_app(&self) -> Option<&Arc<App>> {
         self.default.as_ref()
@@ -84,18 +119,15 @@ fn hash(key: &str) -> [u8; 32] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tidings_model::app::{AppLimits, Door, Token};
+    use tidings_model::app::Token;
 
     fn app(id: &str, keys: &[&str], default: bool) -> App {
+        let api_keys = keys.iter().map(|key| Token::from(*key)).collect();
         App {
-            id: id.into(),
-            key: String::new(),
-            secret: Token::default(),
-            api_keys: keys.iter().map(|key| Token::from(*key)).collect(),
+            api_keys,
             default,
-            doors: vec![Door::Api],
-            hosts: Vec::new(),
-            limits: AppLimits::default(),
+            hosts: vec![format!("{id}.example")],
+            ..App::new(id, format!("key-{id}"), Token::default())
         }
     }
 
@@ -111,6 +143,20 @@ mod tests {
             assert_eq!(id(wrong), None, "{wrong}");
         }
         assert_eq!(apps.default_app().map(|app| app.id.as_str()), Some("a"));
+    }
+
+    #[test]
+    fn a_public_key_and_a_host_mean_their_app() {
+        let apps = Apps::new(vec![app("a", &[], false), app("b", &[], false)]).unwrap();
+        let id = |app: Option<&Arc<App>>| app.map(|app| app.id.as_str().to_owned());
+        assert_eq!(id(apps.by_public_key("key-b")).as_deref(), Some("b"));
+        assert_eq!(id(apps.by_public_key("key-c")), None);
+        for host in ["b.example", "B.Example:8000"] {
+            assert_eq!(id(apps.by_host(host)).as_deref(), Some("b"), "{host}");
+        }
+        for host in ["example", "c.example", "", ":80", "[::1]:80"] {
+            assert_eq!(id(apps.by_host(host)), None, "{host}");
+        }
     }
 
     #[test]

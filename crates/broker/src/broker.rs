@@ -1,0 +1,212 @@
+//! The trait, and what goes in and out of it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tidings_model::channel::{ChannelKey, ChannelOptions, Member, Position, SessionId};
+use tidings_model::event::Event;
+use tidings_model::id::AppId;
+use tidings_wire::Prepared;
+
+use crate::told::{Control, SessionRef, Way};
+
+/// Why a broker did not do something. Nothing of it was done.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BrokerError {
+    /// Shards have more to do than they should; the same may work in a moment.
+    #[error("live sessions have more to read than they can keep up with")]
+    Overloaded,
+    /// It cannot be reached; the same may work in a moment.
+    #[error("the broker cannot be reached")]
+    Unavailable,
+}
+
+/// Something to say in one channel.
+#[derive(Debug, Clone)]
+pub struct Publish {
+    /// Where.
+    pub channel: ChannelKey,
+    /// How the channel behaves.
+    pub options: Arc<ChannelOptions>,
+    /// What happened.
+    pub event: Arc<Event>,
+    /// Who isn't told.
+    pub except: Option<SessionId>,
+    /// The user whose session says it.
+    pub user: Option<Arc<str>>,
+    /// A client says it, so it is told and forgotten: neither history nor cache keep it.
+    pub by_client: bool,
+}
+
+/// A session that wants to join.
+#[derive(Debug, Clone)]
+pub struct Join {
+    /// Where.
+    pub channel: ChannelKey,
+    /// How the channel behaves.
+    pub options: Arc<ChannelOptions>,
+    /// Which session.
+    pub session: SessionId,
+    /// Where it is.
+    pub at: SessionRef,
+    /// What it calls its request.
+    pub ask: u32,
+    /// Who it is, where presence is kept. A session without one is counted only.
+    pub member: Option<Arc<Member>>,
+    /// What of the past it wants.
+    pub since: Option<Since>,
+    /// How it wants to hear.
+    pub way: Way,
+}
+
+/// What of the past a session wants when it joins.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Since {
+    /// Everything after this position, if it is all still there.
+    Position(Position),
+    /// The last publications, at most so many.
+    Last(u32),
+}
+
+/// A session that leaves.
+#[derive(Debug, Clone)]
+pub struct Leave {
+    /// Where.
+    pub channel: ChannelKey,
+    /// Which session.
+    pub session: SessionId,
+    /// Where it is.
+    pub at: SessionRef,
+    /// What it calls its request.
+    pub ask: u32,
+}
+
+/// How many are in a channel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Occupancy {
+    /// Subscriptions.
+    pub subscriptions: u64,
+    /// Users who are present; 0 where presence isn't kept.
+    pub users: u64,
+}
+
+/// A channel that somebody is in, or that history or cache keep something of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChannelState {
+    /// Its canonical name.
+    pub name: Arc<str>,
+    /// Who is there.
+    pub occupancy: Occupancy,
+    /// The position of the newest publication; `None` where no history is kept.
+    pub position: Option<Position>,
+}
+
+/// Which channels to list.
+#[derive(Debug, Clone, Default)]
+pub struct ChannelFilter {
+    /// Those whose canonical names begin so.
+    pub prefix: String,
+    /// Those after this one, in the order of their bytes.
+    pub after: Option<String>,
+    /// At most so many.
+    pub limit: usize,
+}
+
+/// Which part of a history to read.
+#[derive(Debug, Clone, Default)]
+pub struct HistoryRange {
+    /// What comes after this position (before it, from the newest on); `None`: from that end.
+    pub since: Option<Position>,
+    /// From the newest to the oldest.
+    pub reverse: bool,
+    /// At most so many; 0: the position only.
+    pub limit: usize,
+}
+
+/// A part of a history.
+#[derive(Debug, Clone)]
+pub struct History {
+    /// The position of the newest publication; `None` where no history is kept.
+    pub position: Option<Position>,
+    /// Whether `since` is of this history, and everything after it is still there.
+    pub complete: bool,
+    /// In the order asked for.
+    pub publications: Vec<Arc<Prepared>>,
+}
+
+/// A cached publication.
+#[derive(Debug, Clone)]
+pub struct Cached {
+    /// What was said last.
+    pub publication: Arc<Prepared>,
+    /// For how long it will be kept.
+    pub ttl: Duration,
+}
+
+/// Keeps channels, and tells shards. Methods may wait for other machines; none holds up a shard.
+#[async_trait]
+pub trait Broker: Send + Sync + 'static {
+    /// Which one it is, for people: `memory`, `redis`.
+    fn name(&self) -> &'static str;
+
+    /// Whether publishes would be refused now because sessions cannot keep up.
+    fn overloaded(&self) -> bool;
+
+    /// Says something in a channel. Who is there when it is told is counted in the answer.
+    ///
+    /// # Errors
+    /// [`BrokerError`].
+    async fn publish(&self, publish: Publish) -> Result<Occupancy, BrokerError>;
+
+    /// Lets a session join. How it ended is told to its shard as [`crate::Told::Joined`], in the channel's order.
+    ///
+    /// # Errors
+    /// [`BrokerError`]; then nothing is told.
+    async fn join(&self, join: Join) -> Result<(), BrokerError>;
+
+    /// Lets a session leave. Its shard is told [`crate::Told::Left`], whether it was in the channel or not.
+    ///
+    /// # Errors
+    /// [`BrokerError`]; then nothing is told.
+    async fn leave(&self, leave: Leave) -> Result<(), BrokerError>;
+
+    /// One channel; `None` when nobody is in it and nothing is kept of it.
+    ///
+    /// # Errors
+    /// [`BrokerError`].
+    async fn channel(&self, channel: &ChannelKey) -> Result<Option<ChannelState>, BrokerError>;
+
+    /// The channels of an app that somebody is in, in the order of their names.
+    ///
+    /// # Errors
+    /// [`BrokerError`].
+    async fn channels(&self, app: &AppId, filter: ChannelFilter) -> Result<Vec<ChannelState>, BrokerError>;
+
+    /// Who is in a channel, each user once, in the order of their ids.
+    ///
+    /// # Errors
+    /// [`BrokerError`].
+    async fn members(&self, channel: &ChannelKey) -> Result<Vec<Arc<Member>>, BrokerError>;
+
+    /// What was said in a channel.
+    ///
+    /// # Errors
+    /// [`BrokerError`].
+    async fn history(&self, channel: &ChannelKey, range: HistoryRange) -> Result<History, BrokerError>;
+
+    /// The cached publication of a channel.
+    ///
+    /// # Errors
+    /// [`BrokerError`].
+    async fn cached(&self, channel: &ChannelKey) -> Result<Option<Cached>, BrokerError>;
+
+    /// Gives an order to every node's shards.
+    ///
+    /// # Errors
+    /// [`BrokerError`].
+    async fn control(&self, control: Control) -> Result<(), BrokerError>;
+
+    /// Drops what has expired. Called every few seconds.
+    async fn sweep(&self);
+}

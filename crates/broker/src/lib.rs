@@ -1,0 +1,17 @@
+//! The home of channel state: who is in a channel, what was said there, in which order; and how nodes tell each other.
+//!
+//! A [`Broker`] orders each channel. Publish, join and leave of one channel happen one after the other, and in that order
+//! their results ([`Told`]) reach the inboxes of exactly the shards concerned ([`Shards`]): so every session sees one order,
+//! and joining with recovery has no gap and no repeat.
+//!
+//! Called by `bus`; `live` implements [`Shards`].
+#![forbid(unsafe_code)]
+
+mod broker;
+mod told;
+
+pub use broker::{
+    Broker, BrokerError, Cached, ChannelFilter, ChannelState, History, HistoryRange, Join, Leave, Occupancy, Publish,
+    Since,
+};
+pub use told::{Control, JoinRefused, Joined, Left, Recovery, SessionRef, Shards, Told, Way, Welcome, Who};

@@ -1,0 +1,2 @@
+//! The Pusher door.
+#![forbid(unsafe_code)]

@@ -1,0 +1,101 @@
+//! What sessions ask for, and who answers.
+
+use std::pin::Pin;
+use std::sync::Arc;
+
+use tidings_broker::{JoinRefused, SessionRef, Since, Way};
+use tidings_model::app::App;
+use tidings_model::channel::{Member, SessionId};
+use tidings_model::event::Data;
+
+/// Which session asks.
+#[derive(Debug, Clone)]
+pub struct Asker {
+    /// Whose it is.
+    pub app: Arc<App>,
+    /// Which one.
+    pub session: SessionId,
+    /// Where it is.
+    pub at: SessionRef,
+    /// The user that it has proved to be.
+    pub user: Option<Arc<str>>,
+}
+
+/// What a session cannot do alone.
+#[derive(Debug, Clone)]
+pub enum Ask {
+    /// To join a channel. A success comes back as [`crate::SessionProtocol::joined`].
+    Join(JoinAsk),
+    /// To leave a channel, by its name. Comes back as [`crate::SessionProtocol::left`].
+    Leave(Arc<str>),
+    /// To say something to the others in a channel.
+    Publish(ClientEvent),
+}
+
+/// A wish to join.
+#[derive(Debug, Clone)]
+pub struct JoinAsk {
+    /// The channel, as the client wrote it.
+    pub channel: Arc<str>,
+    /// What the door has verified.
+    pub proof: Proof,
+    /// Who joins, where that is told.
+    pub member: Option<Arc<Member>>,
+    /// What of the past is wanted.
+    pub since: Option<Since>,
+    /// How the session wants to hear.
+    pub way: Way,
+}
+
+/// What a door has verified of a wish to join.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Proof {
+    /// Nothing.
+    None,
+    /// That the app lets this session into this channel.
+    Channel,
+}
+
+/// Something that a client says to the others in a channel.
+#[derive(Debug, Clone)]
+pub struct ClientEvent {
+    /// The channel, as the client wrote it. The session is in it.
+    pub channel: Arc<str>,
+    /// The event's name.
+    pub name: String,
+    /// What it carries.
+    pub data: Data,
+    /// The user, where the others are to know.
+    pub user: Option<Arc<str>>,
+}
+
+/// How an ask ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer {
+    /// Of [`Ask::Join`]: refused, or on its way through the inbox.
+    Join(Result<(), JoinRefused>),
+    /// Of [`Ask::Leave`]: on its way through the inbox, or not possible now.
+    Leave(Result<(), JoinRefused>),
+    /// Of [`Ask::Publish`].
+    Publish(Result<(), PublishRefused>),
+}
+
+/// Why a client's event was not published.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PublishRefused {
+    /// Sessions cannot keep up; the same may work in a moment.
+    #[error("too much is being said at the moment")]
+    Overloaded,
+    /// The broker cannot be reached; the same may work in a moment.
+    #[error("nothing can be said at the moment")]
+    Unavailable,
+}
+
+/// An answer that may take a while.
+pub type Asking = Pin<Box<dyn Future<Output = Answer> + Send>>;
+
+/// Who answers asks: the bus. The future is first polled by the shard itself; one that is not ready then goes on elsewhere.
+pub trait Asks: Send + Sync + 'static {
+    /// Takes up what a session asks; `ask` is what the session calls it.
+    fn ask(&self, asker: Asker, ask: u32, what: Ask) -> Asking;
+}

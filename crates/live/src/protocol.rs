@@ -1,0 +1,137 @@
+//! A session's side of a protocol, as a state machine without I/O.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tidings_broker::{JoinRefused, Welcome};
+use tidings_model::channel::{ChannelKey, SessionId};
+use tidings_model::clock::Millis;
+use tidings_wire::Prepared;
+
+use crate::asks::{Answer, Ask};
+
+/// A whole message from a client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Message<'a> {
+    /// Of a text frame.
+    Text(&'a str),
+    /// Of a binary frame.
+    Binary(&'a [u8]),
+}
+
+/// Why a session is about to be ended by the server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Closing {
+    /// The server stops: the client should go elsewhere.
+    GoingAway,
+    /// The client did not read fast enough, and its queue is full.
+    Slow,
+    /// The app ended it ([`tidings_broker::Control::Disconnect`]).
+    Disconnected,
+}
+
+/// How a protocol speaks with one client. Every method is called by the session's shard, one at a time, in order; none may
+/// wait. While an ask is open, what the client sends next waits.
+pub trait SessionProtocol: Send {
+    /// The connection is there.
+    fn opened(&mut self, cx: &mut Context<'_>);
+
+    /// The client has sent a message.
+    fn received(&mut self, cx: &mut Context<'_>, message: Message<'_>);
+
+    /// A join has ended. From here on the session hears what is said in the channel.
+    fn joined(&mut self, cx: &mut Context<'_>, ask: u32, channel: &ChannelKey, outcome: Result<Welcome, JoinRefused>);
+
+    /// A leave has ended. From here on the session hears nothing of the channel.
+    fn left(&mut self, cx: &mut Context<'_>, ask: u32, channel: &ChannelKey);
+
+    /// Another ask has ended.
+    fn answered(&mut self, cx: &mut Context<'_>, ask: u32, answer: Answer);
+
+    /// Something is said in a channel that was joined [`tidings_broker::Way::Session`].
+    fn said(&mut self, cx: &mut Context<'_>, prepared: &Arc<Prepared>);
+
+    /// The time that was set with [`Context::wake_at`] has come (within half a second).
+    fn woken(&mut self, cx: &mut Context<'_>);
+
+    /// The server ends the session: the protocol says so in its own way, with [`Context::close`] or [`Context::end`] last.
+    fn closing(&mut self, cx: &mut Context<'_>, why: Closing);
+}
+
+/// What a protocol may do while it is called.
+#[derive(Debug)]
+pub struct Context<'a> {
+    pub(crate) session: SessionId,
+    pub(crate) now: Millis,
+    pub(crate) heard: Millis,
+    pub(crate) effects: &'a mut Effects,
+}
+
+/// What a protocol has done while it was called; the shard carries it out afterwards, in order.
+#[derive(Debug, Default)]
+pub(crate) struct Effects {
+    pub(crate) writes: Vec<Bytes>,
+    pub(crate) asks: Vec<(u32, Ask)>,
+    pub(crate) next_ask: u32,
+    pub(crate) wake_at: Option<Millis>,
+    pub(crate) user: Option<Arc<str>>,
+    pub(crate) end: Option<End>,
+}
+
+/// How a session ends, after all that was written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum End {
+    /// With a WebSocket close frame.
+    Close(u16, String),
+    /// With the end of the stream.
+    Plain,
+}
+
+impl Context<'_> {
+    /// The session's id.
+    pub fn session(&self) -> SessionId {
+        self.session
+    }
+
+    /// The steady time.
+    pub fn now(&self) -> Millis {
+        self.now
+    }
+
+    /// When bytes of the client were last read, in steady time.
+    pub fn heard(&self) -> Millis {
+        self.heard
+    }
+
+    /// Writes bytes as they are: for a WebSocket, whole frames.
+    pub fn write(&mut self, bytes: Bytes) {
+        self.effects.writes.push(bytes);
+    }
+
+    /// Asks for something; the number comes back with the answer. Never 0.
+    pub fn ask(&mut self, ask: Ask) -> u32 {
+        self.effects.next_ask = self.effects.next_ask.checked_add(1).unwrap_or(1);
+        self.effects.asks.push((self.effects.next_ask, ask));
+        self.effects.next_ask
+    }
+
+    /// Has [`SessionProtocol::woken`] called at this steady time; it replaces what was set before.
+    pub fn wake_at(&mut self, time: Millis) {
+        self.effects.wake_at = Some(time);
+    }
+
+    /// The session has proved to be of this user.
+    pub fn set_user(&mut self, user: Arc<str>) {
+        self.effects.user = Some(user);
+    }
+
+    /// Ends a WebSocket with this code and reason (cut to the 123 bytes that a close frame holds), after what was written.
+    pub fn close(&mut self, code: u16, reason: impl Into<String>) {
+        self.effects.end.get_or_insert(End::Close(code, reason.into()));
+    }
+
+    /// Ends the stream, after what was written.
+    pub fn end(&mut self) {
+        self.effects.end.get_or_insert(End::Plain);
+    }
+}

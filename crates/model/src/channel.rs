@@ -1,0 +1,172 @@
+//! Channels: how they, their sessions and their options are named. What a name allows is [`crate::policy`]'s business.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::id::AppId;
+
+/// A channel of an app. Cheap to clone.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ChannelKey {
+    /// Whose it is.
+    pub app: AppId,
+    /// Its name in its canonical form ([`crate::policy::canonical`]).
+    pub name: Arc<str>,
+}
+
+impl ChannelKey {
+    /// A key of a name that is canonical already.
+    pub fn new(app: AppId, name: impl Into<Arc<str>>) -> Self {
+        Self { app, name: name.into() }
+    }
+}
+
+/// One live connection of a client, unique over all nodes and hard to guess: what Pusher calls `socket_id` and Centrifugo
+/// `client`. Written as two decimal numbers with a dot between (`^\d+\.\d+$`), because Pusher's libraries insist on it.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SessionId(u128);
+
+impl SessionId {
+    /// The id made of 128 random bits.
+    pub fn from_random(bits: [u8; 16]) -> Self {
+        Self(u128::from_be_bytes(bits))
+    }
+}
+
+impl fmt::Display for SessionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", (self.0 >> 64) as u64, self.0 as u64)
+    }
+}
+
+impl fmt::Debug for SessionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// Why a text is no session id.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("a session id is two numbers with a dot between, as in 123.456")]
+pub struct BadSessionId;
+
+impl FromStr for SessionId {
+    type Err = BadSessionId;
+
+    fn from_str(text: &str) -> Result<Self, BadSessionId> {
+        let part = |digits: &str| {
+            let fine = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
+            fine.then(|| digits.parse::<u64>().ok()).flatten().ok_or(BadSessionId)
+        };
+        let (high, low) = text.split_once('.').ok_or(BadSessionId)?;
+        Ok(Self((u128::from(part(high)?) << 64) | u128::from(part(low)?)))
+    }
+}
+
+/// Tells one life of a channel's history from another: offsets of two epochs cannot be compared.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Epoch(Arc<str>);
+
+impl Epoch {
+    /// An epoch as a client gave it back, or a broker made it: 1 to 32 characters from `A-Za-z0-9-`.
+    pub fn parse(text: &str) -> Option<Self> {
+        let fine = (1..=32).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+        fine.then(|| Self(text.into()))
+    }
+
+    /// The epoch of 64 random bits.
+    pub fn from_random(bits: [u8; 8]) -> Self {
+        Self(format!("{:x}", u64::from_be_bytes(bits)).into())
+    }
+
+    /// The epoch as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// A place in a channel's history: that of the newest publication that somebody has seen. Offsets count from 1 without a
+/// gap; 0 is before the first.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Position {
+    /// Counts the channel's publications.
+    pub offset: u64,
+    /// In which life of the history.
+    pub epoch: Epoch,
+}
+
+/// Somebody who is in a channel: a user, by one session, with what they show of themselves.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Member {
+    /// The user's id; members without one are counted, never listed, so it is not empty.
+    pub user: Arc<str>,
+    /// One JSON value, or `None`.
+    pub info: Option<bytes::Bytes>,
+}
+
+/// How a channel behaves: the options of its namespace, with what its name decides already applied.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChannelOptions {
+    /// Anybody may join, where the name doesn't ask for a proof.
+    pub public: bool,
+    /// Publications kept; 0: no history, and publications have no offsets.
+    pub history_size: u32,
+    /// How long they are kept.
+    pub history_ttl: Duration,
+    /// Who is there is remembered.
+    pub presence: bool,
+    /// Comings and goings are told to those who are there.
+    pub join_leave: bool,
+    /// The name of publications that bring none.
+    pub event_name: String,
+    /// The last publication is given to whoever joins, for so long; `None`: it is not kept.
+    pub cache_ttl: Option<Duration>,
+    /// The number of subscriptions is told on every change (Pusher's `subscription_count`).
+    pub subscription_count: bool,
+    /// The most users that may be present at one time.
+    pub max_members: usize,
+}
+
+impl Default for ChannelOptions {
+    fn default() -> Self {
+        Self {
+            public: true,
+            history_size: 0,
+            history_ttl: Duration::from_secs(300),
+            presence: false,
+            join_leave: false,
+            event_name: "message".to_owned(),
+            cache_ttl: None,
+            subscription_count: false,
+            max_members: 100,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_session_id_reads_back_and_is_what_pushers_libraries_accept() {
+        let id = SessionId::from_random([0xff, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15]);
+        let text = id.to_string();
+        assert_eq!(text.parse(), Ok(id));
+        assert_eq!(text.split('.').count(), 2);
+        assert!(text.split('.').all(|part| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit())), "{text}");
+        assert_eq!("1.2".parse::<SessionId>().map(|id| id.to_string()), Ok("1.2".to_owned()));
+        for bad in ["", ".", "1.", ".1", "1", "1.2.3", "+1.2", "1.-2", "a.b", "18446744073709551616.1", "1.2\n"] {
+            assert_eq!(bad.parse::<SessionId>(), Err(BadSessionId), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn an_epoch_holds_nothing_that_would_break_a_cursor() {
+        assert!(Epoch::parse(Epoch::from_random([1, 2, 3, 4, 5, 6, 7, 8]).as_str()).is_some());
+        for bad in ["", "a b", "a:b", "a.b", "ä", &"x".repeat(33)] {
+            assert_eq!(Epoch::parse(bad), None, "{bad:?}");
+        }
+    }
+}

@@ -1,0 +1,13 @@
+//! Bytes ⇄ meaning, without I/O: what subscribers of a channel are told ([`Said`]), each encoding of it made at most once
+//! ([`Prepared`]), the server's side of the WebSocket protocol ([`ws`]) and Server-Sent Events ([`sse`]).
+//!
+//! Doors say how something looks in their protocol (a [`Format`]); shards of `live` write what comes of it to sockets.
+#![forbid(unsafe_code)]
+
+mod prepared;
+mod said;
+pub mod sse;
+pub mod ws;
+
+pub use prepared::{Format, Prepared, Slot};
+pub use said::{Presence, Publication, Said};
