@@ -48,6 +48,9 @@ impl Apps {
         for app in apps {
             let app = Arc::new(app);
             let id = app.id.as_str().to_owned();
+            if registry.by_id.insert(id.clone(), Arc::clone(&app)).is_some() {
+                return Err(AppsError::SameId(id));
+            }
             for key in app.api_keys.iter().filter(|key| !key.is_empty()) {
                 if let Some(other) = registry.by_key.insert(hash(key.expose()), Arc::clone(&app))
                     && other.id != app.id
@@ -70,9 +73,6 @@ impl Apps {
                     return Err(AppsError::TwoDefaults(other.id.as_str().to_owned(), id));
                 }
                 registry.default = Some(Arc::clone(&app));
-            }
-            if registry.by_id.insert(id.clone(), app).is_some() {
-                return Err(AppsError::SameId(id));
             }
         }
         Ok(registry)
