@@ -19,3 +19,4 @@ pub mod policy;
 pub mod schedule;
 pub mod signature;
 pub mod signing;
+pub mod token;
