@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use tidings_model::app::{App, Token};
+use tidings_model::token::TokenKeys;
 
 use crate::credentials::Credentials;
 use crate::keys::random_key;
@@ -19,8 +20,15 @@ pub(crate) fn complete(settings: &mut Settings, kept: Credentials, configured: b
         credentials.key = app.key.clone();
         credentials.secret = app.secret.expose().to_owned();
         credentials.api_key = app.api_keys.first().map(|key| key.expose().to_owned()).unwrap_or_default();
+        // The config has it, and no command needs it: tokens are asked of the server.
+        credentials.token_hmac_secret.clear();
     } else {
-        let made = [&mut credentials.key, &mut credentials.secret, &mut credentials.api_key];
+        let made = [
+            &mut credentials.key,
+            &mut credentials.secret,
+            &mut credentials.api_key,
+            &mut credentials.token_hmac_secret,
+        ];
         for key in made.into_iter().filter(|key| key.is_empty()) {
             *key = random_key()?;
         }
@@ -51,6 +59,7 @@ pub(crate) fn complete(settings: &mut Settings, kept: Credentials, configured: b
 fn kept_app(credentials: &Credentials) -> App {
     App {
         api_keys: vec![Token::from(credentials.api_key.as_str())],
+        tokens: TokenKeys::new(Token::from(credentials.token_hmac_secret.as_str()), Vec::new()),
         default: true,
         ..App::new(credentials.app_id.as_str(), credentials.key.clone(), Token::from(credentials.secret.as_str()))
     }
@@ -85,10 +94,15 @@ mod tests {
                     .iter()
                     .all(|key| key.len() == 32)
         );
+        assert!(made.token_hmac_secret.len() == 32 && first.apps[0].tokens.can_issue());
         assert!(first.apps[0].default && first.apps[0].api_keys[0].matches(&made.api_key));
         let mut second = settings("");
         assert_eq!(complete(&mut second, made.clone(), false).unwrap(), made);
         assert!(second.operator_key.unwrap().matches(&made.operator_key));
+        // Of a version that had none yet.
+        let older = Credentials { token_hmac_secret: String::new(), ..made.clone() };
+        let completed = complete(&mut settings(""), older, false).unwrap();
+        assert!(completed.token_hmac_secret.len() == 32 && completed.secret == made.secret);
     }
 
     #[test]

@@ -22,6 +22,7 @@ mod secret;
 mod secrets;
 mod source;
 mod store;
+mod tokens;
 mod top;
 mod value;
 mod webhooks;

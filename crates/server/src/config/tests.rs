@@ -55,15 +55,7 @@ fn the_designs_example_is_understood() {
     assert!(settings.operator_key.is_none(), "an empty key opens nothing");
 
     let warnings: Vec<String> = loaded.warnings.iter().map(ToString::to_string).collect();
-    for section in [
-        "live",
-        "egress.topics",
-        "retention.bytes",
-        "token_hmac_secret",
-        "apps.channels",
-        "apps.namespaces",
-        "apps.webhooks",
-    ] {
+    for section in ["live", "egress.topics", "retention.bytes", "apps.channels", "apps.namespaces", "apps.webhooks"] {
         assert!(
             warnings.iter().any(|warning| warning.contains(section) && warning.contains("no effect yet")),
             "{section}: {warnings:#?}"
@@ -197,6 +189,24 @@ fn apps_must_be_told_apart() {
 fn a_single_app_is_the_default_one() {
     assert!(settings("[[apps]]\nid = \"1\"\nkey = \"k\"").apps[0].default);
     assert!(!settings("[[apps]]\nid = \"1\"\nkey = \"k\"\n[[apps]]\nid = \"2\"\nkey = \"l\"").apps[0].default);
+}
+
+#[test]
+fn a_key_for_tokens_is_of_the_kind_that_it_is_said_to_be() {
+    let app = "[[apps]]\nid = \"1\"\nkey = \"k\"\n";
+    let keys = settings(EVERY_KEY).apps[0].tokens.clone();
+    assert!(
+        keys.can_issue() && format!("{keys:?}").contains("PublicKey(Rsa), PublicKey(Ec), PublicKey(Ed)"),
+        "{keys:?}"
+    );
+    assert!(settings(app).apps[0].tokens.is_empty());
+    check(
+        &format!("{app}token_rsa_public_key = \"hunter2\"\ntoken_ed25519_public_key = \"-----BEGIN PRIVATE KEY-----\""),
+        &[
+            "tidings.toml:4:1: this is not an RSA public key in PEM; it begins with -----BEGIN PUBLIC KEY-----",
+            "tidings.toml:5:1: this is a private key, which belongs on the app's servers only; put the public one here, and make a new pair",
+        ],
+    );
 }
 
 #[test]
