@@ -38,7 +38,7 @@ async fn tell(bus: &Bus) -> Result<(), PublishError> {
             match bus.publish(Publication { event, idempotency: None, not_before: None, only: None }).await {
                 // Told before, and then we were broken off.
                 Ok(_) | Err(PublishError::IdTaken) => {}
-                Err(PublishError::Store(error)) => return Err(error.into()),
+                Err(error @ (PublishError::Store(_) | PublishError::Live(_))) => return Err(error),
                 Err(error) => tracing::error!(%error, "an event of our own was refused"),
             }
         }

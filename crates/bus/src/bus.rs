@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use prometheus_client::registry::Registry;
 use serde_json::value::RawValue;
+use tidings_broker::{Broker, BrokerError, Occupancy};
 use tidings_courier::{Courier, Notice};
 use tidings_model::clock::{Millis, SharedClock};
 use tidings_model::event::Event;
@@ -16,6 +17,7 @@ use tidings_store::{Store, StoreError};
 use tokio::sync::mpsc;
 
 use crate::announce;
+use crate::apps::Apps;
 use crate::audience;
 use crate::catalogue::{Catalogue, Matched};
 use crate::error::PublishError;
@@ -40,7 +42,7 @@ pub struct Publication {
 }
 
 /// What became of a publication.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Receipt {
     /// The event's id; the first one's for a repeat.
     pub id: String,
@@ -50,14 +52,35 @@ pub struct Receipt {
     pub durable: bool,
     /// How many destinations it is owed to.
     pub deliveries: u64,
+    /// Who was in its channels when it was said there, in the order of the event's channels; empty for a repeat, which is
+    /// said to nobody.
+    pub channels: Vec<Occupancy>,
+}
+
+/// What a bus stands on.
+pub struct Parts {
+    /// The tenants.
+    pub apps: Arc<Apps>,
+    /// What survives.
+    pub store: Arc<dyn Store>,
+    /// Hooks and listeners of that store.
+    pub catalogue: Arc<Catalogue>,
+    /// The way out that keeps trying, started on that store.
+    pub courier: Courier,
+    /// The way out to live sessions.
+    pub broker: Arc<dyn Broker>,
+    /// The time.
+    pub clock: SharedClock,
 }
 
 pub(crate) struct Shared {
+    pub(crate) apps: Arc<Apps>,
     pub(crate) store: Arc<dyn Store>,
     pub(crate) catalogue: Arc<Catalogue>,
     pub(crate) courier: Courier,
+    pub(crate) broker: Arc<dyn Broker>,
     pub(crate) clock: SharedClock,
-    metrics: Metrics,
+    pub(crate) metrics: Metrics,
 }
 
 /// The one way in. Clones share one bus.
@@ -67,18 +90,12 @@ pub struct Bus {
 }
 
 impl Bus {
-    /// A bus over a store, with the courier that has been started on it. Follows the courier's notices until it stops.
-    pub fn new(
-        store: Arc<dyn Store>,
-        catalogue: Arc<Catalogue>,
-        courier: Courier,
-        notices: mpsc::UnboundedReceiver<Notice>,
-        clock: SharedClock,
-        registry: &mut Registry,
-    ) -> Self {
+    /// A bus over its parts. Follows the courier's notices until it stops.
+    pub fn new(parts: Parts, notices: mpsc::UnboundedReceiver<Notice>, registry: &mut Registry) -> Self {
         let metrics = Metrics::default();
         metrics.register(registry.sub_registry_with_prefix("bus"));
-        let bus = Self { shared: Arc::new(Shared { store, catalogue, courier, clock, metrics }) };
+        let Parts { apps, store, catalogue, courier, broker, clock } = parts;
+        let bus = Self { shared: Arc::new(Shared { apps, store, catalogue, courier, broker, clock, metrics }) };
         tokio::spawn(announce::run(bus.clone(), notices));
         bus
     }
@@ -86,6 +103,16 @@ impl Bus {
     /// What is known of hooks and listeners.
     pub fn catalogue(&self) -> &Arc<Catalogue> {
         &self.shared.catalogue
+    }
+
+    /// The tenants.
+    pub fn apps(&self) -> &Arc<Apps> {
+        &self.shared.apps
+    }
+
+    /// The home of channel state, to ask who is where.
+    pub fn broker(&self) -> &Arc<dyn Broker> {
+        &self.shared.broker
     }
 
     /// The store, for listings.
@@ -103,20 +130,36 @@ impl Bus {
         &self.shared.courier
     }
 
-    /// Says that something happened. Returns after the sync when the event is logged. A publication that has begun is
-    /// finished, even when the caller goes away meanwhile.
+    /// Says that something happened. Returns after the sync when the event is logged, and after it was handed to the shards
+    /// of live sessions. A publication that has begun is finished, even when the caller goes away meanwhile.
     ///
     /// # Errors
     /// [`PublishError`]; nothing of the event is kept then.
     pub async fn publish(&self, publication: Publication) -> Result<Receipt, PublishError> {
-        let hook = self.shared.catalogue.hook(&publication.event.app, &publication.event.name);
-        if hook.is_none() && publication.idempotency.is_none() && publication.only.is_none() {
-            self.shared.metrics.publish("unlogged");
-            return Ok(Receipt { id: publication.event.id, logged: false, durable: false, deliveries: 0 });
+        if !publication.event.channels.is_empty() && self.shared.broker.overloaded() {
+            self.shared.metrics.publish("overloaded");
+            return Err(PublishError::Live(BrokerError::Overloaded));
         }
+        if !self.is_wanted(&publication.event) && publication.idempotency.is_none() && publication.only.is_none() {
+            self.shared.metrics.publish("unlogged");
+            let event = Arc::new(publication.event);
+            let channels = self.say(&event).await?;
+            return Ok(Receipt { id: event.id.clone(), channels, ..Receipt::default() });
+        }
+        self.publish_logged(publication).await
+    }
+
+    /// Whether something durable wants an event of this name.
+    pub(crate) fn is_wanted(&self, event: &Event) -> bool {
+        self.shared.catalogue.hook(&event.app, &event.name).is_some()
+    }
+
+    /// Logs, then says it to live sessions.
+    pub(crate) async fn publish_logged(&self, publication: Publication) -> Result<Receipt, PublishError> {
         let bus = self.clone();
-        // Between the commit and the hand-over to the courier nothing may break off: the deliveries are leased to this node.
-        let published = tokio::spawn(async move { bus.log(publication).await }).await;
+        // Between the commit and the hand-over to the courier nothing may break off: the deliveries are leased to this node,
+        // and live sessions hear of everything that is on disk.
+        let published = tokio::spawn(async move { bus.log(publication, true).await }).await;
         let receipt = published.unwrap_or(Err(PublishError::Store(StoreError::Closed)));
         self.shared.metrics.publish(match &receipt {
             Ok(_) => "logged",
@@ -126,7 +169,8 @@ impl Bus {
         receipt
     }
 
-    async fn log(&self, publication: Publication) -> Result<Receipt, PublishError> {
+    /// Writes an event to the log, then hands it to the courier and, where it is to be said, to live sessions.
+    pub(crate) async fn log(&self, publication: Publication, say: bool) -> Result<Receipt, PublishError> {
         let shared = &self.shared;
         let Publication { event, idempotency, not_before, only } = publication;
         for _ in 0..MAX_MATCHES {
@@ -158,11 +202,15 @@ impl Bus {
                 Published::Stored { no, leased, queued } => {
                     let id = event.id.clone();
                     shared.metrics.deliveries.inc_by(deliveries);
+                    let said = Arc::new(event.clone());
                     let logged = Logged { no, event, hook_version, received_at, deliveries };
                     shared.courier.take(logged, &destinations, &leased, lease, queued);
-                    return Ok(Receipt { id, logged: true, durable, deliveries });
+                    let channels = if say { self.say_logged(&said).await } else { Vec::new() };
+                    return Ok(Receipt { id, logged: true, durable, deliveries, channels });
                 }
-                Published::Repeated { id, deliveries } => return Ok(Receipt { id, logged: true, durable, deliveries }),
+                Published::Repeated { id, deliveries } => {
+                    return Ok(Receipt { id, logged: true, durable, deliveries, channels: Vec::new() });
+                }
                 Published::IdTaken => return Err(PublishError::IdTaken),
                 Published::KeyTaken => return Err(PublishError::KeyTaken),
                 Published::StaleCatalogue => shared.catalogue.sync().await?,

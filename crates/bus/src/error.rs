@@ -1,5 +1,6 @@
 //! Why the bus refused something, with the field that is wrong.
 
+use tidings_broker::BrokerError;
 use tidings_model::payload::FieldTypeError;
 use tidings_store::StoreError;
 
@@ -23,6 +24,9 @@ pub enum PublishError {
     /// The store could not write it.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// Live sessions could not be told; the same may work in a moment.
+    #[error(transparent)]
+    Live(#[from] BrokerError),
 }
 
 /// Why the catalogue was not changed.

@@ -1,7 +1,8 @@
 //! The one way in: every door publishes through [`Bus::publish`].
 //!
-//! The bus finds out who wants an event ([`Catalogue`]), writes it to the log exactly if something durable wants it, and hands
-//! its deliveries to the courier after the commit. It also changes the catalogue, so that a change holds on this node before
+//! The bus finds out who wants an event ([`Catalogue`]), writes it to the log exactly if something durable wants it, and after
+//! the commit hands its deliveries to the courier and the event to the broker, which tells live sessions. What sessions ask
+//! (to join, to leave, to say something) it answers by the one channel policy. It also changes the catalogue, so that a change holds on this node before
 //! it is answered.
 #![forbid(unsafe_code)]
 
@@ -11,11 +12,12 @@ mod audience;
 mod bus;
 mod catalogue;
 mod error;
+mod live;
 mod manage;
 mod metrics;
 
 pub use apps::{Apps, AppsError};
-pub use bus::{Bus, Publication, Receipt};
+pub use bus::{Bus, Parts, Publication, Receipt};
 pub use catalogue::{Catalogue, Page};
 pub use error::{ManageError, PublishError};
 pub use manage::{HookChange, ListenerChange};

@@ -54,6 +54,8 @@ pub enum Proof {
     None,
     /// That the app lets this session into this channel.
     Channel,
+    /// That the session is one of the app's own servers, which may join everything.
+    Server,
 }
 
 /// Something that a client says to the others in a channel.

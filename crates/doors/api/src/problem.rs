@@ -228,6 +228,9 @@ impl From<PublishError> for Problem {
                 .field("Idempotency-Key")
                 .remedy("take a new key for each new request"),
             PublishError::Store(error) => error.into(),
+            PublishError::Live(_) => Self::new(Code::Overloaded, error.to_string())
+                .remedy("send it again after `Retry-After`")
+                .retry_after(1),
         }
     }
 }

@@ -213,7 +213,7 @@ pub(crate) struct Published {
 
 impl From<Receipt> for Published {
     fn from(receipt: Receipt) -> Self {
-        let Receipt { id, logged, durable, deliveries } = receipt;
+        let Receipt { id, logged, durable, deliveries, channels: _ } = receipt;
         Self { id, logged, durable, deliveries }
     }
 }

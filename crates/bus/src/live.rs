@@ -1,0 +1,140 @@
+//! The way out to live sessions, and what sessions ask.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tidings_broker::{BrokerError, Join, JoinRefused, Leave, Occupancy, Publish};
+use tidings_live::{Answer, Ask, Asker, Asking, Asks, ClientEvent, JoinAsk, Proof, PublishRefused};
+use tidings_model::app::App;
+use tidings_model::channel::{ChannelKey, ChannelOptions, Member};
+use tidings_model::event::Event;
+use tidings_model::id::new_id;
+use tidings_model::policy::{self, Access};
+
+use crate::bus::{Bus, Publication};
+
+/// How often something is offered again to shards that have too much to do, and how long they get in between.
+const TRIES: u32 = 50;
+const PAUSE: Duration = Duration::from_millis(100);
+
+impl Bus {
+    /// Says an event in each of its channels, in the order in which it names them.
+    pub(crate) async fn say(&self, event: &Arc<Event>) -> Result<Vec<Occupancy>, BrokerError> {
+        let Some(app) = self.shared.apps.by_id(event.app.as_str()) else {
+            return Ok(vec![Occupancy::default(); event.channels.len()]);
+        };
+        let except = event.except.as_deref().and_then(|session| session.parse().ok());
+        let mut occupancies = Vec::with_capacity(event.channels.len());
+        for name in &event.channels {
+            let (channel, options) = channel(app, name);
+            let event = Arc::clone(event);
+            let publish = Publish { channel, options, event, except, user: None, by_client: false };
+            occupancies.push(self.shared.broker.publish(publish).await?);
+        }
+        Ok(occupancies)
+    }
+
+    /// Says an event that is on disk: its publisher is told that it was published, so a broker that is busy or away gets
+    /// some time.
+    pub(crate) async fn say_logged(&self, event: &Arc<Event>) -> Vec<Occupancy> {
+        for _ in 0..TRIES {
+            match self.say(event).await {
+                Ok(occupancies) => return occupancies,
+                Err(error) => {
+                    tracing::debug!(%error, app = %event.app, event = event.id, "not said yet");
+                    tokio::time::sleep(PAUSE).await;
+                }
+            }
+        }
+        tracing::warn!(app = %event.app, event = event.id, "a logged event could not be said in its channels");
+        self.shared.metrics.unsaid.inc();
+        Vec::new()
+    }
+
+    async fn join(&self, asker: Asker, ask: u32, join: JoinAsk) -> Result<(), JoinRefused> {
+        let (channel, options) = channel(&asker.app, &join.channel);
+        let user = asker.user.as_deref();
+        match policy::access(&channel.name, &options) {
+            _ if join.proof == Proof::Server => {}
+            Access::Open => {}
+            Access::Proof if join.proof == Proof::Channel => {}
+            Access::Proof => return Err(JoinRefused::NoProof),
+            Access::Users(users) if user.is_some_and(|user| users.contains(&user)) => {}
+            Access::Users(_) => return Err(JoinRefused::OtherUser),
+        }
+        let known = || asker.user.clone().map(|user| Arc::new(Member { user, info: None }));
+        let member = if options.presence { join.member.or_else(known) } else { None };
+        let JoinAsk { since, way, .. } = join;
+        let join = Join { channel, options, session: asker.session, at: asker.at, ask, member, since, way };
+        self.shared.broker.join(join).await.map_err(unavailable)
+    }
+
+    async fn leave(&self, asker: Asker, ask: u32, name: &str) -> Result<(), JoinRefused> {
+        let (channel, _) = channel(&asker.app, name);
+        let leave = Leave { channel, session: asker.session, at: asker.at, ask };
+        self.shared.broker.leave(leave).await.map_err(unavailable)
+    }
+
+    /// A client's event: said first, logged after, if a hook has its name.
+    async fn publish_for(&self, asker: Asker, what: ClientEvent) -> Result<(), PublishRefused> {
+        let refused = |error| match error {
+            BrokerError::Overloaded => PublishRefused::Overloaded,
+            BrokerError::Unavailable => PublishRefused::Unavailable,
+        };
+        if self.shared.broker.overloaded() {
+            return Err(PublishRefused::Overloaded);
+        }
+        let (channel, options) = channel(&asker.app, &what.channel);
+        let event = Arc::new(Event {
+            id: new_id("evt"),
+            app: asker.app.id.clone(),
+            name: what.name,
+            channels: vec![channel.name.as_ref().to_owned()],
+            data: what.data,
+            time: self.shared.clock.wall_ms(),
+            op: None,
+            key: None,
+            except: Some(asker.session.to_string()),
+        });
+        let except = Some(asker.session);
+        let said = Arc::clone(&event);
+        let publish = Publish { channel, options, event: said, except, user: what.user, by_client: true };
+        self.shared.broker.publish(publish).await.map_err(refused)?;
+        if self.is_wanted(&event) {
+            let bus = self.clone();
+            // The client isn't told whether it was logged, so nobody waits for it.
+            tokio::spawn(async move { bus.log_said(event).await });
+        }
+        Ok(())
+    }
+
+    async fn log_said(&self, event: Arc<Event>) {
+        let publication =
+            Publication { event: Arc::unwrap_or_clone(event), idempotency: None, not_before: None, only: None };
+        if let Err(error) = self.log(publication, false).await {
+            tracing::warn!(%error, "a client's event could not be logged");
+        }
+    }
+}
+
+impl Asks for Bus {
+    fn ask(&self, asker: Asker, ask: u32, what: Ask) -> Asking {
+        let bus = self.clone();
+        match what {
+            Ask::Join(join) => Box::pin(async move { Answer::Join(bus.join(asker, ask, join).await) }),
+            Ask::Leave(name) => Box::pin(async move { Answer::Leave(bus.leave(asker, ask, &name).await) }),
+            Ask::Publish(event) => Box::pin(async move { Answer::Publish(bus.publish_for(asker, event).await) }),
+        }
+    }
+}
+
+/// The channel that an app means by a name, and how it behaves.
+fn channel(app: &App, name: &str) -> (ChannelKey, Arc<ChannelOptions>) {
+    let name = policy::canonical(name);
+    let options = Arc::clone(app.namespaces.options(&name));
+    (ChannelKey::new(app.id.clone(), name.as_ref()), options)
+}
+
+fn unavailable(_: BrokerError) -> JoinRefused {
+    JoinRefused::Unavailable
+}
