@@ -105,7 +105,9 @@ impl Context<'_> {
 
     /// Writes bytes as they are: for a WebSocket, whole frames.
     pub fn write(&mut self, bytes: Bytes) {
-        self.effects.writes.push(bytes);
+        if !bytes.is_empty() {
+            self.effects.writes.push(bytes);
+        }
     }
 
     /// Asks for something; the number comes back with the answer. Never 0.
