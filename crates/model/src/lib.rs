@@ -13,6 +13,7 @@ pub mod hook;
 pub mod id;
 pub mod listener;
 pub mod matcher;
+pub mod origin;
 pub mod pattern;
 pub mod payload;
 pub mod policy;

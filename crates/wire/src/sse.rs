@@ -107,6 +107,11 @@ impl Parser {
         Ok(events)
     }
 
+    /// The last id that the stream gave, also by itself: where to go on after a break.
+    pub fn last_id(&self) -> &str {
+        &self.id
+    }
+
     fn take_line(&mut self, line: &[u8]) -> Option<Event> {
         let text = String::from_utf8_lossy(line);
         let line = if self.begun { &*text } else { text.strip_prefix('\u{feff}').unwrap_or(&text) };
