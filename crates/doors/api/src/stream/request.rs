@@ -54,7 +54,7 @@ pub(super) fn read(parts: &Parts, most: usize) -> Result<Request, Problem> {
             "token" => once(&mut request.token, "token", value.into_owned())?,
             "last_event_id" => once(&mut last_event_id, "last_event_id", value.into_owned())?,
             unknown => {
-                let remedy = match nearest(unknown, KNOWN.into_iter()) {
+                let remedy = match nearest(unknown, KNOWN) {
                     Some(nearest) => format!("did you mean {nearest:?}?"),
                     None => format!("the parameters are {}", KNOWN.join(", ")),
                 };
