@@ -145,6 +145,13 @@ fn every_form_is_understood() {
         &["event", "list", "--name", "n", "--since", "2026-01-01T00:00:00Z", "--until", "2026-01-02T00:00:00Z"],
         &["events", "ls", "--channel", "c"],
         &["event", "show", "e", "--json"],
+        &["subscribe", "a", "#u", "--json"],
+        &["sub", "a", "--url", "http://h", "--key", "k"],
+        &["token"],
+        &["token", "--sub", "u", "--channel", "a", "--channel", "b", "--expires-in", "1h", "--info", "{}"],
+        &["channel", "list", "--prefix", "room-", "--limit", "5", "--cursor", "c"],
+        &["channel", "ls"],
+        &["channel", "show", "a", "--history", "10"],
     ];
     for form in forms {
         if let Err(error) = parse(form) {
@@ -165,6 +172,10 @@ fn what_makes_no_sense_is_a_usage_error() {
         &["listen", "99999"],
         &["listen", "9000", "--status", "99"],
         &["hook"],
+        &["subscribe"],
+        &["token", "--info", "{}"],
+        &["channel", "show"],
+        &["channel", "show", "a", "--history", "0"],
         &["hook", "create", "h", "--field", "a", "--no-fields"],
         &["listener", "create", "--order", "some"],
         &["listener", "update", "l", "--enabled", "--disabled"],
