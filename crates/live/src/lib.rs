@@ -15,4 +15,4 @@ pub mod upgrade;
 
 pub use asks::{Answer, Ask, Asker, Asking, Asks, ClientEvent, JoinAsk, Proof, PublishRefused};
 pub use protocol::{Closing, Context, Message, SessionProtocol};
-pub use socket::{Guard, Io, Socket};
+pub use socket::{ClientAddr, Guard, Io, Socket};

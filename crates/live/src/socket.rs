@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io::{self, IoSlice};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -45,6 +45,11 @@ impl fmt::Debug for Guard {
         f.write_str("Guard")
     }
 }
+
+/// Who sent a request, as far as that is known: the other end of its connection, or whom a proxy names that is trusted. The
+/// server's accept loop puts one among each request's extensions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ClientAddr(pub IpAddr);
 
 /// A connection: bytes in both directions, and what its end sets free.
 #[derive(Debug)]

@@ -13,7 +13,7 @@ use crate::socket::Socket;
 /// Why there is no connection to take over.
 #[derive(Debug, thiserror::Error)]
 pub enum UpgradeError {
-    /// The connection ended before the answer was sent, or the answer was not one that upgrades.
+    /// The connection has ended without it: before the answer was sent, or the answer was not 101.
     #[error("the connection was not upgraded")]
     Hyper(#[from] hyper::Error),
     /// The server that accepted it is not ours and not `axum::serve` on a `TcpListener`.
