@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use super::args::{Cli, Command};
 use super::hook::{self, HookCommand};
 use super::listener::{self, ListenerCommand};
+use super::token;
 
 fn parse(line: &[&str]) -> Result<Cli, clap::Error> {
     Cli::try_parse_from(std::iter::once("tidings").chain(line.iter().copied()))
@@ -261,6 +262,17 @@ fn a_hooks_flags_are_the_apis_fields() {
     assert_eq!(body(&["hook", "create", "h", "--no-fields"]), json!({"fields": []}));
     assert_eq!(body(&["hook", "update", "h", "--all-fields"]), json!({"fields": null}));
     assert_eq!(body(&["hook", "create", "h"]), json!({}));
+}
+
+#[test]
+fn a_tokens_flags_are_the_apis_fields() {
+    let body = |line: &[&str]| match parse(line).unwrap().command {
+        Some(Command::Token(args)) => token::body_of(&args),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(body(&["token"]), json!({}));
+    let line = ["token", "--user", "u", "--channel", "a", "--channel", "#b,c", "--expires-in", "90s", "--info", "[1]"];
+    assert_eq!(body(&line), json!({"sub": "u", "channels": ["a", "#b,c"], "expires_in": "90s", "info": [1]}));
 }
 
 #[test]

@@ -171,15 +171,20 @@ pub(crate) struct Listening {
 }
 
 impl Listening {
+    /// Reads on. Fails when nothing comes, or the stream has ended.
+    async fn hear(&mut self) {
+        let frame = tokio::time::timeout(SOON, self.body.frame()).await.unwrap();
+        let bytes = frame.unwrap().unwrap().into_data().unwrap();
+        self.heard.extend(self.parser.feed(&bytes).unwrap());
+    }
+
     /// The next event.
     pub(crate) async fn next(&mut self) -> sse::Event {
         loop {
             if let Some(event) = self.heard.pop_front() {
                 return event;
             }
-            let frame = tokio::time::timeout(SOON, self.body.frame()).await.expect("nothing is heard");
-            let bytes = frame.expect("the stream has ended").unwrap().into_data().unwrap();
-            self.heard.extend(self.parser.feed(&bytes).unwrap());
+            self.hear().await;
         }
     }
 
@@ -193,16 +198,14 @@ impl Listening {
     /// Waits until the client has an id that is this.
     pub(crate) async fn reaches(&mut self, wanted: impl Fn(&str) -> bool) -> String {
         while !wanted(self.parser.last_id()) {
-            let frame = tokio::time::timeout(SOON, self.body.frame()).await.expect("nothing is heard");
-            let bytes = frame.expect("the stream has ended").unwrap().into_data().unwrap();
-            self.heard.extend(self.parser.feed(&bytes).unwrap());
+            self.hear().await;
         }
         self.parser.last_id().to_owned()
     }
 
     /// Everything until the end, as text.
     pub(crate) async fn rest(&mut self) -> String {
-        let rest = tokio::time::timeout(SOON, std::mem::take(&mut self.body).collect()).await.expect("no end").unwrap();
+        let rest = tokio::time::timeout(SOON, std::mem::take(&mut self.body).collect()).await.unwrap().unwrap();
         String::from_utf8(rest.to_bytes().to_vec()).unwrap()
     }
 }
