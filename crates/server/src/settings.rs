@@ -52,6 +52,8 @@ pub(crate) struct ConnectionSettings {
     pub(crate) header_timeout: Duration,
     /// How long a request may take until its answer begins.
     pub(crate) request_timeout: Duration,
+    /// How long a client may leave what it was sent unacknowledged (`TCP_USER_TIMEOUT`); zero leaves it to the kernel.
+    pub(crate) user_timeout: Duration,
     /// How long requests and deliveries under way may take to end when the server stops.
     pub(crate) shutdown_grace: Duration,
 }
@@ -65,6 +67,7 @@ impl Default for ConnectionSettings {
             trusted_proxies: Vec::new(),
             header_timeout: seconds(30),
             request_timeout: seconds(60),
+            user_timeout: LiveSettings::default().user_timeout,
             shutdown_grace: seconds(15),
         }
     }

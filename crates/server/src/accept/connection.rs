@@ -27,6 +27,8 @@ pub(super) struct Service {
     pub(super) router: Router,
     /// With it every connection begins with a TLS handshake, without it none does.
     pub(super) tls: Option<Tls>,
+    /// For what was sent to be acknowledged; zero leaves it to the kernel.
+    pub(super) user_timeout: Duration,
     /// For the handshake, then for each head.
     pub(super) header_timeout: Duration,
     /// Until an answer begins.
@@ -40,7 +42,7 @@ pub(super) struct Service {
 
 /// Serves a connection until it ends or leaves HTTP.
 pub(super) async fn serve(stream: TcpStream, peer: SocketAddr, guard: Guard, service: Arc<Service>) {
-    if let Err(error) = stream.set_nodelay(true) {
+    if let Err(error) = prepare(&stream, service.user_timeout) {
         tracing::debug!(%error, %peer, "the connection ended before it began");
         return;
     }
@@ -58,6 +60,19 @@ pub(super) async fn serve(stream: TcpStream, peer: SocketAddr, guard: Guard, ser
         }
         Err(error) => tracing::debug!(%error, %peer, "the TLS handshake failed"),
     }
+}
+
+/// Small packets leave at once, and a client that has vanished is noticed long before the kernel would give up (where the
+/// system has a way to say so).
+fn prepare(stream: &TcpStream, user_timeout: Duration) -> std::io::Result<()> {
+    stream.set_nodelay(true)?;
+    #[cfg(target_os = "linux")]
+    if let Ok(millis @ 1..) = u32::try_from(user_timeout.as_millis()) {
+        rustix::net::sockopt::set_tcp_user_timeout(stream, millis)?;
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = user_timeout;
+    Ok(())
 }
 
 /// Makes the handshake, where there is one.
@@ -116,4 +131,23 @@ fn too_slow() -> Response {
         problem,
     )
         .into_response()
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use rustix::net::sockopt;
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_connection_is_prepared_for_small_packets_and_vanished_clients() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let _client = tidings_testkit::dial(listener.local_addr().unwrap()).await;
+        let (stream, _) = listener.accept().await.unwrap();
+        prepare(&stream, Duration::ZERO).unwrap();
+        assert_eq!((stream.nodelay().unwrap(), sockopt::tcp_user_timeout(&stream).unwrap()), (true, 0));
+        prepare(&stream, Duration::from_secs(30)).unwrap();
+        assert_eq!(sockopt::tcp_user_timeout(&stream).unwrap(), 30_000);
+    }
 }

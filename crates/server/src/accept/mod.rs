@@ -41,6 +41,7 @@ pub(crate) async fn run(
     let service = Arc::new(Service {
         router,
         tls,
+        user_timeout: settings.user_timeout,
         header_timeout: settings.header_timeout,
         request_timeout: settings.request_timeout,
         proxies: Proxies::new(settings.trusted_proxies),

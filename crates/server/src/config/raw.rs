@@ -15,7 +15,7 @@ use super::store::RawStore;
 use super::tls::RawTls;
 use super::top;
 use super::value::RawDuration;
-use crate::settings::Settings;
+use crate::settings::{ConnectionSettings, Settings};
 
 /// Every key that may stand outside a section, and the sections.
 #[derive(Debug, Default, Deserialize)]
@@ -45,7 +45,9 @@ impl RawConfig {
     /// Checks every section. What is wrong goes to `check`, and a default takes its place.
     pub(super) fn resolve(self, check: &mut Check) -> Settings {
         self.broker.check(check);
-        let connections = top::connections(&self, check);
+        let live = self.live.resolve(check);
+        // Streams stay with HTTP, so the key holds for every connection.
+        let connections = ConnectionSettings { user_timeout: live.user_timeout, ..top::connections(&self, check) };
         let tls = self.tls.resolve(check);
         Settings {
             listen: top::listen(self.listen.as_deref(), check),
@@ -53,7 +55,7 @@ impl RawConfig {
             connections,
             tls,
             store: self.store.resolve(check),
-            live: self.live.resolve(check),
+            live,
             operator_key: self.admin.resolve(check),
             courier: self.courier.resolve(check),
             egress: self.egress.resolve(check),

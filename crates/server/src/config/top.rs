@@ -64,5 +64,6 @@ pub(super) fn connections(raw: &RawConfig, check: &mut Check) -> ConnectionSetti
         max: check.bounded("max_connections", raw.max_connections, default.max, 1, 10_000_000),
         max_per_ip: raw.max_connections_per_ip.unwrap_or(default.max_per_ip),
         trusted_proxies: check.networks("trusted_proxies", &raw.trusted_proxies),
+        ..default
     }
 }
