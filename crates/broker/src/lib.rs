@@ -8,10 +8,12 @@
 #![forbid(unsafe_code)]
 
 mod broker;
+mod memory;
 mod told;
 
 pub use broker::{
     Broker, BrokerError, Cached, ChannelFilter, ChannelState, History, HistoryRange, Join, Leave, Occupancy, Publish,
     Since,
 };
+pub use memory::{MemoryBroker, Sizes};
 pub use told::{Control, JoinRefused, Joined, Left, Recovery, SessionRef, Shards, Told, Way, Welcome, Who};
