@@ -103,7 +103,7 @@ impl Api {
 }
 
 /// A request that is sent when awaited, or by [`Request::send`].
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 #[must_use = "nothing is sent before it is awaited"]
 pub struct Request {
     api: Api,

@@ -27,7 +27,8 @@ pub struct PusherApp {
     pub key: String,
     /// Its secret.
     pub secret: String,
-    api: Api,
+    /// A client of the server at its first address, without a key.
+    pub api: Api,
 }
 
 impl Server {
