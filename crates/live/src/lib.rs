@@ -11,7 +11,8 @@
 mod asks;
 mod protocol;
 mod socket;
+pub mod upgrade;
 
 pub use asks::{Answer, Ask, Asker, Asking, Asks, ClientEvent, JoinAsk, Proof, PublishRefused};
 pub use protocol::{Closing, Context, Message, SessionProtocol};
-pub use socket::Socket;
+pub use socket::{ClientAddr, Guard, Io, Socket};

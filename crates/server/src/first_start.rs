@@ -57,13 +57,13 @@ fn kept_app(credentials: &Credentials) -> App {
 }
 
 /// The URL that commands on this machine reach a server by that listens on `bound`.
-pub(crate) fn local_url(bound: SocketAddr) -> String {
+pub(crate) fn local_url(scheme: &str, bound: SocketAddr) -> String {
     let address = match bound.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
         IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
         ip => ip,
     };
-    format!("http://{}", SocketAddr::new(address, bound.port()))
+    format!("{scheme}://{}", SocketAddr::new(address, bound.port()))
 }
 
 #[cfg(test)]
@@ -105,7 +105,7 @@ mod tests {
 
     #[test]
     fn the_url_is_one_that_can_be_dialled() {
-        let check = |bound: &str, url: &str| assert_eq!(local_url(bound.parse().unwrap()), url);
+        let check = |bound: &str, url: &str| assert_eq!(local_url("http", bound.parse().unwrap()), url);
         check("0.0.0.0:80", "http://127.0.0.1:80");
         check("[::]:80", "http://[::1]:80");
         check("10.0.0.1:80", "http://10.0.0.1:80");

@@ -5,9 +5,10 @@ use std::collections::HashMap;
 use serde::Deserialize;
 use tidings_model::app::{App, Door, Token};
 
-use super::channels::{RawChannels, RawNamespace, check_namespaces};
+use super::channels::{self, RawChannels, RawNamespace};
 use super::check::Check;
 use super::limits::RawLimits;
+use super::origins;
 use super::secret::RawSecret;
 use super::webhooks::{RawWebhook, check_webhooks};
 
@@ -32,8 +33,9 @@ pub(super) struct RawApp {
     doors: Option<Vec<Door>>,
     hosts: Vec<String>,
     allowed_origins: Option<Vec<String>>,
+    client_events: Option<bool>,
     limits: RawLimits,
-    channels: Option<RawChannels>,
+    channels: RawChannels,
     namespaces: Vec<RawNamespace>,
     webhooks: Vec<RawWebhook>,
 }
@@ -80,13 +82,21 @@ impl RawApp {
             );
         }
         self.check_unserved(path, check);
+        let app = App::new(id, app_key, check.secret(&key("secret"), self.secret.as_ref()).unwrap_or_default());
+        let allowed_origins = match &self.allowed_origins {
+            Some(given) => origins::resolve(&key("allowed_origins"), given, check),
+            None => app.allowed_origins,
+        };
         App {
             api_keys: self.api_keys(path, check),
             default: self.default,
             doors: self.doors.clone().unwrap_or_else(|| Door::ALL.to_vec()),
             hosts: self.hosts(path, check),
+            allowed_origins,
+            client_events: self.client_events.unwrap_or(app.client_events),
+            namespaces: channels::resolve(path, &self.channels, &self.namespaces, check),
             limits: self.limits.resolve(&key("limits"), check),
-            ..App::new(id, app_key, check.secret(&key("secret"), self.secret.as_ref()).unwrap_or_default())
+            ..app
         }
     }
 
@@ -137,13 +147,6 @@ impl RawApp {
         if check.http_url(&here, self.jwks_url.as_deref()).is_some() {
             check.warn(&here, "jwks_url has no effect yet in this version");
         }
-        if self.allowed_origins.is_some() {
-            check.warn(&format!("{path}.allowed_origins"), "allowed_origins has no effect yet in this version");
-        }
-        if self.channels.is_some() {
-            check.warn(&format!("{path}.channels"), "[apps.channels] has no effect yet in this version");
-        }
-        check_namespaces(&format!("{path}.namespaces"), &self.namespaces, check);
         check_webhooks(&format!("{path}.webhooks"), &self.webhooks, check);
     }
 }

@@ -8,6 +8,9 @@ use super::raw::RawConfig;
 use super::top::DEFAULT_LISTEN;
 use super::*;
 
+mod live;
+mod tls;
+
 /// The config of the design document, to the letter.
 const DESIGN: &str = include_str!("tests/design.toml");
 /// A file with every key there is.
@@ -53,17 +56,12 @@ fn the_designs_example_is_understood() {
     assert_eq!(settings.apps[0].limits.payload, 10 * 1024);
     assert!(settings.apps[0].secret.matches("app-secret"));
     assert!(settings.operator_key.is_none(), "an empty key opens nothing");
+    let chat = settings.apps[0].namespaces.options("presence-chat-1");
+    assert_eq!((chat.history_size, chat.history_ttl), (100, Duration::from_secs(300)));
+    assert_eq!(settings.apps[0].namespaces.options("news").history_size, 0);
 
     let warnings: Vec<String> = loaded.warnings.iter().map(ToString::to_string).collect();
-    for section in [
-        "live",
-        "egress.topics",
-        "retention.bytes",
-        "token_hmac_secret",
-        "apps.channels",
-        "apps.namespaces",
-        "apps.webhooks",
-    ] {
+    for section in ["egress.topics", "retention.bytes", "token_hmac_secret", "apps.webhooks"] {
         assert!(
             warnings.iter().any(|warning| warning.contains(section) && warning.contains("no effect yet")),
             "{section}: {warnings:#?}"
@@ -297,8 +295,9 @@ fn keys_of(section: &str) -> Vec<String> {
     message.split('`').skip(3).step_by(2).map(str::to_owned).collect()
 }
 
-const SECTIONS: [&str; 16] = [
+const SECTIONS: [&str; 17] = [
     "",
+    "[tls]",
     "[store]",
     "[broker]",
     "[admin]",
