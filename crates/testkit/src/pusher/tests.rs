@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 
 use super::PusherApp;
-use crate::{Api, Client, RawReceiver};
+use crate::{Api, Client, RawReceiver, read_request};
 
 const SOON: Duration = Duration::from_secs(20);
 
@@ -68,6 +69,20 @@ async fn converse(client: Client, addr: SocketAddr) {
     assert_eq!(client.expect("private-a", "echo").await["data"], json!({"n": 1}));
     client.trigger("private-a", "client-bye", json!({})).await;
     client.connected().await;
+    let streaming = RawReceiver::start(|mut stream| async move {
+        let request = read_request(&mut stream).await;
+        let again = String::from_utf8_lossy(&request).to_ascii_lowercase().contains("last-event-id: 7\r\n");
+        let data = if again { "again" } else { "first" };
+        let head =
+            "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\naccess-control-allow-origin: *\r\n\r\nretry: 10\n";
+        stream.write_all(format!("{head}event: hello\ndata: {data}\nid: 7\n\n").as_bytes()).await.ok();
+    });
+    client.open_stream("s", &streaming.url("/"), &["hello"]).await;
+    for data in ["first", "again"] {
+        let told = client.expect_streamed("s", "hello").await;
+        assert_eq!((&told["data"], &told["id"]), (&json!(data), &json!("7")));
+    }
+    client.close_stream("s").await;
 }
 
 #[tokio::test]
