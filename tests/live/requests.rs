@@ -63,14 +63,13 @@ async fn a_request_that_means_nothing_is_refused_with_pushers_texts() {
     let many: Vec<_> = (0..101).map(|n| format!("c{n}")).collect();
     let one = json!({"name": "e", "channel": "a", "data": "{}"});
     let large = "x".repeat(10 * 1024 + 1);
-    let posts: [(&str, Value, u16, &str); 18] = [
+    let posts: [(&str, Value, u16, &str); 17] = [
         ("/events", json!([]), 400, ""),
         ("/events", json!({}), 400, ""),
         ("/events", json!({"channels": ["a"], "data": "{}"}), 400, "name"),
         ("/events", json!({"name": "e", "data": "{}"}), 400, "channel"),
         ("/events", json!({"name": "e", "channels": ["a"]}), 400, "data"),
         ("/events", event(json!({"channels": []})), 400, ""),
-        ("/events", event(json!({"channels": "a"})), 400, ""),
         ("/events", event(json!({"channels": [1]})), 400, ""),
         ("/events", event(json!({"channels": ["a b"]})), 400, "channel"),
         ("/events", event(json!({"channels": ["x".repeat(201)]})), 400, "channel"),
