@@ -28,6 +28,10 @@ pub struct Config {
     pub store: StoreConfig,
     /// The file with the key that secrets at rest are sealed with; made when there is none.
     pub main_key_file: PathBuf,
+    /// Threads that own live sessions; 0: one for each core.
+    pub shards: u16,
+    /// How live sessions are kept.
+    pub live: tidings_live::Settings,
     /// How deliveries are made.
     pub courier: Settings,
     /// How long events are kept, with what came of them; what is still owed is kept longer.

@@ -6,6 +6,7 @@ use anyhow::Context;
 use rustix::fs::Mode;
 use rustix::process::umask;
 use tokio::net::TcpListener;
+use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use crate::accept;
@@ -62,13 +63,21 @@ pub(crate) async fn run(args: ServeArgs, env: &dyn Strings) -> anyhow::Result<()
 
     let program = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("tidings"));
     output::line(welcome::text(scheme, bound, &program, data.path(), config.as_deref(), &allowed));
+    let stop_live = engine.stop_live(grace);
+    let (live_has_stopped, live_stopped) = oneshot::channel();
     let asked = async {
         stop.await;
         stopping.set();
-        tracing::info!("stopping; requests under way may end");
+        tracing::info!("stopping; requests under way may end, and live sessions are sent elsewhere");
+        // Beside what still runs: event streams are requests under way, and they end only by this.
+        tokio::spawn(async move {
+            stop_live.await;
+            live_has_stopped.send(()).ok();
+        });
     };
     let following = tls.clone().map(follow_certificate).transpose()?;
     accept::run(listener, router, asked, connections, tls).await;
+    live_stopped.await.ok();
     engine.stop(grace).await;
     if let Some(following) = following {
         following.abort();

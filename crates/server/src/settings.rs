@@ -25,7 +25,6 @@ pub(crate) struct Settings {
     /// The key that opens every app's API.
     pub(crate) operator_key: Option<Token>,
     /// How live sessions are served.
-    #[cfg_attr(not(test), expect(dead_code, reason = "the engine takes it up with live sessions"))]
     pub(crate) live: LiveSettings,
     /// How deliveries are made.
     pub(crate) courier: tidings_courier::Settings,
