@@ -7,9 +7,11 @@ mod cpu;
 mod floor;
 mod histogram;
 mod http1;
+mod live;
 mod load;
 mod machine;
 mod receiver;
+mod record;
 mod report;
 mod webhooks;
 
@@ -30,6 +32,15 @@ struct Cli {
 enum Scenario {
     /// What a webhook costs, how late it is, and what disturbs it
     Webhooks(webhooks::Args),
+    /// What a delivery to a live session costs
+    Fanout(live::Args),
+    /// What an idle live session costs
+    Idle(live::Args),
+    /// How late live sessions are told
+    Latency(live::Args),
+    /// (started by a scenario) the least that fan-out can cost
+    #[command(hide = true)]
+    LiveFloor,
     /// (started by a scenario) POSTs through egress, without a store
     #[command(hide = true)]
     FloorSender(floor::Args),
@@ -45,6 +56,19 @@ fn main() -> anyhow::Result<()> {
             let cores = cpu::Cores::divide();
             runtime()?.block_on(webhooks::run(args, cores))
         }
+        Scenario::Fanout(args) => {
+            let cores = cpu::Cores::divide();
+            runtime()?.block_on(live::fanout(args, cores))
+        }
+        Scenario::Idle(args) => {
+            let cores = cpu::Cores::divide();
+            runtime()?.block_on(live::idle(args, cores))
+        }
+        Scenario::Latency(args) => {
+            let cores = cpu::Cores::divide();
+            runtime()?.block_on(live::latency(args, cores))
+        }
+        Scenario::LiveFloor => live::floor::serve(),
         Scenario::FloorSender(args) => floor::send(&args),
         Scenario::Receiver => runtime()?.block_on(receiver::serve()),
     }

@@ -11,12 +11,10 @@ mod syncs;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::Context;
-use serde_json::{Map, Value, json};
-
 use crate::cpu::Cores;
 use crate::report::{self, Section};
-use crate::{clock, machine};
+use crate::{clock, record};
+use anyhow::Context;
 
 /// Connections that publish, and attempts to one listener under way at most.
 pub(crate) const CONNECTIONS: usize = 64;
@@ -97,29 +95,8 @@ pub(crate) async fn run(args: Args, cores: Cores) -> anyhow::Result<()> {
         say("restart");
         sections.push(restart::run(&plan).await.context("restart")?);
     }
-    let took = clock::seconds(clock::now_ns() - started);
     report::print(&sections);
-    let path = args.out.clone().unwrap_or_else(default_path);
-    write(&path, &args, cores, took, &sections)?;
-    println!("\n{took:.0} s; every number is in {}", path.display());
-    Ok(())
-}
-
-fn write(path: &PathBuf, args: &Args, cores: Cores, took: f64, sections: &[Section]) -> anyhow::Result<()> {
-    let phases: Map<String, Value> = sections.iter().map(|s| (s.name.to_owned(), s.json.clone())).collect();
-    let record = json!({
-        "scenario": "webhooks", "date": machine::today(), "quick": args.quick, "pinned": cores.pinned(),
-        "seconds": took, "machine": machine::facts(), "phases": phases,
-    });
-    if let Some(folder) = path.parent() {
-        std::fs::create_dir_all(folder)?;
-    }
-    std::fs::write(path, format!("{record:#}\n")).with_context(|| format!("cannot write {}", path.display()))
-}
-
-fn default_path() -> PathBuf {
-    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("results");
-    folder.join(format!("webhooks-{}.json", machine::today()))
+    record::write("webhooks", args.quick, cores, started, &sections, args.out.as_deref())
 }
 
 /// Tells whoever waits how far it is.

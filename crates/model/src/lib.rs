@@ -18,3 +18,4 @@ pub mod payload;
 pub mod policy;
 pub mod schedule;
 pub mod signature;
+pub mod signing;

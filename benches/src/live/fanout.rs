@@ -1,0 +1,67 @@
+//! CPU of a delivery: the server beside the floor, in turn.
+
+use serde_json::{Value, json};
+
+use super::Args;
+use super::cell::{Pace, Shape};
+use super::subject::Subject;
+use crate::cpu::Cores;
+use crate::report::{Section, median};
+
+struct Cell {
+    name: &'static str,
+    shape: Shape,
+    target: f64,
+}
+
+fn cells(quick: bool) -> Vec<Cell> {
+    let some = |messages: u64| if quick { messages / 5 } else { messages };
+    let cell = |name, sessions, channels, messages, window, target| {
+        let shape = Shape { sessions, channels, messages: some(messages), pace: Pace::Window(window) };
+        Cell { name, shape, target }
+    };
+    vec![
+        cell("1,000 sessions, window 1", 1_000, 1, 1_000, 1, 0.7),
+        cell("1,000 sessions, window 16", 1_000, 1, 4_000, 16, 0.7),
+        cell("10,000 sessions, window 1", 10_000, 1, 100, 1, 0.7),
+        cell("10,000 sessions, window 16", 10_000, 1, 320, 16, 0.7),
+        cell("10,000 × 1 session, window 1", 10_000, 10_000, 100_000, 1, 0.5),
+        cell("10,000 × 1 session, window 16", 10_000, 10_000, 100_000, 16, 0.5),
+    ]
+}
+
+pub(super) async fn run(args: &Args, cores: Cores) -> anyhow::Result<Section> {
+    let mut lines = Vec::new();
+    let mut record = Vec::new();
+    for cell in cells(args.quick) {
+        eprintln!("… {}", cell.name);
+        let (mut floors, mut servers) = (Vec::new(), Vec::new());
+        for _ in 0..args.alternations() {
+            floors.push(cell.shape.measure_quietly(&Subject::floor(cores)?)?);
+            servers.push(cell.shape.measure_quietly(&Subject::server(cores, "").await?)?);
+        }
+        let ratio = median(floors.iter().zip(&servers).map(|(f, s)| f.cpu_s_per_million / s.cpu_s_per_million));
+        let [floor, server] = [&floors, &servers].map(|costs| median(costs.iter().map(|c| c.cpu_s_per_million)));
+        let p99 = median(
+            floors.iter().zip(&servers).map(|(f, s)| s.lateness.quantile_ms(0.99) / f.lateness.quantile_ms(0.99)),
+        );
+        lines.push((
+            cell.name.to_owned(),
+            format!(
+                "{ratio:.2} of the floor (target ≥ {}): {server:.2} against {floor:.2} CPU-s per million; p99 {p99:.2} × the floor's",
+                cell.target
+            ),
+        ));
+        let all = |costs: &[super::cell::Cost]| costs.iter().map(|cost| cost.json.clone()).collect::<Vec<Value>>();
+        record.push(json!({
+            "cell": cell.name, "floor_share": ratio, "server_cpu_s_per_million": server, "floor_cpu_s_per_million": floor,
+            "p99_ratio": p99, "floor": all(&floors), "server": all(&servers),
+        }));
+    }
+    Ok(Section {
+        name: "fanout",
+        title: "Fan-out of 100 bytes (server and floor each on one core, one shard)",
+        lines,
+        json: record.into(),
+    })
+}

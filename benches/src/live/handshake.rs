@@ -1,0 +1,86 @@
+//! As much of HTTP and WebSocket as a load generator and a floor need (RFC 6455 §§ 4, 5).
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use sha1::{Digest, Sha1};
+
+/// What every client of ours sends as its key.
+pub(crate) const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
+const GUID: &str = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
+
+/// A request for an upgrade.
+pub(crate) fn request(path: &str) -> String {
+    format!(
+        "GET {path} HTTP/1.1\r\nhost: 127.0.0.1\r\nconnection: Upgrade\r\nupgrade: websocket\r\n\
+         sec-websocket-version: 13\r\nsec-websocket-key: {KEY}\r\n\r\n"
+    )
+}
+
+/// The answer to one.
+pub(crate) fn answer(head: &[u8]) -> String {
+    let head = String::from_utf8_lossy(head);
+    let key = head.lines().find_map(|line| {
+        let (name, value) = line.split_once(':')?;
+        name.eq_ignore_ascii_case("sec-websocket-key").then(|| value.trim().to_owned())
+    });
+    let accept = STANDARD.encode(Sha1::digest(key.unwrap_or_default() + GUID));
+    format!(
+        "HTTP/1.1 101 Switching Protocols\r\nconnection: Upgrade\r\nupgrade: websocket\r\nsec-websocket-accept: {accept}\r\n\r\n"
+    )
+}
+
+/// A server's frame of text.
+pub(crate) fn text_frame(payload: &[u8]) -> Vec<u8> {
+    let mut frame = vec![0x81];
+    match payload.len() {
+        len @ 0..126 => frame.push(len as u8),
+        len @ 126..65_536 => {
+            frame.push(126);
+            frame.extend((len as u16).to_be_bytes());
+        }
+        len => {
+            frame.push(127);
+            frame.extend((len as u64).to_be_bytes());
+        }
+    }
+    frame.extend(payload);
+    frame
+}
+
+/// A client's frame of text, masked with zeros, which leave the payload as it is.
+pub(crate) fn masked_text(payload: &str) -> Vec<u8> {
+    let mut frame = text_frame(payload.as_bytes());
+    frame[1] |= 0x80;
+    let header = frame.len() - payload.len();
+    frame.splice(header..header, [0; 4]);
+    frame
+}
+
+/// The length of a server's frame and where its payload begins, if the frame is whole.
+pub(crate) fn frame_len(bytes: &[u8]) -> Option<(usize, usize)> {
+    let (header, payload) = match *bytes.get(1)? {
+        126 => (4, usize::from(u16::from_be_bytes(bytes.get(2..4)?.try_into().ok()?))),
+        127 => (10, usize::try_from(u64::from_be_bytes(bytes.get(2..10)?.try_into().ok()?)).ok()?),
+        len => (2, usize::from(len)),
+    };
+    (bytes.len() >= header + payload).then_some((header, header + payload))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn frames_of_all_lengths_read_back() {
+        for len in [0, 1, 125, 126, 65_535, 65_536] {
+            let frame = text_frame(&vec![b'x'; len]);
+            assert_eq!(frame_len(&frame), Some((frame.len() - len, frame.len())), "{len}");
+            assert_eq!(frame_len(&frame[..frame.len() - 1]), None, "{len}");
+        }
+    }
+
+    #[test]
+    fn the_answer_is_that_of_the_specification() {
+        assert!(answer(request("/").as_bytes()).contains("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="));
+    }
+}

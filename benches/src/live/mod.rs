@@ -1,0 +1,64 @@
+//! `cargo xtask bench fanout|idle|latency`: what live sessions cost beside the least that they can cost.
+
+mod cell;
+mod crowd;
+mod fanout;
+pub(crate) mod floor;
+mod handshake;
+mod idle;
+mod latency;
+mod speaker;
+mod subject;
+
+use std::path::PathBuf;
+
+use crate::cpu::Cores;
+use crate::report::{self, Section};
+use crate::{clock, record};
+
+/// Bytes of a payload.
+const SIZE: usize = 100;
+
+/// How much to measure.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Less of everything, and figures to match
+    #[arg(long)]
+    quick: bool,
+    /// How often floor and server take turns [default: 5, or 1 with --quick]
+    #[arg(long)]
+    alternations: Option<usize>,
+    /// Where the JSON goes, instead of benches/results/SCENARIO-DATE.json
+    #[arg(long)]
+    out: Option<PathBuf>,
+}
+
+impl Args {
+    fn alternations(&self) -> usize {
+        self.alternations.unwrap_or(if self.quick { 1 } else { 5 }).max(1)
+    }
+}
+
+/// CPU for one delivery beside the floor's, for one channel with many sessions and for many with one.
+pub(crate) async fn fanout(args: Args, cores: Cores) -> anyhow::Result<()> {
+    let started = clock::now_ns();
+    finish("fanout", &args, cores, started, fanout::run(&args, cores).await?)
+}
+
+/// Memory of a session that does nothing.
+pub(crate) async fn idle(args: Args, cores: Cores) -> anyhow::Result<()> {
+    let started = clock::now_ns();
+    finish("idle", &args, cores, started, idle::run(&args, cores).await?)
+}
+
+/// How late ten thousand sessions are told.
+pub(crate) async fn latency(args: Args, cores: Cores) -> anyhow::Result<()> {
+    let started = clock::now_ns();
+    finish("latency", &args, cores, started, latency::run(&args, cores).await?)
+}
+
+fn finish(name: &'static str, args: &Args, cores: Cores, started: u64, section: Section) -> anyhow::Result<()> {
+    let sections = [section];
+    report::print(&sections);
+    record::write(name, args.quick, cores, started, &sections, args.out.as_deref())
+}

@@ -1,0 +1,87 @@
+//! The publisher: one keep-alive connection, in a closed loop or at a rate.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+
+use super::crowd::{DIGITS, MARK, Tally, channel, dial};
+use super::subject::Subject;
+use crate::clock::now_ns;
+use crate::http1::{content_length, head_len};
+
+/// Publishes to a crowd.
+pub(crate) struct Speaker<'a> {
+    subject: &'a Subject,
+    tally: &'a Tally,
+    stream: TcpStream,
+    channels: usize,
+    /// How many frames one message makes.
+    per_message: u64,
+    size: usize,
+    said: u64,
+}
+
+impl<'a> Speaker<'a> {
+    /// Speaks in `channels` channels with `per_message` subscribers each, `size` bytes at a time.
+    pub(crate) fn new(
+        subject: &'a Subject,
+        tally: &'a Tally,
+        channels: usize,
+        per_message: u64,
+        size: usize,
+    ) -> anyhow::Result<Self> {
+        let stream = dial(0, subject.addr())?;
+        Ok(Self { subject, tally, stream, channels, per_message, size, said: 0 })
+    }
+
+    /// Says `messages`, of which at most `window` are under way at a time, and waits until all have arrived.
+    pub(crate) fn closed(&mut self, messages: u64, window: u64) -> anyhow::Result<()> {
+        for _ in 0..messages {
+            let due = (self.said + 1).saturating_sub(window) * self.per_message;
+            ensure!(self.tally.wait_for(due), "{} of {due} have arrived", self.tally.delivered());
+            self.say(now_ns())?;
+        }
+        self.settle()
+    }
+
+    /// Says `messages`, one every `every`, whatever the server does: each carries the time at which it was due.
+    pub(crate) fn open(&mut self, messages: u64, every: Duration) -> anyhow::Result<()> {
+        let start = now_ns();
+        let every = u64::try_from(every.as_nanos())?;
+        for n in 0..messages {
+            let due = start + n * every;
+            std::thread::sleep(Duration::from_nanos(due.saturating_sub(now_ns())));
+            self.say(due)?;
+        }
+        self.settle()
+    }
+
+    fn settle(&self) -> anyhow::Result<()> {
+        let due = self.said * self.per_message;
+        ensure!(self.tally.wait_for(due), "lost: {} of {due} have arrived", self.tally.delivered());
+        Ok(())
+    }
+
+    fn say(&mut self, due: u64) -> anyhow::Result<()> {
+        let mut payload = format!("{}{due:0DIGITS$}", char::from(MARK));
+        payload.extend(std::iter::repeat_n('x', self.size.saturating_sub(payload.len())));
+        let name = channel((self.said % self.channels as u64) as usize);
+        self.stream.write_all(&self.subject.publish(&name, &payload))?;
+        self.said += 1;
+        let mut answer = Vec::new();
+        let mut piece = [0; 1024];
+        loop {
+            let len = self.stream.read(&mut piece).context("no answer to a publish")?;
+            ensure!(len > 0, "the server closed the publisher's connection");
+            answer.extend_from_slice(&piece[..len]);
+            if let Some(head) = head_len(&answer)
+                && answer.len() >= head + content_length(&answer[..head])
+            {
+                ensure!(answer.starts_with(b"HTTP/1.1 200"), "refused: {}", String::from_utf8_lossy(&answer));
+                return Ok(());
+            }
+        }
+    }
+}

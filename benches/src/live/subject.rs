@@ -1,0 +1,123 @@
+//! What is measured: the server or the floor, each alone on core 0.
+
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::process::{Child, Command, Stdio};
+
+use anyhow::Context;
+use hmac::{Hmac, KeyInit, Mac};
+use md5::{Digest, Md5};
+use sha2::Sha256;
+use tidings_testkit::{Server, server};
+
+use super::handshake;
+use crate::cpu::Cores;
+
+/// A running server or floor.
+pub(crate) enum Subject {
+    /// Ours: Pusher's protocol in, its signed HTTP API out.
+    Server(Box<Server>),
+    /// The floor.
+    Floor(FloorProcess),
+}
+
+/// The floor's process; killed when it is dropped.
+pub(crate) struct FloorProcess {
+    child: Child,
+    addr: SocketAddr,
+}
+
+impl Drop for FloorProcess {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+}
+
+impl Subject {
+    /// Starts the server on the core that is measured, with more of a config behind the app's table.
+    pub(crate) async fn server(cores: Cores, config: &str) -> anyhow::Result<Self> {
+        let config = format!("[[apps]]\nid = \"1\"\nkey = \"bench\"\nsecret = \"bench-secret\"\n{config}");
+        let server = server().config(config).wrapper(cores.measured()).try_start().await?;
+        Ok(Self::Server(Box::new(server)))
+    }
+
+    /// Starts the floor on the core that is measured.
+    pub(crate) fn floor(cores: Cores) -> anyhow::Result<Self> {
+        let mut words = cores.measured();
+        words.push(std::env::current_exe()?.to_string_lossy().into_owned());
+        let mut child = Command::new(&words[0]).args(&words[1..]).arg("live-floor").stdout(Stdio::piped()).spawn()?;
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().context("the floor has no output")?).read_line(&mut line)?;
+        let addr = line.trim().strip_prefix("listening on ").context("the floor did not start")?.parse()?;
+        Ok(Self::Floor(FloorProcess { child, addr }))
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        match self {
+            Self::Server(server) => server.pid(),
+            Self::Floor(floor) => floor.child.id(),
+        }
+    }
+
+    pub(crate) fn addr(&self) -> SocketAddr {
+        match self {
+            Self::Server(server) => server.addr,
+            Self::Floor(floor) => floor.addr,
+        }
+    }
+
+    /// What a subscriber of a channel sends: its upgrade, and what it says afterwards.
+    pub(crate) fn subscription(&self, channel: &str) -> (String, Option<Vec<u8>>) {
+        match self {
+            Self::Floor(_) => (handshake::request(&format!("/sub/{channel}")), None),
+            Self::Server(_) => {
+                let subscribe = format!(r#"{{"event":"pusher:subscribe","data":{{"auth":"","channel":"{channel}"}}}}"#);
+                let path = "/app/bench?protocol=7&client=bench&version=1.0.0";
+                (handshake::request(path), Some(handshake::masked_text(&subscribe)))
+            }
+        }
+    }
+
+    /// How many frames a subscriber gets before it is subscribed.
+    pub(crate) fn greeting(&self) -> usize {
+        match self {
+            Self::Floor(_) => 0,
+            Self::Server(_) => 2,
+        }
+    }
+
+    /// A whole request that says `payload` in a channel.
+    pub(crate) fn publish(&self, channel: &str, payload: &str) -> Vec<u8> {
+        let (target, body) = match self {
+            Self::Floor(_) => (format!("/pub/{channel}"), payload.to_owned()),
+            Self::Server(_) => {
+                let body = format!(r#"{{"name":"bench","channels":["{channel}"],"data":"{payload}"}}"#);
+                (signed("/apps/1/events", &body), body)
+            }
+        };
+        format!(
+            "POST {target} HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+            body.len()
+        )
+        .into_bytes()
+    }
+}
+
+/// The target of a request that Pusher's libraries would sign like this.
+fn signed(path: &str, body: &str) -> String {
+    let seconds = jiff::Timestamp::now().as_second();
+    let md5 = hex(&Md5::digest(body));
+    let query = format!("auth_key=bench&auth_timestamp={seconds}&auth_version=1.0&body_md5={md5}");
+    // A key of any length will do.
+    let signature = Hmac::<Sha256>::new_from_slice(b"bench-secret").map(|mut mac| {
+        mac.update(format!("POST\n{path}\n{query}").as_bytes());
+        hex(&mac.finalize().into_bytes())
+    });
+    format!("{path}?{query}&auth_signature={}", signature.unwrap_or_default())
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
