@@ -10,8 +10,10 @@
 
 mod asks;
 mod protocol;
+mod rehearsal;
 mod socket;
 
 pub use asks::{Answer, Ask, Asker, Asking, Asks, ClientEvent, JoinAsk, Proof, PublishRefused};
-pub use protocol::{Closing, Context, Message, SessionProtocol};
+pub use protocol::{Closing, Context, End, Message, SessionProtocol};
+pub use rehearsal::Rehearsal;
 pub use socket::Socket;

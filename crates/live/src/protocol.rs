@@ -78,9 +78,9 @@ pub(crate) struct Effects {
     pub(crate) end: Option<End>,
 }
 
-/// How a session ends, after all that was written.
+/// How a protocol ends its session, after all that it has written.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum End {
+pub enum End {
     /// With a WebSocket close frame.
     Close(u16, String),
     /// With the end of the stream.
