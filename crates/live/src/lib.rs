@@ -12,8 +12,9 @@ mod asks;
 mod protocol;
 mod rehearsal;
 mod socket;
+pub mod upgrade;
 
 pub use asks::{Answer, Ask, Asker, Asking, Asks, ClientEvent, JoinAsk, Proof, PublishRefused};
 pub use protocol::{Closing, Context, End, Message, SessionProtocol};
 pub use rehearsal::Rehearsal;
-pub use socket::Socket;
+pub use socket::{Guard, Io, Socket};
