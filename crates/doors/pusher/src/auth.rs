@@ -7,9 +7,7 @@ use tidings_model::signing;
 
 use crate::api::query::Query;
 use crate::api::refusal::Refusal;
-
-/// What a client sent is repeated to it up to so many bytes.
-const ECHO: usize = 100;
+use crate::limits;
 
 /// Why an auth string proves nothing. Pusher's texts, since that is what people search for.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -59,7 +57,7 @@ fn verify(app: &App, auth: &str, expected: impl FnOnce() -> String) -> Result<()
     if signing::verify_hex(&app.secret, &expected, signature) {
         return Ok(());
     }
-    let expected = expected[..expected.floor_char_boundary(ECHO * 4)].to_owned();
+    let expected = echo(&expected);
     Err(AuthError::Signature { expected, got: echo(signature) })
 }
 
@@ -79,7 +77,7 @@ pub(crate) fn request(
     let (key, timestamp, version) = (needed("auth_key")?, needed("auth_timestamp")?, needed("auth_version")?);
     let signature = needed("auth_signature")?;
     if key != app.key {
-        return Err(Refusal::unauthorized(format!("Unknown auth_key: {}", echo(key))));
+        return Err(Refusal::unauthorized(format!("Unknown auth_key: {}", limits::echo(key))));
     }
     if version != signing::AUTH_VERSION {
         return Err(Refusal::unauthorized("Version not supported: auth_version must be 1.0"));
@@ -90,7 +88,7 @@ pub(crate) fn request(
         let text = signing::request_string_to_sign(method, path, query.all());
         return Err(Refusal::unauthorized(format!(
             "Invalid signature: you should have sent HmacSHA256Hex({text:?}, your_secret_key), but you sent {:?}",
-            echo(signature)
+            limits::echo(signature)
         )));
     }
     match query.get("body_md5") {
@@ -118,5 +116,5 @@ fn check_age(timestamp: &str, now: Millis) -> Result<(), Refusal> {
 }
 
 fn echo(text: &str) -> String {
-    text[..text.floor_char_boundary(ECHO)].to_owned()
+    limits::echo(text).to_owned()
 }

@@ -10,8 +10,8 @@ const REQUEST_EXTRA: usize = 64 * 1024;
 const ESCAPED: usize = 6;
 /// Bytes of an `Idempotency-Key`.
 pub(crate) const IDEMPOTENCY_KEY: usize = 255;
-/// How far a request's timestamp may be from now, in seconds.
-pub(crate) const CLOCK_SKEW_SECS: i64 = 600;
+/// Bytes of what a caller sent that are repeated in an error.
+const ECHO: usize = 200;
 /// Channels that are asked of the broker at one time.
 pub(crate) const CHANNELS_PAGE: usize = 1_000;
 
@@ -26,4 +26,9 @@ pub(crate) fn too_large(payload: usize) -> String {
         "The data content of this event exceeds the allowed maximum ({payload} bytes). \
          See https://pusher.com/docs/channels/server_api/http-api#publishing-events for more info"
     )
+}
+
+/// The beginning of what a caller sent, for errors that quote it.
+pub(crate) fn echo(text: &str) -> &str {
+    &text[..text.floor_char_boundary(ECHO)]
 }

@@ -12,7 +12,9 @@ fn matches(entry: &str, origin: &str) -> bool {
         Some(domain) => {
             let within = origin.host.len().checked_sub(domain.len() + 1);
             within.is_some_and(|dot| {
-                dot > 0 && origin.host.as_bytes()[dot] == b'.' && origin.host.as_bytes()[dot + 1..].eq_ignore_ascii_case(domain.as_bytes())
+                dot > 0
+                    && origin.host.as_bytes()[dot] == b'.'
+                    && origin.host.as_bytes()[dot + 1..].eq_ignore_ascii_case(domain.as_bytes())
             })
         }
         None => entry.host.eq_ignore_ascii_case(origin.host),

@@ -19,6 +19,7 @@ use tidings_model::app::App;
 use tidings_model::channel::{ChannelKey, Member};
 use tidings_wire::Prepared;
 
+use crate::limits::echo;
 use crate::rate::{Bucket, Rate};
 use crate::wire::incoming::Frame;
 use crate::wire::{self, FORMAT};
@@ -32,8 +33,6 @@ const CLOSE_CODES_SINCE: u8 = 6;
 const FAULTS: Rate = Rate { burst: 50, per_second: 1 };
 /// What cuts it off: RFC 6455's "protocol error", after which pusher-js waits before it comes back.
 const FLOOD: u16 = 1002;
-/// As much of what a client sent is repeated to it in errors.
-const ECHO: usize = 200;
 
 /// One client's session.
 #[derive(Debug)]
@@ -166,9 +165,4 @@ impl SessionProtocol for Session {
         };
         self.end(cx, code, reason);
     }
-}
-
-/// The beginning of what a client sent, for errors that quote it.
-fn echo(text: &str) -> &str {
-    &text[..text.floor_char_boundary(ECHO)]
 }

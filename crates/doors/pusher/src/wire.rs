@@ -11,7 +11,7 @@ use std::sync::{Arc, LazyLock};
 use bytes::Bytes;
 use tidings_broker::Welcome;
 use tidings_model::channel::{Member, SessionId};
-use tidings_wire::{Format, Publication, Said, Slot, ws};
+use tidings_wire::{Format, Publication, Said, Slot};
 
 use crate::channel::{is_presence, shown};
 use json::Object;
@@ -131,5 +131,17 @@ fn envelope(event: &str, channel: Option<&str>, data: &str) -> Bytes {
 
 /// A text frame. What is said is framed once for all, so copying it behind its header costs little.
 fn text(payload: &str) -> Bytes {
-    ws::text(payload)
+    let mut b: Vec<u8> = vec![0x81];
+    let n = payload.len();
+    if n < 126 {
+        b.push(n as u8)
+    } else if n < 65536 {
+        b.push(126);
+        b.extend((n as u16).to_be_bytes())
+    } else {
+        b.push(127);
+        b.extend((n as u64).to_be_bytes())
+    }
+    b.extend_from_slice(payload.as_bytes());
+    b.into()
 }

@@ -31,7 +31,8 @@ impl<'a> Query<'a> {
 
     /// The items of a list, as `name[]=…`, `name[0]=…`.
     pub(crate) fn list(&self, name: &str) -> Vec<&str> {
-        let is_item = |own: &str| own.strip_prefix(name).is_some_and(|rest| rest.starts_with('[') && rest.ends_with(']'));
+        let is_item =
+            |own: &str| own.strip_prefix(name).is_some_and(|rest| rest.starts_with('[') && rest.ends_with(']'));
         self.0.iter().filter(|(own, _)| is_item(own)).map(|(_, value)| &**value).collect()
     }
 }

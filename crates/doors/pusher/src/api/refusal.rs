@@ -74,10 +74,16 @@ impl From<PublishError> for Refusal {
             PublishError::Fields { .. } => Self::bad(error.to_string()),
             PublishError::IdTaken | PublishError::KeyTaken => Self::new(StatusCode::CONFLICT, error.to_string()),
             PublishError::Live(error) => error.into(),
-            PublishError::Store(StoreError::Broken(_)) => {
-                Self::new(StatusCode::INTERNAL_SERVER_ERROR, "The event could not be written")
+            PublishError::Store(error) if error.is_temporary() || error == StoreError::Closed => {
+                Self::unavailable(format!("The event could not be written: {error}"))
             }
-            PublishError::Store(error) => Self::unavailable(format!("The event could not be written: {error}")),
+            PublishError::Store(error) => {
+                tracing::error!(%error, "an event could not be written");
+                Self::new(
+                    StatusCode::INTERNAL_SERVER_ERROR,
+                    "The event could not be written; the server's log says why",
+                )
+            }
         }
     }
 }

@@ -6,12 +6,12 @@ use tidings_live::{Ask, ClientEvent, Context, PublishRefused};
 use tidings_model::policy::canonical;
 
 use crate::channel::{is_encrypted, is_presence, needs_auth};
-use crate::limits;
+use crate::limits::{self, echo};
 use crate::rate::Rate;
 use crate::wire;
 use crate::wire::incoming::Frame;
 
-use super::{Pending, Session, echo};
+use super::{Pending, Session};
 
 /// The error that says that it was too much. Not a close code: clients would never come back.
 const TOO_MANY: u16 = 4301;
@@ -37,7 +37,8 @@ impl Session {
         let app = &self.app;
         if !app.client_events {
             // Pusher's text; here the page is the app's configuration.
-            return no("To send client events, you must enable this feature in the Settings page of your dashboard.".to_owned());
+            return no("To send client events, you must enable this feature in the Settings page of your dashboard."
+                .to_owned());
         }
         let Some(channel) = frame.channel.as_deref() else {
             return no("Client event rejected - it names no channel".to_owned());

@@ -8,10 +8,11 @@ use tidings_model::channel::Member;
 
 use crate::auth;
 use crate::channel::is_valid_user;
-use crate::wire::incoming::{Frame, Signin, User};
+use crate::limits::echo;
 use crate::wire;
+use crate::wire::incoming::{Frame, Signin, User};
 
-use super::{Session, echo};
+use super::Session;
 
 impl Session {
     pub(super) fn sign_in(&mut self, cx: &mut Context<'_>, frame: &Frame<'_>) {

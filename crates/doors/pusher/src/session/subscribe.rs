@@ -9,10 +9,11 @@ use tidings_model::policy::canonical;
 
 use crate::auth;
 use crate::channel::{is_presence, is_valid, is_valid_user, needs_auth, shown};
+use crate::limits::echo;
 use crate::wire::incoming::{Frame, Subscribe, Unsubscribe, User};
 use crate::wire::{self, FORMAT};
 
-use super::{Pending, Session, echo};
+use super::{Pending, Session};
 
 /// Why a channel is not joined, as `pusher:subscription_error` says it.
 struct No {
@@ -69,7 +70,11 @@ impl Session {
         }
         let limit = self.app.limits.channels_per_session;
         if self.memberships.len() >= limit {
-            return Err(No::new("LimitReached", 403, format!("The connection is in as many channels as it may be: {limit}")));
+            return Err(No::new(
+                "LimitReached",
+                403,
+                format!("The connection is in as many channels as it may be: {limit}"),
+            ));
         }
         let proven = match wish.auth() {
             Some(auth) => auth::channel(&self.app, cx.session(), name, wish.channel_data(), auth),
@@ -137,7 +142,10 @@ impl Session {
         };
         if !self.memberships.has(&canonical(&wish.channel)) {
             let channel = echo(&wish.channel);
-            return Self::error(cx, &format!("No current subscription to channel {channel}, or subscription in progress"));
+            return Self::error(
+                cx,
+                &format!("No current subscription to channel {channel}, or subscription in progress"),
+            );
         }
         let channel: Arc<str> = Arc::from(&*wish.channel);
         let ask = cx.ask(Ask::Leave(Arc::clone(&channel)));

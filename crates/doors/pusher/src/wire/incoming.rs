@@ -64,7 +64,11 @@ impl<'a> Frame<'a> {
     /// `data` as text: what a string holds, the JSON of anything else, nothing if there is none.
     pub(crate) fn text(&self) -> Option<Cow<'a, str>> {
         let raw = self.data.map_or("", RawValue::get);
-        if raw.starts_with('"') { serde_json::from_str::<Text<'a>>(raw).ok().map(|text| text.0) } else { Some(raw.into()) }
+        if raw.starts_with('"') {
+            serde_json::from_str::<Text<'a>>(raw).ok().map(|text| text.0)
+        } else {
+            Some(raw.into())
+        }
     }
 
     /// `data` as an event carries it: a string byte for byte, anything else as its JSON, which the others get as a string.
@@ -140,7 +144,9 @@ mod tests {
         assert_eq!(of(r#"{"user_id":10,"user_info":{"a": 1}}"#), Some(("10".to_owned(), info(r#"{"a": 1}"#))));
         assert_eq!(of(r#"{"user_id":"a\"b","user_info":null}"#), Some(("a\"b".to_owned(), None)));
         assert_eq!(of(r#"{"x":[],"user_id":"u"}"#), Some(("u".to_owned(), None)));
-        for bad in ["", "[]", "{}", "1", r#"{"user_id":null}"#, r#"{"user_id":true}"#, r#"{"user_id":{}}"#, "{\"user_id\":"] {
+        for bad in
+            ["", "[]", "{}", "1", r#"{"user_id":null}"#, r#"{"user_id":true}"#, r#"{"user_id":{}}"#, "{\"user_id\":"]
+        {
             assert_eq!(of(bad), None, "{bad}");
         }
     }

@@ -1,0 +1,1 @@
+//! `/app/{key}`: a client connects.
