@@ -10,6 +10,8 @@ mod membership;
 mod refused;
 mod signin;
 mod subscribe;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 

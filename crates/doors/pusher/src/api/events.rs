@@ -25,8 +25,7 @@ const IDEMPOTENCY_KEY: &str = "idempotency-key";
 pub(super) async fn one(State(door): State<PusherDoor>, request: Request) -> Result<Response, Refusal> {
     let signed = Signed::take(&door, request, 1).await?;
     let key = idempotency_key(&signed.headers)?;
-    let query = signed.query();
-    let given = if signed.body.is_empty() { in_query(&query) } else { read(&signed.body)? };
+    let given = if signed.body.is_empty() { in_query(&signed.query()) } else { read(&signed.body)? };
     let checked = given.check(&door, &signed.app, &signed.body)?;
     let idempotency = key.map(|key| (key, digest(&signed.app.id, &signed.body)));
     let Some(told) = checked.publish(&door, &signed.app, idempotency).await? else {
@@ -95,7 +94,7 @@ fn read<'a, T: Deserialize<'a>>(body: &'a Bytes) -> Result<T, Refusal> {
 }
 
 /// The parameters of an event may also come in the query ("HTTP API reference", note on POST parameters).
-fn in_query<'a>(query: &Query<'a>) -> Given<'a> {
+fn in_query(query: &Query<'_>) -> Given<'static> {
     let text = |text: &str| Text(Cow::Owned(text.to_owned()));
     let get = |name| query.get(name).map(text);
     Given {
