@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tidings_courier::Settings;
 use tidings_courier::egress::EgressConfig;
+pub use tidings_door_pusher::Patience;
 use tidings_model::app::{App, Token};
 use tidings_model::clock::SharedClock;
 use tidings_store::sqlite::Sync;
@@ -32,6 +33,8 @@ pub struct Config {
     pub shards: u16,
     /// How live sessions are kept.
     pub live: tidings_live::Settings,
+    /// How long a silent Pusher client is waited for.
+    pub patience: Patience,
     /// How deliveries are made.
     pub courier: Settings,
     /// How long events are kept, with what came of them; what is still owed is kept longer.

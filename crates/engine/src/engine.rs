@@ -13,6 +13,7 @@ use tidings_bus::{Apps, AppsError, Bus, Catalogue, Parts};
 use tidings_courier::Courier;
 use tidings_courier::egress::{Egress, EgressError};
 use tidings_door_api::{ApiDoor, StandardWebhooks};
+use tidings_door_pusher::PusherDoor;
 use tidings_live::{Inboxes, Live};
 use tidings_model::app::AppLimits;
 use tidings_model::clock::SharedClock;
@@ -77,6 +78,7 @@ pub struct Engine {
     bus: Bus,
     live: Live,
     api: ApiDoor,
+    pusher: PusherDoor,
     registry: Arc<Mutex<Registry>>,
 }
 
@@ -118,13 +120,14 @@ impl Engine {
         let asks = Arc::new(bus.clone());
         let runtime = tokio::runtime::Handle::current();
         let live = Live::start(inboxes, config.live, clock, asks, runtime, &mut registry).map_err(EngineError::Live)?;
+        let pusher = PusherDoor::new(bus.clone(), live.clone(), Arc::clone(&apps), config.patience);
         let api = ApiDoor::new(bus.clone(), live.clone(), egress, apps, config.operator_key);
-        Ok(Self { store, courier, bus, live, api, registry: Arc::new(Mutex::new(registry)) })
+        Ok(Self { store, courier, bus, live, api, pusher, registry: Arc::new(Mutex::new(registry)) })
     }
 
     /// Every door, as one router.
     pub fn router(&self) -> Router {
-        tidings_door_api::router(self.api.clone())
+        tidings_door_api::router(self.api.clone()).merge(tidings_door_pusher::router(self.pusher.clone()))
     }
 
     /// The way in for programs that embed the engine.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::Context;
 use axum::Router;
 use serde_json::{Value, json};
-use tidings_engine::{Config, Engine, StoreConfig};
+use tidings_engine::{Config, Engine, Patience, StoreConfig};
 use tidings_model::clock::SystemClock;
 use tidings_store::sqlite::Sync;
 
@@ -29,7 +29,16 @@ pub(crate) async fn build(settings: Settings) -> anyhow::Result<Assembled> {
 /// What the settings are to the engine.
 fn config(settings: Settings) -> Config {
     let StoreSettings { path, durable } = settings.store;
-    let LiveSettings { shards, sessions, session_queue, send_buffer, user_timeout, inbox } = settings.live;
+    let LiveSettings {
+        shards,
+        sessions,
+        session_queue,
+        send_buffer,
+        user_timeout,
+        inbox,
+        activity_timeout,
+        pong_timeout,
+    } = settings.live;
     let default = tidings_live::Settings::default();
     let live = tidings_live::Settings {
         sessions,
@@ -44,6 +53,7 @@ fn config(settings: Settings) -> Config {
         main_key_file: settings.main_key_file,
         shards: u16::try_from(shards).unwrap_or(u16::MAX),
         live,
+        patience: Patience { activity: activity_timeout, pong: pong_timeout },
         courier: settings.courier,
         egress: settings.egress,
         keep: settings.keep,

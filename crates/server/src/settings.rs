@@ -96,6 +96,10 @@ pub(crate) struct LiveSettings {
     pub(crate) user_timeout: Duration,
     /// Bytes that may wait in one shard's inbox before publishes are refused.
     pub(crate) inbox: usize,
+    /// Seconds of silence after which a client is asked for a sign of life.
+    pub(crate) activity_timeout: u32,
+    /// Seconds that it may take to answer.
+    pub(crate) pong_timeout: u32,
 }
 
 impl Default for LiveSettings {
@@ -107,6 +111,8 @@ impl Default for LiveSettings {
             send_buffer: 256 << 10,
             user_timeout: Duration::from_secs(30),
             inbox: 64 << 20,
+            activity_timeout: 120,
+            pong_timeout: 30,
         }
     }
 }

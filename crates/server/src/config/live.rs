@@ -20,6 +20,8 @@ pub(super) struct RawLive {
     send_buffer: Option<RawSize>,
     user_timeout: Option<RawDuration>,
     inbox: Option<RawSize>,
+    activity_timeout: Option<RawDuration>,
+    pong_timeout: Option<RawDuration>,
 }
 
 impl RawLive {
@@ -37,6 +39,20 @@ impl RawLive {
             send_buffer: size("send_buffer", self.send_buffer, default.send_buffer, (4 * kib, 64 << 20), check),
             user_timeout,
             inbox: size("inbox", self.inbox, default.inbox, (1 << 20, 1 << 40), check),
+            activity_timeout: seconds("activity_timeout", self.activity_timeout, default.activity_timeout, check),
+            pong_timeout: seconds("pong_timeout", self.pong_timeout, default.pong_timeout, check),
+        }
+    }
+}
+
+/// A time that clients are told in whole seconds, and that must not be none.
+fn seconds(key: &str, given: Option<RawDuration>, default: u32, check: &mut Check) -> u32 {
+    let Some(RawDuration(given)) = given else { return default };
+    match u32::try_from(given.as_secs()) {
+        Ok(seconds @ 1..=86_400) if given.subsec_nanos() == 0 => seconds,
+        _ => {
+            check.wrong(&format!("live.{key}"), format!("live.{key} must be whole seconds, from 1s to 24h"));
+            default
         }
     }
 }
