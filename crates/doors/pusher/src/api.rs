@@ -21,7 +21,7 @@ use refusal::Refusal;
 /// The Pusher door as a service: `/app/{key}` for clients, `/apps/{id}/…` for servers, and the same below `/a/{app}`.
 pub fn router(door: PusherDoor) -> Router {
     let routes: [(&str, MethodRouter<PusherDoor>); 9] = [
-        ("/app/{key}", any(connect)),
+        ("/app/{key}", get(connect)),
         ("/apps/{id}/events", post(events::one)),
         ("/apps/{id}/batch_events", post(events::batch)),
         ("/apps/{id}/channels", get(channels::all)),
@@ -39,7 +39,7 @@ pub fn router(door: PusherDoor) -> Router {
         }
         // pusher-js asks these again and again, without a pause, if they answer anything but an error.
         router = router.route(&format!("{base}/pusher/app/{{*rest}}"), any(no_fallback_transport));
-        router = router.route(&format!("{base}/apps/{{*rest}}"), any(no_such_path));
+        router = router.route(&format!("{base}/apps/{{id}}/{{*rest}}"), any(no_such_path));
     }
     router.with_state(door)
 }
