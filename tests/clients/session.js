@@ -10,9 +10,12 @@
       ask(params).then((answer) => callback(null, answer), (error) => callback(new Error(String(error.message ?? error)), null));
 
     const listen = (channel) => {
-      channel.bind_global((event, data, metadata) => {
+      // What pusher-js tells those who listen on the channel; a global handler would not be told who said it.
+      const emit = Object.getPrototypeOf(channel).emit;
+      channel.emit = (event, data, metadata) => {
         say({ on: "event", channel: channel.name, event, data: plain(data), user_id: metadata?.user_id ?? null });
-      });
+        return emit.call(channel, event, data, metadata);
+      };
     };
 
     // Members of a presence channel are an object with methods; an error is not JSON.
@@ -54,7 +57,6 @@
       subscribe({ channel }) {
         // Bound before the answer can come.
         const subscribed = pusher.subscribe(channel);
-        subscribed.unbind_global();
         listen(subscribed);
       },
       unsubscribe({ channel }) {

@@ -16,7 +16,7 @@ use super::Outcome;
 use super::client::{Client, Refused};
 use super::connect::Connection;
 use crate::config::environment::Strings;
-use crate::output;
+use crate::{output, signals};
 
 /// How long a server may be silent; it shows every 25 s that it lives.
 const SILENCE: Duration = Duration::from_secs(60);
@@ -47,12 +47,15 @@ pub(super) async fn run(args: SubscribeArgs, outer: Connection, env: &dyn String
     let json = client.json();
     let mut url = client.address(&["v1", "stream"]);
     url.query_pairs_mut().extend_pairs(args.channels.iter().map(|channel| ("channel", channel)));
-    follow(&client, &url, &mut |event| match told(event, json) {
+    let mut print = |event: &Event| match told(event, json) {
         Told::Line(line) => output::line(line),
         Told::Remark(remark) => output::complain(remark),
-    })
-    .await?;
-    Ok(())
+    };
+    tokio::select! {
+        followed = follow(&client, &url, &mut print) => Ok(followed?),
+        // It has no end of its own, so to be asked to stop is the good one.
+        () = signals::stop()? => Ok(()),
+    }
 }
 
 /// Reads a stream for as long as it can be had; a break is no reason to stop, a refusal is.
