@@ -15,5 +15,5 @@ pub use broker::{
     Broker, BrokerError, Cached, ChannelFilter, ChannelState, History, HistoryRange, Join, Leave, Occupancy, Publish,
     Since,
 };
-pub use memory::{MemoryBroker, Sizes};
+pub use memory::{MemoryBroker, MemoryLimits, Sizes};
 pub use told::{Control, JoinRefused, Joined, Left, Recovery, SessionRef, Shards, Told, Way, Welcome, Who};
