@@ -9,6 +9,8 @@
 
 mod broker;
 mod memory;
+#[cfg(test)]
+mod suite;
 mod told;
 
 pub use broker::{

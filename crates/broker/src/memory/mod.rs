@@ -9,6 +9,8 @@ mod channel;
 mod history;
 mod presence;
 mod subscribers;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::hash::BuildHasher;
