@@ -143,6 +143,35 @@ async fn what_is_too_big_is_said_and_not_kept() {
 }
 
 #[tokio::test]
+async fn the_last_publication_has_precedence_over_those_before_it() {
+    let (here, mut world) = limited(3 * weight()).await;
+    world.join(1, "").await;
+    for n in 1..=4 {
+        world.publish(&format!("e{n}")).await;
+    }
+    assert_eq!(here.broker().sizes().kept_bytes, 3 * weight(), "there is no room left");
+    world.options.cache_ttl = Some(std::time::Duration::from_secs(60));
+    world.publish("e5").await;
+    assert_eq!(here.broker().sizes().kept_bytes, 3 * weight());
+    world.told().await;
+    world.join_since(2, Since::Last(9)).await;
+    world.tells(&["c: s2 in, 2 here @5A [e4@4A e5@5A] cached e5@5A"], &[]).await;
+    world.ends_empty().await;
+}
+
+#[tokio::test]
+async fn a_cached_publication_makes_room_for_the_next_one() {
+    let (_, mut world) = limited(weight()).await;
+    world.options.history_size = 0;
+    world.options.cache_ttl = Some(std::time::Duration::from_secs(60));
+    world.publish("e1").await;
+    world.publish("e2").await;
+    world.join(1, "").await;
+    world.tells(&[], &["c: s1 in, 1 here cached e2"]).await;
+    world.ends_empty().await;
+}
+
+#[tokio::test]
 async fn nobody_fills_the_memory_with_positions() {
     let (here, mut world) = limited(5 * weight()).await;
     for n in 0..100 {
@@ -152,6 +181,9 @@ async fn nobody_fills_the_memory_with_positions() {
     }
     let sizes = here.broker().sizes();
     assert!((1..20).contains(&sizes.channels) && sizes.kept_bytes <= 5 * weight(), "{sizes:?}");
+    // While somebody is there, the position takes nothing of what events may take.
+    world.join_in("c0", 1, "", None).await;
+    assert_eq!(here.broker().sizes().kept_bytes, sizes.kept_bytes - POSITION_WEIGHT);
     world.ends_empty().await;
 }
 

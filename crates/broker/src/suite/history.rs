@@ -149,13 +149,17 @@ pub(crate) async fn a_forgotten_history_begins_anew(world: &mut World) {
     assert_eq!(found_from(world, "0A").await, "@1B Lost");
     assert_eq!(found_from(world, "1A").await, "@1B Lost");
     assert_eq!(found_from(world, "0B").await, "@1B Complete [f1@1B]");
+    // Whether somebody has looked meanwhile makes no difference.
+    world.pass(120_000);
+    world.publish("g1").await;
+    assert_eq!(found_from(world, "1B").await, "@1C Lost");
     // While somebody is there, nothing is forgotten.
     world.join(1, "").await;
     world.pass(3_600_000);
     world.sweep().await;
     world.told().await;
-    world.join_since(3, Since::Position(world.epochs.position("1B"))).await;
-    world.tells(&[], &["c: s3 in, 2 here @1B Complete"]).await;
+    world.join_since(3, Since::Position(world.epochs.position("1C"))).await;
+    world.tells(&[], &["c: s3 in, 2 here @1C Complete"]).await;
 }
 
 pub(crate) async fn history_is_read_from_both_ends(world: &mut World) {

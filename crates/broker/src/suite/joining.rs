@@ -68,16 +68,25 @@ pub(crate) async fn a_leave_of_a_stranger_changes_nothing(world: &mut World) {
 }
 
 pub(crate) async fn a_slot_has_one_tenant_after_the_other(world: &mut World) {
+    world.options.subscription_count = true;
     world.join(1, "").await;
-    let next = SessionRef { life: 2, ..at(1) };
-    let join = Join { at: next, session: session(9), ..world.to_join("c", 1, "", None) };
-    world.broker.join(join).await.unwrap();
-    // The first one's end comes after the second one's beginning.
+    let tenant = |life| SessionRef { life, ..at(1) };
+    for life in [2, 3] {
+        let join = Join { at: tenant(life), session: session(7 + life), ..world.to_join("c", 1, "", None) };
+        world.broker.join(join).await.unwrap();
+    }
+    let joined =
+        ["c: s1 in, 1 here", "c: 1 are here", "c: s1 in, 2 here", "c: 2 are here", "c: s1 in, 3 here", "c: 3 are here"];
+    world.tells(&[], &joined).await;
+    // The first one's end comes after the others' beginning.
     world.leave(1).await;
-    assert_eq!(world.publish("e1").await.subscriptions, 1);
-    world.tells(&[], &["c: s1 in, 1 here", "c: s1 in, 2 here", "c: s1 out", "c: e1"]).await;
-    let leave = Leave { channel: super::key("c"), session: session(9), at: next, ask: 201 };
-    world.broker.leave(leave).await.unwrap();
+    world.leave(1).await;
+    assert_eq!(world.publish("e1").await.subscriptions, 2);
+    world.tells(&[], &["c: s1 out", "c: 2 are here", "c: s1 out", "c: e1"]).await;
+    for life in [2, 3] {
+        let leave = Leave { channel: super::key("c"), session: session(7 + life), at: tenant(life), ask: 201 };
+        world.broker.leave(leave).await.unwrap();
+    }
 }
 
 pub(crate) async fn exceptions_and_users_are_handed_on(world: &mut World) {
