@@ -9,9 +9,26 @@
 #![forbid(unsafe_code)]
 
 mod asks;
+mod inbox;
+mod live;
+mod metrics;
+mod places;
 mod protocol;
+mod rehearsal;
+mod settings;
+mod shard;
 mod socket;
+mod transport;
+pub mod upgrade;
+mod wheel;
 
 pub use asks::{Answer, Ask, Asker, Asking, Asks, ClientEvent, JoinAsk, Proof, PublishRefused};
-pub use protocol::{Closing, Context, Message, SessionProtocol};
-pub use socket::Socket;
+pub use inbox::Inboxes;
+pub use live::Live;
+pub use metrics::Sizes;
+pub use places::Place;
+pub use protocol::{Closing, Context, End, Message, SessionProtocol};
+pub use rehearsal::Rehearsal;
+pub use settings::Settings;
+pub use socket::{ClientAddr, Guard, Io, Socket};
+pub use transport::Stream;

@@ -78,9 +78,9 @@ pub(crate) struct Effects {
     pub(crate) end: Option<End>,
 }
 
-/// How a session ends, after all that was written.
+/// How a protocol ends its session, after all that it has written.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum End {
+pub enum End {
     /// With a WebSocket close frame.
     Close(u16, String),
     /// With the end of the stream.
@@ -105,7 +105,9 @@ impl Context<'_> {
 
     /// Writes bytes as they are: for a WebSocket, whole frames.
     pub fn write(&mut self, bytes: Bytes) {
-        self.effects.writes.push(bytes);
+        if !bytes.is_empty() {
+            self.effects.writes.push(bytes);
+        }
     }
 
     /// Asks for something; the number comes back with the answer. Never 0.

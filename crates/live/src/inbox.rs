@@ -1,0 +1,303 @@
+//! Inboxes: how everybody else tells a shard something.
+//!
+//! An inbox is a queue behind a mutex, and an eventfd that is rung only when the shard sleeps. Whoever tells only appends;
+//! the shard takes the whole queue at once and works it off in order. What it has taken and not yet done still counts for
+//! [`Inboxes::overloaded`]: otherwise a shard that is hopelessly behind would look idle.
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering::Relaxed};
+use std::time::Duration;
+
+use mio::{Poll, Token, Waker};
+use parking_lot::Mutex;
+use tidings_broker::{SessionRef, Shards, Told};
+use tidings_model::clock::{Millis, SharedClock, millis};
+
+use crate::asks::Answer;
+use crate::settings::Settings;
+use crate::shard::Newcomer;
+
+/// The token of the waker; slots of sessions are smaller.
+pub(crate) const BELL: Token = Token(usize::MAX);
+/// No item is there.
+const NEVER: Millis = Millis::MAX;
+/// What an item weighs besides what is said in it.
+const ITEM: usize = 128;
+/// A queue that has grown beyond this many items is given back when it is empty.
+const KEPT_CAPACITY: usize = 8_192;
+
+/// Something that a shard is told.
+#[derive(Debug)]
+pub(crate) enum Item {
+    /// By the broker.
+    Told(Told),
+    /// A session comes.
+    Newcomer(Box<Newcomer>),
+    /// An ask that was not answered at once has ended.
+    Answer { at: SessionRef, ask: u32, answer: Answer },
+    /// Nobody reads the session's stream any more.
+    Gone(SessionRef),
+    /// The shard is to end all sessions within this time, then itself.
+    Stop(Duration),
+}
+
+impl Item {
+    fn weight(&self) -> usize {
+        match self {
+            Self::Told(Told::Said { prepared, .. }) => ITEM + prepared.said().weight(),
+            _ => ITEM,
+        }
+    }
+}
+
+/// An item, and what is needed to know when too much is waiting.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    pub(crate) item: Item,
+    pub(crate) weight: usize,
+    /// When it was told, in steady time.
+    pub(crate) told: Millis,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    entries: VecDeque<Entry>,
+    /// The shard waits for events, and must be woken.
+    asleep: bool,
+    /// The shard has ended: nobody will take anything.
+    closed: bool,
+}
+
+/// What one shard is told.
+#[derive(Debug)]
+pub(crate) struct Inbox {
+    queue: Mutex<Queue>,
+    waker: Waker,
+    /// Of what waits here and of what the shard has taken and not yet done.
+    weight: AtomicUsize,
+    /// When the oldest item here was told.
+    oldest_here: AtomicI64,
+    /// When the oldest item that the shard has taken and not yet done was told.
+    oldest_taken: AtomicI64,
+}
+
+impl Inbox {
+    fn put(&self, item: Item, now: Millis) {
+        let weight = item.weight();
+        let wake = {
+            let mut queue = self.queue.lock();
+            if queue.closed {
+                return;
+            }
+            self.weight.fetch_add(weight, Relaxed);
+            if queue.entries.is_empty() {
+                self.oldest_here.store(now, Relaxed);
+            }
+            queue.entries.push_back(Entry { item, weight, told: now });
+            std::mem::take(&mut queue.asleep)
+        };
+        if wake && let Err(error) = self.waker.wake() {
+            tracing::error!(%error, "a shard could not be woken");
+        }
+    }
+
+    /// Swaps the queue for `taken`, which is empty.
+    pub(crate) fn take(&self, taken: &mut VecDeque<Entry>) {
+        if taken.capacity() > KEPT_CAPACITY {
+            *taken = VecDeque::new();
+        }
+        let mut queue = self.queue.lock();
+        queue.asleep = false;
+        if queue.entries.is_empty() {
+            return;
+        }
+        std::mem::swap(&mut queue.entries, taken);
+        self.oldest_taken.store(self.oldest_here.swap(NEVER, Relaxed), Relaxed);
+    }
+
+    /// Says that the shard is about to wait for events. False: it must not, something is here.
+    pub(crate) fn fall_asleep(&self) -> bool {
+        let mut queue = self.queue.lock();
+        queue.asleep = queue.entries.is_empty();
+        queue.asleep
+    }
+
+    /// Says that items of this weight are done, and when the next one that was taken had been told.
+    pub(crate) fn done(&self, weight: usize, next: Option<Millis>) {
+        self.weight.fetch_sub(weight, Relaxed);
+        self.oldest_taken.store(next.unwrap_or(NEVER), Relaxed);
+    }
+
+    /// Says that the shard has ended. What was told and what will be is dropped.
+    pub(crate) fn close(&self) {
+        let left = {
+            let mut queue = self.queue.lock();
+            queue.closed = true;
+            std::mem::take(&mut queue.entries)
+        };
+        // Dropped without the lock: a connection among it may tell that it is gone.
+        drop(left);
+        self.weight.store(0, Relaxed);
+        self.oldest_here.store(NEVER, Relaxed);
+        self.oldest_taken.store(NEVER, Relaxed);
+    }
+
+    fn overloaded(&self, bounds: &Bounds, now: impl FnOnce() -> Millis) -> bool {
+        if self.weight.load(Relaxed) > bounds.bytes {
+            return true;
+        }
+        let oldest = self.oldest_here.load(Relaxed).min(self.oldest_taken.load(Relaxed));
+        oldest != NEVER && now().saturating_sub(oldest) > bounds.age
+    }
+}
+
+#[derive(Debug)]
+struct Bounds {
+    bytes: usize,
+    age: Millis,
+}
+
+/// The inboxes of a node's shards; clones share them. They are there before the shards, because the broker that fills them
+/// has to be there before the first session.
+#[derive(Clone)]
+pub struct Inboxes(Arc<Inner>);
+
+struct Inner {
+    inboxes: Box<[Inbox]>,
+    /// What the shards wait with, until they start.
+    polls: Mutex<Vec<Poll>>,
+    bounds: Bounds,
+    clock: SharedClock,
+}
+
+impl std::fmt::Debug for Inboxes {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Inboxes").field(&self.0.inboxes).finish()
+    }
+}
+
+impl Inboxes {
+    /// Inboxes of `count` shards; 0: one for each core.
+    ///
+    /// # Errors
+    /// When the system gives no more file descriptors; each shard takes two.
+    pub fn new(count: u16, settings: &Settings, clock: SharedClock) -> io::Result<Self> {
+        let cores =
+            || std::thread::available_parallelism().map_or(1, |cores| u16::try_from(cores.get()).unwrap_or(u16::MAX));
+        let count = if count == 0 { cores() } else { count };
+        let mut inboxes = Vec::new();
+        let mut polls = Vec::new();
+        for _ in 0..count {
+            let poll = Poll::new()?;
+            inboxes.push(Inbox {
+                queue: Mutex::default(),
+                waker: Waker::new(poll.registry(), BELL)?,
+                weight: AtomicUsize::new(0),
+                oldest_here: AtomicI64::new(NEVER),
+                oldest_taken: AtomicI64::new(NEVER),
+            });
+            polls.push(poll);
+        }
+        let bounds = Bounds { bytes: settings.inbox_bytes, age: millis(settings.inbox_age) };
+        Ok(Self(Arc::new(Inner { inboxes: inboxes.into(), polls: Mutex::new(polls), bounds, clock })))
+    }
+
+    /// What the shards wait with, in their order; empty when they were taken before.
+    pub(crate) fn take_polls(&self) -> Vec<Poll> {
+        std::mem::take(&mut *self.0.polls.lock())
+    }
+
+    pub(crate) fn of(&self, shard: u16) -> Option<&Inbox> {
+        self.0.inboxes.get(usize::from(shard))
+    }
+
+    pub(crate) fn put(&self, shard: u16, item: Item) {
+        if let Some(inbox) = self.of(shard) {
+            inbox.put(item, self.0.clock.steady_ms());
+        }
+    }
+}
+
+impl Shards for Inboxes {
+    fn count(&self) -> u16 {
+        u16::try_from(self.0.inboxes.len()).unwrap_or(u16::MAX)
+    }
+
+    fn tell(&self, shard: u16, told: Told) {
+        self.put(shard, Item::Told(told));
+    }
+
+    fn overloaded(&self) -> bool {
+        self.0.inboxes.iter().any(|inbox| inbox.overloaded(&self.0.bounds, || self.0.clock.steady_ms()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tidings_broker::Left;
+    use tidings_model::channel::ChannelKey;
+    use tidings_model::clock::ManualClock;
+    use tidings_wire::{Prepared, Said};
+
+    use super::*;
+
+    fn left() -> Told {
+        let at = SessionRef { shard: 0, slot: 0, life: 0 };
+        Told::Left(Left { at, ask: 0, channel: ChannelKey::new("1".into(), "c") })
+    }
+
+    #[test]
+    fn what_a_shard_has_taken_and_not_done_still_counts_as_waiting() {
+        let clock = ManualClock::at(0);
+        let settings = Settings { inbox_bytes: 1_000, ..Settings::default() };
+        let inboxes = Inboxes::new(2, &settings, clock.clone()).unwrap();
+        let said = Said::Subscriptions { channel: ChannelKey::new("1".into(), "c"), count: 1 };
+        let prepared = Arc::new(Prepared::new(said));
+        let mut taken = VecDeque::new();
+        for _ in 0..2 {
+            inboxes.tell(1, Told::Said { prepared: Arc::clone(&prepared), except: None });
+        }
+        assert!(inboxes.overloaded(), "two are more than 1000 bytes");
+        let inbox = inboxes.of(1).unwrap();
+        inbox.take(&mut taken);
+        assert!(inboxes.overloaded(), "they have been taken, not done");
+        let first = taken.pop_front().unwrap();
+        inbox.done(first.weight, taken.front().map(|entry| entry.told));
+        assert!(!inboxes.overloaded());
+    }
+
+    #[test]
+    fn what_waits_too_long_is_overload_here_and_in_the_shards_hands() {
+        let clock = ManualClock::at(0);
+        let inboxes = Inboxes::new(1, &Settings::default(), clock.clone()).unwrap();
+        let inbox = inboxes.of(0).unwrap();
+        let mut taken = VecDeque::new();
+        clock.advance(Duration::from_secs(5));
+        assert!(!inboxes.overloaded(), "nothing waits");
+        inboxes.tell(0, left());
+        clock.advance(Duration::from_secs(1));
+        assert!(!inboxes.overloaded());
+        clock.advance(Duration::from_millis(1));
+        assert!(inboxes.overloaded());
+        inbox.take(&mut taken);
+        inboxes.tell(0, left());
+        assert!(inboxes.overloaded());
+        inbox.done(taken.pop_front().unwrap().weight, None);
+        assert!(!inboxes.overloaded(), "the next one has just come");
+    }
+
+    #[test]
+    fn a_shard_falls_asleep_only_when_nothing_is_there_and_a_closed_inbox_takes_nothing() {
+        let inboxes = Inboxes::new(1, &Settings::default(), ManualClock::at(0)).unwrap();
+        let inbox = inboxes.of(0).unwrap();
+        assert!(inbox.fall_asleep());
+        inboxes.tell(0, left());
+        assert!(!inbox.fall_asleep());
+        inbox.close();
+        inboxes.tell(0, left());
+        assert!(inbox.fall_asleep() && inbox.weight.load(Relaxed) == 0);
+        inboxes.tell(9, left());
+    }
+}

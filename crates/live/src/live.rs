@@ -1,0 +1,177 @@
+//! The live half as others see it: starting it, bringing connections, stopping it.
+
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use prometheus_client::registry::Registry;
+use tidings_broker::Shards as _;
+use tidings_model::app::App;
+use tidings_model::channel::SessionId;
+use tidings_model::clock::SharedClock;
+
+use crate::asks::Asks;
+use crate::inbox::{Inboxes, Item};
+use crate::metrics::{Metrics, Sizes};
+use crate::places::{Place, Places};
+use crate::protocol::SessionProtocol;
+use crate::settings::Settings;
+use crate::shard::{Newcomer, Shard, Shared};
+use crate::socket::Socket;
+use crate::transport::{Pipe, Stream, Transport};
+
+/// All shards of a node. Clones share them; they end with [`Live::stop`], or when the last clone is dropped.
+#[derive(Clone)]
+pub struct Live(Arc<Inner>);
+
+struct Inner {
+    inboxes: Inboxes,
+    settings: Arc<Settings>,
+    metrics: Metrics,
+    places: Arc<Places>,
+    /// How many connections each shard has.
+    loads: Vec<Arc<AtomicUsize>>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+}
+
+impl fmt::Debug for Live {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Live").field(&self.sizes()).finish()
+    }
+}
+
+impl Live {
+    /// Starts a shard, which is a thread, for each of the inboxes. What it counts goes into `registry`; asks that are not
+    /// answered at once go on in `runtime`.
+    ///
+    /// # Errors
+    /// When the system gives no more threads, or the inboxes have shards already.
+    pub fn start(
+        inboxes: Inboxes,
+        settings: Settings,
+        clock: SharedClock,
+        asks: Arc<dyn Asks>,
+        runtime: tokio::runtime::Handle,
+        registry: &mut Registry,
+    ) -> io::Result<Self> {
+        let polls = inboxes.take_polls();
+        if polls.len() != usize::from(inboxes.count()) {
+            return Err(io::Error::new(io::ErrorKind::AlreadyExists, "these inboxes have their shards already"));
+        }
+        let metrics = Metrics::default();
+        metrics.register(registry);
+        let settings = Arc::new(settings);
+        let places = Places::new(settings.sessions);
+        let loads: Vec<_> = polls.iter().map(|_| Arc::new(AtomicUsize::new(0))).collect();
+        let threads = Mutex::default();
+        // From here on what has been started ends when this is dropped.
+        let live = Self(Arc::new(Inner { inboxes, settings, metrics, places, loads, threads }));
+        let shared = Shared {
+            inboxes: live.0.inboxes.clone(),
+            settings: Arc::clone(&live.0.settings),
+            clock,
+            asks,
+            runtime,
+            metrics: live.0.metrics.clone(),
+        };
+        for ((number, poll), load) in (0..).zip(polls).zip(&live.0.loads) {
+            let shard = Shard::new(number, poll, Arc::clone(load), shared.clone());
+            let thread = std::thread::Builder::new().name(format!("shard-{number}")).spawn(move || shard.run())?;
+            live.0.threads.lock().push(thread);
+        }
+        Ok(live)
+    }
+
+    /// Whether one more session of the app may come in; `None`: as many are there as may be, or the node stops.
+    pub fn admit(&self, app: &Arc<App>) -> Option<Place> {
+        self.0.places.admit(app)
+    }
+
+    /// Hands over a connection that has become a WebSocket. `early` is what HTTP had read of it already.
+    pub fn attach(
+        &self,
+        place: Place,
+        app: Arc<App>,
+        socket: Socket,
+        early: Bytes,
+        protocol: Box<dyn SessionProtocol>,
+    ) {
+        let (io, guard) = socket.into_parts();
+        let place = place.keeping(guard);
+        match Transport::of(io, &self.0.settings) {
+            Ok(transport) => self.bring(place, app, transport, early, protocol),
+            Err(error) => tracing::debug!(%error, "a connection broke while it became a session"),
+        }
+    }
+
+    /// Makes a session whose bytes leave as the body of a response. Nothing can be received through it.
+    pub fn open_stream(&self, place: Place, app: Arc<App>, protocol: Box<dyn SessionProtocol>) -> Stream {
+        let (writer, stream) = Pipe::ends(self.0.inboxes.clone(), self.0.metrics.clone());
+        self.bring(place, app, Transport::Stream(writer), Bytes::new(), protocol);
+        stream
+    }
+
+    fn bring(
+        &self,
+        place: Place,
+        app: Arc<App>,
+        transport: Transport,
+        early: Bytes,
+        protocol: Box<dyn SessionProtocol>,
+    ) {
+        let mut bits = [0; 16];
+        if let Err(error) = getrandom::fill(&mut bits) {
+            tracing::error!(%error, "a session cannot be given an id: the system gives no random numbers");
+            return;
+        }
+        let least = (0..).zip(&self.0.loads).min_by_key(|(_, load)| load.load(Relaxed));
+        let Some((shard, load)) = least else { return };
+        load.fetch_add(1, Relaxed);
+        let id = SessionId::from_random(bits);
+        let newcomer = Newcomer { id, app, place, transport, early, protocol };
+        self.0.inboxes.put(shard, Item::Newcomer(Box::new(newcomer)));
+    }
+
+    /// How much there is at this moment.
+    pub fn sizes(&self) -> Sizes {
+        self.0.metrics.sizes()
+    }
+
+    /// Lets nobody in any more, and ends all sessions: they are told one after the other, over most of the grace period, so
+    /// that their clients don't come back elsewhere all at once. Returns when all connections are closed and the shards have
+    /// ended: as soon as the last client has hung up, at the latest when the period is over.
+    pub async fn stop(&self, grace: Duration) {
+        self.0.tell_to_stop(grace);
+        let threads = std::mem::take(&mut *self.0.threads.lock());
+        let joined = tokio::task::spawn_blocking(move || {
+            for thread in threads {
+                if thread.join().is_err() {
+                    tracing::error!("a shard had broken down");
+                }
+            }
+        });
+        if joined.await.is_err() {
+            tracing::error!("the end of the shards could not be waited for");
+        }
+    }
+}
+
+impl Inner {
+    fn tell_to_stop(&self, grace: Duration) {
+        self.places.close();
+        for shard in 0..self.inboxes.count() {
+            self.inboxes.put(shard, Item::Stop(grace));
+        }
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.tell_to_stop(Duration::ZERO);
+    }
+}

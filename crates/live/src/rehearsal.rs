@@ -1,0 +1,80 @@
+//! A stage for a [`SessionProtocol`](crate::SessionProtocol) without sockets and shards: for tests of protocols.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tidings_model::channel::SessionId;
+use tidings_model::clock::Millis;
+
+use crate::asks::Ask;
+use crate::protocol::{Context, Effects, End};
+
+/// Plays the shard's part for one session, in tests of protocols: it gives [`Context`]s, and keeps what was done with them
+/// until it is looked at. Unlike a shard it carries nothing out, and goes on after an end.
+///
+/// ```
+/// # use bytes::Bytes;
+/// # use tidings_live::{End, Rehearsal};
+/// # use tidings_model::channel::SessionId;
+/// let mut stage = Rehearsal::new(SessionId::from_random([7; 16]));
+/// stage.now = 1_000;
+/// let mut cx = stage.context(); // protocol.received(&mut stage.context(), Message::Text("..."))
+/// cx.write(Bytes::from_static(b"hello"));
+/// cx.wake_at(31_000);
+/// cx.close(4009, "not allowed");
+/// assert_eq!(stage.written(), ["hello"]);
+/// assert_eq!(stage.wake_at(), Some(31_000));
+/// assert_eq!(stage.ended(), Some(End::Close(4009, "not allowed".to_owned())));
+/// assert!(stage.written().is_empty(), "what was looked at is gone");
+/// ```
+#[derive(Debug)]
+pub struct Rehearsal {
+    /// What [`Context::now`] answers.
+    pub now: Millis,
+    /// What [`Context::heard`] answers.
+    pub heard: Millis,
+    session: SessionId,
+    user: Option<Arc<str>>,
+    wake_at: Option<Millis>,
+    effects: Effects,
+}
+
+impl Rehearsal {
+    /// A stage for the session with this id, at time 0.
+    pub fn new(session: SessionId) -> Self {
+        Self { now: 0, heard: 0, session, user: None, wake_at: None, effects: Effects::default() }
+    }
+
+    /// What the next call of the protocol is given.
+    pub fn context(&mut self) -> Context<'_> {
+        Context { session: self.session, now: self.now, heard: self.heard, effects: &mut self.effects }
+    }
+
+    /// The bytes that were written since this was last called, one item for each [`Context::write`].
+    pub fn written(&mut self) -> Vec<Bytes> {
+        std::mem::take(&mut self.effects.writes)
+    }
+
+    /// What was asked since this was last called, with the asks' numbers.
+    pub fn asked(&mut self) -> Vec<(u32, Ask)> {
+        std::mem::take(&mut self.effects.asks)
+    }
+
+    /// When the protocol wants to be woken: what was set last. A shard forgets it when it wakes the protocol, so tests that
+    /// do that set [`Rehearsal::now`] and call `woken`; what is set then replaces it.
+    pub fn wake_at(&mut self) -> Option<Millis> {
+        self.wake_at = self.effects.wake_at.take().or(self.wake_at);
+        self.wake_at
+    }
+
+    /// The user that the session has proved to be.
+    pub fn user(&mut self) -> Option<Arc<str>> {
+        self.user = self.effects.user.take().or(self.user.take());
+        self.user.clone()
+    }
+
+    /// How the protocol has ended the session since this was last called, if it has.
+    pub fn ended(&mut self) -> Option<End> {
+        self.effects.end.take()
+    }
+}

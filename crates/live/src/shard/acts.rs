@@ -1,0 +1,97 @@
+//! Calling protocols, and carrying out what they do.
+
+use tidings_model::clock::Millis;
+
+use super::Shard;
+use super::line::Sent;
+use super::session::NEVER;
+use crate::protocol::{Context, SessionProtocol};
+use crate::wheel::Waiting;
+
+impl Shard {
+    /// Calls a session's protocol, if the session is open, and carries out all that comes of it.
+    pub(super) fn act(&mut self, slot: u32, call: impl FnOnce(&mut dyn SessionProtocol, &mut Context<'_>)) {
+        self.call(slot, call);
+        self.ask_next(slot);
+    }
+
+    /// Calls a session's protocol. What it asks is put behind what the session has asked before; [`Shard::ask_next`] is to
+    /// follow.
+    pub(super) fn call(&mut self, slot: u32, call: impl FnOnce(&mut dyn SessionProtocol, &mut Context<'_>)) {
+        let Some(session) = self.sessions.get_mut(slot as usize) else { return };
+        let Some(protocol) = &mut session.protocol else { return };
+        self.effects.next_ask = session.next_ask;
+        let effects = &mut self.effects;
+        call(protocol.as_mut(), &mut Context { session: session.id, now: self.now, heard: session.heard, effects });
+        self.carry_out(slot);
+    }
+
+    /// Carries out what a protocol has done while it was called.
+    pub(super) fn carry_out(&mut self, slot: u32) {
+        let Some(session) = self.sessions.get_mut(slot as usize) else { return };
+        session.next_ask = self.effects.next_ask;
+        if let Some(user) = self.effects.user.take() {
+            session.user = Some(user);
+        }
+        if !self.effects.asks.is_empty() {
+            session.asking.get_or_insert_default().next.append(&mut self.effects.asks);
+        }
+        if !self.effects.writes.is_empty() {
+            self.write(slot);
+        }
+        if let Some(at) = self.effects.wake_at.take() {
+            self.arm(slot, at);
+        }
+        if let Some(end) = self.effects.end.take() {
+            // What was asked before the end is asked; nobody will hear the answer.
+            self.ask_next(slot);
+            self.end(slot, &end);
+        }
+    }
+
+    fn write(&mut self, slot: u32) {
+        let sent = match self.sessions.get_mut(slot as usize).and_then(|session| session.line.as_mut()) {
+            Some(line) => line.send_all(&mut self.effects.writes, self.settings.session_queue, &self.metrics),
+            None => return self.effects.writes.clear(),
+        };
+        if sent != Sent::Fine {
+            self.doomed.push((slot, sent));
+        }
+    }
+
+    /// Sets the one time at which something is to be done for the session.
+    pub(super) fn arm(&mut self, slot: u32, at: Millis) {
+        let Some(session) = self.sessions.get_mut(slot as usize) else { return };
+        session.wake_at = at;
+        // An entry that comes round earlier will do: it is then put off.
+        if at != NEVER && session.spoke.is_none_or(|spoke| self.wheel.is_before(at, spoke)) {
+            session.spoke = Some(self.wheel.enter(Waiting { slot, life: session.life }, at));
+        }
+    }
+
+    /// Does what it is time for.
+    pub(super) fn wake_due(&mut self) {
+        let mut due = std::mem::take(&mut self.due);
+        self.wheel.advance(self.now, &mut due);
+        for (Waiting { slot, life }, spoke) in due.drain(..) {
+            let Some(session) = self.sessions.get_mut(slot as usize) else { continue };
+            if session.life != life || session.spoke != Some(spoke) {
+                continue;
+            }
+            session.spoke = None;
+            if session.wake_at > self.now {
+                let at = session.wake_at;
+                self.arm(slot, at);
+                continue;
+            }
+            session.wake_at = NEVER;
+            if session.is_open() {
+                self.act(slot, |protocol, cx| protocol.woken(cx));
+            } else {
+                self.end_is_due(slot);
+            }
+        }
+        self.due = due;
+        self.part_with_doomed();
+    }
+}

@@ -1,0 +1,87 @@
+//! Who of a shard's sessions is in which channel.
+
+use std::hash::{BuildHasher as _, RandomState};
+
+use hashbrown::HashTable;
+use slab::Slab;
+use tidings_broker::Way;
+use tidings_model::channel::ChannelKey;
+
+/// A channel's side of a session's being in it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Subscriber {
+    pub(super) slot: u32,
+    /// Where in the session's list.
+    pub(super) index: u32,
+    pub(super) way: Way,
+}
+
+#[derive(Debug)]
+struct Local {
+    key: ChannelKey,
+    subscribers: Vec<Subscriber>,
+}
+
+/// The channels in which a shard has sessions.
+#[derive(Debug, Default)]
+pub(super) struct Channels {
+    by_key: HashTable<u32>,
+    local: Slab<Local>,
+    hasher: RandomState,
+}
+
+impl Channels {
+    pub(super) fn find(&self, key: &ChannelKey) -> Option<u32> {
+        let is_it = |&channel: &u32| self.local[channel as usize].key == *key;
+        self.by_key.find(self.hasher.hash_one(key), is_it).copied()
+    }
+
+    pub(super) fn key(&self, channel: u32) -> &ChannelKey {
+        &self.local[channel as usize].key
+    }
+
+    pub(super) fn subscribers(&self, channel: u32) -> &[Subscriber] {
+        self.local.get(channel as usize).map_or(&[], |local| &local.subscribers)
+    }
+
+    pub(super) fn subscriber(&mut self, channel: u32, place: u32) -> &mut Subscriber {
+        &mut self.local[channel as usize].subscribers[place as usize]
+    }
+
+    /// Adds a subscriber, and says where in the list it is; a channel that was not there comes to be.
+    pub(super) fn add(&mut self, key: &ChannelKey, subscriber: Subscriber) -> (u32, u32) {
+        let channel = self.find(key).unwrap_or_else(|| {
+            let channel = self.local.insert(Local { key: key.clone(), subscribers: Vec::with_capacity(1) }) as u32;
+            let hash = |&channel: &u32| self.hasher.hash_one(&self.local[channel as usize].key);
+            self.by_key.insert_unique(self.hasher.hash_one(key), channel, hash);
+            channel
+        });
+        let subscribers = &mut self.local[channel as usize].subscribers;
+        subscribers.push(subscriber);
+        (channel, subscribers.len() as u32 - 1)
+    }
+
+    /// Removes the subscriber at a place, and says who is there now. A channel without subscribers is gone.
+    pub(super) fn remove(&mut self, channel: u32, place: u32) -> Option<Subscriber> {
+        let subscribers = &mut self.local[channel as usize].subscribers;
+        subscribers.swap_remove(place as usize);
+        let moved = subscribers.get(place as usize).copied();
+        if subscribers.is_empty() {
+            let local = self.local.remove(channel as usize);
+            let hash = self.hasher.hash_one(&local.key);
+            if let Ok(entry) = self.by_key.find_entry(hash, |&other| other == channel) {
+                entry.remove();
+            }
+            if self.local.is_empty() {
+                *self = Self { hasher: self.hasher.clone(), ..Self::default() };
+            }
+        } else if subscribers.capacity() > 4 * subscribers.len() {
+            subscribers.shrink_to(2 * subscribers.len());
+        }
+        moved
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.local.len()
+    }
+}

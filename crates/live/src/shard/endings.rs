@@ -1,0 +1,239 @@
+//! How sessions end, and how a shard does.
+//!
+//! An open session says its last words (`Ending`), hangs up when they have left and the client has heard them, or after five
+//! seconds (`Gone`), and gives its slot back when the broker has told that it has left all its channels.
+
+use std::time::Duration;
+
+use tidings_model::channel::ChannelKey;
+use tidings_model::clock::{Millis, Stopwatch};
+use tidings_wire::ws;
+
+use super::Shard;
+use super::line::Sent;
+use super::session::Phase;
+use crate::asks::{Answer, Ask};
+use crate::protocol::{Closing, End};
+use crate::transport::Transport;
+
+/// How long the client has to take the last words and to hang up.
+const LAST_WORDS: Millis = 5_000;
+/// When leaving is tried again where it was not possible.
+pub(super) const RETRY: Millis = 1_000;
+
+/// The end of all sessions, spread over time: their clients come back elsewhere, and not all at once.
+#[derive(Debug)]
+pub(super) struct Stopping {
+    /// How long it may take is about real time, whatever clock sessions live by.
+    since: Stopwatch,
+    grace: Duration,
+    /// Sessions that were there, and how many of them were told.
+    all: usize,
+    told: usize,
+    /// The slot that is looked at next.
+    next: usize,
+}
+
+impl Shard {
+    /// The server ends a session: its protocol says so.
+    pub(super) fn say_goodbye(&mut self, slot: u32, why: Closing) {
+        self.act(slot, |protocol, cx| protocol.closing(cx, why));
+        // If the protocol has not ended it.
+        self.end(slot, &End::Plain);
+    }
+
+    /// Deals with sessions that a write has shown to be slow or gone.
+    pub(super) fn part_with_doomed(&mut self) {
+        while let Some((slot, sent)) = self.doomed.pop() {
+            match sent {
+                Sent::Fine => {}
+                Sent::Broken => self.hang_up(slot),
+                Sent::Slow => self.too_slow(slot),
+            }
+        }
+    }
+
+    fn too_slow(&mut self, slot: u32) {
+        let Some(session) = self.sessions.get_mut(slot as usize) else { return };
+        if !session.is_open() {
+            return;
+        }
+        self.metrics.slow.inc();
+        if let Some(line) = &mut session.line {
+            line.discard(&self.metrics);
+        }
+        self.say_goodbye(slot, Closing::Slow);
+    }
+
+    /// Ends an open session, after all that was written to it.
+    pub(super) fn end(&mut self, slot: u32, end: &End) {
+        let Some(session) = self.sessions.get_mut(slot as usize) else { return };
+        let (true, Some(line)) = (session.is_open(), &mut session.line) else { return };
+        if let (End::Close(code, reason), true) = (end, session.decoder.is_some()) {
+            // Whoever is too slow for this will be hung up on.
+            line.send(&ws::close(*code, reason), usize::MAX, &self.metrics);
+        }
+        let is_stream = matches!(line.transport, Transport::Stream(_));
+        session.phase = Phase::Ending(self.now.saturating_add(LAST_WORDS));
+        session.protocol = None;
+        session.decoder = None;
+        if let Some(asking) = &mut session.asking {
+            asking.next = Vec::new();
+            asking.unread = Vec::new();
+        }
+        self.arm(slot, self.now.saturating_add(LAST_WORDS));
+        self.leave_all(slot);
+        if is_stream {
+            // The body gives out what it holds and ends.
+            self.hang_up(slot);
+        } else {
+            self.writable(slot);
+        }
+    }
+
+    /// The last words have left.
+    pub(super) fn flushed(&mut self, slot: u32) {
+        let Some(session) = self.sessions.get_mut(slot as usize) else { return };
+        let Some(line) = &mut session.line else { return };
+        match line.transport.finish() {
+            // The client has hung up already, so nothing is waited for.
+            Ok(true) if session.finished => self.hang_up(slot),
+            Ok(_) => {}
+            Err(_) => self.hang_up(slot),
+        }
+    }
+
+    /// Lets go of a session's connection.
+    pub(super) fn hang_up(&mut self, slot: u32) {
+        let Some(session) = self.sessions.get_mut(slot as usize) else { return };
+        let Some(line) = session.line.take() else { return };
+        line.close(&self.metrics);
+        session.phase = Phase::Gone;
+        session.protocol = None;
+        session.decoder = None;
+        session.place = None;
+        if let Some(asking) = &mut session.asking {
+            asking.next = Vec::new();
+            asking.unread = Vec::new();
+        }
+        self.metrics.sessions.dec();
+        self.lost_one();
+        self.leave_all(slot);
+        self.free(slot);
+    }
+
+    /// It is time for whatever a session that isn't open waits for.
+    pub(super) fn end_is_due(&mut self, slot: u32) {
+        self.leave_all(slot);
+        let Some(session) = self.sessions.get(slot as usize) else { return };
+        match session.phase {
+            Phase::Ending(until) if until <= self.now => self.hang_up(slot),
+            Phase::Ending(until) => {
+                let at = session.wake_at.min(until);
+                self.arm(slot, at);
+            }
+            Phase::Open | Phase::Gone => {}
+        }
+    }
+
+    /// Asks to have a session taken out of all its channels.
+    fn leave_all(&mut self, slot: u32) {
+        let mut index = 0;
+        while let Some(session) = self.sessions.get_mut(slot as usize) {
+            let Some(subscription) = session.subscriptions.get_mut(index) else { return };
+            index += 1;
+            if !std::mem::replace(&mut subscription.leaving, true) {
+                let key = self.channels.key(subscription.channel).clone();
+                self.leave(slot, &key);
+            }
+        }
+    }
+
+    /// Asks to have a session taken out of a channel that it was not to be in.
+    pub(super) fn leave_one(&mut self, slot: u32, key: &ChannelKey) {
+        let channel = self.channels.find(key);
+        let Some(session) = self.sessions.get_mut(slot as usize) else { return };
+        let subscription = session.subscriptions.iter_mut().find(|subscription| Some(subscription.channel) == channel);
+        if let Some(subscription) = subscription {
+            subscription.leaving = true;
+            self.leave(slot, key);
+        }
+    }
+
+    fn leave(&mut self, slot: u32, key: &ChannelKey) {
+        if let Some(Answer::Leave(Err(_))) = self.ask(slot, 0, Ask::Leave(key.name.clone())) {
+            self.leave_later(slot);
+        }
+    }
+
+    /// Gives the slot of a session that is over to whoever comes.
+    pub(super) fn free(&mut self, slot: u32) {
+        if self.sessions.get(slot as usize).is_some_and(super::Session::is_over) {
+            self.sessions.remove(slot as usize);
+            self.metrics.slots.dec();
+        }
+    }
+
+    /// A connection is gone, or never was.
+    pub(super) fn lost_one(&self) {
+        self.load.fetch_sub(1, std::sync::atomic::Ordering::Relaxed);
+    }
+
+    pub(super) fn begin_stopping(&mut self, grace: Duration) {
+        let all = self.sessions.iter().filter(|(_, session)| session.is_open()).count();
+        let since = Stopwatch::start();
+        self.stopping.get_or_insert(Stopping { since, grace, all, told: 0, next: 0 });
+    }
+
+    /// Ends as many sessions as should have been ended by now: all, when four fifths of the time are over.
+    pub(super) fn go_on_stopping(&mut self) {
+        loop {
+            let slots = self.slots();
+            let Some(stopping) = &mut self.stopping else { return };
+            let share =
+                stopping.since.elapsed().as_secs_f64() / (stopping.grace.as_secs_f64() * 0.8).max(f64::MIN_POSITIVE);
+            let is_late = share >= 1.0;
+            if !is_late && stopping.told as f64 >= share * stopping.all as f64 {
+                return;
+            }
+            let slot = stopping.next;
+            if slot >= slots {
+                return;
+            }
+            stopping.next += 1;
+            if self.sessions.get(slot).is_some_and(super::Session::is_open) {
+                stopping.told += 1;
+                self.say_goodbye(slot as u32, Closing::GoingAway);
+                self.part_with_doomed();
+            }
+        }
+    }
+
+    /// No slot is higher.
+    fn slots(&self) -> usize {
+        self.sessions.capacity()
+    }
+
+    pub(super) fn has_stopped(&self) -> bool {
+        let is_over = |stopping: &Stopping| {
+            let is_done = self.sessions.is_empty() && self.walk.is_none() && self.batch.is_empty();
+            is_done || stopping.since.elapsed() >= stopping.grace && stopping.next >= self.slots()
+        };
+        self.stopping.as_ref().is_some_and(is_over)
+    }
+
+    /// The last thing that a shard does.
+    pub(super) fn leave_nothing(&mut self) {
+        let slots: Vec<_> = self.sessions.iter().map(|(slot, _)| slot as u32).collect();
+        for slot in slots {
+            self.hang_up(slot);
+        }
+        if let Some(inbox) = self.inboxes.of(self.number) {
+            inbox.close();
+        }
+        let subscriptions: usize = self.sessions.iter().map(|(_, session)| session.subscriptions.len()).sum();
+        self.metrics.subscriptions.dec_by(subscriptions as i64);
+        self.metrics.channels.dec_by(self.channels.len() as i64);
+        self.metrics.slots.dec_by(self.sessions.len() as i64);
+    }
+}

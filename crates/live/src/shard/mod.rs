@@ -1,0 +1,216 @@
+//! A shard: one thread, its sockets, and the loop that serves them.
+//!
+//! Each turn of the loop: events of sockets, reads that were cut short, timers, then a slice of the inbox. A session's
+//! protocol is called through [`Shard::act`] only; what it did is carried out before anything else happens to the session.
+//!
+//! Who is in which channel changes only with what the broker tells, in the order in which it tells it. So a session whose
+//! connection is gone stays in the lists (and is passed over) until it has been told that it has left everywhere; only then
+//! does another session get its slot.
+
+mod acts;
+mod asks;
+mod channels;
+mod endings;
+mod line;
+mod reads;
+mod session;
+mod told;
+mod walk;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::time::Duration;
+
+use mio::{Events, Poll};
+use slab::Slab;
+use tidings_broker::SessionRef;
+use tidings_model::clock::{Millis, SharedClock};
+
+use self::channels::Channels;
+use self::endings::Stopping;
+use self::line::Sent;
+pub(crate) use self::session::Newcomer;
+use self::session::Session;
+use self::walk::Walk;
+use crate::asks::Asks;
+use crate::inbox::{BELL, Entry, Inboxes, Item};
+use crate::metrics::Metrics;
+use crate::protocol::Effects;
+use crate::settings::Settings;
+use crate::wheel::{Spoke, Waiting, Wheel};
+
+/// Subscribers, or other items of the inbox, that are served before it is the turn of reads and timers.
+const SLICE: usize = 512;
+/// Events taken at once.
+const EVENTS: usize = 1_024;
+/// Bytes read at once.
+const SCRATCH: usize = 64 << 10;
+/// While sessions are being ended, how long the loop waits at most.
+const STOP_STEP: Duration = Duration::from_millis(20);
+
+/// What all shards share.
+#[derive(Clone)]
+pub(crate) struct Shared {
+    pub(crate) inboxes: Inboxes,
+    pub(crate) settings: Arc<Settings>,
+    pub(crate) clock: SharedClock,
+    pub(crate) asks: Arc<dyn Asks>,
+    pub(crate) runtime: tokio::runtime::Handle,
+    pub(crate) metrics: Metrics,
+}
+
+pub(crate) struct Shard {
+    number: u16,
+    poll: Poll,
+    inboxes: Inboxes,
+    settings: Arc<Settings>,
+    clock: SharedClock,
+    asks: Arc<dyn Asks>,
+    runtime: tokio::runtime::Handle,
+    metrics: Metrics,
+    /// How many connections it has, for whoever chooses a shard.
+    load: Arc<AtomicUsize>,
+
+    sessions: Slab<Session>,
+    channels: Channels,
+    wheel: Wheel,
+    /// Counts tenants of slots.
+    lives: u32,
+    /// The steady time at which this turn began.
+    now: Millis,
+
+    /// What was taken from the inbox and is not done.
+    batch: VecDeque<Entry>,
+    walk: Option<Walk>,
+    /// Sessions whose sockets may have more to read.
+    again: Vec<SessionRef>,
+    /// Sessions that a write has shown to be slow or gone.
+    doomed: Vec<(u32, Sent)>,
+    stopping: Option<Stopping>,
+
+    // Kept so that they need not be made anew for each use.
+    effects: Effects,
+    scratch: Vec<u8>,
+    due: Vec<(Waiting, Spoke)>,
+}
+
+impl Shard {
+    pub(crate) fn new(number: u16, poll: Poll, load: Arc<AtomicUsize>, shared: Shared) -> Self {
+        let Shared { inboxes, settings, clock, asks, runtime, metrics } = shared;
+        let now = clock.steady_ms();
+        Self {
+            number,
+            poll,
+            inboxes,
+            settings,
+            clock,
+            asks,
+            runtime,
+            metrics,
+            load,
+            sessions: Slab::new(),
+            channels: Channels::default(),
+            wheel: Wheel::new(now),
+            lives: 0,
+            now,
+            batch: VecDeque::new(),
+            walk: None,
+            again: Vec::new(),
+            doomed: Vec::new(),
+            stopping: None,
+            effects: Effects::default(),
+            scratch: vec![0; SCRATCH],
+            due: Vec::new(),
+        }
+    }
+
+    /// Serves until it is told to stop.
+    pub(crate) fn run(mut self) {
+        let runtime = self.runtime.clone();
+        // What answers asks may use timers and spawn.
+        let _inside = runtime.enter();
+        let mut events = Events::with_capacity(EVENTS);
+        while !self.has_stopped() {
+            let wait = self.wait();
+            match self.poll.poll(&mut events, wait) {
+                Err(error) if error.kind() != std::io::ErrorKind::Interrupted => {
+                    tracing::error!(shard = self.number, %error, "a shard cannot wait for its sockets, and ends");
+                    break;
+                }
+                _ => self.now = self.clock.steady_ms(),
+            }
+            for event in &events {
+                if event.token() != BELL {
+                    self.ready(event);
+                }
+            }
+            self.read_again();
+            self.wake_due();
+            self.work();
+            self.go_on_stopping();
+        }
+        self.leave_nothing();
+    }
+
+    /// How long to wait for events; `None`: until there is one.
+    fn wait(&self) -> Option<Duration> {
+        let is_busy = self.walk.is_some() || !self.batch.is_empty() || !self.again.is_empty();
+        if is_busy || !self.inboxes.of(self.number).is_some_and(|inbox| inbox.fall_asleep()) {
+            return Some(Duration::ZERO);
+        }
+        let rest = self.wheel.rest(self.now).map(Duration::from_millis);
+        if self.stopping.is_some() { Some(rest.map_or(STOP_STEP, |rest| rest.min(STOP_STEP))) } else { rest }
+    }
+
+    /// Works off a slice of the inbox.
+    fn work(&mut self) {
+        let mut left = SLICE;
+        while left > 0 {
+            if let Some(walk) = self.walk.take() {
+                left = left.saturating_sub(self.walk_on(walk, left).max(1));
+                continue;
+            }
+            if self.batch.is_empty()
+                && let Some(inbox) = self.inboxes.of(self.number)
+            {
+                inbox.take(&mut self.batch);
+            }
+            let Some(Entry { item, weight, .. }) = self.batch.pop_front() else { return };
+            left -= 1;
+            self.apply(item, weight);
+        }
+    }
+
+    /// Says that items of this weight, the oldest of those that were taken, are done.
+    fn done(&mut self, weight: usize) {
+        if let Some(inbox) = self.inboxes.of(self.number) {
+            inbox.done(weight, self.batch.front().map(|entry| entry.told));
+        }
+    }
+
+    fn apply(&mut self, item: Item, weight: usize) {
+        match item {
+            Item::Told(tidings_broker::Told::Said { prepared, except }) => {
+                return self.begin_walk(prepared, except, weight);
+            }
+            Item::Told(told) => self.told(told),
+            Item::Newcomer(newcomer) => self.welcome(*newcomer),
+            Item::Answer { at, ask, answer } => self.answer_came(at, ask, answer),
+            Item::Gone(at) => self.unread(at),
+            Item::Stop(grace) => self.begin_stopping(grace),
+        }
+        self.part_with_doomed();
+        self.done(weight);
+    }
+
+    /// Where the session in this slot is.
+    fn at(&self, slot: u32, life: u32) -> SessionRef {
+        SessionRef { shard: self.number, slot, life }
+    }
+
+    /// The session that is meant, unless it is over.
+    fn session(&mut self, at: SessionRef) -> Option<&mut Session> {
+        self.sessions.get_mut(at.slot as usize).filter(|session| session.life == at.life)
+    }
+}

@@ -1,0 +1,190 @@
+//! What clients send.
+//!
+//! A session reads into the shard's one buffer. What has come while an ask is open is kept as it came, and decoded when the
+//! ask has ended; with more than [`KEPT`] bytes kept its socket isn't read. However much a client sends, it is read one
+//! buffer full in a turn.
+
+use std::io;
+
+use mio::Token;
+use mio::event::Event;
+use tidings_broker::SessionRef;
+use tidings_wire::ws::{self, Incoming};
+
+use super::line::Sent;
+use super::session::{Newcomer, Phase, Session};
+use super::{SCRATCH, Shard};
+use crate::protocol::{Closing, Context, End, Message};
+use crate::transport::Transport;
+
+/// Bytes of a session that wait for an ask to end.
+const KEPT: usize = 64 << 10;
+
+impl Shard {
+    /// Takes in a session.
+    pub(super) fn welcome(&mut self, mut newcomer: Newcomer) {
+        let slot = self.sessions.vacant_key();
+        self.lives = self.lives.wrapping_add(1);
+        let at = self.at(slot as u32, self.lives);
+        let is_there = match &mut newcomer.transport {
+            Transport::Stream(writer) => writer.belongs_to(at),
+            transport => transport.register(self.poll.registry(), Token(slot)).is_ok(),
+        };
+        if !is_there {
+            self.lost_one();
+            return;
+        }
+        let (session, early) = Session::new(newcomer, at.life, self.now);
+        self.sessions.insert(session);
+        self.metrics.sessions.inc();
+        self.metrics.slots.inc();
+        self.act(at.slot, |protocol, cx| protocol.opened(cx));
+        if !early.is_empty() {
+            self.feed(at.slot, &mut Vec::from(early));
+        }
+        // TLS may have read ahead, which no event will tell.
+        self.again.push(at);
+        if self.stopping.is_some() {
+            self.say_goodbye(at.slot, Closing::GoingAway);
+        }
+    }
+
+    /// Something has happened to a socket.
+    pub(super) fn ready(&mut self, event: &Event) {
+        let slot = event.token().0 as u32;
+        if event.is_writable() {
+            self.writable(slot);
+        }
+        if event.is_readable() || event.is_read_closed() || event.is_error() {
+            self.read(slot, event.is_read_closed() || event.is_error());
+        }
+        self.part_with_doomed();
+    }
+
+    /// Reads the sockets that had more than was their turn.
+    pub(super) fn read_again(&mut self) {
+        for at in std::mem::take(&mut self.again) {
+            if self.session(at).is_some() {
+                self.read(at.slot, true);
+                self.part_with_doomed();
+            }
+        }
+    }
+
+    /// Reads a socket until it is empty or has had its turn. `to_the_end`: an end may be there that a short read would miss.
+    fn read(&mut self, slot: u32, to_the_end: bool) {
+        let mut turn = SCRATCH;
+        while turn > 0 {
+            let Some(session) = self.sessions.get_mut(slot as usize) else { return };
+            let (phase, life) = (session.phase, session.life);
+            let kept = session.asking.as_ref().map_or(0, |asking| asking.unread.len());
+            // What was kept is more than that only after large early bytes.
+            let room = turn.min(if session.is_asking() { KEPT.saturating_sub(kept) } else { SCRATCH });
+            if room == 0 {
+                session.stalled = true;
+                return;
+            }
+            let Some(line) = &mut session.line else { return };
+            match line.transport.read(&mut self.scratch[..room]) {
+                Ok(0) => return self.finished(slot),
+                Ok(count) => {
+                    let is_empty = count < room && line.transport.a_short_read_empties() && !to_the_end;
+                    turn -= count;
+                    if phase == Phase::Open {
+                        session.heard = self.now;
+                        let mut scratch = std::mem::take(&mut self.scratch);
+                        self.feed(slot, &mut scratch[..count]);
+                        self.scratch = scratch;
+                    }
+                    if is_empty {
+                        return;
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(_) => return self.doomed.push((slot, Sent::Broken)),
+            }
+            if turn == 0 {
+                self.again.push(self.at(slot, life));
+            }
+        }
+    }
+
+    /// Decodes what has come and hands it to the protocol, message by message, until one of them asks something.
+    pub(super) fn feed(&mut self, slot: u32, mut input: &mut [u8]) {
+        loop {
+            let Some(session) = self.sessions.get_mut(slot as usize) else { return };
+            if session.is_asking() {
+                if let Some(asking) = &mut session.asking {
+                    asking.unread.extend_from_slice(input);
+                }
+                return;
+            }
+            let (Some(decoder), Some(protocol)) = (&mut session.decoder, &mut session.protocol) else { return };
+            self.effects.next_ask = session.next_ask;
+            let effects = &mut self.effects;
+            let mut cx = Context { session: session.id, now: self.now, heard: session.heard, effects };
+            match decoder.next(&mut input) {
+                Ok(None) => return,
+                Ok(Some(Incoming::Text(text))) => protocol.received(&mut cx, Message::Text(text)),
+                Ok(Some(Incoming::Binary(bytes))) => protocol.received(&mut cx, Message::Binary(bytes)),
+                Ok(Some(Incoming::Ping(bytes))) => cx.write(ws::pong(bytes)),
+                Ok(Some(Incoming::Pong(_))) => {}
+                // The echo of its code; without one, a normal end (RFC 6455 § 5.5.1).
+                Ok(Some(Incoming::Close(reason))) => cx.close(reason.map_or(1000, |(code, _)| code), ""),
+                Err(violation) => cx.close(violation.close_code(), violation.to_string()),
+            }
+            self.carry_out(slot);
+            self.ask_next(slot);
+        }
+    }
+
+    /// Goes on with what the client has sent, if nothing holds it up any more.
+    pub(super) fn resume(&mut self, slot: u32) {
+        let Some(session) = self.sessions.get_mut(slot as usize) else { return };
+        if session.is_asking() || !session.is_open() {
+            return;
+        }
+        if let Some(mut asking) = session.asking.take() {
+            self.feed(slot, &mut asking.unread);
+        }
+        let Some(session) = self.sessions.get_mut(slot as usize) else { return };
+        if session.finished {
+            return self.finished(slot);
+        }
+        if std::mem::take(&mut session.stalled) {
+            let at = SessionRef { shard: self.number, slot, life: session.life };
+            self.again.push(at);
+        }
+    }
+
+    /// The client sends nothing more. What it has sent is worked off first.
+    fn finished(&mut self, slot: u32) {
+        let Some(session) = self.sessions.get_mut(slot as usize) else { return };
+        session.finished = true;
+        match session.phase {
+            Phase::Open if session.is_asking() => {}
+            Phase::Open => self.end(slot, &End::Plain),
+            Phase::Ending(_) => self.writable(slot),
+            Phase::Gone => {}
+        }
+    }
+
+    /// Writes what waits, now that the socket takes something again.
+    pub(super) fn writable(&mut self, slot: u32) {
+        let Some(session) = self.sessions.get_mut(slot as usize) else { return };
+        let Some(line) = &mut session.line else { return };
+        match (line.flush(&self.metrics), session.phase) {
+            (Err(_), _) => self.doomed.push((slot, Sent::Broken)),
+            (Ok(true), Phase::Ending(_)) => self.flushed(slot),
+            (Ok(_), _) => {}
+        }
+    }
+
+    /// Nobody reads a session's stream any more.
+    pub(super) fn unread(&mut self, at: SessionRef) {
+        if self.session(at).is_some() {
+            self.doomed.push((at.slot, Sent::Broken));
+        }
+    }
+}

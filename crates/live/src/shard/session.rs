@@ -1,0 +1,163 @@
+//! A session as its shard keeps it. One that is idle is this, its protocol's state, and an entry in the timing wheel.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tidings_broker::SessionRef;
+use tidings_model::app::App;
+use tidings_model::channel::SessionId;
+use tidings_model::clock::Millis;
+use tidings_wire::ws::Decoder;
+
+use super::line::Line;
+use crate::asks::{Ask, Asker};
+use crate::places::Place;
+use crate::protocol::SessionProtocol;
+use crate::transport::Transport;
+use crate::wheel::Spoke;
+
+/// No time at all.
+pub(super) const NEVER: Millis = Millis::MAX;
+
+/// A session on its way to its shard.
+pub(crate) struct Newcomer {
+    pub(crate) id: SessionId,
+    pub(crate) app: Arc<App>,
+    pub(crate) place: Place,
+    pub(crate) transport: Transport,
+    /// What HTTP had read of it already.
+    pub(crate) early: Bytes,
+    pub(crate) protocol: Box<dyn SessionProtocol>,
+}
+
+impl std::fmt::Debug for Newcomer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Newcomer").field(&self.id).finish()
+    }
+}
+
+/// How far a session has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// Its protocol speaks.
+    Open,
+    /// The last bytes have been written; they are to leave, and the client to hang up, until this time.
+    Ending(Millis),
+    /// The connection is gone. It is still in channels, or on its way into one.
+    Gone,
+}
+
+pub(super) struct Session {
+    /// `None` when it is gone.
+    pub(super) line: Option<Line>,
+    pub(super) phase: Phase,
+    pub(super) life: u32,
+    pub(super) id: SessionId,
+    /// There while it is open.
+    pub(super) protocol: Option<Box<dyn SessionProtocol>>,
+    /// There while it is open, if it is a WebSocket.
+    pub(super) decoder: Option<Decoder>,
+    pub(super) app: Arc<App>,
+    pub(super) user: Option<Arc<str>>,
+    pub(super) place: Option<Place>,
+    pub(super) subscriptions: Vec<Subscription>,
+    /// There while something was asked and isn't answered.
+    pub(super) asking: Option<Box<Asking>>,
+    pub(super) next_ask: u32,
+    pub(super) heard: Millis,
+    pub(super) wake_at: Millis,
+    pub(super) spoke: Option<Spoke>,
+    /// The client has said that it sends nothing more.
+    pub(super) finished: bool,
+    /// Its socket may have something to read, but isn't read because too much waits for answers.
+    pub(super) stalled: bool,
+}
+
+/// A session's side of being in a channel.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Subscription {
+    pub(super) channel: u32,
+    /// Where in the channel's list.
+    pub(super) place: u32,
+    /// To leave was asked, because the session is gone.
+    pub(super) leaving: bool,
+}
+
+/// What a session has asked, and what waits for the answer.
+#[derive(Debug, Default)]
+pub(super) struct Asking {
+    /// Asked and not ended.
+    pub(super) open: Vec<Open>,
+    /// To be asked, in this order.
+    pub(super) next: Vec<(u32, Ask)>,
+    /// The last ask is being taken up elsewhere; the next one waits for that.
+    pub(super) elsewhere: bool,
+    /// What the client has sent since, as it came.
+    pub(super) unread: Vec<u8>,
+}
+
+/// An ask that has not ended.
+#[derive(Debug)]
+pub(super) struct Open {
+    pub(super) ask: u32,
+    /// The channel that is to be joined, if that was asked.
+    pub(super) join: Option<Arc<str>>,
+}
+
+impl Asking {
+    pub(super) fn is_idle(&self) -> bool {
+        self.open.is_empty() && self.next.is_empty() && !self.elsewhere
+    }
+
+    /// The ask has ended.
+    pub(super) fn end(&mut self, ask: u32) -> Option<Open> {
+        let index = self.open.iter().position(|open| open.ask == ask)?;
+        Some(self.open.swap_remove(index))
+    }
+}
+
+impl Session {
+    pub(super) fn new(newcomer: Newcomer, life: u32, now: Millis) -> (Self, Bytes) {
+        let Newcomer { id, app, place, transport, early, protocol } = newcomer;
+        let is_stream = matches!(transport, Transport::Stream(_));
+        let session = Self {
+            line: Some(Line::new(transport)),
+            phase: Phase::Open,
+            life,
+            id,
+            protocol: Some(protocol),
+            decoder: (!is_stream).then(|| Decoder::new(app.limits.message)),
+            app,
+            user: None,
+            place: Some(place),
+            subscriptions: Vec::new(),
+            asking: None,
+            next_ask: 0,
+            heard: now,
+            wake_at: NEVER,
+            spoke: None,
+            finished: false,
+            stalled: false,
+        };
+        (session, early)
+    }
+
+    pub(super) fn is_open(&self) -> bool {
+        self.phase == Phase::Open
+    }
+
+    /// Whether what the client sends has to wait.
+    pub(super) fn is_asking(&self) -> bool {
+        self.asking.as_ref().is_some_and(|asking| !asking.is_idle())
+    }
+
+    /// Whether nobody will speak of it any more, so that its slot can have another tenant.
+    pub(super) fn is_over(&self) -> bool {
+        let joins = self.asking.as_ref().is_some_and(|asking| asking.open.iter().any(|open| open.join.is_some()));
+        self.phase == Phase::Gone && self.subscriptions.is_empty() && !joins
+    }
+
+    pub(super) fn asker(&self, at: SessionRef) -> Asker {
+        Asker { app: Arc::clone(&self.app), session: self.id, at, user: self.user.clone() }
+    }
+}

@@ -1,0 +1,110 @@
+//! What the broker tells: who is in which channel from here on, and orders.
+
+use tidings_broker::{Control, Joined, Left, Told, Way, Who};
+use tidings_model::channel::ChannelKey;
+
+use super::Shard;
+use super::channels::Subscriber;
+use super::session::{Session, Subscription};
+use crate::protocol::Closing;
+
+impl Shard {
+    pub(super) fn told(&mut self, told: Told) {
+        match told {
+            // What is said begins a walk.
+            Told::Said { .. } => {}
+            Told::Joined(joined) => self.joined(*joined),
+            Told::Left(left) => self.left(&left),
+            Told::Control(control) => match &*control {
+                Control::Disconnect { app, who } => {
+                    let is_meant = |session: &Session| match who {
+                        Who::Session(id) => session.id == *id,
+                        Who::User(user) => session.user.as_ref() == Some(user),
+                    };
+                    let all = self.sessions.iter().filter(|(_, session)| session.is_open() && session.app.id == *app);
+                    let meant: Vec<_> =
+                        all.filter(|(_, session)| is_meant(session)).map(|(slot, _)| slot as u32).collect();
+                    meant.into_iter().for_each(|slot| self.say_goodbye(slot, Closing::Disconnected));
+                }
+            },
+        }
+    }
+
+    fn joined(&mut self, joined: Joined) {
+        let Joined { at, ask, channel, way, outcome } = joined;
+        if self.session(at).is_none() {
+            return;
+        }
+        let asked = self.ask_has_ended(at.slot, ask).is_some();
+        if outcome.is_ok() {
+            self.subscribe(at.slot, &channel, way);
+        }
+        let is_open = self.sessions.get(at.slot as usize).is_some_and(Session::is_open);
+        if is_open && asked {
+            self.call(at.slot, |protocol, cx| protocol.joined(cx, ask, &channel, outcome));
+        } else if outcome.is_ok() {
+            // It is gone, or has been told that it may not join: in both cases it is not to be there.
+            self.leave_one(at.slot, &channel);
+        }
+        self.ask_next(at.slot);
+        self.resume(at.slot);
+        self.free(at.slot);
+    }
+
+    fn left(&mut self, left: &Left) {
+        let Left { at, ask, channel } = left;
+        if self.session(*at).is_none() {
+            return;
+        }
+        self.unsubscribe(at.slot, channel);
+        self.ask_has_ended(at.slot, *ask);
+        if *ask != 0 {
+            self.call(at.slot, |protocol, cx| protocol.left(cx, *ask, channel));
+        }
+        self.ask_next(at.slot);
+        self.resume(at.slot);
+        self.free(at.slot);
+    }
+
+    fn subscribe(&mut self, slot: u32, key: &ChannelKey, way: Way) {
+        let known = self.channels.find(key);
+        let Some(session) = self.sessions.get_mut(slot as usize) else { return };
+        let already = session.subscriptions.iter().find(|subscription| Some(subscription.channel) == known);
+        if let Some(subscription) = already {
+            self.channels.subscriber(subscription.channel, subscription.place).way = way;
+            return;
+        }
+        let index = session.subscriptions.len() as u32;
+        let (channel, place) = self.channels.add(key, Subscriber { slot, index, way });
+        if session.subscriptions.is_empty() {
+            // Most sessions are in one channel.
+            session.subscriptions.reserve_exact(1);
+        }
+        session.subscriptions.push(Subscription { channel, place, leaving: false });
+        self.metrics.subscriptions.inc();
+        if known.is_none() {
+            self.metrics.channels.inc();
+        }
+    }
+
+    fn unsubscribe(&mut self, slot: u32, key: &ChannelKey) {
+        let Some(channel) = self.channels.find(key) else { return };
+        let Some(session) = self.sessions.get_mut(slot as usize) else { return };
+        let Some(index) = session.subscriptions.iter().position(|subscription| subscription.channel == channel) else {
+            return;
+        };
+        let gone = session.subscriptions.swap_remove(index);
+        if let Some(moved) = session.subscriptions.get(index) {
+            self.channels.subscriber(moved.channel, moved.place).index = index as u32;
+        }
+        let before = self.channels.len();
+        if let Some(moved) = self.channels.remove(gone.channel, gone.place)
+            && let Some(session) = self.sessions.get_mut(moved.slot as usize)
+            && let Some(subscription) = session.subscriptions.get_mut(moved.index as usize)
+        {
+            subscription.place = gone.place;
+        }
+        self.metrics.subscriptions.dec();
+        self.metrics.channels.dec_by((before - self.channels.len()) as i64);
+    }
+}

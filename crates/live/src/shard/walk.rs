@@ -1,0 +1,123 @@
+//! A walk: something is said to every subscriber of a channel.
+//!
+//! What is said in one channel directly one after the other goes out together: its bytes are put together once for each
+//! format, and every subscriber costs one `send`. A walk yields after some subscribers to reads and timers and goes on where
+//! it was; what was told later waits behind it, so lists don't change under it.
+
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use tidings_broker::{Told, Way};
+use tidings_model::channel::SessionId;
+use tidings_wire::{Format, Prepared, Said};
+
+use super::Shard;
+use super::line::Sent;
+use crate::inbox::Item;
+
+/// About how many bytes go out together.
+const TOGETHER: usize = 64 << 10;
+
+#[derive(Debug)]
+pub(super) struct Walk {
+    channel: u32,
+    /// The next subscriber's place in the list.
+    next: usize,
+    said: Vec<Arc<Prepared>>,
+    except: Option<SessionId>,
+    /// The bytes of all that is said, in each format that somebody has needed.
+    frames: Vec<(&'static Format, Option<Bytes>)>,
+    /// Of the inbox's items.
+    weight: usize,
+}
+
+impl Walk {
+    #[inline]
+    fn frame(&mut self, format: &'static Format) -> Option<&Bytes> {
+        let made = self.frames.iter().position(|(made, _)| std::ptr::eq(*made, format));
+        let index = made.unwrap_or_else(|| {
+            self.frames.push((format, together(&self.said, format)));
+            self.frames.len() - 1
+        });
+        self.frames[index].1.as_ref()
+    }
+}
+
+fn together(said: &[Arc<Prepared>], format: &'static Format) -> Option<Bytes> {
+    if let [only] = said {
+        return only.bytes(format).cloned();
+    }
+    let mut all = BytesMut::new();
+    for bytes in said.iter().filter_map(|prepared| prepared.bytes(format)) {
+        all.extend_from_slice(bytes);
+    }
+    (!all.is_empty()).then(|| all.freeze())
+}
+
+/// About how many bytes it makes on a socket.
+fn length(said: &Said) -> usize {
+    match said {
+        Said::Publication(publication) => 128 + publication.event.data.bytes.len(),
+        _ => 256,
+    }
+}
+
+impl Shard {
+    /// Begins a walk with something that was just taken from the batch, and what follows it there in the same channel.
+    pub(super) fn begin_walk(&mut self, prepared: Arc<Prepared>, except: Option<SessionId>, weight: usize) {
+        let channel = self.channels.find(prepared.said().channel());
+        let mut walk = Walk { channel: 0, next: 0, said: Vec::new(), except, frames: Vec::new(), weight };
+        let mut bytes = length(prepared.said());
+        while except.is_none() && bytes < TOGETHER {
+            let Some(entry) = self.batch.front() else { break };
+            let Item::Told(Told::Said { prepared: next, except: None }) = &entry.item else { break };
+            if next.said().channel() != prepared.said().channel() {
+                break;
+            }
+            bytes += length(next.said());
+            walk.weight += entry.weight;
+            walk.said.push(Arc::clone(next));
+            self.batch.pop_front();
+        }
+        walk.said.insert(0, prepared);
+        match channel {
+            Some(channel) => self.walk = Some(Walk { channel, ..walk }),
+            None => self.done(walk.weight),
+        }
+    }
+
+    /// Goes on with the walk for at most `steps` subscribers. How many it was.
+    pub(super) fn walk_on(&mut self, mut walk: Walk, steps: usize) -> usize {
+        let count = self.channels.subscribers(walk.channel).len();
+        let (first, end) = (walk.next, count.min(walk.next + steps));
+        let mut told = 0;
+        for place in first..end {
+            let Some(subscriber) = self.channels.subscribers(walk.channel).get(place) else { break };
+            let (slot, way) = (subscriber.slot, subscriber.way);
+            let Some(session) = self.sessions.get_mut(slot as usize) else { continue };
+            if !session.is_open() || walk.except == Some(session.id) {
+                continue;
+            }
+            told += 1;
+            match way {
+                Way::Shared(format) => {
+                    let (Some(line), Some(frame)) = (&mut session.line, walk.frame(format)) else { continue };
+                    let sent = line.send(frame, self.settings.session_queue, &self.metrics);
+                    if sent != Sent::Fine {
+                        self.doomed.push((slot, sent));
+                    }
+                }
+                Way::Session => walk.said.iter().for_each(|prepared| self.act(slot, |p, cx| p.said(cx, prepared))),
+            }
+        }
+        self.metrics.deliveries.inc_by(told * walk.said.len() as u64);
+        self.part_with_doomed();
+        walk.next = end;
+        if end < count {
+            self.walk = Some(walk);
+        } else {
+            self.done(walk.weight);
+        }
+        end - first
+    }
+}

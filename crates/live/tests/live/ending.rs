@@ -1,0 +1,159 @@
+//! How sessions end: by the client, by the server, with the node.
+
+use std::io::{Read as _, Write as _};
+use std::time::Duration;
+
+use tidings_broker::{Control, Who};
+use tidings_live::{Settings, Socket};
+use tungstenite::Message;
+use tungstenite::protocol::CloseFrame;
+use tungstenite::protocol::frame::coding::CloseCode;
+
+use crate::node::{Client, Node, eventually};
+
+#[test]
+fn pings_are_answered_and_a_close_is_echoed() {
+    let node = Node::start(1, Settings::default());
+    let mut client = node.connect();
+    client.socket.send(Message::Ping("who".into())).unwrap();
+    assert_eq!(client.socket.read().unwrap(), Message::Pong("who".into()));
+    client.socket.send(Message::Pong("unasked".into())).unwrap();
+    client.socket.send(Message::Binary(vec![1, 2, 3].into())).unwrap();
+    assert_eq!(client.socket.read().unwrap(), Message::Binary(vec![1, 2, 3].into()));
+    let frame = CloseFrame { code: CloseCode::from(4321), reason: "enough".into() };
+    client.socket.close(Some(frame)).unwrap();
+    assert_eq!(client.closed().map(|frame| u16::from(frame.code)), Some(4321));
+    assert!(matches!(client.socket.read(), Err(tungstenite::Error::ConnectionClosed)));
+    node.is_empty_in_the_end();
+}
+
+#[test]
+fn a_violation_ends_the_session_with_its_code() {
+    let node = Node::start(1, Settings::default());
+    // An unmasked text, a reserved opcode, text that isn't UTF-8, a frame that is longer than a message may be.
+    let table: [(&[u8], u16); 4] = [
+        (&[0x81, 0x01, b'x'], 1002),
+        (&[0x83, 0x80, 0, 0, 0, 0], 1002),
+        (&[0x81, 0x81, 0, 0, 0, 0, 0xff], 1007),
+        (&[0x81, 0xff, 0, 0, 0, 0, 0x7f, 0, 0, 0, 0, 0, 0, 0], 1009),
+    ];
+    for (bytes, code) in table {
+        let mut client = node.member("c");
+        client.socket.get_mut().write_all(bytes).unwrap();
+        assert_eq!(client.closed().map(|frame| u16::from(frame.code)), Some(code), "{bytes:?}");
+    }
+    eventually("all have left", || node.bus.count("c") == 0);
+}
+
+#[test]
+fn a_protocol_ends_its_session_after_what_it_wrote() {
+    let node = Node::start(1, Settings::default());
+    let mut client = node.member("c");
+    client.say("echo first");
+    client.say("close 4100");
+    client.say("echo never heard");
+    client.hears("first");
+    let frame = client.closed().unwrap();
+    assert_eq!((u16::from(frame.code), frame.reason.as_str()), (4100, "as you wish"));
+    eventually("it has left", || node.bus.count("c") == 0);
+}
+
+#[test]
+fn an_app_can_end_a_session_or_all_of_a_user() {
+    let node = Node::start(2, Settings::default());
+    let mut clients: Vec<_> = (0..6).map(|_| node.connect()).collect();
+    for (index, client) in clients.iter_mut().enumerate() {
+        client.say(&format!("user u{}", index % 2));
+        client.say("echo known");
+        client.hears("known");
+    }
+    let end = |who| node.bus.control(Control::Disconnect { app: "1".into(), who });
+    node.bus.control(Control::Disconnect { app: "2".into(), who: Who::User("u1".into()) });
+    end(Who::User("u1".into()));
+    end(Who::Session(clients[0].id));
+    for (index, client) in clients.iter_mut().enumerate() {
+        if index % 2 == 1 || index == 0 {
+            client.hears("bye Disconnected");
+            assert_eq!(client.closed().map(|frame| u16::from(frame.code)), Some(4002));
+        } else {
+            client.say("echo still here");
+            client.hears("still here");
+        }
+    }
+}
+
+#[test]
+fn a_client_that_does_not_hang_up_is_hung_up_on() {
+    let clock = tidings_model::clock::ManualClock::at(1_000_000);
+    let node = Node::with_clock(1, Settings::default(), clock.clone());
+    let mut client = node.connect();
+    client.say("close 4000");
+    // It reads the end of what the server says, and says nothing itself.
+    let mut rest = Vec::new();
+    client.socket.get_mut().read_to_end(&mut rest).unwrap();
+    assert!(rest.ends_with(b"as you wish"));
+    assert_eq!(node.live.sizes().sessions, 1);
+    clock.advance(Duration::from_secs(6));
+    node.is_empty_in_the_end();
+}
+
+#[test]
+fn a_node_that_stops_says_goodbye_one_after_the_other() {
+    let node = Node::start(2, Settings::default());
+    let clients: Vec<_> = (0..40).map(|_| node.member("c")).collect();
+    let (server, late) = node.pair();
+    let place = node.live.admit(&node.app);
+    let began = tokio::time::Instant::now();
+    let live = node.live.clone();
+    let stopped = node.runtime.spawn(async move { live.stop(Duration::from_secs(2)).await });
+    let readers: Vec<_> = clients
+        .into_iter()
+        .map(|mut client| {
+            std::thread::spawn(move || {
+                client.hears("bye GoingAway");
+                let heard = began.elapsed();
+                assert_eq!(client.closed().map(|frame| u16::from(frame.code)), Some(1001));
+                let _ = client.socket.read();
+                heard
+            })
+        })
+        .collect();
+    let mut heard: Vec<_> = readers.into_iter().map(|reader| reader.join().unwrap()).collect();
+    heard.sort();
+    assert!(heard[39] - heard[0] > Duration::from_millis(500), "all at once: {heard:?}");
+    node.runtime.block_on(stopped).unwrap();
+    node.is_empty_in_the_end();
+    assert_eq!(node.bus.count("c"), 0);
+    // Nobody comes in any more, not even with a place from before.
+    assert!(node.live.admit(&node.app).is_none());
+    let _inside = node.runtime.enter();
+    node.live.attach(
+        place.unwrap(),
+        node.app.clone(),
+        Socket::from(server),
+        bytes::Bytes::new(),
+        Box::new(crate::toy::Toy::default()),
+    );
+    let mut late = late;
+    assert!(matches!(late.read(&mut [0; 10]), Ok(0) | Err(_)));
+}
+
+#[test]
+fn a_node_stops_in_time_even_if_clients_do_nothing() {
+    let node = Node::start(1, Settings { send_buffer: 4 << 10, ..Settings::default() });
+    let silent: Vec<Client<_>> = (0..20).map(|_| node.member("c")).collect();
+    node.bus.publish("c", "x".repeat(300_000), None);
+    node.runtime.block_on(node.live.stop(Duration::from_millis(300)));
+    node.is_empty_in_the_end();
+    assert_eq!(node.bus.count("c"), 0);
+    drop(silent);
+}
+
+#[test]
+fn places_are_given_back() {
+    let node = Node::start(1, Settings { sessions: 3, ..Settings::default() });
+    let clients: Vec<_> = (0..3).map(|_| node.connect()).collect();
+    assert!(node.live.admit(&node.app).is_none());
+    drop(clients);
+    eventually("there is room again", || node.live.admit(&node.app).is_some());
+}

@@ -1,0 +1,140 @@
+//! A node of toys, and clients that know WebSocket from elsewhere.
+
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use prometheus_client::registry::Registry;
+use tidings_live::{Inboxes, Live, Settings, Socket};
+use tidings_model::app::App;
+use tidings_model::channel::SessionId;
+use tidings_model::clock::{SharedClock, SystemClock};
+use tokio::runtime::Runtime;
+use tungstenite::protocol::{CloseFrame, Role};
+use tungstenite::{Message, WebSocket};
+
+use crate::toy::{Ears, Toy, ToyBus};
+
+/// How long a test waits for what must come.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Waits until something holds.
+#[track_caller]
+pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    while !holds() {
+        assert!(tokio::time::Instant::now() < deadline, "it never came true that {what}");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+pub struct Node {
+    pub runtime: Runtime,
+    pub live: Live,
+    pub bus: Arc<ToyBus>,
+    pub app: Arc<App>,
+    pub inboxes: Inboxes,
+}
+
+impl Node {
+    pub fn start(shards: u16, settings: Settings) -> Self {
+        Self::with_clock(shards, settings, SystemClock::shared())
+    }
+
+    pub fn with_clock(shards: u16, settings: Settings, clock: SharedClock) -> Self {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        let inboxes = Inboxes::new(shards, &settings, Arc::clone(&clock)).unwrap();
+        let bus = ToyBus::new(inboxes.clone());
+        let asks = Arc::new(Ears(Arc::clone(&bus)));
+        let mut registry = Registry::default();
+        let handle = runtime.handle().clone();
+        let live = Live::start(inboxes.clone(), settings, clock, asks, handle, &mut registry).unwrap();
+        Self { runtime, live, bus, app: Arc::new(App::new("1", "key", "secret".into())), inboxes }
+    }
+
+    /// The two ends of a connection: the server's for tokio, the client's blocking.
+    pub fn pair(&self) -> (tokio::net::TcpStream, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        client.set_read_timeout(Some(PATIENCE)).unwrap();
+        client.set_nodelay(true).unwrap();
+        let (server, _) = listener.accept().unwrap();
+        server.set_nonblocking(true).unwrap();
+        let _inside = self.runtime.enter();
+        (tokio::net::TcpStream::from_std(server).unwrap(), client)
+    }
+
+    pub fn attach(&self, socket: Socket, early: Bytes) {
+        let place = self.live.admit(&self.app).unwrap();
+        let _inside = self.runtime.enter();
+        self.live.attach(place, Arc::clone(&self.app), socket, early, Box::new(Toy::default()));
+    }
+
+    /// A connected client that has been greeted.
+    pub fn connect(&self) -> Client<TcpStream> {
+        let (server, client) = self.pair();
+        self.attach(Socket::from(server), Bytes::new());
+        Client::greeted(client)
+    }
+
+    /// A connected client that has joined a channel.
+    pub fn member(&self, channel: &str) -> Client<TcpStream> {
+        let mut client = self.connect();
+        client.say(&format!("join {channel}"));
+        client.hears(&format!("joined {channel}"));
+        client
+    }
+
+    /// Nothing is left of anybody.
+    #[track_caller]
+    pub fn is_empty_in_the_end(&self) {
+        eventually("nothing is left", || self.live.sizes() == tidings_live::Sizes::default());
+    }
+}
+
+pub struct Client<S> {
+    pub socket: WebSocket<S>,
+    pub id: SessionId,
+}
+
+impl<S: Read + Write> Client<S> {
+    #[track_caller]
+    pub fn greeted(stream: S) -> Self {
+        let socket = WebSocket::from_raw_socket(stream, Role::Client, None);
+        let mut client = Self { socket, id: SessionId::from_random([0; 16]) };
+        let hello = client.text();
+        client.id = hello.strip_prefix("hello ").unwrap().parse().unwrap();
+        client
+    }
+
+    pub fn say(&mut self, text: &str) {
+        self.socket.send(Message::text(text)).unwrap();
+    }
+
+    #[track_caller]
+    pub fn text(&mut self) -> String {
+        match self.socket.read().unwrap() {
+            Message::Text(text) => text.to_string(),
+            other => panic!("expected a text, got {other:?}"),
+        }
+    }
+
+    #[track_caller]
+    pub fn hears(&mut self, text: &str) {
+        assert_eq!(self.text(), text);
+    }
+
+    /// Reads to the end and says how the server closed.
+    #[track_caller]
+    pub fn closed(&mut self) -> Option<CloseFrame> {
+        loop {
+            match self.socket.read() {
+                Ok(Message::Close(frame)) => return frame,
+                Ok(_) => {}
+                Err(error) => panic!("the connection broke: {error}"),
+            }
+        }
+    }
+}

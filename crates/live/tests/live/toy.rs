@@ -1,0 +1,235 @@
+//! A protocol and a bus small enough to see through: words in text frames, and channels that are lists.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use tidings_broker::{Control, JoinRefused, Joined, Left, SessionRef, Shards as _, Told, Way, Welcome};
+use tidings_live::{
+    Answer, Ask, Asker, Asking, Asks, ClientEvent, Closing, Context, Inboxes, JoinAsk, Message, Proof, SessionProtocol,
+};
+use tidings_model::channel::{ChannelKey, SessionId};
+use tidings_model::event::{Data, Event};
+use tidings_wire::{Format, Prepared, Publication, Said, Slot, ws};
+use tokio::sync::Semaphore;
+
+/// How the toy protocol writes what is said.
+pub static FORMAT: Format = Format {
+    slot: Slot::Pusher,
+    encode: |said| match said {
+        Said::Publication(publication) => Some(ws::text(line(publication).as_bytes())),
+        _ => None,
+    },
+};
+
+/// The same with other words.
+pub static LOUD: Format = Format {
+    slot: Slot::CentrifugoJson,
+    encode: |said| match said {
+        Said::Publication(publication) => Some(ws::text(line(publication).to_uppercase().as_bytes())),
+        _ => None,
+    },
+};
+
+/// What is said, as a line of text.
+pub fn line(publication: &Publication) -> String {
+    format!("{}: {}", publication.channel.name, publication.event.data.as_text())
+}
+
+/// Does what it is told to in text frames, one word after the other: `join c`, `loud c`, `own c`, `leave c`, `say c what`,
+/// `user u`, `echo what`, `wake ms`, `close code`, `both c` (leaves and joins it at once).
+#[derive(Debug, Default)]
+pub struct Toy {
+    /// Written before everything as they are, not as frames.
+    pub bare: bool,
+}
+
+impl Toy {
+    fn write(&self, cx: &mut Context<'_>, text: &str) {
+        cx.write(if self.bare { Bytes::from(format!("{text}\n")) } else { ws::text(text.as_bytes()) });
+    }
+}
+
+fn join(cx: &mut Context<'_>, channel: &str, way: Way) {
+    cx.ask(Ask::Join(JoinAsk { channel: channel.into(), proof: Proof::None, member: None, since: None, way }));
+}
+
+impl SessionProtocol for Toy {
+    fn opened(&mut self, cx: &mut Context<'_>) {
+        let id = cx.session();
+        self.write(cx, &format!("hello {id}"));
+        if self.bare {
+            join(cx, "stream", Way::Session);
+        }
+    }
+
+    fn received(&mut self, cx: &mut Context<'_>, message: Message<'_>) {
+        let Message::Text(text) = message else {
+            let Message::Binary(bytes) = message else { return };
+            return cx.write(ws::binary(bytes));
+        };
+        let (verb, rest) = text.split_once(' ').unwrap_or((text, ""));
+        match verb {
+            "join" => join(cx, rest, Way::Shared(&FORMAT)),
+            "loud" => join(cx, rest, Way::Shared(&LOUD)),
+            "own" => join(cx, rest, Way::Session),
+            "leave" => {
+                cx.ask(Ask::Leave(rest.into()));
+            }
+            "both" => {
+                cx.ask(Ask::Leave(rest.into()));
+                join(cx, rest, Way::Shared(&FORMAT));
+            }
+            "say" => {
+                let (channel, what) = rest.split_once(' ').unwrap_or((rest, ""));
+                let data = Data::text(what.to_owned());
+                cx.ask(Ask::Publish(ClientEvent { channel: channel.into(), name: "n".to_owned(), data, user: None }));
+            }
+            "user" => cx.set_user(rest.into()),
+            "wake" => cx.wake_at(cx.now() + rest.parse::<i64>().unwrap_or(0)),
+            "close" => cx.close(rest.parse().unwrap_or(1000), "as you wish"),
+            _ => self.write(cx, rest),
+        }
+    }
+
+    fn joined(&mut self, cx: &mut Context<'_>, _: u32, channel: &ChannelKey, outcome: Result<Welcome, JoinRefused>) {
+        let verb = if outcome.is_ok() { "joined" } else { "refused" };
+        self.write(cx, &format!("{verb} {}", channel.name));
+    }
+
+    fn left(&mut self, cx: &mut Context<'_>, _: u32, channel: &ChannelKey) {
+        self.write(cx, &format!("left {}", channel.name));
+    }
+
+    fn answered(&mut self, cx: &mut Context<'_>, _: u32, answer: Answer) {
+        let text = if matches!(answer, Answer::Publish(Ok(()))) { "said" } else { "not done" };
+        self.write(cx, text);
+    }
+
+    fn said(&mut self, cx: &mut Context<'_>, prepared: &Arc<Prepared>) {
+        if let Said::Publication(publication) = prepared.said() {
+            self.write(cx, &format!("to you, {}", line(publication)));
+        }
+    }
+
+    fn woken(&mut self, cx: &mut Context<'_>) {
+        self.write(cx, "woken");
+    }
+
+    fn closing(&mut self, cx: &mut Context<'_>, why: Closing) {
+        self.write(cx, &format!("bye {why:?}"));
+        let code = match why {
+            Closing::GoingAway => 1001,
+            Closing::Slow => 4001,
+            Closing::Disconnected => 4002,
+        };
+        if self.bare { cx.end() } else { cx.close(code, "bye") }
+    }
+}
+
+/// A broker and a bus in one: lists of who is in which channel.
+pub struct ToyBus {
+    inboxes: Inboxes,
+    lists: Mutex<HashMap<ChannelKey, Vec<(SessionRef, SessionId)>>>,
+    /// Asks about channels whose names begin with `slow` wait for a permit.
+    pub gate: Arc<Semaphore>,
+    /// Nobody can leave at the moment.
+    pub stuck: AtomicBool,
+}
+
+impl ToyBus {
+    pub fn new(inboxes: Inboxes) -> Arc<Self> {
+        let gate = Arc::new(Semaphore::new(0));
+        Arc::new(Self { inboxes, lists: Mutex::default(), gate, stuck: AtomicBool::new(false) })
+    }
+
+    /// Says something in a channel of the app `1`.
+    pub fn publish(&self, channel: &str, text: impl Into<Bytes>, except: Option<SessionId>) {
+        let channel = ChannelKey::new("1".into(), channel);
+        let event = Event {
+            id: "e".to_owned(),
+            app: "1".into(),
+            name: "n".to_owned(),
+            channels: Vec::new(),
+            data: Data::text(text),
+            time: 0,
+            op: None,
+            key: None,
+            except: None,
+        };
+        let lists = self.lists.lock();
+        let Some(list) = lists.get(&channel) else { return };
+        let publication = Publication { event: Arc::new(event), channel, position: None, user: None };
+        let prepared = Arc::new(Prepared::new(Said::Publication(publication)));
+        for shard in 0..self.inboxes.count() {
+            if list.iter().any(|(at, _)| at.shard == shard) {
+                self.inboxes.tell(shard, Told::Said { prepared: Arc::clone(&prepared), except });
+            }
+        }
+    }
+
+    pub fn control(&self, control: Control) {
+        let control = Arc::new(control);
+        (0..self.inboxes.count()).for_each(|shard| self.inboxes.tell(shard, Told::Control(Arc::clone(&control))));
+    }
+
+    /// How many are in a channel.
+    pub fn count(&self, channel: &str) -> usize {
+        self.lists.lock().get(&ChannelKey::new("1".into(), channel)).map_or(0, Vec::len)
+    }
+
+    fn take_up(&self, asker: &Asker, ask: u32, what: Ask) -> Answer {
+        let key = |name: &Arc<str>| ChannelKey::new(asker.app.id.clone(), Arc::clone(name));
+        match what {
+            Ask::Join(join) if &*join.channel == "closed" => Answer::Join(Err(JoinRefused::NoProof)),
+            Ask::Join(join) => {
+                let channel = key(&join.channel);
+                let mut lists = self.lists.lock();
+                let list = lists.entry(channel.clone()).or_default();
+                if !list.iter().any(|(_, session)| *session == asker.session) {
+                    list.push((asker.at, asker.session));
+                }
+                let joined = Joined { at: asker.at, ask, channel, way: join.way, outcome: Ok(Welcome::default()) };
+                self.inboxes.tell(asker.at.shard, Told::Joined(Box::new(joined)));
+                Answer::Join(Ok(()))
+            }
+            Ask::Leave(_) if self.stuck.load(Ordering::SeqCst) => Answer::Leave(Err(JoinRefused::Unavailable)),
+            Ask::Leave(name) => {
+                let channel = key(&name);
+                let mut lists = self.lists.lock();
+                if let Some(list) = lists.get_mut(&channel) {
+                    list.retain(|(_, session)| *session != asker.session);
+                }
+                self.inboxes.tell(asker.at.shard, Told::Left(Left { at: asker.at, ask, channel }));
+                Answer::Leave(Ok(()))
+            }
+            Ask::Publish(event) => {
+                self.publish(&event.channel, event.data.bytes, Some(asker.session));
+                Answer::Publish(Ok(()))
+            }
+        }
+    }
+}
+
+/// The bus as sessions see it.
+pub struct Ears(pub Arc<ToyBus>);
+
+impl Asks for Ears {
+    fn ask(&self, asker: Asker, ask: u32, what: Ask) -> Asking {
+        let bus = Arc::clone(&self.0);
+        let channel = match &what {
+            Ask::Join(join) => &join.channel,
+            Ask::Leave(channel) => channel,
+            Ask::Publish(event) => &event.channel,
+        };
+        let is_slow = channel.starts_with("slow");
+        Box::pin(async move {
+            if is_slow && let Ok(permit) = bus.gate.acquire().await {
+                permit.forget();
+            }
+            bus.take_up(&asker, ask, what)
+        })
+    }
+}
