@@ -52,7 +52,7 @@ pub struct Join {
     pub at: SessionRef,
     /// What it calls its request.
     pub ask: u32,
-    /// Who it is, where presence is kept. A session without one is counted only.
+    /// Who it is, where presence is kept or comings are told. A session without one is counted only.
     pub member: Option<Arc<Member>>,
     /// What of the past it wants.
     pub since: Option<Since>,
@@ -131,7 +131,7 @@ pub struct History {
     pub position: Option<Position>,
     /// Whether `since` is of this history, and everything after it is still there.
     pub complete: bool,
-    /// In the order asked for.
+    /// In the order asked for: what is still there of it, and nothing when `since` isn't of this history.
     pub publications: Vec<Arc<Prepared>>,
 }
 
@@ -153,19 +153,22 @@ pub trait Broker: Send + Sync + 'static {
     /// Whether publishes would be refused now because sessions cannot keep up.
     fn overloaded(&self) -> bool;
 
-    /// Says something in a channel. Who is there when it is told is counted in the answer.
+    /// Says something in a channel. Who is there when it is told is counted in the answer. Refused while
+    /// [`Broker::overloaded`].
     ///
     /// # Errors
     /// [`BrokerError`].
     async fn publish(&self, publish: Publish) -> Result<Occupancy, BrokerError>;
 
-    /// Lets a session join. How it ended is told to its shard as [`crate::Told::Joined`], in the channel's order.
+    /// Lets a session join. How it ended is told to its shard as [`crate::Told::Joined`], in the channel's order. One that is
+    /// in the channel already (the same [`SessionRef`]) gets a fresh welcome and nothing else changes, not even its member.
     ///
     /// # Errors
     /// [`BrokerError`]; then nothing is told.
     async fn join(&self, join: Join) -> Result<(), BrokerError>;
 
-    /// Lets a session leave. Its shard is told [`crate::Told::Left`], whether it was in the channel or not.
+    /// Lets a session leave. Its shard is told [`crate::Told::Left`], whether it was in the channel or not; nothing else
+    /// happens if it wasn't.
     ///
     /// # Errors
     /// [`BrokerError`]; then nothing is told.
@@ -207,6 +210,6 @@ pub trait Broker: Send + Sync + 'static {
     /// [`BrokerError`].
     async fn control(&self, control: Control) -> Result<(), BrokerError>;
 
-    /// Drops what has expired. Called every few seconds.
+    /// Drops what has expired, a part of it at a time, and tells numbers of subscriptions that are owed. Called every second.
     async fn sweep(&self);
 }

@@ -9,11 +9,13 @@
 
 mod broker;
 mod memory;
+#[cfg(test)]
+mod suite;
 mod told;
 
 pub use broker::{
     Broker, BrokerError, Cached, ChannelFilter, ChannelState, History, HistoryRange, Join, Leave, Occupancy, Publish,
     Since,
 };
-pub use memory::{MemoryBroker, Sizes};
+pub use memory::{MemoryBroker, MemoryLimits, Sizes};
 pub use told::{Control, JoinRefused, Joined, Left, Recovery, SessionRef, Shards, Told, Way, Welcome, Who};

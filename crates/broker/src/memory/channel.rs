@@ -1,19 +1,20 @@
 //! One channel. Every method is called under its partition's lock.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use tidings_model::channel::{ChannelKey, ChannelOptions, Member, SessionId};
 use tidings_model::clock::{Millis, millis};
 use tidings_wire::{Prepared, Presence as PresenceSaid, Publication, Said};
 
-use super::Budget;
+use super::budget::{Budget, Room};
 use super::history::History;
 use super::presence::Presence;
+use super::subscribers::Subscribers;
 use crate::broker::{self, Cached, ChannelState, HistoryRange, Join, Leave, Occupancy, Publish, Since};
-use crate::told::{JoinRefused, Joined, Left, Recovery, Shards, Told, Welcome};
+use crate::told::{JoinRefused, Joined, Left, Recovery, SessionRef, Shards, Told, Welcome};
 
-/// From so many subscriptions on their number is told only now and then (Pusher's rule).
+/// Above so many subscriptions their number is told only now and then (Pusher Channels, "Subscription count events").
 const MANY: u64 = 100;
 /// How often, then.
 const COUNT_EVERY: Millis = 5_000;
@@ -23,55 +24,56 @@ const COUNT_EVERY: Millis = 5_000;
 struct CacheEntry {
     publication: Arc<Prepared>,
     expires: Millis,
-    bytes: usize,
-    budget: Arc<Budget>,
+    /// What it takes of the budget.
+    _room: Room,
 }
 
-impl Drop for CacheEntry {
-    fn drop(&mut self) {
-        self.budget.used.fetch_sub(self.bytes, Ordering::Relaxed);
-    }
-}
-
-/// When the number of subscriptions was told last, where it is told.
+/// When the number of subscriptions was told last, and whether it has changed since.
 #[derive(Debug, Clone, Copy, Default)]
 struct Count {
-    told: u64,
-    at: Millis,
+    told_at: Option<Millis>,
+    is_owed: bool,
 }
 
 /// What few channels have, apart so that the many stay small.
 #[derive(Debug, Default)]
 struct Extras {
     presence: Presence,
-    join_leave: bool,
+    /// Whether members are listed and users counted.
+    lists_members: bool,
+    /// Whether comings and goings are told.
+    tells_members: bool,
     history: Option<History>,
     cache: Option<CacheEntry>,
     count: Option<Count>,
 }
 
-/// A channel's state. A subscription without presence is a number here and nothing else: who is subscribed, the shards know,
-/// and they ask once to join and once to leave.
+/// A channel's state.
 #[derive(Debug, Default)]
 pub(super) struct Channel {
-    /// Subscriptions of each shard that has some.
-    shards: Vec<(u16, u32)>,
+    subscribers: Subscribers,
     extras: Option<Box<Extras>>,
 }
 
 impl Channel {
     /// Whether nobody is there and nothing is kept.
     pub(super) fn is_blank(&self) -> bool {
-        self.shards.is_empty()
+        self.subscribers.is_empty()
             && self.extras.as_ref().is_none_or(|extras| extras.history.is_none() && extras.cache.is_none())
     }
 
-    pub(super) fn occupancy(&self) -> Occupancy {
-        let users = self.extras.as_ref().map_or(0, |extras| extras.presence.users() as u64);
-        Occupancy { subscriptions: self.shards.iter().map(|(_, count)| u64::from(*count)).sum(), users }
+    pub(super) fn is_occupied(&self) -> bool {
+        !self.subscribers.is_empty()
     }
 
-    pub(super) fn sessions_present(&self) -> usize {
+    pub(super) fn occupancy(&self) -> Occupancy {
+        let listed = self.extras.as_ref().filter(|extras| extras.lists_members);
+        let users = listed.map_or(0, |extras| extras.presence.users() as u64);
+        Occupancy { subscriptions: self.subscribers.len(), users }
+    }
+
+    /// How many sessions are remembered with who they are.
+    pub(super) fn remembered(&self) -> usize {
         self.extras.as_ref().map_or(0, |extras| extras.presence.sessions())
     }
 
@@ -81,32 +83,27 @@ impl Channel {
     }
 
     pub(super) fn members(&self) -> Vec<Arc<Member>> {
-        self.extras.as_ref().map_or_else(Vec::new, |extras| extras.presence.members())
+        let listed = self.extras.as_ref().filter(|extras| extras.lists_members);
+        listed.map_or_else(Vec::new, |extras| extras.presence.members())
     }
 
-    pub(super) fn history(&mut self, range: &HistoryRange, now: Millis) -> Option<broker::History> {
-        let history = self.extras.as_mut()?.history.as_mut()?;
-        history.expire(now);
-        Some(history.read(range))
+    pub(super) fn history(&self, range: &HistoryRange) -> Option<broker::History> {
+        Some(self.extras.as_ref()?.history.as_ref()?.read(range))
     }
 
     pub(super) fn cached(&self, now: Millis) -> Option<Cached> {
-        let cache = self.extras.as_ref()?.cache.as_ref().filter(|cache| cache.expires > now)?;
-        let ttl = std::time::Duration::from_millis(u64::try_from(cache.expires - now).unwrap_or(0));
+        let cache = self.extras.as_ref()?.cache.as_ref()?;
+        let ttl = Duration::from_millis(u64::try_from(cache.expires.saturating_sub(now)).unwrap_or(0));
         Some(Cached { publication: Arc::clone(&cache.publication), ttl })
     }
 
     /// Says something; `budget` is there when something of it is to be kept.
-    pub(super) fn publish(&mut self, publish: Publish, budget: Option<Arc<Budget>>, shards: &dyn Shards, now: Millis) {
-        let Publish { channel, options, event, except, user, by_client: _ } = publish;
-        let position = match &budget {
-            Some(budget) if options.history_size > 0 => {
-                let history = &mut self.extras().history;
-                let ttl = millis(options.history_ttl);
-                Some(history.get_or_insert_with(|| History::new(Arc::clone(budget), ttl)).next())
-            }
-            _ => None,
-        };
+    pub(super) fn publish(&mut self, publish: Publish, budget: Option<&Arc<Budget>>, shards: &dyn Shards, now: Millis) {
+        let Publish { channel, options, event, except, user, by_client } = publish;
+        if !by_client {
+            self.forget_unwanted(&options);
+        }
+        let position = budget.and_then(|budget| self.wanted_history(&options, budget)).map(History::next);
         let prepared = Arc::new(Prepared::new(Said::Publication(Publication { event, channel, position, user })));
         if let Some(budget) = budget {
             self.keep(&prepared, &options, budget, now);
@@ -114,148 +111,188 @@ impl Channel {
         self.tell(&prepared, except, shards);
     }
 
-    fn keep(&mut self, prepared: &Arc<Prepared>, options: &ChannelOptions, budget: Arc<Budget>, now: Millis) {
+    fn keep(&mut self, prepared: &Arc<Prepared>, options: &ChannelOptions, budget: &Arc<Budget>, now: Millis) {
+        let is_empty = self.subscribers.is_empty();
         let extras = self.extras();
-        if let Some(history) = extras.history.as_mut().filter(|_| options.history_size > 0) {
-            let size = usize::try_from(options.history_size).unwrap_or(usize::MAX);
-            history.expire(now);
-            history.keep(Arc::clone(prepared), size, millis(options.history_ttl), now);
-        }
         if let Some(ttl) = options.cache_ttl {
             let bytes = prepared.said().weight();
-            // The one before gives its room back first.
+            // The one before gives its room back first, and is not the last one any more.
             extras.cache = None;
-            if budget.used.load(Ordering::Relaxed) + bytes <= budget.limit {
-                budget.used.fetch_add(bytes, Ordering::Relaxed);
+            let room = match &mut extras.history {
+                Some(history) => history.make_room(bytes),
+                None => budget.take(bytes),
+            };
+            let entry = |room| {
                 let (publication, expires) = (Arc::clone(prepared), now.saturating_add(millis(ttl)));
-                extras.cache = Some(CacheEntry { publication, expires, bytes, budget });
+                CacheEntry { publication, expires, _room: room }
+            };
+            extras.cache = room.map(entry);
+        }
+        if let Some(history) = &mut extras.history {
+            let size = usize::try_from(options.history_size).unwrap_or(usize::MAX);
+            history.keep(Arc::clone(prepared), size, millis(options.history_ttl), now);
+            if is_empty {
+                history.left_alone(now);
             }
         }
     }
 
     /// Lets a session join. A channel that keeps history has a position from here on (for which `budget` is there), so that
     /// who goes away before the first publication can come back to it.
-    pub(super) fn join(&mut self, join: Join, budget: Option<Arc<Budget>>, shards: &dyn Shards, now: Millis) {
+    pub(super) fn join(&mut self, join: Join, budget: Option<&Arc<Budget>>, shards: &dyn Shards, now: Millis) {
         let Join { channel, options, session, at, ask, member, since, way } = join;
-        let member = member.filter(|_| options.presence);
-        let is_full = member.as_ref().is_some_and(|member| self.is_full_for(&member.user, options.max_members));
+        let is_new = !self.subscribers.has(at);
+        let member = member.filter(|_| is_new && (options.presence || options.join_leave));
+        let is_full = member.as_ref().is_some_and(|member| options.presence && self.is_full_for(member, &options));
         let joined = |outcome| Told::Joined(Box::new(Joined { at, ask, channel: channel.clone(), way, outcome }));
         if is_full {
             shards.tell(at.shard, joined(Err(JoinRefused::TooManyMembers { limit: options.max_members })));
             return;
         }
-        let is_again = member.is_some() && self.extras().presence.has_session(session);
-        if !is_again {
-            self.count_up(at.shard);
+        self.subscribers.add(at);
+        self.adopt(&options);
+        if let Some(history) = budget.and_then(|budget| self.wanted_history(&options, budget)) {
+            history.joined();
         }
-        let come = member.filter(|_| !is_again).map(|member| {
-            let changes_users = self.extras().presence.add(session, Arc::clone(&member));
+        let come = member.map(|member| {
+            let changes_users = self.extras().presence.add(at, Arc::clone(&member));
             PresenceSaid { channel: channel.clone(), session, member, changes_users }
         });
-        if let Some(budget) = budget {
-            let ttl = millis(options.history_ttl);
-            self.extras().history.get_or_insert_with(|| History::new(budget, ttl));
-        }
         shards.tell(at.shard, joined(Ok(self.welcome(since.as_ref(), now))));
-        if options.join_leave && come.is_some() {
-            self.extras().join_leave = true;
-        }
         if let Some(come) = come.filter(|_| options.join_leave) {
             self.tell(&Arc::new(Prepared::new(Said::Joined(come))), Some(session), shards);
         }
-        if options.subscription_count {
-            self.extras().count.get_or_insert_default();
-            self.tell_count(&channel, shards, now);
+        if is_new {
+            self.count_has_changed(&channel, shards, now);
         }
     }
 
     pub(super) fn leave(&mut self, leave: &Leave, shards: &dyn Shards, now: Millis) {
-        self.count_down(leave.at.shard);
-        if let Some(history) = self.extras.as_mut().and_then(|extras| extras.history.as_mut()) {
-            history.touch(now);
-        }
-        let gone = self.extras.as_mut().and_then(|extras| extras.presence.remove(leave.session));
+        let was_there = self.subscribers.remove(leave.at);
         tell_left(leave, shards);
-        if let Some((member, changes_users)) = gone
-            && self.extras().join_leave
-        {
-            let (channel, session) = (leave.channel.clone(), leave.session);
-            let said = Said::Left(PresenceSaid { channel, session, member, changes_users });
+        if !was_there {
+            return;
+        }
+        if let Some(said) = self.forget_member(leave.at, leave.session, &leave.channel) {
             self.tell(&Arc::new(Prepared::new(said)), None, shards);
         }
-        self.tell_count(&leave.channel, shards, now);
+        self.count_has_changed(&leave.channel, shards, now);
+        let is_empty = self.subscribers.is_empty();
+        if let Some(history) = self.extras.as_mut().and_then(|extras| extras.history.as_mut()).filter(|_| is_empty) {
+            history.left_alone(now);
+        }
     }
 
-    /// Drops what is too old, and tells the number of subscriptions if it is owed.
-    pub(super) fn expire(&mut self, key: &ChannelKey, shards: &dyn Shards, now: Millis) {
+    /// What is to be said of a session that is gone, if anything is.
+    fn forget_member(&mut self, at: SessionRef, session: SessionId, channel: &ChannelKey) -> Option<Said> {
+        let extras = self.extras.as_mut()?;
+        let (member, changes_users) = extras.presence.remove(at)?;
+        let said = PresenceSaid { channel: channel.clone(), session, member, changes_users };
+        extras.tells_members.then_some(Said::Left(said))
+    }
+
+    /// Drops what is too old.
+    pub(super) fn expire(&mut self, now: Millis) {
+        let is_empty = self.subscribers.is_empty();
         let Some(extras) = &mut self.extras else { return };
         if let Some(history) = &mut extras.history {
             history.expire(now);
         }
-        let is_empty = self.shards.is_empty();
         extras.history.take_if(|history| is_empty && history.is_forgotten(now));
         extras.cache.take_if(|cache| cache.expires <= now);
-        self.tell_count(key, shards, now);
     }
 
-    fn welcome(&mut self, since: Option<&Since>, now: Millis) -> Welcome {
-        let subscriptions = self.occupancy().subscriptions;
-        let cached = self.cached(now).map(|cached| cached.publication);
-        let members = self.members();
-        let history = self.extras.as_mut().and_then(|extras| extras.history.as_mut());
-        let (position, (recovery, publications)) = match (history, since) {
-            (Some(history), since) => {
-                history.expire(now);
-                let found = since.map_or((Recovery::NotAsked, Vec::new()), |since| history.since(since));
-                (Some(history.position()), found)
-            }
-            (None, Some(Since::Position(_))) => (None, (Recovery::Lost, Vec::new())),
-            (None, _) => (None, (Recovery::NotAsked, Vec::new())),
+    fn welcome(&self, since: Option<&Since>, now: Millis) -> Welcome {
+        let history = self.extras.as_ref().and_then(|extras| extras.history.as_ref());
+        let (recovery, publications) = match (history, since) {
+            (Some(history), Some(since)) => history.since(since),
+            (None, Some(Since::Position(_))) => (Recovery::Lost, Vec::new()),
+            _ => (Recovery::NotAsked, Vec::new()),
         };
-        Welcome { position, recovery, publications, members, subscriptions, cached }
+        Welcome {
+            position: history.map(History::position),
+            recovery,
+            publications,
+            members: self.members(),
+            subscriptions: self.subscribers.len(),
+            cached: self.cached(now).map(|cached| cached.publication),
+        }
     }
 
-    fn is_full_for(&self, user: &str, max_members: usize) -> bool {
+    fn is_full_for(&self, member: &Member, options: &ChannelOptions) -> bool {
         let presence = self.extras.as_ref().map(|extras| &extras.presence);
         let users = presence.map_or(0, Presence::users);
-        users >= max_members && !presence.is_some_and(|presence| presence.has_user(user))
+        users >= options.max_members && !presence.is_some_and(|presence| presence.has_user(&member.user))
+    }
+
+    /// Behaves as the options say that somebody joins with: nobody brings any to a leave.
+    fn adopt(&mut self, options: &ChannelOptions) {
+        self.forget_unwanted(options);
+        if self.extras.is_none() && !options.presence && !options.join_leave && !options.subscription_count {
+            return;
+        }
+        let extras = self.extras();
+        extras.lists_members = options.presence;
+        extras.tells_members = options.join_leave;
+        let count = extras.count.take().unwrap_or_default();
+        extras.count = options.subscription_count.then_some(count);
+    }
+
+    /// Drops what the options do not ask for any more: what isn't continued would soon be wrong.
+    fn forget_unwanted(&mut self, options: &ChannelOptions) {
+        if let Some(extras) = &mut self.extras {
+            extras.history.take_if(|_| options.history_size == 0);
+            extras.cache.take_if(|_| options.cache_ttl.is_none());
+        }
+    }
+
+    /// The history, if the options ask for one; it begins now if there is none.
+    fn wanted_history(&mut self, options: &ChannelOptions, budget: &Arc<Budget>) -> Option<&mut History> {
+        if options.history_size == 0 {
+            return None;
+        }
+        let history = &mut self.extras().history;
+        if history.is_none() {
+            *history = History::new(Arc::clone(budget), millis(options.history_ttl));
+        }
+        history.as_mut()
     }
 
     fn extras(&mut self) -> &mut Extras {
         self.extras.get_or_insert_default()
     }
 
-    fn count_up(&mut self, shard: u16) {
-        match self.shards.iter_mut().find(|(known, _)| *known == shard) {
-            Some((_, count)) => *count += 1,
-            None => self.shards.push((shard, 1)),
-        }
-    }
-
-    fn count_down(&mut self, shard: u16) {
-        let Some(index) = self.shards.iter().position(|(known, _)| *known == shard) else { return };
-        self.shards[index].1 -= 1;
-        if self.shards[index].1 == 0 {
-            self.shards.swap_remove(index);
-        }
-    }
-
     fn tell(&self, prepared: &Arc<Prepared>, except: Option<SessionId>, shards: &dyn Shards) {
-        for (shard, _) in &self.shards {
-            shards.tell(*shard, Told::Said { prepared: Arc::clone(prepared), except });
+        for shard in self.subscribers.shards() {
+            shards.tell(shard, Told::Said { prepared: Arc::clone(prepared), except });
         }
     }
 
-    /// Tells how many subscriptions there are, where that is wanted, has changed, and was not told a moment ago.
-    fn tell_count(&mut self, key: &ChannelKey, shards: &dyn Shards, now: Millis) {
-        let count = self.occupancy().subscriptions;
-        let Some(told) = self.extras.as_mut().and_then(|extras| extras.count.as_mut()) else { return };
-        if told.told == count || (count > MANY && now - told.at < COUNT_EVERY) {
+    fn count_has_changed(&mut self, key: &ChannelKey, shards: &dyn Shards, now: Millis) {
+        if let Some(count) = self.extras.as_mut().and_then(|extras| extras.count.as_mut()) {
+            count.is_owed = true;
+            self.tell_count(key, shards, now);
+        }
+    }
+
+    /// Tells how many subscriptions there are, if that is owed, and of many was not told a moment ago.
+    pub(super) fn tell_count(&mut self, key: &ChannelKey, shards: &dyn Shards, now: Millis) {
+        let subscriptions = self.subscribers.len();
+        let Some(count) = self.extras.as_mut().and_then(|extras| extras.count.as_mut()) else { return };
+        let is_soon = count.told_at.is_some_and(|told_at| now.saturating_sub(told_at) < COUNT_EVERY);
+        if !count.is_owed || subscriptions == 0 || (subscriptions > MANY && is_soon) {
             return;
         }
-        *told = Count { told: count, at: now };
-        let said = Said::Subscriptions { channel: key.clone(), count };
+        *count = Count { told_at: Some(now), is_owed: false };
+        let said = Said::Subscriptions { channel: key.clone(), count: subscriptions };
         self.tell(&Arc::new(Prepared::new(said)), None, shards);
+    }
+
+    /// Bytes on the heap, without what histories and caches keep.
+    #[cfg(test)]
+    pub(super) fn heap(&self) -> usize {
+        let extras = self.extras.as_ref().map_or(0, |extras| size_of::<Extras>() + extras.presence.heap());
+        self.subscribers.heap() + extras
     }
 }
 

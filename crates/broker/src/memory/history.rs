@@ -2,25 +2,29 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use tidings_model::channel::{Epoch, Position};
 use tidings_model::clock::Millis;
 use tidings_wire::Prepared;
 
-use super::Budget;
+use super::budget::{Budget, Room};
 use crate::broker::{self, HistoryRange, Since};
 use crate::told::Recovery;
+
+/// About what a channel takes that nobody is in and of which only the position is kept, in bytes.
+pub(super) const POSITION_WEIGHT: usize = 512;
 
 /// One publication, for as long as it is kept.
 #[derive(Debug)]
 struct Kept {
     publication: Arc<Prepared>,
     expires: Millis,
-    bytes: usize,
+    /// What it takes of the budget.
+    _room: Room,
 }
 
-/// A channel's history. The newest publication has the offset `offset`, the one before it one less, without a gap.
+/// A channel's history. What is kept are always the newest publications: the last of them has the offset `offset`, the one
+/// before it one less, without a gap; or none is kept.
 #[derive(Debug)]
 pub(super) struct History {
     epoch: Epoch,
@@ -30,16 +34,18 @@ pub(super) struct History {
     ttl: Millis,
     /// When the position too is forgotten, unless somebody is there.
     forgotten: Millis,
+    /// What the position takes while nobody is there. Without it, the position goes with what it is of: so nobody can fill
+    /// the memory by joining and leaving one name after the other.
+    alone: Option<Room>,
 }
 
 impl History {
-    /// An empty history of publications that are kept for `ttl` each.
-    pub(super) fn new(budget: Arc<Budget>, ttl: Millis) -> Self {
+    /// An empty history of publications that are kept for `ttl` each; `None` when the system has no randomness for an epoch.
+    pub(super) fn new(budget: Arc<Budget>, ttl: Millis) -> Option<Self> {
         let mut bits = [0; 8];
-        // Without randomness from the system nothing else would work either; the offset alone still tells most lives apart.
-        getrandom::fill(&mut bits).ok();
+        getrandom::fill(&mut bits).ok()?;
         let epoch = Epoch::from_random(bits);
-        Self { epoch, offset: 0, kept: VecDeque::new(), budget, ttl, forgotten: 0 }
+        Some(Self { epoch, offset: 0, kept: VecDeque::new(), budget, ttl, forgotten: 0, alone: None })
     }
 
     /// The position of the next publication.
@@ -53,24 +59,40 @@ impl History {
         Position { offset: self.offset, epoch: self.epoch.clone() }
     }
 
-    /// Keeps the publication at [`History::position`], and of the older ones at most `size` and what fits into the budget.
+    /// Keeps the publication at [`History::position`], and of the older ones as many as `size` and the budget allow. What is
+    /// too big is not kept, nor then are those before it.
     pub(super) fn keep(&mut self, publication: Arc<Prepared>, size: usize, ttl: Millis, now: Millis) {
-        let bytes = publication.said().weight();
         self.ttl = ttl;
-        self.touch(now);
-        self.kept.push_back(Kept { publication, expires: now.saturating_add(ttl), bytes });
-        let used = self.budget.used.fetch_add(bytes, Ordering::Relaxed) + bytes;
-        let mut over = used.saturating_sub(self.budget.limit);
-        while self.kept.len() > size || over > 0 {
-            let Some(gone) = self.drop_oldest() else { break };
-            over = over.saturating_sub(gone);
+        while self.kept.len() >= size.max(1) {
+            self.drop_oldest();
+        }
+        if let Some(room) = self.make_room(publication.said().weight()) {
+            self.kept.push_back(Kept { publication, expires: now.saturating_add(ttl), _room: room });
         }
     }
 
-    /// Somebody may come back to this position: one who was away for as long as publications are kept, and as long again, is
-    /// still told correctly what they missed.
-    pub(super) fn touch(&mut self, now: Millis) {
+    /// Takes so many bytes of the budget, for which the oldest publications go if need be.
+    pub(super) fn make_room(&mut self, bytes: usize) -> Option<Room> {
+        loop {
+            match self.budget.take(bytes) {
+                None if self.drop_oldest() => {}
+                room => return room,
+            }
+        }
+    }
+
+    /// Nobody is there, but somebody may come back: one who was away for as long as publications are kept, and as long
+    /// again, is still told correctly what they missed.
+    pub(super) fn left_alone(&mut self, now: Millis) {
         self.forgotten = now.saturating_add(self.ttl.saturating_mul(2));
+        if self.alone.is_none() {
+            self.alone = self.budget.take(POSITION_WEIGHT);
+        }
+    }
+
+    /// Somebody is there.
+    pub(super) fn joined(&mut self) {
+        self.alone = None;
     }
 
     /// Drops what is too old.
@@ -78,17 +100,19 @@ impl History {
         while self.kept.front().is_some_and(|oldest| oldest.expires <= now) {
             self.drop_oldest();
         }
+        if self.kept.is_empty() {
+            // A quiet channel is not to hold what a lively one needed.
+            self.kept = VecDeque::new();
+        }
     }
 
-    /// Whether the position itself need not be known any more.
+    /// Whether the position itself need not be known any more, if nobody is there.
     pub(super) fn is_forgotten(&self, now: Millis) -> bool {
-        self.kept.is_empty() && self.forgotten <= now
+        self.kept.is_empty() && (self.forgotten <= now || self.alone.is_none())
     }
 
-    fn drop_oldest(&mut self) -> Option<usize> {
-        let oldest = self.kept.pop_front()?;
-        self.budget.used.fetch_sub(oldest.bytes, Ordering::Relaxed);
-        Some(oldest.bytes)
+    fn drop_oldest(&mut self) -> bool {
+        self.kept.pop_front().is_some()
     }
 
     /// What a session that joins gets of the past.
@@ -96,10 +120,10 @@ impl History {
         match since {
             Since::Last(count) => {
                 let skipped = self.kept.len().saturating_sub(usize::try_from(*count).unwrap_or(usize::MAX));
-                (Recovery::NotAsked, self.from(skipped))
+                (Recovery::NotAsked, self.from(skipped, usize::MAX))
             }
-            Since::Position(position) => match self.behind(position) {
-                Some(index) => (Recovery::Complete, self.from(index)),
+            Since::Position(position) => match self.behind(position).and_then(|behind| behind.ok()) {
+                Some(index) => (Recovery::Complete, self.from(index, usize::MAX)),
                 None => (Recovery::Lost, Vec::new()),
             },
         }
@@ -107,38 +131,40 @@ impl History {
 
     /// A part of the history.
     pub(super) fn read(&self, range: &HistoryRange) -> broker::History {
-        let position = Some(self.position());
-        let (complete, publications) = if range.reverse {
-            let end = match &range.since {
-                None => Some(self.kept.len()),
-                // Before the position: what it names isn't among them.
-                Some(since) => self.behind(since).map(|index| index.saturating_sub(1)),
-            };
-            let newest_first = self.kept.iter().take(end.unwrap_or(0)).rev();
-            (end.is_some(), newest_first.take(range.limit).map(|kept| Arc::clone(&kept.publication)).collect())
-        } else {
-            let begin = range.since.as_ref().map_or(Some(0), |since| self.behind(since));
-            let skipped = self.kept.iter().skip(begin.unwrap_or(self.kept.len()));
-            (begin.is_some(), skipped.take(range.limit).map(|kept| Arc::clone(&kept.publication)).collect())
+        let behind = range.since.as_ref().map(|since| self.behind(since));
+        let complete = matches!(behind, None | Some(Some(Ok(_))));
+        let index = match behind {
+            None if range.reverse => Some(self.kept.len()),
+            None => Some(0),
+            // Before the position: what it names isn't among them.
+            Some(Some(Ok(index))) if range.reverse => Some(index.saturating_sub(1)),
+            Some(Some(Ok(index))) => Some(index),
+            Some(Some(Err(Gone))) => Some(0),
+            Some(None) => None,
         };
-        broker::History { position, complete, publications }
+        let publications = match index {
+            None => Vec::new(),
+            Some(end) if range.reverse => {
+                let newest_first = self.kept.iter().take(end).rev();
+                newest_first.take(range.limit).map(|kept| Arc::clone(&kept.publication)).collect()
+            }
+            Some(begin) => self.from(begin, range.limit),
+        };
+        broker::History { position: Some(self.position()), complete, publications }
     }
 
-    fn from(&self, index: usize) -> Vec<Arc<Prepared>> {
-        self.kept.iter().skip(index).map(|kept| Arc::clone(&kept.publication)).collect()
+    fn from(&self, index: usize, limit: usize) -> Vec<Arc<Prepared>> {
+        self.kept.iter().skip(index).take(limit).map(|kept| Arc::clone(&kept.publication)).collect()
     }
 
-    /// Where among what is kept the publications after `position` begin; `None` when one of them is gone, or the position
-    /// isn't of this history.
-    fn behind(&self, position: &Position) -> Option<usize> {
-        let missed = usize::try_from(self.offset.checked_sub(position.offset)?).ok()?;
-        (position.epoch == self.epoch).then_some(())?;
-        self.kept.len().checked_sub(missed)
+    /// Where among what is kept the publications after `position` begin; `None` when the position isn't of this history.
+    fn behind(&self, position: &Position) -> Option<Result<usize, Gone>> {
+        let missed = self.offset.checked_sub(position.offset).filter(|_| position.epoch == self.epoch)?;
+        let missed = usize::try_from(missed).unwrap_or(usize::MAX);
+        Some(self.kept.len().checked_sub(missed).ok_or(Gone))
     }
 }
 
-impl Drop for History {
-    fn drop(&mut self) {
-        while self.drop_oldest().is_some() {}
-    }
-}
+/// Of the publications after a position, the first ones are not kept any more.
+#[derive(Debug, Clone, Copy)]
+struct Gone;

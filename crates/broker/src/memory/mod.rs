@@ -4,18 +4,22 @@
 //! happens under its partition's lock, and what comes of it is appended to shards' inboxes under it: that is the channel's
 //! order. Nothing waits under a lock.
 
+mod budget;
 mod channel;
 mod history;
 mod presence;
+mod subscribers;
+#[cfg(test)]
+mod tests;
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::hash::BuildHasher;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use async_trait::async_trait;
 use hashbrown::DefaultHashBuilder;
-use parking_lot::{Mutex, MutexGuard, RwLock};
+use parking_lot::{Mutex, MutexGuard};
 use tidings_model::channel::{ChannelKey, Member};
 use tidings_model::clock::{Millis, SharedClock};
 use tidings_model::id::AppId;
@@ -24,6 +28,8 @@ use crate::broker::{
     Broker, BrokerError, Cached, ChannelFilter, ChannelState, History, HistoryRange, Join, Leave, Occupancy, Publish,
 };
 use crate::told::{Control, Shards, Told};
+use budget::Budgets;
+pub use budget::MemoryLimits;
 use channel::Channel;
 
 const PARTITIONS: usize = 64;
@@ -32,13 +38,6 @@ const SWEPT_AT_ONCE: usize = 16;
 
 type Channels = hashbrown::HashMap<ChannelKey, Channel>;
 
-/// How many bytes of history and cache an app's channels keep, and how many they may.
-#[derive(Debug)]
-struct Budget {
-    used: AtomicUsize,
-    limit: usize,
-}
-
 /// What the broker of a single node holds, for metrics and for tests that look for leaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Sizes {
@@ -46,7 +45,7 @@ pub struct Sizes {
     pub channels: usize,
     /// Subscriptions.
     pub subscriptions: u64,
-    /// Sessions whose presence is remembered.
+    /// Sessions whose member is remembered.
     pub members: usize,
     /// Bytes of history and cached events.
     pub kept_bytes: usize,
@@ -58,30 +57,19 @@ pub struct MemoryBroker {
     hasher: DefaultHashBuilder,
     shards: Arc<dyn Shards>,
     clock: SharedClock,
-    /// By app; an app that isn't among `limits` gets the default.
-    budgets: RwLock<HashMap<AppId, Arc<Budget>>>,
-    limits: HashMap<AppId, usize>,
-    default_limit: usize,
+    budgets: Budgets,
     next_swept: AtomicUsize,
 }
 
 impl MemoryBroker {
-    /// A broker that tells these shards. `limits` says how many bytes of history and cached events each app's channels may
-    /// keep in memory; `default_limit` is for apps that are not among them.
-    pub fn new(
-        clock: SharedClock,
-        shards: Arc<dyn Shards>,
-        limits: HashMap<AppId, usize>,
-        default_limit: usize,
-    ) -> Self {
+    /// A broker without any channels, that tells these shards.
+    pub fn new(clock: SharedClock, shards: Arc<dyn Shards>, limits: MemoryLimits) -> Self {
         Self {
             partitions: std::array::from_fn(|_| Mutex::default()),
             hasher: DefaultHashBuilder::default(),
             shards,
             clock,
-            budgets: RwLock::default(),
-            limits,
-            default_limit,
+            budgets: Budgets::new(limits),
             next_swept: AtomicUsize::new(0),
         }
     }
@@ -94,10 +82,10 @@ impl MemoryBroker {
             sizes.channels += channels.len();
             for channel in channels.values() {
                 sizes.subscriptions += channel.occupancy().subscriptions;
-                sizes.members += channel.sessions_present();
+                sizes.members += channel.remembered();
             }
         }
-        sizes.kept_bytes = self.budgets.read().values().map(|budget| budget.used.load(Ordering::Relaxed)).sum();
+        sizes.kept_bytes = self.budgets.used();
         sizes
     }
 
@@ -106,24 +94,21 @@ impl MemoryBroker {
         self.partitions[(hash >> 32) as usize % PARTITIONS].lock()
     }
 
-    fn budget(&self, app: &AppId) -> Arc<Budget> {
-        if let Some(budget) = self.budgets.read().get(app) {
-            return Arc::clone(budget);
-        }
-        let limit = self.limits.get(app).copied().unwrap_or(self.default_limit);
-        let mut budgets = self.budgets.write();
-        Arc::clone(budgets.entry(app.clone()).or_insert_with(|| Arc::new(Budget { used: AtomicUsize::new(0), limit })))
-    }
-
     fn now(&self) -> Millis {
         self.clock.steady_ms()
     }
 
-    /// Looks at a channel that exists.
-    fn look<T>(&self, key: &ChannelKey, look: impl FnOnce(&mut Channel, Millis) -> T) -> Option<T> {
+    /// Looks at a channel that exists, as it is now.
+    fn look<T>(&self, key: &ChannelKey, look: impl FnOnce(&Channel, Millis) -> T) -> Option<T> {
         let now = self.now();
         let mut channels = self.partition(key);
-        channels.get_mut(key).map(|channel| look(channel, now))
+        let channel = channels.get_mut(key)?;
+        channel.expire(now);
+        if channel.is_blank() {
+            channels.remove(key);
+            return None;
+        }
+        Some(look(channel, now))
     }
 }
 
@@ -138,26 +123,38 @@ impl Broker for MemoryBroker {
     }
 
     async fn publish(&self, publish: Publish) -> Result<Occupancy, BrokerError> {
+        if self.shards.overloaded() {
+            return Err(BrokerError::Overloaded);
+        }
         let keeps = !publish.by_client && (publish.options.history_size > 0 || publish.options.cache_ttl.is_some());
-        let budget = keeps.then(|| self.budget(&publish.channel.app));
+        let budget = keeps.then(|| self.budgets.of(&publish.channel.app));
         let now = self.now();
         let mut channels = self.partition(&publish.channel);
-        let channel = match channels.get_mut(&publish.channel) {
+        // Where nothing is kept and nobody is, no channel comes to be.
+        let key = publish.channel.clone();
+        let channel = match channels.get_mut(&key) {
             Some(channel) => channel,
-            None if keeps => channels.entry(publish.channel.clone()).or_default(),
+            None if keeps => channels.entry(key.clone()).or_default(),
             None => return Ok(Occupancy::default()),
         };
-        channel.publish(publish, budget, &*self.shards, now);
-        Ok(channel.occupancy())
+        channel.expire(now);
+        channel.publish(publish, budget.as_ref(), &*self.shards, now);
+        let occupancy = channel.occupancy();
+        if channel.is_blank() {
+            channels.remove(&key);
+        }
+        Ok(occupancy)
     }
 
     async fn join(&self, join: Join) -> Result<(), BrokerError> {
-        let now = self.now();
-        let budget = (join.options.history_size > 0).then(|| self.budget(&join.channel.app));
-        let mut channels = self.partition(&join.channel);
+        let budget = (join.options.history_size > 0).then(|| self.budgets.of(&join.channel.app));
         let key = join.channel.clone();
-        channels.entry(key.clone()).or_default().join(join, budget, &*self.shards, now);
-        if channels.get(&key).is_some_and(Channel::is_blank) {
+        let now = self.now();
+        let mut channels = self.partition(&key);
+        let channel = channels.entry(key.clone()).or_default();
+        channel.expire(now);
+        channel.join(join, budget.as_ref(), &*self.shards, now);
+        if channel.is_blank() {
             // Refused, in a channel that was made for it.
             channels.remove(&key);
         }
@@ -167,12 +164,12 @@ impl Broker for MemoryBroker {
     async fn leave(&self, leave: Leave) -> Result<(), BrokerError> {
         let now = self.now();
         let mut channels = self.partition(&leave.channel);
-        let key = leave.channel.clone();
-        match channels.get_mut(&key) {
+        match channels.get_mut(&leave.channel) {
             Some(channel) => {
                 channel.leave(&leave, &*self.shards, now);
+                channel.expire(now);
                 if channel.is_blank() {
-                    channels.remove(&key);
+                    channels.remove(&leave.channel);
                 }
             }
             None => channel::tell_left(&leave, &*self.shards),
@@ -185,20 +182,25 @@ impl Broker for MemoryBroker {
     }
 
     async fn channels(&self, app: &AppId, filter: ChannelFilter) -> Result<Vec<ChannelState>, BrokerError> {
-        let wanted = |key: &ChannelKey| {
-            key.app == *app
-                && key.name.starts_with(&filter.prefix)
-                && filter.after.as_deref().is_none_or(|after| key.name.as_ref() > after)
-        };
-        let mut found = Vec::new();
+        let is_after = |name: &str| filter.after.as_deref().is_none_or(|after| name > after);
+        let is_wanted =
+            |key: &ChannelKey| key.app == *app && key.name.starts_with(&filter.prefix) && is_after(&key.name);
+        // Never more than the first ones of those seen so far, however many there are.
+        let mut first = BTreeMap::new();
         for partition in &self.partitions {
             let channels = partition.lock();
-            let occupied = channels.iter().filter(|(_, channel)| channel.occupancy().subscriptions > 0);
-            found.extend(occupied.filter(|(key, _)| wanted(key)).map(|(key, channel)| channel.state(key)));
+            for (key, channel) in channels.iter().filter(|(key, channel)| channel.is_occupied() && is_wanted(key)) {
+                let is_full = first.len() >= filter.limit;
+                if is_full && first.last_key_value().is_none_or(|(last, _)| *last < key.name) {
+                    continue;
+                }
+                first.insert(Arc::clone(&key.name), channel.state(key));
+                if is_full {
+                    first.pop_last();
+                }
+            }
         }
-        found.sort_unstable_by(|a, b| a.name.cmp(&b.name));
-        found.truncate(filter.limit);
-        Ok(found)
+        Ok(first.into_values().collect())
     }
 
     async fn members(&self, key: &ChannelKey) -> Result<Vec<Arc<Member>>, BrokerError> {
@@ -207,7 +209,7 @@ impl Broker for MemoryBroker {
 
     async fn history(&self, key: &ChannelKey, range: HistoryRange) -> Result<History, BrokerError> {
         let nothing = History { position: None, complete: range.since.is_none(), publications: Vec::new() };
-        Ok(self.look(key, |channel, now| channel.history(&range, now)).flatten().unwrap_or(nothing))
+        Ok(self.look(key, |channel, _| channel.history(&range)).flatten().unwrap_or(nothing))
     }
 
     async fn cached(&self, key: &ChannelKey) -> Result<Option<Cached>, BrokerError> {
@@ -226,10 +228,16 @@ impl Broker for MemoryBroker {
         let now = self.now();
         let first = self.next_swept.fetch_add(SWEPT_AT_ONCE, Ordering::Relaxed);
         for n in first..first + SWEPT_AT_ONCE {
-            self.partitions[n % PARTITIONS].lock().retain(|key, channel| {
-                channel.expire(key, &*self.shards, now);
+            let mut channels = self.partitions[n % PARTITIONS].lock();
+            channels.retain(|key, channel| {
+                channel.expire(now);
+                channel.tell_count(key, &*self.shards, now);
                 !channel.is_blank()
             });
+            if channels.capacity() > 4 * channels.len() {
+                let room = 2 * channels.len();
+                channels.shrink_to(room);
+            }
         }
     }
 }

@@ -1,0 +1,134 @@
+//! What is told, as lines that can be read.
+//!
+//! | line | what is told |
+//! |---|---|
+//! | `c: e1@3A by ann except s2` | the publication of event `e1`, at offset 3 of the first epoch that was seen |
+//! | `c: +ann/1 first`, `c: -ann/1 last` | session 1 of Ann, as it shows her, has come or gone, the first or last of hers |
+//! | `c: 3 are here` | the number of subscriptions |
+//! | `c: s1 in, 2 here @3A Complete [e1@3A] {ann/1 bob/4} cached e1@3A` | session 1 is in, and its welcome |
+//! | `c: s1 not in: TooManyMembers`, `c: s1 out` | it is refused, it is out |
+
+use tidings_model::channel::{Epoch, Member, Position, SessionId};
+use tidings_wire::{Prepared, Presence, Said};
+
+use super::{member, session};
+use crate::told::{Joined, Recovery, Told, Welcome};
+
+/// Epochs in the order in which they were seen, as letters.
+#[derive(Debug, Default)]
+pub(crate) struct Epochs(Vec<Epoch>);
+
+impl Epochs {
+    pub(crate) fn letter(&mut self, epoch: &Epoch) -> char {
+        let index = self.0.iter().position(|known| known == epoch).unwrap_or_else(|| {
+            self.0.push(epoch.clone());
+            self.0.len() - 1
+        });
+        char::from_u32('A' as u32 + index as u32).unwrap()
+    }
+
+    /// A position as it is written, read back.
+    pub(crate) fn position(&self, text: &str) -> Position {
+        let letter = text.chars().last().unwrap();
+        let offset = text[..text.len() - letter.len_utf8()].parse().unwrap();
+        Position { offset, epoch: self.0[letter as usize - 'A' as usize].clone() }
+    }
+}
+
+pub(crate) fn position(position: &Position, epochs: &mut Epochs) -> String {
+    format!("{}{}", position.offset, epochs.letter(&position.epoch))
+}
+
+/// A publication, by its event and its position.
+pub(crate) fn publication(prepared: &Prepared, epochs: &mut Epochs) -> String {
+    let Said::Publication(said) = prepared.said() else { panic!("no publication: {prepared:?}") };
+    match &said.position {
+        None => said.event.id.clone(),
+        Some(at) => format!("{}@{}", said.event.id, position(at, epochs)),
+    }
+}
+
+pub(crate) fn publications(all: &[std::sync::Arc<Prepared>], epochs: &mut Epochs) -> String {
+    all.iter().map(|prepared| publication(prepared, epochs)).collect::<Vec<_>>().join(" ")
+}
+
+/// Who it is, and which session's showing.
+pub(crate) fn who(member: &Member) -> String {
+    format!("{}/{}", member.user, std::str::from_utf8(member.info.as_ref().unwrap()).unwrap())
+}
+
+pub(crate) fn members(all: &[std::sync::Arc<Member>]) -> String {
+    all.iter().map(|member| who(member)).collect::<Vec<_>>().join(" ")
+}
+
+fn number(id: SessionId) -> u32 {
+    (0..1_000).find(|n| session(*n) == id).unwrap()
+}
+
+pub(crate) fn told(told: &Told, epochs: &mut Epochs) -> String {
+    match told {
+        Told::Said { prepared, except } => {
+            let mut line = format!("{}: {}", prepared.said().channel().name, said(prepared, epochs));
+            if let Some(except) = except {
+                line += &format!(" except s{}", number(*except));
+            }
+            line
+        }
+        Told::Joined(told) => joined(told, epochs),
+        Told::Left(left) => {
+            assert_eq!(left.ask, 200 + left.at.slot, "not what was asked: {left:?}");
+            format!("{}: s{} out", left.channel.name, left.at.slot)
+        }
+        Told::Control(control) => format!("{control:?}"),
+    }
+}
+
+fn said(prepared: &Prepared, epochs: &mut Epochs) -> String {
+    match prepared.said() {
+        Said::Publication(said) => {
+            let by = said.user.as_ref().map(|user| format!(" by {user}")).unwrap_or_default();
+            format!("{}{by}", publication(prepared, epochs))
+        }
+        Said::Joined(come) => format!("+{}{}", shown(come), if come.changes_users { " first" } else { "" }),
+        Said::Left(gone) => format!("-{}{}", shown(gone), if gone.changes_users { " last" } else { "" }),
+        Said::Subscriptions { count, .. } => format!("{count} are here"),
+    }
+}
+
+/// What a session shows of its user is its own.
+fn shown(presence: &Presence) -> String {
+    assert_eq!(presence.member, member(number(presence.session), &presence.member.user));
+    who(&presence.member)
+}
+
+fn joined(joined: &Joined, epochs: &mut Epochs) -> String {
+    let Joined { at, ask, channel, outcome, .. } = joined;
+    assert_eq!(*ask, 100 + at.slot, "not what was asked: {joined:?}");
+    match outcome {
+        Ok(found) => format!("{}: s{} in, {}", channel.name, at.slot, welcome(found, epochs)),
+        Err(refused) => {
+            let name = format!("{refused:?}");
+            format!("{}: s{} not in: {}", channel.name, at.slot, name.split_whitespace().next().unwrap())
+        }
+    }
+}
+
+fn welcome(welcome: &Welcome, epochs: &mut Epochs) -> String {
+    let mut line = format!("{} here", welcome.subscriptions);
+    if let Some(at) = &welcome.position {
+        line += &format!(" @{}", position(at, epochs));
+    }
+    if welcome.recovery != Recovery::NotAsked {
+        line += &format!(" {:?}", welcome.recovery);
+    }
+    if !welcome.publications.is_empty() {
+        line += &format!(" [{}]", publications(&welcome.publications, epochs));
+    }
+    if !welcome.members.is_empty() {
+        line += &format!(" {{{}}}", members(&welcome.members));
+    }
+    if let Some(cached) = &welcome.cached {
+        line += &format!(" cached {}", publication(cached, epochs));
+    }
+    line
+}

@@ -1,0 +1,271 @@
+//! What every broker has to do, as tests that know nothing of any one broker.
+//!
+//! A broker joins with a [`Place`] (how it is opened, and how one knows that it has told everything) and one line:
+//! `every_test!(Place::new())`. [`World`] is the vocabulary the tests are written in: session `n` is on shard `n % 2`, and what
+//! a shard is told is written as a line a piece ([`lines`]).
+
+pub(crate) mod cache;
+pub(crate) mod counting;
+pub(crate) mod history;
+pub(crate) mod joining;
+pub(crate) mod lines;
+pub(crate) mod listing;
+pub(crate) mod model;
+pub(crate) mod presence;
+pub(crate) mod threads;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use parking_lot::Mutex;
+use tidings_model::channel::{ChannelKey, ChannelOptions, Member, SessionId};
+use tidings_model::clock::ManualClock;
+use tidings_model::event::{Data, Event};
+use tidings_wire::{Format, Slot};
+
+use crate::broker::{Broker, BrokerError, Join, Leave, Occupancy, Publish, Since};
+use crate::told::{SessionRef, Shards, Told, Way};
+use lines::Epochs;
+
+/// Runs each test of the suite against the broker at `$place`.
+macro_rules! every_test {
+    ($place:expr) => {
+        $crate::suite::every_test! { $place =>
+            cache: the_last_publication_is_kept_for_who_comes, client_events_are_not_cached, a_cached_publication_expires,
+                without_the_option_nothing_is_cached;
+            counting: every_change_is_told, of_many_the_number_is_told_now_and_then, without_the_option_no_number_is_told;
+            history: offsets_have_no_gap_and_client_events_none, who_comes_back_gets_what_they_missed, the_last_ones_on_request,
+                history_is_bounded_in_number, history_is_bounded_in_time, a_position_outlives_its_history,
+                a_position_from_before_the_first_publication_counts, a_forgotten_history_begins_anew,
+                history_is_read_from_both_ends, a_history_that_is_not_wanted_any_more_goes;
+            joining: a_session_hears_what_comes_after_its_welcome, only_shards_with_subscribers_are_told,
+                joining_again_counts_once, a_leave_of_a_stranger_changes_nothing, a_slot_has_one_tenant_after_the_other,
+                exceptions_and_users_are_handed_on, apps_do_not_hear_each_other, orders_reach_every_shard,
+                an_overloaded_node_publishes_nothing;
+            listing: channels_are_paged_by_name, a_channel_is_there_while_somebody_or_something_is;
+            presence: members_come_and_go, a_user_is_there_from_the_first_session_to_the_last, comings_are_told_without_presence,
+                presence_is_kept_without_telling, a_full_channel_takes_no_new_user, a_session_without_a_user_is_no_member;
+        }
+    };
+    ($place:expr => $($module:ident: $($test:ident),+;)+) => {
+        $(mod $module {
+            $(#[tokio::test]
+            async fn $test() {
+                let mut world = $crate::suite::World::at(Box::new($place)).await;
+                Box::pin($crate::suite::$module::$test(&mut world)).await;
+                world.ends_empty().await;
+            })+
+        })+
+    };
+}
+pub(crate) use every_test;
+
+/// How many shards there are.
+pub(crate) const SHARDS: u16 = 2;
+
+/// Where a broker is, and what tests have to know of it.
+#[async_trait]
+pub(crate) trait Place: Send + Sync {
+    /// Opens a broker that holds nothing.
+    async fn open(&self, clock: Arc<ManualClock>, shards: Arc<Recorder>) -> Arc<dyn Broker>;
+
+    /// Waits until whatever follows from finished calls has been told.
+    async fn settle(&self);
+
+    /// Whether the broker holds nothing at all.
+    async fn is_empty(&self) -> bool;
+}
+
+/// Shards that write down what they are told.
+#[derive(Debug)]
+pub(crate) struct Recorder {
+    inboxes: Vec<Mutex<Vec<Told>>>,
+    overloaded: AtomicBool,
+}
+
+impl Recorder {
+    pub(crate) fn new(shards: u16) -> Arc<Self> {
+        let inboxes = (0..shards).map(|_| Mutex::default()).collect();
+        Arc::new(Self { inboxes, overloaded: AtomicBool::new(false) })
+    }
+
+    /// Takes what a shard has been told.
+    pub(crate) fn take(&self, shard: u16) -> Vec<Told> {
+        std::mem::take(&mut *self.inboxes[usize::from(shard)].lock())
+    }
+
+    /// What a shard has been told from the `from`th on, which stays.
+    pub(crate) fn since(&self, shard: u16, from: usize) -> Vec<Told> {
+        self.inboxes[usize::from(shard)].lock()[from..].to_vec()
+    }
+
+    pub(crate) fn overload(&self, overloaded: bool) {
+        self.overloaded.store(overloaded, Ordering::SeqCst);
+    }
+}
+
+impl Shards for Recorder {
+    fn count(&self) -> u16 {
+        self.inboxes.len() as u16
+    }
+
+    fn tell(&self, shard: u16, told: Told) {
+        self.inboxes[usize::from(shard)].lock().push(told);
+    }
+
+    fn overloaded(&self) -> bool {
+        self.overloaded.load(Ordering::SeqCst)
+    }
+}
+
+static SILENT: Format = Format { slot: Slot::Stream, encode: |_| None };
+
+/// A broker, shards that write down what they are told, a time that stands still until it is moved, and short words for all.
+pub(crate) struct World {
+    place: Box<dyn Place>,
+    pub(crate) broker: Arc<dyn Broker>,
+    pub(crate) clock: Arc<ManualClock>,
+    pub(crate) shards: Arc<Recorder>,
+    pub(crate) options: ChannelOptions,
+    pub(crate) epochs: Epochs,
+    /// Who has joined what.
+    joined: Vec<(u32, ChannelKey)>,
+}
+
+impl World {
+    pub(crate) async fn at(place: Box<dyn Place>) -> Self {
+        let (clock, shards) = (ManualClock::at(1_763_719_000_000), Recorder::new(SHARDS));
+        let broker = place.open(Arc::clone(&clock), Arc::clone(&shards)).await;
+        let options = ChannelOptions::default();
+        Self { place, broker, clock, shards, options, epochs: Epochs::default(), joined: Vec::new() }
+    }
+
+    pub(crate) fn pass(&self, ms: u64) {
+        self.clock.advance(Duration::from_millis(ms));
+    }
+
+    /// Sweeps as often as it takes to come by everything.
+    pub(crate) async fn sweep(&self) {
+        for _ in 0..8 {
+            self.broker.sweep().await;
+        }
+    }
+
+    /// Session `n` joins channel `c`, as a member if it has a user.
+    pub(crate) async fn join(&mut self, n: u32, user: &str) {
+        self.join_in("c", n, user, None).await;
+    }
+
+    pub(crate) async fn join_since(&mut self, n: u32, since: Since) {
+        self.join_in("c", n, "", Some(since)).await;
+    }
+
+    pub(crate) async fn join_in(&mut self, channel: &str, n: u32, user: &str, since: Option<Since>) {
+        let join = self.to_join(channel, n, user, since);
+        self.joined.push((n, join.channel.clone()));
+        self.broker.join(join).await.unwrap();
+    }
+
+    pub(crate) fn to_join(&self, channel: &str, n: u32, user: &str, since: Option<Since>) -> Join {
+        Join {
+            channel: key(channel),
+            options: Arc::new(self.options.clone()),
+            session: session(n),
+            at: at(n),
+            ask: 100 + n,
+            member: (!user.is_empty()).then(|| member(n, user)),
+            since,
+            way: Way::Shared(&SILENT),
+        }
+    }
+
+    pub(crate) async fn leave(&self, n: u32) {
+        self.leave_in("c", n).await;
+    }
+
+    pub(crate) async fn leave_in(&self, channel: &str, n: u32) {
+        let leave = Leave { channel: key(channel), session: session(n), at: at(n), ask: 200 + n };
+        self.broker.leave(leave).await.unwrap();
+    }
+
+    /// Publishes an event of this id in channel `c`.
+    pub(crate) async fn publish(&self, id: &str) -> Occupancy {
+        self.broker.publish(self.to_publish("c", id)).await.unwrap()
+    }
+
+    pub(crate) async fn publish_by_client(&self, id: &str) -> Result<Occupancy, BrokerError> {
+        self.broker.publish(Publish { by_client: true, ..self.to_publish("c", id) }).await
+    }
+
+    pub(crate) fn to_publish(&self, channel: &str, id: &str) -> Publish {
+        let (channel, options) = (key(channel), Arc::new(self.options.clone()));
+        Publish { channel, options, event: event(id, 2), except: None, user: None, by_client: false }
+    }
+
+    /// What each shard has been told since the last time.
+    pub(crate) async fn told(&mut self) -> [Vec<String>; SHARDS as usize] {
+        self.place.settle().await;
+        std::array::from_fn(|shard| {
+            self.shards.take(shard as u16).iter().map(|told| lines::told(told, &mut self.epochs)).collect()
+        })
+    }
+
+    /// Both shards have been told this since the last time, and nothing else.
+    #[track_caller]
+    pub(crate) fn tells(&mut self, first: &[&str], second: &[&str]) -> impl Future<Output = ()> {
+        let caller = std::panic::Location::caller();
+        async move {
+            let told = self.told().await;
+            for (shard, expected) in [first, second].into_iter().enumerate() {
+                assert_eq!(told[shard], expected, "shard {shard} at {caller}");
+            }
+        }
+    }
+
+    /// When everybody has left and everything has expired, nothing is there any more.
+    pub(crate) async fn ends_empty(&mut self) {
+        for (n, channel) in std::mem::take(&mut self.joined) {
+            let leave = Leave { channel, session: session(n), at: at(n), ask: 200 + n };
+            self.broker.leave(leave).await.unwrap();
+        }
+        self.pass(24 * 3_600_000);
+        self.sweep().await;
+        assert!(self.place.is_empty().await, "something is left");
+    }
+}
+
+pub(crate) fn key(channel: &str) -> ChannelKey {
+    ChannelKey::new("1".into(), channel)
+}
+
+pub(crate) fn session(n: u32) -> SessionId {
+    let mut bits = [7; 16];
+    bits[12..].copy_from_slice(&n.to_be_bytes());
+    SessionId::from_random(bits)
+}
+
+pub(crate) fn at(n: u32) -> SessionRef {
+    SessionRef { shard: (n % u32::from(SHARDS)) as u16, slot: n, life: 1 }
+}
+
+/// A user, as session `n` shows them.
+pub(crate) fn member(n: u32, user: &str) -> Arc<Member> {
+    Arc::new(Member { user: user.into(), info: Some(format!("{n}").into()) })
+}
+
+/// An event with this id, and so many bytes of data.
+pub(crate) fn event(id: &str, bytes: usize) -> Arc<Event> {
+    Arc::new(Event {
+        id: id.to_owned(),
+        app: "1".into(),
+        name: "said".to_owned(),
+        channels: Vec::new(),
+        data: Data::json(format!("\"{}\"", "x".repeat(bytes - 2))),
+        time: 0,
+        op: None,
+        key: None,
+        except: None,
+    })
+}
