@@ -91,7 +91,8 @@ fn what_was_sent_before_hanging_up_is_done() {
     client.say("join slow");
     client.say("say c last words");
     drop(client);
-    node.bus.gate.add_permits(1);
+    // To join, and to leave.
+    node.bus.gate.add_permits(2);
     listener.hears("c: last words");
     eventually("it has left", || node.bus.count("slow") == 0);
     drop(listener);
@@ -110,7 +111,8 @@ fn whoever_dies_while_joining_is_taken_out_again() {
     }
     eventually("all are gone", || node.live.sizes().sessions == 0);
     assert!(node.live.sizes().slots > 0, "their slots are kept while to join is asked");
-    node.bus.gate.add_permits(20);
+    // To join, and to leave.
+    node.bus.gate.add_permits(40);
     node.is_empty_in_the_end();
     assert_eq!(node.bus.count("slow"), 0);
 }

@@ -127,7 +127,13 @@ fn a_node_that_stops_says_goodbye_one_after_the_other() {
     // Nobody comes in any more, not even with a place from before.
     assert!(node.live.admit(&node.app).is_none());
     let _inside = node.runtime.enter();
-    node.live.attach(place.unwrap(), node.app.clone(), Socket::Plain(server), bytes::Bytes::new(), Box::default());
+    node.live.attach(
+        place.unwrap(),
+        node.app.clone(),
+        Socket::Plain(server),
+        bytes::Bytes::new(),
+        Box::new(crate::toy::Toy::default()),
+    );
     let mut late = late;
     assert!(matches!(late.read(&mut [0; 10]), Ok(0) | Err(_)));
 }

@@ -19,7 +19,7 @@ use tokio::sync::Semaphore;
 pub static FORMAT: Format = Format {
     slot: Slot::Pusher,
     encode: |said| match said {
-        Said::Publication(publication) => Some(ws::text(&line(publication))),
+        Said::Publication(publication) => Some(ws::text(line(publication).as_bytes())),
         _ => None,
     },
 };
@@ -28,7 +28,7 @@ pub static FORMAT: Format = Format {
 pub static LOUD: Format = Format {
     slot: Slot::CentrifugoJson,
     encode: |said| match said {
-        Said::Publication(publication) => Some(ws::text(&line(publication).to_uppercase())),
+        Said::Publication(publication) => Some(ws::text(line(publication).to_uppercase().as_bytes())),
         _ => None,
     },
 };
@@ -48,7 +48,7 @@ pub struct Toy {
 
 impl Toy {
     fn write(&self, cx: &mut Context<'_>, text: &str) {
-        cx.write(if self.bare { Bytes::from(format!("{text}\n")) } else { ws::text(text) });
+        cx.write(if self.bare { Bytes::from(format!("{text}\n")) } else { ws::text(text.as_bytes()) });
     }
 }
 
