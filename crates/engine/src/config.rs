@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tidings_courier::Settings;
 use tidings_courier::egress::EgressConfig;
+pub use tidings_door_pusher::Patience;
 use tidings_model::app::{App, Token};
 use tidings_model::clock::SharedClock;
 use tidings_store::sqlite::Sync;
@@ -28,6 +29,12 @@ pub struct Config {
     pub store: StoreConfig,
     /// The file with the key that secrets at rest are sealed with; made when there is none.
     pub main_key_file: PathBuf,
+    /// Threads that own live sessions; 0: one for each core.
+    pub shards: u16,
+    /// How live sessions are kept.
+    pub live: tidings_live::Settings,
+    /// How long a silent Pusher client is waited for.
+    pub patience: Patience,
     /// How deliveries are made.
     pub courier: Settings,
     /// How long events are kept, with what came of them; what is still owed is kept longer.

@@ -1,15 +1,22 @@
 //! Building and stopping.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::io;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use axum::Router;
 use parking_lot::Mutex;
 use prometheus_client::registry::Registry;
-use tidings_bus::{Apps, AppsError, Bus, Catalogue};
+use tidings_broker::{Broker, MemoryBroker};
+use tidings_bus::{Apps, AppsError, Bus, Catalogue, Parts};
 use tidings_courier::Courier;
 use tidings_courier::egress::{Egress, EgressError};
 use tidings_door_api::{ApiDoor, StandardWebhooks};
+use tidings_door_pusher::PusherDoor;
+use tidings_live::{Inboxes, Live};
+use tidings_model::app::AppLimits;
+use tidings_model::clock::SharedClock;
 use tidings_store::queue::Depth;
 use tidings_store::seal::{MainKey, MainKeyError};
 use tidings_store::sqlite::SqliteStore;
@@ -17,6 +24,9 @@ use tidings_store::{Store, StoreError};
 
 use crate::config::{Config, StoreConfig};
 use crate::retention;
+
+/// How often the broker is asked to drop what has expired.
+const SWEEP: Duration = Duration::from_secs(1);
 
 /// Why an engine could not be built.
 #[derive(Debug, thiserror::Error)]
@@ -33,6 +43,9 @@ pub enum EngineError {
     /// The apps cannot be told apart.
     #[error(transparent)]
     Apps(#[from] AppsError),
+    /// The system gives no more threads or file descriptors to live sessions.
+    #[error("live sessions cannot be served")]
+    Live(#[source] io::Error),
     /// The task that opens the store was broken off.
     #[error("the store was not opened")]
     Broken,
@@ -47,6 +60,10 @@ pub struct Readiness {
     pub store_error: Option<String>,
     /// Open work.
     pub depth: Depth,
+    /// Which broker it is.
+    pub broker: &'static str,
+    /// Live sessions.
+    pub sessions: usize,
     /// Attempts under way.
     pub in_flight: usize,
     /// Bytes of deliveries held in memory.
@@ -59,7 +76,9 @@ pub struct Engine {
     store: Arc<dyn Store>,
     courier: Courier,
     bus: Bus,
-    door: ApiDoor,
+    live: Live,
+    api: ApiDoor,
+    pusher: PusherDoor,
     registry: Arc<Mutex<Registry>>,
 }
 
@@ -70,6 +89,7 @@ impl Engine {
     /// [`EngineError`]; nothing runs then.
     pub async fn build(config: Config) -> Result<Self, EngineError> {
         let mut registry = Registry::with_prefix("tidings");
+        let apps = Arc::new(Apps::new(config.apps)?);
         let store = open(config.store, config.main_key_file).await?;
         let catalogue = Catalogue::load(Arc::clone(&store)).await?;
         let egress = Egress::new(config.egress)?;
@@ -85,14 +105,29 @@ impl Engine {
         )
         .await?;
         tokio::spawn(retention::run(Arc::clone(&store), Arc::clone(&clock), config.keep));
-        let bus = Bus::new(Arc::clone(&store), catalogue, courier.clone(), notices, clock, &mut registry);
-        let door = ApiDoor::new(bus.clone(), egress, Arc::new(Apps::new(config.apps)?), config.operator_key);
-        Ok(Self { store, courier, bus, door, registry: Arc::new(Mutex::new(registry)) })
+        let inboxes = Inboxes::new(config.shards, &config.live, Arc::clone(&clock)).map_err(EngineError::Live)?;
+        let broker = broker(&apps, &clock, &inboxes);
+        tokio::spawn(sweep(Arc::downgrade(&broker)));
+        let parts = Parts {
+            apps: Arc::clone(&apps),
+            store: Arc::clone(&store),
+            catalogue,
+            courier: courier.clone(),
+            broker,
+            clock: Arc::clone(&clock),
+        };
+        let bus = Bus::new(parts, notices, &mut registry);
+        let asks = Arc::new(bus.clone());
+        let runtime = tokio::runtime::Handle::current();
+        let live = Live::start(inboxes, config.live, clock, asks, runtime, &mut registry).map_err(EngineError::Live)?;
+        let pusher = PusherDoor::new(bus.clone(), live.clone(), Arc::clone(&apps), config.patience);
+        let api = ApiDoor::new(bus.clone(), live.clone(), egress, apps, config.operator_key);
+        Ok(Self { store, courier, bus, live, api, pusher, registry: Arc::new(Mutex::new(registry)) })
     }
 
     /// Every door, as one router.
     pub fn router(&self) -> Router {
-        tidings_door_api::router(self.door.clone())
+        tidings_door_api::router(self.api.clone()).merge(tidings_door_pusher::router(self.pusher.clone()))
     }
 
     /// The way in for programs that embed the engine.
@@ -111,11 +146,26 @@ impl Engine {
         let depth = self.store.depth().await;
         let (in_flight, held_bytes) = self.courier.load();
         let store_error = writable.and(depth.clone().map(drop)).err().map(|error| error.to_string());
-        Readiness { store: self.store.name(), store_error, depth: depth.unwrap_or_default(), in_flight, held_bytes }
+        Readiness {
+            store: self.store.name(),
+            store_error,
+            depth: depth.unwrap_or_default(),
+            broker: self.bus.broker().name(),
+            sessions: self.live.sizes().sessions,
+            in_flight,
+            held_bytes,
+        }
     }
 
-    /// Stops: lets attempts under way end for at most `grace`, writes their results, closes the store.
+    /// Sends live sessions elsewhere: each is told in its protocol's way, spread over most of `grace`.
+    pub async fn stop_live(&self, grace: Duration) {
+        self.live.stop(grace).await;
+    }
+
+    /// Stops: lets attempts under way end for at most `grace`, writes their results, closes the store. Live sessions that
+    /// [`Engine::stop_live`] has not sent elsewhere before are ended at once.
     pub async fn stop(&self, grace: Duration) {
+        self.live.stop(Duration::ZERO).await;
         self.courier.stop(grace).await;
         self.store.close().await;
     }
@@ -124,6 +174,23 @@ impl Engine {
 impl std::fmt::Debug for Engine {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Engine").field("store", &self.store).finish_non_exhaustive()
+    }
+}
+
+/// The broker of a single node.
+fn broker(apps: &Apps, clock: &SharedClock, inboxes: &Inboxes) -> Arc<dyn Broker> {
+    let limits: HashMap<_, _> = apps.all().map(|app| (app.id.clone(), app.limits.history)).collect();
+    let default = AppLimits::default().history;
+    Arc::new(MemoryBroker::new(Arc::clone(clock), Arc::new(inboxes.clone()), limits, default))
+}
+
+/// Has the broker drop what has expired, for as long as it is there.
+async fn sweep(broker: Weak<dyn Broker>) {
+    let mut every = tokio::time::interval(SWEEP);
+    loop {
+        every.tick().await;
+        let Some(broker) = broker.upgrade() else { return };
+        broker.sweep().await;
     }
 }
 

@@ -8,5 +8,5 @@ mod config;
 mod engine;
 mod retention;
 
-pub use config::{Config, StoreConfig};
+pub use config::{Config, Patience, StoreConfig};
 pub use engine::{Engine, EngineError, Readiness};

@@ -19,6 +19,7 @@ mod settings;
 mod shard;
 mod socket;
 mod transport;
+pub mod upgrade;
 mod wheel;
 
 pub use asks::{Answer, Ask, Asker, Asking, Asks, ClientEvent, JoinAsk, Proof, PublishRefused};
@@ -29,5 +30,5 @@ pub use places::Place;
 pub use protocol::{Closing, Context, End, Message, SessionProtocol};
 pub use rehearsal::Rehearsal;
 pub use settings::Settings;
-pub use socket::Socket;
+pub use socket::{ClientAddr, Guard, Io, Socket};
 pub use transport::Stream;

@@ -101,7 +101,9 @@ impl Live {
         early: Bytes,
         protocol: Box<dyn SessionProtocol>,
     ) {
-        match Transport::of(socket, &self.0.settings) {
+        let (io, guard) = socket.into_parts();
+        let place = place.keeping(guard);
+        match Transport::of(io, &self.0.settings) {
             Ok(transport) => self.bring(place, app, transport, early, protocol),
             Err(error) => tracing::debug!(%error, "a connection broke while it became a session"),
         }

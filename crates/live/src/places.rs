@@ -8,6 +8,8 @@ use parking_lot::Mutex;
 use tidings_model::app::App;
 use tidings_model::id::AppId;
 
+use crate::socket::Guard;
+
 #[derive(Debug, Default)]
 struct Taken {
     all: usize,
@@ -42,7 +44,7 @@ impl Places {
         }
         taken.all += 1;
         taken.by_app.insert(app.id.clone(), of_app + 1);
-        Some(Place { places: Arc::clone(self), app: app.id.clone() })
+        Some(Place { places: Arc::clone(self), app: app.id.clone(), guard: None })
     }
 }
 
@@ -50,6 +52,16 @@ impl Places {
 pub struct Place {
     places: Arc<Places>,
     app: AppId,
+    /// What the end of the session's connection sets free.
+    guard: Option<Guard>,
+}
+
+impl Place {
+    /// The same place, with something that goes when it goes.
+    pub(crate) fn keeping(mut self, guard: Option<Guard>) -> Self {
+        self.guard = guard;
+        self
+    }
 }
 
 impl fmt::Debug for Place {

@@ -6,6 +6,7 @@ use subtle::ConstantTimeEq;
 
 use crate::id::AppId;
 use crate::policy::Namespaces;
+use crate::token::TokenKeys;
 
 /// A text that must not be shown: keys, secrets, passwords. `Debug` hides it and equality takes the same time wherever the
 /// difference is.
@@ -127,6 +128,8 @@ pub struct App {
     pub secret: Token,
     /// Each opens the Tidings API for this app.
     pub api_keys: Vec<Token>,
+    /// What its clients' tokens are verified with.
+    pub tokens: TokenKeys,
     /// Whether requests that name no app belong to this one.
     pub default: bool,
     /// The doors that are open.
@@ -151,6 +154,7 @@ impl App {
             key: key.into(),
             secret,
             api_keys: Vec::new(),
+            tokens: TokenKeys::default(),
             default: false,
             doors: Door::ALL.to_vec(),
             hosts: Vec::new(),

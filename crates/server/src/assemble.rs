@@ -7,13 +7,13 @@ use std::time::Duration;
 use anyhow::Context;
 use axum::Router;
 use serde_json::{Value, json};
-use tidings_engine::{Config, Engine, StoreConfig};
+use tidings_engine::{Config, Engine, Patience, StoreConfig};
 use tidings_model::clock::SystemClock;
 use tidings_store::sqlite::Sync;
 
 use crate::files;
 use crate::machines::Vitals;
-use crate::settings::{Settings, StoreSettings};
+use crate::settings::{LiveSettings, Settings, StoreSettings};
 
 /// A running engine.
 pub(crate) struct Assembled(Engine);
@@ -29,9 +29,31 @@ pub(crate) async fn build(settings: Settings) -> anyhow::Result<Assembled> {
 /// What the settings are to the engine.
 fn config(settings: Settings) -> Config {
     let StoreSettings { path, durable } = settings.store;
+    let LiveSettings {
+        shards,
+        sessions,
+        session_queue,
+        send_buffer,
+        user_timeout,
+        inbox,
+        activity_timeout,
+        pong_timeout,
+    } = settings.live;
+    let default = tidings_live::Settings::default();
+    let live = tidings_live::Settings {
+        sessions,
+        session_queue,
+        send_buffer,
+        user_timeout,
+        inbox_bytes: inbox,
+        inbox_age: default.inbox_age,
+    };
     Config {
         store: StoreConfig::Sqlite { path, sync: if durable { Sync::Full } else { Sync::Normal } },
         main_key_file: settings.main_key_file,
+        shards: u16::try_from(shards).unwrap_or(u16::MAX),
+        live,
+        patience: Patience { activity: activity_timeout, pong: pong_timeout },
         courier: settings.courier,
         egress: settings.egress,
         keep: settings.keep,
@@ -56,6 +78,12 @@ impl Assembled {
         EngineVitals(self.0.clone())
     }
 
+    /// Sends live sessions elsewhere, spread over most of `grace`.
+    pub(crate) fn stop_live(&self, grace: Duration) -> impl Future<Output = ()> + Send + use<> {
+        let engine = self.0.clone();
+        async move { engine.stop_live(grace).await }
+    }
+
     /// Lets attempts under way end for at most `grace`, and closes the store.
     pub(crate) async fn stop(self, grace: Duration) {
         self.0.stop(grace).await;
@@ -73,6 +101,8 @@ impl Vitals for EngineVitals {
                 "ready": ready,
                 "store": now.store,
                 "store_error": now.store_error,
+                "broker": now.broker,
+                "live_sessions": now.sessions,
                 "open_deliveries": now.depth.deliveries,
                 "open_fanouts": now.depth.fanouts,
                 "undelivered": now.depth.undelivered,

@@ -25,6 +25,8 @@ pub(crate) struct Credentials {
     pub(crate) secret: String,
     /// Opens the app's API.
     pub(crate) api_key: String,
+    /// Signs the tokens of the app's clients.
+    pub(crate) token_hmac_secret: String,
     /// Opens every app's API.
     pub(crate) operator_key: String,
     /// Opens the admin pages.
@@ -68,6 +70,15 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;
+
+    #[test]
+    fn a_file_of_an_earlier_version_is_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("credentials.toml");
+        std::fs::write(&path, "url = \"http://x\"\napp_id = \"1\"\nkey = \"k\"\n").unwrap();
+        let read = Credentials::load(&path).unwrap().unwrap();
+        assert_eq!((read.key.as_str(), read.token_hmac_secret.as_str()), ("k", ""));
+    }
 
     // covers: K01
     #[test]

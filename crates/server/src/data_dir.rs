@@ -2,7 +2,6 @@
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, Write};
-use std::net::SocketAddr;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
@@ -44,8 +43,8 @@ impl DataDir {
     }
 
     /// Writes down who has the folder, for a second server to say.
-    pub(crate) fn sign(&mut self, address: SocketAddr) -> anyhow::Result<()> {
-        let text = format!("pid {}, http://{address}\n", std::process::id());
+    pub(crate) fn sign(&mut self, url: &str) -> anyhow::Result<()> {
+        let text = format!("pid {}, {url}\n", std::process::id());
         let written =
             self.lock.set_len(0).and_then(|()| self.lock.rewind()).and_then(|()| self.lock.write_all(text.as_bytes()));
         written.with_context(|| format!("cannot write {}", self.path.join("lock").display()))
@@ -75,7 +74,7 @@ mod tests {
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o700);
         let unsigned = DataDir::take(&path).unwrap_err().to_string();
         assert!(unsigned.starts_with("another server has "), "{unsigned}");
-        first.sign("127.0.0.1:8000".parse().unwrap()).unwrap();
+        first.sign("http://127.0.0.1:8000").unwrap();
         let refused = DataDir::take(&path).unwrap_err().to_string();
         assert!(
             refused.starts_with(&format!("another server (pid {}, http://127.0.0.1:8000) has ", std::process::id())),

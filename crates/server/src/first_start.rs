@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use tidings_model::app::{App, Token};
+use tidings_model::token::TokenKeys;
 
 use crate::credentials::Credentials;
 use crate::keys::random_key;
@@ -19,8 +20,15 @@ pub(crate) fn complete(settings: &mut Settings, kept: Credentials, configured: b
         credentials.key = app.key.clone();
         credentials.secret = app.secret.expose().to_owned();
         credentials.api_key = app.api_keys.first().map(|key| key.expose().to_owned()).unwrap_or_default();
+        // The config has it, and no command needs it: tokens are asked of the server.
+        credentials.token_hmac_secret.clear();
     } else {
-        let made = [&mut credentials.key, &mut credentials.secret, &mut credentials.api_key];
+        let made = [
+            &mut credentials.key,
+            &mut credentials.secret,
+            &mut credentials.api_key,
+            &mut credentials.token_hmac_secret,
+        ];
         for key in made.into_iter().filter(|key| key.is_empty()) {
             *key = random_key()?;
         }
@@ -51,19 +59,20 @@ pub(crate) fn complete(settings: &mut Settings, kept: Credentials, configured: b
 fn kept_app(credentials: &Credentials) -> App {
     App {
         api_keys: vec![Token::from(credentials.api_key.as_str())],
+        tokens: TokenKeys::new(Token::from(credentials.token_hmac_secret.as_str()), Vec::new()),
         default: true,
         ..App::new(credentials.app_id.as_str(), credentials.key.clone(), Token::from(credentials.secret.as_str()))
     }
 }
 
 /// The URL that commands on this machine reach a server by that listens on `bound`.
-pub(crate) fn local_url(bound: SocketAddr) -> String {
+pub(crate) fn local_url(scheme: &str, bound: SocketAddr) -> String {
     let address = match bound.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
         IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
         ip => ip,
     };
-    format!("http://{}", SocketAddr::new(address, bound.port()))
+    format!("{scheme}://{}", SocketAddr::new(address, bound.port()))
 }
 
 #[cfg(test)]
@@ -85,10 +94,15 @@ mod tests {
                     .iter()
                     .all(|key| key.len() == 32)
         );
+        assert!(made.token_hmac_secret.len() == 32 && first.apps[0].tokens.can_issue());
         assert!(first.apps[0].default && first.apps[0].api_keys[0].matches(&made.api_key));
         let mut second = settings("");
         assert_eq!(complete(&mut second, made.clone(), false).unwrap(), made);
         assert!(second.operator_key.unwrap().matches(&made.operator_key));
+        // Of a version that had none yet.
+        let older = Credentials { token_hmac_secret: String::new(), ..made.clone() };
+        let completed = complete(&mut settings(""), older, false).unwrap();
+        assert!(completed.token_hmac_secret.len() == 32 && completed.secret == made.secret);
     }
 
     #[test]
@@ -105,7 +119,7 @@ mod tests {
 
     #[test]
     fn the_url_is_one_that_can_be_dialled() {
-        let check = |bound: &str, url: &str| assert_eq!(local_url(bound.parse().unwrap()), url);
+        let check = |bound: &str, url: &str| assert_eq!(local_url("http", bound.parse().unwrap()), url);
         check("0.0.0.0:80", "http://127.0.0.1:80");
         check("[::]:80", "http://[::1]:80");
         check("10.0.0.1:80", "http://10.0.0.1:80");

@@ -20,6 +20,7 @@ mod output;
 mod serve;
 mod settings;
 mod signals;
+mod tls;
 mod welcome;
 
 use std::process::ExitCode;

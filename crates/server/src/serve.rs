@@ -6,8 +6,10 @@ use anyhow::Context;
 use rustix::fs::Mode;
 use rustix::process::umask;
 use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
 
-use crate::accept::{self, Limits};
+use crate::accept;
 use crate::assemble;
 use crate::cli::ServeArgs;
 use crate::config::environment::Strings;
@@ -17,6 +19,7 @@ use crate::data_dir::DataDir;
 use crate::first_start;
 use crate::machines::{self, Stopping};
 use crate::settings::Settings;
+use crate::tls::{self, Tls};
 use crate::{descriptors, logs, output, signals, welcome};
 
 /// The config that is read when it is there and no other is named.
@@ -31,20 +34,27 @@ pub(crate) async fn run(args: ServeArgs, env: &dyn Strings) -> anyhow::Result<()
     // Whatever is made from here on, the database above all, only we can read, also in a folder that others can enter.
     umask(Mode::RWXG | Mode::RWXO);
     let mut data = DataDir::take(data_folder(&settings))?;
-    descriptors::raise_limit();
+    let open_files = descriptors::raise_limit();
+    let tls = settings.tls.clone().map(Tls::new).transpose().context("the certificate cannot be served")?;
     let listener = TcpListener::bind(settings.listen).await.with_context(|| {
         format!("cannot listen on {}; stop what listens there, or choose another port with --listen", settings.listen)
     })?;
     let bound = listener.local_addr().context("the system does not say where it listens")?;
-    data.sign(bound)?;
+    let scheme = if tls.is_some() { "https" } else { "http" };
+    let url = first_start::local_url(scheme, bound);
+    data.sign(&url)?;
 
     let kept_at = data.path().join("credentials.toml");
     let kept = Credentials::load(&kept_at)?.unwrap_or_default();
     let mut credentials = first_start::complete(&mut settings, kept, config.is_some())?;
-    credentials.url = first_start::local_url(bound);
+    // A certificate is for a name, and commands that were given an address would not trust it.
+    let named = settings.public_url.take().filter(|_| tls.is_some());
+    credentials.url = named.map_or(url, |public| public.as_str().trim_end_matches('/').to_owned());
     credentials.save(&kept_at)?;
 
-    let limits = Limits::from(settings.connections);
+    let mut connections = settings.connections.clone();
+    connections.max = descriptors::connections(connections.max, open_files, settings.courier.max_in_flight);
+    let grace = connections.shutdown_grace;
     let stop = signals::stop().context("signals cannot be watched")?;
     let allowed = settings.egress.allow.clone();
     let engine = assemble::build(settings).await?;
@@ -52,16 +62,34 @@ pub(crate) async fn run(args: ServeArgs, env: &dyn Strings) -> anyhow::Result<()
     let router = engine.router().merge(machines::router(engine.vitals(), stopping.clone()));
 
     let program = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("tidings"));
-    output::line(welcome::text(bound, &program, data.path(), config.as_deref(), &allowed));
+    output::line(welcome::text(scheme, bound, &program, data.path(), config.as_deref(), &allowed));
+    let stop_live = engine.stop_live(grace);
+    let (live_has_stopped, live_stopped) = oneshot::channel();
     let asked = async {
         stop.await;
         stopping.set();
-        tracing::info!("stopping; requests under way may end");
+        tracing::info!("stopping; requests under way may end, and live sessions are sent elsewhere");
+        // Beside what still runs: event streams are requests under way, and they end only by this.
+        tokio::spawn(async move {
+            stop_live.await;
+            live_has_stopped.send(()).ok();
+        });
     };
-    accept::run(listener, router, asked, limits).await;
-    engine.stop(limits.grace).await;
+    let following = tls.clone().map(follow_certificate).transpose()?;
+    accept::run(listener, router, asked, connections, tls).await;
+    live_stopped.await.ok();
+    engine.stop(grace).await;
+    if let Some(following) = following {
+        following.abort();
+    }
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Follows the certificate's files, and reads them at once on SIGHUP.
+fn follow_certificate(tls: Tls) -> anyhow::Result<JoinHandle<()>> {
+    let asked = signals::hangups().context("signals cannot be watched")?;
+    Ok(tokio::spawn(tls.follow(tls::LOOK, asked)))
 }
 
 fn config_file(args: &ServeArgs) -> Option<PathBuf> {

@@ -4,20 +4,28 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use tidings_courier::egress::EgressConfig;
 use tidings_model::app::{App, Token};
+use url::Url;
 
 /// Everything a server needs to know to start.
 #[derive(Debug, Clone)]
 pub(crate) struct Settings {
     /// Where to accept connections.
     pub(crate) listen: SocketAddr,
+    /// How others reach the server, where that is not the address above.
+    pub(crate) public_url: Option<Url>,
     /// What connections may use.
     pub(crate) connections: ConnectionSettings,
+    /// The files of the certificate; without, connections are plain.
+    pub(crate) tls: Option<TlsSettings>,
     /// Where things are kept.
     pub(crate) store: StoreSettings,
     /// The key that opens every app's API.
     pub(crate) operator_key: Option<Token>,
+    /// How live sessions are served.
+    pub(crate) live: LiveSettings,
     /// How deliveries are made.
     pub(crate) courier: tidings_courier::Settings,
     /// Where deliveries may go.
@@ -31,16 +39,82 @@ pub(crate) struct Settings {
 }
 
 /// What connections may use.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct ConnectionSettings {
-    /// Connections at one time; more wait to be accepted.
+    /// Connections at one time, live sessions among them; more wait to be accepted.
     pub(crate) max: usize,
-    /// How long a client may take to send a request's head.
+    /// Connections of one address at one time; 0 sets no limit.
+    pub(crate) max_per_ip: u32,
+    /// The proxies whose `X-Forwarded-For` counts, and whose connections are not counted per address.
+    pub(crate) trusted_proxies: Vec<IpNet>,
+    /// How long a client may take for the TLS handshake, to send a request's head, and to begin the next one.
     pub(crate) header_timeout: Duration,
-    /// How long one request may take in all.
+    /// How long a request may take until its answer begins.
     pub(crate) request_timeout: Duration,
+    /// How long a client may leave what it was sent unacknowledged (`TCP_USER_TIMEOUT`); zero leaves it to the kernel.
+    pub(crate) user_timeout: Duration,
     /// How long requests and deliveries under way may take to end when the server stops.
     pub(crate) shutdown_grace: Duration,
+}
+
+impl Default for ConnectionSettings {
+    fn default() -> Self {
+        let seconds = Duration::from_secs;
+        Self {
+            max: 100_000,
+            max_per_ip: 0,
+            trusted_proxies: Vec::new(),
+            header_timeout: seconds(30),
+            request_timeout: seconds(60),
+            user_timeout: LiveSettings::default().user_timeout,
+            shutdown_grace: seconds(15),
+        }
+    }
+}
+
+/// The files of a certificate, in PEM.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct TlsSettings {
+    /// The certificate, then those that lead to the authority.
+    pub(crate) cert: PathBuf,
+    /// Its private key.
+    pub(crate) key: PathBuf,
+}
+
+/// How live sessions are served.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct LiveSettings {
+    /// Threads that own sessions; 0: one per core.
+    pub(crate) shards: usize,
+    /// Live sessions at one time, of all apps; 0 sets no limit of their own beside that of connections.
+    pub(crate) sessions: usize,
+    /// Bytes that may wait for one session before it counts as too slow.
+    pub(crate) session_queue: usize,
+    /// Bytes that the kernel may hold for one session (`SO_SNDBUF`).
+    pub(crate) send_buffer: usize,
+    /// How long a client may leave what it was sent unacknowledged (`TCP_USER_TIMEOUT`); zero leaves it to the kernel.
+    pub(crate) user_timeout: Duration,
+    /// Bytes that may wait in one shard's inbox before publishes are refused.
+    pub(crate) inbox: usize,
+    /// Seconds of silence after which a client is asked for a sign of life.
+    pub(crate) activity_timeout: u32,
+    /// Seconds that it may take to answer.
+    pub(crate) pong_timeout: u32,
+}
+
+impl Default for LiveSettings {
+    fn default() -> Self {
+        Self {
+            shards: 0,
+            sessions: 0,
+            session_queue: 1 << 20,
+            send_buffer: 256 << 10,
+            user_timeout: Duration::from_secs(30),
+            inbox: 64 << 20,
+            activity_timeout: 120,
+            pong_timeout: 30,
+        }
+    }
 }
 
 /// Where things are kept.

@@ -9,7 +9,14 @@ use crate::credentials;
 use crate::output::shell_quoted;
 
 /// The text, without any secret: terminals are shared and recorded.
-pub(crate) fn text(bound: SocketAddr, program: &Path, data: &Path, config: Option<&Path>, allowed: &[IpNet]) -> String {
+pub(crate) fn text(
+    scheme: &str,
+    bound: SocketAddr,
+    program: &Path,
+    data: &Path,
+    config: Option<&Path>,
+    allowed: &[IpNet],
+) -> String {
     let kept = data.join("credentials.toml");
     let program = shell_quoted(&program.display().to_string());
     let parent = data.parent().unwrap_or(data);
@@ -28,7 +35,7 @@ pub(crate) fn text(bound: SocketAddr, program: &Path, data: &Path, config: Optio
         "start the server with --egress-allow 127.0.0.0/8, ".to_owned()
     };
     format!(
-        "tidings {version} is listening on http://{bound}{config}
+        "tidings {version} is listening on {scheme}://{bound}{config}
   data         {data}
   credentials  {kept}
 
@@ -48,7 +55,14 @@ mod tests {
 
     fn said(data: &str, allowed: &[&str]) -> String {
         let allowed: Vec<IpNet> = allowed.iter().map(|network| network.parse().unwrap()).collect();
-        text("127.0.0.1:8000".parse().unwrap(), Path::new("/opt/my tools/tidings"), Path::new(data), None, &allowed)
+        text(
+            "http",
+            "127.0.0.1:8000".parse().unwrap(),
+            Path::new("/opt/my tools/tidings"),
+            Path::new(data),
+            None,
+            &allowed,
+        )
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tidings_testkit::{Cli, dial, server};
@@ -163,4 +164,46 @@ async fn what_init_writes_can_be_served() {
     let config = std::fs::read_to_string(dir.path().join("tidings.toml")).unwrap();
     let server = server().config(config).start().await;
     assert_eq!(server.credentials.api_key.len(), 32);
+}
+
+#[tokio::test]
+async fn with_a_certificate_connections_are_encrypted() {
+    let dir = tempfile::tempdir().unwrap();
+    let key = rcgen::KeyPair::generate().unwrap();
+    let cert = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap().self_signed(&key).unwrap();
+    std::fs::write(dir.path().join("cert.pem"), cert.pem()).unwrap();
+    std::fs::write(dir.path().join("key.pem"), key.serialize_pem()).unwrap();
+    let config = "[tls]\ncert = \"cert.pem\"\nkey = \"key.pem\"\n";
+    let serve = |config: &str| {
+        std::fs::write(dir.path().join("tidings.toml"), config).unwrap();
+        Cli::in_dir(dir.path()).args(["serve", "--listen", "127.0.0.1:0"]).start()
+    };
+    let credentials = || std::fs::read_to_string(dir.path().join("tidings-data/credentials.toml")).unwrap();
+
+    let server = serve(config);
+    let line = server.wait_for_line(|line| line.contains("listening on https://127.0.0.1:"), SOON).await;
+    let url = line.split("listening on ").nth(1).unwrap().to_owned();
+    assert!(credentials().contains(&format!("url = \"{url}\"")), "{}", credentials());
+    let addr: SocketAddr = url.trim_start_matches("https://").parse().unwrap();
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(cert.der().clone()).unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let client = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let name = "localhost".try_into().unwrap();
+    let stream = dial(addr).await;
+    let mut stream = tokio_rustls::TlsConnector::from(Arc::new(client)).connect(name, stream).await.unwrap();
+    stream.write_all(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
+    let mut answer = [0; 12];
+    stream.read_exact(&mut answer).await.unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 200");
+    server.terminate().await.expect_code(0);
+
+    let named = serve(&format!("public_url = \"https://push.example.com/\"\n{config}"));
+    named.wait_for_line(|line| line.contains("listening on https://127.0.0.1:"), SOON).await;
+    assert!(credentials().contains("url = \"https://push.example.com\""), "{}", credentials());
+    named.terminate().await.expect_code(0);
 }

@@ -11,6 +11,8 @@ use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
@@ -25,7 +27,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub struct Api {
     base: String,
     headers: HeaderMap,
-    client: Client<HttpConnector, Full<Bytes>>,
+    client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
 }
 
 impl Api {
@@ -33,6 +35,8 @@ impl Api {
     pub fn new(base: &str, key: &str) -> Self {
         let mut connector = HttpConnector::new();
         connector.set_nodelay(true);
+        connector.enforce_http(false);
+        let connector = HttpsConnector::from((connector, crate::tls::client()));
         let client = Client::builder(TokioExecutor::new()).build(connector);
         let api = Self { base: base.trim_end_matches('/').to_owned(), headers: HeaderMap::new(), client };
         if key.is_empty() { api } else { api.with_key(key) }
@@ -99,7 +103,7 @@ impl Api {
 }
 
 /// A request that is sent when awaited, or by [`Request::send`].
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 #[must_use = "nothing is sent before it is awaited"]
 pub struct Request {
     api: Api,
@@ -140,7 +144,21 @@ impl Request {
     /// # Errors
     /// When no whole answer came: nobody listens, the connection broke, the deadline passed. Any status is an answer.
     pub async fn send(self) -> anyhow::Result<Reply> {
-        let what = format!("{} {}{}", self.method, self.api.base, self.path);
+        let (patience, what) = (self.patience, self.to_string());
+        let exchange = async { Reply::read(self.begin().await?).await };
+        tokio::time::timeout(patience, exchange)
+            .await
+            .with_context(|| format!("{what}: no answer within {patience:?}"))?
+            .with_context(|| what)
+    }
+
+    /// How long it may take.
+    pub(crate) fn patience(&self) -> Duration {
+        self.patience
+    }
+
+    /// Sends it and returns the answer with a body that is still to be read.
+    pub(crate) async fn begin(self) -> anyhow::Result<http::Response<Incoming>> {
         let uri = format!("{}{}", self.api.base, self.path);
         let mut request = http::Request::new(Full::new(self.body));
         *request.method_mut() = self.method;
@@ -149,21 +167,13 @@ impl Request {
         for (name, value) in &self.headers {
             request.headers_mut().insert(name, value.clone());
         }
-        let exchange = async {
-            let response = self.api.client.request(request).await?;
-            let (head, body) = response.into_parts();
-            let body = body.collect().await?.to_bytes();
-            Ok::<_, anyhow::Error>(Reply {
-                status: head.status.as_u16(),
-                json: json_of(&head.headers, &body),
-                headers: head.headers,
-                body,
-            })
-        };
-        tokio::time::timeout(self.patience, exchange)
-            .await
-            .with_context(|| format!("{what}: no answer within {:?}", self.patience))?
-            .with_context(|| what)
+        Ok(self.api.client.request(request).await?)
+    }
+}
+
+impl std::fmt::Display for Request {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} {}{}", self.method, self.api.base, self.path)
     }
 }
 
@@ -193,6 +203,13 @@ pub struct Reply {
 }
 
 impl Reply {
+    /// Reads an answer to its end.
+    pub(crate) async fn read(response: http::Response<Incoming>) -> anyhow::Result<Self> {
+        let (head, body) = response.into_parts();
+        let body = body.collect().await?.to_bytes();
+        Ok(Self { status: head.status.as_u16(), json: json_of(&head.headers, &body), headers: head.headers, body })
+    }
+
     /// A header's value, if it is there and is text.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name)?.to_str().ok()

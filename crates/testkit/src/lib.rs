@@ -1,4 +1,5 @@
-//! The vocabulary of our tests: a real server, a client for its API, a scripted receiver, and waiting with a deadline.
+//! The vocabulary of our tests: a real server, clients of all its doors (light ones, and the real ones in their own
+//! languages), a scripted receiver, a chaos proxy, and waiting with a deadline.
 //!
 //! ```no_run
 //! # async fn example() {
@@ -25,23 +26,37 @@
 #![forbid(unsafe_code)]
 
 mod api;
+mod app_server;
 mod cli;
+mod client;
 mod clients;
 mod dial;
 mod eventually;
 mod process;
+mod proxy;
+mod pusher;
 mod raw;
 mod receiver;
+mod script;
 mod server;
+mod stream;
+mod tls;
+mod token;
 
 pub use api::{Api, Reply, Request};
+pub use app_server::AppServer;
 pub use cli::{Cli, Running, tidings};
+pub use client::{Client, Person};
 pub use clients::verify_with_official_clients;
 pub use dial::dial;
 pub use eventually::eventually;
 pub use process::Exit;
+pub use proxy::{Cut, Proxy, Toward, proxy};
+pub use pusher::{Connect, Frame, Heard, PusherApp, PusherSession, Refused};
 pub use raw::{RawReceiver, read_request};
 pub use receiver::{Answer, Received, Receiver};
 pub use server::{Credentials, Server, ServerBuilder, server};
+pub use stream::{Stream, StreamEvent};
 /// The clock that stands still until a test moves it.
 pub use tidings_model::clock::ManualClock as Clock;
+pub use token::{token, unsigned_token};

@@ -6,7 +6,7 @@
 use std::fs;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, OnceLock};
 use std::thread::{self, JoinHandle};
@@ -92,6 +92,17 @@ impl Process {
 
     pub(crate) fn stdout(&self) -> String {
         self.stdout.text()
+    }
+
+    /// Its standard output from that byte on; for programs that write less than is kept.
+    pub(crate) fn stdout_from(&self, from: usize) -> String {
+        let bytes = self.stdout.bytes.lock();
+        String::from_utf8_lossy(bytes.get(from..).unwrap_or_default()).into_owned()
+    }
+
+    /// Its standard input, where `prepare` has made that a pipe.
+    pub(crate) fn take_stdin(&mut self) -> Option<ChildStdin> {
+        self.child.stdin.take()
     }
 
     pub(crate) fn stderr(&self) -> String {

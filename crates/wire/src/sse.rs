@@ -78,6 +78,8 @@ pub struct Parser {
     after_cr: bool,
     begun: bool,
     id: String,
+    /// The id as it was when an event, or nothing but an id, ended.
+    reached: String,
     name: String,
     data: Option<String>,
 }
@@ -107,11 +109,17 @@ impl Parser {
         Ok(events)
     }
 
+    /// The id of the last event that is whole, or that came by itself: where to go on after a break.
+    pub fn last_id(&self) -> &str {
+        &self.reached
+    }
+
     fn take_line(&mut self, line: &[u8]) -> Option<Event> {
         let text = String::from_utf8_lossy(line);
         let line = if self.begun { &*text } else { text.strip_prefix('\u{feff}').unwrap_or(&text) };
         self.begun = true;
         if line.is_empty() {
+            self.id.clone_into(&mut self.reached);
             let name = std::mem::take(&mut self.name);
             let data = self.data.take()?;
             let name = if name.is_empty() { "message".to_owned() } else { name };
@@ -205,5 +213,20 @@ mod tests {
         fn nothing_that_is_fed_breaks_it(stream in prop::collection::vec(any::<u8>(), 0..300), split in 0..300usize) {
             let _ = read(&stream, split);
         }
+    }
+
+    #[test]
+    fn a_break_goes_back_to_the_last_whole_event() {
+        let mut parser = Parser::default();
+        let mut reached = |piece: &[u8]| {
+            parser.feed(piece).unwrap();
+            parser.last_id().to_owned()
+        };
+        assert_eq!(reached(b"data: a\n\n"), "");
+        assert_eq!(reached(b"id: 1\n"), "");
+        assert_eq!(reached(b"data: a\n"), "");
+        assert_eq!(reached(b"\n"), "1");
+        assert_eq!(reached(b"id: 2\n\n"), "2", "an id by itself");
+        assert_eq!(reached(b"data: b\n\nid: 3\ndata: c"), "2");
     }
 }

@@ -12,11 +12,12 @@ struct Tool {
     package: &'static str,
 }
 
-/// strace shows that a sync precedes each acknowledgement; faketime moves a server's clock; the rest runs the official
-/// client libraries.
-const TOOLS: [Tool; 5] = [
+/// strace shows that a sync precedes each acknowledgement; faketime moves a server's clock; chromium is the browser; the
+/// rest runs the official client libraries.
+const TOOLS: [Tool; 6] = [
     Tool { program: "strace", package: "strace" },
     Tool { program: "faketime", package: "faketime" },
+    Tool { program: "chromium", package: "chromium" },
     Tool { program: "node", package: "nodejs" },
     Tool { program: "npm", package: "npm" },
     Tool { program: "python3", package: "python3" },
@@ -89,6 +90,7 @@ mod tests {
         assert!(missing_packages(|_| true, || true).is_empty());
         assert_eq!(missing_packages(|program| program != "faketime", || true), ["faketime"]);
         assert_eq!(missing_packages(|program| program != "node", || false), ["nodejs", "python3-pip"]);
+        assert_eq!(missing_packages(|program| program != "chromium", || true), ["chromium"]);
         assert_eq!(missing_packages(|program| program != "python3", || true), ["python3", "python3-pip"]);
     }
 }

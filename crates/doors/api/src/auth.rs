@@ -28,14 +28,19 @@ impl FromRequestParts<ApiDoor> for Caller {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, door: &ApiDoor) -> Result<Self, Problem> {
-        let named = parameter(parts, "app").await?;
+        let named = named_app(parts).await?;
         let app = prove(door, bearer(parts)?, named.as_deref())?;
         if !app.doors.contains(&Door::Api) {
-            return Err(Problem::new(Code::NotFound, "this app does not have the Tidings API")
-                .remedy("list \"api\" in the app's `doors` in the config"));
+            return Err(no_door());
         }
         Ok(Self { app })
     }
+}
+
+/// The refusal of an app that doesn't list this door.
+pub(crate) fn no_door() -> Problem {
+    Problem::new(Code::NotFound, "this app does not have the Tidings API")
+        .remedy("list \"api\" in the app's `doors` in the config")
 }
 
 impl FromRequestParts<ApiDoor> for Id {
@@ -46,6 +51,11 @@ impl FromRequestParts<ApiDoor> for Id {
     }
 }
 
+/// The id of the app that the path names.
+pub(crate) async fn named_app(parts: &mut Parts) -> Result<Option<String>, Problem> {
+    parameter(parts, "app").await
+}
+
 async fn parameter(parts: &mut Parts, name: &str) -> Result<Option<String>, Problem> {
     let all = RawPathParams::from_request_parts(parts, &())
         .await
@@ -53,7 +63,8 @@ async fn parameter(parts: &mut Parts, name: &str) -> Result<Option<String>, Prob
     Ok(all.iter().find(|(found, _)| *found == name).map(|(_, value)| value.to_owned()))
 }
 
-fn bearer(parts: &Parts) -> Result<&str, Problem> {
+/// The key that a request bears.
+pub(crate) fn bearer(parts: &Parts) -> Result<&str, Problem> {
     let how = "send `Authorization: Bearer API_KEY`, with a key of the app or the operator's";
     let given = parts
         .headers
@@ -68,7 +79,8 @@ fn bearer(parts: &Parts) -> Result<&str, Problem> {
         .ok_or_else(|| Problem::new(Code::Unauthorized, "the Authorization header holds no bearer key").remedy(how))
 }
 
-fn prove(door: &ApiDoor, key: &str, named: Option<&str>) -> Result<Arc<App>, Problem> {
+/// The app that a key opens, and that the path may name.
+pub(crate) fn prove(door: &ApiDoor, key: &str, named: Option<&str>) -> Result<Arc<App>, Problem> {
     let unknown = |id: &str| {
         Problem::new(Code::UnknownApp, format!("there is no app {:?}", crate::problem::shown(id)))
             .remedy("name an app of the config in /a/{app id}/v1/…")

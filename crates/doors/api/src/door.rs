@@ -3,8 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::body::Body;
 use tidings_bus::{Apps, Bus};
 use tidings_courier::egress::Egress;
+use tidings_live::{Live, SessionProtocol};
 use tidings_model::app::{App, Token};
 use tidings_model::id::AppId;
 use tidings_model::listener::Listener;
@@ -21,6 +23,7 @@ pub struct ApiDoor {
 
 struct Shared {
     bus: Bus,
+    live: Live,
     egress: Egress,
     apps: Arc<Apps>,
     operator_key: Token,
@@ -29,11 +32,11 @@ struct Shared {
 }
 
 impl ApiDoor {
-    /// A door to these apps. `egress` is what deliveries leave by: it judges listeners' URLs when they are set. An operator key
+    /// A door to these apps. `live` has the sessions of the event stream. `egress` is what deliveries leave by: it judges listeners' URLs when they are set. An operator key
     /// that is empty opens nothing.
-    pub fn new(bus: Bus, egress: Egress, apps: Arc<Apps>, operator_key: Token) -> Self {
+    pub fn new(bus: Bus, live: Live, egress: Egress, apps: Arc<Apps>, operator_key: Token) -> Self {
         let (publishes, tests) = (Throttle::new(), Throttle::new());
-        Self { shared: Arc::new(Shared { bus, egress, apps, operator_key, publishes, tests }) }
+        Self { shared: Arc::new(Shared { bus, live, egress, apps, operator_key, publishes, tests }) }
     }
 
     pub(crate) fn bus(&self) -> &Bus {
@@ -42,6 +45,18 @@ impl ApiDoor {
 
     pub(crate) fn egress(&self) -> &Egress {
         &self.shared.egress
+    }
+
+    /// Lets a live client of this app in, whose bytes leave as a body.
+    pub(crate) fn open_stream(&self, app: &Arc<App>, session: Box<dyn SessionProtocol>) -> Result<Body, Problem> {
+        let place = self.shared.live.admit(app).ok_or_else(|| {
+            Problem::new(Code::Overloaded, "as many live sessions are there as may be, or the server is stopping")
+                .remedy(
+                    "try again after `Retry-After`, or raise `apps.limits.sessions` or `live.sessions` in the config",
+                )
+                .retry_after(5)
+        })?;
+        Ok(Body::new(self.shared.live.open_stream(place, Arc::clone(app), session)))
     }
 
     pub(crate) fn apps(&self) -> &Apps {

@@ -1,4 +1,5 @@
-//! The Tidings API: the door by which applications publish events and keep hooks, listeners and deliveries.
+//! The Tidings API: the door by which applications publish events and keep hooks, listeners and deliveries, and by which
+//! browsers and servers follow channels.
 //!
 //! `docs/api.md` is the contract. A request meets, in this order: `auth` (whose it is), `api` (one noun a file), `wire` (what
 //! it says, read from JSON without I/O), then the bus; every refusal is a `problem`. The way out is [`StandardWebhooks`].
@@ -16,6 +17,7 @@ mod outlet;
 mod paging;
 mod problem;
 mod query;
+mod stream;
 mod throttle;
 mod wire;
 

@@ -32,6 +32,14 @@ pub(crate) const GRACE_DEFAULT: Duration = Duration::from_secs(24 * 3_600);
 pub(crate) const GRACE_MAX: Duration = Duration::from_secs(7 * 86_400);
 /// Tests of one listener per minute: a test makes the server call a URL, so it must not become a way to flood one.
 pub(crate) const TESTS_PER_MINUTE: u32 = 10;
+/// How long a token holds unless told.
+pub(crate) const TOKEN_DEFAULT: Duration = Duration::from_secs(3_600);
+/// How long a token may hold.
+pub(crate) const TOKEN_MAX: Duration = Duration::from_secs(30 * 86_400);
+/// Publications of a channel's history that are shown at most.
+pub(crate) const HISTORY_MAX: u32 = 250;
+/// Channels with history of one stream: each is in the cursor that comes back in a header.
+pub(crate) const CURSOR_CHANNELS: usize = 100;
 /// How much of a wrong name is repeated in an answer, in characters.
 pub(crate) const SHOWN: usize = 100;
 

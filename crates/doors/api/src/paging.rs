@@ -84,12 +84,28 @@ fn decode<C: Cursor>(text: &str) -> Option<C> {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct HookName(pub(crate) String);
 
+/// In the list of channels: the last one's name.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct ChannelName(pub(crate) String);
+
 /// In the list of listeners: the last one's id.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct ListenerId(pub(crate) String);
 
 impl Cursor for HookName {
     const KIND: &'static str = "h";
+
+    fn write(&self) -> String {
+        self.0.clone()
+    }
+
+    fn read(text: &str) -> Option<Self> {
+        Some(Self(text.to_owned()))
+    }
+}
+
+impl Cursor for ChannelName {
+    const KIND: &'static str = "c";
 
     fn write(&self) -> String {
         self.0.clone()

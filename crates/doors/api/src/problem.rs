@@ -8,6 +8,7 @@ use axum::response::{IntoResponse, Response};
 use http::header::{CONNECTION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderValue, StatusCode};
 use serde::Serialize;
+use tidings_broker::BrokerError;
 use tidings_bus::{ManageError, PublishError};
 use tidings_model::payload::FieldTypeError;
 use tidings_store::StoreError;
@@ -20,6 +21,7 @@ pub(crate) enum Code {
     InvalidJson,
     InvalidRequest,
     Unauthorized,
+    TokenExpired,
     Forbidden,
     NotFound,
     UnknownApp,
@@ -52,6 +54,7 @@ impl Code {
             Self::InvalidJson => ("invalid_json", StatusCode::BAD_REQUEST, "Invalid JSON"),
             Self::InvalidRequest => ("invalid_request", StatusCode::BAD_REQUEST, "Invalid request"),
             Self::Unauthorized => ("unauthorized", StatusCode::UNAUTHORIZED, "Unauthorized"),
+            Self::TokenExpired => ("token_expired", StatusCode::UNAUTHORIZED, "Token expired"),
             Self::Forbidden => ("forbidden", StatusCode::FORBIDDEN, "Forbidden"),
             Self::NotFound => ("not_found", StatusCode::NOT_FOUND, "Not found"),
             Self::UnknownApp => ("unknown_app", StatusCode::NOT_FOUND, "Unknown app"),
@@ -180,7 +183,7 @@ impl IntoResponse for Problem {
             // The rest of the body is not read, so the connection ends here: its client has to know before it sends again.
             headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
-        if self.code == Code::Unauthorized {
+        if matches!(self.code, Code::Unauthorized | Code::TokenExpired) {
             headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"tidings\""));
         }
         response
@@ -209,6 +212,12 @@ impl From<StoreError> for Problem {
     }
 }
 
+impl From<BrokerError> for Problem {
+    fn from(error: BrokerError) -> Self {
+        Self::new(Code::Overloaded, error.to_string()).remedy("send it again after `Retry-After`").retry_after(1)
+    }
+}
+
 impl From<PublishError> for Problem {
     fn from(error: PublishError) -> Self {
         match error {
@@ -228,9 +237,7 @@ impl From<PublishError> for Problem {
                 .field("Idempotency-Key")
                 .remedy("take a new key for each new request"),
             PublishError::Store(error) => error.into(),
-            PublishError::Live(_) => Self::new(Code::Overloaded, error.to_string())
-                .remedy("send it again after `Retry-After`")
-                .retry_after(1),
+            PublishError::Live(error) => error.into(),
         }
     }
 }

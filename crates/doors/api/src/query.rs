@@ -14,11 +14,16 @@ pub(crate) struct Query(Vec<(String, String)>);
 const PAGING: [&str; 2] = ["limit", "cursor"];
 
 impl Query {
-    /// Reads a query in which there may be these filters, besides `limit` and `cursor`.
+    /// Reads a list's query, in which there may be these filters, besides `limit` and `cursor`.
     pub(crate) fn read(query: Option<&str>, filters: &[&str]) -> Result<Self, Problem> {
+        Self::read_one(query, &[filters, &PAGING].concat())
+    }
+
+    /// Reads the query of a single thing, in which there may be these.
+    pub(crate) fn read_one(query: Option<&str>, names: &[&str]) -> Result<Self, Problem> {
         let mut found: Vec<(String, String)> = Vec::new();
         for (name, value) in form_urlencoded::parse(query.unwrap_or_default().as_bytes()) {
-            let known = || filters.iter().copied().chain(PAGING);
+            let known = || names.iter().copied();
             if !known().any(|known| known == name) {
                 let remedy = match nearest(&name, known()) {
                     Some(nearest) => format!("did you mean {nearest:?}?"),

@@ -1,2 +1,23 @@
-//! The Pusher door.
+//! The Pusher door: Pusher Channels' WebSocket protocol (version 7) for clients and its HTTP API for servers, so that their
+//! libraries work as they are.
+//!
+//! `docs/pusher.md` is the contract. A client meets, in this order: `connect` (the upgrade: which app, from where, which
+//! version), `session` (what it may and what it is told), `wire` (how that looks). A server meets `auth` (its signature), then
+//! `api` (one noun a file), then the bus.
+//!
+//! Called by `engine`, which mounts [`router`]. The door keeps nothing.
 #![forbid(unsafe_code)]
+
+mod api;
+mod auth;
+mod channel;
+mod connect;
+mod door;
+mod limits;
+mod rate;
+mod session;
+mod wire;
+
+pub use api::router;
+pub use door::{Patience, PusherDoor};
+pub use wire::FORMAT;

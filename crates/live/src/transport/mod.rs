@@ -16,7 +16,7 @@ pub(crate) use stream::{Pipe, Piped, StreamWriter};
 pub(crate) use tls::Tls;
 
 use crate::settings::Settings;
-use crate::socket::Socket;
+use crate::socket::Io;
 
 /// A connection, seen from a shard.
 #[derive(Debug)]
@@ -31,7 +31,7 @@ impl Transport {
     ///
     /// # Errors
     /// When the socket is broken already.
-    pub(crate) fn of(socket: Socket, settings: &Settings) -> io::Result<Self> {
+    pub(crate) fn of(io: Io, settings: &Settings) -> io::Result<Self> {
         let bare = |socket: tokio::net::TcpStream| {
             let socket = socket.into_std()?;
             let options = SockRef::from(&socket);
@@ -44,9 +44,9 @@ impl Transport {
             }
             Ok::<_, io::Error>(TcpStream::from_std(socket))
         };
-        match socket {
-            Socket::Plain(socket) => bare(socket).map(Self::Plain),
-            Socket::Tls(stream) => {
+        match io {
+            Io::Plain(socket) => bare(socket).map(Self::Plain),
+            Io::Tls(stream) => {
                 let (socket, session) = stream.into_inner();
                 Ok(Self::Tls(Box::new(Tls::new(bare(socket)?, session))))
             }

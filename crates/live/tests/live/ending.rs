@@ -130,7 +130,7 @@ fn a_node_that_stops_says_goodbye_one_after_the_other() {
     node.live.attach(
         place.unwrap(),
         node.app.clone(),
-        Socket::Plain(server),
+        Socket::from(server),
         bytes::Bytes::new(),
         Box::new(crate::toy::Toy::default()),
     );

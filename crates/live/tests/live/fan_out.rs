@@ -168,7 +168,7 @@ fn what_http_had_read_already_comes_first() {
     let frame = |text: &str| [&[0x81, 0x80 | text.len() as u8, 0, 0, 0, 0], text.as_bytes()].concat();
     let second = frame("echo late");
     let early = [frame("echo early"), second[..5].to_vec()].concat();
-    node.attach(Socket::Plain(server), early.into());
+    node.attach(Socket::from(server), early.into());
     std::io::Write::write_all(&mut &client, &second[5..]).unwrap();
     let mut client = Client::greeted(client);
     client.hears("early");

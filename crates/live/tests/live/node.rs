@@ -75,7 +75,7 @@ impl Node {
     /// A connected client that has been greeted.
     pub fn connect(&self) -> Client<TcpStream> {
         let (server, client) = self.pair();
-        self.attach(Socket::Plain(server), Bytes::new());
+        self.attach(Socket::from(server), Bytes::new());
         Client::greeted(client)
     }
 

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use ipnet::IpNet;
 
+use super::channel::ChannelCommand;
 use super::connect::Connection;
 use super::delivery::DeliveryCommand;
 use super::event::EventCommand;
@@ -13,6 +14,8 @@ use super::hook::HookCommand;
 use super::listen::ListenArgs;
 use super::listener::ListenerCommand;
 use super::publish::PublishArgs;
+use super::subscribe::SubscribeArgs;
+use super::token::TokenArgs;
 use crate::logs::LogFormat;
 
 /// Tidings: say it once; everyone who should know is told.
@@ -48,6 +51,12 @@ pub(crate) enum Command {
     /// Say that something happened
     #[command(visible_alias = "pub", alias = "send")]
     Publish(PublishArgs),
+    /// Print what is said in channels, as it is said
+    #[command(visible_alias = "sub", alias = "follow")]
+    Subscribe(SubscribeArgs),
+    /// Make a token, by which a client may join channels
+    #[command(alias = "tokens")]
+    Token(TokenArgs),
     /// Receive webhooks on this machine, and show and verify them
     Listen(ListenArgs),
     /// Event names in the catalogue
@@ -67,6 +76,12 @@ pub(crate) enum Command {
     Delivery {
         #[command(subcommand)]
         command: DeliveryCommand,
+    },
+    /// Who is in which channel
+    #[command(alias = "channels")]
+    Channel {
+        #[command(subcommand)]
+        command: ChannelCommand,
     },
     /// The log of events
     #[command(alias = "events")]

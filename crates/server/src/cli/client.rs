@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use bytes::Bytes;
-use http::{Method, Request, StatusCode, header};
+use http::{Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Incoming;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
@@ -89,6 +90,41 @@ impl Client {
         body: Option<String>,
         headers: &[(&str, &str)],
     ) -> anyhow::Result<Answer> {
+        let request = self.request(method, &url, body, headers)?;
+        self.in_time(async {
+            let response = self.http.request(request).await.map_err(|error| self.no_answer(error))?;
+            self.read(response).await
+        })
+        .await
+    }
+
+    /// Asks for a stream, and returns its body, which may go on for ever.
+    ///
+    /// # Errors
+    /// As [`Client::send`].
+    pub(crate) async fn stream(&self, url: Url, headers: &[(&str, &str)]) -> anyhow::Result<Incoming> {
+        let request = self.request(Method::GET, &url, None, headers)?;
+        self.in_time(async {
+            let response = self.http.request(request).await.map_err(|error| self.no_answer(error))?;
+            if response.status() == StatusCode::OK {
+                return Ok(response.into_body());
+            }
+            let status = response.status();
+            match self.read(response).await {
+                Ok(_) => Err(anyhow!("{} answered {status}, which is no stream; is it a Tidings server?", self.base)),
+                Err(error) => Err(error),
+            }
+        })
+        .await
+    }
+
+    fn request(
+        &self,
+        method: Method,
+        url: &Url,
+        body: Option<String>,
+        headers: &[(&str, &str)],
+    ) -> anyhow::Result<Request<Full<Bytes>>> {
         let mut request = Request::builder()
             .method(method)
             .uri(url.as_str())
@@ -102,10 +138,11 @@ impl Client {
         }
         let body = Full::new(Bytes::from(body.unwrap_or_default()));
         // The message must not hold the key, and http's errors do not say which header was wrong.
-        let request = request
-            .body(body)
-            .map_err(|_| anyhow!("the key or a header holds characters that cannot be sent; check --key"))?;
-        match tokio::time::timeout(PATIENCE, self.exchange(request)).await {
+        request.body(body).map_err(|_| anyhow!("the key or a header holds characters that cannot be sent; check --key"))
+    }
+
+    async fn in_time<T>(&self, answer: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+        match tokio::time::timeout(PATIENCE, answer).await {
             Ok(answer) => answer,
             Err(_) => Err(anyhow!(
                 "{} gave no answer within {} s; is it stopping, or overloaded?",
@@ -115,8 +152,7 @@ impl Client {
         }
     }
 
-    async fn exchange(&self, request: Request<Full<Bytes>>) -> anyhow::Result<Answer> {
-        let response = self.http.request(request).await.map_err(|error| self.no_answer(error))?;
+    async fn read(&self, response: Response<Incoming>) -> anyhow::Result<Answer> {
         let status = response.status();
         let body = Limited::new(response.into_body(), MAX_ANSWER).collect().await;
         let body = body.map_err(|error| anyhow!("{} broke off its answer: {error}", self.base))?.to_bytes();
@@ -151,6 +187,7 @@ impl Client {
 /// A server's no, in its words.
 #[derive(Debug)]
 pub(crate) struct Refused {
+    status: StatusCode,
     sentence: String,
     field: Option<String>,
     remedy: Option<String>,
@@ -163,7 +200,12 @@ impl Refused {
         let remedy = text("remedy").or_else(|| {
             (status == StatusCode::UNAUTHORIZED).then(|| "give the right key with --key or TIDINGS_API_KEY".to_owned())
         });
-        Self { sentence, field: text("field"), remedy }
+        Self { status, sentence, field: text("field"), remedy }
+    }
+
+    /// Whether the same request may succeed later.
+    pub(super) fn may_pass(&self) -> bool {
+        self.status.is_server_error() || self.status == StatusCode::TOO_MANY_REQUESTS
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
 use axum::Router;
@@ -17,6 +18,7 @@ use tidings_model::signature::{
 };
 
 use super::{Failure, Outcome, pretty};
+use crate::settings::ConnectionSettings;
 use crate::{accept, output, signals};
 
 /// Where and how to receive.
@@ -32,6 +34,8 @@ pub(crate) struct ListenArgs {
     status: u16,
 }
 
+/// How long an answer under way may take to end when the command is interrupted.
+const GRACE: Duration = Duration::from_secs(1);
 /// The longest delivery that is taken, in bytes.
 const MAX_BODY: usize = 64 << 20;
 
@@ -66,7 +70,8 @@ pub(super) async fn run(args: &ListenArgs) -> Outcome {
     let receiver = Arc::new(Receiver { secret, status, clock: SystemClock::shared() });
     let router =
         Router::new().fallback(receive).layer(axum::extract::DefaultBodyLimit::max(MAX_BODY)).with_state(receiver);
-    accept::run(listener, router, signals::stop()?, accept::Limits::default()).await;
+    let settings = ConnectionSettings { shutdown_grace: GRACE, ..ConnectionSettings::default() };
+    accept::run(listener, router, signals::stop()?, settings, None).await;
     Ok(())
 }
 

@@ -5,6 +5,7 @@
 
 mod args;
 mod call;
+mod channel;
 mod check;
 mod client;
 mod connect;
@@ -18,6 +19,8 @@ mod listener;
 mod pretty;
 mod publish;
 mod send;
+mod subscribe;
+mod token;
 
 pub(crate) use args::{Cli, Command, ServeArgs};
 pub(crate) use connect::Connection;
@@ -50,6 +53,9 @@ pub(crate) async fn run(command: Command, outer: Connection, env: &dyn Strings) 
         Command::Init(args) => init::run(&args),
         Command::Check(args) => check::run(&args, env),
         Command::Publish(args) => publish::run(args, outer, env).await,
+        Command::Subscribe(args) => subscribe::run(args, outer, env).await,
+        Command::Token(args) => token::run(args, outer, env).await,
+        Command::Channel { command } => channel::run(command, outer, env).await,
         Command::Listen(args) => listen::run(&args).await,
         Command::Hook { command } => hook::run(command, outer, env).await,
         Command::Listener { command } => listener::run(command, outer, env).await,

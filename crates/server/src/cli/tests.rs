@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use super::args::{Cli, Command};
 use super::hook::{self, HookCommand};
 use super::listener::{self, ListenerCommand};
+use super::token;
 
 fn parse(line: &[&str]) -> Result<Cli, clap::Error> {
     Cli::try_parse_from(std::iter::once("tidings").chain(line.iter().copied()))
@@ -145,6 +146,13 @@ fn every_form_is_understood() {
         &["event", "list", "--name", "n", "--since", "2026-01-01T00:00:00Z", "--until", "2026-01-02T00:00:00Z"],
         &["events", "ls", "--channel", "c"],
         &["event", "show", "e", "--json"],
+        &["subscribe", "a", "#u", "--json"],
+        &["sub", "a", "--url", "http://h", "--key", "k"],
+        &["token"],
+        &["token", "--sub", "u", "--channel", "a", "--channel", "b", "--expires-in", "1h", "--info", "{}"],
+        &["channel", "list", "--prefix", "room-", "--limit", "5", "--cursor", "c"],
+        &["channel", "ls"],
+        &["channel", "show", "a", "--history", "10"],
     ];
     for form in forms {
         if let Err(error) = parse(form) {
@@ -165,6 +173,10 @@ fn what_makes_no_sense_is_a_usage_error() {
         &["listen", "99999"],
         &["listen", "9000", "--status", "99"],
         &["hook"],
+        &["subscribe"],
+        &["token", "--info", "{}"],
+        &["channel", "show"],
+        &["channel", "show", "a", "--history", "0"],
         &["hook", "create", "h", "--field", "a", "--no-fields"],
         &["listener", "create", "--order", "some"],
         &["listener", "update", "l", "--enabled", "--disabled"],
@@ -250,6 +262,17 @@ fn a_hooks_flags_are_the_apis_fields() {
     assert_eq!(body(&["hook", "create", "h", "--no-fields"]), json!({"fields": []}));
     assert_eq!(body(&["hook", "update", "h", "--all-fields"]), json!({"fields": null}));
     assert_eq!(body(&["hook", "create", "h"]), json!({}));
+}
+
+#[test]
+fn a_tokens_flags_are_the_apis_fields() {
+    let body = |line: &[&str]| match parse(line).unwrap().command {
+        Some(Command::Token(args)) => token::body_of(&args),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(body(&["token"]), json!({}));
+    let line = ["token", "--user", "u", "--channel", "a", "--channel", "#b,c", "--expires-in", "90s", "--info", "[1]"];
+    assert_eq!(body(&line), json!({"sub": "u", "channels": ["a", "#b,c"], "expires_in": "90s", "info": [1]}));
 }
 
 #[test]

@@ -4,11 +4,14 @@ use std::collections::HashMap;
 
 use serde::Deserialize;
 use tidings_model::app::{App, Door, Token};
+use tidings_model::token::TokenKeys;
 
-use super::channels::{RawChannels, RawNamespace, check_namespaces};
+use super::channels::{self, RawChannels, RawNamespace};
 use super::check::Check;
 use super::limits::RawLimits;
+use super::origins;
 use super::secret::RawSecret;
+use super::tokens::RawTokens;
 use super::webhooks::{RawWebhook, check_webhooks};
 
 const MAX_ID: usize = 64;
@@ -32,8 +35,9 @@ pub(super) struct RawApp {
     doors: Option<Vec<Door>>,
     hosts: Vec<String>,
     allowed_origins: Option<Vec<String>>,
+    client_events: Option<bool>,
     limits: RawLimits,
-    channels: Option<RawChannels>,
+    channels: RawChannels,
     namespaces: Vec<RawNamespace>,
     webhooks: Vec<RawWebhook>,
 }
@@ -80,13 +84,22 @@ impl RawApp {
             );
         }
         self.check_unserved(path, check);
+        let app = App::new(id, app_key, check.secret(&key("secret"), self.secret.as_ref()).unwrap_or_default());
+        let allowed_origins = match &self.allowed_origins {
+            Some(given) => origins::resolve(&key("allowed_origins"), given, check),
+            None => app.allowed_origins,
+        };
         App {
             api_keys: self.api_keys(path, check),
+            tokens: self.tokens(path, check),
             default: self.default,
             doors: self.doors.clone().unwrap_or_else(|| Door::ALL.to_vec()),
             hosts: self.hosts(path, check),
+            allowed_origins,
+            client_events: self.client_events.unwrap_or(app.client_events),
+            namespaces: channels::resolve(path, &self.channels, &self.namespaces, check),
             limits: self.limits.resolve(&key("limits"), check),
-            ..App::new(id, app_key, check.secret(&key("secret"), self.secret.as_ref()).unwrap_or_default())
+            ..app
         }
     }
 
@@ -105,6 +118,16 @@ impl RawApp {
         keys
     }
 
+    fn tokens(&self, path: &str, check: &mut Check) -> TokenKeys {
+        let raw = RawTokens {
+            hmac: self.token_hmac_secret.as_ref(),
+            rsa: self.token_rsa_public_key.as_ref(),
+            ecdsa: self.token_ecdsa_public_key.as_ref(),
+            ed25519: self.token_ed25519_public_key.as_ref(),
+        };
+        raw.resolve(path, check)
+    }
+
     fn hosts(&self, path: &str, check: &mut Check) -> Vec<String> {
         let mut hosts = Vec::with_capacity(self.hosts.len());
         for (n, host) in self.hosts.iter().enumerate() {
@@ -121,29 +144,10 @@ impl RawApp {
 
     /// Keys of parts of the server that this version does not have.
     fn check_unserved(&self, path: &str, check: &mut Check) {
-        let tokens = [
-            ("token_hmac_secret", &self.token_hmac_secret),
-            ("token_rsa_public_key", &self.token_rsa_public_key),
-            ("token_ecdsa_public_key", &self.token_ecdsa_public_key),
-            ("token_ed25519_public_key", &self.token_ed25519_public_key),
-        ];
-        for (name, secret) in tokens {
-            let here = format!("{path}.{name}");
-            if check.secret(&here, secret.as_ref()).is_some() {
-                check.warn(&here, format!("{name} has no effect yet in this version"));
-            }
-        }
         let here = format!("{path}.jwks_url");
         if check.http_url(&here, self.jwks_url.as_deref()).is_some() {
             check.warn(&here, "jwks_url has no effect yet in this version");
         }
-        if self.allowed_origins.is_some() {
-            check.warn(&format!("{path}.allowed_origins"), "allowed_origins has no effect yet in this version");
-        }
-        if self.channels.is_some() {
-            check.warn(&format!("{path}.channels"), "[apps.channels] has no effect yet in this version");
-        }
-        check_namespaces(&format!("{path}.namespaces"), &self.namespaces, check);
         check_webhooks(&format!("{path}.webhooks"), &self.webhooks, check);
     }
 }

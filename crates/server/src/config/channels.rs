@@ -1,9 +1,16 @@
-//! `[apps.channels]` and `[[apps.namespaces]]`: options of live channels. Read and checked; without effect in this version.
+//! `[apps.channels]` and `[[apps.namespaces]]`: how an app's channels behave.
 
 use serde::Deserialize;
+use tidings_model::channel::ChannelOptions;
+use tidings_model::policy::{Namespace, Namespaces};
 
 use super::check::Check;
 use super::value::RawDuration;
+
+/// More in one channel would be slow to hand to whoever joins; the bytes of an app are bounded apart from this.
+const MOST_HISTORY: u32 = 1_000_000;
+const MOST_MEMBERS: usize = 1_000_000;
+const MAX_EVENT_NAME: usize = 200;
 
 /// Options of channels outside any namespace.
 #[derive(Debug, Default, Deserialize)]
@@ -15,10 +22,14 @@ pub(super) struct RawChannels {
     presence: Option<bool>,
     join_leave: Option<bool>,
     event_name: Option<String>,
+    cache_ttl: Option<RawDuration>,
+    subscription_count: Option<bool>,
+    max_members: Option<usize>,
 }
 
-/// A namespace: the same options for channels of some names.
-#[derive(Debug, Default, Deserialize)]
+/// A namespace: the same options for channels of some names. What it does not say has its default, whatever
+/// `[apps.channels]` says.
+#[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct RawNamespace {
     name: Option<String>,
@@ -29,27 +40,95 @@ pub(super) struct RawNamespace {
     presence: Option<bool>,
     join_leave: Option<bool>,
     event_name: Option<String>,
+    cache_ttl: Option<RawDuration>,
+    subscription_count: Option<bool>,
+    max_members: Option<usize>,
 }
 
-/// Checks the namespaces of one app; `path` is `apps[n].namespaces`.
-pub(super) fn check_namespaces(path: &str, namespaces: &[RawNamespace], check: &mut Check) {
-    let mut seen: Vec<&str> = Vec::new();
-    for (n, namespace) in namespaces.iter().enumerate() {
-        let Some(name) = namespace.name.as_deref() else {
-            check.wrong(&format!("{path}[{n}]"), "a namespace needs a name");
-            continue;
-        };
-        let at = format!("{path}[{n}].name");
-        // Centrifugo's rule, so that its namespaces can be taken over as they are.
-        if name.len() < 2 || !name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_') {
-            check.wrong(&at, "a namespace's name has at least 2 characters from A-Z, a-z, 0-9, - and _");
+/// How the channels of one app behave; `app` is `apps[n]`.
+pub(super) fn resolve(app: &str, rest: &RawChannels, namespaces: &[RawNamespace], check: &mut Check) -> Namespaces {
+    let rest = rest.resolve(&format!("{app}.channels"), check);
+    let path = format!("{app}.namespaces");
+    let mut resolved: Vec<Namespace> = Vec::with_capacity(namespaces.len());
+    for (n, raw) in namespaces.iter().enumerate() {
+        let here = format!("{path}[{n}]");
+        let namespace = raw.resolve(&here, check);
+        if resolved.iter().any(|other| other.name == namespace.name) && !namespace.name.is_empty() {
+            check
+                .wrong(&format!("{here}.name"), format!("there are two namespaces \"{}\" in this app", namespace.name));
         }
-        if seen.contains(&name) {
-            check.wrong(&at, format!("there are two namespaces \"{name}\" in this app"));
+        for (m, prefix) in namespace.prefixes.iter().enumerate() {
+            let others = resolved.iter().flat_map(|other| &other.prefixes);
+            if others.chain(&namespace.prefixes[..m]).any(|other| other == prefix) {
+                let message = format!("{prefix:?} is matched already; of two equal ones neither would be the longer");
+                check.wrong(&format!("{here}.match[{m}]"), message);
+            }
         }
-        seen.push(name);
+        resolved.push(namespace);
     }
-    if !namespaces.is_empty() {
-        check.warn(path, "[[apps.namespaces]] has no effect yet in this version");
+    Namespaces::new(&rest, &resolved)
+}
+
+impl RawNamespace {
+    fn resolve(&self, path: &str, check: &mut Check) -> Namespace {
+        match self.name.as_deref() {
+            None => check.wrong(path, "a namespace needs a name"),
+            // Centrifugo's rule, so that its namespaces can be taken over as they are.
+            Some(name)
+                if name.len() < 2 || !name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_') =>
+            {
+                check.wrong(
+                    &format!("{path}.name"),
+                    "a namespace's name has at least 2 characters from A-Z, a-z, 0-9, - and _",
+                );
+            }
+            Some(_) => {}
+        }
+        if let Some(m) = self.r#match.iter().position(String::is_empty) {
+            let message = "an empty prefix matches every channel; options of all others stand in [apps.channels]";
+            check.wrong(&format!("{path}.match[{m}]"), message);
+        }
+        let Self { name, r#match, public, history_size, history_ttl, presence, join_leave, event_name, .. } =
+            self.clone();
+        let Self { cache_ttl, subscription_count, max_members, .. } = *self;
+        let options = RawChannels {
+            public,
+            history_size,
+            history_ttl,
+            presence,
+            join_leave,
+            event_name,
+            cache_ttl,
+            subscription_count,
+            max_members,
+        };
+        Namespace { name: name.unwrap_or_default(), prefixes: r#match, options: options.resolve(path, check) }
+    }
+}
+
+impl RawChannels {
+    fn resolve(&self, path: &str, check: &mut Check) -> ChannelOptions {
+        let default = ChannelOptions::default();
+        let key = |name: &str| format!("{path}.{name}");
+        for (name, given) in [("history_ttl", self.history_ttl), ("cache_ttl", self.cache_ttl)] {
+            if given.is_some_and(|ttl| ttl.0.is_zero()) {
+                check.wrong(&key(name), format!("{name} must be longer than nothing"));
+            }
+        }
+        let event_name = self.event_name.clone().unwrap_or(default.event_name);
+        if event_name.is_empty() || event_name.len() > MAX_EVENT_NAME || event_name.contains(char::is_control) {
+            check.wrong(&key("event_name"), format!("an event's name has 1 to {MAX_EVENT_NAME} bytes"));
+        }
+        ChannelOptions {
+            public: self.public.unwrap_or(default.public),
+            history_size: check.bounded(&key("history_size"), self.history_size, default.history_size, 0, MOST_HISTORY),
+            history_ttl: self.history_ttl.map_or(default.history_ttl, |raw| raw.0),
+            presence: self.presence.unwrap_or(default.presence),
+            join_leave: self.join_leave.unwrap_or(default.join_leave),
+            event_name,
+            cache_ttl: self.cache_ttl.map(|raw| raw.0),
+            subscription_count: self.subscription_count.unwrap_or(default.subscription_count),
+            max_members: check.bounded(&key("max_members"), self.max_members, default.max_members, 1, MOST_MEMBERS),
+        }
     }
 }

@@ -13,18 +13,50 @@ pub(super) struct RawLimits {
     listeners: Option<usize>,
     hooks: Option<usize>,
     publishes_per_second: Option<u32>,
+    sessions: Option<usize>,
+    channels_per_session: Option<usize>,
+    message: Option<RawSize>,
+    client_events_per_second: Option<u32>,
+    member_info: Option<RawSize>,
+    history: Option<RawSize>,
 }
 
 impl RawLimits {
     pub(super) fn resolve(&self, path: &str, check: &mut Check) -> AppLimits {
         let default = AppLimits::default();
-        let payload = self.payload.map(|size| usize::try_from(size.0).unwrap_or(usize::MAX));
+        let key = |name: &str| format!("{path}.{name}");
+        let mut size = |name: &str, given: Option<RawSize>, default: usize, least: usize, most: usize| {
+            check.bounded(&key(name), given.map(RawSize::bytes), default, least, most)
+        };
+        let payload = size("payload", self.payload, default.payload, 1, 64 << 20);
+        let message = size("message", self.message, default.message, 1 << 10, 64 << 20);
+        let member_info = size("member_info", self.member_info, default.member_info, 1, 1 << 20);
+        let history = size("history", self.history, default.history, 0, 1 << 40);
+        let channels_per_session = check.bounded(
+            &key("channels_per_session"),
+            self.channels_per_session,
+            default.channels_per_session,
+            1,
+            1_000_000,
+        );
+        let client_events_per_second = check.bounded(
+            &key("client_events_per_second"),
+            self.client_events_per_second,
+            default.client_events_per_second,
+            1,
+            1_000_000,
+        );
         AppLimits {
-            payload: check.bounded(&format!("{path}.payload"), payload, default.payload, 1, 64 << 20),
+            payload,
             listeners: self.listeners.unwrap_or(default.listeners),
             hooks: self.hooks.unwrap_or(default.hooks),
             publishes_per_second: self.publishes_per_second.unwrap_or(default.publishes_per_second),
-            ..default
+            sessions: self.sessions.unwrap_or(default.sessions),
+            channels_per_session,
+            message,
+            client_events_per_second,
+            member_info,
+            history,
         }
     }
 }

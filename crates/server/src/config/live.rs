@@ -1,21 +1,62 @@
-//! `[live]`: how live connections are served. Read and checked; without effect in this version.
+//! `[live]`: how live sessions are served.
+
+use std::time::Duration;
 
 use serde::Deserialize;
 
 use super::check::Check;
-use super::value::RawSize;
+use super::value::{RawDuration, RawSize};
+use crate::settings::LiveSettings;
+
+/// The kernel takes no longer one: it counts milliseconds in 31 bits.
+const LONGEST_USER_TIMEOUT: Duration = Duration::from_secs(24 * 3_600);
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct RawLive {
-    shards: Option<u32>,
+    shards: Option<usize>,
+    sessions: Option<usize>,
     session_queue: Option<RawSize>,
+    send_buffer: Option<RawSize>,
+    user_timeout: Option<RawDuration>,
+    inbox: Option<RawSize>,
+    activity_timeout: Option<RawDuration>,
+    pong_timeout: Option<RawDuration>,
 }
 
 impl RawLive {
-    pub(super) fn check(&self, check: &mut Check) {
-        check.bounded("live.shards", self.shards, 0, 0, 1024);
-        check.bounded("live.session_queue", self.session_queue.map(|size| size.0), 1 << 20, 4 << 10, 1 << 30);
-        check.without_effect("live");
+    pub(super) fn resolve(&self, check: &mut Check) -> LiveSettings {
+        let default = LiveSettings::default();
+        let user_timeout = self.user_timeout.map_or(default.user_timeout, |raw| raw.0);
+        if user_timeout > LONGEST_USER_TIMEOUT {
+            check.wrong("live.user_timeout", "live.user_timeout must be at most 24h; 0s leaves it to the system");
+        }
+        let kib = 1 << 10;
+        LiveSettings {
+            shards: check.bounded("live.shards", self.shards, default.shards, 0, 1024),
+            sessions: self.sessions.unwrap_or(default.sessions),
+            session_queue: size("session_queue", self.session_queue, default.session_queue, (4 * kib, 1 << 30), check),
+            send_buffer: size("send_buffer", self.send_buffer, default.send_buffer, (4 * kib, 64 << 20), check),
+            user_timeout,
+            inbox: size("inbox", self.inbox, default.inbox, (1 << 20, 1 << 40), check),
+            activity_timeout: seconds("activity_timeout", self.activity_timeout, default.activity_timeout, check),
+            pong_timeout: seconds("pong_timeout", self.pong_timeout, default.pong_timeout, check),
+        }
     }
+}
+
+/// A time that clients are told in whole seconds, and that must not be none.
+fn seconds(key: &str, given: Option<RawDuration>, default: u32, check: &mut Check) -> u32 {
+    let Some(RawDuration(given)) = given else { return default };
+    match u32::try_from(given.as_secs()) {
+        Ok(seconds @ 1..=86_400) if given.subsec_nanos() == 0 => seconds,
+        _ => {
+            check.wrong(&format!("live.{key}"), format!("live.{key} must be whole seconds, from 1s to 24h"));
+            default
+        }
+    }
+}
+
+fn size(key: &str, given: Option<RawSize>, default: usize, (least, most): (usize, usize), check: &mut Check) -> usize {
+    check.bounded(&format!("live.{key}"), given.map(RawSize::bytes), default, least, most)
 }

@@ -12,9 +12,10 @@ use super::live::RawLive;
 use super::retention::RawRetention;
 use super::secrets::RawSecrets;
 use super::store::RawStore;
+use super::tls::RawTls;
 use super::top;
 use super::value::RawDuration;
-use crate::settings::Settings;
+use crate::settings::{ConnectionSettings, Settings};
 
 /// Every key that may stand outside a section, and the sections.
 #[derive(Debug, Default, Deserialize)]
@@ -23,13 +24,16 @@ pub(super) struct RawConfig {
     pub(super) listen: Option<String>,
     pub(super) public_url: Option<String>,
     pub(super) max_connections: Option<usize>,
+    pub(super) max_connections_per_ip: Option<u32>,
+    pub(super) trusted_proxies: Vec<String>,
     pub(super) header_timeout: Option<RawDuration>,
     pub(super) request_timeout: Option<RawDuration>,
     pub(super) shutdown_grace: Option<RawDuration>,
+    pub(super) tls: RawTls,
     pub(super) store: RawStore,
     pub(super) broker: RawBroker,
     pub(super) admin: RawAdmin,
-    pub(super) live: Option<RawLive>,
+    pub(super) live: RawLive,
     pub(super) courier: RawCourier,
     pub(super) egress: RawEgress,
     pub(super) retention: RawRetention,
@@ -40,17 +44,18 @@ pub(super) struct RawConfig {
 impl RawConfig {
     /// Checks every section. What is wrong goes to `check`, and a default takes its place.
     pub(super) fn resolve(self, check: &mut Check) -> Settings {
-        if check.http_url("public_url", self.public_url.as_deref()).is_some() {
-            check.without_effect("public_url");
-        }
         self.broker.check(check);
-        if let Some(live) = &self.live {
-            live.check(check);
-        }
+        let live = self.live.resolve(check);
+        // Streams stay with HTTP, so the key holds for every connection.
+        let connections = ConnectionSettings { user_timeout: live.user_timeout, ..top::connections(&self, check) };
+        let tls = self.tls.resolve(check);
         Settings {
             listen: top::listen(self.listen.as_deref(), check),
-            connections: top::connections(&self, check),
+            public_url: top::public_url(self.public_url.as_deref(), tls.is_some(), check),
+            connections,
+            tls,
             store: self.store.resolve(check),
+            live,
             operator_key: self.admin.resolve(check),
             courier: self.courier.resolve(check),
             egress: self.egress.resolve(check),

@@ -8,6 +8,9 @@ use super::raw::RawConfig;
 use super::top::DEFAULT_LISTEN;
 use super::*;
 
+mod live;
+mod tls;
+
 /// The config of the design document, to the letter.
 const DESIGN: &str = include_str!("tests/design.toml");
 /// A file with every key there is.
@@ -53,17 +56,12 @@ fn the_designs_example_is_understood() {
     assert_eq!(settings.apps[0].limits.payload, 10 * 1024);
     assert!(settings.apps[0].secret.matches("app-secret"));
     assert!(settings.operator_key.is_none(), "an empty key opens nothing");
+    let chat = settings.apps[0].namespaces.options("presence-chat-1");
+    assert_eq!((chat.history_size, chat.history_ttl), (100, Duration::from_secs(300)));
+    assert_eq!(settings.apps[0].namespaces.options("news").history_size, 0);
 
     let warnings: Vec<String> = loaded.warnings.iter().map(ToString::to_string).collect();
-    for section in [
-        "live",
-        "egress.topics",
-        "retention.bytes",
-        "token_hmac_secret",
-        "apps.channels",
-        "apps.namespaces",
-        "apps.webhooks",
-    ] {
+    for section in ["egress.topics", "retention.bytes", "apps.webhooks"] {
         assert!(
             warnings.iter().any(|warning| warning.contains(section) && warning.contains("no effect yet")),
             "{section}: {warnings:#?}"
@@ -200,6 +198,24 @@ fn a_single_app_is_the_default_one() {
 }
 
 #[test]
+fn a_key_for_tokens_is_of_the_kind_that_it_is_said_to_be() {
+    let app = "[[apps]]\nid = \"1\"\nkey = \"k\"\n";
+    let keys = settings(EVERY_KEY).apps[0].tokens.clone();
+    assert!(
+        keys.can_issue() && format!("{keys:?}").contains("PublicKey(Rsa), PublicKey(Ec), PublicKey(Ed)"),
+        "{keys:?}"
+    );
+    assert!(settings(app).apps[0].tokens.is_empty());
+    check(
+        &format!("{app}token_rsa_public_key = \"hunter2\"\ntoken_ed25519_public_key = \"-----BEGIN PRIVATE KEY-----\""),
+        &[
+            "tidings.toml:4:1: this is not an RSA public key in PEM; it begins with -----BEGIN PUBLIC KEY-----",
+            "tidings.toml:5:1: this is a private key, which belongs on the app's servers only; put the public one here, and make a new pair",
+        ],
+    );
+}
+
+#[test]
 fn a_secret_may_lie_in_a_file() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("key");
@@ -297,8 +313,9 @@ fn keys_of(section: &str) -> Vec<String> {
     message.split('`').skip(3).step_by(2).map(str::to_owned).collect()
 }
 
-const SECTIONS: [&str; 16] = [
+const SECTIONS: [&str; 17] = [
     "",
+    "[tls]",
     "[store]",
     "[broker]",
     "[admin]",

@@ -3,6 +3,8 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
+use url::Url;
+
 use super::check::Check;
 use super::raw::RawConfig;
 use super::value::RawDuration;
@@ -37,17 +39,31 @@ pub(crate) fn address(text: &str) -> Result<SocketAddr, String> {
     })
 }
 
+/// With TLS, commands beside the server use it; nothing else does in this version.
+pub(super) fn public_url(given: Option<&str>, tls: bool, check: &mut Check) -> Option<Url> {
+    let url = check.http_url("public_url", given)?;
+    if !tls {
+        check.without_effect("public_url");
+    }
+    Some(url)
+}
+
 pub(super) fn connections(raw: &RawConfig, check: &mut Check) -> ConnectionSettings {
-    let mut seconds = |key: &str, given: Option<RawDuration>, default: u64| {
-        let given = given.map(|raw| raw.0).unwrap_or(Duration::from_secs(default));
+    let default = ConnectionSettings::default();
+    let mut some_time = |key: &str, given: Option<RawDuration>, default: Duration| {
+        let given = given.map_or(default, |raw| raw.0);
         if given.is_zero() {
             check.wrong(key, format!("{key} must be longer than nothing"));
         }
         given
     };
-    let header_timeout = seconds("header_timeout", raw.header_timeout, 30);
-    let request_timeout = seconds("request_timeout", raw.request_timeout, 60);
-    let shutdown_grace = raw.shutdown_grace.map_or(Duration::from_secs(15), |raw| raw.0);
-    let max = check.bounded("max_connections", raw.max_connections, 10_000, 1, 10_000_000);
-    ConnectionSettings { max, header_timeout, request_timeout, shutdown_grace }
+    ConnectionSettings {
+        header_timeout: some_time("header_timeout", raw.header_timeout, default.header_timeout),
+        request_timeout: some_time("request_timeout", raw.request_timeout, default.request_timeout),
+        shutdown_grace: raw.shutdown_grace.map_or(default.shutdown_grace, |raw| raw.0),
+        max: check.bounded("max_connections", raw.max_connections, default.max, 1, 10_000_000),
+        max_per_ip: raw.max_connections_per_ip.unwrap_or(default.max_per_ip),
+        trusted_proxies: check.networks("trusted_proxies", &raw.trusted_proxies),
+        ..default
+    }
 }

@@ -24,6 +24,13 @@ impl<'de> Deserialize<'de> for RawDuration {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct RawSize(pub(super) u64);
 
+impl RawSize {
+    /// As many bytes as memory can hold at most.
+    pub(super) fn bytes(self) -> usize {
+        usize::try_from(self.0).unwrap_or(usize::MAX)
+    }
+}
+
 impl<'de> Deserialize<'de> for RawSize {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_any(TextOf {

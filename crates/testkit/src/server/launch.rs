@@ -11,12 +11,13 @@ use tokio::time::Instant;
 use super::{Credentials, Server, tidings_binary};
 use crate::api::Api;
 use crate::process::{Exit, Process};
+use crate::tls;
 
 /// How long a server may take until it is ready.
 const START_PATIENCE: Duration = Duration::from_secs(20);
 const PAUSE: Duration = Duration::from_millis(10);
 /// What the line on standard output says before the address.
-const LISTENING: &str = "listening on http://";
+const LISTENING: &str = "listening on ";
 
 /// A server to be started on a free port in a fresh folder.
 pub fn server() -> ServerBuilder {
@@ -27,6 +28,7 @@ pub fn server() -> ServerBuilder {
         env: Vec::new(),
         wrapper: Vec::new(),
         dir: None,
+        tls: false,
         patience: START_PATIENCE,
     }
 }
@@ -41,6 +43,7 @@ pub struct ServerBuilder {
     env: Vec<(String, String)>,
     wrapper: Vec<String>,
     dir: Option<PathBuf>,
+    tls: bool,
     patience: Duration,
 }
 
@@ -104,6 +107,13 @@ impl ServerBuilder {
         self
     }
 
+    /// With the tests' own certificate, which [`Api`] and the clients of other languages here trust: the server then speaks
+    /// https and wss only.
+    pub fn tls(mut self) -> Self {
+        self.tls = true;
+        self.env("TIDINGS__TLS__CERT", tls::CERTIFICATE_FILE).env("TIDINGS__TLS__KEY", tls::KEY_FILE)
+    }
+
     /// With another deadline for getting ready than 20 s.
     pub fn within(mut self, patience: Duration) -> Self {
         self.patience = patience;
@@ -159,6 +169,9 @@ impl ServerBuilder {
             args.extend(["--listen".to_owned(), listen.clone()]);
         }
         args.extend(self.args.iter().cloned());
+        if self.tls {
+            tls::write_into(dir).context("cannot write the certificate")?;
+        }
         Process::start(&binary, &self.wrapper, |command| {
             command.current_dir(dir).args(args).envs(self.env.iter().map(|(name, value)| (name, value)));
         })
@@ -179,13 +192,13 @@ impl ServerBuilder {
 
     async fn wait_until_ready(&self, process: &mut Process, dir: &Path) -> anyhow::Result<Ready> {
         let end = Instant::now() + self.patience;
-        let addr = loop {
-            if let Some(addr) = listening_addr(&process.stdout()) {
-                break addr;
+        let (scheme, addr) = loop {
+            if let Some(found) = listening_addr(&process.stdout()) {
+                break found;
             }
             pause_until(end, process, "it printed no line with its address").await?;
         };
-        let url = format!("http://{addr}");
+        let url = format!("{scheme}://{addr}");
         let api = Api::new(&url, "");
         loop {
             let complaint = match api.get("/readyz").within(Duration::from_secs(2)).send().await {
@@ -212,12 +225,15 @@ async fn pause_until(end: Instant, process: &mut Process, complaint: &str) -> an
 }
 
 /// The address in the line that says where the server listens; only whole lines count.
-fn listening_addr(stdout: &str) -> Option<SocketAddr> {
+fn listening_addr(stdout: &str) -> Option<(&'static str, SocketAddr)> {
     let (whole_lines, _) = stdout.rsplit_once('\n')?;
     whole_lines.lines().find_map(|line| {
-        let (_, behind) = line.split_once(LISTENING)?;
+        let (_, url) = line.split_once(LISTENING)?;
+        let (scheme, behind) = ["https", "http"]
+            .into_iter()
+            .find_map(|scheme| Some((scheme, url.strip_prefix(scheme)?.strip_prefix("://")?)))?;
         let addr = behind.split(|c: char| c.is_whitespace() || matches!(c, '/' | ',' | ';' | '"' | '\u{1b}')).next()?;
-        addr.trim_end_matches('.').parse().ok()
+        Some((scheme, addr.trim_end_matches('.').parse().ok()?))
     })
 }
 
@@ -236,8 +252,10 @@ mod tests {
 
     #[test]
     fn the_address_is_found_in_a_whole_line_only() {
-        let addr = Some(SocketAddr::from(([127, 0, 0, 1], 40123)));
+        let here = SocketAddr::from(([127, 0, 0, 1], 40123));
+        let addr = Some(("http", here));
         assert_eq!(listening_addr("hello\nlistening on http://127.0.0.1:40123\nmore"), addr);
+        assert_eq!(listening_addr("listening on https://127.0.0.1:40123\n"), Some(("https", here)));
         assert_eq!(listening_addr("tidings 0.1.0 is listening on http://127.0.0.1:40123/admin\n"), addr);
         assert_eq!(listening_addr("listening on http://127.0.0.1:401"), None);
     }

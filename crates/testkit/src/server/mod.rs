@@ -31,6 +31,7 @@ pub struct Credentials {
     pub key: String,
     pub secret: String,
     pub api_key: String,
+    pub token_hmac_secret: String,
     pub operator_key: String,
     pub admin_password: String,
 }

@@ -134,7 +134,8 @@ impl Decoder {
                 if let Some(header) = &header {
                     self.check(header)?;
                 }
-                let (piece, rest) = std::mem::take(input).split_at_mut(missing.min(input.len()));
+                let taken = missing.min(input.len());
+                let (piece, rest) = std::mem::take(input).split_at_mut(taken);
                 self.kept.get_or_insert_default().frame.extend_from_slice(piece);
                 *input = rest;
                 continue;

@@ -1,9 +1,11 @@
 //! The routes: which path and method is whose. Every path is also there with a trailing slash, and below `/a/{app id}`.
 
+mod channels;
 mod deliveries;
 mod events;
 mod hooks;
 mod listeners;
+mod tokens;
 
 use axum::Router;
 use axum::routing::{MethodRouter, any, delete, get, patch, post};
@@ -11,10 +13,11 @@ use http::{Method, Uri};
 
 use crate::door::ApiDoor;
 use crate::problem::{Code, Problem, shown};
+use crate::stream;
 
 /// The API as a service. It answers everything below `/v1` and `/a/{app}/v1`, and nothing else.
 pub fn router(door: ApiDoor) -> Router {
-    let routes: [(&str, MethodRouter<ApiDoor>); 13] = [
+    let routes: [(&str, MethodRouter<ApiDoor>); 17] = [
         ("/events", post(events::publish).get(events::list)),
         ("/events/{id}", get(events::one)),
         ("/hooks", post(hooks::create).get(hooks::list)),
@@ -27,6 +30,10 @@ pub fn router(door: ApiDoor) -> Router {
         ("/deliveries/{id}", get(deliveries::one)),
         ("/deliveries/{id}/attempts", get(deliveries::attempts)),
         ("/deliveries/{id}/retry", post(deliveries::retry)),
+        ("/channels", get(channels::list)),
+        ("/channels/{id}", get(channels::one)),
+        ("/tokens", post(tokens::issue)),
+        ("/stream", get(stream::open).options(stream::preflight)),
         ("", any(no_such_path)),
     ];
     let mut router = Router::new();
@@ -41,8 +48,9 @@ pub fn router(door: ApiDoor) -> Router {
 }
 
 async fn no_such_path(uri: Uri) -> Problem {
-    Problem::new(Code::NotFound, format!("there is nothing at {:?}", shown(uri.path())))
-        .remedy("the paths are /v1/events, /v1/hooks, /v1/listeners and /v1/deliveries")
+    Problem::new(Code::NotFound, format!("there is nothing at {:?}", shown(uri.path()))).remedy(
+        "the paths are /v1/events, /v1/hooks, /v1/listeners, /v1/deliveries, /v1/channels, /v1/tokens and /v1/stream",
+    )
 }
 
 /// The router adds `Allow`.

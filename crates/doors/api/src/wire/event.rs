@@ -25,6 +25,8 @@ const KNOWN: [&str; 11] =
 const OPERATIONS: [&str; 3] = ["create", "update", "delete"];
 /// The event that a test sends unless told.
 const TEST: &str = "tidings.test";
+/// What to do about a channel that cannot be called so.
+pub(crate) const CHANNEL_REMEDY: &str = "write 1 to 200 characters of printable ASCII";
 /// What data that is not JSON is unless told.
 const ANY_BYTES: &str = "application/octet-stream";
 
@@ -130,17 +132,26 @@ fn channels(value: &Value<'_>) -> Result<Vec<String>, Problem> {
     }
     let mut channels: Vec<String> = Vec::with_capacity(entries.len());
     for entry in &entries {
-        let name = entry.text()?;
-        if name.is_empty() || name.len() > MAX_CHANNEL_LEN || !name.bytes().all(|b| (0x20..0x7f).contains(&b)) {
-            return Err(entry
-                .wrong("this cannot be the name of a channel")
-                .remedy(format!("write 1 to {MAX_CHANNEL_LEN} characters of printable ASCII")));
-        }
+        let name = channel(entry)?;
         if !channels.contains(&name) {
             channels.push(name);
         }
     }
     Ok(channels)
+}
+
+/// The name of a channel.
+pub(super) fn channel(value: &Value<'_>) -> Result<String, Problem> {
+    let name = value.text()?;
+    if !can_be_a_channel(&name) {
+        return Err(value.wrong("this cannot be the name of a channel").remedy(CHANNEL_REMEDY));
+    }
+    Ok(name)
+}
+
+/// Whether a channel may be called so.
+pub(crate) fn can_be_a_channel(name: &str) -> bool {
+    (1..=MAX_CHANNEL_LEN).contains(&name.len()) && name.bytes().all(|b| (0x20..0x7f).contains(&b))
 }
 
 fn data(fields: &Fields<'_>, app: &App) -> Result<Data, Problem> {

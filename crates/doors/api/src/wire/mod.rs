@@ -1,9 +1,12 @@
 //! Request and response bodies as `docs/api.md` has them. No I/O: texts in, the model's words out, and back.
 
+pub(crate) mod channel;
 pub(crate) mod delivery;
 pub(crate) mod event;
 pub(crate) mod hook;
 pub(crate) mod listener;
+pub(crate) mod stream;
+pub(crate) mod token;
 
 use std::time::Duration;
 

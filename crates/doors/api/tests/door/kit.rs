@@ -1,5 +1,6 @@
 //! A door with three apps, and requests to it.
 
+use std::collections::{HashMap, VecDeque};
 use std::io::Write;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -11,15 +12,21 @@ use http_body_util::BodyExt;
 use parking_lot::Mutex;
 use prometheus_client::registry::Registry;
 use serde_json::Value;
-use tidings_bus::{Apps, Bus, Catalogue};
+use tidings_broker::MemoryBroker;
+use tidings_bus::{Apps, Bus, Catalogue, Parts};
 use tidings_courier::egress::{Egress, EgressConfig};
 use tidings_courier::{Courier, Settings};
 use tidings_door_api::{ApiDoor, StandardWebhooks, router};
+use tidings_live::{Inboxes, Live};
 use tidings_model::app::{App, AppLimits, Door as AppDoor, Token};
+use tidings_model::channel::ChannelOptions;
 use tidings_model::clock::{ManualClock, SharedClock};
+use tidings_model::policy::{Namespace, Namespaces};
+use tidings_model::token::TokenKeys;
 use tidings_store::Store;
 use tidings_store::seal::MainKey;
 use tidings_store::sqlite::{SqliteStore, Sync};
+use tidings_wire::sse::{self, Parser};
 use tower::ServiceExt;
 
 /// When every test begins: 2026-11-21T09:56:40Z.
@@ -32,6 +39,8 @@ pub(crate) const KEY: &str = "key-of-one";
 pub(crate) const OTHER_KEY: &str = "key-of-two";
 /// The key of the app `shut`, which has no Tidings API.
 pub(crate) const SHUT_KEY: &str = "key-of-shut";
+/// What the app `one` signs tokens with.
+pub(crate) const TOKEN_SECRET: &str = "a-secret-for-tokens";
 /// The operator's key.
 pub(crate) const OPERATOR: &str = "key-of-the-operator";
 
@@ -48,8 +57,19 @@ fn limits() -> AppLimits {
 }
 
 fn app(id: &str, key: &str, doors: &[AppDoor], limits: AppLimits) -> App {
+    let channels = |name: &str, public, history_size, presence| Namespace {
+        name: name.to_owned(),
+        prefixes: Vec::new(),
+        options: ChannelOptions { public, history_size, presence, ..ChannelOptions::default() },
+    };
+    let namespaces =
+        [channels("kept", true, 3, false), channels("shut", false, 0, false), channels("room", true, 3, true)];
     App {
         api_keys: vec![Token::from(key)],
+        // The app `two` has none.
+        tokens: TokenKeys::new(Token::from(if id == "two" { "" } else { TOKEN_SECRET }), Vec::new()),
+        allowed_origins: vec!["https://page.example".to_owned(), "https://*.pages.example".to_owned()],
+        namespaces: Namespaces::new(&ChannelOptions::default(), &namespaces),
         default: id == "one",
         doors: doors.to_vec(),
         limits,
@@ -79,13 +99,29 @@ pub(crate) async fn door_with(limits: AppLimits) -> Door {
         Courier::start(Arc::clone(&store), outlet, egress.clone(), Arc::clone(&shared), settings, &mut registry)
             .await
             .unwrap();
-    let bus = Bus::new(Arc::clone(&store), catalogue, courier, notices, shared, &mut registry);
+    let live_settings = tidings_live::Settings::default();
+    let inboxes = Inboxes::new(1, &live_settings, Arc::clone(&shared)).unwrap();
+    let shards = Arc::new(inboxes.clone());
+    let broker = Arc::new(MemoryBroker::new(Arc::clone(&shared), shards, HashMap::new(), 1 << 20));
     let apps = Apps::new(vec![
         app("one", KEY, &[AppDoor::Api], limits.clone()),
         app("two", OTHER_KEY, &[AppDoor::Api], limits.clone()),
         app("shut", SHUT_KEY, &[AppDoor::Pusher], limits),
     ]);
-    let door = ApiDoor::new(bus, egress, Arc::new(apps.unwrap()), Token::from(OPERATOR));
+    let apps = Arc::new(apps.unwrap());
+    let parts = Parts {
+        apps: Arc::clone(&apps),
+        store: Arc::clone(&store),
+        catalogue,
+        courier,
+        broker,
+        clock: Arc::clone(&shared),
+    };
+    let bus = Bus::new(parts, notices, &mut registry);
+    let asks = Arc::new(bus.clone());
+    let runtime = tokio::runtime::Handle::current();
+    let live = Live::start(inboxes, live_settings, shared, asks, runtime, &mut registry).unwrap();
+    let door = ApiDoor::new(bus, live, egress, apps, Token::from(OPERATOR));
     Door { router: router(door), clock, store, _dir: dir }
 }
 
@@ -127,12 +163,74 @@ impl Answer {
     }
 }
 
+/// A client of a stream.
+pub(crate) struct Listening {
+    body: Body,
+    parser: Parser,
+    heard: VecDeque<sse::Event>,
+}
+
+impl Listening {
+    /// Reads on. Fails when nothing comes, or the stream has ended.
+    async fn hear(&mut self) {
+        let frame = tokio::time::timeout(SOON, self.body.frame()).await.unwrap();
+        let bytes = frame.unwrap().unwrap().into_data().unwrap();
+        self.heard.extend(self.parser.feed(&bytes).unwrap());
+    }
+
+    /// The next event.
+    pub(crate) async fn next(&mut self) -> sse::Event {
+        loop {
+            if let Some(event) = self.heard.pop_front() {
+                return event;
+            }
+            self.hear().await;
+        }
+    }
+
+    /// The next event, which is a message, as JSON, with its id.
+    pub(crate) async fn message(&mut self) -> (String, Value) {
+        let event = self.next().await;
+        assert_eq!(event.name, "message", "{event:?}");
+        (event.id, serde_json::from_str(&event.data).unwrap())
+    }
+
+    /// Waits until the client has an id that is this.
+    pub(crate) async fn reaches(&mut self, wanted: impl Fn(&str) -> bool) -> String {
+        while !wanted(self.parser.last_id()) {
+            self.hear().await;
+        }
+        self.parser.last_id().to_owned()
+    }
+
+    /// Everything until the end, as text.
+    pub(crate) async fn rest(&mut self) -> String {
+        let rest = tokio::time::timeout(SOON, std::mem::take(&mut self.body).collect()).await.unwrap().unwrap();
+        String::from_utf8(rest.to_bytes().to_vec()).unwrap()
+    }
+}
+
 impl Door {
     /// Sends a request.
     pub(crate) async fn send(&self, request: Request<Body>) -> Answer {
         let (head, body) = self.router.clone().oneshot(request).await.unwrap().into_parts();
         let body = body.collect().await.unwrap().to_bytes();
         Answer { status: head.status, headers: head.headers, text: String::from_utf8(body.to_vec()).unwrap() }
+    }
+
+    /// Sends a request whose answer is a stream, and returns its head and what comes of it.
+    pub(crate) async fn stream(&self, request: Request<Body>) -> (http::response::Parts, Listening) {
+        let (head, body) = self.router.clone().oneshot(request).await.unwrap().into_parts();
+        (head, Listening { body, parser: Parser::default(), heard: VecDeque::new() })
+    }
+
+    /// Opens a stream with the key of the app `one`, and this besides; its first event is read.
+    pub(crate) async fn listen(&self, query: &str) -> Listening {
+        let request = Request::get(format!("/v1/stream?app=public-one&{query}")).body(Body::empty()).unwrap();
+        let (head, mut listening) = self.stream(request).await;
+        assert_eq!(head.status, 200, "{query}: {:?}", listening.rest().await);
+        assert_eq!(listening.next().await.name, "tidings.open");
+        listening
     }
 
     /// Sends a request with a key and a body that is JSON, or is said to be.

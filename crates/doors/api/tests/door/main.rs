@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a helper of tests fails as a test does")]
 
+mod channels;
 mod deliveries;
 mod events;
 mod hooks;
@@ -9,4 +10,6 @@ mod kit;
 mod listeners;
 mod refusals;
 mod secrets;
+mod stream;
 mod tenancy;
+mod tokens;

@@ -1,0 +1,143 @@
+//! Who may have which channels of a stream: anybody with the app's public key the open ones, whoever has a token what it
+//! says, the app's servers everything.
+//!
+//! What is verified here is the proof; `bus` holds it against the channel policy once more when the session joins.
+
+use std::sync::Arc;
+
+use http::header::AUTHORIZATION;
+use http::request::Parts;
+use tidings_live::Proof;
+use tidings_model::app::{App, Door};
+use tidings_model::channel::{Member, Position};
+use tidings_model::policy::{Access, access};
+use tidings_model::token::{Claims, TokenError};
+
+use super::request::{self, Request};
+use super::session::{Wanted, Wish};
+use crate::auth;
+use crate::door::ApiDoor;
+use crate::limits;
+use crate::problem::{Code, Problem, shown};
+
+/// Who asks for a stream.
+#[derive(Debug)]
+pub(super) struct Reader {
+    /// Of which app.
+    pub(super) app: Arc<App>,
+    /// It has proved to be one of the app's servers.
+    pub(super) is_server: bool,
+}
+
+impl Reader {
+    /// Finds out whose channels are meant, and whether one of the app's servers asks.
+    pub(super) async fn of(door: &ApiDoor, parts: &mut Parts) -> Result<Self, Problem> {
+        let key = request::app(parts);
+        let named = auth::named_app(parts).await?;
+        if parts.headers.contains_key(AUTHORIZATION) {
+            let app = auth::prove(door, auth::bearer(parts)?, named.as_deref())?;
+            if key.is_some_and(|key| key != app.key) {
+                return Err(Problem::new(Code::Forbidden, "the API key belongs to another app than `app` names")
+                    .field("app")
+                    .remedy("leave `app` out: the API key says which app is meant"));
+            }
+            return Self { app, is_server: true }.with_door();
+        }
+        let key = key.ok_or_else(|| {
+            Problem::new(Code::Unauthorized, "the request names no app")
+                .field("app")
+                .remedy("add the app's public key, as in ?app=KEY; servers send `Authorization: Bearer API_KEY`")
+        })?;
+        let app = door.apps().by_public_key(&key).filter(|app| named.as_deref().is_none_or(|id| id == app.id.as_str()));
+        let app = app.ok_or_else(|| {
+            Problem::new(Code::UnknownApp, format!("no app has the key {:?}", shown(&key)))
+                .field("app")
+                .remedy("use the app's `key`; it is public, unlike its secret and its API keys")
+        })?;
+        Self { app: Arc::clone(app), is_server: false }.with_door()
+    }
+
+    fn with_door(self) -> Result<Self, Problem> {
+        if self.app.doors.contains(&Door::Api) {
+            return Ok(self);
+        }
+        Err(auth::no_door())
+    }
+}
+
+/// What the reader wants, if it may have all of it.
+pub(super) fn wish(door: &ApiDoor, reader: &Reader, parts: &Parts) -> Result<Wish, Problem> {
+    let app = &reader.app;
+    let request = request::read(parts, app.limits.channels_per_session)?;
+    let clock = door.bus().clock();
+    let wall_now = clock.wall_ms();
+    let claims = match &request.token {
+        Some(token) => Some(app.tokens.verify(token, wall_now).map_err(unbelieved)?),
+        None => None,
+    };
+    let claims = claims.unwrap_or_default();
+    let channels = wanted(reader, &request, &claims)?;
+    // The token's end is on the wall, and the session's alarm goes by the steady clock.
+    let until = claims.exp.map(|exp| clock.steady_ms().saturating_add(exp.saturating_sub(wall_now)));
+    let user: Option<Arc<str>> = claims.sub.as_deref().map(Arc::from);
+    let member = member(app, user.as_ref(), claims.info)?;
+    Ok(Wish { channels, user, member, until })
+}
+
+fn wanted(reader: &Reader, request: &Request, claims: &Claims) -> Result<Vec<Wanted>, Problem> {
+    let app = &reader.app;
+    let mut channels = Vec::with_capacity(request.channels.len());
+    for (n, name) in request.channels.iter().enumerate() {
+        let options = app.namespaces.options(name);
+        let proof = if reader.is_server {
+            Proof::Server
+        } else {
+            match access(name, options) {
+                Access::Open => Proof::None,
+                Access::Proof if claims.names(name) => Proof::Channel,
+                Access::Users(users) if claims.sub.as_deref().is_some_and(|user| users.contains(&user)) => Proof::None,
+                other => return Err(refused(name, &other, request.token.is_some())),
+            }
+        };
+        let since: Option<Position> = request.since.get(n).cloned().flatten();
+        channels.push(Wanted { name: name.as_str().into(), proof, history: options.history_size > 0, since });
+    }
+    let in_cursor = channels.iter().filter(|wanted| wanted.history).count();
+    if in_cursor > limits::CURSOR_CHANNELS {
+        return Err(Problem::new(Code::InvalidRequest, format!("{in_cursor} channels that keep history"))
+            .field("channels")
+            .remedy(format!("name at most {} of them, and open another stream for others", limits::CURSOR_CHANNELS)));
+    }
+    Ok(channels)
+}
+
+fn refused(name: &str, access: &Access<'_>, has_token: bool) -> Problem {
+    let name = shown(name);
+    let needed = match access {
+        Access::Users(_) => format!("{name:?} is for certain users, and the token's `sub` is none of them"),
+        _ => format!("{name:?} asks for a proof, and the token's `channels` do not name it"),
+    };
+    let remedy = "have the app make a token that does, with `POST /v1/tokens` or its own key, and pass it as `token`";
+    if has_token {
+        return Problem::new(Code::Forbidden, needed).field("channels").remedy(remedy);
+    }
+    Problem::new(Code::Unauthorized, format!("{name:?} is not for everybody, and there is no token"))
+        .field("token")
+        .remedy("have the app make a token, with `POST /v1/tokens` or its own key; servers send `Authorization: Bearer API_KEY`")
+}
+
+fn unbelieved(error: TokenError) -> Problem {
+    let code = if error == TokenError::Expired { Code::TokenExpired } else { Code::Unauthorized };
+    Problem::saying(code, error).field("token")
+}
+
+/// What the reader shows of itself, where it has something to show.
+fn member(app: &App, user: Option<&Arc<str>>, info: Option<bytes::Bytes>) -> Result<Option<Arc<Member>>, Problem> {
+    let (Some(user), Some(info)) = (user, info) else { return Ok(None) };
+    if info.len() > app.limits.member_info {
+        return Err(Problem::new(Code::InvalidRequest, format!("the token's info has {} bytes", info.len()))
+            .field("token")
+            .remedy(format!("show at most {} bytes of a user", app.limits.member_info)));
+    }
+    Ok(Some(Arc::new(Member { user: Arc::clone(user), info: Some(info) })))
+}

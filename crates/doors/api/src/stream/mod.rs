@@ -1,0 +1,105 @@
+//! `GET /v1/stream`: what is said in channels, as Server-Sent Events, for browsers and for anything that reads lines.
+//!
+//! `request` reads what is asked for, `access` decides who may have it, `session` is the live client, `cursor` how far it has
+//! come. This file is the HTTP around it, with what browsers ask of servers of another origin (the Fetch standard, "CORS
+//! protocol").
+
+mod access;
+mod cursor;
+mod request;
+mod session;
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use http::header::{
+    ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_MAX_AGE,
+    CACHE_CONTROL, CONTENT_TYPE, ORIGIN, VARY,
+};
+use http::request::Parts;
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use tidings_model::app::App;
+use tidings_model::origin;
+
+use crate::door::ApiDoor;
+use crate::problem::{Code, Problem};
+use access::Reader;
+use session::StreamSession;
+
+/// What a script may send along.
+const HEADERS: HeaderValue = HeaderValue::from_static("authorization, cache-control, last-event-id");
+/// For how long a browser remembers the answer to a preflight request, in seconds.
+const PREFLIGHT_AGE: HeaderValue = HeaderValue::from_static("600");
+/// Tells nginx, and what is like it, to pass on what comes when it comes.
+const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
+
+/// Answers with the stream.
+pub(crate) async fn open(State(door): State<ApiDoor>, mut parts: Parts) -> Response {
+    let reader = match Reader::of(&door, &mut parts).await {
+        Ok(reader) => reader,
+        Err(problem) => return problem.into_response(),
+    };
+    let body = allowed(&reader, &parts.headers).and_then(|()| {
+        let wish = access::wish(&door, &reader, &parts)?;
+        door.open_stream(&reader.app, Box::new(StreamSession::new(wish)))
+    });
+    let mut answer = match body {
+        Ok(body) => {
+            let headers = [
+                (CONTENT_TYPE, HeaderValue::from_static("text/event-stream")),
+                (CACHE_CONTROL, HeaderValue::from_static("no-store")),
+                (ACCEL_BUFFERING, HeaderValue::from_static("no")),
+            ];
+            (headers, body).into_response()
+        }
+        Err(problem) => problem.into_response(),
+    };
+    share(&reader.app, &parts.headers, &mut answer);
+    answer
+}
+
+/// Tells a browser what a script of another origin may ask for.
+pub(crate) async fn preflight(State(door): State<ApiDoor>, mut parts: Parts) -> Response {
+    let reader = match Reader::of(&door, &mut parts).await {
+        Ok(reader) => reader,
+        Err(problem) => return problem.into_response(),
+    };
+    if let Err(problem) = allowed(&reader, &parts.headers) {
+        return problem.into_response();
+    }
+    let headers = [
+        (ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET")),
+        (ACCESS_CONTROL_ALLOW_HEADERS, HEADERS),
+        (ACCESS_CONTROL_MAX_AGE, PREFLIGHT_AGE),
+    ];
+    let mut answer = (StatusCode::NO_CONTENT, headers).into_response();
+    share(&reader.app, &parts.headers, &mut answer);
+    answer
+}
+
+/// Pages of origins that the app doesn't list are turned away. Whoever has no origin is no page.
+fn allowed(reader: &Reader, headers: &HeaderMap) -> Result<(), Problem> {
+    let Some(given) = headers.get(ORIGIN).filter(|_| !reader.is_server) else { return Ok(()) };
+    if given.to_str().is_ok_and(|given| origin::is_allowed(&reader.app.allowed_origins, given)) {
+        return Ok(());
+    }
+    Err(Problem::new(Code::Forbidden, "pages of this origin may not connect")
+        .field("Origin")
+        .remedy("add it to the app's `allowed_origins` in the config"))
+}
+
+/// Lets the page read the answer, if its origin is one that may.
+fn share(app: &Arc<App>, headers: &HeaderMap, answer: &mut Response) {
+    let to = answer.headers_mut();
+    if app.allowed_origins.iter().any(|entry| entry == "*") {
+        to.insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+        return;
+    }
+    to.insert(VARY, HeaderValue::from_static("origin"));
+    if let Some(given) = headers.get(ORIGIN)
+        && given.to_str().is_ok_and(|given| origin::is_allowed(&app.allowed_origins, given))
+    {
+        to.insert(ACCESS_CONTROL_ALLOW_ORIGIN, given.clone());
+    }
+}

@@ -1,0 +1,153 @@
+//! What a request for a stream says: `app`, `channels` or `channel`, `token`, and where the client was.
+
+use http::request::Parts;
+use tidings_model::channel::Position;
+use tidings_model::pattern::nearest;
+use tidings_model::policy::canonical;
+use url::form_urlencoded;
+
+use super::cursor;
+use crate::problem::{Code, Problem, shown};
+use crate::query::wrong;
+use crate::wire::event::{CHANNEL_REMEDY, can_be_a_channel};
+
+const KNOWN: [&str; 5] = ["app", "channels", "channel", "token", "last_event_id"];
+/// The longest path and query, in bytes.
+const MAX_TARGET: usize = 16 * 1024;
+/// What a client sends when it comes back (WHATWG HTML, "Server-sent events").
+const LAST_EVENT_ID: &str = "last-event-id";
+
+/// The query of a request, read.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Request {
+    /// The app's public key.
+    pub(super) app: Option<String>,
+    /// The channels' canonical names, in the order of the request, each once.
+    pub(super) channels: Vec<String>,
+    /// The client's token.
+    pub(super) token: Option<String>,
+    /// Where it was: one place for each channel, or none at all.
+    pub(super) since: Vec<Option<Position>>,
+}
+
+/// The app that the query names, whatever else is in it.
+pub(super) fn app(parts: &Parts) -> Option<String> {
+    let query = parts.uri.query().unwrap_or_default();
+    form_urlencoded::parse(query.as_bytes()).find(|(name, _)| name == "app").map(|(_, value)| value.into_owned())
+}
+
+/// Reads a request that may name so many channels.
+pub(super) fn read(parts: &Parts, most: usize) -> Result<Request, Problem> {
+    let query = parts.uri.query().unwrap_or_default();
+    if parts.uri.path().len() + query.len() > MAX_TARGET {
+        return Err(Problem::new(Code::InvalidRequest, format!("the URL has more than {MAX_TARGET} bytes"))
+            .remedy("spread the channels over several streams"));
+    }
+    let mut request = Request::default();
+    let mut last_event_id = None;
+    for (name, value) in form_urlencoded::parse(query.as_bytes()) {
+        match name.as_ref() {
+            "channels" => value.split(',').try_for_each(|channel| add(&mut request.channels, "channels", channel))?,
+            // For names that hold a comma.
+            "channel" => add(&mut request.channels, "channel", &value)?,
+            "app" => once(&mut request.app, "app", value.into_owned())?,
+            "token" => once(&mut request.token, "token", value.into_owned())?,
+            "last_event_id" => once(&mut last_event_id, "last_event_id", value.into_owned())?,
+            unknown => {
+                let remedy = match nearest(unknown, KNOWN) {
+                    Some(nearest) => format!("did you mean {nearest:?}?"),
+                    None => format!("the parameters are {}", KNOWN.join(", ")),
+                };
+                return Err(wrong(&shown(unknown), "there is no such query parameter").remedy(remedy));
+            }
+        }
+    }
+    if request.channels.is_empty() {
+        return Err(wrong("channels", "no channel is named").remedy("name some, as in channels=news,chat:1"));
+    }
+    if request.channels.len() > most {
+        return Err(wrong("channels", format!("{} channels", request.channels.len()))
+            .remedy(format!("name at most {most}, and open another stream for others")));
+    }
+    // What a client sends by itself when it comes back is newer than what its URL was made with.
+    let header = parts.headers.get(LAST_EVENT_ID).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
+    let header = header.filter(|text| !text.is_empty()).map(|text| ("Last-Event-ID", text));
+    let parameter = last_event_id.filter(|text| !text.is_empty()).map(|text| ("last_event_id", text));
+    if let Some((place, text)) = header.or(parameter) {
+        request.since = cursor::read(&text, request.channels.len()).ok_or_else(|| {
+            wrong(place, "this is not the id of a message of a stream of these channels").remedy(
+                "pass an id on unchanged, with the same channels in the same order, or leave it out to begin now",
+            )
+        })?;
+    }
+    Ok(request)
+}
+
+fn add(channels: &mut Vec<String>, place: &str, name: &str) -> Result<(), Problem> {
+    if !can_be_a_channel(name) {
+        return Err(wrong(place, format!("{:?} cannot be the name of a channel", shown(name))).remedy(CHANNEL_REMEDY));
+    }
+    let name = canonical(name).into_owned();
+    if channels.contains(&name) {
+        return Err(wrong(place, format!("{:?} is named twice", shown(&name))).remedy("name each channel once"));
+    }
+    channels.push(name);
+    Ok(())
+}
+
+fn once(to: &mut Option<String>, name: &str, value: String) -> Result<(), Problem> {
+    match to.replace(value) {
+        None => Ok(()),
+        Some(_) => Err(wrong(name, "given twice").remedy("keep one")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parts(query: &str, last_event_id: Option<&str>) -> Parts {
+        let mut request = http::Request::get(format!("/v1/stream?{query}"));
+        if let Some(id) = last_event_id {
+            request = request.header("Last-Event-ID", id);
+        }
+        request.body(()).unwrap().into_parts().0
+    }
+
+    #[test]
+    fn channels_are_named_in_a_list_or_one_by_one() {
+        let named = |query: &str| read(&parts(query, None), 3).map(|request| request.channels);
+        assert_eq!(named("channels=a,b:1").unwrap(), ["a", "b:1"]);
+        assert_eq!(named("channels=a%2Cb&channel=x%23u%2Cv").unwrap(), ["a", "b", "x#u,v"]);
+        assert_eq!(named("channel=%23server-to-user-u").unwrap(), ["#u"]);
+        for wrong in [
+            "",
+            "channels=",
+            "channels=a,,b",
+            "channels=a,a",
+            "channel=%23u&channel=%23server-to-user-u",
+            "channels=a,b,c,d",
+            "channels=%C3%A4",
+            "channels=a&chanels=b",
+            "channels=a&app=1&app=2",
+        ] {
+            assert!(named(wrong).is_err(), "{wrong}");
+        }
+        assert!(named(&format!("channels=a&token={}", "x".repeat(MAX_TARGET))).is_err());
+    }
+
+    #[test]
+    fn where_a_client_was_is_what_it_says_itself_first() {
+        let since = |query: &str, id: Option<&str>| {
+            read(&parts(query, id), 3).map(|request| cursor::write(request.since.iter().map(Option::as_ref)))
+        };
+        assert_eq!(since("channels=a,b", None).unwrap(), "");
+        assert_eq!(since("channels=a,b", Some("")).unwrap(), "");
+        assert_eq!(since("channels=a,b", Some("e:1,-")).unwrap(), "e:1,-");
+        assert_eq!(since("channels=a,b&last_event_id=e:2,-", None).unwrap(), "e:2,-");
+        assert_eq!(since("channels=a,b&last_event_id=e:2,-", Some("e:3,-")).unwrap(), "e:3,-");
+        for wrong in ["e:1", "e:1,-,-", "x", "e:1,é"] {
+            assert!(since("channels=a,b", Some(wrong)).is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,58 @@
+//! The routes: which path and method is whose. Every path is also there with a trailing slash, and below `/a/{app}`.
+
+mod channels;
+mod events;
+mod info;
+mod publish;
+pub(crate) mod query;
+pub(crate) mod refusal;
+mod signed;
+mod users;
+
+use axum::Router;
+use axum::routing::{MethodRouter, any, get, post};
+use http::{Method, Uri};
+
+use crate::connect::connect;
+use crate::door::PusherDoor;
+use crate::limits;
+use refusal::Refusal;
+
+/// The Pusher door as a service: `/app/{key}` for clients, `/apps/{id}/…` for servers, and the same below `/a/{app}`.
+pub fn router(door: PusherDoor) -> Router {
+    let routes: [(&str, MethodRouter<PusherDoor>); 9] = [
+        ("/app/{key}", any(connect)),
+        ("/apps/{id}/events", post(events::one)),
+        ("/apps/{id}/batch_events", post(events::batch)),
+        ("/apps/{id}/channels", get(channels::all)),
+        ("/apps/{id}/channels/{name}", get(channels::one)),
+        ("/apps/{id}/channels/{name}/users", get(channels::users)),
+        ("/apps/{id}/channels/{name}/events", post(events::in_channel)),
+        ("/apps/{id}/users/{name}/terminate_connections", post(users::terminate_connections)),
+        ("/users/{name}/terminate_connections", post(users::terminate_connections)),
+    ];
+    let mut router = Router::new();
+    for base in ["", "/a/{app}"] {
+        for (path, methods) in &routes {
+            let methods = methods.clone().fallback(no_such_method);
+            router = router.route(&format!("{base}{path}"), methods.clone()).route(&format!("{base}{path}/"), methods);
+        }
+        // pusher-js asks these again and again, without a pause, if they answer anything but an error.
+        router = router.route(&format!("{base}/pusher/app/{{*rest}}"), any(no_fallback_transport));
+        router = router.route(&format!("{base}/apps/{{*rest}}"), any(no_such_path));
+    }
+    router.with_state(door)
+}
+
+async fn no_such_path(uri: Uri) -> Refusal {
+    Refusal::not_found(format!("There is nothing at {:?} in Pusher's API", limits::echo(uri.path())))
+}
+
+async fn no_fallback_transport() -> Refusal {
+    Refusal::not_found("There are WebSockets only; set enabledTransports to ['ws', 'wss']")
+}
+
+/// The router adds `Allow`.
+async fn no_such_method(method: Method, uri: Uri) -> Refusal {
+    Refusal::method(format!("{} does not work at {:?}", limits::echo(method.as_str()), limits::echo(uri.path())))
+}

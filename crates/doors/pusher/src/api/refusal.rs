@@ -1,0 +1,97 @@
+//! A request that is refused: a status, and a text that says why. Pusher's libraries print the text.
+
+use axum::response::{IntoResponse, Response};
+use http::header::{CONTENT_TYPE, RETRY_AFTER};
+use http::{HeaderValue, StatusCode};
+use tidings_broker::BrokerError;
+use tidings_bus::PublishError;
+use tidings_store::StoreError;
+
+/// Why, in words.
+#[derive(Debug)]
+pub(crate) struct Refusal {
+    status: StatusCode,
+    text: String,
+    retry_after: Option<HeaderValue>,
+}
+
+impl Refusal {
+    fn new(status: StatusCode, text: impl Into<String>) -> Self {
+        Self { status, text: text.into(), retry_after: None }
+    }
+
+    /// 400: the request says something that cannot be.
+    pub(crate) fn bad(text: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, text)
+    }
+
+    /// 401: the request isn't proven to be of the app.
+    pub(crate) fn unauthorized(text: impl Into<String>) -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, text)
+    }
+
+    /// 404: there is no such app or path. Not for channels, which are all there.
+    pub(crate) fn not_found(text: impl Into<String>) -> Self {
+        Self::new(StatusCode::NOT_FOUND, text)
+    }
+
+    /// 405.
+    pub(crate) fn method(text: impl Into<String>) -> Self {
+        Self::new(StatusCode::METHOD_NOT_ALLOWED, text)
+    }
+
+    /// 413.
+    pub(crate) fn too_large(text: impl Into<String>) -> Self {
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, text)
+    }
+
+    /// 426: the path is for WebSockets.
+    pub(crate) fn upgrade(text: impl Into<String>) -> Self {
+        Self::new(StatusCode::UPGRADE_REQUIRED, text)
+    }
+
+    /// 503: the same may work in a moment.
+    pub(crate) fn unavailable(text: impl Into<String>) -> Self {
+        let retry_after = Some(HeaderValue::from_static("1"));
+        Self { retry_after, ..Self::new(StatusCode::SERVICE_UNAVAILABLE, text) }
+    }
+}
+
+impl From<BrokerError> for Refusal {
+    fn from(error: BrokerError) -> Self {
+        Self::unavailable(error.to_string())
+    }
+}
+
+impl From<PublishError> for Refusal {
+    fn from(error: PublishError) -> Self {
+        match error {
+            PublishError::Fields { .. } => Self::bad(error.to_string()),
+            PublishError::IdTaken | PublishError::KeyTaken => Self::new(StatusCode::CONFLICT, error.to_string()),
+            PublishError::Live(error) => error.into(),
+            PublishError::Store(error) if error.is_temporary() || error == StoreError::Closed => {
+                Self::unavailable(format!("The event could not be written: {error}"))
+            }
+            PublishError::Store(error) => {
+                tracing::error!(%error, "an event could not be written");
+                Self::new(
+                    StatusCode::INTERNAL_SERVER_ERROR,
+                    "The event could not be written; the server's log says why",
+                )
+            }
+        }
+    }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        // Hosted Pusher ends its texts so, and clients' tests compare them whole.
+        let mut response = (self.status, self.text + "\n").into_response();
+        let text = HeaderValue::from_static("text/plain; charset=utf-8");
+        response.headers_mut().insert(CONTENT_TYPE, text);
+        if let Some(seconds) = self.retry_after {
+            response.headers_mut().insert(RETRY_AFTER, seconds);
+        }
+        response
+    }
+}

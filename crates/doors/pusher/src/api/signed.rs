@@ -1,0 +1,126 @@
+//! A request that its app has signed.
+
+use std::sync::Arc;
+
+use axum::extract::{FromRequestParts, RawPathParams, Request};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use http::request::Parts;
+use http::{HeaderMap, HeaderValue, StatusCode, Uri};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use tidings_model::app::{App, Door};
+
+use crate::auth;
+use crate::door::PusherDoor;
+use crate::limits;
+
+use super::query::Query;
+use super::refusal::Refusal;
+
+/// A request, proven to be of the app that it is about.
+#[derive(Debug)]
+pub(super) struct Signed {
+    pub(super) app: Arc<App>,
+    pub(super) headers: HeaderMap,
+    pub(super) body: Bytes,
+    /// The channel or user that the path names; empty where it names none.
+    pub(super) name: String,
+    uri: Uri,
+}
+
+impl Signed {
+    /// Reads a request that carries so many events at most.
+    pub(super) async fn take(door: &PusherDoor, request: Request, events: usize) -> Result<Self, Refusal> {
+        let (mut parts, body) = request.into_parts();
+        let Named { tenant, app, name } = Named::read(&mut parts).await?;
+        let app = match app {
+            Some(id) => by_id(door, &id)?,
+            None => by_auth_key(door, &parts.uri)?,
+        };
+        // Below `/a/{app id}` everything is of that app.
+        if tenant.is_some_and(|tenant| tenant != app.id.as_str()) || !app.doors.contains(&Door::Pusher) {
+            return Err(unknown_app());
+        }
+        let body = read(&parts.headers, body, limits::body(app.limits.payload, events)).await?;
+        let signed = Self { app, headers: parts.headers, body, name, uri: parts.uri };
+        let path = signed.uri.path();
+        let now = door.bus().clock().wall_ms();
+        auth::request(&signed.app, parts.method.as_str(), &signed_paths(path), &signed.query(), &signed.body, now)?;
+        Ok(signed)
+    }
+
+    /// The parameters of its query.
+    pub(super) fn query(&self) -> Query<'_> {
+        Query::read(self.uri.query())
+    }
+}
+
+/// What a path names.
+#[derive(Debug, Default)]
+struct Named {
+    tenant: Option<String>,
+    app: Option<String>,
+    name: String,
+}
+
+impl Named {
+    async fn read(parts: &mut Parts) -> Result<Self, Refusal> {
+        let all =
+            RawPathParams::from_request_parts(parts, &()).await.map_err(|_| Refusal::bad("The path is not UTF-8"))?;
+        let mut named = Self::default();
+        for (key, value) in &all {
+            match key {
+                "app" => named.tenant = Some(value.to_owned()),
+                "id" => named.app = Some(value.to_owned()),
+                _ => named.name = value.to_owned(),
+            }
+        }
+        Ok(named)
+    }
+}
+
+fn by_id(door: &PusherDoor, id: &str) -> Result<Arc<App>, Refusal> {
+    door.apps().by_id(id).map(Arc::clone).ok_or_else(unknown_app)
+}
+
+/// The Python library leaves the app out of the path when it ends a user's connections.
+fn by_auth_key(door: &PusherDoor, uri: &Uri) -> Result<Arc<App>, Refusal> {
+    let query = Query::read(uri.query());
+    let key = query.get("auth_key").ok_or_else(|| Refusal::unauthorized("Missing required parameter: auth_key"))?;
+    door.apps()
+        .by_public_key(key)
+        .map(Arc::clone)
+        .ok_or_else(|| Refusal::unauthorized(format!("Unknown auth_key: {}", limits::echo(key))))
+}
+
+fn unknown_app() -> Refusal {
+    Refusal::not_found("Unknown app: there is none of this id that takes Pusher's API")
+}
+
+/// What a client may have signed: the path as it was sent, and what follows our prefix, since some libraries leave out of the
+/// signature what they were told to put in front of every path.
+fn signed_paths(path: &str) -> Vec<&str> {
+    let own = path.strip_prefix("/a/").and_then(|rest| rest.find('/').map(|at| &rest[at..]));
+    std::iter::once(path).chain(own).collect()
+}
+
+async fn read(headers: &HeaderMap, body: axum::body::Body, most: usize) -> Result<Bytes, Refusal> {
+    let too_large = || Refusal::too_large(format!("The body exceeds the allowed maximum ({most} bytes)"));
+    let announced = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+    if announced.is_some_and(|announced| announced > most as u64) {
+        return Err(too_large());
+    }
+    match Limited::new(body, most).collect().await {
+        Ok(collected) => Ok(collected.to_bytes()),
+        Err(error) if error.is::<LengthLimitError>() => Err(too_large()),
+        Err(_) => Err(Refusal::bad("The body broke off before its end")),
+    }
+}
+
+/// An answer in JSON.
+pub(super) fn json(status: StatusCode, body: impl Into<Bytes>) -> Response {
+    let mut response = (status, axum::body::Body::from(body.into())).into_response();
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}

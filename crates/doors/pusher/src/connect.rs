@@ -1,0 +1,197 @@
+//! `/app/{key}`: a client connects.
+//!
+//! Whatever is wrong with a client that speaks WebSocket is told inside the WebSocket, with a close code: it would not see
+//! anything else. Such a connection never becomes a session.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::{RawPathParams, Request, State};
+use axum::response::{IntoResponse, Response};
+use http::header::{CONNECTION, ORIGIN, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_VERSION, UPGRADE};
+use http::{HeaderMap, HeaderValue, StatusCode};
+use tidings_live::{Place, Socket, upgrade};
+use tidings_model::app::{App, Door};
+use tidings_model::origin;
+use tidings_wire::ws::{self, handshake};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use crate::api::query::Query;
+use crate::api::refusal::Refusal;
+use crate::door::PusherDoor;
+use crate::limits;
+use crate::session::Session;
+use crate::wire;
+
+/// The versions of the protocol that are spoken (pusher.md: 1 to 3 have long been unsupported).
+const PROTOCOLS: std::ops::RangeInclusive<u8> = 4..=7;
+/// For clients that name none.
+const NEWEST: u8 = 7;
+/// How long a client that is turned away may take to hang up.
+const GOODBYE: Duration = Duration::from_secs(5);
+
+/// Why a client is turned away, with the code to close with.
+#[derive(Debug, PartialEq, Eq)]
+struct Rejection {
+    code: u16,
+    reason: String,
+}
+
+impl Rejection {
+    fn new(code: u16, reason: impl Into<String>) -> Self {
+        Self { code, reason: reason.into() }
+    }
+
+    fn frames(&self) -> Vec<u8> {
+        [wire::error(Some(self.code), &self.reason), ws::close(self.code, &self.reason)].concat()
+    }
+}
+
+/// Upgrades a request, and makes a session of what comes of it.
+pub(crate) async fn connect(State(door): State<PusherDoor>, path: RawPathParams, mut request: Request) -> Response {
+    let accept = match handshake::check(request.method(), request.headers()) {
+        Ok(accept) => accept,
+        Err(refusal) => return refused(refusal),
+    };
+    let Some(on) = upgrade::take(request.extensions_mut()) else {
+        return Refusal::bad("This connection cannot be upgraded to a WebSocket").into_response();
+    };
+    let admitted = match app(&door, &path) {
+        Some(app) if !app.doors.contains(&Door::Pusher) => {
+            return Refusal::not_found("This app does not speak Pusher's protocol").into_response();
+        }
+        found => admit(&door, found, request.headers(), request.uri().query(), &path),
+    };
+    tokio::spawn(async move {
+        match upgrade::upgraded(on).await {
+            Err(error) => tracing::debug!(%error, "a client left before it was upgraded"),
+            Ok((socket, early)) => match admitted {
+                Ok((place, app, session)) => door.live().attach(place, app, socket, early, Box::new(session)),
+                Err(rejection) => turn_away(socket, &rejection).await,
+            },
+        }
+    });
+    let headers = [
+        (CONNECTION, HeaderValue::from_static("Upgrade")),
+        (UPGRADE, HeaderValue::from_static("websocket")),
+        (SEC_WEBSOCKET_ACCEPT, HeaderValue::try_from(accept.accept).unwrap_or(HeaderValue::from_static(""))),
+    ];
+    (StatusCode::SWITCHING_PROTOCOLS, headers).into_response()
+}
+
+fn refused(refusal: handshake::Refusal) -> Response {
+    let text = refusal.to_string();
+    let mut response = match refusal.status() {
+        StatusCode::METHOD_NOT_ALLOWED => Refusal::method(text),
+        StatusCode::UPGRADE_REQUIRED => Refusal::upgrade(text),
+        _ => Refusal::bad(text),
+    }
+    .into_response();
+    if refusal.status() == StatusCode::UPGRADE_REQUIRED {
+        response.headers_mut().insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
+        response.headers_mut().insert(UPGRADE, HeaderValue::from_static("websocket"));
+    }
+    response
+}
+
+/// The app that the path's key names; below `/a/{app}`, only if it is that one.
+fn app(door: &PusherDoor, path: &RawPathParams) -> Option<Arc<App>> {
+    let app = door.apps().by_public_key(parameter(path, "key"))?;
+    let tenant = parameter(path, "app");
+    (tenant.is_empty() || tenant == app.id.as_str()).then(|| Arc::clone(app))
+}
+
+fn parameter<'a>(path: &'a RawPathParams, name: &str) -> &'a str {
+    path.iter().find(|(found, _)| *found == name).map_or("", |(_, value)| value)
+}
+
+fn admit(
+    door: &PusherDoor,
+    app: Option<Arc<App>>,
+    headers: &HeaderMap,
+    query: Option<&str>,
+    path: &RawPathParams,
+) -> Result<(Place, Arc<App>, Session), Rejection> {
+    let app = app.ok_or_else(|| {
+        let key = limits::echo(parameter(path, "key"));
+        Rejection::new(4001, format!("There is no app with the key {key}; check the key and the host"))
+    })?;
+    let protocol = protocol(&Query::read(query))?;
+    check_origin(&app, headers)?;
+    let full = || Rejection::new(4100, "As many clients are connected as may be; try again in a moment");
+    let place = door.live().admit(&app).ok_or_else(full)?;
+    let session = Session::new(Arc::clone(&app), protocol, door.patience());
+    Ok((place, app, session))
+}
+
+/// The version of the protocol that a client speaks.
+fn protocol(query: &Query<'_>) -> Result<u8, Rejection> {
+    let Some(given) = query.get("protocol") else { return Ok(NEWEST) };
+    if given.is_empty() {
+        return Err(Rejection::new(4008, "No protocol version supplied; add ?protocol=7"));
+    }
+    let known = given.parse().ok().filter(|version| PROTOCOLS.contains(version));
+    known.ok_or_else(|| Rejection::new(4007, "Unsupported protocol version; versions 4 to 7 are spoken here"))
+}
+
+/// A client without an origin is no browser, and nobody's page speaks through it.
+fn check_origin(app: &App, headers: &HeaderMap) -> Result<(), Rejection> {
+    let Some(given) = headers.get(ORIGIN) else { return Ok(()) };
+    match given.to_str() {
+        Ok(given) if origin::is_allowed(&app.allowed_origins, given) => Ok(()),
+        _ => Err(Rejection::new(4009, "This page's origin is not among the app's allowed_origins")),
+    }
+}
+
+/// Tells a client why, and waits a moment for it to hang up: a close with unread bytes would take the words back.
+async fn turn_away(mut socket: Socket, rejection: &Rejection) {
+    let farewell = async {
+        socket.write_all(&rejection.frames()).await?;
+        socket.shutdown().await?;
+        let mut unread = [0; 1024];
+        while socket.read(&mut unread).await? > 0 {}
+        Ok::<_, std::io::Error>(())
+    };
+    // It may hang up, or not, as it likes.
+    drop(tokio::time::timeout(GOODBYE, farewell).await);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_version_that_is_not_spoken_is_refused() {
+        let of = |query| protocol(&Query::read(Some(query))).map_err(|rejection| rejection.code);
+        assert_eq!(of("protocol=7&client=js&version=8.6.0&flash=false"), Ok(7));
+        assert_eq!(of("protocol=4"), Ok(4));
+        assert_eq!(of("client=js"), Ok(7));
+        assert_eq!(of("protocol="), Err(4008));
+        for unknown in ["protocol=3", "protocol=8", "protocol=99", "protocol=x", "protocol=-7", "protocol=7.0"] {
+            assert_eq!(of(unknown), Err(4007), "{unknown}");
+        }
+    }
+
+    #[test]
+    fn a_page_of_another_site_is_refused() {
+        let mut app = App::new("1", "key", "secret".into());
+        app.allowed_origins = vec!["https://a.example".to_owned()];
+        let of = |origin: &'static [u8]| {
+            let value = HeaderValue::from_bytes(origin).unwrap();
+            check_origin(&app, &HeaderMap::from_iter([(ORIGIN, value)])).map_err(|rejection| rejection.code)
+        };
+        assert_eq!(check_origin(&app, &HeaderMap::new()), Ok(()));
+        assert_eq!(of(b"https://a.example"), Ok(()));
+        for other in [&b"https://b.example"[..], b"null", b"\xff"] {
+            assert_eq!(of(other), Err(4009));
+        }
+    }
+
+    #[test]
+    fn who_is_turned_away_is_told_in_an_event_and_in_the_close() {
+        let frames = Rejection::new(4001, "no").frames();
+        let expected = br#"{"event":"pusher:error","data":{"code":4001,"message":"no"}}"#;
+        assert_eq!(frames[2..2 + expected.len()], expected[..]);
+        assert_eq!(frames[2 + expected.len()..], b"\x88\x04\x0f\xa1no"[..]);
+    }
+}

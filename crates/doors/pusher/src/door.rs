@@ -1,0 +1,63 @@
+//! What the door's handlers share.
+
+use std::sync::Arc;
+
+use tidings_bus::{Apps, Bus};
+use tidings_live::Live;
+
+/// Pusher Channels over a bus. Clones share one door.
+#[derive(Debug, Clone)]
+pub struct PusherDoor {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    bus: Bus,
+    live: Live,
+    apps: Arc<Apps>,
+    patience: Patience,
+}
+
+/// How long a client may be silent, in seconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Patience {
+    /// After so long it is asked for a sign of life. It is told so, and then asks as well. Not 0.
+    pub activity: u32,
+    /// So long it may take to answer.
+    pub pong: u32,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self { activity: 120, pong: 30 }
+    }
+}
+
+impl PusherDoor {
+    /// A door to these apps.
+    pub fn new(bus: Bus, live: Live, apps: Arc<Apps>, patience: Patience) -> Self {
+        Self { shared: Arc::new(Shared { bus, live, apps, patience }) }
+    }
+
+    pub(crate) fn live(&self) -> &Live {
+        &self.shared.live
+    }
+
+    pub(crate) fn patience(&self) -> Patience {
+        self.shared.patience
+    }
+
+    pub(crate) fn bus(&self) -> &Bus {
+        &self.shared.bus
+    }
+
+    pub(crate) fn apps(&self) -> &Apps {
+        &self.shared.apps
+    }
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shared").field("bus", &self.bus).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,169 @@
+//! One Pusher client: the state machine behind a WebSocket.
+//!
+//! Whatever a client sends gets an answer, and an answer that says no leaves the connection open: only silence, a flood of
+//! frames that are no frames of the protocol, and the server itself end a session. A client has at most one ask open, since
+//! what it sends meanwhile waits.
+
+mod activity;
+mod client_event;
+mod membership;
+mod signin;
+mod subscribe;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use tidings_broker::{JoinRefused, Welcome};
+use tidings_live::{Answer, Closing, Context, Message, SessionProtocol};
+use tidings_model::app::App;
+use tidings_model::channel::{ChannelKey, Member};
+use tidings_wire::Prepared;
+
+use crate::door::Patience;
+use crate::limits::echo;
+use crate::rate::{Bucket, Rate};
+use crate::wire::incoming::Frame;
+use crate::wire::{self, FORMAT};
+use activity::Activity;
+use membership::Memberships;
+
+/// From this version of the protocol on, clients understand close codes. Earlier ones are told with `pusher:error` first.
+const CLOSE_CODES_SINCE: u8 = 6;
+/// How often a client may send what is no frame of the protocol, before it is cut off.
+const FAULTS: Rate = Rate { burst: 50, per_second: 1 };
+/// What cuts it off: RFC 6455's "protocol error", after which pusher-js waits before it comes back.
+const FLOOD: u16 = 1002;
+
+/// One client's session.
+#[derive(Debug)]
+pub(crate) struct Session {
+    app: Arc<App>,
+    /// Who it has signed in as.
+    user: Option<Arc<Member>>,
+    /// What it has asked for and not heard of yet.
+    pending: Option<Box<Pending>>,
+    memberships: Memberships,
+    activity: Activity,
+    client_events: Bucket,
+    faults: Bucket,
+    protocol: u8,
+}
+
+/// An ask without its answer.
+#[derive(Debug)]
+enum Pending {
+    Join { ask: u32, channel: Arc<str>, user: Option<Arc<Member>> },
+    Leave { ask: u32, channel: Arc<str> },
+    Publish { ask: u32 },
+}
+
+impl Session {
+    pub(crate) fn new(app: Arc<App>, protocol: u8, patience: Patience) -> Self {
+        Self {
+            app,
+            user: None,
+            pending: None,
+            memberships: Memberships::default(),
+            activity: Activity::new(patience),
+            client_events: Bucket::full(),
+            faults: Bucket::full(),
+            protocol,
+        }
+    }
+
+    /// Answers with an error, and stays.
+    fn error(cx: &mut Context<'_>, message: &str) {
+        cx.write(wire::error(None, message));
+    }
+
+    /// Answers what is no frame of the protocol; a flood of such ends the session.
+    fn fault(&mut self, cx: &mut Context<'_>, message: &str) {
+        Self::error(cx, message);
+        if !self.faults.take(FAULTS, cx.now()) {
+            self.end(cx, FLOOD, "Too many messages that are not of the protocol");
+        }
+    }
+
+    fn end(&self, cx: &mut Context<'_>, code: u16, reason: &str) {
+        if self.protocol < CLOSE_CODES_SINCE {
+            cx.write(wire::error(Some(code), reason));
+        }
+        cx.close(code, reason);
+    }
+
+    /// Takes what was asked for, if this is the number it was asked by.
+    fn taken(&mut self, ask: u32) -> Option<Pending> {
+        let pending = self.pending.take_if(|pending| {
+            let (Pending::Join { ask: own, .. } | Pending::Leave { ask: own, .. } | Pending::Publish { ask: own }) =
+                **pending;
+            own == ask
+        });
+        pending.map(|pending| *pending)
+    }
+}
+
+impl SessionProtocol for Session {
+    fn opened(&mut self, cx: &mut Context<'_>) {
+        cx.write(wire::connection_established(cx.session(), self.activity.told()));
+        self.activity.begin(cx);
+    }
+
+    fn received(&mut self, cx: &mut Context<'_>, message: Message<'_>) {
+        let Message::Text(text) = message else {
+            return self.fault(cx, "Binary WebSocket frames are not supported");
+        };
+        let Some(frame) = Frame::read(text) else {
+            return self.fault(cx, "Invalid message: send a JSON object with a string \"event\"");
+        };
+        match &*frame.event {
+            "pusher:ping" => cx.write(wire::PONG.clone()),
+            "pusher:pong" => {}
+            "pusher:subscribe" => self.subscribe(cx, &frame),
+            "pusher:unsubscribe" => self.unsubscribe(cx, &frame),
+            "pusher:signin" => self.sign_in(cx, &frame),
+            name if name.starts_with("client-") => self.client_event(cx, name, &frame),
+            name => self.fault(cx, &format!("Unsupported event received on socket: {}", echo(name))),
+        }
+    }
+
+    fn joined(&mut self, cx: &mut Context<'_>, ask: u32, channel: &ChannelKey, outcome: Result<Welcome, JoinRefused>) {
+        self.has_joined(cx, ask, channel, outcome);
+    }
+
+    fn left(&mut self, _: &mut Context<'_>, ask: u32, channel: &ChannelKey) {
+        self.taken(ask);
+        self.memberships.remove(&channel.name);
+    }
+
+    fn answered(&mut self, cx: &mut Context<'_>, ask: u32, answer: Answer) {
+        match answer {
+            // What became of it comes through the channel's order.
+            Answer::Join(Ok(())) | Answer::Leave(Ok(())) => {}
+            Answer::Join(Err(refused)) => self.join_refused(cx, ask, &refused),
+            Answer::Leave(Err(refused)) => self.leave_refused(cx, ask, &refused),
+            Answer::Publish(outcome) => self.has_published(cx, ask, outcome),
+        }
+    }
+
+    fn said(&mut self, cx: &mut Context<'_>, prepared: &Arc<Prepared>) {
+        if let Some(bytes) = prepared.bytes(&FORMAT) {
+            cx.write(bytes.clone());
+        }
+    }
+
+    fn woken(&mut self, cx: &mut Context<'_>) {
+        if self.activity.woken(cx).is_gone() {
+            self.end(cx, activity::PONG_MISSING, "Pong reply not received in time");
+        }
+    }
+
+    fn closing(&mut self, cx: &mut Context<'_>, why: Closing) {
+        let (code, reason) = match why {
+            Closing::GoingAway => (4200, "The server is going away; please reconnect"),
+            Closing::Slow => (4100, "The client reads too slowly: more is waiting for it than is kept"),
+            Closing::Disconnected => (4009, "The app has ended this connection"),
+        };
+        self.end(cx, code, reason);
+    }
+}

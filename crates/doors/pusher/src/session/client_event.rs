@@ -1,0 +1,78 @@
+//! `client-…`: what a client says to the others in a channel.
+
+use std::sync::Arc;
+
+use tidings_live::{Ask, ClientEvent, Context, PublishRefused};
+use tidings_model::policy::canonical;
+
+use crate::channel::{is_encrypted, is_presence, needs_auth};
+use crate::limits::{self, echo};
+use crate::rate::Rate;
+use crate::wire;
+use crate::wire::incoming::Frame;
+
+use super::{Pending, Session};
+
+/// The error that says that it was too much. Not a close code: clients would never come back.
+const TOO_MANY: u16 = 4301;
+
+impl Session {
+    pub(super) fn client_event(&mut self, cx: &mut Context<'_>, name: &str, frame: &Frame<'_>) {
+        match self.allowed(cx, name, frame) {
+            Ok(event) => {
+                let ask = cx.ask(Ask::Publish(event));
+                self.pending = Some(Box::new(Pending::Publish { ask }));
+            }
+            Err((code, message)) => cx.write(wire::error(code, &message)),
+        }
+    }
+
+    fn allowed(
+        &mut self,
+        cx: &Context<'_>,
+        name: &str,
+        frame: &Frame<'_>,
+    ) -> Result<ClientEvent, (Option<u16>, String)> {
+        let no = |message: String| Err((None, message));
+        let app = &self.app;
+        if !app.client_events {
+            // Pusher's text; here the page is the app's configuration.
+            return no("To send client events, you must enable this feature in the Settings page of your dashboard."
+                .to_owned());
+        }
+        let Some(channel) = frame.channel.as_deref() else {
+            return no("Client event rejected - it names no channel".to_owned());
+        };
+        if !needs_auth(channel) {
+            return no("Client event rejected - only supported on private and presence channels".to_owned());
+        }
+        if is_encrypted(channel) {
+            return no("Client event rejected - not supported on encrypted channels".to_owned());
+        }
+        let Some(member) = self.memberships.member(&canonical(channel)) else {
+            return no(format!("Client event rejected - no current subscription to channel {}", echo(channel)));
+        };
+        if name.len() > limits::EVENT_NAME {
+            return no(format!("Client event rejected - its name is longer than {} bytes", limits::EVENT_NAME));
+        }
+        let user = member.filter(|_| is_presence(channel)).map(|member| Arc::clone(&member.user));
+        let per_second = app.limits.client_events_per_second;
+        if per_second > 0 && !self.client_events.take(Rate { burst: per_second, per_second }, cx.now()) {
+            return Err((Some(TOO_MANY), "Client event rejected due to rate limit".to_owned()));
+        }
+        let Some(data) = frame.event_data() else {
+            return no("Client event rejected - its data is not valid JSON".to_owned());
+        };
+        if data.bytes.len() > app.limits.payload {
+            return no(limits::too_large(app.limits.payload));
+        }
+        Ok(ClientEvent { channel: Arc::from(channel), name: name.to_owned(), data, user })
+    }
+
+    pub(super) fn has_published(&mut self, cx: &mut Context<'_>, ask: u32, outcome: Result<(), PublishRefused>) {
+        self.taken(ask);
+        if let Err(refused) = outcome {
+            cx.write(wire::error(Some(TOO_MANY), &format!("Client event rejected - {refused}")));
+        }
+    }
+}

@@ -1,0 +1,54 @@
+//! The channels that a session is in.
+
+use std::sync::Arc;
+
+use tidings_model::channel::Member;
+
+/// A channel, and who the session is there.
+#[derive(Debug, Clone)]
+struct Membership {
+    /// Its canonical name.
+    channel: Arc<str>,
+    member: Option<Arc<Member>>,
+}
+
+/// Sorted by name. Most sessions are in a handful of channels, so it takes no more room than those need.
+#[derive(Debug, Default)]
+pub(super) struct Memberships(Vec<Membership>);
+
+impl Memberships {
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    pub(super) fn has(&self, channel: &str) -> bool {
+        self.place(channel).is_ok()
+    }
+
+    /// Who the session is in a channel; `None` when it isn't in it.
+    pub(super) fn member(&self, channel: &str) -> Option<Option<&Arc<Member>>> {
+        self.place(channel).ok().map(|at| self.0[at].member.as_ref())
+    }
+
+    pub(super) fn add(&mut self, channel: Arc<str>, member: Option<Arc<Member>>) {
+        match self.place(&channel) {
+            Ok(at) => self.0[at].member = member,
+            Err(at) => {
+                if self.0.len() < 4 {
+                    self.0.reserve_exact(1);
+                }
+                self.0.insert(at, Membership { channel, member });
+            }
+        }
+    }
+
+    pub(super) fn remove(&mut self, channel: &str) {
+        if let Ok(at) = self.place(channel) {
+            self.0.remove(at);
+        }
+    }
+
+    fn place(&self, channel: &str) -> Result<usize, usize> {
+        self.0.binary_search_by(|membership| (*membership.channel).cmp(channel))
+    }
+}

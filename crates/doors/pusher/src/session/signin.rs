@@ -1,0 +1,51 @@
+//! `pusher:signin`: the connection becomes a user's.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tidings_live::Context;
+use tidings_model::channel::Member;
+
+use crate::auth;
+use crate::channel::is_valid_user;
+use crate::limits::echo;
+use crate::wire;
+use crate::wire::incoming::{Frame, Signin, User};
+
+use super::Session;
+
+impl Session {
+    pub(super) fn sign_in(&mut self, cx: &mut Context<'_>, frame: &Frame<'_>) {
+        match self.signed_in(cx, frame) {
+            Ok(frame) => cx.write(frame),
+            Err(message) => Self::error(cx, &message),
+        }
+    }
+
+    fn signed_in(&mut self, cx: &mut Context<'_>, frame: &Frame<'_>) -> Result<Bytes, String> {
+        let unread = || "Invalid sign-in: `data` needs the strings `auth` and `user_data`".to_owned();
+        let text = frame.text().ok_or_else(unread)?;
+        let Signin { auth, user_data } = serde_json::from_str(&text).map_err(|_| unread())?;
+        auth::user(&self.app, cx.session(), &user_data, &auth).map_err(|error| error.to_string())?;
+        let user = User::of_user_data(&user_data).filter(|user| is_valid_user(&user.id)).ok_or_else(|| {
+            "Invalid user data: `user_data` needs an `id` that is a string of 1 to 200 characters".to_owned()
+        })?;
+        if let Some(own) = self.user.as_deref().filter(|own| *own.user != *user.id) {
+            return Err(format!("This connection is signed in already, as another user: '{}'", echo(&own.user)));
+        }
+        let member = self.member_of(&user)?;
+        cx.set_user(Arc::clone(&member.user));
+        self.user = Some(member);
+        Ok(wire::signin_success(&user_data))
+    }
+
+    /// The member that a user is, within the app's limit of what members show.
+    pub(super) fn member_of(&self, user: &User<'_>) -> Result<Arc<Member>, String> {
+        let limit = self.app.limits.member_info;
+        if user.info.is_some_and(|info| info.len() > limit) {
+            return Err(format!("The user_info exceeds the allowed maximum ({limit} bytes)"));
+        }
+        let info = user.info.map(|info| Bytes::copy_from_slice(info.as_bytes()));
+        Ok(Arc::new(Member { user: Arc::from(&*user.id), info }))
+    }
+}

@@ -1,0 +1,166 @@
+//! Joining and leaving channels.
+
+use std::sync::Arc;
+
+use tidings_broker::{JoinRefused, Way, Welcome};
+use tidings_live::{Ask, Context, JoinAsk, Proof};
+use tidings_model::channel::{ChannelKey, Member};
+use tidings_model::policy::canonical;
+
+use crate::auth;
+use crate::channel::{is_presence, is_valid, is_valid_user, needs_auth, shown};
+use crate::limits::echo;
+use crate::wire::incoming::{Frame, Subscribe, Unsubscribe, User};
+use crate::wire::{self, FORMAT};
+
+use super::{Pending, Session};
+
+/// Why a channel is not joined, as `pusher:subscription_error` says it.
+struct No {
+    kind: &'static str,
+    status: u16,
+    message: String,
+}
+
+impl No {
+    fn new(kind: &'static str, status: u16, message: impl Into<String>) -> Self {
+        Self { kind, status, message: message.into() }
+    }
+
+    fn auth(message: impl Into<String>) -> Self {
+        Self::new("AuthError", 401, message)
+    }
+}
+
+impl From<&JoinRefused> for No {
+    fn from(refused: &JoinRefused) -> Self {
+        match refused {
+            JoinRefused::NoProof | JoinRefused::OtherUser => Self::auth(refused.to_string()),
+            JoinRefused::TooManyMembers { .. } => Self::new("LimitReached", 403, refused.to_string()),
+            JoinRefused::Unavailable => Self::new("Unavailable", 503, refused.to_string()),
+        }
+    }
+}
+
+impl Session {
+    pub(super) fn subscribe(&mut self, cx: &mut Context<'_>, frame: &Frame<'_>) {
+        let text = frame.text();
+        let Some(wish) = text.as_deref().and_then(|text| serde_json::from_str::<Subscribe<'_>>(text).ok()) else {
+            return Self::error(cx, "Invalid subscription: `data` needs the string `channel`");
+        };
+        let name = canonical(&wish.channel);
+        if self.memberships.has(&name) {
+            return Self::error(cx, &format!("Existing subscription to channel {}", wish.channel.0));
+        }
+        match self.join(cx, &wish) {
+            Ok(join) => {
+                let (channel, user) = (Arc::clone(&join.channel), join.member.clone());
+                let ask = cx.ask(Ask::Join(join));
+                self.pending = Some(Box::new(Pending::Join { ask, channel, user }));
+            }
+            Err(no) => refuse(cx, &wish.channel, &no),
+        }
+    }
+
+    /// What to ask for, once everything that the session can check is checked.
+    fn join(&self, cx: &Context<'_>, wish: &Subscribe<'_>) -> Result<JoinAsk, No> {
+        let name = &*wish.channel;
+        if !is_valid(name) {
+            return Err(No::new("InvalidChannel", 400, format!("Invalid channel name: '{}'", echo(name))));
+        }
+        let limit = self.app.limits.channels_per_session;
+        if self.memberships.len() >= limit {
+            return Err(No::new(
+                "LimitReached",
+                403,
+                format!("The connection is in as many channels as it may be: {limit}"),
+            ));
+        }
+        let proven = match wish.auth() {
+            Some(auth) => auth::channel(&self.app, cx.session(), name, wish.channel_data(), auth),
+            None => Err(auth::AuthError::Missing),
+        };
+        let proof = match proven {
+            Ok(()) => Proof::Channel,
+            Err(error) if needs_auth(name) => return Err(No::auth(error.to_string())),
+            // What a client sends along for a channel that is open to all doesn't matter.
+            Err(_) => Proof::None,
+        };
+        let member = if is_presence(name) { Some(self.member(wish)?) } else { None };
+        Ok(JoinAsk { channel: Arc::from(name), proof, member, since: None, way: Way::Shared(&FORMAT) })
+    }
+
+    /// Who joins a presence channel: the one whom the app signed, else the one who has signed in.
+    fn member(&self, wish: &Subscribe<'_>) -> Result<Arc<Member>, No> {
+        let Some(data) = wish.channel_data() else {
+            return self.user.clone().ok_or_else(|| {
+                No::auth("Presence channels need channel_data with a user_id, or a connection that has signed in")
+            });
+        };
+        let user = User::of_channel_data(data).filter(|user| is_valid_user(&user.id)).ok_or_else(|| {
+            No::auth("Invalid channel_data: it needs a user_id, a string of 1 to 200 characters or a number")
+        })?;
+        self.member_of(&user).map_err(|message| No::new("LimitReached", 413, message))
+    }
+
+    pub(super) fn has_joined(
+        &mut self,
+        cx: &mut Context<'_>,
+        ask: u32,
+        channel: &ChannelKey,
+        outcome: Result<Welcome, JoinRefused>,
+    ) {
+        let member = match self.taken(ask) {
+            Some(Pending::Join { user, .. }) => user,
+            _ => None,
+        };
+        let name = shown(&channel.name);
+        let welcome = match outcome {
+            Ok(welcome) => welcome,
+            Err(refused) => return refuse(cx, &name, &No::from(&refused)),
+        };
+        self.memberships.add(Arc::clone(&channel.name), member);
+        cx.write(wire::subscription_succeeded(&name, &welcome));
+        let caches = self.app.namespaces.options(&channel.name).cache_ttl.is_some();
+        match welcome.cached.as_ref().and_then(|cached| cached.bytes(&FORMAT)) {
+            Some(bytes) => cx.write(bytes.clone()),
+            None if caches => cx.write(wire::cache_miss(&name)),
+            None => {}
+        }
+    }
+
+    pub(super) fn join_refused(&mut self, cx: &mut Context<'_>, ask: u32, refused: &JoinRefused) {
+        if let Some(Pending::Join { channel, .. }) = self.taken(ask) {
+            refuse(cx, &channel, &No::from(refused));
+        }
+    }
+
+    pub(super) fn unsubscribe(&mut self, cx: &mut Context<'_>, frame: &Frame<'_>) {
+        let text = frame.text();
+        let Some(wish) = text.as_deref().and_then(|text| serde_json::from_str::<Unsubscribe<'_>>(text).ok()) else {
+            return Self::error(cx, "Invalid unsubscription: `data` needs the string `channel`");
+        };
+        if !self.memberships.has(&canonical(&wish.channel)) {
+            let channel = echo(&wish.channel);
+            return Self::error(
+                cx,
+                &format!("No current subscription to channel {channel}, or subscription in progress"),
+            );
+        }
+        let channel: Arc<str> = Arc::from(&*wish.channel);
+        let ask = cx.ask(Ask::Leave(Arc::clone(&channel)));
+        self.pending = Some(Box::new(Pending::Leave { ask, channel }));
+    }
+
+    pub(super) fn leave_refused(&mut self, cx: &mut Context<'_>, ask: u32, refused: &JoinRefused) {
+        if let Some(Pending::Leave { channel, .. }) = self.taken(ask) {
+            Self::error(cx, &format!("The subscription to channel {channel} could not be ended: {refused}"));
+        }
+    }
+}
+
+/// Says no twice: to those who listen on the channel, and in Pusher's own way.
+fn refuse(cx: &mut Context<'_>, channel: &str, no: &No) {
+    cx.write(wire::subscription_error(channel, no.kind, &no.message, no.status));
+    cx.write(wire::error(None, &no.message));
+}

@@ -1,0 +1,7 @@
+//! Sessions, as a client sees them: what goes in, and which frames, asks and closes come out.
+
+mod channels;
+mod client_events;
+mod connection;
+mod signin;
+mod stage;

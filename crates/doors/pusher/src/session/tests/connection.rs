@@ -1,0 +1,161 @@
+//! The connection itself: beginning, signs of life, what is no frame, the end.
+
+use proptest::prelude::*;
+use serde_json::{Value, json};
+use tidings_live::{Closing, Message, SessionProtocol};
+
+use super::super::Session;
+use super::stage::{Client, NOW, SOCKET, app, data, error};
+
+#[test]
+fn the_first_frame_names_the_socket_and_a_timeout() {
+    let mut client = Client::before(app(), 7);
+    client.session.opened(&mut client.stage.context());
+    let frames = client.frames();
+    assert_eq!(frames.len(), 1);
+    assert_eq!(frames[0]["event"], "pusher:connection_established");
+    assert_eq!(data(&frames[0]), json!({"socket_id": SOCKET, "activity_timeout": 120}));
+}
+
+#[test]
+fn a_ping_is_answered_and_a_pong_is_not() {
+    let mut client = Client::new();
+    assert_eq!(client.say("pusher:ping", json!({})), [json!({"event": "pusher:pong", "data": "{}"})]);
+    assert_eq!(client.send(r#"{"event":"pusher:ping"}"#).len(), 1);
+    assert!(client.say("pusher:pong", json!({})).is_empty());
+    assert!(client.stage.asked().is_empty());
+}
+
+#[test]
+fn a_client_that_is_silent_is_asked_and_then_let_go() {
+    let mut client = Client::new();
+    let wake = |client: &mut Client, now: i64| {
+        client.stage.now = now;
+        client.session.woken(&mut client.stage.context());
+        client.frames()
+    };
+    assert_eq!(client.stage.wake_at(), Some(NOW + 120_000));
+    client.stage.heard = NOW + 50_000;
+    assert!(wake(&mut client, NOW + 120_000).is_empty(), "it was heard of");
+    assert_eq!(client.stage.wake_at(), Some(NOW + 170_000));
+    assert_eq!(wake(&mut client, NOW + 170_000), [json!({"event": "pusher:ping", "data": "{}"})]);
+    assert_eq!(client.stage.wake_at(), Some(NOW + 200_000));
+    // It answers, in time; then no more.
+    client.stage.heard = NOW + 170_100;
+    assert!(wake(&mut client, NOW + 200_000).is_empty());
+    assert_eq!(client.stage.wake_at(), Some(NOW + 290_100));
+    assert_eq!(wake(&mut client, NOW + 290_100).len(), 1);
+    assert!(wake(&mut client, NOW + 320_000).is_empty(), "woken early");
+    assert_eq!(client.ended(), None);
+    assert!(wake(&mut client, NOW + 320_100).is_empty());
+    assert_eq!(client.ended().map(|end| end.0), Some(4201));
+}
+
+#[test]
+fn the_server_ends_a_session_with_a_code_that_says_whether_to_come_back() {
+    for (why, code) in [(Closing::GoingAway, 4200), (Closing::Slow, 4100), (Closing::Disconnected, 4009)] {
+        let mut client = Client::new();
+        client.session.closing(&mut client.stage.context(), why);
+        assert!(client.frames().is_empty(), "since version 6 the code says it");
+        assert_eq!(client.ended().map(|end| end.0), Some(code), "{why:?}");
+
+        let mut client = Client::of(app(), 5);
+        client.session.closing(&mut client.stage.context(), why);
+        let message = error(&client.frames(), json!(code));
+        assert_eq!(client.ended(), Some((code, message)));
+    }
+}
+
+#[test]
+fn what_is_no_frame_is_answered_and_the_connection_stays() {
+    let mut client = Client::new();
+    for text in
+        ["", "{", "[]", "1", "null", "{}", r#"{"event":1}"#, r#"{"event":"a","event":"b"}"#, r#"{"event":"\ud800"}"#]
+    {
+        error(&client.send(text), Value::Null);
+    }
+    client.session.received(&mut client.stage.context(), Message::Binary(b"{\"event\":\"pusher:ping\"}"));
+    assert_eq!(error(&client.frames(), Value::Null), "Binary WebSocket frames are not supported");
+    for name in ["subscribe", "pusher:connection_established", "pusher_internal:member_added", "Client-x", ""] {
+        let message = error(&client.say(name, json!({})), Value::Null);
+        assert_eq!(message, format!("Unsupported event received on socket: {name}"));
+    }
+    let long = "é".repeat(1_000);
+    assert!(error(&client.say(&long, json!({})), Value::Null).len() < 300);
+    assert_eq!(client.ended(), None);
+}
+
+#[test]
+fn a_flood_of_what_is_no_frame_ends_the_session() {
+    let mut client = Client::new();
+    let sent = (0..1_000).take_while(|_| client.send("no").len() == 1 && client.ended().is_none()).count();
+    assert_eq!(sent, 50);
+    assert_eq!(client.send("no").len(), 1);
+    assert_eq!(client.ended().map(|end| end.0), Some(1002));
+    client.stage.now += 10_000;
+    client.send("no");
+    assert_eq!(client.ended(), None, "in time it is forgiven");
+}
+
+#[test]
+fn a_session_is_small() {
+    assert!(size_of::<Session>() <= 128, "{}", size_of::<Session>());
+}
+
+fn piece() -> impl Strategy<Value = String> {
+    prop_oneof![
+        Just("pusher:subscribe".to_owned()),
+        Just("pusher:unsubscribe".to_owned()),
+        Just("pusher:signin".to_owned()),
+        Just("client-x".to_owned()),
+        Just("presence-x".to_owned()),
+        Just("#server-to-user-u".to_owned()),
+        Just(format!("{}:00", super::stage::KEY)),
+        Just(r#"{"user_id":1,"id":"u"}"#.to_owned()),
+        ".*",
+    ]
+}
+
+fn value() -> impl Strategy<Value = Value> {
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        piece().prop_map(Value::from)
+    ];
+    leaf.prop_recursive(3, 16, 4, |inner| {
+        let key = prop_oneof![
+            Just("channel".to_owned()),
+            Just("auth".to_owned()),
+            Just("channel_data".to_owned()),
+            Just("user_data".to_owned()),
+            ".*"
+        ];
+        prop_oneof![
+            proptest::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+            proptest::collection::btree_map(key, inner, 0..4).prop_map(|map| Value::from_iter(map))
+        ]
+    })
+}
+
+proptest! {
+    #[test]
+    fn any_text_is_survived(texts in proptest::collection::vec(".*", 1..8)) {
+        let mut client = Client::new();
+        for text in texts {
+            prop_assert!(!client.send(&text).is_empty());
+            client.ended();
+        }
+    }
+
+    #[test]
+    fn any_frame_gets_an_answer_or_is_asked_for(event in piece(), channel in value(), data in value()) {
+        let mut client = Client::new();
+        let frames = client.send(&json!({"event": event, "channel": channel, "data": data}).to_string());
+        prop_assert!(!frames.is_empty() || client.stage.asked().len() == 1);
+        for frame in frames {
+            prop_assert!(frame["event"].is_string());
+        }
+        client.ended();
+    }
+}

@@ -1,0 +1,147 @@
+//! Frames of Pusher's protocol: those that we send are made here, those that clients send are read in [`incoming`]. No I/O.
+//!
+//! `data` of what we send is a JSON text inside a JSON string, but for `pusher:error` (Pusher Channels protocol, "Double
+//! encoding"); some clients drop anything else.
+
+pub(crate) mod incoming;
+pub(crate) mod json;
+
+use std::sync::{Arc, LazyLock};
+
+use bytes::Bytes;
+use tidings_broker::Welcome;
+use tidings_model::channel::{Member, SessionId};
+use tidings_wire::{Format, Publication, Said, Slot};
+
+use crate::channel::{is_presence, shown};
+use json::Object;
+
+/// What is said in channels, as WebSocket frames of Pusher's protocol.
+pub static FORMAT: Format = Format { slot: Slot::Pusher, encode: said };
+
+/// The answer to a client's ping.
+pub(crate) static PONG: LazyLock<Bytes> = LazyLock::new(|| envelope("pusher:pong", None, "{}"));
+/// Asks a silent client whether it is there.
+pub(crate) static PING: LazyLock<Bytes> = LazyLock::new(|| envelope("pusher:ping", None, "{}"));
+
+/// The first frame of every session. Its keys are all that pusher-js insists on.
+pub(crate) fn connection_established(session: SessionId, activity_timeout_secs: u32) -> Bytes {
+    let mut data = Object::new();
+    data.text("socket_id", &session.to_string()).raw("activity_timeout", &activity_timeout_secs.to_string());
+    envelope("pusher:connection_established", None, &data.end())
+}
+
+/// Something went wrong; the session goes on. The only event whose `data` is an object.
+pub(crate) fn error(code: Option<u16>, message: &str) -> Bytes {
+    let mut data = Object::new();
+    data.raw("code", &code.map_or_else(|| "null".to_owned(), |code| code.to_string())).text("message", message);
+    let mut frame = Object::new();
+    frame.text("event", "pusher:error").raw("data", &data.end());
+    text(&frame.end())
+}
+
+/// Why a channel was not joined, for those who listen on the channel.
+pub(crate) fn subscription_error(channel: &str, kind: &str, error: &str, status: u16) -> Bytes {
+    let mut data = Object::new();
+    data.text("type", kind).text("error", error).raw("status", &status.to_string());
+    envelope("pusher:subscription_error", Some(channel), &data.end())
+}
+
+/// A channel was joined; a presence channel tells who is there.
+pub(crate) fn subscription_succeeded(channel: &str, welcome: &Welcome) -> Bytes {
+    let data = if is_presence(channel) { presence(&welcome.members) } else { "{}".to_owned() };
+    envelope("pusher_internal:subscription_succeeded", Some(channel), &data)
+}
+
+/// The channel keeps its last event, and there is none.
+pub(crate) fn cache_miss(channel: &str) -> Bytes {
+    envelope("pusher:cache_miss", Some(channel), "{}")
+}
+
+/// The connection is a user's now; `user_data` as the client sent it.
+pub(crate) fn signin_success(user_data: &str) -> Bytes {
+    let mut data = Object::new();
+    data.text("user_data", user_data);
+    envelope("pusher:signin_success", None, &data.end())
+}
+
+fn presence(members: &[Arc<Member>]) -> String {
+    let mut ids = json::Array::new();
+    let mut hash = Object::new();
+    for member in members {
+        ids.text(&member.user);
+        hash.raw(&member.user, info(member).unwrap_or("null"));
+    }
+    let mut presence = Object::new();
+    presence.raw("ids", &ids.end()).raw("hash", &hash.end()).raw("count", &members.len().to_string());
+    let mut data = Object::new();
+    data.raw("presence", &presence.end());
+    data.end()
+}
+
+/// What a member shows: one JSON value.
+fn info(member: &Member) -> Option<&str> {
+    member.info.as_deref().and_then(|info| std::str::from_utf8(info).ok())
+}
+
+fn said(said: &Said) -> Option<Bytes> {
+    match said {
+        Said::Publication(publication) => Some(event(publication)),
+        Said::Joined(presence) if presence.changes_users && is_presence(&presence.channel.name) => {
+            let mut data = Object::new();
+            data.text("user_id", &presence.member.user);
+            if let Some(info) = info(&presence.member) {
+                data.raw("user_info", info);
+            }
+            Some(envelope("pusher_internal:member_added", Some(&presence.channel.name), &data.end()))
+        }
+        Said::Left(presence) if presence.changes_users && is_presence(&presence.channel.name) => {
+            let mut data = Object::new();
+            data.text("user_id", &presence.member.user);
+            Some(envelope("pusher_internal:member_removed", Some(&presence.channel.name), &data.end()))
+        }
+        Said::Subscriptions { channel, count } if !is_presence(&channel.name) => {
+            let mut data = Object::new();
+            data.raw("subscription_count", &count.to_string());
+            Some(envelope("pusher_internal:subscription_count", Some(&shown(&channel.name)), &data.end()))
+        }
+        Said::Joined(_) | Said::Left(_) | Said::Subscriptions { .. } => None,
+    }
+}
+
+fn event(publication: &Publication) -> Bytes {
+    let data = publication.event.data.as_text();
+    let mut frame = Object::with_capacity(128 + data.len() + data.len() / 4);
+    frame.text("event", &publication.event.name).text("channel", &shown(&publication.channel.name)).text("data", &data);
+    if let Some(user) = &publication.user {
+        frame.text("user_id", user);
+    }
+    text(&frame.end())
+}
+
+fn envelope(event: &str, channel: Option<&str>, data: &str) -> Bytes {
+    let mut frame = Object::with_capacity(96 + data.len() + data.len() / 4);
+    frame.text("event", event);
+    if let Some(channel) = channel {
+        frame.text("channel", channel);
+    }
+    frame.text("data", data);
+    text(&frame.end())
+}
+
+/// A text frame. What is said is framed once for all, so copying it behind its header costs little.
+fn text(payload: &str) -> Bytes {
+    let mut b: Vec<u8> = vec![0x81];
+    let n = payload.len();
+    if n < 126 {
+        b.push(n as u8)
+    } else if n < 65536 {
+        b.push(126);
+        b.extend((n as u16).to_be_bytes())
+    } else {
+        b.push(127);
+        b.extend((n as u64).to_be_bytes())
+    }
+    b.extend_from_slice(payload.as_bytes());
+    b.into()
+}

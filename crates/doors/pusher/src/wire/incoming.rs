@@ -1,0 +1,165 @@
+//! Frames as clients send them.
+
+use std::borrow::Cow;
+
+use bytes::Bytes;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use tidings_model::event::Data;
+
+use super::json::Text;
+
+/// The envelope of every frame. Members that we don't know are passed over.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Frame<'a> {
+    #[serde(borrow)]
+    pub(crate) event: Text<'a>,
+    #[serde(borrow, default)]
+    pub(crate) channel: Option<Text<'a>>,
+    #[serde(borrow, default)]
+    pub(crate) data: Option<&'a RawValue>,
+}
+
+/// `data` of `pusher:subscribe`.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Subscribe<'a> {
+    #[serde(borrow)]
+    pub(crate) channel: Text<'a>,
+    #[serde(borrow, default)]
+    auth: Option<Text<'a>>,
+    #[serde(borrow, default)]
+    channel_data: Option<Text<'a>>,
+}
+
+/// `data` of `pusher:unsubscribe`.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Unsubscribe<'a> {
+    #[serde(borrow)]
+    pub(crate) channel: Text<'a>,
+}
+
+/// `data` of `pusher:signin`.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Signin<'a> {
+    #[serde(borrow)]
+    pub(crate) auth: Text<'a>,
+    #[serde(borrow)]
+    pub(crate) user_data: Text<'a>,
+}
+
+/// A user as the app's own server describes it, in `channel_data` and in `user_data`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct User<'a> {
+    pub(crate) id: Cow<'a, str>,
+    /// One JSON value.
+    pub(crate) info: Option<&'a str>,
+}
+
+impl<'a> Frame<'a> {
+    /// Reads a text message; `None` when it is no JSON object with an `event`.
+    pub(crate) fn read(text: &'a str) -> Option<Self> {
+        serde_json::from_str(text).ok()
+    }
+
+    /// `data` as text: what a string holds, the JSON of anything else, nothing if there is none.
+    pub(crate) fn text(&self) -> Option<Cow<'a, str>> {
+        let raw = self.data.map_or("", RawValue::get);
+        if raw.starts_with('"') {
+            serde_json::from_str::<Text<'a>>(raw).ok().map(|text| text.0)
+        } else {
+            Some(raw.into())
+        }
+    }
+
+    /// `data` as an event carries it: a string byte for byte, anything else as its JSON, which the others get as a string.
+    pub(crate) fn event_data(&self) -> Option<Data> {
+        let is_string = self.data.is_some_and(|raw| raw.get().starts_with('"'));
+        let text = self.text()?;
+        Some(match (is_string, text.is_empty()) {
+            (true, _) => Data::text(text.into_owned()),
+            (false, true) => Data::json("null"),
+            (false, false) => Data::json(Bytes::from(text.into_owned())),
+        })
+    }
+}
+
+impl Subscribe<'_> {
+    /// The auth string. pusher-js sends an empty one for public channels.
+    pub(crate) fn auth(&self) -> Option<&str> {
+        self.auth.as_deref().filter(|auth| !auth.is_empty())
+    }
+
+    /// What was signed with the channel's name, if anything was: apps' auth servers leave it out when it is empty.
+    pub(crate) fn channel_data(&self) -> Option<&str> {
+        self.channel_data.as_deref().filter(|data| !data.is_empty())
+    }
+}
+
+impl<'a> User<'a> {
+    /// Reads `channel_data`; `None` when there is no id that is a string or a number.
+    pub(crate) fn of_channel_data(json: &'a str) -> Option<Self> {
+        #[derive(Deserialize)]
+        struct ChannelData<'a> {
+            #[serde(borrow)]
+            user_id: &'a RawValue,
+            #[serde(borrow, default)]
+            user_info: Option<&'a RawValue>,
+        }
+        let data: ChannelData<'a> = serde_json::from_str(json).ok()?;
+        Some(Self { id: id(data.user_id)?, info: data.user_info.map(RawValue::get) })
+    }
+
+    /// Reads `user_data`; `None` when there is no id that is a string or a number.
+    pub(crate) fn of_user_data(json: &'a str) -> Option<Self> {
+        #[derive(Deserialize)]
+        struct UserData<'a> {
+            #[serde(borrow)]
+            id: &'a RawValue,
+            #[serde(borrow, default)]
+            user_info: Option<&'a RawValue>,
+        }
+        let data: UserData<'a> = serde_json::from_str(json).ok()?;
+        Some(Self { id: id(data.id)?, info: data.user_info.map(RawValue::get) })
+    }
+}
+
+/// Apps give numbers as well as strings; a number's digits are the id.
+fn id(raw: &RawValue) -> Option<Cow<'_, str>> {
+    let text = raw.get();
+    match text.as_bytes().first()? {
+        b'"' => serde_json::from_str::<Text<'_>>(text).ok().map(|text| text.0),
+        b'-' | b'0'..=b'9' => Some(Cow::Borrowed(text)),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_users_id_may_be_a_number() {
+        let of = |json| User::of_channel_data(json).map(|user| (user.id.into_owned(), user.info.map(str::to_owned)));
+        let info = |json: &str| Some(json.to_owned());
+        assert_eq!(of(r#"{"user_id":10,"user_info":{"a": 1}}"#), Some(("10".to_owned(), info(r#"{"a": 1}"#))));
+        assert_eq!(of(r#"{"user_id":"a\"b","user_info":null}"#), Some(("a\"b".to_owned(), None)));
+        assert_eq!(of(r#"{"x":[],"user_id":"u"}"#), Some(("u".to_owned(), None)));
+        for bad in
+            ["", "[]", "{}", "1", r#"{"user_id":null}"#, r#"{"user_id":true}"#, r#"{"user_id":{}}"#, "{\"user_id\":"]
+        {
+            assert_eq!(of(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn data_is_stringified_once() {
+        let data = |json: &str| Frame::read(json).and_then(|frame| frame.event_data());
+        assert_eq!(data(r#"{"event":"e","data":{"a": 1}}"#), Some(Data::json(r#"{"a": 1}"#)));
+        assert_eq!(data(r#"{"event":"e","data":"{\"a\": 1}"}"#), Some(Data::text(r#"{"a": 1}"#)));
+        assert_eq!(data(r#"{"event":"e","data":"hi"}"#), Some(Data::text("hi")));
+        assert_eq!(data(r#"{"event":"e","data":""}"#), Some(Data::text("")));
+        assert_eq!(data(r#"{"event":"e","data":null}"#), Some(Data::json("null")));
+        assert_eq!(data(r#"{"event":"e"}"#), Some(Data::json("null")));
+        assert_eq!(data(r#"{"event":"e","data":"\ud800"}"#), None);
+    }
+}

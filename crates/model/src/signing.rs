@@ -1,0 +1,261 @@
+//! Signatures as Pusher Channels makes them: HMAC-SHA256 in hexadecimal, of requests to the HTTP API, of joins to channels, of
+//! sign-ins of users, and of the body of app webhooks.
+//!
+//! What is signed is text that both sides put together, so each of these texts has one function here (source: Pusher's
+//! "Generating authentication signatures" and "HTTP API reference"). The signature of a join covers the channel data
+//! whenever there is some, in every kind of channel; that of a request covers the parameters exactly as they came, so
+//! `body_md5` belongs to it even where the body is empty.
+
+use hmac::{Hmac, KeyInit, Mac};
+use md5::Md5;
+use sha2::{Digest, Sha256};
+
+use crate::app::Token;
+
+/// How far `auth_timestamp` may be from now, in seconds, in either direction.
+pub const REQUEST_TOLERANCE_SECS: i64 = 600;
+/// The only `auth_version` that there is.
+pub const AUTH_VERSION: &str = "1.0";
+/// The parameter that holds the signature, and is not signed.
+const SIGNATURE: &str = "auth_signature";
+
+/// What is signed when a session joins a channel. `channel_data` counts wherever it is given, not only for presence.
+pub fn channel_string(socket_id: &str, channel: &str, channel_data: Option<&str>) -> String {
+    match channel_data {
+        Some(data) => format!("{socket_id}:{channel}:{data}"),
+        None => format!("{socket_id}:{channel}"),
+    }
+}
+
+/// What is signed when a user signs in.
+pub fn user_string(socket_id: &str, user_data: &str) -> String {
+    format!("{socket_id}::user::{user_data}")
+}
+
+/// What is signed of a request to the HTTP API: method, path as it was sent, and the parameters of the query, percent-decoded,
+/// in any order. Names are lower-cased and sorted; values stay as they are; `auth_signature` is left out.
+pub fn request_string_to_sign<K: AsRef<str>, V: AsRef<str>>(method: &str, path: &str, params: &[(K, V)]) -> String {
+    let mut signed: Vec<(String, &str)> = params
+        .iter()
+        .map(|(name, value)| (name.as_ref().to_ascii_lowercase(), value.as_ref()))
+        .filter(|(name, _)| name != SIGNATURE)
+        .collect();
+    signed.sort_by(|(a, _), (b, _)| a.cmp(b));
+    let mut text = format!("{}\n{path}\n", method.to_ascii_uppercase());
+    for (n, (name, value)) in signed.iter().enumerate() {
+        if n > 0 {
+            text.push('&');
+        }
+        text.push_str(name);
+        text.push('=');
+        text.push_str(value);
+    }
+    text
+}
+
+/// Whether a request's `auth_signature` was made with the secret. The parameters are those of the query, percent-decoded.
+///
+/// Pusher's PHP library sends a list as `a[0]=x&a[1]=y` but signs it as `a=x,y`; that is accepted too.
+pub fn verify_request<K: AsRef<str>, V: AsRef<str>>(
+    secret: &Token,
+    method: &str,
+    path: &str,
+    params: &[(K, V)],
+) -> bool {
+    let mut given = params.iter().filter(|(name, _)| name.as_ref().eq_ignore_ascii_case(SIGNATURE));
+    let (Some((_, signature)), None) = (given.next(), given.next()) else { return false };
+    if verify_hex(secret, request_string_to_sign(method, path, params), signature.as_ref()) {
+        return true;
+    }
+    joined_lists(params)
+        .is_some_and(|joined| verify_hex(secret, request_string_to_sign(method, path, &joined), signature.as_ref()))
+}
+
+/// The parameters with the items of each list joined by commas; `None` if there is no list among them.
+fn joined_lists<K: AsRef<str>, V: AsRef<str>>(params: &[(K, V)]) -> Option<Vec<(String, String)>> {
+    let mut joined: Vec<(String, String)> = Vec::with_capacity(params.len());
+    let mut lists = false;
+    for (name, value) in params {
+        let (name, value) = (name.as_ref(), value.as_ref());
+        let list = name.strip_suffix(']').and_then(|open| open.rsplit_once('['));
+        let list = list.filter(|(_, index)| index.bytes().all(|b| b.is_ascii_digit())).map(|(list, _)| list);
+        lists |= list.is_some();
+        match list.and_then(|list| joined.iter_mut().find(|(before, _)| before == list)) {
+            Some((_, items)) => {
+                items.push(',');
+                items.push_str(value);
+            }
+            None => joined.push((list.unwrap_or(name).to_owned(), value.to_owned())),
+        }
+    }
+    lists.then_some(joined)
+}
+
+/// The signature of a text, in lower-case hexadecimal. Without a secret nothing is signed: empty.
+pub fn sign_hex(secret: &Token, text: impl AsRef<[u8]>) -> String {
+    mac(secret, text.as_ref()).map(|mac| hex(&mac.finalize().into_bytes())).unwrap_or_default()
+}
+
+/// Whether this is the signature of a text, compared in constant time. Without a secret nothing is.
+pub fn verify_hex(secret: &Token, text: impl AsRef<[u8]>, signature: &str) -> bool {
+    let (Some(given), Some(mac)) = (unhex(signature), mac(secret, text.as_ref())) else { return false };
+    mac.verify_slice(&given).is_ok()
+}
+
+/// `body_md5` of a request: the MD5 of the body's bytes, in lower-case hexadecimal.
+pub fn body_md5(body: &[u8]) -> String {
+    hex(&Md5::digest(body))
+}
+
+fn mac(secret: &Token, text: &[u8]) -> Option<Hmac<Sha256>> {
+    if secret.is_empty() {
+        return None;
+    }
+    // HMAC takes keys of every length.
+    let mut mac = Hmac::<Sha256>::new_from_slice(secret.expose().as_bytes()).ok()?;
+    mac.update(text);
+    Some(mac)
+}
+
+fn hex(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]).map(|digit| char::from(DIGITS[usize::from(digit)])).collect()
+}
+
+/// The 32 bytes of a signature; `None` for anything else.
+fn unhex(text: &str) -> Option<[u8; 32]> {
+    let (pairs, rest) = text.as_bytes().as_chunks::<2>();
+    if !rest.is_empty() || pairs.len() != 32 {
+        return None;
+    }
+    let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+    let mut bytes = [0; 32];
+    for (byte, [high, low]) in bytes.iter_mut().zip(pairs) {
+        *byte = digit(*high)? << 4 | digit(*low)?;
+    }
+    Some(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn secret() -> Token {
+        Token::from("7ad3773142a6692b25b8")
+    }
+
+    #[test]
+    fn pushers_own_examples_come_out() {
+        let joins = [
+            (None, "58df8b0c36d6982b82c3ecf6b4662e34fe8c25bba48f5369f135bf843651c3a4", "private-foobar"),
+            (
+                Some(r#"{"user_id":10,"user_info":{"name":"Mr. Channels"}}"#),
+                "31935e7d86dba64c2a90aed31fdc61869f9b22ba9d8863bba239c03ca481bc80",
+                "presence-foobar",
+            ),
+        ];
+        for (data, signature, channel) in joins {
+            assert_eq!(sign_hex(&secret(), channel_string("1234.1234", channel, data)), signature, "{channel}");
+        }
+        let user = user_string("1234.1234", r#"{"id":"12345"}"#);
+        assert_eq!(sign_hex(&secret(), user), "4708d583dada6a56435fb8bc611c77c359a31eebde13337c16ab43aa6de336ba");
+        let body = br#"{"name":"foo","channels":["project-3"],"data":"{\"some\":\"data\"}"}"#;
+        let params = [
+            ("auth_signature", "da454824c97ba181a32ccc17a72625ba02771f50b50e1e7430e47a1f3f457e6c"),
+            ("auth_key", "278d425bdf160c739803"),
+            ("body_md5", &body_md5(body)),
+            ("auth_version", "1.0"),
+            ("auth_timestamp", "1353088179"),
+        ];
+        assert_eq!(
+            request_string_to_sign("POST", "/apps/3/events", &params),
+            "POST\n/apps/3/events\nauth_key=278d425bdf160c739803&auth_timestamp=1353088179&auth_version=1.0&body_md5=ec365a775a4cd0599faeb73354201b6f"
+        );
+        assert!(verify_request(&secret(), "POST", "/apps/3/events", &params));
+        assert!(!verify_request(&secret(), "GET", "/apps/3/events", &params));
+        assert!(!verify_request(&secret(), "POST", "/apps/4/events", &params));
+        assert!(!verify_request(&Token::from("other"), "POST", "/apps/3/events", &params));
+        assert!(!verify_request(&secret(), "POST", "/apps/3/events", &params[1..]));
+    }
+
+    #[test]
+    fn channel_data_is_signed_wherever_it_is_given() {
+        assert_eq!(channel_string("1.2", "private-x", Some("{}")), "1.2:private-x:{}");
+        assert_eq!(channel_string("1.2", "private-x", Some("")), "1.2:private-x:");
+        assert_eq!(channel_string("1.2", "private-x", None), "1.2:private-x");
+    }
+
+    #[test]
+    fn the_empty_body_has_its_md5() {
+        assert_eq!(body_md5(b""), "d41d8cd98f00b204e9800998ecf8427e");
+    }
+
+    #[test]
+    fn a_list_may_be_signed_as_php_does() {
+        let text = "GET\n/apps/1/channels\nauth_key=k&info=user_count,subscription_count";
+        let signature = sign_hex(&secret(), text);
+        let with = |first, second| {
+            [
+                ("auth_key", "k"),
+                (first, "user_count"),
+                (second, "subscription_count"),
+                ("auth_signature", signature.as_str()),
+            ]
+        };
+        assert!(verify_request(&secret(), "GET", "/apps/1/channels", &with("info[0]", "info[1]")));
+        assert!(verify_request(&secret(), "GET", "/apps/1/channels", &with("info[]", "info[]")));
+        assert!(!verify_request(&secret(), "GET", "/apps/1/channels", &with("info[a]", "info[b]")));
+        assert!(!verify_request(&secret(), "GET", "/apps/1/channels", &with("info", "info")));
+    }
+
+    // covers: K05
+    #[test]
+    fn without_a_secret_nothing_is_signed_and_nothing_believed() {
+        assert_eq!(sign_hex(&Token::default(), "x"), "");
+        assert!(!verify_hex(&Token::default(), "x", ""));
+        let of_empty_key = Hmac::<Sha256>::new_from_slice(b"").unwrap().chain_update(b"x").finalize().into_bytes();
+        assert!(!verify_hex(&Token::default(), "x", &hex(&of_empty_key)));
+    }
+
+    proptest! {
+        #[test]
+        fn the_order_of_parameters_and_the_case_of_names_do_not_count(
+            params in proptest::collection::btree_map("[a-z_]{1,8}", any::<String>(), 0..6).prop_flat_map(|map| {
+                Just(map.into_iter().collect::<Vec<_>>()).prop_shuffle()
+            }),
+            place in any::<prop::sample::Index>(),
+        ) {
+            let text = request_string_to_sign("GET", "/apps/1/ä", &params);
+            let signature = sign_hex(&secret(), &text);
+            let mut sent: Vec<(String, String)> =
+                params.iter().map(|(name, value)| (name.to_ascii_uppercase(), value.clone())).collect();
+            sent.insert(place.index(sent.len() + 1), ("auth_signature".to_owned(), signature));
+            prop_assert!(verify_request(&secret(), "get", "/apps/1/ä", &sent));
+            // Every value is covered.
+            for n in 0..sent.len() {
+                let mut other = sent.clone();
+                other[n].1.push('0');
+                prop_assert!(!verify_request(&secret(), "GET", "/apps/1/ä", &other));
+            }
+        }
+
+        #[test]
+        fn a_signature_is_of_one_text_and_one_secret(text in any::<Vec<u8>>(), other in any::<Vec<u8>>(), key in "\\PC{1,90}") {
+            let key = Token::from(key);
+            let signature = sign_hex(&key, &text);
+            prop_assert!(verify_hex(&key, &text, &signature));
+            prop_assert!(verify_hex(&key, &text, &signature.to_uppercase()));
+            prop_assert_eq!(verify_hex(&key, &other, &signature), text == other);
+            prop_assert!(!verify_hex(&key, &text, &signature[1..]));
+            let longer = Token::from(key.expose().to_owned() + "x");
+            prop_assert!(!verify_hex(&longer, &text, &signature));
+        }
+
+        #[test]
+        fn what_is_no_signature_is_refused(signature in "\\PC{0,80}") {
+            prop_assert!(!verify_hex(&secret(), "text", &signature));
+        }
+    }
+}

@@ -1,0 +1,299 @@
+//! Real connections against the accept loop: limits, the end, encryption, and leaving HTTP.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+
+use axum::body::{Body, Bytes};
+use axum::extract::Request;
+use axum::response::Response;
+use axum::routing::get;
+use http::{HeaderMap, StatusCode, header};
+use hyper::body::Frame;
+use tidings_live::{ClientAddr, upgrade};
+use tidings_testkit::{dial, eventually};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::task::JoinHandle;
+
+use super::*;
+use crate::tls::tests::{connect, files};
+
+const SOON: Duration = Duration::from_secs(10);
+const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n";
+const WHO: &[u8] = b"GET /who HTTP/1.1\r\nHost: x\r\nConnection: close\r\nX-Forwarded-For: 198.51.100.7\r\n\r\n";
+const ECHO: &[u8] = b"GET /echo HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n";
+
+struct Running {
+    addr: SocketAddr,
+    /// Told when a request has arrived.
+    arrived: Arc<Notify>,
+    /// Lets one request be answered.
+    answer: Arc<Notify>,
+    /// Ends the answer of `/stream`, or goes on with it.
+    stream: mpsc::Sender<&'static [u8]>,
+    stop: oneshot::Sender<()>,
+    ended: JoinHandle<()>,
+}
+
+fn settings() -> ConnectionSettings {
+    ConnectionSettings { shutdown_grace: Duration::from_secs(1), ..ConnectionSettings::default() }
+}
+
+async fn start(settings: ConnectionSettings) -> Running {
+    start_with(settings, None).await
+}
+
+async fn start_with(settings: ConnectionSettings, tls: Option<Tls>) -> Running {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = listener.local_addr().unwrap();
+    let (arrived, answer) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let (on_arrival, may_answer) = (Arc::clone(&arrived), Arc::clone(&answer));
+    let waits = move || async move {
+        on_arrival.notify_one();
+        may_answer.notified().await;
+        "done"
+    };
+    let (stream, parts) = mpsc::channel(1);
+    let parts = Arc::new(parking_lot::Mutex::new(Some(parts)));
+    let router = Router::new()
+        .route("/", get(waits))
+        .route("/stream", get(async move || Response::new(Body::new(Parts(parts.lock().take().unwrap())))))
+        .route("/who", get(who))
+        .route("/echo", get(echo));
+    let (stop, stopped) = oneshot::channel();
+    let shutdown = async move {
+        stopped.await.ok();
+    };
+    let ended = tokio::spawn(run(listener, router, shutdown, settings, tls));
+    Running { addr, arrived, answer, stream, stop, ended }
+}
+
+/// An answer that goes on for as long as its sender lives.
+struct Parts(mpsc::Receiver<&'static [u8]>);
+
+impl hyper::body::Body for Parts {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: std::pin::Pin<&mut Self>,
+        cx: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        self.0.poll_recv(cx).map(|part| part.map(|part| Ok(Frame::data(Bytes::from_static(part)))))
+    }
+}
+
+/// Who the client is, and the other end.
+async fn who(request: Request) -> String {
+    let extensions = request.extensions();
+    let client = extensions.get::<ClientAddr>().unwrap().0;
+    let peer = extensions.get::<SocketAddr>().unwrap().ip();
+    format!("{client} by {peer}")
+}
+
+/// Leaves HTTP, and sends back what it gets.
+async fn echo(mut request: Request) -> (StatusCode, HeaderMap) {
+    let on = upgrade::take(request.extensions_mut()).unwrap();
+    tokio::spawn(async move {
+        let (mut socket, early) = upgrade::upgraded(on).await.unwrap();
+        socket.write_all(&early).await.unwrap();
+        let (mut from, mut to) = tokio::io::split(socket);
+        tokio::io::copy(&mut from, &mut to).await.ok();
+    });
+    let headers = [(header::CONNECTION, "upgrade"), (header::UPGRADE, "echo")];
+    (StatusCode::SWITCHING_PROTOCOLS, headers.into_iter().map(|(name, value)| (name, value.parse().unwrap())).collect())
+}
+
+async fn read_to_end(mut stream: impl AsyncRead + Unpin) -> String {
+    let mut text = Vec::new();
+    tokio::time::timeout(SOON, stream.read_to_end(&mut text)).await.expect("still open").ok();
+    String::from_utf8_lossy(&text).into_owned()
+}
+
+/// Reads until `end` has come.
+async fn read_until(stream: &mut (impl AsyncRead + Unpin), end: &str) -> String {
+    let mut text = String::new();
+    while !text.ends_with(end) {
+        let mut byte = [0];
+        tokio::time::timeout(SOON, stream.read_exact(&mut byte)).await.expect("nothing comes").expect(&text);
+        text.push(char::from(byte[0]));
+    }
+    text
+}
+
+async fn asked(addr: SocketAddr, request: &[u8]) -> String {
+    let mut stream = dial(addr).await;
+    stream.write_all(request).await.unwrap();
+    read_to_end(stream).await
+}
+
+/// Leaves HTTP with something sent along, and asserts that it comes back.
+async fn leave_http(stream: &mut (impl AsyncRead + AsyncWrite + Unpin)) {
+    stream.write_all(&[ECHO, b"early"].concat()).await.unwrap();
+    let answer = read_until(stream, "early").await;
+    assert!(answer.starts_with("HTTP/1.1 101") && answer.ends_with("\r\n\r\nearly"), "{answer}");
+    stream.write_all(b"late").await.unwrap();
+    read_until(stream, "late").await;
+}
+
+#[tokio::test]
+async fn a_request_under_way_is_answered_after_the_stop() {
+    let server = start(ConnectionSettings { shutdown_grace: SOON, ..settings() }).await;
+    let mut stream = dial(server.addr).await;
+    stream.write_all(GET).await.unwrap();
+    server.arrived.notified().await;
+    server.stop.send(()).unwrap();
+    server.answer.notify_one();
+    let answer = read_to_end(stream).await;
+    assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("done"), "{answer}");
+    server.ended.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_request_that_does_not_end_does_not_hold_up_the_stop() {
+    let server = start(ConnectionSettings { shutdown_grace: Duration::from_millis(50), ..settings() }).await;
+    let mut stream = dial(server.addr).await;
+    stream.write_all(GET).await.unwrap();
+    server.arrived.notified().await;
+    server.stop.send(()).unwrap();
+    tokio::time::timeout(SOON, server.ended).await.expect("still running").unwrap();
+    assert_eq!(read_to_end(stream).await, "", "it is cut off");
+}
+
+#[tokio::test]
+async fn a_stream_ends_with_its_sender_or_with_the_grace() {
+    for ends_itself in [true, false] {
+        let grace = if ends_itself { SOON } else { Duration::from_millis(50) };
+        let server = start(ConnectionSettings { shutdown_grace: grace, ..settings() }).await;
+        let mut stream = dial(server.addr).await;
+        stream.write_all(b"GET /stream HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+        server.stream.send(b"first").await.unwrap();
+        read_until(&mut stream, "first\r\n").await;
+        server.stop.send(()).unwrap();
+        if ends_itself {
+            drop(server.stream);
+        }
+        tokio::time::timeout(SOON, server.ended).await.expect("still running").unwrap();
+        assert_eq!(read_to_end(stream).await.ends_with("0\r\n\r\n"), ends_itself);
+    }
+}
+
+#[tokio::test]
+async fn a_request_that_takes_too_long_is_told_so() {
+    let server = start(ConnectionSettings { request_timeout: Duration::from_millis(50), ..settings() }).await;
+    let answer = asked(server.addr, b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await;
+    assert!(answer.starts_with("HTTP/1.1 503") && answer.contains("urn:tidings:problem:overloaded"), "{answer}");
+}
+
+#[tokio::test]
+async fn an_answer_that_has_begun_may_take_longer_than_any_timeout() {
+    let short = Duration::from_millis(50);
+    let server = start(ConnectionSettings { request_timeout: short, header_timeout: short, ..settings() }).await;
+    let mut stream = dial(server.addr).await;
+    stream.write_all(b"GET /stream HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+    let mut session = dial(server.addr).await;
+    leave_http(&mut session).await;
+    // A request that began later has met both timeouts when this one still goes on.
+    let late = asked(server.addr, b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await;
+    assert!(late.starts_with("HTTP/1.1 503"), "{late}");
+    assert_eq!(asked(server.addr, b"GET / HTTP/1.1\r\n").await, "");
+    server.stream.send(b"at last").await.unwrap();
+    read_until(&mut stream, "at last\r\n").await;
+    session.write_all(b"still here").await.unwrap();
+    read_until(&mut session, "still here").await;
+}
+
+#[tokio::test]
+async fn a_connection_beyond_the_limit_waits_until_one_ends() {
+    let server = start(ConnectionSettings { max: 1, ..settings() }).await;
+    let mut first = dial(server.addr).await;
+    first.write_all(GET).await.unwrap();
+    server.arrived.notified().await;
+    let mut second = dial(server.addr).await;
+    second.write_all(GET).await.unwrap();
+    let early = tokio::time::timeout(Duration::from_millis(200), server.arrived.notified()).await;
+    assert!(early.is_err(), "the second was served beside the first");
+    server.answer.notify_one();
+    drop(first);
+    tokio::time::timeout(SOON, server.arrived.notified()).await.expect("the second is never served");
+}
+
+#[tokio::test]
+async fn a_connection_that_has_left_http_keeps_its_place() {
+    let server = start(ConnectionSettings { max: 1, ..settings() }).await;
+    let mut session = dial(server.addr).await;
+    leave_http(&mut session).await;
+    let mut second = dial(server.addr).await;
+    second.write_all(GET).await.unwrap();
+    let early = tokio::time::timeout(Duration::from_millis(200), server.arrived.notified()).await;
+    assert!(early.is_err(), "the session is not counted");
+    drop(session);
+    tokio::time::timeout(SOON, server.arrived.notified()).await.expect("the second is never served");
+}
+
+#[tokio::test]
+async fn sessions_are_not_ended_by_the_stop() {
+    let server = start(settings()).await;
+    let mut session = dial(server.addr).await;
+    leave_http(&mut session).await;
+    server.stop.send(()).unwrap();
+    tokio::time::timeout(SOON, server.ended).await.expect("it waits for the session").unwrap();
+    session.write_all(b"still here").await.unwrap();
+    read_until(&mut session, "still here").await;
+}
+
+#[tokio::test]
+async fn an_address_that_has_enough_is_refused() {
+    let server = start(ConnectionSettings { max_per_ip: 1, ..settings() }).await;
+    let mut session = dial(server.addr).await;
+    leave_http(&mut session).await;
+    assert_eq!(asked(server.addr, WHO).await, "");
+    drop(session);
+    eventually(SOON, async || asked(server.addr, WHO).await.starts_with("HTTP/1.1 200").then_some(())).await;
+}
+
+#[tokio::test]
+async fn a_trusted_proxy_is_not_counted_and_names_the_client() {
+    let server = start(ConnectionSettings { max_per_ip: 1, ..settings() }).await;
+    let untrusted = asked(server.addr, WHO).await;
+    assert!(untrusted.ends_with("127.0.0.1 by 127.0.0.1"), "{untrusted}");
+    let trusted_proxies = vec!["127.0.0.0/8".parse().unwrap()];
+    let server = start(ConnectionSettings { max_per_ip: 1, trusted_proxies, ..settings() }).await;
+    let mut session = dial(server.addr).await;
+    leave_http(&mut session).await;
+    let trusted = asked(server.addr, WHO).await;
+    assert!(trusted.ends_with("198.51.100.7 by 127.0.0.1"), "{trusted}");
+}
+
+#[tokio::test]
+async fn encrypted_connections_are_served_like_plain_ones() {
+    let dir = tempfile::tempdir().unwrap();
+    let files = files(dir.path(), "push.example");
+    let tls = Tls::new(files.clone()).unwrap();
+    let server = start_with(ConnectionSettings { max: 1, ..settings() }, Some(tls)).await;
+    let mut session = connect(server.addr, &files.cert, "push.example", &[b"http/1.1"]).await.unwrap();
+    leave_http(&mut session).await;
+    drop(session);
+    let mut stream = connect(server.addr, &files.cert, "push.example", &[]).await.unwrap();
+    stream.write_all(WHO).await.unwrap();
+    let answer = read_to_end(&mut stream).await;
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    drop(stream);
+    // Plain HTTP is no handshake.
+    assert!(!asked(server.addr, WHO).await.contains("HTTP"));
+}
+
+#[tokio::test]
+async fn a_handshake_that_does_not_come_ends_and_frees_its_place() {
+    let dir = tempfile::tempdir().unwrap();
+    let files = files(dir.path(), "push.example");
+    let tls = Tls::new(files.clone()).unwrap();
+    let short = Duration::from_millis(100);
+    let server = start_with(ConnectionSettings { max: 1, header_timeout: short, ..settings() }, Some(tls)).await;
+    let silent = dial(server.addr).await;
+    assert_eq!(read_to_end(silent).await, "");
+    let half = dial(server.addr).await;
+    server.stop.send(()).unwrap();
+    tokio::time::timeout(SOON, server.ended).await.expect("it waits for the handshake").unwrap();
+    drop(half);
+}

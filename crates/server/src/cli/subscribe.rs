@@ -1,0 +1,199 @@
+//! `subscribe`: prints what is said in channels, as it is said, and goes on after a break where it was.
+
+use std::time::Duration;
+
+use anyhow::anyhow;
+use clap::Args;
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use serde::Deserialize;
+use serde_json::Value;
+use serde_json::value::RawValue;
+use tidings_wire::sse::{Event, Parser};
+use url::Url;
+
+use super::Outcome;
+use super::client::{Client, Refused};
+use super::connect::Connection;
+use crate::config::environment::Strings;
+use crate::output;
+
+/// How long a server may be silent; it shows every 25 s that it lives.
+const SILENCE: Duration = Duration::from_secs(60);
+/// The shortest pause before the next connection, and the longest.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(15));
+
+/// Which channels.
+#[derive(Debug, Args)]
+pub(crate) struct SubscribeArgs {
+    /// The channels
+    #[arg(value_name = "CHANNEL", required = true)]
+    channels: Vec<String>,
+    #[command(flatten)]
+    connection: Connection,
+}
+
+/// A message of the stream.
+#[derive(Deserialize)]
+struct Message<'a> {
+    channel: String,
+    name: String,
+    #[serde(borrow)]
+    data: &'a RawValue,
+}
+
+pub(super) async fn run(args: SubscribeArgs, outer: Connection, env: &dyn Strings) -> Outcome {
+    let client = args.connection.over(outer).open(env)?;
+    let json = client.json();
+    let mut url = client.address(&["v1", "stream"]);
+    url.query_pairs_mut().extend_pairs(args.channels.iter().map(|channel| ("channel", channel)));
+    follow(&client, &url, &mut |event| match told(event, json) {
+        Told::Line(line) => output::line(line),
+        Told::Remark(remark) => output::complain(remark),
+    })
+    .await?;
+    Ok(())
+}
+
+/// Reads a stream for as long as it can be had; a break is no reason to stop, a refusal is.
+async fn follow(client: &Client, url: &Url, hear: &mut dyn FnMut(&Event)) -> anyhow::Result<()> {
+    let mut at = String::new();
+    let mut connected_once = false;
+    let mut pause = PAUSES.0;
+    loop {
+        let headers: Vec<(&str, &str)> =
+            Some(("last-event-id", at.as_str())).filter(|_| !at.is_empty()).into_iter().collect();
+        match client.stream(url.clone(), &headers).await {
+            Ok(body) => {
+                connected_once = true;
+                pause = PAUSES.0;
+                let why = read(body, &mut at, hear).await?;
+                output::complain(output::printable(&format!("{why}; connecting again")));
+            }
+            Err(error) => {
+                let is_final = error.downcast_ref::<Refused>().is_some_and(|refused| !refused.may_pass());
+                if is_final || !connected_once {
+                    return Err(error);
+                }
+                output::complain(output::printable(&format!("{error:#}; trying again")));
+            }
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(PAUSES.1);
+    }
+}
+
+/// Reads one connection until it ends, and says why it did. `at` is where it has come.
+async fn read(mut body: Incoming, at: &mut String, hear: &mut dyn FnMut(&Event)) -> anyhow::Result<String> {
+    let mut parser = Parser::default();
+    loop {
+        let frame = match tokio::time::timeout(SILENCE, body.frame()).await {
+            Err(_) => return Ok(format!("the server was silent for {} s", SILENCE.as_secs())),
+            Ok(None) => return Ok("the stream has ended".to_owned()),
+            Ok(Some(Err(error))) => return Ok(format!("the connection broke: {error}")),
+            Ok(Some(Ok(frame))) => frame,
+        };
+        let Ok(bytes) = frame.into_data() else { continue };
+        let events = parser.feed(&bytes).map_err(|error| anyhow!("{error}"))?;
+        events.iter().for_each(&mut *hear);
+        if !parser.last_id().is_empty() {
+            parser.last_id().clone_into(at);
+        }
+    }
+}
+
+/// What is printed about an event, and where.
+#[derive(Debug, PartialEq, Eq)]
+enum Told {
+    Line(String),
+    Remark(String),
+}
+
+fn told(event: &Event, json: bool) -> Told {
+    if event.name == "message" {
+        let message: Option<Message<'_>> = serde_json::from_str(&event.data).ok();
+        return Told::Line(match message {
+            Some(Message { channel, name, data }) if !json => one_line(&format!("{channel} {name} {}", data.get())),
+            _ => event.data.clone(),
+        });
+    }
+    let data: Value = serde_json::from_str(&event.data).unwrap_or_default();
+    let text = |key: &str| data.get(key).and_then(Value::as_str).unwrap_or_default();
+    let remark = match event.name.as_str() {
+        "tidings.open" => format!("listening as session {}", text("session")),
+        "tidings.lost" => format!("{}: what was said meanwhile is no longer kept, at least in part", text("channel")),
+        "tidings.refused" => format!("{}: {}", text("channel"), text("reason")),
+        "tidings.close" => format!("the server ends the stream: {}", text("reason")),
+        other => format!("{other}: {}", event.data),
+    };
+    Told::Remark(one_line(&remark))
+}
+
+fn one_line(text: &str) -> String {
+    output::printable(text).replace('\n', " ")
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    fn event(name: &str, data: &str) -> Event {
+        Event { id: String::new(), name: name.to_owned(), data: data.to_owned() }
+    }
+
+    #[test]
+    fn a_message_is_a_line_and_everything_else_a_remark() {
+        let data = r#"{"id":"evt_1","channel":"a:b","name":"said","data":{"n": 1.50,"t":"x\ny"},"time":"2026-11-21T09:56:40.000Z"}"#;
+        let line = r#"a:b said {"n": 1.50,"t":"x\ny"}"#;
+        assert_eq!(told(&event("message", data), false), Told::Line(line.to_owned()));
+        assert_eq!(told(&event("message", data), true), Told::Line(data.to_owned()));
+        let hostile = "{\"channel\":\"a\",\"name\":\"\\u001b[2J\\n\",\"data\":1}";
+        assert_eq!(told(&event("message", hostile), false), Told::Line("a \\u{1b}[2J  1".to_owned()));
+        let lost = told(&event("tidings.lost", r#"{"channel":"a"}"#), true);
+        assert_eq!(lost, Told::Remark("a: what was said meanwhile is no longer kept, at least in part".to_owned()));
+    }
+
+    /// Answers one request, and returns it.
+    async fn answer(listener: &TcpListener, text: &str) -> String {
+        let (mut socket, _) = listener.accept().await.unwrap();
+        let mut request = Vec::new();
+        while !request.ends_with(b"\r\n\r\n") {
+            request.push(socket.read_u8().await.unwrap());
+        }
+        socket.write_all(text.as_bytes()).await.unwrap();
+        String::from_utf8(request).unwrap().to_ascii_lowercase()
+    }
+
+    #[tokio::test]
+    async fn after_a_break_it_goes_on_where_it_was_until_it_is_refused() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let base = Url::parse(&format!("http://{}", listener.local_addr().unwrap())).unwrap();
+        let client = Client::new(base, "the-key".to_owned(), false).unwrap();
+        let url = client.address(&["v1", "stream"]);
+        let head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n";
+        let server = async {
+            let stream = format!(
+                "{head}event: tidings.open\ndata: {{}}\n\nid: e:1\ndata: one\n\nid: e:2\n\nid: e:3\ndata: cut o"
+            );
+            let requests = [
+                answer(&listener, &stream).await,
+                answer(&listener, "HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\n\r\n").await,
+                answer(&listener, &format!("{head}data: two\n\n")).await,
+                answer(&listener, "HTTP/1.1 401 Unauthorized\r\ncontent-length: 0\r\n\r\n").await,
+            ];
+            requests.map(|request| {
+                assert!(request.contains("authorization: bearer the-key"), "{request}");
+                request.lines().find_map(|line| line.strip_prefix("last-event-id: ").map(str::to_owned))
+            })
+        };
+        let mut heard = Vec::new();
+        let mut hear = |event: &Event| heard.push(event.data.clone());
+        let (ended, at) = tokio::join!(follow(&client, &url, &mut hear), server);
+        assert!(ended.unwrap_err().to_string().contains("401"));
+        assert_eq!(heard, ["{}", "one", "two"]);
+        assert_eq!(at, [None, Some("e:2".to_owned()), Some("e:2".to_owned()), Some("e:2".to_owned())]);
+    }
+}

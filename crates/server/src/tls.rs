@@ -1,0 +1,149 @@
+//! The certificate that connections are encrypted with: read from two files, and read again when they change.
+
+use std::fs::{self, Metadata};
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use rustls::ServerConfig;
+use rustls::crypto::aws_lc_rs;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio::sync::Notify;
+use tokio_rustls::TlsAcceptor;
+
+use crate::settings::TlsSettings;
+
+/// How often the files are looked at.
+pub(crate) const LOOK: Duration = Duration::from_secs(5);
+/// The most bytes of a file: a mistyped path should not read a disk into memory.
+const MAX_FILE: u64 = 1 << 20;
+/// The only protocol that is spoken inside (RFC 7301).
+const ALPN: &[u8] = b"http/1.1";
+
+/// Which file cannot be served, and why, in words.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub(crate) enum TlsError {
+    /// The certificate's.
+    #[error("{0}")]
+    Cert(String),
+    /// The key's.
+    #[error("{0}")]
+    Key(String),
+}
+
+/// Reads both files.
+///
+/// # Errors
+/// When one cannot be read, is not what it should be, or they do not belong together.
+pub(crate) fn load(files: &TlsSettings) -> Result<Arc<ServerConfig>, TlsError> {
+    let (cert, key) = (files.cert.display(), files.key.display());
+    let pem =
+        read(&files.cert).map_err(|e| TlsError::Cert(format!("the certificate file {cert} cannot be read: {e}")))?;
+    let chain = CertificateDer::pem_slice_iter(&pem)
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|e| TlsError::Cert(format!("the certificate file {cert} is not PEM: {e}")))?;
+    if chain.is_empty() {
+        return Err(TlsError::Cert(format!("the certificate file {cert} holds no CERTIFICATE in PEM")));
+    }
+    let pem = read(&files.key).map_err(|e| TlsError::Key(format!("the key's file {key} cannot be read: {e}")))?;
+    // The parser's own words are left out: they might quote the file.
+    let private = PrivateKeyDer::from_pem_slice(&pem)
+        .map_err(|_| TlsError::Key(format!("the key's file {key} holds no PRIVATE KEY in PEM without a password")))?;
+    let pair = |error: rustls::Error| match error {
+        rustls::Error::InconsistentKeys(_) => {
+            TlsError::Key(format!("the key in {key} is not that of the first certificate in {cert}"))
+        }
+        rustls::Error::InvalidCertificate(error) => {
+            TlsError::Cert(format!("the certificate in {cert} cannot be used: {error}"))
+        }
+        error => TlsError::Key(format!("the key in {key} cannot be used with the certificate in {cert}: {error}")),
+    };
+    let mut config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        .with_safe_default_protocol_versions()
+        .and_then(|builder| builder.with_no_client_auth().with_single_cert(chain, private))
+        .map_err(pair)?;
+    config.alpn_protocols = vec![ALPN.to_vec()];
+    // When many clients come back at once, what they bring themselves spares each the costly part of the handshake.
+    config.ticketer = aws_lc_rs::Ticketer::new().map_err(pair)?;
+    Ok(Arc::new(config))
+}
+
+fn read(path: &Path) -> io::Result<Vec<u8>> {
+    let length = fs::metadata(path)?.len();
+    if length > MAX_FILE {
+        return Err(io::Error::other(format!("it holds {length} bytes, which no certificate or key does")));
+    }
+    fs::read(path)
+}
+
+/// What new connections are encrypted with. Cheap to clone; all clones follow the files.
+#[derive(Debug, Clone)]
+pub(crate) struct Tls {
+    files: Arc<TlsSettings>,
+    current: Arc<ArcSwap<ServerConfig>>,
+    /// How the files were before they were read for the first time.
+    first: [Stamp; 2],
+}
+
+impl Tls {
+    /// Reads the files for the first time.
+    ///
+    /// # Errors
+    /// As [`load`] has them.
+    pub(crate) fn new(files: TlsSettings) -> Result<Self, TlsError> {
+        let first = stamps(&files);
+        let current = Arc::new(ArcSwap::new(load(&files)?));
+        Ok(Self { files: Arc::new(files), current, first })
+    }
+
+    /// Makes the handshake of one connection. It keeps what it began with when the files change.
+    pub(crate) fn acceptor(&self) -> TlsAcceptor {
+        TlsAcceptor::from(self.current.load_full())
+    }
+
+    /// Looks at the files `every` so often, reads them whenever it is `asked` to, and takes up what is new. What cannot be
+    /// served is told in the log, and what was there stays. Ends never.
+    pub(crate) async fn follow(self, every: Duration, asked: Arc<Notify>) {
+        let mut seen = self.first;
+        loop {
+            let forced = tokio::select! {
+                () = tokio::time::sleep(every) => false,
+                () = asked.notified() => true,
+            };
+            // Looked at before they are read: what changes in between is seen the next time.
+            let now = stamps(&self.files);
+            if forced || now != seen {
+                seen = now;
+                self.renew().await;
+            }
+        }
+    }
+
+    async fn renew(&self) {
+        let files = Arc::clone(&self.files);
+        match tokio::task::spawn_blocking(move || load(&files)).await {
+            Ok(Ok(new)) => {
+                self.current.store(new);
+                tracing::info!(cert = %self.files.cert.display(), "new connections get the certificate that was read just now");
+            }
+            // Of two files that are replaced one after the other, the first comes without the second.
+            Ok(Err(error)) => tracing::error!(%error, "the certificate is not replaced; the one in use stays"),
+            Err(error) => tracing::error!(%error, "the certificate could not be read"),
+        }
+    }
+}
+
+/// What tells one state of a file from another.
+type Stamp = Option<(u64, i64, i64, u64)>;
+
+fn stamps(files: &TlsSettings) -> [Stamp; 2] {
+    let of = |data: Metadata| (data.ino(), data.mtime(), data.mtime_nsec(), data.size());
+    [&files.cert, &files.key].map(|file| fs::metadata(file).ok().map(of))
+}
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -1,0 +1,212 @@
+//! A chaos proxy: a TCP proxy between a client and a server that cuts, delays, goes silent, gets slow, and comes back.
+//!
+//! It runs on threads of its own, so that a test that is busy does not make it slow.
+
+mod pump;
+#[cfg(test)]
+mod tests;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::Runtime;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+/// In which direction bytes go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Toward {
+    /// From the client to the server.
+    Server,
+    /// From the server to the client.
+    Client,
+}
+
+/// How a connection is cut.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cut {
+    /// Both sides see an orderly end (FIN).
+    Fin,
+    /// Both sides see a reset (RST).
+    Reset,
+}
+
+/// What happens to bytes of one direction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Flow {
+    /// Nothing is read any more; nobody is told.
+    pub(crate) silent: bool,
+    /// Each piece is held back for so long.
+    pub(crate) delay: Duration,
+    /// At most so many bytes a second; `None`: as fast as it goes.
+    pub(crate) rate: Option<u32>,
+}
+
+/// What all connections look at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Weather {
+    pub(crate) to_server: Flow,
+    pub(crate) to_client: Flow,
+    /// Connections that were there when it grew end as `cut` says.
+    pub(crate) cuts: u64,
+    pub(crate) cut: Option<Cut>,
+}
+
+impl Weather {
+    pub(crate) fn flow(&self, toward: Toward) -> Flow {
+        match toward {
+            Toward::Server => self.to_server,
+            Toward::Client => self.to_client,
+        }
+    }
+
+    fn flow_mut(&mut self, toward: Toward) -> &mut Flow {
+        match toward {
+            Toward::Server => &mut self.to_server,
+            Toward::Client => &mut self.to_client,
+        }
+    }
+}
+
+/// A proxy on a free port of 127.0.0.1. Stops, and cuts what goes through it, when dropped.
+#[derive(Debug)]
+pub struct Proxy {
+    addr: SocketAddr,
+    target: Arc<Mutex<SocketAddr>>,
+    weather: watch::Sender<Weather>,
+    accepting: Mutex<Option<JoinHandle<()>>>,
+    runtime: Option<Runtime>,
+}
+
+/// A proxy to `target` that so far forwards everything at once.
+///
+/// # Panics
+/// When there is no free port.
+pub fn proxy(target: SocketAddr) -> Proxy {
+    let runtime = crate::receiver::runtime(1);
+    let (listener, addr) = crate::receiver::bind(&runtime, SocketAddr::from(([127, 0, 0, 1], 0)));
+    let target = Arc::new(Mutex::new(target));
+    let weather = watch::Sender::new(Weather::default());
+    let accepting = runtime.spawn(accept(listener, Arc::clone(&target), weather.subscribe()));
+    Proxy { addr, target, weather, accepting: Mutex::new(Some(accepting)), runtime: Some(runtime) }
+}
+
+impl Proxy {
+    /// Where it listens.
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// Forwards new connections to another address: that of a server that was restarted.
+    pub fn retarget(&self, target: SocketAddr) {
+        *self.target.lock() = target;
+    }
+
+    /// How many connections it carries now.
+    pub fn connections(&self) -> usize {
+        // One receiver is the listener's, the others are held by two pumps a connection.
+        let listening = usize::from(self.accepting.lock().is_some());
+        (self.weather.receiver_count() - listening) / 2
+    }
+
+    /// Stops forwarding in both directions and tells nobody: no FIN, no RST. New connections are accepted, and silent too.
+    pub fn go_silent(&self) {
+        self.weather.send_modify(|weather| {
+            weather.to_server.silent = true;
+            weather.to_client.silent = true;
+        });
+    }
+
+    /// Stops forwarding in one direction and tells nobody.
+    pub fn silence(&self, toward: Toward) {
+        self.weather.send_modify(|weather| weather.flow_mut(toward).silent = true);
+    }
+
+    /// Holds every piece of one direction back for so long; the order stays.
+    pub fn delay(&self, toward: Toward, delay: Duration) {
+        self.weather.send_modify(|weather| weather.flow_mut(toward).delay = delay);
+    }
+
+    /// Lets at most so many bytes a second through in one direction.
+    pub fn throttle(&self, toward: Toward, bytes_per_second: u32) {
+        self.weather.send_modify(|weather| weather.flow_mut(toward).rate = Some(bytes_per_second.max(1)));
+    }
+
+    /// Cuts every connection; new ones are welcome.
+    pub fn cut(&self, how: Cut) {
+        self.weather.send_modify(|weather| {
+            weather.cuts += 1;
+            weather.cut = Some(how);
+        });
+    }
+
+    /// Cuts every connection and stops listening: who dials now is refused.
+    pub async fn go_down(&self) {
+        let accepting = self.accepting.lock().take();
+        if let Some(task) = accepting {
+            task.abort();
+            task.await.ok();
+        }
+        self.cut(Cut::Reset);
+    }
+
+    /// Forwards as in the beginning, and listens again at the same address if it was down.
+    ///
+    /// # Panics
+    /// When somebody else took the port meanwhile.
+    pub fn come_back(&self) {
+        self.weather.send_modify(|weather| {
+            weather.to_server = Flow::default();
+            weather.to_client = Flow::default();
+        });
+        let mut accepting = self.accepting.lock();
+        if let (None, Some(runtime)) = (accepting.as_ref(), self.runtime.as_ref()) {
+            let (listener, _) = crate::receiver::bind(runtime, self.addr);
+            *accepting = Some(runtime.spawn(accept(listener, Arc::clone(&self.target), self.weather.subscribe())));
+        }
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+async fn accept(listener: TcpListener, target: Arc<Mutex<SocketAddr>>, weather: watch::Receiver<Weather>) {
+    while let Ok((client, _)) = listener.accept().await {
+        let target = *target.lock();
+        tokio::spawn(carry(client, target, weather.clone(), weather.clone()));
+    }
+}
+
+/// Carries one connection until one of its ends is gone or the proxy cuts it.
+async fn carry(
+    client: TcpStream,
+    target: SocketAddr,
+    mut up_weather: watch::Receiver<Weather>,
+    mut down_weather: watch::Receiver<Weather>,
+) {
+    #[expect(clippy::disallowed_methods, reason = "the proxy is a client of the server under test")]
+    let Ok(server) = TcpStream::connect(target).await else { return };
+    client.set_nodelay(true).ok();
+    server.set_nodelay(true).ok();
+    let cuts = up_weather.borrow().cuts;
+    let (mut client_reads, mut client_writes) = client.into_split();
+    let (mut server_reads, mut server_writes) = server.into_split();
+    let up = pump::pump(&mut client_reads, &mut server_writes, Toward::Server, cuts, &mut up_weather);
+    let down = pump::pump(&mut server_reads, &mut client_writes, Toward::Client, cuts, &mut down_weather);
+    // An orderly end that one side makes is passed on, and the other direction goes on.
+    let how = tokio::try_join!(up, down).err();
+    if how == Some(Cut::Reset) {
+        for stream in [client_reads.reunite(client_writes), server_reads.reunite(server_writes)].into_iter().flatten() {
+            // A closed socket with a lingering time of zero sends RST.
+            socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO)).ok();
+        }
+    }
+}

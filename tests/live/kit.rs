@@ -1,0 +1,140 @@
+//! What these tests share: apps of a config file, streams, and waiting for what the server says of its sessions.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tidings_testkit::{
+    Api, Heard, PusherApp, PusherSession, Request, Server, ServerBuilder, Stream, eventually, server,
+};
+
+/// How long anything that should happen at once may take on a busy machine.
+pub(crate) const SOON: Duration = Duration::from_secs(30);
+
+/// The app that [`configured`] has, and a second one.
+pub(crate) const APPS: [Keys; 2] = [Keys { id: "1", name: "one" }, Keys { id: "2", name: "two" }];
+
+/// An app of the config file; all its secrets are made from its name.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Keys {
+    pub(crate) id: &'static str,
+    pub(crate) name: &'static str,
+}
+
+impl Keys {
+    pub(crate) fn key(self) -> String {
+        format!("key-{}", self.name)
+    }
+
+    pub(crate) fn secret(self) -> String {
+        format!("secret-of-app-{}", self.name)
+    }
+
+    pub(crate) fn api_key(self) -> String {
+        format!("api-key-of-app-{}", self.name)
+    }
+
+    pub(crate) fn token_secret(self) -> String {
+        format!("token-secret-of-app-{}-which-is-long-enough", self.name)
+    }
+
+    pub(crate) fn pusher(self, server: &Server) -> PusherApp {
+        server.pusher_app(self.id, &self.key(), &self.secret())
+    }
+
+    pub(crate) fn api(self, server: &Server) -> Api {
+        Api::new(&server.url, &self.api_key())
+    }
+
+    /// The stream that a browser would open, with no proof but `more`.
+    pub(crate) fn stream(self, server: &Server, channel: &str, more: &str) -> Request {
+        Api::new(&server.url, "").get(&format!("/v1/stream?app={}&channel={}{more}", self.key(), escaped(channel)))
+    }
+}
+
+/// A server with both apps; `top` are lines before and `each` are lines of every app.
+pub(crate) fn configured(top: &str, each: &str) -> ServerBuilder {
+    let app = |keys: Keys| {
+        format!(
+            "[[apps]]\nid = {:?}\nkey = {:?}\nsecret = {:?}\napi_keys = [{:?}]\ntoken_hmac_secret = {:?}\n{each}\n",
+            keys.id,
+            keys.key(),
+            keys.secret(),
+            keys.api_key(),
+            keys.token_secret(),
+        )
+    };
+    server().egress_allow("127.0.0.0/8").config(format!("{top}\n{}", APPS.map(app).concat()))
+}
+
+/// `#`, `:` and their like as they stand in a query.
+pub(crate) fn escaped(text: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
+    text.bytes().map(|b| if plain(b) { char::from(b).to_string() } else { format!("%{b:02X}") }).collect()
+}
+
+/// Opens a stream that must be granted, and waits until it has told its session.
+pub(crate) async fn opened(request: Request) -> Stream {
+    let mut stream = request.stream().await.unwrap_or_else(|reply| panic!("no stream: {}", reply.text()));
+    stream.expect("tidings.open", SOON).await;
+    stream
+}
+
+/// Says `{"n": n}` in channels and waits for the acknowledgement.
+pub(crate) async fn say(api: &Api, channels: &[&str], n: u64) {
+    let event = json!({"name": "e", "channels": channels, "data": {"n": n}});
+    api.post("/v1/events", event).await.expect_status(202);
+}
+
+/// Waits until the session is in the channel, as the app's own servers see it.
+pub(crate) async fn occupied(app: &PusherApp, channel: &str) {
+    let path = format!("/channels/{channel}");
+    eventually(SOON, || async {
+        app.get(&path, &[]).await.expect_status(200)["occupied"].as_bool().filter(|&occupied| occupied)
+    })
+    .await;
+}
+
+/// A value of `/metrics`, summed over its labels.
+pub(crate) async fn metric(server: &Server, name: &str) -> f64 {
+    let text = Api::new(&server.url, "").get("/metrics").await.expect_status(200).text();
+    let values: Vec<f64> = text
+        .lines()
+        .filter_map(|line| {
+            let rest = line.strip_prefix(name)?;
+            rest.starts_with([' ', '{']).then(|| rest.rsplit(' ').next()?.parse().ok()).flatten()
+        })
+        .collect();
+    assert!(!values.is_empty(), "no metric {name} in\n{text}");
+    values.iter().sum()
+}
+
+/// Asserts that the server serves: somebody joins, something is said, it is heard.
+pub(crate) async fn still_serves(app: &PusherApp) {
+    let mut session = app.connect().await;
+    session.subscribe("still-there").await;
+    app.trigger(&["still-there"], "yes", "1").await.expect_status(200);
+    session.expect_on("yes", "still-there", SOON).await;
+}
+
+/// Asserts that nothing came but what is listed, after the server has handled all that was sent.
+pub(crate) async fn heard_nothing(session: &mut PusherSession, event: &str) {
+    session.settle().await;
+    let heard: Vec<_> = session.waiting().filter(|frame| frame.event == event).collect();
+    assert!(heard.is_empty(), "{heard:?}");
+}
+
+/// The code of an error that came next of all errors.
+pub(crate) async fn error_code(session: &mut PusherSession) -> Value {
+    session.expect("pusher:error", SOON).await.data()["code"].clone()
+}
+
+/// Reads to the end of the session, which must be a close frame.
+pub(crate) async fn closed(session: &mut PusherSession) -> u16 {
+    loop {
+        match session.next(SOON).await {
+            Heard::Frame(_) => {}
+            Heard::Closed(code, _) => return code,
+            other => panic!("no close frame but {other:?}"),
+        }
+    }
+}

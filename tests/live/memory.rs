@@ -1,0 +1,73 @@
+//! Sessions that are gone leave nothing behind.
+
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+
+use serde_json::json;
+use tidings_testkit::{PusherApp, Server, eventually};
+use tokio::task::JoinSet;
+
+use crate::kit::{APPS, SOON, configured, metric};
+
+const SESSIONS: u32 = 10_000;
+/// At one time; each takes a descriptor here and one in the server.
+const AT_ONCE: u32 = 200;
+/// What must be zero when everybody is gone.
+const LEVELS: [&str; 4] =
+    ["tidings_live_sessions", "tidings_live_slots", "tidings_live_local_channels", "tidings_live_subscriptions"];
+/// How many readings the least is taken of.
+const READINGS: usize = 10;
+const MEBIBYTE: u64 = 1024;
+
+// covers: L11
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ten_thousand_sessions_twice_leave_no_memory_and_no_counts() {
+    let server = configured("max_connections = 10000", "").start().await;
+    let app = Arc::new(APPS[0].pusher(&server));
+    // A first round of a few, for what is set up once: connections, pools, the allocator's own.
+    round(&app, 0, SESSIONS).await;
+    let first = settled(&server).await;
+    round(&app, 1, SESSIONS).await;
+    let second = settled(&server).await;
+    assert!(second <= first + MEBIBYTE, "{first} KiB after the first round, {second} KiB after the second");
+}
+
+async fn round(app: &Arc<PusherApp>, number: u8, sessions: u32) {
+    let mut under_way = JoinSet::new();
+    for n in 0..sessions {
+        if under_way.len() >= AT_ONCE as usize {
+            under_way.join_next().await.unwrap().unwrap();
+        }
+        let app = Arc::clone(app);
+        // Each local address has ports of its own, and a port rests for a minute after its use.
+        let from = Ipv4Addr::new(127, 0, 1 + number, 1 + (n / 1_000) as u8);
+        under_way.spawn(async move {
+            let mut session = app.session().from(from).connect().await;
+            session.subscribe(&format!("private-{}", n % 500)).await;
+            session.subscribe_as("presence-all", &format!("user-{}", n % 50), json!({})).await;
+            match n % 3 {
+                0 => session.close().await,
+                1 => session.unsubscribe("presence-all").await,
+                // Gone without a word.
+                _ => drop(session),
+            }
+        });
+    }
+    while let Some(done) = under_way.join_next().await {
+        done.unwrap();
+    }
+}
+
+/// Waits until nothing is counted any more, and reads the memory: the least of several readings.
+async fn settled(server: &Server) -> u64 {
+    for name in LEVELS {
+        eventually(SOON, || async { (metric(server, name).await == 0.0).then_some(()) }).await;
+    }
+    let mut least = u64::MAX;
+    for _ in 0..READINGS {
+        // Each reading is apart from the last by a request, which lets the server's threads run.
+        metric(server, LEVELS[0]).await;
+        least = least.min(server.rss_kib());
+    }
+    least
+}
