@@ -18,11 +18,11 @@ use tungstenite::{Message, WebSocket};
 use crate::toy::{Ears, Toy, ToyBus};
 
 /// How long a test waits for what must come.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Waits until something holds.
 #[track_caller]
-pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+pub(crate) fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     let deadline = tokio::time::Instant::now() + PATIENCE;
     while !holds() {
         assert!(tokio::time::Instant::now() < deadline, "it never came true that {what}");
@@ -30,32 +30,31 @@ pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     }
 }
 
-pub struct Node {
-    pub runtime: Runtime,
-    pub live: Live,
-    pub bus: Arc<ToyBus>,
-    pub app: Arc<App>,
-    pub inboxes: Inboxes,
+pub(crate) struct Node {
+    pub(crate) runtime: Runtime,
+    pub(crate) live: Live,
+    pub(crate) bus: Arc<ToyBus>,
+    pub(crate) app: Arc<App>,
 }
 
 impl Node {
-    pub fn start(shards: u16, settings: Settings) -> Self {
+    pub(crate) fn start(shards: u16, settings: Settings) -> Self {
         Self::with_clock(shards, settings, SystemClock::shared())
     }
 
-    pub fn with_clock(shards: u16, settings: Settings, clock: SharedClock) -> Self {
+    pub(crate) fn with_clock(shards: u16, settings: Settings, clock: SharedClock) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let inboxes = Inboxes::new(shards, &settings, Arc::clone(&clock)).unwrap();
         let bus = ToyBus::new(inboxes.clone());
         let asks = Arc::new(Ears(Arc::clone(&bus)));
         let mut registry = Registry::default();
         let handle = runtime.handle().clone();
-        let live = Live::start(inboxes.clone(), settings, clock, asks, handle, &mut registry).unwrap();
-        Self { runtime, live, bus, app: Arc::new(App::new("1", "key", "secret".into())), inboxes }
+        let live = Live::start(inboxes, settings, clock, asks, handle, &mut registry).unwrap();
+        Self { runtime, live, bus, app: Arc::new(App::new("1", "key", "secret".into())) }
     }
 
     /// The two ends of a connection: the server's for tokio, the client's blocking.
-    pub fn pair(&self) -> (tokio::net::TcpStream, TcpStream) {
+    pub(crate) fn pair(&self) -> (tokio::net::TcpStream, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         client.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -66,21 +65,21 @@ impl Node {
         (tokio::net::TcpStream::from_std(server).unwrap(), client)
     }
 
-    pub fn attach(&self, socket: Socket, early: Bytes) {
+    pub(crate) fn attach(&self, socket: Socket, early: Bytes) {
         let place = self.live.admit(&self.app).unwrap();
         let _inside = self.runtime.enter();
         self.live.attach(place, Arc::clone(&self.app), socket, early, Box::new(Toy::default()));
     }
 
     /// A connected client that has been greeted.
-    pub fn connect(&self) -> Client<TcpStream> {
+    pub(crate) fn connect(&self) -> Client<TcpStream> {
         let (server, client) = self.pair();
         self.attach(Socket::from(server), Bytes::new());
         Client::greeted(client)
     }
 
     /// A connected client that has joined a channel.
-    pub fn member(&self, channel: &str) -> Client<TcpStream> {
+    pub(crate) fn member(&self, channel: &str) -> Client<TcpStream> {
         let mut client = self.connect();
         client.say(&format!("join {channel}"));
         client.hears(&format!("joined {channel}"));
@@ -89,19 +88,19 @@ impl Node {
 
     /// Nothing is left of anybody.
     #[track_caller]
-    pub fn is_empty_in_the_end(&self) {
+    pub(crate) fn is_empty_in_the_end(&self) {
         eventually("nothing is left", || self.live.sizes() == tidings_live::Sizes::default());
     }
 }
 
-pub struct Client<S> {
-    pub socket: WebSocket<S>,
-    pub id: SessionId,
+pub(crate) struct Client<S> {
+    pub(crate) socket: WebSocket<S>,
+    pub(crate) id: SessionId,
 }
 
 impl<S: Read + Write> Client<S> {
     #[track_caller]
-    pub fn greeted(stream: S) -> Self {
+    pub(crate) fn greeted(stream: S) -> Self {
         let socket = WebSocket::from_raw_socket(stream, Role::Client, None);
         let mut client = Self { socket, id: SessionId::from_random([0; 16]) };
         let hello = client.text();
@@ -109,12 +108,12 @@ impl<S: Read + Write> Client<S> {
         client
     }
 
-    pub fn say(&mut self, text: &str) {
+    pub(crate) fn say(&mut self, text: &str) {
         self.socket.send(Message::text(text)).unwrap();
     }
 
     #[track_caller]
-    pub fn text(&mut self) -> String {
+    pub(crate) fn text(&mut self) -> String {
         match self.socket.read().unwrap() {
             Message::Text(text) => text.to_string(),
             other => panic!("expected a text, got {other:?}"),
@@ -122,13 +121,13 @@ impl<S: Read + Write> Client<S> {
     }
 
     #[track_caller]
-    pub fn hears(&mut self, text: &str) {
+    pub(crate) fn hears(&mut self, text: &str) {
         assert_eq!(self.text(), text);
     }
 
     /// Reads to the end and says how the server closed.
     #[track_caller]
-    pub fn closed(&mut self) -> Option<CloseFrame> {
+    pub(crate) fn closed(&mut self) -> Option<CloseFrame> {
         loop {
             match self.socket.read() {
                 Ok(Message::Close(frame)) => return frame,

@@ -16,7 +16,7 @@ use tidings_wire::{Format, Prepared, Publication, Said, Slot, ws};
 use tokio::sync::Semaphore;
 
 /// How the toy protocol writes what is said.
-pub static FORMAT: Format = Format {
+pub(crate) static FORMAT: Format = Format {
     slot: Slot::Pusher,
     encode: |said| match said {
         Said::Publication(publication) => Some(ws::text(line(publication).as_bytes())),
@@ -25,7 +25,7 @@ pub static FORMAT: Format = Format {
 };
 
 /// The same with other words.
-pub static LOUD: Format = Format {
+pub(crate) static LOUD: Format = Format {
     slot: Slot::CentrifugoJson,
     encode: |said| match said {
         Said::Publication(publication) => Some(ws::text(line(publication).to_uppercase().as_bytes())),
@@ -34,16 +34,16 @@ pub static LOUD: Format = Format {
 };
 
 /// What is said, as a line of text.
-pub fn line(publication: &Publication) -> String {
+pub(crate) fn line(publication: &Publication) -> String {
     format!("{}: {}", publication.channel.name, publication.event.data.as_text())
 }
 
 /// Does what it is told to in text frames, one word after the other: `join c`, `loud c`, `own c`, `leave c`, `say c what`,
 /// `user u`, `echo what`, `wake ms`, `close code`, `both c` (leaves and joins it at once).
 #[derive(Debug, Default)]
-pub struct Toy {
+pub(crate) struct Toy {
     /// Written before everything as they are, not as frames.
-    pub bare: bool,
+    pub(crate) bare: bool,
 }
 
 impl Toy {
@@ -130,23 +130,23 @@ impl SessionProtocol for Toy {
 }
 
 /// A broker and a bus in one: lists of who is in which channel.
-pub struct ToyBus {
+pub(crate) struct ToyBus {
     inboxes: Inboxes,
     lists: Mutex<HashMap<ChannelKey, Vec<(SessionRef, SessionId)>>>,
     /// Asks about channels whose names begin with `slow` wait for a permit.
-    pub gate: Arc<Semaphore>,
+    pub(crate) gate: Arc<Semaphore>,
     /// Nobody can leave at the moment.
-    pub stuck: AtomicBool,
+    pub(crate) stuck: AtomicBool,
 }
 
 impl ToyBus {
-    pub fn new(inboxes: Inboxes) -> Arc<Self> {
+    pub(crate) fn new(inboxes: Inboxes) -> Arc<Self> {
         let gate = Arc::new(Semaphore::new(0));
         Arc::new(Self { inboxes, lists: Mutex::default(), gate, stuck: AtomicBool::new(false) })
     }
 
     /// Says something in a channel of the app `1`.
-    pub fn publish(&self, channel: &str, text: impl Into<Bytes>, except: Option<SessionId>) {
+    pub(crate) fn publish(&self, channel: &str, text: impl Into<Bytes>, except: Option<SessionId>) {
         let channel = ChannelKey::new("1".into(), channel);
         let event = Event {
             id: "e".to_owned(),
@@ -170,13 +170,13 @@ impl ToyBus {
         }
     }
 
-    pub fn control(&self, control: Control) {
+    pub(crate) fn control(&self, control: Control) {
         let control = Arc::new(control);
         (0..self.inboxes.count()).for_each(|shard| self.inboxes.tell(shard, Told::Control(Arc::clone(&control))));
     }
 
     /// How many are in a channel.
-    pub fn count(&self, channel: &str) -> usize {
+    pub(crate) fn count(&self, channel: &str) -> usize {
         self.lists.lock().get(&ChannelKey::new("1".into(), channel)).map_or(0, Vec::len)
     }
 
@@ -214,7 +214,7 @@ impl ToyBus {
 }
 
 /// The bus as sessions see it.
-pub struct Ears(pub Arc<ToyBus>);
+pub(crate) struct Ears(pub(crate) Arc<ToyBus>);
 
 impl Asks for Ears {
     fn ask(&self, asker: Asker, ask: u32, what: Ask) -> Asking {

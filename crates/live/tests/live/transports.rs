@@ -39,7 +39,7 @@ fn connect(node: &Node, configs: &(Arc<ServerConfig>, Arc<ClientConfig>), before
     stream.write_all(before).unwrap();
     stream.flush().unwrap();
     let accepted = node.runtime.block_on(accepted).unwrap();
-    node.attach(Socket::from((accepted)), Bytes::new());
+    node.attach(Socket::from(accepted), Bytes::new());
     Client::greeted(stream)
 }
 
