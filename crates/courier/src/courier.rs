@@ -169,7 +169,8 @@ impl Courier {
             let mut desk = inner.desk.lock();
             for destination in leased {
                 let key = tidings_model::id::DeliveryKey { app: app.clone(), event, destination: *destination };
-                let leased = Leased { key, attempts: 0, forgiven: 0, ordered: ordered(destination), lease };
+                let ordered = ordered(destination);
+                let leased = Leased { key, attempts: 0, forgiven: 0, ordered, lot: !ordered, lease };
                 desk.push(inner.item(leased, Arc::clone(&parcel)), true, false);
             }
             drop(desk);

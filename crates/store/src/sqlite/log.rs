@@ -5,8 +5,8 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use tidings_model::event::{Data, Event};
 use tidings_model::id::{AppId, EventNo};
 
-use super::destinations;
 use super::lanes::{self, Owed, Placed};
+use super::{destinations, lots};
 use crate::error::StoreError;
 use crate::log::{EventFilter, Idempotency, Lane, Logged, Publish, Published};
 
@@ -117,19 +117,25 @@ fn insert_event(db: &Connection, no: EventNo, publish: &Publish, digest: &[u8; 3
     Ok(true)
 }
 
-/// Writes the deliveries, or the fan-out row that stands for them.
+/// Writes the deliveries, or the rows that stand for them: the lot of those that are taken up at once, and the fan-out row of
+/// those that are written afterwards.
 fn place(db: &Connection, no: EventNo, publish: &Publish, direct: usize) -> Result<Published, StoreError> {
     let event = &publish.event;
     let ordered = publish.destinations.iter().any(|d| d.lane != Lane::Own);
     // An earlier event may still have deliveries to be written to the same lanes: whatever is ordered goes behind it.
     let behind = ordered && fanout_pending(db, &event.app)?;
     let all_later = publish.destinations.len() > direct;
-    let mut leased = Vec::new();
-    let mut later = Vec::new();
+    let early = publish.not_before.is_some_and(|time| time > publish.now);
+    let (mut leased, mut lot, mut later) = (Vec::new(), Vec::new(), Vec::new());
     let mut queued = false;
     for destination in &publish.destinations {
         if all_later || (behind && destination.lane != Lane::Own) {
             later.push((destination.no, destination.lane));
+            continue;
+        }
+        if destination.fresh && destination.lane == Lane::Own && !early {
+            lot.push(destination.no);
+            leased.push(destination.no);
             continue;
         }
         let owed = Owed {
@@ -145,6 +151,9 @@ fn place(db: &Connection, no: EventNo, publish: &Publish, direct: usize) -> Resu
             Placed::Waiting => {}
         }
     }
+    if !lot.is_empty() {
+        lots::insert(db, no, publish.lease, &lot)?;
+    }
     if !later.is_empty() {
         queued = true;
         db.prepare_cached(
@@ -155,7 +164,7 @@ fn place(db: &Connection, no: EventNo, publish: &Publish, direct: usize) -> Resu
             event.app.as_str(),
             event.key,
             publish.not_before,
-            destinations::encode(&later)
+            destinations::encode(later.iter().copied())
         ])?;
     }
     Ok(Published::Stored { no, leased, queued })

@@ -11,6 +11,7 @@ mod fault;
 mod lanes;
 mod listing;
 mod log;
+mod lots;
 mod meta;
 mod migrate;
 mod queue;
@@ -316,6 +317,14 @@ impl Queue for SqliteStore {
             if after.is_none() {
                 break;
             }
+        }
+        let mut after = Some(EventNo(i64::MIN));
+        while let Some(from) = after {
+            let (expired, next) = self.readers.read(move |db| lots::expired(db, now, from, slice)).await?;
+            for (event, lease) in expired {
+                taken += self.writer.call(Class::Upkeep, move |db| lots::dissolve(db, event, Some(lease), now)).await?;
+            }
+            after = next;
         }
         let idle = self.readers.read(upkeep::idle).await?;
         if !idle.is_empty() {

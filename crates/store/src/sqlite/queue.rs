@@ -7,7 +7,7 @@ use tidings_model::clock::Millis;
 use tidings_model::delivery::{Attempt, DeliveryState};
 use tidings_model::id::{AppId, DeliveryKey, DestinationNo, EventNo};
 
-use super::{catalogue, lanes};
+use super::{catalogue, lanes, lots};
 use crate::error::StoreError;
 use crate::log::Lease;
 use crate::queue::{Due, Finished, Leased, Next, Recorded, Recording};
@@ -56,7 +56,8 @@ pub(super) fn claim(
                     event: EventNo(row.get(1)?),
                     destination,
                 };
-                out.push(Leased { key, ordered: row.get(2)?, attempts: row.get(3)?, forgiven: row.get(4)?, lease });
+                let (ordered, attempts, forgiven) = (row.get(2)?, row.get(3)?, row.get(4)?);
+                out.push(Leased { key, ordered, attempts, forgiven, lot: false, lease });
             }
         }
         for leased in &out[first..] {
@@ -69,17 +70,28 @@ pub(super) fn claim(
 
 /// Records the ends of attempts.
 pub(super) fn finish(db: &Connection, batch: &[Finished], recording: Recording) -> Result<Vec<Recorded>, StoreError> {
-    batch.iter().map(|finished| record(db, finished, recording)).collect()
+    let leased: Vec<&Leased> = batch.iter().map(|finished| &finished.delivery).collect();
+    let taken = lots::take_out(db, &leased)?;
+    batch.iter().zip(taken).map(|(finished, taken)| record(db, finished, taken, recording)).collect()
 }
 
-fn record(db: &Connection, finished: &Finished, recording: Recording) -> Result<Recorded, StoreError> {
+/// Records the end of an attempt. `taken`: it has been taken out of its lot.
+fn record(db: &Connection, finished: &Finished, taken: bool, recording: Recording) -> Result<Recorded, StoreError> {
     let leased = &finished.delivery;
+    if leased.lot && !taken {
+        return Ok(Recorded { stale: true, ..Recorded::default() });
+    }
     let key = &leased.key;
     let error = finished.attempt.as_ref().and_then(|attempt| attempt.error.as_deref());
     let attempts = finished.attempt.as_ref().map_or(leased.attempts, |attempt| attempt.n);
     let state = match finished.next {
         Next::Retry(due) => {
-            if !lanes::reschedule(db, key, leased.lease.token, due, attempts, error)? {
+            if taken {
+                if !lots::reopen(db, key, due, attempts, error, recording.wall)? {
+                    insert_attempt(db, key, finished.attempt.as_ref())?;
+                    return Ok(Recorded::default());
+                }
+            } else if !lanes::reschedule(db, key, leased.lease.token, due, attempts, error)? {
                 return Ok(Recorded { stale: true, ..Recorded::default() });
             }
             insert_attempt(db, key, finished.attempt.as_ref())?;
@@ -90,7 +102,8 @@ fn record(db: &Connection, finished: &Finished, recording: Recording) -> Result<
         Next::Undelivered => DeliveryState::Undelivered,
         Next::Canceled => DeliveryState::Canceled,
     };
-    let Some(lane) = take_out(db, leased)? else {
+    let lane = if taken { Some(None) } else { take_out(db, leased)? };
+    let Some(lane) = lane else {
         return Ok(Recorded { stale: true, ..Recorded::default() });
     };
     match &finished.attempt {
@@ -240,8 +253,13 @@ fn insert_attempt(db: &Connection, key: &DeliveryKey, attempt: Option<&Attempt>)
 
 /// Gives leased deliveries back.
 pub(super) fn release(db: &Connection, batch: &[Leased], due: Millis) -> Result<(), StoreError> {
-    for leased in batch {
-        lanes::reschedule(db, &leased.key, leased.lease.token, due, leased.attempts, None)?;
+    let all: Vec<&Leased> = batch.iter().collect();
+    for (leased, taken) in batch.iter().zip(lots::take_out(db, &all)?) {
+        if taken {
+            lots::reopen(db, &leased.key, due, leased.attempts, None, due)?;
+        } else if !leased.lot {
+            lanes::reschedule(db, &leased.key, leased.lease.token, due, leased.attempts, None)?;
+        }
     }
     Ok(())
 }
