@@ -122,7 +122,7 @@ pub(super) const ATTEMPTS: &str =
 
 /// The first attempt of a delivery that it delivered, from the row that tells both.
 pub(super) const FIRST: &str =
-    "SELECT 1, started_at, duration_us, 'delivered', status, NULL, remote, NULL, NULL, response_body
+    "SELECT 1, started_at, duration_us, 'delivered', status, NULL, remote, NULL, NULL, coalesce(response_body, x'')
     FROM closed WHERE app = ?3 AND event = ?1 AND destination = ?2 AND started_at IS NOT NULL";
 
 /// The attempts of a delivery, oldest first.
@@ -176,7 +176,7 @@ pub(super) fn retry(db: &Connection, key: &DeliveryKey, now: Millis) -> Result<R
         None => {
             db.prepare_cached(
                 "INSERT INTO attempt (event, destination, n, started_at, duration_us, outcome, status, remote, response_body)
-                 SELECT event, destination, 1, started_at, duration_us, 'delivered', status, remote, response_body
+                 SELECT event, destination, 1, started_at, duration_us, 'delivered', status, remote, coalesce(response_body, x'')
                  FROM closed WHERE app = ?1 AND event = ?2 AND destination = ?3 AND started_at IS NOT NULL",
             )?
             .execute(place)?;

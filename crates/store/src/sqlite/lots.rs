@@ -15,6 +15,9 @@ use crate::error::StoreError;
 use crate::log::{Lane, Lease};
 use crate::queue::{DeliveryFilter, DeliveryRow, Leased};
 
+/// How many lots one transaction takes back: few have more than a handful of deliveries.
+pub(super) const SLICE: usize = 64;
+
 /// Writes the lot of an event, in ascending order of its destinations.
 pub(super) fn insert(
     db: &Connection,
@@ -84,7 +87,7 @@ pub(super) fn reopen(
     Ok(true)
 }
 
-/// Gives every delivery of a lot its row, due now, if the lot still is under this lease, whichever it is when none is named.
+/// Gives every delivery of a lot its row, due now, if the lot still is under this lease; under any when none is named.
 /// Answers how many there were.
 pub(super) fn dissolve(db: &Connection, event: EventNo, lease: Option<i64>, now: Millis) -> Result<u64, StoreError> {
     let Some((app, left)) = read(db, event, lease)? else { return Ok(0) };
@@ -93,6 +96,11 @@ pub(super) fn dissolve(db: &Connection, event: EventNo, lease: Option<i64>, now:
         reopen(db, &DeliveryKey { app: app.clone(), event, destination }, now, 0, None, now)?;
     }
     Ok(left.len() as u64)
+}
+
+/// Takes back lots whose leases a reader found run out, if they still are the same. Answers how many deliveries there were.
+pub(super) fn take_back(db: &Connection, expired: &[(EventNo, i64)], now: Millis) -> Result<u64, StoreError> {
+    expired.iter().map(|(event, lease)| dissolve(db, *event, Some(*lease), now)).sum()
 }
 
 /// The statement that walks all lots, in slices.
@@ -136,8 +144,10 @@ pub(super) fn count(db: &Connection) -> Result<u64, StoreError> {
     Ok(all)
 }
 
-/// The statement of [`page`]. Lots are few, as deliveries in memory are: those of other apps are passed over.
-pub(super) const NEWEST: &str = "SELECT t.event, t.destinations, e.id, e.name FROM lot t JOIN event e ON e.no = t.event
+/// The statement of [`page`]. Lots are few, as deliveries in memory are: those of
+/// other apps are passed over. CROSS keeps that order.
+pub(super) const NEWEST: &str =
+    "SELECT t.event, t.destinations, e.id, e.name FROM lot t CROSS JOIN event e ON e.no = t.event
     WHERE t.event >= ?1 AND t.event <= ?2 AND e.app = ?3 ORDER BY t.event DESC";
 
 /// A page of the deliveries in lots, newest event first.
@@ -189,7 +199,7 @@ fn read(
     lease: Option<i64>,
 ) -> Result<Option<(AppId, Vec<DestinationNo>)>, StoreError> {
     let mut statement = db.prepare_cached(
-        "SELECT e.app, t.destinations FROM lot t JOIN event e ON e.no = t.event WHERE t.event = ?1 AND (?2 IS NULL OR t.lease = ?2)",
+        "SELECT e.app, t.destinations FROM lot t CROSS JOIN event e ON e.no = t.event WHERE t.event = ?1 AND (?2 IS NULL OR t.lease = ?2)",
     )?;
     let mut rows = statement.query(params![event.0, lease])?;
     let Some(row) = rows.next()? else { return Ok(None) };

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, OptionalExtension, Statement, params};
 use tidings_model::clock::Millis;
 use tidings_model::delivery::{Attempt, DeliveryState};
 use tidings_model::id::{AppId, DeliveryKey, DestinationNo, EventNo};
@@ -72,11 +72,19 @@ pub(super) fn claim(
 pub(super) fn finish(db: &Connection, batch: &[Finished], recording: Recording) -> Result<Vec<Recorded>, StoreError> {
     let leased: Vec<&Leased> = batch.iter().map(|finished| &finished.delivery).collect();
     let taken = lots::take_out(db, &leased)?;
-    batch.iter().zip(taken).map(|(finished, taken)| record(db, finished, taken, recording)).collect()
+    let mut at_first = db.prepare_cached(CLOSE_AT_FIRST)?;
+    let ends = batch.iter().zip(taken);
+    ends.map(|(finished, taken)| record(db, &mut at_first, finished, taken, recording)).collect()
 }
 
 /// Records the end of an attempt. `taken`: it has been taken out of its lot.
-fn record(db: &Connection, finished: &Finished, taken: bool, recording: Recording) -> Result<Recorded, StoreError> {
+fn record(
+    db: &Connection,
+    at_first: &mut Statement<'_>,
+    finished: &Finished,
+    taken: bool,
+    recording: Recording,
+) -> Result<Recorded, StoreError> {
     let leased = &finished.delivery;
     if leased.lot && !taken {
         return Ok(Recorded { stale: true, ..Recorded::default() });
@@ -108,7 +116,7 @@ fn record(db: &Connection, finished: &Finished, taken: bool, recording: Recordin
     };
     match &finished.attempt {
         Some(attempt) if state == DeliveryState::Delivered && attempt.n == 1 => {
-            close_at_first(db, key, attempt, recording.wall)?;
+            close_at_first(at_first, key, attempt, recording.wall)?;
         }
         attempt => {
             close(db, key, state, attempts, recording.wall, error)?;
@@ -204,13 +212,18 @@ pub(super) fn close(
     Ok(())
 }
 
+/// The statement of [`close_at_first`], which a batch prepares once.
+const CLOSE_AT_FIRST: &str = "INSERT OR REPLACE INTO closed (app, event, destination, state, attempts, closed_at, started_at, duration_us, status, remote, response_body)
+    VALUES (?1, ?2, ?3, 'delivered', 1, ?4, ?5, ?6, ?7, ?8, ?9)";
+
 /// Moves a delivery that its first attempt delivered to those that have ended: most do, and one row then tells both.
-fn close_at_first(db: &Connection, key: &DeliveryKey, attempt: &Attempt, wall: Millis) -> Result<(), StoreError> {
-    db.prepare_cached(
-        "INSERT OR REPLACE INTO closed (app, event, destination, state, attempts, closed_at, started_at, duration_us, status, remote, response_body)
-         VALUES (?1, ?2, ?3, 'delivered', 1, ?4, ?5, ?6, ?7, ?8, ?9)",
-    )?
-    .execute(params![
+fn close_at_first(
+    at_first: &mut Statement<'_>,
+    key: &DeliveryKey,
+    attempt: &Attempt,
+    wall: Millis,
+) -> Result<(), StoreError> {
+    at_first.execute(params![
         key.app.as_str(),
         key.event.0,
         key.destination.0,
@@ -219,7 +232,8 @@ fn close_at_first(db: &Connection, key: &DeliveryKey, attempt: &Attempt, wall: M
         micros(attempt.duration),
         attempt.status,
         attempt.remote,
-        attempt.response_body,
+        // Most answers have no body, and then nothing need be kept of it.
+        (!attempt.response_body.is_empty()).then_some(&attempt.response_body),
     ])?;
     Ok(())
 }
