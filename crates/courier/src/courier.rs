@@ -164,7 +164,10 @@ impl Courier {
         if !leased.is_empty() {
             let app = logged.event.app.clone();
             let event = logged.no;
-            let parcel = inner.parcel(logged);
+            // When all of it is ours and in no lane, nobody will look for it.
+            let whole = !queued && leased.len() == destinations.len();
+            let whole = whole && destinations.iter().all(|d| d.lane == Lane::Own);
+            let parcel = if whole { Parcel::new(logged, &inner.held) } else { inner.parcel(logged) };
             let ordered = |no: &DestinationNo| destinations.iter().any(|d| d.no == *no && d.lane != Lane::Own);
             let mut desk = inner.desk.lock();
             for destination in leased {
@@ -291,12 +294,11 @@ impl Inner {
             let made = attempt::make(self, &item).await;
             self.metrics.in_flight.dec();
             let now = self.clock.steady_ms();
-            let terms = self.outlet.terms(destination);
             let wanted = {
                 let mut desk = self.desk.lock();
                 match made {
                     Made::Finished(finished, mood) => {
-                        desk.learn(destination, mood, terms, now);
+                        desk.learn(destination, mood, |destination| self.outlet.terms(destination), now);
                         self.report(*finished, item);
                     }
                     Made::NotNow => desk.returns.push((item, now)),
