@@ -180,11 +180,6 @@ impl Catalogue {
         Ok(fields)
     }
 
-    /// The delivery defaults of a hook, as they are now.
-    pub fn defaults(&self, app: &AppId, name: &str) -> Option<DeliveryDefaults> {
-        Some(self.state.read().apps.get(app)?.hooks.get(name)?.defaults.clone())
-    }
-
     pub(crate) fn version(&self) -> i64 {
         self.state.read().version
     }

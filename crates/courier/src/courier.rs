@@ -12,7 +12,7 @@ use tidings_model::id::{DestinationNo, EventNo};
 use tidings_store::log::{Destination, Lane, Lease, Logged};
 use tidings_store::queue::{Finished, Leased};
 use tidings_store::{Store, StoreError};
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -28,6 +28,9 @@ use crate::settings::Settings;
 
 /// What one delivery in memory is charged with, besides its event.
 const ITEM_WEIGHT: usize = 512;
+
+/// Workers without a turn that are kept for the next ones: making one anew costs more than the rest of handing out a turn.
+const MAX_IDLE: usize = 256;
 
 /// A delivery in memory, with the right to attempt it.
 pub(crate) struct Item {
@@ -72,6 +75,8 @@ pub(crate) struct Inner {
     pub(crate) unwritten: AtomicUsize,
     notices: Mutex<Option<mpsc::UnboundedSender<Notice>>>,
     pub(crate) workers: TaskTracker,
+    /// The ways to workers that wait for a turn, the last one to come in front; `None` when no more turns are given.
+    idle: Mutex<Option<Vec<oneshot::Sender<Turn>>>>,
 }
 
 /// Attempts deliveries until each has arrived or nothing more can be done. Clones share one courier.
@@ -119,6 +124,7 @@ impl Courier {
             unwritten: AtomicUsize::new(0),
             notices: Mutex::new(Some(notices)),
             workers: TaskTracker::new(),
+            idle: Mutex::new(Some(Vec::new())),
             store,
             outlet,
             egress,
@@ -164,12 +170,16 @@ impl Courier {
         if !leased.is_empty() {
             let app = logged.event.app.clone();
             let event = logged.no;
-            let parcel = inner.parcel(logged);
+            // When all of it is ours and in no lane, nobody will look for it.
+            let whole = !queued && leased.len() == destinations.len();
+            let whole = whole && destinations.iter().all(|d| d.lane == Lane::Own);
+            let parcel = if whole { Parcel::new(logged, &inner.held) } else { inner.parcel(logged) };
             let ordered = |no: &DestinationNo| destinations.iter().any(|d| d.no == *no && d.lane != Lane::Own);
             let mut desk = inner.desk.lock();
             for destination in leased {
                 let key = tidings_model::id::DeliveryKey { app: app.clone(), event, destination: *destination };
-                let leased = Leased { key, attempts: 0, forgiven: 0, ordered: ordered(destination), lease };
+                let ordered = ordered(destination);
+                let leased = Leased { key, attempts: 0, forgiven: 0, ordered, lot: !ordered, lease };
                 desk.push(inner.item(leased, Arc::clone(&parcel)), true, false);
             }
             drop(desk);
@@ -201,6 +211,7 @@ impl Courier {
     pub async fn stop(&self, grace: Duration) {
         let inner = &self.inner;
         inner.desk.lock().stop(inner.clock.steady_ms());
+        inner.idle.lock().take();
         inner.workers.close();
         if tokio::time::timeout(grace, inner.workers.wait()).await.is_err() {
             tracing::warn!(
@@ -261,10 +272,34 @@ impl Inner {
     /// Starts workers for whoever's turn it is.
     pub(crate) fn go_on(self: &Arc<Self>) {
         while let Some(turn) = self.turn() {
-            let inner = Arc::clone(self);
-            self.workers.spawn(async move { inner.work(turn).await });
+            if let Some(turn) = self.to_idle(turn) {
+                let inner = Arc::clone(self);
+                self.workers.spawn(async move { inner.work(turn).await });
+            }
         }
         self.metrics.held_bytes.set(self.held.load(Ordering::Relaxed) as i64);
+    }
+
+    /// Gives a turn to a worker that waits for one; back when there is none.
+    fn to_idle(&self, mut turn: Turn) -> Option<Turn> {
+        loop {
+            let waiting = self.idle.lock().as_mut().and_then(Vec::pop);
+            let Some(worker) = waiting else { return Some(turn) };
+            match worker.send(turn) {
+                Ok(()) => return None,
+                Err(back) => turn = back,
+            }
+        }
+    }
+
+    /// Waits for a turn; `None` when enough others do, or when there will be none.
+    async fn wait_for_turn(&self) -> Option<Turn> {
+        let (sender, turn) = oneshot::channel();
+        match self.idle.lock().as_mut() {
+            Some(idle) if idle.len() < MAX_IDLE => idle.push(sender),
+            _ => return None,
+        }
+        turn.await.ok()
     }
 
     fn turn(&self) -> Option<Turn> {
@@ -281,7 +316,7 @@ impl Inner {
         turn
     }
 
-    /// A worker: makes attempts as long as there are turns.
+    /// A worker: makes attempts as long as there are turns, and waits for more.
     async fn work(self: &Arc<Self>, first: Turn) {
         let mut next = Some(first);
         while let Some(Turn { item, troubled }) = next {
@@ -290,12 +325,11 @@ impl Inner {
             let made = attempt::make(self, &item).await;
             self.metrics.in_flight.dec();
             let now = self.clock.steady_ms();
-            let terms = self.outlet.terms(destination);
             let wanted = {
                 let mut desk = self.desk.lock();
                 match made {
                     Made::Finished(finished, mood) => {
-                        desk.learn(destination, mood, terms, now);
+                        desk.learn(destination, mood, |destination| self.outlet.terms(destination), now);
                         self.report(*finished, item);
                     }
                     Made::NotNow => desk.returns.push((item, now)),
@@ -308,7 +342,10 @@ impl Inner {
             if wanted {
                 self.wake.notify_one();
             }
-            next = self.turn();
+            next = match self.turn() {
+                Some(turn) => Some(turn),
+                None => self.wait_for_turn().await,
+            };
         }
     }
 

@@ -160,10 +160,20 @@ impl Desk {
     }
 
     /// Learns from an attempt. A destination that asks for less keeps nothing in memory meanwhile.
-    pub(crate) fn learn(&mut self, destination: DestinationNo, mood: Mood, terms: Terms, now: Millis) {
+    /// `terms` are asked for only when they matter: not by one that is and was well.
+    pub(crate) fn learn(
+        &mut self,
+        destination: DestinationNo,
+        mood: Mood,
+        terms: impl Fn(DestinationNo) -> Terms,
+        now: Millis,
+    ) {
         let configured = self.configured;
         let Some(line) = self.lines.get_mut(&destination) else { return };
-        let limit = match terms {
+        if mood == Mood::Fine && line.is_well() {
+            return;
+        }
+        let limit = match terms(destination) {
             Terms::Open { concurrency, .. } => concurrency.unwrap_or(configured),
             _ => 1,
         };

@@ -138,6 +138,11 @@ impl Line {
         Ok(())
     }
 
+    /// Whether an attempt that went well would teach it nothing.
+    pub(crate) fn is_well(&self) -> bool {
+        !self.troubled && self.window.is_none() && self.pause.is_zero()
+    }
+
     /// Learns from an attempt.
     pub(crate) fn learn(&mut self, mood: Mood, limit: u32, now: Millis) {
         match mood {

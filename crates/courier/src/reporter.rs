@@ -75,7 +75,10 @@ fn settle(inner: &Inner, finished: &Finished, recorded: Recorded) {
     match finished.next {
         Next::Delivered => {
             inner.metrics.closed("delivered");
-            inner.set_failing(destination, false);
+            // As in the store: what was not failing before has nothing to clear.
+            if finished.was_failing {
+                inner.set_failing(destination, false);
+            }
         }
         Next::Retry(due) => {
             inner.set_failing(destination, true);

@@ -88,7 +88,7 @@ async fn publish(store: &dyn Store, no: DestinationNo, id: &str) -> Leased {
     };
     let Published::Stored { no: event, .. } = store.publish(publish).await.unwrap() else { panic!("not stored") };
     let key = DeliveryKey { app, event, destination: no };
-    Leased { key, attempts: 0, forgiven: 0, ordered: false, lease }
+    Leased { key, attempts: 0, forgiven: 0, ordered: false, lot: true, lease }
 }
 
 fn delivered(delivery: Leased) -> Finished {

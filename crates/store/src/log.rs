@@ -42,7 +42,7 @@ pub struct Destination {
     pub no: DestinationNo,
     /// In which order.
     pub lane: Lane,
-    /// Whether this node takes it up at once: then it is inserted already leased and need not be read back.
+    /// Whether this node takes it up at once: then it is written already leased and need not be read back.
     pub fresh: bool,
 }
 

@@ -25,6 +25,8 @@ pub struct Leased {
     pub forgiven: u32,
     /// Whether it is one of an ordered lane. The store goes by it: the next of the lane is let go when this one ends.
     pub ordered: bool,
+    /// Whether it is one of its event's lot: fresh from a publish, and in no lane. The store goes by it too.
+    pub lot: bool,
     /// The right to attempt it.
     pub lease: Lease,
 }

@@ -85,7 +85,7 @@ impl Outlet for StandardWebhooks {
         let body = self.body(delivery).await?;
         let event = &delivery.parcel.logged.event;
         let seconds = wall.div_euclid(1_000);
-        let mut headers = HeaderMap::with_capacity(4 + listener.headers.len());
+        let mut headers = HeaderMap::with_capacity(8 + listener.headers.len());
         for (name, value) in &listener.headers {
             // Checked when it was stored, and again here: what is stored may be older than the rule.
             if check_header(name, value.expose()).is_ok()
@@ -101,8 +101,8 @@ impl Outlet for StandardWebhooks {
         headers.insert(HeaderName::from_static(ID_HEADER), text(event.id.clone())?);
         headers.insert(HeaderName::from_static(TIMESTAMP_HEADER), HeaderValue::from(seconds));
         headers.insert(HeaderName::from_static(SIGNATURE_HEADER), text(signature)?);
-        let defaults = self.catalogue.defaults(&event.app, &event.name);
-        let timeout = listener.timeout(defaults.as_ref(), self.timeout);
+        let hook = self.catalogue.hook(&event.app, &event.name);
+        let timeout = listener.timeout(hook.as_deref().map(|hook| &hook.defaults), self.timeout);
         Ok(Some(Prepared {
             request: Request { method: Method::POST, url: listener.url.clone(), headers, body },
             timeout,
@@ -132,8 +132,9 @@ impl Outlet for StandardWebhooks {
     fn delay_after(&self, delivery: &Delivery, attempts: u32) -> Option<Duration> {
         let listener = self.catalogue.listener_by_no(delivery.leased.key.destination)?;
         let event = &delivery.parcel.logged.event;
-        let defaults = self.catalogue.defaults(&event.app, &event.name);
-        listener.schedule(defaults.as_ref(), &self.schedule).delay_after(attempts)
+        let hook = self.catalogue.hook(&event.app, &event.name);
+        let defaults = hook.as_deref().map(|hook| &hook.defaults);
+        listener.schedule(defaults, &self.schedule).delay_after(attempts)
     }
 }
 

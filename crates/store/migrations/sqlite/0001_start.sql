@@ -99,7 +99,15 @@ CREATE TABLE fanout (
 ) STRICT;
 CREATE INDEX fanout_app ON fanout (app);
 
--- Open deliveries. Scheduled: `due` is set. Leased: `lease` is set. Neither: it waits behind an older one of its lane.
+-- One row stands for the deliveries of an event that were taken up as it was published, in no lane, and that have not ended.
+CREATE TABLE lot (
+    event INTEGER PRIMARY KEY,
+    lease INTEGER NOT NULL,
+    lease_until INTEGER NOT NULL,
+    destinations BLOB NOT NULL
+) STRICT;
+
+-- Open deliveries but those in lots. Scheduled: `due` is set. Leased: `lease` is set. Neither: it waits behind an older one of its lane.
 CREATE TABLE delivery (
     app TEXT NOT NULL,
     event INTEGER NOT NULL,

@@ -1,4 +1,4 @@
-//! The destination set of a fan-out row, as bytes: for each destination, in ascending order, the distance from the one before
+//! The destination set of a fan-out row or a lot, as bytes: for each destination, in ascending order, the distance from the one before
 //! and its kind of lane, as one variable-length number.
 
 use tidings_model::id::DestinationNo;
@@ -7,7 +7,7 @@ use crate::error::StoreError;
 use crate::log::Lane;
 
 /// Encodes a set in ascending order of its numbers.
-pub(super) fn encode(set: &[(DestinationNo, Lane)]) -> Vec<u8> {
+pub(super) fn encode(set: impl ExactSizeIterator<Item = (DestinationNo, Lane)>) -> Vec<u8> {
     let mut out = Vec::with_capacity(set.len() * 2);
     let mut last = 0;
     for (no, lane) in set {
@@ -29,7 +29,7 @@ pub(super) fn encode(set: &[(DestinationNo, Lane)]) -> Vec<u8> {
 
 /// Decodes what [`encode`] made.
 pub(super) fn decode(bytes: &[u8]) -> Result<Vec<(DestinationNo, Lane)>, StoreError> {
-    let corrupt = || StoreError::Corrupt("a fan-out row's destinations".to_owned());
+    let corrupt = || StoreError::Corrupt("a set of destinations".to_owned());
     let mut out = Vec::new();
     let mut last = 0i64;
     let (mut number, mut shift) = (0u64, 0u32);
@@ -64,7 +64,7 @@ mod tests {
             let lanes = [Lane::Own, Lane::Whole, Lane::Key];
             let set: Vec<_> = numbers.into_iter().enumerate()
                 .map(|(i, n)| (DestinationNo(n), lanes[(kinds.rotate_left(i as u32) % 3) as usize])).collect();
-            prop_assert_eq!(decode(&encode(&set)).unwrap(), set);
+            prop_assert_eq!(decode(&encode(set.iter().copied())).unwrap(), set);
         }
 
         #[test]

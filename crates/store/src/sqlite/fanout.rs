@@ -71,6 +71,7 @@ pub(super) fn expand(
                 attempts: 0,
                 forgiven: 0,
                 ordered: lane != Lane::Own,
+                lot: false,
                 lease,
             }),
             (Placed::Scheduled, _) => out.queued = true,

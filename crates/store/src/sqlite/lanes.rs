@@ -140,7 +140,7 @@ pub(super) fn advance(
     match lease {
         Some(lease) if not_before.is_none_or(|time| time <= now) => {
             set_lease(db, &key, lease)?;
-            Ok(Some(Leased { key, attempts, forgiven, ordered: true, lease }))
+            Ok(Some(Leased { key, attempts, forgiven, ordered: true, lot: false, lease }))
         }
         _ => {
             let due = not_before.unwrap_or(now).max(now);

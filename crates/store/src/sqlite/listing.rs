@@ -8,11 +8,11 @@ use tidings_model::clock::Millis;
 use tidings_model::delivery::{Attempt, DeliveryState};
 use tidings_model::id::{AppId, DeliveryKey, DestinationNo, EventNo};
 
-use super::{catalogue, lanes};
+use super::{catalogue, lanes, lots};
 use crate::error::StoreError;
 use crate::queue::{DeliveryFilter, DeliveryRow, Depth, Retried};
 
-/// A page of deliveries, newest event first: the open and the closed ones merged.
+/// A page of deliveries, newest event first: the open ones, with those in lots, and the closed ones merged.
 pub(super) fn deliveries(
     db: &Connection,
     app: &AppId,
@@ -21,6 +21,7 @@ pub(super) fn deliveries(
     let mut out = Vec::new();
     if filter.state.is_none_or(|state| state == DeliveryState::Pending) {
         out.extend(page(db, "delivery", app, filter)?);
+        out.extend(lots::page(db, app, filter)?);
     }
     if filter.state != Some(DeliveryState::Pending) {
         out.extend(page(db, "closed", app, filter)?);
@@ -121,7 +122,7 @@ pub(super) const ATTEMPTS: &str =
 
 /// The first attempt of a delivery that it delivered, from the row that tells both.
 pub(super) const FIRST: &str =
-    "SELECT 1, started_at, duration_us, 'delivered', status, NULL, remote, NULL, NULL, response_body
+    "SELECT 1, started_at, duration_us, 'delivered', status, NULL, remote, NULL, NULL, coalesce(response_body, x'')
     FROM closed WHERE app = ?3 AND event = ?1 AND destination = ?2 AND started_at IS NOT NULL";
 
 /// The attempts of a delivery, oldest first.
@@ -170,11 +171,12 @@ pub(super) fn retry(db: &Connection, key: &DeliveryKey, now: Millis) -> Result<R
         }
         Some((false, true)) => return Ok(Retried::UnderWay),
         Some((false, false)) => return Ok(Retried::Waiting),
+        None if lots::holds(db, key)? => return Ok(Retried::UnderWay),
         None if catalogue::gone(db, key.destination)? => return Err(StoreError::Missing),
         None => {
             db.prepare_cached(
                 "INSERT INTO attempt (event, destination, n, started_at, duration_us, outcome, status, remote, response_body)
-                 SELECT event, destination, 1, started_at, duration_us, 'delivered', status, remote, response_body
+                 SELECT event, destination, 1, started_at, duration_us, 'delivered', status, remote, coalesce(response_body, x'')
                  FROM closed WHERE app = ?1 AND event = ?2 AND destination = ?3 AND started_at IS NOT NULL",
             )?
             .execute(place)?;
@@ -199,7 +201,7 @@ pub(super) fn retry(db: &Connection, key: &DeliveryKey, now: Millis) -> Result<R
 pub(super) fn depth(db: &Connection) -> Result<Depth, StoreError> {
     let count = |sql: &str| -> Result<u64, StoreError> { Ok(db.prepare_cached(sql)?.query_row([], |row| row.get(0))?) };
     Ok(Depth {
-        deliveries: count("SELECT COUNT(*) FROM delivery")?,
+        deliveries: count("SELECT COUNT(*) FROM delivery")? + lots::count(db)?,
         fanouts: count("SELECT COUNT(*) FROM fanout")?,
         undelivered: count("SELECT COUNT(*) FROM closed WHERE state = 'undelivered' AND state <> 'delivered'")?,
     })

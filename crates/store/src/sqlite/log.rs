@@ -1,22 +1,25 @@
 //! The publish transaction, and reading the log back.
 
+use std::sync::atomic::{AtomicI64, Ordering};
+
 use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use tidings_model::event::{Data, Event};
 use tidings_model::id::{AppId, EventNo};
 
-use super::destinations;
 use super::lanes::{self, Owed, Placed};
+use super::{destinations, lots, meta};
 use crate::error::StoreError;
 use crate::log::{EventFilter, Idempotency, Lane, Logged, Publish, Published};
 
 /// Writes one publish. `digest` is the event's, made by the caller: hashing is not for the one thread that writes. More than
-/// `direct` destinations become a fan-out row.
+/// `direct` destinations become a fan-out row. `newest` is the number of the newest event there has been.
 pub(super) fn publish(
     db: &Connection,
     publish: &Publish,
     digest: &[u8; 32],
     direct: usize,
+    newest: &AtomicI64,
 ) -> Result<Published, StoreError> {
     let event = &publish.event;
     if let Some(key) = &publish.idempotency
@@ -24,16 +27,17 @@ pub(super) fn publish(
     {
         return Ok(answer);
     }
-    let (catalogue_version, last) = versions(db)?;
-    if catalogue_version != publish.catalogue_version {
+    if meta::get(db, "catalogue_version")? != publish.catalogue_version {
         // A repeat needs no matching.
         return Ok(same_id(db, event, digest)?.unwrap_or(Published::StaleCatalogue));
     }
-    let no = last.next(publish.received_at);
+    let no = EventNo(newest.load(Ordering::Relaxed)).next(publish.received_at);
     // Few ids come again: the index that refuses those says so, and only then is the first one looked at.
     if !insert_event(db, no, publish, digest)? {
         return Ok(same_id(db, event, digest)?.unwrap_or(Published::IdTaken));
     }
+    // Should this be rolled back, a number is left out, and nothing else.
+    newest.store(no.0, Ordering::Relaxed);
     let placed = place(db, no, publish, direct)?;
     if let Some(key) = &publish.idempotency {
         db.prepare_cached(
@@ -71,13 +75,9 @@ fn same_id(db: &Connection, event: &Event, digest: &[u8; 32]) -> Result<Option<P
     }))
 }
 
-/// The catalogue's version and the newest event, in one statement because every publish wants both.
-fn versions(db: &Connection) -> Result<(i64, EventNo), StoreError> {
-    Ok(db
-        .prepare_cached(
-            "SELECT value, coalesce((SELECT MAX(no) FROM event), 0) FROM meta WHERE name = 'catalogue_version'",
-        )?
-        .query_row([], |row| Ok((row.get(0)?, EventNo(row.get(1)?))))?)
+/// The number of the newest event; 0 when there is none.
+pub(super) fn newest(db: &Connection) -> Result<i64, StoreError> {
+    Ok(db.prepare_cached("SELECT coalesce((SELECT MAX(no) FROM event), 0)")?.query_row([], |row| row.get(0))?)
 }
 
 /// Writes the event; `false` when its id is taken.
@@ -117,19 +117,25 @@ fn insert_event(db: &Connection, no: EventNo, publish: &Publish, digest: &[u8; 3
     Ok(true)
 }
 
-/// Writes the deliveries, or the fan-out row that stands for them.
+/// Writes the deliveries, or the rows that stand for them: the lot of those that are taken up at once, and the fan-out row of
+/// those that are written afterwards.
 fn place(db: &Connection, no: EventNo, publish: &Publish, direct: usize) -> Result<Published, StoreError> {
     let event = &publish.event;
     let ordered = publish.destinations.iter().any(|d| d.lane != Lane::Own);
     // An earlier event may still have deliveries to be written to the same lanes: whatever is ordered goes behind it.
     let behind = ordered && fanout_pending(db, &event.app)?;
     let all_later = publish.destinations.len() > direct;
-    let mut leased = Vec::new();
-    let mut later = Vec::new();
+    let early = publish.not_before.is_some_and(|time| time > publish.now);
+    let (mut leased, mut lot, mut later) = (Vec::new(), Vec::new(), Vec::new());
     let mut queued = false;
     for destination in &publish.destinations {
         if all_later || (behind && destination.lane != Lane::Own) {
             later.push((destination.no, destination.lane));
+            continue;
+        }
+        if destination.fresh && destination.lane == Lane::Own && !early {
+            lot.push(destination.no);
+            leased.push(destination.no);
             continue;
         }
         let owed = Owed {
@@ -145,6 +151,9 @@ fn place(db: &Connection, no: EventNo, publish: &Publish, direct: usize) -> Resu
             Placed::Waiting => {}
         }
     }
+    if !lot.is_empty() {
+        lots::insert(db, no, publish.lease, &lot)?;
+    }
     if !later.is_empty() {
         queued = true;
         db.prepare_cached(
@@ -155,7 +164,7 @@ fn place(db: &Connection, no: EventNo, publish: &Publish, direct: usize) -> Resu
             event.app.as_str(),
             event.key,
             publish.not_before,
-            destinations::encode(&later)
+            destinations::encode(later.iter().copied())
         ])?;
     }
     Ok(Published::Stored { no, leased, queued })

@@ -11,6 +11,7 @@ mod fault;
 mod lanes;
 mod listing;
 mod log;
+mod lots;
 mod meta;
 mod migrate;
 mod queue;
@@ -96,6 +97,8 @@ pub struct SqliteStore {
     writer: Arc<Writer>,
     readers: Readers,
     next_token: AtomicI64,
+    /// The number of the newest event. Only jobs of the writer change it.
+    newest: Arc<AtomicI64>,
     /// Where the next slice of retention begins, as an event's number.
     retired_to: AtomicI64,
     _checkpointer: checkpoint::Checkpointer,
@@ -122,6 +125,7 @@ impl SqliteStore {
         connection.set_prepared_statement_cache_capacity(128);
         migrate::migrate(&mut connection)?;
         let incarnation = upkeep::incarnate(&connection)?;
+        let newest = Arc::new(AtomicI64::new(log::newest(&connection)?));
         let readers = Readers::open(path, READERS)?;
         let writer = Writer::start(connection).map_err(|e| StoreError::Database(e.to_string()))?;
         Ok(Self {
@@ -133,6 +137,7 @@ impl SqliteStore {
             writer: Arc::new(writer),
             readers,
             next_token: AtomicI64::new(incarnation * TOKENS_PER_INCARNATION),
+            newest,
             retired_to: AtomicI64::new(0),
         })
     }
@@ -245,7 +250,8 @@ impl Log for SqliteStore {
         let digest = publish.event.digest();
         let direct = self.sizes.direct;
         let weight = publish.event.weight() + publish.destinations.len() * size_of::<Destination>();
-        let work = move |db: &Connection| log::publish(db, &publish, &digest, direct);
+        let newest = Arc::clone(&self.newest);
+        let work = move |db: &Connection| log::publish(db, &publish, &digest, direct, &newest);
         self.writer.call_holding(weight, Class::Ack, work).await
     }
 
@@ -316,6 +322,15 @@ impl Queue for SqliteStore {
             if after.is_none() {
                 break;
             }
+        }
+        let mut after = Some(EventNo(i64::MIN));
+        while let Some(from) = after {
+            let (expired, next) = self.readers.read(move |db| lots::expired(db, now, from, slice)).await?;
+            for chunk in expired.chunks(lots::SLICE) {
+                let chunk = chunk.to_vec();
+                taken += self.writer.call(Class::Upkeep, move |db| lots::take_back(db, &chunk, now)).await?;
+            }
+            after = next;
         }
         let idle = self.readers.read(upkeep::idle).await?;
         if !idle.is_empty() {

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, OptionalExtension, Statement, params};
 use tidings_model::clock::Millis;
 use tidings_model::delivery::{Attempt, DeliveryState};
 use tidings_model::id::{AppId, DeliveryKey, DestinationNo, EventNo};
 
-use super::{catalogue, lanes};
+use super::{catalogue, lanes, lots};
 use crate::error::StoreError;
 use crate::log::Lease;
 use crate::queue::{Due, Finished, Leased, Next, Recorded, Recording};
@@ -56,7 +56,8 @@ pub(super) fn claim(
                     event: EventNo(row.get(1)?),
                     destination,
                 };
-                out.push(Leased { key, ordered: row.get(2)?, attempts: row.get(3)?, forgiven: row.get(4)?, lease });
+                let (ordered, attempts, forgiven) = (row.get(2)?, row.get(3)?, row.get(4)?);
+                out.push(Leased { key, ordered, attempts, forgiven, lot: false, lease });
             }
         }
         for leased in &out[first..] {
@@ -69,17 +70,36 @@ pub(super) fn claim(
 
 /// Records the ends of attempts.
 pub(super) fn finish(db: &Connection, batch: &[Finished], recording: Recording) -> Result<Vec<Recorded>, StoreError> {
-    batch.iter().map(|finished| record(db, finished, recording)).collect()
+    let leased: Vec<&Leased> = batch.iter().map(|finished| &finished.delivery).collect();
+    let taken = lots::take_out(db, &leased)?;
+    let mut at_first = db.prepare_cached(CLOSE_AT_FIRST)?;
+    let ends = batch.iter().zip(taken);
+    ends.map(|(finished, taken)| record(db, &mut at_first, finished, taken, recording)).collect()
 }
 
-fn record(db: &Connection, finished: &Finished, recording: Recording) -> Result<Recorded, StoreError> {
+/// Records the end of an attempt. `taken`: it has been taken out of its lot.
+fn record(
+    db: &Connection,
+    at_first: &mut Statement<'_>,
+    finished: &Finished,
+    taken: bool,
+    recording: Recording,
+) -> Result<Recorded, StoreError> {
     let leased = &finished.delivery;
+    if leased.lot && !taken {
+        return Ok(Recorded { stale: true, ..Recorded::default() });
+    }
     let key = &leased.key;
     let error = finished.attempt.as_ref().and_then(|attempt| attempt.error.as_deref());
     let attempts = finished.attempt.as_ref().map_or(leased.attempts, |attempt| attempt.n);
     let state = match finished.next {
         Next::Retry(due) => {
-            if !lanes::reschedule(db, key, leased.lease.token, due, attempts, error)? {
+            if taken {
+                if !lots::reopen(db, key, due, attempts, error, recording.wall)? {
+                    insert_attempt(db, key, finished.attempt.as_ref())?;
+                    return Ok(Recorded::default());
+                }
+            } else if !lanes::reschedule(db, key, leased.lease.token, due, attempts, error)? {
                 return Ok(Recorded { stale: true, ..Recorded::default() });
             }
             insert_attempt(db, key, finished.attempt.as_ref())?;
@@ -90,12 +110,13 @@ fn record(db: &Connection, finished: &Finished, recording: Recording) -> Result<
         Next::Undelivered => DeliveryState::Undelivered,
         Next::Canceled => DeliveryState::Canceled,
     };
-    let Some(lane) = take_out(db, leased)? else {
+    let lane = if taken { Some(None) } else { take_out(db, leased)? };
+    let Some(lane) = lane else {
         return Ok(Recorded { stale: true, ..Recorded::default() });
     };
     match &finished.attempt {
         Some(attempt) if state == DeliveryState::Delivered && attempt.n == 1 => {
-            close_at_first(db, key, attempt, recording.wall)?;
+            close_at_first(at_first, key, attempt, recording.wall)?;
         }
         attempt => {
             close(db, key, state, attempts, recording.wall, error)?;
@@ -191,13 +212,18 @@ pub(super) fn close(
     Ok(())
 }
 
+/// The statement of [`close_at_first`], which a batch prepares once.
+const CLOSE_AT_FIRST: &str = "INSERT OR REPLACE INTO closed (app, event, destination, state, attempts, closed_at, started_at, duration_us, status, remote, response_body)
+    VALUES (?1, ?2, ?3, 'delivered', 1, ?4, ?5, ?6, ?7, ?8, ?9)";
+
 /// Moves a delivery that its first attempt delivered to those that have ended: most do, and one row then tells both.
-fn close_at_first(db: &Connection, key: &DeliveryKey, attempt: &Attempt, wall: Millis) -> Result<(), StoreError> {
-    db.prepare_cached(
-        "INSERT OR REPLACE INTO closed (app, event, destination, state, attempts, closed_at, started_at, duration_us, status, remote, response_body)
-         VALUES (?1, ?2, ?3, 'delivered', 1, ?4, ?5, ?6, ?7, ?8, ?9)",
-    )?
-    .execute(params![
+fn close_at_first(
+    at_first: &mut Statement<'_>,
+    key: &DeliveryKey,
+    attempt: &Attempt,
+    wall: Millis,
+) -> Result<(), StoreError> {
+    at_first.execute(params![
         key.app.as_str(),
         key.event.0,
         key.destination.0,
@@ -206,7 +232,8 @@ fn close_at_first(db: &Connection, key: &DeliveryKey, attempt: &Attempt, wall: M
         micros(attempt.duration),
         attempt.status,
         attempt.remote,
-        attempt.response_body,
+        // Most answers have no body, and then nothing need be kept of it.
+        (!attempt.response_body.is_empty()).then_some(&attempt.response_body),
     ])?;
     Ok(())
 }
@@ -240,8 +267,13 @@ fn insert_attempt(db: &Connection, key: &DeliveryKey, attempt: Option<&Attempt>)
 
 /// Gives leased deliveries back.
 pub(super) fn release(db: &Connection, batch: &[Leased], due: Millis) -> Result<(), StoreError> {
-    for leased in batch {
-        lanes::reschedule(db, &leased.key, leased.lease.token, due, leased.attempts, None)?;
+    let all: Vec<&Leased> = batch.iter().collect();
+    for (leased, taken) in batch.iter().zip(lots::take_out(db, &all)?) {
+        if taken {
+            lots::reopen(db, &leased.key, due, leased.attempts, None, due)?;
+        } else if !leased.lot {
+            lanes::reschedule(db, &leased.key, leased.lease.token, due, leased.attempts, None)?;
+        }
     }
     Ok(())
 }

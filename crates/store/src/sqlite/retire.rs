@@ -14,7 +14,7 @@ const SHRINK: &str = "PRAGMA incremental_vacuum(500)";
 /// The statements of a slice.
 pub(super) const EVENTS: &str = "SELECT no, app, channels FROM event WHERE no >= ?1 AND no < ?2 ORDER BY no LIMIT ?3";
 pub(super) const OPEN: &str = "SELECT EXISTS (SELECT 1 FROM delivery WHERE app = ?1 AND event = ?2)
-    OR EXISTS (SELECT 1 FROM fanout WHERE event = ?2)";
+    OR EXISTS (SELECT 1 FROM fanout WHERE event = ?2) OR EXISTS (SELECT 1 FROM lot WHERE event = ?2)";
 pub(super) const CLOSED: &str = "SELECT destination FROM closed WHERE app = ?1 AND event = ?2 LIMIT ?3";
 pub(super) const KEYS: &str = "DELETE FROM idempotency
     WHERE (app, key) IN (SELECT app, key FROM idempotency WHERE created_at < ?1 ORDER BY created_at LIMIT ?2)";

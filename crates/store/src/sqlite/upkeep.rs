@@ -5,7 +5,7 @@ use tidings_model::clock::Millis;
 use tidings_model::delivery::DeliveryState;
 use tidings_model::id::{AppId, DeliveryKey, DestinationNo, EventNo};
 
-use super::{lanes, meta, queue};
+use super::{lanes, lots, meta, queue};
 use crate::error::StoreError;
 
 /// How many deliveries one transaction cancels or takes back.
@@ -26,12 +26,21 @@ pub(super) fn recover(db: &Connection, now: Millis) -> Result<u64, StoreError> {
     meta::set(db, "clock", now)?;
     let taken =
         db.execute("UPDATE delivery SET due = ?1, lease = NULL, lease_until = NULL WHERE lease IS NOT NULL", [now])?;
+    let under_way: Vec<i64> = {
+        let mut statement = db.prepare_cached("SELECT event FROM lot ORDER BY event")?;
+        let rows = statement.query_map([], |row| row.get(0))?;
+        rows.collect::<Result<_, _>>()?
+    };
+    let mut taken = taken as u64;
+    for event in under_way {
+        taken += lots::dissolve(db, EventNo(event), None, now)?;
+    }
     db.execute("DELETE FROM queue", [])?;
     db.execute(
         "INSERT INTO queue (destination, next_due) SELECT destination, MIN(due) FROM delivery WHERE due IS NOT NULL GROUP BY destination",
         [],
     )?;
-    Ok(taken as u64)
+    Ok(taken)
 }
 
 /// The latest that the clock has said, as far as it left a trace, since the start before this one.

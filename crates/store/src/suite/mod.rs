@@ -153,6 +153,7 @@ impl World {
                     attempts: 0,
                     forgiven: 0,
                     ordered: key.iter().any(|d| d.no == destination && d.lane != Lane::Own),
+                    lot: key.iter().any(|d| d.no == destination && d.lane == Lane::Own),
                     lease,
                 });
                 (no, leased.collect())

@@ -171,7 +171,7 @@ impl Model {
         let ordered = |no| destinations.iter().any(|d| d.no == no && d.lane != Lane::Own);
         let leased = leased
             .into_iter()
-            .map(|d| Leased { key: key(d), attempts: 0, forgiven: 0, ordered: ordered(d), lease })
+            .map(|d| Leased { key: key(d), attempts: 0, forgiven: 0, ordered: ordered(d), lot: !ordered(d), lease })
             .collect();
         self.hold(leased);
     }

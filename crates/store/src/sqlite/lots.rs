@@ -1,0 +1,221 @@
+//! Lots: the fresh deliveries of an event that no lane orders, leased together to whoever published it.
+//!
+//! Most deliveries are attempted at once, and once. A row for each, while that lasts, would cost more than all else that is
+//! written about it; a lot is one row that names those still under way. A delivery leaves its lot when its attempt ends: for
+//! the closed ones or, when it is to be attempted again, for a row of its own. Of a lot whose lease is void or has run out,
+//! every delivery gets its row.
+
+use rusqlite::{Connection, OptionalExtension, params};
+use tidings_model::clock::Millis;
+use tidings_model::delivery::DeliveryState;
+use tidings_model::id::{AppId, DeliveryKey, DestinationNo, EventNo};
+
+use super::{catalogue, destinations, lanes, queue};
+use crate::error::StoreError;
+use crate::log::{Lane, Lease};
+use crate::queue::{DeliveryFilter, DeliveryRow, Leased};
+
+/// How many lots one transaction takes back: few have more than a handful of deliveries.
+pub(super) const SLICE: usize = 64;
+
+/// Writes the lot of an event, in ascending order of its destinations.
+pub(super) fn insert(
+    db: &Connection,
+    event: EventNo,
+    lease: Lease,
+    destinations: &[DestinationNo],
+) -> Result<(), StoreError> {
+    db.prepare_cached("INSERT INTO lot (event, lease, lease_until, destinations) VALUES (?1, ?2, ?3, ?4)")?
+        .execute(params![event.0, lease.token.0, lease.until, encode(destinations)])?;
+    Ok(())
+}
+
+/// Takes deliveries out of their lots, each with the lease that it is held under. Answers, in their order, which were there;
+/// those that are not of a lot never are.
+pub(super) fn take_out(db: &Connection, batch: &[&Leased]) -> Result<Vec<bool>, StoreError> {
+    let mut taken = vec![false; batch.len()];
+    let mut order: Vec<usize> = (0..batch.len()).filter(|&i| batch[i].lot).collect();
+    let lot = |i: usize| (batch[i].key.event, batch[i].lease.token.0);
+    order.sort_unstable_by_key(|&i| (lot(i), batch[i].key.destination));
+    for group in order.chunk_by(|&a, &b| lot(a) == lot(b)) {
+        let (event, token) = lot(group[0]);
+        let wanted: Vec<DestinationNo> = group.iter().map(|&i| batch[i].key.destination).collect();
+        // Small lots end as a whole: that is seen without reading them.
+        let all = db
+            .prepare_cached("DELETE FROM lot WHERE event = ?1 AND lease = ?2 AND destinations = ?3")?
+            .execute(params![event.0, token, encode(&wanted)])?;
+        if all == 1 {
+            group.iter().for_each(|&i| taken[i] = true);
+            continue;
+        }
+        let Some((_, mut left)) = read(db, event, Some(token))? else { continue };
+        for &i in group {
+            if let Ok(at) = left.binary_search(&batch[i].key.destination) {
+                left.remove(at);
+                taken[i] = true;
+            }
+        }
+        if left.is_empty() {
+            remove(db, event)?;
+        } else {
+            db.prepare_cached("UPDATE lot SET destinations = ?2 WHERE event = ?1")?
+                .execute(params![event.0, encode(&left)])?;
+        }
+    }
+    Ok(taken)
+}
+
+/// Gives a delivery that has left its lot a row of its own, due at `due`; `false` when its destination is gone, and it is
+/// canceled instead.
+pub(super) fn reopen(
+    db: &Connection,
+    key: &DeliveryKey,
+    due: Millis,
+    attempts: u32,
+    last_error: Option<&str>,
+    now: Millis,
+) -> Result<bool, StoreError> {
+    if catalogue::gone(db, key.destination)? {
+        queue::close(db, key, DeliveryState::Canceled, attempts, now, last_error)?;
+        return Ok(false);
+    }
+    db.prepare_cached(
+        "INSERT INTO delivery (app, event, destination, attempts, forgiven, due, last_error) VALUES (?1, ?2, ?3, ?4, 0, ?5, ?6)",
+    )?
+    .execute(params![key.app.as_str(), key.event.0, key.destination.0, attempts, due, last_error])?;
+    lanes::note_due(db, key.destination, due)?;
+    Ok(true)
+}
+
+/// Gives every delivery of a lot its row, due now, if the lot still is under this lease; under any when none is named.
+/// Answers how many there were.
+pub(super) fn dissolve(db: &Connection, event: EventNo, lease: Option<i64>, now: Millis) -> Result<u64, StoreError> {
+    let Some((app, left)) = read(db, event, lease)? else { return Ok(0) };
+    remove(db, event)?;
+    for &destination in &left {
+        reopen(db, &DeliveryKey { app: app.clone(), event, destination }, now, 0, None, now)?;
+    }
+    Ok(left.len() as u64)
+}
+
+/// Takes back lots whose leases a reader found run out, if they still are the same. Answers how many deliveries there were.
+pub(super) fn take_back(db: &Connection, expired: &[(EventNo, i64)], now: Millis) -> Result<u64, StoreError> {
+    expired.iter().map(|(event, lease)| dissolve(db, *event, Some(*lease), now)).sum()
+}
+
+/// The statement that walks all lots, in slices.
+pub(super) const AFTER: &str = "SELECT event, lease, lease_until FROM lot WHERE event > ?1 ORDER BY event LIMIT ?2";
+
+/// Of a slice of lots, those whose lease has run out; and where the next slice begins, if there is one.
+#[expect(clippy::type_complexity, reason = "a list and where it goes on")]
+pub(super) fn expired(
+    db: &Connection,
+    now: Millis,
+    after: EventNo,
+    slice: usize,
+) -> Result<(Vec<(EventNo, i64)>, Option<EventNo>), StoreError> {
+    let (mut out, mut last, mut seen) = (Vec::new(), after, 0);
+    let mut statement = db.prepare_cached(AFTER)?;
+    let mut rows = statement.query(params![after.0, slice])?;
+    while let Some(row) = rows.next()? {
+        seen += 1;
+        last = EventNo(row.get(0)?);
+        if row.get::<_, Millis>(2)? < now {
+            out.push((last, row.get(1)?));
+        }
+    }
+    Ok((out, (seen == slice).then_some(last)))
+}
+
+/// Whether a delivery is under way as one of a lot.
+pub(super) fn holds(db: &Connection, key: &DeliveryKey) -> Result<bool, StoreError> {
+    let lot = read(db, key.event, None)?;
+    Ok(lot.is_some_and(|(app, left)| app == key.app && left.binary_search(&key.destination).is_ok()))
+}
+
+/// How many deliveries there are in lots.
+pub(super) fn count(db: &Connection) -> Result<u64, StoreError> {
+    let mut statement = db.prepare_cached("SELECT destinations FROM lot ORDER BY event")?;
+    let mut rows = statement.query([])?;
+    let mut all = 0;
+    while let Some(row) = rows.next()? {
+        all += decode(row.get_ref(0)?.as_blob().map_err(rusqlite::Error::from)?)?.len() as u64;
+    }
+    Ok(all)
+}
+
+/// The statement of [`page`]. Lots are few, as deliveries in memory are: those of
+/// other apps are passed over. CROSS keeps that order.
+pub(super) const NEWEST: &str =
+    "SELECT t.event, t.destinations, e.id, e.name FROM lot t CROSS JOIN event e ON e.no = t.event
+    WHERE t.event >= ?1 AND t.event <= ?2 AND e.app = ?3 ORDER BY t.event DESC";
+
+/// A page of the deliveries in lots, newest event first.
+pub(super) fn page(db: &Connection, app: &AppId, filter: &DeliveryFilter) -> Result<Vec<DeliveryRow>, StoreError> {
+    let (before, before_destination) = filter.before.unwrap_or((EventNo(i64::MAX), DestinationNo(i64::MAX)));
+    let first = filter.event.unwrap_or(EventNo(i64::MIN));
+    let last = filter.event.map_or(before, |event| event.min(before));
+    let mut out = Vec::new();
+    let mut statement = db.prepare_cached(NEWEST)?;
+    let mut rows = statement.query(params![first.0, last.0, app.as_str()])?;
+    while let Some(row) = rows.next()? {
+        let event = EventNo(row.get(0)?);
+        for destination in decode(row.get_ref(1)?.as_blob().map_err(rusqlite::Error::from)?)?.into_iter().rev() {
+            let wanted = filter.destination.is_none_or(|only| only == destination);
+            if !wanted || (event, destination) >= (before, before_destination) {
+                continue;
+            }
+            if out.len() == filter.limit {
+                return Ok(out);
+            }
+            out.push(DeliveryRow {
+                key: DeliveryKey { app: app.clone(), event, destination },
+                state: DeliveryState::Pending,
+                attempts: 0,
+                due: None,
+                closed_at: None,
+                event_id: row.get(2)?,
+                event_name: row.get(3)?,
+                listener: listener(db, destination)?,
+                last_error: None,
+            });
+        }
+    }
+    Ok(out)
+}
+
+fn listener(db: &Connection, destination: DestinationNo) -> Result<String, StoreError> {
+    let id = db
+        .prepare_cached("SELECT id FROM listener WHERE no = ?1")?
+        .query_row([destination.0], |row| row.get(0))
+        .optional()?;
+    Ok(id.unwrap_or_default())
+}
+
+/// The lot of an event, if it is under this lease: whose it is, and who has not ended yet.
+fn read(
+    db: &Connection,
+    event: EventNo,
+    lease: Option<i64>,
+) -> Result<Option<(AppId, Vec<DestinationNo>)>, StoreError> {
+    let mut statement = db.prepare_cached(
+        "SELECT e.app, t.destinations FROM lot t CROSS JOIN event e ON e.no = t.event WHERE t.event = ?1 AND (?2 IS NULL OR t.lease = ?2)",
+    )?;
+    let mut rows = statement.query(params![event.0, lease])?;
+    let Some(row) = rows.next()? else { return Ok(None) };
+    let left = decode(row.get_ref(1)?.as_blob().map_err(rusqlite::Error::from)?)?;
+    Ok(Some((AppId::from(row.get::<_, String>(0)?), left)))
+}
+
+fn remove(db: &Connection, event: EventNo) -> Result<(), StoreError> {
+    db.prepare_cached("DELETE FROM lot WHERE event = ?1")?.execute([event.0])?;
+    Ok(())
+}
+
+fn encode(all: &[DestinationNo]) -> Vec<u8> {
+    destinations::encode(all.iter().map(|&no| (no, Lane::Own)))
+}
+
+fn decode(bytes: &[u8]) -> Result<Vec<DestinationNo>, StoreError> {
+    Ok(destinations::decode(bytes)?.into_iter().map(|(no, _)| no).collect())
+}
