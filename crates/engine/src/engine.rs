@@ -1,6 +1,5 @@
 //! Building and stopping.
 
-use std::collections::HashMap;
 use std::io;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -8,14 +7,13 @@ use std::time::Duration;
 use axum::Router;
 use parking_lot::Mutex;
 use prometheus_client::registry::Registry;
-use tidings_broker::{Broker, MemoryBroker};
+use tidings_broker::{Broker, MemoryBroker, MemoryLimits};
 use tidings_bus::{Apps, AppsError, Bus, Catalogue, Parts};
 use tidings_courier::Courier;
 use tidings_courier::egress::{Egress, EgressError};
 use tidings_door_api::{ApiDoor, StandardWebhooks};
 use tidings_door_pusher::PusherDoor;
 use tidings_live::{Inboxes, Live};
-use tidings_model::app::AppLimits;
 use tidings_model::clock::SharedClock;
 use tidings_store::queue::Depth;
 use tidings_store::seal::{MainKey, MainKeyError};
@@ -179,9 +177,9 @@ impl std::fmt::Debug for Engine {
 
 /// The broker of a single node.
 fn broker(apps: &Apps, clock: &SharedClock, inboxes: &Inboxes) -> Arc<dyn Broker> {
-    let limits: HashMap<_, _> = apps.all().map(|app| (app.id.clone(), app.limits.history)).collect();
-    let default = AppLimits::default().history;
-    Arc::new(MemoryBroker::new(Arc::clone(clock), Arc::new(inboxes.clone()), limits, default))
+    let apps = apps.all().map(|app| (app.id.clone(), app.limits.history)).collect();
+    let limits = MemoryLimits { apps, ..MemoryLimits::default() };
+    Arc::new(MemoryBroker::new(Arc::clone(clock), Arc::new(inboxes.clone()), limits))
 }
 
 /// Has the broker drop what has expired, for as long as it is there.

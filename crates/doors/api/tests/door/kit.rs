@@ -1,6 +1,6 @@
 //! A door with three apps, and requests to it.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::io::Write;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -12,7 +12,7 @@ use http_body_util::BodyExt;
 use parking_lot::Mutex;
 use prometheus_client::registry::Registry;
 use serde_json::Value;
-use tidings_broker::MemoryBroker;
+use tidings_broker::{MemoryBroker, MemoryLimits};
 use tidings_bus::{Apps, Bus, Catalogue, Parts};
 use tidings_courier::egress::{Egress, EgressConfig};
 use tidings_courier::{Courier, Settings};
@@ -102,7 +102,8 @@ pub(crate) async fn door_with(limits: AppLimits) -> Door {
     let live_settings = tidings_live::Settings::default();
     let inboxes = Inboxes::new(1, &live_settings, Arc::clone(&shared)).unwrap();
     let shards = Arc::new(inboxes.clone());
-    let broker = Arc::new(MemoryBroker::new(Arc::clone(&shared), shards, HashMap::new(), 1 << 20));
+    let limited = MemoryLimits { default: 1 << 20, ..MemoryLimits::default() };
+    let broker = Arc::new(MemoryBroker::new(Arc::clone(&shared), shards, limited));
     let apps = Apps::new(vec![
         app("one", KEY, &[AppDoor::Api], limits.clone()),
         app("two", OTHER_KEY, &[AppDoor::Api], limits.clone()),
