@@ -18,37 +18,51 @@ const TRIES: u32 = 50;
 const PAUSE: Duration = Duration::from_millis(100);
 
 impl Bus {
-    /// Says an event in each of its channels, in the order in which it names them.
+    /// Says an event that is not logged, in each of its channels, in the order in which it names them.
+    ///
+    /// # Errors
+    /// [`BrokerError`] when it could not be said in the first one; then it was said in none.
     pub(crate) async fn say(&self, event: &Arc<Event>) -> Result<Vec<Occupancy>, BrokerError> {
-        let Some(app) = self.shared.apps.by_id(event.app.as_str()) else {
-            return Ok(vec![Occupancy::default(); event.channels.len()]);
-        };
-        let except = event.except.as_deref().and_then(|session| session.parse().ok());
-        let mut occupancies = Vec::with_capacity(event.channels.len());
-        for name in &event.channels {
-            let (channel, options) = channel(app, name);
-            let event = Arc::clone(event);
-            let publish = Publish { channel, options, event, except, user: None, by_client: false };
-            occupancies.push(self.shared.broker.publish(publish).await?);
-        }
-        Ok(occupancies)
+        let Some(first) = event.channels.first() else { return Ok(Vec::new()) };
+        let first = self.say_in(event, first).await?;
+        Ok(self.say_on(event, vec![first]).await)
     }
 
     /// Says an event that is on disk: its publisher is told that it was published, so a broker that is busy or away gets
     /// some time.
     pub(crate) async fn say_logged(&self, event: &Arc<Event>) -> Vec<Occupancy> {
-        for _ in 0..TRIES {
-            match self.say(event).await {
-                Ok(occupancies) => return occupancies,
-                Err(error) => {
+        self.say_on(event, Vec::with_capacity(event.channels.len())).await
+    }
+
+    /// Goes on with an event that has been said in the first of its channels, which answered `said`. Nobody hears it twice:
+    /// what is tried again is the channel that could not be told.
+    async fn say_on(&self, event: &Arc<Event>, mut said: Vec<Occupancy>) -> Vec<Occupancy> {
+        let mut tries = 0;
+        while let Some(name) = event.channels.get(said.len()) {
+            match self.say_in(event, name).await {
+                Ok(occupancy) => said.push(occupancy),
+                Err(error) if tries < TRIES => {
                     tracing::debug!(%error, app = %event.app, event = event.id, "not said yet");
+                    tries += 1;
                     tokio::time::sleep(PAUSE).await;
+                }
+                Err(error) => {
+                    tracing::warn!(%error, app = %event.app, event = event.id, "an event could not be said in a channel");
+                    self.shared.metrics.unsaid.inc();
+                    said.push(Occupancy::default());
                 }
             }
         }
-        tracing::warn!(app = %event.app, event = event.id, "a logged event could not be said in its channels");
-        self.shared.metrics.unsaid.inc();
-        Vec::new()
+        said
+    }
+
+    async fn say_in(&self, event: &Arc<Event>, name: &str) -> Result<Occupancy, BrokerError> {
+        let Some(app) = self.shared.apps.by_id(event.app.as_str()) else { return Ok(Occupancy::default()) };
+        let (channel, options) = channel(app, name);
+        let except = event.except.as_deref().and_then(|session| session.parse().ok());
+        let event = Arc::clone(event);
+        let publish = Publish { channel, options, event, except, user: None, by_client: false };
+        self.shared.broker.publish(publish).await
     }
 
     async fn join(&self, asker: Asker, ask: u32, join: JoinAsk) -> Result<(), JoinRefused> {
@@ -63,7 +77,8 @@ impl Bus {
             Access::Users(_) => return Err(JoinRefused::OtherUser),
         }
         let known = || asker.user.clone().map(|user| Arc::new(Member { user, info: None }));
-        let member = if options.presence { join.member.or_else(known) } else { None };
+        let is_told = options.presence || options.join_leave;
+        let member = if is_told { join.member.or_else(known) } else { None };
         let JoinAsk { since, way, .. } = join;
         let join = Join { channel, options, session: asker.session, at: asker.at, ask, member, since, way };
         self.shared.broker.join(join).await.map_err(unavailable)

@@ -14,7 +14,6 @@ use tidings_courier::egress::{Egress, EgressError};
 use tidings_door_api::{ApiDoor, StandardWebhooks};
 use tidings_door_pusher::PusherDoor;
 use tidings_live::{Inboxes, Live};
-use tidings_model::app::AppLimits;
 use tidings_model::clock::SharedClock;
 use tidings_store::queue::Depth;
 use tidings_store::seal::{MainKey, MainKeyError};
@@ -179,7 +178,7 @@ impl std::fmt::Debug for Engine {
 /// The broker of a single node.
 fn broker(apps: &Apps, clock: &SharedClock, inboxes: &Inboxes) -> Arc<dyn Broker> {
     let apps = apps.all().map(|app| (app.id.clone(), app.limits.history)).collect();
-    let limits = MemoryLimits { apps, default: AppLimits::default().history };
+    let limits = MemoryLimits { apps, ..MemoryLimits::default() };
     Arc::new(MemoryBroker::new(Arc::clone(clock), Arc::new(inboxes.clone()), limits))
 }
 

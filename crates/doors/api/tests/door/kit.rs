@@ -102,7 +102,8 @@ pub(crate) async fn door_with(limits: AppLimits) -> Door {
     let live_settings = tidings_live::Settings::default();
     let inboxes = Inboxes::new(1, &live_settings, Arc::clone(&shared)).unwrap();
     let shards = Arc::new(inboxes.clone());
-    let broker = Arc::new(MemoryBroker::new(Arc::clone(&shared), shards, MemoryLimits::default()));
+    let limited = MemoryLimits { default: 1 << 20, ..MemoryLimits::default() };
+    let broker = Arc::new(MemoryBroker::new(Arc::clone(&shared), shards, limited));
     let apps = Apps::new(vec![
         app("one", KEY, &[AppDoor::Api], limits.clone()),
         app("two", OTHER_KEY, &[AppDoor::Api], limits.clone()),
