@@ -133,7 +133,7 @@ fn value() -> impl Strategy<Value = Value> {
         ];
         prop_oneof![
             proptest::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
-            proptest::collection::btree_map(key, inner, 0..4).prop_map(|map| Value::from_iter(map))
+            proptest::collection::btree_map(key, inner, 0..4).prop_map(Value::from_iter)
         ]
     })
 }
