@@ -31,7 +31,7 @@ pub struct Decoder {
     kept: Option<Box<Kept>>,
 }
 
-/// What must outlive the input that it came in.
+/// What must outlive the input that it came in. It ends with its message: no other begins in the same box.
 #[derive(Debug, Default)]
 struct Kept {
     /// The beginning of a header.
@@ -234,7 +234,6 @@ impl Kept {
         if !header.is_final {
             return None;
         }
-        self.checked = 0;
         self.kind.take().map(Whole::Message)
     }
 }
