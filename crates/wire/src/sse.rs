@@ -91,19 +91,29 @@ impl Parser {
     /// [`TooLong`]; the stream is of no more use then.
     pub fn feed(&mut self, piece: &[u8]) -> Result<Vec<Event>, TooLong> {
         let mut events = Vec::new();
-        for &byte in piece {
-            let is_second_half = std::mem::take(&mut self.after_cr) && byte == b'\n';
-            match byte {
-                _ if is_second_half => {}
-                b'\r' | b'\n' => {
-                    self.after_cr = byte == b'\r';
-                    let line = std::mem::take(&mut self.line);
-                    events.extend(self.take_line(&line));
-                }
-                byte => self.line.push(byte),
+        let mut rest = piece;
+        while let Some(first) = rest.first() {
+            if std::mem::take(&mut self.after_cr) && *first == b'\n' {
+                rest = &rest[1..];
+                continue;
             }
-            if self.line.len() + self.data.as_ref().map_or(0, String::len) > MAX_EVENT {
+            let len = rest.iter().position(|byte| matches!(byte, b'\r' | b'\n'));
+            let (part, behind) = rest.split_at(len.unwrap_or(rest.len()));
+            if self.line.len() + part.len() + self.data.as_ref().map_or(0, String::len) > MAX_EVENT {
                 return Err(TooLong);
+            }
+            let Some((end, behind)) = behind.split_first() else {
+                self.line.extend_from_slice(part);
+                break;
+            };
+            self.after_cr = *end == b'\r';
+            rest = behind;
+            if self.line.is_empty() {
+                events.extend(self.take_line(part));
+            } else {
+                let mut line = std::mem::take(&mut self.line);
+                line.extend_from_slice(part);
+                events.extend(self.take_line(&line));
             }
         }
         Ok(events)
@@ -150,7 +160,10 @@ mod tests {
 
     use super::*;
 
-    fn read(stream: &[u8], split: usize) -> Vec<(String, String, String)> {
+    /// An event's id, name and data.
+    type Seen = (String, String, String);
+
+    fn read(stream: &[u8], split: usize) -> Vec<Seen> {
         let mut parser = Parser::default();
         let (one, two) = stream.split_at(split.min(stream.len()));
         let mut events = parser.feed(one).unwrap();
@@ -158,13 +171,13 @@ mod tests {
         events.into_iter().map(|event| (event.id, event.name, event.data)).collect()
     }
 
-    fn seen(id: &str, name: &str, data: &str) -> (String, String, String) {
+    fn seen(id: &str, name: &str, data: &str) -> Seen {
         (id.to_owned(), name.to_owned(), data.to_owned())
     }
 
     #[test]
     fn streams_are_read_as_the_specification_says() {
-        let table: [(&str, Vec<(String, String, String)>); 8] = [
+        let table: [(&str, Vec<Seen>); 8] = [
             ("data: YHOO\ndata: +2\ndata: 10\n\n", vec![seen("", "message", "YHOO\n+2\n10")]),
             (
                 ": test\n\ndata: first\nid: 1\n\ndata:second\nid\n\ndata:  third\n\n",
@@ -194,6 +207,11 @@ mod tests {
         let fed: Vec<_> = (0..9).map(|_| parser.feed(&piece)).collect();
         assert_eq!(fed[0], Ok(Vec::new()));
         assert_eq!(fed[8], Err(TooLong));
+        assert_eq!(parser.line.len(), MAX_EVENT, "what is too long is not kept");
+        let mut parser = Parser::default();
+        let line = format!("data: {}\n", "x".repeat(1000));
+        let fed = (0..MAX_EVENT / 1000).find_map(|_| parser.feed(line.as_bytes()).err());
+        assert_eq!(fed, Some(TooLong));
     }
 
     proptest! {

@@ -1,9 +1,13 @@
 //! What clients send: bytes in, whole messages out.
 //!
 //! A frame that lies whole in the input is unmasked there and handed out without a copy. Only what isn't whole yet is kept,
-//! in a box that is there for as long as it is needed: an idle session owns nothing.
+//! in a box that is there for as long as it is needed: an idle session owns nothing. What comes out depends on the bytes
+//! alone, never on how reads happened to cut them.
 
-use super::header::{Header, Opcode, Violation, may_close_with, unmask};
+use super::header::{Header, MAX_HEADER, Opcode, Violation, may_close_with, unmask};
+
+/// Up to here a buffer is made at once as long as its frame says; beyond, only what has come is believed.
+const BELIEVED: usize = 4096;
 
 /// Something whole that a client has sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,7 +20,7 @@ pub enum Incoming<'a> {
     Ping(&'a [u8]),
     /// A pong, asked for or not.
     Pong(&'a [u8]),
-    /// The client closes, with a code and a reason if it gave any.
+    /// The client closes, with a code and a reason if it gave any. What it sends after that means nothing.
     Close(Option<(u16, &'a str)>),
 }
 
@@ -27,35 +31,46 @@ pub struct Decoder {
     kept: Option<Box<Kept>>,
 }
 
-/// What must outlive the input that it came in.
+/// What must outlive the input that it came in. It ends with its message: no other begins in the same box.
 #[derive(Debug, Default)]
 struct Kept {
-    /// The beginning of a frame, as it came.
-    frame: Vec<u8>,
-    /// The fragments of a message so far, unmasked.
+    /// The beginning of a header.
+    head: Head,
+    /// The frame that isn't whole yet.
+    open: Option<Frame>,
+    /// What has come of a control frame; such may come between the fragments of a message.
+    control: Vec<u8>,
+    /// What has come of a message, all fragments together.
     message: Vec<u8>,
     /// What kind of message it is, while one is under way.
     kind: Option<Opcode>,
-    /// How much of a text's fragments is known to be UTF-8.
+    /// How much of a text is known to be UTF-8.
     checked: usize,
-    /// What was handed out last, when it wasn't handed out of the input.
-    out: Vec<u8>,
 }
 
-/// A whole frame's payload, unmasked: still in the input, or put together from pieces.
-enum Payload<'i> {
-    Given(&'i [u8]),
-    Joined(Vec<u8>),
+/// The first bytes of a header.
+#[derive(Debug, Default)]
+struct Head {
+    bytes: [u8; MAX_HEADER],
+    len: usize,
 }
 
-/// What a frame makes of a message.
-enum Step {
-    /// It is a whole message, or a control frame, by itself.
-    Alone,
-    /// It is a part of a message that goes on.
-    Part,
-    /// It is the last part of one.
-    Last,
+/// A frame whose header is read.
+#[derive(Debug)]
+struct Frame {
+    header: Header,
+    /// How much of its payload is still to come.
+    left: usize,
+}
+
+/// Something whole, and where its payload is.
+enum Whole<'i> {
+    /// In the input.
+    Given(Opcode, &'i [u8]),
+    /// In what is kept of a control frame.
+    Control(Opcode),
+    /// In what is kept of a message.
+    Message(Opcode),
 }
 
 impl Decoder {
@@ -70,85 +85,74 @@ impl Decoder {
     /// # Errors
     /// [`Violation`]: the connection is to be closed with its code.
     pub fn next<'o, 'i: 'o>(&'o mut self, input: &mut &'i mut [u8]) -> Result<Option<Incoming<'o>>, Violation> {
-        if self.kept.as_ref().is_some_and(|kept| !kept.is_needed()) {
+        self.forget();
+        let Some(whole) = self.find(input)? else { return Ok(None) };
+        let kept = self.kept.as_deref();
+        let (opcode, payload) = match whole {
+            Whole::Given(opcode, payload) => (opcode, payload),
+            Whole::Control(opcode) => (opcode, kept.map_or(&[][..], |kept| &kept.control)),
+            Whole::Message(opcode) => (opcode, kept.map_or(&[][..], |kept| &kept.message)),
+        };
+        incoming(opcode, payload).map(Some)
+    }
+
+    /// Gives back the memory of what was handed out last.
+    fn forget(&mut self) {
+        let Some(kept) = &mut self.kept else { return };
+        if kept.is_needed() {
+            if kept.open.is_none() {
+                kept.control = Vec::new();
+            }
+        } else {
             self.kept = None;
         }
-        while let Some((header, payload)) = self.frame(input)? {
-            let bytes = match &payload {
-                Payload::Given(bytes) => bytes,
-                Payload::Joined(bytes) => bytes.as_slice(),
-            };
-            match (self.step(&header, bytes)?, payload) {
-                (Step::Part, _) => {}
-                (Step::Last, _) => {
-                    let kept = self.kept.get_or_insert_default();
-                    kept.out = std::mem::take(&mut kept.message);
-                    let kind = kept.kind.take().unwrap_or(Opcode::Binary);
-                    return incoming(kind, &kept.out).map(Some);
-                }
-                (Step::Alone, Payload::Given(bytes)) => return incoming(header.opcode, bytes).map(Some),
-                (Step::Alone, Payload::Joined(bytes)) => {
-                    let kept = self.kept.get_or_insert_default();
-                    kept.out = bytes;
-                    return incoming(header.opcode, &kept.out).map(Some);
-                }
-            }
-        }
-        Ok(None)
     }
 
-    /// The next whole frame; `None` when there is none, and what there is of it is kept.
-    fn frame<'i>(&mut self, input: &mut &'i mut [u8]) -> Result<Option<(Header, Payload<'i>)>, Violation> {
-        if self.kept.as_ref().is_some_and(|kept| !kept.frame.is_empty()) {
-            return self.rest_of_frame(input);
-        }
-        let header = Header::parse(input)?;
-        if let Some(header) = header {
-            self.check(&header)?;
-            if input.len() >= header.len + header.payload {
-                let (frame, rest) = std::mem::take(input).split_at_mut(header.len + header.payload);
-                *input = rest;
-                let payload = &mut frame[header.len..];
-                unmask(payload, header.mask);
-                return Ok(Some((header, Payload::Given(payload))));
-            }
-        }
-        if !input.is_empty() {
-            self.kept.get_or_insert_default().frame.extend_from_slice(input);
-            *input = &mut [];
-        }
-        Ok(None)
-    }
-
-    /// Goes on with a frame whose beginning is kept.
-    fn rest_of_frame<'i>(&mut self, input: &mut &'i mut [u8]) -> Result<Option<(Header, Payload<'i>)>, Violation> {
+    fn find<'i>(&mut self, input: &mut &'i mut [u8]) -> Result<Option<Whole<'i>>, Violation> {
         loop {
+            let open = self.kept.as_mut().and_then(|kept| kept.open.take());
+            let frame = if open.is_some() { open } else { self.begin(input)? };
+            let Some(mut frame) = frame else { return Ok(None) };
+            if frame.is_whole_in(input) {
+                let payload = take_front(input, frame.left);
+                unmask(payload, frame.header.mask);
+                return Ok(Some(Whole::Given(frame.header.opcode, payload)));
+            }
             let kept = self.kept.get_or_insert_default();
-            let header = Header::parse(&kept.frame)?;
-            // A byte at a time until the header is whole: what stands behind it may be of the next frame.
-            let missing = header.map_or(1, |header| header.len + header.payload - kept.frame.len());
-            let Some(header) = header.filter(|_| missing == 0) else {
-                if input.is_empty() {
-                    return Ok(None);
-                }
-                if let Some(header) = &header {
-                    self.check(header)?;
-                }
-                let taken = missing.min(input.len());
-                let (piece, rest) = std::mem::take(input).split_at_mut(taken);
-                self.kept.get_or_insert_default().frame.extend_from_slice(piece);
-                *input = rest;
-                continue;
-            };
-            self.check(&header)?;
-            let mut frame = std::mem::take(&mut self.kept.get_or_insert_default().frame);
-            frame.drain(..header.len);
-            unmask(&mut frame, header.mask);
-            return Ok(Some((header, Payload::Joined(frame))));
+            let piece = take_front(input, frame.left.min(input.len()));
+            // Not even its kind is noted before some of it has come: it may yet lie whole in the next input.
+            if frame.left == 0 || !piece.is_empty() {
+                kept.add(&mut frame, piece)?;
+            }
+            if frame.left > 0 {
+                kept.open = Some(frame);
+                return Ok(None);
+            }
+            if let Some(whole) = kept.end(&frame.header) {
+                return Ok(Some(whole));
+            }
         }
     }
 
-    /// Whether a frame may come here, and is not too long: told before its payload is waited for.
+    /// Reads a frame's header; `None` when it isn't whole yet.
+    fn begin(&mut self, input: &mut &mut [u8]) -> Result<Option<Frame>, Violation> {
+        let header = match &mut self.kept {
+            Some(kept) if kept.head.len > 0 => kept.head.go_on(input)?,
+            _ => match Header::parse(input)? {
+                Some(header) => {
+                    take_front(input, header.len);
+                    Some(header)
+                }
+                None if input.is_empty() => None,
+                None => self.kept.get_or_insert_default().head.go_on(input)?,
+            },
+        };
+        let Some(header) = header else { return Ok(None) };
+        self.check(&header)?;
+        Ok(Some(Frame { header, left: header.payload }))
+    }
+
+    /// Whether a frame may come here, and is not too long: told before any of its payload is kept.
     fn check(&self, header: &Header) -> Result<(), Violation> {
         if header.opcode.is_control() {
             return Ok(());
@@ -158,37 +162,61 @@ impl Decoder {
             (true, None) => Err(Violation::NothingToContinue),
             (false, Some(_)) => Err(Violation::Interrupted),
             (_, begun) => {
-                let room = self.max_message - begun.map_or(0, |kept| kept.message.len());
+                let room = self.max_message.saturating_sub(begun.map_or(0, |kept| kept.message.len()));
                 if header.payload > room { Err(Violation::TooLong) } else { Ok(()) }
             }
         }
     }
+}
 
-    /// Adds a frame to the message that it is a part of.
-    fn step(&mut self, header: &Header, payload: &[u8]) -> Result<Step, Violation> {
-        let alone = header.opcode.is_control() || (header.is_final && header.opcode != Opcode::Continuation);
-        if alone {
-            return Ok(Step::Alone);
-        }
-        let kept = self.kept.get_or_insert_default();
-        if header.opcode != Opcode::Continuation {
-            kept.kind = Some(header.opcode);
-            kept.checked = 0;
-        }
-        kept.message.extend_from_slice(payload);
-        if kept.kind == Some(Opcode::Text) {
-            kept.check_text()?;
-        }
-        Ok(if header.is_final { Step::Last } else { Step::Part })
+impl Frame {
+    /// Whether nothing of it was taken yet, all of it is here, and it is a whole message or a control frame.
+    fn is_whole_in(&self, input: &[u8]) -> bool {
+        let Header { is_final, opcode, payload, .. } = self.header;
+        is_final && opcode != Opcode::Continuation && self.left == payload && payload <= input.len()
+    }
+}
+
+impl Head {
+    /// Takes as much of the input as belongs to the header.
+    fn go_on(&mut self, input: &mut &mut [u8]) -> Result<Option<Header>, Violation> {
+        let had = self.len;
+        let more = input.len().min(MAX_HEADER - had);
+        self.bytes[had..had + more].copy_from_slice(&input[..more]);
+        let header = Header::parse(&self.bytes[..had + more])?;
+        let taken = header.map_or(more, |header| header.len - had);
+        take_front(input, taken);
+        self.len = if header.is_some() { 0 } else { had + taken };
+        Ok(header)
     }
 }
 
 impl Kept {
     fn is_needed(&self) -> bool {
-        !self.frame.is_empty() || self.kind.is_some()
+        self.head.len > 0 || self.open.is_some() || self.kind.is_some()
     }
 
-    /// Looks for bytes that no later fragment can make UTF-8.
+    /// Adds a piece of a frame's payload.
+    fn add(&mut self, frame: &mut Frame, piece: &mut [u8]) -> Result<(), Violation> {
+        let Header { is_final, opcode, mut mask, payload, .. } = frame.header;
+        mask.rotate_left((payload - frame.left) % 4);
+        unmask(piece, mask);
+        let buffer = if opcode.is_control() { &mut self.control } else { &mut self.message };
+        if is_final && frame.left <= BELIEVED.max(buffer.len()) {
+            buffer.reserve_exact(frame.left);
+        }
+        buffer.extend_from_slice(piece);
+        frame.left -= piece.len();
+        if matches!(opcode, Opcode::Text | Opcode::Binary) {
+            self.kind = Some(opcode);
+        }
+        if !opcode.is_control() && self.kind == Some(Opcode::Text) {
+            self.check_text()?;
+        }
+        Ok(())
+    }
+
+    /// Looks for bytes that nothing which may follow can make UTF-8.
     fn check_text(&mut self) -> Result<(), Violation> {
         match std::str::from_utf8(&self.message[self.checked..]) {
             Ok(_) => self.checked = self.message.len(),
@@ -197,6 +225,24 @@ impl Kept {
         }
         Ok(())
     }
+
+    /// What a frame that is whole now makes whole with it.
+    fn end<'i>(&mut self, header: &Header) -> Option<Whole<'i>> {
+        if header.opcode.is_control() {
+            return Some(Whole::Control(header.opcode));
+        }
+        if !header.is_final {
+            return None;
+        }
+        self.kind.take().map(Whole::Message)
+    }
+}
+
+/// Takes the first `count` bytes off the input, which has that many.
+fn take_front<'i>(input: &mut &'i mut [u8], count: usize) -> &'i mut [u8] {
+    let (front, rest) = std::mem::take(input).split_at_mut(count);
+    *input = rest;
+    front
 }
 
 /// What a whole message, or a control frame, says.
@@ -219,4 +265,57 @@ fn incoming(opcode: Opcode, payload: &[u8]) -> Result<Incoming<'_>, Violation> {
             }
         },
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A frame of a client that masks with `1 2 3 4`.
+    fn masked(first: u8, payload: &[u8]) -> Vec<u8> {
+        let mut frame = vec![first, 0x80 | u8::try_from(payload.len()).unwrap(), 1, 2, 3, 4];
+        frame.extend(payload.iter().zip([1, 2, 3, 4].iter().cycle()).map(|(byte, mask)| byte ^ mask));
+        frame
+    }
+
+    #[test]
+    fn a_decoder_is_small_and_idle_ones_own_nothing() {
+        assert!(size_of::<Decoder>() <= 32, "{}", size_of::<Decoder>());
+        let mut decoder = Decoder::new(100);
+        let mut stream = [masked(0x81, b"one"), masked(0x01, b"tw"), masked(0x89, b"!"), masked(0x80, b"o")].concat();
+        for cut in 0..=stream.len() {
+            let mut stream = stream.clone();
+            let (mut one, mut two) = stream.split_at_mut(cut);
+            while decoder.next(&mut one).unwrap().is_some() {}
+            assert_eq!(decoder.kept.is_some(), !matches!(cut, 0 | 9 | 31), "after {cut}");
+            while decoder.next(&mut two).unwrap().is_some() {}
+            assert!(decoder.kept.is_none(), "cut at {cut}");
+        }
+        let input = &mut stream[..];
+        let (first, last) = (input.as_ptr() as usize, input.as_ptr() as usize + input.len());
+        let Ok(Some(Incoming::Text(text))) = decoder.next(&mut { input }) else { panic!("no text") };
+        assert!((first..last).contains(&(text.as_ptr() as usize)), "it was copied");
+        assert!(decoder.kept.is_none());
+    }
+
+    #[test]
+    fn what_a_frame_only_announces_takes_no_memory() {
+        let mut decoder = Decoder::new(1 << 30);
+        let mut frame = [&[0x82, 0xff][..], &(1u64 << 29).to_be_bytes(), &[0; 4], &[7; 1000]].concat();
+        assert_eq!(decoder.next(&mut &mut frame[..]), Ok(None));
+        let kept = decoder.kept.unwrap();
+        assert!(kept.message.len() == 1000 && kept.message.capacity() < 10_000, "{}", kept.message.capacity());
+    }
+
+    #[test]
+    fn the_memory_of_a_message_is_given_back_while_another_comes() {
+        let mut decoder = Decoder::new(1 << 20);
+        let long = [&[0x82, 0xfe, 0xff, 0xff, 0, 0, 0, 0][..], &[7; 0xffff]].concat();
+        let mut stream = [&long[..], &masked(0x01, b"next")].concat();
+        let (mut one, mut two) = stream.split_at_mut(100);
+        assert_eq!(decoder.next(&mut one), Ok(None));
+        assert_eq!(decoder.next(&mut two), Ok(Some(Incoming::Binary(&[7; 0xffff]))));
+        assert_eq!(decoder.next(&mut two), Ok(None));
+        assert!(decoder.kept.unwrap().message.capacity() < 100);
+    }
 }

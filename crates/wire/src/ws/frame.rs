@@ -1,6 +1,6 @@
 //! Whole frames as servers send them: not fragmented, not masked.
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 
 use super::header::MAX_CONTROL;
 
@@ -28,7 +28,7 @@ pub fn pong(payload: &[u8]) -> Bytes {
     frame(10, &payload[..payload.len().min(MAX_CONTROL)])
 }
 
-/// A close frame. The reason is cut, between two characters, to the 123 bytes that there is room for (RFC 6455 § 5.5.1).
+/// A close frame; `code` is one that an endpoint may send (§ 7.4). The reason is cut, between two characters, to the 123 bytes that there is room for (RFC 6455 § 5.5.1).
 pub fn close(code: u16, reason: &str) -> Bytes {
     let mut end = reason.len().min(MAX_CONTROL - 2);
     while !reason.is_char_boundary(end) {
@@ -45,31 +45,41 @@ pub fn text_with(capacity: usize, fill: impl FnOnce(&mut Vec<u8>)) -> Bytes {
     let mut bytes = Vec::with_capacity(MAX_HEADER + capacity);
     bytes.resize(MAX_HEADER, 0);
     fill(&mut bytes);
-    let mut header = Vec::with_capacity(MAX_HEADER);
-    put_header(&mut header, 1, bytes.len() - MAX_HEADER);
-    let begin = MAX_HEADER - header.len();
-    bytes[begin..MAX_HEADER].copy_from_slice(&header);
-    Bytes::from(bytes).slice(begin..)
+    let (header, len) = header(1, bytes.len() - MAX_HEADER);
+    let unused = MAX_HEADER - len;
+    bytes[unused..MAX_HEADER].copy_from_slice(&header[..len]);
+    let mut bytes = Bytes::from(bytes);
+    bytes.advance(unused);
+    bytes
 }
 
 fn frame(opcode: u8, payload: &[u8]) -> Bytes {
-    let mut bytes = Vec::with_capacity(MAX_HEADER + payload.len());
-    put_header(&mut bytes, opcode, payload.len());
+    let (header, len) = header(opcode, payload.len());
+    // Exactly as long as it gets, so that making it `Bytes` allocates nothing more.
+    let mut bytes = Vec::with_capacity(len + payload.len());
+    bytes.extend_from_slice(&header[..len]);
     bytes.extend_from_slice(payload);
     bytes.into()
 }
 
-fn put_header(bytes: &mut Vec<u8>, opcode: u8, len: usize) {
-    bytes.push(FINAL | opcode);
-    match (u8::try_from(len), u16::try_from(len)) {
-        (Ok(len @ 0..=125), _) => bytes.push(len),
-        (_, Ok(len)) => {
-            bytes.push(126);
-            bytes.extend(len.to_be_bytes());
+/// A header (RFC 6455 § 5.2), and how much of the array it is.
+fn header(opcode: u8, payload: usize) -> ([u8; MAX_HEADER], usize) {
+    let mut header = [0; MAX_HEADER];
+    header[0] = FINAL | opcode;
+    match (u8::try_from(payload), u16::try_from(payload)) {
+        (Ok(short @ 0..=125), _) => {
+            header[1] = short;
+            (header, 2)
+        }
+        (_, Ok(long)) => {
+            header[1] = 126;
+            header[2..4].copy_from_slice(&long.to_be_bytes());
+            (header, 4)
         }
         _ => {
-            bytes.push(127);
-            bytes.extend((len as u64).to_be_bytes());
+            header[1] = 127;
+            header[2..].copy_from_slice(&(payload as u64).to_be_bytes());
+            (header, MAX_HEADER)
         }
     }
 }

@@ -36,7 +36,8 @@ pub enum Refusal {
 }
 
 impl Refusal {
-    /// The status to answer with. `BadVersion` and `NoUpgrade` are answered with `Sec-WebSocket-Version: 13` as well.
+    /// The status to answer with. `NotGet` is answered with `Allow: GET` as well; `BadVersion` and `NoUpgrade` with
+    /// `Upgrade: websocket` and `Sec-WebSocket-Version: 13` (RFC 9110 § 15.5).
     pub fn status(self) -> StatusCode {
         match self {
             Self::NotGet => StatusCode::METHOD_NOT_ALLOWED,
@@ -51,7 +52,8 @@ pub fn accept_key(key: &str) -> String {
     STANDARD.encode(Sha1::new().chain_update(key).chain_update(GUID).finalize())
 }
 
-/// Looks at a request's method and headers.
+/// Looks at a request's method and headers. Who calls has made sure that it came as HTTP/1.1: HTTP/2 has no upgrade
+/// (and hyper offers none to older ones). `Host` and `Origin` are the caller's to judge.
 ///
 /// # Errors
 /// [`Refusal`].
@@ -62,10 +64,10 @@ pub fn check(method: &Method, headers: &HeaderMap) -> Result<Accept, Refusal> {
     if !names(headers, &CONNECTION, "upgrade") || !names(headers, &UPGRADE, "websocket") {
         return Err(Refusal::NoUpgrade);
     }
-    if headers.get(SEC_WEBSOCKET_VERSION).is_none_or(|version| version != "13") {
+    if once(headers, &SEC_WEBSOCKET_VERSION) != Some("13") {
         return Err(Refusal::BadVersion);
     }
-    let key = headers.get(SEC_WEBSOCKET_KEY).and_then(|key| key.to_str().ok()).map(str::trim);
+    let key = once(headers, &SEC_WEBSOCKET_KEY);
     let key = key.filter(|key| STANDARD.decode(key).is_ok_and(|bytes| bytes.len() == 16)).ok_or(Refusal::BadKey)?;
     let protocols = words(headers, &SEC_WEBSOCKET_PROTOCOL).map(str::to_owned).collect();
     Ok(Accept { accept: accept_key(key), protocols })
@@ -73,6 +75,13 @@ pub fn check(method: &Method, headers: &HeaderMap) -> Result<Accept, Refusal> {
 
 fn names(headers: &HeaderMap, header: &HeaderName, word: &str) -> bool {
     words(headers, header).any(|found| found.eq_ignore_ascii_case(word))
+}
+
+/// The value of a header that may stand there only once (§ 11.3).
+fn once<'a>(headers: &'a HeaderMap, header: &HeaderName) -> Option<&'a str> {
+    let mut values = headers.get_all(header).iter();
+    let value = values.next()?.to_str().ok()?.trim();
+    values.next().is_none().then_some(value)
 }
 
 /// The words of a header that is a list, over all of its lines.
@@ -121,5 +130,29 @@ mod tests {
             assert_eq!(check(&Method::GET, &bad), Err(Refusal::BadKey), "{key}");
         }
         assert_eq!(check(&Method::GET, &HeaderMap::new()), Err(Refusal::NoUpgrade));
+        for (header, refusal) in
+            [("sec-websocket-version", Refusal::BadVersion), ("sec-websocket-key", Refusal::BadKey)]
+        {
+            let mut twice = headers(&[]);
+            twice.append(header, twice[header].clone());
+            assert_eq!(check(&Method::GET, &twice), Err(refusal), "{header} twice");
+            let mut none = headers(&[]);
+            none.remove(header);
+            assert_eq!(check(&Method::GET, &none), Err(refusal), "no {header}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_knows_its_status() {
+        let all = [Refusal::NotGet, Refusal::NoUpgrade, Refusal::BadVersion, Refusal::BadKey];
+        assert_eq!(all.map(|refusal| refusal.status().as_u16()), [405, 426, 426, 400]);
+    }
+
+    #[test]
+    fn lists_may_stand_in_several_lines() {
+        let mut many = headers(&[("connection", "keep-alive"), ("sec-websocket-protocol", " a,, b ")]);
+        many.append("connection", "x,UPGRADE".parse().unwrap());
+        many.append("sec-websocket-protocol", "c".parse().unwrap());
+        assert_eq!(check(&Method::GET, &many).unwrap().protocols, ["a", "b", "c"]);
     }
 }

@@ -1,5 +1,7 @@
 //! A frame's header (RFC 6455 § 5.2), and everything that can be wrong with a frame.
 
+/// The longest header: two bytes, eight of length, four of mask.
+pub(super) const MAX_HEADER: usize = 14;
 /// The most bytes that a control frame carries (§ 5.5).
 pub(super) const MAX_CONTROL: usize = 125;
 
@@ -61,6 +63,22 @@ pub(super) enum Opcode {
 }
 
 impl Opcode {
+    /// The opcode in a frame's first byte, whose reserved bits have to be unset.
+    fn of(first: u8) -> Result<Self, Violation> {
+        if first & 0x70 != 0 {
+            return Err(Violation::ReservedBits);
+        }
+        match first & 0x0f {
+            0 => Ok(Self::Continuation),
+            1 => Ok(Self::Text),
+            2 => Ok(Self::Binary),
+            8 => Ok(Self::Close),
+            9 => Ok(Self::Ping),
+            10 => Ok(Self::Pong),
+            _ => Err(Violation::ReservedOpcode),
+        }
+    }
+
     pub(super) fn is_control(self) -> bool {
         matches!(self, Self::Close | Self::Ping | Self::Pong)
     }
@@ -81,25 +99,18 @@ pub(super) struct Header {
 impl Header {
     /// Reads a header; `None` when it isn't whole yet. What is wrong is told as soon as it can be seen.
     pub(super) fn parse(bytes: &[u8]) -> Result<Option<Self>, Violation> {
-        let &[first, second, ref rest @ ..] = bytes else { return Ok(None) };
-        if first & 0x70 != 0 {
-            return Err(Violation::ReservedBits);
-        }
+        let Some((first, rest)) = bytes.split_first() else { return Ok(None) };
         let is_final = first & 0x80 != 0;
-        let opcode = match first & 0x0f {
-            0 => Opcode::Continuation,
-            1 => Opcode::Text,
-            2 => Opcode::Binary,
-            8 => Opcode::Close,
-            9 => Opcode::Ping,
-            10 => Opcode::Pong,
-            _ => return Err(Violation::ReservedOpcode),
-        };
+        let opcode = Opcode::of(*first)?;
+        if opcode.is_control() && !is_final {
+            return Err(Violation::BadControl);
+        }
+        let Some((second, rest)) = rest.split_first() else { return Ok(None) };
         if second & 0x80 == 0 {
             return Err(Violation::Unmasked);
         }
         let short = usize::from(second & 0x7f);
-        if opcode.is_control() && (!is_final || short > MAX_CONTROL) {
+        if opcode.is_control() && short > MAX_CONTROL {
             return Err(Violation::BadControl);
         }
         let Some((payload, behind)) = length(short, rest)? else { return Ok(None) };
