@@ -179,3 +179,15 @@ fn what_http_had_read_already_comes_first() {
     assert!(rest.is_empty(), "a client that hangs up is hung up on");
     node.is_empty_in_the_end();
 }
+
+#[test]
+fn what_protocols_write_piece_by_piece_stays_whole_through_a_narrow_socket() {
+    let node = Node::start(1, Settings { session_queue: 64 << 20, send_buffer: 4 << 10, ..Settings::default() });
+    let mut member = node.connect();
+    member.say("own c");
+    member.hears("joined c");
+    let text = |n: usize| format!("{n} {}", "z".repeat(n * 977 % 5_000));
+    (0..2_000).for_each(|n| node.bus.publish("c", text(n), None));
+    (0..2_000).for_each(|n| member.hears(&format!("to you, c: {}", text(n))));
+    eventually("nothing waits", || node.live.sizes().queued_bytes == 0);
+}

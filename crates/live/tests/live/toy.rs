@@ -39,7 +39,7 @@ pub(crate) fn line(publication: &Publication) -> String {
 }
 
 /// Does what it is told to in text frames, one word after the other: `join c`, `loud c`, `own c`, `leave c`, `say c what`,
-/// `user u`, `echo what`, `wake ms`, `close code`, `both c` (leaves and joins it at once).
+/// `user u`, `echo what`, `wake ms`, `close code`, `panic`, `both c` (leaves and joins it at once).
 #[derive(Debug, Default)]
 pub(crate) struct Toy {
     /// Written before everything as they are, not as frames.
@@ -89,6 +89,7 @@ impl SessionProtocol for Toy {
             }
             "user" => cx.set_user(rest.into()),
             "wake" => cx.wake_at(cx.now() + rest.parse::<i64>().unwrap_or(0)),
+            "panic" => panic!("as you wish"),
             "close" => cx.close(rest.parse().unwrap_or(1000), "as you wish"),
             _ => self.write(cx, rest),
         }
