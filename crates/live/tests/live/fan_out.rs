@@ -6,6 +6,7 @@ use tidings_live::{Settings, Socket};
 use tungstenite::Message;
 
 use crate::node::{Client, Node, eventually};
+use crate::toy::prepare;
 
 #[test]
 fn everybody_hears_everything_in_order() {
@@ -54,9 +55,7 @@ fn every_session_hears_in_its_own_way() {
         client.say(&format!("{} c", ["join", "loud", "own"][index % 3]));
         client.hears("joined c");
     }
-    for word in ["one", "two", "three"] {
-        node.bus.publish("c", word, None);
-    }
+    node.bus.tell_all(["one", "two", "three"].map(|word| prepare("c", word)).into());
     for word in ["one", "two", "three"] {
         for (index, client) in clients.iter_mut().enumerate() {
             let shared = format!("c: {word}");
