@@ -78,6 +78,14 @@ pub(crate) struct Effects {
     pub(crate) end: Option<End>,
 }
 
+impl Effects {
+    /// Nothing of it is to be carried out; the session ends with an internal error (RFC 6455 § 7.4.1).
+    pub(crate) fn break_off(&mut self) {
+        let end = Some(End::Close(1011, String::new()));
+        *self = Self { next_ask: self.next_ask, end, ..Self::default() };
+    }
+}
+
 /// How a protocol ends its session, after all that it has written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum End {

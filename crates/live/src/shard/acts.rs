@@ -1,5 +1,7 @@
 //! Calling protocols, and carrying out what they do.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use tidings_model::clock::Millis;
 
 use super::Shard;
@@ -7,6 +9,13 @@ use super::line::Sent;
 use super::session::NEVER;
 use crate::protocol::{Context, SessionProtocol};
 use crate::wheel::Waiting;
+
+/// Calls what a door has brought. If it breaks down it takes its session along, not the shard and everybody on it.
+pub(super) fn guarded<T>(what: &str, call: impl FnOnce() -> T) -> Option<T> {
+    // What it may have left half done is dropped with the session.
+    let called = catch_unwind(AssertUnwindSafe(call));
+    called.inspect_err(|_| tracing::error!("{what} has broken down: this is a bug")).ok()
+}
 
 impl Shard {
     /// Calls a session's protocol, if the session is open, and carries out all that comes of it.
@@ -22,7 +31,10 @@ impl Shard {
         let Some(protocol) = &mut session.protocol else { return };
         self.effects.next_ask = session.next_ask;
         let effects = &mut self.effects;
-        call(protocol.as_mut(), &mut Context { session: session.id, now: self.now, heard: session.heard, effects });
+        let mut cx = Context { session: session.id, now: self.now, heard: session.heard, effects };
+        if guarded("a protocol", || call(protocol.as_mut(), &mut cx)).is_none() {
+            self.effects.break_off();
+        }
         self.carry_out(slot);
     }
 

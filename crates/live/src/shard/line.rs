@@ -73,16 +73,26 @@ impl Line {
             pieces.clear();
             return outcome.unwrap_or(Sent::Fine);
         }
-        let empty = self.backlog.is_none();
-        let backlog = self.backlog.get_or_insert_default();
-        let bytes: usize = pieces.iter().map(|piece| piece.len() + PIECE).sum();
-        backlog.pieces.extend(pieces.drain(..));
-        backlog.bytes += bytes;
-        metrics.queued_bytes.inc_by(bytes as i64);
-        if empty && self.flush(metrics).is_err() {
-            return Sent::Broken;
+        let mut written = 0;
+        if self.backlog.is_none() {
+            let (slices, count) = slices(pieces.iter());
+            match self.transport.write_vectored(&slices[..count]) {
+                Ok(taken) => written = taken,
+                Err(error) if is_passing(&error) => {}
+                Err(_) => return Sent::Broken,
+            }
         }
-        if self.waiting() > limit { Sent::Slow } else { Sent::Fine }
+        if written == pieces.iter().map(Bytes::len).sum::<usize>() {
+            pieces.clear();
+            return Sent::Fine;
+        }
+        let backlog = self.backlog.get_or_insert_default();
+        let before = backlog.bytes;
+        backlog.bytes += pieces.iter().map(|piece| piece.len() + PIECE).sum::<usize>();
+        backlog.pieces.extend(pieces.drain(..));
+        backlog.forget(written);
+        metrics.queued_bytes.inc_by((backlog.bytes - before) as i64);
+        if backlog.bytes > limit { Sent::Slow } else { Sent::Fine }
     }
 
     #[cold]
@@ -109,12 +119,7 @@ impl Line {
             return Ok(false);
         }
         while let Some(backlog) = &mut self.backlog {
-            let mut slices = [IoSlice::new(&[]); PIECES];
-            let mut count = 0;
-            for (slice, piece) in slices.iter_mut().zip(&backlog.pieces) {
-                *slice = IoSlice::new(piece);
-                count += 1;
-            }
+            let (slices, count) = slices(backlog.pieces.iter());
             match self.transport.write_vectored(&slices[..count]) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(written) => metrics.queued_bytes.dec_by(backlog.forget(written) as i64),
@@ -168,6 +173,17 @@ impl Backlog {
         }
         before - self.bytes
     }
+}
+
+/// The first pieces as one `writev` takes them, and how many they are.
+fn slices<'a>(pieces: impl Iterator<Item = &'a Bytes>) -> ([IoSlice<'a>; PIECES], usize) {
+    let mut slices = [IoSlice::new(&[]); PIECES];
+    let mut count = 0;
+    for (slice, piece) in slices.iter_mut().zip(pieces) {
+        *slice = IoSlice::new(piece);
+        count += 1;
+    }
+    (slices, count)
 }
 
 fn is_passing(error: &io::Error) -> bool {

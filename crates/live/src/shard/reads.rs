@@ -11,6 +11,7 @@ use mio::event::Event;
 use tidings_broker::SessionRef;
 use tidings_wire::ws::{self, Incoming};
 
+use super::acts::guarded;
 use super::line::Sent;
 use super::session::{Newcomer, Phase, Session};
 use super::{SCRATCH, Shard};
@@ -124,15 +125,23 @@ impl Shard {
             self.effects.next_ask = session.next_ask;
             let effects = &mut self.effects;
             let mut cx = Context { session: session.id, now: self.now, heard: session.heard, effects };
-            match decoder.next(&mut input) {
-                Ok(None) => return,
-                Ok(Some(Incoming::Text(text))) => protocol.received(&mut cx, Message::Text(text)),
-                Ok(Some(Incoming::Binary(bytes))) => protocol.received(&mut cx, Message::Binary(bytes)),
-                Ok(Some(Incoming::Ping(bytes))) => cx.write(ws::pong(bytes)),
-                Ok(Some(Incoming::Pong(_))) => {}
-                // The echo of its code; without one, a normal end (RFC 6455 § 5.5.1).
-                Ok(Some(Incoming::Close(reason))) => cx.close(reason.map_or(1000, |(code, _)| code), ""),
-                Err(violation) => cx.close(violation.close_code(), violation.to_string()),
+            let decoded = guarded("a protocol", || {
+                match decoder.next(&mut input) {
+                    Ok(None) => return false,
+                    Ok(Some(Incoming::Text(text))) => protocol.received(&mut cx, Message::Text(text)),
+                    Ok(Some(Incoming::Binary(bytes))) => protocol.received(&mut cx, Message::Binary(bytes)),
+                    Ok(Some(Incoming::Ping(bytes))) => cx.write(ws::pong(bytes)),
+                    Ok(Some(Incoming::Pong(_))) => {}
+                    // The echo of its code; without one, a normal end (RFC 6455 § 5.5.1).
+                    Ok(Some(Incoming::Close(reason))) => cx.close(reason.map_or(1000, |(code, _)| code), ""),
+                    Err(violation) => cx.close(violation.close_code(), violation.to_string()),
+                }
+                true
+            });
+            match decoded {
+                Some(true) => {}
+                Some(false) => return,
+                None => self.effects.break_off(),
             }
             self.carry_out(slot);
             self.ask_next(slot);

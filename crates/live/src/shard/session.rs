@@ -161,3 +161,13 @@ impl Session {
         Asker { app: Arc::clone(&self.app), session: self.id, at, user: self.user.clone() }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_session_that_does_nothing_is_small() {
+        assert!(size_of::<Session>() <= 240, "a session takes {} bytes", size_of::<Session>());
+    }
+}

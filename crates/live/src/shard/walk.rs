@@ -12,6 +12,7 @@ use tidings_model::channel::SessionId;
 use tidings_wire::{Format, Prepared, Said};
 
 use super::Shard;
+use super::acts::guarded;
 use super::line::Sent;
 use crate::inbox::Item;
 
@@ -36,7 +37,8 @@ impl Walk {
     fn frame(&mut self, format: &'static Format) -> Option<&Bytes> {
         let made = self.frames.iter().position(|(made, _)| std::ptr::eq(*made, format));
         let index = made.unwrap_or_else(|| {
-            self.frames.push((format, together(&self.said, format)));
+            let made = guarded("a format", || together(&self.said, format));
+            self.frames.push((format, made.flatten()));
             self.frames.len() - 1
         });
         self.frames[index].1.as_ref()
@@ -66,8 +68,9 @@ impl Shard {
     /// Begins a walk with something that was just taken from the batch, and what follows it there in the same channel.
     pub(super) fn begin_walk(&mut self, prepared: Arc<Prepared>, except: Option<SessionId>, weight: usize) {
         let channel = self.channels.find(prepared.said().channel());
-        let mut walk = Walk { channel: 0, next: 0, said: Vec::new(), except, frames: Vec::new(), weight };
         let mut bytes = length(prepared.said());
+        let said = vec![Arc::clone(&prepared)];
+        let mut walk = Walk { channel: 0, next: 0, said, except, frames: Vec::new(), weight };
         while except.is_none() && bytes < TOGETHER {
             let Some(entry) = self.batch.front() else { break };
             let Item::Told(Told::Said { prepared: next, except: None }) = &entry.item else { break };
@@ -79,7 +82,6 @@ impl Shard {
             walk.said.push(Arc::clone(next));
             self.batch.pop_front();
         }
-        walk.said.insert(0, prepared);
         match channel {
             Some(channel) => self.walk = Some(Walk { channel, ..walk }),
             None => self.done(walk.weight),
@@ -107,7 +109,10 @@ impl Shard {
                         self.doomed.push((slot, sent));
                     }
                 }
-                Way::Session => walk.said.iter().for_each(|prepared| self.act(slot, |p, cx| p.said(cx, prepared))),
+                // In one call, so that what it writes leaves together.
+                Way::Session => self.act(slot, |protocol, cx| {
+                    walk.said.iter().for_each(|prepared| protocol.said(cx, prepared));
+                }),
             }
         }
         self.metrics.deliveries.inc_by(told * walk.said.len() as u64);

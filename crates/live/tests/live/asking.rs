@@ -60,7 +60,7 @@ fn several_asks_of_one_call_are_taken_up_in_order() {
 
 #[test]
 fn a_client_that_sends_much_while_it_waits_is_not_read_and_loses_nothing() {
-    let node = Node::start(1, Settings::default());
+    let node = Node::start(1, Settings { session_queue: 16 << 20, ..Settings::default() });
     let mut client = node.connect();
     client.say("join slow");
     let long = "l".repeat(1_000);

@@ -149,3 +149,15 @@ fn places_are_given_back() {
     drop(clients);
     eventually("there is room again", || node.live.admit(&node.app).is_some());
 }
+
+#[test]
+fn a_protocol_that_breaks_down_takes_only_its_session_along() {
+    let node = Node::start(1, Settings::default());
+    let (mut victim, mut other) = (node.member("c"), node.member("c"));
+    victim.say("panic");
+    assert_eq!(victim.closed().map(|frame| u16::from(frame.code)), Some(1011));
+    node.bus.publish("c", "on we go", None);
+    other.hears("c: on we go");
+    drop((victim, other));
+    node.is_empty_in_the_end();
+}

@@ -6,6 +6,7 @@ use tidings_live::{Settings, Socket};
 use tungstenite::Message;
 
 use crate::node::{Client, Node, eventually};
+use crate::toy::prepare;
 
 #[test]
 fn everybody_hears_everything_in_order() {
@@ -54,9 +55,7 @@ fn every_session_hears_in_its_own_way() {
         client.say(&format!("{} c", ["join", "loud", "own"][index % 3]));
         client.hears("joined c");
     }
-    for word in ["one", "two", "three"] {
-        node.bus.publish("c", word, None);
-    }
+    node.bus.tell_all(["one", "two", "three"].map(|word| prepare("c", word)).into());
     for word in ["one", "two", "three"] {
         for (index, client) in clients.iter_mut().enumerate() {
             let shared = format!("c: {word}");
@@ -178,4 +177,16 @@ fn what_http_had_read_already_comes_first() {
     client.socket.get_mut().read_to_end(&mut rest).unwrap();
     assert!(rest.is_empty(), "a client that hangs up is hung up on");
     node.is_empty_in_the_end();
+}
+
+#[test]
+fn what_protocols_write_piece_by_piece_stays_whole_through_a_narrow_socket() {
+    let node = Node::start(1, Settings { session_queue: 64 << 20, send_buffer: 4 << 10, ..Settings::default() });
+    let mut member = node.connect();
+    member.say("own c");
+    member.hears("joined c");
+    let text = |n: usize| format!("{n} {}", "z".repeat(n * 977 % 5_000));
+    (0..2_000).for_each(|n| node.bus.publish("c", text(n), None));
+    (0..2_000).for_each(|n| member.hears(&format!("to you, c: {}", text(n))));
+    eventually("nothing waits", || node.live.sizes().queued_bytes == 0);
 }

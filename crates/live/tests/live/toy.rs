@@ -39,7 +39,7 @@ pub(crate) fn line(publication: &Publication) -> String {
 }
 
 /// Does what it is told to in text frames, one word after the other: `join c`, `loud c`, `own c`, `leave c`, `say c what`,
-/// `user u`, `echo what`, `wake ms`, `close code`, `both c` (leaves and joins it at once).
+/// `user u`, `echo what`, `wake ms`, `close code`, `panic`, `both c` (leaves and joins it at once).
 #[derive(Debug, Default)]
 pub(crate) struct Toy {
     /// Written before everything as they are, not as frames.
@@ -89,6 +89,7 @@ impl SessionProtocol for Toy {
             }
             "user" => cx.set_user(rest.into()),
             "wake" => cx.wake_at(cx.now() + rest.parse::<i64>().unwrap_or(0)),
+            "panic" => panic!("as you wish"),
             "close" => cx.close(rest.parse().unwrap_or(1000), "as you wish"),
             _ => self.write(cx, rest),
         }
@@ -129,6 +130,24 @@ impl SessionProtocol for Toy {
     }
 }
 
+/// Something to say in a channel of the app `1`.
+pub(crate) fn prepare(channel: &str, text: impl Into<Bytes>) -> Arc<Prepared> {
+    let event = Event {
+        id: "e".to_owned(),
+        app: "1".into(),
+        name: "n".to_owned(),
+        channels: Vec::new(),
+        data: Data::text(text),
+        time: 0,
+        op: None,
+        key: None,
+        except: None,
+    };
+    let channel = ChannelKey::new("1".into(), channel);
+    let publication = Publication { event: Arc::new(event), channel, position: None, user: None };
+    Arc::new(Prepared::new(Said::Publication(publication)))
+}
+
 /// A broker and a bus in one: lists of who is in which channel.
 pub(crate) struct ToyBus {
     inboxes: Inboxes,
@@ -147,27 +166,19 @@ impl ToyBus {
 
     /// Says something in a channel of the app `1`.
     pub(crate) fn publish(&self, channel: &str, text: impl Into<Bytes>, except: Option<SessionId>) {
-        let channel = ChannelKey::new("1".into(), channel);
-        let event = Event {
-            id: "e".to_owned(),
-            app: "1".into(),
-            name: "n".to_owned(),
-            channels: Vec::new(),
-            data: Data::text(text),
-            time: 0,
-            op: None,
-            key: None,
-            except: None,
-        };
+        let prepared = prepare(channel, text);
         let lists = self.lists.lock();
-        let Some(list) = lists.get(&channel) else { return };
-        let publication = Publication { event: Arc::new(event), channel, position: None, user: None };
-        let prepared = Arc::new(Prepared::new(Said::Publication(publication)));
+        let Some(list) = lists.get(prepared.said().channel()) else { return };
         for shard in 0..self.inboxes.count() {
             if list.iter().any(|(at, _)| at.shard == shard) {
                 self.inboxes.tell(shard, Told::Said { prepared: Arc::clone(&prepared), except });
             }
         }
+    }
+
+    /// Tells the first shard what was prepared, without looking who is there.
+    pub(crate) fn tell_all(&self, said: Vec<Arc<Prepared>>) {
+        said.into_iter().for_each(|prepared| self.inboxes.tell(0, Told::Said { prepared, except: None }));
     }
 
     pub(crate) fn control(&self, control: Control) {
