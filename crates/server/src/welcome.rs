@@ -41,6 +41,8 @@ pub(crate) fn text(
 
 See an event arrive: paste this into another terminal
   cd {folder} && {program} publish --event hello --data '{{\"to\":\"world\"}}' --idempotency-key first-hello{named} && {program} event list{named}
+Live: run this, and beside it the same with `publish news --event hello --data '{{\"to\":\"world\"}}'`
+  cd {folder} && {program} subscribe news{named}
 Webhooks to this machine: {restart}run `tidings listen 9000`, and beside it
   cd {folder} && {program} hook create hello{named} && {program} listener create --url http://127.0.0.1:9000 --hook hello{named}",
         version = env!("CARGO_PKG_VERSION"),

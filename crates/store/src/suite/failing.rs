@@ -158,3 +158,24 @@ pub(crate) async fn what_happens_to_news_about_listeners_is_no_news(mut w: World
     assert!(recorded[0].disabled);
     assert!(w.store.unannounced().await.unwrap().is_empty());
 }
+
+pub(crate) async fn what_is_under_way_to_a_deleted_listener_ends_with_its_attempt(mut w: World) {
+    let all = w.listeners(2, Order::None).await;
+    let (event, leased) = w.publish("a", &all, Lane::Own).await;
+    let (_, other) = w.publish("b", &all, Lane::Own).await;
+    delete(&w, all[0]).await;
+    while w.store.cancel_orphans(w.now).await.unwrap() {}
+    // One attempt fails, and there is nobody to make another to; the other's holder dies.
+    let recorded = w.finish(vec![finished(&leased[0], Next::Retry(w.now + 10))]).await;
+    assert_eq!(recorded, [crate::queue::Recorded::default()]);
+    assert_eq!(w.store.attempts(&leased[0].key).await.unwrap().len(), 1);
+    w.reopen().await;
+    for row in w.all().await {
+        let gone = row.key.destination == all[0];
+        let expected = if gone { DeliveryState::Canceled } else { DeliveryState::Pending };
+        assert_eq!(row.state, expected, "{row:?}");
+    }
+    assert!(w.deliver(&other[0]).await.stale);
+    assert_eq!(w.store.depth().await.unwrap().deliveries, 2);
+    assert_eq!((w.due().await.0, event), (all[1..].to_vec(), leased[0].key.event));
+}

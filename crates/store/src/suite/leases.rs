@@ -83,6 +83,29 @@ pub(crate) async fn run_out_leases_are_swept(mut w: World) {
     assert_eq!(w.claim(all[1], 9).await.len(), 1);
 }
 
+pub(crate) async fn what_was_leased_together_ends_apart(mut w: World) {
+    let all = w.listeners(5, Order::None).await;
+    let (event, leased) = w.publish("a", &all, Lane::Own).await;
+    assert!(w.all().await.iter().all(|row| row.state == DeliveryState::Pending && row.due.is_none()));
+    assert_eq!(w.store.retry(&leased[0].key, w.now).await, Ok(Retried::UnderWay));
+    w.finish(vec![finished(&leased[3], Next::Delivered), finished(&leased[1], Next::Retry(w.now + 10))]).await;
+    w.store.release(vec![leased[4].clone()], w.now + 20).await.unwrap();
+    // Each of them has left, so none of them can end once more.
+    for left in [1, 3, 4] {
+        assert!(w.deliver(&leased[left]).await.stale);
+    }
+    // The same end twice in one batch is one end.
+    let twice = vec![finished(&leased[0], Next::Undelivered), finished(&leased[0], Next::Delivered)];
+    assert_eq!(w.finish(twice).await.iter().map(|r| r.stale).collect::<Vec<_>>(), [false, true]);
+    assert_eq!(w.store.depth().await.unwrap().deliveries, 3);
+    // What is left when its holder dies is due at once, the others when they were.
+    assert_eq!(w.reopen().await, 1);
+    let rows = w.all().await;
+    assert!(rows.iter().rev().map(|row| row.key.destination).eq(all.iter().copied()) && rows[0].key.event == event);
+    let dues: Vec<_> = rows.iter().rev().map(|row| row.due).collect();
+    assert_eq!(dues, [None, Some(w.now + 10), Some(w.now), None, Some(w.now + 20)]);
+}
+
 pub(crate) async fn no_token_is_given_twice(mut w: World) {
     let mut seen = HashSet::new();
     for _ in 0..3 {

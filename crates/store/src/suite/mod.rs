@@ -40,11 +40,11 @@ macro_rules! every_test {
                 a_listener_comes_back_as_it_was, a_deleted_listener_keeps_no_secret;
             failing: gone_disables_at_once, nothing_but_failure_disables_in_the_end, a_success_clears_the_failures,
                 enabling_again_finds_what_waits, a_disabling_is_announced_once, a_deleted_listener_is_owed_nothing,
-                what_happens_to_news_about_listeners_is_no_news;
+                what_happens_to_news_about_listeners_is_no_news, what_is_under_way_to_a_deleted_listener_ends_with_its_attempt;
             lanes: a_whole_lane_goes_one_by_one, keys_do_not_block_each_other, a_failing_head_holds_up_its_lane,
                 an_ordered_delivery_goes_behind_an_earlier_fanout, the_next_waits_for_its_time;
             leases: claims_take_the_longest_due_first, a_lost_lease_changes_nothing, released_deliveries_come_back,
-                run_out_leases_are_swept, no_token_is_given_twice, due_tells_who_and_when, a_retry_by_hand_in_each_state;
+                run_out_leases_are_swept, what_was_leased_together_ends_apart, no_token_is_given_twice, due_tells_who_and_when, a_retry_by_hand_in_each_state;
             listing: every_filter_pages_without_gap_or_repeat, attempts_are_kept_and_belong_to_the_app, depth_counts_open_work;
             log: events_come_back_as_they_were, every_filter_pages_the_log;
             publish: up_to_the_limit_deliveries_are_written_at_once, more_destinations_are_fanned_out_exactly_once,
