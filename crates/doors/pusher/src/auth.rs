@@ -1,5 +1,7 @@
 //! The door's proofs: what an app's servers have signed with its secret. Requests to the HTTP API, joins to channels, sign-ins.
 
+use std::borrow::Cow;
+
 use tidings_model::app::App;
 use tidings_model::channel::SessionId;
 use tidings_model::clock::{Millis, rfc3339};
@@ -61,12 +63,12 @@ fn verify(app: &App, auth: &str, expected: impl FnOnce() -> String) -> Result<()
     Err(AuthError::Signature { expected, got: echo(signature) })
 }
 
-/// Checks a request to the HTTP API: its key, age, signature and body. `paths` are what may have been signed: the path as it
-/// was sent, and without what our own mount point puts in front.
+/// Checks a request to the HTTP API: its key, age, signature and body. `paths` are what may have been signed, the path as it
+/// was sent first.
 pub(crate) fn request(
     app: &App,
     method: &str,
-    paths: &[&str],
+    paths: &[Cow<'_, str>],
     query: &Query<'_>,
     body: &[u8],
     now: Millis,
@@ -84,7 +86,7 @@ pub(crate) fn request(
     }
     check_age(timestamp, now)?;
     if !paths.iter().any(|path| signing::verify_request(&app.secret, method, path, query.all())) {
-        let path = paths.first().copied().unwrap_or_default();
+        let path = paths.first().map(|path| &**path).unwrap_or_default();
         let text = signing::request_string_to_sign(method, path, query.all());
         return Err(Refusal::unauthorized(format!(
             "Invalid signature: you should have sent HmacSHA256Hex({text:?}, your_secret_key), but you sent {:?}",
@@ -117,4 +119,98 @@ fn check_age(timestamp: &str, now: Millis) -> Result<(), Refusal> {
 
 fn echo(text: &str) -> String {
     limits::echo(text).to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn app() -> App {
+        App::new("3", "278d425bdf160c739803", "7ad3773142a6692b25b8".into())
+    }
+
+    const BODY: &[u8] = br#"{"name":"foo","channels":["project-3"],"data":"{\"some\":\"data\"}"}"#;
+    const QUERY: &str = "auth_signature=da454824c97ba181a32ccc17a72625ba02771f50b50e1e7430e47a1f3f457e6c\
+        &auth_key=278d425bdf160c739803&auth_timestamp=1353088179&auth_version=1.0&body_md5=ec365a775a4cd0599faeb73354201b6f";
+    const NOW: Millis = 1_353_088_179_000;
+
+    fn judged(query: &str, body: &[u8], now: Millis) -> Result<(), String> {
+        let query = Query::read(Some(query));
+        request(&app(), "POST", &["/apps/3/events".into()], &query, body, now)
+            .map_err(|refusal| refusal.text().to_owned())
+    }
+
+    #[test]
+    fn pushers_own_example_is_accepted() {
+        assert_eq!(judged(QUERY, BODY, NOW), Ok(()));
+    }
+
+    #[test]
+    fn a_request_is_young_or_refused_with_pushers_text() {
+        assert_eq!(judged(QUERY, BODY, NOW + 599_999), Ok(()));
+        assert_eq!(judged(QUERY, BODY, NOW - 599_000), Ok(()));
+        assert_eq!(
+            judged(QUERY, BODY, NOW + 600_123),
+            Err("Timestamp expired: Given timestamp (2012-11-16T17:49:39Z) not within 600s of server time \
+                 (2012-11-16T17:59:39Z)"
+                .to_owned())
+        );
+        assert!(judged(QUERY, BODY, NOW - 600_000).is_err());
+        for bad in ["x", "", "1e9", "99999999999999999999", "-9223372036854775808", "9223372036854775807"] {
+            assert!(judged(&QUERY.replace("1353088179", bad), BODY, NOW).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_is_told_with_the_text_to_sign() {
+        let other = QUERY.replace("da45", "da46");
+        let told = judged(&other, BODY, NOW).unwrap_err();
+        assert_eq!(
+            told,
+            r#"Invalid signature: you should have sent HmacSHA256Hex("POST\n/apps/3/events\nauth_key=278d425bdf160c739803&auth_timestamp=1353088179&auth_version=1.0&body_md5=ec365a775a4cd0599faeb73354201b6f", your_secret_key), but you sent "da464824c97ba181a32ccc17a72625ba02771f50b50e1e7430e47a1f3f457e6c""#
+        );
+        let refused = |query: &str, body: &[u8], text: &str| {
+            let told = judged(query, body, NOW).unwrap_err();
+            assert!(told.contains(text), "{told}");
+        };
+        refused(QUERY, b"{}", "Invalid body_md5");
+        refused(QUERY, b"", "Invalid body_md5");
+        refused(&QUERY.replace("278d", "278e"), BODY, "Unknown auth_key");
+        refused(&QUERY.replace("1.0", "1.1"), BODY, "auth_version must be 1.0");
+        for name in ["auth_key", "auth_timestamp", "auth_version", "auth_signature"] {
+            refused(&QUERY.replace(name, "x"), BODY, &format!("Missing required parameter: {name}"));
+        }
+        refused(&format!("{QUERY}&auth_signature=x"), BODY, "Invalid signature");
+    }
+
+    #[test]
+    fn a_body_has_to_be_signed_and_no_body_may_be() {
+        let sign = |params: &str| {
+            let query = Query::read(Some(params));
+            let text = signing::request_string_to_sign("POST", "/apps/3/events", query.all());
+            format!("{params}&auth_signature={}", signing::sign_hex(&app().secret, text))
+        };
+        let params = "auth_key=278d425bdf160c739803&auth_timestamp=1353088179&auth_version=1.0";
+        assert_eq!(judged(&sign(params), b"", NOW), Ok(()));
+        assert!(judged(&sign(params), b"{}", NOW).unwrap_err().contains("body_md5"));
+        // As the Python library does with GET.
+        let of_nothing = format!("{params}&body_md5=d41d8cd98f00b204e9800998ecf8427e");
+        assert_eq!(judged(&sign(&of_nothing), b"", NOW), Ok(()));
+        assert_eq!(
+            judged(
+                &sign("auth_key=278d425bdf160c739803&auth_timestamp=1353088179&auth_version=1.0&info=a%2Cb"),
+                b"",
+                NOW
+            ),
+            Ok(())
+        );
+    }
+
+    #[test]
+    fn an_app_without_a_secret_believes_nobody() {
+        let app = App::new("3", "k", "".into());
+        let session = "1.1".parse().unwrap();
+        assert!(matches!(channel(&app, session, "private-a", None, "k:"), Err(AuthError::Signature { .. })));
+        assert_eq!(user(&app, session, "{}", ""), Err(AuthError::Missing));
+    }
 }

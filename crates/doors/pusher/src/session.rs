@@ -30,6 +30,8 @@ use membership::Memberships;
 
 /// From this version of the protocol on, clients understand close codes. Earlier ones are told with `pusher:error` first.
 const CLOSE_CODES_SINCE: u8 = 6;
+/// From this version on, clients answer `pusher:ping`.
+const PINGS_SINCE: u8 = 5;
 /// How often a client may send what is no frame of the protocol, before it is cut off.
 const FAULTS: Rate = Rate { burst: 50, per_second: 1 };
 /// What cuts it off: RFC 6455's "protocol error", after which pusher-js waits before it comes back.
@@ -153,7 +155,8 @@ impl SessionProtocol for Session {
     }
 
     fn woken(&mut self, cx: &mut Context<'_>) {
-        if self.activity.woken(cx).is_gone() {
+        let ping = if self.protocol < PINGS_SINCE { &wire::SOCKET_PING } else { &wire::PING };
+        if self.activity.woken(cx, ping).is_gone() {
             self.end(cx, activity::PONG_MISSING, "Pong reply not received in time");
         }
     }

@@ -11,7 +11,7 @@ use std::sync::{Arc, LazyLock};
 use bytes::Bytes;
 use tidings_broker::Welcome;
 use tidings_model::channel::{Member, SessionId};
-use tidings_wire::{Format, Publication, Said, Slot};
+use tidings_wire::{Format, Publication, Said, Slot, ws};
 
 use crate::channel::{is_presence, shown};
 use json::Object;
@@ -23,6 +23,8 @@ pub static FORMAT: Format = Format { slot: Slot::Pusher, encode: said };
 pub(crate) static PONG: LazyLock<Bytes> = LazyLock::new(|| envelope("pusher:pong", None, "{}"));
 /// Asks a silent client whether it is there.
 pub(crate) static PING: LazyLock<Bytes> = LazyLock::new(|| envelope("pusher:ping", None, "{}"));
+/// The same for clients that don't know that event: their WebSocket answers for them (RFC 6455 § 5.5.2).
+pub(crate) static SOCKET_PING: LazyLock<Bytes> = LazyLock::new(|| ws::ping(b""));
 
 /// The first frame of every session. Its keys are all that pusher-js insists on.
 pub(crate) fn connection_established(session: SessionId, activity_timeout_secs: u32) -> Bytes {
@@ -131,17 +133,5 @@ fn envelope(event: &str, channel: Option<&str>, data: &str) -> Bytes {
 
 /// A text frame. What is said is framed once for all, so copying it behind its header costs little.
 fn text(payload: &str) -> Bytes {
-    let mut b: Vec<u8> = vec![0x81];
-    let n = payload.len();
-    if n < 126 {
-        b.push(n as u8)
-    } else if n < 65536 {
-        b.push(126);
-        b.extend((n as u16).to_be_bytes())
-    } else {
-        b.push(127);
-        b.extend((n as u64).to_be_bytes())
-    }
-    b.extend_from_slice(payload.as_bytes());
-    b.into()
+    ws::text(payload.as_bytes())
 }

@@ -7,12 +7,13 @@ use axum::response::Response;
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 use serde::Deserialize;
+use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 use tidings_model::id::AppId;
 
 use crate::door::PusherDoor;
 use crate::limits;
-use crate::wire::json::{Array, Object, Text};
+use crate::wire::json::{Array, Object, Text, object};
 
 use super::publish::{Checked, Content, Given};
 use super::query::Query;
@@ -25,7 +26,7 @@ const IDEMPOTENCY_KEY: &str = "idempotency-key";
 pub(super) async fn one(State(door): State<PusherDoor>, request: Request) -> Result<Response, Refusal> {
     let signed = Signed::take(&door, request, 1).await?;
     let key = idempotency_key(&signed.headers)?;
-    let given = if signed.body.is_empty() { in_query(&signed.query()) } else { read(&signed.body)? };
+    let given = if signed.body.is_empty() { in_query(&signed.query()) } else { read(text(&signed.body)?)? };
     let checked = given.check(&door, &signed.app, &signed.body)?;
     let idempotency = key.map(|key| (key, digest(&signed.app.id, &signed.body)));
     let Some(told) = checked.publish(&door, &signed.app, idempotency).await? else {
@@ -45,16 +46,16 @@ pub(super) async fn batch(State(door): State<PusherDoor>, request: Request) -> R
     #[derive(Deserialize)]
     struct Batch<'a> {
         #[serde(borrow)]
-        batch: Vec<Given<'a>>,
+        batch: Vec<&'a RawValue>,
     }
     let signed = Signed::take(&door, request, limits::BATCH).await?;
     let key = idempotency_key(&signed.headers)?;
-    let Batch { batch } = read(&signed.body)?;
+    let Batch { batch } = read(text(&signed.body)?)?;
     if batch.len() > limits::BATCH {
         return Err(Refusal::bad(format!("Batch too large (> {})", limits::BATCH)));
     }
-    let checked: Vec<Checked> =
-        batch.into_iter().map(|given| given.check(&door, &signed.app, &signed.body)).collect::<Result<_, _>>()?;
+    let check = |given: &RawValue| read::<Given<'_>>(given.get())?.check(&door, &signed.app, &signed.body);
+    let checked: Vec<Checked> = batch.into_iter().map(check).collect::<Result<_, _>>()?;
     let any_info = checked.iter().any(Checked::wants_info);
     let digest = key.as_ref().map(|_| digest(&signed.app.id, &signed.body)).unwrap_or_default();
     let mut told = Array::new();
@@ -76,21 +77,25 @@ pub(super) async fn batch(State(door): State<PusherDoor>, request: Request) -> R
 pub(super) async fn in_channel(State(door): State<PusherDoor>, request: Request) -> Result<Response, Refusal> {
     let signed = Signed::take(&door, request, 1).await?;
     let query = signed.query();
-    let text = |text: &str| Some(Text(Cow::Owned(text.to_owned())));
-    let data = std::str::from_utf8(&signed.body).map_err(|_| Refusal::bad("The body is not UTF-8"))?;
+    let owned = |text: &str| Some(Text(Cow::Owned(text.to_owned())));
+    let data = text(&signed.body)?;
     let given = Given {
-        name: query.get("name").and_then(text),
-        channel: text(&signed.name),
+        name: query.get("name").and_then(owned),
+        channel: owned(&signed.name),
         data: Some(Content::Text(Text(Cow::Borrowed(data)))),
-        socket_id: query.get("socket_id").and_then(text),
+        socket_id: query.get("socket_id").and_then(owned),
         ..Given::default()
     };
     given.check(&door, &signed.app, &signed.body)?.publish(&door, &signed.app, None).await?;
     Ok(json(StatusCode::ACCEPTED, "{}"))
 }
 
-fn read<'a, T: Deserialize<'a>>(body: &'a Bytes) -> Result<T, Refusal> {
-    serde_json::from_slice(body).map_err(|error| Refusal::bad(format!("Invalid body: {error}")))
+fn text(body: &Bytes) -> Result<&str, Refusal> {
+    std::str::from_utf8(body).map_err(|_| Refusal::bad("Invalid body: it is not UTF-8"))
+}
+
+fn read<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, Refusal> {
+    object(text).map_err(|error| Refusal::bad(format!("Invalid body: {error}")))
 }
 
 /// The parameters of an event may also come in the query ("HTTP API reference", note on POST parameters).

@@ -37,8 +37,8 @@ impl<'a> Query<'a> {
     }
 }
 
-/// A plus is a plus: Pusher's libraries send values unescaped.
-fn decoded(text: &str) -> Cow<'_, str> {
+/// Percent-decoded. A plus is a plus: Pusher's libraries send values unescaped.
+pub(super) fn decoded(text: &str) -> Cow<'_, str> {
     if !text.contains('%') {
         return Cow::Borrowed(text);
     }

@@ -50,6 +50,12 @@ impl Refusal {
         Self::new(StatusCode::UPGRADE_REQUIRED, text)
     }
 
+    /// What it says.
+    #[cfg(test)]
+    pub(crate) fn text(&self) -> &str {
+        &self.text
+    }
+
     /// 503: the same may work in a moment.
     pub(crate) fn unavailable(text: impl Into<String>) -> Self {
         let retry_after = Some(HeaderValue::from_static("1"));

@@ -1,5 +1,6 @@
 //! A request that its app has signed.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use axum::extract::{FromRequestParts, RawPathParams, Request};
@@ -15,7 +16,7 @@ use crate::auth;
 use crate::door::PusherDoor;
 use crate::limits;
 
-use super::query::Query;
+use super::query::{Query, decoded};
 use super::refusal::Refusal;
 
 /// A request, proven to be of the app that it is about.
@@ -98,11 +99,13 @@ fn unknown_app() -> Refusal {
     Refusal::not_found("Unknown app: there is none of this id that takes Pusher's API")
 }
 
-/// What a client may have signed: the path as it was sent, and what follows our prefix, since some libraries leave out of the
-/// signature what they were told to put in front of every path.
-fn signed_paths(path: &str) -> Vec<&str> {
+/// What a client may have signed: the path as it was sent, with its escapes undone (they are put there behind the back of
+/// libraries that sign first), and either without our prefix, since some libraries leave out of the signature what they were
+/// told to put in front of every path.
+fn signed_paths(path: &str) -> Vec<Cow<'_, str>> {
     let own = path.strip_prefix("/a/").and_then(|rest| rest.find('/').map(|at| &rest[at..]));
-    std::iter::once(path).chain(own).collect()
+    let sent = std::iter::once(path).chain(own);
+    sent.clone().map(Cow::Borrowed).chain(sent.map(decoded).filter(|path| matches!(path, Cow::Owned(_)))).collect()
 }
 
 async fn read(headers: &HeaderMap, body: axum::body::Body, most: usize) -> Result<Bytes, Refusal> {

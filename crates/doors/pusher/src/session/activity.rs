@@ -1,10 +1,10 @@
 //! Whether the client is still there: asked when nothing was heard of it for a while.
 
+use bytes::Bytes;
 use tidings_live::Context;
 use tidings_model::clock::Millis;
 
 use crate::door::Patience;
-use crate::wire;
 
 /// The close code when none comes.
 pub(super) const PONG_MISSING: u16 = 4201;
@@ -45,7 +45,7 @@ impl Activity {
         cx.wake_at(cx.now() + seconds(self.patience.activity));
     }
 
-    pub(super) fn woken(&mut self, cx: &mut Context<'_>) -> Found {
+    pub(super) fn woken(&mut self, cx: &mut Context<'_>, ping: &Bytes) -> Found {
         let (now, heard) = (cx.now(), cx.heard());
         let (activity, pong) = (seconds(self.patience.activity), seconds(self.patience.pong));
         match self.asked {
@@ -58,7 +58,7 @@ impl Activity {
             }
             _ => {
                 self.asked = Some(now);
-                cx.write(wire::PING.clone());
+                cx.write(ping.clone());
                 cx.wake_at(now + pong);
             }
         }

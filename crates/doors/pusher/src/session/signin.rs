@@ -9,8 +9,8 @@ use tidings_model::channel::Member;
 use crate::auth;
 use crate::channel::is_valid_user;
 use crate::limits::echo;
-use crate::wire;
 use crate::wire::incoming::{Frame, Signin, User};
+use crate::wire::{self, json};
 
 use super::Session;
 
@@ -25,7 +25,7 @@ impl Session {
     fn signed_in(&mut self, cx: &mut Context<'_>, frame: &Frame<'_>) -> Result<Bytes, String> {
         let unread = || "Invalid sign-in: `data` needs the strings `auth` and `user_data`".to_owned();
         let text = frame.text().ok_or_else(unread)?;
-        let Signin { auth, user_data } = serde_json::from_str(&text).map_err(|_| unread())?;
+        let Signin { auth, user_data } = json::object(&text).map_err(|_| unread())?;
         auth::user(&self.app, cx.session(), &user_data, &auth).map_err(|error| error.to_string())?;
         let user = User::of_user_data(&user_data).filter(|user| is_valid_user(&user.id)).ok_or_else(|| {
             "Invalid user data: `user_data` needs an `id` that is a string of 1 to 200 characters".to_owned()

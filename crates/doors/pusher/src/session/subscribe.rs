@@ -11,7 +11,7 @@ use crate::auth;
 use crate::channel::{is_presence, is_valid, is_valid_user, needs_auth, shown};
 use crate::limits::echo;
 use crate::wire::incoming::{Frame, Subscribe, Unsubscribe, User};
-use crate::wire::{self, FORMAT};
+use crate::wire::{self, FORMAT, json};
 
 use super::{Pending, Session};
 
@@ -45,7 +45,7 @@ impl From<&JoinRefused> for No {
 impl Session {
     pub(super) fn subscribe(&mut self, cx: &mut Context<'_>, frame: &Frame<'_>) {
         let text = frame.text();
-        let Some(wish) = text.as_deref().and_then(|text| serde_json::from_str::<Subscribe<'_>>(text).ok()) else {
+        let Some(wish) = text.as_deref().and_then(|text| json::object::<Subscribe<'_>>(text).ok()) else {
             return Self::error(cx, "Invalid subscription: `data` needs the string `channel`");
         };
         let name = canonical(&wish.channel);
@@ -137,7 +137,7 @@ impl Session {
 
     pub(super) fn unsubscribe(&mut self, cx: &mut Context<'_>, frame: &Frame<'_>) {
         let text = frame.text();
-        let Some(wish) = text.as_deref().and_then(|text| serde_json::from_str::<Unsubscribe<'_>>(text).ok()) else {
+        let Some(wish) = text.as_deref().and_then(|text| json::object::<Unsubscribe<'_>>(text).ok()) else {
             return Self::error(cx, "Invalid unsubscription: `data` needs the string `channel`");
         };
         if !self.memberships.has(&canonical(&wish.channel)) {

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use tidings_model::event::Data;
 
-use super::json::Text;
+use super::json::{self, Text};
 
 /// The envelope of every frame. Members that we don't know are passed over.
 #[derive(Debug, Deserialize)]
@@ -58,7 +58,7 @@ pub(crate) struct User<'a> {
 impl<'a> Frame<'a> {
     /// Reads a text message; `None` when it is no JSON object with an `event`.
     pub(crate) fn read(text: &'a str) -> Option<Self> {
-        serde_json::from_str(text).ok()
+        json::object(text).ok()
     }
 
     /// `data` as text: what a string holds, the JSON of anything else, nothing if there is none.
@@ -97,7 +97,7 @@ impl Subscribe<'_> {
 
 impl<'a> User<'a> {
     /// Reads `channel_data`; `None` when there is no id that is a string or a number.
-    pub(crate) fn of_channel_data(json: &'a str) -> Option<Self> {
+    pub(crate) fn of_channel_data(text: &'a str) -> Option<Self> {
         #[derive(Deserialize)]
         struct ChannelData<'a> {
             #[serde(borrow)]
@@ -105,12 +105,12 @@ impl<'a> User<'a> {
             #[serde(borrow, default)]
             user_info: Option<&'a RawValue>,
         }
-        let data: ChannelData<'a> = serde_json::from_str(json).ok()?;
+        let data: ChannelData<'a> = json::object(text).ok()?;
         Some(Self { id: id(data.user_id)?, info: data.user_info.map(RawValue::get) })
     }
 
     /// Reads `user_data`; `None` when there is no id that is a string or a number.
-    pub(crate) fn of_user_data(json: &'a str) -> Option<Self> {
+    pub(crate) fn of_user_data(text: &'a str) -> Option<Self> {
         #[derive(Deserialize)]
         struct UserData<'a> {
             #[serde(borrow)]
@@ -118,7 +118,7 @@ impl<'a> User<'a> {
             #[serde(borrow, default)]
             user_info: Option<&'a RawValue>,
         }
-        let data: UserData<'a> = serde_json::from_str(json).ok()?;
+        let data: UserData<'a> = json::object(text).ok()?;
         Some(Self { id: id(data.id)?, info: data.user_info.map(RawValue::get) })
     }
 }

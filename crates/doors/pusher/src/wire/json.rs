@@ -43,6 +43,14 @@ impl std::ops::Deref for Text<'_> {
     }
 }
 
+/// Reads an object, and no array in its place: to serde the fields of a struct may come in either.
+pub(crate) fn object<'a, T: Deserialize<'a>>(json: &'a str) -> Result<T, serde_json::Error> {
+    if json.trim_start_matches([' ', '\t', '\r', '\n']).starts_with('{') {
+        return serde_json::from_str(json);
+    }
+    Err(de::Error::custom("expected an object"))
+}
+
 /// Writes an object. Values are not looked at: the caller has them from something that was JSON.
 pub(crate) struct Object(String);
 
@@ -161,6 +169,18 @@ mod tests {
             if key != "z" && key != "\u{7f}" {
                 prop_assert_eq!(&read[&key], &Value::String(text));
             }
+        }
+    }
+
+    #[test]
+    fn an_array_is_no_object() {
+        #[derive(Debug, serde::Deserialize)]
+        struct Named {
+            name: String,
+        }
+        assert_eq!(object::<Named>(" \n{\"name\":\"a\"}").unwrap().name, "a");
+        for bad in ["[\"a\"]", " [\"a\"]", "", "\"a\"", "{", "{}", "{\"name\":\"a\"} x"] {
+            assert!(object::<Named>(bad).is_err(), "{bad}");
         }
     }
 

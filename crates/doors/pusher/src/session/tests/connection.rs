@@ -52,6 +52,14 @@ fn a_client_that_is_silent_is_asked_and_then_let_go() {
 }
 
 #[test]
+fn a_client_too_old_for_pings_is_asked_by_websocket() {
+    let mut client = Client::of(app(), 4);
+    client.stage.now = NOW + 120_000;
+    client.session.woken(&mut client.stage.context());
+    assert_eq!(client.stage.written(), [&b"\x89\x00"[..]]);
+}
+
+#[test]
 fn the_server_ends_a_session_with_a_code_that_says_whether_to_come_back() {
     for (why, code) in [(Closing::GoingAway, 4200), (Closing::Slow, 4100), (Closing::Disconnected, 4009)] {
         let mut client = Client::new();
@@ -69,9 +77,18 @@ fn the_server_ends_a_session_with_a_code_that_says_whether_to_come_back() {
 #[test]
 fn what_is_no_frame_is_answered_and_the_connection_stays() {
     let mut client = Client::new();
-    for text in
-        ["", "{", "[]", "1", "null", "{}", r#"{"event":1}"#, r#"{"event":"a","event":"b"}"#, r#"{"event":"\ud800"}"#]
-    {
+    for text in [
+        "",
+        "{",
+        "[]",
+        "[\"pusher:ping\"]",
+        "1",
+        "null",
+        "{}",
+        r#"{"event":1}"#,
+        r#"{"event":"a","event":"b"}"#,
+        r#"{"event":"\ud800"}"#,
+    ] {
         error(&client.send(text), Value::Null);
     }
     client.session.received(&mut client.stage.context(), Message::Binary(b"{\"event\":\"pusher:ping\"}"));
