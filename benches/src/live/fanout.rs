@@ -33,7 +33,8 @@ fn cells(quick: bool) -> Vec<Cell> {
 pub(super) async fn run(args: &Args, cores: Cores) -> anyhow::Result<Section> {
     let mut lines = Vec::new();
     let mut record = Vec::new();
-    for cell in cells(args.quick) {
+    let wanted = |cell: &Cell| args.only.is_empty() || args.only.iter().any(|part| cell.name.contains(part.as_str()));
+    for cell in cells(args.quick).into_iter().filter(wanted) {
         eprintln!("… {}", cell.name);
         let (mut floors, mut servers) = (Vec::new(), Vec::new());
         for _ in 0..args.alternations() {
@@ -45,13 +46,15 @@ pub(super) async fn run(args: &Args, cores: Cores) -> anyhow::Result<Section> {
         let p99 = median(
             floors.iter().zip(&servers).map(|(f, s)| s.lateness.quantile_ms(0.99) / f.lateness.quantile_ms(0.99)),
         );
-        lines.push((
+        let line = (
             cell.name.to_owned(),
             format!(
                 "{ratio:.2} of the floor (target ≥ {}): {server:.2} against {floor:.2} CPU-s per million; p99 {p99:.2} × the floor's",
                 cell.target
             ),
-        ));
+        );
+        eprintln!("  {}", line.1);
+        lines.push(line);
         let all = |costs: &[super::cell::Cost]| costs.iter().map(|cost| cost.json.clone()).collect::<Vec<Value>>();
         record.push(json!({
             "cell": cell.name, "floor_share": ratio, "server_cpu_s_per_million": server, "floor_cpu_s_per_million": floor,

@@ -28,6 +28,9 @@ pub(crate) struct Args {
     /// How often floor and server take turns [default: 5, or 1 with --quick]
     #[arg(long)]
     alternations: Option<usize>,
+    /// Only the cells whose names have one of these in them
+    #[arg(long, value_delimiter = ';')]
+    only: Vec<String>,
     /// Where the JSON goes, instead of benches/results/SCENARIO-DATE.json
     #[arg(long)]
     out: Option<PathBuf>,
