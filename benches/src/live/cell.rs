@@ -49,7 +49,8 @@ impl Shape {
     /// Measures.
     pub(crate) fn measure(&self, subject: &Subject) -> anyhow::Result<Cost> {
         let crowd = Crowd::gather(subject, self.sessions, self.channels)?;
-        let mut speaker = Speaker::new(subject, &crowd.tally, self.channels, self.per_message(), SIZE)?;
+        let connections = if let Pace::Window(window) = self.pace { window } else { 1 };
+        let mut speaker = Speaker::new(subject, &crowd.tally, self.channels, self.per_message(), SIZE, connections)?;
         // Caches are filled and buffers have their sizes.
         speaker.closed((self.messages / 10).max(3), 1)?;
         crowd.tally.forget();

@@ -1,4 +1,4 @@
-//! The publisher: one keep-alive connection, in a closed loop or at a rate.
+//! The publisher: keep-alive connections, as many as messages may be under way, in a closed loop or at a rate.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -15,7 +15,8 @@ use crate::http1::{content_length, head_len};
 pub(crate) struct Speaker<'a> {
     subject: &'a Subject,
     tally: &'a Tally,
-    stream: TcpStream,
+    /// Each with whether an answer is awaited on it.
+    streams: Vec<(TcpStream, bool)>,
     channels: usize,
     /// How many frames one message makes.
     per_message: u64,
@@ -24,16 +25,17 @@ pub(crate) struct Speaker<'a> {
 }
 
 impl<'a> Speaker<'a> {
-    /// Speaks in `channels` channels with `per_message` subscribers each, `size` bytes at a time.
+    /// Speaks in `channels` channels with `per_message` subscribers each, `size` bytes at a time, over so many connections.
     pub(crate) fn new(
         subject: &'a Subject,
         tally: &'a Tally,
         channels: usize,
         per_message: u64,
         size: usize,
+        connections: u64,
     ) -> anyhow::Result<Self> {
-        let stream = dial(0, subject.addr())?;
-        Ok(Self { subject, tally, stream, channels, per_message, size, said: 0 })
+        let streams = (0..connections).map(|_| Ok((dial(0, subject.addr())?, false))).collect::<anyhow::Result<_>>()?;
+        Ok(Self { subject, tally, streams, channels, per_message, size, said: 0 })
     }
 
     /// Says `messages`, of which at most `window` are under way at a time, and waits until all have arrived.
@@ -58,7 +60,10 @@ impl<'a> Speaker<'a> {
         self.settle()
     }
 
-    fn settle(&self) -> anyhow::Result<()> {
+    fn settle(&mut self) -> anyhow::Result<()> {
+        for at in 0..self.streams.len() {
+            self.hear_answer(at)?;
+        }
         let due = self.said * self.per_message;
         ensure!(self.tally.wait_for(due), "lost: {} of {due} have arrived", self.tally.delivered());
         Ok(())
@@ -68,12 +73,24 @@ impl<'a> Speaker<'a> {
         let mut payload = format!("{}{due:0DIGITS$}", char::from(MARK));
         payload.extend(std::iter::repeat_n('x', self.size.saturating_sub(payload.len())));
         let name = channel((self.said % self.channels as u64) as usize);
-        self.stream.write_all(&self.subject.publish(&name, &payload))?;
+        let at = (self.said % self.streams.len() as u64) as usize;
+        self.hear_answer(at)?;
+        self.streams[at].0.write_all(&self.subject.publish(&name, &payload))?;
+        self.streams[at].1 = true;
         self.said += 1;
+        if self.streams.len() == 1 { self.hear_answer(at) } else { Ok(()) }
+    }
+
+    /// Reads the answer to the last publish of a connection, if it has not been read.
+    fn hear_answer(&mut self, at: usize) -> anyhow::Result<()> {
+        let (stream, awaited) = &mut self.streams[at];
+        if !std::mem::take(awaited) {
+            return Ok(());
+        }
         let mut answer = Vec::new();
         let mut piece = [0; 1024];
         loop {
-            let len = self.stream.read(&mut piece).context("no answer to a publish")?;
+            let len = stream.read(&mut piece).context("no answer to a publish")?;
             ensure!(len > 0, "the server closed the publisher's connection");
             answer.extend_from_slice(&piece[..len]);
             if let Some(head) = head_len(&answer)
