@@ -155,7 +155,7 @@ impl Bus {
     }
 
     /// Logs, then says it to live sessions.
-    pub(crate) async fn publish_logged(&self, publication: Publication) -> Result<Receipt, PublishError> {
+    async fn publish_logged(&self, publication: Publication) -> Result<Receipt, PublishError> {
         let bus = self.clone();
         // Between the commit and the hand-over to the courier nothing may break off: the deliveries are leased to this node,
         // and live sessions hear of everything that is on disk.
@@ -202,10 +202,13 @@ impl Bus {
                 Published::Stored { no, leased, queued } => {
                     let id = event.id.clone();
                     shared.metrics.deliveries.inc_by(deliveries);
-                    let said = Arc::new(event.clone());
+                    let said = (say && !event.channels.is_empty()).then(|| Arc::new(event.clone()));
                     let logged = Logged { no, event, hook_version, received_at, deliveries };
                     shared.courier.take(logged, &destinations, &leased, lease, queued);
-                    let channels = if say { self.say_logged(&said).await } else { Vec::new() };
+                    let channels = match said {
+                        Some(said) => self.say_logged(&said).await,
+                        None => Vec::new(),
+                    };
                     return Ok(Receipt { id, logged: true, durable, deliveries, channels });
                 }
                 Published::Repeated { id, deliveries } => {
