@@ -107,7 +107,7 @@ impl Engine {
         let broker = broker(&apps, &clock, &inboxes);
         tokio::spawn(sweep(Arc::downgrade(&broker)));
         let parts = Parts {
-            apps: Arc::clone(&apps),
+            apps,
             store: Arc::clone(&store),
             catalogue,
             courier: courier.clone(),
@@ -118,8 +118,8 @@ impl Engine {
         let asks = Arc::new(bus.clone());
         let runtime = tokio::runtime::Handle::current();
         let live = Live::start(inboxes, config.live, clock, asks, runtime, &mut registry).map_err(EngineError::Live)?;
-        let pusher = PusherDoor::new(bus.clone(), live.clone(), Arc::clone(&apps), config.patience);
-        let api = ApiDoor::new(bus.clone(), live.clone(), egress, apps, config.operator_key);
+        let pusher = PusherDoor::new(bus.clone(), live.clone(), config.patience);
+        let api = ApiDoor::new(bus.clone(), live.clone(), egress, config.operator_key);
         Ok(Self { store, courier, bus, live, api, pusher, registry: Arc::new(Mutex::new(registry)) })
     }
 

@@ -25,18 +25,17 @@ struct Shared {
     bus: Bus,
     live: Live,
     egress: Egress,
-    apps: Arc<Apps>,
     operator_key: Token,
     publishes: Throttle<AppId>,
     tests: Throttle<(AppId, String)>,
 }
 
 impl ApiDoor {
-    /// A door to these apps. `live` has the sessions of the event stream. `egress` is what deliveries leave by: it judges listeners' URLs when they are set. An operator key
-    /// that is empty opens nothing.
-    pub fn new(bus: Bus, live: Live, egress: Egress, apps: Arc<Apps>, operator_key: Token) -> Self {
+    /// A door to the bus's apps. `live` has the sessions of the event stream. `egress` is what deliveries leave by: it judges
+    /// listeners' URLs when they are set. An operator key that is empty opens nothing.
+    pub fn new(bus: Bus, live: Live, egress: Egress, operator_key: Token) -> Self {
         let (publishes, tests) = (Throttle::new(), Throttle::new());
-        Self { shared: Arc::new(Shared { bus, live, egress, apps, operator_key, publishes, tests }) }
+        Self { shared: Arc::new(Shared { bus, live, egress, operator_key, publishes, tests }) }
     }
 
     pub(crate) fn bus(&self) -> &Bus {
@@ -60,7 +59,7 @@ impl ApiDoor {
     }
 
     pub(crate) fn apps(&self) -> &Apps {
-        &self.shared.apps
+        self.shared.bus.apps()
     }
 
     pub(crate) fn operator_key(&self) -> &Token {

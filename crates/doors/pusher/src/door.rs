@@ -14,7 +14,6 @@ pub struct PusherDoor {
 struct Shared {
     bus: Bus,
     live: Live,
-    apps: Arc<Apps>,
     patience: Patience,
 }
 
@@ -34,9 +33,9 @@ impl Default for Patience {
 }
 
 impl PusherDoor {
-    /// A door to these apps.
-    pub fn new(bus: Bus, live: Live, apps: Arc<Apps>, patience: Patience) -> Self {
-        Self { shared: Arc::new(Shared { bus, live, apps, patience }) }
+    /// A door to the bus's apps.
+    pub fn new(bus: Bus, live: Live, patience: Patience) -> Self {
+        Self { shared: Arc::new(Shared { bus, live, patience }) }
     }
 
     pub(crate) fn live(&self) -> &Live {
@@ -52,7 +51,7 @@ impl PusherDoor {
     }
 
     pub(crate) fn apps(&self) -> &Apps {
-        &self.shared.apps
+        self.shared.bus.apps()
     }
 }
 

@@ -122,7 +122,7 @@ pub(crate) async fn door_with(limits: AppLimits) -> Door {
     let asks = Arc::new(bus.clone());
     let runtime = tokio::runtime::Handle::current();
     let live = Live::start(inboxes, live_settings, shared, asks, runtime, &mut registry).unwrap();
-    let door = ApiDoor::new(bus, live, egress, apps, Token::from(OPERATOR));
+    let door = ApiDoor::new(bus, live, egress, Token::from(OPERATOR));
     Door { router: router(door), clock, store, _dir: dir }
 }
 

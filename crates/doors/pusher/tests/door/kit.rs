@@ -120,7 +120,7 @@ pub(crate) async fn door() -> Door {
     let inboxes = Inboxes::new(1, &live_settings, Arc::clone(&shared)).unwrap();
     let (asks, runtime) = (Arc::new(bus.clone()), tokio::runtime::Handle::current());
     let live = Live::start(inboxes, live_settings, shared, asks, runtime, &mut registry).unwrap();
-    let router = router(PusherDoor::new(bus.clone(), live, apps, Patience::default()));
+    let router = router(PusherDoor::new(bus.clone(), live, Patience::default()));
     Door { router, clock, bus, shards, joined: Mutex::default(), _dir: dir }
 }
 
