@@ -5,6 +5,7 @@ use clap::Args;
 use http::Method;
 use serde::Deserialize;
 use serde_json::Value;
+use url::Url;
 
 use super::client::Client;
 use super::fields::{self, Record};
@@ -64,7 +65,12 @@ pub(super) async fn list(
 
 /// Sends a request and prints the record that comes back.
 pub(super) async fn record(client: &Client, method: Method, path: &[&str], body: Option<Value>) -> anyhow::Result<()> {
-    let answer = client.send(method, client.address(path), body.map(|body| body.to_string()), &[]).await?;
+    record_at(client, method, client.address(path), body).await
+}
+
+/// The same at an address that has a query.
+pub(super) async fn record_at(client: &Client, method: Method, url: Url, body: Option<Value>) -> anyhow::Result<()> {
+    let answer = client.send(method, url, body.map(|body| body.to_string()), &[]).await?;
     if client.json() {
         output::line(answer.text.trim_end());
     } else {

@@ -1,6 +1,5 @@
 //! `channel`: who is where, and what was said there.
 
-use anyhow::Context;
 use clap::Subcommand;
 use http::Method;
 use serde_json::Value;
@@ -10,7 +9,6 @@ use super::call::{self, Page};
 use super::connect::Connection;
 use super::fields::Record;
 use crate::config::environment::Strings;
-use crate::output;
 
 /// What to do with channels.
 #[derive(Debug, Subcommand)]
@@ -56,13 +54,7 @@ pub(super) async fn run(command: ChannelCommand, outer: Connection, env: &dyn St
             if let Some(history) = history {
                 url.query_pairs_mut().append_pair("history", &history.to_string());
             }
-            let answer = client.send(Method::GET, url, None, &[]).await?;
-            if client.json() {
-                output::line(answer.text.trim_end());
-            } else {
-                let record: Record = serde_json::from_str(&answer.text).context("the server's answer is no record")?;
-                output::line(record.lines());
-            }
+            call::record_at(&client, Method::GET, url, None).await?;
         }
     }
     Ok(())
