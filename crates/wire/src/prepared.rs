@@ -14,16 +14,12 @@ use crate::said::Said;
 pub enum Slot {
     /// Pusher's protocol over WebSocket.
     Pusher,
-    /// Centrifugo's JSON protocol over WebSocket.
-    CentrifugoJson,
-    /// Centrifugo's Protobuf protocol over WebSocket.
-    CentrifugoProtobuf,
     /// The Tidings stream over Server-Sent Events.
     Stream,
 }
 
 impl Slot {
-    const COUNT: usize = 4;
+    const COUNT: usize = 2;
 }
 
 /// How something that is said looks in a protocol. Made by a door, as a `static`.

@@ -26,7 +26,7 @@ pub(crate) static FORMAT: Format = Format {
 
 /// The same with other words.
 pub(crate) static LOUD: Format = Format {
-    slot: Slot::CentrifugoJson,
+    slot: Slot::Stream,
     encode: |said| match said {
         Said::Publication(publication) => Some(ws::text(line(publication).to_uppercase().as_bytes())),
         _ => None,
