@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 /// How live sessions are kept. The defaults are what the documentation says.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Settings {
     /// Sessions of all apps at one time, on this node; 0 sets no limit.
     pub sessions: usize,

@@ -29,30 +29,12 @@ pub(crate) async fn build(settings: Settings) -> anyhow::Result<Assembled> {
 /// What the settings are to the engine.
 fn config(settings: Settings) -> Config {
     let StoreSettings { path, durable } = settings.store;
-    let LiveSettings {
-        shards,
-        sessions,
-        session_queue,
-        send_buffer,
-        user_timeout,
-        inbox,
-        activity_timeout,
-        pong_timeout,
-    } = settings.live;
-    let default = tidings_live::Settings::default();
-    let live = tidings_live::Settings {
-        sessions,
-        session_queue,
-        send_buffer,
-        user_timeout,
-        inbox_bytes: inbox,
-        inbox_age: default.inbox_age,
-    };
+    let LiveSettings { shards, sessions, activity_timeout, pong_timeout } = settings.live;
     Config {
         store: StoreConfig::Sqlite { path, sync: if durable { Sync::Full } else { Sync::Normal } },
         main_key_file: settings.main_key_file,
         shards: u16::try_from(shards).unwrap_or(u16::MAX),
-        live,
+        live: sessions,
         patience: Patience { activity: activity_timeout, pong: pong_timeout },
         courier: settings.courier,
         egress: settings.egress,

@@ -66,7 +66,7 @@ impl Default for ConnectionSettings {
             trusted_proxies: Vec::new(),
             header_timeout: seconds(30),
             request_timeout: seconds(60),
-            user_timeout: LiveSettings::default().user_timeout,
+            user_timeout: tidings_live::Settings::default().user_timeout,
             shutdown_grace: seconds(15),
         }
     }
@@ -86,16 +86,8 @@ pub(crate) struct TlsSettings {
 pub(crate) struct LiveSettings {
     /// Threads that own sessions; 0: one per core.
     pub(crate) shards: usize,
-    /// Live sessions at one time, of all apps; 0 sets no limit of their own beside that of connections.
-    pub(crate) sessions: usize,
-    /// Bytes that may wait for one session before it counts as too slow.
-    pub(crate) session_queue: usize,
-    /// Bytes that the kernel may hold for one session (`SO_SNDBUF`).
-    pub(crate) send_buffer: usize,
-    /// How long a client may leave what it was sent unacknowledged (`TCP_USER_TIMEOUT`); zero leaves it to the kernel.
-    pub(crate) user_timeout: Duration,
-    /// Bytes that may wait in one shard's inbox before publishes are refused.
-    pub(crate) inbox: usize,
+    /// How they keep them.
+    pub(crate) sessions: tidings_live::Settings,
     /// Seconds of silence after which a client is asked for a sign of life.
     pub(crate) activity_timeout: u32,
     /// Seconds that it may take to answer.
@@ -104,16 +96,7 @@ pub(crate) struct LiveSettings {
 
 impl Default for LiveSettings {
     fn default() -> Self {
-        Self {
-            shards: 0,
-            sessions: 0,
-            session_queue: 1 << 20,
-            send_buffer: 256 << 10,
-            user_timeout: Duration::from_secs(30),
-            inbox: 64 << 20,
-            activity_timeout: 120,
-            pong_timeout: 30,
-        }
+        Self { shards: 0, sessions: tidings_live::Settings::default(), activity_timeout: 120, pong_timeout: 30 }
     }
 }
 

@@ -26,21 +26,25 @@ pub(super) struct RawLive {
 
 impl RawLive {
     pub(super) fn resolve(&self, check: &mut Check) -> LiveSettings {
-        let default = LiveSettings::default();
+        let LiveSettings { shards, sessions: default, activity_timeout, pong_timeout } = LiveSettings::default();
         let user_timeout = self.user_timeout.map_or(default.user_timeout, |raw| raw.0);
         if user_timeout > LONGEST_USER_TIMEOUT {
             check.wrong("live.user_timeout", "live.user_timeout must be at most 24h; 0s leaves it to the system");
         }
         let kib = 1 << 10;
-        LiveSettings {
-            shards: check.bounded("live.shards", self.shards, default.shards, 0, 1024),
+        let sessions = tidings_live::Settings {
             sessions: self.sessions.unwrap_or(default.sessions),
             session_queue: size("session_queue", self.session_queue, default.session_queue, (4 * kib, 1 << 30), check),
             send_buffer: size("send_buffer", self.send_buffer, default.send_buffer, (4 * kib, 64 << 20), check),
             user_timeout,
-            inbox: size("inbox", self.inbox, default.inbox, (1 << 20, 1 << 40), check),
-            activity_timeout: seconds("activity_timeout", self.activity_timeout, default.activity_timeout, check),
-            pong_timeout: seconds("pong_timeout", self.pong_timeout, default.pong_timeout, check),
+            inbox_bytes: size("inbox", self.inbox, default.inbox_bytes, (1 << 20, 1 << 40), check),
+            inbox_age: default.inbox_age,
+        };
+        LiveSettings {
+            shards: check.bounded("live.shards", self.shards, shards, 0, 1024),
+            sessions,
+            activity_timeout: seconds("activity_timeout", self.activity_timeout, activity_timeout, check),
+            pong_timeout: seconds("pong_timeout", self.pong_timeout, pong_timeout, check),
         }
     }
 }

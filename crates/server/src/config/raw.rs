@@ -47,7 +47,8 @@ impl RawConfig {
         self.broker.check(check);
         let live = self.live.resolve(check);
         // Streams stay with HTTP, so the key holds for every connection.
-        let connections = ConnectionSettings { user_timeout: live.user_timeout, ..top::connections(&self, check) };
+        let connections =
+            ConnectionSettings { user_timeout: live.sessions.user_timeout, ..top::connections(&self, check) };
         let tls = self.tls.resolve(check);
         Settings {
             listen: top::listen(self.listen.as_deref(), check),

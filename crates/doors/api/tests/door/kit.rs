@@ -110,14 +110,7 @@ pub(crate) async fn door_with(limits: AppLimits) -> Door {
         app("shut", SHUT_KEY, &[AppDoor::Pusher], limits),
     ]);
     let apps = Arc::new(apps.unwrap());
-    let parts = Parts {
-        apps: Arc::clone(&apps),
-        store: Arc::clone(&store),
-        catalogue,
-        courier,
-        broker,
-        clock: Arc::clone(&shared),
-    };
+    let parts = Parts { apps, store: Arc::clone(&store), catalogue, courier, broker, clock: Arc::clone(&shared) };
     let bus = Bus::new(parts, notices, &mut registry);
     let asks = Arc::new(bus.clone());
     let runtime = tokio::runtime::Handle::current();

@@ -114,7 +114,7 @@ pub(crate) async fn door() -> Door {
         app("5", "shut-key", &[AppDoor::Api]),
     ]);
     let apps = Arc::new(apps.unwrap());
-    let parts = Parts { apps: Arc::clone(&apps), store, catalogue, courier, broker, clock: Arc::clone(&shared) };
+    let parts = Parts { apps, store, catalogue, courier, broker, clock: Arc::clone(&shared) };
     let bus = Bus::new(parts, notices, &mut registry);
     let live_settings = tidings_live::Settings::default();
     let inboxes = Inboxes::new(1, &live_settings, Arc::clone(&shared)).unwrap();

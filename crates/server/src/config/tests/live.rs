@@ -43,13 +43,16 @@ fn what_is_written_holds_and_nothing_warns() {
     assert_eq!((settings.connections.max_per_ip, settings.connections.trusted_proxies.len()), (5, 2));
     let live = LiveSettings {
         shards: 2,
-        sessions: 7,
-        session_queue: 64 << 10,
-        send_buffer: 32 << 10,
-        user_timeout: Duration::ZERO,
+        sessions: tidings_live::Settings {
+            sessions: 7,
+            session_queue: 64 << 10,
+            send_buffer: 32 << 10,
+            user_timeout: Duration::ZERO,
+            inbox_bytes: 1 << 20,
+            inbox_age: Duration::from_secs(1),
+        },
         activity_timeout: 2,
         pong_timeout: 3,
-        inbox: 1 << 20,
     };
     assert_eq!(settings.live, live);
     let app = &settings.apps[0];
