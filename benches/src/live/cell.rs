@@ -4,13 +4,14 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::SIZE;
 use super::crowd::Crowd;
 use super::speaker::Speaker;
 use super::subject::Subject;
+use super::{Args, SIZE};
 use crate::clock::{now_ns, own_cpu_ns, seconds};
-use crate::cpu::{cpu_ns_of, machine_cpu_ns};
+use crate::cpu::{Cores, cpu_ns_of, machine_cpu_ns};
 use crate::histogram::Histogram;
+use crate::report::median;
 
 /// More of a core than this taken by others makes a run worthless.
 pub(crate) const NOISY_PCT: f64 = 10.0;
@@ -39,6 +40,33 @@ pub(crate) struct Cost {
     pub(crate) lateness: Histogram,
     pub(crate) others_pct: f64,
     pub(crate) json: Value,
+}
+
+/// What each turn of both has cost.
+pub(crate) struct Pair {
+    pub(crate) floors: Vec<Cost>,
+    pub(crate) servers: Vec<Cost>,
+}
+
+impl Pair {
+    /// The median over the turns of a figure made of a floor's cost and the server's.
+    pub(crate) fn median(&self, of: impl Fn(&Cost, &Cost) -> f64) -> f64 {
+        median(self.floors.iter().zip(&self.servers).map(|(floor, server)| of(floor, server)))
+    }
+
+    /// How many times the floor's lateness the server's is, of the hundredth that is latest.
+    pub(crate) fn p99_ratio(&self) -> f64 {
+        self.median(|floor, server| server.lateness.quantile_ms(0.99) / floor.lateness.quantile_ms(0.99))
+    }
+
+    /// Every number, `more` among them.
+    pub(crate) fn record(&self, mut more: Value) -> Value {
+        for (name, costs) in [("floor", &self.floors), ("server", &self.servers)] {
+            more[name] = costs.iter().map(|cost| cost.json.clone()).collect();
+        }
+        more["p99_ratio"] = self.p99_ratio().into();
+        more
+    }
 }
 
 impl Shape {
@@ -77,6 +105,16 @@ impl Shape {
             "others_cpu_pct": others_pct, "closed_by_server": closed, "lateness": lateness.to_json(),
         });
         Ok(Cost { cpu_s_per_million, lateness, others_pct, json })
+    }
+
+    /// Floor and server in turn, so that both meet the same moods of the machine.
+    pub(crate) async fn compare(&self, args: &Args, cores: Cores) -> anyhow::Result<Pair> {
+        let mut pair = Pair { floors: Vec::new(), servers: Vec::new() };
+        for _ in 0..args.alternations() {
+            pair.floors.push(self.measure_quietly(&Subject::floor(cores)?)?);
+            pair.servers.push(self.measure_quietly(&Subject::server(cores, false).await?)?);
+        }
+        Ok(pair)
     }
 
     /// Measures, again where others took too much of the machine.

@@ -1,12 +1,11 @@
 //! CPU of a delivery: the server beside the floor, in turn.
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::Args;
 use super::cell::{Pace, Shape};
-use super::subject::Subject;
 use crate::cpu::Cores;
-use crate::report::{Section, median};
+use crate::report::Section;
 
 struct Cell {
     name: &'static str,
@@ -36,16 +35,11 @@ pub(super) async fn run(args: &Args, cores: Cores) -> anyhow::Result<Section> {
     let wanted = |cell: &Cell| args.only.is_empty() || args.only.iter().any(|part| cell.name.contains(part.as_str()));
     for cell in cells(args.quick).into_iter().filter(wanted) {
         eprintln!("… {}", cell.name);
-        let (mut floors, mut servers) = (Vec::new(), Vec::new());
-        for _ in 0..args.alternations() {
-            floors.push(cell.shape.measure_quietly(&Subject::floor(cores)?)?);
-            servers.push(cell.shape.measure_quietly(&Subject::server(cores, "").await?)?);
-        }
-        let ratio = median(floors.iter().zip(&servers).map(|(f, s)| f.cpu_s_per_million / s.cpu_s_per_million));
-        let [floor, server] = [&floors, &servers].map(|costs| median(costs.iter().map(|c| c.cpu_s_per_million)));
-        let p99 = median(
-            floors.iter().zip(&servers).map(|(f, s)| s.lateness.quantile_ms(0.99) / f.lateness.quantile_ms(0.99)),
-        );
+        let pair = cell.shape.compare(args, cores).await?;
+        let ratio = pair.median(|floor, server| floor.cpu_s_per_million / server.cpu_s_per_million);
+        let floor = pair.median(|floor, _| floor.cpu_s_per_million);
+        let server = pair.median(|_, server| server.cpu_s_per_million);
+        let p99 = pair.p99_ratio();
         let line = (
             cell.name.to_owned(),
             format!(
@@ -55,11 +49,9 @@ pub(super) async fn run(args: &Args, cores: Cores) -> anyhow::Result<Section> {
         );
         eprintln!("  {}", line.1);
         lines.push(line);
-        let all = |costs: &[super::cell::Cost]| costs.iter().map(|cost| cost.json.clone()).collect::<Vec<Value>>();
-        record.push(json!({
+        record.push(pair.record(json!({
             "cell": cell.name, "floor_share": ratio, "server_cpu_s_per_million": server, "floor_cpu_s_per_million": floor,
-            "p99_ratio": p99, "floor": all(&floors), "server": all(&servers),
-        }));
+        })));
     }
     Ok(Section {
         name: "fanout",

@@ -7,8 +7,10 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::sync::Arc;
 
 use anyhow::Context;
+use bytes::Bytes;
 use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token};
+use tidings_wire::ws;
 
 use crate::http1::{content_length, find, head_len};
 use crate::live::handshake;
@@ -38,7 +40,7 @@ struct Floor {
     free: Vec<usize>,
     channels: HashMap<Arc<str>, Vec<usize>>,
     /// What was published and is not yet sent.
-    news: Vec<(Arc<str>, Vec<u8>)>,
+    news: Vec<(Arc<str>, Bytes)>,
 }
 
 impl Floor {
@@ -136,7 +138,7 @@ impl Floor {
                 self.channels.entry(name).or_default().push(at);
                 return;
             }
-            self.news.push((name, handshake::text_frame(&connection.held[head..whole])));
+            self.news.push((name, ws::text(&connection.held[head..whole])));
             connection.held.drain(..whole);
             if connection.stream.write(ANSWER).is_err() {
                 return self.close(at);

@@ -1,12 +1,9 @@
 //! As much of HTTP and WebSocket as a load generator and a floor need (RFC 6455 §§ 4, 5).
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
-use sha1::{Digest, Sha1};
+use tidings_wire::ws;
 
 /// What every client of ours sends as its key.
-pub(crate) const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
-const GUID: &str = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
+const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 
 /// A request for an upgrade.
 pub(crate) fn request(path: &str) -> String {
@@ -23,33 +20,15 @@ pub(crate) fn answer(head: &[u8]) -> String {
         let (name, value) = line.split_once(':')?;
         name.eq_ignore_ascii_case("sec-websocket-key").then(|| value.trim().to_owned())
     });
-    let accept = STANDARD.encode(Sha1::digest(key.unwrap_or_default() + GUID));
+    let accept = ws::handshake::accept_key(&key.unwrap_or_default());
     format!(
         "HTTP/1.1 101 Switching Protocols\r\nconnection: Upgrade\r\nupgrade: websocket\r\nsec-websocket-accept: {accept}\r\n\r\n"
     )
 }
 
-/// A server's frame of text.
-pub(crate) fn text_frame(payload: &[u8]) -> Vec<u8> {
-    let mut frame = vec![0x81];
-    match payload.len() {
-        len @ 0..126 => frame.push(len as u8),
-        len @ 126..65_536 => {
-            frame.push(126);
-            frame.extend((len as u16).to_be_bytes());
-        }
-        len => {
-            frame.push(127);
-            frame.extend((len as u64).to_be_bytes());
-        }
-    }
-    frame.extend(payload);
-    frame
-}
-
 /// A client's frame of text, masked with zeros, which leave the payload as it is.
 pub(crate) fn masked_text(payload: &str) -> Vec<u8> {
-    let mut frame = text_frame(payload.as_bytes());
+    let mut frame = ws::text(payload.as_bytes()).to_vec();
     frame[1] |= 0x80;
     let header = frame.len() - payload.len();
     frame.splice(header..header, [0; 4]);
@@ -73,7 +52,7 @@ mod tests {
     #[test]
     fn frames_of_all_lengths_read_back() {
         for len in [0, 1, 125, 126, 65_535, 65_536] {
-            let frame = text_frame(&vec![b'x'; len]);
+            let frame = ws::text(&vec![b'x'; len]);
             assert_eq!(frame_len(&frame), Some((frame.len() - len, frame.len())), "{len}");
             assert_eq!(frame_len(&frame[..frame.len() - 1]), None, "{len}");
         }

@@ -2,12 +2,11 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use rustls::pki_types::ServerName;
-use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+use rustls::{ClientConnection, StreamOwned};
 use serde_json::json;
 
 use super::Args;
@@ -23,7 +22,6 @@ const TO: usize = 15_000;
 /// How long sessions have been idle when memory is read.
 const SETTLED: Duration = Duration::from_secs(10);
 const CHANNEL: &str = "bench-0";
-const CONFIG: &str = "[apps.limits]\nsessions = 0\n";
 
 /// A kind of session.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -66,12 +64,11 @@ pub(super) async fn run(args: &Args, cores: Cores) -> anyhow::Result<Section> {
 }
 
 async fn slope(transport: Transport, cores: Cores) -> anyhow::Result<f64> {
-    let tls = if transport == Transport::Tls { Some(Certificate::make()?) } else { None };
-    let subject = Subject::server(cores, &format!("{CONFIG}{}", tls.as_ref().map_or("", |tls| &tls.config))).await?;
+    let subject = Subject::server(cores, transport == Transport::Tls).await?;
     let mut held = Vec::with_capacity(TO);
     let open = |held: &mut Vec<Held>, to: usize| -> anyhow::Result<u64> {
         while held.len() < to {
-            held.push(session(&subject, transport, held.len(), tls.as_ref())?);
+            held.push(session(&subject, transport, held.len())?);
         }
         std::thread::sleep(SETTLED);
         memory_kib(subject.pid(), "VmRSS").context("the server is gone")
@@ -81,18 +78,18 @@ async fn slope(transport: Transport, cores: Cores) -> anyhow::Result<f64> {
     Ok((after as f64 - before as f64) * 1024.0 / (TO - FROM) as f64)
 }
 
-fn session(subject: &Subject, transport: Transport, n: usize, tls: Option<&Certificate>) -> anyhow::Result<Held> {
-    match (transport, tls) {
-        (Transport::Plain, _) | (Transport::Tls, None) => Ok(Held::Plain(subscriber(subject, n, CHANNEL)?)),
-        (Transport::Tls, Some(tls)) => {
+fn session(subject: &Subject, transport: Transport, n: usize) -> anyhow::Result<Held> {
+    match transport {
+        Transport::Plain => Ok(Held::Plain(subscriber(subject, n, CHANNEL)?)),
+        Transport::Tls => {
             let name = ServerName::try_from("localhost")?;
-            let client = ClientConnection::new(Arc::clone(&tls.client), name)?;
+            let client = ClientConnection::new(tidings_testkit::tls_client(), name)?;
             let mut stream = StreamOwned::new(client, dial(n, subject.addr())?);
             let (upgrade, subscribe) = subject.subscription(CHANNEL);
             subscribe_on(&mut stream, &upgrade, subscribe.as_deref(), subject.greeting())?;
             Ok(Held::Tls(Box::new(stream)))
         }
-        (Transport::Body, _) => {
+        Transport::Body => {
             let mut stream = dial(n, subject.addr())?;
             let target = format!("/v1/stream?app=bench&channels={CHANNEL}");
             stream.write_all(format!("GET {target} HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n").as_bytes())?;
@@ -105,32 +102,5 @@ fn session(subject: &Subject, transport: Transport, n: usize, tls: Option<&Certi
             }
             Ok(Held::Plain(stream))
         }
-    }
-}
-
-/// A certificate for the server, the config that names it, and a client that trusts it.
-struct Certificate {
-    config: String,
-    client: Arc<ClientConfig>,
-    _files: tempfile::TempDir,
-}
-
-impl Certificate {
-    fn make() -> anyhow::Result<Self> {
-        let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned(), "127.0.0.1".to_owned()])?;
-        let files = tempfile::tempdir()?;
-        let [cert, key] = ["cert.pem", "key.pem"].map(|name| files.path().join(name));
-        std::fs::write(&cert, made.cert.pem())?;
-        std::fs::write(&key, made.signing_key.serialize_pem())?;
-        let mut roots = RootCertStore::empty();
-        roots.add(made.cert.der().clone())?;
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let client = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        let config =
-            format!("\n[tls]\ncert = {:?}\nkey = {:?}\n", cert.display().to_string(), key.display().to_string());
-        Ok(Self { config, client: Arc::new(client), _files: files })
     }
 }

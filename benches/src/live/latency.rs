@@ -6,9 +6,8 @@ use serde_json::json;
 
 use super::Args;
 use super::cell::{Pace, Shape};
-use super::subject::Subject;
 use crate::cpu::Cores;
-use crate::report::{Section, median};
+use crate::report::Section;
 
 const SESSIONS: usize = 10_000;
 
@@ -20,27 +19,23 @@ pub(super) async fn run(args: &Args, cores: Cores) -> anyhow::Result<Section> {
         eprintln!("… {name}");
         let shape =
             Shape { sessions: SESSIONS, channels: 1, messages, pace: Pace::Every(Duration::from_millis(every)) };
-        let (mut floors, mut servers) = (Vec::new(), Vec::new());
-        for _ in 0..args.alternations() {
-            floors.push(shape.measure_quietly(&Subject::floor(cores)?)?);
-            servers.push(shape.measure_quietly(&Subject::server(cores, "").await?)?);
-        }
-        let at = |costs: &[super::cell::Cost], share| median(costs.iter().map(|cost| cost.lateness.quantile_ms(share)));
-        let ratio = median(
-            floors.iter().zip(&servers).map(|(f, s)| s.lateness.quantile_ms(0.99) / f.lateness.quantile_ms(0.99)),
-        );
+        let pair = shape.compare(args, cores).await?;
+        let [p50, p99] = [0.5, 0.99].map(|share| {
+            let floor = pair.median(|floor, _| floor.lateness.quantile_ms(share));
+            (pair.median(|_, server| server.lateness.quantile_ms(share)), floor)
+        });
         lines.push((
             name.to_owned(),
             format!(
-                "p99 {ratio:.2} × the floor's (target ≤ 1.5): {:.1} against {:.1} ms; p50 {:.1} against {:.1} ms",
-                at(&servers, 0.99),
-                at(&floors, 0.99),
-                at(&servers, 0.5),
-                at(&floors, 0.5)
+                "p99 {:.2} × the floor's (target ≤ 1.5): {:.1} against {:.1} ms; p50 {:.1} against {:.1} ms",
+                pair.p99_ratio(),
+                p99.0,
+                p99.1,
+                p50.0,
+                p50.1
             ),
         ));
-        let all = |costs: &[super::cell::Cost]| costs.iter().map(|cost| cost.json.clone()).collect::<Vec<_>>();
-        record.push(json!({"cell": name, "p99_ratio": ratio, "floor": all(&floors), "server": all(&servers)}));
+        record.push(pair.record(json!({"cell": name})));
     }
     Ok(Section {
         name: "latency",

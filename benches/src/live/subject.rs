@@ -5,13 +5,14 @@ use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
 
 use anyhow::Context;
-use hmac::{Hmac, KeyInit, Mac};
-use md5::{Digest, Md5};
-use sha2::Sha256;
+use tidings_model::app::Token;
+use tidings_model::signing;
 use tidings_testkit::{Server, server};
 
 use super::handshake;
 use crate::cpu::Cores;
+
+const CONFIG: &str = "[[apps]]\nid = \"1\"\nkey = \"bench\"\nsecret = \"bench-secret\"\n";
 
 /// A running server or floor.
 pub(crate) enum Subject {
@@ -36,11 +37,11 @@ impl Drop for FloorProcess {
 }
 
 impl Subject {
-    /// Starts the server on the core that is measured, with more of a config behind the app's table.
-    pub(crate) async fn server(cores: Cores, config: &str) -> anyhow::Result<Self> {
-        let config = format!("[[apps]]\nid = \"1\"\nkey = \"bench\"\nsecret = \"bench-secret\"\n{config}");
-        let server = server().config(config).wrapper(cores.measured()).try_start().await?;
-        Ok(Self::Server(Box::new(server)))
+    /// Starts the server on the core that is measured, with TLS if that is wanted.
+    pub(crate) async fn server(cores: Cores, tls: bool) -> anyhow::Result<Self> {
+        let server = server().config(CONFIG).wrapper(cores.measured());
+        let server = if tls { server.tls() } else { server };
+        Ok(Self::Server(Box::new(server.try_start().await?)))
     }
 
     /// Starts the floor on the core that is measured.
@@ -107,17 +108,13 @@ impl Subject {
 
 /// The target of a request that Pusher's libraries would sign like this.
 fn signed(path: &str, body: &str) -> String {
-    let seconds = jiff::Timestamp::now().as_second();
-    let md5 = hex(&Md5::digest(body));
-    let query = format!("auth_key=bench&auth_timestamp={seconds}&auth_version=1.0&body_md5={md5}");
-    // A key of any length will do.
-    let signature = Hmac::<Sha256>::new_from_slice(b"bench-secret").map(|mut mac| {
-        mac.update(format!("POST\n{path}\n{query}").as_bytes());
-        hex(&mac.finalize().into_bytes())
-    });
-    format!("{path}?{query}&auth_signature={}", signature.unwrap_or_default())
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    let seconds = jiff::Timestamp::now().as_second().to_string();
+    let md5 = signing::body_md5(body.as_bytes());
+    let mut params =
+        vec![("auth_key", "bench"), ("auth_timestamp", &seconds), ("auth_version", "1.0"), ("body_md5", &md5)];
+    let text = signing::request_string_to_sign("POST", path, &params);
+    let signature = signing::sign_hex(&Token::from("bench-secret"), text);
+    params.push(("auth_signature", &signature));
+    let query: Vec<String> = params.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    format!("{path}?{}", query.join("&"))
 }

@@ -59,4 +59,5 @@ pub use server::{Credentials, Server, ServerBuilder, server};
 pub use stream::{Stream, StreamEvent};
 /// The clock that stands still until a test moves it.
 pub use tidings_model::clock::ManualClock as Clock;
+pub use tls::client as tls_client;
 pub use token::{token, unsigned_token};

@@ -15,7 +15,7 @@ struct Own {
 }
 
 /// A client's side of TLS that trusts the tests' certificate only.
-pub(crate) fn client() -> Arc<ClientConfig> {
+pub fn client() -> Arc<ClientConfig> {
     Arc::clone(&own().client)
 }
 
