@@ -74,16 +74,22 @@ impl Line {
             return outcome.unwrap_or(Sent::Fine);
         }
         let mut written = 0;
-        if self.backlog.is_none() {
+        // Until the socket takes less than it is offered: only then it tells when it takes more.
+        while self.backlog.is_none() && !pieces.is_empty() {
             let (slices, count) = slices(pieces.iter());
             match self.transport.write_vectored(&slices[..count]) {
-                Ok(taken) => written = taken,
-                Err(error) if is_passing(&error) => {}
+                Ok(taken) if taken == pieces[..count].iter().map(Bytes::len).sum::<usize>() => {
+                    _ = pieces.drain(..count)
+                }
+                Ok(taken) => {
+                    written = taken;
+                    break;
+                }
+                Err(error) if is_passing(&error) => break,
                 Err(_) => return Sent::Broken,
             }
         }
-        if written == pieces.iter().map(Bytes::len).sum::<usize>() {
-            pieces.clear();
+        if pieces.is_empty() {
             return Sent::Fine;
         }
         let backlog = self.backlog.get_or_insert_default();
