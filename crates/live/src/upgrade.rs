@@ -9,6 +9,7 @@ use hyper_util::server::conn::auto;
 use tokio::net::TcpStream;
 
 use crate::socket::Socket;
+use crate::takeover::Lent;
 
 /// Why there is no connection to take over.
 #[derive(Debug, thiserror::Error)]
@@ -19,6 +20,9 @@ pub enum UpgradeError {
     /// The server that accepted it is not ours and not `axum::serve` on a `TcpListener`.
     #[error("the connection is of a kind that sessions cannot take over")]
     Foreign,
+    /// Something else has [taken](crate::Lender::take) it.
+    #[error("the connection was taken over by another session")]
+    Taken,
 }
 
 /// Takes out of a request what its connection will come by; `None` when the connection cannot be upgraded.
@@ -37,8 +41,8 @@ pub fn take(extensions: &mut Extensions) -> Option<OnUpgrade> {
 pub async fn upgraded(on: OnUpgrade) -> Result<(Socket, Bytes), UpgradeError> {
     let upgraded = on.await?;
     // Our own accept loop, then `axum::serve`, which wraps the connection.
-    let upgraded = match direct::<TokioIo<Socket>>(upgraded) {
-        Ok((io, early)) => return Ok((io.into_inner(), early)),
+    let upgraded = match direct::<TokioIo<Lent>>(upgraded) {
+        Ok((io, early)) => return returned(io, early),
         Err(upgraded) => upgraded,
     };
     let upgraded = match direct::<TokioIo<TcpStream>>(upgraded) {
@@ -49,10 +53,14 @@ pub async fn upgraded(on: OnUpgrade) -> Result<(Socket, Bytes), UpgradeError> {
         Ok((io, early)) => return Ok((Socket::from(io.into_inner()), early)),
         Err(upgraded) => upgraded,
     };
-    match wrapped::<TokioIo<Socket>>(upgraded) {
-        Ok((io, early)) => Ok((io.into_inner(), early)),
+    match wrapped::<TokioIo<Lent>>(upgraded) {
+        Ok((io, early)) => returned(io, early),
         Err(_) => Err(UpgradeError::Foreign),
     }
+}
+
+fn returned(io: TokioIo<Lent>, early: Bytes) -> Result<(Socket, Bytes), UpgradeError> {
+    io.into_inner().into_inner().map(|socket| (socket, early)).ok_or(UpgradeError::Taken)
 }
 
 /// Of a connection that `hyper::server::conn::http1` served.

@@ -3,10 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::body::Body;
 use tidings_bus::{Apps, Bus};
 use tidings_courier::egress::Egress;
-use tidings_live::{Live, SessionProtocol};
+use tidings_live::{Live, Place};
 use tidings_model::app::{App, Token};
 use tidings_model::id::AppId;
 use tidings_model::listener::Listener;
@@ -46,16 +45,19 @@ impl ApiDoor {
         &self.shared.egress
     }
 
-    /// Lets a live client of this app in, whose bytes leave as a body.
-    pub(crate) fn open_stream(&self, app: &Arc<App>, session: Box<dyn SessionProtocol>) -> Result<Body, Problem> {
-        let place = self.shared.live.admit(app).ok_or_else(|| {
+    pub(crate) fn live(&self) -> &Live {
+        &self.shared.live
+    }
+
+    /// A place for a live client of this app.
+    pub(crate) fn admit(&self, app: &Arc<App>) -> Result<Place, Problem> {
+        self.shared.live.admit(app).ok_or_else(|| {
             Problem::new(Code::Overloaded, "as many live sessions are there as may be, or the server is stopping")
                 .remedy(
                     "try again after `Retry-After`, or raise `apps.limits.sessions` or `live.sessions` in the config",
                 )
                 .retry_after(5)
-        })?;
-        Ok(Body::new(self.shared.live.open_stream(place, Arc::clone(app), session)))
+        })
     }
 
     pub(crate) fn apps(&self) -> &Apps {

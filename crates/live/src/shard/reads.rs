@@ -13,7 +13,7 @@ use tidings_wire::ws::{self, Incoming};
 
 use super::acts::guarded;
 use super::line::Sent;
-use super::session::{Newcomer, Phase, Session};
+use super::session::{Newcomer, Opening, Phase, Session};
 use super::{SCRATCH, Shard};
 use crate::protocol::{Closing, Context, End, Message};
 use crate::transport::Transport;
@@ -29,18 +29,25 @@ impl Shard {
         let at = self.at(slot as u32, self.lives);
         let is_there = match &mut newcomer.transport {
             Transport::Stream(writer) => writer.belongs_to(at),
-            transport => transport.register(self.poll.registry(), Token(slot)).is_ok(),
+            transport => transport.register(&self.registry, Token(slot)).is_ok(),
         };
         if !is_there {
             self.lost_one();
             return;
         }
-        let (session, early) = Session::new(newcomer, at.life, self.now);
+        let (session, opening) = Session::new(newcomer, at.life, self.now);
         self.sessions.insert(session);
         self.metrics.sessions.inc();
         self.metrics.slots.inc();
+        if let Opening::Stream(head) = &opening
+            && !head.is_empty()
+        {
+            self.act(at.slot, |_, cx| cx.write(head.clone()));
+        }
         self.act(at.slot, |protocol, cx| protocol.opened(cx));
-        if !early.is_empty() {
+        if let Opening::WebSocket(early) = opening
+            && !early.is_empty()
+        {
             self.feed(at.slot, &mut Vec::from(early));
         }
         // TLS may have read ahead, which no event will tell.
@@ -115,6 +122,9 @@ impl Shard {
     pub(super) fn feed(&mut self, slot: u32, mut input: &mut [u8]) {
         loop {
             let Some(session) = self.sessions.get_mut(slot as usize) else { return };
+            if session.decoder.is_none() {
+                return;
+            }
             if session.is_asking() {
                 if let Some(asking) = &mut session.asking {
                     asking.unread.extend_from_slice(input);

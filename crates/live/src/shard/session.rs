@@ -25,9 +25,16 @@ pub(crate) struct Newcomer {
     pub(crate) app: Arc<App>,
     pub(crate) place: Place,
     pub(crate) transport: Transport,
-    /// What HTTP had read of it already.
-    pub(crate) early: Bytes,
+    pub(crate) opening: Opening,
     pub(crate) protocol: Box<dyn SessionProtocol>,
+}
+
+/// What comes first.
+pub(crate) enum Opening {
+    /// Of a WebSocket: what HTTP had read of it already.
+    WebSocket(Bytes),
+    /// Of a response: its head, if that is not sent by others. What the client sends means nothing.
+    Stream(Bytes),
 }
 
 impl std::fmt::Debug for Newcomer {
@@ -117,16 +124,15 @@ impl Asking {
 }
 
 impl Session {
-    pub(super) fn new(newcomer: Newcomer, life: u32, now: Millis) -> (Self, Bytes) {
-        let Newcomer { id, app, place, transport, early, protocol } = newcomer;
-        let is_stream = matches!(transport, Transport::Stream(_));
+    pub(super) fn new(newcomer: Newcomer, life: u32, now: Millis) -> (Self, Opening) {
+        let Newcomer { id, app, place, transport, opening, protocol } = newcomer;
         let session = Self {
             line: Some(Line::new(transport)),
             phase: Phase::Open,
             life,
             id,
             protocol: Some(protocol),
-            decoder: (!is_stream).then(|| Decoder::new(app.limits.message)),
+            decoder: matches!(opening, Opening::WebSocket(_)).then(|| Decoder::new(app.limits.message)),
             app,
             user: None,
             place: Some(place),
@@ -139,7 +145,7 @@ impl Session {
             finished: false,
             stalled: false,
         };
-        (session, early)
+        (session, opening)
     }
 
     pub(super) fn is_open(&self) -> bool {

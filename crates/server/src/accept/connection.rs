@@ -11,7 +11,7 @@ use http::{Request, StatusCode, header};
 use hyper::body::Incoming;
 use hyper::server::conn::http1::Builder;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tidings_live::{ClientAddr, Guard, Io, Socket};
+use tidings_live::{ClientAddr, Guard, Io, Lender, Lent, Socket};
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
@@ -83,13 +83,14 @@ async fn open(stream: TcpStream, service: &Service) -> std::io::Result<Io> {
 }
 
 async fn requests(socket: Socket, peer: SocketAddr, service: &Arc<Service>) {
-    let answer = |request| answer(Arc::clone(service), request, peer);
+    let (lent, lender) = Lent::new(socket);
+    let answer = |request| answer(Arc::clone(service), request, peer, lender.clone());
     // HTTP/1.1 and nothing else: hyper-util's automatic builder first waits, for ever, for bytes that say which HTTP it is.
     let connection = Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(service.header_timeout)
         .max_buf_size(MAX_HEAD)
-        .serve_connection(TokioIo::new(socket), hyper::service::service_fn(answer))
+        .serve_connection(TokioIo::new(lent), hyper::service::service_fn(answer))
         .with_upgrades();
     let mut connection = std::pin::pin!(connection);
     let ended = tokio::select! {
@@ -111,11 +112,13 @@ async fn answer(
     service: Arc<Service>,
     mut request: Request<Incoming>,
     peer: SocketAddr,
+    lender: Lender,
 ) -> Result<Response, Infallible> {
     let client = service.proxies.client(peer.ip(), request.headers());
     // For whoever wants to know: the other end of the connection, and who is behind it.
     request.extensions_mut().insert(peer);
     request.extensions_mut().insert(ClientAddr(client));
+    request.extensions_mut().insert(lender);
     match tokio::time::timeout(service.request_timeout, service.router.clone().oneshot(request)).await {
         Ok(Ok(response)) => Ok(response),
         Ok(Err(never)) => match never {},

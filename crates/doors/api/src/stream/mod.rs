@@ -11,6 +11,7 @@ mod session;
 
 use std::sync::Arc;
 
+use axum::body::Body;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::header::{
@@ -18,7 +19,8 @@ use http::header::{
     CACHE_CONTROL, CONTENT_TYPE, ORIGIN, VARY,
 };
 use http::request::Parts;
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use tidings_live::Lender;
 use tidings_model::app::App;
 use tidings_model::origin;
 
@@ -40,22 +42,35 @@ pub(crate) async fn open(State(door): State<ApiDoor>, mut parts: Parts) -> Respo
         Ok(reader) => reader,
         Err(problem) => return problem.into_response(),
     };
-    let body = allowed(&reader, &parts.headers).and_then(|()| {
+    let admitted = allowed(&reader, &parts.headers).and_then(|()| {
         let wish = access::wish(&door, &reader, &parts)?;
-        door.open_stream(&reader.app, Box::new(StreamSession::new(wish)))
+        Ok((door.admit(&reader.app)?, Box::new(StreamSession::new(wish))))
     });
-    let mut answer = match body {
-        Ok(body) => {
-            let headers = [
-                (CONTENT_TYPE, HeaderValue::from_static("text/event-stream")),
-                (CACHE_CONTROL, HeaderValue::from_static("no-store")),
-                (ACCEL_BUFFERING, HeaderValue::from_static("no")),
-            ];
-            (headers, body).into_response()
+    let (place, session) = match admitted {
+        Ok(admitted) => admitted,
+        Err(problem) => {
+            let mut answer = problem.into_response();
+            share(&reader.app, &parts.headers, &mut answer);
+            return answer;
         }
-        Err(problem) => problem.into_response(),
     };
+    let headers = [
+        (CONTENT_TYPE, HeaderValue::from_static("text/event-stream")),
+        (CACHE_CONTROL, HeaderValue::from_static("no-store")),
+        (ACCEL_BUFFERING, HeaderValue::from_static("no")),
+    ];
+    let mut answer = headers.into_response();
     share(&reader.app, &parts.headers, &mut answer);
+    // A GET takes its connection along: the session is then as light as one of a WebSocket.
+    let lender = parts.extensions.remove::<Lender>().filter(|_| parts.method == Method::GET);
+    let app = Arc::clone(&reader.app);
+    if let Some(socket) = lender.and_then(|lender| lender.take()) {
+        let (head, _) = answer.into_parts();
+        door.live().attach_stream(place, app, socket, &head, session);
+        // Nobody sends this.
+        return Response::default();
+    }
+    *answer.body_mut() = Body::new(door.live().open_stream(place, app, session));
     answer
 }
 
