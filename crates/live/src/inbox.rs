@@ -1,13 +1,14 @@
 //! Inboxes: how everybody else tells a shard something.
 //!
 //! An inbox is a queue behind a mutex, and an eventfd that is rung only when the shard sleeps. Whoever tells only appends;
-//! the shard takes the whole queue at once and works it off in order. What it has taken and not yet done still counts for
+//! the shard takes the whole queue at once and works it off in order. What is said to few sessions of a shard that sleeps is
+//! worked off by whoever says it ([`Inboxes::attend`]): two threads that wake each other cost more than what there is to do. What it has taken and not yet done still counts for
 //! [`Inboxes::overloaded`]: otherwise a shard that is hopelessly behind would look idle.
 
 use std::collections::VecDeque;
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use mio::{Poll, Token, Waker};
@@ -85,22 +86,42 @@ pub(crate) struct Inbox {
 
 impl Inbox {
     fn put(&self, item: Item, now: Millis) {
-        let weight = item.weight();
         let wake = {
             let mut queue = self.queue.lock();
-            if queue.closed {
-                return;
-            }
-            self.weight.fetch_add(weight, Relaxed);
-            if queue.entries.is_empty() {
-                self.oldest_here.store(now, Relaxed);
-            }
-            queue.entries.push_back(Entry { item, weight, told: now });
+            self.append(&mut queue, item, now);
             std::mem::take(&mut queue.asleep)
         };
-        if wake && let Err(error) = self.waker.wake() {
+        if wake {
+            self.ring();
+        }
+    }
+
+    fn put_quietly(&self, item: Item, now: Millis) {
+        self.append(&mut self.queue.lock(), item, now);
+    }
+
+    fn append(&self, queue: &mut Queue, item: Item, now: Millis) {
+        if queue.closed {
+            return;
+        }
+        let weight = item.weight();
+        self.weight.fetch_add(weight, Relaxed);
+        if queue.entries.is_empty() {
+            self.oldest_here.store(now, Relaxed);
+        }
+        queue.entries.push_back(Entry { item, weight, told: now });
+    }
+
+    fn ring(&self) {
+        if let Err(error) = self.waker.wake() {
             tracing::error!(%error, "a shard could not be woken");
         }
+    }
+
+    /// Whether the shard sleeps although something is here.
+    fn is_waiting(&self) -> bool {
+        let queue = self.queue.lock();
+        queue.asleep && !queue.entries.is_empty()
     }
 
     /// Swaps the queue for `taken`, which is empty.
@@ -108,7 +129,21 @@ impl Inbox {
         if taken.capacity() > KEPT_CAPACITY {
             *taken = VecDeque::new();
         }
+        self.swap(&mut self.queue.lock(), taken);
+    }
+
+    /// As [`Inbox::take`], if nothing is here but at most `few` things that were said.
+    pub(crate) fn take_said(&self, taken: &mut VecDeque<Entry>, few: usize) -> bool {
         let mut queue = self.queue.lock();
+        let is_said = |entry: &Entry| matches!(entry.item, Item::Told(Told::Said { .. }));
+        if queue.entries.len() > few || !queue.entries.iter().all(is_said) {
+            return false;
+        }
+        self.swap(&mut queue, taken);
+        true
+    }
+
+    fn swap(&self, queue: &mut Queue, taken: &mut VecDeque<Entry>) {
         queue.asleep = false;
         if queue.entries.is_empty() {
             return;
@@ -153,6 +188,12 @@ impl Inbox {
     }
 }
 
+/// A shard, as others may do something for it.
+pub(crate) trait Attendant: Send + Sync {
+    /// Works off what is in the inbox of a shard that sleeps. False: something is left, and the shard is to be woken.
+    fn attend(&self) -> bool;
+}
+
 #[derive(Debug)]
 struct Bounds {
     bytes: usize,
@@ -168,6 +209,8 @@ struct Inner {
     inboxes: Box<[Inbox]>,
     /// What the shards wait with, until they start.
     polls: Mutex<Vec<Poll>>,
+    /// The shards, once they have started.
+    attendants: OnceLock<Vec<Weak<dyn Attendant>>>,
     bounds: Bounds,
     clock: SharedClock,
 }
@@ -201,12 +244,23 @@ impl Inboxes {
             polls.push(poll);
         }
         let bounds = Bounds { bytes: settings.inbox_bytes, age: millis(settings.inbox_age) };
-        Ok(Self(Arc::new(Inner { inboxes: inboxes.into(), polls: Mutex::new(polls), bounds, clock })))
+        let attendants = OnceLock::new();
+        Ok(Self(Arc::new(Inner { inboxes: inboxes.into(), polls: Mutex::new(polls), attendants, bounds, clock })))
     }
 
     /// What the shards wait with, in their order; empty when they were taken before.
     pub(crate) fn take_polls(&self) -> Vec<Poll> {
         std::mem::take(&mut *self.0.polls.lock())
+    }
+
+    pub(crate) fn clock(&self) -> &SharedClock {
+        &self.0.clock
+    }
+
+    /// Says who the shards are, in their order.
+    pub(crate) fn attended_by(&self, shards: Vec<Weak<dyn Attendant>>) {
+        // They are started once, as their polls can be taken once.
+        _ = self.0.attendants.set(shards);
     }
 
     pub(crate) fn of(&self, shard: u16) -> Option<&Inbox> {
@@ -227,6 +281,21 @@ impl Shards for Inboxes {
 
     fn tell(&self, shard: u16, told: Told) {
         self.put(shard, Item::Told(told));
+    }
+
+    fn append(&self, shard: u16, told: Told) {
+        if let Some(inbox) = self.of(shard) {
+            inbox.put_quietly(Item::Told(told), self.0.clock.steady_ms());
+        }
+    }
+
+    fn attend(&self, shard: u16) {
+        let Some(inbox) = self.of(shard).filter(|inbox| inbox.is_waiting()) else { return };
+        let attendants = self.0.attendants.get();
+        let attendant = attendants.and_then(|shards| shards.get(usize::from(shard))).and_then(Weak::upgrade);
+        if !attendant.is_some_and(|shard| shard.attend()) {
+            inbox.ring();
+        }
     }
 
     fn overloaded(&self) -> bool {

@@ -2,8 +2,8 @@
 
 use std::fmt;
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -16,13 +16,14 @@ use tidings_model::channel::SessionId;
 use tidings_model::clock::SharedClock;
 
 use crate::asks::Asks;
-use crate::inbox::{Inboxes, Item};
+use crate::inbox::{Attendant, Inboxes, Item};
 use crate::metrics::{Metrics, Sizes};
 use crate::places::{Place, Places};
 use crate::protocol::SessionProtocol;
 use crate::settings::Settings;
-use crate::shard::{Newcomer, Shard, Shared};
+use crate::shard::{Newcomer, Opening, Shard, Shared};
 use crate::socket::Socket;
+use crate::takeover;
 use crate::transport::{Pipe, Stream, Transport};
 
 /// All shards of a node. Clones share them; they end with [`Live::stop`], or when the last clone is dropped.
@@ -79,11 +80,15 @@ impl Live {
             runtime,
             metrics: live.0.metrics.clone(),
         };
+        let mut shards = Vec::with_capacity(polls.len());
         for ((number, poll), load) in (0..).zip(polls).zip(&live.0.loads) {
-            let shard = Shard::new(number, poll, Arc::clone(load), shared.clone());
-            let thread = std::thread::Builder::new().name(format!("shard-{number}")).spawn(move || shard.run())?;
-            live.0.threads.lock().push(thread);
+            let registry = poll.registry().try_clone()?;
+            let shard = Arc::new(Mutex::new(Shard::new(number, registry, Arc::clone(load), shared.clone())));
+            shards.push(Arc::downgrade(&shard) as Weak<dyn Attendant>);
+            let run = move || Shard::run(&shard, poll);
+            live.0.threads.lock().push(std::thread::Builder::new().name(format!("shard-{number}")).spawn(run)?);
         }
+        live.0.inboxes.attended_by(shards);
         Ok(live)
     }
 
@@ -101,19 +106,45 @@ impl Live {
         early: Bytes,
         protocol: Box<dyn SessionProtocol>,
     ) {
+        self.bring_socket(place, app, socket, Opening::WebSocket(early), protocol);
+    }
+
+    /// Hands over a connection that was [taken](crate::Lender::take) from HTTP. The client gets this head of a response, and what
+    /// the session says is its body. What the client sends means nothing.
+    pub fn attach_stream(
+        &self,
+        place: Place,
+        app: Arc<App>,
+        socket: Socket,
+        head: &http::response::Parts,
+        protocol: Box<dyn SessionProtocol>,
+    ) {
+        let head = takeover::head(head, self.0.inboxes.clock().wall_ms());
+        self.bring_socket(place, app, socket, Opening::Stream(head), protocol);
+    }
+
+    /// Makes a session whose bytes leave as the body of a response that somebody else sends, where there is no connection to
+    /// take over.
+    pub fn open_stream(&self, place: Place, app: Arc<App>, protocol: Box<dyn SessionProtocol>) -> Stream {
+        let (writer, stream) = Pipe::ends(self.0.inboxes.clone(), self.0.metrics.clone());
+        self.bring(place, app, Transport::Stream(writer), Opening::Stream(Bytes::new()), protocol);
+        stream
+    }
+
+    fn bring_socket(
+        &self,
+        place: Place,
+        app: Arc<App>,
+        socket: Socket,
+        opening: Opening,
+        protocol: Box<dyn SessionProtocol>,
+    ) {
         let (io, guard) = socket.into_parts();
         let place = place.keeping(guard);
         match Transport::of(io, &self.0.settings) {
-            Ok(transport) => self.bring(place, app, transport, early, protocol),
+            Ok(transport) => self.bring(place, app, transport, opening, protocol),
             Err(error) => tracing::debug!(%error, "a connection broke while it became a session"),
         }
-    }
-
-    /// Makes a session whose bytes leave as the body of a response. Nothing can be received through it.
-    pub fn open_stream(&self, place: Place, app: Arc<App>, protocol: Box<dyn SessionProtocol>) -> Stream {
-        let (writer, stream) = Pipe::ends(self.0.inboxes.clone(), self.0.metrics.clone());
-        self.bring(place, app, Transport::Stream(writer), Bytes::new(), protocol);
-        stream
     }
 
     fn bring(
@@ -121,7 +152,7 @@ impl Live {
         place: Place,
         app: Arc<App>,
         transport: Transport,
-        early: Bytes,
+        opening: Opening,
         protocol: Box<dyn SessionProtocol>,
     ) {
         let mut bits = [0; 16];
@@ -133,7 +164,7 @@ impl Live {
         let Some((shard, load)) = least else { return };
         load.fetch_add(1, Relaxed);
         let id = SessionId::from_random(bits);
-        let newcomer = Newcomer { id, app, place, transport, early, protocol };
+        let newcomer = Newcomer { id, app, place, transport, opening, protocol };
         self.0.inboxes.put(shard, Item::Newcomer(Box::new(newcomer)));
     }
 

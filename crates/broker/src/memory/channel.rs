@@ -14,6 +14,8 @@ use super::subscribers::Subscribers;
 use crate::broker::{self, Cached, ChannelState, HistoryRange, Join, Leave, Occupancy, Publish, Since};
 use crate::told::{JoinRefused, Joined, Left, Recovery, SessionRef, Shards, Told, Welcome};
 
+/// What so many hear is no matter for which a sleeping shard is woken, if somebody else can do it.
+const FEW: u64 = 8;
 /// Above so many subscriptions their number is told only now and then (Pusher Channels, "Subscription count events").
 const MANY: u64 = 100;
 /// How often, then.
@@ -97,8 +99,15 @@ impl Channel {
         Some(Cached { publication: Arc::clone(&cache.publication), ttl })
     }
 
-    /// Says something; `budget` is there when something of it is to be kept.
-    pub(super) fn publish(&mut self, publish: Publish, budget: Option<&Arc<Budget>>, shards: &dyn Shards, now: Millis) {
+    /// Says something; `budget` is there when something of it is to be kept. A shard that is returned is to be
+    /// [attended to](Shards::attend).
+    pub(super) fn publish(
+        &mut self,
+        publish: Publish,
+        budget: Option<&Arc<Budget>>,
+        shards: &dyn Shards,
+        now: Millis,
+    ) -> Option<u16> {
         let Publish { channel, options, event, except, user, by_client } = publish;
         if !by_client {
             self.forget_unwanted(&options);
@@ -108,7 +117,12 @@ impl Channel {
         if let Some(budget) = budget {
             self.keep(&prepared, &options, budget, now);
         }
+        if let Some(shard) = self.subscribers.only_shard().filter(|_| self.subscribers.len() <= FEW) {
+            shards.append(shard, Told::Said { prepared, except });
+            return Some(shard);
+        }
         self.tell(&prepared, except, shards);
+        None
     }
 
     fn keep(&mut self, prepared: &Arc<Prepared>, options: &ChannelOptions, budget: &Arc<Budget>, now: Millis) {

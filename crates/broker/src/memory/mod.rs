@@ -138,10 +138,14 @@ impl Broker for MemoryBroker {
             None => return Ok(Occupancy::default()),
         };
         channel.expire(now);
-        channel.publish(publish, budget.as_ref(), &*self.shards, now);
+        let appended = channel.publish(publish, budget.as_ref(), &*self.shards, now);
         let occupancy = channel.occupancy();
         if channel.is_blank() {
             channels.remove(&key);
+        }
+        drop(channels);
+        if let Some(shard) = appended {
+            self.shards.attend(shard);
         }
         Ok(occupancy)
     }

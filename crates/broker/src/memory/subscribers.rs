@@ -65,6 +65,21 @@ impl Subscribers {
         one.into_iter().chain(many.iter().map(|shard| shard.shard))
     }
 
+    /// The shard that has them all.
+    pub(super) fn only_shard(&self) -> Option<u16> {
+        match self {
+            Self::None => None,
+            Self::One(one) => Some(one.shard),
+            Self::Many(shards) => {
+                if let [only] = shards.as_slice() {
+                    Some(only.shard)
+                } else {
+                    None
+                }
+            }
+        }
+    }
+
     /// Adds one; false if it is there already.
     pub(super) fn add(&mut self, at: SessionRef) -> bool {
         match self {

@@ -9,6 +9,7 @@
 
 mod acts;
 mod asks;
+mod attend;
 mod channels;
 mod endings;
 mod line;
@@ -22,7 +23,8 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
-use mio::{Events, Poll};
+use mio::{Events, Poll, Registry};
+use parking_lot::{Mutex, MutexGuard};
 use slab::Slab;
 use tidings_broker::SessionRef;
 use tidings_model::clock::{Millis, SharedClock};
@@ -30,8 +32,8 @@ use tidings_model::clock::{Millis, SharedClock};
 use self::channels::Channels;
 use self::endings::Stopping;
 use self::line::Sent;
-pub(crate) use self::session::Newcomer;
 use self::session::Session;
+pub(crate) use self::session::{Newcomer, Opening};
 use self::walk::Walk;
 use crate::asks::Asks;
 use crate::inbox::{BELL, Entry, Inboxes, Item};
@@ -62,7 +64,8 @@ pub(crate) struct Shared {
 
 pub(crate) struct Shard {
     number: u16,
-    poll: Poll,
+    /// Where its sockets are registered.
+    registry: Registry,
     inboxes: Inboxes,
     settings: Arc<Settings>,
     clock: SharedClock,
@@ -96,12 +99,12 @@ pub(crate) struct Shard {
 }
 
 impl Shard {
-    pub(crate) fn new(number: u16, poll: Poll, load: Arc<AtomicUsize>, shared: Shared) -> Self {
+    pub(crate) fn new(number: u16, registry: Registry, load: Arc<AtomicUsize>, shared: Shared) -> Self {
         let Shared { inboxes, settings, clock, asks, runtime, metrics } = shared;
         let now = clock.steady_ms();
         Self {
             number,
-            poll,
+            registry,
             inboxes,
             settings,
             clock,
@@ -125,32 +128,33 @@ impl Shard {
         }
     }
 
-    /// Serves until it is told to stop.
-    pub(crate) fn run(mut self) {
-        let runtime = self.runtime.clone();
+    /// Serves until it is told to stop. While it waits for events others may attend to it.
+    pub(crate) fn run(shard: &Mutex<Self>, mut poll: Poll) {
+        let mut shard = shard.lock();
+        let runtime = shard.runtime.clone();
         // What answers asks may use timers and spawn.
         let _inside = runtime.enter();
         let mut events = Events::with_capacity(EVENTS);
-        while !self.has_stopped() {
-            let wait = self.wait();
-            match self.poll.poll(&mut events, wait) {
+        while !shard.has_stopped() {
+            let wait = shard.wait();
+            match MutexGuard::unlocked(&mut shard, || poll.poll(&mut events, wait)) {
                 Err(error) if error.kind() != std::io::ErrorKind::Interrupted => {
-                    tracing::error!(shard = self.number, %error, "a shard cannot wait for its sockets, and ends");
+                    tracing::error!(shard = shard.number, %error, "a shard cannot wait for its sockets, and ends");
                     break;
                 }
-                _ => self.now = self.clock.steady_ms(),
+                _ => shard.now = shard.clock.steady_ms(),
             }
             for event in &events {
                 if event.token() != BELL {
-                    self.ready(event);
+                    shard.ready(event);
                 }
             }
-            self.read_again();
-            self.wake_due();
-            self.work();
-            self.go_on_stopping();
+            shard.read_again();
+            shard.wake_due();
+            shard.work();
+            shard.go_on_stopping();
         }
-        self.leave_nothing();
+        shard.leave_nothing();
     }
 
     /// How long to wait for events; `None`: until there is one.
@@ -165,10 +169,13 @@ impl Shard {
 
     /// Works off a slice of the inbox.
     fn work(&mut self) {
+        // Whoever attended to it has left these.
+        self.part_with_doomed();
         let mut left = SLICE;
         while left > 0 {
             if let Some(walk) = self.walk.take() {
                 left = left.saturating_sub(self.walk_on(walk, left).max(1));
+                self.part_with_doomed();
                 continue;
             }
             if self.batch.is_empty()

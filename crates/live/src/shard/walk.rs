@@ -33,6 +33,10 @@ pub(super) struct Walk {
 }
 
 impl Walk {
+    pub(super) fn channel(&self) -> u32 {
+        self.channel
+    }
+
     #[inline]
     fn frame(&mut self, format: &'static Format) -> Option<&Bytes> {
         let made = self.frames.iter().position(|(made, _)| std::ptr::eq(*made, format));
@@ -88,7 +92,8 @@ impl Shard {
         }
     }
 
-    /// Goes on with the walk for at most `steps` subscribers. How many it was.
+    /// Goes on with the walk for at most `steps` subscribers. How many it was. Those that are slow or gone are to be parted
+    /// with.
     pub(super) fn walk_on(&mut self, mut walk: Walk, steps: usize) -> usize {
         let count = self.channels.subscribers(walk.channel).len();
         let (first, end) = (walk.next, count.min(walk.next + steps));
@@ -116,7 +121,6 @@ impl Shard {
             }
         }
         self.metrics.deliveries.inc_by(told * walk.said.len() as u64);
-        self.part_with_doomed();
         walk.next = end;
         if end < count {
             self.walk = Some(walk);

@@ -169,11 +169,13 @@ impl ToyBus {
         let prepared = prepare(channel, text);
         let lists = self.lists.lock();
         let Some(list) = lists.get(prepared.said().channel()) else { return };
-        for shard in 0..self.inboxes.count() {
-            if list.iter().any(|(at, _)| at.shard == shard) {
-                self.inboxes.tell(shard, Told::Said { prepared: Arc::clone(&prepared), except });
-            }
+        let is_there = |shard: &u16| list.iter().any(|(at, _)| at.shard == *shard);
+        let shards: Vec<u16> = (0..self.inboxes.count()).filter(is_there).collect();
+        for &shard in &shards {
+            self.inboxes.append(shard, Told::Said { prepared: Arc::clone(&prepared), except });
         }
+        drop(lists);
+        shards.into_iter().for_each(|shard| self.inboxes.attend(shard));
     }
 
     /// Tells the first shard what was prepared, without looking who is there.
