@@ -1,12 +1,13 @@
 //! Whose a request is, and what proves it: an app's API key or the operator's, as a bearer token.
 //!
-//! The app is the one that the path names (`/a/{app id}/…`), else the key's; the operator's key means the default one. An
-//! app's key opens that app and no other. Nobody without a key learns which apps there are.
+//! The app is the one that the path names (`/a/{app id}/…`), else the one that lists the request's host, else the key's; the
+//! operator's key means the default one. An app's key opens that app and no other. Nobody without a key learns which apps
+//! there are.
 
 use std::sync::Arc;
 
 use axum::extract::{FromRequestParts, RawPathParams};
-use http::header::AUTHORIZATION;
+use http::header::{AUTHORIZATION, HOST};
 use http::request::Parts;
 use tidings_model::app::{App, Door};
 
@@ -28,7 +29,7 @@ impl FromRequestParts<ApiDoor> for Caller {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, door: &ApiDoor) -> Result<Self, Problem> {
-        let named = named_app(parts).await?;
+        let named = named_app(parts).await?.or_else(|| app_of_host(door, parts).map(|app| app.id.as_str().to_owned()));
         let app = prove(door, bearer(parts)?, named.as_deref())?;
         if !app.doors.contains(&Door::Api) {
             return Err(no_door());
@@ -54,6 +55,11 @@ impl FromRequestParts<ApiDoor> for Id {
 /// The id of the app that the path names.
 pub(crate) async fn named_app(parts: &mut Parts) -> Result<Option<String>, Problem> {
     parameter(parts, "app").await
+}
+
+/// The app that lists the host which the request was sent to.
+pub(crate) fn app_of_host<'a>(door: &'a ApiDoor, parts: &Parts) -> Option<&'a Arc<App>> {
+    door.apps().by_host(parts.headers.get(HOST)?.to_str().ok()?)
 }
 
 async fn parameter(parts: &mut Parts, name: &str) -> Result<Option<String>, Problem> {
@@ -94,8 +100,11 @@ pub(crate) fn prove(door: &ApiDoor, key: &str, named: Option<&str>) -> Result<Ar
         (Some(id), own) => {
             let app = door.apps().by_id(id).ok_or_else(|| unknown(id))?;
             if own.is_some_and(|own| own.id != app.id) && !door.operator_key().matches(key) {
-                return Err(Problem::new(Code::Forbidden, "this key belongs to another app than the path names")
-                    .remedy("use a key of that app, or leave /a/{app id} out"));
+                return Err(Problem::new(
+                    Code::Forbidden,
+                    "this key belongs to another app than the path or the host names",
+                )
+                .remedy("use a key of that app; or leave /a/{app id} out, and use a host that no app lists"));
             }
             Ok(Arc::clone(app))
         }

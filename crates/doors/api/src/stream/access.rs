@@ -35,6 +35,8 @@ impl Reader {
         let key = request::app(parts);
         let named = auth::named_app(parts).await?;
         if parts.headers.contains_key(AUTHORIZATION) {
+            let host = || auth::app_of_host(door, parts).map(|app| app.id.as_str().to_owned());
+            let named = if key.is_some() { named } else { named.or_else(host) };
             let app = auth::prove(door, auth::bearer(parts)?, named.as_deref())?;
             if key.is_some_and(|key| key != app.key) {
                 return Err(Problem::new(Code::Forbidden, "the API key belongs to another app than `app` names")
@@ -43,11 +45,15 @@ impl Reader {
             }
             return Self { app, is_server: true }.with_door();
         }
-        let key = key.ok_or_else(|| {
-            Problem::new(Code::Unauthorized, "the request names no app")
-                .field("app")
-                .remedy("add the app's public key, as in ?app=KEY; servers send `Authorization: Bearer API_KEY`")
-        })?;
+        let Some(key) = key else {
+            let by_host = auth::app_of_host(door, parts).filter(|_| named.is_none());
+            let app = by_host.ok_or_else(|| {
+                Problem::new(Code::Unauthorized, "the request names no app")
+                    .field("app")
+                    .remedy("add the app's public key, as in ?app=KEY; servers send `Authorization: Bearer API_KEY`")
+            })?;
+            return Self { app: Arc::clone(app), is_server: false }.with_door();
+        };
         let app = door.apps().by_public_key(&key).filter(|app| named.as_deref().is_none_or(|id| id == app.id.as_str()));
         let app = app.ok_or_else(|| {
             Problem::new(Code::UnknownApp, format!("no app has the key {:?}", shown(&key)))

@@ -70,6 +70,7 @@ fn app(id: &str, key: &str, doors: &[AppDoor], limits: AppLimits) -> App {
         tokens: TokenKeys::new(Token::from(if id == "two" { "" } else { TOKEN_SECRET }), Vec::new()),
         allowed_origins: vec!["https://page.example".to_owned(), "https://*.pages.example".to_owned()],
         namespaces: Namespaces::new(&ChannelOptions::default(), &namespaces),
+        hosts: vec![format!("{id}.example")],
         default: id == "one",
         doors: doors.to_vec(),
         limits,

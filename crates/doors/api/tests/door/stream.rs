@@ -3,9 +3,10 @@
 use axum::body::Body;
 use http::Request;
 use serde_json::{Value, json};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tidings_model::app::Token;
 use tidings_model::token::{Claims, TokenKeys};
+use tokio::time::Instant;
 
 use crate::kit::{Answer, Door, KEY, NOW, OPERATOR, OTHER_KEY, SOON, TOKEN_SECRET, door, logs, text};
 

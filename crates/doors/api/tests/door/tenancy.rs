@@ -36,6 +36,41 @@ async fn the_path_names_the_app_before_the_key_does() {
     }
 }
 
+#[tokio::test]
+async fn the_host_names_the_app_where_the_path_does_not() {
+    let door = door().await;
+    door.hook("only.in.one").await;
+    for (key, host, path, status, code) in [
+        (KEY, "One.Example:8000", "/v1/hooks/only.in.one", 200, ""),
+        (OPERATOR, "one.example", "/v1/hooks/only.in.one", 200, ""),
+        (OPERATOR, "two.example", "/v1/hooks/only.in.one", 404, "not_found"),
+        (OPERATOR, "two.example", "/a/one/v1/hooks/only.in.one", 200, ""),
+        (KEY, "nobody.example", "/v1/hooks/only.in.one", 200, ""),
+        (KEY, "two.example", "/v1/hooks/only.in.one", 403, "forbidden"),
+        (KEY, "two.example", "/v1/stream?app=public-one&channels=private-a", 200, ""),
+        ("", "two.example", "/v1/stream?channels=news", 200, ""),
+        ("", "two.example", "/v1/stream?app=public-one&channels=kept:a", 200, ""),
+        ("", "two.example", "/a/one/v1/stream?channels=news", 401, "unauthorized"),
+        ("", "nobody.example", "/v1/stream?channels=news", 401, "unauthorized"),
+        ("", "shut.example", "/v1/stream?channels=news", 404, "not_found"),
+    ] {
+        let mut request = Request::get(path).header("host", host);
+        if !key.is_empty() {
+            request = request.header("authorization", format!("Bearer {key}"));
+        }
+        let request = request.body(Body::empty()).unwrap();
+        if status == 200 && path.contains("/stream") {
+            assert_eq!(door.stream(request).await.0.status, 200, "{key} {host} {path}");
+            continue;
+        }
+        let answer = door.send(request).await;
+        assert_eq!(answer.status.as_u16(), status, "{key} {host} {path}: {}", answer.text);
+        if status >= 400 {
+            answer.refused(status, code);
+        }
+    }
+}
+
 // covers: K05
 #[tokio::test]
 async fn a_request_needs_a_bearer_key() {
