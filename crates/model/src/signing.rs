@@ -6,6 +6,8 @@
 //! whenever there is some, in every kind of channel; that of a request covers the parameters exactly as they came, so
 //! `body_md5` belongs to it even where the body is empty.
 
+use std::borrow::Cow;
+
 use hmac::{Hmac, KeyInit, Mac};
 use md5::Md5;
 use sha2::{Digest, Sha256};
@@ -35,13 +37,19 @@ pub fn user_string(socket_id: &str, user_data: &str) -> String {
 /// What is signed of a request to the HTTP API: method, path as it was sent, and the parameters of the query, percent-decoded,
 /// in any order. Names are lower-cased and sorted; values stay as they are; `auth_signature` is left out.
 pub fn request_string_to_sign<K: AsRef<str>, V: AsRef<str>>(method: &str, path: &str, params: &[(K, V)]) -> String {
-    let mut signed: Vec<(String, &str)> = params
+    let mut signed: Vec<(Cow<'_, str>, &str)> = params
         .iter()
-        .map(|(name, value)| (name.as_ref().to_ascii_lowercase(), value.as_ref()))
+        .map(|(name, value)| (lower_case(name.as_ref()), value.as_ref()))
         .filter(|(name, _)| name != SIGNATURE)
         .collect();
     signed.sort_by(|(a, _), (b, _)| a.cmp(b));
-    let mut text = format!("{}\n{path}\n", method.to_ascii_uppercase());
+    let length: usize = signed.iter().map(|(name, value)| name.len() + value.len() + 2).sum();
+    let mut text = String::with_capacity(method.len() + path.len() + length + 2);
+    text.push_str(method);
+    text.make_ascii_uppercase();
+    for part in ["\n", path, "\n"] {
+        text.push_str(part);
+    }
     for (n, (name, value)) in signed.iter().enumerate() {
         if n > 0 {
             text.push('&');
@@ -51,6 +59,14 @@ pub fn request_string_to_sign<K: AsRef<str>, V: AsRef<str>>(method: &str, path: 
         text.push_str(value);
     }
     text
+}
+
+/// As libraries send them already.
+fn lower_case(name: &str) -> Cow<'_, str> {
+    match name.bytes().any(|byte| byte.is_ascii_uppercase()) {
+        true => Cow::Owned(name.to_ascii_lowercase()),
+        false => Cow::Borrowed(name),
+    }
 }
 
 /// Whether a request's `auth_signature` was made with the secret. The parameters are those of the query, percent-decoded.
@@ -119,7 +135,11 @@ fn mac(secret: &Token, text: &[u8]) -> Option<Hmac<Sha256>> {
 
 fn hex(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]).map(|digit| char::from(DIGITS[usize::from(digit)])).collect()
+    let mut text = String::with_capacity(2 * bytes.len());
+    for digit in bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]) {
+        text.push(char::from(DIGITS[usize::from(digit)]));
+    }
+    text
 }
 
 /// The 32 bytes of a signature; `None` for anything else.
