@@ -91,6 +91,28 @@ async fn the_nearer_setting_wins_and_can_be_taken_back() {
     assert!(hung.iter().all(|a| a["outcome"] == "timeout" && a["duration_ms"].as_u64() < Some(5_000)), "{hung:?}");
 }
 
+// covers: B5
+#[tokio::test]
+async fn declaring_a_hook_connects_it_to_the_models_changes() {
+    let receiver = Receiver::start();
+    let server = open().start().await;
+    let api = server.api();
+    // One listener waits for the hook; the other comes after it.
+    let of_creations = json!({"url": receiver.url("/before"), "hooks": ["person.*"], "match": {"$op": "create"}});
+    listener(&api, of_creations).await;
+    hook(&api, "person.saved").await;
+    listener(&api, json!({"url": receiver.url("/after"), "hooks": ["person.saved"]})).await;
+    for op in ["create", "update"] {
+        let saved = json!({"id": op, "name": "person.saved", "op": op, "data": {"name": "Joe"}});
+        let answer = api.post("/v1/events", saved).await.expect_status(202);
+        assert_eq!(answer["logged"], true, "{}", answer.text());
+    }
+    nothing_pending(&api).await;
+    let ids = |ids: &[&str]| ids.iter().map(|&id| id.to_owned()).collect::<Vec<_>>();
+    let expected = [("/after".to_owned(), ids(&["create", "update"])), ("/before".to_owned(), ids(&["create"]))];
+    assert_eq!(told(&receiver.received()), expected.into());
+}
+
 // covers: B6
 #[tokio::test]
 async fn a_hook_without_fields_sends_all_and_one_with_none_sends_none() {
