@@ -18,8 +18,10 @@ use crate::clock::now_ns;
 use crate::histogram::Histogram;
 use crate::http1::head_len;
 
-/// Connections from one source address: the kernel finds a free port quickly only while many are free.
+/// Connections from one source address.
 const PER_SOURCE: usize = 8_000;
+/// The first port of each. They are named, because the kernel searches long for a free one where thousands are taken.
+const FIRST_PORT: u16 = 20_000;
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Stands before the time in a payload.
 pub(crate) const MARK: u8 = b'@';
@@ -115,7 +117,11 @@ pub(crate) fn channel(n: usize) -> String {
 pub(crate) fn dial(n: usize, to: SocketAddr) -> anyhow::Result<TcpStream> {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
     let source = Ipv4Addr::new(127, 0, 0, 2 + u8::try_from(n / PER_SOURCE)?);
-    socket.bind(&SocketAddr::from((source, 0)).into())?;
+    socket.set_reuse_address(true)?;
+    let port = FIRST_PORT + u16::try_from(n % PER_SOURCE)?;
+    if socket.bind(&SocketAddr::from((source, port)).into()).is_err() {
+        socket.bind(&SocketAddr::from((source, 0)).into())?;
+    }
     socket.connect(&to.into())?;
     socket.set_tcp_nodelay(true)?;
     let stream = TcpStream::from(socket);
