@@ -64,8 +64,10 @@ impl Shard {
     fn write(&mut self, slot: u32) {
         let sent = match self.sessions.get_mut(slot as usize).and_then(|session| session.line.as_mut()) {
             Some(line) => line.send_all(&mut self.effects.writes, self.settings.session_queue, &self.metrics),
-            None => return self.effects.writes.clear(),
+            None => Sent::Fine,
         };
+        // What a broken connection has not taken is nobody else's.
+        self.effects.writes.clear();
         if sent != Sent::Fine {
             self.doomed.push((slot, sent));
         }

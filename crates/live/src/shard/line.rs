@@ -66,11 +66,10 @@ impl Line {
         }
     }
 
-    /// Writes several pieces, together.
+    /// Writes several pieces, together. What is left in `pieces` is of no use.
     pub(super) fn send_all(&mut self, pieces: &mut Vec<Bytes>, limit: usize, metrics: &Metrics) -> Sent {
         if pieces.len() < 2 || matches!(self.transport, Transport::Stream(_)) {
             let outcome = pieces.iter().map(|piece| self.send(piece, limit, metrics)).find(|&sent| sent != Sent::Fine);
-            pieces.clear();
             return outcome.unwrap_or(Sent::Fine);
         }
         let mut written = 0;

@@ -103,6 +103,28 @@ fn every_session_hears_in_its_own_way() {
 }
 
 #[test]
+fn what_a_broken_connection_does_not_take_reaches_nobody_else() {
+    let node = Node::start(1, Settings::default());
+    for round in 0..100 {
+        let [mut broken, mut whole] = [node.connect(), node.connect()];
+        for client in [&mut broken, &mut whole] {
+            client.say("own c");
+            client.hears("joined c");
+        }
+        // The kernel answers what comes after this with a reset.
+        socket2::SockRef::from(broken.socket.get_ref()).set_linger(Some(std::time::Duration::ZERO)).unwrap();
+        drop(broken);
+        let words = ["one", "two", "three"].map(|word| format!("{word} {round}"));
+        node.bus.tell_all(words.iter().map(|word| prepare("c", word.clone())).collect());
+        for word in &words {
+            whole.hears(&format!("to you, c: {word}"));
+        }
+        drop(whole);
+        node.is_empty_in_the_end();
+    }
+}
+
+#[test]
 fn leaving_ends_hearing_and_coming_back_begins_it() {
     let node = Node::start(1, Settings::default());
     let mut clients: Vec<_> = (0..4).map(|_| node.member("c")).collect();
