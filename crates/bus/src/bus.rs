@@ -1,14 +1,17 @@
 //! Publishing.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use prometheus_client::registry::Registry;
 use serde_json::value::RawValue;
 use tidings_broker::{Broker, BrokerError, Occupancy};
 use tidings_courier::{Courier, Notice};
+use tidings_model::app::App;
 use tidings_model::clock::{Millis, SharedClock};
 use tidings_model::event::Event;
 use tidings_model::hook::Hook;
+use tidings_model::id::AppId;
 use tidings_model::listener::Listener;
 use tidings_model::matcher::Document;
 use tidings_model::payload::{self, FieldTypeError};
@@ -22,6 +25,7 @@ use crate::audience;
 use crate::catalogue::{Catalogue, Matched};
 use crate::error::PublishError;
 use crate::metrics::Metrics;
+use crate::throttle::{Rate, Throttle};
 
 /// How long an idempotency key is remembered.
 pub(crate) const REMEMBERED: Millis = 24 * 3_600 * 1_000;
@@ -81,6 +85,7 @@ pub(crate) struct Shared {
     pub(crate) broker: Arc<dyn Broker>,
     pub(crate) clock: SharedClock,
     pub(crate) metrics: Metrics,
+    publishes: Throttle<AppId>,
 }
 
 /// The one way in. Clones share one bus.
@@ -95,7 +100,9 @@ impl Bus {
         let metrics = Metrics::default();
         metrics.register(registry.sub_registry_with_prefix("bus"));
         let Parts { apps, store, catalogue, courier, broker, clock } = parts;
-        let bus = Self { shared: Arc::new(Shared { apps, store, catalogue, courier, broker, clock, metrics }) };
+        let publishes = Throttle::default();
+        let shared = Shared { apps, store, catalogue, courier, broker, clock, metrics, publishes };
+        let bus = Self { shared: Arc::new(shared) };
         tokio::spawn(announce::run(bus.clone(), notices));
         bus
     }
@@ -128,6 +135,19 @@ impl Bus {
     /// The courier, to have it look for work.
     pub fn courier(&self) -> &Courier {
         &self.shared.courier
+    }
+
+    /// Counts so many events that a server of the app is about to publish, through whichever door.
+    ///
+    /// # Errors
+    /// After how many seconds it may, when these would be more than `publishes_per_second` of the app's limits.
+    pub fn may_publish(&self, app: &App, events: u32) -> Result<(), u64> {
+        let count = app.limits.publishes_per_second;
+        if count == 0 {
+            return Ok(());
+        }
+        let rate = Rate { count, per: Duration::from_secs(1) };
+        self.shared.publishes.take(app.id.clone(), events, rate, self.shared.clock.steady_ms())
     }
 
     /// Says that something happened. Returns after the sync when the event is logged, and after it was handed to the shards

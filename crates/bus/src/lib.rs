@@ -15,9 +15,11 @@ mod error;
 mod live;
 mod manage;
 mod metrics;
+mod throttle;
 
 pub use apps::{Apps, AppsError};
 pub use bus::{Bus, Parts, Publication, Receipt};
 pub use catalogue::{Catalogue, Page};
 pub use error::{ManageError, PublishError};
 pub use manage::{HookChange, ListenerChange};
+pub use throttle::{Rate, Throttle};

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidings_bus::{Apps, Bus};
+use tidings_bus::{Apps, Bus, Rate, Throttle};
 use tidings_courier::egress::Egress;
 use tidings_live::{Live, Place};
 use tidings_model::app::{App, Token};
@@ -12,7 +12,6 @@ use tidings_model::listener::Listener;
 
 use crate::limits;
 use crate::problem::{Code, Problem};
-use crate::throttle::{Rate, Throttle};
 
 /// The Tidings API over a bus. Clones share one door.
 #[derive(Debug, Clone)]
@@ -25,7 +24,6 @@ struct Shared {
     live: Live,
     egress: Egress,
     operator_key: Token,
-    publishes: Throttle<AppId>,
     tests: Throttle<(AppId, String)>,
 }
 
@@ -33,8 +31,7 @@ impl ApiDoor {
     /// A door to the bus's apps. `live` has the sessions of the event stream. `egress` is what deliveries leave by: it judges
     /// listeners' URLs when they are set. An operator key that is empty opens nothing.
     pub fn new(bus: Bus, live: Live, egress: Egress, operator_key: Token) -> Self {
-        let (publishes, tests) = (Throttle::new(), Throttle::new());
-        Self { shared: Arc::new(Shared { bus, live, egress, operator_key, publishes, tests }) }
+        Self { shared: Arc::new(Shared { bus, live, egress, operator_key, tests: Throttle::default() }) }
     }
 
     pub(crate) fn bus(&self) -> &Bus {
@@ -70,13 +67,8 @@ impl ApiDoor {
 
     /// Counts a publish of this app.
     pub(crate) fn may_publish(&self, app: &App) -> Result<(), Problem> {
-        let count = app.limits.publishes_per_second;
-        if count == 0 {
-            return Ok(());
-        }
-        let rate = Rate { count, per: Duration::from_secs(1) };
-        let now = self.bus().clock().steady_ms();
-        self.shared.publishes.take(app.id.clone(), rate, now).map_err(|seconds| {
+        self.bus().may_publish(app, 1).map_err(|seconds| {
+            let count = app.limits.publishes_per_second;
             Problem::new(Code::RateLimited, format!("the app may publish {count} events per second"))
                 .remedy("send it again after `Retry-After`, or raise `apps.limits.publishes_per_second` in the config")
                 .retry_after(seconds)
@@ -88,7 +80,7 @@ impl ApiDoor {
         let rate = Rate { count: limits::TESTS_PER_MINUTE, per: Duration::from_secs(60) };
         let now = self.bus().clock().steady_ms();
         let key = (listener.app.clone(), listener.id.clone());
-        self.shared.tests.take(key, rate, now).map_err(|seconds| {
+        self.shared.tests.take(key, 1, rate, now).map_err(|seconds| {
             Problem::new(Code::RateLimited, format!("a listener may be tested {} times a minute", rate.count))
                 .remedy("test it again after `Retry-After`")
                 .retry_after(seconds)

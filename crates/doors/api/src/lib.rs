@@ -18,7 +18,6 @@ mod paging;
 mod problem;
 mod query;
 mod stream;
-mod throttle;
 mod wire;
 
 pub use api::router;

@@ -4,6 +4,9 @@ use std::sync::Arc;
 
 use tidings_bus::{Apps, Bus};
 use tidings_live::Live;
+use tidings_model::app::App;
+
+use crate::api::refusal::Refusal;
 
 /// Pusher Channels over a bus. Clones share one door.
 #[derive(Debug, Clone)]
@@ -48,6 +51,14 @@ impl PusherDoor {
 
     pub(crate) fn bus(&self) -> &Bus {
         &self.shared.bus
+    }
+
+    /// Counts events that a server of the app is about to publish.
+    pub(crate) fn may_publish(&self, app: &App, events: usize) -> Result<(), Refusal> {
+        self.shared.bus.may_publish(app, u32::try_from(events).unwrap_or(u32::MAX)).map_err(|seconds| {
+            let limit = app.limits.publishes_per_second;
+            Refusal::too_many(format!("Too many events: the app may publish {limit} per second"), seconds)
+        })
     }
 
     pub(crate) fn apps(&self) -> &Apps {

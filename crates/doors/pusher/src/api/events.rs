@@ -28,6 +28,7 @@ pub(super) async fn one(State(door): State<PusherDoor>, request: Request) -> Res
     let key = idempotency_key(&signed.headers)?;
     let given = if signed.body.is_empty() { in_query(&signed.query()) } else { read(text(&signed.body)?)? };
     let checked = given.check(&door, &signed.app, &signed.body)?;
+    door.may_publish(&signed.app, 1)?;
     let idempotency = key.map(|key| (key, digest(&signed.app.id, &signed.body)));
     let Some(told) = checked.publish(&door, &signed.app, idempotency).await? else {
         return Ok(json(StatusCode::OK, "{}"));
@@ -56,6 +57,7 @@ pub(super) async fn batch(State(door): State<PusherDoor>, request: Request) -> R
     }
     let check = |given: &RawValue| read::<Given<'_>>(given.get())?.check(&door, &signed.app, &signed.body);
     let checked: Vec<Checked> = batch.into_iter().map(check).collect::<Result<_, _>>()?;
+    door.may_publish(&signed.app, checked.len())?;
     let any_info = checked.iter().any(Checked::wants_info);
     let digest = key.as_ref().map(|_| digest(&signed.app.id, &signed.body)).unwrap_or_default();
     let mut told = Array::new();
@@ -86,7 +88,9 @@ pub(super) async fn in_channel(State(door): State<PusherDoor>, request: Request)
         socket_id: query.get("socket_id").and_then(owned),
         ..Given::default()
     };
-    given.check(&door, &signed.app, &signed.body)?.publish(&door, &signed.app, None).await?;
+    let checked = given.check(&door, &signed.app, &signed.body)?;
+    door.may_publish(&signed.app, 1)?;
+    checked.publish(&door, &signed.app, None).await?;
     Ok(json(StatusCode::ACCEPTED, "{}"))
 }
 

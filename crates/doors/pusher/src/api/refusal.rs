@@ -45,6 +45,11 @@ impl Refusal {
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, text)
     }
 
+    /// 429: the app publishes more than it may; it may again after so many seconds.
+    pub(crate) fn too_many(text: impl Into<String>, seconds: u64) -> Self {
+        Self { retry_after: Some(seconds.into()), ..Self::new(StatusCode::TOO_MANY_REQUESTS, text) }
+    }
+
     /// 426: the path is for WebSockets.
     pub(crate) fn upgrade(text: impl Into<String>) -> Self {
         Self::new(StatusCode::UPGRADE_REQUIRED, text)

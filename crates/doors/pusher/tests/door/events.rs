@@ -4,7 +4,9 @@ use axum::body::Body;
 use http::Request;
 use serde_json::{Value, json};
 
-use crate::kit::{Door, door};
+use tidings_model::app::AppLimits;
+
+use crate::kit::{Door, door, door_with};
 
 fn frame(name: &str, channel: &str, data: &str) -> String {
     format!(r#"{{"event":"{name}","channel":"{channel}","data":{}}}"#, Value::from(data))
@@ -227,4 +229,19 @@ async fn an_event_that_is_logged_has_the_bytes_that_came_and_canonical_channels(
     assert_eq!(logged.len(), 1);
     assert_eq!(logged[0].event.data.as_json(), Some("{\"x\" : 1}"));
     assert_eq!(logged[0].event.channels, ["#u", "a"]);
+}
+
+#[tokio::test]
+async fn an_apps_events_are_counted_whichever_call_brings_them() {
+    let door = door_with(AppLimits { publishes_per_second: 3, ..AppLimits::default() }).await;
+    let event = |channel: &str| json!({"name": "e", "channel": channel, "data": "d"});
+    let batch = json!({"batch": [event("a"), event("b")]});
+    door.post("/batch_events", batch.clone()).await.ok();
+    let refused = door.post("/batch_events", batch.clone()).await;
+    assert_eq!(refused.refused(429), "Too many events: the app may publish 3 per second");
+    assert_eq!(refused.headers["retry-after"], "1");
+    door.post("/events", event("a")).await.ok();
+    door.post("/events", event("a")).await.refused(429);
+    door.clock.advance(std::time::Duration::from_secs(1));
+    door.post("/batch_events", batch).await.ok();
 }

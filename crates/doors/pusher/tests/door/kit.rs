@@ -82,17 +82,17 @@ impl Outlet for Mute {
     }
 }
 
-fn app(id: &str, key: &str, doors: &[AppDoor]) -> App {
-    App {
-        doors: doors.to_vec(),
-        namespaces: Namespaces::default(),
-        limits: AppLimits { payload: 100, ..AppLimits::default() },
-        ..App::new(id, key, Token::from(SECRET))
-    }
+fn app(id: &str, key: &str, doors: &[AppDoor], limits: AppLimits) -> App {
+    App { doors: doors.to_vec(), namespaces: Namespaces::default(), limits, ..App::new(id, key, Token::from(SECRET)) }
 }
 
-/// The app 3 is that of Pusher's example; 4 is another; 5 has no Pusher door.
 pub(crate) async fn door() -> Door {
+    door_with(AppLimits::default()).await
+}
+
+/// The app 3 is that of Pusher's example; 4 is another; 5 has no Pusher door. Payloads may have 100 bytes.
+pub(crate) async fn door_with(limits: AppLimits) -> Door {
+    let limits = AppLimits { payload: 100, ..limits };
     let dir = tempfile::tempdir().unwrap();
     let key = MainKey::load_or_create(&dir.path().join("main.key")).unwrap();
     let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&dir.path().join("tidings.db"), Sync::Normal, key).unwrap());
@@ -109,9 +109,9 @@ pub(crate) async fn door() -> Door {
     let shards = Arc::new(Recorder::default());
     let broker = Arc::new(MemoryBroker::new(Arc::clone(&shared), Arc::clone(&shards) as _, MemoryLimits::default()));
     let apps = Apps::new(vec![
-        app("3", KEY, &[AppDoor::Pusher]),
-        app("4", "other-key", &[AppDoor::Pusher]),
-        app("5", "shut-key", &[AppDoor::Api]),
+        app("3", KEY, &[AppDoor::Pusher], limits.clone()),
+        app("4", "other-key", &[AppDoor::Pusher], limits.clone()),
+        app("5", "shut-key", &[AppDoor::Api], limits),
     ]);
     let apps = Arc::new(apps.unwrap());
     let parts = Parts { apps, store, catalogue, courier, broker, clock: Arc::clone(&shared) };
