@@ -15,8 +15,11 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 
 /// The pause before a publish that was refused is sent again.
 const PAUSE: Duration = Duration::from_millis(50);
-/// How long to wait for a server that is gone before trying again: all that wait shall not keep it from coming back.
+/// How long to wait for a server that is gone before trying again, unless it is said where it is now. Twice as long each time:
+/// when a busy machine takes long to start it again, thousands that wait shall not make it busier.
 const GONE: Duration = Duration::from_secs(1);
+/// That many times twice as long.
+const MOST_DOUBLINGS: u32 = 4;
 
 /// An event that the server has acknowledged.
 #[derive(Debug, Clone)]
@@ -112,7 +115,7 @@ async fn run(
 
 async fn until_acknowledged(mut target: watch::Receiver<Api>, name: &'static str, n: u64) -> Acknowledged {
     let sent = Instant::now();
-    let mut tries = 0;
+    let (mut tries, mut failures) = (0, 0);
     loop {
         tries += 1;
         let api = target.borrow_and_update().clone();
@@ -129,11 +132,18 @@ async fn until_acknowledged(mut target: watch::Receiver<Api>, name: &'static str
             }
             // It is stopping, or has more to do than it can: it says so, and nothing was kept.
             Ok(reply) => {
+                failures = 0;
                 assert_eq!(reply.status, 503, "event {n}: {}", reply.text());
                 tokio::time::sleep(PAUSE).await;
             }
             // Nobody there, or gone in the middle: whether it was kept is not known.
-            Err(_) => drop(tokio::time::timeout(GONE, target.changed()).await),
+            Err(_) => {
+                let patience = GONE * 2_u32.pow(failures.min(MOST_DOUBLINGS));
+                failures += 1;
+                if tokio::time::timeout(patience, target.changed()).await.is_ok() {
+                    failures = 0;
+                }
+            }
         }
     }
 }
