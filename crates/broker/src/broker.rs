@@ -91,6 +91,15 @@ pub struct Occupancy {
     pub users: u64,
 }
 
+/// What became of something that was said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Heard {
+    /// Who was in the channel.
+    pub occupancy: Occupancy,
+    /// Other nodes could not be reached, so only sessions of this one have heard it, and only they were counted.
+    pub only_here: bool,
+}
+
 /// A channel that somebody is in, or that history or cache keep something of.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ChannelState {
@@ -153,12 +162,16 @@ pub trait Broker: Send + Sync + 'static {
     /// Whether publishes would be refused now because sessions cannot keep up.
     fn overloaded(&self) -> bool;
 
+    /// Whether other nodes cannot be reached now: then what is said reaches this node's sessions only, and nothing can be
+    /// said or joined that needs the others to know.
+    fn is_cut_off(&self) -> bool;
+
     /// Says something in a channel. Who is there when it is told is counted in the answer. Refused while
     /// [`Broker::overloaded`].
     ///
     /// # Errors
     /// [`BrokerError`].
-    async fn publish(&self, publish: Publish) -> Result<Occupancy, BrokerError>;
+    async fn publish(&self, publish: Publish) -> Result<Heard, BrokerError>;
 
     /// Lets a session join. How it ended is told to its shard as [`crate::Told::Joined`], in the channel's order. One that is
     /// in the channel already (the same [`SessionRef`]) gets a fresh welcome and nothing else changes, not even its member.

@@ -9,13 +9,14 @@
 
 mod broker;
 mod memory;
+mod subscribers;
 #[cfg(test)]
 mod suite;
 mod told;
 
 pub use broker::{
-    Broker, BrokerError, Cached, ChannelFilter, ChannelState, History, HistoryRange, Join, Leave, Occupancy, Publish,
-    Since,
+    Broker, BrokerError, Cached, ChannelFilter, ChannelState, Heard, History, HistoryRange, Join, Leave, Occupancy,
+    Publish, Since,
 };
 pub use memory::{MemoryBroker, MemoryLimits, Sizes};
-pub use told::{Control, JoinRefused, Joined, Left, Recovery, SessionRef, Shards, Told, Way, Welcome, Who};
+pub use told::{Control, JoinRefused, Joined, Left, Lost, Recovery, SessionRef, Shards, Told, Way, Welcome, Who};

@@ -40,6 +40,8 @@ pub enum Told {
     Joined(Box<Joined>),
     /// A session of the shard has left, from here on.
     Left(Left),
+    /// Something that was said or happened in a channel is lost to everybody of the shard who is in it.
+    Lost(Arc<Lost>),
     /// An order about sessions, whose shard has to find out whether it has them.
     Control(Arc<Control>),
 }
@@ -117,6 +119,19 @@ pub struct Left {
     pub ask: u32,
     /// The channel.
     pub channel: ChannelKey,
+}
+
+/// What sessions in a channel do not know, because their node was cut off from the others.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lost {
+    /// Which channel.
+    pub channel: ChannelKey,
+    /// The position of the newest publication; `None` where no history is kept. What is said next follows it.
+    pub position: Option<Position>,
+    /// Publications are missing that have positions.
+    pub publications: bool,
+    /// Members may have come or gone.
+    pub members: bool,
 }
 
 /// An order about sessions, wherever they are.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use prometheus_client::registry::Registry;
 use serde_json::value::RawValue;
-use tidings_broker::{Broker, BrokerError, Occupancy};
+use tidings_broker::{Broker, BrokerError, Heard};
 use tidings_courier::{Courier, Notice};
 use tidings_model::app::App;
 use tidings_model::clock::{Millis, SharedClock};
@@ -58,7 +58,14 @@ pub struct Receipt {
     pub deliveries: u64,
     /// Who was in its channels when it was said there, in the order of the event's channels; empty for a repeat, which is
     /// said to nobody.
-    pub channels: Vec<Occupancy>,
+    pub channels: Vec<Heard>,
+}
+
+impl Receipt {
+    /// Whether only sessions of this node have heard it in one of its channels.
+    pub fn is_degraded(&self) -> bool {
+        self.channels.iter().any(|heard| heard.only_here)
+    }
 }
 
 /// What a bus stands on.

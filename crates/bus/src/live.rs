@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidings_broker::{BrokerError, Join, JoinRefused, Leave, Occupancy, Publish};
+use tidings_broker::{BrokerError, Heard, Join, JoinRefused, Leave, Publish};
 use tidings_live::{Answer, Ask, Asker, Asking, Asks, ClientEvent, JoinAsk, Proof, PublishRefused};
 use tidings_model::app::App;
 use tidings_model::channel::{ChannelKey, ChannelOptions, Member};
@@ -22,7 +22,7 @@ impl Bus {
     ///
     /// # Errors
     /// [`BrokerError`] when it could not be said in the first one; then it was said in none.
-    pub(crate) async fn say(&self, event: &Arc<Event>) -> Result<Vec<Occupancy>, BrokerError> {
+    pub(crate) async fn say(&self, event: &Arc<Event>) -> Result<Vec<Heard>, BrokerError> {
         let Some(first) = event.channels.first() else { return Ok(Vec::new()) };
         let first = self.say_in(event, first).await?;
         Ok(self.say_on(event, vec![first]).await)
@@ -30,17 +30,17 @@ impl Bus {
 
     /// Says an event that is on disk: its publisher is told that it was published, so a broker that is busy or away gets
     /// some time.
-    pub(crate) async fn say_logged(&self, event: &Arc<Event>) -> Vec<Occupancy> {
+    pub(crate) async fn say_logged(&self, event: &Arc<Event>) -> Vec<Heard> {
         self.say_on(event, Vec::with_capacity(event.channels.len())).await
     }
 
     /// Goes on with an event that has been said in the first of its channels, which answered `said`. Nobody hears it twice:
     /// what is tried again is the channel that could not be told.
-    async fn say_on(&self, event: &Arc<Event>, mut said: Vec<Occupancy>) -> Vec<Occupancy> {
+    async fn say_on(&self, event: &Arc<Event>, mut said: Vec<Heard>) -> Vec<Heard> {
         let mut tries = 0;
         while let Some(name) = event.channels.get(said.len()) {
             match self.say_in(event, name).await {
-                Ok(occupancy) => said.push(occupancy),
+                Ok(heard) => said.push(heard),
                 Err(error) if tries < TRIES => {
                     tracing::debug!(%error, app = %event.app, event = event.id, "not said yet");
                     tries += 1;
@@ -49,15 +49,15 @@ impl Bus {
                 Err(error) => {
                     tracing::warn!(%error, app = %event.app, event = event.id, "an event could not be said in a channel");
                     self.shared.metrics.unsaid.inc();
-                    said.push(Occupancy::default());
+                    said.push(Heard::default());
                 }
             }
         }
         said
     }
 
-    async fn say_in(&self, event: &Arc<Event>, name: &str) -> Result<Occupancy, BrokerError> {
-        let Some(app) = self.shared.apps.by_id(event.app.as_str()) else { return Ok(Occupancy::default()) };
+    async fn say_in(&self, event: &Arc<Event>, name: &str) -> Result<Heard, BrokerError> {
+        let Some(app) = self.shared.apps.by_id(event.app.as_str()) else { return Ok(Heard::default()) };
         let (channel, options) = channel(app, name);
         let except = event.except.as_deref().and_then(|session| session.parse().ok());
         let event = Arc::clone(event);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tidings_broker::{JoinRefused, Welcome};
+use tidings_broker::{JoinRefused, Lost, Welcome};
 use tidings_model::channel::{ChannelKey, SessionId};
 use tidings_model::clock::Millis;
 use tidings_wire::Prepared;
@@ -50,6 +50,10 @@ pub trait SessionProtocol: Send {
 
     /// Something is said in a channel that was joined [`tidings_broker::Way::Session`].
     fn said(&mut self, cx: &mut Context<'_>, prepared: &Arc<Prepared>);
+
+    /// Something of a channel is lost to the session, because its node was cut off from the others. It is still in the
+    /// channel, and hears what is said next.
+    fn lost(&mut self, cx: &mut Context<'_>, lost: &Lost);
 
     /// The time that was set with [`Context::wake_at`] has come (within half a second).
     fn woken(&mut self, cx: &mut Context<'_>);

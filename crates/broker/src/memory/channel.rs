@@ -10,8 +10,8 @@ use tidings_wire::{Prepared, Presence as PresenceSaid, Publication, Said};
 use super::budget::{Budget, Room};
 use super::history::History;
 use super::presence::Presence;
-use super::subscribers::Subscribers;
 use crate::broker::{self, Cached, ChannelState, HistoryRange, Join, Leave, Occupancy, Publish, Since};
+use crate::subscribers::Subscribers;
 use crate::told::{JoinRefused, Joined, Left, Recovery, SessionRef, Shards, Told, Welcome};
 
 /// What so many hear is no matter for which a sleeping shard is woken, if somebody else can do it.

@@ -8,7 +8,6 @@ mod budget;
 mod channel;
 mod history;
 mod presence;
-mod subscribers;
 #[cfg(test)]
 mod tests;
 
@@ -25,7 +24,7 @@ use tidings_model::clock::{Millis, SharedClock};
 use tidings_model::id::AppId;
 
 use crate::broker::{
-    Broker, BrokerError, Cached, ChannelFilter, ChannelState, History, HistoryRange, Join, Leave, Occupancy, Publish,
+    Broker, BrokerError, Cached, ChannelFilter, ChannelState, Heard, History, HistoryRange, Join, Leave, Publish,
 };
 use crate::told::{Control, Shards, Told};
 use budget::Budgets;
@@ -122,7 +121,11 @@ impl Broker for MemoryBroker {
         self.shards.overloaded()
     }
 
-    async fn publish(&self, publish: Publish) -> Result<Occupancy, BrokerError> {
+    fn is_cut_off(&self) -> bool {
+        false
+    }
+
+    async fn publish(&self, publish: Publish) -> Result<Heard, BrokerError> {
         if self.shards.overloaded() {
             return Err(BrokerError::Overloaded);
         }
@@ -135,7 +138,7 @@ impl Broker for MemoryBroker {
         let channel = match channels.get_mut(&key) {
             Some(channel) => channel,
             None if keeps => channels.entry(key.clone()).or_default(),
-            None => return Ok(Occupancy::default()),
+            None => return Ok(Heard::default()),
         };
         channel.expire(now);
         let appended = channel.publish(publish, budget.as_ref(), &*self.shards, now);
@@ -147,7 +150,7 @@ impl Broker for MemoryBroker {
         if let Some(shard) = appended {
             self.shards.attend(shard);
         }
-        Ok(occupancy)
+        Ok(Heard { occupancy, only_here: false })
     }
 
     async fn join(&self, join: Join) -> Result<(), BrokerError> {

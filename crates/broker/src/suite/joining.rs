@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tidings_model::channel::ChannelKey;
 
 use super::{World, at, session};
-use crate::broker::{BrokerError, Join, Leave, Occupancy, Publish};
+use crate::broker::{BrokerError, Heard, Join, Leave, Occupancy, Publish};
 use crate::told::{Control, SessionRef, Who};
 
 pub(crate) async fn a_session_hears_what_comes_after_its_welcome(world: &mut World) {
@@ -102,8 +102,8 @@ pub(crate) async fn apps_do_not_hear_each_other(world: &mut World) {
     world.join(1, "").await;
     world.told().await;
     let channel = ChannelKey::new("2".into(), "c");
-    let occupancy = world.broker.publish(Publish { channel, ..world.to_publish("c", "e1") }).await.unwrap();
-    assert_eq!(occupancy, Occupancy::default());
+    let said = world.broker.publish(Publish { channel, ..world.to_publish("c", "e1") }).await.unwrap();
+    assert_eq!(said, Heard::default());
     world.tells(&[], &[]).await;
 }
 

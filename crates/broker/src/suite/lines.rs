@@ -6,6 +6,7 @@
 //! | `c: +ann/1 first`, `c: -ann/1 last` | session 1 of Ann, as it shows her, has come or gone, the first or last of hers |
 //! | `c: 3 are here` | the number of subscriptions |
 //! | `c: s1 in, 2 here @3A Complete [e1@3A] {ann/1 bob/4} cached e1@3A` | session 1 is in, and its welcome |
+//! | `c: lost publications members @3A` | what those who are there don't know |
 //! | `c: s1 not in: TooManyMembers`, `c: s1 out` | it is refused, it is out |
 
 use tidings_model::channel::{Epoch, Member, Position, SessionId};
@@ -78,6 +79,12 @@ pub(crate) fn told(told: &Told, epochs: &mut Epochs) -> String {
         Told::Left(left) => {
             assert_eq!(left.ask, 200 + left.at.slot, "not what was asked: {left:?}");
             format!("{}: s{} out", left.channel.name, left.at.slot)
+        }
+        Told::Lost(lost) => {
+            let at = lost.position.as_ref().map(|at| format!(" @{}", position(at, epochs))).unwrap_or_default();
+            let what = [(lost.publications, " publications"), (lost.members, " members")];
+            let what: String = what.into_iter().filter(|(is, _)| *is).map(|(_, what)| what).collect();
+            format!("{}: lost{what}{at}", lost.channel.name)
         }
         Told::Control(control) => format!("{control:?}"),
     }

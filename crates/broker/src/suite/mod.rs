@@ -192,11 +192,12 @@ impl World {
 
     /// Publishes an event of this id in channel `c`.
     pub(crate) async fn publish(&self, id: &str) -> Occupancy {
-        self.broker.publish(self.to_publish("c", id)).await.unwrap()
+        self.broker.publish(self.to_publish("c", id)).await.unwrap().occupancy
     }
 
     pub(crate) async fn publish_by_client(&self, id: &str) -> Result<Occupancy, BrokerError> {
-        self.broker.publish(Publish { by_client: true, ..self.to_publish("c", id) }).await
+        let said = self.broker.publish(Publish { by_client: true, ..self.to_publish("c", id) }).await?;
+        Ok(said.occupancy)
     }
 
     pub(crate) fn to_publish(&self, channel: &str, id: &str) -> Publish {

@@ -237,8 +237,8 @@ impl Model {
         let mut publish = self.world.to_publish(self.channels[index].name, &id);
         publish.options = self.channels[index].options.clone().into();
         let publish = Publish { by_client, except: except.map(session), ..publish };
-        let occupancy = self.world.broker.publish(publish).await.unwrap();
-        assert_eq!(occupancy, self.channels[index].occupancy());
+        let said = self.world.broker.publish(publish).await.unwrap();
+        assert_eq!(said.occupancy, self.channels[index].occupancy());
     }
 
     /// A position for the model and the same one for the broker.

@@ -14,12 +14,13 @@ mod tests;
 
 use std::sync::Arc;
 
-use tidings_broker::{JoinRefused, Welcome};
+use tidings_broker::{JoinRefused, Lost, Welcome};
 use tidings_live::{Answer, Closing, Context, Message, SessionProtocol};
 use tidings_model::app::App;
 use tidings_model::channel::{ChannelKey, Member};
 use tidings_wire::Prepared;
 
+use crate::channel::is_presence;
 use crate::door::Patience;
 use crate::limits::echo;
 use crate::rate::{Bucket, Rate};
@@ -151,6 +152,13 @@ impl SessionProtocol for Session {
     fn said(&mut self, cx: &mut Context<'_>, prepared: &Arc<Prepared>) {
         if let Some(bytes) = prepared.bytes(&FORMAT) {
             cx.write(bytes.clone());
+        }
+    }
+
+    fn lost(&mut self, cx: &mut Context<'_>, lost: &Lost) {
+        // Pusher's protocol has no positions; but members who are listed and are not there would stay for ever.
+        if lost.members && is_presence(&lost.channel.name) {
+            self.end(cx, 4200, "Comings and goings were missed; please reconnect");
         }
     }
 

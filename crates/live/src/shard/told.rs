@@ -1,6 +1,6 @@
 //! What the broker tells: who is in which channel from here on, and orders.
 
-use tidings_broker::{Control, Joined, Left, Told, Way, Who};
+use tidings_broker::{Control, Joined, Left, Lost, Told, Way, Who};
 use tidings_model::channel::ChannelKey;
 
 use super::Shard;
@@ -15,6 +15,7 @@ impl Shard {
             Told::Said { .. } => {}
             Told::Joined(joined) => self.joined(*joined),
             Told::Left(left) => self.left(&left),
+            Told::Lost(lost) => self.lost(&lost),
             Told::Control(control) => match &*control {
                 Control::Disconnect { app, who } => {
                     let is_meant = |session: &Session| match who {
@@ -64,6 +65,13 @@ impl Shard {
         self.ask_next(at.slot);
         self.resume(at.slot);
         self.free(at.slot);
+    }
+
+    fn lost(&mut self, lost: &Lost) {
+        let Some(channel) = self.channels.find(&lost.channel) else { return };
+        // Whoever is told may end, and so leave the list.
+        let slots: Vec<_> = self.channels.subscribers(channel).iter().map(|subscriber| subscriber.slot).collect();
+        slots.into_iter().for_each(|slot| self.act(slot, |protocol, cx| protocol.lost(cx, lost)));
     }
 
     fn subscribe(&mut self, slot: u32, key: &ChannelKey, way: Way) {

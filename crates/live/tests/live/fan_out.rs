@@ -1,8 +1,11 @@
 //! What is said reaches everybody who is in the channel, once and in order.
 
 use std::io::Read as _;
+use std::sync::Arc;
 
+use tidings_broker::{Lost, Shards as _, Told};
 use tidings_live::{Settings, Socket};
+use tidings_model::channel::ChannelKey;
 use tungstenite::Message;
 
 use crate::node::{Client, Node, eventually};
@@ -248,4 +251,21 @@ fn what_protocols_write_piece_by_piece_stays_whole_through_a_narrow_socket() {
     (0..2_000).for_each(|n| node.bus.publish("c", text(n), None));
     (0..2_000).for_each(|n| member.hears(&format!("to you, c: {}", text(n))));
     eventually("nothing waits", || node.live.sizes().queued_bytes == 0);
+}
+
+#[test]
+fn what_is_lost_is_told_to_those_who_are_there() {
+    let node = Node::start(1, Settings::default());
+    let (mut alice, mut bob) = (node.member("c"), node.member("d"));
+    for name in ["nowhere", "c"] {
+        let channel = ChannelKey::new(node.app.id.clone(), name);
+        let lost = Lost { channel, position: None, publications: true, members: false };
+        node.bus.inboxes.tell(0, Told::Lost(Arc::new(lost)));
+    }
+    alice.hears("lost c");
+    // What was told before has been heard by now.
+    bob.say("echo nothing");
+    bob.hears("nothing");
+    alice.say("echo still here");
+    alice.hears("still here");
 }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use tidings_broker::{Control, JoinRefused, Joined, Left, SessionRef, Shards as _, Told, Way, Welcome};
+use tidings_broker::{Control, JoinRefused, Joined, Left, Lost, SessionRef, Shards as _, Told, Way, Welcome};
 use tidings_live::{
     Answer, Ask, Asker, Asking, Asks, ClientEvent, Closing, Context, Inboxes, JoinAsk, Message, Proof, SessionProtocol,
 };
@@ -104,6 +104,10 @@ impl SessionProtocol for Toy {
         self.write(cx, &format!("left {}", channel.name));
     }
 
+    fn lost(&mut self, cx: &mut Context<'_>, lost: &Lost) {
+        self.write(cx, &format!("lost {}", lost.channel.name));
+    }
+
     fn answered(&mut self, cx: &mut Context<'_>, _: u32, answer: Answer) {
         let text = if matches!(answer, Answer::Publish(Ok(()))) { "said" } else { "not done" };
         self.write(cx, text);
@@ -150,7 +154,7 @@ pub(crate) fn prepare(channel: &str, text: impl Into<Bytes>) -> Arc<Prepared> {
 
 /// A broker and a bus in one: lists of who is in which channel.
 pub(crate) struct ToyBus {
-    inboxes: Inboxes,
+    pub(crate) inboxes: Inboxes,
     lists: Mutex<HashMap<ChannelKey, Vec<(SessionRef, SessionId)>>>,
     /// Asks about channels whose names begin with `slow` wait for a permit.
     pub(crate) gate: Arc<Semaphore>,

@@ -3,7 +3,7 @@
 use axum::Json;
 use axum::body::Body;
 use axum::extract::{RawQuery, State};
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use sha2::{Digest, Sha256};
 use tidings_bus::Publication;
 use tidings_model::id::{AppId, EventNo};
@@ -19,20 +19,26 @@ use crate::query::{self, Query};
 use crate::wire::event::{self, Published, Shown};
 
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
+const DEGRADED: HeaderName = HeaderName::from_static("x-tidings-degraded");
 
 pub(super) async fn publish(
     State(door): State<ApiDoor>,
     Caller { app }: Caller,
     headers: HeaderMap,
     body: Body,
-) -> Result<(StatusCode, Json<Published>), Problem> {
+) -> Result<(StatusCode, HeaderMap, Json<Published>), Problem> {
     door.may_publish(&app)?;
     let key = idempotency_key(&headers)?;
     let body = body::event(&app, &headers, body).await?;
     let (event, not_before) = event::read(&body, &app, door.bus().clock().wall_ms())?;
     let idempotency = key.map(|key| (key, digest(&app.id, &body)));
     let receipt = door.bus().publish(Publication { event, idempotency, not_before, only: None }).await?;
-    Ok((StatusCode::ACCEPTED, Json(receipt.into())))
+    let mut told = HeaderMap::new();
+    if receipt.is_degraded() {
+        // Sessions of other nodes have not heard it.
+        told.insert(DEGRADED, HeaderValue::from_static("live"));
+    }
+    Ok((StatusCode::ACCEPTED, told, Json(receipt.into())))
 }
 
 pub(super) async fn list(

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use tidings_broker::{JoinRefused, Recovery, Since, Way, Welcome};
+use tidings_broker::{JoinRefused, Lost, Recovery, Since, Way, Welcome};
 use tidings_live::{Answer, Ask, Closing, Context, JoinAsk, Message, Proof, SessionProtocol};
 use tidings_model::channel::{ChannelKey, Member, Position};
 use tidings_model::clock::Millis;
@@ -205,6 +205,17 @@ impl SessionProtocol for StreamSession {
 
     fn said(&mut self, cx: &mut Context<'_>, prepared: &Arc<Prepared>) {
         self.tell(cx, prepared);
+    }
+
+    fn lost(&mut self, cx: &mut Context<'_>, lost: &Lost) {
+        if !lost.publications {
+            return;
+        }
+        if let Some(part) = self.part(&lost.channel.name).filter(|part| part.history) {
+            part.position = lost.position.clone();
+            self.write_cursor(cx);
+            cx.write(stream::lost(&lost.channel.name));
+        }
     }
 
     fn woken(&mut self, cx: &mut Context<'_>) {
@@ -406,6 +417,26 @@ mod tests {
         let lost = Welcome { recovery: Recovery::Lost, ..Welcome::default() };
         scene.joined(2, "b", Ok(lost));
         assert_eq!(scene.heard(), [event("tidings.lost", "e:9,-", r#"{"channel":"b"}"#)]);
+    }
+
+    #[test]
+    fn what_a_node_that_was_cut_off_has_missed_is_told_where_it_has_a_position() {
+        let mut scene = Scene::wanting(&[("a", true, at(1)), ("b", false, None)]);
+        scene.joined(1, "a", Ok(Welcome { position: at(1), recovery: Recovery::Complete, ..Welcome::default() }));
+        scene.joined(2, "b", Ok(Welcome::default()));
+        scene.heard();
+        for (name, publications, expected) in [
+            ("b", true, vec![]),
+            ("a", false, vec![]),
+            ("a", true, vec![event("tidings.lost", "e:7,-", r#"{"channel":"a"}"#)]),
+        ] {
+            let channel = ChannelKey::new("1".into(), name);
+            let lost = Lost { channel, position: at(7), publications, members: true };
+            scene.session.lost(&mut scene.stage.context(), &lost);
+            assert_eq!(scene.heard(), expected, "{name} {publications}");
+        }
+        scene.said("a", "a8", at(8));
+        assert_eq!(scene.heard(), [message("a", "a8", "e:8,-")]);
     }
 
     #[test]

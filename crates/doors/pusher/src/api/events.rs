@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use axum::extract::{Request, State};
 use axum::response::Response;
 use bytes::Bytes;
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
@@ -15,12 +15,13 @@ use crate::door::PusherDoor;
 use crate::limits;
 use crate::wire::json::{Array, Object, Text, object};
 
-use super::publish::{Checked, Content, Given};
+use super::publish::{Checked, Content, Given, Published};
 use super::query::Query;
 use super::refusal::Refusal;
 use super::signed::{Signed, json};
 
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
+const DEGRADED: HeaderName = HeaderName::from_static("x-tidings-degraded");
 
 /// One event, in up to 100 channels.
 pub(super) async fn one(State(door): State<PusherDoor>, request: Request) -> Result<Response, Refusal> {
@@ -30,16 +31,15 @@ pub(super) async fn one(State(door): State<PusherDoor>, request: Request) -> Res
     let checked = given.check(&door, &signed.app, &signed.body)?;
     door.may_publish(&signed.app, 1)?;
     let idempotency = key.map(|key| (key, digest(&signed.app.id, &signed.body)));
-    let Some(told) = checked.publish(&door, &signed.app, idempotency).await? else {
-        return Ok(json(StatusCode::OK, "{}"));
-    };
+    let Published { told, degraded } = checked.publish(&door, &signed.app, idempotency).await?;
+    let Some(told) = told else { return Ok(answered(StatusCode::OK, "{}", degraded)) };
     let mut channels = Object::new();
     for (name, attributes) in &told {
         channels.raw(name, attributes);
     }
     let mut answer = Object::new();
     answer.raw("channels", &channels.end());
-    Ok(json(StatusCode::OK, answer.end()))
+    Ok(answered(StatusCode::OK, answer.end(), degraded))
 }
 
 /// Up to ten events, each in one channel. They are checked before the first is published, and published in their order.
@@ -60,19 +60,20 @@ pub(super) async fn batch(State(door): State<PusherDoor>, request: Request) -> R
     door.may_publish(&signed.app, checked.len())?;
     let any_info = checked.iter().any(Checked::wants_info);
     let digest = key.as_ref().map(|_| digest(&signed.app.id, &signed.body)).unwrap_or_default();
-    let mut told = Array::new();
+    let (mut told, mut any_degraded) = (Array::new(), false);
     for (n, event) in checked.into_iter().enumerate() {
         // Each has a key of its own, so that a repeat of a batch that broke off in the middle goes on where it did.
         let idempotency = key.as_ref().map(|key| (format!("{key}#{n}"), digest));
-        let attributes = event.publish(&door, &signed.app, idempotency).await?;
+        let Published { told: attributes, degraded } = event.publish(&door, &signed.app, idempotency).await?;
+        any_degraded |= degraded;
         told.raw(attributes.iter().flatten().next().map_or("{}", |(_, attributes)| attributes));
     }
     if !any_info {
-        return Ok(json(StatusCode::OK, "{}"));
+        return Ok(answered(StatusCode::OK, "{}", any_degraded));
     }
     let mut answer = Object::new();
     answer.raw("batch", &told.end());
-    Ok(json(StatusCode::OK, answer.end()))
+    Ok(answered(StatusCode::OK, answer.end(), any_degraded))
 }
 
 /// One event in the channel that the path names; the body is its data.
@@ -90,8 +91,17 @@ pub(super) async fn in_channel(State(door): State<PusherDoor>, request: Request)
     };
     let checked = given.check(&door, &signed.app, &signed.body)?;
     door.may_publish(&signed.app, 1)?;
-    checked.publish(&door, &signed.app, None).await?;
-    Ok(json(StatusCode::ACCEPTED, "{}"))
+    let published = checked.publish(&door, &signed.app, None).await?;
+    Ok(answered(StatusCode::ACCEPTED, "{}", published.degraded))
+}
+
+/// An answer that says when sessions of other nodes have not heard what was published.
+fn answered(status: StatusCode, body: impl Into<Bytes>, degraded: bool) -> Response {
+    let mut response = json(status, body);
+    if degraded {
+        response.headers_mut().insert(DEGRADED, HeaderValue::from_static("live"));
+    }
+    response
 }
 
 fn text(body: &Bytes) -> Result<&str, Refusal> {

@@ -117,35 +117,44 @@ fn part(body: &Bytes, text: &str) -> Bytes {
     }
 }
 
+/// What has become of an event.
+pub(super) struct Published {
+    /// By channel what its publisher wants to know; `None` when that is nothing.
+    pub(super) told: Option<Vec<(String, String)>>,
+    /// Only sessions of this node have heard it, for want of the others.
+    pub(super) degraded: bool,
+}
+
 impl Checked {
     /// Whether its publisher wants to know who was there.
     pub(super) fn wants_info(&self) -> bool {
         self.info.is_some()
     }
 
-    /// Publishes it. The answer has, by channel, what its publisher wants to know; `None` when that is nothing.
+    /// Publishes it.
     pub(super) async fn publish(
         self,
         door: &PusherDoor,
         app: &App,
         idempotency: Option<(String, [u8; 32])>,
-    ) -> Result<Option<Vec<(String, String)>>, Refusal> {
+    ) -> Result<Published, Refusal> {
         let Self { event, named, info } = self;
         let channels = info.map(|_| event.channels.clone()).unwrap_or_default();
         let publication = Publication { event, idempotency, not_before: None, only: None };
         let receipt = door.bus().publish(publication).await?;
-        let Some(info) = info else { return Ok(None) };
+        let degraded = receipt.is_degraded();
+        let Some(info) = info else { return Ok(Published { told: None, degraded }) };
         let mut told = Vec::with_capacity(named.len());
         for (n, (name, channel)) in named.into_iter().zip(channels).enumerate() {
             let occupancy = match receipt.channels.get(n) {
-                Some(occupancy) => *occupancy,
+                Some(heard) => heard.occupancy,
                 // A repeat is said to nobody, so nobody was counted.
                 None => info::occupancy(door, app, &channel).await?,
             };
             let json = attributes(&name, occupancy, info);
             told.push((name, json));
         }
-        Ok(Some(told))
+        Ok(Published { told: Some(told), degraded })
     }
 }
 

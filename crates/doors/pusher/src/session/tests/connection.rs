@@ -2,7 +2,9 @@
 
 use proptest::prelude::*;
 use serde_json::{Value, json};
+use tidings_broker::Lost;
 use tidings_live::{Closing, Message, SessionProtocol};
+use tidings_model::channel::ChannelKey;
 
 use super::super::Session;
 use super::stage::{Client, NOW, SOCKET, app, data, error};
@@ -57,6 +59,24 @@ fn a_client_too_old_for_pings_is_asked_by_websocket() {
     client.stage.now = NOW + 120_000;
     client.session.woken(&mut client.stage.context());
     assert_eq!(client.stage.written(), [&b"\x89\x00"[..]]);
+}
+
+#[test]
+fn who_may_have_missed_comings_and_goings_is_sent_away_to_come_back() {
+    let lost = |channel, members| Lost {
+        channel: ChannelKey::new("1".into(), channel),
+        position: None,
+        publications: true,
+        members,
+    };
+    let mut client = Client::new();
+    for lost in [lost("private-a", true), lost("presence-a", false)] {
+        client.session.lost(&mut client.stage.context(), &lost);
+        assert!(client.frames().is_empty());
+        assert_eq!(client.ended(), None);
+    }
+    client.session.lost(&mut client.stage.context(), &lost("presence-a", true));
+    assert_eq!(client.ended().map(|end| end.0), Some(4200));
 }
 
 #[test]

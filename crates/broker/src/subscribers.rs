@@ -14,14 +14,14 @@ type Place = (u32, u32);
 
 /// The subscriptions of one shard.
 #[derive(Debug)]
-pub(super) struct OnShard {
+pub(crate) struct OnShard {
     shard: u16,
     places: HashSet<Place>,
 }
 
 /// The subscriptions of a channel.
 #[derive(Debug, Default)]
-pub(super) enum Subscribers {
+pub(crate) enum Subscribers {
     /// Nobody.
     #[default]
     None,
@@ -32,12 +32,12 @@ pub(super) enum Subscribers {
 }
 
 impl Subscribers {
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         matches!(self, Self::None)
     }
 
     /// How many subscriptions there are.
-    pub(super) fn len(&self) -> u64 {
+    pub(crate) fn len(&self) -> u64 {
         match self {
             Self::None => 0,
             Self::One(_) => 1,
@@ -45,7 +45,7 @@ impl Subscribers {
         }
     }
 
-    pub(super) fn has(&self, at: SessionRef) -> bool {
+    pub(crate) fn has(&self, at: SessionRef) -> bool {
         match self {
             Self::None => false,
             Self::One(one) => *one == at,
@@ -56,7 +56,7 @@ impl Subscribers {
     }
 
     /// The shards that have subscriptions, each once.
-    pub(super) fn shards(&self) -> impl Iterator<Item = u16> {
+    pub(crate) fn shards(&self) -> impl Iterator<Item = u16> {
         let (one, many) = match self {
             Self::None => (None, [].as_slice()),
             Self::One(one) => (Some(one.shard), [].as_slice()),
@@ -81,7 +81,7 @@ impl Subscribers {
     }
 
     /// Adds one; false if it is there already.
-    pub(super) fn add(&mut self, at: SessionRef) -> bool {
+    pub(crate) fn add(&mut self, at: SessionRef) -> bool {
         match self {
             Self::None => {
                 *self = Self::One(at);
@@ -100,7 +100,7 @@ impl Subscribers {
     }
 
     /// Removes one; false if it isn't there.
-    pub(super) fn remove(&mut self, at: SessionRef) -> bool {
+    pub(crate) fn remove(&mut self, at: SessionRef) -> bool {
         match self {
             Self::None => false,
             Self::One(one) if *one != at => false,
@@ -120,7 +120,7 @@ impl Subscribers {
 
     /// Bytes on the heap.
     #[cfg(test)]
-    pub(super) fn heap(&self) -> usize {
+    pub(crate) fn heap(&self) -> usize {
         let Self::Many(shards) = self else { return 0 };
         let sets: usize = shards.iter().map(|shard| shard.places.allocation_size()).sum();
         shards.capacity() * size_of::<OnShard>() + sets
