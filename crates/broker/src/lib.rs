@@ -9,6 +9,7 @@
 
 mod broker;
 mod memory;
+mod redis;
 mod subscribers;
 #[cfg(test)]
 mod suite;
@@ -19,4 +20,5 @@ pub use broker::{
     Publish, Since,
 };
 pub use memory::{MemoryBroker, MemoryLimits, Sizes};
+pub use redis::{RedisBroker, RedisSettings, RedisUrlError};
 pub use told::{Control, JoinRefused, Joined, Left, Lost, Recovery, SessionRef, Shards, Told, Way, Welcome, Who};

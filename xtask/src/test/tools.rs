@@ -12,12 +12,13 @@ struct Tool {
     package: &'static str,
 }
 
-/// strace shows that a sync precedes each acknowledgement; faketime moves a server's clock; chromium is the browser; the
-/// rest runs the official client libraries.
-const TOOLS: [Tool; 6] = [
+/// strace shows that a sync precedes each acknowledgement; faketime moves a server's clock; chromium is the browser;
+/// redis-server is what nodes tell each other through; the rest runs the official client libraries.
+const TOOLS: [Tool; 7] = [
     Tool { program: "strace", package: "strace" },
     Tool { program: "faketime", package: "faketime" },
     Tool { program: "chromium", package: "chromium" },
+    Tool { program: "redis-server", package: "redis-server" },
     Tool { program: "node", package: "nodejs" },
     Tool { program: "npm", package: "npm" },
     Tool { program: "python3", package: "python3" },

@@ -1,0 +1,227 @@
+//! Events, members and orders as bytes that nodes hand to each other.
+//!
+//! A version byte, then fields: each its length (four bytes, the highest first; all ones: there is none) and its bytes.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tidings_model::channel::{Member, SessionId};
+use tidings_model::event::{Data, Event};
+use tidings_model::id::AppId;
+
+use crate::told::{Control, Who};
+
+const VERSION: u8 = 1;
+const NONE: u32 = u32::MAX;
+
+/// What is said: an event, and what its publisher said with it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Speech {
+    pub(super) event: Arc<Event>,
+    pub(super) user: Option<Arc<str>>,
+    pub(super) except: Option<SessionId>,
+}
+
+struct Writer(Vec<u8>);
+
+impl Writer {
+    fn new() -> Self {
+        Self(vec![VERSION])
+    }
+
+    fn field(&mut self, bytes: &[u8]) {
+        let length = u32::try_from(bytes.len()).unwrap_or(NONE);
+        self.0.extend_from_slice(&length.to_be_bytes());
+        if length != NONE {
+            self.0.extend_from_slice(bytes);
+        }
+    }
+
+    fn maybe(&mut self, bytes: Option<&[u8]>) {
+        match bytes {
+            Some(bytes) => self.field(bytes),
+            None => self.0.extend_from_slice(&NONE.to_be_bytes()),
+        }
+    }
+}
+
+struct Reader<'a>(&'a [u8]);
+
+impl<'a> Reader<'a> {
+    fn new(bytes: &'a [u8]) -> Option<Self> {
+        bytes.strip_prefix(&[VERSION]).map(Self)
+    }
+
+    fn maybe(&mut self) -> Option<Option<&'a [u8]>> {
+        let (length, rest) = self.0.split_first_chunk::<4>()?;
+        let length = u32::from_be_bytes(*length);
+        if length == NONE {
+            self.0 = rest;
+            return Some(None);
+        }
+        let (field, rest) = rest.split_at_checked(usize::try_from(length).ok()?)?;
+        self.0 = rest;
+        Some(Some(field))
+    }
+
+    fn field(&mut self) -> Option<&'a [u8]> {
+        self.maybe()?
+    }
+
+    fn text(&mut self) -> Option<&'a str> {
+        std::str::from_utf8(self.field()?).ok()
+    }
+
+    fn maybe_text(&mut self) -> Option<Option<&'a str>> {
+        self.maybe()?.map(|bytes| std::str::from_utf8(bytes).ok()).map_or(Some(None), |text| text.map(Some))
+    }
+
+    fn number<const N: usize>(&mut self) -> Option<[u8; N]> {
+        self.field()?.try_into().ok()
+    }
+}
+
+/// What is said, as bytes.
+pub(super) fn speech(speech: &Speech) -> Vec<u8> {
+    let Speech { event, user, except } = speech;
+    let mut out = Writer::new();
+    out.field(event.id.as_bytes());
+    out.field(event.name.as_bytes());
+    out.field(&event.time.to_be_bytes());
+    out.field(&event.data.bytes);
+    for text in [&event.data.content_type, &event.op, &event.key, &event.except] {
+        out.maybe(text.as_deref().map(str::as_bytes));
+    }
+    out.maybe(user.as_deref().map(str::as_bytes));
+    out.maybe(except.map(|session| session.to_string()).as_deref().map(str::as_bytes));
+    out.field(&(event.channels.len() as u64).to_be_bytes());
+    for channel in &event.channels {
+        out.field(channel.as_bytes());
+    }
+    out.0
+}
+
+/// What is said in an app, read back.
+pub(super) fn read_speech(bytes: &[u8], app: &AppId) -> Option<Speech> {
+    let mut input = Reader::new(bytes)?;
+    let (id, name) = (input.text()?.to_owned(), input.text()?.to_owned());
+    let time = i64::from_be_bytes(input.number()?);
+    let data = Bytes::copy_from_slice(input.field()?);
+    let mut owned = || input.maybe_text().map(|text| text.map(str::to_owned));
+    let (content_type, op, key, except_text) = (owned()?, owned()?, owned()?, owned()?);
+    let user = input.maybe_text()?.map(Arc::from);
+    let except = input.maybe_text()?.map(str::parse).transpose().ok()?;
+    let mut channels = Vec::new();
+    for _ in 0..u64::from_be_bytes(input.number()?) {
+        channels.push(input.text()?.to_owned());
+    }
+    let data = Data { bytes: data, content_type };
+    let event = Event { id, app: app.clone(), name, channels, data, time, op, key, except: except_text };
+    Some(Speech { event: Arc::new(event), user, except })
+}
+
+/// A member, as bytes.
+pub(super) fn member(member: &Member) -> Vec<u8> {
+    let mut out = Writer::new();
+    out.field(member.user.as_bytes());
+    out.maybe(member.info.as_deref());
+    out.0
+}
+
+/// A member, read back.
+pub(super) fn read_member(bytes: &[u8]) -> Option<Arc<Member>> {
+    let mut input = Reader::new(bytes)?;
+    let user = input.text()?.into();
+    let info = input.maybe()?.map(Bytes::copy_from_slice);
+    Some(Arc::new(Member { user, info }))
+}
+
+/// An order, as bytes.
+pub(super) fn control(control: &Control) -> Vec<u8> {
+    let mut out = Writer::new();
+    match control {
+        Control::Disconnect { app, who } => {
+            out.field(b"disconnect");
+            out.field(app.as_str().as_bytes());
+            match who {
+                Who::Session(session) => {
+                    out.field(b"session");
+                    out.field(session.to_string().as_bytes());
+                }
+                Who::User(user) => {
+                    out.field(b"user");
+                    out.field(user.as_bytes());
+                }
+            }
+        }
+    }
+    out.0
+}
+
+/// An order, read back; `None` also for one that a newer version gives.
+pub(super) fn read_control(bytes: &[u8]) -> Option<Control> {
+    let mut input = Reader::new(bytes)?;
+    if input.text()? != "disconnect" {
+        return None;
+    }
+    let app = AppId::from(input.text()?);
+    let who = match (input.text()?, input.text()?) {
+        ("session", id) => Who::Session(id.parse().ok()?),
+        ("user", user) => Who::User(user.into()),
+        _ => return None,
+    };
+    Some(Control::Disconnect { app, who })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn text() -> impl Strategy<Value = String> {
+        ".{0,12}"
+    }
+
+    prop_compose! {
+        fn speeches()(
+            id in text(), name in text(), time in any::<i64>(), channels in prop::collection::vec(text(), 0..4),
+            bytes in prop::collection::vec(any::<u8>(), 0..40), content_type in prop::option::of(text()),
+            (op, key, except) in (prop::option::of(text()), prop::option::of(text()), prop::option::of(text())),
+            user in prop::option::of(text()), session in prop::option::of(any::<[u8; 16]>()),
+        ) -> Speech {
+            let data = Data { bytes: bytes.into(), content_type };
+            let event = Event { id, app: "1".into(), name, channels, data, time, op, key, except };
+            Speech { event: Arc::new(event), user: user.map(Arc::from), except: session.map(SessionId::from_random) }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_said_reads_back(said in speeches()) {
+            let bytes = speech(&said);
+            prop_assert_eq!(read_speech(&bytes, &"1".into()), Some(said));
+            prop_assert_eq!(read_speech(&bytes[..bytes.len() - 1], &"1".into()).map(|_| ()), None);
+        }
+
+        #[test]
+        fn whatever_comes_in_is_read_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..60)) {
+            let _ = (read_speech(&bytes, &"1".into()), read_member(&bytes), read_control(&bytes));
+        }
+
+        #[test]
+        fn a_member_reads_back(user in text(), info in prop::option::of(prop::collection::vec(any::<u8>(), 0..20))) {
+            let there = Member { user: user.into(), info: info.map(Bytes::from) };
+            let read = read_member(&member(&there));
+            prop_assert_eq!(read.as_deref(), Some(&there));
+        }
+    }
+
+    #[test]
+    fn an_order_reads_back() {
+        for who in [Who::User("ann".into()), Who::Session(SessionId::from_random([9; 16]))] {
+            let order = Control::Disconnect { app: "1".into(), who };
+            assert_eq!(format!("{:?}", read_control(&control(&order)).unwrap()), format!("{order:?}"));
+        }
+    }
+}

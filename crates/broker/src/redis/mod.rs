@@ -1,0 +1,239 @@
+//! Channel state in Redis: the broker of several nodes.
+//!
+//! Every write to a channel is one script on the channel's keys, which also publishes what follows from it; so Redis decides
+//! the order, and every node, also the one that asked, hears it from there. `docs/adr/0006` says why it is as it is.
+//!
+//! - [`core`]: what all parts share. [`link`]: the connection. [`nodes`]: clearing up after dead nodes.
+//! - [`entry`]: a channel as this node sees it. [`lane`]: what this node asks about its own sessions, in order.
+//! - [`keys`], [`scripts`] (with `scripts/*.lua`), [`codec`], [`message`], [`reply`]: what is said to Redis and back.
+
+mod codec;
+mod core;
+mod entry;
+mod keys;
+mod lane;
+mod link;
+mod listing;
+mod message;
+mod nodes;
+mod promise;
+mod reply;
+mod scripts;
+mod settings;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use redis::{Client, Value};
+use tidings_model::channel::{ChannelKey, Member};
+use tidings_model::clock::{SharedClock, millis};
+use tidings_model::id::AppId;
+use tidings_wire::{Prepared, Publication, Said};
+use tokio::sync::SemaphorePermit;
+
+use crate::broker::{
+    Broker, BrokerError, Cached, ChannelFilter, ChannelState, Heard, History, HistoryRange, Join, Leave, Occupancy,
+    Publish,
+};
+use crate::told::{Control, Shards};
+use codec::Speech;
+use core::{Core, Up};
+use entry::Op;
+use reply::Reply;
+use scripts::{Call, Kind};
+pub use settings::{RedisSettings, RedisUrlError};
+
+/// The broker of several nodes.
+pub struct RedisBroker {
+    core: Arc<Core>,
+    link: tokio::task::AbortHandle,
+}
+
+impl RedisBroker {
+    /// A broker that tells these shards, and goes on to connect. Needs a tokio runtime around it.
+    ///
+    /// # Errors
+    /// [`RedisUrlError`] when a connection could never be made.
+    pub fn start(settings: RedisSettings, clock: SharedClock, shards: Arc<dyn Shards>) -> Result<Self, RedisUrlError> {
+        let unreadable = |error: redis::RedisError| RedisUrlError::Unreadable(error.to_string());
+        let client = Client::open(settings.server.clone()).map_err(unreadable)?;
+        let core = Arc::new(Core::new(settings, clock, shards));
+        let link = tokio::spawn(link::keep(Arc::downgrade(&core), client)).abort_handle();
+        Ok(Self { core, link })
+    }
+
+    /// A place among the calls that may be under way.
+    async fn turn(&self) -> Result<SemaphorePermit<'_>, BrokerError> {
+        let turn = tokio::time::timeout(self.core.settings.patience, self.core.calls.acquire()).await;
+        turn.ok().and_then(Result::ok).ok_or(BrokerError::Unavailable)
+    }
+
+    async fn ask(&self, channel: &ChannelKey, call: Call) -> Result<Reply, BrokerError> {
+        let up = self.core.up()?;
+        let _turn = self.turn().await?;
+        self.core.call(&up, channel, &call).await
+    }
+
+    /// While Redis is away, what is said in a channel that keeps nothing reaches at least those who are here.
+    fn say_here(&self, publish: Publish) -> Occupancy {
+        let Publish { channel, event, except, user, .. } = publish;
+        let mut entries = self.core.partition(&channel);
+        let Some(entry) = entries.get_mut(&channel) else { return Occupancy::default() };
+        let said = Said::Publication(Publication { event, channel: channel.clone(), position: None, user });
+        entry.tell(&Arc::new(Prepared::new(said)), except, self.core.teller(&channel));
+        Occupancy { subscriptions: entry.subscribers.len(), users: 0 }
+    }
+
+    async fn say(&self, up: &Up, publish: Publish) -> Result<Occupancy, BrokerError> {
+        let Publish { channel, options, event, except, user, by_client } = publish;
+        let call = Call::new(Kind::Publish)
+            .flag(by_client)
+            .number(options.history_size)
+            .number(options.history_ttl.as_millis());
+        let call = match options.cache_ttl {
+            Some(ttl) => call.number(millis(ttl)),
+            None => call.arg(""),
+        };
+        let call = call.arg(codec::speech(&Speech { event, user, except }));
+        let _turn = self.turn().await?;
+        let mut reply = self.core.call(up, &channel, &call).await?;
+        occupancy(&mut reply).ok_or(BrokerError::Unavailable)
+    }
+}
+
+impl Drop for RedisBroker {
+    fn drop(&mut self) {
+        self.link.abort();
+    }
+}
+
+fn occupancy(reply: &mut Reply) -> Option<Occupancy> {
+    Some(Occupancy { subscriptions: reply.int()?, users: reply.int()? })
+}
+
+#[async_trait]
+impl Broker for RedisBroker {
+    fn name(&self) -> &'static str {
+        "redis"
+    }
+
+    fn overloaded(&self) -> bool {
+        self.core.shards.overloaded()
+    }
+
+    fn is_cut_off(&self) -> bool {
+        self.core.up().is_err()
+    }
+
+    async fn publish(&self, publish: Publish) -> Result<Heard, BrokerError> {
+        if self.overloaded() {
+            return Err(BrokerError::Overloaded);
+        }
+        let options = &publish.options;
+        let needs_others = options.history_size > 0 || options.cache_ttl.is_some() || options.presence;
+        match self.core.up() {
+            Ok(up) => Ok(Heard { occupancy: self.say(&up, publish).await?, only_here: false }),
+            Err(error) if needs_others => Err(error),
+            Err(_) => Ok(Heard { occupancy: self.say_here(publish), only_here: true }),
+        }
+    }
+
+    async fn join(&self, join: Join) -> Result<(), BrokerError> {
+        self.core.up()?;
+        let _turn = self.turn().await?;
+        let key = join.channel.clone();
+        let (promise, waiting) = promise::promise();
+        self.core.submit(&key, Op::Join(Box::new(join), promise));
+        waiting.within(self.core.settings.patience).await
+    }
+
+    async fn leave(&self, leave: Leave) -> Result<(), BrokerError> {
+        let key = leave.channel.clone();
+        {
+            let mut entries = self.core.partition(&key);
+            let teller = self.core.teller(&key);
+            match entries.get_mut(&key) {
+                None => {
+                    teller.left(&leave);
+                    return Ok(());
+                }
+                Some(entry) if self.is_cut_off() => {
+                    entry.leave_alone(leave, teller);
+                    return Ok(());
+                }
+                Some(_) => {}
+            }
+        }
+        let _turn = self.turn().await?;
+        let (promise, waiting) = promise::promise();
+        self.core.submit(&key, Op::Leave(leave, Some(promise)));
+        waiting.within(self.core.settings.patience).await
+    }
+
+    async fn channel(&self, key: &ChannelKey) -> Result<Option<ChannelState>, BrokerError> {
+        let reply = self.ask(key, Call::new(Kind::State)).await?;
+        listing::state(reply, key).ok_or(BrokerError::Unavailable)
+    }
+
+    async fn channels(&self, app: &AppId, filter: ChannelFilter) -> Result<Vec<ChannelState>, BrokerError> {
+        let up = self.core.up()?;
+        let _turn = self.turn().await?;
+        listing::channels(&self.core, &up, app, filter).await
+    }
+
+    async fn members(&self, key: &ChannelKey) -> Result<Vec<Arc<Member>>, BrokerError> {
+        let mut reply = self.ask(key, Call::new(Kind::Members)).await?;
+        reply.members().ok_or(BrokerError::Unavailable)
+    }
+
+    async fn history(&self, key: &ChannelKey, range: HistoryRange) -> Result<History, BrokerError> {
+        let call = match &range.since {
+            Some(since) => Call::new(Kind::History).arg(since.epoch.as_str()).number(since.offset),
+            None => Call::new(Kind::History).arg("").number(0),
+        };
+        let limit = u32::try_from(range.limit).unwrap_or(u32::MAX);
+        let mut reply = self.ask(key, call.flag(range.reverse).number(limit)).await?;
+        let mut read = || {
+            let position = reply.position()?;
+            let complete = reply.int()? == 1;
+            let entries = reply.entries(key, position.as_ref())?;
+            let publications = entries.into_iter().map(|(prepared, _)| prepared).collect();
+            Some(History { position, complete, publications })
+        };
+        read().ok_or(BrokerError::Unavailable)
+    }
+
+    async fn cached(&self, key: &ChannelKey) -> Result<Option<Cached>, BrokerError> {
+        let mut reply = self.ask(key, Call::new(Kind::Cached)).await?;
+        reply.cached(key).ok_or(BrokerError::Unavailable)
+    }
+
+    async fn control(&self, control: Control) -> Result<(), BrokerError> {
+        let up = self.core.up()?;
+        let _turn = self.turn().await?;
+        let mut command = redis::cmd("PUBLISH");
+        command.arg(keys::CONTROL).arg(codec::control(&control));
+        self.core.send(&up, &command).await.map(|_: Value| ())
+    }
+
+    async fn sweep(&self) {
+        let owed = self.core.of_all(|key, entry| std::mem::take(&mut entry.owed).then(|| key.clone()));
+        for key in owed {
+            let is_owed = match self.ask(&key, Call::new(Kind::Count)).await {
+                Ok(mut reply) => reply.text().as_deref() == Some("1"),
+                Err(_) => true,
+            };
+            if is_owed && let Some(entry) = self.core.partition(&key).get_mut(&key) {
+                entry.owed |= !entry.subscribers.is_empty();
+            }
+        }
+    }
+}
+
+impl std::fmt::Debug for RedisBroker {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RedisBroker").field("settings", &self.core.settings).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,120 @@
+//! What scripts answer, taken apart.
+
+use std::sync::Arc;
+
+use redis::Value;
+use tidings_model::channel::{ChannelKey, Epoch, Member, Position, SessionId};
+use tidings_wire::Prepared;
+
+use super::{codec, message};
+use crate::broker::Cached;
+use crate::told::Recovery;
+
+/// The parts of an answer, one after the other. Each is `None` when it isn't what it should be.
+#[derive(Debug)]
+pub(super) struct Reply(std::vec::IntoIter<Value>);
+
+impl Reply {
+    pub(super) fn of(value: Value) -> Option<Self> {
+        match value {
+            Value::Array(parts) => Some(Self(parts.into_iter())),
+            _ => None,
+        }
+    }
+
+    pub(super) fn int(&mut self) -> Option<u64> {
+        match self.0.next()? {
+            Value::Int(int) => u64::try_from(int).ok(),
+            other => text(other)?.parse().ok(),
+        }
+    }
+
+    pub(super) fn text(&mut self) -> Option<String> {
+        text(self.0.next()?)
+    }
+
+    pub(super) fn list(&mut self) -> Option<Vec<Value>> {
+        match self.0.next()? {
+            Value::Array(list) => Some(list),
+            _ => None,
+        }
+    }
+
+    /// An epoch and an offset; `None` within where there is no history.
+    pub(super) fn position(&mut self) -> Option<Option<Position>> {
+        let (epoch, offset) = (self.text()?, self.int()?);
+        if epoch.is_empty() {
+            return Some(None);
+        }
+        Some(Some(Position { offset, epoch: Epoch::parse(&epoch)? }))
+    }
+
+    pub(super) fn recovery(&mut self) -> Option<Recovery> {
+        match self.text()?.as_str() {
+            "n" => Some(Recovery::NotAsked),
+            "c" => Some(Recovery::Complete),
+            "l" => Some(Recovery::Lost),
+            _ => None,
+        }
+    }
+
+    /// Entries of the history that `newest` is the position in, and who wasn't told of each.
+    pub(super) fn entries(&mut self, channel: &ChannelKey, newest: Option<&Position>) -> Option<Vec<Entry>> {
+        self.list()?.into_iter().map(|entry| read_entry(entry, channel, newest)).collect()
+    }
+
+    /// Members, in the order of their users' ids.
+    pub(super) fn members(&mut self) -> Option<Vec<Arc<Member>>> {
+        let members: Option<Vec<_>> = self.list()?.iter().map(|member| codec::read_member(bytes(member)?)).collect();
+        let mut members = members?;
+        members.sort_unstable_by(|a, b| a.user.cmp(&b.user));
+        Some(members)
+    }
+
+    /// A cached event; `None` within where there is none.
+    pub(super) fn cached(&mut self, channel: &ChannelKey) -> Option<Option<Cached>> {
+        let value = self.0.next()?;
+        if value == Value::Nil {
+            return Some(None);
+        }
+        let mut parts = Self::of(value)?;
+        let position = parts.text()?;
+        let (epoch, offset) = position.split_once(' ')?;
+        let event = parts.0.next()?;
+        if event == Value::Nil {
+            // Redis has dropped it before its time, for want of memory.
+            return Some(None);
+        }
+        let position = message::position(epoch, offset)?;
+        let (publication, _) = message::publication(bytes(&event)?, channel, position)?;
+        Some(Some(Cached { publication, ttl: std::time::Duration::from_millis(parts.int()?) }))
+    }
+}
+
+/// A publication of a history, and who wasn't told.
+pub(super) type Entry = (Arc<Prepared>, Option<SessionId>);
+
+fn read_entry(entry: Value, channel: &ChannelKey, newest: Option<&Position>) -> Option<Entry> {
+    let mut parts = Reply::of(entry)?;
+    let id = parts.text()?;
+    let offset = id.split_once('-')?.0.parse().ok()?;
+    let fields = parts.list()?;
+    let position = newest.map(|newest| Position { offset, epoch: newest.epoch.clone() });
+    message::publication(bytes(fields.get(3)?)?, channel, position)
+}
+
+fn text(value: Value) -> Option<String> {
+    match value {
+        Value::BulkString(bytes) => String::from_utf8(bytes).ok(),
+        Value::SimpleString(text) => Some(text),
+        _ => None,
+    }
+}
+
+/// The bytes of a value.
+pub(super) fn bytes(value: &Value) -> Option<&[u8]> {
+    match value {
+        Value::BulkString(bytes) => Some(bytes),
+        _ => None,
+    }
+}

@@ -1,0 +1,125 @@
+//! The scripts: every write to a channel is one of them.
+
+use std::sync::LazyLock;
+
+use redis::{Cmd, Script};
+
+use super::keys;
+
+/// A script of one channel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Publish,
+    Join,
+    Leave,
+    Reap,
+    Count,
+    Resync,
+    State,
+    Members,
+    History,
+    Cached,
+}
+
+/// A script's text, and the name that Redis gives it.
+struct Known {
+    text: &'static str,
+    script: Script,
+}
+
+impl Known {
+    fn new(text: &'static str) -> Self {
+        Self { text, script: Script::new(text) }
+    }
+}
+
+macro_rules! of_channel {
+    ($file:literal) => {
+        Known::new(concat!(include_str!("scripts/channel.lua"), include_str!(concat!("scripts/", $file))))
+    };
+}
+
+/// In the order of [`Kind`].
+static OF_CHANNEL: LazyLock<[Known; 10]> = LazyLock::new(|| {
+    [
+        of_channel!("publish.lua"),
+        of_channel!("join.lua"),
+        of_channel!("leave.lua"),
+        of_channel!("reap.lua"),
+        of_channel!("count.lua"),
+        of_channel!("resync.lua"),
+        of_channel!("state.lua"),
+        of_channel!("members.lua"),
+        of_channel!("history.lua"),
+        of_channel!("cached.lua"),
+    ]
+});
+static GENERATION: LazyLock<Known> = LazyLock::new(|| Known::new(include_str!("scripts/generation.lua")));
+static BEAT: LazyLock<Known> = LazyLock::new(|| Known::new(include_str!("scripts/beat.lua")));
+
+/// A script and its own arguments.
+#[derive(Debug, Clone)]
+pub(super) struct Call {
+    kind: Kind,
+    args: Vec<Vec<u8>>,
+}
+
+impl Call {
+    pub(super) fn new(kind: Kind) -> Self {
+        Self { kind, args: Vec::new() }
+    }
+
+    pub(super) fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    pub(super) fn arg(mut self, arg: impl AsRef<[u8]>) -> Self {
+        self.args.push(arg.as_ref().to_vec());
+        self
+    }
+
+    pub(super) fn number(self, number: impl std::fmt::Display) -> Self {
+        self.arg(number.to_string())
+    }
+
+    pub(super) fn flag(self, flag: bool) -> Self {
+        self.arg(if flag { "1" } else { "0" })
+    }
+
+    /// The command. `node` is whose sessions it is about.
+    pub(super) fn command(&self, voice: &str, node: &str, generation: u64, now: i64, fresh: &str) -> Cmd {
+        let keys = keys::of_channel(voice, node);
+        let mut command = redis::cmd("EVALSHA");
+        command.arg(OF_CHANNEL[self.kind as usize].script.get_hash()).arg(keys.len());
+        command.arg(&keys);
+        command.arg(generation).arg(now).arg(voice).arg("PUBLISH").arg(fresh);
+        command.arg(&self.args);
+        command
+    }
+}
+
+/// Which generation the data is of, now that this server has it.
+pub(super) fn generation(run_id: &str) -> Cmd {
+    eval(&GENERATION, &[keys::GENERATION], &[run_id])
+}
+
+/// A node's heartbeat.
+pub(super) fn beat(node: &str, lease_ms: i64) -> Cmd {
+    eval(&BEAT, &[keys::NODES, keys::GENERATION], &[node, &lease_ms.to_string()])
+}
+
+fn eval(known: &Known, keys: &[&str], args: &[&str]) -> Cmd {
+    let mut command = redis::cmd("EVALSHA");
+    command.arg(known.script.get_hash()).arg(keys.len());
+    command.arg(keys).arg(args);
+    command
+}
+
+/// What makes a server know all scripts.
+pub(super) fn load() -> redis::Pipeline {
+    let mut all = redis::pipe();
+    for known in OF_CHANNEL.iter().chain([&*GENERATION, &*BEAT]) {
+        all.cmd("SCRIPT").arg("LOAD").arg(known.text).ignore();
+    }
+    all
+}

@@ -1,0 +1,142 @@
+//! The suite against Redis, and what only several nodes, or a server that goes away, can get wrong.
+
+mod faults;
+mod nodes;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use parking_lot::Mutex;
+use proptest::prelude::*;
+use tidings_model::clock::ManualClock;
+use tidings_testkit::{Redis, eventually, redis};
+
+use super::{RedisBroker, RedisSettings, keys};
+use crate::broker::Broker;
+use crate::suite::{Place, Recorder, World, every_test, model, threads};
+
+every_test!(crate::redis::tests::There::alone().await);
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A broker on a Redis of its own, or on one that it shares.
+#[derive(Clone)]
+pub(crate) struct There {
+    server: Arc<tokio::sync::Mutex<Redis>>,
+    settings: RedisSettings,
+    broker: Arc<Mutex<Option<Arc<RedisBroker>>>>,
+}
+
+impl There {
+    /// On a server of its own. No heartbeat comes between a test and its clock.
+    pub(crate) async fn alone() -> Self {
+        let server = redis().await;
+        let mut settings = RedisSettings::new(&server.url()).unwrap();
+        settings.lease = Duration::from_secs(3_600);
+        Self { server: Arc::new(tokio::sync::Mutex::new(server)), settings, broker: Arc::default() }
+    }
+
+    /// Another node on the same server.
+    fn beside(&self) -> Self {
+        Self { broker: Arc::default(), ..self.clone() }
+    }
+
+    async fn world(&self) -> World {
+        World::at(Box::new(self.clone())).await
+    }
+
+    fn broker(&self) -> Arc<RedisBroker> {
+        self.broker.lock().clone().unwrap()
+    }
+
+    /// Something that an operator does.
+    async fn does(&self, words: &[&str]) -> redis::Value {
+        let client = redis::Client::open(self.settings.server.clone()).unwrap();
+        let config = redis::AsyncConnectionConfig::new();
+        let config = config.set_connection_timeout(Some(PATIENCE)).set_response_timeout(Some(PATIENCE));
+        let mut connection = client.get_multiplexed_async_connection_with_config(&config).await.unwrap();
+        let mut command = redis::cmd(words[0]);
+        command.arg(&words[1..]);
+        command.query_async(&mut connection).await.unwrap()
+    }
+
+    async fn is_connected(&self) {
+        let broker = self.broker();
+        eventually(PATIENCE, || {
+            let is_there = !broker.is_cut_off();
+            async move { is_there.then_some(()) }
+        })
+        .await;
+    }
+
+    async fn is_cut_off(&self) {
+        let broker = self.broker();
+        eventually(PATIENCE, || {
+            let is_away = broker.is_cut_off();
+            async move { is_away.then_some(()) }
+        })
+        .await;
+    }
+}
+
+#[async_trait]
+impl Place for There {
+    async fn open(&self, clock: Arc<ManualClock>, shards: Arc<Recorder>) -> Arc<dyn Broker> {
+        let broker = Arc::new(RedisBroker::start(self.settings.clone(), clock, shards).unwrap());
+        *self.broker.lock() = Some(Arc::clone(&broker));
+        self.is_connected().await;
+        broker
+    }
+
+    async fn settle(&self) {
+        let core = Arc::clone(&self.broker().core);
+        eventually(PATIENCE, || {
+            let core = Arc::clone(&core);
+            async move {
+                // Its answer comes behind whatever was pushed before.
+                let up = core.up().ok()?;
+                core.send(&up, &redis::cmd("PING")).await.ok()?;
+                core.of_all(|_, entry| (!entry.is_quiet()).then_some(())).is_empty().then_some(())
+            }
+        })
+        .await;
+    }
+
+    async fn is_empty(&self) -> bool {
+        self.settle().await;
+        let keys = |value| match value {
+            redis::Value::Array(all) => all.iter().filter_map(super::reply::bytes).map(<[u8]>::to_vec).collect(),
+            _ => Vec::new(),
+        };
+        let left: Vec<Vec<u8>> = keys(self.does(&["KEYS", "tidings:*"]).await);
+        for key in left {
+            // Whoever asks for what is too old finds nothing, and clears it away.
+            let key = String::from_utf8(key).unwrap();
+            let voice = &key[..=key.rfind('}').unwrap()];
+            assert_eq!(self.broker().channel(&keys::channel(voice).unwrap()).await.unwrap(), None, "{key}");
+        }
+        let left = keys(self.does(&["KEYS", "*"]).await);
+        let known = [keys::NODES, keys::GENERATION];
+        let none = left.iter().all(|key| known.iter().any(|known| known.as_bytes() == key));
+        none && self.broker().core.of_all(|_, _| Some(())).is_empty()
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+    #[test]
+    fn whatever_happens_everybody_is_told_what_the_model_says(steps in model::steps()) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let there = There::alone().await;
+            Box::pin(model::check(Box::new(there), steps)).await;
+        });
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn nobody_misses_or_hears_twice_while_all_publish_come_and_go() {
+    let there = There::alone().await;
+    Box::pin(threads::check(Box::new(there))).await;
+}

@@ -1,0 +1,265 @@
+//! A Redis that goes away, comes back, or comes back with less.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tidings_testkit::{Cut, eventually, proxy};
+
+use super::super::RedisSettings;
+use super::{PATIENCE, There};
+use crate::broker::{BrokerError, ChannelFilter, Heard, Occupancy, Since};
+use crate::suite::{World, key};
+
+/// What both shards of a world have been told until this line came.
+async fn until(world: &mut World, last: &str) -> Vec<String> {
+    let mut all = Vec::new();
+    let end = tokio::time::Instant::now() + PATIENCE;
+    while !all.iter().any(|line| line == last) {
+        assert!(tokio::time::Instant::now() < end, "{last:?} did not come: {all:?}");
+        all.extend(world.told().await.into_iter().flatten());
+    }
+    all
+}
+
+fn keeping(world: &mut World) {
+    world.options.history_size = 10;
+}
+
+#[tokio::test]
+async fn while_redis_is_away_what_keeps_nothing_is_told_here_and_the_rest_is_refused() {
+    let there = There::alone().await;
+    let mut world = there.world().await;
+    world.join(1, "").await;
+    world.join_in("d", 3, "", None).await;
+    world.told().await;
+    there.does(&["SAVE"]).await;
+    there.server.lock().await.kill().await;
+    there.is_cut_off().await;
+    let said = world.broker.publish(world.to_publish("c", "e1")).await;
+    assert_eq!(said, Ok(Heard { occupancy: Occupancy { subscriptions: 1, users: 0 }, only_here: true }));
+    assert_eq!(world.publish_by_client("e2").await, Ok(Occupancy { subscriptions: 1, users: 0 }));
+    let kept: [fn(&mut World); 3] = [
+        keeping,
+        |world| world.options.cache_ttl = Some(Duration::from_secs(9)),
+        |world| world.options.presence = true,
+    ];
+    for set in kept {
+        let usual = world.options.clone();
+        set(&mut world);
+        let refused = world.broker.publish(world.to_publish("c", "e3")).await;
+        assert_eq!(refused, Err(BrokerError::Unavailable));
+        world.options = usual;
+    }
+    assert_eq!(world.broker.join(world.to_join("c", 5, "", None)).await, Err(BrokerError::Unavailable));
+    assert_eq!(world.broker.channel(&key("c")).await, Err(BrokerError::Unavailable));
+    // Whoever leaves is out, and stays out.
+    world.leave_in("d", 3).await;
+    let lines: Vec<_> =
+        world.shards.take(1).iter().map(|told| crate::suite::lines::told(told, &mut world.epochs)).collect();
+    assert_eq!(lines, ["c: e1", "c: e2", "d: s3 out"]);
+    there.server.lock().await.start().await;
+    there.is_connected().await;
+    world.publish("e4").await;
+    world.tells(&[], &["c: e4"]).await;
+    assert_eq!(world.broker.channel(&key("d")).await, Ok(None), "it was in the data, and has left meanwhile");
+    world.ends_empty().await;
+}
+
+#[tokio::test]
+async fn what_was_said_while_a_node_was_cut_off_is_told_when_it_is_back() {
+    let there = There::alone().await;
+    let proxy = proxy(there.server.lock().await.address());
+    let mut far = there.beside();
+    far.settings = RedisSettings {
+        lease: far.settings.lease,
+        ..RedisSettings::new(&format!("redis://{}", proxy.addr())).unwrap()
+    };
+    let (mut near, mut cut) = (there.world().await, far.world().await);
+    keeping(&mut near);
+    keeping(&mut cut);
+    cut.join(1, "").await;
+    near.publish("e1").await;
+    assert_eq!(until(&mut cut, "c: e1@1A").await.len(), 2);
+    for round in 0..5 {
+        proxy.cut(Cut::Reset);
+        for n in 0..3 {
+            near.publish(&format!("r{round}.{n}")).await;
+        }
+        far.is_connected().await;
+        near.publish(&format!("end{round}")).await;
+        let at = 1 + 4 * (round + 1);
+        let told = until(&mut cut, &format!("c: end{round}@{at}A")).await;
+        let expected: Vec<_> = (0..3)
+            .map(|n| format!("c: r{round}.{n}@{}A", at - 3 + n))
+            .chain([format!("c: end{round}@{at}A")])
+            .collect();
+        assert_eq!(told, expected);
+    }
+}
+
+#[tokio::test]
+async fn after_a_flush_everybody_is_there_and_no_old_position_counts() {
+    let mut there = There::alone().await;
+    there.settings.lease = Duration::from_millis(600);
+    let mut world = there.world().await;
+    keeping(&mut world);
+    (world.options.presence, world.options.join_leave) = (true, true);
+    world.join(1, "ann").await;
+    world.join(2, "bob").await;
+    world.publish("e1").await;
+    world.told().await;
+    there.does(&["FLUSHALL"]).await;
+    until(&mut world, "c: lost publications members @0B").await;
+    let state = world.broker.channel(&key("c")).await.unwrap().unwrap();
+    assert_eq!(state.occupancy, Occupancy { subscriptions: 2, users: 2 });
+    world.publish("f1").await;
+    world.join_since(3, Since::Position(world.epochs.position("1A"))).await;
+    let told = until(&mut world, "c: s3 in, 3 here @1B Lost {ann/1 bob/2}").await;
+    assert!(told.contains(&"c: f1@1B".to_owned()), "{told:?}");
+}
+
+// covers: N04
+#[tokio::test]
+async fn a_failover_that_lost_writes_recovers_nobody_over_the_gap() {
+    let there = There::alone().await;
+    let mut world = there.world().await;
+    keeping(&mut world);
+    world.join(1, "").await;
+    world.publish("e1").await;
+    there.does(&["SAVE"]).await;
+    world.publish("e2").await;
+    world.tells(&[], &["c: s1 in, 1 here @0A", "c: e1@1A", "c: e2@2A"]).await;
+    let mut server = there.server.lock().await;
+    server.kill().await;
+    there.is_cut_off().await;
+    server.start().await;
+    there.is_connected().await;
+    drop(server);
+    world.publish("f2").await;
+    let told = until(&mut world, "c: f2@2B").await;
+    assert_eq!(told, ["c: lost publications @1B", "c: f2@2B"]);
+    for (position, expected) in [("2A", "Lost"), ("1A", "Lost"), ("1B", "Complete [f2@2B]")] {
+        world.join_since(3, Since::Position(world.epochs.position(position))).await;
+        world.tells(&[], &[&format!("c: s3 in, 2 here @2B {expected}")]).await;
+        world.leave(3).await;
+        world.told().await;
+    }
+    world.ends_empty().await;
+}
+
+#[tokio::test]
+async fn a_join_that_was_answered_too_late_leaves_nobody_behind() {
+    let mut there = There::alone().await;
+    there.settings.patience = Duration::from_millis(300);
+    let mut world = there.world().await;
+    world.join(1, "").await;
+    world.told().await;
+    there.server.lock().await.freeze();
+    assert_eq!(world.broker.join(world.to_join("c", 3, "", None)).await, Err(BrokerError::Unavailable));
+    there.server.lock().await.thaw();
+    there.is_connected().await;
+    let broker = Arc::clone(&world.broker);
+    eventually(PATIENCE, || {
+        let broker = Arc::clone(&broker);
+        async move {
+            let state = broker.channel(&key("c")).await.ok()??;
+            (state.occupancy.subscriptions == 1).then_some(())
+        }
+    })
+    .await;
+    world.tells(&[], &[]).await;
+    world.ends_empty().await;
+}
+
+#[tokio::test]
+async fn a_caller_that_goes_away_leaves_nobody_behind() {
+    let there = There::alone().await;
+    let mut world = there.world().await;
+    for _ in 0..50 {
+        let join = world.broker.join(world.to_join("c", 3, "", None));
+        // Polled once: it is on its way, and nobody waits for it.
+        tokio::select! {
+            biased;
+            joined = join => joined.unwrap(),
+            () = std::future::ready(()) => {}
+        }
+    }
+    world.tells(&[], &[]).await;
+    assert_eq!(world.broker.channel(&key("c")).await, Ok(None));
+}
+
+#[tokio::test]
+async fn a_script_that_redis_has_forgotten_is_told_again() {
+    let there = There::alone().await;
+    let mut world = there.world().await;
+    there.does(&["SCRIPT", "FLUSH"]).await;
+    let refused = world.broker.publish(world.to_publish("c", "e1")).await;
+    assert_eq!(refused, Err(BrokerError::Unavailable));
+    there.is_cut_off().await;
+    there.is_connected().await;
+    world.join(1, "").await;
+    world.publish("e2").await;
+    world.tells(&[], &["c: s1 in, 1 here", "c: e2"]).await;
+}
+
+#[tokio::test]
+async fn a_message_that_is_missing_is_noticed_and_looked_for() {
+    let there = There::alone().await;
+    let mut world = there.world().await;
+    keeping(&mut world);
+    world.join(1, "").await;
+    world.publish("e1").await;
+    world.tells(&[], &["c: s1 in, 1 here @0A", "c: e1@1A"]).await;
+    // As if five messages had not come.
+    there.does(&["HINCRBY", "tidings:{1:c}:meta", "n", "5"]).await;
+    world.publish("e2").await;
+    assert_eq!(until(&mut world, "c: e2@2A").await, ["c: e2@2A"]);
+    world.publish("e3").await;
+    assert_eq!(until(&mut world, "c: e3@3A").await, ["c: e3@3A"]);
+    world.ends_empty().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn however_many_channels_there_are_all_come_back() {
+    const CHANNELS: u32 = 3_000;
+    let there = There::alone().await;
+    let line = proxy(there.server.lock().await.address());
+    let mut far = there.beside();
+    far.settings = RedisSettings::new(&format!("redis://{}", line.addr())).unwrap();
+    far.settings.lease = there.settings.lease;
+    let mut world = far.world().await;
+    for n in 0..CHANNELS {
+        world.join_in(&format!("c{n}"), n, "", None).await;
+    }
+    world.told().await;
+    line.cut(Cut::Reset);
+    far.is_connected().await;
+    let all = ChannelFilter { limit: CHANNELS as usize + 1, ..ChannelFilter::default() };
+    let found = world.broker.channels(&"1".into(), all.clone()).await.unwrap();
+    assert_eq!(found.len(), CHANNELS as usize);
+    // Once more, and nothing of it is in the data.
+    there.does(&["FLUSHALL"]).await;
+    line.cut(Cut::Reset);
+    eventually(PATIENCE, || {
+        let (broker, all) = (Arc::clone(&world.broker), all.clone());
+        async move {
+            let found = broker.channels(&"1".into(), all).await.ok()?;
+            (found.len() == CHANNELS as usize).then_some(())
+        }
+    })
+    .await;
+    // Sessions that had come back under the node's old name are not counted for long.
+    for n in 0..CHANNELS {
+        let broker = Arc::clone(&world.broker);
+        eventually(PATIENCE, || {
+            let broker = Arc::clone(&broker);
+            async move {
+                let state = broker.channel(&key(&format!("c{n}"))).await.ok()??;
+                (state.occupancy.subscriptions == 1).then_some(())
+            }
+        })
+        .await;
+    }
+    world.told().await;
+    world.ends_empty().await;
+}

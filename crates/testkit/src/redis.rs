@@ -1,0 +1,113 @@
+//! A real Redis server on a free port of this machine, which ends with the test that started it.
+
+use std::io::{Read as _, Write as _};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
+use std::time::Duration;
+
+use rustix::process::Signal;
+use tempfile::TempDir;
+
+use crate::eventually;
+use crate::process::Process;
+
+const PATIENCE: Duration = Duration::from_secs(20);
+const PLACES: [&str; 3] = ["/usr/bin/redis-server", "/usr/local/bin/redis-server", "/usr/bin/valkey-server"];
+
+/// A Redis server of a test's own. It writes nothing to its folder unless it is told to (`SAVE`).
+#[derive(Debug)]
+pub struct Redis {
+    program: &'static Path,
+    folder: TempDir,
+    port: u16,
+    process: Option<Process>,
+}
+
+/// Starts one.
+///
+/// # Panics
+/// When it is not installed, or doesn't answer.
+pub async fn redis() -> Redis {
+    let program = PLACES.into_iter().map(Path::new).find(|place| place.exists());
+    let program = program.unwrap_or_else(|| panic!("redis-server is not installed: apt-get install -y redis-server"));
+    let folder = tempfile::tempdir().unwrap_or_else(|error| panic!("no folder for Redis: {error}"));
+    let mut redis = Redis { program, folder, port: free_port(), process: None };
+    redis.start().await;
+    redis
+}
+
+/// A port that nobody has. Somebody may take it before the server does; then it does not start, and the test says so.
+fn free_port() -> u16 {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|listener| listener.local_addr());
+    listener.unwrap_or_else(|error| panic!("no free port: {error}")).port()
+}
+
+impl Redis {
+    /// Its URL.
+    pub fn url(&self) -> String {
+        format!("redis://{}", self.address())
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        (Ipv4Addr::LOCALHOST, self.port).into()
+    }
+
+    /// Starts it again, at the same place, with what it saved last.
+    ///
+    /// # Panics
+    /// When it doesn't answer.
+    pub async fn start(&mut self) {
+        let port = self.port.to_string();
+        let process = Process::start(self.program, &[], |command| {
+            command.args(["--port", &port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]).arg("--dir");
+            command.arg(self.folder.path());
+        });
+        let mut process = process.unwrap_or_else(|error| panic!("{} does not start: {error}", self.program.display()));
+        let address = self.address();
+        eventually(PATIENCE, || {
+            assert!(process.runs(), "Redis has ended: {}", process.stdout());
+            let is_up = answers(address);
+            async move { is_up.then_some(()) }
+        })
+        .await;
+        self.process = Some(process);
+    }
+
+    /// Ends it with SIGKILL: what it has not saved is lost.
+    pub async fn kill(&mut self) {
+        self.end(Signal::KILL).await;
+    }
+
+    /// Has it do nothing, without its end: connections stay open.
+    pub fn freeze(&mut self) {
+        self.signal(Signal::STOP);
+    }
+
+    /// Has it go on.
+    pub fn thaw(&mut self) {
+        self.signal(Signal::CONT);
+    }
+
+    async fn end(&mut self, signal: Signal) {
+        if let Some(mut process) = self.process.take() {
+            process.signal(signal);
+            process.wait(PATIENCE).await;
+        }
+    }
+
+    fn signal(&mut self, signal: Signal) {
+        if let Some(process) = &mut self.process {
+            process.signal(signal);
+        }
+    }
+}
+
+fn answers(address: SocketAddr) -> bool {
+    let Ok(mut stream) = TcpStream::connect(address) else { return false };
+    let mut answer = [0; 7];
+    stream.set_read_timeout(Some(Duration::from_secs(1))).is_ok()
+        && stream.write_all(b"PING\r\n").is_ok()
+        && stream.read_exact(&mut answer).is_ok()
+        && answer == *b"+PONG\r\n"
+}
