@@ -8,6 +8,7 @@ mod job;
 mod kit;
 mod malformed;
 mod memory;
+mod nodes;
 mod order;
 mod refused;
 mod requests;

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use tidings_broker::{RedisSettings, RedisUrlError};
 use tidings_courier::Settings;
 use tidings_courier::egress::EgressConfig;
 pub use tidings_door_pusher::Patience;
@@ -22,11 +23,22 @@ pub enum StoreConfig {
     },
 }
 
+/// How nodes tell each other.
+#[derive(Debug, Clone)]
+pub enum BrokerConfig {
+    /// There is one node.
+    Memory,
+    /// Through Redis.
+    Redis(RedisSettings),
+}
+
 /// What an engine is built from.
 #[derive(Clone)]
 pub struct Config {
     /// Where things survive.
     pub store: StoreConfig,
+    /// How nodes tell each other.
+    pub broker: BrokerConfig,
     /// The file with the key that secrets at rest are sealed with; made when there is none.
     pub main_key_file: PathBuf,
     /// Threads that own live sessions; 0: one for each core.

@@ -1,13 +1,15 @@
 //! Building and stopping.
 
 use std::io;
+use std::sync::atomic::AtomicI64;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use axum::Router;
 use parking_lot::Mutex;
+use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
-use tidings_broker::{Broker, MemoryBroker, MemoryLimits};
+use tidings_broker::{Broker, MemoryBroker, MemoryLimits, RedisBroker, RedisUrlError};
 use tidings_bus::{Apps, AppsError, Bus, Catalogue, Parts};
 use tidings_courier::Courier;
 use tidings_courier::egress::{Egress, EgressError};
@@ -20,7 +22,7 @@ use tidings_store::seal::{MainKey, MainKeyError};
 use tidings_store::sqlite::SqliteStore;
 use tidings_store::{Store, StoreError};
 
-use crate::config::{Config, StoreConfig};
+use crate::config::{BrokerConfig, Config, StoreConfig};
 use crate::retention;
 
 /// How often the broker is asked to drop what has expired.
@@ -38,6 +40,9 @@ pub enum EngineError {
     /// The settings of outgoing requests cannot be used.
     #[error(transparent)]
     Egress(#[from] EgressError),
+    /// The broker cannot be what it is to be.
+    #[error("the broker cannot be used")]
+    Broker(#[from] RedisUrlError),
     /// The apps cannot be told apart.
     #[error(transparent)]
     Apps(#[from] AppsError),
@@ -60,6 +65,8 @@ pub struct Readiness {
     pub depth: Depth,
     /// Which broker it is.
     pub broker: &'static str,
+    /// It cannot be reached: what is said reaches this node's sessions only, or is refused.
+    pub cut_off: bool,
     /// Live sessions.
     pub sessions: usize,
     /// Attempts under way.
@@ -104,8 +111,10 @@ impl Engine {
         .await?;
         tokio::spawn(retention::run(Arc::clone(&store), Arc::clone(&clock), config.keep));
         let inboxes = Inboxes::new(config.shards, &config.live, Arc::clone(&clock)).map_err(EngineError::Live)?;
-        let broker = broker(&apps, &clock, &inboxes);
-        tokio::spawn(sweep(Arc::downgrade(&broker)));
+        let broker = broker(config.broker, &apps, &clock, &inboxes)?;
+        let cut_off = Gauge::<i64, AtomicI64>::default();
+        registry.register("broker_cut_off", "1 while other nodes cannot be reached", cut_off.clone());
+        tokio::spawn(sweep(Arc::downgrade(&broker), cut_off));
         let parts = Parts {
             apps,
             store: Arc::clone(&store),
@@ -149,6 +158,7 @@ impl Engine {
             store_error,
             depth: depth.unwrap_or_default(),
             broker: self.bus.broker().name(),
+            cut_off: self.bus.broker().is_cut_off(),
             sessions: self.live.sizes().sessions,
             in_flight,
             held_bytes,
@@ -175,19 +185,30 @@ impl std::fmt::Debug for Engine {
     }
 }
 
-/// The broker of a single node.
-fn broker(apps: &Apps, clock: &SharedClock, inboxes: &Inboxes) -> Arc<dyn Broker> {
-    let apps = apps.all().map(|app| (app.id.clone(), app.limits.history)).collect();
-    let limits = MemoryLimits { apps, ..MemoryLimits::default() };
-    Arc::new(MemoryBroker::new(Arc::clone(clock), Arc::new(inboxes.clone()), limits))
+fn broker(
+    config: BrokerConfig,
+    apps: &Apps,
+    clock: &SharedClock,
+    inboxes: &Inboxes,
+) -> Result<Arc<dyn Broker>, EngineError> {
+    let (clock, shards) = (Arc::clone(clock), Arc::new(inboxes.clone()));
+    Ok(match config {
+        BrokerConfig::Memory => {
+            let apps = apps.all().map(|app| (app.id.clone(), app.limits.history)).collect();
+            let limits = MemoryLimits { apps, ..MemoryLimits::default() };
+            Arc::new(MemoryBroker::new(clock, shards, limits))
+        }
+        BrokerConfig::Redis(settings) => Arc::new(RedisBroker::start(settings, clock, shards)?),
+    })
 }
 
-/// Has the broker drop what has expired, for as long as it is there.
-async fn sweep(broker: Weak<dyn Broker>) {
+/// Has the broker drop what has expired, and tells whether it can be reached, for as long as it is there.
+async fn sweep(broker: Weak<dyn Broker>, cut_off: Gauge<i64, AtomicI64>) {
     let mut every = tokio::time::interval(SWEEP);
     loop {
         every.tick().await;
         let Some(broker) = broker.upgrade() else { return };
+        cut_off.set(i64::from(broker.is_cut_off()));
         broker.sweep().await;
     }
 }

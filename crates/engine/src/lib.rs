@@ -8,5 +8,5 @@ mod config;
 mod engine;
 mod retention;
 
-pub use config::{Config, Patience, StoreConfig};
+pub use config::{BrokerConfig, Config, Patience, RedisSettings, RedisUrlError, StoreConfig};
 pub use engine::{Engine, EngineError, Readiness};

@@ -32,6 +32,7 @@ fn config(settings: Settings) -> Config {
     let LiveSettings { shards, sessions, activity_timeout, pong_timeout } = settings.live;
     Config {
         store: StoreConfig::Sqlite { path, sync: if durable { Sync::Full } else { Sync::Normal } },
+        broker: settings.broker,
         main_key_file: settings.main_key_file,
         shards: u16::try_from(shards).unwrap_or(u16::MAX),
         live: sessions,
@@ -84,6 +85,7 @@ impl Vitals for EngineVitals {
                 "store": now.store,
                 "store_error": now.store_error,
                 "broker": now.broker,
+                "broker_reachable": !now.cut_off,
                 "live_sessions": now.sessions,
                 "open_deliveries": now.depth.deliveries,
                 "open_fanouts": now.depth.fanouts,

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use tidings_courier::egress::EgressConfig;
+use tidings_engine::BrokerConfig;
 use tidings_model::app::{App, Token};
 use url::Url;
 
@@ -22,6 +23,8 @@ pub(crate) struct Settings {
     pub(crate) tls: Option<TlsSettings>,
     /// Where things are kept.
     pub(crate) store: StoreSettings,
+    /// How nodes tell each other.
+    pub(crate) broker: BrokerConfig,
     /// The key that opens every app's API.
     pub(crate) operator_key: Option<Token>,
     /// How live sessions are served.

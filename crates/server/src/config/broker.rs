@@ -1,24 +1,59 @@
-//! `[broker]`: how nodes tell each other. This version has one node, so the memory broker is the only one.
+//! `[broker]`: how nodes tell each other.
+
+use std::time::Duration;
 
 use serde::Deserialize;
+use tidings_engine::{BrokerConfig, RedisSettings};
 
 use super::check::Check;
+use super::value::RawDuration;
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct RawBroker {
     url: Option<String>,
+    lease: Option<RawDuration>,
+    timeout: Option<RawDuration>,
 }
 
 impl RawBroker {
-    pub(super) fn check(&self, check: &mut Check) {
-        let Some(url) = self.url.as_deref() else { return };
-        match url.split_once("://").map(|(scheme, _)| scheme) {
-            Some("memory") => {}
-            Some("redis" | "rediss" | "redis+cluster" | "redis+sentinel") => {
-                check.wrong("broker.url", "this version has no Redis broker yet; use memory://");
+    pub(super) fn resolve(&self, check: &mut Check) -> BrokerConfig {
+        let seconds = Duration::from_secs;
+        let mut bounded = |path: &str, given: Option<RawDuration>, least: Duration, most: Duration| {
+            let given = given.map(|given| given.0)?;
+            if (least..=most).contains(&given) {
+                return Some(given);
             }
-            _ => check.wrong("broker.url", "the broker's URL must be memory://"),
+            check.wrong(path, format!("{path} must be {least:?} to {most:?}"));
+            None
+        };
+        let lease = bounded("broker.lease", self.lease, seconds(3), seconds(600));
+        let timeout = bounded("broker.timeout", self.timeout, Duration::from_millis(100), seconds(60));
+        let url = self.url.as_deref().unwrap_or("memory://");
+        if url == "memory://" {
+            for (path, is_given) in [("broker.lease", self.lease.is_some()), ("broker.timeout", self.timeout.is_some())]
+            {
+                if is_given {
+                    check.warn(path, format!("{path} is about Redis; with memory:// there is one node"));
+                }
+            }
+            return BrokerConfig::Memory;
+        }
+        match RedisSettings::new(url) {
+            Ok(mut settings) => {
+                settings.lease = lease.unwrap_or(settings.lease);
+                settings.patience = timeout.unwrap_or(settings.patience);
+                check.warn(
+                    "broker.url",
+                    "nodes share channels through Redis, but the embedded store is each node's own: what is logged and whom \
+                     it is owed to is not shared",
+                );
+                BrokerConfig::Redis(settings)
+            }
+            Err(error) => {
+                check.wrong("broker.url", error.to_string());
+                BrokerConfig::Memory
+            }
         }
     }
 }

@@ -44,7 +44,7 @@ pub(super) struct RawConfig {
 impl RawConfig {
     /// Checks every section. What is wrong goes to `check`, and a default takes its place.
     pub(super) fn resolve(self, check: &mut Check) -> Settings {
-        self.broker.check(check);
+        let broker = self.broker.resolve(check);
         let live = self.live.resolve(check);
         // Streams stay with HTTP, so the key holds for every connection.
         let connections =
@@ -56,6 +56,7 @@ impl RawConfig {
             connections,
             tls,
             store: self.store.resolve(check),
+            broker,
             live,
             operator_key: self.admin.resolve(check),
             courier: self.courier.resolve(check),

@@ -133,8 +133,16 @@ fn what_is_not_toml_is_placed() {
 
 #[test]
 fn schemes_and_values_that_cannot_be_served_are_errors() {
-    check("[broker]\nurl = \"redis://r\"", &["tidings.toml:2:1: this version has no Redis broker yet; use memory://"]);
-    check("[broker]\nurl = \"nats://r\"", &["tidings.toml:2:1: the broker's URL must be memory://"]);
+    for other in ["nats://r", "redis+cluster://r", "redis+sentinel://r", "redis"] {
+        check(
+            &format!("[broker]\nurl = \"{other}\""),
+            &["tidings.toml:2:1: the broker's URL must be memory://, or begin with redis:// or rediss:// (TLS)"],
+        );
+    }
+    check(
+        "[broker]\nurl = \"redis://r\"\nlease = \"1s\"\ntimeout = \"2h\"",
+        &["tidings.toml:3:1: broker.lease must be 3s to 600s", "tidings.toml:4:1: broker.timeout must be 100ms to 60s"],
+    );
     check("[store]\nsync = \"off\"", &["tidings.toml:2:1: store.sync must be \"full\" or \"normal\", not \"off\""]);
     check(
         "listen = \"here\"",
