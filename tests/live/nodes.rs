@@ -3,9 +3,9 @@
 use serde_json::{Value, json};
 use tidings_testkit::{Api, Redis, Server, eventually, redis};
 
-use crate::kit::{APPS, SOON, configured, metric, opened, say};
+use crate::kit::{APPS, SOON, configured, metric, occupied, opened, say};
 
-const KEEPING: &str = "[apps.channels]\npublic = true\n[[apps.namespaces]]\nname = \"news\"\npublic = true\nhistory_size = 100\nhistory_ttl = \"1h\"\n";
+const KEEPING: &str = "[apps.channels]\npublic = true\n[[apps.namespaces]]\nname = \"news\"\nmatch = [\"news-\"]\npublic = true\nhistory_size = 100\nhistory_ttl = \"1h\"\n";
 
 async fn node(redis: &Redis) -> Server {
     let broker = format!("[broker]\nurl = \"{}\"\nlease = \"3s\"\n", redis.url());
@@ -30,17 +30,18 @@ async fn two_nodes_have_the_same_channels() {
     let redis = redis().await;
     let (first, second) = (node(&redis).await, node(&redis).await);
     let one = APPS[0];
-    let mut stream = opened(one.stream(&second, "news:all", "")).await;
-    say(&one.api(&first), &["news:all"], 1).await;
-    say(&one.api(&second), &["news:all"], 2).await;
+    let mut stream = opened(one.stream(&second, "news-all", "")).await;
+    occupied(&one.pusher(&first), "news-all").await;
+    say(&one.api(&first), &["news-all"], 1).await;
+    say(&one.api(&second), &["news-all"], 2).await;
     assert_eq!(stream.expect("message", SOON).await.json()["data"]["n"], 1);
     let event = stream.expect("message", SOON).await;
     assert_eq!(event.json()["data"]["n"], 2);
     // The reader comes back elsewhere.
     let id = event.id;
     drop(stream);
-    say(&one.api(&second), &["news:all"], 3).await;
-    let mut stream = opened(one.stream(&first, "news:all", "").header("last-event-id", &id)).await;
+    say(&one.api(&second), &["news-all"], 3).await;
+    let mut stream = opened(one.stream(&first, "news-all", "").header("last-event-id", &id)).await;
     assert_eq!(stream.expect("message", SOON).await.json()["data"]["n"], 3);
 }
 
@@ -71,9 +72,12 @@ async fn while_redis_is_away_each_node_does_what_it_can_alone() {
     let server = node(&redis).await;
     let one = APPS[0];
     let api = one.api(&server);
-    let mut kept = opened(one.stream(&server, "news:all", "")).await;
+    let mut kept = opened(one.stream(&server, "news-all", "")).await;
     let mut plain = opened(one.stream(&server, "plain", "")).await;
-    say(&api, &["news:all"], 1).await;
+    for channel in ["news-all", "plain"] {
+        occupied(&one.pusher(&server), channel).await;
+    }
+    say(&api, &["news-all"], 1).await;
     kept.expect("message", SOON).await;
     redis.kill().await;
     reaches(&server, false).await;
@@ -84,15 +88,15 @@ async fn while_redis_is_away_each_node_does_what_it_can_alone() {
     assert_eq!(plain.expect("message", SOON).await.json()["data"]["n"], 2);
     let answer = one.pusher(&server).trigger(&["plain"], "e", "3").await.expect_status(200);
     assert_eq!(answer.header("x-tidings-degraded"), Some("live"));
-    api.post("/v1/events", event("news:all", 4)).await.expect_status(503);
-    one.pusher(&server).trigger(&["news:all"], "e", "4").await.expect_status(503);
+    api.post("/v1/events", event("news-all", 4)).await.expect_status(503);
+    one.pusher(&server).trigger(&["news-all"], "e", "4").await.expect_status(503);
     redis.start().await;
     reaches(&server, true).await;
     let answer = api.post("/v1/events", event("plain", 5)).await.expect_status(202);
     assert_eq!(answer.header("x-tidings-degraded"), None);
     // Redis has come back with nothing: what was before cannot be continued.
     let lost = kept.expect("tidings.lost", SOON).await;
-    assert_eq!(lost.json()["channel"], "news:all");
-    say(&api, &["news:all"], 6).await;
+    assert_eq!(lost.json()["channel"], "news-all");
+    say(&api, &["news-all"], 6).await;
     assert_eq!(kept.expect("message", SOON).await.json()["data"]["n"], 6);
 }

@@ -29,7 +29,7 @@ pub enum BrokerConfig {
     /// There is one node.
     Memory,
     /// Through Redis.
-    Redis(RedisSettings),
+    Redis(Box<RedisSettings>),
 }
 
 /// What an engine is built from.

@@ -198,7 +198,7 @@ fn broker(
             let limits = MemoryLimits { apps, ..MemoryLimits::default() };
             Arc::new(MemoryBroker::new(clock, shards, limits))
         }
-        BrokerConfig::Redis(settings) => Arc::new(RedisBroker::start(settings, clock, shards)?),
+        BrokerConfig::Redis(settings) => Arc::new(RedisBroker::start(*settings, clock, shards)?),
     })
 }
 

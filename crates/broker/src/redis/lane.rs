@@ -72,10 +72,16 @@ async fn step(core: &Core, key: &ChannelKey) -> bool {
     }
 }
 
-/// Waits until a connection that was given up is used no more.
+/// Waits until a connection that was given up is used no more; not for ever, since the broker may be gone meanwhile.
 async fn wait_for_end(core: &Core, up: &Up) {
-    while core.up().is_ok_and(|now| now.number == up.number) {
-        tokio::time::sleep(PAUSE).await;
+    let is_used = || core.up().is_ok_and(|now| now.number == up.number);
+    let ended = async {
+        while is_used() {
+            tokio::time::sleep(PAUSE).await;
+        }
+    };
+    if tokio::time::timeout(core.settings.patience, ended).await.is_err() {
+        tracing::debug!("a connection that was given up is still there");
     }
 }
 

@@ -106,6 +106,7 @@ impl RedisBroker {
 impl Drop for RedisBroker {
     fn drop(&mut self) {
         self.link.abort();
+        self.core.disconnected();
     }
 }
 

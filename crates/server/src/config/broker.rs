@@ -48,7 +48,7 @@ impl RawBroker {
                     "nodes share channels through Redis, but the embedded store is each node's own: what is logged and whom \
                      it is owed to is not shared",
                 );
-                BrokerConfig::Redis(settings)
+                BrokerConfig::Redis(Box::new(settings))
             }
             Err(error) => {
                 check.wrong("broker.url", error.to_string());

@@ -1,0 +1,261 @@
+//! What a client of the stream reads, and what its session asks.
+
+use tidings_live::{End, Rehearsal};
+use tidings_model::channel::{Epoch, SessionId};
+use tidings_model::event::{Data, Event};
+use tidings_wire::Publication;
+use tidings_wire::sse::Parser;
+
+use super::*;
+
+/// A session on a stage, and what its client reads.
+struct Scene {
+    stage: Rehearsal,
+    session: StreamSession,
+    parser: Parser,
+}
+
+/// What a client has heard: (event, last id, data).
+type Heard = (String, String, String);
+
+impl Scene {
+    fn new(wish: Wish) -> Self {
+        let (stage, session) = (Rehearsal::new(SessionId::from_random([0; 16])), StreamSession::new(wish));
+        let mut scene = Self { stage, session, parser: Parser::default() };
+        scene.session.opened(&mut scene.stage.context());
+        scene
+    }
+
+    /// A session that wants these channels: name, history, where it was.
+    fn wanting(channels: &[(&str, bool, Option<Position>)]) -> Self {
+        let wanted = |(name, history, since): &(&str, bool, Option<Position>)| Wanted {
+            name: (*name).into(),
+            proof: Proof::None,
+            history: *history,
+            since: since.clone(),
+        };
+        Self::new(Wish { channels: channels.iter().map(wanted).collect(), ..Wish::default() })
+    }
+
+    fn heard(&mut self) -> Vec<Heard> {
+        let mut heard = Vec::new();
+        for bytes in self.stage.written() {
+            heard.extend(self.parser.feed(&bytes).unwrap().into_iter().map(|e| (e.name, e.id, e.data)));
+        }
+        heard
+    }
+
+    fn joined(&mut self, ask: u32, name: &str, outcome: Result<Welcome, JoinRefused>) {
+        let channel = ChannelKey::new("1".into(), name);
+        self.session.joined(&mut self.stage.context(), ask, &channel, outcome);
+    }
+
+    fn said(&mut self, name: &str, id: &str, position: Option<Position>) {
+        self.session.said(&mut self.stage.context(), &said(name, id, position));
+    }
+}
+
+fn at(offset: u64) -> Option<Position> {
+    Some(Position { offset, epoch: Epoch::parse("e").unwrap() })
+}
+
+fn said(channel: &str, id: &str, position: Option<Position>) -> Arc<Prepared> {
+    let event = Event {
+        id: id.to_owned(),
+        app: "1".into(),
+        name: "n".to_owned(),
+        channels: vec![channel.to_owned()],
+        data: Data::json("1"),
+        time: 0,
+        op: None,
+        key: None,
+        except: None,
+    };
+    let channel = ChannelKey::new("1".into(), channel);
+    Arc::new(Prepared::new(Said::Publication(Publication { event: Arc::new(event), channel, position, user: None })))
+}
+
+fn message(channel: &str, id: &str, cursor: &str) -> Heard {
+    let data = format!(
+        "{{\"id\":\"{id}\",\"channel\":\"{channel}\",\"name\":\"n\",\"data\":1,\"time\":\"1970-01-01T00:00:00.000Z\"}}"
+    );
+    ("message".to_owned(), cursor.to_owned(), data)
+}
+
+fn event(name: &str, cursor: &str, data: &str) -> Heard {
+    (name.to_owned(), cursor.to_owned(), data.to_owned())
+}
+
+#[test]
+fn a_session_says_who_it_is_and_joins_what_it_may() {
+    let member = Arc::new(Member { user: "u".into(), info: Some("{}".into()) });
+    let wanted = |name: &str, proof, history, since| Wanted { name: name.into(), proof, history, since };
+    let mut scene = Scene::new(Wish {
+        channels: vec![wanted("a", Proof::None, false, None), wanted("$b", Proof::Channel, true, at(3))],
+        user: Some("u".into()),
+        member: Some(Arc::clone(&member)),
+        until: None,
+    });
+    let written = scene.stage.written();
+    assert!(written[0].starts_with(b"retry: 2000\n"), "{written:?}");
+    let opened = scene.parser.feed(&written[0]).unwrap().remove(0);
+    assert_eq!(
+        (opened.name.as_str(), opened.data.as_str()),
+        ("tidings.open", r#"{"session":"0.0","channels":["a","$b"]}"#)
+    );
+    assert_eq!(scene.stage.user().as_deref(), Some("u"));
+    let asked: Vec<JoinAsk> = scene
+        .stage
+        .asked()
+        .into_iter()
+        .map(|(_, ask)| match ask {
+            Ask::Join(join) => join,
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert_eq!(asked.len(), 2);
+    assert_eq!((asked[0].channel.as_ref(), asked[0].proof, &asked[0].since), ("a", Proof::None, &None));
+    assert_eq!(asked[1].since, at(3).map(Since::Position));
+    assert_eq!((asked[1].proof, asked[1].member.as_ref()), (Proof::Channel, Some(&member)));
+    assert!(matches!(asked[0].way, Way::Shared(_)), "without history the bytes are everybody's");
+    assert!(matches!(asked[1].way, Way::Session));
+}
+
+#[test]
+fn the_cursor_counts_what_was_written_and_keeps_what_was_not_reached() {
+    let mut scene = Scene::wanting(&[("b", true, at(5)), ("x", false, None), ("a", true, at(7)), ("c", true, None)]);
+    scene.heard();
+    let missed = vec![said("a", "a8", at(8)), said("a", "a9", at(9))];
+    let welcome = Welcome { position: at(9), recovery: Recovery::Complete, publications: missed, ..Welcome::default() };
+    scene.joined(3, "a", Ok(welcome));
+    // Before b and c have joined: a break now must bring b's back.
+    scene.said("a", "a10", at(10));
+    assert_eq!(
+        scene.heard(),
+        [message("a", "a8", "e:5,-,e:8,-"), message("a", "a9", "e:5,-,e:9,-"), message("a", "a10", "e:5,-,e:10,-")]
+    );
+    scene.joined(2, "x", Ok(Welcome::default()));
+    let missed = vec![said("b", "b6", at(6))];
+    let welcome = Welcome { position: at(6), recovery: Recovery::Complete, publications: missed, ..Welcome::default() };
+    scene.joined(1, "b", Ok(welcome));
+    assert_eq!(scene.heard(), [message("b", "b6", "e:6,-,e:10,-")]);
+    scene.joined(4, "c", Ok(Welcome { position: at(40), ..Welcome::default() }));
+    assert_eq!(scene.heard(), [], "programs hear nothing of it");
+    assert_eq!(scene.parser.last_id(), "e:6,-,e:10,e:40", "but a client that breaks off now misses nothing");
+    // What a client says isn't kept, so it has no position.
+    scene.said("c", "client", None);
+    scene.said("b", "b7", at(7));
+    assert_eq!(scene.heard(), [message("c", "client", "e:6,-,e:10,e:40"), message("b", "b7", "e:7,-,e:10,e:40")]);
+    // Read back, it is where the session is.
+    let text = scene.parser.last_id().to_owned();
+    assert_eq!(cursor::read(&text, 4), Some(vec![at(7), None, at(10), at(40)]));
+}
+
+#[test]
+fn a_loss_is_told_once_and_then_it_goes_on() {
+    let mut scene = Scene::wanting(&[("a", true, at(1)), ("b", true, at(2))]);
+    scene.heard();
+    let lost = Welcome {
+        position: at(9),
+        recovery: Recovery::Lost,
+        cached: Some(said("a", "a9", at(9))),
+        ..Welcome::default()
+    };
+    scene.joined(1, "a", Ok(lost));
+    assert_eq!(scene.heard(), [event("tidings.lost", "e:9,e:2", r#"{"channel":"a"}"#), message("a", "a9", "e:9,e:2")]);
+    // History is no longer kept.
+    let lost = Welcome { recovery: Recovery::Lost, ..Welcome::default() };
+    scene.joined(2, "b", Ok(lost));
+    assert_eq!(scene.heard(), [event("tidings.lost", "e:9,-", r#"{"channel":"b"}"#)]);
+}
+
+#[test]
+fn what_a_node_that_was_cut_off_has_missed_is_told_where_it_has_a_position() {
+    let mut scene = Scene::wanting(&[("a", true, at(1)), ("b", false, None)]);
+    scene.joined(1, "a", Ok(Welcome { position: at(1), recovery: Recovery::Complete, ..Welcome::default() }));
+    scene.joined(2, "b", Ok(Welcome::default()));
+    scene.heard();
+    for (name, publications, expected) in [
+        ("b", true, vec![]),
+        ("a", false, vec![]),
+        ("a", true, vec![event("tidings.lost", "e:7,-", r#"{"channel":"a"}"#)]),
+    ] {
+        let channel = ChannelKey::new("1".into(), name);
+        let lost = Lost { channel, position: at(7), publications, members: true };
+        scene.session.lost(&mut scene.stage.context(), &lost);
+        assert_eq!(scene.heard(), expected, "{name} {publications}");
+    }
+    scene.said("a", "a8", at(8));
+    assert_eq!(scene.heard(), [message("a", "a8", "e:8,-")]);
+}
+
+#[test]
+fn the_last_words_are_for_who_does_not_know_them() {
+    let mut scene = Scene::wanting(&[("cache-a", false, None), ("b", true, at(1))]);
+    scene.heard();
+    scene.joined(1, "cache-a", Ok(Welcome { cached: Some(said("cache-a", "c", None)), ..Welcome::default() }));
+    assert_eq!(scene.heard(), [message("cache-a", "c", "")]);
+    let cached = Some(said("b", "b1", at(1)));
+    scene.joined(2, "b", Ok(Welcome { position: at(1), recovery: Recovery::Complete, cached, ..Welcome::default() }));
+    assert_eq!(scene.heard(), []);
+}
+
+#[test]
+fn a_refused_channel_is_told_and_the_others_go_on() {
+    let full = || Err(JoinRefused::TooManyMembers { limit: 1 });
+    let mut scene = Scene::wanting(&[("presence-a", false, None), ("b", true, None)]);
+    scene.heard();
+    scene.joined(1, "presence-a", full());
+    let told =
+        event("tidings.refused", "", r#"{"channel":"presence-a","reason":"as many members are present as may be: 1"}"#);
+    assert_eq!(scene.heard(), [told]);
+    assert_eq!(scene.stage.ended(), None);
+    let answer = Answer::Join(Err(JoinRefused::NoProof));
+    scene.session.answered(&mut scene.stage.context(), 2, answer);
+    let told =
+        event("tidings.refused", "", r#"{"channel":"b","reason":"the channel asks for a proof, and none was given"}"#);
+    assert_eq!(scene.heard(), [told, event("tidings.close", "", r#"{"reason":"refused"}"#)]);
+    assert_eq!(scene.stage.ended(), Some(End::Plain), "nothing is left to wait for");
+}
+
+#[test]
+fn a_broker_that_is_away_ends_the_stream_so_that_it_comes_back() {
+    let mut scene = Scene::wanting(&[("a", true, at(1))]);
+    scene.heard();
+    let answer = Answer::Join(Err(JoinRefused::Unavailable));
+    scene.session.answered(&mut scene.stage.context(), 1, answer);
+    assert_eq!(scene.heard(), [event("tidings.close", "", r#"{"reason":"unavailable"}"#)]);
+    assert_eq!(scene.stage.ended(), Some(End::Plain));
+}
+
+#[test]
+fn a_stream_shows_that_it_lives_until_its_token_ends() {
+    let mut scene = Scene::new(Wish { until: Some(60_000), ..Wish::default() });
+    scene.heard();
+    let mut comments = 0;
+    loop {
+        scene.stage.now = scene.stage.wake_at().unwrap();
+        scene.session.woken(&mut scene.stage.context());
+        if scene.stage.now >= 60_000 {
+            break;
+        }
+        assert_eq!(scene.stage.written(), [stream::HEARTBEAT]);
+        comments += 1;
+    }
+    assert_eq!((comments, scene.stage.now), (2, 60_000));
+    assert_eq!(scene.heard(), [event("tidings.close", "", r#"{"reason":"token_expired"}"#)]);
+    assert_eq!(scene.stage.ended(), Some(End::Plain));
+}
+
+#[test]
+fn the_end_has_a_reason() {
+    for (why, reason) in
+        [(Closing::GoingAway, "going_away"), (Closing::Slow, "slow"), (Closing::Disconnected, "disconnected")]
+    {
+        let mut scene = Scene::wanting(&[("a", false, None)]);
+        scene.heard();
+        scene.session.closing(&mut scene.stage.context(), why);
+        assert_eq!(scene.heard(), [event("tidings.close", "", &format!("{{\"reason\":\"{reason}\"}}"))]);
+        assert_eq!(scene.stage.ended(), Some(End::Plain));
+    }
+}
