@@ -43,6 +43,9 @@ pub enum StoreError {
     /// A sealed secret does not open.
     #[error("a stored secret does not open with any key in the main key file; put back the key it was sealed with")]
     Sealed,
+    /// The database server cannot be reached, or is not ready.
+    #[error("the database server cannot be used now ({0}); the same request works again when it can")]
+    Unreachable(String),
     /// Anything else the database said.
     #[error("the database refused: {0}")]
     Database(String),
@@ -51,6 +54,12 @@ pub enum StoreError {
 impl StoreError {
     /// Whether the same call may succeed a little later.
     pub fn is_temporary(&self) -> bool {
-        matches!(self, Self::Full | Self::Locked | Self::Overloaded | Self::TooSlow)
+        matches!(self, Self::Full | Self::Locked | Self::Overloaded | Self::TooSlow | Self::Unreachable(_))
+    }
+}
+
+impl From<serde_json::Error> for StoreError {
+    fn from(error: serde_json::Error) -> Self {
+        Self::Corrupt(error.to_string())
     }
 }

@@ -7,8 +7,10 @@
 #![forbid(unsafe_code)]
 
 pub mod catalogue;
+mod destinations;
 pub mod error;
 pub mod log;
+pub mod postgres;
 pub mod queue;
 mod records;
 pub mod seal;

@@ -35,6 +35,17 @@ pub enum Lane {
     Key,
 }
 
+impl Lane {
+    /// The lane of a delivery of an event with `key`; `None` when it stands alone.
+    pub(crate) fn name(self, key: Option<&str>) -> Option<&str> {
+        match self {
+            Self::Own => None,
+            Self::Whole => Some(""),
+            Self::Key => Some(key.unwrap_or("")),
+        }
+    }
+}
+
 /// One that the event is owed to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Destination {

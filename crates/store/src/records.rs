@@ -6,8 +6,9 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tidings_model::app::Token;
 use tidings_model::clock::{Millis, millis};
-use tidings_model::hook::DeliveryDefaults;
-use tidings_model::listener::{Listener, Order};
+use tidings_model::hook::{DeliveryDefaults, Hook};
+use tidings_model::id::{AppId, DestinationNo};
+use tidings_model::listener::{Disabled, Listener, Order};
 use tidings_model::matcher::Match;
 use tidings_model::pattern::Pattern;
 use tidings_model::schedule::Schedule;
@@ -128,6 +129,107 @@ impl fmt::Debug for ListenerSecrets {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("ListenerSecrets(hidden)")
     }
+}
+
+/// A hook's row.
+pub(crate) struct HookRow {
+    pub(crate) app: String,
+    pub(crate) name: String,
+    pub(crate) version: i64,
+    pub(crate) description: String,
+    pub(crate) fields: Option<String>,
+    pub(crate) schema: Option<String>,
+    pub(crate) defaults: String,
+    pub(crate) created_at: Millis,
+    pub(crate) updated_at: Millis,
+}
+
+impl HookRow {
+    /// The hook that it tells.
+    pub(crate) fn read(self) -> Result<Hook, StoreError> {
+        Ok(Hook {
+            app: AppId::from(self.app),
+            name: self.name,
+            version: self.version,
+            description: self.description,
+            fields: self.fields.map(|text| serde_json::from_str(&text)).transpose()?,
+            schema: self.schema.map(|text| serde_json::from_str(&text)).transpose()?,
+            defaults: serde_json::from_str::<DefaultsRecord>(&self.defaults)?.into(),
+            created_at: self.created_at,
+            updated_at: self.updated_at,
+        })
+    }
+}
+
+/// A listener's row.
+pub(crate) struct ListenerRow {
+    pub(crate) no: i64,
+    pub(crate) app: String,
+    pub(crate) id: String,
+    pub(crate) version: i64,
+    pub(crate) deleted: i64,
+    pub(crate) spec: String,
+    pub(crate) sealed: Vec<u8>,
+    pub(crate) disabled_reason: Option<String>,
+    pub(crate) disabled_at: Option<Millis>,
+    pub(crate) created_at: Millis,
+    pub(crate) updated_at: Millis,
+}
+
+impl ListenerRow {
+    /// The listener that it tells, its secrets opened, and whether it is gone.
+    pub(crate) fn open(self, key: &MainKey) -> Result<(Listener, bool), StoreError> {
+        // A deleted listener's secrets are erased with it.
+        let secrets = if self.deleted == 0 {
+            ListenerSecrets::open(key, &self.app, &self.id, &self.sealed)?
+        } else {
+            ListenerSecrets::erased()?
+        };
+        let spec: ListenerSpec = serde_json::from_str(&self.spec)?;
+        let (keys, headers) = secrets.into_parts()?;
+        let listener = Listener {
+            app: AppId::from(self.app),
+            id: self.id,
+            no: DestinationNo(self.no),
+            url: spec.url,
+            description: spec.description,
+            hooks: spec.hooks,
+            filter: spec.filter,
+            keys,
+            headers,
+            rate: spec.rate,
+            concurrency: spec.concurrency,
+            order: spec.order,
+            timeout: spec.delivery.timeout(),
+            schedule: spec.delivery.schedule,
+            disabled: self.disabled_reason.zip(self.disabled_at).map(|(reason, at)| Disabled { reason, at }),
+            owner: spec.owner,
+            version: self.version,
+            created_at: self.created_at,
+            updated_at: self.updated_at,
+        };
+        Ok((listener, self.deleted != 0))
+    }
+}
+
+/// A hook's fields, as they are stored.
+pub(crate) fn fields_text(hook: &Hook) -> Result<Option<String>, StoreError> {
+    Ok(hook.fields.as_ref().map(serde_json::to_string).transpose()?)
+}
+
+/// A hook's schema, as it is stored.
+pub(crate) fn schema_text(hook: &Hook) -> Result<Option<String>, StoreError> {
+    Ok(hook.schema.as_ref().map(serde_json::to_string).transpose()?)
+}
+
+/// Why a record is not at the version that it was to be replaced at.
+pub(crate) fn moved_on_or_missing(there: bool) -> StoreError {
+    if there { StoreError::Conflict } else { StoreError::Missing }
+}
+
+/// How long an attempt took, as it is stored.
+pub(crate) fn micros(duration: Duration) -> i64 {
+    i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
 }
 
 /// Ids hold no colon within a listener's own, so no two records share a name.

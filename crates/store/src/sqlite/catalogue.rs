@@ -4,13 +4,13 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use tidings_model::clock::Millis;
 use tidings_model::hook::Hook;
 use tidings_model::id::{AppId, DestinationNo};
-use tidings_model::listener::{Disabled, Listener};
+use tidings_model::listener::Listener;
 use tidings_model::payload::Field;
 
 use super::{lanes, meta};
 use crate::catalogue::Changes;
 use crate::error::StoreError;
-use crate::records::{DefaultsRecord, ListenerSecrets, ListenerSpec};
+use crate::records::{DefaultsRecord, HookRow, ListenerRow, ListenerSpec, fields_text, moved_on_or_missing, schema_text};
 use crate::seal::MainKey;
 
 /// The statements of [`changes`].
@@ -64,57 +64,35 @@ pub(super) fn changes(
 }
 
 fn hook(row: &Row<'_>) -> Result<Hook, StoreError> {
-    let fields: Option<String> = row.get(5)?;
-    let schema: Option<String> = row.get(6)?;
-    let defaults: String = row.get(7)?;
-    Ok(Hook {
-        app: AppId::from(row.get::<_, String>(0)?),
+    HookRow {
+        app: row.get(0)?,
         name: row.get(1)?,
         version: row.get(2)?,
         description: row.get(4)?,
-        fields: fields.map(|text| serde_json::from_str(&text)).transpose()?,
-        schema: schema.map(|text| serde_json::from_str(&text)).transpose()?,
-        defaults: serde_json::from_str::<DefaultsRecord>(&defaults)?.into(),
+        fields: row.get(5)?,
+        schema: row.get(6)?,
+        defaults: row.get(7)?,
         created_at: row.get(8)?,
         updated_at: row.get(9)?,
-    })
+    }
+    .read()
 }
 
 fn listener(row: &Row<'_>, key: &MainKey) -> Result<(Listener, bool), StoreError> {
-    let app: String = row.get(1)?;
-    let id: String = row.get(2)?;
-    let deleted: i64 = row.get(4)?;
-    let spec: String = row.get(5)?;
-    let sealed: Vec<u8> = row.get(6)?;
-    let reason: Option<String> = row.get(7)?;
-    let at: Option<Millis> = row.get(8)?;
-    // A deleted listener's secrets are erased with it.
-    let secrets =
-        if deleted == 0 { ListenerSecrets::open(key, &app, &id, &sealed)? } else { ListenerSecrets::erased()? };
-    let spec: ListenerSpec = serde_json::from_str(&spec)?;
-    let (keys, headers) = secrets.into_parts()?;
-    let listener = Listener {
-        app: AppId::from(app),
-        id,
-        no: DestinationNo(row.get(0)?),
-        url: spec.url,
-        description: spec.description,
-        hooks: spec.hooks,
-        filter: spec.filter,
-        keys,
-        headers,
-        rate: spec.rate,
-        concurrency: spec.concurrency,
-        order: spec.order,
-        timeout: spec.delivery.timeout(),
-        schedule: spec.delivery.schedule,
-        disabled: reason.zip(at).map(|(reason, at)| Disabled { reason, at }),
-        owner: spec.owner,
+    ListenerRow {
+        no: row.get(0)?,
+        app: row.get(1)?,
+        id: row.get(2)?,
         version: row.get(3)?,
+        deleted: row.get(4)?,
+        spec: row.get(5)?,
+        sealed: row.get(6)?,
+        disabled_reason: row.get(7)?,
+        disabled_at: row.get(8)?,
         created_at: row.get(9)?,
         updated_at: row.get(10)?,
-    };
-    Ok((listener, deleted != 0))
+    }
+    .open(key)
 }
 
 /// Adds a hook, or brings a deleted one of the same name back.
@@ -170,18 +148,6 @@ pub(super) fn replace_hook(db: &Connection, hook: &Hook, expected: i64) -> Resul
         return Err(moved_on_or_missing(there));
     }
     keep_fields(db, hook, version)
-}
-
-fn moved_on_or_missing(there: bool) -> StoreError {
-    if there { StoreError::Conflict } else { StoreError::Missing }
-}
-
-fn fields_text(hook: &Hook) -> Result<Option<String>, StoreError> {
-    Ok(hook.fields.as_ref().map(serde_json::to_string).transpose()?)
-}
-
-fn schema_text(hook: &Hook) -> Result<Option<String>, StoreError> {
-    Ok(hook.schema.as_ref().map(serde_json::to_string).transpose()?)
 }
 
 fn keep_fields(db: &Connection, hook: &Hook, version: i64) -> Result<(), StoreError> {

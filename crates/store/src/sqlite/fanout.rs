@@ -9,7 +9,8 @@ use tidings_model::delivery::DeliveryState;
 use tidings_model::id::{AppId, DeliveryKey, EventNo};
 
 use super::lanes::{self, Owed, Placed};
-use super::{catalogue, destinations, queue};
+use super::{catalogue, queue};
+use crate::destinations;
 use crate::error::StoreError;
 use crate::log::{Lane, Lease};
 use crate::queue::{Expanded, Leased};
@@ -61,7 +62,7 @@ pub(super) fn expand(
             queue::close(db, &key, DeliveryState::Canceled, 0, now, None)?;
             continue;
         }
-        let lane_name = lanes::name(lane, fanout.key.as_deref());
+        let lane_name = lane.name(fanout.key.as_deref());
         let owed =
             Owed { app: &fanout.app, event: fanout.event, destination, lane: lane_name, not_before: fanout.not_before };
         let lease = (out.leased.len() < fresh).then_some(lease);

@@ -8,7 +8,7 @@ use tidings_model::clock::Millis;
 use tidings_model::id::{AppId, DeliveryKey, DestinationNo, EventNo};
 
 use crate::error::StoreError;
-use crate::log::{Lane, Lease, LeaseToken};
+use crate::log::{Lease, LeaseToken};
 use crate::queue::Leased;
 
 /// A delivery to be written.
@@ -25,15 +25,6 @@ pub(super) enum Placed {
     Leased,
     Scheduled,
     Waiting,
-}
-
-/// The lane of a delivery of an event with `key`; `None` when it stands alone.
-pub(super) fn name(lane: Lane, key: Option<&str>) -> Option<&str> {
-    match lane {
-        Lane::Own => None,
-        Lane::Whole => Some(""),
-        Lane::Key => Some(key.unwrap_or("")),
-    }
 }
 
 /// Writes a delivery; leased when a lease is given and nothing stands in the way. Written before, it is left as it is.

@@ -8,7 +8,8 @@ use tidings_model::event::{Data, Event};
 use tidings_model::id::{AppId, EventNo};
 
 use super::lanes::{self, Owed, Placed};
-use super::{destinations, lots, meta};
+use super::{lots, meta};
+use crate::destinations;
 use crate::error::StoreError;
 use crate::log::{EventFilter, Idempotency, Lane, Logged, Publish, Published};
 
@@ -142,7 +143,7 @@ fn place(db: &Connection, no: EventNo, publish: &Publish, direct: usize) -> Resu
             app: &event.app,
             event: no,
             destination: destination.no,
-            lane: lanes::name(destination.lane, event.key.as_deref()),
+            lane: destination.lane.name(event.key.as_deref()),
             not_before: publish.not_before,
         };
         match lanes::insert(db, &owed, destination.fresh.then_some(publish.lease), publish.now)? {

@@ -10,9 +10,10 @@ use tidings_model::clock::Millis;
 use tidings_model::delivery::DeliveryState;
 use tidings_model::id::{AppId, DeliveryKey, DestinationNo, EventNo};
 
-use super::{catalogue, destinations, lanes, queue};
+use super::{catalogue, lanes, queue};
+use crate::destinations::{decode_lot, encode_lot};
 use crate::error::StoreError;
-use crate::log::{Lane, Lease};
+use crate::log::Lease;
 use crate::queue::{DeliveryFilter, DeliveryRow, Leased};
 
 /// How many lots one transaction takes back: few have more than a handful of deliveries.
@@ -26,7 +27,7 @@ pub(super) fn insert(
     destinations: &[DestinationNo],
 ) -> Result<(), StoreError> {
     db.prepare_cached("INSERT INTO lot (event, lease, lease_until, destinations) VALUES (?1, ?2, ?3, ?4)")?
-        .execute(params![event.0, lease.token.0, lease.until, encode(destinations)])?;
+        .execute(params![event.0, lease.token.0, lease.until, encode_lot(destinations)])?;
     Ok(())
 }
 
@@ -43,7 +44,7 @@ pub(super) fn take_out(db: &Connection, batch: &[&Leased]) -> Result<Vec<bool>, 
         // Small lots end as a whole: that is seen without reading them.
         let all = db
             .prepare_cached("DELETE FROM lot WHERE event = ?1 AND lease = ?2 AND destinations = ?3")?
-            .execute(params![event.0, token, encode(&wanted)])?;
+            .execute(params![event.0, token, encode_lot(&wanted)])?;
         if all == 1 {
             group.iter().for_each(|&i| taken[i] = true);
             continue;
@@ -59,7 +60,7 @@ pub(super) fn take_out(db: &Connection, batch: &[&Leased]) -> Result<Vec<bool>, 
             remove(db, event)?;
         } else {
             db.prepare_cached("UPDATE lot SET destinations = ?2 WHERE event = ?1")?
-                .execute(params![event.0, encode(&left)])?;
+                .execute(params![event.0, encode_lot(&left)])?;
         }
     }
     Ok(taken)
@@ -139,7 +140,7 @@ pub(super) fn count(db: &Connection) -> Result<u64, StoreError> {
     let mut rows = statement.query([])?;
     let mut all = 0;
     while let Some(row) = rows.next()? {
-        all += decode(row.get_ref(0)?.as_blob().map_err(rusqlite::Error::from)?)?.len() as u64;
+        all += decode_lot(row.get_ref(0)?.as_blob().map_err(rusqlite::Error::from)?)?.len() as u64;
     }
     Ok(all)
 }
@@ -160,7 +161,7 @@ pub(super) fn page(db: &Connection, app: &AppId, filter: &DeliveryFilter) -> Res
     let mut rows = statement.query(params![first.0, last.0, app.as_str()])?;
     while let Some(row) = rows.next()? {
         let event = EventNo(row.get(0)?);
-        for destination in decode(row.get_ref(1)?.as_blob().map_err(rusqlite::Error::from)?)?.into_iter().rev() {
+        for destination in decode_lot(row.get_ref(1)?.as_blob().map_err(rusqlite::Error::from)?)?.into_iter().rev() {
             let wanted = filter.destination.is_none_or(|only| only == destination);
             if !wanted || (event, destination) >= (before, before_destination) {
                 continue;
@@ -203,7 +204,7 @@ fn read(
     )?;
     let mut rows = statement.query(params![event.0, lease])?;
     let Some(row) = rows.next()? else { return Ok(None) };
-    let left = decode(row.get_ref(1)?.as_blob().map_err(rusqlite::Error::from)?)?;
+    let left = decode_lot(row.get_ref(1)?.as_blob().map_err(rusqlite::Error::from)?)?;
     Ok(Some((AppId::from(row.get::<_, String>(0)?), left)))
 }
 
@@ -212,10 +213,3 @@ fn remove(db: &Connection, event: EventNo) -> Result<(), StoreError> {
     Ok(())
 }
 
-fn encode(all: &[DestinationNo]) -> Vec<u8> {
-    destinations::encode(all.iter().map(|&no| (no, Lane::Own)))
-}
-
-fn decode(bytes: &[u8]) -> Result<Vec<DestinationNo>, StoreError> {
-    Ok(destinations::decode(bytes)?.into_iter().map(|(no, _)| no).collect())
-}

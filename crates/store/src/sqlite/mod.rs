@@ -5,7 +5,6 @@
 
 mod catalogue;
 mod checkpoint;
-mod destinations;
 mod fanout;
 mod fault;
 mod lanes;

@@ -1,7 +1,5 @@
 //! Claiming deliveries and recording what came of them.
 
-use std::time::Duration;
-
 use rusqlite::{Connection, OptionalExtension, Statement, params};
 use tidings_model::clock::Millis;
 use tidings_model::delivery::{Attempt, DeliveryState};
@@ -10,6 +8,7 @@ use tidings_model::id::{AppId, DeliveryKey, DestinationNo, EventNo};
 use super::{catalogue, lanes, lots};
 use crate::error::StoreError;
 use crate::log::Lease;
+use crate::records::micros;
 use crate::queue::{Due, Finished, Leased, Next, Recorded, Recording};
 
 /// The statement of [`due`]: destinations with work, enabled and not to be skipped, the longest waiting first.
@@ -236,10 +235,6 @@ fn close_at_first(
         (!attempt.response_body.is_empty()).then_some(&attempt.response_body),
     ])?;
     Ok(())
-}
-
-fn micros(duration: Duration) -> i64 {
-    i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
 }
 
 fn insert_attempt(db: &Connection, key: &DeliveryKey, attempt: Option<&Attempt>) -> Result<(), StoreError> {

@@ -7,7 +7,7 @@ use crate::error::StoreError;
 use crate::log::Lane;
 
 /// Encodes a set in ascending order of its numbers.
-pub(super) fn encode(set: impl ExactSizeIterator<Item = (DestinationNo, Lane)>) -> Vec<u8> {
+pub(crate) fn encode(set: impl ExactSizeIterator<Item = (DestinationNo, Lane)>) -> Vec<u8> {
     let mut out = Vec::with_capacity(set.len() * 2);
     let mut last = 0;
     for (no, lane) in set {
@@ -28,7 +28,7 @@ pub(super) fn encode(set: impl ExactSizeIterator<Item = (DestinationNo, Lane)>) 
 }
 
 /// Decodes what [`encode`] made.
-pub(super) fn decode(bytes: &[u8]) -> Result<Vec<(DestinationNo, Lane)>, StoreError> {
+pub(crate) fn decode(bytes: &[u8]) -> Result<Vec<(DestinationNo, Lane)>, StoreError> {
     let corrupt = || StoreError::Corrupt("a set of destinations".to_owned());
     let mut out = Vec::new();
     let mut last = 0i64;
@@ -50,6 +50,16 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Vec<(DestinationNo, Lane)>, StoreEr
         (number, shift) = (0, 0);
     }
     if shift == 0 { Ok(out) } else { Err(corrupt()) }
+}
+
+/// Encodes the destinations of a lot: none of them is in a lane.
+pub(crate) fn encode_lot(all: &[DestinationNo]) -> Vec<u8> {
+    encode(all.iter().map(|&no| (no, Lane::Own)))
+}
+
+/// Decodes what [`encode_lot`] made.
+pub(crate) fn decode_lot(bytes: &[u8]) -> Result<Vec<DestinationNo>, StoreError> {
+    Ok(decode(bytes)?.into_iter().map(|(no, _)| no).collect())
 }
 
 #[cfg(test)]

@@ -1,0 +1,348 @@
+//! Hooks and listeners, and the version that every change bumps.
+
+use std::collections::{BTreeSet, HashSet};
+
+use sqlx::postgres::PgRow;
+use sqlx::{PgConnection, Row};
+use tidings_model::clock::Millis;
+use tidings_model::hook::Hook;
+use tidings_model::id::{AppId, DestinationNo};
+use tidings_model::listener::Listener;
+use tidings_model::payload::Field;
+
+use super::connect::sql;
+use super::lanes::Dues;
+use super::meta;
+use crate::catalogue::Changes;
+use crate::error::StoreError;
+use crate::records::{
+    DefaultsRecord, HookRow, ListenerRow, ListenerSpec, fields_text, moved_on_or_missing, schema_text,
+};
+use crate::seal::MainKey;
+
+/// Everything that changed after a version, as of one moment.
+pub(super) async fn changes(db: &mut PgConnection, key: &MainKey, since: i64) -> Result<Changes, StoreError> {
+    // Whoever knows nothing yet need not hear of what is gone.
+    let deleted = if since == 0 { 0 } else { i64::MAX };
+    let mut out = Changes { version: meta::get(db, "catalogue_version").await?, ..Changes::default() };
+    // What is committed between these statements is told with the version before it, and once more after it: that does no harm.
+    let hooks = sql("SELECT app, name, version, deleted, description, fields, schema, defaults, created_at, updated_at
+         FROM hook WHERE version > $1 AND deleted <= $2 ORDER BY version")
+    .bind(since)
+    .bind(deleted)
+    .fetch_all(&mut *db)
+    .await?;
+    for row in &hooks {
+        out.hooks.push((hook(row)?, row.try_get::<i64, _>(3)? != 0));
+    }
+    let listeners = sql("SELECT no, app, id, version, deleted, spec, sealed, disabled_reason, disabled_at, created_at, updated_at
+         FROM listener WHERE version > $1 AND deleted <= $2 ORDER BY version")
+    .bind(since)
+    .bind(deleted)
+    .fetch_all(db)
+    .await?;
+    for row in &listeners {
+        out.listeners.push(listener(row, key)?);
+    }
+    Ok(out)
+}
+
+fn hook(row: &PgRow) -> Result<Hook, StoreError> {
+    HookRow {
+        app: row.try_get(0)?,
+        name: row.try_get(1)?,
+        version: row.try_get(2)?,
+        description: row.try_get(4)?,
+        fields: row.try_get(5)?,
+        schema: row.try_get(6)?,
+        defaults: row.try_get(7)?,
+        created_at: row.try_get(8)?,
+        updated_at: row.try_get(9)?,
+    }
+    .read()
+}
+
+fn listener(row: &PgRow, key: &MainKey) -> Result<(Listener, bool), StoreError> {
+    ListenerRow {
+        no: row.try_get(0)?,
+        app: row.try_get(1)?,
+        id: row.try_get(2)?,
+        version: row.try_get(3)?,
+        deleted: row.try_get(4)?,
+        spec: row.try_get(5)?,
+        sealed: row.try_get(6)?,
+        disabled_reason: row.try_get(7)?,
+        disabled_at: row.try_get(8)?,
+        created_at: row.try_get(9)?,
+        updated_at: row.try_get(10)?,
+    }
+    .open(key)
+}
+
+/// Adds a hook, or brings a deleted one of the same name back.
+pub(super) async fn create_hook(db: &mut PgConnection, hook: &Hook) -> Result<(), StoreError> {
+    let version = meta::next_version(db).await?;
+    let changed = sql(
+        "INSERT INTO hook (app, name, version, deleted, description, fields, schema, defaults, created_at, updated_at)
+         VALUES ($1, $2, $3, 0, $4, $5, $6, $7, $8, $9)
+         ON CONFLICT (app, name) DO UPDATE SET version = $3, deleted = 0, description = $4, fields = $5, schema = $6, defaults = $7,
+         created_at = $8, updated_at = $9 WHERE hook.deleted = 1",
+    )
+    .bind(hook.app.as_str().to_owned())
+    .bind(hook.name.clone())
+    .bind(version)
+    .bind(hook.description.clone())
+    .bind(fields_text(hook)?)
+    .bind(schema_text(hook)?)
+    .bind(serde_json::to_string(&DefaultsRecord::from(&hook.defaults))?)
+    .bind(hook.created_at)
+    .bind(hook.updated_at)
+    .execute(&mut *db)
+    .await?
+    .rows_affected();
+    if changed == 0 {
+        return Err(StoreError::Exists);
+    }
+    keep_fields(db, hook, version).await
+}
+
+/// Replaces a hook that still is at the expected version.
+pub(super) async fn replace_hook(db: &mut PgConnection, hook: &Hook, expected: i64) -> Result<(), StoreError> {
+    let version = meta::next_version(db).await?;
+    let changed = sql(
+        "UPDATE hook SET version = $3, description = $4, fields = $5, schema = $6, defaults = $7, updated_at = $8
+         WHERE app = $1 AND name = $2 AND deleted = 0 AND version = $9",
+    )
+    .bind(hook.app.as_str().to_owned())
+    .bind(hook.name.clone())
+    .bind(version)
+    .bind(hook.description.clone())
+    .bind(fields_text(hook)?)
+    .bind(schema_text(hook)?)
+    .bind(serde_json::to_string(&DefaultsRecord::from(&hook.defaults))?)
+    .bind(hook.updated_at)
+    .bind(expected)
+    .execute(&mut *db)
+    .await?
+    .rows_affected();
+    if changed == 0 {
+        let there = sql("SELECT 1 FROM hook WHERE app = $1 AND name = $2 AND deleted = 0")
+            .bind(hook.app.as_str().to_owned())
+            .bind(hook.name.clone())
+            .fetch_optional(db)
+            .await?;
+        return Err(moved_on_or_missing(there.is_some()));
+    }
+    keep_fields(db, hook, version).await
+}
+
+async fn keep_fields(db: &mut PgConnection, hook: &Hook, version: i64) -> Result<(), StoreError> {
+    sql("INSERT INTO hook_fields (app, name, version, fields) VALUES ($1, $2, $3, $4)")
+        .bind(hook.app.as_str().to_owned())
+        .bind(hook.name.clone())
+        .bind(version)
+        .bind(fields_text(hook)?)
+        .execute(db)
+        .await?;
+    Ok(())
+}
+
+/// Marks a hook as gone.
+pub(super) async fn delete_hook(db: &mut PgConnection, app: &AppId, name: &str, now: Millis) -> Result<(), StoreError> {
+    let version = meta::next_version(db).await?;
+    let changed = sql(
+        "UPDATE hook SET version = $3, deleted = 1, updated_at = $4 WHERE app = $1 AND name = $2 AND deleted = 0",
+    )
+    .bind(app.as_str().to_owned())
+    .bind(name.to_owned())
+    .bind(version)
+    .bind(now)
+    .execute(db)
+    .await?
+    .rows_affected();
+    if changed == 0 { Err(StoreError::Missing) } else { Ok(()) }
+}
+
+/// The fields that a hook declared at a version.
+#[allow(
+    clippy::option_option,
+    reason = "the outer option is whether the version was, the inner whether it declared fields"
+)]
+pub(super) async fn fields_at(
+    db: &mut PgConnection,
+    app: &AppId,
+    hook: &str,
+    version: i64,
+) -> Result<Option<Option<Vec<Field>>>, StoreError> {
+    let found = sql("SELECT fields FROM hook_fields WHERE app = $1 AND name = $2 AND version = $3")
+        .bind(app.as_str().to_owned())
+        .bind(hook.to_owned())
+        .bind(version)
+        .fetch_optional(db)
+        .await?;
+    let Some(row) = found else { return Ok(None) };
+    let text: Option<String> = row.try_get(0)?;
+    Ok(Some(text.map(|text| serde_json::from_str(&text)).transpose()?))
+}
+
+/// Adds a listener.
+pub(super) async fn create_listener(
+    db: &mut PgConnection,
+    listener: &Listener,
+    sealed: &[u8],
+) -> Result<DestinationNo, StoreError> {
+    let version = meta::next_version(db).await?;
+    let disabled = listener.disabled.as_ref();
+    let row = sql(
+        "INSERT INTO listener (app, id, version, spec, sealed, disabled_reason, disabled_at, created_at, updated_at)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT DO NOTHING RETURNING no",
+    )
+    .bind(listener.app.as_str().to_owned())
+    .bind(listener.id.clone())
+    .bind(version)
+    .bind(serde_json::to_string(&ListenerSpec::from(listener))?)
+    .bind(sealed.to_vec())
+    .bind(disabled.map(|d| d.reason.clone()))
+    .bind(disabled.map(|d| d.at))
+    .bind(listener.created_at)
+    .bind(listener.updated_at)
+    .fetch_optional(db)
+    .await?;
+    Ok(DestinationNo(row.ok_or(StoreError::Exists)?.try_get(0)?))
+}
+
+/// Replaces a listener that still is at the expected version.
+pub(super) async fn replace_listener(
+    db: &mut PgConnection,
+    listener: &Listener,
+    sealed: &[u8],
+    expected: i64,
+) -> Result<(), StoreError> {
+    let version = meta::next_version(db).await?;
+    let disabled = listener.disabled.as_ref();
+    let row = sql(
+        "UPDATE listener SET version = $3, spec = $4, sealed = $5, disabled_reason = $6, disabled_at = $7,
+         unannounced = CASE WHEN disabled_at = $7 THEN unannounced ELSE FALSE END, updated_at = $8
+         WHERE app = $1 AND id = $2 AND deleted = 0 AND version = $9 RETURNING no",
+    )
+    .bind(listener.app.as_str().to_owned())
+    .bind(listener.id.clone())
+    .bind(version)
+    .bind(serde_json::to_string(&ListenerSpec::from(listener))?)
+    .bind(sealed.to_vec())
+    .bind(disabled.map(|d| d.reason.clone()))
+    .bind(disabled.map(|d| d.at))
+    .bind(listener.updated_at)
+    .bind(expected)
+    .fetch_optional(&mut *db)
+    .await?;
+    let Some(row) = row else {
+        let there = sql("SELECT 1 FROM listener WHERE app = $1 AND id = $2 AND deleted = 0")
+            .bind(listener.app.as_str().to_owned())
+            .bind(listener.id.clone())
+            .fetch_optional(db)
+            .await?;
+        return Err(moved_on_or_missing(there.is_some()));
+    };
+    let no = DestinationNo(row.try_get(0)?);
+    let mut dues = Dues::default();
+    if disabled.is_none() {
+        // It may have been disabled until now: a fresh start, and what waits is found again.
+        clear_failures(db, no).await?;
+        dues.refresh(no);
+    } else {
+        dues.forget(no);
+    }
+    dues.write(db).await
+}
+
+/// Marks a listener as gone and erases its secrets.
+pub(super) async fn delete_listener(
+    db: &mut PgConnection,
+    app: &AppId,
+    id: &str,
+    now: Millis,
+) -> Result<(), StoreError> {
+    let version = meta::next_version(db).await?;
+    let changed = sql(
+        "UPDATE listener SET version = $3, deleted = 1, sealed = '', unannounced = FALSE, updated_at = $4
+         WHERE app = $1 AND id = $2 AND deleted = 0",
+    )
+    .bind(app.as_str().to_owned())
+    .bind(id.to_owned())
+    .bind(version)
+    .bind(now)
+    .execute(db)
+    .await?
+    .rows_affected();
+    if changed == 0 { Err(StoreError::Missing) } else { Ok(()) }
+}
+
+/// Disables a destination because of what its deliveries met; `false` when it is disabled already or gone. The catalogue is
+/// the caller's to change.
+pub(super) async fn disable(
+    db: &mut PgConnection,
+    destination: DestinationNo,
+    reason: &str,
+    wall: Millis,
+    told: bool,
+    dues: &mut Dues,
+) -> Result<bool, StoreError> {
+    if !enabled(db, destination).await? {
+        return Ok(false);
+    }
+    let version = meta::next_version(db).await?;
+    sql("UPDATE listener SET disabled_reason = $2, disabled_at = $3, unannounced = $4, updated_at = $3, version = $5 WHERE no = $1")
+        .bind(destination.0)
+        .bind(reason.to_owned())
+        .bind(wall)
+        .bind(told)
+        .bind(version)
+        .execute(db)
+        .await?;
+    dues.forget(destination);
+    Ok(true)
+}
+
+/// Whether a destination is there and gets deliveries.
+pub(super) async fn enabled(db: &mut PgConnection, destination: DestinationNo) -> Result<bool, StoreError> {
+    let row = sql("SELECT 1 FROM listener WHERE no = $1 AND disabled_at IS NULL AND deleted = 0").bind(destination.0);
+    Ok(row.fetch_optional(db).await?.is_some())
+}
+
+/// Forgets that a destination has failed.
+pub(super) async fn clear_failures(db: &mut PgConnection, destination: DestinationNo) -> Result<(), StoreError> {
+    sql("DELETE FROM failing WHERE destination = $1").bind(destination.0).execute(db).await?;
+    Ok(())
+}
+
+/// Those of the destinations that were not deleted.
+pub(super) async fn there(
+    db: &mut PgConnection,
+    destinations: impl Iterator<Item = DestinationNo>,
+) -> Result<HashSet<i64>, StoreError> {
+    let all: BTreeSet<i64> = destinations.map(|no| no.0).collect();
+    if all.is_empty() {
+        return Ok(HashSet::new());
+    }
+    let all: Vec<i64> = all.into_iter().collect();
+    let rows = sql("SELECT no FROM listener WHERE no = ANY($1) AND deleted = 0").bind(all).fetch_all(db).await?;
+    Ok(rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?)
+}
+
+/// Listeners disabled by their deliveries of which nobody has been told.
+pub(super) async fn unannounced(db: &mut PgConnection) -> Result<Vec<(AppId, String)>, StoreError> {
+    let rows = sql("SELECT app, id FROM listener WHERE unannounced ORDER BY no LIMIT 1000").fetch_all(db).await?;
+    let read = |row: &PgRow| Ok((AppId::from(row.try_get::<String, _>(0)?), row.try_get(1)?));
+    Ok(rows.iter().map(read).collect::<Result<_, sqlx::Error>>()?)
+}
+
+/// Notes that a disabling has been told.
+pub(super) async fn announced(db: &mut PgConnection, app: &AppId, listener: &str) -> Result<(), StoreError> {
+    sql("UPDATE listener SET unannounced = FALSE WHERE app = $1 AND id = $2")
+        .bind(app.as_str().to_owned())
+        .bind(listener.to_owned())
+        .execute(db)
+        .await?;
+    Ok(())
+}

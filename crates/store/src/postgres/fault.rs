@@ -1,0 +1,55 @@
+//! PostgreSQL's errors, as the store's.
+
+use sqlx::Error;
+
+use crate::error::StoreError;
+
+impl From<Error> for StoreError {
+    fn from(error: Error) -> Self {
+        match &error {
+            Error::Database(said) => match said.code().as_deref() {
+                Some(code) => by_code(code, said.message(), said.constraint()),
+                None => Self::Database(said.to_string()),
+            },
+            Error::PoolTimedOut => Self::Unreachable("every connection is in use, or none can be made".to_owned()),
+            Error::PoolClosed | Error::WorkerCrashed => Self::Closed,
+            Error::Io(_) | Error::Tls(_) | Error::Protocol(_) | Error::BeginFailed => {
+                Self::Unreachable(error.to_string())
+            }
+            Error::ColumnDecode { .. } | Error::Decode(_) => Self::Corrupt(error.to_string()),
+            _ => Self::Database(error.to_string()),
+        }
+    }
+}
+
+/// By the five characters that PostgreSQL gives each kind of error (its appendix A).
+fn by_code(code: &str, message: &str, constraint: Option<&str>) -> StoreError {
+    match code {
+        // Two transactions waited for each other, or two nodes chose one number: the same transaction works the next time.
+        "40001" | "40P01" | "55P03" => StoreError::Locked,
+        "23505" if constraint == Some("event_pkey") => StoreError::Locked,
+        "53100" => StoreError::Full,
+        "57014" => StoreError::TooSlow,
+        // The server (or a pooler before it) is going, coming, has no room, or is a standby.
+        "57P01" | "57P02" | "57P03" | "53300" | "25006" | "08P01" => StoreError::Unreachable(message.to_owned()),
+        _ if code.starts_with("08") => StoreError::Unreachable(message.to_owned()),
+        _ if code.starts_with("XX") => StoreError::Corrupt(message.to_owned()),
+        _ => StoreError::Database(message.to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_passes_is_told_from_what_stays() {
+        for code in ["40P01", "53100", "57014", "57P01", "08006", "25006"] {
+            assert!(by_code(code, "", None).is_temporary(), "{code}");
+        }
+        assert_eq!(by_code("23505", "", Some("event_pkey")), StoreError::Locked);
+        for code in ["23505", "42P01", "28P01", "XX001"] {
+            assert!(!by_code(code, "", Some("event_id")).is_temporary(), "{code}");
+        }
+    }
+}

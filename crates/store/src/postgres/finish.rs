@@ -1,0 +1,195 @@
+//! Recording the ends of attempts.
+//!
+//! What can be is written for a whole batch at once: deliveries that leave their lots, that are closed or opened again, and
+//! the attempts. Rows of their own (retried or ordered deliveries) are taken one by one.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use sqlx::{PgConnection, Row};
+use tidings_model::clock::Millis;
+use tidings_model::delivery::{Attempt, DeliveryState};
+use tidings_model::id::EventNo;
+
+use super::clock::ServerClock;
+use super::closing::{self, Closing};
+use super::connect::sql;
+use super::lanes::{self, Dues};
+use super::{catalogue, locks, lots, queue};
+use crate::error::StoreError;
+use crate::queue::{Finished, Leased, Next, Recorded, Recording};
+
+/// What one batch is recorded with.
+struct Recorder<'a> {
+    clock: &'a ServerClock,
+    recording: Recording,
+    /// Whether the catalogue may be changed: see [`finish`].
+    changes: &'a AtomicBool,
+    closing: Closing,
+    dues: Dues,
+    reopened: Vec<lots::Reopened>,
+    there: std::collections::HashSet<i64>,
+}
+
+/// Records the ends of attempts. `changes` tells whether the catalogue is locked for a change at once. Few ends disable a
+/// destination; where one does and it is not, it is set, and the transaction has to be run again.
+pub(super) async fn finish(
+    db: &mut PgConnection,
+    batch: &[Finished],
+    recording: Recording,
+    clock: &ServerClock,
+    changes: &AtomicBool,
+) -> Result<Vec<Recorded>, StoreError> {
+    if changes.load(Ordering::Relaxed) {
+        locks::change_catalogue(db).await?;
+    } else {
+        locks::hold_catalogue(db).await?;
+    }
+    let leased: Vec<&Leased> = batch.iter().map(|finished| &finished.delivery).collect();
+    let ordered: Vec<&Leased> = leased.iter().copied().filter(|leased| leased.ordered && !leased.lot).collect();
+    let lanes = queue::lanes_of(db, &ordered).await?;
+    let names = ordered.iter().filter_map(|l| Some((l.key.destination, lanes.get(&(l.key.event.0, l.key.destination.0))?)));
+    locks::lanes(db, locks::stripes(names.map(|(no, lane)| (no, lane.as_str())))).await?;
+    let taken = lots::take_out(db, &leased).await?;
+    let retried = batch.iter().zip(&taken).filter(|(end, taken)| **taken && matches!(end.next, Next::Retry(_)));
+    let there = catalogue::there(db, retried.map(|(end, _)| end.delivery.key.destination)).await?;
+    let (closing, dues, reopened) = (Closing::default(), Dues::default(), Vec::new());
+    let mut recorder = Recorder { clock, recording, changes, closing, dues, reopened, there };
+    let mut out = Vec::with_capacity(batch.len());
+    for (finished, taken) in batch.iter().zip(taken) {
+        out.push(recorder.record(db, finished, taken).await?);
+    }
+    let Recorder { mut closing, mut dues, reopened, there, .. } = recorder;
+    lots::reopen(db, reopened, &there, recording.wall, &mut closing, &mut dues).await?;
+    closing.write(db).await?;
+    dues.write(db).await?;
+    Ok(out)
+}
+
+impl Recorder<'_> {
+    /// Records the end of an attempt. `taken`: it has been taken out of its lot.
+    async fn record(&mut self, db: &mut PgConnection, end: &Finished, taken: bool) -> Result<Recorded, StoreError> {
+        let stale = || Recorded { stale: true, ..Recorded::default() };
+        let (leased, key) = (&end.delivery, &end.delivery.key);
+        if leased.lot && !taken {
+            return Ok(stale());
+        }
+        let attempt = end.attempt.clone().map(|a| Attempt { next_at: a.next_at.map(|at| self.clock.server(at)), ..a });
+        let error = attempt.as_ref().and_then(|attempt| attempt.error.as_deref()).map(closing::text);
+        let attempts = attempt.as_ref().map_or(leased.attempts, |attempt| attempt.n);
+        let wall = self.recording.wall;
+        let state = match end.next {
+            Next::Retry(due) => {
+                let due = self.clock.server(due);
+                if taken {
+                    let gone = !self.there.contains(&key.destination.0);
+                    self.reopened.push(lots::Reopened { key: key.clone(), due, attempts, last_error: error });
+                    self.closing.attempt(key, attempt);
+                    if gone {
+                        return Ok(Recorded::default());
+                    }
+                } else {
+                    let token = leased.lease.token;
+                    if !lanes::reschedule(db, key, token, due, attempts, error, &mut self.dues).await? {
+                        return Ok(stale());
+                    }
+                    self.closing.attempt(key, attempt);
+                }
+                let disabled = self.failed(db, end).await? == Failed::DisabledNow;
+                return Ok(Recorded { disabled, ..Recorded::default() });
+            }
+            Next::Delivered => DeliveryState::Delivered,
+            Next::Undelivered => DeliveryState::Undelivered,
+            Next::Canceled => DeliveryState::Canceled,
+        };
+        let lane = if taken { Some(None) } else { take_out(db, leased).await? };
+        let Some(lane) = lane else {
+            return Ok(stale());
+        };
+        match attempt {
+            Some(attempt) if state == DeliveryState::Delivered && attempt.n == 1 => {
+                self.closing.close_at_first(key, attempt, wall);
+            }
+            attempt => {
+                self.closing.close(key, state, attempts, wall, error.as_deref());
+                self.closing.attempt(key, attempt);
+            }
+        }
+        let failed = match state {
+            DeliveryState::Undelivered => self.failed(db, end).await?,
+            DeliveryState::Delivered if end.was_failing => {
+                catalogue::clear_failures(db, key.destination).await?;
+                Failed::Enabled
+            }
+            _ => Failed::Enabled,
+        };
+        let next_in_lane = match lane {
+            Some(lane) => {
+                let lease = (failed == Failed::Enabled)
+                    .then(|| (self.recording.lease, self.clock.server(self.recording.lease.until)));
+                let now = self.clock.server(self.recording.now);
+                lanes::advance(db, key.destination, &lane, lease, now, &mut self.dues).await?
+            }
+            None => None,
+        };
+        Ok(Recorded { stale: false, next_in_lane, disabled: failed == Failed::DisabledNow })
+    }
+
+    /// Notes a failure of the destination.
+    async fn failed(&mut self, db: &mut PgConnection, end: &Finished) -> Result<Failed, StoreError> {
+        let destination = end.delivery.key.destination;
+        let reason = match end.disable {
+            Some(reason) => reason,
+            None => {
+                let row = sql(
+                    "INSERT INTO failing (destination, since) VALUES ($1, $2)
+                     ON CONFLICT (destination) DO UPDATE SET since = least(failing.since, excluded.since) RETURNING since",
+                )
+                .bind(destination.0)
+                .bind(self.recording.wall)
+                .fetch_one(&mut *db)
+                .await?;
+                if row.try_get::<Millis, _>(0)? >= self.recording.disable_failing_since {
+                    return Ok(Failed::Enabled);
+                }
+                "failing"
+            }
+        };
+        if !catalogue::enabled(db, destination).await? {
+            return Ok(Failed::DisabledBefore);
+        }
+        if !self.changes.swap(true, Ordering::Relaxed) {
+            return Err(StoreError::Locked);
+        }
+        let told = !about_a_listener(db, end.delivery.key.event).await?;
+        catalogue::disable(db, destination, reason, self.recording.wall, told, &mut self.dues).await?;
+        Ok(Failed::DisabledNow)
+    }
+}
+
+/// Removes an open delivery, and says which lane it was the head of; the outer `None` when the lease was lost.
+#[allow(clippy::option_option, reason = "the outer option is whether it was there, the inner its lane")]
+async fn take_out(db: &mut PgConnection, leased: &Leased) -> Result<Option<Option<String>>, StoreError> {
+    let row = sql("DELETE FROM delivery WHERE app = $1 AND event = $2 AND destination = $3 AND lease = $4 RETURNING lane")
+        .bind(leased.key.app.as_str().to_owned())
+        .bind(leased.key.event.0)
+        .bind(leased.key.destination.0)
+        .bind(leased.lease.token.0)
+        .fetch_optional(db)
+        .await?;
+    Ok(row.map(|row| row.try_get(0)).transpose()?)
+}
+
+/// What a failure left of the destination.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Failed {
+    Enabled,
+    DisabledNow,
+    DisabledBefore,
+}
+
+/// Whether an event tells about a listener. What happens to its deliveries is not told in turn: it could go on for ever.
+async fn about_a_listener(db: &mut PgConnection, event: EventNo) -> Result<bool, StoreError> {
+    let row = sql("SELECT name FROM event WHERE no = $1").bind(event.0).fetch_optional(db).await?;
+    let name: Option<String> = row.map(|row| row.try_get(0)).transpose()?;
+    Ok(name.is_some_and(|name| name.starts_with("tidings.listener.")))
+}

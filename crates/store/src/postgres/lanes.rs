@@ -1,0 +1,260 @@
+//! Placing open deliveries: leased, scheduled, or waiting behind an older one of their lane.
+//!
+//! Two invariants hold after every transaction. Of a lane, only one open delivery is scheduled or leased: the oldest there was
+//! when it was let go. And an enabled destination with anything scheduled has a `queue` row whose `next_due` is not later than
+//! the first of them. Whoever puts deliveries into a lane or takes its head out holds the lane's lock.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+
+use sqlx::{PgConnection, Row};
+use tidings_model::clock::Millis;
+use tidings_model::id::{AppId, DeliveryKey, DestinationNo, EventNo};
+
+use super::connect::sql;
+use crate::error::StoreError;
+use crate::log::{Lease, LeaseToken};
+use crate::queue::Leased;
+
+/// A delivery to be written.
+pub(super) struct Owed<'a> {
+    pub(super) app: &'a AppId,
+    pub(super) event: EventNo,
+    pub(super) destination: DestinationNo,
+    pub(super) lane: Option<&'a str>,
+    pub(super) not_before: Option<Millis>,
+    /// Under which it is taken up at once, if nothing stands in the way.
+    pub(super) lease: Option<Lease>,
+    pub(super) now: Millis,
+}
+
+/// What a written delivery is now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Placed {
+    Leased,
+    Scheduled,
+    Waiting,
+}
+
+/// What a transaction does to the list of destinations with work. It is written at the transaction's end, in one order, so
+/// that no two transactions wait for each other's rows.
+#[derive(Debug, Default)]
+pub(super) struct Dues {
+    noted: BTreeMap<i64, Millis>,
+    refreshed: BTreeSet<i64>,
+    forgotten: BTreeSet<i64>,
+}
+
+impl Dues {
+    /// Something of a destination's is due at `due`.
+    pub(super) fn note(&mut self, destination: DestinationNo, due: Millis) {
+        let first = self.noted.entry(destination.0).or_insert(due);
+        *first = due.min(*first);
+    }
+
+    /// A destination's scheduled deliveries have changed.
+    pub(super) fn refresh(&mut self, destination: DestinationNo) {
+        self.refreshed.insert(destination.0);
+    }
+
+    /// A destination's scheduled deliveries are left alone until it is refreshed.
+    pub(super) fn forget(&mut self, destination: DestinationNo) {
+        self.forgotten.insert(destination.0);
+    }
+
+    /// Writes it.
+    pub(super) async fn write(mut self, db: &mut PgConnection) -> Result<(), StoreError> {
+        // A row that is to be made right is held first, or what another transaction notes meanwhile would be lost.
+        for &destination in self.refreshed.iter().chain(&self.forgotten) {
+            self.noted.entry(destination).or_insert(i64::MAX);
+        }
+        if self.noted.is_empty() {
+            return Ok(());
+        }
+        let (destinations, dues): (Vec<i64>, Vec<i64>) = self.noted.into_iter().unzip();
+        sql("INSERT INTO queue (destination, next_due) SELECT * FROM unnest($1::bigint[], $2::bigint[])
+             ON CONFLICT (destination) DO UPDATE SET next_due = least(queue.next_due, excluded.next_due)")
+        .bind(destinations)
+        .bind(dues)
+        .execute(&mut *db)
+        .await?;
+        if !self.refreshed.is_empty() {
+            let refreshed: Vec<i64> = self.refreshed.into_iter().collect();
+            sql("DELETE FROM queue q WHERE destination = ANY($1)
+                 AND NOT EXISTS (SELECT 1 FROM delivery d WHERE d.destination = q.destination AND d.due IS NOT NULL)")
+            .bind(refreshed.clone())
+            .execute(&mut *db)
+            .await?;
+            sql("UPDATE queue q SET next_due = (SELECT MIN(due) FROM delivery d WHERE d.destination = q.destination AND d.due IS NOT NULL)
+                 WHERE destination = ANY($1)")
+            .bind(refreshed)
+            .execute(&mut *db)
+            .await?;
+        }
+        if !self.forgotten.is_empty() {
+            let forgotten: Vec<i64> = self.forgotten.into_iter().collect();
+            sql("DELETE FROM queue WHERE destination = ANY($1)").bind(forgotten).execute(db).await?;
+        }
+        Ok(())
+    }
+}
+
+/// Writes deliveries, in this order; each leased when a lease is given and nothing stands in the way. One that was written
+/// before is left as it is. The lanes are locked by the caller.
+pub(super) async fn insert(
+    db: &mut PgConnection,
+    owed: &[Owed<'_>],
+    dues: &mut Dues,
+) -> Result<Vec<Placed>, StoreError> {
+    if owed.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut occupied = occupied(db, owed).await?;
+    let mut placed = Vec::with_capacity(owed.len());
+    let (mut due_at, mut tokens, mut untils) = (Vec::new(), Vec::new(), Vec::new());
+    for one in owed {
+        let behind = one.lane.is_some_and(|lane| !occupied.insert((one.destination.0, lane.to_owned())));
+        let early = one.not_before.is_some_and(|time| time > one.now);
+        let (place, due, lease) = match one.lease {
+            _ if behind => (Placed::Waiting, None, None),
+            Some(lease) if !early => (Placed::Leased, None, Some(lease)),
+            _ => (Placed::Scheduled, Some(one.not_before.unwrap_or(one.now).max(one.now)), None),
+        };
+        placed.push(place);
+        due_at.push(due);
+        tokens.push(lease.map(|l| l.token.0));
+        untils.push(lease.map(|l| l.until));
+    }
+    let written = sql("INSERT INTO delivery (app, event, destination, lane, attempts, forgiven, due, not_before, lease, lease_until)
+         SELECT app, event, destination, lane, 0, 0, due, not_before, lease, lease_until
+         FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::text[], $5::bigint[], $6::bigint[], $7::bigint[], $8::bigint[])
+         AS o (app, event, destination, lane, due, not_before, lease, lease_until)
+         ON CONFLICT DO NOTHING RETURNING event, destination")
+    .bind(owed.iter().map(|o| o.app.as_str().to_owned()).collect::<Vec<_>>())
+    .bind(owed.iter().map(|o| o.event.0).collect::<Vec<_>>())
+    .bind(owed.iter().map(|o| o.destination.0).collect::<Vec<_>>())
+    .bind(owed.iter().map(|o| o.lane.map(str::to_owned)).collect::<Vec<_>>())
+    .bind(due_at.clone())
+    .bind(owed.iter().map(|o| o.not_before).collect::<Vec<_>>())
+    .bind(tokens)
+    .bind(untils)
+    .fetch_all(db)
+    .await?;
+    let written: HashSet<(i64, i64)> =
+        written.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect::<Result<_, sqlx::Error>>()?;
+    for ((one, place), due) in owed.iter().zip(&mut placed).zip(due_at) {
+        if !written.contains(&(one.event.0, one.destination.0)) {
+            *place = Placed::Waiting;
+        } else if let Some(due) = due {
+            dues.note(one.destination, due);
+        }
+    }
+    Ok(placed)
+}
+
+/// Those of the lanes that have open deliveries.
+async fn occupied(db: &mut PgConnection, owed: &[Owed<'_>]) -> Result<HashSet<(i64, String)>, StoreError> {
+    let lanes: BTreeSet<(i64, &str)> = owed.iter().filter_map(|o| Some((o.destination.0, o.lane?))).collect();
+    if lanes.is_empty() {
+        return Ok(HashSet::new());
+    }
+    let (destinations, names): (Vec<i64>, Vec<String>) = lanes.into_iter().map(|(no, name)| (no, name.to_owned())).unzip();
+    let rows = sql("SELECT destination, lane FROM unnest($1::bigint[], $2::text[]) AS w (destination, lane)
+         WHERE EXISTS (SELECT 1 FROM delivery d WHERE d.destination = w.destination AND d.lane = w.lane)")
+    .bind(destinations)
+    .bind(names)
+    .fetch_all(db)
+    .await?;
+    Ok(rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect::<Result<_, sqlx::Error>>()?)
+}
+
+/// Lets the next of a lane go, after its head has ended: leased when a lease is given, scheduled otherwise. The lane is locked
+/// by the caller. `until` is the lease's end in the server's time.
+pub(super) async fn advance(
+    db: &mut PgConnection,
+    destination: DestinationNo,
+    lane: &str,
+    lease: Option<(Lease, Millis)>,
+    now: Millis,
+    dues: &mut Dues,
+) -> Result<Option<Leased>, StoreError> {
+    let head = sql(
+        "SELECT app, event, attempts, forgiven, not_before, due IS NULL AND lease IS NULL FROM delivery
+         WHERE destination = $1 AND lane = $2 ORDER BY event LIMIT 1",
+    )
+    .bind(destination.0)
+    .bind(lane.to_owned())
+    .fetch_optional(&mut *db)
+    .await?;
+    let Some(head) = head else { return Ok(None) };
+    if !head.try_get::<bool, _>(5)? {
+        return Ok(None);
+    }
+    let key = DeliveryKey {
+        app: AppId::from(head.try_get::<String, _>(0)?),
+        event: EventNo(head.try_get(1)?),
+        destination,
+    };
+    let not_before: Option<Millis> = head.try_get(4)?;
+    match lease {
+        Some((lease, until)) if not_before.is_none_or(|time| time <= now) => {
+            sql("UPDATE delivery SET due = NULL, lease = $4, lease_until = $5 WHERE app = $1 AND event = $2 AND destination = $3")
+                .bind(key.app.as_str().to_owned())
+                .bind(key.event.0)
+                .bind(key.destination.0)
+                .bind(lease.token.0)
+                .bind(until)
+                .execute(db)
+                .await?;
+            let (attempts, forgiven) = (count(&head, 2)?, count(&head, 3)?);
+            Ok(Some(Leased { key, attempts, forgiven, ordered: true, lot: false, lease }))
+        }
+        _ => {
+            let due = not_before.unwrap_or(now).max(now);
+            sql("UPDATE delivery SET due = $4 WHERE app = $1 AND event = $2 AND destination = $3")
+                .bind(key.app.as_str().to_owned())
+                .bind(key.event.0)
+                .bind(key.destination.0)
+                .bind(due)
+                .execute(db)
+                .await?;
+            dues.note(destination, due);
+            Ok(None)
+        }
+    }
+}
+
+/// Makes a leased delivery scheduled again; `false` when the lease was lost.
+pub(super) async fn reschedule(
+    db: &mut PgConnection,
+    key: &DeliveryKey,
+    lease: LeaseToken,
+    due: Millis,
+    attempts: u32,
+    last_error: Option<String>,
+    dues: &mut Dues,
+) -> Result<bool, StoreError> {
+    let changed = sql(
+        "UPDATE delivery SET due = $5, lease = NULL, lease_until = NULL, attempts = $6, last_error = coalesce($7, last_error)
+         WHERE app = $1 AND event = $2 AND destination = $3 AND lease = $4",
+    )
+    .bind(key.app.as_str().to_owned())
+    .bind(key.event.0)
+    .bind(key.destination.0)
+    .bind(lease.0)
+    .bind(due)
+    .bind(i64::from(attempts))
+    .bind(last_error)
+    .execute(db)
+    .await?
+    .rows_affected();
+    if changed == 1 {
+        dues.note(key.destination, due);
+    }
+    Ok(changed == 1)
+}
+
+/// A column that counts something.
+pub(super) fn count(row: &sqlx::postgres::PgRow, column: usize) -> Result<u32, StoreError> {
+    let number: i64 = row.try_get(column)?;
+    u32::try_from(number).map_err(|_| StoreError::Corrupt(format!("a count of {number}")))
+}

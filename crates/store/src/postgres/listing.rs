@@ -1,0 +1,217 @@
+//! Deliveries and attempts as people see them, and retries by hand. Times are the server's: the store turns them into the
+//! caller's.
+
+use std::time::Duration;
+
+use sqlx::postgres::PgRow;
+use sqlx::{PgConnection, Row};
+use tidings_model::clock::Millis;
+use tidings_model::delivery::{Attempt, DeliveryState};
+use tidings_model::id::{AppId, DeliveryKey, DestinationNo, EventNo};
+
+use super::connect::sql;
+use super::lanes::{self, Dues};
+use super::{catalogue, locks, lots};
+use crate::error::StoreError;
+use crate::queue::{DeliveryFilter, DeliveryRow, Depth, Retried};
+
+/// The two tables. Parameters that are null ask for nothing; a plan is made for each call, so they cost nothing either.
+const OPEN: &str = "SELECT d.app, d.event, d.destination, 'pending', d.attempts, d.due, NULL::bigint, d.last_error,
+         coalesce(e.id, ''), coalesce(e.name, ''), coalesce(l.id, '')
+    FROM delivery d LEFT JOIN event e ON e.no = d.event LEFT JOIN listener l ON l.no = d.destination
+    WHERE d.app = $1 AND ($2::bigint IS NULL OR d.event = $2) AND ($3::bigint IS NULL OR d.destination = $3)
+    AND (d.event, d.destination) < ($4, $5) AND $6::text IS NULL
+    ORDER BY d.event DESC, d.destination DESC LIMIT $7";
+
+const CLOSED: &str = "SELECT d.app, d.event, d.destination, d.state, d.attempts, NULL::bigint, d.closed_at, d.last_error,
+         coalesce(e.id, ''), coalesce(e.name, ''), coalesce(l.id, '')
+    FROM closed d LEFT JOIN event e ON e.no = d.event LEFT JOIN listener l ON l.no = d.destination
+    WHERE d.app = $1 AND ($2::bigint IS NULL OR d.event = $2) AND ($3::bigint IS NULL OR d.destination = $3)
+    AND (d.event, d.destination) < ($4, $5) AND ($6::text IS NULL OR d.state = $6)
+    ORDER BY d.event DESC, d.destination DESC LIMIT $7";
+
+/// A page of deliveries, newest event first: the open ones, with those in lots, and the closed ones merged.
+pub(super) async fn deliveries(
+    db: &mut PgConnection,
+    app: &AppId,
+    filter: &DeliveryFilter,
+) -> Result<Vec<DeliveryRow>, StoreError> {
+    let mut out = Vec::new();
+    if filter.state.is_none_or(|state| state == DeliveryState::Pending) {
+        out.extend(page(db, OPEN, app, filter, None).await?);
+        out.extend(lots::page(db, app, filter).await?);
+    }
+    if filter.state != Some(DeliveryState::Pending) {
+        out.extend(page(db, CLOSED, app, filter, filter.state).await?);
+    }
+    out.sort_by_key(|row| std::cmp::Reverse((row.key.event, row.key.destination)));
+    out.truncate(filter.limit);
+    Ok(out)
+}
+
+async fn page(
+    db: &mut PgConnection,
+    text: &'static str,
+    app: &AppId,
+    filter: &DeliveryFilter,
+    state: Option<DeliveryState>,
+) -> Result<Vec<DeliveryRow>, StoreError> {
+    let (event, destination) = filter.before.unwrap_or((EventNo(i64::MAX), DestinationNo(i64::MAX)));
+    let rows = sql(text)
+        .bind(app.as_str().to_owned())
+        .bind(filter.event.map(|no| no.0))
+        .bind(filter.destination.map(|no| no.0))
+        .bind(event.0)
+        .bind(destination.0)
+        .bind(state.map(|state| state.as_str().to_owned()))
+        .bind(i64::try_from(filter.limit).unwrap_or(i64::MAX))
+        .fetch_all(db)
+        .await?;
+    rows.iter().map(delivery_row).collect()
+}
+
+fn delivery_row(row: &PgRow) -> Result<DeliveryRow, StoreError> {
+    let state: String = row.try_get(3)?;
+    Ok(DeliveryRow {
+        key: DeliveryKey {
+            app: AppId::from(row.try_get::<String, _>(0)?),
+            event: EventNo(row.try_get(1)?),
+            destination: DestinationNo(row.try_get(2)?),
+        },
+        state: DeliveryState::parse(&state).ok_or_else(|| StoreError::Corrupt(format!("delivery state {state:?}")))?,
+        attempts: lanes::count(row, 4)?,
+        due: row.try_get(5)?,
+        closed_at: row.try_get(6)?,
+        last_error: row.try_get(7)?,
+        event_id: row.try_get(8)?,
+        event_name: row.try_get(9)?,
+        listener: row.try_get(10)?,
+    })
+}
+
+/// One delivery.
+pub(super) async fn delivery(db: &mut PgConnection, key: &DeliveryKey) -> Result<Option<DeliveryRow>, StoreError> {
+    let filter = DeliveryFilter {
+        event: Some(key.event),
+        destination: Some(key.destination),
+        limit: 1,
+        ..DeliveryFilter::default()
+    };
+    Ok(deliveries(db, &key.app, &filter).await?.pop())
+}
+
+/// The attempts of a delivery, oldest first. One that its first attempt delivered has it in its own row.
+pub(super) async fn attempts(db: &mut PgConnection, key: &DeliveryKey) -> Result<Vec<Attempt>, StoreError> {
+    // Attempts bear no app: the delivery says whose they are.
+    if delivery(db, key).await?.is_none() {
+        return Err(StoreError::Missing);
+    }
+    let rows = sql(
+        "SELECT n, started_at, duration_us, outcome, status, error, remote, next_at, response_headers, response_body
+         FROM attempt WHERE event = $1 AND destination = $2
+         UNION ALL
+         SELECT 1, started_at, duration_us, 'delivered', status, NULL, remote, NULL, NULL, coalesce(response_body, '')
+         FROM closed WHERE app = $3 AND event = $1 AND destination = $2 AND started_at IS NOT NULL
+         ORDER BY 1",
+    )
+    .bind(key.event.0)
+    .bind(key.destination.0)
+    .bind(key.app.as_str().to_owned())
+    .fetch_all(db)
+    .await?;
+    rows.iter().map(attempt).collect()
+}
+
+fn attempt(row: &PgRow) -> Result<Attempt, StoreError> {
+    let status: Option<i64> = row.try_get(4)?;
+    Ok(Attempt {
+        n: lanes::count(row, 0)?,
+        started_at: row.try_get(1)?,
+        duration: Duration::from_micros(row.try_get::<i64, _>(2)?.unsigned_abs()),
+        outcome: row.try_get(3)?,
+        status: status.and_then(|status| u16::try_from(status).ok()),
+        error: row.try_get(5)?,
+        remote: row.try_get(6)?,
+        next_at: row.try_get(7)?,
+        response_headers: row.try_get(8)?,
+        response_body: row.try_get(9)?,
+    })
+}
+
+/// Makes a delivery due now. One that has ended is opened again, out of any lane, with its whole schedule before it.
+pub(super) async fn retry(db: &mut PgConnection, key: &DeliveryKey, now: Millis) -> Result<Retried, StoreError> {
+    locks::hold_catalogue(db).await?;
+    let (app, event, destination) = (key.app.as_str(), key.event.0, key.destination.0);
+    let open = sql("SELECT due IS NOT NULL, lease IS NOT NULL FROM delivery WHERE app = $1 AND event = $2 AND destination = $3 FOR UPDATE")
+        .bind(app.to_owned())
+        .bind(event)
+        .bind(destination)
+        .fetch_optional(&mut *db)
+        .await?;
+    let open: Option<(bool, bool)> = open.map(|row| Ok::<_, sqlx::Error>((row.try_get(0)?, row.try_get(1)?))).transpose()?;
+    match open {
+        Some((true, _)) => {
+            sql("UPDATE delivery SET due = $4 WHERE app = $1 AND event = $2 AND destination = $3")
+                .bind(app.to_owned())
+                .bind(event)
+                .bind(destination)
+                .bind(now)
+                .execute(&mut *db)
+                .await?;
+        }
+        Some((false, true)) => return Ok(Retried::UnderWay),
+        Some((false, false)) => return Ok(Retried::Waiting),
+        None if lots::holds(db, key).await? => return Ok(Retried::UnderWay),
+        None => {
+            if catalogue::there(db, std::iter::once(key.destination)).await?.is_empty() {
+                return Err(StoreError::Missing);
+            }
+            reopen(db, key, now).await?;
+        }
+    }
+    let mut dues = Dues::default();
+    dues.note(key.destination, now);
+    dues.write(db).await?;
+    Ok(Retried::Due)
+}
+
+/// Opens a delivery that has ended again.
+async fn reopen(db: &mut PgConnection, key: &DeliveryKey, now: Millis) -> Result<(), StoreError> {
+    // Retention must not take the event away meanwhile.
+    sql("SELECT 1 FROM event WHERE no = $1 FOR SHARE").bind(key.event.0).execute(&mut *db).await?;
+    sql("INSERT INTO attempt (event, destination, n, started_at, duration_us, outcome, status, remote, response_body)
+         SELECT event, destination, 1, started_at, duration_us, 'delivered', status, remote, coalesce(response_body, '')
+         FROM closed WHERE app = $1 AND event = $2 AND destination = $3 AND started_at IS NOT NULL
+         ON CONFLICT DO NOTHING")
+    .bind(key.app.as_str().to_owned())
+    .bind(key.event.0)
+    .bind(key.destination.0)
+    .execute(&mut *db)
+    .await?;
+    let closed = sql("DELETE FROM closed WHERE app = $1 AND event = $2 AND destination = $3 RETURNING attempts")
+        .bind(key.app.as_str().to_owned())
+        .bind(key.event.0)
+        .bind(key.destination.0)
+        .fetch_optional(&mut *db)
+        .await?;
+    let attempts: i64 = closed.ok_or(StoreError::Missing)?.try_get(0)?;
+    sql("INSERT INTO delivery (app, event, destination, lane, attempts, forgiven, due) VALUES ($1, $2, $3, NULL, $4, $4, $5)")
+        .bind(key.app.as_str().to_owned())
+        .bind(key.event.0)
+        .bind(key.destination.0)
+        .bind(attempts)
+        .bind(now)
+        .execute(db)
+        .await?;
+    Ok(())
+}
+
+/// How much open work there is.
+pub(super) async fn depth(db: &mut PgConnection) -> Result<Depth, StoreError> {
+    let row = sql("SELECT (SELECT COUNT(*) FROM delivery), (SELECT COUNT(*) FROM fanout),
+         (SELECT COUNT(*) FROM closed WHERE state = 'undelivered' AND state <> 'delivered')")
+    .fetch_one(&mut *db)
+    .await?;
+    let number = |column: usize| -> Result<u64, StoreError> { Ok(row.try_get::<i64, _>(column)?.unsigned_abs()) };
+    Ok(Depth { deliveries: number(0)? + lots::count(db).await?, fanouts: number(1)?, undelivered: number(2)? })
+}

@@ -1,0 +1,390 @@
+//! Writing a group of publishes in one transaction.
+//!
+//! However many there are, they take the same few statements. Keys and ids are claimed by inserting them, in one order, so that
+//! two nodes that are asked for the same wait for each other and one of them finds that it was the second.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use sqlx::{PgConnection, Row};
+use tidings_model::id::EventNo;
+
+use super::clock::ServerClock;
+use super::connect::sql;
+use super::lanes::{self, Dues, Owed, Placed};
+use super::{locks, lots};
+use crate::destinations;
+use crate::error::StoreError;
+use crate::log::{Lane, Lease, Publish, Published};
+
+/// A publish and the digest of its event.
+#[derive(Debug)]
+pub(super) struct Pending {
+    pub(super) publish: Publish,
+    pub(super) digest: [u8; 32],
+}
+
+impl Pending {
+    fn id(&self) -> (&str, &str) {
+        (self.publish.event.app.as_str(), &self.publish.event.id)
+    }
+
+    fn key(&self) -> Option<(&str, &str)> {
+        self.publish.idempotency.as_ref().map(|key| (self.publish.event.app.as_str(), key.key.as_str()))
+    }
+}
+
+/// What numbers events. They grow over all nodes: each is above those that were committed before, and the lowest bits tell
+/// nodes apart that number at the same moment.
+#[derive(Debug)]
+pub(super) struct Numbers {
+    newest: AtomicI64,
+    node: i64,
+}
+
+impl Numbers {
+    const NODE_BITS: u32 = 8;
+
+    pub(super) fn of(incarnation: i64) -> Self {
+        Self { newest: AtomicI64::new(0), node: incarnation & ((1 << Self::NODE_BITS) - 1) }
+    }
+
+    /// The next number for an event stored at `time`, above `newest` and all that this node gave.
+    fn next(&self, newest: i64, time: i64) -> EventNo {
+        let above = EventNo(newest.max(self.newest.load(Ordering::Relaxed))).next(time).0;
+        let step = 1 << Self::NODE_BITS;
+        let mut no = above / step * step + self.node;
+        if no < above {
+            no += step;
+        }
+        self.newest.store(no, Ordering::Relaxed);
+        EventNo(no)
+    }
+}
+
+/// The first of `waiting` that can be written together: no id and no key comes twice, so what is second finds the first.
+pub(super) fn distinct(waiting: &[&Pending]) -> usize {
+    let (mut ids, mut keys) = (HashSet::new(), HashSet::new());
+    for (count, one) in waiting.iter().enumerate() {
+        if !ids.insert(one.id()) || one.key().is_some_and(|key| !keys.insert(key)) {
+            return count;
+        }
+    }
+    waiting.len()
+}
+
+/// Writes a group in which no id and no key comes twice; answers in its order. More than `direct` destinations become a fan-out
+/// row.
+pub(super) async fn publish(
+    db: &mut PgConnection,
+    group: &[Pending],
+    direct: usize,
+    numbers: &Numbers,
+    clock: &ServerClock,
+) -> Result<Vec<Published>, StoreError> {
+    locks::hold_catalogue(db).await?;
+    locks::lanes(db, stripes(group, direct)).await?;
+    let row = sql(
+        "SELECT (SELECT value FROM meta WHERE name = 'catalogue_version'), coalesce((SELECT MAX(no) FROM event), 0),
+         ARRAY(SELECT DISTINCT app FROM fanout)",
+    )
+    .fetch_one(&mut *db)
+    .await?;
+    let (version, newest): (i64, i64) = (row.try_get(0)?, row.try_get(1)?);
+    let behind: Vec<String> = row.try_get(2)?;
+
+    let mut answers: Vec<Option<Published>> = vec![None; group.len()];
+    let current = |i: usize| group[i].publish.catalogue_version == version;
+    claim_keys(db, group, current, clock, &mut answers).await?;
+    let fresh: Vec<usize> = (0..group.len()).filter(|&i| answers[i].is_none() && current(i)).collect();
+    let numbered: Vec<(usize, EventNo)> =
+        fresh.iter().map(|&i| (i, numbers.next(newest, clock.server(group[i].publish.now)))).collect();
+    let written = insert_events(db, group, &numbered, clock).await?;
+    let (stored, refused): (Vec<_>, Vec<_>) = numbered.into_iter().partition(|(_, no)| written.contains(&no.0));
+    // A refused publish uses up no key.
+    let unused: Vec<(&str, &str)> = refused.iter().filter_map(|(i, _)| group[*i].key()).collect();
+    forget_keys(db, &unused).await?;
+    same_ids(db, group, &mut answers, &stored).await?;
+    insert_channels(db, group, &stored).await?;
+    place(db, group, &stored, direct, behind.into_iter().collect(), clock, &mut answers).await?;
+    let taken = |(i, answer): (usize, Option<Published>)| {
+        answer.unwrap_or(if current(i) { Published::IdTaken } else { Published::StaleCatalogue })
+    };
+    Ok(answers.into_iter().enumerate().map(taken).collect())
+}
+
+/// The locks of the lanes that a group's deliveries are put into.
+fn stripes(group: &[Pending], direct: usize) -> Vec<i32> {
+    let direct = group.iter().map(|p| &p.publish).filter(|publish| publish.destinations.len() <= direct);
+    locks::stripes(direct.flat_map(|publish| {
+        let key = publish.event.key.as_deref();
+        publish.destinations.iter().filter_map(move |d| Some((d.no, d.lane.name(key)?)))
+    }))
+}
+
+/// Takes the keys of those publishes that are to be written; answers those whose key was used.
+async fn claim_keys(
+    db: &mut PgConnection,
+    group: &[Pending],
+    current: impl Fn(usize) -> bool,
+    clock: &ServerClock,
+    answers: &mut [Option<Published>],
+) -> Result<(), StoreError> {
+    // In the order of the keys.
+    let keyed: BTreeMap<(&str, &str), usize> =
+        group.iter().enumerate().filter_map(|(i, p)| Some((p.key()?, i))).collect();
+    if keyed.is_empty() {
+        return Ok(());
+    }
+    let apps: Vec<String> = keyed.keys().map(|(app, _)| (*app).to_owned()).collect();
+    let keys: Vec<String> = keyed.keys().map(|(_, key)| (*key).to_owned()).collect();
+    let forget = |i: &usize| group[*i].publish.idempotency.as_ref().map(|key| clock_shift(group, *i, clock) + key.forget_before);
+    sql("DELETE FROM idempotency i USING unnest($1::text[], $2::text[], $3::bigint[]) AS w (app, key, before)
+         WHERE i.app = w.app AND i.key = w.key AND i.created_at < w.before")
+    .bind(apps.clone())
+    .bind(keys.clone())
+    .bind(keyed.values().map(forget).collect::<Vec<_>>())
+    .execute(&mut *db)
+    .await?;
+    let wanted: Vec<usize> = keyed.values().copied().filter(|&i| current(i)).collect();
+    let claimed = sql(
+        "INSERT INTO idempotency (app, key, digest, event_id, deliveries, created_at)
+         SELECT * FROM unnest($1::text[], $2::text[], $3::bytea[], $4::text[], $5::bigint[], $6::bigint[])
+         ON CONFLICT (app, key) DO NOTHING RETURNING app, key",
+    )
+    .bind(wanted.iter().map(|&i| group[i].publish.event.app.as_str().to_owned()).collect::<Vec<_>>())
+    .bind(wanted.iter().map(|&i| group[i].publish.idempotency.as_ref().map(|k| k.key.clone())).collect::<Vec<_>>())
+    .bind(wanted.iter().map(|&i| group[i].publish.idempotency.as_ref().map(|k| k.digest.to_vec())).collect::<Vec<_>>())
+    .bind(wanted.iter().map(|&i| group[i].publish.event.id.clone()).collect::<Vec<_>>())
+    .bind(wanted.iter().map(|&i| group[i].publish.destinations.len() as i64).collect::<Vec<_>>())
+    .bind(wanted.iter().map(|&i| clock.server(group[i].publish.now)).collect::<Vec<_>>())
+    .fetch_all(&mut *db)
+    .await?;
+    let claimed: HashSet<(String, String)> =
+        claimed.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect::<Result<_, sqlx::Error>>()?;
+    if claimed.len() == keyed.len() {
+        return Ok(());
+    }
+    let used = sql("SELECT i.app, i.key, i.digest, i.event_id, i.deliveries FROM unnest($1::text[], $2::text[]) AS w (app, key)
+         JOIN idempotency i ON i.app = w.app AND i.key = w.key")
+    .bind(apps)
+    .bind(keys)
+    .fetch_all(db)
+    .await?;
+    for row in used {
+        let at: (String, String) = (row.try_get(0)?, row.try_get(1)?);
+        let Some(&i) = keyed.get(&(at.0.as_str(), at.1.as_str())) else { continue };
+        if claimed.contains(&at) {
+            continue;
+        }
+        let same = group[i].publish.idempotency.as_ref().is_some_and(|key| row.try_get::<&[u8], _>(2) .is_ok_and(|d| d == key.digest));
+        answers[i] = Some(if same {
+            Published::Repeated { id: row.try_get(3)?, deliveries: row.try_get::<i64, _>(4)?.unsigned_abs() }
+        } else {
+            Published::KeyTaken
+        });
+    }
+    Ok(())
+}
+
+/// How far the server's clock is ahead of the wall time that a publish came with.
+fn clock_shift(group: &[Pending], i: usize, clock: &ServerClock) -> i64 {
+    clock.server(group[i].publish.now) - group[i].publish.received_at
+}
+
+async fn forget_keys(db: &mut PgConnection, unused: &[(&str, &str)]) -> Result<(), StoreError> {
+    if unused.is_empty() {
+        return Ok(());
+    }
+    sql("DELETE FROM idempotency i USING unnest($1::text[], $2::text[]) AS w (app, key) WHERE i.app = w.app AND i.key = w.key")
+        .bind(unused.iter().map(|(app, _)| (*app).to_owned()).collect::<Vec<_>>())
+        .bind(unused.iter().map(|(_, key)| (*key).to_owned()).collect::<Vec<_>>())
+        .execute(db)
+        .await?;
+    Ok(())
+}
+
+/// Writes the events; answers the numbers of those whose ids were free.
+async fn insert_events(
+    db: &mut PgConnection,
+    group: &[Pending],
+    numbered: &[(usize, EventNo)],
+    clock: &ServerClock,
+) -> Result<HashSet<i64>, StoreError> {
+    if numbered.is_empty() {
+        return Ok(HashSet::new());
+    }
+    // In the order of the ids.
+    let mut sorted: Vec<(&Pending, EventNo)> = numbered.iter().map(|(i, no)| (&group[*i], *no)).collect();
+    sorted.sort_unstable_by_key(|(p, _)| p.id());
+    let texts = |read: fn(&Publish) -> Option<&String>| -> Vec<Option<String>> {
+        sorted.iter().map(|(p, _)| read(&p.publish).cloned()).collect()
+    };
+    let mut channels = Vec::with_capacity(sorted.len());
+    for (p, _) in &sorted {
+        let all = &p.publish.event.channels;
+        channels.push(if all.is_empty() { None } else { Some(serde_json::to_string(all)?) });
+    }
+    let rows = sql("INSERT INTO event (no, app, id, name, channels, content_type, time, op, key, except_session, hook_version, received_at, deliveries, digest, data)
+         SELECT * FROM unnest($1::bigint[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::bigint[], $8::text[],
+                              $9::text[], $10::text[], $11::bigint[], $12::bigint[], $13::bigint[], $14::bytea[], $15::bytea[])
+         ON CONFLICT (app, id) DO NOTHING RETURNING no")
+    .bind(sorted.iter().map(|(_, no)| no.0).collect::<Vec<_>>())
+    .bind(sorted.iter().map(|(p, _)| p.publish.event.app.as_str().to_owned()).collect::<Vec<_>>())
+    .bind(texts(|p| Some(&p.event.id)))
+    .bind(texts(|p| Some(&p.event.name)))
+    .bind(channels)
+    .bind(texts(|p| p.event.data.content_type.as_ref()))
+    .bind(sorted.iter().map(|(p, _)| p.publish.event.time).collect::<Vec<_>>())
+    .bind(texts(|p| p.event.op.as_ref()))
+    .bind(texts(|p| p.event.key.as_ref()))
+    .bind(texts(|p| p.event.except.as_ref()))
+    .bind(sorted.iter().map(|(p, _)| p.publish.hook_version).collect::<Vec<_>>())
+    .bind(sorted.iter().map(|(p, _)| clock.server(p.publish.now)).collect::<Vec<_>>())
+    .bind(sorted.iter().map(|(p, _)| p.publish.destinations.len() as i64).collect::<Vec<_>>())
+    .bind(sorted.iter().map(|(p, _)| p.digest.to_vec()).collect::<Vec<_>>())
+    .bind(sorted.iter().map(|(p, _)| p.publish.event.data.bytes.to_vec()).collect::<Vec<_>>())
+    .fetch_all(db)
+    .await?;
+    Ok(rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?)
+}
+
+/// Answers those publishes whose ids are taken. What is neither stored nor answered yet is looked up.
+async fn same_ids(
+    db: &mut PgConnection,
+    group: &[Pending],
+    answers: &mut [Option<Published>],
+    stored: &[(usize, EventNo)],
+) -> Result<(), StoreError> {
+    let stored: HashSet<usize> = stored.iter().map(|(i, _)| *i).collect();
+    let open = |i: usize| answers[i].is_none() && !stored.contains(&i);
+    let wanted: HashMap<(&str, &str), usize> = (0..group.len()).filter(|&i| open(i)).map(|i| (group[i].id(), i)).collect();
+    if wanted.is_empty() {
+        return Ok(());
+    }
+    let rows = sql("SELECT e.app, e.id, e.digest, e.deliveries FROM unnest($1::text[], $2::text[]) AS w (app, id)
+         JOIN event e ON e.app = w.app AND e.id = w.id")
+    .bind(wanted.keys().map(|(app, _)| (*app).to_owned()).collect::<Vec<_>>())
+    .bind(wanted.keys().map(|(_, id)| (*id).to_owned()).collect::<Vec<_>>())
+    .fetch_all(db)
+    .await?;
+    for row in rows {
+        let (app, id): (&str, &str) = (row.try_get(0)?, row.try_get(1)?);
+        let Some(&i) = wanted.get(&(app, id)) else { continue };
+        let same = row.try_get::<&[u8], _>(2)? == group[i].digest;
+        answers[i] = Some(if same {
+            Published::Repeated { id: id.to_owned(), deliveries: row.try_get::<i64, _>(3)?.unsigned_abs() }
+        } else {
+            Published::IdTaken
+        });
+    }
+    Ok(())
+}
+
+async fn insert_channels(db: &mut PgConnection, group: &[Pending], stored: &[(usize, EventNo)]) -> Result<(), StoreError> {
+    let (mut apps, mut channels, mut nos) = (Vec::new(), Vec::new(), Vec::new());
+    for (i, no) in stored {
+        let event = &group[*i].publish.event;
+        for channel in &event.channels {
+            apps.push(event.app.as_str().to_owned());
+            channels.push(channel.clone());
+            nos.push(no.0);
+        }
+    }
+    if nos.is_empty() {
+        return Ok(());
+    }
+    // The same channel named twice is one channel.
+    sql("INSERT INTO event_channel (app, channel, no) SELECT * FROM unnest($1::text[], $2::text[], $3::bigint[]) ON CONFLICT DO NOTHING")
+        .bind(apps)
+        .bind(channels)
+        .bind(nos)
+        .execute(db)
+        .await?;
+    Ok(())
+}
+
+/// Writes the deliveries, or the rows that stand for them: the lots of those that are taken up at once, and the fan-out rows of
+/// those that are written afterwards. `behind`: the apps with fan-out rows that are not expanded yet.
+async fn place(
+    db: &mut PgConnection,
+    group: &[Pending],
+    stored: &[(usize, EventNo)],
+    direct: usize,
+    mut behind: HashSet<String>,
+    clock: &ServerClock,
+    answers: &mut [Option<Published>],
+) -> Result<(), StoreError> {
+    let (mut lot_rows, mut later_rows, mut owed, mut owed_by) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let mut results: Vec<(Vec<_>, bool)> = vec![(Vec::new(), false); stored.len()];
+    for (at, (i, no)) in stored.iter().enumerate() {
+        let publish = &group[*i].publish;
+        let event = &publish.event;
+        let lease = Lease { token: publish.lease.token, until: clock.server(publish.lease.until) };
+        // An earlier event may still have deliveries to be written to the same lanes: whatever is ordered goes behind it.
+        let is_behind = behind.contains(event.app.as_str());
+        let all_later = publish.destinations.len() > direct;
+        let early = publish.not_before.is_some_and(|time| time > publish.now);
+        let (mut lot, mut later) = (Vec::new(), Vec::new());
+        for destination in &publish.destinations {
+            if all_later || (is_behind && destination.lane != Lane::Own) {
+                later.push((destination.no, destination.lane));
+            } else if destination.fresh && destination.lane == Lane::Own && !early {
+                lot.push(destination.no);
+            } else {
+                owed.push(Owed {
+                    app: &event.app,
+                    event: *no,
+                    destination: destination.no,
+                    lane: destination.lane.name(event.key.as_deref()),
+                    not_before: publish.not_before.map(|time| clock.server(time)),
+                    lease: destination.fresh.then_some(lease),
+                    now: clock.server(publish.now),
+                });
+                owed_by.push(at);
+            }
+        }
+        results[at] = (lot.clone(), !later.is_empty());
+        if !lot.is_empty() {
+            lot_rows.push((*no, lease, lot));
+        }
+        if !later.is_empty() {
+            behind.insert(event.app.as_str().to_owned());
+            later_rows.push((*no, publish, later));
+        }
+    }
+    let mut dues = Dues::default();
+    let placed = lanes::insert(db, &owed, &mut dues).await?;
+    for ((owed, at), placed) in owed.iter().zip(owed_by).zip(placed) {
+        match placed {
+            Placed::Leased => results[at].0.push(owed.destination),
+            Placed::Scheduled => results[at].1 = true,
+            Placed::Waiting => {}
+        }
+    }
+    lots::insert(db, &lot_rows).await?;
+    insert_fanouts(db, &later_rows, clock).await?;
+    for ((i, no), (mut leased, queued)) in stored.iter().zip(results) {
+        leased.sort_unstable();
+        answers[*i] = Some(Published::Stored { no: *no, leased, queued });
+    }
+    dues.write(db).await
+}
+
+type Later<'a> = (EventNo, &'a Publish, Vec<(tidings_model::id::DestinationNo, Lane)>);
+
+async fn insert_fanouts(db: &mut PgConnection, rows: &[Later<'_>], clock: &ServerClock) -> Result<(), StoreError> {
+    if rows.is_empty() {
+        return Ok(());
+    }
+    sql("INSERT INTO fanout (event, app, key, not_before, destinations)
+         SELECT * FROM unnest($1::bigint[], $2::text[], $3::text[], $4::bigint[], $5::bytea[])")
+    .bind(rows.iter().map(|(no, ..)| no.0).collect::<Vec<_>>())
+    .bind(rows.iter().map(|(_, p, _)| p.event.app.as_str().to_owned()).collect::<Vec<_>>())
+    .bind(rows.iter().map(|(_, p, _)| p.event.key.clone()).collect::<Vec<_>>())
+    .bind(rows.iter().map(|(_, p, _)| p.not_before.map(|time| clock.server(time))).collect::<Vec<_>>())
+    .bind(rows.iter().map(|(.., set)| destinations::encode(set.iter().copied())).collect::<Vec<_>>())
+    .execute(db)
+    .await?;
+    Ok(())
+}

@@ -1,0 +1,262 @@
+//! Lots: the fresh deliveries of an event that no lane orders, leased together to whoever published it.
+//!
+//! A delivery leaves its lot when its attempt ends: for the closed ones or, when it is to be attempted again, for a row of its
+//! own. Of a lot whose lease is void or has run out, every delivery gets its row.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+
+use sqlx::postgres::PgRow;
+use sqlx::{PgConnection, Row};
+use tidings_model::clock::Millis;
+use tidings_model::delivery::DeliveryState;
+use tidings_model::id::{AppId, DeliveryKey, DestinationNo, EventNo};
+
+use super::catalogue;
+use super::closing::Closing;
+use super::connect::sql;
+use super::lanes::Dues;
+use crate::destinations::{decode_lot, encode_lot};
+use crate::error::StoreError;
+use crate::log::Lease;
+use crate::queue::{DeliveryFilter, DeliveryRow, Leased};
+
+/// How many lots one transaction takes back: few have more than a handful of deliveries.
+const SLICE: i64 = 64;
+
+/// Writes lots, each in ascending order of its destinations.
+pub(super) async fn insert(
+    db: &mut PgConnection,
+    lots: &[(EventNo, Lease, Vec<DestinationNo>)],
+) -> Result<(), StoreError> {
+    if lots.is_empty() {
+        return Ok(());
+    }
+    sql("INSERT INTO lot (event, lease, lease_until, destinations)
+         SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bytea[])")
+    .bind(lots.iter().map(|(event, ..)| event.0).collect::<Vec<_>>())
+    .bind(lots.iter().map(|(_, lease, _)| lease.token.0).collect::<Vec<_>>())
+    .bind(lots.iter().map(|(_, lease, _)| lease.until).collect::<Vec<_>>())
+    .bind(lots.iter().map(|(.., set)| encode_lot(set)).collect::<Vec<_>>())
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// Takes deliveries out of their lots, each with the lease that it is held under. Answers, in their order, which were there;
+/// those that are not of a lot never are.
+pub(super) async fn take_out(db: &mut PgConnection, batch: &[&Leased]) -> Result<Vec<bool>, StoreError> {
+    let mut taken = vec![false; batch.len()];
+    let wanted: BTreeSet<(i64, i64)> =
+        batch.iter().filter(|l| l.lot).map(|l| (l.key.event.0, l.lease.token.0)).collect();
+    if wanted.is_empty() {
+        return Ok(taken);
+    }
+    let (events, leases): (Vec<i64>, Vec<i64>) = wanted.into_iter().unzip();
+    let rows = sql("SELECT t.event, t.lease, t.destinations FROM unnest($1::bigint[], $2::bigint[]) AS w (event, lease)
+         JOIN lot t ON t.event = w.event AND t.lease = w.lease ORDER BY t.event FOR UPDATE OF t")
+    .bind(events)
+    .bind(leases)
+    .fetch_all(&mut *db)
+    .await?;
+    let mut lots: BTreeMap<(i64, i64), (Vec<DestinationNo>, bool)> = BTreeMap::new();
+    for row in rows {
+        let left = decode_lot(row.try_get(2)?)?;
+        lots.insert((row.try_get(0)?, row.try_get(1)?), (left, false));
+    }
+    for (leased, taken) in batch.iter().zip(&mut taken).filter(|(leased, _)| leased.lot) {
+        let lot = lots.get_mut(&(leased.key.event.0, leased.lease.token.0));
+        if let Some((left, changed)) = lot
+            && let Ok(at) = left.binary_search(&leased.key.destination)
+        {
+            left.remove(at);
+            (*taken, *changed) = (true, true);
+        }
+    }
+    let changed = lots.into_iter().filter(|(_, (_, changed))| *changed).map(|((event, _), (left, _))| (event, left));
+    let (ended, others): (Vec<_>, Vec<_>) = changed.partition(|(_, left)| left.is_empty());
+    if !ended.is_empty() {
+        let events: Vec<i64> = ended.into_iter().map(|(event, _)| event).collect();
+        sql("DELETE FROM lot WHERE event = ANY($1)").bind(events).execute(&mut *db).await?;
+    }
+    if !others.is_empty() {
+        sql("UPDATE lot t SET destinations = n.destinations FROM unnest($1::bigint[], $2::bytea[]) AS n (event, destinations)
+             WHERE t.event = n.event")
+        .bind(others.iter().map(|(event, _)| *event).collect::<Vec<_>>())
+        .bind(others.iter().map(|(_, left)| encode_lot(left)).collect::<Vec<_>>())
+        .execute(db)
+        .await?;
+    }
+    Ok(taken)
+}
+
+/// A delivery that has left its lot, to be attempted again.
+pub(super) struct Reopened {
+    pub(super) key: DeliveryKey,
+    pub(super) due: Millis,
+    pub(super) attempts: u32,
+    pub(super) last_error: Option<String>,
+}
+
+/// Gives deliveries that have left their lots rows of their own; those whose destination is not among `there` are canceled
+/// instead. The catalogue is held by the caller.
+pub(super) async fn reopen(
+    db: &mut PgConnection,
+    all: Vec<Reopened>,
+    there: &HashSet<i64>,
+    wall: Millis,
+    closing: &mut Closing,
+    dues: &mut Dues,
+) -> Result<(), StoreError> {
+    let (open, gone): (Vec<_>, Vec<_>) = all.into_iter().partition(|one| there.contains(&one.key.destination.0));
+    for one in gone {
+        closing.close(&one.key, DeliveryState::Canceled, one.attempts, wall, one.last_error.as_deref());
+    }
+    if open.is_empty() {
+        return Ok(());
+    }
+    for one in &open {
+        dues.note(one.key.destination, one.due);
+    }
+    sql("INSERT INTO delivery (app, event, destination, attempts, forgiven, due, last_error)
+         SELECT app, event, destination, attempts, 0, due, last_error
+         FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::text[])
+         AS o (app, event, destination, attempts, due, last_error)")
+    .bind(open.iter().map(|o| o.key.app.as_str().to_owned()).collect::<Vec<_>>())
+    .bind(open.iter().map(|o| o.key.event.0).collect::<Vec<_>>())
+    .bind(open.iter().map(|o| o.key.destination.0).collect::<Vec<_>>())
+    .bind(open.iter().map(|o| i64::from(o.attempts)).collect::<Vec<_>>())
+    .bind(open.iter().map(|o| o.due).collect::<Vec<_>>())
+    .bind(open.into_iter().map(|o| o.last_error).collect::<Vec<_>>())
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// Which lots are to be taken back.
+pub(super) enum Which<'a> {
+    /// Those whose lease ended before this time of the server's.
+    RunOut(Millis),
+    /// Those leased by these incarnations.
+    Of(&'a [i64]),
+}
+
+/// Gives every delivery of a slice of such lots its row, due now. Answers how many deliveries there were, and whether there may
+/// be more.
+pub(super) async fn take_back(db: &mut PgConnection, which: Which<'_>, now: Millis) -> Result<(u64, bool), StoreError> {
+    super::locks::hold_catalogue(db).await?;
+    // Another node may be doing the same, or recording what came of some.
+    let found = match which {
+        Which::RunOut(time) => sql("SELECT t.event, e.app, t.destinations FROM lot t JOIN event e ON e.no = t.event
+             WHERE t.lease_until < $1 ORDER BY t.event LIMIT $2 FOR UPDATE OF t SKIP LOCKED")
+        .bind(time)
+        .bind(SLICE),
+        Which::Of(incarnations) => sql("SELECT t.event, e.app, t.destinations FROM lot t JOIN event e ON e.no = t.event
+             WHERE t.lease >> 40 = ANY($1) ORDER BY t.event LIMIT $2 FOR UPDATE OF t SKIP LOCKED")
+        .bind(incarnations.to_vec())
+        .bind(SLICE),
+    };
+    let rows = found.fetch_all(&mut *db).await?;
+    let mut back = Vec::new();
+    let mut events: Vec<i64> = Vec::with_capacity(rows.len());
+    for row in &rows {
+        let event: i64 = row.try_get(0)?;
+        events.push(event);
+        let app = AppId::from(row.try_get::<String, _>(1)?);
+        for destination in decode_lot(row.try_get(2)?)? {
+            let key = DeliveryKey { app: app.clone(), event: EventNo(event), destination };
+            back.push(Reopened { key, due: now, attempts: 0, last_error: None });
+        }
+    }
+    let taken = back.len() as u64;
+    if !events.is_empty() {
+        let more = events.len() as i64 == SLICE;
+        sql("DELETE FROM lot WHERE event = ANY($1)").bind(events).execute(&mut *db).await?;
+        let there = catalogue::there(db, back.iter().map(|one| one.key.destination)).await?;
+        let (mut closing, mut dues) = (Closing::default(), Dues::default());
+        reopen(db, back, &there, now, &mut closing, &mut dues).await?;
+        closing.write(db).await?;
+        dues.write(db).await?;
+        return Ok((taken, more));
+    }
+    Ok((0, false))
+}
+
+/// Whether a delivery is under way as one of a lot.
+pub(super) async fn holds(db: &mut PgConnection, key: &DeliveryKey) -> Result<bool, StoreError> {
+    let row = sql("SELECT t.destinations FROM lot t JOIN event e ON e.no = t.event WHERE t.event = $1 AND e.app = $2")
+        .bind(key.event.0)
+        .bind(key.app.as_str().to_owned())
+        .fetch_optional(db)
+        .await?;
+    Ok(match row {
+        Some(row) => decode_lot(row.try_get(0)?)?.binary_search(&key.destination).is_ok(),
+        None => false,
+    })
+}
+
+/// How many deliveries there are in lots.
+pub(super) async fn count(db: &mut PgConnection) -> Result<u64, StoreError> {
+    let rows = sql("SELECT destinations FROM lot").fetch_all(db).await?;
+    rows.iter().try_fold(0, |all, row| Ok(all + decode_lot(row.try_get(0)?)?.len() as u64))
+}
+
+/// A page of the deliveries in lots, newest event first. Lots are few, as deliveries in memory are.
+pub(super) async fn page(
+    db: &mut PgConnection,
+    app: &AppId,
+    filter: &DeliveryFilter,
+) -> Result<Vec<DeliveryRow>, StoreError> {
+    let before = filter.before.unwrap_or((EventNo(i64::MAX), DestinationNo(i64::MAX)));
+    let first = filter.event.unwrap_or(EventNo(i64::MIN));
+    let last = filter.event.map_or(before.0, |event| event.min(before.0));
+    let rows = sql("SELECT t.event, t.destinations, e.id, e.name FROM lot t JOIN event e ON e.no = t.event
+         WHERE t.event >= $1 AND t.event <= $2 AND e.app = $3 ORDER BY t.event DESC LIMIT $4")
+    .bind(first.0)
+    .bind(last.0)
+    .bind(app.as_str().to_owned())
+    // Of each lot at least one delivery is on the page, unless only one destination's are wanted or the first lot was begun.
+    .bind(if filter.destination.is_some() { i64::MAX } else { (filter.limit as i64).saturating_add(1) })
+    .fetch_all(&mut *db)
+    .await?;
+    let mut out = Vec::new();
+    for row in &rows {
+        members(row, app, filter, before, &mut out)?;
+    }
+    out.truncate(filter.limit);
+    let nos: Vec<i64> = out.iter().map(|row| row.key.destination.0).collect();
+    let names = sql("SELECT no, id FROM listener WHERE no = ANY($1)").bind(nos).fetch_all(db).await?;
+    let names: BTreeMap<i64, String> =
+        names.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect::<Result<_, sqlx::Error>>()?;
+    for row in &mut out {
+        row.listener = names.get(&row.key.destination.0).cloned().unwrap_or_default();
+    }
+    Ok(out)
+}
+
+fn members(
+    row: &PgRow,
+    app: &AppId,
+    filter: &DeliveryFilter,
+    before: (EventNo, DestinationNo),
+    out: &mut Vec<DeliveryRow>,
+) -> Result<(), StoreError> {
+    let event = EventNo(row.try_get(0)?);
+    let (event_id, event_name): (String, String) = (row.try_get(2)?, row.try_get(3)?);
+    for destination in decode_lot(row.try_get(1)?)?.into_iter().rev() {
+        let wanted = filter.destination.is_none_or(|only| only == destination);
+        if out.len() < filter.limit && wanted && (event, destination) < before {
+            out.push(DeliveryRow {
+                key: DeliveryKey { app: app.clone(), event, destination },
+                state: DeliveryState::Pending,
+                attempts: 0,
+                due: None,
+                closed_at: None,
+                event_id: event_id.clone(),
+                event_name: event_name.clone(),
+                listener: String::new(),
+                last_error: None,
+            });
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,40 @@
+//! The schema and its versions. Migrations are numbered, only ever added; those that are missing run in one transaction,
+//! which one node at a time may begin.
+
+use sqlx::{AssertSqlSafe, PgConnection, Row};
+
+use super::connect::sql;
+use super::locks;
+use crate::error::StoreError;
+
+/// In order; the place in this list, from 1, is the schema version that `tidings_schema` holds.
+const MIGRATIONS: &[&str] = &[include_str!("../../migrations/postgres/0001_start.sql")];
+
+/// The latest version this program knows.
+pub const SCHEMA_VERSION: i64 = MIGRATIONS.len() as i64;
+
+/// Brings the schema up to date.
+///
+/// # Errors
+/// [`StoreError::NewerSchema`] when a later program has written the database: nothing is changed then.
+pub(super) async fn migrate(db: &mut PgConnection) -> Result<(), StoreError> {
+    locks::migration(db).await?;
+    let there: bool = sql("SELECT to_regclass('tidings_schema') IS NOT NULL").fetch_one(&mut *db).await?.try_get(0)?;
+    let found: i64 = if there {
+        sql("SELECT version FROM tidings_schema").fetch_one(&mut *db).await?.try_get(0)?
+    } else {
+        sqlx::raw_sql("CREATE TABLE tidings_schema (version BIGINT NOT NULL); INSERT INTO tidings_schema VALUES (0)")
+            .execute(&mut *db)
+            .await?;
+        0
+    };
+    if found > SCHEMA_VERSION {
+        return Err(StoreError::NewerSchema { found, known: SCHEMA_VERSION });
+    }
+    for (version, text) in (1..).zip(MIGRATIONS).filter(|(version, _)| *version > found) {
+        sqlx::raw_sql(AssertSqlSafe(*text)).execute(&mut *db).await?;
+        sql("UPDATE tidings_schema SET version = $1").bind(version).execute(&mut *db).await?;
+        tracing::info!(version, "migrated the database");
+    }
+    Ok(())
+}

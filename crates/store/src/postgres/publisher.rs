@@ -1,0 +1,159 @@
+//! Group commit: publishes that wait at the same time share one transaction, and so one commit that is synced.
+//!
+//! Each succeeds or fails alone: when a group fails for a reason that lies in one of its publishes, all of them are written once
+//! more, each in a transaction of its own.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use tokio::sync::{Notify, oneshot};
+use tokio::task::JoinHandle;
+
+use super::clock::ServerClock;
+use super::connect::{Connections, transact};
+use super::log::{self, Numbers, Pending};
+use crate::error::StoreError;
+use crate::log::{Destination, Publish, Published};
+
+/// How many publishes may wait, and of how many bytes; more are refused with [`StoreError::Overloaded`].
+const MAX_WAITING: usize = 8_192;
+const MAX_WAITING_BYTES: usize = 64 << 20;
+/// How many share a transaction, and of how many bytes, at most.
+const MAX_GROUP: usize = 256;
+const MAX_GROUP_BYTES: usize = 4 << 20;
+
+struct Waiter {
+    pending: Pending,
+    weight: usize,
+    reply: oneshot::Sender<Result<Published, StoreError>>,
+}
+
+#[derive(Default)]
+struct Waiting {
+    queue: VecDeque<Waiter>,
+    bytes: usize,
+    closing: bool,
+}
+
+#[derive(Default)]
+struct Shared {
+    waiting: Mutex<Waiting>,
+    woken: Notify,
+}
+
+/// What groups are written with.
+pub(super) struct Means {
+    pub(super) connections: Arc<Connections>,
+    pub(super) clock: Arc<ServerClock>,
+    pub(super) numbers: Numbers,
+    pub(super) direct: usize,
+}
+
+/// The way to the task that writes the groups.
+pub(super) struct Publisher {
+    shared: Arc<Shared>,
+    task: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Publisher {
+    pub(super) fn start(means: Means) -> Self {
+        let shared = Arc::new(Shared::default());
+        let task = tokio::spawn(run(Arc::clone(&shared), means));
+        Self { shared, task: Mutex::new(Some(task)) }
+    }
+
+    /// Writes a publish, together with others.
+    pub(super) async fn publish(&self, publish: Publish) -> Result<Published, StoreError> {
+        let weight = publish.event.weight() + publish.destinations.len() * size_of::<Destination>();
+        let pending = Pending { digest: publish.event.digest(), publish };
+        let (reply, answer) = oneshot::channel();
+        {
+            let mut waiting = self.shared.waiting.lock();
+            if waiting.closing {
+                return Err(StoreError::Closed);
+            }
+            if waiting.queue.len() >= MAX_WAITING || waiting.bytes.saturating_add(weight) > MAX_WAITING_BYTES {
+                return Err(StoreError::Overloaded);
+            }
+            waiting.bytes += weight;
+            waiting.queue.push_back(Waiter { pending, weight, reply });
+        }
+        self.shared.woken.notify_one();
+        answer.await.unwrap_or(Err(StoreError::Closed))
+    }
+
+    /// Takes nothing more; what waits is still written.
+    pub(super) fn stop(&self) {
+        self.shared.waiting.lock().closing = true;
+        self.shared.woken.notify_one();
+    }
+
+    /// Takes nothing more, and returns when what waited is written.
+    pub(super) async fn close(&self) {
+        self.stop();
+        let task = self.task.lock().take();
+        if let Some(task) = task
+            && task.await.is_err()
+        {
+            tracing::error!("the store's publisher did not end by itself");
+        }
+    }
+}
+
+async fn run(shared: Arc<Shared>, means: Means) {
+    loop {
+        let (group, closing) = take(&shared);
+        if group.is_empty() {
+            if closing {
+                return;
+            }
+            shared.woken.notified().await;
+            continue;
+        }
+        write(&means, group).await;
+    }
+}
+
+/// The next group, and whether nothing more will come.
+fn take(shared: &Shared) -> (Vec<Waiter>, bool) {
+    let mut waiting = shared.waiting.lock();
+    let mut bytes = 0;
+    let fits = |one: &&Waiter| {
+        bytes += one.weight;
+        bytes == one.weight || bytes <= MAX_GROUP_BYTES
+    };
+    let next: Vec<&Pending> = waiting.queue.iter().take(MAX_GROUP).take_while(fits).map(|one| &one.pending).collect();
+    let count = log::distinct(&next);
+    let group: Vec<Waiter> = waiting.queue.drain(..count).collect();
+    waiting.bytes -= group.iter().map(|one| one.weight).sum::<usize>();
+    (group, waiting.closing)
+}
+
+async fn write(means: &Means, group: Vec<Waiter>) {
+    let (pending, replies): (Vec<_>, Vec<_>) = group.into_iter().map(|one| (one.pending, one.reply)).unzip();
+    match together(means, &pending).await {
+        Ok(answers) => {
+            for (reply, answer) in replies.into_iter().zip(answers) {
+                // A caller that went away needs no answer; what it asked for is done all the same.
+                drop(reply.send(Ok(answer)));
+            }
+        }
+        // What ails the server ails each of them; and whether a lost connection had committed, only asking again tells.
+        Err(error) if error.is_temporary() || error == StoreError::Closed || pending.len() == 1 => {
+            for reply in replies {
+                drop(reply.send(Err(error.clone())));
+            }
+        }
+        Err(_) => {
+            for (one, reply) in pending.into_iter().zip(replies) {
+                let answer = together(means, &[one]).await;
+                drop(reply.send(answer.and_then(|mut all| all.pop().ok_or(StoreError::Closed))));
+            }
+        }
+    }
+}
+
+async fn together(means: &Means, group: &[Pending]) -> Result<Vec<Published>, StoreError> {
+    transact!(means.connections, |db| log::publish(db, group, means.direct, &means.numbers, &means.clock).await)
+}

@@ -1,0 +1,139 @@
+//! Claiming deliveries, and giving them back.
+
+use std::collections::BTreeMap;
+
+use sqlx::{PgConnection, Row};
+use tidings_model::clock::Millis;
+use tidings_model::id::{AppId, DeliveryKey, DestinationNo, EventNo};
+
+use super::closing::Closing;
+use super::connect::sql;
+use super::lanes::{self, Dues};
+use super::{catalogue, locks, lots};
+use crate::error::StoreError;
+use crate::log::Lease;
+use crate::queue::{Due, Leased};
+
+/// Which destinations have work due, and when the next one will.
+pub(super) async fn due(
+    db: &mut PgConnection,
+    now: Millis,
+    skip: &[DestinationNo],
+    limit: usize,
+) -> Result<Due, StoreError> {
+    let rows = sql("SELECT q.destination, q.next_due FROM queue q JOIN listener l ON l.no = q.destination
+         WHERE l.disabled_at IS NULL AND l.deleted = 0 AND q.destination <> ALL($1) ORDER BY q.next_due, q.destination LIMIT $2")
+    .bind(skip.iter().map(|no| no.0).collect::<Vec<_>>())
+    .bind(limit as i64)
+    .fetch_all(db)
+    .await?;
+    let mut due = Due::default();
+    for row in rows {
+        let next: Millis = row.try_get(1)?;
+        if next > now {
+            due.next = Some(next);
+            break;
+        }
+        due.destinations.push(DestinationNo(row.try_get(0)?));
+    }
+    Ok(due)
+}
+
+/// Leases due deliveries, passing over those that another node is taking right now. `until` is the lease's end in the server's
+/// time.
+pub(super) async fn claim(
+    db: &mut PgConnection,
+    wanted: &[(DestinationNo, usize)],
+    now: Millis,
+    lease: Lease,
+    until: Millis,
+) -> Result<Vec<Leased>, StoreError> {
+    let rows = sql(
+        "WITH picked AS MATERIALIZED (
+             SELECT d.app, d.event, d.destination, d.due, w.place
+             FROM unnest($1::bigint[], $2::bigint[]) WITH ORDINALITY AS w (destination, most, place)
+             CROSS JOIN LATERAL (
+                 SELECT app, event, destination, due FROM delivery
+                 WHERE destination = w.destination AND due IS NOT NULL AND due <= $3
+                 ORDER BY due LIMIT w.most FOR UPDATE SKIP LOCKED
+             ) d
+         ), leased AS (
+             UPDATE delivery d SET due = NULL, lease = $4, lease_until = $5 FROM picked p
+             WHERE d.app = p.app AND d.event = p.event AND d.destination = p.destination
+             RETURNING d.app, d.event, d.destination, d.lane IS NOT NULL AS ordered, d.attempts, d.forgiven, p.place, p.due
+         )
+         SELECT app, event, destination, ordered, attempts, forgiven FROM leased ORDER BY place, due",
+    )
+    .bind(wanted.iter().map(|(no, _)| no.0).collect::<Vec<_>>())
+    .bind(wanted.iter().map(|(_, most)| i64::try_from(*most).unwrap_or(i64::MAX)).collect::<Vec<_>>())
+    .bind(now)
+    .bind(lease.token.0)
+    .bind(until)
+    .fetch_all(&mut *db)
+    .await?;
+    let mut out = Vec::with_capacity(rows.len());
+    for row in &rows {
+        out.push(Leased {
+            key: DeliveryKey {
+                app: AppId::from(row.try_get::<String, _>(0)?),
+                event: EventNo(row.try_get(1)?),
+                destination: DestinationNo(row.try_get(2)?),
+            },
+            ordered: row.try_get(3)?,
+            attempts: lanes::count(row, 4)?,
+            forgiven: lanes::count(row, 5)?,
+            lot: false,
+            lease,
+        });
+    }
+    let mut dues = Dues::default();
+    wanted.iter().for_each(|(destination, _)| dues.refresh(*destination));
+    dues.write(db).await?;
+    Ok(out)
+}
+
+/// Gives leased deliveries back.
+pub(super) async fn release(db: &mut PgConnection, batch: &[Leased], due: Millis) -> Result<(), StoreError> {
+    locks::hold_catalogue(db).await?;
+    let all: Vec<&Leased> = batch.iter().collect();
+    let (mut closing, mut dues, mut back) = (Closing::default(), Dues::default(), Vec::new());
+    for (leased, taken) in batch.iter().zip(lots::take_out(db, &all).await?) {
+        let (key, attempts) = (leased.key.clone(), leased.attempts);
+        if taken {
+            back.push(lots::Reopened { key, due, attempts, last_error: None });
+        } else if !leased.lot {
+            lanes::reschedule(db, &key, leased.lease.token, due, attempts, None, &mut dues).await?;
+        }
+    }
+    let there = catalogue::there(db, back.iter().map(|one| one.key.destination)).await?;
+    lots::reopen(db, back, &there, due, &mut closing, &mut dues).await?;
+    closing.write(db).await?;
+    dues.write(db).await
+}
+
+/// The lanes of the ordered ones among leased deliveries, by event and destination. A delivery never changes its lane while
+/// it is open.
+pub(super) async fn lanes_of(
+    db: &mut PgConnection,
+    ordered: &[&Leased],
+) -> Result<BTreeMap<(i64, i64), String>, StoreError> {
+    if ordered.is_empty() {
+        return Ok(BTreeMap::new());
+    }
+    let rows = sql("SELECT d.event, d.destination, d.lane FROM unnest($1::text[], $2::bigint[], $3::bigint[]) AS w (app, event, destination)
+         JOIN delivery d ON d.app = w.app AND d.event = w.event AND d.destination = w.destination WHERE d.lane IS NOT NULL")
+    .bind(ordered.iter().map(|l| l.key.app.as_str().to_owned()).collect::<Vec<_>>())
+    .bind(ordered.iter().map(|l| l.key.event.0).collect::<Vec<_>>())
+    .bind(ordered.iter().map(|l| l.key.destination.0).collect::<Vec<_>>())
+    .fetch_all(db)
+    .await?;
+    let read = |row: &sqlx::postgres::PgRow| Ok(((row.try_get(0)?, row.try_get(1)?), row.try_get(2)?));
+    Ok(rows.iter().map(read).collect::<Result<_, sqlx::Error>>()?)
+}
+
+/// Destinations that have done nothing but fail, and since when.
+pub(super) async fn failing(db: &mut PgConnection) -> Result<Vec<(DestinationNo, Millis)>, StoreError> {
+    let rows = sql("SELECT destination, since FROM failing ORDER BY destination").fetch_all(db).await?;
+    let read = |row: &sqlx::postgres::PgRow| Ok((DestinationNo(row.try_get(0)?), row.try_get(1)?));
+    Ok(rows.iter().map(read).collect::<Result<_, sqlx::Error>>()?)
+}

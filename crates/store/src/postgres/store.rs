@@ -1,0 +1,241 @@
+//! The traits, each method a transaction.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use async_trait::async_trait;
+use tidings_model::clock::Millis;
+use tidings_model::delivery::Attempt;
+use tidings_model::hook::Hook;
+use tidings_model::id::{AppId, DeliveryKey, DestinationNo, EventNo};
+use tidings_model::listener::Listener;
+use tidings_model::payload::Field;
+
+use super::connect::{sql, transact};
+use super::{PostgresStore, catalogue, events, fanout, finish, listing, lots, queue, retire, upkeep};
+use crate::Store;
+use crate::catalogue::{Catalogue, Changes};
+use crate::error::StoreError;
+use crate::log::{EventFilter, Lease, LeaseToken, Log, Logged, Publish, Published};
+use crate::queue::{
+    DeliveryFilter, DeliveryRow, Depth, Due, Expanded, Finished, Leased, Queue, Recorded, Recording, Retried,
+};
+use crate::records::ListenerSecrets;
+
+#[async_trait]
+impl Store for PostgresStore {
+    fn name(&self) -> &'static str {
+        "postgres"
+    }
+
+    fn durable(&self) -> bool {
+        true
+    }
+
+    async fn writable(&self) -> Result<(), StoreError> {
+        transact!(self.connections, |db| async {
+            sql("INSERT INTO written (incarnation, at) VALUES ($1, 1) ON CONFLICT (incarnation) DO UPDATE SET at = written.at + 1")
+                .bind(self.incarnation)
+                .execute(db)
+                .await?;
+            Ok::<_, StoreError>(())
+        }
+        .await)
+    }
+
+    async fn close(&self) {
+        self.publisher.close().await;
+        self.connections.pool.close().await;
+    }
+}
+
+#[async_trait]
+impl Catalogue for PostgresStore {
+    async fn changes(&self, since: i64) -> Result<Changes, StoreError> {
+        transact!(self.connections, |db| catalogue::changes(db, &self.key, since).await)
+    }
+
+    async fn create_hook(&self, hook: Hook) -> Result<(), StoreError> {
+        transact!(self.connections, |db| catalogue::create_hook(db, &hook).await)
+    }
+
+    async fn replace_hook(&self, hook: Hook, expected: i64) -> Result<(), StoreError> {
+        transact!(self.connections, |db| catalogue::replace_hook(db, &hook, expected).await)
+    }
+
+    async fn delete_hook(&self, app: &AppId, name: &str, now: Millis) -> Result<(), StoreError> {
+        transact!(self.connections, |db| catalogue::delete_hook(db, app, name, now).await)
+    }
+
+    async fn fields_at(&self, app: &AppId, hook: &str, version: i64) -> Result<Option<Option<Vec<Field>>>, StoreError> {
+        transact!(self.connections, |db| catalogue::fields_at(db, app, hook, version).await)
+    }
+
+    async fn create_listener(&self, listener: Listener) -> Result<DestinationNo, StoreError> {
+        let sealed = ListenerSecrets::seal(&self.key, &listener)?;
+        transact!(self.connections, |db| catalogue::create_listener(db, &listener, &sealed).await)
+    }
+
+    async fn replace_listener(&self, listener: Listener, expected: i64) -> Result<(), StoreError> {
+        let sealed = ListenerSecrets::seal(&self.key, &listener)?;
+        transact!(self.connections, |db| catalogue::replace_listener(db, &listener, &sealed, expected).await)
+    }
+
+    async fn delete_listener(&self, app: &AppId, id: &str, now: Millis) -> Result<(), StoreError> {
+        transact!(self.connections, |db| catalogue::delete_listener(db, app, id, now).await)
+    }
+
+    async fn unannounced(&self) -> Result<Vec<(AppId, String)>, StoreError> {
+        transact!(self.connections, |db| catalogue::unannounced(db).await)
+    }
+
+    async fn announced(&self, app: &AppId, listener: &str) -> Result<(), StoreError> {
+        transact!(self.connections, |db| catalogue::announced(db, app, listener).await)
+    }
+}
+
+#[async_trait]
+impl Log for PostgresStore {
+    async fn publish(&self, publish: Publish) -> Result<Published, StoreError> {
+        self.publisher.publish(publish).await
+    }
+
+    async fn event(&self, app: &AppId, id: &str) -> Result<Option<Logged>, StoreError> {
+        transact!(self.connections, |db| events::event(db, app, id).await)
+    }
+
+    async fn events(&self, app: &AppId, filter: EventFilter) -> Result<Vec<Logged>, StoreError> {
+        transact!(self.connections, |db| events::events(db, app, &filter).await)
+    }
+
+    async fn events_at(&self, places: Vec<EventNo>) -> Result<Vec<Logged>, StoreError> {
+        transact!(self.connections, |db| events::events_at(db, &places).await)
+    }
+}
+
+#[async_trait]
+impl Queue for PostgresStore {
+    async fn recover(&self, now: Millis) -> Result<u64, StoreError> {
+        transact!(self.connections, |db| self.clock.compare(db, now).await)?;
+        let now = self.clock.server(now);
+        transact!(self.connections, |db| upkeep::heed_clock(db, now).await)?;
+        let earlier = transact!(self.connections, |db| upkeep::earlier(db, &self.node, self.incarnation).await)?;
+        let mut taken = transact!(self.connections, |db| upkeep::take_back(db, &earlier, now).await)?;
+        loop {
+            let (count, more) =
+                transact!(self.connections, |db| lots::take_back(db, lots::Which::Of(&earlier), now).await)?;
+            taken += count;
+            if !more {
+                return Ok(taken);
+            }
+        }
+    }
+
+    fn new_token(&self) -> LeaseToken {
+        LeaseToken(self.next_token.fetch_add(1, Ordering::Relaxed))
+    }
+
+    async fn due(&self, now: Millis, skip: Vec<DestinationNo>, limit: usize) -> Result<Due, StoreError> {
+        let now = self.clock.server(now);
+        let mut due = transact!(self.connections, |db| queue::due(db, now, &skip, limit).await)?;
+        due.next = due.next.map(|time| self.clock.caller(time));
+        Ok(due)
+    }
+
+    async fn claim(
+        &self,
+        wanted: Vec<(DestinationNo, usize)>,
+        now: Millis,
+        lease: Lease,
+    ) -> Result<Vec<Leased>, StoreError> {
+        let (now, until) = (self.clock.server(now), self.clock.server(lease.until));
+        transact!(self.connections, |db| queue::claim(db, &wanted, now, lease, until).await)
+    }
+
+    async fn finish(&self, batch: Arc<Vec<Finished>>, recording: Recording) -> Result<Vec<Recorded>, StoreError> {
+        let changes = AtomicBool::new(batch.iter().any(|end| end.disable.is_some()));
+        transact!(self.connections, |db| finish::finish(db, &batch, recording, &self.clock, &changes).await)
+    }
+
+    async fn release(&self, batch: Vec<Leased>, due: Millis) -> Result<(), StoreError> {
+        let due = self.clock.server(due);
+        transact!(self.connections, |db| queue::release(db, &batch, due).await)
+    }
+
+    async fn expand(&self, now: Millis, fresh: usize, lease: Lease) -> Result<Expanded, StoreError> {
+        let (now, until) = (self.clock.server(now), self.clock.server(lease.until));
+        let slice = self.sizes.fanout;
+        transact!(self.connections, |db| fanout::expand(db, now, fresh, lease, until, slice).await)
+    }
+
+    async fn sweep(&self, now: Millis) -> Result<u64, StoreError> {
+        transact!(self.connections, |db| self.clock.compare(db, now).await)?;
+        let (now, slice) = (self.clock.server(now), self.sizes.sweep);
+        let mut taken = 0;
+        loop {
+            let count = transact!(self.connections, |db| upkeep::take_back_run_out(db, now, slice).await)?;
+            taken += count;
+            if count < slice as u64 {
+                break;
+            }
+        }
+        loop {
+            let (count, more) =
+                transact!(self.connections, |db| lots::take_back(db, lots::Which::RunOut(now), now).await)?;
+            taken += count;
+            if !more {
+                break;
+            }
+        }
+        transact!(self.connections, |db| upkeep::unlist_idle(db).await)?;
+        Ok(taken)
+    }
+
+    async fn cancel_orphans(&self, wall: Millis) -> Result<bool, StoreError> {
+        transact!(self.connections, |db| upkeep::cancel_orphans(db, wall).await)
+    }
+
+    async fn failing(&self) -> Result<Vec<(DestinationNo, Millis)>, StoreError> {
+        transact!(self.connections, |db| queue::failing(db).await)
+    }
+
+    async fn deliveries(&self, app: &AppId, filter: DeliveryFilter) -> Result<Vec<DeliveryRow>, StoreError> {
+        let rows = transact!(self.connections, |db| listing::deliveries(db, app, &filter).await)?;
+        Ok(rows.into_iter().map(|row| self.in_callers_time(row)).collect())
+    }
+
+    async fn delivery(&self, key: &DeliveryKey) -> Result<Option<DeliveryRow>, StoreError> {
+        let row = transact!(self.connections, |db| listing::delivery(db, key).await)?;
+        Ok(row.map(|row| self.in_callers_time(row)))
+    }
+
+    async fn attempts(&self, key: &DeliveryKey) -> Result<Vec<Attempt>, StoreError> {
+        let mut all = transact!(self.connections, |db| listing::attempts(db, key).await)?;
+        all.iter_mut().for_each(|attempt| attempt.next_at = attempt.next_at.map(|time| self.clock.caller(time)));
+        Ok(all)
+    }
+
+    async fn retry(&self, key: &DeliveryKey, now: Millis) -> Result<Retried, StoreError> {
+        let now = self.clock.server(now);
+        transact!(self.connections, |db| listing::retry(db, key, now).await)
+    }
+
+    async fn retire(&self, events_before: Millis, keys_before: Millis) -> Result<bool, StoreError> {
+        let from = EventNo(self.retired_to.load(Ordering::Relaxed));
+        let next = transact!(self.connections, |db| retire::events(db, from, events_before).await)?;
+        let more_keys = transact!(self.connections, |db| retire::keys(db, keys_before).await)?;
+        // Events that are kept for their open work are passed over until the next round.
+        self.retired_to.store(next.map_or(0, |no| no.0), Ordering::Relaxed);
+        Ok(next.is_some() || more_keys)
+    }
+
+    async fn depth(&self) -> Result<Depth, StoreError> {
+        transact!(self.connections, |db| listing::depth(db).await)
+    }
+}
+
+impl PostgresStore {
+    fn in_callers_time(&self, row: DeliveryRow) -> DeliveryRow {
+        DeliveryRow { due: row.due.map(|time| self.clock.caller(time)), ..row }
+    }
+}

@@ -1,0 +1,171 @@
+//! Putting right what a crash, a clock or a deletion has left behind.
+
+use sqlx::{PgConnection, Row};
+use tidings_model::clock::Millis;
+use tidings_model::delivery::DeliveryState;
+use tidings_model::id::{AppId, DeliveryKey, DestinationNo, EventNo};
+
+use super::closing::Closing;
+use super::connect::sql;
+use super::lanes::Dues;
+use super::{catalogue, locks, meta};
+use crate::error::StoreError;
+
+/// How many deliveries one transaction cancels or takes back.
+pub(super) const SLICE: usize = 500;
+/// A clock that stands so far before what it has said was set back; smaller differences are jitter.
+const CLOCK_SET_BACK: Millis = 60_000;
+/// How many earlier starts of a node are looked at: leases of those before have long run out.
+const EARLIER: i64 = 1_000;
+
+/// The next incarnation of a node: part of every lease token that it gives.
+pub(super) async fn incarnate(db: &mut PgConnection, node: &str) -> Result<i64, StoreError> {
+    let row = sql("INSERT INTO incarnation (node) VALUES ($1) RETURNING no").bind(node.to_owned());
+    Ok(row.fetch_one(db).await?.try_get(0)?)
+}
+
+/// The earlier incarnations of a node, whose leases are void: it is here, so they are not.
+pub(super) async fn earlier(db: &mut PgConnection, node: &str, incarnation: i64) -> Result<Vec<i64>, StoreError> {
+    let rows = sql("SELECT no FROM incarnation WHERE node = $1 AND no < $2 ORDER BY no DESC LIMIT $3")
+        .bind(node.to_owned())
+        .bind(incarnation)
+        .bind(EARLIER)
+        .fetch_all(db)
+        .await?;
+    Ok(rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?)
+}
+
+/// Moves what is due when the server's clock was set back: other than the nodes' clocks, that is one for all of them.
+pub(super) async fn heed_clock(db: &mut PgConnection, now: Millis) -> Result<(), StoreError> {
+    let ahead = clock_before(db).await? - now;
+    meta::set(db, "clock", now).await?;
+    if ahead <= CLOCK_SET_BACK {
+        return Ok(());
+    }
+    tracing::warn!(ahead_ms = ahead, "the database server's clock was set back; moving what is due by as much");
+    sql("UPDATE delivery SET due = due - $1, not_before = not_before - $1, lease_until = lease_until - $1")
+        .bind(ahead)
+        .execute(&mut *db)
+        .await?;
+    sql("UPDATE lot SET lease_until = lease_until - $1").bind(ahead).execute(&mut *db).await?;
+    sql("UPDATE fanout SET not_before = not_before - $1").bind(ahead).execute(&mut *db).await?;
+    sql("UPDATE queue SET next_due = next_due - $1").bind(ahead).execute(db).await?;
+    Ok(())
+}
+
+/// The latest that the clock has said, as far as it left a trace, since the start before this one.
+///
+/// Event numbers never go back, so after a clock was set back they stand still: only one that has moved on since the last start
+/// tells the time. Whoever comes here waits for others that do.
+async fn clock_before(db: &mut PgConnection) -> Result<Millis, StoreError> {
+    let row = sql("SELECT value FROM meta WHERE name = 'clock' FOR UPDATE").fetch_one(&mut *db).await?;
+    let clock: Millis = row.try_get(0)?;
+    let newest =
+        sql("SELECT no, received_at FROM event ORDER BY no DESC LIMIT 1").fetch_optional(&mut *db).await?;
+    let Some(newest) = newest else { return Ok(clock) };
+    let (no, received_at): (i64, Millis) = (newest.try_get(0)?, newest.try_get(1)?);
+    let known = meta::get(db, "clock_event").await?;
+    meta::set(db, "clock_event", no).await?;
+    if EventNo(no).millis() > EventNo(known).millis() {
+        Ok(clock.max(EventNo(no).millis()))
+    } else if no > known {
+        Ok(clock.max(received_at))
+    } else {
+        Ok(clock)
+    }
+}
+
+/// Takes back the leases that these incarnations held on deliveries with rows of their own.
+pub(super) async fn take_back(db: &mut PgConnection, incarnations: &[i64], now: Millis) -> Result<u64, StoreError> {
+    let rows = sql("UPDATE delivery SET due = $2, lease = NULL, lease_until = NULL WHERE lease IS NOT NULL AND lease >> 40 = ANY($1)
+         RETURNING destination")
+    .bind(incarnations.to_vec())
+    .bind(now)
+    .fetch_all(&mut *db)
+    .await?;
+    let mut dues = Dues::default();
+    for row in &rows {
+        dues.note(DestinationNo(row.try_get(0)?), now);
+    }
+    dues.write(db).await?;
+    sql("DELETE FROM written WHERE incarnation = ANY($1)").bind(incarnations.to_vec()).execute(db).await?;
+    Ok(rows.len() as u64)
+}
+
+/// Takes back a slice of the leases that have run out, whoever held them.
+pub(super) async fn take_back_run_out(db: &mut PgConnection, now: Millis, slice: usize) -> Result<u64, StoreError> {
+    let rows = sql(
+        "WITH picked AS MATERIALIZED (
+             SELECT app, event, destination FROM delivery WHERE lease IS NOT NULL AND lease_until < $1
+             ORDER BY lease_until LIMIT $2 FOR UPDATE SKIP LOCKED
+         )
+         UPDATE delivery d SET due = $1, lease = NULL, lease_until = NULL FROM picked p
+         WHERE d.app = p.app AND d.event = p.event AND d.destination = p.destination RETURNING d.destination",
+    )
+    .bind(now)
+    .bind(slice as i64)
+    .fetch_all(&mut *db)
+    .await?;
+    let mut dues = Dues::default();
+    for row in &rows {
+        dues.note(DestinationNo(row.try_get(0)?), now);
+    }
+    dues.write(db).await?;
+    Ok(rows.len() as u64)
+}
+
+/// Takes destinations that get nothing now off the list of those with work, or each poll would pass them: what was under way
+/// when they were disabled came back.
+pub(super) async fn unlist_idle(db: &mut PgConnection) -> Result<(), StoreError> {
+    let idle = sql("SELECT q.destination FROM queue q JOIN listener l ON l.no = q.destination
+         WHERE l.disabled_at IS NOT NULL OR l.deleted <> 0 ORDER BY q.destination LIMIT 1000")
+    .fetch_all(&mut *db)
+    .await?;
+    if idle.is_empty() {
+        return Ok(());
+    }
+    // None of them is enabled meanwhile: what that puts on the list must stay.
+    locks::hold_catalogue(db).await?;
+    let idle: Vec<i64> = idle.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
+    sql("DELETE FROM queue q USING listener l WHERE q.destination = ANY($1) AND l.no = q.destination
+         AND (l.disabled_at IS NOT NULL OR l.deleted <> 0)")
+    .bind(idle)
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// Cancels a slice of what deleted listeners are still owed.
+pub(super) async fn cancel_orphans(db: &mut PgConnection, wall: Millis) -> Result<bool, StoreError> {
+    let orphaned = sql("SELECT no FROM listener WHERE deleted = 1 ORDER BY no LIMIT 1 FOR UPDATE SKIP LOCKED")
+        .fetch_optional(&mut *db)
+        .await?;
+    let Some(orphaned) = orphaned else { return Ok(false) };
+    let no = DestinationNo(orphaned.try_get(0)?);
+    let open = sql(
+        "WITH picked AS MATERIALIZED (
+             SELECT app, event, destination FROM delivery WHERE destination = $1 ORDER BY event LIMIT $2 FOR UPDATE
+         )
+         DELETE FROM delivery d USING picked p WHERE d.app = p.app AND d.event = p.event AND d.destination = p.destination
+         RETURNING d.app, d.event, d.attempts",
+    )
+    .bind(no.0)
+    .bind(SLICE as i64)
+    .fetch_all(&mut *db)
+    .await?;
+    let mut closing = Closing::default();
+    for row in &open {
+        let app = AppId::from(row.try_get::<String, _>(0)?);
+        let key = DeliveryKey { app, event: EventNo(row.try_get(1)?), destination: no };
+        closing.close(&key, DeliveryState::Canceled, super::lanes::count(row, 2)?, wall, None);
+    }
+    closing.write(db).await?;
+    if open.len() < SLICE {
+        catalogue::clear_failures(db, no).await?;
+        sql("UPDATE listener SET deleted = 2 WHERE no = $1").bind(no.0).execute(&mut *db).await?;
+        let mut dues = Dues::default();
+        dues.forget(no);
+        dues.write(db).await?;
+    }
+    Ok(true)
+}

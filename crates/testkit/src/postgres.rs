@@ -1,0 +1,166 @@
+//! A real PostgreSQL, and PgBouncer before it: one server for each test process, one database for each test.
+
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use tidings_model::clock::Stopwatch;
+
+/// Where Debian puts the programs of PostgreSQL 15, which are not on the PATH.
+const PROGRAMS: &str = "/usr/lib/postgresql/15/bin";
+const POOLER: &str = "/usr/sbin/pgbouncer";
+/// How long the servers may take to start: a busy machine makes a new cluster in a few seconds.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The servers of this process.
+#[derive(Debug)]
+struct Servers {
+    port: u16,
+    pooled_port: u16,
+    /// Its end, which comes with that of this process, ends the servers.
+    _lifeline: ChildStdin,
+}
+
+/// A database of its own, gone with it.
+#[derive(Debug)]
+pub struct Database {
+    name: String,
+    servers: &'static Servers,
+}
+
+/// A new, empty database on this process' PostgreSQL 15, which the first call starts. It ends with the process.
+///
+/// # Panics
+/// When PostgreSQL or PgBouncer is not installed: it says how to; or when they do not start.
+pub fn postgres() -> Database {
+    static SERVERS: OnceLock<Servers> = OnceLock::new();
+    static MADE: AtomicUsize = AtomicUsize::new(0);
+    let servers = SERVERS.get_or_init(start);
+    let name = format!("t{}", MADE.fetch_add(1, Ordering::Relaxed));
+    servers.run(&format!("CREATE DATABASE {name}"));
+    Database { name, servers }
+}
+
+impl Database {
+    /// Straight to the server.
+    pub fn url(&self) -> String {
+        self.url_at(self.address())
+    }
+
+    /// Through PgBouncer in transaction mode.
+    pub fn pooled_url(&self) -> String {
+        self.url_at(SocketAddr::from((Ipv4Addr::LOCALHOST, self.servers.pooled_port)))
+    }
+
+    /// As if the server were at another address, such as a proxy's.
+    pub fn url_at(&self, address: SocketAddr) -> String {
+        format!("postgres://tidings@{address}/{}?sslmode=disable", self.name)
+    }
+
+    /// Where the server listens.
+    pub fn address(&self) -> SocketAddr {
+        SocketAddr::from((Ipv4Addr::LOCALHOST, self.servers.port))
+    }
+
+    /// Runs a statement in it and answers what `psql` prints: rows without headings.
+    ///
+    /// # Panics
+    /// When the server refuses it.
+    pub fn run(&self, statement: &str) -> String {
+        self.servers.psql(&self.name, statement)
+    }
+}
+
+impl Drop for Database {
+    fn drop(&mut self) {
+        // A test that fails drops it while it panics, and has something better to tell than that this failed too.
+        let statement = format!("DROP DATABASE {} WITH (FORCE)", self.name);
+        if let Ok(output) = self.servers.command("postgres", &statement).output()
+            && !output.status.success()
+        {
+            eprintln!("the database {} stays: {}", self.name, String::from_utf8_lossy(&output.stderr));
+        }
+    }
+}
+
+impl Servers {
+    fn command(&self, database: &str, statement: &str) -> Command {
+        let mut command = Command::new(Path::new(PROGRAMS).join("psql"));
+        command.args(["-h", "127.0.0.1", "-p", &self.port.to_string(), "-U", "tidings", "-XAtq", "-v", "ON_ERROR_STOP=1"]);
+        command.args(["-d", database, "-c", statement]).stdin(Stdio::null());
+        command
+    }
+
+    fn run(&self, statement: &str) {
+        self.psql("postgres", statement);
+    }
+
+    #[track_caller]
+    fn psql(&self, database: &str, statement: &str) -> String {
+        let output = self.command(database, statement).output().unwrap_or_else(|e| panic!("psql cannot be run: {e}"));
+        assert!(output.status.success(), "{statement}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8_lossy(&output.stdout).trim_end().to_owned()
+    }
+}
+
+fn start() -> Servers {
+    let postgres = PathBuf::from(PROGRAMS).join("postgres");
+    assert!(
+        postgres.exists() && Path::new(POOLER).exists(),
+        "this test needs PostgreSQL and PgBouncer; as root, run\n    apt-get install -y postgresql-15 pgbouncer"
+    );
+    let (port, pooled_port) = (free_port(), free_port());
+    let mut command = Command::new("/bin/sh");
+    command.args(["-c", include_str!("postgres.sh"), "postgres.sh", PROGRAMS, POOLER]);
+    command.args([port.to_string(), pooled_port.to_string()]);
+    command.stdin(Stdio::piped()).stdout(Stdio::null()).process_group(0);
+    let mut child = command.spawn().unwrap_or_else(|e| panic!("/bin/sh cannot be run: {e}"));
+    let Some(lifeline) = child.stdin.take() else { panic!("no pipe to the servers") };
+    let servers = Servers { port, pooled_port, _lifeline: lifeline };
+    wait_until_ready(&servers, &mut child);
+    servers
+}
+
+fn wait_until_ready(servers: &Servers, child: &mut Child) {
+    let waited = Stopwatch::start();
+    loop {
+        let answers = |port: u16| TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok();
+        let ready = answers(servers.port)
+            && answers(servers.pooled_port)
+            && servers.command("postgres", "SELECT 1").output().is_ok_and(|output| output.status.success());
+        if ready {
+            return;
+        }
+        if let Ok(Some(status)) = child.try_wait() {
+            panic!("PostgreSQL did not start ({status}); its output is above");
+        }
+        assert!(waited.elapsed() < PATIENCE, "PostgreSQL is not ready after {PATIENCE:?}; its output is above");
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+fn free_port() -> u16 {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap_or_else(|e| panic!("no free port: {e}"));
+    listener.local_addr().unwrap_or_else(|e| panic!("no address: {e}")).port()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_database_is_empty_and_goes_with_its_handle() {
+        let (one, other) = (postgres(), postgres());
+        one.run("CREATE TABLE t (n int)");
+        assert_eq!(one.run("SELECT to_regclass('t') IS NOT NULL"), "t");
+        assert_eq!(other.run("SELECT to_regclass('t') IS NOT NULL"), "f");
+        let name = one.name.clone();
+        drop(one);
+        assert_eq!(other.run(&format!("SELECT count(*) FROM pg_database WHERE datname = '{name}'")), "0");
+    }
+}
