@@ -35,12 +35,13 @@ pub(super) async fn changes(db: &mut PgConnection, key: &MainKey, since: i64) ->
     for row in &hooks {
         out.hooks.push((hook(row)?, row.try_get::<i64, _>(3)? != 0));
     }
-    let listeners = sql("SELECT no, app, id, version, deleted, spec, sealed, disabled_reason, disabled_at, created_at, updated_at
+    let listeners =
+        sql("SELECT no, app, id, version, deleted, spec, sealed, disabled_reason, disabled_at, created_at, updated_at
          FROM listener WHERE version > $1 AND deleted <= $2 ORDER BY version")
-    .bind(since)
-    .bind(deleted)
-    .fetch_all(db)
-    .await?;
+        .bind(since)
+        .bind(deleted)
+        .fetch_all(db)
+        .await?;
     for row in &listeners {
         out.listeners.push(listener(row, key)?);
     }
@@ -109,22 +110,21 @@ pub(super) async fn create_hook(db: &mut PgConnection, hook: &Hook) -> Result<()
 /// Replaces a hook that still is at the expected version.
 pub(super) async fn replace_hook(db: &mut PgConnection, hook: &Hook, expected: i64) -> Result<(), StoreError> {
     let version = meta::next_version(db).await?;
-    let changed = sql(
-        "UPDATE hook SET version = $3, description = $4, fields = $5, schema = $6, defaults = $7, updated_at = $8
-         WHERE app = $1 AND name = $2 AND deleted = 0 AND version = $9",
-    )
-    .bind(hook.app.as_str().to_owned())
-    .bind(hook.name.clone())
-    .bind(version)
-    .bind(hook.description.clone())
-    .bind(fields_text(hook)?)
-    .bind(schema_text(hook)?)
-    .bind(serde_json::to_string(&DefaultsRecord::from(&hook.defaults))?)
-    .bind(hook.updated_at)
-    .bind(expected)
-    .execute(&mut *db)
-    .await?
-    .rows_affected();
+    let changed =
+        sql("UPDATE hook SET version = $3, description = $4, fields = $5, schema = $6, defaults = $7, updated_at = $8
+         WHERE app = $1 AND name = $2 AND deleted = 0 AND version = $9")
+        .bind(hook.app.as_str().to_owned())
+        .bind(hook.name.clone())
+        .bind(version)
+        .bind(hook.description.clone())
+        .bind(fields_text(hook)?)
+        .bind(schema_text(hook)?)
+        .bind(serde_json::to_string(&DefaultsRecord::from(&hook.defaults))?)
+        .bind(hook.updated_at)
+        .bind(expected)
+        .execute(&mut *db)
+        .await?
+        .rows_affected();
     if changed == 0 {
         let there = sql("SELECT 1 FROM hook WHERE app = $1 AND name = $2 AND deleted = 0")
             .bind(hook.app.as_str().to_owned())
@@ -150,16 +150,15 @@ async fn keep_fields(db: &mut PgConnection, hook: &Hook, version: i64) -> Result
 /// Marks a hook as gone.
 pub(super) async fn delete_hook(db: &mut PgConnection, app: &AppId, name: &str, now: Millis) -> Result<(), StoreError> {
     let version = meta::next_version(db).await?;
-    let changed = sql(
-        "UPDATE hook SET version = $3, deleted = 1, updated_at = $4 WHERE app = $1 AND name = $2 AND deleted = 0",
-    )
-    .bind(app.as_str().to_owned())
-    .bind(name.to_owned())
-    .bind(version)
-    .bind(now)
-    .execute(db)
-    .await?
-    .rows_affected();
+    let changed =
+        sql("UPDATE hook SET version = $3, deleted = 1, updated_at = $4 WHERE app = $1 AND name = $2 AND deleted = 0")
+            .bind(app.as_str().to_owned())
+            .bind(name.to_owned())
+            .bind(version)
+            .bind(now)
+            .execute(db)
+            .await?
+            .rows_affected();
     if changed == 0 { Err(StoreError::Missing) } else { Ok(()) }
 }
 
@@ -220,11 +219,9 @@ pub(super) async fn replace_listener(
 ) -> Result<(), StoreError> {
     let version = meta::next_version(db).await?;
     let disabled = listener.disabled.as_ref();
-    let row = sql(
-        "UPDATE listener SET version = $3, spec = $4, sealed = $5, disabled_reason = $6, disabled_at = $7,
+    let row = sql("UPDATE listener SET version = $3, spec = $4, sealed = $5, disabled_reason = $6, disabled_at = $7,
          unannounced = CASE WHEN disabled_at = $7 THEN unannounced ELSE FALSE END, updated_at = $8
-         WHERE app = $1 AND id = $2 AND deleted = 0 AND version = $9 RETURNING no",
-    )
+         WHERE app = $1 AND id = $2 AND deleted = 0 AND version = $9 RETURNING no")
     .bind(listener.app.as_str().to_owned())
     .bind(listener.id.clone())
     .bind(version)
@@ -264,17 +261,16 @@ pub(super) async fn delete_listener(
     now: Millis,
 ) -> Result<(), StoreError> {
     let version = meta::next_version(db).await?;
-    let changed = sql(
-        "UPDATE listener SET version = $3, deleted = 1, sealed = '', unannounced = FALSE, updated_at = $4
-         WHERE app = $1 AND id = $2 AND deleted = 0",
-    )
-    .bind(app.as_str().to_owned())
-    .bind(id.to_owned())
-    .bind(version)
-    .bind(now)
-    .execute(db)
-    .await?
-    .rows_affected();
+    let changed =
+        sql("UPDATE listener SET version = $3, deleted = 1, sealed = '', unannounced = FALSE, updated_at = $4
+         WHERE app = $1 AND id = $2 AND deleted = 0")
+        .bind(app.as_str().to_owned())
+        .bind(id.to_owned())
+        .bind(version)
+        .bind(now)
+        .execute(db)
+        .await?
+        .rows_affected();
     if changed == 0 { Err(StoreError::Missing) } else { Ok(()) }
 }
 

@@ -25,11 +25,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self {
-            connections: 10,
-            statement_timeout: Duration::from_secs(10),
-            acquire_timeout: Duration::from_secs(5),
-        }
+        Self { connections: 10, statement_timeout: Duration::from_secs(10), acquire_timeout: Duration::from_secs(5) }
     }
 }
 
@@ -70,6 +66,9 @@ pub fn check_url(url: &str) -> Result<(), OpenError> {
 }
 
 fn parse(url: &str) -> Result<PgConnectOptions, OpenError> {
+    if !url.starts_with("postgres://") && !url.starts_with("postgresql://") {
+        return Err(OpenError::Url("it begins otherwise".to_owned()));
+    }
     let options = PgConnectOptions::from_str(url).map_err(|e| OpenError::Url(e.to_string()))?;
     // A pooler refuses settings that it does not know; a statement in a log could tell what was in it.
     Ok(options

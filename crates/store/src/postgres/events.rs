@@ -57,7 +57,11 @@ pub(super) async fn event(db: &mut PgConnection, app: &AppId, id: &str) -> Resul
 }
 
 /// A page of the log, newest first.
-pub(super) async fn events(db: &mut PgConnection, app: &AppId, filter: &EventFilter) -> Result<Vec<Logged>, StoreError> {
+pub(super) async fn events(
+    db: &mut PgConnection,
+    app: &AppId,
+    filter: &EventFilter,
+) -> Result<Vec<Logged>, StoreError> {
     let since = filter.since.map_or(0, |ms| EventNo::first_of(ms).0);
     let until = filter.until.map_or(i64::MAX, |ms| EventNo::first_of(ms).0);
     let before = filter.before.map_or(until, |no| no.0.min(until));

@@ -38,7 +38,8 @@ pub(super) async fn expand(
     let Some(row) = row else { return Ok(out) };
     let (event, app) = (EventNo(row.try_get(0)?), AppId::from(row.try_get::<String, _>(1)?));
     let (key, not_before): (Option<String>, Option<Millis>) = (row.try_get(2)?, row.try_get(3)?);
-    let cursor = usize::try_from(row.try_get::<i64, _>(4)?).map_err(|_| StoreError::Corrupt("a fan-out row".to_owned()))?;
+    let cursor =
+        usize::try_from(row.try_get::<i64, _>(4)?).map_err(|_| StoreError::Corrupt("a fan-out row".to_owned()))?;
     let set = destinations::decode(row.try_get(5)?)?;
     let end = (cursor + slice).min(set.len());
     let part = set.get(cursor..end).unwrap_or_default();

@@ -47,7 +47,8 @@ pub(super) async fn finish(
     let leased: Vec<&Leased> = batch.iter().map(|finished| &finished.delivery).collect();
     let ordered: Vec<&Leased> = leased.iter().copied().filter(|leased| leased.ordered && !leased.lot).collect();
     let lanes = queue::lanes_of(db, &ordered).await?;
-    let names = ordered.iter().filter_map(|l| Some((l.key.destination, lanes.get(&(l.key.event.0, l.key.destination.0))?)));
+    let names =
+        ordered.iter().filter_map(|l| Some((l.key.destination, lanes.get(&(l.key.event.0, l.key.destination.0))?)));
     locks::lanes(db, locks::stripes(names.map(|(no, lane)| (no, lane.as_str())))).await?;
     let taken = lots::take_out(db, &leased).await?;
     let retried = batch.iter().zip(&taken).filter(|(end, taken)| **taken && matches!(end.next, Next::Retry(_)));
@@ -169,13 +170,14 @@ impl Recorder<'_> {
 /// Removes an open delivery, and says which lane it was the head of; the outer `None` when the lease was lost.
 #[allow(clippy::option_option, reason = "the outer option is whether it was there, the inner its lane")]
 async fn take_out(db: &mut PgConnection, leased: &Leased) -> Result<Option<Option<String>>, StoreError> {
-    let row = sql("DELETE FROM delivery WHERE app = $1 AND event = $2 AND destination = $3 AND lease = $4 RETURNING lane")
-        .bind(leased.key.app.as_str().to_owned())
-        .bind(leased.key.event.0)
-        .bind(leased.key.destination.0)
-        .bind(leased.lease.token.0)
-        .fetch_optional(db)
-        .await?;
+    let row =
+        sql("DELETE FROM delivery WHERE app = $1 AND event = $2 AND destination = $3 AND lease = $4 RETURNING lane")
+            .bind(leased.key.app.as_str().to_owned())
+            .bind(leased.key.event.0)
+            .bind(leased.key.destination.0)
+            .bind(leased.lease.token.0)
+            .fetch_optional(db)
+            .await?;
     Ok(row.map(|row| row.try_get(0)).transpose()?)
 }
 

@@ -157,7 +157,8 @@ async fn occupied(db: &mut PgConnection, owed: &[Owed<'_>]) -> Result<HashSet<(i
     if lanes.is_empty() {
         return Ok(HashSet::new());
     }
-    let (destinations, names): (Vec<i64>, Vec<String>) = lanes.into_iter().map(|(no, name)| (no, name.to_owned())).unzip();
+    let (destinations, names): (Vec<i64>, Vec<String>) =
+        lanes.into_iter().map(|(no, name)| (no, name.to_owned())).unzip();
     let rows = sql("SELECT destination, lane FROM unnest($1::bigint[], $2::text[]) AS w (destination, lane)
          WHERE EXISTS (SELECT 1 FROM delivery d WHERE d.destination = w.destination AND d.lane = w.lane)")
     .bind(destinations)
@@ -177,10 +178,8 @@ pub(super) async fn advance(
     now: Millis,
     dues: &mut Dues,
 ) -> Result<Option<Leased>, StoreError> {
-    let head = sql(
-        "SELECT app, event, attempts, forgiven, not_before, due IS NULL AND lease IS NULL FROM delivery
-         WHERE destination = $1 AND lane = $2 ORDER BY event LIMIT 1",
-    )
+    let head = sql("SELECT app, event, attempts, forgiven, not_before, due IS NULL AND lease IS NULL FROM delivery
+         WHERE destination = $1 AND lane = $2 ORDER BY event LIMIT 1")
     .bind(destination.0)
     .bind(lane.to_owned())
     .fetch_optional(&mut *db)
@@ -189,11 +188,8 @@ pub(super) async fn advance(
     if !head.try_get::<bool, _>(5)? {
         return Ok(None);
     }
-    let key = DeliveryKey {
-        app: AppId::from(head.try_get::<String, _>(0)?),
-        event: EventNo(head.try_get(1)?),
-        destination,
-    };
+    let key =
+        DeliveryKey { app: AppId::from(head.try_get::<String, _>(0)?), event: EventNo(head.try_get(1)?), destination };
     let not_before: Option<Millis> = head.try_get(4)?;
     match lease {
         Some((lease, until)) if not_before.is_none_or(|time| time <= now) => {

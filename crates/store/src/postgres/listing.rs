@@ -23,7 +23,8 @@ const OPEN: &str = "SELECT d.app, d.event, d.destination, 'pending', d.attempts,
     AND (d.event, d.destination) < ($4, $5) AND $6::text IS NULL
     ORDER BY d.event DESC, d.destination DESC LIMIT $7";
 
-const CLOSED: &str = "SELECT d.app, d.event, d.destination, d.state, d.attempts, NULL::bigint, d.closed_at, d.last_error,
+const CLOSED: &str =
+    "SELECT d.app, d.event, d.destination, d.state, d.attempts, NULL::bigint, d.closed_at, d.last_error,
          coalesce(e.id, ''), coalesce(e.name, ''), coalesce(l.id, '')
     FROM closed d LEFT JOIN event e ON e.no = d.event LEFT JOIN listener l ON l.no = d.destination
     WHERE d.app = $1 AND ($2::bigint IS NULL OR d.event = $2) AND ($3::bigint IS NULL OR d.destination = $3)
@@ -148,7 +149,8 @@ pub(super) async fn retry(db: &mut PgConnection, key: &DeliveryKey, now: Millis)
         .bind(destination)
         .fetch_optional(&mut *db)
         .await?;
-    let open: Option<(bool, bool)> = open.map(|row| Ok::<_, sqlx::Error>((row.try_get(0)?, row.try_get(1)?))).transpose()?;
+    let open: Option<(bool, bool)> =
+        open.map(|row| Ok::<_, sqlx::Error>((row.try_get(0)?, row.try_get(1)?))).transpose()?;
     match open {
         Some((true, _)) => {
             sql("UPDATE delivery SET due = $4 WHERE app = $1 AND event = $2 AND destination = $3")

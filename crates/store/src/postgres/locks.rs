@@ -65,7 +65,8 @@ pub(super) async fn lanes(db: &mut PgConnection, stripes: Vec<i32>) -> Result<()
 /// The same on every node, whatever it was built with (FNV-1a).
 fn stripe((destination, lane): (DestinationNo, &str)) -> i32 {
     let bytes = destination.0.to_le_bytes().into_iter().chain(lane.bytes());
-    let hash = bytes.fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3));
+    let hash =
+        bytes.fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3));
     ((hash >> 32) % STRIPES) as i32
 }
 

@@ -138,7 +138,8 @@ async fn claim_keys(
     }
     let apps: Vec<String> = keyed.keys().map(|(app, _)| (*app).to_owned()).collect();
     let keys: Vec<String> = keyed.keys().map(|(_, key)| (*key).to_owned()).collect();
-    let forget = |i: &usize| group[*i].publish.idempotency.as_ref().map(|key| clock_shift(group, *i, clock) + key.forget_before);
+    let forget =
+        |i: &usize| group[*i].publish.idempotency.as_ref().map(|key| clock_shift(group, *i, clock) + key.forget_before);
     sql("DELETE FROM idempotency i USING unnest($1::text[], $2::text[], $3::bigint[]) AS w (app, key, before)
          WHERE i.app = w.app AND i.key = w.key AND i.created_at < w.before")
     .bind(apps.clone())
@@ -147,11 +148,9 @@ async fn claim_keys(
     .execute(&mut *db)
     .await?;
     let wanted: Vec<usize> = keyed.values().copied().filter(|&i| current(i)).collect();
-    let claimed = sql(
-        "INSERT INTO idempotency (app, key, digest, event_id, deliveries, created_at)
+    let claimed = sql("INSERT INTO idempotency (app, key, digest, event_id, deliveries, created_at)
          SELECT * FROM unnest($1::text[], $2::text[], $3::bytea[], $4::text[], $5::bigint[], $6::bigint[])
-         ON CONFLICT (app, key) DO NOTHING RETURNING app, key",
-    )
+         ON CONFLICT (app, key) DO NOTHING RETURNING app, key")
     .bind(wanted.iter().map(|&i| group[i].publish.event.app.as_str().to_owned()).collect::<Vec<_>>())
     .bind(wanted.iter().map(|&i| group[i].publish.idempotency.as_ref().map(|k| k.key.clone())).collect::<Vec<_>>())
     .bind(wanted.iter().map(|&i| group[i].publish.idempotency.as_ref().map(|k| k.digest.to_vec())).collect::<Vec<_>>())
@@ -165,8 +164,10 @@ async fn claim_keys(
     if claimed.len() == keyed.len() {
         return Ok(());
     }
-    let used = sql("SELECT i.app, i.key, i.digest, i.event_id, i.deliveries FROM unnest($1::text[], $2::text[]) AS w (app, key)
-         JOIN idempotency i ON i.app = w.app AND i.key = w.key")
+    let used = sql(
+        "SELECT i.app, i.key, i.digest, i.event_id, i.deliveries FROM unnest($1::text[], $2::text[]) AS w (app, key)
+         JOIN idempotency i ON i.app = w.app AND i.key = w.key",
+    )
     .bind(apps)
     .bind(keys)
     .fetch_all(db)
@@ -177,7 +178,11 @@ async fn claim_keys(
         if claimed.contains(&at) {
             continue;
         }
-        let same = group[i].publish.idempotency.as_ref().is_some_and(|key| row.try_get::<&[u8], _>(2) .is_ok_and(|d| d == key.digest));
+        let same = group[i]
+            .publish
+            .idempotency
+            .as_ref()
+            .is_some_and(|key| row.try_get::<&[u8], _>(2).is_ok_and(|d| d == key.digest));
         answers[i] = Some(if same {
             Published::Repeated { id: row.try_get(3)?, deliveries: row.try_get::<i64, _>(4)?.unsigned_abs() }
         } else {
@@ -258,7 +263,8 @@ async fn same_ids(
 ) -> Result<(), StoreError> {
     let stored: HashSet<usize> = stored.iter().map(|(i, _)| *i).collect();
     let open = |i: usize| answers[i].is_none() && !stored.contains(&i);
-    let wanted: HashMap<(&str, &str), usize> = (0..group.len()).filter(|&i| open(i)).map(|i| (group[i].id(), i)).collect();
+    let wanted: HashMap<(&str, &str), usize> =
+        (0..group.len()).filter(|&i| open(i)).map(|i| (group[i].id(), i)).collect();
     if wanted.is_empty() {
         return Ok(());
     }
@@ -281,7 +287,11 @@ async fn same_ids(
     Ok(())
 }
 
-async fn insert_channels(db: &mut PgConnection, group: &[Pending], stored: &[(usize, EventNo)]) -> Result<(), StoreError> {
+async fn insert_channels(
+    db: &mut PgConnection,
+    group: &[Pending],
+    stored: &[(usize, EventNo)],
+) -> Result<(), StoreError> {
     let (mut apps, mut channels, mut nos) = (Vec::new(), Vec::new(), Vec::new());
     for (i, no) in stored {
         let event = &group[*i].publish.event;

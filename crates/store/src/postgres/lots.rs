@@ -52,12 +52,13 @@ pub(super) async fn take_out(db: &mut PgConnection, batch: &[&Leased]) -> Result
         return Ok(taken);
     }
     let (events, leases): (Vec<i64>, Vec<i64>) = wanted.into_iter().unzip();
-    let rows = sql("SELECT t.event, t.lease, t.destinations FROM unnest($1::bigint[], $2::bigint[]) AS w (event, lease)
+    let rows =
+        sql("SELECT t.event, t.lease, t.destinations FROM unnest($1::bigint[], $2::bigint[]) AS w (event, lease)
          JOIN lot t ON t.event = w.event AND t.lease = w.lease ORDER BY t.event FOR UPDATE OF t")
-    .bind(events)
-    .bind(leases)
-    .fetch_all(&mut *db)
-    .await?;
+        .bind(events)
+        .bind(leases)
+        .fetch_all(&mut *db)
+        .await?;
     let mut lots: BTreeMap<(i64, i64), (Vec<DestinationNo>, bool)> = BTreeMap::new();
     for row in rows {
         let left = decode_lot(row.try_get(2)?)?;
@@ -150,10 +151,12 @@ pub(super) async fn take_back(db: &mut PgConnection, which: Which<'_>, now: Mill
              WHERE t.lease_until < $1 ORDER BY t.event LIMIT $2 FOR UPDATE OF t SKIP LOCKED")
         .bind(time)
         .bind(SLICE),
-        Which::Of(incarnations) => sql("SELECT t.event, e.app, t.destinations FROM lot t JOIN event e ON e.no = t.event
+        Which::Of(incarnations) => {
+            sql("SELECT t.event, e.app, t.destinations FROM lot t JOIN event e ON e.no = t.event
              WHERE t.lease >> 40 = ANY($1) ORDER BY t.event LIMIT $2 FOR UPDATE OF t SKIP LOCKED")
-        .bind(incarnations.to_vec())
-        .bind(SLICE),
+            .bind(incarnations.to_vec())
+            .bind(SLICE)
+        }
     };
     let rows = found.fetch_all(&mut *db).await?;
     let mut back = Vec::new();

@@ -34,16 +34,14 @@ pub(super) async fn events(
     .fetch_all(&mut *db)
     .await?;
     let idle: Vec<i64> = idle.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
-    let ended = sql(
-        "WITH picked AS MATERIALIZED (
+    let ended = sql("WITH picked AS MATERIALIZED (
              SELECT c.app, c.event, c.destination FROM event e JOIN closed c ON c.app = e.app AND c.event = e.no
              WHERE e.no = ANY($1) ORDER BY c.event LIMIT $2
          ), attempts AS (
              DELETE FROM attempt a USING picked p WHERE a.event = p.event AND a.destination = p.destination
          )
          DELETE FROM closed c USING picked p WHERE c.app = p.app AND c.event = p.event AND c.destination = p.destination
-         RETURNING c.event",
-    )
+         RETURNING c.event")
     .bind(idle.clone())
     .bind(SLICE)
     .fetch_all(&mut *db)

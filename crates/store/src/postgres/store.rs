@@ -33,14 +33,16 @@ impl Store for PostgresStore {
     }
 
     async fn writable(&self) -> Result<(), StoreError> {
-        transact!(self.connections, |db| async {
+        transact!(self.connections, |db| {
+            async {
             sql("INSERT INTO written (incarnation, at) VALUES ($1, 1) ON CONFLICT (incarnation) DO UPDATE SET at = written.at + 1")
                 .bind(self.incarnation)
                 .execute(db)
                 .await?;
             Ok::<_, StoreError>(())
         }
-        .await)
+        .await
+        })
     }
 
     async fn close(&self) {

@@ -60,8 +60,7 @@ pub(super) async fn heed_clock(db: &mut PgConnection, now: Millis) -> Result<(),
 async fn clock_before(db: &mut PgConnection) -> Result<Millis, StoreError> {
     let row = sql("SELECT value FROM meta WHERE name = 'clock' FOR UPDATE").fetch_one(&mut *db).await?;
     let clock: Millis = row.try_get(0)?;
-    let newest =
-        sql("SELECT no, received_at FROM event ORDER BY no DESC LIMIT 1").fetch_optional(&mut *db).await?;
+    let newest = sql("SELECT no, received_at FROM event ORDER BY no DESC LIMIT 1").fetch_optional(&mut *db).await?;
     let Some(newest) = newest else { return Ok(clock) };
     let (no, received_at): (i64, Millis) = (newest.try_get(0)?, newest.try_get(1)?);
     let known = meta::get(db, "clock_event").await?;
@@ -94,14 +93,12 @@ pub(super) async fn take_back(db: &mut PgConnection, incarnations: &[i64], now: 
 
 /// Takes back a slice of the leases that have run out, whoever held them.
 pub(super) async fn take_back_run_out(db: &mut PgConnection, now: Millis, slice: usize) -> Result<u64, StoreError> {
-    let rows = sql(
-        "WITH picked AS MATERIALIZED (
+    let rows = sql("WITH picked AS MATERIALIZED (
              SELECT app, event, destination FROM delivery WHERE lease IS NOT NULL AND lease_until < $1
              ORDER BY lease_until LIMIT $2 FOR UPDATE SKIP LOCKED
          )
          UPDATE delivery d SET due = $1, lease = NULL, lease_until = NULL FROM picked p
-         WHERE d.app = p.app AND d.event = p.event AND d.destination = p.destination RETURNING d.destination",
-    )
+         WHERE d.app = p.app AND d.event = p.event AND d.destination = p.destination RETURNING d.destination")
     .bind(now)
     .bind(slice as i64)
     .fetch_all(&mut *db)

@@ -10,7 +10,9 @@ use tidings_model::payload::Field;
 use super::{lanes, meta};
 use crate::catalogue::Changes;
 use crate::error::StoreError;
-use crate::records::{DefaultsRecord, HookRow, ListenerRow, ListenerSpec, fields_text, moved_on_or_missing, schema_text};
+use crate::records::{
+    DefaultsRecord, HookRow, ListenerRow, ListenerSpec, fields_text, moved_on_or_missing, schema_text,
+};
 use crate::seal::MainKey;
 
 /// The statements of [`changes`].

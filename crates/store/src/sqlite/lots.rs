@@ -212,4 +212,3 @@ fn remove(db: &Connection, event: EventNo) -> Result<(), StoreError> {
     db.prepare_cached("DELETE FROM lot WHERE event = ?1")?.execute([event.0])?;
     Ok(())
 }
-

@@ -8,8 +8,8 @@ use tidings_model::id::{AppId, DeliveryKey, DestinationNo, EventNo};
 use super::{catalogue, lanes, lots};
 use crate::error::StoreError;
 use crate::log::Lease;
-use crate::records::micros;
 use crate::queue::{Due, Finished, Leased, Next, Recorded, Recording};
+use crate::records::micros;
 
 /// The statement of [`due`]: destinations with work, enabled and not to be skipped, the longest waiting first.
 pub(super) const DUE: &str = "SELECT q.destination, q.next_due FROM queue q CROSS JOIN listener l ON l.no = q.destination

@@ -92,6 +92,11 @@ impl World {
     pub(crate) async fn at(place: Box<dyn Place>) -> Self {
         let store = place.open().await;
         store.recover(START).await.unwrap();
+        Self::around(place, store)
+    }
+
+    /// Around a store that is open.
+    pub(crate) fn around(place: Box<dyn Place>, store: Arc<dyn Store>) -> Self {
         Self { place, store, now: START, app: AppId::from("1"), made: 0 }
     }
 
