@@ -1,24 +1,28 @@
 //! Programs that the tests use, from Debian's packages.
 
+use std::path::Path;
 use std::process::Command;
 
 use anyhow::bail;
 
 use crate::run::{must_run, on_path, output_of, runs};
 
-/// A program and the Debian package that brings it.
+/// A program, by its name on the PATH or by its whole path, and the Debian package that brings it.
 struct Tool {
     program: &'static str,
     package: &'static str,
 }
 
 /// strace shows that a sync precedes each acknowledgement; faketime moves a server's clock; chromium is the browser;
-/// redis-server is what nodes tell each other through; the rest runs the official client libraries.
-const TOOLS: [Tool; 7] = [
+/// redis-server is what nodes tell each other through; PostgreSQL, whose programs Debian keeps off the PATH, and PgBouncer
+/// are what the store's tests run against; the rest runs the official client libraries.
+const TOOLS: [Tool; 9] = [
     Tool { program: "strace", package: "strace" },
     Tool { program: "faketime", package: "faketime" },
     Tool { program: "chromium", package: "chromium" },
     Tool { program: "redis-server", package: "redis-server" },
+    Tool { program: "/usr/lib/postgresql/15/bin/postgres", package: "postgresql-15" },
+    Tool { program: "/usr/sbin/pgbouncer", package: "pgbouncer" },
     Tool { program: "node", package: "nodejs" },
     Tool { program: "npm", package: "npm" },
     Tool { program: "python3", package: "python3" },
@@ -31,7 +35,7 @@ const PIP_PACKAGE: &str = "python3-pip";
 /// # Errors
 /// When an installation fails.
 pub(super) fn ready(install: bool) -> anyhow::Result<bool> {
-    let missing = missing_packages(on_path, has_pip);
+    let missing = missing_packages(is_there, has_pip);
     if missing.is_empty() {
         return Ok(true);
     }
@@ -46,11 +50,15 @@ pub(super) fn ready(install: bool) -> anyhow::Result<bool> {
     }
     must_run(apt_get()?.arg("update"))?;
     must_run(apt_get()?.args(["install", "-y", "--no-install-recommends"]).args(&missing))?;
-    let still_missing = missing_packages(on_path, has_pip);
+    let still_missing = missing_packages(is_there, has_pip);
     if !still_missing.is_empty() {
-        bail!("installed, and yet not on the PATH: {}", still_missing.join(" "));
+        bail!("installed, and yet not where they should be: {}", still_missing.join(" "));
     }
     Ok(true)
+}
+
+fn is_there(program: &str) -> bool {
+    if program.starts_with('/') { Path::new(program).exists() } else { on_path(program) }
 }
 
 fn missing_packages(there: impl Fn(&str) -> bool, has_pip: impl Fn() -> bool) -> Vec<&'static str> {
@@ -91,6 +99,7 @@ mod tests {
         assert!(missing_packages(|_| true, || true).is_empty());
         assert_eq!(missing_packages(|program| program != "faketime", || true), ["faketime"]);
         assert_eq!(missing_packages(|program| program != "node", || false), ["nodejs", "python3-pip"]);
+        assert_eq!(missing_packages(|program| !program.ends_with("/postgres"), || true), ["postgresql-15"]);
         assert_eq!(missing_packages(|program| program != "chromium", || true), ["chromium"]);
         assert_eq!(missing_packages(|program| program != "python3", || true), ["python3", "python3-pip"]);
     }
