@@ -31,9 +31,9 @@ pub(crate) async fn make(inner: &Inner, item: &Item) -> Made {
     let destination = item.leased.key.destination;
     let canceled = || Made::Finished(Box::new(finished(inner, item, None, Next::Canceled, None)), Mood::Fine);
     match inner.outlet.terms(destination) {
-        Terms::Open { .. } => {}
+        // A destination that is not known here may be new on another node: preparing tells whether it is really gone.
+        Terms::Open { .. } | Terms::Gone => {}
         Terms::Disabled => return Made::NotNow,
-        Terms::Gone => return canceled(),
     }
     let started_at = inner.clock.wall_ms();
     let delivery = Delivery { leased: item.leased.clone(), parcel: item.parcel.clone() };

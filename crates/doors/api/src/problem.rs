@@ -43,6 +43,7 @@ pub(crate) enum Code {
     Internal,
     StoreFull,
     StoreLocked,
+    StoreUnreachable,
     Overloaded,
     Closing,
 }
@@ -78,6 +79,7 @@ impl Code {
             Self::Internal => ("internal", StatusCode::INTERNAL_SERVER_ERROR, "Internal error"),
             Self::StoreFull => ("store_full", StatusCode::SERVICE_UNAVAILABLE, "Store full"),
             Self::StoreLocked => ("store_locked", StatusCode::SERVICE_UNAVAILABLE, "Store locked"),
+            Self::StoreUnreachable => ("store_unreachable", StatusCode::SERVICE_UNAVAILABLE, "Store unreachable"),
             Self::Overloaded => ("overloaded", StatusCode::SERVICE_UNAVAILABLE, "Overloaded"),
             Self::Closing => ("closing", StatusCode::SERVICE_UNAVAILABLE, "Closing"),
         }
@@ -198,6 +200,12 @@ impl From<StoreError> for Problem {
             StoreError::Locked => refused(Code::StoreLocked).retry_after(5),
             StoreError::Overloaded => refused(Code::Overloaded).retry_after(1),
             StoreError::TooSlow => refused(Code::Overloaded).retry_after(5),
+            StoreError::Unreachable(_) => {
+                tracing::error!(%error, "the store failed a request");
+                Self::new(Code::StoreUnreachable, "the database cannot be reached now")
+                    .remedy("send it again after `Retry-After`; with the same Idempotency-Key it happens once")
+                    .retry_after(2)
+            }
             StoreError::Closed => Self::new(Code::Closing, "the server is stopping")
                 .remedy("send it again shortly; with the same Idempotency-Key it happens once")
                 .retry_after(1),
