@@ -9,6 +9,7 @@ use tidings_courier::egress::EgressConfig;
 pub use tidings_door_pusher::Patience;
 use tidings_model::app::{App, Token};
 use tidings_model::clock::SharedClock;
+use tidings_store::postgres::Options;
 use tidings_store::sqlite::Sync;
 
 /// Where things survive.
@@ -20,6 +21,15 @@ pub enum StoreConfig {
         path: PathBuf,
         /// When a commit counts as done.
         sync: Sync,
+    },
+    /// PostgreSQL, which several nodes share.
+    Postgres {
+        /// Where it is; it holds a password.
+        url: Token,
+        /// The name of this node, which no other has.
+        node: String,
+        /// How it is used.
+        options: Options,
     },
 }
 

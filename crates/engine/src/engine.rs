@@ -17,10 +17,12 @@ use tidings_door_api::{ApiDoor, StandardWebhooks};
 use tidings_door_pusher::PusherDoor;
 use tidings_live::{Inboxes, Live};
 use tidings_model::clock::SharedClock;
+use tidings_store::postgres::{OpenError, PostgresStore};
 use tidings_store::queue::Depth;
 use tidings_store::seal::{MainKey, MainKeyError};
 use tidings_store::sqlite::SqliteStore;
 use tidings_store::{Store, StoreError};
+use tokio::time::MissedTickBehavior;
 
 use crate::config::{BrokerConfig, Config, StoreConfig};
 use crate::retention;
@@ -28,12 +30,18 @@ use crate::retention;
 /// How often the broker is asked to drop what has expired.
 const SWEEP: Duration = Duration::from_secs(1);
 
+/// How often a node looks for what others changed in the catalogue.
+const FOLLOW: Duration = Duration::from_millis(250);
+
 /// Why an engine could not be built.
 #[derive(Debug, thiserror::Error)]
 pub enum EngineError {
     /// The store cannot be opened or read.
     #[error("the store cannot be used")]
     Store(#[from] StoreError),
+    /// PostgreSQL cannot be used.
+    #[error("the store cannot be used")]
+    Postgres(#[from] OpenError),
     /// The main key cannot be read or made.
     #[error(transparent)]
     MainKey(#[from] MainKeyError),
@@ -95,8 +103,12 @@ impl Engine {
     pub async fn build(config: Config) -> Result<Self, EngineError> {
         let mut registry = Registry::with_prefix("tidings");
         let apps = Arc::new(Apps::new(config.apps)?);
+        let shared = matches!(config.store, StoreConfig::Postgres { .. });
         let store = open(config.store, config.main_key_file).await?;
         let catalogue = Catalogue::load(Arc::clone(&store)).await?;
+        if shared {
+            tokio::spawn(follow(Arc::downgrade(&catalogue)));
+        }
         let egress = Egress::new(config.egress)?;
         let outlet = Arc::new(StandardWebhooks::new(Arc::clone(&catalogue), &config.courier));
         let clock = config.clock;
@@ -213,12 +225,41 @@ async fn sweep(broker: Weak<dyn Broker>, cut_off: Gauge<i64, AtomicI64>) {
     }
 }
 
+/// Takes over what other nodes change in the catalogue, for as long as it is there.
+async fn follow(catalogue: Weak<Catalogue>) {
+    let mut every = tokio::time::interval(FOLLOW);
+    every.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut failing = false;
+    loop {
+        every.tick().await;
+        let Some(catalogue) = catalogue.upgrade() else { return };
+        match catalogue.sync().await {
+            Ok(()) => failing = false,
+            Err(StoreError::Closed) => return,
+            Err(error) => {
+                // Once, or each look would fill the log while the database is away.
+                if !std::mem::replace(&mut failing, true) {
+                    tracing::warn!(%error, "what other nodes changed cannot be read; trying again");
+                }
+            }
+        }
+    }
+}
+
 async fn open(config: StoreConfig, main_key_file: std::path::PathBuf) -> Result<Arc<dyn Store>, EngineError> {
-    let StoreConfig::Sqlite { path, sync } = config;
-    // Opening reads files and may migrate: not on a thread that others share.
-    let opened = tokio::task::spawn_blocking(move || -> Result<Arc<dyn Store>, EngineError> {
-        let key = MainKey::load_or_create(&main_key_file)?;
-        Ok(Arc::new(SqliteStore::open(&path, sync, key)?))
-    });
-    opened.await.map_err(|_| EngineError::Broken)?
+    match config {
+        StoreConfig::Sqlite { path, sync } => {
+            // Opening reads files and may migrate: not on a thread that others share.
+            let opened = tokio::task::spawn_blocking(move || -> Result<Arc<dyn Store>, EngineError> {
+                let key = MainKey::load_or_create(&main_key_file)?;
+                Ok(Arc::new(SqliteStore::open(&path, sync, key)?))
+            });
+            opened.await.map_err(|_| EngineError::Broken)?
+        }
+        StoreConfig::Postgres { url, node, options } => {
+            let key = tokio::task::spawn_blocking(move || MainKey::load_or_create(&main_key_file));
+            let key = key.await.map_err(|_| EngineError::Broken)??;
+            Ok(Arc::new(PostgresStore::open(url.expose(), &node, &options, key).await?))
+        }
+    }
 }

@@ -18,20 +18,25 @@ use crate::settings::{LiveSettings, Settings, StoreSettings};
 /// A running engine.
 pub(crate) struct Assembled(Engine);
 
-/// Builds the engine.
-pub(crate) async fn build(settings: Settings) -> anyhow::Result<Assembled> {
+/// Builds the engine. `node` is the name of this node, for a store that several share.
+pub(crate) async fn build(settings: Settings, node: String) -> anyhow::Result<Assembled> {
     if let Some(folder) = folder_of(&settings.main_key_file) {
         files::make_private_dir(folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
     }
-    Ok(Assembled(Engine::build(config(settings)).await?))
+    Ok(Assembled(Engine::build(config(settings, node)).await?))
 }
 
 /// What the settings are to the engine.
-fn config(settings: Settings) -> Config {
-    let StoreSettings { path, durable } = settings.store;
+fn config(settings: Settings, node: String) -> Config {
+    let store = match settings.store {
+        StoreSettings::Sqlite { path, durable } => {
+            StoreConfig::Sqlite { path, sync: if durable { Sync::Full } else { Sync::Normal } }
+        }
+        StoreSettings::Postgres { url, options } => StoreConfig::Postgres { url, node, options },
+    };
     let LiveSettings { shards, sessions, activity_timeout, pong_timeout } = settings.live;
     Config {
-        store: StoreConfig::Sqlite { path, sync: if durable { Sync::Full } else { Sync::Normal } },
+        store,
         broker: settings.broker,
         main_key_file: settings.main_key_file,
         shards: u16::try_from(shards).unwrap_or(u16::MAX),

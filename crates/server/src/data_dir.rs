@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 
 use crate::files;
+use crate::keys::random_key;
 
 /// A data folder that is ours while this lives. The lock ends with the process, however that ends.
 #[derive(Debug)]
@@ -40,6 +41,21 @@ impl DataDir {
     /// Where it is, from the root.
     pub(crate) fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// The name of the node whose folder this is: made at its first start, and no other's.
+    pub(crate) fn node(&self) -> anyhow::Result<String> {
+        let file = self.path.join("node");
+        match std::fs::read_to_string(&file) {
+            Ok(name) if !name.trim().is_empty() => return Ok(name.trim().to_owned()),
+            Ok(_) => {}
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error).with_context(|| format!("cannot read {}", file.display())),
+        }
+        let name = random_key()?;
+        files::replace_private(&file, format!("{name}\n").as_bytes())
+            .with_context(|| format!("cannot write {}", file.display()))?;
+        Ok(name)
     }
 
     /// Writes down who has the folder, for a second server to say.

@@ -18,12 +18,14 @@ use crate::credentials::Credentials;
 use crate::data_dir::DataDir;
 use crate::first_start;
 use crate::machines::{self, Stopping};
-use crate::settings::Settings;
+use crate::settings::{Settings, StoreSettings};
 use crate::tls::{self, Tls};
 use crate::{descriptors, logs, output, signals, welcome};
 
 /// The config that is read when it is there and no other is named.
 const DEFAULT_CONFIG: &str = "tidings.toml";
+/// Where a node keeps its own things when the database is elsewhere.
+const DATA_FOLDER: &str = "tidings-data";
 
 /// Serves until it is asked to stop.
 pub(crate) async fn run(args: ServeArgs, env: &dyn Strings) -> anyhow::Result<()> {
@@ -57,7 +59,7 @@ pub(crate) async fn run(args: ServeArgs, env: &dyn Strings) -> anyhow::Result<()
     let grace = connections.shutdown_grace;
     let stop = signals::stop().context("signals cannot be watched")?;
     let allowed = settings.egress.allow.clone();
-    let engine = assemble::build(settings).await?;
+    let engine = assemble::build(settings, data.node()?).await?;
     let stopping = Stopping::default();
     let router = engine.router().merge(machines::router(engine.vitals(), stopping.clone()));
 
@@ -114,10 +116,13 @@ fn settings(args: &ServeArgs, config: Option<&Path>, env: &dyn Strings) -> anyho
     Ok(settings)
 }
 
-/// The folder that holds the database holds the lock and the credentials too.
+/// The folder that holds the database holds the lock and the credentials too. With a database elsewhere it is the usual one.
 fn data_folder(settings: &Settings) -> &Path {
-    match settings.store.path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
+    match &settings.store {
+        StoreSettings::Postgres { .. } => Path::new(DATA_FOLDER),
+        StoreSettings::Sqlite { path, .. } => match path.parent() {
+            Some(folder) if !folder.as_os_str().is_empty() => folder,
+            _ => Path::new("."),
+        },
     }
 }

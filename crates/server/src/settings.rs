@@ -8,6 +8,7 @@ use ipnet::IpNet;
 use tidings_courier::egress::EgressConfig;
 use tidings_engine::BrokerConfig;
 use tidings_model::app::{App, Token};
+use tidings_store::postgres::Options;
 use url::Url;
 
 /// Everything a server needs to know to start.
@@ -105,9 +106,19 @@ impl Default for LiveSettings {
 
 /// Where things are kept.
 #[derive(Debug, Clone)]
-pub(crate) struct StoreSettings {
-    /// SQLite's database file.
-    pub(crate) path: PathBuf,
-    /// Whether each commit is synced to the disk; without, a power cut may take the last ones.
-    pub(crate) durable: bool,
+pub(crate) enum StoreSettings {
+    /// In a file.
+    Sqlite {
+        /// SQLite's database file.
+        path: PathBuf,
+        /// Whether each commit is synced to the disk; without, a power cut may take the last ones.
+        durable: bool,
+    },
+    /// On a server that several nodes share.
+    Postgres {
+        /// Where it is; it holds a password.
+        url: Token,
+        /// How it is used.
+        options: Options,
+    },
 }

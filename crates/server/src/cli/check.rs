@@ -5,7 +5,7 @@ use super::{Failure, Outcome};
 use crate::config;
 use crate::config::environment::Strings;
 use crate::output;
-use crate::settings::Settings;
+use crate::settings::{Settings, StoreSettings};
 
 pub(super) fn run(args: &CheckArgs, env: &dyn Strings) -> Outcome {
     match config::load(&args.config, env) {
@@ -30,6 +30,16 @@ pub(super) fn run(args: &CheckArgs, env: &dyn Strings) -> Outcome {
     }
 }
 
+fn kept_in(store: &StoreSettings) -> String {
+    match store {
+        StoreSettings::Sqlite { path, .. } => format!("SQLite in {}", path.display()),
+        // The URL holds a password.
+        StoreSettings::Postgres { options, .. } => {
+            format!("PostgreSQL, with up to {} connections", options.connections)
+        }
+    }
+}
+
 fn would_serve(settings: &Settings) -> String {
     let apps: Vec<String> = settings
         .apps
@@ -39,7 +49,7 @@ fn would_serve(settings: &Settings) -> String {
     let networks: Vec<String> = settings.egress.allow.iter().map(ToString::to_string).collect();
     let rows = [
         ("listens on", settings.listen.to_string()),
-        ("keeps", format!("SQLite in {}", settings.store.path.display())),
+        ("keeps", kept_in(&settings.store)),
         ("apps", if apps.is_empty() { "one, made at the first start".to_owned() } else { apps.join(", ") }),
         ("private networks", if networks.is_empty() { "none may be reached".to_owned() } else { networks.join(", ") }),
     ];

@@ -1,10 +1,15 @@
 //! `[store]`: where things are kept.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde::Deserialize;
+use tidings_model::app::Token;
+use tidings_store::postgres::{self, Options};
 
 use super::check::Check;
+use super::secret::RawSecret;
+use super::value::RawDuration;
 use crate::settings::StoreSettings;
 
 const DEFAULT_PATH: &str = "tidings-data/tidings.db";
@@ -12,22 +17,46 @@ const DEFAULT_PATH: &str = "tidings-data/tidings.db";
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct RawStore {
-    url: Option<String>,
+    url: Option<RawSecret>,
     sync: Option<String>,
+    connections: Option<u32>,
+    statement_timeout: Option<RawDuration>,
+}
+
+/// What a URL names.
+#[derive(Debug, PartialEq, Eq)]
+enum Place {
+    File(PathBuf),
+    Server,
 }
 
 impl RawStore {
     pub(super) fn resolve(&self, check: &mut Check) -> StoreSettings {
-        let path = match self.url.as_deref().map(path) {
-            None => DEFAULT_PATH.into(),
-            Some(Ok(path)) => path,
-            Some(Err(message)) => {
-                check.wrong("store.url", message);
-                DEFAULT_PATH.into()
-            }
+        let url = self.url.as_ref().map(RawSecret::reveal).transpose();
+        let (url, place) = match url.map(|url| url.map(|url| (place(&url), url))) {
+            Ok(None) => (String::new(), Ok(Place::File(DEFAULT_PATH.into()))),
+            Ok(Some((place, url))) => (url, place),
+            Err(message) => (String::new(), Err(message)),
         };
-        let durable = match self.sync.as_deref() {
+        let place = place.unwrap_or_else(|message| {
+            check.wrong("store.url", message);
+            Place::File(DEFAULT_PATH.into())
+        });
+        let durable = self.durable(check, &place);
+        let options = self.options(check, &place);
+        match place {
+            Place::File(path) => StoreSettings::Sqlite { path, durable },
+            Place::Server => StoreSettings::Postgres { url: Token::from(url.as_str()), options },
+        }
+    }
+
+    fn durable(&self, check: &mut Check, place: &Place) -> bool {
+        match self.sync.as_deref() {
             None | Some("full") => true,
+            Some("normal") if *place == Place::Server => {
+                check.wrong("store.sync", "store.sync = \"normal\" is for SQLite; PostgreSQL always syncs");
+                true
+            }
             Some("normal") => {
                 check.warn(
                     "store.sync",
@@ -39,45 +68,68 @@ impl RawStore {
                 check.wrong("store.sync", format!("store.sync must be \"full\" or \"normal\", not {other:?}"));
                 true
             }
-        };
-        StoreSettings { path, durable }
+        }
+    }
+
+    fn options(&self, check: &mut Check, place: &Place) -> Options {
+        let default = Options::default();
+        if *place != Place::Server {
+            if self.connections.is_some() {
+                check.wrong("store.connections", "store.connections is for PostgreSQL; SQLite has none");
+            }
+            if self.statement_timeout.is_some() {
+                check.wrong("store.statement_timeout", "store.statement_timeout is for PostgreSQL; SQLite has none");
+            }
+        }
+        let statement_timeout = self.statement_timeout.map_or(default.statement_timeout, |raw| raw.0);
+        if statement_timeout < Duration::from_millis(100) || statement_timeout > Duration::from_secs(600) {
+            check.wrong("store.statement_timeout", "store.statement_timeout must be from 100ms to 10m");
+        }
+        let connections = check.bounded("store.connections", self.connections, default.connections, 2, 1_000);
+        Options { connections, statement_timeout, ..default }
     }
 }
 
-fn path(url: &str) -> Result<PathBuf, String> {
+fn place(url: &str) -> Result<Place, String> {
     let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
     match scheme {
         "sqlite" if rest.is_empty() || rest.ends_with('/') || rest.contains(['?', '#']) || rest == ":memory:" => {
             Err("a sqlite:// URL is the path of one file and nothing more, as in sqlite://tidings-data/tidings.db"
                 .to_owned())
         }
-        "sqlite" => Ok(rest.into()),
+        "sqlite" => Ok(Place::File(rest.into())),
         "postgres" | "postgresql" => {
-            Err("this version cannot keep things in PostgreSQL yet; use sqlite://tidings-data/tidings.db".to_owned())
+            postgres::check_url(url).map(|()| Place::Server).map_err(|error| error.to_string())
         }
-        _ => Err("the store's URL must begin with sqlite://, as in sqlite://tidings-data/tidings.db".to_owned()),
+        _ => Err(
+            "the store's URL must begin with sqlite://, as in sqlite://tidings-data/tidings.db, or with postgres://"
+                .to_owned(),
+        ),
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::path;
+    use super::{Place, place};
 
     #[test]
     fn a_sqlite_url_is_a_path() {
-        assert_eq!(path("sqlite://a/b.db"), Ok("a/b.db".into()));
-        assert_eq!(path("sqlite:///a/b.db"), Ok("/a/b.db".into()));
-        for bad in [
-            "",
-            "a.db",
-            "sqlite://",
-            "sqlite://dir/",
-            "sqlite://:memory:",
-            "sqlite://a.db?mode=ro",
-            "postgres://x",
-            "mysql://x",
-        ] {
-            assert!(path(bad).is_err(), "{bad:?}");
+        assert_eq!(place("sqlite://a/b.db"), Ok(Place::File("a/b.db".into())));
+        assert_eq!(place("sqlite:///a/b.db"), Ok(Place::File("/a/b.db".into())));
+        for bad in ["", "a.db", "sqlite://", "sqlite://dir/", "sqlite://:memory:", "sqlite://a.db?mode=ro", "mysql://x"]
+        {
+            assert!(place(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_postgres_url_is_a_server() {
+        for good in ["postgres://u:p@db.example/tidings", "postgresql://db/tidings?sslmode=verify-full"] {
+            assert_eq!(place(good), Ok(Place::Server), "{good}");
+        }
+        for bad in ["postgres://u:sesame@db:port/x", "postgres://u:sesame@db/x?sslmode=sometimes"] {
+            let said = place(bad).unwrap_err();
+            assert!(!said.contains("sesame"), "{said}");
         }
     }
 }

@@ -7,6 +7,7 @@ use serde::Deserialize;
 use super::raw::RawConfig;
 use super::top::DEFAULT_LISTEN;
 use super::*;
+use crate::settings::StoreSettings;
 
 mod live;
 mod tls;
@@ -18,6 +19,15 @@ const EVERY_KEY: &str = include_str!("tests/every_key.toml");
 
 fn read(text: &str) -> Result<Loaded, Problems> {
     parse("tidings.toml", text, &Vec::<(&str, &str)>::new())
+}
+
+/// SQLite's file, and whether it is synced.
+#[track_caller]
+fn kept(settings: &Settings) -> (&str, bool) {
+    match &settings.store {
+        StoreSettings::Sqlite { path, durable } => (path.to_str().unwrap(), *durable),
+        other => panic!("{other:?}"),
+    }
 }
 
 #[track_caller]
@@ -49,8 +59,7 @@ fn the_designs_example_is_understood() {
     let loaded = read(DESIGN).unwrap();
     let settings = &loaded.settings;
     assert_eq!(settings.listen.to_string(), "127.0.0.1:8000");
-    assert_eq!(settings.store.path.to_str(), Some("tidings-data/tidings.db"));
-    assert!(settings.store.durable);
+    assert_eq!(kept(settings), ("tidings-data/tidings.db", true));
     assert_eq!(settings.courier.schedule, tidings_model::schedule::Schedule::default());
     assert_eq!(settings.apps.len(), 1);
     assert_eq!(settings.apps[0].limits.payload, 10 * 1024);
@@ -73,7 +82,7 @@ fn the_designs_example_is_understood() {
 fn an_empty_file_means_the_defaults() {
     let settings = settings("");
     assert_eq!(settings.listen, DEFAULT_LISTEN);
-    assert_eq!(settings.store.path.to_str(), Some("tidings-data/tidings.db"));
+    assert_eq!(kept(&settings).0, "tidings-data/tidings.db");
     assert_eq!(settings.main_key_file.to_str(), Some("tidings-data/main.key"));
     assert_eq!(settings.courier.timeout, Duration::from_secs(15));
     assert_eq!(settings.courier.lease, Duration::from_secs(120));
@@ -96,17 +105,20 @@ fn unknown_keys_are_named_with_their_place_and_the_nearest_right_one() {
         "[[apps]]\nid = \"1\"\nkey = \"k\"\n[apps.limits]\npaylod = 1",
         &["tidings.toml:5:1: unknown key \"paylod\" in [apps[0].limits]; did you mean \"payload\"?"],
     );
-    check("[store]\nzzz = 1", &["tidings.toml:2:1: unknown key \"zzz\" in [store]; the keys are url, sync"]);
+    check(
+        "[store]\nzzz = 1",
+        &["tidings.toml:2:1: unknown key \"zzz\" in [store]; the keys are url, sync, connections, statement_timeout"],
+    );
 }
 
 #[test]
 fn everything_that_is_wrong_is_said_at_once() {
     check(
-        "listen = 8000\nheader_timeout = \"soon\"\n[store]\nurl = \"postgres://db\"\nsnyc = \"full\"\n[egress]\nallow = [\"10.0.0.0/8\", \"lan\"]\n[retention]\nbytes = \"10 gigs\"",
+        "listen = 8000\nheader_timeout = \"soon\"\n[store]\nurl = \"mysql://db\"\nsnyc = \"full\"\n[egress]\nallow = [\"10.0.0.0/8\", \"lan\"]\n[retention]\nbytes = \"10 gigs\"",
         &[
             "tidings.toml:1:10: listen: must be a text, not a number",
             "tidings.toml:2:18: header_timeout: \"soon\" is not a time; write a whole number and a unit (ms, s, m, h or d), such as 500ms, 30s or 24h",
-            "tidings.toml:4:1: this version cannot keep things in PostgreSQL yet; use sqlite://tidings-data/tidings.db",
+            "tidings.toml:4:1: the store's URL must begin with sqlite://, as in sqlite://tidings-data/tidings.db, or with postgres://",
             "tidings.toml:5:1: unknown key \"snyc\" in [store]; did you mean \"sync\"?",
             "tidings.toml:7:24: \"lan\" is not a network; write it as 10.0.0.0/8, or as fd00::/8",
             "tidings.toml:9:9: retention.bytes: \"10 gigs\" is not a size; write it as \"10KiB\", \"64MiB\" or \"10GiB\"",
@@ -124,6 +136,21 @@ fn a_value_that_may_be_a_secret_is_not_repeated() {
         read("[[apps]]\nid = \"1\"\nkey = \"k\"\napi_keys = [\"hunter2hunter2hunter2\", \"hunter2hunter2hunter2\"]")
             .unwrap_err();
     assert_eq!(problem.to_string(), "tidings.toml:4:38: this API key is listed twice");
+}
+
+#[test]
+fn postgres_is_understood_and_its_password_not_shown() {
+    let text = "[store]\nurl = \"postgres://u:sesame@db/t\"\nconnections = 4\nstatement_timeout = \"3s\"";
+    let settings = settings(text);
+    let StoreSettings::Postgres { url, options } = &settings.store else { panic!("{:?}", settings.store) };
+    assert_eq!(url.expose(), "postgres://u:sesame@db/t");
+    assert_eq!((options.connections, options.statement_timeout), (4, Duration::from_secs(3)));
+    assert!(!format!("{:?}", settings.store).contains("sesame"));
+    check("[store]\nconnections = 4", &["tidings.toml:2:1: store.connections is for PostgreSQL; SQLite has none"]);
+    check(
+        "[store]\nurl = \"postgres://db/t\"\nsync = \"normal\"",
+        &["tidings.toml:3:1: store.sync = \"normal\" is for SQLite; PostgreSQL always syncs"],
+    );
 }
 
 #[test]
@@ -260,7 +287,7 @@ fn variables_win_over_the_file() {
     ];
     let text = "[courier]\nconcurrency = 5\n[[apps]]\nid = \"main\"\nkey = \"k\"\nsecret = { file = \"/none\" }";
     let settings = parse("tidings.toml", text, &env).unwrap_or_else(|problems| panic!("{problems}")).settings;
-    assert_eq!(settings.store.path.to_str(), Some("/var/lib/t.db"));
+    assert_eq!(kept(&settings).0, "/var/lib/t.db");
     assert_eq!(settings.courier.schedule.delays(), [Duration::ZERO, Duration::from_secs(2)]);
     assert_eq!(settings.courier.concurrency, 3);
     assert_eq!(settings.egress.allow.len(), 1);
@@ -288,7 +315,9 @@ fn a_variable_that_is_wrong_is_named() {
     check_env(
         "",
         &[("TIDINGS__STORE__URL", "mysql://x")],
-        &["TIDINGS__STORE__URL: the store's URL must begin with sqlite://, as in sqlite://tidings-data/tidings.db"],
+        &[
+            "TIDINGS__STORE__URL: the store's URL must begin with sqlite://, as in sqlite://tidings-data/tidings.db, or with postgres://",
+        ],
     );
     check_env(
         "",

@@ -1,0 +1,80 @@
+//! The server with PostgreSQL: two nodes that share a database, and one that loses it.
+
+use std::path::Path;
+use std::time::Duration;
+
+use serde_json::json;
+use tidings_testkit::{Receiver, ServerBuilder, eventually, postgres, proxy, server};
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+fn node(url: &str, key: &Path) -> ServerBuilder {
+    let app = "[[apps]]\nid = \"1\"\nkey = \"k\"\nsecret = \"the-secret-of-the-app\"\napi_keys = [\"the-api-key-of-the-app-1\"]";
+    let key = key.display();
+    server()
+        .config(format!("[store]\nurl = \"{url}\"\n[secrets]\nmain_key_file = \"{key}\"\n{app}\n"))
+        .egress_allow("127.0.0.0/8")
+}
+
+#[tokio::test]
+async fn two_nodes_share_what_is_to_be_told() {
+    let (database, keys) = (postgres(), tempfile::tempdir().unwrap());
+    let key = keys.path().join("main.key");
+    let receiver = Receiver::start();
+    let a = node(&database.url(), &key).start().await;
+    let mut b = node(&database.pooled_url(), &key).start().await;
+    a.api().post("/v1/hooks", json!({"name": "person.created"})).await.expect_status(201);
+    let listener = json!({"url": receiver.url("/in"), "hooks": ["person.created"]});
+    a.api().post("/v1/listeners", listener).await.expect_status(201);
+
+    // The other node hears of it within a second, and then tells it too.
+    let mut sent = 0;
+    eventually(Duration::from_secs(2), || {
+        sent += 1;
+        let event = json!({"name": "person.created", "data": {"n": sent}, "id": format!("e{sent}")});
+        let told = b.api().post("/v1/events", event);
+        async move { (told.await["deliveries"] == 1).then_some(()) }
+    })
+    .await;
+    a.api().post("/v1/events", json!({"name": "person.created", "id": "of-a"})).await.expect_status(202);
+    b.kill9().await;
+    b.restart().await;
+    b.api().post("/v1/events", json!({"name": "person.created", "id": "of-b"})).await.expect_status(202);
+    for id in ["of-a", "of-b", &format!("e{sent}")] {
+        receiver.wait_for(1, |request| request.header("webhook-id") == Some(id), PATIENCE).await;
+    }
+    let again = b.api().post("/v1/events", json!({"name": "person.created", "id": "of-a"})).await;
+    assert_eq!(again["id"], "of-a");
+    let ready = b.api().get("/readyz").await;
+    assert_eq!((&ready["ready"], &ready["store"]), (&json!(true), &json!("postgres")));
+}
+
+#[tokio::test]
+async fn a_node_without_its_database_says_so_and_goes_on_when_it_is_back() {
+    let (database, keys) = (postgres(), tempfile::tempdir().unwrap());
+    let between = proxy(database.address());
+    let node = node(&database.url_at(between.addr()), &keys.path().join("main.key")).start().await;
+    node.api().post("/v1/hooks", json!({"name": "h"})).await.expect_status(201);
+    between.go_down().await;
+    let refused = node.api().post("/v1/events", json!({"name": "h", "id": "x"})).await.expect_status(503);
+    assert_eq!(refused["code"], "store_unreachable");
+    let ready = node.api().get("/readyz").await;
+    assert_eq!((ready.status, &ready["ready"]), (503, &json!(false)));
+    between.come_back();
+    eventually(PATIENCE, || {
+        let told = node.api().post("/v1/events", json!({"name": "h", "id": "x"}));
+        async move { (told.await.status == 202).then_some(()) }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_database_that_does_not_sync_is_not_served() {
+    let (database, keys) = (postgres(), tempfile::tempdir().unwrap());
+    database.run(
+        "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET synchronous_commit = off', current_database()); END $$",
+    );
+    let exit = node(&database.url(), &keys.path().join("main.key")).run_to_exit().await.expect_code(1);
+    assert!(exit.stderr.contains("SET synchronous_commit = on"), "{}", exit.stderr);
+    assert!(!exit.stderr.contains("postgres://"), "{}", exit.stderr);
+}
