@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use serde_json::json;
-use tidings_testkit::{Receiver, ServerBuilder, eventually, postgres, proxy, server};
+use tidings_testkit::{Cli, Receiver, ServerBuilder, eventually, postgres, proxy, server};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -77,4 +77,29 @@ async fn a_database_that_does_not_sync_is_not_served() {
     let exit = node(&database.url(), &keys.path().join("main.key")).run_to_exit().await.expect_code(1);
     assert!(exit.stderr.contains("SET synchronous_commit = on"), "{}", exit.stderr);
     assert!(!exit.stderr.contains("postgres://"), "{}", exit.stderr);
+}
+
+#[tokio::test]
+async fn what_sqlite_held_is_served_from_postgres() {
+    let (database, keys, receiver) = (postgres(), tempfile::tempdir().unwrap(), Receiver::start());
+    let mut before = server().egress_allow("127.0.0.0/8").start().await;
+    before.api().post("/v1/hooks", json!({"name": "h"})).await.expect_status(201);
+    let listener = json!({"url": receiver.url("/in"), "hooks": ["h"]});
+    before.api().post("/v1/listeners", listener).await.expect_status(201);
+    before.api().post("/v1/events", json!({"name": "h", "id": "old"})).await.expect_status(202);
+    let from = format!("sqlite://{}", before.data_dir().join("tidings.db").display());
+    let migrate = || Cli::in_dir(keys.path()).args(["migrate", "--from", &from, "--to", &database.url()]);
+    let refused = migrate().run().await.expect_code(1);
+    assert!(refused.stderr.contains("another server"), "{}", refused.stderr);
+    before.terminate().await.expect_code(0);
+
+    let copied = migrate().run().await.expect_code(0);
+    assert!(copied.stdout.starts_with("copied\n"), "{}", copied.stdout);
+    let again = migrate().run().await.expect_code(1);
+    assert!(again.stderr.contains("holds something already"), "{}", again.stderr);
+    let after = node(&database.url(), &before.data_dir().join("main.key")).start().await;
+    assert_eq!(after.api().get("/v1/events/old").await.expect_status(200)["id"], "old");
+    let event = after.api().post("/v1/events", json!({"name": "h", "id": "new"})).await.expect_status(202);
+    assert_eq!(event["deliveries"], 1);
+    receiver.wait_for(1, |request| request.header("webhook-id") == Some("new"), PATIENCE).await;
 }

@@ -48,6 +48,8 @@ pub(crate) enum Command {
     Init(InitArgs),
     /// Say everything that is wrong with a config
     Check(CheckArgs),
+    /// Copy what SQLite holds into an empty PostgreSQL
+    Migrate(MigrateArgs),
     /// Say that something happened
     #[command(visible_alias = "pub", alias = "send")]
     Publish(PublishArgs),
@@ -131,6 +133,17 @@ pub(crate) struct InitArgs {
     /// The file to write; one that is there is left as it is
     #[arg(long, short = 'c', value_name = "FILE", default_value = "tidings.toml")]
     pub(crate) config: PathBuf,
+}
+
+/// What to copy, and to where.
+#[derive(Debug, Args)]
+pub(crate) struct MigrateArgs {
+    /// The database of a server that is stopped, as sqlite://tidings-data/tidings.db
+    #[arg(long, value_name = "URL")]
+    pub(crate) from: String,
+    /// An empty database, as postgres://user:password@host/database
+    #[arg(long, value_name = "URL")]
+    pub(crate) to: String,
 }
 
 /// What to check.

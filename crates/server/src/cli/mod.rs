@@ -16,6 +16,7 @@ mod hook;
 mod init;
 mod listen;
 mod listener;
+mod migrate;
 mod pretty;
 mod publish;
 mod send;
@@ -52,6 +53,7 @@ pub(crate) async fn run(command: Command, outer: Connection, env: &dyn Strings) 
         Command::Serve(_) => Err(Failure::Usage("`serve` is run by main".to_owned())),
         Command::Init(args) => init::run(&args),
         Command::Check(args) => check::run(&args, env),
+        Command::Migrate(args) => migrate::run(&args).await,
         Command::Publish(args) => publish::run(args, outer, env).await,
         Command::Subscribe(args) => subscribe::run(args, outer, env).await,
         Command::Token(args) => token::run(args, outer, env).await,

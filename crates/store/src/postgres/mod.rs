@@ -12,6 +12,7 @@ mod events;
 mod fanout;
 mod fault;
 mod finish;
+mod import;
 mod lanes;
 mod listing;
 mod locks;
@@ -39,6 +40,7 @@ use connect::{Connections, transact};
 use publisher::{Means, Publisher};
 
 pub use connect::{OpenError, Options, check_url};
+pub use import::{ImportError, copy_from_sqlite};
 pub use migrate::SCHEMA_VERSION;
 
 /// Tokens that one incarnation may give; far more than it can.

@@ -29,7 +29,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use rusqlite::Connection;
+use rusqlite::{Connection, OpenFlags};
 use tidings_model::clock::Millis;
 use tidings_model::delivery::Attempt;
 use tidings_model::hook::Hook;
@@ -147,6 +147,19 @@ impl SqliteStore {
     ) -> Result<T, Error> {
         self.writer.call(Class::Ack, work).await
     }
+}
+
+/// The database at `path`, with its schema up to date and every lease taken back, for reading it all.
+pub(crate) fn settled(path: &Path, now: Millis) -> Result<Connection, StoreError> {
+    // One that is not there must not be made.
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let mut db = Connection::open_with_flags(path, flags)?;
+    db.busy_timeout(LOCKED_FOR)?;
+    migrate::migrate(&mut db)?;
+    let settling = db.transaction()?;
+    upkeep::recover(&settling, now)?;
+    settling.commit()?;
+    Ok(db)
 }
 
 impl fmt::Debug for SqliteStore {

@@ -1,0 +1,36 @@
+//! `migrate`: copies what SQLite holds into an empty PostgreSQL.
+
+use std::path::Path;
+
+use anyhow::Context;
+use tidings_model::clock::SystemClock;
+use tidings_store::postgres::{self, Options};
+
+use super::args::MigrateArgs;
+use super::{Failure, Outcome};
+use crate::data_dir::DataDir;
+use crate::output;
+
+pub(super) async fn run(args: &MigrateArgs) -> Outcome {
+    let Some(path) = args.from.strip_prefix("sqlite://").map(Path::new) else {
+        return Err(Failure::Usage(
+            "--from must be a sqlite:// URL, as in sqlite://tidings-data/tidings.db".to_owned(),
+        ));
+    };
+    postgres::check_url(&args.to).map_err(|error| Failure::Usage(format!("--to: {error}")))?;
+    if !path.is_file() {
+        return Err(Failure::Usage(format!("--from: there is no database {}", path.display())));
+    }
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    // A server that still wrote to it would be forgotten half.
+    let _held = DataDir::take(folder)?;
+    let now = SystemClock::shared().steady_ms();
+    let copied = postgres::copy_from_sqlite(path, &args.to, &Options::default(), now).await;
+    let copied = copied.context("nothing was copied")?;
+    let rows: Vec<Vec<String>> =
+        copied.iter().map(|(table, rows)| vec![format!("  {table}"), rows.to_string()]).collect();
+    output::line("copied");
+    output::line(output::table(&[], &rows));
+    output::line("now serve with the same main key file and [store] url");
+    Ok(())
+}
