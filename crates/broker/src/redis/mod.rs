@@ -1,7 +1,7 @@
 //! Channel state in Redis: the broker of several nodes.
 //!
 //! Every write to a channel is one script on the channel's keys, which also publishes what follows from it; so Redis decides
-//! the order, and every node, also the one that asked, hears it from there. `docs/adr/0006` says why it is as it is.
+//! the order, and every node, also the one that asked, hears it from there. `docs/adr/0007` says why it is as it is.
 //!
 //! - [`core`]: what all parts share. [`link`]: the connection. [`nodes`]: clearing up after dead nodes.
 //! - [`entry`]: a channel as this node sees it. [`lane`]: what this node asks about its own sessions, in order.
