@@ -131,6 +131,11 @@ impl Entry {
         self.is_quiet() && self.subscribers.is_empty() && !self.subscribed
     }
 
+    /// Whether sessions here do not hear the channel yet, because the connection is new.
+    pub(super) fn is_deaf(&self) -> bool {
+        !self.subscribers.is_empty() && self.seen.is_none()
+    }
+
     /// Whether a task is needed that looks after it.
     pub(super) fn wants_driving(&self) -> bool {
         !self.driven && (!self.queue.is_empty() || self.is_deserted())

@@ -21,6 +21,7 @@ const FIRST_RETRY: Duration = Duration::from_millis(50);
 /// By how much our idea of the time of Redis is put right with a heartbeat, at most, in milliseconds: clocks drift by less,
 /// and a clock that is set is followed slowly.
 const SLEW: i64 = 50;
+const INDEXED_AT_ONCE: usize = 1_000;
 
 /// Why a connection cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -109,7 +110,7 @@ async fn connect(core: &Arc<Core>, client: &Client, me: &mut Me) -> Result<Up, L
     if is_renamed {
         // Others have taken this node for dead, and may still be at it: as somebody else it is not in their way.
         let lapsed = std::mem::replace(&mut me.node, random().map_err(|_| LinkError::NoRandomness)?.into());
-        redis::cmd("ZADD").arg(keys::NODES).arg(0).arg(&*lapsed).exec_async(&mut connection).await?;
+        bequeath(core, &mut connection, &lapsed).await?;
         beat = Beat::send(core, &mut connection, &me.node).await?;
     }
     if me.generation.is_none() {
@@ -119,6 +120,21 @@ async fn connect(core: &Arc<Core>, client: &Client, me: &mut Me) -> Result<Up, L
     me.generation = Some(generation);
     me.lapsed = false;
     Ok(Up { number, connection, generation, node: Arc::clone(&me.node), is_renamed, is_same_data })
+}
+
+/// Leaves what stands under a name to whoever clears up. Its index may be lost, and sessions have joined since.
+async fn bequeath(core: &Core, connection: &mut MultiplexedConnection, name: &str) -> Result<(), LinkError> {
+    let channels = core.of_all(|key, _| Some(keys::indexed(key)));
+    for some in channels.chunks(INDEXED_AT_ONCE) {
+        let mut command = redis::cmd("ZADD");
+        command.arg(keys::index(name));
+        for channel in some {
+            command.arg(0).arg(channel);
+        }
+        command.exec_async(connection).await?;
+    }
+    redis::cmd("ZADD").arg(keys::NODES).arg(0).arg(name).exec_async(connection).await?;
+    Ok(())
 }
 
 /// Which run of which server answers.

@@ -24,6 +24,7 @@ mod settings;
 mod tests;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use redis::{Client, Value};
@@ -44,6 +45,9 @@ use entry::Op;
 use reply::Reply;
 use scripts::{Call, Kind};
 pub use settings::{RedisSettings, RedisUrlError};
+
+/// How often is looked whether a channel is heard again.
+const PAUSE: Duration = Duration::from_millis(5);
 
 /// The broker of several nodes.
 pub struct RedisBroker {
@@ -76,6 +80,18 @@ impl RedisBroker {
         self.core.call(&up, channel, &call).await
     }
 
+    /// Waits until sessions here hear the channel: just after a reconnect they do not, and what keeps nothing would pass them
+    /// by though their own node says it.
+    async fn is_heard_here(&self, channel: &ChannelKey) -> Result<(), BrokerError> {
+        let is_deaf = || self.core.partition(channel).get(channel).is_some_and(entry::Entry::is_deaf);
+        let heard = async {
+            while is_deaf() {
+                tokio::time::sleep(PAUSE).await;
+            }
+        };
+        tokio::time::timeout(self.core.settings.patience, heard).await.map_err(|_| BrokerError::Unavailable)
+    }
+
     /// While Redis is away, what is said in a channel that keeps nothing reaches at least those who are here.
     fn say_here(&self, publish: Publish) -> Occupancy {
         let Publish { channel, event, except, user, .. } = publish;
@@ -97,6 +113,7 @@ impl RedisBroker {
             None => call.arg(""),
         };
         let call = call.arg(codec::speech(&Speech { event, user, except }));
+        self.is_heard_here(&channel).await?;
         let _turn = self.turn().await?;
         let mut reply = self.core.call(up, &channel, &call).await?;
         occupancy(&mut reply).ok_or(BrokerError::Unavailable)

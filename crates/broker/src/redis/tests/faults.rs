@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use tidings_testkit::{Cut, eventually, proxy};
 
-use super::super::RedisSettings;
+use super::super::{RedisSettings, keys};
 use super::{PATIENCE, There};
-use crate::broker::{BrokerError, ChannelFilter, Heard, Occupancy, Since};
+use crate::broker::{Broker as _, BrokerError, ChannelFilter, Heard, Occupancy, Since};
 use crate::suite::{World, key};
 
 /// What both shards of a world have been told until this line came.
@@ -261,5 +261,33 @@ async fn however_many_channels_there_are_all_come_back() {
         .await;
     }
     world.told().await;
+    world.ends_empty().await;
+}
+
+#[tokio::test]
+async fn who_joins_before_a_flush_is_noticed_is_counted_once() {
+    let there = There::alone().await;
+    let line = proxy(there.server.lock().await.address());
+    let mut far = there.beside();
+    far.settings = RedisSettings::new(&format!("redis://{}", line.addr())).unwrap();
+    far.settings.lease = there.settings.lease;
+    let mut world = far.world().await;
+    world.options.presence = true;
+    // The channel is in the node's index, which is lost, and what joins then stands under a name that will change.
+    there.does(&["FLUSHALL"]).await;
+    world.join(1, "ann").await;
+    there.does(&["DEL", keys::NODES, keys::GENERATION]).await;
+    let index = keys::index(&far.broker().core.up().unwrap().node);
+    there.does(&["DEL", &index]).await;
+    line.cut(Cut::Reset);
+    eventually(PATIENCE, || {
+        let broker = far.broker();
+        async move {
+            let up = broker.core.up().ok()?;
+            let state = broker.channel(&key("c")).await.ok()??;
+            (up.is_renamed && state.occupancy == Occupancy { subscriptions: 1, users: 1 }).then_some(())
+        }
+    })
+    .await;
     world.ends_empty().await;
 }
