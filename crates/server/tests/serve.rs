@@ -73,7 +73,7 @@ async fn a_config_has_the_apps_and_the_credentials_follow() {
 
 #[tokio::test]
 async fn a_config_that_is_wrong_is_not_served() {
-    let exit = server().config("listn = \"x\"\n[store]\nurl = \"postgres://x\"").run_to_exit().await.expect_code(1);
+    let exit = server().config("listn = \"x\"\n[store]\nurl = \"mysql://x\"").run_to_exit().await.expect_code(1);
     assert!(
         exit.stderr.contains("tidings.toml:1:1: unknown key \"listn\"") && exit.stderr.contains("tidings.toml:3:1: "),
         "{}",
