@@ -1,17 +1,36 @@
-//! Two servers and one Redis: channels are the same on both, and what happens when one of the three goes away.
+//! Two servers, one PostgreSQL and one Redis: channels are the same on both, and what happens when Redis or a server goes away.
 
 use serde_json::{Value, json};
-use tidings_testkit::{Api, Redis, Server, eventually, redis};
+use tidings_testkit::{Api, Database, Redis, Server, eventually, postgres, redis};
 
 use crate::kit::{APPS, SOON, configured, metric, occupied, opened, say};
 
 const KEEPING: &str = "[apps.channels]\npublic = true\n[[apps.namespaces]]\nname = \"news\"\nmatch = [\"news-\"]\npublic = true\nhistory_size = 100\nhistory_ttl = \"1h\"\n";
 
-async fn node(redis: &Redis) -> Server {
-    let broker = format!("[broker]\nurl = \"{}\"\nlease = \"3s\"\n", redis.url());
-    let server = configured(&broker, KEEPING).start().await;
-    reaches(&server, true).await;
-    server
+/// What nodes share.
+pub(crate) struct Cluster {
+    database: Database,
+    pub(crate) redis: Redis,
+    keys: tempfile::TempDir,
+}
+
+impl Cluster {
+    pub(crate) async fn new() -> Self {
+        Self { database: postgres(), redis: redis().await, keys: tempfile::tempdir().unwrap() }
+    }
+
+    /// One more node, which reaches Redis.
+    pub(crate) async fn node(&self) -> Server {
+        let top = format!(
+            "[store]\nurl = \"{}\"\n[secrets]\nmain_key_file = \"{}\"\n[broker]\nurl = \"{}\"\nlease = \"3s\"\n",
+            self.database.url(),
+            self.keys.path().join("main.key").display(),
+            self.redis.url()
+        );
+        let server = configured(&top, KEEPING).start().await;
+        reaches(&server, true).await;
+        server
+    }
 }
 
 /// Waits until the server says that it reaches Redis, or doesn't; it is ready either way.
@@ -27,8 +46,8 @@ async fn reaches(server: &Server, reachable: bool) {
 // covers: N01
 #[tokio::test]
 async fn two_nodes_have_the_same_channels() {
-    let redis = redis().await;
-    let (first, second) = (node(&redis).await, node(&redis).await);
+    let cluster = Cluster::new().await;
+    let (first, second) = (cluster.node().await, cluster.node().await);
     let one = APPS[0];
     let mut stream = opened(one.stream(&second, "news-all", "")).await;
     occupied(&one.pusher(&first), "news-all").await;
@@ -48,8 +67,8 @@ async fn two_nodes_have_the_same_channels() {
 // covers: N02
 #[tokio::test]
 async fn members_of_a_node_that_dies_are_gone_on_the_other() {
-    let redis = redis().await;
-    let (mut first, second) = (node(&redis).await, node(&redis).await);
+    let cluster = Cluster::new().await;
+    let (mut first, second) = (cluster.node().await, cluster.node().await);
     let one = APPS[0];
     let mut ann = one.pusher(&second).connect().await;
     ann.subscribe_as("presence-room", "ann", json!({})).await;
@@ -68,8 +87,8 @@ async fn members_of_a_node_that_dies_are_gone_on_the_other() {
 // covers: N03, N04
 #[tokio::test]
 async fn while_redis_is_away_each_node_does_what_it_can_alone() {
-    let mut redis = redis().await;
-    let server = node(&redis).await;
+    let mut cluster = Cluster::new().await;
+    let server = cluster.node().await;
     let one = APPS[0];
     let api = one.api(&server);
     let mut kept = opened(one.stream(&server, "news-all", "")).await;
@@ -79,7 +98,7 @@ async fn while_redis_is_away_each_node_does_what_it_can_alone() {
     }
     say(&api, &["news-all"], 1).await;
     kept.expect("message", SOON).await;
-    redis.kill().await;
+    cluster.redis.kill().await;
     reaches(&server, false).await;
     eventually(SOON, || async { (metric(&server, "tidings_broker_cut_off").await == 1.0).then_some(()) }).await;
     let event = |channel: &str, n: u64| json!({"name": "e", "channels": [channel], "data": {"n": n}});
@@ -90,7 +109,7 @@ async fn while_redis_is_away_each_node_does_what_it_can_alone() {
     assert_eq!(answer.header("x-tidings-degraded"), Some("live"));
     api.post("/v1/events", event("news-all", 4)).await.expect_status(503);
     one.pusher(&server).trigger(&["news-all"], "e", "4").await.expect_status(503);
-    redis.start().await;
+    cluster.redis.start().await;
     reaches(&server, true).await;
     let answer = api.post("/v1/events", event("plain", 5)).await.expect_status(202);
     assert_eq!(answer.header("x-tidings-degraded"), None);

@@ -43,11 +43,6 @@ impl RawBroker {
             Ok(mut settings) => {
                 settings.lease = lease.unwrap_or(settings.lease);
                 settings.patience = timeout.unwrap_or(settings.patience);
-                check.warn(
-                    "broker.url",
-                    "nodes share channels through Redis, but the embedded store is each node's own: what is logged and whom \
-                     it is owed to is not shared",
-                );
                 BrokerConfig::Redis(Box::new(settings))
             }
             Err(error) => {

@@ -55,7 +55,7 @@ impl RawConfig {
             public_url: top::public_url(self.public_url.as_deref(), tls.is_some(), check),
             connections,
             tls,
-            store: self.store.resolve(check),
+            store: self.store.resolve(&broker, check),
             broker,
             live,
             operator_key: self.admin.resolve(check),

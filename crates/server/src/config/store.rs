@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::Deserialize;
+use tidings_engine::BrokerConfig;
 use tidings_model::app::Token;
 use tidings_store::postgres::{self, Options};
 
@@ -31,13 +32,22 @@ enum Place {
 }
 
 impl RawStore {
-    pub(super) fn resolve(&self, check: &mut Check) -> StoreSettings {
+    /// What is kept where. `broker` has to go with it: nodes that share channels share what they owe, too.
+    pub(super) fn resolve(&self, broker: &BrokerConfig, check: &mut Check) -> StoreSettings {
         let url = self.url.as_ref().map(RawSecret::reveal).transpose();
         let (url, place) = match url.map(|url| url.map(|url| (place(&url), url))) {
             Ok(None) => (String::new(), Ok(Place::File(DEFAULT_PATH.into()))),
             Ok(Some((place, url))) => (url, place),
             Err(message) => (String::new(), Err(message)),
         };
+        // About a URL that means nothing there is something else to say.
+        if let (Ok(Place::File(_)), BrokerConfig::Redis(_)) = (&place, broker) {
+            check.wrong(
+                "broker.url",
+                "broker.url is Redis, for several nodes, but store.url is SQLite, which belongs to one: listeners and what they \
+                 are owed would be each node's own; set store.url to postgres://…, or broker.url to memory://",
+            );
+        }
         let place = place.unwrap_or_else(|message| {
             check.wrong("store.url", message);
             Place::File(DEFAULT_PATH.into())

@@ -154,6 +154,30 @@ fn postgres_is_understood_and_its_password_not_shown() {
 }
 
 #[test]
+fn a_broker_of_several_nodes_needs_a_store_of_several_nodes() {
+    let said = "broker.url is Redis, for several nodes, but store.url is SQLite, which belongs to one: listeners and what they \
+                are owed would be each node's own; set store.url to postgres://…, or broker.url to memory://";
+    check("[broker]\nurl = \"redis://r\"", &[&format!("tidings.toml:2:1: {said}")]);
+    check(
+        "[store]\nurl = \"sqlite://a/b.db\"\n[broker]\nurl = \"rediss://r\"",
+        &[&format!("tidings.toml:4:1: {said}")],
+    );
+    let variables = vec![("TIDINGS__BROKER__URL", "redis://r")];
+    let problems = parse("tidings.toml", "", &variables).unwrap_err();
+    assert_eq!(problems.to_string(), format!("TIDINGS__BROKER__URL: {said}"));
+    // One that cannot be read is not taken for SQLite.
+    check(
+        "[store]\nurl = \"mysql://db\"\n[broker]\nurl = \"redis://r\"",
+        &[
+            "tidings.toml:2:1: the store's URL must begin with sqlite://, as in sqlite://tidings-data/tidings.db, or with postgres://",
+        ],
+    );
+    let both = read("[store]\nurl = \"postgres://db/t\"\n[broker]\nurl = \"redis://r\"").unwrap();
+    assert!(both.warnings.is_empty(), "{:?}", both.warnings);
+    settings("[store]\nurl = \"postgres://db/t\"");
+}
+
+#[test]
 fn what_is_not_toml_is_placed() {
     check("listen = \"x", &["tidings.toml:1:12: invalid basic string, expected `\"`"]);
 }
@@ -167,8 +191,8 @@ fn schemes_and_values_that_cannot_be_served_are_errors() {
         );
     }
     check(
-        "[broker]\nurl = \"redis://r\"\nlease = \"1s\"\ntimeout = \"2h\"",
-        &["tidings.toml:3:1: broker.lease must be 3s to 600s", "tidings.toml:4:1: broker.timeout must be 100ms to 60s"],
+        "store.url = \"postgres://db/t\"\n[broker]\nurl = \"redis://r\"\nlease = \"1s\"\ntimeout = \"2h\"",
+        &["tidings.toml:4:1: broker.lease must be 3s to 600s", "tidings.toml:5:1: broker.timeout must be 100ms to 60s"],
     );
     check("[store]\nsync = \"off\"", &["tidings.toml:2:1: store.sync must be \"full\" or \"normal\", not \"off\""]);
     check(
