@@ -42,6 +42,16 @@ pub enum BrokerConfig {
     Redis(Box<RedisSettings>),
 }
 
+impl BrokerConfig {
+    /// Which it is, in the word that the broker itself has for it.
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Self::Memory => tidings_store::nodes::OWN_BROKER,
+            Self::Redis(_) => "redis",
+        }
+    }
+}
+
 /// What an engine is built from.
 #[derive(Clone)]
 pub struct Config {

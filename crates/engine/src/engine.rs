@@ -25,6 +25,7 @@ use tidings_store::{Store, StoreError};
 use tokio::time::MissedTickBehavior;
 
 use crate::config::{BrokerConfig, Config, StoreConfig};
+use crate::nodes::{self, Alone};
 use crate::retention;
 
 /// How often the broker is asked to drop what has expired.
@@ -51,6 +52,9 @@ pub enum EngineError {
     /// The broker cannot be what it is to be.
     #[error("the broker cannot be used")]
     Broker(#[from] RedisUrlError),
+    /// Another node does not go with this one.
+    #[error(transparent)]
+    Nodes(#[from] Alone),
     /// The apps cannot be told apart.
     #[error(transparent)]
     Apps(#[from] AppsError),
@@ -69,6 +73,8 @@ pub struct Readiness {
     pub store: &'static str,
     /// Why the store cannot be written, when it cannot.
     pub store_error: Option<String>,
+    /// How many nodes share the store, this one among them; `None` when the store does not say.
+    pub nodes: Option<u64>,
     /// Open work.
     pub depth: Depth,
     /// Which broker it is.
@@ -105,8 +111,13 @@ impl Engine {
         let apps = Arc::new(Apps::new(config.apps)?);
         let shared = matches!(config.store, StoreConfig::Postgres { .. });
         let store = open(config.store, config.main_key_file).await?;
+        if shared && let Err(error) = nodes::enter(&*store, config.broker.name()).await {
+            store.close().await;
+            return Err(error);
+        }
         let catalogue = Catalogue::load(Arc::clone(&store)).await?;
         if shared {
+            tokio::spawn(nodes::stay(Arc::downgrade(&store), config.broker.name()));
             tokio::spawn(follow(Arc::downgrade(&catalogue)));
         }
         let egress = Egress::new(config.egress)?;
@@ -168,6 +179,7 @@ impl Engine {
         Readiness {
             store: self.store.name(),
             store_error,
+            nodes: self.store.nodes().await.ok(),
             depth: depth.unwrap_or_default(),
             broker: self.bus.broker().name(),
             cut_off: self.bus.broker().is_cut_off(),

@@ -6,7 +6,9 @@
 
 mod config;
 mod engine;
+mod nodes;
 mod retention;
 
 pub use config::{BrokerConfig, Config, Patience, RedisSettings, RedisUrlError, StoreConfig};
 pub use engine::{Engine, EngineError, Readiness};
+pub use nodes::Alone;

@@ -89,6 +89,7 @@ impl Vitals for EngineVitals {
                 "ready": ready,
                 "store": now.store,
                 "store_error": now.store_error,
+                "nodes": now.nodes,
                 "broker": now.broker,
                 "broker_reachable": !now.cut_off,
                 "live_sessions": now.sessions,

@@ -4,15 +4,24 @@ use std::path::Path;
 use std::time::Duration;
 
 use serde_json::json;
-use tidings_testkit::{Cli, Receiver, ServerBuilder, eventually, postgres, proxy, server};
+use tidings_testkit::{Cli, Receiver, Redis, ServerBuilder, eventually, postgres, proxy, redis, server};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
 fn node(url: &str, key: &Path) -> ServerBuilder {
+    node_with("", url, key)
+}
+
+/// One that shares its channels, too.
+fn one_of_several(redis: &Redis, url: &str, key: &Path) -> ServerBuilder {
+    node_with(&format!("[broker]\nurl = \"{}\"\n", redis.url()), url, key)
+}
+
+fn node_with(top: &str, url: &str, key: &Path) -> ServerBuilder {
     let app = "[[apps]]\nid = \"1\"\nkey = \"k\"\nsecret = \"the-secret-of-the-app\"\napi_keys = [\"the-api-key-of-the-app-1\"]";
     let key = key.display();
     server()
-        .config(format!("[store]\nurl = \"{url}\"\n[secrets]\nmain_key_file = \"{key}\"\n{app}\n"))
+        .config(format!("{top}[store]\nurl = \"{url}\"\n[secrets]\nmain_key_file = \"{key}\"\n{app}\n"))
         .egress_allow("127.0.0.0/8")
 }
 
@@ -20,9 +29,12 @@ fn node(url: &str, key: &Path) -> ServerBuilder {
 async fn two_nodes_share_what_is_to_be_told() {
     let (database, keys) = (postgres(), tempfile::tempdir().unwrap());
     let key = keys.path().join("main.key");
-    let receiver = Receiver::start();
-    let a = node(&database.url(), &key).start().await;
-    let mut b = node(&database.pooled_url(), &key).start().await;
+    let (receiver, redis) = (Receiver::start(), redis().await);
+    let a = one_of_several(&redis, &database.url(), &key).start().await;
+    let mut b = one_of_several(&redis, &database.pooled_url(), &key).start().await;
+    for node in [&a, &b] {
+        assert_eq!(node.api().get("/readyz").await["nodes"], 2);
+    }
     a.api().post("/v1/hooks", json!({"name": "person.created"})).await.expect_status(201);
     let listener = json!({"url": receiver.url("/in"), "hooks": ["person.created"]});
     a.api().post("/v1/listeners", listener).await.expect_status(201);
@@ -47,6 +59,33 @@ async fn two_nodes_share_what_is_to_be_told() {
     assert_eq!(again["id"], "of-a");
     let ready = b.api().get("/readyz").await;
     assert_eq!((&ready["ready"], &ready["store"]), (&json!(true), &json!("postgres")));
+}
+
+// covers: N05
+#[tokio::test]
+async fn nodes_that_share_no_broker_do_not_share_a_database() {
+    let (database, keys, redis) = (postgres(), tempfile::tempdir().unwrap(), redis().await);
+    let key = keys.path().join("main.key");
+    let mut a = node(&database.url(), &key).start().await;
+    let name = std::fs::read_to_string(a.data_dir().join("node")).unwrap();
+    let second = node(&database.url(), &key);
+    let third = one_of_several(&redis, &database.url(), &key);
+    for (other, said) in [(second, "With broker.url = \"memory://\""), (third, "has broker.url = \"memory://\"")] {
+        let refused = other.run_to_exit().await.expect_code(1);
+        for part in [said, name.trim(), "set broker.url to the same redis://"] {
+            assert!(refused.stderr.contains(part), "{part}: {}", refused.stderr);
+        }
+    }
+    assert_eq!(a.api().get("/readyz").await["nodes"], 1);
+    // One that died is missed, and then another may come: the same name at once, others after a while.
+    a.kill9().await;
+    a.restart().await;
+    a.kill9().await;
+    let mut after = node(&database.url(), &key).within(Duration::from_secs(40)).start().await;
+    assert_eq!(after.api().get("/readyz").await["nodes"], 1);
+    // One that stops makes room at once.
+    after.terminate().await.expect_code(0);
+    assert_eq!(database.run("SELECT count(*) FROM node"), "0");
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 //! What must survive: the catalogue, the event log, and the deliveries that are owed.
 //!
-//! The traits ([`Catalogue`], [`Log`], [`Queue`], together [`Store`]) speak in the model's words; SQL lives behind them and
+//! The traits ([`Catalogue`], [`Log`], [`Queue`], [`Nodes`], together [`Store`]) speak in the model's words; SQL lives behind them and
 //! nowhere else. Whatever a method answers with `Ok` is on disk, synced.
 //!
 //! Called by `bus` (catalogue and log) and `courier` (queue). One suite of tests runs against every implementation.
@@ -10,6 +10,7 @@ pub mod catalogue;
 mod destinations;
 pub mod error;
 pub mod log;
+pub mod nodes;
 pub mod postgres;
 pub mod queue;
 mod records;
@@ -21,11 +22,12 @@ mod suite;
 pub use catalogue::Catalogue;
 pub use error::StoreError;
 pub use log::Log;
+pub use nodes::Nodes;
 pub use queue::Queue;
 
 /// Everything a store does.
 #[async_trait::async_trait]
-pub trait Store: Catalogue + Log + Queue + std::fmt::Debug {
+pub trait Store: Catalogue + Log + Queue + Nodes + std::fmt::Debug {
     /// In a word, for `/readyz` and logs: which store it is.
     fn name(&self) -> &'static str;
 

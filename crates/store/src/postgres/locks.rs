@@ -18,12 +18,18 @@ const LANES: i32 = 0x7469_6402;
 const MIGRATION: i32 = 1;
 const FANOUT: i32 = 2;
 const CHANGES: i32 = 3;
+const NODES: i32 = 4;
 /// Lanes share so many locks: a transaction then never holds more than the server has room for.
 const STRIPES: u64 = 256;
 
 /// Nobody else migrates meanwhile.
 pub(super) async fn migration(db: &mut PgConnection) -> Result<(), StoreError> {
     exclusive(db, CATALOGUE, MIGRATION).await
+}
+
+/// Nobody else enters the list of nodes meanwhile. Whoever holds it takes no other lock.
+pub(super) async fn nodes(db: &mut PgConnection) -> Result<(), StoreError> {
+    exclusive(db, CATALOGUE, NODES).await
 }
 
 /// Nobody else expands meanwhile.

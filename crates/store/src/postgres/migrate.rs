@@ -8,7 +8,10 @@ use super::locks;
 use crate::error::StoreError;
 
 /// In order; the place in this list, from 1, is the schema version that `tidings_schema` holds.
-const MIGRATIONS: &[&str] = &[include_str!("../../migrations/postgres/0001_start.sql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("../../migrations/postgres/0001_start.sql"),
+    include_str!("../../migrations/postgres/0002_nodes.sql"),
+];
 
 /// The latest version this program knows.
 pub const SCHEMA_VERSION: i64 = MIGRATIONS.len() as i64;

@@ -20,6 +20,7 @@ mod log;
 mod lots;
 mod meta;
 mod migrate;
+mod nodes;
 mod publisher;
 mod queue;
 mod retire;
@@ -32,6 +33,8 @@ mod tests;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::AtomicI64;
+
+use tokio::sync::Mutex;
 
 use crate::log::MAX_DIRECT;
 use crate::seal::MainKey;
@@ -73,6 +76,8 @@ pub struct PostgresStore {
     clock: Arc<ServerClock>,
     publisher: Publisher,
     next_token: AtomicI64,
+    /// Whether it is off the list of nodes for good; held while it is written there, so that nothing comes after its end.
+    left: Mutex<bool>,
     /// Where the next slice of retention begins, as an event's number.
     retired_to: AtomicI64,
 }
@@ -115,6 +120,7 @@ impl PostgresStore {
             publisher,
             next_token: AtomicI64::new(incarnation * TOKENS_PER_INCARNATION),
             retired_to: AtomicI64::new(0),
+            left: Mutex::new(false),
         })
     }
 }

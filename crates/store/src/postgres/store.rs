@@ -12,11 +12,12 @@ use tidings_model::listener::Listener;
 use tidings_model::payload::Field;
 
 use super::connect::{sql, transact};
-use super::{PostgresStore, catalogue, events, fanout, finish, listing, lots, queue, retire, upkeep};
+use super::{PostgresStore, catalogue, events, fanout, finish, listing, lots, nodes, queue, retire, upkeep};
 use crate::Store;
 use crate::catalogue::{Catalogue, Changes};
 use crate::error::StoreError;
 use crate::log::{EventFilter, Lease, LeaseToken, Log, Logged, Publish, Published};
+use crate::nodes::{Nodes, Presence};
 use crate::queue::{
     DeliveryFilter, DeliveryRow, Depth, Due, Expanded, Finished, Leased, Queue, Recorded, Recording, Retried,
 };
@@ -47,7 +48,26 @@ impl Store for PostgresStore {
 
     async fn close(&self) {
         self.publisher.close().await;
+        *self.left.lock().await = true;
+        if let Err(error) = transact!(self.connections, |db| nodes::leave(db, &self.node, self.incarnation).await) {
+            tracing::warn!(%error, "this node is still on the list of nodes; it is struck off when it is missed");
+        }
         self.connections.pool.close().await;
+    }
+}
+
+#[async_trait]
+impl Nodes for PostgresStore {
+    async fn enter(&self, broker: &'static str) -> Result<Presence, StoreError> {
+        let left = self.left.lock().await;
+        if *left {
+            return Err(StoreError::Closed);
+        }
+        transact!(self.connections, |db| nodes::enter(db, &self.node, self.incarnation, broker).await)
+    }
+
+    async fn nodes(&self) -> Result<u64, StoreError> {
+        Ok(transact!(self.connections, |db| nodes::list(db).await)?.len() as u64)
     }
 }
 
@@ -226,6 +246,7 @@ impl Queue for PostgresStore {
         let from = EventNo(self.retired_to.load(Ordering::Relaxed));
         let next = transact!(self.connections, |db| retire::events(db, from, events_before).await)?;
         let more_keys = transact!(self.connections, |db| retire::keys(db, keys_before).await)?;
+        transact!(self.connections, |db| nodes::forget_incarnations(db).await)?;
         // Events that are kept for their open work are passed over until the next round.
         self.retired_to.store(next.map_or(0, |no| no.0), Ordering::Relaxed);
         Ok(next.is_some() || more_keys)

@@ -40,6 +40,7 @@ use tidings_model::payload::Field;
 use crate::catalogue::{Catalogue, Changes};
 use crate::error::StoreError;
 use crate::log::{Destination, EventFilter, Lease, LeaseToken, Log, Logged, MAX_DIRECT, Publish, Published};
+use crate::nodes::{Nodes, Presence};
 use crate::queue::{
     DeliveryFilter, DeliveryRow, Depth, Due, Expanded, Finished, Leased, Queue, Recorded, Recording, Retried,
 };
@@ -191,6 +192,18 @@ impl Store for SqliteStore {
         if tokio::task::spawn_blocking(move || writer.close()).await.is_err() {
             tracing::error!("the store's writer could not be closed");
         }
+    }
+}
+
+/// The file belongs to one process, which is alone, always.
+#[async_trait]
+impl Nodes for SqliteStore {
+    async fn enter(&self, _broker: &'static str) -> Result<Presence, StoreError> {
+        Ok(Presence::Entered)
+    }
+
+    async fn nodes(&self) -> Result<u64, StoreError> {
+        Ok(1)
     }
 }
 

@@ -1,6 +1,7 @@
 //! The suite against PostgreSQL, straight and through a pooler, and what only several nodes can get wrong.
 
 mod import;
+mod list;
 mod nodes;
 mod server;
 

@@ -1,0 +1,88 @@
+//! Being on the list of the nodes that share a store: coming on it, or learning why not, and staying there.
+
+use std::sync::Weak;
+use std::time::Duration;
+
+use tidings_model::clock::Stopwatch;
+use tidings_store::nodes::{GONE_AFTER, Node, OWN_BROKER, Presence};
+use tidings_store::{Store, StoreError};
+use tokio::time::MissedTickBehavior;
+
+use crate::engine::EngineError;
+
+/// How often a node says that it is there: three times before it would be taken for gone.
+const BEAT: Duration = Duration::from_secs(3);
+/// How often a node that finds another in its way looks whether that one still lives.
+const LOOK: Duration = Duration::from_millis(250);
+
+/// Why a node may not be beside another one.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum Alone {
+    /// This node's channels are its own.
+    #[error(
+        "another node uses this database: the one whose file tidings-data/node says {name}. With broker.url = \"memory://\" the sessions of \
+         one would not hear what the other is told; set broker.url to the same redis://… for all nodes, or stop the other one"
+    )]
+    Here {
+        /// The other node.
+        name: String,
+    },
+    /// The other node's channels are its own.
+    #[error(
+        "another node uses this database and has broker.url = \"memory://\": the one whose file tidings-data/node says {name}. Its sessions \
+         would not hear what this one is told; set broker.url to the same redis://… for all nodes, or stop the other one"
+    )]
+    There {
+        /// The other node.
+        name: String,
+    },
+}
+
+impl Alone {
+    fn new(broker: &str, other: Node) -> Self {
+        let name = other.name;
+        if broker == OWN_BROKER { Self::Here { name } } else { Self::There { name } }
+    }
+}
+
+/// Comes on the list. A node that is in the way may just have died: it is waited for until it shows that it lives, or is
+/// taken for gone.
+pub(crate) async fn enter(store: &dyn Store, broker: &'static str) -> Result<(), EngineError> {
+    let waited = Stopwatch::start();
+    let mut first: Option<Node> = None;
+    loop {
+        let Presence::Refused(other) = store.enter(broker).await? else { return Ok(()) };
+        let lives = first.as_ref().is_some_and(|first| first.name != other.name || first.seen != other.seen);
+        // Were it gone, it would have been struck off by now.
+        if lives || waited.elapsed() > GONE_AFTER + BEAT {
+            return Err(Alone::new(broker, other).into());
+        }
+        if first.is_none() {
+            tracing::info!(node = other.name, "another node may be using this database; waiting for a sign of it");
+            first = Some(other);
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+/// Stays on the list for as long as the store is there and open.
+pub(crate) async fn stay(store: Weak<dyn Store>, broker: &'static str) {
+    let mut every = tokio::time::interval(BEAT);
+    every.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut trouble = false;
+    loop {
+        every.tick().await;
+        let Some(store) = store.upgrade() else { return };
+        let said = match store.enter(broker).await {
+            Ok(Presence::Entered) => None,
+            // It came while this node could not say that it is there. Sessions are not ended for that, but it is no way to go on.
+            Ok(Presence::Refused(other)) => Some(Alone::new(broker, other).to_string()),
+            Err(StoreError::Closed) => return,
+            Err(error) => Some(error.to_string()),
+        };
+        let was_in_trouble = std::mem::replace(&mut trouble, said.is_some());
+        if let Some(error) = said.filter(|_| !was_in_trouble) {
+            tracing::error!(error, "this node is not on the list of nodes; trying again");
+        }
+    }
+}
