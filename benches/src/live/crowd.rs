@@ -123,8 +123,16 @@ pub(crate) fn dial(n: usize, to: SocketAddr) -> anyhow::Result<TcpStream> {
         socket.bind(&SocketAddr::from((source, 0)).into())?;
     }
     socket.connect(&to.into())?;
-    socket.set_tcp_nodelay(true)?;
-    let stream = TcpStream::from(socket);
+    prepared(socket.into())
+}
+
+/// Connects from whichever port the kernel gives: for the few that publish.
+pub(crate) fn dial_from_anywhere(to: SocketAddr) -> anyhow::Result<TcpStream> {
+    prepared(TcpStream::connect(to)?)
+}
+
+fn prepared(stream: TcpStream) -> anyhow::Result<TcpStream> {
+    stream.set_nodelay(true)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     Ok(stream)
 }

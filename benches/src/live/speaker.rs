@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 
-use super::crowd::{DIGITS, MARK, Tally, channel, dial};
+use super::crowd::{DIGITS, MARK, Tally, channel, dial_from_anywhere};
 use super::subject::Subject;
 use crate::clock::now_ns;
 use crate::http1::{content_length, head_len};
@@ -34,7 +34,9 @@ impl<'a> Speaker<'a> {
         size: usize,
         connections: u64,
     ) -> anyhow::Result<Self> {
-        let streams = (0..connections).map(|_| Ok((dial(0, subject.addr())?, false))).collect::<anyhow::Result<_>>()?;
+        let streams = (0..connections)
+            .map(|_| Ok((dial_from_anywhere(subject.addr())?, false)))
+            .collect::<anyhow::Result<_>>()?;
         Ok(Self { subject, tally, streams, channels, per_message, size, said: 0 })
     }
 
