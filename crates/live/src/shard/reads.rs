@@ -39,12 +39,15 @@ impl Shard {
         self.sessions.insert(session);
         self.metrics.sessions.inc();
         self.metrics.slots.inc();
-        if let Opening::Stream(head) = &opening
-            && !head.is_empty()
-        {
-            self.act(at.slot, |_, cx| cx.write(head.clone()));
-        }
-        self.act(at.slot, |protocol, cx| protocol.opened(cx));
+        self.act(at.slot, |protocol, cx| {
+            // In one call, so that the head leaves together with what the protocol says first.
+            if let Opening::Stream(head) = &opening
+                && !head.is_empty()
+            {
+                cx.write(head.clone());
+            }
+            protocol.opened(cx);
+        });
         if let Opening::WebSocket(early) = opening
             && !early.is_empty()
         {
