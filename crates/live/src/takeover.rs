@@ -4,18 +4,18 @@
 //! a response without an end. As hyper's, each costs two buffers of 8 KiB and a task. So hyper is lent the connection; a
 //! handler may take it back instead of answering, and what hyper does with it afterwards meets a closed connection.
 
-use std::fmt::Write as _;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use http::header::{CONNECTION, DATE};
+use http::HeaderValue;
+use http::header::CONNECTION;
 use http::response::Parts;
 use parking_lot::Mutex;
 use tidings_model::clock::Millis;
+use tidings_wire::response_head;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::socket::Socket;
@@ -36,22 +36,27 @@ impl Lender {
 
 /// The connection as HTTP sees it: closed once its lender has taken it.
 #[derive(Debug)]
-pub struct Lent(Arc<Mutex<Option<Socket>>>);
+pub struct Lent {
+    shared: Arc<Mutex<Option<Socket>>>,
+    /// What was read before it was lent, and comes first.
+    early: Bytes,
+}
 
 impl Lent {
-    /// Lends a connection.
-    pub fn new(socket: Socket) -> (Self, Lender) {
+    /// Lends a connection of which `early` has been read already.
+    pub fn new(socket: Socket, early: Bytes) -> (Self, Lender) {
         let shared = Arc::new(Mutex::new(Some(socket)));
-        (Self(Arc::clone(&shared)), Lender(shared))
+        (Self { shared: Arc::clone(&shared), early }, Lender(shared))
     }
 
-    /// The connection, after an upgrade.
-    pub(crate) fn into_inner(self) -> Option<Socket> {
-        self.0.lock().take()
+    /// The connection, after an upgrade, and what HTTP has not read yet of what came before.
+    pub(crate) fn into_inner(self) -> Option<(Socket, Bytes)> {
+        let socket = self.shared.lock().take()?;
+        Some((socket, self.early))
     }
 
     fn with<T>(&self, on: impl FnOnce(Pin<&mut Socket>) -> T) -> Option<T> {
-        self.0.lock().as_mut().map(|socket| on(Pin::new(socket)))
+        self.shared.lock().as_mut().map(|socket| on(Pin::new(socket)))
     }
 }
 
@@ -60,7 +65,16 @@ fn taken<T>() -> Poll<io::Result<T>> {
 }
 
 impl AsyncRead for Lent {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if !self.early.is_empty() {
+            let length = self.early.len().min(buf.remaining());
+            buf.put_slice(&self.early.split_to(length));
+            if self.early.is_empty() {
+                // Even an empty slice keeps all of what it is a slice of.
+                self.early = Bytes::new();
+            }
+            return Poll::Ready(Ok(()));
+        }
         self.with(|socket| socket.poll_read(cx, buf)).unwrap_or_else(taken)
     }
 }
@@ -93,26 +107,13 @@ impl AsyncWrite for Lent {
 
 /// The head of a response whose body ends with its connection (RFC 9112 § 6.3, the last case).
 pub(crate) fn head(parts: &Parts, now: Millis) -> Bytes {
-    let mut text = String::new();
-    let reason = parts.status.canonical_reason().unwrap_or_default();
-    let since_epoch = Duration::from_millis(u64::try_from(now).unwrap_or(0));
-    let date = httpdate::fmt_http_date(SystemTime::UNIX_EPOCH + since_epoch);
-    // Writing to a text cannot fail.
-    _ = write!(text, "HTTP/1.1 {} {reason}\r\n{DATE}: {date}\r\n{CONNECTION}: close\r\n", parts.status.as_u16());
-    let mut bytes = text.into_bytes();
-    for (name, value) in &parts.headers {
-        bytes.extend_from_slice(name.as_str().as_bytes());
-        bytes.extend_from_slice(b": ");
-        bytes.extend_from_slice(value.as_bytes());
-        bytes.extend_from_slice(b"\r\n");
-    }
-    bytes.extend_from_slice(b"\r\n");
-    bytes.into()
+    let mut headers = parts.headers.clone();
+    headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    response_head(parts.status, &headers, now).freeze()
 }
 
 #[cfg(test)]
 mod tests {
-    use http::Response;
     use tidings_testkit::dial;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use tokio::net::TcpListener;
@@ -124,7 +125,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let mut client = dial(listener.local_addr().unwrap()).await;
         let (stream, _) = listener.accept().await.unwrap();
-        let (mut lent, lender) = Lent::new(Socket::from(stream));
+        let (mut lent, lender) = Lent::new(Socket::from(stream), Bytes::new());
         lent.write_all(b"before").await.unwrap();
         let mut socket = lender.take().unwrap();
         assert!(lender.clone().take().is_none(), "it can be taken once");
@@ -141,11 +142,18 @@ mod tests {
         assert_eq!(text, "before and after");
     }
 
-    #[test]
-    fn a_head_says_that_the_end_of_the_connection_is_the_end_of_the_body() {
-        let (parts, ()) = Response::builder().header("x-accel-buffering", "no").body(()).unwrap().into_parts();
-        let expected = "HTTP/1.1 200 OK\r\ndate: Sat, 21 Nov 2026 09:56:40 GMT\r\nconnection: close\r\n\
-                        x-accel-buffering: no\r\n\r\n";
-        assert_eq!(head(&parts, 1_795_255_000_000), expected);
+    #[tokio::test]
+    async fn what_was_read_before_comes_first() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut client = dial(listener.local_addr().unwrap()).await;
+        let (stream, _) = listener.accept().await.unwrap();
+        client.write_all(b"and late").await.unwrap();
+        let (mut lent, _lender) = Lent::new(Socket::from(stream), Bytes::from_static(b"early "));
+        let mut text = [0; 14];
+        lent.read_exact(&mut text[..3]).await.unwrap();
+        lent.read_exact(&mut text[3..]).await.unwrap();
+        assert_eq!(&text, b"early and late");
+        let (lent, _lender) = Lent::new(lent.into_inner().unwrap().0, Bytes::from_static(b"unread"));
+        assert_eq!(lent.into_inner().unwrap().1, "unread");
     }
 }

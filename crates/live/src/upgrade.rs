@@ -60,7 +60,9 @@ pub async fn upgraded(on: OnUpgrade) -> Result<(Socket, Bytes), UpgradeError> {
 }
 
 fn returned(io: TokioIo<Lent>, early: Bytes) -> Result<(Socket, Bytes), UpgradeError> {
-    io.into_inner().into_inner().map(|socket| (socket, early)).ok_or(UpgradeError::Taken)
+    let (socket, unread) = io.into_inner().into_inner().ok_or(UpgradeError::Taken)?;
+    let early = if unread.is_empty() { early } else { [early, unread].concat().into() };
+    Ok((socket, early))
 }
 
 /// Of a connection that `hyper::server::conn::http1` served.

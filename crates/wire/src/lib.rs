@@ -1,13 +1,15 @@
 //! Bytes ⇄ meaning, without I/O: what subscribers of a channel are told ([`Said`]), each encoding of it made at most once
-//! ([`Prepared`]), the server's side of the WebSocket protocol ([`ws`]) and Server-Sent Events ([`sse`]).
+//! ([`Prepared`]), the server's side of the WebSocket protocol ([`ws`]), Server-Sent Events ([`sse`]) and the head of an HTTP response.
 //!
 //! Doors say how something looks in their protocol (a [`Format`]); shards of `live` write what comes of it to sockets.
 #![forbid(unsafe_code)]
 
+mod head;
 mod prepared;
 mod said;
 pub mod sse;
 pub mod ws;
 
+pub use head::response_head;
 pub use prepared::{Format, Prepared, Slot};
 pub use said::{Presence, Publication, Said};

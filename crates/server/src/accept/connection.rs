@@ -6,17 +6,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use axum::body::Body;
 use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
 use http::{Request, StatusCode, header};
 use hyper::body::Incoming;
 use hyper::server::conn::http1::Builder;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tidings_live::{ClientAddr, Guard, Io, Lender, Lent, Socket};
+use tidings_live::{ClientAddr, Guard, Io, Lent, Socket};
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
 use super::client::Proxies;
+use super::plain;
 use crate::tls::Tls;
 
 /// The most bytes that a request's head may take.
@@ -52,7 +55,12 @@ pub(super) async fn serve(stream: TcpStream, peer: SocketAddr, guard: Guard, ser
     };
     match io {
         Ok(io) => {
-            let requests = requests(Socket::new(io, Some(guard)), peer, &service);
+            let mut socket = Socket::new(io, Some(guard));
+            let requests = async {
+                if let Some(read) = plain::serve(&mut socket, peer, &service).await {
+                    requests(socket, read, peer, &service).await;
+                }
+            };
             tokio::select! {
                 () = requests => {}
                 () = service.cut.cancelled() => {}
@@ -82,9 +90,17 @@ async fn open(stream: TcpStream, service: &Service) -> std::io::Result<Io> {
     Ok(Io::Tls(Box::new(stream)))
 }
 
-async fn requests(socket: Socket, peer: SocketAddr, service: &Arc<Service>) {
-    let (lent, lender) = Lent::new(socket);
-    let answer = |request| answer(Arc::clone(service), request, peer, lender.clone());
+/// Serves whatever HTTP/1.1 there is, beginning with what has been read already.
+async fn requests(socket: Socket, read: Bytes, peer: SocketAddr, service: &Arc<Service>) {
+    let (lent, lender) = Lent::new(socket, read);
+    let answer = |request: Request<Incoming>| {
+        let (service, lender) = (Arc::clone(service), lender.clone());
+        async move {
+            let mut request = request.map(Body::new);
+            request.extensions_mut().insert(lender);
+            Ok::<_, Infallible>(answer(&service, request, peer).await)
+        }
+    };
     // HTTP/1.1 and nothing else: hyper-util's automatic builder first waits, for ever, for bytes that say which HTTP it is.
     let connection = Builder::new()
         .timer(TokioTimer::new())
@@ -108,21 +124,15 @@ async fn requests(socket: Socket, peer: SocketAddr, service: &Arc<Service>) {
 
 /// Has a request answered. The time that it may take ends where the answer begins: a stream of events, or a connection that
 /// leaves HTTP, lasts as long as it likes.
-async fn answer(
-    service: Arc<Service>,
-    mut request: Request<Incoming>,
-    peer: SocketAddr,
-    lender: Lender,
-) -> Result<Response, Infallible> {
+pub(super) async fn answer(service: &Service, mut request: Request<Body>, peer: SocketAddr) -> Response {
     let client = service.proxies.client(peer.ip(), request.headers());
     // For whoever wants to know: the other end of the connection, and who is behind it.
     request.extensions_mut().insert(peer);
     request.extensions_mut().insert(ClientAddr(client));
-    request.extensions_mut().insert(lender);
     match tokio::time::timeout(service.request_timeout, service.router.clone().oneshot(request)).await {
-        Ok(Ok(response)) => Ok(response),
+        Ok(Ok(response)) => response,
         Ok(Err(never)) => match never {},
-        Err(_) => Ok(too_slow()),
+        Err(_) => too_slow(),
     }
 }
 

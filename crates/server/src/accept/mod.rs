@@ -7,6 +7,7 @@
 mod client;
 mod connection;
 mod places;
+mod plain;
 
 use std::io;
 use std::sync::Arc;

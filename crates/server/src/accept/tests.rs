@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use axum::body::{Body, Bytes};
 use axum::extract::Request;
 use axum::response::Response;
-use axum::routing::get;
+use axum::routing::{get, post};
 use http::{HeaderMap, StatusCode, header};
 use hyper::body::Frame;
 use tidings_live::{ClientAddr, upgrade};
@@ -56,9 +56,11 @@ async fn start_with(settings: ConnectionSettings, tls: Option<Tls>) -> Running {
     let (stream, parts) = mpsc::channel(1);
     let parts = Arc::new(parking_lot::Mutex::new(Some(parts)));
     let router = Router::new()
+        .route("/wait", post(waits.clone()))
         .route("/", get(waits))
         .route("/stream", get(async move || Response::new(Body::new(Parts(parts.lock().take().unwrap())))))
         .route("/who", get(who))
+        .route("/say", post(say))
         .route("/echo", get(echo));
     let (stop, stopped) = oneshot::channel();
     let shutdown = async move {
@@ -89,6 +91,11 @@ async fn who(request: Request) -> String {
     let client = extensions.get::<ClientAddr>().unwrap().0;
     let peer = extensions.get::<SocketAddr>().unwrap().ip();
     format!("{client} by {peer}")
+}
+
+/// What was said, and with which header.
+async fn say(headers: HeaderMap, said: String) -> String {
+    format!("[{} {said}]", headers.get("x-a").map_or("", |value| value.to_str().unwrap()))
 }
 
 /// Leaves HTTP, and sends back what it gets.
@@ -296,4 +303,64 @@ async fn a_handshake_that_does_not_come_ends_and_frees_its_place() {
     server.stop.send(()).unwrap();
     tokio::time::timeout(SOON, server.ended).await.expect("it waits for the handshake").unwrap();
     drop(half);
+}
+
+fn said(body: &str) -> Vec<u8> {
+    format!("POST /say HTTP/1.1\r\nHost: x\r\nX-A: 1\r\nContent-Length: {}\r\n\r\n{body}", body.len()).into_bytes()
+}
+
+#[tokio::test]
+async fn a_connection_goes_from_plain_requests_to_any_others() {
+    let server = start(settings()).await;
+    let mut stream = dial(server.addr).await;
+    // Two at once, then one in two parts, then bodies of other kinds, then a WebSocket's way.
+    stream.write_all(&[said("one"), said("two")].concat()).await.unwrap();
+    let first = read_until(&mut stream, "[1 one]").await;
+    assert!(first.starts_with("HTTP/1.1 200 OK\r\n") && first.contains("\r\ndate: "), "{first}");
+    assert!(first.contains("content-length: 7\r\n") && first.contains("content-type: text/plain"), "{first}");
+    read_until(&mut stream, "[1 two]").await;
+    let whole = said("three");
+    let (head, body) = whole.split_at(whole.len() - 5);
+    stream.write_all(head).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    stream.write_all(body).await.unwrap();
+    read_until(&mut stream, "[1 three]").await;
+    stream
+        .write_all(b"POST /say HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nfour\r\n0\r\n\r\n")
+        .await
+        .unwrap();
+    read_until(&mut stream, "[ four]").await;
+    stream.write_all(&said("five")).await.unwrap();
+    read_until(&mut stream, "[1 five]").await;
+    leave_http(&mut stream).await;
+}
+
+#[tokio::test]
+async fn a_long_body_and_one_that_comes_late_are_read_too() {
+    let server = start(ConnectionSettings { header_timeout: Duration::from_millis(100), ..settings() }).await;
+    let long = "x".repeat(200_000);
+    let mut stream = dial(server.addr).await;
+    stream.write_all(&said(&long)).await.unwrap();
+    read_until(&mut stream, &format!("[1 {long}]")).await;
+    // Only heads are in a hurry.
+    let whole = said("late");
+    let mut stream = dial(server.addr).await;
+    stream.write_all(&whole[..whole.len() - 2]).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    stream.write_all(&whole[whole.len() - 2..]).await.unwrap();
+    read_until(&mut stream, "[1 late]").await;
+    assert_eq!(asked(server.addr, b"POST /say HTTP/1.1\r\n").await, "", "a head is");
+}
+
+#[tokio::test]
+async fn a_plain_request_under_way_is_answered_after_the_stop() {
+    let server = start(ConnectionSettings { shutdown_grace: SOON, ..settings() }).await;
+    let mut stream = dial(server.addr).await;
+    stream.write_all(b"POST /wait HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n").await.unwrap();
+    server.arrived.notified().await;
+    server.stop.send(()).unwrap();
+    server.answer.notify_one();
+    let answer = read_to_end(stream).await;
+    assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("done"), "{answer}");
+    server.ended.await.unwrap();
 }
