@@ -15,7 +15,7 @@ use crate::outlet::{Delivery, Outcome, Prepared, Terms};
 
 /// What of an answer's headers an attempt keeps, in bytes.
 const MAX_KEPT_HEADERS: usize = 4 * 1024;
-/// A lease has to outlast the attempt by so much for its result to be written in time.
+/// A lease has to outlast the attempt by so much for its result to be written in time; a short one by a quarter of itself.
 const MARGIN: Duration = Duration::from_secs(5);
 
 /// What became of a turn.
@@ -47,8 +47,9 @@ pub(crate) async fn make(inner: &Inner, item: &Item) -> Made {
     };
     // The lease has to outlast the attempt, or somebody else would make it too. A lease that has aged in the line is given
     // back for a new one; one that is short for the attempt even when new shortens the attempt.
-    let left = item.leased.lease.until - inner.clock.steady_ms() - millis(MARGIN);
-    if left < millis(timeout.min(inner.settings.lease / 2)) {
+    let lease = inner.settings.lease;
+    let left = item.leased.lease.until - inner.clock.steady_ms() - millis(MARGIN.min(lease / 4));
+    if left < millis(timeout.min(lease / 2)) {
         return Made::NotNow;
     }
     let timeout = timeout.min(Duration::from_millis(left.max(1).unsigned_abs()));

@@ -21,7 +21,7 @@ pub struct Settings {
     pub retry_after_max: Duration,
     /// A destination that has done nothing but fail for so long is disabled.
     pub disable_after: Duration,
-    /// How long a lease lasts, beyond the longest attempt it may cover.
+    /// How long a lease lasts. An attempt that its time would not cover is given less time.
     pub lease: Duration,
 }
 

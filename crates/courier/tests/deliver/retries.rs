@@ -8,7 +8,7 @@ use tidings_model::id::{AppId, DeliveryKey};
 use tidings_model::listener::Order;
 use tidings_model::schedule::Schedule;
 
-use crate::bench::{Answer, Bench, settings};
+use crate::bench::{Answer, Bench, Party, settings};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_delivery_that_is_taken_has_one_attempt() {
@@ -18,6 +18,21 @@ async fn a_delivery_that_is_taken_has_one_attempt() {
     let row = bench.until_state(no, to, DeliveryState::Delivered).await;
     assert_eq!((row.attempts, row.event_id), (1, id.clone()));
     assert_eq!(bench.receiver.got("/a"), [id]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lease_that_is_shorter_than_the_timeout_shortens_the_attempt() {
+    let mut bench = Bench::with(Settings { lease: Duration::from_secs(1), ..settings() }).await;
+    bench.receiver.answer("/slow", Answer::Hang);
+    let long = |p: &mut Party| p.timeout = Duration::from_secs(15);
+    let (quick, slow) = (bench.party("/quick", Order::None, long).await, bench.party("/slow", Order::None, long).await);
+    let (_, no) = bench.publish(&[quick, slow], None).await;
+    bench.until_state(no, quick, DeliveryState::Delivered).await;
+    bench.until_state(no, slow, DeliveryState::Undelivered).await;
+    let key = DeliveryKey { app: AppId::from("1"), event: no, destination: slow };
+    for attempt in bench.store.attempts(&key).await.unwrap() {
+        assert_eq!(attempt.outcome, "timeout");
+    }
 }
 
 // covers: B1, B2, P01
