@@ -22,16 +22,25 @@ const DESTINATIONS: usize = 256;
 const CLAIMED: (usize, usize) = (256, 64);
 /// Deliveries of a fan-out slice that are taken up at once at most.
 const EXPANDED: usize = 500;
-/// How often leases that ran out are looked for.
+/// How often the store is asked for due work that nobody here knows of: another node has left it, or is gone.
+const LOOK: Duration = Duration::from_secs(1);
+/// How often leases that ran out, and fan-out that another node has left, are looked for.
 const SWEEP: Duration = Duration::from_secs(10);
 /// The pause after the store has refused something.
 const PAUSE: Duration = Duration::from_millis(500);
 
+/// When things were last done that are done from time to time.
+#[derive(Default)]
+struct Last {
+    looked: Millis,
+    swept: Millis,
+}
+
 /// Runs until it is stopped, then gives back what was leased and not attempted.
 pub(crate) async fn run(inner: Arc<Inner>, stop: CancellationToken) {
-    let mut swept = 0;
+    let mut last = Last::default();
     loop {
-        let round = round(&inner, &mut swept).await;
+        let round = round(&inner, &mut last).await;
         let wait = match round {
             Ok(wait) => wait,
             Err(StoreError::Closed) => return,
@@ -52,7 +61,7 @@ pub(crate) async fn run(inner: Arc<Inner>, stop: CancellationToken) {
 }
 
 /// One look. Answers how long to wait for the next one, if nothing happens.
-async fn round(inner: &Arc<Inner>, swept: &mut Millis) -> Result<Duration, StoreError> {
+async fn round(inner: &Arc<Inner>, last: &mut Last) -> Result<Duration, StoreError> {
     give_back(inner).await?;
     let unread = std::mem::take(&mut *inner.unread.lock());
     read(inner, unread, true).await?;
@@ -65,15 +74,17 @@ async fn round(inner: &Arc<Inner>, swept: &mut Millis) -> Result<Duration, Store
         again = expand(inner, now).await.inspect_err(|_| inner.fanout.store(true, Ordering::Relaxed))?;
         inner.fanout.fetch_or(again, Ordering::Relaxed);
     }
-    let next = match asked <= now || low {
-        true => claim(inner, now).await.inspect_err(|_| inner.due_at(0))?,
-        false => asked,
+    let next = if asked <= now || low || now - last.looked >= millis(LOOK) {
+        last.looked = now;
+        claim(inner, now).await.inspect_err(|_| inner.due_at(0))?
+    } else {
+        asked
     };
     if inner.orphans.swap(false, Ordering::Relaxed) {
         cancel_orphans(inner).await.inspect_err(|_| inner.orphans.store(true, Ordering::Relaxed))?;
     }
-    if now - *swept >= millis(SWEEP) {
-        *swept = now;
+    if now - last.swept >= millis(SWEEP) {
+        last.swept = now;
         sweep(inner, now).await?;
     }
     inner.next_due.fetch_min(next, Ordering::Relaxed);
@@ -81,7 +92,8 @@ async fn round(inner: &Arc<Inner>, swept: &mut Millis) -> Result<Duration, Store
     if again {
         return Ok(Duration::ZERO);
     }
-    let due = inner.next_due.load(Ordering::Relaxed).min(*swept + millis(SWEEP));
+    let due = inner.next_due.load(Ordering::Relaxed);
+    let due = due.min(last.looked + millis(LOOK)).min(last.swept + millis(SWEEP));
     let until = inner.desk.lock().look_at(due);
     Ok(Duration::from_millis(until.saturating_sub(inner.clock.steady_ms()).clamp(1, millis(SWEEP)) as u64))
 }
@@ -193,6 +205,8 @@ async fn claim(inner: &Arc<Inner>, now: Millis) -> Result<Millis, StoreError> {
 async fn sweep(inner: &Inner, now: Millis) -> Result<(), StoreError> {
     inner.forget_parcels();
     inner.desk.lock().forget_idle(now);
+    inner.fanout.store(true, Ordering::Relaxed);
+    inner.orphans.store(true, Ordering::Relaxed);
     let taken_back = inner.store.sweep(now).await?;
     if taken_back > 0 {
         tracing::warn!(deliveries = taken_back, "leases ran out; their deliveries are attempted again");

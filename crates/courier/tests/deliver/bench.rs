@@ -21,7 +21,7 @@ use tidings_model::matcher::Match;
 use tidings_model::pattern::Pattern;
 use tidings_model::schedule::Schedule;
 use tidings_model::signature::{KeyRing, Secret};
-use tidings_store::log::{Destination, Lane, Logged, Publish, Published};
+use tidings_store::log::{Destination, Lane, Lease, Logged, Publish, Published};
 use tidings_store::queue::DeliveryRow;
 use tidings_store::seal::MainKey;
 use tidings_store::sqlite::{SqliteStore, Sync};
@@ -256,14 +256,36 @@ impl Bench {
 
     /// Publishes to these destinations; answers the event's id.
     pub(crate) async fn publish(&mut self, to: &[DestinationNo], key: Option<&str>) -> (String, EventNo) {
-        self.published += 1;
-        let id = format!("e{:06}", self.published);
-        let mut destinations: Vec<_> =
-            to.iter().map(|no| Destination { no: *no, lane: self.lanes[no], fresh: false }).collect();
+        let mut destinations = self.destinations(to);
         self.courier.admit(&mut destinations);
         let lease = self.courier.lease();
+        let (event, published) = self.store_event(&destinations, key, lease).await;
+        let Published::Stored { no, leased, queued } = published else { panic!("not stored") };
+        let id = event.id.clone();
+        let logged = Logged { no, event, hook_version: None, received_at: 0, deliveries: destinations.len() as u64 };
+        self.courier.take(logged, &destinations, &leased, lease, queued);
+        (id, no)
+    }
+
+    /// As if another node had published to these destinations, and left all of it in the store; answers the event's id.
+    pub(crate) async fn publish_elsewhere(&mut self, to: &[DestinationNo]) -> String {
+        let (destinations, lease) = (self.destinations(to), self.courier.lease());
+        self.store_event(&destinations, None, lease).await.0.id
+    }
+
+    fn destinations(&self, to: &[DestinationNo]) -> Vec<Destination> {
+        to.iter().map(|no| Destination { no: *no, lane: self.lanes[no], fresh: false }).collect()
+    }
+
+    async fn store_event(
+        &mut self,
+        destinations: &[Destination],
+        key: Option<&str>,
+        lease: Lease,
+    ) -> (Event, Published) {
+        self.published += 1;
         let event = Event {
-            id: id.clone(),
+            id: format!("e{:06}", self.published),
             app: AppId::from("1"),
             name: "n".to_owned(),
             channels: Vec::new(),
@@ -276,7 +298,7 @@ impl Bench {
         let publish = Publish {
             event: event.clone(),
             hook_version: None,
-            destinations: destinations.clone(),
+            destinations: destinations.to_vec(),
             not_before: None,
             catalogue_version: self.store.changes(i64::MAX).await.unwrap().version,
             idempotency: None,
@@ -284,12 +306,7 @@ impl Bench {
             now: self.clock.steady_ms(),
             received_at: self.clock.wall_ms(),
         };
-        let Published::Stored { no, leased, queued } = self.store.publish(publish).await.unwrap() else {
-            panic!("not stored")
-        };
-        let logged = Logged { no, event, hook_version: None, received_at: 0, deliveries: destinations.len() as u64 };
-        self.courier.take(logged, &destinations, &leased, lease, queued);
-        (id, no)
+        (event, self.store.publish(publish).await.unwrap())
     }
 
     pub(crate) async fn delivery(&self, event: EventNo, destination: DestinationNo) -> DeliveryRow {

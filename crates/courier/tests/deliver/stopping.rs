@@ -39,6 +39,24 @@ async fn what_was_leased_when_we_died_is_attempted_again_with_the_same_id() {
     assert_eq!(bench.receiver.got("/a"), [id.clone(), id]);
 }
 
+// covers: N06
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_another_node_has_left_is_found_without_being_told() {
+    let mut bench = Bench::start().await;
+    let mut to = Vec::new();
+    for n in 0..100 {
+        to.push(bench.party(&format!("/{n}"), Order::None, |_| {}).await);
+    }
+    bench.publish(&to[..1], None).await;
+    bench.until_got("/0", 1).await;
+    // The second one is to more than are written at once.
+    let (few, many) = (bench.publish_elsewhere(&to[..1]).await, bench.publish_elsewhere(&to).await);
+    assert_eq!(bench.until_got("/99", 1).await, std::slice::from_ref(&many));
+    let mut got = bench.until_got("/0", 3).await.split_off(1);
+    got.sort();
+    assert_eq!(got, [few, many]);
+}
+
 // covers: C06
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_disabled_destination_keeps_what_it_is_owed_and_gets_it_when_enabled() {
