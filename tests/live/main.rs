@@ -1,8 +1,14 @@
 //! Live sessions end to end: the real server, real clients in their own languages, many light ones. One file a theme.
-#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a helper of tests fails as a test does")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stdout,
+    reason = "all of it is a test: it panics with what it met, and prints its counts"
+)]
 
 mod apps;
 mod cli;
+mod failover;
 mod fidelity;
 mod job;
 mod kit;

@@ -1,2 +1,6 @@
-//! The tests that go through the real binary live in the folders beside this one.
+//! What tests of several folders share. The tests, which go through the real binary, are in the folders beside this one.
 #![forbid(unsafe_code)]
+
+mod cluster;
+
+pub use cluster::Cluster;

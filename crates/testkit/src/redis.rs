@@ -3,6 +3,7 @@
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use rustix::process::Signal;
@@ -72,6 +73,33 @@ impl Redis {
         })
         .await;
         self.process = Some(process);
+    }
+
+    /// Runs a command and answers what `redis-cli` prints.
+    ///
+    /// # Panics
+    /// When it cannot be run, or the server answers with an error.
+    #[track_caller]
+    pub fn run(&self, words: &[&str]) -> String {
+        let mut command = Command::new(self.program.with_file_name("redis-cli"));
+        command.args(["-e", "-p", &self.port.to_string()]).args(words).stdin(Stdio::null());
+        let output = command.output().unwrap_or_else(|e| panic!("redis-cli cannot be run: {e}"));
+        let printed = String::from_utf8_lossy(&output.stdout).trim_end().to_owned();
+        assert!(output.status.success(), "{words:?}: {printed}{}", String::from_utf8_lossy(&output.stderr));
+        printed
+    }
+
+    /// Makes it a replica of another server, and waits until it has what that one has.
+    ///
+    /// # Panics
+    /// When it does not get it.
+    pub async fn follow(&self, master: &Self) {
+        self.run(&["REPLICAOF", "127.0.0.1", &master.port.to_string()]);
+        eventually(PATIENCE, || async {
+            let info = self.run(&["INFO", "replication"]);
+            info.contains("master_link_status:up").then_some(())
+        })
+        .await;
     }
 
     /// Ends it with SIGKILL: what it has not saved is lost.

@@ -84,6 +84,16 @@ impl Server {
         self.process.wait(STOP_PATIENCE).await
     }
 
+    /// Has it do nothing, without its end: connections stay open, and leases run out.
+    pub fn freeze(&mut self) {
+        self.process.signal(Signal::STOP);
+    }
+
+    /// Has it go on.
+    pub fn thaw(&mut self) {
+        self.process.signal(Signal::CONT);
+    }
+
     /// Asks it to stop with SIGTERM and waits for its end.
     ///
     /// # Panics

@@ -1,0 +1,382 @@
+//! Redis goes away, comes back, comes back with less, or cannot be heard: what two nodes' readers are told, counted.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use serde_json::{Value, json};
+use tidings_e2e::Cluster;
+use tidings_testkit::{Api, Cut, Heard, Proxy, PusherSession, Server, Stream, eventually, proxy, redis};
+use tokio::task::JoinHandle;
+
+use crate::kit::{APPS, SOON, metric, occupied, opened, say};
+use crate::nodes::{node, node_with, reaches};
+
+/// The pause between two publishes of one publisher.
+const PAUSE: Duration = Duration::from_millis(25);
+/// For how long Redis is stopped: longer than a node's lease and than a call's patience.
+const LONG: Duration = Duration::from_secs(20);
+/// How long all of it may take to be heard on a busy machine.
+const LATER: Duration = Duration::from_secs(90);
+const ENOUGH: usize = 20;
+
+/// What became of what one node was asked to say, by number.
+#[derive(Debug, Default)]
+struct Said {
+    acknowledged: Vec<u64>,
+    /// Answered 503: it was not said.
+    refused: usize,
+    /// Answered with something else, or not at all: it may have been said.
+    unknown: usize,
+}
+
+/// A publisher at each node, which goes on whatever becomes of Redis.
+struct Publishers {
+    said: [Arc<Mutex<Said>>; 2],
+    stop: Arc<AtomicBool>,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+impl Publishers {
+    fn start(nodes: [&Server; 2]) -> Self {
+        let said = [Arc::default(), Arc::default()];
+        let stop = Arc::new(AtomicBool::new(false));
+        let tasks = (0..).zip(nodes).zip(&said).map(|((p, server), said)| {
+            tokio::spawn(publish(APPS[0].api(server), p, Arc::clone(said), Arc::clone(&stop)))
+        });
+        Self { tasks: tasks.collect(), said, stop }
+    }
+
+    /// Waits until each of these publishers has been acknowledged some more.
+    async fn go_on(&self, publishers: &[usize]) {
+        for &p in publishers {
+            let count = || self.said[p].lock().acknowledged.len();
+            let before = count();
+            eventually(LATER, || async { (count() >= before + ENOUGH).then_some(()) }).await;
+        }
+    }
+
+    async fn finish(self) -> [Said; 2] {
+        self.stop.store(true, Ordering::SeqCst);
+        for task in self.tasks {
+            task.await.unwrap();
+        }
+        self.said.map(|said| std::mem::take(&mut *said.lock()))
+    }
+}
+
+async fn publish(api: Api, p: u64, said: Arc<Mutex<Said>>, stop: Arc<AtomicBool>) {
+    for n in 0.. {
+        if stop.load(Ordering::SeqCst) {
+            return;
+        }
+        let event = json!({"name": "e", "channels": ["news-all"], "data": {"p": p, "n": n}});
+        let reply = api.post("/v1/events", event).within(Duration::from_secs(15)).send().await;
+        {
+            let mut said = said.lock();
+            match reply.map(|reply| reply.status) {
+                Ok(202) => said.acknowledged.push(n),
+                Ok(503) => said.refused += 1,
+                _ => said.unknown += 1,
+            }
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+/// What a reader was told, in order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Line {
+    Event(u64, u64),
+    Lost,
+}
+
+/// Everything that a stream tells, until it tells the end.
+async fn listen(mut stream: Stream) -> Vec<Line> {
+    let mut lines = Vec::new();
+    loop {
+        let event = stream.next(LATER).await;
+        let event = event.unwrap_or_else(|| panic!("the stream stands still after {} lines", lines.len()));
+        let data = event.json();
+        match event.name.as_str() {
+            "message" if data["data"]["end"] == true => return lines,
+            "message" => lines.push(line(&data)),
+            "tidings.lost" => lines.push(Line::Lost),
+            _ => {}
+        }
+    }
+}
+
+fn line(event: &Value) -> Line {
+    Line::Event(event["data"]["p"].as_u64().unwrap(), event["data"]["n"].as_u64().unwrap())
+}
+
+/// Whether a session in a presence channel was asked to connect anew; otherwise it has heard the end.
+async fn stays_or_comes_back(mut session: PusherSession) -> bool {
+    loop {
+        match session.next(LATER).await {
+            Heard::Frame(frame) if frame.event == "end" => return false,
+            Heard::Frame(_) => {}
+            Heard::Closed(4200, _) => return true,
+            other => panic!("a session stands still: {other:?}"),
+        }
+    }
+}
+
+/// Asserts that whatever was acknowledged is told, or that the reader is told that something is lost, each event once.
+/// `from` is the first number of each publisher that the reader has to know of.
+#[track_caller]
+fn assert_no_silent_gap(who: &str, lines: &[Line], said: &[Said; 2], from: [u64; 2]) {
+    let distinct: HashSet<_> =
+        lines.iter().filter(|line| **line != Line::Lost).map(|line| format!("{line:?}")).collect();
+    let events = lines.iter().filter(|line| **line != Line::Lost).count();
+    assert_eq!(distinct.len(), events, "{who} heard something twice");
+    for (p, said) in (0..).zip(said) {
+        let mut next = from[p as usize];
+        let mut may_miss = false;
+        let mut check = |until: u64, may_miss: bool| {
+            let missed: Vec<_> = said.acknowledged.iter().filter(|n| (next..until).contains(n)).collect();
+            assert!(
+                may_miss || missed.is_empty(),
+                "{who} was not told of {missed:?} of publisher {p}, nor that it was lost"
+            );
+            next = until + 1;
+        };
+        for line in lines {
+            match *line {
+                Line::Lost => may_miss = true,
+                Line::Event(from, n) if from == p => {
+                    check(n, may_miss);
+                    may_miss = false;
+                }
+                Line::Event(..) => {}
+            }
+        }
+        check(u64::MAX - 1, may_miss);
+    }
+}
+
+/// What all were told.
+struct Account {
+    /// How often each of both nodes' streams was told that something is lost.
+    lost: [usize; 2],
+    /// Whether the reader that came back with a position from before was told so.
+    old_position_is_lost: bool,
+}
+
+/// Readers and publishers at both nodes, before, during and after the trouble: nobody stands still, and nobody misses
+/// anything without being told.
+async fn through(what: &str, nodes: [&Server; 2], trouble: impl AsyncFnOnce(&Publishers)) -> Account {
+    let one = APPS[0];
+    let (mut streams, mut sessions) = (Vec::new(), Vec::new());
+    for (server, user) in nodes.into_iter().zip(["ann", "bob"]) {
+        streams.push(tokio::spawn(listen(opened(one.stream(server, "news-all", "")).await)));
+        let mut session = one.pusher(server).connect().await;
+        session.subscribe_as("presence-room", user, json!({})).await;
+        sessions.push(tokio::spawn(stays_or_comes_back(session)));
+    }
+    let mut old = opened(one.stream(nodes[0], "news-all", "")).await;
+    let publishers = Publishers::start(nodes);
+    publishers.go_on(&[0, 1]).await;
+    // Reads for a while, and comes back when all is over.
+    let (mut id, mut next) = (String::new(), [0, 0]);
+    while next.contains(&0) {
+        let event = old.expect("message", SOON).await;
+        if let Line::Event(p, n) = line(&event.json()) {
+            next[p as usize] = n + 1;
+        }
+        id = event.id;
+    }
+    drop(old);
+
+    trouble(&publishers).await;
+    for server in nodes {
+        reaches(server, true).await;
+    }
+    publishers.go_on(&[0, 1]).await;
+    let said = publishers.finish().await;
+    let again = opened(one.stream(nodes[1], "news-all", "").header("last-event-id", &id)).await;
+    let again = tokio::spawn(listen(again));
+    // Said until all have heard it: whoever is told that something is lost may have lost this too.
+    let end = json!({"name": "end", "channels": ["news-all", "presence-room"], "data": {"end": true}});
+    eventually(LATER, || async {
+        one.api(nodes[0]).post("/v1/events", &end).send().await.ok();
+        let done = streams.iter().all(JoinHandle::is_finished) && sessions.iter().all(JoinHandle::is_finished);
+        (done && again.is_finished()).then_some(())
+    })
+    .await;
+
+    let again = again.await.unwrap();
+    assert_no_silent_gap("the reader that came back", &again, &said, next);
+    let mut account = Account { lost: [0, 0], old_position_is_lost: again.first() == Some(&Line::Lost) };
+    let mut heard = Vec::new();
+    for (lost, (who, stream)) in account.lost.iter_mut().zip([0, 1].into_iter().zip(streams)) {
+        let lines = stream.await.unwrap();
+        assert_no_silent_gap(&format!("the stream of node {who}"), &lines, &said, [0, 0]);
+        *lost = lines.iter().filter(|line| **line == Line::Lost).count();
+        heard.push(lines.len() - *lost);
+    }
+    let mut asked_back = 0;
+    for session in sessions {
+        asked_back += usize::from(session.await.unwrap());
+    }
+    let sum = |of: fn(&Said) -> usize| said.iter().map(of).sum::<usize>();
+    println!(
+        "{what}: acknowledged {}, refused {}, without an answer {}; heard by each node's stream {heard:?}, told of a loss \
+         {:?} times; an old position is {}; members asked to come back {asked_back} of 2",
+        sum(|said| said.acknowledged.len()),
+        sum(|said| said.refused),
+        sum(|said| said.unknown),
+        account.lost,
+        if account.old_position_is_lost { "lost" } else { "recovered" },
+    );
+    account
+}
+
+// covers: N03, N04
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn when_redis_is_away_for_long_and_back_with_nothing_readers_are_told() {
+    let mut cluster = Cluster::new().await;
+    let (first, second) = (node(&cluster).await, node(&cluster).await);
+    let account = through("Redis stopped for 20 s", [&first, &second], async |_| {
+        cluster.redis.kill().await;
+        tokio::time::sleep(LONG).await;
+        cluster.redis.start().await;
+    })
+    .await;
+    assert!(account.old_position_is_lost && account.lost.iter().all(|times| *times > 0));
+}
+
+// covers: N03
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn when_redis_stands_still_for_long_nothing_is_lost() {
+    let mut cluster = Cluster::new().await;
+    let (first, second) = (node(&cluster).await, node(&cluster).await);
+    let account = through("Redis stood still for 20 s", [&first, &second], async |_| {
+        cluster.redis.freeze();
+        tokio::time::sleep(LONG).await;
+        cluster.redis.thaw();
+    })
+    .await;
+    assert!(!account.old_position_is_lost && account.lost == [0, 0]);
+}
+
+// covers: N04
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn after_a_failover_that_lost_writes_nobody_is_told_that_nothing_was_missed() {
+    let mut cluster = Cluster::new().await;
+    let replica = redis().await;
+    replica.follow(&cluster.redis).await;
+    // Nodes find the new master where the old one was: here a proxy is turned round, elsewhere that is a name or a service.
+    let line = proxy(cluster.redis.address());
+    let at = cluster.lines_via(&cluster.database.url(), &format!("redis://{}", line.addr()));
+    let (first, second) = (node_with(&at).await, node_with(&at).await);
+    let account = through("failover", [&first, &second], async |publishers| {
+        // From here on the replica gets nothing more.
+        replica.run(&["REPLICAOF", "127.0.0.1", "1"]);
+        publishers.go_on(&[0, 1]).await;
+        cluster.redis.kill().await;
+        replica.run(&["REPLICAOF", "NO", "ONE"]);
+        line.retarget(replica.address());
+        line.cut(Cut::Reset);
+    })
+    .await;
+    assert!(account.old_position_is_lost && account.lost.iter().all(|times| *times > 0));
+}
+
+// covers: N04
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn after_a_flush_nobody_is_told_that_nothing_was_missed() {
+    let cluster = Cluster::new().await;
+    let (first, second) = (node(&cluster).await, node(&cluster).await);
+    let account = through("FLUSHALL", [&first, &second], async |_| {
+        cluster.redis.run(&["FLUSHALL"]);
+        for server in [&first, &second] {
+            eventually(SOON, || async { (metric(server, "tidings_broker_cut_off").await == 0.0).then_some(()) }).await;
+        }
+    })
+    .await;
+    assert!(account.old_position_is_lost && account.lost.iter().all(|times| *times > 0));
+}
+
+/// Two nodes, the second of which reaches Redis through a proxy.
+async fn with_a_line(cluster: &Cluster) -> (Server, Server, Proxy) {
+    let line = proxy(cluster.redis.address());
+    let at = cluster.lines_via(&cluster.database.url(), &format!("redis://{}", line.addr()));
+    (node(cluster).await, node_with(&at).await, line)
+}
+
+// covers: N01
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_whose_line_is_cut_catches_up() {
+    let cluster = Cluster::new().await;
+    let (first, second, line) = with_a_line(&cluster).await;
+    let account = through("the line to Redis cut ten times", [&first, &second], async |publishers| {
+        for round in 0..10 {
+            line.cut(if round % 2 == 0 { Cut::Reset } else { Cut::Fin });
+            publishers.go_on(&[0]).await;
+        }
+    })
+    .await;
+    assert!(!account.old_position_is_lost && account.lost == [0, 0]);
+}
+
+// covers: N01, N02
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_redis_cannot_hear_is_given_up_and_catches_up() {
+    let cluster = Cluster::new().await;
+    let (first, second, line) = with_a_line(&cluster).await;
+    let app = APPS[0].pusher(&first);
+    let account = through("the line to Redis silent beyond the lease", [&first, &second], async |publishers| {
+        line.go_silent();
+        eventually(SOON, || async {
+            let users = app.get("/channels/presence-room/users", &[]).await.expect_status(200);
+            (users["users"] == json!([{"id": "ann"}])).then_some(())
+        })
+        .await;
+        reaches(&second, false).await;
+        publishers.go_on(&[0]).await;
+        line.come_back();
+        line.cut(Cut::Reset);
+    })
+    .await;
+    assert!(!account.old_position_is_lost && account.lost == [0, 0]);
+}
+
+// covers: N03, N04
+#[tokio::test]
+async fn while_redis_is_away_each_node_does_what_it_can_alone() {
+    let mut cluster = Cluster::new().await;
+    let server = node(&cluster).await;
+    let one = APPS[0];
+    let api = one.api(&server);
+    let mut kept = opened(one.stream(&server, "news-all", "")).await;
+    let mut plain = opened(one.stream(&server, "plain", "")).await;
+    for channel in ["news-all", "plain"] {
+        occupied(&one.pusher(&server), channel).await;
+    }
+    say(&api, &["news-all"], 1).await;
+    kept.expect("message", SOON).await;
+    cluster.redis.kill().await;
+    reaches(&server, false).await;
+    eventually(SOON, || async { (metric(&server, "tidings_broker_cut_off").await == 1.0).then_some(()) }).await;
+    let event = |channel: &str, n: u64| json!({"name": "e", "channels": [channel], "data": {"n": n}});
+    let answer = api.post("/v1/events", event("plain", 2)).await.expect_status(202);
+    assert_eq!(answer.header("x-tidings-degraded"), Some("live"));
+    assert_eq!(plain.expect("message", SOON).await.json()["data"]["n"], 2);
+    let answer = one.pusher(&server).trigger(&["plain"], "e", "3").await.expect_status(200);
+    assert_eq!(answer.header("x-tidings-degraded"), Some("live"));
+    api.post("/v1/events", event("news-all", 4)).await.expect_status(503);
+    one.pusher(&server).trigger(&["news-all"], "e", "4").await.expect_status(503);
+    cluster.redis.start().await;
+    reaches(&server, true).await;
+    let answer = api.post("/v1/events", event("plain", 5)).await.expect_status(202);
+    assert_eq!(answer.header("x-tidings-degraded"), None);
+    // Redis has come back with nothing: what was before cannot be continued.
+    let lost = kept.expect("tidings.lost", SOON).await;
+    assert_eq!(lost.json()["channel"], "news-all");
+    say(&api, &["news-all"], 6).await;
+    assert_eq!(kept.expect("message", SOON).await.json()["data"]["n"], 6);
+}

@@ -1,0 +1,45 @@
+//! What several nodes share: a PostgreSQL, a Redis, and the key that secrets are sealed with.
+
+use tidings_testkit::{Database, Redis, postgres, redis};
+
+/// What nodes share. Dropped, it is gone.
+#[derive(Debug)]
+pub struct Cluster {
+    /// Their store.
+    pub database: Database,
+    /// Their broker.
+    pub redis: Redis,
+    keys: tempfile::TempDir,
+}
+
+impl Cluster {
+    /// A new, empty one.
+    ///
+    /// # Panics
+    /// When PostgreSQL or Redis is not installed, or does not start.
+    pub async fn new() -> Self {
+        Self::on(postgres()).await
+    }
+
+    /// One on this database.
+    ///
+    /// # Panics
+    /// When Redis is not installed, or does not start.
+    pub async fn on(database: Database) -> Self {
+        let keys = tempfile::tempdir().unwrap_or_else(|error| panic!("no folder for a key: {error}"));
+        Self { database, redis: redis().await, keys }
+    }
+
+    /// The lines of a node's configuration that say so; the last table is `[broker]`.
+    pub fn lines(&self) -> String {
+        self.lines_via(&self.database.url(), &self.redis.url())
+    }
+
+    /// The same for a node that reaches the store and the broker elsewhere, such as through a proxy.
+    pub fn lines_via(&self, store: &str, broker: &str) -> String {
+        format!(
+            "[store]\nurl = \"{store}\"\n[secrets]\nmain_key_file = \"{}\"\n[broker]\nurl = \"{broker}\"\nlease = \"3s\"\n",
+            self.keys.path().join("main.key").display()
+        )
+    }
+}
