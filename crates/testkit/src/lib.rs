@@ -52,7 +52,7 @@ pub use client::{Client, Person};
 pub use clients::verify_with_official_clients;
 pub use dial::dial;
 pub use eventually::eventually;
-pub use postgres::{Database, postgres};
+pub use postgres::{Database, postgres, postgres_alone};
 pub use process::Exit;
 pub use proxy::{Cut, Proxy, Toward, proxy};
 pub use pusher::{Connect, Frame, Heard, PusherApp, PusherSession, Refused};

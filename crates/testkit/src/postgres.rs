@@ -1,15 +1,19 @@
 //! A real PostgreSQL, and PgBouncer before it: one server for each test process, one database for each test.
 
+use std::io::Write as _;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tidings_model::clock::Stopwatch;
+
+use crate::eventually;
 
 /// Where Debian puts the programs of PostgreSQL 15, which are not on the PATH.
 const PROGRAMS: &str = "/usr/lib/postgresql/15/bin";
@@ -22,15 +26,15 @@ const PATIENCE: Duration = Duration::from_secs(60);
 struct Servers {
     port: u16,
     pooled_port: u16,
-    /// Its end, which comes with that of this process, ends the servers.
-    _lifeline: ChildStdin,
+    /// Its end, which comes with that of this process, ends the servers. A line restarts PostgreSQL.
+    lifeline: Mutex<ChildStdin>,
 }
 
 /// A database of its own, gone with it.
 #[derive(Debug)]
 pub struct Database {
     name: String,
-    servers: &'static Servers,
+    servers: Arc<Servers>,
 }
 
 /// A new, empty database on this process' PostgreSQL 15, which the first call starts. It ends with the process.
@@ -38,15 +42,26 @@ pub struct Database {
 /// # Panics
 /// When PostgreSQL or PgBouncer is not installed: it says how to; or when they do not start.
 pub fn postgres() -> Database {
-    static SERVERS: OnceLock<Servers> = OnceLock::new();
-    static MADE: AtomicUsize = AtomicUsize::new(0);
-    let servers = SERVERS.get_or_init(start);
-    let name = format!("t{}", MADE.fetch_add(1, Ordering::Relaxed));
-    servers.run(&format!("CREATE DATABASE {name}"));
-    Database { name, servers }
+    static SERVERS: OnceLock<Arc<Servers>> = OnceLock::new();
+    Database::on(SERVERS.get_or_init(|| Arc::new(start())))
+}
+
+/// A new, empty database on a PostgreSQL of its own, which can be restarted without harm to other tests.
+///
+/// # Panics
+/// As [`postgres`].
+pub fn postgres_alone() -> Database {
+    Database::on(&Arc::new(start()))
 }
 
 impl Database {
+    fn on(servers: &Arc<Servers>) -> Self {
+        static MADE: AtomicUsize = AtomicUsize::new(0);
+        let name = format!("t{}", MADE.fetch_add(1, Ordering::Relaxed));
+        servers.psql("postgres", &format!("CREATE DATABASE {name}"));
+        Self { name, servers: Arc::clone(servers) }
+    }
+
     /// Straight to the server.
     pub fn url(&self) -> String {
         self.url_at(self.address())
@@ -73,6 +88,24 @@ impl Database {
     /// When the server refuses it.
     pub fn run(&self, statement: &str) -> String {
         self.servers.psql(&self.name, statement)
+    }
+
+    /// Ends the server at once, as a crash would, and starts it again; waits until it serves. All of its databases are
+    /// concerned, so this is for one from [`postgres_alone`].
+    ///
+    /// # Panics
+    /// When it does not come back.
+    pub async fn crash(&self) {
+        let servers = &self.servers;
+        let started = || servers.command(&self.name, "SELECT pg_postmaster_start_time()").output();
+        let before = started().unwrap_or_else(|e| panic!("psql cannot be run: {e}"));
+        let written = servers.lifeline.lock().write_all(b"crash\n");
+        written.unwrap_or_else(|e| panic!("PostgreSQL cannot be told to end: {e}"));
+        eventually(PATIENCE, || {
+            let now = started().ok().filter(|now| now.status.success() && now.stdout != before.stdout);
+            async move { now.map(drop) }
+        })
+        .await;
     }
 }
 
@@ -106,10 +139,6 @@ impl Servers {
         command
     }
 
-    fn run(&self, statement: &str) {
-        self.psql("postgres", statement);
-    }
-
     #[track_caller]
     fn psql(&self, database: &str, statement: &str) -> String {
         let output = self.command(database, statement).output().unwrap_or_else(|e| panic!("psql cannot be run: {e}"));
@@ -131,7 +160,7 @@ fn start() -> Servers {
     command.stdin(Stdio::piped()).stdout(Stdio::null()).process_group(0);
     let mut child = command.spawn().unwrap_or_else(|e| panic!("/bin/sh cannot be run: {e}"));
     let Some(lifeline) = child.stdin.take() else { panic!("no pipe to the servers") };
-    let servers = Servers { port, pooled_port, _lifeline: lifeline };
+    let servers = Servers { port, pooled_port, lifeline: Mutex::new(lifeline) };
     wait_until_ready(&servers, &mut child);
     servers
 }
@@ -172,5 +201,16 @@ mod tests {
         let name = one.name.clone();
         drop(one);
         assert_eq!(other.run(&format!("SELECT count(*) FROM pg_database WHERE datname = '{name}'")), "0");
+    }
+
+    #[tokio::test]
+    async fn one_that_crashed_is_back_with_what_was_committed() {
+        let alone = postgres_alone();
+        alone.run("CREATE TABLE t (n int)");
+        for n in 1..=2 {
+            alone.run(&format!("INSERT INTO t VALUES ({n})"));
+            alone.crash().await;
+        }
+        assert_eq!(alone.run("SELECT sum(n) FROM t"), "3");
     }
 }
