@@ -12,6 +12,10 @@ use sqlx::{AssertSqlSafe, ConnectOptions, Row, Transaction};
 
 use crate::error::StoreError;
 
+/// After so long the server ends a transaction that does nothing. A node that stands still, or cannot be heard, in the midst of
+/// one holds up every other that needs its locks; those wait for longer (`statement_timeout`).
+const STANDSTILL: Duration = Duration::from_secs(5);
+
 /// How the server is used.
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -98,9 +102,9 @@ impl Connections {
             .acquire_timeout(options.acquire_timeout)
             .idle_timeout(Duration::from_secs(600))
             .connect_lazy_with(parse(url)?);
-        let timeout = options.statement_timeout.as_millis();
+        let (timeout, standstill) = (options.statement_timeout.as_millis(), STANDSTILL.as_millis());
         let begin = format!(
-            "BEGIN; SET LOCAL statement_timeout = {timeout}; SET LOCAL idle_in_transaction_session_timeout = 60000"
+            "BEGIN; SET LOCAL statement_timeout = {timeout}; SET LOCAL idle_in_transaction_session_timeout = {standstill}"
         );
         let connections = Self { pool, begin };
         connections.check().await?;

@@ -100,6 +100,16 @@ async fn a_statement_that_takes_too_long_is_broken_off() {
 }
 
 #[tokio::test]
+async fn a_node_that_stands_still_in_a_transaction_holds_the_others_up_for_a_while_only() {
+    let node = Node::alone();
+    let (still, other) = (node.store().await, node.beside("b").store().await);
+    let mut held = still.connections.begin().await.unwrap();
+    sqlx::query("LOCK TABLE hook").execute(&mut *held).await.unwrap();
+    assert_eq!(crate::Catalogue::create_hook(&other, hook(&"1".into(), "h")).await, Ok(()));
+    held.commit().await.unwrap_err();
+}
+
+#[tokio::test]
 async fn of_publishes_that_share_a_commit_each_fails_alone() {
     let mut world = World::at(Box::new(Node::alone())).await;
     let no = world.listener(Order::None).await;
