@@ -14,6 +14,7 @@ mod holder;
 mod kill;
 mod lanes;
 mod locked;
+mod nodes;
 mod publisher;
 mod random;
 mod resume;

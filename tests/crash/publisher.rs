@@ -58,12 +58,17 @@ pub(crate) struct Publisher {
 }
 
 impl Publisher {
-    /// Starts to publish events of this name, one each `every`.
+    /// Starts to publish events of this name, one each `every`, numbered from 1 on.
     pub(crate) fn start(api: Api, name: &'static str, every: Duration) -> Self {
+        Self::start_at(1, api, name, every)
+    }
+
+    /// The same with other numbers than another publisher has.
+    pub(crate) fn start_at(first: u64, api: Api, name: &'static str, every: Duration) -> Self {
         let (target, watched) = watch::channel(api);
         let (extra, orders) = mpsc::unbounded_channel();
         let stop = Arc::new(AtomicBool::new(false));
-        let task = tokio::spawn(run(watched, orders, name, every, Arc::clone(&stop)));
+        let task = tokio::spawn(run(first, watched, orders, name, every, Arc::clone(&stop)));
         Self { target, stop, extra, task }
     }
 
@@ -88,6 +93,7 @@ impl Publisher {
 }
 
 async fn run(
+    first: u64,
     target: watch::Receiver<Api>,
     mut orders: mpsc::UnboundedReceiver<(&'static str, u64)>,
     name: &'static str,
@@ -95,7 +101,7 @@ async fn run(
     stop: Arc<AtomicBool>,
 ) -> Vec<Acknowledged> {
     let mut sending = JoinSet::new();
-    let mut numbers = 1_u64..;
+    let mut numbers = first..;
     let mut send = |sending: &mut JoinSet<_>, name| {
         let n = numbers.next().unwrap_or_default();
         sending.spawn(until_acknowledged(target.clone(), name, n));
