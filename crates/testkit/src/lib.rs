@@ -58,7 +58,7 @@ pub use proxy::{Cut, Proxy, Toward, proxy};
 pub use pusher::{Connect, Frame, Heard, PusherApp, PusherSession, Refused};
 pub use raw::{RawReceiver, read_request};
 pub use receiver::{Answer, Received, Receiver};
-pub use redis::{Redis, redis};
+pub use redis::{Redis, RedisCluster, redis, redis_cluster};
 pub use server::{Credentials, Server, ServerBuilder, server};
 pub use stream::{Stream, StreamEvent};
 /// The clock that stands still until a test moves it.

@@ -21,6 +21,8 @@ pub struct Redis {
     program: &'static Path,
     folder: TempDir,
     port: u16,
+    /// Besides the usual ones.
+    args: Vec<String>,
     process: Option<Process>,
 }
 
@@ -29,10 +31,75 @@ pub struct Redis {
 /// # Panics
 /// When it is not installed, or doesn't answer.
 pub async fn redis() -> Redis {
+    start(Vec::new()).await
+}
+
+/// The masters of a Redis Cluster, each with as many slots as the others, in order.
+#[derive(Debug)]
+pub struct RedisCluster {
+    /// The masters, which are started and ended each by itself.
+    pub masters: Vec<Redis>,
+}
+
+/// How many slots a cluster has.
+const SLOTS: usize = 16_384;
+/// How many masters [`redis_cluster`] starts: the least that agree on anything.
+const MASTERS: usize = 3;
+
+/// Starts a Redis Cluster of three masters.
+///
+/// # Panics
+/// When it is not installed, or does not come together.
+pub async fn redis_cluster() -> RedisCluster {
+    let mut masters = Vec::new();
+    for _ in 0..MASTERS {
+        let bus = free_port().to_string();
+        let args = ["--cluster-enabled", "yes", "--cluster-port", &bus, "--cluster-node-timeout", "5000"];
+        masters.push(start(args.map(str::to_owned).to_vec()).await);
+    }
+    let first = masters[0].port.to_string();
+    let bus = masters[0].args[3].clone();
+    for (n, master) in masters.iter().enumerate() {
+        let slots = [n * SLOTS / MASTERS, (n + 1) * SLOTS / MASTERS - 1].map(|slot| slot.to_string());
+        master.run(&["CLUSTER", "ADDSLOTSRANGE", &slots[0], &slots[1]]);
+        master.run(&["CLUSTER", "SET-CONFIG-EPOCH", &(n + 1).to_string()]);
+    }
+    for master in &masters[1..] {
+        master.run(&["CLUSTER", "MEET", "127.0.0.1", &first, &bus]);
+    }
+    for master in &masters {
+        eventually(PATIENCE, || async {
+            let info = master.run(&["CLUSTER", "INFO"]);
+            let all = format!("cluster_known_nodes:{MASTERS}");
+            (info.contains("cluster_state:ok") && info.contains(&all)).then_some(())
+        })
+        .await;
+    }
+    RedisCluster { masters }
+}
+
+impl RedisCluster {
+    /// Its URL, which names one of them.
+    pub fn url(&self) -> String {
+        format!("redis+cluster://{}", self.masters[0].address())
+    }
+
+    /// Which of the masters has a key; the first one has to be up to say so.
+    ///
+    /// # Panics
+    /// When it does not.
+    pub fn master_of(&self, key: &str) -> usize {
+        let slot: usize = self.masters[0].run(&["CLUSTER", "KEYSLOT", key]).parse().unwrap_or(SLOTS);
+        let place = (0..MASTERS).find(|n| slot < (n + 1) * SLOTS / MASTERS);
+        place.unwrap_or_else(|| panic!("no slot of {key}"))
+    }
+}
+
+async fn start(args: Vec<String>) -> Redis {
     let program = PLACES.into_iter().map(Path::new).find(|place| place.exists());
     let program = program.unwrap_or_else(|| panic!("redis-server is not installed: apt-get install -y redis-server"));
     let folder = tempfile::tempdir().unwrap_or_else(|error| panic!("no folder for Redis: {error}"));
-    let mut redis = Redis { program, folder, port: free_port(), process: None };
+    let mut redis = Redis { program, folder, port: free_port(), args, process: None };
     redis.start().await;
     redis
 }
@@ -62,7 +129,7 @@ impl Redis {
         let port = self.port.to_string();
         let process = Process::start(self.program, &[], |command| {
             command.args(["--port", &port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]).arg("--dir");
-            command.arg(self.folder.path());
+            command.arg(self.folder.path()).args(&self.args);
         });
         let mut process = process.unwrap_or_else(|error| panic!("{} does not start: {error}", self.program.display()));
         let address = self.address();
