@@ -8,7 +8,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tidings_e2e::Cluster;
-use tidings_testkit::{Api, Cut, Heard, Proxy, PusherSession, Server, Stream, eventually, proxy, redis};
+use tidings_testkit::{Api, Cut, Heard, Proxy, PusherSession, Server, Stream, eventually, proxy, redis, redis_cluster};
 use tokio::task::JoinHandle;
 
 use crate::kit::{APPS, SOON, metric, occupied, opened, say};
@@ -343,6 +343,25 @@ async fn a_node_that_redis_cannot_hear_is_given_up_and_catches_up() {
     })
     .await;
     assert!(!account.old_position_is_lost && account.lost == [0, 0]);
+}
+
+// covers: N01, N04
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cluster_whose_master_goes_away_tells_the_readers_of_its_channels() {
+    let cluster = Cluster::new().await;
+    let mut servers = redis_cluster().await;
+    let at = cluster.lines_via(&cluster.database.url(), &servers.url());
+    let (first, second) = (node_with(&at).await, node_with(&at).await);
+    let master = servers.master_of("tidings:{1:news-all}");
+    let account = through("a master of a cluster restarted without its data", [&first, &second], async |_| {
+        servers.masters[master].kill().await;
+        for server in [&first, &second] {
+            reaches(server, false).await;
+        }
+        servers.masters[master].start().await;
+    })
+    .await;
+    assert!(account.old_position_is_lost && account.lost.iter().all(|times| *times > 0));
 }
 
 // covers: N03, N04

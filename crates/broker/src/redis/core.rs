@@ -1,21 +1,21 @@
-//! What all parts of the broker share: the channels that this node has sessions in, and the connection.
+//! What all parts of the broker share: the channels that this node has sessions in, and the servers that have them.
 
 use std::collections::HashMap;
 use std::hash::BuildHasher as _;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use hashbrown::DefaultHashBuilder;
 use parking_lot::{Mutex, MutexGuard, RwLock};
-use redis::aio::MultiplexedConnection;
 use redis::{Cmd, Value};
 use tidings_model::channel::ChannelKey;
-use tidings_model::clock::{Millis, SharedClock};
+use tidings_model::clock::SharedClock;
 use tokio::sync::{Notify, Semaphore};
 
 use super::entry::{Entry, Op, Teller};
 use super::message::Message;
 use super::scripts::Call;
+use super::servers::{Master, Servers, Up, is_astray};
 use super::settings::RedisSettings;
 use super::{keys, lane};
 use crate::broker::BrokerError;
@@ -26,43 +26,29 @@ const LANES: usize = 256;
 
 pub(super) type Entries = HashMap<ChannelKey, Entry>;
 
-/// A connection that can be used.
-#[derive(Debug)]
-pub(super) struct Up {
-    /// Counts this node's connections.
-    pub(super) number: u64,
-    pub(super) connection: MultiplexedConnection,
-    /// Which generation of the data it is connected to.
-    pub(super) generation: u64,
-    /// What this node calls itself.
-    pub(super) node: Arc<str>,
-    /// Whether it has another name than before, under which its sessions may still stand.
-    pub(super) is_renamed: bool,
-    /// Whether Redis has kept what this node told it before, so that a member who is missing there was taken out by others.
-    pub(super) is_same_data: bool,
-}
-
 pub(super) struct Core {
     pub(super) settings: RedisSettings,
     pub(super) shards: Arc<dyn Shards>,
     pub(super) clock: SharedClock,
     partitions: [Mutex<Entries>; PARTITIONS],
     hasher: DefaultHashBuilder,
-    up: RwLock<Option<Arc<Up>>>,
-    /// Rung when a connection is not to be used any more, and which one that was.
-    pub(super) broken: Notify,
-    pub(super) given_up: AtomicU64,
+    servers: RwLock<Arc<Servers>>,
+    /// Counts this node's connections.
+    pub(super) connections: AtomicU64,
+    /// What this node calls itself, to every server.
+    name: RwLock<Arc<str>>,
+    /// Rung when it should be asked anew which master has what.
+    pub(super) astray: Arc<Notify>,
     /// Bounds the calls under way.
     pub(super) calls: Semaphore,
     /// Bounds the channels that are looked after at one time: after a reconnect that is all of them, and each is to have its
     /// answer in time.
     pub(super) lanes: Semaphore,
-    /// How far the time of Redis is ahead of ours.
-    pub(super) ahead: AtomicI64,
 }
 
 impl Core {
-    pub(super) fn new(settings: RedisSettings, clock: SharedClock, shards: Arc<dyn Shards>) -> Self {
+    /// `name` is what this node calls itself for now.
+    pub(super) fn new(settings: RedisSettings, clock: SharedClock, shards: Arc<dyn Shards>, name: Arc<str>) -> Self {
         let calls = Semaphore::new(settings.calls);
         Self {
             settings,
@@ -70,12 +56,12 @@ impl Core {
             clock,
             partitions: std::array::from_fn(|_| Mutex::default()),
             hasher: DefaultHashBuilder::default(),
-            up: RwLock::default(),
-            broken: Notify::new(),
-            given_up: AtomicU64::new(0),
+            servers: RwLock::default(),
+            connections: AtomicU64::new(0),
+            name: RwLock::new(name),
+            astray: Arc::default(),
             calls,
             lanes: Semaphore::new(LANES),
-            ahead: AtomicI64::new(0),
         }
     }
 
@@ -88,28 +74,63 @@ impl Core {
         Teller { key, shards: &*self.shards }
     }
 
-    /// The time as all nodes see it.
-    pub(super) fn now(&self) -> Millis {
-        self.clock.steady_ms().saturating_add(self.ahead.load(Relaxed))
+    pub(super) fn servers(&self) -> Arc<Servers> {
+        Arc::clone(&self.servers.read())
     }
 
-    /// The connection, if there is one.
+    pub(super) fn name(&self) -> Arc<str> {
+        Arc::clone(&self.name.read())
+    }
+
+    /// Takes another name than this one, if that is the present one. Every server is met anew.
+    pub(super) fn rename(&self, lapsed: &Arc<str>, name: Arc<str>) {
+        {
+            let mut present = self.name.write();
+            if *present != *lapsed {
+                return;
+            }
+            *present = name;
+        }
+        for up in self.servers().all().iter().filter_map(|master| master.up()) {
+            up.give_up("this node has another name now");
+        }
+    }
+
+    /// The connection to the server that has a channel, if there is one.
     ///
     /// # Errors
     /// [`BrokerError::Unavailable`].
-    pub(super) fn up(&self) -> Result<Arc<Up>, BrokerError> {
-        self.up.read().clone().ok_or(BrokerError::Unavailable)
+    pub(super) fn up(&self, channel: &ChannelKey) -> Result<Arc<Up>, BrokerError> {
+        self.servers().of(channel).and_then(|master| master.up()).ok_or(BrokerError::Unavailable)
+    }
+
+    /// The connections to all servers.
+    ///
+    /// # Errors
+    /// [`BrokerError::Unavailable`] when one is missing.
+    pub(super) fn ups(&self) -> Result<Vec<Arc<Up>>, BrokerError> {
+        let servers = self.servers();
+        let all: Option<Vec<_>> = servers.all().iter().map(|master| master.up()).collect();
+        all.filter(|all| !all.is_empty()).ok_or(BrokerError::Unavailable)
     }
 
     /// From here on this connection is used; every channel tells Redis who is here.
-    pub(super) fn connected(self: &Arc<Self>, up: Up) {
-        *self.up.write() = Some(Arc::new(up));
+    pub(super) fn connected(self: &Arc<Self>, master: &Master, up: Up) {
+        master.set_up(Some(up));
+        self.drive_all();
+    }
+
+    /// Has every channel looked after that wants it and whose server is there.
+    fn drive_all(self: &Arc<Self>) {
+        let servers = self.servers();
         for partition in &self.partitions {
             let keys: Vec<_> = {
                 let mut entries = partition.lock();
                 entries
                     .iter_mut()
-                    .filter(|(_, entry)| entry.wants_driving())
+                    .filter(|(key, entry)| {
+                        entry.wants_driving() && servers.of(key).is_some_and(|master| master.up().is_some())
+                    })
                     .map(|(key, entry)| {
                         entry.driven = true;
                         key.clone()
@@ -120,25 +141,32 @@ impl Core {
         }
     }
 
-    /// The connection is gone: what was under way over it is called off.
-    pub(super) fn disconnected(&self) {
-        if self.up.write().take().is_none() {
-            return;
-        }
-        for partition in &self.partitions {
-            for (key, entry) in partition.lock().iter_mut() {
-                entry.cut_off(self.teller(key));
-            }
-        }
+    /// The connection to a server is gone: what was under way over it is called off.
+    pub(super) fn disconnected(&self, master: &Arc<Master>) {
+        let Some(up) = master.set_up(None) else { return };
+        up.given_up.store(true, Relaxed);
+        let servers = self.servers();
+        self.cut_off(|key| servers.of(key).is_some_and(|of| Arc::ptr_eq(of, master)));
     }
 
-    /// Has the connection given up, if it is still this one.
-    pub(super) fn give_up(&self, number: u64, why: &str) {
-        let is_this = self.up.read().as_ref().is_some_and(|up| up.number == number);
-        if is_this && self.given_up.load(Relaxed) != number {
-            tracing::warn!(why, "the connection to Redis is given up");
-            self.given_up.store(number, Relaxed);
-            self.broken.notify_one();
+    /// From here on other servers have the channels. What was under way with those that have moved is called off, and they
+    /// tell their new server who is here.
+    pub(super) fn rearrange(self: &Arc<Self>, servers: Servers) {
+        let now = Arc::new(servers);
+        let before = std::mem::replace(&mut *self.servers.write(), Arc::clone(&now));
+        self.cut_off(|key| match (before.of(key), now.of(key)) {
+            (Some(before), Some(now)) => !Arc::ptr_eq(before, now),
+            (None, None) => false,
+            _ => true,
+        });
+        self.drive_all();
+    }
+
+    fn cut_off(&self, is_concerned: impl Fn(&ChannelKey) -> bool) {
+        for partition in &self.partitions {
+            for (key, entry) in partition.lock().iter_mut().filter(|(key, _)| is_concerned(key)) {
+                entry.cut_off(self.teller(key));
+            }
         }
     }
 
@@ -150,13 +178,14 @@ impl Core {
         let mut connection = up.connection.clone();
         let answer = tokio::time::timeout(self.settings.patience, command.query_async::<Value>(&mut connection)).await;
         match answer {
+            Ok(Ok(_)) if up.is_confused.load(Relaxed) => Err(BrokerError::Unavailable),
             Ok(Ok(value)) => Ok(value),
             Ok(Err(error)) => {
                 self.failed(up, &error);
                 Err(BrokerError::Unavailable)
             }
             Err(_) => {
-                self.give_up(up.number, "it does not answer");
+                up.give_up("it does not answer");
                 Err(BrokerError::Unavailable)
             }
         }
@@ -167,11 +196,18 @@ impl Core {
     pub(super) fn failed(&self, up: &Up, error: &redis::RedisError) {
         let code = error.code().unwrap_or_default();
         let is_server = !code.is_empty() && !error.is_io_error() && !error.is_connection_dropped();
-        if is_server && !matches!(code, "NOSCRIPT" | "TIDINGSSTALE" | "READONLY" | "LOADING" | "MASTERDOWN" | "NOAUTH")
+        if is_astray(error) {
+            self.astray.notify_one();
+        } else if is_server
+            && !matches!(code, "NOSCRIPT" | "TIDINGSSTALE" | "READONLY" | "LOADING" | "MASTERDOWN" | "NOAUTH")
         {
             tracing::error!(%error, "Redis refuses a call");
         } else {
-            self.give_up(up.number, &error.to_string());
+            if code == "TIDINGSSTALE" {
+                let newest = error.detail().and_then(|detail| detail.rsplit(' ').next()?.parse().ok());
+                up.site.newest.fetch_max(newest.unwrap_or_default(), Relaxed);
+            }
+            up.give_up(&error.to_string());
         }
     }
 
@@ -190,12 +226,17 @@ impl Core {
         super::reply::Reply::of(value).ok_or(BrokerError::Unavailable)
     }
 
+    /// The time as all nodes see it.
+    pub(super) fn now(&self, up: &Up) -> i64 {
+        self.clock.steady_ms().saturating_add(up.ahead.load(Relaxed))
+    }
+
     /// A script of a channel as a command.
     ///
     /// # Errors
     /// [`BrokerError::Unavailable`] when the system has no randomness.
     pub(super) fn command(&self, up: &Up, voice: &str, call: &Call) -> Result<Cmd, BrokerError> {
-        Ok(call.command(voice, &up.node, up.generation, self.now(), &random()?))
+        Ok(call.command(voice, up, self.now(up), &random()?))
     }
 
     /// Has an op carried out in its turn.
@@ -213,19 +254,21 @@ impl Core {
         }
     }
 
-    /// What Redis has pushed over the connection of this number.
-    pub(super) fn pushed(self: &Arc<Self>, number: u64, voice: &[u8], payload: &[u8]) {
+    /// What Redis has pushed over this connection.
+    pub(super) fn pushed(self: &Arc<Self>, up: &Up, voice: &[u8], payload: &[u8]) {
         let Ok(voice) = std::str::from_utf8(voice) else { return };
-        if voice == keys::CONTROL {
+        let Some(key) = keys::channel(voice) else {
             match super::codec::read_control(payload) {
                 Some(control) => self.control(control),
                 None => tracing::warn!("an order of another version is not understood"),
             }
             return;
+        };
+        if self.up(&key).is_ok_and(|present| present.number != up.number) {
+            return;
         }
-        let Some(key) = keys::channel(voice) else { return };
         let Some(message) = Message::read(payload, &key) else {
-            return self.give_up(number, "a message makes no sense");
+            return up.give_up("a message makes no sense");
         };
         let (is_whole, starts) = {
             let mut entries = self.partition(&key);
@@ -236,7 +279,7 @@ impl Core {
             (is_whole, starts)
         };
         if !is_whole {
-            self.give_up(number, "a message is missing");
+            up.give_up("a message is missing");
         }
         if starts {
             lane::drive(self, key);

@@ -1,15 +1,50 @@
-//! How keys are named. All keys of a channel have the tag `{app:channel}`, so that a cluster keeps them together.
+//! How keys are named. All keys of a channel have the tag `{app:channel}`, so that a cluster keeps them together. What a master
+//! keeps besides has a tag that one of its own slots is of.
 
 use tidings_model::channel::ChannelKey;
 use tidings_model::id::AppId;
 
 const PREFIX: &str = "tidings:{";
-/// When each node's lease ends.
-pub(super) const NODES: &str = "{tidings}:nodes";
-/// Which server the data is of, and how often that has changed.
-pub(super) const GENERATION: &str = "{tidings}:generation";
-/// Where orders to all nodes are told.
-pub(super) const CONTROL: &str = "{tidings}:control";
+
+/// What a server keeps besides channels.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Home {
+    tag: String,
+}
+
+impl Home {
+    /// Of a server that is alone.
+    pub(super) fn alone() -> Self {
+        Self { tag: "tidings".to_owned() }
+    }
+
+    /// Of a master that has this slot: the keys are in it.
+    pub(super) fn in_slot(slot: u16) -> Self {
+        let tags = (0_u32..).map(|n| format!("tidings-{n}"));
+        let tag = tags.into_iter().find(|tag| slot_of_tag(tag.as_bytes()) == slot).unwrap_or_default();
+        Self { tag }
+    }
+
+    /// When each node's lease ends.
+    pub(super) fn nodes(&self) -> String {
+        format!("{{{}}}:nodes", self.tag)
+    }
+
+    /// Which server the data is of, and how often that has changed.
+    pub(super) fn generation(&self) -> String {
+        format!("{{{}}}:generation", self.tag)
+    }
+
+    /// Where orders to all nodes are told.
+    pub(super) fn control(&self) -> String {
+        format!("{{{}}}:control", self.tag)
+    }
+
+    /// The channels in which a node may have sessions, as [`indexed`] names them, in the order of their bytes.
+    pub(super) fn index(&self, node: &str) -> String {
+        format!("{{{}}}:channels:{node}", self.tag)
+    }
+}
 
 /// Where a channel's messages are told; its keys begin so.
 pub(super) fn voice(channel: &ChannelKey) -> String {
@@ -29,11 +64,6 @@ pub(super) fn of_channel(voice: &str, node: &str) -> [String; 5] {
     [key("meta"), key("log"), key("cache"), key("users"), format!("{voice}:here:{node}")]
 }
 
-/// The channels in which a node may have sessions, as [`indexed`] names them, in the order of their bytes.
-pub(super) fn index(node: &str) -> String {
-    format!("{{tidings}}:channels:{node}")
-}
-
 /// A channel as it stands in an index: by app, then by name.
 pub(super) fn indexed(channel: &ChannelKey) -> Vec<u8> {
     in_index(&channel.app, &channel.name)
@@ -48,6 +78,28 @@ pub(super) fn in_index(app: &AppId, name: &str) -> Vec<u8> {
 pub(super) fn of_index(member: &[u8]) -> Option<ChannelKey> {
     let (app, name) = std::str::from_utf8(member).ok()?.split_once('\0')?;
     Some(ChannelKey::new(app.into(), name))
+}
+
+/// How many slots a cluster has.
+pub(super) const SLOTS: u16 = 16_384;
+
+/// The slot of a channel's keys (Redis Cluster specification, "Key distribution model", "Hash tags").
+pub(super) fn slot(channel: &ChannelKey) -> u16 {
+    let voice = voice(channel);
+    let behind = voice.get(PREFIX.len()..).unwrap_or_default();
+    let tag = behind.split('}').next().unwrap_or_default();
+    slot_of_tag(tag.as_bytes())
+}
+
+fn slot_of_tag(tag: &[u8]) -> u16 {
+    crc16(tag) % SLOTS
+}
+
+/// CRC-16/XMODEM, as the specification says.
+fn crc16(bytes: &[u8]) -> u16 {
+    bytes.iter().fold(0, |crc: u16, byte| {
+        (0..8).fold(crc ^ u16::from(*byte) << 8, |crc, _| if crc & 0x8000 == 0 { crc << 1 } else { crc << 1 ^ 0x1021 })
+    })
 }
 
 #[cfg(test)]
@@ -66,6 +118,19 @@ mod tests {
             assert!(!voices.contains(&voice(&key)), "{key:?}");
             voices.push(voice(&key));
         }
-        assert_eq!(channel(CONTROL), None);
+        assert_eq!(channel(&Home::alone().control()), None);
+        assert_eq!(channel(&Home::in_slot(0).control()), None);
+    }
+
+    #[test]
+    fn slots_are_those_of_the_specification() {
+        assert_eq!(crc16(b"123456789"), 0x31c3);
+        // As `CLUSTER KEYSLOT` says of the channels' keys.
+        for (name, expected) in [("c", 1_038), ("a}b", 9_292), ("ns:$ä #u", 12_985)] {
+            assert_eq!(slot(&ChannelKey::new("1".into(), name)), expected, "{name}");
+        }
+        for slot in [0, 1, SLOTS / 2, SLOTS - 1] {
+            assert_eq!(slot_of_tag(Home::in_slot(slot).tag.as_bytes()), slot);
+        }
     }
 }

@@ -1,15 +1,17 @@
 //! Carries out what this node asks about its own sessions in one channel: one batch after the other.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use redis::{RedisError, Value};
 use tidings_model::channel::ChannelKey;
 
-use super::core::{Core, Up};
+use super::core::Core;
 use super::entry::{Entry, Op, Outcome, Work};
 use super::reply::Reply;
 use super::scripts::{Call, Kind};
+use super::servers::Up;
 use super::{codec, keys};
 use crate::broker::{BrokerError, Join, Since};
 use crate::told::Welcome;
@@ -30,7 +32,7 @@ async fn step(core: &Core, key: &ChannelKey) -> bool {
         let mut entries = core.partition(key);
         let Some(entry) = entries.get_mut(key) else { return false };
         // Asked for under the lock, so that a new connection finds either this task or that there is none.
-        let Ok(up) = core.up() else {
+        let Ok(up) = core.up(key) else {
             entry.cut_off(core.teller(key));
             entry.driven = false;
             return false;
@@ -64,8 +66,8 @@ async fn step(core: &Core, key: &ChannelKey) -> bool {
             };
             if !is_whole {
                 drop(lane);
-                core.give_up(up.number, "joins or leaves have no answer, or a message is missing");
-                wait_for_end(core, &up).await;
+                up.give_up("joins or leaves have no answer, or a message is missing");
+                wait_for_end(core, &up, key).await;
             }
             true
         }
@@ -73,8 +75,8 @@ async fn step(core: &Core, key: &ChannelKey) -> bool {
 }
 
 /// Waits until a connection that was given up is used no more; not for ever, since the broker may be gone meanwhile.
-async fn wait_for_end(core: &Core, up: &Up) {
-    let is_used = || core.up().is_ok_and(|now| now.number == up.number);
+async fn wait_for_end(core: &Core, up: &Up, key: &ChannelKey) {
+    let is_used = || core.up(key).is_ok_and(|now| now.number == up.number);
     let ended = async {
         while is_used() {
             tokio::time::sleep(PAUSE).await;
@@ -87,12 +89,11 @@ async fn wait_for_end(core: &Core, up: &Up) {
 
 async fn unsubscribe(core: &Core, up: &Up, key: &ChannelKey) -> Result<(), BrokerError> {
     let voice = keys::voice(key);
-    let mut connection = up.connection.clone();
-    if let Err(error) = connection.unsubscribe(&voice).await {
+    if let Err(error) = up.unsubscribe(&voice).await {
         core.failed(up, &error);
     }
     let mut command = redis::cmd("ZREM");
-    command.arg(keys::index(&up.node)).arg(keys::indexed(key));
+    command.arg(up.site.home.index(&up.node)).arg(keys::indexed(key));
     core.send(up, &command).await.map(drop)
 }
 
@@ -109,9 +110,13 @@ async fn send(
     let mut batch = redis::pipe();
     batch.ignore_errors();
     if subscribe {
-        connection.subscribe(&voice).await.map_err(|error| core.failed(up, &error)).map_err(unavailable)?;
+        up.site
+            .subscribe(&mut connection, &voice)
+            .await
+            .map_err(|error| core.failed(up, &error))
+            .map_err(unavailable)?;
         // Before the first session is in: whoever clears up after this node looks there.
-        batch.cmd("ZADD").arg(keys::index(&up.node)).arg(0).arg(keys::indexed(key)).ignore();
+        batch.cmd("ZADD").arg(up.site.home.index(&up.node)).arg(0).arg(keys::indexed(key)).ignore();
     }
     for call in calls {
         batch.add_command(core.command(up, &voice, call)?);
@@ -125,7 +130,7 @@ async fn send(
         }
         Err(_) => return Err(BrokerError::Unavailable),
     };
-    if answers.len() != calls.len() {
+    if answers.len() != calls.len() || up.is_confused.load(Relaxed) {
         return Err(BrokerError::Unavailable);
     }
     let read = |(answer, call): (Result<Value, RedisError>, &Call)| match answer {

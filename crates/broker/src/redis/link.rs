@@ -1,19 +1,21 @@
-//! The connection to Redis: made, watched, made again.
+//! The connection to a server of Redis: made, watched, made again.
 //!
 //! One connection carries calls and what Redis pushes (RESP3). Before anything else is done over a new one, the server is
 //! asked who it is: if the data knows another server, or none, its generation becomes a new one, so that no position from
 //! before a failover or a FLUSHALL is ever taken for good. Then every channel tells Redis who is here.
 
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Client, PushInfo, PushKind, RedisError, Value};
+use redis::{AsyncConnectionConfig, PushInfo, PushKind, RedisError, Value};
+use tidings_model::channel::ChannelKey;
 use tidings_model::clock::millis;
 
-use super::core::{Core, Up, random};
+use super::core::{Core, random};
 use super::reply::{Reply, bytes};
+use super::servers::{Master, Met, Site, Up};
 use super::{keys, nodes, scripts};
 
 /// The first pause between two attempts to connect.
@@ -30,47 +32,49 @@ pub(super) enum LinkError {
     Redis(#[from] RedisError),
     #[error("it does not answer")]
     Late,
-    #[error("it is a server of another kind, or too old: 6.2 is needed")]
+    #[error("it is a server of another kind, or too old: 6.2 is needed, in a cluster 7.0")]
     Strange,
+    #[error("it belongs to a cluster: begin broker.url with redis+cluster://")]
+    Clustered,
     #[error("the system gives no random numbers")]
     NoRandomness,
 }
 
-/// What this node is to Redis.
+/// What this node is to a server.
 #[derive(Debug)]
 struct Me {
+    /// Under which name it was last there.
     node: Arc<str>,
     /// As it was last seen.
     generation: Option<u64>,
     /// Others may have taken it for dead.
     lapsed: bool,
-    connections: u64,
+    /// How far the server's time is ahead of ours.
+    ahead: Arc<AtomicI64>,
 }
 
-/// Keeps the node connected for as long as the broker is there.
-pub(super) async fn keep(core: Weak<Core>, client: Client) {
-    let Ok(node) = random() else {
-        tracing::error!("the node cannot be given an id: the system gives no random numbers");
-        return;
-    };
-    let mut me = Me { node: node.into(), generation: None, lapsed: false, connections: 0 };
+/// Keeps the node connected to a server for as long as the broker is there.
+pub(super) async fn keep(core: Weak<Core>, master: Arc<Master>) {
+    let Some(name) = core.upgrade().map(|core| core.name()) else { return };
+    let mut me = Me { node: name, generation: None, lapsed: false, ahead: Arc::default() };
     let mut failures = 0;
     loop {
         let Some(core) = core.upgrade() else { return };
-        let connected = tokio::time::timeout(core.settings.patience, connect(&core, &client, &mut me)).await;
+        let connected = tokio::time::timeout(core.settings.patience, connect(&core, &master, &mut me)).await;
         match connected.unwrap_or(Err(LinkError::Late)) {
             Ok(up) => {
                 failures = 0;
                 tracing::info!(node = %me.node, generation = up.generation, "connected to Redis");
-                core.connected(up);
-                me.lapsed |= serve(&core).await;
-                core.disconnected();
+                core.connected(&master, up);
+                me.lapsed |= serve(&core, &master).await;
+                core.disconnected(&master);
             }
             Err(error) => {
                 failures += 1;
                 tracing::warn!(%error, failures, "Redis cannot be reached");
             }
         }
+        core.astray.notify_one();
         let pause = pause(failures, core.settings.retry);
         drop(core);
         tokio::time::sleep(pause).await;
@@ -86,59 +90,76 @@ fn pause(failures: u32, longest: Duration) -> Duration {
     full.mul_f64(0.5 + 0.5 * f64::from(u16::from_be_bytes(bits)) / f64::from(u16::MAX))
 }
 
-async fn connect(core: &Arc<Core>, client: &Client, me: &mut Me) -> Result<Up, LinkError> {
-    me.connections += 1;
-    let number = me.connections;
-    let weak = Arc::downgrade(core);
+async fn connect(core: &Arc<Core>, master: &Arc<Master>, me: &mut Me) -> Result<Up, LinkError> {
+    let number = core.connections.fetch_add(1, Relaxed) + 1;
+    let (weak, of) = (Arc::downgrade(core), Arc::downgrade(master));
     let config = AsyncConnectionConfig::new()
         .set_connection_timeout(Some(core.settings.patience))
         .set_response_timeout(Some(core.settings.patience))
         .set_push_sender(move |push: PushInfo| -> Result<(), redis::aio::SendError> {
-            if let Some(core) = weak.upgrade() {
-                pushed(&core, number, &push);
+            if let (Some(core), Some(master)) = (weak.upgrade(), of.upgrade())
+                && let Some(up) = master.up().filter(|up| up.number == number)
+            {
+                pushed(&core, &up, &push);
             }
             Ok(())
         });
-    let mut connection = client.get_multiplexed_async_connection_with_config(&config).await?;
-    let run_id = run_id(&mut connection).await?;
+    let site = &master.site;
+    let mut connection = site.client.get_multiplexed_async_connection_with_config(&config).await?;
+    let run_id = run_id(&mut connection, site).await?;
     scripts::load().exec_async(&mut connection).await?;
-    let generation: String = scripts::generation(&run_id).query_async(&mut connection).await?;
+    let newest = site.newest.load(Relaxed);
+    let generation: String = scripts::generation(&site.home, &run_id, newest).query_async(&mut connection).await?;
     let generation = generation.parse().map_err(|_| LinkError::Strange)?;
-    connection.subscribe(keys::CONTROL).await?;
-    let mut beat = Beat::send(core, &mut connection, &me.node).await?;
-    let is_renamed = me.generation.is_some() && (me.lapsed || !beat.held);
-    if is_renamed {
+    site.subscribe(&mut connection, &site.home.control()).await?;
+    let mut name = core.name();
+    let mut beat = Beat::send(core, &mut connection, site, &me.node).await?;
+    if me.generation.is_some() && (me.lapsed || !beat.held) {
         // Others have taken this node for dead, and may still be at it: as somebody else it is not in their way.
-        let lapsed = std::mem::replace(&mut me.node, random().map_err(|_| LinkError::NoRandomness)?.into());
-        bequeath(core, &mut connection, &lapsed).await?;
-        beat = Beat::send(core, &mut connection, &me.node).await?;
+        core.rename(&me.node, random().map_err(|_| LinkError::NoRandomness)?.into());
+        name = core.name();
+    }
+    let is_renamed = name != me.node;
+    if is_renamed {
+        let lapsed = std::mem::replace(&mut me.node, name);
+        bequeath(core, &mut connection, site, &lapsed).await?;
+        beat = Beat::send(core, &mut connection, site, &me.node).await?;
     }
     if me.generation.is_none() {
-        core.ahead.store(beat.now.saturating_sub(core.clock.steady_ms()), Relaxed);
+        me.ahead.store(beat.now.saturating_sub(core.clock.steady_ms()), Relaxed);
     }
     let is_same_data = me.generation == Some(generation);
     me.generation = Some(generation);
     me.lapsed = false;
-    Ok(Up { number, connection, generation, node: Arc::clone(&me.node), is_renamed, is_same_data })
+    let (node, ahead) = (Arc::clone(&me.node), Arc::clone(&me.ahead));
+    let met = Met { number, generation, node, is_renamed, is_same_data, ahead };
+    Ok(Up::new(Arc::clone(site), connection, met))
 }
 
 /// Leaves what stands under a name to whoever clears up. Its index may be lost, and sessions have joined since.
-async fn bequeath(core: &Core, connection: &mut MultiplexedConnection, name: &str) -> Result<(), LinkError> {
-    let channels = core.of_all(|key, _| Some(keys::indexed(key)));
+async fn bequeath(
+    core: &Core,
+    connection: &mut MultiplexedConnection,
+    site: &Arc<Site>,
+    name: &str,
+) -> Result<(), LinkError> {
+    let servers = core.servers();
+    let is_there = |key: &ChannelKey| servers.of(key).is_some_and(|master| Arc::ptr_eq(&master.site, site));
+    let channels = core.of_all(|key, _| is_there(key).then(|| keys::indexed(key)));
     for some in channels.chunks(INDEXED_AT_ONCE) {
         let mut command = redis::cmd("ZADD");
-        command.arg(keys::index(name));
+        command.arg(site.home.index(name));
         for channel in some {
             command.arg(0).arg(channel);
         }
         command.exec_async(connection).await?;
     }
-    redis::cmd("ZADD").arg(keys::NODES).arg(0).arg(name).exec_async(connection).await?;
+    redis::cmd("ZADD").arg(site.home.nodes()).arg(0).arg(name).exec_async(connection).await?;
     Ok(())
 }
 
 /// Which run of which server answers.
-async fn run_id(connection: &mut MultiplexedConnection) -> Result<String, LinkError> {
+async fn run_id(connection: &mut MultiplexedConnection, site: &Site) -> Result<String, LinkError> {
     let info: String = redis::cmd("INFO").arg("server").query_async(connection).await?;
     let line = |name: &str| {
         let found = info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
@@ -147,30 +168,36 @@ async fn run_id(connection: &mut MultiplexedConnection) -> Result<String, LinkEr
     let version = line("redis_version").unwrap_or_default();
     let mut parts = version.split('.').map(|part| part.parse().unwrap_or(0));
     let version = (parts.next().unwrap_or(0), parts.next().unwrap_or(0));
-    if version < (6, 2) {
+    if version < site.oldest() {
         return Err(LinkError::Strange);
+    }
+    if line("redis_mode").as_deref() == Some("cluster") && !site.is_clustered {
+        return Err(LinkError::Clustered);
     }
     line("run_id").filter(|id| !id.is_empty()).ok_or(LinkError::Strange)
 }
 
-fn pushed(core: &Arc<Core>, number: u64, push: &PushInfo) {
+fn pushed(core: &Arc<Core>, up: &Up, push: &PushInfo) {
     match push.kind {
-        PushKind::Message => {
+        PushKind::Message | PushKind::SMessage => {
             if let [channel, payload] = push.data.as_slice()
                 && let (Some(channel), Some(payload)) = (bytes(channel), bytes(payload))
-                && core.up().is_ok_and(|up| up.number == number)
             {
-                core.pushed(number, channel, payload);
+                core.pushed(up, channel, payload);
             }
         }
-        PushKind::Disconnection => core.give_up(number, "it was closed"),
+        PushKind::SUnsubscribe => {
+            let voice = push.data.first().and_then(bytes).and_then(|voice| std::str::from_utf8(voice).ok());
+            up.unsubscribed(voice.unwrap_or_default());
+        }
+        PushKind::Disconnection => up.give_up("it was closed"),
         _ => {}
     }
 }
 
 /// Shows that the node lives, for as long as the connection can be used. Whether others may have taken it for dead.
-async fn serve(core: &Arc<Core>) -> bool {
-    let Ok(up) = core.up() else { return false };
+async fn serve(core: &Arc<Core>, master: &Master) -> bool {
+    let Some(up) = master.up() else { return false };
     let mut lapsed = false;
     let mut every = tokio::time::interval(core.settings.lease / 3);
     if !up.is_renamed {
@@ -180,16 +207,11 @@ async fn serve(core: &Arc<Core>) -> bool {
     let mut clearing: Option<tokio::task::JoinHandle<()>> = None;
     loop {
         tokio::select! {
-            () = core.broken.notified() => {
-                if core.given_up.load(Relaxed) == up.number {
-                    break;
-                }
-                continue;
-            }
+            () = up.broken.notified() => break,
             _ = every.tick() => {}
         }
         let mut connection = up.connection.clone();
-        let beat = Beat::send(core, &mut connection, &up.node);
+        let beat = Beat::send(core, &mut connection, &up.site, &up.node);
         let beat = match tokio::time::timeout(core.settings.patience, beat).await.unwrap_or(Err(LinkError::Late)) {
             Ok(beat) => beat,
             Err(error) => {
@@ -202,8 +224,8 @@ async fn serve(core: &Arc<Core>) -> bool {
             lapsed = !beat.held;
             break;
         }
-        let error = beat.now.saturating_sub(core.now());
-        core.ahead.fetch_add(error.clamp(-SLEW, SLEW), Relaxed);
+        let error = beat.now.saturating_sub(core.now(&up));
+        up.ahead.fetch_add(error.clamp(-SLEW, SLEW), Relaxed);
         if !beat.over.is_empty() && clearing.as_ref().is_none_or(|task| task.is_finished()) {
             clearing = Some(tokio::spawn(nodes::clear_up(Arc::clone(core), Arc::clone(&up), beat.over)));
         }
@@ -226,8 +248,13 @@ struct Beat {
 }
 
 impl Beat {
-    async fn send(core: &Core, connection: &mut MultiplexedConnection, node: &str) -> Result<Self, LinkError> {
-        let value: Value = scripts::beat(node, millis(core.settings.lease)).query_async(connection).await?;
+    async fn send(
+        core: &Core,
+        connection: &mut MultiplexedConnection,
+        site: &Site,
+        node: &str,
+    ) -> Result<Self, LinkError> {
+        let value: Value = scripts::beat(&site.home, node, millis(core.settings.lease)).query_async(connection).await?;
         let mut reply = Reply::of(value).ok_or(LinkError::Strange)?;
         let mut read = || {
             let (now, held, generation) = (reply.int()?, reply.int()? == 1, reply.int()?);

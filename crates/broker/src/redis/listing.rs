@@ -8,7 +8,7 @@ use redis::{RedisError, Value};
 use tidings_model::channel::ChannelKey;
 use tidings_model::id::AppId;
 
-use super::core::{Core, Up};
+use super::core::Core;
 use super::keys;
 use super::reply::{Reply, bytes};
 use super::scripts::{Call, Kind};
@@ -28,18 +28,17 @@ pub(super) fn state(mut reply: Reply, key: &ChannelKey) -> Option<Option<Channel
 /// The channels of an app that somebody is in, in the order of their names.
 pub(super) async fn channels(
     core: &Core,
-    up: &Up,
     app: &AppId,
     filter: ChannelFilter,
 ) -> Result<Vec<ChannelState>, BrokerError> {
     let ChannelFilter { prefix, mut after, limit } = filter;
     let mut found = Vec::new();
     while found.len() < limit {
-        let page = page(core, up, app, &prefix, after.as_deref()).await?;
+        let page = page(core, app, &prefix, after.as_deref()).await?;
         let Some(last) = page.last() else { break };
         after = Some(last.name.as_ref().to_owned());
         let is_last = page.len() < PAGE;
-        found.extend(states(core, up, &page).await?);
+        found.extend(states(core, &page).await?);
         if is_last {
             break;
         }
@@ -49,16 +48,7 @@ pub(super) async fn channels(
 }
 
 /// The next channels in which some node may have sessions.
-async fn page(
-    core: &Core,
-    up: &Up,
-    app: &AppId,
-    prefix: &str,
-    after: Option<&str>,
-) -> Result<Vec<ChannelKey>, BrokerError> {
-    let mut nodes = redis::cmd("ZRANGE");
-    nodes.arg(keys::NODES).arg(0).arg(-1);
-    let Value::Array(nodes) = core.send(up, &nodes).await? else { return Err(BrokerError::Unavailable) };
+async fn page(core: &Core, app: &AppId, prefix: &str, after: Option<&str>) -> Result<Vec<ChannelKey>, BrokerError> {
     let begin = match after {
         Some(after) if after >= prefix => [b"(".as_slice(), &keys::in_index(app, after)].concat(),
         _ => [b"[".as_slice(), &keys::in_index(app, prefix)].concat(),
@@ -66,30 +56,45 @@ async fn page(
     // No name holds this byte, so all that begin with the prefix come before.
     let end = [b"(".as_slice(), &keys::in_index(app, prefix), b"\xff"].concat();
     let mut all = BTreeSet::new();
-    for node in nodes.iter().filter_map(bytes).filter_map(|node| std::str::from_utf8(node).ok()) {
-        let mut command = redis::cmd("ZRANGEBYLEX");
-        command.arg(keys::index(node)).arg(&begin).arg(&end).arg("LIMIT").arg(0).arg(PAGE);
-        let Value::Array(members) = core.send(up, &command).await? else { return Err(BrokerError::Unavailable) };
-        all.extend(members.iter().filter_map(bytes).filter_map(keys::of_index));
+    for up in core.ups()? {
+        let home = &up.site.home;
+        let mut nodes = redis::cmd("ZRANGE");
+        nodes.arg(home.nodes()).arg(0).arg(-1);
+        let Value::Array(nodes) = core.send(&up, &nodes).await? else { return Err(BrokerError::Unavailable) };
+        for node in nodes.iter().filter_map(bytes).filter_map(|node| std::str::from_utf8(node).ok()) {
+            let mut command = redis::cmd("ZRANGEBYLEX");
+            command.arg(home.index(node)).arg(&begin).arg(&end).arg("LIMIT").arg(0).arg(PAGE);
+            let Value::Array(members) = core.send(&up, &command).await? else { return Err(BrokerError::Unavailable) };
+            all.extend(members.iter().filter_map(bytes).filter_map(keys::of_index));
+        }
     }
     Ok(all.into_iter().take(PAGE).collect())
 }
 
-/// Those of the channels that somebody is in.
-async fn states(core: &Core, up: &Up, page: &[ChannelKey]) -> Result<Vec<ChannelState>, BrokerError> {
-    let mut batch = redis::pipe();
-    for key in page {
-        batch.add_command(core.command(up, &keys::voice(key), &Call::new(Kind::State))?);
+/// Those of the channels that somebody is in, in their order.
+async fn states(core: &Core, page: &[ChannelKey]) -> Result<Vec<ChannelState>, BrokerError> {
+    let mut found: Vec<Option<ChannelState>> = vec![None; page.len()];
+    for up in core.ups()? {
+        let mut batch = redis::pipe();
+        let mut asked = Vec::new();
+        for (place, key) in page.iter().enumerate() {
+            if core.up(key)?.number == up.number {
+                batch.add_command(core.command(&up, &keys::voice(key), &Call::new(Kind::State))?);
+                asked.push((place, key));
+            }
+        }
+        if asked.is_empty() {
+            continue;
+        }
+        let mut connection = up.connection.clone();
+        let answer = batch.query_async::<Vec<Value>>(&mut connection);
+        let answer: Result<Vec<Value>, RedisError> =
+            tokio::time::timeout(core.settings.patience, answer).await.map_err(|_| BrokerError::Unavailable)?;
+        let values = answer.map_err(|error| core.failed(&up, &error)).map_err(|()| BrokerError::Unavailable)?;
+        for (value, (place, key)) in values.into_iter().zip(asked) {
+            let state = Reply::of(value).and_then(|reply| state(reply, key)).ok_or(BrokerError::Unavailable)?;
+            found[place] = state.filter(|state| state.occupancy.subscriptions > 0);
+        }
     }
-    let mut connection = up.connection.clone();
-    let answer = batch.query_async::<Vec<Value>>(&mut connection);
-    let answer: Result<Vec<Value>, RedisError> =
-        tokio::time::timeout(core.settings.patience, answer).await.map_err(|_| BrokerError::Unavailable)?;
-    let values = answer.map_err(|error| core.failed(up, &error)).map_err(|()| BrokerError::Unavailable)?;
-    let mut found = Vec::new();
-    for (value, key) in values.into_iter().zip(page) {
-        let state = Reply::of(value).and_then(|reply| state(reply, key)).ok_or(BrokerError::Unavailable)?;
-        found.extend(state.filter(|state| state.occupancy.subscriptions > 0));
-    }
-    Ok(found)
+    Ok(found.into_iter().flatten().collect())
 }

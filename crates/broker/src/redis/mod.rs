@@ -3,10 +3,12 @@
 //! Every write to a channel is one script on the channel's keys, which also publishes what follows from it; so Redis decides
 //! the order, and every node, also the one that asked, hears it from there. `docs/adr/0007` says why it is as it is.
 //!
-//! - [`core`]: what all parts share. [`link`]: the connection. [`nodes`]: clearing up after dead nodes.
+//! - [`core`]: what all parts share. [`servers`]: who has which channel; [`link`]: the connection to one of them; [`cluster`]:
+//!   keeping up with those of a cluster. [`nodes`]: clearing up after dead nodes.
 //! - [`entry`]: a channel as this node sees it. [`lane`]: what this node asks about its own sessions, in order.
 //! - [`keys`], [`scripts`] (with `scripts/*.lua`), [`codec`], [`message`], [`reply`]: what is said to Redis and back.
 
+mod cluster;
 mod codec;
 mod core;
 mod entry;
@@ -19,6 +21,7 @@ mod nodes;
 mod promise;
 mod reply;
 mod scripts;
+mod servers;
 mod settings;
 #[cfg(test)]
 mod tests;
@@ -27,7 +30,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use redis::{Client, Value};
+use redis::Value;
 use tidings_model::channel::{ChannelKey, Member};
 use tidings_model::clock::{SharedClock, millis};
 use tidings_model::id::AppId;
@@ -40,10 +43,12 @@ use crate::broker::{
 };
 use crate::told::{Control, Shards};
 use codec::Speech;
-use core::{Core, Up};
+use core::Core;
 use entry::Op;
 use reply::Reply;
 use scripts::{Call, Kind};
+use servers::{Master, Servers, Up};
+use settings::Place;
 pub use settings::{RedisSettings, RedisUrlError};
 
 /// How often is looked whether a channel is heard again.
@@ -52,7 +57,8 @@ const PAUSE: Duration = Duration::from_millis(5);
 /// The broker of several nodes.
 pub struct RedisBroker {
     core: Arc<Core>,
-    link: tokio::task::AbortHandle,
+    /// Keeps it connected.
+    links: tokio::task::AbortHandle,
 }
 
 impl RedisBroker {
@@ -62,10 +68,19 @@ impl RedisBroker {
     /// [`RedisUrlError`] when a connection could never be made.
     pub fn start(settings: RedisSettings, clock: SharedClock, shards: Arc<dyn Shards>) -> Result<Self, RedisUrlError> {
         let unreadable = |error: redis::RedisError| RedisUrlError::Unreadable(error.to_string());
-        let client = Client::open(settings.server.clone()).map_err(unreadable)?;
-        let core = Arc::new(Core::new(settings, clock, shards));
-        let link = tokio::spawn(link::keep(Arc::downgrade(&core), client)).abort_handle();
-        Ok(Self { core, link })
+        let name = core::random().map_err(|_| RedisUrlError::NoRandomness)?;
+        let place = settings.place.clone();
+        let core = Arc::new(Core::new(settings, clock, shards, name.into()));
+        let weak = Arc::downgrade(&core);
+        let links = match place {
+            Place::Alone(server) => {
+                let master = Arc::new(Master::alone(*server).map_err(unreadable)?);
+                core.rearrange(Servers::alone(Arc::clone(&master)));
+                tokio::spawn(link::keep(weak, master))
+            }
+            Place::Cluster(seeds) => tokio::spawn(cluster::keep(weak, seeds)),
+        };
+        Ok(Self { core, links: links.abort_handle() })
     }
 
     /// A place among the calls that may be under way.
@@ -75,7 +90,7 @@ impl RedisBroker {
     }
 
     async fn ask(&self, channel: &ChannelKey, call: Call) -> Result<Reply, BrokerError> {
-        let up = self.core.up()?;
+        let up = self.core.up(channel)?;
         let _turn = self.turn().await?;
         self.core.call(&up, channel, &call).await
     }
@@ -122,8 +137,8 @@ impl RedisBroker {
 
 impl Drop for RedisBroker {
     fn drop(&mut self) {
-        self.link.abort();
-        self.core.disconnected();
+        self.links.abort();
+        self.core.servers().all().iter().for_each(|master| self.core.disconnected(master));
     }
 }
 
@@ -142,7 +157,7 @@ impl Broker for RedisBroker {
     }
 
     fn is_cut_off(&self) -> bool {
-        self.core.up().is_err()
+        self.core.ups().is_err()
     }
 
     async fn publish(&self, publish: Publish) -> Result<Heard, BrokerError> {
@@ -151,7 +166,7 @@ impl Broker for RedisBroker {
         }
         let options = &publish.options;
         let needs_others = options.history_size > 0 || options.cache_ttl.is_some() || options.presence;
-        match self.core.up() {
+        match self.core.up(&publish.channel) {
             Ok(up) => Ok(Heard { occupancy: self.say(&up, publish).await?, only_here: false }),
             Err(error) if needs_others => Err(error),
             Err(_) => Ok(Heard { occupancy: self.say_here(publish), only_here: true }),
@@ -159,7 +174,7 @@ impl Broker for RedisBroker {
     }
 
     async fn join(&self, join: Join) -> Result<(), BrokerError> {
-        self.core.up()?;
+        self.core.up(&join.channel)?;
         let _turn = self.turn().await?;
         let key = join.channel.clone();
         let (promise, waiting) = promise::promise();
@@ -177,7 +192,7 @@ impl Broker for RedisBroker {
                     teller.left(&leave);
                     return Ok(());
                 }
-                Some(entry) if self.is_cut_off() => {
+                Some(entry) if self.core.up(&key).is_err() => {
                     entry.leave_alone(leave, teller);
                     return Ok(());
                 }
@@ -196,9 +211,8 @@ impl Broker for RedisBroker {
     }
 
     async fn channels(&self, app: &AppId, filter: ChannelFilter) -> Result<Vec<ChannelState>, BrokerError> {
-        let up = self.core.up()?;
         let _turn = self.turn().await?;
-        listing::channels(&self.core, &up, app, filter).await
+        listing::channels(&self.core, app, filter).await
     }
 
     async fn members(&self, key: &ChannelKey) -> Result<Vec<Arc<Member>>, BrokerError> {
@@ -229,10 +243,11 @@ impl Broker for RedisBroker {
     }
 
     async fn control(&self, control: Control) -> Result<(), BrokerError> {
-        let up = self.core.up()?;
+        // Any server tells it to all nodes.
+        let up = self.core.servers().all().iter().find_map(|master| master.up()).ok_or(BrokerError::Unavailable)?;
         let _turn = self.turn().await?;
-        let mut command = redis::cmd("PUBLISH");
-        command.arg(keys::CONTROL).arg(codec::control(&control));
+        let mut command = redis::cmd(up.site.say());
+        command.arg(up.site.home.control()).arg(codec::control(&control));
         self.core.send(&up, &command).await.map(|_: Value| ())
     }
 

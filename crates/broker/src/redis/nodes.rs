@@ -8,10 +8,11 @@ use std::sync::Arc;
 use redis::Value;
 use tidings_model::channel::ChannelKey;
 
-use super::core::{Core, Up, random};
+use super::core::{Core, random};
 use super::keys;
 use super::reply::{Reply, bytes};
 use super::scripts::{Call, Kind};
+use super::servers::Up;
 use crate::broker::BrokerError;
 
 /// Channels that are looked up at once.
@@ -31,29 +32,31 @@ pub(super) async fn clear_up(core: Arc<Core>, up: Arc<Up>, nodes: Vec<String>) {
 async fn clear_up_after(core: &Core, up: &Up, node: &str) -> Result<(), BrokerError> {
     loop {
         let mut command = redis::cmd("ZRANGE");
-        command.arg(keys::index(node)).arg(0).arg(AT_ONCE - 1);
+        command.arg(up.site.home.index(node)).arg(0).arg(AT_ONCE - 1);
         let Value::Array(channels) = core.send(up, &command).await? else { return Err(BrokerError::Unavailable) };
         if channels.is_empty() {
             break;
         }
         for member in channels.iter().filter_map(bytes) {
             if let Some(key) = keys::of_index(member) {
-                empty(core, up, &key, node).await?;
+                empty(core, &key, node).await?;
             }
             let mut command = redis::cmd("ZREM");
-            command.arg(keys::index(node)).arg(member);
+            command.arg(up.site.home.index(node)).arg(member);
             core.send(up, &command).await?;
         }
     }
     let mut command = redis::cmd("ZREM");
-    command.arg(keys::NODES).arg(node);
+    command.arg(up.site.home.nodes()).arg(node);
     core.send(up, &command).await.map(drop)
 }
 
-async fn empty(core: &Core, up: &Up, key: &ChannelKey, node: &str) -> Result<(), BrokerError> {
+/// Wherever the channel is now: its slot may have moved since the node joined.
+async fn empty(core: &Core, key: &ChannelKey, node: &str) -> Result<(), BrokerError> {
     loop {
+        let up = &*core.up(key)?;
         let call = Call::new(Kind::Reap);
-        let command = call.command(&keys::voice(key), node, up.generation, core.now(), &random()?);
+        let command = call.command_about(node, &keys::voice(key), up, core.now(up), &random()?);
         let value = core.send(up, &command).await?;
         let left = Reply::of(value).and_then(|mut reply| reply.int()).ok_or(BrokerError::Unavailable)?;
         if left == 0 {

@@ -4,7 +4,8 @@ use std::sync::LazyLock;
 
 use redis::{Cmd, Script};
 
-use super::keys;
+use super::keys::{self, Home};
+use super::servers::Up;
 
 /// A script of one channel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,26 +87,31 @@ impl Call {
         self.arg(if flag { "1" } else { "0" })
     }
 
-    /// The command. `node` is whose sessions it is about.
-    pub(super) fn command(&self, voice: &str, node: &str, generation: u64, now: i64, fresh: &str) -> Cmd {
+    /// The command, about this node's sessions.
+    pub(super) fn command(&self, voice: &str, up: &Up, now: i64, fresh: &str) -> Cmd {
+        self.command_about(&up.node, voice, up, now, fresh)
+    }
+
+    /// The command, about another node's sessions.
+    pub(super) fn command_about(&self, node: &str, voice: &str, up: &Up, now: i64, fresh: &str) -> Cmd {
         let keys = keys::of_channel(voice, node);
         let mut command = redis::cmd("EVALSHA");
         command.arg(OF_CHANNEL[self.kind as usize].script.get_hash()).arg(keys.len());
         command.arg(&keys);
-        command.arg(generation).arg(now).arg(voice).arg("PUBLISH").arg(fresh);
+        command.arg(up.generation).arg(now).arg(voice).arg(up.site.say()).arg(fresh);
         command.arg(&self.args);
         command
     }
 }
 
-/// Which generation the data is of, now that this server has it.
-pub(super) fn generation(run_id: &str) -> Cmd {
-    eval(&GENERATION, &[keys::GENERATION], &[run_id])
+/// Which generation the data is of, now that this server has it: this one at least.
+pub(super) fn generation(home: &Home, run_id: &str, newest: u64) -> Cmd {
+    eval(&GENERATION, &[&home.generation()], &[run_id, &newest.to_string()])
 }
 
 /// A node's heartbeat.
-pub(super) fn beat(node: &str, lease_ms: i64) -> Cmd {
-    eval(&BEAT, &[keys::NODES, keys::GENERATION], &[node, &lease_ms.to_string()])
+pub(super) fn beat(home: &Home, node: &str, lease_ms: i64) -> Cmd {
+    eval(&BEAT, &[&home.nodes(), &home.generation()], &[node, &lease_ms.to_string()])
 }
 
 fn eval(known: &Known, keys: &[&str], args: &[&str]) -> Cmd {

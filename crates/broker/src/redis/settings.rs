@@ -2,23 +2,83 @@
 
 use std::time::Duration;
 
-use redis::{ConnectionInfo, IntoConnectionInfo as _, ProtocolVersion};
+use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo as _, ProtocolVersion};
 
 /// Why a URL names no Redis.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RedisUrlError {
     /// It has another scheme.
-    #[error("the broker's URL must be memory://, or begin with redis:// or rediss:// (TLS)")]
+    #[error(
+        "the broker's URL must be memory://, or begin with redis:// or redis+cluster:// (with TLS rediss:// or rediss+cluster://)"
+    )]
     Scheme,
     /// It cannot be read.
     #[error("this is no URL of a Redis server (redis://[user:password@]host[:port][/database]): {0}")]
     Unreadable(String),
+    /// A cluster has one database.
+    #[error("a Redis Cluster has no databases: end the broker's URL behind host and port")]
+    Database,
+    /// A node calls itself by a random number.
+    #[error("the system gives no random numbers")]
+    NoRandomness,
+}
+
+/// Which servers there are.
+#[derive(Clone)]
+pub(super) enum Place {
+    /// This one.
+    Alone(Box<ConnectionInfo>),
+    /// Those that these, which belong to it, say.
+    Cluster(Vec<ConnectionInfo>),
+}
+
+impl Place {
+    fn read(url: &str) -> Result<Self, RedisUrlError> {
+        let Some((scheme, rest)) = url.split_once("://") else { return Err(RedisUrlError::Scheme) };
+        match scheme {
+            "redis" | "rediss" => Ok(Self::Alone(Box::new(server(url)?))),
+            "redis+cluster" | "rediss+cluster" => {
+                let (login, hosts) = match rest.rsplit_once('@') {
+                    Some((login, hosts)) => (format!("{login}@"), hosts),
+                    None => (String::new(), rest),
+                };
+                let (hosts, query) = hosts.split_once('?').unwrap_or((hosts, ""));
+                let hosts = hosts.strip_suffix('/').unwrap_or(hosts);
+                if hosts.contains('/') {
+                    return Err(RedisUrlError::Database);
+                }
+                let scheme = scheme.trim_end_matches("+cluster");
+                let all = hosts.split(',').map(|host| server(&format!("{scheme}://{login}{host}/?{query}")));
+                Ok(Self::Cluster(all.collect::<Result<_, _>>()?))
+            }
+            _ => Err(RedisUrlError::Scheme),
+        }
+    }
+}
+
+fn server(url: &str) -> Result<ConnectionInfo, RedisUrlError> {
+    let unreadable = |error: redis::RedisError| RedisUrlError::Unreadable(error.to_string());
+    let server = url.into_connection_info().map_err(unreadable)?;
+    let settings = server.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
+    Ok(server.set_redis_settings(settings))
+}
+
+/// The same login and encryption at another address.
+pub(super) fn at(server: &ConnectionInfo, host: &str, port: u16) -> ConnectionInfo {
+    let addr = match server.addr() {
+        ConnectionAddr::TcpTls { insecure, tls_params, .. } => {
+            let (insecure, tls_params) = (*insecure, tls_params.clone());
+            ConnectionAddr::TcpTls { host: host.to_owned(), port, insecure, tls_params }
+        }
+        _ => ConnectionAddr::Tcp(host.to_owned(), port),
+    };
+    server.clone().set_addr(addr)
 }
 
 /// Where Redis is, and how patient a node is with it.
 #[derive(Clone)]
 pub struct RedisSettings {
-    pub(super) server: ConnectionInfo,
+    pub(super) place: Place,
     /// A node that has not shown for so long that it lives is taken for dead: its sessions are taken out of their channels.
     pub lease: Duration,
     /// How long a call may take.
@@ -30,19 +90,13 @@ pub struct RedisSettings {
 }
 
 impl RedisSettings {
-    /// The server at `url`, with the usual patience.
+    /// The server or the cluster at `url`, with the usual patience.
     ///
     /// # Errors
     /// [`RedisUrlError`].
     pub fn new(url: &str) -> Result<Self, RedisUrlError> {
-        if !url.starts_with("redis://") && !url.starts_with("rediss://") {
-            return Err(RedisUrlError::Scheme);
-        }
-        let unreadable = |error: redis::RedisError| RedisUrlError::Unreadable(error.to_string());
-        let server = url.into_connection_info().map_err(unreadable)?;
-        let settings = server.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
         Ok(Self {
-            server: server.set_redis_settings(settings),
+            place: Place::read(url)?,
             lease: Duration::from_secs(15),
             patience: Duration::from_secs(5),
             calls: 4_096,
@@ -54,9 +108,14 @@ impl RedisSettings {
 impl std::fmt::Debug for RedisSettings {
     /// Without the password.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { server, lease, patience, calls, retry } = self;
+        let Self { place, lease, patience, calls, retry } = self;
+        let servers = match place {
+            Place::Alone(server) => std::slice::from_ref(&**server),
+            Place::Cluster(seeds) => seeds,
+        };
+        let servers: Vec<_> = servers.iter().map(|server| server.addr().to_string()).collect();
         let mut out = f.debug_struct("RedisSettings");
-        out.field("server", &server.addr().to_string()).field("lease", lease).field("patience", patience);
+        out.field("servers", &servers).field("lease", lease).field("patience", patience);
         out.field("calls", calls).field("retry", retry).finish()
     }
 }
@@ -75,5 +134,23 @@ mod tests {
         }
         assert!(matches!(RedisSettings::new("redis://127.0.0.1/x"), Err(RedisUrlError::Unreadable(_))));
         assert!(RedisSettings::new("rediss://redis.example.com").is_ok());
+    }
+
+    #[test]
+    fn a_cluster_is_named_by_some_of_its_servers() {
+        let named = |url: &str| format!("{:?}", RedisSettings::new(url).unwrap());
+        assert!(named("redis+cluster://ann:s@cret@a:1,b").contains(r#"["a:1", "b:6379"]"#));
+        assert!(named("rediss+cluster://a").contains(r#"["a:6379"]"#));
+        let Place::Cluster(seeds) = RedisSettings::new("rediss+cluster://ann:secret@a").unwrap().place else {
+            panic!()
+        };
+        let other = at(&seeds[0], "b", 7);
+        assert!(matches!(other.addr(), ConnectionAddr::TcpTls { host, port: 7, insecure: false, .. } if host == "b"));
+        assert_eq!(
+            (other.redis_settings().username(), other.redis_settings().password()),
+            (Some("ann"), Some("secret"))
+        );
+        assert_eq!(RedisSettings::new("redis+cluster://a/1").unwrap_err(), RedisUrlError::Database);
+        assert!(matches!(RedisSettings::new("redis+cluster://"), Err(RedisUrlError::Unreadable(_))));
     }
 }

@@ -1,5 +1,6 @@
 //! The suite against Redis, and what only several nodes, or a server that goes away, can get wrong.
 
+mod cluster;
 mod faults;
 mod nodes;
 
@@ -12,6 +13,7 @@ use proptest::prelude::*;
 use tidings_model::clock::ManualClock;
 use tidings_testkit::{Redis, eventually, redis};
 
+use super::core::Core;
 use super::{RedisBroker, RedisSettings, keys};
 use crate::broker::Broker;
 use crate::suite::{Place, Recorder, World, every_test, model, threads};
@@ -34,7 +36,8 @@ impl There {
         let server = redis().await;
         let mut settings = RedisSettings::new(&server.url()).unwrap();
         settings.lease = Duration::from_secs(3_600);
-        Self { server: Arc::new(tokio::sync::Mutex::new(server)), settings, broker: Arc::default() }
+        let server = Arc::new(tokio::sync::Mutex::new(server));
+        Self { server, settings, broker: Arc::default() }
     }
 
     /// Another node on the same server.
@@ -52,7 +55,7 @@ impl There {
 
     /// Something that an operator does.
     async fn does(&self, words: &[&str]) -> redis::Value {
-        let client = redis::Client::open(self.settings.server.clone()).unwrap();
+        let client = redis::Client::open(self.server.lock().await.url()).unwrap();
         let config = redis::AsyncConnectionConfig::new();
         let config = config.set_connection_timeout(Some(PATIENCE)).set_response_timeout(Some(PATIENCE));
         let mut connection = client.get_multiplexed_async_connection_with_config(&config).await.unwrap();
@@ -90,37 +93,49 @@ impl Place for There {
     }
 
     async fn settle(&self) {
-        let core = Arc::clone(&self.broker().core);
-        eventually(PATIENCE, || {
-            let core = Arc::clone(&core);
-            async move {
-                // Its answer comes behind whatever was pushed before.
-                let up = core.up().ok()?;
-                core.send(&up, &redis::cmd("PING")).await.ok()?;
-                core.of_all(|_, entry| (!entry.is_quiet()).then_some(())).is_empty().then_some(())
-            }
-        })
-        .await;
+        settle(&self.broker().core).await;
     }
 
     async fn is_empty(&self) -> bool {
         self.settle().await;
         let keys = |value| match value {
-            redis::Value::Array(all) => all.iter().filter_map(super::reply::bytes).map(<[u8]>::to_vec).collect(),
+            redis::Value::Array(all) => all.iter().filter_map(super::reply::bytes).map(text).collect(),
             _ => Vec::new(),
         };
-        let left: Vec<Vec<u8>> = keys(self.does(&["KEYS", "tidings:*"]).await);
-        for key in left {
-            // Whoever asks for what is too old finds nothing, and clears it away.
-            let key = String::from_utf8(key).unwrap();
-            let voice = &key[..=key.rfind('}').unwrap()];
-            assert_eq!(self.broker().channel(&keys::channel(voice).unwrap()).await.unwrap(), None, "{key}");
-        }
+        forgets(&self.broker(), keys(self.does(&["KEYS", "tidings:*"]).await)).await;
         let left = keys(self.does(&["KEYS", "*"]).await);
-        let known = [keys::NODES, keys::GENERATION];
-        let none = left.iter().all(|key| known.iter().any(|known| known.as_bytes() == key));
+        let none = left.iter().all(|key| is_a_servers(key));
         none && self.broker().core.of_all(|_, _| Some(())).is_empty()
     }
+}
+
+/// Waits until whatever was pushed has been read and told.
+async fn settle(core: &Arc<Core>) {
+    eventually(PATIENCE, || async {
+        // Its answer comes behind whatever was pushed before.
+        for up in core.ups().ok()? {
+            core.send(&up, &redis::cmd("PING")).await.ok()?;
+        }
+        core.of_all(|_, entry| (!entry.is_quiet()).then_some(())).is_empty().then_some(())
+    })
+    .await;
+}
+
+/// Whoever asks for what is too old finds nothing, and clears it away.
+async fn forgets(broker: &RedisBroker, keys: Vec<String>) {
+    for key in keys {
+        let voice = &key[..=key.rfind('}').unwrap()];
+        assert_eq!(broker.channel(&keys::channel(voice).unwrap()).await.unwrap(), None, "{key}");
+    }
+}
+
+/// Whether a server keeps this though nothing is in any channel.
+fn is_a_servers(key: &str) -> bool {
+    key.starts_with("{tidings") && (key.ends_with("}:nodes") || key.ends_with("}:generation"))
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
 }
 
 proptest! {

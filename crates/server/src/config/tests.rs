@@ -184,10 +184,12 @@ fn what_is_not_toml_is_placed() {
 
 #[test]
 fn schemes_and_values_that_cannot_be_served_are_errors() {
-    for other in ["nats://r", "redis+cluster://r", "redis+sentinel://r", "redis"] {
+    for other in ["nats://r", "redis+sentinel://r", "redis"] {
         check(
             &format!("[broker]\nurl = \"{other}\""),
-            &["tidings.toml:2:1: the broker's URL must be memory://, or begin with redis:// or rediss:// (TLS)"],
+            &[
+                "tidings.toml:2:1: the broker's URL must be memory://, or begin with redis:// or redis+cluster:// (with TLS rediss:// or rediss+cluster://)",
+            ],
         );
     }
     check(

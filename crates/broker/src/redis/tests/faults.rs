@@ -276,14 +276,15 @@ async fn who_joins_before_a_flush_is_noticed_is_counted_once() {
     // The channel is in the node's index, which is lost, and what joins then stands under a name that will change.
     there.does(&["FLUSHALL"]).await;
     world.join(1, "ann").await;
-    there.does(&["DEL", keys::NODES, keys::GENERATION]).await;
-    let index = keys::index(&far.broker().core.up().unwrap().node);
+    let home = keys::Home::alone();
+    there.does(&["DEL", &home.nodes(), &home.generation()]).await;
+    let index = home.index(&far.broker().core.name());
     there.does(&["DEL", &index]).await;
     line.cut(Cut::Reset);
     eventually(PATIENCE, || {
         let broker = far.broker();
         async move {
-            let up = broker.core.up().ok()?;
+            let up = broker.core.up(&key("c")).ok()?;
             let state = broker.channel(&key("c")).await.ok()??;
             (up.is_renamed && state.occupancy == Occupancy { subscriptions: 1, users: 1 }).then_some(())
         }

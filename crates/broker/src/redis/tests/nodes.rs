@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use tidings_testkit::eventually;
 
+use super::super::keys;
 use super::{PATIENCE, There};
 use crate::broker::{Occupancy, Since};
 use crate::suite::{World, key, lines, member};
@@ -162,8 +163,8 @@ async fn the_sessions_of_a_dead_node_are_taken_out_once() {
         assert_eq!(gone, expected);
     }
     assert_eq!(lines::members(&first.broker.members(&key("c")).await.unwrap()), "ann/1");
-    let nodes = there.does(&["ZCARD", super::keys::NODES]);
-    assert_eq!(nodes.await, redis::Value::Int(2));
+    let nodes = there.does(&["ZCARD", &keys::Home::alone().nodes()]).await;
+    assert_eq!(nodes, redis::Value::Int(2));
 }
 
 #[tokio::test]
@@ -178,9 +179,9 @@ async fn a_node_that_was_taken_for_dead_comes_back_whole() {
     }
     first.join(1, "ann").await;
     second.join(1, "bob").await;
-    let node = silent.broker().core.up().unwrap().node.to_string();
+    let node = silent.broker().core.name();
     // Its lease is over, though it lives.
-    there.does(&["ZADD", super::keys::NODES, "1", &node]).await;
+    there.does(&["ZADD", &keys::Home::alone().nodes(), "1", &node]).await;
     let told = until(&mut first, "c: +bob/1 except s1").await;
     assert!(told.contains(&"c: +bob/1 except s1".to_owned()), "{told:?}");
     eventually(PATIENCE, || {
