@@ -53,35 +53,63 @@ const MASTERS: usize = 3;
 pub async fn redis_cluster() -> RedisCluster {
     let mut masters = Vec::new();
     for _ in 0..MASTERS {
-        let bus = free_port().to_string();
-        let args = ["--cluster-enabled", "yes", "--cluster-port", &bus, "--cluster-node-timeout", "5000"];
-        masters.push(start(args.map(str::to_owned).to_vec()).await);
+        masters.push(member().await);
     }
-    let first = masters[0].port.to_string();
-    let bus = masters[0].args[3].clone();
     for (n, master) in masters.iter().enumerate() {
         let slots = [n * SLOTS / MASTERS, (n + 1) * SLOTS / MASTERS - 1].map(|slot| slot.to_string());
         master.run(&["CLUSTER", "ADDSLOTSRANGE", &slots[0], &slots[1]]);
         master.run(&["CLUSTER", "SET-CONFIG-EPOCH", &(n + 1).to_string()]);
     }
     for master in &masters[1..] {
-        master.run(&["CLUSTER", "MEET", "127.0.0.1", &first, &bus]);
+        meet(master, &masters[0]);
     }
     for master in &masters {
-        eventually(PATIENCE, || async {
-            let info = master.run(&["CLUSTER", "INFO"]);
-            let all = format!("cluster_known_nodes:{MASTERS}");
-            (info.contains("cluster_state:ok") && info.contains(&all)).then_some(())
-        })
-        .await;
+        knows(master, MASTERS).await;
     }
     RedisCluster { masters }
+}
+
+/// A server that may belong to a cluster.
+async fn member() -> Redis {
+    let bus = free_port().to_string();
+    let args = ["--cluster-enabled", "yes", "--cluster-port", &bus, "--cluster-node-timeout", "2000"];
+    start(args.map(str::to_owned).to_vec()).await
+}
+
+fn meet(server: &Redis, other: &Redis) {
+    server.run(&["CLUSTER", "MEET", "127.0.0.1", &other.port.to_string(), &other.args[3]]);
+}
+
+/// Waits until a server knows so many of its cluster, and all slots.
+async fn knows(server: &Redis, count: usize) {
+    eventually(PATIENCE, || async {
+        let info = server.run(&["CLUSTER", "INFO"]);
+        let all = format!("cluster_known_nodes:{count}\r");
+        (info.contains("cluster_state:ok") && (info + "\r").contains(&all)).then_some(())
+    })
+    .await;
 }
 
 impl RedisCluster {
     /// Its URL, which names one of them.
     pub fn url(&self) -> String {
         format!("redis+cluster://{}", self.masters[0].address())
+    }
+
+    /// A replica of one of the masters, which is in step with it.
+    ///
+    /// # Panics
+    /// When it does not get so far.
+    pub async fn replica_of(&self, master: usize) -> Redis {
+        let replica = member().await;
+        meet(&replica, &self.masters[0]);
+        knows(&replica, MASTERS + 1).await;
+        replica.run(&["CLUSTER", "REPLICATE", &self.masters[master].run(&["CLUSTER", "MYID"])]);
+        eventually(PATIENCE, || async {
+            replica.run(&["INFO", "replication"]).contains("master_link_status:up").then_some(())
+        })
+        .await;
+        replica
     }
 
     /// Which of the masters has a key; the first one has to be up to say so.

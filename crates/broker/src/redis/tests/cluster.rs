@@ -192,6 +192,35 @@ async fn a_master_that_loses_its_data_costs_its_own_channels_only() {
     world.ends_empty().await;
 }
 
+// covers: N04
+#[tokio::test]
+async fn the_replica_of_a_master_that_fails_is_found_and_nobody_is_recovered_there() {
+    let there = Clustered::alone().await;
+    let master = there.servers.lock().await.master_of(&keys::voice(&key("c")));
+    let replica = there.servers.lock().await.replica_of(master).await;
+    let mut world = there.world().await;
+    world.options.history_size = 10;
+    world.join(1, "").await;
+    world.publish("e1").await;
+    world.tells(&[], &["c: s1 in, 1 here @0A", "c: e1@1A"]).await;
+    let has_it = || async { (replica.run(&["CLUSTER", "GETKEYSINSLOT", "1038", "9"]).contains(":log")).then_some(()) };
+    eventually(PATIENCE, has_it).await;
+    there.servers.lock().await.masters[master].kill().await;
+    let broker = there.broker();
+    let publish = || async { broker.publish(world.to_publish("c", "e2")).await.ok() };
+    eventually(PATIENCE, publish).await;
+    assert!(replica.run(&["INFO", "replication"]).contains("role:master"));
+    let mut told = Vec::new();
+    let end = tokio::time::Instant::now() + PATIENCE;
+    while told.len() < 2 && tokio::time::Instant::now() < end {
+        let [_, more] = world.told().await;
+        told.extend(more);
+    }
+    assert_eq!(told, ["c: lost publications @1B", "c: e2@2B"]);
+    world.join_since(3, Since::Position(world.epochs.position("1A"))).await;
+    world.tells(&[], &["c: s3 in, 2 here @2B Lost"]).await;
+}
+
 // covers: N01, N04
 #[tokio::test]
 async fn channels_whose_slot_moves_to_another_master_go_on_there() {
