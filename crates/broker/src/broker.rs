@@ -111,7 +111,7 @@ pub struct ChannelState {
     pub position: Option<Position>,
 }
 
-/// Which channels to list.
+/// Which channels to list; [internal ones](tidings_model::policy::is_internal) never are.
 #[derive(Debug, Clone, Default)]
 pub struct ChannelFilter {
     /// Those whose canonical names begin so.

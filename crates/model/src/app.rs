@@ -96,6 +96,8 @@ pub struct AppLimits {
     pub client_events_per_second: u32,
     /// Bytes of what a member of a channel shows of itself.
     pub member_info: usize,
+    /// Users whom one signed-in session may watch; 0: nobody is seen as online, and nobody watches.
+    pub watchlist: usize,
     /// Bytes of history and cached events that the app's channels may keep in memory.
     pub history: usize,
 }
@@ -112,6 +114,7 @@ impl Default for AppLimits {
             message: 128 << 10,
             client_events_per_second: 10,
             member_info: 1024,
+            watchlist: 100,
             history: 64 << 20,
         }
     }

@@ -11,6 +11,13 @@ use crate::channel::ChannelOptions;
 
 /// How Pusher's clients name the channel of one user.
 pub const SERVER_TO_USER: &str = "#server-to-user-";
+/// How channels begin that are the server's own: no door lets a control character through, so no client can name one. No
+/// listing shows them.
+const INTERNAL: &str = "\u{1}";
+/// The channel that knows whether a user is online begins so.
+const ONLINE: &str = "\u{1}online:";
+/// In the order of bytes, names of internal channels come before this and all others after it.
+pub const AFTER_INTERNAL: &str = "\u{2}";
 /// How long channels with `cache-` in their names keep their last publication, unless their namespace says otherwise.
 const CACHE_TTL: Duration = Duration::from_secs(30 * 60);
 
@@ -33,11 +40,27 @@ pub fn canonical(name: &str) -> Cow<'_, str> {
     }
 }
 
+/// The channel that knows whether a user of an app is online: their sessions are its members, and whoever watches them is in
+/// it as nobody.
+pub fn online(user: &str) -> String {
+    format!("{ONLINE}{user}")
+}
+
+/// The user of whom this channel knows whether they are online, if it is such a channel.
+pub fn user_online(name: &str) -> Option<&str> {
+    name.strip_prefix(ONLINE)
+}
+
+/// Whether the channel of this canonical name is the server's own: nobody is told of it, in no list and by no webhook.
+pub fn is_internal(name: &str) -> bool {
+    name.starts_with(INTERNAL)
+}
+
 /// What it takes to join the channel of this canonical name, whose options are `options`.
 pub fn access<'a>(name: &'a str, options: &ChannelOptions) -> Access<'a> {
     let is_private = |name: &str| ["private-", "presence-", "$"].iter().any(|prefix| name.starts_with(prefix));
     let within = name.split_once(':').map_or(name, |(_, rest)| rest);
-    if is_private(name) || within.starts_with('$') {
+    if is_internal(name) || is_private(name) || within.starts_with('$') {
         return Access::Proof;
     }
     if let Some((_, users)) = name.split_once('#') {
@@ -113,6 +136,8 @@ pub struct Namespaces {
     by_name: HashMap<String, ByKind>,
     /// The longest first.
     by_prefix: Vec<(String, ByKind)>,
+    /// Of internal channels.
+    internal: Arc<ChannelOptions>,
 }
 
 impl Namespaces {
@@ -126,11 +151,15 @@ impl Namespaces {
             by_name.insert(namespace.name.clone(), options);
         }
         by_prefix.sort_by_key(|(prefix, _)| std::cmp::Reverse(prefix.len()));
-        Self { rest: ByKind::new(rest), by_name, by_prefix }
+        let internal = ChannelOptions { presence: true, join_leave: true, ..ChannelOptions::default() };
+        Self { rest: ByKind::new(rest), by_name, by_prefix, internal: Arc::new(internal) }
     }
 
     /// The options of the channel of this canonical name. The longest match wins: a namespace's name counts with its `:`.
     pub fn options(&self, name: &str) -> &Arc<ChannelOptions> {
+        if is_internal(name) {
+            return &self.internal;
+        }
         let bare = name.strip_prefix('$').unwrap_or(name);
         let named = bare.split_once(':').and_then(|(namespace, _)| self.by_name.get_key_value(namespace));
         let prefixed = self.by_prefix.iter().find(|(prefix, _)| name.starts_with(prefix.as_str()));
@@ -234,6 +263,22 @@ mod tests {
             assert_eq!(of(name), (false, false, true), "{name}");
         }
         assert_eq!(of("private-x-cache-"), (false, false, false));
+    }
+
+    #[test]
+    fn who_is_online_is_the_servers_own_business() {
+        let namespaces = namespaces();
+        // A user's id may look like anything.
+        for user in ["u", "chat:u", "private-deep-u", "#a,b", "$x"] {
+            let name = online(user);
+            assert_eq!((user_online(&name), &*canonical(&name)), (Some(user), name.as_str()));
+            assert!(is_internal(&name) && *name < *AFTER_INTERNAL);
+            let options = namespaces.options(&name);
+            assert_eq!(access(&name, options), Access::Proof, "{user}");
+            assert!(options.presence && options.join_leave && options.history_size == 0, "{user}");
+        }
+        assert!(!is_internal(" ") && AFTER_INTERNAL < " ");
+        assert_eq!(user_online("u"), None);
     }
 
     #[test]

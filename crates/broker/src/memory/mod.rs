@@ -22,6 +22,7 @@ use parking_lot::{Mutex, MutexGuard};
 use tidings_model::channel::{ChannelKey, Member};
 use tidings_model::clock::{Millis, SharedClock};
 use tidings_model::id::AppId;
+use tidings_model::policy::AFTER_INTERNAL;
 
 use crate::broker::{
     Broker, BrokerError, Cached, ChannelFilter, ChannelState, Heard, History, HistoryRange, Join, Leave, Publish,
@@ -189,7 +190,8 @@ impl Broker for MemoryBroker {
     }
 
     async fn channels(&self, app: &AppId, filter: ChannelFilter) -> Result<Vec<ChannelState>, BrokerError> {
-        let is_after = |name: &str| filter.after.as_deref().is_none_or(|after| name > after);
+        let after = filter.after.as_deref().unwrap_or_default().max(AFTER_INTERNAL);
+        let is_after = |name: &str| name > after;
         let is_wanted =
             |key: &ChannelKey| key.app == *app && key.name.starts_with(&filter.prefix) && is_after(&key.name);
         // Never more than the first ones of those seen so far, however many there are.

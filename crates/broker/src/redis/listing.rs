@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use redis::{RedisError, Value};
 use tidings_model::channel::ChannelKey;
 use tidings_model::id::AppId;
+use tidings_model::policy::AFTER_INTERNAL;
 
 use super::core::Core;
 use super::keys;
@@ -31,7 +32,8 @@ pub(super) async fn channels(
     app: &AppId,
     filter: ChannelFilter,
 ) -> Result<Vec<ChannelState>, BrokerError> {
-    let ChannelFilter { prefix, mut after, limit } = filter;
+    let ChannelFilter { prefix, after, limit } = filter;
+    let mut after = Some(after.unwrap_or_default().max(AFTER_INTERNAL.to_owned()));
     let mut found = Vec::new();
     while found.len() < limit {
         let page = page(core, app, &prefix, after.as_deref()).await?;

@@ -1,5 +1,7 @@
 //! Which channels there are.
 
+use tidings_model::policy::online;
+
 use super::{World, key};
 use crate::broker::{ChannelFilter, Occupancy};
 
@@ -14,9 +16,12 @@ pub(crate) async fn channels_are_paged_by_name(world: &mut World) {
         world.join_in(&format!("a{n:03}"), n, "", None).await;
     }
     world.join_in("b", 1, "", None).await;
+    // The server's own channels are nobody else's business.
+    world.join_in(&online("ann"), 2, "ann", None).await;
     let all: Vec<_> = (0..200).map(|n| format!("a{n:03}")).chain(["b".to_owned()]).collect();
     assert_eq!(names(world, "", None, 1_000).await, all);
     assert_eq!(names(world, "a", None, 1_000).await, all[..200]);
+    assert_eq!(names(world, &online(""), Some(&online("")), 5).await, [""; 0]);
     assert_eq!(names(world, "a1", Some("a100"), 5).await, all[101..106]);
     assert_eq!(names(world, "a", Some("a199"), 5).await, [""; 0]);
     assert_eq!(names(world, "", Some("a198x"), 5).await, ["a199", "b"]);

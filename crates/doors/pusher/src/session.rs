@@ -11,6 +11,7 @@ mod signin;
 mod subscribe;
 #[cfg(test)]
 mod tests;
+mod watch;
 
 use std::sync::Arc;
 
@@ -18,16 +19,18 @@ use tidings_broker::{JoinRefused, Lost, Welcome};
 use tidings_live::{Answer, Closing, Context, Message, SessionProtocol};
 use tidings_model::app::App;
 use tidings_model::channel::{ChannelKey, Member};
+use tidings_model::policy::user_online;
 use tidings_wire::Prepared;
 
 use crate::channel::is_presence;
 use crate::door::Patience;
 use crate::limits::echo;
 use crate::rate::{Bucket, Rate};
+use crate::wire;
 use crate::wire::incoming::Frame;
-use crate::wire::{self, FORMAT};
 use activity::Activity;
 use membership::Memberships;
+use watch::Watch;
 
 /// From this version of the protocol on, clients understand close codes. Earlier ones are told with `pusher:error` first.
 const CLOSE_CODES_SINCE: u8 = 6;
@@ -44,6 +47,8 @@ pub(crate) struct Session {
     app: Arc<App>,
     /// Who it has signed in as.
     user: Option<Arc<Member>>,
+    /// Whom its user watches.
+    watch: Option<Box<Watch>>,
     /// What it has asked for and not heard of yet.
     pending: Option<Box<Pending>>,
     memberships: Memberships,
@@ -66,6 +71,7 @@ impl Session {
         Self {
             app,
             user: None,
+            watch: None,
             pending: None,
             memberships: Memberships::default(),
             activity: Activity::new(patience),
@@ -131,7 +137,10 @@ impl SessionProtocol for Session {
     }
 
     fn joined(&mut self, cx: &mut Context<'_>, ask: u32, channel: &ChannelKey, outcome: Result<Welcome, JoinRefused>) {
-        self.has_joined(cx, ask, channel, outcome);
+        match user_online(&channel.name) {
+            Some(user) => self.has_looked(cx, ask, user, &outcome),
+            None => self.has_joined(cx, ask, channel, outcome),
+        }
     }
 
     fn left(&mut self, _: &mut Context<'_>, ask: u32, channel: &ChannelKey) {
@@ -150,15 +159,17 @@ impl SessionProtocol for Session {
     }
 
     fn said(&mut self, cx: &mut Context<'_>, prepared: &Arc<Prepared>) {
-        if let Some(bytes) = prepared.bytes(&FORMAT) {
-            cx.write(bytes.clone());
-        }
+        self.has_heard(cx, prepared);
     }
 
     fn lost(&mut self, cx: &mut Context<'_>, lost: &Lost) {
         // Pusher's protocol has no positions; but members who are listed and are not there would stay for ever.
-        if lost.members && is_presence(&lost.channel.name) {
-            self.end(cx, 4200, "Comings and goings were missed; please reconnect");
+        match user_online(&lost.channel.name) {
+            Some(user) if lost.members => self.look_again(cx, user),
+            None if lost.members && is_presence(&lost.channel.name) => {
+                self.end(cx, 4200, "Comings and goings were missed; please reconnect");
+            }
+            _ => {}
         }
     }
 

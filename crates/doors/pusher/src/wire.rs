@@ -11,6 +11,7 @@ use std::sync::{Arc, LazyLock};
 use bytes::Bytes;
 use tidings_broker::Welcome;
 use tidings_model::channel::{Member, SessionId};
+use tidings_model::policy::user_online;
 use tidings_wire::{Format, Publication, Said, Slot, ws};
 
 use crate::channel::{is_presence, shown};
@@ -67,6 +68,21 @@ pub(crate) fn signin_success(user_data: &str) -> Bytes {
     envelope("pusher:signin_success", None, &data.end())
 }
 
+/// Which of those whom a user watches are or have come online, and which are or have gone offline.
+pub(crate) fn watchlist_events(events: &[(&str, &[Arc<str>])]) -> Bytes {
+    let mut list = json::Array::new();
+    for (name, users) in events.iter().filter(|(_, users)| !users.is_empty()) {
+        let mut ids = json::Array::new();
+        users.iter().for_each(|user| ids.text(user));
+        let mut event = Object::new();
+        event.text("name", name).raw("user_ids", &ids.end());
+        list.raw(&event.end());
+    }
+    let mut data = Object::new();
+    data.raw("events", &list.end());
+    envelope("pusher_internal:watchlist_events", None, &data.end())
+}
+
 fn presence(members: &[Arc<Member>]) -> String {
     let mut ids = json::Array::new();
     let mut hash = Object::new();
@@ -89,6 +105,11 @@ fn info(member: &Member) -> Option<&str> {
 fn said(said: &Said) -> Option<Bytes> {
     match said {
         Said::Publication(publication) => Some(event(publication)),
+        Said::Joined(presence) | Said::Left(presence) if user_online(&presence.channel.name).is_some() => {
+            let name = if matches!(said, Said::Joined(_)) { "online" } else { "offline" };
+            let user = [Arc::clone(&presence.member.user)];
+            presence.changes_users.then(|| watchlist_events(&[(name, &user)]))
+        }
         Said::Joined(presence) if presence.changes_users && is_presence(&presence.channel.name) => {
             let mut data = Object::new();
             data.text("user_id", &presence.member.user);

@@ -18,6 +18,7 @@ pub(super) struct RawLimits {
     message: Option<RawSize>,
     client_events_per_second: Option<u32>,
     member_info: Option<RawSize>,
+    watchlist: Option<usize>,
     history: Option<RawSize>,
 }
 
@@ -56,6 +57,7 @@ impl RawLimits {
             message,
             client_events_per_second,
             member_info,
+            watchlist: check.bounded(&key("watchlist"), self.watchlist, default.watchlist, 0, 10_000),
             history,
         }
     }

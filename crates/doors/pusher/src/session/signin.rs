@@ -17,12 +17,18 @@ use super::Session;
 impl Session {
     pub(super) fn sign_in(&mut self, cx: &mut Context<'_>, frame: &Frame<'_>) {
         match self.signed_in(cx, frame) {
-            Ok(frame) => cx.write(frame),
+            Ok((member, user_data)) => {
+                cx.set_user(Arc::clone(&member.user));
+                cx.write(wire::signin_success(&user_data));
+                self.watch(cx, &member.user, &user_data);
+                self.user = Some(member);
+            }
             Err(message) => Self::error(cx, &message),
         }
     }
 
-    fn signed_in(&mut self, cx: &mut Context<'_>, frame: &Frame<'_>) -> Result<Bytes, String> {
+    /// Whom a client has proved to be, and the `user_data` that says so.
+    fn signed_in(&self, cx: &Context<'_>, frame: &Frame<'_>) -> Result<(Arc<Member>, String), String> {
         let unread = || "Invalid sign-in: `data` needs the strings `auth` and `user_data`".to_owned();
         let text = frame.text().ok_or_else(unread)?;
         let Signin { auth, user_data } = json::object(&text).map_err(|_| unread())?;
@@ -33,10 +39,7 @@ impl Session {
         if let Some(own) = self.user.as_deref().filter(|own| *own.user != *user.id) {
             return Err(format!("This connection is signed in already, as another user: '{}'", echo(&own.user)));
         }
-        let member = self.member_of(&user)?;
-        cx.set_user(Arc::clone(&member.user));
-        self.user = Some(member);
-        Ok(wire::signin_success(&user_data))
+        Ok((self.member_of(&user)?, user_data.0.clone().into_owned()))
     }
 
     /// The member that a user is, within the app's limit of what members show.

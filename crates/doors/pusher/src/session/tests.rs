@@ -5,3 +5,4 @@ mod client_events;
 mod connection;
 mod signin;
 mod stage;
+mod watch;

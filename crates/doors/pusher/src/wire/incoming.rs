@@ -123,6 +123,17 @@ impl<'a> User<'a> {
     }
 }
 
+/// The users whom `user_data` wants to watch, none where it says nothing of it; `None` when that is no list of ids.
+pub(crate) fn watchlist(user_data: &str) -> Option<Vec<Cow<'_, str>>> {
+    #[derive(Deserialize)]
+    struct Watching<'a> {
+        #[serde(borrow, default)]
+        watchlist: Option<Vec<&'a RawValue>>,
+    }
+    let Watching { watchlist } = json::object(user_data).ok()?;
+    watchlist.unwrap_or_default().into_iter().map(id).collect()
+}
+
 /// Apps give numbers as well as strings; a number's digits are the id.
 fn id(raw: &RawValue) -> Option<Cow<'_, str>> {
     let text = raw.get();
