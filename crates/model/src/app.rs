@@ -1,6 +1,7 @@
 //! The app: a tenant. Everything else belongs to one.
 
 use std::fmt;
+use std::time::Duration;
 
 use subtle::ConstantTimeEq;
 
@@ -80,6 +81,8 @@ impl Door {
 pub struct AppLimits {
     /// Bytes of one event's data.
     pub payload: usize,
+    /// Events of one batch (Pusher's HTTP API).
+    pub batch: usize,
     /// Listeners.
     pub listeners: usize,
     /// Hooks.
@@ -94,6 +97,8 @@ pub struct AppLimits {
     pub message: usize,
     /// Client events per second of one session, as a token bucket of one second.
     pub client_events_per_second: u32,
+    /// Characters of a user's id, where a session says whose it is.
+    pub member_id: usize,
     /// Bytes of what a member of a channel shows of itself.
     pub member_info: usize,
     /// Users whom one signed-in session may watch; 0: nobody is seen as online, and nobody watches.
@@ -106,6 +111,7 @@ impl Default for AppLimits {
     fn default() -> Self {
         Self {
             payload: 10 * 1024,
+            batch: 10,
             listeners: 100_000,
             hooks: 10_000,
             publishes_per_second: 0,
@@ -113,6 +119,7 @@ impl Default for AppLimits {
             channels_per_session: 1_000,
             message: 128 << 10,
             client_events_per_second: 10,
+            member_id: 128,
             member_info: 1024,
             watchlist: 100,
             history: 64 << 20,
@@ -143,6 +150,8 @@ pub struct App {
     pub allowed_origins: Vec<String>,
     /// Whether clients may send events to the others in a private or presence channel.
     pub client_events: bool,
+    /// How long a Pusher session may take to sign in or to join a private or presence channel; `None`: it need not.
+    pub authorize_within: Option<Duration>,
     /// How its channels behave.
     pub namespaces: Namespaces,
     /// What it may use at most.
@@ -163,6 +172,7 @@ impl App {
             hosts: Vec::new(),
             allowed_origins: vec!["*".to_owned()],
             client_events: true,
+            authorize_within: None,
             namespaces: Namespaces::default(),
             limits: AppLimits::default(),
         }

@@ -13,14 +13,14 @@ use axum::Router;
 use axum::routing::{MethodRouter, any, get, post};
 use http::{Method, Uri};
 
-use crate::connect::connect;
+use crate::connect::{connect, no_such_path as no_such_app_path};
 use crate::door::PusherDoor;
 use crate::limits;
 use refusal::Refusal;
 
 /// The Pusher door as a service: `/app/{key}` for clients, `/apps/{id}/…` for servers, and the same below `/a/{app}`.
 pub fn router(door: PusherDoor) -> Router {
-    let routes: [(&str, MethodRouter<PusherDoor>); 9] = [
+    let routes: [(&str, MethodRouter<PusherDoor>); 10] = [
         ("/app/{key}", get(connect)),
         ("/apps/{id}/events", post(events::one)),
         ("/apps/{id}/batch_events", post(events::batch)),
@@ -28,6 +28,7 @@ pub fn router(door: PusherDoor) -> Router {
         ("/apps/{id}/channels/{name}", get(channels::one)),
         ("/apps/{id}/channels/{name}/users", get(channels::users)),
         ("/apps/{id}/channels/{name}/events", post(events::in_channel)),
+        ("/apps/{id}/channels/{name}/stats", get(channels::stats)),
         ("/apps/{id}/users/{name}/terminate_connections", post(users::terminate_connections)),
         ("/users/{name}/terminate_connections", post(users::terminate_connections)),
     ];
@@ -36,6 +37,9 @@ pub fn router(door: PusherDoor) -> Router {
         for (path, methods) in &routes {
             let methods = methods.clone().fallback(no_such_method);
             router = router.route(&format!("{base}{path}"), methods.clone()).route(&format!("{base}{path}/"), methods);
+        }
+        for path in ["/app", "/app/", "/app/{key}/{*rest}"] {
+            router = router.route(&format!("{base}{path}"), get(no_such_app_path));
         }
         // pusher-js asks these again and again, without a pause, if they answer anything but an error.
         router = router.route(&format!("{base}/pusher/app/{{*rest}}"), any(no_fallback_transport));

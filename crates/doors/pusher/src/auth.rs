@@ -60,6 +60,7 @@ fn verify(app: &App, auth: &str, expected: impl FnOnce() -> String) -> Result<()
         return Ok(());
     }
     let expected = echo(&expected);
+    tracing::debug!(app = %app.id, %expected, got = limits::echo(signature), "a client's signature is not the app's");
     Err(AuthError::Signature { expected, got: echo(signature) })
 }
 

@@ -47,8 +47,34 @@ impl Rejection {
     }
 }
 
+/// What a client needs to become a session.
+type Admitted = Result<(Place, Arc<App>, Session), Rejection>;
+
 /// Upgrades a request, and makes a session of what comes of it.
-pub(crate) async fn connect(State(door): State<PusherDoor>, path: RawPathParams, mut request: Request) -> Response {
+pub(crate) async fn connect(State(door): State<PusherDoor>, path: RawPathParams, request: Request) -> Response {
+    let found = app(&door, &path);
+    if found.as_ref().is_some_and(|app| !app.doors.contains(&Door::Pusher)) {
+        return Refusal::not_found("This app does not speak Pusher's protocol").into_response();
+    }
+    let admit = |request: &Request| admit(&door, found, request.headers(), request.uri().query(), &path);
+    upgrade(&door, request, admit)
+}
+
+/// Tells a WebSocket at a path that is none of the protocol so.
+pub(crate) async fn no_such_path(State(door): State<PusherDoor>, request: Request) -> Response {
+    let wrong = |request: &Request| {
+        let path = limits::echo(request.uri().path());
+        Err(Rejection::new(4005, format!("Path not found: connect to /app/KEY, not to {}", short(path))))
+    };
+    upgrade(&door, request, wrong)
+}
+
+/// What fits into the reason of a close frame with some words around it.
+fn short(path: &str) -> &str {
+    &path[..path.floor_char_boundary(60)]
+}
+
+fn upgrade(door: &PusherDoor, mut request: Request, admit: impl FnOnce(&Request) -> Admitted) -> Response {
     let accept = match handshake::check(request.method(), request.headers()) {
         Ok(accept) => accept,
         Err(refusal) => return refused(refusal),
@@ -56,12 +82,8 @@ pub(crate) async fn connect(State(door): State<PusherDoor>, path: RawPathParams,
     let Some(on) = upgrade::take(request.extensions_mut()) else {
         return Refusal::bad("This connection cannot be upgraded to a WebSocket").into_response();
     };
-    let admitted = match app(&door, &path) {
-        Some(app) if !app.doors.contains(&Door::Pusher) => {
-            return Refusal::not_found("This app does not speak Pusher's protocol").into_response();
-        }
-        found => admit(&door, found, request.headers(), request.uri().query(), &path),
-    };
+    let admitted = admit(&request);
+    let door = door.clone();
     tokio::spawn(async move {
         match upgrade::upgraded(on).await {
             Err(error) => tracing::debug!(%error, "a client left before it was upgraded"),
@@ -111,9 +133,9 @@ fn admit(
     headers: &HeaderMap,
     query: Option<&str>,
     path: &RawPathParams,
-) -> Result<(Place, Arc<App>, Session), Rejection> {
+) -> Admitted {
     let app = app.ok_or_else(|| {
-        let key = limits::echo(parameter(path, "key"));
+        let key = short(parameter(path, "key"));
         Rejection::new(4001, format!("There is no app with the key {key}; check the key and the host"))
     })?;
     let protocol = protocol(&Query::read(query))?;

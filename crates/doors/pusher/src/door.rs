@@ -1,10 +1,12 @@
 //! What the door's handlers share.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use tidings_bus::{Apps, Bus};
+use tidings_bus::{Apps, Bus, Rate, Throttle};
 use tidings_live::Live;
 use tidings_model::app::App;
+use tidings_model::id::AppId;
 
 use crate::api::refusal::Refusal;
 
@@ -18,7 +20,12 @@ struct Shared {
     bus: Bus,
     live: Live,
     patience: Patience,
+    /// Of lines in the log about requests that are not signed right.
+    complaints: Throttle<AppId>,
 }
+
+/// Such lines of one app: whoever guesses fills no disk.
+const COMPLAINTS: Rate = Rate { count: 1, per: Duration::from_secs(1) };
 
 /// How long a client may be silent, in seconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,7 +45,7 @@ impl Default for Patience {
 impl PusherDoor {
     /// A door to the bus's apps.
     pub fn new(bus: Bus, live: Live, patience: Patience) -> Self {
-        Self { shared: Arc::new(Shared { bus, live, patience }) }
+        Self { shared: Arc::new(Shared { bus, live, patience, complaints: Throttle::default() }) }
     }
 
     pub(crate) fn live(&self) -> &Live {
@@ -59,6 +66,15 @@ impl PusherDoor {
             let limit = app.limits.publishes_per_second;
             Refusal::too_many(format!("Too many events: the app may publish {limit} per second"), seconds)
         })
+    }
+
+    /// Notes that a request was not signed right, with what should have been signed and what came: whoever runs the server
+    /// sees it where the app's server hides the answer.
+    pub(crate) fn complain(&self, app: &App, refusal: &Refusal) {
+        let now = self.shared.bus.clock().steady_ms();
+        if self.shared.complaints.take(app.id.clone(), 1, COMPLAINTS, now).is_ok() {
+            tracing::info!(app = %app.id, reason = refusal.text(), "a request to Pusher's HTTP API is refused");
+        }
     }
 
     pub(crate) fn apps(&self) -> &Apps {

@@ -2,8 +2,6 @@
 
 /// Bytes of an event's name.
 pub(crate) const EVENT_NAME: usize = 200;
-/// Events of one batch.
-pub(crate) const BATCH: usize = 10;
 /// Bytes of a request beside its events' data.
 const REQUEST_EXTRA: usize = 64 * 1024;
 /// JSON makes up to six bytes of one.

@@ -19,6 +19,7 @@ use tidings_broker::{JoinRefused, Lost, Welcome};
 use tidings_live::{Answer, Closing, Context, Message, SessionProtocol};
 use tidings_model::app::App;
 use tidings_model::channel::{ChannelKey, Member};
+use tidings_model::clock::{Millis, millis};
 use tidings_model::policy::user_online;
 use tidings_wire::Prepared;
 
@@ -36,6 +37,10 @@ use watch::Watch;
 const CLOSE_CODES_SINCE: u8 = 6;
 /// From this version on, clients answer `pusher:ping`.
 const PINGS_SINCE: u8 = 5;
+/// What ends a session that has proved nothing in time, and one that its app ends.
+const NOT_AUTHORIZED: u16 = 4009;
+/// No time at all.
+const NEVER: Millis = Millis::MAX;
 /// How often a client may send what is no frame of the protocol, before it is cut off.
 const FAULTS: Rate = Rate { burst: 50, per_second: 1 };
 /// What cuts it off: RFC 6455's "protocol error", after which pusher-js waits before it comes back.
@@ -47,6 +52,10 @@ pub(crate) struct Session {
     app: Arc<App>,
     /// Who it has signed in as.
     user: Option<Arc<Member>>,
+    /// Until when it has to prove something, where its app asks for that; [`NEVER`] once it has.
+    prove_by: Millis,
+    /// Some proof has said whose it is: the first one, or the sign-in.
+    is_known: bool,
     /// Whom its user watches.
     watch: Option<Box<Watch>>,
     /// What it has asked for and not heard of yet.
@@ -71,6 +80,8 @@ impl Session {
         Self {
             app,
             user: None,
+            prove_by: NEVER,
+            is_known: false,
             watch: None,
             pending: None,
             memberships: Memberships::default(),
@@ -115,7 +126,11 @@ impl Session {
 impl SessionProtocol for Session {
     fn opened(&mut self, cx: &mut Context<'_>) {
         cx.write(wire::connection_established(cx.session(), self.activity.told()));
-        self.activity.begin(cx);
+        if let Some(time) = self.app.authorize_within {
+            self.prove_by = cx.now().saturating_add(millis(time));
+        }
+        let next = self.activity.begin(cx);
+        cx.wake_at(next.min(self.prove_by));
     }
 
     fn received(&mut self, cx: &mut Context<'_>, message: Message<'_>) {
@@ -175,8 +190,13 @@ impl SessionProtocol for Session {
 
     fn woken(&mut self, cx: &mut Context<'_>) {
         let ping = if self.protocol < PINGS_SINCE { &wire::SOCKET_PING } else { &wire::PING };
-        if self.activity.woken(cx, ping).is_gone() {
-            self.end(cx, activity::PONG_MISSING, "Pong reply not received in time");
+        if cx.now() >= self.prove_by {
+            let reason = "Connection not authorized within timeout: sign in, or join a private or presence channel";
+            return self.end(cx, NOT_AUTHORIZED, reason);
+        }
+        match self.activity.woken(cx, ping) {
+            Some(next) => cx.wake_at(next.min(self.prove_by)),
+            None => self.end(cx, activity::PONG_MISSING, "Pong reply not received in time"),
         }
     }
 
@@ -184,7 +204,7 @@ impl SessionProtocol for Session {
         let (code, reason) = match why {
             Closing::GoingAway => (4200, "The server is going away; please reconnect"),
             Closing::Slow => (4100, "The client reads too slowly: more is waiting for it than is kept"),
-            Closing::Disconnected => (4009, "The app has ended this connection"),
+            Closing::Disconnected => (NOT_AUTHORIZED, "The app has ended this connection"),
         };
         self.end(cx, code, reason);
     }

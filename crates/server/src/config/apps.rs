@@ -1,6 +1,7 @@
 //! `[[apps]]`: the tenants, and what must be true of all of them together.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use serde::Deserialize;
 use tidings_model::app::{App, Door, Token};
@@ -12,6 +13,7 @@ use super::limits::RawLimits;
 use super::origins;
 use super::secret::RawSecret;
 use super::tokens::RawTokens;
+use super::value::RawDuration;
 use super::webhooks::{RawWebhook, check_webhooks};
 
 const MAX_ID: usize = 64;
@@ -36,6 +38,7 @@ pub(super) struct RawApp {
     hosts: Vec<String>,
     allowed_origins: Option<Vec<String>>,
     client_events: Option<bool>,
+    authorize_within: Option<RawDuration>,
     limits: RawLimits,
     channels: RawChannels,
     namespaces: Vec<RawNamespace>,
@@ -97,6 +100,7 @@ impl RawApp {
             hosts: self.hosts(path, check),
             allowed_origins,
             client_events: self.client_events.unwrap_or(app.client_events),
+            authorize_within: self.authorize_within(path, check),
             namespaces: channels::resolve(path, &self.channels, &self.namespaces, check),
             limits: self.limits.resolve(&key("limits"), check),
             ..app
@@ -126,6 +130,17 @@ impl RawApp {
             ed25519: self.token_ed25519_public_key.as_ref(),
         };
         raw.resolve(path, check)
+    }
+
+    fn authorize_within(&self, path: &str, check: &mut Check) -> Option<Duration> {
+        let given = self.authorize_within?.0;
+        if given.is_zero() {
+            check.wrong(
+                &format!("{path}.authorize_within"),
+                "no client is that fast: give it a time, as in \"30s\", or leave the key out",
+            );
+        }
+        Some(given)
     }
 
     fn hosts(&self, path: &str, check: &mut Check) -> Vec<String> {

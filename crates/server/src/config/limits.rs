@@ -10,6 +10,7 @@ use super::value::RawSize;
 #[serde(deny_unknown_fields, default)]
 pub(super) struct RawLimits {
     payload: Option<RawSize>,
+    batch: Option<usize>,
     listeners: Option<usize>,
     hooks: Option<usize>,
     publishes_per_second: Option<u32>,
@@ -17,6 +18,7 @@ pub(super) struct RawLimits {
     channels_per_session: Option<usize>,
     message: Option<RawSize>,
     client_events_per_second: Option<u32>,
+    member_id: Option<usize>,
     member_info: Option<RawSize>,
     watchlist: Option<usize>,
     history: Option<RawSize>,
@@ -49,6 +51,7 @@ impl RawLimits {
         );
         AppLimits {
             payload,
+            batch: check.bounded(&key("batch"), self.batch, default.batch, 1, 1_000),
             listeners: self.listeners.unwrap_or(default.listeners),
             hooks: self.hooks.unwrap_or(default.hooks),
             publishes_per_second: self.publishes_per_second.unwrap_or(default.publishes_per_second),
@@ -56,6 +59,7 @@ impl RawLimits {
             channels_per_session,
             message,
             client_events_per_second,
+            member_id: check.bounded(&key("member_id"), self.member_id, default.member_id, 1, 200),
             member_info,
             watchlist: check.bounded(&key("watchlist"), self.watchlist, default.watchlist, 0, 10_000),
             history,

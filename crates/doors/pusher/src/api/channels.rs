@@ -19,7 +19,7 @@ use super::signed::{Signed, json};
 
 /// The channels that somebody is in, sorted by name.
 pub(super) async fn all(State(door): State<PusherDoor>, request: Request) -> Result<Response, Refusal> {
-    let signed = Signed::take(&door, request, 0).await?;
+    let signed = Signed::take(&door, request, |_| 0).await?;
     let query = signed.query();
     let prefix = query.get("filter_by_prefix").unwrap_or_default();
     let info = query.get("info").map(Info::read).unwrap_or_default();
@@ -51,7 +51,7 @@ pub(super) async fn all(State(door): State<PusherDoor>, request: Request) -> Res
 
 /// One channel, whether somebody is in it or not.
 pub(super) async fn one(State(door): State<PusherDoor>, request: Request) -> Result<Response, Refusal> {
-    let signed = Signed::take(&door, request, 0).await?;
+    let signed = Signed::take(&door, request, |_| 0).await?;
     let query = signed.query();
     let info = query.get("info").map(Info::read).unwrap_or_default();
     let channel = named(&signed)?;
@@ -73,9 +73,21 @@ pub(super) async fn one(State(door): State<PusherDoor>, request: Request) -> Res
     Ok(json(StatusCode::OK, answer.end()))
 }
 
+/// One channel as it was asked for long ago (Pusher's HTTP API, "deprecated methods").
+pub(super) async fn stats(State(door): State<PusherDoor>, request: Request) -> Result<Response, Refusal> {
+    let signed = Signed::take(&door, request, |_| 0).await?;
+    let occupancy = info::occupancy(&door, &signed.app, &named(&signed)?.name).await?;
+    let mut answer = Object::new();
+    answer.raw("occupied", if occupancy.subscriptions > 0 { "true" } else { "false" });
+    if is_presence(&signed.name) {
+        answer.raw("user_count", &occupancy.users.to_string());
+    }
+    Ok(json(StatusCode::OK, answer.end()))
+}
+
 /// The users who are in a presence channel.
 pub(super) async fn users(State(door): State<PusherDoor>, request: Request) -> Result<Response, Refusal> {
-    let signed = Signed::take(&door, request, 0).await?;
+    let signed = Signed::take(&door, request, |_| 0).await?;
     let channel = named(&signed)?;
     if !is_presence(&channel.name) {
         return Err(Refusal::bad("Users can only be retrieved for presence channels"));

@@ -25,7 +25,7 @@ const DEGRADED: HeaderName = HeaderName::from_static("x-tidings-degraded");
 
 /// One event, in up to 100 channels.
 pub(super) async fn one(State(door): State<PusherDoor>, request: Request) -> Result<Response, Refusal> {
-    let signed = Signed::take(&door, request, 1).await?;
+    let signed = Signed::take(&door, request, |_| 1).await?;
     let key = idempotency_key(&signed.headers)?;
     let given = if signed.body.is_empty() { in_query(&signed.query()) } else { read(text(&signed.body)?)? };
     let checked = given.check(&door, &signed.app, &signed.body)?;
@@ -42,18 +42,19 @@ pub(super) async fn one(State(door): State<PusherDoor>, request: Request) -> Res
     Ok(answered(StatusCode::OK, answer.end(), degraded))
 }
 
-/// Up to ten events, each in one channel. They are checked before the first is published, and published in their order.
+/// Up to `limits.batch` events, each in one channel. They are checked before the first is published, and published in their order.
 pub(super) async fn batch(State(door): State<PusherDoor>, request: Request) -> Result<Response, Refusal> {
     #[derive(Deserialize)]
     struct Batch<'a> {
         #[serde(borrow)]
         batch: Vec<&'a RawValue>,
     }
-    let signed = Signed::take(&door, request, limits::BATCH).await?;
+    let signed = Signed::take(&door, request, |limits| limits.batch).await?;
     let key = idempotency_key(&signed.headers)?;
     let Batch { batch } = read(text(&signed.body)?)?;
-    if batch.len() > limits::BATCH {
-        return Err(Refusal::bad(format!("Batch too large (> {})", limits::BATCH)));
+    let limit = signed.app.limits.batch;
+    if batch.len() > limit {
+        return Err(Refusal::bad(format!("Batch too large (> {limit})")));
     }
     let check = |given: &RawValue| read::<Given<'_>>(given.get())?.check(&door, &signed.app, &signed.body);
     let checked: Vec<Checked> = batch.into_iter().map(check).collect::<Result<_, _>>()?;
@@ -78,7 +79,7 @@ pub(super) async fn batch(State(door): State<PusherDoor>, request: Request) -> R
 
 /// One event in the channel that the path names; the body is its data.
 pub(super) async fn in_channel(State(door): State<PusherDoor>, request: Request) -> Result<Response, Refusal> {
-    let signed = Signed::take(&door, request, 1).await?;
+    let signed = Signed::take(&door, request, |_| 1).await?;
     let query = signed.query();
     let owned = |text: &str| Some(Text(Cow::Owned(text.to_owned())));
     let data = text(&signed.body)?;

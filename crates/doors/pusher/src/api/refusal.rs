@@ -55,8 +55,7 @@ impl Refusal {
         Self::new(StatusCode::UPGRADE_REQUIRED, text)
     }
 
-    /// What it says.
-    #[cfg(test)]
+    /// What it says. Never a secret.
     pub(crate) fn text(&self) -> &str {
         &self.text
     }

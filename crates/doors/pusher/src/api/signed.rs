@@ -10,7 +10,7 @@ use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, StatusCode, Uri};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
-use tidings_model::app::{App, Door};
+use tidings_model::app::{App, AppLimits, Door};
 
 use crate::auth;
 use crate::door::PusherDoor;
@@ -32,7 +32,11 @@ pub(super) struct Signed {
 
 impl Signed {
     /// Reads a request that carries so many events at most.
-    pub(super) async fn take(door: &PusherDoor, request: Request, events: usize) -> Result<Self, Refusal> {
+    pub(super) async fn take(
+        door: &PusherDoor,
+        request: Request,
+        events: impl FnOnce(&AppLimits) -> usize,
+    ) -> Result<Self, Refusal> {
         let (mut parts, body) = request.into_parts();
         let Named { tenant, app, name } = Named::read(&mut parts).await?;
         let app = match app {
@@ -43,11 +47,12 @@ impl Signed {
         if tenant.is_some_and(|tenant| tenant != app.id.as_str()) || !app.doors.contains(&Door::Pusher) {
             return Err(unknown_app());
         }
-        let body = read(&parts.headers, body, limits::body(app.limits.payload, events)).await?;
+        let body = read(&parts.headers, body, limits::body(app.limits.payload, events(&app.limits))).await?;
         let signed = Self { app, headers: parts.headers, body, name, uri: parts.uri };
         let path = signed.uri.path();
         let now = door.bus().clock().wall_ms();
-        auth::request(&signed.app, parts.method.as_str(), &signed_paths(path), &signed.query(), &signed.body, now)?;
+        auth::request(&signed.app, parts.method.as_str(), &signed_paths(path), &signed.query(), &signed.body, now)
+            .inspect_err(|refusal| door.complain(&signed.app, refusal))?;
         Ok(signed)
     }
 

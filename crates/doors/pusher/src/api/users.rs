@@ -18,7 +18,7 @@ pub(super) async fn terminate_connections(
     State(door): State<PusherDoor>,
     request: Request,
 ) -> Result<Response, Refusal> {
-    let signed = Signed::take(&door, request, 0).await?;
+    let signed = Signed::take(&door, request, |_| 0).await?;
     if !is_valid_user(&signed.name) {
         return Err(Refusal::bad(format!("Invalid user id: {:?}", limits::echo(&signed.name))));
     }

@@ -16,21 +16,6 @@ pub(super) struct Activity {
     asked: Option<Millis>,
 }
 
-/// How a client is found when the timer fires.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Found {
-    /// It was heard of, or has time to answer.
-    There,
-    /// It was asked, and has not answered.
-    Gone,
-}
-
-impl Found {
-    pub(super) fn is_gone(self) -> bool {
-        self == Self::Gone
-    }
-}
-
 impl Activity {
     pub(super) fn new(patience: Patience) -> Self {
         Self { patience, asked: None }
@@ -41,28 +26,28 @@ impl Activity {
         self.patience.activity
     }
 
-    pub(super) fn begin(&mut self, cx: &mut Context<'_>) {
-        cx.wake_at(cx.now() + seconds(self.patience.activity));
+    /// When to look for the first time.
+    pub(super) fn begin(&self, cx: &Context<'_>) -> Millis {
+        cx.now() + seconds(self.patience.activity)
     }
 
-    pub(super) fn woken(&mut self, cx: &mut Context<'_>, ping: &Bytes) -> Found {
+    /// Looks, and asks if need be. When to look again; `None` if the client was asked and has not answered in time.
+    pub(super) fn woken(&mut self, cx: &mut Context<'_>, ping: &Bytes) -> Option<Millis> {
         let (now, heard) = (cx.now(), cx.heard());
         let (activity, pong) = (seconds(self.patience.activity), seconds(self.patience.pong));
         match self.asked {
             // Bytes of any kind are a sign of life, frames of WebSocket's own among them.
-            Some(asked) if heard < asked && now >= asked + pong => return Found::Gone,
-            Some(asked) if heard < asked => cx.wake_at(asked + pong),
+            Some(asked) if heard < asked => (now < asked + pong).then_some(asked + pong),
             _ if now < heard + activity => {
                 self.asked = None;
-                cx.wake_at(heard + activity);
+                Some(heard + activity)
             }
             _ => {
                 self.asked = Some(now);
                 cx.write(ping.clone());
-                cx.wake_at(now + pong);
+                Some(now + pong)
             }
         }
-        Found::There
     }
 }
 

@@ -22,6 +22,8 @@ impl Session {
                 cx.write(wire::signin_success(&user_data));
                 self.watch(cx, &member.user, &user_data);
                 self.user = Some(member);
+                self.is_known = true;
+                self.prove_by = super::NEVER;
             }
             Err(message) => Self::error(cx, &message),
         }
@@ -44,7 +46,11 @@ impl Session {
 
     /// The member that a user is, within the app's limit of what members show.
     pub(super) fn member_of(&self, user: &User<'_>) -> Result<Arc<Member>, String> {
-        let limit = self.app.limits.member_info;
+        let limits = &self.app.limits;
+        if user.id.chars().count() > limits.member_id {
+            return Err(format!("The user's id exceeds the allowed maximum ({} characters)", limits.member_id));
+        }
+        let limit = limits.member_info;
         if user.info.is_some_and(|info| info.len() > limit) {
             return Err(format!("The user_info exceeds the allowed maximum ({limit} bytes)"));
         }

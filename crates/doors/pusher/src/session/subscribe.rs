@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tidings_broker::{JoinRefused, Way, Welcome};
 use tidings_live::{Ask, Context, JoinAsk, Proof};
 use tidings_model::channel::{ChannelKey, Member};
-use tidings_model::policy::canonical;
+use tidings_model::policy::{SERVER_TO_USER, canonical};
 
 use crate::auth;
 use crate::channel::{is_presence, is_valid, is_valid_user, needs_auth, shown};
@@ -68,6 +68,10 @@ impl Session {
         if !is_valid(name) {
             return Err(No::new("InvalidChannel", 400, format!("Invalid channel name: '{}'", echo(name))));
         }
+        let user = self.user.as_deref().map(|member| &*member.user);
+        if name.strip_prefix(SERVER_TO_USER).is_some_and(|own| user != Some(own)) {
+            return Err(No::auth("Only connections that have signed in as this user may join the channel"));
+        }
         let limit = self.app.limits.channels_per_session;
         if self.memberships.len() >= limit {
             return Err(No::new(
@@ -119,6 +123,14 @@ impl Session {
             Ok(welcome) => welcome,
             Err(refused) => return refuse(cx, &name, &No::from(&refused)),
         };
+        if let Some(member) = member.as_ref().filter(|_| !self.is_known) {
+            // Whose session it is, for those who end a user's connections. It is no sign-in.
+            cx.set_user(Arc::clone(&member.user));
+            self.is_known = true;
+        }
+        if needs_auth(&name) {
+            self.prove_by = super::NEVER;
+        }
         self.memberships.add(Arc::clone(&channel.name), member);
         cx.write(wire::subscription_succeeded(&name, &welcome));
         let caches = self.app.namespaces.options(&channel.name).cache_ttl.is_some();

@@ -78,6 +78,9 @@ async fn what_is_not_there_says_so() {
     for path in ["/apps/3/nothing", "/a/3/apps/3/channels/a/b/c"] {
         send("GET", path).await.refused(404);
     }
+    for path in ["/app", "/app/", "/app/KEY/more", "/a/3/app/KEY/more"] {
+        send("GET", path).await.refused(426);
+    }
     let answer = send("GET", "/apps/3/events").await;
     answer.refused(405);
     assert_eq!(answer.headers["allow"], "POST");

@@ -188,17 +188,17 @@ fn what_the_broker_refuses_is_told() {
     ];
     for (refusal, kind, status) in table {
         let mut client = Client::new();
-        client.say("pusher:subscribe", json!({"channel": "#server-to-user-u"}));
+        client.say("pusher:subscribe", json!({"channel": "closed"}));
         let (ask, _) = client.asked_to_join();
         client.session.answered(&mut client.stage.context(), ask, Answer::Join(Err(refusal.clone())));
-        let told = refused(&client.frames(), "#server-to-user-u");
+        let told = refused(&client.frames(), "closed");
         assert_eq!((told.0.as_str(), told.1, told.2), (kind, status, refusal.to_string()));
 
-        client.say("pusher:subscribe", json!({"channel": "#server-to-user-u"}));
+        client.say("pusher:subscribe", json!({"channel": "closed"}));
         let (ask, _) = client.asked_to_join();
-        let channel = client.key("#server-to-user-u");
+        let channel = client.key("closed");
         client.session.joined(&mut client.stage.context(), ask, &channel, Err(refusal.clone()));
-        let told = refused(&client.frames(), "#server-to-user-u");
+        let told = refused(&client.frames(), "closed");
         assert_eq!((told.0.as_str(), told.1, told.2), (kind, status, refusal.to_string()));
     }
     let mut client = Client::new();

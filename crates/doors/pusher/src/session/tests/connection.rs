@@ -1,13 +1,16 @@
 //! The connection itself: beginning, signs of life, what is no frame, the end.
 
+use std::time::Duration;
+
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use tidings_broker::Lost;
 use tidings_live::{Closing, Message, SessionProtocol};
+use tidings_model::app::App;
 use tidings_model::channel::ChannelKey;
 
 use super::super::Session;
-use super::stage::{Client, NOW, SOCKET, app, data, error};
+use super::stage::{Client, NOW, SOCKET, app, auth, data, error};
 
 #[test]
 fn the_first_frame_names_the_socket_and_a_timeout() {
@@ -51,6 +54,32 @@ fn a_client_that_is_silent_is_asked_and_then_let_go() {
     assert_eq!(client.ended(), None);
     assert!(wake(&mut client, NOW + 320_100).is_empty());
     assert_eq!(client.ended().map(|end| end.0), Some(4201));
+}
+
+#[test]
+fn a_client_that_proves_nothing_in_time_is_let_go_where_its_app_asks_for_that() {
+    let asks = || App { authorize_within: Some(Duration::from_secs(30)), ..app() };
+    let wake = |client: &mut Client, now: i64| {
+        client.stage.now = now;
+        client.session.woken(&mut client.stage.context());
+        client.ended().map(|end| end.0)
+    };
+    let mut client = Client::of(asks(), 7);
+    assert_eq!(client.stage.wake_at(), Some(NOW + 30_000));
+    client.join("public", None);
+    assert_eq!(wake(&mut client, NOW + 29_999), None, "woken early");
+    assert_eq!(client.stage.wake_at(), Some(NOW + 30_000));
+    assert_eq!(wake(&mut client, NOW + 30_000), Some(4009));
+    for proof in ["private-a", "presence-a"] {
+        let mut client = Client::of(asks(), 7);
+        client.join(proof, Some(r#"{"user_id":"u"}"#));
+        assert_eq!(wake(&mut client, NOW + 30_000), None, "{proof}");
+        assert_eq!(client.stage.wake_at(), Some(NOW + 120_000));
+    }
+    let mut client = Client::of(asks(), 7);
+    let user = auth("1234.1234::user::{\"id\":\"u\"}");
+    client.say("pusher:signin", json!({"auth": user, "user_data": "{\"id\":\"u\"}"}));
+    assert_eq!(wake(&mut client, NOW + 30_000), None);
 }
 
 #[test]

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use tidings_broker::Welcome;
 use tidings_live::Proof;
 
-use super::stage::{Client, KEY, auth, data, error, member};
+use super::stage::{Client, KEY, auth, data, error, member, refused};
 
 fn sign_in(client: &mut Client, user_data: &str) -> Vec<Value> {
     let auth = auth(format!("1234.1234::user::{user_data}"));
@@ -55,10 +55,30 @@ fn a_connection_is_one_users() {
 }
 
 #[test]
-fn a_presence_channel_signs_nobody_in() {
+fn a_presence_channel_says_whose_a_connection_is_and_signs_nobody_in() {
     let mut client = Client::new();
     client.join("presence-a", Some(r#"{"user_id":"u"}"#));
-    assert_eq!(client.stage.user(), None);
+    assert_eq!(client.stage.user().as_deref(), Some("u"));
+    client.join("presence-b", Some(r#"{"user_id":"v"}"#));
+    assert_eq!(client.stage.user().as_deref(), Some("u"), "the first word counts");
+    let frames = client.say("pusher:subscribe", json!({"auth": "", "channel": "#server-to-user-u"}));
+    assert!(refused(&frames, "#server-to-user-u").2.contains("signed in"));
+    // A sign-in counts more, and is not contradicted by what was in between.
+    assert_eq!(sign_in(&mut client, r#"{"id":"w"}"#)[0]["event"], "pusher:signin_success");
+    assert_eq!(client.stage.user().as_deref(), Some("w"));
+    client.join("presence-c", Some(r#"{"user_id":"x"}"#));
+    assert_eq!(client.stage.user().as_deref(), Some("w"));
+}
+
+#[test]
+fn an_id_has_a_length() {
+    let mut client = Client::new();
+    assert_eq!(sign_in(&mut client, &json!({"id": "ä".repeat(100)}).to_string())[0]["event"], "pusher:signin_success");
+    let long = json!({"id": "u".repeat(129)}).to_string();
+    assert!(error(&sign_in(&mut Client::new(), &long), Value::Null).contains("128 characters"));
+    let long = json!({"user_id": "u".repeat(129)}).to_string();
+    let (kind, status, _) = refused(&Client::new().subscribe("presence-a", Some(&long)), "presence-a");
+    assert_eq!((kind.as_str(), status), ("LimitReached", 413));
 }
 
 #[test]
