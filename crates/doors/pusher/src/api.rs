@@ -1,8 +1,10 @@
 //! The routes: which path and method is whose. Every path is also there with a trailing slash, and below `/a/{app}`.
 
 mod channels;
+mod cors;
 mod events;
 mod info;
+mod proofs;
 mod publish;
 pub(crate) mod query;
 pub(crate) mod refusal;
@@ -18,9 +20,10 @@ use crate::door::PusherDoor;
 use crate::limits;
 use refusal::Refusal;
 
-/// The Pusher door as a service: `/app/{key}` for clients, `/apps/{id}/…` for servers, and the same below `/a/{app}`.
+/// The Pusher door as a service: `/app/{key}` and `/pusher/…` for clients, `/apps/{id}/…` for servers, and the same below
+/// `/a/{app}`.
 pub fn router(door: PusherDoor) -> Router {
-    let routes: [(&str, MethodRouter<PusherDoor>); 10] = [
+    let routes: [(&str, MethodRouter<PusherDoor>); 12] = [
         ("/app/{key}", get(connect)),
         ("/apps/{id}/events", post(events::one)),
         ("/apps/{id}/batch_events", post(events::batch)),
@@ -30,6 +33,8 @@ pub fn router(door: PusherDoor) -> Router {
         ("/apps/{id}/channels/{name}/events", post(events::in_channel)),
         ("/apps/{id}/channels/{name}/stats", get(channels::stats)),
         ("/apps/{id}/users/{name}/terminate_connections", post(users::terminate_connections)),
+        ("/pusher/auth", post(proofs::channels).options(proofs::channels)),
+        ("/pusher/user-auth", post(proofs::user).options(proofs::user)),
         ("/users/{name}/terminate_connections", post(users::terminate_connections)),
     ];
     let mut router = Router::new();

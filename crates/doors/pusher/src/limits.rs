@@ -10,6 +10,10 @@ const ESCAPED: usize = 6;
 pub(crate) const IDEMPOTENCY_KEY: usize = 255;
 /// Bytes of what a caller sent that are repeated in an error.
 const ECHO: usize = 200;
+/// Channels that a client may ask to be let into at one time.
+pub(crate) const PROOFS: usize = 100;
+/// Bytes of such a request: names, and a token.
+pub(crate) const PROOFS_BODY: usize = 64 * 1024;
 /// Channels that are asked of the broker at one time.
 pub(crate) const CHANNELS_PAGE: usize = 1_000;
 

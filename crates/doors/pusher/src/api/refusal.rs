@@ -30,6 +30,11 @@ impl Refusal {
         Self::new(StatusCode::UNAUTHORIZED, text)
     }
 
+    /// 403: it is proven whose the request is, and they may not.
+    pub(crate) fn forbidden(text: impl Into<String>) -> Self {
+        Self::new(StatusCode::FORBIDDEN, text)
+    }
+
     /// 404: there is no such app or path. Not for channels, which are all there.
     pub(crate) fn not_found(text: impl Into<String>) -> Self {
         Self::new(StatusCode::NOT_FOUND, text)
@@ -53,6 +58,11 @@ impl Refusal {
     /// 426: the path is for WebSockets.
     pub(crate) fn upgrade(text: impl Into<String>) -> Self {
         Self::new(StatusCode::UPGRADE_REQUIRED, text)
+    }
+
+    /// As what it is answered.
+    pub(crate) fn status(&self) -> StatusCode {
+        self.status
     }
 
     /// What it says. Never a secret.

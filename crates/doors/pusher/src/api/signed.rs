@@ -100,7 +100,7 @@ fn by_auth_key(door: &PusherDoor, uri: &Uri) -> Result<Arc<App>, Refusal> {
         .ok_or_else(|| Refusal::unauthorized(format!("Unknown auth_key: {}", limits::echo(key))))
 }
 
-fn unknown_app() -> Refusal {
+pub(super) fn unknown_app() -> Refusal {
     Refusal::not_found("Unknown app: there is none of this id that takes Pusher's API")
 }
 
@@ -113,7 +113,7 @@ fn signed_paths(path: &str) -> Vec<Cow<'_, str>> {
     sent.clone().map(Cow::Borrowed).chain(sent.map(decoded).filter(|path| matches!(path, Cow::Owned(_)))).collect()
 }
 
-async fn read(headers: &HeaderMap, body: axum::body::Body, most: usize) -> Result<Bytes, Refusal> {
+pub(super) async fn read(headers: &HeaderMap, body: axum::body::Body, most: usize) -> Result<Bytes, Refusal> {
     let too_large = || Refusal::too_large(format!("The body exceeds the allowed maximum ({most} bytes)"));
     let announced = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
     if announced.is_some_and(|announced| announced > most as u64) {

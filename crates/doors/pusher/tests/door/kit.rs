@@ -23,6 +23,7 @@ use tidings_model::clock::{Clock, ManualClock, Millis, SharedClock};
 use tidings_model::id::DestinationNo;
 use tidings_model::policy::{Namespaces, canonical};
 use tidings_model::signing;
+use tidings_model::token::TokenKeys;
 use tidings_store::seal::MainKey;
 use tidings_store::sqlite::{SqliteStore, Sync};
 use tidings_store::{Store, StoreError};
@@ -32,6 +33,8 @@ use tower::ServiceExt;
 pub(crate) const NOW: i64 = 1_353_088_179_000;
 pub(crate) const KEY: &str = "278d425bdf160c739803";
 pub(crate) const SECRET: &str = "7ad3773142a6692b25b8";
+/// The app 3 signs its clients' tokens with it.
+pub(crate) const TOKEN_SECRET: &str = "a secret for tokens, which is long enough";
 
 pub(crate) struct Door {
     router: Router,
@@ -109,8 +112,16 @@ pub(crate) async fn door_with(limits: AppLimits) -> Door {
     let shards = Arc::new(Recorder::default());
     let broker = Arc::new(MemoryBroker::new(Arc::clone(&shared), Arc::clone(&shards) as _, MemoryLimits::default()));
     let apps = Apps::new(vec![
-        app("3", KEY, &[AppDoor::Pusher], limits.clone()),
-        app("4", "other-key", &[AppDoor::Pusher], limits.clone()),
+        App {
+            tokens: TokenKeys::new(Token::from(TOKEN_SECRET), Vec::new()),
+            default: true,
+            ..app("3", KEY, &[AppDoor::Pusher], limits.clone())
+        },
+        App {
+            tokens: TokenKeys::new(Token::from("another secret, and as long as any other"), Vec::new()),
+            allowed_origins: vec!["https://page.example".to_owned()],
+            ..app("4", "other-key", &[AppDoor::Pusher], limits.clone())
+        },
         app("5", "shut-key", &[AppDoor::Api], limits),
     ]);
     let apps = Arc::new(apps.unwrap());

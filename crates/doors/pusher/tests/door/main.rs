@@ -5,4 +5,5 @@
 mod channels;
 mod events;
 mod kit;
+mod proofs;
 mod routes;
