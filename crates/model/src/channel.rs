@@ -97,6 +97,29 @@ pub struct Position {
     pub epoch: Epoch,
 }
 
+impl fmt::Display for Position {
+    /// As clients keep it: `epoch:offset`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.epoch.as_str(), self.offset)
+    }
+}
+
+/// Why a text is no position.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("a position is what came with an event, as in 5f3c:17")]
+pub struct BadPosition;
+
+impl FromStr for Position {
+    type Err = BadPosition;
+
+    fn from_str(text: &str) -> Result<Self, BadPosition> {
+        let (epoch, offset) = text.split_once(':').ok_or(BadPosition)?;
+        let is_number = !offset.is_empty() && offset.bytes().all(|b| b.is_ascii_digit());
+        let offset = offset.parse().ok().filter(|_| is_number).ok_or(BadPosition)?;
+        Ok(Self { offset, epoch: Epoch::parse(epoch).ok_or(BadPosition)? })
+    }
+}
+
 /// Somebody who is in a channel: a user, by one session, with what they show of themselves.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Member {
@@ -115,6 +138,8 @@ pub struct ChannelOptions {
     pub history_size: u32,
     /// How long they are kept.
     pub history_ttl: Duration,
+    /// Publications of the history that whoever joins through Pusher's protocol is given.
+    pub replay: u32,
     /// Who is there is remembered.
     pub presence: bool,
     /// Comings and goings are told to those who are there.
@@ -135,6 +160,7 @@ impl Default for ChannelOptions {
             public: true,
             history_size: 0,
             history_ttl: Duration::from_secs(300),
+            replay: 0,
             presence: false,
             join_leave: false,
             event_name: "message".to_owned(),
@@ -159,6 +185,15 @@ mod tests {
         assert_eq!("1.2".parse::<SessionId>().map(|id| id.to_string()), Ok("1.2".to_owned()));
         for bad in ["", ".", "1.", ".1", "1", "1.2.3", "+1.2", "1.-2", "a.b", "18446744073709551616.1", "1.2\n"] {
             assert_eq!(bad.parse::<SessionId>(), Err(BadSessionId), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_position_reads_back() {
+        let position = Position { offset: u64::MAX, epoch: Epoch::from_random([255; 8]) };
+        assert_eq!(position.to_string().parse(), Ok(position));
+        for bad in ["", ":", "a", "a:", ":1", "a:+1", "a:-1", "a:1:2", "a b:1", "a:18446744073709551616"] {
+            assert_eq!(bad.parse::<Position>(), Err(BadPosition), "{bad:?}");
         }
     }
 

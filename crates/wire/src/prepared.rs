@@ -14,12 +14,14 @@ use crate::said::Said;
 pub enum Slot {
     /// Pusher's protocol over WebSocket.
     Pusher,
+    /// The same, each event with its position in its channel's history.
+    PusherPositions,
     /// The Tidings stream over Server-Sent Events.
     Stream,
 }
 
 impl Slot {
-    const COUNT: usize = 2;
+    const COUNT: usize = 3;
 }
 
 /// How something that is said looks in a protocol. Made by a door, as a `static`.

@@ -21,9 +21,9 @@ use tidings_model::app::App;
 use tidings_model::channel::{ChannelKey, Member};
 use tidings_model::clock::{Millis, millis};
 use tidings_model::policy::user_online;
-use tidings_wire::Prepared;
+use tidings_wire::{Format, Prepared};
 
-use crate::channel::is_presence;
+use crate::channel::{is_presence, shown};
 use crate::door::Patience;
 use crate::limits::echo;
 use crate::rate::{Bucket, Rate};
@@ -70,7 +70,7 @@ pub(crate) struct Session {
 /// An ask without its answer.
 #[derive(Debug)]
 enum Pending {
-    Join { ask: u32, channel: Arc<str>, user: Option<Arc<Member>> },
+    Join { ask: u32, channel: Arc<str>, user: Option<Arc<Member>>, format: &'static Format },
     Leave { ask: u32, channel: Arc<str> },
     Publish { ask: u32 },
 }
@@ -178,7 +178,10 @@ impl SessionProtocol for Session {
     }
 
     fn lost(&mut self, cx: &mut Context<'_>, lost: &Lost) {
-        // Pusher's protocol has no positions; but members who are listed and are not there would stay for ever.
+        if lost.publications {
+            cx.write(wire::lost(&shown(&lost.channel.name), lost.position.as_ref()));
+        }
+        // Members who are listed and are not there would stay for ever.
         match user_online(&lost.channel.name) {
             Some(user) if lost.members => self.look_again(cx, user),
             None if lost.members && is_presence(&lost.channel.name) => {

@@ -9,8 +9,7 @@ pub(crate) mod json;
 use std::sync::{Arc, LazyLock};
 
 use bytes::Bytes;
-use tidings_broker::Welcome;
-use tidings_model::channel::{Member, SessionId};
+use tidings_model::channel::{Member, Position, SessionId};
 use tidings_model::policy::user_online;
 use tidings_wire::{Format, Publication, Said, Slot, ws};
 
@@ -18,7 +17,9 @@ use crate::channel::{is_presence, shown};
 use json::Object;
 
 /// What is said in channels, as WebSocket frames of Pusher's protocol.
-pub static FORMAT: Format = Format { slot: Slot::Pusher, encode: said };
+pub static FORMAT: Format = Format { slot: Slot::Pusher, encode: |told| said(told, false) };
+/// The same for sessions that want to catch up later: each event with its position, in a member that other clients pass over.
+pub(crate) static POSITIONED: Format = Format { slot: Slot::PusherPositions, encode: |told| said(told, true) };
 
 /// The answer to a client's ping.
 pub(crate) static PONG: LazyLock<Bytes> = LazyLock::new(|| envelope("pusher:pong", None, "{}"));
@@ -50,10 +51,15 @@ pub(crate) fn subscription_error(channel: &str, kind: &str, error: &str, status:
     envelope("pusher:subscription_error", Some(channel), &data.end())
 }
 
-/// A channel was joined; a presence channel tells who is there.
-pub(crate) fn subscription_succeeded(channel: &str, welcome: &Welcome) -> Bytes {
-    let data = if is_presence(channel) { presence(&welcome.members) } else { "{}".to_owned() };
-    envelope("pusher_internal:subscription_succeeded", Some(channel), &data)
+/// A channel was joined; a presence channel tells who is there. With a position: what comes next follows it.
+pub(crate) fn subscription_succeeded(channel: &str, members: &[Arc<Member>], position: Option<&Position>) -> Bytes {
+    let data = if is_presence(channel) { presence(members) } else { "{}".to_owned() };
+    positioned("pusher_internal:subscription_succeeded", channel, &data, position)
+}
+
+/// Events of a channel with a history were missed, and are not there any more; what comes next follows the position.
+pub(crate) fn lost(channel: &str, position: Option<&Position>) -> Bytes {
+    positioned("tidings.lost", channel, "{}", position)
 }
 
 /// The channel keeps its last event, and there is none.
@@ -102,9 +108,9 @@ fn info(member: &Member) -> Option<&str> {
     member.info.as_deref().and_then(|info| std::str::from_utf8(info).ok())
 }
 
-fn said(said: &Said) -> Option<Bytes> {
+fn said(said: &Said, with_position: bool) -> Option<Bytes> {
     match said {
-        Said::Publication(publication) => Some(event(publication)),
+        Said::Publication(publication) => Some(event(publication, with_position)),
         Said::Joined(presence) | Said::Left(presence) if user_online(&presence.channel.name).is_some() => {
             let name = if matches!(said, Said::Joined(_)) { "online" } else { "offline" };
             let user = [Arc::clone(&presence.member.user)];
@@ -132,12 +138,24 @@ fn said(said: &Said) -> Option<Bytes> {
     }
 }
 
-fn event(publication: &Publication) -> Bytes {
+fn event(publication: &Publication, with_position: bool) -> Bytes {
     let data = publication.event.data.as_text();
     let mut frame = Object::with_capacity(128 + data.len() + data.len() / 4);
     frame.text("event", &publication.event.name).text("channel", &shown(&publication.channel.name)).text("data", &data);
     if let Some(user) = &publication.user {
         frame.text("user_id", user);
+    }
+    if let Some(position) = publication.position.as_ref().filter(|_| with_position) {
+        frame.text("id", &position.to_string());
+    }
+    text(&frame.end())
+}
+
+fn positioned(event: &str, channel: &str, data: &str, position: Option<&Position>) -> Bytes {
+    let mut frame = Object::with_capacity(160 + data.len() + data.len() / 4);
+    frame.text("event", event).text("channel", channel).text("data", data);
+    if let Some(position) = position {
+        frame.text("id", &position.to_string());
     }
     text(&frame.end())
 }

@@ -9,6 +9,8 @@ use super::value::RawDuration;
 
 /// More in one channel would be slow to hand to whoever joins; the bytes of an app are bounded apart from this.
 const MOST_HISTORY: u32 = 1_000_000;
+/// What whoever joins is given has to fit into its queue.
+const MOST_REPLAY: u32 = 1_000;
 const MOST_MEMBERS: usize = 1_000_000;
 const MAX_EVENT_NAME: usize = 200;
 
@@ -19,6 +21,7 @@ pub(super) struct RawChannels {
     public: Option<bool>,
     history_size: Option<u32>,
     history_ttl: Option<RawDuration>,
+    replay: Option<u32>,
     presence: Option<bool>,
     join_leave: Option<bool>,
     event_name: Option<String>,
@@ -37,6 +40,7 @@ pub(super) struct RawNamespace {
     public: Option<bool>,
     history_size: Option<u32>,
     history_ttl: Option<RawDuration>,
+    replay: Option<u32>,
     presence: Option<bool>,
     join_leave: Option<bool>,
     event_name: Option<String>,
@@ -90,11 +94,12 @@ impl RawNamespace {
         }
         let Self { name, r#match, public, history_size, history_ttl, presence, join_leave, event_name, .. } =
             self.clone();
-        let Self { cache_ttl, subscription_count, max_members, .. } = *self;
+        let Self { replay, cache_ttl, subscription_count, max_members, .. } = *self;
         let options = RawChannels {
             public,
             history_size,
             history_ttl,
+            replay,
             presence,
             join_leave,
             event_name,
@@ -119,9 +124,19 @@ impl RawChannels {
         if event_name.is_empty() || event_name.len() > MAX_EVENT_NAME || event_name.contains(char::is_control) {
             check.wrong(&key("event_name"), format!("an event's name has 1 to {MAX_EVENT_NAME} bytes"));
         }
+        let history_size =
+            check.bounded(&key("history_size"), self.history_size, default.history_size, 0, MOST_HISTORY);
+        let replay = check.bounded(&key("replay"), self.replay, default.replay, 0, MOST_REPLAY);
+        if replay > history_size {
+            check.warn(
+                &key("replay"),
+                format!("no more than history_size = {history_size} events are kept to be given"),
+            );
+        }
         ChannelOptions {
             public: self.public.unwrap_or(default.public),
-            history_size: check.bounded(&key("history_size"), self.history_size, default.history_size, 0, MOST_HISTORY),
+            history_size,
+            replay,
             history_ttl: self.history_ttl.map_or(default.history_ttl, |raw| raw.0),
             presence: self.presence.unwrap_or(default.presence),
             join_leave: self.join_leave.unwrap_or(default.join_leave),

@@ -2,16 +2,18 @@
 
 use std::sync::Arc;
 
-use tidings_broker::{JoinRefused, Way, Welcome};
+use tidings_broker::{JoinRefused, Recovery, Since, Way, Welcome};
 use tidings_live::{Ask, Context, JoinAsk, Proof};
 use tidings_model::channel::{ChannelKey, Member};
 use tidings_model::policy::{SERVER_TO_USER, canonical};
+
+use tidings_wire::Format;
 
 use crate::auth;
 use crate::channel::{is_presence, is_valid, is_valid_user, needs_auth, shown};
 use crate::limits::echo;
 use crate::wire::incoming::{Frame, Subscribe, Unsubscribe, User};
-use crate::wire::{self, FORMAT, json};
+use crate::wire::{self, FORMAT, POSITIONED, json};
 
 use super::{Pending, Session};
 
@@ -56,7 +58,8 @@ impl Session {
             Ok(join) => {
                 let (channel, user) = (Arc::clone(&join.channel), join.member.clone());
                 let ask = cx.ask(Ask::Join(join));
-                self.pending = Some(Box::new(Pending::Join { ask, channel, user }));
+                let format = format_of(&wish);
+                self.pending = Some(Box::new(Pending::Join { ask, channel, user, format }));
             }
             Err(no) => refuse(cx, &wish.channel, &no),
         }
@@ -91,7 +94,19 @@ impl Session {
             Err(_) => Proof::None,
         };
         let member = if is_presence(name) { Some(self.member(wish)?) } else { None };
-        Ok(JoinAsk { channel: Arc::from(name), proof, member, since: None, way: Way::Shared(&FORMAT) })
+        let since = self.since(wish)?;
+        Ok(JoinAsk { channel: Arc::from(name), proof, member, since, way: Way::Shared(format_of(wish)) })
+    }
+
+    /// What of the past is wanted: what came after a position, else the last ones that the channel gives everybody.
+    fn since(&self, wish: &Subscribe<'_>) -> Result<Option<Since>, No> {
+        if let Some(since) = wish.since().filter(|since| !since.is_empty()) {
+            let position =
+                since.parse().map_err(|error| No::new("InvalidSince", 400, format!("Invalid since: {error}")));
+            return position.map(|position| Some(Since::Position(position)));
+        }
+        let replay = self.app.namespaces.options(&canonical(&wish.channel)).replay;
+        Ok((replay > 0).then_some(Since::Last(replay)))
     }
 
     /// Who joins a presence channel: the one whom the app signed, else the one who has signed in.
@@ -114,9 +129,9 @@ impl Session {
         channel: &ChannelKey,
         outcome: Result<Welcome, JoinRefused>,
     ) {
-        let member = match self.taken(ask) {
-            Some(Pending::Join { user, .. }) => user,
-            _ => None,
+        let (member, format) = match self.taken(ask) {
+            Some(Pending::Join { user, format, .. }) => (user, format),
+            _ => (None, &FORMAT),
         };
         let name = shown(&channel.name);
         let welcome = match outcome {
@@ -132,9 +147,23 @@ impl Session {
             self.prove_by = super::NEVER;
         }
         self.memberships.add(Arc::clone(&channel.name), member);
-        cx.write(wire::subscription_succeeded(&name, &welcome));
+        let Welcome { position, recovery, publications, members, cached, .. } = welcome;
+        let position = position.filter(|_| std::ptr::eq(format, &POSITIONED));
+        // What was missed brings its own positions: a client that breaks off in the middle of it goes on from there.
+        let now = position.as_ref().filter(|_| publications.is_empty());
+        cx.write(wire::subscription_succeeded(&name, &members, now));
+        if recovery == Recovery::Lost {
+            cx.write(wire::lost(&name, position.as_ref()));
+        }
+        for bytes in publications.iter().filter_map(|prepared| prepared.bytes(format)) {
+            cx.write(bytes.clone());
+        }
+        if recovery != Recovery::NotAsked || !publications.is_empty() {
+            // The cached event is the last of them, or was heard before.
+            return;
+        }
         let caches = self.app.namespaces.options(&channel.name).cache_ttl.is_some();
-        match welcome.cached.as_ref().and_then(|cached| cached.bytes(&FORMAT)) {
+        match cached.as_ref().and_then(|cached| cached.bytes(format)) {
             Some(bytes) => cx.write(bytes.clone()),
             None if caches => cx.write(wire::cache_miss(&name)),
             None => {}
@@ -169,6 +198,11 @@ impl Session {
             Self::error(cx, &format!("The subscription to channel {channel} could not be ended: {refused}"));
         }
     }
+}
+
+/// How a session hears a channel.
+fn format_of(wish: &Subscribe<'_>) -> &'static Format {
+    if wish.since().is_some() { &POSITIONED } else { &FORMAT }
 }
 
 /// Says no twice: to those who listen on the channel, and in Pusher's own way.

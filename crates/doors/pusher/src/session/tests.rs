@@ -1,5 +1,6 @@
 //! Sessions, as a client sees them: what goes in, and which frames, asks and closes come out.
 
+mod catching_up;
 mod channels;
 mod client_events;
 mod connection;

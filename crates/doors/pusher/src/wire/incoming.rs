@@ -29,6 +29,9 @@ pub(crate) struct Subscribe<'a> {
     auth: Option<Text<'a>>,
     #[serde(borrow, default)]
     channel_data: Option<Text<'a>>,
+    /// Ours: the position of what the client has heard last, or nothing; it wants to be told positions.
+    #[serde(borrow, default)]
+    since: Option<Text<'a>>,
 }
 
 /// `data` of `pusher:unsubscribe`.
@@ -87,6 +90,11 @@ impl Subscribe<'_> {
     /// The auth string. pusher-js sends an empty one for public channels.
     pub(crate) fn auth(&self) -> Option<&str> {
         self.auth.as_deref().filter(|auth| !auth.is_empty())
+    }
+
+    /// What the client has heard last; empty where it only wants to know from now on.
+    pub(crate) fn since(&self) -> Option<&str> {
+        self.since.as_deref()
     }
 
     /// What was signed with the channel's name, if anything was: apps' auth servers leave it out when it is empty.

@@ -99,9 +99,9 @@ fn who_may_have_missed_comings_and_goings_is_sent_away_to_come_back() {
         members,
     };
     let mut client = Client::new();
-    for lost in [lost("private-a", true), lost("presence-a", false)] {
-        client.session.lost(&mut client.stage.context(), &lost);
-        assert!(client.frames().is_empty());
+    for (channel, members) in [("private-a", true), ("presence-a", false)] {
+        client.session.lost(&mut client.stage.context(), &lost(channel, members));
+        assert_eq!(client.frames(), [json!({"event": "tidings.lost", "channel": channel, "data": "{}"})]);
         assert_eq!(client.ended(), None);
     }
     client.session.lost(&mut client.stage.context(), &lost("presence-a", true));
