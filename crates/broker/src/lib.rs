@@ -14,6 +14,7 @@ mod subscribers;
 #[cfg(test)]
 mod suite;
 mod told;
+mod watch;
 
 pub use broker::{
     Broker, BrokerError, Cached, ChannelFilter, ChannelState, Heard, History, HistoryRange, Join, Leave, Occupancy,
@@ -22,3 +23,4 @@ pub use broker::{
 pub use memory::{MemoryBroker, MemoryLimits, Sizes};
 pub use redis::{RedisBroker, RedisSettings, RedisUrlError};
 pub use told::{Control, JoinRefused, Joined, Left, Lost, Recovery, SessionRef, Shards, Told, Way, Welcome, Who};
+pub use watch::{Unwatched, Watch};

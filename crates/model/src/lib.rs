@@ -21,3 +21,4 @@ pub mod schedule;
 pub mod signature;
 pub mod signing;
 pub mod token;
+pub mod transition;

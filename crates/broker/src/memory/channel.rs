@@ -5,10 +5,12 @@ use std::time::Duration;
 
 use tidings_model::channel::{ChannelKey, ChannelOptions, Member, SessionId};
 use tidings_model::clock::{Millis, millis};
+use tidings_model::transition::Change;
 use tidings_wire::{Prepared, Presence as PresenceSaid, Publication, Said};
 
 use super::budget::{Budget, Room};
 use super::history::History;
+use super::notes::Notes;
 use super::presence::Presence;
 use crate::broker::{self, Cached, ChannelState, HistoryRange, Join, Leave, Occupancy, Publish, Since};
 use crate::subscribers::Subscribers;
@@ -47,6 +49,8 @@ struct Extras {
     tells_members: bool,
     history: Option<History>,
     cache: Option<CacheEntry>,
+    /// Somebody has come who found no cached event, since there was one.
+    missed: bool,
     count: Option<Count>,
 }
 
@@ -141,6 +145,7 @@ impl Channel {
                 CacheEntry { publication, expires, _room: room }
             };
             extras.cache = room.map(entry);
+            extras.missed = false;
         }
         if let Some(history) = &mut extras.history {
             let size = usize::try_from(options.history_size).unwrap_or(usize::MAX);
@@ -153,7 +158,14 @@ impl Channel {
 
     /// Lets a session join. A channel that keeps history has a position from here on (for which `budget` is there), so that
     /// who goes away before the first publication can come back to it.
-    pub(super) fn join(&mut self, join: Join, budget: Option<&Arc<Budget>>, shards: &dyn Shards, now: Millis) {
+    pub(super) fn join(
+        &mut self,
+        join: Join,
+        budget: Option<&Arc<Budget>>,
+        shards: &dyn Shards,
+        now: Millis,
+        notes: Notes<'_>,
+    ) {
         let Join { channel, options, session, at, ask, member, since, way } = join;
         let is_new = !self.subscribers.has(at);
         let member = member.filter(|_| is_new && (options.presence || options.join_leave));
@@ -163,6 +175,9 @@ impl Channel {
             shards.tell(at.shard, joined(Err(JoinRefused::TooManyMembers { limit: options.max_members })));
             return;
         }
+        if self.subscribers.is_empty() {
+            notes.note(&channel, Change::Occupied);
+        }
         self.subscribers.add(at);
         self.adopt(&options);
         if let Some(history) = budget.and_then(|budget| self.wanted_history(&options, budget)) {
@@ -170,37 +185,59 @@ impl Channel {
         }
         let come = member.map(|member| {
             let changes_users = self.extras().presence.add(at, Arc::clone(&member));
+            if changes_users && options.presence {
+                notes.note(&channel, Change::MemberAdded(member.user.as_ref().to_owned()));
+            }
             PresenceSaid { channel: channel.clone(), session, member, changes_users }
         });
-        shards.tell(at.shard, joined(Ok(self.welcome(since.as_ref(), now))));
+        let welcome = self.welcome(since.as_ref(), now);
+        if options.cache_ttl.is_some()
+            && welcome.cached.is_none()
+            && !std::mem::replace(&mut self.extras().missed, true)
+        {
+            notes.note(&channel, Change::CacheMiss);
+        }
+        shards.tell(at.shard, joined(Ok(welcome)));
         if let Some(come) = come.filter(|_| options.join_leave) {
             self.tell(&Arc::new(Prepared::new(Said::Joined(come))), Some(session), shards);
         }
         if is_new {
-            self.count_has_changed(&channel, shards, now);
+            self.count_has_changed(&channel, shards, now, notes);
         }
     }
 
-    pub(super) fn leave(&mut self, leave: &Leave, shards: &dyn Shards, now: Millis) {
+    pub(super) fn leave(&mut self, leave: &Leave, shards: &dyn Shards, now: Millis, notes: Notes<'_>) {
         let was_there = self.subscribers.remove(leave.at);
         tell_left(leave, shards);
         if !was_there {
             return;
         }
-        if let Some(said) = self.forget_member(leave.at, leave.session, &leave.channel) {
+        if let Some(said) = self.forget_member(leave.at, leave.session, &leave.channel, notes) {
             self.tell(&Arc::new(Prepared::new(said)), None, shards);
         }
-        self.count_has_changed(&leave.channel, shards, now);
+        self.count_has_changed(&leave.channel, shards, now, notes);
         let is_empty = self.subscribers.is_empty();
+        if is_empty {
+            notes.note(&leave.channel, Change::Vacated);
+        }
         if let Some(history) = self.extras.as_mut().and_then(|extras| extras.history.as_mut()).filter(|_| is_empty) {
             history.left_alone(now);
         }
     }
 
     /// What is to be said of a session that is gone, if anything is.
-    fn forget_member(&mut self, at: SessionRef, session: SessionId, channel: &ChannelKey) -> Option<Said> {
+    fn forget_member(
+        &mut self,
+        at: SessionRef,
+        session: SessionId,
+        channel: &ChannelKey,
+        notes: Notes<'_>,
+    ) -> Option<Said> {
         let extras = self.extras.as_mut()?;
         let (member, changes_users) = extras.presence.remove(at)?;
+        if changes_users && extras.lists_members {
+            notes.note(channel, Change::MemberRemoved(member.user.as_ref().to_owned()));
+        }
         let said = PresenceSaid { channel: channel.clone(), session, member, changes_users };
         extras.tells_members.then_some(Said::Left(said))
     }
@@ -282,15 +319,20 @@ impl Channel {
         }
     }
 
-    fn count_has_changed(&mut self, key: &ChannelKey, shards: &dyn Shards, now: Millis) {
+    fn count_has_changed(&mut self, key: &ChannelKey, shards: &dyn Shards, now: Millis, notes: Notes<'_>) {
         if let Some(count) = self.extras.as_mut().and_then(|extras| extras.count.as_mut()) {
             count.is_owed = true;
-            self.tell_count(key, shards, now);
+            self.tell_count(key, shards, now, notes);
         }
     }
 
+    /// Whether the number of subscriptions is still to be told.
+    pub(super) fn owes_count(&self) -> bool {
+        self.extras.as_ref().and_then(|extras| extras.count).is_some_and(|count| count.is_owed)
+    }
+
     /// Tells how many subscriptions there are, if that is owed, and of many was not told a moment ago.
-    pub(super) fn tell_count(&mut self, key: &ChannelKey, shards: &dyn Shards, now: Millis) {
+    pub(super) fn tell_count(&mut self, key: &ChannelKey, shards: &dyn Shards, now: Millis, notes: Notes<'_>) {
         let subscriptions = self.subscribers.len();
         let Some(count) = self.extras.as_mut().and_then(|extras| extras.count.as_mut()) else { return };
         let is_soon = count.told_at.is_some_and(|told_at| now.saturating_sub(told_at) < COUNT_EVERY);
@@ -298,6 +340,7 @@ impl Channel {
             return;
         }
         *count = Count { told_at: Some(now), is_owed: false };
+        notes.note(key, Change::SubscriptionCount(subscriptions));
         let said = Said::Subscriptions { channel: key.clone(), count: subscriptions };
         self.tell(&Arc::new(Prepared::new(said)), None, shards);
     }

@@ -7,6 +7,7 @@
 mod budget;
 mod channel;
 mod history;
+mod notes;
 mod presence;
 #[cfg(test)]
 mod tests;
@@ -14,7 +15,7 @@ mod tests;
 use std::collections::BTreeMap;
 use std::hash::BuildHasher;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use async_trait::async_trait;
 use hashbrown::DefaultHashBuilder;
@@ -28,9 +29,11 @@ use crate::broker::{
     Broker, BrokerError, Cached, ChannelFilter, ChannelState, Heard, History, HistoryRange, Join, Leave, Publish,
 };
 use crate::told::{Control, Shards, Told};
+use crate::watch::{Unwatched, Watch};
 use budget::Budgets;
 pub use budget::MemoryLimits;
 use channel::Channel;
+use notes::Notes;
 
 const PARTITIONS: usize = 64;
 /// Partitions that one sweep looks at: with a sweep a second, each is seen every four seconds.
@@ -56,6 +59,9 @@ pub struct MemoryBroker {
     partitions: [Mutex<Channels>; PARTITIONS],
     hasher: DefaultHashBuilder,
     shards: Arc<dyn Shards>,
+    watch: Arc<dyn Watch>,
+    /// The number of the last transition: one for all channels, higher than any of an earlier run.
+    transitions: AtomicU64,
     clock: SharedClock,
     budgets: Budgets,
     next_swept: AtomicUsize,
@@ -68,10 +74,22 @@ impl MemoryBroker {
             partitions: std::array::from_fn(|_| Mutex::default()),
             hasher: DefaultHashBuilder::default(),
             shards,
+            watch: Arc::new(Unwatched),
+            transitions: AtomicU64::new(0),
             clock,
             budgets: Budgets::new(limits),
             next_swept: AtomicUsize::new(0),
         }
+    }
+
+    /// Tells this watch of transitions, and numbers them from above `last`, which no earlier run has gone beyond.
+    #[must_use]
+    pub fn watched_by(self, watch: Arc<dyn Watch>, last: u64) -> Self {
+        Self { watch, transitions: AtomicU64::new(last), ..self }
+    }
+
+    fn notes(&self, channel: &ChannelKey) -> Notes<'_> {
+        Notes { wanted: self.watch.wanted(&channel.app), watch: &*self.watch, last: &self.transitions }
     }
 
     /// How much it holds. Walks everything.
@@ -158,10 +176,11 @@ impl Broker for MemoryBroker {
         let budget = (join.options.history_size > 0).then(|| self.budgets.of(&join.channel.app));
         let key = join.channel.clone();
         let now = self.now();
+        let notes = self.notes(&key);
         let mut channels = self.partition(&key);
         let channel = channels.entry(key.clone()).or_default();
         channel.expire(now);
-        channel.join(join, budget.as_ref(), &*self.shards, now);
+        channel.join(join, budget.as_ref(), &*self.shards, now, notes);
         if channel.is_blank() {
             // Refused, in a channel that was made for it.
             channels.remove(&key);
@@ -171,10 +190,11 @@ impl Broker for MemoryBroker {
 
     async fn leave(&self, leave: Leave) -> Result<(), BrokerError> {
         let now = self.now();
+        let notes = self.notes(&leave.channel);
         let mut channels = self.partition(&leave.channel);
         match channels.get_mut(&leave.channel) {
             Some(channel) => {
-                channel.leave(&leave, &*self.shards, now);
+                channel.leave(&leave, &*self.shards, now, notes);
                 channel.expire(now);
                 if channel.is_blank() {
                     channels.remove(&leave.channel);
@@ -240,7 +260,9 @@ impl Broker for MemoryBroker {
             let mut channels = self.partitions[n % PARTITIONS].lock();
             channels.retain(|key, channel| {
                 channel.expire(now);
-                channel.tell_count(key, &*self.shards, now);
+                if channel.owes_count() {
+                    channel.tell_count(key, &*self.shards, now, self.notes(key));
+                }
                 !channel.is_blank()
             });
             if channels.capacity() > 4 * channels.len() {

@@ -11,7 +11,7 @@ use super::history::POSITION_WEIGHT;
 use super::{Channel, MemoryBroker, MemoryLimits, Sizes};
 use crate::Broker;
 use crate::broker::{Join, Leave, Publish, Since};
-use crate::suite::{Place, Recorder, World, at, event, every_test, key, model, session, threads};
+use crate::suite::{Notebook, Place, Recorder, World, at, event, every_test, key, model, session, threads};
 use crate::told::SessionRef;
 
 every_test!(crate::memory::tests::Here::default());
@@ -31,10 +31,10 @@ impl Here {
 
 #[async_trait]
 impl Place for Here {
-    async fn open(&self, clock: Arc<ManualClock>, shards: Arc<Recorder>) -> Arc<dyn Broker> {
+    async fn open(&self, clock: Arc<ManualClock>, shards: Arc<Recorder>, watch: Arc<Notebook>) -> Arc<dyn Broker> {
         let mut limits = MemoryLimits::default();
         limits.default = self.limit.unwrap_or(limits.default);
-        let broker = Arc::new(MemoryBroker::new(clock, shards, limits));
+        let broker = Arc::new(MemoryBroker::new(clock, shards, limits).watched_by(watch, 7));
         *self.broker.lock() = Some(Arc::clone(&broker));
         broker
     }

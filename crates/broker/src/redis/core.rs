@@ -17,9 +17,10 @@ use super::message::Message;
 use super::scripts::Call;
 use super::servers::{Master, Servers, Up, is_astray};
 use super::settings::RedisSettings;
-use super::{keys, lane};
+use super::{keys, lane, notes};
 use crate::broker::BrokerError;
 use crate::told::{Control, Shards, Told};
+use crate::watch::Watch;
 
 const PARTITIONS: usize = 64;
 const LANES: usize = 256;
@@ -29,6 +30,7 @@ pub(super) type Entries = HashMap<ChannelKey, Entry>;
 pub(super) struct Core {
     pub(super) settings: RedisSettings,
     pub(super) shards: Arc<dyn Shards>,
+    pub(super) watch: Arc<dyn Watch>,
     pub(super) clock: SharedClock,
     partitions: [Mutex<Entries>; PARTITIONS],
     hasher: DefaultHashBuilder,
@@ -48,11 +50,18 @@ pub(super) struct Core {
 
 impl Core {
     /// `name` is what this node calls itself for now.
-    pub(super) fn new(settings: RedisSettings, clock: SharedClock, shards: Arc<dyn Shards>, name: Arc<str>) -> Self {
+    pub(super) fn new(
+        settings: RedisSettings,
+        clock: SharedClock,
+        shards: Arc<dyn Shards>,
+        watch: Arc<dyn Watch>,
+        name: Arc<str>,
+    ) -> Self {
         let calls = Semaphore::new(settings.calls);
         Self {
             settings,
             shards,
+            watch,
             clock,
             partitions: std::array::from_fn(|_| Mutex::default()),
             hasher: DefaultHashBuilder::default(),
@@ -221,8 +230,9 @@ impl Core {
         channel: &ChannelKey,
         call: &Call,
     ) -> Result<super::reply::Reply, BrokerError> {
-        let command = self.command(up, &keys::voice(channel), call)?;
-        let value = self.send(up, &command).await?;
+        let command = self.command(up, &up.node, channel, call)?;
+        let mut value = self.send(up, &command).await?;
+        self.heed(&mut value, channel);
         super::reply::Reply::of(value).ok_or(BrokerError::Unavailable)
     }
 
@@ -231,12 +241,20 @@ impl Core {
         self.clock.steady_ms().saturating_add(up.ahead.load(Relaxed))
     }
 
-    /// A script of a channel as a command.
+    /// Tells of the transitions that a script's answer ends with, and takes them off it.
+    pub(super) fn heed(&self, answer: &mut Value, channel: &ChannelKey) {
+        for transition in notes::take(answer, channel) {
+            self.watch.happened(transition);
+        }
+    }
+
+    /// A script of a channel as a command, about the sessions of `node`.
     ///
     /// # Errors
     /// [`BrokerError::Unavailable`] when the system has no randomness.
-    pub(super) fn command(&self, up: &Up, voice: &str, call: &Call) -> Result<Cmd, BrokerError> {
-        Ok(call.command(voice, up, self.now(up), &random()?))
+    pub(super) fn command(&self, up: &Up, node: &str, channel: &ChannelKey, call: &Call) -> Result<Cmd, BrokerError> {
+        let fresh = random()? + &notes::letters(self.watch.wanted(&channel.app));
+        Ok(call.command(&keys::voice(channel), node, up, self.now(up), &fresh))
     }
 
     /// Has an op carried out in its turn.

@@ -119,7 +119,7 @@ async fn send(
         batch.cmd("ZADD").arg(up.site.home.index(&up.node)).arg(0).arg(keys::indexed(key)).ignore();
     }
     for call in calls {
-        batch.add_command(core.command(up, &voice, call)?);
+        batch.add_command(core.command(up, &up.node, key, call)?);
     }
     let answer = batch.query_async::<Vec<Result<Value, RedisError>>>(&mut connection);
     let answers = match tokio::time::timeout(core.settings.patience, answer).await {
@@ -134,7 +134,10 @@ async fn send(
         return Err(BrokerError::Unavailable);
     }
     let read = |(answer, call): (Result<Value, RedisError>, &Call)| match answer {
-        Ok(value) => read(value, call.kind(), key).ok_or(BrokerError::Unavailable),
+        Ok(mut value) => {
+            core.heed(&mut value, key);
+            read(value, call.kind(), key).ok_or(BrokerError::Unavailable)
+        }
         Err(error) => {
             core.failed(up, &error);
             Ok((0, Outcome::Failed, false))

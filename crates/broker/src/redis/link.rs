@@ -66,6 +66,8 @@ pub(super) async fn keep(core: Weak<Core>, master: Arc<Master>) {
                 failures = 0;
                 tracing::info!(node = %me.node, generation = up.generation, "connected to Redis");
                 core.connected(&master, up);
+                // What was asked last over an earlier connection may have been done without an answer.
+                core.watch.unsure();
                 me.lapsed |= serve(&core, &master).await;
                 core.disconnected(&master);
             }

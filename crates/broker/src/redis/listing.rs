@@ -81,7 +81,7 @@ async fn states(core: &Core, page: &[ChannelKey]) -> Result<Vec<ChannelState>, B
         let mut asked = Vec::new();
         for (place, key) in page.iter().enumerate() {
             if core.up(key)?.number == up.number {
-                batch.add_command(core.command(&up, &keys::voice(key), &Call::new(Kind::State))?);
+                batch.add_command(core.command(&up, &up.node, key, &Call::new(Kind::State))?);
                 asked.push((place, key));
             }
         }

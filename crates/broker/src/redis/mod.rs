@@ -6,7 +6,7 @@
 //! - [`core`]: what all parts share. [`servers`]: who has which channel; [`link`]: the connection to one of them; [`cluster`]:
 //!   keeping up with those of a cluster. [`nodes`]: clearing up after dead nodes.
 //! - [`entry`]: a channel as this node sees it. [`lane`]: what this node asks about its own sessions, in order.
-//! - [`keys`], [`scripts`] (with `scripts/*.lua`), [`codec`], [`message`], [`reply`]: what is said to Redis and back.
+//! - [`keys`], [`scripts`] (with `scripts/*.lua`), [`codec`], [`message`], [`reply`], [`notes`]: what is said to Redis and back.
 
 mod cluster;
 mod codec;
@@ -18,6 +18,7 @@ mod link;
 mod listing;
 mod message;
 mod nodes;
+mod notes;
 mod promise;
 mod reply;
 mod scripts;
@@ -42,6 +43,7 @@ use crate::broker::{
     Publish,
 };
 use crate::told::{Control, Shards};
+use crate::watch::Watch;
 use codec::Speech;
 use core::Core;
 use entry::Op;
@@ -62,15 +64,21 @@ pub struct RedisBroker {
 }
 
 impl RedisBroker {
-    /// A broker that tells these shards, and goes on to connect. Needs a tokio runtime around it.
+    /// A broker that tells these shards, and this watch of what its own calls cause, and goes on to connect. Needs a tokio
+    /// runtime around it.
     ///
     /// # Errors
     /// [`RedisUrlError`] when a connection could never be made.
-    pub fn start(settings: RedisSettings, clock: SharedClock, shards: Arc<dyn Shards>) -> Result<Self, RedisUrlError> {
+    pub fn start(
+        settings: RedisSettings,
+        clock: SharedClock,
+        shards: Arc<dyn Shards>,
+        watch: Arc<dyn Watch>,
+    ) -> Result<Self, RedisUrlError> {
         let unreadable = |error: redis::RedisError| RedisUrlError::Unreadable(error.to_string());
         let name = core::random().map_err(|_| RedisUrlError::NoRandomness)?;
         let place = settings.place.clone();
-        let core = Arc::new(Core::new(settings, clock, shards, name.into()));
+        let core = Arc::new(Core::new(settings, clock, shards, watch, name.into()));
         let weak = Arc::downgrade(&core);
         let links = match place {
             Place::Alone(server) => {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use redis::Value;
 use tidings_model::channel::ChannelKey;
 
-use super::core::{Core, random};
+use super::core::Core;
 use super::keys;
 use super::reply::{Reply, bytes};
 use super::scripts::{Call, Kind};
@@ -27,6 +27,8 @@ pub(super) async fn clear_up(core: Arc<Core>, up: Arc<Up>, nodes: Vec<String>) {
             return;
         }
     }
+    // What it had caused and not told any more is known to nobody.
+    core.watch.unsure();
 }
 
 async fn clear_up_after(core: &Core, up: &Up, node: &str) -> Result<(), BrokerError> {
@@ -55,9 +57,9 @@ async fn clear_up_after(core: &Core, up: &Up, node: &str) -> Result<(), BrokerEr
 async fn empty(core: &Core, key: &ChannelKey, node: &str) -> Result<(), BrokerError> {
     loop {
         let up = &*core.up(key)?;
-        let call = Call::new(Kind::Reap);
-        let command = call.command_about(node, &keys::voice(key), up, core.now(up), &random()?);
-        let value = core.send(up, &command).await?;
+        let command = core.command(up, node, key, &Call::new(Kind::Reap))?;
+        let mut value = core.send(up, &command).await?;
+        core.heed(&mut value, key);
         let left = Reply::of(value).and_then(|mut reply| reply.int()).ok_or(BrokerError::Unavailable)?;
         if left == 0 {
             return Ok(());

@@ -87,13 +87,8 @@ impl Call {
         self.arg(if flag { "1" } else { "0" })
     }
 
-    /// The command, about this node's sessions.
-    pub(super) fn command(&self, voice: &str, up: &Up, now: i64, fresh: &str) -> Cmd {
-        self.command_about(&up.node, voice, up, now, fresh)
-    }
-
-    /// The command, about another node's sessions.
-    pub(super) fn command_about(&self, node: &str, voice: &str, up: &Up, now: i64, fresh: &str) -> Cmd {
+    /// The command, about the sessions of `node`; `fresh` is random, with the letters of what is to be noted.
+    pub(super) fn command(&self, voice: &str, node: &str, up: &Up, now: i64, fresh: &str) -> Cmd {
         let keys = keys::of_channel(voice, node);
         let mut command = redis::cmd("EVALSHA");
         command.arg(OF_CHANNEL[self.kind as usize].script.get_hash()).arg(keys.len());

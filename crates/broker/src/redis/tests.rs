@@ -16,7 +16,7 @@ use tidings_testkit::{Redis, eventually, redis};
 use super::core::Core;
 use super::{RedisBroker, RedisSettings, keys};
 use crate::broker::Broker;
-use crate::suite::{Place, Recorder, World, every_test, model, threads};
+use crate::suite::{Notebook, Place, Recorder, World, every_test, model, threads};
 
 every_test!(crate::redis::tests::There::alone().await);
 
@@ -85,8 +85,8 @@ impl There {
 
 #[async_trait]
 impl Place for There {
-    async fn open(&self, clock: Arc<ManualClock>, shards: Arc<Recorder>) -> Arc<dyn Broker> {
-        let broker = Arc::new(RedisBroker::start(self.settings.clone(), clock, shards).unwrap());
+    async fn open(&self, clock: Arc<ManualClock>, shards: Arc<Recorder>, watch: Arc<Notebook>) -> Arc<dyn Broker> {
+        let broker = Arc::new(RedisBroker::start(self.settings.clone(), clock, shards, watch).unwrap());
         *self.broker.lock() = Some(Arc::clone(&broker));
         self.is_connected().await;
         broker

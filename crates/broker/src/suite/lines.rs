@@ -10,6 +10,7 @@
 //! | `c: s1 not in: TooManyMembers`, `c: s1 out` | it is refused, it is out |
 
 use tidings_model::channel::{Epoch, Member, Position, SessionId};
+use tidings_model::transition::{Change, Transition};
 use tidings_wire::{Prepared, Presence, Said};
 
 use super::{member, session};
@@ -138,4 +139,15 @@ fn welcome(welcome: &Welcome, epochs: &mut Epochs) -> String {
         line += &format!(" cached {}", publication(cached, epochs));
     }
     line
+}
+
+/// A transition as a line.
+pub(crate) fn noted(transition: &Transition) -> String {
+    let kind = transition.change.kind().event_name().rsplit('.').next().unwrap_or_default();
+    let about = match &transition.change {
+        Change::MemberAdded(user) | Change::MemberRemoved(user) => format!(" {user}"),
+        Change::SubscriptionCount(count) => format!(" {count}"),
+        _ => String::new(),
+    };
+    format!("{}: {kind}{about}", transition.channel.name)
 }

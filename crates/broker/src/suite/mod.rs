@@ -13,6 +13,7 @@ pub(crate) mod listing;
 pub(crate) mod model;
 pub(crate) mod presence;
 pub(crate) mod threads;
+pub(crate) mod transitions;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -23,10 +24,13 @@ use parking_lot::Mutex;
 use tidings_model::channel::{ChannelKey, ChannelOptions, Member, SessionId};
 use tidings_model::clock::ManualClock;
 use tidings_model::event::{Data, Event};
+use tidings_model::id::AppId;
+use tidings_model::transition::{Kinds, Transition};
 use tidings_wire::{Format, Slot};
 
 use crate::broker::{Broker, BrokerError, Join, Leave, Occupancy, Publish, Since};
 use crate::told::{SessionRef, Shards, Told, Way};
+use crate::watch::Watch;
 use lines::Epochs;
 
 /// Runs each test of the suite against the broker at `$place`.
@@ -47,6 +51,9 @@ macro_rules! every_test {
             listing: channels_are_paged_by_name, a_channel_is_there_while_somebody_or_something_is;
             presence: members_come_and_go, a_user_is_there_from_the_first_session_to_the_last, comings_are_told_without_presence,
                 presence_is_kept_without_telling, a_full_channel_takes_no_new_user, a_session_without_a_user_is_no_member;
+            transitions: the_first_and_the_last_session_are_noted, a_user_is_noted_from_the_first_session_to_the_last,
+                every_number_that_is_told_is_noted, of_many_comers_one_misses_the_cached_event, what_nobody_wants_is_not_noted,
+                what_is_refused_or_repeated_is_no_transition, numbers_grow_over_a_channels_lives;
         }
     };
     ($place:expr => $($module:ident: $($test:ident),+;)+) => {
@@ -69,7 +76,7 @@ pub(crate) const SHARDS: u16 = 2;
 #[async_trait]
 pub(crate) trait Place: Send + Sync {
     /// Opens a broker that holds nothing.
-    async fn open(&self, clock: Arc<ManualClock>, shards: Arc<Recorder>) -> Arc<dyn Broker>;
+    async fn open(&self, clock: Arc<ManualClock>, shards: Arc<Recorder>, watch: Arc<Notebook>) -> Arc<dyn Broker>;
 
     /// Waits until whatever follows from finished calls has been told.
     async fn settle(&self);
@@ -120,6 +127,28 @@ impl Shards for Recorder {
     }
 }
 
+/// A watch that writes down what it is told.
+#[derive(Debug, Default)]
+pub(crate) struct Notebook {
+    pub(crate) wanted: Mutex<Kinds>,
+    pub(crate) noted: Mutex<Vec<Transition>>,
+    pub(crate) unsure: AtomicBool,
+}
+
+impl Watch for Notebook {
+    fn wanted(&self, _: &AppId) -> Kinds {
+        *self.wanted.lock()
+    }
+
+    fn happened(&self, transition: Transition) {
+        self.noted.lock().push(transition);
+    }
+
+    fn unsure(&self) {
+        self.unsure.store(true, Ordering::SeqCst);
+    }
+}
+
 static SILENT: Format = Format { slot: Slot::Stream, encode: |_| None };
 
 /// A broker, shards that write down what they are told, a time that stands still until it is moved, and short words for all.
@@ -128,6 +157,7 @@ pub(crate) struct World {
     pub(crate) broker: Arc<dyn Broker>,
     pub(crate) clock: Arc<ManualClock>,
     pub(crate) shards: Arc<Recorder>,
+    pub(crate) notebook: Arc<Notebook>,
     pub(crate) options: ChannelOptions,
     pub(crate) epochs: Epochs,
     /// Who has joined what.
@@ -137,9 +167,10 @@ pub(crate) struct World {
 impl World {
     pub(crate) async fn at(place: Box<dyn Place>) -> Self {
         let (clock, shards) = (ManualClock::at(1_763_719_000_000), Recorder::new(SHARDS));
-        let broker = place.open(Arc::clone(&clock), Arc::clone(&shards)).await;
+        let notebook = Arc::new(Notebook::default());
+        let broker = place.open(Arc::clone(&clock), Arc::clone(&shards), Arc::clone(&notebook)).await;
         let options = ChannelOptions::default();
-        Self { place, broker, clock, shards, options, epochs: Epochs::default(), joined: Vec::new() }
+        Self { place, broker, clock, shards, notebook, options, epochs: Epochs::default(), joined: Vec::new() }
     }
 
     pub(crate) fn pass(&self, ms: u64) {
@@ -223,6 +254,12 @@ impl World {
                 assert_eq!(told[shard], expected, "shard {shard} at {caller}");
             }
         }
+    }
+
+    /// What has been noted since the last time, a line a piece.
+    pub(crate) async fn noted(&mut self) -> Vec<String> {
+        self.place.settle().await;
+        std::mem::take(&mut *self.notebook.noted.lock()).iter().map(lines::noted).collect()
     }
 
     /// When everybody has left and everything has expired, nothing is there any more.

@@ -1,17 +1,23 @@
 -- One channel: what every script begins with.
 --
 -- KEYS: meta (hash), log (stream), cache (string), users (hash), here (hash of one node's sessions).
--- ARGV: generation, now (ms), the channel's voice (where nodes subscribe), PUBLISH or SPUBLISH, 16 random hex digits.
+-- ARGV: generation, now (ms), the channel's voice (where nodes subscribe), PUBLISH or SPUBLISH, 16 random hex digits and after
+-- them a letter for each kind of transition that is to be noted: o occupied, v vacated, a member added, r member removed,
+-- c number of subscriptions, m cache miss.
 --
 -- meta: n number of the last message; s subscriptions; p j c what sessions joined with (presence, join_leave, count);
 -- ct, co when their number was told last, and whether that is owed; g e o generation, epoch and offset of the history;
 -- t its ttl; x when its last entry is too old; f when a position that nobody is there for is forgotten; cx cp when the
--- cached event is too old, and its position.
+-- cached event is too old, and its position; cm whether somebody has found no cached event since there was one; tn the
+-- number of the last transition.
+--
+-- Every answer ends with the transitions that were noted: kind, number, and what it is about, with spaces between.
 local meta, log, cache, users, here = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
-local generation, now, voice, say, fresh = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3], ARGV[4], ARGV[5]
+local generation, now, voice, say = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3], ARGV[4]
+local fresh, wanted = string.sub(ARGV[5], 1, 16), string.sub(ARGV[5], 17)
 local MANY, COUNT_EVERY, SLACK = 100, 5000, 60000
 
-local m, changed = {}, {}
+local m, changed, noted = {}, {}, {}
 do
   local flat = redis.call('HGETALL', meta)
   for i = 1, #flat, 2 do m[flat[i]] = flat[i + 1] end
@@ -74,13 +80,23 @@ local function left_alone()
   if m.e then set('f', now + 2 * num('t')) end
 end
 
--- Messages are numbered without a gap. The first number of a channel's life is higher than any of an earlier life.
-local function last_message()
-  if not m.n then
+-- The last number of a row. The first of a channel's life is higher than any of an earlier life.
+local function last_number(field)
+  if not m[field] then
     local time = redis.call('TIME')
-    set('n', tonumber(time[1]) * 1000000 + tonumber(time[2]))
+    set(field, tonumber(time[1]) * 1000000 + tonumber(time[2]))
   end
-  return num('n')
+  return num(field)
+end
+
+-- Messages are numbered without a gap.
+local function last_message() return last_number('n') end
+
+-- Notes a transition, if it is wanted.
+local function note(kind, about)
+  if not string.find(wanted, kind, 1, true) then return end
+  set('tn', last_number('tn') + 1)
+  noted[#noted + 1] = kind .. ' ' .. m.tn .. ' ' .. about
 end
 
 -- Tells every node that is subscribed to the channel; nobody is, where no session is in it.
@@ -97,6 +113,7 @@ local function tell_count()
   set('ct', now)
   set('co', nil)
   tell('#', int(s), '')
+  note('c', int(s))
 end
 
 local function count_has_changed()
@@ -131,11 +148,15 @@ local function take_out(place)
     else
       redis.call('HDEL', users, user)
       last = '1'
+      if m.p == '1' then note('r', user) end
     end
     if m.j == '1' then tell('-', last .. ' ' .. session, shown) end
   end
   count_has_changed()
-  if num('s') == 0 then left_alone() end
+  if num('s') == 0 then
+    left_alone()
+    note('v', '')
+  end
   return at
 end
 
@@ -143,6 +164,7 @@ end
 local function put_in(place, session, user, shown, tells)
   redis.call('HSET', here, place, cmsgpack.pack({session, user, shown}))
   set('s', num('s') + 1)
+  if num('s') == 1 then note('o', '') end
   if user == '' then return nil end
   local known = redis.call('HGET', users, user)
   local first = '1'
@@ -152,6 +174,7 @@ local function put_in(place, session, user, shown, tells)
     first = '0'
   else
     redis.call('HSET', users, user, cmsgpack.pack({1, shown}))
+    if m.p == '1' then note('a', user) end
   end
   if tells then tell('+', first .. ' ' .. session, shown) end
 end
@@ -178,11 +201,14 @@ local function cached()
   return {m.cp, redis.call('GET', cache), num('cx') - now}
 end
 
--- Writes what has changed. What nobody is there for goes by itself in time, should nobody ask for it again.
+-- Writes what has changed, and puts the answer together. What nobody is there for goes by itself in time, should nobody ask
+-- for it again.
 local function finish(...)
+  local answer = {...}
+  answer[#answer + 1] = noted
   if num('s') == 0 and not m.e and not m.cx then
     redis.call('DEL', meta, log, cache, users)
-    return {...}
+    return answer
   end
   for field in pairs(changed) do
     if m[field] then redis.call('HSET', meta, field, m[field]) else redis.call('HDEL', meta, field) end
@@ -194,7 +220,7 @@ local function finish(...)
     redis.call('PERSIST', meta)
   end
   if m.e then redis.call('PEXPIRE', log, int(math.max(num('x') - now, 0) + SLACK)) end
-  return {...}
+  return answer
 end
 
 -- A generation that is newer than ours: another node has seen a failover that we haven't.

@@ -31,6 +31,10 @@ elseif wanted == 'last' and tonumber(ARGV[18]) > 0 and m.e and first_kept() then
 end
 local all = all_members()
 local here_now, welcome_cached = num('s'), cached()
+if caches and not welcome_cached and m.cm ~= '1' then
+  set('cm', '1')
+  note('m', '')
+end
 if is_new then
   if user ~= '' and m.j == '1' then tell('+', first .. ' ' .. session, shown) end
   count_has_changed()

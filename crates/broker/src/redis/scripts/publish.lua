@@ -17,6 +17,7 @@ if not by_client then
   if cache_ttl then
     set('cx', now + cache_ttl)
     set('cp', position)
+    set('cm', nil)
     redis.call('SET', cache, event, 'PX', int(cache_ttl + SLACK))
   end
   if num('s') == 0 then left_alone() end

@@ -12,7 +12,7 @@ use tokio::sync::{Mutex as AsyncMutex, OnceCell, OwnedMutexGuard};
 use super::super::keys;
 use super::{PATIENCE, RedisBroker, RedisSettings, forgets, is_a_servers, settle};
 use crate::broker::{Broker, BrokerError, ChannelFilter, Occupancy, Since};
-use crate::suite::{Place, Recorder, World, every_test, key, threads};
+use crate::suite::{Notebook, Place, Recorder, World, every_test, key, threads};
 use crate::told::{Control, Who};
 
 every_test!(crate::redis::tests::cluster::Clustered::new().await);
@@ -67,8 +67,8 @@ impl Clustered {
 
 #[async_trait]
 impl Place for Clustered {
-    async fn open(&self, clock: Arc<ManualClock>, shards: Arc<Recorder>) -> Arc<dyn Broker> {
-        let broker = Arc::new(RedisBroker::start(self.settings.clone(), clock, shards).unwrap());
+    async fn open(&self, clock: Arc<ManualClock>, shards: Arc<Recorder>, watch: Arc<Notebook>) -> Arc<dyn Broker> {
+        let broker = Arc::new(RedisBroker::start(self.settings.clone(), clock, shards, watch).unwrap());
         *self.broker.lock() = Some(Arc::clone(&broker));
         self.is_connected().await;
         broker

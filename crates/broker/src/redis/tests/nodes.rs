@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use tidings_model::transition::Kind;
 use tidings_testkit::eventually;
 
 use super::super::keys;
@@ -134,9 +135,11 @@ async fn the_sessions_of_a_dead_node_are_taken_out_once() {
     let mut third = dying.world().await;
     for world in [&mut first, &mut second, &mut third] {
         (world.options.presence, world.options.join_leave) = (true, true);
+        *world.notebook.wanted.lock() = Kind::ALL.into_iter().collect();
     }
     first.join(1, "ann").await;
     second.join(1, "ann").await;
+    third.join_in("d", 1, "", None).await;
     for n in 1..40 {
         third.join(n, &format!("u{n}")).await;
     }
@@ -152,6 +155,22 @@ async fn the_sessions_of_a_dead_node_are_taken_out_once() {
         }
     })
     .await;
+    // Whichever node cleared up has noted what became of the channels, and says that there may be more.
+    let notebooks = [&first, &second].map(|world| std::sync::Arc::clone(&world.notebook));
+    let noted = eventually(PATIENCE, || {
+        let notebooks = notebooks.clone();
+        async move {
+            let all = notebooks.iter().flat_map(|book| book.noted.lock().iter().map(lines::noted).collect::<Vec<_>>());
+            let mut noted: Vec<_> = all.filter(|line| line.contains("removed") || line.contains("vacated")).collect();
+            noted.sort();
+            noted.contains(&"d: vacated".to_owned()).then_some(noted)
+        }
+    })
+    .await;
+    let mut expected: Vec<_> = (1..40).map(|n| format!("c: member_removed u{n}")).collect();
+    expected.push("d: vacated".to_owned());
+    expected.sort();
+    assert_eq!(noted, expected);
     first.publish("end").await;
     for world in [&mut first, &mut second] {
         let told = until(world, "c: end").await;

@@ -1,0 +1,52 @@
+//! The transitions that scripts note: which are to be, and reading what an answer ends with.
+
+use redis::Value;
+use tidings_model::channel::ChannelKey;
+use tidings_model::transition::{Change, Kind, Kinds, Transition};
+
+use super::reply::bytes;
+
+/// The letters that scripts have for kinds that a broker decides.
+const LETTERS: [(Kind, char); 6] = [
+    (Kind::Occupied, 'o'),
+    (Kind::Vacated, 'v'),
+    (Kind::MemberAdded, 'a'),
+    (Kind::MemberRemoved, 'r'),
+    (Kind::SubscriptionCount, 'c'),
+    (Kind::CacheMiss, 'm'),
+];
+
+/// Kinds, as a script is told of them.
+pub(super) fn letters(wanted: Kinds) -> String {
+    LETTERS.iter().filter(|(kind, _)| wanted.has(*kind)).map(|(_, letter)| letter).collect()
+}
+
+/// Takes the transitions off the end of a script's answer, in their order. Nothing is there in the answer of an error.
+pub(super) fn take(answer: &mut Value, channel: &ChannelKey) -> Vec<Transition> {
+    let Value::Array(parts) = answer else { return Vec::new() };
+    match parts.pop() {
+        Some(Value::Array(noted)) => noted.iter().filter_map(|note| read(note, channel)).collect(),
+        Some(other) => {
+            parts.push(other);
+            Vec::new()
+        }
+        None => Vec::new(),
+    }
+}
+
+fn read(note: &Value, channel: &ChannelKey) -> Option<Transition> {
+    let text = std::str::from_utf8(bytes(note)?).ok()?;
+    // A user's id may hold spaces.
+    let mut words = text.splitn(3, ' ');
+    let (letter, number, about) = (words.next()?, words.next()?.parse().ok()?, words.next()?);
+    let change = match letter {
+        "o" => Change::Occupied,
+        "v" => Change::Vacated,
+        "a" => Change::MemberAdded(about.to_owned()),
+        "r" => Change::MemberRemoved(about.to_owned()),
+        "c" => Change::SubscriptionCount(about.parse().ok()?),
+        "m" => Change::CacheMiss,
+        _ => return None,
+    };
+    Some(Transition { channel: channel.clone(), number, change })
+}
