@@ -1,6 +1,6 @@
 //! What must survive: the catalogue, the event log, and the deliveries that are owed.
 //!
-//! The traits ([`Catalogue`], [`Log`], [`Queue`], [`Nodes`], together [`Store`]) speak in the model's words; SQL lives behind them and
+//! The traits ([`Catalogue`], [`Log`], [`Queue`], [`Standings`], [`Nodes`], together [`Store`]) speak in the model's words; SQL lives behind them and
 //! nowhere else. Whatever a method answers with `Ok` is on disk, synced.
 //!
 //! Called by `bus` (catalogue and log) and `courier` (queue). One suite of tests runs against every implementation.
@@ -16,6 +16,7 @@ pub mod queue;
 mod records;
 pub mod seal;
 pub mod sqlite;
+pub mod standing;
 #[cfg(test)]
 mod suite;
 
@@ -24,10 +25,11 @@ pub use error::StoreError;
 pub use log::Log;
 pub use nodes::Nodes;
 pub use queue::Queue;
+pub use standing::Standings;
 
 /// Everything a store does.
 #[async_trait::async_trait]
-pub trait Store: Catalogue + Log + Queue + Nodes + std::fmt::Debug {
+pub trait Store: Catalogue + Log + Queue + Standings + Nodes + std::fmt::Debug {
     /// In a word, for `/readyz` and logs: which store it is.
     fn name(&self) -> &'static str;
 

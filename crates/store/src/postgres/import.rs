@@ -66,6 +66,19 @@ const TABLES: &[Table] = &[
     ),
     ("failing", &[("destination", Int), ("since", Int)]),
     (
+        "standing",
+        &[
+            ("app", Text),
+            ("channel", Text),
+            ("member", Text),
+            ("present", Bool),
+            ("number", Int),
+            ("event", Text),
+            ("told", Bool),
+            ("changed_at", Int),
+        ],
+    ),
+    (
         "event",
         &[
             ("no", Int),

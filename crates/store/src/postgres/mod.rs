@@ -24,6 +24,7 @@ mod nodes;
 mod publisher;
 mod queue;
 mod retire;
+mod standing;
 mod store;
 mod upkeep;
 

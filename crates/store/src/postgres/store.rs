@@ -12,7 +12,7 @@ use tidings_model::listener::Listener;
 use tidings_model::payload::Field;
 
 use super::connect::{sql, transact};
-use super::{PostgresStore, catalogue, events, fanout, finish, listing, lots, nodes, queue, retire, upkeep};
+use super::{PostgresStore, catalogue, events, fanout, finish, listing, lots, nodes, queue, retire, standing, upkeep};
 use crate::Store;
 use crate::catalogue::{Catalogue, Changes};
 use crate::error::StoreError;
@@ -22,6 +22,7 @@ use crate::queue::{
     DeliveryFilter, DeliveryRow, Depth, Due, Expanded, Finished, Leased, Queue, Recorded, Recording, Retried,
 };
 use crate::records::ListenerSecrets;
+use crate::standing::{Standing, Standings, Subject, Turn, Turned};
 
 #[async_trait]
 impl Store for PostgresStore {
@@ -132,6 +133,30 @@ impl Log for PostgresStore {
 
     async fn events_at(&self, places: Vec<EventNo>) -> Result<Vec<Logged>, StoreError> {
         transact!(self.connections, |db| events::events_at(db, &places).await)
+    }
+}
+
+#[async_trait]
+impl Standings for PostgresStore {
+    async fn turn(&self, turn: Turn) -> Result<Turned, StoreError> {
+        let turn = Turn { now: self.clock.server(turn.now), ..turn };
+        transact!(self.connections, |db| standing::turn(db, &turn).await)
+    }
+
+    async fn turn_told(&self, subject: &Subject, number: i64) -> Result<(), StoreError> {
+        transact!(self.connections, |db| standing::told(db, subject, number).await)
+    }
+
+    async fn standings(&self, after: Option<Subject>, limit: usize) -> Result<Vec<Standing>, StoreError> {
+        transact!(self.connections, |db| standing::standings(db, after.as_ref(), limit).await)
+    }
+
+    async fn last_turn(&self) -> Result<i64, StoreError> {
+        transact!(self.connections, |db| standing::last(db).await)
+    }
+
+    async fn forget_gone(&self, before: Millis) -> Result<bool, StoreError> {
+        transact!(self.connections, |db| standing::forget(db, before).await)
     }
 }
 

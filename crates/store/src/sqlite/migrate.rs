@@ -5,7 +5,10 @@ use rusqlite::Connection;
 use crate::error::StoreError;
 
 /// In order; the place in this list, from 1, is the schema version that `PRAGMA user_version` holds.
-const MIGRATIONS: &[&str] = &[include_str!("../../migrations/sqlite/0001_start.sql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("../../migrations/sqlite/0001_start.sql"),
+    include_str!("../../migrations/sqlite/0002_standing.sql"),
+];
 
 /// The latest version this program knows.
 pub const SCHEMA_VERSION: i64 = MIGRATIONS.len() as i64;

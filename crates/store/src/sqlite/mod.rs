@@ -16,6 +16,7 @@ mod migrate;
 mod queue;
 mod readers;
 mod retire;
+mod standing;
 mod upkeep;
 mod writer;
 
@@ -46,6 +47,7 @@ use crate::queue::{
 };
 use crate::records::ListenerSecrets;
 use crate::seal::MainKey;
+use crate::standing::{Standing, Standings, Subject, Turn, Turned};
 use crate::{Store, StoreError as Error};
 use readers::Readers;
 use writer::{Class, Writer};
@@ -292,6 +294,30 @@ impl Log for SqliteStore {
 
     async fn events_at(&self, places: Vec<EventNo>) -> Result<Vec<Logged>, StoreError> {
         self.readers.read(move |db| log::events_at(db, &places)).await
+    }
+}
+
+#[async_trait]
+impl Standings for SqliteStore {
+    async fn turn(&self, turn: Turn) -> Result<Turned, StoreError> {
+        self.ack(move |db| standing::turn(db, &turn)).await
+    }
+
+    async fn turn_told(&self, subject: &Subject, number: i64) -> Result<(), StoreError> {
+        let subject = subject.clone();
+        self.writer.call(Class::RideAlong, move |db| standing::told(db, &subject, number)).await
+    }
+
+    async fn standings(&self, after: Option<Subject>, limit: usize) -> Result<Vec<Standing>, StoreError> {
+        self.readers.read(move |db| standing::standings(db, after.as_ref(), limit)).await
+    }
+
+    async fn last_turn(&self) -> Result<i64, StoreError> {
+        self.readers.read(standing::last).await
+    }
+
+    async fn forget_gone(&self, before: Millis) -> Result<bool, StoreError> {
+        self.writer.call(Class::Upkeep, move |db| standing::forget(db, before)).await
     }
 }
 

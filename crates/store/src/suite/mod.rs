@@ -13,6 +13,7 @@ pub(crate) mod model;
 pub(crate) mod publish;
 pub(crate) mod recovery;
 pub(crate) mod retention;
+pub(crate) mod standing;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -53,6 +54,9 @@ macro_rules! every_test {
             recovery: leases_of_an_earlier_life_are_void, a_clock_set_back_moves_what_is_due_once, ten_thousand_survive_a_restart,
                 fanout_goes_on_after_a_restart, states_survive_a_restart;
             retention: old_events_go_with_their_deliveries, events_with_open_work_are_kept, old_keys_are_forgotten;
+            standing: each_turn_is_told_once, an_old_turn_is_no_news, a_going_is_taken_back_within_its_window,
+                what_has_gone_out_is_not_taken_back, a_going_of_an_ordered_lane_lets_the_next_go, nobody_hears_of_a_short_absence,
+                what_is_there_or_not_told_is_listed, what_is_long_gone_is_forgotten, of_turns_at_once_one_is_told;
         }
     };
     ($place:expr => $($module:ident: $($test:ident),+;)+) => {
