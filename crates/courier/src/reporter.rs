@@ -93,6 +93,9 @@ fn settle(inner: &Inner, finished: &Finished, recorded: Recorded) {
     if let Some(leased) = recorded.next_in_lane {
         inner.fetch(leased);
     }
+    if let Some(due) = recorded.lane_due {
+        inner.due_at(due);
+    }
     if recorded.disabled {
         inner.set_failing(destination, false);
         inner.notify(Notice::Disabled);

@@ -75,8 +75,21 @@ pub struct Recorded {
     pub stale: bool,
     /// The next of the lane, leased to the caller.
     pub next_in_lane: Option<Leased>,
+    /// When the next of the lane is due (steady time), where it has to wait for its time.
+    pub lane_due: Option<Millis>,
     /// The destination was disabled by this.
     pub disabled: bool,
+}
+
+/// What became of the next of a lane whose head has ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Advanced {
+    /// There is none, or it was let go before.
+    Nothing,
+    /// It is leased.
+    Leased(Leased),
+    /// It is scheduled for this time.
+    Due(Millis),
 }
 
 /// What a batch of results is recorded with.

@@ -16,7 +16,7 @@ use super::connect::sql;
 use super::lanes::{self, Dues};
 use super::{catalogue, locks, lots, queue};
 use crate::error::StoreError;
-use crate::queue::{Finished, Leased, Next, Recorded, Recording};
+use crate::queue::{Advanced, Finished, Leased, Next, Recorded, Recording};
 
 /// What one batch is recorded with.
 struct Recorder<'a> {
@@ -123,16 +123,21 @@ impl Recorder<'_> {
             }
             _ => Failed::Enabled,
         };
-        let next_in_lane = match lane {
+        let advanced = match lane {
             Some(lane) => {
                 let lease = (failed == Failed::Enabled)
                     .then(|| (self.recording.lease, self.clock.server(self.recording.lease.until)));
                 let now = self.clock.server(self.recording.now);
                 lanes::advance(db, key.destination, &lane, lease, now, &mut self.dues).await?
             }
-            None => None,
+            None => Advanced::Nothing,
         };
-        Ok(Recorded { stale: false, next_in_lane, disabled: failed == Failed::DisabledNow })
+        let recorded = Recorded { disabled: failed == Failed::DisabledNow, ..Recorded::default() };
+        Ok(match advanced {
+            Advanced::Nothing => recorded,
+            Advanced::Leased(next) => Recorded { next_in_lane: Some(next), ..recorded },
+            Advanced::Due(due) => Recorded { lane_due: Some(self.clock.caller(due)), ..recorded },
+        })
     }
 
     /// Notes a failure of the destination.

@@ -13,7 +13,7 @@ use tidings_model::id::{AppId, DeliveryKey, DestinationNo, EventNo};
 use super::connect::sql;
 use crate::error::StoreError;
 use crate::log::{Lease, LeaseToken};
-use crate::queue::Leased;
+use crate::queue::{Advanced, Leased};
 
 /// A delivery to be written.
 pub(super) struct Owed<'a> {
@@ -177,16 +177,16 @@ pub(super) async fn advance(
     lease: Option<(Lease, Millis)>,
     now: Millis,
     dues: &mut Dues,
-) -> Result<Option<Leased>, StoreError> {
+) -> Result<Advanced, StoreError> {
     let head = sql("SELECT app, event, attempts, forgiven, not_before, due IS NULL AND lease IS NULL FROM delivery
          WHERE destination = $1 AND lane = $2 ORDER BY event LIMIT 1")
     .bind(destination.0)
     .bind(lane.to_owned())
     .fetch_optional(&mut *db)
     .await?;
-    let Some(head) = head else { return Ok(None) };
+    let Some(head) = head else { return Ok(Advanced::Nothing) };
     if !head.try_get::<bool, _>(5)? {
-        return Ok(None);
+        return Ok(Advanced::Nothing);
     }
     let key =
         DeliveryKey { app: AppId::from(head.try_get::<String, _>(0)?), event: EventNo(head.try_get(1)?), destination };
@@ -202,7 +202,7 @@ pub(super) async fn advance(
                 .execute(db)
                 .await?;
             let (attempts, forgiven) = (count(&head, 2)?, count(&head, 3)?);
-            Ok(Some(Leased { key, attempts, forgiven, ordered: true, lot: false, lease }))
+            Ok(Advanced::Leased(Leased { key, attempts, forgiven, ordered: true, lot: false, lease }))
         }
         _ => {
             let due = not_before.unwrap_or(now).max(now);
@@ -214,7 +214,7 @@ pub(super) async fn advance(
                 .execute(db)
                 .await?;
             dues.note(destination, due);
-            Ok(None)
+            Ok(Advanced::Due(due))
         }
     }
 }

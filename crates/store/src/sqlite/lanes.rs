@@ -9,7 +9,7 @@ use tidings_model::id::{AppId, DeliveryKey, DestinationNo, EventNo};
 
 use crate::error::StoreError;
 use crate::log::{Lease, LeaseToken};
-use crate::queue::Leased;
+use crate::queue::{Advanced, Leased};
 
 /// A delivery to be written.
 pub(super) struct Owed<'a> {
@@ -111,7 +111,7 @@ pub(super) fn advance(
     lane: &str,
     lease: Option<Lease>,
     now: Millis,
-) -> Result<Option<Leased>, StoreError> {
+) -> Result<Advanced, StoreError> {
     let head = db
         .prepare_cached(
             "SELECT app, event, attempts, forgiven, not_before, due IS NULL AND lease IS NULL FROM delivery
@@ -126,19 +126,19 @@ pub(super) fn advance(
         })
         .optional()?;
     let Some((key, attempts, forgiven, not_before, true)) = head else {
-        return Ok(None);
+        return Ok(Advanced::Nothing);
     };
     match lease {
         Some(lease) if not_before.is_none_or(|time| time <= now) => {
             set_lease(db, &key, lease)?;
-            Ok(Some(Leased { key, attempts, forgiven, ordered: true, lot: false, lease }))
+            Ok(Advanced::Leased(Leased { key, attempts, forgiven, ordered: true, lot: false, lease }))
         }
         _ => {
             let due = not_before.unwrap_or(now).max(now);
             db.prepare_cached("UPDATE delivery SET due = ?4 WHERE app = ?1 AND event = ?2 AND destination = ?3")?
                 .execute(params![key.app.as_str(), key.event.0, key.destination.0, due])?;
             note_due(db, destination, due)?;
-            Ok(None)
+            Ok(Advanced::Due(due))
         }
     }
 }

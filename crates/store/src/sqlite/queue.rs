@@ -8,7 +8,7 @@ use tidings_model::id::{AppId, DeliveryKey, DestinationNo, EventNo};
 use super::{catalogue, lanes, lots};
 use crate::error::StoreError;
 use crate::log::Lease;
-use crate::queue::{Due, Finished, Leased, Next, Recorded, Recording};
+use crate::queue::{Advanced, Due, Finished, Leased, Next, Recorded, Recording};
 use crate::records::micros;
 
 /// The statement of [`due`]: destinations with work, enabled and not to be skipped, the longest waiting first.
@@ -130,14 +130,19 @@ fn record(
         }
         _ => Failed::Enabled,
     };
-    let next_in_lane = match lane {
+    let advanced = match lane {
         Some(lane) => {
             let lease = (failed == Failed::Enabled).then_some(recording.lease);
             lanes::advance(db, key.destination, &lane, lease, recording.now)?
         }
-        None => None,
+        None => Advanced::Nothing,
     };
-    Ok(Recorded { stale: false, next_in_lane, disabled: failed == Failed::DisabledNow })
+    let recorded = Recorded { disabled: failed == Failed::DisabledNow, ..Recorded::default() };
+    Ok(match advanced {
+        Advanced::Nothing => recorded,
+        Advanced::Leased(next) => Recorded { next_in_lane: Some(next), ..recorded },
+        Advanced::Due(due) => Recorded { lane_due: Some(due), ..recorded },
+    })
 }
 
 /// Removes an open delivery, and says which lane it was the head of; the outer `None` when the lease was lost.

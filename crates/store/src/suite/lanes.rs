@@ -97,7 +97,9 @@ pub(crate) async fn the_next_waits_for_its_time(mut w: World) {
     later.not_before = Some(w.now + 3_000);
     let (b, _) = w.stored_as(later).await;
     w.publish("c", &[no], Lane::Whole).await;
-    assert_eq!(w.deliver(&leased[0]).await.next_in_lane, None);
+    let recorded = w.deliver(&leased[0]).await;
+    // Whoever let it go knows when to come back.
+    assert_eq!((recorded.next_in_lane, recorded.lane_due), (None, Some(w.now + 3_000)));
     assert_eq!(w.due().await, (vec![], Some(w.now + 3_000)));
     w.now += 3_000;
     let claimed = w.claim(no, 9).await;
