@@ -6,6 +6,7 @@
     reason = "all of it is a test: it panics with what it met, and prints its counts"
 )]
 
+mod app_webhooks;
 mod apps;
 mod cli;
 mod failover;

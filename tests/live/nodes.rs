@@ -15,7 +15,12 @@ pub(crate) async fn node(cluster: &Cluster) -> Server {
 
 /// One more node, with these lines of its own.
 pub(crate) async fn node_with(top: &str) -> Server {
-    let server = configured(top, KEEPING).start().await;
+    node_of(top, KEEPING).await
+}
+
+/// One more node, with these lines of its own, and these of each app.
+pub(crate) async fn node_of(top: &str, each: &str) -> Server {
+    let server = configured(top, each).start().await;
     reaches(&server, true).await;
     server
 }

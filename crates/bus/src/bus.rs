@@ -25,7 +25,9 @@ use crate::audience;
 use crate::catalogue::{Catalogue, Matched};
 use crate::error::PublishError;
 use crate::metrics::Metrics;
+use crate::rejoin;
 use crate::throttle::{Rate, Throttle};
+use crate::transitions::{self, Transitions};
 
 /// How long an idempotency key is remembered.
 pub(crate) const REMEMBERED: Millis = 24 * 3_600 * 1_000;
@@ -80,6 +82,8 @@ pub struct Parts {
     pub courier: Courier,
     /// The way out to live sessions.
     pub broker: Arc<dyn Broker>,
+    /// What the broker tells of channels.
+    pub transitions: Arc<Transitions>,
     /// The time.
     pub clock: SharedClock,
 }
@@ -90,6 +94,7 @@ pub(crate) struct Shared {
     pub(crate) catalogue: Arc<Catalogue>,
     pub(crate) courier: Courier,
     pub(crate) broker: Arc<dyn Broker>,
+    pub(crate) transitions: Arc<Transitions>,
     pub(crate) clock: SharedClock,
     pub(crate) metrics: Metrics,
     publishes: Throttle<AppId>,
@@ -106,11 +111,13 @@ impl Bus {
     pub fn new(parts: Parts, notices: mpsc::UnboundedReceiver<Notice>, registry: &mut Registry) -> Self {
         let metrics = Metrics::default();
         metrics.register(registry.sub_registry_with_prefix("bus"));
-        let Parts { apps, store, catalogue, courier, broker, clock } = parts;
+        let Parts { apps, store, catalogue, courier, broker, transitions, clock } = parts;
         let publishes = Throttle::default();
-        let shared = Shared { apps, store, catalogue, courier, broker, clock, metrics, publishes };
+        let shared = Shared { apps, store, catalogue, courier, broker, transitions, clock, metrics, publishes };
         let bus = Self { shared: Arc::new(shared) };
         tokio::spawn(announce::run(bus.clone(), notices));
+        transitions::start(&bus);
+        tokio::spawn(rejoin::run(Arc::downgrade(&bus.shared)));
         bus
     }
 
@@ -127,6 +134,11 @@ impl Bus {
     /// The home of channel state, to ask who is where.
     pub fn broker(&self) -> &Arc<dyn Broker> {
         &self.shared.broker
+    }
+
+    /// What becomes of channels, on its way to whoever wants to know.
+    pub fn transitions(&self) -> &Arc<Transitions> {
+        &self.shared.transitions
     }
 
     /// The store, for listings.
@@ -179,6 +191,11 @@ impl Bus {
     /// Whether something durable wants an event of this name.
     pub(crate) fn is_wanted(&self, event: &Event) -> bool {
         self.shared.catalogue.hook(&event.app, &event.name).is_some()
+    }
+
+    /// Whether somebody would get a delivery of this event now.
+    pub(crate) fn is_owed(&self, event: &Event) -> Result<bool, PublishError> {
+        Ok(!self.matched(event, None)?.1.destinations.is_empty())
     }
 
     /// Logs, then says it to live sessions.

@@ -13,16 +13,23 @@ use tidings_model::listener::Listener;
 use tidings_model::matcher::Document;
 use tidings_model::pattern::{self, Pattern};
 use tidings_model::payload::Field;
+use tidings_model::transition::{Kind, Kinds};
 use tidings_store::log::Destination;
 use tidings_store::{Store, StoreError};
 
 use crate::audience::Audience;
 
-/// Hooks that every app has: what Tidings itself says.
+/// Hooks that every app has beside those of transitions: what Tidings itself says.
 const BUILT_IN: &[(&str, &str)] = &[
     ("tidings.listener.disabled", "A listener was disabled because of what its deliveries met."),
     ("tidings.test", "A test of one listener, sent by request."),
 ];
+
+/// The names and descriptions of all hooks that every app has.
+fn all_built_in() -> impl Iterator<Item = (&'static str, &'static str)> {
+    let transitions = Kind::ALL.into_iter().map(|kind| (kind.event_name(), kind.description()));
+    BUILT_IN.iter().copied().chain(transitions)
+}
 /// Versions of a hook's fields that are kept in memory at most.
 const MAX_OLD_FIELDS: usize = 1_000;
 
@@ -41,6 +48,8 @@ struct AppCatalogue {
     listeners: BTreeMap<String, Arc<Listener>>,
     /// By event name; only names with an audience.
     audiences: HashMap<String, Audience>,
+    /// What of channels somebody wants to know.
+    wanted: Kinds,
 }
 
 #[derive(Default)]
@@ -153,7 +162,7 @@ impl Catalogue {
     pub fn nearest_hook(&self, app: &AppId, name: &str) -> Option<String> {
         let state = self.state.read();
         let own = state.apps.get(app).into_iter().flat_map(|app| app.hooks.keys().map(String::as_str));
-        pattern::nearest(name, own.chain(BUILT_IN.iter().map(|(name, _)| *name))).map(str::to_owned)
+        pattern::nearest(name, own.chain(all_built_in().map(|(name, _)| name))).map(str::to_owned)
     }
 
     /// The fields that let out of an event's data when its hook was at `version`.
@@ -178,6 +187,11 @@ impl Catalogue {
         }
         old.insert(key, fields.clone());
         Ok(fields)
+    }
+
+    /// What of an app's channels somebody wants to know. Whoever wants comings or goings needs both to be known.
+    pub(crate) fn wanted(&self, app: &AppId) -> Kinds {
+        self.state.read().apps.get(app).map_or(Kinds::NONE, |app| app.wanted)
     }
 
     pub(crate) fn version(&self) -> i64 {
@@ -248,26 +262,27 @@ impl State {
 
 impl AppCatalogue {
     /// The event names that a listener wants.
-    fn wanted(&self, listener: &Listener) -> Vec<String> {
+    fn names(&self, listener: &Listener) -> Vec<String> {
         if listener.hooks.iter().all(Pattern::is_exact) {
             let there = |name: &&str| self.hooks.contains_key(*name) || is_built_in(name);
             return listener.hooks.iter().map(Pattern::as_str).filter(there).map(str::to_owned).collect();
         }
         let own = self.hooks.keys().map(String::as_str);
-        own.chain(BUILT_IN.iter().map(|(name, _)| *name))
+        own.chain(all_built_in().map(|(name, _)| name))
             .filter(|name| wants(listener, name))
             .map(str::to_owned)
             .collect()
     }
 
     fn join(&mut self, listener: &Arc<Listener>) {
-        for name in self.wanted(listener) {
+        for name in self.names(listener) {
             self.audiences.entry(name).or_default().insert(listener);
         }
+        self.count_wanted();
     }
 
     fn leave(&mut self, listener: &Listener) {
-        for name in self.wanted(listener) {
+        for name in self.names(listener) {
             if let Some(audience) = self.audiences.get_mut(&name) {
                 audience.remove(listener);
                 if audience.is_empty() {
@@ -275,6 +290,18 @@ impl AppCatalogue {
                 }
             }
         }
+        self.count_wanted();
+    }
+
+    fn count_wanted(&mut self) {
+        let wants = |kind: &Kind| self.audiences.contains_key(kind.event_name());
+        let mut wanted: Kinds = Kind::ALL.into_iter().filter(wants).collect();
+        for (coming, going) in [(Kind::Occupied, Kind::Vacated), (Kind::MemberAdded, Kind::MemberRemoved)] {
+            if wanted.has(coming) || wanted.has(going) {
+                wanted = wanted.with(coming).with(going);
+            }
+        }
+        self.wanted = wanted;
     }
 }
 
@@ -285,15 +312,15 @@ fn wants(listener: &Listener, name: &str) -> bool {
 }
 
 fn is_built_in(name: &str) -> bool {
-    BUILT_IN.iter().any(|(built_in, _)| *built_in == name)
+    all_built_in().any(|(built_in, _)| built_in == name)
 }
 
 fn built_in(app: &AppId, name: &str) -> Option<Arc<Hook>> {
-    let (name, description) = BUILT_IN.iter().find(|(built_in, _)| *built_in == name)?;
+    let (name, description) = all_built_in().find(|(built_in, _)| *built_in == name)?;
     Some(Arc::new(Hook {
         app: app.clone(),
-        name: (*name).to_owned(),
-        description: (*description).to_owned(),
+        name: name.to_owned(),
+        description: description.to_owned(),
         fields: None,
         schema: None,
         defaults: DeliveryDefaults::default(),

@@ -41,6 +41,9 @@ pub enum ManageError {
     /// Somebody else changed it at the same time, again and again.
     #[error("it is being changed by somebody else; try again")]
     Conflict,
+    /// It is one of the app's webhooks, which are changed with the app.
+    #[error("{0:?} is one of the app's webhooks")]
+    OfApp(String),
     /// Listeners name the hook.
     #[error("{listeners} listeners name this hook")]
     InUse {

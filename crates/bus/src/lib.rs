@@ -15,7 +15,10 @@ mod error;
 mod live;
 mod manage;
 mod metrics;
+mod rejoin;
 mod throttle;
+mod transitions;
+mod webhooks;
 
 pub use apps::{Apps, AppsError};
 pub use bus::{Bus, Parts, Publication, Receipt};
@@ -23,3 +26,4 @@ pub use catalogue::{Catalogue, Page};
 pub use error::{ManageError, PublishError};
 pub use manage::{HookChange, ListenerChange};
 pub use throttle::{Rate, Throttle};
+pub use transitions::Transitions;

@@ -114,7 +114,9 @@ impl Bus {
         let except = Some(asker.session);
         let said = Arc::clone(&event);
         let publish = Publish { channel, options, event: said, except, user: what.user, by_client: true };
+        let (key, user) = (publish.channel.clone(), publish.user.clone());
         self.shared.broker.publish(publish).await.map_err(refused)?;
+        self.tell_said(&key, &event, user.as_deref());
         if self.is_wanted(&event) {
             let bus = self.clone();
             // The client isn't told whether it was logged, so nobody waits for it.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tidings_model::hook::Hook;
 use tidings_model::id::AppId;
-use tidings_model::listener::Listener;
+use tidings_model::listener::{Format, Listener};
 use tidings_model::pattern::Pattern;
 
 use crate::bus::Bus;
@@ -105,7 +105,7 @@ impl Bus {
         change: &ListenerChange<'_>,
     ) -> Result<Arc<Listener>, ManageError> {
         for _ in 0..MAX_TRIES {
-            let before = self.own_listener(app, id)?;
+            let before = self.changeable_listener(app, id)?;
             let mut listener = (*before).clone();
             change(&mut listener)?;
             if listener.hooks != before.hooks {
@@ -136,6 +136,10 @@ impl Bus {
     /// # Errors
     /// [`ManageError::Missing`] or the store's.
     pub async fn delete_listener(&self, app: &AppId, id: &str) -> Result<(), ManageError> {
+        // One that is not known here may be known to the store.
+        if let Err(error @ ManageError::OfApp(_)) = self.changeable_listener(app, id) {
+            return Err(error);
+        }
         let now = self.shared.clock.wall_ms();
         self.shared.store.delete_listener(app, id, now).await.map_err(|error| ManageError::of(id, error))?;
         self.sync().await?;
@@ -154,6 +158,14 @@ impl Bus {
 
     fn own_listener(&self, app: &AppId, id: &str) -> Result<Arc<Listener>, ManageError> {
         self.catalogue().listener(app, id).ok_or_else(|| ManageError::Missing(id.to_owned()))
+    }
+
+    fn changeable_listener(&self, app: &AppId, id: &str) -> Result<Arc<Listener>, ManageError> {
+        let listener = self.own_listener(app, id)?;
+        match listener.format {
+            Format::Standard => Ok(listener),
+            Format::Pusher => Err(ManageError::OfApp(id.to_owned())),
+        }
     }
 
     /// Exact names have to be in the catalogue; patterns may wait for theirs.

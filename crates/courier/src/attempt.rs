@@ -84,7 +84,7 @@ fn judge(
             attempt.status = Some(answer.status.as_u16());
             attempt.remote = answer.remote.map(|remote| remote.to_string());
             attempt.response_body = answer.body[..answer.body.len().min(MAX_KEPT_BODY)].to_vec();
-            ("http_status", inner.outlet.judge(answer, inner.clock.wall_ms()))
+            ("http_status", inner.outlet.judge(delivery, answer, inner.clock.wall_ms()))
         }
         Err(error) => {
             let error_text = error.to_string();

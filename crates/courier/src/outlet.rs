@@ -76,8 +76,8 @@ pub trait Outlet: Send + Sync {
     /// What had to be read could not be; the delivery is put back.
     async fn prepare(&self, delivery: &Delivery, wall: Millis) -> Result<Option<Prepared>, StoreError>;
 
-    /// What an answer that arrived at `wall` time means.
-    fn judge(&self, answer: &Response, wall: Millis) -> Outcome;
+    /// What an answer to a delivery, which arrived at `wall` time, means.
+    fn judge(&self, delivery: &Delivery, answer: &Response, wall: Millis) -> Outcome;
 
     /// The delay before the next attempt, after so many that count; `None` when there are none left.
     fn delay_after(&self, delivery: &Delivery, attempts: u32) -> Option<Duration>;

@@ -65,6 +65,9 @@ pub struct Config {
     pub shards: u16,
     /// How live sessions are kept.
     pub live: tidings_live::Settings,
+    /// For how long a channel or member is waited for that was there when a node started, stopped or died, before it counts
+    /// as gone.
+    pub rejoin_within: Duration,
     /// How long a silent Pusher client is waited for.
     pub patience: Patience,
     /// How deliveries are made.

@@ -9,12 +9,12 @@ use axum::Router;
 use parking_lot::Mutex;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
-use tidings_broker::{Broker, MemoryBroker, MemoryLimits, RedisBroker, RedisUrlError};
-use tidings_bus::{Apps, AppsError, Bus, Catalogue, Parts};
+use tidings_broker::{Broker, MemoryBroker, MemoryLimits, RedisBroker, RedisUrlError, Watch};
+use tidings_bus::{Apps, AppsError, Bus, Catalogue, ManageError, Parts, Transitions};
 use tidings_courier::Courier;
 use tidings_courier::egress::{Egress, EgressError};
 use tidings_door_api::{ApiDoor, StandardWebhooks};
-use tidings_door_pusher::PusherDoor;
+use tidings_door_pusher::{PusherDoor, PusherWebhooks};
 use tidings_live::{Inboxes, Live};
 use tidings_model::clock::SharedClock;
 use tidings_store::postgres::{OpenError, PostgresStore};
@@ -26,6 +26,7 @@ use tokio::time::MissedTickBehavior;
 
 use crate::config::{BrokerConfig, Config, StoreConfig};
 use crate::nodes::{self, Alone};
+use crate::outlets::Outlets;
 use crate::retention;
 
 /// How often the broker is asked to drop what has expired.
@@ -55,6 +56,9 @@ pub enum EngineError {
     /// Another node does not go with this one.
     #[error(transparent)]
     Nodes(#[from] Alone),
+    /// The apps' webhooks cannot be written to the store.
+    #[error("the apps' webhooks cannot be kept")]
+    Webhooks(#[from] ManageError),
     /// The apps cannot be told apart.
     #[error(transparent)]
     Apps(#[from] AppsError),
@@ -121,11 +125,15 @@ impl Engine {
             tokio::spawn(follow(Arc::downgrade(&catalogue)));
         }
         let egress = Egress::new(config.egress)?;
-        let outlet = Arc::new(StandardWebhooks::new(Arc::clone(&catalogue), &config.courier));
         let clock = config.clock;
+        let outlets = Arc::new(Outlets {
+            standard: StandardWebhooks::new(Arc::clone(&catalogue), &config.courier),
+            pusher: PusherWebhooks::new(Arc::clone(&apps), Arc::clone(&catalogue), &config.courier),
+            catalogue: Arc::clone(&catalogue),
+        });
         let (courier, notices) = Courier::start(
             Arc::clone(&store),
-            outlet,
+            outlets,
             egress.clone(),
             Arc::clone(&clock),
             config.courier,
@@ -134,7 +142,9 @@ impl Engine {
         .await?;
         tokio::spawn(retention::run(Arc::clone(&store), Arc::clone(&clock), config.keep));
         let inboxes = Inboxes::new(config.shards, &config.live, Arc::clone(&clock)).map_err(EngineError::Live)?;
-        let broker = broker(config.broker, &apps, &clock, &inboxes)?;
+        let transitions = Transitions::new(Arc::clone(&catalogue), Arc::clone(&clock), config.rejoin_within);
+        let last_turn = store.last_turn().await?;
+        let broker = broker(config.broker, &apps, &clock, &inboxes, &transitions, last_turn)?;
         let cut_off = Gauge::<i64, AtomicI64>::default();
         registry.register("broker_cut_off", "1 while other nodes cannot be reached", cut_off.clone());
         tokio::spawn(sweep(Arc::downgrade(&broker), cut_off));
@@ -144,9 +154,13 @@ impl Engine {
             catalogue,
             courier: courier.clone(),
             broker,
+            transitions,
             clock: Arc::clone(&clock),
         };
         let bus = Bus::new(parts, notices, &mut registry);
+        for app in bus.apps().all() {
+            bus.settle_webhooks(app).await?;
+        }
         let asks = Arc::new(bus.clone());
         let runtime = tokio::runtime::Handle::current();
         let live = Live::start(inboxes, config.live, clock, asks, runtime, &mut registry).map_err(EngineError::Live)?;
@@ -189,15 +203,17 @@ impl Engine {
         }
     }
 
-    /// Sends live sessions elsewhere: each is told in its protocol's way, spread over most of `grace`.
+    /// Sends live sessions elsewhere, from where they are expected back: each is told in its protocol's way, spread over most of `grace`.
     pub async fn stop_live(&self, grace: Duration) {
+        self.bus.transitions().leave();
         self.live.stop(grace).await;
     }
 
     /// Stops: lets attempts under way end for at most `grace`, writes their results, closes the store. Live sessions that
     /// [`Engine::stop_live`] has not sent elsewhere before are ended at once.
     pub async fn stop(&self, grace: Duration) {
-        self.live.stop(Duration::ZERO).await;
+        self.stop_live(Duration::ZERO).await;
+        self.bus.transitions().drain(grace).await;
         self.courier.stop(grace).await;
         self.store.close().await;
     }
@@ -214,15 +230,20 @@ fn broker(
     apps: &Apps,
     clock: &SharedClock,
     inboxes: &Inboxes,
+    transitions: &Arc<Transitions>,
+    last_turn: i64,
 ) -> Result<Arc<dyn Broker>, EngineError> {
     let (clock, shards) = (Arc::clone(clock), Arc::new(inboxes.clone()));
+    let watch = Arc::clone(transitions) as Arc<dyn Watch>;
     Ok(match config {
         BrokerConfig::Memory => {
             let apps = apps.all().map(|app| (app.id.clone(), app.limits.history)).collect();
             let limits = MemoryLimits { apps, ..MemoryLimits::default() };
-            Arc::new(MemoryBroker::new(clock, shards, limits))
+            // What is numbered now comes after all that was numbered before.
+            let last = clock.wall_ms().saturating_mul(1_000).max(last_turn).unsigned_abs();
+            Arc::new(MemoryBroker::new(clock, shards, limits).watched_by(watch, last))
         }
-        BrokerConfig::Redis(settings) => Arc::new(RedisBroker::start(*settings, clock, shards)?),
+        BrokerConfig::Redis(settings) => Arc::new(RedisBroker::start(*settings, clock, shards, watch)?),
     })
 }
 

@@ -7,6 +7,7 @@
 mod config;
 mod engine;
 mod nodes;
+mod outlets;
 mod retention;
 
 pub use config::{BrokerConfig, Config, Patience, RedisSettings, RedisUrlError, StoreConfig};

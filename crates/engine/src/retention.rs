@@ -11,11 +11,15 @@ const EVERY: Duration = Duration::from_secs(60);
 /// Idempotency keys are honoured for a day.
 const KEYS: Duration = Duration::from_secs(24 * 3_600);
 
+/// Channels and members that are gone are remembered for so long, for what may still come late about them.
+const GONE: Duration = Duration::from_secs(3_600);
+
 /// Runs until the store is closed.
 pub(crate) async fn run(store: Arc<dyn Store>, clock: SharedClock, keep: Duration) {
     loop {
         tokio::time::sleep(EVERY).await;
         let now = clock.wall_ms();
+        while matches!(store.forget_gone(now - millis(GONE)).await, Ok(true)) {}
         loop {
             match store.retire(now - millis(keep), now - millis(KEYS)).await {
                 Ok(true) => {}

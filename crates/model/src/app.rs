@@ -8,6 +8,7 @@ use subtle::ConstantTimeEq;
 use crate::id::AppId;
 use crate::policy::Namespaces;
 use crate::token::TokenKeys;
+use crate::webhook::Webhook;
 
 /// A text that must not be shown: keys, secrets, passwords. `Debug` hides it and equality takes the same time wherever the
 /// difference is.
@@ -154,6 +155,8 @@ pub struct App {
     pub authorize_within: Option<Duration>,
     /// How its channels behave.
     pub namespaces: Namespaces,
+    /// Who is told what becomes of its channels, in Pusher's way.
+    pub webhooks: Vec<Webhook>,
     /// What it may use at most.
     pub limits: AppLimits,
 }
@@ -174,6 +177,7 @@ impl App {
             client_events: true,
             authorize_within: None,
             namespaces: Namespaces::default(),
+            webhooks: Vec::new(),
             limits: AppLimits::default(),
         }
     }

@@ -22,3 +22,4 @@ pub mod signature;
 pub mod signing;
 pub mod token;
 pub mod transition;
+pub mod webhook;

@@ -49,6 +49,17 @@ pub struct Disabled {
     pub at: Millis,
 }
 
+/// How a listener's deliveries are written and signed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Format {
+    /// Standard Webhooks, with the listener's own secret.
+    #[default]
+    Standard,
+    /// Pusher's webhooks, with the app's key and secret. Such a listener is one of the app's `webhooks`, and is changed there.
+    Pusher,
+}
+
 /// Somebody's URL that wants hooks' events.
 #[derive(Clone)]
 pub struct Listener {
@@ -76,6 +87,8 @@ pub struct Listener {
     pub concurrency: Option<u32>,
     /// In which order it gets its events.
     pub order: Order,
+    /// How they are written and signed.
+    pub format: Format,
     /// Its own timeout, before the hook's.
     pub timeout: Option<Duration>,
     /// Its own schedule, before the hook's.

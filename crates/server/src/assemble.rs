@@ -34,13 +34,14 @@ fn config(settings: Settings, node: String) -> Config {
         }
         StoreSettings::Postgres { url, options } => StoreConfig::Postgres { url, node, options },
     };
-    let LiveSettings { shards, sessions, activity_timeout, pong_timeout } = settings.live;
+    let LiveSettings { shards, sessions, activity_timeout, pong_timeout, rejoin_within } = settings.live;
     Config {
         store,
         broker: settings.broker,
         main_key_file: settings.main_key_file,
         shards: u16::try_from(shards).unwrap_or(u16::MAX),
         live: sessions,
+        rejoin_within,
         patience: Patience { activity: activity_timeout, pong: pong_timeout },
         courier: settings.courier,
         egress: settings.egress,

@@ -96,11 +96,19 @@ pub(crate) struct LiveSettings {
     pub(crate) activity_timeout: u32,
     /// Seconds that it may take to answer.
     pub(crate) pong_timeout: u32,
+    /// For how long whoever was in a channel when a node started, stopped or died is waited for.
+    pub(crate) rejoin_within: Duration,
 }
 
 impl Default for LiveSettings {
     fn default() -> Self {
-        Self { shards: 0, sessions: tidings_live::Settings::default(), activity_timeout: 120, pong_timeout: 30 }
+        Self {
+            shards: 0,
+            sessions: tidings_live::Settings::default(),
+            activity_timeout: 120,
+            pong_timeout: 30,
+            rejoin_within: Duration::from_secs(30),
+        }
     }
 }
 

@@ -10,7 +10,7 @@ use tidings_model::clock::Stopwatch;
 use tidings_model::delivery::Attempt;
 use tidings_model::event::{Data, Event};
 use tidings_model::id::{AppId, DeliveryKey, DestinationNo, new_id};
-use tidings_model::listener::{Listener, Order};
+use tidings_model::listener::{Format, Listener, Order};
 use tidings_model::matcher::Match;
 use tidings_model::signature::{KeyRing, Secret};
 use tidings_store::log::{Destination, Lane, Lease, Publish, Published};
@@ -132,6 +132,7 @@ fn listener() -> Listener {
         rate: None,
         concurrency: None,
         order: Order::None,
+        format: Format::default(),
         timeout: None,
         schedule: None,
         disabled: None,

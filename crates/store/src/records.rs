@@ -8,7 +8,7 @@ use tidings_model::app::Token;
 use tidings_model::clock::{Millis, millis};
 use tidings_model::hook::{DeliveryDefaults, Hook};
 use tidings_model::id::{AppId, DestinationNo};
-use tidings_model::listener::{Disabled, Listener, Order};
+use tidings_model::listener::{Disabled, Format, Listener, Order};
 use tidings_model::matcher::Match;
 use tidings_model::pattern::Pattern;
 use tidings_model::schedule::Schedule;
@@ -56,6 +56,8 @@ pub(crate) struct ListenerSpec {
     pub(crate) rate: Option<u32>,
     pub(crate) concurrency: Option<u32>,
     pub(crate) order: Order,
+    #[serde(default)]
+    pub(crate) format: Format,
     pub(crate) owner: Option<String>,
     #[serde(flatten)]
     pub(crate) delivery: DefaultsRecord,
@@ -71,6 +73,7 @@ impl From<&Listener> for ListenerSpec {
             rate: listener.rate,
             concurrency: listener.concurrency,
             order: listener.order,
+            format: listener.format,
             owner: listener.owner.clone(),
             delivery: DefaultsRecord { timeout_ms: listener.timeout.map(millis), schedule: listener.schedule.clone() },
         }
@@ -200,6 +203,7 @@ impl ListenerRow {
             rate: spec.rate,
             concurrency: spec.concurrency,
             order: spec.order,
+            format: spec.format,
             timeout: spec.delivery.timeout(),
             schedule: spec.delivery.schedule,
             disabled: self.disabled_reason.zip(self.disabled_at).map(|(reason, at)| Disabled { reason, at }),

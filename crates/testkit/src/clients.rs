@@ -1,4 +1,4 @@
-//! The official Standard Webhooks libraries as judges of our signatures.
+//! The official libraries of Standard Webhooks and Pusher as judges of our signatures.
 
 use std::io::Write;
 use std::path::Path;
@@ -7,13 +7,16 @@ use std::process::{Command, Stdio};
 use anyhow::Context;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::Received;
+use crate::pusher::PusherApp;
 use crate::server::{clients_dir, repository};
 
 /// The headers that are signed or sign.
 const HEADERS: [&str; 3] = ["webhook-id", "webhook-timestamp", "webhook-signature"];
+/// Those that Pusher's libraries look at.
+const PUSHER_HEADERS: [&str; 3] = ["x-pusher-key", "x-pusher-signature", "content-type"];
 
 /// Has the official JavaScript and Python libraries verify each request with `secret` (`whsec_…`).
 ///
@@ -21,28 +24,57 @@ const HEADERS: [&str; 3] = ["webhook-id", "webhook-timestamp", "webhook-signatur
 /// With what they said, when one of them refuses one of the requests, cannot run, or isn't installed (`cargo xtask test`
 /// installs both).
 pub fn verify_with_official_clients(requests: &[Received], secret: &str) {
+    judge(
+        requests,
+        "verify",
+        |request| json!({"secret": secret, "headers": headers(request, &HEADERS), "body_base64": STANDARD.encode(&request.body)}),
+    );
+}
+
+/// Has Pusher's libraries for JavaScript and Python verify each webhook of an app; answers the events that they read, as the
+/// one for JavaScript gives them.
+///
+/// # Panics
+/// As [`verify_with_official_clients`] does.
+pub fn verify_with_pushers_libraries(webhooks: &[Received], app: &PusherApp) -> Vec<Value> {
+    let said = judge(webhooks, "verify_pusher", |request| {
+        json!({"key": app.key, "secret": app.secret, "headers": headers(request, &PUSHER_HEADERS),
+               "body_base64": STANDARD.encode(&request.body)})
+    });
+    let events = said[0].lines().map(|line| line.strip_prefix("ok").unwrap_or_default());
+    events
+        .flat_map(|events| serde_json::from_str::<Vec<Value>>(events).unwrap_or_else(|e| panic!("{e}: {events}")))
+        .collect()
+}
+
+/// Hands requests to a script in both languages; each must answer with a line that begins with "ok" for each. What they said.
+fn judge(requests: &[Received], script: &str, line: impl Fn(&Received) -> Value) -> [String; 2] {
     assert!(!requests.is_empty(), "no requests to verify");
-    let input: String = requests.iter().map(|request| as_line(request, secret) + "\n").collect();
+    let input: String = requests.iter().map(|request| line(request).to_string() + "\n").collect();
     let clients = clients_dir().unwrap_or_else(|e| panic!("{e:#}"));
     let scripts = repository().join("tests/clients");
     let node_modules = clients.join("node/node_modules");
-    for (program, script, variable, library) in [
-        ("node", "verify.js", "NODE_PATH", node_modules.as_path()),
-        ("python3", "verify.py", "PYTHONPATH", clients.join("python").as_path()),
-    ] {
-        let said = run(program, &scripts.join(script), variable, library, &input)
+    let languages = [
+        ("node", format!("{script}.js"), "NODE_PATH", node_modules),
+        ("python3", format!("{script}.py"), "PYTHONPATH", clients.join("python")),
+    ];
+    languages.map(|(program, script, variable, library)| {
+        let said = run(program, &scripts.join(&script), variable, &library, &input)
             .unwrap_or_else(|e| panic!("{program} {script}: {e:#}"));
         for (number, line) in said.lines().enumerate() {
-            assert!(line == "ok", "{program} refuses {}: {line}", requests[number.min(requests.len() - 1)].summary());
+            assert!(
+                line.starts_with("ok"),
+                "{program} refuses {}: {line}",
+                requests[number.min(requests.len() - 1)].summary()
+            );
         }
         assert_eq!(said.lines().count(), requests.len(), "{program} judged fewer requests than it was given:\n{said}");
-    }
+        said
+    })
 }
 
-fn as_line(request: &Received, secret: &str) -> String {
-    let headers: serde_json::Map<_, _> =
-        HEADERS.iter().map(|name| ((*name).to_owned(), json!(request.header(name).unwrap_or_default()))).collect();
-    json!({"secret": secret, "headers": headers, "body_base64": STANDARD.encode(&request.body)}).to_string()
+fn headers(request: &Received, names: &[&str]) -> Value {
+    names.iter().map(|name| ((*name).to_owned(), json!(request.header(name).unwrap_or_default()))).collect()
 }
 
 fn run(program: &str, script: &Path, variable: &str, library: &Path, input: &str) -> anyhow::Result<String> {

@@ -49,7 +49,7 @@ pub use api::{Api, Reply, Request};
 pub use app_server::AppServer;
 pub use cli::{Cli, Running, tidings};
 pub use client::{Client, Person};
-pub use clients::verify_with_official_clients;
+pub use clients::{verify_with_official_clients, verify_with_pushers_libraries};
 pub use dial::dial;
 pub use eventually::eventually;
 pub use postgres::{Database, postgres, postgres_alone};

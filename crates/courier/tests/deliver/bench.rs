@@ -16,7 +16,7 @@ use tidings_model::clock::{Millis, SharedClock, SystemClock};
 use tidings_model::delivery::DeliveryState;
 use tidings_model::event::{Data, Event};
 use tidings_model::id::{AppId, DeliveryKey, DestinationNo, EventNo};
-use tidings_model::listener::{Listener, Order};
+use tidings_model::listener::{Format, Listener, Order};
 use tidings_model::matcher::Match;
 use tidings_model::pattern::Pattern;
 use tidings_model::schedule::Schedule;
@@ -162,7 +162,7 @@ impl Outlet for Parties {
         }))
     }
 
-    fn judge(&self, answer: &Response, _: Millis) -> Outcome {
+    fn judge(&self, _: &Delivery, answer: &Response, _: Millis) -> Outcome {
         match answer.status.as_u16() {
             200..300 => Outcome::Delivered,
             status => Outcome::Refused {
@@ -408,6 +408,7 @@ fn listener(id: &str, url: &str, order: Order) -> Listener {
         rate: None,
         concurrency: None,
         order,
+        format: Format::default(),
         timeout: None,
         schedule: None,
         disabled: None,

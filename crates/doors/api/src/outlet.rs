@@ -17,7 +17,7 @@ use tidings_courier::{Delivery, Outcome, Outlet, Prepared, Settings, Terms};
 use tidings_model::clock::{Millis, rfc3339};
 use tidings_model::event::Data;
 use tidings_model::id::DestinationNo;
-use tidings_model::listener::{Listener, check_header};
+use tidings_model::listener::check_header;
 use tidings_model::payload;
 use tidings_model::schedule::{Schedule, retry_after};
 use tidings_model::signature::{self, ID_HEADER, SIGNATURE_HEADER, TIMESTAMP_HEADER};
@@ -35,16 +35,6 @@ impl StandardWebhooks {
     /// An outlet to the catalogue's listeners, with the configured schedule and timeout for those that have none.
     pub fn new(catalogue: Arc<Catalogue>, settings: &Settings) -> Self {
         Self { catalogue, schedule: settings.schedule.clone(), timeout: settings.timeout }
-    }
-
-    /// The listener; one that is not known yet may have been made on another node just now.
-    async fn listener(&self, destination: DestinationNo) -> Result<Option<Arc<Listener>>, StoreError> {
-        let known = self.catalogue.listener_by_no(destination);
-        if known.is_some() {
-            return Ok(known);
-        }
-        self.catalogue.sync().await?;
-        Ok(self.catalogue.listener_by_no(destination))
     }
 
     /// The event as every listener gets it: with the fields only that its hook let out when it was published.
@@ -89,9 +79,7 @@ impl Outlet for StandardWebhooks {
     }
 
     async fn prepare(&self, delivery: &Delivery, wall: Millis) -> Result<Option<Prepared>, StoreError> {
-        let Some(listener) = self.listener(delivery.leased.key.destination).await? else {
-            return Ok(None);
-        };
+        let Some(listener) = self.catalogue.listener_by_no(delivery.leased.key.destination) else { return Ok(None) };
         let body = self.body(delivery).await?;
         let event = &delivery.parcel.logged.event;
         let seconds = wall.div_euclid(1_000);
@@ -119,7 +107,7 @@ impl Outlet for StandardWebhooks {
         }))
     }
 
-    fn judge(&self, answer: &Response, wall: Millis) -> Outcome {
+    fn judge(&self, _: &Delivery, answer: &Response, wall: Millis) -> Outcome {
         let status = answer.status;
         if status.is_success() {
             return Outcome::Delivered;

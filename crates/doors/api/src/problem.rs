@@ -258,6 +258,10 @@ impl From<ManageError> for Problem {
                 .remedy("take another name, or change that one with PATCH"),
             ManageError::Missing(name) => Self::new(Code::NotFound, format!("there is no {:?}", shown(&name))),
             ManageError::Conflict => Self::saying(Code::Conflict, error),
+            ManageError::OfApp(id) => {
+                Self::new(Code::Conflict, format!("the listener {:?} is one of the app's webhooks", shown(&id)))
+                    .remedy("change `webhooks` of the app: in the config (`[[apps.webhooks]]`)")
+            }
             ManageError::InUse { listeners } => {
                 let who =
                     if listeners == 1 { "a listener names".to_owned() } else { format!("{listeners} listeners name") };

@@ -3,7 +3,7 @@
 //!
 //! `docs/pusher.md` is the contract. A client meets, in this order: `connect` (the upgrade: which app, from where, which
 //! version), `session` (what it may and what it is told), `wire` (how that looks). A server meets `auth` (its signature), then
-//! `api` (one noun a file), then the bus.
+//! `api` (one noun a file), then the bus. `outlet` writes what becomes of channels to the app's webhooks.
 //!
 //! Called by `engine`, which mounts [`router`]. The door keeps nothing.
 #![forbid(unsafe_code)]
@@ -14,10 +14,12 @@ mod channel;
 mod connect;
 mod door;
 mod limits;
+mod outlet;
 mod rate;
 mod session;
 mod wire;
 
 pub use api::router;
 pub use door::{Patience, PusherDoor};
+pub use outlet::PusherWebhooks;
 pub use wire::FORMAT;

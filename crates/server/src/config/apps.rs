@@ -14,7 +14,7 @@ use super::origins;
 use super::secret::RawSecret;
 use super::tokens::RawTokens;
 use super::value::RawDuration;
-use super::webhooks::{RawWebhook, check_webhooks};
+use super::webhooks::{self, RawWebhook};
 
 const MAX_ID: usize = 64;
 const MAX_KEY: usize = 128;
@@ -102,6 +102,7 @@ impl RawApp {
             client_events: self.client_events.unwrap_or(app.client_events),
             authorize_within: self.authorize_within(path, check),
             namespaces: channels::resolve(path, &self.channels, &self.namespaces, check),
+            webhooks: webhooks::resolve(&key("webhooks"), &self.webhooks, self.counts_subscriptions(), check),
             limits: self.limits.resolve(&key("limits"), check),
             ..app
         }
@@ -157,13 +158,16 @@ impl RawApp {
         hosts
     }
 
+    fn counts_subscriptions(&self) -> bool {
+        self.channels.counts_subscriptions() || self.namespaces.iter().any(RawNamespace::counts_subscriptions)
+    }
+
     /// Keys of parts of the server that this version does not have.
     fn check_unserved(&self, path: &str, check: &mut Check) {
         let here = format!("{path}.jwks_url");
         if check.http_url(&here, self.jwks_url.as_deref()).is_some() {
             check.warn(&here, "jwks_url has no effect yet in this version");
         }
-        check_webhooks(&format!("{path}.webhooks"), &self.webhooks, check);
     }
 }
 

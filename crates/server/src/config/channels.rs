@@ -74,6 +74,11 @@ pub(super) fn resolve(app: &str, rest: &RawChannels, namespaces: &[RawNamespace]
 }
 
 impl RawNamespace {
+    /// Whether the number of subscriptions is told.
+    pub(super) fn counts_subscriptions(&self) -> bool {
+        self.subscription_count.unwrap_or_default()
+    }
+
     fn resolve(&self, path: &str, check: &mut Check) -> Namespace {
         match self.name.as_deref() {
             None => check.wrong(path, "a namespace needs a name"),
@@ -112,6 +117,11 @@ impl RawNamespace {
 }
 
 impl RawChannels {
+    /// Whether the number of subscriptions is told.
+    pub(super) fn counts_subscriptions(&self) -> bool {
+        self.subscription_count.unwrap_or_default()
+    }
+
     fn resolve(&self, path: &str, check: &mut Check) -> ChannelOptions {
         let default = ChannelOptions::default();
         let key = |name: &str| format!("{path}.{name}");

@@ -8,6 +8,8 @@ use super::check::Check;
 use super::value::{RawDuration, RawSize};
 use crate::settings::LiveSettings;
 
+/// Whoever has not come back by then will not.
+const LONGEST_REJOIN: Duration = Duration::from_secs(3_600);
 /// The kernel takes no longer one: it counts milliseconds in 31 bits.
 const LONGEST_USER_TIMEOUT: Duration = Duration::from_secs(24 * 3_600);
 
@@ -22,11 +24,17 @@ pub(super) struct RawLive {
     inbox: Option<RawSize>,
     activity_timeout: Option<RawDuration>,
     pong_timeout: Option<RawDuration>,
+    rejoin_within: Option<RawDuration>,
 }
 
 impl RawLive {
     pub(super) fn resolve(&self, check: &mut Check) -> LiveSettings {
-        let LiveSettings { shards, sessions: default, activity_timeout, pong_timeout } = LiveSettings::default();
+        let LiveSettings { shards, sessions: default, activity_timeout, pong_timeout, rejoin_within } =
+            LiveSettings::default();
+        let rejoin_within = self.rejoin_within.map_or(rejoin_within, |raw| raw.0);
+        if rejoin_within > LONGEST_REJOIN {
+            check.wrong("live.rejoin_within", "live.rejoin_within must be at most 1h");
+        }
         let user_timeout = self.user_timeout.map_or(default.user_timeout, |raw| raw.0);
         if user_timeout > LONGEST_USER_TIMEOUT {
             check.wrong("live.user_timeout", "live.user_timeout must be at most 24h; 0s leaves it to the system");
@@ -45,6 +53,7 @@ impl RawLive {
             sessions,
             activity_timeout: seconds("activity_timeout", self.activity_timeout, activity_timeout, check),
             pong_timeout: seconds("pong_timeout", self.pong_timeout, pong_timeout, check),
+            rejoin_within,
         }
     }
 }

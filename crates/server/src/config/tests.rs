@@ -70,7 +70,7 @@ fn the_designs_example_is_understood() {
     assert_eq!(settings.apps[0].namespaces.options("news").history_size, 0);
 
     let warnings: Vec<String> = loaded.warnings.iter().map(ToString::to_string).collect();
-    for section in ["egress.topics", "retention.bytes", "apps.webhooks"] {
+    for section in ["egress.topics", "retention.bytes"] {
         assert!(
             warnings.iter().any(|warning| warning.contains(section) && warning.contains("no effect yet")),
             "{section}: {warnings:#?}"

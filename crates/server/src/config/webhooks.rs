@@ -1,44 +1,113 @@
-//! `[[apps.webhooks]]`: Pusher's app webhooks. Read and checked; without effect in this version.
+//! `[[apps.webhooks]]`: Pusher's app webhooks.
+
+use std::collections::BTreeMap;
 
 use serde::Deserialize;
+use tidings_model::event::MAX_CHANNEL_LEN;
+use tidings_model::listener::{MAX_HEADERS, MAX_URL_LEN, check_header};
+use tidings_model::transition::Kind;
+use tidings_model::webhook::{MAX_WEBHOOKS, Webhook, of_pusher_name, pusher_name};
 
 use super::check::Check;
-
-const EVENTS: [&str; 7] = [
-    "channel_occupied",
-    "channel_vacated",
-    "member_added",
-    "member_removed",
-    "client_event",
-    "cache_miss",
-    "subscription_count",
-];
+use super::secret::RawSecret;
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct RawWebhook {
     url: Option<String>,
     events: Vec<String>,
+    filter: RawFilter,
+    headers: BTreeMap<String, RawSecret>,
 }
 
-/// Checks the webhooks of one app; `path` is `apps[n].webhooks`.
-pub(super) fn check_webhooks(path: &str, webhooks: &[RawWebhook], check: &mut Check) {
-    for (n, webhook) in webhooks.iter().enumerate() {
+/// Which channels, in the words that other servers have for it.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct RawFilter {
+    channel_name_starts_with: String,
+    channel_name_ends_with: String,
+}
+
+/// The webhooks of one app; `path` is `apps[n].webhooks`. `counts`: some of its channels count subscriptions.
+pub(super) fn resolve(path: &str, webhooks: &[RawWebhook], counts: bool, check: &mut Check) -> Vec<Webhook> {
+    if webhooks.len() > MAX_WEBHOOKS {
+        check.wrong(path, format!("an app has at most {MAX_WEBHOOKS} webhooks"));
+    }
+    let mut resolved: Vec<Webhook> = Vec::with_capacity(webhooks.len());
+    for (n, raw) in webhooks.iter().enumerate() {
         let here = format!("{path}[{n}]");
-        if webhook.url.as_deref().unwrap_or_default().is_empty() {
-            check.wrong(&here, "a webhook needs a url");
+        let Some(webhook) = raw.resolve(&here, check) else { continue };
+        if resolved.iter().any(|other| other.listener_id() == webhook.listener_id()) {
+            check.wrong(&here, "this URL with this filter is listed before; put its events together");
         }
-        check.http_url(&format!("{here}.url"), webhook.url.as_deref());
-        for (m, event) in webhook.events.iter().enumerate() {
-            if !EVENTS.contains(&event.as_str()) {
+        if webhook.events.contains(&Kind::SubscriptionCount) && !counts {
+            check.warn(
+                &format!("{here}.events"),
+                "subscription_count is told of channels that count: set subscription_count = true in [apps.channels] or a namespace",
+            );
+        }
+        resolved.push(webhook);
+    }
+    resolved
+}
+
+impl RawWebhook {
+    fn resolve(&self, here: &str, check: &mut Check) -> Option<Webhook> {
+        let given = self.url.as_deref().unwrap_or_default();
+        if given.is_empty() {
+            check.wrong(here, "a webhook needs a url");
+        } else if given.len() > MAX_URL_LEN {
+            check.wrong(&format!("{here}.url"), format!("a URL has at most {MAX_URL_LEN} bytes"));
+        }
+        let mut events = Vec::with_capacity(self.events.len());
+        for (m, name) in self.events.iter().enumerate() {
+            match of_pusher_name(name) {
+                Some(kind) => events.push(kind),
+                None => {
+                    let all: Vec<_> = Kind::ALL.into_iter().map(pusher_name).collect();
+                    let message = format!("there is no webhook event {name:?}; there are {}", all.join(", "));
+                    check.wrong(&format!("{here}.events[{m}]"), message);
+                }
+            }
+        }
+        if self.events.is_empty() {
+            check.wrong(here, "a webhook needs events, as in events = [\"channel_occupied\", \"channel_vacated\"]");
+        }
+        for (key, text) in [
+            ("channel_name_starts_with", &self.filter.channel_name_starts_with),
+            ("channel_name_ends_with", &self.filter.channel_name_ends_with),
+        ] {
+            if text.len() > MAX_CHANNEL_LEN {
                 check.wrong(
-                    &format!("{here}.events[{m}]"),
-                    format!("there is no webhook event {event:?}; there are {}", EVENTS.join(", ")),
+                    &format!("{here}.filter.{key}"),
+                    format!("no channel's name is longer than {MAX_CHANNEL_LEN} bytes"),
                 );
             }
         }
+        let url = check.http_url(&format!("{here}.url"), Some(given).filter(|url| !url.is_empty()));
+        let headers = self.headers(here, check);
+        Some(Webhook {
+            url: url?,
+            events,
+            starts_with: self.filter.channel_name_starts_with.clone(),
+            ends_with: self.filter.channel_name_ends_with.clone(),
+            headers,
+        })
     }
-    if !webhooks.is_empty() {
-        check.warn(path, "[[apps.webhooks]] has no effect yet in this version");
+
+    fn headers(&self, here: &str, check: &mut Check) -> Vec<(String, tidings_model::app::Token)> {
+        if self.headers.len() > MAX_HEADERS {
+            check.wrong(&format!("{here}.headers"), format!("a webhook has at most {MAX_HEADERS} headers"));
+        }
+        let mut headers = Vec::with_capacity(self.headers.len());
+        for (name, value) in &self.headers {
+            let path = format!("{here}.headers.{name}");
+            let Some(value) = check.secret(&path, Some(value)) else { continue };
+            if let Err(error) = check_header(name, value.expose()) {
+                check.wrong(&path, error.to_string());
+            }
+            headers.push((name.clone(), value));
+        }
+        headers
     }
 }

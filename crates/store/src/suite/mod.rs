@@ -24,7 +24,7 @@ use tidings_model::delivery::Attempt;
 use tidings_model::event::{Data, Event};
 use tidings_model::hook::{DeliveryDefaults, Hook};
 use tidings_model::id::{AppId, DestinationNo, EventNo};
-use tidings_model::listener::{Listener, Order};
+use tidings_model::listener::{Format, Listener, Order};
 use tidings_model::matcher::Match;
 use tidings_model::signature::{KeyRing, Secret};
 
@@ -274,6 +274,7 @@ pub(crate) fn listener(app: &AppId, id: &str, order: Order) -> Listener {
         rate: Some(7),
         concurrency: Some(3),
         order,
+        format: Format::default(),
         timeout: Some(Duration::from_secs(9)),
         schedule: None,
         disabled: None,

@@ -10,7 +10,7 @@ use tidings_model::app::Token;
 use tidings_model::clock::{Millis, rfc3339};
 use tidings_model::id::{AppId, DestinationNo, new_id};
 use tidings_model::listener::{
-    Disabled, Listener, MAX_CONCURRENCY, MAX_HEADERS, MAX_HOOKS, MAX_RATE, MAX_URL_LEN, Order, check_header,
+    Disabled, Format, Listener, MAX_CONCURRENCY, MAX_HEADERS, MAX_HOOKS, MAX_RATE, MAX_URL_LEN, Order, check_header,
 };
 use tidings_model::matcher::Match;
 use tidings_model::pattern::Pattern;
@@ -38,8 +38,8 @@ const KNOWN: [&str; 13] = [
     "owner",
     "description",
 ];
-const SHOWN_ONLY: [&str; 7] =
-    ["id", "disabled_reason", "disabled_at", "failing_since", "created_at", "updated_at", "hints"];
+const SHOWN_ONLY: [&str; 8] =
+    ["id", "format", "disabled_reason", "disabled_at", "failing_since", "created_at", "updated_at", "hints"];
 /// Stands for a header's value, which is not shown.
 const HIDDEN: &str = "***";
 /// Why a listener is disabled that somebody disabled over the API.
@@ -80,6 +80,7 @@ pub(crate) fn read_new(body: &[u8], app: &AppId, now: Millis) -> Result<Listener
         rate: None,
         concurrency: None,
         order: Order::default(),
+        format: Format::default(),
         timeout: None,
         schedule: None,
         disabled: None,
@@ -316,6 +317,8 @@ pub(crate) struct Shown<'l> {
     rate: Option<u32>,
     concurrency: Option<u32>,
     order: Order,
+    #[serde(skip_serializing_if = "is_standard")]
+    format: Format,
     timeout: Option<String>,
     schedule: Option<&'l Schedule>,
     enabled: bool,
@@ -328,6 +331,10 @@ pub(crate) struct Shown<'l> {
     updated_at: String,
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     hints: &'l [String],
+}
+
+fn is_standard(format: &Format) -> bool {
+    *format == Format::Standard
 }
 
 struct HeaderNames<'l>(&'l [(String, Token)]);
@@ -355,6 +362,7 @@ impl<'l> Shown<'l> {
             rate: listener.rate,
             concurrency: listener.concurrency,
             order: listener.order,
+            format: listener.format,
             timeout: listener.timeout.map(format_duration),
             schedule: listener.schedule.as_ref(),
             enabled: listener.enabled(),

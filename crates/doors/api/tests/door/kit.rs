@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 use prometheus_client::registry::Registry;
 use serde_json::Value;
 use tidings_broker::{MemoryBroker, MemoryLimits};
-use tidings_bus::{Apps, Bus, Catalogue, Parts};
+use tidings_bus::{Apps, Bus, Catalogue, Parts, Transitions};
 use tidings_courier::egress::{Egress, EgressConfig};
 use tidings_courier::{Courier, Settings};
 use tidings_door_api::{ApiDoor, StandardWebhooks, router};
@@ -111,7 +111,9 @@ pub(crate) async fn door_with(limits: AppLimits) -> Door {
         app("shut", SHUT_KEY, &[AppDoor::Pusher], limits),
     ]);
     let apps = Arc::new(apps.unwrap());
-    let parts = Parts { apps, store: Arc::clone(&store), catalogue, courier, broker, clock: Arc::clone(&shared) };
+    let transitions = Transitions::new(Arc::clone(&catalogue), Arc::clone(&shared), Duration::from_secs(30));
+    let parts =
+        Parts { apps, store: Arc::clone(&store), catalogue, courier, broker, transitions, clock: Arc::clone(&shared) };
     let bus = Bus::new(parts, notices, &mut registry);
     let asks = Arc::new(bus.clone());
     let runtime = tokio::runtime::Handle::current();

@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use prometheus_client::registry::Registry;
 use serde_json::Value;
 use tidings_broker::{Control, Join, MemoryBroker, MemoryLimits, SessionRef, Shards, Told, Way};
-use tidings_bus::{Apps, Bus, Catalogue, Parts};
+use tidings_bus::{Apps, Bus, Catalogue, Parts, Transitions};
 use tidings_courier::egress::{Egress, EgressConfig, Response};
 use tidings_courier::{Courier, Delivery, Outcome, Outlet, Prepared, Settings, Terms};
 use tidings_door_pusher::{FORMAT, Patience, PusherDoor, router};
@@ -76,7 +76,7 @@ impl Outlet for Mute {
         Ok(None)
     }
 
-    fn judge(&self, _: &Response, _: Millis) -> Outcome {
+    fn judge(&self, _: &Delivery, _: &Response, _: Millis) -> Outcome {
         Outcome::Delivered
     }
 
@@ -125,7 +125,8 @@ pub(crate) async fn door_with(limits: AppLimits) -> Door {
         app("5", "shut-key", &[AppDoor::Api], limits),
     ]);
     let apps = Arc::new(apps.unwrap());
-    let parts = Parts { apps, store, catalogue, courier, broker, clock: Arc::clone(&shared) };
+    let transitions = Transitions::new(Arc::clone(&catalogue), Arc::clone(&shared), Duration::from_secs(30));
+    let parts = Parts { apps, store, catalogue, courier, broker, transitions, clock: Arc::clone(&shared) };
     let bus = Bus::new(parts, notices, &mut registry);
     let live_settings = tidings_live::Settings::default();
     let inboxes = Inboxes::new(1, &live_settings, Arc::clone(&shared)).unwrap();

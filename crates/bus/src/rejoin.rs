@@ -1,0 +1,139 @@
+//! Making up for what was not told of channels: after a start, a node's death, or a line that ran over.
+//!
+//! Whoever was there is waited for, since clients come back. Then what stands in the store is held against what the broker
+//! knows: what is not there any more is told to have gone, and what is there and was never told is told. Several nodes may do
+//! it at once; each turn is taken once.
+
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use tidings_broker::{BrokerError, ChannelFilter};
+use tidings_model::channel::{ChannelKey, Member};
+use tidings_model::clock::Millis;
+use tidings_model::transition::{Change, Kind, Transition};
+use tidings_store::standing::{Standing, Subject, Turn};
+
+use crate::bus::{Bus, Shared};
+use crate::error::PublishError;
+use crate::transitions::{event, persist};
+
+/// Standings and channels that are looked at in one go.
+const PAGE: usize = 500;
+/// How long whoever wrote a turn down may take to tell it before somebody else does.
+const TELLING: Millis = 10_000;
+/// How long is waited before it is tried again.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// Runs until the bus has gone.
+pub(crate) async fn run(shared: Weak<Shared>) {
+    loop {
+        let Some(transitions) = shared.upgrade().map(|shared| Arc::clone(&shared.transitions)) else { return };
+        // Looked at now and then, so that a bus that has gone is noticed.
+        if tokio::time::timeout(Duration::from_secs(60), transitions.unsure.notified()).await.is_err() {
+            continue;
+        }
+        let Some(began) = shared.upgrade().map(|shared| shared.clock.wall_ms()) else { return };
+        tokio::time::sleep(transitions.rejoin_within).await;
+        let Some(shared) = shared.upgrade() else { return };
+        if let Err(error) = make_up(&Bus { shared }, began).await {
+            tracing::warn!(%error, "what became of channels meanwhile is not known yet; trying again");
+            tokio::time::sleep(PAUSE).await;
+            transitions.unsure.notify_one();
+        }
+    }
+}
+
+async fn make_up(bus: &Bus, began: Millis) -> Result<(), PublishError> {
+    let mut after = None;
+    let mut members = (None, Vec::new());
+    loop {
+        let page = persist!(bus.shared.store.standings(after.clone(), PAGE).await)?;
+        let Some(last) = page.last() else { break };
+        after = Some(last.subject.clone());
+        for standing in &page {
+            look_at(bus, standing, began, &mut members).await?;
+        }
+    }
+    for app in bus.shared.apps.all() {
+        if bus.catalogue().wanted(&app.id).has(Kind::Occupied) {
+            find_untold(bus, &app.id, began).await?;
+        }
+    }
+    Ok(())
+}
+
+/// The members of the channel that was looked at last: standings come channel by channel.
+type Members = (Option<ChannelKey>, Vec<Arc<Member>>);
+
+async fn look_at(bus: &Bus, standing: &Standing, began: Millis, members: &mut Members) -> Result<(), PublishError> {
+    let Subject { app, channel, user } = &standing.subject;
+    let key = ChannelKey::new(app.clone(), channel.as_str());
+    let now = bus.shared.clock.wall_ms();
+    if !standing.told && standing.since < now.saturating_sub(TELLING) {
+        let change = change(standing.present, user.as_deref());
+        let transition = Transition { channel: key, number: standing.number.unsigned_abs(), change };
+        let told = tidings_model::event::Event { id: standing.event.clone(), ..event(&transition, standing.since) };
+        bus.tell(told, None).await?;
+        return persist!(bus.shared.store.turn_told(&standing.subject, standing.number).await);
+    }
+    if !standing.present || standing.since > began || is_there(bus, &key, user.as_deref(), members).await? {
+        return Ok(());
+    }
+    // Above the coming and below whatever the broker decides next: so what it decides holds, should it come between.
+    let number = standing.number.saturating_add(1);
+    let transition = Transition { channel: key, number: number.unsigned_abs(), change: change(false, user.as_deref()) };
+    take(bus, &transition, false, number, now).await
+}
+
+/// Channels that are occupied and of which nothing is known: who was to tell it has gone.
+async fn find_untold(bus: &Bus, app: &tidings_model::id::AppId, began: Millis) -> Result<(), PublishError> {
+    let mut after = None;
+    loop {
+        let filter = ChannelFilter { prefix: String::new(), after: after.take(), limit: PAGE };
+        let page = bus.broker().channels(app, filter).await?;
+        let Some(last) = page.last() else { return Ok(()) };
+        after = Some(last.name.as_ref().to_owned());
+        for state in &page {
+            let key = ChannelKey::new(app.clone(), Arc::clone(&state.name));
+            // The event is of this occasion; the turn comes before all that the broker numbers.
+            let number = began.unsigned_abs();
+            let transition = Transition { channel: key, number, change: Change::Occupied };
+            take(bus, &transition, true, 1, bus.shared.clock.wall_ms()).await?;
+        }
+        if page.len() < PAGE {
+            return Ok(());
+        }
+    }
+}
+
+async fn take(bus: &Bus, transition: &Transition, present: bool, number: i64, now: Millis) -> Result<(), PublishError> {
+    let event = event(transition, now);
+    let subject = Subject {
+        app: transition.channel.app.clone(),
+        channel: transition.channel.name.as_ref().to_owned(),
+        user: transition.change.user().map(str::to_owned),
+    };
+    let steady = bus.shared.clock.steady_ms();
+    let turn = Turn { subject, present, number, event: event.id.clone(), window: 0, now: steady, wall: now };
+    bus.take_turn(turn, event, None).await
+}
+
+fn change(present: bool, user: Option<&str>) -> Change {
+    match (present, user.map(str::to_owned)) {
+        (true, None) => Change::Occupied,
+        (false, None) => Change::Vacated,
+        (true, Some(user)) => Change::MemberAdded(user),
+        (false, Some(user)) => Change::MemberRemoved(user),
+    }
+}
+
+async fn is_there(bus: &Bus, key: &ChannelKey, user: Option<&str>, members: &mut Members) -> Result<bool, BrokerError> {
+    let Some(user) = user else {
+        let state = bus.broker().channel(key).await?;
+        return Ok(state.is_some_and(|state| state.occupancy.subscriptions > 0));
+    };
+    if members.0.as_ref() != Some(key) {
+        *members = (Some(key.clone()), bus.broker().members(key).await?);
+    }
+    Ok(members.1.iter().any(|member| &*member.user == user))
+}

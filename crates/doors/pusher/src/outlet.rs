@@ -1,0 +1,152 @@
+//! The outlet to an app's webhooks: Pusher's.
+//!
+//! `{"time_ms","events"}`, signed with the app's secret for each attempt (Pusher Channels, "Webhooks"). Any 2xx is success;
+//! everything else is tried again.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use http::header::{CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
+use http::{HeaderMap, Method, StatusCode};
+use serde_json::{Map, Value, json};
+use tidings_bus::{Apps, Catalogue};
+use tidings_courier::egress::{Request, Response};
+use tidings_courier::{Delivery, Outcome, Outlet, Prepared, Settings, Terms};
+use tidings_model::clock::Millis;
+use tidings_model::event::Event;
+use tidings_model::id::DestinationNo;
+use tidings_model::listener::check_header;
+use tidings_model::schedule::retry_after;
+use tidings_model::signing::sign_hex;
+use tidings_model::transition::Kind;
+use tidings_model::webhook::pusher_name;
+use tidings_store::StoreError;
+
+use crate::channel;
+
+const KEY: HeaderName = HeaderName::from_static("x-pusher-key");
+const SIGNATURE: HeaderName = HeaderName::from_static("x-pusher-signature");
+
+/// Renders and judges deliveries to apps' webhooks.
+#[derive(Debug)]
+pub struct PusherWebhooks {
+    apps: Arc<Apps>,
+    catalogue: Arc<Catalogue>,
+    timeout: Duration,
+}
+
+impl PusherWebhooks {
+    /// An outlet to the webhooks of these apps, which the catalogue has as listeners.
+    pub fn new(apps: Arc<Apps>, catalogue: Arc<Catalogue>, settings: &Settings) -> Self {
+        Self { apps, catalogue, timeout: settings.timeout }
+    }
+}
+
+#[async_trait]
+impl Outlet for PusherWebhooks {
+    fn terms(&self, destination: DestinationNo) -> Terms {
+        match self.catalogue.listener_by_no(destination) {
+            None => Terms::Gone,
+            Some(listener) if !listener.enabled() => Terms::Disabled,
+            Some(listener) => Terms::Open { concurrency: listener.concurrency, rate: listener.rate },
+        }
+    }
+
+    async fn prepare(&self, delivery: &Delivery, wall: Millis) -> Result<Option<Prepared>, StoreError> {
+        let Some(listener) = self.catalogue.listener_by_no(delivery.leased.key.destination) else { return Ok(None) };
+        let Some(app) = self.apps.by_id(listener.app.as_str()) else { return Ok(None) };
+        let body = body(&delivery.parcel.logged.event, wall)?;
+        let mut headers = HeaderMap::with_capacity(4 + listener.headers.len());
+        for (name, value) in &listener.headers {
+            if check_header(name, value.expose()).is_ok()
+                && let (Ok(name), Ok(mut value)) = (HeaderName::try_from(name), HeaderValue::try_from(value.expose()))
+            {
+                value.set_sensitive(true);
+                headers.append(name, value);
+            }
+        }
+        let text = |value: &str| HeaderValue::try_from(value).map_err(|e| StoreError::Corrupt(e.to_string()));
+        // Without a charset: Pusher's library for Node compares the header as it is.
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.insert(KEY, text(&app.key)?);
+        headers.insert(SIGNATURE, text(&sign_hex(&app.secret, &body))?);
+        let request = Request { method: Method::POST, url: listener.url.clone(), headers, body };
+        Ok(Some(Prepared { request, timeout: listener.timeout.unwrap_or(self.timeout) }))
+    }
+
+    fn judge(&self, _: &Delivery, answer: &Response, wall: Millis) -> Outcome {
+        let status = answer.status;
+        if status.is_success() {
+            return Outcome::Delivered;
+        }
+        let asked = answer.headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok());
+        Outcome::Refused {
+            error: format!("answered {status}"),
+            slow_down: matches!(
+                status,
+                StatusCode::TOO_MANY_REQUESTS
+                    | StatusCode::BAD_GATEWAY
+                    | StatusCode::SERVICE_UNAVAILABLE
+                    | StatusCode::GATEWAY_TIMEOUT
+            ),
+            retry_after: asked.and_then(|value| retry_after(value, wall.div_euclid(1_000))),
+            disable: None,
+        }
+    }
+
+    fn delay_after(&self, delivery: &Delivery, attempts: u32) -> Option<Duration> {
+        self.catalogue.listener_by_no(delivery.leased.key.destination)?.schedule.as_ref()?.delay_after(attempts)
+    }
+}
+
+/// What is sent at `wall` time. Receivers go by it: an old one is taken for a replay.
+fn body(event: &Event, wall: Millis) -> Result<Bytes, StoreError> {
+    let broken = || StoreError::Corrupt("an event about a channel says something else".to_owned());
+    let kind = Kind::of_event(&event.name).ok_or_else(broken)?;
+    let mut said: Map<String, Value> = serde_json::from_slice(&event.data.bytes)?;
+    if let Some(Value::String(name)) = said.get_mut("channel") {
+        *name = channel::shown(name).into_owned();
+    }
+    said.insert("name".to_owned(), pusher_name(kind).into());
+    Ok(json!({"time_ms": wall, "events": [said]}).to_string().into())
+}
+
+#[cfg(test)]
+mod tests {
+    use tidings_model::event::Data;
+
+    use super::*;
+
+    fn event(name: &str, data: &Value) -> Event {
+        Event {
+            id: "tidings_1".to_owned(),
+            app: "1".into(),
+            name: name.to_owned(),
+            channels: Vec::new(),
+            data: Data::json(data.to_string()),
+            time: 5,
+            op: None,
+            key: None,
+            except: None,
+        }
+    }
+
+    #[test]
+    fn a_body_says_what_pushers_does() {
+        let said = |name: &str, data: Value| -> Value {
+            serde_json::from_slice(&body(&event(name, &data), 1_700_000_000_000).unwrap()).unwrap()
+        };
+        assert_eq!(
+            said("tidings.channel.occupied", json!({"channel": "#u1"})),
+            json!({"time_ms": 1_700_000_000_000_i64, "events": [{"name": "channel_occupied", "channel": "#server-to-user-u1"}]})
+        );
+        assert_eq!(
+            said("tidings.channel.member_removed", json!({"channel": "presence-c", "user_id": "u"}))["events"],
+            json!([{"name": "member_removed", "channel": "presence-c", "user_id": "u"}])
+        );
+        assert!(body(&event("person.created", &json!({})), 0).is_err());
+        assert!(body(&event("tidings.channel.vacated", &json!([])), 0).is_err());
+    }
+}

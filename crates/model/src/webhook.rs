@@ -1,0 +1,122 @@
+//! Pusher's app webhooks: URLs of an app that are told what becomes of its channels.
+
+use serde_json::json;
+use sha2::{Digest, Sha256};
+use url::Url;
+
+use crate::app::Token;
+use crate::matcher::{Match, MatchError};
+use crate::transition::Kind;
+
+/// The most webhooks of one app.
+pub const MAX_WEBHOOKS: usize = 100;
+
+/// A URL, and what it is told.
+#[derive(Debug, Clone)]
+pub struct Webhook {
+    /// Where it is.
+    pub url: Url,
+    /// What of.
+    pub events: Vec<Kind>,
+    /// Only of channels whose names begin so.
+    pub starts_with: String,
+    /// Only of channels whose names end so.
+    pub ends_with: String,
+    /// Headers that each request carries besides Pusher's.
+    pub headers: Vec<(String, Token)>,
+}
+
+impl Webhook {
+    /// The id of the listener that stands for it: the same as long as its URL and its channels are.
+    pub fn listener_id(&self) -> String {
+        let mut hash = Sha256::new();
+        for field in [self.url.as_str(), &self.starts_with, &self.ends_with] {
+            hash.update((field.len() as u64).to_be_bytes());
+            hash.update(field.as_bytes());
+        }
+        let digest: [u8; 32] = hash.finalize().into();
+        digest[..13].iter().fold("whk_".to_owned(), |id, byte| id + &format!("{byte:02x}"))
+    }
+
+    /// Which channels, as a match on what is told.
+    ///
+    /// # Errors
+    /// [`MatchError`] when the beginning or the end is too long for a match.
+    pub fn filter(&self) -> Result<Match, MatchError> {
+        let mut conditions = serde_json::Map::new();
+        if !self.starts_with.is_empty() {
+            conditions.insert("channel".to_owned(), json!({"starts_with": self.starts_with}));
+        }
+        if !self.ends_with.is_empty() {
+            // A second condition on the same field.
+            conditions.insert(".channel".to_owned(), json!({"ends_with": self.ends_with}));
+        }
+        Match::compile(&conditions.into())
+    }
+}
+
+/// What Pusher calls a kind.
+pub fn pusher_name(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Occupied => "channel_occupied",
+        Kind::Vacated => "channel_vacated",
+        Kind::MemberAdded => "member_added",
+        Kind::MemberRemoved => "member_removed",
+        Kind::SubscriptionCount => "subscription_count",
+        Kind::ClientEvent => "client_event",
+        Kind::CacheMiss => "cache_miss",
+    }
+}
+
+/// The kind that Pusher calls so.
+pub fn of_pusher_name(name: &str) -> Option<Kind> {
+    Kind::ALL.into_iter().find(|kind| pusher_name(*kind) == name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::Data;
+    use crate::matcher::Document;
+
+    fn webhook(url: &str, starts_with: &str, ends_with: &str) -> Webhook {
+        let (starts_with, ends_with) = (starts_with.to_owned(), ends_with.to_owned());
+        Webhook { url: url.parse().unwrap(), events: Vec::new(), starts_with, ends_with, headers: Vec::new() }
+    }
+
+    #[test]
+    fn channels_are_chosen_by_how_their_names_begin_and_end() {
+        for (starts_with, ends_with, wanted) in [("", "", [true; 3]), ("a-", "", [true, true, false])] {
+            check(starts_with, ends_with, wanted);
+        }
+        check("", "-z", [true, false, true]);
+        check("a-", "-z", [true, false, false]);
+    }
+
+    fn check(starts_with: &str, ends_with: &str, wanted: [bool; 3]) {
+        let filter = webhook("https://a.example", starts_with, ends_with).filter().unwrap();
+        for (channel, wanted) in ["a-z", "a-b", "b-z"].into_iter().zip(wanted) {
+            let data = Data::json(json!({"channel": channel}).to_string());
+            assert_eq!(filter.matches(&Document::of(None, &data)), wanted, "{channel} {starts_with} {ends_with}");
+        }
+    }
+
+    #[test]
+    fn a_webhook_keeps_its_listener_while_its_url_and_channels_are_the_same() {
+        let id = webhook("https://a.example", "a", "b").listener_id();
+        assert_eq!(webhook("https://a.example/", "a", "b").listener_id(), id);
+        for other in
+            [("https://a.example/x", "a", "b"), ("https://a.example", "ab", ""), ("https://a.example", "", "ab")]
+        {
+            assert_ne!(webhook(other.0, other.1, other.2).listener_id(), id);
+        }
+    }
+
+    #[test]
+    fn pushers_names_read_back() {
+        for kind in Kind::ALL {
+            assert_eq!(of_pusher_name(pusher_name(kind)), Some(kind));
+        }
+        assert_eq!(of_pusher_name("channel_exists"), None);
+    }
+}
