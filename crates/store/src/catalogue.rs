@@ -1,4 +1,4 @@
-//! The catalogue: hooks and listeners, at a version.
+//! The catalogue: hooks, listeners and apps, at a version.
 //!
 //! Every change bumps the one catalogue version in its own transaction, and the changed record bears that version. So a
 //! node that knows version `v` asks for what changed since, and a durable publish that was matched against `v` is refused
@@ -13,6 +13,27 @@ use tidings_model::payload::Field;
 
 use crate::error::StoreError;
 
+/// An app that is kept in the store, and not in the config.
+#[derive(Clone, PartialEq, Eq)]
+pub struct AppRecord {
+    /// Its id.
+    pub id: String,
+    /// What it is, as JSON; it holds secrets.
+    pub spec: String,
+    /// The catalogue version of its last change.
+    pub version: i64,
+    /// When it was made.
+    pub created_at: Millis,
+    /// When it was last changed.
+    pub updated_at: Millis,
+}
+
+impl std::fmt::Debug for AppRecord {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("AppRecord").field("id", &self.id).field("version", &self.version).finish_non_exhaustive()
+    }
+}
+
 /// What changed between two versions of the catalogue.
 #[derive(Debug, Default)]
 pub struct Changes {
@@ -22,6 +43,8 @@ pub struct Changes {
     pub hooks: Vec<(Hook, bool)>,
     /// Listeners as they are now; `true` when they are gone.
     pub listeners: Vec<(Listener, bool)>,
+    /// Apps as they are now; `true` when they are gone.
+    pub apps: Vec<(AppRecord, bool)>,
 }
 
 /// Reads and changes hooks and listeners.
@@ -57,6 +80,17 @@ pub trait Catalogue: Send + Sync {
 
     /// Removes a listener. What it is still owed is canceled by [`crate::Queue::cancel_orphans`].
     async fn delete_listener(&self, app: &AppId, id: &str, now: Millis) -> Result<(), StoreError>;
+
+    /// Adds an app. Each of `names` means one app only. [`StoreError::Exists`] when its id or one of its names is taken.
+    async fn create_app(&self, app: AppRecord, names: Vec<String>) -> Result<(), StoreError>;
+
+    /// Replaces an app that still is at `expected` version, and its names.
+    /// [`StoreError::Missing`] when it is gone, [`StoreError::Conflict`] when it has moved on, [`StoreError::Exists`] when a name
+    /// is taken.
+    async fn replace_app(&self, app: AppRecord, names: Vec<String>, expected: i64) -> Result<(), StoreError>;
+
+    /// Removes an app and erases its secrets. [`StoreError::Missing`] when there is none.
+    async fn delete_app(&self, id: &str, now: Millis) -> Result<(), StoreError>;
 
     /// Listeners that were disabled by their deliveries and of which nobody has been told yet.
     async fn unannounced(&self) -> Result<Vec<(AppId, String)>, StoreError>;

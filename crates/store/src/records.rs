@@ -15,6 +15,7 @@ use tidings_model::schedule::Schedule;
 use tidings_model::signature::{KeyRing, Secret};
 use zeroize::Zeroizing;
 
+use crate::catalogue::AppRecord;
 use crate::error::StoreError;
 use crate::seal::MainKey;
 
@@ -132,6 +133,17 @@ impl fmt::Debug for ListenerSecrets {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("ListenerSecrets(hidden)")
     }
+}
+
+/// The spec of an app, sealed: it holds secrets.
+pub(crate) fn seal_app(key: &MainKey, app: &AppRecord) -> Result<Vec<u8>, StoreError> {
+    key.seal(&format!("app:{}", app.id), app.spec.as_bytes())
+}
+
+/// The spec of an app, opened.
+pub(crate) fn open_app(key: &MainKey, id: &str, sealed: &[u8]) -> Result<String, StoreError> {
+    let text = key.open(&format!("app:{id}"), sealed)?;
+    String::from_utf8(text.to_vec()).map_err(|_| StoreError::Corrupt("an app that is not text".to_owned()))
 }
 
 /// A hook's row.

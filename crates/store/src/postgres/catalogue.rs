@@ -12,7 +12,7 @@ use tidings_model::payload::Field;
 
 use super::connect::sql;
 use super::lanes::Dues;
-use super::meta;
+use super::{apps, meta};
 use crate::catalogue::Changes;
 use crate::error::StoreError;
 use crate::records::{
@@ -40,11 +40,12 @@ pub(super) async fn changes(db: &mut PgConnection, key: &MainKey, since: i64) ->
          FROM listener WHERE version > $1 AND deleted <= $2 ORDER BY version")
         .bind(since)
         .bind(deleted)
-        .fetch_all(db)
+        .fetch_all(&mut *db)
         .await?;
     for row in &listeners {
         out.listeners.push(listener(row, key)?);
     }
+    out.apps = apps::changes(db, key, since).await?;
     Ok(out)
 }
 

@@ -66,6 +66,18 @@ const TABLES: &[Table] = &[
     ),
     ("failing", &[("destination", Int), ("since", Int)]),
     (
+        "app",
+        &[
+            ("id", Text),
+            ("version", Int),
+            ("deleted", Int),
+            ("sealed", Bytes),
+            ("created_at", Int),
+            ("updated_at", Int),
+        ],
+    ),
+    ("app_name", &[("name", Text), ("app", Text)]),
+    (
         "standing",
         &[
             ("app", Text),

@@ -12,6 +12,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../migrations/postgres/0001_start.sql"),
     include_str!("../../migrations/postgres/0002_nodes.sql"),
     include_str!("../../migrations/postgres/0003_standing.sql"),
+    include_str!("../../migrations/postgres/0004_apps.sql"),
 ];
 
 /// The latest version this program knows.

@@ -4,6 +4,7 @@
 //! nodes is said by advisory locks (`locks`) and by leases; no transaction waits for anything but the database. It works
 //! behind a pooler that gives connections by transaction (see `connect`).
 
+mod apps;
 mod catalogue;
 mod clock;
 mod closing;

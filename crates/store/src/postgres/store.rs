@@ -12,16 +12,18 @@ use tidings_model::listener::Listener;
 use tidings_model::payload::Field;
 
 use super::connect::{sql, transact};
-use super::{PostgresStore, catalogue, events, fanout, finish, listing, lots, nodes, queue, retire, standing, upkeep};
+use super::{
+    PostgresStore, apps, catalogue, events, fanout, finish, listing, lots, nodes, queue, retire, standing, upkeep,
+};
 use crate::Store;
-use crate::catalogue::{Catalogue, Changes};
+use crate::catalogue::{AppRecord, Catalogue, Changes};
 use crate::error::StoreError;
 use crate::log::{EventFilter, Lease, LeaseToken, Log, Logged, Publish, Published};
 use crate::nodes::{Nodes, Presence};
 use crate::queue::{
     DeliveryFilter, DeliveryRow, Depth, Due, Expanded, Finished, Leased, Queue, Recorded, Recording, Retried,
 };
-use crate::records::ListenerSecrets;
+use crate::records::{ListenerSecrets, seal_app};
 use crate::standing::{Standing, Standings, Subject, Turn, Turned};
 
 #[async_trait]
@@ -106,6 +108,20 @@ impl Catalogue for PostgresStore {
 
     async fn delete_listener(&self, app: &AppId, id: &str, now: Millis) -> Result<(), StoreError> {
         transact!(self.connections, |db| catalogue::delete_listener(db, app, id, now).await)
+    }
+
+    async fn create_app(&self, app: AppRecord, names: Vec<String>) -> Result<(), StoreError> {
+        let sealed = seal_app(&self.key, &app)?;
+        transact!(self.connections, |db| apps::create(db, &app, &names, &sealed).await)
+    }
+
+    async fn replace_app(&self, app: AppRecord, names: Vec<String>, expected: i64) -> Result<(), StoreError> {
+        let sealed = seal_app(&self.key, &app)?;
+        transact!(self.connections, |db| apps::replace(db, &app, &names, &sealed, expected).await)
+    }
+
+    async fn delete_app(&self, id: &str, now: Millis) -> Result<(), StoreError> {
+        transact!(self.connections, |db| apps::delete(db, id, now).await)
     }
 
     async fn unannounced(&self) -> Result<Vec<(AppId, String)>, StoreError> {

@@ -8,6 +8,7 @@ use crate::error::StoreError;
 const MIGRATIONS: &[&str] = &[
     include_str!("../../migrations/sqlite/0001_start.sql"),
     include_str!("../../migrations/sqlite/0002_standing.sql"),
+    include_str!("../../migrations/sqlite/0003_apps.sql"),
 ];
 
 /// The latest version this program knows.

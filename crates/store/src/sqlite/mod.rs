@@ -3,6 +3,7 @@
 //! Write-ahead log with `synchronous=FULL`: a commit returns after the log is synced, so what was acknowledged survives a
 //! power cut. `normal` is the operator's choice; then [`SqliteStore::durable`] says so and the API tells callers.
 
+mod apps;
 mod catalogue;
 mod checkpoint;
 mod fanout;
@@ -38,14 +39,14 @@ use tidings_model::id::{AppId, DeliveryKey, DestinationNo, EventNo};
 use tidings_model::listener::Listener;
 use tidings_model::payload::Field;
 
-use crate::catalogue::{Catalogue, Changes};
+use crate::catalogue::{AppRecord, Catalogue, Changes};
 use crate::error::StoreError;
 use crate::log::{Destination, EventFilter, Lease, LeaseToken, Log, Logged, MAX_DIRECT, Publish, Published};
 use crate::nodes::{Nodes, Presence};
 use crate::queue::{
     DeliveryFilter, DeliveryRow, Depth, Due, Expanded, Finished, Leased, Queue, Recorded, Recording, Retried,
 };
-use crate::records::ListenerSecrets;
+use crate::records::{ListenerSecrets, seal_app};
 use crate::seal::MainKey;
 use crate::standing::{Standing, Standings, Subject, Turn, Turned};
 use crate::{Store, StoreError as Error};
@@ -225,6 +226,8 @@ impl Catalogue for SqliteStore {
             all.listeners.extend(slice.listeners);
             more = further;
         }
+        let key = Arc::clone(&self.key);
+        all.apps = self.readers.read(move |db| apps::changes(db, &key, since)).await?;
         Ok(all)
     }
 
@@ -259,6 +262,21 @@ impl Catalogue for SqliteStore {
     async fn delete_listener(&self, app: &AppId, id: &str, now: Millis) -> Result<(), StoreError> {
         let (app, id) = (app.clone(), id.to_owned());
         self.ack(move |db| catalogue::delete_listener(db, &app, &id, now)).await
+    }
+
+    async fn create_app(&self, app: AppRecord, names: Vec<String>) -> Result<(), StoreError> {
+        let sealed = seal_app(&self.key, &app)?;
+        self.ack(move |db| apps::create(db, &app, &names, &sealed)).await
+    }
+
+    async fn replace_app(&self, app: AppRecord, names: Vec<String>, expected: i64) -> Result<(), StoreError> {
+        let sealed = seal_app(&self.key, &app)?;
+        self.ack(move |db| apps::replace(db, &app, &names, &sealed, expected)).await
+    }
+
+    async fn delete_app(&self, id: &str, now: Millis) -> Result<(), StoreError> {
+        let id = id.to_owned();
+        self.ack(move |db| apps::delete(db, &id, now)).await
     }
 
     async fn unannounced(&self) -> Result<Vec<(AppId, String)>, StoreError> {

@@ -3,6 +3,7 @@
 //! A store joins with a [`Place`] (where its data is, and how it is opened) and one line: `every_test!(Place::new())`.
 //! [`World`] is the vocabulary the tests are written in.
 
+pub(crate) mod apps;
 pub(crate) mod catalogue;
 pub(crate) mod failing;
 pub(crate) mod lanes;
@@ -37,6 +38,7 @@ use crate::queue::{DeliveryFilter, DeliveryRow, Expanded, Finished, Leased, Next
 macro_rules! every_test {
     ($place:expr) => {
         $crate::suite::every_test! { $place =>
+            apps: an_app_comes_back_as_it_was, what_means_one_app_is_taken_once, a_deleted_app_leaves_its_names_and_its_id;
             catalogue: changes_are_told_since_a_version, a_large_catalogue_is_told_whole, hooks_keep_their_earlier_fields, who_comes_second_is_told,
                 a_listener_comes_back_as_it_was, a_deleted_listener_keeps_no_secret;
             failing: gone_disables_at_once, nothing_but_failure_disables_in_the_end, a_success_clears_the_failures,

@@ -1,0 +1,116 @@
+//! Apps that are not in the config.
+
+use sqlx::{PgConnection, Row};
+use tidings_model::clock::Millis;
+
+use super::connect::sql;
+use super::meta;
+use crate::catalogue::AppRecord;
+use crate::error::StoreError;
+use crate::records::{moved_on_or_missing, open_app};
+use crate::seal::MainKey;
+
+/// What changed after a version.
+pub(super) async fn changes(
+    db: &mut PgConnection,
+    key: &MainKey,
+    since: i64,
+) -> Result<Vec<(AppRecord, bool)>, StoreError> {
+    let deleted = if since == 0 { 0 } else { i64::MAX };
+    let rows = sql("SELECT id, version, deleted, sealed, created_at, updated_at FROM app
+         WHERE version > $1 AND deleted <= $2 ORDER BY version")
+    .bind(since)
+    .bind(deleted)
+    .fetch_all(db)
+    .await?;
+    let mut out = Vec::with_capacity(rows.len());
+    for row in &rows {
+        let (id, gone): (String, bool) = (row.try_get(0)?, row.try_get::<i64, _>(2)? != 0);
+        let spec = if gone { String::new() } else { open_app(key, &id, row.try_get(3)?)? };
+        let (version, created_at, updated_at) = (row.try_get(1)?, row.try_get(4)?, row.try_get(5)?);
+        out.push((AppRecord { id, spec, version, created_at, updated_at }, gone));
+    }
+    Ok(out)
+}
+
+/// Adds an app, or brings back the id of one that is gone.
+pub(super) async fn create(
+    db: &mut PgConnection,
+    app: &AppRecord,
+    names: &[String],
+    sealed: &[u8],
+) -> Result<(), StoreError> {
+    let version = meta::next_version(db).await?;
+    let changed =
+        sql("INSERT INTO app (id, version, deleted, sealed, created_at, updated_at) VALUES ($1, $2, 0, $3, $4, $5)
+         ON CONFLICT (id) DO UPDATE SET version = $2, deleted = 0, sealed = $3, created_at = $4, updated_at = $5
+         WHERE app.deleted = 1")
+        .bind(app.id.clone())
+        .bind(version)
+        .bind(sealed.to_vec())
+        .bind(app.created_at)
+        .bind(app.updated_at)
+        .execute(&mut *db)
+        .await?
+        .rows_affected();
+    if changed == 0 {
+        return Err(StoreError::Exists);
+    }
+    take_names(db, &app.id, names).await
+}
+
+/// Replaces an app that still is at the expected version.
+pub(super) async fn replace(
+    db: &mut PgConnection,
+    app: &AppRecord,
+    names: &[String],
+    sealed: &[u8],
+    expected: i64,
+) -> Result<(), StoreError> {
+    let version = meta::next_version(db).await?;
+    let changed =
+        sql("UPDATE app SET version = $2, sealed = $3, updated_at = $4 WHERE id = $1 AND deleted = 0 AND version = $5")
+            .bind(app.id.clone())
+            .bind(version)
+            .bind(sealed.to_vec())
+            .bind(app.updated_at)
+            .bind(expected)
+            .execute(&mut *db)
+            .await?
+            .rows_affected();
+    if changed == 0 {
+        let there =
+            sql("SELECT 1 FROM app WHERE id = $1 AND deleted = 0").bind(app.id.clone()).fetch_optional(db).await?;
+        return Err(moved_on_or_missing(there.is_some()));
+    }
+    take_names(db, &app.id, names).await
+}
+
+/// Marks an app as gone and erases its secrets.
+pub(super) async fn delete(db: &mut PgConnection, id: &str, now: Millis) -> Result<(), StoreError> {
+    let version = meta::next_version(db).await?;
+    let changed =
+        sql("UPDATE app SET version = $2, deleted = 1, sealed = '', updated_at = $3 WHERE id = $1 AND deleted = 0")
+            .bind(id.to_owned())
+            .bind(version)
+            .bind(now)
+            .execute(&mut *db)
+            .await?
+            .rows_affected();
+    if changed == 0 {
+        return Err(StoreError::Missing);
+    }
+    take_names(db, id, &[]).await
+}
+
+async fn take_names(db: &mut PgConnection, id: &str, names: &[String]) -> Result<(), StoreError> {
+    sql("DELETE FROM app_name WHERE app = $1").bind(id.to_owned()).execute(&mut *db).await?;
+    let taken = sql("INSERT INTO app_name (name, app) SELECT name, $2 FROM unnest($1::text[]) AS n (name)
+         ON CONFLICT DO NOTHING")
+    .bind(names.to_vec())
+    .bind(id.to_owned())
+    .execute(db)
+    .await?
+    .rows_affected();
+    if taken == names.len() as u64 { Ok(()) } else { Err(StoreError::Exists) }
+}
