@@ -19,6 +19,7 @@ mod nodes;
 mod order;
 mod refused;
 mod requests;
+mod run_time_apps;
 mod silence;
 mod stopping;
 mod streams;

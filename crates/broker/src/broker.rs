@@ -223,6 +223,9 @@ pub trait Broker: Send + Sync + 'static {
     /// [`BrokerError`].
     async fn control(&self, control: Control) -> Result<(), BrokerError>;
 
+    /// Gives an order to this node's shards alone.
+    fn control_here(&self, control: Control);
+
     /// Drops what has expired, a part of it at a time, and tells numbers of subscriptions that are owed. Called every second.
     async fn sweep(&self);
 }

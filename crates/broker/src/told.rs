@@ -144,6 +144,16 @@ pub enum Control {
         /// Which.
         who: Who,
     },
+    /// Ends all sessions of an app that is not served any more.
+    Shut {
+        /// Which app.
+        app: AppId,
+    },
+    /// Sends all sessions of an app away to come back: it is another now.
+    Renew {
+        /// Which app.
+        app: AppId,
+    },
 }
 
 /// Which sessions of an app.

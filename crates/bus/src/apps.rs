@@ -1,10 +1,15 @@
 //! The apps, and which of them a request means: the one that its path names, its key, its host, its API key, the default.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use parking_lot::{Mutex, RwLock};
 use sha2::{Digest, Sha256};
 use tidings_model::app::App;
+use tidings_model::clock::Millis;
+use tidings_model::id::AppId;
+use tidings_store::catalogue::AppRecord;
+use tokio::sync::Notify;
 
 /// Why apps cannot be served together.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -26,9 +31,54 @@ pub enum AppsError {
     TwoDefaults(String, String),
 }
 
-/// A registry of apps. Made once; shared.
+/// Something that is wrong with what an app is to be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WrongField {
+    /// Where: `limits.payload`; empty for the whole.
+    pub field: String,
+    /// What is wrong, and what would be right.
+    pub message: String,
+}
+
+/// What an app is, as JSON with the keys that `[[apps]]` has in the config.
+pub type Spec = serde_json::Map<String, serde_json::Value>;
+
+/// Understands what an app is to be: whoever reads the config.
+pub trait AppReader: Send + Sync + 'static {
+    /// The app, or everything that is wrong.
+    ///
+    /// # Errors
+    /// What is wrong; never empty.
+    fn read(&self, spec: &Spec) -> Result<App, Vec<WrongField>>;
+}
+
+/// An app that is kept in the store.
+#[derive(Debug, Clone)]
+pub struct StoredApp {
+    /// What it is.
+    pub app: Arc<App>,
+    /// The same as it was given; it holds secrets.
+    pub spec: Spec,
+    /// The catalogue version of its last change.
+    pub version: i64,
+    /// When it was made.
+    pub created_at: Millis,
+    /// When it was last changed.
+    pub updated_at: Millis,
+}
+
+/// What a change of an app is to its live sessions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Shaken {
+    /// It is not served any more.
+    Shut,
+    /// They should come back and find it as it is now.
+    Renewed,
+}
+
+/// The apps at one moment.
 #[derive(Debug, Default)]
-pub struct Apps {
+struct Registry {
     by_id: HashMap<String, Arc<App>>,
     by_public_key: HashMap<String, Arc<App>>,
     by_host: HashMap<String, Arc<App>>,
@@ -37,79 +87,223 @@ pub struct Apps {
     default: Option<Arc<App>>,
 }
 
+/// All apps: those of the config, and those that are kept in the store.
+#[derive(Default)]
+pub struct Apps {
+    fixed: Vec<Arc<App>>,
+    reader: Option<Arc<dyn AppReader>>,
+    now: RwLock<Arc<Registry>>,
+    stored: RwLock<BTreeMap<String, Arc<StoredApp>>>,
+    shaken: Mutex<Vec<(AppId, Shaken)>>,
+    pub(crate) shake: Notify,
+}
+
+impl std::fmt::Debug for Apps {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Apps").field("apps", &self.now.read().by_id.len()).finish_non_exhaustive()
+    }
+}
+
+impl Registry {
+    fn add(&mut self, app: &Arc<App>) -> Result<(), AppsError> {
+        let id = app.id.as_str().to_owned();
+        if self.by_id.insert(id.clone(), Arc::clone(app)).is_some() {
+            return Err(AppsError::SameId(id));
+        }
+        for key in app.api_keys.iter().filter(|key| !key.is_empty()) {
+            if let Some(other) = self.by_key.insert(hash(key.expose()), Arc::clone(app))
+                && other.id != app.id
+            {
+                return Err(AppsError::SameKey(other.id.as_str().to_owned(), id));
+            }
+        }
+        if !app.key.is_empty()
+            && let Some(other) = self.by_public_key.insert(app.key.clone(), Arc::clone(app))
+        {
+            return Err(AppsError::SamePublicKey(other.id.as_str().to_owned(), id));
+        }
+        for host in &app.hosts {
+            if self.by_host.insert(host.to_ascii_lowercase(), Arc::clone(app)).is_some() {
+                return Err(AppsError::SameHost(host.clone()));
+            }
+        }
+        if app.default {
+            if let Some(other) = &self.default {
+                return Err(AppsError::TwoDefaults(other.id.as_str().to_owned(), id));
+            }
+            self.default = Some(Arc::clone(app));
+        }
+        Ok(())
+    }
+
+    fn of(apps: impl IntoIterator<Item = Arc<App>>) -> Result<Self, AppsError> {
+        let mut registry = Self::default();
+        apps.into_iter().try_for_each(|app| registry.add(&app))?;
+        Ok(registry)
+    }
+}
+
 impl Apps {
-    /// A registry of these. An app that is alone is the default.
+    /// The apps of the config. One that is alone is the default.
     ///
     /// # Errors
     /// [`AppsError`] when a request could be meant for two of them.
-    pub fn new(apps: Vec<App>) -> Result<Self, AppsError> {
-        let alone = apps.len() == 1;
-        let mut registry = Self::default();
-        for app in apps {
-            let app = Arc::new(app);
-            let id = app.id.as_str().to_owned();
-            if registry.by_id.insert(id.clone(), Arc::clone(&app)).is_some() {
-                return Err(AppsError::SameId(id));
-            }
-            for key in app.api_keys.iter().filter(|key| !key.is_empty()) {
-                if let Some(other) = registry.by_key.insert(hash(key.expose()), Arc::clone(&app))
-                    && other.id != app.id
-                {
-                    return Err(AppsError::SameKey(other.id.as_str().to_owned(), id));
-                }
-            }
-            if !app.key.is_empty()
-                && let Some(other) = registry.by_public_key.insert(app.key.clone(), Arc::clone(&app))
-            {
-                return Err(AppsError::SamePublicKey(other.id.as_str().to_owned(), id));
-            }
-            for host in &app.hosts {
-                if registry.by_host.insert(host.to_ascii_lowercase(), Arc::clone(&app)).is_some() {
-                    return Err(AppsError::SameHost(host.clone()));
-                }
-            }
-            if app.default || alone {
-                if let Some(other) = &registry.default {
-                    return Err(AppsError::TwoDefaults(other.id.as_str().to_owned(), id));
-                }
-                registry.default = Some(Arc::clone(&app));
-            }
+    pub fn new(mut apps: Vec<App>) -> Result<Self, AppsError> {
+        if let [only] = apps.as_mut_slice() {
+            only.default = true;
         }
-        Ok(registry)
+        let fixed: Vec<_> = apps.into_iter().map(Arc::new).collect();
+        let now = RwLock::new(Arc::new(Registry::of(fixed.iter().cloned())?));
+        Ok(Self { fixed, now, ..Self::default() })
+    }
+
+    /// With what understands the apps that the store keeps; without, there are none.
+    #[must_use]
+    pub fn read_by(self, reader: Arc<dyn AppReader>) -> Self {
+        Self { reader: Some(reader), ..self }
     }
 
     /// The app of this id.
-    pub fn by_id(&self, id: &str) -> Option<&Arc<App>> {
-        self.by_id.get(id)
+    pub fn by_id(&self, id: &str) -> Option<Arc<App>> {
+        self.now.read().by_id.get(id).cloned()
     }
 
     /// The app that a presented API key opens.
-    pub fn by_key(&self, presented: &str) -> Option<&Arc<App>> {
-        let app = self.by_key.get(&hash(presented))?;
+    pub fn by_key(&self, presented: &str) -> Option<Arc<App>> {
+        let app = self.now.read().by_key.get(&hash(presented)).cloned()?;
         app.api_keys.iter().any(|key| key.matches(presented)).then_some(app)
     }
 
     /// The app of this public key.
-    pub fn by_public_key(&self, key: &str) -> Option<&Arc<App>> {
-        self.by_public_key.get(key)
+    pub fn by_public_key(&self, key: &str) -> Option<Arc<App>> {
+        self.now.read().by_public_key.get(key).cloned()
     }
 
     /// The app that a `Host` header means; its port doesn't count.
-    pub fn by_host(&self, host: &str) -> Option<&Arc<App>> {
+    pub fn by_host(&self, host: &str) -> Option<Arc<App>> {
         let name =
             host.rsplit_once(':').filter(|(_, port)| port.bytes().all(|b| b.is_ascii_digit())).map_or(host, |h| h.0);
-        self.by_host.get(&name.to_ascii_lowercase())
+        self.now.read().by_host.get(&name.to_ascii_lowercase()).cloned()
     }
 
-    /// All of them, in no order.
-    pub fn all(&self) -> impl Iterator<Item = &Arc<App>> {
-        self.by_id.values()
+    /// All of them, in the order of their ids.
+    pub fn all(&self) -> Vec<Arc<App>> {
+        let mut all: Vec<_> = self.now.read().by_id.values().cloned().collect();
+        all.sort_unstable_by(|a, b| a.id.cmp(&b.id));
+        all
     }
 
     /// The app of requests that name none.
-    pub fn default_app(&self) -> Option<&Arc<App>> {
-        self.default.as_ref()
+    pub fn default_app(&self) -> Option<Arc<App>> {
+        self.now.read().default.clone()
     }
+
+    /// Whether the app is one of the config.
+    pub fn is_fixed(&self, id: &str) -> bool {
+        self.fixed.iter().any(|app| app.id.as_str() == id)
+    }
+
+    /// An app that is kept in the store.
+    pub fn stored(&self, id: &str) -> Option<Arc<StoredApp>> {
+        self.stored.read().get(id).cloned()
+    }
+
+    /// Understands what an app is to be.
+    pub(crate) fn read(&self, spec: &Spec) -> Result<App, Vec<WrongField>> {
+        let nobody = || vec![WrongField { field: String::new(), message: "this server keeps no apps".to_owned() }];
+        self.reader.as_ref().ok_or_else(nobody)?.read(spec)
+    }
+
+    /// Whether requests could be told apart if this app were there, in the place of the one with its id.
+    pub(crate) fn would_fit(&self, app: &Arc<App>) -> Result<(), AppsError> {
+        let stored = self.stored.read();
+        let others = stored.values().map(|other| &other.app).filter(|other| other.id != app.id);
+        Registry::of(self.fixed.iter().chain(others).chain([app]).cloned()).map(drop)
+    }
+
+    /// Takes over what changed in the store. One that does not fit, because the config has changed meanwhile, is not served.
+    pub(crate) fn take_over(&self, changes: Vec<(AppRecord, bool)>) {
+        if changes.is_empty() {
+            return;
+        }
+        let mut stored = self.stored.write();
+        for (record, gone) in changes {
+            let before = stored.remove(&record.id);
+            let now = if gone { None } else { self.understand(record).map(Arc::new) };
+            if let Some(before) = &before {
+                self.note_shaken(before, now.as_deref());
+            }
+            if let Some(now) = now {
+                stored.insert(now.app.id.as_str().to_owned(), now);
+            }
+        }
+        let mut apps: Vec<_> = self.fixed.clone();
+        for other in stored.values() {
+            apps.push(Arc::clone(&other.app));
+            if let Err(error) = Registry::of(apps.iter().cloned()) {
+                tracing::error!(%error, app = %other.app.id, "an app of the store is not served");
+                apps.pop();
+            }
+        }
+        if let Ok(registry) = Registry::of(apps) {
+            *self.now.write() = Arc::new(registry);
+        }
+        drop(stored);
+        self.shake.notify_one();
+    }
+
+    fn understand(&self, record: AppRecord) -> Option<StoredApp> {
+        let spec: Spec = serde_json::from_str(&record.spec).ok()?;
+        match self.read(&spec) {
+            Ok(app) => Some(StoredApp {
+                app: Arc::new(app),
+                spec,
+                version: record.version,
+                created_at: record.created_at,
+                updated_at: record.updated_at,
+            }),
+            Err(wrong) => {
+                // The message may name what is secret only by its place.
+                tracing::error!(
+                    app = record.id,
+                    problems = wrong.len(),
+                    "an app of the store cannot be read; it is not served"
+                );
+                None
+            }
+        }
+    }
+
+    /// Notes what a change is to live sessions: they hold the app as it was when they came.
+    fn note_shaken(&self, before: &StoredApp, now: Option<&StoredApp>) {
+        let concerns = |spec: &Spec| {
+            let mut spec = spec.clone();
+            spec.retain(|key, _| !["webhooks", "api_keys", "hosts", "default", "enabled"].contains(&key.as_str()));
+            spec
+        };
+        let shaken = match now {
+            Some(now) if now.app.enabled && concerns(&before.spec) == concerns(&now.spec) => return,
+            Some(now) if now.app.enabled => Shaken::Renewed,
+            _ => Shaken::Shut,
+        };
+        self.shaken.lock().push((before.app.id.clone(), shaken));
+    }
+
+    /// The apps whose sessions are concerned by what changed since the last time.
+    pub(crate) fn take_shaken(&self) -> Vec<(AppId, Shaken)> {
+        std::mem::take(&mut *self.shaken.lock())
+    }
+}
+
+/// What means this app alone, as digests: it is written where API keys must not be.
+pub(crate) fn names(app: &App) -> Vec<String> {
+    let digest = |kind: &str, name: &str| {
+        let hash = hash(&format!("{kind}/{name}"));
+        hash.iter().fold(String::with_capacity(64), |hex, byte| hex + &format!("{byte:02x}"))
+    };
+    let keys = app.api_keys.iter().filter(|key| !key.is_empty()).map(|key| digest("api_key", key.expose()));
+    let hosts = app.hosts.iter().map(|host| digest("host", &host.to_ascii_lowercase()));
+    [digest("key", &app.key)].into_iter().chain(keys).chain(hosts).collect()
 }
 
 fn hash(key: &str) -> [u8; 32] {
@@ -142,13 +336,13 @@ mod tests {
         for wrong in ["", "k", "kab", "KA"] {
             assert_eq!(id(wrong), None, "{wrong}");
         }
-        assert_eq!(apps.default_app().map(|app| app.id.as_str()), Some("a"));
+        assert_eq!(apps.default_app().map(|app| app.id.clone()), Some("a".into()));
     }
 
     #[test]
     fn a_public_key_and_a_host_mean_their_app() {
         let apps = Apps::new(vec![app("a", &[], false), app("b", &[], false)]).unwrap();
-        let id = |app: Option<&Arc<App>>| app.map(|app| app.id.as_str().to_owned());
+        let id = |app: Option<Arc<App>>| app.map(|app| app.id.as_str().to_owned());
         assert_eq!(id(apps.by_public_key("key-b")).as_deref(), Some("b"));
         assert_eq!(id(apps.by_public_key("key-c")), None);
         for host in ["b.example", "B.Example:8000"] {

@@ -21,6 +21,7 @@ use tokio::sync::mpsc;
 
 use crate::announce;
 use crate::apps::Apps;
+use crate::apps_change;
 use crate::audience;
 use crate::catalogue::{Catalogue, Matched};
 use crate::error::PublishError;
@@ -118,6 +119,7 @@ impl Bus {
         tokio::spawn(announce::run(bus.clone(), notices));
         transitions::start(&bus);
         tokio::spawn(rejoin::run(Arc::downgrade(&bus.shared)));
+        tokio::spawn(apps_change::tell_sessions(Arc::downgrade(&bus.shared)));
         bus
     }
 

@@ -17,6 +17,7 @@ use tidings_model::transition::{Kind, Kinds};
 use tidings_store::log::Destination;
 use tidings_store::{Store, StoreError};
 
+use crate::apps::Apps;
 use crate::audience::Audience;
 
 /// Hooks that every app has beside those of transitions: what Tidings itself says.
@@ -65,6 +66,7 @@ type Fields = Option<Arc<Vec<Field>>>;
 /// What the bus and the outlets know of hooks and listeners.
 pub struct Catalogue {
     store: Arc<dyn Store>,
+    apps: Arc<Apps>,
     state: RwLock<State>,
     /// One at a time asks the store.
     syncing: tokio::sync::Mutex<()>,
@@ -78,13 +80,14 @@ pub(crate) struct Matched {
 }
 
 impl Catalogue {
-    /// Reads everything.
+    /// Reads everything; `apps` learns of those that the store keeps.
     ///
     /// # Errors
     /// What the store answers.
-    pub async fn load(store: Arc<dyn Store>) -> Result<Arc<Self>, StoreError> {
+    pub async fn load(store: Arc<dyn Store>, apps: Arc<Apps>) -> Result<Arc<Self>, StoreError> {
         let catalogue = Arc::new(Self {
             store,
+            apps,
             state: RwLock::default(),
             syncing: tokio::sync::Mutex::default(),
             old_fields: RwLock::default(),
@@ -110,6 +113,8 @@ impl Catalogue {
             state.put_listener(listener, gone);
         }
         state.version = changes.version;
+        drop(state);
+        self.apps.take_over(changes.apps);
         Ok(())
     }
 

@@ -4,6 +4,8 @@ use tidings_broker::BrokerError;
 use tidings_model::payload::FieldTypeError;
 use tidings_store::StoreError;
 
+use crate::apps::{AppsError, WrongField};
+
 /// Why an event was not published. Nothing of it is kept.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PublishError {
@@ -44,6 +46,15 @@ pub enum ManageError {
     /// It is one of the app's webhooks, which are changed with the app.
     #[error("{0:?} is one of the app's webhooks")]
     OfApp(String),
+    /// It is in the config file, which is not changed while the server runs.
+    #[error("the app {0:?} is in the config file")]
+    Fixed(String),
+    /// What an app is to be makes no sense.
+    #[error("the app cannot be like this")]
+    WrongApp(Vec<WrongField>),
+    /// The app could be taken for another one.
+    #[error(transparent)]
+    Apps(AppsError),
     /// Listeners name the hook.
     #[error("{listeners} listeners name this hook")]
     InUse {

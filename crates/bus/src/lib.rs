@@ -8,6 +8,7 @@
 
 mod announce;
 mod apps;
+mod apps_change;
 mod audience;
 mod bus;
 mod catalogue;
@@ -20,7 +21,7 @@ mod throttle;
 mod transitions;
 mod webhooks;
 
-pub use apps::{Apps, AppsError};
+pub use apps::{AppReader, Apps, AppsError, Spec, StoredApp, WrongField};
 pub use bus::{Bus, Parts, Publication, Receipt};
 pub use catalogue::{Catalogue, Page};
 pub use error::{ManageError, PublishError};

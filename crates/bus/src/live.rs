@@ -58,7 +58,7 @@ impl Bus {
 
     async fn say_in(&self, event: &Arc<Event>, name: &str) -> Result<Heard, BrokerError> {
         let Some(app) = self.shared.apps.by_id(event.app.as_str()) else { return Ok(Heard::default()) };
-        let (channel, options) = channel(app, name);
+        let (channel, options) = channel(&app, name);
         let except = event.except.as_deref().and_then(|session| session.parse().ok());
         let event = Arc::clone(event);
         let publish = Publish { channel, options, event, except, user: None, by_client: false };
@@ -66,7 +66,10 @@ impl Bus {
     }
 
     async fn join(&self, asker: Asker, ask: u32, join: JoinAsk) -> Result<(), JoinRefused> {
-        let (channel, options) = channel(&asker.app, &join.channel);
+        // As the app is now: the session holds it as it was when it came.
+        let app = self.shared.apps.by_id(asker.app.id.as_str()).filter(|app| app.enabled);
+        let app = app.ok_or(JoinRefused::NoProof)?;
+        let (channel, options) = channel(&app, &join.channel);
         let user = asker.user.as_deref();
         match policy::access(&channel.name, &options) {
             _ if join.proof == Proof::Server => {}

@@ -1,9 +1,11 @@
 //! What an engine is built from: typed, validated, without strings that still have to be understood.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 pub use tidings_broker::{RedisSettings, RedisUrlError};
+pub use tidings_bus::{AppReader, Spec, WrongField};
 use tidings_courier::Settings;
 use tidings_courier::egress::EgressConfig;
 pub use tidings_door_pusher::Patience;
@@ -78,6 +80,8 @@ pub struct Config {
     pub egress: EgressConfig,
     /// The tenants.
     pub apps: Vec<App>,
+    /// Understands the apps that the store keeps; without, there are none.
+    pub app_reader: Option<Arc<dyn AppReader>>,
     /// Opens every app.
     pub operator_key: Token,
     /// The time.

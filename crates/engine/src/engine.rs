@@ -112,14 +112,18 @@ impl Engine {
     /// [`EngineError`]; nothing runs then.
     pub async fn build(config: Config) -> Result<Self, EngineError> {
         let mut registry = Registry::with_prefix("tidings");
-        let apps = Arc::new(Apps::new(config.apps)?);
+        let apps = Apps::new(config.apps)?;
+        let apps = Arc::new(match config.app_reader {
+            Some(reader) => apps.read_by(reader),
+            None => apps,
+        });
         let shared = matches!(config.store, StoreConfig::Postgres { .. });
         let store = open(config.store, config.main_key_file).await?;
         if shared && let Err(error) = nodes::enter(&*store, config.broker.name()).await {
             store.close().await;
             return Err(error);
         }
-        let catalogue = Catalogue::load(Arc::clone(&store)).await?;
+        let catalogue = Catalogue::load(Arc::clone(&store), Arc::clone(&apps)).await?;
         if shared {
             tokio::spawn(nodes::stay(Arc::downgrade(&store), config.broker.name()));
             tokio::spawn(follow(Arc::downgrade(&catalogue)));
@@ -159,7 +163,7 @@ impl Engine {
         };
         let bus = Bus::new(parts, notices, &mut registry);
         for app in bus.apps().all() {
-            bus.settle_webhooks(app).await?;
+            bus.settle_webhooks(&app).await?;
         }
         let asks = Arc::new(bus.clone());
         let runtime = tokio::runtime::Handle::current();
@@ -237,7 +241,7 @@ fn broker(
     let watch = Arc::clone(transitions) as Arc<dyn Watch>;
     Ok(match config {
         BrokerConfig::Memory => {
-            let apps = apps.all().map(|app| (app.id.clone(), app.limits.history)).collect();
+            let apps = apps.all().iter().map(|app| (app.id.clone(), app.limits.history)).collect();
             let limits = MemoryLimits { apps, ..MemoryLimits::default() };
             // What is numbered now comes after all that was numbered before.
             let last = clock.wall_ms().saturating_mul(1_000).max(last_turn).unsigned_abs();

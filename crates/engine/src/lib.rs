@@ -10,6 +10,8 @@ mod nodes;
 mod outlets;
 mod retention;
 
-pub use config::{BrokerConfig, Config, Patience, RedisSettings, RedisUrlError, StoreConfig};
+pub use config::{
+    AppReader, BrokerConfig, Config, Patience, RedisSettings, RedisUrlError, Spec, StoreConfig, WrongField,
+};
 pub use engine::{Engine, EngineError, Readiness};
 pub use nodes::Alone;

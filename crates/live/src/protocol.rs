@@ -28,6 +28,8 @@ pub enum Closing {
     Slow,
     /// The app ended it ([`tidings_broker::Control::Disconnect`]).
     Disconnected,
+    /// The app is not served any more.
+    Shut,
 }
 
 /// How a protocol speaks with one client. Every method is called by the session's shard, one at a time, in order; none may

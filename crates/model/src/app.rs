@@ -143,6 +143,8 @@ pub struct App {
     pub tokens: TokenKeys,
     /// Whether requests that name no app belong to this one.
     pub default: bool,
+    /// Whether it is served at all.
+    pub enabled: bool,
     /// The doors that are open.
     pub doors: Vec<Door>,
     /// Host names that mean this app.
@@ -171,6 +173,7 @@ impl App {
             api_keys: Vec::new(),
             tokens: TokenKeys::default(),
             default: false,
+            enabled: true,
             doors: Door::ALL.to_vec(),
             hosts: Vec::new(),
             allowed_origins: vec!["*".to_owned()],

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -11,6 +12,7 @@ use tidings_engine::{Config, Engine, Patience, StoreConfig};
 use tidings_model::clock::SystemClock;
 use tidings_store::sqlite::Sync;
 
+use crate::config::app_file::LikeConfig;
 use crate::files;
 use crate::machines::Vitals;
 use crate::settings::{LiveSettings, Settings, StoreSettings};
@@ -47,6 +49,7 @@ fn config(settings: Settings, node: String) -> Config {
         egress: settings.egress,
         keep: settings.keep,
         apps: settings.apps,
+        app_reader: Some(Arc::new(LikeConfig)),
         operator_key: settings.operator_key.unwrap_or_default(),
         clock: SystemClock::shared(),
     }

@@ -246,11 +246,15 @@ impl Broker for MemoryBroker {
     }
 
     async fn control(&self, control: Control) -> Result<(), BrokerError> {
+        self.control_here(control);
+        Ok(())
+    }
+
+    fn control_here(&self, control: Control) {
         let control = Arc::new(control);
         for shard in 0..self.shards.count() {
             self.shards.tell(shard, Told::Control(Arc::clone(&control)));
         }
-        Ok(())
     }
 
     async fn sweep(&self) {

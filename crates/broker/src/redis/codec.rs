@@ -154,6 +154,14 @@ pub(super) fn control(control: &Control) -> Vec<u8> {
                 }
             }
         }
+        Control::Shut { app } => {
+            out.field(b"shut");
+            out.field(app.as_str().as_bytes());
+        }
+        Control::Renew { app } => {
+            out.field(b"renew");
+            out.field(app.as_str().as_bytes());
+        }
     }
     out.0
 }
@@ -161,10 +169,14 @@ pub(super) fn control(control: &Control) -> Vec<u8> {
 /// An order, read back; `None` also for one that a newer version gives.
 pub(super) fn read_control(bytes: &[u8]) -> Option<Control> {
     let mut input = Reader::new(bytes)?;
-    if input.text()? != "disconnect" {
-        return None;
-    }
+    let order = input.text()?;
     let app = AppId::from(input.text()?);
+    match order {
+        "disconnect" => {}
+        "shut" => return Some(Control::Shut { app }),
+        "renew" => return Some(Control::Renew { app }),
+        _ => return None,
+    }
     let who = match (input.text()?, input.text()?) {
         ("session", id) => Who::Session(id.parse().ok()?),
         ("user", user) => Who::User(user.into()),
@@ -221,6 +233,9 @@ mod tests {
     fn an_order_reads_back() {
         for who in [Who::User("ann".into()), Who::Session(SessionId::from_random([9; 16]))] {
             let order = Control::Disconnect { app: "1".into(), who };
+            assert_eq!(format!("{:?}", read_control(&control(&order)).unwrap()), format!("{order:?}"));
+        }
+        for order in [Control::Shut { app: "1".into() }, Control::Renew { app: "1".into() }] {
             assert_eq!(format!("{:?}", read_control(&control(&order)).unwrap()), format!("{order:?}"));
         }
     }

@@ -304,7 +304,7 @@ impl Core {
         }
     }
 
-    fn control(&self, control: Control) {
+    pub(super) fn control(&self, control: Control) {
         let control = Arc::new(control);
         for shard in 0..self.shards.count() {
             self.shards.tell(shard, Told::Control(Arc::clone(&control)));

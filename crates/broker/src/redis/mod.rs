@@ -259,6 +259,10 @@ impl Broker for RedisBroker {
         self.core.send(&up, &command).await.map(|_: Value| ())
     }
 
+    fn control_here(&self, control: Control) {
+        self.core.control(control);
+    }
+
     async fn sweep(&self) {
         let owed = self.core.of_all(|key, entry| std::mem::take(&mut entry.owed).then(|| key.clone()));
         for key in owed {

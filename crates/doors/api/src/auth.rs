@@ -31,17 +31,42 @@ impl FromRequestParts<ApiDoor> for Caller {
     async fn from_request_parts(parts: &mut Parts, door: &ApiDoor) -> Result<Self, Problem> {
         let named = named_app(parts).await?.or_else(|| app_of_host(door, parts).map(|app| app.id.as_str().to_owned()));
         let app = prove(door, bearer(parts)?, named.as_deref())?;
-        if !app.doors.contains(&Door::Api) {
-            return Err(no_door());
-        }
+        served(&app)?;
         Ok(Self { app })
     }
 }
 
-/// The refusal of an app that doesn't list this door.
-pub(crate) fn no_door() -> Problem {
-    Problem::new(Code::NotFound, "this app does not have the Tidings API")
-        .remedy("list \"api\" in the app's `doors` in the config")
+/// That the app is served through this door.
+pub(crate) fn served(app: &App) -> Result<(), Problem> {
+    if !app.doors.contains(&Door::Api) {
+        return Err(Problem::new(Code::NotFound, "this app does not have the Tidings API")
+            .remedy("list \"api\" in the app's `doors`"));
+    }
+    if !app.enabled {
+        return Err(Problem::new(Code::Forbidden, "this app is disabled")
+            .remedy("have the operator set `enabled` of the app to true"));
+    }
+    Ok(())
+}
+
+/// The operator, proven.
+#[derive(Debug)]
+pub(crate) struct Operator;
+
+impl FromRequestParts<ApiDoor> for Operator {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, door: &ApiDoor) -> Result<Self, Problem> {
+        let key = bearer(parts)?;
+        if door.operator_key().matches(key) {
+            return Ok(Self);
+        }
+        let remedy = "use the operator's key: `admin.operator_key` of the config, or `operator_key` in tidings-data/credentials.toml";
+        if door.apps().by_key(key).is_some() {
+            return Err(Problem::new(Code::Forbidden, "apps are the operator's to see and to change").remedy(remedy));
+        }
+        Err(Problem::new(Code::Unauthorized, "nobody has this key").remedy(remedy))
+    }
 }
 
 impl FromRequestParts<ApiDoor> for Id {
@@ -58,7 +83,7 @@ pub(crate) async fn named_app(parts: &mut Parts) -> Result<Option<String>, Probl
 }
 
 /// The app that lists the host which the request was sent to.
-pub(crate) fn app_of_host<'a>(door: &'a ApiDoor, parts: &Parts) -> Option<&'a Arc<App>> {
+pub(crate) fn app_of_host(door: &ApiDoor, parts: &Parts) -> Option<Arc<App>> {
     door.apps().by_host(parts.headers.get(HOST)?.to_str().ok()?)
 }
 
@@ -99,17 +124,17 @@ pub(crate) fn prove(door: &ApiDoor, key: &str, named: Option<&str>) -> Result<Ar
     match (named, own) {
         (Some(id), own) => {
             let app = door.apps().by_id(id).ok_or_else(|| unknown(id))?;
-            if own.is_some_and(|own| own.id != app.id) && !door.operator_key().matches(key) {
+            if own.as_ref().is_some_and(|own| own.id != app.id) && !door.operator_key().matches(key) {
                 return Err(Problem::new(
                     Code::Forbidden,
                     "this key belongs to another app than the path or the host names",
                 )
                 .remedy("use a key of that app; or leave /a/{app id} out, and use a host that no app lists"));
             }
-            Ok(Arc::clone(app))
+            Ok(app)
         }
-        (None, Some(own)) => Ok(Arc::clone(own)),
-        (None, None) => door.apps().default_app().map(Arc::clone).ok_or_else(|| {
+        (None, Some(own)) => Ok(own),
+        (None, None) => door.apps().default_app().ok_or_else(|| {
             Problem::new(Code::UnknownApp, "no app is the default, and the request names none")
                 .remedy("name one in the path: /a/{app id}/v1/…")
         }),

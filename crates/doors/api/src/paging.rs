@@ -84,6 +84,22 @@ fn decode<C: Cursor>(text: &str) -> Option<C> {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct HookName(pub(crate) String);
 
+/// In the list of apps: the last one's id.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct AppName(pub(crate) String);
+
+impl Cursor for AppName {
+    const KIND: &'static str = "a";
+
+    fn write(&self) -> String {
+        self.0.clone()
+    }
+
+    fn read(text: &str) -> Option<Self> {
+        Some(Self(text.to_owned()))
+    }
+}
+
 /// In the list of channels: the last one's name.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct ChannelName(pub(crate) String);

@@ -258,6 +258,20 @@ impl From<ManageError> for Problem {
                 .remedy("take another name, or change that one with PATCH"),
             ManageError::Missing(name) => Self::new(Code::NotFound, format!("there is no {:?}", shown(&name))),
             ManageError::Conflict => Self::saying(Code::Conflict, error),
+            ManageError::Fixed(id) => Self::new(
+                Code::Conflict,
+                format!("the app {:?} is in the server's config file, and read-only here", shown(&id)),
+            )
+            .remedy("change `[[apps]]` in the config file, and restart the server"),
+            ManageError::WrongApp(problems) => {
+                let first = problems.into_iter().next();
+                let (field, message) = first.map_or_else(Default::default, |wrong| (wrong.field, wrong.message));
+                let problem =
+                    Self::new(Code::InvalidField, message).remedy("docs/configuration.md says what an app can have");
+                if field.is_empty() { problem } else { problem.field(field) }
+            }
+            ManageError::Apps(error) => Self::new(Code::Exists, error.to_string())
+                .remedy("ids, keys, API keys and hosts each mean one app; take another, or change the other app"),
             ManageError::OfApp(id) => {
                 Self::new(Code::Conflict, format!("the listener {:?} is one of the app's webhooks", shown(&id)))
                     .remedy("change `webhooks` of the app: in the config (`[[apps.webhooks]]`)")

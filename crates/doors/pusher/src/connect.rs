@@ -120,7 +120,7 @@ fn refused(refusal: handshake::Refusal) -> Response {
 fn app(door: &PusherDoor, path: &RawPathParams) -> Option<Arc<App>> {
     let app = door.apps().by_public_key(parameter(path, "key"))?;
     let tenant = parameter(path, "app");
-    (tenant.is_empty() || tenant == app.id.as_str()).then(|| Arc::clone(app))
+    (tenant.is_empty() || tenant == app.id.as_str()).then_some(app)
 }
 
 fn parameter<'a>(path: &'a RawPathParams, name: &str) -> &'a str {
@@ -138,6 +138,9 @@ fn admit(
         let key = short(parameter(path, "key"));
         Rejection::new(4001, format!("There is no app with the key {key}; check the key and the host"))
     })?;
+    if !app.enabled {
+        return Err(Rejection::new(4003, "The app is disabled"));
+    }
     let protocol = protocol(&Query::read(query))?;
     check_origin(&app, headers)?;
     let full = || Rejection::new(4100, "As many clients are connected as may be; try again in a moment");

@@ -207,6 +207,7 @@ impl SessionProtocol for Session {
         let (code, reason) = match why {
             Closing::GoingAway => (4200, "The server is going away; please reconnect"),
             Closing::Slow => (4100, "The client reads too slowly: more is waiting for it than is kept"),
+            Closing::Shut => (4003, "The app is disabled"),
             Closing::Disconnected => (NOT_AUTHORIZED, "The app has ended this connection"),
         };
         self.end(cx, code, reason);

@@ -129,6 +129,7 @@ impl SessionProtocol for Toy {
             Closing::GoingAway => 1001,
             Closing::Slow => 4001,
             Closing::Disconnected => 4002,
+            Closing::Shut => 4003,
         };
         if self.bare { cx.end() } else { cx.close(code, "bye") }
     }

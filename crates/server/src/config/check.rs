@@ -38,6 +38,11 @@ impl Check {
         self.warn(path, format!("{path} has no effect yet in this version"));
     }
 
+    /// What is wrong, each with its path.
+    pub(super) fn into_wrong(self) -> Vec<(String, String)> {
+        self.source.into_wrong()
+    }
+
     /// A secret's text; `None` when it is not set, or its file cannot be read.
     pub(super) fn secret(&mut self, path: &str, secret: Option<&RawSecret>) -> Option<Token> {
         match secret?.reveal() {

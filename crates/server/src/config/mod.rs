@@ -6,6 +6,7 @@
 //! Order: defaults, the file, `TIDINGS__SECTION__KEY` variables, flags.
 
 mod admin;
+pub(crate) mod app_file;
 mod apps;
 mod broker;
 mod channels;

@@ -22,6 +22,8 @@ pub(super) struct Source {
     /// Paths that could not be read; whatever else is wrong with them is a consequence.
     unread: BTreeSet<String>,
     problems: Vec<Problem>,
+    /// The path of each problem.
+    paths: Vec<String>,
 }
 
 impl Source {
@@ -48,6 +50,7 @@ impl Source {
         let mut table = Table::deserialize(Deserializer::from(tree)).unwrap_or_default();
         let (variables, problems) = environment::apply(&mut table, env);
         source.variables = variables;
+        source.paths.extend(problems.iter().map(|problem| problem.place.clone()));
         source.problems.extend(problems);
         // Every part has been read on its own; this can fail only where a variable met a broken file.
         let raw = match RawConfig::deserialize(Value::Table(table)) {
@@ -68,6 +71,7 @@ impl Source {
         if !self.unread.iter().any(unread) {
             let problem = self.problem(path, message);
             self.problems.push(problem);
+            self.paths.push(path.to_owned());
         }
     }
 
@@ -88,6 +92,11 @@ impl Source {
         }
     }
 
+    /// What was wrong, each with its path.
+    pub(super) fn into_wrong(self) -> Vec<(String, String)> {
+        self.paths.into_iter().zip(self.problems.into_iter().map(|problem| problem.message)).collect()
+    }
+
     /// What was wrong, in the order of the file.
     pub(super) fn into_problems(self) -> Vec<Problem> {
         let mut problems = self.problems;
@@ -97,6 +106,7 @@ impl Source {
 
     fn note(&mut self, offset: usize, path: &str, message: String) {
         self.problems.push(Problem { place: self.place(offset), message, offset });
+        self.paths.push(path.to_owned());
         if !path.is_empty() {
             self.unread.insert(path.to_owned());
         }

@@ -1,5 +1,6 @@
 //! The routes: which path and method is whose. Every path is also there with a trailing slash, and below `/a/{app id}`.
 
+mod apps;
 mod channels;
 mod deliveries;
 mod events;
@@ -17,7 +18,7 @@ use crate::stream;
 
 /// The API as a service. It answers everything below `/v1` and `/a/{app}/v1`, and nothing else.
 pub fn router(door: ApiDoor) -> Router {
-    let routes: [(&str, MethodRouter<ApiDoor>); 17] = [
+    let routes: [(&str, MethodRouter<ApiDoor>); 19] = [
         ("/events", post(events::publish).get(events::list)),
         ("/events/{id}", get(events::one)),
         ("/hooks", post(hooks::create).get(hooks::list)),
@@ -32,6 +33,8 @@ pub fn router(door: ApiDoor) -> Router {
         ("/deliveries/{id}/retry", post(deliveries::retry)),
         ("/channels", get(channels::list)),
         ("/channels/{id}", get(channels::one)),
+        ("/apps", post(apps::create).get(apps::list)),
+        ("/apps/{id}", get(apps::one).merge(patch(apps::change)).merge(delete(apps::remove))),
         ("/tokens", post(tokens::issue)),
         ("/stream", get(stream::open).options(stream::preflight)),
         ("", any(no_such_path)),
@@ -49,7 +52,7 @@ pub fn router(door: ApiDoor) -> Router {
 
 async fn no_such_path(uri: Uri) -> Problem {
     Problem::new(Code::NotFound, format!("there is nothing at {:?}", shown(uri.path()))).remedy(
-        "the paths are /v1/events, /v1/hooks, /v1/listeners, /v1/deliveries, /v1/channels, /v1/tokens and /v1/stream",
+        "the paths are /v1/events, /v1/hooks, /v1/listeners, /v1/deliveries, /v1/channels, /v1/apps, /v1/tokens and /v1/stream",
     )
 }
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use http::header::AUTHORIZATION;
 use http::request::Parts;
 use tidings_live::Proof;
-use tidings_model::app::{App, Door};
+use tidings_model::app::App;
 use tidings_model::channel::{Member, Position};
 use tidings_model::policy::{Access, access};
 use tidings_model::token::{Claims, TokenError};
@@ -52,7 +52,7 @@ impl Reader {
                     .field("app")
                     .remedy("add the app's public key, as in ?app=KEY; servers send `Authorization: Bearer API_KEY`")
             })?;
-            return Self { app: Arc::clone(app), is_server: false }.with_door();
+            return Self { app, is_server: false }.with_door();
         };
         let app = door.apps().by_public_key(&key).filter(|app| named.as_deref().is_none_or(|id| id == app.id.as_str()));
         let app = app.ok_or_else(|| {
@@ -60,14 +60,12 @@ impl Reader {
                 .field("app")
                 .remedy("use the app's `key`; it is public, unlike its secret and its API keys")
         })?;
-        Self { app: Arc::clone(app), is_server: false }.with_door()
+        Self { app, is_server: false }.with_door()
     }
 
     fn with_door(self) -> Result<Self, Problem> {
-        if self.app.doors.contains(&Door::Api) {
-            return Ok(self);
-        }
-        Err(auth::no_door())
+        auth::served(&self.app)?;
+        Ok(self)
     }
 }
 

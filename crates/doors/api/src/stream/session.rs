@@ -235,6 +235,7 @@ impl SessionProtocol for StreamSession {
             Closing::GoingAway => "going_away",
             Closing::Slow => "slow",
             Closing::Disconnected => "disconnected",
+            Closing::Shut => "app_disabled",
         };
         self.close(cx, reason);
     }

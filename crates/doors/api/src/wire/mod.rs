@@ -1,5 +1,6 @@
 //! Request and response bodies as `docs/api.md` has them. No I/O: texts in, the model's words out, and back.
 
+pub(crate) mod app;
 pub(crate) mod channel;
 pub(crate) mod delivery;
 pub(crate) mod event;

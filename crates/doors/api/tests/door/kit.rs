@@ -90,7 +90,13 @@ pub(crate) async fn door_with(limits: AppLimits) -> Door {
     let store: Arc<dyn Store> = Arc::new(store);
     let clock = ManualClock::at(NOW);
     let shared: SharedClock = Arc::clone(&clock) as SharedClock;
-    let catalogue = Catalogue::load(Arc::clone(&store)).await.unwrap();
+    let apps = Apps::new(vec![
+        app("one", KEY, &[AppDoor::Api], limits.clone()),
+        app("two", OTHER_KEY, &[AppDoor::Api], limits.clone()),
+        app("shut", SHUT_KEY, &[AppDoor::Pusher], limits),
+    ]);
+    let apps = Arc::new(apps.unwrap());
+    let catalogue = Catalogue::load(Arc::clone(&store), Arc::clone(&apps)).await.unwrap();
     let allow = vec!["127.0.0.0/8".parse().unwrap()];
     let egress = Egress::new(EgressConfig { allow, ..EgressConfig::default() }).unwrap();
     let settings = Settings::default();
@@ -105,12 +111,6 @@ pub(crate) async fn door_with(limits: AppLimits) -> Door {
     let shards = Arc::new(inboxes.clone());
     let limited = MemoryLimits { default: 1 << 20, ..MemoryLimits::default() };
     let broker = Arc::new(MemoryBroker::new(Arc::clone(&shared), shards, limited));
-    let apps = Apps::new(vec![
-        app("one", KEY, &[AppDoor::Api], limits.clone()),
-        app("two", OTHER_KEY, &[AppDoor::Api], limits.clone()),
-        app("shut", SHUT_KEY, &[AppDoor::Pusher], limits),
-    ]);
-    let apps = Arc::new(apps.unwrap());
     let transitions = Transitions::new(Arc::clone(&catalogue), Arc::clone(&shared), Duration::from_secs(30));
     let parts =
         Parts { apps, store: Arc::clone(&store), catalogue, courier, broker, transitions, clock: Arc::clone(&shared) };

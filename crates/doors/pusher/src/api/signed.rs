@@ -53,6 +53,9 @@ impl Signed {
         let now = door.bus().clock().wall_ms();
         auth::request(&signed.app, parts.method.as_str(), &signed_paths(path), &signed.query(), &signed.body, now)
             .inspect_err(|refusal| door.complain(&signed.app, refusal))?;
+        if !signed.app.enabled {
+            return Err(Refusal::forbidden("The app is disabled"));
+        }
         Ok(signed)
     }
 
@@ -87,7 +90,7 @@ impl Named {
 }
 
 fn by_id(door: &PusherDoor, id: &str) -> Result<Arc<App>, Refusal> {
-    door.apps().by_id(id).map(Arc::clone).ok_or_else(unknown_app)
+    door.apps().by_id(id).ok_or_else(unknown_app)
 }
 
 /// The Python library leaves the app out of the path when it ends a user's connections.
@@ -96,7 +99,6 @@ fn by_auth_key(door: &PusherDoor, uri: &Uri) -> Result<Arc<App>, Refusal> {
     let key = query.get("auth_key").ok_or_else(|| Refusal::unauthorized("Missing required parameter: auth_key"))?;
     door.apps()
         .by_public_key(key)
-        .map(Arc::clone)
         .ok_or_else(|| Refusal::unauthorized(format!("Unknown auth_key: {}", limits::echo(key))))
 }
 

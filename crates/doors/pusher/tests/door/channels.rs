@@ -122,7 +122,7 @@ async fn a_users_connections_are_ended_with_and_without_the_app_in_the_path() {
         assert_eq!(door.call_as("POST", path, signed, &[], "{}", &[]).await.ok(), "{}");
         let orders = door.orders();
         let [order] = &orders[..] else { panic!("{orders:?}") };
-        let Control::Disconnect { app, who } = &**order;
+        let Control::Disconnect { app, who } = &**order else { panic!("{order:?}") };
         assert_eq!((app.as_str(), who), ("3", &Who::User(Arc::from(user))), "{path}");
     }
     let path = "/a/4/users/u1/terminate_connections";

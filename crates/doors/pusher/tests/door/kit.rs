@@ -101,16 +101,6 @@ pub(crate) async fn door_with(limits: AppLimits) -> Door {
     let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&dir.path().join("tidings.db"), Sync::Normal, key).unwrap());
     let clock = ManualClock::at(NOW);
     let shared: SharedClock = Arc::clone(&clock) as SharedClock;
-    let catalogue = Catalogue::load(Arc::clone(&store)).await.unwrap();
-    let egress = Egress::new(EgressConfig::default()).unwrap();
-    let mut registry = Registry::default();
-    let settings = Settings::default();
-    let (courier, notices) =
-        Courier::start(Arc::clone(&store), Arc::new(Mute), egress, Arc::clone(&shared), settings, &mut registry)
-            .await
-            .unwrap();
-    let shards = Arc::new(Recorder::default());
-    let broker = Arc::new(MemoryBroker::new(Arc::clone(&shared), Arc::clone(&shards) as _, MemoryLimits::default()));
     let apps = Apps::new(vec![
         App {
             tokens: TokenKeys::new(Token::from(TOKEN_SECRET), Vec::new()),
@@ -125,6 +115,16 @@ pub(crate) async fn door_with(limits: AppLimits) -> Door {
         app("5", "shut-key", &[AppDoor::Api], limits),
     ]);
     let apps = Arc::new(apps.unwrap());
+    let catalogue = Catalogue::load(Arc::clone(&store), Arc::clone(&apps)).await.unwrap();
+    let egress = Egress::new(EgressConfig::default()).unwrap();
+    let mut registry = Registry::default();
+    let settings = Settings::default();
+    let (courier, notices) =
+        Courier::start(Arc::clone(&store), Arc::new(Mute), egress, Arc::clone(&shared), settings, &mut registry)
+            .await
+            .unwrap();
+    let shards = Arc::new(Recorder::default());
+    let broker = Arc::new(MemoryBroker::new(Arc::clone(&shared), Arc::clone(&shards) as _, MemoryLimits::default()));
     let transitions = Transitions::new(Arc::clone(&catalogue), Arc::clone(&shared), Duration::from_secs(30));
     let parts = Parts { apps, store, catalogue, courier, broker, transitions, clock: Arc::clone(&shared) };
     let bus = Bus::new(parts, notices, &mut registry);

@@ -1,0 +1,193 @@
+//! Changing apps while the server runs. A change holds on this node before it is answered.
+
+use std::sync::{Arc, Weak};
+
+use serde_json::Value;
+use tidings_broker::Control;
+use tidings_model::id::AppId;
+use tidings_store::StoreError;
+use tidings_store::catalogue::AppRecord;
+
+use crate::apps::{Shaken, Spec, StoredApp, names};
+use crate::bus::{Bus, Shared};
+use crate::error::ManageError;
+
+/// How often a change is made anew when somebody else's came between.
+const MAX_TRIES: usize = 10;
+/// Hooks and listeners of a deleted app that are removed in one go.
+const PAGE: usize = 500;
+
+impl Bus {
+    /// Adds an app that is kept in the store. Without an id it gets the next free number.
+    ///
+    /// # Errors
+    /// [`ManageError::WrongApp`], [`ManageError::Apps`] when it could be taken for another one, or the store's.
+    pub async fn create_app(&self, spec: Spec) -> Result<Arc<StoredApp>, ManageError> {
+        let is_numbered = !spec.contains_key("id");
+        for _ in 0..MAX_TRIES {
+            let mut spec = spec.clone();
+            if is_numbered {
+                spec.insert("id".to_owned(), self.next_id().into());
+            }
+            let app = Arc::new(self.apps().read(&spec).map_err(ManageError::WrongApp)?);
+            self.apps().would_fit(&app).map_err(ManageError::Apps)?;
+            let now = self.shared.clock.wall_ms();
+            let id = app.id.as_str().to_owned();
+            let record = AppRecord {
+                id: id.clone(),
+                spec: Value::Object(spec).to_string(),
+                version: 0,
+                created_at: now,
+                updated_at: now,
+            };
+            let made = self.shared.store.create_app(record, names(&app)).await;
+            self.sync_apps().await?;
+            match made {
+                Ok(()) => {
+                    self.settle_webhooks(&app).await?;
+                    return self.own_app(&id);
+                }
+                // Another node has just taken the number.
+                Err(StoreError::Exists) if is_numbered => {}
+                Err(error) => return Err(ManageError::of(&id, error)),
+            }
+        }
+        Err(ManageError::Conflict)
+    }
+
+    /// Changes an app that is kept in the store, as RFC 7396 has it: what `change` does not name stays.
+    ///
+    /// # Errors
+    /// As [`Bus::create_app`]; [`ManageError::Fixed`] for an app of the config, [`ManageError::Missing`].
+    pub async fn change_app(&self, id: &str, change: &Spec) -> Result<Arc<StoredApp>, ManageError> {
+        for _ in 0..MAX_TRIES {
+            let before = self.own_app(id)?;
+            let mut spec = Value::Object(before.spec.clone());
+            merge(&mut spec, &Value::Object(change.clone()));
+            let Value::Object(spec) = spec else { return Err(ManageError::Conflict) };
+            let app = Arc::new(self.apps().read(&spec).map_err(ManageError::WrongApp)?);
+            self.apps().would_fit(&app).map_err(ManageError::Apps)?;
+            let record = AppRecord {
+                id: id.to_owned(),
+                spec: Value::Object(spec).to_string(),
+                version: before.version,
+                created_at: before.created_at,
+                updated_at: self.shared.clock.wall_ms(),
+            };
+            let changed = self.shared.store.replace_app(record, names(&app), before.version).await;
+            self.sync_apps().await?;
+            match changed {
+                Ok(()) => {
+                    self.settle_webhooks(&app).await?;
+                    return self.own_app(id);
+                }
+                Err(StoreError::Conflict) => {}
+                Err(error) => return Err(ManageError::of(id, error)),
+            }
+        }
+        Err(ManageError::Conflict)
+    }
+
+    /// Removes an app that is kept in the store, with its hooks and listeners. What its listeners are still owed is canceled.
+    ///
+    /// # Errors
+    /// [`ManageError::Fixed`] for an app of the config, [`ManageError::Missing`], or the store's.
+    pub async fn delete_app(&self, id: &str) -> Result<(), ManageError> {
+        let app = self.own_app(id)?.app.id.clone();
+        let now = self.shared.clock.wall_ms();
+        self.shared.store.delete_app(id, now).await.map_err(|error| ManageError::of(id, error))?;
+        self.sync_apps().await?;
+        let gone = |done: Result<(), StoreError>| match done {
+            Ok(()) | Err(StoreError::Missing) => Ok(()),
+            Err(error) => Err(ManageError::Store(error)),
+        };
+        loop {
+            let listeners = self.catalogue().listeners(&app, None, PAGE, |_| true).data;
+            let hooks = self.catalogue().hooks(&app, None, PAGE).data;
+            if listeners.is_empty() && hooks.is_empty() {
+                break;
+            }
+            for listener in listeners {
+                gone(self.shared.store.delete_listener(&app, &listener.id, now).await)?;
+            }
+            for hook in hooks {
+                gone(self.shared.store.delete_hook(&app, &hook.name, now).await)?;
+            }
+            self.sync_apps().await?;
+        }
+        self.shared.courier.cancel_orphans();
+        Ok(())
+    }
+
+    fn own_app(&self, id: &str) -> Result<Arc<StoredApp>, ManageError> {
+        if self.apps().is_fixed(id) {
+            return Err(ManageError::Fixed(id.to_owned()));
+        }
+        self.apps().stored(id).ok_or_else(|| ManageError::Missing(id.to_owned()))
+    }
+
+    /// The number after the highest id that is one: libraries of Pusher insist on numbers.
+    fn next_id(&self) -> String {
+        let highest = self.apps().all().iter().filter_map(|app| app.id.as_str().parse::<u32>().ok()).max();
+        (u64::from(highest.unwrap_or(0)) + 1).to_string()
+    }
+
+    async fn sync_apps(&self) -> Result<(), ManageError> {
+        self.shared.catalogue.sync().await.map_err(ManageError::Store)
+    }
+}
+
+/// Has sessions of apps that were changed come back, or go. Runs until the bus has gone.
+pub(crate) async fn tell_sessions(shared: Weak<Shared>) {
+    loop {
+        let Some(apps) = shared.upgrade().map(|shared| Arc::clone(&shared.apps)) else { return };
+        apps.shake.notified().await;
+        let Some(shared) = shared.upgrade() else { return };
+        for (app, shaken) in apps.take_shaken() {
+            shared.broker.control_here(control(app, shaken));
+        }
+    }
+}
+
+fn control(app: AppId, shaken: Shaken) -> Control {
+    match shaken {
+        Shaken::Shut => Control::Shut { app },
+        Shaken::Renewed => Control::Renew { app },
+    }
+}
+
+/// RFC 7396.
+fn merge(target: &mut Value, patch: &Value) {
+    let Value::Object(patch) = patch else {
+        *target = patch.clone();
+        return;
+    };
+    if !target.is_object() {
+        *target = Value::Object(Spec::new());
+    }
+    let Value::Object(target) = target else { return };
+    for (key, value) in patch {
+        if value.is_null() {
+            target.remove(key);
+        } else {
+            merge(target.entry(key.clone()).or_insert(Value::Null), value);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::merge;
+
+    #[test]
+    fn a_change_says_what_is_another() {
+        let mut spec = json!({"a": 1, "limits": {"x": 1, "y": 2}, "list": [1, 2], "gone": true});
+        merge(
+            &mut spec,
+            &json!({"limits": {"y": null, "z": 3}, "list": [3], "gone": null, "new": {"b": null, "c": 1}}),
+        );
+        assert_eq!(spec, json!({"a": 1, "limits": {"x": 1, "z": 3}, "list": [3], "new": {"c": 1}}));
+    }
+}

@@ -1,0 +1,112 @@
+//! Apps that are made while the server runs: the same keys as `[[apps]]`, as JSON.
+
+use serde_json::Value;
+use tidings_engine::{AppReader, Spec, WrongField};
+use tidings_model::app::App;
+
+use super::apps;
+use super::check::Check;
+use super::source::Source;
+
+/// Where the app stands in the text that is made of it.
+const HERE: &str = "apps[0]";
+
+/// Reads apps as the config file's are read.
+#[derive(Debug)]
+pub(crate) struct LikeConfig;
+
+impl AppReader for LikeConfig {
+    fn read(&self, spec: &Spec) -> Result<App, Vec<WrongField>> {
+        let wrong = |field: &str, message: String| vec![WrongField { field: field.to_owned(), message }];
+        if let Some(field) = file_in(&Value::Object(spec.clone()), "") {
+            // A file is the server's, and none of whoever makes apps.
+            return Err(wrong(&field, "a secret is given as a text here".to_owned()));
+        }
+        let document = toml::Value::try_from(serde_json::json!({"apps": [spec]}));
+        let text = document.and_then(|document| toml::to_string(&document));
+        let text =
+            text.map_err(|error| wrong("", format!("an app holds texts, numbers, lists and objects: {error}")))?;
+        let nothing: Vec<(&str, &str)> = Vec::new();
+        let (source, raw) = Source::read("", &text, &nothing).map_err(|problems| wrong("", problems.to_string()))?;
+        let mut check = Check::new(source);
+        let app = apps::resolve(&raw.apps, &mut check).pop();
+        let problems = check.into_wrong();
+        match app {
+            Some(app) if problems.is_empty() => {
+                Ok(App { default: spec.get("default") == Some(&Value::Bool(true)), ..app })
+            }
+            _ => Err(problems.into_iter().map(|(path, message)| said(&path, &message)).collect()),
+        }
+    }
+}
+
+/// What is wrong, without where the app stands.
+fn said(path: &str, message: &str) -> WrongField {
+    let message = message.replace(&format!(" in [{HERE}]"), "").replace(&format!("{HERE}."), "");
+    WrongField { field: in_app(path), message }
+}
+
+/// A path of the config, as one within the app.
+fn in_app(path: &str) -> String {
+    path.strip_prefix(HERE).map_or(path, |rest| rest.trim_start_matches('.')).to_owned()
+}
+
+/// Where a secret is to come from a file.
+fn file_in(value: &Value, path: &str) -> Option<String> {
+    match value {
+        Value::Object(members) if members.len() == 1 && members.contains_key("file") => Some(path.to_owned()),
+        Value::Object(members) => members.iter().find_map(|(key, value)| {
+            file_in(value, &if path.is_empty() { key.clone() } else { format!("{path}.{key}") })
+        }),
+        Value::Array(entries) => {
+            entries.iter().enumerate().find_map(|(n, value)| file_in(value, &format!("{path}[{n}]")))
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn read(spec: &Value) -> Result<App, Vec<WrongField>> {
+        LikeConfig.read(spec.as_object().unwrap())
+    }
+
+    #[test]
+    fn an_app_is_read_like_one_of_the_config() {
+        let app = read(&json!({
+            "id": "7", "key": "k7", "secret": "s", "api_keys": ["an-api-key-long-enough"], "enabled": false,
+            "limits": {"payload": "20KiB", "sessions": 5}, "channels": {"history_size": 3},
+            "namespaces": [{"name": "chat", "match": ["presence-"], "history_ttl": "9s"}],
+            "webhooks": [{"url": "https://a.example/x", "events": ["channel_occupied"]}],
+        }))
+        .unwrap();
+        assert_eq!(
+            (app.id.as_str(), app.key.as_str(), app.limits.payload, app.limits.sessions),
+            ("7", "k7", 20 << 10, 5)
+        );
+        assert!(!app.enabled && !app.default && app.webhooks.len() == 1);
+        assert_eq!(app.namespaces.options("news").history_size, 3);
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        let first = |spec: Value| read(&spec).unwrap_err().remove(0);
+        let of = |more: Value| {
+            let mut spec = json!({"id": "7", "key": "k"});
+            spec.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            first(spec)
+        };
+        assert_eq!(of(json!({"limits": {"payload": 0}})).field, "limits.payload");
+        assert_eq!(of(json!({"webhooks": [{"url": "https://a", "events": ["x"]}]})).field, "webhooks[0].events[0]");
+        assert!(of(json!({"limts": {}})).message.contains("did you mean \"limits\"?"));
+        assert!(of(json!({"doors": ["front"]})).message.contains("doors"));
+        assert_eq!(of(json!({"secret": {"file": "/etc/passwd"}})).field, "secret");
+        assert_eq!(of(json!({"api_keys": [{"file": "/etc/passwd"}]})).field, "api_keys[0]");
+        assert_eq!(first(json!({"id": "a b", "key": "k"})).field, "id");
+        assert!(first(json!({"id": "1"})).message.contains("key"));
+    }
+}
