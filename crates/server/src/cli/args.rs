@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use ipnet::IpNet;
 
+use super::app::AppCommand;
 use super::channel::ChannelCommand;
 use super::connect::Connection;
 use super::delivery::DeliveryCommand;
@@ -84,6 +85,12 @@ pub(crate) enum Command {
     Channel {
         #[command(subcommand)]
         command: ChannelCommand,
+    },
+    /// The tenants, for the operator
+    #[command(alias = "apps")]
+    App {
+        #[command(subcommand)]
+        command: AppCommand,
     },
     /// The log of events
     #[command(alias = "events")]

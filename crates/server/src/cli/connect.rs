@@ -70,19 +70,34 @@ impl Connection {
 
     /// A client for the server that flags, environment or credentials name, in this order.
     pub(crate) fn open(self, env: &dyn Strings) -> anyhow::Result<Client> {
+        self.open_with(env, |kept| [kept.api_key.clone(), kept.operator_key.clone()])
+    }
+
+    /// The same for what only the operator may do.
+    pub(crate) fn open_as_operator(self, env: &dyn Strings) -> anyhow::Result<Client> {
+        self.open_with(env, |kept| [kept.operator_key.clone(), String::new()])
+    }
+
+    fn open_with(self, env: &dyn Strings, keys: impl Fn(&Credentials) -> [String; 2]) -> anyhow::Result<Client> {
         let json = self.rest.json;
         let file = self.rest.credentials.clone().unwrap_or_else(|| credentials::DEFAULT_PATH.into());
         let given_url = self.server.or_else(|| env.get("TIDINGS_URL"));
         let given_key = self.rest.key.or_else(|| env.get("TIDINGS_API_KEY"));
         let (url, key) = match (given_url, given_key) {
             (Some(url), Some(key)) => (parse(&url)?, key),
-            (url, key) => complete(&file, self.rest.credentials.is_some(), url, key)?,
+            (url, key) => complete(&file, self.rest.credentials.is_some(), url, key, keys)?,
         };
         Client::new(url, key, json)
     }
 }
 
-fn complete(file: &Path, named: bool, url: Option<String>, key: Option<String>) -> anyhow::Result<(Url, String)> {
+fn complete(
+    file: &Path,
+    named: bool,
+    url: Option<String>,
+    key: Option<String>,
+    keys: impl Fn(&Credentials) -> [String; 2],
+) -> anyhow::Result<(Url, String)> {
     let Some(kept) = Credentials::load(file)? else {
         let missing = if url.is_none() { "which server to talk to" } else { "which API key to use" };
         let place = if named {
@@ -100,10 +115,11 @@ fn complete(file: &Path, named: bool, url: Option<String>, key: Option<String>) 
     let key = match key {
         Some(key) => key,
         // A key is told only to the server it was made for: a mistyped host must not learn it.
-        None if same_machine(&url, &kept_url) => [kept.api_key, kept.operator_key]
-            .into_iter()
-            .find(|key| !key.is_empty())
-            .ok_or_else(|| anyhow!("{} holds no API key; give one with --key or TIDINGS_API_KEY", file.display()))?,
+        None if same_machine(&url, &kept_url) => {
+            keys(&kept).into_iter().find(|key| !key.is_empty()).ok_or_else(|| {
+                anyhow!("{} holds no key for this; give one with --key or TIDINGS_API_KEY", file.display())
+            })?
+        }
         None => bail!(
             "{} holds the key of {kept_url}, not of {url}; give the key with --key or TIDINGS_API_KEY",
             file.display()
@@ -146,12 +162,16 @@ mod tests {
         (dir, path)
     }
 
+    fn app_key(kept: &Credentials) -> [String; 2] {
+        [kept.api_key.clone(), String::new()]
+    }
+
     // covers: K01
     #[test]
     fn a_kept_key_goes_to_its_own_server_only() {
         let (_dir, file) = credentials("http://127.0.0.1:8000");
         let ask = |url: Option<&str>| {
-            complete(&file, false, url.map(str::to_owned), None).map(|(url, key)| (url.to_string(), key))
+            complete(&file, false, url.map(str::to_owned), None, app_key).map(|(url, key)| (url.to_string(), key))
         };
         assert_eq!(ask(None).unwrap(), ("http://127.0.0.1:8000/".into(), "kept-key".into()));
         assert_eq!(ask(Some("localhost:9000")).unwrap(), ("http://localhost:9000/".into(), "kept-key".into()));
@@ -178,7 +198,8 @@ mod tests {
 
     #[test]
     fn without_anything_it_says_what_to_do() {
-        let error = complete(Path::new("nowhere/credentials.toml"), false, None, None).unwrap_err().to_string();
+        let error =
+            complete(Path::new("nowhere/credentials.toml"), false, None, None, app_key).unwrap_err().to_string();
         assert!(
             error.contains("--url") && error.contains("TIDINGS_API_KEY") && error.contains("tidings serve"),
             "{error}"

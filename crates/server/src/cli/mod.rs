@@ -3,6 +3,7 @@
 //! `serve`, `init` and `check` work on this machine. All others are HTTP clients of a server (see [`connect`]), and know
 //! nothing of it but its API.
 
+mod app;
 mod args;
 mod call;
 mod channel;
@@ -62,6 +63,7 @@ pub(crate) async fn run(command: Command, outer: Connection, env: &dyn Strings) 
         Command::Hook { command } => hook::run(command, outer, env).await,
         Command::Listener { command } => listener::run(command, outer, env).await,
         Command::Delivery { command } => delivery::run(command, outer, env).await,
+        Command::App { command } => app::run(command, outer, env).await,
         Command::Event { command } => event::run(command, outer, env).await,
     }
 }
