@@ -9,6 +9,7 @@
 mod app_webhooks;
 mod apps;
 mod cli;
+mod doctor;
 mod failover;
 mod fidelity;
 mod job;

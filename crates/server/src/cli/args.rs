@@ -10,6 +10,7 @@ use super::app::AppCommand;
 use super::channel::ChannelCommand;
 use super::connect::Connection;
 use super::delivery::DeliveryCommand;
+use super::doctor::DoctorArgs;
 use super::event::EventCommand;
 use super::hook::HookCommand;
 use super::listen::ListenArgs;
@@ -60,6 +61,8 @@ pub(crate) enum Command {
     /// Make a token, by which a client may join channels
     #[command(alias = "tokens")]
     Token(TokenArgs),
+    /// Look at a server as its clients do, and say which of their options is wrong
+    Doctor(DoctorArgs),
     /// Receive webhooks on this machine, and show and verify them
     Listen(ListenArgs),
     /// Event names in the catalogue

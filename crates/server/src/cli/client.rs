@@ -98,6 +98,17 @@ impl Client {
         .await
     }
 
+    /// Sends a request as it is, without the key, and answers as it comes.
+    ///
+    /// # Errors
+    /// When there is no answer.
+    pub(super) async fn raw(
+        &self,
+        request: Request<Full<Bytes>>,
+    ) -> Result<Response<Incoming>, hyper_util::client::legacy::Error> {
+        self.http.request(request).await
+    }
+
     /// Asks for a stream, and returns its body, which may go on for ever.
     ///
     /// # Errors

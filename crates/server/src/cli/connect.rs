@@ -128,7 +128,7 @@ fn complete(
     Ok((url, key))
 }
 
-fn same_machine(one: &Url, other: &Url) -> bool {
+pub(super) fn same_machine(one: &Url, other: &Url) -> bool {
     one.host() == other.host() || is_loopback(one)
 }
 
@@ -141,7 +141,7 @@ fn is_loopback(url: &Url) -> bool {
     }
 }
 
-fn parse(text: &str) -> anyhow::Result<Url> {
+pub(super) fn parse(text: &str) -> anyhow::Result<Url> {
     let with_scheme = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
     let url = Url::parse(&with_scheme)
         .with_context(|| format!("{text:?} is not a server's URL; write it as http://127.0.0.1:8000"))?;

@@ -11,6 +11,7 @@ mod check;
 mod client;
 mod connect;
 mod delivery;
+mod doctor;
 mod event;
 mod fields;
 mod hook;
@@ -57,6 +58,7 @@ pub(crate) async fn run(command: Command, outer: Connection, env: &dyn Strings) 
         Command::Migrate(args) => migrate::run(&args).await,
         Command::Publish(args) => publish::run(args, outer, env).await,
         Command::Subscribe(args) => subscribe::run(args, outer, env).await,
+        Command::Doctor(args) => doctor::run(args, outer, env).await,
         Command::Token(args) => token::run(args, outer, env).await,
         Command::Channel { command } => channel::run(command, outer, env).await,
         Command::Listen(args) => listen::run(&args).await,

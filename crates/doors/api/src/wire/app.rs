@@ -75,6 +75,7 @@ pub(crate) struct Shown {
 #[derive(Debug, Serialize)]
 struct Limits {
     payload: usize,
+    batch: usize,
     listeners: usize,
     hooks: usize,
     publishes_per_second: u32,
@@ -82,7 +83,9 @@ struct Limits {
     channels_per_session: usize,
     message: usize,
     client_events_per_second: u32,
+    member_id: usize,
     member_info: usize,
+    watchlist: usize,
     history: usize,
 }
 
@@ -90,6 +93,7 @@ impl From<&AppLimits> for Limits {
     fn from(limits: &AppLimits) -> Self {
         let AppLimits {
             payload,
+            batch,
             listeners,
             hooks,
             publishes_per_second,
@@ -97,11 +101,14 @@ impl From<&AppLimits> for Limits {
             channels_per_session,
             message,
             client_events_per_second,
+            member_id,
             member_info,
+            watchlist,
             history,
         } = *limits;
         Self {
             payload,
+            batch,
             listeners,
             hooks,
             publishes_per_second,
@@ -109,7 +116,9 @@ impl From<&AppLimits> for Limits {
             channels_per_session,
             message,
             client_events_per_second,
+            member_id,
             member_info,
+            watchlist,
             history,
         }
     }

@@ -198,7 +198,11 @@ async fn app(door: &PusherDoor, parts: &mut Parts) -> Result<Arc<App>, Refusal> 
         (None, Some(key)) => apps.by_public_key(key),
         (None, None) => host().and_then(|host| apps.by_host(host)).or_else(|| apps.default_app()),
     };
-    found.filter(|app| app.doors.contains(&Door::Pusher)).map(Arc::clone).ok_or_else(signed::unknown_app)
+    let app = found.filter(|app| app.doors.contains(&Door::Pusher)).ok_or_else(signed::unknown_app)?;
+    if !app.enabled {
+        return Err(Refusal::forbidden("The app is disabled"));
+    }
+    Ok(app)
 }
 
 fn bearer(headers: &HeaderMap) -> Option<&str> {

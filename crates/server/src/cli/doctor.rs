@@ -1,0 +1,138 @@
+//! `doctor`: looks at a server as its clients do, and says which of their options is wrong.
+//!
+//! Each check says what it found in a sentence and, where something is wrong, what to set and where. It needs no API key: what
+//! it knows of the app is what clients and servers of Pusher's know.
+
+mod checks;
+mod socket;
+
+use clap::Args;
+use serde_json::json;
+use url::Url;
+
+use super::connect::{Connection, parse, same_machine};
+use super::{Failure, Outcome};
+use crate::config::environment::Strings;
+use crate::credentials::{self, Credentials};
+use crate::output;
+use checks::Doctor;
+
+/// What the clients are told.
+#[derive(Debug, Args)]
+pub(crate) struct DoctorArgs {
+    /// The app's public key [default: as tidings-data/credentials.toml says]
+    #[arg(long, value_name = "KEY")]
+    app_key: Option<String>,
+    /// The app's id, for its servers [default: likewise]
+    #[arg(long, value_name = "ID")]
+    app_id: Option<String>,
+    /// The app's secret, for its servers; or TIDINGS_APP_SECRET [default: likewise]
+    #[arg(long, value_name = "SECRET")]
+    secret: Option<String>,
+    /// The origin of the page that connects, such as https://example.com
+    #[arg(long, value_name = "ORIGIN")]
+    origin: Option<String>,
+    #[command(flatten)]
+    connection: Connection,
+}
+
+/// What a client is told of its app.
+#[derive(Default)]
+pub(super) struct Known {
+    pub(super) key: Option<String>,
+    pub(super) id: Option<String>,
+    pub(super) secret: Option<String>,
+    pub(super) origin: Option<String>,
+}
+
+/// How a check ended.
+pub(super) struct Finding {
+    pub(super) what: &'static str,
+    pub(super) verdict: Verdict,
+    /// A sentence.
+    pub(super) found: String,
+}
+
+pub(super) enum Verdict {
+    Fine,
+    /// Something is wrong: what to set, and where.
+    Wrong(String),
+    /// It could not be looked at: what to give.
+    Skipped(String),
+}
+
+pub(super) async fn run(args: DoctorArgs, outer: Connection, env: &dyn Strings) -> Outcome {
+    let connection = args.connection.over(outer);
+    let json = connection.rest.json;
+    let file = connection.rest.credentials.clone().unwrap_or_else(|| credentials::DEFAULT_PATH.into());
+    let kept = Credentials::load(&file)?.filter(|kept| !kept.url.is_empty());
+    let given = connection.server.or_else(|| env.get("TIDINGS_URL"));
+    let (url, kept) = server(given.as_deref(), kept)?;
+    let or_kept =
+        |given: Option<String>, kept: Option<&String>| given.or_else(|| kept.filter(|k| !k.is_empty()).cloned());
+    // Of an app that is named, nothing is taken from another one.
+    let kept = kept.filter(|kept| {
+        args.app_key.as_ref().is_none_or(|key| *key == kept.key)
+            && args.app_id.as_ref().is_none_or(|id| *id == kept.app_id)
+    });
+    let known = Known {
+        key: or_kept(args.app_key, kept.as_ref().map(|kept| &kept.key)),
+        id: or_kept(args.app_id, kept.as_ref().map(|kept| &kept.app_id)),
+        secret: or_kept(args.secret.or_else(|| env.get("TIDINGS_APP_SECRET")), kept.as_ref().map(|kept| &kept.secret)),
+        origin: args.origin,
+    };
+    let findings = Doctor::new(url.clone(), known)?.look().await;
+    let wrong = findings.iter().filter(|finding| matches!(finding.verdict, Verdict::Wrong(_))).count();
+    if json {
+        output::line(as_json(&url, &findings).to_string());
+    } else {
+        output::line(output::printable(&as_text(&url, &findings)));
+    }
+    if wrong == 0 {
+        return Ok(());
+    }
+    let checks = findings.len();
+    Err(Failure::Failed(anyhow::anyhow!("{wrong} of {checks} checks found something wrong")))
+}
+
+/// Which server, and what is kept of it.
+fn server(given: Option<&str>, kept: Option<Credentials>) -> anyhow::Result<(Url, Option<Credentials>)> {
+    match (given, kept) {
+        (Some(given), kept) => {
+            let url = parse(given)?;
+            // Another server's app is none of this one's.
+            let kept = kept.filter(|kept| parse(&kept.url).is_ok_and(|own| same_machine(&url, &own)));
+            Ok((url, kept))
+        }
+        (None, Some(kept)) => Ok((parse(&kept.url)?, Some(kept))),
+        (None, None) => anyhow::bail!(
+            "which server? give the address that clients are told: `tidings doctor --url https://push.example.com --app-key KEY`"
+        ),
+    }
+}
+
+fn as_text(url: &Url, findings: &[Finding]) -> String {
+    let mut lines = vec![format!("{url} as its clients see it")];
+    for Finding { what, verdict, found } in findings {
+        let (word, remedy) = match verdict {
+            Verdict::Fine => ("ok", None),
+            Verdict::Wrong(remedy) => ("WRONG", Some(remedy)),
+            Verdict::Skipped(remedy) => ("-", Some(remedy)),
+        };
+        lines.push(format!("  {word:<6} {what:<10} {found}"));
+        lines.extend(remedy.map(|remedy| format!("                    → {remedy}")));
+    }
+    lines.join("\n")
+}
+
+fn as_json(url: &Url, findings: &[Finding]) -> serde_json::Value {
+    let check = |Finding { what, verdict, found }: &Finding| {
+        let (result, remedy) = match verdict {
+            Verdict::Fine => ("ok", None),
+            Verdict::Wrong(remedy) => ("wrong", Some(remedy)),
+            Verdict::Skipped(remedy) => ("skipped", Some(remedy)),
+        };
+        json!({"check": what, "result": result, "found": found, "remedy": remedy})
+    };
+    json!({"url": url.as_str(), "checks": findings.iter().map(check).collect::<Vec<_>>()})
+}

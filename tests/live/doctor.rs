@@ -1,0 +1,90 @@
+//! `tidings doctor`: what a client cannot say of a server that it cannot use.
+
+use serde_json::Value;
+use tidings_testkit::{Answer, Cli, Receiver, Server, server, tidings};
+
+/// What the doctor says with these flags, beside the server or with its address: the exit code, and both outputs.
+async fn asked(cli: Cli, flags: &[&str]) -> (i32, String) {
+    let exit = cli.arg("doctor").args(flags.iter().copied()).run().await;
+    (exit.code.unwrap(), exit.stdout + &exit.stderr)
+}
+
+/// Asserts that it finds one thing wrong, and says all of these words.
+async fn finds(server: &Server, flags: &[&str], words: &[&str]) {
+    let (code, said) = asked(tidings(server), flags).await;
+    assert_eq!(code, 1, "{said}");
+    assert_eq!(said.matches("WRONG").count(), 1, "{said}");
+    for word in words {
+        assert!(said.contains(word), "{word:?} is not in\n{said}");
+    }
+    assert!(!said.contains(&server.credentials.secret), "the secret is shown");
+}
+
+// covers: D03
+#[tokio::test]
+async fn a_server_that_is_well_is_said_to_be() {
+    let server = server().start().await;
+    let (code, said) = asked(tidings(&server), &[]).await;
+    assert_eq!((code, said.matches("  ok ").count()), (0, 5), "{said}");
+    let (code, said) = asked(tidings(&server), &["--json", "--origin", "https://example.com"]).await;
+    let checks: Value = serde_json::from_str(&said).unwrap();
+    let results: Vec<_> = checks["checks"].as_array().unwrap().iter().map(|check| check["result"].clone()).collect();
+    assert_eq!((code, results), (0, vec!["ok".into(); 5]), "{said}");
+    // From elsewhere, knowing nothing but what a page knows.
+    let known = ["--url", &server.url, "--app-key", &server.credentials.key];
+    let (code, said) = asked(Cli::in_dir(std::env::temp_dir()), &known).await;
+    assert_eq!((code, said.matches("  ok ").count()), (0, 3), "{said}");
+    assert!(said.contains("--secret"), "{said}");
+}
+
+// covers: D03
+#[tokio::test]
+async fn the_option_that_is_wrong_is_named() {
+    let server = server().start().await;
+    let (key, id, secret) = (&server.credentials.key, &server.credentials.app_id, &server.credentials.secret);
+    let (code, said) = asked(tidings(&server), &["--app-key", "other-key"]).await;
+    assert!(code == 1 && said.contains("4001") && said.contains("new Pusher("), "{said}");
+    finds(&server, &["--app-key", key, "--app-id", "77", "--secret", secret], &["404", "appId"]).await;
+    let (code, said) = asked(tidings(&server), &["--app-key", key, "--app-id", id, "--secret", "another-secret"]).await;
+    assert_eq!((code, said.matches("WRONG").count()), (1, 2), "{said}");
+    assert!(said.contains("PUSHER_APP_SECRET") && said.contains("channelAuthorization"), "{said}");
+    assert!(!said.contains("another-secret"), "{said}");
+    let (code, said) = asked(Cli::in_dir(std::env::temp_dir()), &[]).await;
+    assert!(code == 1 && said.contains("--url"), "{said}");
+}
+
+// covers: D03
+#[tokio::test]
+async fn a_page_from_elsewhere_is_told_where_to_be_let_in() {
+    let config = "[[apps]]\nid = \"1\"\nkey = \"k\"\nsecret = \"app-secret-of-some-length\"\nallowed_origins = [\"https://a.example\"]\n";
+    let server = server().config(config).start().await;
+    finds(&server, &["--origin", "https://b.example"], &["4009", "allowed_origins", "https://b.example"]).await;
+    let (code, said) = asked(tidings(&server), &["--origin", "https://a.example"]).await;
+    assert_eq!(code, 0, "{said}");
+}
+
+// covers: D03
+#[tokio::test]
+async fn what_stands_in_the_way_is_told_from_what_is_wrong_with_the_app() {
+    let closed = {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.local_addr().unwrap()
+    };
+    let elsewhere = || Cli::in_dir(std::env::temp_dir());
+    let (code, said) = asked(elsewhere(), &["--url", &format!("http://{closed}"), "--app-key", "k"]).await;
+    assert!(code == 1 && said.contains("refused") && said.contains("wsPort"), "{said}");
+    // Something that passes requests on, but no WebSockets, and whose clock is wrong.
+    let proxy = Receiver::start();
+    proxy.respond_otherwise(Answer::status(200).header("date", "Thu, 01 Jan 2026 00:00:00 GMT"));
+    let (code, said) = asked(elsewhere(), &["--url", &proxy.url(""), "--app-key", "k"]).await;
+    assert!(code == 1 && said.contains("proxy_set_header Upgrade") && said.contains("NTP"), "{said}");
+    let secured = server().tls().start().await;
+    let (code, said) = asked(elsewhere(), &["--url", &secured.url, "--app-key", "k"]).await;
+    assert!(code == 1 && said.contains("NODE_EXTRA_CA_CERTS"), "{said}");
+    let plainly = format!("http://{}", secured.addr);
+    let (code, said) = asked(elsewhere(), &["--url", &plainly, "--app-key", "k"]).await;
+    assert!(code == 1 && said.contains("forceTLS: true"), "{said}");
+    let plain = server().start().await;
+    let (code, said) = asked(elsewhere(), &["--url", &format!("https://{}", plain.addr), "--app-key", "k"]).await;
+    assert!(code == 1 && said.contains("forceTLS: false"), "{said}");
+}
