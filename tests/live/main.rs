@@ -9,6 +9,7 @@
 mod app_webhooks;
 mod apps;
 mod cli;
+mod django;
 mod doctor;
 mod failover;
 mod fidelity;

@@ -1,0 +1,7 @@
+"""What the shop sells."""
+
+from django.db import models
+
+
+class Item(models.Model):
+    name = models.CharField(max_length=100)
