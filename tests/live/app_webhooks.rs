@@ -64,6 +64,16 @@ async fn told(receiver: &Receiver, path: &str, expected: &[&str]) {
     assert_eq!(lines, expected, "{came:?}");
 }
 
+/// Waits until what was sent is written down: what is not when a node dies is sent again, by another one when the leases of
+/// the dead have run out.
+async fn nothing_under_way(server: &Server) {
+    eventually(SOON, || async {
+        let pending = APPS[0].api(server).get("/v1/deliveries?state=pending").await.expect_status(200);
+        pending["data"].as_array().unwrap().is_empty().then_some(())
+    })
+    .await;
+}
+
 /// Has everything that happened before told: a channel of its own comes and goes.
 async fn all_told(app: &PusherApp, receiver: &Receiver, marker: &str) {
     let mut last = app.connect().await;
@@ -187,6 +197,7 @@ async fn after_kill_9_who_is_not_back_is_told_to_be_gone_once() {
         "member_added presence-room ann",
     ];
     told(&receiver, "/told", &there).await;
+    nothing_under_way(&server).await;
     server.kill9().await;
     server.restart().await;
     let mut bob = APPS[0].pusher(&server).connect().await;
@@ -194,6 +205,7 @@ async fn after_kill_9_who_is_not_back_is_told_to_be_gone_once() {
     let gone = ["channel_vacated goes", "channel_vacated presence-room", "member_removed presence-room ann"];
     told(&receiver, "/told", &[&there[..], &gone[..]].concat()).await;
     // Nor does another start tell it again.
+    nothing_under_way(&server).await;
     server.kill9().await;
     server.restart().await;
     let gone_too = ["channel_vacated stays"];
@@ -223,12 +235,7 @@ async fn of_two_nodes_one_tells_each_coming_and_going() {
     ann_there.close().await;
     let mut ann_there = two.connect().await;
     ann_there.subscribe_as("presence-room", "ann", json!({})).await;
-    // What it has sent and not written down yet would be the others' only when its leases have run out.
-    eventually(SOON, || async {
-        let pending = APPS[0].api(&second).get("/v1/deliveries?state=pending").await.expect_status(200);
-        pending["data"].as_array().unwrap().is_empty().then_some(())
-    })
-    .await;
+    nothing_under_way(&second).await;
     first.kill9().await;
     // What only the dead node had is gone; what the other has stays.
     both.push("channel_vacated only-here");

@@ -127,6 +127,10 @@ impl Watch for Transitions {
     }
 
     fn happened(&self, transition: Transition) {
+        if transition.channel.name.starts_with(char::is_control) {
+            // No client can name such a channel: it is the server's own.
+            return;
+        }
         let channel = transition.channel.clone();
         self.append(&channel, Item::Happened(transition, self.clock.wall_ms()));
     }
