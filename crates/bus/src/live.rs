@@ -79,7 +79,9 @@ impl Bus {
             Access::Users(users) if user.is_some_and(|user| users.contains(&user)) => {}
             Access::Users(_) => return Err(JoinRefused::OtherUser),
         }
-        let known = || asker.user.clone().map(|user| Arc::new(Member { user, info: None }));
+        // Who watches a user is in the channel that knows of them as nobody.
+        let user = asker.user.clone().filter(|_| !policy::is_internal(&channel.name));
+        let known = || user.map(|user| Arc::new(Member { user, info: None }));
         let is_told = options.presence || options.join_leave;
         let member = if is_told { join.member.or_else(known) } else { None };
         let JoinAsk { since, way, .. } = join;
