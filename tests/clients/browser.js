@@ -18,7 +18,7 @@ const FLAGS = [
   "--disable-dev-shm-usage",
 ];
 const FILES = {
-  "/pusher.js": path.join(path.dirname(require.resolve("pusher-js/package.json")), "dist/web/pusher.js"),
+  "/pusher.js": path.join(path.dirname(require.resolve("pusher-js/package.json")), "dist/web/pusher-with-encryption.js"),
   "/session.js": path.join(__dirname, "session.js"),
 };
 const PAGE = `<!doctype html><title>client</title><link rel="icon" href="data:,"><script src="/pusher.js"></script><script src="/session.js"></script>`;

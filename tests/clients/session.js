@@ -1,7 +1,7 @@
 // What a test wants of a client becomes calls of pusher-js and EventSource, and what these tell becomes lines for the test.
 // The same in Node and in a page: `makeSession(libraries, say, authorize)` gives a function that carries out one command.
 (function (root) {
-  root.makeSession = ({ Pusher, EventSource }, say, authorize) => {
+  root.makeSession = ({ Pusher, BatchAuthorizer, EventSource }, say, authorize) => {
     let pusher;
     const streams = new Map();
 
@@ -24,12 +24,23 @@
       if (data && data.members && "myID" in data) {
         return { members: data.members, count: data.count, my_id: data.myID, me: data.me };
       }
+      try {
+        JSON.stringify(data);
+      } catch {
+        // What a socket says of its own breaking is a ring of objects.
+        return { error: String(data.type ?? data) };
+      }
       return data ?? null;
     };
 
     const commands = {
-      connect({ key, host, port, tls, options }) {
+      connect({ key, host, port, tls, options, recipe }) {
         if (pusher) pusher.disconnect();
+        const { batch, ...more } = options;
+        // The plugin that asks for many channels with one call takes the place of everything else.
+        const channelAuthorization = {
+          customHandler: asked(({ socketId, channelName }) => authorize({ socket_id: socketId, channel: channelName })),
+        };
         pusher = new Pusher(key, {
           cluster: "",
           wsHost: host,
@@ -38,17 +49,18 @@
           forceTLS: tls,
           // Otherwise a connection that fails is tried again at Pusher's own hosts.
           enabledTransports: ["ws", "wss"],
-          channelAuthorization: {
-            customHandler: asked(({ socketId, channelName }) => authorize({ socket_id: socketId, channel: channelName })),
-          },
+          ...(batch ? { authorizer: BatchAuthorizer } : { channelAuthorization }),
           userAuthentication: { customHandler: asked(({ socketId }) => authorize({ socket_id: socketId })) },
-          ...options,
+          ...more,
         });
+        // Code of our documentation, which a test takes from there.
+        if (recipe) new Function("pusher", recipe)(pusher);
         pusher.connection.bind("state_change", ({ current, previous }) => {
           say({ on: "state", state: current, before: previous, socket_id: pusher.connection.socket_id ?? null });
         });
         pusher.connection.bind("error", (error) => say({ on: "error", error: plain(error) }));
         pusher.user.bind_global((event, data) => say({ on: "user", event, data: plain(data) }));
+        pusher.user.watchlist.bind_global((name, { user_ids }) => say({ on: "watch", name, user_ids }));
         return { state: pusher.connection.state };
       },
       disconnect() {

@@ -8,6 +8,7 @@
 
 mod app_webhooks;
 mod apps;
+mod catching_up;
 mod cli;
 mod django;
 mod doctor;
@@ -15,13 +16,16 @@ mod failover;
 mod fidelity;
 mod job;
 mod kit;
+mod libraries;
 mod malformed;
 mod memory;
 mod nodes;
 mod order;
+mod proofs;
 mod refused;
 mod requests;
 mod run_time_apps;
 mod silence;
 mod stopping;
 mod streams;
+mod watching;

@@ -1,4 +1,4 @@
-//! An app's own server, with Pusher's official library for Python.
+//! An app's own server, with Pusher's official library for Python or for Node.
 
 use std::net::SocketAddr;
 
@@ -9,7 +9,7 @@ use crate::pusher::PusherApp;
 use crate::script::{Language, Script};
 use crate::server::Server;
 
-/// PyPI's `pusher`, connected as an app.
+/// PyPI's `pusher`, or npm's, connected as an app.
 #[derive(Debug)]
 pub struct AppServer {
     script: Script,
@@ -26,6 +26,23 @@ impl AppServer {
         Self::start_at(server.addr, app, env.as_slice()).await
     }
 
+    /// Starts Node with npm's `pusher` instead, whose methods take `arguments` that are a list.
+    ///
+    /// # Panics
+    /// When it cannot be started.
+    pub async fn node(server: &Server, app: &PusherApp, more: Value) -> Self {
+        let own = Self { script: Script::start(Language::Node, "pusher_server.js", &[]).await };
+        let mut options = json!({
+            "appId": app.id, "key": app.key, "secret": app.secret, "useTLS": false,
+            "host": server.addr.ip().to_string(), "port": server.addr.port().to_string(),
+        });
+        if let (Some(options), Some(more)) = (options.as_object_mut(), more.as_object()) {
+            options.extend(more.clone());
+        }
+        own.call("connect", json!([options])).await;
+        own
+    }
+
     async fn start_at(addr: SocketAddr, app: &PusherApp, env: &[(&str, &str)]) -> Self {
         let own = Self { script: Script::start(Language::Python, "pusher_server.py", env).await };
         let ssl = app.url.starts_with("https");
@@ -37,7 +54,7 @@ impl AppServer {
         own
     }
 
-    /// Calls a method of `pusher.Pusher` with these named arguments and returns what it returned.
+    /// Calls a method of the library with these arguments (Python: by name; Node: in a list) and returns what it returned.
     ///
     /// # Panics
     /// When it raised.

@@ -26,13 +26,22 @@ pub struct Person {
     app: PusherApp,
     user: String,
     info: Value,
+    watchlist: Value,
+    master_key: Value,
     refuse: bool,
 }
 
 impl PusherApp {
     /// Somebody who the app's server says is `user`.
     pub fn person(&self, user: &str) -> Person {
-        Person { app: self.clone(), user: user.to_owned(), info: json!({"name": user}), refuse: false }
+        Person {
+            app: self.clone(),
+            user: user.to_owned(),
+            info: json!({"name": user}),
+            watchlist: Value::Null,
+            master_key: Value::Null,
+            refuse: false,
+        }
     }
 }
 
@@ -41,6 +50,20 @@ impl Person {
     #[must_use]
     pub fn info(mut self, info: Value) -> Self {
         self.info = info;
+        self
+    }
+
+    /// Who watches these users.
+    #[must_use]
+    pub fn watching(mut self, users: &[&str]) -> Self {
+        self.watchlist = json!(users);
+        self
+    }
+
+    /// Whose app encrypts, with this key (32 bytes in base 64).
+    #[must_use]
+    pub fn encrypting(mut self, master_key: &str) -> Self {
+        self.master_key = json!(master_key);
         self
     }
 
@@ -75,8 +98,30 @@ impl Client {
         Self { script: Script::start(Language::Node, "browser.js", &[]).await }
     }
 
+    /// Laravel Echo over pusher-js in Node. It connects with what `options` of [`Client::begin`] say of its broadcaster, and
+    /// hears `here`, `joining` and `leaving` in presence channels.
+    ///
+    /// # Panics
+    /// When it cannot be started.
+    pub async fn echo() -> Self {
+        Self { script: Script::start(Language::Node, "echo.js", &[]).await }
+    }
+
+    /// The PyPI package pysher, which speaks version 6 of the protocol.
+    ///
+    /// # Panics
+    /// When it cannot be started.
+    pub async fn pysher() -> Self {
+        Self { script: Script::start(Language::Python, "pysher_client.py", &[]).await }
+    }
+
     /// Begins to connect with pusher-js; a connection of before ends. Waits for nothing.
     pub async fn begin(&self, person: &Person, options: Value) {
+        self.begin_with(person, options, None).await;
+    }
+
+    /// The same with code for the page around pusher-js, which calls it `pusher`.
+    pub async fn begin_with(&self, person: &Person, options: Value, recipe: Option<&str>) {
         let app = &person.app;
         let (scheme, authority) = app.url.split_once("://").unwrap_or_else(|| panic!("{} is no URL", app.url));
         let (host, port) = authority.rsplit_once(':').unwrap_or_else(|| panic!("{} has no port", app.url));
@@ -84,7 +129,8 @@ impl Client {
         self.run(json!({
             "do": "connect", "key": app.key, "host": host, "port": port, "tls": scheme == "https", "options": options,
             "as": {"app_id": app.id, "key": app.key, "secret": app.secret, "user": person.user, "info": person.info,
-                   "refuse": person.refuse},
+                   "watchlist": person.watchlist, "master_key": person.master_key, "refuse": person.refuse},
+            "recipe": recipe,
         }))
         .await;
     }
@@ -222,6 +268,20 @@ impl Client {
         let what = format!("{kind:?} on stream {name:?}");
         let fits = move |line: &Value| line["on"] == "stream" && line["name"] == *name && line["type"] == *kind;
         self.script.take(what, fits, SOON)
+    }
+
+    /// The next that pusher-js tells of those who are watched: `{name, user_ids}`.
+    ///
+    /// # Panics
+    /// When there is nothing of that name soon.
+    #[track_caller]
+    pub fn expect_watched(&self, name: &str) -> impl Future<Output = Value> {
+        let name = name.to_owned();
+        self.script.take(
+            format!("{name:?} of the watched"),
+            move |line| line["on"] == "watch" && line["name"] == *name,
+            SOON,
+        )
     }
 
     /// Closes a stream.
