@@ -25,6 +25,7 @@ mod proofs;
 mod refused;
 mod requests;
 mod run_time_apps;
+mod signing;
 mod silence;
 mod stopping;
 mod streams;

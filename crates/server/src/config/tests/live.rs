@@ -35,7 +35,7 @@ fn nothing_written_means_the_defaults() {
 #[test]
 fn what_is_written_holds_and_nothing_warns() {
     let text = format!(
-        "max_connections_per_ip = 5\ntrusted_proxies = [\"10.0.0.0/8\", \"::1\"]\n[live]\nshards = 2\nsessions = 7\nsession_queue = \"64KiB\"\nsend_buffer = \"32KiB\"\nuser_timeout = \"0s\"\ninbox = \"1MiB\"\nactivity_timeout = \"2s\"\npong_timeout = \"3s\"\nrejoin_within = \"40s\"\n{APP}allowed_origins = [\"HTTPS://Example.com:443\", \"https://*.example.com\"]\nclient_events = false\n[apps.limits]\nsessions = 3\nchannels_per_session = 4\nmessage = \"4KiB\"\nclient_events_per_second = 5\nmember_info = \"6kB\"\nhistory = 0"
+        "max_connections_per_ip = 5\ntrusted_proxies = [\"10.0.0.0/8\", \"::1\"]\n[live]\nshards = 2\nsessions = 7\nsession_queue = \"64KiB\"\nsend_buffer = \"32KiB\"\nuser_timeout = \"0s\"\ninbox = \"1MiB\"\nactivity_timeout = \"2s\"\npong_timeout = \"3s\"\nrejoin_within = \"40s\"\n{APP}allowed_origins = [\"HTTPS://Example.com:443\", \"https://*.example.com\"]\nclient_events = false\nauthorize_within = \"9s\"\n[apps.limits]\nbatch = 20\nmember_id = 64\nwatchlist = 3\nsessions = 3\nchannels_per_session = 4\nmessage = \"4KiB\"\nclient_events_per_second = 5\nmember_info = \"6kB\"\nhistory = 0"
     );
     let loaded = read(&text).unwrap_or_else(|problems| panic!("{problems}"));
     assert!(loaded.warnings.is_empty(), "{:?}", loaded.warnings);
@@ -59,12 +59,16 @@ fn what_is_written_holds_and_nothing_warns() {
     let app = &settings.apps[0];
     assert_eq!(app.allowed_origins, ["https://example.com", "https://*.example.com"]);
     assert!(!app.client_events);
+    assert_eq!(app.authorize_within, Some(Duration::from_secs(9)));
     let limits = AppLimits {
         sessions: 3,
         channels_per_session: 4,
         message: 4 << 10,
         client_events_per_second: 5,
+        batch: 20,
+        member_id: 64,
         member_info: 6_000,
+        watchlist: 3,
         history: 0,
         ..AppLimits::default()
     };
@@ -74,12 +78,13 @@ fn what_is_written_holds_and_nothing_warns() {
 #[test]
 fn a_namespace_has_what_it_says_and_defaults() {
     let app = app(
-        "[apps.channels]\npublic = false\nhistory_size = 9\nevent_name = \"said\"\n[[apps.namespaces]]\nname = \"chat\"\nmatch = [\"presence-chat-\"]\nhistory_size = 100\nhistory_ttl = \"1h\"\npresence = true\njoin_leave = true\nevent_name = \"chat\"\ncache_ttl = \"1m\"\nsubscription_count = true\nmax_members = 7\n[[apps.namespaces]]\nname = \"bare\"",
+        "[apps.channels]\npublic = false\nhistory_size = 9\nevent_name = \"said\"\n[[apps.namespaces]]\nname = \"chat\"\nmatch = [\"presence-chat-\"]\nhistory_size = 100\nhistory_ttl = \"1h\"\nreplay = 5\npresence = true\njoin_leave = true\nevent_name = \"chat\"\ncache_ttl = \"1m\"\nsubscription_count = true\nmax_members = 7\n[[apps.namespaces]]\nname = \"bare\"",
     );
     let chat = ChannelOptions {
         public: true,
         history_size: 100,
         history_ttl: Duration::from_secs(3_600),
+        replay: 5,
         presence: true,
         join_leave: true,
         event_name: "chat".to_owned(),
@@ -93,6 +98,19 @@ fn a_namespace_has_what_it_says_and_defaults() {
         ChannelOptions { public: false, history_size: 9, event_name: "said".to_owned(), ..ChannelOptions::default() };
     assert_eq!(**app.namespaces.options("news"), rest);
     assert_eq!(**app.namespaces.options("bare:1"), ChannelOptions::default(), "nothing is inherited");
+}
+
+#[test]
+fn more_than_is_kept_cannot_be_given() {
+    let warned = |text: &str| {
+        let text = format!("{APP}[apps.channels]\n{text}");
+        read(&text).unwrap_or_else(|problems| panic!("{problems}")).warnings.len()
+    };
+    assert_eq!(warned("history_size = 5\nreplay = 6"), warned("history_size = 5\nreplay = 5") + 1);
+    check_app(
+        "authorize_within = \"0s\"",
+        &["tidings.toml:5:1: no client is that fast: give it a time, as in \"30s\", or leave the key out"],
+    );
 }
 
 #[test]
