@@ -1,10 +1,11 @@
 //! Apps that are made, changed and removed while the server runs.
 
 use serde_json::{Value, json};
+use tidings_e2e::Cluster;
 use tidings_testkit::{Api, PusherApp, Receiver, Server, eventually, server};
 
 use crate::kit::{APPS, SOON, closed, configured, heard_nothing, still_serves};
-use crate::nodes::Cluster;
+use crate::nodes::node_of;
 
 /// Makes an app; what the operator was answered.
 async fn made(operator: &Api, spec: Value) -> Value {
@@ -126,7 +127,7 @@ async fn on_every_node_an_app_is_there_within_a_second_and_apart_from_others() {
     let receiver = Receiver::start();
     let cluster = Cluster::new().await;
     let top = "[admin]\noperator_key = \"operator-key-for-these-tests\"\n";
-    let (first, second) = (cluster.node_with(top, "").await, cluster.node_with(top, "").await);
+    let (first, second) = (node_of(&top, "").await, node_of(&top, "").await);
     let operator = Api::new(&first.url, "operator-key-for-these-tests");
     let webhooks = json!([{"url": receiver.url("/told"), "events": ["channel_occupied"]}]);
     let app = made(&operator, json!({"webhooks": webhooks})).await;

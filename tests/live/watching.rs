@@ -1,10 +1,11 @@
 //! Watchlists: who is online, as pusher-js in Node and in Chromium is told.
 
 use serde_json::{Value, json};
+use tidings_e2e::Cluster;
 use tidings_testkit::{Client, PusherApp, PusherSession, Server};
 
 use crate::kit::{APPS, SOON, configured};
-use crate::nodes::Cluster;
+use crate::nodes::node;
 
 async fn signed_in(server: &Server, app: &PusherApp, user: &str, watching: &[&str]) -> Client {
     let client = Client::node(server).await;
@@ -69,7 +70,7 @@ async fn a_watchlist_that_is_too_long_is_told_and_the_sign_in_succeeds() {
 #[tokio::test]
 async fn who_is_online_is_known_on_every_node() {
     let cluster = Cluster::new().await;
-    let (mut first, second) = (cluster.node().await, cluster.node().await);
+    let (mut first, second) = (node(&cluster).await, node(&cluster).await);
     let one = APPS[0];
     let mut bob = one.pusher(&first).connect().await;
     sign_in(&mut bob, "bob", json!([])).await;
