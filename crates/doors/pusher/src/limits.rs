@@ -10,6 +10,8 @@ const ESCAPED: usize = 6;
 pub(crate) const IDEMPOTENCY_KEY: usize = 255;
 /// Bytes of what a caller sent that are repeated in an error.
 const ECHO: usize = 200;
+/// Bytes of the last events that whoever joins is given: what a socket takes at once, so that nobody is taken for slow.
+pub(crate) const REPLAY: usize = 256 * 1024;
 /// Channels that a client may ask to be let into at one time.
 pub(crate) const PROOFS: usize = 100;
 /// Bytes of such a request: names, and a token.

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use tidings_broker::{JoinRefused, Recovery, Since, Way, Welcome};
 use tidings_live::{Ask, Context, JoinAsk, Proof};
 use tidings_model::channel::{ChannelKey, Member};
@@ -11,7 +12,7 @@ use tidings_wire::Format;
 
 use crate::auth;
 use crate::channel::{is_presence, is_valid, is_valid_user, needs_auth, shown};
-use crate::limits::echo;
+use crate::limits::{self, echo};
 use crate::wire::incoming::{Frame, Subscribe, Unsubscribe, User};
 use crate::wire::{self, FORMAT, POSITIONED, json};
 
@@ -155,9 +156,10 @@ impl Session {
         if recovery == Recovery::Lost {
             cx.write(wire::lost(&name, position.as_ref()));
         }
-        for bytes in publications.iter().filter_map(|prepared| prepared.bytes(format)) {
-            cx.write(bytes.clone());
-        }
+        let frames: Vec<_> = publications.iter().filter_map(|prepared| prepared.bytes(format)).collect();
+        // What breaks off after a position is gone on with from there; what everybody is given would break off every time.
+        let first = if recovery == Recovery::NotAsked { first_of(&frames, limits::REPLAY) } else { 0 };
+        frames[first..].iter().for_each(|&bytes| cx.write(bytes.clone()));
         if recovery != Recovery::NotAsked || !publications.is_empty() {
             // The cached event is the last of them, or was heard before.
             return;
@@ -198,6 +200,16 @@ impl Session {
             Self::error(cx, &format!("The subscription to channel {channel} could not be ended: {refused}"));
         }
     }
+}
+
+/// From which one on the last frames have at most so many bytes together.
+fn first_of(frames: &[&Bytes], most: usize) -> usize {
+    let mut bytes = 0;
+    let fits = frames.iter().rev().take_while(|frame| {
+        bytes += frame.len();
+        bytes <= most
+    });
+    frames.len() - fits.count()
 }
 
 /// How a session hears a channel.

@@ -110,6 +110,7 @@ pub(crate) async fn door_with(limits: AppLimits) -> Door {
         App {
             tokens: TokenKeys::new(Token::from("another secret, and as long as any other"), Vec::new()),
             allowed_origins: vec!["https://page.example".to_owned()],
+            hosts: vec!["four.example".to_owned()],
             ..app("4", "other-key", &[AppDoor::Pusher], limits.clone())
         },
         app("5", "shut-key", &[AppDoor::Api], limits),

@@ -106,6 +106,10 @@ async fn without_the_apps_token_there_is_no_proof() {
     // The app 4 signs its tokens with another secret.
     let bearer = format!("Bearer {}", token(TOKEN_SECRET, "ann", &["private-a"], NOW));
     ask(&door, "/a/4/pusher/auth", &[("authorization", &bearer)], body).await.refused(401);
+    // The host names an app, and the path counts more.
+    let at = [("authorization", bearer.as_str()), ("host", "four.example:443")];
+    ask(&door, "/pusher/auth", &at, body).await.refused(401);
+    ask(&door, "/a/3/pusher/auth", &at, body).await.ok();
     for path in ["/a/5/pusher/auth", "/a/99/pusher/auth", "/pusher/auth?app=nobody"] {
         ask(&door, path, &[("authorization", &bearer)], body).await.refused(404);
     }

@@ -109,6 +109,20 @@ fn a_channel_may_give_its_last_events_to_every_newcomer() {
 }
 
 #[test]
+fn no_more_is_given_to_everybody_than_a_socket_takes() {
+    let large = || {
+        let prepared = publication(1);
+        let Said::Publication(publication) = prepared.said() else { panic!("it is one") };
+        let event = Event { data: Data::text("x".repeat(100 << 10)), ..(*publication.event).clone() };
+        Arc::new(Prepared::new(Said::Publication(Publication { event: Arc::new(event), ..publication.clone() })))
+    };
+    let publications: Vec<_> = (0..5).map(|_| large()).collect();
+    let given = |recovery| Welcome { recovery, publications: publications.clone(), ..Welcome::default() };
+    assert_eq!(subscribe(&mut Client::new(), None, given(Recovery::NotAsked)).1.len(), 1 + 2);
+    assert_eq!(subscribe(&mut Client::new(), Some("ab:5"), given(Recovery::Complete)).1.len(), 1 + 5);
+}
+
+#[test]
 fn what_is_no_position_is_refused() {
     for bad in ["5", "ab:", "a b:1"] {
         let mut client = Client::new();
