@@ -6,14 +6,18 @@ then "subscribe", "unsubscribe", "trigger", "disconnect". The library signs with
 
 import json
 import sys
+import threading
 
 import pysher
 
 client = None
+speaking = threading.Lock()
 
 
 def say(line: dict) -> None:
-    print(json.dumps(line), flush=True)
+    # The library has a thread of its own, and lines must not run into each other.
+    with speaking:
+        print(json.dumps(line), flush=True)
 
 
 def tell(client, event, data, channel):

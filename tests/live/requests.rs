@@ -45,6 +45,10 @@ async fn a_request_that_is_not_signed_right_is_refused() {
     let nobody = PusherApp { id: "99".to_owned(), ..app.clone() };
     let reply = nobody.post("/events", &json!({})).await;
     assert!([401, 404].contains(&reply.status), "{}: {}", reply.status, reply.text());
+    // Whoever runs the server sees what should have been signed, and no secret.
+    let log = server.stderr();
+    assert!(log.contains("a request to Pusher's HTTP API is refused"), "{log}");
+    assert!(!log.contains(&app.secret) && !log.contains(&other.secret), "{log}");
     api.post(&right, ()).body(body, "application/json").await.expect_status(200);
     witness.expect("forged", SOON).await;
     crate::kit::heard_nothing(&mut witness, "forged").await;
