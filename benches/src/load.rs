@@ -61,6 +61,11 @@ impl Target {
         Self { addr: server.addr, key: server.credentials.api_key.clone(), name: name.to_owned() }
     }
 
+    /// The same with an API key that the configuration has.
+    pub(crate) fn with_key(addr: SocketAddr, key: &str, name: &str) -> Self {
+        Self { addr, key: key.to_owned(), name: name.to_owned() }
+    }
+
     /// A connection for publishing.
     pub(crate) async fn connect(&self) -> anyhow::Result<Connection> {
         Connection::open(self.addr, &self.key, "/v1/events").await

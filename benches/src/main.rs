@@ -3,6 +3,7 @@
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program for people at a terminal")]
 
 mod clock;
+mod cluster;
 mod cpu;
 mod floor;
 mod histogram;
@@ -38,6 +39,8 @@ enum Scenario {
     Idle(live::Args),
     /// How late live sessions are told
     Latency(live::Args),
+    /// What a second node costs, and what PostgreSQL and Redis do of it
+    Cluster(cluster::Args),
     /// (started by a scenario) the least that fan-out can cost
     #[command(hide = true)]
     LiveFloor,
@@ -67,6 +70,10 @@ fn main() -> anyhow::Result<()> {
         Scenario::Latency(args) => {
             let cores = cpu::Cores::divide();
             runtime()?.block_on(live::latency(args, cores))
+        }
+        Scenario::Cluster(args) => {
+            let cores = cpu::Cores::divide();
+            runtime()?.block_on(cluster::run(args, cores))
         }
         Scenario::LiveFloor => live::floor::serve(),
         Scenario::FloorSender(args) => floor::send(&args),

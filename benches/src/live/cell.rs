@@ -76,7 +76,7 @@ impl Shape {
 
     /// Measures.
     pub(crate) fn measure(&self, subject: &Subject) -> anyhow::Result<Cost> {
-        let crowd = Crowd::gather(subject, self.sessions, self.channels)?;
+        let crowd = Crowd::gather(&[subject], self.sessions, self.channels)?;
         let connections = if let Pace::Window(window) = self.pace { window } else { 1 };
         let mut speaker = Speaker::new(subject, &crowd.tally, self.channels, self.per_message(), SIZE, connections)?;
         // Caches are filled and buffers have their sizes.

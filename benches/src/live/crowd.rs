@@ -88,10 +88,11 @@ pub(crate) struct Crowd {
 }
 
 impl Crowd {
-    /// Subscribes `sessions` sockets, the n-th to channel n mod `channels`, and begins to read.
-    pub(crate) fn gather(subject: &Subject, sessions: usize, channels: usize) -> anyhow::Result<Self> {
+    /// Subscribes `sessions` sockets, the n-th to channel n mod `channels` at each of the subjects in turn, and begins to read.
+    pub(crate) fn gather(subjects: &[&Subject], sessions: usize, channels: usize) -> anyhow::Result<Self> {
         let mut streams = Vec::with_capacity(sessions);
         for n in 0..sessions {
+            let subject = subjects[n % subjects.len()];
             streams.push(subscriber(subject, n, &channel(n % channels)).with_context(|| format!("subscriber {n}"))?);
         }
         let tally = Arc::new(Tally::default());

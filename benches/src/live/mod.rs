@@ -1,14 +1,14 @@
 //! `cargo xtask bench fanout|idle|latency`: what live sessions cost beside the least that they can cost.
 
 mod cell;
-mod crowd;
+pub(crate) mod crowd;
 mod fanout;
 pub(crate) mod floor;
 mod handshake;
 mod idle;
 mod latency;
-mod speaker;
-mod subject;
+pub(crate) mod speaker;
+pub(crate) mod subject;
 
 use std::path::PathBuf;
 
@@ -17,7 +17,7 @@ use crate::report::{self, Section};
 use crate::{clock, record};
 
 /// Bytes of a payload.
-const SIZE: usize = 100;
+pub(crate) const SIZE: usize = 100;
 
 /// How much to measure.
 #[derive(clap::Args)]

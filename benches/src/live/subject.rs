@@ -12,7 +12,10 @@ use tidings_testkit::{Server, server};
 use super::handshake;
 use crate::cpu::Cores;
 
-const CONFIG: &str = "[[apps]]\nid = \"1\"\nkey = \"bench\"\nsecret = \"bench-secret\"\n";
+const CONFIG: &str =
+    "[[apps]]\nid = \"1\"\nkey = \"bench\"\nsecret = \"bench-secret\"\napi_keys = [\"bench-api-key\"]\n";
+/// The app's API key.
+pub(crate) const API_KEY: &str = "bench-api-key";
 
 /// A running server or floor.
 pub(crate) enum Subject {
@@ -41,6 +44,12 @@ impl Subject {
     pub(crate) async fn server(cores: Cores, tls: bool) -> anyhow::Result<Self> {
         let server = server().config(CONFIG).wrapper(cores.measured());
         let server = if tls { server.tls() } else { server };
+        Ok(Self::Server(Box::new(server.try_start().await?)))
+    }
+
+    /// Starts a server with these lines of configuration on the core that is measured.
+    pub(crate) async fn node(cores: Cores, lines: &str) -> anyhow::Result<Self> {
+        let server = server().config(format!("{lines}{CONFIG}")).wrapper(cores.measured());
         Ok(Self::Server(Box::new(server.try_start().await?)))
     }
 

@@ -54,7 +54,7 @@ pub use clients::{verify_with_official_clients, verify_with_pushers_libraries};
 pub use dial::dial;
 pub use django_shop::DjangoShop;
 pub use eventually::eventually;
-pub use postgres::{Database, postgres, postgres_alone};
+pub use postgres::{Database, postgres, postgres_alone, postgres_synced};
 pub use process::Exit;
 pub use proxy::{Cut, Proxy, Toward, proxy};
 pub use pusher::{Connect, Frame, Heard, PusherApp, PusherSession, Refused};

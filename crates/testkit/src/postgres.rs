@@ -21,6 +21,9 @@ const POOLER: &str = "/usr/sbin/pgbouncer";
 /// How long the servers may take to start: a busy machine makes a new cluster in a few seconds.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// A crash of the program is what tests are about, not one of the machine: they need not wait for the disk.
+const UNSYNCED: &str = "off";
+
 /// The servers of this process.
 #[derive(Debug)]
 struct Servers {
@@ -43,7 +46,7 @@ pub struct Database {
 /// When PostgreSQL or PgBouncer is not installed: it says how to; or when they do not start.
 pub fn postgres() -> Database {
     static SERVERS: OnceLock<Arc<Servers>> = OnceLock::new();
-    Database::on(SERVERS.get_or_init(|| Arc::new(start())))
+    Database::on(SERVERS.get_or_init(|| Arc::new(start(UNSYNCED))))
 }
 
 /// A new, empty database on a PostgreSQL of its own, which can be restarted without harm to other tests.
@@ -51,7 +54,15 @@ pub fn postgres() -> Database {
 /// # Panics
 /// As [`postgres`].
 pub fn postgres_alone() -> Database {
-    Database::on(&Arc::new(start()))
+    Database::on(&Arc::new(start(UNSYNCED)))
+}
+
+/// The same on one whose commits wait for the disk, as they do where it matters.
+///
+/// # Panics
+/// As [`postgres`].
+pub fn postgres_synced() -> Database {
+    Database::on(&Arc::new(start("on")))
 }
 
 impl Database {
@@ -147,7 +158,7 @@ impl Servers {
     }
 }
 
-fn start() -> Servers {
+fn start(fsync: &str) -> Servers {
     let postgres = PathBuf::from(PROGRAMS).join("postgres");
     assert!(
         postgres.exists() && Path::new(POOLER).exists(),
@@ -156,7 +167,7 @@ fn start() -> Servers {
     let (port, pooled_port) = (free_port(), free_port());
     let mut command = Command::new("/bin/sh");
     command.args(["-c", include_str!("postgres.sh"), "postgres.sh", PROGRAMS, POOLER]);
-    command.args([port.to_string(), pooled_port.to_string()]);
+    command.args([&port.to_string(), &pooled_port.to_string(), fsync]);
     command.stdin(Stdio::piped()).stdout(Stdio::null()).process_group(0);
     let mut child = command.spawn().unwrap_or_else(|e| panic!("/bin/sh cannot be run: {e}"));
     let Some(lifeline) = child.stdin.take() else { panic!("no pipe to the servers") };

@@ -1,8 +1,8 @@
 # Runs PostgreSQL and PgBouncer in a folder of its own until standard input ends, which it does when the test process does,
 # however that ends; then removes the folder. A line on standard input ends PostgreSQL without a goodbye, and starts it again.
-# Arguments: PostgreSQL's programs, PgBouncer, the port of each.
+# Arguments: PostgreSQL's programs, PgBouncer, the port of each, whether commits are synced (on or off).
 set -eu
-bin=$1 pgbouncer=$2 port=$3 pooled_port=$4
+bin=$1 pgbouncer=$2 port=$3 pooled_port=$4 fsync=$5
 dir=$(mktemp -d "${TMPDIR:-/tmp}/tidings-postgres.XXXXXX")
 cd "$dir"
 as=
@@ -22,10 +22,9 @@ postgres= pooler=
 trap finish EXIT
 trap 'exit 1' HUP INT TERM
 $as "$bin/initdb" -D "$dir/data" -U tidings -A trust -E UTF8 --locale=C --no-sync >initdb.log 2>&1 || { cat initdb.log >&2; exit 1; }
-# A crash of the program is what tests are about, not one of the machine: they need not wait for the disk.
 serve() {
     $as "$bin/postgres" -D "$dir/data" -p "$port" -c listen_addresses=127.0.0.1 -c unix_socket_directories="$dir" \
-        -c fsync=off -c full_page_writes=off -c max_connections=300 -c shared_buffers=64MB -c autovacuum_naptime=5s \
+        -c fsync="$fsync" -c full_page_writes="$fsync" -c max_connections=300 -c shared_buffers=64MB -c autovacuum_naptime=5s \
         -c log_min_messages=panic -c deadlock_timeout=200ms >&2 </dev/null &
     postgres=$!
 }

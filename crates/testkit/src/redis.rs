@@ -149,6 +149,14 @@ impl Redis {
         (Ipv4Addr::LOCALHOST, self.port).into()
     }
 
+    /// The process id.
+    ///
+    /// # Panics
+    /// When it does not run.
+    pub fn pid(&self) -> u32 {
+        self.process.as_ref().unwrap_or_else(|| panic!("Redis does not run")).pid()
+    }
+
     /// Starts it again, at the same place, with what it saved last.
     ///
     /// # Panics
