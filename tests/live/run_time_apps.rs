@@ -126,7 +126,7 @@ async fn what_could_mean_two_apps_or_is_the_configs_is_refused() {
 async fn on_every_node_an_app_is_there_within_a_second_and_apart_from_others() {
     let receiver = Receiver::start();
     let cluster = Cluster::new().await;
-    let top = "[admin]\noperator_key = \"operator-key-for-these-tests\"\n";
+    let top = format!("[admin]\noperator_key = \"operator-key-for-these-tests\"\n{}", cluster.lines());
     let (first, second) = (node_of(&top, "").await, node_of(&top, "").await);
     let operator = Api::new(&first.url, "operator-key-for-these-tests");
     let webhooks = json!([{"url": receiver.url("/told"), "events": ["channel_occupied"]}]);
