@@ -5,7 +5,7 @@ use tidings_testkit::{Client, DjangoShop, Receiver, server};
 
 use crate::kit::SOON;
 
-// covers: U09
+// covers: U19
 #[tokio::test]
 async fn changes_of_a_model_reach_browsers_and_webhooks() {
     let server = server().egress_allow("127.0.0.0/8").start().await;
