@@ -116,7 +116,8 @@ async fn what_a_client_gets_wrong_is_told_in_the_code_it_knows() {
     }
 
     let unknown_protocol = format!("{}?protocol=99", app.key);
-    let cases = [("nobody?protocol=7", 4001), (unknown_protocol.as_str(), 4007)];
+    let more = format!("{}/more?protocol=7", app.key);
+    let cases = [("nobody?protocol=7", 4001), (unknown_protocol.as_str(), 4007), (more.as_str(), 4005)];
     for (path, code) in cases {
         let refused = app.session().path(format!("/app/{path}")).try_connect().await.unwrap_err();
         match refused {

@@ -109,3 +109,25 @@ async fn whatever_the_libraries_sign_for_a_client_lets_it_in() {
         session.expect("pusher:error", SOON).await;
     }
 }
+
+// covers: U18
+#[tokio::test]
+async fn whatever_the_libraries_sign_of_a_user_signs_in() {
+    let server = configured("", "[apps.limits]\nmember_info = \"64KiB\"\n").start().await;
+    let (python, node, _) = libraries(&server).await;
+    let app = APPS[0].pusher(&server);
+    for (n, (id, info)) in cases(("[a-zA-Z0-9_=@,.;-]{1,20}", data())).into_iter().enumerate() {
+        let mut session = app.connect().await;
+        let socket = session.socket_id.clone();
+        let who = json!({"id": id, "user_info": info, "watchlist": ["somebody", id]});
+        let proof = match n % 2 {
+            0 => node.call("authenticateUser", json!([socket, who])).await,
+            _ => python.call("authenticate_user", json!({"socket_id": socket, "user_data": who})).await,
+        };
+        session.send(json!({"event": "pusher:signin", "data": proof})).await;
+        let signed_in = session.expect("pusher:signin_success", SOON).await;
+        assert_eq!(signed_in.data()["user_data"], proof["user_data"], "as it came");
+        let online = session.expect("pusher_internal:watchlist_events", SOON).await;
+        assert_eq!(online.data()["events"][0], json!({"name": "online", "user_ids": [id]}));
+    }
+}

@@ -3,7 +3,7 @@
 use axum::response::{IntoResponse, Response};
 use http::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_MAX_AGE,
-    ORIGIN, VARY,
+    ACCESS_CONTROL_REQUEST_HEADERS, ORIGIN, VARY,
 };
 use http::{HeaderMap, HeaderValue, StatusCode};
 use tidings_model::app::App;
@@ -11,9 +11,8 @@ use tidings_model::origin;
 
 use super::refusal::Refusal;
 
-/// What pusher-js and Laravel Echo send along.
-const HEADERS: HeaderValue =
-    HeaderValue::from_static("authorization, content-type, x-requested-with, x-csrf-token, x-socket-id");
+/// What may be sent along, where a page doesn't say what it will send. It may send anything: nothing but the token counts.
+const HEADERS: HeaderValue = HeaderValue::from_static("authorization, content-type");
 
 /// Turns away pages of origins that the app doesn't list. Whoever has no origin is no page.
 pub(super) fn check(app: &App, headers: &HeaderMap) -> Result<(), Refusal> {
@@ -27,9 +26,10 @@ pub(super) fn check(app: &App, headers: &HeaderMap) -> Result<(), Refusal> {
 
 /// What a page may ask for.
 pub(super) fn preflight(app: &App, headers: &HeaderMap) -> Response {
+    let asked = headers.get(ACCESS_CONTROL_REQUEST_HEADERS).cloned();
     let allows = [
         (ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("POST")),
-        (ACCESS_CONTROL_ALLOW_HEADERS, HEADERS),
+        (ACCESS_CONTROL_ALLOW_HEADERS, asked.unwrap_or(HEADERS)),
         (ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("7200")),
     ];
     let mut response = (StatusCode::NO_CONTENT, allows).into_response();
