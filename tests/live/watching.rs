@@ -2,9 +2,9 @@
 
 use serde_json::{Value, json};
 use tidings_e2e::Cluster;
-use tidings_testkit::{Client, PusherApp, PusherSession, Server};
+use tidings_testkit::{Client, PusherApp, PusherSession, Server, eventually};
 
-use crate::kit::{APPS, SOON, configured};
+use crate::kit::{APPS, SOON, configured, heard_nothing, metric};
 use crate::nodes::node;
 
 async fn signed_in(server: &Server, app: &PusherApp, user: &str, watching: &[&str]) -> Client {
@@ -87,4 +87,23 @@ async fn who_is_online_is_known_on_every_node() {
     expect_events(&mut alice, json!([{"name": "offline", "user_ids": ["carol"]}])).await;
     first.kill9().await;
     expect_events(&mut alice, json!([{"name": "offline", "user_ids": ["bob"]}])).await;
+}
+
+// covers: U09, N03
+#[tokio::test]
+async fn who_is_online_is_told_as_soon_as_redis_is_back() {
+    let mut cluster = Cluster::new().await;
+    let server = node(&cluster).await;
+    let app = APPS[0].pusher(&server);
+    cluster.redis.kill().await;
+    eventually(SOON, || async { (metric(&server, "tidings_broker_cut_off").await == 1.0).then_some(()) }).await;
+    let mut alice = app.connect().await;
+    sign_in(&mut alice, "alice", json!(["bob"])).await;
+    heard_nothing(&mut alice, "pusher_internal:watchlist_events").await;
+    cluster.redis.start().await;
+    expect_events(&mut alice, json!([{"name": "offline", "user_ids": ["bob"]}])).await;
+    let mut bob = app.connect().await;
+    sign_in(&mut bob, "bob", json!(["alice"])).await;
+    expect_events(&mut alice, json!([{"name": "online", "user_ids": ["bob"]}])).await;
+    expect_events(&mut bob, json!([{"name": "online", "user_ids": ["alice"]}])).await;
 }

@@ -198,7 +198,10 @@ impl SessionProtocol for Session {
             return self.end(cx, NOT_AUTHORIZED, reason);
         }
         match self.activity.woken(cx, ping) {
-            Some(next) => cx.wake_at(next.min(self.prove_by)),
+            Some(next) => {
+                cx.wake_at(next.min(self.prove_by));
+                self.look_for_unknown(cx);
+            }
             None => self.end(cx, activity::PONG_MISSING, "Pong reply not received in time"),
         }
     }

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use tidings_broker::{JoinRefused, Way, Welcome};
 use tidings_live::{Ask, Context, JoinAsk, Proof};
 use tidings_model::channel::Member;
+use tidings_model::clock::Millis;
 use tidings_model::policy::online;
 use tidings_wire::{Prepared, Said};
 
@@ -19,6 +20,8 @@ use crate::wire::incoming::watchlist;
 
 use super::Session;
 
+/// How long it takes until it is tried again to learn who is online.
+const RETRY: Millis = 5_000;
 /// The error that says that the list is too long. The session is signed in all the same.
 const TOO_LONG: u16 = 4302;
 
@@ -29,8 +32,8 @@ pub(super) struct Watch {
     users: Vec<Arc<str>>,
     /// Asked for, and not known yet.
     open: Vec<u32>,
-    /// Who could not be asked for.
-    unknown: usize,
+    /// Who could not be asked for, perhaps the session's own user among them: they are asked for again.
+    unknown: Vec<Arc<str>>,
     online: Vec<Arc<str>>,
     offline: Vec<Arc<str>>,
 }
@@ -111,17 +114,26 @@ impl Session {
         match (watched, outcome) {
             (Some(watched), Ok(welcome)) => watch.note(watched, !welcome.members.is_empty()),
             (_, Ok(_)) => {}
-            (_, Err(_)) => watch.unknown += 1,
+            (_, Err(_)) => watch.unknown.push(Arc::from(user)),
         }
         if watch.open.is_empty() {
-            let (known, unknown) = (std::mem::take(&mut watch.online), std::mem::take(&mut watch.unknown));
-            let offline = std::mem::take(&mut watch.offline);
-            if !known.is_empty() || !offline.is_empty() {
-                cx.write(wire::watchlist_events(&[("online", &known), ("offline", &offline)]));
+            let (online, offline) = (std::mem::take(&mut watch.online), std::mem::take(&mut watch.offline));
+            if !online.is_empty() || !offline.is_empty() {
+                cx.write(wire::watchlist_events(&[("online", &online), ("offline", &offline)]));
             }
-            if unknown > 0 {
-                Self::error(cx, "Who is online is not known at the moment; sign in again to be told");
+            if !watch.unknown.is_empty() {
+                cx.wake_at(self.prove_by.min(cx.now().saturating_add(RETRY)));
             }
+        }
+    }
+
+    /// Asks for those who could not be asked for.
+    pub(super) fn look_for_unknown(&mut self, cx: &mut Context<'_>) {
+        let Some(watch) = &mut self.watch else { return };
+        for user in std::mem::take(&mut watch.unknown) {
+            let is_watched = watch.users.contains(&user);
+            let own = (!is_watched).then(|| Arc::new(Member { user: Arc::clone(&user), info: None }));
+            watch.open.push(join(cx, &user, own));
         }
     }
 

@@ -9,7 +9,7 @@ use tidings_model::channel::ChannelKey;
 use tidings_model::policy::online;
 use tidings_wire::{Prepared, Presence, Said};
 
-use super::stage::{Client, app, auth, data, error, member};
+use super::stage::{Client, NOW, app, auth, data, error, member};
 
 /// Signs in as `u`, and returns the answers and the channels that are looked at, with the asks.
 fn sign_in(client: &mut Client, watchlist: Value) -> (Vec<Value>, Vec<(u32, ChannelKey)>) {
@@ -142,11 +142,20 @@ fn what_may_have_been_missed_is_asked_for_once_more() {
 }
 
 #[test]
-fn what_cannot_be_known_is_said() {
+fn what_cannot_be_known_is_asked_for_again() {
     let mut client = Client::new();
     let (_, looked) = sign_in(&mut client, json!(["v"]));
     for (ask, channel) in &looked {
         client.session.joined(&mut client.stage.context(), *ask, channel, Err(JoinRefused::Unavailable));
     }
-    error(&client.frames(), Value::Null);
+    assert!(client.frames().is_empty());
+    assert_eq!(client.stage.wake_at(), Some(NOW + 5_000));
+    client.stage.now = NOW + 5_000;
+    client.session.woken(&mut client.stage.context());
+    let again = self::looked(&mut client);
+    let names: Vec<_> = again.iter().map(|(_, channel)| channel.name.to_string()).collect();
+    assert_eq!(names, ["u", "v"].map(online));
+    assert_eq!(events(&answer(&mut client, &again, &["v"])), json!([{"name": "online", "user_ids": ["v"]}]));
+    client.session.woken(&mut client.stage.context());
+    assert!(client.stage.asked().is_empty());
 }
