@@ -288,6 +288,32 @@ async fn webhooks_are_chosen_by_event_and_channel_and_tried_again() {
     api.delete(&format!("/v1/listeners/{listener}")).await.expect_status(409);
 }
 
+// covers: H08
+#[tokio::test]
+async fn what_waits_at_the_same_time_shares_requests() {
+    let receiver = Receiver::start();
+    receiver.respond("/told", Answer::status(200).delay(Duration::from_millis(300)));
+    let each = webhook(&receiver.url("/told"), &["channel_occupied", "channel_vacated"], "batch = 20");
+    let server = configured("", &each).start().await;
+    let app = APPS[0].pusher(&server);
+    let mut session = app.connect().await;
+    let channels: Vec<_> = (0..100).map(|n| format!("c{n}")).collect();
+    for channel in &channels {
+        session.subscribe(channel).await;
+    }
+    session.close().await;
+    let all = eventually(SOON, || async { Some(lines(&receiver, "/told")).filter(|all| all.len() >= 200) }).await;
+    assert_eq!(all.len(), 200, "each once");
+    for channel in &channels {
+        let own: Vec<_> = all.iter().filter(|line| line.ends_with(&format!(" {channel}"))).collect();
+        assert_eq!(own, [&format!("channel_occupied {channel}"), &format!("channel_vacated {channel}")]);
+    }
+    let received = receiver.received_on("/told");
+    let carried: Vec<_> = received.iter().map(|request| request.json()["events"].as_array().unwrap().len()).collect();
+    assert!(carried.iter().all(|count| *count <= 20) && carried.iter().any(|count| *count > 1), "{carried:?}");
+    verify_with_pushers_libraries(&received, &app);
+}
+
 // covers: H07
 #[tokio::test]
 async fn listeners_hear_of_the_same_in_standard_webhooks() {

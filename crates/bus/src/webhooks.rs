@@ -65,7 +65,7 @@ fn is_same(known: &Listener, wanted: &Listener) -> bool {
     let headers = |listener: &Listener| -> Vec<(String, String)> {
         listener.headers.iter().map(|(name, value)| (name.clone(), value.expose().to_owned())).collect()
     };
-    known.hooks == wanted.hooks && headers(known) == headers(wanted) && known.enabled()
+    known.hooks == wanted.hooks && known.batch == wanted.batch && headers(known) == headers(wanted) && known.enabled()
 }
 
 fn listener(app: &AppId, webhook: &Webhook, now: i64) -> Result<Listener, ManageError> {
@@ -89,6 +89,7 @@ fn listener(app: &AppId, webhook: &Webhook, now: i64) -> Result<Listener, Manage
         // What becomes of a channel is told in its order.
         order: Order::Key,
         format: Format::Pusher,
+        batch: webhook.batch,
         timeout: None,
         schedule: Some(Schedule::new(waits).map_err(|error| broken(error.to_string()))?),
         disabled: None,

@@ -1,10 +1,11 @@
-//! One attempt of one delivery: render, send, judge, and say what comes next.
+//! One attempt, of a delivery or of several that one request carries: render, send, judge, and say what comes next.
 
 use std::time::Duration;
 
 use http::HeaderMap;
 use tidings_model::clock::{Millis, millis};
 use tidings_model::delivery::{Attempt, MAX_KEPT_BODY};
+use tidings_model::id::DestinationNo;
 use tidings_model::schedule::jittered;
 use tidings_store::queue::{Finished, Next};
 
@@ -26,43 +27,51 @@ pub(crate) enum Made {
     NotNow,
 }
 
-/// Makes the attempt.
-pub(crate) async fn make(inner: &Inner, item: &Item) -> Made {
-    let destination = item.leased.key.destination;
-    let canceled = || Made::Finished(Box::new(finished(inner, item, None, Next::Canceled, None)), Mood::Fine);
+/// Makes an attempt of deliveries that one request carries; what became of each, in their order.
+pub(crate) async fn make(inner: &Inner, destination: DestinationNo, items: &[Item]) -> Vec<Made> {
+    let canceled =
+        |item: &Item| Made::Finished(Box::new(finished(inner, item, None, Next::Canceled, None)), Mood::Fine);
+    let not_now = || items.iter().map(|_| Made::NotNow).collect();
     match inner.outlet.terms(destination) {
         // A destination that is not known here may be new on another node: preparing tells whether it is really gone.
         Terms::Open { .. } | Terms::Gone => {}
-        Terms::Disabled => return Made::NotNow,
+        Terms::Disabled => return not_now(),
     }
     let started_at = inner.clock.wall_ms();
-    let delivery = Delivery { leased: item.leased.clone(), parcel: item.parcel.clone() };
-    let Prepared { request, timeout } = match inner.outlet.prepare(&delivery, started_at).await {
+    let delivery = |item: &Item| Delivery { leased: item.leased.clone(), parcel: item.parcel.clone() };
+    let batch: Vec<Delivery> = items.iter().map(delivery).collect();
+    let Prepared { request, timeout } = match inner.outlet.prepare(&batch, started_at).await {
         Ok(Some(prepared)) => prepared,
-        Ok(None) => return canceled(),
+        Ok(None) => return items.iter().map(canceled).collect(),
         Err(error) => {
-            tracing::warn!(%error, delivery = item.leased.key.id(), "a delivery could not be rendered; trying again later");
-            return Made::NotNow;
+            tracing::warn!(%error, "deliveries could not be rendered; trying again later");
+            return not_now();
         }
     };
     // The lease has to outlast the attempt, or somebody else would make it too. A lease that has aged in the line is given
     // back for a new one; one that is short for the attempt even when new shortens the attempt.
     let lease = inner.settings.lease;
-    let left = item.leased.lease.until - inner.clock.steady_ms() - millis(MARGIN.min(lease / 4));
+    let until = items.iter().map(|item| item.leased.lease.until).min().unwrap_or_default();
+    let left = until - inner.clock.steady_ms() - millis(MARGIN.min(lease / 4));
     if left < millis(timeout.min(lease / 2)) {
-        return Made::NotNow;
+        return not_now();
     }
     let timeout = timeout.min(Duration::from_millis(left.max(1).unsigned_abs()));
     let watch = tidings_model::clock::Stopwatch::start();
     let answer = inner.egress.send(request, timeout).await;
-    judge(inner, &delivery, item, answer, started_at, watch.elapsed())
+    let duration = watch.elapsed();
+    batch
+        .iter()
+        .zip(items)
+        .map(|(delivery, item)| judge(inner, delivery, item, &answer, started_at, duration))
+        .collect()
 }
 
 fn judge(
     inner: &Inner,
     delivery: &Delivery,
     item: &Item,
-    answer: Result<Response, SendError>,
+    answer: &Result<Response, SendError>,
     started_at: Millis,
     duration: Duration,
 ) -> Made {
@@ -79,7 +88,7 @@ fn judge(
         response_body: Vec::new(),
         next_at: None,
     };
-    let (word, outcome) = match &answer {
+    let (word, outcome) = match answer {
         Ok(answer) => {
             attempt.status = Some(answer.status.as_u16());
             attempt.remote = answer.remote.map(|remote| remote.to_string());
@@ -97,10 +106,10 @@ fn judge(
     };
     attempt.error = Some(error);
     attempt.outcome = word.to_owned();
-    if let Ok(answer) = &answer {
+    if let Ok(answer) = answer {
         attempt.response_headers = Some(kept_headers(&answer.headers));
     }
-    let mood = match (&answer, slow_down) {
+    let mood = match (answer, slow_down) {
         (Err(SendError::Refused(_)), _) | (Ok(_), false) => Mood::Fine,
         (Err(_), _) => Mood::Trouble,
         (Ok(_), true) => Mood::SlowDown(retry_after),

@@ -309,7 +309,8 @@ impl Inner {
         }
         let now = self.clock.steady_ms();
         let mut desk = self.desk.lock();
-        let turn = desk.start(|destination| self.outlet.terms(destination), now);
+        let (terms, batch) = (|no| self.outlet.terms(no), |no| self.outlet.batch(no));
+        let turn = desk.start(terms, batch, now);
         if !desk.returns.is_empty() || desk.is_sooner() {
             self.wake.notify_one();
         }
@@ -319,20 +320,25 @@ impl Inner {
     /// A worker: makes attempts as long as there are turns, and waits for more.
     async fn work(self: &Arc<Self>, first: Turn) {
         let mut next = Some(first);
-        while let Some(Turn { item, troubled }) = next {
-            let destination = item.leased.key.destination;
+        while let Some(Turn { destination, items, troubled }) = next {
             self.metrics.in_flight.inc();
-            let made = attempt::make(self, &item).await;
+            let made = attempt::make(self, destination, &items).await;
             self.metrics.in_flight.dec();
             let now = self.clock.steady_ms();
             let wanted = {
                 let mut desk = self.desk.lock();
-                match made {
-                    Made::Finished(finished, mood) => {
-                        desk.learn(destination, mood, |destination| self.outlet.terms(destination), now);
-                        self.report(*finished, item);
+                let mut is_learned = false;
+                for (made, item) in made.into_iter().zip(items) {
+                    match made {
+                        Made::Finished(finished, mood) => {
+                            // It was one request, whatever it carried.
+                            if !std::mem::replace(&mut is_learned, true) {
+                                desk.learn(destination, mood, |destination| self.outlet.terms(destination), now);
+                            }
+                            self.report(*finished, item);
+                        }
+                        Made::NotNow => desk.returns.push((item, now)),
                     }
-                    Made::NotNow => desk.returns.push((item, now)),
                 }
                 desk.end(destination, troubled, now);
                 let low = desk.runs_low(destination);

@@ -18,7 +18,9 @@ use crate::outlet::Terms;
 
 /// The right to make one attempt now. It ends with [`Desk::end`].
 pub(crate) struct Turn {
-    pub(crate) item: Item,
+    pub(crate) destination: DestinationNo,
+    /// What one request is to carry; not empty.
+    pub(crate) items: Vec<Item>,
     pub(crate) troubled: bool,
 }
 
@@ -112,7 +114,13 @@ impl Desk {
     }
 
     /// Whose turn it is, if anybody's.
-    pub(crate) fn start(&mut self, terms: impl Fn(DestinationNo) -> Terms, now: Millis) -> Option<Turn> {
+    /// `batch` says how many deliveries one request to a destination carries at most.
+    pub(crate) fn start(
+        &mut self,
+        terms: impl Fn(DestinationNo) -> Terms,
+        batch: impl Fn(DestinationNo) -> usize,
+        now: Millis,
+    ) -> Option<Turn> {
         while !self.stopped && self.running < self.max_running {
             let destination = match self.sound.pop_front() {
                 Some(destination) => destination,
@@ -135,13 +143,17 @@ impl Desk {
                 self.wake_at.push(Reverse((at, destination)));
                 continue;
             }
-            let Some(item) = line.pop() else { continue };
+            let Some(first) = line.pop() else { continue };
+            let mut items = vec![first];
+            for _ in 1..batch(destination) {
+                items.extend(line.pop());
+            }
             let troubled = line.troubled;
             line.running += 1;
             self.running += 1;
             self.running_troubled += usize::from(troubled);
             self.list(destination);
-            return Some(Turn { item, troubled });
+            return Some(Turn { destination, items, troubled });
         }
         None
     }

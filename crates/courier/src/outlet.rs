@@ -70,11 +70,17 @@ pub trait Outlet: Send + Sync {
     /// What the destination allows now. Cheap: asked before every attempt.
     fn terms(&self, destination: DestinationNo) -> Terms;
 
-    /// Renders and signs a delivery for an attempt at `wall` time. `None`: the destination is gone.
+    /// How many deliveries one request to the destination carries at most. Cheap.
+    fn batch(&self, _destination: DestinationNo) -> usize {
+        1
+    }
+
+    /// Renders and signs a request for an attempt at `wall` time: of one delivery, or of as many of a destination as
+    /// [`Outlet::batch`] says; of a lane there is one among them. `None`: the destination is gone.
     ///
     /// # Errors
-    /// What had to be read could not be; the delivery is put back.
-    async fn prepare(&self, delivery: &Delivery, wall: Millis) -> Result<Option<Prepared>, StoreError>;
+    /// What had to be read could not be; the deliveries are put back.
+    async fn prepare(&self, batch: &[Delivery], wall: Millis) -> Result<Option<Prepared>, StoreError>;
 
     /// What an answer to a delivery, which arrived at `wall` time, means.
     fn judge(&self, delivery: &Delivery, answer: &Response, wall: Millis) -> Outcome;

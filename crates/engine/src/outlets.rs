@@ -38,13 +38,17 @@ impl Outlet for Outlets {
         self.of(destination).terms(destination)
     }
 
-    async fn prepare(&self, delivery: &Delivery, wall: Millis) -> Result<Option<Prepared>, StoreError> {
-        let destination = delivery.leased.key.destination;
+    fn batch(&self, destination: DestinationNo) -> usize {
+        self.of(destination).batch(destination)
+    }
+
+    async fn prepare(&self, batch: &[Delivery], wall: Millis) -> Result<Option<Prepared>, StoreError> {
+        let Some(destination) = batch.first().map(|delivery| delivery.leased.key.destination) else { return Ok(None) };
         if self.catalogue.listener_by_no(destination).is_none() {
             // It may have been made on another node just now.
             self.catalogue.sync().await?;
         }
-        self.of(destination).prepare(delivery, wall).await
+        self.of(destination).prepare(batch, wall).await
     }
 
     fn judge(&self, delivery: &Delivery, answer: &Response, wall: Millis) -> Outcome {

@@ -89,6 +89,8 @@ pub struct Listener {
     pub order: Order,
     /// How they are written and signed.
     pub format: Format,
+    /// How many of them one request carries at most, where the format has a place for several.
+    pub batch: u32,
     /// Its own timeout, before the hook's.
     pub timeout: Option<Duration>,
     /// Its own schedule, before the hook's.

@@ -8,6 +8,8 @@ use crate::app::Token;
 use crate::matcher::{Match, MatchError};
 use crate::transition::Kind;
 
+/// The most events of one request.
+pub const MAX_BATCH: u32 = 100;
 /// The most webhooks of one app.
 pub const MAX_WEBHOOKS: usize = 100;
 
@@ -22,6 +24,8 @@ pub struct Webhook {
     pub starts_with: String,
     /// Only of channels whose names end so.
     pub ends_with: String,
+    /// How many events one request carries at most.
+    pub batch: u32,
     /// Headers that each request carries besides Pusher's.
     pub headers: Vec<(String, Token)>,
 }
@@ -81,7 +85,7 @@ mod tests {
 
     fn webhook(url: &str, starts_with: &str, ends_with: &str) -> Webhook {
         let (starts_with, ends_with) = (starts_with.to_owned(), ends_with.to_owned());
-        Webhook { url: url.parse().unwrap(), events: Vec::new(), starts_with, ends_with, headers: Vec::new() }
+        Webhook { url: url.parse().unwrap(), events: Vec::new(), starts_with, ends_with, batch: 1, headers: Vec::new() }
     }
 
     #[test]

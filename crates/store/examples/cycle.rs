@@ -133,6 +133,7 @@ fn listener() -> Listener {
         concurrency: None,
         order: Order::None,
         format: Format::default(),
+        batch: 1,
         timeout: None,
         schedule: None,
         disabled: None,

@@ -59,6 +59,8 @@ pub(crate) struct ListenerSpec {
     pub(crate) order: Order,
     #[serde(default)]
     pub(crate) format: Format,
+    #[serde(default)]
+    pub(crate) batch: u32,
     pub(crate) owner: Option<String>,
     #[serde(flatten)]
     pub(crate) delivery: DefaultsRecord,
@@ -75,6 +77,7 @@ impl From<&Listener> for ListenerSpec {
             concurrency: listener.concurrency,
             order: listener.order,
             format: listener.format,
+            batch: listener.batch,
             owner: listener.owner.clone(),
             delivery: DefaultsRecord { timeout_ms: listener.timeout.map(millis), schedule: listener.schedule.clone() },
         }
@@ -216,6 +219,7 @@ impl ListenerRow {
             concurrency: spec.concurrency,
             order: spec.order,
             format: spec.format,
+            batch: spec.batch,
             timeout: spec.delivery.timeout(),
             schedule: spec.delivery.schedule,
             disabled: self.disabled_reason.zip(self.disabled_at).map(|(reason, at)| Disabled { reason, at }),

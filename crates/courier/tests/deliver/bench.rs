@@ -139,6 +139,7 @@ pub(crate) struct Party {
     pub(crate) terms: Terms,
     pub(crate) timeout: Duration,
     pub(crate) schedule: Schedule,
+    pub(crate) batch: usize,
 }
 
 /// An outlet over a table of parties.
@@ -151,10 +152,16 @@ impl Outlet for Parties {
         self.0.lock().get(&destination).map_or(Terms::Gone, |party| party.terms)
     }
 
-    async fn prepare(&self, delivery: &Delivery, _: Millis) -> Result<Option<Prepared>, StoreError> {
+    fn batch(&self, destination: DestinationNo) -> usize {
+        self.0.lock().get(&destination).map_or(1, |party| party.batch)
+    }
+
+    async fn prepare(&self, batch: &[Delivery], _: Millis) -> Result<Option<Prepared>, StoreError> {
+        let delivery = &batch[0];
         let Some(party) = self.0.lock().get(&delivery.leased.key.destination).cloned() else { return Ok(None) };
         let mut headers = HeaderMap::new();
-        headers.insert("webhook-id", delivery.parcel.logged.event.id.parse().unwrap());
+        let ids: Vec<_> = batch.iter().map(|delivery| delivery.parcel.logged.event.id.as_str()).collect();
+        headers.insert("webhook-id", ids.join(",").parse().unwrap());
         let body = delivery.parcel.logged.event.data.bytes.clone();
         Ok(Some(Prepared {
             request: Request { method: Method::POST, url: party.url.parse().unwrap(), headers, body },
@@ -238,6 +245,7 @@ impl Bench {
         let mut party = Party {
             url,
             terms: Terms::Open { concurrency: None, rate: None },
+            batch: 1,
             timeout: Duration::from_millis(500),
             schedule,
         };
@@ -409,6 +417,7 @@ fn listener(id: &str, url: &str, order: Order) -> Listener {
         concurrency: None,
         order,
         format: Format::default(),
+        batch: 1,
         timeout: None,
         schedule: None,
         disabled: None,

@@ -44,6 +44,38 @@ async fn a_destination_never_has_more_under_way_than_it_allows() {
     assert!((1..=3).contains(&most), "{most}");
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_waits_shares_requests_and_is_accounted_for_one_by_one() {
+    let mut bench = Bench::start().await;
+    let to = bench
+        .party("/a", Order::Key, |p| {
+            p.terms = Terms::Open { concurrency: Some(1), rate: None };
+            p.batch = 5;
+            p.schedule = tidings_model::schedule::Schedule::parse(&["0s", "50ms"]).unwrap();
+        })
+        .await;
+    // While this one hangs, the others come together.
+    bench.receiver.answer("/a", Answer::Hang);
+    let mut events = vec![bench.publish(&[to], Some("first")).await];
+    bench.until_got("/a", 1).await;
+    bench.receiver.answer("/a", Answer::Status(200, ""));
+    for n in 0..40 {
+        // Of each key there are two, and the second goes after the first.
+        events.push(bench.publish(&[to], Some(&format!("k{}", n / 2))).await);
+    }
+    for (_, event) in &events[1..] {
+        bench.until_state(*event, to, DeliveryState::Delivered).await;
+    }
+    let requests = bench.receiver.got("/a");
+    let carried: Vec<Vec<&str>> = requests.iter().map(|ids| ids.split(',').collect()).collect();
+    assert!(carried.iter().all(|ids| (1..=5).contains(&ids.len())), "{carried:?}");
+    assert!(carried.iter().any(|ids| ids.len() > 1), "{carried:?}");
+    let at = |id: &str| carried.iter().rposition(|ids| ids.contains(&id)).unwrap();
+    for pair in events[1..].chunks(2) {
+        assert!(at(&pair[0].0) < at(&pair[1].0), "{pair:?} in {carried:?}");
+    }
+}
+
 // covers: R16
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_rate_is_kept_to() {

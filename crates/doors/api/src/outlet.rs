@@ -78,7 +78,9 @@ impl Outlet for StandardWebhooks {
         }
     }
 
-    async fn prepare(&self, delivery: &Delivery, wall: Millis) -> Result<Option<Prepared>, StoreError> {
+    async fn prepare(&self, batch: &[Delivery], wall: Millis) -> Result<Option<Prepared>, StoreError> {
+        // Standard Webhooks knows one event in a request.
+        let Some(delivery) = batch.first() else { return Ok(None) };
         let Some(listener) = self.catalogue.listener_by_no(delivery.leased.key.destination) else { return Ok(None) };
         let body = self.body(delivery).await?;
         let event = &delivery.parcel.logged.event;

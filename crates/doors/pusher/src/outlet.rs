@@ -54,10 +54,15 @@ impl Outlet for PusherWebhooks {
         }
     }
 
-    async fn prepare(&self, delivery: &Delivery, wall: Millis) -> Result<Option<Prepared>, StoreError> {
-        let Some(listener) = self.catalogue.listener_by_no(delivery.leased.key.destination) else { return Ok(None) };
+    fn batch(&self, destination: DestinationNo) -> usize {
+        self.catalogue.listener_by_no(destination).map_or(1, |listener| listener.batch.max(1) as usize)
+    }
+
+    async fn prepare(&self, batch: &[Delivery], wall: Millis) -> Result<Option<Prepared>, StoreError> {
+        let destination = batch.first().map(|delivery| delivery.leased.key.destination);
+        let Some(listener) = destination.and_then(|no| self.catalogue.listener_by_no(no)) else { return Ok(None) };
         let Some(app) = self.apps.by_id(listener.app.as_str()) else { return Ok(None) };
-        let body = body(&delivery.parcel.logged.event, wall)?;
+        let body = body(batch.iter().map(|delivery| &delivery.parcel.logged.event), wall)?;
         let mut headers = HeaderMap::with_capacity(4 + listener.headers.len());
         for (name, value) in &listener.headers {
             if check_header(name, value.expose()).is_ok()
@@ -102,7 +107,13 @@ impl Outlet for PusherWebhooks {
 }
 
 /// What is sent at `wall` time. Receivers go by it: an old one is taken for a replay.
-fn body(event: &Event, wall: Millis) -> Result<Bytes, StoreError> {
+fn body<'e>(events: impl Iterator<Item = &'e Event>, wall: Millis) -> Result<Bytes, StoreError> {
+    let said = events.map(said).collect::<Result<Vec<_>, _>>()?;
+    Ok(json!({"time_ms": wall, "events": said}).to_string().into())
+}
+
+/// An event about a channel as Pusher says it.
+fn said(event: &Event) -> Result<Map<String, Value>, StoreError> {
     let broken = || StoreError::Corrupt("an event about a channel says something else".to_owned());
     let kind = Kind::of_event(&event.name).ok_or_else(broken)?;
     let mut said: Map<String, Value> = serde_json::from_slice(&event.data.bytes)?;
@@ -110,7 +121,7 @@ fn body(event: &Event, wall: Millis) -> Result<Bytes, StoreError> {
         *name = channel::shown(name).into_owned();
     }
     said.insert("name".to_owned(), pusher_name(kind).into());
-    Ok(json!({"time_ms": wall, "events": [said]}).to_string().into())
+    Ok(said)
 }
 
 #[cfg(test)]
@@ -136,7 +147,7 @@ mod tests {
     #[test]
     fn a_body_says_what_pushers_does() {
         let said = |name: &str, data: Value| -> Value {
-            serde_json::from_slice(&body(&event(name, &data), 1_700_000_000_000).unwrap()).unwrap()
+            serde_json::from_slice(&body(std::iter::once(&event(name, &data)), 1_700_000_000_000).unwrap()).unwrap()
         };
         assert_eq!(
             said("tidings.channel.occupied", json!({"channel": "#u1"})),
@@ -146,7 +157,10 @@ mod tests {
             said("tidings.channel.member_removed", json!({"channel": "presence-c", "user_id": "u"}))["events"],
             json!([{"name": "member_removed", "channel": "presence-c", "user_id": "u"}])
         );
-        assert!(body(&event("person.created", &json!({})), 0).is_err());
-        assert!(body(&event("tidings.channel.vacated", &json!([])), 0).is_err());
+        let both = ["a", "b"].map(|channel| event("tidings.channel.vacated", &json!({"channel": channel})));
+        let batch: Value = serde_json::from_slice(&body(both.iter(), 0).unwrap()).unwrap();
+        assert_eq!((&batch["events"][0]["channel"], &batch["events"][1]["channel"]), (&json!("a"), &json!("b")));
+        assert!(super::said(&event("person.created", &json!({}))).is_err());
+        assert!(super::said(&event("tidings.channel.vacated", &json!([]))).is_err());
     }
 }

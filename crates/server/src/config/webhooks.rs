@@ -6,7 +6,7 @@ use serde::Deserialize;
 use tidings_model::event::MAX_CHANNEL_LEN;
 use tidings_model::listener::{MAX_HEADERS, MAX_URL_LEN, check_header};
 use tidings_model::transition::Kind;
-use tidings_model::webhook::{MAX_WEBHOOKS, Webhook, of_pusher_name, pusher_name};
+use tidings_model::webhook::{MAX_BATCH, MAX_WEBHOOKS, Webhook, of_pusher_name, pusher_name};
 
 use super::check::Check;
 use super::secret::RawSecret;
@@ -17,6 +17,7 @@ pub(super) struct RawWebhook {
     url: Option<String>,
     events: Vec<String>,
     filter: RawFilter,
+    batch: Option<u32>,
     headers: BTreeMap<String, RawSecret>,
 }
 
@@ -91,6 +92,7 @@ impl RawWebhook {
             events,
             starts_with: self.filter.channel_name_starts_with.clone(),
             ends_with: self.filter.channel_name_ends_with.clone(),
+            batch: check.bounded(&format!("{here}.batch"), self.batch, 1, 1, MAX_BATCH),
             headers,
         })
     }

@@ -277,6 +277,7 @@ pub(crate) fn listener(app: &AppId, id: &str, order: Order) -> Listener {
         concurrency: Some(3),
         order,
         format: Format::default(),
+        batch: 1,
         timeout: Some(Duration::from_secs(9)),
         schedule: None,
         disabled: None,

@@ -164,6 +164,7 @@ fn webhook(webhook: &tidings_model::webhook::Webhook) -> Value {
     json!({
         "url": webhook.url.as_str(),
         "events": webhook.events.iter().map(|kind| pusher_name(*kind)).collect::<Vec<_>>(),
+        "batch": webhook.batch,
         "filter": {
             "channel_name_starts_with": webhook.starts_with,
             "channel_name_ends_with": webhook.ends_with,

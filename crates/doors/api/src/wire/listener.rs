@@ -81,6 +81,7 @@ pub(crate) fn read_new(body: &[u8], app: &AppId, now: Millis) -> Result<Listener
         concurrency: None,
         order: Order::default(),
         format: Format::default(),
+        batch: 1,
         timeout: None,
         schedule: None,
         disabled: None,

@@ -72,7 +72,7 @@ impl Outlet for Mute {
         Terms::Gone
     }
 
-    async fn prepare(&self, _: &Delivery, _: Millis) -> Result<Option<Prepared>, StoreError> {
+    async fn prepare(&self, _: &[Delivery], _: Millis) -> Result<Option<Prepared>, StoreError> {
         Ok(None)
     }
 
