@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 use tidings_e2e::Cluster;
-use tidings_testkit::{Api, PusherApp, Receiver, Server, eventually, server};
+use tidings_testkit::{Api, PusherApp, Receiver, Server, eventually, server, tidings};
 
 use crate::kit::{APPS, SOON, closed, configured, heard_nothing, still_serves};
 use crate::nodes::node_of;
@@ -119,6 +119,41 @@ async fn what_could_mean_two_apps_or_is_the_configs_is_refused() {
     let all = operator.get("/v1/apps").await.expect_status(200).json;
     let ids: Vec<_> = all["data"].as_array().unwrap().iter().map(|app| app["source"].clone()).collect();
     assert_eq!(ids, [json!("config"), json!("config"), json!("store")]);
+}
+
+// covers: T05
+#[tokio::test]
+async fn the_command_line_makes_and_ends_apps() {
+    let server = server().start().await;
+    let run = async |words: &[&str]| tidings(&server).arg("app").args(words.iter().copied()).run().await;
+    let spec = r#"{"channels":{"history_size":3},"limits":{"hooks":5}}"#;
+    let flags =
+        ["create", "--app-key", "shop", "--host", "shop.example", "--limit", "sessions=3,payload=2KiB", "--spec", spec];
+    let made = run(&[&flags[..], &["--json"]].concat()).await.expect_code(0);
+    let app: Value = serde_json::from_str(&made.stdout).unwrap();
+    assert_eq!(
+        (text(&app, "key"), &app["channels"]["history_size"], &app["hosts"][0]),
+        ("shop", &json!(3), &json!("shop.example"))
+    );
+    assert_eq!(
+        (&app["limits"]["sessions"], &app["limits"]["payload"], &app["limits"]["hooks"]),
+        (&json!(3), &json!(2048), &json!(5))
+    );
+    still_serves(&pusher(&server, &app)).await;
+    let listed = run(&["list"]).await.expect_code(0).stdout;
+    assert!(listed.contains("shop.example") && listed.contains("config"), "{listed}");
+    let id = text(&app, "id");
+    run(&["update", id, "--origin", "https://shop.example"]).await.expect_code(0);
+    run(&["disable", id]).await.expect_code(0);
+    let shown = run(&["show", id]).await.expect_code(0).stdout;
+    assert!(shown.contains("false") && !shown.contains(text(&app, "secret")), "{shown}");
+    run(&["enable", id]).await.expect_code(0);
+    run(&["delete", id]).await.expect_code(0);
+    let refused = run(&["show", id]).await.expect_code(1).stderr;
+    assert!(refused.contains("no app"), "{refused}");
+    run(&["update", "1"]).await.expect_code(2);
+    let refused = run(&["disable", "1"]).await.expect_code(1).stderr;
+    assert!(refused.contains("config"), "{refused}");
 }
 
 // covers: T05, T04
