@@ -202,7 +202,11 @@ impl SessionProtocol for Session {
                 cx.wake_at(next.min(self.prove_by));
                 self.look_for_unknown(cx);
             }
-            None => self.end(cx, activity::PONG_MISSING, "Pong reply not received in time"),
+            None => self.end(
+                cx,
+                activity::PONG_MISSING,
+                "Pong reply not received in time: answer pusher:ping with pusher:pong",
+            ),
         }
     }
 

@@ -36,8 +36,9 @@ impl Session {
         let no = |message: String| Err((None, message));
         let app = &self.app;
         if !app.client_events {
-            // Pusher's text; here the page is the app's configuration.
-            return no("To send client events, you must enable this feature in the Settings page of your dashboard."
+            // Pusher's text, and what it means here.
+            return no("To send client events, you must enable this feature in the Settings page of your dashboard: \
+                       here, set `client_events = true` for the app"
                 .to_owned());
         }
         let Some(channel) = frame.channel.as_deref() else {
@@ -58,7 +59,8 @@ impl Session {
         let user = member.filter(|_| is_presence(channel)).map(|member| Arc::clone(&member.user));
         let per_second = app.limits.client_events_per_second;
         if per_second > 0 && !self.client_events.take(Rate { burst: per_second, per_second }, cx.now()) {
-            return Err((Some(TOO_MANY), "Client event rejected due to rate limit".to_owned()));
+            let message = format!("Client event rejected due to rate limit: at most {per_second} a second");
+            return Err((Some(TOO_MANY), message));
         }
         let Some(data) = frame.event_data() else {
             return no("Client event rejected - its data is not valid JSON".to_owned());

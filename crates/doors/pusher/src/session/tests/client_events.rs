@@ -89,7 +89,7 @@ fn ten_a_second_and_no_more() {
         published(&mut client);
     }
     let message = error(&client.send(&frame("client-x", "private-a", json!(1))), json!(4301));
-    assert_eq!(message, "Client event rejected due to rate limit");
+    assert_eq!(message, "Client event rejected due to rate limit: at most 10 a second");
     assert!(client.stage.asked().is_empty());
     client.stage.now += 100;
     assert!(client.send(&frame("client-x", "private-a", json!(1))).is_empty());
