@@ -7,6 +7,7 @@ CREATE TABLE app (
     created_at BIGINT NOT NULL,
     updated_at BIGINT NOT NULL
 );
+CREATE INDEX app_version ON app (version);
 
 -- What means one app only: its key, API keys and hosts, as digests.
 CREATE TABLE app_name (

@@ -7,6 +7,7 @@ CREATE TABLE app (
     created_at INTEGER NOT NULL,
     updated_at INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
+CREATE INDEX app_version ON app (version);
 
 -- What means one app only: its key, API keys and hosts, as digests.
 CREATE TABLE app_name (
