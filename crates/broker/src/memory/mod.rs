@@ -29,7 +29,7 @@ use crate::broker::{
     Broker, BrokerError, Cached, ChannelFilter, ChannelState, Heard, History, HistoryRange, Join, Leave, Publish,
 };
 use crate::told::{Control, Shards, Told};
-use crate::watch::{Unwatched, Watch};
+use crate::watch::{self, Unwatched, Watch};
 use budget::Budgets;
 pub use budget::MemoryLimits;
 use channel::Channel;
@@ -89,7 +89,7 @@ impl MemoryBroker {
     }
 
     fn notes(&self, channel: &ChannelKey) -> Notes<'_> {
-        Notes { wanted: self.watch.wanted(&channel.app), watch: &*self.watch, last: &self.transitions }
+        Notes { wanted: watch::wanted(&*self.watch, channel), watch: &*self.watch, last: &self.transitions }
     }
 
     /// How much it holds. Walks everything.

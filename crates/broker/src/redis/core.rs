@@ -20,7 +20,7 @@ use super::settings::RedisSettings;
 use super::{keys, lane, notes};
 use crate::broker::BrokerError;
 use crate::told::{Control, Shards, Told};
-use crate::watch::Watch;
+use crate::watch::{self, Watch};
 
 const PARTITIONS: usize = 64;
 const LANES: usize = 256;
@@ -253,7 +253,7 @@ impl Core {
     /// # Errors
     /// [`BrokerError::Unavailable`] when the system has no randomness.
     pub(super) fn command(&self, up: &Up, node: &str, channel: &ChannelKey, call: &Call) -> Result<Cmd, BrokerError> {
-        let fresh = random()? + &notes::letters(self.watch.wanted(&channel.app));
+        let fresh = random()? + &notes::letters(watch::wanted(&*self.watch, channel));
         Ok(call.command(&keys::voice(channel), node, up, self.now(up), &fresh))
     }
 

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use tidings_model::policy;
 use tidings_model::transition::{Kind, Kinds};
 
 use super::World;
@@ -92,6 +93,16 @@ pub(crate) async fn what_nobody_wants_is_not_noted(world: &mut World) {
     world.join(1, "ann").await;
     world.leave(1).await;
     assert_eq!(world.noted().await, ["c: vacated"]);
+}
+
+pub(crate) async fn what_becomes_of_the_servers_own_channels_is_not_noted(world: &mut World) {
+    want_all(world);
+    (world.options.presence, world.options.subscription_count) = (true, true);
+    let online = policy::online("ann");
+    world.join_in(&online, 1, "ann", None).await;
+    world.leave_in(&online, 1).await;
+    world.join(2, "").await;
+    assert_eq!(world.noted().await, ["c: occupied", "c: subscription_count 1"]);
 }
 
 pub(crate) async fn what_is_refused_or_repeated_is_no_transition(world: &mut World) {
