@@ -11,7 +11,7 @@ use axum::body::Body;
 use axum::response::Response;
 use bytes::{Buf, Bytes, BytesMut};
 use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, TRANSFER_ENCODING, UPGRADE};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri};
 use http_body_util::BodyExt;
 use tidings_live::Socket;
 use tidings_model::clock::{Clock, SystemClock};
@@ -134,7 +134,10 @@ fn understood(parsed: &httparse::Request<'_, '_>) -> Option<(Request<Body>, usiz
 async fn written(response: Response, clock: &SystemClock) -> Option<BytesMut> {
     let (mut parts, body) = response.into_parts();
     let body = body.collect().await.ok()?.to_bytes();
-    parts.headers.insert(CONTENT_LENGTH, body.len().into());
+    // What has no body by its status has no length of one either (RFC 9110, section 8.6).
+    if parts.status != StatusCode::NO_CONTENT {
+        parts.headers.insert(CONTENT_LENGTH, body.len().into());
+    }
     let mut message = response_head(parts.status, &parts.headers, clock.wall_ms());
     message.extend_from_slice(&body);
     Some(message)

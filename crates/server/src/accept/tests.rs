@@ -61,6 +61,7 @@ async fn start_with(settings: ConnectionSettings, tls: Option<Tls>) -> Running {
         .route("/stream", get(async move || Response::new(Body::new(Parts(parts.lock().take().unwrap())))))
         .route("/who", get(who))
         .route("/say", post(say))
+        .route("/nothing", post(StatusCode::NO_CONTENT))
         .route("/echo", get(echo));
     let (stop, stopped) = oneshot::channel();
     let shutdown = async move {
@@ -319,6 +320,9 @@ async fn a_connection_goes_from_plain_requests_to_any_others() {
     assert!(first.starts_with("HTTP/1.1 200 OK\r\n") && first.contains("\r\ndate: "), "{first}");
     assert!(first.contains("content-length: 7\r\n") && first.contains("content-type: text/plain"), "{first}");
     read_until(&mut stream, "[1 two]").await;
+    stream.write_all(b"POST /nothing HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n").await.unwrap();
+    let nothing = read_until(&mut stream, "\r\n\r\n").await;
+    assert!(nothing.starts_with("HTTP/1.1 204 ") && !nothing.contains("content-length"), "{nothing}");
     let whole = said("three");
     let (head, body) = whole.split_at(whole.len() - 5);
     stream.write_all(head).await.unwrap();
