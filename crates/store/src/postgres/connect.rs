@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use sqlx::postgres::{PgArguments, PgConnectOptions, PgPool, PgPoolOptions, Postgres};
 use sqlx::query::Query;
-use sqlx::{AssertSqlSafe, ConnectOptions, Row, Transaction};
+use sqlx::{AssertSqlSafe, ConnectOptions, RawSql, Row, Transaction};
 
 use crate::error::StoreError;
 
@@ -85,6 +85,17 @@ fn parse(url: &str) -> Result<PgConnectOptions, OpenError> {
 /// A statement without a name. Its text is a constant or made of constants.
 pub(super) fn sql<'q>(text: &'static str) -> Query<'q, Postgres, PgArguments> {
     sqlx::query(text).persistent(false)
+}
+
+/// Statements in which nothing but numbers are written, all of them in one round trip: one that values are bound to takes two.
+pub(super) fn numeric(text: String) -> RawSql {
+    sqlx::raw_sql(AssertSqlSafe(text))
+}
+
+/// Numbers as such a statement has them.
+pub(super) fn numbers(all: impl IntoIterator<Item = i64>) -> String {
+    let all: Vec<String> = all.into_iter().map(|number| number.to_string()).collect();
+    format!("'{{{}}}'::bigint[]", all.join(","))
 }
 
 /// The pool and how transactions in it begin.

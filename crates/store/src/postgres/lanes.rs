@@ -10,7 +10,7 @@ use sqlx::{PgConnection, Row};
 use tidings_model::clock::Millis;
 use tidings_model::id::{AppId, DeliveryKey, DestinationNo, EventNo};
 
-use super::connect::sql;
+use super::connect::{numbers, numeric, sql};
 use crate::error::StoreError;
 use crate::log::{Lease, LeaseToken};
 use crate::queue::{Advanced, Leased};
@@ -71,29 +71,27 @@ impl Dues {
             return Ok(());
         }
         let (destinations, dues): (Vec<i64>, Vec<i64>) = self.noted.into_iter().unzip();
-        sql("INSERT INTO queue (destination, next_due) SELECT * FROM unnest($1::bigint[], $2::bigint[])
-             ON CONFLICT (destination) DO UPDATE SET next_due = least(queue.next_due, excluded.next_due)")
-        .bind(destinations)
-        .bind(dues)
-        .execute(&mut *db)
-        .await?;
+        let mut all = vec![format!(
+            "INSERT INTO queue (destination, next_due) SELECT * FROM unnest({}, {})
+             ON CONFLICT (destination) DO UPDATE SET next_due = least(queue.next_due, excluded.next_due)",
+            numbers(destinations),
+            numbers(dues)
+        )];
         if !self.refreshed.is_empty() {
-            let refreshed: Vec<i64> = self.refreshed.into_iter().collect();
-            sql("DELETE FROM queue q WHERE destination = ANY($1)
-                 AND NOT EXISTS (SELECT 1 FROM delivery d WHERE d.destination = q.destination AND d.due IS NOT NULL)")
-            .bind(refreshed.clone())
-            .execute(&mut *db)
-            .await?;
-            sql("UPDATE queue q SET next_due = (SELECT MIN(due) FROM delivery d WHERE d.destination = q.destination AND d.due IS NOT NULL)
-                 WHERE destination = ANY($1)")
-            .bind(refreshed)
-            .execute(&mut *db)
-            .await?;
+            let refreshed = numbers(self.refreshed);
+            all.push(format!(
+                "DELETE FROM queue q WHERE destination = ANY({refreshed})
+                 AND NOT EXISTS (SELECT 1 FROM delivery d WHERE d.destination = q.destination AND d.due IS NOT NULL)"
+            ));
+            all.push(format!(
+                "UPDATE queue q SET next_due = (SELECT MIN(due) FROM delivery d WHERE d.destination = q.destination AND d.due IS NOT NULL)
+                 WHERE destination = ANY({refreshed})"
+            ));
         }
         if !self.forgotten.is_empty() {
-            let forgotten: Vec<i64> = self.forgotten.into_iter().collect();
-            sql("DELETE FROM queue WHERE destination = ANY($1)").bind(forgotten).execute(db).await?;
+            all.push(format!("DELETE FROM queue WHERE destination = ANY({})", numbers(self.forgotten)));
         }
+        numeric(all.join("; ")).execute(db).await?;
         Ok(())
     }
 }

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use sqlx::PgConnection;
 use tidings_model::id::DestinationNo;
 
-use super::connect::sql;
+use super::connect::{numbers, numeric};
 use crate::error::StoreError;
 
 /// The first half of each lock's number: whatever else is in the database is not likely to use it.
@@ -45,8 +45,19 @@ pub(super) async fn change_catalogue(db: &mut PgConnection) -> Result<(), StoreE
 /// The catalogue stays as it is until the end of the transaction: what is opened for a destination that is there will be
 /// seen by whoever deletes it.
 pub(super) async fn hold_catalogue(db: &mut PgConnection) -> Result<(), StoreError> {
-    sql("SELECT pg_advisory_xact_lock_shared($1, $2)").bind(CATALOGUE).bind(CHANGES).execute(db).await?;
+    numeric(holding_catalogue()).execute(db).await?;
     Ok(())
+}
+
+/// The statement of [`hold_catalogue`].
+fn holding_catalogue() -> String {
+    format!("SELECT pg_advisory_xact_lock_shared({CATALOGUE}, {CHANGES})")
+}
+
+/// The statements of [`hold_catalogue`] and, where there are any, [`lanes`].
+pub(super) fn holding_catalogue_and_lanes(stripes: &[i32]) -> String {
+    let catalogue = holding_catalogue();
+    if stripes.is_empty() { catalogue } else { format!("{catalogue}; {}", holding_lanes(stripes)) }
 }
 
 /// The locks of lanes, in the order in which they are taken.
@@ -60,12 +71,13 @@ pub(super) async fn lanes(db: &mut PgConnection, stripes: Vec<i32>) -> Result<()
     if stripes.is_empty() {
         return Ok(());
     }
-    sql("SELECT pg_advisory_xact_lock($1, stripe) FROM unnest($2::int[]) AS s (stripe)")
-        .bind(LANES)
-        .bind(stripes)
-        .execute(db)
-        .await?;
+    numeric(holding_lanes(&stripes)).execute(db).await?;
     Ok(())
+}
+
+fn holding_lanes(stripes: &[i32]) -> String {
+    let stripes = numbers(stripes.iter().map(|stripe| i64::from(*stripe)));
+    format!("SELECT pg_advisory_xact_lock({LANES}, stripe::int) FROM unnest({stripes}) AS s (stripe)")
 }
 
 /// The same on every node, whatever it was built with (FNV-1a).
@@ -77,6 +89,6 @@ fn stripe((destination, lane): (DestinationNo, &str)) -> i32 {
 }
 
 async fn exclusive(db: &mut PgConnection, kind: i32, which: i32) -> Result<(), StoreError> {
-    sql("SELECT pg_advisory_xact_lock($1, $2)").bind(kind).bind(which).execute(db).await?;
+    numeric(format!("SELECT pg_advisory_xact_lock({kind}, {which})")).execute(db).await?;
     Ok(())
 }

@@ -10,7 +10,7 @@ use sqlx::{PgConnection, Row};
 use tidings_model::id::EventNo;
 
 use super::clock::ServerClock;
-use super::connect::sql;
+use super::connect::{numeric, sql};
 use super::lanes::{self, Dues, Owed, Placed};
 use super::{locks, lots};
 use crate::destinations;
@@ -82,14 +82,15 @@ pub(super) async fn publish(
     numbers: &Numbers,
     clock: &ServerClock,
 ) -> Result<Vec<Published>, StoreError> {
-    locks::hold_catalogue(db).await?;
-    locks::lanes(db, stripes(group, direct)).await?;
-    let row = sql(
-        "SELECT (SELECT value FROM meta WHERE name = 'catalogue_version'), coalesce((SELECT MAX(no) FROM event), 0),
-         ARRAY(SELECT DISTINCT app FROM fanout)",
-    )
-    .fetch_one(&mut *db)
+    let held = locks::holding_catalogue_and_lanes(&stripes(group, direct));
+    let rows = numeric(format!(
+        "{held}; SELECT (SELECT value FROM meta WHERE name = 'catalogue_version'), coalesce((SELECT MAX(no) FROM event), 0),
+         ARRAY(SELECT DISTINCT app FROM fanout)"
+    ))
+    .fetch_all(&mut *db)
     .await?;
+    // Those before are the locks'.
+    let row = rows.last().ok_or_else(|| StoreError::Corrupt("no catalogue version".to_owned()))?;
     let (version, newest): (i64, i64) = (row.try_get(0)?, row.try_get(1)?);
     let behind: Vec<String> = row.try_get(2)?;
 

@@ -7,7 +7,7 @@ use tidings_model::clock::Millis;
 use tidings_model::id::{AppId, DeliveryKey, DestinationNo, EventNo};
 
 use super::closing::Closing;
-use super::connect::sql;
+use super::connect::{numbers, numeric, sql};
 use super::lanes::{self, Dues};
 use super::{catalogue, locks, lots};
 use crate::error::StoreError;
@@ -21,10 +21,12 @@ pub(super) async fn due(
     skip: &[DestinationNo],
     limit: usize,
 ) -> Result<Due, StoreError> {
-    let rows = sql("SELECT q.destination, q.next_due FROM queue q JOIN listener l ON l.no = q.destination
-         WHERE l.disabled_at IS NULL AND l.deleted = 0 AND q.destination <> ALL($1) ORDER BY q.next_due, q.destination LIMIT $2")
-    .bind(skip.iter().map(|no| no.0).collect::<Vec<_>>())
-    .bind(limit as i64)
+    let rows = numeric(format!(
+        "SELECT q.destination, q.next_due FROM queue q JOIN listener l ON l.no = q.destination
+         WHERE l.disabled_at IS NULL AND l.deleted = 0 AND q.destination <> ALL({})
+         ORDER BY q.next_due, q.destination LIMIT {limit}",
+        numbers(skip.iter().map(|no| no.0))
+    ))
     .fetch_all(db)
     .await?;
     let mut due = Due::default();
@@ -48,27 +50,25 @@ pub(super) async fn claim(
     lease: Lease,
     until: Millis,
 ) -> Result<Vec<Leased>, StoreError> {
-    let rows = sql(
+    let destinations = numbers(wanted.iter().map(|(no, _)| no.0));
+    let most = numbers(wanted.iter().map(|(_, most)| i64::try_from(*most).unwrap_or(i64::MAX)));
+    let token = lease.token.0;
+    let rows = numeric(format!(
         "WITH picked AS MATERIALIZED (
              SELECT d.app, d.event, d.destination, d.due, w.place
-             FROM unnest($1::bigint[], $2::bigint[]) WITH ORDINALITY AS w (destination, most, place)
+             FROM unnest({destinations}, {most}) WITH ORDINALITY AS w (destination, most, place)
              CROSS JOIN LATERAL (
                  SELECT app, event, destination, due FROM delivery
-                 WHERE destination = w.destination AND due IS NOT NULL AND due <= $3
+                 WHERE destination = w.destination AND due IS NOT NULL AND due <= {now}
                  ORDER BY due LIMIT w.most FOR UPDATE SKIP LOCKED
              ) d
          ), leased AS (
-             UPDATE delivery d SET due = NULL, lease = $4, lease_until = $5 FROM picked p
+             UPDATE delivery d SET due = NULL, lease = {token}, lease_until = {until} FROM picked p
              WHERE d.app = p.app AND d.event = p.event AND d.destination = p.destination
              RETURNING d.app, d.event, d.destination, d.lane IS NOT NULL AS ordered, d.attempts, d.forgiven, p.place, p.due
          )
-         SELECT app, event, destination, ordered, attempts, forgiven FROM leased ORDER BY place, due",
-    )
-    .bind(wanted.iter().map(|(no, _)| no.0).collect::<Vec<_>>())
-    .bind(wanted.iter().map(|(_, most)| i64::try_from(*most).unwrap_or(i64::MAX)).collect::<Vec<_>>())
-    .bind(now)
-    .bind(lease.token.0)
-    .bind(until)
+         SELECT app, event, destination, ordered, attempts, forgiven FROM leased ORDER BY place, due"
+    ))
     .fetch_all(&mut *db)
     .await?;
     let mut out = Vec::with_capacity(rows.len());
