@@ -30,7 +30,7 @@ use crate::settings::Settings;
 const ITEM_WEIGHT: usize = 512;
 
 /// Workers without a turn that are kept for the next ones: making one anew costs more than the rest of handing out a turn.
-const MAX_IDLE: usize = 256;
+const MAX_IDLE: usize = 1_024;
 
 /// A delivery in memory, with the right to attempt it.
 pub(crate) struct Item {

@@ -163,7 +163,7 @@ impl Desk {
         self.running = self.running.saturating_sub(1);
         self.running_troubled = self.running_troubled.saturating_sub(usize::from(troubled));
         if let Some(line) = self.lines.get_mut(&destination) {
-            line.running = line.running.saturating_sub(1);
+            line.end(now);
             if line.idle(now) {
                 self.lines.remove(&destination);
             }

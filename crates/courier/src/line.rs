@@ -14,8 +14,10 @@ use crate::outlet::Terms;
 
 /// Fresh deliveries that get a turn for each that comes again.
 const FRESH_TURNS: u32 = 3;
-/// The most deliveries held for one destination.
+/// The most deliveries held for one destination, unless it is fast: then as many as it ends in so many seconds. What is not
+/// held has to be written to the store, and read from it again.
 const MAX_WAITING: usize = 1_024;
+const HELD_SECONDS: usize = 4;
 /// The first pause after a destination asked for one, and the longest.
 const PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 
@@ -33,6 +35,27 @@ pub(crate) enum Mood {
     SlowDown(Option<Duration>),
 }
 
+/// How many attempts end in a second.
+#[derive(Default)]
+struct Pace {
+    since: Millis,
+    counted: usize,
+    per_second: usize,
+}
+
+impl Pace {
+    const WINDOW: Millis = 1_000;
+
+    fn count(&mut self, now: Millis) {
+        let passed = now - self.since;
+        if passed >= Self::WINDOW {
+            self.per_second = self.counted * Self::WINDOW as usize / passed as usize;
+            (self.since, self.counted) = (now, 0);
+        }
+        self.counted += 1;
+    }
+}
+
 #[derive(Default)]
 pub(crate) struct Line {
     fresh: VecDeque<Item>,
@@ -40,6 +63,7 @@ pub(crate) struct Line {
     turn: u32,
     /// Attempts under way.
     pub(crate) running: u32,
+    pace: Pace,
     /// How many may be; `None` until something went wrong.
     window: Option<u32>,
     /// Nothing is attempted before this steady time.
@@ -113,10 +137,16 @@ impl Line {
         let most = match (self.window, terms) {
             (Some(window), _) => window as usize * 2,
             (None, Terms::Open { rate: Some(rate), .. }) => MAX_WAITING.min(10 * rate.max(1) as usize),
-            (None, Terms::Open { .. }) => MAX_WAITING,
+            (None, Terms::Open { .. }) => MAX_WAITING.max(self.pace.per_second * HELD_SECONDS),
             (None, _) => configured as usize,
         };
         most.saturating_sub(self.waiting())
+    }
+
+    /// Notes the end of an attempt.
+    pub(crate) fn end(&mut self, now: Millis) {
+        self.running = self.running.saturating_sub(1);
+        self.pace.count(now);
     }
 
     /// Takes the right to send one; otherwise says when to come back.
@@ -166,5 +196,30 @@ impl Line {
 
     fn shrink(&mut self, limit: u32) {
         self.window = Some((self.window.unwrap_or(limit) / 2).max(1));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OPEN: Terms = Terms::Open { concurrency: None, rate: None };
+
+    #[test]
+    fn a_fast_line_holds_what_it_ends_in_a_few_seconds() {
+        let mut line = Line::default();
+        for second in 0..3 {
+            for n in 0..2_000 {
+                line.end(second * 1_000 + n / 2);
+            }
+        }
+        assert_eq!(line.room(OPEN, 10, 3_000), 2_000 * HELD_SECONDS);
+        let limited = Terms::Open { concurrency: None, rate: Some(5) };
+        assert_eq!(line.room(limited, 10, 3_000), 50);
+        // It was quick once: a minute later that counts no more.
+        line.end(63_000);
+        assert_eq!(line.room(OPEN, 10, 63_000), MAX_WAITING);
+        line.learn(Mood::Trouble, 10, 63_000);
+        assert_eq!(line.room(OPEN, 10, 63_000), 10);
     }
 }

@@ -113,7 +113,8 @@ impl Pool {
                 },
             }
         }
-        let (mut connection, end) = self.open(&destination).await?;
+        // Apart, since dialling takes far more room than sending, and every worker would carry it about.
+        let (mut connection, end) = Box::pin(self.open(&destination)).await?;
         request.headers_mut().insert(HOST, connection.host.clone());
         match connection.http.try_send_request(request).await {
             Ok(response) => Ok((response, Lease { destination, connection })),
