@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tidings_bus::{Apps, Bus, Rate, Throttle};
-use tidings_live::Live;
+use tidings_live::{ClientAddr, Live};
 use tidings_model::app::App;
 use tidings_model::id::AppId;
 
@@ -70,10 +70,11 @@ impl PusherDoor {
 
     /// Notes that a request was not signed right, with what should have been signed and what came: whoever runs the server
     /// sees it where the app's server hides the answer.
-    pub(crate) fn complain(&self, app: &App, refusal: &Refusal) {
+    pub(crate) fn complain(&self, app: &App, client: Option<ClientAddr>, refusal: &Refusal) {
         let now = self.shared.bus.clock().steady_ms();
         if self.shared.complaints.take(app.id.clone(), 1, COMPLAINTS, now).is_ok() {
-            tracing::info!(app = %app.id, reason = refusal.text(), "a request to Pusher's HTTP API is refused");
+            let client = client.map(|ClientAddr(client)| tracing::field::display(client));
+            tracing::info!(app = %app.id, client, reason = refusal.text(), "a request to Pusher's HTTP API is refused");
         }
     }
 

@@ -126,8 +126,6 @@ async fn requests(socket: Socket, read: Bytes, peer: SocketAddr, service: &Arc<S
 /// leaves HTTP, lasts as long as it likes.
 pub(super) async fn answer(service: &Service, mut request: Request<Body>, peer: SocketAddr) -> Response {
     let client = service.proxies.client(peer.ip(), request.headers());
-    // For whoever wants to know: the other end of the connection, and who is behind it.
-    request.extensions_mut().insert(peer);
     request.extensions_mut().insert(ClientAddr(client));
     match tokio::time::timeout(service.request_timeout, service.router.clone().oneshot(request)).await {
         Ok(Ok(response)) => response,

@@ -10,6 +10,7 @@ use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, StatusCode, Uri};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
+use tidings_live::ClientAddr;
 use tidings_model::app::{App, AppLimits, Door};
 
 use crate::auth;
@@ -38,6 +39,7 @@ impl Signed {
         events: impl FnOnce(&AppLimits) -> usize,
     ) -> Result<Self, Refusal> {
         let (mut parts, body) = request.into_parts();
+        let client = parts.extensions.get::<ClientAddr>().copied();
         let Named { tenant, app, name } = Named::read(&mut parts).await?;
         let app = match app {
             Some(id) => by_id(door, &id)?,
@@ -52,7 +54,7 @@ impl Signed {
         let path = signed.uri.path();
         let now = door.bus().clock().wall_ms();
         auth::request(&signed.app, parts.method.as_str(), &signed_paths(path), &signed.query(), &signed.body, now)
-            .inspect_err(|refusal| door.complain(&signed.app, refusal))?;
+            .inspect_err(|refusal| door.complain(&signed.app, client, refusal))?;
         if !signed.app.enabled {
             return Err(Refusal::forbidden("The app is disabled"));
         }
