@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use anyhow::Context;
 use serde_json::{Value, json};
 use tidings_testkit::{Database, Redis, postgres, redis};
 
@@ -108,9 +109,9 @@ pub(super) async fn run(args: &Args, cores: Cores) -> anyhow::Result<Section> {
     for (name, shape) in cells {
         let [mut alone, mut one, mut two] = [Vec::new(), Vec::new(), Vec::new()];
         for _ in 0..args.alternations() {
-            alone.push(measure(&[Subject::server(cores, false).await?], None, shape)?);
-            one.push(measure(&shared.nodes(cores, 1).await?, Some(&shared.redis), shape)?);
-            two.push(measure(&shared.nodes(cores, 2).await?, Some(&shared.redis), shape)?);
+            alone.push(measure(&[Subject::server(cores, false).await?], None, shape).context("without Redis")?);
+            one.push(measure(&shared.nodes(cores, 1).await?, Some(&shared.redis), shape).context("one node")?);
+            two.push(measure(&shared.nodes(cores, 2).await?, Some(&shared.redis), shape).context("two nodes")?);
         }
         let ratio = |of: &[Cost], to: &[Cost]| {
             median(of.iter().zip(to).map(|(of, to)| of.deliveries_per_cpu_s / to.deliveries_per_cpu_s))

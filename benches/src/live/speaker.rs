@@ -44,7 +44,7 @@ impl<'a> Speaker<'a> {
     pub(crate) fn closed(&mut self, messages: u64, window: u64) -> anyhow::Result<()> {
         for _ in 0..messages {
             let due = (self.said + 1).saturating_sub(window) * self.per_message;
-            ensure!(self.tally.wait_for(due), "{} of {due} have arrived", self.tally.delivered());
+            self.wait_for(due)?;
             self.say(now_ns())?;
         }
         self.settle()
@@ -66,8 +66,17 @@ impl<'a> Speaker<'a> {
         for at in 0..self.streams.len() {
             self.hear_answer(at)?;
         }
-        let due = self.said * self.per_message;
-        ensure!(self.tally.wait_for(due), "lost: {} of {due} have arrived", self.tally.delivered());
+        self.wait_for(self.said * self.per_message)
+    }
+
+    fn wait_for(&self, due: u64) -> anyhow::Result<()> {
+        let (tally, said) = (self.tally, self.said);
+        ensure!(
+            tally.wait_for(due),
+            "{} of {due} have arrived of {said} messages, and {} sessions were closed",
+            tally.delivered(),
+            tally.closed()
+        );
         Ok(())
     }
 

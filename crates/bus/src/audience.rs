@@ -1,7 +1,7 @@
 //! Who wants a hook's events: an index over the matches of its listeners.
 //!
-//! Most matches of a large audience hold one field to one text (`{"customer":"c42"}`). Those are found by a hash of the text;
-//! only the rest are tried one by one. What is found is then tried in full, so the index can only save work.
+//! A large audience wants everything, or holds one field to one text (`{"customer":"c42"}`). The former is kept ready as what
+//! an event is owed to; the latter is found by a hash of the text, and then tried in full. Only the rest is tried one by one.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -16,6 +16,8 @@ type Members = BTreeMap<DestinationNo, Arc<Listener>>;
 /// The listeners that want one hook's events.
 #[derive(Debug, Default)]
 pub(crate) struct Audience {
+    /// Those that are enabled and want every event.
+    everyone: BTreeMap<DestinationNo, Destination>,
     /// Those whose match has no text to look up.
     others: Members,
     /// Those whose match wants a text at a path.
@@ -24,6 +26,10 @@ pub(crate) struct Audience {
 
 impl Audience {
     pub(crate) fn insert(&mut self, listener: &Arc<Listener>) {
+        if listener.filter.is_all() && listener.enabled() {
+            self.everyone.insert(listener.no, destination(listener));
+            return;
+        }
         let members = match listener.filter.index_key() {
             Some((path, text)) => self.by_text.entry(path.to_vec()).or_default().entry(text.to_owned()).or_default(),
             None => &mut self.others,
@@ -31,7 +37,11 @@ impl Audience {
         members.insert(listener.no, Arc::clone(listener));
     }
 
+    /// Takes out a listener as it was put in.
     pub(crate) fn remove(&mut self, listener: &Listener) {
+        if self.everyone.remove(&listener.no).is_some() {
+            return;
+        }
         let Some((path, text)) = listener.filter.index_key() else {
             self.others.remove(&listener.no);
             return;
@@ -49,12 +59,12 @@ impl Audience {
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.others.is_empty() && self.by_text.is_empty()
+        self.everyone.is_empty() && self.others.is_empty() && self.by_text.is_empty()
     }
 
     /// Those that want this event, in ascending order of their numbers.
     pub(crate) fn matching(&self, document: &Document<'_>) -> Vec<Destination> {
-        let mut found: Vec<Destination> = Vec::new();
+        let mut found: Vec<Destination> = self.everyone.values().copied().collect();
         let mut look = |members: &Members| {
             found
                 .extend(members.values().filter(|l| l.enabled() && l.filter.matches(document)).map(|l| destination(l)));
@@ -65,7 +75,7 @@ impl Audience {
                 look(members);
             }
         }
-        if !self.by_text.is_empty() {
+        if !self.others.is_empty() || !self.by_text.is_empty() {
             found.sort_unstable_by_key(|destination| destination.no);
         }
         found

@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use prometheus_client::registry::Registry;
 use tidings_model::clock::{Millis, SharedClock, millis};
 use tidings_model::id::{DestinationNo, EventNo};
-use tidings_store::log::{Destination, Lane, Lease, Logged};
+use tidings_store::log::{Destination, Lane, Lease, Logged, MAX_DIRECT};
 use tidings_store::queue::{Finished, Leased};
 use tidings_store::{Store, StoreError};
 use tokio::sync::{Notify, mpsc, oneshot};
@@ -142,6 +142,10 @@ impl Courier {
     /// Says which of an event's destinations are taken up at once, by setting [`Destination::fresh`]. The others stay in the
     /// store until there is room for them.
     pub fn admit(&self, destinations: &mut [Destination]) {
+        if destinations.len() > MAX_DIRECT {
+            // None of them is written at once.
+            return;
+        }
         let inner = &self.inner;
         let now = inner.clock.steady_ms();
         let full = inner.full();
