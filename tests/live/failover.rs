@@ -11,7 +11,7 @@ use tidings_e2e::Cluster;
 use tidings_testkit::{Api, Cut, Heard, Proxy, PusherSession, Server, Stream, eventually, proxy, redis, redis_cluster};
 use tokio::task::JoinHandle;
 
-use crate::kit::{APPS, SOON, metric, occupied, opened, say};
+use crate::kit::{APPS, SOON, joined, metric, occupied, opened, say};
 use crate::nodes::{node, node_with, reaches};
 
 /// The pause between two publishes of one publisher.
@@ -178,6 +178,7 @@ async fn through(what: &str, nodes: [&Server; 2], trouble: impl AsyncFnOnce(&Pub
         sessions.push(tokio::spawn(stays_or_comes_back(session)));
     }
     let mut old = opened(one.stream(nodes[0], "news-all", "")).await;
+    joined(&one.api(nodes[0]), "news-all", 3).await;
     let publishers = Publishers::start(nodes);
     publishers.go_on(&[0, 1]).await;
     // Reads for a while, and comes back when all is over.

@@ -94,6 +94,13 @@ pub(crate) async fn occupied(app: &PusherApp, channel: &str) {
     .await;
 }
 
+/// Waits until so many sessions are in the channel: a stream opens before it has joined.
+pub(crate) async fn joined(api: &Api, channel: &str, sessions: u64) {
+    let path = format!("/v1/channels/{channel}");
+    eventually(SOON, || async { (api.get(&path).await.expect_status(200)["subscriptions"] == sessions).then_some(()) })
+        .await;
+}
+
 /// A value of `/metrics`, summed over its labels.
 pub(crate) async fn metric(server: &Server, name: &str) -> f64 {
     let text = Api::new(&server.url, "").get("/metrics").await.expect_status(200).text();

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use tidings_e2e::Cluster;
 use tidings_testkit::{Api, Heard, PusherSession, Receiver, Server, Stream, eventually};
 
-use crate::kit::{APPS, SOON, configured, occupied, opened, say};
+use crate::kit::{APPS, SOON, configured, joined, occupied, opened, say};
 
 const KEEPING: &str = "[apps.channels]\npublic = true\n[[apps.namespaces]]\nname = \"news\"\nmatch = [\"news-\"]\npublic = true\nhistory_size = 5000\nhistory_ttl = \"1h\"\n";
 
@@ -57,6 +57,7 @@ async fn both_nodes_hear_what_either_says_in_one_order() {
         pushers.push(tokio::spawn(frames(session)));
         streams.push(tokio::spawn(events(opened(one.stream(server, "news-all", "")).await)));
     }
+    joined(&one.api(&nodes[0]), "news-all", 4).await;
     let mut publishers = Vec::new();
     for (p, server) in (0..).step_by(2).zip(&nodes) {
         publishers.push(tokio::spawn(publish_through_api(one.api(server), p)));

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tidings_testkit::{Api, Heard, PusherSession, Stream, eventually};
 
-use crate::kit::{APPS, configured, opened};
+use crate::kit::{APPS, configured, joined, opened};
 
 const CHANNEL: &str = "order";
 const PUBLISHERS: u64 = 8;
@@ -40,6 +40,8 @@ async fn ten_thousand_events_are_heard_in_one_order_by_all() {
         let again = move |id: &str| request.clone().header("last-event-id", id);
         wanderers.push(tokio::spawn(wander(stream, again, 40 + 61 * n)));
     }
+
+    joined(&one.api(&server), CHANNEL, (2 * SESSIONS + WANDERERS) as u64).await;
 
     let publishers: Vec<_> = (0..PUBLISHERS).map(|p| tokio::spawn(publish(one.api(&server), p))).collect();
     for publisher in publishers {

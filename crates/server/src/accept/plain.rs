@@ -135,7 +135,9 @@ async fn written(response: Response, clock: &SystemClock) -> Option<BytesMut> {
     let (mut parts, body) = response.into_parts();
     let body = body.collect().await.ok()?.to_bytes();
     // What has no body by its status has no length of one either (RFC 9110, section 8.6).
-    if parts.status != StatusCode::NO_CONTENT {
+    if parts.status == StatusCode::NO_CONTENT {
+        parts.headers.remove(CONTENT_LENGTH);
+    } else {
         parts.headers.insert(CONTENT_LENGTH, body.len().into());
     }
     let mut message = response_head(parts.status, &parts.headers, clock.wall_ms());
