@@ -178,6 +178,8 @@ pub(crate) fn subscribe_on(
             }
         }
     }
+    let last = String::from_utf8_lossy(&held);
+    ensure!(greeting == 0 || last.contains("subscription_succeeded"), "not subscribed: {last}");
     Ok(())
 }
 

@@ -3,11 +3,12 @@
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use anyhow::Context;
 use tidings_model::app::Token;
 use tidings_model::signing;
-use tidings_testkit::{Server, server};
+use tidings_testkit::{Api, Server, eventually, server};
 
 use super::handshake;
 use crate::cpu::Cores;
@@ -16,6 +17,9 @@ const CONFIG: &str =
     "[[apps]]\nid = \"1\"\nkey = \"bench\"\nsecret = \"bench-secret\"\napi_keys = [\"bench-api-key\"]\n";
 /// The app's API key.
 pub(crate) const API_KEY: &str = "bench-api-key";
+
+/// How long a node may take to reach what it shares.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A running server or floor.
 pub(crate) enum Subject {
@@ -50,7 +54,14 @@ impl Subject {
     /// Starts a server with these lines of configuration on the core that is measured.
     pub(crate) async fn node(cores: Cores, lines: &str) -> anyhow::Result<Self> {
         let server = server().config(format!("{lines}{CONFIG}")).wrapper(cores.measured());
-        Ok(Self::Server(Box::new(server.try_start().await?)))
+        let server = server.try_start().await?;
+        // Until its broker is there a node refuses joins.
+        let api = Api::new(&server.url, "");
+        eventually(PATIENCE, || async {
+            (api.get("/readyz").await.expect_status(200)["broker_reachable"] == true).then_some(())
+        })
+        .await;
+        Ok(Self::Server(Box::new(server)))
     }
 
     /// Starts the floor on the core that is measured.
