@@ -20,15 +20,15 @@ const READINGS: usize = 10;
 /// In KiB.
 const MEBIBYTE: u64 = 1024;
 
-/// Rounds: the memory may grow by a mebibyte with each after the first.
 const ROUNDS: u8 = 6;
 
-/// What the allocator keeps of freed pages goes up and down by a mebibyte or two from round to round; what leaks only goes
-/// up, with every round. So several rounds are held against the first.
+/// The second round may leave a mebibyte more than the first. What leaks grows with every round, and what the allocator keeps
+/// levels off: hence some more rounds, which together may leave three.
 // covers: L11
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sessions_that_are_gone_leave_no_memory_and_no_counts() {
-    let server = configured("max_connections = 10000", "").start().await;
+    // Where the system gives huge pages unasked, one that is nearly empty would count as 2 MiB.
+    let server = configured("max_connections = 10000", "").env("MIMALLOC_ALLOW_THP", "0").start().await;
     let app = Arc::new(APPS[0].pusher(&server));
     let mut left = Vec::new();
     for number in 0..ROUNDS {
@@ -36,8 +36,8 @@ async fn sessions_that_are_gone_leave_no_memory_and_no_counts() {
         left.push(settled(&server).await);
     }
     println!("KiB after each round of {SESSIONS} sessions: {left:?}");
-    let allowed = left[0] + u64::from(ROUNDS - 1) * MEBIBYTE;
-    assert!(left[left.len() - 1] <= allowed, "KiB after each round: {left:?}");
+    assert!(left[1] <= left[0] + MEBIBYTE, "KiB after each round: {left:?}");
+    assert!(left[left.len() - 1] <= left[0] + 3 * MEBIBYTE, "KiB after each round: {left:?}");
 }
 
 async fn round(app: &Arc<PusherApp>, number: u8, sessions: u32) {
