@@ -1,7 +1,6 @@
 //! Publishing.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use prometheus_client::registry::Registry;
 use serde_json::value::RawValue;
@@ -26,8 +25,9 @@ use crate::audience;
 use crate::catalogue::{Catalogue, Matched};
 use crate::error::PublishError;
 use crate::metrics::Metrics;
+use crate::rate::Rate;
 use crate::rejoin;
-use crate::throttle::{Rate, Throttle};
+use crate::throttle::Throttle;
 use crate::transitions::{self, Transitions};
 
 /// How long an idempotency key is remembered.
@@ -167,7 +167,7 @@ impl Bus {
         if count == 0 {
             return Ok(());
         }
-        let rate = Rate { count, per: Duration::from_secs(1) };
+        let rate = Rate::per_second(count);
         self.shared.publishes.take(app.id.clone(), events, rate, self.shared.clock.steady_ms())
     }
 

@@ -1,30 +1,15 @@
-//! Token buckets: how often something may happen, by key.
+//! How often something may happen, by key.
 
 use std::collections::HashMap;
 use std::hash::Hash;
-use std::time::Duration;
 
 use parking_lot::Mutex;
 use tidings_model::clock::Millis;
 
+use crate::rate::{Bucket, Rate};
+
 /// Buckets that are full again are forgotten when there are more than so many.
 const MAX_BUCKETS: usize = 10_000;
-
-/// So many in so much time; as many may come at once.
-#[derive(Debug, Clone, Copy)]
-pub struct Rate {
-    /// How many.
-    pub count: u32,
-    /// In how long.
-    pub per: Duration,
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Bucket {
-    /// What is left, in tokens times the milliseconds of `per`, so that refilling is exact.
-    level: i64,
-    at: Millis,
-}
 
 /// A bucket for each key.
 #[derive(Debug)]
@@ -44,62 +29,33 @@ impl<K: Eq + Hash> Throttle<K> {
     /// # Errors
     /// How many seconds later there will be as many.
     pub fn take(&self, key: K, tokens: u32, rate: Rate, now: Millis) -> Result<(), u64> {
-        let (count, per) = (i64::from(rate.count.max(1)), rate.per.as_millis() as i64);
-        let full = count.saturating_mul(per);
-        let refilled = |bucket: &Bucket| {
-            full.min(bucket.level.saturating_add(now.saturating_sub(bucket.at).max(0).saturating_mul(count)))
-        };
         let mut buckets = self.buckets.lock();
         if buckets.len() > MAX_BUCKETS {
-            buckets.retain(|_, bucket| refilled(bucket) < full);
+            buckets.retain(|_, bucket| !bucket.is_full(rate, now));
         }
-        let bucket = buckets.entry(key).or_insert(Bucket { level: full, at: now });
-        bucket.level = refilled(bucket);
-        bucket.at = now;
-        let needed = i64::from(tokens).min(count).saturating_mul(per);
-        if bucket.level < needed {
-            let millis = (needed - bucket.level).div_euclid(count) + 1;
-            return Err(u64::try_from(millis).unwrap_or(1_000).div_ceil(1_000));
-        }
-        bucket.level -= needed;
-        Ok(())
+        buckets.entry(key).or_default().take(tokens, rate, now).map_err(|millis| millis.div_ceil(1_000))
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
-    // covers: D02
     #[test]
-    fn a_bucket_gives_its_count_and_refills_with_time() {
+    fn each_key_has_a_bucket_of_its_own() {
         let throttle = Throttle::default();
         let rate = Rate { count: 10, per: Duration::from_secs(60) };
-        for _ in 0..10 {
-            assert_eq!(throttle.take("a", 1, rate, 1_000), Ok(()));
-        }
+        assert_eq!(throttle.take("a", 10, rate, 1_000), Ok(()));
         assert_eq!(throttle.take("a", 1, rate, 1_000), Err(7));
-        assert_eq!(throttle.take("b", 1, rate, 1_000), Ok(()), "another key has its own bucket");
-        assert_eq!(throttle.take("a", 1, rate, 7_000), Ok(()));
-        assert!(throttle.take("a", 1, rate, 7_000).is_err());
-        assert!(throttle.take("a", 1, rate, 0).is_err(), "a clock that goes back fills nothing");
-    }
-
-    #[test]
-    fn several_tokens_are_taken_together_or_not_at_all() {
-        let throttle = Throttle::default();
-        let rate = Rate { count: 10, per: Duration::from_secs(1) };
-        assert_eq!(throttle.take("a", 7, rate, 0), Ok(()));
-        assert_eq!(throttle.take("a", 4, rate, 0), Err(1));
-        assert_eq!(throttle.take("a", 3, rate, 0), Ok(()));
-        assert_eq!(throttle.take("a", 11, rate, 1_000), Ok(()), "more than there can be is all there is");
-        assert!(throttle.take("a", 1, rate, 1_000).is_err());
+        assert_eq!(throttle.take("b", 1, rate, 1_000), Ok(()));
     }
 
     #[test]
     fn full_buckets_are_forgotten() {
         let throttle = Throttle::default();
-        let rate = Rate { count: 1, per: Duration::from_secs(1) };
+        let rate = Rate::per_second(1);
         for key in 0..=MAX_BUCKETS {
             assert_eq!(throttle.take(key, 1, rate, 0), Ok(()));
         }

@@ -1,7 +1,6 @@
 //! What the door's handlers share.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use tidings_bus::{Apps, Bus, Rate, Throttle};
 use tidings_live::{ClientAddr, Live};
@@ -25,7 +24,7 @@ struct Shared {
 }
 
 /// Such lines of one app: whoever guesses fills no disk.
-const COMPLAINTS: Rate = Rate { count: 1, per: Duration::from_secs(1) };
+const COMPLAINTS: Rate = Rate::per_second(1);
 
 /// How long a client may be silent, in seconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

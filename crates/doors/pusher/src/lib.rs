@@ -15,7 +15,6 @@ mod connect;
 mod door;
 mod limits;
 mod outlet;
-mod rate;
 mod session;
 mod wire;
 

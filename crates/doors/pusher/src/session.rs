@@ -14,8 +14,10 @@ mod tests;
 mod watch;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tidings_broker::{JoinRefused, Lost, Welcome};
+use tidings_bus::{Bucket, Rate};
 use tidings_live::{Answer, Closing, Context, Message, SessionProtocol};
 use tidings_model::app::App;
 use tidings_model::channel::{ChannelKey, Member};
@@ -26,7 +28,6 @@ use tidings_wire::{Format, Prepared};
 use crate::channel::{is_presence, shown};
 use crate::door::Patience;
 use crate::limits::echo;
-use crate::rate::{Bucket, Rate};
 use crate::wire;
 use crate::wire::incoming::Frame;
 use activity::Activity;
@@ -42,7 +43,7 @@ const NOT_AUTHORIZED: u16 = 4009;
 /// No time at all.
 const NEVER: Millis = Millis::MAX;
 /// How often a client may send what is no frame of the protocol, before it is cut off.
-const FAULTS: Rate = Rate { burst: 50, per_second: 1 };
+const FAULTS: Rate = Rate { count: 50, per: Duration::from_secs(50) };
 /// What cuts it off: RFC 6455's "protocol error", after which pusher-js waits before it comes back.
 const FLOOD: u16 = 1002;
 
@@ -86,8 +87,8 @@ impl Session {
             pending: None,
             memberships: Memberships::default(),
             activity: Activity::new(patience),
-            client_events: Bucket::full(),
-            faults: Bucket::full(),
+            client_events: Bucket::default(),
+            faults: Bucket::default(),
             protocol,
         }
     }
@@ -100,7 +101,7 @@ impl Session {
     /// Answers what is no frame of the protocol; a flood of such ends the session.
     fn fault(&mut self, cx: &mut Context<'_>, message: &str) {
         Self::error(cx, message);
-        if !self.faults.take(FAULTS, cx.now()) {
+        if self.faults.take(1, FAULTS, cx.now()).is_err() {
             self.end(cx, FLOOD, "Too many messages that are not of the protocol");
         }
     }

@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
+use tidings_bus::Rate;
 use tidings_live::{Ask, ClientEvent, Context, PublishRefused};
 use tidings_model::policy::canonical;
 
 use crate::channel::{is_encrypted, is_presence, needs_auth};
 use crate::limits::{self, echo};
-use crate::rate::Rate;
+
 use crate::wire;
 use crate::wire::incoming::Frame;
 
@@ -58,7 +59,7 @@ impl Session {
         }
         let user = member.filter(|_| is_presence(channel)).map(|member| Arc::clone(&member.user));
         let per_second = app.limits.client_events_per_second;
-        if per_second > 0 && !self.client_events.take(Rate { burst: per_second, per_second }, cx.now()) {
+        if per_second > 0 && self.client_events.take(1, Rate::per_second(per_second), cx.now()).is_err() {
             let message = format!("Client event rejected due to rate limit: at most {per_second} a second");
             return Err((Some(TOO_MANY), message));
         }
