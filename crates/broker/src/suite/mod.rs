@@ -52,7 +52,8 @@ macro_rules! every_test {
             presence: members_come_and_go, a_user_is_there_from_the_first_session_to_the_last, comings_are_told_without_presence,
                 presence_is_kept_without_telling, a_full_channel_takes_no_new_user, a_session_without_a_user_is_no_member;
             transitions: the_first_and_the_last_session_are_noted, a_user_is_noted_from_the_first_session_to_the_last,
-                every_number_that_is_told_is_noted, of_many_comers_one_misses_the_cached_event, what_nobody_wants_is_not_noted, what_becomes_of_the_servers_own_channels_is_not_noted,
+                every_number_that_is_told_is_noted, of_many_comers_one_misses_the_cached_event,
+                what_nobody_wants_is_not_noted, what_becomes_of_the_servers_own_channels_is_not_noted,
                 what_is_refused_or_repeated_is_no_transition, numbers_grow_over_a_channels_lives;
         }
     };

@@ -8,7 +8,6 @@ use tidings_model::policy::canonical;
 
 use crate::channel::{is_encrypted, is_presence, needs_auth};
 use crate::limits::{self, echo};
-
 use crate::wire;
 use crate::wire::incoming::Frame;
 
