@@ -11,7 +11,7 @@ use tidings_model::id::{AppId, DeliveryKey, DestinationNo, EventNo};
 use tidings_model::listener::Listener;
 use tidings_model::payload::Field;
 
-use super::connect::{sql, transact};
+use super::connect::{sql, transact, view};
 use super::{
     PostgresStore, apps, catalogue, events, fanout, finish, listing, lots, nodes, queue, retire, standing, upkeep,
 };
@@ -77,7 +77,8 @@ impl Nodes for PostgresStore {
 #[async_trait]
 impl Catalogue for PostgresStore {
     async fn changes(&self, since: i64) -> Result<Changes, StoreError> {
-        transact!(self.connections, |db| catalogue::changes(db, &self.key, since).await)
+        // Opened when the transaction is over: with many listeners that takes its time, and a transaction has little.
+        transact!(self.connections, |db| catalogue::changed(db, since).await)?.open(&self.key)
     }
 
     async fn create_hook(&self, hook: Hook) -> Result<(), StoreError> {
@@ -263,17 +264,17 @@ impl Queue for PostgresStore {
     }
 
     async fn deliveries(&self, app: &AppId, filter: DeliveryFilter) -> Result<Vec<DeliveryRow>, StoreError> {
-        let rows = transact!(self.connections, |db| listing::deliveries(db, app, &filter).await)?;
+        let rows = view!(self.connections, |db| listing::deliveries(db, app, &filter).await)?;
         Ok(rows.into_iter().map(|row| self.in_callers_time(row)).collect())
     }
 
     async fn delivery(&self, key: &DeliveryKey) -> Result<Option<DeliveryRow>, StoreError> {
-        let row = transact!(self.connections, |db| listing::delivery(db, key).await)?;
+        let row = view!(self.connections, |db| listing::delivery(db, key).await)?;
         Ok(row.map(|row| self.in_callers_time(row)))
     }
 
     async fn attempts(&self, key: &DeliveryKey) -> Result<Vec<Attempt>, StoreError> {
-        let mut all = transact!(self.connections, |db| listing::attempts(db, key).await)?;
+        let mut all = view!(self.connections, |db| listing::attempts(db, key).await)?;
         all.iter_mut().for_each(|attempt| attempt.next_at = attempt.next_at.map(|time| self.clock.caller(time)));
         Ok(all)
     }
@@ -294,7 +295,7 @@ impl Queue for PostgresStore {
     }
 
     async fn depth(&self) -> Result<Depth, StoreError> {
-        transact!(self.connections, |db| listing::depth(db).await)
+        view!(self.connections, |db| listing::depth(db).await)
     }
 }
 
