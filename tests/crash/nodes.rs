@@ -5,8 +5,9 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use serde_json::json;
-use tidings_e2e::Cluster;
-use tidings_testkit::{Answer, Api, Cut, PusherApp, Receiver, Server, eventually, postgres_alone, proxy, server};
+use tidings_testkit::{
+    Answer, Api, Cluster, Cut, PusherApp, Receiver, Server, eventually, postgres_alone, proxy, server,
+};
 use tokio::time::Instant;
 
 use crate::common::{LATER, SOON, drained, hook, listener, publish_all};
@@ -30,7 +31,7 @@ async fn node(lines: &str) -> Server {
     let app =
         format!("[[apps]]\nid = \"1\"\nkey = \"key\"\nsecret = \"a-secret-of-the-app\"\napi_keys = [\"{KEY}\"]\n");
     let keeping = "[apps.channels]\npublic = true\nhistory_size = 5000\nhistory_ttl = \"1h\"\n";
-    server().egress_allow("127.0.0.0/8").config(format!("{lines}{courier}{app}{keeping}")).start().await
+    server().alone().egress_allow("127.0.0.0/8").config(format!("{lines}{courier}{app}{keeping}")).start().await
 }
 
 fn api(server: &Server) -> Api {
@@ -111,7 +112,7 @@ fn count(what: &str, partner: &Receiver, acknowledged: &[Acknowledged]) -> usize
 
 /// A value of `/metrics`, summed over its labels.
 async fn attempts(server: &Server) -> u64 {
-    let text = api(server).get("/metrics").await.expect_status(200).text();
+    let text = server.metrics().await;
     let values = text.lines().filter(|line| line.starts_with("tidings_courier_attempts_total"));
     values.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum()
 }
