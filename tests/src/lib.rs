@@ -1,4 +1,2 @@
 //! End-to-end tests, which go through the real binary, are in the folders beside this one.
 #![forbid(unsafe_code)]
-
-pub use tidings_testkit::Cluster;
