@@ -85,7 +85,7 @@ async fn round(inner: &Arc<Inner>, last: &mut Last) -> Result<Duration, StoreErr
     }
     if now - last.swept >= millis(SWEEP) {
         last.swept = now;
-        sweep(inner, now).await?;
+        sweep(inner).await?;
     }
     inner.next_due.fetch_min(next, Ordering::Relaxed);
     inner.go_on();
@@ -202,7 +202,9 @@ async fn claim(inner: &Arc<Inner>, now: Millis) -> Result<Millis, StoreError> {
     Ok(now)
 }
 
-async fn sweep(inner: &Inner, now: Millis) -> Result<(), StoreError> {
+async fn sweep(inner: &Inner) -> Result<(), StoreError> {
+    // The time as it is now, and not when the round began: a store may set its clock by it.
+    let now = inner.clock.steady_ms();
     inner.forget_parcels();
     inner.desk.lock().forget_idle(now);
     inner.fanout.store(true, Ordering::Relaxed);

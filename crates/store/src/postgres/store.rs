@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
-use tidings_model::clock::Millis;
+use tidings_model::clock::{Millis, Stopwatch};
 use tidings_model::delivery::Attempt;
 use tidings_model::hook::Hook;
 use tidings_model::id::{AppId, DeliveryKey, DestinationNo, EventNo};
@@ -180,7 +180,8 @@ impl Standings for PostgresStore {
 #[async_trait]
 impl Queue for PostgresStore {
     async fn recover(&self, now: Millis) -> Result<u64, StoreError> {
-        transact!(self.connections, |db| self.clock.compare(db, now).await)?;
+        let since = Stopwatch::start();
+        transact!(self.connections, |db| self.clock.compare(db, now, &since).await)?;
         let now = self.clock.server(now);
         transact!(self.connections, |db| upkeep::heed_clock(db, now).await)?;
         let earlier = transact!(self.connections, |db| upkeep::earlier(db, &self.node, self.incarnation).await)?;
@@ -233,7 +234,8 @@ impl Queue for PostgresStore {
     }
 
     async fn sweep(&self, now: Millis) -> Result<u64, StoreError> {
-        transact!(self.connections, |db| self.clock.compare(db, now).await)?;
+        let since = Stopwatch::start();
+        transact!(self.connections, |db| self.clock.compare(db, now, &since).await)?;
         let (now, slice) = (self.clock.server(now), self.sizes.sweep);
         let mut taken = 0;
         loop {
