@@ -251,3 +251,26 @@ async fn a_line_to_the_database_that_is_cut_or_silent_loses_nothing() {
     drained(&first, LATER).await;
     count("the line to PostgreSQL cut and silent", &partner, &acknowledged);
 }
+
+// covers: R16, N06
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_listener_bears_is_shared_by_both_nodes() {
+    const EVENTS: u64 = 40;
+    let cluster = Cluster::new().await;
+    let nodes = [node(&cluster.lines()).await, node(&cluster.lines()).await];
+    for node in &nodes {
+        eventually(SOON, || async { node.metrics().await.contains("\ntidings_courier_nodes 2\n").then_some(()) }).await;
+    }
+    let partner = Receiver::start();
+    partner.respond("/one", Answer::default().delay(Duration::from_millis(40)));
+    hook(&api(&nodes[0]), HOOK).await;
+    let body = json!({"url": partner.url("/one"), "hooks": [HOOK], "concurrency": 1});
+    let path = format!("/v1/listeners/{}", listener(&api(&nodes[0]), body).await);
+    eventually(SOON, || async { (api(&nodes[1]).get(&path).await.status == 200).then_some(()) }).await;
+    for n in 0..EVENTS {
+        publish_all(&api(&nodes[n as usize % 2]), HOOK, [n]).await;
+    }
+    drained(&nodes[0], LATER).await;
+    assert_eq!(partner.total() as u64, EVENTS);
+    assert_eq!(partner.most_at_once("/one"), 1, "each node has granted it one of its own");
+}

@@ -13,7 +13,8 @@ use tidings_model::payload::Field;
 
 use super::connect::{sql, transact, view};
 use super::{
-    PostgresStore, apps, catalogue, events, fanout, finish, listing, lots, nodes, queue, retire, standing, upkeep,
+    PostgresStore, apps, catalogue, events, fanout, finish, listing, lots, nodes, paused, queue, retire, standing,
+    upkeep,
 };
 use crate::Store;
 use crate::catalogue::{AppRecord, Catalogue, Changes};
@@ -202,8 +203,9 @@ impl Queue for PostgresStore {
 
     async fn due(&self, now: Millis, skip: Vec<DestinationNo>, limit: usize) -> Result<Due, StoreError> {
         let now = self.clock.server(now);
-        let mut due = transact!(self.connections, |db| queue::due(db, now, &skip, limit).await)?;
+        let mut due = transact!(self.connections, |db| queue::due(db, now, &skip, limit, self.incarnation).await)?;
         due.next = due.next.map(|time| self.clock.caller(time));
+        due.paused.iter_mut().for_each(|(_, until)| *until = self.clock.caller(*until));
         Ok(due)
     }
 
@@ -254,6 +256,7 @@ impl Queue for PostgresStore {
             }
         }
         transact!(self.connections, |db| upkeep::unlist_idle(db).await)?;
+        transact!(self.connections, |db| paused::forget(db, now).await)?;
         Ok(taken)
     }
 

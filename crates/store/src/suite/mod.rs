@@ -225,6 +225,7 @@ pub(crate) fn finished(leased: &Leased, next: Next) -> Finished {
         next,
         disable: None,
         was_failing: false,
+        pause: None,
     }
 }
 

@@ -13,14 +13,15 @@ use rustix::process::Signal;
 use tempfile::TempDir;
 
 use crate::api::Api;
+use crate::eventually;
 use crate::postgres::Database;
 use crate::process::{Exit, stat_field};
 pub use launch::{ServerBuilder, server};
 pub(crate) use locate::{clients_dir, repository, tidings_binary};
 use nodes::Nodes;
 
-/// How long a server may take to stop.
-const STOP_PATIENCE: Duration = Duration::from_secs(30);
+/// How long a server may take to stop, or to hear of others.
+const PATIENCE: Duration = Duration::from_secs(30);
 /// How many of the last lines of its log a failed test prints.
 const LOG_LINES: usize = 60;
 
@@ -86,6 +87,19 @@ impl Server {
         all
     }
 
+    /// Waits until each of its nodes knows of the others: for what holds over all of them, and not while one is new.
+    ///
+    /// # Panics
+    /// When they do not hear of each other.
+    pub async fn is_complete(&self) {
+        let count = self.nodes.all.len();
+        eventually(PATIENCE, || async {
+            let all = format!("\ntidings_courier_nodes {count}\n");
+            (self.metrics().await.matches(&all).count() == count).then_some(())
+        })
+        .await;
+    }
+
     /// `tidings-data/`, with the database, the credentials and the keys.
     pub fn data_dir(&self) -> PathBuf {
         self.dir.join("tidings-data")
@@ -115,7 +129,7 @@ impl Server {
     /// Kills it with SIGKILL and waits for its end. Nothing of it gets a last word.
     pub async fn kill9(&mut self) -> Exit {
         self.signal(Signal::KILL);
-        self.wait_for_exit(STOP_PATIENCE).await
+        self.wait_for_exit(PATIENCE).await
     }
 
     /// Has it do nothing, without its end: connections stay open, and leases run out.
@@ -134,7 +148,7 @@ impl Server {
     /// When it still runs after 30 s.
     pub async fn terminate(&mut self) -> Exit {
         self.signal(Signal::TERM);
-        self.wait_for_exit(STOP_PATIENCE).await
+        self.wait_for_exit(PATIENCE).await
     }
 
     /// Waits until it ends by itself.
