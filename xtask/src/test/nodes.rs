@@ -9,6 +9,10 @@ use crate::run::cargo;
 /// Says to the tests how many nodes a server has.
 const VARIABLE: (&str, &str) = ("TIDINGS_TEST_NODES", "2");
 
+/// What is run again. Named as targets of the workspace: of their package alone, cargo would build what they use anew, with
+/// fewer features.
+const SUITES: [&str; 3] = ["crash", "live", "webhooks"];
+
 /// Modules that are not run again, and why: all of their servers are `alone()`, so it would be the same again.
 const SAME_AGAIN: [(&str, &str); 6] = [
     ("disk::", "SQLite on a full disk"),
@@ -22,7 +26,11 @@ const SAME_AGAIN: [(&str, &str); 6] = [
 /// Runs them, or those that a filter names.
 pub(super) fn again(root: &Path, filters: &[String]) -> Command {
     let mut command = cargo(root);
-    command.args(["test", "--package", "tidings-e2e", "--no-fail-fast", "--"]).args(filters);
+    command.args(["test", "--workspace", "--no-fail-fast"]);
+    for suite in SUITES {
+        command.args(["--test", suite]);
+    }
+    command.arg("--").args(filters);
     for (module, _) in SAME_AGAIN {
         command.args(["--skip", module]);
     }
@@ -39,7 +47,7 @@ mod tests {
     fn filters_go_before_what_is_left_out() {
         let command = again(Path::new("/"), &["fanout".to_owned()]);
         let line = shown(&command);
-        assert!(line.contains("tidings-e2e --no-fail-fast -- fanout --skip disk:: --skip failover::"), "{line}");
+        assert!(line.contains("--test webhooks -- fanout --skip disk:: --skip failover::"), "{line}");
         assert!(command.get_envs().any(|(name, value)| name == VARIABLE.0 && value == Some(VARIABLE.1.as_ref())));
     }
 
@@ -48,7 +56,7 @@ mod tests {
         let tests = Path::new(env!("CARGO_MANIFEST_DIR")).with_file_name("tests");
         for (module, _) in SAME_AGAIN {
             let file = format!("{}.rs", module.trim_end_matches("::"));
-            let there = ["crash", "live", "webhooks"].iter().any(|suite| tests.join(suite).join(&file).is_file());
+            let there = SUITES.iter().any(|suite| tests.join(suite).join(&file).is_file());
             assert!(there, "no test is in {module}");
         }
     }
