@@ -91,7 +91,7 @@ impl Server {
     ///
     /// # Panics
     /// When they do not hear of each other.
-    pub async fn is_complete(&self) {
+    pub async fn nodes_know_each_other(&self) {
         let count = self.nodes.all.len();
         eventually(PATIENCE, || async {
             let all = format!("\ntidings_courier_nodes {count}\n");

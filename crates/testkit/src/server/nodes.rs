@@ -18,8 +18,9 @@ use crate::postgres::Database;
 use crate::process::Process;
 use crate::proxy::{Proxy, Route};
 
+/// How many nodes a server has; unset: one.
 const COUNT: &str = "TIDINGS_TEST_NODES";
-/// What nodes are given alike, since the server that makes them is asked for with their credentials.
+/// What the first node makes, and the others are given: a server has one app and one set of keys.
 const CREDENTIALS: &str = "tidings-data/credentials.toml";
 
 /// One process.
