@@ -69,20 +69,22 @@ pub(crate) async fn readiness(server: &Server) -> Option<Reply> {
 
 /// Waits until nothing is owed and nothing is under way.
 pub(crate) async fn drained(server: &Server, deadline: Duration) {
-    let api = server.api();
-    let mut last = Value::Null;
+    let nodes: Vec<_> = server.each_node().collect();
+    let mut last = Vec::new();
     let end = tokio::time::Instant::now() + deadline;
     while tokio::time::Instant::now() < end {
-        if let Ok(reply) = api.get("/readyz").send().await {
-            last = reply.json;
-            let open = ["open_deliveries", "open_fanouts", "attempts_in_flight"].map(|name| last[name].as_u64());
-            if open == [Some(0); 3] {
-                return;
-            }
+        last.clear();
+        for node in &nodes {
+            last.push(node.get("/readyz").send().await.map_or(Value::Null, |reply| reply.json));
+        }
+        let nothing =
+            |said: &Value| ["open_deliveries", "open_fanouts", "attempts_in_flight"].iter().all(|name| said[name] == 0);
+        if last.iter().all(nothing) {
+            return;
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    panic!("something is still owed after {deadline:?}: {last}");
+    panic!("something is still owed after {deadline:?}: {last:?}");
 }
 
 /// How many deliveries of a listener are in this state, as the API lists them.

@@ -34,7 +34,7 @@ async fn a_full_disk_costs_patience_only() {
         }
     });
     let disk = SmallDisk::mount(MEBIBYTES);
-    let server = local().dir(disk.path()).start().await;
+    let server = local().alone().dir(disk.path()).start().await;
     let api = server.api();
     hook(&api, "page.saved").await;
     let slow = listener(&api, json!({"url": partner.url("/slow"), "hooks": ["page.saved"]})).await;
@@ -100,7 +100,7 @@ async fn a_start_on_a_full_disk_harms_nothing() {
     let partner = Receiver::start();
     partner.respond("/slow", Answer::default().delay(Duration::from_secs(2)));
     let disk = SmallDisk::mount(MEBIBYTES);
-    let mut server = local().dir(disk.path()).start().await;
+    let mut server = local().alone().dir(disk.path()).start().await;
     let api = server.api();
     let key = server.credentials.api_key.clone();
     hook(&api, "page.saved").await;

@@ -73,7 +73,7 @@ async fn nothing_acknowledged_is_lost_by_ten_kills() {
     let received = partner.received();
     assert_eq!(received.len(), partner.total(), "the receiver has forgotten requests: the counts would lie");
     let refused = refused.lock();
-    count(&received, &refused, &acknowledged, &restarts);
+    count(&received, &refused, &acknowledged, &restarts, server.each_node().count());
     let first = |r: &&Received| r.path == "/fifo";
     let fifo = Tally::of(received.iter().filter(first), |_| true);
     fifo.assert_repeats_follow("/fifo");
@@ -160,7 +160,13 @@ fn assert_log(log: &[u64], acknowledged: &[Acknowledged]) {
 }
 
 /// Prints the counts, and asserts that nothing is lost and no more repeated than may be.
-fn count(received: &[Received], refused: &HashSet<usize>, acknowledged: &[Acknowledged], restarts: &[Restart]) {
+fn count(
+    received: &[Received],
+    refused: &HashSet<usize>,
+    acknowledged: &[Acknowledged],
+    restarts: &[Restart],
+    nodes: usize,
+) {
     let mut paths: HashMap<&str, Vec<&Received>> = HashMap::new();
     for request in received {
         paths.entry(&request.path).or_default().push(request);
@@ -206,10 +212,10 @@ fn count(received: &[Received], refused: &HashSet<usize>, acknowledged: &[Acknow
     println!("publishes sent more than once, over a restart: {again}");
     assert_eq!(lost, 0, "acknowledged and never delivered");
     assert_eq!(delivered, owed, "delivered to somebody who is owed nothing");
-    // What a kill can repeat: the attempts under way, of which at most IN_FLIGHT are allowed; and the results that were not
+    // What a kill can repeat, of each node: the attempts under way, of which at most IN_FLIGHT are allowed; and the results that were not
     // written yet, of which there are never more, because the courier begins no attempt while there are so many.
     // A repeat may come only after the next kill, so they are added up.
-    let most = IN_FLIGHT + UNWRITTEN;
+    let most = nodes * (IN_FLIGHT + UNWRITTEN);
     for kills in 1..=by_kill.len() {
         let repeats: usize = by_kill[..kills].iter().sum();
         assert!(repeats <= kills * most, "after {kills} kills {repeats} were repeated, more than {most} each");

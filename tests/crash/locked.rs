@@ -19,7 +19,7 @@ async fn a_database_that_another_process_holds_costs_patience_only() {
     let partner = Receiver::start();
     // Long enough for the database to be taken while attempts are under way.
     partner.respond("/slow", Answer::default().delay(Duration::from_secs(3)));
-    let server = local().start().await;
+    let server = local().alone().start().await;
     let api = server.api();
     hook(&api, "stock.moved").await;
     let slow = listener(&api, json!({"url": partner.url("/slow"), "hooks": ["stock.moved"]})).await;

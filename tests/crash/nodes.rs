@@ -5,8 +5,9 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use serde_json::json;
-use tidings_e2e::Cluster;
-use tidings_testkit::{Answer, Api, Cut, PusherApp, Receiver, Server, eventually, postgres_alone, proxy, server};
+use tidings_testkit::{
+    Answer, Api, Cluster, Cut, PusherApp, Receiver, Server, eventually, postgres_alone, proxy, server,
+};
 use tokio::time::Instant;
 
 use crate::common::{LATER, SOON, drained, hook, listener, publish_all};
@@ -30,7 +31,7 @@ async fn node(lines: &str) -> Server {
     let app =
         format!("[[apps]]\nid = \"1\"\nkey = \"key\"\nsecret = \"a-secret-of-the-app\"\napi_keys = [\"{KEY}\"]\n");
     let keeping = "[apps.channels]\npublic = true\nhistory_size = 5000\nhistory_ttl = \"1h\"\n";
-    server().egress_allow("127.0.0.0/8").config(format!("{lines}{courier}{app}{keeping}")).start().await
+    server().alone().egress_allow("127.0.0.0/8").config(format!("{lines}{courier}{app}{keeping}")).start().await
 }
 
 fn api(server: &Server) -> Api {
@@ -111,7 +112,7 @@ fn count(what: &str, partner: &Receiver, acknowledged: &[Acknowledged]) -> usize
 
 /// A value of `/metrics`, summed over its labels.
 async fn attempts(server: &Server) -> u64 {
-    let text = api(server).get("/metrics").await.expect_status(200).text();
+    let text = server.metrics().await;
     let values = text.lines().filter(|line| line.starts_with("tidings_courier_attempts_total"));
     values.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum()
 }
@@ -249,4 +250,27 @@ async fn a_line_to_the_database_that_is_cut_or_silent_loses_nothing() {
     let acknowledged = finish(publishers).await;
     drained(&first, LATER).await;
     count("the line to PostgreSQL cut and silent", &partner, &acknowledged);
+}
+
+// covers: R16, N06
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_listener_bears_is_shared_by_both_nodes() {
+    const EVENTS: u64 = 40;
+    let cluster = Cluster::new().await;
+    let nodes = [node(&cluster.lines()).await, node(&cluster.lines()).await];
+    for node in &nodes {
+        eventually(SOON, || async { node.metrics().await.contains("\ntidings_courier_nodes 2\n").then_some(()) }).await;
+    }
+    let partner = Receiver::start();
+    partner.respond("/one", Answer::default().delay(Duration::from_millis(40)));
+    hook(&api(&nodes[0]), HOOK).await;
+    let body = json!({"url": partner.url("/one"), "hooks": [HOOK], "concurrency": 1});
+    let path = format!("/v1/listeners/{}", listener(&api(&nodes[0]), body).await);
+    eventually(SOON, || async { (api(&nodes[1]).get(&path).await.status == 200).then_some(()) }).await;
+    for n in 0..EVENTS {
+        publish_all(&api(&nodes[n as usize % 2]), HOOK, [n]).await;
+    }
+    drained(&nodes[0], LATER).await;
+    assert_eq!(partner.total() as u64, EVENTS);
+    assert_eq!(partner.most_at_once("/one"), 1, "each node has granted it one of its own");
 }

@@ -11,7 +11,7 @@ use crate::holder::query;
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_second_server_is_told_who_has_the_data() {
     let partner = Receiver::start();
-    let server = local().start().await;
+    let server = local().alone().start().await;
     let api = server.api();
     hook(&api, "door.opened").await;
     listener(&api, json!({"url": partner.url("/in"), "hooks": ["door.opened"]})).await;
@@ -59,7 +59,7 @@ async fn a_stop_that_is_asked_for_lets_attempts_end_and_repeats_nothing() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_database_of_a_later_version_is_refused_and_left_alone() {
     let partner = Receiver::start();
-    let mut server = local().start().await;
+    let mut server = local().alone().start().await;
     hook(&server.api(), "door.locked").await;
     listener(&server.api(), json!({"url": partner.url("/in"), "hooks": ["door.locked"]})).await;
     publish_all(&server.api(), "door.locked", 0..3).await;

@@ -28,6 +28,7 @@ async fn every_acknowledgement_follows_a_sync_of_its_own_event() {
     let trace = folder.path().join("trace");
     let calls = "fsync,fdatasync,read,readv,recvfrom,recvmsg,write,writev,sendto,sendmsg";
     let mut server = local()
+        .alone()
         .wrapper([
             "strace",
             "--seccomp-bpf",

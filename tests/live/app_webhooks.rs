@@ -4,12 +4,11 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tidings_e2e::Cluster;
 use tidings_testkit::{
-    Answer, PusherApp, Received, Receiver, Server, ServerBuilder, eventually, verify_with_pushers_libraries,
+    Answer, Cluster, PusherApp, Received, Receiver, Server, ServerBuilder, eventually, verify_with_pushers_libraries,
 };
 
-use crate::kit::{APPS, SOON, configured};
+use crate::kit::{APPS, SOON, configured, everywhere};
 use crate::nodes::node_of;
 
 /// Every event that there is.
@@ -321,7 +320,9 @@ async fn listeners_hear_of_the_same_in_standard_webhooks() {
     let server = configured("", COUNTING).start().await;
     let api = APPS[0].api(&server);
     let listener = json!({"url": receiver.url("/in"), "hooks": ["tidings.channel.*"], "match": {"channel": "news"}});
-    let secret = api.post("/v1/listeners", listener).await.expect_status(201).text_at("secret");
+    let made = api.post("/v1/listeners", listener).await.expect_status(201);
+    let secret = made.text_at("secret");
+    everywhere(&server, &APPS[0].api_key(), &format!("/v1/listeners/{}", made.text_at("id")), 200).await;
     let mut session = APPS[0].pusher(&server).connect().await;
     session.subscribe("news").await;
     session.subscribe("other").await;

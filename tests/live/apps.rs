@@ -23,6 +23,7 @@ async fn channels_of_the_same_name_in_two_apps_know_nothing_of_each_other() {
         assert_eq!(joined["presence"], alone, "{joined}");
         sessions.push(session);
         streams.push(opened(keys.stream(&server, "news", "")).await);
+        crate::kit::joined(&keys.api(&server), "news", 2).await;
     }
     let channels = ["news", "private-a", "presence-a"];
     apps[0].trigger(&channels, "of-one", "1").await.expect_status(200);

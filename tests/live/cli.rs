@@ -3,7 +3,7 @@
 use serde_json::json;
 use tidings_testkit::{server, tidings};
 
-use crate::kit::{SOON, occupied};
+use crate::kit::{SOON, joined, occupied};
 
 // covers: L14
 #[tokio::test]
@@ -34,6 +34,7 @@ async fn a_token_of_the_command_line_opens_what_it_names() {
     let api = server.api().without_key();
     let path = |channel: &str| format!("/v1/stream?app={}&channel={channel}&token={token}", server.credentials.key);
     let mut stream = crate::kit::opened(api.get(&path("private-orders"))).await;
+    joined(&server.api(), "private-orders", 1).await;
     let event = json!({"name": "e", "channels": ["private-orders"], "data": 1});
     server.api().post("/v1/events", event).await.expect_status(202);
     stream.expect("message", SOON).await;

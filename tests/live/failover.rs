@@ -7,12 +7,13 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use serde_json::{Value, json};
-use tidings_e2e::Cluster;
-use tidings_testkit::{Api, Cut, Heard, Proxy, PusherSession, Server, Stream, eventually, proxy, redis, redis_cluster};
+use tidings_testkit::{
+    Api, Cluster, Cut, Heard, Proxy, PusherSession, Server, Stream, Toward, eventually, proxy, redis, redis_cluster,
+};
 use tokio::task::JoinHandle;
 
 use crate::kit::{APPS, SOON, joined, metric, occupied, opened, say};
-use crate::nodes::{node, node_with, reaches};
+use crate::nodes::{node, node_with};
 
 /// The pause between two publishes of one publisher.
 const PAUSE: Duration = Duration::from_millis(25);
@@ -21,6 +22,18 @@ const LONG: Duration = Duration::from_secs(20);
 /// How long all of it may take to be heard on a busy machine.
 const LATER: Duration = Duration::from_secs(90);
 const ENOUGH: usize = 20;
+/// What the log says of a start that has waited in vain.
+const WITHOUT: &str = "starting without it";
+
+/// Waits until the server says that it reaches Redis, or doesn't; it is ready either way.
+async fn reaches(server: &Server, reachable: bool) {
+    eventually(SOON, || async {
+        let body: Value = Api::new(&server.url, "").get("/readyz").await.expect_status(200).json;
+        assert_eq!(body["broker"], "redis");
+        (body["broker_reachable"] == reachable).then_some(())
+    })
+    .await;
+}
 
 /// What became of what one node was asked to say, by number.
 #[derive(Debug, Default)]
@@ -399,4 +412,36 @@ async fn while_redis_is_away_each_node_does_what_it_can_alone() {
     assert_eq!(lost.json()["channel"], "news-all");
     say(&api, &["news-all"], 6).await;
     assert_eq!(kept.expect("message", SOON).await.json()["data"]["n"], 6);
+}
+
+// covers: N01
+#[tokio::test]
+async fn a_node_that_starts_takes_sessions_once_it_reaches_redis() {
+    let cluster = Cluster::new().await;
+    let line = proxy(cluster.redis.address());
+    // Everything else of a start takes less than what is said to Redis first.
+    line.delay(Toward::Client, Duration::from_millis(300));
+    let lines = cluster.lines_via(&cluster.database.url(), &format!("redis://{}", line.addr()));
+    let server = node_with(&lines).await;
+    let mut session = APPS[0].pusher(&server).connect().await;
+    session.subscribe("plain").await;
+    assert!(!server.stderr().contains(WITHOUT), "{}", server.stderr());
+}
+
+// covers: N03
+#[tokio::test]
+async fn a_node_starts_without_redis_and_says_so() {
+    let mut cluster = Cluster::new().await;
+    cluster.redis.kill().await;
+    let server = node(&cluster).await;
+    reaches(&server, false).await;
+    assert!(server.stderr().contains(WITHOUT), "{}", server.stderr());
+    let one = APPS[0];
+    let event = json!({"name": "e", "channels": ["plain"], "data": {"n": 1}});
+    let answer = one.api(&server).post("/v1/events", event).await.expect_status(202);
+    assert_eq!(answer.header("x-tidings-degraded"), Some("live"));
+    cluster.redis.start().await;
+    reaches(&server, true).await;
+    let mut session = one.pusher(&server).connect().await;
+    session.subscribe("plain").await;
 }

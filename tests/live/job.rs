@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use tidings_testkit::{AppServer, Client, Receiver, Server, server, verify_with_official_clients};
 
-use crate::kit::SOON;
+use crate::kit::{SOON, joined};
 
 const EVENT: &str = "person.created";
 const PUBLIC: &str = "news";
@@ -46,6 +46,7 @@ async fn everybody_is_told(server: Server) {
     for client in [&alice, &bob] {
         client.expect_streamed("s", "tidings.open").await;
     }
+    joined(&api, PUBLIC, 4).await;
 
     // To all; to all but Alice; and one that the partner doesn't want.
     let (joe, jane, ann) = (person("Joe"), person("Jane"), person("Ann"));

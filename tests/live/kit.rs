@@ -66,6 +66,14 @@ pub(crate) fn configured(top: &str, each: &str) -> ServerBuilder {
     server().egress_allow("127.0.0.0/8").config(format!("{top}\n{}", APPS.map(app).concat()))
 }
 
+/// Waits until every node knows what one of them was told: until each answers so to this key.
+pub(crate) async fn everywhere(server: &Server, key: &str, path: &str, status: u16) {
+    for node in server.each_node() {
+        let node = node.with_key(key);
+        eventually(SOON, || async { (node.get(path).await.status == status).then_some(()) }).await;
+    }
+}
+
 /// `#`, `:` and their like as they stand in a query.
 pub(crate) fn escaped(text: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
@@ -101,9 +109,9 @@ pub(crate) async fn joined(api: &Api, channel: &str, sessions: u64) {
         .await;
 }
 
-/// A value of `/metrics`, summed over its labels.
+/// A value of `/metrics`, summed over its labels and over all nodes.
 pub(crate) async fn metric(server: &Server, name: &str) -> f64 {
-    let text = Api::new(&server.url, "").get("/metrics").await.expect_status(200).text();
+    let text = server.metrics().await;
     let values: Vec<f64> = text
         .lines()
         .filter_map(|line| {

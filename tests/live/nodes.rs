@@ -1,8 +1,7 @@
 //! Two servers, one PostgreSQL and one Redis: channels and listeners are the same on both.
 
 use serde_json::{Value, json};
-use tidings_e2e::Cluster;
-use tidings_testkit::{Api, Heard, PusherSession, Receiver, Server, Stream, eventually};
+use tidings_testkit::{Api, Cluster, Heard, PusherSession, Receiver, Server, Stream, eventually};
 
 use crate::kit::{APPS, SOON, configured, joined, occupied, opened, say};
 
@@ -20,19 +19,7 @@ pub(crate) async fn node_with(top: &str) -> Server {
 
 /// One more node, with these lines of its own, and these of each app.
 pub(crate) async fn node_of(top: &str, each: &str) -> Server {
-    let server = configured(top, each).start().await;
-    reaches(&server, true).await;
-    server
-}
-
-/// Waits until the server says that it reaches Redis, or doesn't; it is ready either way.
-pub(crate) async fn reaches(server: &Server, reachable: bool) {
-    eventually(SOON, || async {
-        let body: Value = Api::new(&server.url, "").get("/readyz").await.expect_status(200).json;
-        assert_eq!(body["broker"], "redis");
-        (body["broker_reachable"] == reachable).then_some(())
-    })
-    .await;
+    configured(top, each).alone().start().await
 }
 
 /// How much each publisher of each door and node says.

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use tidings_model::clock::{Clock, SystemClock};
 use tidings_testkit::{PusherApp, PusherSession, Server, ServerBuilder, token, unsigned_token};
 
-use crate::kit::{APPS, SOON, configured, heard_nothing, opened};
+use crate::kit::{APPS, SOON, configured, heard_nothing, joined, opened};
 
 /// A namespace that is not for everybody.
 fn guarded() -> ServerBuilder {
@@ -201,6 +201,7 @@ async fn through_the_stream_servers_join_everything_of_their_own_app() {
     for channel in GUARDED {
         let path = format!("/v1/stream?channel={}", crate::kit::escaped(channel));
         let mut stream = opened(one.api(&server).get(&path)).await;
+        joined(&one.api(&server), &crate::kit::escaped(channel), 1).await;
         let event = json!({"name": "e", "channels": [channel], "data": {"of": "two"}});
         two.api(&server).post("/v1/events", event).await.expect_status(202);
         let event = json!({"name": "e", "channels": [channel], "data": {"of": "one"}});

@@ -1,10 +1,9 @@
 //! Apps that are made, changed and removed while the server runs.
 
 use serde_json::{Value, json};
-use tidings_e2e::Cluster;
-use tidings_testkit::{Api, PusherApp, Receiver, Server, eventually, server, tidings};
+use tidings_testkit::{Api, Cluster, PusherApp, Receiver, Server, eventually, server, tidings};
 
-use crate::kit::{APPS, SOON, closed, configured, heard_nothing, still_serves};
+use crate::kit::{APPS, SOON, closed, configured, everywhere, heard_nothing, still_serves};
 use crate::nodes::node_of;
 
 /// Makes an app; what the operator was answered.
@@ -27,9 +26,13 @@ async fn an_app_serves_from_the_answer_on_until_it_is_disabled_or_gone() {
     let operator = server.operator();
     let app = made(&operator, json!({})).await;
     assert_eq!((text(&app, "id"), text(&app, "source")), ("2", "store"), "the next number, as libraries insist on one");
+    let key = app["api_keys"][0].as_str().unwrap();
+    let api = Api::new(&server.url, key);
+    // What its sessions are on is not always what has made it.
+    api.get("/v1/hooks").await.expect_status(200);
+    everywhere(&server, key, "/v1/hooks", 200).await;
     let its = pusher(&server, &app);
     still_serves(&its).await;
-    let api = Api::new(&server.url, app["api_keys"][0].as_str().unwrap());
     api.post("/v1/hooks", json!({"name": "e"})).await.expect_status(201);
     // Its secrets were shown once.
     let shown = operator.get("/v1/apps/2").await.expect_status(200).json;
@@ -38,11 +41,13 @@ async fn an_app_serves_from_the_answer_on_until_it_is_disabled_or_gone() {
     let mut session = its.connect().await;
     operator.patch("/v1/apps/2", json!({"enabled": false})).await.expect_status(200);
     assert_eq!(closed(&mut session).await, 4003);
+    everywhere(&server, key, "/v1/hooks", 403).await;
     let refused = its.session().try_connect().await.unwrap_err();
     assert!(format!("{refused:?}").contains("4003"), "{refused:?}");
     its.trigger(&["c"], "e", "1").await.expect_status(403);
     api.get("/v1/hooks").await.expect_status(403);
     operator.patch("/v1/apps/2", json!({"enabled": true})).await.expect_status(200);
+    everywhere(&server, key, "/v1/hooks", 200).await;
     still_serves(&its).await;
     api.get("/v1/hooks/e").await.expect_status(200);
 
@@ -139,6 +144,7 @@ async fn the_command_line_makes_and_ends_apps() {
         (&app["limits"]["sessions"], &app["limits"]["payload"], &app["limits"]["hooks"]),
         (&json!(3), &json!(2048), &json!(5))
     );
+    everywhere(&server, app["api_keys"][0].as_str().unwrap(), "/v1/hooks", 200).await;
     still_serves(&pusher(&server, &app)).await;
     let listed = run(&["list"]).await.expect_code(0).stdout;
     assert!(listed.contains("shop.example") && listed.contains("config"), "{listed}");

@@ -3,7 +3,7 @@
 use serde_json::json;
 use tidings_testkit::{Client, Stream};
 
-use crate::kit::{APPS, SOON, configured, opened, say};
+use crate::kit::{APPS, SOON, configured, joined, opened, say};
 
 const HISTORY: &str = "[apps.channels]\npublic = true\nhistory_size = 10\nhistory_ttl = \"1h\"\n";
 
@@ -19,6 +19,7 @@ async fn who_comes_back_gets_what_was_missed_or_is_told_that_it_is_gone() {
     let one = APPS[0];
     let api = one.api(&server);
     let mut stream = opened(one.stream(&server, "news", "")).await;
+    joined(&api, "news", 1).await;
     say(&api, &["news"], 1).await;
     let (n, id) = number(&mut stream).await;
     assert_eq!(n, 1);

@@ -1,8 +1,7 @@
 //! Watchlists: who is online, as pusher-js in Node and in Chromium is told.
 
 use serde_json::{Value, json};
-use tidings_e2e::Cluster;
-use tidings_testkit::{Client, PusherApp, PusherSession, Server, eventually};
+use tidings_testkit::{Client, Cluster, PusherApp, PusherSession, Server, eventually};
 
 use crate::kit::{APPS, SOON, configured, heard_nothing, metric};
 use crate::nodes::node;

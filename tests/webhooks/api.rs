@@ -21,21 +21,22 @@ async fn machines_are_answered_and_counters_move() {
     assert_eq!(open.get("/healthz").await.expect_status(200).text(), "ok");
     let ready = open.get("/readyz").await.expect_status(200);
     assert_eq!(ready["ready"], true, "{}", ready.text());
-    let before = open.get("/metrics").await.expect_status(200);
-    assert!(before.header("content-type").is_some_and(|kind| kind.starts_with("application/openmetrics-text")));
-    assert!(before.text().ends_with("# EOF\n"), "{}", before.text());
+    let counted = open.get("/metrics").await.expect_status(200);
+    assert!(counted.header("content-type").is_some_and(|kind| kind.starts_with("application/openmetrics-text")));
+    assert!(counted.text().ends_with("# EOF\n"), "{}", counted.text());
+    let before = server.metrics().await;
     hook(&api, "e").await;
     listener(&api, json!({"url": receiver.url("/in"), "hooks": ["e"], "schedule": ["0s", "20ms"]})).await;
     publish(&api, "e", json!({})).await;
     nothing_pending(&api).await;
     // Counted once it is written down, which is also when the list has it.
     let after = eventually(SOON, || async {
-        let text = open.get("/metrics").await.text();
+        let text = server.metrics().await;
         (sample(&text, "tidings_courier_deliveries_closed_total", "delivered") == 1.0).then_some(text)
     })
     .await;
     let attempts = |text: &str| sample(text, "tidings_courier_attempts_total", "");
-    assert_eq!(attempts(&after) - attempts(&before.text()), 2.0, "{after}");
+    assert_eq!(attempts(&after) - attempts(&before), 2.0, "{after}");
     assert!(!after.contains("whsec_") && !after.contains(&server.credentials.api_key));
 }
 

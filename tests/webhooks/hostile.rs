@@ -94,7 +94,7 @@ async fn nonsense_is_recorded_for_what_it_is() {
 #[tokio::test]
 async fn floods_are_cut_off_and_memory_stays_flat() {
     const ATTEMPTS: usize = 12;
-    let server = open().start().await;
+    let server = open().alone().start().await;
     let api = server.api();
     let chunk = b"4000\r\n".iter().copied().chain([b'x'; 0x4000]).chain(*b"\r\n").collect::<Vec<u8>>();
     let chunk: &'static [u8] = chunk.leak();

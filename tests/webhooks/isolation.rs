@@ -21,6 +21,7 @@ async fn a_sound_listener_gets_everything_while_others_misbehave() {
     others.respond("/fails", Answer::status(500));
     others.respond("/gone", Answer::status(410));
     let server = open().start().await;
+    server.nodes_know_each_other().await;
     let api = server.api();
     hook(&api, "e").await;
     let hanging = json!({"url": others.url("/hangs"), "hooks": ["e"], "timeout": "20s", "concurrency": 8});

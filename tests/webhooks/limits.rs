@@ -16,6 +16,7 @@ async fn a_rate_holds_at_the_receiver() {
     const EVENTS: usize = 70;
     let receiver = Receiver::start();
     let server = open().start().await;
+    server.nodes_know_each_other().await;
     let api = server.api();
     hook(&api, "e").await;
     listener(&api, json!({"url": receiver.url("/in"), "hooks": ["e"], "rate": RATE})).await;
@@ -41,6 +42,7 @@ async fn a_concurrency_holds_at_the_receiver_and_is_used() {
     let receiver = Receiver::start();
     receiver.respond_otherwise(Answer::status(204).delay(Duration::from_millis(60)));
     let server = open().start().await;
+    server.nodes_know_each_other().await;
     let api = server.api();
     hook(&api, "e").await;
     listener(&api, json!({"url": receiver.url("/three"), "hooks": ["e"], "concurrency": 3})).await;

@@ -256,7 +256,7 @@ async fn after_a_restart_without_the_permission_a_retry_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let receiver = Receiver::start();
     receiver.respond_otherwise(tidings_testkit::Answer::status(500));
-    let mut first = open().dir(dir.path()).start().await;
+    let mut first = open().alone().dir(dir.path()).start().await;
     let api = first.api();
     hook(&api, "e").await;
     let schedule = json!(["0s", "1s", "100ms"]);
@@ -265,7 +265,7 @@ async fn after_a_restart_without_the_permission_a_retry_is_refused() {
     attempted(&api, &event, 1).await;
     first.terminate().await.expect_code(0);
     let before = receiver.connections();
-    let second = server().dir(dir.path()).start().await;
+    let second = server().alone().dir(dir.path()).start().await;
     let (_, made) = attempted(&second.api(), &event, 3).await;
     assert!(made[1..].iter().all(|attempt| attempt["outcome"] == "blocked_address"), "{made:?}");
     assert_eq!(receiver.connections(), before, "somebody dialled");

@@ -3,12 +3,11 @@
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
 
 use anyhow::Context;
 use tidings_model::app::Token;
 use tidings_model::signing;
-use tidings_testkit::{Api, Server, eventually, server};
+use tidings_testkit::{Server, server};
 
 use super::handshake;
 use crate::cpu::Cores;
@@ -17,9 +16,6 @@ const CONFIG: &str =
     "[[apps]]\nid = \"1\"\nkey = \"bench\"\nsecret = \"bench-secret\"\napi_keys = [\"bench-api-key\"]\n";
 /// The app's API key.
 pub(crate) const API_KEY: &str = "bench-api-key";
-
-/// How long a node may take to reach what it shares.
-const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A running server or floor.
 pub(crate) enum Subject {
@@ -54,14 +50,7 @@ impl Subject {
     /// Starts a server with these lines of configuration on the core that is measured.
     pub(crate) async fn node(cores: Cores, lines: &str) -> anyhow::Result<Self> {
         let server = server().config(format!("{lines}{CONFIG}")).wrapper(cores.measured());
-        let server = server.try_start().await?;
-        // Until its broker is there a node refuses joins.
-        let api = Api::new(&server.url, "");
-        eventually(PATIENCE, || async {
-            (api.get("/readyz").await.expect_status(200)["broker_reachable"] == true).then_some(())
-        })
-        .await;
-        Ok(Self::Server(Box::new(server)))
+        Ok(Self::Server(Box::new(server.try_start().await?)))
     }
 
     /// Starts the floor on the core that is measured.

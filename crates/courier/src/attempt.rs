@@ -135,7 +135,7 @@ fn finished(
     disable: Option<&'static str>,
 ) -> Finished {
     let was_failing = inner.is_failing(item.leased.key.destination);
-    Finished { delivery: item.leased.clone(), attempt, next, disable, was_failing }
+    Finished { delivery: item.leased.clone(), attempt, next, disable, was_failing, pause: None }
 }
 
 /// The answer's headers as a JSON object of texts, within bounds; a repeated name is joined with commas (RFC 9110 § 5.3).

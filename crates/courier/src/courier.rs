@@ -10,7 +10,7 @@ use prometheus_client::registry::Registry;
 use tidings_model::clock::{Millis, SharedClock, millis};
 use tidings_model::id::{DestinationNo, EventNo};
 use tidings_store::log::{Destination, Lane, Lease, Logged, MAX_DIRECT};
-use tidings_store::queue::{Finished, Leased};
+use tidings_store::queue::{Finished, Leased, Place};
 use tidings_store::{Store, StoreError};
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
@@ -65,6 +65,8 @@ pub(crate) struct Inner {
     pub(crate) fanout: AtomicBool,
     /// Listeners were deleted that may still be owed something.
     pub(crate) orphans: AtomicBool,
+    /// Where this node stands among those that share the store, once it has asked.
+    pub(crate) place: Mutex<Option<Place>>,
     /// Deliveries leased to us whose events have to be read first.
     pub(crate) unread: Mutex<Vec<Leased>>,
     parcels: Mutex<HashMap<EventNo, Weak<Parcel>>>,
@@ -116,6 +118,7 @@ impl Courier {
             low: AtomicBool::new(false),
             fanout: AtomicBool::new(true),
             orphans: AtomicBool::new(true),
+            place: Mutex::default(),
             unread: Mutex::default(),
             parcels: Mutex::default(),
             held: Arc::default(),
@@ -151,7 +154,7 @@ impl Courier {
         let full = inner.full();
         let desk = inner.desk.lock();
         for destination in destinations {
-            destination.fresh = !full && desk.room(destination.no, inner.outlet.terms(destination.no), now) > 0;
+            destination.fresh = !full && desk.room(destination.no, inner.terms(destination.no), now) > 0;
         }
     }
 
@@ -313,7 +316,7 @@ impl Inner {
         }
         let now = self.clock.steady_ms();
         let mut desk = self.desk.lock();
-        let (terms, batch) = (|no| self.outlet.terms(no), |no| self.outlet.batch(no));
+        let (terms, batch) = (|no| self.terms(no), |no| self.outlet.batch(no));
         let turn = desk.start(terms, batch, now);
         if !desk.returns.is_empty() || desk.is_sooner() {
             self.wake.notify_one();
@@ -334,10 +337,11 @@ impl Inner {
                 let mut is_learned = false;
                 for (made, item) in made.into_iter().zip(items) {
                     match made {
-                        Made::Finished(finished, mood) => {
+                        Made::Finished(mut finished, mood) => {
                             // It was one request, whatever it carried.
                             if !std::mem::replace(&mut is_learned, true) {
-                                desk.learn(destination, mood, |destination| self.outlet.terms(destination), now);
+                                let terms = |destination| self.outlet.terms(destination);
+                                finished.pause = desk.learn(destination, mood, terms, now);
                             }
                             self.report(*finished, item);
                         }
@@ -406,8 +410,15 @@ impl Inner {
         RandomState::new().hash_one(self.clock.wall_ms()) as u32
     }
 
-    /// Terms of a destination, for rooms and limits.
+    /// Terms of a destination, to this node. One with a rate or a concurrency of its own is served by one of the nodes, or each
+    /// would grant it both; to the others it is as if it were disabled: what is owed stays owed.
     pub(crate) fn terms(&self, destination: DestinationNo) -> Terms {
-        self.outlet.terms(destination)
+        match self.outlet.terms(destination) {
+            Terms::Open { concurrency, rate } if concurrency.is_some() || rate.is_some() => {
+                let is_here = self.place.lock().is_some_and(|place| place.has(destination));
+                if is_here { Terms::Open { concurrency, rate } } else { Terms::Disabled }
+            }
+            terms => terms,
+        }
     }
 }

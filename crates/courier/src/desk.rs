@@ -7,7 +7,7 @@
 //! All of it is behind one mutex, held for a few map operations and never over I/O.
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap, VecDeque};
+use std::collections::{BinaryHeap, HashMap, HashSet, VecDeque};
 
 use tidings_model::clock::Millis;
 use tidings_model::id::DestinationNo;
@@ -26,6 +26,8 @@ pub(crate) struct Turn {
 
 pub(crate) struct Desk {
     lines: HashMap<DestinationNo, Line>,
+    /// Those that have something due and are not for this node.
+    others: HashSet<DestinationNo>,
     sound: VecDeque<DestinationNo>,
     troubled: VecDeque<DestinationNo>,
     /// Workers at work, and how many of them for troubled destinations.
@@ -46,6 +48,7 @@ impl Desk {
     pub(crate) fn new(max_running: usize, configured: u32) -> Self {
         Self {
             lines: HashMap::new(),
+            others: HashSet::new(),
             sound: VecDeque::new(),
             troubled: VecDeque::new(),
             running: 0,
@@ -89,18 +92,24 @@ impl Desk {
         }
     }
 
-    /// Destinations that the store need not be asked for: they hold enough, or are paused. Whether the store has more for them
-    /// is not known then, so it is asked when they run low.
-    pub(crate) fn full(&mut self, now: Millis) -> Vec<DestinationNo> {
+    /// Notes that what is due to a destination is not for this node.
+    pub(crate) fn pass_over(&mut self, destination: DestinationNo) {
+        self.others.insert(destination);
+    }
+
+    /// Destinations that the store need not be asked for: they hold enough, are paused, or are not for this node. Whether the
+    /// store has more for those that hold enough is not known then, so it is asked when they run low.
+    pub(crate) fn full(&mut self, terms: impl Fn(DestinationNo) -> Terms, now: Millis) -> Vec<DestinationNo> {
+        self.others.retain(|no| terms(*no) == Terms::Disabled);
         let configured = self.configured as usize;
         let enough =
             |line: &Line| line.paused_until > now || line.waiting() >= configured.max(line.running as usize * 2);
         let full = self.lines.iter_mut().filter(|(_, line)| enough(line));
-        full.map(|(no, line)| {
+        let full = full.map(|(no, line)| {
             line.more = true;
             *no
-        })
-        .collect()
+        });
+        full.chain(self.others.iter().copied()).collect()
     }
 
     fn list(&mut self, destination: DestinationNo) {
@@ -171,7 +180,7 @@ impl Desk {
         self.list(destination);
     }
 
-    /// Learns from an attempt. A destination that asks for less keeps nothing in memory meanwhile.
+    /// Learns from an attempt. A destination that asks for less keeps nothing in memory meanwhile; answers until when.
     /// `terms` are asked for only when they matter: not by one that is and was well.
     pub(crate) fn learn(
         &mut self,
@@ -179,22 +188,40 @@ impl Desk {
         mood: Mood,
         terms: impl Fn(DestinationNo) -> Terms,
         now: Millis,
-    ) {
+    ) -> Option<Millis> {
         let configured = self.configured;
-        let Some(line) = self.lines.get_mut(&destination) else { return };
+        let line = self.lines.get_mut(&destination)?;
         if mood == Mood::Fine && line.is_well() {
-            return;
+            return None;
         }
         let limit = match terms(destination) {
             Terms::Open { concurrency, .. } => concurrency.unwrap_or(configured),
             _ => 1,
         };
         line.learn(mood, limit, now);
-        if line.paused_until > now {
-            let until = line.paused_until;
-            self.returns.extend(line.drain().map(|item| (item, until)));
-            self.wake_at.push(Reverse((until, destination)));
+        if line.paused_until <= now {
+            return None;
         }
+        let until = line.paused_until;
+        self.empty(destination, until);
+        matches!(mood, Mood::SlowDown(_)).then_some(until)
+    }
+
+    /// Rests a destination as another node was asked to.
+    pub(crate) fn rest(&mut self, destination: DestinationNo, until: Millis, now: Millis) {
+        let line = self.lines.entry(destination).or_default();
+        if until > line.paused_until.max(now) {
+            line.paused_until = until;
+            self.empty(destination, until);
+        }
+    }
+
+    /// Gives back what a destination holds that is paused, and looks at it again when that is over.
+    fn empty(&mut self, destination: DestinationNo, until: Millis) {
+        if let Some(line) = self.lines.get_mut(&destination) {
+            self.returns.extend(line.drain().map(|item| (item, until)));
+        }
+        self.wake_at.push(Reverse((until, destination)));
     }
 
     /// Lists the lines whose time has come. Answers whether any came.

@@ -131,7 +131,7 @@ impl Line {
 
     /// How many more deliveries it may hold.
     pub(crate) fn room(&self, terms: Terms, configured: u32, now: Millis) -> usize {
-        if self.paused_until > now {
+        if self.paused_until > now || terms == Terms::Disabled {
             return 0;
         }
         let most = match (self.window, terms) {

@@ -27,6 +27,8 @@ pub(crate) struct Metrics {
     pub(crate) in_flight: Gauge,
     /// Bytes of deliveries held in memory.
     pub(crate) held_bytes: Gauge,
+    /// Nodes that this one knows of, itself included.
+    pub(crate) nodes: Gauge,
 }
 
 impl Metrics {
@@ -41,6 +43,7 @@ impl Metrics {
         );
         registry.register("attempts_in_flight", "Attempts under way", self.in_flight.clone());
         registry.register("held_bytes", "Bytes of deliveries held in memory", self.held_bytes.clone());
+        registry.register("nodes", "Nodes that share what is owed, as this one knows", self.nodes.clone());
     }
 
     /// Counts an attempt: by status class when there was an answer, else by why there was none.

@@ -15,6 +15,7 @@ use tidings_store::queue::Leased;
 use tokio_util::sync::CancellationToken;
 
 use crate::courier::Inner;
+use crate::outlet::Terms;
 
 /// Destinations asked for at once.
 const DESTINATIONS: usize = 256;
@@ -85,7 +86,7 @@ async fn round(inner: &Arc<Inner>, last: &mut Last) -> Result<Duration, StoreErr
     }
     if now - last.swept >= millis(SWEEP) {
         last.swept = now;
-        sweep(inner, now).await?;
+        sweep(inner).await?;
     }
     inner.next_due.fetch_min(next, Ordering::Relaxed);
     inner.go_on();
@@ -169,17 +170,23 @@ async fn claim(inner: &Arc<Inner>, now: Millis) -> Result<Millis, StoreError> {
     if inner.full() {
         return Ok(now + millis(PAUSE));
     }
-    let skip = inner.desk.lock().full(now);
+    let skip = inner.desk.lock().full(|no| inner.terms(no), now);
     let due = inner.store.due(now, skip, DESTINATIONS).await?;
+    *inner.place.lock() = Some(due.place);
+    inner.metrics.nodes.set(i64::try_from(due.place.of).unwrap_or(i64::MAX));
     let mut wanted: Vec<(DestinationNo, usize)> = Vec::new();
     let mut total = 0;
     {
         let mut desk = inner.desk.lock();
+        due.paused.iter().for_each(|(destination, until)| desk.rest(*destination, *until, now));
         for destination in &due.destinations {
-            let room = desk.room(*destination, inner.terms(*destination), now).min(CLAIMED.1).min(CLAIMED.0 - total);
+            let terms = inner.terms(*destination);
+            let room = desk.room(*destination, terms, now).min(CLAIMED.1).min(CLAIMED.0 - total);
             if room > 0 {
                 wanted.push((*destination, room));
                 total += room;
+            } else if terms == Terms::Disabled {
+                desk.pass_over(*destination);
             } else {
                 desk.set_more(*destination, true);
             }
@@ -202,7 +209,9 @@ async fn claim(inner: &Arc<Inner>, now: Millis) -> Result<Millis, StoreError> {
     Ok(now)
 }
 
-async fn sweep(inner: &Inner, now: Millis) -> Result<(), StoreError> {
+async fn sweep(inner: &Inner) -> Result<(), StoreError> {
+    // The time as it is now, and not when the round began: a store may set its clock by it.
+    let now = inner.clock.steady_ms();
     inner.forget_parcels();
     inner.desk.lock().forget_idle(now);
     inner.fanout.store(true, Ordering::Relaxed);

@@ -32,6 +32,12 @@ use crate::retention;
 /// How often the broker is asked to drop what has expired.
 const SWEEP: Duration = Duration::from_secs(1);
 
+/// How long a start waits for the broker. Without it joins are refused, and not every client asks again; a node that never
+/// starts would help nobody either.
+const MEETING: Duration = Duration::from_secs(5);
+/// How often is looked whether the broker is there.
+const LOOK: Duration = Duration::from_millis(10);
+
 /// How often a node looks for what others changed in the catalogue.
 const FOLLOW: Duration = Duration::from_millis(250);
 
@@ -106,7 +112,8 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// Builds everything, in order, and starts to deliver what is owed.
+    /// Builds everything, in order, and starts to deliver what is owed. A broker that other nodes share is waited for, for
+    /// a few seconds: what cannot reach it then begins as what has lost it goes on.
     ///
     /// # Errors
     /// [`EngineError`]; nothing runs then.
@@ -170,6 +177,7 @@ impl Engine {
         let live = Live::start(inboxes, config.live, clock, asks, runtime, &mut registry).map_err(EngineError::Live)?;
         let pusher = PusherDoor::new(bus.clone(), live.clone(), config.patience);
         let api = ApiDoor::new(bus.clone(), live.clone(), egress, config.operator_key);
+        meet(&**bus.broker()).await;
         Ok(Self { store, courier, bus, live, api, pusher, registry: Arc::new(Mutex::new(registry)) })
     }
 
@@ -249,6 +257,22 @@ fn broker(
         }
         BrokerConfig::Redis(settings) => Arc::new(RedisBroker::start(*settings, clock, shards, watch)?),
     })
+}
+
+/// Waits until other nodes can be reached, or for long enough.
+async fn meet(broker: &dyn Broker) {
+    let met = tokio::time::timeout(MEETING, async {
+        while broker.is_cut_off() {
+            tokio::time::sleep(LOOK).await;
+        }
+    });
+    if met.await.is_err() {
+        tracing::warn!(
+            broker = broker.name(),
+            "the broker cannot be reached; starting without it: joins are refused until it is there, and what is said reaches this node's \
+             sessions only"
+        );
+    }
 }
 
 /// Has the broker drop what has expired, and tells whether it can be reached, for as long as it is there.

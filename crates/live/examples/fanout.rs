@@ -6,9 +6,9 @@
 // The tests' toys do more than is needed here.
 #![allow(dead_code, reason = "shared with the tests")]
 
-#[path = "../tests/live/node.rs"]
+#[path = "../tests/shards/node.rs"]
 mod node;
-#[path = "../tests/live/toy.rs"]
+#[path = "../tests/shards/toy.rs"]
 mod toy;
 
 use std::io::{Read as _, Write as _};

@@ -104,7 +104,7 @@ fn delivered(delivery: Leased) -> Finished {
         response_body: b"ok".to_vec(),
         next_at: None,
     };
-    Finished { delivery, attempt: Some(attempt), next: Next::Delivered, disable: None, was_failing: false }
+    Finished { delivery, attempt: Some(attempt), next: Next::Delivered, disable: None, was_failing: false, pause: None }
 }
 
 /// Records what has ended, as courier does: whatever is there, at most `batch` at once.

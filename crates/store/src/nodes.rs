@@ -11,6 +11,9 @@ use crate::error::StoreError;
 /// often.
 pub const GONE_AFTER: Duration = Duration::from_secs(10);
 
+/// After so long every other node knows of one that is new. Until then it leaves alone what is one node's only.
+pub const KNOWN_AFTER: Duration = Duration::from_secs(2);
+
 /// The broker that a node has for itself: its sessions hear nothing of other nodes.
 pub const OWN_BROKER: &str = "memory";
 

@@ -38,6 +38,34 @@ pub struct Due {
     pub destinations: Vec<DestinationNo>,
     /// When the next of the others will be due.
     pub next: Option<Millis>,
+    /// Those that asked for a pause, at whichever node, and until when.
+    pub paused: Vec<(DestinationNo, Millis)>,
+    /// Where this node stands among all.
+    pub place: Place,
+}
+
+/// Where a node stands among those that share a store: each reads the same list. One that others may not know of yet stands
+/// behind all of them, and has nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place {
+    /// How many stand before it.
+    pub before: u64,
+    /// How many there are, itself included.
+    pub of: u64,
+}
+
+impl Default for Place {
+    /// Of one that is alone.
+    fn default() -> Self {
+        Self { before: 0, of: 1 }
+    }
+}
+
+impl Place {
+    /// Whether a destination is this node's, of all nodes.
+    pub fn has(self, destination: DestinationNo) -> bool {
+        destination.0.unsigned_abs() % self.of.max(1) == self.before
+    }
 }
 
 /// What comes after an attempt.
@@ -66,6 +94,8 @@ pub struct Finished {
     pub disable: Option<&'static str>,
     /// Whether the destination was known to be failing before, so that a success has something to clear.
     pub was_failing: bool,
+    /// Until when (steady time) the destination asked for a pause. A store of several nodes tells the others.
+    pub pause: Option<Millis>,
 }
 
 /// What the store did with the end of an attempt.

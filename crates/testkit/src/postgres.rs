@@ -101,6 +101,18 @@ impl Database {
         self.servers.psql(&self.name, statement)
     }
 
+    /// All that is in it, as `pg_dump` writes it: texts as they are, bytes in hexadecimal.
+    ///
+    /// # Panics
+    /// When it cannot be dumped.
+    pub fn dump(&self) -> String {
+        let mut command = Command::new(Path::new(PROGRAMS).join("pg_dump"));
+        command.args(["-h", "127.0.0.1", "-p", &self.servers.port.to_string(), "-U", "tidings", &self.name]);
+        let output = command.stdin(Stdio::null()).output().unwrap_or_else(|e| panic!("pg_dump cannot be run: {e}"));
+        assert!(output.status.success(), "no dump: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
     /// Ends the server at once, as a crash would, and starts it again; waits until it serves. All of its databases are
     /// concerned, so this is for one from [`postgres_alone`].
     ///

@@ -24,7 +24,7 @@ trap 'exit 1' HUP INT TERM
 $as "$bin/initdb" -D "$dir/data" -U tidings -A trust -E UTF8 --locale=C --no-sync >initdb.log 2>&1 || { cat initdb.log >&2; exit 1; }
 serve() {
     $as "$bin/postgres" -D "$dir/data" -p "$port" -c listen_addresses=127.0.0.1 -c unix_socket_directories="$dir" \
-        -c fsync="$fsync" -c full_page_writes="$fsync" -c max_connections=300 -c shared_buffers=64MB -c autovacuum_naptime=5s \
+        -c fsync="$fsync" -c full_page_writes="$fsync" -c max_connections=1000 -c shared_buffers=64MB -c autovacuum_naptime=5s \
         -c log_min_messages=panic -c deadlock_timeout=200ms >&2 </dev/null &
     postgres=$!
 }

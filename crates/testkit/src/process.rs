@@ -37,6 +37,15 @@ pub struct Exit {
 }
 
 impl Exit {
+    /// How several ended that were asked for the same: the first one that failed, else the first; with all that they wrote.
+    pub(crate) fn of_all(exits: Vec<Self>) -> Self {
+        let outputs = |of: fn(&Self) -> &str| exits.iter().map(of).collect::<String>();
+        let (stdout, stderr) = (outputs(|exit| &exit.stdout), outputs(|exit| &exit.stderr));
+        let told = exits.iter().find(|exit| exit.code != Some(0)).or(exits.first());
+        let (code, signal) = told.map_or((None, None), |exit| (exit.code, exit.signal));
+        Self { code, signal, stdout, stderr }
+    }
+
     /// Itself, if it exited with `code`.
     ///
     /// # Panics

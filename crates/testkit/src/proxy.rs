@@ -3,6 +3,7 @@
 //! It runs on threads of its own, so that a test that is busy does not make it slow.
 
 mod pump;
+mod route;
 #[cfg(test)]
 mod tests;
 
@@ -11,10 +12,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+
+pub(crate) use route::Route;
+
+/// What the system may hold of a connection's way to the client, on each side.
+const BUFFER: usize = 64 * 1024;
 
 /// In which direction bytes go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,7 +82,7 @@ impl Weather {
 #[derive(Debug)]
 pub struct Proxy {
     addr: SocketAddr,
-    target: Arc<Mutex<SocketAddr>>,
+    route: Arc<Mutex<Route>>,
     weather: watch::Sender<Weather>,
     accepting: Mutex<Option<JoinHandle<()>>>,
     runtime: Option<Runtime>,
@@ -86,15 +93,20 @@ pub struct Proxy {
 /// # Panics
 /// When there is no free port.
 pub fn proxy(target: SocketAddr) -> Proxy {
-    let runtime = crate::receiver::runtime(1);
-    let (listener, addr) = crate::receiver::bind(&runtime, SocketAddr::from(([127, 0, 0, 1], 0)));
-    let target = Arc::new(Mutex::new(target));
-    let weather = watch::Sender::new(Weather::default());
-    let accepting = runtime.spawn(accept(listener, Arc::clone(&target), weather.subscribe()));
-    Proxy { addr, target, weather, accepting: Mutex::new(Some(accepting)), runtime: Some(runtime) }
+    Proxy::on(Route::to(target))
 }
 
 impl Proxy {
+    /// One whose connections go this way.
+    pub(crate) fn on(route: Route) -> Self {
+        let runtime = crate::receiver::runtime(1);
+        let (listener, addr) = crate::receiver::bind(&runtime, SocketAddr::from(([127, 0, 0, 1], 0)));
+        let route = Arc::new(Mutex::new(route));
+        let weather = watch::Sender::new(Weather::default());
+        let accepting = runtime.spawn(accept(listener, Arc::clone(&route), weather.subscribe()));
+        Self { addr, route, weather, accepting: Mutex::new(Some(accepting)), runtime: Some(runtime) }
+    }
+
     /// Where it listens.
     pub fn addr(&self) -> SocketAddr {
         self.addr
@@ -102,7 +114,12 @@ impl Proxy {
 
     /// Forwards new connections to another address: that of a server that was restarted.
     pub fn retarget(&self, target: SocketAddr) {
-        *self.target.lock() = target;
+        self.reroute(Route::to(target));
+    }
+
+    /// Has new connections go another way.
+    pub(crate) fn reroute(&self, route: Route) {
+        *self.route.lock() = route;
     }
 
     /// How many connections it carries now.
@@ -165,7 +182,7 @@ impl Proxy {
         let mut accepting = self.accepting.lock();
         if let (None, Some(runtime)) = (accepting.as_ref(), self.runtime.as_ref()) {
             let (listener, _) = crate::receiver::bind(runtime, self.addr);
-            *accepting = Some(runtime.spawn(accept(listener, Arc::clone(&self.target), self.weather.subscribe())));
+            *accepting = Some(runtime.spawn(accept(listener, Arc::clone(&self.route), self.weather.subscribe())));
         }
     }
 }
@@ -178,24 +195,28 @@ impl Drop for Proxy {
     }
 }
 
-async fn accept(listener: TcpListener, target: Arc<Mutex<SocketAddr>>, weather: watch::Receiver<Weather>) {
+async fn accept(listener: TcpListener, route: Arc<Mutex<Route>>, weather: watch::Receiver<Weather>) {
     while let Ok((client, _)) = listener.accept().await {
-        let target = *target.lock();
-        tokio::spawn(carry(client, target, weather.clone(), weather.clone()));
+        let route = *route.lock();
+        tokio::spawn(carry(client, route, weather.clone(), weather.clone()));
     }
 }
 
 /// Carries one connection until one of its ends is gone or the proxy cuts it.
 async fn carry(
     client: TcpStream,
-    target: SocketAddr,
+    route: Route,
     mut up_weather: watch::Receiver<Weather>,
     mut down_weather: watch::Receiver<Weather>,
 ) {
+    let target = route.of(&client).await;
     #[expect(clippy::disallowed_methods, reason = "the proxy is a client of the server under test")]
     let Ok(server) = TcpStream::connect(target).await else { return };
     client.set_nodelay(true).ok();
     server.set_nodelay(true).ok();
+    // Who does not read is to be felt by the sender: the proxy is no place for what waits.
+    SockRef::from(&server).set_recv_buffer_size(BUFFER).ok();
+    SockRef::from(&client).set_send_buffer_size(BUFFER).ok();
     let cuts = up_weather.borrow().cuts;
     let (mut client_reads, mut client_writes) = client.into_split();
     let (mut server_reads, mut server_writes) = server.into_split();
@@ -206,7 +227,7 @@ async fn carry(
     if how == Some(Cut::Reset) {
         for stream in [client_reads.reunite(client_writes), server_reads.reunite(server_writes)].into_iter().flatten() {
             // A closed socket with a lingering time of zero sends RST.
-            socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO)).ok();
+            SockRef::from(&stream).set_linger(Some(Duration::ZERO)).ok();
         }
     }
 }

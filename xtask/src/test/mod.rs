@@ -1,6 +1,8 @@
-//! `cargo xtask test`: what the tests need, the rules, everything built, all tests run, and one line that sums it up.
+//! `cargo xtask test`: what the tests need, the rules, everything built, all tests run, those of the whole server once more on
+//! two nodes, and one line that sums it up.
 
 mod clients;
+mod nodes;
 mod summary;
 mod tools;
 
@@ -28,7 +30,9 @@ pub(crate) fn test(root: &Path, install: bool, filters: &[String]) -> anyhow::Re
     eprintln!("» tidy");
     let is_tidy = tidy(root)?;
     if runs(tuned(cargo(root).args(["build", "--workspace", "--all-targets"])))? {
-        run_tests(root, filters, &mut summary)?;
+        run_tests(&mut all(root, filters), &mut summary)?;
+        eprintln!("» the end-to-end tests once more, each server as two nodes");
+        run_tests(&mut nodes::again(root, filters), &mut summary)?;
     } else {
         eprintln!("the build failed; it counts as one failed test");
         summary.failed += 1;
@@ -47,14 +51,20 @@ pub(crate) fn test(root: &Path, install: bool, filters: &[String]) -> anyhow::Re
     Ok(if summary.is_good(in_ci()) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn run_tests(root: &Path, filters: &[String], summary: &mut Summary) -> anyhow::Result<()> {
+/// What runs every test, or those that a filter names.
+fn all(root: &Path, filters: &[String]) -> Command {
     let mut command = cargo(root);
     command.args(["test", "--workspace", "--no-fail-fast"]);
     if !filters.is_empty() {
         command.arg("--").args(filters);
     }
-    tuned(&mut command).stdin(Stdio::null()).stdout(Stdio::piped());
-    eprintln!("» {}", shown(&command));
+    command
+}
+
+/// Runs tests, and adds how they end.
+fn run_tests(command: &mut Command, summary: &mut Summary) -> anyhow::Result<()> {
+    tuned(command).stdin(Stdio::null()).stdout(Stdio::piped());
+    eprintln!("» {}", shown(command));
     let mut child = command.spawn().context("cannot run cargo test")?;
     let stdout = child.stdout.take().context("cargo test has no output")?;
     let failed_before = summary.failed;

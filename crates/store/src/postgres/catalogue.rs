@@ -20,11 +20,19 @@ use crate::records::{
 };
 use crate::seal::MainKey;
 
+/// What changed, as the tables have it.
+pub(super) struct Changed {
+    version: i64,
+    hooks: Vec<PgRow>,
+    listeners: Vec<PgRow>,
+    apps: Vec<PgRow>,
+}
+
 /// Everything that changed after a version, as of one moment.
-pub(super) async fn changes(db: &mut PgConnection, key: &MainKey, since: i64) -> Result<Changes, StoreError> {
+pub(super) async fn changed(db: &mut PgConnection, since: i64) -> Result<Changed, StoreError> {
     // Whoever knows nothing yet need not hear of what is gone.
     let deleted = if since == 0 { 0 } else { i64::MAX };
-    let mut out = Changes { version: meta::get(db, "catalogue_version").await?, ..Changes::default() };
+    let version = meta::get(db, "catalogue_version").await?;
     // What is committed between these statements is told with the version before it, and once more after it: that does no harm.
     let hooks = sql("SELECT app, name, version, deleted, description, fields, schema, defaults, created_at, updated_at
          FROM hook WHERE version > $1 AND deleted <= $2 ORDER BY version")
@@ -32,9 +40,6 @@ pub(super) async fn changes(db: &mut PgConnection, key: &MainKey, since: i64) ->
     .bind(deleted)
     .fetch_all(&mut *db)
     .await?;
-    for row in &hooks {
-        out.hooks.push((hook(row)?, row.try_get::<i64, _>(3)? != 0));
-    }
     let listeners =
         sql("SELECT no, app, id, version, deleted, spec, sealed, disabled_reason, disabled_at, created_at, updated_at
          FROM listener WHERE version > $1 AND deleted <= $2 ORDER BY version")
@@ -42,11 +47,25 @@ pub(super) async fn changes(db: &mut PgConnection, key: &MainKey, since: i64) ->
         .bind(deleted)
         .fetch_all(&mut *db)
         .await?;
-    for row in &listeners {
-        out.listeners.push(listener(row, key)?);
+    let apps = apps::changed(db, since, deleted).await?;
+    Ok(Changed { version, hooks, listeners, apps })
+}
+
+impl Changed {
+    /// What it is to whoever has the key.
+    pub(super) fn open(self, key: &MainKey) -> Result<Changes, StoreError> {
+        let mut out = Changes { version: self.version, ..Changes::default() };
+        for row in &self.hooks {
+            out.hooks.push((hook(row)?, row.try_get::<i64, _>(3)? != 0));
+        }
+        for row in &self.listeners {
+            out.listeners.push(listener(row, key)?);
+        }
+        for row in &self.apps {
+            out.apps.push(apps::record(row, key)?);
+        }
+        Ok(out)
     }
-    out.apps = apps::changes(db, key, since).await?;
-    Ok(out)
 }
 
 fn hook(row: &PgRow) -> Result<Hook, StoreError> {

@@ -31,16 +31,22 @@ impl ServerClock {
         Self { ahead: AtomicI64::new(0), measured: false }
     }
 
-    /// Compares the clocks; the caller's said `now` just before.
-    pub(super) async fn compare(&self, db: &mut PgConnection, now: Millis) -> Result<(), StoreError> {
+    /// Compares the clocks; the caller's said `now` when `since` was started. A connection may have been waited for since.
+    pub(super) async fn compare(
+        &self,
+        db: &mut PgConnection,
+        now: Millis,
+        since: &Stopwatch,
+    ) -> Result<(), StoreError> {
         if !self.measured {
             return Ok(());
         }
-        let took = Stopwatch::start();
+        let asked = since.elapsed();
         let row = sql("SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint").fetch_one(db).await?;
         let server: Millis = row.try_get(0)?;
-        // The server looked at its clock somewhere in the middle.
-        self.ahead.store(server - (now + millis(took.elapsed()) / 2), Ordering::Relaxed);
+        // The server looked at its clock somewhere between the question and the answer.
+        let looked = now + millis(asked + since.elapsed()) / 2;
+        self.ahead.store(server - looked, Ordering::Relaxed);
         Ok(())
     }
 
@@ -52,5 +58,27 @@ impl ServerClock {
     /// The caller's time, from the server's.
     pub(super) fn caller(&self, time: Millis) -> Millis {
         time.saturating_sub(self.ahead.load(Ordering::Relaxed))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::postgres::tests::Node;
+
+    /// What goes wrong is at most half of what lies between the question and the answer, whatever was waited for before.
+    #[tokio::test]
+    async fn what_was_waited_for_before_does_not_set_the_clock_wrong() {
+        let node = Node::alone();
+        let store = node.store().await;
+        let mut tx = store.connections.begin().await.unwrap();
+        let row =
+            sql("SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint").fetch_one(&mut *tx).await.unwrap();
+        let (now, since): (Millis, _) = (row.try_get(0).unwrap(), Stopwatch::start());
+        sql("SELECT pg_sleep(0.5)").execute(&mut *tx).await.unwrap();
+        let (clock, before) = (ServerClock::measured(), since.elapsed());
+        clock.compare(&mut tx, now, &since).await.unwrap();
+        let most = millis(since.elapsed() - before) / 2 + 5;
+        assert!(clock.server(0).abs() <= most, "{} ms, not {most} at most", clock.server(0));
     }
 }

@@ -103,6 +103,7 @@ pub(super) fn numbers(all: impl IntoIterator<Item = i64>) -> String {
 pub(super) struct Connections {
     pub(super) pool: PgPool,
     begin: String,
+    begin_view: String,
 }
 
 impl Connections {
@@ -114,10 +115,12 @@ impl Connections {
             .idle_timeout(Duration::from_secs(600))
             .connect_lazy_with(parse(url)?);
         let (timeout, standstill) = (options.statement_timeout.as_millis(), STANDSTILL.as_millis());
-        let begin = format!(
-            "BEGIN; SET LOCAL statement_timeout = {timeout}; SET LOCAL idle_in_transaction_session_timeout = {standstill}"
+        let patience = format!(
+            "SET LOCAL statement_timeout = {timeout}; SET LOCAL idle_in_transaction_session_timeout = {standstill}"
         );
-        let connections = Self { pool, begin };
+        let begin = format!("BEGIN; {patience}");
+        let begin_view = format!("BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY; {patience}");
+        let connections = Self { pool, begin, begin_view };
         connections.check().await?;
         Ok(connections)
     }
@@ -125,6 +128,11 @@ impl Connections {
     /// A transaction. Whatever is done in it is undone unless it is committed.
     pub(super) async fn begin(&self) -> Result<Transaction<'static, Postgres>, StoreError> {
         Ok(self.pool.begin_with(AssertSqlSafe(self.begin.clone())).await?)
+    }
+
+    /// A transaction that only reads, whose statements all see the same moment.
+    pub(super) async fn begin_view(&self) -> Result<Transaction<'static, Postgres>, StoreError> {
+        Ok(self.pool.begin_with(AssertSqlSafe(self.begin_view.clone())).await?)
     }
 
     async fn check(&self) -> Result<(), OpenError> {
@@ -172,6 +180,22 @@ macro_rules! transact {
     }};
 }
 pub(super) use transact;
+
+/// Runs work that only reads, and whose statements have to see the same moment: what goes from one table to another between
+/// them would be found in both, or in none.
+macro_rules! view {
+    ($connections:expr, |$db:ident| $work:expr) => {
+        async {
+            let mut tx = $connections.begin_view().await?;
+            let $db: &mut sqlx::PgConnection = &mut tx;
+            let value = $work?;
+            tx.commit().await?;
+            Ok::<_, crate::error::StoreError>(value)
+        }
+        .await
+    };
+}
+pub(super) use view;
 
 /// How often a transaction that had to give way is tried.
 pub(super) const TRIES: usize = 10;

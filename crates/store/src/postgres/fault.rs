@@ -30,8 +30,10 @@ fn by_code(code: &str, message: &str, constraint: Option<&str>) -> StoreError {
         "23505" if constraint == Some("event_pkey") => StoreError::Locked,
         "53100" => StoreError::Full,
         "57014" => StoreError::TooSlow,
-        // The server (or a pooler before it) is going, coming, has no room, or is a standby.
-        "57P01" | "57P02" | "57P03" | "53300" | "25006" | "08P01" => StoreError::Unreachable(message.to_owned()),
+        // The server (or a pooler before it) is going, coming, has no room, is a standby, or has heard nothing for too long.
+        "25P03" | "57P01" | "57P02" | "57P03" | "53300" | "25006" | "08P01" => {
+            StoreError::Unreachable(message.to_owned())
+        }
         _ if code.starts_with("08") => StoreError::Unreachable(message.to_owned()),
         _ if code.starts_with("XX") => StoreError::Corrupt(message.to_owned()),
         _ => StoreError::Database(message.to_owned()),
@@ -44,7 +46,7 @@ mod tests {
 
     #[test]
     fn what_passes_is_told_from_what_stays() {
-        for code in ["40P01", "53100", "57014", "57P01", "08006", "25006"] {
+        for code in ["40P01", "53100", "57014", "57P01", "08006", "25006", "25P03"] {
             assert!(by_code(code, "", None).is_temporary(), "{code}");
         }
         assert_eq!(by_code("23505", "", Some("event_pkey")), StoreError::Locked);

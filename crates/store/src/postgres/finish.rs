@@ -14,7 +14,7 @@ use super::clock::ServerClock;
 use super::closing::{self, Closing};
 use super::connect::sql;
 use super::lanes::{self, Dues};
-use super::{catalogue, locks, lots, queue};
+use super::{catalogue, locks, lots, paused, queue};
 use crate::error::StoreError;
 use crate::queue::{Advanced, Finished, Leased, Next, Recorded, Recording};
 
@@ -63,6 +63,7 @@ pub(super) async fn finish(
     lots::reopen(db, reopened, &there, recording.wall, &mut closing, &mut dues).await?;
     closing.write(db).await?;
     dues.write(db).await?;
+    paused::note(db, batch, clock).await?;
     Ok(out)
 }
 

@@ -13,6 +13,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../migrations/postgres/0002_nodes.sql"),
     include_str!("../../migrations/postgres/0003_standing.sql"),
     include_str!("../../migrations/postgres/0004_apps.sql"),
+    include_str!("../../migrations/postgres/0005_paused.sql"),
 ];
 
 /// The latest version this program knows.

@@ -22,6 +22,7 @@ mod lots;
 mod meta;
 mod migrate;
 mod nodes;
+mod paused;
 mod publisher;
 mod queue;
 mod retire;

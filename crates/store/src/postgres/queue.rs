@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use sqlx::{PgConnection, Row};
-use tidings_model::clock::Millis;
+use tidings_model::clock::{Millis, millis};
 use tidings_model::id::{AppId, DeliveryKey, DestinationNo, EventNo};
 
 use super::closing::Closing;
@@ -12,31 +12,48 @@ use super::lanes::{self, Dues};
 use super::{catalogue, locks, lots};
 use crate::error::StoreError;
 use crate::log::Lease;
-use crate::queue::{Due, Leased};
+use crate::nodes::{GONE_AFTER, KNOWN_AFTER};
+use crate::queue::{Due, Leased, Place};
 
-/// Which destinations have work due, and when the next one will.
+/// What a row of [`due`] is about.
+const DUE: i32 = 0;
+const PAUSED: i32 = 1;
+const NODES: i32 = 2;
+
+/// Which destinations have work due, when the next one will, which are to rest, and which place among the nodes the one of
+/// this incarnation has: all in one round trip, since every node asks every second.
 pub(super) async fn due(
     db: &mut PgConnection,
     now: Millis,
     skip: &[DestinationNo],
     limit: usize,
+    incarnation: i64,
 ) -> Result<Due, StoreError> {
     let rows = numeric(format!(
-        "SELECT q.destination, q.next_due FROM queue q JOIN listener l ON l.no = q.destination
+        "(SELECT {DUE}, q.destination, q.next_due FROM queue q JOIN listener l ON l.no = q.destination
          WHERE l.disabled_at IS NULL AND l.deleted = 0 AND q.destination <> ALL({})
-         ORDER BY q.next_due, q.destination LIMIT {limit}",
-        numbers(skip.iter().map(|no| no.0))
+         ORDER BY q.next_due, q.destination LIMIT {limit})
+         UNION ALL SELECT {PAUSED}, destination, until FROM paused WHERE until > {now}
+         UNION ALL SELECT {NODES}, CASE WHEN bool_or(incarnation = {incarnation} AND clock_timestamp() - started_at < {} * interval '1 ms')
+             AND count(*) > 1 THEN count(*) ELSE count(*) FILTER (WHERE incarnation < {incarnation}) END,
+             count(*) FILTER (WHERE incarnation <> {incarnation})
+         FROM node WHERE abs(extract(epoch FROM clock_timestamp() - seen_at) * 1000) <= {}
+         ORDER BY 1, 3, 2",
+        numbers(skip.iter().map(|no| no.0)),
+        millis(KNOWN_AFTER),
+        millis(GONE_AFTER)
     ))
     .fetch_all(db)
     .await?;
     let mut due = Due::default();
     for row in rows {
-        let next: Millis = row.try_get(1)?;
-        if next > now {
-            due.next = Some(next);
-            break;
+        let (kind, first, second): (i32, i64, i64) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
+        match kind {
+            DUE if second <= now => due.destinations.push(DestinationNo(first)),
+            DUE => due.next = due.next.or(Some(second)),
+            PAUSED => due.paused.push((DestinationNo(first), second)),
+            _ => due.place = Place { before: first.unsigned_abs(), of: second.unsigned_abs() + 1 },
         }
-        due.destinations.push(DestinationNo(row.try_get(0)?));
     }
     Ok(due)
 }

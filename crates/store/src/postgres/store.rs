@@ -4,16 +4,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
-use tidings_model::clock::Millis;
+use tidings_model::clock::{Millis, Stopwatch};
 use tidings_model::delivery::Attempt;
 use tidings_model::hook::Hook;
 use tidings_model::id::{AppId, DeliveryKey, DestinationNo, EventNo};
 use tidings_model::listener::Listener;
 use tidings_model::payload::Field;
 
-use super::connect::{sql, transact};
+use super::connect::{sql, transact, view};
 use super::{
-    PostgresStore, apps, catalogue, events, fanout, finish, listing, lots, nodes, queue, retire, standing, upkeep,
+    PostgresStore, apps, catalogue, events, fanout, finish, listing, lots, nodes, paused, queue, retire, standing,
+    upkeep,
 };
 use crate::Store;
 use crate::catalogue::{AppRecord, Catalogue, Changes};
@@ -77,7 +78,8 @@ impl Nodes for PostgresStore {
 #[async_trait]
 impl Catalogue for PostgresStore {
     async fn changes(&self, since: i64) -> Result<Changes, StoreError> {
-        transact!(self.connections, |db| catalogue::changes(db, &self.key, since).await)
+        // Opened when the transaction is over: with many listeners that takes its time, and a transaction has little.
+        transact!(self.connections, |db| catalogue::changed(db, since).await)?.open(&self.key)
     }
 
     async fn create_hook(&self, hook: Hook) -> Result<(), StoreError> {
@@ -179,7 +181,8 @@ impl Standings for PostgresStore {
 #[async_trait]
 impl Queue for PostgresStore {
     async fn recover(&self, now: Millis) -> Result<u64, StoreError> {
-        transact!(self.connections, |db| self.clock.compare(db, now).await)?;
+        let since = Stopwatch::start();
+        transact!(self.connections, |db| self.clock.compare(db, now, &since).await)?;
         let now = self.clock.server(now);
         transact!(self.connections, |db| upkeep::heed_clock(db, now).await)?;
         let earlier = transact!(self.connections, |db| upkeep::earlier(db, &self.node, self.incarnation).await)?;
@@ -200,8 +203,9 @@ impl Queue for PostgresStore {
 
     async fn due(&self, now: Millis, skip: Vec<DestinationNo>, limit: usize) -> Result<Due, StoreError> {
         let now = self.clock.server(now);
-        let mut due = transact!(self.connections, |db| queue::due(db, now, &skip, limit).await)?;
+        let mut due = transact!(self.connections, |db| queue::due(db, now, &skip, limit, self.incarnation).await)?;
         due.next = due.next.map(|time| self.clock.caller(time));
+        due.paused.iter_mut().for_each(|(_, until)| *until = self.clock.caller(*until));
         Ok(due)
     }
 
@@ -232,7 +236,8 @@ impl Queue for PostgresStore {
     }
 
     async fn sweep(&self, now: Millis) -> Result<u64, StoreError> {
-        transact!(self.connections, |db| self.clock.compare(db, now).await)?;
+        let since = Stopwatch::start();
+        transact!(self.connections, |db| self.clock.compare(db, now, &since).await)?;
         let (now, slice) = (self.clock.server(now), self.sizes.sweep);
         let mut taken = 0;
         loop {
@@ -251,6 +256,7 @@ impl Queue for PostgresStore {
             }
         }
         transact!(self.connections, |db| upkeep::unlist_idle(db).await)?;
+        transact!(self.connections, |db| paused::forget(db, now).await)?;
         Ok(taken)
     }
 
@@ -263,17 +269,17 @@ impl Queue for PostgresStore {
     }
 
     async fn deliveries(&self, app: &AppId, filter: DeliveryFilter) -> Result<Vec<DeliveryRow>, StoreError> {
-        let rows = transact!(self.connections, |db| listing::deliveries(db, app, &filter).await)?;
+        let rows = view!(self.connections, |db| listing::deliveries(db, app, &filter).await)?;
         Ok(rows.into_iter().map(|row| self.in_callers_time(row)).collect())
     }
 
     async fn delivery(&self, key: &DeliveryKey) -> Result<Option<DeliveryRow>, StoreError> {
-        let row = transact!(self.connections, |db| listing::delivery(db, key).await)?;
+        let row = view!(self.connections, |db| listing::delivery(db, key).await)?;
         Ok(row.map(|row| self.in_callers_time(row)))
     }
 
     async fn attempts(&self, key: &DeliveryKey) -> Result<Vec<Attempt>, StoreError> {
-        let mut all = transact!(self.connections, |db| listing::attempts(db, key).await)?;
+        let mut all = view!(self.connections, |db| listing::attempts(db, key).await)?;
         all.iter_mut().for_each(|attempt| attempt.next_at = attempt.next_at.map(|time| self.clock.caller(time)));
         Ok(all)
     }
@@ -294,7 +300,7 @@ impl Queue for PostgresStore {
     }
 
     async fn depth(&self) -> Result<Depth, StoreError> {
-        transact!(self.connections, |db| listing::depth(db).await)
+        view!(self.connections, |db| listing::depth(db).await)
     }
 }
 

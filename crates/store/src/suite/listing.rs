@@ -1,5 +1,8 @@
 //! Lists of deliveries, their attempts, and how much there is.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use tidings_model::delivery::DeliveryState;
 use tidings_model::id::{AppId, DeliveryKey};
 use tidings_model::listener::Order;
@@ -7,7 +10,10 @@ use tidings_model::listener::Order;
 use super::{World, attempt, event, finished, listener};
 use crate::error::StoreError;
 use crate::log::{Lane, Published};
-use crate::queue::{DeliveryFilter, DeliveryRow, Next};
+use crate::queue::{DeliveryFilter, DeliveryRow, Next, Retried};
+
+/// How often a delivery ends and is opened again.
+const ROUNDS: usize = 100;
 
 /// A dozen events to four listeners, in every state, and as many of another app's.
 async fn mixture(w: &mut World) -> Vec<DeliveryRow> {
@@ -98,6 +104,32 @@ pub(crate) async fn attempts_are_kept_and_belong_to_the_app(mut w: World) {
     assert_eq!((row.state, row.attempts, row.closed_at), (DeliveryState::Delivered, 2, Some(w.now)));
     let foreign = DeliveryKey { app: AppId::from("2"), ..key };
     assert_eq!(w.store.attempts(&foreign).await, Err(StoreError::Missing));
+}
+
+/// A delivery goes from table to table while it is looked for, and is found in one of them each time.
+pub(crate) async fn what_moves_is_seen_once(mut w: World) {
+    let no = w.listener(Order::None).await;
+    let (_, leased) = w.publish("a", &[no], Lane::Own).await;
+    let (key, mut leased) = (leased[0].key.clone(), leased[0].clone());
+    let (store, app, moving) = (Arc::clone(&w.store), w.app.clone(), Arc::new(AtomicBool::new(true)));
+    let looking = tokio::spawn({
+        let (key, moving) = (key.clone(), Arc::clone(&moving));
+        let filter = DeliveryFilter { event: Some(key.event), limit: 10, ..DeliveryFilter::default() };
+        async move {
+            while moving.load(Ordering::Relaxed) {
+                assert!(store.delivery(&key).await.unwrap().is_some(), "it was not there");
+                assert_eq!(store.deliveries(&app, filter.clone()).await.unwrap().len(), 1);
+                store.attempts(&key).await.unwrap();
+            }
+        }
+    });
+    for _ in 0..ROUNDS {
+        w.deliver(&leased).await;
+        assert_eq!(w.store.retry(&key, w.now).await.unwrap(), Retried::Due);
+        leased = w.claim(no, 1).await.remove(0);
+    }
+    moving.store(false, Ordering::Relaxed);
+    looking.await.unwrap();
 }
 
 pub(crate) async fn depth_counts_open_work(mut w: World) {

@@ -48,7 +48,8 @@ macro_rules! every_test {
                 an_ordered_delivery_goes_behind_an_earlier_fanout, the_next_waits_for_its_time;
             leases: claims_take_the_longest_due_first, a_lost_lease_changes_nothing, released_deliveries_come_back,
                 run_out_leases_are_swept, what_was_leased_together_ends_apart, no_token_is_given_twice, due_tells_who_and_when, a_retry_by_hand_in_each_state;
-            listing: every_filter_pages_without_gap_or_repeat, attempts_are_kept_and_belong_to_the_app, depth_counts_open_work;
+            listing: every_filter_pages_without_gap_or_repeat, attempts_are_kept_and_belong_to_the_app, what_moves_is_seen_once,
+                depth_counts_open_work;
             log: events_come_back_as_they_were, every_filter_pages_the_log;
             publish: up_to_the_limit_deliveries_are_written_at_once, more_destinations_are_fanned_out_exactly_once,
                 an_id_is_logged_once, an_idempotency_key_makes_one_event, duplicates_at_once_make_one_event,
@@ -224,6 +225,7 @@ pub(crate) fn finished(leased: &Leased, next: Next) -> Finished {
         next,
         disable: None,
         was_failing: false,
+        pause: None,
     }
 }
 

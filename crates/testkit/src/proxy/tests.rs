@@ -7,7 +7,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 
-use super::{Cut, Proxy, Toward, proxy};
+use super::{Cut, Proxy, Route, Toward, proxy};
 use crate::{RawReceiver, dial, eventually};
 
 const SOON: Duration = Duration::from_secs(20);
@@ -101,4 +101,28 @@ async fn delays_and_rates_hold_back_at_least_so_much() {
     let mut answer = vec![0; 20_000];
     timeout(SOON, stream.read_exact(&mut answer)).await.unwrap().unwrap();
     assert!(begun.elapsed() >= Duration::from_millis(400), "{:?}", begun.elapsed());
+}
+
+#[tokio::test]
+async fn before_several_the_first_line_says_where_a_connection_goes() {
+    let (sessions, rest) = (echo(), echo());
+    let balancer = Proxy::on(Route { sessions: sessions.addr(), rest: rest.addr() });
+    let mut open = Vec::new();
+    for (pieces, counts) in [
+        (["GET /app", "/key HTTP/1.1\r\n"], [1, 0]),
+        (["GET /v1/events HTTP/1.1\r\n", ""], [1, 1]),
+        (["\u{16}", "hello"], [2, 1]),
+        // Nothing that one could go by: it is served all the same.
+        (["", ""], [2, 2]),
+    ] {
+        let mut stream = dial(balancer.addr()).await;
+        for piece in pieces {
+            stream.write_all(piece.as_bytes()).await.unwrap();
+        }
+        eventually(SOON, || async { ([sessions.connections(), rest.connections()] == counts).then_some(()) }).await;
+        let mut answer = vec![0; pieces.concat().len()];
+        timeout(SOON, stream.read_exact(&mut answer)).await.unwrap().unwrap();
+        assert_eq!(answer, pieces.concat().as_bytes());
+        open.push(stream);
+    }
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use tokio::time::Instant;
 
+use super::nodes::Nodes;
 use super::{Credentials, Server, tidings_binary};
 use crate::api::Api;
 use crate::process::{Exit, Process};
@@ -29,6 +30,7 @@ pub fn server() -> ServerBuilder {
         wrapper: Vec::new(),
         dir: None,
         tls: false,
+        alone: false,
         patience: START_PATIENCE,
     }
 }
@@ -44,6 +46,7 @@ pub struct ServerBuilder {
     wrapper: Vec<String>,
     dir: Option<PathBuf>,
     tls: bool,
+    alone: bool,
     patience: Duration,
 }
 
@@ -114,13 +117,20 @@ impl ServerBuilder {
         self.env("TIDINGS__TLS__CERT", tls::CERTIFICATE_FILE).env("TIDINGS__TLS__KEY", tls::KEY_FILE)
     }
 
+    /// As one process with the store and the broker that its configuration says, however many nodes tests run on: for tests
+    /// of SQLite, of the process itself, of its data folder, and for those that make several nodes themselves.
+    pub fn alone(mut self) -> Self {
+        self.alone = true;
+        self
+    }
+
     /// With another deadline for getting ready than 20 s.
     pub fn within(mut self, patience: Duration) -> Self {
         self.patience = patience;
         self
     }
 
-    /// Starts it and waits until it is ready.
+    /// Starts it and waits until it is ready; several nodes with one address, if tests are to run on several.
     ///
     /// # Panics
     /// With its output, when it isn't ready within the deadline.
@@ -134,8 +144,8 @@ impl ServerBuilder {
     /// When the binary is missing, or the server ended or was not ready within the deadline; with its output.
     pub async fn try_start(self) -> anyhow::Result<Server> {
         let (temp, dir) = self.folder()?;
-        let (process, ready) = self.launch(&dir).await?;
-        Ok(Server::new(self, temp, &dir, process, ready))
+        let nodes = Nodes::start(&self, &dir).await?;
+        Ok(Server::new(self, temp, dir, nodes))
     }
 
     /// Starts it and waits for its end: for servers that must refuse to start.
@@ -145,7 +155,7 @@ impl ServerBuilder {
     pub async fn run_to_exit(self) -> Exit {
         // Held until the end: dropping it removes the folder.
         let (_temp, dir) = self.folder().unwrap_or_else(|e| panic!("{e:#}"));
-        let mut process = self.spawn(&dir).unwrap_or_else(|e| panic!("{e:#}"));
+        let mut process = self.spawn(&dir, &[]).unwrap_or_else(|e| panic!("{e:#}"));
         process.wait(self.patience).await
     }
 
@@ -158,7 +168,11 @@ impl ServerBuilder {
         Ok((Some(temp), dir))
     }
 
-    fn spawn(&self, dir: &Path) -> anyhow::Result<Process> {
+    pub(super) fn is_alone(&self) -> bool {
+        self.alone
+    }
+
+    fn spawn(&self, dir: &Path, shared: &[(String, String)]) -> anyhow::Result<Process> {
         let binary = tidings_binary()?;
         let mut args = vec!["serve".to_owned()];
         if let Some(text) = &self.config {
@@ -173,13 +187,15 @@ impl ServerBuilder {
             tls::write_into(dir).context("cannot write the certificate")?;
         }
         Process::start(&binary, &self.wrapper, |command| {
-            command.current_dir(dir).args(args).envs(self.env.iter().map(|(name, value)| (name, value)));
+            let env = shared.iter().chain(&self.env);
+            command.current_dir(dir).args(args).envs(env.map(|(name, value)| (name, value)));
         })
         .with_context(|| format!("cannot start {} (wrapper {:?})", binary.display(), self.wrapper))
     }
 
-    pub(super) async fn launch(&self, dir: &Path) -> anyhow::Result<(Process, Ready)> {
-        let mut process = self.spawn(dir)?;
+    /// Starts one process in a folder, with variables that it shares with others, and waits until it is ready.
+    pub(super) async fn launch(&self, dir: &Path, shared: &[(String, String)]) -> anyhow::Result<(Process, Ready)> {
+        let mut process = self.spawn(dir, shared)?;
         match self.wait_until_ready(&mut process, dir).await {
             Ok(ready) => Ok((process, ready)),
             Err(error) => Err(error.context(format!(

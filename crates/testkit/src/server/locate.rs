@@ -43,8 +43,8 @@ fn beside_or_above(own: &Path, name: &str, fits: impl Fn(&Path) -> bool) -> Opti
     own.ancestors().skip(1).take(4).map(|dir| dir.join(name)).find(|path| fits(path))
 }
 
-#[expect(clippy::disallowed_methods, reason = "says which binary to test; the server's configuration is not read here")]
-fn variable(name: &str) -> Option<std::ffi::OsString> {
+#[expect(clippy::disallowed_methods, reason = "says what to test; the server's configuration is not read here")]
+pub(super) fn variable(name: &str) -> Option<std::ffi::OsString> {
     std::env::var_os(name)
 }
 

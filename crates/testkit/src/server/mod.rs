@@ -2,22 +2,26 @@
 
 mod launch;
 mod locate;
+mod nodes;
 
 use std::fs;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use rustix::process::Signal;
 use tempfile::TempDir;
 
 use crate::api::Api;
-use crate::process::{Exit, Process, stat_field};
+use crate::eventually;
+use crate::postgres::Database;
+use crate::process::{Exit, stat_field};
 pub use launch::{ServerBuilder, server};
 pub(crate) use locate::{clients_dir, repository, tidings_binary};
+use nodes::Nodes;
 
-/// How long a server may take to stop.
-const STOP_PATIENCE: Duration = Duration::from_secs(30);
+/// How long a server may take to stop, or to hear of others.
+const PATIENCE: Duration = Duration::from_secs(30);
 /// How many of the last lines of its log a failed test prints.
 const LOG_LINES: usize = 60;
 
@@ -37,17 +41,20 @@ pub struct Credentials {
 }
 
 /// A running server. Dropped, it is killed and its folder removed; the folder is kept, and named, when the test panics.
+///
+/// It is one process; or several nodes with one address, where `TIDINGS_TEST_NODES` says so and the test does not need one
+/// [`alone`](ServerBuilder::alone). What is done to a server is then done to all of its nodes.
 #[derive(Debug)]
 pub struct Server {
-    /// Where it answers: `http://127.0.0.1:PORT`. Another port after a restart.
+    /// Where it answers: `http://127.0.0.1:PORT`. One process has another port after a restart.
     pub url: String,
     /// The same as an address.
     pub addr: SocketAddr,
     /// What it wrote to its credentials file.
     pub credentials: Credentials,
-    /// Its working directory, which holds `tidings-data/`.
+    /// Its working directory, which holds `tidings-data/`; of several nodes the first one's.
     pub dir: PathBuf,
-    process: Process,
+    nodes: Nodes,
     launch: ServerBuilder,
     temp: Option<TempDir>,
 }
@@ -63,35 +70,76 @@ impl Server {
         Api::new(&self.url, &self.credentials.operator_key)
     }
 
+    /// A client without a key for each node: for what each of them says of itself.
+    pub fn each_node(&self) -> impl Iterator<Item = Api> {
+        self.nodes.all.iter().map(|node| Api::new(&node.url, ""))
+    }
+
+    /// What it counts, as `/metrics` says it; that of all nodes, one after the other.
+    ///
+    /// # Panics
+    /// When one of them does not say it.
+    pub async fn metrics(&self) -> String {
+        let mut all = String::new();
+        for node in self.each_node() {
+            all += &node.get("/metrics").await.expect_status(200).text();
+        }
+        all
+    }
+
+    /// Waits until each of its nodes knows of the others: for what holds over all of them, and not while one is new.
+    ///
+    /// # Panics
+    /// When they do not hear of each other.
+    pub async fn nodes_know_each_other(&self) {
+        let count = self.nodes.all.len();
+        eventually(PATIENCE, || async {
+            let all = format!("\ntidings_courier_nodes {count}\n");
+            (self.metrics().await.matches(&all).count() == count).then_some(())
+        })
+        .await;
+    }
+
     /// `tidings-data/`, with the database, the credentials and the keys.
     pub fn data_dir(&self) -> PathBuf {
         self.dir.join("tidings-data")
     }
 
-    /// The process id, of the server itself also under a wrapper.
-    pub fn pid(&self) -> u32 {
-        self.process.pid()
+    /// The database that its nodes share. A server alone has its own in [`Server::data_dir`].
+    pub fn database(&self) -> Option<&Database> {
+        self.nodes.database()
     }
 
-    /// Whether the process still runs.
+    /// The process id, of the server itself also under a wrapper.
+    ///
+    /// # Panics
+    /// When there are several nodes: a test of a process needs one [`alone`](ServerBuilder::alone).
+    pub fn pid(&self) -> u32 {
+        match self.nodes.all.as_slice() {
+            [only] => only.process.pid(),
+            _ => panic!("several nodes have no process id: start the server alone()"),
+        }
+    }
+
+    /// Whether it still runs: each node of it.
     pub fn runs(&mut self) -> bool {
-        self.process.runs()
+        self.nodes.all.iter_mut().all(|node| node.process.runs())
     }
 
     /// Kills it with SIGKILL and waits for its end. Nothing of it gets a last word.
     pub async fn kill9(&mut self) -> Exit {
-        self.process.signal(Signal::KILL);
-        self.process.wait(STOP_PATIENCE).await
+        self.signal(Signal::KILL);
+        self.wait_for_exit(PATIENCE).await
     }
 
     /// Has it do nothing, without its end: connections stay open, and leases run out.
     pub fn freeze(&mut self) {
-        self.process.signal(Signal::STOP);
+        self.signal(Signal::STOP);
     }
 
     /// Has it go on.
     pub fn thaw(&mut self) {
-        self.process.signal(Signal::CONT);
+        self.signal(Signal::CONT);
     }
 
     /// Asks it to stop with SIGTERM and waits for its end.
@@ -99,8 +147,8 @@ impl Server {
     /// # Panics
     /// When it still runs after 30 s.
     pub async fn terminate(&mut self) -> Exit {
-        self.process.signal(Signal::TERM);
-        self.process.wait(STOP_PATIENCE).await
+        self.signal(Signal::TERM);
+        self.wait_for_exit(PATIENCE).await
     }
 
     /// Waits until it ends by itself.
@@ -108,23 +156,28 @@ impl Server {
     /// # Panics
     /// When it still runs after `patience`.
     pub async fn wait_for_exit(&mut self, patience: Duration) -> Exit {
-        self.process.wait(patience).await
+        let mut exits = Vec::new();
+        for node in &mut self.nodes.all {
+            exits.push(node.process.wait(patience).await);
+        }
+        Exit::of_all(exits)
     }
 
-    /// Starts it anew on the same data with the same arguments; a server that still runs is killed first (SIGKILL). Its
-    /// port is a new one unless the builder named one, so ask [`Server::api`] for a new client.
+    /// Starts it anew on the same data with the same arguments; a server that still runs is killed first (SIGKILL). The
+    /// port of one process is a new one unless the builder named one, so ask [`Server::api`] for a new client.
     pub async fn restart(&mut self) {
-        if self.process.runs() {
-            self.kill9().await;
-        }
-        let (process, ready) = self.launch.launch(&self.dir).await.unwrap_or_else(|e| panic!("restart failed: {e:#}"));
-        self.process = process;
-        self.url = ready.url;
-        self.addr = ready.addr;
-        self.credentials = ready.credentials;
+        self.kill9().await;
+        let restarted = self.nodes.restart(&self.launch, &self.dir).await;
+        restarted.unwrap_or_else(|e| panic!("restart failed: {e:#}"));
+        self.url = self.nodes.url();
+        self.addr = self.nodes.addr();
+        self.credentials = self.nodes.credentials.clone();
     }
 
     /// Resident memory in KiB.
+    ///
+    /// # Panics
+    /// As [`Server::pid`].
     pub fn rss_kib(&self) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap_or_default();
         status
@@ -134,6 +187,9 @@ impl Server {
     }
 
     /// CPU time used so far, user and system, in clock ticks (100 a second on Linux).
+    ///
+    /// # Panics
+    /// As [`Server::pid`].
     pub fn cpu_ticks(&self) -> u64 {
         let pid = self.pid();
         match (stat_field(pid, 13), stat_field(pid, 14)) {
@@ -142,26 +198,22 @@ impl Server {
         }
     }
 
-    /// What it has written to standard output since its last start.
+    /// What it has written to standard output since its last start, one node after the other.
     pub fn stdout(&self) -> String {
-        self.process.stdout()
+        self.nodes.all.iter().map(|node| node.process.stdout()).collect()
     }
 
-    /// What it has written to standard error since its last start.
+    /// What it has written to standard error since its last start, one node after the other.
     pub fn stderr(&self) -> String {
-        self.process.stderr()
+        self.nodes.all.iter().map(|node| node.process.stderr()).collect()
     }
 
-    fn new(launch: ServerBuilder, temp: Option<TempDir>, dir: &Path, process: Process, ready: launch::Ready) -> Self {
-        Self {
-            url: ready.url,
-            addr: ready.addr,
-            credentials: ready.credentials,
-            dir: dir.to_owned(),
-            process,
-            launch,
-            temp,
-        }
+    fn signal(&mut self, signal: Signal) {
+        self.nodes.all.iter_mut().for_each(|node| node.process.signal(signal));
+    }
+
+    fn new(launch: ServerBuilder, temp: Option<TempDir>, dir: PathBuf, nodes: Nodes) -> Self {
+        Self { url: nodes.url(), addr: nodes.addr(), credentials: nodes.credentials.clone(), dir, nodes, launch, temp }
     }
 }
 

@@ -14,7 +14,7 @@ use super::{Node, Options, PostgresStore};
 use crate::Store;
 use crate::error::StoreError;
 use crate::log::{Idempotency, Lane, Lease, Published};
-use crate::queue::{Leased, Next, Queue, Recording};
+use crate::queue::{Leased, Next, Place, Queue, Recording};
 use crate::suite::{LEASED_FOR, START, World, finished, hook, listener};
 
 /// Two worlds with one database.
@@ -288,4 +288,41 @@ async fn nodes_agree_on_the_time_though_their_clocks_do_not() {
     assert_eq!(claimed.iter().map(|l| &l.key).collect::<Vec<_>>(), [&leased[0].key]);
     let next = b.due(early, Vec::new(), 9).await.unwrap().next.unwrap();
     assert!((next - (early + 600_000)).abs() < 30_000, "{}", next - early);
+}
+
+#[tokio::test]
+async fn each_destination_is_one_nodes_once_all_know_of_each_other() {
+    let (a, b) = two().await;
+    let place = async |w: &World| w.store.due(START, Vec::new(), 9).await.unwrap().place;
+    a.store.enter("redis").await.unwrap();
+    assert_eq!(place(&a).await, Place::default(), "alone, it waits for nobody");
+    b.store.enter("redis").await.unwrap();
+    let places = eventually(Duration::from_secs(20), || async {
+        let places = [place(&a).await, place(&b).await];
+        // Until then each destination is one's at most.
+        assert!((0..9).all(|no| places.iter().filter(|place| place.has(DestinationNo(no))).count() <= 1), "{places:?}");
+        places.iter().all(|place| place.before < place.of).then_some(places)
+    })
+    .await;
+    assert!((0..9).all(|no| places.iter().any(|place| place.has(DestinationNo(no)))), "{places:?}");
+    b.store.close().await;
+    assert_eq!(place(&a).await, Place::default());
+}
+
+#[tokio::test]
+async fn a_pause_that_one_node_was_asked_for_is_known_to_the_other() {
+    let (mut a, b) = two().await;
+    let no = a.listener(Order::None).await;
+    let pauses = [START + 5_000, START + 4_000];
+    for (n, until) in pauses.into_iter().enumerate() {
+        let (_, leased) = a.publish(&format!("e{n}"), &[no], Lane::Own).await;
+        let mut end = finished(&leased[0], Next::Retry(START));
+        end.pause = Some(until);
+        a.finish(vec![end]).await;
+    }
+    let due = b.store.due(START, Vec::new(), 9).await.unwrap();
+    assert_eq!((due.destinations, due.paused), (vec![no], vec![(no, pauses[0])]), "the longer one holds");
+    assert!(b.store.due(pauses[0], Vec::new(), 9).await.unwrap().paused.is_empty());
+    b.store.sweep(pauses[0]).await.unwrap();
+    assert!(b.store.due(START, Vec::new(), 9).await.unwrap().paused.is_empty(), "it is kept for ever");
 }

@@ -1,6 +1,11 @@
 //! What several nodes share: a PostgreSQL, a Redis, and the key that secrets are sealed with.
 
-use tidings_testkit::{Database, Redis, postgres, redis};
+use std::path::PathBuf;
+
+use crate::{Database, Redis, postgres, redis};
+
+/// The shortest that there is, so that what a dead node held is soon free.
+const LEASE: &str = "3s";
 
 /// What nodes share. Dropped, it is gone.
 #[derive(Debug)]
@@ -38,8 +43,21 @@ impl Cluster {
     /// The same for a node that reaches the store and the broker elsewhere, such as through a proxy.
     pub fn lines_via(&self, store: &str, broker: &str) -> String {
         format!(
-            "[store]\nurl = \"{store}\"\n[secrets]\nmain_key_file = \"{}\"\n[broker]\nurl = \"{broker}\"\nlease = \"3s\"\n",
-            self.keys.path().join("main.key").display()
+            "[store]\nurl = \"{store}\"\n[secrets]\nmain_key_file = \"{}\"\n[broker]\nurl = \"{broker}\"\nlease = \"{LEASE}\"\n",
+            self.main_key().display()
         )
+    }
+
+    /// The environment of a node that says so, whatever else its configuration says.
+    pub(crate) fn env(&self) -> Vec<(String, String)> {
+        let key = self.main_key().display().to_string();
+        let store = ("TIDINGS__STORE__URL", self.database.url());
+        let broker = [("TIDINGS__BROKER__URL", self.redis.url()), ("TIDINGS__BROKER__LEASE", LEASE.to_owned())];
+        let all = [store, ("TIDINGS__SECRETS__MAIN_KEY_FILE", key)].into_iter().chain(broker);
+        all.map(|(name, value)| (name.to_owned(), value)).collect()
+    }
+
+    fn main_key(&self) -> PathBuf {
+        self.keys.path().join("main.key")
     }
 }
