@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::json;
-use tidings_testkit::{Answer, Receiver};
+use tidings_testkit::{Answer, Receiver, Server};
 
 use crate::kit::{attempted, hook, listener, open, publish};
 
@@ -129,21 +129,33 @@ async fn without_its_main_key_a_database_is_not_served() {
     assert!(exit.stderr.contains("main.key") || exit.stderr.contains("key"), "{}", exit.stderr);
 }
 
-/// A receiver that tells back what it was told has its answer shown to its owner, as it came, and to nobody else.
+/// A receiver that tells back what it was told has its answer shown to its owner, as it came, and to nobody else; and not even
+/// kept, where that is asked for.
+// covers: R14
 #[tokio::test]
 async fn what_a_receiver_echoes_stays_with_its_attempts() {
     let receiver = Receiver::start();
     receiver.answer_with("/in", |request| {
-        Answer::status(500).body(request.header("authorization").unwrap_or_default().to_owned())
+        let echo = request.header("authorization").unwrap_or_default().to_owned();
+        Answer::status(500).header("x-echo", &echo).body(echo)
     });
-    let server = open().start().await;
+    for (kept, server) in [(true, open()), (false, open().env("TIDINGS__COURIER__KEEP_ANSWERS", "false"))] {
+        let server = server.start().await;
+        echoed(&server, &receiver, kept).await;
+    }
+}
+
+async fn echoed(server: &Server, receiver: &Receiver, kept: bool) {
     let api = server.api();
     hook(&api, "e").await;
     let fields =
         json!({"url": receiver.url("/in"), "hooks": ["e"], "headers": {"Authorization": HEADER}, "schedule": ["0s"]});
     listener(&api, fields).await;
     let event = publish(&api, "e", json!({})).await;
-    let (delivery, _) = attempted(&api, &event, 1).await;
+    let (delivery, attempts) = attempted(&api, &event, 1).await;
     assert!(!delivery.to_string().contains(HEADER), "{delivery}");
+    assert_eq!(attempts[0]["status"], 500);
+    assert_eq!(attempts[0]["response_body"].as_str().is_some_and(|body| body.contains(HEADER)), kept, "{attempts:?}");
+    assert_eq!(attempts[0]["response_headers"].to_string().contains(HEADER), kept, "{attempts:?}");
     assert!(!server.stderr().contains(HEADER), "{}", server.stderr());
 }

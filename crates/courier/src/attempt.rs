@@ -92,7 +92,9 @@ fn judge(
         Ok(answer) => {
             attempt.status = Some(answer.status.as_u16());
             attempt.remote = answer.remote.map(|remote| remote.to_string());
-            attempt.response_body = answer.body[..answer.body.len().min(MAX_KEPT_BODY)].to_vec();
+            if inner.settings.keep_answers {
+                attempt.response_body = answer.body[..answer.body.len().min(MAX_KEPT_BODY)].to_vec();
+            }
             ("http_status", inner.outlet.judge(delivery, answer, inner.clock.wall_ms()))
         }
         Err(error) => {
@@ -106,7 +108,9 @@ fn judge(
     };
     attempt.error = Some(error);
     attempt.outcome = word.to_owned();
-    if let Ok(answer) = answer {
+    if let Ok(answer) = answer
+        && inner.settings.keep_answers
+    {
         attempt.response_headers = Some(kept_headers(&answer.headers));
     }
     let mood = match (answer, slow_down) {

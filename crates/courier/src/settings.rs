@@ -21,6 +21,8 @@ pub struct Settings {
     pub retry_after_max: Duration,
     /// A destination that has done nothing but fail for so long is disabled.
     pub disable_after: Duration,
+    /// Whether headers and body of an answer are kept with the attempt: a receiver may send back what it was told.
+    pub keep_answers: bool,
     /// How long a lease lasts. An attempt that its time would not cover is given less time.
     pub lease: Duration,
 }
@@ -35,6 +37,7 @@ impl Default for Settings {
             queue_bytes: 64 << 20,
             retry_after_max: Duration::from_secs(10 * 3_600),
             disable_after: Duration::from_secs(120 * 3_600),
+            keep_answers: true,
             lease: Duration::from_secs(120),
         }
     }

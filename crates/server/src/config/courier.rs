@@ -22,6 +22,7 @@ pub(super) struct RawCourier {
     queue: Option<RawSize>,
     retry_after_max: Option<RawDuration>,
     disable_after: Option<RawDuration>,
+    keep_answers: Option<bool>,
     lease: Option<RawDuration>,
 }
 
@@ -58,6 +59,7 @@ impl RawCourier {
             queue_bytes: check.bounded("courier.queue", queue, default.queue_bytes, 1 << 20, 1 << 40),
             retry_after_max: given(self.retry_after_max, default.retry_after_max),
             disable_after: given(self.disable_after, default.disable_after),
+            keep_answers: self.keep_answers.unwrap_or(default.keep_answers),
             lease,
         }
     }
