@@ -27,7 +27,7 @@ const ROUNDS: u8 = 6;
 // covers: L11
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sessions_that_are_gone_leave_no_memory_and_no_counts() {
-    // Where the system gives huge pages unasked, one that is nearly empty would count as 2 MiB.
+    // Without huge pages, of which one that is nearly empty would count as 2 MiB.
     let server = configured("max_connections = 10000", "").alone().env("MIMALLOC_ALLOW_THP", "0").start().await;
     let app = Arc::new(APPS[0].pusher(&server));
     let mut left = Vec::new();
