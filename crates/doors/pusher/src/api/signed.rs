@@ -20,6 +20,9 @@ use crate::limits;
 use super::query::{Query, decoded};
 use super::refusal::Refusal;
 
+/// How many bytes of a body that is refused are taken.
+const PASSED_OVER: usize = 1 << 20;
+
 /// A request, proven to be of the app that it is about.
 #[derive(Debug)]
 pub(super) struct Signed {
@@ -121,6 +124,7 @@ pub(super) async fn read(headers: &HeaderMap, body: axum::body::Body, most: usiz
     let too_large = || Refusal::too_large(format!("The body exceeds the allowed maximum ({most} bytes)"));
     let announced = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
     if announced.is_some_and(|announced| announced > most as u64) {
+        pass_over(body).await;
         return Err(too_large());
     }
     match Limited::new(body, most).collect().await {
@@ -128,6 +132,13 @@ pub(super) async fn read(headers: &HeaderMap, body: axum::body::Body, most: usiz
         Err(error) if error.is::<LengthLimitError>() => Err(too_large()),
         Err(_) => Err(Refusal::bad("The body broke off before its end")),
     }
+}
+
+/// Takes what a client sends of a body that is refused, within bounds: one that is still sending when its connection is closed
+/// may never see the answer.
+async fn pass_over(body: axum::body::Body) {
+    let mut body = Limited::new(body, PASSED_OVER);
+    while let Some(Ok(_)) = body.frame().await {}
 }
 
 /// An answer in JSON.
