@@ -20,3 +20,4 @@ mod repeats;
 mod rotation;
 mod secrets;
 mod tenants;
+mod upgrade;
