@@ -32,12 +32,12 @@ async fn a_server_that_is_well_is_said_to_be() {
     assert_eq!((code, results), (0, vec!["ok".into(); 5]), "{said}");
     // From elsewhere, knowing nothing but what a page knows.
     let known = ["--url", &server.url, "--app-key", &server.credentials.key];
-    let (code, said) = asked(Cli::in_dir(std::env::temp_dir()), &known).await;
+    let (code, said) = asked(Cli::elsewhere(), &known).await;
     assert_eq!((code, said.matches("  ok ").count()), (0, 3), "{said}");
     assert!(said.contains("--secret"), "{said}");
 }
 
-// covers: D03
+// covers: D03, G381
 #[tokio::test]
 async fn the_option_that_is_wrong_is_named() {
     let server = server().start().await;
@@ -49,7 +49,7 @@ async fn the_option_that_is_wrong_is_named() {
     assert_eq!((code, said.matches("WRONG").count()), (1, 2), "{said}");
     assert!(said.contains("PUSHER_APP_SECRET") && said.contains("channelAuthorization"), "{said}");
     assert!(!said.contains("another-secret"), "{said}");
-    let (code, said) = asked(Cli::in_dir(std::env::temp_dir()), &[]).await;
+    let (code, said) = asked(Cli::elsewhere(), &[]).await;
     assert!(code == 1 && said.contains("--url"), "{said}");
 }
 
@@ -70,7 +70,7 @@ async fn what_stands_in_the_way_is_told_from_what_is_wrong_with_the_app() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         listener.local_addr().unwrap()
     };
-    let elsewhere = || Cli::in_dir(std::env::temp_dir());
+    let elsewhere = Cli::elsewhere;
     let (code, said) = asked(elsewhere(), &["--url", &format!("http://{closed}"), "--app-key", "k"]).await;
     assert!(code == 1 && said.contains("refused") && said.contains("wsPort"), "{said}");
     // Something that passes requests on, but no WebSockets, and whose clock is wrong.

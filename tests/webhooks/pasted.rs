@@ -3,7 +3,7 @@
 use std::process::Output;
 
 use serde_json::Value;
-use tidings_testkit::{Server, tidings};
+use tidings_testkit::{Server, own_environment, tidings};
 use tokio::process::Command;
 
 use crate::kit::{SOON, open, run_json};
@@ -17,7 +17,7 @@ async fn paste(server: &Server, starts: &str) -> Output {
     let elsewhere = tempfile::tempdir().unwrap();
     let mut command = Command::new("sh");
     command.args(["-c", lines[before + 1].trim()]).current_dir(elsewhere.path());
-    command.env_remove("TIDINGS_URL").env_remove("TIDINGS_API_KEY");
+    own_environment(command.as_std_mut());
     command.output().await.unwrap()
 }
 

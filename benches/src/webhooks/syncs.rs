@@ -38,7 +38,8 @@ pub(crate) async fn run(plan: &Plan) -> anyhow::Result<Section> {
 }
 
 async fn count(plan: &Plan, connections: usize) -> anyhow::Result<(Published, usize)> {
-    let trace = std::env::temp_dir().join(format!("tidings-bench-{}-{connections}.strace", std::process::id()));
+    let folder = tempfile::tempdir()?;
+    let trace = folder.path().join("syncs.strace");
     let file = trace.to_string_lossy().into_owned();
     let strace = [STRACE, "-f", "--seccomp-bpf", "-qq", "-e", "trace=fsync,fdatasync", "-o", &file];
     let mut bed = Bed::start(plan, &strace).await?;
@@ -51,7 +52,6 @@ async fn count(plan: &Plan, connections: usize) -> anyhow::Result<(Published, us
     let syncs = syncs_in(&trace) - before;
     bed.receiver.wait_for("sync", published.accepted, Duration::from_secs(10)).await?;
     drop(bed);
-    std::fs::remove_file(&trace)?;
     Ok((published, syncs))
 }
 

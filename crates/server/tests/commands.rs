@@ -6,8 +6,7 @@ use std::time::Duration;
 use tidings_testkit::{Answer, Cli, Receiver};
 
 fn cli(server: &Receiver, line: &[&str]) -> Cli {
-    let dir = std::env::temp_dir();
-    Cli::in_dir(dir).args(line.iter().copied()).env("TIDINGS_URL", &server.url("")).env("TIDINGS_API_KEY", "the-key")
+    Cli::elsewhere().args(line.iter().copied()).env("TIDINGS_URL", &server.url("")).env("TIDINGS_API_KEY", "the-key")
 }
 
 fn answering(path: &str, status: u16, body: &'static str) -> Receiver {
@@ -119,7 +118,7 @@ async fn what_makes_no_sense_exits_with_2() {
         &["--listen", "x"],
         &["listener", "update", "l"],
     ] {
-        let exit = Cli::in_dir(std::env::temp_dir()).args(line.iter().copied()).run().await.expect_code(2);
+        let exit = Cli::elsewhere().args(line.iter().copied()).run().await.expect_code(2);
         assert!(exit.stderr.starts_with("error: "), "{line:?}: {}", exit.stderr);
     }
 }
@@ -129,11 +128,7 @@ async fn nobody_there_is_told_with_the_address() {
     let server = Receiver::start();
     let url = server.url("");
     drop(server);
-    let exit = Cli::in_dir(std::env::temp_dir())
-        .args(["hook", "list", "--url", &url, "--key", "k"])
-        .run()
-        .await
-        .expect_code(1);
+    let exit = Cli::elsewhere().args(["hook", "list", "--url", &url, "--key", "k"]).run().await.expect_code(1);
     assert!(
         exit.stderr.contains(url.trim_end_matches('/')) && exit.stderr.contains("tidings serve"),
         "{}",
@@ -146,7 +141,7 @@ async fn nobody_there_is_told_with_the_address() {
 
 #[tokio::test]
 async fn listen_prints_what_comes_and_ends_when_interrupted() {
-    let listen = Cli::in_dir(std::env::temp_dir()).args(["listen", "0", "--status", "418"]).start();
+    let listen = Cli::elsewhere().args(["listen", "0", "--status", "418"]).start();
     let line = listen.wait_for_line(|line| line.contains("http://127.0.0.1:"), Duration::from_secs(10)).await;
     let url = line.split_whitespace().find(|word| word.starts_with("http://")).unwrap().to_owned();
     let api = tidings_testkit::Api::new(url.trim_end_matches('/'), "");

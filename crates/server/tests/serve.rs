@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidings_testkit::{Cli, dial, server};
+use tidings_testkit::{Cli, dial, own_environment, server};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 const SOON: Duration = Duration::from_secs(10);
@@ -150,8 +150,9 @@ async fn the_line_to_paste_works_from_another_folder() {
     let stdout = server.stdout();
     let line = stdout.lines().find(|line| line.contains(" publish ")).unwrap_or_else(|| panic!("{stdout}"));
     let elsewhere = tempfile::tempdir().unwrap();
-    let shell =
-        std::process::Command::new("/bin/sh").args(["-c", line]).current_dir(elsewhere.path()).output().unwrap();
+    let mut shell = std::process::Command::new("/bin/sh");
+    own_environment(&mut shell);
+    let shell = shell.args(["-c", line]).current_dir(elsewhere.path()).output().unwrap();
     let said = String::from_utf8_lossy(&shell.stdout);
     assert!(shell.status.success(), "{said}{}", String::from_utf8_lossy(&shell.stderr));
     assert!(said.contains("hello") && said.contains(r#"{"to":"world"}"#), "{said}");

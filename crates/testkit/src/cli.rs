@@ -3,9 +3,11 @@
 use std::future::Future;
 use std::panic::Location;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::process::Signal;
+use tempfile::TempDir;
 use tokio::time::Instant;
 
 use crate::process::{Exit, Process};
@@ -18,6 +20,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub fn tidings(server: &Server) -> Cli {
     Cli {
         dir: server.dir.clone(),
+        own: None,
         args: Vec::new(),
         // The credentials file names the address of the first start; the port is another one after each.
         env: vec![("TIDINGS_URL".to_owned(), server.url.clone())],
@@ -30,6 +33,8 @@ pub fn tidings(server: &Server) -> Cli {
 #[must_use = "nothing runs before run() or start()"]
 pub struct Cli {
     dir: PathBuf,
+    /// The folder, where it was made for this command and goes with it.
+    own: Option<Arc<TempDir>>,
     args: Vec<String>,
     env: Vec<(String, String)>,
     patience: Duration,
@@ -38,7 +43,17 @@ pub struct Cli {
 impl Cli {
     /// A command in any folder, with no server named.
     pub fn in_dir(dir: impl Into<PathBuf>) -> Self {
-        Self { dir: dir.into(), args: Vec::new(), env: Vec::new(), patience: PATIENCE }
+        Self { dir: dir.into(), own: None, args: Vec::new(), env: Vec::new(), patience: PATIENCE }
+    }
+
+    /// A command in an empty folder of its own: it knows of no server, whatever else runs on this machine.
+    ///
+    /// # Panics
+    /// When no folder can be made.
+    pub fn elsewhere() -> Self {
+        let own = tempfile::Builder::new().prefix("tidings-cli-").tempdir();
+        let own = own.unwrap_or_else(|e| panic!("no temporary folder: {e}"));
+        Self { own: Some(Arc::new(own)), ..Self::in_dir("") }
     }
 
     /// With one more argument.
@@ -79,11 +94,12 @@ impl Cli {
     /// When it cannot be started.
     pub fn start(self) -> Running {
         let binary = tidings_binary().unwrap_or_else(|e| panic!("{e:#}"));
+        let dir = self.own.as_ref().map_or(self.dir.as_path(), |own| own.path());
         let process = Process::start(&binary, &[], |command| {
-            command.current_dir(&self.dir).args(&self.args).envs(self.env.iter().map(|(name, value)| (name, value)));
+            command.current_dir(dir).args(&self.args).envs(self.env.iter().map(|(name, value)| (name, value)));
         })
         .unwrap_or_else(|e| panic!("cannot start {}: {e}", binary.display()));
-        Running { process }
+        Running { process, _own: self.own }
     }
 }
 
@@ -91,6 +107,8 @@ impl Cli {
 #[derive(Debug)]
 pub struct Running {
     process: Process,
+    /// Its folder must outlive it.
+    _own: Option<Arc<TempDir>>,
 }
 
 impl Running {

@@ -64,6 +64,17 @@ impl Exit {
     }
 }
 
+/// Takes out of a command's environment what would steer a program under test: the settings of whoever runs the tests.
+pub fn own_environment(command: &mut Command) {
+    for (name, _) in std::env::vars_os() {
+        let lower = name.to_string_lossy().to_ascii_lowercase();
+        let steers = ["tidings_", "ssl_cert_", "rust_log"].iter().any(|start| lower.starts_with(start));
+        if steers || lower.ends_with("_proxy") {
+            command.env_remove(&name);
+        }
+    }
+}
+
 /// A running program and its outputs.
 #[derive(Debug)]
 pub(crate) struct Process {
@@ -79,13 +90,7 @@ impl Process {
     /// Starts `program` with `args` in `dir`, under `wrapper` if that isn't empty.
     pub(crate) fn start(program: &Path, wrapper: &[String], prepare: impl FnOnce(&mut Command)) -> io::Result<Self> {
         let mut command = command_line(program, wrapper);
-        // The caller's own settings must not steer the program under test.
-        for (name, _) in std::env::vars_os() {
-            let name_text = name.to_string_lossy().to_ascii_lowercase();
-            if name_text.starts_with("tidings_") || name_text.ends_with("_proxy") {
-                command.env_remove(&name);
-            }
-        }
+        own_environment(&mut command);
         prepare(&mut command);
         let mut child = spawn_from_lasting_thread(command)?;
         let stdout = Output::read(child.stdout.take());

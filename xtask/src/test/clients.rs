@@ -67,15 +67,14 @@ mod tests {
 
     #[test]
     fn a_changed_list_is_installed_anew() {
-        let dir = std::env::temp_dir().join(format!("xtask-clients-{}", std::process::id()));
-        fs::create_dir_all(&dir).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let dir = dir.path();
         let list = dir.join("list.txt");
         fs::write(&list, "one==1\n").unwrap();
-        assert!(!is_current(&list, &dir), "nothing was installed yet");
+        assert!(!is_current(&list, dir), "nothing was installed yet");
         fs::copy(&list, dir.join(STAMP)).unwrap();
-        assert!(is_current(&list, &dir));
+        assert!(is_current(&list, dir));
         fs::write(&list, "one==2\n").unwrap();
-        assert!(!is_current(&list, &dir));
-        fs::remove_dir_all(&dir).unwrap();
+        assert!(!is_current(&list, dir));
     }
 }

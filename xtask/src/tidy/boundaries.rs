@@ -1,6 +1,6 @@
 //! Rules about what may occur only in certain crates: SQL, I/O, outgoing connections, the environment, time.
 
-use super::source::Source;
+use super::source::{Source, uses};
 use super::{Finding, Tree};
 
 /// Each of these is in every statement of ours.
@@ -114,6 +114,18 @@ fn imports_tokio_instant(code: &str) -> bool {
     imports.map(|import| import.split(';').next().unwrap_or(import)).any(|import| import.contains("Instant"))
 }
 
+/// A test that looks into a folder which it has not made meets other people's files: another server's, another run's.
+pub(super) fn own_folders(tree: &Tree) -> Vec<Finding> {
+    let words = ["temp_dir()", "temp_dir;", "set_current_dir"];
+    let code = tree.rust.iter().filter(|source| !source.is_below(&["xtask/src/tidy/"]));
+    code.flat_map(|source| {
+        let why = "a folder that anybody may use; make one with tempfile::tempdir()";
+        let found = uses(&source.code, &words).into_iter();
+        found.map(move |(line, word)| Finding::error(&source.path, line, format!("`{word}`: {why}")))
+    })
+    .collect()
+}
+
 /// A library installs nothing that is one per process.
 pub(super) fn quiet_libraries(tree: &Tree) -> Vec<Finding> {
     let words = [
@@ -183,6 +195,13 @@ mod tests {
             found(outgoing_connections, "crates/courier/src/worker.rs", "use hyper_util::client::legacy::Client;"),
             1
         );
+    }
+
+    #[test]
+    fn nobody_uses_a_folder_that_others_use() {
+        assert_eq!(found(own_folders, "tests/live/a.rs", "let d = std::env::temp_dir();"), 1);
+        assert_eq!(found(own_folders, "crates/server/src/a.rs", "#[cfg(test)]\nmod t { use std::env::temp_dir; }"), 1);
+        assert_eq!(found(own_folders, "tests/live/a.rs", "let d = tempfile::tempdir().unwrap(); // no temp_dir()"), 0);
     }
 
     #[test]

@@ -105,7 +105,7 @@ impl Tree {
 
 type Rule = fn(&Tree) -> Vec<Finding>;
 
-const RULES: [Rule; 15] = [
+const RULES: [Rule; 16] = [
     style::module_docs,
     style::file_size,
     style::unsafe_code,
@@ -115,6 +115,7 @@ const RULES: [Rule; 15] = [
     boundaries::outgoing_connections,
     boundaries::environment,
     boundaries::time,
+    boundaries::own_folders,
     boundaries::quiet_libraries,
     layers::dependencies,
     words::machine_paths,
