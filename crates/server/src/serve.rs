@@ -20,7 +20,8 @@ use crate::first_start;
 use crate::machines::{self, Stopping};
 use crate::settings::{Settings, StoreSettings};
 use crate::tls::{self, Tls};
-use crate::{descriptors, logs, output, signals, welcome};
+use crate::welcome::{self, Welcome};
+use crate::{descriptors, logs, output, signals};
 
 /// The config that is read when it is there and no other is named.
 const DEFAULT_CONFIG: &str = "tidings.toml";
@@ -49,9 +50,9 @@ pub(crate) async fn run(args: ServeArgs, env: &dyn Strings) -> anyhow::Result<()
     let kept_at = data.path().join("credentials.toml");
     let kept = Credentials::load(&kept_at)?.unwrap_or_default();
     let mut credentials = first_start::complete(&mut settings, kept, config.is_some())?;
-    // A certificate is for a name, and commands that were given an address would not trust it.
-    let named = settings.public_url.take().filter(|_| tls.is_some());
-    credentials.url = named.map_or(url, |public| public.as_str().trim_end_matches('/').to_owned());
+    // What others must write, commands and a certificate's name among them.
+    let public_url = settings.public_url.take().map(|public| public.as_str().trim_end_matches('/').to_owned());
+    credentials.url = public_url.clone().unwrap_or(url);
     credentials.save(&kept_at)?;
 
     let mut connections = settings.connections.clone();
@@ -64,7 +65,15 @@ pub(crate) async fn run(args: ServeArgs, env: &dyn Strings) -> anyhow::Result<()
     let router = engine.router().merge(machines::router(engine.vitals(), stopping.clone()));
 
     let program = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("tidings"));
-    output::line(welcome::text(scheme, bound, &program, data.path(), config.as_deref(), &allowed));
+    output::line(welcome::text(&Welcome {
+        scheme,
+        bound,
+        public_url: public_url.as_deref(),
+        program: &program,
+        data: data.path(),
+        config: config.as_deref(),
+        allowed: &allowed,
+    }));
     let stop_live = engine.stop_live(grace);
     let (live_has_stopped, live_stopped) = oneshot::channel();
     let asked = async {

@@ -8,15 +8,28 @@ use ipnet::IpNet;
 use crate::credentials;
 use crate::output::shell_quoted;
 
+/// What the text depends on.
+#[derive(Debug)]
+pub(crate) struct Welcome<'a> {
+    /// `http` or `https`.
+    pub(crate) scheme: &'a str,
+    /// Where connections are accepted.
+    pub(crate) bound: SocketAddr,
+    /// How others reach the server, where the config says.
+    pub(crate) public_url: Option<&'a str>,
+    /// This program.
+    pub(crate) program: &'a Path,
+    /// The data folder.
+    pub(crate) data: &'a Path,
+    /// The config file, if there is one.
+    pub(crate) config: Option<&'a Path>,
+    /// The private networks that deliveries may reach.
+    pub(crate) allowed: &'a [IpNet],
+}
+
 /// The text, without any secret: terminals are shared and recorded.
-pub(crate) fn text(
-    scheme: &str,
-    bound: SocketAddr,
-    program: &Path,
-    data: &Path,
-    config: Option<&Path>,
-    allowed: &[IpNet],
-) -> String {
+pub(crate) fn text(welcome: &Welcome<'_>) -> String {
+    let &Welcome { scheme, bound, public_url, program, data, config, allowed } = welcome;
     let kept = data.join("credentials.toml");
     let program = shell_quoted(&program.display().to_string());
     let parent = data.parent().unwrap_or(data);
@@ -27,6 +40,7 @@ pub(crate) fn text(
         format!(" --credentials {}", shell_quoted(&kept.display().to_string()))
     };
     let folder = shell_quoted(&parent.display().to_string());
+    let public_url = public_url.map(|url| format!("\n  public url   {url}")).unwrap_or_default();
     let config = config.map(|config| format!("\n  config       {}", config.display())).unwrap_or_default();
     let loopback = IpAddr::V4(Ipv4Addr::LOCALHOST);
     let restart = if allowed.iter().any(|network| network.contains(&loopback)) {
@@ -35,7 +49,7 @@ pub(crate) fn text(
         "start the server with --egress-allow 127.0.0.0/8, ".to_owned()
     };
     format!(
-        "tidings {version} is listening on {scheme}://{bound}{config}
+        "tidings {version} is listening on {scheme}://{bound}{public_url}{config}
   data         {data}
   credentials  {kept}
 
@@ -57,14 +71,15 @@ mod tests {
 
     fn said(data: &str, allowed: &[&str]) -> String {
         let allowed: Vec<IpNet> = allowed.iter().map(|network| network.parse().unwrap()).collect();
-        text(
-            "http",
-            "127.0.0.1:8000".parse().unwrap(),
-            Path::new("/opt/my tools/tidings"),
-            Path::new(data),
-            None,
-            &allowed,
-        )
+        text(&Welcome {
+            scheme: "http",
+            bound: "127.0.0.1:8000".parse().unwrap(),
+            public_url: Some("https://push.example.com"),
+            program: Path::new("/opt/my tools/tidings"),
+            data: Path::new(data),
+            config: None,
+            allowed: &allowed,
+        })
     }
 
     #[test]
@@ -76,6 +91,11 @@ mod tests {
             "cd '/srv/it'\\''s here' && '/opt/my tools/tidings' publish --event hello --data '{\"to\":\"world\"}' --idempotency-key first-hello && '/opt/my tools/tidings' event list"
         );
         assert!(text.lines().next().unwrap().ends_with("listening on http://127.0.0.1:8000"));
+    }
+
+    #[test]
+    fn the_address_for_others_is_named() {
+        assert!(said("/d/tidings-data", &[]).contains("\n  public url   https://push.example.com\n"));
     }
 
     #[test]

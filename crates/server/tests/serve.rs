@@ -167,6 +167,14 @@ async fn what_init_writes_can_be_served() {
     assert_eq!(server.credentials.api_key.len(), 32);
 }
 
+// covers: G162
+#[tokio::test]
+async fn the_public_url_is_printed_and_kept_for_commands() {
+    let server = server().config("public_url = \"https://push.example.com/base/\"\n").start().await;
+    assert_eq!(server.credentials.url, "https://push.example.com/base");
+    assert!(server.stdout().contains("public url   https://push.example.com/base\n"), "{}", server.stdout());
+}
+
 #[tokio::test]
 async fn with_a_certificate_connections_are_encrypted() {
     let dir = tempfile::tempdir().unwrap();

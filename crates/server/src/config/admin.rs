@@ -17,9 +17,6 @@ impl RawAdmin {
     /// The operator key, if there is one.
     pub(super) fn resolve(&self, check: &mut Check) -> Option<Token> {
         let password_hash = check.secret("admin.password_hash", self.password_hash.as_ref());
-        if password_hash.is_some() {
-            check.without_effect("admin.password_hash");
-        }
         if password_hash.is_some_and(|hash| !hash.expose().starts_with("$argon2id$")) {
             check.wrong("admin.password_hash", "admin.password_hash must be an argon2id hash, which begins with $argon2id$; a password itself does not belong here");
         }

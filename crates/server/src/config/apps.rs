@@ -13,6 +13,7 @@ use super::limits::RawLimits;
 use super::origins;
 use super::secret::RawSecret;
 use super::tokens::RawTokens;
+use super::unbuilt::Unbuilt;
 use super::value::RawDuration;
 use super::webhooks::{self, RawWebhook};
 
@@ -32,7 +33,7 @@ pub(super) struct RawApp {
     token_rsa_public_key: Option<RawSecret>,
     token_ecdsa_public_key: Option<RawSecret>,
     token_ed25519_public_key: Option<RawSecret>,
-    jwks_url: Option<String>,
+    jwks_url: Option<Unbuilt>,
     default: bool,
     enabled: Option<bool>,
     doors: Option<Vec<Door>>,
@@ -44,6 +45,9 @@ pub(super) struct RawApp {
     channels: RawChannels,
     namespaces: Vec<RawNamespace>,
     webhooks: Vec<RawWebhook>,
+    websub: Option<Unbuilt>,
+    centrifugo: Option<Unbuilt>,
+    accounts: Option<Unbuilt>,
 }
 
 /// The apps, each checked alone and then against the others.
@@ -87,7 +91,6 @@ impl RawApp {
                 format!("an app's key stands in URLs: 1 to {MAX_KEY} visible ASCII characters without / ? # %"),
             );
         }
-        self.check_unserved(path, check);
         let app = App::new(id, app_key, check.secret(&key("secret"), self.secret.as_ref()).unwrap_or_default());
         let allowed_origins = match &self.allowed_origins {
             Some(given) => origins::resolve(&key("allowed_origins"), given, check),
@@ -162,14 +165,6 @@ impl RawApp {
 
     fn counts_subscriptions(&self) -> bool {
         self.channels.counts_subscriptions() || self.namespaces.iter().any(RawNamespace::counts_subscriptions)
-    }
-
-    /// Keys of parts of the server that this version does not have.
-    fn check_unserved(&self, path: &str, check: &mut Check) {
-        let here = format!("{path}.jwks_url");
-        if check.http_url(&here, self.jwks_url.as_deref()).is_some() {
-            check.warn(&here, "jwks_url has no effect yet in this version");
-        }
     }
 }
 

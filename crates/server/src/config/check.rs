@@ -33,9 +33,9 @@ impl Check {
         self.warnings.push(problem);
     }
 
-    /// Notes that this version reads `path` and does nothing about it.
-    pub(super) fn without_effect(&mut self, path: &str) {
-        self.warn(path, format!("{path} has no effect yet in this version"));
+    /// The path of each key that file or environment set, and of what it is in.
+    pub(super) fn set_paths(&self) -> Vec<String> {
+        self.source.set_paths()
     }
 
     /// What is wrong, each with its path.

@@ -6,6 +6,7 @@ use serde::Deserialize;
 use tidings_courier::egress::EgressConfig;
 
 use super::check::Check;
+use super::unbuilt::Unbuilt;
 use super::value::RawDuration;
 
 #[derive(Debug, Default, Deserialize)]
@@ -18,40 +19,14 @@ pub(super) struct RawEgress {
     deny_ports: Option<Vec<u16>>,
     ca_file: Option<PathBuf>,
     connect_timeout: Option<RawDuration>,
-    topics: Option<RawRules>,
-    callbacks: Option<RawRules>,
-}
-
-/// `[egress.topics]` and `[egress.callbacks]`: the same keys for one kind of request.
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub(super) struct RawRules {
-    allow: Vec<String>,
-    deny: Vec<String>,
-    proxy: Option<String>,
-    https_only: bool,
-    deny_ports: Option<Vec<u16>>,
-    ca_file: Option<PathBuf>,
-    connect_timeout: Option<RawDuration>,
+    topics: Option<Unbuilt>,
+    callbacks: Option<Unbuilt>,
 }
 
 impl RawEgress {
     pub(super) fn resolve(self, check: &mut Check) -> EgressConfig {
-        for (path, rules) in [("egress.topics", self.topics), ("egress.callbacks", self.callbacks)] {
-            if let Some(rules) = rules {
-                rules.resolve(path, check);
-                check.without_effect(path);
-            }
-        }
-        let Self { allow, deny, proxy, https_only, deny_ports, ca_file, connect_timeout, .. } = self;
-        RawRules { allow, deny, proxy, https_only, deny_ports, ca_file, connect_timeout }.resolve("egress", check)
-    }
-}
-
-impl RawRules {
-    fn resolve(self, path: &str, check: &mut Check) -> EgressConfig {
         let default = EgressConfig::default();
-        let key = |name: &str| format!("{path}.{name}");
+        let key = |name: &str| format!("egress.{name}");
         let proxy = check.http_url(&key("proxy"), self.proxy.as_deref());
         if proxy.as_ref().is_some_and(|proxy| proxy.scheme() != "http") {
             check

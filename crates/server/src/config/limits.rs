@@ -4,6 +4,7 @@ use serde::Deserialize;
 use tidings_model::app::AppLimits;
 
 use super::check::Check;
+use super::unbuilt::Unbuilt;
 use super::value::RawSize;
 
 #[derive(Debug, Default, Deserialize)]
@@ -22,6 +23,11 @@ pub(super) struct RawLimits {
     member_info: Option<RawSize>,
     watchlist: Option<usize>,
     history: Option<RawSize>,
+    subscriptions: Option<Unbuilt>,
+    topics: Option<Unbuilt>,
+    feeds: Option<Unbuilt>,
+    callbacks_per_host: Option<Unbuilt>,
+    hub_requests_per_ip: Option<Unbuilt>,
 }
 
 impl RawLimits {

@@ -27,6 +27,7 @@ mod store;
 mod tls;
 mod tokens;
 mod top;
+mod unbuilt;
 mod value;
 mod webhooks;
 

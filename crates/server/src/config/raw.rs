@@ -14,6 +14,7 @@ use super::secrets::RawSecrets;
 use super::store::RawStore;
 use super::tls::RawTls;
 use super::top;
+use super::unbuilt::{self, Unbuilt};
 use super::value::RawDuration;
 use crate::settings::{ConnectionSettings, Settings};
 
@@ -39,11 +40,15 @@ pub(super) struct RawConfig {
     pub(super) retention: RawRetention,
     pub(super) secrets: RawSecrets,
     pub(super) apps: Vec<RawApp>,
+    websub: Option<Unbuilt>,
+    pages: Option<Unbuilt>,
+    outbox: Option<Unbuilt>,
 }
 
 impl RawConfig {
     /// Checks every section. What is wrong goes to `check`, and a default takes its place.
     pub(super) fn resolve(self, check: &mut Check) -> Settings {
+        unbuilt::warn(check);
         let broker = self.broker.resolve(check);
         let live = self.live.resolve(check);
         // Streams stay with HTTP, so the key holds for every connection.
@@ -52,7 +57,7 @@ impl RawConfig {
         let tls = self.tls.resolve(check);
         Settings {
             listen: top::listen(self.listen.as_deref(), check),
-            public_url: top::public_url(self.public_url.as_deref(), tls.is_some(), check),
+            public_url: check.http_url("public_url", self.public_url.as_deref()),
             connections,
             tls,
             store: self.store.resolve(&broker, check),

@@ -22,9 +22,6 @@ impl RawRetention {
     /// without its event.
     pub(super) fn resolve(&self, check: &mut Check) -> Duration {
         check.bounded("retention.bytes", self.bytes.map(|size| size.0), 10 << 30, 1 << 20, u64::MAX);
-        if self.bytes.is_some() {
-            check.without_effect("retention.bytes");
-        }
         let mut kept = |path: &str, given: Option<RawDuration>, default: Duration| match given {
             Some(given) if given.0 < Duration::from_secs(3_600) => {
                 check.wrong(path, format!("{path} must be at least 1h"));

@@ -92,6 +92,12 @@ impl Source {
         }
     }
 
+    /// The path of each key that file or environment set, and of what it is in.
+    pub(super) fn set_paths(&self) -> Vec<String> {
+        let in_file = self.keys.iter().map(|(path, _)| path);
+        in_file.chain(self.variables.iter().map(|(path, _)| path)).cloned().collect()
+    }
+
     /// What was wrong, each with its path.
     pub(super) fn into_wrong(self) -> Vec<(String, String)> {
         self.paths.into_iter().zip(self.problems.into_iter().map(|problem| problem.message)).collect()

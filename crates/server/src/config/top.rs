@@ -3,8 +3,6 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use url::Url;
-
 use super::check::Check;
 use super::raw::RawConfig;
 use super::value::RawDuration;
@@ -37,15 +35,6 @@ pub(crate) fn address(text: &str) -> Result<SocketAddr, String> {
     numbers.parse().map_err(|_| {
         format!("{text:?} is not an address and a port; write it as 127.0.0.1:8000, 0.0.0.0:8000 or [::]:8000")
     })
-}
-
-/// With TLS, commands beside the server use it; nothing else does in this version.
-pub(super) fn public_url(given: Option<&str>, tls: bool, check: &mut Check) -> Option<Url> {
-    let url = check.http_url("public_url", given)?;
-    if !tls {
-        check.without_effect("public_url");
-    }
-    Some(url)
 }
 
 pub(super) fn connections(raw: &RawConfig, check: &mut Check) -> ConnectionSettings {
