@@ -100,7 +100,7 @@ async fn what_could_mean_two_apps_or_is_the_configs_is_refused() {
         assert!(refused.text().contains(field), "{}", refused.text());
         assert!(!refused.text().contains(&two.api_key()), "a key is shown");
     }
-    made(&operator, json!({"hosts": ["shop.example"], "key": "shop"})).await;
+    let shop = made(&operator, json!({"hosts": ["shop.example"], "key": "shop"})).await;
     operator.post("/v1/apps", json!({"hosts": ["SHOP.example"]})).await.expect_status(409);
     for (path, change) in [("/v1/apps/1", json!({"enabled": false}))] {
         let refused = operator.patch(path, change).await.expect_status(409);
@@ -111,10 +111,14 @@ async fn what_could_mean_two_apps_or_is_the_configs_is_refused() {
         (json!({"limits": {"payload": 0}}), "limits.payload"),
         (json!({"secret": {"file": "/etc/passwd"}}), "secret"),
         (json!({"webhooks": [{"url": "nowhere", "events": ["channel_occupied"]}]}), "webhooks[0].url"),
+        (json!({"webhooks": [{"url": "http://10.0.0.1/", "events": ["channel_occupied"]}]}), "webhooks[0].url"),
     ] {
         let refused = operator.post("/v1/apps", spec).await.expect_status(422);
         assert_eq!(refused["field"], field, "{}", refused.text());
     }
+    let private = json!({"webhooks": [{"url": "http://[fd00::1]/", "events": ["channel_occupied"]}]});
+    let refused = operator.patch(&format!("/v1/apps/{}", text(&shop, "id")), private).await.expect_status(422);
+    assert_eq!((&refused["code"], &refused["field"]), (&json!("blocked_address"), &json!("webhooks[0].url")));
     // An app's key opens none of it.
     for api in [one.api(&server), Api::new(&server.url, "nobody")] {
         let status = if api.get("/v1/hooks").await.status == 200 { 403 } else { 401 };

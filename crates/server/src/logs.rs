@@ -24,8 +24,7 @@ pub(crate) fn start(format: LogFormat, env: &dyn Strings) -> anyhow::Result<()> 
     let wanted = ["TIDINGS_LOG", "RUST_LOG"].iter().find_map(|name| Some((*name, env.get(name)?)));
     let filter = match wanted {
         None => EnvFilter::new("info"),
-        Some((name, text)) => EnvFilter::try_new(text)
-            .map_err(|error| anyhow::anyhow!("{name} is not a log filter such as info or tidings=debug: {error}"))?,
+        Some((name, text)) => filter(name, &text)?,
     };
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     let started = match format {
@@ -33,4 +32,52 @@ pub(crate) fn start(format: LogFormat, env: &dyn Strings) -> anyhow::Result<()> 
         LogFormat::Json => log.json().try_init(),
     };
     started.map_err(|error| anyhow::anyhow!("the log cannot be started: {error}"))
+}
+
+/// A word alone is a level, or else the one target that is logged: a level that does not exist would silence the log.
+const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+
+/// The filter that the variable `name` describes.
+fn filter(name: &str, text: &str) -> anyhow::Result<EnvFilter> {
+    let is_level = |word: &str| LEVELS.iter().any(|level| word.eq_ignore_ascii_case(level));
+    for word in text.split(',').map(str::trim).filter(|word| !word.is_empty()) {
+        let target = word.split(['=', '[']).next().unwrap_or(word);
+        if target == word && !is_level(word) && !target.contains("::") && !target.starts_with("tidings") {
+            let near = LEVELS.iter().max_by(|a, b| likeness(word, a).total_cmp(&likeness(word, b)));
+            let near = near.filter(|near| likeness(word, near) > 0.75);
+            let hint = near.map(|near| format!("; did you mean \"{near}\"?")).unwrap_or_default();
+            anyhow::bail!(
+                "{name}: {word:?} is not a level{hint}; write one of {}, or several as in warn,tidings_courier=debug",
+                LEVELS.join(", ")
+            );
+        }
+    }
+    EnvFilter::try_new(text)
+        .map_err(|error| anyhow::anyhow!("{name} is not a log filter such as info or warn,tidings=debug: {error}"))
+}
+
+fn likeness(word: &str, level: &str) -> f64 {
+    strsim::jaro_winkler(&word.to_ascii_lowercase(), level)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // covers: G351
+    #[test]
+    fn a_level_that_does_not_exist_is_refused() {
+        for text in ["info", "WARN", "warn,tidings_courier=debug", "tidings", "tidings=trace,hyper=off", "a::b", ""] {
+            assert!(filter("TIDINGS_LOG", text).is_ok(), "{text}");
+        }
+        let refused = |text: &str| filter("TIDINGS_LOG", text).unwrap_err().to_string();
+        assert!(
+            refused("warning").contains("\"warning\" is not a level; did you mean \"warn\"?"),
+            "{}",
+            refused("warning")
+        );
+        assert!(refused("verbose").contains("TIDINGS_LOG: \"verbose\" is not a level; write one of off, error"));
+        assert!(refused("info,loud").contains("\"loud\" is not a level"));
+        assert!(filter("TIDINGS_LOG", "tidings=loud").is_err());
+    }
 }

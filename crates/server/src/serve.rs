@@ -122,6 +122,9 @@ fn settings(args: &ServeArgs, config: Option<&Path>, env: &dyn Strings) -> anyho
         settings.listen = listen;
     }
     settings.egress.allow.extend(args.egress_allow.iter().copied());
+    for warning in config::unreachable_webhooks(&settings) {
+        tracing::warn!("{warning}");
+    }
     Ok(settings)
 }
 

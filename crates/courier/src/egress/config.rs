@@ -9,6 +9,9 @@ use std::time::Duration;
 use ipnet::IpNet;
 use url::Url;
 
+use super::error::Refusal;
+use super::policy::Policy;
+
 /// Ports of protocols that a POST could be smuggled into (mail, shells, databases, caches). No receiver of webhooks
 /// lives there.
 const DENIED_PORTS: [u16; 16] = [22, 23, 25, 110, 143, 445, 465, 587, 993, 995, 3306, 3389, 5432, 6379, 11211, 27017];
@@ -43,6 +46,17 @@ pub struct EgressConfig {
     pub pool_max_idle_per_destination: usize,
     /// The `User-Agent` of requests that bring none.
     pub user_agent: String,
+}
+
+impl EgressConfig {
+    /// Says what is wrong with `url` under these rules, as [`Egress::check_url`](super::Egress::check_url) does, for
+    /// whoever has no client yet.
+    ///
+    /// # Errors
+    /// The [`Refusal`] with which a send would fail.
+    pub fn check_url(&self, url: &Url) -> Result<(), Refusal> {
+        Policy::new(self).check_url(url)
+    }
 }
 
 impl Default for EgressConfig {

@@ -13,6 +13,9 @@ pub(super) fn run(args: &CheckArgs, env: &dyn Strings) -> Outcome {
             for warning in &loaded.warnings {
                 output::complain(format!("{warning} (warning)"));
             }
+            for warning in config::unreachable_webhooks(&loaded.settings) {
+                output::complain(format!("{warning} (warning)"));
+            }
             output::line("ok");
             output::line(would_serve(&loaded.settings));
             Ok(())

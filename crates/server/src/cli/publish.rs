@@ -60,6 +60,7 @@ struct Body<'a> {
 }
 
 pub(super) async fn run(args: PublishArgs, outer: Connection, env: &dyn Strings) -> Outcome {
+    send::check_channels(&args.channels)?;
     let body = Body {
         name: &args.event,
         channels: &args.channels,

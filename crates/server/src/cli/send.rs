@@ -7,6 +7,7 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
 use super::Failure;
+use crate::output;
 
 /// The JSON text that a flag means, byte for byte: the text itself, `@file`, or `-` for stdin.
 pub(super) fn json(flag: &str, given: &str) -> Result<Box<RawValue>, Failure> {
@@ -31,6 +32,27 @@ pub(super) fn json(flag: &str, given: &str) -> Result<Box<RawValue>, Failure> {
 pub(super) fn json_value(flag: &str, given: &str) -> Result<Value, Failure> {
     let raw = json(flag, given)?;
     serde_json::from_str(raw.get()).map_err(|error| Failure::Usage(format!("{flag} is not JSON: {error}")))
+}
+
+/// Refuses what stands where a channel's name belongs and is none: the event's data, and several names in one word.
+pub(super) fn check_channels(channels: &[String]) -> Result<(), Failure> {
+    for channel in channels {
+        let is_data = channel.starts_with(['{', '[', '"']) && serde_json::from_str::<Value>(channel).is_ok();
+        if is_data {
+            return Err(Failure::Usage(format!(
+                "{} is JSON, and stands where a channel belongs; data is given with --data",
+                output::shell_quoted(channel)
+            )));
+        }
+        // Behind a `#` commas part the users that a channel is for.
+        if channel.contains(',') && !channel.contains('#') {
+            let several = channel.split(',').map(str::trim).collect::<Vec<_>>().join(" ");
+            output::complain(output::printable(&format!(
+                "{channel} is taken as one channel; to name several, put spaces between them: {several}"
+            )));
+        }
+    }
+    Ok(())
 }
 
 /// A flag's value, or the word `none`, which takes the field away.

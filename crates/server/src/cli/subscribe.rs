@@ -12,9 +12,9 @@ use serde_json::value::RawValue;
 use tidings_wire::sse::{Event, Parser};
 use url::Url;
 
-use super::Outcome;
 use super::client::{Client, Refused};
 use super::connect::Connection;
+use super::{Outcome, send};
 use crate::config::environment::Strings;
 use crate::{output, signals};
 
@@ -43,6 +43,7 @@ struct Message<'a> {
 }
 
 pub(super) async fn run(args: SubscribeArgs, outer: Connection, env: &dyn Strings) -> Outcome {
+    send::check_channels(&args.channels)?;
     let client = args.connection.over(outer).open(env)?;
     let json = client.json();
     let mut url = client.address(&["v1", "stream"]);

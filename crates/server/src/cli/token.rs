@@ -44,6 +44,11 @@ impl TokenArgs {
 
 pub(super) async fn run(args: TokenArgs, outer: Connection, env: &dyn Strings) -> Outcome {
     let body = args.body()?;
+    if args.sub.is_none() && args.channels.is_empty() {
+        output::complain(
+            "this token opens nothing that is not open to everybody: name a --channel, or a user with --sub",
+        );
+    }
     let client = args.connection.over(outer).open(env)?;
     let answer = client.send(Method::POST, client.address(&["v1", "tokens"]), Some(body.to_string()), &[]).await?;
     if client.json() {

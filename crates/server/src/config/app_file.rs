@@ -28,7 +28,7 @@ impl AppReader for LikeConfig {
             text.map_err(|error| wrong("", format!("an app holds texts, numbers, lists and objects: {error}")))?;
         let nothing: Vec<(&str, &str)> = Vec::new();
         let (source, raw) = Source::read("", &text, &nothing).map_err(|problems| wrong("", problems.to_string()))?;
-        let mut check = Check::new(source);
+        let mut check = Check::new(source, Vec::new());
         let app = apps::resolve(&raw.apps, &mut check).pop();
         let problems = check.into_wrong();
         match app {

@@ -18,8 +18,8 @@ pub(super) struct Check {
 }
 
 impl Check {
-    pub(super) fn new(source: Source) -> Self {
-        Self { source, warnings: Vec::new() }
+    pub(super) fn new(source: Source, warnings: Vec<Problem>) -> Self {
+        Self { source, warnings }
     }
 
     /// Notes that `path` cannot be served.

@@ -63,6 +63,46 @@ pub(crate) fn apply(table: &mut Table, env: &dyn Strings) -> (Vec<(String, Strin
     (set, problems)
 }
 
+/// Variables that look like ours and are not read, because one underscore stands where two belong; each with its right
+/// form. Kubernetes' own (`TIDINGS_PORT`, `TIDINGS_SERVICE_HOST`) name no key.
+pub(super) fn misspelt(env: &dyn Strings) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    let mut names: Vec<String> = env.all().into_iter().map(|(name, _)| name).collect();
+    names.sort();
+    for name in names {
+        let Some(rest) = name.strip_prefix("TIDINGS_").filter(|rest| !rest.starts_with('_')) else { continue };
+        if let Some(right) = readings(rest).into_iter().find(|parts| names_key(parts)) {
+            let message = format!("is not read: two underscores part the names, as in {PREFIX}{}", right.join("__"));
+            problems.push(Problem { place: name, message, offset: usize::MAX });
+        }
+    }
+    problems
+}
+
+/// The ways to take a name with single underscores apart: a key alone, one in a section, and one of an app.
+fn readings(rest: &str) -> Vec<Vec<&str>> {
+    let mut readings = vec![vec![rest]];
+    if let Some((section, key)) = rest.split_once('_') {
+        readings.push(vec![section, key]);
+        if let Some((app, key)) = key.split_once('_') {
+            readings.push(vec![section, app, key]);
+        }
+    }
+    readings.retain(|parts| parts.iter().all(|part| !part.is_empty()));
+    readings
+}
+
+fn names_key(parts: &[&str]) -> bool {
+    let table = match parts {
+        [apps, _, rest @ ..] if apps.eq_ignore_ascii_case("apps") && !rest.is_empty() => {
+            in_app(&lower(rest), Value::Boolean(true))
+        }
+        _ => nested(&lower(parts), Value::Boolean(true)),
+    };
+    // A key that is there takes the value, or says of which type it should be.
+    RawConfig::deserialize(Value::Table(table)).map_or_else(|e| !e.message().starts_with("unknown field"), |_| true)
+}
+
 fn put(table: &mut Table, parts: &[&str], text: &str) -> Result<String, String> {
     if parts.iter().any(|part| part.is_empty()) {
         return Err(

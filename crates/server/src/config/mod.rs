@@ -40,6 +40,7 @@ use environment::Strings;
 pub(crate) use problem::{Problem, Problems};
 use source::Source;
 pub(crate) use top::address;
+pub(crate) use webhooks::unreachable as unreachable_webhooks;
 
 /// A config that can be served, and what it says without effect.
 #[derive(Debug)]
@@ -74,7 +75,7 @@ pub(crate) fn without_file(env: &dyn Strings) -> Result<Loaded, Problems> {
 /// [`Problems`] as [`load`] has them.
 pub(crate) fn parse(name: &str, text: &str, env: &dyn Strings) -> Result<Loaded, Problems> {
     let (source, raw) = Source::read(name, text, env)?;
-    let mut check = Check::new(source);
+    let mut check = Check::new(source, environment::misspelt(env));
     let settings = raw.resolve(&mut check);
     check.finish(settings)
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
+use tidings_model::app::App;
 use tidings_model::event::MAX_CHANNEL_LEN;
 use tidings_model::listener::{MAX_HEADERS, MAX_URL_LEN, check_header};
 use tidings_model::transition::Kind;
@@ -10,6 +11,7 @@ use tidings_model::webhook::{MAX_BATCH, MAX_WEBHOOKS, Webhook, of_pusher_name, p
 
 use super::check::Check;
 use super::secret::RawSecret;
+use crate::settings::Settings;
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -50,6 +52,19 @@ pub(super) fn resolve(path: &str, webhooks: &[RawWebhook], counts: bool, check: 
         resolved.push(webhook);
     }
     resolved
+}
+
+/// What is wrong with the apps' webhooks under the egress rules: nothing is ever sent to those. A warning for each, as far
+/// as it is known without a look-up.
+pub(crate) fn unreachable(settings: &Settings) -> Vec<String> {
+    let webhooks = |app: &App| {
+        let refused = app.webhooks.iter().enumerate().filter_map(|(n, webhook)| {
+            let refusal = settings.egress.check_url(&webhook.url).err()?;
+            Some(format!("app {:?}: nothing will be sent to webhooks[{n}]: {refusal}", app.id.as_str()))
+        });
+        refused.collect::<Vec<_>>()
+    };
+    settings.apps.iter().flat_map(webhooks).collect()
 }
 
 impl RawWebhook {

@@ -8,6 +8,7 @@ use http::header::CACHE_CONTROL;
 use http::{HeaderMap, StatusCode};
 use tidings_bus::ManageError;
 
+use super::destination;
 use crate::auth::{Id, Operator};
 use crate::body;
 use crate::door::ApiDoor;
@@ -27,6 +28,7 @@ pub(super) async fn create(
 ) -> Result<Response, Problem> {
     let mut spec = app::read(&body::other(&headers, body).await?)?;
     app::complete(&mut spec)?;
+    destination::check_webhooks(&door, &spec)?;
     let made = door.bus().create_app(spec).await?;
     Ok((StatusCode::CREATED, NOT_KEPT, Json(Shown::with_secrets(&made))).into_response())
 }
@@ -68,6 +70,7 @@ pub(super) async fn change(
         .field("id")
         .remedy("leave it out, or make another app"));
     }
+    destination::check_webhooks(&door, &change)?;
     let changed = door.bus().change_app(&id, &change).await.map_err(|error| refused(&id, error))?;
     Ok(Json(Shown::of(&changed.app, Some(&changed))))
 }

@@ -10,15 +10,14 @@ use axum::response::{IntoResponse, Response};
 use http::header::CACHE_CONTROL;
 use http::{HeaderMap, StatusCode};
 use tidings_bus::{ManageError, Publication};
-use tidings_courier::egress::Refusal;
 use tidings_model::app::App;
 use tidings_model::clock::{Millis, millis, rfc3339};
 use tidings_model::id::{DeliveryKey, DestinationNo};
 use tidings_model::listener::Listener;
 use tidings_model::pattern::is_reserved;
 use tidings_store::StoreError;
-use url::Url;
 
+use super::destination;
 use crate::auth::{Caller, Id};
 use crate::body;
 use crate::door::ApiDoor;
@@ -39,7 +38,7 @@ pub(super) async fn create(
 ) -> Result<Response, Problem> {
     let body = body::other(&headers, body).await?;
     let listener = listener::read_new(&body, &app.id, door.bus().clock().wall_ms())?;
-    check_url(&door, &listener.url)?;
+    destination::check(&door, &listener.url, "url")?;
     let listener = door.bus().create_listener(listener, app.limits.listeners).await?;
     Ok((StatusCode::CREATED, NOT_KEPT, Json(Shown::with_secret(&listener))).into_response())
 }
@@ -82,7 +81,7 @@ pub(super) async fn change(
     let before = find(&door, &app, &id)?;
     let change = Change::read(&body, &before)?;
     if let Some(url) = change.url() {
-        check_url(&door, url)?;
+        destination::check(&door, url, "url")?;
     }
     let now = door.bus().clock().wall_ms();
     let apply = |listener: &mut Listener| {
@@ -173,20 +172,6 @@ fn refused(id: &str, error: ManageError) -> Problem {
 fn wants(listener: &Listener, hook: &str) -> bool {
     let asked = |pattern: &str| !is_reserved(hook) || is_reserved(pattern);
     listener.hooks.iter().any(|p| p.as_str() == hook || (asked(p.as_str()) && p.matches(hook)))
-}
-
-fn check_url(door: &ApiDoor, url: &Url) -> Result<(), Problem> {
-    door.egress().check_url(url).map_err(|refusal| {
-        let code = match refusal {
-            Refusal::Port(_) | Refusal::NotPublic { .. } | Refusal::Denied => Code::BlockedAddress,
-            Refusal::Scheme | Refusal::HttpsOnly | Refusal::Userinfo | Refusal::NoHost | Refusal::Malformed => {
-                Code::InvalidField
-            }
-        };
-        Problem::saying(code, refusal)
-            .field("url")
-            .or_remedy("give another URL; docs/egress.md says what is called, and [egress] in the config changes it")
-    })
 }
 
 /// Since when listeners have done nothing but fail: one query for all that an answer shows.

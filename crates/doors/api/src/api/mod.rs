@@ -3,6 +3,7 @@
 mod apps;
 mod channels;
 mod deliveries;
+mod destination;
 mod events;
 mod hooks;
 mod listeners;
