@@ -70,6 +70,7 @@ pub struct Context<'a> {
     pub(crate) session: SessionId,
     pub(crate) now: Millis,
     pub(crate) heard: Millis,
+    pub(crate) last_write_at: Millis,
     pub(crate) effects: &'a mut Effects,
 }
 
@@ -115,6 +116,11 @@ impl Context<'_> {
     /// When bytes of the client were last read, in steady time.
     pub fn heard(&self) -> Millis {
         self.heard
+    }
+
+    /// When bytes were last written to the client before this call, in steady time.
+    pub fn last_write_at(&self) -> Millis {
+        self.last_write_at
     }
 
     /// Writes bytes as they are: for a WebSocket, whole frames.

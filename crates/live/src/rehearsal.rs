@@ -33,6 +33,8 @@ pub struct Rehearsal {
     pub now: Millis,
     /// What [`Context::heard`] answers.
     pub heard: Millis,
+    /// What [`Context::last_write_at`] answers.
+    pub last_write_at: Millis,
     session: SessionId,
     user: Option<Arc<str>>,
     wake_at: Option<Millis>,
@@ -42,12 +44,13 @@ pub struct Rehearsal {
 impl Rehearsal {
     /// A stage for the session with this id, at time 0.
     pub fn new(session: SessionId) -> Self {
-        Self { now: 0, heard: 0, session, user: None, wake_at: None, effects: Effects::default() }
+        Self { now: 0, heard: 0, last_write_at: 0, session, user: None, wake_at: None, effects: Effects::default() }
     }
 
     /// What the next call of the protocol is given.
     pub fn context(&mut self) -> Context<'_> {
-        Context { session: self.session, now: self.now, heard: self.heard, effects: &mut self.effects }
+        let Self { session, now, heard, last_write_at, .. } = *self;
+        Context { session, now, heard, last_write_at, effects: &mut self.effects }
     }
 
     /// The bytes that were written since this was last called, one item for each [`Context::write`].

@@ -19,6 +19,7 @@ pub mod payload;
 pub mod policy;
 pub mod schedule;
 pub mod signature;
+pub mod signed_query;
 pub mod signing;
 pub mod token;
 pub mod transition;

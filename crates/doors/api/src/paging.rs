@@ -74,7 +74,8 @@ pub(crate) fn encode<C: Cursor>(cursor: &C) -> String {
     URL_SAFE_NO_PAD.encode(format!("{}:{}", C::KIND, cursor.write()))
 }
 
-fn decode<C: Cursor>(text: &str) -> Option<C> {
+/// Reads a cursor of this kind.
+pub(crate) fn decode<C: Cursor>(text: &str) -> Option<C> {
     let bytes = URL_SAFE_NO_PAD.decode(text).ok()?;
     let (kind, place) = std::str::from_utf8(&bytes).ok()?.split_once(':')?;
     if kind == C::KIND { C::read(place) } else { None }

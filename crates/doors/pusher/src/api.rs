@@ -6,7 +6,6 @@ mod events;
 mod info;
 mod proofs;
 mod publish;
-pub(crate) mod query;
 pub(crate) mod refusal;
 mod signed;
 mod users;

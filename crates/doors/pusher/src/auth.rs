@@ -5,9 +5,9 @@ use std::borrow::Cow;
 use tidings_model::app::App;
 use tidings_model::channel::SessionId;
 use tidings_model::clock::{Millis, rfc3339};
+use tidings_model::signed_query::SignedQuery;
 use tidings_model::signing;
 
-use crate::api::query::Query;
 use crate::api::refusal::Refusal;
 use crate::limits;
 
@@ -64,14 +64,13 @@ fn verify(app: &App, auth: &str, expected: impl FnOnce() -> String) -> Result<()
     Err(AuthError::Signature { expected, got: echo(signature) })
 }
 
-/// Checks a request to the HTTP API: its key, age, signature and body. `paths` are what may have been signed, the path as it
-/// was sent first.
+/// Checks a request to the HTTP API: its key, age and signature. `paths` are what may have been signed, the path as it was
+/// sent first. Nothing of its body is needed for that; [`body`] is to follow.
 pub(crate) fn request(
     app: &App,
     method: &str,
     paths: &[Cow<'_, str>],
-    query: &Query<'_>,
-    body: &[u8],
+    query: &SignedQuery<'_>,
     now: Millis,
 ) -> Result<(), Refusal> {
     let needed = |name: &'static str| {
@@ -86,14 +85,20 @@ pub(crate) fn request(
         return Err(Refusal::unauthorized("Version not supported: auth_version must be 1.0"));
     }
     check_age(timestamp, now)?;
-    if !paths.iter().any(|path| signing::verify_request(&app.secret, method, path, query.all())) {
-        let path = paths.first().map(|path| &**path).unwrap_or_default();
-        let text = signing::request_string_to_sign(method, path, query.all());
+    let canonical = query.canonical();
+    if !paths.iter().any(|path| canonical.is_signed(&app.secret, method, path)) {
+        let text = canonical.to_sign(method, paths.first().map(|path| &**path).unwrap_or_default());
+        let text = limits::echo_signed(&text);
         return Err(Refusal::unauthorized(format!(
             "Invalid signature: you should have sent HmacSHA256Hex({text:?}, your_secret_key), but you sent {:?}",
             limits::echo(signature)
         )));
     }
+    Ok(())
+}
+
+/// Checks that a request's body is the one that was signed.
+pub(crate) fn body(query: &SignedQuery<'_>, body: &[u8]) -> Result<(), Refusal> {
     match query.get("body_md5") {
         Some(given) if given.eq_ignore_ascii_case(&signing::body_md5(body)) => Ok(()),
         Some(_) => Err(Refusal::unauthorized("Invalid body_md5: it is not the MD5 of the body that arrived")),
@@ -136,8 +141,9 @@ mod tests {
     const NOW: Millis = 1_353_088_179_000;
 
     fn judged(query: &str, body: &[u8], now: Millis) -> Result<(), String> {
-        let query = Query::read(Some(query));
-        request(&app(), "POST", &["/apps/3/events".into()], &query, body, now)
+        let query = SignedQuery::read(Some(query)).unwrap();
+        request(&app(), "POST", &["/apps/3/events".into()], &query, now)
+            .and_then(|()| super::body(&query, body))
             .map_err(|refusal| refusal.text().to_owned())
     }
 
@@ -187,7 +193,7 @@ mod tests {
     #[test]
     fn a_body_has_to_be_signed_and_no_body_may_be() {
         let sign = |params: &str| {
-            let query = Query::read(Some(params));
+            let query = SignedQuery::read(Some(params)).unwrap();
             let text = signing::request_string_to_sign("POST", "/apps/3/events", query.all());
             format!("{params}&auth_signature={}", signing::sign_hex(&app().secret, text))
         };

@@ -13,10 +13,10 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 use tidings_live::{Place, Socket, upgrade};
 use tidings_model::app::{App, Door};
 use tidings_model::origin;
+use tidings_model::signed_query::first;
 use tidings_wire::ws::{self, handshake};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::api::query::Query;
 use crate::api::refusal::Refusal;
 use crate::door::PusherDoor;
 use crate::limits;
@@ -141,7 +141,7 @@ fn admit(
     if !app.enabled {
         return Err(Rejection::new(4003, "The app is disabled"));
     }
-    let protocol = protocol(&Query::read(query))?;
+    let protocol = protocol(query)?;
     check_origin(&app, headers)?;
     let full = || Rejection::new(4100, "As many clients are connected as may be; try again in a moment");
     let place = door.live().admit(&app).ok_or_else(full)?;
@@ -150,8 +150,8 @@ fn admit(
 }
 
 /// The version of the protocol that a client speaks.
-fn protocol(query: &Query<'_>) -> Result<u8, Rejection> {
-    let Some(given) = query.get("protocol") else { return Ok(NEWEST) };
+fn protocol(query: Option<&str>) -> Result<u8, Rejection> {
+    let Some(given) = first(query, "protocol") else { return Ok(NEWEST) };
     if given.is_empty() {
         return Err(Rejection::new(4008, "No protocol version supplied; add ?protocol=7"));
     }
@@ -187,7 +187,7 @@ mod tests {
 
     #[test]
     fn a_version_that_is_not_spoken_is_refused() {
-        let of = |query| protocol(&Query::read(Some(query))).map_err(|rejection| rejection.code);
+        let of = |query| protocol(Some(query)).map_err(|rejection| rejection.code);
         assert_eq!(of("protocol=7&client=js&version=8.6.0&flash=false"), Ok(7));
         assert_eq!(of("protocol=4"), Ok(4));
         assert_eq!(of("client=js"), Ok(7));

@@ -28,10 +28,11 @@ impl Shard {
     /// follow.
     pub(super) fn call(&mut self, slot: u32, call: impl FnOnce(&mut dyn SessionProtocol, &mut Context<'_>)) {
         let Some(session) = self.sessions.get_mut(slot as usize) else { return };
+        let (id, now, heard, last_write_at) = (session.id, self.now, session.heard, session.last_write_at);
         let Some(protocol) = &mut session.protocol else { return };
         self.effects.next_ask = session.next_ask;
         let effects = &mut self.effects;
-        let mut cx = Context { session: session.id, now: self.now, heard: session.heard, effects };
+        let mut cx = Context { session: id, now, heard, last_write_at, effects };
         if guarded("a protocol", || call(protocol.as_mut(), &mut cx)).is_none() {
             self.effects.break_off();
         }
@@ -46,7 +47,7 @@ impl Shard {
             session.user = Some(user);
         }
         if !self.effects.asks.is_empty() {
-            session.asking.get_or_insert_default().next.append(&mut self.effects.asks);
+            session.asking.get_or_insert_default().next.extend(self.effects.asks.drain(..));
         }
         if !self.effects.writes.is_empty() {
             self.write(slot);
@@ -62,7 +63,9 @@ impl Shard {
     }
 
     fn write(&mut self, slot: u32) {
-        let sent = match self.sessions.get_mut(slot as usize).and_then(|session| session.line.as_mut()) {
+        let Some(session) = self.sessions.get_mut(slot as usize) else { return };
+        session.last_write_at = self.now;
+        let sent = match &mut session.line {
             Some(line) => line.send_all(&mut self.effects.writes, self.settings.session_queue, &self.metrics),
             None => Sent::Fine,
         };

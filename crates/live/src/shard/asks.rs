@@ -27,7 +27,7 @@ impl Shard {
                 }
                 return;
             }
-            let (ask, what) = asking.next.remove(0);
+            let Some((ask, what)) = asking.next.pop_front() else { return };
             self.open_ask(slot, ask, what);
         }
     }
@@ -39,7 +39,7 @@ impl Shard {
             _ => None,
         };
         let asking = session.asking.get_or_insert_default();
-        asking.open.push(Open { ask, join });
+        asking.open.push_back(Open { ask, join });
         match self.ask(slot, ask, what) {
             Some(answer) => self.answered(slot, ask, answer),
             None => {

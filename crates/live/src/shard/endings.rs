@@ -3,6 +3,7 @@
 //! An open session says its last words (`Ending`), hangs up when they have left and the client has heard them, or after five
 //! seconds (`Gone`), and gives its slot back when the broker has told that it has left all its channels.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use tidings_model::channel::ChannelKey;
@@ -11,7 +12,7 @@ use tidings_wire::ws;
 
 use super::Shard;
 use super::line::Sent;
-use super::session::Phase;
+use super::session::{Phase, Unread};
 use crate::asks::{Answer, Ask};
 use crate::protocol::{Closing, End};
 use crate::transport::Transport;
@@ -78,8 +79,8 @@ impl Shard {
         session.protocol = None;
         session.decoder = None;
         if let Some(asking) = &mut session.asking {
-            asking.next = Vec::new();
-            asking.unread = Vec::new();
+            asking.next = VecDeque::new();
+            asking.unread = Unread::default();
         }
         self.arm(slot, self.now.saturating_add(LAST_WORDS));
         self.leave_all(slot);
@@ -113,8 +114,8 @@ impl Shard {
         session.decoder = None;
         session.place = None;
         if let Some(asking) = &mut session.asking {
-            asking.next = Vec::new();
-            asking.unread = Vec::new();
+            asking.next = VecDeque::new();
+            asking.unread = Unread::default();
         }
         self.metrics.sessions.dec();
         self.lost_one();

@@ -51,7 +51,7 @@ impl Shard {
         if let Opening::WebSocket(early) = opening
             && !early.is_empty()
         {
-            self.feed(at.slot, &mut Vec::from(early));
+            self.take_in(at.slot, &mut Vec::from(early));
         }
         // TLS may have read ahead, which no event will tell.
         self.again.push(at);
@@ -104,7 +104,7 @@ impl Shard {
                     if phase == Phase::Open {
                         session.heard = self.now;
                         let mut scratch = std::mem::take(&mut self.scratch);
-                        self.feed(slot, &mut scratch[..count]);
+                        self.take_in(slot, &mut scratch[..count]);
                         self.scratch = scratch;
                     }
                     if is_empty {
@@ -121,23 +121,32 @@ impl Shard {
         }
     }
 
-    /// Decodes what has come and hands it to the protocol, message by message, until one of them asks something.
-    pub(super) fn feed(&mut self, slot: u32, mut input: &mut [u8]) {
+    /// Takes in what has come: what cannot be decoded yet is kept.
+    pub(super) fn take_in(&mut self, slot: u32, input: &mut [u8]) {
+        let left = self.feed(slot, input);
+        if left > 0
+            && let Some(asking) = self.sessions.get_mut(slot as usize).and_then(|session| session.asking.as_mut())
+        {
+            asking.unread.append(&input[input.len() - left..]);
+        }
+    }
+
+    /// Decodes what has come and hands it to the protocol, message by message, until one of them asks something. How many
+    /// bytes then wait for the answer.
+    fn feed(&mut self, slot: u32, mut input: &mut [u8]) -> usize {
         loop {
-            let Some(session) = self.sessions.get_mut(slot as usize) else { return };
+            let Some(session) = self.sessions.get_mut(slot as usize) else { return 0 };
             if session.decoder.is_none() {
-                return;
+                return 0;
             }
             if session.is_asking() {
-                if let Some(asking) = &mut session.asking {
-                    asking.unread.extend_from_slice(input);
-                }
-                return;
+                return input.len();
             }
-            let (Some(decoder), Some(protocol)) = (&mut session.decoder, &mut session.protocol) else { return };
+            let (Some(decoder), Some(protocol)) = (&mut session.decoder, &mut session.protocol) else { return 0 };
             self.effects.next_ask = session.next_ask;
             let effects = &mut self.effects;
-            let mut cx = Context { session: session.id, now: self.now, heard: session.heard, effects };
+            let (id, now, heard, last_write_at) = (session.id, self.now, session.heard, session.last_write_at);
+            let mut cx = Context { session: id, now, heard, last_write_at, effects };
             let decoded = guarded("a protocol", || {
                 match decoder.next(&mut input) {
                     Ok(None) => return false,
@@ -153,7 +162,7 @@ impl Shard {
             });
             match decoded {
                 Some(true) => {}
-                Some(false) => return,
+                Some(false) => return 0,
                 None => self.effects.break_off(),
             }
             self.carry_out(slot);
@@ -167,10 +176,16 @@ impl Shard {
         if session.is_asking() || !session.is_open() {
             return;
         }
-        if let Some(mut asking) = session.asking.take() {
-            self.feed(slot, &mut asking.unread);
-        }
+        let asking = session.asking.take();
+        let mut unread = asking.map(|asking| asking.unread).unwrap_or_default();
+        let left = self.feed(slot, unread.bytes());
         let Some(session) = self.sessions.get_mut(slot as usize) else { return };
+        if left > 0
+            && let Some(asking) = &mut session.asking
+        {
+            unread.keep_last(left);
+            asking.unread = unread;
+        }
         if session.finished {
             return self.finished(slot);
         }

@@ -1,5 +1,6 @@
 //! A session as its shard keeps it. One that is idle is this, its protocol's state, and an entry in the timing wheel.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -72,6 +73,7 @@ pub(super) struct Session {
     pub(super) asking: Option<Box<Asking>>,
     pub(super) next_ask: u32,
     pub(super) heard: Millis,
+    pub(super) last_write_at: Millis,
     pub(super) wake_at: Millis,
     pub(super) spoke: Option<Spoke>,
     /// The client has said that it sends nothing more.
@@ -94,13 +96,50 @@ pub(super) struct Subscription {
 #[derive(Debug, Default)]
 pub(super) struct Asking {
     /// Asked and not ended.
-    pub(super) open: Vec<Open>,
+    pub(super) open: VecDeque<Open>,
     /// To be asked, in this order.
-    pub(super) next: Vec<(u32, Ask)>,
+    pub(super) next: VecDeque<(u32, Ask)>,
     /// The last ask is being taken up elsewhere; the next one waits for that.
     pub(super) elsewhere: bool,
     /// What the client has sent since, as it came.
-    pub(super) unread: Vec<u8>,
+    pub(super) unread: Unread,
+}
+
+/// Bytes that a client has sent and that nobody has decoded. Taking some off the front moves nothing, or a client that sends
+/// much in small messages would have it moved once for each of them.
+#[derive(Debug, Default)]
+pub(super) struct Unread {
+    bytes: Vec<u8>,
+    /// So many of them are done with.
+    done: usize,
+}
+
+impl Unread {
+    pub(super) fn len(&self) -> usize {
+        self.bytes.len() - self.done
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    pub(super) fn bytes(&mut self) -> &mut [u8] {
+        &mut self.bytes[self.done..]
+    }
+
+    /// Keeps only the last ones.
+    pub(super) fn keep_last(&mut self, left: usize) {
+        self.done = self.bytes.len() - left.min(self.len());
+    }
+
+    pub(super) fn append(&mut self, bytes: &[u8]) {
+        // At most as many are moved as were done with.
+        if self.done > self.bytes.len() / 2 {
+            self.bytes.drain(..self.done);
+            self.done = 0;
+        }
+        self.bytes.extend_from_slice(bytes);
+    }
 }
 
 /// An ask that has not ended.
@@ -119,7 +158,7 @@ impl Asking {
     /// The ask has ended.
     pub(super) fn end(&mut self, ask: u32) -> Option<Open> {
         let index = self.open.iter().position(|open| open.ask == ask)?;
-        Some(self.open.swap_remove(index))
+        self.open.remove(index)
     }
 }
 
@@ -140,6 +179,7 @@ impl Session {
             asking: None,
             next_ask: 0,
             heard: now,
+            last_write_at: now,
             wake_at: NEVER,
             spoke: None,
             finished: false,
@@ -171,6 +211,22 @@ impl Session {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    // covers: G027
+    #[test]
+    fn what_waits_is_taken_off_the_front_without_being_moved() {
+        let mut unread = Unread::default();
+        unread.append(&[1; 60_000]);
+        let before = unread.bytes().as_ptr();
+        for left in (0..60_000).rev().step_by(45) {
+            assert_eq!(unread.bytes().as_ptr(), before.wrapping_add(60_000 - unread.len()));
+            unread.keep_last(left);
+        }
+        unread.keep_last(3);
+        unread.append(&[2; 4]);
+        assert_eq!(unread.bytes(), [1, 1, 1, 2, 2, 2, 2]);
+        assert_eq!((unread.len(), unread.done), (7, 0), "what was done with is given back");
+    }
 
     #[test]
     fn a_session_that_does_nothing_is_small() {

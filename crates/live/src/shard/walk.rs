@@ -109,6 +109,7 @@ impl Shard {
             match way {
                 Way::Shared(format) => {
                     let (Some(line), Some(frame)) = (&mut session.line, walk.frame(format)) else { continue };
+                    session.last_write_at = self.now;
                     let sent = line.send(frame, self.settings.session_queue, &self.metrics);
                     if sent != Sent::Fine {
                         self.doomed.push((slot, sent));

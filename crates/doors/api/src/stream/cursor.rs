@@ -9,7 +9,8 @@ use tidings_model::channel::{Epoch, Position};
 
 /// Reads a cursor over so many channels; `None` if it is not one.
 pub(crate) fn read(text: &str, channels: usize) -> Option<Vec<Option<Position>>> {
-    let positions: Vec<_> = text.split(',').map(position).collect::<Option<_>>()?;
+    // One more is enough to know that it is of another stream.
+    let positions: Vec<_> = text.split(',').take(channels + 1).map(position).collect::<Option<_>>()?;
     (positions.len() == channels).then_some(positions)
 }
 

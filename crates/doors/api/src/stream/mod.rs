@@ -5,7 +5,7 @@
 //! protocol").
 
 mod access;
-mod cursor;
+pub(crate) mod cursor;
 mod request;
 mod session;
 

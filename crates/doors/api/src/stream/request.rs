@@ -69,6 +69,11 @@ pub(super) fn read(parts: &Parts, most: usize) -> Result<Request, Problem> {
         return Err(wrong("channels", format!("{} channels", request.channels.len()))
             .remedy(format!("name at most {most}, and open another stream for others")));
     }
+    let mut sorted: Vec<_> = request.channels.iter().collect();
+    sorted.sort_unstable();
+    if let Some([twice, _]) = sorted.array_windows().find(|[a, b]| a == b) {
+        return Err(wrong("channels", format!("{:?} is named twice", shown(twice))).remedy("name each channel once"));
+    }
     // What a client sends by itself when it comes back is newer than what its URL was made with.
     let header = parts.headers.get(LAST_EVENT_ID).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
     let header = header.filter(|text| !text.is_empty()).map(|text| ("Last-Event-ID", text));
@@ -87,11 +92,7 @@ fn add(channels: &mut Vec<String>, place: &str, name: &str) -> Result<(), Proble
     if !can_be_a_channel(name) {
         return Err(wrong(place, format!("{:?} cannot be the name of a channel", shown(name))).remedy(CHANNEL_REMEDY));
     }
-    let name = canonical(name).into_owned();
-    if channels.contains(&name) {
-        return Err(wrong(place, format!("{:?} is named twice", shown(&name))).remedy("name each channel once"));
-    }
-    channels.push(name);
+    channels.push(canonical(name).into_owned());
     Ok(())
 }
 

@@ -10,13 +10,13 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 use tidings_model::id::AppId;
+use tidings_model::signed_query::SignedQuery;
 
 use crate::door::PusherDoor;
 use crate::limits;
 use crate::wire::json::{Array, Object, Text, object};
 
 use super::publish::{Checked, Content, Given, Published};
-use super::query::Query;
 use super::refusal::Refusal;
 use super::signed::{Signed, json};
 
@@ -114,7 +114,7 @@ fn read<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, Refusal> {
 }
 
 /// The parameters of an event may also come in the query ("HTTP API reference", note on POST parameters).
-fn in_query(query: &Query<'_>) -> Given<'static> {
+fn in_query(query: &SignedQuery<'_>) -> Given<'static> {
     let text = |text: &str| Text(Cow::Owned(text.to_owned()));
     let get = |name| query.get(name).map(text);
     Given {

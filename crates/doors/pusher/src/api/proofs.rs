@@ -12,6 +12,7 @@ use serde_json::Value;
 use tidings_model::app::{App, Door};
 use tidings_model::channel::SessionId;
 use tidings_model::policy::canonical;
+use tidings_model::signed_query::{SignedQuery, first};
 use tidings_model::signing;
 use tidings_model::token::Claims;
 
@@ -21,7 +22,6 @@ use crate::limits;
 use crate::wire::json::Object;
 
 use super::cors;
-use super::query::Query;
 use super::refusal::Refusal;
 use super::signed::{self, json};
 
@@ -108,7 +108,7 @@ impl Wish {
     fn read(headers: &HeaderMap, body: &[u8]) -> Result<Self, Refusal> {
         let text = std::str::from_utf8(body).map_err(|_| Refusal::bad("Invalid body: it is not UTF-8"))?;
         let is_json = headers.get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/json"));
-        let (session, one, list, token) = if is_json { Self::of_json(text)? } else { Self::of_form(text) };
+        let (session, one, list, token) = if is_json { Self::of_json(text)? } else { Self::of_form(text)? };
         let is_list = one.is_none() && !list.is_empty();
         let channels: Vec<String> = one.into_iter().chain(list).collect();
         if channels.len() > limits::PROOFS {
@@ -121,11 +121,11 @@ impl Wish {
         Ok(Self { session, channels, is_list, token })
     }
 
-    fn of_form(text: &str) -> Given {
-        let form = Query::read(Some(text));
+    fn of_form(text: &str) -> Result<Given, Refusal> {
+        let form = SignedQuery::read(Some(text)).map_err(|error| Refusal::bad(error.to_string()))?;
         let field = |name| form.get(name).filter(|value| !value.is_empty()).map(str::to_owned);
         let list = form.list("channel_name").into_iter().map(str::to_owned).collect();
-        (field("socket_id"), field("channel_name"), list, field("token"))
+        Ok((field("socket_id"), field("channel_name"), list, field("token")))
     }
 
     fn of_json(text: &str) -> Result<Given, Refusal> {
@@ -190,12 +190,11 @@ async fn app(door: &PusherDoor, parts: &mut Parts) -> Result<Arc<App>, Refusal> 
     let path = RawPathParams::from_request_parts(parts, &()).await;
     let path = path.map_err(|_| Refusal::bad("The path is not UTF-8"))?;
     let tenant = path.iter().find(|(name, _)| *name == "app").map(|(_, id)| id);
-    let query = Query::read(parts.uri.query());
     let host = || parts.headers.get(HOST)?.to_str().ok();
     let apps = door.apps();
-    let found = match (tenant, query.get("app")) {
+    let found = match (tenant, first(parts.uri.query(), "app")) {
         (Some(id), _) => apps.by_id(id),
-        (None, Some(key)) => apps.by_public_key(key),
+        (None, Some(key)) => apps.by_public_key(&key),
         (None, None) => host().and_then(|host| apps.by_host(host)).or_else(|| apps.default_app()),
     };
     let app = found.filter(|app| app.doors.contains(&Door::Pusher)).ok_or_else(signed::unknown_app)?;

@@ -12,12 +12,12 @@ use http::{HeaderMap, HeaderValue, StatusCode, Uri};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use tidings_live::ClientAddr;
 use tidings_model::app::{App, AppLimits, Door};
+use tidings_model::signed_query::{SignedQuery, decoded, first};
 
 use crate::auth;
 use crate::door::PusherDoor;
 use crate::limits;
 
-use super::query::{Query, decoded};
 use super::refusal::Refusal;
 
 /// How many bytes of a body that is refused are taken.
@@ -35,7 +35,8 @@ pub(super) struct Signed {
 }
 
 impl Signed {
-    /// Reads a request that carries so many events at most.
+    /// Reads a request that carries so many events at most. Whose it is comes first: of what nobody has signed, the body is
+    /// passed over.
     pub(super) async fn take(
         door: &PusherDoor,
         request: Request,
@@ -43,31 +44,56 @@ impl Signed {
     ) -> Result<Self, Refusal> {
         let (mut parts, body) = request.into_parts();
         let client = parts.extensions.get::<ClientAddr>().copied();
-        let Named { tenant, app, name } = Named::read(&mut parts).await?;
-        let app = match app {
-            Some(id) => by_id(door, &id)?,
-            None => by_auth_key(door, &parts.uri)?,
+        let (app, name) = named_app(door, &mut parts).await?;
+        let query = match proven(door, &app, client, &parts) {
+            Ok(query) => query,
+            Err(refusal) => {
+                pass_over(body).await;
+                return Err(refusal);
+            }
         };
-        // Below `/a/{app id}` everything is of that app.
-        if tenant.is_some_and(|tenant| tenant != app.id.as_str()) || !app.doors.contains(&Door::Pusher) {
-            return Err(unknown_app());
-        }
         let body = read(&parts.headers, body, limits::body(app.limits.payload, events(&app.limits))).await?;
-        let signed = Self { app, headers: parts.headers, body, name, uri: parts.uri };
-        let path = signed.uri.path();
-        let now = door.bus().clock().wall_ms();
-        auth::request(&signed.app, parts.method.as_str(), &signed_paths(path), &signed.query(), &signed.body, now)
-            .inspect_err(|refusal| door.complain(&signed.app, client, refusal))?;
-        if !signed.app.enabled {
+        auth::body(&query, &body).inspect_err(|refusal| door.complain(&app, client, refusal))?;
+        if !app.enabled {
             return Err(Refusal::forbidden("The app is disabled"));
         }
-        Ok(signed)
+        drop(query);
+        Ok(Self { app, headers: parts.headers, body, name, uri: parts.uri })
     }
 
     /// The parameters of its query.
-    pub(super) fn query(&self) -> Query<'_> {
-        Query::read(self.uri.query())
+    pub(super) fn query(&self) -> SignedQuery<'_> {
+        // It was read before, so there are not too many.
+        SignedQuery::read(self.uri.query()).unwrap_or_default()
     }
+}
+
+/// The app that a request is about, and what else its path names.
+async fn named_app(door: &PusherDoor, parts: &mut Parts) -> Result<(Arc<App>, String), Refusal> {
+    let Named { tenant, app, name } = Named::read(parts).await?;
+    let app = match app {
+        Some(id) => by_id(door, &id)?,
+        None => by_auth_key(door, &parts.uri)?,
+    };
+    // Below `/a/{app id}` everything is of that app.
+    if tenant.is_some_and(|tenant| tenant != app.id.as_str()) || !app.doors.contains(&Door::Pusher) {
+        return Err(unknown_app());
+    }
+    Ok((app, name))
+}
+
+/// The query of a request that its app has signed.
+fn proven<'p>(
+    door: &PusherDoor,
+    app: &App,
+    client: Option<ClientAddr>,
+    parts: &'p Parts,
+) -> Result<SignedQuery<'p>, Refusal> {
+    let query = SignedQuery::read(parts.uri.query()).map_err(|error| Refusal::bad(error.to_string()))?;
+    let now = door.bus().clock().wall_ms();
+    auth::request(app, parts.method.as_str(), &signed_paths(parts.uri.path()), &query, now)
+        .inspect_err(|refusal| door.complain(app, client, refusal))?;
+    Ok(query)
 }
 
 /// What a path names.
@@ -100,11 +126,11 @@ fn by_id(door: &PusherDoor, id: &str) -> Result<Arc<App>, Refusal> {
 
 /// The Python library leaves the app out of the path when it ends a user's connections.
 fn by_auth_key(door: &PusherDoor, uri: &Uri) -> Result<Arc<App>, Refusal> {
-    let query = Query::read(uri.query());
-    let key = query.get("auth_key").ok_or_else(|| Refusal::unauthorized("Missing required parameter: auth_key"))?;
+    let key = first(uri.query(), "auth_key");
+    let key = key.ok_or_else(|| Refusal::unauthorized("Missing required parameter: auth_key"))?;
     door.apps()
-        .by_public_key(key)
-        .ok_or_else(|| Refusal::unauthorized(format!("Unknown auth_key: {}", limits::echo(key))))
+        .by_public_key(&key)
+        .ok_or_else(|| Refusal::unauthorized(format!("Unknown auth_key: {}", limits::echo(&key))))
 }
 
 pub(super) fn unknown_app() -> Refusal {

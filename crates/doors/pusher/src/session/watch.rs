@@ -74,6 +74,10 @@ impl Session {
         match watchlist(user_data) {
             Some(ids) if ids.iter().all(|id| is_valid_user(id)) => {
                 for id in &ids {
+                    // One more than may be watched: that the list is too long is known then, however long it is.
+                    if watch.users.len() > limit {
+                        break;
+                    }
                     if !watch.users.iter().any(|known| **known == **id) {
                         watch.users.push(Arc::from(&**id));
                     }

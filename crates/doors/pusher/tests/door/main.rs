@@ -7,3 +7,4 @@ mod events;
 mod kit;
 mod proofs;
 mod routes;
+mod unproved;
