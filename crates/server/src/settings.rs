@@ -105,7 +105,7 @@ impl Default for LiveSettings {
         Self {
             shards: 0,
             sessions: tidings_live::Settings::default(),
-            activity_timeout: 120,
+            activity_timeout: 45,
             pong_timeout: 30,
             rejoin_within: Duration::from_secs(30),
         }

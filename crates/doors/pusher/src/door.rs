@@ -29,7 +29,8 @@ const COMPLAINTS: Rate = Rate::per_second(1);
 /// How long a client may be silent, in seconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Patience {
-    /// After so long it is asked for a sign of life. It is told so, and then asks as well. Not 0.
+    /// After so long in which it hears nothing it asks for a sign of life; we ask when either side was silent a little longer.
+    /// Not 0.
     pub activity: u32,
     /// So long it may take to answer.
     pub pong: u32,
@@ -37,7 +38,7 @@ pub struct Patience {
 
 impl Default for Patience {
     fn default() -> Self {
-        Self { activity: 120, pong: 30 }
+        Self { activity: 45, pong: 30 }
     }
 }
 

@@ -1,4 +1,9 @@
-//! Whether the client is still there: asked when nothing was heard of it for a while.
+//! Whether the client is still there, and whether proxies in between can see that it is: asked when one of the two has been
+//! silent for a while.
+//!
+//! A proxy cuts a connection on which nothing has come for a while, a minute with most; some look at what the server sends
+//! alone. So a client is asked as soon as either side has been silent: the question and its answer are bytes in both
+//! directions. The default of `activity_timeout` leaves a quarter of a minute of that minute.
 
 use bytes::Bytes;
 use tidings_live::Context;
@@ -21,33 +26,38 @@ impl Activity {
         Self { patience, asked: None }
     }
 
-    /// What clients are told: after so many seconds of silence they ask for a sign of life, and so do we.
+    /// What clients are told: after so many seconds in which they hear nothing they ask for a sign of life.
     pub(super) fn told(&self) -> u32 {
         self.patience.activity
     }
 
+    /// After so long we ask: an eighth later than clients do, so that those who ask by themselves are not asked as well.
+    fn interval(&self) -> Millis {
+        let told = seconds(self.patience.activity);
+        told + told / 8
+    }
+
     /// When to look for the first time.
     pub(super) fn begin(&self, cx: &Context<'_>) -> Millis {
-        cx.now() + seconds(self.patience.activity)
+        cx.now() + self.interval()
     }
 
     /// Looks, and asks if need be. When to look again; `None` if the client was asked and has not answered in time.
     pub(super) fn woken(&mut self, cx: &mut Context<'_>, ping: &Bytes) -> Option<Millis> {
         let (now, heard) = (cx.now(), cx.heard());
-        let (activity, pong) = (seconds(self.patience.activity), seconds(self.patience.pong));
-        match self.asked {
-            // Bytes of any kind are a sign of life, frames of WebSocket's own among them.
-            Some(asked) if heard < asked => (now < asked + pong).then_some(asked + pong),
-            _ if now < heard + activity => {
-                self.asked = None;
-                Some(heard + activity)
-            }
-            _ => {
-                self.asked = Some(now);
-                cx.write(ping.clone());
-                Some(now + pong)
-            }
+        let pong = seconds(self.patience.pong);
+        // Bytes of any kind are a sign of life, frames of WebSocket's own among them.
+        if let Some(asked) = self.asked.filter(|asked| heard < *asked) {
+            return (now < asked + pong).then_some(asked + pong);
         }
+        self.asked = None;
+        let due = heard.min(cx.last_write_at()) + self.interval();
+        if now < due {
+            return Some(due);
+        }
+        self.asked = Some(now);
+        cx.write(ping.clone());
+        Some(now + pong.min(self.interval()))
     }
 }
 

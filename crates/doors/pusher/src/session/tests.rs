@@ -4,6 +4,7 @@ mod catching_up;
 mod channels;
 mod client_events;
 mod connection;
+mod idle;
 mod signin;
 mod stage;
 mod watch;

@@ -19,7 +19,7 @@ fn the_first_frame_names_the_socket_and_a_timeout() {
     let frames = client.frames();
     assert_eq!(frames.len(), 1);
     assert_eq!(frames[0]["event"], "pusher:connection_established");
-    assert_eq!(data(&frames[0]), json!({"socket_id": SOCKET, "activity_timeout": 120}));
+    assert_eq!(data(&frames[0]), json!({"socket_id": SOCKET, "activity_timeout": 45}));
 }
 
 #[test]
@@ -39,20 +39,22 @@ fn a_client_that_is_silent_is_asked_and_then_let_go() {
         client.session.woken(&mut client.stage.context());
         client.frames()
     };
-    assert_eq!(client.stage.wake_at(), Some(NOW + 120_000));
-    client.stage.heard = NOW + 50_000;
-    assert!(wake(&mut client, NOW + 120_000).is_empty(), "it was heard of");
-    assert_eq!(client.stage.wake_at(), Some(NOW + 170_000));
-    assert_eq!(wake(&mut client, NOW + 170_000), [json!({"event": "pusher:ping", "data": "{}"})]);
-    assert_eq!(client.stage.wake_at(), Some(NOW + 200_000));
+    assert_eq!(client.stage.wake_at(), Some(NOW + 50_625), "an eighth later than it would ask itself");
+    client.stage.heard = NOW + 40_000;
+    client.stage.last_write_at = NOW + 40_000;
+    assert!(wake(&mut client, NOW + 50_625).is_empty(), "it was heard of");
+    assert_eq!(client.stage.wake_at(), Some(NOW + 90_625));
+    assert_eq!(wake(&mut client, NOW + 90_625), [json!({"event": "pusher:ping", "data": "{}"})]);
+    client.stage.last_write_at = NOW + 90_625;
+    assert_eq!(client.stage.wake_at(), Some(NOW + 120_625));
     // It answers, in time; then no more.
-    client.stage.heard = NOW + 170_100;
-    assert!(wake(&mut client, NOW + 200_000).is_empty());
-    assert_eq!(client.stage.wake_at(), Some(NOW + 290_100));
-    assert_eq!(wake(&mut client, NOW + 290_100).len(), 1);
-    assert!(wake(&mut client, NOW + 320_000).is_empty(), "woken early");
+    client.stage.heard = NOW + 90_700;
+    assert!(wake(&mut client, NOW + 120_625).is_empty());
+    assert_eq!(client.stage.wake_at(), Some(NOW + 141_250));
+    assert_eq!(wake(&mut client, NOW + 141_250).len(), 1);
+    assert!(wake(&mut client, NOW + 170_000).is_empty(), "woken early");
     assert_eq!(client.ended(), None);
-    assert!(wake(&mut client, NOW + 320_100).is_empty());
+    assert!(wake(&mut client, NOW + 171_250).is_empty());
     assert_eq!(client.ended().map(|end| end.0), Some(4201));
 }
 
@@ -74,7 +76,7 @@ fn a_client_that_proves_nothing_in_time_is_let_go_where_its_app_asks_for_that() 
         let mut client = Client::of(asks(), 7);
         client.join(proof, Some(r#"{"user_id":"u"}"#));
         assert_eq!(wake(&mut client, NOW + 30_000), None, "{proof}");
-        assert_eq!(client.stage.wake_at(), Some(NOW + 120_000));
+        assert_eq!(client.stage.wake_at(), Some(NOW + 60_000), "asked, and waited for");
     }
     let mut client = Client::of(asks(), 7);
     let user = auth("1234.1234::user::{\"id\":\"u\"}");
@@ -85,7 +87,7 @@ fn a_client_that_proves_nothing_in_time_is_let_go_where_its_app_asks_for_that() 
 #[test]
 fn a_client_too_old_for_pings_is_asked_by_websocket() {
     let mut client = Client::of(app(), 4);
-    client.stage.now = NOW + 120_000;
+    client.stage.now = NOW + 50_625;
     client.session.woken(&mut client.stage.context());
     assert_eq!(client.stage.written(), [&b"\x89\x00"[..]]);
 }
