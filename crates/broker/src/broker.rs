@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use tidings_model::channel::{ChannelKey, ChannelOptions, Member, Position, SessionId};
+use tidings_model::channel::{ChannelKey, ChannelOptions, Member, Position, SessionId, UserId};
 use tidings_model::event::Event;
 use tidings_model::id::AppId;
 use tidings_wire::Prepared;
@@ -34,7 +34,7 @@ pub struct Publish {
     /// Who isn't told.
     pub except: Option<SessionId>,
     /// The user whose session says it.
-    pub user: Option<Arc<str>>,
+    pub user: Option<UserId>,
     /// A client says it, so it is told and forgotten: neither history nor cache keep it.
     pub by_client: bool,
 }

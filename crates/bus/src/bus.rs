@@ -164,11 +164,12 @@ impl Bus {
     /// After how many seconds it may, when these would be more than `publishes_per_second` of the app's limits.
     pub fn may_publish(&self, app: &App, events: u32) -> Result<(), u64> {
         let count = app.limits.publishes_per_second;
-        if count == 0 {
-            return Ok(());
+        if count > 0 {
+            let rate = Rate::per_second(count);
+            self.shared.publishes.take(app.id.clone(), events, rate, self.shared.clock.steady_ms())?;
         }
-        let rate = Rate::per_second(count);
-        self.shared.publishes.take(app.id.clone(), events, rate, self.shared.clock.steady_ms())
+        self.shared.metrics.app_publishes(&app.id, events);
+        Ok(())
     }
 
     /// Says that something happened. Returns after the sync when the event is logged, and after it was handed to the shards

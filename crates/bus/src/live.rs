@@ -81,7 +81,7 @@ impl Bus {
         }
         // Who watches a user is in the channel that knows of them as nobody.
         let user = asker.user.clone().filter(|_| !policy::is_internal(&channel.name));
-        let known = || user.map(|user| Arc::new(Member { user, info: None }));
+        let known = || user.map(|user| Arc::new(Member { user: user.into(), info: None }));
         let is_told = options.presence || options.join_leave;
         let member = if is_told { join.member.or_else(known) } else { None };
         let JoinAsk { since, way, .. } = join;

@@ -15,7 +15,7 @@ use tidings_courier::Courier;
 use tidings_courier::egress::{Egress, EgressError};
 use tidings_door_api::{ApiDoor, StandardWebhooks};
 use tidings_door_pusher::{PusherDoor, PusherWebhooks};
-use tidings_live::{Inboxes, Live};
+use tidings_live::{Closing, Inboxes, Live};
 use tidings_model::clock::SharedClock;
 use tidings_store::postgres::{OpenError, PostgresStore};
 use tidings_store::queue::Depth;
@@ -37,6 +37,10 @@ const SWEEP: Duration = Duration::from_secs(1);
 const MEETING: Duration = Duration::from_secs(5);
 /// How often is looked whether the broker is there.
 const LOOK: Duration = Duration::from_millis(10);
+
+/// How long clients that nobody takes over may take to hear the last word. They come back a second after it, and the next
+/// start should be there by then.
+const LAST_WORD: Duration = Duration::from_millis(250);
 
 /// How often a node looks for what others changed in the catalogue.
 const FOLLOW: Duration = Duration::from_millis(250);
@@ -215,19 +219,34 @@ impl Engine {
         }
     }
 
-    /// Sends live sessions elsewhere, from where they are expected back: each is told in its protocol's way, spread over most of `grace`.
+    /// Sends live sessions to the nodes that take over, from where they are expected back: each is told in its protocol's
+    /// way, spread over most of `grace`. Where none does, they stay until all else has ended ([`Engine::stop`]), so that the
+    /// next start comes as soon as possible after their clients are told; only those that are requests under way end now.
     pub async fn stop_live(&self, grace: Duration) {
         self.bus.transitions().leave();
-        self.live.stop(grace).await;
+        if self.is_alone().await {
+            self.live.end_streams();
+        } else {
+            self.live.stop(grace, Closing::GoingAway).await;
+        }
     }
 
-    /// Stops: lets attempts under way end for at most `grace`, writes their results, closes the store. Live sessions that
-    /// [`Engine::stop_live`] has not sent elsewhere before are ended at once.
+    /// Stops: lets attempts under way end for at most `grace`, writes their results, sends away the live sessions that are
+    /// still there, closes the store.
     pub async fn stop(&self, grace: Duration) {
-        self.stop_live(Duration::ZERO).await;
-        self.bus.transitions().drain(grace).await;
+        self.bus.transitions().leave();
+        if self.live.sizes().slots == 0 {
+            self.bus.transitions().drain(grace).await;
+        }
         self.courier.stop(grace).await;
+        self.live.stop(LAST_WORD, Closing::Restarting).await;
+        self.bus.transitions().drain(grace).await;
         self.store.close().await;
+    }
+
+    /// Whether no other node takes over what this one leaves.
+    async fn is_alone(&self) -> bool {
+        self.bus.broker().name() == "memory" || self.store.nodes().await.is_ok_and(|nodes| nodes <= 1)
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tidings_broker::{JoinRefused, SessionRef, Since, Way};
 use tidings_model::app::App;
-use tidings_model::channel::{Member, SessionId};
+use tidings_model::channel::{Member, SessionId, UserId};
 use tidings_model::event::Data;
 
 /// Which session asks.
@@ -68,7 +68,7 @@ pub struct ClientEvent {
     /// What it carries.
     pub data: Data,
     /// The user, where the others are to know.
-    pub user: Option<Arc<str>>,
+    pub user: Option<UserId>,
 }
 
 /// How an ask ended.

@@ -17,6 +17,7 @@ use tidings_broker::{SessionRef, Shards, Told};
 use tidings_model::clock::{Millis, SharedClock, millis};
 
 use crate::asks::Answer;
+use crate::protocol::Closing;
 use crate::settings::Settings;
 use crate::shard::Newcomer;
 
@@ -40,8 +41,10 @@ pub(crate) enum Item {
     Answer { at: SessionRef, ask: u32, answer: Answer },
     /// Nobody reads the session's stream any more.
     Gone(SessionRef),
+    /// The shard is to end those sessions whose bytes leave as somebody else's response.
+    EndStreams,
     /// The shard is to end all sessions within this time, then itself.
-    Stop(Duration),
+    Stop(Duration, Closing),
 }
 
 impl Item {

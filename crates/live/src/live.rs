@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io;
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
@@ -14,16 +15,19 @@ use tidings_broker::Shards as _;
 use tidings_model::app::App;
 use tidings_model::channel::SessionId;
 use tidings_model::clock::SharedClock;
+use tidings_model::id::AppId;
 
 use crate::asks::Asks;
 use crate::inbox::{Attendant, Inboxes, Item};
 use crate::metrics::{Metrics, Sizes};
-use crate::places::{Place, Places};
-use crate::protocol::SessionProtocol;
+use crate::places::{NoPlace, Place, Places};
+use crate::protocol::{Closing, SessionProtocol};
+use crate::refusals::{Refusals, Refused};
 use crate::settings::Settings;
 use crate::shard::{Newcomer, Opening, Shard, Shared};
 use crate::socket::Socket;
 use crate::takeover;
+use crate::traffic::Traffic;
 use crate::transport::{Pipe, Stream, Transport};
 
 /// All shards of a node. Clones share them; they end with [`Live::stop`], or when the last clone is dropped.
@@ -35,6 +39,7 @@ struct Inner {
     settings: Arc<Settings>,
     metrics: Metrics,
     places: Arc<Places>,
+    refusals: Arc<Refusals>,
     /// How many connections each shard has.
     loads: Vec<Arc<AtomicUsize>>,
     threads: Mutex<Vec<JoinHandle<()>>>,
@@ -67,11 +72,14 @@ impl Live {
         let metrics = Metrics::default();
         metrics.register(registry);
         let settings = Arc::new(settings);
-        let places = Places::new(settings.sessions);
+        let (traffic, refusals) = (Traffic::default(), Arc::new(Refusals::default()));
+        traffic.register(registry);
+        refusals.register(registry);
+        let places = Places::new(settings.sessions, traffic);
         let loads: Vec<_> = polls.iter().map(|_| Arc::new(AtomicUsize::new(0))).collect();
         let threads = Mutex::default();
         // From here on what has been started ends when this is dropped.
-        let live = Self(Arc::new(Inner { inboxes, settings, metrics, places, loads, threads }));
+        let live = Self(Arc::new(Inner { inboxes, settings, metrics, places, refusals, loads, threads }));
         let shared = Shared {
             inboxes: live.0.inboxes.clone(),
             settings: Arc::clone(&live.0.settings),
@@ -79,6 +87,7 @@ impl Live {
             asks,
             runtime,
             metrics: live.0.metrics.clone(),
+            refusals: Arc::clone(&live.0.refusals),
         };
         let mut shards = Vec::with_capacity(polls.len());
         for ((number, poll), load) in (0..).zip(polls).zip(&live.0.loads) {
@@ -92,9 +101,21 @@ impl Live {
         Ok(live)
     }
 
-    /// Whether one more session of the app may come in; `None`: as many are there as may be, or the node stops.
-    pub fn admit(&self, app: &Arc<App>) -> Option<Place> {
-        self.0.places.admit(app)
+    /// Whether one more session of the app may come in. What is full is counted and told in the log.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn admit(&self, app: &App, client: Option<IpAddr>) -> Result<Place, NoPlace> {
+        self.0.places.admit(app, client).inspect_err(|no| match no {
+            NoPlace::App => self.refused(Some(&app.id), Refused::AppFull, client),
+            NoPlace::Node => self.refused(Some(&app.id), Refused::NodeFull, client),
+            NoPlace::Stopping => {}
+        })
+    }
+
+    /// Notes that a client that is no session is refused something: it is counted, and told in the log.
+    pub fn refused(&self, app: Option<&AppId>, why: Refused, client: Option<IpAddr>) {
+        self.0.refusals.note(app, why, client, self.0.inboxes.clock().steady_ms());
     }
 
     /// Hands over a connection that has become a WebSocket. `early` is what HTTP had read of it already.
@@ -173,11 +194,19 @@ impl Live {
         self.0.metrics.sizes()
     }
 
-    /// Lets nobody in any more, and ends all sessions: they are told one after the other, over most of the grace period, so
-    /// that their clients don't come back elsewhere all at once. Returns when all connections are closed and the shards have
-    /// ended: as soon as the last client has hung up, at the latest when the period is over.
-    pub async fn stop(&self, grace: Duration) {
-        self.0.tell_to_stop(grace);
+    /// Ends those sessions whose bytes leave as the body of somebody else's response: these responses then end.
+    pub fn end_streams(&self) {
+        for shard in 0..self.0.inboxes.count() {
+            self.0.inboxes.put(shard, Item::EndStreams);
+        }
+    }
+
+    /// Lets nobody in any more, and ends all sessions for this reason. Where others take over, they are told one after the
+    /// other, over most of the grace period, so that their clients don't come back elsewhere all at once; otherwise all are
+    /// told now, since nobody is there to come back to until this node has gone. Returns when all connections are closed and
+    /// the shards have ended: as soon as the last client has hung up, at the latest when the period is over.
+    pub async fn stop(&self, grace: Duration, why: Closing) {
+        self.0.tell_to_stop(grace, why);
         let threads = std::mem::take(&mut *self.0.threads.lock());
         let joined = tokio::task::spawn_blocking(move || {
             for thread in threads {
@@ -193,16 +222,16 @@ impl Live {
 }
 
 impl Inner {
-    fn tell_to_stop(&self, grace: Duration) {
+    fn tell_to_stop(&self, grace: Duration, why: Closing) {
         self.places.close();
         for shard in 0..self.inboxes.count() {
-            self.inboxes.put(shard, Item::Stop(grace));
+            self.inboxes.put(shard, Item::Stop(grace, why));
         }
     }
 }
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        self.tell_to_stop(Duration::ZERO);
+        self.tell_to_stop(Duration::ZERO, Closing::Restarting);
     }
 }

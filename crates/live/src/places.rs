@@ -1,6 +1,7 @@
 //! Who may come in: how many sessions there are, of each app and of all.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use hashbrown::HashMap;
@@ -9,12 +10,19 @@ use tidings_model::app::App;
 use tidings_model::id::AppId;
 
 use crate::socket::Guard;
+use crate::traffic::{AppTraffic, Traffic};
 
 #[derive(Debug, Default)]
 struct Taken {
     all: usize,
-    by_app: HashMap<AppId, usize>,
+    by_app: HashMap<AppId, OfApp>,
     closed: bool,
+}
+
+#[derive(Debug)]
+struct OfApp {
+    taken: usize,
+    traffic: Arc<AppTraffic>,
 }
 
 /// Counts sessions.
@@ -23,11 +31,23 @@ pub(crate) struct Places {
     /// Of all apps; 0 sets no limit.
     limit: usize,
     taken: Mutex<Taken>,
+    traffic: Traffic,
+}
+
+/// Why there is no place for a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NoPlace {
+    /// The app has as many sessions as it may have.
+    App,
+    /// The node has as many as it may have.
+    Node,
+    /// The node stops.
+    Stopping,
 }
 
 impl Places {
-    pub(crate) fn new(limit: usize) -> Arc<Self> {
-        Arc::new(Self { limit, taken: Mutex::default() })
+    pub(crate) fn new(limit: usize, traffic: Traffic) -> Arc<Self> {
+        Arc::new(Self { limit, taken: Mutex::default(), traffic })
     }
 
     /// From now on nobody comes in.
@@ -35,23 +55,35 @@ impl Places {
         self.taken.lock().closed = true;
     }
 
-    pub(crate) fn admit(self: &Arc<Self>, app: &App) -> Option<Place> {
+    pub(crate) fn admit(self: &Arc<Self>, app: &App, client: Option<IpAddr>) -> Result<Place, NoPlace> {
         let is_full = |taken: usize, limit: usize| limit != 0 && taken >= limit;
         let mut taken = self.taken.lock();
-        let of_app = taken.by_app.get(&app.id).copied().unwrap_or(0);
-        if taken.closed || is_full(taken.all, self.limit) || is_full(of_app, app.limits.sessions) {
-            return None;
+        let of_app = taken.by_app.get(&app.id).map_or(0, |of_app| of_app.taken);
+        if taken.closed {
+            return Err(NoPlace::Stopping);
+        }
+        if is_full(of_app, app.limits.sessions) {
+            return Err(NoPlace::App);
+        }
+        if is_full(taken.all, self.limit) {
+            return Err(NoPlace::Node);
         }
         taken.all += 1;
-        taken.by_app.insert(app.id.clone(), of_app + 1);
-        Some(Place { places: Arc::clone(self), app: app.id.clone(), guard: None })
+        let of_app =
+            taken.by_app.entry(app.id.clone()).or_insert_with(|| OfApp { taken: 0, traffic: self.traffic.of(&app.id) });
+        of_app.taken += 1;
+        let traffic = Arc::clone(&of_app.traffic);
+        Ok(Place { places: Arc::clone(self), traffic, client, guard: None })
     }
 }
 
 /// The right to be one of the sessions; given back when it is dropped.
 pub struct Place {
     places: Arc<Places>,
-    app: AppId,
+    /// The app's counters.
+    pub(crate) traffic: Arc<AppTraffic>,
+    /// Who the client is, as far as that is known.
+    pub(crate) client: Option<IpAddr>,
     /// What the end of the session's connection sets free.
     guard: Option<Guard>,
 }
@@ -66,7 +98,7 @@ impl Place {
 
 impl fmt::Debug for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Place").field(&self.app).finish()
+        f.debug_tuple("Place").field(&self.traffic.app).finish()
     }
 }
 
@@ -74,10 +106,10 @@ impl Drop for Place {
     fn drop(&mut self) {
         let mut taken = self.places.taken.lock();
         taken.all -= 1;
-        if let Some(of_app) = taken.by_app.get_mut(&self.app) {
-            *of_app -= 1;
-            if *of_app == 0 {
-                taken.by_app.remove(&self.app);
+        if let Some(of_app) = taken.by_app.get_mut(&self.traffic.app) {
+            of_app.taken -= 1;
+            if of_app.taken == 0 {
+                taken.by_app.remove(&self.traffic.app);
             }
         }
     }
@@ -92,18 +124,19 @@ mod tests {
         let mut one = App::new("1", "one", "s".into());
         one.limits.sessions = 2;
         let other = App::new("2", "other", "s".into());
-        let places = Places::new(3);
-        let first = places.admit(&one);
-        let second = places.admit(&one);
-        assert!(first.is_some() && second.is_some() && places.admit(&one).is_none());
-        let third = places.admit(&other);
-        assert!(third.is_some() && places.admit(&other).is_none(), "three in all");
+        let places = Places::new(3, Traffic::default());
+        let admit = |app: &App| places.admit(app, None);
+        let refused = |app: &App| places.admit(app, None).err();
+        let first = admit(&one).unwrap();
+        let second = admit(&one).unwrap();
+        assert_eq!(refused(&one), Some(NoPlace::App));
+        let third = admit(&other).unwrap();
+        assert_eq!(refused(&other), Some(NoPlace::Node), "three in all");
         drop(first);
-        let again = places.admit(&one);
-        assert!(again.is_some());
+        let again = admit(&one).unwrap();
         drop((second, third, again));
         assert!(places.taken.lock().by_app.is_empty());
         places.close();
-        assert!(places.admit(&one).is_none());
+        assert_eq!(refused(&one), Some(NoPlace::Stopping));
     }
 }

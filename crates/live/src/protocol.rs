@@ -9,6 +9,7 @@ use tidings_model::clock::Millis;
 use tidings_wire::Prepared;
 
 use crate::asks::{Answer, Ask};
+use crate::refusals::Refused;
 
 /// A whole message from a client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,8 +23,10 @@ pub enum Message<'a> {
 /// Why a session is about to be ended by the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Closing {
-    /// The server stops: the client should go elsewhere.
+    /// The client should come back at once: others take over from a server that stops, or its app has changed.
     GoingAway,
+    /// The server stops and nobody takes over: the client should come back in a moment, when it may have started again.
+    Restarting,
     /// The client did not read fast enough, and its queue is full.
     Slow,
     /// The app ended it ([`tidings_broker::Control::Disconnect`]).
@@ -82,6 +85,7 @@ pub(crate) struct Effects {
     pub(crate) next_ask: u32,
     pub(crate) wake_at: Option<Millis>,
     pub(crate) user: Option<Arc<str>>,
+    pub(crate) refusals: Vec<Refused>,
     pub(crate) end: Option<End>,
 }
 
@@ -145,6 +149,11 @@ impl Context<'_> {
     /// The session has proved to be of this user.
     pub fn set_user(&mut self, user: Arc<str>) {
         self.effects.user = Some(user);
+    }
+
+    /// Notes that the client is refused something: it is counted, and told in the log.
+    pub fn refused(&mut self, why: Refused) {
+        self.effects.refusals.push(why);
     }
 
     /// Ends a WebSocket with this code and reason (cut to the 123 bytes that a close frame holds), after what was written.

@@ -8,6 +8,7 @@ use tidings_model::clock::Millis;
 
 use crate::asks::Ask;
 use crate::protocol::{Context, Effects, End};
+use crate::refusals::Refused;
 
 /// Plays the shard's part for one session, in tests of protocols: it gives [`Context`]s, and keeps what was done with them
 /// until it is looked at. Unlike a shard it carries nothing out, and goes on after an end.
@@ -74,6 +75,11 @@ impl Rehearsal {
     pub fn user(&mut self) -> Option<Arc<str>> {
         self.user = self.effects.user.take().or(self.user.take());
         self.user.clone()
+    }
+
+    /// What the client was refused since this was last called.
+    pub fn refused(&mut self) -> Vec<Refused> {
+        std::mem::take(&mut self.effects.refusals)
     }
 
     /// How the protocol has ended the session since this was last called, if it has.

@@ -1,5 +1,6 @@
 //! Channels: how they, their sessions and their options are named. What a name allows is [`crate::policy`]'s business.
 
+use std::cmp::Ordering;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -120,11 +121,89 @@ impl FromStr for Position {
     }
 }
 
+/// A user's id as the app gave it: a JSON string, or a JSON number, which is passed on as one. It is the same user either
+/// way: ids are compared, ordered and looked up by their text. Cheap to clone.
+#[derive(Clone)]
+pub struct UserId {
+    text: Arc<str>,
+    is_number: bool,
+}
+
+impl UserId {
+    /// The id that an app gave as a JSON number, by its text.
+    pub fn number(text: impl Into<Arc<str>>) -> Self {
+        Self { text: text.into(), is_number: true }
+    }
+
+    /// The id's text, shared.
+    pub fn text(&self) -> &Arc<str> {
+        &self.text
+    }
+
+    /// Whether the app gave it as a JSON number. Then its text is that number.
+    pub fn is_number(&self) -> bool {
+        self.is_number
+    }
+}
+
+impl<T: Into<Arc<str>>> From<T> for UserId {
+    /// The id that an app gave as a string.
+    fn from(text: T) -> Self {
+        Self { text: text.into(), is_number: false }
+    }
+}
+
+impl std::ops::Deref for UserId {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.text
+    }
+}
+
+impl AsRef<str> for UserId {
+    fn as_ref(&self) -> &str {
+        &self.text
+    }
+}
+
+impl PartialEq for UserId {
+    fn eq(&self, other: &Self) -> bool {
+        self.text == other.text
+    }
+}
+
+impl Eq for UserId {}
+
+impl PartialOrd for UserId {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for UserId {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.text.cmp(&other.text)
+    }
+}
+
+impl fmt::Display for UserId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl fmt::Debug for UserId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.is_number { f.write_str(&self.text) } else { fmt::Debug::fmt(&self.text, f) }
+    }
+}
+
 /// Somebody who is in a channel: a user, by one session, with what they show of themselves.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Member {
     /// The user's id; members without one are counted, never listed, so it is not empty.
-    pub user: Arc<str>,
+    pub user: UserId,
     /// One JSON value, or `None`.
     pub info: Option<bytes::Bytes>,
 }
@@ -186,6 +265,15 @@ mod tests {
         for bad in ["", ".", "1.", ".1", "1", "1.2.3", "+1.2", "1.-2", "a.b", "18446744073709551616.1", "1.2\n"] {
             assert_eq!(bad.parse::<SessionId>(), Err(BadSessionId), "{bad:?}");
         }
+    }
+
+    #[test]
+    fn a_user_is_known_by_the_text_of_their_id() {
+        let (number, text) = (UserId::number("10"), UserId::from("10"));
+        assert_eq!(number, text);
+        assert_eq!(number.cmp(&text), Ordering::Equal);
+        assert!(number.is_number() && !text.is_number());
+        assert_eq!((format!("{number:?}"), format!("{text:?}")), ("10".to_owned(), "\"10\"".to_owned()));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tidings_model::channel::{ChannelKey, Member, Position, SessionId};
+use tidings_model::channel::{ChannelKey, Member, Position, SessionId, UserId};
 use tidings_model::event::Event;
 
 /// What is said in a channel, to everybody who is in it, in one order.
@@ -33,7 +33,7 @@ pub struct Publication {
     /// Its place in the channel's history; `None` where none is kept.
     pub position: Option<Position>,
     /// The user whose session said it, for client events.
-    pub user: Option<Arc<str>>,
+    pub user: Option<UserId>,
 }
 
 /// A coming or going.

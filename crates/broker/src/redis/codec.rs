@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tidings_model::channel::{Member, SessionId};
+use tidings_model::channel::{Member, SessionId, UserId};
 use tidings_model::event::{Data, Event};
 use tidings_model::id::AppId;
 
@@ -13,12 +13,14 @@ use crate::told::{Control, Who};
 
 const VERSION: u8 = 1;
 const NONE: u32 = u32::MAX;
+/// Ends what is about a user whose id is a number. Nodes of 0.1.0 pass over what they don't know at the end.
+const NUMBER: &[u8] = b"n";
 
 /// What is said: an event, and what its publisher said with it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Speech {
     pub(super) event: Arc<Event>,
-    pub(super) user: Option<Arc<str>>,
+    pub(super) user: Option<UserId>,
     pub(super) except: Option<SessionId>,
 }
 
@@ -41,6 +43,15 @@ impl Writer {
         match bytes {
             Some(bytes) => self.field(bytes),
             None => self.0.extend_from_slice(&NONE.to_be_bytes()),
+        }
+    }
+}
+
+impl Writer {
+    /// Ends it with what kind of an id a user has.
+    fn kind_of(&mut self, user: Option<&UserId>) {
+        if user.is_some_and(UserId::is_number) {
+            self.field(NUMBER);
         }
     }
 }
@@ -76,6 +87,12 @@ impl<'a> Reader<'a> {
         self.maybe()?.map(|bytes| std::str::from_utf8(bytes).ok()).map_or(Some(None), |text| text.map(Some))
     }
 
+    /// The id with this text, of the kind that what is read ends with.
+    fn user(&mut self, text: &str) -> Option<UserId> {
+        let is_number = !self.0.is_empty() && self.field()? == NUMBER;
+        Some(if is_number { UserId::number(text) } else { UserId::from(text) })
+    }
+
     fn number<const N: usize>(&mut self) -> Option<[u8; N]> {
         self.field()?.try_into().ok()
     }
@@ -98,6 +115,7 @@ pub(super) fn speech(speech: &Speech) -> Vec<u8> {
     for channel in &event.channels {
         out.field(channel.as_bytes());
     }
+    out.kind_of(user.as_ref());
     out.0
 }
 
@@ -109,12 +127,16 @@ pub(super) fn read_speech(bytes: &[u8], app: &AppId) -> Option<Speech> {
     let data = Bytes::copy_from_slice(input.field()?);
     let mut owned = || input.maybe_text().map(|text| text.map(str::to_owned));
     let (content_type, op, key, except_text) = (owned()?, owned()?, owned()?, owned()?);
-    let user = input.maybe_text()?.map(Arc::from);
+    let user = input.maybe_text()?;
     let except = input.maybe_text()?.map(str::parse).transpose().ok()?;
     let mut channels = Vec::new();
     for _ in 0..u64::from_be_bytes(input.number()?) {
         channels.push(input.text()?.to_owned());
     }
+    let user = match user {
+        Some(user) => Some(input.user(user)?),
+        None => None,
+    };
     let data = Data { bytes: data, content_type };
     let event = Event { id, app: app.clone(), name, channels, data, time, op, key, except: except_text };
     Some(Speech { event: Arc::new(event), user, except })
@@ -125,15 +147,16 @@ pub(super) fn member(member: &Member) -> Vec<u8> {
     let mut out = Writer::new();
     out.field(member.user.as_bytes());
     out.maybe(member.info.as_deref());
+    out.kind_of(Some(&member.user));
     out.0
 }
 
 /// A member, read back.
 pub(super) fn read_member(bytes: &[u8]) -> Option<Arc<Member>> {
     let mut input = Reader::new(bytes)?;
-    let user = input.text()?.into();
+    let user = input.text()?;
     let info = input.maybe()?.map(Bytes::copy_from_slice);
-    Some(Arc::new(Member { user, info }))
+    Some(Arc::new(Member { user: input.user(user)?, info }))
 }
 
 /// An order, as bytes.
@@ -195,16 +218,21 @@ mod tests {
         ".{0,12}"
     }
 
+    fn users() -> impl Strategy<Value = UserId> {
+        (text(), any::<bool>())
+            .prop_map(|(text, is_number)| if is_number { UserId::number(text) } else { UserId::from(text) })
+    }
+
     prop_compose! {
         fn speeches()(
             id in text(), name in text(), time in any::<i64>(), channels in prop::collection::vec(text(), 0..4),
             bytes in prop::collection::vec(any::<u8>(), 0..40), content_type in prop::option::of(text()),
             (op, key, except) in (prop::option::of(text()), prop::option::of(text()), prop::option::of(text())),
-            user in prop::option::of(text()), session in prop::option::of(any::<[u8; 16]>()),
+            user in prop::option::of(users()), session in prop::option::of(any::<[u8; 16]>()),
         ) -> Speech {
             let data = Data { bytes: bytes.into(), content_type };
             let event = Event { id, app: "1".into(), name, channels, data, time, op, key, except };
-            Speech { event: Arc::new(event), user: user.map(Arc::from), except: session.map(SessionId::from_random) }
+            Speech { event: Arc::new(event), user, except: session.map(SessionId::from_random) }
         }
     }
 
@@ -212,6 +240,8 @@ mod tests {
         #[test]
         fn what_is_said_reads_back(said in speeches()) {
             let bytes = speech(&said);
+            let is_number = |said: &Speech| said.user.as_ref().map(UserId::is_number);
+            prop_assert_eq!(read_speech(&bytes, &"1".into()).as_ref().map(is_number), Some(is_number(&said)));
             prop_assert_eq!(read_speech(&bytes, &"1".into()), Some(said));
             prop_assert_eq!(read_speech(&bytes[..bytes.len() - 1], &"1".into()).map(|_| ()), None);
         }
@@ -222,11 +252,22 @@ mod tests {
         }
 
         #[test]
-        fn a_member_reads_back(user in text(), info in prop::option::of(prop::collection::vec(any::<u8>(), 0..20))) {
-            let there = Member { user: user.into(), info: info.map(Bytes::from) };
+        fn a_member_reads_back(user in users(), info in prop::option::of(prop::collection::vec(any::<u8>(), 0..20))) {
+            let there = Member { user, info: info.map(Bytes::from) };
             let read = read_member(&member(&there));
             prop_assert_eq!(read.as_deref(), Some(&there));
+            prop_assert_eq!(read.map(|read| read.user.is_number()), Some(there.user.is_number()));
         }
+    }
+
+    // covers: G285
+    #[test]
+    fn nodes_of_0_1_0_read_an_id_that_is_a_number_as_its_text() {
+        // What they read of a member: two fields, whatever follows; and what they write: no more.
+        let number = member(&Member { user: UserId::number("10"), info: Some(Bytes::from_static(b"{}")) });
+        let text = member(&Member { user: "10".into(), info: Some(Bytes::from_static(b"{}")) });
+        assert!(number.starts_with(&text));
+        assert!(!read_member(&text).unwrap().user.is_number());
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tidings_bus::{Apps, Bus, Rate, Throttle};
 use tidings_courier::egress::Egress;
-use tidings_live::{Live, Place};
+use tidings_live::{ClientAddr, Live, Place, Refused};
 use tidings_model::app::{App, Token};
 use tidings_model::id::AppId;
 use tidings_model::listener::Listener;
@@ -47,8 +47,8 @@ impl ApiDoor {
     }
 
     /// A place for a live client of this app.
-    pub(crate) fn admit(&self, app: &Arc<App>) -> Result<Place, Problem> {
-        self.shared.live.admit(app).ok_or_else(|| {
+    pub(crate) fn admit(&self, app: &App, client: Option<ClientAddr>) -> Result<Place, Problem> {
+        self.shared.live.admit(app, client.map(|ClientAddr(client)| client)).map_err(|_| {
             Problem::new(Code::Overloaded, "as many live sessions are there as may be, or the server is stopping")
                 .remedy(
                     "try again after `Retry-After`, or raise `apps.limits.sessions` or `live.sessions` in the config",
@@ -69,6 +69,7 @@ impl ApiDoor {
     pub(crate) fn may_publish(&self, app: &App) -> Result<(), Problem> {
         self.bus().may_publish(app, 1).map_err(|seconds| {
             let count = app.limits.publishes_per_second;
+            self.live().refused(Some(&app.id), Refused::PublishRate, None);
             Problem::new(Code::RateLimited, format!("the app may publish {count} events per second"))
                 .remedy("send it again after `Retry-After`, or raise `apps.limits.publishes_per_second` in the config")
                 .retry_after(seconds)

@@ -3,6 +3,7 @@
 //! Whatever is wrong with a client that speaks WebSocket is told inside the WebSocket, with a close code: it would not see
 //! anything else. Such a connection never becomes a session.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use axum::extract::{RawPathParams, Request, State};
 use axum::response::{IntoResponse, Response};
 use http::header::{CONNECTION, ORIGIN, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_VERSION, UPGRADE};
 use http::{HeaderMap, HeaderValue, StatusCode};
-use tidings_live::{Place, Socket, upgrade};
+use tidings_live::{ClientAddr, NoPlace, Place, Refused, Socket, upgrade};
 use tidings_model::app::{App, Door};
 use tidings_model::origin;
 use tidings_model::signed_query::first;
@@ -35,11 +36,13 @@ const GOODBYE: Duration = Duration::from_secs(5);
 struct Rejection {
     code: u16,
     reason: String,
+    /// As it is counted and told in the log, unless it is already.
+    why: Option<Refused>,
 }
 
 impl Rejection {
-    fn new(code: u16, reason: impl Into<String>) -> Self {
-        Self { code, reason: reason.into() }
+    fn new(code: u16, why: impl Into<Option<Refused>>, reason: impl Into<String>) -> Self {
+        Self { code, reason: reason.into(), why: why.into() }
     }
 
     fn frames(&self) -> Vec<u8> {
@@ -56,7 +59,14 @@ pub(crate) async fn connect(State(door): State<PusherDoor>, path: RawPathParams,
     if found.as_ref().is_some_and(|app| !app.doors.contains(&Door::Pusher)) {
         return Refusal::not_found("This app does not speak Pusher's protocol").into_response();
     }
-    let admit = |request: &Request| admit(&door, found, request.headers(), request.uri().query(), &path);
+    let admit = |request: &Request| {
+        let client = client(request);
+        admit(&door, found.clone(), request, &path).inspect_err(|rejection| {
+            if let Some(why) = rejection.why {
+                door.live().refused(found.as_deref().map(|app| &app.id), why, client);
+            }
+        })
+    };
     upgrade(&door, request, admit)
 }
 
@@ -64,9 +74,15 @@ pub(crate) async fn connect(State(door): State<PusherDoor>, path: RawPathParams,
 pub(crate) async fn no_such_path(State(door): State<PusherDoor>, request: Request) -> Response {
     let wrong = |request: &Request| {
         let path = limits::echo(request.uri().path());
-        Err(Rejection::new(4005, format!("Path not found: connect to /app/KEY, not to {}", short(path))))
+        door.live().refused(None, Refused::WrongPath, client(request));
+        Err(Rejection::new(4005, None, format!("Path not found: connect to /app/KEY, not to {}", short(path))))
     };
     upgrade(&door, request, wrong)
+}
+
+/// Who the client is, as far as that is known.
+fn client(request: &Request) -> Option<IpAddr> {
+    request.extensions().get().map(|ClientAddr(client)| *client)
 }
 
 /// What fits into the reason of a close frame with some words around it.
@@ -127,24 +143,27 @@ fn parameter<'a>(path: &'a RawPathParams, name: &str) -> &'a str {
     path.iter().find(|(found, _)| *found == name).map_or("", |(_, value)| value)
 }
 
-fn admit(
-    door: &PusherDoor,
-    app: Option<Arc<App>>,
-    headers: &HeaderMap,
-    query: Option<&str>,
-    path: &RawPathParams,
-) -> Admitted {
+fn admit(door: &PusherDoor, app: Option<Arc<App>>, request: &Request, path: &RawPathParams) -> Admitted {
     let app = app.ok_or_else(|| {
         let key = short(parameter(path, "key"));
-        Rejection::new(4001, format!("There is no app with the key {key}; check the key and the host"))
+        Rejection::new(
+            4001,
+            Refused::UnknownKey,
+            format!("There is no app with the key {key}; check the key and the host"),
+        )
     })?;
     if !app.enabled {
-        return Err(Rejection::new(4003, "The app is disabled"));
+        return Err(Rejection::new(4003, Refused::AppDisabled, "The app is disabled"));
     }
-    let protocol = protocol(query)?;
-    check_origin(&app, headers)?;
-    let full = || Rejection::new(4100, "As many clients are connected as may be; try again in a moment");
-    let place = door.live().admit(&app).ok_or_else(full)?;
+    let protocol = protocol(request.uri().query())?;
+    check_origin(&app, request.headers())?;
+    let place = door.live().admit(&app, client(request)).map_err(|no| {
+        let reason = match no {
+            NoPlace::Stopping => "The server is going away; please come back in a moment",
+            NoPlace::App | NoPlace::Node => "As many clients are connected as may be; try again in a moment",
+        };
+        Rejection::new(4100, None, reason)
+    })?;
     let session = Session::new(Arc::clone(&app), protocol, door.patience());
     Ok((place, app, session))
 }
@@ -153,10 +172,12 @@ fn admit(
 fn protocol(query: Option<&str>) -> Result<u8, Rejection> {
     let Some(given) = first(query, "protocol") else { return Ok(NEWEST) };
     if given.is_empty() {
-        return Err(Rejection::new(4008, "No protocol version supplied; add ?protocol=7"));
+        return Err(Rejection::new(4008, Refused::Version, "No protocol version supplied; add ?protocol=7"));
     }
     let known = given.parse().ok().filter(|version| PROTOCOLS.contains(version));
-    known.ok_or_else(|| Rejection::new(4007, "Unsupported protocol version; versions 4 to 7 are spoken here"))
+    known.ok_or_else(|| {
+        Rejection::new(4007, Refused::Version, "Unsupported protocol version; versions 4 to 7 are spoken here")
+    })
 }
 
 /// A client without an origin is no browser, and nobody's page speaks through it.
@@ -164,7 +185,7 @@ fn check_origin(app: &App, headers: &HeaderMap) -> Result<(), Rejection> {
     let Some(given) = headers.get(ORIGIN) else { return Ok(()) };
     match given.to_str() {
         Ok(given) if origin::is_allowed(&app.allowed_origins, given) => Ok(()),
-        _ => Err(Rejection::new(4009, "This page's origin is not among the app's allowed_origins")),
+        _ => Err(Rejection::new(4009, Refused::Origin, "This page's origin is not among the app's allowed_origins")),
     }
 }
 
@@ -214,7 +235,7 @@ mod tests {
 
     #[test]
     fn who_is_turned_away_is_told_in_an_event_and_in_the_close() {
-        let frames = Rejection::new(4001, "no").frames();
+        let frames = Rejection::new(4001, None, "no").frames();
         let expected = br#"{"event":"pusher:error","data":{"code":4001,"message":"no"}}"#;
         assert_eq!(frames[2..2 + expected.len()], expected[..]);
         assert_eq!(frames[2 + expected.len()..], b"\x88\x04\x0f\xa1no"[..]);

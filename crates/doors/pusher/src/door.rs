@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use tidings_bus::{Apps, Bus, Rate, Throttle};
-use tidings_live::{ClientAddr, Live};
+use tidings_live::{ClientAddr, Live, Refused};
 use tidings_model::app::App;
 use tidings_model::id::AppId;
 
@@ -64,6 +64,7 @@ impl PusherDoor {
     pub(crate) fn may_publish(&self, app: &App, events: usize) -> Result<(), Refusal> {
         self.shared.bus.may_publish(app, u32::try_from(events).unwrap_or(u32::MAX)).map_err(|seconds| {
             let limit = app.limits.publishes_per_second;
+            self.live().refused(Some(&app.id), Refused::PublishRate, None);
             Refusal::too_many(format!("Too many events: the app may publish {limit} per second"), seconds)
         })
     }

@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use tidings_broker::{JoinRefused, Lost, Welcome};
 use tidings_bus::{Bucket, Rate};
-use tidings_live::{Answer, Closing, Context, Message, SessionProtocol};
+use tidings_live::{Answer, Closing, Context, Message, Refused, SessionProtocol};
 use tidings_model::app::App;
 use tidings_model::channel::{ChannelKey, Member};
 use tidings_model::clock::{Millis, millis};
@@ -34,8 +34,9 @@ use activity::Activity;
 use membership::Memberships;
 use watch::Watch;
 
-/// From this version of the protocol on, clients understand close codes. Earlier ones are told with `pusher:error` first.
-const CLOSE_CODES_SINCE: u8 = 6;
+/// From this version of the protocol on, clients go by close codes. Earlier ones are told with `pusher:error` first. Close codes
+/// are older by one version, but clients of that one go by the event: Pysher never comes back without it.
+const CLOSE_CODES_SINCE: u8 = 7;
 /// From this version on, clients answer `pusher:ping`.
 const PINGS_SINCE: u8 = 5;
 /// What ends a session that has proved nothing in time, and one that its app ends.
@@ -44,6 +45,9 @@ const NOT_AUTHORIZED: u16 = 4009;
 const NEVER: Millis = Millis::MAX;
 /// How often a client may send what is no frame of the protocol, before it is cut off.
 const FAULTS: Rate = Rate { count: 50, per: Duration::from_secs(50) };
+/// How many refused joins and sign-ins are always allowed at once, and one more each second. A client may be in more channels
+/// than these and, having come back, bring the proofs of its connection before: then as many are.
+const REFUSALS: usize = 100;
 /// What cuts it off: RFC 6455's "protocol error", after which pusher-js waits before it comes back.
 const FLOOD: u16 = 1002;
 
@@ -65,6 +69,7 @@ pub(crate) struct Session {
     activity: Activity,
     client_events: Bucket,
     faults: Bucket,
+    refusals: Bucket,
     protocol: u8,
 }
 
@@ -89,6 +94,7 @@ impl Session {
             activity: Activity::new(patience),
             client_events: Bucket::default(),
             faults: Bucket::default(),
+            refusals: Bucket::default(),
             protocol,
         }
     }
@@ -101,8 +107,23 @@ impl Session {
     /// Answers what is no frame of the protocol; a flood of such ends the session.
     fn fault(&mut self, cx: &mut Context<'_>, message: &str) {
         Self::error(cx, message);
+        cx.refused(Refused::Malformed);
         if self.faults.take(1, FAULTS, cx.now()).is_err() {
+            cx.refused(Refused::Flood);
             self.end(cx, FLOOD, "Too many messages that are not of the protocol");
+        }
+    }
+
+    /// Counts a join or sign-in that was refused; a flood of such ends the session. Whoever guesses at proofs is told that
+    /// it is not authorized, and libraries do not come back after that.
+    fn count_refusal(&mut self, cx: &mut Context<'_>, why: Refused) {
+        cx.refused(why);
+        let count = u32::try_from(self.app.limits.channels_per_session.max(REFUSALS)).unwrap_or(u32::MAX);
+        let rate = Rate { count, per: Duration::from_secs(count.into()) };
+        if self.refusals.take(1, rate, cx.now()).is_err() {
+            cx.refused(Refused::Flood);
+            let code = if why == Refused::FailedProof { NOT_AUTHORIZED } else { FLOOD };
+            self.end(cx, code, "Too many subscriptions and sign-ins that were refused");
         }
     }
 
@@ -195,6 +216,7 @@ impl SessionProtocol for Session {
     fn woken(&mut self, cx: &mut Context<'_>) {
         let ping = if self.protocol < PINGS_SINCE { &wire::SOCKET_PING } else { &wire::PING };
         if cx.now() >= self.prove_by {
+            cx.refused(Refused::NothingProved);
             let reason = "Connection not authorized within timeout: sign in, or join a private or presence channel";
             return self.end(cx, NOT_AUTHORIZED, reason);
         }
@@ -214,6 +236,8 @@ impl SessionProtocol for Session {
     fn closing(&mut self, cx: &mut Context<'_>, why: Closing) {
         let (code, reason) = match why {
             Closing::GoingAway => (4200, "The server is going away; please reconnect"),
+            // "At once" would find nobody, and libraries then wait for as long as an attempt may take.
+            Closing::Restarting => (4100, "The server restarts; please reconnect in a moment"),
             Closing::Slow => (4100, "The client reads too slowly: more is waiting for it than is kept"),
             Closing::Shut => (4003, "The app is disabled"),
             Closing::Disconnected => (NOT_AUTHORIZED, "The app has ended this connection"),

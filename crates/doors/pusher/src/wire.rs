@@ -93,7 +93,7 @@ fn presence(members: &[Arc<Member>]) -> String {
     let mut ids = json::Array::new();
     let mut hash = Object::new();
     for member in members {
-        ids.text(&member.user);
+        ids.user(&member.user);
         hash.raw(&member.user, info(member).unwrap_or("null"));
     }
     let mut presence = Object::new();
@@ -113,12 +113,12 @@ fn said(said: &Said, with_position: bool) -> Option<Bytes> {
         Said::Publication(publication) => Some(event(publication, with_position)),
         Said::Joined(presence) | Said::Left(presence) if user_online(&presence.channel.name).is_some() => {
             let name = if matches!(said, Said::Joined(_)) { "online" } else { "offline" };
-            let user = [Arc::clone(&presence.member.user)];
+            let user = [Arc::clone(presence.member.user.text())];
             presence.changes_users.then(|| watchlist_events(&[(name, &user)]))
         }
         Said::Joined(presence) if presence.changes_users && is_presence(&presence.channel.name) => {
             let mut data = Object::new();
-            data.text("user_id", &presence.member.user);
+            data.user("user_id", &presence.member.user);
             if let Some(info) = info(&presence.member) {
                 data.raw("user_info", info);
             }
@@ -126,7 +126,7 @@ fn said(said: &Said, with_position: bool) -> Option<Bytes> {
         }
         Said::Left(presence) if presence.changes_users && is_presence(&presence.channel.name) => {
             let mut data = Object::new();
-            data.text("user_id", &presence.member.user);
+            data.user("user_id", &presence.member.user);
             Some(envelope("pusher_internal:member_removed", Some(&presence.channel.name), &data.end()))
         }
         Said::Subscriptions { channel, count } if !is_presence(&channel.name) => {
@@ -143,7 +143,7 @@ fn event(publication: &Publication, with_position: bool) -> Bytes {
     let mut frame = Object::with_capacity(128 + data.len() + data.len() / 4);
     frame.text("event", &publication.event.name).text("channel", &shown(&publication.channel.name)).text("data", &data);
     if let Some(user) = &publication.user {
-        frame.text("user_id", user);
+        frame.user("user_id", user);
     }
     if let Some(position) = publication.position.as_ref().filter(|_| with_position) {
         frame.text("id", &position.to_string());

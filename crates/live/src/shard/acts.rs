@@ -46,6 +46,10 @@ impl Shard {
         if let Some(user) = self.effects.user.take() {
             session.user = Some(user);
         }
+        for why in self.effects.refusals.drain(..) {
+            let client = session.place.as_ref().and_then(|place| place.client);
+            self.refusals.note(Some(&session.app.id), why, client, self.now);
+        }
         if !self.effects.asks.is_empty() {
             session.asking.get_or_insert_default().next.extend(self.effects.asks.drain(..));
         }
@@ -65,6 +69,9 @@ impl Shard {
     fn write(&mut self, slot: u32) {
         let Some(session) = self.sessions.get_mut(slot as usize) else { return };
         session.last_write_at = self.now;
+        if let Some(place) = &session.place {
+            place.traffic.bytes_sent.inc_by(self.effects.writes.iter().map(|bytes| bytes.len() as u64).sum());
+        }
         let sent = match &mut session.line {
             Some(line) => line.send_all(&mut self.effects.writes, self.settings.session_queue, &self.metrics),
             None => Sent::Fine,

@@ -15,6 +15,7 @@ use super::line::Sent;
 use super::session::{Phase, Unread};
 use crate::asks::{Answer, Ask};
 use crate::protocol::{Closing, End};
+use crate::refusals::Refused;
 use crate::transport::Transport;
 
 /// How long the client has to take the last words and to hang up.
@@ -28,6 +29,9 @@ pub(super) struct Stopping {
     /// How long it may take is about real time, whatever clock sessions live by.
     since: Stopwatch,
     grace: Duration,
+    /// Over how long sessions are told.
+    spread: Duration,
+    pub(super) why: Closing,
     /// Sessions that were there, and how many of them were told.
     all: usize,
     told: usize,
@@ -60,6 +64,8 @@ impl Shard {
             return;
         }
         self.metrics.slow.inc();
+        let client = session.place.as_ref().and_then(|place| place.client);
+        self.refusals.note(Some(&session.app.id), Refused::Slow, client, self.now);
         if let Some(line) = &mut session.line {
             line.discard(&self.metrics);
         }
@@ -112,7 +118,9 @@ impl Shard {
         session.phase = Phase::Gone;
         session.protocol = None;
         session.decoder = None;
-        session.place = None;
+        if let Some(place) = session.place.take() {
+            place.traffic.disconnects.inc();
+        }
         if let Some(asking) = &mut session.asking {
             asking.next = VecDeque::new();
             asking.unread = Unread::default();
@@ -180,19 +188,31 @@ impl Shard {
         self.load.fetch_sub(1, std::sync::atomic::Ordering::Relaxed);
     }
 
-    pub(super) fn begin_stopping(&mut self, grace: Duration) {
-        let all = self.sessions.iter().filter(|(_, session)| session.is_open()).count();
-        let since = Stopwatch::start();
-        self.stopping.get_or_insert(Stopping { since, grace, all, told: 0, next: 0 });
+    /// Ends sessions that are part of somebody else's response.
+    pub(super) fn end_streams(&mut self) {
+        let is_stream = |session: &super::Session| {
+            session.is_open()
+                && session.line.as_ref().is_some_and(|line| matches!(line.transport, Transport::Stream(_)))
+        };
+        let all = self.sessions.iter().filter(|(_, session)| is_stream(session));
+        let slots: Vec<_> = all.map(|(slot, _)| slot as u32).collect();
+        slots.into_iter().for_each(|slot| self.say_goodbye(slot, Closing::Restarting));
     }
 
-    /// Ends as many sessions as should have been ended by now: all, when four fifths of the time are over.
+    pub(super) fn begin_stopping(&mut self, grace: Duration, why: Closing) {
+        let spread = if why == Closing::GoingAway { grace.mul_f64(0.8) } else { Duration::ZERO };
+        let all = self.sessions.iter().filter(|(_, session)| session.is_open()).count();
+        let since = Stopwatch::start();
+        self.stopping.get_or_insert(Stopping { since, grace, spread, why, all, told: 0, next: 0 });
+    }
+
+    /// Ends as many sessions as should have been ended by now.
     pub(super) fn go_on_stopping(&mut self) {
         loop {
             let slots = self.slots();
             let Some(stopping) = &mut self.stopping else { return };
-            let share =
-                stopping.since.elapsed().as_secs_f64() / (stopping.grace.as_secs_f64() * 0.8).max(f64::MIN_POSITIVE);
+            let share = stopping.since.elapsed().as_secs_f64() / stopping.spread.as_secs_f64().max(f64::MIN_POSITIVE);
+            let why = stopping.why;
             let is_late = share >= 1.0;
             if !is_late && stopping.told as f64 >= share * stopping.all as f64 {
                 return;
@@ -204,7 +224,7 @@ impl Shard {
             stopping.next += 1;
             if self.sessions.get(slot).is_some_and(super::Session::is_open) {
                 stopping.told += 1;
-                self.say_goodbye(slot as u32, Closing::GoingAway);
+                self.say_goodbye(slot as u32, why);
                 self.part_with_doomed();
             }
         }

@@ -39,6 +39,7 @@ use crate::asks::Asks;
 use crate::inbox::{BELL, Entry, Inboxes, Item};
 use crate::metrics::Metrics;
 use crate::protocol::Effects;
+use crate::refusals::Refusals;
 use crate::settings::Settings;
 use crate::wheel::{Spoke, Waiting, Wheel};
 
@@ -60,6 +61,7 @@ pub(crate) struct Shared {
     pub(crate) asks: Arc<dyn Asks>,
     pub(crate) runtime: tokio::runtime::Handle,
     pub(crate) metrics: Metrics,
+    pub(crate) refusals: Arc<Refusals>,
 }
 
 pub(crate) struct Shard {
@@ -72,6 +74,7 @@ pub(crate) struct Shard {
     asks: Arc<dyn Asks>,
     runtime: tokio::runtime::Handle,
     metrics: Metrics,
+    refusals: Arc<Refusals>,
     /// How many connections it has, for whoever chooses a shard.
     load: Arc<AtomicUsize>,
 
@@ -100,7 +103,7 @@ pub(crate) struct Shard {
 
 impl Shard {
     pub(crate) fn new(number: u16, registry: Registry, load: Arc<AtomicUsize>, shared: Shared) -> Self {
-        let Shared { inboxes, settings, clock, asks, runtime, metrics } = shared;
+        let Shared { inboxes, settings, clock, asks, runtime, metrics, refusals } = shared;
         let now = clock.steady_ms();
         Self {
             number,
@@ -111,6 +114,7 @@ impl Shard {
             asks,
             runtime,
             metrics,
+            refusals,
             load,
             sessions: Slab::new(),
             channels: Channels::default(),
@@ -205,7 +209,8 @@ impl Shard {
             Item::Newcomer(newcomer) => self.welcome(*newcomer),
             Item::Answer { at, ask, answer } => self.answer_came(at, ask, answer),
             Item::Gone(at) => self.unread(at),
-            Item::Stop(grace) => self.begin_stopping(grace),
+            Item::EndStreams => self.end_streams(),
+            Item::Stop(grace, why) => self.begin_stopping(grace, why),
         }
         self.part_with_doomed();
         self.done(weight);

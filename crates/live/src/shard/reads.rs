@@ -15,7 +15,7 @@ use super::acts::guarded;
 use super::line::Sent;
 use super::session::{Newcomer, Opening, Phase, Session};
 use super::{SCRATCH, Shard};
-use crate::protocol::{Closing, Context, End, Message};
+use crate::protocol::{Context, End, Message};
 use crate::transport::Transport;
 
 /// Bytes of a session that wait for an ask to end.
@@ -36,6 +36,9 @@ impl Shard {
             return;
         }
         let (session, opening) = Session::new(newcomer, at.life, self.now);
+        if let Some(place) = &session.place {
+            place.traffic.connects.inc();
+        }
         self.sessions.insert(session);
         self.metrics.sessions.inc();
         self.metrics.slots.inc();
@@ -55,8 +58,8 @@ impl Shard {
         }
         // TLS may have read ahead, which no event will tell.
         self.again.push(at);
-        if self.stopping.is_some() {
-            self.say_goodbye(at.slot, Closing::GoingAway);
+        if let Some(why) = self.stopping.as_ref().map(|stopping| stopping.why) {
+            self.say_goodbye(at.slot, why);
         }
     }
 
@@ -103,6 +106,9 @@ impl Shard {
                     turn -= count;
                     if phase == Phase::Open {
                         session.heard = self.now;
+                        if let Some(place) = &session.place {
+                            place.traffic.bytes_received.inc_by(count as u64);
+                        }
                         let mut scratch = std::mem::take(&mut self.scratch);
                         self.take_in(slot, &mut scratch[..count]);
                         self.scratch = scratch;
@@ -147,11 +153,19 @@ impl Shard {
             let effects = &mut self.effects;
             let (id, now, heard, last_write_at) = (session.id, self.now, session.heard, session.last_write_at);
             let mut cx = Context { session: id, now, heard, last_write_at, effects };
+            let place = &session.place;
+            let count = || place.as_ref().map(|place| place.traffic.messages_received.inc());
             let decoded = guarded("a protocol", || {
                 match decoder.next(&mut input) {
                     Ok(None) => return false,
-                    Ok(Some(Incoming::Text(text))) => protocol.received(&mut cx, Message::Text(text)),
-                    Ok(Some(Incoming::Binary(bytes))) => protocol.received(&mut cx, Message::Binary(bytes)),
+                    Ok(Some(Incoming::Text(text))) => {
+                        count();
+                        protocol.received(&mut cx, Message::Text(text));
+                    }
+                    Ok(Some(Incoming::Binary(bytes))) => {
+                        count();
+                        protocol.received(&mut cx, Message::Binary(bytes));
+                    }
                     Ok(Some(Incoming::Ping(bytes))) => cx.write(ws::pong(bytes)),
                     Ok(Some(Incoming::Pong(_))) => {}
                     // The echo of its code; without one, a normal end (RFC 6455 § 5.5.1).

@@ -97,7 +97,7 @@ impl Shard {
     pub(super) fn walk_on(&mut self, mut walk: Walk, steps: usize) -> usize {
         let count = self.channels.subscribers(walk.channel).len();
         let (first, end) = (walk.next, count.min(walk.next + steps));
-        let mut told = 0;
+        let (mut told, mut bytes, mut last) = (0, 0, 0);
         for place in first..end {
             let Some(subscriber) = self.channels.subscribers(walk.channel).get(place) else { break };
             let (slot, way) = (subscriber.slot, subscriber.way);
@@ -106,10 +106,12 @@ impl Shard {
                 continue;
             }
             told += 1;
+            last = slot;
             match way {
                 Way::Shared(format) => {
                     let (Some(line), Some(frame)) = (&mut session.line, walk.frame(format)) else { continue };
                     session.last_write_at = self.now;
+                    bytes += frame.len() as u64;
                     let sent = line.send(frame, self.settings.session_queue, &self.metrics);
                     if sent != Sent::Fine {
                         self.doomed.push((slot, sent));
@@ -121,7 +123,15 @@ impl Shard {
                 }),
             }
         }
-        self.metrics.deliveries.inc_by(told * walk.said.len() as u64);
+        let messages = told * walk.said.len() as u64;
+        self.metrics.deliveries.inc_by(messages);
+        // All are of one app: any of them has its counters.
+        if let Some(place) =
+            self.sessions.get(last as usize).and_then(|session| session.place.as_ref()).filter(|_| told > 0)
+        {
+            place.traffic.messages_sent.inc_by(messages);
+            place.traffic.bytes_sent.inc_by(bytes);
+        }
         walk.next = end;
         if end < count {
             self.walk = Some(walk);

@@ -6,4 +6,5 @@ mod ending;
 mod fan_out;
 mod node;
 mod toy;
+mod traffic;
 mod transports;

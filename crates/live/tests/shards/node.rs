@@ -35,6 +35,7 @@ pub(crate) struct Node {
     pub(crate) live: Live,
     pub(crate) bus: Arc<ToyBus>,
     pub(crate) app: Arc<App>,
+    registry: Registry,
 }
 
 impl Node {
@@ -50,7 +51,7 @@ impl Node {
         let mut registry = Registry::default();
         let handle = runtime.handle().clone();
         let live = Live::start(inboxes, settings, clock, asks, handle, &mut registry).unwrap();
-        Self { runtime, live, bus, app: Arc::new(App::new("1", "key", "secret".into())) }
+        Self { runtime, live, bus, app: Arc::new(App::new("1", "key", "secret".into())), registry }
     }
 
     /// The two ends of a connection: the server's for tokio, the client's blocking.
@@ -66,7 +67,7 @@ impl Node {
     }
 
     pub(crate) fn attach(&self, socket: Socket, early: Bytes) {
-        let place = self.live.admit(&self.app).unwrap();
+        let place = self.live.admit(&self.app, None).unwrap();
         let _inside = self.runtime.enter();
         self.live.attach(place, Arc::clone(&self.app), socket, early, Box::new(Toy::default()));
     }
@@ -84,6 +85,14 @@ impl Node {
         client.say(&format!("join {channel}"));
         client.hears(&format!("joined {channel}"));
         client
+    }
+
+    /// What is counted under a name, with its labels.
+    pub(crate) fn counted(&self, name: &str) -> u64 {
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &self.registry).unwrap();
+        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        line.map_or(0, |value| value.parse().unwrap())
     }
 
     /// Nothing is left of anybody.

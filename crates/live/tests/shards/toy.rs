@@ -127,6 +127,7 @@ impl SessionProtocol for Toy {
         self.write(cx, &format!("bye {why:?}"));
         let code = match why {
             Closing::GoingAway => 1001,
+            Closing::Restarting => 1012,
             Closing::Slow => 4001,
             Closing::Disconnected => 4002,
             Closing::Shut => 4003,

@@ -143,5 +143,5 @@ fn member(app: &App, user: Option<&Arc<str>>, info: Option<bytes::Bytes>) -> Res
             .field("token")
             .remedy(format!("show at most {} bytes of a user", app.limits.member_info)));
     }
-    Ok(Some(Arc::new(Member { user: Arc::clone(user), info: Some(info) })))
+    Ok(Some(Arc::new(Member { user: Arc::clone(user).into(), info: Some(info) })))
 }

@@ -20,7 +20,7 @@ use http::header::{
 };
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
-use tidings_live::Lender;
+use tidings_live::{ClientAddr, Lender, Refused};
 use tidings_model::app::App;
 use tidings_model::origin;
 
@@ -42,9 +42,10 @@ pub(crate) async fn open(State(door): State<ApiDoor>, mut parts: Parts) -> Respo
         Ok(reader) => reader,
         Err(problem) => return problem.into_response(),
     };
-    let admitted = allowed(&reader, &parts.headers).and_then(|()| {
+    let client = parts.extensions.get::<ClientAddr>().copied();
+    let admitted = allowed(&door, &reader, &parts).and_then(|()| {
         let wish = access::wish(&door, &reader, &parts)?;
-        Ok((door.admit(&reader.app)?, Box::new(StreamSession::new(wish))))
+        Ok((door.admit(&reader.app, client)?, Box::new(StreamSession::new(wish))))
     });
     let (place, session) = match admitted {
         Ok(admitted) => admitted,
@@ -80,7 +81,7 @@ pub(crate) async fn preflight(State(door): State<ApiDoor>, mut parts: Parts) -> 
         Ok(reader) => reader,
         Err(problem) => return problem.into_response(),
     };
-    if let Err(problem) = allowed(&reader, &parts.headers) {
+    if let Err(problem) = allowed(&door, &reader, &parts) {
         return problem.into_response();
     }
     let headers = [
@@ -94,11 +95,13 @@ pub(crate) async fn preflight(State(door): State<ApiDoor>, mut parts: Parts) -> 
 }
 
 /// Pages of origins that the app doesn't list are turned away. Whoever has no origin is no page.
-fn allowed(reader: &Reader, headers: &HeaderMap) -> Result<(), Problem> {
-    let Some(given) = headers.get(ORIGIN).filter(|_| !reader.is_server) else { return Ok(()) };
+fn allowed(door: &ApiDoor, reader: &Reader, parts: &Parts) -> Result<(), Problem> {
+    let Some(given) = parts.headers.get(ORIGIN).filter(|_| !reader.is_server) else { return Ok(()) };
     if given.to_str().is_ok_and(|given| origin::is_allowed(&reader.app.allowed_origins, given)) {
         return Ok(());
     }
+    let client = parts.extensions.get().map(|ClientAddr(client)| *client);
+    door.live().refused(Some(&reader.app.id), Refused::Origin, client);
     Err(Problem::new(Code::Forbidden, "pages of this origin may not connect")
         .field("Origin")
         .remedy("add it to the app's `allowed_origins` in the config"))

@@ -232,7 +232,7 @@ impl SessionProtocol for StreamSession {
 
     fn closing(&mut self, cx: &mut Context<'_>, why: Closing) {
         let reason = match why {
-            Closing::GoingAway => "going_away",
+            Closing::GoingAway | Closing::Restarting => "going_away",
             Closing::Slow => "slow",
             Closing::Disconnected => "disconnected",
             Closing::Shut => "app_disabled",

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use tidings_bus::Rate;
-use tidings_live::{Ask, ClientEvent, Context, PublishRefused};
+use tidings_live::{Ask, ClientEvent, Context, PublishRefused, Refused};
 use tidings_model::policy::canonical;
 
 use crate::channel::{is_encrypted, is_presence, needs_auth};
@@ -23,7 +23,12 @@ impl Session {
                 let ask = cx.ask(Ask::Publish(event));
                 self.pending = Some(Box::new(Pending::Publish { ask }));
             }
-            Err((code, message)) => cx.write(wire::error(code, &message)),
+            Err((code, message)) => {
+                if code == Some(TOO_MANY) {
+                    cx.refused(Refused::EventRate);
+                }
+                cx.write(wire::error(code, &message));
+            }
         }
     }
 
@@ -56,7 +61,7 @@ impl Session {
         if name.len() > limits::EVENT_NAME {
             return no(format!("Client event rejected - its name is longer than {} bytes", limits::EVENT_NAME));
         }
-        let user = member.filter(|_| is_presence(channel)).map(|member| Arc::clone(&member.user));
+        let user = member.filter(|_| is_presence(channel)).map(|member| member.user.clone());
         let per_second = app.limits.client_events_per_second;
         if per_second > 0 && self.client_events.take(1, Rate::per_second(per_second), cx.now()).is_err() {
             let message = format!("Client event rejected due to rate limit: at most {per_second} a second");

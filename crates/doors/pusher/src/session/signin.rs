@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tidings_live::Context;
-use tidings_model::channel::Member;
+use tidings_live::{Context, Refused};
+use tidings_model::channel::{Member, UserId};
 
 use crate::auth;
 use crate::channel::is_valid_user;
@@ -14,34 +14,50 @@ use crate::wire::{self, json};
 
 use super::Session;
 
+/// Why a sign-in is refused.
+enum No {
+    /// It cannot be one.
+    Malformed(String),
+    /// The app has not signed it.
+    Proof(String),
+}
+
 impl Session {
     pub(super) fn sign_in(&mut self, cx: &mut Context<'_>, frame: &Frame<'_>) {
         match self.signed_in(cx, frame) {
             Ok((member, user_data)) => {
-                cx.set_user(Arc::clone(&member.user));
+                cx.set_user(Arc::clone(member.user.text()));
                 cx.write(wire::signin_success(&user_data));
-                self.watch(cx, &member.user, &user_data);
+                self.watch(cx, member.user.text(), &user_data);
                 self.user = Some(member);
                 self.is_known = true;
                 self.prove_by = super::NEVER;
             }
-            Err(message) => Self::error(cx, &message),
+            Err(No::Malformed(message)) => self.fault(cx, &message),
+            Err(No::Proof(message)) => {
+                Self::error(cx, &message);
+                self.count_refusal(cx, Refused::FailedProof);
+            }
         }
     }
 
     /// Whom a client has proved to be, and the `user_data` that says so.
-    fn signed_in(&self, cx: &Context<'_>, frame: &Frame<'_>) -> Result<(Arc<Member>, String), String> {
-        let unread = || "Invalid sign-in: `data` needs the strings `auth` and `user_data`".to_owned();
+    fn signed_in(&self, cx: &Context<'_>, frame: &Frame<'_>) -> Result<(Arc<Member>, String), No> {
+        let unread = || No::Malformed("Invalid sign-in: `data` needs the strings `auth` and `user_data`".to_owned());
         let text = frame.text().ok_or_else(unread)?;
         let Signin { auth, user_data } = json::object(&text).map_err(|_| unread())?;
-        auth::user(&self.app, cx.session(), &user_data, &auth).map_err(|error| error.to_string())?;
+        auth::user(&self.app, cx.session(), &user_data, &auth).map_err(|error| No::Proof(error.to_string()))?;
         let user = User::of_user_data(&user_data).filter(|user| is_valid_user(&user.id)).ok_or_else(|| {
-            "Invalid user data: `user_data` needs an `id` that is a string of 1 to 200 characters".to_owned()
+            No::Malformed(
+                "Invalid user data: `user_data` needs an `id` that is a string of 1 to 200 characters".to_owned(),
+            )
         })?;
         if let Some(own) = self.user.as_deref().filter(|own| *own.user != *user.id) {
-            return Err(format!("This connection is signed in already, as another user: '{}'", echo(&own.user)));
+            let own = echo(&own.user);
+            return Err(No::Malformed(format!("This connection is signed in already, as another user: '{own}'")));
         }
-        Ok((self.member_of(&user)?, user_data.0.clone().into_owned()))
+        let member = self.member_of(&user).map_err(No::Malformed)?;
+        Ok((member, user_data.0.clone().into_owned()))
     }
 
     /// The member that a user is, within the app's limit of what members show.
@@ -55,6 +71,7 @@ impl Session {
             return Err(format!("The user_info exceeds the allowed maximum ({limit} bytes)"));
         }
         let info = user.info.map(|info| Bytes::copy_from_slice(info.as_bytes()));
-        Ok(Arc::new(Member { user: Arc::from(&*user.id), info }))
+        let id = if user.is_number { UserId::number(&*user.id) } else { UserId::from(&*user.id) };
+        Ok(Arc::new(Member { user: id, info }))
     }
 }

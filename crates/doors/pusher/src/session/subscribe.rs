@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use tidings_broker::{JoinRefused, Recovery, Since, Way, Welcome};
-use tidings_live::{Ask, Context, JoinAsk, Proof};
+use tidings_live::{Ask, Context, JoinAsk, Proof, Refused};
 use tidings_model::channel::{ChannelKey, Member};
 use tidings_model::policy::{SERVER_TO_USER, canonical};
 
@@ -19,7 +19,7 @@ use crate::wire::{self, FORMAT, POSITIONED, json};
 use super::{Pending, Session};
 
 /// Why a channel is not joined, as `pusher:subscription_error` says it.
-struct No {
+pub(super) struct No {
     kind: &'static str,
     status: u16,
     message: String,
@@ -49,7 +49,7 @@ impl Session {
     pub(super) fn subscribe(&mut self, cx: &mut Context<'_>, frame: &Frame<'_>) {
         let text = frame.text();
         let Some(wish) = text.as_deref().and_then(|text| json::object::<Subscribe<'_>>(text).ok()) else {
-            return Self::error(cx, "Invalid subscription: `data` needs the string `channel`");
+            return self.fault(cx, "Invalid subscription: `data` needs the string `channel`");
         };
         let name = canonical(&wish.channel);
         if self.memberships.has(&name) {
@@ -62,7 +62,7 @@ impl Session {
                 let format = format_of(&wish);
                 self.pending = Some(Box::new(Pending::Join { ask, channel, user, format }));
             }
-            Err(no) => refuse(cx, &wish.channel, &no),
+            Err(no) => self.refuse(cx, &wish.channel, &no),
         }
     }
 
@@ -137,11 +137,11 @@ impl Session {
         let name = shown(&channel.name);
         let welcome = match outcome {
             Ok(welcome) => welcome,
-            Err(refused) => return refuse(cx, &name, &No::from(&refused)),
+            Err(refused) => return self.refuse(cx, &name, &No::from(&refused)),
         };
         if let Some(member) = member.as_ref().filter(|_| !self.is_known) {
             // Whose session it is, for those who end a user's connections. It is no sign-in.
-            cx.set_user(Arc::clone(&member.user));
+            cx.set_user(Arc::clone(member.user.text()));
             self.is_known = true;
         }
         if needs_auth(&name) {
@@ -174,14 +174,26 @@ impl Session {
 
     pub(super) fn join_refused(&mut self, cx: &mut Context<'_>, ask: u32, refused: &JoinRefused) {
         if let Some(Pending::Join { channel, .. }) = self.taken(ask) {
-            refuse(cx, &channel, &No::from(refused));
+            self.refuse(cx, &channel, &No::from(refused));
+        }
+    }
+
+    /// Says no twice: to those who listen on the channel, and in Pusher's own way.
+    fn refuse(&mut self, cx: &mut Context<'_>, channel: &str, no: &No) {
+        cx.write(wire::subscription_error(channel, no.kind, &no.message, no.status));
+        cx.write(wire::error(None, &no.message));
+        match no.kind {
+            "AuthError" => self.count_refusal(cx, Refused::FailedProof),
+            "LimitReached" => self.count_refusal(cx, Refused::Quota),
+            "InvalidChannel" | "InvalidSince" => self.count_refusal(cx, Refused::Channel),
+            _ => {}
         }
     }
 
     pub(super) fn unsubscribe(&mut self, cx: &mut Context<'_>, frame: &Frame<'_>) {
         let text = frame.text();
         let Some(wish) = text.as_deref().and_then(|text| json::object::<Unsubscribe<'_>>(text).ok()) else {
-            return Self::error(cx, "Invalid unsubscription: `data` needs the string `channel`");
+            return self.fault(cx, "Invalid unsubscription: `data` needs the string `channel`");
         };
         if !self.memberships.has(&canonical(&wish.channel)) {
             let channel = echo(&wish.channel);
@@ -215,10 +227,4 @@ fn first_of(frames: &[&Bytes], most: usize) -> usize {
 /// How a session hears a channel.
 fn format_of(wish: &Subscribe<'_>) -> &'static Format {
     if wish.since().is_some() { &POSITIONED } else { &FORMAT }
-}
-
-/// Says no twice: to those who listen on the channel, and in Pusher's own way.
-fn refuse(cx: &mut Context<'_>, channel: &str, no: &No) {
-    cx.write(wire::subscription_error(channel, no.kind, &no.message, no.status));
-    cx.write(wire::error(None, &no.message));
 }

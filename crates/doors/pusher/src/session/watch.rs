@@ -53,7 +53,7 @@ impl Watch {
             Said::Left(presence) => (presence, false),
             _ => return false,
         };
-        let user = &presence.member.user;
+        let user = presence.member.user.text();
         let is_listed = self.online.contains(user) || self.offline.contains(user);
         let takes = !self.open.is_empty() && presence.changes_users && is_listed;
         if takes {
@@ -98,7 +98,7 @@ impl Session {
         for dropped in self.watch.iter().flat_map(|before| &before.users).filter(|user| !watch.users.contains(user)) {
             cx.ask(Ask::Leave(online(dropped).into()));
         }
-        let own = Arc::new(Member { user: Arc::clone(user), info: None });
+        let own = Arc::new(Member { user: Arc::clone(user).into(), info: None });
         watch.open.push(join(cx, user, Some(own)));
         watch.open.extend(watch.users.iter().map(|watched| join(cx, watched, None)));
         self.watch = Some(Box::new(watch));
@@ -136,7 +136,7 @@ impl Session {
         let Some(watch) = &mut self.watch else { return };
         for user in std::mem::take(&mut watch.unknown) {
             let is_watched = watch.users.contains(&user);
-            let own = (!is_watched).then(|| Arc::new(Member { user: Arc::clone(&user), info: None }));
+            let own = (!is_watched).then(|| Arc::new(Member { user: Arc::clone(&user).into(), info: None }));
             watch.open.push(join(cx, &user, own));
         }
     }

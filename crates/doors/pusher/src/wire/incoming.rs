@@ -54,7 +54,9 @@ pub(crate) struct Signin<'a> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct User<'a> {
     pub(crate) id: Cow<'a, str>,
-    /// One JSON value.
+    /// The id is a JSON number, whose text `id` is.
+    pub(crate) is_number: bool,
+    /// One JSON value, which may be `null`.
     pub(crate) info: Option<&'a str>,
 }
 
@@ -110,11 +112,11 @@ impl<'a> User<'a> {
         struct ChannelData<'a> {
             #[serde(borrow)]
             user_id: &'a RawValue,
-            #[serde(borrow, default)]
+            #[serde(borrow, default, deserialize_with = "json::given")]
             user_info: Option<&'a RawValue>,
         }
         let data: ChannelData<'a> = json::object(text).ok()?;
-        Some(Self { id: id(data.user_id)?, info: data.user_info.map(RawValue::get) })
+        Self::read(data.user_id, data.user_info)
     }
 
     /// Reads `user_data`; `None` when there is no id that is a string or a number.
@@ -123,11 +125,16 @@ impl<'a> User<'a> {
         struct UserData<'a> {
             #[serde(borrow)]
             id: &'a RawValue,
-            #[serde(borrow, default)]
+            #[serde(borrow, default, deserialize_with = "json::given")]
             user_info: Option<&'a RawValue>,
         }
         let data: UserData<'a> = json::object(text).ok()?;
-        Some(Self { id: id(data.id)?, info: data.user_info.map(RawValue::get) })
+        Self::read(data.id, data.user_info)
+    }
+
+    fn read(given: &'a RawValue, info: Option<&'a RawValue>) -> Option<Self> {
+        let is_number = !given.get().starts_with('"');
+        Some(Self { id: id(given)?, is_number, info: info.map(RawValue::get) })
     }
 }
 
@@ -158,10 +165,14 @@ mod tests {
 
     #[test]
     fn a_users_id_may_be_a_number() {
-        let of = |json| User::of_channel_data(json).map(|user| (user.id.into_owned(), user.info.map(str::to_owned)));
+        let of = |json| {
+            let user = User::of_channel_data(json)?;
+            assert_eq!(user.is_number, json.contains("10"));
+            Some((user.id.into_owned(), user.info.map(str::to_owned)))
+        };
         let info = |json: &str| Some(json.to_owned());
         assert_eq!(of(r#"{"user_id":10,"user_info":{"a": 1}}"#), Some(("10".to_owned(), info(r#"{"a": 1}"#))));
-        assert_eq!(of(r#"{"user_id":"a\"b","user_info":null}"#), Some(("a\"b".to_owned(), None)));
+        assert_eq!(of(r#"{"user_id":"a\"b","user_info":null}"#), Some(("a\"b".to_owned(), info("null"))));
         assert_eq!(of(r#"{"x":[],"user_id":"u"}"#), Some(("u".to_owned(), None)));
         for bad in
             ["", "[]", "{}", "1", r#"{"user_id":null}"#, r#"{"user_id":true}"#, r#"{"user_id":{}}"#, "{\"user_id\":"]

@@ -4,6 +4,8 @@ use std::borrow::Cow;
 use std::fmt;
 
 use serde::de::{self, Deserialize, Deserializer, Visitor};
+use serde_json::value::RawValue;
+use tidings_model::channel::UserId;
 
 /// A JSON string, borrowed where it has no escapes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,6 +53,11 @@ pub(crate) fn object<'a, T: Deserialize<'a>>(json: &'a str) -> Result<T, serde_j
     Err(de::Error::custom("expected an object"))
 }
 
+/// A value that is there, also where it is `null`.
+pub(crate) fn given<'de: 'a, 'a, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'a RawValue>, D::Error> {
+    <&'a RawValue>::deserialize(deserializer).map(Some)
+}
+
 /// Writes an object. Values are not looked at: the caller has them from something that was JSON.
 pub(crate) struct Object(String);
 
@@ -70,6 +77,11 @@ impl Object {
         self.key(key);
         string(&mut self.0, value);
         self
+    }
+
+    /// A member that is a user's id, as the app gave it.
+    pub(crate) fn user(&mut self, key: &str, user: &UserId) -> &mut Self {
+        if user.is_number() { self.raw(key, user) } else { self.text(key, user) }
     }
 
     /// A member whose value is JSON already.
@@ -104,6 +116,11 @@ impl Array {
     pub(crate) fn text(&mut self, value: &str) {
         self.comma();
         string(&mut self.0, value);
+    }
+
+    /// A user's id, as the app gave it.
+    pub(crate) fn user(&mut self, user: &UserId) {
+        if user.is_number() { self.raw(user) } else { self.text(user) }
     }
 
     pub(crate) fn raw(&mut self, json: &str) {

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use tidings_broker::{JoinRefused, Way, Welcome};
 use tidings_live::{Answer, Ask, Proof, SessionProtocol};
 use tidings_model::app::{App, AppLimits};
-use tidings_model::channel::{ChannelKey, ChannelOptions};
+use tidings_model::channel::{ChannelKey, ChannelOptions, UserId};
 use tidings_model::event::{Data, Event};
 use tidings_model::policy::Namespaces;
 use tidings_wire::{Prepared, Publication, Said};
@@ -226,7 +226,7 @@ fn publication(channel: &ChannelKey, data: Data, user: Option<&str>) -> Said {
         event: Arc::new(event),
         channel: channel.clone(),
         position: None,
-        user: user.map(Arc::from),
+        user: user.map(UserId::from),
     })
 }
 

@@ -55,7 +55,7 @@ impl Client {
     pub(super) fn before(app: App, protocol: u8) -> Self {
         let app = Arc::new(app);
         let mut stage = Rehearsal::new(SOCKET.parse().unwrap());
-        (stage.now, stage.heard) = (NOW, NOW);
+        (stage.now, stage.heard, stage.last_write_at) = (NOW, NOW, NOW);
         Self { session: Session::new(Arc::clone(&app), protocol, Patience::default()), stage, app }
     }
 

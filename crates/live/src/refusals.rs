@@ -1,0 +1,191 @@
+//! What clients are refused: counted by app and reason, and told in the log, once a second for each app and reason at most,
+//! with what to do.
+
+use std::net::IpAddr;
+
+use hashbrown::HashMap;
+use parking_lot::Mutex;
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::registry::Registry;
+use tidings_model::clock::Millis;
+use tidings_model::id::AppId;
+
+use crate::traffic::AppValue;
+
+/// How often the same is told of one app.
+const EVERY: Millis = 1_000;
+
+/// What a client is refused, and why.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Refused {
+    /// To connect: no app has this key.
+    UnknownKey,
+    /// To connect: the app is disabled.
+    AppDisabled,
+    /// To connect: nothing is at this path.
+    WrongPath,
+    /// To connect: its version of the protocol is not spoken.
+    Version,
+    /// To connect: its page is of an origin that the app does not list.
+    Origin,
+    /// To connect: the app has as many sessions as it may have.
+    AppFull,
+    /// To connect: the node has as many sessions as it may have.
+    NodeFull,
+    /// To stay: it has proved nothing in time.
+    NothingProved,
+    /// What it sent: that is no message of the protocol.
+    Malformed,
+    /// To join or to sign in: its proof does not hold.
+    FailedProof,
+    /// To join: the channel is for others, or cannot be.
+    Channel,
+    /// To join: it is in as many channels as it may be, or as many users are in the channel.
+    Quota,
+    /// An event of its own: it sends too many.
+    EventRate,
+    /// To publish: the app publishes more than it may.
+    PublishRate,
+    /// To go on: it has done one of these too often.
+    Flood,
+    /// To go on: it reads too slowly.
+    Slow,
+}
+
+impl Refused {
+    /// A word for metrics and logs.
+    pub fn reason(self) -> &'static str {
+        match self {
+            Self::UnknownKey => "unknown_key",
+            Self::AppDisabled => "app_disabled",
+            Self::WrongPath => "wrong_path",
+            Self::Version => "version",
+            Self::Origin => "origin",
+            Self::AppFull => "app_full",
+            Self::NodeFull => "node_full",
+            Self::NothingProved => "nothing_proved",
+            Self::Malformed => "malformed",
+            Self::FailedProof => "failed_proof",
+            Self::Channel => "channel",
+            Self::Quota => "quota",
+            Self::EventRate => "event_rate",
+            Self::PublishRate => "publish_rate",
+            Self::Flood => "flood",
+            Self::Slow => "slow",
+        }
+    }
+
+    /// What whoever runs the server or the app can do about it.
+    pub fn remedy(self) -> &'static str {
+        match self {
+            Self::UnknownKey => "check the key and the host that clients are given; `tidings app list` shows the keys",
+            Self::AppDisabled => "`tidings app enable ID`, or `enabled = true` for the app",
+            Self::WrongPath => "have clients connect to /app/KEY: set wsHost and wsPort, and no wsPath",
+            Self::Version => "update the client library: versions 4 to 7 of the protocol are spoken",
+            Self::Origin => "add the page's origin to the app's allowed_origins",
+            Self::AppFull => "raise limits.sessions of the app",
+            Self::NodeFull => "raise live.sessions and max_connections, or add a node",
+            Self::NothingProved => {
+                "have clients sign in or join a private channel, or raise the app's authorize_within"
+            }
+            Self::Malformed => "look at what this client sends: it is not of Pusher's protocol",
+            Self::FailedProof => {
+                "check that the app's auth endpoint signs with the app's key and secret, and this connection's socket id"
+            }
+            Self::Channel => "check the channel's name, and whether this client may join it",
+            Self::Quota => "raise limits.channels_per_session of the app, or max_members of the channel's namespace",
+            Self::EventRate => "raise limits.client_events_per_second of the app, or have clients send less",
+            Self::PublishRate => "raise limits.publishes_per_second of the app, or have its servers publish less",
+            Self::Flood => "find out what this client is: it is sent away each time",
+            Self::Slow => "raise live.session_queue, or publish less to clients on slow lines",
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Labels {
+    app: AppValue,
+    reason: &'static str,
+}
+
+/// When something was told last, and how often it was left out since.
+#[derive(Debug, Clone, Copy)]
+struct Told {
+    at: Millis,
+    unsaid: u64,
+}
+
+/// Counts refusals, and tells of them.
+#[derive(Debug, Default)]
+pub(crate) struct Refusals {
+    counted: Family<Labels, Counter>,
+    /// By app and reason: no more than there are of both.
+    told: Mutex<HashMap<(AppId, Refused), Told>>,
+}
+
+impl Refusals {
+    pub(crate) fn register(&self, registry: &mut Registry) {
+        registry.register("app_refusals", "What clients were refused, by app and reason", self.counted.clone());
+    }
+
+    /// Notes a refusal at steady time `now`. Without an app it is one that no app can be told for.
+    pub(crate) fn note(&self, app: Option<&AppId>, why: Refused, client: Option<IpAddr>, now: Millis) {
+        let app = app.cloned().unwrap_or_else(|| AppId::from(""));
+        let (reason, remedy) = (why.reason(), why.remedy());
+        self.counted.get_or_create(&Labels { app: AppValue(app.clone()), reason }).inc();
+        let Some(unsaid) = self.due(&app, why, now) else { return };
+        let client = client.map(tracing::field::display);
+        tracing::warn!(app = app.as_str(), client, reason, unsaid, remedy, "a client is refused something");
+    }
+
+    /// How many were left out since the last line, if it is time for another.
+    fn due(&self, app: &AppId, why: Refused, now: Millis) -> Option<u64> {
+        let mut told = self.told.lock();
+        match told.get_mut(&(app.clone(), why)) {
+            Some(before) if now.saturating_sub(before.at) < EVERY => {
+                before.unsaid += 1;
+                None
+            }
+            Some(before) => Some(std::mem::replace(before, Told { at: now, unsaid: 0 }).unsaid),
+            None => {
+                told.insert((app.clone(), why), Told { at: now, unsaid: 0 });
+                Some(0)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // covers: G235
+    #[test]
+    fn each_refusal_is_counted_and_one_line_a_second_says_how_many_there_were() {
+        let refusals = Refusals::default();
+        let app = AppId::from("1");
+        assert_eq!(refusals.due(&app, Refused::FailedProof, 5_000), Some(0));
+        for _ in 0..1_000 {
+            assert_eq!(refusals.due(&app, Refused::FailedProof, 5_999), None);
+        }
+        assert_eq!(refusals.due(&app, Refused::Malformed, 5_999), Some(0), "another reason");
+        assert_eq!(refusals.due(&AppId::from("2"), Refused::FailedProof, 5_999), Some(0), "another app");
+        assert_eq!(refusals.due(&app, Refused::FailedProof, 6_000), Some(1_000));
+        assert_eq!(refusals.due(&app, Refused::FailedProof, 6_001), None);
+
+        let mut registry = Registry::default();
+        refusals.register(&mut registry);
+        refusals.note(Some(&app), Refused::Origin, None, 0);
+        refusals.note(Some(&app), Refused::Origin, None, 0);
+        refusals.note(None, Refused::UnknownKey, None, 0);
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+        for line in
+            [r#"app_refusals_total{app="1",reason="origin"} 2"#, r#"app_refusals_total{app="",reason="unknown_key"} 1"#]
+        {
+            assert!(text.contains(line), "{text}");
+        }
+    }
+}
