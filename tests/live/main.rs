@@ -14,6 +14,7 @@ mod django;
 mod doctor;
 mod failover;
 mod fidelity;
+mod idle;
 mod job;
 mod kit;
 mod libraries;

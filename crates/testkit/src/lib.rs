@@ -27,6 +27,7 @@
 
 mod api;
 mod app_server;
+mod balancer;
 mod cli;
 mod client;
 mod clients;
@@ -49,6 +50,7 @@ mod token;
 
 pub use api::{Api, Reply, Request};
 pub use app_server::AppServer;
+pub use balancer::{Balancer, haproxy, nginx};
 pub use cli::{Cli, Running, tidings};
 pub use client::{Client, Person};
 pub use clients::{verify_with_official_clients, verify_with_pushers_libraries};

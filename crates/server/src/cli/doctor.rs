@@ -4,7 +4,10 @@
 //! it knows of the app is what clients and servers of Pusher's know.
 
 mod checks;
+mod idle;
 mod socket;
+
+use std::time::Duration;
 
 use clap::Args;
 use serde_json::json;
@@ -32,6 +35,9 @@ pub(crate) struct DoctorArgs {
     /// The origin of the page that connects, such as https://example.com
     #[arg(long, value_name = "ORIGIN")]
     origin: Option<String>,
+    /// Also leave a connection alone for so many seconds, to see whether a proxy cuts it
+    #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "300", value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    idle: Option<u64>,
     #[command(flatten)]
     connection: Connection,
 }
@@ -81,7 +87,7 @@ pub(super) async fn run(args: DoctorArgs, outer: Connection, env: &dyn Strings) 
         secret: or_kept(args.secret.or_else(|| env.get("TIDINGS_APP_SECRET")), kept.as_ref().map(|kept| &kept.secret)),
         origin: args.origin,
     };
-    let findings = Doctor::new(url.clone(), known)?.look().await;
+    let findings = Doctor::new(url.clone(), known)?.look(args.idle.map(Duration::from_secs)).await;
     let wrong = findings.iter().filter(|finding| matches!(finding.verdict, Verdict::Wrong(_))).count();
     if json {
         output::line(as_json(&url, &findings).to_string());

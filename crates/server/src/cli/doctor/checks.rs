@@ -30,7 +30,7 @@ const PATIENCE: Duration = Duration::from_secs(15);
 const MAX_ANSWER: usize = 64 << 10;
 
 /// What an answer is to the check that asked.
-type Checked = Result<String, (String, String)>;
+pub(super) type Checked = Result<String, (String, String)>;
 
 /// A client that asks what its like ask.
 pub(super) struct Doctor {
@@ -48,7 +48,7 @@ impl Doctor {
     }
 
     /// Everything that can be looked at.
-    pub(super) async fn look(mut self) -> Vec<Finding> {
+    pub(super) async fn look(mut self, idle: Option<Duration>) -> Vec<Finding> {
         let met = self.meet().await;
         let reachable = met.is_ok();
         let date = met.as_ref().ok().and_then(|(_, date)| *date);
@@ -83,10 +83,18 @@ impl Doctor {
             }
             _ => self.skip("servers", "the app's id or secret is not known", "give them with --app-id and --secret"),
         }
+        if let Some(time) = idle {
+            self.look_at_idle(&key, time).await;
+        }
         self.findings
     }
 
-    fn note(&mut self, what: &'static str, checked: Checked) {
+    /// The origin of the page that connects.
+    pub(super) fn origin(&self) -> Option<&str> {
+        self.known.origin.as_deref()
+    }
+
+    pub(super) fn note(&mut self, what: &'static str, checked: Checked) {
         let (verdict, found) = match checked {
             Ok(found) => (Verdict::Fine, found),
             Err((found, remedy)) => (Verdict::Wrong(remedy), found),
@@ -94,7 +102,7 @@ impl Doctor {
         self.findings.push(Finding { what, verdict, found });
     }
 
-    fn skip(&mut self, what: &'static str, found: &str, remedy: &str) {
+    pub(super) fn skip(&mut self, what: &'static str, found: &str, remedy: &str) {
         let verdict = Verdict::Skipped(remedy.to_owned());
         self.findings.push(Finding { what, verdict, found: found.to_owned() });
     }
@@ -120,7 +128,7 @@ impl Doctor {
     }
 
     /// Whether a WebSocket comes up and the app lets clients in: what was found, the session's id, and the socket.
-    async fn connect(&self, key: &str) -> Result<(String, String, Socket), (String, String)> {
+    pub(super) async fn connect(&self, key: &str) -> Result<(String, String, Socket), (String, String)> {
         let nonce = STANDARD.encode([7; 16]);
         let mut headers = vec![
             ("connection", "Upgrade".to_owned()),
@@ -212,7 +220,7 @@ impl Doctor {
         Err((format!("a signed request is refused with {status}: {said}"), remedy))
     }
 
-    async fn get(
+    pub(super) async fn get(
         &self,
         path: &[&str],
         query: &str,
@@ -235,7 +243,7 @@ impl Doctor {
     }
 
     /// What it means that there is no answer.
-    fn unreachable(&self, error: &(dyn Error + 'static)) -> (String, String) {
+    pub(super) fn unreachable(&self, error: &(dyn Error + 'static)) -> (String, String) {
         let mut cause = error;
         while let Some(deeper) = cause.source() {
             cause = deeper;

@@ -45,11 +45,12 @@ impl Socket {
 
     /// The next words.
     pub(super) async fn next(&mut self) -> anyhow::Result<Heard> {
-        let read = tokio::time::timeout(PATIENCE, self.read()).await;
+        let read = tokio::time::timeout(PATIENCE, self.heard()).await;
         read.map_err(|_| anyhow!("nothing came within {} s", PATIENCE.as_secs()))?
     }
 
-    async fn read(&mut self) -> anyhow::Result<Heard> {
+    /// The next words, however long they take.
+    pub(super) async fn heard(&mut self) -> anyhow::Result<Heard> {
         loop {
             let kind = self.0.read_u8().await?;
             let length = match self.0.read_u8().await? & !MASKED {
