@@ -14,6 +14,7 @@ mod machine;
 mod receiver;
 mod record;
 mod report;
+mod soak;
 mod webhooks;
 
 use clap::{Parser, Subcommand};
@@ -41,6 +42,8 @@ enum Scenario {
     Latency(live::Args),
     /// What a second node costs, and what PostgreSQL and Redis do of it
     Cluster(cluster::Args),
+    /// Minutes of steady load, with --hostile beside attacks: bounds that must hold
+    Soak(soak::Args),
     /// (started by a scenario) the least that fan-out can cost
     #[command(hide = true)]
     LiveFloor,
@@ -74,6 +77,10 @@ fn main() -> anyhow::Result<()> {
         Scenario::Cluster(args) => {
             let cores = cpu::Cores::divide();
             runtime()?.block_on(cluster::run(args, cores))
+        }
+        Scenario::Soak(args) => {
+            let cores = cpu::Cores::divide();
+            runtime()?.block_on(soak::run(args, cores))
         }
         Scenario::LiveFloor => live::floor::serve(),
         Scenario::FloorSender(args) => floor::send(&args),

@@ -37,6 +37,12 @@ enum Command {
     Check,
     /// Guards the rules that the compiler can't (CONTRIBUTING.md lists them).
     Tidy,
+    /// Steady load for minutes, with `--hostile` beside attacks; fails where a bound is crossed.
+    Soak {
+        /// Its own arguments.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
     /// Builds the release server and runs a scenario of benches/.
     Bench {
         /// The scenario.
@@ -53,6 +59,7 @@ fn main() -> ExitCode {
         Command::Test { install, filters } => test::test(&root, install, &filters),
         Command::Check => check::check(&root),
         Command::Tidy => tidy::tidy(&root).map(|clean| ExitCode::from(u8::from(!clean))),
+        Command::Soak { args } => bench::bench(&root, "soak", &args),
         Command::Bench { name, args } => bench::bench(&root, &name, &args),
     };
     done.unwrap_or_else(|error| {

@@ -4,7 +4,7 @@ mod cell;
 pub(crate) mod crowd;
 mod fanout;
 pub(crate) mod floor;
-mod handshake;
+pub(crate) mod handshake;
 mod idle;
 mod latency;
 pub(crate) mod speaker;

@@ -1,0 +1,287 @@
+//! What a hostile tenant and strangers do, all at once: little requests that ask for much.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use anyhow::anyhow;
+use parking_lot::Mutex;
+use serde_json::{Value, json};
+use tidings_testkit::{Api, Server, dial};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use crate::live::handshake;
+use crate::receiver::Receiver;
+
+/// The tag of receivers that never answer.
+pub(crate) const HANGING: &str = "hanging";
+/// Who is attacked by each kind at once.
+const STRANGERS: usize = 8;
+/// Connections that are opened and say nothing.
+const SILENT: usize = 2_000;
+/// Invented channels that one session joins before it is replaced.
+const INVENTED: usize = 500;
+const PATIENCE: Duration = Duration::from_secs(10);
+const PAUSE: Duration = Duration::from_millis(50);
+const KEY: &str = "hostile-api-key-of-the-soak";
+
+/// How often each kind was tried.
+#[derive(Debug, Default)]
+pub(crate) struct Counts(BTreeMap<&'static str, u64>);
+
+impl Counts {
+    pub(crate) fn lines(&self) -> Vec<(String, String)> {
+        self.0.iter().map(|(kind, count)| (format!("attack: {kind}"), count.to_string())).collect()
+    }
+
+    pub(crate) fn to_json(&self) -> Value {
+        json!(self.0)
+    }
+}
+
+/// What the attackers share.
+struct Field {
+    addr: SocketAddr,
+    url: String,
+    hanging: String,
+    one_host: String,
+    stop: AtomicBool,
+    counts: Mutex<BTreeMap<&'static str, u64>>,
+    /// Makes names that were never used.
+    next: AtomicU64,
+}
+
+impl Field {
+    fn goes_on(&self) -> bool {
+        !self.stop.load(Ordering::Relaxed)
+    }
+
+    fn count(&self, kind: &'static str, by: u64) {
+        *self.counts.lock().entry(kind).or_default() += by;
+    }
+
+    fn fresh(&self) -> u64 {
+        self.next.fetch_add(1, Ordering::Relaxed)
+    }
+
+    fn api(&self) -> Api {
+        Api::new(&self.url, KEY)
+    }
+}
+
+/// Attacks that are under way.
+pub(crate) struct Attacks {
+    field: Arc<Field>,
+    thread: JoinHandle<anyhow::Result<()>>,
+}
+
+impl Attacks {
+    /// Ends them; how many there were.
+    pub(crate) fn stop(self) -> anyhow::Result<Counts> {
+        self.field.stop.store(true, Ordering::Relaxed);
+        self.thread.join().map_err(|_| anyhow!("an attack panicked"))??;
+        Ok(Counts(std::mem::take(&mut *self.field.counts.lock())))
+    }
+}
+
+/// Starts all kinds at once, on a thread of their own.
+pub(crate) fn start(server: &Server, receiver: &Receiver) -> anyhow::Result<Attacks> {
+    let field = Arc::new(Field {
+        addr: server.addr,
+        url: server.url.clone(),
+        hanging: receiver.url(HANGING),
+        one_host: receiver.url("one-host"),
+        stop: AtomicBool::new(false),
+        counts: Mutex::default(),
+        next: AtomicU64::new(0),
+    });
+    let shared = Arc::clone(&field);
+    let thread = std::thread::Builder::new().name("attacks".to_owned()).spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        runtime.block_on(async {
+            tokio::join!(
+                costly_matches(&shared),
+                costly_schemas(&shared),
+                many(STRANGERS, || parameters(&shared)),
+                retries_and_lists(&shared),
+                many(STRANGERS, || invented_channels(&shared)),
+                hanging_listeners(&shared),
+                one_host(&shared),
+                silent_connections(&shared),
+                many(STRANGERS, || guesses(&shared)),
+            );
+        });
+        Ok(())
+    })?;
+    Ok(Attacks { field, thread })
+}
+
+/// The same, by several at once.
+async fn many<F: Future<Output = ()>>(count: usize, one: impl Fn() -> F) {
+    let mut all: Vec<_> = (0..count).map(|_| Box::pin(one())).collect();
+    std::future::poll_fn(move |context| {
+        all.retain_mut(|one| one.as_mut().poll(context).is_pending());
+        if all.is_empty() { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }
+    })
+    .await;
+}
+
+/// Listeners whose matches are small to write and large to keep.
+async fn costly_matches(field: &Field) {
+    let api = field.api();
+    api.post("/v1/hooks", json!({"name": "costly"})).within(PATIENCE).send().await.ok();
+    while field.goes_on() {
+        let conditions: serde_json::Map<String, Value> = (0..100)
+            .map(|n| (format!("f{n}"), json!({"like": format!("\\pL{{{}}}", 5 + field.fresh() % 40)})))
+            .collect();
+        let listener = json!({"url": field.hanging, "hooks": ["costly"], "match": conditions});
+        api.post("/v1/listeners", listener).within(PATIENCE).send().await.ok();
+        api.post("/v1/events", json!({"name": "costly", "data": {"f0": "abcde"}})).within(PATIENCE).send().await.ok();
+        field.count("matches of 100 expressions", 1);
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+/// Hooks with schemas that expand.
+async fn costly_schemas(field: &Field) {
+    let api = field.api();
+    let schema: Vec<Value> = (0..12_000).map(|_| json!({})).collect();
+    while field.goes_on() {
+        let hook = json!({"name": format!("schema.{}", field.fresh()), "schema": {"anyOf": schema}});
+        api.post("/v1/hooks", hook).within(PATIENCE).send().await.ok();
+        field.count("schemas of many members", 1);
+        tokio::time::sleep(4 * PAUSE).await;
+    }
+}
+
+/// Requests with thousands of parameters and no signature.
+async fn parameters(field: &Field) {
+    let query: String = (0..10_000).map(|n| format!("&a{n}[]=1")).collect();
+    let line = format!("GET /apps/1/channels?auth_key=honest&auth_signature=00{query} HTTP/1.1\r\nhost: a\r\n\r\n");
+    while field.goes_on() {
+        ask(field.addr, line.as_bytes()).await;
+        field.count("requests with 10,000 parameters", 1);
+    }
+}
+
+/// Wrong API keys.
+async fn guesses(field: &Field) {
+    while field.goes_on() {
+        let key = format!("guess-{}", field.fresh());
+        Api::new(&field.url, &key).get("/v1/hooks").within(PATIENCE).send().await.ok();
+        field.count("guessed keys", 1);
+    }
+}
+
+/// One delivery that is retried by hand again and again, and its attempts listed.
+async fn retries_and_lists(field: &Field) {
+    let api = field.api();
+    api.post("/v1/hooks", json!({"name": "again"})).within(PATIENCE).send().await.ok();
+    let listener = json!({"url": "http://127.0.0.1:9/", "hooks": ["again"], "schedule": ["0s"]});
+    api.post("/v1/listeners", listener).within(PATIENCE).send().await.ok();
+    api.post("/v1/events", json!({"name": "again", "data": {}})).within(PATIENCE).send().await.ok();
+    while field.goes_on() {
+        tokio::time::sleep(PAUSE).await;
+        let Ok(page) = api.get("/v1/deliveries?limit=1").within(PATIENCE).send().await else { continue };
+        let Some(id) = page.json["data"][0]["id"].as_str().map(str::to_owned) else { continue };
+        for _ in 0..20 {
+            api.post(&format!("/v1/deliveries/{id}/retry"), json!({})).within(PATIENCE).send().await.ok();
+            field.count("retries by hand", 1);
+        }
+        api.get(&format!("/v1/deliveries/{id}/attempts?limit=250")).within(PATIENCE).send().await.ok();
+    }
+}
+
+/// A session that joins channels which nobody has heard of.
+async fn invented_channels(field: &Field) {
+    while field.goes_on() {
+        let Some(mut stream) = connect(field.addr).await else { continue };
+        let hello = handshake::request("/app/honest?protocol=7&client=soak&version=1.0.0");
+        if stream.write_all(hello.as_bytes()).await.is_err() {
+            continue;
+        }
+        for _ in 0..INVENTED {
+            let name = format!("invented-{}", field.fresh());
+            let join = format!(r#"{{"event":"pusher:subscribe","data":{{"auth":"","channel":"{name}"}}}}"#);
+            if !field.goes_on() || stream.write_all(&handshake::masked_text(&join)).await.is_err() {
+                break;
+            }
+            field.count("invented channels", 1);
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+/// More listeners that never answer than may be under way.
+async fn hanging_listeners(field: &Field) {
+    let api = field.api();
+    api.post("/v1/hooks", json!({"name": "hang"})).within(PATIENCE).send().await.ok();
+    let mut made = 0_u32;
+    while field.goes_on() {
+        if made < 5_000 {
+            // Each a host of its own, and none was ever tried.
+            let host = format!("127.{}.{}.1", 1 + made / 250, 1 + made % 250);
+            let url = field.hanging.replacen("127.0.0.1", &host, 1);
+            api.post("/v1/listeners", json!({"url": url, "hooks": ["hang"]})).within(PATIENCE).send().await.ok();
+            made += 1;
+        } else {
+            tokio::time::sleep(4 * PAUSE).await;
+        }
+        if made.is_multiple_of(500) {
+            api.post("/v1/events", json!({"name": "hang", "data": {}})).within(PATIENCE).send().await.ok();
+        }
+        field.count("listeners that hang", 1);
+    }
+}
+
+/// A thousand listeners at one host.
+async fn one_host(field: &Field) {
+    let api = field.api();
+    api.post("/v1/hooks", json!({"name": "crowd"})).within(PATIENCE).send().await.ok();
+    for n in 0..1_000 {
+        if !field.goes_on() {
+            return;
+        }
+        let listener = json!({"url": format!("{}/{n}", field.one_host), "hooks": ["crowd"]});
+        api.post("/v1/listeners", listener).within(PATIENCE).send().await.ok();
+    }
+    while field.goes_on() {
+        api.post("/v1/events", json!({"name": "crowd", "data": {}})).within(PATIENCE).send().await.ok();
+        field.count("publishes to 1,000 listeners of a host", 1);
+        tokio::time::sleep(Duration::from_secs(2)).await;
+    }
+}
+
+/// Connections that take a place and say nothing.
+async fn silent_connections(field: &Field) {
+    let mut held = Vec::new();
+    while field.goes_on() {
+        while held.len() < SILENT && field.goes_on() {
+            let Some(stream) = connect(field.addr).await else { break };
+            held.push(stream);
+            field.count("silent connections", 1);
+        }
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        held.truncate(SILENT / 2);
+    }
+}
+
+async fn connect(addr: SocketAddr) -> Option<TcpStream> {
+    tokio::time::timeout(PATIENCE, dial(addr)).await.ok()
+}
+
+/// Sends a request and reads what comes, until it ends or takes too long.
+async fn ask(addr: SocketAddr, request: &[u8]) {
+    let Some(mut stream) = connect(addr).await else { return };
+    let mut answer = [0; 4_096];
+    let exchange = async {
+        stream.write_all(request).await.ok()?;
+        stream.read(&mut answer).await.ok()
+    };
+    tokio::time::timeout(PATIENCE, exchange).await.ok();
+}
