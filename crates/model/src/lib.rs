@@ -11,6 +11,7 @@ pub mod delivery;
 pub mod event;
 pub mod hook;
 pub mod id;
+pub mod idempotency;
 pub mod listener;
 pub mod matcher;
 pub mod origin;

@@ -1,13 +1,11 @@
 //! What is allowed at most, and what is said about more.
 
 /// Bytes of an event's name.
-pub(crate) const EVENT_NAME: usize = 200;
+pub(crate) const EVENT_NAME: usize = tidings_model::pattern::MAX_NAME_LEN;
 /// Bytes of a request beside its events' data.
 const REQUEST_EXTRA: usize = 64 * 1024;
 /// JSON makes up to six bytes of one.
 const ESCAPED: usize = 6;
-/// Bytes of an `Idempotency-Key`.
-pub(crate) const IDEMPOTENCY_KEY: usize = 255;
 /// Bytes of what a caller sent that are repeated in an error.
 const ECHO: usize = 200;
 /// Bytes of what a caller should have signed that are repeated in an error: all of it, for requests as libraries make them.

@@ -14,6 +14,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../migrations/postgres/0003_standing.sql"),
     include_str!("../../migrations/postgres/0004_apps.sql"),
     include_str!("../../migrations/postgres/0005_paused.sql"),
+    include_str!("../../migrations/postgres/0006_fields_for.sql"),
 ];
 
 /// The latest version this program knows.

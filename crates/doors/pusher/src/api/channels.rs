@@ -17,7 +17,8 @@ use super::info::{self, Info};
 use super::refusal::Refusal;
 use super::signed::{Signed, json};
 
-/// The channels that somebody is in, sorted by name.
+/// The channels that somebody is in, sorted by name: those that Pusher's libraries can ask about, since programs ask about each
+/// that they are told of. Users' own channels are told to whoever asks for them by their prefix.
 pub(super) async fn all(State(door): State<PusherDoor>, request: Request) -> Result<Response, Refusal> {
     let signed = Signed::take(&door, request, |_| 0).await?;
     let query = signed.query();
@@ -35,7 +36,8 @@ pub(super) async fn all(State(door): State<PusherDoor>, request: Request) -> Res
         let page = door.bus().broker().channels(&signed.app.id, filter).await?;
         for state in &page {
             let name = shown(&state.name);
-            if state.occupancy.subscriptions > 0 && name.starts_with(prefix) {
+            let is_askable = is_valid(&name) && (!name.starts_with('#') || prefix.starts_with('#'));
+            if state.occupancy.subscriptions > 0 && name.starts_with(prefix) && is_askable {
                 channels.raw(&name, &attributes(state, info));
             }
         }
