@@ -10,10 +10,9 @@ use http::{HeaderValue, StatusCode};
 use serde::Serialize;
 use tidings_broker::BrokerError;
 use tidings_bus::{ManageError, PublishError};
+use tidings_model::excerpt;
 use tidings_model::payload::FieldTypeError;
 use tidings_store::StoreError;
-
-use crate::limits;
 
 /// What is wrong, for programs. `docs/api.md` lists them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -158,7 +157,7 @@ impl Problem {
 
 /// A text of the caller's as far as answers repeat it.
 pub(crate) fn shown(text: &str) -> String {
-    text.chars().take(limits::SHOWN).collect()
+    excerpt(text).to_owned()
 }
 
 impl IntoResponse for Problem {
@@ -288,7 +287,7 @@ impl From<ManageError> for Problem {
                     || format!("make it with `POST /v1/hooks` first; {all}"),
                     |nearest| format!("did you mean {nearest:?}? {all}"),
                 );
-                Self::new(Code::UnknownHook, format!("there is no hook {name:?}"))
+                Self::new(Code::UnknownHook, format!("there is no hook {:?}", shown(&name)))
                     .field(format!("hooks[{index}]"))
                     .remedy(remedy)
             }

@@ -8,10 +8,6 @@ const REQUEST_EXTRA: usize = 64 * 1024;
 const ESCAPED: usize = 6;
 /// Bytes of an `Idempotency-Key`.
 pub(crate) const IDEMPOTENCY_KEY: usize = 255;
-/// Bytes of what a caller sent that are repeated in an error.
-const ECHO: usize = 200;
-/// Bytes of what a caller should have signed that are repeated in an error: all of it, for requests as libraries make them.
-const ECHO_SIGNED: usize = 256;
 /// Bytes of the last events that whoever joins is given: what a socket takes at once, so that nobody is taken for slow.
 pub(crate) const REPLAY: usize = 256 * 1024;
 /// Channels that a client may ask to be let into at one time.
@@ -34,12 +30,7 @@ pub(crate) fn too_large(payload: usize) -> String {
     )
 }
 
-/// The beginning of what a caller should have signed.
-pub(crate) fn echo_signed(text: &str) -> &str {
-    &text[..text.floor_char_boundary(ECHO_SIGNED)]
-}
-
 /// The beginning of what a caller sent, for errors that quote it.
 pub(crate) fn echo(text: &str) -> &str {
-    &text[..text.floor_char_boundary(ECHO)]
+    tidings_model::excerpt(text)
 }
