@@ -9,6 +9,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../migrations/sqlite/0001_start.sql"),
     include_str!("../../migrations/sqlite/0002_standing.sql"),
     include_str!("../../migrations/sqlite/0003_apps.sql"),
+    include_str!("../../migrations/sqlite/0004_bounds.sql"),
 ];
 
 /// The latest version this program knows.
