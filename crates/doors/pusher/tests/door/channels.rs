@@ -51,6 +51,7 @@ async fn channels_that_somebody_is_in_are_listed_by_name() {
     }
 }
 
+// covers: G033
 #[tokio::test]
 async fn more_channels_than_are_read_at_one_time_are_all_listed() {
     let door = door().await;
@@ -60,6 +61,16 @@ async fn more_channels_than_are_read_at_one_time_are_all_listed() {
     let answer = door.get("/channels", &[]).await;
     let names: Vec<_> = answer.ok().matches("\"c").collect();
     assert_eq!(names.len(), 2_001 + 1, "with \"channels\" itself");
+    assert!(answer.headers.get("content-length").is_none(), "the answer was held as a whole");
+    let read: serde_json::Value = serde_json::from_str(answer.ok()).unwrap();
+    assert_eq!(read["channels"].as_object().unwrap().len(), 2_001);
+    // The last page read is empty, and so may be the one before it.
+    door.join("z", None).await;
+    for (prefix, count) in [("z", 1), ("c", 2_001), ("c1", 1_000), ("nothing", 0)] {
+        let answer = door.get("/channels", &[("filter_by_prefix", prefix)]).await;
+        let read: serde_json::Value = serde_json::from_str(answer.ok()).unwrap();
+        assert_eq!(read["channels"].as_object().unwrap().len(), count, "{prefix}");
+    }
 }
 
 #[tokio::test]
@@ -96,6 +107,7 @@ async fn the_cached_event_is_told_with_its_time() {
     assert_eq!(get().await, r#"{"occupied":false,"cache":null}"#);
 }
 
+// covers: G033
 #[tokio::test]
 async fn users_are_told_of_presence_channels_only() {
     let door = door().await;
@@ -104,6 +116,14 @@ async fn users_are_told_of_presence_channels_only() {
     }
     assert_eq!(door.get("/channels/presence-x/users", &[]).await.ok(), r#"{"users":[{"id":"u"},{"id":"v"}]}"#);
     assert_eq!(door.get("/channels/presence-y/users", &[]).await.ok(), r#"{"users":[]}"#);
+    for n in 0..2_000 {
+        door.join("presence-z", Some(&format!("u{n:04}"))).await;
+    }
+    let answer = door.get("/channels/presence-z/users", &[]).await;
+    assert!(answer.headers.get("content-length").is_none(), "the answer was held as a whole");
+    let read: serde_json::Value = serde_json::from_str(answer.ok()).unwrap();
+    let ids: Vec<_> = read["users"].as_array().unwrap().iter().map(|user| user["id"].as_str().unwrap()).collect();
+    assert_eq!(ids, (0..2_000).map(|n| format!("u{n:04}")).collect::<Vec<_>>());
     assert_eq!(
         door.get("/channels/a/users", &[]).await.refused(400),
         "Users can only be retrieved for presence channels"
