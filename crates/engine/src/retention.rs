@@ -126,3 +126,66 @@ impl Retainer {
         self.dropped.get_or_create(&[("reason", reason)]).inc_by(events);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tidings_model::clock::ManualClock;
+    use tidings_model::event::{Data, Event};
+    use tidings_store::log::{EventFilter, Lease, LeaseToken, Log, Publish};
+    use tidings_store::seal::MainKey;
+    use tidings_store::sqlite::{SqliteStore, Sync};
+
+    use super::*;
+
+    const NOW: Millis = 1_795_255_000_000;
+
+    fn publish(n: i64) -> Publish {
+        let event = Event {
+            id: format!("e{n}"),
+            app: "1".into(),
+            name: "h".to_owned(),
+            channels: Vec::new(),
+            data: Data::json(vec![b'1'; 50_000]),
+            time: NOW,
+            op: None,
+            key: None,
+            except: None,
+        };
+        Publish {
+            event,
+            hook_version: None,
+            destinations: Vec::new(),
+            not_before: None,
+            catalogue_version: 0,
+            idempotency: None,
+            lease: Lease { token: LeaseToken(0), until: 0 },
+            now: NOW,
+            received_at: NOW + n,
+        }
+    }
+
+    // covers: G041, G043
+    #[tokio::test]
+    async fn what_is_too_much_is_removed_counted_and_given_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let key = MainKey::load_or_create(&dir.path().join("main.key")).unwrap();
+        let store = SqliteStore::open(&dir.path().join("tidings.db"), Sync::Normal, key).unwrap();
+        let store: Arc<dyn Store> = Arc::new(store);
+        for n in 0..100 {
+            Log::publish(&*store, publish(n)).await.unwrap();
+        }
+        let (clock, mut registry) = (ManualClock::at(NOW) as SharedClock, Registry::default());
+        let keep = Retention { age: Duration::from_secs(86_400), bytes: 2 << 20 };
+        let mut retainer = Retainer::new(Arc::clone(&store), clock, keep, &mut registry);
+        retainer.round(true).await.unwrap();
+        assert!(store.depth().await.unwrap().bytes <= keep.bytes);
+        let filter = EventFilter { limit: 1_000, ..EventFilter::default() };
+        let left = store.events(&"1".into(), filter).await.unwrap().rows;
+        assert!(left.len() > 20 && left[0].event.id == "e99", "{} are left", left.len());
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+        let counted = format!("retention_events_total{{reason=\"bytes\"}} {}\n", 100 - left.len());
+        assert!(text.contains(&counted) && text.contains("retention_events_total{reason=\"age\"} 0\n"), "{text}");
+        assert!(!store.shrink().await.unwrap(), "there is more to give back");
+    }
+}

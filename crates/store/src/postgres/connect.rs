@@ -23,6 +23,8 @@ use crate::error::StoreError;
 const STANDSTILL: Duration = Duration::from_secs(5);
 /// How long an idle connection may take to show that its other end is still there.
 const PING: Duration = Duration::from_secs(1);
+/// How long after a failure a server is tried again at the start.
+const AGAIN: Duration = Duration::from_millis(100);
 /// A transaction may take so many times the timeout of a statement. What takes longer gets no answer any more: the server, or
 /// the way to it, went away without a word.
 const STATEMENTS: u32 = 3;
@@ -145,9 +147,7 @@ impl Connections {
     /// Checks that the server keeps what it acknowledges, and hands out a connection to it besides the pool.
     pub(super) async fn open(url: &str, options: &Options) -> Result<(Self, PgConnection), OpenError> {
         let target = parse(url)?;
-        let mut first = tokio::time::timeout(options.acquire_timeout, target.connect())
-            .await
-            .map_err(|_| StoreError::Unreachable("it does not answer".to_owned()))??;
+        let mut first = connect(&target, options.acquire_timeout).await?;
         check(&mut first).await?;
         let (lost, standby) = (Lost::default(), Arc::new(Mutex::new(false)));
         let (too_old, is_standby) = (lost.clone(), Arc::clone(&standby));
@@ -199,6 +199,25 @@ impl Connections {
     #[cfg(test)]
     pub(super) async fn begin(&self) -> Result<sqlx::Transaction<'static, Postgres>, StoreError> {
         Ok(self.pool.begin_with(AssertSqlSafe(self.begin.clone())).await?)
+    }
+}
+
+/// Connects. A server that is just starting is waited for.
+async fn connect(target: &PgConnectOptions, patience: Duration) -> Result<PgConnection, StoreError> {
+    let watch = Stopwatch::start();
+    loop {
+        let connecting = tokio::time::timeout(patience.saturating_sub(watch.elapsed()), target.connect());
+        match connecting.await {
+            Ok(Ok(connection)) => return Ok(connection),
+            Ok(Err(error)) => {
+                let error = StoreError::from(error);
+                if !error.is_temporary() || watch.elapsed() > patience {
+                    return Err(error);
+                }
+            }
+            Err(_) => return Err(StoreError::Unreachable("it does not answer".to_owned())),
+        }
+        tokio::time::sleep(AGAIN).await;
     }
 }
 

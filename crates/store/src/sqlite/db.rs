@@ -127,10 +127,13 @@ pub(super) fn free_pages(db: &Connection) -> Result<u64, StoreError> {
     Ok(db.prepare_cached("PRAGMA freelist_count")?.query_row([], |row| row.get(0))?)
 }
 
+/// How many pages there are.
+pub(super) fn pages(db: &Connection) -> Result<u64, StoreError> {
+    Ok(db.prepare_cached("PRAGMA page_count")?.query_row([], |row| row.get(0))?)
+}
+
 /// The bytes of the database's pages that hold something.
 pub(super) fn used(db: &Connection) -> Result<u64, StoreError> {
-    let number =
-        |sql: &str| -> Result<u64, StoreError> { Ok(db.prepare_cached(sql)?.query_row([], |row| row.get(0))?) };
-    let pages = number("PRAGMA page_count")?.saturating_sub(free_pages(db)?);
-    Ok(pages.saturating_mul(number("PRAGMA page_size")?))
+    let size: u64 = db.prepare_cached("PRAGMA page_size")?.query_row([], |row| row.get(0))?;
+    Ok(pages(db)?.saturating_sub(free_pages(db)?).saturating_mul(size))
 }

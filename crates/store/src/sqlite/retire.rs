@@ -16,8 +16,9 @@ use crate::records::REPLACED_MARGIN;
 const SLICE: usize = 500;
 /// How long a slice takes at most: publishers wait for it.
 const SLICE_TIME: Duration = Duration::from_millis(4);
-/// How many free pages are kept for what is written next.
+/// How many free pages are kept for what is written next: so many at least, and this part of all.
 const RESERVE: u64 = 256;
+const RESERVED_PART: u64 = 32;
 
 /// The statements of a slice.
 pub(super) const EVENTS: &str = "SELECT no, app, channels FROM event WHERE no >= ?1 AND no < ?2 ORDER BY no LIMIT ?3";
@@ -114,7 +115,8 @@ pub(super) fn deleted(db: &Connection, before: Millis) -> Result<bool, StoreErro
 
 /// Gives free pages back to the file system, for one slice; `true` when there are more.
 pub(super) fn shrink(db: &Connection) -> Result<bool, StoreError> {
-    let spare = db::free_pages(db)?.saturating_sub(RESERVE);
+    let reserve = RESERVE.max(db::pages(db)? / RESERVED_PART);
+    let spare = db::free_pages(db)?.saturating_sub(reserve);
     if spare == 0 {
         return Ok(false);
     }

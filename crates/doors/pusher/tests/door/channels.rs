@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use serde_json::json;
 use tidings_broker::{Control, Who};
+use tidings_model::channel::ChannelOptions;
 
 use crate::kit::door;
 
@@ -116,8 +117,9 @@ async fn users_are_told_of_presence_channels_only() {
     }
     assert_eq!(door.get("/channels/presence-x/users", &[]).await.ok(), r#"{"users":[{"id":"u"},{"id":"v"}]}"#);
     assert_eq!(door.get("/channels/presence-y/users", &[]).await.ok(), r#"{"users":[]}"#);
+    let large = Arc::new(ChannelOptions { presence: true, max_members: 5_000, ..ChannelOptions::default() });
     for n in 0..2_000 {
-        door.join("presence-z", Some(&format!("u{n:04}"))).await;
+        door.join_with("presence-z", Some(&format!("u{n:04}")), Arc::clone(&large)).await;
     }
     let answer = door.get("/channels/presence-z/users", &[]).await;
     assert!(answer.headers.get("content-length").is_none(), "the answer was held as a whole");
