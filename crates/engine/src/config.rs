@@ -14,6 +14,8 @@ use tidings_model::clock::SharedClock;
 use tidings_store::postgres::Options;
 use tidings_store::sqlite::Sync;
 
+pub use crate::retention::Retention;
+
 /// Where things survive.
 #[derive(Debug, Clone)]
 pub enum StoreConfig {
@@ -74,8 +76,8 @@ pub struct Config {
     pub patience: Patience,
     /// How deliveries are made.
     pub courier: Settings,
-    /// How long events are kept, with what came of them; what is still owed is kept longer.
-    pub keep: Duration,
+    /// What is kept, of the log and for how long.
+    pub keep: Retention,
     /// What may be dialled.
     pub egress: EgressConfig,
     /// The tenants.

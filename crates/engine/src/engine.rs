@@ -25,9 +25,10 @@ use tidings_store::{Store, StoreError};
 use tokio::time::MissedTickBehavior;
 
 use crate::config::{BrokerConfig, Config, StoreConfig};
+use crate::counts::{self, Counted, Counts};
 use crate::nodes::{self, Alone};
 use crate::outlets::Outlets;
-use crate::retention;
+use crate::retention::Retainer;
 
 /// How often the broker is asked to drop what has expired.
 const SWEEP: Duration = Duration::from_secs(1);
@@ -112,6 +113,7 @@ pub struct Engine {
     live: Live,
     api: ApiDoor,
     pusher: PusherDoor,
+    counts: Arc<Counts>,
     registry: Arc<Mutex<Registry>>,
 }
 
@@ -155,7 +157,8 @@ impl Engine {
             &mut registry,
         )
         .await?;
-        tokio::spawn(retention::run(Arc::clone(&store), Arc::clone(&clock), config.keep));
+        let retainer = Retainer::new(Arc::clone(&store), Arc::clone(&clock), config.keep, &mut registry);
+        tokio::spawn(retainer.run());
         let inboxes = Inboxes::new(config.shards, &config.live, Arc::clone(&clock)).map_err(EngineError::Live)?;
         let transitions = Transitions::new(Arc::clone(&catalogue), Arc::clone(&clock), config.rejoin_within);
         let last_turn = store.last_turn().await?;
@@ -181,8 +184,10 @@ impl Engine {
         let live = Live::start(inboxes, config.live, clock, asks, runtime, &mut registry).map_err(EngineError::Live)?;
         let pusher = PusherDoor::new(bus.clone(), live.clone(), config.patience);
         let api = ApiDoor::new(bus.clone(), live.clone(), egress, config.operator_key);
+        let counts = Arc::new(Counts::new(Arc::clone(&store), Arc::clone(bus.clock()), &mut registry));
+        tokio::spawn(counts::keep_fresh(Arc::downgrade(&counts)));
         meet(&**bus.broker()).await;
-        Ok(Self { store, courier, bus, live, api, pusher, registry: Arc::new(Mutex::new(registry)) })
+        Ok(Self { store, courier, bus, live, api, pusher, counts, registry: Arc::new(Mutex::new(registry)) })
     }
 
     /// Every door, as one router.
@@ -209,17 +214,15 @@ impl Engine {
         &self.registry
     }
 
-    /// How it stands, for `/readyz` and metrics.
+    /// How it stands, for `/readyz`. The store is asked once a second at most, however often this is.
     pub async fn readiness(&self) -> Readiness {
-        let writable = self.store.writable().await;
-        let depth = self.store.depth().await;
+        let Counted { store_error, nodes, depth } = self.counts.get().await;
         let (in_flight, held_bytes) = self.courier.load();
-        let store_error = writable.and(depth.clone().map(drop)).err().map(|error| error.to_string());
         Readiness {
             store: self.store.name(),
             store_error,
-            nodes: self.store.nodes().await.ok(),
-            depth: depth.unwrap_or_default(),
+            nodes,
+            depth,
             broker: self.bus.broker().name(),
             cut_off: self.bus.broker().is_cut_off(),
             sessions: self.live.sizes().sessions,

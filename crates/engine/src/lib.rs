@@ -5,13 +5,14 @@
 #![forbid(unsafe_code)]
 
 mod config;
+mod counts;
 mod engine;
 mod nodes;
 mod outlets;
 mod retention;
 
 pub use config::{
-    AppReader, BrokerConfig, Config, Patience, RedisSettings, RedisUrlError, Spec, StoreConfig, WrongField,
+    AppReader, BrokerConfig, Config, Patience, RedisSettings, RedisUrlError, Retention, Spec, StoreConfig, WrongField,
 };
 pub use engine::{Engine, EngineError, Readiness};
 pub use nodes::Alone;

@@ -65,3 +65,11 @@ pub struct Attempt {
     /// When the next attempt is due, if there is one.
     pub next_at: Option<Millis>,
 }
+
+impl Attempt {
+    /// About how many bytes it takes, for bounds.
+    pub fn weight(&self) -> usize {
+        let texts = [&self.error, &self.remote, &self.response_headers];
+        200 + self.response_body.len() + texts.into_iter().flatten().map(String::len).sum::<usize>()
+    }
+}

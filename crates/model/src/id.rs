@@ -62,7 +62,8 @@ impl fmt::Debug for AppId {
 pub struct EventNo(pub i64);
 
 impl EventNo {
-    const COUNTER_BITS: u32 = 20;
+    /// How many bits below those of the millisecond tell apart what was stored in the same one.
+    pub const COUNTER_BITS: u32 = 20;
 
     /// The first number of a millisecond.
     pub fn first_of(ms: i64) -> Self {

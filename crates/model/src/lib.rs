@@ -9,6 +9,7 @@ pub mod channel;
 pub mod clock;
 pub mod delivery;
 pub mod event;
+mod excerpt;
 pub mod hook;
 pub mod id;
 pub mod idempotency;
@@ -25,3 +26,5 @@ pub mod signing;
 pub mod token;
 pub mod transition;
 pub mod webhook;
+
+pub use excerpt::{MAX_QUOTED, excerpt};

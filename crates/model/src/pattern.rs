@@ -18,6 +18,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::excerpt;
+
 /// The longest hook name or pattern, in bytes.
 pub const MAX_NAME_LEN: usize = 200;
 /// Names with this prefix are events of Tidings itself; nobody else may publish or declare them.
@@ -77,7 +79,7 @@ pub enum NameError {
 /// [`NameError`] unless it is 1 to [`MAX_NAME_LEN`] printable ASCII characters without space and `*`.
 pub fn check_name(name: &str) -> Result<(), NameError> {
     check_characters(name)?;
-    if name.contains('*') { Err(NameError::Wildcard { name: name.to_owned() }) } else { Ok(()) }
+    if name.contains('*') { Err(NameError::Wildcard { name: excerpt(name).to_owned() }) } else { Ok(()) }
 }
 
 /// Checks that `name` can be the name of an event or hook of an application: [`check_name`], and not reserved.
@@ -134,7 +136,7 @@ impl Pattern {
     pub fn parse(text: &str) -> Result<Self, NameError> {
         check_characters(text)?;
         if text.split('.').any(|segment| segment.len() > 1 && segment.contains('*')) {
-            return Err(NameError::PartialWildcard { pattern: text.to_owned() });
+            return Err(NameError::PartialWildcard { pattern: excerpt(text).to_owned() });
         }
         Ok(Self { text: text.to_owned(), exact: !text.contains('*') })
     }
@@ -225,7 +227,7 @@ fn check_characters(name: &str) -> Result<(), NameError> {
         return Err(NameError::TooLong { len: name.len() });
     }
     match name.chars().find(|character| !character.is_ascii_graphic()) {
-        Some(character) => Err(NameError::BadCharacter { name: name.to_owned(), character }),
+        Some(character) => Err(NameError::BadCharacter { name: excerpt(name).to_owned(), character }),
         None => Ok(()),
     }
 }

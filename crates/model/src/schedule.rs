@@ -9,6 +9,8 @@ use jiff::civil::DateTime;
 use jiff::fmt::strtime::BrokenDownTime;
 use serde::{Deserialize, Serialize};
 
+use crate::excerpt;
+
 /// The most attempts of a schedule.
 pub const MAX_ENTRIES: usize = 50;
 /// The longest time to the next attempt.
@@ -30,7 +32,7 @@ pub struct DurationError {
 /// # Errors
 /// [`DurationError`] for anything else, and for what 64 bits of milliseconds cannot hold.
 pub fn parse_duration(text: &str) -> Result<Duration, DurationError> {
-    let error = || DurationError { text: text.chars().take(40).collect() };
+    let error = || DurationError { text: excerpt(text).to_owned() };
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let (number, unit) = text.split_at(digits);
     let (_, factor) = UNITS.into_iter().find(|(name, _)| *name == unit).ok_or_else(error)?;

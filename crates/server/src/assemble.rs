@@ -114,6 +114,7 @@ impl Vitals for EngineVitals {
                 "open_deliveries": now.depth.deliveries,
                 "open_fanouts": now.depth.fanouts,
                 "undelivered": now.depth.undelivered,
+                "store_bytes": now.depth.bytes,
                 "attempts_in_flight": now.in_flight,
                 "held_bytes": now.held_bytes,
             });

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use tidings_courier::egress::EgressConfig;
-use tidings_engine::BrokerConfig;
+use tidings_engine::{BrokerConfig, Retention};
 use tidings_model::app::{App, Token};
 use tidings_store::postgres::Options;
 use url::Url;
@@ -38,8 +38,8 @@ pub(crate) struct Settings {
     pub(crate) courier: tidings_courier::Settings,
     /// Where deliveries may go.
     pub(crate) egress: EgressConfig,
-    /// How long events are kept, with what came of them.
-    pub(crate) keep: Duration,
+    /// What is kept, of the log and for how long.
+    pub(crate) keep: Retention,
     /// The file with the keys that secrets at rest are sealed with.
     pub(crate) main_key_file: PathBuf,
     /// The apps of the config file; with none, the server makes one and keeps it in the credentials file.

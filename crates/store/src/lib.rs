@@ -11,6 +11,7 @@ mod destinations;
 pub mod error;
 pub mod log;
 pub mod nodes;
+pub mod page;
 pub mod postgres;
 pub mod queue;
 mod records;

@@ -6,6 +6,7 @@ use tidings_model::event::Event;
 use tidings_model::id::{AppId, DestinationNo, EventNo};
 
 use crate::error::StoreError;
+use crate::page::Page;
 
 /// Up to so many deliveries are written in the publish transaction itself; more become a fan-out row that is expanded
 /// afterwards, so that a publish to ten thousand listeners answers as fast as one to a single one.
@@ -148,6 +149,8 @@ pub struct EventFilter {
     pub before: Option<EventNo>,
     /// At most so many.
     pub limit: usize,
+    /// At most so many bytes, but one event at least.
+    pub bytes: Option<usize>,
 }
 
 /// Writes and reads the event log.
@@ -161,7 +164,7 @@ pub trait Log: Send + Sync {
     async fn event(&self, app: &AppId, id: &str) -> Result<Option<Logged>, StoreError>;
 
     /// A page of the log, newest first.
-    async fn events(&self, app: &AppId, filter: EventFilter) -> Result<Vec<Logged>, StoreError>;
+    async fn events(&self, app: &AppId, filter: EventFilter) -> Result<Page<Logged>, StoreError>;
 
     /// Events by their places, in any order; those that are gone are left out.
     async fn events_at(&self, places: Vec<EventNo>) -> Result<Vec<Logged>, StoreError>;

@@ -13,6 +13,7 @@ use tidings_model::id::{AppId, DeliveryKey, DestinationNo, EventNo};
 
 use crate::error::StoreError;
 use crate::log::Lease;
+use crate::page::Page;
 
 /// A delivery that its holder now has to attempt.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -187,6 +188,24 @@ pub struct DeliveryFilter {
     pub limit: usize,
 }
 
+/// Which attempts of a delivery to list, oldest first.
+#[derive(Debug, Clone, Copy)]
+pub struct AttemptRange {
+    /// Those after this one: where the page before ended.
+    pub after: u32,
+    /// At most so many.
+    pub limit: usize,
+    /// At most so many bytes, but one attempt at least.
+    pub bytes: usize,
+}
+
+impl AttemptRange {
+    /// The first ones, however large.
+    pub fn first(limit: usize) -> Self {
+        Self { after: 0, limit, bytes: usize::MAX }
+    }
+}
+
 /// What a retry by hand did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Retried {
@@ -207,6 +226,27 @@ pub struct Depth {
     pub fanouts: u64,
     /// Deliveries that ended undelivered and are still kept.
     pub undelivered: u64,
+    /// Bytes that all of it takes.
+    pub bytes: u64,
+}
+
+/// What a slice of retention did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Retired {
+    /// Events that were forgotten, with their ended deliveries and attempts.
+    pub events: u64,
+    /// When the newest of them was stored.
+    pub newest: Option<Millis>,
+    /// Whether there may be more to forget.
+    pub more: bool,
+}
+
+impl Retired {
+    /// Notes that an event was forgotten.
+    pub(crate) fn forgot(&mut self, no: EventNo) {
+        self.events += 1;
+        self.newest = self.newest.max(Some(no.millis()));
+    }
 }
 
 /// Claims, records and lists deliveries.
@@ -256,16 +296,27 @@ pub trait Queue: Send + Sync {
     /// One delivery.
     async fn delivery(&self, key: &DeliveryKey) -> Result<Option<DeliveryRow>, StoreError>;
 
-    /// The attempts of a delivery, oldest first.
-    async fn attempts(&self, key: &DeliveryKey) -> Result<Vec<Attempt>, StoreError>;
+    /// A page of the attempts of a delivery, oldest first.
+    async fn attempts(&self, key: &DeliveryKey, range: AttemptRange) -> Result<Page<Attempt>, StoreError>;
 
     /// Makes a delivery due now, whatever its state. [`StoreError::Missing`] when there is none.
     async fn retry(&self, key: &DeliveryKey, now: Millis) -> Result<Retried, StoreError>;
 
     /// Forgets a slice of the events stored before a time, with their ended deliveries and attempts, and of the idempotency
-    /// keys used before a time (both wall time). Events with open deliveries are kept. `true` when there may be more.
-    async fn retire(&self, events_before: Millis, keys_before: Millis) -> Result<bool, StoreError>;
+    /// keys used before a time (both wall time). Events with open deliveries are kept.
+    async fn retire(&self, events_before: Millis, keys_before: Millis) -> Result<Retired, StoreError>;
 
-    /// How much open work there is.
+    /// Forgets a slice of the oldest events, whatever their age, as long as the store holds more than `most` bytes. Events with
+    /// open deliveries are kept.
+    async fn retire_above(&self, most: u64) -> Result<Retired, StoreError>;
+
+    /// Forgets a slice of what was deleted or replaced before a time (wall time) and that nothing kept names any more: the marks
+    /// of deleted records, the earlier fields of hooks. `true` when there may be more.
+    async fn forget_deleted(&self, before: Millis) -> Result<bool, StoreError>;
+
+    /// Gives free space back to the file system, for a few milliseconds; `true` when there is more of it.
+    async fn shrink(&self) -> Result<bool, StoreError>;
+
+    /// How much open work there is. Never counts: the numbers are kept.
     async fn depth(&self) -> Result<Depth, StoreError>;
 }

@@ -240,6 +240,12 @@ impl ListenerRow {
     }
 }
 
+/// What stands in for the contents of a listener that is gone. Earlier versions, which may share the database, can read it.
+pub(crate) const ERASED_SPEC: &str = r#"{"url":"about:blank","description":"","hooks":[],"match":{},"rate":null,"concurrency":null,"order":"none","owner":null}"#;
+
+/// Events may bear a hook's fields for so long after these were replaced: the clocks of nodes differ, and publishes take a while.
+pub(crate) const REPLACED_MARGIN: Millis = 3_600_000;
+
 /// A hook's fields, as they are stored.
 pub(crate) fn fields_text(hook: &Hook) -> Result<Option<String>, StoreError> {
     Ok(hook.fields.as_ref().map(serde_json::to_string).transpose()?)

@@ -58,7 +58,7 @@ pub use cluster::Cluster;
 pub use dial::dial;
 pub use django_shop::DjangoShop;
 pub use eventually::eventually;
-pub use postgres::{Database, postgres, postgres_alone, postgres_synced};
+pub use postgres::{Database, Standby, postgres, postgres_alone, postgres_synced};
 pub use process::{Exit, own_environment};
 pub use proxy::{Cut, Proxy, Toward, proxy};
 pub use pusher::{Connect, Frame, Heard, PusherApp, PusherSession, Refused};

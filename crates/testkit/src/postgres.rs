@@ -46,7 +46,7 @@ pub struct Database {
 /// When PostgreSQL or PgBouncer is not installed: it says how to; or when they do not start.
 pub fn postgres() -> Database {
     static SERVERS: OnceLock<Arc<Servers>> = OnceLock::new();
-    Database::on(SERVERS.get_or_init(|| Arc::new(start(UNSYNCED))))
+    Database::on(SERVERS.get_or_init(|| Arc::new(start(UNSYNCED, None))))
 }
 
 /// A new, empty database on a PostgreSQL of its own, which can be restarted without harm to other tests.
@@ -54,7 +54,7 @@ pub fn postgres() -> Database {
 /// # Panics
 /// As [`postgres`].
 pub fn postgres_alone() -> Database {
-    Database::on(&Arc::new(start(UNSYNCED)))
+    Database::on(&Arc::new(start(UNSYNCED, None)))
 }
 
 /// The same on one whose commits wait for the disk, as they do where it matters.
@@ -62,7 +62,7 @@ pub fn postgres_alone() -> Database {
 /// # Panics
 /// As [`postgres`].
 pub fn postgres_synced() -> Database {
-    Database::on(&Arc::new(start("on")))
+    Database::on(&Arc::new(start("on", None)))
 }
 
 impl Database {
@@ -113,6 +113,23 @@ impl Database {
         String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
+    /// A streaming standby of the server, which can be promoted. This is for a database from [`postgres_alone`].
+    ///
+    /// # Panics
+    /// When it does not start.
+    pub fn standby(&self) -> Standby {
+        Standby { name: self.name.clone(), servers: start(UNSYNCED, Some(self.servers.port)) }
+    }
+
+    /// Has the server take no more writes, and keep its connections.
+    ///
+    /// # Panics
+    /// When it refuses.
+    pub fn demote(&self) {
+        self.run("ALTER SYSTEM SET default_transaction_read_only = on");
+        self.run("SELECT pg_reload_conf()");
+    }
+
     /// Ends the server at once, as a crash would, and starts it again; waits until it serves. All of its databases are
     /// concerned, so this is for one from [`postgres_alone`].
     ///
@@ -135,12 +152,47 @@ impl Database {
 impl Drop for Database {
     fn drop(&mut self) {
         let statement = format!("DROP DATABASE {} WITH (FORCE)", self.name);
-        let output = self.servers.command("postgres", &statement).output();
+        // One that was demoted takes no writes unless told.
+        let output = self
+            .servers
+            .command("postgres", &statement)
+            .env("PGOPTIONS", "-c default_transaction_read_only=off")
+            .output();
         // A test that fails drops it while it panics, and has something better to tell than that this failed too.
         if !thread::panicking() {
             let gone = output.is_ok_and(|output| output.status.success());
             assert!(gone, "the database {} cannot be dropped", self.name);
         }
+    }
+}
+
+/// A server that follows another one.
+#[derive(Debug)]
+pub struct Standby {
+    name: String,
+    servers: Servers,
+}
+
+impl Standby {
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        SocketAddr::from((Ipv4Addr::LOCALHOST, self.servers.port))
+    }
+
+    /// Runs a statement in its copy of the database, and answers what `psql` prints.
+    ///
+    /// # Panics
+    /// When the server refuses it.
+    pub fn run(&self, statement: &str) -> String {
+        self.servers.psql(&self.name, statement)
+    }
+
+    /// Makes it a server of its own, which takes writes.
+    ///
+    /// # Panics
+    /// When it stays a standby.
+    pub fn promote(&self) {
+        assert_eq!(self.run("SELECT pg_promote(true, 60)"), "t", "the standby was not promoted");
     }
 }
 
@@ -170,7 +222,7 @@ impl Servers {
     }
 }
 
-fn start(fsync: &str) -> Servers {
+fn start(fsync: &str, primary: Option<u16>) -> Servers {
     let postgres = PathBuf::from(PROGRAMS).join("postgres");
     assert!(
         postgres.exists() && Path::new(POOLER).exists(),
@@ -180,6 +232,7 @@ fn start(fsync: &str) -> Servers {
     let mut command = Command::new("/bin/sh");
     command.args(["-c", include_str!("postgres.sh"), "postgres.sh", PROGRAMS, POOLER]);
     command.args([&port.to_string(), &pooled_port.to_string(), fsync]);
+    command.args(primary.map(|port| port.to_string()));
     command.stdin(Stdio::piped()).stdout(Stdio::null()).process_group(0);
     let mut child = command.spawn().unwrap_or_else(|e| panic!("/bin/sh cannot be run: {e}"));
     let Some(lifeline) = child.stdin.take() else { panic!("no pipe to the servers") };

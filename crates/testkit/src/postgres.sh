@@ -1,8 +1,9 @@
 # Runs PostgreSQL and PgBouncer in a folder of its own until standard input ends, which it does when the test process does,
 # however that ends; then removes the folder. A line on standard input ends PostgreSQL without a goodbye, and starts it again.
-# Arguments: PostgreSQL's programs, PgBouncer, the port of each, whether commits are synced (on or off).
+# Arguments: PostgreSQL's programs, PgBouncer, the port of each, whether commits are synced (on or off); for a standby, the port
+# of its primary.
 set -eu
-bin=$1 pgbouncer=$2 port=$3 pooled_port=$4 fsync=$5
+bin=$1 pgbouncer=$2 port=$3 pooled_port=$4 fsync=$5 primary=${6-}
 dir=$(mktemp -d "${TMPDIR:-/tmp}/tidings-postgres.XXXXXX")
 cd "$dir"
 as=
@@ -21,7 +22,11 @@ finish() {
 postgres= pooler=
 trap finish EXIT
 trap 'exit 1' HUP INT TERM
-$as "$bin/initdb" -D "$dir/data" -U tidings -A trust -E UTF8 --locale=C --no-sync >initdb.log 2>&1 || { cat initdb.log >&2; exit 1; }
+if [ -n "$primary" ]; then
+    $as "$bin/pg_basebackup" -h 127.0.0.1 -p "$primary" -U tidings -D "$dir/data" -R -X stream -c fast --no-sync >backup.log 2>&1 || { cat backup.log >&2; exit 1; }
+else
+    $as "$bin/initdb" -D "$dir/data" -U tidings -A trust -E UTF8 --locale=C --no-sync >initdb.log 2>&1 || { cat initdb.log >&2; exit 1; }
+fi
 serve() {
     $as "$bin/postgres" -D "$dir/data" -p "$port" -c listen_addresses=127.0.0.1 -c unix_socket_directories="$dir" \
         -c fsync="$fsync" -c full_page_writes="$fsync" -c max_connections=1000 -c shared_buffers=64MB -c autovacuum_naptime=5s \

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use rustls::{AlertDescription, CertificateError, ClientConfig, RootCertStore};
+use tidings_model::excerpt;
 
 use super::error::EgressError;
 
@@ -42,12 +43,12 @@ pub(super) fn explain(error: &rustls::Error) -> String {
             CertificateError::UnknownIssuer => {
                 "the certificate is not signed by an authority that this server trusts (see [egress] ca_file)"
             }
-            _ => return error.to_string(),
+            _ => return excerpt(&error.to_string()).to_owned(),
         },
         rustls::Error::AlertReceived(AlertDescription::CertificateRequired) => {
             "the receiver asks for a client certificate"
         }
-        _ => return error.to_string(),
+        _ => return excerpt(&error.to_string()).to_owned(),
     };
     known.to_owned()
 }

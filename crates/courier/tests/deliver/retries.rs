@@ -7,6 +7,7 @@ use tidings_model::delivery::DeliveryState;
 use tidings_model::id::{AppId, DeliveryKey};
 use tidings_model::listener::Order;
 use tidings_model::schedule::Schedule;
+use tidings_store::queue::AttemptRange;
 
 use crate::bench::{Answer, Bench, Party, settings};
 
@@ -30,7 +31,7 @@ async fn a_lease_that_is_shorter_than_the_timeout_shortens_the_attempt() {
     bench.until_state(no, quick, DeliveryState::Delivered).await;
     bench.until_state(no, slow, DeliveryState::Undelivered).await;
     let key = DeliveryKey { app: AppId::from("1"), event: no, destination: slow };
-    for attempt in bench.store.attempts(&key).await.unwrap() {
+    for attempt in bench.store.attempts(&key, AttemptRange::first(100)).await.unwrap().rows {
         assert_eq!(attempt.outcome, "timeout");
     }
 }
@@ -49,7 +50,7 @@ async fn a_failing_delivery_follows_its_schedule_and_ends_undelivered() {
     let row = bench.until_state(no, once, DeliveryState::Undelivered).await;
     assert_eq!(row.attempts, 1, "a schedule of one entry means no retries");
     let key = DeliveryKey { app: AppId::from("1"), event: no, destination: to };
-    let attempts = bench.store.attempts(&key).await.unwrap();
+    let attempts = bench.store.attempts(&key, AttemptRange::first(100)).await.unwrap().rows;
     assert_eq!(
         attempts.iter().map(|a| (a.n, a.status, a.next_at.is_some())).collect::<Vec<_>>(),
         [(1, Some(500), true), (2, Some(500), true), (3, Some(500), false)]
@@ -77,7 +78,7 @@ async fn retry_after_is_honoured_within_its_cap_and_never_shortens_the_schedule(
         async move {
             let key = DeliveryKey { app: AppId::from("1"), event: no, destination: to };
             for _ in 0..1_000 {
-                if let Some(first) = bench.store.attempts(&key).await.unwrap().first() {
+                if let Some(first) = bench.store.attempts(&key, AttemptRange::first(100)).await.unwrap().rows.first() {
                     return Duration::from_millis((first.next_at.unwrap() - first.started_at) as u64);
                 }
                 tokio::time::sleep(Duration::from_millis(10)).await;

@@ -22,6 +22,8 @@ pub(crate) const NOT_BEFORE: Duration = Duration::from_secs(30 * 86_400);
 pub(crate) const PAGE_DEFAULT: usize = 50;
 /// Items of a page at most.
 pub(crate) const PAGE_MAX: usize = 250;
+/// Bytes of a page's items at most; one item may be larger.
+pub(crate) const PAGE_BYTES: usize = 1 << 20;
 /// The longest timeout of an attempt. A lease outlasts it by far, so that no attempt is made twice.
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(60);
 /// How long a rotated secret goes on signing unless told.
@@ -34,12 +36,8 @@ pub(crate) const TESTS_PER_MINUTE: u32 = 10;
 pub(crate) const TOKEN_DEFAULT: Duration = Duration::from_secs(3_600);
 /// How long a token may hold.
 pub(crate) const TOKEN_MAX: Duration = Duration::from_secs(30 * 86_400);
-/// Publications of a channel's history that are shown at most.
-pub(crate) const HISTORY_MAX: u32 = 250;
 /// Channels with history of one stream: each is in the cursor that comes back in a header.
 pub(crate) const CURSOR_CHANNELS: usize = 100;
-/// How much of a wrong name is repeated in an answer, in characters.
-pub(crate) const SHOWN: usize = 100;
 
 /// The largest body of an event whose data may have `payload` bytes: base64 makes four bytes of three.
 pub(crate) fn event_body(payload: usize) -> usize {

@@ -1,12 +1,14 @@
-//! Pages of lists: how many, and where the page before ended, as a cursor that only we read.
+//! Pages of lists: how many, how many bytes, and where the page before ended, as a cursor that only we read.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Serialize;
+use serde_json::value::{RawValue, to_raw_value};
+use tidings_model::channel::{Epoch, Position};
 use tidings_model::id::{DestinationNo, EventNo};
 
 use crate::limits;
-use crate::problem::{Problem, shown};
+use crate::problem::{Code, Problem, shown};
 use crate::query::{Query, wrong};
 
 /// Where a page ended. Each kind of list has its own, so that a cursor of one is refused by the others.
@@ -17,10 +19,10 @@ pub(crate) trait Cursor: Sized {
     fn read(text: &str) -> Option<Self>;
 }
 
-/// A list's answer.
-#[derive(Debug, Serialize)]
-pub(crate) struct List<T> {
-    pub(crate) data: Vec<T>,
+/// A list's answer. Its items are written already: only then it is known how large they are.
+#[derive(Debug, Default, Serialize)]
+pub(crate) struct List {
+    pub(crate) data: Vec<Box<RawValue>>,
     pub(crate) next: Option<String>,
 }
 
@@ -55,18 +57,40 @@ impl<C: Cursor> Paging<C> {
         Ok(Self { limit, after: after.transpose()? })
     }
 
-    /// A page of what was read with one more than the limit; that one says whether there is a next page.
-    pub(crate) fn page<R, T>(
+    /// A page of the rows: at most the limit, and at most [`limits::PAGE_BYTES`] as they are written, but one at least. `more`:
+    /// there are others behind them.
+    pub(crate) fn page<R, T: Serialize>(
         &self,
-        mut rows: Vec<R>,
-        place: impl FnOnce(&R) -> C,
-        show: impl FnMut(R) -> T,
-    ) -> List<T> {
-        let more = rows.len() > self.limit;
-        rows.truncate(self.limit);
-        let next = rows.last().filter(|_| more).map(|last| encode(&place(last)));
-        List { data: rows.into_iter().map(show).collect(), next }
+        rows: impl IntoIterator<Item = R>,
+        more: bool,
+        place: impl Fn(&R) -> C,
+        mut show: impl FnMut(R) -> T,
+    ) -> Result<List, Problem> {
+        let (mut list, mut bytes, mut last) = (List::default(), 0, None);
+        for row in rows {
+            let at = place(&row);
+            if list.data.len() == self.limit {
+                list.next = last.as_ref().map(encode);
+                return Ok(list);
+            }
+            let item = to_raw_value(&show(row)).map_err(unwritable)?;
+            bytes += item.get().len();
+            if bytes > limits::PAGE_BYTES && !list.data.is_empty() {
+                list.next = last.as_ref().map(encode);
+                return Ok(list);
+            }
+            list.data.push(item);
+            last = Some(at);
+        }
+        list.next = last.filter(|_| more).as_ref().map(encode);
+        Ok(list)
     }
+}
+
+/// Nothing that is shown holds what JSON cannot.
+fn unwritable(error: serde_json::Error) -> Problem {
+    tracing::error!(%error, "an item of a list cannot be written");
+    Problem::new(Code::Internal, "an item of the list cannot be written").remedy("the server's log says why")
 }
 
 /// Writes a cursor.
@@ -145,6 +169,52 @@ impl Cursor for ListenerId {
     }
 }
 
+/// In the list of a channel's members: the last one's user id.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct UserId(pub(crate) String);
+
+impl Cursor for UserId {
+    const KIND: &'static str = "m";
+
+    fn write(&self) -> String {
+        self.0.clone()
+    }
+
+    fn read(text: &str) -> Option<Self> {
+        Some(Self(text.to_owned()))
+    }
+}
+
+/// In a channel's history: where the last publication is.
+impl Cursor for Position {
+    const KIND: &'static str = "p";
+
+    fn write(&self) -> String {
+        format!("{}.{}", self.offset, self.epoch.as_str())
+    }
+
+    fn read(text: &str) -> Option<Self> {
+        let (offset, epoch) = text.split_once('.')?;
+        Some(Self { epoch: Epoch::parse(epoch)?, offset: offset.parse().ok()? })
+    }
+}
+
+/// In the list of a delivery's attempts: the last one's number.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct AttemptNo(pub(crate) u32);
+
+impl Cursor for AttemptNo {
+    const KIND: &'static str = "n";
+
+    fn write(&self) -> String {
+        self.0.to_string()
+    }
+
+    fn read(text: &str) -> Option<Self> {
+        text.parse().ok().map(Self)
+    }
+}
+
 impl Cursor for EventNo {
     const KIND: &'static str = "e";
 
@@ -181,6 +251,7 @@ mod tests {
         assert_eq!(decode(&encode(&at)), Some(at));
         assert_eq!(decode(&encode(&HookName("a:b".into()))), Some(HookName("a:b".into())));
         assert_eq!(decode::<EventNo>(&encode(&at)), None);
+        assert_eq!(decode(&encode(&AttemptNo(7))), Some(AttemptNo(7)));
         for bad in ["", "!", "eQ", "ZTp4", "4pyT"] {
             assert_eq!(decode::<EventNo>(bad), None, "{bad}");
         }

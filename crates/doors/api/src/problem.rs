@@ -11,10 +11,9 @@ use serde::Serialize;
 use tidings_broker::BrokerError;
 use tidings_bus::{ManageError, PublishError};
 use tidings_live::FailedProof;
+use tidings_model::excerpt;
 use tidings_model::payload::FieldTypeError;
 use tidings_store::StoreError;
-
-use crate::limits;
 
 /// What is wrong, for programs. `docs/api.md` lists them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -167,7 +166,7 @@ impl Problem {
 
 /// A text of the caller's as far as answers repeat it.
 pub(crate) fn shown(text: &str) -> String {
-    text.chars().take(limits::SHOWN).collect()
+    excerpt(text).to_owned()
 }
 
 impl IntoResponse for Problem {

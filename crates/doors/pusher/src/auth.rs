@@ -88,9 +88,9 @@ pub(crate) fn request(
     let canonical = query.canonical();
     if !paths.iter().any(|path| canonical.is_signed(&app.secret, method, path)) {
         let text = canonical.to_sign(method, paths.first().map(|path| &**path).unwrap_or_default());
-        let text = limits::echo_signed(&text);
         return Err(Refusal::unauthorized(format!(
-            "Invalid signature: you should have sent HmacSHA256Hex({text:?}, your_secret_key), but you sent {:?}",
+            "Invalid signature: you should have sent HmacSHA256Hex({:?}, your_secret_key), but you sent {:?}",
+            limits::echo(&text),
             limits::echo(signature)
         )));
     }
@@ -188,6 +188,16 @@ mod tests {
             refused(&QUERY.replace(name, "x"), BODY, &format!("Missing required parameter: {name}"));
         }
         refused(&format!("{QUERY}&auth_signature=x"), BODY, "Invalid signature");
+    }
+
+    // covers: G044
+    #[test]
+    fn little_of_what_was_signed_wrong_is_repeated() {
+        for filler in ["x", "\u{10ffff}", "%00", "\""] {
+            let query = format!("{QUERY}&more={}", filler.repeat(30_000));
+            let told = judged(&query, BODY, NOW).unwrap_err();
+            assert!(told.starts_with("Invalid signature") && told.len() < 1_000, "{} bytes: {told}", told.len());
+        }
     }
 
     #[test]

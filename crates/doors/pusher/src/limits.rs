@@ -6,10 +6,6 @@ pub(crate) const EVENT_NAME: usize = tidings_model::pattern::MAX_NAME_LEN;
 const REQUEST_EXTRA: usize = 64 * 1024;
 /// JSON makes up to six bytes of one.
 const ESCAPED: usize = 6;
-/// Bytes of what a caller sent that are repeated in an error.
-const ECHO: usize = 200;
-/// Bytes of what a caller should have signed that are repeated in an error: all of it, for requests as libraries make them.
-const ECHO_SIGNED: usize = 256;
 /// Bytes of the last events that whoever joins is given: what a socket takes at once, so that nobody is taken for slow.
 pub(crate) const REPLAY: usize = 256 * 1024;
 /// Channels that a client may ask to be let into at one time.
@@ -32,12 +28,7 @@ pub(crate) fn too_large(payload: usize) -> String {
     )
 }
 
-/// The beginning of what a caller should have signed.
-pub(crate) fn echo_signed(text: &str) -> &str {
-    &text[..text.floor_char_boundary(ECHO_SIGNED)]
-}
-
 /// The beginning of what a caller sent, for errors that quote it.
 pub(crate) fn echo(text: &str) -> &str {
-    &text[..text.floor_char_boundary(ECHO)]
+    tidings_model::excerpt(text)
 }

@@ -24,6 +24,24 @@ pub(crate) enum ChannelCommand {
         #[command(flatten)]
         connection: Connection,
     },
+    /// Who is in one, by user
+    Members {
+        /// The channel
+        name: String,
+        #[command(flatten)]
+        page: Page,
+        #[command(flatten)]
+        connection: Connection,
+    },
+    /// What was said in one, the newest first
+    History {
+        /// The channel
+        name: String,
+        #[command(flatten)]
+        page: Page,
+        #[command(flatten)]
+        connection: Connection,
+    },
     /// One of them: who is there, and what was said
     #[command(visible_alias = "get")]
     Show {
@@ -47,6 +65,17 @@ pub(super) async fn run(command: ChannelCommand, outer: Connection, env: &dyn St
             };
             let head = ["NAME", "SUBSCRIPTIONS", "USERS", "OFFSET"];
             call::list(&client, &["v1", "channels"], &[("prefix", prefix)], &page, &head, row).await?;
+        }
+        ChannelCommand::Members { name, page, connection } => {
+            let client = connection.over(outer).open(env)?;
+            let row = |member: &Record| ["user", "info"].map(|key| member.cell(key)).to_vec();
+            call::list(&client, &["v1", "channels", &name, "members"], &[], &page, &["USER", "INFO"], row).await?;
+        }
+        ChannelCommand::History { name, page, connection } => {
+            let client = connection.over(outer).open(env)?;
+            let row = |event: &Record| ["offset", "time", "id", "name", "data"].map(|key| event.cell(key)).to_vec();
+            let head = ["OFFSET", "TIME", "ID", "NAME", "DATA"];
+            call::list(&client, &["v1", "channels", &name, "history"], &[], &page, &head, row).await?;
         }
         ChannelCommand::Show { name, history, connection } => {
             let client = connection.over(outer).open(env)?;

@@ -1,8 +1,9 @@
-//! `[retention]`: how long things are kept.
+//! `[retention]`: how long things are kept, and how much.
 
 use std::time::Duration;
 
 use serde::Deserialize;
+use tidings_engine::Retention;
 
 use super::check::Check;
 use super::value::{RawDuration, RawSize};
@@ -18,10 +19,10 @@ pub(super) struct RawRetention {
 }
 
 impl RawRetention {
-    /// How long an event and what came of it are kept: as long as the longer of the two keys says, so that no attempt is left
-    /// without its event.
-    pub(super) fn resolve(&self, check: &mut Check) -> Duration {
-        check.bounded("retention.bytes", self.bytes.map(|size| size.0), 10 << 30, 1 << 20, u64::MAX);
+    /// What is kept. An event and what came of it are kept as long as the longer of the two keys says, so that no attempt is
+    /// left without its event.
+    pub(super) fn resolve(&self, check: &mut Check) -> Retention {
+        let bytes = check.bounded("retention.bytes", self.bytes.map(|size| size.0), 10 << 30, 1 << 20, u64::MAX);
         let mut kept = |path: &str, given: Option<RawDuration>, default: Duration| match given {
             Some(given) if given.0 < Duration::from_secs(3_600) => {
                 check.wrong(path, format!("{path} must be at least 1h"));
@@ -29,6 +30,8 @@ impl RawRetention {
             }
             given => given.map_or(default, |given| given.0),
         };
-        kept("retention.events", self.events, 7 * DAY).max(kept("retention.attempts", self.attempts, 30 * DAY))
+        let age =
+            kept("retention.events", self.events, 7 * DAY).max(kept("retention.attempts", self.attempts, 30 * DAY));
+        Retention { age, bytes }
     }
 }

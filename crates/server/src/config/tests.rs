@@ -80,7 +80,7 @@ fn an_empty_file_means_the_defaults() {
     assert_eq!(settings.main_key_file.to_str(), Some("tidings-data/main.key"));
     assert_eq!(settings.courier.timeout, Duration::from_secs(15));
     assert_eq!(settings.courier.lease, Duration::from_secs(120));
-    assert_eq!(settings.keep, Duration::from_secs(30 * 86_400));
+    assert_eq!((settings.keep.age, settings.keep.bytes), (Duration::from_secs(30 * 86_400), 10 << 30));
     assert!(settings.egress.allow.is_empty() && settings.apps.is_empty());
 }
 

@@ -12,14 +12,13 @@ use super::check::Check;
 pub(super) struct Unbuilt(IgnoredAny);
 
 /// Every key without effect, as a path with `[]` for whichever entry of a list, and what it is for.
-pub(super) const WITHOUT_EFFECT: [(&str, &str); 16] = [
+pub(super) const WITHOUT_EFFECT: [(&str, &str); 15] = [
     ("admin.password_hash", "the admin pages"),
     ("egress.topics", "WebSub"),
     ("egress.callbacks", "WebSub"),
     ("websub", "WebSub"),
     ("pages", "the page at /"),
     ("outbox", "relaying an application's outbox"),
-    ("retention.bytes", "a bound on the size of the store"),
     ("apps[].jwks_url", "keys that are fetched"),
     ("apps[].websub", "WebSub"),
     ("apps[].centrifugo", "Centrifugo's protocol"),

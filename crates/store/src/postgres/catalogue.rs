@@ -16,7 +16,7 @@ use super::{apps, meta};
 use crate::catalogue::Changes;
 use crate::error::StoreError;
 use crate::records::{
-    DefaultsRecord, HookRow, ListenerRow, ListenerSpec, fields_text, moved_on_or_missing, schema_text,
+    DefaultsRecord, ERASED_SPEC, HookRow, ListenerRow, ListenerSpec, fields_text, moved_on_or_missing, schema_text,
 };
 use crate::seal::MainKey;
 
@@ -162,6 +162,7 @@ pub(super) async fn replace_hook(db: &mut PgConnection, hook: &Hook, expected: i
 }
 
 async fn keep_fields(db: &mut PgConnection, hook: &Hook, version: i64) -> Result<(), StoreError> {
+    replace_fields(db, &hook.app, &hook.name, hook.updated_at).await?;
     sql("INSERT INTO hook_fields (app, name, version, fields) VALUES ($1, $2, $3, $4)")
         .bind(hook.app.as_str().to_owned())
         .bind(hook.name.clone())
@@ -172,19 +173,31 @@ async fn keep_fields(db: &mut PgConnection, hook: &Hook, version: i64) -> Result
     Ok(())
 }
 
-/// Marks a hook as gone.
+/// Notes since when the fields that a hook declared are no longer those of new events.
+async fn replace_fields(db: &mut PgConnection, app: &AppId, name: &str, now: Millis) -> Result<(), StoreError> {
+    sql("UPDATE hook_fields SET replaced_at = $3 WHERE app = $1 AND name = $2 AND replaced_at IS NULL")
+        .bind(app.as_str().to_owned())
+        .bind(name.to_owned())
+        .bind(now)
+        .execute(db)
+        .await?;
+    Ok(())
+}
+
+/// Marks a hook as gone and erases what it was.
 pub(super) async fn delete_hook(db: &mut PgConnection, app: &AppId, name: &str, now: Millis) -> Result<(), StoreError> {
     let version = meta::next_version(db).await?;
     let changed =
-        sql("UPDATE hook SET version = $3, deleted = 1, updated_at = $4 WHERE app = $1 AND name = $2 AND deleted = 0")
+        sql("UPDATE hook SET version = $3, deleted = 1, description = '', fields = NULL, schema = NULL, defaults = '{}', updated_at = $4
+             WHERE app = $1 AND name = $2 AND deleted = 0")
             .bind(app.as_str().to_owned())
             .bind(name.to_owned())
             .bind(version)
             .bind(now)
-            .execute(db)
+            .execute(&mut *db)
             .await?
             .rows_affected();
-    if changed == 0 { Err(StoreError::Missing) } else { Ok(()) }
+    if changed == 0 { Err(StoreError::Missing) } else { replace_fields(db, app, name, now).await }
 }
 
 /// The fields that a hook declared at a version.
@@ -278,7 +291,7 @@ pub(super) async fn replace_listener(
     dues.write(db).await
 }
 
-/// Marks a listener as gone and erases its secrets.
+/// Marks a listener as gone and erases what it was: the mark bears its id and number alone.
 pub(super) async fn delete_listener(
     db: &mut PgConnection,
     app: &AppId,
@@ -286,16 +299,18 @@ pub(super) async fn delete_listener(
     now: Millis,
 ) -> Result<(), StoreError> {
     let version = meta::next_version(db).await?;
-    let changed =
-        sql("UPDATE listener SET version = $3, deleted = 1, sealed = '', unannounced = FALSE, updated_at = $4
-         WHERE app = $1 AND id = $2 AND deleted = 0")
-        .bind(app.as_str().to_owned())
-        .bind(id.to_owned())
-        .bind(version)
-        .bind(now)
-        .execute(db)
-        .await?
-        .rows_affected();
+    let changed = sql(
+        "UPDATE listener SET version = $3, deleted = 1, spec = $5, sealed = '', unannounced = FALSE, updated_at = $4
+         WHERE app = $1 AND id = $2 AND deleted = 0",
+    )
+    .bind(app.as_str().to_owned())
+    .bind(id.to_owned())
+    .bind(version)
+    .bind(now)
+    .bind(ERASED_SPEC)
+    .execute(db)
+    .await?
+    .rows_affected();
     if changed == 0 { Err(StoreError::Missing) } else { Ok(()) }
 }
 

@@ -3,18 +3,31 @@
 //! A pooler in transaction mode may stand between: every statement is part of a transaction, none is prepared under a name,
 //! and no setting outlives its transaction.
 
+use std::pin::Pin;
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
-use sqlx::postgres::{PgArguments, PgConnectOptions, PgPool, PgPoolOptions, Postgres};
+use parking_lot::Mutex;
+use sqlx::pool::{PoolConnection, PoolConnectionMetadata};
+use sqlx::postgres::{PgArguments, PgConnectOptions, PgConnection, PgPool, PgPoolOptions, Postgres};
 use sqlx::query::Query;
-use sqlx::{AssertSqlSafe, ConnectOptions, RawSql, Row, Transaction};
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection, RawSql, Row};
+use tidings_model::clock::Stopwatch;
+use tokio::time::error::Elapsed;
 
 use crate::error::StoreError;
 
 /// After so long the server ends a transaction that does nothing. A node that stands still, or cannot be heard, in the midst of
 /// one holds up every other that needs its locks; those wait for longer (`statement_timeout`).
 const STANDSTILL: Duration = Duration::from_secs(5);
+/// How long an idle connection may take to show that its other end is still there.
+const PING: Duration = Duration::from_secs(1);
+/// How long after a failure a server is tried again at the start.
+const AGAIN: Duration = Duration::from_millis(100);
+/// A transaction may take so many times the timeout of a statement. What takes longer gets no answer any more: the server, or
+/// the way to it, went away without a word.
+const STATEMENTS: u32 = 3;
 
 /// How the server is used.
 #[derive(Debug, Clone)]
@@ -98,63 +111,159 @@ pub(super) fn numbers(all: impl IntoIterator<Item = i64>) -> String {
     format!("'{{{}}}'::bigint[]", all.join(","))
 }
 
+/// When a connection last turned out to lead nowhere, or to a server that takes no writes. What was connected before that
+/// moment is not used again: its name may lead elsewhere now, and is resolved anew with each connection.
+#[derive(Debug, Clone, Default)]
+struct Lost(Arc<Mutex<Option<Stopwatch>>>);
+
+impl Lost {
+    fn note(&self) {
+        *self.0.lock() = Some(Stopwatch::start());
+    }
+
+    /// Whether something that is so old was connected before.
+    fn concerns(&self, age: Duration) -> bool {
+        self.0.lock().as_ref().is_some_and(|lost| lost.elapsed() <= age)
+    }
+}
+
+/// What a read-only server is called, in errors.
+const READ_ONLY: &str = "the server that the store's URL leads to is a read-only standby";
+
 /// The pool and how transactions in it begin.
 #[derive(Debug)]
 pub(super) struct Connections {
     pub(super) pool: PgPool,
-    begin: String,
-    begin_view: String,
+    lost: Lost,
+    /// Whether the server that was dialled last takes no writes.
+    standby: Arc<Mutex<bool>>,
+    pub(super) begin: String,
+    pub(super) begin_view: String,
+    /// How long a transaction may take.
+    pub(super) patience: Duration,
 }
 
 impl Connections {
-    /// Connects, and checks that the server keeps what it acknowledges.
-    pub(super) async fn open(url: &str, options: &Options) -> Result<Self, OpenError> {
+    /// Checks that the server keeps what it acknowledges, and hands out a connection to it besides the pool.
+    pub(super) async fn open(url: &str, options: &Options) -> Result<(Self, PgConnection), OpenError> {
+        let target = parse(url)?;
+        let mut first = connect(&target, options.acquire_timeout).await?;
+        check(&mut first).await?;
+        let (lost, standby) = (Lost::default(), Arc::new(Mutex::new(false)));
+        let (too_old, is_standby) = (lost.clone(), Arc::clone(&standby));
         let pool = PgPoolOptions::new()
             .max_connections(options.connections.max(2))
             .acquire_timeout(options.acquire_timeout)
             .idle_timeout(Duration::from_secs(600))
-            .connect_lazy_with(parse(url)?);
+            // Tested below, within less time.
+            .test_before_acquire(false)
+            .before_acquire(move |db, meta| still_there(db, too_old.concerns(meta.age)))
+            .after_connect(move |db, _: PoolConnectionMetadata| takes_writes(db, Arc::clone(&is_standby)))
+            .connect_lazy_with(target);
         let (timeout, standstill) = (options.statement_timeout.as_millis(), STANDSTILL.as_millis());
-        let patience = format!(
+        let limits = format!(
             "SET LOCAL statement_timeout = {timeout}; SET LOCAL idle_in_transaction_session_timeout = {standstill}"
         );
-        let begin = format!("BEGIN; {patience}");
-        let begin_view = format!("BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY; {patience}");
-        let connections = Self { pool, begin, begin_view };
-        connections.check().await?;
-        Ok(connections)
+        let begin = format!("BEGIN; {limits}");
+        let begin_view = format!("BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY; {limits}");
+        let patience = options.statement_timeout * STATEMENTS;
+        Ok((Self { pool, lost, standby, begin, begin_view, patience }, first))
     }
 
-    /// A transaction. Whatever is done in it is undone unless it is committed.
-    pub(super) async fn begin(&self) -> Result<Transaction<'static, Postgres>, StoreError> {
+    /// A connection of the pool.
+    pub(super) async fn take(&self) -> Result<PoolConnection<Postgres>, StoreError> {
+        match self.pool.acquire().await {
+            Err(sqlx::Error::PoolTimedOut) if *self.standby.lock() => {
+                Err(StoreError::Unreachable(READ_ONLY.to_owned()))
+            }
+            taken => Ok(taken?),
+        }
+    }
+
+    /// Gives a connection back after a transaction. If that has shown that the server is not there any more, or takes no writes,
+    /// neither the connection nor any older one is used again.
+    pub(super) fn give_back<T>(
+        &self,
+        mut connection: PoolConnection<Postgres>,
+        outcome: Result<Result<T, StoreError>, Elapsed>,
+    ) -> Result<T, StoreError> {
+        let outcome = outcome.unwrap_or_else(|_| Err(StoreError::Unreachable("it gave no answer".to_owned())));
+        if let Err(StoreError::Unreachable(_)) = &outcome {
+            self.lost.note();
+            connection.close_on_drop();
+        }
+        outcome
+    }
+
+    /// A transaction for a test to hold. Whatever is done in it is undone unless it is committed.
+    #[cfg(test)]
+    pub(super) async fn begin(&self) -> Result<sqlx::Transaction<'static, Postgres>, StoreError> {
         Ok(self.pool.begin_with(AssertSqlSafe(self.begin.clone())).await?)
     }
+}
 
-    /// A transaction that only reads, whose statements all see the same moment.
-    pub(super) async fn begin_view(&self) -> Result<Transaction<'static, Postgres>, StoreError> {
-        Ok(self.pool.begin_with(AssertSqlSafe(self.begin_view.clone())).await?)
+/// Connects. A server that is just starting is waited for.
+async fn connect(target: &PgConnectOptions, patience: Duration) -> Result<PgConnection, StoreError> {
+    let watch = Stopwatch::start();
+    loop {
+        let connecting = tokio::time::timeout(patience.saturating_sub(watch.elapsed()), target.connect());
+        match connecting.await {
+            Ok(Ok(connection)) => return Ok(connection),
+            Ok(Err(error)) => {
+                let error = StoreError::from(error);
+                if !error.is_temporary() || watch.elapsed() > patience {
+                    return Err(error);
+                }
+            }
+            Err(_) => return Err(StoreError::Unreachable("it does not answer".to_owned())),
+        }
+        tokio::time::sleep(AGAIN).await;
     }
+}
 
-    async fn check(&self) -> Result<(), OpenError> {
-        let mut tx = self.begin().await?;
-        let row = sql(
-            "SELECT current_setting('synchronous_commit'), pg_is_in_recovery(), current_setting('server_version'), current_setting('server_version_num')::int",
-        )
-        .fetch_one(&mut *tx)
-        .await?;
-        tx.commit().await?;
-        let (commit, standby): (String, bool) = (row.try_get(0)?, row.try_get(1)?);
-        if row.try_get::<i32, _>(3)? < 130_000 {
-            return Err(OpenError::TooOld(row.try_get(2)?));
+type Answer<'c, T> = Pin<Box<dyn Future<Output = Result<T, sqlx::Error>> + Send + 'c>>;
+
+/// Whether an idle connection can be used again.
+fn still_there(db: &mut PgConnection, too_old: bool) -> Answer<'_, bool> {
+    Box::pin(async move {
+        if too_old {
+            return Ok(false);
         }
-        if standby {
-            return Err(OpenError::Standby);
+        match tokio::time::timeout(PING, db.ping()).await {
+            Ok(answer) => answer.map(|()| true),
+            Err(_) => Err(sqlx::Error::PoolTimedOut),
         }
-        if commit != "on" && commit != "remote_apply" {
-            return Err(OpenError::NotDurable(commit));
-        }
-        Ok(())
+    })
+}
+
+/// Refuses a new connection to a server that takes no writes: the name still leads to one that was demoted, or leads to the
+/// next one before that is promoted.
+fn takes_writes(db: &mut PgConnection, standby: Arc<Mutex<bool>>) -> Answer<'_, ()> {
+    Box::pin(async move {
+        let row = sql("SELECT pg_is_in_recovery() OR current_setting('transaction_read_only')::boolean");
+        let read_only: bool = row.fetch_one(db).await?.try_get(0)?;
+        *standby.lock() = read_only;
+        if read_only { Err(sqlx::Error::Protocol(READ_ONLY.to_owned())) } else { Ok(()) }
+    })
+}
+
+async fn check(db: &mut PgConnection) -> Result<(), OpenError> {
+    let row = sql(
+        "SELECT current_setting('synchronous_commit'), pg_is_in_recovery(), current_setting('server_version'), current_setting('server_version_num')::int",
+    )
+    .fetch_one(db)
+    .await?;
+    let (commit, standby): (String, bool) = (row.try_get(0)?, row.try_get(1)?);
+    if row.try_get::<i32, _>(3)? < 130_000 {
+        return Err(OpenError::TooOld(row.try_get(2)?));
     }
+    if standby {
+        return Err(OpenError::Standby);
+    }
+    if commit != "on" && commit != "remote_apply" {
+        return Err(OpenError::NotDurable(commit));
+    }
+    Ok(())
 }
 
 /// Runs work in a transaction and commits it. When it had to give way to another transaction, it is run again: work does
@@ -163,14 +272,7 @@ macro_rules! transact {
     ($connections:expr, |$db:ident| $work:expr) => {{
         let mut tries = 0;
         loop {
-            let outcome = async {
-                let mut tx = $connections.begin().await?;
-                let $db: &mut sqlx::PgConnection = &mut tx;
-                let value = $work?;
-                tx.commit().await?;
-                Ok::<_, crate::error::StoreError>(value)
-            }
-            .await;
+            let outcome = $crate::postgres::connect::in_transaction!($connections, begin, |$db| $work);
             tries += 1;
             match outcome {
                 Err(crate::error::StoreError::Locked) if tries < $crate::postgres::connect::TRIES => {}
@@ -185,17 +287,32 @@ pub(super) use transact;
 /// them would be found in both, or in none.
 macro_rules! view {
     ($connections:expr, |$db:ident| $work:expr) => {
-        async {
-            let mut tx = $connections.begin_view().await?;
-            let $db: &mut sqlx::PgConnection = &mut tx;
-            let value = $work?;
-            tx.commit().await?;
-            Ok::<_, crate::error::StoreError>(value)
-        }
-        .await
+        $crate::postgres::connect::in_transaction!($connections, begin_view, |$db| $work)
     };
 }
 pub(super) use view;
+
+/// Runs work in a transaction that begins like this.
+macro_rules! in_transaction {
+    ($connections:expr, $begin:ident, |$db:ident| $work:expr) => {
+        match $connections.take().await {
+            Ok(mut connection) => {
+                let begin = sqlx::AssertSqlSafe($connections.$begin.clone());
+                let outcome = tokio::time::timeout($connections.patience, async {
+                    let mut tx = sqlx::Connection::begin_with(&mut *connection, begin).await?;
+                    let $db: &mut sqlx::PgConnection = &mut tx;
+                    let value = $work?;
+                    tx.commit().await?;
+                    Ok::<_, crate::error::StoreError>(value)
+                })
+                .await;
+                $connections.give_back(connection, outcome)
+            }
+            Err(error) => Err(error),
+        }
+    };
+}
+pub(super) use in_transaction;
 
 /// How often a transaction that had to give way is tried.
 pub(super) const TRIES: usize = 10;

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
+use futures_util::TryStreamExt as _;
 use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, Row};
 use tidings_model::event::{Data, Event};
@@ -11,6 +12,7 @@ use tidings_model::id::{AppId, EventNo};
 use super::connect::sql;
 use crate::error::StoreError;
 use crate::log::{EventFilter, Logged};
+use crate::page::{Page, Paged};
 
 /// The columns that [`logged`] reads, in its order. A macro, so that statements are constants.
 macro_rules! columns {
@@ -61,7 +63,7 @@ pub(super) async fn events(
     db: &mut PgConnection,
     app: &AppId,
     filter: &EventFilter,
-) -> Result<Vec<Logged>, StoreError> {
+) -> Result<Page<Logged>, StoreError> {
     let since = filter.since.map_or(0, |ms| EventNo::first_of(ms).0);
     let until = filter.until.map_or(i64::MAX, |ms| EventNo::first_of(ms).0);
     let before = filter.before.map_or(until, |no| no.0.min(until));
@@ -79,15 +81,22 @@ pub(super) async fn events(
             "FROM event e WHERE e.app = $1 AND e.no >= $2 AND e.no < $3 AND $5::text IS NULL ORDER BY e.no DESC LIMIT $4"
         ),
     };
-    let rows = sql(text)
+    let mut page = Paged::new(filter.limit, filter.bytes.unwrap_or(usize::MAX));
+    // Row by row: what the page has no room for is not held.
+    let mut rows = sql(text)
         .bind(app.as_str().to_owned())
         .bind(since)
         .bind(before)
-        .bind(i64::try_from(filter.limit).unwrap_or(i64::MAX))
+        .bind(page.asked())
         .bind(wanted.cloned())
-        .fetch_all(db)
-        .await?;
-    rows.iter().map(logged).collect()
+        .fetch(db);
+    while let Some(row) = rows.try_next().await? {
+        if !page.take(logged(&row)?, |logged| logged.event.weight()) {
+            break;
+        }
+    }
+    drop(rows);
+    Ok(page.end())
 }
 
 /// Events by their places, in their order; those that are gone are left out.

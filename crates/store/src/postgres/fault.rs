@@ -33,9 +33,11 @@ fn by_code(code: &str, message: &str, constraint: Option<&str>) -> StoreError {
         "22021" | "22P05" => StoreError::Text,
         "57014" => StoreError::TooSlow,
         // The server (or a pooler before it) is going, coming, has no room, is a standby, or has heard nothing for too long.
-        "25P03" | "57P01" | "57P02" | "57P03" | "53300" | "25006" | "08P01" => {
+        "25P03" | "57P01" | "57P02" | "57P03" | "57P05" | "53300" | "25006" => {
             StoreError::Unreachable(message.to_owned())
         }
+        // Locks and transaction ids that a standby does not give.
+        "55000" | "0A000" if message.contains("recovery") => StoreError::Unreachable(message.to_owned()),
         _ if code.starts_with("08") => StoreError::Unreachable(message.to_owned()),
         _ if code.starts_with("XX") => StoreError::Corrupt(message.to_owned()),
         _ => StoreError::Database(message.to_owned()),
@@ -48,12 +50,14 @@ mod tests {
 
     #[test]
     fn what_passes_is_told_from_what_stays() {
-        for code in ["40P01", "53100", "57014", "57P01", "08006", "25006", "25P03"] {
+        for code in ["40P01", "53100", "57014", "57P01", "57P05", "08006", "08P01", "25006", "25P03"] {
             assert!(by_code(code, "", None).is_temporary(), "{code}");
         }
+        let standby = "cannot acquire lock mode ExclusiveLock on database objects while recovery is in progress";
+        assert!(matches!(by_code("55000", standby, None), StoreError::Unreachable(_)));
         assert_eq!(by_code("23505", "", Some("event_pkey")), StoreError::Locked);
         assert_eq!(by_code("22P05", "", None), StoreError::Text);
-        for code in ["22021", "23505", "42P01", "28P01", "XX001"] {
+        for code in ["22021", "23505", "42P01", "28P01", "55000", "XX001"] {
             assert!(!by_code(code, "", Some("event_id")).is_temporary(), "{code}");
         }
     }

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use rusqlite::types::Value;
-use sqlx::{AssertSqlSafe, PgConnection, Row};
+use sqlx::{AssertSqlSafe, Connection as _, PgConnection, Row};
 use tidings_model::clock::Millis;
 use tokio::sync::mpsc;
 
@@ -47,7 +47,7 @@ const TABLES: &[Table] = &[
             ("fields_for", Text),
         ],
     ),
-    ("hook_fields", &[("app", Text), ("name", Text), ("version", Int), ("fields", Text)]),
+    ("hook_fields", &[("app", Text), ("name", Text), ("version", Int), ("fields", Text), ("replaced_at", Int)]),
     (
         "listener",
         &[
@@ -222,8 +222,8 @@ pub async fn copy_from_sqlite(
     options: &Options,
     now: Millis,
 ) -> Result<Vec<(&'static str, u64)>, ImportError> {
-    let connections = Connections::open(url, options).await?;
-    let mut tx = connections.begin().await?;
+    let (_, mut target) = Connections::open(url, options).await?;
+    let mut tx = target.begin().await?;
     migrate::migrate(&mut tx).await?;
     for table in ["incarnation", "hook", "listener", "event"] {
         let statement = AssertSqlSafe(format!("SELECT 1 FROM {table} LIMIT 1"));
@@ -256,7 +256,6 @@ pub async fn copy_from_sqlite(
         }
     }
     tx.commit().await?;
-    connections.pool.close().await;
     Ok(TABLES.iter().map(|(table, _)| *table).zip(sent).collect())
 }
 

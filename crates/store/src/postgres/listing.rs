@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use futures_util::TryStreamExt as _;
 use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, Row};
 use tidings_model::clock::Millis;
@@ -13,7 +14,8 @@ use super::connect::sql;
 use super::lanes::{self, Dues};
 use super::{catalogue, locks, lots};
 use crate::error::StoreError;
-use crate::queue::{DeliveryFilter, DeliveryRow, Depth, Retried};
+use crate::page::{Page, Paged};
+use crate::queue::{AttemptRange, DeliveryFilter, DeliveryRow, Depth, Retried};
 
 /// The two tables. Parameters that are null ask for nothing; a plan is made for each call, so they cost nothing either.
 const OPEN: &str = "SELECT d.app, d.event, d.destination, 'pending', d.attempts, d.due, NULL::bigint, d.last_error,
@@ -101,26 +103,39 @@ pub(super) async fn delivery(db: &mut PgConnection, key: &DeliveryKey) -> Result
     Ok(deliveries(db, &key.app, &filter).await?.pop())
 }
 
-/// The attempts of a delivery, oldest first. One that its first attempt delivered has it in its own row.
-pub(super) async fn attempts(db: &mut PgConnection, key: &DeliveryKey) -> Result<Vec<Attempt>, StoreError> {
+/// A page of the attempts of a delivery, oldest first. One that its first attempt delivered has it in its own row.
+pub(super) async fn attempts(
+    db: &mut PgConnection,
+    key: &DeliveryKey,
+    range: AttemptRange,
+) -> Result<Page<Attempt>, StoreError> {
     // Attempts bear no app: the delivery says whose they are.
     if delivery(db, key).await?.is_none() {
         return Err(StoreError::Missing);
     }
-    let rows = sql(
+    let mut page = Paged::new(range.limit, range.bytes);
+    // Row by row: what the page has no room for is not held.
+    let mut rows = sql(
         "SELECT n, started_at, duration_us, outcome, status, error, remote, next_at, response_headers, response_body
-         FROM attempt WHERE event = $1 AND destination = $2
+         FROM attempt WHERE event = $1 AND destination = $2 AND n > $4
          UNION ALL
          SELECT 1, started_at, duration_us, 'delivered', status, NULL, remote, NULL, NULL, coalesce(response_body, '')
-         FROM closed WHERE app = $3 AND event = $1 AND destination = $2 AND started_at IS NOT NULL
-         ORDER BY 1",
+         FROM closed WHERE app = $3 AND event = $1 AND destination = $2 AND started_at IS NOT NULL AND $4 < 1
+         ORDER BY 1 LIMIT $5",
     )
     .bind(key.event.0)
     .bind(key.destination.0)
     .bind(key.app.as_str().to_owned())
-    .fetch_all(db)
-    .await?;
-    rows.iter().map(attempt).collect()
+    .bind(i64::from(range.after))
+    .bind(page.asked())
+    .fetch(db);
+    while let Some(row) = rows.try_next().await? {
+        if !page.take(attempt(&row)?, Attempt::weight) {
+            break;
+        }
+    }
+    drop(rows);
+    Ok(page.end())
 }
 
 fn attempt(row: &PgRow) -> Result<Attempt, StoreError> {
@@ -208,12 +223,13 @@ async fn reopen(db: &mut PgConnection, key: &DeliveryKey, now: Millis) -> Result
     Ok(())
 }
 
-/// How much open work there is.
+/// How much open work there is: see the migration that makes `tally`.
 pub(super) async fn depth(db: &mut PgConnection) -> Result<Depth, StoreError> {
-    let row = sql("SELECT (SELECT COUNT(*) FROM delivery), (SELECT COUNT(*) FROM fanout),
-         (SELECT COUNT(*) FROM closed WHERE state = 'undelivered' AND state <> 'delivered')")
-    .fetch_one(&mut *db)
+    let row = sql("SELECT coalesce(sum(deliveries), 0)::bigint, coalesce(sum(fanouts), 0)::bigint,
+         coalesce(sum(undelivered), 0)::bigint, coalesce(sum(bytes), 0)::bigint FROM tally")
+    .fetch_one(db)
     .await?;
-    let number = |column: usize| -> Result<u64, StoreError> { Ok(row.try_get::<i64, _>(column)?.unsigned_abs()) };
-    Ok(Depth { deliveries: number(0)? + lots::count(db).await?, fanouts: number(1)?, undelivered: number(2)? })
+    let number =
+        |column: usize| -> Result<u64, StoreError> { Ok(row.try_get::<i64, _>(column)?.max(0).unsigned_abs()) };
+    Ok(Depth { deliveries: number(0)?, fanouts: number(1)?, undelivered: number(2)?, bytes: number(3)? })
 }

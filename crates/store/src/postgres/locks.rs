@@ -19,6 +19,7 @@ const MIGRATION: i32 = 1;
 const FANOUT: i32 = 2;
 const CHANGES: i32 = 3;
 const NODES: i32 = 4;
+const RETENTION: i32 = 5;
 /// Lanes share so many locks: a transaction then never holds more than the server has room for.
 const STRIPES: u64 = 256;
 
@@ -30,6 +31,11 @@ pub(super) async fn migration(db: &mut PgConnection) -> Result<(), StoreError> {
 /// Nobody else enters the list of nodes meanwhile. Whoever holds it takes no other lock.
 pub(super) async fn nodes(db: &mut PgConnection) -> Result<(), StoreError> {
     exclusive(db, CATALOGUE, NODES).await
+}
+
+/// Nobody else forgets what is too much meanwhile. Whoever holds it takes no other lock.
+pub(super) async fn retention(db: &mut PgConnection) -> Result<(), StoreError> {
+    exclusive(db, CATALOGUE, RETENTION).await
 }
 
 /// Nobody else expands meanwhile.

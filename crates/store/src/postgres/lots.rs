@@ -197,12 +197,6 @@ pub(super) async fn holds(db: &mut PgConnection, key: &DeliveryKey) -> Result<bo
     })
 }
 
-/// How many deliveries there are in lots.
-pub(super) async fn count(db: &mut PgConnection) -> Result<u64, StoreError> {
-    let rows = sql("SELECT destinations FROM lot").fetch_all(db).await?;
-    rows.iter().try_fold(0, |all, row| Ok(all + decode_lot(row.try_get(0)?)?.len() as u64))
-}
-
 /// A page of the deliveries in lots, newest event first. Lots are few, as deliveries in memory are.
 pub(super) async fn page(
     db: &mut PgConnection,

@@ -1,9 +1,9 @@
 //! The schema and its versions. Migrations are numbered, only ever added; those that are missing run in one transaction,
 //! which one node at a time may begin.
 
-use sqlx::{AssertSqlSafe, PgConnection, Row};
+use sqlx::{AssertSqlSafe, Connection as _, PgConnection, Row};
 
-use super::connect::sql;
+use super::connect::{TRIES, sql};
 use super::locks;
 use crate::error::StoreError;
 
@@ -15,10 +15,35 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../migrations/postgres/0004_apps.sql"),
     include_str!("../../migrations/postgres/0005_paused.sql"),
     include_str!("../../migrations/postgres/0006_fields_for.sql"),
+    include_str!("../../migrations/postgres/0007_bounds.sql"),
 ];
 
 /// The latest version this program knows.
 pub const SCHEMA_VERSION: i64 = MIGRATIONS.len() as i64;
+
+/// Brings the schema up to date, in a transaction of its own, however long that takes.
+///
+/// # Errors
+/// As [`migrate`].
+pub(super) async fn alone(db: &mut PgConnection) -> Result<(), StoreError> {
+    let mut tries = 0;
+    loop {
+        let outcome = async {
+            let mut tx = db.begin().await?;
+            sqlx::raw_sql("SET LOCAL statement_timeout = 0").execute(&mut *tx).await?;
+            migrate(&mut tx).await?;
+            tx.commit().await?;
+            Ok(())
+        }
+        .await;
+        tries += 1;
+        match outcome {
+            // It had to give way to a node that runs already.
+            Err(StoreError::Locked) if tries < TRIES => {}
+            outcome => return outcome,
+        }
+    }
+}
 
 /// Brings the schema up to date.
 ///

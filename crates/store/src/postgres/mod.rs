@@ -37,6 +37,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::AtomicI64;
 
+use sqlx::Connection as _;
 use tokio::sync::Mutex;
 
 use crate::log::MAX_DIRECT;
@@ -83,6 +84,8 @@ pub struct PostgresStore {
     left: Mutex<bool>,
     /// Where the next slice of retention begins, as an event's number.
     retired_to: AtomicI64,
+    /// The same where the oldest go because there is too much.
+    dropped_to: AtomicI64,
 }
 
 impl PostgresStore {
@@ -103,8 +106,12 @@ impl PostgresStore {
         sizes: Sizes,
         clock: ServerClock,
     ) -> Result<Self, OpenError> {
-        let connections = Arc::new(Connections::open(url, options).await?);
-        transact!(connections, |db| migrate::migrate(db).await)?;
+        let (connections, mut first) = Connections::open(url, options).await?;
+        let connections = Arc::new(connections);
+        migrate::alone(&mut first).await?;
+        if let Err(error) = first.close().await {
+            tracing::debug!(%error, "the first connection did not end in order");
+        }
         let incarnation = transact!(connections, |db| upkeep::incarnate(db, node).await)?;
         let clock = Arc::new(clock);
         let publisher = Publisher::start(Means {
@@ -123,6 +130,7 @@ impl PostgresStore {
             publisher,
             next_token: AtomicI64::new(incarnation * TOKENS_PER_INCARNATION),
             retired_to: AtomicI64::new(0),
+            dropped_to: AtomicI64::new(0),
             left: Mutex::new(false),
         })
     }

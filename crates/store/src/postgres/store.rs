@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
+use sqlx::{PgConnection, Row};
 use tidings_model::clock::{Millis, Stopwatch};
 use tidings_model::delivery::Attempt;
 use tidings_model::hook::Hook;
@@ -21,8 +22,10 @@ use crate::catalogue::{AppRecord, Catalogue, Changes};
 use crate::error::StoreError;
 use crate::log::{EventFilter, Lease, LeaseToken, Log, Logged, Publish, Published};
 use crate::nodes::{Nodes, Presence};
+use crate::page::Page;
 use crate::queue::{
-    DeliveryFilter, DeliveryRow, Depth, Due, Expanded, Finished, Leased, Queue, Recorded, Recording, Retried,
+    AttemptRange, DeliveryFilter, DeliveryRow, Depth, Due, Expanded, Finished, Leased, Queue, Recorded, Recording,
+    Retired, Retried,
 };
 use crate::records::{ListenerSecrets, seal_app};
 use crate::standing::{Standing, Standings, Subject, Turn, Turned};
@@ -38,16 +41,9 @@ impl Store for PostgresStore {
     }
 
     async fn writable(&self) -> Result<(), StoreError> {
-        transact!(self.connections, |db| {
-            async {
-            sql("INSERT INTO written (incarnation, at) VALUES ($1, 1) ON CONFLICT (incarnation) DO UPDATE SET at = written.at + 1")
-                .bind(self.incarnation)
-                .execute(db)
-                .await?;
-            Ok::<_, StoreError>(())
-        }
-        .await
-        })
+        // Nothing is written to see: whoever asks often would make the disk wait.
+        let read_only = transact!(self.connections, |db| read_only(db).await)?;
+        if read_only { Err(StoreError::Unreachable("the server takes no writes".to_owned())) } else { Ok(()) }
     }
 
     async fn close(&self) {
@@ -145,7 +141,7 @@ impl Log for PostgresStore {
         transact!(self.connections, |db| events::event(db, app, id).await)
     }
 
-    async fn events(&self, app: &AppId, filter: EventFilter) -> Result<Vec<Logged>, StoreError> {
+    async fn events(&self, app: &AppId, filter: EventFilter) -> Result<Page<Logged>, StoreError> {
         transact!(self.connections, |db| events::events(db, app, &filter).await)
     }
 
@@ -278,9 +274,9 @@ impl Queue for PostgresStore {
         Ok(row.map(|row| self.in_callers_time(row)))
     }
 
-    async fn attempts(&self, key: &DeliveryKey) -> Result<Vec<Attempt>, StoreError> {
-        let mut all = view!(self.connections, |db| listing::attempts(db, key).await)?;
-        all.iter_mut().for_each(|attempt| attempt.next_at = attempt.next_at.map(|time| self.clock.caller(time)));
+    async fn attempts(&self, key: &DeliveryKey, range: AttemptRange) -> Result<Page<Attempt>, StoreError> {
+        let mut all = view!(self.connections, |db| listing::attempts(db, key, range).await)?;
+        all.rows.iter_mut().for_each(|attempt| attempt.next_at = attempt.next_at.map(|time| self.clock.caller(time)));
         Ok(all)
     }
 
@@ -289,19 +285,42 @@ impl Queue for PostgresStore {
         transact!(self.connections, |db| listing::retry(db, key, now).await)
     }
 
-    async fn retire(&self, events_before: Millis, keys_before: Millis) -> Result<bool, StoreError> {
-        let from = EventNo(self.retired_to.load(Ordering::Relaxed));
-        let next = transact!(self.connections, |db| retire::events(db, from, events_before).await)?;
+    async fn retire(&self, events_before: Millis, keys_before: Millis) -> Result<Retired, StoreError> {
+        let (from, until) = (EventNo(self.retired_to.load(Ordering::Relaxed)), EventNo::first_of(events_before));
+        let (retired, next) = transact!(self.connections, |db| retire::events(db, from, until, None).await)?;
         let more_keys = transact!(self.connections, |db| retire::keys(db, keys_before).await)?;
         transact!(self.connections, |db| nodes::forget_incarnations(db).await)?;
+        transact!(self.connections, |db| retire::sum_up(db).await)?;
         // Events that are kept for their open work are passed over until the next round.
         self.retired_to.store(next.map_or(0, |no| no.0), Ordering::Relaxed);
-        Ok(next.is_some() || more_keys)
+        Ok(Retired { more: next.is_some() || more_keys, ..retired })
+    }
+
+    async fn retire_above(&self, most: u64) -> Result<Retired, StoreError> {
+        let from = EventNo(self.dropped_to.load(Ordering::Relaxed));
+        let (retired, next) = transact!(self.connections, |db| retire::above(db, from, most).await)?;
+        self.dropped_to.store(next.map_or(0, |no| no.0), Ordering::Relaxed);
+        Ok(Retired { more: next.is_some(), ..retired })
+    }
+
+    async fn forget_deleted(&self, before: Millis) -> Result<bool, StoreError> {
+        transact!(self.connections, |db| retire::deleted(db, before).await)
+    }
+
+    async fn shrink(&self) -> Result<bool, StoreError> {
+        // The server uses free space again by itself.
+        Ok(false)
     }
 
     async fn depth(&self) -> Result<Depth, StoreError> {
         view!(self.connections, |db| listing::depth(db).await)
     }
+}
+
+/// Whether the server that a transaction runs on takes no writes.
+async fn read_only(db: &mut PgConnection) -> Result<bool, StoreError> {
+    let row = sql("SELECT pg_is_in_recovery() OR current_setting('transaction_read_only')::boolean");
+    Ok(row.fetch_one(db).await?.try_get(0)?)
 }
 
 impl PostgresStore {

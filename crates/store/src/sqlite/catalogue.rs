@@ -11,7 +11,7 @@ use super::{lanes, meta};
 use crate::catalogue::Changes;
 use crate::error::StoreError;
 use crate::records::{
-    DefaultsRecord, HookRow, ListenerRow, ListenerSpec, fields_text, moved_on_or_missing, schema_text,
+    DefaultsRecord, ERASED_SPEC, HookRow, ListenerRow, ListenerSpec, fields_text, moved_on_or_missing, schema_text,
 };
 use crate::seal::MainKey;
 
@@ -156,20 +156,29 @@ pub(super) fn replace_hook(db: &Connection, hook: &Hook, expected: i64) -> Resul
 }
 
 fn keep_fields(db: &Connection, hook: &Hook, version: i64) -> Result<(), StoreError> {
+    replace_fields(db, &hook.app, &hook.name, hook.updated_at)?;
     db.prepare_cached("INSERT INTO hook_fields (app, name, version, fields) VALUES (?1, ?2, ?3, ?4)")?
         .execute(params![hook.app.as_str(), hook.name, version, fields_text(hook)?])?;
     Ok(())
 }
 
-/// Marks a hook as gone.
+/// Notes since when the fields that a hook declared are no longer those of new events.
+fn replace_fields(db: &Connection, app: &AppId, name: &str, now: Millis) -> Result<(), StoreError> {
+    db.prepare_cached("UPDATE hook_fields SET replaced_at = ?3 WHERE app = ?1 AND name = ?2 AND replaced_at IS NULL")?
+        .execute(params![app.as_str(), name, now])?;
+    Ok(())
+}
+
+/// Marks a hook as gone and erases what it was.
 pub(super) fn delete_hook(db: &Connection, app: &AppId, name: &str, now: Millis) -> Result<(), StoreError> {
     let version = meta::bump(db, "catalogue_version")?;
     let changed = db
         .prepare_cached(
-            "UPDATE hook SET version = ?3, deleted = 1, updated_at = ?4 WHERE app = ?1 AND name = ?2 AND deleted = 0",
+            "UPDATE hook SET version = ?3, deleted = 1, description = '', fields = NULL, schema = NULL, defaults = '{}', updated_at = ?4
+             WHERE app = ?1 AND name = ?2 AND deleted = 0",
         )?
         .execute(params![app.as_str(), name, version, now])?;
-    if changed == 0 { Err(StoreError::Missing) } else { Ok(()) }
+    if changed == 0 { Err(StoreError::Missing) } else { replace_fields(db, app, name, now) }
 }
 
 /// The fields that a hook declared at a version.
@@ -266,12 +275,12 @@ pub(super) fn replace_listener(
     }
 }
 
-/// Marks a listener as gone and erases its secrets.
+/// Marks a listener as gone and erases what it was: the mark bears its id and number alone.
 pub(super) fn delete_listener(db: &Connection, app: &AppId, id: &str, now: Millis) -> Result<(), StoreError> {
     let version = meta::bump(db, "catalogue_version")?;
     let changed = db
-        .prepare_cached("UPDATE listener SET version = ?3, deleted = 1, sealed = x'', unannounced = 0, updated_at = ?4 WHERE app = ?1 AND id = ?2 AND deleted = 0")?
-        .execute(params![app.as_str(), id, version, now])?;
+        .prepare_cached("UPDATE listener SET version = ?3, deleted = 1, spec = ?5, sealed = x'', unannounced = 0, updated_at = ?4 WHERE app = ?1 AND id = ?2 AND deleted = 0")?
+        .execute(params![app.as_str(), id, version, now, ERASED_SPEC])?;
     if changed == 0 { Err(StoreError::Missing) } else { Ok(()) }
 }
 

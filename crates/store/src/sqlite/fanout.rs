@@ -3,11 +3,12 @@
 //! A slice and the cursor that counts it are one transaction, so a crash between slices repeats nothing and leaves nothing
 //! out.
 
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{OptionalExtension, params};
 use tidings_model::clock::Millis;
 use tidings_model::delivery::DeliveryState;
 use tidings_model::id::{AppId, DeliveryKey, EventNo};
 
+use super::db::Db;
 use super::lanes::{self, Owed, Placed};
 use super::{catalogue, queue};
 use crate::destinations;
@@ -32,13 +33,7 @@ struct Fanout {
 }
 
 /// Writes one slice of the oldest fan-out row's deliveries. Rows are expanded in the order of their events, so lanes are too.
-pub(super) fn expand(
-    db: &Connection,
-    now: Millis,
-    fresh: usize,
-    lease: Lease,
-    slice: usize,
-) -> Result<Expanded, StoreError> {
+pub(super) fn expand(db: &Db, now: Millis, fresh: usize, lease: Lease, slice: usize) -> Result<Expanded, StoreError> {
     let mut out = Expanded::default();
     let row = db
         .prepare_cached(OLDEST)?
@@ -81,6 +76,7 @@ pub(super) fn expand(
     }
     if end >= set.len() {
         db.prepare_cached("DELETE FROM fanout WHERE event = ?1")?.execute([fanout.event.0])?;
+        db.count_fanouts(-1);
         out.more = db.prepare_cached("SELECT EXISTS (SELECT 1 FROM fanout)")?.query_row([], |row| row.get(0))?;
     } else {
         db.prepare_cached("UPDATE fanout SET cursor = ?2 WHERE event = ?1")?.execute(params![fanout.event.0, end])?;

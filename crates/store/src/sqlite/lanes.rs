@@ -7,6 +7,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 use tidings_model::clock::Millis;
 use tidings_model::id::{AppId, DeliveryKey, DestinationNo, EventNo};
 
+use super::db::Db;
 use crate::error::StoreError;
 use crate::log::{Lease, LeaseToken};
 use crate::queue::{Advanced, Leased};
@@ -28,12 +29,7 @@ pub(super) enum Placed {
 }
 
 /// Writes a delivery; leased when a lease is given and nothing stands in the way. Written before, it is left as it is.
-pub(super) fn insert(
-    db: &Connection,
-    owed: &Owed<'_>,
-    lease: Option<Lease>,
-    now: Millis,
-) -> Result<Placed, StoreError> {
+pub(super) fn insert(db: &Db, owed: &Owed<'_>, lease: Option<Lease>, now: Millis) -> Result<Placed, StoreError> {
     let early = owed.not_before.is_some_and(|time| time > now);
     let behind = match owed.lane {
         Some(lane) => occupied(db, owed.destination, lane)?,
@@ -62,6 +58,7 @@ pub(super) fn insert(
     if written == 0 {
         return Ok(Placed::Waiting);
     }
+    db.count_deliveries(1);
     if let Some(due) = due {
         note_due(db, owed.destination, due)?;
     }

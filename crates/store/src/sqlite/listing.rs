@@ -8,9 +8,11 @@ use tidings_model::clock::Millis;
 use tidings_model::delivery::{Attempt, DeliveryState};
 use tidings_model::id::{AppId, DeliveryKey, DestinationNo, EventNo};
 
+use super::db::Db;
 use super::{catalogue, lanes, lots};
 use crate::error::StoreError;
-use crate::queue::{DeliveryFilter, DeliveryRow, Depth, Retried};
+use crate::page::{Page, Paged};
+use crate::queue::{AttemptRange, DeliveryFilter, DeliveryRow, Retried};
 
 /// A page of deliveries, newest event first: the open ones, with those in lots, and the closed ones merged.
 pub(super) fn deliveries(
@@ -118,28 +120,35 @@ pub(super) fn delivery(db: &Connection, key: &DeliveryKey) -> Result<Option<Deli
 /// The statement of [`attempts`].
 pub(super) const ATTEMPTS: &str =
     "SELECT n, started_at, duration_us, outcome, status, error, remote, next_at, response_headers, response_body
-    FROM attempt WHERE event = ?1 AND destination = ?2 ORDER BY n";
+    FROM attempt WHERE event = ?1 AND destination = ?2 AND n > ?3 ORDER BY n LIMIT ?4";
 
 /// The first attempt of a delivery that it delivered, from the row that tells both.
 pub(super) const FIRST: &str =
     "SELECT 1, started_at, duration_us, 'delivered', status, NULL, remote, NULL, NULL, coalesce(response_body, x'')
     FROM closed WHERE app = ?3 AND event = ?1 AND destination = ?2 AND started_at IS NOT NULL";
 
-/// The attempts of a delivery, oldest first.
-pub(super) fn attempts(db: &Connection, key: &DeliveryKey) -> Result<Vec<Attempt>, StoreError> {
+/// A page of the attempts of a delivery, oldest first.
+pub(super) fn attempts(db: &Connection, key: &DeliveryKey, range: AttemptRange) -> Result<Page<Attempt>, StoreError> {
     // Attempts bear no app: the delivery says whose they are.
     if delivery(db, key)?.is_none() {
         return Err(StoreError::Missing);
     }
+    let mut page = Paged::new(range.limit, range.bytes);
     let mut statement = db.prepare_cached(ATTEMPTS)?;
-    let rows = statement.query_map(params![key.event.0, key.destination.0], attempt)?;
-    let attempts: Vec<Attempt> = rows.collect::<Result<_, _>>()?;
-    if !attempts.is_empty() {
-        return Ok(attempts);
+    let mut rows = statement.query(params![key.event.0, key.destination.0, range.after, page.asked()])?;
+    while let Some(row) = rows.next()? {
+        if !page.take(attempt(row)?, Attempt::weight) {
+            break;
+        }
     }
-    let mut statement = db.prepare_cached(FIRST)?;
-    let rows = statement.query_map(params![key.event.0, key.destination.0, key.app.as_str()], attempt)?;
-    Ok(rows.collect::<Result<_, _>>()?)
+    if page.is_empty() && range.after == 0 {
+        let mut statement = db.prepare_cached(FIRST)?;
+        let mut rows = statement.query(params![key.event.0, key.destination.0, key.app.as_str()])?;
+        while let Some(row) = rows.next()? {
+            page.take(attempt(row)?, Attempt::weight);
+        }
+    }
+    Ok(page.end())
 }
 
 fn attempt(row: &Row<'_>) -> rusqlite::Result<Attempt> {
@@ -158,7 +167,7 @@ fn attempt(row: &Row<'_>) -> rusqlite::Result<Attempt> {
 }
 
 /// Makes a delivery due now. One that has ended is opened again, out of any lane, with its whole schedule before it.
-pub(super) fn retry(db: &Connection, key: &DeliveryKey, now: Millis) -> Result<Retried, StoreError> {
+pub(super) fn retry(db: &Db, key: &DeliveryKey, now: Millis) -> Result<Retried, StoreError> {
     let place = params![key.app.as_str(), key.event.0, key.destination.0];
     let open = db
         .prepare_cached("SELECT due IS NOT NULL, lease IS NOT NULL FROM delivery WHERE app = ?1 AND event = ?2 AND destination = ?3")?
@@ -180,29 +189,21 @@ pub(super) fn retry(db: &Connection, key: &DeliveryKey, now: Millis) -> Result<R
                  FROM closed WHERE app = ?1 AND event = ?2 AND destination = ?3 AND started_at IS NOT NULL",
             )?
             .execute(place)?;
-            let attempts: Option<u32> = db
+            let closed: Option<(u32, bool)> = db
                 .prepare_cached(
-                    "DELETE FROM closed WHERE app = ?1 AND event = ?2 AND destination = ?3 RETURNING attempts",
+                    "DELETE FROM closed WHERE app = ?1 AND event = ?2 AND destination = ?3 RETURNING attempts, state = 'undelivered'",
                 )?
-                .query_row(place, |row| row.get(0))
+                .query_row(place, |row| Ok((row.get(0)?, row.get(1)?)))
                 .optional()?;
-            let attempts = attempts.ok_or(StoreError::Missing)?;
+            let (attempts, undelivered) = closed.ok_or(StoreError::Missing)?;
+            db.count_undelivered(-i64::from(undelivered));
             db.prepare_cached(
                 "INSERT INTO delivery (app, event, destination, lane, attempts, forgiven, due) VALUES (?1, ?2, ?3, NULL, ?4, ?4, ?5)",
             )?
             .execute(params![key.app.as_str(), key.event.0, key.destination.0, attempts, now])?;
+            db.count_deliveries(1);
         }
     }
     lanes::note_due(db, key.destination, now)?;
     Ok(Retried::Due)
-}
-
-/// How much open work there is.
-pub(super) fn depth(db: &Connection) -> Result<Depth, StoreError> {
-    let count = |sql: &str| -> Result<u64, StoreError> { Ok(db.prepare_cached(sql)?.query_row([], |row| row.get(0))?) };
-    Ok(Depth {
-        deliveries: count("SELECT COUNT(*) FROM delivery")? + lots::count(db)?,
-        fanouts: count("SELECT COUNT(*) FROM fanout")?,
-        undelivered: count("SELECT COUNT(*) FROM closed WHERE state = 'undelivered' AND state <> 'delivered'")?,
-    })
 }

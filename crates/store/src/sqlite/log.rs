@@ -7,16 +7,18 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use tidings_model::event::{Data, Event};
 use tidings_model::id::{AppId, EventNo};
 
+use super::db::Db;
 use super::lanes::{self, Owed, Placed};
 use super::{lots, meta};
 use crate::destinations;
 use crate::error::StoreError;
 use crate::log::{EventFilter, Idempotency, Lane, Logged, Publish, Published};
+use crate::page::{Page, Paged};
 
 /// Writes one publish. `digest` is the event's, made by the caller: hashing is not for the one thread that writes. More than
 /// `direct` destinations become a fan-out row. `newest` is the number of the newest event there has been.
 pub(super) fn publish(
-    db: &Connection,
+    db: &Db,
     publish: &Publish,
     digest: &[u8; 32],
     direct: usize,
@@ -120,7 +122,7 @@ fn insert_event(db: &Connection, no: EventNo, publish: &Publish, digest: &[u8; 3
 
 /// Writes the deliveries, or the rows that stand for them: the lot of those that are taken up at once, and the fan-out row of
 /// those that are written afterwards.
-fn place(db: &Connection, no: EventNo, publish: &Publish, direct: usize) -> Result<Published, StoreError> {
+fn place(db: &Db, no: EventNo, publish: &Publish, direct: usize) -> Result<Published, StoreError> {
     let event = &publish.event;
     let ordered = publish.destinations.iter().any(|d| d.lane != Lane::Own);
     // An earlier event may still have deliveries to be written to the same lanes: whatever is ordered goes behind it.
@@ -167,6 +169,7 @@ fn place(db: &Connection, no: EventNo, publish: &Publish, direct: usize) -> Resu
             publish.not_before,
             destinations::encode(later.iter().copied())
         ])?;
+        db.count_fanouts(1);
     }
     Ok(Published::Stored { no, leased, queued })
 }
@@ -223,18 +226,20 @@ pub(super) fn event(db: &Connection, app: &AppId, id: &str) -> Result<Option<Log
 }
 
 /// A page of the log, newest first.
-pub(super) fn events(db: &Connection, app: &AppId, filter: &EventFilter) -> Result<Vec<Logged>, StoreError> {
+pub(super) fn events(db: &Connection, app: &AppId, filter: &EventFilter) -> Result<Page<Logged>, StoreError> {
     let since = filter.since.map_or(0, |ms| EventNo::first_of(ms).0);
     let until = filter.until.map_or(i64::MAX, |ms| EventNo::first_of(ms).0);
     let before = filter.before.map_or(until, |no| no.0.min(until));
     let wanted = filter.name.as_ref().or(filter.channel.as_ref());
-    let mut page = db.prepare_cached(listing(filter.name.is_some(), filter.channel.is_some()))?;
-    let mut rows = page.query(params![app.as_str(), since, before, filter.limit, wanted])?;
-    let mut out = Vec::new();
+    let mut page = Paged::new(filter.limit, filter.bytes.unwrap_or(usize::MAX));
+    let mut statement = db.prepare_cached(listing(filter.name.is_some(), filter.channel.is_some()))?;
+    let mut rows = statement.query(params![app.as_str(), since, before, page.asked(), wanted])?;
     while let Some(row) = rows.next()? {
-        out.push(logged(row)?);
+        if !page.take(logged(row)?, |logged| logged.event.weight()) {
+            break;
+        }
     }
-    Ok(out)
+    Ok(page.end())
 }
 
 /// The statement of [`events`].

@@ -10,6 +10,7 @@ use tidings_model::clock::Millis;
 use tidings_model::delivery::DeliveryState;
 use tidings_model::id::{AppId, DeliveryKey, DestinationNo, EventNo};
 
+use super::db::Db;
 use super::{catalogue, lanes, queue};
 use crate::destinations::{decode_lot, encode_lot};
 use crate::error::StoreError;
@@ -20,20 +21,16 @@ use crate::queue::{DeliveryFilter, DeliveryRow, Leased};
 pub(super) const SLICE: usize = 64;
 
 /// Writes the lot of an event, in ascending order of its destinations.
-pub(super) fn insert(
-    db: &Connection,
-    event: EventNo,
-    lease: Lease,
-    destinations: &[DestinationNo],
-) -> Result<(), StoreError> {
+pub(super) fn insert(db: &Db, event: EventNo, lease: Lease, destinations: &[DestinationNo]) -> Result<(), StoreError> {
     db.prepare_cached("INSERT INTO lot (event, lease, lease_until, destinations) VALUES (?1, ?2, ?3, ?4)")?
         .execute(params![event.0, lease.token.0, lease.until, encode_lot(destinations)])?;
+    db.count_deliveries(destinations.len() as i64);
     Ok(())
 }
 
 /// Takes deliveries out of their lots, each with the lease that it is held under. Answers, in their order, which were there;
 /// those that are not of a lot never are.
-pub(super) fn take_out(db: &Connection, batch: &[&Leased]) -> Result<Vec<bool>, StoreError> {
+pub(super) fn take_out(db: &Db, batch: &[&Leased]) -> Result<Vec<bool>, StoreError> {
     let mut taken = vec![false; batch.len()];
     let mut order: Vec<usize> = (0..batch.len()).filter(|&i| batch[i].lot).collect();
     let lot = |i: usize| (batch[i].key.event, batch[i].lease.token.0);
@@ -63,13 +60,14 @@ pub(super) fn take_out(db: &Connection, batch: &[&Leased]) -> Result<Vec<bool>, 
                 .execute(params![event.0, encode_lot(&left)])?;
         }
     }
+    db.count_deliveries(-(taken.iter().filter(|taken| **taken).count() as i64));
     Ok(taken)
 }
 
 /// Gives a delivery that has left its lot a row of its own, due at `due`; `false` when its destination is gone, and it is
 /// canceled instead.
 pub(super) fn reopen(
-    db: &Connection,
+    db: &Db,
     key: &DeliveryKey,
     due: Millis,
     attempts: u32,
@@ -84,15 +82,17 @@ pub(super) fn reopen(
         "INSERT INTO delivery (app, event, destination, attempts, forgiven, due, last_error) VALUES (?1, ?2, ?3, ?4, 0, ?5, ?6)",
     )?
     .execute(params![key.app.as_str(), key.event.0, key.destination.0, attempts, due, last_error])?;
+    db.count_deliveries(1);
     lanes::note_due(db, key.destination, due)?;
     Ok(true)
 }
 
 /// Gives every delivery of a lot its row, due now, if the lot still is under this lease; under any when none is named.
 /// Answers how many there were.
-pub(super) fn dissolve(db: &Connection, event: EventNo, lease: Option<i64>, now: Millis) -> Result<u64, StoreError> {
+pub(super) fn dissolve(db: &Db, event: EventNo, lease: Option<i64>, now: Millis) -> Result<u64, StoreError> {
     let Some((app, left)) = read(db, event, lease)? else { return Ok(0) };
     remove(db, event)?;
+    db.count_deliveries(-(left.len() as i64));
     for &destination in &left {
         reopen(db, &DeliveryKey { app: app.clone(), event, destination }, now, 0, None, now)?;
     }
@@ -100,7 +100,7 @@ pub(super) fn dissolve(db: &Connection, event: EventNo, lease: Option<i64>, now:
 }
 
 /// Takes back lots whose leases a reader found run out, if they still are the same. Answers how many deliveries there were.
-pub(super) fn take_back(db: &Connection, expired: &[(EventNo, i64)], now: Millis) -> Result<u64, StoreError> {
+pub(super) fn take_back(db: &Db, expired: &[(EventNo, i64)], now: Millis) -> Result<u64, StoreError> {
     expired.iter().map(|(event, lease)| dissolve(db, *event, Some(*lease), now)).sum()
 }
 
@@ -135,12 +135,12 @@ pub(super) fn holds(db: &Connection, key: &DeliveryKey) -> Result<bool, StoreErr
 }
 
 /// How many deliveries there are in lots.
-pub(super) fn count(db: &Connection) -> Result<u64, StoreError> {
+pub(super) fn count(db: &Connection) -> Result<i64, StoreError> {
     let mut statement = db.prepare_cached("SELECT destinations FROM lot ORDER BY event")?;
     let mut rows = statement.query([])?;
     let mut all = 0;
     while let Some(row) = rows.next()? {
-        all += decode_lot(row.get_ref(0)?.as_blob().map_err(rusqlite::Error::from)?)?.len() as u64;
+        all += decode_lot(row.get_ref(0)?.as_blob().map_err(rusqlite::Error::from)?)?.len() as i64;
     }
     Ok(all)
 }

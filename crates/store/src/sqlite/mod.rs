@@ -6,6 +6,7 @@
 mod apps;
 mod catalogue;
 mod checkpoint;
+mod db;
 mod fanout;
 mod fault;
 mod lanes;
@@ -43,13 +44,16 @@ use crate::catalogue::{AppRecord, Catalogue, Changes};
 use crate::error::StoreError;
 use crate::log::{Destination, EventFilter, Lease, LeaseToken, Log, Logged, MAX_DIRECT, Publish, Published};
 use crate::nodes::{Nodes, Presence};
+use crate::page::Page;
 use crate::queue::{
-    DeliveryFilter, DeliveryRow, Depth, Due, Expanded, Finished, Leased, Queue, Recorded, Recording, Retried,
+    AttemptRange, DeliveryFilter, DeliveryRow, Depth, Due, Expanded, Finished, Leased, Queue, Recorded, Recording,
+    Retired, Retried,
 };
 use crate::records::{ListenerSecrets, seal_app};
 use crate::seal::MainKey;
 use crate::standing::{Standing, Standings, Subject, Turn, Turned};
 use crate::{Store, StoreError as Error};
+use db::{Counts, Db};
 use readers::Readers;
 use writer::{Class, Writer};
 
@@ -99,11 +103,14 @@ pub struct SqliteStore {
     sizes: Sizes,
     writer: Arc<Writer>,
     readers: Readers,
+    counts: Arc<Counts>,
     next_token: AtomicI64,
     /// The number of the newest event. Only jobs of the writer change it.
     newest: Arc<AtomicI64>,
     /// Where the next slice of retention begins, as an event's number.
     retired_to: AtomicI64,
+    /// The same where the oldest go because there is too much.
+    dropped_to: AtomicI64,
     _checkpointer: checkpoint::Checkpointer,
 }
 
@@ -129,8 +136,10 @@ impl SqliteStore {
         migrate::migrate(&mut connection)?;
         let incarnation = upkeep::incarnate(&connection)?;
         let newest = Arc::new(AtomicI64::new(log::newest(&connection)?));
+        let counts = Arc::new(Counts::load(&connection)?);
         let readers = Readers::open(path, READERS)?;
-        let writer = Writer::start(connection).map_err(|e| StoreError::Database(e.to_string()))?;
+        let writer =
+            Writer::start(Db::new(connection), Arc::clone(&counts)).map_err(|e| StoreError::Database(e.to_string()))?;
         Ok(Self {
             _checkpointer: checkpoint::Checkpointer::start(path, writer.starter_over())?,
             path: path.to_owned(),
@@ -139,15 +148,17 @@ impl SqliteStore {
             sizes: Sizes::default(),
             writer: Arc::new(writer),
             readers,
+            counts,
             next_token: AtomicI64::new(incarnation * TOKENS_PER_INCARNATION),
             newest,
             retired_to: AtomicI64::new(0),
+            dropped_to: AtomicI64::new(0),
         })
     }
 
     async fn ack<T: Send + 'static>(
         &self,
-        work: impl Fn(&Connection) -> Result<T, Error> + Send + 'static,
+        work: impl Fn(&Db) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
         self.writer.call(Class::Ack, work).await
     }
@@ -160,10 +171,11 @@ pub(crate) fn settled(path: &Path, now: Millis) -> Result<Connection, StoreError
     let mut db = Connection::open_with_flags(path, flags)?;
     db.busy_timeout(LOCKED_FOR)?;
     migrate::migrate(&mut db)?;
-    let settling = db.transaction()?;
-    upkeep::recover(&settling, now)?;
+    let db = Db::new(db);
+    let settling = db.unchecked_transaction()?;
+    upkeep::recover(&db, now)?;
     settling.commit()?;
-    Ok(db)
+    Ok(db.into_inner())
 }
 
 impl fmt::Debug for SqliteStore {
@@ -183,8 +195,7 @@ impl Store for SqliteStore {
     }
 
     async fn writable(&self) -> Result<(), StoreError> {
-        // A full disk shows only when something is really written; and so little may still fit where nothing else does.
-        self.writer.call(Class::Upkeep, |db| meta::set(db, "written", 1)).await?;
+        // Nothing is written to see: whoever asks often would make the disk wait. The writer tries again by itself after a failure.
         self.writer.trouble().map_or(Ok(()), Err)
     }
 
@@ -296,7 +307,7 @@ impl Log for SqliteStore {
         let direct = self.sizes.direct;
         let weight = publish.event.weight() + publish.destinations.len() * size_of::<Destination>();
         let newest = Arc::clone(&self.newest);
-        let work = move |db: &Connection| log::publish(db, &publish, &digest, direct, &newest);
+        let work = move |db: &Db| log::publish(db, &publish, &digest, direct, &newest);
         self.writer.call_holding(weight, Class::Ack, work).await
     }
 
@@ -305,7 +316,7 @@ impl Log for SqliteStore {
         self.readers.read(move |db| log::event(db, &app, &id)).await
     }
 
-    async fn events(&self, app: &AppId, filter: EventFilter) -> Result<Vec<Logged>, StoreError> {
+    async fn events(&self, app: &AppId, filter: EventFilter) -> Result<Page<Logged>, StoreError> {
         let app = app.clone();
         self.readers.read(move |db| log::events(db, &app, &filter)).await
     }
@@ -426,9 +437,9 @@ impl Queue for SqliteStore {
         self.readers.read(move |db| listing::delivery(db, &key)).await
     }
 
-    async fn attempts(&self, key: &DeliveryKey) -> Result<Vec<Attempt>, StoreError> {
+    async fn attempts(&self, key: &DeliveryKey, range: AttemptRange) -> Result<Page<Attempt>, StoreError> {
         let key = key.clone();
-        self.readers.read(move |db| listing::attempts(db, &key)).await
+        self.readers.read(move |db| listing::attempts(db, &key, range)).await
     }
 
     async fn retry(&self, key: &DeliveryKey, now: Millis) -> Result<Retried, StoreError> {
@@ -437,21 +448,44 @@ impl Queue for SqliteStore {
     }
 
     async fn depth(&self) -> Result<Depth, StoreError> {
-        self.readers.read(listing::depth).await
+        Ok(self.counts.depth())
     }
 
-    async fn retire(&self, events_before: Millis, keys_before: Millis) -> Result<bool, StoreError> {
-        let from = EventNo(self.retired_to.load(Ordering::Relaxed));
-        let (next, more_keys) = self
+    async fn retire(&self, events_before: Millis, keys_before: Millis) -> Result<Retired, StoreError> {
+        let (from, until) = (EventNo(self.retired_to.load(Ordering::Relaxed)), EventNo::first_of(events_before));
+        let ((retired, next), more_keys) = self
             .writer
-            .call(Class::Upkeep, move |db| {
-                let done = (retire::events(db, from, events_before)?, retire::keys(db, keys_before)?);
-                retire::shrink(db)?;
-                Ok(done)
-            })
+            .call(Class::Upkeep, move |db| Ok((retire::events(db, from, until, None)?, retire::keys(db, keys_before)?)))
             .await?;
         // Events that are kept for their open work are passed over until the next round.
         self.retired_to.store(next.map_or(0, |no| no.0), Ordering::Relaxed);
-        Ok(next.is_some() || more_keys)
+        if next.is_none() {
+            self.dropped_to.store(0, Ordering::Relaxed);
+        }
+        Ok(Retired { more: next.is_some() || more_keys, ..retired })
+    }
+
+    async fn retire_above(&self, most: u64) -> Result<Retired, StoreError> {
+        let from = EventNo(self.dropped_to.load(Ordering::Relaxed));
+        let counts = Arc::clone(&self.counts);
+        let work = move |db: &Db| {
+            if counts.measure(db)? <= most {
+                return Ok((Retired::default(), Some(from)));
+            }
+            let (retired, next) = retire::events(db, from, EventNo(i64::MAX), Some(most))?;
+            counts.measure(db)?;
+            Ok((Retired { more: next.is_some(), ..retired }, next))
+        };
+        let (retired, next) = self.writer.call(Class::Upkeep, work).await?;
+        self.dropped_to.store(next.map_or(0, |no| no.0), Ordering::Relaxed);
+        Ok(retired)
+    }
+
+    async fn forget_deleted(&self, before: Millis) -> Result<bool, StoreError> {
+        self.writer.call(Class::Upkeep, move |db| retire::deleted(db, before)).await
+    }
+
+    async fn shrink(&self) -> Result<bool, StoreError> {
+        self.writer.call(Class::Upkeep, |db| retire::shrink(db)).await
     }
 }

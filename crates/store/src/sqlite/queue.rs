@@ -5,6 +5,7 @@ use tidings_model::clock::Millis;
 use tidings_model::delivery::{Attempt, DeliveryState};
 use tidings_model::id::{AppId, DeliveryKey, DestinationNo, EventNo};
 
+use super::db::Db;
 use super::{catalogue, lanes, lots};
 use crate::error::StoreError;
 use crate::log::Lease;
@@ -68,7 +69,7 @@ pub(super) fn claim(
 }
 
 /// Records the ends of attempts.
-pub(super) fn finish(db: &Connection, batch: &[Finished], recording: Recording) -> Result<Vec<Recorded>, StoreError> {
+pub(super) fn finish(db: &Db, batch: &[Finished], recording: Recording) -> Result<Vec<Recorded>, StoreError> {
     let leased: Vec<&Leased> = batch.iter().map(|finished| &finished.delivery).collect();
     let taken = lots::take_out(db, &leased)?;
     let mut at_first = db.prepare_cached(CLOSE_AT_FIRST)?;
@@ -78,7 +79,7 @@ pub(super) fn finish(db: &Connection, batch: &[Finished], recording: Recording) 
 
 /// Records the end of an attempt. `taken`: it has been taken out of its lot.
 fn record(
-    db: &Connection,
+    db: &Db,
     at_first: &mut Statement<'_>,
     finished: &Finished,
     taken: bool,
@@ -147,7 +148,7 @@ fn record(
 
 /// Removes an open delivery, and says which lane it was the head of; the outer `None` when the lease was lost.
 #[allow(clippy::option_option, reason = "the outer option is whether it was there, the inner its lane")]
-fn take_out(db: &Connection, leased: &Leased) -> Result<Option<Option<String>>, StoreError> {
+fn take_out(db: &Db, leased: &Leased) -> Result<Option<Option<String>>, StoreError> {
     let key = &leased.key;
     let place = params![key.app.as_str(), key.event.0, key.destination.0, leased.lease.token.0];
     if !leased.ordered {
@@ -155,14 +156,17 @@ fn take_out(db: &Connection, leased: &Leased) -> Result<Option<Option<String>>, 
         let deleted = db
             .prepare_cached("DELETE FROM delivery WHERE app = ?1 AND event = ?2 AND destination = ?3 AND lease = ?4")?
             .execute(place)?;
+        db.count_deliveries(-(deleted as i64));
         return Ok((deleted == 1).then_some(None));
     }
-    Ok(db
+    let lane = db
         .prepare_cached(
             "DELETE FROM delivery WHERE app = ?1 AND event = ?2 AND destination = ?3 AND lease = ?4 RETURNING lane",
         )?
         .query_row(place, |row| row.get(0))
-        .optional()?)
+        .optional()?;
+    db.count_deliveries(-i64::from(lane.is_some()));
+    Ok(lane)
 }
 
 /// What a failure left of the destination.
@@ -202,7 +206,7 @@ fn about_a_listener(db: &Connection, event: EventNo) -> Result<bool, StoreError>
 
 /// Moves a delivery to those that have ended; its open row is the caller's to remove.
 pub(super) fn close(
-    db: &Connection,
+    db: &Db,
     key: &DeliveryKey,
     state: DeliveryState,
     attempts: u32,
@@ -213,6 +217,7 @@ pub(super) fn close(
         "INSERT OR REPLACE INTO closed (app, event, destination, state, attempts, closed_at, last_error) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
     )?
     .execute(params![key.app.as_str(), key.event.0, key.destination.0, state.as_str(), attempts, wall, error])?;
+    db.count_undelivered(i64::from(state == DeliveryState::Undelivered));
     Ok(())
 }
 
@@ -266,7 +271,7 @@ fn insert_attempt(db: &Connection, key: &DeliveryKey, attempt: Option<&Attempt>)
 }
 
 /// Gives leased deliveries back.
-pub(super) fn release(db: &Connection, batch: &[Leased], due: Millis) -> Result<(), StoreError> {
+pub(super) fn release(db: &Db, batch: &[Leased], due: Millis) -> Result<(), StoreError> {
     let all: Vec<&Leased> = batch.iter().collect();
     for (leased, taken) in batch.iter().zip(lots::take_out(db, &all)?) {
         if taken {

@@ -5,6 +5,7 @@ use tidings_model::clock::Millis;
 use tidings_model::delivery::DeliveryState;
 use tidings_model::id::{AppId, DeliveryKey, DestinationNo, EventNo};
 
+use super::db::Db;
 use super::{lanes, queue};
 use crate::error::StoreError;
 use crate::standing::{SLICE, Standing, Step, Subject, Turn, Turned, step};
@@ -16,7 +17,7 @@ pub(super) const FORGET: &str = "DELETE FROM standing WHERE (app, channel, membe
     (SELECT app, channel, member FROM standing WHERE present = 0 AND told = 1 AND changed_at < ?1 LIMIT ?2)";
 
 /// Writes a turn down.
-pub(super) fn turn(db: &Connection, turn: &Turn) -> Result<Turned, StoreError> {
+pub(super) fn turn(db: &Db, turn: &Turn) -> Result<Turned, StoreError> {
     let Subject { app, channel, user } = &turn.subject;
     let member = user.as_deref().unwrap_or_default();
     let known = db
@@ -45,7 +46,7 @@ pub(super) fn turn(db: &Connection, turn: &Turn) -> Result<Turned, StoreError> {
 }
 
 /// Cancels what tells of a going, if nobody has heard of it and all of it is still to come.
-fn take_back(db: &Connection, gone: Option<&Standing>, turn: &Turn) -> Result<bool, StoreError> {
+fn take_back(db: &Db, gone: Option<&Standing>, turn: &Turn) -> Result<bool, StoreError> {
     let Some(gone) = gone.filter(|gone| gone.told) else { return Ok(false) };
     let event: Option<(i64, i64)> = db
         .prepare_cached("SELECT no, deliveries FROM event WHERE app = ?1 AND id = ?2")?
@@ -72,6 +73,7 @@ fn take_back(db: &Connection, gone: Option<&Standing>, turn: &Turn) -> Result<bo
         let key = DeliveryKey { app: AppId::from(app), event: EventNo(event), destination: no };
         db.prepare_cached("DELETE FROM delivery WHERE app = ?1 AND event = ?2 AND destination = ?3")?
             .execute(params![app, event, destination])?;
+        db.count_deliveries(-1);
         queue::close(db, &key, DeliveryState::Canceled, 0, turn.wall, None)?;
         if let Some(lane) = lane {
             lanes::advance(db, no, &lane, None, turn.now)?;

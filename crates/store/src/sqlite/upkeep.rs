@@ -5,6 +5,7 @@ use tidings_model::clock::Millis;
 use tidings_model::delivery::DeliveryState;
 use tidings_model::id::{AppId, DeliveryKey, DestinationNo, EventNo};
 
+use super::db::Db;
 use super::{lanes, lots, meta, queue};
 use crate::error::StoreError;
 
@@ -16,7 +17,7 @@ pub(super) const SWEEP_SLICE: usize = 50_000;
 const CLOCK_SET_BACK: Millis = 60_000;
 
 /// Takes back every lease and puts right what a clock that was set back has moved.
-pub(super) fn recover(db: &Connection, now: Millis) -> Result<u64, StoreError> {
+pub(super) fn recover(db: &Db, now: Millis) -> Result<u64, StoreError> {
     let ahead = clock_before(db)? - now;
     if ahead > CLOCK_SET_BACK {
         tracing::warn!(ahead_ms = ahead, "the clock was set back; moving what is due by as much");
@@ -158,7 +159,7 @@ pub(super) const OWED_TO: &str =
     "SELECT app, event, attempts FROM delivery WHERE destination = ?1 ORDER BY event LIMIT ?2";
 
 /// Cancels a slice of what deleted listeners are still owed.
-pub(super) fn cancel_orphans(db: &Connection, wall: Millis) -> Result<bool, StoreError> {
+pub(super) fn cancel_orphans(db: &Db, wall: Millis) -> Result<bool, StoreError> {
     let orphaned: Option<i64> = db.prepare_cached(ORPHANED)?.query_row([], |row| row.get(0)).optional()?;
     let Some(no) = orphaned else { return Ok(false) };
     let open: Vec<(String, i64, u32)> = {
@@ -171,6 +172,7 @@ pub(super) fn cancel_orphans(db: &Connection, wall: Millis) -> Result<bool, Stor
             DeliveryKey { app: AppId::from(app.as_str()), event: EventNo(*event), destination: DestinationNo(no) };
         db.prepare_cached("DELETE FROM delivery WHERE app = ?1 AND event = ?2 AND destination = ?3")?
             .execute(params![app, event, no])?;
+        db.count_deliveries(-1);
         queue::close(db, &key, DeliveryState::Canceled, *attempts, wall, None)?;
     }
     if open.len() < SLICE {

@@ -16,17 +16,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
-use rusqlite::Connection;
 use tidings_model::clock::Stopwatch;
 use tokio::sync::oneshot;
 
 use super::checkpoint;
+use super::db::{Change, Counts, Db};
 use crate::error::StoreError;
 
 /// How long one class may use of a group.
 const SLICE: Duration = Duration::from_millis(5);
-/// A failure to write counts as present for so long: results are tried again more often than that.
-const TROUBLE: Duration = Duration::from_secs(5);
+/// How long after a failure to write, with nothing else to do, the writer tries whether it can again.
+const PROBE: Duration = Duration::from_secs(1);
 /// How many acknowledgements may wait; more are refused with [`StoreError::Overloaded`].
 const MAX_WAITING_ACKS: usize = 8_192;
 
@@ -59,7 +59,7 @@ const CLASSES: usize = 5;
 
 trait Job: Send {
     /// Does the work, and keeps its value. May be called again after a rollback.
-    fn run(&mut self, connection: &Connection) -> Result<(), StoreError>;
+    fn run(&mut self, db: &Db) -> Result<(), StoreError>;
     /// The bytes it holds while it waits.
     fn weight(&self) -> usize;
     /// Answers, after the commit or its failure.
@@ -75,11 +75,11 @@ struct Call<W, T> {
 
 impl<W, T> Job for Call<W, T>
 where
-    W: Fn(&Connection) -> Result<T, StoreError> + Send,
+    W: Fn(&Db) -> Result<T, StoreError> + Send,
     T: Send,
 {
-    fn run(&mut self, connection: &Connection) -> Result<(), StoreError> {
-        self.value = Some((self.work)(connection)?);
+    fn run(&mut self, db: &Db) -> Result<(), StoreError> {
+        self.value = Some((self.work)(db)?);
         Ok(())
     }
 
@@ -114,8 +114,10 @@ impl Waiting {
 struct Shared {
     waiting: Mutex<Waiting>,
     woken: Condvar,
-    /// What last kept something from being written that could have been, and when.
-    trouble: Mutex<Option<(StoreError, Stopwatch)>>,
+    /// What keeps jobs from being written; until something has been.
+    trouble: Mutex<Option<StoreError>>,
+    /// How much there is, as of the last commit.
+    counts: Arc<Counts>,
 }
 
 /// The way to the writer thread.
@@ -126,18 +128,18 @@ pub(crate) struct Writer {
 
 impl Writer {
     /// Starts the thread; it owns the connection from now on.
-    pub(crate) fn start(connection: Connection) -> std::io::Result<Self> {
-        let shared = Arc::new(Shared { waiting: Mutex::default(), woken: Condvar::new(), trouble: Mutex::default() });
+    pub(crate) fn start(db: Db, counts: Arc<Counts>) -> std::io::Result<Self> {
+        let shared =
+            Arc::new(Shared { waiting: Mutex::default(), woken: Condvar::new(), trouble: Mutex::default(), counts });
         let theirs = Arc::clone(&shared);
-        let thread =
-            std::thread::Builder::new().name("store-writer".into()).spawn(move || run(&theirs, &connection))?;
+        let thread = std::thread::Builder::new().name("store-writer".into()).spawn(move || run(&theirs, &db))?;
         Ok(Self { shared, thread: Mutex::new(Some(thread)) })
     }
 
     /// Has `work` done in a transaction that others may share, and answers after its sync.
     pub(crate) async fn call<T, W>(&self, class: Class, work: W) -> Result<T, StoreError>
     where
-        W: Fn(&Connection) -> Result<T, StoreError> + Send + 'static,
+        W: Fn(&Db) -> Result<T, StoreError> + Send + 'static,
         T: Send + 'static,
     {
         self.call_holding(0, class, work).await
@@ -146,7 +148,7 @@ impl Writer {
     /// As [`Writer::call`], for work that holds so many bytes.
     pub(crate) async fn call_holding<T, W>(&self, weight: usize, class: Class, work: W) -> Result<T, StoreError>
     where
-        W: Fn(&Connection) -> Result<T, StoreError> + Send + 'static,
+        W: Fn(&Db) -> Result<T, StoreError> + Send + 'static,
         T: Send + 'static,
     {
         let (reply, answer) = oneshot::channel();
@@ -179,10 +181,12 @@ impl Writer {
         move || shared.waiting.lock().start_over = true
     }
 
-    /// What keeps jobs from being written, if something has within the last moments.
+    /// What keeps jobs from being written, if something does.
     pub(crate) fn trouble(&self) -> Option<StoreError> {
-        let trouble = self.shared.trouble.lock();
-        trouble.as_ref().filter(|(_, since)| since.elapsed() < TROUBLE).map(|(error, _)| error.clone())
+        if self.shared.waiting.lock().closing {
+            return Some(StoreError::Closed);
+        }
+        self.shared.trouble.lock().clone()
     }
 
     /// How many jobs are waiting.
@@ -221,12 +225,13 @@ impl Drop for Ending<'_> {
     }
 }
 
-fn run(shared: &Shared, connection: &Connection) {
+fn run(shared: &Shared, db: &Db) {
     let _ending = Ending(shared);
     loop {
+        let mut idle = false;
         let start_over = {
             let mut waiting = shared.waiting.lock();
-            while waiting.may_wait() {
+            while waiting.may_wait() && !idle {
                 if waiting.jobs.iter().any(|jobs| !jobs.is_empty()) {
                     let waited_long = shared.woken.wait_for(&mut waiting, RIDE_ALONG).timed_out();
                     if waited_long {
@@ -234,6 +239,8 @@ fn run(shared: &Shared, connection: &Connection) {
                     }
                 } else if waiting.closing {
                     return;
+                } else if shared.trouble.lock().is_some() {
+                    idle = shared.woken.wait_for(&mut waiting, PROBE).timed_out();
                 } else {
                     shared.woken.wait(&mut waiting);
                 }
@@ -241,11 +248,28 @@ fn run(shared: &Shared, connection: &Connection) {
             std::mem::take(&mut waiting.start_over)
         };
         if start_over {
-            checkpoint::start_over(connection);
+            checkpoint::start_over(db);
+        }
+        if idle {
+            *shared.trouble.lock() = probe(shared, db).err();
+            continue;
         }
         gather(shared);
-        group(shared, connection);
+        group(shared, db);
     }
+}
+
+/// Whether something can be written. It has to be larger than what may fit where nothing else does.
+fn probe(shared: &Shared, db: &Db) -> Outcome {
+    let filler = "INSERT OR REPLACE INTO probe (id, filler) VALUES (1, zeroblob(65536))";
+    for sql in [filler, "DELETE FROM probe WHERE id = 1"] {
+        begin(db)?;
+        if let Err(error) = execute(db, sql) {
+            return roll_back(db).and(Err(error));
+        }
+        commit(shared, db)?;
+    }
+    Ok(())
 }
 
 /// Lets those run who are about to hand something over: each group writes the pages it touches and syncs once, so one for
@@ -266,8 +290,8 @@ fn gather(shared: &Shared) {
 type Outcome = Result<(), StoreError>;
 
 /// One transaction: takes jobs class by class, commits, answers.
-fn group(shared: &Shared, connection: &Connection) {
-    if let Err(error) = begin(connection) {
+fn group(shared: &Shared, db: &Db) {
+    if let Err(error) = begin(db) {
         return refuse_all(shared, &error);
     }
     let mut jobs: Vec<Box<dyn Job>> = Vec::new();
@@ -279,16 +303,16 @@ fn group(shared: &Shared, connection: &Connection) {
             && slice.elapsed() < SLICE
             && let Some(mut job) = next(shared, class)
         {
-            spoiled = job.run(connection).is_err();
+            spoiled = job.run(db).is_err();
             serious |= class != Class::Upkeep as usize;
             jobs.push(job);
         }
     }
-    let outcomes = if spoiled { apart(connection, &mut jobs) } else { vec![commit(connection); jobs.len()] };
+    let outcomes = if spoiled { apart(shared, db, &mut jobs) } else { vec![commit(shared, db); jobs.len()] };
     let failed = outcomes.iter().find_map(|outcome| outcome.as_ref().err().filter(|error| error.is_temporary()));
     match failed {
-        Some(error) => *shared.trouble.lock() = Some((error.clone(), Stopwatch::start())),
-        // What is written for upkeep, and to see whether it can be, is too small to prove anything.
+        Some(error) => *shared.trouble.lock() = Some(error.clone()),
+        // What is written for upkeep is too small to prove anything.
         None if serious => *shared.trouble.lock() = None,
         None => {}
     }
@@ -299,32 +323,32 @@ fn group(shared: &Shared, connection: &Connection) {
 
 /// Runs the jobs again from the start, each in a savepoint, so that those that fail leave no trace. Some failures (a full
 /// disk) end the whole transaction for everyone: then each runs in a transaction of its own.
-fn apart(connection: &Connection, jobs: &mut [Box<dyn Job>]) -> Vec<Outcome> {
-    if let Err(error) = roll_back(connection).and_then(|()| begin(connection)) {
+fn apart(shared: &Shared, db: &Db, jobs: &mut [Box<dyn Job>]) -> Vec<Outcome> {
+    if let Err(error) = roll_back(db).and_then(|()| begin(db)) {
         return vec![Err(error); jobs.len()];
     }
-    let outcomes: Option<Vec<Outcome>> = jobs.iter_mut().map(|job| in_savepoint(connection, &mut **job)).collect();
+    let outcomes: Option<Vec<Outcome>> = jobs.iter_mut().map(|job| in_savepoint(db, &mut **job)).collect();
     match outcomes {
         Some(outcomes) => {
-            let committed = commit(connection);
+            let committed = commit(shared, db);
             outcomes.into_iter().map(|outcome| outcome.and_then(|()| committed.clone())).collect()
         }
-        None => jobs.iter_mut().map(|job| alone(connection, &mut **job)).collect(),
+        None => jobs.iter_mut().map(|job| alone(shared, db, &mut **job)).collect(),
     }
 }
 
-fn alone(connection: &Connection, job: &mut dyn Job) -> Outcome {
-    roll_back(connection)?;
-    begin(connection)?;
-    match job.run(connection) {
-        Ok(()) => commit(connection),
-        Err(error) => roll_back(connection).and(Err(error)),
+fn alone(shared: &Shared, db: &Db, job: &mut dyn Job) -> Outcome {
+    roll_back(db)?;
+    begin(db)?;
+    match job.run(db) {
+        Ok(()) => commit(shared, db),
+        Err(error) => roll_back(db).and(Err(error)),
     }
 }
 
 /// No transaction can be had: nobody is left waiting for one.
 fn refuse_all(shared: &Shared, error: &StoreError) {
-    *shared.trouble.lock() = Some((error.clone(), Stopwatch::start()));
+    *shared.trouble.lock() = Some(error.clone());
     let waiting = {
         let mut waiting = shared.waiting.lock();
         waiting.bytes = 0;
@@ -342,37 +366,42 @@ fn next(shared: &Shared, class: usize) -> Option<Box<dyn Job>> {
     Some(job)
 }
 
-fn execute(connection: &Connection, sql: &str) -> Outcome {
-    Ok(connection.prepare_cached(sql).and_then(|mut statement| statement.execute([])).map(drop)?)
+fn execute(db: &Db, sql: &str) -> Outcome {
+    Ok(db.prepare_cached(sql).and_then(|mut statement| statement.execute([])).map(drop)?)
 }
 
-fn begin(connection: &Connection) -> Outcome {
-    execute(connection, "BEGIN IMMEDIATE")
+fn begin(db: &Db) -> Outcome {
+    db.set_change(Change::default());
+    execute(db, "BEGIN IMMEDIATE")
 }
 
-fn commit(connection: &Connection) -> Outcome {
-    let committed = execute(connection, "COMMIT");
-    if committed.is_err() {
-        roll_back(connection)?;
+fn commit(shared: &Shared, db: &Db) -> Outcome {
+    let committed = execute(db, "COMMIT");
+    if committed.is_ok() {
+        shared.counts.apply(db.change());
+    } else {
+        roll_back(db)?;
     }
     committed
 }
 
 /// Ends the transaction with nothing kept. Some errors (a full disk) have ended it before.
-fn roll_back(connection: &Connection) -> Outcome {
-    if connection.is_autocommit() { Ok(()) } else { execute(connection, "ROLLBACK") }
+fn roll_back(db: &Db) -> Outcome {
+    if db.is_autocommit() { Ok(()) } else { execute(db, "ROLLBACK") }
 }
 
 /// What became of the job; `None` when the transaction around it cannot go on.
-fn in_savepoint(connection: &Connection, job: &mut dyn Job) -> Option<Outcome> {
-    execute(connection, "SAVEPOINT job").ok()?;
-    let outcome = job.run(connection);
-    if connection.is_autocommit() {
+fn in_savepoint(db: &Db, job: &mut dyn Job) -> Option<Outcome> {
+    execute(db, "SAVEPOINT job").ok()?;
+    let before = db.change();
+    let outcome = job.run(db);
+    if db.is_autocommit() {
         return None;
     }
     if outcome.is_err() {
-        execute(connection, "ROLLBACK TO job").ok()?;
+        execute(db, "ROLLBACK TO job").ok()?;
+        db.set_change(before);
     }
-    execute(connection, "RELEASE job").ok()?;
+    execute(db, "RELEASE job").ok()?;
     Some(outcome)
 }

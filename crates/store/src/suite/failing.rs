@@ -5,7 +5,7 @@ use tidings_model::listener::{Disabled, Order};
 
 use super::{World, delete, finished};
 use crate::log::{Lane, MAX_DIRECT};
-use crate::queue::{DeliveryFilter, Next};
+use crate::queue::{AttemptRange, DeliveryFilter, Next};
 
 pub(crate) async fn gone_disables_at_once(mut w: World) {
     let no = w.listener(Order::Key).await;
@@ -168,7 +168,7 @@ pub(crate) async fn what_is_under_way_to_a_deleted_listener_ends_with_its_attemp
     // One attempt fails, and there is nobody to make another to; the other's holder dies.
     let recorded = w.finish(vec![finished(&leased[0], Next::Retry(w.now + 10))]).await;
     assert_eq!(recorded, [crate::queue::Recorded::default()]);
-    assert_eq!(w.store.attempts(&leased[0].key).await.unwrap().len(), 1);
+    assert_eq!(w.store.attempts(&leased[0].key, AttemptRange::first(100)).await.unwrap().rows.len(), 1);
     w.reopen().await;
     for row in w.all().await {
         let gone = row.key.destination == all[0];

@@ -9,7 +9,7 @@ use tidings_model::listener::Order;
 use super::{LEASED_FOR, World, delete, finished};
 use crate::error::StoreError;
 use crate::log::{Lane, LeaseToken};
-use crate::queue::{Next, Recorded, Retried};
+use crate::queue::{AttemptRange, Next, Recorded, Retried};
 
 pub(crate) async fn claims_take_the_longest_due_first(mut w: World) {
     let all = w.listeners(2, Order::None).await;
@@ -44,7 +44,7 @@ pub(crate) async fn a_lost_lease_changes_nothing(mut w: World) {
     }
     w.store.release(vec![forged], w.now).await.unwrap();
     assert_eq!(w.all().await, before);
-    assert!(w.store.attempts(&leased[0].key).await.unwrap().is_empty());
+    assert!(w.store.attempts(&leased[0].key, AttemptRange::first(100)).await.unwrap().rows.is_empty());
     assert!(w.stored(no).await.0.enabled());
     assert_eq!(w.due().await, (vec![], None));
 
@@ -53,7 +53,7 @@ pub(crate) async fn a_lost_lease_changes_nothing(mut w: World) {
     assert_eq!(w.deliver(&leased[0]).await, Recorded::default());
     let batch = vec![finished(&leased[0], Next::Delivered), finished(&other[0], Next::Delivered)];
     assert_eq!(w.finish(batch).await, [stale, Recorded::default()]);
-    assert_eq!(w.store.attempts(&leased[0].key).await.unwrap().len(), 1);
+    assert_eq!(w.store.attempts(&leased[0].key, AttemptRange::first(100)).await.unwrap().rows.len(), 1);
 }
 
 pub(crate) async fn released_deliveries_come_back(mut w: World) {
@@ -151,7 +151,8 @@ pub(crate) async fn a_retry_by_hand_in_each_state(mut w: World) {
     let opened = w.claim(no, 9).await;
     assert_eq!((opened[0].attempts, opened[0].forgiven, opened[0].ordered), (2, 2, false));
     assert_eq!(w.deliver(&opened[0]).await, Recorded::default());
-    assert_eq!(w.store.attempts(&a[0].key).await.unwrap().iter().map(|a| a.n).collect::<Vec<_>>(), [1, 2, 3]);
+    let attempts = w.store.attempts(&a[0].key, AttemptRange::first(100)).await.unwrap().rows;
+    assert_eq!(attempts.iter().map(|a| a.n).collect::<Vec<_>>(), [1, 2, 3]);
     // What was delivered can be sent again too.
     assert_eq!(retry(&w, &a[0].key).await, Ok(Retried::Due));
     assert_eq!(w.all().await.len(), 2);

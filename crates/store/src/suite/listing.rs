@@ -10,7 +10,7 @@ use tidings_model::listener::Order;
 use super::{World, attempt, event, finished, listener};
 use crate::error::StoreError;
 use crate::log::{Lane, Published};
-use crate::queue::{DeliveryFilter, DeliveryRow, Next, Retried};
+use crate::queue::{AttemptRange, DeliveryFilter, DeliveryRow, Next, Retried};
 
 /// How often a delivery ends and is opened again.
 const ROUNDS: usize = 100;
@@ -90,7 +90,7 @@ pub(crate) async fn attempts_are_kept_and_belong_to_the_app(mut w: World) {
     let no = w.listener(Order::None).await;
     let (_, leased) = w.publish("a", &[no], Lane::Own).await;
     let key = leased[0].key.clone();
-    assert!(w.store.attempts(&key).await.unwrap().is_empty());
+    assert!(w.store.attempts(&key, AttemptRange::first(100)).await.unwrap().rows.is_empty());
     let retry = Next::Retry(w.now + 10);
     w.finish(vec![finished(&leased[0], retry)]).await;
     let row = w.store.delivery(&key).await.unwrap().unwrap();
@@ -99,11 +99,43 @@ pub(crate) async fn attempts_are_kept_and_belong_to_the_app(mut w: World) {
     let again = w.claim(no, 1).await;
     w.deliver(&again[0]).await;
     let expected = [attempt(1, retry), attempt(2, Next::Delivered)];
-    assert_eq!(w.store.attempts(&key).await.unwrap(), expected);
+    assert_eq!(w.store.attempts(&key, AttemptRange::first(100)).await.unwrap().rows, expected);
     let row = w.store.delivery(&key).await.unwrap().unwrap();
     assert_eq!((row.state, row.attempts, row.closed_at), (DeliveryState::Delivered, 2, Some(w.now)));
     let foreign = DeliveryKey { app: AppId::from("2"), ..key };
-    assert_eq!(w.store.attempts(&foreign).await, Err(StoreError::Missing));
+    assert_eq!(w.store.attempts(&foreign, AttemptRange::first(1)).await, Err(StoreError::Missing));
+}
+
+// covers: G031
+pub(crate) async fn attempts_page_by_number_and_by_bytes(mut w: World) {
+    let no = w.listener(Order::None).await;
+    let (_, mut leased) = w.publish("a", &[no], Lane::Own).await;
+    let key = leased[0].key.clone();
+    for _ in 0..10 {
+        let mut end = finished(&leased[0], Next::Retry(w.now));
+        end.attempt.as_mut().unwrap().response_body = vec![b'x'; 10_000];
+        w.finish(vec![end]).await;
+        leased = w.claim(no, 1).await;
+    }
+    let list = async |after, limit, bytes| {
+        let page = w.store.attempts(&key, AttemptRange { after, limit, bytes }).await.unwrap();
+        (page.rows.iter().map(|attempt| attempt.n).collect::<Vec<_>>(), page.more)
+    };
+    assert_eq!(list(0, 3, usize::MAX).await, (vec![1, 2, 3], true));
+    assert_eq!(list(3, 7, usize::MAX).await, ((4..=10).collect(), false));
+    assert_eq!(list(10, 7, usize::MAX).await, (vec![], false));
+    // A page has so many bytes at most, and one attempt at least.
+    assert_eq!(list(2, 100, 35_000).await, (vec![3, 4, 5], true));
+    assert_eq!(list(8, 100, 1).await, (vec![9], true));
+    assert_eq!(list(9, 100, 1).await, (vec![10], false));
+    // One that its first attempt delivered is a page too, and has none behind it.
+    let (_, leased) = w.publish("b", &[no], Lane::Own).await;
+    w.deliver(&leased[0]).await;
+    for (after, count) in [(0, 1), (1, 0)] {
+        let range = AttemptRange { after, limit: 1, bytes: 1 };
+        let page = w.store.attempts(&leased[0].key, range).await.unwrap();
+        assert_eq!((page.rows.len(), page.more), (count, false));
+    }
 }
 
 /// A delivery goes from table to table while it is looked for, and is found in one of them each time.
@@ -119,7 +151,7 @@ pub(crate) async fn what_moves_is_seen_once(mut w: World) {
             while moving.load(Ordering::Relaxed) {
                 assert!(store.delivery(&key).await.unwrap().is_some(), "it was not there");
                 assert_eq!(store.deliveries(&app, filter.clone()).await.unwrap().len(), 1);
-                store.attempts(&key).await.unwrap();
+                store.attempts(&key, AttemptRange::first(100)).await.unwrap();
             }
         }
     });
@@ -132,6 +164,7 @@ pub(crate) async fn what_moves_is_seen_once(mut w: World) {
     looking.await.unwrap();
 }
 
+// covers: G111
 pub(crate) async fn depth_counts_open_work(mut w: World) {
     let all = mixture(&mut w).await;
     let depth = w.store.depth().await.unwrap();
@@ -145,4 +178,13 @@ pub(crate) async fn depth_counts_open_work(mut w: World) {
         Published::Stored { queued: true, .. }
     ));
     assert_eq!(w.store.depth().await.unwrap().fanouts, 1);
+    // The numbers are the same after a start.
+    let before = w.store.depth().await.unwrap();
+    w.reopen().await;
+    let after = w.store.depth().await.unwrap();
+    assert_eq!(
+        (after.deliveries, after.undelivered, after.fanouts),
+        (before.deliveries, before.undelivered, before.fanouts)
+    );
+    assert!(after.bytes > 0);
 }

@@ -61,8 +61,8 @@ pub(crate) async fn every_filter_pages_the_log(mut w: World) {
             let (mut found, mut before) = (Vec::new(), None);
             loop {
                 let (name, channel) = (name.map(str::to_owned), channel.map(str::to_owned));
-                let filter = EventFilter { name, channel, since, until, before, limit };
-                let page = w.store.events(&w.app, filter).await.unwrap();
+                let filter = EventFilter { name, channel, since, until, before, limit, bytes: None };
+                let page = w.store.events(&w.app, filter).await.unwrap().rows;
                 assert!(page.len() <= limit);
                 let Some(last) = page.last() else { break };
                 before = Some(last.no);
@@ -71,4 +71,29 @@ pub(crate) async fn every_filter_pages_the_log(mut w: World) {
             assert_eq!(found.iter().collect::<Vec<_>>(), matching, "{name:?} {channel:?} {since:?} {until:?} {limit}");
         }
     }
+}
+
+// covers: G031
+pub(crate) async fn a_page_of_the_log_is_bounded_in_bytes(mut w: World) {
+    for i in 0..6 {
+        let mut publish = w.to(&format!("e{i}"), &[], Lane::Own).await;
+        publish.event.data = tidings_model::event::Data::json(vec![b'1'; 50_000]);
+        w.stored_as(publish).await;
+        w.now += 1;
+    }
+    let (mut found, mut before, mut pages) = (Vec::new(), None, Vec::new());
+    loop {
+        let filter = EventFilter { before, limit: 100, bytes: Some(110_000), ..EventFilter::default() };
+        let page = w.store.events(&w.app, filter).await.unwrap();
+        pages.push(page.rows.len());
+        before = page.rows.last().map(|last| last.no);
+        found.extend(page.rows.into_iter().map(|logged| logged.event.id));
+        if !page.more {
+            break;
+        }
+    }
+    assert_eq!((pages, found), (vec![2, 2, 2], (0..6).rev().map(|i| format!("e{i}")).collect()));
+    let filter = EventFilter { limit: 100, bytes: Some(1), ..EventFilter::default() };
+    let page = w.store.events(&w.app, filter).await.unwrap();
+    assert_eq!((page.rows.len(), page.more), (1, true));
 }

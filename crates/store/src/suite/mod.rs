@@ -48,15 +48,16 @@ macro_rules! every_test {
                 an_ordered_delivery_goes_behind_an_earlier_fanout, the_next_waits_for_its_time;
             leases: claims_take_the_longest_due_first, a_lost_lease_changes_nothing, released_deliveries_come_back,
                 run_out_leases_are_swept, what_was_leased_together_ends_apart, no_token_is_given_twice, due_tells_who_and_when, a_retry_by_hand_in_each_state;
-            listing: every_filter_pages_without_gap_or_repeat, attempts_are_kept_and_belong_to_the_app, what_moves_is_seen_once,
+            listing: every_filter_pages_without_gap_or_repeat, attempts_are_kept_and_belong_to_the_app, attempts_page_by_number_and_by_bytes, what_moves_is_seen_once,
                 depth_counts_open_work;
-            log: events_come_back_as_they_were, every_filter_pages_the_log;
+            log: events_come_back_as_they_were, every_filter_pages_the_log, a_page_of_the_log_is_bounded_in_bytes;
             publish: up_to_the_limit_deliveries_are_written_at_once, more_destinations_are_fanned_out_exactly_once,
                 an_id_is_logged_once, an_idempotency_key_makes_one_event, duplicates_at_once_make_one_event,
                 an_old_catalogue_is_refused, nothing_goes_before_its_time, what_is_not_fresh_is_left_to_the_queue;
             recovery: leases_of_an_earlier_life_are_void, a_clock_set_back_moves_what_is_due_once, ten_thousand_survive_a_restart,
                 fanout_goes_on_after_a_restart, states_survive_a_restart;
-            retention: old_events_go_with_their_deliveries, events_with_open_work_are_kept, old_keys_are_forgotten;
+            retention: old_events_go_with_their_deliveries, events_with_open_work_are_kept, old_keys_are_forgotten,
+                too_much_goes_oldest_first_and_never_what_is_pending, what_is_gone_keeps_no_contents_and_is_forgotten;
             standing: each_turn_is_told_once, an_old_turn_is_no_news, a_going_is_taken_back_within_its_window,
                 what_has_gone_out_is_not_taken_back, a_going_of_an_ordered_lane_lets_the_next_go, nobody_hears_of_a_short_absence,
                 what_is_there_or_not_told_is_listed, what_is_long_gone_is_forgotten, of_turns_at_once_one_is_told;

@@ -251,7 +251,10 @@ impl Model {
                 assert_eq!(goes, should, "{at:?}, place {i} of lane {lane:?}, after {step:?}");
             }
         }
-        assert_eq!(self.world.store.depth().await.unwrap().fanouts > 0, in_fanout, "after {step:?}");
+        let depth = self.world.store.depth().await.unwrap();
+        let of = |state| rows.iter().filter(|row| row.state == state).count() as u64;
+        let counted = (of(DeliveryState::Pending), of(DeliveryState::Undelivered), in_fanout);
+        assert_eq!((depth.deliveries, depth.undelivered, depth.fanouts > 0), counted, "after {step:?}");
         let mut first_due: BTreeMap<DestinationNo, i64> = BTreeMap::new();
         for row in &rows {
             if let Some(due) = row.due {

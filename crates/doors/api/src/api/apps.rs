@@ -37,7 +37,7 @@ pub(super) async fn list(
     State(door): State<ApiDoor>,
     _: Operator,
     RawQuery(query): RawQuery,
-) -> Result<Json<List<Shown>>, Problem> {
+) -> Result<Json<List>, Problem> {
     let paging = Paging::<AppName>::read(&Query::read(query.as_deref(), &[])?)?;
     let mut all = door.apps().all();
     all.retain(|app| paging.after.as_ref().is_none_or(|after| app.id.as_str() > after.0.as_str()));
@@ -46,7 +46,7 @@ pub(super) async fn list(
         let stored = door.apps().stored(app.id.as_str());
         Shown::of(&app, stored.as_deref())
     };
-    Ok(Json(paging.page(all, |app| AppName(app.id.as_str().to_owned()), show)))
+    Ok(Json(paging.page(all, false, |app| AppName(app.id.as_str().to_owned()), show)?))
 }
 
 pub(super) async fn one(State(door): State<ApiDoor>, _: Operator, Id(id): Id) -> Result<Json<Shown>, Problem> {

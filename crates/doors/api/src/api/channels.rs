@@ -5,13 +5,14 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::{RawQuery, State};
 use tidings_broker::{ChannelFilter, ChannelState, HistoryRange, Occupancy};
-use tidings_model::channel::ChannelKey;
+use tidings_model::app::App;
+use tidings_model::channel::{ChannelKey, Position};
 use tidings_model::policy::canonical;
 
 use crate::auth::{Caller, Id};
 use crate::door::ApiDoor;
 use crate::limits;
-use crate::paging::{ChannelName, List, Paging};
+use crate::paging::{ChannelName, List, Paging, UserId};
 use crate::problem::{Problem, shown};
 use crate::query::{self, Query};
 use crate::wire::channel::{Listed, Present, Shown, past};
@@ -21,7 +22,7 @@ pub(super) async fn list(
     State(door): State<ApiDoor>,
     Caller { app }: Caller,
     RawQuery(query): RawQuery,
-) -> Result<Json<List<Listed>>, Problem> {
+) -> Result<Json<List>, Problem> {
     let query = Query::read(query.as_deref(), &["prefix"])?;
     let paging = Paging::<ChannelName>::read(&query)?;
     let filter = ChannelFilter {
@@ -30,7 +31,8 @@ pub(super) async fn list(
         limit: paging.limit + 1,
     };
     let channels = door.bus().broker().channels(&app.id, filter).await?;
-    Ok(Json(paging.page(channels, |last| ChannelName(last.name.as_ref().to_owned()), Listed::from)))
+    let place = |channel: &ChannelState| ChannelName(channel.name.as_ref().to_owned());
+    Ok(Json(paging.page(channels, false, place, Listed::from)?))
 }
 
 pub(super) async fn one(
@@ -39,38 +41,75 @@ pub(super) async fn one(
     Id(name): Id,
     RawQuery(query): RawQuery,
 ) -> Result<Json<Shown>, Problem> {
-    let asked = history(query.as_deref())?;
-    if !can_be_a_channel(&name) {
-        return Err(Problem::not_found("channel", &name).remedy(CHANNEL_REMEDY));
-    }
-    let name = canonical(&name);
-    let options = app.namespaces.options(&name);
-    let (channel, broker) = (ChannelKey::new(app.id.clone(), name.as_ref()), door.bus().broker());
+    let asked = history_asked(query.as_deref())?;
+    let channel = key(&app, &name)?;
+    let broker = door.bus().broker();
     // Every channel is there, and most are empty.
     let empty = || ChannelState { name: Arc::clone(&channel.name), occupancy: Occupancy::default(), position: None };
     let state = broker.channel(&channel).await?.unwrap_or_else(empty);
-    let members = match options.presence {
-        true => Some(broker.members(&channel).await?.iter().map(|member| Present::from(&**member)).collect()),
+    let members = match app.namespaces.options(&channel.name).presence {
+        true => Some(members_of(&door, &channel, &Paging { limit: limits::PAGE_MAX, after: None }).await?),
         false => None,
     };
     let history = match asked {
-        Some(limit) => {
-            let range = HistoryRange { since: None, reverse: true, limit };
-            Some(past(&broker.history(&channel, range).await?))
-        }
+        Some(limit) => Some(history_of(&door, &channel, &Paging { limit, after: None }).await?),
         None => None,
     };
-    Ok(Json(Shown { channel: state.into(), members, history }))
+    Ok(Json(Shown::of(state.into(), members, history)))
+}
+
+pub(super) async fn members(
+    State(door): State<ApiDoor>,
+    Caller { app }: Caller,
+    Id(name): Id,
+    RawQuery(query): RawQuery,
+) -> Result<Json<List>, Problem> {
+    let paging = Paging::<UserId>::read(&Query::read(query.as_deref(), &[])?)?;
+    Ok(Json(members_of(&door, &key(&app, &name)?, &paging).await?))
+}
+
+pub(super) async fn history(
+    State(door): State<ApiDoor>,
+    Caller { app }: Caller,
+    Id(name): Id,
+    RawQuery(query): RawQuery,
+) -> Result<Json<List>, Problem> {
+    let paging = Paging::<Position>::read(&Query::read(query.as_deref(), &[])?)?;
+    Ok(Json(history_of(&door, &key(&app, &name)?, &paging).await?))
+}
+
+/// A channel by the name that the path has.
+fn key(app: &App, name: &str) -> Result<ChannelKey, Problem> {
+    if !can_be_a_channel(name) {
+        return Err(Problem::not_found("channel", name).remedy(CHANNEL_REMEDY));
+    }
+    Ok(ChannelKey::new(app.id.clone(), canonical(name).as_ref()))
+}
+
+/// A page of who is in a channel, by user id.
+async fn members_of(door: &ApiDoor, channel: &ChannelKey, paging: &Paging<UserId>) -> Result<List, Problem> {
+    let after = paging.after.as_ref().map(|last| last.0.as_str());
+    let members = door.bus().broker().members(channel).await?;
+    let members = members.iter().filter(|member| after.is_none_or(|after| *member.user > *after));
+    paging.page(members, false, |member| UserId(member.user.as_ref().to_owned()), |member| Present::from(&**member))
+}
+
+/// A page of what was said in a channel, the newest first.
+async fn history_of(door: &ApiDoor, channel: &ChannelKey, paging: &Paging<Position>) -> Result<List, Problem> {
+    let range = HistoryRange { since: paging.after.clone(), reverse: true, limit: paging.limit + 1 };
+    let history = door.bus().broker().history(channel, range).await?;
+    let publications = history.publications.iter().filter_map(|prepared| past(prepared));
+    paging.page(publications, false, |(position, _)| position.clone(), |(_, past)| past)
 }
 
 /// How much of the history is asked for.
-fn history(query: Option<&str>) -> Result<Option<usize>, Problem> {
+fn history_asked(query: Option<&str>) -> Result<Option<usize>, Problem> {
     let query = Query::read_one(query, &["history"])?;
     let Some(text) = query.get("history") else { return Ok(None) };
-    let number = text.parse().ok().filter(|number| (1..=limits::HISTORY_MAX).contains(number));
+    let number = text.parse().ok().filter(|number| (1..=limits::PAGE_MAX).contains(number));
     let number = number.ok_or_else(|| {
         query::wrong("history", format!("{:?} is not a number of publications", shown(text)))
-            .remedy(format!("write a whole number from 1 to {}", limits::HISTORY_MAX))
+            .remedy(format!("write a whole number from 1 to {}", limits::PAGE_MAX))
     })?;
-    Ok(usize::try_from(number).ok())
+    Ok(Some(number))
 }

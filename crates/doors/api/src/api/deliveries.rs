@@ -8,14 +8,15 @@ use tidings_model::app::App;
 use tidings_model::delivery::DeliveryState;
 use tidings_model::id::{DeliveryKey, DestinationNo, EventNo};
 use tidings_store::StoreError;
-use tidings_store::queue::{DeliveryFilter, DeliveryRow};
+use tidings_store::queue::{AttemptRange, DeliveryFilter, DeliveryRow};
 
 use super::listeners;
 use crate::auth::{Caller, Id};
 use crate::body;
 use crate::door::ApiDoor;
 use crate::fields::Fields;
-use crate::paging::{List, Paging};
+use crate::limits;
+use crate::paging::{AttemptNo, List, Paging};
 use crate::problem::{Code, Problem, shown};
 use crate::query::{self, Query};
 use crate::wire::delivery::{Shown, ShownAttempt};
@@ -24,7 +25,7 @@ pub(super) async fn list(
     State(door): State<ApiDoor>,
     Caller { app }: Caller,
     RawQuery(query): RawQuery,
-) -> Result<Json<List<Shown>>, Problem> {
+) -> Result<Json<List>, Problem> {
     let query = Query::read(query.as_deref(), &["state", "listener", "event"])?;
     let paging = Paging::<(EventNo, DestinationNo)>::read(&query)?;
     let state = query.get("state").map(state).transpose()?;
@@ -43,12 +44,12 @@ pub(super) async fn list(
         Some(id) => match door.bus().store().event(&app.id, id).await? {
             Some(logged) => Some(logged.no),
             // An event that was never logged, or is no longer, is owed to nobody.
-            None => return Ok(Json(List { data: Vec::new(), next: None })),
+            None => return Ok(Json(List::default())),
         },
     };
     let filter = DeliveryFilter { state, destination, event, before: paging.after, limit: paging.limit + 1 };
     let rows = door.bus().store().deliveries(&app.id, filter).await?;
-    Ok(Json(paging.page(rows, |last| (last.key.event, last.key.destination), |row| show(&door, row))))
+    Ok(Json(paging.page(rows, false, |row| (row.key.event, row.key.destination), |row| show(&door, row))?))
 }
 
 pub(super) async fn one(
@@ -64,10 +65,14 @@ pub(super) async fn attempts(
     State(door): State<ApiDoor>,
     Caller { app }: Caller,
     Id(id): Id,
-) -> Result<Json<List<ShownAttempt>>, Problem> {
+    RawQuery(query): RawQuery,
+) -> Result<Json<List>, Problem> {
+    let paging = Paging::<AttemptNo>::read(&Query::read(query.as_deref(), &[])?)?;
     let (key, _) = find(&door, &app, &id).await?;
-    let attempts = door.bus().store().attempts(&key).await.map_err(|error| refused(&id, error))?;
-    Ok(Json(List { data: attempts.into_iter().map(ShownAttempt::from).collect(), next: None }))
+    let after = paging.after.as_ref().map_or(0, |last| last.0);
+    let range = AttemptRange { after, limit: paging.limit, bytes: limits::PAGE_BYTES };
+    let page = door.bus().store().attempts(&key, range).await.map_err(|error| refused(&id, error))?;
+    Ok(Json(paging.page(page.rows, page.more, |attempt| AttemptNo(attempt.n), ShownAttempt::from)?))
 }
 
 pub(super) async fn retry(

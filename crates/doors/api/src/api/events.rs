@@ -46,7 +46,7 @@ pub(super) async fn list(
     State(door): State<ApiDoor>,
     Caller { app }: Caller,
     RawQuery(query): RawQuery,
-) -> Result<Json<List<Shown>>, Problem> {
+) -> Result<Json<List>, Problem> {
     let query = Query::read(query.as_deref(), &["name", "channel", "since", "until"])?;
     let paging = Paging::<EventNo>::read(&query)?;
     let (name, channel) = (query.get("name"), query.get("channel"));
@@ -61,10 +61,11 @@ pub(super) async fn list(
         since: query.time("since")?,
         until: query.time("until")?,
         before: paging.after,
-        limit: paging.limit + 1,
+        limit: paging.limit,
+        bytes: Some(limits::PAGE_BYTES),
     };
-    let logged = door.bus().store().events(&app.id, filter).await?;
-    Ok(Json(paging.page(logged, |last| last.no, Shown::from)))
+    let page = door.bus().store().events(&app.id, filter).await?;
+    Ok(Json(paging.page(page.rows, page.more, |logged| logged.no, Shown::from)?))
 }
 
 pub(super) async fn one(

@@ -13,7 +13,7 @@ use tidings_model::hook::Hook;
 use crate::auth::{Caller, Id};
 use crate::body;
 use crate::door::ApiDoor;
-use crate::paging::{self, HookName, List, Paging};
+use crate::paging::{HookName, Paging};
 use crate::problem::Problem;
 use crate::query::Query;
 use crate::wire::hook::{self, Change, Shown};
@@ -38,9 +38,9 @@ pub(super) async fn list(
     let paging = Paging::<HookName>::read(&Query::read(query.as_deref(), &[])?)?;
     let after = paging.after.as_ref().map(|name| name.0.as_str());
     let page = door.bus().catalogue().hooks(&app.id, after, paging.limit);
-    let next = page.next.map(|name| paging::encode(&HookName(name)));
-    let data = page.data.iter().map(|hook| Shown::from(&**hook)).collect();
-    Ok(Json(List { data, next }).into_response())
+    let (more, hooks) = (page.next.is_some(), page.data.iter());
+    let list = paging.page(hooks, more, |hook| HookName(hook.name.clone()), |hook| Shown::from(&**hook))?;
+    Ok(Json(list).into_response())
 }
 
 pub(super) async fn one(

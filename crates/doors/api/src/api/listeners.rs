@@ -21,7 +21,7 @@ use super::destination;
 use crate::auth::{Caller, Id};
 use crate::body;
 use crate::door::ApiDoor;
-use crate::paging::{self, List, ListenerId, Paging};
+use crate::paging::{ListenerId, Paging};
 use crate::problem::{Code, Problem};
 use crate::query::Query;
 use crate::wire::event::{self, Tested};
@@ -59,9 +59,14 @@ pub(super) async fn list(
     let after = paging.after.as_ref().map(|id| id.0.as_str());
     let page = door.bus().catalogue().listeners(&app.id, after, paging.limit, wanted);
     let failing = failing(&door).await?;
-    let next = page.next.map(|id| paging::encode(&ListenerId(id)));
-    let data = page.data.iter().map(|listener| Shown::of(listener, failing.get(&listener.no).copied())).collect();
-    Ok(Json(List { data, next }).into_response())
+    let (more, listeners) = (page.next.is_some(), page.data.iter());
+    let list = paging.page(
+        listeners,
+        more,
+        |listener| ListenerId(listener.id.clone()),
+        |listener| Shown::of(listener, failing.get(&listener.no).copied()),
+    )?;
+    Ok(Json(list).into_response())
 }
 
 pub(super) async fn one(State(door): State<ApiDoor>, Caller { app }: Caller, Id(id): Id) -> Result<Response, Problem> {

@@ -19,7 +19,7 @@ use crate::stream;
 
 /// The API as a service. It answers everything below `/v1` and `/a/{app}/v1`, and nothing else.
 pub fn router(door: ApiDoor) -> Router {
-    let routes: [(&str, MethodRouter<ApiDoor>); 19] = [
+    let routes: [(&str, MethodRouter<ApiDoor>); 21] = [
         ("/events", post(events::publish).get(events::list)),
         ("/events/{id}", get(events::one)),
         ("/hooks", post(hooks::create).get(hooks::list)),
@@ -34,6 +34,8 @@ pub fn router(door: ApiDoor) -> Router {
         ("/deliveries/{id}/retry", post(deliveries::retry)),
         ("/channels", get(channels::list)),
         ("/channels/{id}", get(channels::one)),
+        ("/channels/{id}/members", get(channels::members)),
+        ("/channels/{id}/history", get(channels::history)),
         ("/apps", post(apps::create).get(apps::list)),
         ("/apps/{id}", get(apps::one).merge(patch(apps::change)).merge(delete(apps::remove))),
         ("/tokens", post(tokens::issue)),

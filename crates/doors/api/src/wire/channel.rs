@@ -2,10 +2,12 @@
 
 use serde::Serialize;
 use serde_json::value::RawValue;
-use tidings_broker::{ChannelState, History, Occupancy};
+use tidings_broker::{ChannelState, Occupancy};
 use tidings_model::channel::{Member, Position};
 use tidings_model::clock::rfc3339;
 use tidings_wire::{Prepared, Said};
+
+use crate::paging::List;
 
 /// A place in a history.
 #[derive(Debug, Serialize)]
@@ -37,17 +39,35 @@ impl From<ChannelState> for Listed {
     }
 }
 
-/// A channel by itself.
+/// A channel by itself, with the first page of what it holds.
 #[derive(Debug, Serialize)]
 pub(crate) struct Shown {
-    #[serde(flatten)]
-    pub(crate) channel: Listed,
+    name: String,
+    subscriptions: u64,
+    users: u64,
+    position: Option<Place>,
     /// Absent where presence isn't kept.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) members: Option<Vec<Present>>,
+    members: Option<Vec<Box<RawValue>>>,
+    /// Absent where that are all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    members_next: Option<String>,
     /// Absent unless asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) history: Option<Vec<Past>>,
+    history: Option<Vec<Box<RawValue>>>,
+    /// Absent where nothing older is kept.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    history_next: Option<String>,
+}
+
+impl Shown {
+    /// A channel with pages of its members and its history, where they are to be shown.
+    pub(crate) fn of(channel: Listed, members: Option<List>, history: Option<List>) -> Self {
+        let Listed { name, subscriptions, users, position } = channel;
+        let parts = |list: Option<List>| list.map_or((None, None), |list| (Some(list.data), list.next));
+        let ((members, members_next), (history, history_next)) = (parts(members), parts(history));
+        Self { name, subscriptions, users, position, members, members_next, history, history_next }
+    }
 }
 
 /// Somebody who is there.
@@ -67,26 +87,23 @@ impl From<&Member> for Present {
 /// Something that was said.
 #[derive(Debug, Serialize)]
 pub(crate) struct Past {
-    offset: Option<u64>,
+    offset: u64,
     id: String,
     name: String,
     data: Option<Box<RawValue>>,
     time: String,
 }
 
-/// What a history holds, as it was asked for.
-pub(crate) fn past(history: &History) -> Vec<Past> {
-    history.publications.iter().filter_map(|prepared| said(prepared)).collect()
-}
-
-fn said(prepared: &Prepared) -> Option<Past> {
+/// A publication of a history, and where it is.
+pub(crate) fn past(prepared: &Prepared) -> Option<(Position, Past)> {
     let Said::Publication(publication) = prepared.said() else { return None };
-    let event = &publication.event;
-    Some(Past {
-        offset: publication.position.as_ref().map(|position| position.offset),
+    let (event, position) = (&publication.event, publication.position.as_ref()?);
+    let past = Past {
+        offset: position.offset,
         id: event.id.clone(),
         name: event.name.clone(),
         data: RawValue::from_string(event.data.as_json_value().into_owned()).ok(),
         time: rfc3339(event.time),
-    })
+    };
+    Some((position.clone(), past))
 }

@@ -54,6 +54,14 @@ pub(crate) struct ShownAttempt {
     next_attempt_at: Option<String>,
 }
 
+/// Bytes of somebody else's as text. What is no UTF-8, and control characters, which JSON writes in six bytes each, are shown as
+/// U+FFFD, but for tabs and the ends of lines.
+fn readable(bytes: &[u8]) -> String {
+    let text = String::from_utf8_lossy(bytes);
+    let unreadable = |c: char| c.is_control() && !matches!(c, '\t' | '\n' | '\r');
+    if text.contains(unreadable) { text.replace(unreadable, "\u{fffd}") } else { text.into_owned() }
+}
+
 impl From<Attempt> for ShownAttempt {
     fn from(attempt: Attempt) -> Self {
         Self {
@@ -66,8 +74,24 @@ impl From<Attempt> for ShownAttempt {
             remote: attempt.remote,
             // They were written as a JSON object of texts.
             response_headers: attempt.response_headers.and_then(|json| RawValue::from_string(json).ok()),
-            response_body: String::from_utf8_lossy(&attempt.response_body).into_owned(),
+            response_body: readable(&attempt.response_body),
             next_attempt_at: attempt.next_at.map(rfc3339),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // covers: G032
+    #[test]
+    fn what_is_unreadable_takes_no_more_than_thrice_its_size() {
+        assert_eq!(readable("a\tb\r\nü€".as_bytes()), "a\tb\r\nü€");
+        assert_eq!(readable(b"a\0b\x1b[0m\xff"), "a\u{fffd}b\u{fffd}[0m\u{fffd}");
+        for byte in 0..=255 {
+            let written = serde_json::to_string(&readable(&[byte; 1_000])).unwrap();
+            assert!(written.len() <= 3_002, "{byte:#x}: {} bytes", written.len());
         }
     }
 }

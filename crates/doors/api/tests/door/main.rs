@@ -8,6 +8,8 @@ mod events;
 mod hooks;
 mod kit;
 mod listeners;
+mod lists;
+mod quoting;
 mod refusals;
 mod secrets;
 mod stream;

@@ -1,21 +1,25 @@
 //! `GET /channels`, `/channels/{name}`, `/channels/{name}/users`: who is where.
 
+use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::response::Response;
+use futures_util::StreamExt as _;
+use futures_util::stream;
 use http::StatusCode;
 use tidings_broker::{ChannelFilter, ChannelState};
 use tidings_model::app::App;
 use tidings_model::channel::ChannelKey;
+use tidings_model::id::AppId;
 use tidings_model::policy::{SERVER_TO_USER, canonical};
 
 use crate::channel::{is_presence, is_valid, shown};
 use crate::door::PusherDoor;
 use crate::limits;
-use crate::wire::json::{Array, Object};
+use crate::wire::json::{Object, member};
 
 use super::info::{self, Info};
 use super::refusal::Refusal;
-use super::signed::{Signed, json};
+use super::signed::{Signed, json, json_body};
 
 /// The channels that somebody is in, sorted by name: those that Pusher's libraries can ask about, since programs ask about each
 /// that they are told of. Users' own channels are told to whoever asks for them by their prefix.
@@ -29,26 +33,64 @@ pub(super) async fn all(State(door): State<PusherDoor>, request: Request) -> Res
             "user_count may only be requested for presence channels - please supply filter_by_prefix begining with presence-",
         ));
     }
-    let mut channels = Object::new();
-    let mut after = None;
-    loop {
-        let filter = ChannelFilter { prefix: stored_prefix(prefix), after, limit: limits::CHANNELS_PAGE };
-        let page = door.bus().broker().channels(&signed.app.id, filter).await?;
+    let listing = Listing { app: signed.app.id.clone(), prefix: prefix.to_owned(), info, after: None, begun: false };
+    let (first, rest) = listing.next(&door).await?;
+    let Some(rest) = rest else { return Ok(json(StatusCode::OK, first)) };
+    // The protocol has no pages: what has been read is sent before more is read, so that no answer is held as a whole. When the
+    // broker fails meanwhile the answer breaks off, and is no JSON.
+    let rest = stream::try_unfold(Some(rest), move |listing| {
+        let door = door.clone();
+        async move {
+            let Some(listing) = listing else { return Ok(None) };
+            let next = listing.next(&door).await.map_err(|refusal| std::io::Error::other(refusal.text().to_owned()))?;
+            Ok::<_, std::io::Error>(Some(next))
+        }
+    });
+    Ok(json_body(StatusCode::OK, Body::from_stream(stream::once(async { Ok(first) }).chain(rest))))
+}
+
+/// How far the list of an app's channels has come.
+struct Listing {
+    app: AppId,
+    prefix: String,
+    info: Info,
+    /// The last channel that was looked at.
+    after: Option<String>,
+    /// Whether a channel has been written.
+    begun: bool,
+}
+
+impl Listing {
+    /// The next part of the answer, and the rest of the list, unless that was all.
+    async fn next(mut self, door: &PusherDoor) -> Result<(String, Option<Self>), Refusal> {
+        let mut text = if self.after.is_none() { "{\"channels\":{".to_owned() } else { String::new() };
+        let filter = ChannelFilter {
+            prefix: stored_prefix(&self.prefix),
+            after: self.after.take(),
+            limit: limits::CHANNELS_PAGE,
+        };
+        let page = door.bus().broker().channels(&self.app, filter).await?;
         for state in &page {
             let name = shown(&state.name);
-            let is_askable = is_valid(&name) && (!name.starts_with('#') || prefix.starts_with('#'));
-            if state.occupancy.subscriptions > 0 && name.starts_with(prefix) && is_askable {
-                channels.raw(&name, &attributes(state, info));
+            let is_askable = is_valid(&name) && (!name.starts_with('#') || self.prefix.starts_with('#'));
+            if state.occupancy.subscriptions > 0 && name.starts_with(&self.prefix) && is_askable {
+                if std::mem::replace(&mut self.begun, true) {
+                    text.push(',');
+                }
+                member(&mut text, &name, &attributes(state, self.info));
             }
         }
         match page.last() {
-            Some(last) if page.len() == limits::CHANNELS_PAGE => after = Some(last.name.as_ref().to_owned()),
-            _ => break,
+            Some(last) if page.len() == limits::CHANNELS_PAGE => {
+                self.after = Some(last.name.as_ref().to_owned());
+                Ok((text, Some(self)))
+            }
+            _ => {
+                text.push_str("}}");
+                Ok((text, None))
+            }
         }
     }
-    let mut answer = Object::new();
-    answer.raw("channels", &channels.end());
-    Ok(json(StatusCode::OK, answer.end()))
 }
 
 /// One channel, whether somebody is in it or not.
@@ -94,15 +136,30 @@ pub(super) async fn users(State(door): State<PusherDoor>, request: Request) -> R
     if !is_presence(&channel.name) {
         return Err(Refusal::bad("Users can only be retrieved for presence channels"));
     }
-    let mut users = Array::new();
-    for member in door.bus().broker().members(&channel).await? {
-        let mut user = Object::new();
-        user.text("id", &member.user);
-        users.raw(&user.end());
+    // As above: what is written of them is not held as a whole.
+    let members = door.bus().broker().members(&channel).await?;
+    let parts = members.len().div_ceil(limits::CHANNELS_PAGE).max(1);
+    let part = move |n: usize| {
+        let mut text = if n == 0 { "{\"users\":[".to_owned() } else { String::new() };
+        let first = n * limits::CHANNELS_PAGE;
+        for (at, one) in members.iter().enumerate().skip(first).take(limits::CHANNELS_PAGE) {
+            if at > 0 {
+                text.push(',');
+            }
+            let mut user = Object::new();
+            user.text("id", &one.user);
+            text.push_str(&user.end());
+        }
+        if n + 1 == parts {
+            text.push_str("]}");
+        }
+        text
+    };
+    if parts == 1 {
+        return Ok(json(StatusCode::OK, part(0)));
     }
-    let mut answer = Object::new();
-    answer.raw("users", &users.end());
-    Ok(json(StatusCode::OK, answer.end()))
+    let all = stream::iter((0..parts).map(move |n| Ok::<_, std::convert::Infallible>(part(n))));
+    Ok(json_body(StatusCode::OK, Body::from_stream(all)))
 }
 
 /// The channel that a request's path names.

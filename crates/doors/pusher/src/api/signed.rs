@@ -172,7 +172,12 @@ async fn pass_over(body: axum::body::Body) {
 
 /// An answer in JSON.
 pub(super) fn json(status: StatusCode, body: impl Into<Bytes>) -> Response {
-    let mut response = (status, axum::body::Body::from(body.into())).into_response();
+    json_body(status, axum::body::Body::from(body.into()))
+}
+
+/// An answer in JSON that is made while it is sent.
+pub(super) fn json_body(status: StatusCode, body: axum::body::Body) -> Response {
+    let mut response = (status, body).into_response();
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response
 }

@@ -105,6 +105,13 @@ impl Object {
     }
 }
 
+/// Appends a member of an object, whose value is JSON already.
+pub(crate) fn member(out: &mut String, key: &str, json: &str) {
+    string(out, key);
+    out.push(':');
+    out.push_str(json);
+}
+
 /// Writes an array.
 pub(crate) struct Array(String);
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use serde_json::json;
 use tidings_broker::{Control, Who};
+use tidings_model::channel::ChannelOptions;
 
 use crate::kit::door;
 
@@ -53,6 +54,7 @@ async fn channels_that_somebody_is_in_are_listed_by_name() {
     }
 }
 
+// covers: G033
 #[tokio::test]
 async fn more_channels_than_are_read_at_one_time_are_all_listed() {
     let door = door().await;
@@ -62,6 +64,16 @@ async fn more_channels_than_are_read_at_one_time_are_all_listed() {
     let answer = door.get("/channels", &[]).await;
     let names: Vec<_> = answer.ok().matches("\"c").collect();
     assert_eq!(names.len(), 2_001 + 1, "with \"channels\" itself");
+    assert!(answer.headers.get("content-length").is_none(), "the answer was held as a whole");
+    let read: serde_json::Value = serde_json::from_str(answer.ok()).unwrap();
+    assert_eq!(read["channels"].as_object().unwrap().len(), 2_001);
+    // The last page read is empty, and so may be the one before it.
+    door.join("z", None).await;
+    for (prefix, count) in [("z", 1), ("c", 2_001), ("c1", 1_000), ("nothing", 0)] {
+        let answer = door.get("/channels", &[("filter_by_prefix", prefix)]).await;
+        let read: serde_json::Value = serde_json::from_str(answer.ok()).unwrap();
+        assert_eq!(read["channels"].as_object().unwrap().len(), count, "{prefix}");
+    }
 }
 
 #[tokio::test]
@@ -98,6 +110,7 @@ async fn the_cached_event_is_told_with_its_time() {
     assert_eq!(get().await, r#"{"occupied":false,"cache":null}"#);
 }
 
+// covers: G033
 #[tokio::test]
 async fn users_are_told_of_presence_channels_only() {
     let door = door().await;
@@ -106,6 +119,15 @@ async fn users_are_told_of_presence_channels_only() {
     }
     assert_eq!(door.get("/channels/presence-x/users", &[]).await.ok(), r#"{"users":[{"id":"u"},{"id":"v"}]}"#);
     assert_eq!(door.get("/channels/presence-y/users", &[]).await.ok(), r#"{"users":[]}"#);
+    let large = Arc::new(ChannelOptions { presence: true, max_members: 5_000, ..ChannelOptions::default() });
+    for n in 0..2_000 {
+        door.join_with("presence-z", Some(&format!("u{n:04}")), Arc::clone(&large)).await;
+    }
+    let answer = door.get("/channels/presence-z/users", &[]).await;
+    assert!(answer.headers.get("content-length").is_none(), "the answer was held as a whole");
+    let read: serde_json::Value = serde_json::from_str(answer.ok()).unwrap();
+    let ids: Vec<_> = read["users"].as_array().unwrap().iter().map(|user| user["id"].as_str().unwrap()).collect();
+    assert_eq!(ids, (0..2_000).map(|n| format!("u{n:04}")).collect::<Vec<_>>());
     assert_eq!(
         door.get("/channels/a/users", &[]).await.refused(400),
         "Users can only be retrieved for presence channels"

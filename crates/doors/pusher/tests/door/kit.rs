@@ -18,7 +18,7 @@ use tidings_courier::{Courier, Delivery, Outcome, Outlet, Prepared, Settings, Te
 use tidings_door_pusher::{FORMAT, Patience, PusherDoor, router};
 use tidings_live::{Inboxes, Live};
 use tidings_model::app::{App, AppLimits, Door as AppDoor, Token};
-use tidings_model::channel::{ChannelKey, Member, SessionId};
+use tidings_model::channel::{ChannelKey, ChannelOptions, Member, SessionId};
 use tidings_model::clock::{Clock, ManualClock, Millis, SharedClock};
 use tidings_model::id::DestinationNo;
 use tidings_model::policy::{Namespaces, canonical};
@@ -212,6 +212,12 @@ impl Door {
 
     /// Has a session join a channel, as a member where that is one.
     pub(crate) async fn join(&self, channel: &str, user: Option<&str>) -> SessionId {
+        let app = self.bus.apps().by_id("3").unwrap();
+        self.join_with(channel, user, Arc::clone(app.namespaces.options(&canonical(channel)))).await
+    }
+
+    /// The same in a channel with these options.
+    pub(crate) async fn join_with(&self, channel: &str, user: Option<&str>, options: Arc<ChannelOptions>) -> SessionId {
         let slot = {
             let mut joined = self.joined.lock();
             *joined += 1;
@@ -222,7 +228,7 @@ impl Door {
         let name = canonical(channel);
         let join = Join {
             channel: ChannelKey::new(app.id.clone(), &*name),
-            options: Arc::clone(app.namespaces.options(&name)),
+            options,
             session,
             at: SessionRef { shard: 0, slot, life: 0 },
             ask: 1,

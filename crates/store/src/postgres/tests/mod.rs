@@ -1,5 +1,6 @@
 //! The suite against PostgreSQL, straight and through a pooler, and what only several nodes can get wrong.
 
+mod failover;
 mod import;
 mod list;
 mod nodes;

@@ -90,7 +90,7 @@ async fn whoever_waits_for_an_answer_goes_first() {
     for class in [Class::Work, Class::Result, Class::Ack] {
         let (of, ran) = (Arc::clone(&store), Arc::clone(&ran));
         tasks.push(tokio::spawn(async move {
-            let note = move |_: &Connection| {
+            let note = move |_: &crate::sqlite::db::Db| {
                 ran.lock().push(class);
                 Ok(())
             };
@@ -185,9 +185,35 @@ async fn a_writer_that_dies_leaves_nobody_waiting() {
     assert_eq!(put(&store, 2, false).await.unwrap(), Err(StoreError::Closed));
 }
 
+// covers: G111
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_undone_is_not_counted() {
+    let dir = Dir::new();
+    let store = Arc::new(dir.store());
+    let held = hold(&store);
+    let count = |fails: bool| {
+        let store = Arc::clone(&store);
+        tokio::spawn(async move {
+            let job = store.writer.call(Class::Ack, move |db| {
+                db.count_deliveries(1);
+                if fails { Err(StoreError::Missing) } else { Ok(()) }
+            });
+            job.await
+        })
+    };
+    let all: Vec<_> = [false, true, false, true].into_iter().map(count).collect();
+    waiting(&store, 4).await;
+    drop(held);
+    let mut done = 0;
+    for job in all {
+        done += usize::from(job.await.unwrap().is_ok());
+    }
+    assert_eq!((done, crate::Queue::depth(&*store).await.unwrap().deliveries), (2, 2));
+}
+
 /// How many pages the database may have; 0 asks without setting.
 async fn most_pages(store: &SqliteStore, pages: i64) -> i64 {
-    let ask = move |db: &Connection| {
+    let ask = move |db: &crate::sqlite::db::Db| {
         let sql = if pages == 0 { "PRAGMA page_count".to_owned() } else { format!("PRAGMA max_page_count = {pages}") };
         Ok(db.query_row(&sql, [], |row| row.get(0))?)
     };
@@ -231,8 +257,12 @@ async fn a_full_disk_refuses_and_breaks_nothing() {
         assert_eq!(store.event(&template.event.app, id).await.unwrap(), None);
     }
     let filter = crate::log::EventFilter { channel: Some("c".to_owned()), limit: 9, ..Default::default() };
-    assert_eq!(store.events(&template.event.app, filter).await.unwrap().len(), 2);
+    assert_eq!(store.events(&template.event.app, filter).await.unwrap().rows.len(), 2);
+    // Whether it can be written again is tried without anybody's request.
+    assert!(publish("full", 100_000).await.unwrap().is_err());
+    assert_eq!(store.writable().await, Err(StoreError::Full));
     most_pages(&store, 1_000_000).await;
+    tidings_testkit::eventually(Duration::from_secs(20), async || store.writable().await.ok()).await;
     assert!(publish("large", 100_000).await.unwrap().is_ok());
     drop(store);
     let check: String =
