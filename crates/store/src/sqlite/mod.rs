@@ -8,6 +8,7 @@ mod catalogue;
 mod checkpoint;
 mod fanout;
 mod fault;
+mod file;
 mod lanes;
 mod listing;
 mod log;
@@ -17,6 +18,7 @@ mod migrate;
 mod queue;
 mod readers;
 mod retire;
+mod sealed;
 mod standing;
 mod upkeep;
 mod writer;
@@ -50,6 +52,7 @@ use crate::records::{ListenerSecrets, seal_app};
 use crate::seal::MainKey;
 use crate::standing::{Standing, Standings, Subject, Turn, Turned};
 use crate::{Store, StoreError as Error};
+use file::DatabaseFile;
 use readers::Readers;
 use writer::{Class, Writer};
 
@@ -105,6 +108,8 @@ pub struct SqliteStore {
     /// Where the next slice of retention begins, as an event's number.
     retired_to: AtomicI64,
     _checkpointer: checkpoint::Checkpointer,
+    /// The last to go: its lock ends when no connection is left.
+    _file: Arc<DatabaseFile>,
 }
 
 impl SqliteStore {
@@ -112,8 +117,15 @@ impl SqliteStore {
     ///
     /// # Errors
     /// [`StoreError::NewerSchema`] when a later version of Tidings wrote it, [`StoreError::Locked`] when another process
-    /// holds it, [`StoreError::Full`] and others as they come.
+    /// holds it, [`StoreError::Taken`] when that is a server, [`StoreError::OtherMainKey`] when `key` is not the one it is sealed
+    /// with, [`StoreError::Full`] and others as they come.
     pub fn open(path: &Path, sync: Sync, key: MainKey) -> Result<Self, StoreError> {
+        Self::on(DatabaseFile::take(path)?, sync, key)
+    }
+
+    fn on(file: DatabaseFile, sync: Sync, key: MainKey) -> Result<Self, StoreError> {
+        let file = Arc::new(file);
+        let path = file.path();
         let mut connection = Connection::open(path)?;
         connection.busy_timeout(LOCKED_FOR)?;
         migrate::check(&connection)?;
@@ -127,10 +139,11 @@ impl SqliteStore {
         connection.pragma_update(None, "cache_size", -CACHE_KIB)?;
         connection.set_prepared_statement_cache_capacity(128);
         migrate::migrate(&mut connection)?;
+        sealed::check_key(&mut connection, &key)?;
         let incarnation = upkeep::incarnate(&connection)?;
         let newest = Arc::new(AtomicI64::new(log::newest(&connection)?));
         let readers = Readers::open(path, READERS)?;
-        let writer = Writer::start(connection).map_err(|e| StoreError::Database(e.to_string()))?;
+        let writer = Writer::start(connection, Arc::clone(&file)).map_err(|e| StoreError::Database(e.to_string()))?;
         Ok(Self {
             _checkpointer: checkpoint::Checkpointer::start(path, writer.starter_over())?,
             path: path.to_owned(),
@@ -142,7 +155,21 @@ impl SqliteStore {
             next_token: AtomicI64::new(incarnation * TOKENS_PER_INCARNATION),
             newest,
             retired_to: AtomicI64::new(0),
+            _file: file,
         })
+    }
+
+    /// Whether the database at `path` holds anything, as it does once it was opened.
+    pub fn holds_data(path: &Path) -> bool {
+        std::fs::metadata(path).is_ok_and(|file| file.len() > 0)
+    }
+
+    /// Whether the database at `path` holds secrets, so that it cannot do with another main key.
+    ///
+    /// # Errors
+    /// When there is one that cannot be read.
+    pub fn holds_secrets(path: &Path) -> Result<bool, StoreError> {
+        sealed::any(path)
     }
 
     async fn ack<T: Send + 'static>(
@@ -154,7 +181,8 @@ impl SqliteStore {
 }
 
 /// The database at `path`, with its schema up to date and every lease taken back, for reading it all.
-pub(crate) fn settled(path: &Path, now: Millis) -> Result<Connection, StoreError> {
+pub(crate) fn settled(path: &Path, now: Millis) -> Result<(Connection, DatabaseFile), StoreError> {
+    let file = DatabaseFile::take(path)?;
     // One that is not there must not be made.
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut db = Connection::open_with_flags(path, flags)?;
@@ -163,7 +191,7 @@ pub(crate) fn settled(path: &Path, now: Millis) -> Result<Connection, StoreError
     let settling = db.transaction()?;
     upkeep::recover(&settling, now)?;
     settling.commit()?;
-    Ok(db)
+    Ok((db, file))
 }
 
 impl fmt::Debug for SqliteStore {

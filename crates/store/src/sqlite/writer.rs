@@ -21,6 +21,7 @@ use tidings_model::clock::Stopwatch;
 use tokio::sync::oneshot;
 
 use super::checkpoint;
+use super::file::DatabaseFile;
 use crate::error::StoreError;
 
 /// How long one class may use of a group.
@@ -126,11 +127,11 @@ pub(crate) struct Writer {
 
 impl Writer {
     /// Starts the thread; it owns the connection from now on.
-    pub(crate) fn start(connection: Connection) -> std::io::Result<Self> {
+    pub(crate) fn start(connection: Connection, file: Arc<DatabaseFile>) -> std::io::Result<Self> {
         let shared = Arc::new(Shared { waiting: Mutex::default(), woken: Condvar::new(), trouble: Mutex::default() });
         let theirs = Arc::clone(&shared);
         let thread =
-            std::thread::Builder::new().name("store-writer".into()).spawn(move || run(&theirs, &connection))?;
+            std::thread::Builder::new().name("store-writer".into()).spawn(move || run(&theirs, &connection, &file))?;
         Ok(Self { shared, thread: Mutex::new(Some(thread)) })
     }
 
@@ -221,7 +222,7 @@ impl Drop for Ending<'_> {
     }
 }
 
-fn run(shared: &Shared, connection: &Connection) {
+fn run(shared: &Shared, connection: &Connection, file: &DatabaseFile) {
     let _ending = Ending(shared);
     loop {
         let start_over = {
@@ -244,7 +245,7 @@ fn run(shared: &Shared, connection: &Connection) {
             checkpoint::start_over(connection);
         }
         gather(shared);
-        group(shared, connection);
+        group(shared, connection, file);
     }
 }
 
@@ -266,7 +267,7 @@ fn gather(shared: &Shared) {
 type Outcome = Result<(), StoreError>;
 
 /// One transaction: takes jobs class by class, commits, answers.
-fn group(shared: &Shared, connection: &Connection) {
+fn group(shared: &Shared, connection: &Connection, file: &DatabaseFile) {
     if let Err(error) = begin(connection) {
         return refuse_all(shared, &error);
     }
@@ -284,7 +285,8 @@ fn group(shared: &Shared, connection: &Connection) {
             jobs.push(job);
         }
     }
-    let outcomes = if spoiled { apart(connection, &mut jobs) } else { vec![commit(connection); jobs.len()] };
+    let outcomes =
+        if spoiled { apart(connection, file, &mut jobs) } else { vec![commit(connection, file); jobs.len()] };
     let failed = outcomes.iter().find_map(|outcome| outcome.as_ref().err().filter(|error| error.is_temporary()));
     match failed {
         Some(error) => *shared.trouble.lock() = Some((error.clone(), Stopwatch::start())),
@@ -299,25 +301,25 @@ fn group(shared: &Shared, connection: &Connection) {
 
 /// Runs the jobs again from the start, each in a savepoint, so that those that fail leave no trace. Some failures (a full
 /// disk) end the whole transaction for everyone: then each runs in a transaction of its own.
-fn apart(connection: &Connection, jobs: &mut [Box<dyn Job>]) -> Vec<Outcome> {
+fn apart(connection: &Connection, file: &DatabaseFile, jobs: &mut [Box<dyn Job>]) -> Vec<Outcome> {
     if let Err(error) = roll_back(connection).and_then(|()| begin(connection)) {
         return vec![Err(error); jobs.len()];
     }
     let outcomes: Option<Vec<Outcome>> = jobs.iter_mut().map(|job| in_savepoint(connection, &mut **job)).collect();
     match outcomes {
         Some(outcomes) => {
-            let committed = commit(connection);
+            let committed = commit(connection, file);
             outcomes.into_iter().map(|outcome| outcome.and_then(|()| committed.clone())).collect()
         }
-        None => jobs.iter_mut().map(|job| alone(connection, &mut **job)).collect(),
+        None => jobs.iter_mut().map(|job| alone(connection, file, &mut **job)).collect(),
     }
 }
 
-fn alone(connection: &Connection, job: &mut dyn Job) -> Outcome {
+fn alone(connection: &Connection, file: &DatabaseFile, job: &mut dyn Job) -> Outcome {
     roll_back(connection)?;
     begin(connection)?;
     match job.run(connection) {
-        Ok(()) => commit(connection),
+        Ok(()) => commit(connection, file),
         Err(error) => roll_back(connection).and(Err(error)),
     }
 }
@@ -350,8 +352,10 @@ fn begin(connection: &Connection) -> Outcome {
     execute(connection, "BEGIN IMMEDIATE")
 }
 
-fn commit(connection: &Connection) -> Outcome {
-    let committed = execute(connection, "COMMIT");
+fn commit(connection: &Connection, file: &DatabaseFile) -> Outcome {
+    // What is gone when the answer leaves was there when it was checked: nobody is told of a commit to a file that was gone
+    // when he asked.
+    let committed = file.check().and_then(|()| execute(connection, "COMMIT"));
     if committed.is_err() {
         roll_back(connection)?;
     }
