@@ -6,6 +6,7 @@
 
 mod bench;
 mod check;
+mod powercut;
 mod run;
 mod test;
 mod tidy;
@@ -37,6 +38,15 @@ enum Command {
     Check,
     /// Guards the rules that the compiler can't (CONTRIBUTING.md lists them).
     Tidy,
+    /// Cuts the power at many moments of a recorded server, and opens what is left on the disk.
+    Powercut {
+        /// How many disks.
+        #[arg(long, default_value_t = powercut::IMAGES)]
+        images: u64,
+        /// The seed of the first disk; the others have the numbers behind it.
+        #[arg(long)]
+        seed: Option<u64>,
+    },
     /// Builds the release server and runs a scenario of benches/.
     Bench {
         /// The scenario.
@@ -53,6 +63,7 @@ fn main() -> ExitCode {
         Command::Test { install, filters } => test::test(&root, install, &filters),
         Command::Check => check::check(&root),
         Command::Tidy => tidy::tidy(&root).map(|clean| ExitCode::from(u8::from(!clean))),
+        Command::Powercut { images, seed } => powercut::powercut(&root, images, seed),
         Command::Bench { name, args } => bench::bench(&root, &name, &args),
     };
     done.unwrap_or_else(|error| {
