@@ -134,7 +134,8 @@ async fn a_node_with_another_main_key_does_not_start() {
     // Nothing is sealed yet, and no key file is made where the other node has one.
     let own = tempfile::tempdir().unwrap();
     let key = own.path().join("own.key");
-    let lines = cluster.lines().lines().map(|line| match line.starts_with("main_key_file") {
+    let theirs = cluster.lines();
+    let lines = theirs.lines().map(|line| match line.starts_with("main_key_file") {
         true => format!("main_key_file = \"{}\"\n", key.display()),
         false => format!("{line}\n"),
     });
@@ -171,7 +172,7 @@ async fn a_catalogue_that_cannot_be_read_is_never_no_hook() {
     let change = "UPDATE meta SET value = value + 1 WHERE name = 'catalogue_version';
         UPDATE listener SET version = (SELECT value FROM meta WHERE name = 'catalogue_version')";
     let sealed = query(&file, "SELECT hex(sealed) FROM listener");
-    query(&file, &format!("{change}, sealed = x'00000009' || sealed"));
+    query(&file, &format!("{change}, sealed = x'0000000900'"));
     assert_refused(&publish(&api, "box.opened", 2).await, "store_unusable");
     // Of an event that has no hook here nobody knows whether it has one there.
     assert_refused(&publish(&api, "box.shut", 0).await, "store_unusable");

@@ -1,18 +1,18 @@
 //! Opening a disk that a power cut has left, with the real store, and looking for everything that was acknowledged.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
 use tidings_model::id::AppId;
+use tidings_store::Store;
 use tidings_store::log::EventFilter;
 use tidings_store::queue::DeliveryFilter;
 use tidings_store::seal::MainKey;
 use tidings_store::sqlite::{SqliteStore, Sync};
-use tidings_store::{Catalogue, Log, Queue, Store};
 
-use super::record::{LISTENERS, data};
+use super::record::{LISTENERS, published};
 use super::replay::{Replay, own_name};
 
 /// More than there are rows.
@@ -80,24 +80,28 @@ async fn stored(store: &dyn Store, replay: &Replay) -> Result<(), String> {
     let events = store.events(&app, everything).await.map_err(|error| format!("the log: {error}"))?;
     let mut deliveries: HashMap<i64, u64> = HashMap::new();
     let everything = DeliveryFilter { limit: ALL, ..DeliveryFilter::default() };
-    for row in store.deliveries(&app, everything).await.map_err(|error| format!("deliveries: {error}"))? {
+    let rows = store.deliveries(&app, everything).await.map_err(|error| format!("deliveries: {error}"))?;
+    for (place, row) in rows.into_iter().enumerate() {
         *deliveries.entry(row.key.event.0).or_default() += 1;
-        store.attempts(&row.key).await.map_err(|error| format!("attempts: {error}"))?;
+        // Each is a read of its own: some do.
+        if place % 32 == 0 {
+            store.attempts(&row.key).await.map_err(|error| format!("attempts: {error}"))?;
+        }
     }
-    let mut ids = Vec::new();
+    let mut ids = HashSet::new();
     for logged in &events {
-        let number = logged.event.id.strip_prefix("e-").and_then(|n| n.parse().ok());
-        let expected = data(number.ok_or("an event that nobody published")?).to_string();
-        if logged.event.data.as_json() != Some(&expected) {
+        let number = logged.event.id.strip_prefix("e-").and_then(|n| n.parse::<usize>().ok());
+        let expected = number.and_then(|n| published().get(n)).ok_or("an event that nobody published")?;
+        if logged.event.data.as_json() != Some(expected) {
             return Err(format!("event {} says something else than was published", logged.event.id));
         }
         let owed = deliveries.get(&logged.no.0).copied().unwrap_or_default();
         if owed != logged.deliveries || owed != LISTENERS {
             return Err(format!("event {} has {owed} deliveries, not {LISTENERS}", logged.event.id));
         }
-        ids.push(logged.event.id.as_str());
+        ids.insert(logged.event.id.as_str());
     }
-    match replay.events.iter().find(|id| !ids.contains(&id.as_str())) {
+    match replay.events.iter().find(|id| !ids.contains(id.as_str())) {
         Some(lost) => Err(format!("event {lost} was acknowledged, and is lost; {} are there", ids.len())),
         None => Ok(()),
     }

@@ -2,7 +2,8 @@
 //! and over, and opened with the real store. Whatever had been acknowledged has to be there, and all of it readable.
 //!
 //! `TIDINGS_POWERCUT_IMAGES` says how many disks, `TIDINGS_POWERCUT_SEED` the seed of the first; the next ones have the numbers behind it.
-//! A failure keeps the recording: `TIDINGS_POWERCUT_FOLDER` takes it instead of a new one, so that a seed gives the same disk again.
+//! A failure keeps the recording: `TIDINGS_POWERCUT_FOLDER` takes it instead of a new one, so that a seed gives the same disk again. An
+//! empty folder gets the recording.
 
 mod disk;
 mod examine;
@@ -25,12 +26,11 @@ fn variable(name: &str) -> Option<String> {
 // covers: G141, G142, G143
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_acknowledged_is_lost_by_a_power_cut() {
-    let given = variable("TIDINGS_POWERCUT_FOLDER").map(PathBuf::from);
-    let recorded = match &given {
-        Some(_) => None,
-        None => Some(record::record().await),
-    };
-    let folder = given.unwrap_or_else(|| recorded.as_ref().unwrap().path().to_owned());
+    let temporary = tempfile::Builder::new().prefix("tidings-powercut-").tempdir().unwrap();
+    let folder = variable("TIDINGS_POWERCUT_FOLDER").map_or_else(|| temporary.path().to_owned(), PathBuf::from);
+    if !folder.join("trace").exists() {
+        record::record(&folder).await;
+    }
     let number = |name: &str| variable(name).and_then(|text| text.parse().ok());
     let images = number("TIDINGS_POWERCUT_IMAGES").unwrap_or(IMAGES);
     let seed = number("TIDINGS_POWERCUT_SEED").unwrap_or_else(|| Random::fresh().next() >> 16);
@@ -38,12 +38,12 @@ async fn nothing_acknowledged_is_lost_by_a_power_cut() {
 
     let failures = cut_everywhere(&folder, seed, images).await;
     if let Some((seed, failure)) = failures.first() {
-        let kept = recorded.map_or(folder, tempfile::TempDir::keep);
+        temporary.keep();
         panic!(
             "{} of {images} disks are not as they should be; the first is that of seed {seed}: {failure}\n\
              again: TIDINGS_POWERCUT_FOLDER={} TIDINGS_POWERCUT_SEED={seed} TIDINGS_POWERCUT_IMAGES=1 cargo test -p tidings-e2e --test crash powercut",
             failures.len(),
-            kept.display()
+            folder.display()
         );
     }
 }

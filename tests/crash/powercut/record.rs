@@ -1,5 +1,8 @@
 //! The recording: a server under strace that takes what tenants do, stops, starts again on its data, and stops.
 
+use std::path::Path;
+use std::sync::OnceLock;
+
 use serde_json::{Value, json};
 use tidings_testkit::{Api, Receiver, eventually};
 use tokio::task::JoinSet;
@@ -19,18 +22,23 @@ pub(super) const LISTENERS: u64 = 2;
 const CALLS: &str = "execve,openat,mkdir,mkdirat,write,writev,pwrite64,pwritev,ftruncate,fsync,fdatasync,rename,renameat,renameat2,link,\
                      linkat,unlink,unlinkat,sendto,sendmsg";
 
+/// What each event carries, as it is stored.
+pub(super) fn published() -> &'static [String] {
+    static ALL: OnceLock<Vec<String>> = OnceLock::new();
+    ALL.get_or_init(|| (0..SMALL + LARGE + SMALL).map(|n| data(n).to_string()).collect())
+}
+
 /// What event number `n` carries.
-pub(super) fn data(n: u64) -> Value {
+fn data(n: u64) -> Value {
     let size = if n < SMALL || n >= SMALL + LARGE { 40 } else { 9_000 };
     json!({"n": n, "text": "x".repeat(size)})
 }
 
 /// Records into a folder: `trace`, and the server's own in `server`.
-pub(super) async fn record() -> tempfile::TempDir {
-    let folder = tempfile::Builder::new().prefix("tidings-powercut-").tempdir().unwrap();
-    let dir = folder.path().join("server");
+pub(super) async fn record(folder: &Path) {
+    let dir = folder.join("server");
     std::fs::create_dir(&dir).unwrap();
-    let trace = folder.path().join("trace");
+    let trace = folder.join("trace");
     let partner = Receiver::start();
     let gone = {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -60,7 +68,6 @@ pub(super) async fn record() -> tempfile::TempDir {
     publish_all(&server.api(), SMALL + LARGE..SMALL + LARGE + SMALL).await;
     server.terminate().await.expect_code(0);
     eventually(SOON, || async { finished_trace(&trace) }).await;
-    folder
 }
 
 async fn publish_all(api: &Api, numbers: std::ops::Range<u64>) {
