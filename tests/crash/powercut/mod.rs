@@ -38,7 +38,7 @@ async fn nothing_acknowledged_is_lost_by_a_power_cut() {
 
     let failures = cut_everywhere(&folder, seed, images).await;
     if let Some((seed, failure)) = failures.first() {
-        temporary.keep();
+        drop(temporary.keep());
         panic!(
             "{} of {images} disks are not as they should be; the first is that of seed {seed}: {failure}\n\
              again: TIDINGS_POWERCUT_FOLDER={} TIDINGS_POWERCUT_SEED={seed} TIDINGS_POWERCUT_IMAGES=1 cargo test -p tidings-e2e --test crash powercut",
