@@ -6,6 +6,16 @@ use std::hash::{BuildHasher, RandomState};
 pub(crate) struct Random(u64);
 
 impl Random {
+    /// The one that this seed gives.
+    pub(crate) fn of(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    /// Another one each time.
+    pub(crate) fn fresh() -> Self {
+        Self(RandomState::new().hash_one("random"))
+    }
+
     /// Seeded by the environment variable of this name, if it is set; otherwise anew each time. Prints its seed.
     pub(crate) fn seeded(variable: &str) -> Self {
         #[expect(clippy::disallowed_methods, reason = "repeats a test; the server's configuration is not read here")]
@@ -17,10 +27,15 @@ impl Random {
 
     /// A number below `limit`.
     pub(crate) fn below(&mut self, limit: u64) -> u64 {
+        self.next() % limit
+    }
+
+    /// Any number.
+    pub(crate) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (mixed ^ (mixed >> 31)) % limit
+        mixed ^ (mixed >> 31)
     }
 }

@@ -2,24 +2,16 @@
 //! serves many publishes.
 
 use std::collections::HashMap;
-use std::path::Path;
 
 use tidings_testkit::eventually;
 use tokio::task::JoinSet;
 
 use crate::common::{SOON, hook, local, publish};
+use crate::strace::{Call, finished_trace, parse};
 
 /// Publishers at the same time, each with a connection of its own, and what each publishes.
 const PUBLISHERS: u64 = 64;
 const EACH: u64 = 12;
-
-/// A system call: the lines of the trace in which it began and ended, and its text.
-#[derive(Debug)]
-struct Call {
-    began: usize,
-    ended: usize,
-    text: String,
-}
 
 // covers: C01
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -81,33 +73,6 @@ async fn every_acknowledgement_follows_a_sync_of_its_own_event() {
     let during = syncs.iter().filter(|sync| Some(sync.began) > first && Some(sync.began) < last).count();
     println!("{during} syncs while {} publishes were made, {PUBLISHERS} at a time", publishes.len());
     assert!(during * 4 < publishes.len(), "no group commit: {during} syncs for {} publishes", publishes.len());
-}
-
-/// The trace, once it says how the server ended.
-fn finished_trace(path: &Path) -> Option<String> {
-    let trace = String::from_utf8_lossy(&std::fs::read(path).ok()?).into_owned();
-    trace.lines().any(|line| line.contains("+++ exited with 0 +++")).then_some(trace)
-}
-
-/// Puts together what the trace shows in two parts, because calls of other threads came in between.
-fn parse(trace: &str) -> Vec<Call> {
-    let mut open: HashMap<&str, (usize, &str)> = HashMap::new();
-    let mut calls = Vec::new();
-    for (number, line) in trace.lines().enumerate() {
-        let Some((thread, rest)) = line.split_once(' ') else { continue };
-        let Some((_time, text)) = rest.trim_start().split_once(' ') else { continue };
-        if let Some(beginning) = text.strip_suffix("<unfinished ...>") {
-            open.insert(thread, (number, beginning));
-        } else if let Some((_, end)) = text.strip_prefix("<... ").and_then(|text| text.split_once(" resumed>")) {
-            if let Some((began, beginning)) = open.remove(thread) {
-                calls.push(Call { began, ended: number, text: format!("{beginning}{end}") });
-            }
-        } else {
-            calls.push(Call { began: number, ended: number, text: text.to_owned() });
-        }
-    }
-    calls.sort_by_key(|call| call.ended);
-    calls
 }
 
 fn is_log_sync(call: &Call) -> bool {

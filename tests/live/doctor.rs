@@ -1,7 +1,11 @@
 //! `tidings doctor`: what a client cannot say of a server that it cannot use.
 
+use std::net::SocketAddr;
+
 use serde_json::Value;
 use tidings_testkit::{Answer, Cli, Receiver, Server, server, tidings};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
+use tokio::net::{TcpListener, TcpStream};
 
 /// What the doctor says with these flags, beside the server or with its address: the exit code, and both outputs.
 async fn asked(cli: Cli, flags: &[&str]) -> (i32, String) {
@@ -87,4 +91,58 @@ async fn what_stands_in_the_way_is_told_from_what_is_wrong_with_the_app() {
     let plain = server().start().await;
     let (code, said) = asked(elsewhere(), &["--url", &format!("https://{}", plain.addr), "--app-key", "k"]).await;
     assert!(code == 1 && said.contains("forceTLS: false"), "{said}");
+}
+
+/// What stands before a Laravel application's server: `/app` and `/apps` are passed on, everything else is the application's.
+async fn passing_on_pusher(to: SocketAddr) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((mut client, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let mut head = Vec::new();
+                while !head.ends_with(b"\r\n\r\n") {
+                    head.push(client.read_u8().await?);
+                }
+                if head.starts_with(b"GET /app/") || head.starts_with(b"GET /apps/") {
+                    let mut server = TcpStream::connect(to).await?;
+                    server.write_all(&head).await?;
+                    copy_bidirectional(&mut client, &mut server).await?;
+                } else {
+                    client.write_all(b"HTTP/1.1 404 Not Found\r\nserver: nginx\r\ncontent-length: 2\r\nconnection: close\r\n\r\nno").await?;
+                }
+                std::io::Result::Ok(())
+            });
+        }
+    });
+    addr
+}
+
+// covers: G311
+#[tokio::test]
+async fn a_deployment_that_passes_on_pusher_alone_is_found_working() {
+    let server = server().start().await;
+    let (key, id, secret) = (&server.credentials.key, &server.credentials.app_id, &server.credentials.secret);
+    let front = format!("http://{}", passing_on_pusher(server.addr).await);
+    let elsewhere = tempfile::tempdir().unwrap();
+    let ask = |more: &[&str]| {
+        let known = ["--url", &front, "--app-key", key].map(str::to_owned);
+        let flags: Vec<String> = known.into_iter().chain(more.iter().map(|flag| (*flag).to_owned())).collect();
+        let dir = elsewhere.path().to_owned();
+        async move { asked(Cli::in_dir(dir), &flags.iter().map(String::as_str).collect::<Vec<_>>()).await }
+    };
+    let (code, said) = ask(&["--app-id", id, "--secret", secret]).await;
+    assert_eq!((code, said.matches("  ok ").count()), (0, 4), "{said}");
+    assert!(said.contains("note") && said.contains("404") && !said.contains("WRONG"), "{said}");
+    assert!(said.trim_end().lines().last().unwrap().starts_with("verdict: "), "{said}");
+    // Each check has its own say, whatever another one found.
+    let (code, said) = ask(&["--app-id", "77", "--secret", secret]).await;
+    assert_eq!((code, said.matches("WRONG").count()), (1, 1), "{said}");
+    assert!(said.contains("appId") && said.contains("verdict: to be mended: servers"), "{said}");
+    // Where nothing of it is there, that is said at the end too.
+    let other = Receiver::start();
+    other.respond_otherwise(Answer::status(404));
+    let flags = ["--url", &other.url(""), "--app-key", key, "--app-id", id, "--secret", secret];
+    let (code, said) = asked(Cli::in_dir(elsewhere.path()), &flags).await;
+    assert!(code == 1 && said.contains("not as Tidings does") && said.contains("proxy_set_header Upgrade"), "{said}");
 }

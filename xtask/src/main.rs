@@ -6,6 +6,7 @@
 
 mod bench;
 mod check;
+mod powercut;
 mod run;
 mod test;
 mod tidy;
@@ -43,6 +44,15 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
+    /// Cuts the power at many moments of a recorded server, and opens what is left on the disk.
+    Powercut {
+        /// How many disks.
+        #[arg(long, default_value_t = powercut::IMAGES)]
+        images: u64,
+        /// The seed of the first disk; the others have the numbers behind it.
+        #[arg(long)]
+        seed: Option<u64>,
+    },
     /// Builds the release server and runs a scenario of benches/.
     Bench {
         /// The scenario.
@@ -60,6 +70,7 @@ fn main() -> ExitCode {
         Command::Check => check::check(&root),
         Command::Tidy => tidy::tidy(&root).map(|clean| ExitCode::from(u8::from(!clean))),
         Command::Soak { args } => bench::bench(&root, "soak", &args),
+        Command::Powercut { images, seed } => powercut::powercut(&root, images, seed),
         Command::Bench { name, args } => bench::bench(&root, &name, &args),
     };
     done.unwrap_or_else(|error| {

@@ -218,6 +218,7 @@ impl Bus {
             self.shared.metrics.publish("overloaded");
             return Err(PublishError::Live(BrokerError::Overloaded));
         }
+        self.readable().await?;
         if !self.is_wanted(&publication.event) && publication.idempotency.is_none() {
             self.shared.metrics.publish("unlogged");
             let event = Arc::new(publication.event);
@@ -225,6 +226,15 @@ impl Bus {
             return Ok(Receipt { id: event.id.clone(), channels, ..Receipt::default() });
         }
         self.publish_logged(publication, None).await
+    }
+
+    /// Whether it is known who wants what. Where what changed could not be read, it is tried again: nothing else may ask for it.
+    async fn readable(&self) -> Result<(), PublishError> {
+        if self.shared.catalogue.readable().is_ok() {
+            return Ok(());
+        }
+        let read = self.shared.catalogue.sync().await;
+        Ok(read.inspect_err(|_| self.shared.metrics.publish("failed"))?)
     }
 
     /// Whether something durable wants an event of this name.

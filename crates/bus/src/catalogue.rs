@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use arc_swap::ArcSwapOption;
 use parking_lot::{Mutex, RwLock};
 use tidings_model::hook::{DeliveryDefaults, FieldsFor, Hook};
 use tidings_model::id::{AppId, DestinationNo};
@@ -73,6 +74,8 @@ pub struct Catalogue {
     state: RwLock<State>,
     /// One at a time asks the store.
     syncing: tokio::sync::Mutex<()>,
+    /// Why what changed last cannot be read, though the store can: then nobody knows who wants what.
+    unreadable: ArcSwapOption<StoreError>,
     old_fields: RwLock<HashMap<(AppId, String, i64), Fields>>,
     nearest: Mutex<Nearest>,
 }
@@ -102,6 +105,7 @@ impl Catalogue {
             apps,
             state: RwLock::default(),
             syncing: tokio::sync::Mutex::default(),
+            unreadable: ArcSwapOption::empty(),
             old_fields: RwLock::default(),
             nearest: Mutex::default(),
         });
@@ -116,7 +120,16 @@ impl Catalogue {
     pub async fn sync(&self) -> Result<(), StoreError> {
         let _one_at_a_time = self.syncing.lock().await;
         let since = self.state.read().version;
-        let changes = self.store.changes(since).await?;
+        let changes = match self.store.changes(since).await {
+            Ok(changes) => changes,
+            // The store is away or busy, and so nobody else changes it either: what is known holds until it is back.
+            Err(error) if error.is_temporary() || error == StoreError::Closed => return Err(error),
+            Err(error) => {
+                let error = StoreError::UnreadableCatalogue(error.to_string());
+                self.unreadable.store(Some(Arc::new(error.clone())));
+                return Err(error);
+            }
+        };
         let mut state = self.state.write();
         // Hooks first: a listener's audience is found among them.
         for (hook, gone) in changes.hooks {
@@ -128,7 +141,17 @@ impl Catalogue {
         state.version = changes.version;
         drop(state);
         self.apps.take_over(changes.apps);
+        self.unreadable.store(None);
         Ok(())
+    }
+
+    /// Whether what is known of hooks and listeners is what the store holds. Where it cannot be read, an event without a hook
+    /// here may have one there.
+    ///
+    /// # Errors
+    /// [`StoreError::UnreadableCatalogue`] from a [`Catalogue::sync`] that failed until one succeeds.
+    pub fn readable(&self) -> Result<(), StoreError> {
+        self.unreadable.load().as_ref().map_or(Ok(()), |error| Err(StoreError::clone(error)))
     }
 
     /// A hook by its name; the built-in ones too.

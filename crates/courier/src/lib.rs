@@ -23,6 +23,7 @@ mod parcel;
 mod reporter;
 mod scheduler;
 mod settings;
+pub mod tls;
 
 pub use courier::{Courier, Notice};
 pub use outlet::{Delivery, Outcome, Outlet, Prepared, Terms};

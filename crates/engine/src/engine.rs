@@ -1,6 +1,7 @@
 //! Building and stopping.
 
 use std::io;
+use std::path::Path;
 use std::sync::atomic::AtomicI64;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -17,7 +18,7 @@ use tidings_door_api::{ApiDoor, StandardWebhooks};
 use tidings_door_pusher::{PusherDoor, PusherWebhooks};
 use tidings_live::{Closing, Inboxes, Live};
 use tidings_model::clock::SharedClock;
-use tidings_store::postgres::{OpenError, PostgresStore};
+use tidings_store::postgres::{self, OpenError, PostgresStore};
 use tidings_store::queue::Depth;
 use tidings_store::seal::{MainKey, MainKeyError};
 use tidings_store::sqlite::SqliteStore;
@@ -218,6 +219,7 @@ impl Engine {
     pub async fn readiness(&self) -> Readiness {
         let Counted { store_error, nodes, depth } = self.counts.get().await;
         let (in_flight, held_bytes) = self.courier.load();
+        let store_error = store_error.or_else(|| Some(self.bus.catalogue().readable().err()?.to_string()));
         Readiness {
             store: self.store.name(),
             store_error,
@@ -343,15 +345,33 @@ async fn open(config: StoreConfig, main_key_file: std::path::PathBuf) -> Result<
         StoreConfig::Sqlite { path, sync } => {
             // Opening reads files and may migrate: not on a thread that others share.
             let opened = tokio::task::spawn_blocking(move || -> Result<Arc<dyn Store>, EngineError> {
-                let key = MainKey::load_or_create(&main_key_file)?;
+                let key = match MainKey::load(&main_key_file)? {
+                    None if SqliteStore::holds_secrets(&path)? => return Err(missing(&main_key_file)),
+                    None => MainKey::load_or_create(&main_key_file)?,
+                    Some(key) => key,
+                };
                 Ok(Arc::new(SqliteStore::open(&path, sync, key)?))
             });
             opened.await.map_err(|_| EngineError::Broken)?
         }
         StoreConfig::Postgres { url, node, options } => {
-            let key = tokio::task::spawn_blocking(move || MainKey::load_or_create(&main_key_file));
-            let key = key.await.map_err(|_| EngineError::Broken)??;
+            let file = main_key_file.clone();
+            let there = tokio::task::spawn_blocking(move || MainKey::load(&file));
+            let key = match there.await.map_err(|_| EngineError::Broken)?? {
+                None if postgres::holdings(url.expose(), &options).await?.secrets => {
+                    return Err(missing(&main_key_file));
+                }
+                None => {
+                    let made = tokio::task::spawn_blocking(move || MainKey::load_or_create(&main_key_file));
+                    made.await.map_err(|_| EngineError::Broken)??
+                }
+                Some(key) => key,
+            };
             Ok(Arc::new(PostgresStore::open(url.expose(), &node, &options, key).await?))
         }
     }
+}
+
+fn missing(main_key_file: &Path) -> EngineError {
+    MainKeyError::Missing { path: main_key_file.display().to_string() }.into()
 }

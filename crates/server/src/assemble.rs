@@ -12,7 +12,8 @@ use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
 use tidings_engine::{Config, Engine, Patience, StoreConfig};
 use tidings_model::clock::SystemClock;
-use tidings_store::sqlite::Sync;
+use tidings_store::postgres;
+use tidings_store::sqlite::{SqliteStore, Sync};
 
 use crate::accept::NoRoom;
 use crate::config::app_file::LikeConfig;
@@ -29,6 +30,16 @@ pub(crate) async fn build(settings: Settings, node: String) -> anyhow::Result<As
         files::make_private_dir(folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
     }
     Ok(Assembled(Engine::build(config(settings, node)).await?))
+}
+
+/// Whether a server has used the store before.
+pub(crate) async fn holds_data(store: &StoreSettings) -> anyhow::Result<bool> {
+    Ok(match store {
+        StoreSettings::Sqlite { path, .. } => SqliteStore::holds_data(path),
+        StoreSettings::Postgres { url, options } => {
+            postgres::holdings(url.expose(), options).await.context("the store cannot be used")?.data
+        }
+    })
 }
 
 /// What the settings are to the engine.

@@ -1,4 +1,7 @@
-//! `tidings-data/credentials.toml`: what a server made or was given, for the commands that run beside it.
+//! `tidings-data/credentials.toml`: what a server made at its first start, kept for good, and where it answers, for the
+//! commands that run beside it.
+//!
+//! What a config sets is not copied here: the file names the config, and commands read it there.
 
 use std::io::ErrorKind;
 use std::path::Path;
@@ -6,6 +9,8 @@ use std::path::Path;
 use anyhow::Context;
 use serde::{Deserialize, Serialize};
 
+use crate::config::environment::Strings;
+use crate::config::{self, Loaded};
 use crate::files;
 
 /// Where it lies, seen from where the server was started without a config.
@@ -17,6 +22,9 @@ pub(crate) const DEFAULT_PATH: &str = "tidings-data/credentials.toml";
 pub(crate) struct Credentials {
     /// Where the server answers; rewritten at every start.
     pub(crate) url: String,
+    /// The config file of the last start, whose apps and operator key win over those below; rewritten at every start.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub(crate) config: String,
     /// The app that the keys belong to.
     pub(crate) app_id: String,
     /// The app's public key.
@@ -53,11 +61,52 @@ impl Credentials {
         Ok(Some(credentials))
     }
 
+    /// The keys that count beside a server: those of its config, and those that were made where it names none.
+    pub(crate) fn in_use(path: &Path, env: &dyn Strings) -> anyhow::Result<Option<Self>> {
+        let Some(mut kept) = Self::load(path)? else { return Ok(None) };
+        let loaded = match kept.config.as_str() {
+            "" => config::without_file(env),
+            file => config::load(Path::new(file), env),
+        };
+        let Loaded { settings, .. } = loaded.map_err(|problems| {
+            anyhow::anyhow!("the server's keys are in its config, which cannot be read here:\n{problems}\ngive the key with --key or TIDINGS_API_KEY")
+        })?;
+        if let Some(app) = settings.apps.iter().find(|app| app.default).or(settings.apps.first()) {
+            kept.app_id = app.id.to_string();
+            kept.key = app.key.clone();
+            kept.secret = app.secret.expose().to_owned();
+            kept.api_key = app.api_keys.first().map(|key| key.expose().to_owned()).unwrap_or_default();
+        }
+        if let Some(key) = settings.operator_key {
+            kept.operator_key = key.expose().to_owned();
+        }
+        Ok(Some(kept))
+    }
+
+    /// What was made. Version 0.1.0 also wrote down what its config said: an operator key beside no password, an app
+    /// beside neither a password nor a token secret, were never made.
+    pub(crate) fn made(mut self) -> Self {
+        if self.admin_password.is_empty() {
+            self.operator_key.clear();
+            if self.token_hmac_secret.is_empty() {
+                for copied in [&mut self.app_id, &mut self.key, &mut self.secret, &mut self.api_key] {
+                    copied.clear();
+                }
+            }
+        }
+        self
+    }
+
+    /// Whether it holds an app.
+    pub(crate) fn has_app(&self) -> bool {
+        !self.key.is_empty() && !self.secret.is_empty()
+    }
+
     /// Writes the file whole or not at all; only its owner can read it.
     pub(crate) fn save(&self, path: &Path) -> anyhow::Result<()> {
         let table = toml::to_string(self).context("cannot write the credentials as TOML")?;
         let text = format!(
-            "# Written by `tidings serve` for the commands that run beside it. Everything here is secret.\n{table}"
+            "# Written by `tidings serve`. Keep it and back it up: the app's keys are nowhere else. Everything here is secret.\n{table}"
         );
         files::replace_private(path, text.as_bytes()).with_context(|| {
             format!("cannot write {}; it needs a disk with room that this user may write", path.display())
@@ -78,6 +127,55 @@ mod tests {
         std::fs::write(&path, "url = \"http://x\"\napp_id = \"1\"\nkey = \"k\"\n").unwrap();
         let read = Credentials::load(&path).unwrap().unwrap();
         assert_eq!((read.key.as_str(), read.token_hmac_secret.as_str()), ("k", ""));
+    }
+
+    // covers: G332
+    #[test]
+    fn a_configs_secrets_are_read_there_and_win() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("credentials.toml");
+        let secret = dir.path().join("api-key");
+        std::fs::write(&secret, "api-key-from-a-file-0000\n").unwrap();
+        let config = dir.path().join("tidings.toml");
+        let text = format!(
+            "[admin]\noperator_key = \"operator-key-of-the-config\"\n[[apps]]\nid = \"7\"\nkey = \"k7\"\nsecret = \"secret-of-app-seven-000\"\napi_keys = [{{ file = {secret:?} }}]\n"
+        );
+        std::fs::write(&config, text).unwrap();
+        let none: &[(&str, &str)] = &[];
+        let env = none.to_vec();
+        assert_eq!(Credentials::in_use(&path, &env).unwrap(), None);
+        let made = Credentials { api_key: "made".into(), operator_key: "made".into(), ..Credentials::default() };
+        made.save(&path).unwrap();
+        assert_eq!(Credentials::in_use(&path, &env).unwrap().unwrap(), made);
+        Credentials { config: config.display().to_string(), ..made }.save(&path).unwrap();
+        let used = Credentials::in_use(&path, &env).unwrap().unwrap();
+        assert_eq!(
+            (used.app_id.as_str(), used.api_key.as_str(), used.operator_key.as_str()),
+            ("7", "api-key-from-a-file-0000", "operator-key-of-the-config")
+        );
+        std::fs::remove_file(&config).unwrap();
+        let told = format!("{:#}", Credentials::in_use(&path, &env).unwrap_err());
+        assert!(told.contains("tidings.toml") && told.contains("--key"), "{told}");
+    }
+
+    // covers: G331
+    #[test]
+    fn what_0_1_0_copied_from_its_config_was_never_made() {
+        let kept = |password: &str, token: &str| Credentials {
+            app_id: "1".into(),
+            key: "k".into(),
+            secret: "s".into(),
+            api_key: "a".into(),
+            operator_key: "o".into(),
+            token_hmac_secret: token.into(),
+            admin_password: password.into(),
+            ..Credentials::default()
+        };
+        assert_eq!(kept("p", "t").made(), kept("p", "t"));
+        assert_eq!(kept("", "t").made(), Credentials { operator_key: String::new(), ..kept("", "t") });
+        assert_eq!(kept("", "").made(), Credentials::default());
+        // Of a version before 0.1.0, which made no token secret.
+        assert_eq!(kept("p", "").made(), kept("p", ""));
     }
 
     // covers: K01

@@ -1,20 +1,32 @@
-//! Files and folders that only their owner may read.
+//! Files and folders that only their owner may read, and that are on disk when they are said to be made.
 
-use std::fs::{DirBuilder, File, OpenOptions};
+use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
 /// Makes the folder (0700) and those above it, unless they are there.
 pub(crate) fn make_private_dir(path: &Path) -> io::Result<()> {
-    DirBuilder::new().recursive(true).mode(0o700).create(path)
+    if path.is_dir() {
+        return Ok(());
+    }
+    if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+        make_private_dir(parent)?;
+    }
+    match DirBuilder::new().mode(0o700).create(path) {
+        Ok(()) => sync_folder_of(path),
+        // Somebody was faster.
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
+        Err(error) => Err(error),
+    }
 }
 
 /// Writes a new file (0600); [`io::ErrorKind::AlreadyExists`] when there is one.
 pub(crate) fn create_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
     file.write_all(bytes)?;
-    file.sync_all()
+    file.sync_all()?;
+    sync_folder_of(path)
 }
 
 /// Puts a file (0600) in place of whatever was there: a reader sees the old one or the new one, never a part.
@@ -24,12 +36,62 @@ pub(crate) fn replace_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let beside = path.with_file_name(name);
     let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
     // A file left behind by somebody else keeps its mode when it is opened.
-    file.set_permissions(std::fs::Permissions::from_mode(0o600))?;
+    file.set_permissions(fs::Permissions::from_mode(0o600))?;
     file.write_all(bytes)?;
     file.sync_all()?;
-    std::fs::rename(&beside, path)?;
-    match path.parent().filter(|dir| !dir.as_os_str().is_empty()) {
-        Some(dir) => File::open(dir)?.sync_all(),
-        None => Ok(()),
+    fs::rename(&beside, path)?;
+    sync_folder_of(path)
+}
+
+/// The names in a folder are on disk when the folder is synced, not when the files are.
+fn sync_folder_of(path: &Path) -> io::Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
+}
+
+/// What to say of a file with secrets that every user of the machine may read or change; `None` where only its owner and its
+/// group may, and where there is none. Files that a platform mounts are often like this, so it is no error.
+pub(crate) fn exposed(path: &Path) -> Option<String> {
+    let mode = fs::metadata(path).ok()?.permissions().mode() & 0o777;
+    let verb = match mode & 0o006 {
+        0 => return None,
+        0o004 => "read",
+        _ => "change",
+    };
+    let file = path.display();
+    Some(format!(
+        "every user of this machine may {verb} {file} (mode {mode:04o}), which holds secrets: `chmod 600 {file}`"
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // covers: G125
+    #[test]
+    fn what_others_may_read_is_told_with_its_mode() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("main.key");
+        assert_eq!(exposed(&path), None);
+        create_private(&path, b"x").unwrap();
+        assert_eq!(exposed(&path), None);
+        for (mode, words) in [(0o640, None), (0o644, Some("read")), (0o666, Some("change"))] {
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+            let told = exposed(&path);
+            assert_eq!(told.is_some(), words.is_some(), "{mode:o}");
+            assert!(told.is_none_or(|told| told.contains(words.unwrap()) && told.contains("chmod 600")), "{mode:o}");
+        }
+    }
+
+    #[test]
+    fn folders_are_made_with_those_above_them() {
+        let dir = tempfile::tempdir().unwrap();
+        let deep = dir.path().join("a/b/c");
+        make_private_dir(&deep).unwrap();
+        make_private_dir(&deep).unwrap();
+        assert_eq!(fs::metadata(&deep).unwrap().permissions().mode() & 0o777, 0o700);
+        create_private(&dir.path().join("file"), b"").unwrap();
+        assert!(make_private_dir(&dir.path().join("file")).is_err());
     }
 }

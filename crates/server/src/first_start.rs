@@ -9,27 +9,20 @@ use crate::credentials::Credentials;
 use crate::keys::random_key;
 use crate::settings::Settings;
 
-/// Completes settings and credentials with each other.
+/// Completes the settings with what was made before, and makes what is lacking: an app where the config has none, and, for a
+/// server without a config, the operator key and the admin password.
 ///
-/// With apps in the config, the credentials become theirs, so that commands work beside the server. Without, the app is the
-/// one that the credentials hold; whatever they lack is made.
-pub(crate) fn complete(settings: &mut Settings, kept: Credentials, configured: bool) -> anyhow::Result<Credentials> {
-    let mut credentials = kept;
-    if let Some(app) = settings.apps.iter().find(|app| app.default).or(settings.apps.first()) {
-        credentials.app_id = app.id.to_string();
-        credentials.key = app.key.clone();
-        credentials.secret = app.secret.expose().to_owned();
-        credentials.api_key = app.api_keys.first().map(|key| key.expose().to_owned()).unwrap_or_default();
-        // The config has it, and no command needs it: tokens are asked of the server.
-        credentials.token_hmac_secret.clear();
-    } else {
-        let made = [
+/// What was made stays as it is, also while a config has its own.
+pub(crate) fn complete(settings: &mut Settings, made: Credentials, configured: bool) -> anyhow::Result<Credentials> {
+    let mut credentials = made;
+    if settings.apps.is_empty() {
+        let keys = [
             &mut credentials.key,
             &mut credentials.secret,
             &mut credentials.api_key,
             &mut credentials.token_hmac_secret,
         ];
-        for key in made.into_iter().filter(|key| key.is_empty()) {
+        for key in keys.into_iter().filter(|key| key.is_empty()) {
             *key = random_key()?;
         }
         if credentials.app_id.is_empty() {
@@ -37,23 +30,28 @@ pub(crate) fn complete(settings: &mut Settings, kept: Credentials, configured: b
         }
         settings.apps = vec![kept_app(&credentials)];
     }
-    match (&settings.operator_key, configured) {
-        (Some(key), _) => credentials.operator_key = key.expose().to_owned(),
-        // A config that names no operator key means that there is none.
-        (None, true) => credentials.operator_key.clear(),
-        (None, false) => {
-            if credentials.operator_key.is_empty() {
-                credentials.operator_key = random_key()?;
-            }
-            settings.operator_key = Some(Token::from(credentials.operator_key.as_str()));
+    if settings.operator_key.is_none() {
+        if credentials.operator_key.is_empty() && !configured {
+            credentials.operator_key = random_key()?;
         }
+        let kept = Some(&credentials.operator_key).filter(|key| !key.is_empty());
+        settings.operator_key = kept.map(|key| Token::from(key.as_str()));
     }
-    match configured {
-        true => credentials.admin_password.clear(),
-        false if credentials.admin_password.is_empty() => credentials.admin_password = random_key()?,
-        false => {}
+    if credentials.admin_password.is_empty() && !configured {
+        credentials.admin_password = random_key()?;
     }
     Ok(credentials)
+}
+
+/// Says so when the app of the first start is served no more, because the config has others.
+pub(crate) fn warn_of_unserved_app(settings: &Settings, made: &Credentials) {
+    if made.has_app() && settings.apps.iter().all(|app| app.id.as_str() != made.app_id) {
+        tracing::warn!(
+            app = made.app_id,
+            "the app of the first start is not in the config, so its clients are refused; `tidings init` in an empty folder beside \
+             its credentials writes it as [[apps]]"
+        );
+    }
 }
 
 fn kept_app(credentials: &Credentials) -> App {
@@ -105,16 +103,27 @@ mod tests {
         assert!(completed.token_hmac_secret.len() == 32 && completed.secret == made.secret);
     }
 
+    // covers: G331
     #[test]
-    fn a_config_says_what_the_credentials_are() {
-        let text = "[[apps]]\nid = \"a\"\nkey = \"ka\"\n[[apps]]\nid = \"b\"\nkey = \"kb\"\ndefault = true\napi_keys = [\"api-key-of-b-app\"]";
-        let old = Credentials { operator_key: "old".into(), admin_password: "old".into(), ..Credentials::default() };
-        let credentials = complete(&mut settings(text), old, true).unwrap();
-        assert_eq!(
-            (credentials.app_id.as_str(), credentials.key.as_str(), credentials.api_key.as_str()),
-            ("b", "kb", "api-key-of-b-app")
-        );
-        assert!(credentials.operator_key.is_empty() && credentials.admin_password.is_empty());
+    fn what_was_made_stays_beside_a_config_and_nothing_of_the_config_is_copied() {
+        let made = complete(&mut settings(""), Credentials::default(), false).unwrap();
+        // A config for the store alone: the app and the operator key of the first start go on.
+        let mut stored = settings("[store]\nurl = \"sqlite://elsewhere/tidings.db\"\n");
+        assert_eq!(complete(&mut stored, made.clone(), true).unwrap(), made);
+        assert!(stored.operator_key.unwrap().matches(&made.operator_key));
+        assert!(stored.apps[0].api_keys[0].matches(&made.api_key));
+        // One with everything of its own.
+        let text = "[admin]\noperator_key = \"the-key-of-the-operator\"\n[[apps]]\nid = \"a\"\nkey = \"ka\"\nsecret = \"secret-of-app-a-00000000\"\n";
+        let mut own = settings(text);
+        assert_eq!(complete(&mut own, made.clone(), true).unwrap(), made);
+        assert!(own.operator_key.unwrap().matches("the-key-of-the-operator"));
+        assert_eq!(own.apps.len(), 1);
+        let fresh = complete(&mut settings(text), Credentials::default(), true).unwrap();
+        assert_eq!(fresh, Credentials::default());
+        // A config that names no operator key has none, unless one was made before.
+        let mut none = settings("[[apps]]\nid = \"a\"\nkey = \"ka\"\nsecret = \"secret-of-app-a-00000000\"\n");
+        complete(&mut none, Credentials::default(), true).unwrap();
+        assert!(none.operator_key.is_none());
     }
 
     #[test]

@@ -50,7 +50,7 @@ fn run(cli: Cli) -> Outcome {
     let env = ProcessEnvironment;
     match cli.command {
         None | Some(Command::Serve(_)) if !cli.connection.is_empty() => Err(Failure::Usage(
-            "--url, --key, --credentials and --json belong to the commands that talk to a server; see --help"
+            "--url, --key, --credentials, --ca and --json belong to the commands that talk to a server; see --help"
                 .to_owned(),
         )),
         None => Ok(server_runtime()?.block_on(serve::run(cli.serve, &env))?),

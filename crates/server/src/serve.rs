@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use axum::Router;
 use rustix::fs::Mode;
 use rustix::process::umask;
@@ -53,8 +53,18 @@ pub(crate) async fn run(args: ServeArgs, env: &dyn Strings) -> anyhow::Result<()
     data.sign(&url)?;
 
     let kept_at = data.path().join("credentials.toml");
-    let kept = Credentials::load(&kept_at)?.unwrap_or_default();
-    let mut credentials = first_start::complete(&mut settings, kept, config.is_some())?;
+    let made = Credentials::load(&kept_at)?.unwrap_or_default().made();
+    if settings.apps.is_empty() && !made.has_app() && assemble::holds_data(&settings.store).await? {
+        bail!(
+            "the store holds data already, but the keys of its app are missing: {} has none, and the config has no [[apps]]. \
+             Put the file or the config back from the backup (or copy it from another node). If the keys are lost, `tidings init` writes a \
+             config with new ones",
+            kept_at.display()
+        );
+    }
+    let mut credentials = first_start::complete(&mut settings, made, config.is_some())?;
+    first_start::warn_of_unserved_app(&settings, &credentials);
+    credentials.config = config.as_deref().map(absolute).transpose()?.unwrap_or_default();
     // What others must write, commands and a certificate's name among them.
     let public_url = settings.public_url.take().map(|public| public.as_str().trim_end_matches('/').to_owned());
     credentials.url = public_url.clone().unwrap_or(url);
@@ -175,6 +185,12 @@ impl Beside {
 fn follow_certificate(tls: Tls) -> anyhow::Result<JoinHandle<()>> {
     let asked = signals::hangups().context("signals cannot be watched")?;
     Ok(tokio::spawn(tls.follow(tls::LOOK, asked)))
+}
+
+/// A path that means the same in every folder.
+fn absolute(path: &Path) -> anyhow::Result<String> {
+    let whole = path.canonicalize().with_context(|| format!("cannot find {}", path.display()))?;
+    Ok(whole.display().to_string())
 }
 
 fn config_file(args: &ServeArgs) -> Option<PathBuf> {

@@ -12,6 +12,7 @@ use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tidings_courier::tls::in_words;
 use tokio::sync::Notify;
 use tokio_rustls::TlsAcceptor;
 
@@ -57,10 +58,13 @@ pub(crate) fn load(files: &TlsSettings) -> Result<Arc<ServerConfig>, TlsError> {
         rustls::Error::InconsistentKeys(_) => {
             TlsError::Key(format!("the key in {key} is not that of the first certificate in {cert}"))
         }
-        rustls::Error::InvalidCertificate(error) => {
-            TlsError::Cert(format!("the certificate in {cert} cannot be used: {error}"))
+        error @ rustls::Error::InvalidCertificate(_) => {
+            TlsError::Cert(format!("the certificate in {cert} cannot be used: {}", in_words(&error)))
         }
-        error => TlsError::Key(format!("the key in {key} cannot be used with the certificate in {cert}: {error}")),
+        error => TlsError::Key(format!(
+            "the key in {key} cannot be used with the certificate in {cert}: {}",
+            in_words(&error)
+        )),
     };
     let mut config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
         .with_safe_default_protocol_versions()

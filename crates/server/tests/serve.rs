@@ -62,16 +62,6 @@ async fn a_port_that_is_taken_is_named() {
 }
 
 #[tokio::test]
-async fn a_config_has_the_apps_and_the_credentials_follow() {
-    let config = "[[apps]]\nid = \"shop\"\nkey = \"shop-key\"\nsecret = \"s\"\napi_keys = [\"the-api-key-of-the-shop\"]\n[admin]\noperator_key = \"the-key-of-the-operator\"\n";
-    let server = server().config(config).start().await;
-    assert_eq!(server.credentials.app_id, "shop");
-    assert_eq!(server.credentials.api_key, "the-api-key-of-the-shop");
-    assert_eq!(server.credentials.operator_key, "the-key-of-the-operator");
-    assert!(server.credentials.admin_password.is_empty());
-}
-
-#[tokio::test]
 async fn a_config_that_is_wrong_is_not_served() {
     let exit = server().config("listn = \"x\"\n[store]\nurl = \"mysql://x\"").run_to_exit().await.expect_code(1);
     assert!(

@@ -48,6 +48,29 @@ pub enum StoreError {
     /// A sealed secret does not open.
     #[error("a stored secret does not open with any key in the main key file; put back the key it was sealed with")]
     Sealed,
+    /// The main key file lacks a key that the store is sealed with, or has another one of its number.
+    #[error(
+        "key {0} of the main key file is not the one that this store is sealed with, or is missing; put back the main key file from the backup, or copy it from another node"
+    )]
+    OtherMainKey(u32),
+    /// Another process has the database file open as its own.
+    #[error(
+        "another process has {0} open, perhaps by another name or from another folder; stop it, or give this one a database of its own"
+    )]
+    Taken(String),
+    /// The database file has a second name.
+    #[error(
+        "{0} has another name (a hard link), and what is written under one name is missed under the other; copy the file instead, and remove one of the names"
+    )]
+    HardLink(String),
+    /// A file of the database was deleted, moved or replaced while it was in use.
+    #[error(
+        "{0} was deleted, moved or replaced while the server used it, so nothing can be kept; put it back, or stop the server and restore a backup"
+    )]
+    Displaced(String),
+    /// Hooks and listeners cannot be read, so it is not known who wants what.
+    #[error("hooks and listeners cannot be read: {0}")]
+    UnreadableCatalogue(String),
     /// The database server cannot be reached, or is not ready.
     #[error("the database server cannot be used now ({0}); the same request works again when it can")]
     Unreachable(String),
@@ -59,7 +82,16 @@ pub enum StoreError {
 impl StoreError {
     /// Whether the same call may succeed a little later.
     pub fn is_temporary(&self) -> bool {
-        matches!(self, Self::Full | Self::Locked | Self::Overloaded | Self::TooSlow | Self::Unreachable(_))
+        matches!(
+            self,
+            Self::Full
+                | Self::Locked
+                | Self::Overloaded
+                | Self::TooSlow
+                | Self::Displaced(_)
+                | Self::UnreadableCatalogue(_)
+                | Self::Unreachable(_)
+        )
     }
 }
 

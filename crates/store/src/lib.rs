@@ -9,6 +9,7 @@
 pub mod catalogue;
 mod destinations;
 pub mod error;
+mod fingerprint;
 pub mod log;
 pub mod nodes;
 pub mod page;

@@ -105,12 +105,12 @@ impl ListenerSecrets {
                 .collect(),
         };
         let text = Zeroizing::new(serde_json::to_vec(&secrets)?);
-        key.seal(&belongs_to(listener.app.as_str(), &listener.id), &text)
+        key.seal(&listener_name(listener.app.as_str(), &listener.id), &text)
     }
 
     /// Opens what [`ListenerSecrets::seal`] sealed.
     pub(crate) fn open(key: &MainKey, app: &str, listener: &str, sealed: &[u8]) -> Result<Self, StoreError> {
-        let text = Zeroizing::new(key.open(&belongs_to(app, listener), sealed)?);
+        let text = Zeroizing::new(key.open(&listener_name(app, listener), sealed)?);
         Ok(serde_json::from_slice(&text)?)
     }
 
@@ -140,12 +140,12 @@ impl fmt::Debug for ListenerSecrets {
 
 /// The spec of an app, sealed: it holds secrets.
 pub(crate) fn seal_app(key: &MainKey, app: &AppRecord) -> Result<Vec<u8>, StoreError> {
-    key.seal(&format!("app:{}", app.id), app.spec.as_bytes())
+    key.seal(&app_name(&app.id), app.spec.as_bytes())
 }
 
 /// The spec of an app, opened.
 pub(crate) fn open_app(key: &MainKey, id: &str, sealed: &[u8]) -> Result<String, StoreError> {
-    let text = key.open(&format!("app:{id}"), sealed)?;
+    let text = key.open(&app_name(id), sealed)?;
     String::from_utf8(text.to_vec()).map_err(|_| StoreError::Corrupt("an app that is not text".to_owned()))
 }
 
@@ -267,6 +267,11 @@ pub(crate) fn micros(duration: Duration) -> i64 {
 }
 
 /// Ids hold no colon within a listener's own, so no two records share a name.
-fn belongs_to(app: &str, listener: &str) -> String {
+pub(crate) fn listener_name(app: &str, listener: &str) -> String {
     format!("listener:{app}:{listener}")
+}
+
+/// What an app's secrets are sealed for.
+pub(crate) fn app_name(id: &str) -> String {
+    format!("app:{id}")
 }

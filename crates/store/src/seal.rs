@@ -7,8 +7,8 @@
 //! line on top and keeping the old ones.
 
 use std::fmt;
-use std::fs::OpenOptions;
-use std::io::{self, Read, Write};
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
@@ -16,6 +16,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use chacha20poly1305::aead::{Aead, KeyInit, Payload};
 use chacha20poly1305::{XChaCha20Poly1305, XNonce};
+use sha2::{Digest, Sha256};
 
 use crate::error::StoreError;
 
@@ -25,7 +26,13 @@ const NONCE_LEN: usize = 24;
 /// The keys that secrets at rest are sealed with.
 pub struct MainKey {
     /// The first seals. Never empty.
-    keys: Vec<(u32, XChaCha20Poly1305)>,
+    keys: Vec<Key>,
+}
+
+struct Key {
+    id: u32,
+    cipher: XChaCha20Poly1305,
+    fingerprint: i64,
 }
 
 /// Why the main key file cannot be used.
@@ -47,34 +54,48 @@ pub enum MainKeyError {
         /// Which line, from 1.
         line: usize,
     },
+    /// There is none, and the store holds secrets that only the missing one opens.
+    #[error(
+        "the main key file {path} is missing, and the store holds secrets that are sealed with it; put it back from the backup, or copy it from another node"
+    )]
+    Missing {
+        /// Which file.
+        path: String,
+    },
     /// The operating system gave no randomness.
     #[error("the operating system gave no randomness: {0}")]
     Random(String),
 }
 
 impl MainKey {
-    /// Reads the key file, or makes one (mode 0600) with a fresh key when there is none.
+    /// Reads the key file; `None` when there is none.
+    ///
+    /// # Errors
+    /// [`MainKeyError`] when it cannot be read, or holds something else.
+    pub fn load(path: &Path) -> Result<Option<Self>, MainKeyError> {
+        match fs::read_to_string(path) {
+            Ok(text) => Self::parse(&text, &path.display().to_string()).map(Some),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(source) => Err(MainKeyError::Io { path: path.display().to_string(), source }),
+        }
+    }
+
+    /// Reads the key file, or makes one (mode 0600) with a fresh key when there is none: for a store that holds no secrets
+    /// yet. A file that was made is on disk, whole, when this returns.
     ///
     /// # Errors
     /// [`MainKeyError`] when it can be neither read nor made, or holds something else.
     pub fn load_or_create(path: &Path) -> Result<Self, MainKeyError> {
-        let io_error = |source| MainKeyError::Io { path: path.display().to_string(), source };
-        let mut text = String::new();
-        match OpenOptions::new().read(true).open(path) {
-            Ok(mut file) => {
-                file.read_to_string(&mut text).map_err(io_error)?;
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let mut key = [0; 32];
-                getrandom::fill(&mut key).map_err(|e| MainKeyError::Random(e.to_string()))?;
-                text = format!("1:{}\n", STANDARD.encode(key));
-                let mut file =
-                    OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(io_error)?;
-                file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(io_error)?;
-            }
-            Err(error) => return Err(io_error(error)),
+        if let Some(key) = Self::load(path)? {
+            return Ok(key);
         }
-        Self::parse(&text, &path.display().to_string())
+        let mut key = [0; 32];
+        getrandom::fill(&mut key).map_err(|e| MainKeyError::Random(e.to_string()))?;
+        let text = format!("1:{}\n", STANDARD.encode(key));
+        create(path, text.as_bytes())
+            .map_err(|source| MainKeyError::Io { path: path.display().to_string(), source })?;
+        // Whoever was faster than this process has made it.
+        Self::load(path)?.ok_or_else(|| MainKeyError::Missing { path: path.display().to_string() })
     }
 
     fn parse(text: &str, path: &str) -> Result<Self, MainKeyError> {
@@ -86,7 +107,8 @@ impl MainKey {
             }
             let key = line.split_once(':').and_then(|(id, key)| {
                 let bytes = STANDARD.decode(key.trim()).ok()?;
-                Some((id.trim().parse().ok()?, XChaCha20Poly1305::new_from_slice(&bytes).ok()?))
+                let cipher = XChaCha20Poly1305::new_from_slice(&bytes).ok()?;
+                Some(Key { id: id.trim().parse().ok()?, cipher, fingerprint: fingerprint(&bytes) })
             });
             keys.push(key.ok_or_else(|| MainKeyError::Format { path: path.to_owned(), line: i + 1 })?);
         }
@@ -102,11 +124,11 @@ impl MainKey {
     /// [`StoreError::Database`] when the operating system gives no randomness.
     pub fn seal(&self, belongs_to: &str, secret: &[u8]) -> Result<Vec<u8>, StoreError> {
         let no_seal = |what: &str| StoreError::Database(format!("a secret could not be sealed: {what}"));
-        let (id, key) = self.keys.first().ok_or_else(|| no_seal("no key"))?;
+        let Key { id, cipher, .. } = self.keys.first().ok_or_else(|| no_seal("no key"))?;
         let mut nonce = [0; NONCE_LEN];
         getrandom::fill(&mut nonce).map_err(|_| no_seal("no randomness"))?;
         let payload = Payload { msg: secret, aad: belongs_to.as_bytes() };
-        let sealed = key.encrypt(&XNonce::from(nonce), payload).map_err(|_| no_seal("too long"))?;
+        let sealed = cipher.encrypt(&XNonce::from(nonce), payload).map_err(|_| no_seal("too long"))?;
         let mut out = Vec::with_capacity(ID_LEN + NONCE_LEN + sealed.len());
         out.extend_from_slice(&id.to_be_bytes());
         out.extend_from_slice(&nonce);
@@ -121,9 +143,50 @@ impl MainKey {
     pub fn open(&self, belongs_to: &str, sealed: &[u8]) -> Result<Vec<u8>, StoreError> {
         let (id, rest) = sealed.split_at_checked(ID_LEN).ok_or(StoreError::Sealed)?;
         let (nonce, text) = rest.split_first_chunk::<NONCE_LEN>().ok_or(StoreError::Sealed)?;
-        let (_, key) = self.keys.iter().find(|(key_id, _)| key_id.to_be_bytes() == id).ok_or(StoreError::Sealed)?;
+        let key = self.keys.iter().find(|key| key.id.to_be_bytes() == id).ok_or(StoreError::Sealed)?;
         let payload = Payload { msg: text, aad: belongs_to.as_bytes() };
-        key.decrypt(&XNonce::from(*nonce), payload).map_err(|_| StoreError::Sealed)
+        key.cipher.decrypt(&XNonce::from(*nonce), payload).map_err(|_| StoreError::Sealed)
+    }
+}
+
+impl MainKey {
+    /// The number of each key with what tells it from others, and gives nothing of it away.
+    pub(crate) fn fingerprints(&self) -> impl Iterator<Item = (u32, i64)> + '_ {
+        self.keys.iter().map(|key| (key.id, key.fingerprint))
+    }
+
+    /// The number of the key that something is sealed with.
+    pub(crate) fn id_of(sealed: &[u8]) -> Result<u32, StoreError> {
+        sealed.first_chunk::<ID_LEN>().map(|id| u32::from_be_bytes(*id)).ok_or(StoreError::Sealed)
+    }
+}
+
+/// As much of a hash as fits into the store's single numbers.
+fn fingerprint(key: &[u8]) -> i64 {
+    let hash = Sha256::new().chain_update("tidings main key").chain_update(key).finalize();
+    hash.iter().take(8).fold(0, |all, byte| all << 8 | i64::from(*byte))
+}
+
+/// Puts a file (0600) where none is, whole and synced, with its place in the folder; one that is there stays.
+fn create(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    // Of this process alone: nodes that share the file may start at once.
+    name.push(format!(".{}.new", std::process::id()));
+    let beside = path.with_file_name(name);
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    let linked = fs::hard_link(&beside, path).or_else(|error| match error.kind() {
+        io::ErrorKind::AlreadyExists => Ok(()),
+        // A file system without hard links.
+        _ => fs::rename(&beside, path),
+    });
+    let removed = fs::remove_file(&beside);
+    linked?;
+    removed.or_else(|error| if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) })?;
+    match path.parent().filter(|dir| !dir.as_os_str().is_empty()) {
+        Some(dir) => File::open(dir)?.sync_all(),
+        None => File::open(".")?.sync_all(),
     }
 }
 

@@ -14,12 +14,14 @@ const VARIABLE: (&str, &str) = ("TIDINGS_TEST_NODES", "2");
 const SUITES: [&str; 3] = ["crash", "live", "webhooks"];
 
 /// Modules that are not run again, and why: all of their servers are `alone()`, so it would be the same again.
-const SAME_AGAIN: [(&str, &str); 6] = [
+const SAME_AGAIN: [(&str, &str); 8] = [
     ("disk::", "SQLite on a full disk"),
     ("failover::", "makes its nodes itself"),
+    ("files::", "SQLite's files, and a node beside another that it makes itself"),
     ("locked::", "SQLite in the hands of another process"),
     ("memory::", "the memory of one process"),
     ("nodes::", "makes its nodes itself"),
+    ("powercut::", "SQLite's files"),
     ("sync::", "SQLite's syncs, as strace sees them"),
 ];
 

@@ -8,6 +8,7 @@ use std::io;
 
 use super::error::SendError;
 use super::tls;
+use crate::tls::causes;
 
 /// Why a head or a body could not be read.
 pub(super) fn of_http(error: &(dyn Error + 'static)) -> SendError {
@@ -57,15 +58,3 @@ pub(super) fn io_text(error: &io::Error) -> String {
 }
 
 const CUT: &str = "the connection closed before it was complete";
-
-/// `error` and its sources. The standard library's `io::Error` leaves out the error that it wraps, so that one is asked
-/// for.
-fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
-    std::iter::successors(Some(error), |error| {
-        let error: &'a (dyn Error + 'static) = *error;
-        match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
-            Some(wrapped) => Some(wrapped as &(dyn Error + 'static)),
-            None => error.source(),
-        }
-    })
-}

@@ -44,6 +44,7 @@ pub(crate) enum Code {
     StoreFull,
     StoreLocked,
     StoreUnreachable,
+    StoreUnusable,
     Overloaded,
     Closing,
 }
@@ -80,6 +81,7 @@ impl Code {
             Self::StoreFull => ("store_full", StatusCode::SERVICE_UNAVAILABLE, "Store full"),
             Self::StoreLocked => ("store_locked", StatusCode::SERVICE_UNAVAILABLE, "Store locked"),
             Self::StoreUnreachable => ("store_unreachable", StatusCode::SERVICE_UNAVAILABLE, "Store unreachable"),
+            Self::StoreUnusable => ("store_unusable", StatusCode::SERVICE_UNAVAILABLE, "Store unusable"),
             Self::Overloaded => ("overloaded", StatusCode::SERVICE_UNAVAILABLE, "Overloaded"),
             Self::Closing => ("closing", StatusCode::SERVICE_UNAVAILABLE, "Closing"),
         }
@@ -217,6 +219,12 @@ impl From<StoreError> for Problem {
                     .remedy("send it again after `Retry-After`; with the same Idempotency-Key it happens once")
                     .retry_after(2)
             }
+            StoreError::Displaced(_) | StoreError::UnreadableCatalogue(_) => {
+                tracing::error!(%error, "the store failed a request");
+                Self::new(Code::StoreUnusable, "the store cannot be used until its operator has put it right")
+                    .remedy("the server's log says what is wrong; send it again with the same Idempotency-Key when that is mended")
+                    .retry_after(30)
+            }
             StoreError::Closed => Self::new(Code::Closing, "the server is stopping")
                 .remedy("send it again shortly; with the same Idempotency-Key it happens once")
                 .retry_after(1),
@@ -224,7 +232,13 @@ impl From<StoreError> for Problem {
             StoreError::Missing => refused(Code::NotFound),
             StoreError::Conflict => refused(Code::Conflict),
             StoreError::Text => refused(Code::InvalidField),
-            StoreError::Corrupt(_) | StoreError::NewerSchema { .. } | StoreError::Sealed | StoreError::Database(_) => {
+            StoreError::Corrupt(_)
+            | StoreError::NewerSchema { .. }
+            | StoreError::Sealed
+            | StoreError::OtherMainKey(_)
+            | StoreError::Taken(_)
+            | StoreError::HardLink(_)
+            | StoreError::Database(_) => {
                 tracing::error!(%error, "the store failed a request");
                 Self::new(Code::Internal, "the store failed").remedy("the server's log says why")
             }
@@ -274,9 +288,12 @@ impl From<ManageError> for Problem {
             ManageError::Conflict => Self::saying(Code::Conflict, error),
             ManageError::Fixed(id) => Self::new(
                 Code::Conflict,
-                format!("the app {:?} is in the server's config file, and read-only here", shown(&id)),
+                format!("the app {:?} is not kept in the store, and read-only here", shown(&id)),
             )
-            .remedy("change `[[apps]]` in the config file, and restart the server"),
+            .remedy(
+                "change `[[apps]]` in the config file, and restart the server; without one, `tidings init` beside the server writes \
+                 one that holds the app of the first start",
+            ),
             ManageError::WrongApp(problems) => {
                 let first = problems.into_iter().next();
                 let (field, message) = first.map_or_else(Default::default, |wrong| (wrong.field, wrong.message));

@@ -46,7 +46,7 @@ pub(crate) enum Command {
     /// Serve. This is what `tidings` alone does
     #[command(visible_alias = "server", alias = "run", alias = "start")]
     Serve(ServeArgs),
-    /// Write a commented tidings.toml with fresh secrets
+    /// Write a commented tidings.toml with the keys that the server here made, or with fresh ones
     Init(InitArgs),
     /// Say everything that is wrong with a config
     Check(CheckArgs),
@@ -143,6 +143,9 @@ pub(crate) struct InitArgs {
     /// The file to write; one that is there is left as it is
     #[arg(long, short = 'c', value_name = "FILE", default_value = "tidings.toml")]
     pub(crate) config: PathBuf,
+    /// The credentials file whose app and keys it is to have, where there is one [default: tidings-data/credentials.toml]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) credentials: Option<PathBuf>,
 }
 
 /// What to copy, and to where.

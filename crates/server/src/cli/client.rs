@@ -4,6 +4,7 @@
 //! private addresses, is not for this.
 
 use std::fmt;
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
@@ -14,7 +15,9 @@ use hyper::body::Incoming;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
+use rustls::CertificateError;
 use serde_json::Value;
+use tidings_courier::tls;
 use url::Url;
 
 /// How long a server may take for one answer.
@@ -41,9 +44,15 @@ pub(crate) struct Answer {
 }
 
 impl Client {
-    /// A client for the server at `base`.
-    pub(super) fn new(base: Url, key: String, json: bool) -> anyhow::Result<Self> {
-        let roots = rustls::RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
+    /// A client for the server at `base`. It trusts the usual authorities, and those in the PEM file `ca`.
+    ///
+    /// # Errors
+    /// When that file cannot be used.
+    pub(super) fn new(base: Url, key: String, json: bool, ca: Option<&Path>) -> anyhow::Result<Self> {
+        let roots = tls::authorities(ca).map_err(|reason| {
+            let file = ca.map(Path::display).map(|file| file.to_string()).unwrap_or_default();
+            anyhow!("the certificate authorities in {file} cannot be used: {reason}; give a PEM file with --ca or SSL_CERT_FILE")
+        })?;
         let provider = std::sync::Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let tls = rustls::ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
@@ -179,11 +188,11 @@ impl Client {
     }
 
     fn no_answer(&self, error: hyper_util::client::legacy::Error) -> anyhow::Error {
+        if let Some(failure) = tls::cause(&error) {
+            return anyhow!("cannot connect to {}: {}{}", self.base, tls::in_words(failure), remedy(failure));
+        }
         if error.is_connect() {
-            let mut cause: &dyn std::error::Error = &error;
-            while let Some(deeper) = cause.source() {
-                cause = deeper;
-            }
+            let cause = tls::causes(&error).last().map(ToString::to_string).unwrap_or_default();
             let start = if self.base.scheme() == "http" {
                 "; start the server with `tidings serve`, or name another with --url"
             } else {
@@ -192,6 +201,20 @@ impl Client {
             return anyhow!("cannot connect to {}: {cause}{start}", self.base);
         }
         anyhow::Error::new(error).context(format!("{} gave no answer", self.base))
+    }
+}
+
+/// What to do about a failure of TLS, where that can be said.
+fn remedy(failure: &rustls::Error) -> &'static str {
+    match failure {
+        rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer) => {
+            "; for a private authority, give its certificate with --ca FILE or SSL_CERT_FILE"
+        }
+        rustls::Error::InvalidCertificate(
+            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
+        ) => "; give a URL with a name that it is for",
+        rustls::Error::InvalidMessage(_) => "; give the port that has TLS, or an http:// URL",
+        _ => "",
     }
 }
 
@@ -253,7 +276,7 @@ mod tests {
 
     #[test]
     fn names_are_escaped_in_addresses() {
-        let client = Client::new(Url::parse("http://h/a/1/").unwrap(), "k".into(), false).unwrap();
+        let client = Client::new(Url::parse("http://h/a/1/").unwrap(), "k".into(), false, None).unwrap();
         assert_eq!(client.address(&["v1", "hooks", "a/b?c#d%"]).as_str(), "http://h/a/1/v1/hooks/a%2Fb%3Fc%23d%25");
     }
 
@@ -263,7 +286,8 @@ mod tests {
             let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
             listener.local_addr().unwrap()
         };
-        let client = Client::new(Url::parse(&format!("http://{closed}")).unwrap(), "secret-key".into(), false).unwrap();
+        let client =
+            Client::new(Url::parse(&format!("http://{closed}")).unwrap(), "secret-key".into(), false, None).unwrap();
         let error = client.send(Method::GET, client.address(&["v1", "hooks"]), None, &[]).await.err().unwrap();
         let text = format!("{error:#}");
         assert!(

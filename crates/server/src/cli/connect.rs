@@ -39,6 +39,9 @@ pub(crate) struct ConnectionRest {
     /// The credentials file of a server that keeps its data elsewhere
     #[arg(long, value_name = "FILE")]
     pub(crate) credentials: Option<PathBuf>,
+    /// A PEM file with certificate authorities to trust beside the usual ones [default: SSL_CERT_FILE]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) ca: Option<PathBuf>,
     /// Print the server's answer as it is
     #[arg(long)]
     pub(crate) json: bool,
@@ -53,7 +56,8 @@ impl From<ServerConnection> for Connection {
 impl Connection {
     /// Whether nothing of it was given.
     pub(crate) fn is_empty(&self) -> bool {
-        self.server.is_none() && self.rest.key.is_none() && self.rest.credentials.is_none() && !self.rest.json
+        let ConnectionRest { key, credentials, ca, json } = &self.rest;
+        self.server.is_none() && key.is_none() && credentials.is_none() && ca.is_none() && !json
     }
 
     /// What was given after the command with what was given before it.
@@ -63,6 +67,7 @@ impl Connection {
             rest: ConnectionRest {
                 key: self.rest.key.or(outer.rest.key),
                 credentials: self.rest.credentials.or(outer.rest.credentials),
+                ca: self.rest.ca.or(outer.rest.ca),
                 json: self.rest.json || outer.rest.json,
             },
         }
@@ -79,26 +84,37 @@ impl Connection {
     }
 
     fn open_with(self, env: &dyn Strings, keys: impl Fn(&Credentials) -> [String; 2]) -> anyhow::Result<Client> {
-        let json = self.rest.json;
+        let (json, ca) = (self.rest.json, self.rest.authorities(env));
         let file = self.rest.credentials.clone().unwrap_or_else(|| credentials::DEFAULT_PATH.into());
         let given_url = self.server.or_else(|| env.get("TIDINGS_URL"));
         let given_key = self.rest.key.or_else(|| env.get("TIDINGS_API_KEY"));
         let (url, key) = match (given_url, given_key) {
             (Some(url), Some(key)) => (parse(&url)?, key),
-            (url, key) => complete(&file, self.rest.credentials.is_some(), url, key, keys)?,
+            (url, key) => {
+                complete(Credentials::in_use(&file, env)?, &file, self.rest.credentials.is_some(), url, key, keys)?
+            }
         };
-        Client::new(url, key, json)
+        Client::new(url, key, json, ca.as_deref())
+    }
+}
+
+impl ConnectionRest {
+    /// The file of authorities to trust beside the usual ones.
+    pub(super) fn authorities(&self, env: &dyn Strings) -> Option<PathBuf> {
+        let given = || env.get("SSL_CERT_FILE").filter(|file| !file.is_empty());
+        self.ca.clone().or_else(|| given().map(PathBuf::from))
     }
 }
 
 fn complete(
+    kept: Option<Credentials>,
     file: &Path,
     named: bool,
     url: Option<String>,
     key: Option<String>,
     keys: impl Fn(&Credentials) -> [String; 2],
 ) -> anyhow::Result<(Url, String)> {
-    let Some(kept) = Credentials::load(file)? else {
+    let Some(kept) = kept else {
         let missing = if url.is_none() { "which server to talk to" } else { "which API key to use" };
         let place = if named {
             format!("there is no file {}", file.display())
@@ -117,7 +133,10 @@ fn complete(
         // A key is told only to the server it was made for: a mistyped host must not learn it.
         None if same_machine(&url, &kept_url) => {
             keys(&kept).into_iter().find(|key| !key.is_empty()).ok_or_else(|| {
-                anyhow!("{} holds no key for this; give one with --key or TIDINGS_API_KEY", file.display())
+                anyhow!(
+                    "neither {} nor the server's config holds a key for this; give one with --key or TIDINGS_API_KEY",
+                    file.display()
+                )
             })?
         }
         None => bail!(
@@ -171,7 +190,8 @@ mod tests {
     fn a_kept_key_goes_to_its_own_server_only() {
         let (_dir, file) = credentials("http://127.0.0.1:8000");
         let ask = |url: Option<&str>| {
-            complete(&file, false, url.map(str::to_owned), None, app_key).map(|(url, key)| (url.to_string(), key))
+            let kept = Credentials::load(&file).unwrap();
+            complete(kept, &file, false, url.map(str::to_owned), None, app_key).map(|(url, key)| (url.to_string(), key))
         };
         assert_eq!(ask(None).unwrap(), ("http://127.0.0.1:8000/".into(), "kept-key".into()));
         assert_eq!(ask(Some("localhost:9000")).unwrap(), ("http://localhost:9000/".into(), "kept-key".into()));
@@ -183,7 +203,8 @@ mod tests {
     fn flags_win_over_the_environment_and_that_over_the_file() {
         let (_dir, file) = credentials("http://127.0.0.1:8000");
         let open = |server: Option<&str>, key: Option<&str>, env: Vec<(&str, &str)>| {
-            let rest = ConnectionRest { key: key.map(str::to_owned), credentials: Some(file.clone()), json: false };
+            let rest =
+                ConnectionRest { key: key.map(str::to_owned), credentials: Some(file.clone()), ..Default::default() };
             let client = Connection { server: server.map(str::to_owned), rest }.open(&env).unwrap();
             (client.base().to_string(), client.key().to_owned())
         };
@@ -199,7 +220,7 @@ mod tests {
     #[test]
     fn without_anything_it_says_what_to_do() {
         let error =
-            complete(Path::new("nowhere/credentials.toml"), false, None, None, app_key).unwrap_err().to_string();
+            complete(None, Path::new("nowhere/credentials.toml"), false, None, None, app_key).unwrap_err().to_string();
         assert!(
             error.contains("--url") && error.contains("TIDINGS_API_KEY") && error.contains("tidings serve"),
             "{error}"

@@ -61,6 +61,8 @@ pub(super) struct Finding {
 
 pub(super) enum Verdict {
     Fine,
+    /// It is unusual, and no fault by itself: what it means.
+    Noted(String),
     /// Something is wrong: what to set, and where.
     Wrong(String),
     /// It could not be looked at: what to give.
@@ -71,8 +73,12 @@ pub(super) async fn run(args: DoctorArgs, outer: Connection, env: &dyn Strings) 
     let connection = args.connection.over(outer);
     let json = connection.rest.json;
     let file = connection.rest.credentials.clone().unwrap_or_else(|| credentials::DEFAULT_PATH.into());
-    let kept = Credentials::load(&file)?.filter(|kept| !kept.url.is_empty());
     let given = connection.server.or_else(|| env.get("TIDINGS_URL"));
+    let kept = match Credentials::in_use(&file, env) {
+        // Whoever says which server and which app needs nothing that is kept here.
+        Err(_) if given.is_some() && args.app_key.is_some() => None,
+        kept => kept?.filter(|kept| !kept.url.is_empty()),
+    };
     let (url, kept) = server(given.as_deref(), kept)?;
     let or_kept =
         |given: Option<String>, kept: Option<&String>| given.or_else(|| kept.filter(|k| !k.is_empty()).cloned());
@@ -87,18 +93,40 @@ pub(super) async fn run(args: DoctorArgs, outer: Connection, env: &dyn Strings) 
         secret: or_kept(args.secret.or_else(|| env.get("TIDINGS_APP_SECRET")), kept.as_ref().map(|kept| &kept.secret)),
         origin: args.origin,
     };
-    let findings = Doctor::new(url.clone(), known)?.look(args.idle.map(Duration::from_secs)).await;
-    let wrong = findings.iter().filter(|finding| matches!(finding.verdict, Verdict::Wrong(_))).count();
+    let authorities = connection.rest.authorities(env);
+    let doctor = Doctor::new(url.clone(), known, authorities.as_deref())?;
+    let findings = doctor.look(args.idle.map(Duration::from_secs)).await;
     if json {
         output::line(as_json(&url, &findings).to_string());
     } else {
         output::line(output::printable(&as_text(&url, &findings)));
     }
+    let wrong = findings.iter().filter(|finding| matches!(finding.verdict, Verdict::Wrong(_))).count();
     if wrong == 0 {
         return Ok(());
     }
     let checks = findings.len();
     Err(Failure::Failed(anyhow::anyhow!("{wrong} of {checks} checks found something wrong")))
+}
+
+/// What all checks together say, in a sentence.
+fn conclusion(findings: &[Finding]) -> String {
+    let names = |wanted: fn(&Verdict) -> bool| {
+        findings
+            .iter()
+            .filter(|finding| wanted(&finding.verdict))
+            .map(|finding| finding.what)
+            .collect::<Vec<_>>()
+            .join(", ")
+    };
+    let wrong = names(|verdict| matches!(verdict, Verdict::Wrong(_)));
+    let skipped = names(|verdict| matches!(verdict, Verdict::Skipped(_)));
+    match (wrong.as_str(), skipped.as_str()) {
+        ("", "") => "everything that was looked at is as it should be".to_owned(),
+        ("", skipped) => format!("what was looked at is as it should be; not looked at: {skipped}"),
+        (wrong, "") => format!("to be mended: {wrong}"),
+        (wrong, skipped) => format!("to be mended: {wrong}; not looked at: {skipped}"),
+    }
 }
 
 /// Which server, and what is kept of it.
@@ -122,12 +150,14 @@ fn as_text(url: &Url, findings: &[Finding]) -> String {
     for Finding { what, verdict, found } in findings {
         let (word, remedy) = match verdict {
             Verdict::Fine => ("ok", None),
+            Verdict::Noted(meaning) => ("note", Some(meaning)),
             Verdict::Wrong(remedy) => ("WRONG", Some(remedy)),
             Verdict::Skipped(remedy) => ("-", Some(remedy)),
         };
         lines.push(format!("  {word:<6} {what:<10} {found}"));
         lines.extend(remedy.map(|remedy| format!("                    → {remedy}")));
     }
+    lines.push(format!("verdict: {}", conclusion(findings)));
     lines.join("\n")
 }
 
@@ -135,10 +165,12 @@ fn as_json(url: &Url, findings: &[Finding]) -> serde_json::Value {
     let check = |Finding { what, verdict, found }: &Finding| {
         let (result, remedy) = match verdict {
             Verdict::Fine => ("ok", None),
+            Verdict::Noted(meaning) => ("note", Some(meaning)),
             Verdict::Wrong(remedy) => ("wrong", Some(remedy)),
             Verdict::Skipped(remedy) => ("skipped", Some(remedy)),
         };
         json!({"check": what, "result": result, "found": found, "remedy": remedy})
     };
-    json!({"url": url.as_str(), "checks": findings.iter().map(check).collect::<Vec<_>>()})
+    let checks: Vec<_> = findings.iter().map(check).collect();
+    json!({"url": url.as_str(), "checks": checks, "verdict": conclusion(findings)})
 }

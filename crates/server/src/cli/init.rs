@@ -1,11 +1,13 @@
-//! `init`: a commented `tidings.toml` with fresh secrets.
+//! `init`: a commented `tidings.toml` with the app of the first start, where there was one, or with fresh secrets.
 
 use std::io::ErrorKind;
+use std::path::Path;
 
 use anyhow::{Context, anyhow};
 
 use super::Outcome;
 use super::args::InitArgs;
+use crate::credentials::{self, Credentials};
 use crate::{files, keys, output};
 
 const TEMPLATE: &str = include_str!("init.toml");
@@ -13,13 +15,25 @@ const TEMPLATE: &str = include_str!("init.toml");
 pub(super) fn run(args: &InitArgs) -> Outcome {
     let path = &args.config;
     let name = path.display().to_string();
-    files::create_private(path, text()?.as_bytes()).map_err(|error| match error.kind() {
+    let kept_at = args.credentials.as_deref().unwrap_or(Path::new(credentials::DEFAULT_PATH));
+    let made = Credentials::load(kept_at)?;
+    if made.is_none() && args.credentials.is_some() {
+        return Err(anyhow!("there is no file {}", kept_at.display()).into());
+    }
+    let made = made.unwrap_or_default().made();
+    files::create_private(path, text(&made)?.as_bytes()).map_err(|error| match error.kind() {
         ErrorKind::AlreadyExists => {
             anyhow!("{name} is there already, and is left as it is; name another with --config")
         }
         _ => anyhow::Error::new(error).context(format!("cannot write {name}")),
     })?;
     output::line(format!("{name} is written; it holds secrets, so only you can read it"));
+    if made.has_app() {
+        output::line(format!(
+            "the app {} of the first start is in it with the keys that it has; it can be changed there",
+            made.app_id
+        ));
+    }
     output::line(format!(
         "check it with `tidings check --config {0}`, start with `tidings --config {0}`",
         output::shell_quoted(&name)
@@ -27,14 +41,28 @@ pub(super) fn run(args: &InitArgs) -> Outcome {
     Ok(())
 }
 
-/// The template with a fresh secret in each `{{…}}`.
-pub(crate) fn text() -> anyhow::Result<String> {
+/// The template with what was made before in each `{{…}}`, or else a fresh secret.
+pub(crate) fn text(made: &Credentials) -> anyhow::Result<String> {
     let mut text = String::with_capacity(TEMPLATE.len() + 256);
     let mut rest = TEMPLATE;
     while let Some((before, after)) = rest.split_once("{{") {
-        let (_, behind) = after.split_once("}}").context("the built-in template is damaged")?;
+        let (name, behind) = after.split_once("}}").context("the built-in template is damaged")?;
         text.push_str(before);
-        text.push_str(&keys::random_key()?);
+        let kept = match name {
+            "app_id" if !made.has_app() => "1",
+            "app_id" => &made.app_id,
+            "key" => &made.key,
+            "secret" => &made.secret,
+            "api_key" => &made.api_key,
+            "token_hmac_secret" => &made.token_hmac_secret,
+            "operator_key" => &made.operator_key,
+            _ => "",
+        };
+        match kept {
+            "" => text.push_str(&keys::random_key()?),
+            // Somebody may have written the file by hand; these two end a text or escape in it.
+            kept => text.push_str(&kept.replace('\\', "\\\\").replace('"', "\\\"")),
+        }
         rest = behind;
     }
     text.push_str(rest);

@@ -175,7 +175,7 @@ mod tests {
     async fn after_a_break_it_goes_on_where_it_was_until_it_is_refused() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let base = Url::parse(&format!("http://{}", listener.local_addr().unwrap())).unwrap();
-        let client = Client::new(base, "the-key".to_owned(), false).unwrap();
+        let client = Client::new(base, "the-key".to_owned(), false, None).unwrap();
         let url = client.address(&["v1", "stream"]);
         let head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n";
         let server = async {

@@ -7,6 +7,7 @@ use super::args::{Cli, Command};
 use super::hook::{self, HookCommand};
 use super::listener::{self, ListenerCommand};
 use super::token;
+use crate::credentials::Credentials;
 
 fn parse(line: &[&str]) -> Result<Cli, clap::Error> {
     Cli::try_parse_from(std::iter::once("tidings").chain(line.iter().copied()))
@@ -278,10 +279,10 @@ fn a_tokens_flags_are_the_apis_fields() {
 #[test]
 fn what_init_writes_passes_check() {
     let nothing = Vec::<(&str, &str)>::new();
-    let text = super::init::text().unwrap();
+    let text = super::init::text(&Credentials::default()).unwrap();
     let loaded = crate::config::parse("tidings.toml", &text, &nothing).unwrap_or_else(|problems| panic!("{problems}"));
     assert!(loaded.warnings.is_empty(), "{:?}", loaded.warnings);
-    assert!(!text.contains("{{") && text != super::init::text().unwrap(), "secrets are fresh");
+    assert!(!text.contains("{{") && text != super::init::text(&Credentials::default()).unwrap(), "secrets are fresh");
     // What is commented out is a config too.
     let uncommented: Vec<&str> = text
         .lines()
@@ -289,4 +290,28 @@ fn what_init_writes_passes_check() {
         .collect();
     crate::config::parse("tidings.toml", &uncommented.join("\n"), &nothing)
         .unwrap_or_else(|problems| panic!("{problems}"));
+}
+
+// covers: G341
+#[test]
+fn init_takes_the_app_of_the_first_start_over() {
+    let nothing = Vec::<(&str, &str)>::new();
+    let parse = |text: &str| {
+        crate::config::parse("tidings.toml", text, &nothing).unwrap_or_else(|problems| panic!("{problems}")).settings
+    };
+    let made =
+        crate::first_start::complete(&mut parse(""), Credentials { app_id: "7".into(), ..Default::default() }, false);
+    let made = made.unwrap();
+    let settings = parse(&super::init::text(&made).unwrap());
+    let [app] = settings.apps.as_slice() else { panic!("not one app") };
+    assert_eq!(
+        (app.id.as_str(), app.key.as_str(), app.secret.expose()),
+        ("7", made.key.as_str(), made.secret.as_str())
+    );
+    assert!(app.default && app.api_keys[0].matches(&made.api_key) && app.tokens.can_issue());
+    assert!(super::init::text(&made).unwrap().contains(&format!("token_hmac_secret = \"{}\"", made.token_hmac_secret)));
+    assert!(settings.operator_key.unwrap().matches(&made.operator_key));
+    // Edited by hand: quoted as TOML wants it.
+    let odd = Credentials { secret: "a\"b\\c-a-secret-of-some-length".into(), ..made };
+    assert_eq!(parse(&super::init::text(&odd).unwrap()).apps[0].secret.expose(), odd.secret);
 }

@@ -1,5 +1,7 @@
 //! What the sections' checks share: somewhere to put problems and warnings, and the readings that several need.
 
+use std::path::Path;
+
 use ipnet::IpNet;
 use tidings_model::app::Token;
 use url::Url;
@@ -8,6 +10,7 @@ use super::Loaded;
 use super::problem::{Problem, Problems};
 use super::secret::RawSecret;
 use super::source::Source;
+use crate::files;
 use crate::settings::Settings;
 
 /// Collects what is wrong while the sections are looked at.
@@ -15,11 +18,13 @@ use crate::settings::Settings;
 pub(super) struct Check {
     source: Source,
     warnings: Vec<Problem>,
+    /// The file itself holds a secret.
+    holds_secrets: bool,
 }
 
 impl Check {
     pub(super) fn new(source: Source, warnings: Vec<Problem>) -> Self {
-        Self { source, warnings }
+        Self { source, warnings, holds_secrets: false }
     }
 
     /// Notes that `path` cannot be served.
@@ -45,13 +50,36 @@ impl Check {
 
     /// A secret's text; `None` when it is not set, or its file cannot be read.
     pub(super) fn secret(&mut self, path: &str, secret: Option<&RawSecret>) -> Option<Token> {
-        match secret?.reveal() {
+        match self.reveal(path, secret?) {
             Ok(text) if text.is_empty() => None,
             Ok(text) => Some(Token::from(text)),
             Err(message) => {
                 self.wrong(path, message);
                 None
             }
+        }
+    }
+
+    /// What a secret is; a file that others may read is told.
+    pub(super) fn reveal(&mut self, path: &str, secret: &RawSecret) -> Result<String, String> {
+        match secret {
+            RawSecret::Text(text) => self.holds_secrets |= !text.is_empty() && !self.source.is_variable(path),
+            RawSecret::File(file) => self.exposed(path, file),
+        }
+        secret.reveal()
+    }
+
+    /// Notes that others may read a file with secrets, if they may.
+    pub(super) fn exposed(&mut self, path: &str, file: &Path) {
+        if let Some(message) = files::exposed(file) {
+            self.warn(path, message);
+        }
+    }
+
+    /// The same of the config file, if it holds a secret itself.
+    pub(super) fn exposed_config(&mut self, file: &Path) {
+        if self.holds_secrets {
+            self.exposed("", file);
         }
     }
 

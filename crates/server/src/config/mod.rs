@@ -59,7 +59,7 @@ pub(crate) struct Loaded {
 pub(crate) fn load(path: &Path, env: &dyn Strings) -> Result<Loaded, Problems> {
     let name = path.display().to_string();
     let text = std::fs::read_to_string(path).map_err(|error| Problems::one(&name, unreadable(&error)))?;
-    parse(&name, &text, env)
+    read(&name, &text, env, Some(path))
 }
 
 /// The config of a server that was started without a file: defaults and the environment.
@@ -75,9 +75,16 @@ pub(crate) fn without_file(env: &dyn Strings) -> Result<Loaded, Problems> {
 /// # Errors
 /// [`Problems`] as [`load`] has them.
 pub(crate) fn parse(name: &str, text: &str, env: &dyn Strings) -> Result<Loaded, Problems> {
+    read(name, text, env, None)
+}
+
+fn read(name: &str, text: &str, env: &dyn Strings, file: Option<&Path>) -> Result<Loaded, Problems> {
     let (source, raw) = Source::read(name, text, env)?;
     let mut check = Check::new(source, environment::misspelt(env));
     let settings = raw.resolve(&mut check);
+    if let Some(file) = file {
+        check.exposed_config(file);
+    }
     check.finish(settings)
 }
 

@@ -72,7 +72,7 @@ impl RawConfig {
             courier: self.courier.resolve(check),
             egress: self.egress.resolve(check),
             keep: self.retention.resolve(check),
-            main_key_file: self.secrets.resolve(),
+            main_key_file: self.secrets.resolve(check),
             apps: apps::resolve(&self.apps, check),
         }
     }

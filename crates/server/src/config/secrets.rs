@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
+use super::check::Check;
+
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct RawSecrets {
@@ -11,7 +13,9 @@ pub(super) struct RawSecrets {
 }
 
 impl RawSecrets {
-    pub(super) fn resolve(self) -> PathBuf {
-        self.main_key_file.unwrap_or_else(|| "tidings-data/main.key".into())
+    pub(super) fn resolve(self, check: &mut Check) -> PathBuf {
+        let file = self.main_key_file.unwrap_or_else(|| "tidings-data/main.key".into());
+        check.exposed("secrets.main_key_file", &file);
+        file
     }
 }

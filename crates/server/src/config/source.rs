@@ -75,6 +75,11 @@ impl Source {
         }
     }
 
+    /// Whether a variable set `path`, and not the file.
+    pub(super) fn is_variable(&self, path: &str) -> bool {
+        self.variables.iter().any(|(set, _)| set == path)
+    }
+
     /// A problem at `path`, or at the nearest section around it that was written.
     pub(super) fn problem(&self, path: &str, message: String) -> Problem {
         if let Some((_, variable)) = self.variables.iter().find(|(set, _)| set == path) {

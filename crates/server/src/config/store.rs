@@ -34,7 +34,7 @@ enum Place {
 impl RawStore {
     /// What is kept where. `broker` has to go with it: nodes that share channels share what they owe, too.
     pub(super) fn resolve(&self, broker: &BrokerConfig, check: &mut Check) -> StoreSettings {
-        let url = self.url.as_ref().map(RawSecret::reveal).transpose();
+        let url = self.url.as_ref().map(|url| check.reveal("store.url", url)).transpose();
         let (url, place) = match url.map(|url| url.map(|url| (place(&url), url))) {
             Ok(None) => (String::new(), Ok(Place::File(DEFAULT_PATH.into()))),
             Ok(Some((place, url))) => (url, place),

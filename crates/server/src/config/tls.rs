@@ -37,6 +37,7 @@ impl RawTls {
                 return None;
             }
         };
+        check.exposed("tls.key", &files.key);
         match tls::load(&files) {
             Ok(_) => {}
             Err(TlsError::Cert(message)) => check.wrong("tls.cert", message),

@@ -261,7 +261,7 @@ pub async fn copy_from_sqlite(
 
 /// Reads all tables, in order; answers the single numbers.
 fn read(path: PathBuf, now: Millis, sender: &mpsc::Sender<Batch>) -> Result<Vec<(String, i64)>, StoreError> {
-    let db = sqlite::settled(&path, now)?;
+    let (db, _file) = sqlite::settled(&path, now)?;
     for (place, (table, columns)) in TABLES.iter().enumerate() {
         let names: Vec<&str> = columns.iter().map(|(name, _)| *name).collect();
         let mut statement = db.prepare(&format!("SELECT {} FROM {table}", names.join(", ")))?;

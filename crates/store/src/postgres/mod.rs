@@ -26,6 +26,7 @@ mod paused;
 mod publisher;
 mod queue;
 mod retire;
+mod sealed;
 mod standing;
 mod store;
 mod upkeep;
@@ -49,6 +50,7 @@ use publisher::{Means, Publisher};
 pub use connect::{OpenError, Options, check_url};
 pub use import::{ImportError, copy_from_sqlite};
 pub use migrate::SCHEMA_VERSION;
+pub use sealed::{Holdings, holdings};
 
 /// Tokens that one incarnation may give; far more than it can.
 const TOKENS_PER_INCARNATION: i64 = 1 << 40;
@@ -93,7 +95,8 @@ impl PostgresStore {
     /// taken back, so no two nodes may have one name. Call it in a Tokio runtime.
     ///
     /// # Errors
-    /// [`OpenError`]: the URL or the server cannot be used, or a later version of Tidings wrote the database.
+    /// [`OpenError`]: the URL or the server cannot be used, a later version of Tidings wrote the database, or `key` is not the
+    /// one that it is sealed with.
     pub async fn open(url: &str, node: &str, options: &Options, key: MainKey) -> Result<Self, OpenError> {
         Self::open_with(url, node, options, key, Sizes::default(), ServerClock::measured()).await
     }
@@ -112,6 +115,7 @@ impl PostgresStore {
         if let Err(error) = first.close().await {
             tracing::debug!(%error, "the first connection did not end in order");
         }
+        transact!(connections, |db| sealed::check_key(db, &key, node).await)?;
         let incarnation = transact!(connections, |db| upkeep::incarnate(db, node).await)?;
         let clock = Arc::new(clock);
         let publisher = Publisher::start(Means {

@@ -14,8 +14,8 @@ use tidings_model::payload::Field;
 
 use super::connect::{sql, transact, view};
 use super::{
-    PostgresStore, apps, catalogue, events, fanout, finish, listing, lots, nodes, paused, queue, retire, standing,
-    upkeep,
+    PostgresStore, apps, catalogue, events, fanout, finish, listing, lots, nodes, paused, queue, retire, sealed,
+    standing, upkeep,
 };
 use crate::Store;
 use crate::catalogue::{AppRecord, Catalogue, Changes};
@@ -63,7 +63,13 @@ impl Nodes for PostgresStore {
         if *left {
             return Err(StoreError::Closed);
         }
-        transact!(self.connections, |db| nodes::enter(db, &self.node, self.incarnation, broker).await)
+        transact!(self.connections, |db| {
+            async {
+                sealed::check_fingerprints(db, &self.key).await?;
+                nodes::enter(db, &self.node, self.incarnation, broker).await
+            }
+            .await
+        })
     }
 
     async fn nodes(&self) -> Result<u64, StoreError> {

@@ -9,6 +9,7 @@ mod checkpoint;
 mod db;
 mod fanout;
 mod fault;
+mod file;
 mod lanes;
 mod listing;
 mod log;
@@ -18,6 +19,7 @@ mod migrate;
 mod queue;
 mod readers;
 mod retire;
+mod sealed;
 mod standing;
 mod upkeep;
 mod writer;
@@ -54,6 +56,7 @@ use crate::seal::MainKey;
 use crate::standing::{Standing, Standings, Subject, Turn, Turned};
 use crate::{Store, StoreError as Error};
 use db::{Counts, Db};
+use file::DatabaseFile;
 use readers::Readers;
 use writer::{Class, Writer};
 
@@ -112,6 +115,8 @@ pub struct SqliteStore {
     /// The same where the oldest go because there is too much.
     dropped_to: AtomicI64,
     _checkpointer: checkpoint::Checkpointer,
+    /// The last to go: its lock ends when no connection is left.
+    _file: Arc<DatabaseFile>,
 }
 
 impl SqliteStore {
@@ -119,8 +124,15 @@ impl SqliteStore {
     ///
     /// # Errors
     /// [`StoreError::NewerSchema`] when a later version of Tidings wrote it, [`StoreError::Locked`] when another process
-    /// holds it, [`StoreError::Full`] and others as they come.
+    /// holds it, [`StoreError::Taken`] when that is a server, [`StoreError::OtherMainKey`] when `key` is not the one it is sealed
+    /// with, [`StoreError::Full`] and others as they come.
     pub fn open(path: &Path, sync: Sync, key: MainKey) -> Result<Self, StoreError> {
+        Self::on(DatabaseFile::take(path)?, sync, key)
+    }
+
+    fn on(file: DatabaseFile, sync: Sync, key: MainKey) -> Result<Self, StoreError> {
+        let file = Arc::new(file);
+        let path = file.path();
         let mut connection = Connection::open(path)?;
         connection.busy_timeout(LOCKED_FOR)?;
         migrate::check(&connection)?;
@@ -134,12 +146,13 @@ impl SqliteStore {
         connection.pragma_update(None, "cache_size", -CACHE_KIB)?;
         connection.set_prepared_statement_cache_capacity(128);
         migrate::migrate(&mut connection)?;
+        sealed::check_key(&mut connection, &key)?;
         let incarnation = upkeep::incarnate(&connection)?;
         let newest = Arc::new(AtomicI64::new(log::newest(&connection)?));
         let counts = Arc::new(Counts::load(&connection)?);
         let readers = Readers::open(path, READERS)?;
-        let writer =
-            Writer::start(Db::new(connection), Arc::clone(&counts)).map_err(|e| StoreError::Database(e.to_string()))?;
+        let writer = Writer::start(Db::new(connection), Arc::clone(&counts), Arc::clone(&file))
+            .map_err(|e| StoreError::Database(e.to_string()))?;
         Ok(Self {
             _checkpointer: checkpoint::Checkpointer::start(path, writer.starter_over())?,
             path: path.to_owned(),
@@ -153,7 +166,21 @@ impl SqliteStore {
             newest,
             retired_to: AtomicI64::new(0),
             dropped_to: AtomicI64::new(0),
+            _file: file,
         })
+    }
+
+    /// Whether the database at `path` holds anything, as it does once it was opened.
+    pub fn holds_data(path: &Path) -> bool {
+        std::fs::metadata(path).is_ok_and(|file| file.len() > 0)
+    }
+
+    /// Whether the database at `path` holds secrets, so that it cannot do with another main key.
+    ///
+    /// # Errors
+    /// When there is one that cannot be read.
+    pub fn holds_secrets(path: &Path) -> Result<bool, StoreError> {
+        sealed::any(path)
     }
 
     async fn ack<T: Send + 'static>(
@@ -165,7 +192,8 @@ impl SqliteStore {
 }
 
 /// The database at `path`, with its schema up to date and every lease taken back, for reading it all.
-pub(crate) fn settled(path: &Path, now: Millis) -> Result<Connection, StoreError> {
+pub(crate) fn settled(path: &Path, now: Millis) -> Result<(Connection, DatabaseFile), StoreError> {
+    let file = DatabaseFile::take(path)?;
     // One that is not there must not be made.
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut db = Connection::open_with_flags(path, flags)?;
@@ -175,7 +203,7 @@ pub(crate) fn settled(path: &Path, now: Millis) -> Result<Connection, StoreError
     let settling = db.unchecked_transaction()?;
     upkeep::recover(&db, now)?;
     settling.commit()?;
-    Ok(db.into_inner())
+    Ok((db.into_inner(), file))
 }
 
 impl fmt::Debug for SqliteStore {

@@ -21,6 +21,7 @@ use tokio::sync::oneshot;
 
 use super::checkpoint;
 use super::db::{Change, Counts, Db};
+use super::file::DatabaseFile;
 use crate::error::StoreError;
 
 /// How long one class may use of a group.
@@ -118,6 +119,8 @@ struct Shared {
     trouble: Mutex<Option<StoreError>>,
     /// How much there is, as of the last commit.
     counts: Arc<Counts>,
+    /// The file that is written.
+    file: Arc<DatabaseFile>,
 }
 
 /// The way to the writer thread.
@@ -128,9 +131,14 @@ pub(crate) struct Writer {
 
 impl Writer {
     /// Starts the thread; it owns the connection from now on.
-    pub(crate) fn start(db: Db, counts: Arc<Counts>) -> std::io::Result<Self> {
-        let shared =
-            Arc::new(Shared { waiting: Mutex::default(), woken: Condvar::new(), trouble: Mutex::default(), counts });
+    pub(crate) fn start(db: Db, counts: Arc<Counts>, file: Arc<DatabaseFile>) -> std::io::Result<Self> {
+        let shared = Arc::new(Shared {
+            waiting: Mutex::default(),
+            woken: Condvar::new(),
+            trouble: Mutex::default(),
+            counts,
+            file,
+        });
         let theirs = Arc::clone(&shared);
         let thread = std::thread::Builder::new().name("store-writer".into()).spawn(move || run(&theirs, &db))?;
         Ok(Self { shared, thread: Mutex::new(Some(thread)) })
@@ -376,7 +384,9 @@ fn begin(db: &Db) -> Outcome {
 }
 
 fn commit(shared: &Shared, db: &Db) -> Outcome {
-    let committed = execute(db, "COMMIT");
+    // What is gone when the answer leaves was there when it was checked: nobody is told of a commit to a file that was gone
+    // when he asked.
+    let committed = shared.file.check().and_then(|()| execute(db, "COMMIT"));
     if committed.is_ok() {
         shared.counts.apply(db.change());
     } else {

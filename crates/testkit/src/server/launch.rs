@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -176,7 +177,10 @@ impl ServerBuilder {
         let binary = tidings_binary()?;
         let mut args = vec!["serve".to_owned()];
         if let Some(text) = &self.config {
-            fs::write(dir.join("tidings.toml"), text).context("cannot write tidings.toml")?;
+            let file = dir.join("tidings.toml");
+            fs::write(&file, text).context("cannot write tidings.toml")?;
+            // As whoever puts secrets into it does.
+            fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).context("cannot guard tidings.toml")?;
             args.extend(["--config".to_owned(), "tidings.toml".to_owned()]);
         }
         if let Some(listen) = &self.listen {
@@ -224,7 +228,28 @@ impl ServerBuilder {
             };
             pause_until(end, process, &complaint).await?;
         }
-        Ok(Ready { url, addr, credentials: read_credentials(dir)? })
+        Ok(Ready { url, addr, credentials: self.credentials(dir)? })
+    }
+
+    /// What the server made, and in its place what the configuration says.
+    fn credentials(&self, dir: &Path) -> anyhow::Result<Credentials> {
+        let mut all = read_credentials(dir)?;
+        let Some(text) = &self.config else { return Ok(all) };
+        let config: toml::Table = toml::from_str(text).context("the test's tidings.toml is not TOML")?;
+        if let Some(key) = config.get("admin").and_then(|admin| admin.get("operator_key")?.as_str()) {
+            all.operator_key = key.to_owned();
+        }
+        let apps = config.get("apps").and_then(toml::Value::as_array).map(Vec::as_slice).unwrap_or_default();
+        let is_default = |app: &&toml::Value| app.get("default").and_then(toml::Value::as_bool) == Some(true);
+        if let Some(app) = apps.iter().find(is_default).or(apps.first()) {
+            let text = |value: Option<&toml::Value>| value.and_then(toml::Value::as_str).unwrap_or_default().to_owned();
+            all.app_id = text(app.get("id"));
+            all.key = text(app.get("key"));
+            all.secret = text(app.get("secret"));
+            all.api_key = text(app.get("api_keys").and_then(|keys| keys.get(0)));
+            all.token_hmac_secret = text(app.get("token_hmac_secret"));
+        }
+        Ok(all)
     }
 }
 

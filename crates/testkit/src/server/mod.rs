@@ -25,7 +25,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// How many of the last lines of its log a failed test prints.
 const LOG_LINES: usize = 60;
 
-/// What the server wrote to `tidings-data/credentials.toml`. All empty when it made none, because a config file has the apps.
+/// What the server wrote to `tidings-data/credentials.toml`, and in its place what the config file of the test says.
 #[derive(Debug, Clone, Default, serde::Deserialize)]
 #[serde(default)]
 #[expect(missing_docs, reason = "the names say it: they are the file's keys")]

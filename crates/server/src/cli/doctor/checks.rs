@@ -1,6 +1,7 @@
 //! The checks, in the order in which a client meets what they look at.
 
 use std::error::Error;
+use std::path::Path;
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -9,7 +10,9 @@ use bytes::Bytes;
 use http::{HeaderValue, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
+use rustls::CertificateError;
 use serde_json::json;
+use tidings_courier::tls;
 use tidings_model::app::Token;
 use tidings_model::clock::{Clock, SystemClock};
 use tidings_model::schedule::retry_after;
@@ -38,28 +41,53 @@ pub(super) struct Doctor {
     known: Known,
     client: Client,
     findings: Vec<Finding>,
+    /// What its clock said, in Unix seconds.
+    date: Option<i64>,
+}
+
+/// How a server answers `/healthz`.
+enum Met {
+    /// As one of Tidings does.
+    Tidings,
+    /// As something else does: a proxy may pass on only what clients and servers of Pusher's ask for.
+    Other(StatusCode),
+    /// Not at all, though something is there.
+    Silent((String, String)),
 }
 
 impl Doctor {
-    pub(super) fn new(url: Url, known: Known) -> anyhow::Result<Self> {
+    pub(super) fn new(url: Url, known: Known, authorities: Option<&Path>) -> anyhow::Result<Self> {
         // It bears no API key.
-        let client = Client::new(url.clone(), String::new(), false)?;
-        Ok(Self { url, known, client, findings: Vec::new() })
+        let client = Client::new(url.clone(), String::new(), false, authorities)?;
+        Ok(Self { url, known, client, findings: Vec::new(), date: None })
     }
 
-    /// Everything that can be looked at.
+    /// Everything that can be looked at. Each check says what it found itself; what `/healthz` means is said when the others
+    /// have shown whether the rest gets through.
     pub(super) async fn look(mut self, idle: Option<Duration>) -> Vec<Finding> {
-        let met = self.meet().await;
-        let reachable = met.is_ok();
-        let date = met.as_ref().ok().and_then(|(_, date)| *date);
-        self.note("server", met.map(|(found, _)| found));
-        if !reachable {
-            return self.findings;
+        let met = match self.meet().await {
+            Ok(met) => met,
+            Err(wrong) => {
+                self.note("server", Err(wrong));
+                return self.findings;
+            }
+        };
+        self.look_as_clients(idle).await;
+        let passed = self.findings.iter().any(|finding| matches!(finding.verdict, Verdict::Fine));
+        let asked = self.findings.iter().any(|finding| !matches!(finding.verdict, Verdict::Skipped(_)));
+        let mut findings = vec![self.server(met, passed, asked)];
+        if let Some(date) = self.date {
+            findings.push(finding("clock", clock(date)));
         }
-        self.note("clock", clock(date));
+        findings.append(&mut self.findings);
+        findings
+    }
+
+    /// What clients and servers of Pusher's do.
+    async fn look_as_clients(&mut self, idle: Option<Duration>) {
         let Some(key) = self.known.key.clone() else {
             self.skip("clients", "the app's key is not known", "give it with --app-key");
-            return self.findings;
+            return;
         };
         let (joined, socket) = match self.connect(&key).await {
             Ok((found, id, socket)) => (Ok(found), Some((id, socket))),
@@ -86,7 +114,6 @@ impl Doctor {
         if let Some(time) = idle {
             self.look_at_idle(&key, time).await;
         }
-        self.findings
     }
 
     /// The origin of the page that connects.
@@ -94,12 +121,46 @@ impl Doctor {
         self.known.origin.as_deref()
     }
 
+    /// What the answer of `/healthz` means, where others were answered or not.
+    fn server(&self, met: Met, passed: bool, asked: bool) -> Finding {
+        let what = "server";
+        match met {
+            Met::Tidings => {
+                let secure =
+                    if self.url.scheme() == "https" { ", and its certificate is one that clients trust" } else { "" };
+                Finding { what, verdict: Verdict::Fine, found: format!("it answers{secure}") }
+            }
+            Met::Other(status) if passed => Finding {
+                what,
+                found: format!("/healthz is answered by something else ({status})"),
+                verdict: Verdict::Noted(
+                    "a proxy in front passes on only a part, such as /app and /apps: enough for clients and servers of Pusher's; \
+                     for /v1, health checks and the command line, pass everything on"
+                        .to_owned(),
+                ),
+            },
+            Met::Other(status) if !asked => Finding {
+                what,
+                found: format!("/healthz is answered by something else ({status})"),
+                verdict: Verdict::Skipped(
+                    "whether a server of Tidings is behind it shows with the app's key: give it with --app-key".to_owned(),
+                ),
+            },
+            Met::Other(status) => Finding {
+                what,
+                found: format!("it answers, but not as Tidings does: {status}"),
+                verdict: Verdict::Wrong(format!(
+                    "the host or port is another server's, or a proxy in front does not pass requests on; clients: {}",
+                    self.host_options()
+                )),
+            },
+            Met::Silent((found, remedy)) if passed => Finding { what, found, verdict: Verdict::Noted(remedy) },
+            Met::Silent(wrong) => finding(what, Err(wrong)),
+        }
+    }
+
     pub(super) fn note(&mut self, what: &'static str, checked: Checked) {
-        let (verdict, found) = match checked {
-            Ok(found) => (Verdict::Fine, found),
-            Err((found, remedy)) => (Verdict::Wrong(remedy), found),
-        };
-        self.findings.push(Finding { what, verdict, found });
+        self.findings.push(finding(what, checked));
     }
 
     pub(super) fn skip(&mut self, what: &'static str, found: &str, remedy: &str) {
@@ -107,24 +168,23 @@ impl Doctor {
         self.findings.push(Finding { what, verdict, found: found.to_owned() });
     }
 
-    /// Whether a server answers there that is one of Tidings, and its time.
-    async fn meet(&self) -> Result<(String, Option<i64>), (String, String)> {
-        let response = self.get(&["healthz"], "", &[]).await.map_err(|error| self.unreachable(&*error))?;
-        let date = response.headers().get(header::DATE).and_then(|date| date.to_str().ok());
-        // From 1970 on, which is when the clock began.
-        let date = date.and_then(|date| retry_after(date, 0)).and_then(|since| i64::try_from(since.as_secs()).ok());
-        let status = response.status();
-        if !status.is_success() {
-            return Err((
-                format!("it answers, but not as Tidings does: {status}"),
-                format!(
-                    "the host or port is another server's, or a proxy in front does not pass requests on; clients: {}",
-                    self.host_options()
-                ),
-            ));
+    /// How `/healthz` is answered.
+    ///
+    /// # Errors
+    /// When no connection comes up: then nothing else on that host and port is answered either.
+    async fn meet(&mut self) -> Result<Met, (String, String)> {
+        let response = match self.get(&["healthz"], "", &[]).await {
+            Ok(response) => response,
+            Err(error) if is_connect(&*error) => return Err(self.unreachable(&*error)),
+            Err(error) => return Ok(Met::Silent(self.unreachable(&*error))),
+        };
+        match response.status() {
+            status if status.is_success() => {
+                self.date = date(&response);
+                Ok(Met::Tidings)
+            }
+            status => Ok(Met::Other(status)),
         }
-        let secure = if self.url.scheme() == "https" { ", and its certificate is one that clients trust" } else { "" };
-        Ok((format!("it answers{secure}"), date))
     }
 
     /// Whether a WebSocket comes up and the app lets clients in: what was found, the session's id, and the socket.
@@ -186,7 +246,7 @@ impl Doctor {
     }
 
     /// Whether what the app's servers sign is believed.
-    async fn ask_signed(&self, id: &str, key: &str, secret: &str) -> Checked {
+    async fn ask_signed(&mut self, id: &str, key: &str, secret: &str) -> Checked {
         let timestamp = (SystemClock::new().wall_ms() / 1_000).to_string();
         let params = [("auth_key", key), ("auth_timestamp", &timestamp), ("auth_version", "1.0")];
         let path = self.client.address(&["apps", id, "channels"]).path().to_owned();
@@ -196,6 +256,7 @@ impl Doctor {
             self.get(&["apps", id, "channels"], &query, &[]).await.map_err(|error| self.unreachable(&*error))?;
         let status = answer.status();
         if status == StatusCode::OK {
+            self.date = date(&answer);
             return Ok(format!("a request signed for the app {id} is answered"));
         }
         let text = body(answer).await;
@@ -244,25 +305,14 @@ impl Doctor {
 
     /// What it means that there is no answer.
     pub(super) fn unreachable(&self, error: &(dyn Error + 'static)) -> (String, String) {
-        let mut cause = error;
-        while let Some(deeper) = cause.source() {
-            cause = deeper;
+        if let Some(failure) = tls::cause(error) {
+            return (format!("there is no answer: {}", tls::in_words(failure)), self.remedy(failure));
         }
-        let cause = cause.to_string();
+        let cause = tls::causes(error).last().map(ToString::to_string).unwrap_or_default();
         let has = |words: &[&str]| words.iter().any(|word| cause.contains(word));
-        let remedy = if has(&["UnknownIssuer"]) {
-            "clients do not know who issued the certificate: serve the whole chain, or have clients trust the authority \
-             (Node: NODE_EXTRA_CA_CERTS; Python: pusher.requests.CERT_PATH; browsers: the system's store)"
-                .to_owned()
-        } else if has(&["NotValidForName"]) {
-            format!("the certificate is for another name: set {} to a name that it is for", self.host_options())
-        } else if has(&["Expired", "NotValidYet"]) {
-            "renew the certificate, or set this machine's clock".to_owned()
-        } else if has(&["InvalidContentType", "corrupt message"]) {
-            "there is no TLS on this port: clients with forceTLS: false and wsPort, servers with useTLS: false, or give the port \
-             that has it"
-                .to_owned()
-        } else if self.url.scheme() == "http" && !has(&["refused", "lookup", "resolve", "timed out", "unreachable"]) {
+        let remedy = if self.url.scheme() == "http"
+            && !has(&["refused", "lookup", "resolve", "timed out", "unreachable"])
+        {
             "perhaps there is TLS on this port: give https://, and set forceTLS: true and wssPort in clients, useTLS: true in servers"
                 .to_owned()
         } else {
@@ -272,6 +322,34 @@ impl Doctor {
             )
         };
         (format!("there is no answer: {cause}"), remedy)
+    }
+
+    /// What to do about a failure of TLS.
+    fn remedy(&self, failure: &rustls::Error) -> String {
+        match failure {
+            rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer) => {
+                "clients do not know who issued the certificate: serve the whole chain, or have clients trust the authority \
+                 (Node: NODE_EXTRA_CA_CERTS; Python: pusher.requests.CERT_PATH; browsers: the system's store; here: --ca FILE)"
+                    .to_owned()
+            }
+            rustls::Error::InvalidCertificate(
+                CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
+            ) => {
+                format!("set {} to a name that the certificate is for", self.host_options())
+            }
+            rustls::Error::InvalidCertificate(
+                CertificateError::Expired
+                | CertificateError::ExpiredContext { .. }
+                | CertificateError::NotValidYet
+                | CertificateError::NotValidYetContext { .. },
+            ) => "renew the certificate, or set this machine's clock".to_owned(),
+            rustls::Error::InvalidMessage(_) => {
+                "there is no TLS on this port: clients with forceTLS: false and wsPort, servers with useTLS: false, or give the \
+                 port that has it"
+                    .to_owned()
+            }
+            _ => "look at the certificate and the TLS settings of the server, or of the proxy in front".to_owned(),
+        }
     }
 
     /// How clients call the host and port.
@@ -312,9 +390,27 @@ async fn prove(key: &str, secret: &str, id: &str, mut socket: Socket) -> Checked
     }
 }
 
+/// Whether no connection came up.
+fn is_connect(error: &(dyn Error + 'static)) -> bool {
+    error.downcast_ref::<hyper_util::client::legacy::Error>().is_some_and(hyper_util::client::legacy::Error::is_connect)
+}
+
+fn finding(what: &'static str, checked: Checked) -> Finding {
+    match checked {
+        Ok(found) => Finding { what, verdict: Verdict::Fine, found },
+        Err((found, remedy)) => Finding { what, verdict: Verdict::Wrong(remedy), found },
+    }
+}
+
+/// The time at which an answer was made, in Unix seconds.
+fn date(response: &Response<Incoming>) -> Option<i64> {
+    let date = response.headers().get(header::DATE)?.to_str().ok()?;
+    // From 1970 on, which is when the clock began.
+    i64::try_from(retry_after(date, 0)?.as_secs()).ok()
+}
+
 /// How far the server's clock is from this one's.
-fn clock(date: Option<i64>) -> Checked {
-    let Some(date) = date else { return Ok("it does not tell the time, so its clock is not compared".to_owned()) };
+fn clock(date: i64) -> Checked {
     let skew = SystemClock::new().wall_ms() / 1_000 - date;
     let found = format!("its clock and this one's are {} s apart", skew.abs());
     match skew.abs() {

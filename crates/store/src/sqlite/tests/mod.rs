@@ -11,6 +11,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use proptest::prelude::*;
 
+use super::file::DatabaseFile;
 use super::{Sizes, SqliteStore, Sync};
 use crate::Store;
 use crate::seal::MainKey;
@@ -43,7 +44,8 @@ impl Dir {
 
     fn store(&self) -> SqliteStore {
         let key = MainKey::load_or_create(&self.dir.path().join("main.key")).unwrap();
-        let mut store = SqliteStore::open(&self.path(), self.sync, key).unwrap();
+        let file = DatabaseFile::unlocked(&self.path()).unwrap();
+        let mut store = SqliteStore::on(file, self.sync, key).unwrap();
         store.sizes = self.sizes;
         store
     }

@@ -1,0 +1,117 @@
+//! The database file itself: locked for one process whatever name it is opened by, and watched while it is used.
+//!
+//! SQLite's own locks let several processes write in turns, and each of them would deliver what is pending. So the file
+//! bears a lock (flock) beside those. It is never opened and closed beside the lock: closing any descriptor of a file
+//! gives up the process's POSIX locks on it, which are SQLite's.
+
+use std::fs::{self, File, Metadata, OpenOptions, TryLockError};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+use crate::error::StoreError;
+
+/// A file, by device and inode.
+type Identity = (u64, u64);
+
+/// The database file, held for this process.
+#[derive(Debug)]
+pub(crate) struct DatabaseFile {
+    path: PathBuf,
+    wal: PathBuf,
+    identity: Identity,
+    /// Known once the first commit has made it; then it stays the same file until the last connection closes.
+    wal_identity: OnceLock<Identity>,
+    /// Bears the lock.
+    file: File,
+}
+
+impl DatabaseFile {
+    /// Opens the file at `path`, made (0600) when there is none, and locks it.
+    ///
+    /// # Errors
+    /// [`StoreError::Taken`] when another process has it, by whatever name; [`StoreError::HardLink`] when it has another name
+    /// beside this one: the write-ahead log goes by the name, so each would miss what the other wrote.
+    pub(crate) fn take(path: &Path) -> Result<Self, StoreError> {
+        let file = Self::open(path)?;
+        let cannot = |error| StoreError::Database(format!("{} cannot be locked: {error}", path.display()));
+        match file.file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(StoreError::Taken(path.display().to_string())),
+            Err(TryLockError::Error(error)) => return Err(cannot(error)),
+        }
+        match file.file.metadata().map_err(cannot)?.nlink() {
+            0 | 1 => Ok(file),
+            _ => Err(StoreError::HardLink(path.display().to_string())),
+        }
+    }
+
+    /// Without the lock: for tests in which a store that is left alone stands for a process that was killed.
+    #[cfg(test)]
+    pub(crate) fn unlocked(path: &Path) -> Result<Self, StoreError> {
+        Self::open(path)
+    }
+
+    fn open(path: &Path) -> Result<Self, StoreError> {
+        let cannot = |error| StoreError::Database(format!("{} cannot be opened: {error}", path.display()));
+        // Not truncated: it is the database.
+        let opened = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path);
+        let file = opened.map_err(cannot)?;
+        let metadata = file.metadata().map_err(cannot)?;
+        // SQLite follows symbolic links before it names the write-ahead log.
+        let path = path.canonicalize().map_err(cannot)?;
+        let mut wal = path.as_os_str().to_owned();
+        wal.push("-wal");
+        let wal = PathBuf::from(wal);
+        Ok(Self { path, wal, identity: identity(&metadata), wal_identity: OnceLock::new(), file })
+    }
+
+    /// Where it is, without symbolic links.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whether database and write-ahead log still are where they were opened: what is written to a file that was deleted or
+    /// replaced is lost, synced or not. For the writer, after the first commit.
+    ///
+    /// # Errors
+    /// [`StoreError::Displaced`].
+    pub(crate) fn check(&self) -> Result<(), StoreError> {
+        let displaced = |path: &Path| StoreError::Displaced(path.display().to_string());
+        let now = |path: &Path| fs::metadata(path).ok().map(|metadata| identity(&metadata));
+        if now(&self.path) != Some(self.identity) {
+            return Err(displaced(&self.path));
+        }
+        let wal = now(&self.wal).ok_or_else(|| displaced(&self.wal))?;
+        if *self.wal_identity.get_or_init(|| wal) == wal { Ok(()) } else { Err(displaced(&self.wal)) }
+    }
+}
+
+fn identity(metadata: &Metadata) -> Identity {
+    (metadata.dev(), metadata.ino())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // covers: G121
+    #[test]
+    fn one_file_is_one_process_whatever_it_is_called() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("tidings.db");
+        let held = DatabaseFile::take(&path).unwrap();
+        let other = tempfile::tempdir().unwrap();
+        let link = other.path().join("link.db");
+        std::os::unix::fs::symlink(&path, &link).unwrap();
+        let hard = dir.path().join("hard.db");
+        std::fs::hard_link(&path, &hard).unwrap();
+        for name in [&path, &link, &hard] {
+            assert!(matches!(DatabaseFile::take(name), Err(StoreError::Taken(_))), "{}", name.display());
+        }
+        drop(held);
+        assert!(matches!(DatabaseFile::take(&path), Err(StoreError::HardLink(_))));
+        std::fs::remove_file(&hard).unwrap();
+        assert_eq!(DatabaseFile::take(&link).unwrap().path(), path.canonicalize().unwrap());
+    }
+}

@@ -1,0 +1,85 @@
+//! The recording: a server under strace that takes what tenants do, stops, starts again on its data, and stops.
+
+use std::path::Path;
+use std::sync::OnceLock;
+
+use serde_json::{Value, json};
+use tidings_testkit::{Api, Receiver, eventually};
+use tokio::task::JoinSet;
+
+use crate::common::{SOON, hook, listener, local};
+use crate::strace::finished_trace;
+
+const PUBLISHERS: u64 = 6;
+/// Small ones before the planned restart.
+const SMALL: u64 = 72;
+/// Large ones after it: so many that the write-ahead log is moved into the database (4 MiB).
+const LARGE: u64 = 420;
+/// Listeners of each event: one that takes it, one that is not there.
+pub(super) const LISTENERS: u64 = 2;
+
+/// What of a server's calls changes the disk, or tells somebody.
+const CALLS: &str = "execve,openat,mkdir,mkdirat,write,writev,pwrite64,pwritev,ftruncate,fsync,fdatasync,rename,renameat,renameat2,link,\
+                     linkat,unlink,unlinkat,sendto,sendmsg";
+
+/// What each event carries, as it is stored.
+pub(super) fn published() -> &'static [String] {
+    static ALL: OnceLock<Vec<String>> = OnceLock::new();
+    ALL.get_or_init(|| (0..SMALL + LARGE + SMALL).map(|n| data(n).to_string()).collect())
+}
+
+/// What event number `n` carries.
+fn data(n: u64) -> Value {
+    let size = if n < SMALL || n >= SMALL + LARGE { 40 } else { 9_000 };
+    json!({"n": n, "text": "x".repeat(size)})
+}
+
+/// Records into a folder: `trace`, and the server's own in `server`.
+pub(super) async fn record(folder: &Path) {
+    let dir = folder.join("server");
+    std::fs::create_dir(&dir).unwrap();
+    let trace = folder.join("trace");
+    let partner = Receiver::start();
+    let gone = {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.local_addr().unwrap()
+    };
+    let words = ["strace", "--seccomp-bpf", "-f", "-yy", "-xx", "-ttt", "-s", "16777216", "-A", "-o"];
+    let wrapper = words.into_iter().map(str::to_owned).chain([
+        trace.display().to_string(),
+        "-e".to_owned(),
+        format!("trace={CALLS}"),
+    ]);
+    let mut server = local().alone().dir(&dir).wrapper(wrapper).start().await;
+    let api = server.api();
+    hook(&api, "ledger.booked").await;
+    listener(&api, json!({"url": partner.url("/in"), "hooks": ["ledger.*"]})).await;
+    listener(&api, json!({"url": format!("http://{gone}/"), "hooks": ["ledger.booked"], "order": "fifo"})).await;
+    publish_all(&api, 0..SMALL).await;
+    server.terminate().await.expect_code(0);
+
+    server.restart().await;
+    publish_all(&server.api(), SMALL..SMALL + LARGE).await;
+    let wal = server.data_dir().join("tidings.db-wal");
+    let database = server.data_dir().join("tidings.db");
+    let size = |path: &std::path::Path| std::fs::metadata(path).map_or(0, |file| file.len());
+    assert!(size(&wal) > 4 << 20, "too little was written for the log to be moved: {}", size(&wal));
+    eventually(SOON, || async { (size(&database) > 2 << 20).then_some(()) }).await;
+    publish_all(&server.api(), SMALL + LARGE..SMALL + LARGE + SMALL).await;
+    server.terminate().await.expect_code(0);
+    eventually(SOON, || async { finished_trace(&trace) }).await;
+}
+
+async fn publish_all(api: &Api, numbers: std::ops::Range<u64>) {
+    let mut publishers = JoinSet::new();
+    for first in 0..PUBLISHERS {
+        let (api, numbers) = (api.clone(), numbers.clone());
+        publishers.spawn(async move {
+            for n in numbers.skip(first as usize).step_by(PUBLISHERS as usize) {
+                let body = json!({"name": "ledger.booked", "id": format!("e-{n}"), "data": data(n)});
+                api.post("/v1/events", body).await.expect_status(202);
+            }
+        });
+    }
+    publishers.join_all().await;
+}
