@@ -6,6 +6,7 @@
 
 mod config;
 mod engine;
+mod histories;
 mod nodes;
 mod outlets;
 mod retention;

@@ -60,7 +60,7 @@ pub(crate) async fn run(args: ServeArgs, env: &dyn Strings) -> anyhow::Result<()
     let grace = connections.shutdown_grace;
     let stop = signals::stop().context("signals cannot be watched")?;
     let allowed = settings.egress.allow.clone();
-    let engine = assemble::build(settings, data.node()?).await?;
+    let engine = assemble::build(settings, data.node()?, data.path()).await?;
     let stopping = Stopping::default();
     let router = engine.router().merge(machines::router(engine.vitals(), stopping.clone()));
 

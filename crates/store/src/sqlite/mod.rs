@@ -99,6 +99,7 @@ pub struct SqliteStore {
     sizes: Sizes,
     writer: Arc<Writer>,
     readers: Readers,
+    incarnation: i64,
     next_token: AtomicI64,
     /// The number of the newest event. Only jobs of the writer change it.
     newest: Arc<AtomicI64>,
@@ -139,6 +140,7 @@ impl SqliteStore {
             sizes: Sizes::default(),
             writer: Arc::new(writer),
             readers,
+            incarnation,
             next_token: AtomicI64::new(incarnation * TOKENS_PER_INCARNATION),
             newest,
             retired_to: AtomicI64::new(0),
@@ -176,6 +178,10 @@ impl fmt::Debug for SqliteStore {
 impl Store for SqliteStore {
     fn name(&self) -> &'static str {
         "sqlite"
+    }
+
+    fn incarnation(&self) -> i64 {
+        self.incarnation
     }
 
     fn durable(&self) -> bool {
