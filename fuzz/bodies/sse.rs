@@ -10,7 +10,7 @@ pub(crate) fn run(data: &[u8]) {
     assert_eq!(whole, events(stream, 1));
     let mut again = Vec::new();
     for event in &whole {
-        sse::comment(&mut again, &event.name);
+        again.extend_from_slice(sse::COMMENT);
         sse::id(&mut again, &event.id);
         sse::event(&mut again, &event.name);
         sse::data(&mut again, &event.data);

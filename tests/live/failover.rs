@@ -300,6 +300,49 @@ async fn after_a_failover_that_lost_writes_nobody_is_told_that_nothing_was_misse
     assert!(account.old_position_is_lost && account.lost.iter().all(|times| *times > 0));
 }
 
+// covers: G078
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_demoted_server_that_keeps_its_connections_is_left_for_where_the_name_leads() {
+    let cluster = Cluster::new().await;
+    let promoted = redis().await;
+    promoted.follow(&cluster.redis).await;
+    // A proxy in the place of a name: it leads elsewhere late, and cuts nothing.
+    let name = proxy(cluster.redis.address());
+    let at = cluster.lines_via(&cluster.database.url(), &format!("redis://{}", name.addr()));
+    let (first, second) = (node_with(&at).await, node_with(&at).await);
+    let one = APPS[0];
+    let mut readers = Vec::new();
+    for server in [&first, &second] {
+        readers.push(opened(one.stream(server, "news-all", "")).await);
+    }
+    joined(&one.api(&first), "news-all", 2).await;
+    promoted.run(&["REPLICAOF", "NO", "ONE"]);
+    cluster.redis.follow(&promoted).await;
+    for server in [&first, &second] {
+        // What it answers is true: who cannot write says so, and the node notices.
+        let event = json!({"name": "e", "channels": ["news-all"], "data": {"n": 0}});
+        one.api(server).post("/v1/events", event).await.expect_status(503);
+        reaches(server, false).await;
+    }
+    // The name still leads to the old server, which lets everybody in: that is no reason to take it for the master.
+    let refused = |server: &Server| server.stderr().matches("it is a replica").count();
+    let before = [refused(&first), refused(&second)];
+    for (server, before) in [&first, &second].into_iter().zip(before) {
+        eventually(SOON, || async { (refused(server) >= before + 3).then_some(()) }).await;
+    }
+    name.retarget(promoted.address());
+    for server in [&first, &second] {
+        reaches(server, true).await;
+    }
+    joined(&one.api(&second), "news-all", 2).await;
+    for (n, server) in [(1, &first), (2, &second)] {
+        say(&one.api(server), &["news-all"], n).await;
+        for reader in &mut readers {
+            assert_eq!(reader.expect("message", SOON).await.json()["data"]["n"], n);
+        }
+    }
+}
+
 // covers: N04
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn after_a_flush_nobody_is_told_that_nothing_was_missed() {

@@ -122,7 +122,7 @@ async fn next(stream: &mut Stream, so_far: usize) -> ((u64, u64), String) {
         let event = stream.next(LATER).await.unwrap_or_else(|| panic!("the stream stopped after {so_far} events"));
         match event.name.as_str() {
             "message" => return (pair(&event.json()["data"]), event.id),
-            "tidings.open" => {}
+            "tidings.open" | "tidings.joined" => {}
             other => panic!("{other} after {so_far} events: {}", event.data),
         }
     }

@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 mod broker;
+mod codec;
 mod memory;
 mod redis;
 mod subscribers;

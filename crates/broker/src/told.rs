@@ -86,7 +86,8 @@ pub enum Recovery {
     NotAsked,
     /// Everything since its position is in the welcome.
     Complete,
-    /// Something is gone: history doesn't reach back, or has begun anew. What there is isn't in the welcome.
+    /// Something is gone: history doesn't reach back, or has begun anew. Where it has begun anew, what it holds is in the
+    /// welcome, because the session has heard nothing of it.
     Lost,
 }
 

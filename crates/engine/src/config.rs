@@ -41,7 +41,10 @@ pub enum StoreConfig {
 #[derive(Debug, Clone)]
 pub enum BrokerConfig {
     /// There is one node.
-    Memory,
+    Memory {
+        /// Whether what channels keep outlives an orderly stop.
+        keep_over_restart: bool,
+    },
     /// Through Redis.
     Redis(Box<RedisSettings>),
 }
@@ -50,7 +53,7 @@ impl BrokerConfig {
     /// Which it is, in the word that the broker itself has for it.
     pub(crate) fn name(&self) -> &'static str {
         match self {
-            Self::Memory => tidings_store::nodes::OWN_BROKER,
+            Self::Memory { .. } => tidings_store::nodes::OWN_BROKER,
             Self::Redis(_) => "redis",
         }
     }
@@ -65,6 +68,8 @@ pub struct Config {
     pub broker: BrokerConfig,
     /// The file with the key that secrets at rest are sealed with; made when there is none.
     pub main_key_file: PathBuf,
+    /// Where an orderly stop leaves what channels keep for the next start, if the broker is to.
+    pub histories_file: PathBuf,
     /// Threads that own live sessions; 0: one for each core.
     pub shards: u16,
     /// How live sessions are kept.

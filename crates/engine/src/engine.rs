@@ -27,6 +27,7 @@ use tokio::time::MissedTickBehavior;
 
 use crate::config::{BrokerConfig, Config, StoreConfig};
 use crate::counts::{self, Counted, Counts};
+use crate::histories::HistoryFile;
 use crate::nodes::{self, Alone};
 use crate::outlets::Outlets;
 use crate::retention::Retainer;
@@ -116,6 +117,7 @@ pub struct Engine {
     pusher: PusherDoor,
     counts: Arc<Counts>,
     registry: Arc<Mutex<Registry>>,
+    histories: Option<HistoryFile>,
 }
 
 impl Engine {
@@ -132,7 +134,7 @@ impl Engine {
             None => apps,
         });
         let shared = matches!(config.store, StoreConfig::Postgres { .. });
-        let store = open(config.store, config.main_key_file).await?;
+        let store = open(config.store, config.main_key_file.clone()).await?;
         if shared && let Err(error) = nodes::enter(&*store, config.broker.name()).await {
             store.close().await;
             return Err(error);
@@ -163,7 +165,21 @@ impl Engine {
         let inboxes = Inboxes::new(config.shards, &config.live, Arc::clone(&clock)).map_err(EngineError::Live)?;
         let transitions = Transitions::new(Arc::clone(&catalogue), Arc::clone(&clock), config.rejoin_within);
         let last_turn = store.last_turn().await?;
-        let broker = broker(config.broker, &apps, &clock, &inboxes, &transitions, last_turn)?;
+        let keeps = matches!(config.broker, BrokerConfig::Memory { keep_over_restart: true });
+        let (broker, memory) = broker(config.broker, &apps, &clock, &inboxes, &transitions, last_turn)?;
+        let histories = match memory.filter(|_| keeps) {
+            Some(memory) => {
+                let key = main_key(config.main_key_file).await?;
+                let file =
+                    HistoryFile::new(memory, config.histories_file, key, Arc::clone(&clock), store.incarnation());
+                file.clone().restore().await;
+                Some(file)
+            }
+            None => {
+                HistoryFile::discard(config.histories_file).await;
+                None
+            }
+        };
         let cut_off = Gauge::<i64, AtomicI64>::default();
         registry.register("broker_cut_off", "1 while other nodes cannot be reached", cut_off.clone());
         tokio::spawn(sweep(Arc::downgrade(&broker), cut_off));
@@ -188,7 +204,7 @@ impl Engine {
         let counts = Arc::new(Counts::new(Arc::clone(&store), Arc::clone(bus.clock()), &mut registry));
         tokio::spawn(counts::keep_fresh(Arc::downgrade(&counts)));
         meet(&**bus.broker()).await;
-        Ok(Self { store, courier, bus, live, api, pusher, counts, registry: Arc::new(Mutex::new(registry)) })
+        Ok(Self { store, courier, bus, live, api, pusher, counts, registry: Arc::new(Mutex::new(registry)), histories })
     }
 
     /// Every door, as one router.
@@ -255,6 +271,9 @@ impl Engine {
         self.courier.stop(grace).await;
         self.live.stop(LAST_WORD, Closing::Restarting).await;
         self.bus.transitions().drain(grace).await;
+        if let Some(histories) = self.histories.clone() {
+            histories.save().await;
+        }
         self.store.close().await;
     }
 
@@ -270,6 +289,11 @@ impl std::fmt::Debug for Engine {
     }
 }
 
+async fn main_key(file: std::path::PathBuf) -> Result<Arc<MainKey>, EngineError> {
+    let key = tokio::task::spawn_blocking(move || MainKey::load_or_create(&file));
+    Ok(Arc::new(key.await.map_err(|_| EngineError::Broken)??))
+}
+
 fn broker(
     config: BrokerConfig,
     apps: &Apps,
@@ -277,18 +301,19 @@ fn broker(
     inboxes: &Inboxes,
     transitions: &Arc<Transitions>,
     last_turn: i64,
-) -> Result<Arc<dyn Broker>, EngineError> {
+) -> Result<(Arc<dyn Broker>, Option<Arc<MemoryBroker>>), EngineError> {
     let (clock, shards) = (Arc::clone(clock), Arc::new(inboxes.clone()));
     let watch = Arc::clone(transitions) as Arc<dyn Watch>;
     Ok(match config {
-        BrokerConfig::Memory => {
+        BrokerConfig::Memory { .. } => {
             let apps = apps.all().iter().map(|app| (app.id.clone(), app.limits.history)).collect();
             let limits = MemoryLimits { apps, ..MemoryLimits::default() };
             // What is numbered now comes after all that was numbered before.
             let last = clock.wall_ms().saturating_mul(1_000).max(last_turn).unsigned_abs();
-            Arc::new(MemoryBroker::new(clock, shards, limits).watched_by(watch, last))
+            let memory = Arc::new(MemoryBroker::new(clock, shards, limits).watched_by(watch, last));
+            (Arc::clone(&memory) as Arc<dyn Broker>, Some(memory))
         }
-        BrokerConfig::Redis(settings) => Arc::new(RedisBroker::start(*settings, clock, shards, watch)?),
+        BrokerConfig::Redis(settings) => (Arc::new(RedisBroker::start(*settings, clock, shards, watch)?), None),
     })
 }
 

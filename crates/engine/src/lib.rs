@@ -7,6 +7,7 @@
 mod config;
 mod counts;
 mod engine;
+mod histories;
 mod nodes;
 mod outlets;
 mod retention;

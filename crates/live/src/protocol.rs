@@ -80,7 +80,7 @@ pub struct Context<'a> {
 /// What a protocol has done while it was called; the shard carries it out afterwards, in order.
 #[derive(Debug, Default)]
 pub(crate) struct Effects {
-    pub(crate) writes: Vec<Bytes>,
+    pub(crate) writes: Vec<Piece>,
     pub(crate) asks: Vec<(u32, Ask)>,
     pub(crate) next_ask: u32,
     pub(crate) wake_at: Option<Millis>,
@@ -95,6 +95,14 @@ impl Effects {
         let end = Some(End::Close(1011, String::new()));
         *self = Self { next_ask: self.next_ask, end, ..Self::default() };
     }
+}
+
+/// Bytes that a protocol has written.
+#[derive(Debug)]
+pub(crate) struct Piece {
+    pub(crate) bytes: Bytes,
+    /// What follows completes it: without that, the client could not read on.
+    pub(crate) goes_on: bool,
 }
 
 /// How a protocol ends its session, after all that it has written.
@@ -130,8 +138,15 @@ impl Context<'_> {
     /// Writes bytes as they are: for a WebSocket, whole frames.
     pub fn write(&mut self, bytes: Bytes) {
         if !bytes.is_empty() {
-            self.effects.writes.push(bytes);
+            self.effects.writes.push(Piece { bytes, goes_on: false });
         }
+    }
+
+    /// Writes two parts of which neither may leave without the other: a beginning of the session's own, and what it shares
+    /// with others.
+    pub fn write_parts(&mut self, first: Bytes, second: Bytes) {
+        self.effects.writes.push(Piece { bytes: first, goes_on: !second.is_empty() });
+        self.write(second);
     }
 
     /// Asks for something; the number comes back with the answer. Never 0.

@@ -54,9 +54,10 @@ impl Rehearsal {
         Context { session, now, heard, last_write_at, effects: &mut self.effects }
     }
 
-    /// The bytes that were written since this was last called, one item for each [`Context::write`].
+    /// The bytes that were written since this was last called, one item for each [`Context::write`], and two for each
+    /// [`Context::write_parts`].
     pub fn written(&mut self) -> Vec<Bytes> {
-        std::mem::take(&mut self.effects.writes)
+        self.effects.writes.drain(..).map(|piece| piece.bytes).collect()
     }
 
     /// What was asked since this was last called, with the asks' numbers.

@@ -135,7 +135,8 @@ impl AsyncWrite for Lent {
     }
 }
 
-/// The head of a response whose body ends with its connection (RFC 9112 § 6.3, the last case).
+/// The head of the last response on its connection: where its headers frame no body, that ends with the connection (RFC 9112
+/// § 6.3).
 pub(crate) fn head(parts: &Parts, now: Millis) -> Bytes {
     let mut headers = parts.headers.clone();
     headers.insert(CONNECTION, HeaderValue::from_static("close"));

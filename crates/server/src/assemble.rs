@@ -24,12 +24,12 @@ use crate::settings::{LiveSettings, Settings, StoreSettings};
 /// A running engine.
 pub(crate) struct Assembled(Engine);
 
-/// Builds the engine. `node` is the name of this node, for a store that several share.
-pub(crate) async fn build(settings: Settings, node: String) -> anyhow::Result<Assembled> {
+/// Builds the engine. `node` is the name of this node, for a store that several share; `data` its folder.
+pub(crate) async fn build(settings: Settings, node: String, data: &Path) -> anyhow::Result<Assembled> {
     if let Some(folder) = folder_of(&settings.main_key_file) {
         files::make_private_dir(folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
     }
-    Ok(Assembled(Engine::build(config(settings, node)).await?))
+    Ok(Assembled(Engine::build(config(settings, node, data)).await?))
 }
 
 /// Whether a server has used the store before.
@@ -43,7 +43,7 @@ pub(crate) async fn holds_data(store: &StoreSettings) -> anyhow::Result<bool> {
 }
 
 /// What the settings are to the engine.
-fn config(settings: Settings, node: String) -> Config {
+fn config(settings: Settings, node: String, data: &Path) -> Config {
     let store = match settings.store {
         StoreSettings::Sqlite { path, durable } => {
             StoreConfig::Sqlite { path, sync: if durable { Sync::Full } else { Sync::Normal } }
@@ -55,6 +55,7 @@ fn config(settings: Settings, node: String) -> Config {
         store,
         broker: settings.broker,
         main_key_file: settings.main_key_file,
+        histories_file: data.join("histories"),
         shards: u16::try_from(shards).unwrap_or(u16::MAX),
         live: sessions,
         rejoin_within,

@@ -87,7 +87,7 @@ pub(crate) async fn run(args: ServeArgs, env: &dyn Strings) -> anyhow::Result<()
     let allowed = settings.egress.allow.clone();
     let machines_listen = settings.machines_listen;
     let operator_key = settings.operator_key.clone();
-    let engine = assemble::build(settings, data.node()?).await?;
+    let engine = assemble::build(settings, data.node()?, data.path()).await?;
     let stopping = Stopping::default();
     let vitals = Arc::new(engine.vitals());
     let metrics = accept::Metrics::default();

@@ -35,6 +35,9 @@ pub trait Store: Catalogue + Log + Queue + Standings + Nodes + std::fmt::Debug {
     /// In a word, for `/readyz` and logs: which store it is.
     fn name(&self) -> &'static str;
 
+    /// Which start of a node this is: higher than any before it, and one higher than the last one where there is one node.
+    fn incarnation(&self) -> i64;
+
     /// Whether what it acknowledges survives a power cut.
     fn durable(&self) -> bool;
 

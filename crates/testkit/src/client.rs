@@ -115,6 +115,24 @@ impl Client {
         Self { script: Script::start(Language::Python, "pysher_client.py", &[]).await }
     }
 
+    /// Readers of event streams from npm, for [`Client::open_stream_with`]: `eventsource 2`, `eventsource 3`, `eventsource 4`
+    /// and `fetch-event-source`.
+    ///
+    /// # Panics
+    /// When they cannot be started.
+    pub async fn node_readers() -> Self {
+        Self { script: Script::start(Language::Node, "streams.js", &[]).await }
+    }
+
+    /// Readers of event streams from PyPI, for [`Client::open_stream_with`]: `sseclient-py`, `requests`, `requests-sse`,
+    /// `httpx-sse` and `aiohttp-sse-client`.
+    ///
+    /// # Panics
+    /// When they cannot be started.
+    pub async fn python_readers() -> Self {
+        Self { script: Script::start(Language::Python, "streams.py", &[]).await }
+    }
+
     /// Begins to connect with pusher-js; a connection of before ends. Waits for nothing.
     pub async fn begin(&self, person: &Person, options: Value) {
         self.begin_with(person, options, None).await;
@@ -253,7 +271,15 @@ impl Client {
     /// # Panics
     /// When it does not open soon.
     pub async fn open_stream(&self, name: &str, url: &str, types: &[&str]) {
-        self.run(json!({"do": "stream", "name": name, "url": url, "types": types})).await;
+        self.open_stream_with("EventSource", name, url, types).await;
+    }
+
+    /// The same with the library of that name, where the client has several.
+    ///
+    /// # Panics
+    /// When it does not open soon.
+    pub async fn open_stream_with(&self, library: &str, name: &str, url: &str, types: &[&str]) {
+        self.run(json!({"do": "stream", "library": library, "name": name, "url": url, "types": types})).await;
         let wanted = name.to_owned();
         self.script.take("open stream", move |line| line["on"] == "stream_open" && line["name"] == *wanted, SOON).await;
     }
@@ -268,6 +294,11 @@ impl Client {
         let what = format!("{kind:?} on stream {name:?}");
         let fits = move |line: &Value| line["on"] == "stream" && line["name"] == *name && line["type"] == *kind;
         self.script.take(what, fits, SOON)
+    }
+
+    /// Everything that a stream has told and was not taken.
+    pub fn streamed(&self, name: &str) -> Vec<Value> {
+        self.script.waiting(|line| line["on"] == "stream" && line["name"] == name)
     }
 
     /// The next that pusher-js tells of those who are watched: `{name, user_ids}`.

@@ -1,10 +1,11 @@
 //! Bytes ⇄ meaning, without I/O: what subscribers of a channel are told ([`Said`]), each encoding of it made at most once
-//! ([`Prepared`]), the server's side of the WebSocket protocol ([`ws`]), Server-Sent Events ([`sse`]), the head of an HTTP
-//! response, and plain `POST` requests ([`PostReader`]).
+//! ([`Prepared`]), the server's side of the WebSocket protocol ([`ws`]), Server-Sent Events ([`sse`]), the head and chunks
+//! of an HTTP response, and plain `POST` requests ([`PostReader`]).
 //!
 //! Doors say how something looks in their protocol (a [`Format`]); shards of `live` write what comes of it to sockets.
 #![forbid(unsafe_code)]
 
+pub mod chunk;
 mod head;
 mod post;
 mod prepared;

@@ -18,10 +18,12 @@ pub enum Slot {
     PusherPositions,
     /// The Tidings stream over Server-Sent Events.
     Stream,
+    /// The same, each event a chunk of HTTP/1.1.
+    StreamChunks,
 }
 
 impl Slot {
-    const COUNT: usize = 3;
+    const COUNT: usize = 4;
 }
 
 /// How something that is said looks in a protocol. Made by a door, as a `static`.

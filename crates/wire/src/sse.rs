@@ -32,12 +32,9 @@ pub fn retry(out: &mut Vec<u8>, millis: u32) {
     line(out, "retry", &millis.to_string());
 }
 
-/// Appends a comment, which readers skip: a sign of life.
-pub fn comment(out: &mut Vec<u8>, text: &str) {
-    out.extend_from_slice(b": ");
-    out.extend_from_slice(one_line(text).as_bytes());
-    out.extend_from_slice(b"\n\n");
-}
+/// A comment, which readers skip: a sign of life. No empty line follows it, because some readers take any empty line for the
+/// end of an event, and this one would have no data.
+pub const COMMENT: &[u8] = b":\n";
 
 fn line(out: &mut Vec<u8>, field: &str, value: &str) {
     out.extend_from_slice(field.as_bytes());
@@ -219,7 +216,7 @@ mod tests {
         fn what_is_written_is_read(ids in "\\PC{0,9}", name in "[a-z.]{1,9}", text in "[\\PC\r\n]{0,40}", split in 0..200usize) {
             let mut stream = Vec::new();
             retry(&mut stream, 1_000);
-            comment(&mut stream, &text);
+            stream.extend_from_slice(COMMENT);
             id(&mut stream, &ids);
             event(&mut stream, &name);
             data(&mut stream, &text);

@@ -25,11 +25,19 @@ const COUNT_EVERY: Millis = 5_000;
 
 /// The last publication, where it is kept for those who come later.
 #[derive(Debug)]
-struct CacheEntry {
-    publication: Arc<Prepared>,
-    expires: Millis,
+pub(super) struct CacheEntry {
+    pub(super) publication: Arc<Prepared>,
+    pub(super) expires: Millis,
     /// What it takes of the budget.
     _room: Room,
+}
+
+impl CacheEntry {
+    /// An entry, if the budget allows.
+    pub(super) fn new(publication: Arc<Prepared>, expires: Millis, budget: &Arc<Budget>) -> Option<Self> {
+        let room = budget.take(publication.said().weight())?;
+        Some(Self { publication, expires, _room: room })
+    }
 }
 
 /// When the number of subscriptions was told last, and whether it has changed since.
@@ -101,6 +109,22 @@ impl Channel {
         let cache = self.extras.as_ref()?.cache.as_ref()?;
         let ttl = Duration::from_millis(u64::try_from(cache.expires.saturating_sub(now)).unwrap_or(0));
         Some(Cached { publication: Arc::clone(&cache.publication), ttl })
+    }
+
+    /// What is kept of what was said.
+    pub(super) fn kept(&self) -> (Option<&History>, Option<&CacheEntry>) {
+        let extras = self.extras.as_ref();
+        (extras.and_then(|extras| extras.history.as_ref()), extras.and_then(|extras| extras.cache.as_ref()))
+    }
+
+    /// A channel that nobody is in and of which this is kept.
+    pub(super) fn restored(history: Option<History>, cache: Option<CacheEntry>) -> Self {
+        let mut channel = Self::default();
+        if history.is_some() || cache.is_some() {
+            let extras = channel.extras();
+            (extras.history, extras.cache) = (history, cache);
+        }
+        channel
     }
 
     /// Says something; `budget` is there when something of it is to be kept. A shard that is returned is to be

@@ -48,6 +48,30 @@ impl History {
         Some(Self { epoch, offset: 0, kept: VecDeque::new(), budget, ttl, forgotten: 0, alone: None })
     }
 
+    /// The history that had this newest position, without what it kept.
+    pub(super) fn restored(newest: Position, budget: &Arc<Budget>, ttl: Millis) -> Self {
+        let Position { offset, epoch } = newest;
+        let budget = Arc::clone(budget);
+        Self { epoch, offset, kept: VecDeque::new(), budget, ttl, forgotten: 0, alone: None }
+    }
+
+    /// Keeps again what it kept, the oldest first, as far as the budget allows.
+    pub(super) fn restore(&mut self, publication: Arc<Prepared>, expires: Millis) {
+        if let Some(room) = self.make_room(publication.said().weight()) {
+            self.kept.push_back(Kept { publication, expires, _room: room });
+        }
+    }
+
+    /// What is kept, the oldest first, and until when.
+    pub(super) fn kept(&self) -> impl Iterator<Item = (&Arc<Prepared>, Millis)> {
+        self.kept.iter().map(|kept| (&kept.publication, kept.expires))
+    }
+
+    /// For how long a publication is kept.
+    pub(super) fn ttl(&self) -> Millis {
+        self.ttl
+    }
+
     /// The position of the next publication.
     pub(super) fn next(&mut self) -> Position {
         self.offset += 1;
@@ -122,6 +146,8 @@ impl History {
                 let skipped = self.kept.len().saturating_sub(usize::try_from(*count).unwrap_or(usize::MAX));
                 (Recovery::NotAsked, self.from(skipped, usize::MAX))
             }
+            // Who names another life of the history has heard nothing of this one.
+            Since::Position(position) if position.epoch != self.epoch => (Recovery::Lost, self.from(0, usize::MAX)),
             Since::Position(position) => match self.behind(position).and_then(|behind| behind.ok()) {
                 Some(index) => (Recovery::Complete, self.from(index, usize::MAX)),
                 None => (Recovery::Lost, Vec::new()),

@@ -9,19 +9,21 @@ mod channel;
 mod history;
 mod notes;
 mod presence;
+mod snapshot;
 #[cfg(test)]
 mod tests;
 
 use std::collections::BTreeMap;
 use std::hash::BuildHasher;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use hashbrown::DefaultHashBuilder;
 use parking_lot::{Mutex, MutexGuard};
 use tidings_model::channel::{ChannelKey, Member};
-use tidings_model::clock::{Millis, SharedClock};
+use tidings_model::clock::{Millis, SharedClock, millis};
 use tidings_model::id::AppId;
 use tidings_model::policy::{self, AFTER_INTERNAL};
 
@@ -66,6 +68,8 @@ pub struct MemoryBroker {
     clock: SharedClock,
     budgets: Budgets,
     next_swept: AtomicUsize,
+    /// What is kept has been handed over: nothing can be said any more.
+    closed: AtomicBool,
 }
 
 impl MemoryBroker {
@@ -80,6 +84,7 @@ impl MemoryBroker {
             clock,
             budgets: Budgets::new(limits),
             next_swept: AtomicUsize::new(0),
+            closed: AtomicBool::new(false),
         }
     }
 
@@ -91,6 +96,39 @@ impl MemoryBroker {
 
     fn notes(&self, channel: &ChannelKey) -> Notes<'_> {
         Notes { wanted: watch::wanted(&*self.watch, channel), watch: &*self.watch, last: &self.transitions }
+    }
+
+    /// Hands over what is to outlive an orderly stop, channel by channel, as bytes for [`MemoryBroker::restore`]. Nothing can
+    /// be said from here on.
+    ///
+    /// # Errors
+    /// The first one of `take`; what comes after it is not handed over.
+    pub fn hand_over<E>(&self, mut take: impl FnMut(&[u8]) -> Result<(), E>) -> Result<(), E> {
+        self.closed.store(true, Ordering::SeqCst);
+        let now = self.now();
+        for partition in &self.partitions {
+            // Whoever publishes has either put it here already, or finds that the broker is closed.
+            let channels = std::mem::take(&mut *partition.lock());
+            for (key, mut channel) in channels {
+                channel.expire(now);
+                if let Some(bytes) = snapshot::write(&key, &channel, now) {
+                    take(&bytes)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes back a channel that another broker has handed over so long ago: its history goes on where it ended. `false` if
+    /// the bytes are none. To be called before anything is said.
+    pub fn restore(&self, bytes: &[u8], elapsed: Duration) -> bool {
+        let now = self.now();
+        let Some((key, mut channel)) = snapshot::read(bytes, millis(elapsed), now, &self.budgets) else { return false };
+        channel.expire(now);
+        if !channel.is_blank() {
+            self.partition(&key).insert(key, channel);
+        }
+        true
     }
 
     /// How much it holds. Walks everything.
@@ -153,6 +191,9 @@ impl Broker for MemoryBroker {
         let budget = keeps.then(|| self.budgets.of(&publish.channel.app));
         let now = self.now();
         let mut channels = self.partition(&publish.channel);
+        if self.closed.load(Ordering::SeqCst) {
+            return Err(BrokerError::Unavailable);
+        }
         // Where nothing is kept and nobody is, no channel comes to be.
         let key = publish.channel.clone();
         let channel = match channels.get_mut(&key) {

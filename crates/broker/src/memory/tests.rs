@@ -256,3 +256,50 @@ async fn tables_shrink_when_people_go() {
     assert!(heap() * 10 < full, "{} of {full} bytes are left for 2 of 900", heap());
     world.ends_empty().await;
 }
+
+// covers: G291
+#[tokio::test]
+async fn what_is_handed_over_goes_on_where_it_ended() {
+    let (here, mut world) = limited(1 << 20).await;
+    world.options.cache_ttl = Some(std::time::Duration::from_secs(60));
+    world.options.history_ttl = std::time::Duration::from_secs(60);
+    world.join(1, "").await;
+    for id in ["e1", "e2", "e3"] {
+        world.publish(id).await;
+    }
+    world.pass(20_000);
+    world.publish("e4").await;
+    world.told().await;
+    let mut kept = Vec::new();
+    let kept_bytes = here.broker().sizes().kept_bytes;
+    here.broker().hand_over(|bytes| Ok::<_, ()>(kept.push(bytes.to_vec()))).unwrap();
+    let said = world.broker.publish(world.to_publish("c", "late")).await;
+    assert_eq!(said.unwrap_err(), crate::BrokerError::Unavailable, "nothing is said that would not be handed over");
+    // The next node, after ten seconds.
+    let next = Here { limit: Some(1 << 20), ..Here::default() };
+    world.broker = next.open(Arc::clone(&world.clock), Arc::clone(&world.shards), Arc::clone(&world.notebook)).await;
+    for bytes in &kept {
+        for cut in 0..bytes.len() {
+            assert!(!next.broker().restore(&bytes[..cut], std::time::Duration::ZERO), "{cut}");
+        }
+        assert!(next.broker().restore(bytes, std::time::Duration::from_secs(10)));
+    }
+    assert_eq!(next.broker().sizes().kept_bytes, kept_bytes + POSITION_WEIGHT);
+    for (position, expected) in [
+        ("1A", "c: s2 in, 1 here @4A Complete [e2@2A e3@3A e4@4A] cached e4@4A"),
+        ("4A", "c: s2 in, 1 here @4A Complete cached e4@4A"),
+        ("5A", "c: s2 in, 1 here @4A Lost cached e4@4A"),
+    ] {
+        world.options.cache_ttl = Some(std::time::Duration::from_secs(60));
+        world.join_since(2, Since::Position(world.epochs.position(position))).await;
+        world.tells(&[expected], &[]).await;
+        world.leave(2).await;
+        world.told().await;
+    }
+    // What was said first is kept for a minute, of which the stop took ten seconds.
+    world.pass(30_000);
+    world.join_since(2, Since::Position(world.epochs.position("1A"))).await;
+    world.tells(&["c: s2 in, 1 here @4A Lost cached e4@4A"], &[]).await;
+    world.publish("e5").await;
+    world.tells(&["c: e5@5A"], &[]).await;
+}

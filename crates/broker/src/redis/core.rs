@@ -15,7 +15,7 @@ use tokio::sync::{Notify, Semaphore};
 use super::entry::{Entry, Op, Teller};
 use super::message::Message;
 use super::scripts::Call;
-use super::servers::{Master, Servers, Up, is_astray};
+use super::servers::{Master, Servers, Up, is_astray, is_elsewhere};
 use super::settings::RedisSettings;
 use super::{keys, lane, notes};
 use crate::broker::{BrokerError, LOOKED_AT};
@@ -207,9 +207,7 @@ impl Core {
         let is_server = !code.is_empty() && !error.is_io_error() && !error.is_connection_dropped();
         if is_astray(error) {
             self.astray.notify_one();
-        } else if is_server
-            && !matches!(code, "NOSCRIPT" | "TIDINGSSTALE" | "READONLY" | "LOADING" | "MASTERDOWN" | "NOAUTH")
-        {
+        } else if is_server && !is_elsewhere(error) && !matches!(code, "NOSCRIPT" | "TIDINGSSTALE" | "NOAUTH") {
             tracing::error!(%error, "Redis refuses a call");
         } else {
             if code == "TIDINGSSTALE" {
@@ -276,7 +274,7 @@ impl Core {
     pub(super) fn pushed(self: &Arc<Self>, up: &Up, voice: &[u8], payload: &[u8]) {
         let Ok(voice) = std::str::from_utf8(voice) else { return };
         let Some(key) = keys::channel(voice) else {
-            match super::codec::read_control(payload) {
+            match crate::codec::read_control(payload) {
                 Some(control) => self.control(control),
                 None => tracing::warn!("an order of another version is not understood"),
             }

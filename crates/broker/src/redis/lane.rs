@@ -9,11 +9,12 @@ use tidings_model::channel::ChannelKey;
 
 use super::core::Core;
 use super::entry::{Entry, Op, Outcome, Work};
+use super::keys;
 use super::reply::Reply;
 use super::scripts::{Call, Kind};
 use super::servers::Up;
-use super::{codec, keys};
 use crate::broker::{BrokerError, Join, Since};
+use crate::codec;
 use crate::told::Welcome;
 
 /// How often is looked whether a connection that was given up is used no more.

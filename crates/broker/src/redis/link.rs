@@ -34,6 +34,8 @@ pub(super) enum LinkError {
     Late,
     #[error("it is a server of another kind, or too old: 6.2 is needed, in a cluster 7.0")]
     Strange,
+    #[error("it is a replica: its name has to lead to the master")]
+    Replica,
     #[error("it belongs to a cluster: begin broker.url with redis+cluster://")]
     Clustered,
     #[error("the system gives no random numbers")]
@@ -108,6 +110,10 @@ async fn connect(core: &Arc<Core>, master: &Arc<Master>, me: &mut Me) -> Result<
         });
     let site = &master.site;
     let mut connection = site.client.get_multiplexed_async_connection_with_config(&config).await?;
+    // A server that was demoted lets everybody in and answers what it can, and its name may lead to it for a while.
+    if is_replica(&mut connection).await? {
+        return Err(LinkError::Replica);
+    }
     let run_id = run_id(&mut connection, site).await?;
     scripts::load().exec_async(&mut connection).await?;
     let newest = site.newest.load(Relaxed);
@@ -158,6 +164,12 @@ async fn bequeath(
     }
     redis::cmd("ZADD").arg(site.home.nodes()).arg(0).arg(name).exec_async(connection).await?;
     Ok(())
+}
+
+/// Whether the server follows another one.
+async fn is_replica(connection: &mut MultiplexedConnection) -> Result<bool, LinkError> {
+    let info: String = redis::cmd("INFO").arg("replication").query_async(connection).await?;
+    Ok(info.lines().any(|line| line.trim() == "role:slave"))
 }
 
 /// Which run of which server answers.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use tidings_model::channel::{ChannelKey, Epoch, Position, SessionId};
 use tidings_wire::{Prepared, Presence, Publication, Said};
 
-use super::codec;
+use crate::codec;
 
 /// A message of a channel.
 #[derive(Debug, Clone)]

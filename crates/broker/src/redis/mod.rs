@@ -9,7 +9,6 @@
 //! - [`keys`], [`scripts`] (with `scripts/*.lua`), [`codec`], [`message`], [`reply`], [`notes`]: what is said to Redis and back.
 
 mod cluster;
-mod codec;
 mod core;
 mod entry;
 mod keys;
@@ -43,9 +42,9 @@ use crate::broker::{
     Broker, BrokerError, Cached, ChannelFilter, ChannelState, Heard, History, HistoryRange, Join, Leave, Occupancy,
     Publish,
 };
+use crate::codec::{self, Speech};
 use crate::told::{Control, Shards};
 use crate::watch::Watch;
-use codec::Speech;
 use core::Core;
 use entry::Op;
 use reply::Reply;

@@ -6,8 +6,9 @@ use redis::Value;
 use tidings_model::channel::{ChannelKey, Epoch, Member, Position, SessionId};
 use tidings_wire::Prepared;
 
-use super::{codec, message};
+use super::message;
 use crate::broker::Cached;
+use crate::codec;
 use crate::told::Recovery;
 
 /// The parts of an answer, one after the other. Each is `None` when it isn't what it should be.

@@ -202,7 +202,39 @@ impl Servers {
     }
 }
 
+/// Whether a server says that it is not the one that has the data: it follows another one, or is not ready. Before 7.0 Redis
+/// wraps what a command in a script answers into an error of its own.
+pub(super) fn is_elsewhere(error: &RedisError) -> bool {
+    const CODES: [&str; 3] = ["READONLY", "MASTERDOWN", "LOADING"];
+    let wrapped = |detail: &str| CODES.iter().any(|code| detail.contains(&format!("-{code} ")));
+    error.code().is_some_and(|code| CODES.contains(&code)) || error.detail().is_some_and(wrapped)
+}
+
 /// Whether a server says that a channel is elsewhere, or that its cluster is at odds, for now.
 pub(super) fn is_astray(error: &RedisError) -> bool {
     matches!(error.code(), Some("MOVED" | "ASK" | "TRYAGAIN" | "CROSSSLOT" | "CLUSTERDOWN"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // covers: G079
+    #[test]
+    fn a_server_that_is_not_the_master_says_so_in_several_ways() {
+        let says = |line: &str| {
+            redis::parse_redis_value(format!("-{line}\r\n").as_bytes()).and_then(redis::Value::extract_error)
+        };
+        for line in [
+            "READONLY You can't write against a read only replica. script: 3f5, on @user_script:1.",
+            "ERR Error running script (call to f_3f5): @user_script:1: @user_script: 1: -READONLY You can't write against a read only replica. ",
+            "MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.",
+            "LOADING Redis is loading the dataset in memory",
+        ] {
+            assert!(is_elsewhere(&says(line).unwrap_err()), "{line}");
+        }
+        for line in ["ERR unknown command", "WRONGTYPE Operation against a key", "OOM command not allowed"] {
+            assert!(!is_elsewhere(&says(line).unwrap_err()), "{line}");
+        }
+    }
 }

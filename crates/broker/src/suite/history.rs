@@ -68,7 +68,7 @@ pub(crate) async fn who_comes_back_gets_what_they_missed(world: &mut World) {
     }
     let foreign = |offset| Position { offset, epoch: Epoch::parse("other").unwrap() };
     for offset in [0, 2, 3, 9] {
-        assert_eq!(found(world, foreign(offset)).await, "@3A Lost");
+        assert_eq!(found(world, foreign(offset)).await, "@3A Lost [e1@1A e2@2A e3@3A]");
     }
     // Where no history is kept, nothing can be found.
     world.options.history_size = 0;
@@ -146,13 +146,14 @@ pub(crate) async fn a_forgotten_history_begins_anew(world: &mut World) {
     world.pass(120_000);
     assert_eq!(world.broker.channel(&key("c")).await.unwrap(), None);
     world.publish("f1").await;
-    assert_eq!(found_from(world, "0A").await, "@1B Lost");
-    assert_eq!(found_from(world, "1A").await, "@1B Lost");
+    // Of this life nobody who was there in the other has heard anything.
+    assert_eq!(found_from(world, "0A").await, "@1B Lost [f1@1B]");
+    assert_eq!(found_from(world, "1A").await, "@1B Lost [f1@1B]");
     assert_eq!(found_from(world, "0B").await, "@1B Complete [f1@1B]");
     // Whether somebody has looked meanwhile makes no difference.
     world.pass(120_000);
     world.publish("g1").await;
-    assert_eq!(found_from(world, "1B").await, "@1C Lost");
+    assert_eq!(found_from(world, "1B").await, "@1C Lost [g1@1C]");
     // While somebody is there, nothing is forgotten.
     world.join(1, "").await;
     world.pass(3_600_000);
@@ -215,5 +216,5 @@ pub(crate) async fn a_history_that_is_not_wanted_any_more_goes(world: &mut World
     world.options.history_size = 10;
     world.publish("e3").await;
     world.leave(1).await;
-    assert_eq!(found_from(world, "1A").await, "@1B Lost");
+    assert_eq!(found_from(world, "1A").await, "@1B Lost [e3@1B]");
 }

@@ -303,6 +303,10 @@ impl Model {
             None => kept.len(),
             Some(Since::Last(count)) => kept.len().saturating_sub(*count as usize),
             Some(Since::Position(position)) if is_whole => kept.iter().filter(|(_, o)| *o <= position.offset).count(),
+            // Of another life all of it is missed.
+            Some(Since::Position(position)) if newest.as_ref().is_some_and(|newest| newest.epoch != position.epoch) => {
+                0
+            }
             Some(Since::Position(_)) => kept.len(),
         };
         if let Some(newest) = &newest {

@@ -70,7 +70,7 @@ impl Shard {
         let Some(session) = self.sessions.get_mut(slot as usize) else { return };
         session.last_write_at = self.now;
         if let Some(place) = &session.place {
-            place.traffic.bytes_sent.inc_by(self.effects.writes.iter().map(|bytes| bytes.len() as u64).sum());
+            place.traffic.bytes_sent.inc_by(self.effects.writes.iter().map(|piece| piece.bytes.len() as u64).sum());
         }
         let sent = match &mut session.line {
             Some(line) => line.send_all(&mut self.effects.writes, self.settings.session_queue, &self.metrics),

@@ -6,12 +6,13 @@ use std::io::{self, IoSlice};
 use bytes::{Buf as _, Bytes};
 
 use crate::metrics::Metrics;
+use crate::protocol::Piece;
 use crate::transport::{Piped, Transport};
 
 /// How many pieces leave in one `writev`.
 const PIECES: usize = 64;
 /// What a piece in the queue takes besides its bytes, so that many small ones count as what they are.
-const PIECE: usize = size_of::<Bytes>();
+const PIECE: usize = size_of::<Piece>();
 
 /// What came of a write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,10 +27,11 @@ pub(super) enum Sent {
 
 #[derive(Debug, Default)]
 struct Backlog {
-    pieces: VecDeque<Bytes>,
+    pieces: VecDeque<Piece>,
     /// Of all pieces, each counted with [`PIECE`].
     bytes: usize,
-    /// A part of the first piece has left: the rest has to follow, or frames would break.
+    /// A part of the first frame has left, of the first piece or of one before it: the rest has to follow, or frames would
+    /// break.
     begun: bool,
 }
 
@@ -67,18 +69,18 @@ impl Line {
     }
 
     /// Writes several pieces, together. What is left in `pieces` is of no use.
-    pub(super) fn send_all(&mut self, pieces: &mut Vec<Bytes>, limit: usize, metrics: &Metrics) -> Sent {
+    pub(super) fn send_all(&mut self, pieces: &mut Vec<Piece>, limit: usize, metrics: &Metrics) -> Sent {
         if pieces.len() < 2 || matches!(self.transport, Transport::Stream(_)) {
-            let outcome = pieces.iter().map(|piece| self.send(piece, limit, metrics)).find(|&sent| sent != Sent::Fine);
-            return outcome.unwrap_or(Sent::Fine);
+            let mut sent = pieces.iter().map(|piece| self.send(&piece.bytes, limit, metrics));
+            return sent.find(|&sent| sent != Sent::Fine).unwrap_or(Sent::Fine);
         }
-        let mut written = 0;
+        let (mut written, mut begun) = (0, false);
         // Until the socket takes less than it is offered: only then it tells when it takes more.
         while self.backlog.is_none() && !pieces.is_empty() {
             let (slices, count) = slices(pieces.iter());
             match self.transport.write_vectored(&slices[..count]) {
-                Ok(taken) if taken == pieces[..count].iter().map(Bytes::len).sum::<usize>() => {
-                    _ = pieces.drain(..count)
+                Ok(taken) if taken == pieces[..count].iter().map(|piece| piece.bytes.len()).sum::<usize>() => {
+                    begun = pieces.drain(..count).next_back().is_some_and(|last| last.goes_on);
                 }
                 Ok(taken) => {
                     written = taken;
@@ -93,8 +95,9 @@ impl Line {
         }
         let backlog = self.backlog.get_or_insert_default();
         let before = backlog.bytes;
-        backlog.bytes += pieces.iter().map(|piece| piece.len() + PIECE).sum::<usize>();
+        backlog.bytes += pieces.iter().map(|piece| piece.bytes.len() + PIECE).sum::<usize>();
         backlog.pieces.extend(pieces.drain(..));
+        backlog.begun |= begun;
         backlog.forget(written);
         metrics.queued_bytes.inc_by((backlog.bytes - before) as i64);
         if backlog.bytes > limit { Sent::Slow } else { Sent::Fine }
@@ -106,7 +109,7 @@ impl Line {
         let bytes = piece.len() + PIECE;
         backlog.begun |= begun;
         backlog.bytes += bytes;
-        backlog.pieces.push_back(piece);
+        backlog.pieces.push_back(Piece { bytes: piece, goes_on: false });
         metrics.queued_bytes.inc_by(bytes as i64);
         if backlog.bytes > limit { Sent::Slow } else { Sent::Fine }
     }
@@ -145,8 +148,10 @@ impl Line {
             writer.discard();
         }
         let Some(backlog) = &mut self.backlog else { return };
-        let kept = usize::from(backlog.begun);
-        let gone: usize = backlog.pieces.drain(kept..).map(|piece| piece.len() + PIECE).sum();
+        let first =
+            backlog.pieces.iter().position(|piece| !piece.goes_on).map_or(backlog.pieces.len(), |last| last + 1);
+        let kept = if backlog.begun { first } else { 0 };
+        let gone: usize = backlog.pieces.drain(kept..).map(|piece| piece.bytes.len() + PIECE).sum();
         backlog.bytes -= gone;
         metrics.queued_bytes.dec_by(gone as i64);
         if backlog.pieces.is_empty() {
@@ -165,15 +170,16 @@ impl Backlog {
     fn forget(&mut self, mut written: usize) -> usize {
         let before = self.bytes;
         while let Some(first) = self.pieces.front_mut() {
-            if written < first.len() {
-                first.advance(written);
+            let length = first.bytes.len();
+            if written < length {
+                first.bytes.advance(written);
                 self.bytes -= written;
                 self.begun |= written > 0;
                 break;
             }
-            written -= first.len();
-            self.bytes -= first.len() + PIECE;
-            self.begun = false;
+            written -= length;
+            self.bytes -= length + PIECE;
+            self.begun = first.goes_on;
             self.pieces.pop_front();
         }
         before - self.bytes
@@ -181,11 +187,11 @@ impl Backlog {
 }
 
 /// The first pieces as one `writev` takes them, and how many they are.
-fn slices<'a>(pieces: impl Iterator<Item = &'a Bytes>) -> ([IoSlice<'a>; PIECES], usize) {
+fn slices<'a>(pieces: impl Iterator<Item = &'a Piece>) -> ([IoSlice<'a>; PIECES], usize) {
     let mut slices = [IoSlice::new(&[]); PIECES];
     let mut count = 0;
     for (slice, piece) in slices.iter_mut().zip(pieces) {
-        *slice = IoSlice::new(piece);
+        *slice = IoSlice::new(&piece.bytes);
         count += 1;
     }
     (slices, count)
@@ -193,4 +199,57 @@ fn slices<'a>(pieces: impl Iterator<Item = &'a Bytes>) -> ([IoSlice<'a>; PIECES]
 
 fn is_passing(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read as _;
+    use std::net::{TcpListener, TcpStream};
+
+    use super::*;
+
+    /// A line whose socket takes little, and its other end.
+    fn line() -> (Line, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let client = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        client.set_recv_buffer_size(4 << 10).unwrap();
+        client.connect(&listener.local_addr().unwrap().into()).unwrap();
+        let (server, _) = listener.accept().unwrap();
+        socket2::SockRef::from(&server).set_send_buffer_size(4 << 10).unwrap();
+        server.set_nonblocking(true).unwrap();
+        (Line::new(Transport::Plain(mio::net::TcpStream::from_std(server))), client.into())
+    }
+
+    // covers: G243
+    #[test]
+    fn what_is_forgotten_of_a_slow_session_leaves_whole_frames() {
+        for first in [1, 7, 1_000, 4_000, 9_000] {
+            let metrics = Metrics::default();
+            let (mut line, mut client) = line();
+            // A frame is `<`, `a`s, and, of everybody's bytes, `b`s and `>`.
+            let own = Bytes::from(format!("<{}", "a".repeat(first)));
+            let shared = Bytes::from(format!("{}>", "b".repeat(3_000)));
+            let piece = |bytes: &Bytes, goes_on| Piece { bytes: bytes.clone(), goes_on };
+            loop {
+                let mut pieces: Vec<_> = (0..40).flat_map(|_| [piece(&own, true), piece(&shared, false)]).collect();
+                if line.send_all(&mut pieces, 1 << 20, &metrics) == Sent::Slow {
+                    break;
+                }
+            }
+            line.discard(&metrics);
+            assert_eq!(line.send(&Bytes::from_static(b"!"), usize::MAX, &metrics), Sent::Fine);
+            let reader = std::thread::spawn(move || {
+                let mut text = String::new();
+                client.read_to_string(&mut text).map(|_| text)
+            });
+            while !line.flush(&metrics).unwrap() {
+                std::thread::yield_now();
+            }
+            line.close(&metrics);
+            let text = reader.join().unwrap().unwrap();
+            let frame = format!("<{}{}>", "a".repeat(first), "b".repeat(3_000));
+            assert_eq!(text.replace(&frame, ""), "!", "with {first} bytes of its own");
+            assert_eq!(metrics.queued_bytes.get(), 0);
+        }
+    }
 }

@@ -122,9 +122,14 @@ fn told(event: &Event, json: bool) -> Told {
         });
     }
     let data: Value = serde_json::from_str(&event.data).unwrap_or_default();
+    let channels = || {
+        let channels = data.get("channels").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+        channels.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(", ")
+    };
     let text = |key: &str| data.get(key).and_then(Value::as_str).unwrap_or_default();
     let remark = match event.name.as_str() {
         "tidings.open" => format!("listening as session {}", text("session")),
+        "tidings.joined" => format!("joined {}", channels()),
         "tidings.lost" => format!("{}: what was said meanwhile is no longer kept, at least in part", text("channel")),
         "tidings.refused" => format!("{}: {}", text("channel"), text("reason")),
         "tidings.close" => format!("the server ends the stream: {}", text("reason")),

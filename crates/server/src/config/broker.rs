@@ -14,6 +14,7 @@ pub(super) struct RawBroker {
     url: Option<String>,
     lease: Option<RawDuration>,
     timeout: Option<RawDuration>,
+    keep_over_restart: Option<bool>,
 }
 
 impl RawBroker {
@@ -30,6 +31,7 @@ impl RawBroker {
         let lease = bounded("broker.lease", self.lease, seconds(3), seconds(600));
         let timeout = bounded("broker.timeout", self.timeout, Duration::from_millis(100), seconds(60));
         let url = self.url.as_deref().unwrap_or("memory://");
+        let memory = BrokerConfig::Memory { keep_over_restart: self.keep_over_restart.unwrap_or(true) };
         if url == "memory://" {
             for (path, is_given) in [("broker.lease", self.lease.is_some()), ("broker.timeout", self.timeout.is_some())]
             {
@@ -37,7 +39,13 @@ impl RawBroker {
                     check.warn(path, format!("{path} is about Redis; with memory:// there is one node"));
                 }
             }
-            return BrokerConfig::Memory;
+            return memory;
+        }
+        if self.keep_over_restart.is_some() {
+            check.warn(
+                "broker.keep_over_restart",
+                "broker.keep_over_restart is about memory://; Redis keeps what channels keep",
+            );
         }
         match RedisSettings::new(url) {
             Ok(mut settings) => {
@@ -47,7 +55,7 @@ impl RawBroker {
             }
             Err(error) => {
                 check.wrong("broker.url", error.to_string());
-                BrokerConfig::Memory
+                memory
             }
         }
     }

@@ -36,6 +36,10 @@ impl Store for PostgresStore {
         "postgres"
     }
 
+    fn incarnation(&self) -> i64 {
+        self.incarnation
+    }
+
     fn durable(&self) -> bool {
         true
     }

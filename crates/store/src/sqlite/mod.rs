@@ -107,6 +107,7 @@ pub struct SqliteStore {
     writer: Arc<Writer>,
     readers: Readers,
     counts: Arc<Counts>,
+    incarnation: i64,
     next_token: AtomicI64,
     /// The number of the newest event. Only jobs of the writer change it.
     newest: Arc<AtomicI64>,
@@ -162,6 +163,7 @@ impl SqliteStore {
             writer: Arc::new(writer),
             readers,
             counts,
+            incarnation,
             next_token: AtomicI64::new(incarnation * TOKENS_PER_INCARNATION),
             newest,
             retired_to: AtomicI64::new(0),
@@ -216,6 +218,10 @@ impl fmt::Debug for SqliteStore {
 impl Store for SqliteStore {
     fn name(&self) -> &'static str {
         "sqlite"
+    }
+
+    fn incarnation(&self) -> i64 {
+        self.incarnation
     }
 
     fn durable(&self) -> bool {

@@ -7,7 +7,7 @@
 --
 -- meta: n number of the last message; s subscriptions; p j c what sessions joined with (presence, join_leave, count);
 -- ct, co when their number was told last, and whether that is owed; g e o generation, epoch and offset of the history;
--- t its ttl; x when its last entry is too old; f when a position that nobody is there for is forgotten; cx cp when the
+-- b the epoch and the offset that it began with; t its ttl; x when its last entry is too old; f when a position that nobody is there for is forgotten; cx cp when the
 -- cached event is too old, and its position; cm whether somebody has found no cached event since there was one; tn the
 -- number of the last transition.
 --
@@ -36,7 +36,7 @@ end
 
 local function forget_history()
   if m.e then
-    for _, field in ipairs({'g', 'e', 'o', 't', 'x', 'f'}) do set(field, nil) end
+    for _, field in ipairs({'g', 'e', 'o', 'b', 't', 'x', 'f'}) do set(field, nil) end
     redis.call('DEL', log)
   end
 end
@@ -63,6 +63,7 @@ end
 local function begin_epoch()
   set('g', generation)
   set('e', string.format('%x-', generation) .. fresh)
+  set('b', m.e .. ' ' .. int(num('o')))
 end
 
 local function begin_history(ttl)
@@ -190,9 +191,17 @@ local function adopt(presence, join_leave, count)
   end
 end
 
--- What a session that was at a position gets: 'c' and all that came after it, or 'l'.
+-- What a session that was at a position gets: 'c' and all that came after it, or 'l'; with it all of another life than that
+-- of the position, of which the session has heard nothing.
 local function since(epoch, offset)
-  if m.e ~= epoch or offset > num('o') or (first_kept() or num('o') + 1) > offset + 1 then return 'l', {} end
+  if not m.e then return 'l', {} end
+  if m.e ~= epoch then
+    -- A node of an earlier version may have begun this life, and not said where.
+    local began = m.b and string.sub(m.b, 1, #m.e + 1) == m.e .. ' ' and tonumber(string.sub(m.b, #m.e + 2))
+    if not began or not first_kept() then return 'l', {} end
+    return 'l', redis.call('XRANGE', log, int(began + 1), '+')
+  end
+  if offset > num('o') or (first_kept() or num('o') + 1) > offset + 1 then return 'l', {} end
   return 'c', redis.call('XRANGE', log, int(offset + 1), '+')
 end
 

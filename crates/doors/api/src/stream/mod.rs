@@ -15,17 +15,18 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::header::{
-    ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_MAX_AGE,
-    CACHE_CONTROL, CONTENT_TYPE, ORIGIN, VARY,
+    ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
+    ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_MAX_AGE, CACHE_CONTROL, CONTENT_TYPE, ORIGIN, TRANSFER_ENCODING, VARY,
 };
 use http::request::Parts;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
 use tidings_live::{ClientAddr, Lender, Refused};
 use tidings_model::app::App;
 use tidings_model::origin;
 
 use crate::door::ApiDoor;
 use crate::problem::{Code, Problem};
+use crate::wire::stream::Framing;
 use access::Reader;
 use session::StreamSession;
 
@@ -45,9 +46,9 @@ pub(crate) async fn open(State(door): State<ApiDoor>, mut parts: Parts) -> Respo
     let client = parts.extensions.get::<ClientAddr>().copied();
     let admitted = allowed(&door, &reader, &parts).and_then(|()| {
         let wish = access::wish(&door, &reader, &parts)?;
-        Ok((door.admit(&reader.app, client)?, Box::new(StreamSession::new(wish))))
+        Ok((door.admit(&reader.app, client)?, wish))
     });
-    let (place, session) = match admitted {
+    let (place, wish) = match admitted {
         Ok(admitted) => admitted,
         Err(problem) => {
             let mut answer = problem.into_response();
@@ -66,12 +67,17 @@ pub(crate) async fn open(State(door): State<ApiDoor>, mut parts: Parts) -> Respo
     let lender = parts.extensions.remove::<Lender>().filter(|_| parts.method == Method::GET);
     let app = Arc::clone(&reader.app);
     if let Some(socket) = lender.and_then(|lender| lender.take()) {
-        let (head, _) = answer.into_parts();
-        door.live().attach_stream(place, app, socket, &head, session);
+        let (mut head, _) = answer.into_parts();
+        let framing = if parts.version < Version::HTTP_11 { Framing::None } else { Framing::Chunks };
+        if framing == Framing::Chunks {
+            head.headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+        }
+        door.live().attach_stream(place, app, socket, &head, Box::new(StreamSession::new(wish, framing)));
         // Nobody sends this.
         return Response::default();
     }
-    *answer.body_mut() = Body::new(door.live().open_stream(place, app, session));
+    *answer.body_mut() =
+        Body::new(door.live().open_stream(place, app, Box::new(StreamSession::new(wish, Framing::None))));
     answer
 }
 
@@ -107,17 +113,15 @@ fn allowed(door: &ApiDoor, reader: &Reader, parts: &Parts) -> Result<(), Problem
         .remedy("add it to the app's `allowed_origins` in the config"))
 }
 
-/// Lets the page read the answer, if its origin is one that may.
+/// Lets the page read the answer, if its origin is one that may. A page that says `withCredentials` may read it too: it has to
+/// be named for that, and no cookie is looked at.
 fn share(app: &Arc<App>, headers: &HeaderMap, answer: &mut Response) {
     let to = answer.headers_mut();
-    if app.allowed_origins.iter().any(|entry| entry == "*") {
-        to.insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
-        return;
-    }
     to.insert(VARY, HeaderValue::from_static("origin"));
     if let Some(given) = headers.get(ORIGIN)
         && given.to_str().is_ok_and(|given| origin::is_allowed(&app.allowed_origins, given))
     {
         to.insert(ACCESS_CONTROL_ALLOW_ORIGIN, given.clone());
+        to.insert(ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
     }
 }

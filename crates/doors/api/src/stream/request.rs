@@ -1,4 +1,8 @@
 //! What a request for a stream says: `app`, `channels` or `channel`, `token`, and where the client was.
+//!
+//! A stream that is refused ends an `EventSource` for good, and its URL is not written by the application alone: libraries add
+//! what keeps caches away, and their own name for the id of the last event. So a name that means nothing here is passed over,
+//! unless it looks like one of ours that was mistyped.
 
 use http::request::Parts;
 use tidings_model::channel::Position;
@@ -44,7 +48,7 @@ pub(super) fn read(parts: &Parts, most: usize) -> Result<Request, Problem> {
             .remedy("spread the channels over several streams"));
     }
     let mut request = Request::default();
-    let mut last_event_id = None;
+    let (mut last_event_id, mut added_id) = (None, None);
     for (name, value) in form_urlencoded::parse(query.as_bytes()) {
         match name.as_ref() {
             "channels" => value.split(',').try_for_each(|channel| add(&mut request.channels, "channels", channel))?,
@@ -53,12 +57,14 @@ pub(super) fn read(parts: &Parts, most: usize) -> Result<Request, Problem> {
             "app" => once(&mut request.app, "app", value.into_owned())?,
             "token" => once(&mut request.token, "token", value.into_owned())?,
             "last_event_id" => once(&mut last_event_id, "last_event_id", value.into_owned())?,
+            // A library's, which knows more than the URL that it was given.
+            name if is_last_event_id(name) => added_id = Some(value.into_owned()),
+            name if is_channel_of_array(name) => add(&mut request.channels, "channels", &value)?,
             unknown => {
-                let remedy = match nearest(unknown, KNOWN) {
-                    Some(nearest) => format!("did you mean {nearest:?}?"),
-                    None => format!("the parameters are {}", KNOWN.join(", ")),
-                };
-                return Err(wrong(&shown(unknown), "there is no such query parameter").remedy(remedy));
+                if let Some(nearest) = nearest(unknown, KNOWN) {
+                    return Err(wrong(&shown(unknown), "there is no such query parameter")
+                        .remedy(format!("did you mean {nearest:?}?")));
+                }
             }
         }
     }
@@ -77,8 +83,8 @@ pub(super) fn read(parts: &Parts, most: usize) -> Result<Request, Problem> {
     // What a client sends by itself when it comes back is newer than what its URL was made with.
     let header = parts.headers.get(LAST_EVENT_ID).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
     let header = header.filter(|text| !text.is_empty()).map(|text| ("Last-Event-ID", text));
-    let parameter = last_event_id.filter(|text| !text.is_empty()).map(|text| ("last_event_id", text));
-    if let Some((place, text)) = header.or(parameter) {
+    let parameter = |text: Option<String>| text.filter(|text| !text.is_empty()).map(|text| ("last_event_id", text));
+    if let Some((place, text)) = header.or_else(|| parameter(added_id)).or_else(|| parameter(last_event_id)) {
         request.since = cursor::read(&text, request.channels.len()).ok_or_else(|| {
             wrong(place, "this is not the id of a message of a stream of these channels").remedy(
                 "pass an id on unchanged, with the same channels in the same order, or leave it out to begin now",
@@ -86,6 +92,20 @@ pub(super) fn read(parts: &Parts, most: usize) -> Result<Request, Problem> {
         })?;
     }
     Ok(request)
+}
+
+/// Whether this is what somebody's library calls `last_event_id`: `lastEventId`, `last-event-id`, `Last-Event-ID`, …
+fn is_last_event_id(name: &str) -> bool {
+    let name = name.strip_prefix("evs_").unwrap_or(name);
+    let letters = name.bytes().filter(|byte| !b"-_".contains(byte)).map(|byte| byte.to_ascii_lowercase());
+    letters.eq(*b"lasteventid")
+}
+
+/// Whether this is an element of an array as libraries write them: `channels[]`, `channels[0]`.
+fn is_channel_of_array(name: &str) -> bool {
+    let index = name.strip_prefix("channels[").or_else(|| name.strip_prefix("channel["));
+    let index = index.and_then(|index| index.strip_suffix(']'));
+    index.is_some_and(|index| index.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
 fn add(channels: &mut Vec<String>, place: &str, name: &str) -> Result<(), Problem> {
@@ -135,6 +155,38 @@ mod tests {
             assert!(named(wrong).is_err(), "{wrong}");
         }
         assert!(named(&format!("channels=a&token={}", "x".repeat(MAX_TARGET))).is_err());
+    }
+
+    // covers: G217
+    #[test]
+    fn what_libraries_add_is_understood_or_passed_over() {
+        let since = |query: &str| {
+            let request = read(&parts(query, None), 3).unwrap_or_else(|problem| panic!("{query}: {problem:?}"));
+            (request.channels, cursor::write(request.since.iter().map(Option::as_ref)))
+        };
+        let (a_b, nothing) = (vec!["a".to_owned(), "b".to_owned()], String::new());
+        for query in [
+            // What keeps caches away.
+            "channels=a,b&_=1795255000000",
+            "channels=a,b&t=1795255000000",
+            "channels=a,b&cb=0.123&nocache=true&timestamp=1",
+            // Arrays of jQuery and PHP, of qs, and of Python's requests.
+            "channels%5B%5D=a&channels%5B%5D=b",
+            "channels[]=a&channels[]=b",
+            "channels%5B0%5D=a&channels%5B1%5D=b",
+            "channels=a&channels=b",
+            "channel[]=a&channel[]=b",
+            "channels=a,b&lastEventId=",
+        ] {
+            assert_eq!(since(query), (a_b.clone(), nothing.clone()), "{query}");
+        }
+        for name in ["lastEventId", "lastEventID", "last-event-id", "Last-Event-ID", "lasteventid", "evs_last_event_id"]
+        {
+            let at = "e:2,-".to_owned();
+            assert_eq!(since(&format!("channels=a,b&{name}=e:2,-")), (a_b.clone(), at.clone()), "{name}");
+            // The URL is as it was when the client was first there.
+            assert_eq!(since(&format!("channels=a,b&{name}=e:2,-&last_event_id=e:1,-")), (a_b.clone(), at), "{name}");
+        }
     }
 
     #[test]

@@ -16,7 +16,7 @@ use tidings_model::clock::Millis;
 use tidings_wire::{Prepared, Said};
 
 use super::cursor;
-use crate::wire::stream::{self, STREAM};
+use crate::wire::stream::Framing;
 
 /// How often something is written at least.
 const HEARTBEAT: Millis = 25_000;
@@ -52,12 +52,14 @@ pub(crate) struct Wish {
 struct Part {
     name: Arc<str>,
     history: bool,
+    joined: bool,
     position: Option<Position>,
 }
 
 /// The session.
 #[derive(Debug)]
 pub(crate) struct StreamSession {
+    framing: Framing,
     wish: Wish,
     parts: Vec<Part>,
     /// The parts' places, by name.
@@ -72,16 +74,17 @@ pub(crate) struct StreamSession {
 
 impl StreamSession {
     /// A session that is going to have this.
-    pub(crate) fn new(wish: Wish) -> Self {
+    pub(crate) fn new(wish: Wish, framing: Framing) -> Self {
         let part = |wanted: &Wanted| Part {
             name: Arc::clone(&wanted.name),
             history: wanted.history,
+            joined: false,
             position: wanted.since.clone(),
         };
         let parts: Vec<Part> = wish.channels.iter().map(part).collect();
         let mut by_name: Vec<u16> = (0..=u16::MAX).take(parts.len()).collect();
         by_name.sort_by(|a, b| parts[usize::from(*a)].name.cmp(&parts[usize::from(*b)].name));
-        Self { wish, parts, by_name, first_ask: 0, joining: 0, refused: 0 }
+        Self { framing, wish, parts, by_name, first_ask: 0, joining: 0, refused: 0 }
     }
 
     fn part(&mut self, channel: &str) -> Option<&mut Part> {
@@ -89,38 +92,50 @@ impl StreamSession {
         self.parts.get_mut(usize::from(self.by_name[found]))
     }
 
-    /// The `id:` line of the next message.
-    fn write_cursor(&self, cx: &mut Context<'_>) {
-        let cursor = cursor::write(self.parts.iter().map(|part| part.position.as_ref()));
-        cx.write(stream::id(&cursor));
+    fn cursor(&self) -> String {
+        cursor::write(self.parts.iter().map(|part| part.position.as_ref()))
     }
 
     /// Writes something that was said.
     fn tell(&mut self, cx: &mut Context<'_>, prepared: &Prepared) {
-        let Some(bytes) = prepared.bytes(&STREAM) else { return };
+        let Some(message) = prepared.bytes(self.framing.format()) else { return };
         if let Said::Publication(publication) = prepared.said()
             && let Some(position) = &publication.position
             && let Some(part) = self.part(&publication.channel.name)
         {
             part.position = Some(position.clone());
-            self.write_cursor(cx);
+            let (first, second) = self.framing.with_id(&self.cursor(), message);
+            cx.write_parts(first, second);
+        } else {
+            cx.write(message.clone());
         }
-        cx.write(bytes.clone());
+    }
+
+    fn write_lost(&self, cx: &mut Context<'_>, channel: &str) {
+        cx.write(self.framing.lost(&self.cursor(), channel));
     }
 
     fn welcome(&mut self, cx: &mut Context<'_>, channel: &ChannelKey, welcome: Welcome) {
+        let Some(part) = self.part(&channel.name) else { return };
+        part.joined = true;
+        if welcome.recovery == Recovery::Lost {
+            // What follows counts from here.
+            let before = |newest: &Position| Position {
+                offset: newest.offset.saturating_sub(welcome.publications.len() as u64),
+                epoch: newest.epoch.clone(),
+            };
+            part.position = welcome.position.as_ref().map(before);
+            self.write_lost(cx, &channel.name);
+        }
         for publication in &welcome.publications {
             self.tell(cx, publication);
         }
         let Some(part) = self.part(&channel.name) else { return };
         part.position = welcome.position;
-        if welcome.recovery == Recovery::Lost {
-            self.write_cursor(cx);
-            cx.write(stream::lost(&channel.name));
-        }
         // The last words of a channel that keeps them are for whoever doesn't know what was said before.
         if welcome.recovery != Recovery::Complete
-            && let Some(cached) = welcome.cached.as_deref().and_then(|cached| cached.bytes(&STREAM))
+            && welcome.publications.is_empty()
+            && let Some(cached) = welcome.cached.as_deref().and_then(|cached| cached.bytes(self.framing.format()))
         {
             cx.write(cached.clone());
         }
@@ -133,7 +148,7 @@ impl StreamSession {
             return;
         }
         self.refused += 1;
-        cx.write(stream::refused(channel, &why.to_string()));
+        cx.write(self.framing.refused(channel, &why.to_string()));
         if self.refused == self.parts.len() {
             self.close(cx, "refused");
         }
@@ -142,14 +157,16 @@ impl StreamSession {
     /// One join less is under way. After the last one the client learns where it is, although nothing was said yet.
     fn settled(&mut self, cx: &mut Context<'_>) {
         self.joining = self.joining.saturating_sub(1);
-        if self.joining == 0 && self.parts.iter().any(|part| part.history) {
-            self.write_cursor(cx);
-            cx.write(stream::END);
+        if self.joining == 0 && self.parts.iter().any(|part| part.joined) {
+            let cursor = self.parts.iter().any(|part| part.history).then(|| self.cursor());
+            let joined = self.parts.iter().filter(|part| part.joined).map(|part| part.name.as_ref());
+            cx.write(self.framing.joined(cursor.as_deref(), joined));
         }
     }
 
     fn close(&self, cx: &mut Context<'_>, reason: &str) {
-        cx.write(stream::close(reason));
+        cx.write(self.framing.close(reason));
+        cx.write(self.framing.end());
         cx.end();
     }
 
@@ -162,7 +179,7 @@ impl StreamSession {
 impl SessionProtocol for StreamSession {
     fn opened(&mut self, cx: &mut Context<'_>) {
         let names = self.parts.iter().map(|part| part.name.as_ref());
-        cx.write(stream::open(&cx.session().to_string(), names));
+        cx.write(self.framing.open(&cx.session().to_string(), names));
         if let Some(user) = &self.wish.user {
             cx.set_user(Arc::clone(user));
         }
@@ -173,7 +190,7 @@ impl SessionProtocol for StreamSession {
                 proof: wanted.proof,
                 member: member.clone(),
                 since: wanted.since.map(Since::Position),
-                way: if wanted.history { Way::Session } else { Way::Shared(&STREAM) },
+                way: if wanted.history { Way::Session } else { Way::Shared(self.framing.format()) },
             }));
             if self.joining == 0 {
                 self.first_ask = ask;
@@ -216,8 +233,7 @@ impl SessionProtocol for StreamSession {
         }
         if let Some(part) = self.part(&lost.channel.name).filter(|part| part.history) {
             part.position = lost.position.clone();
-            self.write_cursor(cx);
-            cx.write(stream::lost(&lost.channel.name));
+            self.write_lost(cx, &lost.channel.name);
         }
     }
 
@@ -226,7 +242,7 @@ impl SessionProtocol for StreamSession {
             self.close(cx, "token_expired");
             return;
         }
-        cx.write(stream::HEARTBEAT);
+        cx.write(self.framing.heartbeat());
         self.wake_later(cx);
     }
 

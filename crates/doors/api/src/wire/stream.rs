@@ -2,18 +2,134 @@
 //!
 //! A message is an `id:` line, which each session writes for itself, and a `data:` line, which all of them share. A client
 //! keeps the last id that it was given, also where a message has none.
+//!
+//! An empty line ends events only, and each event has data: many readers tell their programs of an event at every empty line.
 
 use bytes::Bytes;
 use serde::Serialize;
 use serde_json::value::RawValue;
 use tidings_model::clock::rfc3339;
-use tidings_wire::{Format, Said, Slot, sse};
+use tidings_wire::{Format, Said, Slot, chunk, sse};
 
-/// How sessions of the stream are told: one message, without its id.
-pub(crate) static STREAM: Format = Format { slot: Slot::Stream, encode };
+/// One message, without its id.
+static PLAIN: Format = Format { slot: Slot::Stream, encode: |said| encode(said).map(Bytes::from) };
+/// The same as a chunk.
+static CHUNK: Format =
+    Format { slot: Slot::StreamChunks, encode: |said| encode(said).map(|block| chunk::chunk(&block)) };
+
+/// How events are set apart on their way to a client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Framing {
+    /// They aren't: the client speaks HTTP/1.0, or who sends the response's body sees to it.
+    None,
+    /// Each is a chunk of HTTP/1.1. Many readers hand on a chunk as soon as it has come, and wait for more where there are no
+    /// chunks.
+    Chunks,
+}
+
+impl Framing {
+    /// How messages look.
+    pub(crate) fn format(self) -> &'static Format {
+        match self {
+            Self::None => &PLAIN,
+            Self::Chunks => &CHUNK,
+        }
+    }
+
+    /// Frames a block of a session's own.
+    fn frame(self, block: Vec<u8>) -> Bytes {
+        match self {
+            Self::None => block.into(),
+            Self::Chunks => chunk::chunk(&block),
+        }
+    }
+
+    /// A comment, so that neither side nor anybody between takes the connection for dead.
+    pub(crate) fn heartbeat(self) -> Bytes {
+        const CHUNK: Bytes = Bytes::from_static(b"2\r\n:\n\r\n");
+        match self {
+            Self::None => Bytes::from_static(sse::COMMENT),
+            Self::Chunks => CHUNK,
+        }
+    }
+
+    /// What ends the body.
+    pub(crate) fn end(self) -> Bytes {
+        match self {
+            Self::None => Bytes::new(),
+            Self::Chunks => chunk::LAST_CHUNK,
+        }
+    }
+
+    /// A message in this framing with its id, in two parts; all of it in the first one where it isn't a chunk, because it has
+    /// to leave whole.
+    pub(crate) fn with_id(self, cursor: &str, message: &Bytes) -> (Bytes, Bytes) {
+        let mut block = Vec::with_capacity(cursor.len() + 5 + if self == Self::None { message.len() } else { 0 });
+        sse::id(&mut block, cursor);
+        match self {
+            Self::None => {
+                block.extend_from_slice(message);
+                (block.into(), Bytes::new())
+            }
+            Self::Chunks => chunk::prefixed(&block, message),
+        }
+    }
+
+    /// The first event: which session it is, which channels it is about to join, and when to come back after a break.
+    pub(crate) fn open<'a>(self, session: &str, channels: impl Iterator<Item = &'a str>) -> Bytes {
+        let mut block = Vec::new();
+        sse::retry(&mut block, RETRY);
+        self.named(block, "tidings.open", &Open { session, channels: channels.collect() })
+    }
+
+    /// All channels are joined, but for those that were refused. Where there is a cursor, a client that breaks off from here on
+    /// misses nothing.
+    pub(crate) fn joined<'a>(self, cursor: Option<&str>, channels: impl Iterator<Item = &'a str>) -> Bytes {
+        let channels: Vec<&str> = channels.collect();
+        self.named(with_cursor(cursor), "tidings.joined", &serde_json::json!({ "channels": channels }))
+    }
+
+    /// What was missed in a channel is gone.
+    pub(crate) fn lost(self, cursor: &str, channel: &str) -> Bytes {
+        self.named(with_cursor(Some(cursor)), "tidings.lost", &serde_json::json!({ "channel": channel }))
+    }
+
+    /// A channel could not be joined.
+    pub(crate) fn refused(self, channel: &str, reason: &str) -> Bytes {
+        let data = serde_json::json!({ "channel": channel, "reason": reason });
+        self.named(Vec::new(), "tidings.refused", &data)
+    }
+
+    /// The server ends the stream.
+    pub(crate) fn close(self, reason: &str) -> Bytes {
+        self.named(Vec::new(), "tidings.close", &serde_json::json!({ "reason": reason }))
+    }
+
+    fn named(self, mut block: Vec<u8>, event: &str, data: &impl Serialize) -> Bytes {
+        sse::event(&mut block, event);
+        // Texts always can be written.
+        sse::data(&mut block, &serde_json::to_string(data).unwrap_or_default());
+        self.frame(block)
+    }
+}
+
+fn with_cursor(cursor: Option<&str>) -> Vec<u8> {
+    let mut block = Vec::new();
+    if let Some(cursor) = cursor {
+        sse::id(&mut block, cursor);
+    }
+    block
+}
 
 /// How long a client waits before it connects again, in milliseconds.
 const RETRY: u32 = 2_000;
+
+/// What the first event says.
+#[derive(Serialize)]
+struct Open<'a> {
+    session: &'a str,
+    channels: Vec<&'a str>,
+}
 
 /// A message as clients read it.
 #[derive(Serialize)]
@@ -25,7 +141,7 @@ struct Message<'a> {
     time: String,
 }
 
-fn encode(said: &Said) -> Option<Bytes> {
+fn encode(said: &Said) -> Option<Vec<u8>> {
     let Said::Publication(publication) = said else { return None };
     let event = &publication.event;
     let data = event.data.as_json_value();
@@ -41,55 +157,8 @@ fn encode(said: &Said) -> Option<Bytes> {
     let json = serde_json::to_string(&message).ok()?;
     let mut bytes = Vec::with_capacity(json.len() + 8);
     sse::data(&mut bytes, &json);
-    Some(bytes.into())
+    Some(bytes)
 }
-
-/// The first event: which session it is, which channels it is about to join, and when to come back after a break.
-pub(crate) fn open<'a>(session: &str, channels: impl Iterator<Item = &'a str>) -> Bytes {
-    #[derive(Serialize)]
-    struct Open<'a> {
-        session: &'a str,
-        channels: Vec<&'a str>,
-    }
-    let data = Open { session, channels: channels.collect() };
-    let mut bytes = Vec::new();
-    sse::retry(&mut bytes, RETRY);
-    named(bytes, "tidings.open", &data)
-}
-
-/// What was missed in a channel is gone.
-pub(crate) fn lost(channel: &str) -> Bytes {
-    named(Vec::new(), "tidings.lost", &serde_json::json!({ "channel": channel }))
-}
-
-/// A channel could not be joined.
-pub(crate) fn refused(channel: &str, reason: &str) -> Bytes {
-    named(Vec::new(), "tidings.refused", &serde_json::json!({ "channel": channel, "reason": reason }))
-}
-
-/// The server ends the stream.
-pub(crate) fn close(reason: &str) -> Bytes {
-    named(Vec::new(), "tidings.close", &serde_json::json!({ "reason": reason }))
-}
-
-fn named(mut bytes: Vec<u8>, event: &str, data: &impl Serialize) -> Bytes {
-    sse::event(&mut bytes, event);
-    // Texts always can be written.
-    sse::data(&mut bytes, &serde_json::to_string(data).unwrap_or_default());
-    bytes.into()
-}
-
-/// The line that gives the next message its id.
-pub(crate) fn id(cursor: &str) -> Bytes {
-    let mut bytes = Vec::with_capacity(cursor.len() + 5);
-    sse::id(&mut bytes, cursor);
-    bytes.into()
-}
-
-/// Ends a message of nothing but an id: the client keeps the id, and its program hears nothing.
-pub(crate) const END: Bytes = Bytes::from_static(b"\n");
-/// A comment, so that neither side nor anybody between takes the connection for dead.
-pub(crate) const HEARTBEAT: Bytes = Bytes::from_static(b": \n\n");
 
 #[cfg(test)]
 mod tests {
@@ -115,7 +184,7 @@ mod tests {
         };
         let channel = ChannelKey::new("1".into(), "#u");
         let said = Said::Publication(Publication { event: Arc::new(event), channel, position: None, user: None });
-        String::from_utf8(encode(&said).unwrap().to_vec()).unwrap()
+        String::from_utf8(encode(&said).unwrap()).unwrap()
     }
 
     #[test]

@@ -211,10 +211,13 @@ impl Listening {
         self.heard.extend(self.parser.feed(&bytes).unwrap());
     }
 
-    /// The next event.
+    /// The next event but `tidings.joined`.
     pub(crate) async fn next(&mut self) -> sse::Event {
         loop {
             if let Some(event) = self.heard.pop_front() {
+                if event.name == "tidings.joined" {
+                    continue;
+                }
                 return event;
             }
             self.hear().await;

@@ -154,7 +154,7 @@ impl Session {
         let now = position.as_ref().filter(|_| publications.is_empty());
         cx.write(wire::subscription_succeeded(&name, &members, now));
         if recovery == Recovery::Lost {
-            cx.write(wire::lost(&name, position.as_ref()));
+            cx.write(wire::lost(&name, now));
         }
         let frames: Vec<_> = publications.iter().filter_map(|prepared| prepared.bytes(format)).collect();
         // What breaks off after a position is gone on with from there; what everybody is given would break off every time.

@@ -20,7 +20,11 @@ type Heard = (String, String, String);
 
 impl Scene {
     fn new(wish: Wish) -> Self {
-        let (stage, session) = (Rehearsal::new(SessionId::from_random([0; 16])), StreamSession::new(wish));
+        Self::framed(wish, Framing::None)
+    }
+
+    fn framed(wish: Wish, framing: Framing) -> Self {
+        let (stage, session) = (Rehearsal::new(SessionId::from_random([0; 16])), StreamSession::new(wish, framing));
         let mut scene = Self { stage, session, parser: Parser::default() };
         scene.session.opened(&mut scene.stage.context());
         scene
@@ -43,6 +47,20 @@ impl Scene {
             heard.extend(self.parser.feed(&bytes).unwrap().into_iter().map(|e| (e.name, e.id, e.data)));
         }
         heard
+    }
+
+    /// The chunks that have been written, which must be whole.
+    fn chunks(&mut self) -> Vec<String> {
+        let written: Vec<u8> = self.stage.written().concat();
+        let (mut chunks, mut rest) = (Vec::new(), String::from_utf8(written).unwrap());
+        while let Some((length, behind)) = rest.split_once("\r\n") {
+            let length = usize::from_str_radix(length, 16).unwrap();
+            let (data, behind) = behind.split_at(length);
+            chunks.push(data.to_owned());
+            rest = behind.strip_prefix("\r\n").unwrap_or_else(|| panic!("no end after {data:?}")).to_owned();
+        }
+        assert_eq!(rest, "");
+        chunks
     }
 
     fn joined(&mut self, ask: u32, name: &str, outcome: Result<Welcome, JoinRefused>) {
@@ -140,8 +158,9 @@ fn the_cursor_counts_what_was_written_and_keeps_what_was_not_reached() {
     scene.joined(1, "b", Ok(welcome));
     assert_eq!(scene.heard(), [message("b", "b6", "e:6,-,e:10,-")]);
     scene.joined(4, "c", Ok(Welcome { position: at(40), ..Welcome::default() }));
-    assert_eq!(scene.heard(), [], "programs hear nothing of it");
-    assert_eq!(scene.parser.last_id(), "e:6,-,e:10,e:40", "but a client that breaks off now misses nothing");
+    // From here on a client that breaks off misses nothing.
+    let joined = event("tidings.joined", "e:6,-,e:10,e:40", r#"{"channels":["b","x","a","c"]}"#);
+    assert_eq!(scene.heard(), [joined]);
     // What a client says isn't kept, so it has no position.
     scene.said("c", "client", None);
     scene.said("b", "b7", at(7));
@@ -166,7 +185,8 @@ fn a_loss_is_told_once_and_then_it_goes_on() {
     // History is no longer kept.
     let lost = Welcome { recovery: Recovery::Lost, ..Welcome::default() };
     scene.joined(2, "b", Ok(lost));
-    assert_eq!(scene.heard(), [event("tidings.lost", "e:9,-", r#"{"channel":"b"}"#)]);
+    let joined = event("tidings.joined", "e:9,-", r#"{"channels":["a","b"]}"#);
+    assert_eq!(scene.heard(), [event("tidings.lost", "e:9,-", r#"{"channel":"b"}"#), joined]);
 }
 
 #[test]
@@ -197,7 +217,7 @@ fn the_last_words_are_for_who_does_not_know_them() {
     assert_eq!(scene.heard(), [message("cache-a", "c", "")]);
     let cached = Some(said("b", "b1", at(1)));
     scene.joined(2, "b", Ok(Welcome { position: at(1), recovery: Recovery::Complete, cached, ..Welcome::default() }));
-    assert_eq!(scene.heard(), []);
+    assert_eq!(scene.heard(), [event("tidings.joined", "-,e:1", r#"{"channels":["cache-a","b"]}"#)]);
 }
 
 #[test]
@@ -239,7 +259,7 @@ fn a_stream_shows_that_it_lives_until_its_token_ends() {
         if scene.stage.now >= 60_000 {
             break;
         }
-        assert_eq!(scene.stage.written(), [stream::HEARTBEAT]);
+        assert_eq!(scene.stage.written(), [":\n"]);
         comments += 1;
     }
     assert_eq!((comments, scene.stage.now), (2, 60_000));
@@ -258,4 +278,50 @@ fn the_end_has_a_reason() {
         assert_eq!(scene.heard(), [event("tidings.close", "", &format!("{{\"reason\":\"{reason}\"}}"))]);
         assert_eq!(scene.stage.ended(), Some(End::Plain));
     }
+}
+
+// covers: G242, G251
+#[test]
+fn each_event_is_a_chunk_and_only_events_end_with_an_empty_line() {
+    let wanted = |name: &str, history, since| Wanted { name: name.into(), proof: Proof::None, history, since };
+    let channels = vec![wanted("a", true, at(1)), wanted("b", false, None), wanted("full", false, None)];
+    let mut scene = Scene::framed(Wish { channels, ..Wish::default() }, Framing::Chunks);
+    let missed = vec![said("a", "a2", at(2)), said("a", "a3", at(3))];
+    let welcome = Welcome { position: at(3), recovery: Recovery::Complete, publications: missed, ..Welcome::default() };
+    scene.joined(1, "a", Ok(welcome));
+    let cached = Some(said("b", "b0", None));
+    scene.joined(2, "b", Ok(Welcome { cached, ..Welcome::default() }));
+    scene.joined(3, "full", Err(JoinRefused::TooManyMembers { limit: 1 }));
+    scene.said("a", "a4", at(4));
+    scene.session.woken(&mut scene.stage.context());
+    let lost = Lost { channel: ChannelKey::new("1".into(), "a"), position: at(9), publications: true, members: true };
+    scene.session.lost(&mut scene.stage.context(), &lost);
+    scene.said("a", "a10", at(10));
+    scene.session.closing(&mut scene.stage.context(), Closing::GoingAway);
+    let chunks = scene.chunks();
+    let mut heard = Vec::new();
+    for chunk in &chunks[..chunks.len() - 1] {
+        let events = scene.parser.feed(chunk.as_bytes()).unwrap();
+        assert_eq!(chunk.matches("\n\n").count(), events.len(), "an empty line that ends no event: {chunk:?}");
+        assert_eq!(events.len(), usize::from(chunk != ":\n"), "{chunk:?}");
+        heard.extend(events.into_iter().map(|event| (event.name, event.id, event.data)));
+    }
+    assert_eq!(chunks.last().unwrap(), "", "the last chunk");
+    let expected = [
+        event("tidings.open", "", r#"{"session":"0.0","channels":["a","b","full"]}"#),
+        message("a", "a2", "e:2,-,-"),
+        message("a", "a3", "e:3,-,-"),
+        message("b", "b0", "e:3,-,-"),
+        event(
+            "tidings.refused",
+            "e:3,-,-",
+            r#"{"channel":"full","reason":"as many members are present as may be: 1"}"#,
+        ),
+        event("tidings.joined", "e:3,-,-", r#"{"channels":["a","b"]}"#),
+        message("a", "a4", "e:4,-,-"),
+        event("tidings.lost", "e:9,-,-", r#"{"channel":"a"}"#),
+        message("a", "a10", "e:10,-,-"),
+        event("tidings.close", "e:10,-,-", r#"{"reason":"going_away"}"#),
+    ];
+    assert_eq!(heard, expected);
 }

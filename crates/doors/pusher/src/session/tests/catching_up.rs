@@ -84,6 +84,10 @@ fn what_is_not_there_any_more_is_said() {
     let (_, frames) = subscribe(&mut Client::new(), Some("xy:5"), welcome(7, Recovery::Lost, &[]));
     let lost = json!({"event": "tidings.lost", "channel": "c", "data": "{}", "id": "ab:7"});
     assert_eq!(frames, [succeeded(Some("ab:7")), lost]);
+    // What a life of the history that is new to the client holds comes behind that, with its own positions.
+    let (_, frames) = subscribe(&mut Client::new(), Some("xy:5"), welcome(7, Recovery::Lost, &[6, 7]));
+    let lost = json!({"event": "tidings.lost", "channel": "c", "data": "{}"});
+    assert_eq!(frames, [succeeded(None), lost, event(6, Some("ab:6")), event(7, Some("ab:7"))]);
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Events, members and orders as bytes that nodes hand to each other.
+//! Events, members and orders as bytes that nodes hand to each other, or a node to its next start.
 //!
 //! A version byte, then fields: each its length (four bytes, the highest first; all ones: there is none) and its bytes.
 
@@ -18,20 +18,21 @@ const NUMBER: &[u8] = b"n";
 
 /// What is said: an event, and what its publisher said with it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Speech {
-    pub(super) event: Arc<Event>,
-    pub(super) user: Option<UserId>,
-    pub(super) except: Option<SessionId>,
+pub(crate) struct Speech {
+    pub(crate) event: Arc<Event>,
+    pub(crate) user: Option<UserId>,
+    pub(crate) except: Option<SessionId>,
 }
 
-struct Writer(Vec<u8>);
+/// Writes fields.
+pub(crate) struct Writer(pub(crate) Vec<u8>);
 
 impl Writer {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self(vec![VERSION])
     }
 
-    fn field(&mut self, bytes: &[u8]) {
+    pub(crate) fn field(&mut self, bytes: &[u8]) {
         let length = u32::try_from(bytes.len()).unwrap_or(NONE);
         self.0.extend_from_slice(&length.to_be_bytes());
         if length != NONE {
@@ -39,7 +40,7 @@ impl Writer {
         }
     }
 
-    fn maybe(&mut self, bytes: Option<&[u8]>) {
+    pub(crate) fn maybe(&mut self, bytes: Option<&[u8]>) {
         match bytes {
             Some(bytes) => self.field(bytes),
             None => self.0.extend_from_slice(&NONE.to_be_bytes()),
@@ -56,14 +57,15 @@ impl Writer {
     }
 }
 
-struct Reader<'a>(&'a [u8]);
+/// Reads them; each answer is `None` where the field is not there.
+pub(crate) struct Reader<'a>(&'a [u8]);
 
 impl<'a> Reader<'a> {
-    fn new(bytes: &'a [u8]) -> Option<Self> {
+    pub(crate) fn new(bytes: &'a [u8]) -> Option<Self> {
         bytes.strip_prefix(&[VERSION]).map(Self)
     }
 
-    fn maybe(&mut self) -> Option<Option<&'a [u8]>> {
+    pub(crate) fn maybe(&mut self) -> Option<Option<&'a [u8]>> {
         let (length, rest) = self.0.split_first_chunk::<4>()?;
         let length = u32::from_be_bytes(*length);
         if length == NONE {
@@ -75,15 +77,15 @@ impl<'a> Reader<'a> {
         Some(Some(field))
     }
 
-    fn field(&mut self) -> Option<&'a [u8]> {
+    pub(crate) fn field(&mut self) -> Option<&'a [u8]> {
         self.maybe()?
     }
 
-    fn text(&mut self) -> Option<&'a str> {
+    pub(crate) fn text(&mut self) -> Option<&'a str> {
         std::str::from_utf8(self.field()?).ok()
     }
 
-    fn maybe_text(&mut self) -> Option<Option<&'a str>> {
+    pub(crate) fn maybe_text(&mut self) -> Option<Option<&'a str>> {
         self.maybe()?.map(|bytes| std::str::from_utf8(bytes).ok()).map_or(Some(None), |text| text.map(Some))
     }
 
@@ -93,13 +95,13 @@ impl<'a> Reader<'a> {
         Some(if is_number { UserId::number(text) } else { UserId::from(text) })
     }
 
-    fn number<const N: usize>(&mut self) -> Option<[u8; N]> {
+    pub(crate) fn number<const N: usize>(&mut self) -> Option<[u8; N]> {
         self.field()?.try_into().ok()
     }
 }
 
 /// What is said, as bytes.
-pub(super) fn speech(speech: &Speech) -> Vec<u8> {
+pub(crate) fn speech(speech: &Speech) -> Vec<u8> {
     let Speech { event, user, except } = speech;
     let mut out = Writer::new();
     out.field(event.id.as_bytes());
@@ -120,7 +122,7 @@ pub(super) fn speech(speech: &Speech) -> Vec<u8> {
 }
 
 /// What is said in an app, read back.
-pub(super) fn read_speech(bytes: &[u8], app: &AppId) -> Option<Speech> {
+pub(crate) fn read_speech(bytes: &[u8], app: &AppId) -> Option<Speech> {
     let mut input = Reader::new(bytes)?;
     let (id, name) = (input.text()?.to_owned(), input.text()?.to_owned());
     let time = i64::from_be_bytes(input.number()?);
@@ -143,7 +145,7 @@ pub(super) fn read_speech(bytes: &[u8], app: &AppId) -> Option<Speech> {
 }
 
 /// A member, as bytes.
-pub(super) fn member(member: &Member) -> Vec<u8> {
+pub(crate) fn member(member: &Member) -> Vec<u8> {
     let mut out = Writer::new();
     out.field(member.user.as_bytes());
     out.maybe(member.info.as_deref());
@@ -152,7 +154,7 @@ pub(super) fn member(member: &Member) -> Vec<u8> {
 }
 
 /// A member, read back.
-pub(super) fn read_member(bytes: &[u8]) -> Option<Arc<Member>> {
+pub(crate) fn read_member(bytes: &[u8]) -> Option<Arc<Member>> {
     let mut input = Reader::new(bytes)?;
     let user = input.text()?;
     let info = input.maybe()?.map(Bytes::copy_from_slice);
@@ -160,7 +162,7 @@ pub(super) fn read_member(bytes: &[u8]) -> Option<Arc<Member>> {
 }
 
 /// An order, as bytes.
-pub(super) fn control(control: &Control) -> Vec<u8> {
+pub(crate) fn control(control: &Control) -> Vec<u8> {
     let mut out = Writer::new();
     match control {
         Control::Disconnect { app, who } => {
@@ -190,7 +192,7 @@ pub(super) fn control(control: &Control) -> Vec<u8> {
 }
 
 /// An order, read back; `None` also for one that a newer version gives.
-pub(super) fn read_control(bytes: &[u8]) -> Option<Control> {
+pub(crate) fn read_control(bytes: &[u8]) -> Option<Control> {
     let mut input = Reader::new(bytes)?;
     let order = input.text()?;
     let app = AppId::from(input.text()?);
