@@ -72,6 +72,7 @@ pub(super) fn expand(
                 attempts: 0,
                 forgiven: 0,
                 ordered: lane != Lane::Own,
+                follows: false,
                 lot: false,
                 lease,
             }),

@@ -44,7 +44,7 @@ use crate::error::StoreError;
 use crate::log::{Destination, EventFilter, Lease, LeaseToken, Log, Logged, MAX_DIRECT, Publish, Published};
 use crate::nodes::{Nodes, Presence};
 use crate::queue::{
-    DeliveryFilter, DeliveryRow, Depth, Due, Expanded, Finished, Leased, Queue, Recorded, Recording, Retried,
+    DeliveryFilter, DeliveryRow, Depth, Due, Expanded, Finished, Leased, Queue, Recorded, Recording, Retried, Wanted,
 };
 use crate::records::{ListenerSecrets, seal_app};
 use crate::seal::MainKey;
@@ -353,12 +353,7 @@ impl Queue for SqliteStore {
         self.readers.read(move |db| queue::due(db, now, &skip, limit)).await
     }
 
-    async fn claim(
-        &self,
-        wanted: Vec<(DestinationNo, usize)>,
-        now: Millis,
-        lease: Lease,
-    ) -> Result<Vec<Leased>, StoreError> {
+    async fn claim(&self, wanted: Vec<Wanted>, now: Millis, lease: Lease) -> Result<Vec<Leased>, StoreError> {
         self.writer.call(Class::Work, move |db| queue::claim(db, &wanted, now, lease)).await
     }
 
