@@ -21,6 +21,21 @@ pub(crate) fn raise_limit() -> usize {
     limit.current.map_or(usize::MAX, |most| usize::try_from(most).unwrap_or(usize::MAX))
 }
 
+/// How many of the `wanted` attempts may be under way under the `limit`: a quarter of it at most. Connections that deliveries
+/// keep for later are closed when new ones would need more, so all of them together stay within this.
+pub(crate) fn attempts(wanted: usize, limit: usize) -> usize {
+    let fit = wanted.min(limit / 4);
+    if fit < wanted {
+        tracing::warn!(
+            max_in_flight = wanted,
+            attempts = fit,
+            open_files = limit,
+            "the limit on open files leaves room for fewer attempts than courier.max_in_flight says; raise it with `ulimit -Hn` or systemd's LimitNOFILE"
+        );
+    }
+    fit
+}
+
 /// How many of the `wanted` connections fit under the `limit` beside as many `attempts` and what is our own. Where the limit
 /// is so low that this leaves little, connections get half of it.
 pub(crate) fn connections(wanted: usize, limit: usize, attempts: usize) -> usize {
@@ -39,7 +54,17 @@ pub(crate) fn connections(wanted: usize, limit: usize, attempts: usize) -> usize
 
 #[cfg(test)]
 mod tests {
-    use super::connections;
+    use super::{attempts, connections};
+
+    // covers: G068
+    #[test]
+    fn attempts_take_a_quarter_at_most() {
+        assert_eq!(attempts(4_096, usize::MAX), 4_096);
+        assert_eq!(attempts(4_096, 65_536), 4_096);
+        assert_eq!(attempts(4_096, 1_024), 256);
+        // With what is our own, connections still have half.
+        assert_eq!(connections(100_000, 1_024, attempts(4_096, 1_024)), 512);
+    }
 
     #[test]
     fn connections_leave_room_for_the_rest() {

@@ -56,6 +56,8 @@ pub(crate) async fn run(args: ServeArgs, env: &dyn Strings) -> anyhow::Result<()
     credentials.save(&kept_at)?;
 
     let mut connections = settings.connections.clone();
+    settings.courier.max_in_flight = descriptors::attempts(settings.courier.max_in_flight, open_files);
+    settings.egress.max_connections = settings.courier.max_in_flight;
     connections.max = descriptors::connections(connections.max, open_files, settings.courier.max_in_flight);
     let grace = connections.shutdown_grace;
     let stop = signals::stop().context("signals cannot be watched")?;
