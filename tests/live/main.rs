@@ -22,6 +22,7 @@ mod malformed;
 mod memory;
 mod nodes;
 mod order;
+mod php;
 mod proofs;
 mod refused;
 mod requests;
