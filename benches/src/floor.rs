@@ -72,7 +72,12 @@ async fn run(args: &Args) -> anyhow::Result<Floor> {
         tokio::spawn(async move {
             loop {
                 let (headers, body, url) = (headers.clone(), body.clone(), url.clone());
-                let answer = egress.send(Request { method: Method::POST, url, headers, body }, TIMEOUT).await;
+                let answer = egress
+                    .send(
+                        Request { method: Method::POST, url, headers, body, title_case: false, fresh: false },
+                        TIMEOUT,
+                    )
+                    .await;
                 let ended = if answer.is_ok_and(|answer| answer.status.is_success()) { &sent } else { &failed };
                 ended.fetch_add(1, Ordering::Relaxed);
             }

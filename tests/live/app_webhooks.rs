@@ -313,6 +313,35 @@ async fn what_waits_at_the_same_time_shares_requests() {
     verify_with_pushers_libraries(&received, &app);
 }
 
+// covers: G271
+#[tokio::test]
+async fn three_hundred_of_one_channel_take_a_few_requests() {
+    let receiver = Receiver::start();
+    // While the first hangs, the others come to wait.
+    receiver.respond_sequence("/told", vec![Answer::hang(), Answer::status(200).delay(Duration::from_millis(100))]);
+    let each = webhook(&receiver.url("/told"), &["member_added"], "batch = 100");
+    let server = configured("[courier]\ntimeout = \"20s\"\nlease = \"60s\"", &each).start().await;
+    let app = APPS[0].pusher(&server);
+    let mut sessions = Vec::new();
+    for n in 0..300 {
+        let mut session = app.connect().await;
+        session.subscribe_as("presence-busy", &format!("u{n:03}"), json!({})).await;
+        sessions.push(session);
+    }
+    let got = async |count: usize| {
+        eventually(SOON * 2, || async { Some(lines(&receiver, "/told")).filter(|all| all.len() >= count) }).await
+    };
+    // What hung is sent again, first of all.
+    let mut all = got(301).await;
+    all.dedup();
+    let expected: Vec<_> = (0..300).map(|n| format!("member_added presence-busy u{n:03}")).collect();
+    assert_eq!(all, expected);
+    let received = receiver.received_on("/told");
+    let carried: Vec<_> = received.iter().map(|request| request.json()["events"].as_array().unwrap().len()).collect();
+    assert!(carried.len() <= 5 && carried.iter().all(|count| *count <= 100), "{carried:?}");
+    verify_with_pushers_libraries(&received, &app);
+}
+
 // covers: H07
 #[tokio::test]
 async fn listeners_hear_of_the_same_in_standard_webhooks() {

@@ -24,6 +24,7 @@ mod memory;
 mod nodes;
 mod one_rule;
 mod order;
+mod php;
 mod proofs;
 mod refused;
 mod requests;

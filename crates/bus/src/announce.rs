@@ -34,7 +34,12 @@ async fn tell(bus: &Bus) -> Result<(), PublishError> {
     let untold = bus.shared.store.unannounced().await?;
     for (app, id) in untold {
         if let Some(event) = event(bus, &app, &id) {
-            tracing::warn!(app = %app, listener = id, "a listener was disabled because of what its deliveries met");
+            let reason = bus.shared.catalogue.listener(&app, &id).and_then(|listener| listener.disabled.clone());
+            let reason = reason.map(|disabled| disabled.reason).unwrap_or_default();
+            tracing::warn!(
+                app = %app, listener = id, reason,
+                "a listener was disabled because of what its deliveries met; what it is owed waits: mend the receiver, then `tidings listener update --enabled` with the listener"
+            );
             match bus.publish_own(event.into()).await {
                 // Told before, and then we were broken off.
                 Ok(_) | Err(PublishError::IdTaken) => {}

@@ -13,7 +13,10 @@ use crate::courier::{Inner, Item};
 use crate::egress::{Response, SendError};
 use crate::line::Mood;
 use crate::outlet::{Delivery, Outcome, Prepared, Terms};
+use crate::settings::KeepAnswers;
 
+/// What of the text of an error an attempt keeps, in bytes: receivers have a say in it.
+const MAX_KEPT_ERROR: usize = 1_024;
 /// What of an answer's headers an attempt keeps, in bytes.
 const MAX_KEPT_HEADERS: usize = 4 * 1024;
 /// A lease has to outlast the attempt by so much for its result to be written in time; a short one by a quarter of itself.
@@ -25,6 +28,8 @@ pub(crate) enum Made {
     Finished(Box<Finished>, Mood),
     /// Nothing could be tried: to be given back, due at once.
     NotNow,
+    /// There was no socket to try it with, which is nobody's fault but ours: to be kept for a moment.
+    Short,
 }
 
 /// Makes an attempt of deliveries that one request carries; what became of each, in their order.
@@ -58,13 +63,33 @@ pub(crate) async fn make(inner: &Inner, destination: DestinationNo, items: &[Ite
     }
     let timeout = timeout.min(Duration::from_millis(left.max(1).unsigned_abs()));
     let watch = tidings_model::clock::Stopwatch::start();
-    let answer = inner.egress.send(request, timeout).await;
+    let answer = match inner.egress.send(request, timeout).await {
+        Err(SendError::Stale) => again(inner, &batch, timeout.saturating_sub(watch.elapsed())).await,
+        answer => answer,
+    };
+    if let Err(SendError::Shortage { reason }) = &answer {
+        inner.metrics.shortages.inc();
+        inner.health.short(reason, inner.clock.steady_ms());
+        return items.iter().map(|_| Made::Short).collect();
+    }
     let duration = watch.elapsed();
+    // What one request carried comes back together.
+    let random = inner.random();
     batch
         .iter()
         .zip(items)
-        .map(|(delivery, item)| judge(inner, delivery, item, &answer, started_at, duration))
+        .map(|(delivery, item)| judge(inner, delivery, item, &answer, started_at, duration, random))
         .collect()
+}
+
+/// Makes the exchange of an attempt again, on a connection of its own: the kept one had been closed.
+async fn again(inner: &Inner, batch: &[Delivery], timeout: Duration) -> Result<Response, SendError> {
+    // Rendered again, since the first request is gone; keeping a copy of each would cost all those that need none.
+    let Ok(Some(Prepared { mut request, .. })) = inner.outlet.prepare(batch, inner.clock.wall_ms()).await else {
+        return Err(SendError::Stale);
+    };
+    request.fresh = true;
+    inner.egress.send(request, timeout).await
 }
 
 fn judge(
@@ -74,6 +99,7 @@ fn judge(
     answer: &Result<Response, SendError>,
     started_at: Millis,
     duration: Duration,
+    random: u32,
 ) -> Made {
     let n = item.leased.attempts + 1;
     let mut attempt = Attempt {
@@ -92,9 +118,6 @@ fn judge(
         Ok(answer) => {
             attempt.status = Some(answer.status.as_u16());
             attempt.remote = answer.remote.map(|remote| remote.to_string());
-            if inner.settings.keep_answers {
-                attempt.response_body = answer.body[..answer.body.len().min(MAX_KEPT_BODY)].to_vec();
-            }
             ("http_status", inner.outlet.judge(delivery, answer, inner.clock.wall_ms()))
         }
         Err(error) => {
@@ -104,14 +127,20 @@ fn judge(
     };
     inner.metrics.attempt(word, attempt.status);
     let Outcome::Refused { error, slow_down, retry_after, disable } = outcome else {
+        if let Ok(answer) = answer
+            && inner.settings.keep_answers == KeepAnswers::All
+        {
+            attempt.response_body = kept_body(answer);
+        }
         return Made::Finished(Box::new(finished(inner, item, Some(attempt), Next::Delivered, None)), Mood::Fine);
     };
-    attempt.error = Some(error);
+    attempt.error = Some(cut(error));
     attempt.outcome = word.to_owned();
     if let Ok(answer) = answer
-        && inner.settings.keep_answers
+        && inner.settings.keep_answers != KeepAnswers::None
     {
         attempt.response_headers = Some(kept_headers(&answer.headers));
+        attempt.response_body = kept_body(answer);
     }
     let mood = match (answer, slow_down) {
         (Err(SendError::Refused(_)), _) | (Ok(_), false) => Mood::Fine,
@@ -122,7 +151,7 @@ fn judge(
     let next = match (disable, inner.outlet.delay_after(delivery, counted)) {
         (None, Some(delay)) => {
             let asked = retry_after.unwrap_or_default().min(inner.settings.retry_after_max);
-            let delay = millis(jittered(delay, inner.random()).max(asked));
+            let delay = millis(jittered(delay, random).max(asked));
             attempt.next_at = Some(inner.clock.wall_ms() + delay);
             Next::Retry(inner.clock.steady_ms() + delay)
         }
@@ -138,8 +167,23 @@ fn finished(
     next: Next,
     disable: Option<&'static str>,
 ) -> Finished {
-    let was_failing = inner.is_failing(item.leased.key.destination);
-    Finished { delivery: item.leased.clone(), attempt, next, disable, was_failing, pause: None }
+    let destination = item.leased.key.destination;
+    let was_failing = inner.is_failing(destination);
+    let batch = if item.leased.ordered { inner.outlet.batch(destination) } else { 1 };
+    Finished { delivery: item.leased.clone(), attempt, next, disable, was_failing, pause: None, batch }
+}
+
+fn kept_body(answer: &Response) -> Vec<u8> {
+    answer.body[..answer.body.len().min(MAX_KEPT_BODY)].to_vec()
+}
+
+/// An error's text, within bounds.
+fn cut(mut error: String) -> String {
+    if error.len() > MAX_KEPT_ERROR {
+        error.truncate(error.floor_char_boundary(MAX_KEPT_ERROR));
+        error.push('…');
+    }
+    error
 }
 
 /// The answer's headers as a JSON object of texts, within bounds; a repeated name is joined with commas (RFC 9110 § 5.3).

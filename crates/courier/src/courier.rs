@@ -19,6 +19,7 @@ use tokio_util::task::TaskTracker;
 use crate::attempt::{self, Made};
 use crate::desk::{Desk, Turn};
 use crate::egress::Egress;
+use crate::health_log::HealthLog;
 use crate::metrics::Metrics;
 use crate::outlet::{Outlet, Terms};
 use crate::parcel::{Charge, Parcel};
@@ -32,11 +33,42 @@ const ITEM_WEIGHT: usize = 512;
 /// Workers without a turn that are kept for the next ones: making one anew costs more than the rest of handing out a turn.
 const MAX_IDLE: usize = 1_024;
 
+/// How long a destination rests, in milliseconds, when this machine had no socket for its attempt.
+const SHORT_PAUSE: Millis = 250;
+
 /// A delivery in memory, with the right to attempt it.
 pub(crate) struct Item {
     pub(crate) leased: Leased,
     pub(crate) parcel: Arc<Parcel>,
+    /// The next ones of its lane, which go together with it.
+    pub(crate) behind: Vec<Item>,
     _charge: Charge,
+}
+
+impl Item {
+    pub(crate) fn new(leased: Leased, parcel: Arc<Parcel>, held: &Arc<AtomicUsize>) -> Self {
+        Self { leased, parcel, behind: Vec::new(), _charge: Charge::new(held, ITEM_WEIGHT) }
+    }
+
+    /// It and those behind it, one by one.
+    pub(crate) fn apart(mut self) -> impl Iterator<Item = Item> {
+        let behind = std::mem::take(&mut self.behind);
+        std::iter::once(self).chain(behind)
+    }
+
+    /// Puts those behind each other that were leased so: the reverse of [`Item::apart`].
+    pub(crate) fn together(items: impl IntoIterator<Item = Item>) -> Vec<Item> {
+        let mut all: Vec<Item> = Vec::new();
+        for item in items {
+            match all.last_mut() {
+                Some(head) if item.leased.follows && item.leased.key.destination == head.leased.key.destination => {
+                    head.behind.push(item);
+                }
+                _ => all.push(item),
+            }
+        }
+        all
+    }
 }
 
 /// Something the bus has to know.
@@ -72,6 +104,7 @@ pub(crate) struct Inner {
     parcels: Mutex<HashMap<EventNo, Weak<Parcel>>>,
     held: Arc<AtomicUsize>,
     failing: Mutex<HashSet<DestinationNo>>,
+    pub(crate) health: HealthLog,
     reports: Mutex<Option<mpsc::UnboundedSender<Report>>>,
     /// Results that have been reported and not yet written.
     pub(crate) unwritten: AtomicUsize,
@@ -106,13 +139,19 @@ impl Courier {
         if taken_back > 0 {
             tracing::info!(deliveries = taken_back, "taking up deliveries that an earlier run left under way");
         }
-        let failing = store.failing().await?.into_iter().map(|(destination, _)| destination).collect();
+        let failing: HashSet<_> = store.failing().await?.into_iter().map(|(destination, _)| destination).collect();
+        if !failing.is_empty() {
+            tracing::warn!(
+                listeners = failing.len(),
+                "deliveries to some listeners have been failing since before this start; see `tidings delivery list`"
+            );
+        }
         let metrics = Metrics::default();
         metrics.register(registry.sub_registry_with_prefix("courier"));
         let (reports, received) = mpsc::unbounded_channel();
         let (notices, noticed) = mpsc::unbounded_channel();
         let inner = Arc::new(Inner {
-            desk: Mutex::new(Desk::new(settings.max_in_flight, settings.concurrency)),
+            desk: Mutex::new(Desk::new(&settings)),
             wake: Notify::new(),
             next_due: AtomicI64::new(0),
             low: AtomicBool::new(false),
@@ -123,6 +162,7 @@ impl Courier {
             parcels: Mutex::default(),
             held: Arc::default(),
             failing: Mutex::new(failing),
+            health: HealthLog::default(),
             reports: Mutex::new(Some(reports)),
             unwritten: AtomicUsize::new(0),
             notices: Mutex::new(Some(notices)),
@@ -186,7 +226,7 @@ impl Courier {
             for destination in leased {
                 let key = tidings_model::id::DeliveryKey { app: app.clone(), event, destination: *destination };
                 let ordered = ordered(destination);
-                let leased = Leased { key, attempts: 0, forgiven: 0, ordered, lot: !ordered, lease };
+                let leased = Leased { key, attempts: 0, forgiven: 0, ordered, follows: false, lot: !ordered, lease };
                 desk.push(inner.item(leased, Arc::clone(&parcel)), true, false);
             }
             drop(desk);
@@ -273,7 +313,7 @@ impl Inner {
     }
 
     pub(crate) fn item(&self, leased: Leased, parcel: Arc<Parcel>) -> Item {
-        Item { leased, parcel, _charge: Charge::new(&self.held, ITEM_WEIGHT) }
+        Item::new(leased, parcel, &self.held)
     }
 
     /// Starts workers for whoever's turn it is.
@@ -327,14 +367,15 @@ impl Inner {
     /// A worker: makes attempts as long as there are turns, and waits for more.
     async fn work(self: &Arc<Self>, first: Turn) {
         let mut next = Some(first);
-        while let Some(Turn { destination, items, troubled }) = next {
+        while let Some(Turn { permit, items }) = next {
+            let destination = permit.destination;
             self.metrics.in_flight.inc();
             let made = attempt::make(self, destination, &items).await;
             self.metrics.in_flight.dec();
             let now = self.clock.steady_ms();
             let wanted = {
                 let mut desk = self.desk.lock();
-                let mut is_learned = false;
+                let (mut is_learned, mut short) = (false, Vec::new());
                 for (made, item) in made.into_iter().zip(items) {
                     match made {
                         Made::Finished(mut finished, mood) => {
@@ -346,12 +387,16 @@ impl Inner {
                             self.report(*finished, item);
                         }
                         Made::NotNow => desk.returns.push((item, now)),
+                        Made::Short => short.push(item),
                     }
                 }
-                desk.end(destination, troubled, now);
+                if !short.is_empty() {
+                    desk.put_back(destination, short, now + SHORT_PAUSE);
+                }
+                let more = desk.end(permit, now);
                 let low = desk.runs_low(destination);
                 self.low.fetch_or(low, Ordering::Relaxed);
-                low || !desk.returns.is_empty()
+                low || more || !desk.returns.is_empty()
             };
             if wanted {
                 self.wake.notify_one();
@@ -378,9 +423,9 @@ impl Inner {
         }
     }
 
-    /// Takes over a delivery that the store has leased to us, whose event has to be read.
-    pub(crate) fn fetch(&self, leased: Leased) {
-        self.unread.lock().push(leased);
+    /// Takes over deliveries that the store has leased to us, whose events have to be read.
+    pub(crate) fn fetch(&self, leased: Vec<Leased>) {
+        self.unread.lock().extend(leased);
         self.wake.notify_one();
     }
 
@@ -388,13 +433,10 @@ impl Inner {
         self.failing.lock().contains(&destination)
     }
 
-    pub(crate) fn set_failing(&self, destination: DestinationNo, failing: bool) {
+    /// Notes whether a destination is failing; answers whether that is new.
+    pub(crate) fn set_failing(&self, destination: DestinationNo, failing: bool) -> bool {
         let mut all = self.failing.lock();
-        if failing {
-            all.insert(destination);
-        } else {
-            all.remove(&destination);
-        }
+        if failing { all.insert(destination) } else { all.remove(&destination) }
     }
 
     pub(crate) fn notify(&self, notice: Notice) {
@@ -414,9 +456,9 @@ impl Inner {
     /// would grant it both; to the others it is as if it were disabled: what is owed stays owed.
     pub(crate) fn terms(&self, destination: DestinationNo) -> Terms {
         match self.outlet.terms(destination) {
-            Terms::Open { concurrency, rate } if concurrency.is_some() || rate.is_some() => {
+            terms @ Terms::Open { concurrency, rate, .. } if concurrency.is_some() || rate.is_some() => {
                 let is_here = self.place.lock().is_some_and(|place| place.has(destination));
-                if is_here { Terms::Open { concurrency, rate } } else { Terms::Disabled }
+                if is_here { terms } else { Terms::Disabled }
             }
             terms => terms,
         }

@@ -1,38 +1,77 @@
-//! The desk: every destination's line, and whose turn it is.
+//! The desk (dispatcher): every destination's line, and whose turn it is.
 //!
-//! A destination with something to send and a free place in its window stands in one of two queues for a turn: the sound
-//! ones, and the troubled ones whose last attempt got no answer. The troubled may use half of the turns at most, so however
-//! many receivers hang, half of the courier is left for those that answer.
+//! A destination with something to send and a free place in its window waits for a turn in one of three queues: the healthy
+//! ones, those that have never answered, and those whose last attempt got no answer. Each queue goes round by app.
+//!
+//! The last two may use half of the turns, the failing ones alone a quarter, so however many receivers hang, half of the
+//! courier is left for those that answer. Of each share an app may use no more than it leaves free to the others (three times
+//! as much of the turns as a whole), so a newcomer finds room whatever another app does.
+//!
+//! A host has places of its own ([`crate::hosts`]); who finds none waits there.
 //!
 //! All of it is behind one mutex, held for a few map operations and never over I/O.
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap, HashSet, VecDeque};
+use std::collections::{BinaryHeap, HashMap, HashSet};
 
 use tidings_model::clock::Millis;
-use tidings_model::id::DestinationNo;
+use tidings_model::id::{AppId, DestinationNo};
 
 use crate::courier::Item;
-use crate::line::{Line, Mood};
-use crate::outlet::Terms;
+use crate::hosts::{Hosts, Place};
+use crate::line::{Health, Line, Mood};
+use crate::outlet::{Host, Terms};
+use crate::ring::{AppNo, Ring};
+use crate::settings::Settings;
+use crate::usage::{Answered, Usage};
 
 /// The right to make one attempt now. It ends with [`Desk::end`].
 pub(crate) struct Turn {
-    pub(crate) destination: DestinationNo,
+    pub(crate) permit: Permit,
     /// What one request is to carry; not empty.
     pub(crate) items: Vec<Item>,
-    pub(crate) troubled: bool,
+}
+
+/// What a turn takes up.
+#[derive(Clone, Copy)]
+pub(crate) struct Permit {
+    pub(crate) destination: DestinationNo,
+    app: AppNo,
+    health: Health,
+    place: Option<Place>,
+}
+
+fn line<'l>(lines: &'l mut HashMap<DestinationNo, Line>, answered: &Answered, no: DestinationNo) -> &'l mut Line {
+    lines.entry(no).or_insert_with(|| Line::of(answered.has(no)))
+}
+
+/// The number of an app: the next one for a new app.
+fn number(numbers: &mut HashMap<AppId, AppNo>, by_app: &mut Vec<Usage>, app: &AppId) -> AppNo {
+    if let Some(no) = numbers.get(app) {
+        return *no;
+    }
+    let no = by_app.len() as AppNo;
+    by_app.push(Usage::default());
+    numbers.insert(app.clone(), no);
+    no
 }
 
 pub(crate) struct Desk {
     lines: HashMap<DestinationNo, Line>,
     /// Those that have something due and are not for this node.
     others: HashSet<DestinationNo>,
-    sound: VecDeque<DestinationNo>,
-    troubled: VecDeque<DestinationNo>,
-    /// Workers at work, and how many of them for troubled destinations.
-    running: usize,
-    running_troubled: usize,
+    answered: Answered,
+    /// Who waits for a turn, by health.
+    healthy: Ring,
+    untried: Ring,
+    failing: Ring,
+    /// Counts the turns that were asked for, so that no queue waits for ever.
+    round: usize,
+    hosts: Hosts,
+    app_numbers: HashMap<AppId, AppNo>,
+    /// By app number.
+    by_app: Vec<Usage>,
+    in_use: Usage,
     max_running: usize,
     configured: u32,
     /// Lines that have to be looked at again at a time.
@@ -45,16 +84,21 @@ pub(crate) struct Desk {
 }
 
 impl Desk {
-    pub(crate) fn new(max_running: usize, configured: u32) -> Self {
+    pub(crate) fn new(settings: &Settings) -> Self {
         Self {
             lines: HashMap::new(),
             others: HashSet::new(),
-            sound: VecDeque::new(),
-            troubled: VecDeque::new(),
-            running: 0,
-            running_troubled: 0,
-            max_running: max_running.max(2),
-            configured: configured.max(1),
+            answered: Answered::default(),
+            healthy: Ring::default(),
+            untried: Ring::default(),
+            failing: Ring::default(),
+            round: 0,
+            hosts: Hosts::new(settings.per_host),
+            app_numbers: HashMap::new(),
+            by_app: Vec::new(),
+            in_use: Usage::default(),
+            max_running: settings.max_in_flight.max(2),
+            configured: settings.concurrency.max(1),
             wake_at: BinaryHeap::new(),
             looks_at: 0,
             returns: Vec::new(),
@@ -63,7 +107,11 @@ impl Desk {
     }
 
     pub(crate) fn running(&self) -> usize {
-        self.running
+        self.in_use.all
+    }
+
+    fn line(&mut self, destination: DestinationNo) -> &mut Line {
+        line(&mut self.lines, &self.answered, destination)
     }
 
     /// How many more deliveries a destination may have in memory.
@@ -76,17 +124,33 @@ impl Desk {
             .map_or(Line::default().room(terms, self.configured, now), |line| line.room(terms, self.configured, now))
     }
 
-    /// Takes a delivery in.
+    /// Takes a delivery in, with those of its lane that go together with it.
     pub(crate) fn push(&mut self, item: Item, fresh: bool, front: bool) {
         let destination = item.leased.key.destination;
-        self.lines.entry(destination).or_default().push(item, fresh, front);
+        let line = line(&mut self.lines, &self.answered, destination);
+        if line.app.is_none() {
+            line.app = Some(number(&mut self.app_numbers, &mut self.by_app, &item.leased.key.app));
+        }
+        line.push(item, fresh, front);
         self.list(destination);
+    }
+
+    /// Puts back what an attempt could not be made of, until a time.
+    pub(crate) fn put_back(&mut self, destination: DestinationNo, items: Vec<Item>, until: Millis) {
+        if self.stopped {
+            self.returns.extend(items.into_iter().map(|item| (item, until)));
+            return;
+        }
+        let line = self.line(destination);
+        Item::together(items).into_iter().rev().for_each(|item| line.put_back(item));
+        line.paused_until = line.paused_until.max(until);
+        self.wake_at.push(Reverse((until, destination)));
     }
 
     /// Notes whether the store has more for a destination than was fetched.
     pub(crate) fn set_more(&mut self, destination: DestinationNo, more: bool) {
         if more {
-            self.lines.entry(destination).or_default().more = true;
+            self.line(destination).more = true;
         } else if let Some(line) = self.lines.get_mut(&destination) {
             line.more = false;
         }
@@ -118,8 +182,38 @@ impl Desk {
             && line.waiting() > 0
         {
             line.listed = true;
-            if line.troubled { self.troubled.push_back(destination) } else { self.sound.push_back(destination) }
+            let Some(app) = line.app else { return };
+            match line.health() {
+                Health::Healthy => self.healthy.push(app, destination),
+                Health::Untried => self.untried.push(app, destination),
+                Health::Failing => self.failing.push(app, destination),
+            }
         }
+    }
+
+    /// The next in the queues, by what each share and each app has left.
+    fn next(&mut self) -> Option<DestinationNo> {
+        let (usage, by_app) = (self.in_use, &self.by_app);
+        let half = self.max_running / 2;
+        let free = self.max_running - usage.all;
+        let unproven_free = half.saturating_sub(usage.unproven);
+        let failing_free = half.div_ceil(2).saturating_sub(usage.failing);
+        let of = |app: AppNo| by_app.get(app as usize).copied().unwrap_or_default();
+        let may = |app| of(app).all < 3 * free;
+        let may_untried = |app| may(app) && of(app).unproven < unproven_free;
+        let may_failing = |app| may_untried(app) && of(app).failing < failing_free;
+        // Each of them comes first at times, so that none starves while another could use every turn.
+        self.round = self.round.wrapping_add(1);
+        let healthy_first = !self.round.is_multiple_of(4);
+        if healthy_first && let Some(destination) = self.healthy.pop(may) {
+            return Some(destination);
+        }
+        let unproven = if self.round.is_multiple_of(2) {
+            self.untried.pop(may_untried).or_else(|| self.failing.pop(may_failing))
+        } else {
+            self.failing.pop(may_failing).or_else(|| self.untried.pop(may_untried))
+        };
+        unproven.or_else(|| if healthy_first { None } else { self.healthy.pop(may) })
     }
 
     /// Whose turn it is, if anybody's.
@@ -130,47 +224,119 @@ impl Desk {
         batch: impl Fn(DestinationNo) -> usize,
         now: Millis,
     ) -> Option<Turn> {
-        while !self.stopped && self.running < self.max_running {
-            let destination = match self.sound.pop_front() {
-                Some(destination) => destination,
-                None if self.running_troubled < self.max_running / 2 => self.troubled.pop_front()?,
-                None => return None,
-            };
+        while !self.stopped && self.in_use.all < self.max_running {
+            let destination = self.next()?;
             let Some(line) = self.lines.get_mut(&destination) else { continue };
             line.listed = false;
-            let terms = terms(destination);
-            if terms == Terms::Disabled {
-                // What is owed stays owed: the store finds it when the destination is enabled again.
-                self.returns.extend(line.drain().map(|item| (item, now)));
-                continue;
+            let reserved = line.reserved.take();
+            let turn = self.begin(destination, reserved, &terms, &batch, now);
+            if turn.is_some() {
+                self.list(destination);
+                return turn;
             }
-            if line.running >= line.limit(terms, self.configured) {
-                // It is listed again when one of its attempts ends.
-                continue;
+            if let Some(host) = reserved {
+                self.hosts.forgo(host);
+                self.admit(host, now);
             }
-            if let Err(at) = line.take_token(terms, now) {
-                self.wake_at.push(Reverse((at, destination)));
-                continue;
-            }
-            let Some(first) = line.pop() else { continue };
-            let mut items = vec![first];
-            for _ in 1..batch(destination) {
-                items.extend(line.pop());
-            }
-            let troubled = line.troubled;
-            line.running += 1;
-            self.running += 1;
-            self.running_troubled += usize::from(troubled);
-            self.list(destination);
-            return Some(Turn { destination, items, troubled });
         }
         None
     }
 
-    /// Ends a turn.
-    pub(crate) fn end(&mut self, destination: DestinationNo, troubled: bool, now: Millis) {
-        self.running = self.running.saturating_sub(1);
-        self.running_troubled = self.running_troubled.saturating_sub(usize::from(troubled));
+    /// Begins a turn of a destination, if nothing of its own stands in the way. `reserved`: a place at this host was kept.
+    fn begin(
+        &mut self,
+        destination: DestinationNo,
+        reserved: Option<Host>,
+        terms: &impl Fn(DestinationNo) -> Terms,
+        batch: &impl Fn(DestinationNo) -> usize,
+        now: Millis,
+    ) -> Option<Turn> {
+        let line = self.lines.get_mut(&destination)?;
+        let app = line.app?;
+        let terms = terms(destination);
+        if terms == Terms::Disabled {
+            // What is owed stays owed: the store finds it when the destination is enabled again.
+            self.returns.extend(line.drain().map(|item| (item, now)));
+            return None;
+        }
+        if line.waiting() == 0 || line.running >= line.limit(terms, self.configured) {
+            // It is listed again when one of its attempts ends.
+            return None;
+        }
+        let host = if let Terms::Open { host, .. } = terms { host } else { None };
+        let is_kept = reserved.is_some() && reserved == host;
+        if let Some(host) = host
+            && !self.hosts.has_place(host, is_kept, app, destination, now)
+        {
+            line.listed = true;
+            return None;
+        }
+        if let Err(at) = line.take_token(terms, now) {
+            self.wake_at.push(Reverse((at, destination)));
+            return None;
+        }
+        let most = batch(destination).max(1);
+        let mut first = line.pop()?;
+        let behind = std::mem::take(&mut first.behind);
+        let mut items = vec![first];
+        items.extend(behind);
+        if items.len() > most {
+            // It takes fewer than when they were fetched. Those that stay behind wait in their lane, in the store.
+            self.returns.extend(items.drain(most..).map(|item| (item, now)));
+        }
+        while items.len() < most
+            && let Some(next) = line.pop()
+        {
+            if items.len() + 1 + next.behind.len() > most {
+                line.put_back(next);
+                break;
+            }
+            items.extend(next.apart());
+        }
+        let health = line.health();
+        line.running += 1;
+        self.in_use.count(health, |turns| *turns += 1);
+        if let Some(usage) = self.by_app.get_mut(app as usize) {
+            usage.count(health, |turns| *turns += 1);
+        }
+        let place = host.map(|host| self.hosts.take(host, is_kept, now));
+        if let Some(other) = reserved.filter(|_| !is_kept) {
+            self.hosts.forgo(other);
+            self.admit(other, now);
+        }
+        Some(Turn { permit: Permit { destination, app, health, place }, items })
+    }
+
+    /// Lists those that wait for a place at a host, as far as there are places; answers how many.
+    fn admit(&mut self, host: Host, now: Millis) -> usize {
+        let mut admitted = 0;
+        while let Some(destination) = self.hosts.next(host, now) {
+            match self.lines.get_mut(&destination) {
+                Some(line) if line.waiting() > 0 && line.reserved.is_none() => {
+                    line.reserved = Some(host);
+                    line.listed = false;
+                    self.list(destination);
+                    admitted += 1;
+                }
+                other => {
+                    if let Some(line) = other {
+                        line.listed = false;
+                    }
+                    self.hosts.forgo(host);
+                }
+            }
+        }
+        admitted
+    }
+
+    /// Ends a turn. Answers whether more than one other may begin by that.
+    pub(crate) fn end(&mut self, permit: Permit, now: Millis) -> bool {
+        let Permit { destination, app, health, place } = permit;
+        let less = |turns: &mut usize| *turns = turns.saturating_sub(1);
+        self.in_use.count(health, less);
+        if let Some(usage) = self.by_app.get_mut(app as usize) {
+            usage.count(health, less);
+        }
         if let Some(line) = self.lines.get_mut(&destination) {
             line.end(now);
             if line.idle(now) {
@@ -178,6 +344,10 @@ impl Desk {
             }
         }
         self.list(destination);
+        place.is_some_and(|place| {
+            let host = self.hosts.end(place);
+            self.admit(host, now) > 1
+        })
     }
 
     /// Learns from an attempt. A destination that asks for less keeps nothing in memory meanwhile; answers until when.
@@ -198,7 +368,11 @@ impl Desk {
             Terms::Open { concurrency, .. } => concurrency.unwrap_or(configured),
             _ => 1,
         };
+        let answered = line.answered;
         line.learn(mood, limit, now);
+        if line.answered && !answered {
+            self.answered.add(destination);
+        }
         if line.paused_until <= now {
             return None;
         }
@@ -209,7 +383,7 @@ impl Desk {
 
     /// Rests a destination as another node was asked to.
     pub(crate) fn rest(&mut self, destination: DestinationNo, until: Millis, now: Millis) {
-        let line = self.lines.entry(destination).or_default();
+        let line = self.line(destination);
         if until > line.paused_until.max(now) {
             line.paused_until = until;
             self.empty(destination, until);
@@ -224,8 +398,11 @@ impl Desk {
         self.wake_at.push(Reverse((until, destination)));
     }
 
-    /// Lists the lines whose time has come. Answers whether any came.
+    /// Lists the lines whose time has come. Answers whether any came that may have to be looked for in the store.
     pub(crate) fn wake(&mut self, now: Millis) -> bool {
+        while let Some(host) = self.hosts.due(now) {
+            self.admit(host, now);
+        }
         let mut any = false;
         while let Some(&Reverse((at, destination))) = self.wake_at.peek() {
             if at > now {
@@ -238,20 +415,28 @@ impl Desk {
         any
     }
 
+    /// When a line or a host has to be looked at.
+    fn next_wake(&self) -> Option<Millis> {
+        let line = self.wake_at.peek().map(|Reverse((at, _))| *at);
+        line.into_iter().chain(self.hosts.next_due()).min()
+    }
+
     /// Notes when the scheduler looks next, if nothing happens: at `due`, or earlier when a line has to be looked at then.
     pub(crate) fn look_at(&mut self, due: Millis) -> Millis {
-        self.looks_at = self.wake_at.peek().map_or(due, |Reverse((at, _))| due.min(*at));
+        self.looks_at = self.next_wake().map_or(due, |at| due.min(at));
         self.looks_at
     }
 
     /// Whether a line has to be looked at before the scheduler means to look: it came up meanwhile.
     pub(crate) fn is_sooner(&self) -> bool {
-        self.wake_at.peek().is_some_and(|Reverse((at, _))| *at < self.looks_at)
+        self.next_wake().is_some_and(|at| at < self.looks_at)
     }
 
-    /// Forgets lines of which nothing is worth keeping.
+    /// Forgets lines and hosts of which nothing is worth keeping.
     pub(crate) fn forget_idle(&mut self, now: Millis) {
         self.lines.retain(|_, line| !line.idle(now));
+        self.hosts.forget_idle(now);
+        [&mut self.healthy, &mut self.untried, &mut self.failing].into_iter().for_each(Ring::shrink);
     }
 
     /// Whether a destination runs low while the store has more for it.
@@ -267,3 +452,6 @@ impl Desk {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

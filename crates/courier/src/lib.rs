@@ -3,8 +3,8 @@
 //! The store knows what is owed; this crate decides who is attempted when. The pieces, in the order a delivery meets them:
 //!
 //! - [`Courier`] takes fresh deliveries over from a publish, already leased, and starts everything.
-//! - `desk` holds, in memory and bounded, what is ready for each destination, and hands out turns: fairly among destinations,
-//!   within each one's concurrency and rate.
+//! - `desk` holds, in memory and bounded, what is ready for each destination, and hands out turns: fairly among apps and
+//!   destinations, within each one's concurrency and rate, and within each host's places.
 //! - `attempt` makes one attempt: the [`Outlet`] renders and judges, [`egress`] sends.
 //! - `reporter` records results in batches, and keeps trying while the store cannot.
 //! - `scheduler` fetches what is due from the store, expands fan-out rows, and sweeps up.
@@ -16,16 +16,20 @@ mod attempt;
 mod courier;
 mod desk;
 pub mod egress;
+mod health_log;
+mod hosts;
 mod line;
 mod metrics;
 mod outlet;
 mod parcel;
 mod reporter;
+mod ring;
 mod scheduler;
 mod settings;
 pub mod tls;
+mod usage;
 
 pub use courier::{Courier, Notice};
-pub use outlet::{Delivery, Outcome, Outlet, Prepared, Terms};
+pub use outlet::{Delivery, Host, Outcome, Outlet, Prepared, Terms};
 pub use parcel::Parcel;
-pub use settings::Settings;
+pub use settings::{KeepAnswers, Settings};

@@ -10,7 +10,8 @@ use std::time::Duration;
 use tidings_model::clock::Millis;
 
 use crate::courier::Item;
-use crate::outlet::Terms;
+use crate::outlet::{Host, Terms};
+use crate::ring::AppNo;
 
 /// Fresh deliveries that get a turn for each that comes again.
 const FRESH_TURNS: u32 = 3;
@@ -33,6 +34,17 @@ pub(crate) enum Mood {
     Trouble,
     /// It asked for less, perhaps with a time.
     SlowDown(Option<Duration>),
+}
+
+/// How a destination stands, as far as its share of the turns goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Health {
+    /// Its last attempt got an answer.
+    Healthy,
+    /// It has never answered, as far as is known.
+    Untried,
+    /// Its last attempt got no answer.
+    Failing,
 }
 
 /// How many attempts end in a second.
@@ -74,13 +86,24 @@ pub(crate) struct Line {
     reckoned_at: Millis,
     /// Its last attempt got no answer.
     pub(crate) troubled: bool,
+    /// It has answered before.
+    pub(crate) answered: bool,
+    /// Whose it is, once it has had a delivery.
+    pub(crate) app: Option<AppNo>,
+    /// A place at this host is kept for it.
+    pub(crate) reserved: Option<Host>,
     /// The store has more for it than was fetched.
     pub(crate) more: bool,
-    /// It waits for a turn in the desk.
+    /// It waits for a turn in the desk, or for a place at its host.
     pub(crate) listed: bool,
 }
 
 impl Line {
+    /// The line of a destination that has answered before, or not as far as is known.
+    pub(crate) fn of(answered: bool) -> Self {
+        Self { answered, ..Self::default() }
+    }
+
     /// Takes a delivery in. Lanes' next ones go to the front, where their predecessor was.
     pub(crate) fn push(&mut self, item: Item, fresh: bool, front: bool) {
         let queue = if fresh { &mut self.fresh } else { &mut self.again };
@@ -98,12 +121,26 @@ impl Line {
         }
     }
 
-    /// Empties the line.
-    pub(crate) fn drain(&mut self) -> impl Iterator<Item = Item> + '_ {
-        self.fresh.drain(..).chain(self.again.drain(..))
+    /// Puts back what was handed out and could not be attempted.
+    pub(crate) fn put_back(&mut self, item: Item) {
+        self.again.push_front(item);
     }
 
-    /// Deliveries waiting.
+    /// Empties the line.
+    pub(crate) fn drain(&mut self) -> impl Iterator<Item = Item> + '_ {
+        self.fresh.drain(..).chain(self.again.drain(..)).flat_map(Item::apart)
+    }
+
+    /// How it stands.
+    pub(crate) fn health(&self) -> Health {
+        match (self.troubled, self.answered) {
+            (true, _) => Health::Failing,
+            (false, true) => Health::Healthy,
+            (false, false) => Health::Untried,
+        }
+    }
+
+    /// Deliveries waiting, those of one lane that go together as one.
     pub(crate) fn waiting(&self) -> usize {
         self.fresh.len() + self.again.len()
     }
@@ -112,6 +149,7 @@ impl Line {
     pub(crate) fn idle(&self, now: Millis) -> bool {
         self.waiting() == 0
             && self.running == 0
+            && !self.listed
             && !self.more
             && self.window.is_none()
             && !self.troubled
@@ -170,11 +208,12 @@ impl Line {
 
     /// Whether an attempt that went well would teach it nothing.
     pub(crate) fn is_well(&self) -> bool {
-        !self.troubled && self.window.is_none() && self.pause.is_zero()
+        self.answered && !self.troubled && self.window.is_none() && self.pause.is_zero()
     }
 
     /// Learns from an attempt.
     pub(crate) fn learn(&mut self, mood: Mood, limit: u32, now: Millis) {
+        self.answered |= mood != Mood::Trouble;
         match mood {
             Mood::Fine => {
                 self.troubled = false;
@@ -186,6 +225,7 @@ impl Line {
                 self.shrink(limit);
             }
             Mood::SlowDown(wish) => {
+                self.troubled = false;
                 self.shrink(limit);
                 self.pause = (self.pause * 2).clamp(PAUSE.0, PAUSE.1);
                 let pause = wish.unwrap_or(self.pause).clamp(self.pause, PAUSE.1);
@@ -203,7 +243,7 @@ impl Line {
 mod tests {
     use super::*;
 
-    const OPEN: Terms = Terms::Open { concurrency: None, rate: None };
+    const OPEN: Terms = Terms::Open { concurrency: None, rate: None, host: None };
 
     #[test]
     fn a_fast_line_holds_what_it_ends_in_a_few_seconds() {
@@ -214,7 +254,7 @@ mod tests {
             }
         }
         assert_eq!(line.room(OPEN, 10, 3_000), 2_000 * HELD_SECONDS);
-        let limited = Terms::Open { concurrency: None, rate: Some(5) };
+        let limited = Terms::Open { concurrency: None, rate: Some(5), host: None };
         assert_eq!(line.room(limited, 10, 3_000), 50);
         // It was quick once: a minute later that counts no more.
         line.end(63_000);

@@ -23,6 +23,8 @@ pub(crate) struct Metrics {
     pub(crate) stale: Counter<u64, AtomicU64>,
     /// Deliveries given back unattempted.
     pub(crate) released: Counter<u64, AtomicU64>,
+    /// Attempts put off because this machine had no socket for them.
+    pub(crate) shortages: Counter<u64, AtomicU64>,
     /// Attempts under way.
     pub(crate) in_flight: Gauge,
     /// Bytes of deliveries held in memory.
@@ -40,6 +42,11 @@ impl Metrics {
             "deliveries_released",
             "Deliveries given back to the store unattempted",
             self.released.clone(),
+        );
+        registry.register(
+            "attempts_postponed",
+            "Attempts put off for want of descriptors, ports or memory here",
+            self.shortages.clone(),
         );
         registry.register("attempts_in_flight", "Attempts under way", self.in_flight.clone());
         registry.register("held_bytes", "Bytes of deliveries held in memory", self.held_bytes.clone());

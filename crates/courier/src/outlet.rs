@@ -1,13 +1,15 @@
 //! What a door tells the courier about its destinations: how to render a delivery, and how to judge the answer.
 
-use std::sync::Arc;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use tidings_model::clock::Millis;
-use tidings_model::id::DestinationNo;
+use tidings_model::id::{AppId, DestinationNo};
 use tidings_store::StoreError;
 use tidings_store::queue::Leased;
+use url::Url;
 
 use crate::egress::{Request, Response};
 use crate::parcel::Parcel;
@@ -21,6 +23,18 @@ pub struct Delivery {
     pub parcel: Arc<Parcel>,
 }
 
+/// A (scheme, host, port) to which attempts go: a number that stands for it in this process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Host(u64);
+
+impl Host {
+    /// That of a URL.
+    pub fn of(url: &Url) -> Self {
+        static KEYS: LazyLock<RandomState> = LazyLock::new(RandomState::new);
+        Self(KEYS.hash_one((url.scheme(), url.host_str(), url.port_or_known_default())))
+    }
+}
+
 /// What a destination allows at the moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Terms {
@@ -30,6 +44,8 @@ pub enum Terms {
         concurrency: Option<u32>,
         /// Per second at most.
         rate: Option<u32>,
+        /// Whom it shares its host's places with; `None`: nobody.
+        host: Option<Host>,
     },
     /// Nothing is attempted until it is enabled again; what is owed stays owed.
     Disabled,
@@ -75,8 +91,13 @@ pub trait Outlet: Send + Sync {
         1
     }
 
+    /// The app and the id that people know the destination by, for the log.
+    fn name(&self, _destination: DestinationNo) -> Option<(AppId, String)> {
+        None
+    }
+
     /// Renders and signs a request for an attempt at `wall` time: of one delivery, or of as many of a destination as
-    /// [`Outlet::batch`] says; of a lane there is one among them. `None`: the destination is gone.
+    /// [`Outlet::batch`] says; those of a lane are consecutive, the oldest first. `None`: the destination is gone.
     ///
     /// # Errors
     /// What had to be read could not be; the deliveries are put back.

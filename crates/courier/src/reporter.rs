@@ -18,6 +18,9 @@ use crate::courier::{Inner, Item, Notice};
 pub(crate) const MAX_UNWRITTEN: usize = 512;
 /// Results in one transaction at most: half of those, so that one half gathers while the other is being written.
 const BATCH: usize = MAX_UNWRITTEN / 2;
+/// How long the next of a lane that takes several at once wait for more, when there are fewer than one request may carry: a
+/// busy lane then makes a few requests a second, instead of one for every two or three events.
+const GATHER: Duration = Duration::from_millis(250);
 /// The pause between two tries to write, at first and at most.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
 
@@ -51,6 +54,7 @@ async fn write(inner: &Inner, finished: &Arc<Vec<Finished>>) -> Vec<Recorded> {
             wall: inner.clock.wall_ms(),
             lease: inner.lease(),
             soon: finished.len() == BATCH || finished.iter().any(|finished| finished.delivery.ordered),
+            gather: millis(GATHER),
             disable_failing_since: inner.clock.wall_ms() - millis(inner.settings.disable_after),
         };
         match inner.store.finish(Arc::clone(finished), recording).await {
@@ -76,22 +80,22 @@ fn settle(inner: &Inner, finished: &Finished, recorded: Recorded) {
         Next::Delivered => {
             inner.metrics.closed("delivered");
             // As in the store: what was not failing before has nothing to clear.
-            if finished.was_failing {
-                inner.set_failing(destination, false);
+            if finished.was_failing && inner.set_failing(destination, false) {
+                inner.health.recovered(&*inner.outlet, destination, inner.clock.steady_ms());
             }
         }
         Next::Retry(due) => {
-            inner.set_failing(destination, true);
+            failed(inner, finished);
             inner.due_at(due);
         }
         Next::Undelivered => {
             inner.metrics.closed("undelivered");
-            inner.set_failing(destination, true);
+            failed(inner, finished);
         }
         Next::Canceled => inner.metrics.closed("canceled"),
     }
-    if let Some(leased) = recorded.next_in_lane {
-        inner.fetch(leased);
+    if !recorded.next_in_lane.is_empty() {
+        inner.fetch(recorded.next_in_lane);
     }
     if let Some(due) = recorded.lane_due {
         inner.due_at(due);
@@ -99,5 +103,17 @@ fn settle(inner: &Inner, finished: &Finished, recorded: Recorded) {
     if recorded.disabled {
         inner.set_failing(destination, false);
         inner.notify(Notice::Disabled);
+    }
+}
+
+/// Notes a failed attempt, and says so when the one before was none.
+fn failed(inner: &Inner, finished: &Finished) {
+    let destination = finished.delivery.key.destination;
+    let now = inner.clock.steady_ms();
+    if inner.set_failing(destination, true) {
+        inner.health.failing(&*inner.outlet, finished, now);
+    }
+    if finished.pause.is_some() {
+        inner.health.paused(&*inner.outlet, destination, finished.pause.map_or(0, |until| until - now), now);
     }
 }

@@ -9,12 +9,11 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tidings_model::clock::{Millis, millis};
-use tidings_model::id::DestinationNo;
 use tidings_store::StoreError;
-use tidings_store::queue::Leased;
+use tidings_store::queue::{Leased, Wanted};
 use tokio_util::sync::CancellationToken;
 
-use crate::courier::Inner;
+use crate::courier::{Inner, Item};
 use crate::outlet::Terms;
 
 /// Destinations asked for at once.
@@ -141,13 +140,16 @@ async fn read(inner: &Arc<Inner>, leased: Vec<Leased>, front: bool) -> Result<()
             }
         }
     }
-    let mut desk = inner.desk.lock();
-    for leased in leased {
-        match inner.known_parcel(leased.key.event) {
-            Some(parcel) => desk.push(inner.item(leased, parcel), false, front),
-            None => tracing::error!(delivery = leased.key.id(), "its event is no longer in the log"),
+    let items = leased.into_iter().filter_map(|leased| match inner.known_parcel(leased.key.event) {
+        Some(parcel) => Some(inner.item(leased, parcel)),
+        None => {
+            tracing::error!(delivery = leased.key.id(), "its event is no longer in the log");
+            None
         }
-    }
+    });
+    let items = Item::together(items);
+    let mut desk = inner.desk.lock();
+    items.into_iter().for_each(|item| desk.push(item, false, front));
     drop(desk);
     drop(held);
     inner.go_on();
@@ -174,16 +176,17 @@ async fn claim(inner: &Arc<Inner>, now: Millis) -> Result<Millis, StoreError> {
     let due = inner.store.due(now, skip, DESTINATIONS).await?;
     *inner.place.lock() = Some(due.place);
     inner.metrics.nodes.set(i64::try_from(due.place.of).unwrap_or(i64::MAX));
-    let mut wanted: Vec<(DestinationNo, usize)> = Vec::new();
+    let mut wanted: Vec<Wanted> = Vec::new();
     let mut total = 0;
     {
         let mut desk = inner.desk.lock();
         due.paused.iter().for_each(|(destination, until)| desk.rest(*destination, *until, now));
         for destination in &due.destinations {
             let terms = inner.terms(*destination);
-            let room = desk.room(*destination, terms, now).min(CLAIMED.1).min(CLAIMED.0 - total);
+            let batch = inner.outlet.batch(*destination).max(1);
+            let room = desk.room(*destination, terms, now).min(CLAIMED.1.max(batch)).min(CLAIMED.0 - total);
             if room > 0 {
-                wanted.push((*destination, room));
+                wanted.push(Wanted { destination: *destination, most: room, batch });
                 total += room;
             } else if terms == Terms::Disabled {
                 desk.pass_over(*destination);
@@ -199,9 +202,9 @@ async fn claim(inner: &Arc<Inner>, now: Millis) -> Result<Millis, StoreError> {
     let claimed = inner.store.claim(wanted.clone(), now, inner.lease()).await?;
     {
         let mut desk = inner.desk.lock();
-        for (destination, asked) in &wanted {
+        for Wanted { destination, most, .. } in &wanted {
             let got = claimed.iter().filter(|leased| leased.key.destination == *destination).count();
-            desk.set_more(*destination, got == *asked);
+            desk.set_more(*destination, got == *most);
         }
     }
     read(inner, claimed, false).await?;
@@ -214,6 +217,7 @@ async fn sweep(inner: &Inner) -> Result<(), StoreError> {
     let now = inner.clock.steady_ms();
     inner.forget_parcels();
     inner.desk.lock().forget_idle(now);
+    inner.health.catch_up(&*inner.outlet, |destination| inner.is_failing(destination), now);
     inner.fanout.store(true, Ordering::Relaxed);
     inner.orphans.store(true, Ordering::Relaxed);
     let taken_back = inner.store.sweep(now).await?;

@@ -21,10 +21,24 @@ pub struct Settings {
     pub retry_after_max: Duration,
     /// A destination that has done nothing but fail for so long is disabled.
     pub disable_after: Duration,
-    /// Whether headers and body of an answer are kept with the attempt: a receiver may send back what it was told.
-    pub keep_answers: bool,
+    /// Attempts under way to one (scheme, host, port) at most; one that got no answer within a second counts no more.
+    pub per_host: usize,
+    /// Which answers are kept with their attempts.
+    pub keep_answers: KeepAnswers,
     /// How long a lease lasts. An attempt that its time would not cover is given less time.
     pub lease: Duration,
+}
+
+/// Of which answers more is kept than their status: headers and body. A receiver may send back what it was told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum KeepAnswers {
+    /// Of all.
+    All,
+    /// Of those that say what went wrong.
+    #[default]
+    Failures,
+    /// Of none.
+    None,
 }
 
 impl Default for Settings {
@@ -37,7 +51,8 @@ impl Default for Settings {
             queue_bytes: 64 << 20,
             retry_after_max: Duration::from_secs(10 * 3_600),
             disable_after: Duration::from_secs(120 * 3_600),
-            keep_answers: true,
+            per_host: 64,
+            keep_answers: KeepAnswers::Failures,
             lease: Duration::from_secs(120),
         }
     }

@@ -10,7 +10,7 @@ use tidings_courier::{Delivery, Outcome, Outlet, Prepared, Terms};
 use tidings_door_api::StandardWebhooks;
 use tidings_door_pusher::PusherWebhooks;
 use tidings_model::clock::Millis;
-use tidings_model::id::DestinationNo;
+use tidings_model::id::{AppId, DestinationNo};
 use tidings_model::listener::Format;
 use tidings_store::StoreError;
 
@@ -40,6 +40,10 @@ impl Outlet for Outlets {
 
     fn batch(&self, destination: DestinationNo) -> usize {
         self.of(destination).batch(destination)
+    }
+
+    fn name(&self, destination: DestinationNo) -> Option<(AppId, String)> {
+        self.of(destination).name(destination)
     }
 
     async fn prepare(&self, batch: &[Delivery], wall: Millis) -> Result<Option<Prepared>, StoreError> {

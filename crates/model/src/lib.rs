@@ -19,6 +19,7 @@ pub mod origin;
 pub mod pattern;
 pub mod payload;
 pub mod policy;
+pub mod retry_after;
 pub mod schedule;
 pub mod signature;
 pub mod signed_query;

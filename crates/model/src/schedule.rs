@@ -5,8 +5,6 @@
 
 use std::time::Duration;
 
-use jiff::civil::DateTime;
-use jiff::fmt::strtime::BrokenDownTime;
 use serde::{Deserialize, Serialize};
 
 use crate::excerpt;
@@ -166,36 +164,9 @@ pub fn jittered(delay: Duration, random: u32) -> Duration {
     Duration::try_from_secs_f64(delay.as_secs_f64() * share).unwrap_or(delay)
 }
 
-/// Reads `Retry-After`: seconds, or a date in any of HTTP's three forms. A date that has passed gives zero; what is neither
-/// gives `None`. Seconds stop at `u32::MAX`, so that adding the answer to a time cannot overflow; the caller caps it further.
-pub fn retry_after(header: &str, now_secs: i64) -> Option<Duration> {
-    const LONGEST: u64 = u32::MAX as u64;
-    let header = header.trim();
-    if header.is_empty() || header.len() > 64 {
-        return None;
-    }
-    if header.bytes().all(|byte| byte.is_ascii_digit()) {
-        return Some(Duration::from_secs(header.parse().unwrap_or(LONGEST).min(LONGEST)));
-    }
-    let seconds = http_date(header)?.saturating_sub(now_secs);
-    // What is negative has passed.
-    Some(Duration::from_secs(u64::try_from(seconds).unwrap_or(0).min(LONGEST)))
-}
-
-/// Unix seconds of an HTTP date (RFC 9110, section 5.6.7).
-fn http_date(text: &str) -> Option<i64> {
-    const FORMS: [&str; 3] = ["%a, %d %b %Y %H:%M:%S GMT", "%A, %d-%b-%y %H:%M:%S GMT", "%a %b %e %H:%M:%S %Y"];
-    let parsed = FORMS.into_iter().find_map(|form| BrokenDownTime::parse(form, text).ok())?;
-    // Not through a timestamp, which ends a day before the year 9999 does, and some servers send its last second.
-    Some(parsed.to_datetime().ok()?.duration_since(DateTime::constant(1970, 1, 1, 0, 0, 0, 0)).as_secs())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    // 1994-11-06T08:49:37Z, the example of RFC 9110.
-    const THEN: i64 = 784_111_777;
 
     #[test]
     fn times_are_read_and_written() {
@@ -272,34 +243,5 @@ mod tests {
         }
         assert_eq!(jittered(Duration::ZERO, u32::MAX), Duration::ZERO);
         assert_eq!(jittered(Duration::MAX, u32::MAX), Duration::MAX);
-    }
-
-    #[test]
-    fn retry_after_in_seconds() {
-        for (header, seconds) in [("0", 0), ("120", 120), (" 120 ", 120), ("1000000000", 1_000_000_000)] {
-            assert_eq!(retry_after(header, THEN), Some(Duration::from_secs(seconds)), "{header}");
-        }
-        assert_eq!(retry_after("99999999999999999999999", THEN), Some(Duration::from_secs(u32::MAX.into())));
-        for bad in ["", " ", "-1", "+1", "1e9", "1.5", "soon", "٥", &"9".repeat(65), "120, 120"] {
-            assert_eq!(retry_after(bad, THEN), None, "{bad}");
-        }
-    }
-
-    #[test]
-    fn retry_after_as_a_date() {
-        for header in ["Sun, 06 Nov 1994 08:49:37 GMT", "Sunday, 06-Nov-94 08:49:37 GMT", "Sun Nov  6 08:49:37 1994"] {
-            assert_eq!(retry_after(header, THEN - 90), Some(Duration::from_secs(90)), "{header}");
-            assert_eq!(retry_after(header, THEN + 90), Some(Duration::ZERO), "{header}");
-        }
-        assert_eq!(retry_after("Fri, 31 Dec 9999 23:59:59 GMT", i64::MIN), Some(Duration::from_secs(u32::MAX.into())));
-        for bad in [
-            "Sun, 06 Nov 1994 08:49:37",
-            "Sun, 06 Nov 1994 08:49:37 CET",
-            "Sun, 31 Feb 1994 08:49:37 GMT",
-            "06 Nov 1994",
-            "Sun, 06 Nov 1994 08:49:37 GMT x",
-        ] {
-            assert_eq!(retry_after(bad, THEN), None, "{bad}");
-        }
     }
 }

@@ -64,7 +64,7 @@ impl Shares {
 mod tests {
     use super::{OWN, Shares};
 
-    // covers: G061
+    // covers: G061, G068
     #[test]
     fn connections_and_attempts_leave_room_for_each_other_and_the_rest() {
         let of = |connections, attempts, limit| {

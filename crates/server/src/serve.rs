@@ -77,6 +77,8 @@ pub(crate) async fn run(args: ServeArgs, env: &dyn Strings) -> anyhow::Result<()
     );
     let connections = ConnectionSettings { max: shares.connections, ..settings.connections.clone() };
     settings.courier.max_in_flight = shares.attempts;
+    // Connections that deliveries keep for the next ones count too.
+    settings.egress.max_connections = shares.attempts;
     settings.live.sessions.sessions = match settings.live.sessions.sessions {
         0 => shares.sessions(),
         wanted => wanted.min(shares.sessions()),

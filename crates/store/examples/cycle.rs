@@ -88,7 +88,7 @@ async fn publish(store: &dyn Store, no: DestinationNo, id: &str) -> Leased {
     };
     let Published::Stored { no: event, .. } = store.publish(publish).await.unwrap() else { panic!("not stored") };
     let key = DeliveryKey { app, event, destination: no };
-    Leased { key, attempts: 0, forgiven: 0, ordered: false, lot: true, lease }
+    Leased { key, attempts: 0, forgiven: 0, ordered: false, follows: false, lot: true, lease }
 }
 
 fn delivered(delivery: Leased) -> Finished {
@@ -104,7 +104,15 @@ fn delivered(delivery: Leased) -> Finished {
         response_body: b"ok".to_vec(),
         next_at: None,
     };
-    Finished { delivery, attempt: Some(attempt), next: Next::Delivered, disable: None, was_failing: false, pause: None }
+    Finished {
+        delivery,
+        attempt: Some(attempt),
+        next: Next::Delivered,
+        disable: None,
+        was_failing: false,
+        pause: None,
+        batch: 1,
+    }
 }
 
 /// Records what has ended, as courier does: whatever is there, at most `batch` at once.
@@ -112,7 +120,7 @@ async fn report(store: Arc<SqliteStore>, mut ends: tokio::sync::mpsc::Receiver<F
     let mut ready = Vec::new();
     while ends.recv_many(&mut ready, batch).await > 0 {
         let lease = Lease { token: store.new_token(), until: NOW + 30_000 };
-        let recording = Recording { now: NOW, wall: NOW, lease, soon: true, disable_failing_since: 0 };
+        let recording = Recording { now: NOW, wall: NOW, lease, soon: true, gather: 0, disable_failing_since: 0 };
         let recorded = store.finish(Arc::new(std::mem::take(&mut ready)), recording).await.unwrap();
         assert!(recorded.iter().all(|r| !r.stale));
     }

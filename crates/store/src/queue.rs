@@ -26,10 +26,23 @@ pub struct Leased {
     pub forgiven: u32,
     /// Whether it is one of an ordered lane. The store goes by it: the next of the lane is let go when this one ends.
     pub ordered: bool,
+    /// Whether it is the next of its lane after the one before it in the list, and leased to go together with that.
+    pub follows: bool,
     /// Whether it is one of its event's lot: fresh from a publish, and in no lane. The store goes by it too.
     pub lot: bool,
     /// The right to attempt it.
     pub lease: Lease,
+}
+
+/// What is wanted of a destination's due work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Wanted {
+    /// Whose.
+    pub destination: DestinationNo,
+    /// How many deliveries at most.
+    pub most: usize,
+    /// How many consecutive ones of an ordered lane may go together.
+    pub batch: usize,
 }
 
 /// Destinations that have work due.
@@ -97,6 +110,8 @@ pub struct Finished {
     pub was_failing: bool,
     /// Until when (steady time) the destination asked for a pause. A store of several nodes tells the others.
     pub pause: Option<Millis>,
+    /// How many of its lane's next may be leased to go together.
+    pub batch: usize,
 }
 
 /// What the store did with the end of an attempt.
@@ -104,8 +119,8 @@ pub struct Finished {
 pub struct Recorded {
     /// The lease was no longer the caller's: nothing was changed.
     pub stale: bool,
-    /// The next of the lane, leased to the caller.
-    pub next_in_lane: Option<Leased>,
+    /// The next of the lane, leased to the caller: one, or as many consecutive ones as may go together.
+    pub next_in_lane: Vec<Leased>,
     /// When the next of the lane is due (steady time), where it has to wait for its time.
     pub lane_due: Option<Millis>,
     /// The destination was disabled by this.
@@ -117,8 +132,8 @@ pub struct Recorded {
 pub(crate) enum Advanced {
     /// There is none, or it was let go before.
     Nothing,
-    /// It is leased.
-    Leased(Leased),
+    /// It is leased, with those behind it that go together with it.
+    Leased(Vec<Leased>),
     /// It is scheduled for this time.
     Due(Millis),
 }
@@ -135,6 +150,8 @@ pub struct Recording {
     /// Whether something waits for it: the next of a lane, or more results. Otherwise it may be written a few milliseconds
     /// later, together with others.
     pub soon: bool,
+    /// How long (ms) the next of a lane wait for more to go together with, when there are fewer than may.
+    pub gather: Millis,
     /// A destination that has done nothing but fail since before this wall time is disabled.
     pub disable_failing_since: Millis,
 }
@@ -263,13 +280,8 @@ pub trait Queue: Send + Sync {
     async fn due(&self, now: Millis, skip: Vec<DestinationNo>, limit: usize) -> Result<Due, StoreError>;
 
     /// Leases up to so many due deliveries of each destination, the longest due first. Of an ordered lane only the oldest open
-    /// delivery can be had.
-    async fn claim(
-        &self,
-        wanted: Vec<(DestinationNo, usize)>,
-        now: Millis,
-        lease: Lease,
-    ) -> Result<Vec<Leased>, StoreError>;
+    /// delivery can be had, and with it those right behind it that may go together; they come after it in the list.
+    async fn claim(&self, wanted: Vec<Wanted>, now: Millis, lease: Lease) -> Result<Vec<Leased>, StoreError>;
 
     /// Records the ends of attempts, in one transaction; answers in the same order.
     async fn finish(&self, batch: Arc<Vec<Finished>>, recording: Recording) -> Result<Vec<Recorded>, StoreError>;

@@ -15,9 +15,9 @@ struct Tool {
 
 /// strace shows that a sync precedes each acknowledgement; faketime moves a server's clock; chromium is the browser;
 /// redis-server is what nodes tell each other through; PostgreSQL, whose programs Debian keeps off the PATH, and PgBouncer
-/// are what the store's tests run against; nginx and HAProxy stand between clients and servers; the rest runs the official
-/// client libraries.
-const TOOLS: [Tool; 11] = [
+/// are what the store's tests run against; nginx and HAProxy stand between clients and servers; php is a receiver that minds how
+/// headers are spelled; the rest runs the official client libraries.
+const TOOLS: [Tool; 12] = [
     Tool { program: "strace", package: "strace" },
     Tool { program: "faketime", package: "faketime" },
     Tool { program: "chromium", package: "chromium" },
@@ -26,6 +26,7 @@ const TOOLS: [Tool; 11] = [
     Tool { program: "/usr/sbin/pgbouncer", package: "pgbouncer" },
     Tool { program: "/usr/sbin/nginx", package: "nginx" },
     Tool { program: "/usr/sbin/haproxy", package: "haproxy" },
+    Tool { program: "php", package: "php-cli" },
     Tool { program: "node", package: "nodejs" },
     Tool { program: "npm", package: "npm" },
     Tool { program: "python3", package: "python3" },

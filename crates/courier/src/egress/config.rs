@@ -44,6 +44,9 @@ pub struct EgressConfig {
     pub pool_idle_timeout: Duration,
     /// How many unused connections are kept for one (scheme, host, port). 0 turns keep-alive off.
     pub pool_max_idle_per_destination: usize,
+    /// How many connections may be open in all before unused ones are closed to make room. Those in use are their users' to
+    /// bound.
+    pub max_connections: usize,
     /// The `User-Agent` of requests that bring none.
     pub user_agent: String,
 }
@@ -73,6 +76,7 @@ impl Default for EgressConfig {
             max_response_body: 16 * 1024,
             pool_idle_timeout: Duration::from_secs(30),
             pool_max_idle_per_destination: 64,
+            max_connections: usize::MAX,
             user_agent: concat!("Tidings/", env!("CARGO_PKG_VERSION")).to_owned(),
         }
     }

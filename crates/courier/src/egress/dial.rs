@@ -5,9 +5,11 @@
 //! is opened. It asks the policy once more about the very address that it dials.
 
 use std::future::Future;
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -19,7 +21,7 @@ use tokio::time::{Instant, timeout};
 use tower::Service;
 
 use super::error::{Phase, SendError};
-use super::failure::tls_failure;
+use super::failure::{self, tls_failure};
 use super::observe::DialObserver;
 use super::policy::{Policy, is_localhost};
 use super::resolve::Resolve;
@@ -36,6 +38,7 @@ pub(super) struct Connector(Arc<ConnectorShared>);
 struct ConnectorShared {
     https: HttpsConnector<Dialer>,
     connect_timeout: Duration,
+    open: Arc<AtomicUsize>,
 }
 
 /// The TCP half of a [`Connector`].
@@ -48,6 +51,7 @@ struct DialerShared {
     observer: Option<Arc<dyn DialObserver>>,
     proxy: Option<Proxy>,
     connect_timeout: Duration,
+    open: Arc<AtomicUsize>,
 }
 
 /// Whom a TCP connection is for.
@@ -62,7 +66,13 @@ enum Peer {
 impl Connector {
     pub(super) fn new(dialer: Dialer, tls: rustls::ClientConfig) -> Connector {
         let connect_timeout = dialer.0.connect_timeout;
-        Connector(Arc::new(ConnectorShared { https: HttpsConnector::from((dialer, tls)), connect_timeout }))
+        let open = Arc::clone(&dialer.0.open);
+        Connector(Arc::new(ConnectorShared { https: HttpsConnector::from((dialer, tls)), connect_timeout, open }))
+    }
+
+    /// How many connections are open, whoever uses them.
+    pub(super) fn open_connections(&self) -> usize {
+        self.0.open.load(Ordering::Relaxed)
     }
 }
 
@@ -115,7 +125,7 @@ impl Dialer {
         proxy: Option<Proxy>,
         connect_timeout: Duration,
     ) -> Dialer {
-        Dialer(Arc::new(DialerShared { policy, resolver, observer, proxy, connect_timeout }))
+        Dialer(Arc::new(DialerShared { policy, resolver, observer, proxy, connect_timeout, open: Arc::default() }))
     }
 
     /// Tries the vetted addresses of `uri` in order, each with its share of the time that is left.
@@ -137,7 +147,8 @@ impl Dialer {
             let share = left / u32::try_from(tries - done).unwrap_or(1);
             let addr = SocketAddr::new(ip, port);
             match timeout(share, self.reach(addr)).await {
-                Ok(Ok(io)) => return Ok(Stream::new(TokioIo::new(io), addr)),
+                Ok(Ok(io)) => return Ok(Stream::new(TokioIo::new(io), addr, &self.0.open)),
+                Ok(Err(error @ SendError::Shortage { .. })) => return Err(error),
                 Ok(Err(error)) => failure = error,
                 Err(_) => failure = connect_timed_out(self.0.connect_timeout),
             }
@@ -170,7 +181,11 @@ impl Dialer {
         }
         let failed = |reason: String| SendError::Dns { host: host.to_owned(), reason };
         let found = self.0.resolver.resolve(host).await;
-        let addrs = found.map_err(|error| failed(error.to_string()))?;
+        let addrs = found.map_err(|error| match error.kind() {
+            io::ErrorKind::WouldBlock => SendError::Shortage { reason: error.to_string() },
+            _ if failure::is_shortage(&error) => SendError::Shortage { reason: error.to_string() },
+            _ => failed(error.to_string()),
+        })?;
         if addrs.is_empty() {
             return Err(failed("it has no address".to_owned()));
         }
@@ -186,7 +201,10 @@ impl Dialer {
         self.0.policy.check_addr(addr)?;
         let proxy_addr = self.proxy_addr(proxy).await?;
         let io = self.connect(Peer::Proxy(proxy_addr)).await;
-        let io = io.map_err(|error| SendError::Proxy { reason: error.to_string() })?;
+        let io = io.map_err(|error| match error {
+            SendError::Shortage { .. } => error,
+            error => SendError::Proxy { reason: error.to_string() },
+        })?;
         proxy.tunnel(io, addr).await
     }
 
@@ -195,8 +213,10 @@ impl Dialer {
             Some(ip) => ip,
             None => {
                 let found = self.lookup(proxy.host()).await;
-                let addrs =
-                    found.map_err(|_| SendError::Proxy { reason: "its name could not be resolved".to_owned() })?;
+                let addrs = found.map_err(|error| match error {
+                    SendError::Shortage { .. } => error,
+                    _ => SendError::Proxy { reason: "its name could not be resolved".to_owned() },
+                })?;
                 *addrs.first().ok_or_else(|| SendError::Proxy { reason: "its name has no address".to_owned() })?
             }
         };
@@ -221,7 +241,7 @@ impl Dialer {
             observer.dialing(addr);
         }
         let io = TcpStream::connect(addr).await;
-        let io = io.map_err(|error| SendError::Connect { reason: super::failure::io_text(&error) })?;
+        let io = io.map_err(|error| failure::of_dial(&error, addr))?;
         // Requests are written whole; waiting for more to say would only delay them. A socket that refuses the option
         // is still a socket.
         if let Err(error) = io.set_nodelay(true) {

@@ -122,6 +122,17 @@ pub enum SendError {
         /// In the resolver's words.
         reason: String,
     },
+    /// This machine has no socket, port or memory left for the connection, or too much to look up: nothing was asked of the
+    /// receiver, and nothing can be held against it.
+    #[error("this server has no room for another connection: {reason}")]
+    Shortage {
+        /// In the operating system's words.
+        reason: String,
+    },
+    /// A kept connection was closed before one byte of an answer had come. The receiver had most likely closed it before;
+    /// the request may be made again at once, on a [fresh](super::Request::fresh) connection.
+    #[error("the kept connection closed before an answer began")]
+    Stale,
     /// No vetted address took the connection.
     #[error("could not connect: {reason}")]
     Connect {
@@ -161,15 +172,16 @@ pub enum SendError {
 
 impl SendError {
     /// A stable word for APIs, metrics and stored attempts: `blocked_address`, `invalid_url`, `dns`, `connect`, `tls`,
-    /// `timeout`, `protocol`, `too_large`, `proxy`.
+    /// `timeout`, `protocol`, `too_large`, `proxy`, `shortage`.
     pub fn code(&self) -> &'static str {
         match self {
             SendError::Refused(refusal) => refusal.code(),
             SendError::Dns { .. } => "dns",
+            SendError::Shortage { .. } => "shortage",
             SendError::Connect { .. } => "connect",
             SendError::Tls { .. } => "tls",
             SendError::Timeout { .. } => "timeout",
-            SendError::Protocol { .. } => "protocol",
+            SendError::Protocol { .. } | SendError::Stale => "protocol",
             SendError::TooLarge => "too_large",
             SendError::Proxy { .. } => "proxy",
         }

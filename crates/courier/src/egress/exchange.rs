@@ -27,6 +27,18 @@ pub struct Request {
     pub headers: HeaderMap,
     /// The whole body.
     pub body: Bytes,
+    /// Whether names of headers leave with capitals (`X-Pusher-Key`) instead of in lower case (`webhook-id`). HTTP takes both
+    /// for the same; programs that look for one spelling do not.
+    pub title_case: bool,
+    /// Whether it needs a connection of its own: the request before met [`SendError::Stale`].
+    pub fresh: bool,
+}
+
+/// A request as the pool wants it.
+pub(super) struct Outgoing {
+    pub(super) request: http::Request<Full<Bytes>>,
+    pub(super) title_case: bool,
+    pub(super) fresh: bool,
 }
 
 /// Without headers, body and what may be secret in the URL, so that a log line cannot give them away.
@@ -57,8 +69,8 @@ pub struct Response {
     pub elapsed: Duration,
 }
 
-/// The request as the pool wants it.
-pub(super) fn outgoing(request: Request, user_agent: &HeaderValue) -> Result<http::Request<Full<Bytes>>, SendError> {
+/// Makes a request ready to leave.
+pub(super) fn outgoing(request: Request, user_agent: &HeaderValue) -> Result<Outgoing, SendError> {
     if request.method == Method::CONNECT {
         return Err(Refusal::Malformed.into());
     }
@@ -77,7 +89,7 @@ pub(super) fn outgoing(request: Request, user_agent: &HeaderValue) -> Result<htt
     *outgoing.method_mut() = request.method;
     *outgoing.uri_mut() = uri;
     *outgoing.headers_mut() = headers;
-    Ok(outgoing)
+    Ok(Outgoing { request: outgoing, title_case: request.title_case, fresh: request.fresh })
 }
 
 /// Reads `body` to its end or to `cap` bytes, whichever comes first; true if there was more. Dropping the body before

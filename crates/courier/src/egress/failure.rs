@@ -5,6 +5,9 @@
 
 use std::error::Error;
 use std::io;
+use std::net::SocketAddr;
+
+use rustix::io::Errno;
 
 use super::error::SendError;
 use super::tls;
@@ -40,6 +43,22 @@ pub(super) fn tls_failure(error: &(dyn Error + 'static)) -> SendError {
         }
     }
     SendError::Tls { reason }
+}
+
+/// Why a socket was not opened or connected to `addr`: for want of something here, or because of what is there.
+pub(super) fn of_dial(error: &io::Error, addr: SocketAddr) -> SendError {
+    // Of IPv6 addresses the system says so when it has none of its own, which no waiting mends.
+    let no_port = error.kind() == io::ErrorKind::AddrNotAvailable && addr.is_ipv4();
+    if no_port || is_shortage(error) {
+        return SendError::Shortage { reason: error.to_string() };
+    }
+    SendError::Connect { reason: io_text(error) }
+}
+
+/// Whether the system had no descriptor, memory or buffer for us.
+pub(super) fn is_shortage(error: &io::Error) -> bool {
+    const SHORT: [Errno; 5] = [Errno::MFILE, Errno::NFILE, Errno::NOMEM, Errno::NOBUFS, Errno::AGAIN];
+    Errno::from_io_error(error).is_some_and(|errno| SHORT.contains(&errno))
 }
 
 /// The usual failures of a socket without the number and wording of the platform.

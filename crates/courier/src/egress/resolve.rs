@@ -5,12 +5,16 @@
 use std::io;
 use std::net::{IpAddr, ToSocketAddrs};
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::Semaphore;
+use tokio::time::timeout;
 
 /// How many lookups may block a thread at once. The runtime's blocking pool has 512 threads and serves the store as
 /// well: hosts whose name servers never answer must not take all of them.
 const CONCURRENT_LOOKUPS: usize = 128;
+/// How long a lookup waits for a thread. After that the shortage is ours, and the name's owner has no part in it.
+const UNTIL_THREAD: Duration = Duration::from_secs(2);
 
 /// Looks up the addresses of a host.
 #[async_trait::async_trait]
@@ -20,7 +24,7 @@ pub trait Resolve: Send + Sync {
     ///
     /// # Errors
     /// Any error means that the name could not be resolved; its text is shown to the tenant. An empty answer is taken
-    /// as an error too.
+    /// as an error too. [`io::ErrorKind::WouldBlock`] means that nobody could be asked now: that is held against no receiver.
     async fn resolve(&self, host: &str) -> io::Result<Vec<IpAddr>>;
 }
 
@@ -39,7 +43,9 @@ impl Default for SystemResolver {
 #[async_trait::async_trait]
 impl Resolve for SystemResolver {
     async fn resolve(&self, host: &str) -> io::Result<Vec<IpAddr>> {
-        let permit = Arc::clone(&self.lookups).acquire_owned().await.map_err(io::Error::other)?;
+        let free = timeout(UNTIL_THREAD, Arc::clone(&self.lookups).acquire_owned()).await;
+        let busy = |_| io::Error::new(io::ErrorKind::WouldBlock, "too many names are being looked up");
+        let permit = free.map_err(busy)?.map_err(io::Error::other)?;
         let host = host.to_owned();
         let lookup = move || {
             // A lookup cannot be cancelled: the permit belongs to its thread, not to the future that gave up.

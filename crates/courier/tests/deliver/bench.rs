@@ -34,6 +34,8 @@ use tokio::sync::mpsc;
 pub(crate) enum Answer {
     Status(u16, &'static str),
     Hang,
+    /// 204, once on each connection: what comes after it is read, and the connection closed.
+    Once,
 }
 
 /// A receiver that answers by path and notes what it got.
@@ -80,7 +82,7 @@ impl Receiver {
 
     async fn serve(&self, mut stream: tokio::net::TcpStream) {
         let mut buffer = Vec::new();
-        loop {
+        for served in 0.. {
             let (path, id, length) = loop {
                 if let Some(end) = buffer.windows(4).position(|w| w == b"\r\n\r\n") {
                     let head = String::from_utf8_lossy(&buffer[..end]).to_ascii_lowercase();
@@ -118,6 +120,8 @@ impl Receiver {
                     drop(stream.read(&mut [0; 1]).await);
                     None
                 }
+                Answer::Once if served > 0 => None,
+                Answer::Once => Some("HTTP/1.1 204 X\r\ncontent-length: 0\r\n\r\n".to_owned()),
                 Answer::Status(status, headers) => {
                     tokio::task::yield_now().await;
                     Some(format!("HTTP/1.1 {status} X\r\n{headers}content-length: 0\r\n\r\n"))
@@ -131,6 +135,9 @@ impl Receiver {
         }
     }
 }
+
+/// What a destination allows unless a test says otherwise.
+pub(crate) const OPEN: Terms = Terms::Open { concurrency: None, rate: None, host: None };
 
 /// How the test's outlet treats a destination.
 #[derive(Clone)]
@@ -164,7 +171,14 @@ impl Outlet for Parties {
         headers.insert("webhook-id", ids.join(",").parse().unwrap());
         let body = delivery.parcel.logged.event.data.bytes.clone();
         Ok(Some(Prepared {
-            request: Request { method: Method::POST, url: party.url.parse().unwrap(), headers, body },
+            request: Request {
+                method: Method::POST,
+                url: party.url.parse().unwrap(),
+                headers,
+                body,
+                title_case: false,
+                fresh: false,
+            },
             timeout: party.timeout,
         }))
     }
@@ -200,6 +214,8 @@ pub(crate) struct Bench {
     clock: SharedClock,
     lanes: HashMap<DestinationNo, Lane>,
     published: u32,
+    /// Whose destinations are added and whose events are published.
+    pub(crate) app: AppId,
 }
 
 pub(crate) fn settings() -> Settings {
@@ -226,6 +242,7 @@ impl Bench {
             clock,
             lanes: HashMap::new(),
             published: 0,
+            app: AppId::from("1"),
         }
     }
 
@@ -240,15 +257,9 @@ impl Bench {
     /// Adds a destination that is received at `path`.
     pub(crate) async fn party(&mut self, path: &str, order: Order, change: impl FnOnce(&mut Party)) -> DestinationNo {
         let url = format!("http://{}{path}", self.receiver.addr);
-        let no = self.store.create_listener(listener(path, &url, order)).await.unwrap();
+        let no = self.store.create_listener(listener(&self.app, path, &url, order)).await.unwrap();
         let schedule = Schedule::parse(&["0s", "50ms", "50ms"]).unwrap();
-        let mut party = Party {
-            url,
-            terms: Terms::Open { concurrency: None, rate: None },
-            batch: 1,
-            timeout: Duration::from_millis(500),
-            schedule,
-        };
+        let mut party = Party { url, terms: OPEN, batch: 1, timeout: Duration::from_millis(500), schedule };
         change(&mut party);
         self.outlet.0.lock().insert(no, party);
         self.lanes.insert(
@@ -294,7 +305,7 @@ impl Bench {
         self.published += 1;
         let event = Event {
             id: format!("e{:06}", self.published),
-            app: AppId::from("1"),
+            app: self.app.clone(),
             name: "n".to_owned(),
             channels: Vec::new(),
             data: Data::json("{}"),
@@ -318,7 +329,7 @@ impl Bench {
     }
 
     pub(crate) async fn delivery(&self, event: EventNo, destination: DestinationNo) -> DeliveryRow {
-        let key = DeliveryKey { app: AppId::from("1"), event, destination };
+        let key = DeliveryKey { app: self.app.clone(), event, destination };
         self.store.delivery(&key).await.unwrap().unwrap()
     }
 
@@ -402,9 +413,9 @@ async fn run(
     (store, courier, notices)
 }
 
-fn listener(id: &str, url: &str, order: Order) -> Listener {
+fn listener(app: &AppId, id: &str, url: &str, order: Order) -> Listener {
     Listener {
-        app: AppId::from("1"),
+        app: app.clone(),
         id: id.to_owned(),
         no: DestinationNo(0),
         url: url.parse().unwrap(),

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use tidings_courier::{Settings, Terms};
+use tidings_courier::{Host, Settings, Terms};
 use tidings_model::delivery::DeliveryState;
 use tidings_model::listener::Order;
 
-use crate::bench::{Answer, Bench, settings};
+use crate::bench::{Answer, Bench, OPEN, settings};
 
 // covers: R15
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -35,7 +35,9 @@ async fn destinations_that_hang_delay_nobody_else() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_destination_never_has_more_under_way_than_it_allows() {
     let mut bench = Bench::start().await;
-    let to = bench.party("/a", Order::None, |p| p.terms = Terms::Open { concurrency: Some(3), rate: None }).await;
+    let to = bench
+        .party("/a", Order::None, |p| p.terms = Terms::Open { concurrency: Some(3), rate: None, host: None })
+        .await;
     for _ in 0..300 {
         bench.publish(&[to], None).await;
     }
@@ -49,7 +51,7 @@ async fn what_waits_shares_requests_and_is_accounted_for_one_by_one() {
     let mut bench = Bench::start().await;
     let to = bench
         .party("/a", Order::Key, |p| {
-            p.terms = Terms::Open { concurrency: Some(1), rate: None };
+            p.terms = Terms::Open { concurrency: Some(1), rate: None, host: None };
             p.batch = 5;
             p.schedule = tidings_model::schedule::Schedule::parse(&["0s", "50ms"]).unwrap();
         })
@@ -70,17 +72,103 @@ async fn what_waits_shares_requests_and_is_accounted_for_one_by_one() {
     let carried: Vec<Vec<&str>> = requests.iter().map(|ids| ids.split(',').collect()).collect();
     assert!(carried.iter().all(|ids| (1..=5).contains(&ids.len())), "{carried:?}");
     assert!(carried.iter().any(|ids| ids.len() > 1), "{carried:?}");
-    let at = |id: &str| carried.iter().rposition(|ids| ids.contains(&id)).unwrap();
+    // In one request they may come together, and then in their order.
+    let flat: Vec<&str> = carried.concat();
+    let at = |id: &str| flat.iter().rposition(|other| *other == id).unwrap();
     for pair in events[1..].chunks(2) {
         assert!(at(&pair[0].0) < at(&pair[1].0), "{pair:?} in {carried:?}");
     }
+}
+
+// covers: G271, H08
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lane_goes_on_as_a_whole() {
+    let mut bench = Bench::start().await;
+    let to = bench
+        .party("/a", Order::Fifo, |p| {
+            (p.batch, p.terms) = (100, Terms::Disabled);
+            let again = ["0s", "300ms", "300ms", "300ms", "300ms", "300ms", "300ms", "300ms"];
+            p.schedule = tidings_model::schedule::Schedule::parse(&again).unwrap();
+        })
+        .await;
+    let mut events = Vec::new();
+    for _ in 0..300 {
+        events.push(bench.publish(&[to], None).await);
+    }
+    bench.receiver.answer("/a", Answer::Status(500, ""));
+    bench.outlet.0.lock().get_mut(&to).unwrap().terms = OPEN;
+    bench.courier.look();
+    bench.until_got("/a", 1).await;
+    bench.receiver.answer("/a", Answer::Status(200, ""));
+    for (_, event) in &events {
+        bench.until_state(*event, to, DeliveryState::Delivered).await;
+    }
+    // What failed comes again as it was.
+    let mut requests = bench.receiver.got("/a");
+    requests.dedup();
+    let carried: Vec<Vec<&str>> = requests.iter().map(|ids| ids.split(',').collect()).collect();
+    assert_eq!(carried.iter().map(Vec::len).collect::<Vec<_>>(), [100, 100, 100]);
+    assert_eq!(carried.concat(), events.iter().map(|(id, _)| id.as_str()).collect::<Vec<_>>());
+    assert!(bench.delivery(events[99].1, to).await.attempts > 1, "the whole of it failed");
+    assert_eq!(bench.delivery(events[100].1, to).await.attempts, 1);
+}
+
+// covers: G051
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_app_whose_new_listeners_hang_delays_no_other_app() {
+    let mut bench = Bench::with(Settings { max_in_flight: 16, ..settings() }).await;
+    let mut hanging = Vec::new();
+    for i in 0..60 {
+        let path = format!("/hang{i}");
+        bench.receiver.answer(&path, Answer::Hang);
+        hanging.push(bench.party(&path, Order::None, |p| p.timeout = Duration::from_secs(20)).await);
+    }
+    let first = bench.publish(&hanging, None).await.1;
+    // As many as they get: a quarter.
+    for _ in 0..2_000 {
+        if bench.courier.load().0 == 4 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!(bench.courier.load().0, 4);
+    bench.app = tidings_model::id::AppId::from("2");
+    let sound = bench.party("/sound", Order::None, |_| {}).await;
+    let event = bench.publish(&[sound], None).await.1;
+    bench.until_state(event, sound, DeliveryState::Delivered).await;
+    // All the while the others hung, and most of them wait for their turn.
+    bench.app = tidings_model::id::AppId::from("1");
+    for destination in hanging {
+        assert_eq!(bench.delivery(first, destination).await.attempts, 0);
+    }
+}
+
+// covers: G053
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_hangs_does_not_keep_others_from_its_host() {
+    let mut bench = Bench::with(Settings { per_host: 2, ..settings() }).await;
+    let url = format!("http://{}/", bench.receiver.addr).parse().unwrap();
+    let terms = Terms::Open { concurrency: None, rate: None, host: Some(Host::of(&url)) };
+    let mut all = Vec::new();
+    for i in 0..6 {
+        let path = format!("/hang{i}");
+        bench.receiver.answer(&path, Answer::Hang);
+        all.push(bench.party(&path, Order::None, |p| (p.terms, p.timeout) = (terms, Duration::from_secs(20))).await);
+    }
+    let sound = bench.party("/sound", Order::None, |p| p.terms = terms).await;
+    all.push(sound);
+    let event = bench.publish(&all, None).await.1;
+    bench.until_state(event, sound, DeliveryState::Delivered).await;
+    assert_eq!(bench.delivery(event, all[0]).await.attempts, 0, "it still hangs");
 }
 
 // covers: R16
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_rate_is_kept_to() {
     let mut bench = Bench::start().await;
-    let to = bench.party("/a", Order::None, |p| p.terms = Terms::Open { concurrency: None, rate: Some(20) }).await;
+    let to = bench
+        .party("/a", Order::None, |p| p.terms = Terms::Open { concurrency: None, rate: Some(20), host: None })
+        .await;
     let started = tokio::time::Instant::now();
     for _ in 0..60 {
         bench.publish(&[to], None).await;
@@ -94,7 +182,9 @@ async fn a_rate_is_kept_to() {
 async fn a_destination_that_asks_for_less_is_left_alone_for_a_while() {
     let mut bench = Bench::start().await;
     bench.receiver.answer("/a", Answer::Status(429, "retry-after: 2\r\n"));
-    let to = bench.party("/a", Order::None, |p| p.terms = Terms::Open { concurrency: Some(1), rate: None }).await;
+    let to = bench
+        .party("/a", Order::None, |p| p.terms = Terms::Open { concurrency: Some(1), rate: None, host: None })
+        .await;
     bench.publish(&[to], None).await;
     bench.until_got("/a", 1).await;
     let started = tokio::time::Instant::now();

@@ -135,3 +135,24 @@ async fn a_success_ends_a_failure() {
     bench.until_state(no, to, DeliveryState::Delivered).await;
     assert_eq!(bench.store.failing().await.unwrap(), []);
 }
+
+// covers: G131
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_closes_after_each_answer_fails_no_attempt() {
+    let mut bench = Bench::start().await;
+    bench.receiver.answer("/a", Answer::Once);
+    let to = bench.party("/a", Order::Fifo, |p| p.schedule = Schedule::parse(&["0s", "1h"]).unwrap()).await;
+    let mut events = Vec::new();
+    for _ in 0..50 {
+        events.push(bench.publish(&[to], None).await);
+    }
+    for (_, event) in &events {
+        assert_eq!(bench.until_state(*event, to, DeliveryState::Delivered).await.attempts, 1);
+    }
+    // The one that met a closed connection came twice; after that the host is given fresh ones.
+    let got = bench.receiver.got("/a");
+    assert!((51..=54).contains(&got.len()), "{} requests", got.len());
+    let mut ids = got;
+    ids.dedup();
+    assert_eq!(ids, events.into_iter().map(|(id, _)| id).collect::<Vec<_>>());
+}

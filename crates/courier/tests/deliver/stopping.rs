@@ -7,12 +7,14 @@ use tidings_model::delivery::DeliveryState;
 use tidings_model::id::AppId;
 use tidings_model::listener::Order;
 
-use crate::bench::{Answer, Bench, settings};
+use crate::bench::{Answer, Bench, OPEN, settings};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_graceful_stop_finishes_what_is_under_way_and_keeps_the_rest() {
     let mut bench = Bench::start().await;
-    let to = bench.party("/a", Order::None, |p| p.terms = Terms::Open { concurrency: Some(2), rate: None }).await;
+    let to = bench
+        .party("/a", Order::None, |p| p.terms = Terms::Open { concurrency: Some(2), rate: None, host: None })
+        .await;
     for _ in 0..500 {
         bench.publish(&[to], None).await;
     }
@@ -67,7 +69,7 @@ async fn a_disabled_destination_keeps_what_it_is_owed_and_gets_it_when_enabled()
     // Taken up when it was published, and given back unattempted.
     bench.until_given_back(no, to).await;
     assert!(bench.receiver.got("/a").is_empty());
-    bench.outlet.0.lock().get_mut(&to).unwrap().terms = Terms::Open { concurrency: None, rate: None };
+    bench.outlet.0.lock().get_mut(&to).unwrap().terms = OPEN;
     bench.courier.look();
     bench.until_state(no, to, DeliveryState::Delivered).await;
 }

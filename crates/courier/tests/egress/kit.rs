@@ -92,6 +92,8 @@ pub(super) fn request(url: &str) -> Request {
         url: Url::parse(url).unwrap(),
         headers: HeaderMap::new(),
         body: Bytes::from_static(b"{\"type\":\"person.created\"}"),
+        title_case: false,
+        fresh: false,
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::kit::{AMPLE, Client, allow, eventually};
 use super::receiver::Receiver;
-use tidings_courier::egress::EgressConfig;
+use tidings_courier::egress::{EgressConfig, SendError};
 
 const NO_CONTENT: &str = "HTTP/1.1 204 No Content\r\n\r\n";
 
@@ -165,4 +165,86 @@ async fn a_hanging_destination_does_not_delay_another() {
     assert_eq!(client.post(&healthy.url()).await.unwrap().status, 204);
     stuck.abort_all();
     hanging.ended(200).await;
+}
+
+// covers: G131
+#[tokio::test]
+async fn a_kept_connection_that_closes_without_an_answer_is_no_failure_of_the_receiver() {
+    let receiver = Receiver::start(|mut conn| async move {
+        conn.read_request().await;
+        conn.send(NO_CONTENT).await;
+        // It had closed before, but the end comes only when the next request is on its way.
+        conn.read_request().await;
+    })
+    .await;
+    let client = Client::allowing(&["127.0.0.1/32"]);
+    assert_eq!(client.post(&receiver.url()).await.unwrap().status, 204);
+    settle().await;
+    let error = client.post(&receiver.url()).await.unwrap_err();
+    assert!(matches!(error, SendError::Stale), "{error:?}");
+    let mut again = super::kit::request(&receiver.url());
+    again.fresh = true;
+    assert_eq!(client.egress.send(again, AMPLE).await.unwrap().status, 204);
+    // From now on it gets a connection for each.
+    for _ in 0..3 {
+        assert_eq!(client.post(&receiver.url()).await.unwrap().status, 204);
+    }
+    assert_eq!(receiver.accepted(), 5);
+}
+
+// covers: G131
+#[tokio::test]
+async fn an_answer_that_breaks_off_is_a_failure() {
+    let receiver = Receiver::start(|mut conn| async move {
+        conn.read_request().await;
+        conn.send(NO_CONTENT).await;
+        conn.read_request().await;
+        conn.send("HTTP/1.1 2").await;
+    })
+    .await;
+    let client = Client::allowing(&["127.0.0.1/32"]);
+    assert_eq!(client.post(&receiver.url()).await.unwrap().status, 204);
+    settle().await;
+    let error = client.post(&receiver.url()).await.unwrap_err();
+    assert!(matches!(error, SendError::Protocol { .. }), "{error:?}");
+}
+
+// covers: G261
+#[tokio::test]
+async fn names_of_headers_leave_as_they_are_asked_to() {
+    let receiver = Receiver::answering(NO_CONTENT).await;
+    let client = Client::allowing(&["127.0.0.1/32"]);
+    let send = async |title_case| {
+        let mut request = super::kit::request(&receiver.url());
+        request.title_case = title_case;
+        let name = if title_case { "x-pusher-key" } else { "webhook-id" };
+        request.headers.insert(name, "v".parse().unwrap());
+        client.egress.send(request, AMPLE).await.unwrap();
+        settle().await;
+    };
+    for title_case in [true, false, true, false] {
+        send(title_case).await;
+    }
+    let names: Vec<Vec<String>> = receiver
+        .requests()
+        .iter()
+        .map(|seen| seen.head.lines().skip(1).filter_map(|line| Some(line.split_once(':')?.0.to_owned())).collect())
+        .collect();
+    for (names, title_case) in names.iter().zip([true, false, true, false]) {
+        let expected = if title_case { ["X-Pusher-Key", "User-Agent"] } else { ["webhook-id", "user-agent"] };
+        assert!(expected.iter().all(|name| names.iter().any(|other| other == name)), "{names:?}");
+    }
+    assert_eq!(receiver.accepted(), 2, "a connection for each spelling");
+}
+
+// covers: G068
+#[tokio::test]
+async fn unused_connections_make_room_for_new_ones() {
+    let (one, two) = (Receiver::answering(NO_CONTENT).await, Receiver::answering(NO_CONTENT).await);
+    let config = EgressConfig { max_connections: 1, ..allow(&["127.0.0.1/32"]) };
+    let client = Client::new(config);
+    client.post(&one.url()).await.unwrap();
+    settle().await;
+    client.post(&two.url()).await.unwrap();
+    one.ended(1).await;
 }

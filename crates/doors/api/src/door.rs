@@ -76,15 +76,14 @@ impl ApiDoor {
         })
     }
 
-    /// Counts a test of this listener.
+    /// Counts a test of this listener, or a retry by hand.
     pub(crate) fn may_test(&self, listener: &Listener) -> Result<(), Problem> {
         let rate = Rate { count: limits::TESTS_PER_MINUTE, per: Duration::from_secs(60) };
         let now = self.bus().clock().steady_ms();
         let key = (listener.app.clone(), listener.id.clone());
         self.shared.tests.take(key, 1, rate, now).map_err(|seconds| {
-            Problem::new(Code::RateLimited, format!("a listener may be tested {} times a minute", rate.count))
-                .remedy("test it again after `Retry-After`")
-                .retry_after(seconds)
+            let often = format!("{} tests and retries by hand a minute may go to one listener", rate.count);
+            Problem::new(Code::RateLimited, often).remedy("send it again after `Retry-After`").retry_after(seconds)
         })
     }
 }

@@ -13,15 +13,19 @@ use http::{HeaderMap, Method, StatusCode};
 use serde_json::value::RawValue;
 use tidings_bus::Catalogue;
 use tidings_courier::egress::{Request, Response};
-use tidings_courier::{Delivery, Outcome, Outlet, Prepared, Settings, Terms};
+use tidings_courier::{Delivery, Host, Outcome, Outlet, Prepared, Settings, Terms};
 use tidings_model::clock::{Millis, rfc3339};
 use tidings_model::event::Data;
-use tidings_model::id::DestinationNo;
+use tidings_model::id::{AppId, DestinationNo};
 use tidings_model::listener::check_header;
 use tidings_model::payload;
-use tidings_model::schedule::{Schedule, retry_after};
+use tidings_model::retry_after::retry_after;
+use tidings_model::schedule::Schedule;
 use tidings_model::signature::{self, ID_HEADER, SIGNATURE_HEADER, TIMESTAMP_HEADER};
 use tidings_store::StoreError;
+
+/// What of a redirect's target an error quotes, in bytes: it is the receiver's to choose.
+const MAX_QUOTED: usize = 256;
 
 /// Renders and judges listeners' deliveries.
 #[derive(Debug)]
@@ -75,8 +79,16 @@ impl Outlet for StandardWebhooks {
         match self.catalogue.listener_by_no(destination) {
             None => Terms::Gone,
             Some(listener) if !listener.enabled() => Terms::Disabled,
-            Some(listener) => Terms::Open { concurrency: listener.concurrency, rate: listener.rate },
+            Some(listener) => Terms::Open {
+                concurrency: listener.concurrency,
+                rate: listener.rate,
+                host: Some(Host::of(&listener.url)),
+            },
         }
+    }
+
+    fn name(&self, destination: DestinationNo) -> Option<(AppId, String)> {
+        self.catalogue.listener_by_no(destination).map(|listener| (listener.app.clone(), listener.id.clone()))
     }
 
     async fn prepare(&self, batch: &[Delivery], wall: Millis) -> Result<Option<Prepared>, StoreError> {
@@ -105,7 +117,15 @@ impl Outlet for StandardWebhooks {
         let hook = self.catalogue.hook(&event.app, &event.name);
         let timeout = listener.timeout(hook.as_deref().map(|hook| &hook.defaults), self.timeout);
         Ok(Some(Prepared {
-            request: Request { method: Method::POST, url: listener.url.clone(), headers, body },
+            request: Request {
+                method: Method::POST,
+                url: listener.url.clone(),
+                headers,
+                body,
+                // Standard Webhooks writes `webhook-id` and its like so.
+                title_case: false,
+                fresh: false,
+            },
             timeout,
         }))
     }
@@ -143,10 +163,9 @@ fn refusal(answer: &Response) -> String {
     let status = answer.status;
     match answer.headers.get(LOCATION).filter(|_| status.is_redirection()) {
         Some(location) => {
-            format!(
-                "answered {status} to {}; redirects are not followed: give the final URL to the listener",
-                String::from_utf8_lossy(location.as_bytes())
-            )
+            let target = String::from_utf8_lossy(location.as_bytes());
+            let shown = &target[..target.floor_char_boundary(MAX_QUOTED)];
+            format!("answered {status} to {shown}; redirects are not followed: give the final URL to the listener")
         }
         None if status == StatusCode::GONE => format!("answered {status}: the listener has been disabled"),
         None => format!("answered {status}"),

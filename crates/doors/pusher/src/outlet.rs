@@ -13,12 +13,12 @@ use http::{HeaderMap, Method, StatusCode};
 use serde_json::{Map, Value, json};
 use tidings_bus::{Apps, Catalogue};
 use tidings_courier::egress::{Request, Response};
-use tidings_courier::{Delivery, Outcome, Outlet, Prepared, Settings, Terms};
+use tidings_courier::{Delivery, Host, Outcome, Outlet, Prepared, Settings, Terms};
 use tidings_model::clock::Millis;
 use tidings_model::event::Event;
-use tidings_model::id::DestinationNo;
+use tidings_model::id::{AppId, DestinationNo};
 use tidings_model::listener::check_header;
-use tidings_model::schedule::retry_after;
+use tidings_model::retry_after::retry_after;
 use tidings_model::signing::sign_hex;
 use tidings_model::transition::Kind;
 use tidings_model::webhook::pusher_name;
@@ -50,12 +50,20 @@ impl Outlet for PusherWebhooks {
         match self.catalogue.listener_by_no(destination) {
             None => Terms::Gone,
             Some(listener) if !listener.enabled() => Terms::Disabled,
-            Some(listener) => Terms::Open { concurrency: listener.concurrency, rate: listener.rate },
+            Some(listener) => Terms::Open {
+                concurrency: listener.concurrency,
+                rate: listener.rate,
+                host: Some(Host::of(&listener.url)),
+            },
         }
     }
 
     fn batch(&self, destination: DestinationNo) -> usize {
         self.catalogue.listener_by_no(destination).map_or(1, |listener| listener.batch.max(1) as usize)
+    }
+
+    fn name(&self, destination: DestinationNo) -> Option<(AppId, String)> {
+        self.catalogue.listener_by_no(destination).map(|listener| (listener.app.clone(), listener.id.clone()))
     }
 
     async fn prepare(&self, batch: &[Delivery], wall: Millis) -> Result<Option<Prepared>, StoreError> {
@@ -77,7 +85,9 @@ impl Outlet for PusherWebhooks {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers.insert(KEY, text(&app.key)?);
         headers.insert(SIGNATURE, text(&sign_hex(&app.secret, &body))?);
-        let request = Request { method: Method::POST, url: listener.url.clone(), headers, body };
+        let (method, url) = (Method::POST, listener.url.clone());
+        // `X-Pusher-Key` as Pusher writes it: its library for PHP looks for just that spelling.
+        let request = Request { method, url, headers, body, title_case: true, fresh: false };
         Ok(Some(Prepared { request, timeout: listener.timeout.unwrap_or(self.timeout) }))
     }
 

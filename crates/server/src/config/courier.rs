@@ -1,9 +1,11 @@
 //! `[courier]`: how deliveries are made. The defaults are courier's own.
 
+use std::fmt;
 use std::time::Duration;
 
-use serde::Deserialize;
-use tidings_courier::Settings;
+use serde::de::{self, Visitor};
+use serde::{Deserialize, Deserializer};
+use tidings_courier::{KeepAnswers, Settings};
 use tidings_model::listener::MAX_CONCURRENCY;
 use tidings_model::schedule::Schedule;
 
@@ -19,11 +21,45 @@ pub(super) struct RawCourier {
     timeout: Option<RawDuration>,
     concurrency: Option<u32>,
     max_in_flight: Option<usize>,
+    per_host: Option<usize>,
     queue: Option<RawSize>,
     retry_after_max: Option<RawDuration>,
     disable_after: Option<RawDuration>,
-    keep_answers: Option<bool>,
+    keep_answers: Option<RawKeep>,
     lease: Option<RawDuration>,
+}
+
+/// `"failures"`, or true for all and false for none.
+#[derive(Debug, Clone, Copy)]
+struct RawKeep(KeepAnswers);
+
+impl<'de> Deserialize<'de> for RawKeep {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(Keep).map(Self)
+    }
+}
+
+struct Keep;
+
+impl Visitor<'_> for Keep {
+    type Value = KeepAnswers;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("\"failures\", true or false")
+    }
+
+    fn visit_bool<E: de::Error>(self, all: bool) -> Result<KeepAnswers, E> {
+        Ok(if all { KeepAnswers::All } else { KeepAnswers::None })
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<KeepAnswers, E> {
+        match text {
+            "failures" => Ok(KeepAnswers::Failures),
+            "true" => Ok(KeepAnswers::All),
+            "false" => Ok(KeepAnswers::None),
+            _ => Err(E::invalid_value(de::Unexpected::Str(text), &self)),
+        }
+    }
 }
 
 impl RawCourier {
@@ -56,10 +92,11 @@ impl RawCourier {
                 1,
                 100_000,
             ),
+            per_host: check.bounded("courier.per_host", self.per_host, default.per_host, 1, 100_000),
             queue_bytes: check.bounded("courier.queue", queue, default.queue_bytes, 1 << 20, 1 << 40),
             retry_after_max: given(self.retry_after_max, default.retry_after_max),
             disable_after: given(self.disable_after, default.disable_after),
-            keep_answers: self.keep_answers.unwrap_or(default.keep_answers),
+            keep_answers: self.keep_answers.map_or(default.keep_answers, |keep| keep.0),
             lease,
         }
     }

@@ -80,6 +80,7 @@ pub(super) async fn expand(
                     attempts: 0,
                     forgiven: 0,
                     ordered: lane != Lane::Own,
+                    follows: false,
                     lot: false,
                     lease,
                 }),

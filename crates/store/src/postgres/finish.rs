@@ -46,10 +46,7 @@ pub(super) async fn finish(
     }
     let leased: Vec<&Leased> = batch.iter().map(|finished| &finished.delivery).collect();
     let ordered: Vec<&Leased> = leased.iter().copied().filter(|leased| leased.ordered && !leased.lot).collect();
-    let lanes = queue::lanes_of(db, &ordered).await?;
-    let names =
-        ordered.iter().filter_map(|l| Some((l.key.destination, lanes.get(&(l.key.event.0, l.key.destination.0))?)));
-    locks::lanes(db, locks::stripes(names.map(|(no, lane)| (no, lane.as_str())))).await?;
+    queue::hold_lanes_of(db, &ordered).await?;
     let taken = lots::take_out(db, &leased).await?;
     let retried = batch.iter().zip(&taken).filter(|(end, taken)| **taken && matches!(end.next, Next::Retry(_)));
     let there = catalogue::there(db, retried.map(|(end, _)| end.delivery.key.destination)).await?;
@@ -128,15 +125,16 @@ impl Recorder<'_> {
             Some(lane) => {
                 let lease = (failed == Failed::Enabled)
                     .then(|| (self.recording.lease, self.clock.server(self.recording.lease.until)));
-                let now = self.clock.server(self.recording.now);
-                lanes::advance(db, key.destination, &lane, lease, now, &mut self.dues).await?
+                let (now, gather) = (self.clock.server(self.recording.now), self.recording.gather);
+                let go = lanes::Go { lease, now, batch: end.batch, gather };
+                lanes::advance(db, key.destination, &lane, go, &mut self.dues).await?
             }
             None => Advanced::Nothing,
         };
         let recorded = Recorded { disabled: failed == Failed::DisabledNow, ..Recorded::default() };
         Ok(match advanced {
             Advanced::Nothing => recorded,
-            Advanced::Leased(next) => Recorded { next_in_lane: Some(next), ..recorded },
+            Advanced::Leased(next) => Recorded { next_in_lane: next, ..recorded },
             Advanced::Due(due) => Recorded { lane_due: Some(self.clock.caller(due)), ..recorded },
         })
     }

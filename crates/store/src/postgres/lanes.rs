@@ -1,8 +1,9 @@
 //! Placing open deliveries: leased, scheduled, or waiting behind an older one of their lane.
 //!
-//! Two invariants hold after every transaction. Of a lane, only one open delivery is scheduled or leased: the oldest there was
-//! when it was let go. And an enabled destination with anything scheduled has a `queue` row whose `next_due` is not later than
-//! the first of them. Whoever puts deliveries into a lane or takes its head out holds the lane's lock.
+//! Two invariants hold after every transaction. Of a lane, only one open delivery is scheduled or leased, the oldest there was
+//! when it was let go, or it and those right behind it are leased to go together. And an enabled destination with anything scheduled has a `queue` row whose `next_due` is not later than
+//! the first of them. Whoever puts deliveries into a lane, takes its head out or gives back what is leased
+//! holds the lane's lock.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
@@ -166,58 +167,147 @@ async fn occupied(db: &mut PgConnection, owed: &[Owed<'_>]) -> Result<HashSet<(i
     Ok(rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect::<Result<_, sqlx::Error>>()?)
 }
 
-/// Lets the next of a lane go, after its head has ended: leased when a lease is given, scheduled otherwise. The lane is locked
-/// by the caller. `until` is the lease's end in the server's time.
+/// How a lane's next are let go.
+#[derive(Clone, Copy)]
+pub(super) struct Go {
+    /// Leased with this, which ends then in the server's time; scheduled when there is none.
+    pub(super) lease: Option<(Lease, Millis)>,
+    pub(super) now: Millis,
+    /// How many may be leased to go together, and how long fewer wait for more.
+    pub(super) batch: usize,
+    pub(super) gather: Millis,
+}
+
+/// Lets the next of a lane go, after its head has ended. The lane is locked by the caller.
 pub(super) async fn advance(
     db: &mut PgConnection,
     destination: DestinationNo,
     lane: &str,
-    lease: Option<(Lease, Millis)>,
-    now: Millis,
+    go: Go,
     dues: &mut Dues,
 ) -> Result<Advanced, StoreError> {
-    let head = sql("SELECT app, event, attempts, forgiven, not_before, due IS NULL AND lease IS NULL FROM delivery
-         WHERE destination = $1 AND lane = $2 ORDER BY event LIMIT 1")
-    .bind(destination.0)
-    .bind(lane.to_owned())
-    .fetch_optional(&mut *db)
-    .await?;
-    let Some(head) = head else { return Ok(Advanced::Nothing) };
-    if !head.try_get::<bool, _>(5)? {
-        return Ok(Advanced::Nothing);
+    let mut next = behind(db, destination, lane, EventNo(i64::MIN), 1).await?;
+    let Some(head) = next.first().filter(|head| head.waits) else { return Ok(Advanced::Nothing) };
+    let (key, due) = (head.key.clone(), head.not_before.unwrap_or(go.now).max(go.now));
+    if go.batch > 1 {
+        next.append(&mut behind(db, destination, lane, key.event, go.batch - 1).await?);
     }
-    let key =
-        DeliveryKey { app: AppId::from(head.try_get::<String, _>(0)?), event: EventNo(head.try_get(1)?), destination };
-    let not_before: Option<Millis> = head.try_get(4)?;
-    match lease {
-        Some((lease, until)) if not_before.is_none_or(|time| time <= now) => {
-            sql("UPDATE delivery SET due = NULL, lease = $4, lease_until = $5 WHERE app = $1 AND event = $2 AND destination = $3")
-                .bind(key.app.as_str().to_owned())
-                .bind(key.event.0)
-                .bind(key.destination.0)
-                .bind(lease.token.0)
-                .bind(until)
-                .execute(db)
-                .await?;
-            let (attempts, forgiven) = (count(&head, 2)?, count(&head, 3)?);
-            Ok(Advanced::Leased(Leased { key, attempts, forgiven, ordered: true, lot: false, lease }))
+    let together = next.iter().take_while(|one| one.may_go(go.now)).count();
+    let due = match go.lease {
+        Some((lease, until)) if due <= go.now && together >= go.batch => {
+            return Ok(Advanced::Leased(lease_together(db, next, together, (lease, until), false).await?));
         }
-        _ => {
-            let due = not_before.unwrap_or(now).max(now);
-            sql("UPDATE delivery SET due = $4 WHERE app = $1 AND event = $2 AND destination = $3")
-                .bind(key.app.as_str().to_owned())
-                .bind(key.event.0)
-                .bind(key.destination.0)
-                .bind(due)
-                .execute(db)
-                .await?;
-            dues.note(destination, due);
-            Ok(Advanced::Due(due))
-        }
+        Some(_) => due.max(go.now + go.gather),
+        None => due,
+    };
+    sql("UPDATE delivery SET due = $4 WHERE app = $1 AND event = $2 AND destination = $3")
+        .bind(key.app.as_str().to_owned())
+        .bind(key.event.0)
+        .bind(destination.0)
+        .bind(due)
+        .execute(db)
+        .await?;
+    dues.note(destination, due);
+    Ok(Advanced::Due(due))
+}
+
+/// Leases those right behind the head of a lane that may go together with it, if the head still is under the lease. The lane is
+/// locked by the caller.
+pub(super) async fn follow(
+    db: &mut PgConnection,
+    head: &Leased,
+    lane: &str,
+    most: usize,
+    now: Millis,
+    until: Millis,
+) -> Result<Vec<Leased>, StoreError> {
+    let held = sql("SELECT 1 FROM delivery WHERE app = $1 AND event = $2 AND destination = $3 AND lease = $4")
+        .bind(head.key.app.as_str().to_owned())
+        .bind(head.key.event.0)
+        .bind(head.key.destination.0)
+        .bind(head.lease.token.0)
+        .fetch_optional(&mut *db)
+        .await?;
+    if held.is_none() {
+        return Ok(Vec::new());
+    }
+    let next = behind(db, head.key.destination, lane, head.key.event, most).await?;
+    let together = next.iter().take_while(|one| one.may_go(now)).count();
+    lease_together(db, next, together, (head.lease, until), true).await
+}
+
+/// An open delivery of a lane.
+struct InLane {
+    key: DeliveryKey,
+    attempts: u32,
+    forgiven: u32,
+    not_before: Option<Millis>,
+    /// It is neither scheduled nor leased.
+    waits: bool,
+}
+
+impl InLane {
+    fn may_go(&self, now: Millis) -> bool {
+        self.waits && self.not_before.is_none_or(|time| time <= now)
     }
 }
 
-/// Makes a leased delivery scheduled again; `false` when the lease was lost.
+/// The open deliveries of a lane after an event, the oldest first.
+async fn behind(
+    db: &mut PgConnection,
+    destination: DestinationNo,
+    lane: &str,
+    after: EventNo,
+    most: usize,
+) -> Result<Vec<InLane>, StoreError> {
+    let rows = sql("SELECT app, event, attempts, forgiven, not_before, due IS NULL AND lease IS NULL FROM delivery
+         WHERE destination = $1 AND lane = $2 AND event > $3 ORDER BY event LIMIT $4")
+    .bind(destination.0)
+    .bind(lane.to_owned())
+    .bind(after.0)
+    .bind(i64::try_from(most).unwrap_or(i64::MAX))
+    .fetch_all(db)
+    .await?;
+    rows.iter()
+        .map(|row| {
+            let app = AppId::from(row.try_get::<String, _>(0)?);
+            Ok(InLane {
+                key: DeliveryKey { app, event: EventNo(row.try_get(1)?), destination },
+                attempts: count(row, 2)?,
+                forgiven: count(row, 3)?,
+                not_before: row.try_get(4)?,
+                waits: row.try_get(5)?,
+            })
+        })
+        .collect()
+}
+
+async fn lease_together(
+    db: &mut PgConnection,
+    next: Vec<InLane>,
+    together: usize,
+    (lease, until): (Lease, Millis),
+    follows: bool,
+) -> Result<Vec<Leased>, StoreError> {
+    let next: Vec<InLane> = next.into_iter().take(together).collect();
+    let Some(first) = next.first() else { return Ok(Vec::new()) };
+    sql("UPDATE delivery SET due = NULL, lease = $4, lease_until = $5 WHERE app = $1 AND event = ANY($2) AND destination = $3")
+        .bind(first.key.app.as_str().to_owned())
+        .bind(next.iter().map(|one| one.key.event.0).collect::<Vec<_>>())
+        .bind(first.key.destination.0)
+        .bind(lease.token.0)
+        .bind(until)
+        .execute(db)
+        .await?;
+    let leased = next.into_iter().enumerate().map(|(place, InLane { key, attempts, forgiven, .. })| {
+        let follows = follows || place > 0;
+        Leased { key, attempts, forgiven, ordered: true, follows, lot: false, lease }
+    });
+    Ok(leased.collect())
+}
+
+/// Makes a leased delivery scheduled again, or wait behind an older one of its lane, of which several may be leased to go
+/// together; `false` when the lease was lost. The lane is locked by the caller.
 pub(super) async fn reschedule(
     db: &mut PgConnection,
     key: &DeliveryKey,
@@ -227,9 +317,11 @@ pub(super) async fn reschedule(
     last_error: Option<String>,
     dues: &mut Dues,
 ) -> Result<bool, StoreError> {
-    let changed = sql(
-        "UPDATE delivery SET due = $5, lease = NULL, lease_until = NULL, attempts = $6, last_error = coalesce($7, last_error)
-         WHERE app = $1 AND event = $2 AND destination = $3 AND lease = $4",
+    let row = sql(
+        "UPDATE delivery d SET lease = NULL, lease_until = NULL, attempts = $6, last_error = coalesce($7, last_error),
+             due = CASE WHEN lane IS NOT NULL AND EXISTS (SELECT 1 FROM delivery o WHERE o.destination = d.destination
+                 AND o.lane = d.lane AND o.event < d.event) THEN NULL ELSE $5 END
+         WHERE app = $1 AND event = $2 AND destination = $3 AND lease = $4 RETURNING due",
     )
     .bind(key.app.as_str().to_owned())
     .bind(key.event.0)
@@ -238,13 +330,13 @@ pub(super) async fn reschedule(
     .bind(due)
     .bind(i64::from(attempts))
     .bind(last_error)
-    .execute(db)
-    .await?
-    .rows_affected();
-    if changed == 1 {
+    .fetch_optional(db)
+    .await?;
+    let Some(row) = row else { return Ok(false) };
+    if let Some(due) = row.try_get(0)? {
         dues.note(key.destination, due);
     }
-    Ok(changed == 1)
+    Ok(true)
 }
 
 /// A column that counts something.

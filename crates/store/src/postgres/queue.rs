@@ -13,7 +13,7 @@ use super::{catalogue, locks, lots};
 use crate::error::StoreError;
 use crate::log::Lease;
 use crate::nodes::{GONE_AFTER, KNOWN_AFTER};
-use crate::queue::{Due, Leased, Place};
+use crate::queue::{Due, Leased, Place, Wanted};
 
 /// What a row of [`due`] is about.
 const DUE: i32 = 0;
@@ -62,13 +62,13 @@ pub(super) async fn due(
 /// time.
 pub(super) async fn claim(
     db: &mut PgConnection,
-    wanted: &[(DestinationNo, usize)],
+    wanted: &[Wanted],
     now: Millis,
     lease: Lease,
     until: Millis,
 ) -> Result<Vec<Leased>, StoreError> {
-    let destinations = numbers(wanted.iter().map(|(no, _)| no.0));
-    let most = numbers(wanted.iter().map(|(_, most)| i64::try_from(*most).unwrap_or(i64::MAX)));
+    let destinations = numbers(wanted.iter().map(|one| one.destination.0));
+    let most = numbers(wanted.iter().map(|one| i64::try_from(one.most).unwrap_or(i64::MAX)));
     let token = lease.token.0;
     let rows = numeric(format!(
         "WITH picked AS MATERIALIZED (
@@ -99,13 +99,51 @@ pub(super) async fn claim(
             ordered: row.try_get(3)?,
             attempts: lanes::count(row, 4)?,
             forgiven: lanes::count(row, 5)?,
+            follows: false,
             lot: false,
             lease,
         });
     }
     let mut dues = Dues::default();
-    wanted.iter().for_each(|(destination, _)| dues.refresh(*destination));
+    wanted.iter().for_each(|one| dues.refresh(one.destination));
     dues.write(db).await?;
+    Ok(out)
+}
+
+/// Whether a claim has to be completed by [`follow`].
+pub(super) fn may_follow(wanted: &[Wanted], claimed: &[Leased]) -> bool {
+    wanted.iter().any(|one| one.batch > 1) && claimed.iter().any(|leased| leased.ordered)
+}
+
+/// Leases those behind claimed heads of lanes that may go together with them. A transaction of its own: lanes are locked before
+/// rows, and which lanes they are is known only once the rows are had.
+pub(super) async fn follow(
+    db: &mut PgConnection,
+    wanted: &[Wanted],
+    claimed: &[Leased],
+    now: Millis,
+    until: Millis,
+) -> Result<Vec<Leased>, StoreError> {
+    let ordered: Vec<&Leased> = claimed.iter().filter(|leased| leased.ordered).collect();
+    let lanes = hold_lanes_of(db, &ordered).await?;
+    let mut room: BTreeMap<DestinationNo, (usize, usize)> =
+        wanted.iter().map(|one| (one.destination, (one.most, one.batch))).collect();
+    for leased in claimed {
+        if let Some((most, _)) = room.get_mut(&leased.key.destination) {
+            *most = most.saturating_sub(1);
+        }
+    }
+    let mut out = Vec::with_capacity(claimed.len());
+    for head in claimed {
+        out.push(head.clone());
+        let Some(lane) = lanes.get(&(head.key.event.0, head.key.destination.0)) else { continue };
+        let Some((most, batch)) = room.get_mut(&head.key.destination) else { continue };
+        if *batch > 1 && *most > 0 {
+            let behind = lanes::follow(db, head, lane, (*batch - 1).min(*most), now, until).await?;
+            *most -= behind.len();
+            out.extend(behind);
+        }
+    }
     Ok(out)
 }
 
@@ -113,6 +151,8 @@ pub(super) async fn claim(
 pub(super) async fn release(db: &mut PgConnection, batch: &[Leased], due: Millis) -> Result<(), StoreError> {
     locks::hold_catalogue(db).await?;
     let all: Vec<&Leased> = batch.iter().collect();
+    let ordered: Vec<&Leased> = all.iter().copied().filter(|leased| leased.ordered && !leased.lot).collect();
+    hold_lanes_of(db, &ordered).await?;
     let (mut closing, mut dues, mut back) = (Closing::default(), Dues::default(), Vec::new());
     for (leased, taken) in batch.iter().zip(lots::take_out(db, &all).await?) {
         let (key, attempts) = (leased.key.clone(), leased.attempts);
@@ -128,12 +168,19 @@ pub(super) async fn release(db: &mut PgConnection, batch: &[Leased], due: Millis
     dues.write(db).await
 }
 
-/// The lanes of the ordered ones among leased deliveries, by event and destination. A delivery never changes its lane while
-/// it is open.
-pub(super) async fn lanes_of(
+/// Locks the lanes of ordered deliveries, and answers which they are. As [`locks::lanes`], once in a transaction.
+pub(super) async fn hold_lanes_of(
     db: &mut PgConnection,
     ordered: &[&Leased],
 ) -> Result<BTreeMap<(i64, i64), String>, StoreError> {
+    let lanes = lanes_of(db, ordered).await?;
+    locks::lanes(db, locks::stripes(lanes.iter().map(|((_, no), lane)| (DestinationNo(*no), lane.as_str())))).await?;
+    Ok(lanes)
+}
+
+/// The lanes of the ordered ones among leased deliveries, by event and destination. A delivery never changes its lane while
+/// it is open.
+async fn lanes_of(db: &mut PgConnection, ordered: &[&Leased]) -> Result<BTreeMap<(i64, i64), String>, StoreError> {
     if ordered.is_empty() {
         return Ok(BTreeMap::new());
     }

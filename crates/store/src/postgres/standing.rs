@@ -114,7 +114,8 @@ async fn take_back(db: &mut PgConnection, gone: &Standing, turn: &Turn) -> Resul
         let key = DeliveryKey { app: AppId::from(app), event: EventNo(event), destination };
         closing.close(&key, DeliveryState::Canceled, 0, turn.wall, None);
         if let Some(lane) = row.try_get::<Option<String>, _>(1)? {
-            lanes::advance(db, destination, &lane, None, turn.now, &mut dues).await?;
+            let go = lanes::Go { lease: None, now: turn.now, batch: 1, gather: 0 };
+            lanes::advance(db, destination, &lane, go, &mut dues).await?;
         }
         dues.refresh(destination);
     }

@@ -25,7 +25,7 @@ use crate::nodes::{Nodes, Presence};
 use crate::page::Page;
 use crate::queue::{
     AttemptRange, DeliveryFilter, DeliveryRow, Depth, Due, Expanded, Finished, Leased, Queue, Recorded, Recording,
-    Retired, Retried,
+    Retired, Retried, Wanted,
 };
 use crate::records::{ListenerSecrets, seal_app};
 use crate::standing::{Standing, Standings, Subject, Turn, Turned};
@@ -215,14 +215,17 @@ impl Queue for PostgresStore {
         Ok(due)
     }
 
-    async fn claim(
-        &self,
-        wanted: Vec<(DestinationNo, usize)>,
-        now: Millis,
-        lease: Lease,
-    ) -> Result<Vec<Leased>, StoreError> {
+    async fn claim(&self, wanted: Vec<Wanted>, now: Millis, lease: Lease) -> Result<Vec<Leased>, StoreError> {
         let (now, until) = (self.clock.server(now), self.clock.server(lease.until));
-        transact!(self.connections, |db| queue::claim(db, &wanted, now, lease, until).await)
+        let claimed = transact!(self.connections, |db| queue::claim(db, &wanted, now, lease, until).await)?;
+        if !queue::may_follow(&wanted, &claimed) {
+            return Ok(claimed);
+        }
+        let together = transact!(self.connections, |db| queue::follow(db, &wanted, &claimed, now, until).await);
+        Ok(together.unwrap_or_else(|error| {
+            tracing::warn!(%error, "deliveries that may go together go one by one");
+            claimed
+        }))
     }
 
     async fn finish(&self, batch: Arc<Vec<Finished>>, recording: Recording) -> Result<Vec<Recorded>, StoreError> {

@@ -1,5 +1,6 @@
 //! Putting right what a crash, a clock or a deletion has left behind.
 
+use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, Row};
 use tidings_model::clock::Millis;
 use tidings_model::delivery::DeliveryState;
@@ -76,39 +77,68 @@ async fn clock_before(db: &mut PgConnection) -> Result<Millis, StoreError> {
 
 /// Takes back the leases that these incarnations held on deliveries with rows of their own.
 pub(super) async fn take_back(db: &mut PgConnection, incarnations: &[i64], now: Millis) -> Result<u64, StoreError> {
-    let rows = sql("UPDATE delivery SET due = $2, lease = NULL, lease_until = NULL WHERE lease IS NOT NULL AND lease >> 40 = ANY($1)
-         RETURNING destination")
+    let lanes = sql("SELECT DISTINCT destination, lane FROM delivery
+         WHERE lease IS NOT NULL AND lease >> 40 = ANY($1) AND lane IS NOT NULL")
+    .bind(incarnations.to_vec())
+    .fetch_all(&mut *db)
+    .await?;
+    hold_lanes(db, &lanes).await?;
+    let rows = sql("UPDATE delivery d SET lease = NULL, lease_until = NULL,
+             due = CASE WHEN lane IS NOT NULL AND EXISTS (SELECT 1 FROM delivery o WHERE o.destination = d.destination
+                 AND o.lane = d.lane AND o.event < d.event) THEN NULL ELSE $2 END
+         WHERE lease IS NOT NULL AND lease >> 40 = ANY($1) RETURNING destination, due")
     .bind(incarnations.to_vec())
     .bind(now)
     .fetch_all(&mut *db)
     .await?;
-    let mut dues = Dues::default();
-    for row in &rows {
-        dues.note(DestinationNo(row.try_get(0)?), now);
-    }
-    dues.write(db).await?;
+    note_due(db, &rows).await?;
     sql("DELETE FROM written WHERE incarnation = ANY($1)").bind(incarnations.to_vec()).execute(db).await?;
     Ok(rows.len() as u64)
 }
 
 /// Takes back a slice of the leases that have run out, whoever held them.
 pub(super) async fn take_back_run_out(db: &mut PgConnection, now: Millis, slice: usize) -> Result<u64, StoreError> {
-    let rows = sql("WITH picked AS MATERIALIZED (
-             SELECT app, event, destination FROM delivery WHERE lease IS NOT NULL AND lease_until < $1
-             ORDER BY lease_until LIMIT $2 FOR UPDATE SKIP LOCKED
-         )
-         UPDATE delivery d SET due = $1, lease = NULL, lease_until = NULL FROM picked p
-         WHERE d.app = p.app AND d.event = p.event AND d.destination = p.destination RETURNING d.destination")
+    let lanes = sql("SELECT DISTINCT destination, lane FROM (
+             SELECT destination, lane FROM delivery WHERE lease IS NOT NULL AND lease_until < $1 ORDER BY lease_until LIMIT $2
+         ) AS run_out WHERE lane IS NOT NULL")
     .bind(now)
     .bind(slice as i64)
     .fetch_all(&mut *db)
     .await?;
-    let mut dues = Dues::default();
-    for row in &rows {
-        dues.note(DestinationNo(row.try_get(0)?), now);
-    }
-    dues.write(db).await?;
+    hold_lanes(db, &lanes).await?;
+    let rows = sql("WITH picked AS MATERIALIZED (
+             SELECT app, event, destination FROM delivery WHERE lease IS NOT NULL AND lease_until < $1
+             ORDER BY lease_until LIMIT $2 FOR UPDATE SKIP LOCKED
+         )
+         UPDATE delivery d SET lease = NULL, lease_until = NULL,
+             due = CASE WHEN lane IS NOT NULL AND EXISTS (SELECT 1 FROM delivery o WHERE o.destination = d.destination
+                 AND o.lane = d.lane AND o.event < d.event) THEN NULL ELSE $1 END
+         FROM picked p WHERE d.app = p.app AND d.event = p.event AND d.destination = p.destination
+         RETURNING d.destination, d.due")
+    .bind(now)
+    .bind(slice as i64)
+    .fetch_all(&mut *db)
+    .await?;
+    note_due(db, &rows).await?;
     Ok(rows.len() as u64)
+}
+
+/// Locks lanes by rows of destination and lane.
+async fn hold_lanes(db: &mut PgConnection, rows: &[PgRow]) -> Result<(), StoreError> {
+    let lanes: Vec<(i64, String)> =
+        rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect::<Result<_, sqlx::Error>>()?;
+    locks::lanes(db, locks::stripes(lanes.iter().map(|(no, lane)| (DestinationNo(*no), lane.as_str())))).await
+}
+
+/// Notes what is due by rows of destination and time; those without a time wait in their lanes.
+async fn note_due(db: &mut PgConnection, rows: &[PgRow]) -> Result<(), StoreError> {
+    let mut dues = Dues::default();
+    for row in rows {
+        if let Some(due) = row.try_get(1)? {
+            dues.note(DestinationNo(row.try_get(0)?), due);
+        }
+    }
+    dues.write(db).await
 }
 
 /// Takes destinations that get nothing now off the list of those with work, or each poll would pass them: what was under way

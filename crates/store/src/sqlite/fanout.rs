@@ -67,6 +67,7 @@ pub(super) fn expand(db: &Db, now: Millis, fresh: usize, lease: Lease, slice: us
                 attempts: 0,
                 forgiven: 0,
                 ordered: lane != Lane::Own,
+                follows: false,
                 lot: false,
                 lease,
             }),

@@ -1,7 +1,7 @@
 //! Placing open deliveries: leased, scheduled, or waiting behind an older one of their lane.
 //!
-//! Two invariants hold after every transaction. Of a lane, only the oldest open delivery is scheduled or leased. And an
-//! enabled destination with anything scheduled has a `queue` row whose `next_due` is not later than the first of them.
+//! Two invariants hold after every transaction. Of a lane, only the oldest open delivery is scheduled, or only it and those
+//! right behind it are leased, to go together. And an enabled destination with anything scheduled has a `queue` row whose `next_due` is not later than the first of them.
 
 use rusqlite::{Connection, OptionalExtension, params};
 use tidings_model::clock::Millis;
@@ -101,43 +101,107 @@ pub(super) fn forget_due(db: &Connection, destination: DestinationNo) -> Result<
     Ok(())
 }
 
-/// Lets the next of a lane go, after its head has ended: leased when a lease is given, scheduled otherwise.
-pub(super) fn advance(
+/// How a lane's next are let go.
+#[derive(Clone, Copy)]
+pub(super) struct Go {
+    /// Leased with this; scheduled when there is none.
+    pub(super) lease: Option<Lease>,
+    pub(super) now: Millis,
+    /// How many may be leased to go together, and how long fewer wait for more.
+    pub(super) batch: usize,
+    pub(super) gather: Millis,
+}
+
+/// Lets the next of a lane go, after its head has ended.
+pub(super) fn advance(db: &Connection, destination: DestinationNo, lane: &str, go: Go) -> Result<Advanced, StoreError> {
+    let mut next = behind(db, destination, lane, EventNo(i64::MIN), 1)?;
+    let Some(head) = next.first().filter(|head| head.waits) else { return Ok(Advanced::Nothing) };
+    let (key, due) = (head.key.clone(), head.not_before.unwrap_or(go.now).max(go.now));
+    if go.batch > 1 {
+        next.append(&mut behind(db, destination, lane, key.event, go.batch - 1)?);
+    }
+    let together = next.iter().take_while(|one| one.may_go(go.now)).count();
+    let due = match go.lease {
+        Some(lease) if due <= go.now && together >= go.batch => {
+            return Ok(Advanced::Leased(lease_together(db, next, together, lease, false)?));
+        }
+        Some(_) => due.max(go.now + go.gather),
+        None => due,
+    };
+    db.prepare_cached("UPDATE delivery SET due = ?4 WHERE app = ?1 AND event = ?2 AND destination = ?3")?
+        .execute(params![key.app.as_str(), key.event.0, key.destination.0, due])?;
+    note_due(db, destination, due)?;
+    Ok(Advanced::Due(due))
+}
+
+/// Leases those right behind the head of a lane that may go together with it.
+pub(super) fn follow(
+    db: &Connection,
+    head: &DeliveryKey,
+    lane: &str,
+    most: usize,
+    now: Millis,
+    lease: Lease,
+) -> Result<Vec<Leased>, StoreError> {
+    let next = behind(db, head.destination, lane, head.event, most)?;
+    let together = next.iter().take_while(|one| one.may_go(now)).count();
+    lease_together(db, next, together, lease, true)
+}
+
+/// An open delivery of a lane.
+struct InLane {
+    key: DeliveryKey,
+    attempts: u32,
+    forgiven: u32,
+    not_before: Option<Millis>,
+    /// It is neither scheduled nor leased.
+    waits: bool,
+}
+
+impl InLane {
+    fn may_go(&self, now: Millis) -> bool {
+        self.waits && self.not_before.is_none_or(|time| time <= now)
+    }
+}
+
+/// The open deliveries of a lane after an event, the oldest first.
+fn behind(
     db: &Connection,
     destination: DestinationNo,
     lane: &str,
-    lease: Option<Lease>,
-    now: Millis,
-) -> Result<Advanced, StoreError> {
-    let head = db
-        .prepare_cached(
-            "SELECT app, event, attempts, forgiven, not_before, due IS NULL AND lease IS NULL FROM delivery
-             WHERE destination = ?1 AND lane = ?2 ORDER BY event LIMIT 1",
-        )?
-        .query_row(params![destination.0, lane], |row| {
-            let key =
-                DeliveryKey { app: AppId::from(row.get::<_, String>(0)?), event: EventNo(row.get(1)?), destination };
-            let attempts: u32 = row.get(2)?;
-            let forgiven: u32 = row.get(3)?;
-            Ok((key, attempts, forgiven, row.get::<_, Option<Millis>>(4)?, row.get::<_, bool>(5)?))
+    after: EventNo,
+    most: usize,
+) -> Result<Vec<InLane>, StoreError> {
+    let mut statement = db.prepare_cached(
+        "SELECT app, event, attempts, forgiven, not_before, due IS NULL AND lease IS NULL FROM delivery
+         WHERE destination = ?1 AND lane = ?2 AND event > ?3 ORDER BY event LIMIT ?4",
+    )?;
+    let rows = statement.query_map(params![destination.0, lane, after.0, most], |row| {
+        Ok(InLane {
+            key: DeliveryKey { app: AppId::from(row.get::<_, String>(0)?), event: EventNo(row.get(1)?), destination },
+            attempts: row.get(2)?,
+            forgiven: row.get(3)?,
+            not_before: row.get(4)?,
+            waits: row.get(5)?,
         })
-        .optional()?;
-    let Some((key, attempts, forgiven, not_before, true)) = head else {
-        return Ok(Advanced::Nothing);
-    };
-    match lease {
-        Some(lease) if not_before.is_none_or(|time| time <= now) => {
-            set_lease(db, &key, lease)?;
-            Ok(Advanced::Leased(Leased { key, attempts, forgiven, ordered: true, lot: false, lease }))
-        }
-        _ => {
-            let due = not_before.unwrap_or(now).max(now);
-            db.prepare_cached("UPDATE delivery SET due = ?4 WHERE app = ?1 AND event = ?2 AND destination = ?3")?
-                .execute(params![key.app.as_str(), key.event.0, key.destination.0, due])?;
-            note_due(db, destination, due)?;
-            Ok(Advanced::Due(due))
-        }
+    })?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
+
+fn lease_together(
+    db: &Connection,
+    next: Vec<InLane>,
+    together: usize,
+    lease: Lease,
+    follows: bool,
+) -> Result<Vec<Leased>, StoreError> {
+    let mut out = Vec::with_capacity(together);
+    for InLane { key, attempts, forgiven, .. } in next.into_iter().take(together) {
+        set_lease(db, &key, lease)?;
+        let follows = follows || !out.is_empty();
+        out.push(Leased { key, attempts, forgiven, ordered: true, follows, lot: false, lease });
     }
+    Ok(out)
 }
 
 /// Leases a delivery that is scheduled or next of its lane.
@@ -149,7 +213,8 @@ pub(super) fn set_lease(db: &Connection, key: &DeliveryKey, lease: Lease) -> Res
     Ok(())
 }
 
-/// Makes a leased delivery scheduled again; `false` when the lease was lost.
+/// Makes a leased delivery scheduled again, or wait behind an older one of its lane, of which several may be leased to go
+/// together; `false` when the lease was lost.
 pub(super) fn reschedule(
     db: &Connection,
     key: &DeliveryKey,
@@ -158,14 +223,20 @@ pub(super) fn reschedule(
     attempts: u32,
     last_error: Option<&str>,
 ) -> Result<bool, StoreError> {
-    let changed = db
+    let due: Option<Option<Millis>> = db
         .prepare_cached(
-            "UPDATE delivery SET due = ?5, lease = NULL, lease_until = NULL, attempts = ?6, last_error = coalesce(?7, last_error)
-             WHERE app = ?1 AND event = ?2 AND destination = ?3 AND lease = ?4",
+            "UPDATE delivery SET lease = NULL, lease_until = NULL, attempts = ?6, last_error = coalesce(?7, last_error),
+             due = CASE WHEN lane IS NOT NULL AND EXISTS (SELECT 1 FROM delivery o WHERE o.destination = delivery.destination
+                 AND o.lane = delivery.lane AND o.event < delivery.event) THEN NULL ELSE ?5 END
+             WHERE app = ?1 AND event = ?2 AND destination = ?3 AND lease = ?4 RETURNING due",
         )?
-        .execute(params![key.app.as_str(), key.event.0, key.destination.0, lease.0, due, attempts, last_error])?;
-    if changed == 1 {
+        .query_row(
+            params![key.app.as_str(), key.event.0, key.destination.0, lease.0, due, attempts, last_error],
+            |row| row.get(0),
+        )
+        .optional()?;
+    if let Some(Some(due)) = due {
         note_due(db, key.destination, due)?;
     }
-    Ok(changed == 1)
+    Ok(due.is_some())
 }

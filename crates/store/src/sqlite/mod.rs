@@ -49,7 +49,7 @@ use crate::nodes::{Nodes, Presence};
 use crate::page::Page;
 use crate::queue::{
     AttemptRange, DeliveryFilter, DeliveryRow, Depth, Due, Expanded, Finished, Leased, Queue, Recorded, Recording,
-    Retired, Retried,
+    Retired, Retried, Wanted,
 };
 use crate::records::{ListenerSecrets, seal_app};
 use crate::seal::MainKey;
@@ -398,12 +398,7 @@ impl Queue for SqliteStore {
         self.readers.read(move |db| queue::due(db, now, &skip, limit)).await
     }
 
-    async fn claim(
-        &self,
-        wanted: Vec<(DestinationNo, usize)>,
-        now: Millis,
-        lease: Lease,
-    ) -> Result<Vec<Leased>, StoreError> {
+    async fn claim(&self, wanted: Vec<Wanted>, now: Millis, lease: Lease) -> Result<Vec<Leased>, StoreError> {
         self.writer.call(Class::Work, move |db| queue::claim(db, &wanted, now, lease)).await
     }
 

@@ -9,7 +9,7 @@ use super::db::Db;
 use super::{catalogue, lanes, lots};
 use crate::error::StoreError;
 use crate::log::Lease;
-use crate::queue::{Advanced, Due, Finished, Leased, Next, Recorded, Recording};
+use crate::queue::{Advanced, Due, Finished, Leased, Next, Recorded, Recording, Wanted};
 use crate::records::micros;
 
 /// The statement of [`due`]: destinations with work, enabled and not to be skipped, the longest waiting first.
@@ -34,34 +34,38 @@ pub(super) fn due(db: &Connection, now: Millis, skip: &[DestinationNo], limit: u
 }
 
 /// The statement of [`claim`].
-pub(super) const CLAIM: &str = "SELECT app, event, lane IS NOT NULL, attempts, forgiven FROM delivery
+pub(super) const CLAIM: &str = "SELECT app, event, lane, attempts, forgiven FROM delivery
     WHERE destination = ?1 AND due IS NOT NULL AND due <= ?2 ORDER BY due LIMIT ?3";
 
-/// Leases due deliveries.
-pub(super) fn claim(
-    db: &Connection,
-    wanted: &[(DestinationNo, usize)],
-    now: Millis,
-    lease: Lease,
-) -> Result<Vec<Leased>, StoreError> {
+/// Leases due deliveries, and those behind them that go together with them.
+pub(super) fn claim(db: &Connection, wanted: &[Wanted], now: Millis, lease: Lease) -> Result<Vec<Leased>, StoreError> {
     let mut out = Vec::new();
-    for &(destination, limit) in wanted {
-        let first = out.len();
+    for &Wanted { destination, most, batch } in wanted {
+        let mut heads = Vec::new();
         {
             let mut statement = db.prepare_cached(CLAIM)?;
-            let mut rows = statement.query(params![destination.0, now, limit])?;
+            let mut rows = statement.query(params![destination.0, now, most])?;
             while let Some(row) = rows.next()? {
                 let key = DeliveryKey {
                     app: AppId::from(row.get::<_, String>(0)?),
                     event: EventNo(row.get(1)?),
                     destination,
                 };
-                let (ordered, attempts, forgiven) = (row.get(2)?, row.get(3)?, row.get(4)?);
-                out.push(Leased { key, ordered, attempts, forgiven, lot: false, lease });
+                let lane: Option<String> = row.get(2)?;
+                let (attempts, forgiven, ordered) = (row.get(3)?, row.get(4)?, lane.is_some());
+                heads.push((Leased { key, ordered, follows: false, attempts, forgiven, lot: false, lease }, lane));
             }
         }
-        for leased in &out[first..] {
-            lanes::set_lease(db, &leased.key, lease)?;
+        let mut room = most - heads.len();
+        for (head, lane) in heads {
+            lanes::set_lease(db, &head.key, lease)?;
+            let key = head.key.clone();
+            out.push(head);
+            if let Some(lane) = lane.filter(|_| batch > 1 && room > 0) {
+                let behind = lanes::follow(db, &key, &lane, room.min(batch - 1), now, lease)?;
+                room -= behind.len();
+                out.extend(behind);
+            }
         }
         lanes::refresh_due(db, destination)?;
     }
@@ -134,14 +138,15 @@ fn record(
     let advanced = match lane {
         Some(lane) => {
             let lease = (failed == Failed::Enabled).then_some(recording.lease);
-            lanes::advance(db, key.destination, &lane, lease, recording.now)?
+            let Recording { now, gather, .. } = recording;
+            lanes::advance(db, key.destination, &lane, lanes::Go { lease, now, batch: finished.batch, gather })?
         }
         None => Advanced::Nothing,
     };
     let recorded = Recorded { disabled: failed == Failed::DisabledNow, ..Recorded::default() };
     Ok(match advanced {
         Advanced::Nothing => recorded,
-        Advanced::Leased(next) => Recorded { next_in_lane: Some(next), ..recorded },
+        Advanced::Leased(next) => Recorded { next_in_lane: next, ..recorded },
         Advanced::Due(due) => Recorded { lane_due: Some(due), ..recorded },
     })
 }

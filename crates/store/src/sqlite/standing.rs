@@ -76,7 +76,7 @@ fn take_back(db: &Db, gone: Option<&Standing>, turn: &Turn) -> Result<bool, Stor
         db.count_deliveries(-1);
         queue::close(db, &key, DeliveryState::Canceled, 0, turn.wall, None)?;
         if let Some(lane) = lane {
-            lanes::advance(db, no, &lane, None, turn.now)?;
+            lanes::advance(db, no, &lane, lanes::Go { lease: None, now: turn.now, batch: 1, gather: 0 })?;
         }
         lanes::refresh_due(db, no)?;
     }

@@ -25,8 +25,12 @@ pub(super) fn recover(db: &Db, now: Millis) -> Result<u64, StoreError> {
         db.execute("UPDATE fanout SET not_before = not_before - ?1", [ahead])?;
     }
     meta::set(db, "clock", now)?;
-    let taken =
-        db.execute("UPDATE delivery SET due = ?1, lease = NULL, lease_until = NULL WHERE lease IS NOT NULL", [now])?;
+    let taken = db.execute(
+        "UPDATE delivery SET due = CASE WHEN lane IS NOT NULL AND EXISTS (SELECT 1 FROM delivery o WHERE o.destination = delivery.destination
+                 AND o.lane = delivery.lane AND o.event < delivery.event) THEN NULL ELSE ?1 END,
+             lease = NULL, lease_until = NULL WHERE lease IS NOT NULL",
+        [now],
+    )?;
     let under_way: Vec<i64> = {
         let mut statement = db.prepare_cached("SELECT event FROM lot ORDER BY event")?;
         let rows = statement.query_map([], |row| row.get(0))?;
@@ -117,15 +121,19 @@ pub(super) fn expired(
 pub(super) fn take_back(db: &Connection, expired: &[UnderLease], now: Millis) -> Result<u64, StoreError> {
     let mut taken = 0;
     for (key, lease) in expired {
-        let changed = db
+        let due: Option<Option<Millis>> = db
             .prepare_cached(
-                "UPDATE delivery SET due = ?5, lease = NULL, lease_until = NULL WHERE app = ?1 AND event = ?2 AND destination = ?3 AND lease = ?4",
+                "UPDATE delivery SET lease = NULL, lease_until = NULL,
+                 due = CASE WHEN lane IS NOT NULL AND EXISTS (SELECT 1 FROM delivery o WHERE o.destination = delivery.destination
+                 AND o.lane = delivery.lane AND o.event < delivery.event) THEN NULL ELSE ?5 END
+                 WHERE app = ?1 AND event = ?2 AND destination = ?3 AND lease = ?4 RETURNING due",
             )?
-            .execute(params![key.app.as_str(), key.event.0, key.destination.0, lease, now])?;
-        if changed == 1 {
-            lanes::note_due(db, key.destination, now)?;
-            taken += 1;
+            .query_row(params![key.app.as_str(), key.event.0, key.destination.0, lease, now], |row| row.get(0))
+            .optional()?;
+        if let Some(Some(due)) = due {
+            lanes::note_due(db, key.destination, due)?;
         }
+        taken += u64::from(due.is_some());
     }
     Ok(taken)
 }

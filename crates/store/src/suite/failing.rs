@@ -19,7 +19,7 @@ pub(crate) async fn gone_disables_at_once(mut w: World) {
         end.disable = Some("gone");
         let recorded = w.finish(vec![end]).await.remove(0);
         // Nothing more is leased to whoever is disabled, whichever result disabled it.
-        assert_eq!((recorded.stale, recorded.disabled, recorded.next_in_lane), (false, by_this, None));
+        assert_eq!((recorded.stale, recorded.disabled, recorded.next_in_lane), (false, by_this, vec![]));
     }
     let changes = w.store.changes(version).await.unwrap();
     assert_eq!((changes.version, changes.listeners.len()), (version + 1, 1));

@@ -6,7 +6,7 @@ use tidings_model::delivery::DeliveryState;
 use tidings_model::id::{AppId, DeliveryKey, DestinationNo, EventNo};
 use tidings_model::listener::Order;
 
-use super::{LEASED_FOR, World, delete, finished};
+use super::{LEASED_FOR, World, delete, finished, wanted};
 use crate::error::StoreError;
 use crate::log::{Lane, LeaseToken};
 use crate::queue::{AttemptRange, Next, Recorded, Retried};
@@ -20,7 +20,7 @@ pub(crate) async fn claims_take_the_longest_due_first(mut w: World) {
         back.push(no);
     }
     w.now += 25;
-    let claimed = w.store.claim(vec![(all[0], 9), (all[1], 9)], w.now, w.lease()).await.unwrap();
+    let claimed = w.store.claim(vec![wanted(all[0], 9), wanted(all[1], 9)], w.now, w.lease()).await.unwrap();
     assert_eq!(claimed.iter().map(|l| l.key.event).collect::<Vec<_>>(), [back[1], back[2]]);
     assert!(w.claim(all[0], 9).await.is_empty());
     assert_eq!(w.due().await, (vec![], Some(w.now + 5)));
@@ -141,7 +141,7 @@ pub(crate) async fn a_retry_by_hand_in_each_state(mut w: World) {
     assert_eq!(retry(&w, &a[0].key).await, Ok(Retried::Due));
     let again = w.claim(no, 9).await;
     assert_eq!((again.len(), again[0].attempts, again[0].forgiven), (1, 1, 0));
-    let next = w.finish(vec![finished(&again[0], Next::Undelivered)]).await.remove(0).next_in_lane.unwrap();
+    let next = w.finish(vec![finished(&again[0], Next::Undelivered)]).await.remove(0).next_in_lane[0].clone();
     assert_eq!(w.store.delivery(&a[0].key).await.unwrap().unwrap().state, DeliveryState::Undelivered);
 
     // Opened again, out of its lane, with its schedule before it; attempts go on counting.

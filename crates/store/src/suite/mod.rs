@@ -32,7 +32,7 @@ use tidings_model::signature::{KeyRing, Secret};
 use crate::Store;
 use crate::error::StoreError;
 use crate::log::{Destination, Lane, Lease, Publish, Published};
-use crate::queue::{DeliveryFilter, DeliveryRow, Expanded, Finished, Leased, Next, Recorded, Recording};
+use crate::queue::{DeliveryFilter, DeliveryRow, Expanded, Finished, Leased, Next, Recorded, Recording, Wanted};
 
 /// Runs each test of the suite against the store at `$place`.
 macro_rules! every_test {
@@ -45,7 +45,8 @@ macro_rules! every_test {
                 enabling_again_finds_what_waits, a_disabling_is_announced_once, a_deleted_listener_is_owed_nothing,
                 what_happens_to_news_about_listeners_is_no_news, what_is_under_way_to_a_deleted_listener_ends_with_its_attempt;
             lanes: a_whole_lane_goes_one_by_one, keys_do_not_block_each_other, a_failing_head_holds_up_its_lane,
-                an_ordered_delivery_goes_behind_an_earlier_fanout, the_next_waits_for_its_time;
+                an_ordered_delivery_goes_behind_an_earlier_fanout, the_next_waits_for_its_time,
+                consecutive_ones_go_together, what_went_together_comes_back_together, a_few_wait_for_more;
             leases: claims_take_the_longest_due_first, a_lost_lease_changes_nothing, released_deliveries_come_back,
                 run_out_leases_are_swept, what_was_leased_together_ends_apart, no_token_is_given_twice, due_tells_who_and_when, a_retry_by_hand_in_each_state;
             listing: every_filter_pages_without_gap_or_repeat, attempts_are_kept_and_belong_to_the_app, attempts_page_by_number_and_by_bytes, what_moves_is_seen_once,
@@ -84,6 +85,8 @@ pub(crate) trait Place: Send + Sync {
 
 /// When every test begins.
 pub(crate) const START: Millis = 1_763_719_000_000;
+/// How long those that may go together wait for more.
+pub(crate) const GATHERS: Millis = 200;
 /// How long leases last.
 pub(crate) const LEASED_FOR: Millis = 30_000;
 
@@ -166,6 +169,7 @@ impl World {
                     attempts: 0,
                     forgiven: 0,
                     ordered: key.iter().any(|d| d.no == destination && d.lane != Lane::Own),
+                    follows: false,
                     lot: key.iter().any(|d| d.no == destination && d.lane == Lane::Own),
                     lease,
                 });
@@ -186,7 +190,13 @@ impl World {
     }
 
     pub(crate) async fn claim(&self, no: DestinationNo, limit: usize) -> Vec<Leased> {
-        self.store.claim(vec![(no, limit)], self.now, self.lease()).await.unwrap()
+        self.claim_together(no, limit, 1).await
+    }
+
+    /// Claims up to `limit` deliveries, up to `batch` consecutive ones of a lane.
+    pub(crate) async fn claim_together(&self, no: DestinationNo, limit: usize, batch: usize) -> Vec<Leased> {
+        let wanted = vec![Wanted { destination: no, most: limit, batch }];
+        self.store.claim(wanted, self.now, self.lease()).await.unwrap()
     }
 
     pub(crate) async fn expand(&self, fresh: usize) -> Expanded {
@@ -198,8 +208,14 @@ impl World {
     }
 
     pub(crate) async fn finish_since(&self, batch: Vec<Finished>, disable_failing_since: Millis) -> Vec<Recorded> {
-        let recording =
-            Recording { now: self.now, wall: self.now, lease: self.lease(), soon: true, disable_failing_since };
+        let recording = Recording {
+            now: self.now,
+            wall: self.now,
+            lease: self.lease(),
+            soon: true,
+            gather: GATHERS,
+            disable_failing_since,
+        };
         self.store.finish(Arc::new(batch), recording).await.unwrap()
     }
 
@@ -218,6 +234,11 @@ impl World {
     }
 }
 
+/// Up to so many of a destination's due deliveries, one of each lane.
+pub(crate) fn wanted(destination: DestinationNo, most: usize) -> Wanted {
+    Wanted { destination, most, batch: 1 }
+}
+
 /// An attempt's end.
 pub(crate) fn finished(leased: &Leased, next: Next) -> Finished {
     Finished {
@@ -227,6 +248,7 @@ pub(crate) fn finished(leased: &Leased, next: Next) -> Finished {
         disable: None,
         was_failing: false,
         pause: None,
+        batch: 1,
     }
 }
 

@@ -12,14 +12,14 @@ use tidings_model::listener::Order;
 
 use super::{LEASED_FOR, Place, World, finished};
 use crate::log::{Destination, Lane, Published};
-use crate::queue::{Leased, Next, Retried};
+use crate::queue::{Finished, Leased, Next, Retried};
 
 /// Something that happens. Numbers choose among what there is.
 #[derive(Debug, Clone)]
 pub(crate) enum Step {
     Publish { to: u8, fresh: u8, key: u8, later: bool },
-    Claim { destination: u8, limit: usize },
-    Finish { which: u8, outcome: u8 },
+    Claim { destination: u8, limit: usize, batch: usize },
+    Finish { which: u8, outcome: u8, batch: usize },
     FinishLost { which: u8 },
     Release { which: u8 },
     Expand { fresh: usize },
@@ -33,8 +33,8 @@ pub(crate) fn steps() -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
         6 => (1u8..64, any::<u8>(), 0u8..3, prop::bool::weighted(0.2))
             .prop_map(|(to, fresh, key, later)| Step::Publish { to, fresh, key, later }),
-        4 => (0u8..6, 0usize..4).prop_map(|(destination, limit)| Step::Claim { destination, limit }),
-        8 => (any::<u8>(), 0u8..6).prop_map(|(which, outcome)| Step::Finish { which, outcome }),
+        4 => (0u8..6, 0usize..4, 1usize..4).prop_map(|(destination, limit, batch)| Step::Claim { destination, limit, batch }),
+        8 => (any::<u8>(), 0u8..6, 1usize..4).prop_map(|(which, outcome, batch)| Step::Finish { which, outcome, batch }),
         1 => any::<u8>().prop_map(|which| Step::FinishLost { which }),
         2 => any::<u8>().prop_map(|which| Step::Release { which }),
         4 => (0usize..4).prop_map(|fresh| Step::Expand { fresh }),
@@ -101,15 +101,15 @@ impl Model {
     async fn take(&mut self, step: &Step) {
         match *step {
             Step::Publish { to, fresh, key, later } => self.publish(to, fresh, key, later).await,
-            Step::Claim { destination, limit } => {
-                let leased = self.world.claim(self.destinations[usize::from(destination)], limit).await;
+            Step::Claim { destination, limit, batch } => {
+                let leased = self.world.claim_together(self.destinations[usize::from(destination)], limit, batch).await;
                 assert!(leased.len() <= limit);
                 self.hold(leased);
             }
-            Step::Finish { which, outcome } => {
+            Step::Finish { which, outcome, batch } => {
                 if let Some(i) = choose(&self.held, which) {
-                    let leased = self.held.swap_remove(i);
-                    self.end(leased, outcome).await;
+                    let together = self.let_go_of(i);
+                    self.end(together, outcome, batch).await;
                 }
             }
             Step::FinishLost { which } => {
@@ -119,9 +119,9 @@ impl Model {
             }
             Step::Release { which } => {
                 if let Some(i) = choose(&self.held, which) {
-                    let leased = self.held.swap_remove(i);
-                    self.world.store.release(vec![leased.clone()], self.world.now).await.unwrap();
-                    self.lost.push(leased);
+                    let mut together = self.let_go_of(i);
+                    self.world.store.release(together.clone(), self.world.now).await.unwrap();
+                    self.lost.append(&mut together);
                 }
             }
             Step::Expand { fresh } => {
@@ -171,7 +171,15 @@ impl Model {
         let ordered = |no| destinations.iter().any(|d| d.no == no && d.lane != Lane::Own);
         let leased = leased
             .into_iter()
-            .map(|d| Leased { key: key(d), attempts: 0, forgiven: 0, ordered: ordered(d), lot: !ordered(d), lease })
+            .map(|d| Leased {
+                key: key(d),
+                attempts: 0,
+                forgiven: 0,
+                ordered: ordered(d),
+                follows: false,
+                lot: !ordered(d),
+                lease,
+            })
             .collect();
         self.hold(leased);
     }
@@ -184,20 +192,29 @@ impl Model {
         }
     }
 
-    async fn end(&mut self, leased: Leased, outcome: u8) {
+    /// Takes one out of those that are held, with all that went together with it.
+    fn let_go_of(&mut self, which: usize) -> Vec<Leased> {
+        let first = (0..=which).rev().find(|i| !self.held[*i].follows).unwrap();
+        let behind = self.held[first + 1..].iter().take_while(|leased| leased.follows).count();
+        self.held.drain(first..=first + behind).collect()
+    }
+
+    async fn end(&mut self, mut together: Vec<Leased>, outcome: u8, batch: usize) {
         let (next, state) = match outcome {
             0 => (Next::Retry(self.world.now + 5), None),
             1 => (Next::Undelivered, Some(DeliveryState::Undelivered)),
             2 => (Next::Canceled, Some(DeliveryState::Canceled)),
             _ => (Next::Delivered, Some(DeliveryState::Delivered)),
         };
-        let recorded = self.world.finish(vec![finished(&leased, next)]).await.remove(0);
-        assert!(!recorded.stale && !recorded.disabled);
-        if let Some(state) = state {
-            self.owed.insert(place(&leased), Owed::Closed(state));
+        let ends = together.iter().map(|leased| Finished { batch, ..finished(leased, next) }).collect();
+        for (leased, recorded) in together.iter().zip(self.world.finish(ends).await) {
+            assert!(!recorded.stale && !recorded.disabled);
+            if let Some(state) = state {
+                self.owed.insert(place(leased), Owed::Closed(state));
+            }
+            self.hold(recorded.next_in_lane);
         }
-        self.hold(recorded.next_in_lane.into_iter().collect());
-        self.lost.push(leased);
+        self.lost.append(&mut together);
     }
 
     async fn retry(&mut self, which: u8) {
@@ -245,10 +262,22 @@ impl Model {
         }
         for (lane, open) in &lanes {
             for (i, at) in open.iter().enumerate() {
-                let goes = stored.get(at).is_some_and(|row| row.due.is_some()) || held.contains(at);
-                // The oldest goes as soon as it is written; nothing younger does, even while the oldest is not written yet.
-                let should = i == 0 && stored.contains_key(at);
-                assert_eq!(goes, should, "{at:?}, place {i} of lane {lane:?}, after {step:?}");
+                let is_due = stored.get(at).is_some_and(|row| row.due.is_some());
+                // The oldest goes as soon as it is written; nothing younger does, even while the oldest is not written yet,
+                // but together with all that are older.
+                if i == 0 {
+                    assert_eq!(
+                        is_due || held.contains(at),
+                        stored.contains_key(at),
+                        "{at:?}, first of {lane:?}, after {step:?}"
+                    );
+                } else {
+                    let goes_along = held.contains(at) && held.contains(&open[i - 1]);
+                    assert!(
+                        !is_due && held.contains(at) == goes_along,
+                        "{at:?}, place {i} of {lane:?}, after {step:?}"
+                    );
+                }
             }
         }
         let depth = self.world.store.depth().await.unwrap();
@@ -272,8 +301,9 @@ impl Model {
     async fn drain(&mut self) {
         for round in 0.. {
             assert!(round < 2_000, "deliveries that never go: {:?}", self.owed);
-            while let Some(leased) = self.held.pop() {
-                self.end(leased, 9).await;
+            while !self.held.is_empty() {
+                let together = self.let_go_of(self.held.len() - 1);
+                self.end(together, 9, 2).await;
             }
             if self.owed.values().all(|owed| matches!(owed, Owed::Closed(_))) {
                 return;
@@ -281,7 +311,7 @@ impl Model {
             self.world.now += 25;
             self.take(&Step::Expand { fresh: 1 }).await;
             for no in self.world.due().await.0 {
-                let leased = self.world.claim(no, 3).await;
+                let leased = self.world.claim_together(no, 3, 2).await;
                 self.hold(leased);
             }
         }

@@ -121,6 +121,23 @@ impl Server {
         }
     }
 
+    /// Lets the server have at most so many files and sockets open from now on. Answers how many it has open.
+    ///
+    /// # Panics
+    /// As [`Server::pid`], or when the system refuses.
+    pub fn limit_open_files(&self, most: impl FnOnce(u64) -> u64) -> u64 {
+        let pid = self.pid();
+        let open = std::fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, Iterator::count) as u64;
+        let pid = rustix::process::Pid::from_raw(pid as i32);
+        let limit = rustix::process::Rlimit {
+            current: Some(most(open)),
+            maximum: rustix::process::getrlimit(rustix::process::Resource::Nofile).maximum,
+        };
+        rustix::process::prlimit(pid, rustix::process::Resource::Nofile, limit)
+            .unwrap_or_else(|error| panic!("the limit on open files cannot be changed: {error}"));
+        open
+    }
+
     /// Whether it still runs: each node of it.
     pub fn runs(&mut self) -> bool {
         self.nodes.all.iter_mut().all(|node| node.process.runs())

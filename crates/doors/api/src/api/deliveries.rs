@@ -5,6 +5,7 @@ use axum::body::Body;
 use axum::extract::{RawQuery, State};
 use http::{HeaderMap, StatusCode};
 use tidings_model::app::App;
+use tidings_model::clock::{Millis, millis};
 use tidings_model::delivery::DeliveryState;
 use tidings_model::id::{DeliveryKey, DestinationNo, EventNo};
 use tidings_store::StoreError;
@@ -82,7 +83,7 @@ pub(super) async fn retry(
     headers: HeaderMap,
     body: Body,
 ) -> Result<(StatusCode, Json<Shown>), Problem> {
-    let (key, _) = find(&door, &app, &id).await?;
+    let (key, row) = find(&door, &app, &id).await?;
     Fields::of_body(&body::optional(&headers, body).await?, &[], &[])?;
     match door.bus().catalogue().listener_by_no(key.destination) {
         None => {
@@ -90,12 +91,19 @@ pub(super) async fn retry(
                 .remedy("make a listener again, and publish the event again under a new id"));
         }
         Some(listener) if !listener.enabled() => return Err(listeners::disabled(&listener)),
-        Some(_) => {}
+        Some(_) if is_left_over(&row, door.bus().clock().wall_ms()) => door.may_publish(&app)?,
+        Some(listener) => door.may_test(&listener)?,
     }
     door.bus().store().retry(&key, door.bus().clock().steady_ms()).await.map_err(|error| refused(&id, error))?;
     door.bus().courier().look();
     let (_, row) = find(&door, &app, &id).await?;
     Ok((StatusCode::ACCEPTED, Json(show(&door, row))))
+}
+
+/// Whether a delivery failed for good some time ago. Trying it again costs what publishing its event again would, so that many
+/// can be made up for after an outage; any other retry is a test, and a loop of them must not become a way to flood a URL.
+fn is_left_over(row: &DeliveryRow, wall: Millis) -> bool {
+    row.state == DeliveryState::Undelivered && row.closed_at.is_some_and(|at| wall - at >= millis(limits::LEFT_OVER))
 }
 
 /// A delivery of this app. Another app's is none, whatever its id.

@@ -106,3 +106,74 @@ async fn deliveries_are_listed_by_state_listener_and_event() {
     assert!(door.all(&format!("/v1/deliveries?state=undelivered&listener={good}"), 4).await.is_empty());
     assert!(door.all("/v1/deliveries?event=unheard-of", 4).await.is_empty());
 }
+
+// covers: G038, D02
+#[tokio::test]
+async fn retries_by_hand_are_limited_as_tests_are() {
+    let receiver = Receiver::start();
+    receiver.respond("/bad", Answer::status(500));
+    let door = door().await;
+    let publish = async |name: &str, schedule: &[&str], events: usize| {
+        door.hook(name).await;
+        let fields = json!({"url": receiver.url(&format!("/{name}")), "hooks": [name], "schedule": schedule});
+        let listener = door.listener(fields).await;
+        let mut ids = Vec::new();
+        for event in 0..events {
+            let id = format!("{name}{event}");
+            door.post("/v1/events", json!({"name": name, "id": id})).await.ok(202);
+            ids.push(text(&door.all(&format!("/v1/deliveries?event={id}"), 10).await[0]["id"]));
+        }
+        (listener, ids)
+    };
+    let retry = async |id: &str| door.post(&format!("/v1/deliveries/{id}/retry"), json!({})).await;
+
+    let (listener, ids) = publish("good", &["0s"], 1).await;
+    door.delivery_in(&ids[0], "delivered").await;
+    for _ in 0..9 {
+        retry(&ids[0]).await.ok(202);
+    }
+    // They share a limit with tests.
+    door.post(&format!("/v1/listeners/{listener}/test"), json!({})).await.ok(202);
+    let refused = retry(&ids[0]).await;
+    refused.refused(429, "rate_limited");
+    assert_eq!(refused.header("retry-after"), Some("7"));
+    door.post(&format!("/v1/listeners/{listener}/test"), json!({})).await.refused(429, "rate_limited");
+    door.delivery_in(&ids[0], "delivered").await;
+    assert!(receiver.received_on("/good").len() <= 11);
+
+    // After an outage all that failed for good can be made up for, if not in a loop.
+    let (_, ids) = publish("bad", &["0s"], 15).await;
+    for id in &ids {
+        door.delivery_in(id, "undelivered").await;
+    }
+    for id in &ids[..10] {
+        retry(id).await.ok(202);
+    }
+    retry(&ids[10]).await.refused(429, "rate_limited");
+    for id in &ids {
+        door.delivery_in(id, "undelivered").await;
+    }
+    receiver.respond("/bad", Answer::status(204));
+    door.clock.advance(Duration::from_secs(60));
+    for id in &ids {
+        retry(id).await.ok(202);
+    }
+    for id in &ids {
+        door.delivery_in(id, "delivered").await;
+    }
+}
+
+// covers: G048
+#[tokio::test]
+async fn of_an_answer_to_a_success_the_status_is_kept() {
+    let receiver = Receiver::start();
+    receiver.respond_otherwise(Answer::status(200).body("a long answer"));
+    let door = door().await;
+    door.hook("h").await;
+    door.listener(json!({"url": receiver.url("/in"), "hooks": ["h"]})).await;
+    door.post("/v1/events", json!({"name": "h", "id": "e"})).await.ok(202);
+    let id = text(&door.all("/v1/deliveries?event=e", 10).await[0]["id"]);
+    door.delivery_in(&id, "delivered").await;
+    let attempts = door.get(&format!("/v1/deliveries/{id}/attempts")).await.ok(200);
+    assert_eq!((&attempts["data"][0]["status"], &attempts["data"][0]["response_body"]), (&json!(200), &json!("")));
+}

@@ -15,7 +15,7 @@ use serde_json::json;
 use tidings_courier::tls;
 use tidings_model::app::Token;
 use tidings_model::clock::{Clock, SystemClock};
-use tidings_model::schedule::retry_after;
+use tidings_model::retry_after::retry_after;
 use tidings_model::signing::{channel_string, request_string_to_sign, sign_hex};
 use url::Url;
 

@@ -15,7 +15,7 @@ use crate::Store;
 use crate::error::StoreError;
 use crate::log::{Idempotency, Lane, Lease, Published};
 use crate::queue::{Leased, Next, Place, Queue, Recording};
-use crate::suite::{LEASED_FOR, START, World, finished, hook, listener};
+use crate::suite::{LEASED_FOR, START, World, finished, hook, listener, wanted};
 
 /// Two worlds with one database.
 async fn two() -> (World, World) {
@@ -29,10 +29,11 @@ fn lease(store: &dyn Store) -> Lease {
 }
 
 async fn end(store: &dyn Store, leased: &Leased) -> Option<Leased> {
-    let recording = Recording { now: START, wall: START, lease: lease(store), soon: true, disable_failing_since: 0 };
+    let recording =
+        Recording { now: START, wall: START, lease: lease(store), soon: true, gather: 0, disable_failing_since: 0 };
     let recorded = store.finish(Arc::new(vec![finished(leased, Next::Delivered)]), recording).await.unwrap().remove(0);
     assert!(!recorded.stale, "{leased:?}");
-    recorded.next_in_lane
+    recorded.next_in_lane.into_iter().next()
 }
 
 #[tokio::test]
@@ -47,7 +48,7 @@ async fn claims_at_once_never_give_one_delivery_twice() {
     let mut tasks = Vec::new();
     for i in 0..8 {
         let store = Arc::clone(if i % 2 == 0 { &a.store } else { &b.store });
-        let wanted: Vec<_> = all.iter().map(|no| (*no, 3)).collect();
+        let wanted: Vec<_> = all.iter().map(|no| wanted(*no, 3)).collect();
         tasks.push(tokio::spawn(async move {
             let mut mine = Vec::new();
             while !store.due(START, Vec::new(), 9).await.unwrap().destinations.is_empty() {
@@ -71,7 +72,7 @@ async fn claims_at_once_never_give_one_delivery_twice() {
 /// Delivers whatever there is, keeping what was under way when, until `count` have been.
 async fn work(store: Arc<dyn Store>, no: DestinationNo, seen: Arc<Mutex<Seen>>, count: usize) {
     while seen.lock().order.len() < count {
-        let claimed = store.claim(vec![(no, 2)], START, lease(&*store)).await.unwrap();
+        let claimed = store.claim(vec![wanted(no, 2)], START, lease(&*store)).await.unwrap();
         for leased in claimed {
             follow(&*store, leased, &seen).await;
         }
@@ -240,6 +241,7 @@ async fn nodes_disable_a_destination_once() {
                 wall: START,
                 lease: lease(&*store),
                 soon: true,
+                gather: 0,
                 disable_failing_since: START + 1,
             };
             store.finish(Arc::new(vec![end]), recording).await.unwrap().remove(0).disabled
@@ -283,8 +285,10 @@ async fn nodes_agree_on_the_time_though_their_clocks_do_not() {
         (due.destinations == [no]).then_some(())
     })
     .await;
-    let claimed =
-        b.claim(vec![(no, 9)], early + 50, Lease { token: b.new_token(), until: early + LEASED_FOR }).await.unwrap();
+    let claimed = b
+        .claim(vec![wanted(no, 9)], early + 50, Lease { token: b.new_token(), until: early + LEASED_FOR })
+        .await
+        .unwrap();
     assert_eq!(claimed.iter().map(|l| &l.key).collect::<Vec<_>>(), [&leased[0].key]);
     let next = b.due(early, Vec::new(), 9).await.unwrap().next.unwrap();
     assert!((next - (early + 600_000)).abs() < 30_000, "{}", next - early);

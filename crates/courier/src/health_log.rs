@@ -1,0 +1,169 @@
+//! The log's view of destinations: a line when deliveries begin to fail, arrive again, or are asked to pause.
+//!
+//! Once per destination and change, within a rate for each destination and for all: a thousand receivers that fail together,
+//! or one that comes and goes, must not fill the log. What was left out is counted, or made up for later.
+
+use std::collections::HashMap;
+
+use parking_lot::Mutex;
+use tidings_model::clock::Millis;
+use tidings_model::id::DestinationNo;
+use tidings_store::queue::Finished;
+
+use crate::outlet::Outlet;
+
+/// Lines in a window at most.
+const LINES: u32 = 10;
+const WINDOW: Millis = 10_000;
+/// A destination's state is logged no more often than this.
+const EVERY: Millis = 60_000;
+/// A pause is, and a shortage of this machine.
+const RARELY: Millis = 600_000;
+/// How many destinations are remembered.
+const REMEMBERED: usize = 10_000;
+/// What of a receiver's words a line quotes, in bytes.
+const QUOTED: usize = 256;
+
+#[derive(Default)]
+pub(crate) struct HealthLog(Mutex<State>);
+
+#[derive(Default)]
+struct State {
+    said: HashMap<DestinationNo, Said>,
+    window: Millis,
+    lines: u32,
+    left_out: u64,
+    /// When it was last said that this machine is short of something.
+    short_at: Option<Millis>,
+}
+
+/// What was last said of a destination, and when.
+#[derive(Clone, Copy)]
+struct Said {
+    failing: bool,
+    at: Millis,
+    paused_at: Option<Millis>,
+}
+
+impl State {
+    /// Whether there is room for a line.
+    fn may_say(&mut self, now: Millis) -> bool {
+        if now - self.window >= WINDOW {
+            (self.window, self.lines) = (now, 0);
+        }
+        self.lines += 1;
+        self.lines <= LINES
+    }
+
+    /// Whether to say that a destination is failing, or no more.
+    fn changes(&mut self, destination: DestinationNo, failing: bool, now: Millis) -> bool {
+        let before = self.said.get(&destination).copied();
+        if before.is_some_and(|said| now - said.at < EVERY || said.failing == failing) {
+            // Said before, or made up for by `catch_up`, if it still is so then.
+            return false;
+        }
+        if !self.may_say(now) || self.said.len() >= REMEMBERED && before.is_none() {
+            self.left_out += 1;
+            return false;
+        }
+        let paused_at = before.and_then(|said| said.paused_at);
+        self.said.insert(destination, Said { failing, at: now, paused_at });
+        true
+    }
+}
+
+impl HealthLog {
+    /// A delivery failed, and the one before had not.
+    pub(crate) fn failing(&self, outlet: &dyn Outlet, finished: &Finished, now: Millis) {
+        let key = &finished.delivery.key;
+        if !self.0.lock().changes(key.destination, true, now) {
+            return;
+        }
+        let Some((app, listener)) = outlet.name(key.destination) else { return };
+        let error = finished.attempt.as_ref().and_then(|attempt| attempt.error.as_deref()).unwrap_or_default();
+        let error = &error[..error.floor_char_boundary(QUOTED)];
+        tracing::warn!(
+            %app, listener, delivery = key.id(), error,
+            "deliveries to a listener are failing, and are tried again by its schedule; `tidings delivery attempts` with the delivery shows the answers"
+        );
+    }
+
+    /// A delivery arrived, and the one before had failed.
+    pub(crate) fn recovered(&self, outlet: &dyn Outlet, destination: DestinationNo, now: Millis) {
+        if self.0.lock().changes(destination, false, now) {
+            say_recovered(outlet, destination);
+        }
+    }
+
+    /// A destination asked for a pause of so many milliseconds.
+    pub(crate) fn paused(&self, outlet: &dyn Outlet, destination: DestinationNo, pause: Millis, now: Millis) {
+        {
+            let mut state = self.0.lock();
+            let before = state.said.get(&destination).copied();
+            if before.and_then(|said| said.paused_at).is_some_and(|at| now - at < RARELY) {
+                return;
+            }
+            if !state.may_say(now) || state.said.len() >= REMEMBERED && before.is_none() {
+                state.left_out += 1;
+                return;
+            }
+            let (failing, at) = before.map_or((true, now), |said| (said.failing, said.at));
+            state.said.insert(destination, Said { failing, at, paused_at: Some(now) });
+        }
+        let Some((app, listener)) = outlet.name(destination) else { return };
+        tracing::warn!(
+            %app, listener, pause_ms = pause,
+            "a listener asked for fewer deliveries and rests for a while; give it a `rate` or `concurrency` that it can take"
+        );
+    }
+
+    /// This machine had no socket for an attempt.
+    pub(crate) fn short(&self, reason: &str, now: Millis) {
+        {
+            let mut state = self.0.lock();
+            if state.short_at.is_some_and(|at| now - at < EVERY) {
+                return;
+            }
+            state.short_at = Some(now);
+        }
+        tracing::warn!(
+            reason,
+            "deliveries wait because this machine has no room for their connections; raise its limit on open files (`ulimit -n`, LimitNOFILE), or lower `courier.max_in_flight`"
+        );
+    }
+
+    /// Says what has changed since it was last said and was held back, and how much was left out. Called from time to time.
+    pub(crate) fn catch_up(&self, outlet: &dyn Outlet, is_failing: impl Fn(DestinationNo) -> bool, now: Millis) {
+        let (mut recovered, mut failing) = (Vec::new(), Vec::new());
+        let left_out = {
+            let mut state = self.0.lock();
+            let old: Vec<_> = state.said.iter().filter(|(_, said)| now - said.at >= EVERY).map(|(no, _)| *no).collect();
+            for destination in old {
+                let fails = is_failing(destination);
+                if state.changes(destination, fails, now) {
+                    if fails { failing.push(destination) } else { recovered.push(destination) }
+                } else if !fails {
+                    // Said already, or not worth a line any more.
+                    state.said.remove(&destination);
+                }
+            }
+            std::mem::take(&mut state.left_out)
+        };
+        recovered.into_iter().for_each(|destination| say_recovered(outlet, destination));
+        for (app, listener) in failing.into_iter().filter_map(|destination| outlet.name(destination)) {
+            tracing::warn!(%app, listener, "deliveries to a listener are failing again; see `tidings delivery list`");
+        }
+        if left_out > 0 {
+            tracing::warn!(
+                changes = left_out,
+                "more listeners began to fail, recovered or rested than are logged one by one"
+            );
+        }
+    }
+}
+
+fn say_recovered(outlet: &dyn Outlet, destination: DestinationNo) {
+    if let Some((app, listener)) = outlet.name(destination) {
+        tracing::info!(%app, listener, "deliveries to a listener arrive again");
+    }
+}

@@ -1,0 +1,52 @@
+//! What the desk decides shares by: the turns in use, and who has answered before.
+
+use std::collections::HashSet;
+
+use tidings_model::id::DestinationNo;
+
+use crate::line::Health;
+
+/// How many destinations are remembered as having answered, in each of two generations.
+const REMEMBERED: usize = 65_536;
+
+/// Turns in use.
+#[derive(Default, Clone, Copy)]
+pub(crate) struct Usage {
+    pub(crate) all: usize,
+    /// By destinations that have never answered, or did not the last time.
+    pub(crate) unproven: usize,
+    /// By the latter.
+    pub(crate) failing: usize,
+}
+
+impl Usage {
+    pub(crate) fn count(&mut self, health: Health, change: impl Fn(&mut usize)) {
+        change(&mut self.all);
+        if health != Health::Healthy {
+            change(&mut self.unproven);
+        }
+        if health == Health::Failing {
+            change(&mut self.failing);
+        }
+    }
+}
+
+/// Destinations that have answered: the latest ones, which outlast their lines.
+#[derive(Default)]
+pub(crate) struct Answered {
+    new: HashSet<DestinationNo>,
+    old: HashSet<DestinationNo>,
+}
+
+impl Answered {
+    pub(crate) fn has(&self, destination: DestinationNo) -> bool {
+        self.new.contains(&destination) || self.old.contains(&destination)
+    }
+
+    pub(crate) fn add(&mut self, destination: DestinationNo) {
+        if self.new.len() >= REMEMBERED {
+            self.old = std::mem::take(&mut self.new);
+        }
+        self.new.insert(destination);
+    }
+}
