@@ -14,9 +14,9 @@ use tidings_model::id::AppId;
 use tidings_model::listener::Listener;
 use tidings_model::matcher::Document;
 use tidings_model::payload::{self, FieldTypeError};
-use tidings_store::log::{Idempotency, Logged, Publish, Published};
+use tidings_store::log::{Destination, Idempotency, Logged, Publish, Published};
 use tidings_store::{Store, StoreError};
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 
 use crate::announce;
 use crate::apps::Apps;
@@ -99,6 +99,8 @@ pub(crate) struct Shared {
     pub(crate) clock: SharedClock,
     pub(crate) metrics: Metrics,
     publishes: Throttle<AppId>,
+    /// Lets one at a time try matches that take long.
+    late_matches: Semaphore,
 }
 
 /// The one way in. Clones share one bus.
@@ -114,7 +116,9 @@ impl Bus {
         metrics.register(registry.sub_registry_with_prefix("bus"));
         let Parts { apps, store, catalogue, courier, broker, transitions, clock } = parts;
         let publishes = Throttle::default();
-        let shared = Shared { apps, store, catalogue, courier, broker, transitions, clock, metrics, publishes };
+        let late_matches = Semaphore::new(1);
+        let shared =
+            Shared { apps, store, catalogue, courier, broker, transitions, clock, metrics, publishes, late_matches };
         let bus = Self { shared: Arc::new(shared) };
         tokio::spawn(announce::run(bus.clone(), notices));
         transitions::start(&bus);
@@ -197,8 +201,8 @@ impl Bus {
     }
 
     /// Whether somebody would get a delivery of this event now.
-    pub(crate) fn is_owed(&self, event: &Event) -> Result<bool, PublishError> {
-        Ok(!self.matched(event, None)?.1.destinations.is_empty())
+    pub(crate) async fn is_owed(&self, event: &Event) -> Result<bool, PublishError> {
+        Ok(!self.matched(event, None).await?.1.destinations.is_empty())
     }
 
     /// Logs, then says it to live sessions.
@@ -221,7 +225,7 @@ impl Bus {
         let shared = &self.shared;
         let Publication { event, idempotency, not_before, only } = publication;
         for _ in 0..MAX_MATCHES {
-            let (hook, matched) = self.matched(&event, only.as_deref())?;
+            let (hook, matched) = self.matched(&event, only.as_deref()).await?;
             let mut destinations = matched.destinations;
             shared.courier.admit(&mut destinations);
             let lease = shared.courier.lease();
@@ -270,26 +274,62 @@ impl Bus {
     }
 
     /// The event's hook, and who wants the event: matched on exactly what would be sent.
-    fn matched(&self, event: &Event, only: Option<&Listener>) -> Result<(Option<Arc<Hook>>, Matched), PublishError> {
+    async fn matched(
+        &self,
+        event: &Event,
+        only: Option<&Listener>,
+    ) -> Result<(Option<Arc<Hook>>, Matched), PublishError> {
         let catalogue = &self.shared.catalogue;
         for _ in 0..MAX_MATCHES {
             let hook = catalogue.hook(&event.app, &event.name);
             let selected = hook.as_deref().map(|hook| selected(hook, event)).transpose()?.flatten();
             if let Some(listener) = only {
-                let matched =
-                    Matched { version: catalogue.version(), destinations: vec![audience::destination(listener)] };
+                let destinations = vec![audience::destination(listener)];
+                let matched = Matched { version: catalogue.version(), destinations, late: Vec::new() };
                 return Ok((hook, matched));
             }
-            let document = match &selected {
-                Some(selected) => Document::from_raw(event.op.as_deref(), selected),
-                None => Document::of(event.op.as_deref(), &event.data),
-            };
             let version = hook.as_ref().map(|hook| hook.version);
-            if let Some(matched) = catalogue.matching(&event.app, &event.name, version, &document) {
+            let found = catalogue.matching(&event.app, &event.name, version, &document(event, selected.as_deref()));
+            if let Some(mut matched) = found {
+                if !matched.late.is_empty() {
+                    let late = self.match_late(event, selected, std::mem::take(&mut matched.late)).await?;
+                    matched.destinations.extend(late);
+                    matched.destinations.sort_unstable_by_key(|destination| destination.no);
+                }
                 return Ok((hook, matched));
             }
         }
         Err(PublishError::Store(StoreError::Overloaded))
+    }
+
+    /// Which of these listeners want the event: their matches are compiled now, on a thread that nobody waits for, one event
+    /// after the other.
+    async fn match_late(
+        &self,
+        event: &Event,
+        selected: Option<Box<RawValue>>,
+        late: Vec<Arc<Listener>>,
+    ) -> Result<Vec<Destination>, PublishError> {
+        let closed = |_| PublishError::Store(StoreError::Closed);
+        let _one_at_a_time =
+            self.shared.late_matches.acquire().await.map_err(|_| PublishError::Store(StoreError::Closed))?;
+        let event = event.clone();
+        let work = move || {
+            let document = document(&event, selected.as_deref());
+            late.iter()
+                .filter(|listener| listener.filter.matches(&document))
+                .map(|l| audience::destination(l))
+                .collect()
+        };
+        tokio::task::spawn_blocking(work).await.map_err(closed)
+    }
+}
+
+/// What of an event would be sent, as matches see it.
+fn document<'e>(event: &'e Event, selected: Option<&'e RawValue>) -> Document<'e> {
+    match selected {
+        Some(selected) => Document::from_raw(event.op.as_deref(), selected),
+        None => Document::of(event.op.as_deref(), &event.data),
     }
 }
 

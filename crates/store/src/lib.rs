@@ -10,6 +10,7 @@ pub mod catalogue;
 mod destinations;
 pub mod error;
 pub mod log;
+pub mod matches;
 pub mod nodes;
 pub mod postgres;
 pub mod queue;

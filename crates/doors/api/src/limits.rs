@@ -32,6 +32,8 @@ pub(crate) const GRACE_DEFAULT: Duration = Duration::from_secs(24 * 3_600);
 pub(crate) const GRACE_MAX: Duration = Duration::from_secs(7 * 86_400);
 /// Tests of one listener per minute: a test makes the server call a URL, so it must not become a way to flood one.
 pub(crate) const TESTS_PER_MINUTE: u32 = 10;
+/// Requests whose matches are compiled at one time.
+pub(crate) const COMPILING: usize = 2;
 /// How long a token holds unless told.
 pub(crate) const TOKEN_DEFAULT: Duration = Duration::from_secs(3_600);
 /// How long a token may hold.

@@ -73,7 +73,7 @@ impl Default for Sizes {
 pub struct PostgresStore {
     node: String,
     incarnation: i64,
-    key: MainKey,
+    key: Arc<MainKey>,
     sizes: Sizes,
     connections: Arc<Connections>,
     clock: Arc<ServerClock>,
@@ -116,7 +116,7 @@ impl PostgresStore {
         Ok(Self {
             node: node.to_owned(),
             incarnation,
-            key,
+            key: Arc::new(key),
             sizes,
             connections,
             clock,

@@ -113,7 +113,7 @@ pub(super) fn create_hook(db: &Connection, hook: &Hook) -> Result<(), StoreError
             version,
             hook.description,
             fields_text(hook)?,
-            schema_text(hook)?,
+            schema_text(hook),
             serde_json::to_string(&DefaultsRecord::from(&hook.defaults))?,
             hook.created_at,
             hook.updated_at
@@ -138,7 +138,7 @@ pub(super) fn replace_hook(db: &Connection, hook: &Hook, expected: i64) -> Resul
             version,
             hook.description,
             fields_text(hook)?,
-            schema_text(hook)?,
+            schema_text(hook),
             serde_json::to_string(&DefaultsRecord::from(&hook.defaults))?,
             hook.updated_at,
             expected
