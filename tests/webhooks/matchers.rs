@@ -50,8 +50,15 @@ fn table() -> Vec<(Value, &'static str)> {
         (json!({"ok": true}), "a"),
         (json!({"name": 5}), "d"),
         (json!({"name": null}), "e"),
-        (json!({"tags": ["x", "y"]}), "a"),
-        (json!({"tags": {"contains": "x"}}), ""),
+        (json!({"tags": {"is": ["x", "y"]}}), "a"),
+        (json!({"tags": {"contains": "x"}}), "a"),
+        (json!({"tags": {"contains": "z"}}), ""),
+        // Several values, what is not, what is not there, and ranges.
+        (json!({"name": {"in": ["Joe", "Jane", 5]}}), "abd"),
+        (json!({"name": {"not": {"starts_with": "J"}}}), "cdeg"),
+        (json!({"nothing": {"exists": false}}), "abcdefg"),
+        (json!({"age": {"all": [{"gte": 30}, {"lt": 31}]}}), "ab"),
+        (json!({"any": [{"ok": true}, {"name": null}]}), "ae"),
         // A field that bears an operator's name, and the operator itself on the data as a whole.
         (json!({".like": "it"}), "a"),
         (json!({"like": "it"}), ""),
@@ -123,6 +130,8 @@ async fn a_match_that_cannot_be_meant_is_refused_with_its_place() {
         (json!({"a": {"b": {"starts_with": null}}}), "match.a.b.starts_with"),
         (json!({"a": {"$op": "create"}}), "match.a.$op"),
         (json!([]), "match"),
+        (json!({"tags": ["x"]}), "match.tags"),
+        (json!({"name": {"startswith": "J"}}), "match.name.startswith"),
     ] {
         let refused =
             api.post("/v1/listeners", json!({"url": receiver.url("/"), "hooks": ["thing"], "match": filter})).await;

@@ -62,16 +62,21 @@ impl Audience {
         self.everyone.is_empty() && self.others.is_empty() && self.by_text.is_empty()
     }
 
-    /// Those that want this event, in ascending order of their numbers.
-    pub(crate) fn matching(&self, document: &Document<'_>) -> Vec<Destination> {
+    /// Those that want this event, in ascending order of their numbers. Those whose matches take long are left to `late`.
+    pub(crate) fn matching(&self, document: &Document<'_>, late: &mut Vec<Arc<Listener>>) -> Vec<Destination> {
         let mut found: Vec<Destination> = self.everyone.values().copied().collect();
         let mut look = |members: &Members| {
-            found
-                .extend(members.values().filter(|l| l.enabled() && l.filter.matches(document)).map(|l| destination(l)));
+            for listener in members.values().filter(|listener| listener.enabled()) {
+                if listener.filter.is_large() {
+                    late.push(Arc::clone(listener));
+                } else if listener.filter.matches(document) {
+                    found.push(destination(listener));
+                }
+            }
         };
         look(&self.others);
         for (path, texts) in &self.by_text {
-            if let Some(members) = document.string_at(path).and_then(|text| texts.get(text.as_ref())) {
+            if let Some(members) = document.string_at(path).and_then(|text| texts.get(text)) {
                 look(members);
             }
         }

@@ -16,9 +16,9 @@ use tidings_model::listener::Listener;
 use tidings_model::matcher::Document;
 use tidings_model::pattern::check_event_name;
 use tidings_model::payload::{self, FieldTypeError};
-use tidings_store::log::{Idempotency, Logged, Publish, Published};
+use tidings_store::log::{Destination, Idempotency, Logged, Publish, Published};
 use tidings_store::{Store, StoreError};
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 
 use crate::announce;
 use crate::apps::Apps;
@@ -118,6 +118,8 @@ pub(crate) struct Shared {
     pub(crate) metrics: Metrics,
     publishes: Throttle<AppId>,
     pub(crate) hints: Throttle<AppId>,
+    /// Lets one at a time try matches that take long.
+    late_matches: Semaphore,
 }
 
 /// The one way in. Clones share one bus.
@@ -133,7 +135,20 @@ impl Bus {
         metrics.register(registry.sub_registry_with_prefix("bus"));
         let Parts { apps, store, catalogue, courier, broker, transitions, clock } = parts;
         let (publishes, hints) = (Throttle::default(), Throttle::default());
-        let shared = Shared { apps, store, catalogue, courier, broker, transitions, clock, metrics, publishes, hints };
+        let late_matches = Semaphore::new(1);
+        let shared = Shared {
+            apps,
+            store,
+            catalogue,
+            courier,
+            broker,
+            transitions,
+            clock,
+            metrics,
+            publishes,
+            hints,
+            late_matches,
+        };
         let bus = Self { shared: Arc::new(shared) };
         tokio::spawn(announce::run(bus.clone(), notices));
         transitions::start(&bus);
@@ -243,8 +258,8 @@ impl Bus {
     }
 
     /// Whether somebody would get a delivery of this event now.
-    pub(crate) fn is_owed(&self, event: &Event) -> Result<bool, PublishError> {
-        Ok(!self.wanted(event, None)?.matched.destinations.is_empty())
+    pub(crate) async fn is_owed(&self, event: &Event) -> Result<bool, PublishError> {
+        Ok(!self.wanted(event, None).await?.matched.destinations.is_empty())
     }
 
     /// Logs, then says it to live sessions.
@@ -276,7 +291,7 @@ impl Bus {
         let shared = &self.shared;
         let Publication { event: whole, idempotency, not_before } = publication;
         for _ in 0..MAX_MATCHES {
-            let Wanted { hook, matched, selected } = self.wanted(&whole, only.as_deref())?;
+            let Wanted { hook, matched, selected } = self.wanted(&whole, only.as_deref()).await?;
             // What is kept and said is what the hook lets out: by this version of it, which the store holds the publish to.
             let kept = selected.filter(|_| hook.as_deref().is_some_and(|hook| hook.fields_for == FieldsFor::All));
             let trimmed = kept.map(|data| Event { data, ..whole.clone() });
@@ -331,24 +346,56 @@ impl Bus {
     }
 
     /// The event's hook, and who wants the event: matched on exactly what would be sent.
-    fn wanted(&self, event: &Event, only: Option<&Listener>) -> Result<Wanted, PublishError> {
+    async fn wanted(&self, event: &Event, only: Option<&Listener>) -> Result<Wanted, PublishError> {
         let catalogue = &self.shared.catalogue;
         for _ in 0..MAX_MATCHES {
             let hook = catalogue.hook(&event.app, &event.name);
             let selected = hook.as_deref().map(|hook| selected(hook, event)).transpose()?.flatten();
             if let Some(listener) = only {
-                let matched =
-                    Matched { version: catalogue.version(), destinations: vec![audience::destination(listener)] };
+                let destinations = vec![audience::destination(listener)];
+                let matched = Matched { version: catalogue.version(), destinations, late: Vec::new() };
                 return Ok(Wanted { hook, matched, selected });
             }
-            let document = Document::of(event.op.as_deref(), selected.as_ref().unwrap_or(&event.data));
             let version = hook.as_ref().map(|hook| hook.version);
-            if let Some(matched) = catalogue.matching(&event.app, &event.name, version, &document) {
+            let found = catalogue.matching(&event.app, &event.name, version, &document(event, selected.as_ref()));
+            if let Some(mut matched) = found {
+                if !matched.late.is_empty() {
+                    let late = std::mem::take(&mut matched.late);
+                    matched.destinations.extend(self.match_late(event, selected.clone(), late).await?);
+                    matched.destinations.sort_unstable_by_key(|destination| destination.no);
+                }
                 return Ok(Wanted { hook, matched, selected });
             }
         }
         Err(PublishError::Store(StoreError::Overloaded))
     }
+
+    /// Which of these listeners want the event: their matches are compiled now, on a thread that nobody waits for, one event
+    /// after the other.
+    async fn match_late(
+        &self,
+        event: &Event,
+        selected: Option<Data>,
+        late: Vec<Arc<Listener>>,
+    ) -> Result<Vec<Destination>, PublishError> {
+        let closed = |_| PublishError::Store(StoreError::Closed);
+        let _one_at_a_time =
+            self.shared.late_matches.acquire().await.map_err(|_| PublishError::Store(StoreError::Closed))?;
+        let event = event.clone();
+        let work = move || {
+            let document = document(&event, selected.as_ref());
+            late.iter()
+                .filter(|listener| listener.filter.matches(&document))
+                .map(|l| audience::destination(l))
+                .collect()
+        };
+        tokio::task::spawn_blocking(work).await.map_err(closed)
+    }
+}
+
+/// What of an event would be sent, as matches see it.
+fn document<'e>(event: &'e Event, selected: Option<&'e Data>) -> Document<'e> {
+    Document::of(event.op.as_deref(), selected.unwrap_or(&event.data))
 }
 
 impl std::fmt::Debug for Bus {

@@ -8,10 +8,11 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
 use parking_lot::{Mutex, RwLock};
+use tidings_model::app::AppLimits;
 use tidings_model::hook::{DeliveryDefaults, FieldsFor, Hook};
 use tidings_model::id::{AppId, DestinationNo};
 use tidings_model::listener::Listener;
-use tidings_model::matcher::Document;
+use tidings_model::matcher::{Declared, Document};
 use tidings_model::pattern::{self, Pattern};
 use tidings_model::payload::Field;
 use tidings_model::transition::{Kind, Kinds};
@@ -20,6 +21,8 @@ use tidings_store::{Store, StoreError};
 
 use crate::apps::Apps;
 use crate::audience::Audience;
+use crate::error::ManageError;
+use crate::usage::{Reservation, Reservations, Usage};
 
 /// Hooks that every app has beside those of transitions: what Tidings itself says.
 const BUILT_IN: &[(&str, &str)] = &[
@@ -32,8 +35,8 @@ fn all_built_in() -> impl Iterator<Item = (&'static str, &'static str)> {
     let transitions = Kind::ALL.into_iter().map(|kind| (kind.event_name(), kind.description()));
     BUILT_IN.iter().copied().chain(transitions)
 }
-/// Versions of a hook's fields that are kept in memory at most.
-const MAX_OLD_FIELDS: usize = 1_000;
+/// Fields of earlier versions of hooks that are kept in memory at most, counting each version as one more.
+const MAX_OLD_FIELDS: usize = 10_000;
 
 /// Names that are no hooks whose nearest one is kept at most.
 const MAX_NEAREST: usize = 1_000;
@@ -55,6 +58,7 @@ struct AppCatalogue {
     audiences: HashMap<String, Audience>,
     /// What of channels somebody wants to know.
     wanted: Kinds,
+    used: Usage,
 }
 
 #[derive(Default)]
@@ -78,6 +82,7 @@ pub struct Catalogue {
     unreadable: ArcSwapOption<StoreError>,
     old_fields: RwLock<HashMap<(AppId, String, i64), Fields>>,
     nearest: Mutex<Nearest>,
+    reserved: Reservations,
 }
 
 /// Which hook is nearest to a name that is none, as of a version of the catalogue.
@@ -92,6 +97,8 @@ struct Nearest {
 pub(crate) struct Matched {
     pub(crate) version: i64,
     pub(crate) destinations: Vec<Destination>,
+    /// Listeners whose matches take so long that they are tried elsewhere.
+    pub(crate) late: Vec<Arc<Listener>>,
 }
 
 impl Catalogue {
@@ -108,6 +115,7 @@ impl Catalogue {
             unreadable: ArcSwapOption::empty(),
             old_fields: RwLock::default(),
             nearest: Mutex::default(),
+            reserved: Reservations::default(),
         });
         catalogue.sync().await?;
         Ok(catalogue)
@@ -130,6 +138,7 @@ impl Catalogue {
                 return Err(error);
             }
         };
+        warn_of_large_matches(changes.listeners.iter().filter(|(_, gone)| !gone).map(|(listener, _)| listener));
         let mut state = self.state.write();
         // Hooks first: a listener's audience is found among them.
         for (hook, gone) in changes.hooks {
@@ -188,9 +197,22 @@ impl Catalogue {
         state.apps.get(app).map_or_else(Page::empty, |app| page(&app.listeners, after, limit, |l| wanted(l)))
     }
 
-    /// How many hooks and listeners an app has.
-    pub fn counts(&self, app: &AppId) -> (usize, usize) {
-        self.state.read().apps.get(app).map_or((0, 0), |app| (app.hooks.len(), app.listeners.len()))
+    /// Keeps room for what an app is about to store.
+    ///
+    /// # Errors
+    /// [`ManageError::Limit`] and [`ManageError::Budget`].
+    pub(crate) fn reserve(&self, app: &AppId, more: Usage, limits: &AppLimits) -> Result<Reservation<'_>, ManageError> {
+        let used = self.state.read().apps.get(app).map_or_else(Usage::default, |app| app.used);
+        self.reserved.reserve(app, used, more, limits)
+    }
+
+    /// What the hooks declare whose events a listener of these names and patterns would get.
+    pub fn declared(&self, app: &AppId, hooks: &[Pattern]) -> Declared {
+        let state = self.state.read();
+        let known = state.apps.get(app);
+        let names = known.map_or_else(|| AppCatalogue::default().names(hooks), |known| known.names(hooks));
+        let hook = |name: &String| known.and_then(|app| app.hooks.get(name)).cloned().or_else(|| built_in(app, name));
+        Declared::by(names.iter().filter_map(hook).collect())
     }
 
     /// How many of an app's listeners name a hook exactly.
@@ -250,7 +272,8 @@ impl Catalogue {
             .ok_or_else(|| StoreError::Corrupt(format!("hook {name:?} never had version {version}")))?
             .map(Arc::new);
         let mut old = self.old_fields.write();
-        if old.len() >= MAX_OLD_FIELDS {
+        let kept: usize = old.values().map(|fields| 1 + fields.as_ref().map_or(0, |fields| fields.len())).sum();
+        if kept >= MAX_OLD_FIELDS {
             old.clear();
         }
         old.insert(key, fields.clone());
@@ -286,7 +309,9 @@ impl Catalogue {
             return None;
         }
         let audience = known.and_then(|app| app.audiences.get(name));
-        Some(Matched { version, destinations: audience.map_or_else(Vec::new, |audience| audience.matching(document)) })
+        let mut late = Vec::new();
+        let destinations = audience.map_or_else(Vec::new, |audience| audience.matching(document, &mut late));
+        Some(Matched { version, destinations, late })
     }
 }
 
@@ -307,14 +332,18 @@ impl State {
     fn put_hook(&mut self, hook: Hook, gone: bool) {
         let app = self.apps.entry(hook.app.clone()).or_default();
         let name = hook.name.clone();
+        if let Some(before) = app.hooks.get(&name) {
+            app.used = app.used.minus(Usage::of_hook(before));
+        }
         if gone {
             app.hooks.remove(&name);
             app.audiences.remove(&name);
             return;
         }
+        app.used = app.used.plus(Usage::of_hook(&hook));
         if app.hooks.insert(name.clone(), Arc::new(hook)).is_none() {
             // A new name: patterns that were there before may want it.
-            for listener in app.listeners.values().filter(|listener| wants(listener, &name)) {
+            for listener in app.listeners.values().filter(|listener| wants(&listener.hooks, &name)) {
                 app.audiences.entry(name.clone()).or_default().insert(listener);
             }
         }
@@ -324,11 +353,13 @@ impl State {
         let app = self.apps.entry(listener.app.clone()).or_default();
         if let Some(before) = app.listeners.remove(&listener.id) {
             app.leave(&before);
+            app.used = app.used.minus(Usage::of_listener(&before));
             self.by_no.remove(&before.no);
         }
         if !gone {
             let listener = Arc::new(listener);
             app.join(&listener);
+            app.used = app.used.plus(Usage::of_listener(&listener));
             self.by_no.insert(listener.no, Arc::clone(&listener));
             app.listeners.insert(listener.id.clone(), listener);
         }
@@ -336,28 +367,25 @@ impl State {
 }
 
 impl AppCatalogue {
-    /// The event names that a listener wants.
-    fn names(&self, listener: &Listener) -> Vec<String> {
-        if listener.hooks.iter().all(Pattern::is_exact) {
+    /// The event names that a listener of these names and patterns wants.
+    fn names(&self, hooks: &[Pattern]) -> Vec<String> {
+        if hooks.iter().all(Pattern::is_exact) {
             let there = |name: &&str| self.hooks.contains_key(*name) || is_built_in(name);
-            return listener.hooks.iter().map(Pattern::as_str).filter(there).map(str::to_owned).collect();
+            return hooks.iter().map(Pattern::as_str).filter(there).map(str::to_owned).collect();
         }
         let own = self.hooks.keys().map(String::as_str);
-        own.chain(all_built_in().map(|(name, _)| name))
-            .filter(|name| wants(listener, name))
-            .map(str::to_owned)
-            .collect()
+        own.chain(all_built_in().map(|(name, _)| name)).filter(|name| wants(hooks, name)).map(str::to_owned).collect()
     }
 
     fn join(&mut self, listener: &Arc<Listener>) {
-        for name in self.names(listener) {
+        for name in self.names(&listener.hooks) {
             self.audiences.entry(name).or_default().insert(listener);
         }
         self.count_wanted();
     }
 
     fn leave(&mut self, listener: &Listener) {
-        for name in self.names(listener) {
+        for name in self.names(&listener.hooks) {
             if let Some(audience) = self.audiences.get_mut(&name) {
                 audience.remove(listener);
                 if audience.is_empty() {
@@ -381,9 +409,25 @@ impl AppCatalogue {
 }
 
 /// Whether one of a listener's names and patterns takes in a hook. What Tidings itself says has to be asked for by name.
-fn wants(listener: &Listener, name: &str) -> bool {
+fn wants(hooks: &[Pattern], name: &str) -> bool {
     let asked = |pattern: &&Pattern| !pattern::is_reserved(name) || pattern::is_reserved(pattern.as_str());
-    listener.hooks.iter().filter(asked).any(|pattern| pattern.matches(name))
+    hooks.iter().filter(asked).any(|pattern| pattern.matches(name))
+}
+
+/// Names the listeners whose matches were stored before there was a limit and are beyond it.
+fn warn_of_large_matches<'l>(listeners: impl Iterator<Item = &'l Listener>) {
+    const NAMED: usize = 20;
+    let large: Vec<&Listener> = listeners.filter(|listener| listener.filter.is_large()).collect();
+    if large.is_empty() {
+        return;
+    }
+    let names: Vec<String> =
+        large.iter().take(NAMED).map(|listener| format!("{} (app {})", listener.id, listener.app.as_str())).collect();
+    tracing::warn!(
+        count = large.len(),
+        listeners = names.join(", "),
+        "matches beyond the size limit are compiled for each event, which is slow: shorten them (docs/matches.md)"
+    );
 }
 
 fn is_built_in(name: &str) -> bool {

@@ -91,6 +91,18 @@ pub enum ManageError {
         /// How many it may have.
         limit: usize,
     },
+    /// It would take more memory than the app has left.
+    #[error("the app's {what} take {used} bytes, this takes {more} more, and {limit} are the most")]
+    Budget {
+        /// Of what: the name of the limit.
+        what: &'static str,
+        /// Bytes that are used.
+        used: usize,
+        /// Bytes that this would add.
+        more: usize,
+        /// Bytes that the app may use.
+        limit: usize,
+    },
     /// The store could not write it.
     #[error(transparent)]
     Store(StoreError),

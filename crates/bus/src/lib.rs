@@ -21,6 +21,7 @@ mod rate;
 mod rejoin;
 mod throttle;
 mod transitions;
+mod usage;
 mod webhooks;
 
 pub use apps::{AppReader, Apps, AppsError, Spec, StoredApp, WrongField};

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use tidings_model::app::AppLimits;
 use tidings_model::hook::Hook;
 use tidings_model::id::AppId;
 use tidings_model::listener::{Format, Listener};
@@ -9,6 +10,7 @@ use tidings_model::pattern::Pattern;
 
 use crate::bus::Bus;
 use crate::error::ManageError;
+use crate::usage::Usage;
 
 /// How often a change is made anew when somebody else's came between.
 const MAX_TRIES: usize = 10;
@@ -19,15 +21,13 @@ pub type HookChange<'a> = dyn Fn(&mut Hook) -> Result<(), ManageError> + Send + 
 pub type ListenerChange<'a> = dyn Fn(&mut Listener) -> Result<(), ManageError> + Send + Sync + 'a;
 
 impl Bus {
-    /// Adds a hook; `limit` is how many the app may have.
+    /// Adds a hook.
     ///
     /// # Errors
-    /// [`ManageError::Exists`], [`ManageError::Limit`] or the store's.
-    pub async fn create_hook(&self, hook: Hook, limit: usize) -> Result<Arc<Hook>, ManageError> {
+    /// [`ManageError::Exists`], [`ManageError::Limit`], [`ManageError::Budget`] or the store's.
+    pub async fn create_hook(&self, hook: Hook) -> Result<Arc<Hook>, ManageError> {
         let (app, name) = (hook.app.clone(), hook.name.clone());
-        if self.catalogue().counts(&app).0 >= limit {
-            return Err(ManageError::Limit { what: "hooks", limit });
-        }
+        let _room = self.catalogue().reserve(&app, Usage::of_hook(&hook), &self.limits(&app))?;
         self.shared.store.create_hook(hook).await.map_err(|error| ManageError::of(&name, error))?;
         self.sync().await?;
         self.catalogue().hook(&app, &name).ok_or(ManageError::Missing(name))
@@ -36,7 +36,7 @@ impl Bus {
     /// Changes a hook.
     ///
     /// # Errors
-    /// [`ManageError::Missing`], [`ManageError::Conflict`], the change's own or the store's.
+    /// [`ManageError::Missing`], [`ManageError::Conflict`], [`ManageError::Budget`], the change's own or the store's.
     pub async fn change_hook(
         &self,
         app: &AppId,
@@ -47,6 +47,8 @@ impl Bus {
             let before = self.own_hook(app, name)?;
             let mut hook = (*before).clone();
             change(&mut hook)?;
+            let more = Usage::of_hook(&hook).minus(Usage::of_hook(&before));
+            let _room = self.catalogue().reserve(app, more, &self.limits(app))?;
             hook.updated_at = self.shared.clock.wall_ms();
             let replaced = self
                 .shared
@@ -79,15 +81,13 @@ impl Bus {
         self.sync().await
     }
 
-    /// Adds a listener; `limit` is how many the app may have.
+    /// Adds a listener.
     ///
     /// # Errors
-    /// [`ManageError::UnknownHook`], [`ManageError::Limit`] or the store's.
-    pub async fn create_listener(&self, listener: Listener, limit: usize) -> Result<Arc<Listener>, ManageError> {
+    /// [`ManageError::UnknownHook`], [`ManageError::Limit`], [`ManageError::Budget`] or the store's.
+    pub async fn create_listener(&self, listener: Listener) -> Result<Arc<Listener>, ManageError> {
         let (app, id) = (listener.app.clone(), listener.id.clone());
-        if self.catalogue().counts(&app).1 >= limit {
-            return Err(ManageError::Limit { what: "listeners", limit });
-        }
+        let _room = self.catalogue().reserve(&app, Usage::of_listener(&listener), &self.limits(&app))?;
         self.check_hooks(&app, &listener.hooks)?;
         self.shared.store.create_listener(listener).await.map_err(|error| ManageError::of(&id, error))?;
         self.sync().await?;
@@ -111,6 +111,8 @@ impl Bus {
             if listener.hooks != before.hooks {
                 self.check_hooks(app, &listener.hooks)?;
             }
+            let more = Usage::of_listener(&listener).minus(Usage::of_listener(&before));
+            let _room = self.catalogue().reserve(app, more, &self.limits(app))?;
             listener.updated_at = self.shared.clock.wall_ms();
             let replaced = self
                 .shared
@@ -145,6 +147,10 @@ impl Bus {
         self.sync().await?;
         self.shared.courier.cancel_orphans();
         Ok(())
+    }
+
+    fn limits(&self, app: &AppId) -> AppLimits {
+        self.shared.apps.by_id(app.as_str()).map_or_else(AppLimits::default, |app| app.limits.clone())
     }
 
     async fn sync(&self) -> Result<(), ManageError> {

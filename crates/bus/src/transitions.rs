@@ -223,7 +223,7 @@ impl Bus {
         let window = self.shared.transitions.window();
         let clock = &self.shared.clock;
         // Where nobody hears of either, nothing need be known.
-        if !self.is_owed(&event)? && !self.is_owed(&opposite(transition, time))? {
+        if !self.is_owed(&event).await? && !self.is_owed(&opposite(transition, time)).await? {
             return Ok(());
         }
         let turn = Turn {
@@ -261,7 +261,7 @@ impl Bus {
 
     /// Publishes an event about a channel, if somebody is to get it.
     pub(crate) async fn tell(&self, event: Event, not_before: Option<Millis>) -> Result<(), PublishError> {
-        if !self.is_owed(&event)? {
+        if !self.is_owed(&event).await? {
             return Ok(());
         }
         let publication = Publication { not_before, ..event.into() };

@@ -88,6 +88,10 @@ pub struct AppLimits {
     pub listeners: usize,
     /// Hooks.
     pub hooks: usize,
+    /// Bytes that the matches of all listeners may take compiled, their caches included.
+    pub matches: usize,
+    /// Bytes of what hooks and listeners say besides: schemas, URLs, headers, descriptions.
+    pub catalogue: usize,
     /// Publishes per second over the API, as a token bucket of one second; 0 sets no limit.
     pub publishes_per_second: u32,
     /// Live sessions at one time, on one node; 0 sets no limit.
@@ -115,6 +119,8 @@ impl Default for AppLimits {
             batch: 10,
             listeners: 100_000,
             hooks: 10_000,
+            matches: 64 << 20,
+            catalogue: 256 << 20,
             publishes_per_second: 0,
             sessions: 0,
             channels_per_session: 1_000,

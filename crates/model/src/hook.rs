@@ -1,8 +1,10 @@
 //! The hook: an event name that is in the catalogue.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
+use serde_json::value::RawValue;
 
 use crate::clock::Millis;
 use crate::id::AppId;
@@ -47,6 +49,36 @@ impl FieldsFor {
     }
 }
 
+/// A JSON Schema, as it came: it takes no more memory than its text.
+#[derive(Debug, Clone)]
+pub struct Schema(Arc<RawValue>);
+
+impl Schema {
+    /// Its text.
+    pub fn as_str(&self) -> &str {
+        self.0.get()
+    }
+}
+
+impl From<Box<RawValue>> for Schema {
+    fn from(text: Box<RawValue>) -> Self {
+        Self(text.into())
+    }
+}
+
+impl PartialEq for Schema {
+    /// Whether both are the same text.
+    fn eq(&self, other: &Self) -> bool {
+        self.as_str() == other.as_str()
+    }
+}
+
+impl Serialize for Schema {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.0.serialize(serializer)
+    }
+}
+
 /// An event name in the catalogue.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Hook {
@@ -61,7 +93,7 @@ pub struct Hook {
     /// Whom `fields` holds for.
     pub fields_for: FieldsFor,
     /// A JSON Schema for the data, shown to whoever writes a receiver. Not enforced.
-    pub schema: Option<serde_json::Value>,
+    pub schema: Option<Schema>,
     /// How its deliveries are made where the listener itself says nothing.
     pub defaults: DeliveryDefaults,
     /// The catalogue version of its last change. An event pins it, so a retry sends what the first attempt sent.

@@ -50,7 +50,7 @@ fn config(settings: Settings, node: String, data: &Path) -> Config {
         }
         StoreSettings::Postgres { url, options } => StoreConfig::Postgres { url, node, options },
     };
-    let LiveSettings { shards, sessions, activity_timeout, pong_timeout, rejoin_within } = settings.live;
+    let LiveSettings { shards, sessions, activity_timeout, pong_timeout, rejoin_within, .. } = settings.live;
     Config {
         store,
         broker: settings.broker,

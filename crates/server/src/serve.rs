@@ -1,5 +1,6 @@
 //! `serve`: config, data folder, engine, sockets, and the end.
 
+use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -9,6 +10,7 @@ use anyhow::{Context, bail};
 use axum::Router;
 use rustix::fs::Mode;
 use rustix::process::umask;
+use socket2::SockRef;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -44,7 +46,7 @@ pub(crate) async fn run(args: ServeArgs, env: &dyn Strings) -> anyhow::Result<()
     let mut data = DataDir::take(data_folder(&settings))?;
     let open_files = descriptors::raise_limit();
     let tls = settings.tls.clone().map(Tls::new).transpose().context("the certificate cannot be served")?;
-    let listener = TcpListener::bind(settings.listen).await.with_context(|| {
+    let listener = listen(settings.listen, settings.live.receive_buffer).await.with_context(|| {
         format!("cannot listen on {}; stop what listens there, or choose another port with --listen", settings.listen)
     })?;
     let bound = listener.local_addr().context("the system does not say where it listens")?;
@@ -228,5 +230,28 @@ fn data_folder(settings: &Settings) -> &Path {
             Some(folder) if !folder.as_os_str().is_empty() => folder,
             _ => Path::new("."),
         },
+    }
+}
+
+/// Listens. What is accepted inherits the receive buffer, which the system would otherwise let grow to megabytes each.
+async fn listen(address: SocketAddr, receive_buffer: usize) -> io::Result<TcpListener> {
+    let listener = TcpListener::bind(address).await?;
+    SockRef::from(&listener).set_recv_buffer_size(receive_buffer)?;
+    Ok(listener)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // covers: G014
+    #[tokio::test]
+    async fn what_is_accepted_inherits_the_receive_buffer() {
+        let listener = listen("127.0.0.1:0".parse().unwrap(), 32 << 10).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let _client = tidings_testkit::dial(address).await;
+        let (accepted, _) = listener.accept().await.unwrap();
+        // Linux doubles it, for what it keeps beside the bytes.
+        assert_eq!(SockRef::from(&accepted).recv_buffer_size().unwrap(), 64 << 10);
     }
 }

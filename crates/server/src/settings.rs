@@ -96,6 +96,8 @@ pub(crate) struct LiveSettings {
     pub(crate) shards: usize,
     /// How they keep them.
     pub(crate) sessions: tidings_live::Settings,
+    /// What the system may hold of one connection that was not read yet, in bytes.
+    pub(crate) receive_buffer: usize,
     /// Seconds of silence after which a client is asked for a sign of life.
     pub(crate) activity_timeout: u32,
     /// Seconds that it may take to answer.
@@ -109,6 +111,7 @@ impl Default for LiveSettings {
         Self {
             shards: 0,
             sessions: tidings_live::Settings::default(),
+            receive_buffer: 256 << 10,
             activity_timeout: 45,
             pong_timeout: 30,
             rejoin_within: Duration::from_secs(30),

@@ -11,6 +11,7 @@ mod destinations;
 pub mod error;
 mod fingerprint;
 pub mod log;
+pub mod matches;
 pub mod nodes;
 pub mod page;
 pub mod postgres;

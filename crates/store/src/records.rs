@@ -1,15 +1,18 @@
 //! Records as every SQL store keeps them: the parts of hooks and listeners that nothing is searched by, as JSON.
 
+use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 use tidings_model::app::Token;
 use tidings_model::clock::{Millis, millis};
-use tidings_model::hook::{DeliveryDefaults, FieldsFor, Hook};
+use tidings_model::hook::{DeliveryDefaults, FieldsFor, Hook, Schema};
 use tidings_model::id::{AppId, DestinationNo};
 use tidings_model::listener::{Disabled, Format, Listener, Order};
-use tidings_model::matcher::Match;
+use tidings_model::matcher::{Match, upgrade};
 use tidings_model::pattern::Pattern;
 use tidings_model::schedule::Schedule;
 use tidings_model::signature::{KeyRing, Secret};
@@ -179,7 +182,7 @@ impl HookRow {
             version: self.version,
             description: self.description,
             fields: self.fields.map(|text| serde_json::from_str(&text)).transpose()?,
-            schema: self.schema.map(|text| serde_json::from_str(&text)).transpose()?,
+            schema: self.schema.map(|text| RawValue::from_string(text).map(Schema::from)).transpose()?,
             defaults: serde_json::from_str::<DefaultsRecord>(&self.defaults)?.into(),
             created_at: self.created_at,
             updated_at: self.updated_at,
@@ -252,8 +255,17 @@ pub(crate) fn fields_text(hook: &Hook) -> Result<Option<String>, StoreError> {
 }
 
 /// A hook's schema, as it is stored.
-pub(crate) fn schema_text(hook: &Hook) -> Result<Option<String>, StoreError> {
-    Ok(hook.schema.as_ref().map(serde_json::to_string).transpose()?)
+pub(crate) fn schema_text(hook: &Hook) -> Option<String> {
+    hook.schema.as_ref().map(|schema| schema.as_str().to_owned())
+}
+
+/// A listener's spec as this version writes it, if it is another than it was in version 0.1.0.
+pub(crate) fn upgrade_spec(spec: &str) -> Result<Option<String>, StoreError> {
+    let mut members: BTreeMap<String, Box<RawValue>> = serde_json::from_str(spec)?;
+    let Some(filter) = members.get("match") else { return Ok(None) };
+    let Cow::Owned(now) = upgrade(filter.get()) else { return Ok(None) };
+    members.insert("match".to_owned(), RawValue::from_string(now)?);
+    Ok(Some(serde_json::to_string(&members)?))
 }
 
 /// Why a record is not at the version that it was to be replaced at.

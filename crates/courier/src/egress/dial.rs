@@ -16,7 +16,7 @@ use std::time::Duration;
 use http::Uri;
 use hyper_rustls::{HttpsConnector, MaybeHttpsStream};
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::{Instant, timeout};
 use tower::Service;
 
@@ -30,6 +30,8 @@ use super::tunnel::Proxy;
 
 /// How many of a name's addresses are tried. All of them are vetted.
 const TRIED_ADDRESSES: usize = 8;
+/// What the system may hold of one answer that was not read yet, in bytes; it takes about twice that.
+const RECEIVE_BUFFER: u32 = 64 << 10;
 
 /// What the pool dials with: [`Dialer`], then TLS for `https`, all within the connect timeout.
 #[derive(Clone)]
@@ -240,7 +242,10 @@ impl Dialer {
         if let Some(observer) = &self.0.observer {
             observer.dialing(addr);
         }
-        let io = TcpStream::connect(addr).await;
+        let io = match receiving_little(addr) {
+            Ok(socket) => socket.connect(addr).await,
+            Err(error) => Err(error),
+        };
         let io = io.map_err(|error| failure::of_dial(&error, addr))?;
         // Requests are written whole; waiting for more to say would only delay them. A socket that refuses the option
         // is still a socket.
@@ -249,6 +254,13 @@ impl Dialer {
         }
         Ok(io)
     }
+}
+
+/// A socket for which the system holds few bytes that were not read: of answers only the beginning is.
+fn receiving_little(addr: SocketAddr) -> std::io::Result<TcpSocket> {
+    let socket = if addr.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    socket.set_recv_buffer_size(RECEIVE_BUFFER)?;
+    Ok(socket)
 }
 
 /// The vetted address that a connection leads to.

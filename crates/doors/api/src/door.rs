@@ -9,6 +9,8 @@ use tidings_live::{ClientAddr, Live, Place, Refused};
 use tidings_model::app::{App, Token};
 use tidings_model::id::AppId;
 use tidings_model::listener::Listener;
+use tidings_store::StoreError;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::limits;
 use crate::problem::{Code, Problem};
@@ -25,13 +27,15 @@ struct Shared {
     egress: Egress,
     operator_key: Token,
     tests: Throttle<(AppId, String)>,
+    compiling: Semaphore,
 }
 
 impl ApiDoor {
     /// A door to the bus's apps. `live` has the sessions of the event stream. `egress` is what deliveries leave by: it judges
     /// listeners' URLs when they are set. An operator key that is empty opens nothing.
     pub fn new(bus: Bus, live: Live, egress: Egress, operator_key: Token) -> Self {
-        Self { shared: Arc::new(Shared { bus, live, egress, operator_key, tests: Throttle::default() }) }
+        let (tests, compiling) = (Throttle::default(), Semaphore::new(limits::COMPILING));
+        Self { shared: Arc::new(Shared { bus, live, egress, operator_key, tests, compiling }) }
     }
 
     pub(crate) fn bus(&self) -> &Bus {
@@ -44,6 +48,11 @@ impl ApiDoor {
 
     pub(crate) fn live(&self) -> &Live {
         &self.shared.live
+    }
+
+    /// Waits for its turn to compile a match.
+    pub(crate) async fn compiling(&self) -> Result<SemaphorePermit<'_>, Problem> {
+        self.shared.compiling.acquire().await.map_err(|_| Problem::from(StoreError::Closed))
     }
 
     /// A place for a live client of this app.

@@ -34,6 +34,8 @@ pub(crate) const GRACE_MAX: Duration = Duration::from_secs(7 * 86_400);
 pub(crate) const TESTS_PER_MINUTE: u32 = 10;
 /// How long after its end a failed delivery may be tried again as one of many.
 pub(crate) const LEFT_OVER: Duration = Duration::from_secs(60);
+/// Requests whose matches are compiled at one time.
+pub(crate) const COMPILING: usize = 2;
 /// How long a token holds unless told.
 pub(crate) const TOKEN_DEFAULT: Duration = Duration::from_secs(3_600);
 /// How long a token may hold.

@@ -320,6 +320,16 @@ impl From<ManageError> for Problem {
                 Self::new(Code::LimitReached, format!("the app has as many {what} as it may have: {limit}"))
                     .remedy(format!("delete some, or raise apps.limits.{what} in the config"))
             }
+            ManageError::Budget { what, used, more, limit } => {
+                let of = if what == "matches" { "matches" } else { "hooks and listeners" };
+                let [used, more, limit] = [used, more, limit].map(size);
+                let problem = Self::new(
+                    Code::LimitReached,
+                    format!("the app's {of} may take {limit} of memory; {used} are used, and this takes {more} more"),
+                )
+                .remedy(format!("delete or shorten some, or raise apps.limits.{what} in the config"));
+                if what == "matches" { problem.field("match") } else { problem }
+            }
             ManageError::Store(error) => error.into(),
         }
     }
@@ -333,6 +343,15 @@ fn unknown_hook(name: &str, nearest: Option<String>) -> Problem {
         |nearest| format!("did you mean {nearest:?}? {all}"),
     );
     Problem::new(Code::UnknownHook, format!("there is no hook {:?}", shown(name))).remedy(remedy)
+}
+
+/// A number of bytes, for people.
+fn size(bytes: usize) -> String {
+    match bytes {
+        0..=9_999 => format!("{bytes} bytes"),
+        10_000..=9_999_999 => format!("{} KiB", bytes.div_ceil(1 << 10)),
+        _ => format!("{} MiB", bytes.div_ceil(1 << 20)),
+    }
 }
 
 /// An error's text without the place that it begins with: the answer has that as its field.

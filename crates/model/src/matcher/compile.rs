@@ -1,189 +1,362 @@
 //! From the JSON of a match to its conditions.
 
-use regex::RegexBuilder;
+use std::collections::HashSet;
+
 use serde_json::Value;
 
-use super::condition::{Condition, Json, Test};
+use super::condition::{Bound, Condition, OneOf, Relation, Test, time};
+use super::declared::Declared;
+use super::error::{shown, shown_json};
+use super::json::Json;
+use super::like::Like;
+use super::number::Decimal;
 use super::tape::{Item, Kind};
-use super::{MAX_CONDITIONS, MAX_DEPTH, MAX_PATTERN_LEN, MAX_REGEX_SIZE, MatchError, OPERATORS};
+use super::words::{self, Right};
+use super::{MAX_CONDITIONS, MAX_DEPTH, MAX_SIZE, MatchError, OPERATORS};
 use crate::pattern::nearest;
 
 const OP: &str = "$op";
+/// The longest path in an error, in characters.
+const LONGEST_PATH: usize = 160;
 
 /// Counts and collects while the JSON is walked. The recursion is as deep as the JSON, which the caller has limited.
-#[derive(Default)]
-pub(crate) struct Compiler {
+pub(crate) struct Compiler<'a> {
+    /// What the hooks declare that the match is for; `None` for a match that was stored, whose words are what they were then
+    /// and which may be larger than a new one.
+    declared: Option<&'a Declared>,
+    /// The keys above, as they are shown and as fields.
+    path: Vec<(String, Option<String>)>,
     conditions: usize,
-    pub(crate) op: Option<Test>,
-    pub(crate) hints: Vec<String>,
+    size: usize,
+    pub(crate) op: Option<Condition>,
+    pub(crate) warnings: Vec<String>,
 }
 
-impl Compiler {
+type Compiled = Result<Condition, MatchError>;
+
+impl<'a> Compiler<'a> {
+    pub(crate) fn new(declared: Option<&'a Declared>, size: usize) -> Self {
+        Self { declared, path: Vec::new(), conditions: 0, size, op: None, warnings: Vec::new() }
+    }
+
     /// The conditions of the whole match, but for the one on the operation, which is left in `op`.
-    pub(crate) fn top(&mut self, root: Item<'_>) -> Result<Condition, MatchError> {
+    pub(crate) fn top(&mut self, root: Item<'_>) -> Compiled {
         if root.kind() != Kind::Object {
             return Err(MatchError::NotAnObject);
         }
-        self.object(root, "match", true)
+        let condition = self.object(root)?;
+        if let (Condition::Fields(fields), Some(declared)) = (&condition, self.declared) {
+            self.warnings.extend(
+                fields.iter().filter(|(name, _)| declared.lack(name)).map(|(name, _)| never_sent(name, declared)),
+            );
+        }
+        Ok(condition)
     }
 
-    fn condition(&mut self, item: Item<'_>, path: &str) -> Result<Condition, MatchError> {
+    /// Bytes that the match comes to.
+    pub(crate) fn size(&self) -> usize {
+        self.size
+    }
+
+    fn condition(&mut self, item: Item<'_>) -> Compiled {
         match item.kind() {
-            Kind::Object => self.object(item, path, false),
+            Kind::Object => self.object(item),
+            Kind::Array => Err(MatchError::LoneArray { path: self.at(), array: shown_json(item.raw()).to_owned() }),
             _ => {
-                self.count()?;
-                Ok(Condition::Test(Test::Is(json(item, path)?)))
+                let json = self.json(item)?;
+                self.test(Test::Is(json))
             }
         }
     }
 
-    fn object(&mut self, object: Item<'_>, path: &str, top: bool) -> Result<Condition, MatchError> {
-        if let Some((operator, operand)) = sole_operator(object) {
-            return Ok(Condition::Test(self.test(operator, operand, path)?));
-        }
-        let mut fields = Vec::with_capacity(object.len());
-        let mut seen = Vec::with_capacity(object.len());
+    /// A condition below a key.
+    fn below(&mut self, key: &str, field: Option<&str>, item: Item<'_>) -> Compiled {
+        self.path.push((format!(".{}", shown(key)), field.map(str::to_owned)));
+        let condition = self.condition(item);
+        self.path.pop();
+        condition
+    }
+
+    fn object(&mut self, object: Item<'_>) -> Compiled {
+        let top = self.path.is_empty();
+        let mut members = Vec::with_capacity(object.len());
+        let mut seen = HashSet::with_capacity(object.len());
         for (key, value) in object.members() {
-            let key = key.text().ok_or_else(|| MatchError::NotText { path: path.to_owned() })?;
-            let here = format!("{path}.{key}");
-            if seen.contains(&key) {
-                return Err(MatchError::Twice { path: here });
+            let key = key.text().ok_or_else(|| MatchError::NotText { path: self.at() })?;
+            if !seen.insert(key) {
+                return Err(MatchError::Twice { path: self.at_key(key) });
             }
-            match key.strip_prefix('.') {
-                Some(field) => fields.push((field.to_owned(), self.condition(value, &here)?)),
-                None if key == OP && top => self.op = Some(self.operation(value, &here)?),
-                None if key == OP => return Err(MatchError::OpNotAtTop { path: here }),
-                None if key.starts_with('$') => return Err(unknown_dollar(&key, here)),
-                None => {
-                    self.hint(&key, object.len(), path, top);
-                    fields.push((key.clone().into_owned(), self.condition(value, &here)?));
-                }
+            match key {
+                OP if top => self.op = Some(self.operation(value)?),
+                OP => return Err(MatchError::OpNotAtTop { path: self.at_key(key) }),
+                _ if key.starts_with('$') => return Err(unknown_dollar(key, self.at_key(key))),
+                _ => members.push((key, value)),
             }
-            seen.push(key);
+        }
+        if let [(key, operand)] = members[..] {
+            if let Some(operator) = OPERATORS.into_iter().find(|operator| *operator == key) {
+                return self.operator(operator, operand);
+            }
+            self.check_word(key, operand)?;
+        }
+        self.check_operators(&members)?;
+        let mut fields = Vec::with_capacity(members.len());
+        for (key, value) in members {
+            let field = key.strip_prefix('.').unwrap_or(key);
+            self.grow(size_of::<(Box<str>, Condition)>() + field.len())?;
+            fields.push((field.into(), self.below(key, Some(field), value)?));
         }
         Ok(Condition::Fields(fields))
     }
 
-    /// The condition on the operation: a text operator, or a string to be equal to.
-    fn operation(&mut self, value: Item<'_>, path: &str) -> Result<Test, MatchError> {
-        let not_text = || MatchError::NotText { path: path.to_owned() };
-        let test = match (value.kind(), sole_operator(value)) {
-            (Kind::Object, Some((operator, operand))) => self.test(operator, operand, path)?,
-            _ => {
-                self.count()?;
-                Test::Is(json(value, path)?)
-            }
+    /// Refuses the only key below a field that is most likely meant as an operator.
+    fn check_word(&self, key: &str, operand: Item<'_>) -> Result<(), MatchError> {
+        let (Some(declared), false) = (self.declared, self.path.is_empty()) else { return Ok(()) };
+        match words::right(key) {
+            Some(right) if !declared.has(&self.fields(key)) => Err(MatchError::Misread {
+                path: self.at_key(key),
+                word: shown(key),
+                instead: right.form(operand.raw()),
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Refuses an object of nothing but operators, and warns of operators beside fields: both are read as fields.
+    fn check_operators(&mut self, members: &[(&str, Item<'_>)]) -> Result<(), MatchError> {
+        let Some(declared) = self.declared else { return Ok(()) };
+        let is_operator = |(key, _): &&(&str, Item<'_>)| {
+            let known = OPERATORS.contains(key) || (!self.path.is_empty() && words::right(key).is_some());
+            known && !declared.has(&self.fields(key))
         };
-        match test {
-            // An operation is a word, so comparing it with anything else could never hold.
-            Test::Is(Json::String(_)) => Ok(test),
-            Test::Is(_) => Err(not_text()),
-            _ => Ok(test),
+        let operators: Vec<&(&str, Item<'_>)> = members.iter().filter(is_operator).collect();
+        if operators.len() == members.len() && operators.len() > 1 {
+            let form = |(key, operand): &&(&str, Item<'_>)| {
+                let own = OPERATORS.into_iter().find(|operator| operator == key).map(Right::Operator);
+                own.or_else(|| words::right(key)).map_or_else(String::new, |right| right.form(operand.raw()))
+            };
+            let forms: Vec<String> = operators.iter().take(2).map(form).collect();
+            let more = if operators.len() > 2 { ", …" } else { "" };
+            let instead = format!("{{\"all\": [{}{more}]}}", forms.join(", "));
+            return Err(MatchError::SeveralOperators { path: self.at(), instead });
+        }
+        let warnings: Vec<String> = operators
+            .iter()
+            .filter(|(key, _)| OPERATORS.contains(key))
+            .map(|(key, _)| {
+                format!(
+                    "{}: this is read as a field, because it is not the only key; for several conditions on one value write \
+                     {{\"all\": […]}}, for a field of that name \".{key}\"",
+                    self.at_key(key)
+                )
+            })
+            .collect();
+        self.warnings.extend(warnings);
+        Ok(())
+    }
+
+    /// The condition on the operation.
+    fn operation(&mut self, value: Item<'_>) -> Compiled {
+        let path = self.at_key(OP);
+        let condition = self.below(OP, None, value)?;
+        // An operation is a word, so comparing it with anything else could never hold.
+        let is_text = |json: &Json| matches!(json, Json::String(_));
+        let foreign = |test: &Test| match test {
+            Test::Is(json) | Test::Contains(json) => !is_text(json),
+            Test::In(values) => !values.numbers.is_empty() || !values.others.is_empty(),
+            Test::Order(..) => true,
+            _ => false,
+        };
+        if condition.has_fields() || condition.some_test(&foreign) {
+            return Err(MatchError::NotText { path });
+        }
+        Ok(condition)
+    }
+
+    fn operator(&mut self, operator: &'static str, operand: Item<'_>) -> Compiled {
+        self.path.push((format!(".{operator}"), None));
+        let compiled = self.operand(operator, operand);
+        self.path.pop();
+        compiled
+    }
+
+    fn operand(&mut self, operator: &'static str, operand: Item<'_>) -> Compiled {
+        let test = match operator {
+            "is" => Test::Is(self.json(operand)?),
+            "starts_with" => Test::StartsWith(self.text(operand)?),
+            "ends_with" => Test::EndsWith(self.text(operand)?),
+            "contains" => Test::Contains(self.contained(operand)?),
+            "like" => Test::Like(self.like(operand)?),
+            "in" => Test::In(Box::new(self.one_of(operand)?)),
+            "exists" => match operand.kind() {
+                Kind::True => Test::Exists(true),
+                Kind::False => Test::Exists(false),
+                _ => return Err(self.wrong("true or false")),
+            },
+            "gt" => Test::Order(self.bound(operand)?, Relation::Above),
+            "gte" => Test::Order(self.bound(operand)?, Relation::AtLeast),
+            "lt" => Test::Order(self.bound(operand)?, Relation::Below),
+            "lte" => Test::Order(self.bound(operand)?, Relation::AtMost),
+            "not" => {
+                self.grow(size_of::<Condition>())?;
+                return Ok(Condition::Not(Box::new(self.condition(operand)?)));
+            }
+            "all" => return Ok(Condition::All(self.list(operand, "an array of conditions, one at least")?)),
+            _ if operand.kind() == Kind::True => Test::Any,
+            _ => return Ok(Condition::AnyOf(self.list(operand, "true, or an array of conditions, one at least")?)),
+        };
+        self.test(test)
+    }
+
+    fn list(&mut self, operand: Item<'_>, takes: &'static str) -> Result<Vec<Condition>, MatchError> {
+        if operand.kind() != Kind::Array || operand.len() == 0 {
+            return Err(self.wrong(takes));
+        }
+        let mut conditions = Vec::with_capacity(operand.len());
+        for (n, item) in operand.content().enumerate() {
+            self.grow(size_of::<Condition>())?;
+            self.path.push((format!("[{n}]"), None));
+            conditions.push(self.condition(item)?);
+            self.path.pop();
+        }
+        Ok(conditions)
+    }
+
+    fn one_of(&mut self, operand: Item<'_>) -> Result<OneOf, MatchError> {
+        if operand.kind() != Kind::Array || operand.len() == 0 {
+            return Err(self.wrong("an array of values, one at least"));
+        }
+        let mut values = OneOf::default();
+        for (n, item) in operand.content().enumerate() {
+            self.path.push((format!("[{n}]"), None));
+            self.check_value(item, "any")?;
+            match self.json(item)? {
+                Json::String(text) => values.texts.push(text),
+                Json::Number(number) => values.numbers.push(*number),
+                other => values.others.push(other),
+            }
+            self.path.pop();
+        }
+        values.texts.sort_unstable();
+        Ok(values)
+    }
+
+    fn contained(&mut self, operand: Item<'_>) -> Result<Json, MatchError> {
+        if operand.kind() == Kind::Array && self.declared.is_some() {
+            let forms = ["all", "any"].map(|word| format!("{{\"{word}\": [{{\"contains\": …}}, …]}}"));
+            let instead = format!("{} for all of these, {} for one of them", forms[0], forms[1]);
+            return Err(MatchError::NotAValue { path: self.at(), instead });
+        }
+        self.check_value(operand, "contains")?;
+        self.json(operand)
+    }
+
+    /// Refuses a condition where a value stands.
+    fn check_value(&self, item: Item<'_>, operator: &str) -> Result<(), MatchError> {
+        let key = || item.members().next().and_then(|(key, _)| key.text());
+        let Some(key) = (item.kind() == Kind::Object && item.len() == 1).then(key).flatten() else { return Ok(()) };
+        if self.declared.is_none() || !(OPERATORS.contains(&key) || key.starts_with('$')) {
+            return Ok(());
+        }
+        let instead = match operator {
+            "any" => format!("{{\"any\": [{}, …]}}", shown_json(item.raw())),
+            _ => "a value; conditions on the values of an array are not supported".to_owned(),
+        };
+        Err(MatchError::NotAValue { path: self.at(), instead })
+    }
+
+    fn bound(&mut self, operand: Item<'_>) -> Result<Bound, MatchError> {
+        let takes = "a number, or an RFC 3339 time such as \"2027-01-31T12:00:00Z\"";
+        match operand.kind() {
+            Kind::Number => Ok(Bound::Number(Box::new(Decimal::new(operand.raw())))),
+            Kind::String => operand.text().and_then(time).map(Bound::Time).ok_or_else(|| self.wrong(takes)),
+            _ => Err(self.wrong(takes)),
         }
     }
 
-    fn test(&mut self, operator: &'static str, operand: Item<'_>, path: &str) -> Result<Test, MatchError> {
-        self.count()?;
-        let path = format!("{path}.{operator}");
-        let text = |path: String| operand.text().map(String::from).ok_or(MatchError::NotText { path });
-        Ok(match operator {
-            "is" => Test::Is(json(operand, &path)?),
-            "starts_with" => Test::StartsWith(text(path)?),
-            "ends_with" => Test::EndsWith(text(path)?),
-            "contains" => Test::Contains(text(path)?),
-            "like" => like(&text(path.clone())?, path)?,
-            _ => Test::Any,
-        })
+    fn like(&mut self, operand: Item<'_>) -> Result<Like, MatchError> {
+        let stored = self.declared.is_none();
+        let mut like = Like::new(&self.text(operand)?, stored, &|| self.at())?;
+        if stored && self.size + like.size() > MAX_SIZE {
+            like.drop_compiled();
+        }
+        Ok(like)
     }
 
-    fn count(&mut self) -> Result<(), MatchError> {
+    fn text(&self, operand: Item<'_>) -> Result<Box<str>, MatchError> {
+        operand.text().map(Box::from).ok_or_else(|| MatchError::NotText { path: self.at() })
+    }
+
+    fn json(&self, item: Item<'_>) -> Result<Json, MatchError> {
+        Json::read(item, &|| self.at())
+    }
+
+    fn wrong(&self, takes: &'static str) -> MatchError {
+        MatchError::WrongOperand { path: self.at(), takes }
+    }
+
+    fn test(&mut self, test: Test) -> Compiled {
         self.conditions += 1;
-        if self.conditions > MAX_CONDITIONS { Err(MatchError::TooManyConditions) } else { Ok(()) }
-    }
-
-    /// Notes what is allowed but most likely not meant: a field that reads like an operator.
-    fn hint(&mut self, key: &str, siblings: usize, path: &str, top: bool) {
-        if OPERATORS.contains(&key) {
-            self.hints.push(format!(
-                "{path}.{key} is read as a field, because it is not the only key; for two operators on one field \"f\" \
-                 write \"f\" and \".f\", for a field of that name write \".{key}\""
-            ));
-        } else if siblings == 1
-            && !top
-            && let Some(operator) = like_an_operator(key)
-        {
-            self.hints.push(format!("{path}.{key} is read as a field; the operator is \"{operator}\""));
+        if self.conditions > MAX_CONDITIONS && self.declared.is_some() {
+            return Err(MatchError::TooManyConditions);
         }
+        self.grow(test.size())?;
+        Ok(Condition::Test(test))
     }
-}
 
-/// The operator that a field's name is a slip of. Only for those whose names are no everyday field names, as `like` and `is`
-/// nearly are.
-fn like_an_operator(key: &str) -> Option<&'static str> {
-    let plain = |name: &str| name.to_ascii_lowercase().replace(['_', '-'], "");
-    let key = (key.len() <= 16).then(|| plain(key))?;
-    ["starts_with", "ends_with", "contains"].into_iter().find(|name| strsim::osa_distance(&key, &plain(name)) <= 1)
-}
-
-/// The operator and operand, if the only key of `object` is an operator.
-fn sole_operator(object: Item<'_>) -> Option<(&'static str, Item<'_>)> {
-    if object.len() != 1 {
-        return None;
-    }
-    let (key, operand) = object.members().next()?;
-    let key = key.text()?;
-    OPERATORS.into_iter().find(|operator| *operator == key).map(|operator| (operator, operand))
-}
-
-fn like(pattern: &str, path: String) -> Result<Test, MatchError> {
-    if pattern.len() > MAX_PATTERN_LEN {
-        return Err(MatchError::PatternTooLarge { path });
-    }
-    match RegexBuilder::new(pattern).size_limit(MAX_REGEX_SIZE).dfa_size_limit(MAX_REGEX_SIZE).build() {
-        Ok(regex) => Ok(Test::Like(regex)),
-        Err(regex::Error::CompiledTooBig(_)) => Err(MatchError::PatternTooLarge { path }),
-        Err(error) => {
-            // The parser draws a picture over several lines; its last line says what is wrong.
-            let text = error.to_string();
-            let reason = text.lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned();
-            Err(MatchError::BadPattern { path, reason })
+    fn grow(&mut self, bytes: usize) -> Result<(), MatchError> {
+        self.size += bytes;
+        if self.size > MAX_SIZE && self.declared.is_some() {
+            return Err(MatchError::MatchTooLarge { path: self.at(), size: self.size });
         }
+        Ok(())
     }
+
+    /// The names of the fields down to `key`.
+    fn fields<'p>(&'p self, key: &'p str) -> Vec<&'p str> {
+        self.path.iter().filter_map(|(_, field)| field.as_deref()).chain([key]).collect()
+    }
+
+    /// Where the walk is, such as `match.name.like`; the middle of a long path is left out.
+    fn at(&self) -> String {
+        let mut path = "match".to_owned();
+        let longest = LONGEST_PATH / 2;
+        for (at, (shown, _)) in self.path.iter().enumerate() {
+            let last = at + 1 == self.path.len();
+            if last || path.len() + shown.len() <= longest {
+                path.push_str(shown);
+            } else if !path.ends_with('…') {
+                path.push_str(".…");
+            }
+        }
+        path
+    }
+
+    fn at_key(&self, key: &str) -> String {
+        format!("{}.{}", self.at(), shown(key))
+    }
+}
+
+fn never_sent(name: &str, declared: &Declared) -> String {
+    let nearest = declared.nearest(name).map(|name| format!(" (did you mean \"{}\"?)", shown(name)));
+    format!(
+        "match.{}: no hook of this listener declares this field{}, so it is never sent",
+        shown(name),
+        nearest.unwrap_or_default()
+    )
 }
 
 fn unknown_dollar(key: &str, path: String) -> MatchError {
     let names = OPERATORS.into_iter().chain([OP]);
     let bare = key.trim_start_matches('$');
-    let nearest = nearest(bare, names.clone()).or_else(|| nearest(key, names));
-    MatchError::UnknownDollar { path, key: key.to_owned(), nearest }
-}
-
-fn json(item: Item<'_>, path: &str) -> Result<Json, MatchError> {
-    let text =
-        |item: Item<'_>| item.text().map(String::from).ok_or_else(|| MatchError::NotText { path: path.to_owned() });
-    Ok(match item.kind() {
-        Kind::Null => Json::Null,
-        Kind::True => Json::Bool(true),
-        Kind::False => Json::Bool(false),
-        Kind::Number => Json::Number(item.raw().to_owned()),
-        Kind::String => Json::String(text(item)?),
-        Kind::Array => Json::Array(item.content().map(|item| json(item, path)).collect::<Result<_, _>>()?),
-        Kind::Object => {
-            let mut members = Vec::with_capacity(item.len());
-            for (key, value) in item.members() {
-                members.push((text(key)?, json(value, path)?));
-            }
-            members.sort_by(|(a, _), (b, _)| a.cmp(b));
-            for pair in members.windows(2) {
-                if let [(a, _), (b, _)] = pair
-                    && a == b
-                {
-                    return Err(MatchError::Twice { path: format!("{path}.{a}") });
-                }
-            }
-            Json::Object(members)
-        }
-    })
+    let elsewhere = match words::right(bare) {
+        Some(Right::Operator(operator)) => Some(operator),
+        Some(Right::Not(_)) => Some("not"),
+        _ => None,
+    };
+    let exact = OPERATORS.into_iter().find(|operator| *operator == bare);
+    let nearest = exact.or(elsewhere).or_else(|| nearest(bare, names.clone())).or_else(|| nearest(key, names));
+    MatchError::UnknownDollar { path, key: shown(key), nearest }
 }
 
 /// Checks what cannot be seen in the text of a [`Value`] any more: that it can be written without deep recursion, and that
@@ -203,7 +376,7 @@ pub(crate) fn check_value(value: &Value) -> Result<(), MatchError> {
                 open.extend(items.iter().enumerate().map(|(n, item)| (item, inner, format!("{path}[{n}]"))));
             }
             Value::Object(members) => {
-                open.extend(members.iter().map(|(key, item)| (item, inner, format!("{path}.{key}"))));
+                open.extend(members.iter().map(|(key, item)| (item, inner, format!("{path}.{}", shown(key)))));
             }
             // Integers that 64 bits cannot hold become an f64 when they are read into a `Value`.
             Value::Number(number)

@@ -1,12 +1,16 @@
 //! What a match is held against: the data that would be sent, and the model operation.
 
 use std::borrow::Cow;
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::OnceLock;
 
+use parking_lot::Mutex;
 use serde_json::value::RawValue;
 
-use super::tape::{Item, Kind, Tape};
+use super::given::Given;
+use super::like::Like;
+use super::tape::{Item, Tape};
 use crate::event::Data;
 use crate::payload;
 
@@ -20,6 +24,23 @@ pub struct Document<'a> {
     /// Whether the text is known to be valid JSON.
     checked: bool,
     tape: OnceLock<Option<Tape>>,
+    memo: Memo,
+}
+
+/// What regular expressions have said that are compiled only now: none of them is compiled twice for one text.
+#[derive(Default)]
+pub(crate) struct Memo(Mutex<HashMap<(Box<str>, Option<u32>), bool>>);
+
+impl Memo {
+    /// Whether `like` is found in `text`, which is that of `given`.
+    pub(crate) fn is_in(&self, like: &Like, given: Given<'_>, text: &str) -> bool {
+        let Some(pattern) = like.uncompiled() else { return like.is_in(text) };
+        let place = match given {
+            Given::Json(item) => Some(item.index()),
+            Given::Nothing | Given::Op(_) => None,
+        };
+        *self.0.lock().entry((pattern.into(), place)).or_insert_with(|| like.is_in(text))
+    }
 }
 
 impl<'a> Document<'a> {
@@ -40,7 +61,7 @@ impl<'a> Document<'a> {
     }
 
     fn make(op: Option<&'a str>, text: Cow<'a, str>, checked: bool) -> Self {
-        Self { op, text, checked, tape: OnceLock::new() }
+        Self { op, text, checked, tape: OnceLock::new(), memo: Memo::default() }
     }
 
     /// The model operation, if the event tells of a model's change.
@@ -50,12 +71,16 @@ impl<'a> Document<'a> {
 
     /// The string at a path of field names, to look up candidates by [`super::Match::index_key`]. `None` when there is no
     /// such field or it is not a string.
-    pub fn string_at<K: AsRef<str>>(&self, path: &[K]) -> Option<Cow<'_, str>> {
+    pub fn string_at<K: AsRef<str>>(&self, path: &[K]) -> Option<&str> {
         let mut item = self.root()?;
         for key in path {
             item = item.get(key.as_ref())?;
         }
-        if item.kind() == Kind::String { item.text() } else { None }
+        item.text()
+    }
+
+    pub(crate) fn memo(&self) -> &Memo {
+        &self.memo
     }
 
     /// The whole value; `None` if the text is not JSON.
@@ -88,7 +113,7 @@ mod tests {
         }
         assert!(!Match::parse(r#"{"$op":"update","a":"x"}"#).unwrap().matches(&doc));
         assert!(doc.tape.get().is_none());
-        assert_eq!(doc.string_at(&["a"]).as_deref(), Some("x"));
+        assert_eq!(doc.string_at(&["a"]), Some("x"));
         assert!(doc.tape.get().is_some());
     }
 }

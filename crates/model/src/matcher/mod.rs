@@ -4,34 +4,31 @@
 //! {"name": {"starts_with": "J"}, "address": {"city": "Bergen"}, "$op": "update"}
 //! ```
 //!
-//! The bus compiles a listener's match once ([`Match::parse`]) and holds it against each event ([`Match::matches`]). All
-//! conditions must hold; fields that the match does not name do not matter; `{}` matches everything.
+//! A match is compiled when it is stored or read from the store ([`Match::parse_for`], [`Match::stored`]) and held against
+//! each event ([`Match::matches`]). `docs/matches.md` specifies the language, and its examples are a test.
 //!
-//! | written | holds when the field |
-//! |---|---|
-//! | `"J"`, `5`, `null`, `[1]`, `{"is": …}` | is that JSON value: `1` is `1.0` but not `"1"`; `null` is a null that was sent |
-//! | `{"starts_with": "J"}`, `{"ends_with": "n"}` | is a string that begins or ends so; upper and lower case differ |
-//! | `{"contains": "oe"}` | is a string with that substring; an array's elements are not looked at |
-//! | `{"like": "^J.*n$"}` | is a string in which the regular expression is found, anywhere unless anchored |
-//! | `{"any": true}` | is anything, or is not sent at all; the operand means nothing |
-//! | `{"city": …}` | is an object for whose fields that holds |
-//!
-//! An object whose only key is an operator is that operator, at the top too, where it is about the data as a whole; any
-//! other object is nesting. A leading `.` is taken off a field's name, so a field called `like` is written `".like"`, one
-//! called `.x` is written `"..x"`, and a second operator on a field `name` can be given under `".name"`. `"$op"` at the
-//! top is the model operation; any other key with `$` is refused.
-//!
-//! Guarantees: a missing field or a wrong type is no match (except `any`), never an error; nothing panics, whatever the
-//! document; time is linear in the document for each condition; numbers are compared by their digits, never as floats; of
-//! equal keys in the document the last counts.
+//! Guarantees: a missing field or a wrong type is no match (except for `any` and `exists`), never an error; nothing panics,
+//! whatever the document; time is linear in the document for each condition; numbers are compared by their digits, never as
+//! floats; of equal keys in the document the last counts. A compiled match holds [`MAX_SIZE`] bytes at most, with the caches
+//! of its regular expressions.
 
 mod compile;
 mod condition;
+mod declared;
 mod document;
 mod error;
+mod given;
+mod json;
+mod like;
 pub(crate) mod number;
 pub(crate) mod scan;
+mod steps;
 mod tape;
+mod upgrade;
+mod words;
+
+#[cfg(test)]
+mod linear;
 
 use std::fmt;
 use std::sync::Arc;
@@ -41,11 +38,15 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
+pub use declared::Declared;
 pub use document::Document;
 pub use error::MatchError;
+pub use upgrade::upgrade;
 
 use compile::Compiler;
-use condition::{Condition, Json, Test, fields_hold};
+use condition::{Condition, Test, fields_hold};
+use given::Given;
+use json::Json;
 use tape::Tape;
 
 /// The most operators in one match.
@@ -56,10 +57,29 @@ pub const MAX_DEPTH: usize = 16;
 pub const MAX_JSON_LEN: usize = 8 * 1024;
 /// The longest regular expression, in bytes.
 pub const MAX_PATTERN_LEN: usize = 1024;
-/// The largest compiled regular expression, and the largest cache it may keep for searching, in bytes.
-pub const MAX_REGEX_SIZE: usize = 256 * 1024;
+/// The largest compiled regular expression with its cache, in bytes.
+pub const MAX_REGEX_SIZE: usize = 96 * 1024;
+/// The largest compiled match with its caches, in bytes.
+pub const MAX_SIZE: usize = 256 * 1024;
+/// The deepest nesting of a match that was stored: it may have been written in other words since.
+const MAX_STORED_DEPTH: usize = 4 * MAX_DEPTH;
 /// The words that are operators when they are an object's only key.
-pub const OPERATORS: [&str; 6] = ["is", "starts_with", "ends_with", "contains", "like", "any"];
+pub const OPERATORS: [&str; 14] = [
+    "is",
+    "starts_with",
+    "ends_with",
+    "contains",
+    "like",
+    "any",
+    "in",
+    "not",
+    "exists",
+    "gt",
+    "gte",
+    "lt",
+    "lte",
+    "all",
+];
 
 /// A compiled match. Cheap to clone.
 #[derive(Clone)]
@@ -67,10 +87,12 @@ pub struct Match(Arc<Inner>);
 
 struct Inner {
     source: Box<RawValue>,
-    op: Option<Test>,
+    op: Option<Condition>,
     root: Condition,
-    hints: Vec<String>,
+    warnings: Vec<String>,
     index_key: Option<(Vec<String>, String)>,
+    size: usize,
+    is_large: bool,
 }
 
 impl Match {
@@ -80,31 +102,62 @@ impl Match {
             source: RawValue::from_string("{}".to_owned()).unwrap_or_default(),
             op: None,
             root: Condition::Fields(Vec::new()),
-            hints: Vec::new(),
+            warnings: Vec::new(),
             index_key: None,
+            size: 0,
+            is_large: false,
         };
         Self(Arc::new(inner))
     }
 
-    /// Compiles the text of a match. The text is kept, so numbers keep all their digits.
+    /// Compiles the text of a match for hooks of which nothing is known. The text is kept, so numbers keep all their digits.
     ///
     /// # Errors
     /// [`MatchError`] names the path and what to write instead.
     pub fn parse(text: &str) -> Result<Self, MatchError> {
-        let source: Box<RawValue> =
-            serde_json::from_str(text).map_err(|error| MatchError::NotJson { reason: error.to_string() })?;
+        Self::parse_for(text, &Declared::default())
+    }
+
+    /// Compiles the text of a match for events of hooks that declare this.
+    ///
+    /// # Errors
+    /// [`MatchError`] names the path and what to write instead.
+    pub fn parse_for(text: &str, declared: &Declared) -> Result<Self, MatchError> {
+        let source = source(text)?;
         if source.get().len() > MAX_JSON_LEN {
             return Err(MatchError::TooLarge);
         }
-        if !scan::depth_at_most(source.get(), MAX_DEPTH) {
+        Self::of(source, MAX_DEPTH, Some(declared))
+    }
+
+    /// Compiles a match that was taken before: larger than a new one may be, and with words that would be refused now. What of
+    /// it is too large is compiled when an event needs it ([`Match::is_large`]).
+    ///
+    /// # Errors
+    /// [`MatchError`], when no version of Tidings would have taken it.
+    pub fn stored(text: &str) -> Result<Self, MatchError> {
+        Self::of(source(text)?, MAX_STORED_DEPTH, None)
+    }
+
+    fn of(source: Box<RawValue>, depth: usize, declared: Option<&Declared>) -> Result<Self, MatchError> {
+        if !scan::depth_at_most(source.get(), depth) {
             return Err(MatchError::TooDeep);
         }
         let tape = Tape::new(source.get()).ok_or(MatchError::NotAnObject)?;
-        let mut compiler = Compiler::default();
-        let root = compiler.top(tape.root(source.get()))?;
-        let Compiler { op, hints, .. } = compiler;
+        let mut compiler = Compiler::new(declared, size_of::<Inner>() + source.get().len());
+        let mut root = compiler.top(tape.root(source.get()))?;
+        let mut size = compiler.size();
+        let Compiler { mut op, warnings, .. } = compiler;
+        if size > MAX_SIZE {
+            root.drop_compiled();
+            op.iter_mut().for_each(Condition::drop_compiled);
+            size = MAX_SIZE;
+        }
         let index_key = index_key(&root);
-        Ok(Self(Arc::new(Inner { source, op, root, hints, index_key })))
+        size += index_key.as_ref().map_or(0, |(path, text)| text.len() + path.iter().map(String::len).sum::<usize>());
+        let is_late = |test: &Test| matches!(test, Test::Like(like) if like.uncompiled().is_some());
+        let is_large = root.some_test(&is_late) || op.as_ref().is_some_and(|op| op.some_test(&is_late));
+        Ok(Self(Arc::new(Inner { source, op, root, warnings, index_key, size, is_large })))
     }
 
     /// Compiles a match that has been read into a [`Value`]. Prefer [`Match::parse`] where the text is at hand: a `Value`
@@ -122,10 +175,21 @@ impl Match {
         &self.0.source
     }
 
-    /// What is allowed but most likely not meant, such as `{"name": {"startswith": "J"}}`, which asks for a field
-    /// `startswith`. For whoever just wrote the match; in words, naming the path.
-    pub fn hints(&self) -> &[String] {
-        &self.0.hints
+    /// What is allowed but most likely not meant, such as a field that no hook declares. For whoever just wrote the match; in
+    /// words, naming the path.
+    pub fn warnings(&self) -> &[String] {
+        &self.0.warnings
+    }
+
+    /// The bytes that it counts for: what it holds at most, its caches included. `{}` counts for nothing.
+    pub fn size(&self) -> usize {
+        if self.is_all() { 0 } else { self.0.size }
+    }
+
+    /// Whether it was stored before there was a limit and is beyond it. [`Match::matches`] compiles its regular expressions
+    /// each time then, which takes so long that it should not be done on a thread that others wait for.
+    pub fn is_large(&self) -> bool {
+        self.0.is_large
     }
 
     /// Whether it holds for everything, so that there is no need for a [`Document`].
@@ -135,17 +199,18 @@ impl Match {
 
     /// Whether it holds for what would be sent.
     pub fn matches(&self, doc: &Document<'_>) -> bool {
-        if let Some(test) = &self.0.op
-            && !test.text_holds(doc.op().map(Into::into))
+        let Inner { op, root, .. } = &*self.0;
+        if let Some(condition) = op
+            && !condition.holds(doc.op().map_or(Given::Nothing, Given::Op), doc.memo())
         {
             return false;
         }
         if self.needs_no_data() {
             return true;
         }
-        match &self.0.root {
-            Condition::Fields(fields) => fields_hold(fields, doc.root()),
-            Condition::Test(test) => test.holds(doc.root()),
+        match root {
+            Condition::Fields(fields) => fields_hold(fields, doc.root(), doc.memo()),
+            condition => condition.holds(Given::item(doc.root()), doc.memo()),
         }
     }
 
@@ -159,25 +224,30 @@ impl Match {
     fn needs_no_data(&self) -> bool {
         match &self.0.root {
             Condition::Fields(fields) => fields.is_empty(),
-            Condition::Test(test) => matches!(test, Test::Any),
+            condition => matches!(condition, Condition::Test(Test::Any)),
         }
     }
 }
 
+fn source(text: &str) -> Result<Box<RawValue>, MatchError> {
+    serde_json::from_str(text).map_err(|error| MatchError::NotJson { reason: error.to_string() })
+}
+
 /// Breadth first, because a field near the top is found sooner and more matches share it.
 fn index_key(root: &Condition) -> Option<(Vec<String>, String)> {
-    let mut level = vec![(Vec::new(), root)];
+    let mut level: Vec<(Vec<&str>, &Condition)> = vec![(Vec::new(), root)];
     while !level.is_empty() {
         let mut below = Vec::new();
         for (path, condition) in level {
             match condition {
-                Condition::Test(Test::Is(Json::String(value))) => return Some((path, value.clone())),
-                Condition::Test(_) => {}
-                Condition::Fields(fields) => below.extend(fields.iter().map(|(key, condition)| {
-                    let mut path = path.clone();
-                    path.push(key.clone());
-                    (path, condition)
-                })),
+                Condition::Test(Test::Is(Json::String(text))) => {
+                    return Some((path.into_iter().map(str::to_owned).collect(), text.to_string()));
+                }
+                Condition::Fields(fields) => {
+                    below.extend(fields.iter().map(|(key, condition)| ([&path[..], &[&**key]].concat(), condition)));
+                }
+                Condition::All(conditions) => below.extend(conditions.iter().map(|c| (path.clone(), c))),
+                Condition::Test(_) | Condition::Not(_) | Condition::AnyOf(_) => {}
             }
         }
         level = below;
@@ -213,9 +283,9 @@ impl Serialize for Match {
 }
 
 impl<'de> Deserialize<'de> for Match {
-    /// Only from JSON, because it keeps the text.
+    /// As [`Match::stored`]. Only from JSON, because it keeps the text.
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let source = Box::<RawValue>::deserialize(deserializer)?;
-        Self::parse(source.get()).map_err(D::Error::custom)
+        Self::stored(source.get()).map_err(D::Error::custom)
     }
 }

@@ -3,6 +3,8 @@
 //! `1`, `1.0` and `10e-1` are one number; 2^64 and 2^64+1 are two, though they are one `f64`; `1e400` is a number although
 //! no `f64` holds it.
 
+use std::cmp::Ordering;
+
 /// A JSON number as written, taken apart.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Number<'t> {
@@ -10,14 +12,39 @@ pub(crate) struct Number<'t> {
     negative: bool,
     whole: &'t str,
     fraction: &'t str,
-    /// The power of ten that the text names; `None` if it does not fit, which takes an exponent of 19 digits.
-    exponent: Option<i64>,
+    /// The power of ten that the text names.
+    exponent: Exponent,
+}
+
+/// A power of ten.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Exponent {
+    Of(i64),
+    /// Beyond `i64`, which takes 19 digits, one way or the other.
+    Huge,
+    Tiny,
 }
 
 /// The digits of a number without its zeros at both ends, and where its point is relative to the first of them.
 struct Significant {
     skip: usize,
     count: usize,
+    /// `i128::MAX` and `i128::MIN` for an exponent that is [`Exponent::Huge`] or [`Exponent::Tiny`].
+    point: i128,
+}
+
+/// A number whose digits have been looked through once, for any number of comparisons.
+pub(crate) struct Measured<'t> {
+    number: Number<'t>,
+    significant: Significant,
+}
+
+/// A number that others are compared with: each comparison costs what the other one is long, however long this one is.
+#[derive(Debug)]
+pub(crate) struct Decimal {
+    text: Box<str>,
+    negative: bool,
+    digits: Box<[u8]>,
     point: i128,
 }
 
@@ -26,50 +53,91 @@ impl<'t> Number<'t> {
     pub(crate) fn new(text: &'t str) -> Self {
         let (negative, rest) = text.strip_prefix('-').map_or((false, text), |rest| (true, rest));
         let (mantissa, exponent) = match rest.split_once(['e', 'E']) {
-            Some((mantissa, exponent)) => (mantissa, exponent.parse().ok()),
-            None => (rest, Some(0)),
+            Some((mantissa, exponent)) => (mantissa, Exponent::of(exponent)),
+            None => (rest, Exponent::Of(0)),
         };
         let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
         Self { text, negative, whole, fraction, exponent }
     }
 
-    /// Whether both are the same number. With an exponent beyond `i64` on either side the texts are compared.
-    pub(crate) fn same(&self, other: &Self) -> bool {
-        if self.text == other.text {
-            return true;
-        }
-        let (Some(a), Some(b)) = (self.significant(), other.significant()) else { return false };
-        if a.count == 0 || b.count == 0 {
-            return a.count == b.count;
-        }
-        self.negative == other.negative
-            && a.point == b.point
-            && a.count == b.count
-            && self.digits().skip(a.skip).take(a.count).eq(other.digits().skip(b.skip).take(b.count))
+    /// Looks its digits through.
+    pub(crate) fn measure(self) -> Measured<'t> {
+        Measured { number: self, significant: self.significant() }
     }
 
     /// Whether it is a whole number: `1`, `1.0` and `1e2` are, `1.5` is not.
     pub(crate) fn is_whole(&self) -> bool {
-        match self.significant() {
-            Some(s) => s.count == 0 || s.point >= s.count as i128,
-            // A power of ten this large or small leaves no doubt.
-            None => !self.text.contains("e-") && !self.text.contains("E-"),
-        }
+        let Significant { count, point, .. } = self.significant();
+        count == 0 || point >= count as i128
     }
 
     fn digits(&self) -> impl DoubleEndedIterator<Item = u8> + use<'t> {
         self.whole.bytes().chain(self.fraction.bytes())
     }
 
-    fn significant(&self) -> Option<Significant> {
+    fn significant(&self) -> Significant {
         let skip = self.digits().take_while(|digit| *digit == b'0').count();
         let total = self.whole.len() + self.fraction.len();
         if skip == total {
-            return Some(Significant { skip, count: 0, point: 0 });
+            return Significant { skip, count: 0, point: 0 };
         }
         let trailing = self.digits().rev().take_while(|digit| *digit == b'0').count();
-        let point = self.whole.len() as i128 - skip as i128 + i128::from(self.exponent?);
-        Some(Significant { skip, count: total - skip - trailing, point })
+        let point = match self.exponent {
+            Exponent::Of(exponent) => self.whole.len() as i128 - skip as i128 + i128::from(exponent),
+            Exponent::Huge => i128::MAX,
+            Exponent::Tiny => i128::MIN,
+        };
+        Significant { skip, count: total - skip - trailing, point }
+    }
+}
+
+impl Exponent {
+    fn of(text: &str) -> Self {
+        match text.parse() {
+            Ok(exponent) => Self::Of(exponent),
+            Err(_) if text.starts_with('-') => Self::Tiny,
+            Err(_) => Self::Huge,
+        }
+    }
+}
+
+impl Decimal {
+    /// Reads a valid JSON number.
+    pub(crate) fn new(text: &str) -> Self {
+        let number = Number::new(text);
+        let Significant { skip, count, point } = number.significant();
+        let digits = number.digits().skip(skip).take(count).collect();
+        Self { text: text.into(), negative: number.negative && count > 0, digits, point }
+    }
+
+    /// Bytes that it holds.
+    pub(crate) fn size(&self) -> usize {
+        self.text.len() + self.digits.len()
+    }
+
+    /// Whether `other` is the same number. With an exponent beyond `i64` on both sides the texts are compared.
+    pub(crate) fn is(&self, other: &Measured<'_>) -> bool {
+        self.order(other) == Some(Ordering::Equal)
+    }
+
+    /// How `other` compares to it; `None` for two numbers whose exponents are both beyond `i64` in the same direction.
+    pub(crate) fn order(&self, other: &Measured<'_>) -> Option<Ordering> {
+        let Measured { number: other, significant: theirs } = other;
+        if other.text == &*self.text {
+            return Some(Ordering::Equal);
+        }
+        let sign = |negative: bool, count: usize| if count == 0 { 0 } else { 1 - 2 * i8::from(negative) };
+        let (ours, sign) = (sign(self.negative, self.digits.len()), sign(other.negative, theirs.count));
+        if sign != ours || sign == 0 {
+            return Some(sign.cmp(&ours));
+        }
+        let beyond = |point: i128| point == i128::MAX || point == i128::MIN;
+        let magnitude = match theirs.point.cmp(&self.point) {
+            Ordering::Equal if beyond(self.point) => return None,
+            Ordering::Equal => other.digits().skip(theirs.skip).take(theirs.count).cmp(self.digits.iter().copied()),
+            different => different,
+        };
+        Some(if sign < 0 { magnitude.reverse() } else { magnitude })
     }
 }
 
@@ -78,9 +146,47 @@ mod tests {
     use super::*;
 
     fn same(a: &str, b: &str) -> bool {
-        let (a, b) = (Number::new(a), Number::new(b));
-        assert_eq!(a.same(&b), b.same(&a), "{a:?} and {b:?}");
-        a.same(&b)
+        let is = Decimal::new(a).is(&Number::new(b).measure());
+        assert_eq!(is, Decimal::new(b).is(&Number::new(a).measure()), "{a:?} and {b:?}");
+        is
+    }
+
+    #[test]
+    fn numbers_are_ordered_by_their_digits() {
+        let ascending = [
+            "-1e99999999999999999999",
+            "-1e400",
+            "-18446744073709551617",
+            "-18446744073709551616.5",
+            "-2",
+            "-1.5",
+            "-1e-400",
+            "0",
+            "1e-99999999999999999999",
+            "1e-400",
+            "0.1",
+            "0.10000000000000000001",
+            "1",
+            "1.5",
+            "2",
+            "9.9",
+            "10",
+            "11",
+            "9007199254740992",
+            "9007199254740993",
+            "1e400",
+            "1.1e400",
+            "1e99999999999999999999",
+        ];
+        for (at, a) in ascending.iter().enumerate() {
+            for (other, b) in ascending.iter().enumerate() {
+                assert_eq!(Decimal::new(a).order(&Number::new(b).measure()), Some(other.cmp(&at)), "{b} to {a}");
+            }
+        }
+        assert_eq!(
+            Decimal::new("1e99999999999999999999").order(&Number::new("2e99999999999999999999").measure()),
+            None
+        );
     }
 
     #[test]

@@ -87,6 +87,11 @@ pub(crate) fn depth_at_most(text: &str, max: usize) -> bool {
     true
 }
 
+/// Whether a value is an array.
+pub(crate) fn is_array(text: &str) -> bool {
+    text.as_bytes().get(skip_space(text.as_bytes(), 0)) == Some(&b'[')
+}
+
 /// The text of a string, given with its quotes. `None` if it is not Unicode text, which JSON allows (a lone surrogate).
 pub(crate) fn unquote(raw: &str) -> Option<Cow<'_, str>> {
     let inner = raw.strip_prefix('"')?.strip_suffix('"')?;

@@ -2,13 +2,13 @@
 //!
 //! Made once per event by [`super::Document`] and then read by every match. It is built in one pass without recursion. A
 //! lookup in an object of more than [`WIDE`] members goes through a hash table, so that many matches on a wide object do
-//! not take the product of both.
+//! not take the product of both; a string with escapes is read once, whoever asks for it.
 
-use std::borrow::Cow;
 use std::collections::HashMap;
+use std::sync::OnceLock;
 
 use super::number::Number;
-use super::scan;
+use super::{scan, steps};
 
 /// Objects with more members than this get a hash table of their keys.
 const WIDE: u32 = 16;
@@ -32,7 +32,8 @@ struct Place {
     end: u32,
     /// The index after this value and all that is in it.
     after: u32,
-    /// How many values an array holds, how many members an object has.
+    /// How many values an array holds, how many members an object has; of a string with escapes its place among those,
+    /// from 1.
     len: u32,
 }
 
@@ -40,6 +41,8 @@ struct Place {
 #[derive(Debug, Default)]
 pub(crate) struct Tape {
     places: Vec<Place>,
+    /// The texts of strings with escapes, read when asked for. `None` in it: not Unicode text.
+    escaped: Vec<OnceLock<Option<Box<str>>>>,
     wide: HashMap<u32, HashMap<Box<str>, u32>>,
 }
 
@@ -48,6 +51,7 @@ impl Tape {
     pub(crate) fn new(text: &str) -> Option<Self> {
         let bytes = text.as_bytes();
         u32::try_from(bytes.len()).ok()?;
+        steps::count(bytes.len());
         let mut tape = Self::default();
         let mut open: Vec<u32> = Vec::new();
         let mut at = 0;
@@ -80,7 +84,12 @@ impl Tape {
             if let Some(parent) = open.last() {
                 tape.places.get_mut(*parent as usize)?.len += 1;
             }
-            tape.places.push(Place { kind, start: start as u32, end: at as u32, after: index + 1, len: 0 });
+            let mut len = 0;
+            if kind == Kind::String && bytes.get(start..at)?.contains(&b'\\') {
+                tape.escaped.push(OnceLock::new());
+                len = u32::try_from(tape.escaped.len()).ok()?;
+            }
+            tape.places.push(Place { kind, start: start as u32, end: at as u32, after: index + 1, len });
             if matches!(kind, Kind::Object | Kind::Array) {
                 open.push(index);
             }
@@ -90,7 +99,12 @@ impl Tape {
 
     /// The whole value.
     pub(crate) fn root<'t>(&'t self, text: &'t str) -> Item<'t> {
-        Item { tape: self, text, index: 0 }
+        self.item(text, 0)
+    }
+
+    /// The value at an [`Item::index`].
+    pub(crate) fn item<'t>(&'t self, text: &'t str, index: u32) -> Item<'t> {
+        Item { tape: self, text, index }
     }
 
     fn close(&mut self, text: &str, index: u32, end: usize) -> Option<()> {
@@ -101,7 +115,7 @@ impl Tape {
         if place.kind == Kind::Object {
             place.len /= 2;
             if place.len > WIDE {
-                let object = Item { tape: self, text, index };
+                let object = self.item(text, index);
                 // Inserting in the order sent lets the last of equal keys win.
                 let keys =
                     object.members().filter_map(|(key, value)| Some((key.text()?.into(), value.index))).collect();
@@ -137,8 +151,22 @@ impl<'t> Item<'t> {
     }
 
     /// Its text, if it is a string and that string is Unicode text.
-    pub(crate) fn text(self) -> Option<Cow<'t, str>> {
-        if self.kind() == Kind::String { scan::unquote(self.raw()) } else { None }
+    pub(crate) fn text(self) -> Option<&'t str> {
+        let place = self.place().filter(|place| place.kind == Kind::String)?;
+        match place.len.checked_sub(1) {
+            None => self.raw().strip_prefix('"')?.strip_suffix('"'),
+            Some(escaped) => self.tape.escaped.get(escaped as usize)?.get_or_init(|| self.unescaped()).as_deref(),
+        }
+    }
+
+    fn unescaped(self) -> Option<Box<str>> {
+        steps::count(self.raw().len());
+        scan::unquote(self.raw()).map(Into::into)
+    }
+
+    /// Where it stands on its tape.
+    pub(crate) fn index(self) -> u32 {
+        self.index
     }
 
     /// It as a number, if it is one.
@@ -154,7 +182,7 @@ impl<'t> Item<'t> {
         if let Some(keys) = self.tape.wide.get(&self.index) {
             return keys.get(key).map(|index| Self { index: *index, ..self });
         }
-        self.members().filter(|(name, _)| name.text().is_some_and(|name| name == key)).last().map(|(_, value)| value)
+        self.members().filter(|(name, _)| name.text() == Some(key)).last().map(|(_, value)| value)
     }
 
     /// The members of an object in the order sent, as (key, value).
@@ -178,6 +206,7 @@ impl<'t> Item<'t> {
     }
 
     fn place(self) -> Option<&'t Place> {
+        steps::count(1);
         self.tape.places.get(self.index as usize)
     }
 }

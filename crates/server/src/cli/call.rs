@@ -71,11 +71,15 @@ pub(super) async fn record(client: &Client, method: Method, path: &[&str], body:
 /// The same at an address that has a query.
 pub(super) async fn record_at(client: &Client, method: Method, url: Url, body: Option<Value>) -> anyhow::Result<()> {
     let answer = client.send(method, url, body.map(|body| body.to_string()), &[]).await?;
+    let record = serde_json::from_str::<Record>(&answer.text).context("the server's answer is no record");
+    // On stderr, whatever form the record has.
+    for warning in record.as_ref().map(|record| record.texts("warnings")).unwrap_or_default() {
+        output::complain(format!("warning: {}", output::printable(&warning)));
+    }
     if client.json() {
         output::line(answer.text.trim_end());
     } else {
-        let record: Record = serde_json::from_str(&answer.text).context("the server's answer is no record")?;
-        output::line(record.lines());
+        output::line(record?.lines());
     }
     Ok(())
 }

@@ -18,6 +18,7 @@ pub(super) fn run(args: &CheckArgs, env: &dyn Strings) -> Outcome {
             }
             output::line("ok");
             output::line(would_serve(&loaded.settings));
+            warn_of_large_matches(&loaded.settings.store);
             Ok(())
         }
         Err(problems) => {
@@ -29,6 +30,28 @@ pub(super) fn run(args: &CheckArgs, env: &dyn Strings) -> Outcome {
                 n => format!("{n} mistakes"),
             };
             Err(Failure::Failed(anyhow::anyhow!("{count} in {}", args.config.display())))
+        }
+    }
+}
+
+/// Names listeners whose matches are beyond the size limit. A store that is not there yet, or cannot be read now, is for the
+/// start to speak of.
+fn warn_of_large_matches(store: &StoreSettings) {
+    let StoreSettings::Sqlite { path, .. } = store else { return };
+    if !path.exists() {
+        return;
+    }
+    match tidings_store::matches::large_in_sqlite(path) {
+        Ok(large) => {
+            for tidings_store::matches::LargeMatch { app, listener } in large {
+                output::complain(format!(
+                    "the match of listener {listener} (app {app}) is beyond the size limit: it is compiled for each event, which is slow; \
+                     shorten it, as docs/matches.md says (warning)"
+                ));
+            }
+        }
+        Err(error) => {
+            output::complain(format!("the matches in {} were not looked at: {error} (warning)", path.display()))
         }
     }
 }

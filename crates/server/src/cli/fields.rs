@@ -29,14 +29,19 @@ impl Record {
         serde_json::from_str(self.raw(key)?).ok()
     }
 
+    /// A field that is a list of texts; none where it is absent.
+    pub(super) fn texts(&self, key: &str) -> Vec<String> {
+        self.raw(key).and_then(|raw| serde_json::from_str(raw).ok()).unwrap_or_default()
+    }
+
     /// A field's value for a table: texts bare, absent ones as `-`, anything else as JSON.
     pub(super) fn cell(&self, key: &str) -> String {
         self.raw(key).map_or_else(|| "-".to_owned(), shown)
     }
 
-    /// One line per field, names padded; absent ones are left out.
+    /// One line per field, names padded; absent ones are left out, and warnings, which are said elsewhere.
     pub(super) fn lines(&self) -> String {
-        let fields = self.0.iter().filter(|(_, value)| value.get() != "null");
+        let fields = self.0.iter().filter(|(name, value)| value.get() != "null" && name != "warnings");
         let rows: Vec<Vec<String>> = fields.map(|(key, value)| vec![format!("{key}:"), shown(value.get())]).collect();
         output::printable(&output::table(&[], &rows))
     }

@@ -14,6 +14,8 @@ pub(super) struct RawLimits {
     batch: Option<usize>,
     listeners: Option<usize>,
     hooks: Option<usize>,
+    matches: Option<RawSize>,
+    catalogue: Option<RawSize>,
     publishes_per_second: Option<u32>,
     sessions: Option<usize>,
     channels_per_session: Option<usize>,
@@ -41,6 +43,8 @@ impl RawLimits {
         let message = size("message", self.message, default.message, 1 << 10, 64 << 20);
         let member_info = size("member_info", self.member_info, default.member_info, 1, 1 << 20);
         let history = size("history", self.history, default.history, 0, 1 << 40);
+        let matches = size("matches", self.matches, default.matches, 0, 1 << 40);
+        let catalogue = size("catalogue", self.catalogue, default.catalogue, 0, 1 << 40);
         let channels_per_session = check.bounded(
             &key("channels_per_session"),
             self.channels_per_session,
@@ -60,6 +64,8 @@ impl RawLimits {
             batch: check.bounded(&key("batch"), self.batch, default.batch, 1, 1_000),
             listeners: self.listeners.unwrap_or(default.listeners),
             hooks: self.hooks.unwrap_or(default.hooks),
+            matches,
+            catalogue,
             publishes_per_second: self.publishes_per_second.unwrap_or(default.publishes_per_second),
             sessions: self.sessions.unwrap_or(default.sessions),
             channels_per_session,

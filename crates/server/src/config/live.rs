@@ -20,6 +20,7 @@ pub(super) struct RawLive {
     sessions: Option<usize>,
     session_queue: Option<RawSize>,
     send_buffer: Option<RawSize>,
+    receive_buffer: Option<RawSize>,
     user_timeout: Option<RawDuration>,
     inbox: Option<RawSize>,
     activity_timeout: Option<RawDuration>,
@@ -29,7 +30,7 @@ pub(super) struct RawLive {
 
 impl RawLive {
     pub(super) fn resolve(&self, check: &mut Check) -> LiveSettings {
-        let LiveSettings { shards, sessions: default, activity_timeout, pong_timeout, rejoin_within } =
+        let LiveSettings { shards, sessions: default, receive_buffer, activity_timeout, pong_timeout, rejoin_within } =
             LiveSettings::default();
         let rejoin_within = self.rejoin_within.map_or(rejoin_within, |raw| raw.0);
         if rejoin_within > LONGEST_REJOIN {
@@ -48,7 +49,9 @@ impl RawLive {
             inbox_bytes: size("inbox", self.inbox, default.inbox_bytes, (1 << 20, 1 << 40), check),
             inbox_age: default.inbox_age,
         };
+        let receive_buffer = size("receive_buffer", self.receive_buffer, receive_buffer, (4 * kib, 64 << 20), check);
         LiveSettings {
+            receive_buffer,
             shards: check.bounded("live.shards", self.shards, shards, 0, 1024),
             sessions,
             activity_timeout: seconds("activity_timeout", self.activity_timeout, activity_timeout, check),

@@ -6,6 +6,7 @@ use sqlx::{AssertSqlSafe, Connection as _, PgConnection, Row};
 use super::connect::{TRIES, sql};
 use super::locks;
 use crate::error::StoreError;
+use crate::records::upgrade_spec;
 
 /// In order; the place in this list, from 1, is the schema version that `tidings_schema` holds.
 const MIGRATIONS: &[&str] = &[
@@ -16,7 +17,13 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../migrations/postgres/0005_paused.sql"),
     include_str!("../../migrations/postgres/0006_fields_for.sql"),
     include_str!("../../migrations/postgres/0007_bounds.sql"),
+    MATCHES,
 ];
+
+/// The one that rewrites matches.
+const MATCHES: &str = include_str!("../../migrations/postgres/0008_matches.sql");
+/// Listeners that are rewritten at once.
+const REWRITTEN: i64 = 500;
 
 /// The latest version this program knows.
 pub const SCHEMA_VERSION: i64 = MIGRATIONS.len() as i64;
@@ -65,8 +72,31 @@ pub(super) async fn migrate(db: &mut PgConnection) -> Result<(), StoreError> {
     }
     for (version, text) in (1..).zip(MIGRATIONS).filter(|(version, _)| *version > found) {
         sqlx::raw_sql(AssertSqlSafe(*text)).execute(&mut *db).await?;
+        if *text == MATCHES {
+            rewrite_matches(db).await?;
+        }
         sql("UPDATE tidings_schema SET version = $1").bind(version).execute(&mut *db).await?;
         tracing::info!(version, "migrated the database");
     }
     Ok(())
+}
+
+/// Writes each match in words that mean today what it meant.
+async fn rewrite_matches(db: &mut PgConnection) -> Result<(), StoreError> {
+    let mut after = 0_i64;
+    loop {
+        let rows = sql("SELECT no, spec FROM listener WHERE no > $1 ORDER BY no LIMIT $2")
+            .bind(after)
+            .bind(REWRITTEN)
+            .fetch_all(&mut *db)
+            .await?;
+        let Some(last) = rows.last() else { return Ok(()) };
+        after = last.try_get(0)?;
+        for row in &rows {
+            let (no, spec): (i64, String) = (row.try_get(0)?, row.try_get(1)?);
+            if let Some(now) = upgrade_spec(&spec)? {
+                sql("UPDATE listener SET spec = $2 WHERE no = $1").bind(no).bind(now).execute(&mut *db).await?;
+            }
+        }
+    }
 }

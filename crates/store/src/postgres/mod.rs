@@ -76,7 +76,7 @@ impl Default for Sizes {
 pub struct PostgresStore {
     node: String,
     incarnation: i64,
-    key: MainKey,
+    key: Arc<MainKey>,
     sizes: Sizes,
     connections: Arc<Connections>,
     clock: Arc<ServerClock>,
@@ -127,7 +127,7 @@ impl PostgresStore {
         Ok(Self {
             node: node.to_owned(),
             incarnation,
-            key,
+            key: Arc::new(key),
             sizes,
             connections,
             clock,

@@ -84,8 +84,11 @@ impl Nodes for PostgresStore {
 #[async_trait]
 impl Catalogue for PostgresStore {
     async fn changes(&self, since: i64) -> Result<Changes, StoreError> {
-        // Opened when the transaction is over: with many listeners that takes its time, and a transaction has little.
-        transact!(self.connections, |db| catalogue::changed(db, since).await)?.open(&self.key)
+        // Opened when the transaction is over: with many listeners that takes its time, and a transaction has little. Nor has
+        // a thread of the runtime: secrets are opened there, and matches compiled.
+        let changed = transact!(self.connections, |db| catalogue::changed(db, since).await)?;
+        let key = Arc::clone(&self.key);
+        tokio::task::spawn_blocking(move || changed.open(&key)).await.map_err(|_| StoreError::Closed)?
     }
 
     async fn create_hook(&self, hook: Hook) -> Result<(), StoreError> {

@@ -1,8 +1,9 @@
 //! The schema and its versions. Migrations are numbered, only ever added, and each runs in its own transaction.
 
-use rusqlite::Connection;
+use rusqlite::{Connection, params};
 
 use crate::error::StoreError;
+use crate::records::upgrade_spec;
 
 /// In order; the place in this list, from 1, is the schema version that `PRAGMA user_version` holds.
 const MIGRATIONS: &[&str] = &[
@@ -11,7 +12,13 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../migrations/sqlite/0003_apps.sql"),
     include_str!("../../migrations/sqlite/0004_fields_for.sql"),
     include_str!("../../migrations/sqlite/0005_bounds.sql"),
+    MATCHES,
 ];
+
+/// The one that rewrites matches.
+const MATCHES: &str = include_str!("../../migrations/sqlite/0006_matches.sql");
+/// Listeners that are rewritten at once.
+const REWRITTEN: usize = 500;
 
 /// The latest version this program knows.
 pub const SCHEMA_VERSION: i64 = MIGRATIONS.len() as i64;
@@ -34,9 +41,29 @@ pub(crate) fn migrate(connection: &mut Connection) -> Result<(), StoreError> {
     for (version, sql) in (1..).zip(MIGRATIONS).filter(|(version, _)| *version > found) {
         let transaction = connection.transaction()?;
         transaction.execute_batch(sql)?;
+        if *sql == MATCHES {
+            rewrite_matches(&transaction)?;
+        }
         transaction.pragma_update(None, "user_version", version)?;
         transaction.commit()?;
         tracing::info!(version, "migrated the database");
     }
     Ok(())
+}
+
+/// Writes each match in words that mean today what it meant.
+fn rewrite_matches(db: &Connection) -> Result<(), StoreError> {
+    let mut after = 0_i64;
+    loop {
+        let mut some = db.prepare_cached("SELECT no, spec FROM listener WHERE no > ?1 ORDER BY no LIMIT ?2")?;
+        let rows = some.query_map(params![after, REWRITTEN], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        let rows: Vec<(i64, String)> = rows.collect::<Result<_, _>>()?;
+        let Some((last, _)) = rows.last() else { return Ok(()) };
+        after = *last;
+        for (no, spec) in &rows {
+            if let Some(now) = upgrade_spec(spec)? {
+                db.prepare_cached("UPDATE listener SET spec = ?2 WHERE no = ?1")?.execute(params![no, now])?;
+            }
+        }
+    }
 }

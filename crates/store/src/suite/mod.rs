@@ -20,10 +20,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use serde_json::value::RawValue;
 use tidings_model::clock::Millis;
 use tidings_model::delivery::Attempt;
 use tidings_model::event::{Data, Event};
-use tidings_model::hook::{DeliveryDefaults, FieldsFor, Hook};
+use tidings_model::hook::{DeliveryDefaults, FieldsFor, Hook, Schema};
 use tidings_model::id::{AppId, DestinationNo, EventNo};
 use tidings_model::listener::{Format, Listener, Order};
 use tidings_model::matcher::Match;
@@ -313,6 +314,11 @@ pub(crate) fn listener(app: &AppId, id: &str, order: Order) -> Listener {
     }
 }
 
+/// A schema that no JSON library would write like this, and with a number that it could not keep.
+fn schema() -> Schema {
+    RawValue::from_string("{ \"type\":\"object\", \"maximum\": 1e400, \"b\":1, \"a\":2 }".to_owned()).unwrap().into()
+}
+
 pub(crate) fn hook(app: &AppId, name: &str) -> Hook {
     Hook {
         app: app.clone(),
@@ -320,7 +326,7 @@ pub(crate) fn hook(app: &AppId, name: &str) -> Hook {
         description: "a hook".to_owned(),
         fields: None,
         fields_for: FieldsFor::All,
-        schema: Some(serde_json::json!({"type": "object"})),
+        schema: Some(schema()),
         defaults: DeliveryDefaults { timeout: Some(Duration::from_secs(5)), schedule: None },
         version: 0,
         created_at: START,

@@ -26,7 +26,7 @@ pub(super) async fn create(
 ) -> Result<Response, Problem> {
     let body = body::other(&headers, body).await?;
     let hook = hook::read_new(&body, &app.id, door.bus().clock().wall_ms())?;
-    let hook = door.bus().create_hook(hook, app.limits.hooks).await?;
+    let hook = door.bus().create_hook(hook).await?;
     Ok((StatusCode::CREATED, Json(Shown::from(&*hook))).into_response())
 }
 

@@ -12,7 +12,7 @@ use http::{HeaderMap, StatusCode};
 use tidings_bus::ManageError;
 use tidings_model::app::App;
 use tidings_model::clock::{Millis, millis, rfc3339};
-use tidings_model::id::{DeliveryKey, DestinationNo};
+use tidings_model::id::{AppId, DeliveryKey, DestinationNo};
 use tidings_model::listener::Listener;
 use tidings_model::pattern::is_reserved;
 use tidings_store::StoreError;
@@ -25,7 +25,7 @@ use crate::paging::{ListenerId, Paging};
 use crate::problem::{Code, Problem};
 use crate::query::Query;
 use crate::wire::event::{self, Tested};
-use crate::wire::listener::{self, Change, Rotated, Rotation, Shown};
+use crate::wire::listener::{self, Change, DeclaredBy, Rotated, Rotation, Shown};
 
 /// An answer that holds a secret is kept by nobody on its way.
 const NOT_KEPT: [(http::HeaderName, &str); 1] = [(CACHE_CONTROL, "no-store")];
@@ -37,10 +37,14 @@ pub(super) async fn create(
     body: Body,
 ) -> Result<Response, Problem> {
     let body = body::other(&headers, body).await?;
-    let listener = listener::read_new(&body, &app.id, door.bus().clock().wall_ms())?;
+    let now = door.bus().clock().wall_ms();
+    let listener =
+        compiling(&door, &app.id, move |app, declared| listener::read_new(&body, app, now, declared)).await?;
     destination::check(&door, &listener.url, "url")?;
-    let listener = door.bus().create_listener(listener, app.limits.listeners).await?;
-    Ok((StatusCode::CREATED, NOT_KEPT, Json(Shown::with_secret(&listener))).into_response())
+    let warnings = listener.filter.warnings().to_vec();
+    let listener = door.bus().create_listener(listener).await?;
+    let shown = Shown::with_secret(&listener).with_warnings(&warnings);
+    Ok((StatusCode::CREATED, NOT_KEPT, Json(shown)).into_response())
 }
 
 pub(super) async fn list(
@@ -84,7 +88,7 @@ pub(super) async fn change(
 ) -> Result<Response, Problem> {
     let body = body::other(&headers, body).await?;
     let before = find(&door, &app, &id)?;
-    let change = Change::read(&body, &before)?;
+    let change = compiling(&door, &app.id, move |_, declared| Change::read(&body, &before, declared)).await?;
     if let Some(url) = change.url() {
         destination::check(&door, url, "url")?;
     }
@@ -96,7 +100,8 @@ pub(super) async fn change(
     let changed = door.bus().change_listener(&app.id, &id, &apply).await;
     let listener = changed.map_err(|error| refused(&id, error))?;
     let failing = failing(&door).await?;
-    Ok(Json(Shown::of(&listener, failing.get(&listener.no).copied())).into_response())
+    let shown = Shown::of(&listener, failing.get(&listener.no).copied()).with_warnings(&change.warnings);
+    Ok(Json(shown).into_response())
 }
 
 pub(super) async fn remove(
@@ -155,6 +160,19 @@ pub(super) async fn test(
 pub(super) fn disabled(listener: &Listener) -> Problem {
     Problem::new(Code::Conflict, format!("the listener {:?} is disabled", listener.id))
         .remedy(format!("enable it first: `PATCH /v1/listeners/{}` with {{\"enabled\":true}}", listener.id))
+}
+
+/// Reads what may hold a match, on a thread that may take its time, and few at a time: a regular expression can cost a hundred
+/// times what sending it does.
+async fn compiling<T: Send + 'static>(
+    door: &ApiDoor,
+    app: &AppId,
+    read: impl FnOnce(&AppId, &DeclaredBy<'_>) -> Result<T, Problem> + Send + 'static,
+) -> Result<T, Problem> {
+    let _few_at_a_time = door.compiling().await?;
+    let (catalogue, app) = (Arc::clone(door.bus().catalogue()), app.clone());
+    let work = move || read(&app, &|hooks| catalogue.declared(&app, hooks));
+    tokio::task::spawn_blocking(work).await.map_err(|_| Problem::from(StoreError::Closed))?
 }
 
 fn find(door: &ApiDoor, app: &App, id: &str) -> Result<Arc<Listener>, Problem> {

@@ -1,9 +1,9 @@
 //! Hooks: what a request makes of one, and how it is shown.
 
 use serde::Serialize;
-use serde_json::Value as Json;
+use serde_json::value::RawValue;
 use tidings_model::clock::{Millis, rfc3339};
-use tidings_model::hook::{DeliveryDefaults, FieldsFor, Hook, MAX_FIELDS};
+use tidings_model::hook::{DeliveryDefaults, FieldsFor, Hook, MAX_FIELDS, Schema};
 use tidings_model::id::AppId;
 use tidings_model::payload::{Field, FieldKind};
 use tidings_model::schedule::{Schedule, format_duration};
@@ -22,7 +22,7 @@ pub(crate) struct Change {
     description: Setting<String>,
     fields: Setting<Vec<Field>>,
     fields_for: Setting<FieldsFor>,
-    schema: Setting<Json>,
+    schema: Setting<Schema>,
     defaults: Setting<DeliveryDefaults>,
 }
 
@@ -125,16 +125,13 @@ fn fields_for(value: &Value<'_>) -> Result<FieldsFor, Problem> {
     })
 }
 
-fn schema(value: &Value<'_>) -> Result<Json, Problem> {
+fn schema(value: &Value<'_>) -> Result<Schema, Problem> {
     let text = value.raw.get();
     if text.len() > limits::SCHEMA {
         return Err(value.too_long(text.len(), limits::SCHEMA));
     }
-    let json: Json = serde_json::from_str(text).map_err(|error| {
-        value.wrong(format!("this cannot be a schema: {error}")).remedy("write plain numbers and texts")
-    })?;
-    if json.is_object() || json.is_boolean() {
-        return Ok(json);
+    if text.starts_with('{') || matches!(text, "true" | "false") {
+        return Ok(RawValue::to_owned(value.raw).into());
     }
     Err(value.wrong("a JSON Schema is an object").remedy("write one such as {\"type\":\"object\"}"))
 }
@@ -154,7 +151,7 @@ pub(crate) struct Shown<'h> {
     description: &'h str,
     fields: Option<&'h [Field]>,
     fields_for: FieldsFor,
-    schema: Option<&'h Json>,
+    schema: Option<&'h Schema>,
     defaults: ShownDefaults<'h>,
     created_at: String,
     updated_at: String,

@@ -12,7 +12,7 @@ use tidings_model::id::{AppId, DestinationNo, new_id};
 use tidings_model::listener::{
     Disabled, Format, Listener, MAX_CONCURRENCY, MAX_HEADERS, MAX_HOOKS, MAX_RATE, MAX_URL_LEN, Order, check_header,
 };
-use tidings_model::matcher::Match;
+use tidings_model::matcher::{Declared, Match};
 use tidings_model::pattern::Pattern;
 use tidings_model::schedule::{Schedule, format_duration};
 use tidings_model::signature::{KeyRing, Secret};
@@ -38,8 +38,17 @@ const KNOWN: [&str; 13] = [
     "owner",
     "description",
 ];
-const SHOWN_ONLY: [&str; 8] =
-    ["id", "format", "disabled_reason", "disabled_at", "failing_since", "created_at", "updated_at", "hints"];
+const SHOWN_ONLY: [&str; 9] = [
+    "id",
+    "format",
+    "disabled_reason",
+    "disabled_at",
+    "failing_since",
+    "created_at",
+    "updated_at",
+    "hints",
+    "warnings",
+];
 /// Stands for a header's value, which is not shown.
 const HIDDEN: &str = "***";
 /// Why a listener is disabled that somebody disabled over the API.
@@ -53,6 +62,8 @@ pub(crate) struct Change {
     url: Option<Url>,
     hooks: Option<Vec<Pattern>>,
     filter: Setting<Match>,
+    /// What is taken but most likely not meant.
+    pub(crate) warnings: Vec<String>,
     headers: Setting<Headers>,
     rate: Setting<u32>,
     concurrency: Setting<u32>,
@@ -64,8 +75,11 @@ pub(crate) struct Change {
     description: Setting<String>,
 }
 
-/// Reads a listener that is to be made.
-pub(crate) fn read_new(body: &[u8], app: &AppId, now: Millis) -> Result<Listener, Problem> {
+/// What the hooks declare whose events a listener of these names and patterns would get.
+pub(crate) type DeclaredBy<'a> = dyn Fn(&[Pattern]) -> Declared + 'a;
+
+/// Reads a listener that is to be made. Compiles its match, which takes its time.
+pub(crate) fn read_new(body: &[u8], app: &AppId, now: Millis, declared: &DeclaredBy<'_>) -> Result<Listener, Problem> {
     let fields = Fields::of_body(body, &KNOWN, &SHOWN_ONLY)?;
     let mut listener = Listener {
         app: app.clone(),
@@ -90,13 +104,13 @@ pub(crate) fn read_new(body: &[u8], app: &AppId, now: Millis) -> Result<Listener
         created_at: now,
         updated_at: now,
     };
-    Change::of(&fields, &[])?.apply(&mut listener, now);
+    Change::of(&fields, &[], &listener.hooks, declared)?.apply(&mut listener, now);
     Ok(listener)
 }
 
 impl Change {
-    /// Reads a change of a listener.
-    pub(crate) fn read(body: &[u8], before: &Listener) -> Result<Self, Problem> {
+    /// Reads a change of a listener. Compiles a new match, which takes its time.
+    pub(crate) fn read(body: &[u8], before: &Listener, declared: &DeclaredBy<'_>) -> Result<Self, Problem> {
         let fields = Fields::of_body(body, &KNOWN, &SHOWN_ONLY)?;
         if let Some(value) = fields.sent("secret") {
             return Err(value
@@ -108,14 +122,33 @@ impl Change {
                 return Err(value.wrong("a listener cannot be without it").remedy("give a new value, or leave it out"));
             }
         }
-        Self::of(&fields, &before.headers)
+        let mut change = Self::of(&fields, &before.headers, &before.hooks, declared)?;
+        if let (Some(hooks), Setting::Kept) = (&change.hooks, &change.filter) {
+            // The match stays; what it asks for may be what these hooks never send.
+            let filter = Match::parse_for(before.filter.to_json().get(), &declared(hooks));
+            change.warnings = filter.map_or_else(|_| Vec::new(), |filter| filter.warnings().to_vec());
+        }
+        Ok(change)
     }
 
-    fn of(fields: &Fields<'_>, before: &[(String, Token)]) -> Result<Self, Problem> {
+    fn of(
+        fields: &Fields<'_>,
+        before: &[(String, Token)],
+        hooks_before: &[Pattern],
+        declared: &DeclaredBy<'_>,
+    ) -> Result<Self, Problem> {
+        let hooks = fields.get("hooks").map(|value| hooks(&value)).transpose()?;
+        let declared = || declared(hooks.as_deref().unwrap_or(hooks_before));
+        let filter = fields.setting("match", |value| filter(value, &declared()))?;
+        let warnings = match &filter {
+            Setting::To(filter) => filter.warnings().to_vec(),
+            Setting::Kept | Setting::Reset => Vec::new(),
+        };
         Ok(Self {
             url: fields.get("url").map(|value| url(&value)).transpose()?,
-            hooks: fields.get("hooks").map(|value| hooks(&value)).transpose()?,
-            filter: fields.setting("match", filter)?,
+            hooks,
+            filter,
+            warnings,
             headers: fields.setting("headers", |value| headers(value, before))?,
             rate: fields.setting("rate", |value| value.whole(1..=MAX_RATE))?,
             concurrency: fields.setting("concurrency", |value| value.whole(1..=MAX_CONCURRENCY))?,
@@ -200,8 +233,8 @@ fn hooks(value: &Value<'_>) -> Result<Vec<Pattern>, Problem> {
     Ok(hooks)
 }
 
-fn filter(value: &Value<'_>) -> Result<Match, Problem> {
-    Match::parse(value.raw.get()).map_err(|error| {
+fn filter(value: &Value<'_>, declared: &Declared) -> Result<Match, Problem> {
+    Match::parse_for(value.raw.get(), declared).map_err(|error| {
         let text = error.to_string();
         let text = text.strip_prefix(error.path()).and_then(|text| text.strip_prefix(": ")).unwrap_or(&text);
         // Some of these texts are nothing but what to write instead.
@@ -331,7 +364,7 @@ pub(crate) struct Shown<'l> {
     created_at: String,
     updated_at: String,
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
-    hints: &'l [String],
+    warnings: &'l [String],
 }
 
 fn is_standard(format: &Format) -> bool {
@@ -374,12 +407,17 @@ impl<'l> Shown<'l> {
             failing_since: failing_since.map(rfc3339),
             created_at: rfc3339(listener.created_at),
             updated_at: rfc3339(listener.updated_at),
-            hints: listener.filter.hints(),
+            warnings: &[],
         }
     }
 
     /// With its secret, for whoever has just made it.
     pub(crate) fn with_secret(listener: &'l Listener) -> Self {
         Self { secret: Some(listener.keys.current.expose().to_string()), ..Self::of(listener, None) }
+    }
+
+    /// With what is most likely not meant, for whoever has just written it.
+    pub(crate) fn with_warnings(self, warnings: &'l [String]) -> Self {
+        Self { warnings, ..self }
     }
 }

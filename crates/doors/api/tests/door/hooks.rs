@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use std::time::Duration;
 
-use crate::kit::door;
+use crate::kit::{KEY, door};
 
 #[tokio::test]
 async fn a_hook_is_shown_as_it_was_made() {
@@ -63,6 +63,16 @@ async fn a_hook_that_is_named_stays() {
     assert_eq!(door.delete("/v1/hooks/h").await.ok(204), Value::Null);
     door.get("/v1/hooks/h").await.refused(404, "not_found");
     door.delete("/v1/hooks/h").await.refused(404, "not_found");
+}
+
+// covers: G015
+#[tokio::test]
+async fn a_schema_is_kept_as_it_came() {
+    let door = door().await;
+    let schema = r#"{"maximum": 1e400, "b":18446744073709551617,  "a":[ ]}"#;
+    door.call(KEY, "POST", "/v1/hooks", format!(r#"{{"name":"h","schema":{schema}}}"#)).await.ok(201);
+    let shown = door.get("/v1/hooks/h").await.text;
+    assert!(shown.contains(&format!("\"schema\":{schema},")), "{shown}");
 }
 
 #[tokio::test]

@@ -30,7 +30,7 @@ async fn a_listener_is_shown_as_it_was_made() {
 
     let full = json!({
         "url": "https://partner.example/?q=1", "hooks": ["h", "x.*", "*"],
-        "match": {"n": 12345678901234567890_u64, "name": {"startswith": "J"}},
+        "match": {"n": 12345678901234567890_u64, "name": {"starts_with": "J", "first": "Jo"}},
         "rate": 7, "concurrency": 3, "order": "key", "timeout": "2500ms", "schedule": ["0s", "90s"], "enabled": false,
         "owner": "c7", "description": "für\nÅdne", "headers": {"X-Token": "t"},
     });
@@ -40,7 +40,75 @@ async fn a_listener_is_shown_as_it_was_made() {
     }
     assert_eq!(made["headers"], json!({"X-Token": "***"}));
     assert_eq!((&made["disabled_reason"], &made["disabled_at"]), (&json!("by request"), &made["created_at"]));
-    assert_eq!(made["hints"].as_array().unwrap().len(), 1, "{made}");
+    assert_eq!(made["warnings"].as_array().unwrap().len(), 1, "{made}");
+}
+
+// covers: G172, G173, G174
+#[tokio::test]
+async fn a_match_that_would_never_hold_is_refused_or_warned_of() {
+    let door = door().await;
+    door.post("/v1/hooks", json!({"name": "person", "fields": ["name", "age"]})).await.ok(201);
+    let listener = |filter: Value| json!({"url": "https://a.example/", "hooks": ["person"], "match": filter});
+    for (filter, field, remedy) in [
+        (json!({"name": ["Joe", "Ann"]}), "match.name", "{\"in\": [\"Joe\",\"Ann\"]}"),
+        (json!({"name": {"startswith": "J"}}), "match.name.startswith", "{\"starts_with\": \"J\"}"),
+        (json!({"age": {"gte": 18, "lt": 65}}), "match.age", "{\"all\": [{\"gte\": 18}, {\"lt\": 65}]}"),
+        (json!({"age": {"$gt": 18}}), "match.age.$gt", "\".$gt\""),
+    ] {
+        let refused = door.post("/v1/listeners", listener(filter)).await.refused(422, "invalid_field");
+        assert_eq!(refused["field"], field, "{refused}");
+        assert!(text(&refused["remedy"]).contains(remedy), "{refused}");
+    }
+    let made = door.post("/v1/listeners", listener(json!({"nmae": "Joe"}))).await.ok(201);
+    let warnings = text(&made["warnings"][0]);
+    assert!(warnings.contains("match.nmae") && warnings.contains("did you mean \"name\""), "{made}");
+    let path = format!("/v1/listeners/{}", text(&made["id"]));
+    let mended = door.patch(&path, json!({"match": {"name": {"in": ["Joe", "Ann"]}}})).await.ok(200);
+    assert_eq!(mended["warnings"], Value::Null, "{mended}");
+    door.post("/v1/hooks", json!({"name": "order", "fields": ["total"]})).await.ok(201);
+    let moved = door.patch(&path, json!({"hooks": ["order"]})).await.ok(200);
+    assert!(text(&moved["warnings"][0]).contains("match.name"), "the hooks are others: {moved}");
+}
+
+// covers: G013
+#[tokio::test]
+async fn an_apps_matches_and_texts_have_a_budget() {
+    let door = door().await;
+    door.hook("h").await;
+    // 60 KiB each, of 1 MiB.
+    let likes: serde_json::Map<_, _> = (0..2).map(|n| (format!("f{n}"), json!({"like": r"^\w+@\w+$"}))).collect();
+    let listener = |filter: Value| json!({"url": "https://a.example/", "hooks": ["h"], "match": filter});
+    let mut made = Vec::new();
+    let refused = loop {
+        let answer = door.post("/v1/listeners", listener(Value::Object(likes.clone()))).await;
+        if answer.status != 201 {
+            break answer.refused(422, "limit_reached");
+        }
+        made.push(text(&answer.ok(201)["id"]));
+        assert!(made.len() < 50, "there is no end");
+    };
+    assert!(made.len() > 3, "{made:?}");
+    assert_eq!(refused["field"], "match", "{refused}");
+    assert!(text(&refused["detail"]).contains("KiB are used"), "{refused}");
+    assert!(text(&refused["remedy"]).contains("apps.limits.matches"), "{refused}");
+    // A listener without a match is none of that; nor is a change of anything else; and what goes makes room.
+    door.post("/v1/listeners", listener(json!({}))).await.ok(201);
+    let path = format!("/v1/listeners/{}", made[0]);
+    door.patch(&path, json!({"description": "changed"})).await.ok(200);
+    door.patch(&path, json!({"match": {"a": 1}})).await.ok(200);
+    door.post("/v1/listeners", listener(Value::Object(likes))).await.ok(201);
+
+    let big = json!({"type": "object", "description": "x".repeat(60_000)});
+    let mut hooks = 0;
+    let refused = loop {
+        let answer = door.post("/v1/hooks", json!({"name": format!("big.{hooks}"), "schema": big})).await;
+        if answer.status != 201 {
+            break answer.refused(422, "limit_reached");
+        }
+        hooks += 1;
+        assert!(hooks < 50, "there is no end");
+    };
+    assert!(text(&refused["remedy"]).contains("apps.limits.catalogue"), "{refused}");
 }
 
 #[tokio::test]

@@ -35,7 +35,7 @@ fn nothing_written_means_the_defaults() {
 #[test]
 fn what_is_written_holds_and_nothing_warns() {
     let text = format!(
-        "max_connections_per_ip = 5\ntrusted_proxies = [\"10.0.0.0/8\", \"::1\"]\n[live]\nshards = 2\nsessions = 7\nsession_queue = \"64KiB\"\nsend_buffer = \"32KiB\"\nuser_timeout = \"0s\"\ninbox = \"1MiB\"\nactivity_timeout = \"2s\"\npong_timeout = \"3s\"\nrejoin_within = \"40s\"\n{APP}allowed_origins = [\"HTTPS://Example.com:443\", \"https://*.example.com\"]\nclient_events = false\nauthorize_within = \"9s\"\n[apps.limits]\nbatch = 20\nmember_id = 64\nwatchlist = 3\nsessions = 3\nchannels_per_session = 4\nmessage = \"4KiB\"\nclient_events_per_second = 5\nmember_info = \"6kB\"\nhistory = 0"
+        "max_connections_per_ip = 5\ntrusted_proxies = [\"10.0.0.0/8\", \"::1\"]\n[live]\nshards = 2\nsessions = 7\nsession_queue = \"64KiB\"\nsend_buffer = \"32KiB\"\nreceive_buffer = \"16KiB\"\nuser_timeout = \"0s\"\ninbox = \"1MiB\"\nactivity_timeout = \"2s\"\npong_timeout = \"3s\"\nrejoin_within = \"40s\"\n{APP}allowed_origins = [\"HTTPS://Example.com:443\", \"https://*.example.com\"]\nclient_events = false\nauthorize_within = \"9s\"\n[apps.limits]\nbatch = 20\nmember_id = 64\nwatchlist = 3\nsessions = 3\nchannels_per_session = 4\nmessage = \"4KiB\"\nclient_events_per_second = 5\nmember_info = \"6kB\"\nhistory = 0"
     );
     let loaded = read(&text).unwrap_or_else(|problems| panic!("{problems}"));
     assert!(loaded.warnings.is_empty(), "{:?}", loaded.warnings);
@@ -51,6 +51,7 @@ fn what_is_written_holds_and_nothing_warns() {
             inbox_bytes: 1 << 20,
             inbox_age: Duration::from_secs(1),
         },
+        receive_buffer: 16 << 10,
         activity_timeout: 2,
         pong_timeout: 3,
         rejoin_within: Duration::from_secs(40),

@@ -8,11 +8,11 @@ use tidings_model::listener::Order;
 use tidings_testkit::{Cut, eventually, proxy};
 
 use super::{Node, Options, PostgresStore};
-use crate::Store;
 use crate::error::StoreError;
 use crate::log::{Lane, Published};
 use crate::postgres::OpenError;
 use crate::suite::{World, hook};
+use crate::{Catalogue, Store};
 
 async fn open(node: &Node, url: &str, options: &Options) -> Result<PostgresStore, OpenError> {
     PostgresStore::open(url, "a", options, node.key()).await
@@ -32,6 +32,27 @@ async fn a_newer_schema_is_refused_and_left_alone() {
     let newer = StoreError::NewerSchema { found: 99, known: super::super::SCHEMA_VERSION };
     assert!(matches!(&error, OpenError::Store(store) if *store == newer), "{error:?}");
     assert_eq!(node.database.run("SELECT version FROM tidings_schema"), "99");
+}
+
+/// As version 0.1.0 left them.
+// covers: G175
+#[tokio::test]
+async fn matches_of_the_first_version_are_written_anew_once() {
+    let node = Node::alone();
+    let store = node.store().await;
+    store.create_listener(crate::suite::listener(&"1".into(), "l", Order::None)).await.unwrap();
+    store.close().await;
+    node.database.run(
+        r#"UPDATE listener SET spec = jsonb_set(spec::jsonb, '{match}', '{"tags":["x"],"a":{"in":5}}')::text;
+           UPDATE tidings_schema SET version = 5"#,
+    );
+    for _ in 0..2 {
+        let store = node.store().await;
+        let changes = store.changes(0).await.unwrap();
+        let filter = changes.listeners[0].0.filter.to_json().get();
+        assert_eq!(filter, r#"{"a":{".in":5},"tags":{"is":["x"]}}"#);
+        store.close().await;
+    }
 }
 
 #[tokio::test]

@@ -96,6 +96,43 @@ async fn a_later_schema_is_refused_and_left_alone() {
     assert_eq!(left.len(), 2, "{left:?}");
 }
 
+/// As version 0.1.0 left them: a match in its words, and one that is beyond the limit of today.
+// covers: G175, G012
+#[tokio::test]
+async fn matches_of_the_first_version_are_written_anew_once() {
+    let dir = Dir::new();
+    let store = dir.store();
+    let mut listener = crate::suite::listener(&"1".into(), "l", Order::None);
+    store.create_listener(listener.clone()).await.unwrap();
+    listener.id = "large".to_owned();
+    store.create_listener(listener).await.unwrap();
+    store.close().await;
+    drop(store);
+    let db = Connection::open(dir.path()).unwrap();
+    let set = |id: &str, filter: &str| {
+        let set = "UPDATE listener SET spec = json_set(spec, '$.match', json(?2)) WHERE id = ?1";
+        assert_eq!(db.execute(set, [id, filter]).unwrap(), 1);
+    };
+    set("l", r#"{"tags":["x"],"a":{"in":5},"n":{"contains":"o"}}"#);
+    set("large", r#"{"a":{"like":"^\\pL{20}$"}}"#);
+    // The last migration is the one that writes them anew.
+    db.pragma_update(None, "user_version", SCHEMA_VERSION - 1).unwrap();
+    drop(db);
+    let large = crate::matches::large_in_sqlite(&dir.path()).unwrap();
+    assert_eq!(large.iter().map(|large| large.listener.as_str()).collect::<Vec<_>>(), ["large"]);
+
+    let now = r#"{"tags":{"is":["x"]},"a":{".in":5},"n":{"all":[{"contains":"o"},{"starts_with":""}]}}"#;
+    for _ in 0..2 {
+        let store = dir.store();
+        let changes = store.changes(0).await.unwrap();
+        let of = |id: &str| changes.listeners.iter().find(|(l, _)| l.id == id).unwrap().0.clone();
+        assert_eq!(of("l").filter.to_json().get(), now);
+        assert!(of("large").filter.is_large() && !of("l").filter.is_large());
+        assert_eq!(of("l").hooks, of("large").hooks, "the rest is kept");
+        store.close().await;
+    }
+}
+
 // covers: G043
 #[tokio::test]
 async fn space_is_given_back() {

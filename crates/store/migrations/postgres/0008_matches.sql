@@ -1,0 +1,1 @@
+-- The language of matches has more words. `migrate.rs` writes each stored match anew, so that it means what it meant.
