@@ -68,7 +68,7 @@ async fn a_full_server_says_so_in_each_protocol_and_serves_probes_and_the_operat
     logged(&server, &["a connection is refused", "max_connections"], async || ()).await;
 }
 
-// covers: G111
+// covers: G115
 #[tokio::test]
 async fn machines_may_have_an_address_of_their_own() {
     let server = server().alone().env("TIDINGS__MACHINES__LISTEN", "127.0.0.1:0").start().await;
@@ -84,7 +84,7 @@ async fn machines_may_have_an_address_of_their_own() {
     assert_eq!(server.api().get("/readyz").await.expect_status(200).json, json!({"ready": true}));
 }
 
-// covers: G092, G301
+// covers: G092, G309
 #[tokio::test]
 async fn it_is_not_ready_for_a_while_before_it_stops_to_listen() {
     let mut server = server().alone().env("TIDINGS__SHUTDOWN_DELAY", "10m").start().await;

@@ -203,7 +203,7 @@ mod tests {
         }
     }
 
-    // covers: G021
+    // covers: G0291
     #[test]
     fn the_work_is_linear_in_what_was_sent_however_it_was_cut() {
         let filler = "X: y\r\n".repeat(10) + "Y: " + &"y".repeat(7_000);

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use tidings_model::id::AppId;
 use tidings_store::Store;
 use tidings_store::log::EventFilter;
-use tidings_store::queue::DeliveryFilter;
+use tidings_store::queue::{AttemptRange, DeliveryFilter};
 use tidings_store::seal::MainKey;
 use tidings_store::sqlite::{SqliteStore, Sync};
 
@@ -85,11 +85,11 @@ async fn stored(store: &dyn Store, replay: &Replay) -> Result<(), String> {
         *deliveries.entry(row.key.event.0).or_default() += 1;
         // Each is a read of its own: some do.
         if place % 32 == 0 {
-            store.attempts(&row.key).await.map_err(|error| format!("attempts: {error}"))?;
+            store.attempts(&row.key, AttemptRange::first(ALL)).await.map_err(|error| format!("attempts: {error}"))?;
         }
     }
     let mut ids = HashSet::new();
-    for logged in &events {
+    for logged in &events.rows {
         let number = logged.event.id.strip_prefix("e-").and_then(|n| n.parse::<usize>().ok());
         let expected = number.and_then(|n| published().get(n)).ok_or("an event that nobody published")?;
         if logged.event.data.as_json() != Some(expected) {

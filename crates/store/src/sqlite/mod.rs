@@ -16,6 +16,7 @@ mod log;
 mod lots;
 mod meta;
 mod migrate;
+mod nodes;
 mod queue;
 mod readers;
 mod retire;
@@ -34,7 +35,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::Connection;
 use tidings_model::clock::Millis;
 use tidings_model::delivery::Attempt;
 use tidings_model::hook::Hook;
@@ -45,7 +46,6 @@ use tidings_model::payload::Field;
 use crate::catalogue::{AppRecord, Catalogue, Changes};
 use crate::error::StoreError;
 use crate::log::{Destination, EventFilter, Lease, LeaseToken, Log, Logged, MAX_DIRECT, Publish, Published};
-use crate::nodes::{Nodes, Presence};
 use crate::page::Page;
 use crate::queue::{
     AttemptRange, DeliveryFilter, DeliveryRow, Depth, Due, Expanded, Finished, Leased, Queue, Recorded, Recording,
@@ -61,6 +61,7 @@ use readers::Readers;
 use writer::{Class, Writer};
 
 pub use migrate::SCHEMA_VERSION;
+pub(crate) use upkeep::settled;
 
 /// How long the writer waits for a database that another process holds.
 const LOCKED_FOR: Duration = Duration::from_secs(2);
@@ -193,21 +194,6 @@ impl SqliteStore {
     }
 }
 
-/// The database at `path`, with its schema up to date and every lease taken back, for reading it all.
-pub(crate) fn settled(path: &Path, now: Millis) -> Result<(Connection, DatabaseFile), StoreError> {
-    let file = DatabaseFile::take(path)?;
-    // One that is not there must not be made.
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let mut db = Connection::open_with_flags(path, flags)?;
-    db.busy_timeout(LOCKED_FOR)?;
-    migrate::migrate(&mut db)?;
-    let db = Db::new(db);
-    let settling = db.unchecked_transaction()?;
-    upkeep::recover(&db, now)?;
-    settling.commit()?;
-    Ok((db.into_inner(), file))
-}
-
 impl fmt::Debug for SqliteStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SqliteStore").field("path", &self.path).finish_non_exhaustive()
@@ -240,18 +226,6 @@ impl Store for SqliteStore {
         if tokio::task::spawn_blocking(move || writer.close()).await.is_err() {
             tracing::error!("the store's writer could not be closed");
         }
-    }
-}
-
-/// The file belongs to one process, which is alone, always.
-#[async_trait]
-impl Nodes for SqliteStore {
-    async fn enter(&self, _broker: &'static str) -> Result<Presence, StoreError> {
-        Ok(Presence::Entered)
-    }
-
-    async fn nodes(&self) -> Result<u64, StoreError> {
-        Ok(1)
     }
 }
 

@@ -1,12 +1,16 @@
 //! Putting right what a crash, a clock or a deletion has left behind.
 
-use rusqlite::{Connection, OptionalExtension, params};
+use std::path::Path;
+
+use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
 use tidings_model::clock::Millis;
 use tidings_model::delivery::DeliveryState;
 use tidings_model::id::{AppId, DeliveryKey, DestinationNo, EventNo};
 
+use super::LOCKED_FOR;
 use super::db::Db;
-use super::{lanes, lots, meta, queue};
+use super::file::DatabaseFile;
+use super::{lanes, lots, meta, migrate, queue};
 use crate::error::StoreError;
 
 /// How many deliveries one transaction cancels or takes back.
@@ -189,4 +193,19 @@ pub(super) fn cancel_orphans(db: &Db, wall: Millis) -> Result<bool, StoreError> 
         db.prepare_cached("UPDATE listener SET deleted = 2 WHERE no = ?1")?.execute([no])?;
     }
     Ok(true)
+}
+
+/// The database at `path`, with its schema up to date and every lease taken back, for reading it all.
+pub(crate) fn settled(path: &Path, now: Millis) -> Result<(Connection, DatabaseFile), StoreError> {
+    let file = DatabaseFile::take(path)?;
+    // One that is not there must not be made.
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let mut db = Connection::open_with_flags(path, flags)?;
+    db.busy_timeout(LOCKED_FOR)?;
+    migrate::migrate(&mut db)?;
+    let db = Db::new(db);
+    let settling = db.unchecked_transaction()?;
+    recover(&db, now)?;
+    settling.commit()?;
+    Ok((db.into_inner(), file))
 }

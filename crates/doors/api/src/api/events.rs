@@ -12,6 +12,7 @@ use tidings_store::log::EventFilter;
 use crate::auth::{Caller, Id};
 use crate::body;
 use crate::door::ApiDoor;
+use crate::limits;
 use crate::paging::{List, Paging};
 use crate::problem::{Code, Problem};
 use crate::query::{self, Query};
