@@ -4,6 +4,8 @@
 mod handshake;
 #[path = "../../../fuzz/inputs.rs"]
 mod inputs;
+#[path = "../../../fuzz/bodies/post.rs"]
+mod post;
 #[path = "../../../fuzz/bodies/sse.rs"]
 mod sse;
 #[path = "../../../fuzz/bodies/websocket.rs"]
@@ -84,6 +86,33 @@ fn the_reader_of_server_sent_events() {
             b"\xff",
             b"data: x\n\n",
             b"id: 7\r\n",
+        ],
+    );
+}
+
+#[test]
+fn the_reader_of_plain_posts() {
+    fuzz(
+        post::run,
+        60_000,
+        &[
+            b"POST / HTTP/1.1\r\n",
+            b"POST /x?y HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n\r\n{}",
+            b"POST http://h/ HTTP/1.1\n",
+            b"Content-Length: 0\r\n",
+            b"Content-Length: 1\r\n",
+            b"Content-Length: 70000\r\n",
+            b"Connection: keep-alive\r\n",
+            b"Connection: close\r\n",
+            b"Host: h\r\n",
+            b"Transfer-Encoding: chunked\r\n",
+            b"X: y\n",
+            b"\r\n",
+            b"\n",
+            b"\r",
+            b"P",
+            b"OST / HTTP/1.1\r\n",
+            &[b'x'; 500],
         ],
     );
 }
