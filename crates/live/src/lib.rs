@@ -9,6 +9,7 @@
 #![forbid(unsafe_code)]
 
 mod asks;
+mod failed_proof;
 mod inbox;
 mod live;
 mod metrics;
@@ -26,6 +27,7 @@ pub mod upgrade;
 mod wheel;
 
 pub use asks::{Answer, Ask, Asker, Asking, Asks, ClientEvent, JoinAsk, Proof, PublishRefused};
+pub use failed_proof::FailedProof;
 pub use inbox::Inboxes;
 pub use live::Live;
 pub use metrics::Sizes;

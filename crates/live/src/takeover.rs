@@ -7,6 +7,8 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -22,7 +24,14 @@ use crate::socket::Socket;
 
 /// Whose connection it is: the server's accept loop puts one among each request's extensions.
 #[derive(Debug, Clone)]
-pub struct Lender(Arc<Mutex<Option<Socket>>>);
+pub struct Lender(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    socket: Mutex<Option<Socket>>,
+    /// HTTP has read something since it last wrote.
+    unanswered: AtomicBool,
+}
 
 impl Lender {
     /// The connection, if nobody has it yet.
@@ -30,14 +39,19 @@ impl Lender {
     /// A request that has been read whole may take it. What its client has sent behind that, before it has an answer, is lost:
     /// nothing can be asked for behind an answer that has no end.
     pub fn take(&self) -> Option<Socket> {
-        self.0.lock().take()
+        self.0.socket.lock().take()
+    }
+
+    /// Whether HTTP has read something since it last wrote: a request, or the beginning of one.
+    pub fn is_unanswered(&self) -> bool {
+        self.0.unanswered.load(Relaxed)
     }
 }
 
 /// The connection as HTTP sees it: closed once its lender has taken it.
 #[derive(Debug)]
 pub struct Lent {
-    shared: Arc<Mutex<Option<Socket>>>,
+    shared: Arc<Shared>,
     /// What was read before it was lent, and comes first.
     early: Bytes,
 }
@@ -45,18 +59,28 @@ pub struct Lent {
 impl Lent {
     /// Lends a connection of which `early` has been read already.
     pub fn new(socket: Socket, early: Bytes) -> (Self, Lender) {
-        let shared = Arc::new(Mutex::new(Some(socket)));
+        let shared = Arc::new(Shared { socket: Mutex::new(Some(socket)), unanswered: AtomicBool::new(false) });
         (Self { shared: Arc::clone(&shared), early }, Lender(shared))
     }
 
     /// The connection, after an upgrade, and what HTTP has not read yet of what came before.
     pub(crate) fn into_inner(self) -> Option<(Socket, Bytes)> {
-        let socket = self.shared.lock().take()?;
+        let socket = self.shared.socket.lock().take()?;
         Some((socket, self.early))
     }
 
     fn with<T>(&self, on: impl FnOnce(Pin<&mut Socket>) -> T) -> Option<T> {
-        self.shared.lock().as_mut().map(|socket| on(Pin::new(socket)))
+        self.shared.socket.lock().as_mut().map(|socket| on(Pin::new(socket)))
+    }
+
+    fn has_read(&self, something: bool) {
+        if something {
+            self.shared.unanswered.store(true, Relaxed);
+        }
+    }
+
+    fn writes(&self) {
+        self.shared.unanswered.store(false, Relaxed);
     }
 }
 
@@ -69,18 +93,23 @@ impl AsyncRead for Lent {
         if !self.early.is_empty() {
             let length = self.early.len().min(buf.remaining());
             buf.put_slice(&self.early.split_to(length));
+            self.has_read(length > 0);
             if self.early.is_empty() {
                 // Even an empty slice keeps all of what it is a slice of.
                 self.early = Bytes::new();
             }
             return Poll::Ready(Ok(()));
         }
-        self.with(|socket| socket.poll_read(cx, buf)).unwrap_or_else(taken)
+        let before = buf.filled().len();
+        let read = self.with(|socket| socket.poll_read(cx, buf)).unwrap_or_else(taken);
+        self.has_read(buf.filled().len() > before);
+        read
     }
 }
 
 impl AsyncWrite for Lent {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        self.writes();
         self.with(|socket| socket.poll_write(cx, buf)).unwrap_or_else(taken)
     }
 
@@ -89,6 +118,7 @@ impl AsyncWrite for Lent {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        self.writes();
         self.with(|socket| socket.poll_write_vectored(cx, bufs)).unwrap_or_else(taken)
     }
 

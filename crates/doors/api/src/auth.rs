@@ -9,6 +9,7 @@ use std::sync::Arc;
 use axum::extract::{FromRequestParts, RawPathParams};
 use http::header::{AUTHORIZATION, HOST};
 use http::request::Parts;
+use tidings_live::FailedProof;
 use tidings_model::app::{App, Door};
 
 use crate::door::ApiDoor;
@@ -65,7 +66,7 @@ impl FromRequestParts<ApiDoor> for Operator {
         if door.apps().by_key(key).is_some() {
             return Err(Problem::new(Code::Forbidden, "apps are the operator's to see and to change").remedy(remedy));
         }
-        Err(Problem::new(Code::Unauthorized, "nobody has this key").remedy(remedy))
+        Err(Problem::new(Code::Unauthorized, "nobody has this key").remedy(remedy).failed(FailedProof::ApiKey))
     }
 }
 
@@ -119,7 +120,8 @@ pub(crate) fn prove(door: &ApiDoor, key: &str, named: Option<&str>) -> Result<Ar
     let own = door.apps().by_key(key);
     if own.is_none() && !door.operator_key().matches(key) {
         return Err(Problem::new(Code::Unauthorized, "nobody has this key")
-            .remedy("use one of the app's `api_keys`, or the operator's key"));
+            .remedy("use one of the app's `api_keys`, or the operator's key")
+            .failed(FailedProof::ApiKey));
     }
     match (named, own) {
         (Some(id), own) => {

@@ -10,6 +10,7 @@ use http::{HeaderValue, StatusCode};
 use serde::Serialize;
 use tidings_broker::BrokerError;
 use tidings_bus::{ManageError, PublishError};
+use tidings_live::FailedProof;
 use tidings_model::excerpt;
 use tidings_model::payload::FieldTypeError;
 use tidings_store::StoreError;
@@ -94,6 +95,8 @@ pub(crate) struct Problem {
     remedy: Option<String>,
     /// Seconds after which the same request may succeed.
     retry_after: Option<u64>,
+    /// For who slows down guessing.
+    failed: Option<FailedProof>,
 }
 
 #[derive(Serialize)]
@@ -113,7 +116,7 @@ struct Details<'a> {
 impl Problem {
     /// A refusal in one sentence.
     pub(crate) fn new(code: Code, detail: impl Into<String>) -> Self {
-        Self { code, detail: detail.into(), field: None, remedy: None, retry_after: None }
+        Self { code, detail: detail.into(), field: None, remedy: None, retry_after: None, failed: None }
     }
 
     /// A refusal in the words of an error of ours, which say what is wrong and after the last semicolon what to do.
@@ -140,6 +143,12 @@ impl Problem {
     /// What to do about it, where nothing better is said yet.
     pub(crate) fn or_remedy(mut self, remedy: impl Into<String>) -> Self {
         self.remedy.get_or_insert_with(|| remedy.into());
+        self
+    }
+
+    /// Which proof did not hold.
+    pub(crate) fn failed(mut self, proof: FailedProof) -> Self {
+        self.failed = Some(proof);
         self
     }
 
@@ -186,6 +195,9 @@ impl IntoResponse for Problem {
         }
         if matches!(self.code, Code::Unauthorized | Code::TokenExpired) {
             headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"tidings\""));
+        }
+        if let Some(proof) = self.failed {
+            response.extensions_mut().insert(proof);
         }
         response
     }

@@ -20,6 +20,8 @@ use crate::transport::Transport;
 
 /// How long the client has to take the last words and to hang up.
 const LAST_WORDS: Millis = 5_000;
+/// The same while the server stops: a client that does not hang up holds up its end by no more.
+const LAST_WORDS_AT_STOP: Millis = 1_000;
 /// When leaving is tried again where it was not possible.
 pub(super) const RETRY: Millis = 1_000;
 
@@ -81,14 +83,15 @@ impl Shard {
             line.send(&ws::close(*code, reason), usize::MAX, &self.metrics);
         }
         let is_stream = matches!(line.transport, Transport::Stream(_));
-        session.phase = Phase::Ending(self.now.saturating_add(LAST_WORDS));
+        let until = self.now.saturating_add(if self.stopping.is_some() { LAST_WORDS_AT_STOP } else { LAST_WORDS });
+        session.phase = Phase::Ending(until);
         session.protocol = None;
         session.decoder = None;
         if let Some(asking) = &mut session.asking {
             asking.next = VecDeque::new();
             asking.unread = Unread::default();
         }
-        self.arm(slot, self.now.saturating_add(LAST_WORDS));
+        self.arm(slot, until);
         self.leave_all(slot);
         if is_stream {
             // The body gives out what it holds and ends.
@@ -201,6 +204,17 @@ impl Shard {
 
     pub(super) fn begin_stopping(&mut self, grace: Duration, why: Closing) {
         let spread = if why == Closing::GoingAway { grace.mul_f64(0.8) } else { Duration::ZERO };
+        // Those that are ending already have no longer either.
+        let until = self.now.saturating_add(LAST_WORDS_AT_STOP);
+        let late = |phase: Phase| matches!(phase, Phase::Ending(end) if end > until);
+        let ending = self.sessions.iter().filter(|(_, session)| late(session.phase));
+        let slots: Vec<_> = ending.map(|(slot, _)| slot).collect();
+        for slot in slots {
+            if let Some(session) = self.sessions.get_mut(slot) {
+                session.phase = Phase::Ending(until);
+                self.arm(slot as u32, until);
+            }
+        }
         let all = self.sessions.iter().filter(|(_, session)| session.is_open()).count();
         let since = Stopwatch::start();
         self.stopping.get_or_insert(Stopping { since, grace, spread, why, all, told: 0, next: 0 });

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use http::header::AUTHORIZATION;
 use http::request::Parts;
-use tidings_live::Proof;
+use tidings_live::{FailedProof, Proof};
 use tidings_model::app::App;
 use tidings_model::channel::{Member, Position};
 use tidings_model::policy::{Access, access};
@@ -59,6 +59,7 @@ impl Reader {
             Problem::new(Code::UnknownApp, format!("no app has the key {:?}", shown(&key)))
                 .field("app")
                 .remedy("use the app's `key`; it is public, unlike its secret and its API keys")
+                .failed(FailedProof::AppKey)
         })?;
         Self { app, is_server: false }.with_door()
     }
@@ -131,8 +132,12 @@ fn refused(name: &str, access: &Access<'_>, has_token: bool) -> Problem {
 }
 
 fn unbelieved(error: TokenError) -> Problem {
-    let code = if error == TokenError::Expired { Code::TokenExpired } else { Code::Unauthorized };
-    Problem::saying(code, error).field("token")
+    let (code, proof) = if error == TokenError::Expired {
+        (Code::TokenExpired, FailedProof::ExpiredToken)
+    } else {
+        (Code::Unauthorized, FailedProof::Token)
+    };
+    Problem::saying(code, error).field("token").failed(proof)
 }
 
 /// What the reader shows of itself, where it has something to show.

@@ -9,12 +9,13 @@ use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
 use http::request::Parts;
 use http::{HeaderMap, Method, StatusCode};
 use serde_json::Value;
+use tidings_live::FailedProof;
 use tidings_model::app::{App, Door};
 use tidings_model::channel::SessionId;
 use tidings_model::policy::canonical;
 use tidings_model::signed_query::{SignedQuery, first};
 use tidings_model::signing;
-use tidings_model::token::Claims;
+use tidings_model::token::{Claims, TokenError};
 
 use crate::channel::{is_encrypted, is_presence, is_valid};
 use crate::door::PusherDoor;
@@ -85,7 +86,13 @@ async fn answer(
             Refusal::unauthorized("Missing token: send `Authorization: Bearer TOKEN`, or the field `token`")
         })?;
         let now = door.bus().clock().wall_ms();
-        let claims = app.tokens.verify(token, now).map_err(|error| Refusal::unauthorized(error.to_string()))?;
+        let claims = app.tokens.verify(token, now).map_err(|error| {
+            let proof = match error {
+                TokenError::Expired => FailedProof::ExpiredToken,
+                _ => FailedProof::Token,
+            };
+            Refusal::unauthorized(error.to_string()).failed(proof)
+        })?;
         give(&app, &wish, &claims)
     };
     let mut response = given.await.unwrap_or_else(IntoResponse::into_response);

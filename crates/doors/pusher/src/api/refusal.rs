@@ -5,6 +5,7 @@ use http::header::{CONNECTION, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderValue, StatusCode};
 use tidings_broker::BrokerError;
 use tidings_bus::PublishError;
+use tidings_live::FailedProof;
 use tidings_store::StoreError;
 
 /// Why, in words.
@@ -13,11 +14,13 @@ pub(crate) struct Refusal {
     status: StatusCode,
     text: String,
     retry_after: Option<HeaderValue>,
+    /// For who slows down guessing.
+    failed: Option<FailedProof>,
 }
 
 impl Refusal {
     fn new(status: StatusCode, text: impl Into<String>) -> Self {
-        Self { status, text: text.into(), retry_after: None }
+        Self { status, text: text.into(), retry_after: None, failed: None }
     }
 
     /// 400: the request says something that cannot be.
@@ -70,6 +73,11 @@ impl Refusal {
         &self.text
     }
 
+    /// Which proof did not hold.
+    pub(crate) fn failed(self, proof: FailedProof) -> Self {
+        Self { failed: Some(proof), ..self }
+    }
+
     /// 503: the same may work in a moment.
     pub(crate) fn unavailable(text: impl Into<String>) -> Self {
         let retry_after = Some(HeaderValue::from_static("1"));
@@ -115,6 +123,9 @@ impl IntoResponse for Refusal {
         }
         if let Some(seconds) = self.retry_after {
             response.headers_mut().insert(RETRY_AFTER, seconds);
+        }
+        if let Some(proof) = self.failed {
+            response.extensions_mut().insert(proof);
         }
         response
     }

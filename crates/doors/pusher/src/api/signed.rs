@@ -10,7 +10,7 @@ use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, StatusCode, Uri};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
-use tidings_live::ClientAddr;
+use tidings_live::{ClientAddr, FailedProof};
 use tidings_model::app::{App, AppLimits, Door};
 use tidings_model::signed_query::{SignedQuery, decoded, first};
 
@@ -53,7 +53,9 @@ impl Signed {
             }
         };
         let body = read(&parts.headers, body, limits::body(app.limits.payload, events(&app.limits))).await?;
-        auth::body(&query, &body).inspect_err(|refusal| door.complain(&app, client, refusal))?;
+        auth::body(&query, &body)
+            .inspect_err(|refusal| door.complain(&app, client, refusal))
+            .map_err(|refusal| refusal.failed(FailedProof::Signature))?;
         if !app.enabled {
             return Err(Refusal::forbidden("The app is disabled"));
         }
@@ -92,7 +94,8 @@ fn proven<'p>(
     let query = SignedQuery::read(parts.uri.query()).map_err(|error| Refusal::bad(error.to_string()))?;
     let now = door.bus().clock().wall_ms();
     auth::request(app, parts.method.as_str(), &signed_paths(parts.uri.path()), &query, now)
-        .inspect_err(|refusal| door.complain(app, client, refusal))?;
+        .inspect_err(|refusal| door.complain(app, client, refusal))
+        .map_err(|refusal| refusal.failed(FailedProof::Signature))?;
     Ok(query)
 }
 
@@ -128,9 +131,9 @@ fn by_id(door: &PusherDoor, id: &str) -> Result<Arc<App>, Refusal> {
 fn by_auth_key(door: &PusherDoor, uri: &Uri) -> Result<Arc<App>, Refusal> {
     let key = first(uri.query(), "auth_key");
     let key = key.ok_or_else(|| Refusal::unauthorized("Missing required parameter: auth_key"))?;
-    door.apps()
-        .by_public_key(&key)
-        .ok_or_else(|| Refusal::unauthorized(format!("Unknown auth_key: {}", limits::echo(&key))))
+    door.apps().by_public_key(&key).ok_or_else(|| {
+        Refusal::unauthorized(format!("Unknown auth_key: {}", limits::echo(&key))).failed(FailedProof::AppKey)
+    })
 }
 
 pub(super) fn unknown_app() -> Refusal {
