@@ -47,6 +47,11 @@ pub(super) fn judged(ip: IpAddr) -> impl Iterator<Item = IpAddr> {
     std::iter::once(first).chain(second)
 }
 
+/// Whether `ip` is a unicast address of the public internet, in whatever disguise.
+pub fn is_public(ip: IpAddr) -> bool {
+    judged(ip).all(is_public_by_itself)
+}
+
 /// True if `ip`, taken by itself, is a unicast address of the public internet. Carriers of IPv4 addresses are the
 /// business of [`judged`], so ask this of what it returns.
 pub(super) fn is_public_by_itself(ip: IpAddr) -> bool {

@@ -36,6 +36,7 @@ use policy::Policy;
 use pool::{Limits, Pool};
 use tunnel::Proxy;
 
+pub use address::is_public;
 pub use config::EgressConfig;
 pub use error::{EgressError, Phase, Refusal, SendError};
 pub use exchange::{Request, Response};
