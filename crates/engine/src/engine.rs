@@ -195,6 +195,15 @@ impl Engine {
         tidings_door_api::router(self.api.clone()).merge(tidings_door_pusher::router(self.pusher.clone()))
     }
 
+    /// What to send to a client that asks for a session where there is no room for its connection: the whole answer, in its
+    /// protocol's words. `None` for any other request.
+    pub fn no_room(&self, request: &http::Request<()>) -> Option<Vec<u8>> {
+        let (status, headers, told) = tidings_door_pusher::no_room(request)?;
+        let mut answer = tidings_wire::response_head(status, &headers, self.bus.clock().wall_ms());
+        answer.extend_from_slice(&told);
+        Some(answer.to_vec())
+    }
+
     /// The way in for programs that embed the engine.
     pub fn bus(&self) -> &Bus {
         &self.bus

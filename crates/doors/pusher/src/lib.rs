@@ -14,11 +14,13 @@ mod channel;
 mod connect;
 mod door;
 mod limits;
+mod no_room;
 mod outlet;
 mod session;
 mod wire;
 
 pub use api::router;
 pub use door::{Patience, PusherDoor};
+pub use no_room::no_room;
 pub use outlet::PusherWebhooks;
 pub use wire::FORMAT;

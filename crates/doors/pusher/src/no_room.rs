@@ -1,0 +1,56 @@
+//! A client connects where there is no room for its connection: it is told so inside a WebSocket, as it would see nothing else.
+
+use http::header::{CONNECTION, SEC_WEBSOCKET_ACCEPT, UPGRADE};
+use http::{HeaderMap, HeaderValue, Request, StatusCode};
+use tidings_wire::ws::{self, handshake};
+
+use crate::wire;
+
+/// Over capacity: the client comes back in a while.
+const CODE: u16 = 4100;
+const REASON: &str = "As many clients are connected as may be; try again in a moment";
+
+/// The headers of the answer to a client that asks for a session, and what it is told in the WebSocket then; `None` for any other
+/// request.
+pub fn no_room(request: &Request<()>) -> Option<(StatusCode, HeaderMap, Vec<u8>)> {
+    let path = request.uri().path();
+    let below = path.strip_prefix("/a/").and_then(|rest| rest.find('/').map(|at| &rest[at..]));
+    below.unwrap_or(path).strip_prefix("/app/")?;
+    let accept = handshake::check(request.method(), request.headers()).ok()?;
+    let headers = [
+        (CONNECTION, HeaderValue::from_static("Upgrade")),
+        (UPGRADE, HeaderValue::from_static("websocket")),
+        (SEC_WEBSOCKET_ACCEPT, HeaderValue::try_from(accept.accept).ok()?),
+    ];
+    let frames = [wire::error(Some(CODE), REASON), ws::close(CODE, REASON)].concat();
+    Some((StatusCode::SWITCHING_PROTOCOLS, headers.into_iter().collect(), frames))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(path: &str) -> Request<()> {
+        Request::get(path)
+            .header("connection", "Upgrade")
+            .header("upgrade", "websocket")
+            .header("sec-websocket-version", "13")
+            .header("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==")
+            .body(())
+            .unwrap()
+    }
+
+    #[test]
+    fn a_client_is_told_and_other_requests_are_not() {
+        for path in ["/app/KEY?protocol=7", "/a/1/app/KEY", "/app/KEY/"] {
+            let (status, headers, frames) = no_room(&request(path)).unwrap();
+            assert_eq!(status, 101);
+            assert_eq!(headers[SEC_WEBSOCKET_ACCEPT], "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
+            let text = String::from_utf8_lossy(&frames);
+            assert!(text.contains(r#"{"event":"pusher:error","data":{"code":4100,"#), "{text}");
+            assert!(frames.windows(4).any(|bytes| bytes[0] == 0x88 && bytes[2..] == CODE.to_be_bytes()), "{frames:?}");
+        }
+        assert!(no_room(&request("/v1/stream")).is_none());
+        assert!(no_room(&Request::get("/app/KEY").body(()).unwrap()).is_none(), "no WebSocket");
+    }
+}
