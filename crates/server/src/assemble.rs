@@ -7,11 +7,14 @@ use std::time::Duration;
 
 use anyhow::Context;
 use axum::Router;
+use parking_lot::Mutex;
+use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
 use tidings_engine::{Config, Engine, Patience, StoreConfig};
 use tidings_model::clock::SystemClock;
 use tidings_store::sqlite::Sync;
 
+use crate::accept::NoRoom;
 use crate::config::app_file::LikeConfig;
 use crate::files;
 use crate::machines::Vitals;
@@ -60,6 +63,17 @@ fn folder_of(file: &Path) -> Option<&Path> {
 }
 
 impl Assembled {
+    /// What is counted.
+    pub(crate) fn registry(&self) -> &Arc<Mutex<Registry>> {
+        self.0.registry()
+    }
+
+    /// What clients that ask for a session are told when there is no room.
+    pub(crate) fn no_room(&self) -> NoRoom {
+        let engine = self.0.clone();
+        Arc::new(move |request| engine.no_room(request))
+    }
+
     /// Every door.
     pub(crate) fn router(&self) -> Router {
         self.0.router()

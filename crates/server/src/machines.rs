@@ -1,4 +1,4 @@
-//! `/healthz`, `/readyz`, `/metrics`: what other machines ask.
+//! `/healthz`, `/readyz`, `/metrics`, and what load balancers and platforms ask without being told to.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -6,12 +6,18 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{MethodRouter, get};
 use axum::{Json, Router};
 use http::{StatusCode, header};
 use serde_json::{Value, json};
 
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// What other systems ask to learn whether requests may be sent: `/` by most load balancers, the others by the platforms of
+/// other push servers' users.
+const READY_PATHS: [&str; 4] = ["/", "/ready", "/up", "/accept-traffic"];
+/// Every path there is here; each is there with a trailing slash, too.
+pub(crate) const PATHS: [&str; 7] = ["/", "/ready", "/up", "/accept-traffic", "/healthz", "/readyz", "/metrics"];
 
 /// What an engine says about itself.
 pub(crate) trait Vitals: Send + Sync + 'static {
@@ -38,22 +44,45 @@ impl Stopping {
 }
 
 struct Machines<V> {
-    vitals: V,
+    vitals: Arc<V>,
     stopping: Stopping,
 }
 
-/// The three routes, and the answer where there is nothing.
-pub(crate) fn router<V: Vitals>(vitals: V, stopping: Stopping) -> Router {
-    let machines = Arc::new(Machines { vitals, stopping });
-    Router::new()
-        .route("/healthz", get(healthy))
-        .route("/healthz/", get(healthy))
-        .route("/readyz", get(ready::<V>))
-        .route("/readyz/", get(ready::<V>))
-        .route("/metrics", get(metrics::<V>))
-        .route("/metrics/", get(metrics::<V>))
-        .fallback(nothing)
-        .with_state(machines)
+/// What is asked at the address of all doors, and the answer where there is nothing. Metrics and the details of `/readyz` are
+/// there unless they have an address of their own.
+pub(crate) fn router<V: Vitals>(vitals: &Arc<V>, stopping: &Stopping, with_details: bool) -> Router {
+    let router = if with_details { detailed(vitals, stopping) } else { brief(vitals, stopping) };
+    router.fallback(nothing)
+}
+
+/// All that machines may ask, for an address of their own.
+pub(crate) fn detailed<V: Vitals>(vitals: &Arc<V>, stopping: &Stopping) -> Router {
+    routes(vitals, stopping, &[("/readyz", get(ready::<V>)), ("/metrics", get(metrics::<V>))])
+}
+
+fn brief<V: Vitals>(vitals: &Arc<V>, stopping: &Stopping) -> Router {
+    routes(vitals, stopping, &[("/readyz", get(ready_in_brief::<V>))])
+}
+
+fn routes<V: Vitals>(
+    vitals: &Arc<V>,
+    stopping: &Stopping,
+    others: &[(&str, MethodRouter<Arc<Machines<V>>>)],
+) -> Router {
+    let mut router = Router::new().route("/", get(ready_in_a_word::<V>).options(options));
+    for path in READY_PATHS.into_iter().filter(|path| *path != "/") {
+        router = both(router, path, get(ready_in_a_word::<V>));
+    }
+    router = both(router, "/healthz", get(healthy));
+    for (path, route) in others {
+        router = both(router, path, route.clone());
+    }
+    router.with_state(Arc::new(Machines { vitals: Arc::clone(vitals), stopping: stopping.clone() }))
+}
+
+/// With a trailing slash and without.
+fn both<S: Clone + Send + Sync + 'static>(router: Router<S>, path: &str, route: MethodRouter<S>) -> Router<S> {
+    router.route(path, route.clone()).route(&format!("{path}/"), route)
 }
 
 /// What no door and no machine's path answers, in the form that the API's own refusals have (RFC 9457).
@@ -74,13 +103,37 @@ async fn healthy() -> &'static str {
     "ok"
 }
 
-async fn ready<V: Vitals>(State(machines): State<Arc<Machines<V>>>) -> Response {
-    if machines.stopping.is_set() {
-        return (StatusCode::SERVICE_UNAVAILABLE, Json(json!({"ready": false, "reason": "stopping"}))).into_response();
+/// `OPTIONS /`, and `OPTIONS *`, which stands for it.
+async fn options() -> Response {
+    (StatusCode::NO_CONTENT, [(header::ALLOW, "GET, HEAD, OPTIONS")]).into_response()
+}
+
+impl<V: Vitals> Machines<V> {
+    /// Whether requests may be sent here, and the details.
+    async fn readiness(&self) -> (StatusCode, Value) {
+        if self.stopping.is_set() {
+            return (StatusCode::SERVICE_UNAVAILABLE, json!({"ready": false, "reason": "stopping"}));
+        }
+        let (ready, details) = self.vitals.readiness().await;
+        (if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }, details)
     }
-    let (ready, details) = machines.vitals.readiness().await;
-    let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+}
+
+async fn ready<V: Vitals>(State(machines): State<Arc<Machines<V>>>) -> Response {
+    let (status, details) = machines.readiness().await;
     (status, Json(details)).into_response()
+}
+
+/// For strangers, where the details have an address of their own.
+async fn ready_in_brief<V: Vitals>(State(machines): State<Arc<Machines<V>>>) -> Response {
+    let (status, _) = machines.readiness().await;
+    (status, Json(json!({"ready": status == StatusCode::OK}))).into_response()
+}
+
+async fn ready_in_a_word<V: Vitals>(State(machines): State<Arc<Machines<V>>>) -> Response {
+    let (status, _) = machines.readiness().await;
+    let word = if status == StatusCode::OK { "Tidings is ready.\n" } else { "Tidings is not ready.\n" };
+    (status, word).into_response()
 }
 
 async fn metrics<V: Vitals>(State(machines): State<Arc<Machines<V>>>) -> Response {
@@ -120,16 +173,40 @@ mod tests {
         (status, String::from_utf8_lossy(&body).into_owned())
     }
 
+    // covers: G301, G111
     #[tokio::test]
     async fn machines_get_their_answers() {
         let stopping = Stopping::default();
-        let fine = || router(Writable(true), stopping.clone());
+        let of = |writable, details| router(&Arc::new(Writable(writable)), &stopping, details);
+        let fine = || of(true, true);
         assert_eq!(ask(fine(), "/healthz").await, (200, "ok".into()));
         assert_eq!(ask(fine(), "/readyz/").await, (200, r#"{"ready":true,"store":"sqlite"}"#.into()));
         assert_eq!(ask(fine(), "/metrics").await, (200, "# EOF\n".into()));
-        assert_eq!(ask(router(Writable(false), stopping.clone()), "/readyz").await.0, 503);
+        assert_eq!(ask(of(false, true), "/readyz").await.0, 503);
+        // Where they have an address of their own, strangers learn the status alone.
+        assert_eq!(ask(of(true, false), "/readyz").await, (200, r#"{"ready":true}"#.into()));
+        assert_eq!(ask(of(false, false), "/readyz").await, (503, r#"{"ready":false}"#.into()));
+        assert_eq!(ask(of(true, false), "/metrics").await.0, 404);
+        for path in READY_PATHS {
+            assert!(PATHS.contains(&path));
+            assert_eq!(ask(of(true, false), path).await, (200, "Tidings is ready.\n".into()), "{path}");
+            assert_eq!(ask(of(false, true), path).await, (503, "Tidings is not ready.\n".into()), "{path}");
+        }
         stopping.set();
         assert_eq!(ask(fine(), "/readyz").await, (503, r#"{"ready":false,"reason":"stopping"}"#.into()));
+        for path in READY_PATHS {
+            assert_eq!(ask(fine(), path).await.0, 503, "{path}");
+        }
         assert_eq!(ask(fine(), "/healthz").await.0, 200);
+    }
+
+    // covers: G222
+    #[tokio::test]
+    async fn the_root_says_what_it_takes() {
+        let router = router(&Arc::new(Writable(true)), &Stopping::default(), true);
+        let request = Request::options("/").body(axum::body::Body::empty()).unwrap();
+        let answer = router.oneshot(request).await.unwrap();
+        assert_eq!(answer.status(), 204);
+        assert_eq!(answer.headers()[header::ALLOW], "GET, HEAD, OPTIONS");
     }
 }

@@ -1,27 +1,32 @@
 //! `serve`: config, data folder, engine, sockets, and the end.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
+use axum::Router;
 use rustix::fs::Mode;
 use rustix::process::umask;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-use crate::accept;
+use crate::accept::{self, Accept};
 use crate::assemble;
 use crate::cli::ServeArgs;
 use crate::config::environment::Strings;
 use crate::config::{self, Loaded};
 use crate::credentials::Credentials;
 use crate::data_dir::DataDir;
+use crate::descriptors::{self, Shares};
 use crate::first_start;
 use crate::machines::{self, Stopping};
-use crate::settings::{Settings, StoreSettings};
+use crate::settings::{ConnectionSettings, Settings, StoreSettings};
 use crate::tls::{self, Tls};
 use crate::welcome::{self, Welcome};
-use crate::{descriptors, logs, output, signals};
+use crate::{logs, output, signals};
 
 /// The config that is read when it is there and no other is named.
 const DEFAULT_CONFIG: &str = "tidings.toml";
@@ -55,14 +60,40 @@ pub(crate) async fn run(args: ServeArgs, env: &dyn Strings) -> anyhow::Result<()
     credentials.url = public_url.clone().unwrap_or(url);
     credentials.save(&kept_at)?;
 
-    let mut connections = settings.connections.clone();
-    connections.max = descriptors::connections(connections.max, open_files, settings.courier.max_in_flight);
+    let shares = Shares::of(
+        open_files,
+        Shares { connections: settings.connections.max, attempts: settings.courier.max_in_flight },
+        accept::DESCRIPTORS_ASIDE,
+    );
+    let connections = ConnectionSettings { max: shares.connections, ..settings.connections.clone() };
+    settings.courier.max_in_flight = shares.attempts;
+    settings.live.sessions.sessions = match settings.live.sessions.sessions {
+        0 => shares.sessions(),
+        wanted => wanted.min(shares.sessions()),
+    };
     let grace = connections.shutdown_grace;
+    let delay = settings.shutdown_delay;
     let stop = signals::stop().context("signals cannot be watched")?;
     let allowed = settings.egress.allow.clone();
+    let machines_listen = settings.machines_listen;
+    let operator_key = settings.operator_key.clone();
     let engine = assemble::build(settings, data.node()?).await?;
     let stopping = Stopping::default();
-    let router = engine.router().merge(machines::router(engine.vitals(), stopping.clone()));
+    let vitals = Arc::new(engine.vitals());
+    let metrics = accept::Metrics::default();
+    metrics.register(&mut engine.registry().lock());
+    let machines = match machines_listen {
+        Some(address) => Some(Beside::start(address, machines::detailed(&vitals, &stopping)).await?),
+        None => None,
+    };
+    let accept = Accept::new(accept::Parts {
+        router: engine.router().merge(machines::router(&vitals, &stopping, machines.is_none())),
+        settings: connections,
+        tls: tls.clone(),
+        operator_key,
+        no_room: engine.no_room(),
+        metrics,
+    });
 
     let program = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("tidings"));
     output::line(welcome::text(&Welcome {
@@ -74,27 +105,70 @@ pub(crate) async fn run(args: ServeArgs, env: &dyn Strings) -> anyhow::Result<()
         config: config.as_deref(),
         allowed: &allowed,
     }));
-    let stop_live = engine.stop_live(grace);
-    let (live_has_stopped, live_stopped) = oneshot::channel();
     let asked = async {
         stop.await;
         stopping.set();
-        tracing::info!("stopping; requests under way may end, and live sessions are sent elsewhere");
-        // Beside what still runs: event streams are requests under way, and they end only by this.
-        tokio::spawn(async move {
-            stop_live.await;
-            live_has_stopped.send(()).ok();
-        });
+        if !delay.is_zero() {
+            tracing::info!(?delay, "stopping: /readyz says so; the listener closes after shutdown_delay");
+            tokio::time::sleep(delay).await;
+        }
     };
-    let following = tls.clone().map(follow_certificate).transpose()?;
-    accept::run(listener, router, asked, connections, tls).await;
-    live_stopped.await.ok();
+    let following = tls.map(follow_certificate).transpose()?;
+    accept.run(listener, asked).await;
+    // Nobody listens any more, so that whoever is sent away finds another node or none, and not this one again.
+    tracing::info!("stopping; requests under way may end, and live sessions are sent elsewhere");
+    // Together: event streams may be requests under way, and they end only by the other.
+    tokio::join!(accept.end(), engine.stop_live(grace));
     engine.stop(grace).await;
+    if let Some(machines) = machines {
+        machines.end().await;
+    }
     if let Some(following) = following {
         following.abort();
     }
     tracing::info!("stopped");
     Ok(())
+}
+
+/// What watches the server, at an address of its own, until all else has ended.
+struct Beside {
+    stop: oneshot::Sender<()>,
+    ended: JoinHandle<()>,
+}
+
+impl Beside {
+    /// Connections that it takes. Who watches the server is known, so these are few.
+    const MAX: usize = 64;
+    /// Nobody waits for long for the end of a scrape.
+    const GRACE: Duration = Duration::from_secs(1);
+
+    async fn start(address: SocketAddr, router: Router) -> anyhow::Result<Self> {
+        let listener = TcpListener::bind(address).await.with_context(|| {
+            format!("cannot listen on {address}, which machines.listen names; stop what listens there, or choose another port")
+        })?;
+        let bound = listener.local_addr().context("the system does not say where it listens")?;
+        tracing::info!(address = %bound, "metrics and the details of /readyz are at an address of their own");
+        let settings = ConnectionSettings {
+            max: Self::MAX,
+            max_per_ip: Some(0),
+            shutdown_grace: Self::GRACE,
+            ..ConnectionSettings::default()
+        };
+        let accept = Accept::new(accept::Parts::of(router, settings));
+        let (stop, stopped) = oneshot::channel();
+        let ended = tokio::spawn(async move {
+            accept.run(listener, async { drop(stopped.await) }).await;
+            accept.end().await;
+        });
+        Ok(Self { stop, ended })
+    }
+
+    async fn end(self) {
+        self.stop.send(()).ok();
+        if self.ended.await.is_err() {
+            tracing::error!("what listens on machines.listen had broken down");
+        }
+    }
 }
 
 /// Follows the certificate's files, and reads them at once on SIGHUP.

@@ -16,6 +16,10 @@ use url::Url;
 pub(crate) struct Settings {
     /// Where to accept connections.
     pub(crate) listen: SocketAddr,
+    /// Where `/metrics` and the details of `/readyz` are instead.
+    pub(crate) machines_listen: Option<SocketAddr>,
+    /// For how long `/readyz` says that the server stops before it stops to listen.
+    pub(crate) shutdown_delay: Duration,
     /// How others reach the server, where that is not the address above.
     pub(crate) public_url: Option<Url>,
     /// What connections may use.
@@ -45,10 +49,10 @@ pub(crate) struct Settings {
 /// What connections may use.
 #[derive(Debug, Clone)]
 pub(crate) struct ConnectionSettings {
-    /// Connections at one time, live sessions among them; more wait to be accepted.
+    /// Connections at one time, live sessions among them; more are refused.
     pub(crate) max: usize,
-    /// Connections of one address at one time; 0 sets no limit.
-    pub(crate) max_per_ip: u32,
+    /// Connections of one address at one time; 0 sets no limit, and `None` one of half of all for public addresses.
+    pub(crate) max_per_ip: Option<u32>,
     /// The proxies whose `X-Forwarded-For` counts, and whose connections are not counted per address.
     pub(crate) trusted_proxies: Vec<IpNet>,
     /// How long a client may take for the TLS handshake, to send a request's head, and to begin the next one.
@@ -66,7 +70,7 @@ impl Default for ConnectionSettings {
         let seconds = Duration::from_secs;
         Self {
             max: 100_000,
-            max_per_ip: 0,
+            max_per_ip: None,
             trusted_proxies: Vec::new(),
             header_timeout: seconds(30),
             request_timeout: seconds(60),

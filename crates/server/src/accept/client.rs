@@ -1,25 +1,57 @@
 //! Who sent a request: the other end of the connection, or whom a trusted proxy names.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use http::HeaderMap;
 use ipnet::IpNet;
+use tidings_courier::egress::is_public;
 
 const FORWARDED_FOR: &str = "x-forwarded-for";
+const FORWARDED: &str = "forwarded";
 
 /// The proxies whose word counts.
 #[derive(Debug)]
-pub(super) struct Proxies(Vec<IpNet>);
+pub(super) struct Proxies {
+    trusted: Vec<IpNet>,
+    /// That there seems to be one that is not listed was said.
+    has_warned: AtomicBool,
+}
+
+/// Who sent a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Client {
+    pub(super) address: IpAddr,
+    /// Limits that nobody has set may hold for this address: it is a public one, and no proxy's as far as can be told. Behind a
+    /// private address, or a proxy that is not listed, there may be everybody.
+    pub(super) is_one: bool,
+}
 
 impl Proxies {
-    pub(super) fn new(networks: Vec<IpNet>) -> Self {
-        Self(networks)
+    pub(super) fn new(trusted: Vec<IpNet>) -> Self {
+        Self { trusted, has_warned: AtomicBool::new(false) }
     }
 
     /// Whether this address is a proxy's.
     pub(super) fn trusts(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();
-        self.0.iter().any(|network| network.contains(&address))
+        self.trusted.iter().any(|network| network.contains(&address))
+    }
+
+    /// Whether a request that came from `peer` was passed on by a proxy that is not listed; the first one is told in the log.
+    pub(super) fn is_unlisted(&self, peer: IpAddr, headers: &HeaderMap) -> bool {
+        let is_forwarded = headers.contains_key(FORWARDED_FOR) || headers.contains_key(FORWARDED);
+        if !is_forwarded || self.trusts(peer) {
+            return false;
+        }
+        if !self.has_warned.load(Relaxed) && !self.has_warned.swap(true, Relaxed) {
+            tracing::warn!(
+                %peer,
+                "requests bear X-Forwarded-For or Forwarded, and their peer is not in trusted_proxies: clients behind it are not told \
+                 apart; if it is a proxy of yours, list it there"
+            );
+        }
+        true
     }
 
     /// The client of a request that came from `peer`.
@@ -27,26 +59,29 @@ impl Proxies {
     /// Each proxy appends whom it got the request from to `X-Forwarded-For`, so the list is read from its end, for as long as
     /// it was proxies of ours who wrote it: the first address that is none of theirs is the client's. What stands before it
     /// the client may have made up.
-    pub(super) fn client(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
-        let mut client = peer.to_canonical();
+    pub(super) fn client(&self, peer: IpAddr, headers: &HeaderMap) -> Client {
+        let mut address = peer.to_canonical();
+        if self.is_unlisted(peer, headers) {
+            return Client { address, is_one: false };
+        }
         let lines = headers.get_all(FORWARDED_FOR).iter().rev();
         // A line that is not text ends the search like an entry that is no address.
         let entries = lines.flat_map(|line| line.to_str().unwrap_or_default().rsplit(','));
         for entry in entries {
-            if !self.trusts(client) {
+            if !self.trusts(address) {
                 break;
             }
-            let Some(before) = address(entry.trim()) else { break };
-            client = before;
+            let Some(before) = read_address(entry.trim()) else { break };
+            address = before;
         }
-        client
+        Client { address, is_one: is_public(address) && !self.trusts(address) }
     }
 }
 
 /// An address with or without a port: proxies write both.
-fn address(text: &str) -> Option<IpAddr> {
+fn read_address(text: &str) -> Option<IpAddr> {
     let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
-    let read = bare.parse::<IpAddr>().or_else(|_| text.parse::<SocketAddr>().map(|address| address.ip()));
+    let read = bare.parse::<IpAddr>().or_else(|_| text.parse::<std::net::SocketAddr>().map(|address| address.ip()));
     read.ok().map(|address| address.to_canonical())
 }
 
@@ -63,7 +98,7 @@ mod tests {
                 headers.append(FORWARDED_FOR, line.parse().unwrap());
             }
             let found = proxies.client(peer.parse().unwrap(), &headers);
-            assert_eq!(found, client.parse::<IpAddr>().unwrap(), "{peer} {lines:?}");
+            assert_eq!(found.address, client.parse::<IpAddr>().unwrap(), "{peer} {lines:?}");
         };
         check("203.0.113.9", &[], "203.0.113.9");
         // Not a proxy of ours: what it says counts for nothing.
@@ -84,6 +119,30 @@ mod tests {
         let nobody = Proxies::new(Vec::new());
         let mut headers = HeaderMap::new();
         headers.insert(FORWARDED_FOR, "198.51.100.1".parse().unwrap());
-        assert_eq!(nobody.client("10.0.0.1".parse().unwrap(), &headers).to_string(), "10.0.0.1");
+        assert_eq!(nobody.client("10.0.0.1".parse().unwrap(), &headers).address.to_string(), "10.0.0.1");
+    }
+
+    // covers: G064
+    #[test]
+    fn only_a_public_address_that_is_no_proxys_is_taken_for_one_client() {
+        let proxies = Proxies::new(vec!["10.0.0.0/8".parse().unwrap(), "9.9.9.9/32".parse().unwrap()]);
+        let is_one = |peer: &str, header: Option<(&'static str, &str)>| {
+            let headers = header.map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()));
+            proxies.client(peer.parse().unwrap(), &headers.into_iter().collect()).is_one
+        };
+        assert!(is_one("8.8.8.8", None));
+        assert!(is_one("2606:4700::1", None));
+        assert!(is_one("::ffff:8.8.8.8", None));
+        assert!(is_one("10.0.0.1", Some((FORWARDED_FOR, "8.8.8.8"))), "a listed proxy names its client");
+        for private in ["127.0.0.1", "::1", "192.168.1.1", "172.16.0.1", "100.64.0.1", "fd00::1", "fe80::1", "10.0.0.1"]
+        {
+            assert!(!is_one(private, None), "{private}");
+        }
+        assert!(!is_one("9.9.9.9", None), "a listed proxy that says nothing");
+        assert!(!is_one("10.0.0.1", Some((FORWARDED_FOR, "192.168.1.1"))));
+        assert!(!proxies.has_warned.load(Relaxed));
+        assert!(!is_one("8.8.8.8", Some((FORWARDED_FOR, "1.1.1.1"))), "a proxy that is not listed");
+        assert!(!is_one("8.8.8.8", Some((FORWARDED, "for=1.1.1.1"))));
+        assert!(proxies.has_warned.load(Relaxed));
     }
 }

@@ -2,83 +2,144 @@
 //!
 //! Our own rather than `axum::serve`, which sets no limit on connections and none on how long a head may take, and knows
 //! no deadline for the end. Each connection takes a place under the limits before a byte of it is read, TLS included, and
-//! keeps it until it ends, also when it has left HTTP (see [`tidings_live::Guard`]).
+//! keeps it until it ends, also when it has left HTTP (see [`tidings_live::Guard`]). For one that gets no place there is
+//! `aside`.
 
+mod aside;
 mod client;
 mod connection;
+mod foreign;
+mod guesses;
+mod metrics;
+mod notice;
 mod places;
 mod plain;
+mod target;
 
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use tokio::net::TcpListener;
+use http::Request;
+use tidings_model::app::Token;
+use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::settings::ConnectionSettings;
 use crate::tls::Tls;
+use aside::Aside;
 use client::Proxies;
 use connection::Service;
+use foreign::Foreigners;
+use guesses::Guesses;
 use places::Places;
+
+pub(crate) use aside::DESCRIPTORS as DESCRIPTORS_ASIDE;
+pub(crate) use metrics::Metrics;
 
 /// A pause after an error such as "too many open files", which the next accept would only meet again.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Serves connections until `shutdown`, then lets requests under way end, for as long as the settings say, and cuts off
-/// the rest. Connections that have left HTTP are not ours to end.
-pub(crate) async fn run(
-    listener: TcpListener,
-    router: Router,
-    shutdown: impl Future<Output = ()>,
-    settings: ConnectionSettings,
-    tls: Option<Tls>,
-) {
-    let grace = settings.shutdown_grace;
-    let places = Places::new(settings.max, settings.max_per_ip);
-    let connections = TaskTracker::new();
-    let service = Arc::new(Service {
-        router,
-        tls,
-        user_timeout: settings.user_timeout,
-        header_timeout: settings.header_timeout,
-        request_timeout: settings.request_timeout,
-        proxies: Proxies::new(settings.trusted_proxies),
-        stopping: CancellationToken::new(),
-        cut: CancellationToken::new(),
-    });
-    let mut shutdown = std::pin::pin!(shutdown);
-    loop {
-        let next = async {
-            let place = places.free().await;
-            (place, listener.accept().await)
-        };
-        tokio::select! {
-            () = &mut shutdown => break,
-            (place, accepted) = next => match accepted {
-                Ok((stream, peer)) => {
-                    // Behind a proxy many clients have one address.
-                    let counted = (!service.proxies.trusts(peer.ip())).then(|| peer.ip());
-                    match places.take(place, counted) {
-                        Some(guard) => {
-                            connections.spawn(connection::serve(stream, peer, guard, Arc::clone(&service)));
-                        }
-                        None => tracing::debug!(%peer, "refused: its address has all the connections that one may have"),
-                    }
-                }
-                Err(error) => rest_after(&error).await,
-            },
-        }
+/// What a client that asks for a session is answered when there is no room for its connection; `None` for any other request.
+pub(crate) type NoRoom = Arc<dyn Fn(&Request<()>) -> Option<Vec<u8>> + Send + Sync>;
+
+/// Serves a router to whoever connects.
+pub(crate) struct Accept {
+    service: Arc<Service>,
+    connections: TaskTracker,
+    grace: Duration,
+}
+
+/// What it serves, and how.
+pub(crate) struct Parts {
+    pub(crate) router: Router,
+    pub(crate) settings: ConnectionSettings,
+    pub(crate) tls: Option<Tls>,
+    /// Opens the door when there is no room.
+    pub(crate) operator_key: Option<Token>,
+    pub(crate) no_room: NoRoom,
+    pub(crate) metrics: Metrics,
+}
+
+impl Parts {
+    /// Those of a server that has nothing but this.
+    pub(crate) fn of(router: Router, settings: ConnectionSettings) -> Self {
+        let (no_room, metrics): (NoRoom, _) = (Arc::new(|_| None), Metrics::default());
+        Self { router, settings, tls: None, operator_key: None, no_room, metrics }
     }
-    drop(listener);
-    service.stopping.cancel();
-    connections.close();
-    if tokio::time::timeout(grace, connections.wait()).await.is_err() {
-        tracing::warn!(connections = connections.len(), "requests that had not ended in time are cut off");
-        service.cut.cancel();
-        connections.wait().await;
+}
+
+impl Accept {
+    pub(crate) fn new(parts: Parts) -> Self {
+        let Parts { router, settings, tls, operator_key, no_room, metrics } = parts;
+        let service = Service {
+            router,
+            tls,
+            user_timeout: settings.user_timeout,
+            header_timeout: settings.header_timeout,
+            request_timeout: settings.request_timeout,
+            proxies: Proxies::new(settings.trusted_proxies),
+            places: Places::new(settings.max, settings.max_per_ip),
+            aside: Aside::new(operator_key, no_room, metrics.clone()),
+            guesses: Guesses::new(metrics),
+            foreigners: Foreigners::default(),
+            stopping: CancellationToken::new(),
+            cut: CancellationToken::new(),
+        };
+        Self { service: Arc::new(service), connections: TaskTracker::new(), grace: settings.shutdown_grace }
+    }
+
+    /// Accepts connections until `shutdown`. Those that the system has accepted by then are served as well; then nobody
+    /// listens any more.
+    pub(crate) async fn run(&self, listener: TcpListener, shutdown: impl Future<Output = ()>) {
+        let mut shutdown = std::pin::pin!(shutdown);
+        loop {
+            tokio::select! {
+                () = &mut shutdown => break,
+                accepted = listener.accept() => match accepted {
+                    Ok((stream, peer)) => self.take(stream, peer),
+                    Err(error) => rest_after(&error).await,
+                },
+            }
+        }
+        // A close would reset these.
+        if let Ok(listener) = listener.into_std() {
+            while let Ok((stream, peer)) = listener.accept() {
+                if stream.set_nonblocking(true).is_ok()
+                    && let Ok(stream) = TcpStream::from_std(stream)
+                {
+                    self.take(stream, peer);
+                }
+            }
+        }
+        self.service.stopping.cancel();
+    }
+
+    fn take(&self, stream: TcpStream, peer: SocketAddr) {
+        let service = Arc::clone(&self.service);
+        // Behind a proxy many clients have one address.
+        let counted = (!service.proxies.trusts(peer.ip())).then(|| peer.ip());
+        match service.places.take(counted) {
+            Ok(guard) => self.connections.spawn(connection::serve(stream, peer, guard, service)),
+            Err(full) => {
+                let waiting = service.aside.enter();
+                self.connections.spawn(aside::serve(stream, peer, full, waiting, service))
+            }
+        };
+    }
+
+    /// Lets requests under way end, for as long as the settings say, and cuts off the rest. Connections that have left HTTP
+    /// are not ours to end.
+    pub(crate) async fn end(self) {
+        self.connections.close();
+        if tokio::time::timeout(self.grace, self.connections.wait()).await.is_err() {
+            tracing::warn!(connections = self.connections.len(), "requests that had not ended in time are cut off");
+            self.service.cut.cancel();
+            self.connections.wait().await;
+        }
     }
 }
 

@@ -5,39 +5,55 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
+use tidings_courier::egress::is_public;
 use tidings_live::Guard;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Semaphore;
 
 /// The limits, and what is taken.
 #[derive(Debug)]
 pub(super) struct Places {
     all: Arc<Semaphore>,
     of_one: Option<Arc<PerAddress>>,
+    /// The limit of an address was not set, so it is for public addresses only.
+    is_default: bool,
 }
 
-/// A place that is not given to a connection yet.
-#[derive(Debug)]
-pub(super) struct Free(#[expect(dead_code, reason = "it is kept only to be dropped")] Option<OwnedSemaphorePermit>);
+/// Why there is no place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Full {
+    /// As many connections are there as may be.
+    Server,
+    /// The address has as many as one may have.
+    Address {
+        /// That is a limit which nobody has set: what is a proxy's is not bound by it.
+        is_default: bool,
+    },
+}
 
 impl Places {
-    /// `most` connections in all, and `per_ip` of one address; 0 sets no limit to the latter.
-    pub(super) fn new(most: usize, per_ip: u32) -> Self {
-        let of_one = (per_ip > 0).then(|| Arc::new(PerAddress { most: per_ip, taken: Mutex::default() }));
-        Self { all: Arc::new(Semaphore::new(most.min(Semaphore::MAX_PERMITS))), of_one }
+    /// `most` connections in all, and `per_ip` of one address; 0 sets no limit to the latter, and `None` one of half of all
+    /// for public addresses.
+    pub(super) fn new(most: usize, per_ip: Option<u32>) -> Self {
+        let half = u32::try_from(most / 2).unwrap_or(u32::MAX).max(1);
+        let limit = per_ip.unwrap_or(half);
+        let of_one = (limit > 0).then(|| Arc::new(PerAddress { most: limit, taken: Mutex::default() }));
+        let all = Arc::new(Semaphore::new(most.min(Semaphore::MAX_PERMITS)));
+        Self { all, of_one, is_default: per_ip.is_none() }
     }
 
-    /// Waits for a place.
-    pub(super) async fn free(&self) -> Free {
-        // The semaphore is never closed, so this waits for a place and nothing else.
-        Free(Arc::clone(&self.all).acquire_owned().await.ok())
-    }
-
-    /// Gives the place to a connection until it ends. With an address, that must not have all that one may have: then there
-    /// is `None`, and the place is free again.
-    pub(super) fn take(&self, place: Free, counted: Option<IpAddr>) -> Option<Guard> {
+    /// A place for a connection until it ends. With an address, that must not have all that one may have.
+    ///
+    /// # Errors
+    /// [`Full`].
+    pub(super) fn take(&self, counted: Option<IpAddr>) -> Result<Guard, Full> {
+        let place = Arc::clone(&self.all).try_acquire_owned().map_err(|_| Full::Server)?;
+        let counted = counted.filter(|address| !self.is_default || is_public(*address));
         match self.of_one.as_ref().zip(counted) {
-            Some((of_one, address)) => of_one.take(address).map(|of_one| Guard::new((of_one, place))),
-            None => Some(Guard::new(place)),
+            Some((of_one, address)) => {
+                let of_one = of_one.take(address).ok_or(Full::Address { is_default: self.is_default })?;
+                Ok(Guard::new((of_one, place)))
+            }
+            None => Ok(Guard::new(place)),
         }
     }
 }
@@ -82,8 +98,8 @@ impl Drop for OfOne {
     }
 }
 
-/// One customer of an IPv6 network has at least 64 bits of addresses to choose from (RFC 6177 § 2): they count as one.
-fn network_of(address: IpAddr) -> IpAddr {
+/// What counts as one address. One customer of an IPv6 network has at least 64 bits of addresses to choose from (RFC 6177 § 2): they count as one.
+pub(super) fn network_of(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(ip) => Ipv6Addr::from_bits(ip.to_bits() & !u128::from(u64::MAX)).into(),
         v4 => v4,
@@ -98,32 +114,56 @@ mod tests {
         text.parse().unwrap()
     }
 
-    #[tokio::test]
-    async fn an_address_has_so_many_and_no_more() {
-        let places = Places::new(10, 2);
-        let one = places.take(places.free().await, Some(ip("10.0.0.1"))).unwrap();
-        let _other = places.take(places.free().await, Some(ip("::ffff:10.0.0.1"))).unwrap();
-        assert!(places.take(places.free().await, Some(ip("10.0.0.1"))).is_none());
-        assert_eq!(places.all.available_permits(), 8, "a refused connection keeps no place");
-        assert!(places.take(places.free().await, Some(ip("10.0.0.2"))).is_some());
-        assert!(places.take(places.free().await, None).is_some());
+    const SERVER: Option<Full> = Some(Full::Server);
+    const SET: Option<Full> = Some(Full::Address { is_default: false });
+    const DEFAULT: Option<Full> = Some(Full::Address { is_default: true });
+
+    #[test]
+    fn an_address_has_its_limit_and_gets_places_back() {
+        let places = Places::new(4, Some(2));
+        let one = places.take(Some(ip("10.0.0.1"))).unwrap();
+        let _two = places.take(Some(ip("::ffff:10.0.0.1"))).unwrap();
+        assert_eq!(places.take(Some(ip("10.0.0.1"))).err(), SET);
+        let _other = places.take(Some(ip("10.0.0.2"))).unwrap();
+        let uncounted = places.take(None).unwrap();
+        assert_eq!(places.take(None).err(), SERVER);
+        drop(uncounted);
+        assert_eq!(places.take(Some(ip("10.0.0.1"))).err(), SET);
         drop(one);
-        assert!(places.take(places.free().await, Some(ip("10.0.0.1"))).is_some());
+        assert!(places.take(Some(ip("10.0.0.1"))).is_ok());
     }
 
-    #[tokio::test]
-    async fn what_has_ended_leaves_nothing_behind() {
-        let places = Places::new(10, 1);
-        drop(places.take(places.free().await, Some(ip("10.0.0.1"))));
+    // covers: G063
+    #[test]
+    fn without_a_limit_of_its_own_a_public_address_has_half_and_others_all() {
+        let places = Places::new(4, None);
+        let two: Vec<_> = (0..2).map(|_| places.take(Some(ip("8.8.8.8"))).unwrap()).collect();
+        assert_eq!(places.take(Some(ip("8.8.8.8"))).err(), DEFAULT);
+        assert!(places.take(Some(ip("8.8.4.4"))).is_ok());
+        drop(two);
+        for private in ["127.0.0.1", "192.168.0.7", "fd00::7"] {
+            let four: Vec<_> = (0..4).map(|_| places.take(Some(ip(private))).unwrap()).collect();
+            assert_eq!(places.take(Some(ip(private))).err(), SERVER, "{private}");
+            drop(four);
+        }
+        let places = Places::new(4, Some(0));
+        let _four: Vec<_> = (0..4).map(|_| places.take(Some(ip("8.8.8.8"))).unwrap()).collect();
+        assert_eq!(places.take(Some(ip("8.8.8.8"))).err(), SERVER);
+    }
+
+    #[test]
+    fn what_has_ended_leaves_nothing_behind() {
+        let places = Places::new(10, Some(1));
+        drop(places.take(Some(ip("10.0.0.1"))));
         assert!(places.of_one.as_ref().unwrap().taken.lock().is_empty());
         assert_eq!(places.all.available_permits(), 10);
     }
 
-    #[tokio::test]
-    async fn the_addresses_of_one_ipv6_network_count_as_one() {
-        let places = Places::new(10, 1);
-        let _one = places.take(places.free().await, Some(ip("2001:db8::1"))).unwrap();
-        assert!(places.take(places.free().await, Some(ip("2001:db8::ffff:1"))).is_none());
-        assert!(places.take(places.free().await, Some(ip("2001:db8:0:1::1"))).is_some());
+    #[test]
+    fn the_addresses_of_one_ipv6_network_count_as_one() {
+        let places = Places::new(10, Some(1));
+        let _one = places.take(Some(ip("2001:db8::1"))).unwrap();
+        assert_eq!(places.take(Some(ip("2001:db8::ffff:1"))).err(), SET);
+        assert!(places.take(Some(ip("2001:db8:0:1::1"))).is_ok());
     }
 }

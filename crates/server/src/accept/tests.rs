@@ -4,12 +4,11 @@ use std::convert::Infallible;
 use std::net::SocketAddr;
 
 use axum::body::{Body, Bytes};
-use axum::extract::Request;
 use axum::response::Response;
 use axum::routing::{get, post};
 use http::{HeaderMap, StatusCode, header};
 use hyper::body::Frame;
-use tidings_live::{ClientAddr, upgrade};
+use tidings_live::{ClientAddr, FailedProof, upgrade};
 use tidings_testkit::{dial, eventually};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::{Notify, mpsc, oneshot};
@@ -58,8 +57,11 @@ async fn start_with(settings: ConnectionSettings, tls: Option<Tls>) -> Running {
     let router = Router::new()
         .route("/wait", post(waits.clone()))
         .route("/", get(waits))
-        .route("/stream", get(async move || Response::new(Body::new(Parts(parts.lock().take().unwrap())))))
+        .route("/stream", get(async move || Response::new(Body::new(Answer(parts.lock().take().unwrap())))))
         .route("/who", get(who))
+        .route("/healthz", get("fine"))
+        .route("/host", get(host))
+        .route("/prove", get(prove))
         .route("/say", post(say))
         .route("/nothing", post(StatusCode::NO_CONTENT))
         .route("/echo", get(echo));
@@ -67,14 +69,20 @@ async fn start_with(settings: ConnectionSettings, tls: Option<Tls>) -> Running {
     let shutdown = async move {
         stopped.await.ok();
     };
-    let ended = tokio::spawn(run(listener, router, shutdown, settings, tls));
+    let parts = Parts { tls, operator_key: Some("the-operators-key".into()), ..Parts::of(router, settings) };
+    let parts = Parts { no_room: Arc::new(no_room), ..parts };
+    let accept = Accept::new(parts);
+    let ended = tokio::spawn(async move {
+        accept.run(listener, shutdown).await;
+        accept.end().await;
+    });
     Running { addr, arrived, answer, stream, stop, ended }
 }
 
 /// An answer that goes on for as long as its sender lives.
-struct Parts(mpsc::Receiver<&'static [u8]>);
+struct Answer(mpsc::Receiver<&'static [u8]>);
 
-impl hyper::body::Body for Parts {
+impl hyper::body::Body for Answer {
     type Data = Bytes;
     type Error = Infallible;
 
@@ -87,8 +95,26 @@ impl hyper::body::Body for Parts {
 }
 
 /// Who the client is.
-async fn who(request: Request) -> String {
+async fn who(request: axum::extract::Request) -> String {
     request.extensions().get::<ClientAddr>().unwrap().0.to_string()
+}
+
+/// What a session would be told.
+fn no_room(request: &Request<()>) -> Option<Vec<u8>> {
+    (request.uri().path() == "/echo").then(|| b"no room for an echo".to_vec())
+}
+
+/// The host and path that the request is for.
+async fn host(request: axum::extract::Request) -> String {
+    format!("{} {}", request.headers()["host"].to_str().unwrap(), request.uri())
+}
+
+/// Somebody who never believes a key.
+async fn prove() -> Response {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::UNAUTHORIZED;
+    response.extensions_mut().insert(FailedProof::ApiKey);
+    response
 }
 
 /// What was said, and with which header.
@@ -97,7 +123,7 @@ async fn say(headers: HeaderMap, said: String) -> String {
 }
 
 /// Leaves HTTP, and sends back what it gets.
-async fn echo(mut request: Request) -> (StatusCode, HeaderMap) {
+async fn echo(mut request: axum::extract::Request) -> (StatusCode, HeaderMap) {
     let on = upgrade::take(request.extensions_mut()).unwrap();
     tokio::spawn(async move {
         let (mut socket, early) = upgrade::upgraded(on).await.unwrap();
@@ -208,32 +234,65 @@ async fn an_answer_that_has_begun_may_take_longer_than_any_timeout() {
     read_until(&mut session, "still here").await;
 }
 
+const PROBE: &[u8] = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n";
+
+/// Asserts that there is no room: for requests, for sessions, and for those who say nothing; but for probes and the operator.
+async fn assert_full(addr: SocketAddr) {
+    let answer = asked(addr, WHO).await;
+    assert!(answer.starts_with("HTTP/1.1 503") && answer.contains("urn:tidings:problem:overloaded"), "{answer}");
+    assert!(answer.contains("retry-after: 1\r\n") && answer.contains("connection: close\r\n"), "{answer}");
+    assert!(asked(addr, &said("x")).await.starts_with("HTTP/1.1 503"));
+    assert_eq!(asked(addr, ECHO).await, "no room for an echo");
+    assert!(asked(addr, b"nonsense\r\n\r\n").await.starts_with("HTTP/1.1 503"));
+    let probe = asked(addr, PROBE).await;
+    assert!(probe.starts_with("HTTP/1.1 200") && probe.ends_with("fine"), "{probe}");
+    let by = |key: &str| {
+        let line = format!("Authorization: Bearer {key}\r\nContent-Length: 5\r\n\r\nworks");
+        format!("POST /say HTTP/1.1\r\nHost: x\r\n{line}").into_bytes()
+    };
+    let served = asked(addr, &by("the-operators-key")).await;
+    assert!(served.starts_with("HTTP/1.1 200") && served.ends_with("[ works]"), "{served}");
+    assert!(asked(addr, &by("the-operators-kez")).await.starts_with("HTTP/1.1 503"));
+}
+
+// covers: G062
 #[tokio::test]
-async fn a_connection_beyond_the_limit_waits_until_one_ends() {
-    let server = start(ConnectionSettings { max: 1, ..settings() }).await;
-    let mut first = dial(server.addr).await;
-    first.write_all(GET).await.unwrap();
-    server.arrived.notified().await;
-    let mut second = dial(server.addr).await;
-    second.write_all(GET).await.unwrap();
-    let early = tokio::time::timeout(Duration::from_millis(200), server.arrived.notified()).await;
-    assert!(early.is_err(), "the second was served beside the first");
-    server.answer.notify_one();
-    drop(first);
-    tokio::time::timeout(SOON, server.arrived.notified()).await.expect("the second is never served");
+async fn beyond_the_limit_all_are_answered_and_probes_and_the_operator_served() {
+    let server = start(ConnectionSettings { max: 2, ..settings() }).await;
+    let mut session = dial(server.addr).await;
+    leave_http(&mut session).await;
+    let mut idle = dial(server.addr).await;
+    idle.write_all(&said("x")).await.unwrap();
+    read_until(&mut idle, "[1 x]").await;
+    assert_full(server.addr).await;
+    // However many come and say nothing, they are answered, and so are others among them.
+    let mut silent = Vec::new();
+    for _ in 0..200 {
+        silent.push(dial(server.addr).await);
+    }
+    assert_full(server.addr).await;
+    assert!(read_to_end(silent.remove(0)).await.starts_with("HTTP/1.1 503"));
+    session.write_all(b"still here").await.unwrap();
+    read_until(&mut session, "still here").await;
+    // A place that comes back is given to the next.
+    drop(session);
+    eventually(SOON, async || asked(server.addr, WHO).await.starts_with("HTTP/1.1 200").then_some(())).await;
 }
 
 #[tokio::test]
-async fn a_connection_that_has_left_http_keeps_its_place() {
-    let server = start(ConnectionSettings { max: 1, ..settings() }).await;
-    let mut session = dial(server.addr).await;
+async fn beyond_the_limit_encrypted_connections_are_answered_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let files = files(dir.path(), "push.example");
+    let server = start_with(ConnectionSettings { max: 1, ..settings() }, Some(Tls::new(files.clone()).unwrap())).await;
+    let connected = async || connect(server.addr, &files.cert, "push.example", &[]).await.unwrap();
+    let mut session = connected().await;
     leave_http(&mut session).await;
-    let mut second = dial(server.addr).await;
-    second.write_all(GET).await.unwrap();
-    let early = tokio::time::timeout(Duration::from_millis(200), server.arrived.notified()).await;
-    assert!(early.is_err(), "the session is not counted");
-    drop(session);
-    tokio::time::timeout(SOON, server.arrived.notified()).await.expect("the second is never served");
+    for (request, answer) in [(WHO, "HTTP/1.1 503"), (ECHO, "no room"), (PROBE, "HTTP/1.1 200")] {
+        let mut stream = connected().await;
+        stream.write_all(request).await.unwrap();
+        let found = read_to_end(&mut stream).await;
+        assert!(found.starts_with(answer), "{found}");
+    }
 }
 
 #[tokio::test]
@@ -249,21 +308,21 @@ async fn sessions_are_not_ended_by_the_stop() {
 
 #[tokio::test]
 async fn an_address_that_has_enough_is_refused() {
-    let server = start(ConnectionSettings { max_per_ip: 1, ..settings() }).await;
+    let server = start(ConnectionSettings { max_per_ip: Some(1), ..settings() }).await;
     let mut session = dial(server.addr).await;
     leave_http(&mut session).await;
-    assert_eq!(asked(server.addr, WHO).await, "");
+    assert_full(server.addr).await;
     drop(session);
     eventually(SOON, async || asked(server.addr, WHO).await.starts_with("HTTP/1.1 200").then_some(())).await;
 }
 
 #[tokio::test]
 async fn a_trusted_proxy_is_not_counted_and_names_the_client() {
-    let server = start(ConnectionSettings { max_per_ip: 1, ..settings() }).await;
+    let server = start(ConnectionSettings { max_per_ip: Some(1), ..settings() }).await;
     let untrusted = asked(server.addr, WHO).await;
     assert!(untrusted.ends_with("\r\n127.0.0.1"), "{untrusted}");
     let trusted_proxies = vec!["127.0.0.0/8".parse().unwrap()];
-    let server = start(ConnectionSettings { max_per_ip: 1, trusted_proxies, ..settings() }).await;
+    let server = start(ConnectionSettings { max_per_ip: Some(1), trusted_proxies, ..settings() }).await;
     let mut session = dial(server.addr).await;
     leave_http(&mut session).await;
     let trusted = asked(server.addr, WHO).await;
@@ -285,7 +344,8 @@ async fn encrypted_connections_are_served_like_plain_ones() {
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     drop(stream);
     // Plain HTTP is no handshake.
-    assert!(!asked(server.addr, WHO).await.contains("HTTP"));
+    let answer = asked(server.addr, WHO).await;
+    assert!(answer.starts_with("HTTP/1.1 400") && answer.contains("https://"), "{answer}");
 }
 
 #[tokio::test]
@@ -364,4 +424,139 @@ async fn a_plain_request_under_way_is_answered_after_the_stop() {
     let answer = read_to_end(stream).await;
     assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("done"), "{answer}");
     server.ended.await.unwrap();
+}
+
+/// Sends a request in two parts with the stop between them, and gives the answer.
+async fn stopped_within(before: &[u8], first: &[u8], rest: &[u8]) -> String {
+    let server = start(ConnectionSettings { shutdown_grace: SOON, ..settings() }).await;
+    let mut stream = dial(server.addr).await;
+    stream.write_all(before).await.unwrap();
+    if !before.is_empty() {
+        read_until(&mut stream, "]").await;
+    }
+    stream.write_all(first).await.unwrap();
+    // What has been sent on one connection has come before what is sent on another later.
+    assert!(asked(server.addr, WHO).await.starts_with("HTTP/1.1 200"));
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    server.stop.send(()).unwrap();
+    eventually(SOON, async || tokio::net::TcpStream::connect(server.addr).await.is_err().then_some(())).await;
+    stream.write_all(rest).await.unwrap();
+    let answer = read_to_end(stream).await;
+    tokio::time::timeout(SOON, server.ended).await.expect("still running").unwrap();
+    answer
+}
+
+// covers: G091
+#[tokio::test]
+async fn whatever_has_begun_at_the_stop_is_answered() {
+    let by_length = said("answered");
+    let chunked =
+        b"POST /say HTTP/1.1\r\nHost: x\r\nX-A: 1\r\nTransfer-Encoding: chunked\r\n\r\n8\r\nanswered\r\n0\r\n\r\n";
+    let after_chunked = b"POST /say HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n";
+    for before in [&b""[..], &said("x"), after_chunked] {
+        for whole in [&by_length[..], chunked] {
+            let body = whole.windows(4).position(|bytes| bytes == b"\r\n\r\n").unwrap() + 4;
+            for at in [1, 7, body - 2, body, body + 3, whole.len() - 1] {
+                let (first, rest) = whole.split_at(at);
+                let answer = stopped_within(before, first, rest).await;
+                assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("[1 answered]"), "at {at}: {answer}");
+                assert!(answer.contains("connection: close\r\n"), "{answer}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn connections_that_wait_to_be_accepted_at_the_stop_are_served() {
+    let server = start(ConnectionSettings { shutdown_grace: SOON, ..settings() }).await;
+    let mut all = Vec::new();
+    server.stop.send(()).unwrap();
+    // Nothing has been awaited since: the loop has not seen the stop, nor these.
+    for _ in 0..20 {
+        let stream = std::net::TcpStream::connect(server.addr).unwrap();
+        stream.set_nonblocking(true).unwrap();
+        all.push(tokio::net::TcpStream::from_std(stream).unwrap());
+    }
+    for mut stream in all {
+        stream.write_all(WHO).await.unwrap();
+        let answer = read_to_end(stream).await;
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    }
+    tokio::time::timeout(SOON, server.ended).await.expect("still running").unwrap();
+}
+
+// covers: G221
+#[tokio::test]
+async fn both_readers_agree_on_the_host() {
+    let server = start(settings()).await;
+    for (target, hosts, expected) in [
+        ("/host", "Host: a.example\r\n", Some("a.example /host")),
+        ("http://b.example/host?x", "Host: a.example\r\n", Some("b.example /host?x")),
+        ("/host", "", None),
+        ("/host", "Host: a.example\r\nHost: a.example\r\n", None),
+        ("/host", "Host: a.example\r\nHost: b.example\r\n", None),
+        ("/host", "Host: a.example/x\r\n", None),
+    ] {
+        let get = format!("GET {target} HTTP/1.1\r\n{hosts}Connection: close\r\n\r\n");
+        let answer = asked(server.addr, get.as_bytes()).await;
+        match expected {
+            Some(host) => assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with(host), "{get} {answer}"),
+            None => assert!(answer.starts_with("HTTP/1.1 400") && answer.contains("\"Host\""), "{get} {answer}"),
+        }
+        let post = format!("POST /nothing HTTP/1.1\r\n{hosts}Content-Length: 0\r\n\r\n");
+        let mut stream = dial(server.addr).await;
+        stream.write_all(post.as_bytes()).await.unwrap();
+        let answer = read_until(&mut stream, "\r\n\r\n").await;
+        let status = if expected.is_some() { "HTTP/1.1 204" } else { "HTTP/1.1 400" };
+        assert!(answer.starts_with(status), "{post} {answer}");
+    }
+}
+
+// covers: G224
+#[tokio::test]
+async fn any_line_may_end_the_connection() {
+    let server = start(settings()).await;
+    for lines in ["close", "close\r\nConnection: keep-alive", "keep-alive\r\nConnection: close", "x, Close"] {
+        for request in [
+            format!("GET /who HTTP/1.1\r\nHost: x\r\nConnection: {lines}\r\n\r\n"),
+            format!("POST /nothing HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\nConnection: {lines}\r\n\r\n"),
+        ] {
+            let answer = asked(server.addr, request.as_bytes()).await;
+            assert!(answer.starts_with("HTTP/1.1 20"), "{request} {answer}");
+        }
+    }
+}
+
+// covers: G232
+#[tokio::test]
+async fn who_guesses_is_slowed_and_others_and_other_requests_are_not() {
+    let trusted_proxies = vec!["127.0.0.0/8".parse().unwrap()];
+    let server = start(ConnectionSettings { trusted_proxies, ..settings() }).await;
+    let ask = async |client: &str, path: &str| {
+        let head = format!("GET {path} HTTP/1.1\r\nHost: x\r\nX-Forwarded-For: {client}\r\n");
+        asked(server.addr, format!("{head}Authorization: Bearer guess\r\nConnection: close\r\n\r\n").as_bytes()).await
+    };
+    let mut refused = 0;
+    for _ in 0..21 {
+        assert!(ask("8.8.8.8", "/prove").await.starts_with("HTTP/1.1 401"));
+    }
+    let mut all = tokio::task::JoinSet::new();
+    for _ in 0..40 {
+        let addr = server.addr;
+        all.spawn(async move {
+            let head = "GET /prove HTTP/1.1\r\nHost: x\r\nX-Forwarded-For: 8.8.8.8\r\n";
+            asked(addr, format!("{head}Authorization: Bearer guess\r\nConnection: close\r\n\r\n").as_bytes()).await
+        });
+    }
+    // Meanwhile others fail and succeed as ever.
+    assert!(ask("8.8.4.4", "/prove").await.starts_with("HTTP/1.1 401"));
+    assert!(ask("8.8.4.4", "/who").await.ends_with("8.8.4.4"));
+    for _ in 0..50 {
+        assert!(ask("192.168.1.1", "/prove").await.starts_with("HTTP/1.1 401"), "nobody knows who is behind that");
+    }
+    while let Some(answer) = all.join_next().await {
+        refused += usize::from(answer.unwrap().starts_with("HTTP/1.1 429"));
+    }
+    assert!((1..=24).contains(&refused), "{refused}");
+    assert!(ask("8.8.8.8", "/who").await.ends_with("8.8.8.8"), "it is slow, and not locked out");
 }

@@ -18,8 +18,9 @@ use tidings_model::signature::{
 };
 
 use super::{Failure, Outcome, pretty};
+use crate::accept::{self, Accept};
 use crate::settings::ConnectionSettings;
-use crate::{accept, output, signals};
+use crate::{output, signals};
 
 /// Where and how to receive.
 #[derive(Debug, Args)]
@@ -71,7 +72,9 @@ pub(super) async fn run(args: &ListenArgs) -> Outcome {
     let router =
         Router::new().fallback(receive).layer(axum::extract::DefaultBodyLimit::max(MAX_BODY)).with_state(receiver);
     let settings = ConnectionSettings { shutdown_grace: GRACE, ..ConnectionSettings::default() };
-    accept::run(listener, router, signals::stop()?, settings, None).await;
+    let accept = Accept::new(accept::Parts::of(router, settings));
+    accept.run(listener, signals::stop()?).await;
+    accept.end().await;
     Ok(())
 }
 

@@ -16,6 +16,7 @@ mod egress;
 pub(crate) mod environment;
 mod limits;
 mod live;
+mod machines;
 mod origins;
 mod problem;
 mod raw;

@@ -9,6 +9,7 @@ use super::check::Check;
 use super::courier::RawCourier;
 use super::egress::RawEgress;
 use super::live::RawLive;
+use super::machines::RawMachines;
 use super::retention::RawRetention;
 use super::secrets::RawSecrets;
 use super::store::RawStore;
@@ -29,7 +30,9 @@ pub(super) struct RawConfig {
     pub(super) trusted_proxies: Vec<String>,
     pub(super) header_timeout: Option<RawDuration>,
     pub(super) request_timeout: Option<RawDuration>,
+    pub(super) shutdown_delay: Option<RawDuration>,
     pub(super) shutdown_grace: Option<RawDuration>,
+    pub(super) machines: RawMachines,
     pub(super) tls: RawTls,
     pub(super) store: RawStore,
     pub(super) broker: RawBroker,
@@ -58,6 +61,8 @@ impl RawConfig {
         Settings {
             listen: top::listen(self.listen.as_deref(), check),
             public_url: check.http_url("public_url", self.public_url.as_deref()),
+            machines_listen: self.machines.resolve(check),
+            shutdown_delay: top::shutdown_delay(self.shutdown_delay, check),
             connections,
             tls,
             store: self.store.resolve(&broker, check),

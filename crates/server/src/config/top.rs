@@ -11,6 +11,9 @@ use crate::settings::ConnectionSettings;
 /// Where a server listens that was told nothing.
 pub(crate) const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 8000);
 
+/// A load balancer that asks more rarely is none.
+const LONGEST_DELAY: Duration = Duration::from_secs(600);
+
 pub(super) fn listen(given: Option<&str>, check: &mut Check) -> SocketAddr {
     match given.map(address) {
         None => DEFAULT_LISTEN,
@@ -37,6 +40,14 @@ pub(crate) fn address(text: &str) -> Result<SocketAddr, String> {
     })
 }
 
+pub(super) fn shutdown_delay(given: Option<RawDuration>, check: &mut Check) -> Duration {
+    let given = given.map_or(Duration::ZERO, |raw| raw.0);
+    if given > LONGEST_DELAY {
+        check.wrong("shutdown_delay", "shutdown_delay must be at most 10m");
+    }
+    given
+}
+
 pub(super) fn connections(raw: &RawConfig, check: &mut Check) -> ConnectionSettings {
     let default = ConnectionSettings::default();
     let mut some_time = |key: &str, given: Option<RawDuration>, default: Duration| {
@@ -51,7 +62,7 @@ pub(super) fn connections(raw: &RawConfig, check: &mut Check) -> ConnectionSetti
         request_timeout: some_time("request_timeout", raw.request_timeout, default.request_timeout),
         shutdown_grace: raw.shutdown_grace.map_or(default.shutdown_grace, |raw| raw.0),
         max: check.bounded("max_connections", raw.max_connections, default.max, 1, 10_000_000),
-        max_per_ip: raw.max_connections_per_ip.unwrap_or(default.max_per_ip),
+        max_per_ip: raw.max_connections_per_ip,
         trusted_proxies: check.networks("trusted_proxies", &raw.trusted_proxies),
         ..default
     }

@@ -18,9 +18,10 @@ fn keys_of(section: &str) -> Vec<String> {
     message.split('`').skip(3).step_by(2).map(str::to_owned).collect()
 }
 
-const SECTIONS: [&str; 15] = [
+const SECTIONS: [&str; 16] = [
     "",
     "[tls]",
+    "[machines]",
     "[store]",
     "[broker]",
     "[admin]",

@@ -24,7 +24,7 @@ fn nothing_written_means_the_defaults() {
     assert_eq!(settings.live, LiveSettings::default());
     assert!(settings.tls.is_none());
     let ConnectionSettings { max, max_per_ip, trusted_proxies, .. } = settings.connections;
-    assert_eq!((max, max_per_ip, trusted_proxies.len()), (100_000, 0, 0));
+    assert_eq!((max, max_per_ip, trusted_proxies.len()), (100_000, None, 0));
     let app = app("");
     assert_eq!(app.limits, AppLimits::default());
     assert_eq!(app.allowed_origins, ["*"]);
@@ -40,7 +40,7 @@ fn what_is_written_holds_and_nothing_warns() {
     let loaded = read(&text).unwrap_or_else(|problems| panic!("{problems}"));
     assert!(loaded.warnings.is_empty(), "{:?}", loaded.warnings);
     let settings = loaded.settings;
-    assert_eq!((settings.connections.max_per_ip, settings.connections.trusted_proxies.len()), (5, 2));
+    assert_eq!((settings.connections.max_per_ip, settings.connections.trusted_proxies.len()), (Some(5), 2));
     let live = LiveSettings {
         shards: 2,
         sessions: tidings_live::Settings {

@@ -1,0 +1,118 @@
+//! Which host a request is for, settled before anything looks at it (RFC 9112 § 3.2, § 3.3).
+//!
+//! What two readers could understand in two ways is refused: several `Host` lines, none where there must be one, or one that
+//! is no host. A target with an authority of its own replaces `Host`, whatever that says.
+
+use axum::body::Body;
+use axum::response::{IntoResponse, Response};
+use http::header::{CONNECTION, CONTENT_TYPE, HOST};
+use http::uri::PathAndQuery;
+use http::{HeaderValue, Method, Request, StatusCode, Uri, Version};
+
+/// Leaves a request with a path and at most one `Host`.
+///
+/// # Errors
+/// With the answer, when it cannot be said which host is meant.
+pub(super) fn settle(request: &mut Request<Body>) -> Result<(), Response> {
+    let mut hosts = request.headers().get_all(HOST).iter();
+    match (hosts.next(), hosts.next()) {
+        (_, Some(_)) => return Err(refused("the request has two Host lines", "send one")),
+        (None, None) if request.version() == Version::HTTP_11 => {
+            return Err(refused("the request has no Host line", "HTTP/1.1 asks for one: send the host of the URL"));
+        }
+        (Some(host), None) if !is_host(host.as_bytes()) => {
+            return Err(refused(
+                "the Host line holds no host",
+                "send the host of the URL, with its port if it has one",
+            ));
+        }
+        _ => {}
+    }
+    if let Some(authority) = request.uri().authority() {
+        let host = HeaderValue::from_str(authority.as_str()).ok().filter(|host| is_host(host.as_bytes()));
+        let host =
+            host.ok_or_else(|| refused("the request's target holds no host", "send a path, or the whole URL"))?;
+        let path = request.uri().path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
+        request.headers_mut().insert(HOST, host);
+        *request.uri_mut() = Uri::from(path);
+    }
+    // `OPTIONS *` asks about the server as a whole.
+    if request.method() == Method::OPTIONS && request.uri().path() == "*" {
+        *request.uri_mut() = Uri::from_static("/");
+    }
+    Ok(())
+}
+
+/// A name or an address, and a port; or nothing, which stands for a URL without a host. Anything that could end a host, or
+/// hide one behind a user's name, is none.
+fn is_host(host: &[u8]) -> bool {
+    host.iter().all(|byte| byte.is_ascii_graphic() && !b"/?#@\\,\"<>^`{|}".contains(byte))
+}
+
+fn refused(detail: &str, remedy: &str) -> Response {
+    let problem = serde_json::json!({
+        "type": "urn:tidings:problem:invalid_request",
+        "title": "Invalid request",
+        "status": 400,
+        "detail": detail,
+        "code": "invalid_request",
+        "field": "Host",
+        "remedy": remedy,
+    });
+    let headers = [(CONTENT_TYPE, "application/problem+json"), (CONNECTION, "close")];
+    (StatusCode::BAD_REQUEST, headers, problem.to_string()).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The host and the path that a request is for.
+    fn settled(version: Version, target: &str, hosts: &[&str]) -> Result<(Option<String>, String), u16> {
+        let mut request = Request::builder().version(version).uri(target);
+        for host in hosts {
+            request = request.header(HOST, *host);
+        }
+        let mut request = request.body(Body::empty()).unwrap();
+        settle(&mut request).map_err(|answer| answer.status().as_u16())?;
+        let host = request.headers().get(HOST).map(|host| host.to_str().unwrap().to_owned());
+        Ok((host, request.uri().to_string()))
+    }
+
+    // covers: G221
+    #[test]
+    fn a_request_is_for_one_host() {
+        let fine = |target: &str, hosts: &[&str], host: &str, path: &str| {
+            let expected = Ok((Some(host.to_owned()), path.to_owned()));
+            assert_eq!(settled(Version::HTTP_11, target, hosts), expected, "{target} {hosts:?}");
+        };
+        fine("/x?y=1", &["a.example:8000"], "a.example:8000", "/x?y=1");
+        fine("/", &["[::1]:80"], "[::1]:80", "/");
+        fine("/", &[""], "", "/");
+        fine("http://b.example/x?y=1", &["a.example"], "b.example", "/x?y=1");
+        fine("http://b.example:81", &["b.example"], "b.example:81", "/");
+        assert_eq!(settled(Version::HTTP_10, "/x", &[]), Ok((None, "/x".to_owned())));
+        for (target, hosts) in [
+            ("/", &[][..]),
+            ("http://b.example/", &[]),
+            ("/", &["a.example", "a.example"]),
+            ("/", &["a.example", "b.example"]),
+            ("/", &["a.example/x"]),
+            ("/", &["a.example b.example"]),
+            ("/", &["a.example, b.example"]),
+            ("/", &["me@a.example"]),
+            ("http://me@b.example/", &["b.example"]),
+        ] {
+            assert_eq!(settled(Version::HTTP_11, target, hosts), Err(400), "{target} {hosts:?}");
+        }
+        assert_eq!(settled(Version::HTTP_10, "/", &["a.example", "b.example"]), Err(400));
+    }
+
+    #[test]
+    fn an_asterisk_is_the_root() {
+        let mut request =
+            Request::builder().method(Method::OPTIONS).uri("*").header(HOST, "a").body(Body::empty()).unwrap();
+        settle(&mut request).unwrap();
+        assert_eq!(request.uri(), "/");
+    }
+}
