@@ -173,7 +173,7 @@ mod tests {
         (status, String::from_utf8_lossy(&body).into_owned())
     }
 
-    // covers: G301, G111
+    // covers: G301, G119
     #[tokio::test]
     async fn machines_get_their_answers() {
         let stopping = Stopping::default();

@@ -68,7 +68,7 @@ async fn a_full_server_says_so_in_each_protocol_and_serves_probes_and_the_operat
     logged(&server, &["a connection is refused", "max_connections"], async || ()).await;
 }
 
-// covers: G111
+// covers: G119
 #[tokio::test]
 async fn machines_may_have_an_address_of_their_own() {
     let server = server().alone().env("TIDINGS__MACHINES__LISTEN", "127.0.0.1:0").start().await;
