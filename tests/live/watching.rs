@@ -46,8 +46,10 @@ async fn pusher_js_is_told_who_of_its_watchlist_comes_and_goes() {
     drop(second);
     assert_eq!(page.expect_watched("offline").await["user_ids"], json!(["bob"]));
     // Nobody else sees the channels that know of it.
+    assert_eq!(app.get("/channels", &[]).await.expect_status(200).json["channels"], json!({}));
+    let prefix = [("filter_by_prefix", "#")];
     assert_eq!(
-        app.get("/channels", &[]).await.expect_status(200).json["channels"],
+        app.get("/channels", &prefix).await.expect_status(200).json["channels"],
         json!({"#server-to-user-alice": {}})
     );
     let listed = APPS[0].api(&server).get("/v1/channels").await.expect_status(200);

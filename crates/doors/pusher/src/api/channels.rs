@@ -21,7 +21,8 @@ use super::info::{self, Info};
 use super::refusal::Refusal;
 use super::signed::{Signed, json, json_body};
 
-/// The channels that somebody is in, sorted by name.
+/// The channels that somebody is in, sorted by name: those that Pusher's libraries can ask about, since programs ask about each
+/// that they are told of. Users' own channels are told to whoever asks for them by their prefix.
 pub(super) async fn all(State(door): State<PusherDoor>, request: Request) -> Result<Response, Refusal> {
     let signed = Signed::take(&door, request, |_| 0).await?;
     let query = signed.query();
@@ -71,7 +72,8 @@ impl Listing {
         let page = door.bus().broker().channels(&self.app, filter).await?;
         for state in &page {
             let name = shown(&state.name);
-            if state.occupancy.subscriptions > 0 && name.starts_with(&self.prefix) {
+            let is_askable = is_valid(&name) && (!name.starts_with('#') || self.prefix.starts_with('#'));
+            if state.occupancy.subscriptions > 0 && name.starts_with(&self.prefix) && is_askable {
                 if std::mem::replace(&mut self.begun, true) {
                     text.push(',');
                 }
