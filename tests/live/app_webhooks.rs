@@ -87,7 +87,7 @@ fn but(receiver: &Receiver, marker: &str) -> Vec<String> {
     lines(receiver, "/told").into_iter().filter(|line| !line.ends_with(marker)).collect()
 }
 
-// covers: H01, H02
+// covers: H01, H02, G301
 #[tokio::test]
 async fn every_event_is_told_as_pushers_libraries_expect_it() {
     let receiver = Receiver::start();

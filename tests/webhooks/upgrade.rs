@@ -98,6 +98,14 @@ async fn what_was_owed_arrives(api: &Api, notes: &Value) {
 async fn the_catalogue_is_whole(api: &Api, notes: &Value) {
     let typed = api.get("/v1/hooks/kept.typed").await.expect_status(200);
     assert_eq!(typed["fields"], json!(["name", "age"]));
+    // What it declared held for webhooks.
+    assert_eq!(typed["fields_for"], "webhooks");
+    let event = json!({"name": "kept.typed", "data": {"name": "Ada", "more": 1}});
+    let id = api.post("/v1/events", event).await.expect_status(202).text_at("id");
+    let logged = api.get(&format!("/v1/events/{id}")).await.expect_status(200);
+    assert_eq!(logged["data"], json!({"name": "Ada", "more": 1}));
+    let none = api.post("/v1/hooks", json!({"name": format!("made.{id}")})).await.expect_status(201);
+    assert_eq!(none["fields_for"], "all", "of a hook that is made now");
     assert_eq!(typed["defaults"], json!({"timeout": "5s", "schedule": ["0s", "1h"]}));
     let trimmed = api.get("/v1/hooks/kept.trimmed").await.expect_status(200);
     assert_eq!(trimmed["schema"], json!({"type": "object", "properties": {"name": {"type": "string"}}}));
@@ -123,7 +131,7 @@ async fn goes_on(builder: ServerBuilder, store: &str, dir: &Path) -> Server {
     server
 }
 
-// covers: C11
+// covers: C11, G152
 #[tokio::test]
 async fn a_sqlite_store_of_0_1_0_goes_on() {
     let dir = folder("sqlite", &["tidings.db", "main.key", "credentials.toml", "node"]);
@@ -134,7 +142,7 @@ async fn a_sqlite_store_of_0_1_0_goes_on() {
     server.api().with_key(app["api_key"].as_str().unwrap()).get("/v1/hooks").await.expect_status(200);
 }
 
-// covers: C11
+// covers: C11, G152
 #[tokio::test]
 async fn a_postgresql_store_of_0_1_0_goes_on() {
     let database = postgres();

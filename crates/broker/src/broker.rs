@@ -153,6 +153,9 @@ pub struct Cached {
     pub ttl: Duration,
 }
 
+/// How many channels [`Broker::names_here`] looks at.
+pub const LOOKED_AT: usize = 4_096;
+
 /// Keeps channels, and tells shards. Methods may wait for other machines; none holds up a shard.
 #[async_trait]
 pub trait Broker: Send + Sync + 'static {
@@ -198,6 +201,10 @@ pub trait Broker: Send + Sync + 'static {
     /// # Errors
     /// [`BrokerError`].
     async fn channels(&self, app: &AppId, filter: ChannelFilter) -> Result<Vec<ChannelState>, BrokerError>;
+
+    /// Names of an app's channels that sessions of this node are in, in no order and without asking anybody. Where there are
+    /// many channels, of whichever app, only some are looked at: about [`LOOKED_AT`].
+    fn names_here(&self, app: &AppId) -> Vec<Arc<str>>;
 
     /// Who is in a channel, each user once, in the order of their ids.
     ///

@@ -17,8 +17,8 @@ mod told;
 mod watch;
 
 pub use broker::{
-    Broker, BrokerError, Cached, ChannelFilter, ChannelState, Heard, History, HistoryRange, Join, Leave, Occupancy,
-    Publish, Since,
+    Broker, BrokerError, Cached, ChannelFilter, ChannelState, Heard, History, HistoryRange, Join, LOOKED_AT, Leave,
+    Occupancy, Publish, Since,
 };
 pub use memory::{MemoryBroker, MemoryLimits, Sizes};
 pub use redis::{RedisBroker, RedisSettings, RedisUrlError};

@@ -11,7 +11,7 @@ use tidings_model::id::{AppId, RESERVED_ID_PREFIX};
 use tidings_store::StoreError;
 use tokio::sync::mpsc;
 
-use crate::bus::{Bus, Publication};
+use crate::bus::Bus;
 use crate::error::PublishError;
 
 const EVERY: Duration = Duration::from_secs(30);
@@ -35,7 +35,7 @@ async fn tell(bus: &Bus) -> Result<(), PublishError> {
     for (app, id) in untold {
         if let Some(event) = event(bus, &app, &id) {
             tracing::warn!(app = %app, listener = id, "a listener was disabled because of what its deliveries met");
-            match bus.publish(Publication { event, idempotency: None, not_before: None, only: None }).await {
+            match bus.publish_own(event.into()).await {
                 // Told before, and then we were broken off.
                 Ok(_) | Err(PublishError::IdTaken) => {}
                 Err(error @ (PublishError::Store(_) | PublishError::Live(_))) => return Err(error),

@@ -278,7 +278,9 @@ impl Apps {
     fn note_shaken(&self, before: &StoredApp, now: Option<&StoredApp>) {
         let concerns = |spec: &Spec| {
             let mut spec = spec.clone();
-            spec.retain(|key, _| !["webhooks", "api_keys", "hosts", "default", "enabled"].contains(&key.as_str()));
+            spec.retain(|key, _| {
+                !["webhooks", "api_keys", "hosts", "default", "enabled", "unknown_hooks"].contains(&key.as_str())
+            });
             spec
         };
         let shaken = match now {

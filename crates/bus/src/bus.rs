@@ -8,11 +8,13 @@ use tidings_broker::{Broker, BrokerError, Heard};
 use tidings_courier::{Courier, Notice};
 use tidings_model::app::App;
 use tidings_model::clock::{Millis, SharedClock};
-use tidings_model::event::Event;
-use tidings_model::hook::Hook;
+use tidings_model::event::{Data, Event};
+use tidings_model::hook::{FieldsFor, Hook};
 use tidings_model::id::AppId;
+use tidings_model::idempotency::IdempotencyKey;
 use tidings_model::listener::Listener;
 use tidings_model::matcher::Document;
+use tidings_model::pattern::check_event_name;
 use tidings_model::payload::{self, FieldTypeError};
 use tidings_store::log::{Idempotency, Logged, Publish, Published};
 use tidings_store::{Store, StoreError};
@@ -32,6 +34,8 @@ use crate::transitions::{self, Transitions};
 
 /// How long an idempotency key is remembered.
 pub(crate) const REMEMBERED: Millis = 24 * 3_600 * 1_000;
+/// The event of a test, unless another is asked for.
+pub const TEST_EVENT: &str = "tidings.test";
 /// How often a publish is matched anew when the catalogue changes under it.
 const MAX_MATCHES: usize = 20;
 
@@ -40,12 +44,24 @@ const MAX_MATCHES: usize = 20;
 pub struct Publication {
     /// What happened. Its data has been checked to be what it says it is.
     pub event: Event,
-    /// The caller's idempotency key and a digest of its request.
-    pub idempotency: Option<(String, [u8; 32])>,
+    /// The caller's idempotency key, and what it was used for.
+    pub idempotency: Option<IdempotencyKey>,
     /// Nothing is attempted before this wall time.
     pub not_before: Option<Millis>,
-    /// Owed to this listener alone, whatever it wants: a test of it.
-    pub only: Option<Arc<Listener>>,
+}
+
+impl From<Event> for Publication {
+    fn from(event: Event) -> Self {
+        Self { event, idempotency: None, not_before: None }
+    }
+}
+
+/// Who wants an event, and what it looks like to them.
+struct Wanted {
+    hook: Option<Arc<Hook>>,
+    matched: Matched,
+    /// The data without the fields that the hook does not declare; `None` when that is all of it.
+    selected: Option<Data>,
 }
 
 /// What became of a publication.
@@ -62,6 +78,8 @@ pub struct Receipt {
     /// Who was in its channels when it was said there, in the order of the event's channels; empty for a repeat, which is
     /// said to nobody.
     pub channels: Vec<Heard>,
+    /// The same was published before, and this is what became of it then.
+    pub repeated: bool,
 }
 
 impl Receipt {
@@ -99,6 +117,7 @@ pub(crate) struct Shared {
     pub(crate) clock: SharedClock,
     pub(crate) metrics: Metrics,
     publishes: Throttle<AppId>,
+    pub(crate) hints: Throttle<AppId>,
 }
 
 /// The one way in. Clones share one bus.
@@ -113,8 +132,8 @@ impl Bus {
         let metrics = Metrics::default();
         metrics.register(registry.sub_registry_with_prefix("bus"));
         let Parts { apps, store, catalogue, courier, broker, transitions, clock } = parts;
-        let publishes = Throttle::default();
-        let shared = Shared { apps, store, catalogue, courier, broker, transitions, clock, metrics, publishes };
+        let (publishes, hints) = (Throttle::default(), Throttle::default());
+        let shared = Shared { apps, store, catalogue, courier, broker, transitions, clock, metrics, publishes, hints };
         let bus = Self { shared: Arc::new(shared) };
         tokio::spawn(announce::run(bus.clone(), notices));
         transitions::start(&bus);
@@ -178,17 +197,34 @@ impl Bus {
     /// # Errors
     /// [`PublishError`]; nothing of the event is kept then.
     pub async fn publish(&self, publication: Publication) -> Result<Receipt, PublishError> {
+        check_event_name(&publication.event.name)?;
+        self.publish_own(publication).await
+    }
+
+    /// Sends an event to one listener alone, whatever it wants: a test of it.
+    ///
+    /// # Errors
+    /// [`PublishError`]; nothing of the event is kept then.
+    pub async fn test(&self, listener: Arc<Listener>, event: Event) -> Result<Receipt, PublishError> {
+        if event.name != TEST_EVENT {
+            check_event_name(&event.name)?;
+        }
+        self.publish_logged(event.into(), Some(listener)).await
+    }
+
+    /// [`Bus::publish`] for events of the server's own, whose names are reserved.
+    pub(crate) async fn publish_own(&self, publication: Publication) -> Result<Receipt, PublishError> {
         if !publication.event.channels.is_empty() && self.shared.broker.overloaded() {
             self.shared.metrics.publish("overloaded");
             return Err(PublishError::Live(BrokerError::Overloaded));
         }
-        if !self.is_wanted(&publication.event) && publication.idempotency.is_none() && publication.only.is_none() {
+        if !self.is_wanted(&publication.event) && publication.idempotency.is_none() {
             self.shared.metrics.publish("unlogged");
             let event = Arc::new(publication.event);
             let channels = self.say(&event).await?;
             return Ok(Receipt { id: event.id.clone(), channels, ..Receipt::default() });
         }
-        self.publish_logged(publication).await
+        self.publish_logged(publication, None).await
     }
 
     /// Whether something durable wants an event of this name.
@@ -198,15 +234,19 @@ impl Bus {
 
     /// Whether somebody would get a delivery of this event now.
     pub(crate) fn is_owed(&self, event: &Event) -> Result<bool, PublishError> {
-        Ok(!self.matched(event, None)?.1.destinations.is_empty())
+        Ok(!self.wanted(event, None)?.matched.destinations.is_empty())
     }
 
     /// Logs, then says it to live sessions.
-    async fn publish_logged(&self, publication: Publication) -> Result<Receipt, PublishError> {
+    async fn publish_logged(
+        &self,
+        publication: Publication,
+        only: Option<Arc<Listener>>,
+    ) -> Result<Receipt, PublishError> {
         let bus = self.clone();
         // Between the commit and the hand-over to the courier nothing may break off: the deliveries are leased to this node,
         // and live sessions hear of everything that is on disk.
-        let published = tokio::spawn(async move { bus.log(publication, true).await }).await;
+        let published = tokio::spawn(async move { bus.log(publication, only, true).await }).await;
         let receipt = published.unwrap_or(Err(PublishError::Store(StoreError::Closed)));
         self.shared.metrics.publish(match &receipt {
             Ok(_) => "logged",
@@ -217,26 +257,33 @@ impl Bus {
     }
 
     /// Writes an event to the log, then hands it to the courier and, where it is to be said, to live sessions.
-    pub(crate) async fn log(&self, publication: Publication, say: bool) -> Result<Receipt, PublishError> {
+    pub(crate) async fn log(
+        &self,
+        publication: Publication,
+        only: Option<Arc<Listener>>,
+        say: bool,
+    ) -> Result<Receipt, PublishError> {
         let shared = &self.shared;
-        let Publication { event, idempotency, not_before, only } = publication;
+        let Publication { event: whole, idempotency, not_before } = publication;
         for _ in 0..MAX_MATCHES {
-            let (hook, matched) = self.matched(&event, only.as_deref())?;
+            let Wanted { hook, matched, selected } = self.wanted(&whole, only.as_deref())?;
+            // What is kept and said is what the hook lets out: by this version of it, which the store holds the publish to.
+            let kept = selected.filter(|_| hook.as_deref().is_some_and(|hook| hook.fields_for == FieldsFor::All));
+            let trimmed = kept.map(|data| Event { data, ..whole.clone() });
             let mut destinations = matched.destinations;
             shared.courier.admit(&mut destinations);
             let lease = shared.courier.lease();
             let (now, received_at) = (shared.clock.steady_ms(), shared.clock.wall_ms());
             let publish = Publish {
-                event: event.clone(),
+                event: trimmed.as_ref().unwrap_or(&whole).clone(),
                 hook_version: hook.map(|hook| hook.version),
                 destinations: destinations.clone(),
                 // Schedules go by the steady clock: what counts is how long it is until then.
                 not_before: not_before.map(|time| now.saturating_add(time - received_at)),
                 catalogue_version: matched.version,
-                idempotency: idempotency.clone().map(|(key, digest)| Idempotency {
-                    key,
-                    digest,
-                    forget_before: received_at - REMEMBERED,
+                idempotency: idempotency.clone().map(|key| {
+                    let (key, digest) = key.into_parts();
+                    Idempotency { key, digest, forget_before: received_at - REMEMBERED }
                 }),
                 lease,
                 now,
@@ -247,19 +294,23 @@ impl Bus {
             let durable = shared.store.durable();
             match shared.store.publish(publish).await? {
                 Published::Stored { no, leased, queued } => {
+                    let (event, whole) = match trimmed {
+                        Some(event) => (event, Some(Arc::new(whole))),
+                        None => (whole, None),
+                    };
                     let id = event.id.clone();
                     shared.metrics.deliveries.inc_by(deliveries);
                     let said = (say && !event.channels.is_empty()).then(|| Arc::new(event.clone()));
                     let logged = Logged { no, event, hook_version, received_at, deliveries };
                     shared.courier.take(logged, &destinations, &leased, lease, queued);
                     let channels = match said {
-                        Some(said) => self.say_logged(&said).await,
+                        Some(said) => self.say_logged(&said, whole.as_ref()).await,
                         None => Vec::new(),
                     };
-                    return Ok(Receipt { id, logged: true, durable, deliveries, channels });
+                    return Ok(Receipt { id, logged: true, durable, deliveries, channels, repeated: false });
                 }
                 Published::Repeated { id, deliveries } => {
-                    return Ok(Receipt { id, logged: true, durable, deliveries, channels: Vec::new() });
+                    return Ok(Receipt { id, logged: true, durable, deliveries, channels: Vec::new(), repeated: true });
                 }
                 Published::IdTaken => return Err(PublishError::IdTaken),
                 Published::KeyTaken => return Err(PublishError::KeyTaken),
@@ -270,7 +321,7 @@ impl Bus {
     }
 
     /// The event's hook, and who wants the event: matched on exactly what would be sent.
-    fn matched(&self, event: &Event, only: Option<&Listener>) -> Result<(Option<Arc<Hook>>, Matched), PublishError> {
+    fn wanted(&self, event: &Event, only: Option<&Listener>) -> Result<Wanted, PublishError> {
         let catalogue = &self.shared.catalogue;
         for _ in 0..MAX_MATCHES {
             let hook = catalogue.hook(&event.app, &event.name);
@@ -278,15 +329,12 @@ impl Bus {
             if let Some(listener) = only {
                 let matched =
                     Matched { version: catalogue.version(), destinations: vec![audience::destination(listener)] };
-                return Ok((hook, matched));
+                return Ok(Wanted { hook, matched, selected });
             }
-            let document = match &selected {
-                Some(selected) => Document::from_raw(event.op.as_deref(), selected),
-                None => Document::of(event.op.as_deref(), &event.data),
-            };
+            let document = Document::of(event.op.as_deref(), selected.as_ref().unwrap_or(&event.data));
             let version = hook.as_ref().map(|hook| hook.version);
             if let Some(matched) = catalogue.matching(&event.app, &event.name, version, &document) {
-                return Ok((hook, matched));
+                return Ok(Wanted { hook, matched, selected });
             }
         }
         Err(PublishError::Store(StoreError::Overloaded))
@@ -299,9 +347,10 @@ impl std::fmt::Debug for Bus {
     }
 }
 
-/// What of the event's data its hook lets out; `None` when that is all of it.
-fn selected(hook: &Hook, event: &Event) -> Result<Option<Box<RawValue>>, PublishError> {
-    let Some(fields) = &hook.fields else { return Ok(None) };
+/// What of the event's data its hook lets out; `None` when that is all of it, byte for byte. What the app has encrypted for its
+/// clients has no fields that anybody else could see.
+pub(crate) fn selected(hook: &Hook, event: &Event) -> Result<Option<Data>, PublishError> {
+    let Some(fields) = hook.fields.as_ref().filter(|_| !event.is_encrypted()) else { return Ok(None) };
     let fault = |source| PublishError::Fields { hook: hook.name.clone(), source };
     let raw: &RawValue = event
         .data
@@ -309,5 +358,5 @@ fn selected(hook: &Hook, event: &Event) -> Result<Option<Box<RawValue>>, Publish
         .and_then(|text| serde_json::from_str(text).ok())
         .ok_or_else(|| fault(FieldTypeError::NotAnObject(payload::NotAnObject)))?;
     payload::check_types(raw, fields).map_err(fault)?;
-    payload::select_fields(raw, fields).map(Some).map_err(|error| fault(FieldTypeError::NotAnObject(error)))
+    payload::select_fields(raw, fields).map_err(|error| fault(FieldTypeError::NotAnObject(error)))
 }

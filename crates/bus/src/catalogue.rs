@@ -6,8 +6,8 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use parking_lot::RwLock;
-use tidings_model::hook::{DeliveryDefaults, Hook};
+use parking_lot::{Mutex, RwLock};
+use tidings_model::hook::{DeliveryDefaults, FieldsFor, Hook};
 use tidings_model::id::{AppId, DestinationNo};
 use tidings_model::listener::Listener;
 use tidings_model::matcher::Document;
@@ -33,6 +33,9 @@ fn all_built_in() -> impl Iterator<Item = (&'static str, &'static str)> {
 }
 /// Versions of a hook's fields that are kept in memory at most.
 const MAX_OLD_FIELDS: usize = 1_000;
+
+/// Names that are no hooks whose nearest one is kept at most.
+const MAX_NEAREST: usize = 1_000;
 
 /// A page of records, and where the next begins.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -71,6 +74,15 @@ pub struct Catalogue {
     /// One at a time asks the store.
     syncing: tokio::sync::Mutex<()>,
     old_fields: RwLock<HashMap<(AppId, String, i64), Fields>>,
+    nearest: Mutex<Nearest>,
+}
+
+/// Which hook is nearest to a name that is none, as of a version of the catalogue.
+#[derive(Debug, Default)]
+struct Nearest {
+    version: i64,
+    count: usize,
+    of: HashMap<AppId, HashMap<String, Option<String>>>,
 }
 
 /// Who wants an event.
@@ -91,6 +103,7 @@ impl Catalogue {
             state: RwLock::default(),
             syncing: tokio::sync::Mutex::default(),
             old_fields: RwLock::default(),
+            nearest: Mutex::default(),
         });
         catalogue.sync().await?;
         Ok(catalogue)
@@ -170,6 +183,33 @@ impl Catalogue {
         pattern::nearest(name, own.chain(all_built_in().map(|(name, _)| name))).map(str::to_owned)
     }
 
+    /// The name among the hooks that the app declares that is nearest to another one. Asked for each event whose name is no hook,
+    /// so what was found is kept until the catalogue changes; what was not is looked for if `may_compare`.
+    pub(crate) fn nearest_own_hook(
+        &self,
+        app: &AppId,
+        name: &str,
+        may_compare: impl FnOnce() -> bool,
+    ) -> Option<String> {
+        let state = self.state.read();
+        let own = &state.apps.get(app).filter(|app| !app.hooks.is_empty())?.hooks;
+        let of_now = |found: &Nearest| found.version == state.version && found.count < MAX_NEAREST;
+        if let Some(known) = Some(self.nearest.lock()).filter(|found| of_now(found)).and_then(|f| f.get(app, name)) {
+            return known;
+        }
+        if !may_compare() {
+            return None;
+        }
+        let nearest = pattern::nearest(name, own.keys().map(String::as_str)).map(str::to_owned);
+        let mut found = self.nearest.lock();
+        if !of_now(&found) {
+            *found = Nearest { version: state.version, ..Nearest::default() };
+        }
+        found.count += 1;
+        found.of.entry(app.clone()).or_default().insert(name.to_owned(), nearest.clone());
+        nearest
+    }
+
     /// The fields that let out of an event's data when its hook was at `version`.
     ///
     /// # Errors
@@ -224,6 +264,13 @@ impl Catalogue {
         }
         let audience = known.and_then(|app| app.audiences.get(name));
         Some(Matched { version, destinations: audience.map_or_else(Vec::new, |audience| audience.matching(document)) })
+    }
+}
+
+impl Nearest {
+    #[expect(clippy::option_option, reason = "the outer option is whether it is known, the inner whether there is one")]
+    fn get(&self, app: &AppId, name: &str) -> Option<Option<String>> {
+        self.of.get(app)?.get(name).cloned()
     }
 }
 
@@ -327,6 +374,7 @@ fn built_in(app: &AppId, name: &str) -> Option<Arc<Hook>> {
         name: name.to_owned(),
         description: description.to_owned(),
         fields: None,
+        fields_for: FieldsFor::All,
         schema: None,
         defaults: DeliveryDefaults::default(),
         version: 0,

@@ -1,6 +1,7 @@
 //! Why the bus refused something, with the field that is wrong.
 
 use tidings_broker::BrokerError;
+use tidings_model::pattern::NameError;
 use tidings_model::payload::FieldTypeError;
 use tidings_store::StoreError;
 
@@ -9,6 +10,17 @@ use crate::apps::{AppsError, WrongField};
 /// Why an event was not published. Nothing of it is kept.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PublishError {
+    /// No application may publish under this name.
+    #[error(transparent)]
+    Name(#[from] NameError),
+    /// There is no such hook, and the app wants its events to have one.
+    #[error("there is no hook {name:?}")]
+    UnknownHook {
+        /// What was named.
+        name: String,
+        /// The name that was probably meant.
+        nearest: Option<String>,
+    },
     /// The event's hook declares fields that the data does not fit.
     #[error("the hook {hook:?} declares fields, and the data does not fit: {source}")]
     Fields {

@@ -13,6 +13,7 @@ mod audience;
 mod bus;
 mod catalogue;
 mod error;
+mod hints;
 mod live;
 mod manage;
 mod metrics;
@@ -23,7 +24,7 @@ mod transitions;
 mod webhooks;
 
 pub use apps::{AppReader, Apps, AppsError, Spec, StoredApp, WrongField};
-pub use bus::{Bus, Parts, Publication, Receipt};
+pub use bus::{Bus, Parts, Publication, Receipt, TEST_EVENT};
 pub use catalogue::{Catalogue, Page};
 pub use error::{ManageError, PublishError};
 pub use manage::{HookChange, ListenerChange};

@@ -8,10 +8,13 @@ use tidings_live::{Answer, Ask, Asker, Asking, Asks, ClientEvent, JoinAsk, Proof
 use tidings_model::app::App;
 use tidings_model::channel::{ChannelKey, ChannelOptions, Member};
 use tidings_model::event::Event;
+use tidings_model::hook::FieldsFor;
 use tidings_model::id::new_id;
+use tidings_model::pattern::check_event_name;
 use tidings_model::policy::{self, Access};
 
-use crate::bus::{Bus, Publication};
+use crate::bus::{Bus, selected};
+use crate::error::PublishError;
 
 /// How often something is offered again to shards that have too much to do, and how long they get in between.
 const TRIES: u32 = 50;
@@ -25,21 +28,23 @@ impl Bus {
     pub(crate) async fn say(&self, event: &Arc<Event>) -> Result<Vec<Heard>, BrokerError> {
         let Some(first) = event.channels.first() else { return Ok(Vec::new()) };
         let first = self.say_in(event, first).await?;
-        Ok(self.say_on(event, vec![first]).await)
+        Ok(self.say_on(event, None, vec![first]).await)
     }
 
     /// Says an event that is on disk: its publisher is told that it was published, so a broker that is busy or away gets
-    /// some time.
-    pub(crate) async fn say_logged(&self, event: &Arc<Event>) -> Vec<Heard> {
-        self.say_on(event, Vec::with_capacity(event.channels.len())).await
+    /// some time. `whole` is the event with the fields that its hook keeps back: channels whose data only clients can read get
+    /// that one.
+    pub(crate) async fn say_logged(&self, event: &Arc<Event>, whole: Option<&Arc<Event>>) -> Vec<Heard> {
+        self.say_on(event, whole, Vec::with_capacity(event.channels.len())).await
     }
 
     /// Goes on with an event that has been said in the first of its channels, which answered `said`. Nobody hears it twice:
     /// what is tried again is the channel that could not be told.
-    async fn say_on(&self, event: &Arc<Event>, mut said: Vec<Heard>) -> Vec<Heard> {
+    async fn say_on(&self, event: &Arc<Event>, whole: Option<&Arc<Event>>, mut said: Vec<Heard>) -> Vec<Heard> {
         let mut tries = 0;
         while let Some(name) = event.channels.get(said.len()) {
-            match self.say_in(event, name).await {
+            let its_event = whole.filter(|_| policy::is_encrypted(name)).unwrap_or(event);
+            match self.say_in(its_event, name).await {
                 Ok(heard) => said.push(heard),
                 Err(error) if tries < TRIES => {
                     tracing::debug!(%error, app = %event.app, event = event.id, "not said yet");
@@ -104,8 +109,10 @@ impl Bus {
         if self.shared.broker.overloaded() {
             return Err(PublishRefused::Overloaded);
         }
+        let refused_for = |error: PublishError| PublishRefused::Wrong(error.to_string());
+        check_event_name(&what.name).map_err(|error| refused_for(error.into()))?;
         let (channel, options) = channel(&asker.app, &what.channel);
-        let event = Arc::new(Event {
+        let mut event = Event {
             id: new_id("evt"),
             app: asker.app.id.clone(),
             name: what.name,
@@ -115,14 +122,21 @@ impl Bus {
             op: None,
             key: None,
             except: Some(asker.session.to_string()),
-        });
+        };
+        let hook = self.shared.catalogue.hook(&event.app, &event.name);
+        if let Some(hook) = hook.as_deref().filter(|hook| hook.fields_for == FieldsFor::All)
+            && let Some(data) = selected(hook, &event).map_err(refused_for)?
+        {
+            event.data = data;
+        }
+        let event = Arc::new(event);
         let except = Some(asker.session);
         let said = Arc::clone(&event);
         let publish = Publish { channel, options, event: said, except, user: what.user, by_client: true };
         let (key, user) = (publish.channel.clone(), publish.user.clone());
         self.shared.broker.publish(publish).await.map_err(refused)?;
         self.tell_said(&key, &event, user.as_deref());
-        if self.is_wanted(&event) {
+        if hook.is_some() {
             let bus = self.clone();
             // The client isn't told whether it was logged, so nobody waits for it.
             tokio::spawn(async move { bus.log_said(event).await });
@@ -131,9 +145,7 @@ impl Bus {
     }
 
     async fn log_said(&self, event: Arc<Event>) {
-        let publication =
-            Publication { event: Arc::unwrap_or_clone(event), idempotency: None, not_before: None, only: None };
-        if let Err(error) = self.log(publication, false).await {
+        if let Err(error) = self.log(Arc::unwrap_or_clone(event).into(), None, false).await {
             tracing::warn!(%error, "a client's event could not be logged");
         }
     }

@@ -264,8 +264,8 @@ impl Bus {
         if !self.is_owed(&event)? {
             return Ok(());
         }
-        let publication = Publication { event, idempotency: None, not_before, only: None };
-        match persist!(self.publish(publication.clone()).await) {
+        let publication = Publication { not_before, ..event.into() };
+        match persist!(self.publish_own(publication.clone()).await) {
             // Told before, and then we were broken off; or another node tells it too.
             Ok(_) | Err(PublishError::IdTaken) => Ok(()),
             Err(error) => Err(error),

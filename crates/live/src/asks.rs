@@ -85,6 +85,9 @@ pub enum Answer {
 /// Why a client's event was not published.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PublishRefused {
+    /// The event cannot be published; the text says why.
+    #[error("{0}")]
+    Wrong(String),
     /// Sessions cannot keep up; the same may work in a moment.
     #[error("too much is being said at the moment")]
     Overloaded,

@@ -128,6 +128,17 @@ impl Default for AppLimits {
     }
 }
 
+/// What becomes of an event whose name is no hook.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum UnknownHooks {
+    /// It goes to the live sessions of its channels.
+    #[default]
+    Accept,
+    /// The Tidings API refuses it where it names no channel, or a hook's name is so near that it was probably meant.
+    Refuse,
+}
+
 /// A tenant.
 #[derive(Debug, Clone)]
 pub struct App {
@@ -147,6 +158,8 @@ pub struct App {
     pub enabled: bool,
     /// The doors that are open.
     pub doors: Vec<Door>,
+    /// What becomes of an event whose name is no hook.
+    pub unknown_hooks: UnknownHooks,
     /// Host names that mean this app.
     pub hosts: Vec<String>,
     /// Origins of browsers that may connect: `*`, or `https://host[:port]`, the host with `*.` in front for all below it.
@@ -175,6 +188,7 @@ impl App {
             default: false,
             enabled: true,
             doors: Door::ALL.to_vec(),
+            unknown_hooks: UnknownHooks::default(),
             hosts: Vec::new(),
             allowed_origins: vec!["*".to_owned()],
             client_events: true,

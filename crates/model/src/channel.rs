@@ -8,6 +8,14 @@ use std::time::Duration;
 
 use crate::id::AppId;
 
+/// The longest id of a user, in bytes: what OpenID Connect allows a `sub`.
+pub const MAX_USER_LEN: usize = 255;
+
+/// Whether a user may have this id, whatever proved it: 1 to [`MAX_USER_LEN`] bytes without control characters.
+pub fn is_user_id(id: &str) -> bool {
+    (1..=MAX_USER_LEN).contains(&id.len()) && !id.contains(char::is_control)
+}
+
 /// A channel of an app. Cheap to clone.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ChannelKey {

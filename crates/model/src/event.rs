@@ -10,6 +10,7 @@ use sha2::{Digest, Sha256};
 
 use crate::clock::Millis;
 use crate::id::AppId;
+use crate::policy::is_encrypted;
 
 /// The most channels that one event may name.
 pub const MAX_CHANNELS: usize = 100;
@@ -93,6 +94,11 @@ pub struct Event {
 }
 
 impl Event {
+    /// Whether its data is what the app has encrypted for its clients: it goes to channels of that kind alone.
+    pub fn is_encrypted(&self) -> bool {
+        !self.channels.is_empty() && self.channels.iter().all(|channel| is_encrypted(channel))
+    }
+
     /// A digest of what the event says (its name, channels, data, op, key), to tell a repeat of an id from another event
     /// that took the same id. Fields are length-prefixed, so no two events run together.
     pub fn digest(&self) -> [u8; 32] {

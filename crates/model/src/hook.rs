@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::clock::Millis;
 use crate::id::AppId;
 use crate::payload::Field;
@@ -21,6 +23,30 @@ pub struct DeliveryDefaults {
     pub schedule: Option<Schedule>,
 }
 
+/// For whom a hook's declared fields hold.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum FieldsFor {
+    /// For everybody: live sessions, histories and the log have nothing else, either.
+    #[default]
+    All,
+    /// For listeners' webhooks only.
+    Webhooks,
+}
+
+impl FieldsFor {
+    /// Each of them.
+    pub const ALL: [Self; 2] = [Self::All, Self::Webhooks];
+
+    /// The word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::All => "all",
+            Self::Webhooks => "webhooks",
+        }
+    }
+}
+
 /// An event name in the catalogue.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Hook {
@@ -32,6 +58,8 @@ pub struct Hook {
     pub description: String,
     /// Which top-level fields of the data leave; `None` lets all of them, an empty list none.
     pub fields: Option<Vec<Field>>,
+    /// Whom `fields` holds for.
+    pub fields_for: FieldsFor,
     /// A JSON Schema for the data, shown to whoever writes a receiver. Not enforced.
     pub schema: Option<serde_json::Value>,
     /// How its deliveries are made where the listener itself says nothing.

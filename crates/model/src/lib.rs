@@ -12,6 +12,7 @@ pub mod event;
 mod excerpt;
 pub mod hook;
 pub mod id;
+pub mod idempotency;
 pub mod listener;
 pub mod matcher;
 pub mod origin;

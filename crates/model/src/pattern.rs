@@ -10,7 +10,8 @@
 //! | `*` | every name |
 //!
 //! The API checks names with [`check_name`], the bus finds listeners with [`Pattern::matches`], and error texts name the
-//! likely right word with [`nearest`].
+//! likely right word with [`nearest`]. [`check_event_name`] is the one rule for the events of every door: the bus applies it
+//! to each publish, so a door can be stricter, never laxer.
 
 use std::fmt;
 use std::str::FromStr;
@@ -23,6 +24,9 @@ use crate::excerpt;
 pub const MAX_NAME_LEN: usize = 200;
 /// Names with this prefix are events of Tidings itself; nobody else may publish or declare them.
 pub const RESERVED_PREFIX: &str = "tidings.";
+/// Prefixes that no application may publish or declare: Tidings' own, and those that Pusher's clients take for their protocol's
+/// own messages, through whichever door an event came.
+const RESERVED_PREFIXES: [&str; 3] = [RESERVED_PREFIX, "pusher:", "pusher_internal:"];
 
 /// Why a hook name or pattern was refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -58,11 +62,14 @@ pub enum NameError {
         /// The pattern as written.
         pattern: String,
     },
-    /// A name that only Tidings uses.
-    #[error("{name:?}: names that begin with `{RESERVED_PREFIX}` belong to Tidings itself; choose another")]
+    /// Holds a control character.
+    #[error("the name holds a control character; leave it out")]
+    Control,
+    /// A name that no application may use.
+    #[error("names that begin with `{prefix}` are reserved; choose another name")]
     Reserved {
-        /// The name as written.
-        name: String,
+        /// What it begins with.
+        prefix: &'static str,
     },
 }
 
@@ -81,10 +88,34 @@ pub fn check_name(name: &str) -> Result<(), NameError> {
 /// [`NameError`] as of [`check_name`], and [`NameError::Reserved`].
 pub fn check_own_name(name: &str) -> Result<(), NameError> {
     check_name(name)?;
-    if is_reserved(name) { Err(NameError::Reserved { name: excerpt(name).to_owned() }) } else { Ok(()) }
+    check_reserved(name)
 }
 
-/// Whether the name belongs to Tidings itself.
+/// Checks that an application, or a client of its, may publish an event of this name, through any door.
+///
+/// # Errors
+/// [`NameError`] unless it is 1 to [`MAX_NAME_LEN`] bytes without control characters, and not reserved.
+pub fn check_event_name(name: &str) -> Result<(), NameError> {
+    if name.is_empty() {
+        return Err(NameError::Empty);
+    }
+    if name.len() > MAX_NAME_LEN {
+        return Err(NameError::TooLong { len: name.len() });
+    }
+    if name.contains(char::is_control) {
+        return Err(NameError::Control);
+    }
+    check_reserved(name)
+}
+
+fn check_reserved(name: &str) -> Result<(), NameError> {
+    match RESERVED_PREFIXES.into_iter().find(|prefix| name.starts_with(prefix)) {
+        Some(prefix) => Err(NameError::Reserved { prefix }),
+        None => Ok(()),
+    }
+}
+
+/// Whether the name belongs to Tidings itself: only patterns that begin with its prefix take it in.
 pub fn is_reserved(name: &str) -> bool {
     name.starts_with(RESERVED_PREFIX)
 }
@@ -245,8 +276,23 @@ mod tests {
             assert!(matches!(check_name(name), Err(NameError::BadCharacter { .. })), "{name:?}");
         }
         assert!(matches!(check_name("a.*"), Err(NameError::Wildcard { .. })));
-        assert!(matches!(check_own_name("tidings.x"), Err(NameError::Reserved { .. })));
-        assert_eq!(check_own_name("tidingsx"), Ok(()));
+        for prefix in ["tidings.", "pusher:", "pusher_internal:"] {
+            let name = format!("{prefix}x");
+            assert_eq!(check_own_name(&name), Err(NameError::Reserved { prefix }));
+            assert_eq!(check_event_name(&name), Err(NameError::Reserved { prefix }));
+            assert_eq!(check_name(&name), Ok(()));
+        }
+        for name in ["tidingsx", "pusher", "pusherx:a", "my.pusher:a", "Pusher:a"] {
+            assert_eq!((check_own_name(name), check_event_name(name)), (Ok(()), Ok(())), "{name}");
+        }
+        for name in ["a b", "ä", "a*", "client-x"] {
+            assert_eq!(check_event_name(name), Ok(()), "{name}");
+        }
+        for name in ["a\0", "a\nb", "\u{85}"] {
+            assert_eq!(check_event_name(name), Err(NameError::Control), "{name:?}");
+        }
+        assert_eq!(check_event_name(""), Err(NameError::Empty));
+        assert_eq!(check_event_name(&"x".repeat(MAX_NAME_LEN + 1)), Err(NameError::TooLong { len: MAX_NAME_LEN + 1 }));
         for pattern in ["per*", "a.b*", "**", "*a.b"] {
             assert!(matches!(Pattern::parse(pattern), Err(NameError::PartialWildcard { .. })), "{pattern}");
         }

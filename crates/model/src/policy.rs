@@ -56,6 +56,11 @@ pub fn is_internal(name: &str) -> bool {
     name.starts_with(INTERNAL)
 }
 
+/// Whether the app encrypts what is published in the channel of this name, for its clients alone: the server cannot read it.
+pub fn is_encrypted(name: &str) -> bool {
+    name.starts_with("private-encrypted-")
+}
+
 /// What it takes to join the channel of this canonical name, whose options are `options`.
 pub fn access<'a>(name: &'a str, options: &ChannelOptions) -> Access<'a> {
     let is_private = |name: &str| ["private-", "presence-", "$"].iter().any(|prefix| name.starts_with(prefix));

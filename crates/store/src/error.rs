@@ -27,6 +27,11 @@ pub enum StoreError {
     /// Somebody else changed the record meanwhile.
     #[error("it was changed by somebody else meanwhile; read it again")]
     Conflict,
+    /// The database cannot hold a character of what is to be written.
+    #[error(
+        "the database cannot hold a character of this text; leave NUL characters out, and use a database whose encoding is UTF8"
+    )]
+    Text,
     /// What is stored cannot be read as what it should be.
     #[error("the store holds something unreadable: {0}")]
     Corrupt(String),

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tidings_model::app::Token;
 use tidings_model::clock::{Millis, millis};
-use tidings_model::hook::{DeliveryDefaults, Hook};
+use tidings_model::hook::{DeliveryDefaults, FieldsFor, Hook};
 use tidings_model::id::{AppId, DestinationNo};
 use tidings_model::listener::{Disabled, Format, Listener, Order};
 use tidings_model::matcher::Match;
@@ -160,12 +160,20 @@ pub(crate) struct HookRow {
     pub(crate) defaults: String,
     pub(crate) created_at: Millis,
     pub(crate) updated_at: Millis,
+    pub(crate) fields_for: Option<String>,
 }
 
 impl HookRow {
     /// The hook that it tells.
     pub(crate) fn read(self) -> Result<Hook, StoreError> {
+        let fields_for = match self.fields_for.as_deref() {
+            Some(word) => FieldsFor::ALL.into_iter().find(|known| known.as_str() == word),
+            // Stored by 0.1.0: what it declared held for webhooks, and goes on doing so.
+            None if self.fields.is_some() => Some(FieldsFor::Webhooks),
+            None => Some(FieldsFor::All),
+        };
         Ok(Hook {
+            fields_for: fields_for.ok_or_else(|| StoreError::Corrupt("a hook's fields_for".to_owned()))?,
             app: AppId::from(self.app),
             name: self.name,
             version: self.version,

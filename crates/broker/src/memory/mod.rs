@@ -23,10 +23,11 @@ use parking_lot::{Mutex, MutexGuard};
 use tidings_model::channel::{ChannelKey, Member};
 use tidings_model::clock::{Millis, SharedClock};
 use tidings_model::id::AppId;
-use tidings_model::policy::AFTER_INTERNAL;
+use tidings_model::policy::{self, AFTER_INTERNAL};
 
 use crate::broker::{
-    Broker, BrokerError, Cached, ChannelFilter, ChannelState, Heard, History, HistoryRange, Join, Leave, Publish,
+    Broker, BrokerError, Cached, ChannelFilter, ChannelState, Heard, History, HistoryRange, Join, LOOKED_AT, Leave,
+    Publish,
 };
 use crate::told::{Control, Shards, Told};
 use crate::watch::{self, Unwatched, Watch};
@@ -230,6 +231,18 @@ impl Broker for MemoryBroker {
             }
         }
         Ok(first.into_values().collect())
+    }
+
+    fn names_here(&self, app: &AppId) -> Vec<Arc<str>> {
+        let mut names = Vec::new();
+        for partition in &self.partitions {
+            let channels = partition.lock();
+            let looked_at = channels.iter().take(LOOKED_AT / PARTITIONS);
+            let here = looked_at
+                .filter(|(key, channel)| key.app == *app && channel.is_occupied() && !policy::is_internal(&key.name));
+            names.extend(here.map(|(key, _)| Arc::clone(&key.name)));
+        }
+        names
     }
 
     async fn members(&self, key: &ChannelKey) -> Result<Vec<Arc<Member>>, BrokerError> {

@@ -18,7 +18,7 @@ use super::scripts::Call;
 use super::servers::{Master, Servers, Up, is_astray};
 use super::settings::RedisSettings;
 use super::{keys, lane, notes};
-use crate::broker::BrokerError;
+use crate::broker::{BrokerError, LOOKED_AT};
 use crate::told::{Control, Shards, Told};
 use crate::watch::{self, Watch};
 
@@ -309,6 +309,17 @@ impl Core {
         for shard in 0..self.shards.count() {
             self.shards.tell(shard, Told::Control(Arc::clone(&control)));
         }
+    }
+
+    /// Names of channels that this node has sessions in, of about [`LOOKED_AT`] that are looked at.
+    pub(super) fn some_names(&self, is_wanted: impl Fn(&ChannelKey, &Entry) -> bool) -> Vec<Arc<str>> {
+        let mut names = Vec::new();
+        for partition in &self.partitions {
+            let entries = partition.lock();
+            let looked_at = entries.iter().take(LOOKED_AT / PARTITIONS);
+            names.extend(looked_at.filter(|(key, entry)| is_wanted(key, entry)).map(|(key, _)| Arc::clone(&key.name)));
+        }
+        names
     }
 
     /// Something of every channel that this node has sessions in.

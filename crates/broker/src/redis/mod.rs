@@ -35,6 +35,7 @@ use redis::Value;
 use tidings_model::channel::{ChannelKey, Member};
 use tidings_model::clock::{SharedClock, millis};
 use tidings_model::id::AppId;
+use tidings_model::policy;
 use tidings_wire::{Prepared, Publication, Said};
 use tokio::sync::SemaphorePermit;
 
@@ -221,6 +222,11 @@ impl Broker for RedisBroker {
     async fn channels(&self, app: &AppId, filter: ChannelFilter) -> Result<Vec<ChannelState>, BrokerError> {
         let _turn = self.turn().await?;
         listing::channels(&self.core, app, filter).await
+    }
+
+    fn names_here(&self, app: &AppId) -> Vec<Arc<str>> {
+        self.core
+            .some_names(|key, entry| key.app == *app && entry.subscribers.len() > 0 && !policy::is_internal(&key.name))
     }
 
     async fn members(&self, key: &ChannelKey) -> Result<Vec<Arc<Member>>, BrokerError> {

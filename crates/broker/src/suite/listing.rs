@@ -19,6 +19,9 @@ pub(crate) async fn channels_are_paged_by_name(world: &mut World) {
     // The server's own channels are nobody else's business.
     world.join_in(&online("ann"), 2, "ann", None).await;
     let all: Vec<_> = (0..200).map(|n| format!("a{n:03}")).chain(["b".to_owned()]).collect();
+    let mut here: Vec<_> = world.broker.names_here(&"1".into()).iter().map(|name| name.as_ref().to_owned()).collect();
+    here.sort();
+    assert_eq!((here, world.broker.names_here(&"2".into()).len()), (all.clone(), 0));
     assert_eq!(names(world, "", None, 1_000).await, all);
     assert_eq!(names(world, "a", None, 1_000).await, all[..200]);
     assert_eq!(names(world, &online(""), Some(&online("")), 5).await, [""; 0]);

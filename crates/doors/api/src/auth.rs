@@ -92,7 +92,8 @@ async fn parameter(parts: &mut Parts, name: &str) -> Result<Option<String>, Prob
     let all = RawPathParams::from_request_parts(parts, &())
         .await
         .map_err(|_| Problem::new(Code::InvalidRequest, "the path is not UTF-8").remedy("escape its bytes as UTF-8"))?;
-    Ok(all.iter().find(|(found, _)| *found == name).map(|(_, value)| value.to_owned()))
+    // Nothing has a name that holds a NUL, or what stands in for it here; a database could not even be asked for the one.
+    Ok(all.iter().find(|(found, _)| *found == name).map(|(_, value)| value.replace('\0', "\u{fffd}")))
 }
 
 /// The key that a request bears.

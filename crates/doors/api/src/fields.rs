@@ -185,9 +185,14 @@ impl<'b> Value<'b> {
         if !self.raw.get().starts_with('"') {
             return Err(self.not("a text"));
         }
-        serde_json::from_str(self.raw.get()).map_err(|_| {
+        let text: String = serde_json::from_str(self.raw.get()).map_err(|_| {
             self.wrong("this text holds half of a surrogate pair").remedy("escape characters in pairs, or not at all")
-        })
+        })?;
+        if text.contains('\0') {
+            // PostgreSQL could not keep it.
+            return Err(self.wrong("this text holds a NUL character").remedy("write printable characters"));
+        }
+        Ok(text)
     }
 
     /// A text of at most so many bytes, without control characters.

@@ -12,8 +12,6 @@ pub(crate) const JSON_DEPTH: usize = 64;
 pub(crate) const SCHEMA: usize = 64 * 1024;
 /// The longest content type of an event's data, in bytes.
 pub(crate) const CONTENT_TYPE: usize = 200;
-/// The longest idempotency key, in bytes.
-pub(crate) const IDEMPOTENCY_KEY: usize = 255;
 /// The longest `except`, `owner` and key of an event, in bytes.
 pub(crate) const SHORT_TEXT: usize = 200;
 /// The longest name of a field that a hook declares, in bytes.

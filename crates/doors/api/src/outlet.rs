@@ -45,11 +45,12 @@ impl StandardWebhooks {
         let logged = &delivery.parcel.logged;
         let event = &logged.event;
         let fields = match logged.hook_version {
-            // A built-in hook has no versions and lets everything out.
+            // A built-in hook has no versions and lets everything out; what clients alone can read has no fields.
             None | Some(0) => None,
+            Some(_) if event.is_encrypted() => None,
             Some(version) => self.catalogue.fields_at(&event.app, &event.name, version).await?,
         };
-        let selected = fields.map(|fields| select(&event.data, &fields)).transpose()?;
+        let selected = fields.map(|fields| select(&event.data, &fields)).transpose()?.flatten();
         let body = payload::render_body(
             &event.name,
             &rfc3339(event.time),
@@ -60,12 +61,12 @@ impl StandardWebhooks {
     }
 }
 
-fn select(data: &Data, fields: &[payload::Field]) -> Result<Data, StoreError> {
+/// What is sent of the data; `None` when that is all of it.
+fn select(data: &Data, fields: &[payload::Field]) -> Result<Option<Data>, StoreError> {
     // It was checked when it was published.
     let unreadable = || StoreError::Corrupt("an event's data no longer fits the fields of its hook".to_owned());
     let raw: &RawValue = data.as_json().and_then(|text| serde_json::from_str(text).ok()).ok_or_else(unreadable)?;
-    let selected = payload::select_fields(raw, fields).map_err(|_| unreadable())?;
-    Ok(Data::json(Bytes::from(String::from(Box::<str>::from(selected)))))
+    payload::select_fields(raw, fields).map_err(|_| unreadable())
 }
 
 #[async_trait]

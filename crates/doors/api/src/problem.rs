@@ -223,6 +223,7 @@ impl From<StoreError> for Problem {
             StoreError::Exists => refused(Code::Exists),
             StoreError::Missing => refused(Code::NotFound),
             StoreError::Conflict => refused(Code::Conflict),
+            StoreError::Text => refused(Code::InvalidField),
             StoreError::Corrupt(_) | StoreError::NewerSchema { .. } | StoreError::Sealed | StoreError::Database(_) => {
                 tracing::error!(%error, "the store failed a request");
                 Self::new(Code::Internal, "the store failed").remedy("the server's log says why")
@@ -240,6 +241,8 @@ impl From<BrokerError> for Problem {
 impl From<PublishError> for Problem {
     fn from(error: PublishError) -> Self {
         match error {
+            PublishError::UnknownHook { name, nearest } => unknown_hook(&name, nearest).field("name"),
+            PublishError::Name(error) => Self::saying(Code::InvalidField, error).field("name"),
             PublishError::Fields { hook, source } => {
                 let field = match &source {
                     FieldTypeError::NotAnObject(_) => "data".to_owned(),
@@ -294,14 +297,7 @@ impl From<ManageError> for Problem {
                     .remedy("take it out of their hooks first; `GET /v1/listeners?hook=` lists them")
             }
             ManageError::UnknownHook { index, name, nearest } => {
-                let all = "`GET /v1/hooks` lists them all";
-                let remedy = nearest.map_or_else(
-                    || format!("make it with `POST /v1/hooks` first; {all}"),
-                    |nearest| format!("did you mean {nearest:?}? {all}"),
-                );
-                Self::new(Code::UnknownHook, format!("there is no hook {:?}", shown(&name)))
-                    .field(format!("hooks[{index}]"))
-                    .remedy(remedy)
+                unknown_hook(&name, nearest).field(format!("hooks[{index}]"))
             }
             ManageError::Limit { what, limit } => {
                 Self::new(Code::LimitReached, format!("the app has as many {what} as it may have: {limit}"))
@@ -310,6 +306,16 @@ impl From<ManageError> for Problem {
             ManageError::Store(error) => error.into(),
         }
     }
+}
+
+/// That there is no such hook, and which was probably meant.
+fn unknown_hook(name: &str, nearest: Option<String>) -> Problem {
+    let all = "`GET /v1/hooks` lists them all";
+    let remedy = nearest.map_or_else(
+        || format!("make it with `POST /v1/hooks` first; {all}"),
+        |nearest| format!("did you mean {nearest:?}? {all}"),
+    );
+    Problem::new(Code::UnknownHook, format!("there is no hook {:?}", shown(name))).remedy(remedy)
 }
 
 /// An error's text without the place that it begins with: the answer has that as its field.

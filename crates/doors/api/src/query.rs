@@ -34,6 +34,10 @@ impl Query {
             if found.iter().any(|(before, _)| *before == name) {
                 return Err(wrong(&name, "given twice").remedy("keep one"));
             }
+            if value.contains('\0') {
+                // No database could be asked for it.
+                return Err(wrong(&name, "this holds a NUL character").remedy("leave it out"));
+            }
             found.push((name.into_owned(), value.into_owned()));
         }
         Ok(Self(found))

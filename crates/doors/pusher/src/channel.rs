@@ -2,11 +2,12 @@
 
 use std::borrow::Cow;
 
+use tidings_model::channel::is_user_id;
 use tidings_model::event::MAX_CHANNEL_LEN;
 use tidings_model::policy::SERVER_TO_USER;
 
-/// The longest user id, in bytes: what Pusher's server libraries allow.
-pub(crate) const MAX_USER_LEN: usize = 200;
+/// The longest user id, in bytes.
+const MAX_USER_LEN: usize = 200;
 
 /// Whether a channel may have this name: 1 to 200 characters from `A-Za-z0-9_-=@,.;`, or `#server-to-user-` and a user's id.
 pub(crate) fn is_valid(name: &str) -> bool {
@@ -19,10 +20,10 @@ pub(crate) fn is_valid(name: &str) -> bool {
     }
 }
 
-/// Whether a user may have this id: 1 to 200 bytes without control characters. Pusher's own character set is smaller; ids
-/// that login services make (`auth0|…`) are outside of it and harm nobody.
+/// Whether a user may have this id: 1 to 200 bytes, as Pusher's server libraries allow, without control characters. Pusher's own
+/// character set is smaller; ids that login services make (`auth0|…`) are outside of it and harm nobody.
 pub(crate) fn is_valid_user(id: &str) -> bool {
-    (1..=MAX_USER_LEN).contains(&id.len()) && !id.chars().any(char::is_control)
+    id.len() <= MAX_USER_LEN && is_user_id(id)
 }
 
 /// Whether the members of the channel are known to each other.
@@ -33,11 +34,6 @@ pub(crate) fn is_presence(name: &str) -> bool {
 /// Whether joining needs an auth string, whatever the app's options say.
 pub(crate) fn needs_auth(name: &str) -> bool {
     name.starts_with("private-") || is_presence(name)
-}
-
-/// Whether the app encrypts what is said there, so that clients, who encrypt nothing, may not speak.
-pub(crate) fn is_encrypted(name: &str) -> bool {
-    name.starts_with("private-encrypted-")
 }
 
 /// A canonical name as Pusher's clients write it: `#u` is `#server-to-user-u`.

@@ -1,13 +1,11 @@
 //! What is allowed at most, and what is said about more.
 
 /// Bytes of an event's name.
-pub(crate) const EVENT_NAME: usize = 200;
+pub(crate) const EVENT_NAME: usize = tidings_model::pattern::MAX_NAME_LEN;
 /// Bytes of a request beside its events' data.
 const REQUEST_EXTRA: usize = 64 * 1024;
 /// JSON makes up to six bytes of one.
 const ESCAPED: usize = 6;
-/// Bytes of an `Idempotency-Key`.
-pub(crate) const IDEMPOTENCY_KEY: usize = 255;
 /// Bytes of the last events that whoever joins is given: what a socket takes at once, so that nobody is taken for slow.
 pub(crate) const REPLAY: usize = 256 * 1024;
 /// Channels that a client may ask to be let into at one time.

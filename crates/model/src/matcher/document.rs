@@ -23,17 +23,13 @@ pub struct Document<'a> {
 }
 
 impl<'a> Document<'a> {
-    /// A document of JSON text, such as what [`payload::select_fields`] gives.
+    /// A document of JSON text.
     pub fn new(op: Option<&'a str>, json: &'a str) -> Self {
         Self::make(op, Cow::Borrowed(json), false)
     }
 
-    /// A document of JSON text that has been checked before.
-    pub fn from_raw(op: Option<&'a str>, json: &'a RawValue) -> Self {
-        Self::make(op, Cow::Borrowed(json.get()), true)
-    }
-
-    /// A document of all of an event's data, as [`payload::render_body`] would send it: text is one JSON string, and other
+    /// A document of an event's data, or of what [`payload::select_fields`] leaves of it, as [`payload::render_body`] would
+    /// send it: text is one JSON string, and other
     /// bytes have nothing to look at.
     pub fn of(op: Option<&'a str>, data: &'a Data) -> Self {
         match (data.as_json(), payload::as_text(data)) {

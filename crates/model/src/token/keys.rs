@@ -11,6 +11,7 @@ use serde::Deserialize;
 use super::claims::{Claims, Written};
 use super::{LEEWAY_MS, MAX_TOKEN_LEN};
 use crate::app::Token;
+use crate::channel::{MAX_USER_LEN, is_user_id};
 use crate::clock::Millis;
 
 /// Why a token is not believed.
@@ -44,6 +45,9 @@ pub enum TokenError {
         "the token's claims cannot be used; sub and channel are texts, channels is a list of texts, and exp, nbf and iat are numbers of Unix seconds"
     )]
     BadClaims,
+    /// Its `sub` can be nobody's.
+    #[error("the token's sub cannot be a user's id; write 1 to {MAX_USER_LEN} bytes without control characters")]
+    BadUser,
 }
 
 fn remedy(algorithm: &str) -> &'static str {
@@ -188,7 +192,11 @@ impl TokenKeys {
         if [written.nbf, written.iat].iter().flatten().any(|from| from.0 > wall_now.saturating_add(LEEWAY_MS)) {
             return Err(TokenError::NotYet);
         }
-        Ok(written.into())
+        let claims = Claims::from(written);
+        match claims.sub.as_deref() {
+            Some(sub) if !is_user_id(sub) => Err(TokenError::BadUser),
+            _ => Ok(claims),
+        }
     }
 
     fn check_signature(&self, named: &str, signed: &str, signature: &[u8]) -> Result<(), TokenError> {

@@ -34,8 +34,10 @@ pub(super) async fn changed(db: &mut PgConnection, since: i64) -> Result<Changed
     let deleted = if since == 0 { 0 } else { i64::MAX };
     let version = meta::get(db, "catalogue_version").await?;
     // What is committed between these statements is told with the version before it, and once more after it: that does no harm.
-    let hooks = sql("SELECT app, name, version, deleted, description, fields, schema, defaults, created_at, updated_at
-         FROM hook WHERE version > $1 AND deleted <= $2 ORDER BY version")
+    let hooks = sql(
+        "SELECT app, name, version, deleted, description, fields, schema, defaults, created_at, updated_at, fields_for
+         FROM hook WHERE version > $1 AND deleted <= $2 ORDER BY version",
+    )
     .bind(since)
     .bind(deleted)
     .fetch_all(&mut *db)
@@ -79,6 +81,7 @@ fn hook(row: &PgRow) -> Result<Hook, StoreError> {
         defaults: row.try_get(7)?,
         created_at: row.try_get(8)?,
         updated_at: row.try_get(9)?,
+        fields_for: row.try_get(10)?,
     }
     .read()
 }
@@ -104,10 +107,10 @@ fn listener(row: &PgRow, key: &MainKey) -> Result<(Listener, bool), StoreError> 
 pub(super) async fn create_hook(db: &mut PgConnection, hook: &Hook) -> Result<(), StoreError> {
     let version = meta::next_version(db).await?;
     let changed = sql(
-        "INSERT INTO hook (app, name, version, deleted, description, fields, schema, defaults, created_at, updated_at)
-         VALUES ($1, $2, $3, 0, $4, $5, $6, $7, $8, $9)
+        "INSERT INTO hook (app, name, version, deleted, description, fields, schema, defaults, created_at, updated_at, fields_for)
+         VALUES ($1, $2, $3, 0, $4, $5, $6, $7, $8, $9, $10)
          ON CONFLICT (app, name) DO UPDATE SET version = $3, deleted = 0, description = $4, fields = $5, schema = $6, defaults = $7,
-         created_at = $8, updated_at = $9 WHERE hook.deleted = 1",
+         created_at = $8, updated_at = $9, fields_for = $10 WHERE hook.deleted = 1",
     )
     .bind(hook.app.as_str().to_owned())
     .bind(hook.name.clone())
@@ -118,6 +121,7 @@ pub(super) async fn create_hook(db: &mut PgConnection, hook: &Hook) -> Result<()
     .bind(serde_json::to_string(&DefaultsRecord::from(&hook.defaults))?)
     .bind(hook.created_at)
     .bind(hook.updated_at)
+    .bind(hook.fields_for.as_str())
     .execute(&mut *db)
     .await?
     .rows_affected();
@@ -131,7 +135,7 @@ pub(super) async fn create_hook(db: &mut PgConnection, hook: &Hook) -> Result<()
 pub(super) async fn replace_hook(db: &mut PgConnection, hook: &Hook, expected: i64) -> Result<(), StoreError> {
     let version = meta::next_version(db).await?;
     let changed =
-        sql("UPDATE hook SET version = $3, description = $4, fields = $5, schema = $6, defaults = $7, updated_at = $8
+        sql("UPDATE hook SET version = $3, description = $4, fields = $5, schema = $6, defaults = $7, updated_at = $8, fields_for = $10
          WHERE app = $1 AND name = $2 AND deleted = 0 AND version = $9")
         .bind(hook.app.as_str().to_owned())
         .bind(hook.name.clone())
@@ -142,6 +146,7 @@ pub(super) async fn replace_hook(db: &mut PgConnection, hook: &Hook, expected: i
         .bind(serde_json::to_string(&DefaultsRecord::from(&hook.defaults))?)
         .bind(hook.updated_at)
         .bind(expected)
+        .bind(hook.fields_for.as_str())
         .execute(&mut *db)
         .await?
         .rows_affected();

@@ -29,6 +29,8 @@ fn by_code(code: &str, message: &str, constraint: Option<&str>) -> StoreError {
         "40001" | "40P01" | "55P03" => StoreError::Locked,
         "23505" if constraint == Some("event_pkey") => StoreError::Locked,
         "53100" => StoreError::Full,
+        // Callers check their texts; this is for what another encoding than UTF8 lacks.
+        "22021" | "22P05" => StoreError::Text,
         "57014" => StoreError::TooSlow,
         // The server (or a pooler before it) is going, coming, has no room, is a standby, or has heard nothing for too long.
         "25P03" | "57P01" | "57P02" | "57P03" | "57P05" | "53300" | "25006" => {
@@ -54,7 +56,8 @@ mod tests {
         let standby = "cannot acquire lock mode ExclusiveLock on database objects while recovery is in progress";
         assert!(matches!(by_code("55000", standby, None), StoreError::Unreachable(_)));
         assert_eq!(by_code("23505", "", Some("event_pkey")), StoreError::Locked);
-        for code in ["23505", "42P01", "28P01", "55000", "XX001"] {
+        assert_eq!(by_code("22P05", "", None), StoreError::Text);
+        for code in ["22021", "23505", "42P01", "28P01", "55000", "XX001"] {
             assert!(!by_code(code, "", Some("event_id")).is_temporary(), "{code}");
         }
     }

@@ -44,6 +44,7 @@ const TABLES: &[Table] = &[
             ("defaults", Text),
             ("created_at", Int),
             ("updated_at", Int),
+            ("fields_for", Text),
         ],
     ),
     ("hook_fields", &[("app", Text), ("name", Text), ("version", Int), ("fields", Text), ("replaced_at", Int)]),

@@ -15,6 +15,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../migrations/postgres/0004_apps.sql"),
     include_str!("../../migrations/postgres/0005_paused.sql"),
     include_str!("../../migrations/postgres/0006_bounds.sql"),
+    include_str!("../../migrations/postgres/0007_fields_for.sql"),
 ];
 
 /// The latest version this program knows.

@@ -16,7 +16,7 @@ use crate::records::{
 use crate::seal::MainKey;
 
 /// The statements of [`changes`].
-pub(super) const HOOK_CHANGES: &str = "SELECT app, name, version, deleted, description, fields, schema, defaults, created_at, updated_at FROM hook WHERE version > ?1 AND deleted <= ?2 ORDER BY version LIMIT ?3";
+pub(super) const HOOK_CHANGES: &str = "SELECT app, name, version, deleted, description, fields, schema, defaults, created_at, updated_at, fields_for FROM hook WHERE version > ?1 AND deleted <= ?2 ORDER BY version LIMIT ?3";
 pub(super) const LISTENER_CHANGES: &str = "SELECT no, app, id, version, deleted, spec, sealed, disabled_reason, disabled_at, created_at, updated_at FROM listener WHERE version > ?1 AND deleted <= ?2 ORDER BY version LIMIT ?3";
 
 /// Records of each kind in one slice: opening a listener's secrets and compiling its match takes much longer than reading
@@ -76,6 +76,7 @@ fn hook(row: &Row<'_>) -> Result<Hook, StoreError> {
         defaults: row.get(7)?,
         created_at: row.get(8)?,
         updated_at: row.get(9)?,
+        fields_for: row.get(10)?,
     }
     .read()
 }
@@ -102,10 +103,10 @@ pub(super) fn create_hook(db: &Connection, hook: &Hook) -> Result<(), StoreError
     let version = meta::bump(db, "catalogue_version")?;
     let changed = db
         .prepare_cached(
-            "INSERT INTO hook (app, name, version, deleted, description, fields, schema, defaults, created_at, updated_at)
-             VALUES (?1, ?2, ?3, 0, ?4, ?5, ?6, ?7, ?8, ?9)
+            "INSERT INTO hook (app, name, version, deleted, description, fields, schema, defaults, created_at, updated_at, fields_for)
+             VALUES (?1, ?2, ?3, 0, ?4, ?5, ?6, ?7, ?8, ?9, ?10)
              ON CONFLICT (app, name) DO UPDATE SET version = ?3, deleted = 0, description = ?4, fields = ?5, schema = ?6, defaults = ?7,
-             created_at = ?8, updated_at = ?9 WHERE deleted = 1",
+             created_at = ?8, updated_at = ?9, fields_for = ?10 WHERE deleted = 1",
         )?
         .execute(params![
             hook.app.as_str(),
@@ -116,7 +117,8 @@ pub(super) fn create_hook(db: &Connection, hook: &Hook) -> Result<(), StoreError
             schema_text(hook)?,
             serde_json::to_string(&DefaultsRecord::from(&hook.defaults))?,
             hook.created_at,
-            hook.updated_at
+            hook.updated_at,
+            hook.fields_for.as_str()
         ])?;
     if changed == 0 {
         return Err(StoreError::Exists);
@@ -129,7 +131,7 @@ pub(super) fn replace_hook(db: &Connection, hook: &Hook, expected: i64) -> Resul
     let version = meta::bump(db, "catalogue_version")?;
     let changed = db
         .prepare_cached(
-            "UPDATE hook SET version = ?3, description = ?4, fields = ?5, schema = ?6, defaults = ?7, updated_at = ?8
+            "UPDATE hook SET version = ?3, description = ?4, fields = ?5, schema = ?6, defaults = ?7, updated_at = ?8, fields_for = ?10
              WHERE app = ?1 AND name = ?2 AND deleted = 0 AND version = ?9",
         )?
         .execute(params![
@@ -141,7 +143,8 @@ pub(super) fn replace_hook(db: &Connection, hook: &Hook, expected: i64) -> Resul
             schema_text(hook)?,
             serde_json::to_string(&DefaultsRecord::from(&hook.defaults))?,
             hook.updated_at,
-            expected
+            expected,
+            hook.fields_for.as_str()
         ])?;
     if changed == 0 {
         let there = db

@@ -10,6 +10,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../migrations/sqlite/0002_standing.sql"),
     include_str!("../../migrations/sqlite/0003_apps.sql"),
     include_str!("../../migrations/sqlite/0004_bounds.sql"),
+    include_str!("../../migrations/sqlite/0005_fields_for.sql"),
 ];
 
 /// The latest version this program knows.

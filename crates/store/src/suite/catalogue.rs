@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use tidings_model::hook::FieldsFor;
 use tidings_model::id::AppId;
 use tidings_model::listener::{Disabled, Order};
 use tidings_model::payload::Field;
@@ -59,7 +60,9 @@ pub(crate) async fn hooks_keep_their_earlier_fields(w: World) {
     let stored = store.changes(0).await.unwrap().hooks.remove(0).0;
     assert_eq!(stored, tidings_model::hook::Hook { version: 1, ..changed.clone() });
     changed.fields = Some(vec![Field::named("name")]);
+    changed.fields_for = FieldsFor::Webhooks;
     store.replace_hook(changed.clone(), 1).await.unwrap();
+    assert_eq!(store.changes(1).await.unwrap().hooks.remove(0).0.fields_for, FieldsFor::Webhooks);
     assert_eq!(store.fields_at(&w.app, "a", 1).await.unwrap(), Some(None));
     assert_eq!(store.fields_at(&w.app, "a", 2).await.unwrap(), Some(changed.fields));
     assert_eq!(store.fields_at(&w.app, "a", 3).await.unwrap(), None);

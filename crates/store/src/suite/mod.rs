@@ -23,7 +23,7 @@ use async_trait::async_trait;
 use tidings_model::clock::Millis;
 use tidings_model::delivery::Attempt;
 use tidings_model::event::{Data, Event};
-use tidings_model::hook::{DeliveryDefaults, Hook};
+use tidings_model::hook::{DeliveryDefaults, FieldsFor, Hook};
 use tidings_model::id::{AppId, DestinationNo, EventNo};
 use tidings_model::listener::{Format, Listener, Order};
 use tidings_model::matcher::Match;
@@ -297,6 +297,7 @@ pub(crate) fn hook(app: &AppId, name: &str) -> Hook {
         name: name.to_owned(),
         description: "a hook".to_owned(),
         fields: None,
+        fields_for: FieldsFor::All,
         schema: Some(serde_json::json!({"type": "object"})),
         defaults: DeliveryDefaults { timeout: Some(Duration::from_secs(5)), schedule: None },
         version: 0,

@@ -9,7 +9,7 @@ use axum::extract::{RawQuery, State};
 use axum::response::{IntoResponse, Response};
 use http::header::CACHE_CONTROL;
 use http::{HeaderMap, StatusCode};
-use tidings_bus::{ManageError, Publication};
+use tidings_bus::ManageError;
 use tidings_model::app::App;
 use tidings_model::clock::{Millis, millis, rfc3339};
 use tidings_model::id::{DeliveryKey, DestinationNo};
@@ -144,9 +144,8 @@ pub(super) async fn test(
         return Err(disabled(&listener));
     }
     door.may_test(&listener)?;
-    let (event, destination) = (event, listener.no);
-    let receipt =
-        door.bus().publish(Publication { event, idempotency: None, not_before: None, only: Some(listener) }).await?;
+    let destination = listener.no;
+    let receipt = door.bus().test(listener, event).await?;
     let logged = door.bus().store().event(&app.id, &receipt.id).await?.ok_or(StoreError::Missing)?;
     let key = DeliveryKey { app: app.id.clone(), event: logged.no, destination };
     Ok((StatusCode::ACCEPTED, Json(Tested { id: receipt.id, delivery: key.id() })))

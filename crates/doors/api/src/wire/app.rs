@@ -3,7 +3,7 @@
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 use tidings_bus::{Spec, StoredApp};
-use tidings_model::app::{App, AppLimits, Door};
+use tidings_model::app::{App, AppLimits, Door, UnknownHooks};
 use tidings_model::clock::rfc3339;
 use tidings_model::webhook::pusher_name;
 
@@ -55,6 +55,7 @@ pub(crate) struct Shown {
     enabled: bool,
     default: bool,
     doors: Vec<Door>,
+    unknown_hooks: UnknownHooks,
     hosts: Vec<String>,
     allowed_origins: Vec<String>,
     client_events: bool,
@@ -135,6 +136,7 @@ impl Shown {
             enabled: app.enabled,
             default: app.default,
             doors: app.doors.clone(),
+            unknown_hooks: app.unknown_hooks,
             hosts: app.hosts.clone(),
             allowed_origins: app.allowed_origins.clone(),
             client_events: app.client_events,

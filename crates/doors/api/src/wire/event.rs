@@ -6,12 +6,13 @@ use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig, STAN
 use bytes::Bytes;
 use serde::Serialize;
 use serde_json::value::RawValue;
-use tidings_bus::Receipt;
+use tidings_broker::Heard;
+use tidings_bus::{Receipt, TEST_EVENT};
 use tidings_model::app::App;
 use tidings_model::clock::{Millis, millis, parse_rfc3339, rfc3339};
 use tidings_model::event::{Data, Event, MAX_CHANNEL_LEN, MAX_CHANNELS, MAX_KEY_LEN};
 use tidings_model::id::{check_id, new_id};
-use tidings_model::pattern::{NameError, RESERVED_PREFIX, check_name, check_own_name};
+use tidings_model::pattern::check_own_name;
 use tidings_model::payload;
 use tidings_store::log::Logged;
 
@@ -23,8 +24,6 @@ use crate::problem::{Code, Problem, shown};
 const KNOWN: [&str; 11] =
     ["name", "data", "data_base64", "content_type", "channels", "key", "op", "except", "time", "id", "not_before"];
 const OPERATIONS: [&str; 3] = ["create", "update", "delete"];
-/// The event that a test sends unless told.
-const TEST: &str = "tidings.test";
 /// What to do about a channel that cannot be called so.
 pub(crate) const CHANNEL_REMEDY: &str = "write 1 to 200 characters of printable ASCII";
 /// What data that is not JSON is unless told.
@@ -58,8 +57,8 @@ pub(crate) fn read(body: &[u8], app: &App, now: Millis) -> Result<(Event, Option
 pub(crate) fn read_test(body: &[u8], app: &App, listener: &str, now: Millis) -> Result<Event, Problem> {
     let fields = Fields::of_body(body, &["name", "data"], &[])?;
     let name = match fields.get("name") {
-        Some(value) if value.text()? != TEST => name(&value)?,
-        _ => TEST.to_owned(),
+        Some(value) if value.text()? != TEST_EVENT => name(&value)?,
+        _ => TEST_EVENT.to_owned(),
     };
     let data = match fields.sent("data") {
         Some(value) => json_data(&value, app)?,
@@ -81,17 +80,8 @@ pub(crate) fn read_test(body: &[u8], app: &App, listener: &str, now: Millis) -> 
 /// The name of an event or hook.
 pub(super) fn name(value: &Value<'_>) -> Result<String, Problem> {
     let text = value.text()?;
-    match check_own_name(&text) {
-        Ok(()) => Ok(text),
-        Err(NameError::Reserved { .. }) => {
-            // A name that is nothing else either is better told that.
-            check_name(&text).map_err(|error| value.refused(error))?;
-            Err(value
-                .wrong(format!("names that begin with `{RESERVED_PREFIX}` belong to Tidings itself"))
-                .remedy("choose another name"))
-        }
-        Err(error) => Err(value.refused(error)),
-    }
+    check_own_name(&text).map_err(|error| value.refused(error))?;
+    Ok(text)
 }
 
 fn id(value: &Value<'_>) -> Result<String, Problem> {
@@ -220,12 +210,27 @@ pub(crate) struct Published {
     logged: bool,
     durable: bool,
     deliveries: u64,
+    /// As the event named them; left out where it named none, and for a repeat, which is said to nobody.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    channels: Vec<Reached>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hint: Option<String>,
 }
 
-impl From<Receipt> for Published {
-    fn from(receipt: Receipt) -> Self {
-        let Receipt { id, logged, durable, deliveries, channels: _ } = receipt;
-        Self { id, logged, durable, deliveries }
+/// A channel that an event went to.
+#[derive(Debug, Serialize)]
+struct Reached {
+    name: String,
+    /// How many were in it then.
+    sessions: u64,
+}
+
+impl Published {
+    /// What became of an event for these channels.
+    pub(crate) fn of(receipt: Receipt, channels: Vec<String>, hint: Option<String>) -> Self {
+        let Receipt { id, logged, durable, deliveries, channels: heard, repeated: _ } = receipt;
+        let reached = |(name, heard): (String, Heard)| Reached { name, sessions: heard.occupancy.subscriptions };
+        Self { id, logged, durable, deliveries, channels: channels.into_iter().zip(heard).map(reached).collect(), hint }
     }
 }
 

@@ -3,7 +3,7 @@
 use serde::Serialize;
 use serde_json::Value as Json;
 use tidings_model::clock::{Millis, rfc3339};
-use tidings_model::hook::{DeliveryDefaults, Hook, MAX_FIELDS};
+use tidings_model::hook::{DeliveryDefaults, FieldsFor, Hook, MAX_FIELDS};
 use tidings_model::id::AppId;
 use tidings_model::payload::{Field, FieldKind};
 use tidings_model::schedule::{Schedule, format_duration};
@@ -13,7 +13,7 @@ use crate::fields::{Fields, Setting, Value};
 use crate::limits;
 use crate::problem::{Problem, shown};
 
-const KNOWN: [&str; 5] = ["name", "description", "fields", "schema", "defaults"];
+const KNOWN: [&str; 6] = ["name", "description", "fields", "fields_for", "schema", "defaults"];
 const SHOWN_ONLY: [&str; 2] = ["created_at", "updated_at"];
 
 /// What a request makes of a hook.
@@ -21,6 +21,7 @@ const SHOWN_ONLY: [&str; 2] = ["created_at", "updated_at"];
 pub(crate) struct Change {
     description: Setting<String>,
     fields: Setting<Vec<Field>>,
+    fields_for: Setting<FieldsFor>,
     schema: Setting<Json>,
     defaults: Setting<DeliveryDefaults>,
 }
@@ -33,6 +34,7 @@ pub(crate) fn read_new(body: &[u8], app: &AppId, now: Millis) -> Result<Hook, Pr
         name: event::name(&fields.required("name")?)?,
         description: String::new(),
         fields: None,
+        fields_for: FieldsFor::default(),
         schema: None,
         defaults: DeliveryDefaults::default(),
         version: 0,
@@ -61,6 +63,7 @@ impl Change {
         Ok(Self {
             description: fields.setting("description", description)?,
             fields: fields.setting("fields", declared)?,
+            fields_for: fields.setting("fields_for", fields_for)?,
             schema: fields.setting("schema", schema)?,
             defaults: fields.setting("defaults", defaults)?,
         })
@@ -70,6 +73,7 @@ impl Change {
     pub(crate) fn apply(&self, hook: &mut Hook) {
         self.description.apply_or(&mut hook.description, String::new);
         self.fields.apply(&mut hook.fields);
+        self.fields_for.apply_or(&mut hook.fields_for, FieldsFor::default);
         self.schema.apply(&mut hook.schema);
         self.defaults.apply_or(&mut hook.defaults, DeliveryDefaults::default);
     }
@@ -114,6 +118,13 @@ fn field_kind(value: &Value<'_>) -> Result<FieldKind, Problem> {
     })
 }
 
+fn fields_for(value: &Value<'_>) -> Result<FieldsFor, Problem> {
+    let word = value.text()?;
+    FieldsFor::ALL.into_iter().find(|known| known.as_str() == word).ok_or_else(|| {
+        value.wrong(format!("fields cannot hold for {:?}", shown(&word))).remedy("write \"all\" or \"webhooks\"")
+    })
+}
+
 fn schema(value: &Value<'_>) -> Result<Json, Problem> {
     let text = value.raw.get();
     if text.len() > limits::SCHEMA {
@@ -142,6 +153,7 @@ pub(crate) struct Shown<'h> {
     name: &'h str,
     description: &'h str,
     fields: Option<&'h [Field]>,
+    fields_for: FieldsFor,
     schema: Option<&'h Json>,
     defaults: ShownDefaults<'h>,
     created_at: String,
@@ -160,6 +172,7 @@ impl<'h> From<&'h Hook> for Shown<'h> {
             name: &hook.name,
             description: &hook.description,
             fields: hook.fields.as_deref(),
+            fields_for: hook.fields_for,
             schema: hook.schema.as_ref(),
             defaults: ShownDefaults {
                 timeout: hook.defaults.timeout.map(format_duration),

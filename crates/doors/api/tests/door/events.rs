@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use tidings_model::app::AppLimits;
 use tokio::task::JoinSet;
 
-use crate::kit::{Answer, Door, KEY, door, door_with, text};
+use crate::kit::{Answer, Door, KEY, door, door_that_refuses_unknown_hooks, door_with, text};
 
 async fn keyed(door: &Door, key: &str, body: &str) -> Answer {
     let request = Request::post("/v1/events")
@@ -32,7 +32,8 @@ async fn an_event_is_logged_if_its_name_is_a_hook() {
         "op": "update", "except": "123.456", "time": "2026-11-21T10:56:00.123+01:00"});
     let said = door.post("/v1/events", event).await.ok(202);
     let durable = door.store.durable();
-    assert_eq!(said, json!({"id": "e1", "logged": true, "durable": durable, "deliveries": 1}));
+    let channels = json!([{"name": "b", "sessions": 0}, {"name": "a", "sessions": 0}]);
+    assert_eq!(said, json!({"id": "e1", "logged": true, "durable": durable, "deliveries": 1, "channels": channels}));
     assert_eq!(
         door.get("/v1/events/e1").await.ok(200),
         json!({"id": "e1", "name": "person.created", "channels": ["b", "a"], "data": {"n": 1}, "key": "k", "op": "update",
@@ -215,4 +216,76 @@ async fn what_is_too_big_or_too_deep_is_refused_with_its_limit() {
     door.call(KEY, "POST", "/v1/events", bomb).await.refused(422, "invalid_field");
     let many = "[".repeat(190_000);
     door.call(KEY, "POST", "/v1/events", many).await.refused(400, "invalid_json");
+}
+
+// covers: G181
+#[tokio::test]
+async fn the_answer_says_who_got_it_and_who_was_probably_meant() {
+    let door = door().await;
+    for name in ["person.created", "person.deleted"] {
+        door.hook(name).await;
+    }
+    door.listener(json!({"url": "http://127.0.0.1:1/", "hooks": ["person.*"]})).await;
+    let mut listening = [door.listen("channels=news,kept:a").await, door.listen("channels=news").await];
+    for (listening, n) in listening.iter_mut().zip([2, 1]) {
+        // They are in the channels once they hear something.
+        door.post("/v1/events", json!({"name": "e", "channels": ["news"], "data": n})).await.ok(202);
+        listening.message().await;
+    }
+    let publish = async |name: &str, channels: &[&str]| {
+        let event = json!({"name": name, "channels": channels});
+        let answer = door.post("/v1/events", event).await.ok(202);
+        (answer["channels"].clone(), answer["deliveries"].clone(), answer["hint"].as_str().map(str::to_owned))
+    };
+    let reached = |channels: &[(&str, u64)]| -> Value {
+        channels.iter().map(|(name, sessions)| json!({"name": name, "sessions": sessions})).collect()
+    };
+    let (channels, deliveries, hint) = publish("person.created", &["kept:a", "news", "nobody"]).await;
+    assert_eq!((channels, deliveries), (reached(&[("kept:a", 1), ("news", 2), ("nobody", 0)]), json!(1)));
+    assert_eq!(hint, None);
+    let (channels, deliveries, hint) = publish("person.craeted", &["news"]).await;
+    assert_eq!((channels, deliveries), (reached(&[("news", 2)]), json!(0)));
+    assert_eq!(hint.unwrap(), "there is no hook \"person.craeted\"; did you mean \"person.created\"?");
+    let (channels, _, hint) = publish("greeting", &["nwes"]).await;
+    assert_eq!(channels, reached(&[("nwes", 0)]));
+    assert_eq!(hint.unwrap(), "nobody is in the channel \"nwes\"; did you mean \"news\"?");
+    // Nothing is near, or somebody got it.
+    for (name, channels) in [("greeting", &[][..]), ("greeting", &["elsewhere"]), ("greeting", &["nwes", "news"])] {
+        assert_eq!(publish(name, channels).await.2, None, "{name} {channels:?}");
+    }
+    let (channels, _, hint) = publish("person.create", &[]).await;
+    assert_eq!((channels, hint.unwrap().contains("\"person.created\"")), (Value::Null, true));
+}
+
+// covers: G182
+#[tokio::test]
+async fn a_repeat_tells_nobody_and_says_so_by_leaving_it_out() {
+    let door = door().await;
+    door.hook("person.created").await;
+    for body in [r#"{"name":"person.craeted","channels":["news"]}"#, r#"{"name":"person.created","channels":["news"]}"#]
+    {
+        let first = keyed(&door, body, body).await.ok(202);
+        assert_eq!(first["channels"][0]["name"], "news");
+        let again = keyed(&door, body, body).await.ok(202);
+        assert_eq!(first["id"], again["id"]);
+        assert!(again.get("channels").is_none() && again.get("hint").is_none(), "{again}");
+    }
+}
+
+// covers: G183
+#[tokio::test]
+async fn an_app_can_refuse_events_that_have_no_hook() {
+    let door = door_that_refuses_unknown_hooks().await;
+    door.hook("person.created").await;
+    let refused = async |event: Value| door.post("/v1/events", event).await.refused(422, "unknown_hook");
+    let near = refused(json!({"name": "person.craeted", "channels": ["news"]})).await;
+    assert_eq!(near["field"], "name");
+    assert!(text(&near["remedy"]).contains("did you mean \"person.created\"?"), "{near}");
+    let far = refused(json!({"name": "greeting"})).await;
+    assert!(text(&far["remedy"]).contains("POST /v1/hooks"), "{far}");
+    keyed(&door, "k", r#"{"name":"greeting"}"#).await.refused(422, "unknown_hook");
+    // What can only be meant for a channel, and what has a hook.
+    door.post("/v1/events", json!({"name": "greeting", "channels": ["news"]})).await.ok(202);
+    door.post("/v1/events", json!({"name": "person.created"})).await.ok(202);
+    assert!(door.all("/v1/events?name=greeting", 50).await.is_empty());
 }

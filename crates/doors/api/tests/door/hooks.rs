@@ -10,14 +10,14 @@ async fn a_hook_is_shown_as_it_was_made() {
     let door = door().await;
     let made = door.post("/v1/hooks", json!({"name": "person.created"})).await.ok(201);
     let bare = json!({
-        "name": "person.created", "description": "", "fields": null, "schema": null,
+        "name": "person.created", "description": "", "fields": null, "fields_for": "all", "schema": null,
         "defaults": {"timeout": null, "schedule": null},
         "created_at": "2026-11-21T09:56:40.000Z", "updated_at": "2026-11-21T09:56:40.000Z",
     });
     assert_eq!(made, bare);
     let full = json!({
         "name": "a/b.c%d", "description": "für\nalle", "fields": ["n", {"name": "at", "type": "integer"}],
-        "schema": {"type": "object"}, "defaults": {"timeout": "15s", "schedule": ["0s", "90s"]},
+        "fields_for": "webhooks", "schema": {"type": "object"}, "defaults": {"timeout": "15s", "schedule": ["0s", "90s"]},
     });
     door.post("/v1/hooks", full.clone()).await.ok(201);
     let shown = door.get("/v1/hooks/a%2Fb.c%25d").await.ok(200);
@@ -43,8 +43,11 @@ async fn a_change_keeps_what_is_absent_and_resets_what_is_null() {
     let changed = door.patch("/v1/hooks/h", json!({"defaults": {"timeout": "9s"}, "fields": ["a"]})).await.ok(200);
     assert_eq!(changed["defaults"], json!({"timeout": "9s", "schedule": null}), "given as a whole");
     assert_eq!((&changed["fields"], &changed["description"]), (&json!(["a"]), &json!("d")));
-    let nothing = json!({"description": null, "fields": null, "schema": null, "defaults": null});
+    let changed = door.patch("/v1/hooks/h", json!({"fields_for": "webhooks"})).await.ok(200);
+    assert_eq!((&changed["fields"], &changed["fields_for"]), (&json!(["a"]), &json!("webhooks")));
+    let nothing = json!({"description": null, "fields": null, "fields_for": null, "schema": null, "defaults": null});
     let reset = door.patch("/v1/hooks/h", nothing).await.ok(200);
+    assert_eq!(reset["fields_for"], "all");
     assert_eq!(reset["defaults"], json!({"timeout": null, "schedule": null}));
     assert_eq!((&reset["description"], &reset["fields"], &reset["schema"]), (&json!(""), &Value::Null, &Value::Null));
 }

@@ -18,14 +18,16 @@ use tidings_courier::egress::{Egress, EgressConfig};
 use tidings_courier::{Courier, Settings};
 use tidings_door_api::{ApiDoor, StandardWebhooks, router};
 use tidings_live::{Inboxes, Live};
-use tidings_model::app::{App, AppLimits, Door as AppDoor, Token};
+use tidings_model::app::{App, AppLimits, Door as AppDoor, Token, UnknownHooks};
 use tidings_model::channel::ChannelOptions;
 use tidings_model::clock::{ManualClock, SharedClock};
 use tidings_model::policy::{Namespace, Namespaces};
 use tidings_model::token::TokenKeys;
 use tidings_store::Store;
+use tidings_store::postgres::{Options, PostgresStore};
 use tidings_store::seal::MainKey;
 use tidings_store::sqlite::{SqliteStore, Sync};
+use tidings_testkit::{Database, postgres};
 use tidings_wire::sse::{self, Parser};
 use tower::ServiceExt;
 
@@ -49,6 +51,7 @@ pub(crate) struct Door {
     pub(crate) clock: Arc<ManualClock>,
     pub(crate) store: Arc<dyn Store>,
     _dir: tempfile::TempDir,
+    _database: Option<Database>,
 }
 
 /// Limits small enough to be reached.
@@ -83,13 +86,46 @@ pub(crate) async fn door() -> Door {
 }
 
 pub(crate) async fn door_with(limits: AppLimits) -> Door {
-    capture_logs();
+    let (dir, key) = folder();
+    let store = SqliteStore::open(&dir.path().join("tidings.db"), Sync::Normal, key).unwrap();
+    door_to(Arc::new(store), dir, None, limits, UnknownHooks::Accept).await
+}
+
+/// One whose apps refuse events that have no hook.
+pub(crate) async fn door_that_refuses_unknown_hooks() -> Door {
+    let (dir, key) = folder();
+    let store = SqliteStore::open(&dir.path().join("tidings.db"), Sync::Normal, key).unwrap();
+    door_to(Arc::new(store), dir, None, limits(), UnknownHooks::Refuse).await
+}
+
+/// One whose store is a PostgreSQL database of its own.
+pub(crate) async fn door_on_postgres() -> Door {
+    let (dir, key) = folder();
+    let database = postgres();
+    let store = PostgresStore::open(&database.url(), "a", &Options::default(), key).await.unwrap();
+    door_to(Arc::new(store), dir, Some(database), limits(), UnknownHooks::Accept).await
+}
+
+fn folder() -> (tempfile::TempDir, MainKey) {
     let dir = tempfile::tempdir().unwrap();
     let key = MainKey::load_or_create(&dir.path().join("main.key")).unwrap();
-    let store = SqliteStore::open(&dir.path().join("tidings.db"), Sync::Normal, key).unwrap();
-    let store: Arc<dyn Store> = Arc::new(store);
+    (dir, key)
+}
+
+async fn door_to(
+    store: Arc<dyn Store>,
+    dir: tempfile::TempDir,
+    database: Option<Database>,
+    limits: AppLimits,
+    unknown_hooks: UnknownHooks,
+) -> Door {
+    capture_logs();
     let clock = ManualClock::at(NOW);
     let shared: SharedClock = Arc::clone(&clock) as SharedClock;
+    let app = |id: &str, key: &str, doors: &[AppDoor], limits: AppLimits| App {
+        unknown_hooks,
+        ..app(id, key, doors, limits)
+    };
     let apps = Apps::new(vec![
         app("one", KEY, &[AppDoor::Api], limits.clone()),
         app("two", OTHER_KEY, &[AppDoor::Api], limits.clone()),
@@ -119,7 +155,7 @@ pub(crate) async fn door_with(limits: AppLimits) -> Door {
     let runtime = tokio::runtime::Handle::current();
     let live = Live::start(inboxes, live_settings, shared, asks, runtime, &mut registry).unwrap();
     let door = ApiDoor::new(bus, live, egress, Token::from(OPERATOR));
-    Door { router: router(door), clock, store, _dir: dir }
+    Door { router: router(door), clock, store, _dir: dir, _database: database }
 }
 
 /// An answer.

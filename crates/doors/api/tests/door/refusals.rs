@@ -1,10 +1,11 @@
-//! Every refusal: its status, code, field and remedy, for every route; and that nothing is changed by it.
+//! Every refusal: its status, code, field and remedy, for every route; and that nothing is changed by it. The same on both
+//! stores: what one of them cannot hold is no news of the other's.
 
 use axum::body::Body;
 use http::Request;
 use serde_json::{Value, json};
 
-use crate::kit::{Answer, Door, KEY, door};
+use crate::kit::{Answer, Door, KEY, door, door_on_postgres};
 
 /// A request, and the problem that it meets. An empty field stands for none; the remedy holds the last text.
 type Case<'c> = (&'c str, &'c str, &'c str, u16, &'c str, &'c str, &'c str);
@@ -20,16 +21,43 @@ fn check(case: &Case<'_>, answer: &Answer) {
     assert!(problem["remedy"].as_str().is_some_and(|found| found.contains(remedy)), "not {remedy:?}: {what}");
 }
 
+/// Runs the tests on both stores.
+macro_rules! on_both_stores {
+    ($($test:ident),+ $(,)?) => {
+        mod on_sqlite {
+            $(#[tokio::test]
+            async fn $test() {
+                super::$test(super::door().await).await;
+            })+
+        }
+
+        mod on_postgres {
+            $(#[tokio::test]
+            async fn $test() {
+                super::$test(super::door_on_postgres().await).await;
+            })+
+        }
+    };
+}
+
+on_both_stores!(
+    events_that_cannot_be_published,
+    hooks_that_cannot_be_made_or_changed,
+    listeners_that_cannot_be_made,
+    listeners_that_cannot_be_changed_or_found,
+    deliveries_that_cannot_be_found_or_retried,
+    paths_and_methods_that_there_are_not,
+    bodies_of_other_kinds,
+);
+
 async fn check_all(door: &Door, cases: &[Case<'_>]) {
     for case in cases {
         check(case, &door.call(KEY, case.0, case.1, case.2).await);
     }
 }
 
-// covers: I03
-#[tokio::test]
-async fn events_that_cannot_be_published() {
-    let door = door().await;
+// covers: I03, G202
+async fn events_that_cannot_be_published(door: Door) {
     let cases: &[Case<'_>] = &[
         ("POST", "/v1/events", "", 400, "invalid_json", "", "JSON object"),
         ("POST", "/v1/events", "{\n \"name\": }", 400, "invalid_json", "", "line 2, column 10"),
@@ -116,6 +144,12 @@ async fn events_that_cannot_be_published() {
             "data_base64",
             "content_type",
         ),
+        ("POST", "/v1/events", r#"{"name":"a","key":"\u0000"}"#, 422, "invalid_field", "key", "printable"),
+        ("POST", "/v1/events", r#"{"name":"pusher:a"}"#, 422, "invalid_field", "name", "another name"),
+        ("POST", "/v1/events", r#"{"name":"pusher_internal:a"}"#, 422, "invalid_field", "name", "another name"),
+        ("GET", "/v1/events/%00", "", 404, "not_found", "", "idempotency key"),
+        ("GET", "/v1/events?name=%00", "", 400, "invalid_request", "name", "leave it out"),
+        ("GET", "/v1/events?channel=a%00", "", 400, "invalid_request", "channel", "leave it out"),
         ("GET", "/v1/events/nothing", "", 404, "not_found", "", "idempotency key"),
         ("GET", "/v1/events?nmae=a", "", 400, "invalid_request", "nmae", "did you mean \"name\"?"),
         ("GET", "/v1/events?name=a&channel=b", "", 400, "invalid_request", "channel", "leave one out"),
@@ -139,9 +173,7 @@ async fn events_that_cannot_be_published() {
     assert_eq!(door.get("/v1/events").await.ok(200), json!({"data": [], "next": null}));
 }
 
-#[tokio::test]
-async fn hooks_that_cannot_be_made_or_changed() {
-    let door = door().await;
+async fn hooks_that_cannot_be_made_or_changed(door: Door) {
     door.hook("person.created").await;
     let cases: &[Case<'_>] = &[
         ("POST", "/v1/hooks", "{}", 422, "missing_field", "name", "give it"),
@@ -151,6 +183,37 @@ async fn hooks_that_cannot_be_made_or_changed() {
         ("POST", "/v1/hooks", r#"{"name":"h","descripton":""}"#, 422, "unknown_field", "descripton", "\"description\""),
         ("POST", "/v1/hooks", r#"{"name":"h","created_at":""}"#, 422, "unknown_field", "created_at", "leave it out"),
         ("POST", "/v1/hooks", r#"{"name":"h","description":5}"#, 422, "invalid_field", "description", "write a text"),
+        (
+            "POST",
+            "/v1/hooks",
+            r#"{"name":"h","description":"\u0000"}"#,
+            422,
+            "invalid_field",
+            "description",
+            "printable",
+        ),
+        ("POST", "/v1/hooks", r#"{"name":"h","fields":["\u0000"]}"#, 422, "invalid_field", "fields[0]", "of a field"),
+        (
+            "POST",
+            "/v1/hooks",
+            r#"{"name":"h","fields_for":"some"}"#,
+            422,
+            "invalid_field",
+            "fields_for",
+            "\"webhooks\"",
+        ),
+        ("POST", "/v1/hooks", r#"{"name":"pusher:a"}"#, 422, "invalid_field", "name", "another name"),
+        (
+            "PATCH",
+            "/v1/hooks/person.created",
+            r#"{"description":"\u0000"}"#,
+            422,
+            "invalid_field",
+            "description",
+            "print",
+        ),
+        ("PATCH", "/v1/hooks/%00", "{}", 404, "not_found", "", "GET /v1/hooks"),
+        ("DELETE", "/v1/hooks/%00", "", 404, "not_found", "", "GET /v1/hooks"),
         ("POST", "/v1/hooks", r#"{"name":"h","fields":"a"}"#, 422, "invalid_field", "fields", "write a list"),
         ("POST", "/v1/hooks", r#"{"name":"h","fields":[5]}"#, 422, "invalid_field", "fields[0]", "the name of a field"),
         (
@@ -271,9 +334,7 @@ async fn hooks_that_cannot_be_made_or_changed() {
 }
 
 // covers: I01, I02, I05
-#[tokio::test]
-async fn listeners_that_cannot_be_made() {
-    let door = door().await;
+async fn listeners_that_cannot_be_made(door: Door) {
     door.hook("person.created").await;
     let fields: &[(&str, Value, &str, &str, &str)] = &[
         ("url", Value::Null, "missing_field", "url", "give it"),
@@ -361,9 +422,7 @@ async fn listeners_that_cannot_be_made() {
     assert_eq!(door.get("/v1/listeners").await.ok(200), json!({"data": [], "next": null}));
 }
 
-#[tokio::test]
-async fn listeners_that_cannot_be_changed_or_found() {
-    let door = door().await;
+async fn listeners_that_cannot_be_changed_or_found(door: Door) {
     door.hook("h").await;
     let id = door.listener(json!({"url": "https://partner.example/", "hooks": ["h"], "headers": {"x-a": "1"}})).await;
     let path = format!("/v1/listeners/{id}");
@@ -381,6 +440,9 @@ async fn listeners_that_cannot_be_changed_or_found() {
         ("PATCH", "/v1/listeners/lst_nothing", "{}", 404, "not_found", "", "GET /v1/listeners"),
         ("GET", "/v1/listeners/lst_nothing", "", 404, "not_found", "", "GET /v1/listeners"),
         ("GET", "/v1/listeners/%00", "", 404, "not_found", "", "GET /v1/listeners"),
+        ("DELETE", "/v1/listeners/%00", "", 404, "not_found", "", "GET /v1/listeners"),
+        ("PATCH", "/v1/listeners/%00", "{}", 404, "not_found", "", "GET /v1/listeners"),
+        ("PATCH", &path, r#"{"owner":"\u0000"}"#, 422, "invalid_field", "owner", "printable"),
         ("DELETE", "/v1/listeners/lst_nothing", "", 404, "not_found", "", "GET /v1/listeners"),
         ("GET", "/v1/listeners?enabled=1", "", 400, "invalid_request", "enabled", "true or false"),
         ("GET", "/v1/listeners?hooks=h", "", 400, "invalid_request", "hooks", "did you mean \"hook\"?"),
@@ -399,13 +461,13 @@ async fn listeners_that_cannot_be_changed_or_found() {
     assert!(door.all("/v1/deliveries", 5).await.is_empty());
 }
 
-#[tokio::test]
-async fn deliveries_that_cannot_be_found_or_retried() {
-    let door = door().await;
+async fn deliveries_that_cannot_be_found_or_retried(door: Door) {
     let cases: &[Case<'_>] = &[
         ("GET", "/v1/deliveries?state=failed", "", 400, "invalid_request", "state", "undelivered"),
         ("GET", "/v1/deliveries?listner=x", "", 400, "invalid_request", "listner", "did you mean \"listener\"?"),
         ("GET", "/v1/deliveries?listener=lst_nothing", "", 422, "invalid_field", "listener", "GET /v1/listeners"),
+        ("GET", "/v1/deliveries?event=%00", "", 400, "invalid_request", "event", "leave it out"),
+        ("GET", "/v1/deliveries/%00", "", 404, "not_found", "", "GET /v1/deliveries"),
         ("GET", "/v1/deliveries?cursor=ZTox", "", 400, "invalid_request", "cursor", "unchanged"),
         ("GET", "/v1/deliveries/dlv_nothing", "", 404, "not_found", "", "GET /v1/deliveries"),
         ("GET", "/v1/deliveries/dlv_00000000000000000000000000", "", 404, "not_found", "", "GET /v1/deliveries"),
@@ -415,9 +477,7 @@ async fn deliveries_that_cannot_be_found_or_retried() {
     check_all(&door, cases).await;
 }
 
-#[tokio::test]
-async fn paths_and_methods_that_there_are_not() {
-    let door = door().await;
+async fn paths_and_methods_that_there_are_not(door: Door) {
     for path in ["/v1", "/v1/", "/v1/nothing", "/v1/hooks/a/b", "/v1/events/e/x/", "/a/one/v1", "/a/one/v1/x/y"] {
         check_all(&door, &[("GET", path, "", 404, "not_found", "", "/v1/listeners")]).await;
     }
@@ -440,9 +500,7 @@ async fn paths_and_methods_that_there_are_not() {
     }
 }
 
-#[tokio::test]
-async fn bodies_of_other_kinds() {
-    let door = door().await;
+async fn bodies_of_other_kinds(door: Door) {
     let send = async |headers: &[(&str, &str)]| {
         let mut request = Request::post("/v1/events").header("authorization", format!("Bearer {KEY}"));
         for (name, value) in headers {

@@ -5,33 +5,31 @@ use std::borrow::Cow;
 use axum::extract::{Request, State};
 use axum::response::Response;
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use http::{HeaderName, HeaderValue, StatusCode};
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use sha2::{Digest, Sha256};
-use tidings_model::id::AppId;
+use tidings_model::idempotency::{BadKey, IdempotencyKey};
 use tidings_model::signed_query::SignedQuery;
 
 use crate::door::PusherDoor;
-use crate::limits;
 use crate::wire::json::{Array, Object, Text, object};
 
 use super::publish::{Checked, Content, Given, Published};
 use super::refusal::Refusal;
 use super::signed::{Signed, json};
 
-const IDEMPOTENCY_KEY: &str = "idempotency-key";
 const DEGRADED: HeaderName = HeaderName::from_static("x-tidings-degraded");
 
 /// One event, in up to 100 channels.
 pub(super) async fn one(State(door): State<PusherDoor>, request: Request) -> Result<Response, Refusal> {
     let signed = Signed::take(&door, request, |_| 1).await?;
-    let key = idempotency_key(&signed.headers)?;
-    let given = if signed.body.is_empty() { in_query(&signed.query()) } else { read(text(&signed.body)?)? };
+    let query = signed.query();
+    let is_in_query = signed.body.is_empty();
+    let key = idempotency_key(&signed, if is_in_query { Some(&query) } else { None })?;
+    let given = if is_in_query { in_query(&query) } else { read(text(&signed.body)?)? };
     let checked = given.check(&door, &signed.app, &signed.body)?;
     door.may_publish(&signed.app, 1)?;
-    let idempotency = key.map(|key| (key, digest(&signed.app.id, &signed.body)));
-    let Published { told, degraded } = checked.publish(&door, &signed.app, idempotency).await?;
+    let Published { told, degraded } = checked.publish(&door, &signed.app, key).await?;
     let Some(told) = told else { return Ok(answered(StatusCode::OK, "{}", degraded)) };
     let mut channels = Object::new();
     for (name, attributes) in &told {
@@ -50,7 +48,7 @@ pub(super) async fn batch(State(door): State<PusherDoor>, request: Request) -> R
         batch: Vec<&'a RawValue>,
     }
     let signed = Signed::take(&door, request, |limits| limits.batch).await?;
-    let key = idempotency_key(&signed.headers)?;
+    let key = idempotency_key(&signed, None)?;
     let Batch { batch } = read(text(&signed.body)?)?;
     let limit = signed.app.limits.batch;
     if batch.len() > limit {
@@ -60,12 +58,11 @@ pub(super) async fn batch(State(door): State<PusherDoor>, request: Request) -> R
     let checked: Vec<Checked> = batch.into_iter().map(check).collect::<Result<_, _>>()?;
     door.may_publish(&signed.app, checked.len())?;
     let any_info = checked.iter().any(Checked::wants_info);
-    let digest = key.as_ref().map(|_| digest(&signed.app.id, &signed.body)).unwrap_or_default();
     let (mut told, mut any_degraded) = (Array::new(), false);
     for (n, event) in checked.into_iter().enumerate() {
         // Each has a key of its own, so that a repeat of a batch that broke off in the middle goes on where it did.
-        let idempotency = key.as_ref().map(|key| (format!("{key}#{n}"), digest));
-        let Published { told: attributes, degraded } = event.publish(&door, &signed.app, idempotency).await?;
+        let key = key.as_ref().map(|key| key.nth(n));
+        let Published { told: attributes, degraded } = event.publish(&door, &signed.app, key).await?;
         any_degraded |= degraded;
         told.raw(attributes.iter().flatten().next().map_or("{}", |(_, attributes)| attributes));
     }
@@ -81,6 +78,7 @@ pub(super) async fn batch(State(door): State<PusherDoor>, request: Request) -> R
 pub(super) async fn in_channel(State(door): State<PusherDoor>, request: Request) -> Result<Response, Refusal> {
     let signed = Signed::take(&door, request, |_| 1).await?;
     let query = signed.query();
+    let key = idempotency_key(&signed, Some(&query))?;
     let owned = |text: &str| Some(Text(Cow::Owned(text.to_owned())));
     let data = text(&signed.body)?;
     let given = Given {
@@ -92,7 +90,7 @@ pub(super) async fn in_channel(State(door): State<PusherDoor>, request: Request)
     };
     let checked = given.check(&door, &signed.app, &signed.body)?;
     door.may_publish(&signed.app, 1)?;
-    let published = checked.publish(&door, &signed.app, None).await?;
+    let published = checked.publish(&door, &signed.app, key).await?;
     Ok(answered(StatusCode::ACCEPTED, "{}", published.degraded))
 }
 
@@ -127,21 +125,22 @@ fn in_query(query: &SignedQuery<'_>) -> Given<'static> {
     }
 }
 
-fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Refusal> {
-    let mut given = headers.get_all(IDEMPOTENCY_KEY).iter();
-    let Some(key) = given.next() else { return Ok(None) };
-    let fine = (1..=limits::IDEMPOTENCY_KEY).contains(&key.len()) && key.as_bytes().iter().all(u8::is_ascii_graphic);
-    match key.to_str() {
-        Ok(key) if fine && given.next().is_none() => Ok(Some(key.to_owned())),
-        _ => Err(Refusal::bad(format!(
-            "Invalid Idempotency-Key: send one of 1 to {} visible ASCII characters",
-            limits::IDEMPOTENCY_KEY
-        ))),
+/// The key of a request, whose event is also made by what its path names and by `query`, where that is given.
+fn idempotency_key(signed: &Signed, query: Option<&SignedQuery<'_>>) -> Result<Option<IdempotencyKey>, Refusal> {
+    let mut beside: Vec<(&str, &str)> = query.map(said).unwrap_or_default();
+    if !signed.name.is_empty() {
+        beside.push(("", &signed.name));
     }
+    IdempotencyKey::of(&signed.headers, &signed.app.id, &signed.body, &beside)
+        .map_err(|error: BadKey| Refusal::bad(format!("Invalid Idempotency-Key: {error}")))
 }
 
-/// What a repeat has to agree with: the same bytes for the same app.
-fn digest(app: &AppId, body: &[u8]) -> [u8; 32] {
-    let app = app.as_str().as_bytes();
-    Sha256::new().chain_update((app.len() as u64).to_be_bytes()).chain_update(app).chain_update(body).finalize().into()
+/// What a query says beside its signature, which is another one at each repeat: sorted by name, as it is signed.
+fn said<'q>(query: &'q SignedQuery<'_>) -> Vec<(&'q str, &'q str)> {
+    const PROOF: [&str; 5] = ["auth_key", "auth_signature", "auth_timestamp", "auth_version", "body_md5"];
+    let is_proof = |name: &str| PROOF.iter().any(|part| part.eq_ignore_ascii_case(name));
+    let all = query.all().iter().map(|(name, value)| (&**name, &**value));
+    let mut said: Vec<_> = all.filter(|(name, _)| !is_proof(name)).collect();
+    said.sort_by_key(|(name, _)| *name);
+    said
 }

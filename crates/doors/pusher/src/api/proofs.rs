@@ -12,12 +12,12 @@ use serde_json::Value;
 use tidings_live::FailedProof;
 use tidings_model::app::{App, Door};
 use tidings_model::channel::SessionId;
-use tidings_model::policy::canonical;
+use tidings_model::policy::{canonical, is_encrypted};
 use tidings_model::signed_query::{SignedQuery, first};
 use tidings_model::signing;
 use tidings_model::token::{Claims, TokenError};
 
-use crate::channel::{is_encrypted, is_presence, is_valid};
+use crate::channel::{is_presence, is_valid};
 use crate::door::PusherDoor;
 use crate::limits;
 use crate::wire::json::Object;

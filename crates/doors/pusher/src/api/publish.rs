@@ -8,7 +8,8 @@ use tidings_bus::Publication;
 use tidings_model::app::App;
 use tidings_model::event::{Data, Event, MAX_CHANNELS};
 use tidings_model::id::new_id;
-use tidings_model::pattern::RESERVED_PREFIX;
+use tidings_model::idempotency::IdempotencyKey;
+use tidings_model::pattern::{NameError, check_event_name};
 use tidings_model::policy::canonical;
 
 use crate::channel::{is_presence, is_valid};
@@ -67,7 +68,7 @@ impl Given<'_> {
     pub(super) fn check(self, door: &PusherDoor, app: &App, body: &Bytes) -> Result<Checked, Refusal> {
         let missing = |what| Refusal::bad(format!("Missing required parameter: {what}"));
         let name = self.name.filter(|name| !name.is_empty()).ok_or_else(|| missing("name"))?.0.into_owned();
-        check_name(&name)?;
+        check_event_name(&name).map_err(misnamed)?;
         let named = distinct(self.channel.into_iter().chain(self.channels.into_iter().flatten()))?;
         if named.is_empty() {
             return Err(missing("channels"));
@@ -136,11 +137,11 @@ impl Checked {
         self,
         door: &PusherDoor,
         app: &App,
-        idempotency: Option<(String, [u8; 32])>,
+        idempotency: Option<IdempotencyKey>,
     ) -> Result<Published, Refusal> {
         let Self { event, named, info } = self;
         let channels = info.map(|_| event.channels.clone()).unwrap_or_default();
-        let publication = Publication { event, idempotency, not_before: None, only: None };
+        let publication = Publication { event, idempotency, not_before: None };
         let receipt = door.bus().publish(publication).await?;
         let degraded = receipt.is_degraded();
         let Some(info) = info else { return Ok(Published { told: None, degraded }) };
@@ -170,16 +171,13 @@ fn attributes(name: &str, occupancy: Occupancy, info: Info) -> String {
     object.end()
 }
 
-fn check_name(name: &str) -> Result<(), Refusal> {
-    if name.len() > limits::EVENT_NAME {
-        return Err(Refusal::bad(format!("Event name too long: at most {} bytes", limits::EVENT_NAME)));
-    }
-    // What clients take for the protocol's own, and what listeners take for the server's.
-    let reserved = ["pusher:", "pusher_internal:", RESERVED_PREFIX];
-    match reserved.iter().find(|prefix| name.starts_with(**prefix)) {
-        Some(prefix) => Err(Refusal::bad(format!("Invalid event name: {prefix:?} is reserved"))),
-        None => Ok(()),
-    }
+/// Why an event cannot be called so, in Pusher's words.
+pub(crate) fn misnamed(error: NameError) -> Refusal {
+    Refusal::bad(match error {
+        NameError::TooLong { .. } => format!("Event name too long: at most {} bytes", limits::EVENT_NAME),
+        NameError::Reserved { prefix } => format!("Invalid event name: {prefix:?} is reserved"),
+        error => format!("Invalid event name: {error}"),
+    })
 }
 
 /// The channels, each once, in their order.

@@ -94,7 +94,10 @@ impl From<BrokerError> for Refusal {
 impl From<PublishError> for Refusal {
     fn from(error: PublishError) -> Self {
         match error {
-            PublishError::Fields { .. } => Self::bad(error.to_string()),
+            PublishError::Name(error) => super::publish::misnamed(error),
+            PublishError::Fields { .. } | PublishError::UnknownHook { .. } | PublishError::Store(StoreError::Text) => {
+                Self::bad(error.to_string())
+            }
             PublishError::IdTaken | PublishError::KeyTaken => Self::new(StatusCode::CONFLICT, error.to_string()),
             PublishError::Live(error) => error.into(),
             PublishError::Store(error) if error.is_temporary() || error == StoreError::Closed => {

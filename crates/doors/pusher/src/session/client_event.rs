@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use tidings_bus::Rate;
 use tidings_live::{Ask, ClientEvent, Context, PublishRefused, Refused};
-use tidings_model::policy::canonical;
+use tidings_model::pattern::{NameError, check_event_name};
+use tidings_model::policy::{canonical, is_encrypted};
 
-use crate::channel::{is_encrypted, is_presence, needs_auth};
+use crate::channel::{is_presence, needs_auth};
 use crate::limits::{self, echo};
 use crate::wire;
 use crate::wire::incoming::Frame;
@@ -58,8 +59,13 @@ impl Session {
         let Some(member) = self.memberships.member(&canonical(channel)) else {
             return no(format!("Client event rejected - no current subscription to channel {}", echo(channel)));
         };
-        if name.len() > limits::EVENT_NAME {
-            return no(format!("Client event rejected - its name is longer than {} bytes", limits::EVENT_NAME));
+        if let Err(error) = check_event_name(name) {
+            return no(match error {
+                NameError::TooLong { .. } => {
+                    format!("Client event rejected - its name is longer than {} bytes", limits::EVENT_NAME)
+                }
+                error => format!("Client event rejected - {error}"),
+            });
         }
         let user = member.filter(|_| is_presence(channel)).map(|member| member.user.clone());
         let per_second = app.limits.client_events_per_second;
@@ -79,7 +85,8 @@ impl Session {
     pub(super) fn has_published(&mut self, cx: &mut Context<'_>, ask: u32, outcome: Result<(), PublishRefused>) {
         self.taken(ask);
         if let Err(refused) = outcome {
-            cx.write(wire::error(Some(TOO_MANY), &format!("Client event rejected - {refused}")));
+            let code = (!matches!(refused, PublishRefused::Wrong(_))).then_some(TOO_MANY);
+            cx.write(wire::error(code, &format!("Client event rejected - {refused}")));
         }
     }
 }

@@ -9,6 +9,7 @@ use tidings_testkit::{Cut, eventually, proxy};
 
 use super::{Node, Options, PostgresStore};
 use crate::Store;
+use crate::catalogue::Catalogue as _;
 use crate::error::StoreError;
 use crate::log::{Lane, Published};
 use crate::postgres::OpenError;
@@ -46,6 +47,17 @@ async fn a_server_that_answers_before_the_disk_is_refused() {
     assert_eq!(node.database.run("SELECT to_regclass('tidings_schema') IS NULL"), "t", "it was written to");
     set(&node, "synchronous_commit = remote_apply");
     open(&node, &node.url, &Options::default()).await.unwrap().close().await;
+}
+
+/// Callers check their texts; what slips through is said to be what it is, and nothing else fails with it.
+#[tokio::test]
+async fn a_text_that_the_server_cannot_hold_is_told() {
+    let node = Node::alone();
+    let store = node.store().await;
+    let mut wrong = hook(&"1".into(), "h");
+    wrong.description = "a\0b".to_owned();
+    assert_eq!(store.create_hook(wrong).await, Err(StoreError::Text));
+    store.create_hook(hook(&"1".into(), "h")).await.unwrap();
 }
 
 #[tokio::test]
