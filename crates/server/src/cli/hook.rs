@@ -59,6 +59,9 @@ pub(crate) struct HookArgs {
     /// Let all of the data leave
     #[arg(long)]
     all_fields: bool,
+    /// Whom the fields hold for: "all" (live sessions, histories and the log have no others, either), or "webhooks" alone
+    #[arg(long, value_name = "WHOM", value_parser = ["all", "webhooks"])]
+    fields_for: Option<String>,
     /// For people
     #[arg(long, value_name = "TEXT")]
     description: Option<String>,
@@ -122,6 +125,7 @@ impl HookArgs {
         let defaults = (!defaults.is_empty()).then(|| defaults.into_value());
         Ok(Fields::default()
             .set("fields", fields)
+            .set("fields_for", self.fields_for.clone())
             .set("description", self.description.clone())
             .set("schema", schema)
             .set("defaults", defaults))
@@ -135,7 +139,7 @@ fn declared(field: &str) -> Value {
     }
 }
 
-/// `fields` as `name, age:integer`; absent ones are all.
+/// `fields` as `name, age:integer`, and whether that holds for webhooks alone; absent ones are all.
 fn field_cell(hook: &Record, key: &str) -> String {
     if key != "fields" {
         return hook.cell(key);
@@ -143,10 +147,11 @@ fn field_cell(hook: &Record, key: &str) -> String {
     let Some(fields) = hook.raw(key).and_then(|raw| serde_json::from_str::<Vec<Value>>(raw).ok()) else {
         return "(all)".to_owned();
     };
-    if fields.is_empty() {
-        return "(none)".to_owned();
-    }
-    fields.iter().map(field_name).collect::<Vec<_>>().join(", ")
+    let names = match fields.as_slice() {
+        [] => "(none)".to_owned(),
+        fields => fields.iter().map(field_name).collect::<Vec<_>>().join(", "),
+    };
+    if hook.text("fields_for").as_deref() == Some("webhooks") { format!("{names} (webhooks only)") } else { names }
 }
 
 fn field_name(field: &Value) -> String {

@@ -81,24 +81,48 @@ pub(super) async fn run(args: PublishArgs, outer: Connection, env: &dyn Strings)
             &told(&answer.value, &args.event)
                 .ok_or_else(|| Failure::Failed(anyhow::anyhow!("the server's answer has no id")))?,
         ));
+        if let Some(hint) = answer.value.get("hint").and_then(Value::as_str) {
+            output::complain(output::printable(hint));
+        }
     }
     Ok(())
 }
 
-/// The answer in a sentence.
+/// The answer in a sentence: who got it.
 fn told(answer: &Value, event: &str) -> Option<String> {
     let id = answer.get("id")?.as_str()?;
     let flag = |key: &str| answer.get(key).and_then(Value::as_bool).unwrap_or(false);
-    let kept = match (flag("logged"), flag("durable")) {
-        (true, true) => "on disk".to_owned(),
-        (true, false) => "logged, but a power cut may take it".to_owned(),
-        (false, _) => format!("not logged: there is no hook \"{event}\", and no --idempotency-key was given"),
-    };
-    let deliveries = match answer.get("deliveries").and_then(Value::as_u64).unwrap_or(0) {
-        1 => "1 delivery".to_owned(),
-        n => format!("{n} deliveries"),
-    };
-    Some(format!("published {id}: {kept}; {deliveries}"))
+    let deliveries = answer.get("deliveries").and_then(Value::as_u64).unwrap_or(0);
+    let channels = answer.get("channels").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    let mut parts = Vec::new();
+    match (flag("logged"), flag("durable")) {
+        (true, true) => parts.push("on disk".to_owned()),
+        (true, false) => parts.push("logged, but a power cut may take it".to_owned()),
+        (false, _) if channels.is_empty() => {
+            return Some(format!(
+                "published {id}, but to nobody: there is no hook \"{event}\", and no channel was named"
+            ));
+        }
+        (false, _) => {}
+    }
+    if flag("logged") {
+        parts.push(counted(deliveries, "delivery", "deliveries"));
+    }
+    parts.extend(channels.iter().filter_map(reached));
+    Some(format!("published {id}: {}", parts.join("; ")))
+}
+
+/// How many are in a channel.
+fn reached(channel: &Value) -> Option<String> {
+    let name = channel.get("name")?.as_str()?;
+    Some(match channel.get("sessions")?.as_u64()? {
+        0 => format!("nobody is in {name}"),
+        sessions => format!("{} in {name}", counted(sessions, "session", "sessions")),
+    })
+}
+
+fn counted(count: u64, one: &str, more: &str) -> String {
+    format!("{count} {}", if count == 1 { one } else { more })
 }
 
 #[cfg(test)]
@@ -107,6 +131,7 @@ mod tests {
 
     use super::*;
 
+    // covers: G184
     #[test]
     fn the_answer_is_told_in_a_sentence() {
         let check = |answer: Value, said: &str| assert_eq!(told(&answer, "x").as_deref(), Some(said));
@@ -116,7 +141,17 @@ mod tests {
         );
         check(
             json!({"id": "evt_1", "logged": false, "durable": false, "deliveries": 0}),
-            "published evt_1: not logged: there is no hook \"x\", and no --idempotency-key was given; 0 deliveries",
+            "published evt_1, but to nobody: there is no hook \"x\", and no channel was named",
+        );
+        let channels = json!([{"name": "news", "sessions": 3}, {"name": "chat", "sessions": 0}]);
+        check(
+            json!({"id": "evt_1", "logged": false, "durable": false, "deliveries": 0, "channels": channels}),
+            "published evt_1: 3 sessions in news; nobody is in chat",
+        );
+        let channels = json!([{"name": "news", "sessions": 1}]);
+        check(
+            json!({"id": "evt_1", "logged": true, "durable": true, "deliveries": 0, "channels": channels}),
+            "published evt_1: on disk; 0 deliveries; 1 session in news",
         );
     }
 

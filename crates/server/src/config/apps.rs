@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use serde::Deserialize;
-use tidings_model::app::{App, Door, Token};
+use tidings_model::app::{App, Door, Token, UnknownHooks};
 use tidings_model::token::TokenKeys;
 
 use super::channels::{self, RawChannels, RawNamespace};
@@ -37,6 +37,7 @@ pub(super) struct RawApp {
     default: bool,
     enabled: Option<bool>,
     doors: Option<Vec<Door>>,
+    unknown_hooks: Option<UnknownHooks>,
     hosts: Vec<String>,
     allowed_origins: Option<Vec<String>>,
     client_events: Option<bool>,
@@ -102,6 +103,7 @@ impl RawApp {
             default: self.default,
             enabled: self.enabled.unwrap_or(app.enabled),
             doors: self.doors.clone().unwrap_or_else(|| Door::ALL.to_vec()),
+            unknown_hooks: self.unknown_hooks.unwrap_or_default(),
             hosts: self.hosts(path, check),
             allowed_origins,
             client_events: self.client_events.unwrap_or(app.client_events),
