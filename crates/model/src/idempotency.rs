@@ -118,7 +118,9 @@ mod tests {
         let app = AppId::from("1");
         let read = |keys: &[&'static [u8]]| {
             let mut headers = HeaderMap::new();
-            keys.iter().for_each(|key| drop(headers.append(HEADER, HeaderValue::from_bytes(key).unwrap())));
+            for key in keys {
+                headers.append(HEADER, HeaderValue::from_bytes(key).unwrap());
+            }
             IdempotencyKey::of(&headers, &app, b"", &[])
         };
         assert_eq!(read(&[]), Ok(None));

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use tidings_model::event::Data;
-use tidings_model::hook::{DeliveryDefaults, Hook};
+use tidings_model::hook::{DeliveryDefaults, FieldsFor, Hook};
 use tidings_model::id::AppId;
 use tidings_model::matcher::{
     Declared, Document, MAX_CONDITIONS, MAX_DEPTH, MAX_JSON_LEN, MAX_PATTERN_LEN, MAX_SIZE, Match, MatchError, upgrade,
@@ -267,7 +267,19 @@ fn hook(name: &str, fields: Option<Vec<Field>>, schema: Option<&str>) -> Arc<Hoo
     let schema = schema.map(|text| RawValue::from_string(text.to_owned()).unwrap().into());
     let (defaults, description) = (DeliveryDefaults::default(), String::new());
     let (app, name) = (AppId::from("one"), name.to_owned());
-    Arc::new(Hook { app, name, description, fields, schema, defaults, version: 1, created_at: 0, updated_at: 0 })
+    let fields_for = FieldsFor::All;
+    Arc::new(Hook {
+        app,
+        name,
+        description,
+        fields,
+        fields_for,
+        schema,
+        defaults,
+        version: 1,
+        created_at: 0,
+        updated_at: 0,
+    })
 }
 
 // covers: G174
