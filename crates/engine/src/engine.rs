@@ -40,8 +40,9 @@ const MEETING: Duration = Duration::from_secs(5);
 const LOOK: Duration = Duration::from_millis(10);
 
 /// How long clients that nobody takes over may take to hear the last word. They come back a second after it, and the next
-/// start should be there by then.
+/// start should be there by then. A broker elsewhere is given longer, to hear who has gone.
 const LAST_WORD: Duration = Duration::from_millis(250);
+const LAST_WORD_SHARED: Duration = Duration::from_secs(1);
 
 /// How often a node looks for what others changed in the catalogue.
 const FOLLOW: Duration = Duration::from_millis(250);
@@ -251,7 +252,8 @@ impl Engine {
             self.bus.transitions().drain(grace).await;
         }
         self.courier.stop(grace).await;
-        self.live.stop(LAST_WORD, Closing::Restarting).await;
+        let last_word = if self.bus.broker().name() == "memory" { LAST_WORD } else { LAST_WORD_SHARED };
+        self.live.stop(last_word, Closing::Restarting).await;
         self.bus.transitions().drain(grace).await;
         self.store.close().await;
     }
