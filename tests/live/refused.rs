@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 use tidings_model::clock::{Clock, SystemClock};
-use tidings_testkit::{PusherApp, PusherSession, Server, ServerBuilder, token, unsigned_token};
+use tidings_testkit::{PusherApp, PusherSession, Server, ServerBuilder, eventually, token, unsigned_token};
 
 use crate::kit::{APPS, SOON, configured, heard_nothing, joined, opened};
 
@@ -215,4 +215,33 @@ async fn through_the_stream_servers_join_everything_of_their_own_app() {
         assert!([401, 403].contains(&refused.status), "{}", refused.text());
     }
     opened(one.stream(&server, "public", "")).await;
+}
+
+// covers: G367
+#[tokio::test]
+async fn which_clients_are_refused_and_what_to_do_is_logged_and_counted() {
+    let server = configured("", "[apps.limits]\nsessions = 1\n").alone().start().await;
+    let app = APPS[0].pusher(&server);
+    let nobody = server.pusher_app("1", "no-such-key", "x");
+    assert!(nobody.session().try_connect().await.is_err());
+    let mut only = app.connect().await;
+    assert!(app.session().try_connect().await.is_err(), "the app may have one session");
+    only.ask_to_join("private-a", "nonsense", None).await;
+    assert_refused(&mut only, "private-a", "nonsense").await;
+    let counted = server.metrics().await;
+    for (id, reason, remedy) in [
+        ("", "unknown_key", "check the key and the host"),
+        ("1", "app_full", "raise limits.sessions of the app"),
+        ("1", "failed_proof", "check that the app's auth endpoint signs"),
+    ] {
+        let line = format!("tidings_app_refusals_total{{app=\"{id}\",reason=\"{reason}\"}} 1");
+        assert!(counted.contains(&line), "{line} is not in\n{counted}");
+        let is_told = |line: &str| [reason, remedy, "client=127.0.0.1"].iter().all(|word| line.contains(word));
+        // What a server writes is read by a thread of its own.
+        eventually(SOON, || async { (server.stdout() + &server.stderr()).lines().any(is_told).then_some(()) }).await;
+    }
+    for name in ["connects", "messages_received", "received_bytes", "sent_bytes"] {
+        let name = format!("tidings_app_{name}_total");
+        assert!(crate::kit::metric(&server, &name).await > 0.0, "{name}");
+    }
 }

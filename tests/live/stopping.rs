@@ -18,7 +18,7 @@ async fn who_is_told_to_come_back_comes_back_after_a_restart() {
     // The real clients know an address that stays the same.
     app.url = format!("http://{}", line.addr());
     let (alice, bob, old) = tokio::join!(Client::node(&server), Client::chromium(), Client::pysher());
-    // It goes by `pusher:error`, and would not come back after a close frame alone.
+    // It goes by `pusher:error`, and joins its channels again only where its page does.
     old.connect(&app.person("x")).await;
     old.ask_to_join("news").await;
     old.expect("news", "pusher_internal:subscription_succeeded").await;
@@ -42,6 +42,7 @@ async fn who_is_told_to_come_back_comes_back_after_a_restart() {
         client.expect("private-news", "pusher:subscription_succeeded").await;
     }
     old.connected().await;
+    old.ask_to_join("news").await;
     old.expect("news", "pusher_internal:subscription_succeeded").await;
     server.pusher().trigger(&["private-news", "news"], "e", &json!({"n": 1}).to_string()).await.expect_status(200);
     assert_eq!(old.expect("news", "e").await["data"]["n"], 1);

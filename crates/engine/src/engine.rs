@@ -42,8 +42,11 @@ const MEETING: Duration = Duration::from_secs(5);
 const LOOK: Duration = Duration::from_millis(10);
 
 /// How long clients that nobody takes over may take to hear the last word. They come back a second after it, and the next
-/// start should be there by then.
+/// start should be there by then. A broker elsewhere is given longer, to hear who has gone.
 const LAST_WORD: Duration = Duration::from_millis(250);
+const LAST_WORD_SHARED: Duration = Duration::from_secs(1);
+/// How long the store may take to say whether there are other nodes, when this one stops.
+const LAST_LOOK: Duration = Duration::from_secs(1);
 
 /// How often a node looks for what others changed in the catalogue.
 const FOLLOW: Duration = Duration::from_millis(250);
@@ -269,7 +272,8 @@ impl Engine {
             self.bus.transitions().drain(grace).await;
         }
         self.courier.stop(grace).await;
-        self.live.stop(LAST_WORD, Closing::Restarting).await;
+        let last_word = if self.bus.broker().name() == "memory" { LAST_WORD } else { LAST_WORD_SHARED };
+        self.live.stop(last_word, Closing::Restarting).await;
         self.bus.transitions().drain(grace).await;
         if let Some(histories) = self.histories.clone() {
             histories.save().await;
@@ -279,7 +283,12 @@ impl Engine {
 
     /// Whether no other node takes over what this one leaves.
     async fn is_alone(&self) -> bool {
-        self.bus.broker().name() == "memory" || self.store.nodes().await.is_ok_and(|nodes| nodes <= 1)
+        if self.bus.broker().name() == "memory" {
+            return true;
+        }
+        // A database that says nothing holds up the end no longer than this.
+        let nodes = tokio::time::timeout(LAST_LOOK, self.store.nodes()).await;
+        nodes.is_ok_and(|nodes| nodes.is_ok_and(|nodes| nodes <= 1))
     }
 }
 

@@ -9,6 +9,7 @@ use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::Registry;
+use tidings_broker::JoinRefused;
 use tidings_model::clock::Millis;
 use tidings_model::id::AppId;
 
@@ -55,6 +56,15 @@ pub enum Refused {
 }
 
 impl Refused {
+    /// What it is that a join was refused for; `None` where it may succeed in a moment.
+    pub fn join(why: &JoinRefused) -> Option<Self> {
+        match why {
+            JoinRefused::NoProof | JoinRefused::OtherUser => Some(Self::FailedProof),
+            JoinRefused::TooManyMembers { .. } => Some(Self::Quota),
+            JoinRefused::Unavailable => None,
+        }
+    }
+
     /// A word for metrics and logs.
     pub fn reason(self) -> &'static str {
         match self {

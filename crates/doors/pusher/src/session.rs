@@ -35,7 +35,7 @@ use membership::Memberships;
 use watch::Watch;
 
 /// From this version of the protocol on, clients go by close codes. Earlier ones are told with `pusher:error` first. Close codes
-/// are older by one version, but clients of that one go by the event: Pysher never comes back without it.
+/// are older by one version, but clients of that one go by the event: Pysher learns from it when to come back.
 const CLOSE_CODES_SINCE: u8 = 7;
 /// From this version on, clients answer `pusher:ping`.
 const PINGS_SINCE: u8 = 5;

@@ -10,7 +10,7 @@ mod tests;
 use std::sync::Arc;
 
 use tidings_broker::{JoinRefused, Lost, Recovery, Since, Way, Welcome};
-use tidings_live::{Answer, Ask, Closing, Context, JoinAsk, Message, Proof, SessionProtocol};
+use tidings_live::{Answer, Ask, Closing, Context, JoinAsk, Message, Proof, Refused, SessionProtocol};
 use tidings_model::channel::{ChannelKey, Member, Position};
 use tidings_model::clock::Millis;
 use tidings_wire::{Prepared, Said};
@@ -148,6 +148,9 @@ impl StreamSession {
             return;
         }
         self.refused += 1;
+        if let Some(why) = Refused::join(why) {
+            cx.refused(why);
+        }
         cx.write(self.framing.refused(channel, &why.to_string()));
         if self.refused == self.parts.len() {
             self.close(cx, "refused");

@@ -19,7 +19,7 @@ use crate::wire::{self, FORMAT, POSITIONED, json};
 use super::{Pending, Session};
 
 /// Why a channel is not joined, as `pusher:subscription_error` says it.
-pub(super) struct No {
+struct No {
     kind: &'static str,
     status: u16,
     message: String,

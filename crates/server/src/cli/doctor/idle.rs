@@ -19,8 +19,7 @@ const REMEDY: &str = "raise the idle timeout of the proxy in front (nginx: proxy
 impl Doctor {
     /// Leaves a WebSocket and an event stream alone for so long, at the same time.
     pub(super) async fn look_at_idle(&mut self, key: &str, time: Duration) {
-        let until = Instant::now() + time;
-        let (socket, stream) = tokio::join!(self.idle_socket(key, until), self.idle_stream(key, until));
+        let (socket, stream) = tokio::join!(self.idle_socket(key, time), self.idle_stream(key, time));
         self.note("idle", socket);
         match stream {
             Some(stream) => self.note("streams", stream),
@@ -32,15 +31,15 @@ impl Doctor {
         }
     }
 
-    async fn idle_socket(&self, key: &str, until: Instant) -> Checked {
+    async fn idle_socket(&self, key: &str, time: Duration) -> Checked {
         let (_, _, mut socket) = self.connect(key).await?;
         let since = Instant::now();
         let cut = |how: String| {
             Err((format!("an idle WebSocket was cut after {} s: {how}", since.elapsed().as_secs()), REMEDY.to_owned()))
         };
         loop {
-            match timeout_at(until, socket.heard()).await {
-                Err(_) => return Ok(lasted("a WebSocket", since)),
+            match timeout_at(since + time, socket.heard()).await {
+                Err(_) => return Ok(lasted("a WebSocket", time)),
                 Ok(Ok(Heard::Message { event, .. })) if event == "pusher:ping" => {
                     if let Err(error) = pong(&mut socket).await {
                         return cut(error.to_string());
@@ -54,7 +53,7 @@ impl Doctor {
     }
 
     /// `None`: the app lets nobody read a stream without a proof.
-    async fn idle_stream(&self, key: &str, until: Instant) -> Option<Checked> {
+    async fn idle_stream(&self, key: &str, time: Duration) -> Option<Checked> {
         let query = format!("app={key}&channels=tidings-doctor");
         let origin: Vec<_> = self.origin().map(|origin| ("origin", origin.to_owned())).into_iter().collect();
         let answer = match self.get(&["v1", "stream"], &query, &origin).await {
@@ -67,8 +66,8 @@ impl Doctor {
         let since = Instant::now();
         let mut body = answer.into_body();
         loop {
-            let how = match timeout_at(until, body.frame()).await {
-                Err(_) => return Some(Ok(lasted("an event stream", since))),
+            let how = match timeout_at(since + time, body.frame()).await {
+                Err(_) => return Some(Ok(lasted("an event stream", time))),
                 Ok(Some(Ok(_))) => continue,
                 Ok(Some(Err(error))) => error.to_string(),
                 Ok(None) => "it ended".to_owned(),
@@ -79,8 +78,8 @@ impl Doctor {
     }
 }
 
-fn lasted(what: &str, since: Instant) -> String {
-    format!("{what} on which nothing happens lasted {} s", since.elapsed().as_secs())
+fn lasted(what: &str, time: Duration) -> String {
+    format!("{what} on which nothing happens lasted {} s", time.as_secs())
 }
 
 async fn pong(socket: &mut Socket) -> anyhow::Result<()> {

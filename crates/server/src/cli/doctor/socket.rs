@@ -81,8 +81,14 @@ impl Socket {
         let payload = message.to_string().into_bytes();
         let length = u16::try_from(payload.len()).map_err(|_| anyhow!("too long a message"))?;
         // A mask of zeros masks nothing, and is one.
-        let mut frame = vec![TEXT, MASKED | 126];
-        frame.extend(length.to_be_bytes());
+        let mut frame = vec![TEXT];
+        match u8::try_from(length) {
+            Ok(short) if short < 126 => frame.push(MASKED | short),
+            _ => {
+                frame.push(MASKED | 126);
+                frame.extend(length.to_be_bytes());
+            }
+        }
         frame.extend([0; 4]);
         frame.extend(payload);
         self.0.write_all(&frame).await?;

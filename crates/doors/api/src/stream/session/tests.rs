@@ -1,6 +1,6 @@
 //! What a client of the stream reads, and what its session asks.
 
-use tidings_live::{End, Rehearsal};
+use tidings_live::{End, Refused, Rehearsal};
 use tidings_model::channel::{Epoch, SessionId};
 use tidings_model::event::{Data, Event};
 use tidings_wire::Publication;
@@ -236,6 +236,7 @@ fn a_refused_channel_is_told_and_the_others_go_on() {
         event("tidings.refused", "", r#"{"channel":"b","reason":"the channel asks for a proof, and none was given"}"#);
     assert_eq!(scene.heard(), [told, event("tidings.close", "", r#"{"reason":"refused"}"#)]);
     assert_eq!(scene.stage.ended(), Some(End::Plain), "nothing is left to wait for");
+    assert_eq!(scene.stage.refused(), [Refused::Quota, Refused::FailedProof]);
 }
 
 #[test]
