@@ -319,7 +319,8 @@ async fn three_hundred_of_one_channel_take_a_few_requests() {
     let receiver = Receiver::start();
     // While the first hangs, the others come to wait.
     receiver.respond_sequence("/told", vec![Answer::hang(), Answer::status(200).delay(Duration::from_millis(100))]);
-    let each = webhook(&receiver.url("/told"), &["member_added"], "batch = 100");
+    let told = webhook(&receiver.url("/told"), &["member_added"], "batch = 100");
+    let each = format!("[apps.channels]\nmax_members = 300\n{told}");
     let server = configured("[courier]\ntimeout = \"20s\"\nlease = \"60s\"", &each).start().await;
     let app = APPS[0].pusher(&server);
     let mut sessions = Vec::new();

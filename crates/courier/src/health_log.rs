@@ -7,6 +7,7 @@ use std::collections::HashMap;
 
 use parking_lot::Mutex;
 use tidings_model::clock::Millis;
+use tidings_model::excerpt;
 use tidings_model::id::DestinationNo;
 use tidings_store::queue::Finished;
 
@@ -21,8 +22,6 @@ const EVERY: Millis = 60_000;
 const RARELY: Millis = 600_000;
 /// How many destinations are remembered.
 const REMEMBERED: usize = 10_000;
-/// What of a receiver's words a line quotes, in bytes.
-const QUOTED: usize = 256;
 
 #[derive(Default)]
 pub(crate) struct HealthLog(Mutex<State>);
@@ -81,7 +80,7 @@ impl HealthLog {
         }
         let Some((app, listener)) = outlet.name(key.destination) else { return };
         let error = finished.attempt.as_ref().and_then(|attempt| attempt.error.as_deref()).unwrap_or_default();
-        let error = &error[..error.floor_char_boundary(QUOTED)];
+        let error = excerpt(error);
         tracing::warn!(
             %app, listener, delivery = key.id(), error,
             "deliveries to a listener are failing, and are tried again by its schedule; `tidings delivery attempts` with the delivery shows the answers"

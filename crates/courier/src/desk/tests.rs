@@ -56,7 +56,7 @@ fn destinations(turns: &[Turn]) -> Vec<i64> {
 // covers: G051
 #[test]
 fn turns_go_round_by_app() {
-    let mut desk = desk(8, 64);
+    let mut desk = desk(64, 64);
     (0..1_000).for_each(|no| desk.push(item("a", no, 1), true, false));
     (1_000..1_010).for_each(|no| desk.push(item("b", no, 2), true, false));
     assert_eq!(destinations(&turns(&mut desk, OPEN, 0))[..4], [0, 1_000, 1, 1_001]);

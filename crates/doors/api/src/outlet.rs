@@ -16,6 +16,7 @@ use tidings_courier::egress::{Request, Response};
 use tidings_courier::{Delivery, Host, Outcome, Outlet, Prepared, Settings, Terms};
 use tidings_model::clock::{Millis, rfc3339};
 use tidings_model::event::Data;
+use tidings_model::excerpt;
 use tidings_model::id::{AppId, DestinationNo};
 use tidings_model::listener::check_header;
 use tidings_model::payload;
@@ -23,9 +24,6 @@ use tidings_model::retry_after::retry_after;
 use tidings_model::schedule::Schedule;
 use tidings_model::signature::{self, ID_HEADER, SIGNATURE_HEADER, TIMESTAMP_HEADER};
 use tidings_store::StoreError;
-
-/// What of a redirect's target an error quotes, in bytes: it is the receiver's to choose.
-const MAX_QUOTED: usize = 256;
 
 /// Renders and judges listeners' deliveries.
 #[derive(Debug)]
@@ -164,8 +162,8 @@ fn refusal(answer: &Response) -> String {
     match answer.headers.get(LOCATION).filter(|_| status.is_redirection()) {
         Some(location) => {
             let target = String::from_utf8_lossy(location.as_bytes());
-            let shown = &target[..target.floor_char_boundary(MAX_QUOTED)];
-            format!("answered {status} to {shown}; redirects are not followed: give the final URL to the listener")
+            let target = excerpt(&target);
+            format!("answered {status} to {target}; redirects are not followed: give the final URL to the listener")
         }
         None if status == StatusCode::GONE => format!("answered {status}: the listener has been disabled"),
         None => format!("answered {status}"),
