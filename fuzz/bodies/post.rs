@@ -11,8 +11,11 @@ pub(crate) fn run(data: &[u8]) {
     assert_eq!(whole, requests(bytes, 1));
 }
 
-/// The path and body of each request, what is left, and whether that is something else.
-fn requests(bytes: &[u8], read: usize) -> (Vec<(String, Vec<u8>)>, Vec<u8>, bool) {
+/// The path and body of a request.
+type Post = (String, Vec<u8>);
+
+/// All requests, what is left, and whether that is something else.
+fn requests(bytes: &[u8], read: usize) -> (Vec<Post>, Vec<u8>, bool) {
     let (mut reader, mut buffer, mut requests) = (PostReader::default(), BytesMut::new(), Vec::new());
     let mut pieces = bytes.chunks(read.max(1));
     loop {

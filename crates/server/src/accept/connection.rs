@@ -208,14 +208,14 @@ fn close_after(response: &mut Response) {
 /// leaves HTTP, lasts as long as it likes.
 pub(super) async fn answer(service: &Service, mut request: Request<Body>, peer: SocketAddr) -> Response {
     if let Err(refused) = target::settle(&mut request) {
-        return refused;
+        return refused.into_response();
     }
     let client = service.proxies.client(peer.ip(), request.headers());
     if client.is_one
         && service.guesses.concern(&request)
         && let Err(refused) = service.guesses.hold(client.address).await
     {
-        return refused;
+        return refused.into_response();
     }
     request.extensions_mut().insert(ClientAddr(client.address));
     let answered = timeout(service.request_timeout, service.router.clone().oneshot(request)).await;

@@ -71,8 +71,8 @@ impl Guesses {
     /// Holds a request back, if its address has failed too often.
     ///
     /// # Errors
-    /// With the answer, when as many are held back already as may be.
-    pub(super) async fn hold(&self, address: IpAddr) -> Result<(), Response> {
+    /// When as many are held back already as may be.
+    pub(super) async fn hold(&self, address: IpAddr) -> Result<(), TooMany> {
         if let Some(held) = self.judge(address, self.clock.steady_ms())? {
             tokio::time::sleep(DELAY).await;
             drop(held);
@@ -81,13 +81,13 @@ impl Guesses {
     }
 
     /// Whether a request of this address has to be held back.
-    fn judge(&self, address: IpAddr, now: Millis) -> Result<Option<Held<'_>>, Response> {
+    fn judge(&self, address: IpAddr, now: Millis) -> Result<Option<Held<'_>>, TooMany> {
         let address = network_of(address);
         let mut addresses = self.addresses.lock();
         let Some(debt) = addresses.get_mut(&address).filter(|debt| debt.paid - now > BURST) else { return Ok(None) };
         if debt.held >= HELD {
             self.metrics.limited.inc();
-            return Err(too_many());
+            return Err(TooMany);
         }
         debt.held += 1;
         self.metrics.delayed.inc();
@@ -142,17 +142,23 @@ fn may_prove<B>(request: &Request<B>) -> bool {
         || request.uri().query().is_some_and(in_query)
 }
 
-fn too_many() -> Response {
-    let problem = serde_json::json!({
-        "type": "urn:tidings:problem:rate_limited",
-        "title": "Rate limited",
-        "status": 429,
-        "detail": "this address has sent too many keys, signatures or tokens that were wrong",
-        "code": "rate_limited",
-        "remedy": "try again after Retry-After, with one that is right",
-    });
-    let headers = [(CONTENT_TYPE, "application/problem+json"), (RETRY_AFTER, "1")];
-    (StatusCode::TOO_MANY_REQUESTS, headers, problem.to_string()).into_response()
+/// As many requests of an address are held back as may be.
+#[derive(Debug)]
+pub(super) struct TooMany;
+
+impl IntoResponse for TooMany {
+    fn into_response(self) -> Response {
+        let problem = serde_json::json!({
+            "type": "urn:tidings:problem:rate_limited",
+            "title": "Rate limited",
+            "status": 429,
+            "detail": "this address has sent too many keys, signatures or tokens that were wrong",
+            "code": "rate_limited",
+            "remedy": "try again after Retry-After, with one that is right",
+        });
+        let headers = [(CONTENT_TYPE, "application/problem+json"), (RETRY_AFTER, "1")];
+        (StatusCode::TOO_MANY_REQUESTS, headers, problem.to_string()).into_response()
+    }
 }
 
 #[cfg(test)]

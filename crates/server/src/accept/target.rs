@@ -12,26 +12,22 @@ use http::{HeaderValue, Method, Request, StatusCode, Uri, Version};
 /// Leaves a request with a path and at most one `Host`.
 ///
 /// # Errors
-/// With the answer, when it cannot be said which host is meant.
-pub(super) fn settle(request: &mut Request<Body>) -> Result<(), Response> {
+/// When it cannot be said which host is meant.
+pub(super) fn settle(request: &mut Request<Body>) -> Result<(), NoHost> {
     let mut hosts = request.headers().get_all(HOST).iter();
     match (hosts.next(), hosts.next()) {
-        (_, Some(_)) => return Err(refused("the request has two Host lines", "send one")),
+        (_, Some(_)) => return Err(NoHost("the request has two Host lines", "send one")),
         (None, None) if request.version() == Version::HTTP_11 => {
-            return Err(refused("the request has no Host line", "HTTP/1.1 asks for one: send the host of the URL"));
+            return Err(NoHost("the request has no Host line", "HTTP/1.1 asks for one: send the host of the URL"));
         }
         (Some(host), None) if !is_host(host.as_bytes()) => {
-            return Err(refused(
-                "the Host line holds no host",
-                "send the host of the URL, with its port if it has one",
-            ));
+            return Err(NoHost("the Host line holds no host", "send the host of the URL, with its port if it has one"));
         }
         _ => {}
     }
     if let Some(authority) = request.uri().authority() {
         let host = HeaderValue::from_str(authority.as_str()).ok().filter(|host| is_host(host.as_bytes()));
-        let host =
-            host.ok_or_else(|| refused("the request's target holds no host", "send a path, or the whole URL"))?;
+        let host = host.ok_or(NoHost("the request's target holds no host", "send a path, or the whole URL"))?;
         let path = request.uri().path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
         request.headers_mut().insert(HOST, host);
         *request.uri_mut() = Uri::from(path);
@@ -49,18 +45,25 @@ fn is_host(host: &[u8]) -> bool {
     host.iter().all(|byte| byte.is_ascii_graphic() && !b"/?#@\\,\"<>^`{|}".contains(byte))
 }
 
-fn refused(detail: &str, remedy: &str) -> Response {
-    let problem = serde_json::json!({
-        "type": "urn:tidings:problem:invalid_request",
-        "title": "Invalid request",
-        "status": 400,
-        "detail": detail,
-        "code": "invalid_request",
-        "field": "Host",
-        "remedy": remedy,
-    });
-    let headers = [(CONTENT_TYPE, "application/problem+json"), (CONNECTION, "close")];
-    (StatusCode::BAD_REQUEST, headers, problem.to_string()).into_response()
+/// What is wrong with the host, and what to do about it.
+#[derive(Debug)]
+pub(super) struct NoHost(&'static str, &'static str);
+
+impl IntoResponse for NoHost {
+    fn into_response(self) -> Response {
+        let Self(detail, remedy) = self;
+        let problem = serde_json::json!({
+            "type": "urn:tidings:problem:invalid_request",
+            "title": "Invalid request",
+            "status": 400,
+            "detail": detail,
+            "code": "invalid_request",
+            "field": "Host",
+            "remedy": remedy,
+        });
+        let headers = [(CONTENT_TYPE, "application/problem+json"), (CONNECTION, "close")];
+        (StatusCode::BAD_REQUEST, headers, problem.to_string()).into_response()
+    }
 }
 
 #[cfg(test)]
@@ -74,7 +77,7 @@ mod tests {
             request = request.header(HOST, *host);
         }
         let mut request = request.body(Body::empty()).unwrap();
-        settle(&mut request).map_err(|answer| answer.status().as_u16())?;
+        settle(&mut request).map_err(|wrong| wrong.into_response().status().as_u16())?;
         let host = request.headers().get(HOST).map(|host| host.to_str().unwrap().to_owned());
         Ok((host, request.uri().to_string()))
     }

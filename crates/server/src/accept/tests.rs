@@ -439,7 +439,7 @@ async fn stopped_within(before: &[u8], first: &[u8], rest: &[u8]) -> String {
     assert!(asked(server.addr, WHO).await.starts_with("HTTP/1.1 200"));
     tokio::time::sleep(Duration::from_millis(20)).await;
     server.stop.send(()).unwrap();
-    eventually(SOON, async || tokio::net::TcpStream::connect(server.addr).await.is_err().then_some(())).await;
+    eventually(SOON, async || std::net::TcpStream::connect(server.addr).is_err().then_some(())).await;
     stream.write_all(rest).await.unwrap();
     let answer = read_to_end(stream).await;
     tokio::time::timeout(SOON, server.ended).await.expect("still running").unwrap();
