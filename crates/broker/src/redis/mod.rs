@@ -224,8 +224,9 @@ impl Broker for RedisBroker {
     }
 
     fn names_here(&self, app: &AppId) -> Vec<Arc<str>> {
-        self.core
-            .some_names(|key, entry| key.app == *app && entry.subscribers.len() > 0 && !policy::is_internal(&key.name))
+        self.core.some_names(|key, entry| {
+            key.app == *app && !entry.subscribers.is_empty() && !policy::is_internal(&key.name)
+        })
     }
 
     async fn members(&self, key: &ChannelKey) -> Result<Vec<Arc<Member>>, BrokerError> {
