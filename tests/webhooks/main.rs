@@ -19,6 +19,7 @@ mod redirects;
 mod refused;
 mod repeats;
 mod rotation;
+mod schedule;
 mod secrets;
 mod shortage;
 mod tenants;

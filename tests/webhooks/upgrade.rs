@@ -38,8 +38,11 @@ fn folder(store: &str, files: &[&str]) -> tempfile::TempDir {
 fn keys(path: &Path) -> BTreeMap<String, String> {
     let text = fs::read_to_string(path).unwrap();
     let lines = text.lines().filter_map(|line| line.split_once(" = "));
-    // The address is that of the last start.
-    lines.filter(|(key, _)| *key != "url").map(|(key, value)| (key.to_owned(), value.to_owned())).collect()
+    // The address, and where the config is, are those of the last start.
+    lines
+        .filter(|(key, _)| !["url", "config"].contains(key))
+        .map(|(key, value)| (key.to_owned(), value.to_owned()))
+        .collect()
 }
 
 /// Every delivery of the event: which listeners it reaches.

@@ -28,6 +28,8 @@ pub(crate) enum Made {
     Finished(Box<Finished>, Mood),
     /// Nothing could be tried: to be given back, due at once.
     NotNow,
+    /// Its schedule begins later: to be given back, due at this steady time.
+    NotBefore(Millis),
     /// There was no socket to try it with, which is nobody's fault but ours: to be kept for a moment.
     Short,
 }
@@ -45,7 +47,7 @@ pub(crate) async fn make(inner: &Inner, destination: DestinationNo, items: &[Ite
     let started_at = inner.clock.wall_ms();
     let delivery = |item: &Item| Delivery { leased: item.leased.clone(), parcel: item.parcel.clone() };
     let batch: Vec<Delivery> = items.iter().map(delivery).collect();
-    let Prepared { request, timeout } = match inner.outlet.prepare(&batch, started_at).await {
+    let Prepared { request, timeout, delay } = match inner.outlet.prepare(&batch, started_at).await {
         Ok(Some(prepared)) => prepared,
         Ok(None) => return items.iter().map(canceled).collect(),
         Err(error) => {
@@ -53,6 +55,9 @@ pub(crate) async fn make(inner: &Inner, destination: DestinationNo, items: &[Ite
             return not_now();
         }
     };
+    if let Some(due) = not_before(inner, items, delay, started_at) {
+        return items.iter().map(|_| Made::NotBefore(due)).collect();
+    }
     // The lease has to outlast the attempt, or somebody else would make it too. A lease that has aged in the line is given
     // back for a new one; one that is short for the attempt even when new shortens the attempt.
     let lease = inner.settings.lease;
@@ -80,6 +85,17 @@ pub(crate) async fn make(inner: &Inner, destination: DestinationNo, items: &[Ite
         .zip(items)
         .map(|(delivery, item)| judge(inner, delivery, item, &answer, started_at, duration, random))
         .collect()
+}
+
+/// When deliveries that were never attempted may be, if that is later: `delay` after the last of their events.
+fn not_before(inner: &Inner, items: &[Item], delay: Duration, wall: Millis) -> Option<Millis> {
+    if delay.is_zero() {
+        return None;
+    }
+    let fresh = items.iter().filter(|item| item.leased.attempts == 0);
+    let last = fresh.map(|item| item.parcel.logged.received_at).max()?;
+    let left = last.saturating_add(millis(delay)) - wall;
+    (left > 0).then(|| inner.clock.steady_ms().saturating_add(left))
 }
 
 /// Makes the exchange of an attempt again, on a connection of its own: the kept one had been closed.

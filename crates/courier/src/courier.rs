@@ -387,6 +387,7 @@ impl Inner {
                             self.report(*finished, item);
                         }
                         Made::NotNow => desk.returns.push((item, now)),
+                        Made::NotBefore(due) => desk.returns.push((item, due)),
                         Made::Short => short.push(item),
                     }
                 }

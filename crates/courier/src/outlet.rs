@@ -60,6 +60,8 @@ pub struct Prepared {
     pub request: Request,
     /// The whole time the attempt may take.
     pub timeout: Duration,
+    /// How long after its event a delivery is attempted first: the start of its schedule.
+    pub delay: Duration,
 }
 
 /// What an answer means.

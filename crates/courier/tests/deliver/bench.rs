@@ -180,6 +180,7 @@ impl Outlet for Parties {
                 fresh: false,
             },
             timeout: party.timeout,
+            delay: Duration::ZERO,
         }))
     }
 

@@ -113,7 +113,9 @@ impl Outlet for StandardWebhooks {
         headers.insert(HeaderName::from_static(TIMESTAMP_HEADER), HeaderValue::from(seconds));
         headers.insert(HeaderName::from_static(SIGNATURE_HEADER), text(signature)?);
         let hook = self.catalogue.hook(&event.app, &event.name);
-        let timeout = listener.timeout(hook.as_deref().map(|hook| &hook.defaults), self.timeout);
+        let defaults = hook.as_deref().map(|hook| &hook.defaults);
+        let timeout = listener.timeout(defaults, self.timeout);
+        let delay = listener.schedule(defaults, &self.schedule).delay_after(0).unwrap_or_default();
         Ok(Some(Prepared {
             request: Request {
                 method: Method::POST,
@@ -125,6 +127,7 @@ impl Outlet for StandardWebhooks {
                 fresh: false,
             },
             timeout,
+            delay,
         }))
     }
 

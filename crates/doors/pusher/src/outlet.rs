@@ -88,7 +88,7 @@ impl Outlet for PusherWebhooks {
         let (method, url) = (Method::POST, listener.url.clone());
         // `X-Pusher-Key` as Pusher writes it: its library for PHP looks for just that spelling.
         let request = Request { method, url, headers, body, title_case: true, fresh: false };
-        Ok(Some(Prepared { request, timeout: listener.timeout.unwrap_or(self.timeout) }))
+        Ok(Some(Prepared { request, timeout: listener.timeout.unwrap_or(self.timeout), delay: Duration::ZERO }))
     }
 
     fn judge(&self, _: &Delivery, answer: &Response, wall: Millis) -> Outcome {
