@@ -70,7 +70,8 @@ async fn a_hook_that_is_named_stays() {
 async fn a_schema_is_kept_as_it_came() {
     let door = door().await;
     let schema = r#"{"maximum": 1e400, "b":18446744073709551617,  "a":[ ]}"#;
-    door.call(KEY, "POST", "/v1/hooks", format!(r#"{{"name":"h","schema":{schema}}}"#)).await.ok(201);
+    let made = door.call(KEY, "POST", "/v1/hooks", format!(r#"{{"name":"h","schema":{schema}}}"#)).await;
+    assert_eq!(made.status, 201, "{}", made.text);
     let shown = door.get("/v1/hooks/h").await.text;
     assert!(shown.contains(&format!("\"schema\":{schema},")), "{shown}");
 }

@@ -56,14 +56,7 @@ pub(crate) struct Door {
 
 /// Limits small enough to be reached.
 fn limits() -> AppLimits {
-    AppLimits {
-        payload: 1_000,
-        listeners: 200,
-        hooks: 60,
-        matches: 1 << 20,
-        catalogue: 1 << 20,
-        ..AppLimits::default()
-    }
+    AppLimits { payload: 1_000, listeners: 200, hooks: 60, ..AppLimits::default() }
 }
 
 fn app(id: &str, key: &str, doors: &[AppDoor], limits: AppLimits) -> App {

@@ -4,9 +4,10 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use tidings_model::app::AppLimits;
 use tidings_testkit::Receiver;
 
-use crate::kit::{SOON, door, text};
+use crate::kit::{SOON, door, door_with, text};
 
 #[tokio::test]
 async fn a_listener_is_shown_as_it_was_made() {
@@ -73,7 +74,7 @@ async fn a_match_that_would_never_hold_is_refused_or_warned_of() {
 // covers: G013
 #[tokio::test]
 async fn an_apps_matches_and_texts_have_a_budget() {
-    let door = door().await;
+    let door = door_with(AppLimits { matches: 1 << 20, catalogue: 1 << 20, ..AppLimits::default() }).await;
     door.hook("h").await;
     // 60 KiB each, of 1 MiB.
     let likes: serde_json::Map<_, _> = (0..2).map(|n| (format!("f{n}"), json!({"like": r"^\w+@\w+$"}))).collect();
