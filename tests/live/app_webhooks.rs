@@ -321,7 +321,7 @@ async fn three_hundred_of_one_channel_take_a_few_requests() {
     receiver.respond_sequence("/told", vec![Answer::hang(), Answer::status(200).delay(Duration::from_millis(100))]);
     let told = webhook(&receiver.url("/told"), &["member_added"], "batch = 100");
     let each = format!("[apps.channels]\nmax_members = 300\n{told}");
-    let server = configured("[courier]\ntimeout = \"20s\"\nlease = \"60s\"", &each).start().await;
+    let server = configured("[courier]\ntimeout = \"30s\"\nlease = \"90s\"", &each).start().await;
     let app = APPS[0].pusher(&server);
     let mut sessions = Vec::new();
     for n in 0..300 {
@@ -330,7 +330,7 @@ async fn three_hundred_of_one_channel_take_a_few_requests() {
         sessions.push(session);
     }
     let got = async |count: usize| {
-        eventually(SOON * 2, || async { Some(lines(&receiver, "/told")).filter(|all| all.len() >= count) }).await
+        eventually(SOON * 3, || async { Some(lines(&receiver, "/told")).filter(|all| all.len() >= count) }).await
     };
     // What hung is sent again, first of all.
     let mut all = got(301).await;
