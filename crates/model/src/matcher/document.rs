@@ -29,7 +29,10 @@ pub struct Document<'a> {
 
 /// What regular expressions have said that are compiled only now: none of them is compiled twice for one text.
 #[derive(Default)]
-pub(crate) struct Memo(Mutex<HashMap<(Box<str>, Option<u32>), bool>>);
+pub(crate) struct Memo(Mutex<HashMap<Asked, bool>>);
+
+/// A pattern, and where its text stands in the document; nowhere for the operation.
+type Asked = (Box<str>, Option<u32>);
 
 impl Memo {
     /// Whether `like` is found in `text`, which is that of `given`.
