@@ -227,10 +227,6 @@ impl Dialer {
 
     /// Opens one TCP connection. Every address of a receiver passes the policy here, immediately before the dial,
     /// however it was come by.
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "this is the one dial of the server that the lint points everybody else to"
-    )]
     async fn connect(&self, peer: Peer) -> Result<TcpStream, SendError> {
         let addr = match peer {
             Peer::Receiver(addr) => {
