@@ -159,7 +159,7 @@ async fn of_publishes_that_share_a_commit_each_fails_alone() {
         let (i, answer) = done.unwrap();
         match answer {
             Ok(Published::Stored { .. }) => assert_ne!(i % 10, 3),
-            Err(StoreError::Database(_)) => assert_eq!(i % 10, 3),
+            Err(StoreError::Text) => assert_eq!(i % 10, 3),
             other => panic!("{other:?}"),
         }
     }
