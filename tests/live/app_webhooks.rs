@@ -399,3 +399,39 @@ async fn after_an_orderly_restart_who_is_back_was_never_gone() {
     assert_eq!(but(&receiver, "marker"), ["channel_occupied stays"]);
     tokio::time::timeout(Duration::from_secs(60), ann.close()).await.unwrap();
 }
+
+// covers: G049
+#[tokio::test]
+async fn who_invents_channels_makes_no_more_webhooks_than_may_be() {
+    const MAY: usize = 5;
+    const NAMES: usize = 60;
+    let receiver = Receiver::start();
+    let hook = webhook(&receiver.url("/told"), &["channel_occupied", "channel_vacated"], "");
+    let each = format!("[apps.limits]\nchannel_events_per_session = {MAY}\n{hook}");
+    let server = configured("[live]\nrejoin_within = \"1s\"", &each).alone().start().await;
+    let app = APPS[0].pusher(&server);
+    let mut stranger = app.connect().await;
+    for n in 0..NAMES {
+        stranger.subscribe(&format!("invented-{n}")).await;
+    }
+    // Others are not held up.
+    let mut other = app.connect().await;
+    other.subscribe("invented-59").await;
+    other.subscribe("honest").await;
+    stranger.close().await;
+    other.close().await;
+    let expected = [2 * MAY, 2];
+    let of = |lines: &[String], honest: bool| lines.iter().filter(|line| line.ends_with("honest") == honest).count();
+    let enough = |lines: &[String]| [of(lines, false), of(lines, true)] == expected;
+    let lines = eventually(SOON, || async { Some(lines(&receiver, "/told")).filter(|lines| enough(lines)) }).await;
+    for n in 0..NAMES {
+        let times = |event: &str| lines.iter().filter(|line| **line == format!("{event} invented-{n}")).count();
+        assert_eq!(times("channel_occupied"), times("channel_vacated"), "invented-{n}: {lines:?}");
+    }
+    let dropped = crate::kit::metric(&server, "tidings_bus_channel_events_dropped_total").await;
+    assert_eq!(dropped, (NAMES - MAY) as f64);
+    assert!(server.stderr().contains("channel events dropped"), "{}", server.stderr());
+    // All that was to come has come: nothing is left in the queue.
+    nothing_under_way(&server).await;
+    assert!(enough(&self::lines(&receiver, "/told")));
+}

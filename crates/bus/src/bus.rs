@@ -133,6 +133,7 @@ impl Bus {
     pub fn new(parts: Parts, notices: mpsc::UnboundedReceiver<Notice>, registry: &mut Registry) -> Self {
         let metrics = Metrics::default();
         metrics.register(registry.sub_registry_with_prefix("bus"));
+        parts.transitions.events.register(registry.sub_registry_with_prefix("bus"));
         let Parts { apps, store, catalogue, courier, broker, transitions, clock } = parts;
         let (publishes, hints) = (Throttle::default(), Throttle::default());
         let late_matches = Semaphore::new(1);

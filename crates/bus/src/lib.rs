@@ -12,6 +12,7 @@ mod apps_change;
 mod audience;
 mod bus;
 mod catalogue;
+mod channel_events;
 mod error;
 mod hints;
 mod live;

@@ -14,6 +14,7 @@ use tidings_model::pattern::check_event_name;
 use tidings_model::policy::{self, Access};
 
 use crate::bus::{Bus, selected};
+use crate::channel_events::Cause;
 use crate::error::PublishError;
 
 /// How often something is offered again to shards that have too much to do, and how long they get in between.
@@ -91,7 +92,14 @@ impl Bus {
         let member = if is_told { join.member.or_else(known) } else { None };
         let JoinAsk { since, way, .. } = join;
         let join = Join { channel, options, session: asker.session, at: asker.at, ask, member, since, way };
-        self.shared.broker.join(join).await.map_err(unavailable)
+        if self.catalogue().wanted(&app.id).is_empty() {
+            return self.shared.broker.join(join).await.map_err(unavailable);
+        }
+        let (channel, events) = (join.channel.clone(), &self.shared.transitions.events);
+        events.joins(&channel, Cause { session: asker.session, client: asker.client });
+        let joined = self.shared.broker.join(join).await.map_err(unavailable);
+        events.joined(&channel);
+        joined
     }
 
     async fn leave(&self, asker: Asker, ask: u32, name: &str) -> Result<(), JoinRefused> {

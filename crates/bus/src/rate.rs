@@ -56,6 +56,11 @@ impl Bucket {
         Ok(())
     }
 
+    /// Puts one token back.
+    pub(crate) fn give_back(&mut self, rate: Rate) {
+        self.missing = self.missing.saturating_sub(rate.per()).max(0);
+    }
+
     /// Whether it is full again at steady time `now`.
     pub(crate) fn is_full(&self, rate: Rate, now: Millis) -> bool {
         self.missing(rate, now) == 0

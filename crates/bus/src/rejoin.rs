@@ -114,8 +114,10 @@ async fn take(bus: &Bus, transition: &Transition, present: bool, number: i64, no
         user: transition.change.user().map(str::to_owned),
     };
     let steady = bus.shared.clock.steady_ms();
-    let turn = Turn { subject, present, number, event: event.id.clone(), window: 0, now: steady, wall: now };
-    bus.take_turn(turn, event, None).await
+    let Some(app) = bus.shared.apps.by_id(event.app.as_str()) else { return Ok(()) };
+    let event_id = event.id.clone();
+    let turn = Turn { subject, present, number, event: event_id, quiet: false, window: 0, now: steady, wall: now };
+    if present { bus.arrive(&app, turn, event, None).await } else { bus.take_turn(turn, event, None).await.map(drop) }
 }
 
 fn change(present: bool, user: Option<&str>) -> Change {

@@ -35,6 +35,13 @@ impl<K: Eq + Hash> Throttle<K> {
         }
         buckets.entry(key).or_default().take(tokens, rate, now).map_err(|millis| millis.div_ceil(1_000))
     }
+
+    /// Puts one token back that was taken.
+    pub(crate) fn give_back(&self, key: &K, rate: Rate) {
+        if let Some(bucket) = self.buckets.lock().get_mut(key) {
+            bucket.give_back(rate);
+        }
+    }
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ use std::time::Duration;
 use hashbrown::DefaultHashBuilder;
 use serde_json::json;
 use tidings_broker::Watch;
+use tidings_model::app::App;
 use tidings_model::channel::ChannelKey;
 use tidings_model::clock::{Millis, SharedClock, millis};
 use tidings_model::event::{Data, Event};
@@ -23,6 +24,7 @@ use tokio::sync::{Notify, mpsc};
 
 use crate::bus::{Bus, Publication, Shared};
 use crate::catalogue::Catalogue;
+use crate::channel_events::{Cause, ChannelEvents};
 use crate::error::PublishError;
 
 /// Lines: what becomes of two channels is told at the same time unless they share one.
@@ -39,7 +41,7 @@ const LOOK: Duration = Duration::from_millis(20);
 /// What waits to be told.
 #[derive(Debug)]
 enum Item {
-    Happened(Transition, Millis),
+    Happened(Transition, Millis, Option<Cause>),
     Said(Event),
 }
 
@@ -54,6 +56,7 @@ pub struct Transitions {
     /// Taken by the bus when it begins to tell.
     ends: parking_lot::Mutex<Vec<mpsc::Receiver<Item>>>,
     waiting: AtomicUsize,
+    pub(crate) events: ChannelEvents,
     /// The node stops: who leaves now is expected back elsewhere, or here.
     leaving: AtomicBool,
     /// For how long whoever was here when a node went is waited for.
@@ -77,6 +80,7 @@ impl Transitions {
             hasher: DefaultHashBuilder::default(),
             ends: parking_lot::Mutex::new(ends),
             waiting: AtomicUsize::new(0),
+            events: ChannelEvents::default(),
             leaving: AtomicBool::new(false),
             rejoin_within,
             unsure,
@@ -132,7 +136,8 @@ impl Watch for Transitions {
             return;
         }
         let channel = transition.channel.clone();
-        self.append(&channel, Item::Happened(transition, self.clock.wall_ms()));
+        let cause = self.events.cause(&channel);
+        self.append(&channel, Item::Happened(transition, self.clock.wall_ms(), cause));
     }
 
     fn unsure(&self) {
@@ -160,7 +165,7 @@ async fn take_off(shared: Weak<Shared>, mut line: mpsc::Receiver<Item>) {
         let bus = Bus { shared };
         let told = match item {
             Item::Said(event) => bus.tell(event, None).await,
-            Item::Happened(transition, time) => bus.tell_transition(&transition, time).await,
+            Item::Happened(transition, time, cause) => bus.tell_transition(&transition, time, cause).await,
         };
         if let Err(error) = told
             && !is_closed(&error)
@@ -217,9 +222,28 @@ impl Pauses {
 }
 
 impl Bus {
-    async fn tell_transition(&self, transition: &Transition, time: Millis) -> Result<(), PublishError> {
+    async fn tell_transition(
+        &self,
+        transition: &Transition,
+        time: Millis,
+        cause: Option<Cause>,
+    ) -> Result<(), PublishError> {
         let event = event(transition, time);
-        let Some(present) = presence(transition.change.kind()) else { return self.tell(event, None).await };
+        let events = &self.shared.transitions.events;
+        let now = self.shared.clock.steady_ms();
+        let Some(app) = self.shared.apps.by_id(event.app.as_str()) else { return Ok(()) };
+        let Some(present) = presence(transition.change.kind()) else {
+            if !self.is_owed(&event).await? {
+                return Ok(());
+            }
+            return match events.take(&app, cause, now) {
+                Ok(()) => self.tell(event, None).await,
+                Err(limit) => {
+                    events.dropped(&app, limit, cause, now);
+                    Ok(())
+                }
+            };
+        };
         let window = self.shared.transitions.window();
         let clock = &self.shared.clock;
         // Where nobody hears of either, nothing need be known.
@@ -229,6 +253,7 @@ impl Bus {
         let turn = Turn {
             subject: subject(transition),
             present,
+            quiet: false,
             number: i64::try_from(transition.number).unwrap_or(i64::MAX),
             event: event.id.clone(),
             window: millis(window),
@@ -236,7 +261,30 @@ impl Bus {
             wall: clock.wall_ms(),
         };
         let not_before = (!present).then(|| clock.wall_ms().saturating_add(millis(window)));
-        self.take_turn(turn, event, not_before).await
+        if present {
+            self.arrive(&app, turn, event, cause).await
+        } else {
+            self.take_turn(turn, event, not_before).await.map(drop)
+        }
+    }
+
+    /// Takes a turn that is a coming, if somebody may cause one more.
+    pub(crate) async fn arrive(
+        &self,
+        app: &App,
+        turn: Turn,
+        event: Event,
+        cause: Option<Cause>,
+    ) -> Result<(), PublishError> {
+        let (events, now) = (&self.shared.transitions.events, turn.now);
+        let taken = events.take(app, cause, now);
+        let turn = Turn { quiet: taken.is_err(), ..turn };
+        match (self.take_turn(turn, event, None).await?, taken) {
+            (Turned::Dropped, Err(limit)) => events.dropped(app, limit, cause, now),
+            (Turned::Known | Turned::TakenBack, Ok(())) => events.give_back(app, cause),
+            _ => {}
+        }
+        Ok(())
     }
 
     /// Writes a turn down and, if it is to be told, tells it.
@@ -245,7 +293,7 @@ impl Bus {
         turn: Turn,
         event: Event,
         not_before: Option<Millis>,
-    ) -> Result<(), PublishError> {
+    ) -> Result<Turned, PublishError> {
         let (subject, number) = (turn.subject.clone(), turn.number);
         let store = &self.shared.store;
         let turned = persist!(store.turn(turn.clone()).await)?;
@@ -256,7 +304,7 @@ impl Bus {
             // A lane may have got another head.
             self.shared.courier.look();
         }
-        Ok(())
+        Ok(turned)
     }
 
     /// Publishes an event about a channel, if somebody is to get it.

@@ -1,5 +1,6 @@
 //! What sessions ask for, and who answers.
 
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -19,6 +20,8 @@ pub struct Asker {
     pub at: SessionRef,
     /// The user that it has proved to be.
     pub user: Option<Arc<str>>,
+    /// Who the client is, as far as that is known.
+    pub client: Option<IpAddr>,
 }
 
 /// What a session cannot do alone.

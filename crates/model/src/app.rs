@@ -102,6 +102,12 @@ pub struct AppLimits {
     pub message: usize,
     /// Client events per second of one session, as a token bucket of one second.
     pub client_events_per_second: u32,
+    /// Channel events (arrivals, counts, cache misses) that one session may cause in a minute, as a token bucket; 0 sets no limit.
+    pub channel_events_per_session: u32,
+    /// The same of one public address.
+    pub channel_events_per_address: u32,
+    /// The same of all clients of the app, on one node.
+    pub channel_events: u32,
     /// Characters of a user's id, where a session says whose it is.
     pub member_id: usize,
     /// Bytes of what a member of a channel shows of itself.
@@ -126,6 +132,9 @@ impl Default for AppLimits {
             channels_per_session: 1_000,
             message: 128 << 10,
             client_events_per_second: 10,
+            channel_events_per_session: 1_000,
+            channel_events_per_address: 6_000,
+            channel_events: 60_000,
             member_id: 128,
             member_info: 1024,
             watchlist: 100,

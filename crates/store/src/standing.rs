@@ -32,6 +32,8 @@ pub struct Turn {
     pub number: i64,
     /// The id of the event that tells it.
     pub event: String,
+    /// A coming that would be told is written down as one that has gone again, both told: neither it nor what follows it is.
+    pub quiet: bool,
     /// For how long a going can be taken back, in milliseconds.
     pub window: Millis,
     /// Steady time.
@@ -47,6 +49,8 @@ pub enum Turned {
     Tell,
     /// It is as it was known, or older than what is known.
     Known,
+    /// It is news, and was written down as [`Turn::quiet`] says.
+    Dropped,
     /// A going that nobody has heard of yet is taken back: its deliveries are canceled, and nothing is to be told.
     TakenBack,
 }
@@ -86,6 +90,10 @@ pub trait Standings: Send + Sync {
     /// Forgets a slice of what was gone and told before a wall time; `true` when there may be more.
     async fn forget_gone(&self, before: Millis) -> Result<bool, StoreError>;
 }
+
+/// How long ago a coming that was not told is written down to have gone again, in milliseconds: longer than any window in
+/// which a coming takes a going back.
+pub(crate) const QUIET_AGE: Millis = 3_600_000;
 
 /// How many [`Standings::forget_gone`] forgets at once.
 pub(crate) const SLICE: usize = 500;

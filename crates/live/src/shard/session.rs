@@ -204,7 +204,8 @@ impl Session {
     }
 
     pub(super) fn asker(&self, at: SessionRef) -> Asker {
-        Asker { app: Arc::clone(&self.app), session: self.id, at, user: self.user.clone() }
+        let client = self.place.as_ref().and_then(|place| place.client);
+        Asker { app: Arc::clone(&self.app), session: self.id, at, user: self.user.clone(), client }
     }
 }
 

@@ -11,26 +11,29 @@ use super::connect::sql;
 use super::lanes::{self, Dues};
 use super::locks;
 use crate::error::StoreError;
-use crate::standing::{SLICE, Standing, Step, Subject, Turn, Turned, step};
+use crate::standing::{QUIET_AGE, SLICE, Standing, Step, Subject, Turn, Turned, step};
 
 /// Writes a turn down; its steady time is the server's.
 pub(super) async fn turn(db: &mut PgConnection, turn: &Turn) -> Result<Turned, StoreError> {
     let Subject { app, channel, user } = &turn.subject;
     let member = user.as_deref().unwrap_or_default();
+    let is_quiet = turn.quiet && turn.present;
+    let since = if is_quiet { turn.wall - QUIET_AGE } else { turn.wall };
     let written = sql("INSERT INTO standing (app, channel, member, present, number, event, told, changed_at)
-         VALUES ($1, $2, $3, $4, $5, $6, FALSE, $7) ON CONFLICT (app, channel, member) DO NOTHING")
+         VALUES ($1, $2, $3, $4, $5, $6, $8, $7) ON CONFLICT (app, channel, member) DO NOTHING")
     .bind(app.as_str().to_owned())
     .bind(channel.clone())
     .bind(member.to_owned())
-    .bind(turn.present)
+    .bind(turn.present && !is_quiet)
     .bind(turn.number)
     .bind(turn.event.clone())
-    .bind(turn.wall)
+    .bind(since)
+    .bind(is_quiet)
     .execute(&mut *db)
     .await?
     .rows_affected();
     if written == 1 {
-        return Ok(Turned::Tell);
+        return Ok(if is_quiet { Turned::Dropped } else { Turned::Tell });
     }
     let known = sql("SELECT app, channel, member, present, number, event, told, changed_at FROM standing
          WHERE app = $1 AND channel = $2 AND member = $3 FOR UPDATE")
@@ -48,10 +51,14 @@ pub(super) async fn turn(db: &mut PgConnection, turn: &Turn) -> Result<Turned, S
         Step::Nothing(turned) => return Ok(turned),
         Step::Renumber => (known.told, Turned::Known, known.present),
         Step::TurnOrTakeBack if take_back(db, &known, turn).await? => (true, Turned::TakenBack, true),
+        Step::Turn | Step::TurnOrTakeBack if is_quiet => (true, Turned::Dropped, false),
         Step::Turn | Step::TurnOrTakeBack => (false, Turned::Tell, turn.present),
     };
-    let (event, since) =
-        if turned == Turned::Known { (known.event, known.since) } else { (turn.event.clone(), turn.wall) };
+    let (event, since) = match turned {
+        Turned::Known => (known.event, known.since),
+        Turned::Dropped => (turn.event.clone(), since),
+        _ => (turn.event.clone(), turn.wall),
+    };
     sql("UPDATE standing SET present = $4, number = $5, event = $6, told = $7, changed_at = $8
          WHERE app = $1 AND channel = $2 AND member = $3")
     .bind(app.as_str().to_owned())

@@ -8,7 +8,7 @@ use tidings_model::id::{AppId, DeliveryKey, DestinationNo, EventNo};
 use super::db::Db;
 use super::{lanes, queue};
 use crate::error::StoreError;
-use crate::standing::{SLICE, Standing, Step, Subject, Turn, Turned, step};
+use crate::standing::{QUIET_AGE, SLICE, Standing, Step, Subject, Turn, Turned, step};
 
 /// The statements of [`standings`] and [`forget`].
 pub(super) const OPEN: &str = "SELECT app, channel, member, present, number, event, told, changed_at FROM standing
@@ -35,13 +35,17 @@ pub(super) fn turn(db: &Db, turn: &Turn) -> Result<Turned, StoreError> {
             return Ok(Turned::Known);
         }
         Step::TurnOrTakeBack if take_back(db, known.as_ref(), turn)? => (true, Turned::TakenBack),
+        Step::Turn | Step::TurnOrTakeBack if turn.quiet && turn.present => (true, Turned::Dropped),
         Step::Turn | Step::TurnOrTakeBack => (false, Turned::Tell),
     };
+    let is_dropped = turned == Turned::Dropped;
+    let present = turn.present && !is_dropped;
+    let since = if is_dropped { turn.wall - QUIET_AGE } else { turn.wall };
     db.prepare_cached(
         "INSERT OR REPLACE INTO standing (app, channel, member, present, number, event, told, changed_at)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
     )?
-    .execute(params![app.as_str(), channel, member, turn.present, turn.number, turn.event, told, turn.wall])?;
+    .execute(params![app.as_str(), channel, member, present, turn.number, turn.event, told, since])?;
     Ok(turned)
 }
 

@@ -60,7 +60,8 @@ macro_rules! every_test {
                 fanout_goes_on_after_a_restart, states_survive_a_restart;
             retention: old_events_go_with_their_deliveries, events_with_open_work_are_kept, old_keys_are_forgotten,
                 too_much_goes_oldest_first_and_never_what_is_pending, what_is_gone_keeps_no_contents_and_is_forgotten;
-            standing: each_turn_is_told_once, an_old_turn_is_no_news, a_going_is_taken_back_within_its_window,
+            standing: each_turn_is_told_once, of_a_coming_that_is_not_told_the_going_is_not_either, an_old_turn_is_no_news,
+                a_going_is_taken_back_within_its_window,
                 what_has_gone_out_is_not_taken_back, a_going_of_an_ordered_lane_lets_the_next_go, nobody_hears_of_a_short_absence,
                 what_is_there_or_not_told_is_listed, what_is_long_gone_is_forgotten, of_turns_at_once_one_is_told;
         }

@@ -18,7 +18,7 @@ fn subject(world: &World, channel: &str, user: Option<&str>) -> Subject {
 fn turn(world: &World, number: i64, present: bool) -> Turn {
     let event = format!("tidings_{number}");
     let subject = subject(world, "c", None);
-    Turn { subject, present, number, event, window: WINDOW, now: world.now, wall: world.now }
+    Turn { subject, present, number, event, quiet: false, window: WINDOW, now: world.now, wall: world.now }
 }
 
 /// Takes a turn; one that is to be told is noted as told.
@@ -56,6 +56,21 @@ pub(crate) async fn each_turn_is_told_once(world: World) {
     let member = Turn { subject: subject(&world, "c", Some("ann")), ..turn(&world, 1, true) };
     assert_eq!(told(&world, member.clone()).await, Turned::Tell);
     assert_eq!(told(&world, member).await, Turned::Known);
+}
+
+pub(crate) async fn of_a_coming_that_is_not_told_the_going_is_not_either(world: World) {
+    let quiet = |number| Turn { quiet: true, ..turn(&world, number, true) };
+    assert_eq!(told(&world, quiet(1)).await, Turned::Dropped);
+    assert_eq!(told(&world, turn(&world, 2, false)).await, Turned::Known);
+    // It is no short absence: nobody has heard that it was there.
+    assert_eq!(told(&world, turn(&world, 3, true)).await, Turned::Tell);
+    // What stands as present stays so, and its going is told.
+    assert_eq!(told(&world, quiet(4)).await, Turned::Known);
+    assert_eq!(told(&world, turn(&world, 5, false)).await, Turned::Tell);
+    let later = |number| Turn { quiet: true, wall: world.now + WINDOW, ..turn(&world, number, true) };
+    assert_eq!(told(&world, later(6)).await, Turned::Dropped);
+    assert_eq!(told(&world, turn(&world, 7, false)).await, Turned::Known);
+    assert_eq!(world.store.standings(None, 9).await.unwrap(), [], "nothing is left to be made up for");
 }
 
 pub(crate) async fn an_old_turn_is_no_news(world: World) {
