@@ -1,4 +1,5 @@
-// Readers of event streams in Node: npm's eventsource in the versions that people have, and @microsoft/fetch-event-source.
+// Readers of event streams in Node: npm's eventsource in the versions that people have, what opens it anew where it gives up,
+// and @microsoft/fetch-event-source.
 // {"do": "stream", "library": …, "name": …, "url": …, "types": […]} begins one; what it tells its program becomes lines.
 const { say, serve } = require("./lines.js");
 
@@ -11,6 +12,10 @@ const constructors = {
   "eventsource 2": require("eventsource-2"),
   "eventsource 3": require("eventsource").EventSource,
   "eventsource 4": require("eventsource-4").EventSource,
+};
+const { default: Reconnecting } = require("reconnecting-eventsource");
+constructors["reconnecting-eventsource"] = function (url) {
+  return new Reconnecting(url, { eventSourceClass: constructors["eventsource 4"], max_retry_time: 200 });
 };
 const open = new Map();
 const tell = (name) => (event) =>

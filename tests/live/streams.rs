@@ -1,7 +1,7 @@
 //! Event streams: coming back without a gap, and being told where there is one.
 
 use serde_json::{Value, json};
-use tidings_testkit::{Client, Stream};
+use tidings_testkit::{Client, Cut, Receiver, Stream, eventually, proxy};
 
 use crate::kit::{APPS, SOON, configured, joined, opened, say};
 
@@ -58,7 +58,7 @@ async fn a_browsers_own_reconnect_misses_nothing() {
         configured("", "[apps.channels]\npublic = true\nhistory_size = 1000\nhistory_ttl = \"1h\"\n").start().await;
     let one = APPS[0];
     let api = one.api(&server);
-    let line = tidings_testkit::proxy(server.addr);
+    let line = proxy(server.addr);
     let (alice, bob) = tokio::join!(Client::node(&server), Client::chromium());
     let url = format!("http://{}/v1/stream?app={}&channels=news", line.addr(), one.key());
     for client in [&alice, &bob] {
@@ -75,7 +75,7 @@ async fn a_browsers_own_reconnect_misses_nothing() {
         for client in [&alice, &bob] {
             assert_streamed(client, n - 19).await;
         }
-        line.cut(tidings_testkit::Cut::Reset);
+        line.cut(Cut::Reset);
         for client in [&alice, &bob] {
             for expected in n - 18..=n {
                 assert_streamed(client, expected).await;
@@ -181,7 +181,7 @@ async fn readers_come_back_by_themselves_after_a_restart_and_miss_nothing() {
     let readers =
         [(&page, "EventSource"), (&node, "eventsource 2"), (&node, "eventsource 3"), (&node, "eventsource 4")];
     // The next start listens on another port.
-    let address = tidings_testkit::proxy(server.addr);
+    let address = proxy(server.addr);
     let url = format!("http://{}/v1/stream?app={}&channels=news", address.addr(), one.key());
     for (client, library) in readers {
         client.open_stream_with(library, library, &url, &["tidings.open", "tidings.joined", "tidings.close"]).await;
@@ -217,4 +217,28 @@ async fn assert_said(client: &Client, library: &str, n: u64) {
     let told = client.expect_streamed(library, "message").await;
     let message: Value = serde_json::from_str(told["data"].as_str().unwrap()).unwrap();
     assert_eq!(message["data"], json!({"n": n}), "{library}: {told}");
+}
+
+// covers: G216
+#[tokio::test]
+async fn a_library_that_opens_a_stream_anew_goes_on_where_it_was() {
+    let server = configured("", HISTORY).start().await;
+    let one = APPS[0];
+    let (api, library) = (one.api(&server), "reconnecting-eventsource");
+    let address = proxy(server.addr);
+    let reader = Client::node_readers().await;
+    let url = format!("http://{}/v1/stream?app={}&channels=news", address.addr(), one.key());
+    reader.open_stream_with(library, library, &url, &["tidings.joined"]).await;
+    reader.expect_streamed(library, "tidings.joined").await;
+    say(&api, &["news"], 1).await;
+    assert_said(&reader, library, 1).await;
+    // What answers in the server's place is no stream, and EventSource gives up.
+    let other = Receiver::start();
+    address.retarget(other.addr());
+    address.cut(Cut::Reset);
+    say(&api, &["news"], 2).await;
+    eventually(SOON, || async { (!other.received().is_empty()).then_some(()) }).await;
+    address.retarget(server.addr);
+    // The library's own name for the id is in its URL now.
+    assert_said(&reader, library, 2).await;
 }

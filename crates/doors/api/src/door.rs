@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tidings_bus::{Apps, Bus, Rate, Throttle};
 use tidings_courier::egress::Egress;
-use tidings_live::{ClientAddr, Live, Place, Refused};
+use tidings_live::{ClientAddr, Live, NoPlace, Place, Refused};
 use tidings_model::app::{App, Token};
 use tidings_model::id::AppId;
 use tidings_model::listener::Listener;
@@ -56,14 +56,8 @@ impl ApiDoor {
     }
 
     /// A place for a live client of this app.
-    pub(crate) fn admit(&self, app: &App, client: Option<ClientAddr>) -> Result<Place, Problem> {
-        self.shared.live.admit(app, client.map(|ClientAddr(client)| client)).map_err(|_| {
-            Problem::new(Code::Overloaded, "as many live sessions are there as may be, or the server is stopping")
-                .remedy(
-                    "try again after `Retry-After`, or raise `apps.limits.sessions` or `live.sessions` in the config",
-                )
-                .retry_after(5)
-        })
+    pub(crate) fn admit(&self, app: &App, client: Option<ClientAddr>) -> Result<Place, NoPlace> {
+        self.shared.live.admit(app, client.map(|ClientAddr(client)| client))
     }
 
     pub(crate) fn apps(&self) -> &Apps {

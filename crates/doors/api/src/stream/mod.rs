@@ -20,7 +20,7 @@ use http::header::{
 };
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
-use tidings_live::{ClientAddr, Lender, Refused};
+use tidings_live::{ClientAddr, Lender, NoPlace, Refused};
 use tidings_model::app::App;
 use tidings_model::origin;
 
@@ -28,7 +28,7 @@ use crate::door::ApiDoor;
 use crate::problem::{Code, Problem};
 use crate::wire::stream::Framing;
 use access::Reader;
-use session::StreamSession;
+use session::{BACK_IN, StreamSession};
 
 /// What a script may send along.
 const HEADERS: HeaderValue = HeaderValue::from_static("authorization, cache-control, last-event-id");
@@ -44,17 +44,19 @@ pub(crate) async fn open(State(door): State<ApiDoor>, mut parts: Parts) -> Respo
         Err(problem) => return problem.into_response(),
     };
     let client = parts.extensions.get::<ClientAddr>().copied();
-    let admitted = allowed(&door, &reader, &parts).and_then(|()| {
-        let wish = access::wish(&door, &reader, &parts)?;
-        Ok((door.admit(&reader.app, client)?, wish))
-    });
-    let (place, wish) = match admitted {
-        Ok(admitted) => admitted,
-        Err(problem) => {
-            let mut answer = problem.into_response();
-            share(&reader.app, &parts.headers, &mut answer);
-            return answer;
-        }
+    let refuse = |problem: Problem| {
+        let mut answer = problem.into_response();
+        share(&reader.app, &parts.headers, &mut answer);
+        answer
+    };
+    let wish = match allowed(&door, &reader, &parts).and_then(|()| access::wish(&door, &reader, &parts)) {
+        Ok(wish) => wish,
+        Err(problem) => return refuse(problem),
+    };
+    let place = match door.admit(&reader.app, client) {
+        Ok(place) => Some(place),
+        Err(NoPlace::Stopping) => None,
+        Err(NoPlace::App | NoPlace::Node) => return refuse(full()),
     };
     let headers = [
         (CONTENT_TYPE, HeaderValue::from_static("text/event-stream")),
@@ -63,6 +65,11 @@ pub(crate) async fn open(State(door): State<ApiDoor>, mut parts: Parts) -> Respo
     ];
     let mut answer = headers.into_response();
     share(&reader.app, &parts.headers, &mut answer);
+    let Some(place) = place else {
+        // A refusal would end an EventSource for good; this one comes back by itself.
+        *answer.body_mut() = Body::from(Framing::None.close("going_away", Some(BACK_IN)));
+        return answer;
+    };
     // A GET takes its connection along: the session is then as light as one of a WebSocket.
     let lender = parts.extensions.remove::<Lender>().filter(|_| parts.method == Method::GET);
     let app = Arc::clone(&reader.app);
@@ -79,6 +86,12 @@ pub(crate) async fn open(State(door): State<ApiDoor>, mut parts: Parts) -> Respo
     *answer.body_mut() =
         Body::new(door.live().open_stream(place, app, Box::new(StreamSession::new(wish, Framing::None))));
     answer
+}
+
+fn full() -> Problem {
+    Problem::new(Code::Overloaded, "as many live sessions are there as may be")
+        .remedy("try again after `Retry-After`, or raise `apps.limits.sessions` or `live.sessions` in the config")
+        .retry_after(5)
 }
 
 /// Tells a browser what a script of another origin may ask for.

@@ -21,6 +21,9 @@ use crate::wire::stream::Framing;
 /// How often something is written at least.
 const HEARTBEAT: Millis = 25_000;
 
+/// After which time a node that restarts is expected to be back, in milliseconds.
+pub(super) const BACK_IN: u32 = 1_000;
+
 /// A channel that a client wants and may have.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Wanted {
@@ -168,7 +171,11 @@ impl StreamSession {
     }
 
     fn close(&self, cx: &mut Context<'_>, reason: &str) {
-        cx.write(self.framing.close(reason));
+        self.close_until(cx, reason, None);
+    }
+
+    fn close_until(&self, cx: &mut Context<'_>, reason: &str, retry: Option<u32>) {
+        cx.write(self.framing.close(reason, retry));
         cx.write(self.framing.end());
         cx.end();
     }
@@ -177,6 +184,12 @@ impl StreamSession {
         let heartbeat = cx.now() + HEARTBEAT;
         cx.wake_at(self.wish.until.map_or(heartbeat, |until| until.min(heartbeat)));
     }
+}
+
+/// A number below `end` that differs from session to session, so that not all come back at once.
+fn spread(cx: &Context<'_>, end: u32) -> u32 {
+    let id = cx.session().to_string();
+    id.bytes().fold(0, |sum: u32, byte| sum.wrapping_mul(31).wrapping_add(byte.into())) % end
 }
 
 impl SessionProtocol for StreamSession {
@@ -250,12 +263,14 @@ impl SessionProtocol for StreamSession {
     }
 
     fn closing(&mut self, cx: &mut Context<'_>, why: Closing) {
-        let reason = match why {
-            Closing::GoingAway | Closing::Restarting => "going_away",
-            Closing::Slow => "slow",
-            Closing::Disconnected => "disconnected",
-            Closing::Shut => "app_disabled",
+        let (reason, retry) = match why {
+            // Another node is there, or this one with what has changed.
+            Closing::GoingAway => ("going_away", Some(100 + spread(cx, 900))),
+            Closing::Restarting => ("going_away", Some(BACK_IN + spread(cx, 500))),
+            Closing::Slow => ("slow", None),
+            Closing::Disconnected => ("disconnected", None),
+            Closing::Shut => ("app_disabled", None),
         };
-        self.close(cx, reason);
+        self.close_until(cx, reason, retry);
     }
 }

@@ -100,9 +100,13 @@ impl Framing {
         self.named(Vec::new(), "tidings.refused", &data)
     }
 
-    /// The server ends the stream.
-    pub(crate) fn close(self, reason: &str) -> Bytes {
-        self.named(Vec::new(), "tidings.close", &serde_json::json!({ "reason": reason }))
+    /// The server ends the stream; `retry` is when the client is to come back, in milliseconds, if not as ever.
+    pub(crate) fn close(self, reason: &str, retry: Option<u32>) -> Bytes {
+        let mut block = Vec::new();
+        if let Some(retry) = retry {
+            sse::retry(&mut block, retry);
+        }
+        self.named(block, "tidings.close", &serde_json::json!({ "reason": reason }))
     }
 
     fn named(self, mut block: Vec<u8>, event: &str, data: &impl Serialize) -> Bytes {

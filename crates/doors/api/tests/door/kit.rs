@@ -50,6 +50,7 @@ pub(crate) struct Door {
     router: Router,
     pub(crate) clock: Arc<ManualClock>,
     pub(crate) store: Arc<dyn Store>,
+    pub(crate) live: Live,
     _dir: tempfile::TempDir,
     _database: Option<Database>,
 }
@@ -154,8 +155,8 @@ async fn door_to(
     let asks = Arc::new(bus.clone());
     let runtime = tokio::runtime::Handle::current();
     let live = Live::start(inboxes, live_settings, shared, asks, runtime, &mut registry).unwrap();
-    let door = ApiDoor::new(bus, live, egress, Token::from(OPERATOR));
-    Door { router: router(door), clock, store, _dir: dir, _database: database }
+    let door = ApiDoor::new(bus, live.clone(), egress, Token::from(OPERATOR));
+    Door { router: router(door), clock, store, live, _dir: dir, _database: database }
 }
 
 /// An answer.

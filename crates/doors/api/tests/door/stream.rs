@@ -4,6 +4,7 @@ use axum::body::Body;
 use http::Request;
 use serde_json::{Value, json};
 use std::time::Duration;
+use tidings_live::Closing;
 use tidings_model::app::Token;
 use tidings_model::token::{Claims, TokenKeys};
 use tokio::time::Instant;
@@ -262,4 +263,18 @@ async fn a_stream_ends_with_its_token() {
     }
     assert_eq!((event.name.as_str(), event.data.as_str()), ("tidings.close", r#"{"reason":"token_expired"}"#));
     assert_eq!(stream.rest().await, "");
+}
+
+// covers: G088
+#[tokio::test]
+async fn who_comes_while_the_server_stops_is_sent_away_so_that_it_comes_back() {
+    let door = door().await;
+    door.live.stop(Duration::ZERO, Closing::Restarting).await;
+    let request = request("app=public-one&channels=a").header("origin", "https://page.example");
+    let (head, mut stream) = door.stream(request.body(Body::empty()).unwrap()).await;
+    // Anything but 200 would be the last that an EventSource asks.
+    assert_eq!((head.status.as_u16(), head.headers["content-type"].to_str().unwrap()), (200, "text/event-stream"));
+    assert_eq!(head.headers["access-control-allow-origin"], "https://page.example");
+    let expected = "retry: 1000\nevent: tidings.close\ndata: {\"reason\":\"going_away\"}\n\n";
+    assert_eq!(stream.rest().await, expected);
 }

@@ -271,12 +271,22 @@ fn a_stream_shows_that_it_lives_until_its_token_ends() {
 #[test]
 fn the_end_has_a_reason() {
     for (why, reason) in
-        [(Closing::GoingAway, "going_away"), (Closing::Slow, "slow"), (Closing::Disconnected, "disconnected")]
+        [(Closing::GoingAway, "going_away"), (Closing::Restarting, "going_away"), (Closing::Slow, "slow")]
     {
         let mut scene = Scene::wanting(&[("a", false, None)]);
         scene.heard();
         scene.session.closing(&mut scene.stage.context(), why);
-        assert_eq!(scene.heard(), [event("tidings.close", "", &format!("{{\"reason\":\"{reason}\"}}"))]);
+        let written = scene.stage.written().concat();
+        let told = scene.parser.feed(&written).unwrap().remove(0);
+        assert_eq!((told.name.as_str(), told.data), ("tidings.close", format!("{{\"reason\":\"{reason}\"}}")));
+        let retry = String::from_utf8(written).unwrap();
+        let retry: Option<u32> =
+            retry.lines().find_map(|line| line.strip_prefix("retry: ")).map(|millis| millis.parse().unwrap());
+        match why {
+            Closing::GoingAway => assert!((100..1_000).contains(&retry.unwrap()), "at once, but not all at one time"),
+            Closing::Restarting => assert!((1_000..1_500).contains(&retry.unwrap()), "when it is back"),
+            _ => assert_eq!(retry, None),
+        }
         assert_eq!(scene.stage.ended(), Some(End::Plain));
     }
 }
