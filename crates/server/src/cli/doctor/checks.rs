@@ -32,6 +32,10 @@ const PATIENCE: Duration = Duration::from_secs(15);
 /// The most of an answer that is read.
 const MAX_ANSWER: usize = 64 << 10;
 
+/// What to do where plain HTTP is not understood.
+const GIVE_HTTPS: &str = "perhaps there is TLS on this port: give https://, and set forceTLS: true and wssPort in clients, useTLS: true \
+    in servers";
+
 /// What an answer is to the check that asked.
 pub(super) type Checked = Result<String, (String, String)>;
 
@@ -139,6 +143,9 @@ impl Doctor {
                         .to_owned(),
                 ),
             },
+            Met::Other(status) if self.met_tls(status) => {
+                finding(what, Err((format!("it answers {status} to what is not TLS"), GIVE_HTTPS.to_owned())))
+            }
             Met::Other(status) if !asked => Finding {
                 what,
                 found: format!("/healthz is answered by something else ({status})"),
@@ -199,6 +206,12 @@ impl Doctor {
         headers.extend(self.known.origin.clone().map(|origin| ("origin", origin)));
         let query = "protocol=7&client=tidings-doctor&version=1.0";
         let mut response = self.get(&["app", key], query, &headers).await.map_err(|error| self.unreachable(&*error))?;
+        if self.met_tls(response.status()) {
+            return Err((
+                format!("a WebSocket does not come up: the answer is {}", response.status()),
+                GIVE_HTTPS.to_owned(),
+            ));
+        }
         if response.status() != StatusCode::SWITCHING_PROTOCOLS {
             return Err((
                 format!("a WebSocket does not come up: the answer is {}", response.status()),
@@ -310,17 +323,15 @@ impl Doctor {
         }
         let cause = tls::causes(error).last().map(ToString::to_string).unwrap_or_default();
         let has = |words: &[&str]| words.iter().any(|word| cause.contains(word));
-        let remedy = if self.url.scheme() == "http"
-            && !has(&["refused", "lookup", "resolve", "timed out", "unreachable"])
-        {
-            "perhaps there is TLS on this port: give https://, and set forceTLS: true and wssPort in clients, useTLS: true in servers"
-                .to_owned()
-        } else {
-            format!(
-                "is the server running there, and the port open? Clients: {}; servers: host, port",
-                self.host_options()
-            )
-        };
+        let remedy =
+            if self.url.scheme() == "http" && !has(&["refused", "lookup", "resolve", "timed out", "unreachable"]) {
+                GIVE_HTTPS.to_owned()
+            } else {
+                format!(
+                    "is the server running there, and the port open? Clients: {}; servers: host, port",
+                    self.host_options()
+                )
+            };
         (format!("there is no answer: {cause}"), remedy)
     }
 
@@ -350,6 +361,11 @@ impl Doctor {
             }
             _ => "look at the certificate and the TLS settings of the server, or of the proxy in front".to_owned(),
         }
+    }
+
+    /// Whether that is how servers answer plain HTTP where they have TLS.
+    fn met_tls(&self, status: StatusCode) -> bool {
+        self.url.scheme() == "http" && status == StatusCode::BAD_REQUEST
     }
 
     /// How clients call the host and port.
