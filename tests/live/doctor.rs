@@ -3,9 +3,9 @@
 use std::net::SocketAddr;
 
 use serde_json::Value;
-use tidings_testkit::{Answer, Cli, Receiver, Server, server, tidings};
+use tidings_testkit::{Answer, Cli, Receiver, Server, dial, server, tidings};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 
 /// What the doctor says with these flags, beside the server or with its address: the exit code, and both outputs.
 async fn asked(cli: Cli, flags: &[&str]) -> (i32, String) {
@@ -105,7 +105,7 @@ async fn passing_on_pusher(to: SocketAddr) -> SocketAddr {
                     head.push(client.read_u8().await?);
                 }
                 if head.starts_with(b"GET /app/") || head.starts_with(b"GET /apps/") {
-                    let mut server = TcpStream::connect(to).await?;
+                    let mut server = dial(to).await;
                     server.write_all(&head).await?;
                     copy_bidirectional(&mut client, &mut server).await?;
                 } else {

@@ -1,4 +1,5 @@
 //! The credentials file: made once, kept, with nothing of the config in it; and what takes its place.
+#![expect(clippy::unwrap_used, reason = "a helper of tests fails as a test does")]
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;

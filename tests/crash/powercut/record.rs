@@ -30,7 +30,7 @@ pub(super) fn published() -> &'static [String] {
 
 /// What event number `n` carries.
 fn data(n: u64) -> Value {
-    let size = if n < SMALL || n >= SMALL + LARGE { 40 } else { 9_000 };
+    let size = if (SMALL..SMALL + LARGE).contains(&n) { 9_000 } else { 40 };
     json!({"n": n, "text": "x".repeat(size)})
 }
 
