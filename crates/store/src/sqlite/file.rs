@@ -46,6 +46,13 @@ impl DatabaseFile {
         }
     }
 
+    /// Gives the lock up, once nothing is written any more: the next owner need not wait until this store is gone.
+    pub(crate) fn release(&self) {
+        if let Err(error) = self.file.unlock() {
+            tracing::warn!(%error, "the database file could not be unlocked");
+        }
+    }
+
     /// Without the lock: for tests in which a store that is left alone stands for a process that was killed.
     #[cfg(test)]
     pub(crate) fn unlocked(path: &Path) -> Result<Self, StoreError> {

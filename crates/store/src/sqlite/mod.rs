@@ -117,8 +117,8 @@ pub struct SqliteStore {
     /// The same where the oldest go because there is too much.
     dropped_to: AtomicI64,
     _checkpointer: checkpoint::Checkpointer,
-    /// The last to go: its lock ends when no connection is left.
-    _file: Arc<DatabaseFile>,
+    /// Locked until the store is closed, or gone: its lock is the last to end.
+    file: Arc<DatabaseFile>,
 }
 
 impl SqliteStore {
@@ -169,7 +169,7 @@ impl SqliteStore {
             newest,
             retired_to: AtomicI64::new(0),
             dropped_to: AtomicI64::new(0),
-            _file: file,
+            file,
         })
     }
 
@@ -226,6 +226,7 @@ impl Store for SqliteStore {
         if tokio::task::spawn_blocking(move || writer.close()).await.is_err() {
             tracing::error!("the store's writer could not be closed");
         }
+        self.file.release();
     }
 }
 

@@ -218,7 +218,7 @@ async fn the_replica_of_a_master_that_fails_is_found_and_nobody_is_recovered_the
     }
     assert_eq!(told, ["c: lost publications @1B", "c: e2@2B"]);
     world.join_since(3, Since::Position(world.epochs.position("1A"))).await;
-    world.tells(&[], &["c: s3 in, 2 here @2B Lost"]).await;
+    world.tells(&[], &["c: s3 in, 2 here @2B Lost [e2@2B]"]).await;
 }
 
 // covers: N01, N04

@@ -114,7 +114,7 @@ async fn after_a_flush_everybody_is_there_and_no_old_position_counts() {
     assert_eq!(state.occupancy, Occupancy { subscriptions: 2, users: 2 });
     world.publish("f1").await;
     world.join_since(3, Since::Position(world.epochs.position("1A"))).await;
-    let told = until(&mut world, "c: s3 in, 3 here @1B Lost {ann/1 bob/2}").await;
+    let told = until(&mut world, "c: s3 in, 3 here @1B Lost [f1@1B] {ann/1 bob/2}").await;
     assert!(told.contains(&"c: f1@1B".to_owned()), "{told:?}");
 }
 
@@ -138,7 +138,7 @@ async fn a_failover_that_lost_writes_recovers_nobody_over_the_gap() {
     assert_eq!(until(&mut world, "c: lost publications @1B").await, ["c: lost publications @1B"]);
     world.publish("f2").await;
     world.tells(&[], &["c: f2@2B"]).await;
-    for (position, expected) in [("2A", "Lost"), ("1A", "Lost"), ("1B", "Complete [f2@2B]")] {
+    for (position, expected) in [("2A", "Lost [f2@2B]"), ("1A", "Lost [f2@2B]"), ("1B", "Complete [f2@2B]")] {
         world.join_since(3, Since::Position(world.epochs.position(position))).await;
         world.tells(&[], &[&format!("c: s3 in, 2 here @2B {expected}")]).await;
         world.leave(3).await;

@@ -31,8 +31,6 @@ async fn everything_is_copied_once_and_goes_on() {
     with_channel.event.channels = vec!["c".to_owned()];
     world.stored_as(with_channel).await;
     source.close().await;
-    // The file is this store's until it is gone.
-    drop((world, source));
 
     let counts = copy_from_sqlite(&path, &node.url, &Default::default(), START).await.unwrap();
     for expected in
