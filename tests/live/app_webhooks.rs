@@ -321,7 +321,7 @@ async fn three_hundred_of_one_channel_take_a_few_requests() {
     receiver.respond_sequence("/told", vec![Answer::hang(), Answer::status(200).delay(Duration::from_millis(100))]);
     let told = webhook(&receiver.url("/told"), &["member_added"], "batch = 100");
     let each = format!("[apps.channels]\nmax_members = 300\n{told}");
-    let server = configured("[courier]\ntimeout = \"30s\"\nlease = \"90s\"", &each).start().await;
+    let server = configured("[courier]\ntimeout = \"5m\"\nlease = \"15m\"", &each).start().await;
     let app = APPS[0].pusher(&server);
     let mut sessions = Vec::new();
     for n in 0..300 {
@@ -329,6 +329,9 @@ async fn three_hundred_of_one_channel_take_a_few_requests() {
         session.subscribe_as("presence-busy", &format!("u{n:03}"), json!({})).await;
         sessions.push(session);
     }
+    // It hangs for as long as they took to come.
+    receiver.go_down().await;
+    receiver.come_back();
     let got = async |count: usize| {
         eventually(SOON * 3, || async { Some(lines(&receiver, "/told")).filter(|all| all.len() >= count) }).await
     };

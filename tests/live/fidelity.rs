@@ -13,14 +13,14 @@ async fn the_python_library_reads_channels_and_users() {
     let shop = AppServer::start(&server, &app).await;
     let mut session = app.connect().await;
     session.subscribe("public").await;
-    // A numeric user id is legal, and text from then on.
+    // A numeric user id is legal, and stays a number for clients.
     let data = json!({"user_id": 10, "user_info": {"name": "Ten"}}).to_string();
     let auth = app.auth(&session.socket_id, "presence-room", Some(&data));
     session.ask_to_join("presence-room", &auth, Some(&data)).await;
     let joined = session.expect_on("pusher_internal:subscription_succeeded", "presence-room", SOON).await;
     assert_eq!(
         joined.data(),
-        json!({"presence": {"ids": ["10"], "hash": {"10": {"name": "Ten"}}, "count": 1}}),
+        json!({"presence": {"ids": [10], "hash": {"10": {"name": "Ten"}}, "count": 1}}),
         "{joined:?}"
     );
     assert!(joined.raw_data.is_string(), "data is text: {joined:?}");

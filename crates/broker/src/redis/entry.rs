@@ -296,19 +296,28 @@ impl Entry {
         }
         self.seen = Some(at);
         let count = missed.len() as u64;
-        for (prepared, except) in missed {
-            self.tell(&prepared, except, teller);
-        }
         let publications = recovery == Recovery::Lost;
         let tells_members = self.options.as_ref().is_some_and(|options| options.presence || options.join_leave);
         // What came and went meanwhile is kept nowhere.
         let members = tells_members && self.heard.checked_add(count) != Some(at);
+        // What another life holds follows the news that this one is over; it begins before the first that is left of it.
+        let at_loss = missed.first().and_then(|(prepared, _)| before(prepared)).or_else(|| position.clone());
+        let lost = |position| Arc::new(Lost { channel: teller.key.clone(), position, publications, members });
+        if publications {
+            self.tell_lost(&lost(at_loss), teller);
+        }
+        for (prepared, except) in missed {
+            self.tell(&prepared, except, teller);
+        }
         self.position = position.clone();
-        if publications || members {
-            let lost = Arc::new(Lost { channel: teller.key.clone(), position, publications, members });
-            for shard in self.subscribers.shards() {
-                teller.shards.tell(shard, Told::Lost(Arc::clone(&lost)));
-            }
+        if members && !publications {
+            self.tell_lost(&lost(position), teller);
+        }
+    }
+
+    fn tell_lost(&self, lost: &Arc<Lost>, teller: Teller<'_>) {
+        for shard in self.subscribers.shards() {
+            teller.shards.tell(shard, Told::Lost(Arc::clone(lost)));
         }
     }
 
@@ -353,4 +362,11 @@ impl Entry {
         teller.left(&leave);
         self.queue.push_back(Op::Leave(leave, None));
     }
+}
+
+/// The position of whoever has heard everything before it.
+fn before(prepared: &Prepared) -> Option<Position> {
+    let Said::Publication(publication) = prepared.said() else { return None };
+    let position = publication.position.as_ref()?;
+    Some(Position { offset: position.offset.saturating_sub(1), ..position.clone() })
 }
