@@ -33,7 +33,8 @@ async fn two_nodes_share_what_is_to_be_told() {
     let a = one_of_several(&redis, &database.url(), &key).start().await;
     let mut b = one_of_several(&redis, &database.pooled_url(), &key).start().await;
     for node in [&a, &b] {
-        assert_eq!(node.api().get("/readyz").await["nodes"], 2);
+        // Its answer holds for a second.
+        eventually(PATIENCE, || async { (node.api().get("/readyz").await["nodes"] == 2).then_some(()) }).await;
     }
     a.api().post("/v1/hooks", json!({"name": "person.created"})).await.expect_status(201);
     let listener = json!({"url": receiver.url("/in"), "hooks": ["person.created"]});
