@@ -57,8 +57,10 @@ mod tests {
     fn what_is_left_out_is_there() {
         let tests = Path::new(env!("CARGO_MANIFEST_DIR")).with_file_name("tests");
         for (module, _) in SAME_AGAIN {
-            let file = format!("{}.rs", module.trim_end_matches("::"));
-            let there = SUITES.iter().any(|suite| tests.join(suite).join(&file).is_file());
+            let name = module.trim_end_matches("::");
+            let forms = [format!("{name}.rs"), format!("{name}/mod.rs")];
+            let is_in = |suite: &&str| forms.iter().any(|form| tests.join(suite).join(form).is_file());
+            let there = SUITES.iter().any(|suite| is_in(suite));
             assert!(there, "no test is in {module}");
         }
     }
