@@ -4,12 +4,12 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Registry, Unit};
 use tidings_model::clock::{Millis, SharedClock, millis};
 use tidings_store::Store;
 use tidings_store::queue::Depth;
-use tokio::sync::Mutex;
 
 /// For how long an answer holds.
 const FRESH: Duration = Duration::from_secs(1);
@@ -35,8 +35,10 @@ type Level = Gauge<u64, AtomicU64>;
 pub(crate) struct Counts {
     store: Arc<dyn Store>,
     clock: SharedClock,
-    /// With the steady time of the look.
+    /// With the steady time at which the look ended.
     last: Mutex<Option<(Counted, Millis)>>,
+    /// One at a time looks.
+    looking: tokio::sync::Mutex<()>,
     deliveries: Level,
     fanouts: Level,
     undelivered: Level,
@@ -55,19 +57,43 @@ impl Counts {
         let undelivered = level("undelivered_deliveries", "deliveries that ended undelivered and are still kept");
         let bytes = Level::default();
         registry.register_with_unit("store", "what the store holds", Unit::Bytes, bytes.clone());
-        Self { store, clock, last: Mutex::default(), deliveries, fanouts, undelivered, bytes }
+        let (last, looking) = (Mutex::default(), tokio::sync::Mutex::default());
+        Self { store, clock, last, looking, deliveries, fanouts, undelivered, bytes }
     }
 
-    /// How the store stands. Those who ask at the same time wait for one look.
-    pub(crate) async fn get(&self) -> Counted {
-        let mut last = self.last.lock().await;
-        let now = self.clock.steady_ms();
-        if let Some((counted, _)) = last.as_ref().filter(|(_, at)| now - at < millis(FRESH)) {
-            return counted.clone();
+    /// How the store stands. Those who ask at the same time wait for one look, which goes on when they do not wait for its end;
+    /// when it takes longer than a second, the answer of a little while ago has to do.
+    pub(crate) async fn get(self: &Arc<Self>) -> Counted {
+        if let Some(counted) = self.known(FRESH) {
+            return counted;
         }
-        let known = last.take().map(|(counted, _)| counted.depth).unwrap_or_default();
+        let counts = Arc::clone(self);
+        let mut look = tokio::spawn(async move { counts.look_once().await });
+        match tokio::time::timeout(FRESH, &mut look).await {
+            Ok(looked) => return looked.unwrap_or_else(|_| failed()),
+            Err(_) => {
+                if let Some(counted) = self.known(2 * PATIENCE) {
+                    return counted;
+                }
+            }
+        }
+        look.await.unwrap_or_else(|_| failed())
+    }
+
+    /// The last answer, if it is not older than that.
+    fn known(&self, age: Duration) -> Option<Counted> {
+        let now = self.clock.steady_ms();
+        self.last.lock().as_ref().filter(|(_, at)| now - at < millis(age)).map(|(counted, _)| counted.clone())
+    }
+
+    async fn look_once(&self) -> Counted {
+        let _one_at_a_time = self.looking.lock().await;
+        if let Some(counted) = self.known(FRESH) {
+            return counted;
+        }
+        let known = self.last.lock().as_ref().map(|(counted, _)| counted.depth).unwrap_or_default();
         let counted = self.look(known).await;
-        *last = Some((counted.clone(), now));
+        *self.last.lock() = Some((counted.clone(), self.clock.steady_ms()));
         counted
     }
 
@@ -85,6 +111,11 @@ impl Counts {
         self.bytes.set(depth.bytes);
         Counted { store_error: writable.err().map(|error| error.to_string()), nodes, depth }
     }
+}
+
+/// The answer of a look that broke off.
+fn failed() -> Counted {
+    Counted { store_error: Some("the look at the store broke off".to_owned()), ..Counted::default() }
 }
 
 /// Sets the metrics again and again, for as long as they are there.
