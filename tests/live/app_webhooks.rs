@@ -329,7 +329,16 @@ async fn three_hundred_of_one_channel_take_a_few_requests() {
         session.subscribe_as("presence-busy", &format!("u{n:03}"), json!({})).await;
         sessions.push(session);
     }
-    // It hangs for as long as they took to come.
+    // It hangs until all of them wait.
+    let api = APPS[0].api(&server);
+    eventually(SOON * 3, || async {
+        let first = api.get("/v1/deliveries?state=pending&limit=250").await.expect_status(200);
+        let next = first["next"].as_str()?.to_owned();
+        let rest = api.get(&format!("/v1/deliveries?state=pending&limit=250&cursor={next}")).await.expect_status(200);
+        let count = |page: &Value| page["data"].as_array().map_or(0, Vec::len);
+        (count(&first.json) + count(&rest.json) == 300).then_some(())
+    })
+    .await;
     receiver.go_down().await;
     receiver.come_back();
     let got = async |count: usize| {
