@@ -54,7 +54,8 @@ fn registering() -> String {
 
 /// Whether a family is registered under this name, which begins with the part of the server that it is about.
 fn is_registered(family: &str, registering: &str) -> bool {
-    let own = family.trim_start_matches("tidings_");
+    // The unit is registered beside the name.
+    let own = family.trim_start_matches("tidings_").trim_end_matches("_bytes");
     let behind_part = own.split_once('_').map_or(own, |(_, rest)| rest);
     [own, behind_part].iter().any(|name| registering.contains(&format!("\"{name}\"")))
 }
