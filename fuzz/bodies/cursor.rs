@@ -14,7 +14,7 @@ pub(crate) fn run(data: &[u8]) {
         assert_eq!(stream_cursor(&again, channels + 1), None);
     }
     for again in page_cursor(text) {
-        assert_eq!(page_cursor(&again), [again.clone()], "a cursor is of one kind of list");
+        assert_eq!(page_cursor(&again), std::slice::from_ref(&again), "a cursor is of one kind of list");
     }
     if let Ok(position) = text.parse::<Position>() {
         assert_eq!(position.to_string().parse(), Ok(position));

@@ -351,8 +351,8 @@ async fn three_hundred_of_one_channel_take_a_few_requests() {
     assert_eq!(all, expected);
     let received = receiver.received_on("/told");
     let carried: Vec<_> = received.iter().map(|request| request.json()["events"].as_array().unwrap().len()).collect();
-    // A full batch wherever a hundred wait in a row; those between which the queue was read anew come in parts.
-    assert!(carried.len() <= 8 && carried.iter().all(|count| *count <= 100), "{carried:?}");
+    // The one that hung, then a full batch wherever a hundred wait in a row.
+    assert!(carried.len() <= 5 && carried.iter().all(|count| *count <= 100), "{carried:?}");
     assert!(carried.iter().filter(|count| **count == 100).count() >= 2, "{carried:?}");
     verify_with_pushers_libraries(&received, &app);
 }

@@ -199,7 +199,7 @@ async fn readers_come_back_by_themselves_after_a_restart_and_miss_nothing() {
             let told = client.expect_streamed(library, "tidings.close").await;
             assert_eq!(told["data"], r#"{"reason":"going_away"}"#, "{library}");
         }
-        let begun = std::time::Instant::now();
+        let begun = tokio::time::Instant::now();
         server.restart().await;
         address.retarget(server.addr);
         n += 1;

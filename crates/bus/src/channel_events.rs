@@ -138,8 +138,10 @@ impl ChannelEvents {
 /// A bucket's key and rate.
 type Limit<K> = Option<(K, Rate)>;
 
-/// The buckets that an event is taken from.
-fn keys(app: &App, cause: Option<Cause>) -> (Limit<(AppId, SessionId)>, Limit<(AppId, IpAddr)>, Limit<AppId>) {
+/// The buckets that an event is taken from: the session's, the client's, the app's.
+type Limits = (Limit<(AppId, SessionId)>, Limit<(AppId, IpAddr)>, Limit<AppId>);
+
+fn keys(app: &App, cause: Option<Cause>) -> Limits {
     let rate = |count: u32| (count > 0).then_some(Rate { count, per: PER });
     let limits = &app.limits;
     let session = cause.map(|cause| (app.id.clone(), cause.session)).zip(rate(limits.channel_events_per_session));

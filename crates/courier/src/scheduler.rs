@@ -184,7 +184,9 @@ async fn claim(inner: &Arc<Inner>, now: Millis) -> Result<Millis, StoreError> {
         for destination in &due.destinations {
             let terms = inner.terms(*destination);
             let batch = inner.outlet.batch(*destination).max(1);
-            let room = desk.room(*destination, terms, now).min(CLAIMED.1.max(batch)).min(CLAIMED.0 - total);
+            // The room is in requests: a destination whose window has shrunk gets fewer of them, and each as full as ever.
+            let room = desk.room(*destination, terms, now).saturating_mul(batch);
+            let room = room.min(CLAIMED.1.max(batch)).min(CLAIMED.0 - total);
             if room > 0 {
                 wanted.push(Wanted { destination: *destination, most: room, batch });
                 total += room;

@@ -303,6 +303,9 @@ async fn main_key(file: std::path::PathBuf) -> Result<Arc<MainKey>, EngineError>
     Ok(Arc::new(key.await.map_err(|_| EngineError::Broken)??))
 }
 
+/// The broker, and once more as what it is where a restart keeps its histories.
+type Brokers = (Arc<dyn Broker>, Option<Arc<MemoryBroker>>);
+
 fn broker(
     config: BrokerConfig,
     apps: &Apps,
@@ -310,7 +313,7 @@ fn broker(
     inboxes: &Inboxes,
     transitions: &Arc<Transitions>,
     last_turn: i64,
-) -> Result<(Arc<dyn Broker>, Option<Arc<MemoryBroker>>), EngineError> {
+) -> Result<Brokers, EngineError> {
     let (clock, shards) = (Arc::clone(clock), Arc::new(inboxes.clone()));
     let watch = Arc::clone(transitions) as Arc<dyn Watch>;
     Ok(match config {

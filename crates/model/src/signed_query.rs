@@ -286,14 +286,14 @@ mod tests {
             params.chain([format!("auth_signature={}", "a".repeat(64))]).collect::<Vec<_>>().join("&")
         };
         let long = "x".repeat(400);
-        let kinds: [(&str, Box<dyn Fn(usize) -> String>); 5] = [
-            ("one list", Box::new(|_| "aaa[]".to_owned())),
-            ("lists of their own", Box::new(|n| format!("{}[]", "a".repeat(n + 1)))),
-            ("names alike to their last byte", Box::new(|n| format!("{long}{n:03}"))),
-            ("names in upper case", Box::new(|n| format!("{}{n:03}[{n}]", long.to_uppercase()))),
-            ("in the wrong order", Box::new(|n| format!("{:05}[{n}]", 99_999 - n))),
+        let kinds: [(&str, &dyn Fn(usize) -> String); 5] = [
+            ("one list", &|_| "aaa[]".to_owned()),
+            ("lists of their own", &|n| format!("{}[]", "a".repeat(n + 1))),
+            ("names alike to their last byte", &|n| format!("{long}{n:03}")),
+            ("names in upper case", &|n| format!("{}{n:03}[{n}]", long.to_uppercase())),
+            ("in the wrong order", &|n| format!("{:05}[{n}]", 99_999 - n)),
         ];
-        for (what, name) in &kinds {
+        for (what, name) in kinds {
             for value in ["", "v", &"%2C".repeat(300)] {
                 let all = steps_per_byte(&items(120, name, value));
                 assert!(all < 24.0, "{what}: {all} steps for each byte");

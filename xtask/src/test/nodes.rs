@@ -60,7 +60,7 @@ mod tests {
             let name = module.trim_end_matches("::");
             let forms = [format!("{name}.rs"), format!("{name}/mod.rs")];
             let is_in = |suite: &&str| forms.iter().any(|form| tests.join(suite).join(form).is_file());
-            let there = SUITES.iter().any(|suite| is_in(suite));
+            let there = SUITES.iter().any(is_in);
             assert!(there, "no test is in {module}");
         }
     }

@@ -272,7 +272,11 @@ async fn what_is_handed_over_goes_on_where_it_ended() {
     world.told().await;
     let mut kept = Vec::new();
     let kept_bytes = here.broker().sizes().kept_bytes;
-    here.broker().hand_over(|bytes| Ok::<_, ()>(kept.push(bytes.to_vec()))).unwrap();
+    let keep = |bytes: &[u8]| {
+        kept.push(bytes.to_vec());
+        Ok::<_, ()>(())
+    };
+    here.broker().hand_over(keep).unwrap();
     let said = world.broker.publish(world.to_publish("c", "late")).await;
     assert_eq!(said.unwrap_err(), crate::BrokerError::Unavailable, "nothing is said that would not be handed over");
     // The next node, after ten seconds.

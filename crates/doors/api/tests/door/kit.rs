@@ -202,6 +202,8 @@ pub(crate) struct Listening {
     body: Body,
     parser: Parser,
     heard: VecDeque<sse::Event>,
+    /// Channels that it has been told it is in.
+    joined: usize,
 }
 
 impl Listening {
@@ -217,10 +219,18 @@ impl Listening {
         loop {
             if let Some(event) = self.heard.pop_front() {
                 if event.name == "tidings.joined" {
+                    self.joined += 1;
                     continue;
                 }
                 return event;
             }
+            self.hear().await;
+        }
+    }
+
+    /// Waits until it is in so many channels: what is published before need not reach it.
+    pub(crate) async fn joined(&mut self, channels: usize) {
+        while self.joined + self.heard.iter().filter(|event| event.name == "tidings.joined").count() < channels {
             self.hear().await;
         }
     }
@@ -258,7 +268,7 @@ impl Door {
     /// Sends a request whose answer is a stream, and returns its head and what comes of it.
     pub(crate) async fn stream(&self, request: Request<Body>) -> (http::response::Parts, Listening) {
         let (head, body) = self.router.clone().oneshot(request).await.unwrap().into_parts();
-        (head, Listening { body, parser: Parser::default(), heard: VecDeque::new() })
+        (head, Listening { body, parser: Parser::default(), heard: VecDeque::new(), joined: 0 })
     }
 
     /// Opens a stream with the key of the app `one`, and this besides; its first event is read.
