@@ -202,8 +202,8 @@ pub(crate) struct Listening {
     body: Body,
     parser: Parser,
     heard: VecDeque<sse::Event>,
-    /// Channels that it has been told it is in.
-    joined: usize,
+    /// It has been told that it is in its channels.
+    is_joined: bool,
 }
 
 impl Listening {
@@ -219,7 +219,7 @@ impl Listening {
         loop {
             if let Some(event) = self.heard.pop_front() {
                 if event.name == "tidings.joined" {
-                    self.joined += 1;
+                    self.is_joined = true;
                     continue;
                 }
                 return event;
@@ -228,9 +228,9 @@ impl Listening {
         }
     }
 
-    /// Waits until it is in so many channels: what is published before need not reach it.
-    pub(crate) async fn joined(&mut self, channels: usize) {
-        while self.joined + self.heard.iter().filter(|event| event.name == "tidings.joined").count() < channels {
+    /// Waits until it is in its channels: what is published before need not reach it.
+    pub(crate) async fn joined(&mut self) {
+        while !self.is_joined && !self.heard.iter().any(|event| event.name == "tidings.joined") {
             self.hear().await;
         }
     }
@@ -268,7 +268,7 @@ impl Door {
     /// Sends a request whose answer is a stream, and returns its head and what comes of it.
     pub(crate) async fn stream(&self, request: Request<Body>) -> (http::response::Parts, Listening) {
         let (head, body) = self.router.clone().oneshot(request).await.unwrap().into_parts();
-        (head, Listening { body, parser: Parser::default(), heard: VecDeque::new(), joined: 0 })
+        (head, Listening { body, parser: Parser::default(), heard: VecDeque::new(), is_joined: false })
     }
 
     /// Opens a stream with the key of the app `one`, and this besides; its first event is read.

@@ -156,7 +156,7 @@ async fn a_channel_is_for_whom_it_is_for() {
             .header("authorization", format!("Bearer {key}"));
         let (head, mut stream) = door.stream(all.body(Body::empty()).unwrap()).await;
         assert_eq!((head.status.as_u16(), stream.next().await.name.as_str()), (200, "tidings.open"));
-        stream.joined(4).await;
+        stream.joined().await;
         publish(&door, &["#u1"], "e").await;
         assert_eq!(stream.message().await.1["channel"], "#u1");
     }
@@ -184,7 +184,7 @@ async fn an_app_is_meant_by_its_key() {
     // What is said in a channel of one app is not heard in the other's of the same name.
     let (_, mut stream) = door.stream(with_key("channels=a").body(Body::empty()).unwrap()).await;
     stream.next().await;
-    stream.joined(1).await;
+    stream.joined().await;
     publish(&door, &["a"], "of-one").await;
     door.call(
         OTHER_KEY,
