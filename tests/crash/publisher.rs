@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde_json::json;
 use tidings_testkit::Api;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
@@ -20,6 +20,9 @@ const PAUSE: Duration = Duration::from_millis(50);
 const GONE: Duration = Duration::from_secs(1);
 /// That many times twice as long.
 const MOST_DOUBLINGS: u32 = 4;
+/// Requests under way at most: when a server comes back, thousands that wait for it would keep this machine busy with
+/// connections.
+const UNDER_WAY: usize = 64;
 
 /// An event that the server has acknowledged.
 #[derive(Debug, Clone)]
@@ -101,10 +104,11 @@ async fn run(
     stop: Arc<AtomicBool>,
 ) -> Vec<Acknowledged> {
     let mut sending = JoinSet::new();
+    let turns = Arc::new(Semaphore::new(UNDER_WAY));
     let mut numbers = first..;
     let mut send = |sending: &mut JoinSet<_>, name| {
         let n = numbers.next().unwrap_or_default();
-        sending.spawn(until_acknowledged(target.clone(), name, n));
+        sending.spawn(until_acknowledged(target.clone(), Arc::clone(&turns), name, n));
     };
     let mut ticks = interval(every);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
@@ -119,10 +123,16 @@ async fn run(
     all
 }
 
-async fn until_acknowledged(mut target: watch::Receiver<Api>, name: &'static str, n: u64) -> Acknowledged {
+async fn until_acknowledged(
+    mut target: watch::Receiver<Api>,
+    turns: Arc<Semaphore>,
+    name: &'static str,
+    n: u64,
+) -> Acknowledged {
     let sent = Instant::now();
     let (mut tries, mut failures) = (0, 0);
     loop {
+        let turn = turns.acquire().await;
         tries += 1;
         let api = target.borrow_and_update().clone();
         let data = json!({"n": n, "chosen": is_chosen(n)});
@@ -132,7 +142,9 @@ async fn until_acknowledged(mut target: watch::Receiver<Api>, name: &'static str
         } else {
             api.post("/v1/events", json!({"name": name, "data": data})).header("idempotency-key", &format!("k-{n}"))
         };
-        match request.within(Duration::from_secs(10)).send().await {
+        let answer = request.within(Duration::from_secs(10)).send().await;
+        drop(turn);
+        match answer {
             Ok(reply) if reply.status == 202 => {
                 return Acknowledged { n, id: reply.text_at("id"), name, sent, at: Instant::now(), tries };
             }

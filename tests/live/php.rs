@@ -19,7 +19,7 @@ impl Php {
     async fn start() -> Self {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("clients/receiver.php");
         // PHP does not say which port it took, so it is given one that was free just now.
-        let addr = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let addr = std::net::SocketAddr::from(([127, 0, 0, 1], tidings_testkit::free_port()));
         let mut php = Command::new("php");
         php.args(["-n", "-S", &addr.to_string()]).arg(script).stdout(Stdio::null()).stderr(Stdio::null());
         let process = php.spawn().expect("php cannot be started; `cargo xtask test --install` installs php-cli");

@@ -13,7 +13,7 @@ async fn the_readme_works_as_it_is_written() {
     let server = open().start().await;
     run(&server, &["hook", "create", "person.created", "--field", "name", "--field", "address"]).await;
     // The port must be known before the secret is, so a free one is found first.
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let port = tidings_testkit::free_port();
     let url = format!("http://127.0.0.1:{port}/");
     let words =
         ["listener", "create", "--url", &url, "--hook", "person.created", "--match", r#"{"name":{"starts_with":"J"}}"#];
@@ -225,7 +225,7 @@ async fn exit_codes_and_errors_are_what_the_page_says() {
     // A wrong key, and a server that is not there.
     let wrong = tidings(&server).args(["hook", "list", "--key", "not-the-key"]).run().await.expect_code(1);
     assert!(!wrong.stderr.contains("not-the-key"), "{}", wrong.stderr);
-    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let nobody = format!("127.0.0.1:{}", tidings_testkit::free_port());
     let words = ["hook", "list", "--url", &format!("http://{nobody}"), "--key", "k"].map(str::to_owned);
     let absent = Cli::in_dir(&server.dir).args(words).run().await.expect_code(1);
     assert!(absent.stderr.contains(&nobody.to_string()), "{}", absent.stderr);

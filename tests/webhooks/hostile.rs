@@ -84,7 +84,7 @@ async fn nonsense_is_recorded_for_what_it_is() {
     let closed = RawReceiver::start(|stream| async move { drop(stream) });
     assert_eq!(attempt(&server, &closed.url("/"), "closed").await["outcome"], "protocol");
     // And one that isn't there at all.
-    let nobody = { std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap() };
+    let nobody = format!("127.0.0.1:{}", tidings_testkit::free_port());
     assert_eq!(attempt(&server, &format!("http://{nobody}/"), "nobody").await["outcome"], "connect");
     // The server still works.
     assert_eq!(attempt(&server, &receiver.url("/fine"), "fine").await["outcome"], "delivered");

@@ -183,7 +183,7 @@ async fn a_name_that_leads_inside_is_refused_when_it_is_called_and_says_nothing_
     let api = server.api();
     hook(&api, "e").await;
     // An open port, and one that nobody listens at.
-    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let closed = tidings_testkit::free_port();
     let mut said = Vec::new();
     for host in [INSIDE, BESIDE] {
         for port in [port(&receiver), closed] {

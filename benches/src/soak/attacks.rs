@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
@@ -89,8 +90,27 @@ impl Attacks {
     }
 }
 
-/// Starts all kinds at once, on a thread of their own.
-pub(crate) fn start(server: &Server, receiver: &Receiver) -> anyhow::Result<Attacks> {
+type Attack = for<'f> fn(&'f Field) -> Pin<Box<dyn Future<Output = ()> + 'f>>;
+
+/// Every kind, by its name.
+const KINDS: [(&str, Attack); 9] = [
+    ("matches", |field| Box::pin(costly_matches(field))),
+    ("schemas", |field| Box::pin(costly_schemas(field))),
+    ("parameters", |field| Box::pin(many(STRANGERS, || parameters(field)))),
+    ("retries", |field| Box::pin(retries_and_lists(field))),
+    ("channels", |field| Box::pin(many(STRANGERS, || invented_channels(field)))),
+    ("hanging", |field| Box::pin(hanging_listeners(field))),
+    ("one-host", |field| Box::pin(one_host(field))),
+    ("silent", |field| Box::pin(silent_connections(field))),
+    ("guesses", |field| Box::pin(many(STRANGERS, || guesses(field)))),
+];
+
+fn names() -> Vec<&'static str> {
+    KINDS.iter().map(|(name, _)| *name).collect()
+}
+
+/// Starts all kinds at once, or those that are named, on a thread of their own.
+pub(crate) fn start(server: &Server, receiver: &Receiver, only: &[String]) -> anyhow::Result<Attacks> {
     let field = Arc::new(Field {
         addr: server.addr,
         url: server.url.clone(),
@@ -101,20 +121,14 @@ pub(crate) fn start(server: &Server, receiver: &Receiver) -> anyhow::Result<Atta
         next: AtomicU64::new(0),
     });
     let shared = Arc::clone(&field);
+    let wanted: Vec<&(&str, Attack)> =
+        KINDS.iter().filter(|(name, _)| only.is_empty() || only.iter().any(|only| only == name)).collect();
+    anyhow::ensure!(!wanted.is_empty(), "no attack has that name; there are {}", names().join(", "));
     let thread = std::thread::Builder::new().name("attacks".to_owned()).spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         runtime.block_on(async {
-            tokio::join!(
-                costly_matches(&shared),
-                costly_schemas(&shared),
-                many(STRANGERS, || parameters(&shared)),
-                retries_and_lists(&shared),
-                many(STRANGERS, || invented_channels(&shared)),
-                hanging_listeners(&shared),
-                one_host(&shared),
-                silent_connections(&shared),
-                many(STRANGERS, || guesses(&shared)),
-            );
+            let all = wanted.into_iter().map(|(_, attack)| attack(&shared));
+            futures_util::future::join_all(all).await;
         });
         Ok(())
     })?;
@@ -123,12 +137,7 @@ pub(crate) fn start(server: &Server, receiver: &Receiver) -> anyhow::Result<Atta
 
 /// The same, by several at once.
 async fn many<F: Future<Output = ()>>(count: usize, one: impl Fn() -> F) {
-    let mut all: Vec<_> = (0..count).map(|_| Box::pin(one())).collect();
-    std::future::poll_fn(move |context| {
-        all.retain_mut(|one| one.as_mut().poll(context).is_pending());
-        if all.is_empty() { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }
-    })
-    .await;
+    futures_util::future::join_all((0..count).map(|_| one())).await;
 }
 
 /// Listeners whose matches are small to write and large to keep.

@@ -54,6 +54,9 @@ pub(crate) struct Args {
     /// Attack the server meanwhile
     #[arg(long)]
     hostile: bool,
+    /// Of the attacks, only those with these names
+    #[arg(long, value_delimiter = ',')]
+    only: Vec<String>,
     /// For how many minutes
     #[arg(long, default_value_t = 10.0)]
     minutes: f64,
@@ -104,7 +107,7 @@ pub(crate) async fn run(args: Args, cores: Cores) -> anyhow::Result<()> {
     let watch = Watch::start(&server);
     let attacks = if args.hostile {
         receiver.hold(attacks::HANGING).await?;
-        Some(attacks::start(&server, &receiver)?)
+        Some(attacks::start(&server, &receiver, &args.only)?)
     } else {
         None
     };

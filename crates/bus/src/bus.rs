@@ -297,7 +297,7 @@ impl Bus {
             let kept = selected.filter(|_| hook.as_deref().is_some_and(|hook| hook.fields_for == FieldsFor::All));
             let trimmed = kept.map(|data| Event { data, ..whole.clone() });
             let mut destinations = matched.destinations;
-            shared.courier.admit(&mut destinations);
+            shared.courier.admit(&whole.app, &mut destinations);
             let lease = shared.courier.lease();
             let (now, received_at) = (shared.clock.steady_ms(), shared.clock.wall_ms());
             let publish = Publish {

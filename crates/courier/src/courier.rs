@@ -8,7 +8,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use prometheus_client::registry::Registry;
 use tidings_model::clock::{Millis, SharedClock, millis};
-use tidings_model::id::{DestinationNo, EventNo};
+use tidings_model::id::{AppId, DestinationNo, EventNo};
 use tidings_store::log::{Destination, Lane, Lease, Logged, MAX_DIRECT};
 use tidings_store::queue::{Finished, Leased, Place};
 use tidings_store::{Store, StoreError};
@@ -20,9 +20,10 @@ use crate::attempt::{self, Made};
 use crate::desk::{Desk, Turn};
 use crate::egress::Egress;
 use crate::health_log::HealthLog;
+use crate::memory::{Charge, Memory};
 use crate::metrics::Metrics;
 use crate::outlet::{Outlet, Terms};
-use crate::parcel::{Charge, Parcel};
+use crate::parcel::Parcel;
 use crate::reporter::{self, Report};
 use crate::scheduler;
 use crate::settings::Settings;
@@ -46,8 +47,9 @@ pub(crate) struct Item {
 }
 
 impl Item {
-    pub(crate) fn new(leased: Leased, parcel: Arc<Parcel>, held: &Arc<AtomicUsize>) -> Self {
-        Self { leased, parcel, behind: Vec::new(), _charge: Charge::new(held, ITEM_WEIGHT) }
+    pub(crate) fn new(leased: Leased, parcel: Arc<Parcel>) -> Self {
+        let _charge = Charge::new(parcel.account(), ITEM_WEIGHT);
+        Self { leased, parcel, behind: Vec::new(), _charge }
     }
 
     /// It and those behind it, one by one.
@@ -102,7 +104,7 @@ pub(crate) struct Inner {
     /// Deliveries leased to us whose events have to be read first.
     pub(crate) unread: Mutex<Vec<Leased>>,
     parcels: Mutex<HashMap<EventNo, Weak<Parcel>>>,
-    held: Arc<AtomicUsize>,
+    pub(crate) memory: Memory,
     failing: Mutex<HashSet<DestinationNo>>,
     pub(crate) health: HealthLog,
     reports: Mutex<Option<mpsc::UnboundedSender<Report>>>,
@@ -160,7 +162,7 @@ impl Courier {
             place: Mutex::default(),
             unread: Mutex::default(),
             parcels: Mutex::default(),
-            held: Arc::default(),
+            memory: Memory::new(settings.queue_bytes),
             failing: Mutex::new(failing),
             health: HealthLog::default(),
             reports: Mutex::new(Some(reports)),
@@ -184,14 +186,14 @@ impl Courier {
 
     /// Says which of an event's destinations are taken up at once, by setting [`Destination::fresh`]. The others stay in the
     /// store until there is room for them.
-    pub fn admit(&self, destinations: &mut [Destination]) {
+    pub fn admit(&self, app: &AppId, destinations: &mut [Destination]) {
         if destinations.len() > MAX_DIRECT {
             // None of them is written at once.
             return;
         }
         let inner = &self.inner;
         let now = inner.clock.steady_ms();
-        let full = inner.full();
+        let full = inner.memory.is_full(app);
         let desk = inner.desk.lock();
         for destination in destinations {
             destination.fresh = !full && desk.room(destination.no, inner.terms(destination.no), now) > 0;
@@ -220,14 +222,14 @@ impl Courier {
             // When all of it is ours and in no lane, nobody will look for it.
             let whole = !queued && leased.len() == destinations.len();
             let whole = whole && destinations.iter().all(|d| d.lane == Lane::Own);
-            let parcel = if whole { Parcel::new(logged, &inner.held) } else { inner.parcel(logged) };
+            let parcel = if whole { Parcel::new(logged, &inner.memory.account(&app)) } else { inner.parcel(logged) };
             let ordered = |no: &DestinationNo| destinations.iter().any(|d| d.no == *no && d.lane != Lane::Own);
             let mut desk = inner.desk.lock();
             for destination in leased {
                 let key = tidings_model::id::DeliveryKey { app: app.clone(), event, destination: *destination };
                 let ordered = ordered(destination);
                 let leased = Leased { key, attempts: 0, forgiven: 0, ordered, follows: false, lot: !ordered, lease };
-                desk.push(inner.item(leased, Arc::clone(&parcel)), true, false);
+                desk.push(Item::new(leased, Arc::clone(&parcel)), true, false);
             }
             drop(desk);
             inner.go_on();
@@ -251,7 +253,7 @@ impl Courier {
 
     /// Attempts under way now, and bytes of deliveries held in memory.
     pub fn load(&self) -> (usize, usize) {
-        (self.inner.desk.lock().running(), self.inner.held.load(Ordering::Relaxed))
+        (self.inner.desk.lock().running(), self.inner.memory.held())
     }
 
     /// Stops: lets attempts under way end, for at most `grace`, writes their results and gives the rest back.
@@ -286,18 +288,14 @@ impl Inner {
         Lease { token: self.store.new_token(), until: self.clock.steady_ms() + millis(self.settings.lease) }
     }
 
-    /// Whether memory for deliveries is used up.
-    pub(crate) fn full(&self) -> bool {
-        self.held.load(Ordering::Relaxed) >= self.settings.queue_bytes
-    }
-
     /// The event's parcel: the one that is under way already, or a new one.
     pub(crate) fn parcel(&self, logged: Logged) -> Arc<Parcel> {
         let mut parcels = self.parcels.lock();
         if let Some(parcel) = parcels.get(&logged.no).and_then(Weak::upgrade) {
             return parcel;
         }
-        let parcel = Parcel::new(logged, &self.held);
+        let account = self.memory.account(&logged.event.app);
+        let parcel = Parcel::new(logged, &account);
         parcels.insert(parcel.logged.no, Arc::downgrade(&parcel));
         parcel
     }
@@ -312,10 +310,6 @@ impl Inner {
         self.parcels.lock().retain(|_, parcel| parcel.strong_count() > 0);
     }
 
-    pub(crate) fn item(&self, leased: Leased, parcel: Arc<Parcel>) -> Item {
-        Item::new(leased, parcel, &self.held)
-    }
-
     /// Starts workers for whoever's turn it is.
     pub(crate) fn go_on(self: &Arc<Self>) {
         while let Some(turn) = self.turn() {
@@ -324,7 +318,7 @@ impl Inner {
                 self.workers.spawn(async move { inner.work(turn).await });
             }
         }
-        self.metrics.held_bytes.set(self.held.load(Ordering::Relaxed) as i64);
+        self.metrics.held_bytes.set(self.memory.held() as i64);
     }
 
     /// Gives a turn to a worker that waits for one; back when there is none.

@@ -19,6 +19,7 @@ pub mod egress;
 mod health_log;
 mod hosts;
 mod line;
+mod memory;
 mod metrics;
 mod outlet;
 mod parcel;
@@ -26,7 +27,6 @@ mod reporter;
 mod ring;
 mod scheduler;
 mod settings;
-pub mod tls;
 mod usage;
 
 pub use courier::{Courier, Notice};

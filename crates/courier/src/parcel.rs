@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use tidings_store::log::Logged;
+
+use crate::memory::{Account, Charge};
 
 /// An event that deliveries share.
 #[derive(Debug)]
@@ -13,13 +14,18 @@ pub struct Parcel {
     /// The event as it is logged.
     pub logged: Logged,
     rendered: OnceLock<Bytes>,
-    _charge: Charge,
+    charge: Charge,
 }
 
 impl Parcel {
-    pub(crate) fn new(logged: Logged, held: &Arc<AtomicUsize>) -> Arc<Self> {
-        let charge = Charge::new(held, logged.event.weight());
-        Arc::new(Self { logged, rendered: OnceLock::new(), _charge: charge })
+    pub(crate) fn new(logged: Logged, account: &Arc<Account>) -> Arc<Self> {
+        let charge = Charge::new(account, logged.event.weight());
+        Arc::new(Self { logged, rendered: OnceLock::new(), charge })
+    }
+
+    /// Whose memory it takes.
+    pub(crate) fn account(&self) -> &Arc<Account> {
+        self.charge.account()
     }
 
     /// The body that every destination of one outlet gets, if it has been rendered.
@@ -30,25 +36,5 @@ impl Parcel {
     /// Keeps the rendered body for the other destinations; if another got there first, that one's is kept.
     pub fn keep_rendered(&self, body: Bytes) -> Bytes {
         self.rendered.get_or_init(|| body).clone()
-    }
-}
-
-/// Bytes that count as held until this is dropped.
-#[derive(Debug)]
-pub(crate) struct Charge {
-    held: Arc<AtomicUsize>,
-    bytes: usize,
-}
-
-impl Charge {
-    pub(crate) fn new(held: &Arc<AtomicUsize>, bytes: usize) -> Self {
-        held.fetch_add(bytes, Ordering::Relaxed);
-        Self { held: Arc::clone(held), bytes }
-    }
-}
-
-impl Drop for Charge {
-    fn drop(&mut self) {
-        self.held.fetch_sub(self.bytes, Ordering::Relaxed);
     }
 }

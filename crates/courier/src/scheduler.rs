@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use tidings_model::clock::{Millis, millis};
 use tidings_store::StoreError;
-use tidings_store::queue::{Leased, Wanted};
+use tidings_store::queue::{Leased, Skip, Wanted};
 use tokio_util::sync::CancellationToken;
 
 use crate::courier::{Inner, Item};
@@ -141,7 +141,7 @@ async fn read(inner: &Arc<Inner>, leased: Vec<Leased>, front: bool) -> Result<()
         }
     }
     let items = leased.into_iter().filter_map(|leased| match inner.known_parcel(leased.key.event) {
-        Some(parcel) => Some(inner.item(leased, parcel)),
+        Some(parcel) => Some(Item::new(leased, parcel)),
         None => {
             tracing::error!(delivery = leased.key.id(), "its event is no longer in the log");
             None
@@ -158,8 +158,7 @@ async fn read(inner: &Arc<Inner>, leased: Vec<Leased>, front: bool) -> Result<()
 
 /// Expands one slice of fan-out; `true` when there is more.
 async fn expand(inner: &Arc<Inner>, now: Millis) -> Result<bool, StoreError> {
-    let fresh = if inner.full() { 0 } else { EXPANDED };
-    let expanded = inner.store.expand(now, fresh, inner.lease()).await?;
+    let expanded = inner.store.expand(now, EXPANDED, inner.memory.full(), inner.lease()).await?;
     if expanded.queued {
         inner.next_due.fetch_min(now, Ordering::Relaxed);
     }
@@ -167,12 +166,11 @@ async fn expand(inner: &Arc<Inner>, now: Millis) -> Result<bool, StoreError> {
     Ok(expanded.more)
 }
 
-/// Claims what is due, as far as there is room. Answers when to ask again.
+/// Claims what is due, as far as there is room. Answers when to ask again; of apps that hold their share of the memory that is
+/// after the usual while, or when one of their destinations runs low.
 async fn claim(inner: &Arc<Inner>, now: Millis) -> Result<Millis, StoreError> {
-    if inner.full() {
-        return Ok(now + millis(PAUSE));
-    }
-    let skip = inner.desk.lock().full(|no| inner.terms(no), now);
+    let destinations = inner.desk.lock().full(|no| inner.terms(no), now);
+    let skip = Skip { destinations, apps: inner.memory.full() };
     let due = inner.store.due(now, skip, DESTINATIONS).await?;
     *inner.place.lock() = Some(due.place);
     inner.metrics.nodes.set(i64::try_from(due.place.of).unwrap_or(i64::MAX));
@@ -218,6 +216,7 @@ async fn sweep(inner: &Inner) -> Result<(), StoreError> {
     // The time as it is now, and not when the round began: a store may set its clock by it.
     let now = inner.clock.steady_ms();
     inner.forget_parcels();
+    inner.memory.forget_empty();
     inner.desk.lock().forget_idle(now);
     inner.health.catch_up(&*inner.outlet, |destination| inner.is_failing(destination), now);
     inner.fanout.store(true, Ordering::Relaxed);

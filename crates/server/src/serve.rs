@@ -4,15 +4,12 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::{Context, bail};
-use axum::Router;
 use rustix::fs::Mode;
 use rustix::process::umask;
 use socket2::SockRef;
 use tokio::net::TcpListener;
-use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use crate::accept::{self, Accept};
@@ -97,7 +94,7 @@ pub(crate) async fn run(args: ServeArgs, env: &dyn Strings) -> anyhow::Result<()
     let metrics = accept::Metrics::default();
     metrics.register(&mut engine.registry().lock());
     let machines = match machines_listen {
-        Some(address) => Some(Beside::start(address, machines::detailed(&vitals, &stopping)).await?),
+        Some(address) => Some(machines::Beside::start(address, machines::detailed(&vitals, &stopping)).await?),
         None => None,
     };
     let accept = Accept::new(accept::Parts {
@@ -142,47 +139,6 @@ pub(crate) async fn run(args: ServeArgs, env: &dyn Strings) -> anyhow::Result<()
     }
     tracing::info!("stopped");
     Ok(())
-}
-
-/// What watches the server, at an address of its own, until all else has ended.
-struct Beside {
-    stop: oneshot::Sender<()>,
-    ended: JoinHandle<()>,
-}
-
-impl Beside {
-    /// Connections that it takes. Who watches the server is known, so these are few.
-    const MAX: usize = 64;
-    /// Nobody waits for long for the end of a scrape.
-    const GRACE: Duration = Duration::from_secs(1);
-
-    async fn start(address: SocketAddr, router: Router) -> anyhow::Result<Self> {
-        let listener = TcpListener::bind(address).await.with_context(|| {
-            format!("cannot listen on {address}, which machines.listen names; stop what listens there, or choose another port")
-        })?;
-        let bound = listener.local_addr().context("the system does not say where it listens")?;
-        tracing::info!(address = %bound, "metrics and the details of /readyz are at an address of their own");
-        let settings = ConnectionSettings {
-            max: Self::MAX,
-            max_per_ip: Some(0),
-            shutdown_grace: Self::GRACE,
-            ..ConnectionSettings::default()
-        };
-        let accept = Accept::new(accept::Parts::of(router, settings));
-        let (stop, stopped) = oneshot::channel();
-        let ended = tokio::spawn(async move {
-            accept.run(listener, async { drop(stopped.await) }).await;
-            accept.end().await;
-        });
-        Ok(Self { stop, ended })
-    }
-
-    async fn end(self) {
-        self.stop.send(()).ok();
-        if self.ended.await.is_err() {
-            tracing::error!("what listens on machines.listen had broken down");
-        }
-    }
 }
 
 /// Follows the certificate's files, and reads them at once on SIGHUP.

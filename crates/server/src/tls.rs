@@ -12,7 +12,7 @@ use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use tidings_courier::tls::in_words;
+use tidings_tls::in_words;
 use tokio::sync::Notify;
 use tokio_rustls::TlsAcceptor;
 

@@ -266,6 +266,15 @@ impl Retired {
     }
 }
 
+/// Whose due deliveries are not asked for: there is no room for them.
+#[derive(Debug, Clone, Default)]
+pub struct Skip {
+    /// These destinations.
+    pub destinations: Vec<DestinationNo>,
+    /// All destinations of these apps.
+    pub apps: Vec<AppId>,
+}
+
 /// Claims, records and lists deliveries.
 #[async_trait]
 pub trait Queue: Send + Sync {
@@ -276,8 +285,8 @@ pub trait Queue: Send + Sync {
     /// A lease token that nobody has had.
     fn new_token(&self) -> crate::log::LeaseToken;
 
-    /// Which destinations have work due at `now`; those in `skip` are left out.
-    async fn due(&self, now: Millis, skip: Vec<DestinationNo>, limit: usize) -> Result<Due, StoreError>;
+    /// Which destinations have work due at `now`, but for those that are to be skipped.
+    async fn due(&self, now: Millis, skip: Skip, limit: usize) -> Result<Due, StoreError>;
 
     /// Leases up to so many due deliveries of each destination, the longest due first. Of an ordered lane only the oldest open
     /// delivery can be had, and with it those right behind it that may go together; they come after it in the list.
@@ -289,8 +298,9 @@ pub trait Queue: Send + Sync {
     /// Gives leased deliveries back unattempted, due at `due`.
     async fn release(&self, batch: Vec<Leased>, due: Millis) -> Result<(), StoreError>;
 
-    /// Expands the oldest fan-out row by one slice; up to `fresh` of its deliveries are leased to the caller.
-    async fn expand(&self, now: Millis, fresh: usize, lease: Lease) -> Result<Expanded, StoreError>;
+    /// Expands the oldest fan-out row by one slice; up to `fresh` of its deliveries are leased to the caller, or none when the
+    /// row's app is among those that are `full`.
+    async fn expand(&self, now: Millis, fresh: usize, full: Vec<AppId>, lease: Lease) -> Result<Expanded, StoreError>;
 
     /// Makes due what was leased until before `now` and never finished, and mends the list of destinations with work. Returns
     /// how many leases had run out.

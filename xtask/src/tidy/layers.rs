@@ -7,7 +7,7 @@ use super::{Finding, Tree};
 /// Our crates from the top of the picture to its bottom; each may use those above. What stands in one line knows not of
 /// each other.
 const LAYERS: [&[&str]; 12] = [
-    &["crates/model"],
+    &["crates/model", "crates/tls"],
     &["crates/wire"],
     &["crates/store"],
     &["crates/broker"],

@@ -108,7 +108,10 @@ async fn ask(core: &Core, seeds: &[ConnectionInfo]) -> Option<Vec<Range>> {
             .set_response_timeout(Some(core.settings.patience));
         let Ok(client) = Client::open(seed.clone()) else { continue };
         match client.get_multiplexed_async_connection_with_config(&config).await {
-            Err(error) => tracing::warn!(%error, "a server of the cluster cannot be reached"),
+            Err(error) => {
+                let error = tidings_tls::told(&error);
+                tracing::warn!(error, "a server of the cluster cannot be reached");
+            }
             Ok(mut connection) => match question().query_async::<Value>(&mut connection).await {
                 Err(error) => tracing::warn!(%error, "a server does not say which masters its cluster has"),
                 Ok(answer) => {

@@ -28,7 +28,7 @@ const INDEXED_AT_ONCE: usize = 1_000;
 /// Why a connection cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum LinkError {
-    #[error(transparent)]
+    #[error("{}", tidings_tls::told(.0))]
     Redis(#[from] RedisError),
     #[error("it does not answer")]
     Late,

@@ -1,7 +1,6 @@
 //! Whose turn it is, by the desk alone.
 
 use std::collections::HashSet;
-use std::sync::Arc;
 
 use tidings_model::event::{Data, Event};
 use tidings_model::id::{DeliveryKey, EventNo};
@@ -10,6 +9,7 @@ use tidings_store::queue::Leased;
 use url::Url;
 
 use super::*;
+use crate::memory::Memory;
 use crate::parcel::Parcel;
 
 const OPEN: Terms = Terms::Open { concurrency: None, rate: None, host: None };
@@ -36,8 +36,8 @@ fn item(app: &str, destination: i64, event: i64) -> Item {
     let key = DeliveryKey { app, event: EventNo(event), destination: DestinationNo(destination) };
     let lease = Lease { token: LeaseToken(1), until: 1_000_000 };
     let leased = Leased { key, attempts: 0, forgiven: 0, ordered: false, follows: false, lot: true, lease };
-    let held = Arc::default();
-    Item::new(leased, Parcel::new(logged, &held), &held)
+    let account = Memory::new(1 << 20).account(&leased.key.app);
+    Item::new(leased, Parcel::new(logged, &account))
 }
 
 fn desk(max_in_flight: usize, per_host: usize) -> Desk {

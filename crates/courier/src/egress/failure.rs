@@ -8,10 +8,10 @@ use std::io;
 use std::net::SocketAddr;
 
 use rustix::io::Errno;
+use tidings_tls::causes;
 
 use super::error::SendError;
 use super::tls;
-use crate::tls::causes;
 
 /// Why a head or a body could not be read.
 pub(super) fn of_http(error: &(dyn Error + 'static)) -> SendError {

@@ -22,13 +22,13 @@ use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
+use tokio_util::io::InspectReader;
 use tower::Service;
 
 use super::dial::{Connector, remote_of};
 use super::error::{Refusal, SendError};
 use super::exchange::Outgoing;
 use super::failure;
-use super::stream::Heard;
 
 /// How long a connection may take, after its response, to become free. It is instantly free unless the receiver
 /// answered before it had read the request.
@@ -223,8 +223,13 @@ impl Pool {
         }
         let io = self.0.connector.clone().call(destination.uri()?).await?;
         let remote = remote_of(&io);
-        let heard = Arc::default();
-        let io = TokioIo::new(Heard::new(TokioIo::new(io), &heard));
+        // Below HTTP and above TLS: whether anything has come back.
+        let heard = Arc::<AtomicBool>::default();
+        let note = Arc::clone(&heard);
+        let io = InspectReader::new(TokioIo::new(io), move |read: &[u8]| {
+            note.fetch_or(!read.is_empty(), Ordering::Relaxed);
+        });
+        let io = TokioIo::new(io);
         let builder = if destination.title_case { &self.0.title_case } else { &self.0.lower_case };
         let (http, connection) = builder.handshake(io).await.map_err(|error| failure::of_http(&error))?;
         let (ended, end) = oneshot::channel();

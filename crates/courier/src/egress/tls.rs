@@ -7,13 +7,13 @@ use std::path::Path;
 use std::sync::Arc;
 
 use rustls::{AlertDescription, CertificateError, ClientConfig};
+use tidings_tls::{authorities, in_words};
 
 use super::error::EgressError;
-use crate::tls;
 
 /// The configuration that all connections of one client share, with its session cache.
 pub(super) fn client_config(ca_file: Option<&Path>) -> Result<ClientConfig, EgressError> {
-    let roots = tls::authorities(ca_file)
+    let roots = authorities(ca_file)
         .map_err(|reason| EgressError::CaFile { path: ca_file.map(Path::to_owned).unwrap_or_default(), reason })?;
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let mut config = ClientConfig::builder_with_provider(provider)
@@ -34,6 +34,6 @@ pub(super) fn explain(error: &rustls::Error) -> String {
         rustls::Error::AlertReceived(AlertDescription::CertificateRequired) => {
             "the receiver asks for a client certificate".to_owned()
         }
-        _ => tls::in_words(error),
+        _ => in_words(error),
     }
 }

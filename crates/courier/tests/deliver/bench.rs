@@ -277,7 +277,7 @@ impl Bench {
     /// Publishes to these destinations; answers the event's id.
     pub(crate) async fn publish(&mut self, to: &[DestinationNo], key: Option<&str>) -> (String, EventNo) {
         let mut destinations = self.destinations(to);
-        self.courier.admit(&mut destinations);
+        self.courier.admit(&self.app, &mut destinations);
         let lease = self.courier.lease();
         let (event, published) = self.store_event(&destinations, key, lease).await;
         let Published::Stored { no, leased, queued } = published else { panic!("not stored") };

@@ -143,6 +143,33 @@ async fn an_app_whose_new_listeners_hang_delays_no_other_app() {
     }
 }
 
+// covers: G054
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_app_that_fills_the_memory_leaves_room_for_others() {
+    const QUEUE: usize = 64 << 10;
+    let mut bench = Bench::with(Settings { queue_bytes: QUEUE, ..settings() }).await;
+    let mut hanging = Vec::new();
+    for i in 0..40 {
+        let path = format!("/hang{i}");
+        bench.receiver.answer(&path, Answer::Hang);
+        hanging.push(bench.party(&path, Order::None, |p| p.timeout = Duration::from_secs(20)).await);
+    }
+    // Ten times of what fits, from which three quarters may be its own.
+    for _ in 0..40 {
+        bench.publish(&hanging, None).await;
+    }
+    assert!((QUEUE / 2..QUEUE).contains(&bench.courier.load().1), "{:?}", bench.courier.load());
+    bench.app = tidings_model::id::AppId::from("2");
+    let sound = bench.party("/sound", Order::None, |_| {}).await;
+    for _ in 0..20 {
+        let event = bench.publish(&[sound], None).await.1;
+        bench.until_state(event, sound, DeliveryState::Delivered).await;
+    }
+    // So does what has to be fetched from the store, behind all that the other app has there.
+    let event = bench.publish_elsewhere(&[sound]).await;
+    assert_eq!(bench.until_got("/sound", 21).await.last(), Some(&event));
+}
+
 // covers: G053
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_hangs_does_not_keep_others_from_its_host() {

@@ -14,6 +14,7 @@ use sqlx::postgres::{PgArguments, PgConnectOptions, PgConnection, PgPool, PgPool
 use sqlx::query::Query;
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, RawSql, Row};
 use tidings_model::clock::Stopwatch;
+use tidings_model::id::AppId;
 use tokio::time::error::Elapsed;
 
 use crate::error::StoreError;
@@ -109,6 +110,13 @@ pub(super) fn numeric(text: String) -> RawSql {
 pub(super) fn numbers(all: impl IntoIterator<Item = i64>) -> String {
     let all: Vec<String> = all.into_iter().map(|number| number.to_string()).collect();
     format!("'{{{}}}'::bigint[]", all.join(","))
+}
+
+/// Names of apps as such a statement has them: in hexadecimal digits, which need no quoting.
+pub(super) fn names(all: &[AppId]) -> String {
+    let hex = |app: &AppId| app.as_str().bytes().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let all: Vec<String> = all.iter().map(|app| format!("convert_from('\\x{}'::bytea, 'UTF8')", hex(app))).collect();
+    format!("ARRAY[{}]::text[]", all.join(","))
 }
 
 /// When a connection last turned out to lead nowhere, or to a server that takes no writes. What was connected before that

@@ -25,6 +25,7 @@ pub(super) async fn expand(
     db: &mut PgConnection,
     now: Millis,
     fresh: usize,
+    full: &[AppId],
     lease: Lease,
     until: Millis,
     slice: usize,
@@ -37,6 +38,7 @@ pub(super) async fn expand(
         .await?;
     let Some(row) = row else { return Ok(out) };
     let (event, app) = (EventNo(row.try_get(0)?), AppId::from(row.try_get::<String, _>(1)?));
+    let fresh = if full.contains(&app) { 0 } else { fresh };
     let (key, not_before): (Option<String>, Option<Millis>) = (row.try_get(2)?, row.try_get(3)?);
     let cursor =
         usize::try_from(row.try_get::<i64, _>(4)?).map_err(|_| StoreError::Corrupt("a fan-out row".to_owned()))?;

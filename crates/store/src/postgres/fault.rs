@@ -14,7 +14,7 @@ impl From<Error> for StoreError {
             Error::PoolTimedOut => Self::Unreachable("every connection is in use, or none can be made".to_owned()),
             Error::PoolClosed | Error::WorkerCrashed => Self::Closed,
             Error::Io(_) | Error::Tls(_) | Error::Protocol(_) | Error::BeginFailed => {
-                Self::Unreachable(error.to_string())
+                Self::Unreachable(tidings_tls::told(&error))
             }
             Error::ColumnDecode { .. } | Error::Decode(_) => Self::Corrupt(error.to_string()),
             _ => Self::Database(error.to_string()),
@@ -46,6 +46,10 @@ fn by_code(code: &str, message: &str, constraint: Option<&str>) -> StoreError {
 
 #[cfg(test)]
 mod tests {
+    use sqlx::Connection as _;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
+
     use super::*;
 
     #[test]
@@ -60,5 +64,23 @@ mod tests {
         for code in ["22021", "23505", "42P01", "28P01", "55000", "XX001"] {
             assert!(!by_code(code, "", Some("event_id")).is_temporary(), "{code}");
         }
+    }
+
+    // covers: G322
+    #[tokio::test]
+    async fn a_failure_of_tls_is_told_in_words() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("postgres://u@{}/d?sslmode=require", listener.local_addr().unwrap());
+        tokio::spawn(async move {
+            let (mut server, _) = listener.accept().await.unwrap();
+            let mut asked = [0; 8];
+            server.read_exact(&mut asked).await.unwrap();
+            // Yes to TLS, and then no word of it.
+            server.write_all(b"SE no such thing").await.unwrap();
+            server.read_to_end(&mut Vec::new()).await.ok();
+        });
+        let error = sqlx::PgConnection::connect(&url).await.err().unwrap();
+        let told = StoreError::from(error);
+        assert!(matches!(&told, StoreError::Unreachable(why) if why.contains("does not speak TLS")), "{told}");
     }
 }

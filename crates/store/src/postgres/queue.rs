@@ -7,13 +7,13 @@ use tidings_model::clock::{Millis, millis};
 use tidings_model::id::{AppId, DeliveryKey, DestinationNo, EventNo};
 
 use super::closing::Closing;
-use super::connect::{numbers, numeric, sql};
+use super::connect::{names, numbers, numeric, sql};
 use super::lanes::{self, Dues};
 use super::{catalogue, locks, lots};
 use crate::error::StoreError;
 use crate::log::Lease;
 use crate::nodes::{GONE_AFTER, KNOWN_AFTER};
-use crate::queue::{Due, Leased, Place, Wanted};
+use crate::queue::{Due, Leased, Place, Skip, Wanted};
 
 /// What a row of [`due`] is about.
 const DUE: i32 = 0;
@@ -25,13 +25,13 @@ const NODES: i32 = 2;
 pub(super) async fn due(
     db: &mut PgConnection,
     now: Millis,
-    skip: &[DestinationNo],
+    skip: &Skip,
     limit: usize,
     incarnation: i64,
 ) -> Result<Due, StoreError> {
     let rows = numeric(format!(
         "(SELECT {DUE}, q.destination, q.next_due FROM queue q JOIN listener l ON l.no = q.destination
-         WHERE l.disabled_at IS NULL AND l.deleted = 0 AND q.destination <> ALL({})
+         WHERE l.disabled_at IS NULL AND l.deleted = 0 AND q.destination <> ALL({}) AND l.app <> ALL({})
          ORDER BY q.next_due, q.destination LIMIT {limit})
          UNION ALL SELECT {PAUSED}, destination, until FROM paused WHERE until > {now}
          UNION ALL SELECT {NODES}, CASE WHEN bool_or(incarnation = {incarnation} AND clock_timestamp() - started_at < {} * interval '1 ms')
@@ -39,7 +39,8 @@ pub(super) async fn due(
              count(*) FILTER (WHERE incarnation <> {incarnation})
          FROM node WHERE abs(extract(epoch FROM clock_timestamp() - seen_at) * 1000) <= {}
          ORDER BY 1, 3, 2",
-        numbers(skip.iter().map(|no| no.0)),
+        numbers(skip.destinations.iter().map(|no| no.0)),
+        names(&skip.apps),
         millis(KNOWN_AFTER),
         millis(GONE_AFTER)
     ))

@@ -25,7 +25,7 @@ use crate::nodes::{Nodes, Presence};
 use crate::page::Page;
 use crate::queue::{
     AttemptRange, DeliveryFilter, DeliveryRow, Depth, Due, Expanded, Finished, Leased, Queue, Recorded, Recording,
-    Retired, Retried, Wanted,
+    Retired, Retried, Skip, Wanted,
 };
 use crate::records::{ListenerSecrets, seal_app};
 use crate::standing::{Standing, Standings, Subject, Turn, Turned};
@@ -210,7 +210,7 @@ impl Queue for PostgresStore {
         LeaseToken(self.next_token.fetch_add(1, Ordering::Relaxed))
     }
 
-    async fn due(&self, now: Millis, skip: Vec<DestinationNo>, limit: usize) -> Result<Due, StoreError> {
+    async fn due(&self, now: Millis, skip: Skip, limit: usize) -> Result<Due, StoreError> {
         let now = self.clock.server(now);
         let mut due = transact!(self.connections, |db| queue::due(db, now, &skip, limit, self.incarnation).await)?;
         due.next = due.next.map(|time| self.clock.caller(time));
@@ -241,10 +241,10 @@ impl Queue for PostgresStore {
         transact!(self.connections, |db| queue::release(db, &batch, due).await)
     }
 
-    async fn expand(&self, now: Millis, fresh: usize, lease: Lease) -> Result<Expanded, StoreError> {
+    async fn expand(&self, now: Millis, fresh: usize, full: Vec<AppId>, lease: Lease) -> Result<Expanded, StoreError> {
         let (now, until) = (self.clock.server(now), self.clock.server(lease.until));
         let slice = self.sizes.fanout;
-        transact!(self.connections, |db| fanout::expand(db, now, fresh, lease, until, slice).await)
+        transact!(self.connections, |db| fanout::expand(db, now, fresh, &full, lease, until, slice).await)
     }
 
     async fn sweep(&self, now: Millis) -> Result<u64, StoreError> {

@@ -33,7 +33,14 @@ struct Fanout {
 }
 
 /// Writes one slice of the oldest fan-out row's deliveries. Rows are expanded in the order of their events, so lanes are too.
-pub(super) fn expand(db: &Db, now: Millis, fresh: usize, lease: Lease, slice: usize) -> Result<Expanded, StoreError> {
+pub(super) fn expand(
+    db: &Db,
+    now: Millis,
+    fresh: usize,
+    full: &[AppId],
+    lease: Lease,
+    slice: usize,
+) -> Result<Expanded, StoreError> {
     let mut out = Expanded::default();
     let row = db
         .prepare_cached(OLDEST)?
@@ -49,6 +56,7 @@ pub(super) fn expand(db: &Db, now: Millis, fresh: usize, lease: Lease, slice: us
         })
         .optional()?;
     let Some(fanout) = row else { return Ok(out) };
+    let fresh = if full.contains(&fanout.app) { 0 } else { fresh };
     let set = destinations::decode(&fanout.destinations)?;
     let end = (fanout.cursor + slice).min(set.len());
     for &(destination, lane) in set.get(fanout.cursor..end).unwrap_or_default() {

@@ -49,7 +49,7 @@ use crate::log::{Destination, EventFilter, Lease, LeaseToken, Log, Logged, MAX_D
 use crate::page::Page;
 use crate::queue::{
     AttemptRange, DeliveryFilter, DeliveryRow, Depth, Due, Expanded, Finished, Leased, Queue, Recorded, Recording,
-    Retired, Retried, Wanted,
+    Retired, Retried, Skip, Wanted,
 };
 use crate::records::{ListenerSecrets, seal_app};
 use crate::seal::MainKey;
@@ -369,7 +369,7 @@ impl Queue for SqliteStore {
         LeaseToken(self.next_token.fetch_add(1, Ordering::Relaxed))
     }
 
-    async fn due(&self, now: Millis, skip: Vec<DestinationNo>, limit: usize) -> Result<Due, StoreError> {
+    async fn due(&self, now: Millis, skip: Skip, limit: usize) -> Result<Due, StoreError> {
         self.readers.read(move |db| queue::due(db, now, &skip, limit)).await
     }
 
@@ -386,9 +386,9 @@ impl Queue for SqliteStore {
         self.writer.call(Class::Result, move |db| queue::release(db, &batch, due)).await
     }
 
-    async fn expand(&self, now: Millis, fresh: usize, lease: Lease) -> Result<Expanded, StoreError> {
+    async fn expand(&self, now: Millis, fresh: usize, full: Vec<AppId>, lease: Lease) -> Result<Expanded, StoreError> {
         let slice = self.sizes.fanout;
-        self.writer.call(Class::Work, move |db| fanout::expand(db, now, fresh, lease, slice)).await
+        self.writer.call(Class::Work, move |db| fanout::expand(db, now, fresh, &full, lease, slice)).await
     }
 
     async fn sweep(&self, now: Millis) -> Result<u64, StoreError> {

@@ -9,18 +9,21 @@ use super::db::Db;
 use super::{catalogue, lanes, lots};
 use crate::error::StoreError;
 use crate::log::Lease;
-use crate::queue::{Advanced, Due, Finished, Leased, Next, Recorded, Recording, Wanted};
+use crate::queue::{Advanced, Due, Finished, Leased, Next, Recorded, Recording, Skip, Wanted};
 use crate::records::micros;
 
 /// The statement of [`due`]: destinations with work, enabled and not to be skipped, the longest waiting first.
-pub(super) const DUE: &str = "SELECT q.destination, q.next_due FROM queue q CROSS JOIN listener l ON l.no = q.destination
-    WHERE l.disabled_at IS NULL AND l.deleted = 0 AND q.destination NOT IN (SELECT value FROM json_each(?1)) ORDER BY q.next_due LIMIT ?2";
+pub(super) const DUE: &str =
+    "SELECT q.destination, q.next_due FROM queue q CROSS JOIN listener l ON l.no = q.destination
+    WHERE l.disabled_at IS NULL AND l.deleted = 0 AND q.destination NOT IN (SELECT value FROM json_each(?1))
+    AND l.app NOT IN (SELECT value FROM json_each(?3)) ORDER BY q.next_due LIMIT ?2";
 
 /// Which destinations have work due, and when the next one will.
-pub(super) fn due(db: &Connection, now: Millis, skip: &[DestinationNo], limit: usize) -> Result<Due, StoreError> {
-    let skip = serde_json::to_string(&skip.iter().map(|d| d.0).collect::<Vec<_>>())?;
+pub(super) fn due(db: &Connection, now: Millis, skip: &Skip, limit: usize) -> Result<Due, StoreError> {
+    let destinations = serde_json::to_string(&skip.destinations.iter().map(|no| no.0).collect::<Vec<_>>())?;
+    let apps = serde_json::to_string(&skip.apps.iter().map(AppId::as_str).collect::<Vec<_>>())?;
     let mut statement = db.prepare_cached(DUE)?;
-    let mut rows = statement.query(params![skip, limit])?;
+    let mut rows = statement.query(params![destinations, limit, apps])?;
     let mut due = Due::default();
     while let Some(row) = rows.next()? {
         let next: Millis = row.get(1)?;

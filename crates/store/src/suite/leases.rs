@@ -9,7 +9,7 @@ use tidings_model::listener::Order;
 use super::{LEASED_FOR, World, delete, finished, wanted};
 use crate::error::StoreError;
 use crate::log::{Lane, LeaseToken};
-use crate::queue::{AttemptRange, Next, Recorded, Retried};
+use crate::queue::{AttemptRange, Next, Recorded, Retried, Skip};
 
 pub(crate) async fn claims_take_the_longest_due_first(mut w: World) {
     let all = w.listeners(2, Order::None).await;
@@ -123,10 +123,15 @@ pub(crate) async fn due_tells_who_and_when(mut w: World) {
     assert_eq!(w.due().await, (vec![], Some(w.now + 10)));
     w.now += 30;
     assert_eq!(w.due().await, (vec![all[3], all[2], all[1]], Some(w.now + 10)));
-    let due = w.store.due(w.now, vec![all[3]], 1).await.unwrap();
-    assert_eq!(due.destinations, [all[2]]);
-    let skipped = w.store.due(w.now, all.clone(), 9).await.unwrap();
-    assert_eq!((skipped.destinations.len(), skipped.next), (0, None));
+    let due = async |destinations: &[DestinationNo], apps: &[&str], limit| {
+        let apps = apps.iter().map(|app| AppId::from(*app)).collect();
+        w.store.due(w.now, Skip { destinations: destinations.to_vec(), apps }, limit).await.unwrap()
+    };
+    assert_eq!(due(&[all[3]], &[], 1).await.destinations, [all[2]]);
+    for skipped in [due(&all, &[], 9).await, due(&[], &["it's another", w.app.as_str()], 9).await] {
+        assert_eq!((skipped.destinations.len(), skipped.next), (0, None));
+    }
+    assert_eq!(due(&[], &["it's another"], 9).await.destinations.len(), 3);
 }
 
 pub(crate) async fn a_retry_by_hand_in_each_state(mut w: World) {

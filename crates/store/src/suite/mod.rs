@@ -33,7 +33,7 @@ use tidings_model::signature::{KeyRing, Secret};
 use crate::Store;
 use crate::error::StoreError;
 use crate::log::{Destination, Lane, Lease, Publish, Published};
-use crate::queue::{DeliveryFilter, DeliveryRow, Expanded, Finished, Leased, Next, Recorded, Recording, Wanted};
+use crate::queue::{DeliveryFilter, DeliveryRow, Expanded, Finished, Leased, Next, Recorded, Recording, Skip, Wanted};
 
 /// Runs each test of the suite against the store at `$place`.
 macro_rules! every_test {
@@ -202,7 +202,7 @@ impl World {
     }
 
     pub(crate) async fn expand(&self, fresh: usize) -> Expanded {
-        self.store.expand(self.now, fresh, self.lease()).await.unwrap()
+        self.store.expand(self.now, fresh, Vec::new(), self.lease()).await.unwrap()
     }
 
     pub(crate) async fn finish(&self, batch: Vec<Finished>) -> Vec<Recorded> {
@@ -231,7 +231,7 @@ impl World {
 
     /// Destinations with work due now, and when the next of the others is.
     pub(crate) async fn due(&self) -> (Vec<DestinationNo>, Option<Millis>) {
-        let due = self.store.due(self.now, Vec::new(), 100).await.unwrap();
+        let due = self.store.due(self.now, Skip::default(), 100).await.unwrap();
         (due.destinations, due.next)
     }
 }

@@ -12,7 +12,7 @@ use tidings_model::listener::Order;
 
 use super::{LEASED_FOR, Place, World, finished};
 use crate::log::{Destination, Lane, Published};
-use crate::queue::{Finished, Leased, Next, Retried};
+use crate::queue::{Finished, Leased, Next, Retried, Skip};
 
 /// Something that happens. Numbers choose among what there is.
 #[derive(Debug, Clone)]
@@ -292,7 +292,7 @@ impl Model {
             }
         }
         for (destination, due) in first_due {
-            let found = self.world.store.due(due, Vec::new(), 100).await.unwrap().destinations;
+            let found = self.world.store.due(due, Skip::default(), 100).await.unwrap().destinations;
             assert!(found.contains(&destination), "{destination:?} is due at {due} and not listed after {step:?}");
         }
     }

@@ -31,9 +31,14 @@ pub(crate) async fn more_destinations_are_fanned_out_exactly_once(mut w: World) 
     assert!(expanded.queued && !expanded.more);
     assert_eq!(w.all().await.len(), all.len());
     assert_eq!(w.due().await.0, all[10..]);
+    // Of an app that holds its share of memory none is taken up.
+    w.store.publish(w.to("b", &all, Lane::Own).await).await.unwrap();
+    let kept = w.store.expand(w.now, 10, vec![w.app.clone()], w.lease()).await.unwrap();
+    assert!(kept.leased.is_empty() && kept.queued, "{kept:?}");
+    assert_eq!(w.all().await.len(), 2 * all.len());
     let again = w.expand(10).await;
     assert!(again.leased.is_empty() && !again.queued && !again.more);
-    assert_eq!(w.all().await.len(), all.len());
+    assert_eq!(w.all().await.len(), 2 * all.len());
 }
 
 pub(crate) async fn an_id_is_logged_once(mut w: World) {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tidings_testkit::{Cut, eventually, proxy};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::super::{RedisSettings, keys};
 use super::{PATIENCE, There};
@@ -291,4 +292,19 @@ async fn who_joins_before_a_flush_is_noticed_is_counted_once() {
     })
     .await;
     world.ends_empty().await;
+}
+
+// covers: G322
+#[tokio::test]
+async fn a_failure_of_tls_is_told_in_words() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let client = redis::Client::open(format!("rediss://{}", listener.local_addr().unwrap())).unwrap();
+    tokio::spawn(async move {
+        let (mut plain, _) = listener.accept().await.unwrap();
+        plain.write_all(b"-ERR Protocol error\r\n").await.unwrap();
+        plain.read_to_end(&mut Vec::new()).await.ok();
+    });
+    let error = client.get_multiplexed_async_connection().await.err().unwrap();
+    let told = super::super::link::LinkError::from(error).to_string();
+    assert!(told.contains("does not speak TLS"), "{told}");
 }

@@ -12,11 +12,11 @@ use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 use rustls::CertificateError;
 use serde_json::json;
-use tidings_courier::tls;
 use tidings_model::app::Token;
 use tidings_model::clock::{Clock, SystemClock};
 use tidings_model::retry_after::retry_after;
 use tidings_model::signing::{channel_string, request_string_to_sign, sign_hex};
+use tidings_tls as tls;
 use url::Url;
 
 use super::socket::{Heard, Socket};

@@ -1,8 +1,11 @@
 //! What every client of ours does about TLS: whom it trusts, and how a failure is told to people.
 
+#![forbid(unsafe_code)]
+
 use std::error::Error;
 use std::io;
 use std::path::Path;
+use std::sync::Arc;
 
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
@@ -27,11 +30,14 @@ pub fn authorities(ca_file: Option<&Path>) -> Result<RootCertStore, String> {
     Ok(roots)
 }
 
-/// `error` and its sources. The standard library's `io::Error` leaves out the error that it wraps, so that one is asked
-/// for.
+/// `error` and its sources. The standard library's `io::Error` and `Arc` leave out the error that they wrap, so that one is
+/// asked for.
 pub fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
     std::iter::successors(Some(error), |error| {
         let error: &'a (dyn Error + 'static) = *error;
+        if let Some(shared) = error.downcast_ref::<Arc<dyn Error + Send + Sync>>() {
+            return Some(&**shared as &(dyn Error + 'static));
+        }
         match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
             Some(wrapped) => Some(wrapped as &(dyn Error + 'static)),
             None => error.source(),
@@ -42,6 +48,11 @@ pub fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a 
 /// The failure of TLS behind an error, if there is one.
 pub fn cause<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a rustls::Error> {
     causes(error).find_map(|cause| cause.downcast_ref())
+}
+
+/// An error of a client's connection, as people are told: in a sentence where TLS is behind it.
+pub fn told(error: &(dyn Error + 'static)) -> String {
+    cause(error).map_or_else(|| error.to_string(), in_words)
 }
 
 /// A failure of TLS in a sentence, as a client meets it.

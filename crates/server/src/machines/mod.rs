@@ -1,5 +1,7 @@
 //! `/healthz`, `/readyz`, `/metrics`, and what load balancers and platforms ask without being told to.
 
+mod beside;
+
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,6 +12,8 @@ use axum::routing::{MethodRouter, get};
 use axum::{Json, Router};
 use http::{StatusCode, header};
 use serde_json::{Value, json};
+
+pub(crate) use beside::Beside;
 
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
