@@ -1,4 +1,7 @@
 //! What a hostile tenant and strangers do, all at once: little requests that ask for much.
+//!
+//! Each attacker waits a moment between two requests. What is tried is what a request multiplies, not how many requests fit
+//! through a socket: a flood that takes all of the machine delays everybody on it, this program first.
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -175,6 +178,7 @@ async fn parameters(field: &Field) {
     while field.goes_on() {
         ask(field.addr, line.as_bytes()).await;
         field.count("requests with 10,000 parameters", 1);
+        tokio::time::sleep(PAUSE).await;
     }
 }
 
@@ -184,6 +188,7 @@ async fn guesses(field: &Field) {
         let key = format!("guess-{}", field.fresh());
         Api::new(&field.url, &key).get("/v1/hooks").within(PATIENCE).send().await.ok();
         field.count("guessed keys", 1);
+        tokio::time::sleep(PAUSE).await;
     }
 }
 
@@ -222,7 +227,7 @@ async fn invented_channels(field: &Field) {
             }
             field.count("invented channels", 1);
         }
-        tokio::time::sleep(PAUSE).await;
+        tokio::time::sleep(20 * PAUSE).await;
     }
 }
 

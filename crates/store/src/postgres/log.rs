@@ -95,7 +95,8 @@ pub(super) async fn publish(
     let behind: Vec<String> = row.try_get(2)?;
 
     let mut answers: Vec<Option<Published>> = vec![None; group.len()];
-    let current = |i: usize| group[i].publish.catalogue_version == version;
+    let stale = stale(db, group, version).await?;
+    let current = |i: usize| !stale.contains(&i);
     claim_keys(db, group, current, clock, &mut answers).await?;
     let fresh: Vec<usize> = (0..group.len()).filter(|&i| answers[i].is_none() && current(i)).collect();
     let numbered: Vec<(usize, EventNo)> =
@@ -112,6 +113,24 @@ pub(super) async fn publish(
         answer.unwrap_or(if current(i) { Published::IdTaken } else { Published::StaleCatalogue })
     };
     Ok(answers.into_iter().enumerate().map(taken).collect())
+}
+
+/// Those whose app's hooks or listeners have changed since they were matched: what other apps do to theirs is no reason to match
+/// an event again.
+async fn stale(db: &mut PgConnection, group: &[Pending], version: i64) -> Result<HashSet<usize>, StoreError> {
+    let older = || group.iter().enumerate().filter(|(_, one)| one.publish.catalogue_version != version);
+    if older().next().is_none() {
+        return Ok(HashSet::new());
+    }
+    let rows = sql("SELECT w.place FROM unnest($1::bigint[], $2::text[], $3::bigint[]) AS w (place, app, version)
+         WHERE EXISTS (SELECT 1 FROM hook h WHERE h.version > w.version AND h.app = w.app)
+         OR EXISTS (SELECT 1 FROM listener l WHERE l.version > w.version AND l.app = w.app)")
+    .bind(older().map(|(place, _)| place as i64).collect::<Vec<_>>())
+    .bind(older().map(|(_, one)| one.publish.event.app.as_str().to_owned()).collect::<Vec<_>>())
+    .bind(older().map(|(_, one)| one.publish.catalogue_version).collect::<Vec<_>>())
+    .fetch_all(db)
+    .await?;
+    rows.iter().map(|row| Ok(usize::try_from(row.try_get::<i64, _>(0)?).unwrap_or(usize::MAX))).collect()
 }
 
 /// The locks of the lanes that a group's deliveries are put into.

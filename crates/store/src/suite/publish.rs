@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tidings_model::id::AppId;
 use tidings_model::listener::Order;
 
-use super::{World, event, listener};
+use super::{World, event, hook, listener};
 use crate::Store;
 use crate::log::{Idempotency, Lane, MAX_DIRECT, Publish, Published};
 
@@ -82,6 +82,26 @@ pub(crate) async fn an_idempotency_key_makes_one_event(mut w: World) {
     w.stored_as(with_key(w.to("e", &[no], Lane::Own).await, "k", 2)).await;
     let after = w.store.publish(with_key(w.to("f", &[no], Lane::Own).await, "k", 1)).await.unwrap();
     assert_eq!(after, Published::KeyTaken);
+}
+
+// covers: G055
+pub(crate) async fn other_apps_changes_make_no_publish_stale(mut w: World) {
+    let no = w.listener(Order::None).await;
+    let matched = [w.to("a", &[no], Lane::Own).await, w.to("b", &[no], Lane::Own).await];
+    let other = AppId::from("2");
+    w.store.create_hook(hook(&other, "h")).await.unwrap();
+    w.store.create_listener(listener(&other, "l", Order::None)).await.unwrap();
+    w.store.delete_listener(&other, "l", w.now).await.unwrap();
+    let [first, second] = matched;
+    w.stored_as(first).await;
+    w.store.create_hook(hook(&w.app, "h")).await.unwrap();
+    assert_eq!(w.store.publish(second.clone()).await.unwrap(), Published::StaleCatalogue);
+    let again = Publish { catalogue_version: w.to("b", &[], Lane::Own).await.catalogue_version, ..second };
+    w.stored_as(again.clone()).await;
+    w.store.delete_listener(&w.app, &w.stored(no).await.0.id, w.now).await.unwrap();
+    let mut late = again;
+    late.event.id = "c".to_owned();
+    assert_eq!(w.store.publish(late).await.unwrap(), Published::StaleCatalogue);
 }
 
 pub(crate) async fn duplicates_at_once_make_one_event(mut w: World) {
