@@ -162,16 +162,23 @@ impl Desk {
     }
 
     /// Destinations that the store need not be asked for: they hold enough, are paused, or are not for this node. Whether the
-    /// store has more for those that hold enough is not known then, so it is asked when they run low.
-    pub(crate) fn full(&mut self, terms: impl Fn(DestinationNo) -> Terms, now: Millis) -> Vec<DestinationNo> {
+    /// store has more for those that hold enough is not known then, so it is asked when they run low. Those of `apps`, which are
+    /// not asked for at all, are left out.
+    pub(crate) fn full(
+        &mut self,
+        terms: impl Fn(DestinationNo) -> Terms,
+        apps: &[AppId],
+        now: Millis,
+    ) -> Vec<DestinationNo> {
+        let apps: Vec<AppNo> = apps.iter().filter_map(|app| self.app_numbers.get(app).copied()).collect();
         self.others.retain(|no| terms(*no) == Terms::Disabled);
         let configured = self.configured as usize;
         let enough =
             |line: &Line| line.paused_until > now || line.waiting() >= configured.max(line.running as usize * 2);
         let full = self.lines.iter_mut().filter(|(_, line)| enough(line));
-        let full = full.map(|(no, line)| {
+        let full = full.filter_map(|(no, line)| {
             line.more = true;
-            *no
+            (!line.app.is_some_and(|app| apps.contains(&app))).then_some(*no)
         });
         full.chain(self.others.iter().copied()).collect()
     }

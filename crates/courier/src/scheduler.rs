@@ -26,6 +26,9 @@ const EXPANDED: usize = 500;
 const LOOK: Duration = Duration::from_secs(1);
 /// How often leases that ran out, and fan-out that another node has left, are looked for.
 const SWEEP: Duration = Duration::from_secs(10);
+/// How long the store is not asked again for due work after it had none that there was room for: a fan-out that is being written
+/// wakes us for each slice.
+const BREATH: Duration = Duration::from_millis(25);
 /// The pause after the store has refused something.
 const PAUSE: Duration = Duration::from_millis(500);
 
@@ -34,6 +37,8 @@ const PAUSE: Duration = Duration::from_millis(500);
 struct Last {
     looked: Millis,
     swept: Millis,
+    /// The store was asked for due work and had none that there was room for.
+    in_vain: Millis,
 }
 
 /// Runs until it is stopped, then gives back what was leased and not attempted.
@@ -74,11 +79,23 @@ async fn round(inner: &Arc<Inner>, last: &mut Last) -> Result<Duration, StoreErr
         again = expand(inner, now).await.inspect_err(|_| inner.fanout.store(true, Ordering::Relaxed))?;
         inner.fanout.fetch_or(again, Ordering::Relaxed);
     }
-    let next = if asked <= now || low || now - last.looked >= millis(LOOK) {
-        last.looked = now;
-        claim(inner, now).await.inspect_err(|_| inner.due_at(0))?
-    } else {
+    let again_at = last.in_vain + millis(BREATH);
+    let next = if asked > now && !low && now - last.looked < millis(LOOK) {
         asked
+    } else if now < again_at {
+        inner.low.fetch_or(low, Ordering::Relaxed);
+        again_at
+    } else {
+        last.looked = now;
+        let claimed = claim(inner, now).await.inspect_err(|_| inner.due_at(0))?;
+        if let Claimed::Nothing(_) = claimed {
+            last.in_vain = now;
+        }
+        match claimed {
+            // There may be more than was asked for or had room.
+            Claimed::Some => now,
+            Claimed::Nothing(next) => next,
+        }
     };
     if inner.orphans.swap(false, Ordering::Relaxed) {
         cancel_orphans(inner).await.inspect_err(|_| inner.orphans.store(true, Ordering::Relaxed))?;
@@ -166,11 +183,19 @@ async fn expand(inner: &Arc<Inner>, now: Millis) -> Result<bool, StoreError> {
     Ok(expanded.more)
 }
 
-/// Claims what is due, as far as there is room. Answers when to ask again; of apps that hold their share of the memory that is
-/// after the usual while, or when one of their destinations runs low.
-async fn claim(inner: &Arc<Inner>, now: Millis) -> Result<Millis, StoreError> {
-    let destinations = inner.desk.lock().full(|no| inner.terms(no), now);
-    let skip = Skip { destinations, apps: inner.memory.full() };
+/// What came of asking the store for due work.
+enum Claimed {
+    Some,
+    /// None that there is room for; when something will be due.
+    Nothing(Millis),
+}
+
+/// Claims what is due, as far as there is room. Apps that hold their share of memory are asked for after the usual while, or
+/// when one of their destinations runs low.
+async fn claim(inner: &Arc<Inner>, now: Millis) -> Result<Claimed, StoreError> {
+    let apps = inner.memory.full();
+    let destinations = inner.desk.lock().full(|no| inner.terms(no), &apps, now);
+    let skip = Skip { destinations, apps };
     let due = inner.store.due(now, skip, DESTINATIONS).await?;
     *inner.place.lock() = Some(due.place);
     inner.metrics.nodes.set(i64::try_from(due.place.of).unwrap_or(i64::MAX));
@@ -197,7 +222,7 @@ async fn claim(inner: &Arc<Inner>, now: Millis) -> Result<Millis, StoreError> {
     }
     if wanted.is_empty() {
         // Whoever is due has no room: it says when it runs low.
-        return Ok(due.next.unwrap_or(Millis::MAX));
+        return Ok(Claimed::Nothing(due.next.unwrap_or(Millis::MAX)));
     }
     let claimed = inner.store.claim(wanted.clone(), now, inner.lease()).await?;
     {
@@ -208,8 +233,7 @@ async fn claim(inner: &Arc<Inner>, now: Millis) -> Result<Millis, StoreError> {
         }
     }
     read(inner, claimed, false).await?;
-    // There may be more than was asked for or had room.
-    Ok(now)
+    Ok(Claimed::Some)
 }
 
 async fn sweep(inner: &Inner) -> Result<(), StoreError> {
