@@ -51,7 +51,7 @@ pub struct Join {
     /// Where it is.
     pub at: SessionRef,
     /// What it calls its request.
-    pub ask: u32,
+    pub request_id: u32,
     /// Who it is, where presence is kept or comings are told. A session without one is counted only.
     pub member: Option<Arc<Member>>,
     /// What of the past it wants.
@@ -79,7 +79,7 @@ pub struct Leave {
     /// Where it is.
     pub at: SessionRef,
     /// What it calls its request.
-    pub ask: u32,
+    pub request_id: u32,
 }
 
 /// How many are in a channel.

@@ -52,7 +52,7 @@ pub struct Joined {
     /// Which session asked.
     pub at: SessionRef,
     /// What it called its request.
-    pub ask: u32,
+    pub request_id: u32,
     /// The channel.
     pub channel: ChannelKey,
     /// How the session wants to hear.
@@ -117,7 +117,7 @@ pub struct Left {
     /// Which session.
     pub at: SessionRef,
     /// What it called its request; 0 when it didn't ask, because it is gone.
-    pub ask: u32,
+    pub request_id: u32,
     /// The channel.
     pub channel: ChannelKey,
 }

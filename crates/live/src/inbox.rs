@@ -16,7 +16,7 @@ use parking_lot::Mutex;
 use tidings_broker::{SessionRef, Shards, Told};
 use tidings_model::clock::{Millis, SharedClock, millis};
 
-use crate::asks::Answer;
+use crate::requests::SessionResponse;
 use crate::protocol::Closing;
 use crate::settings::Settings;
 use crate::shard::Newcomer;
@@ -37,8 +37,8 @@ pub(crate) enum Item {
     Told(Told),
     /// A session comes.
     Newcomer(Box<Newcomer>),
-    /// An ask that was not answered at once has ended.
-    Answer { at: SessionRef, ask: u32, answer: Answer },
+    /// A request that was not answered at once has ended.
+    SessionResponse { at: SessionRef, request_id: u32, response: SessionResponse },
     /// Nobody reads the session's stream any more.
     Gone(SessionRef),
     /// The shard is to end those sessions whose bytes leave as somebody else's response.
@@ -317,7 +317,7 @@ mod tests {
 
     fn left() -> Told {
         let at = SessionRef { shard: 0, slot: 0, life: 0 };
-        Told::Left(Left { at, ask: 0, channel: ChannelKey::new("1".into(), "c") })
+        Told::Left(Left { at, request_id: 0, channel: ChannelKey::new("1".into(), "c") })
     }
 
     #[test]

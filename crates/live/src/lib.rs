@@ -2,13 +2,13 @@
 //!
 //! A shard is a thread that owns sockets. It takes its inbox in order (what the broker tells, what was asked and is now
 //! answered), walks the subscribers of a channel, and writes frames that all of them share. It never waits. A session is a
-//! [`SessionProtocol`]: a state machine that does no I/O; what it cannot decide alone it asks ([`Ask`]), and the answers
+//! [`SessionProtocol`]: a state machine that does no I/O; what it cannot decide alone it asks ([`SessionRequest`]), and the answers
 //! come back through the inbox.
 //!
 //! Called by doors, which attach connections ([`Live::attach`]), and by `engine`, which starts and stops it.
 #![forbid(unsafe_code)]
 
-mod asks;
+mod requests;
 mod failed_proof;
 mod inbox;
 mod live;
@@ -26,7 +26,7 @@ mod transport;
 pub mod upgrade;
 mod wheel;
 
-pub use asks::{Answer, Ask, Asker, Asking, Asks, ClientEvent, JoinAsk, Proof, PublishRefused};
+pub use requests::{SessionResponse, SessionRequest, RequestContext, ResponseFuture, RequestHandler, ClientEvent, JoinRequest, Proof, PublishRefused};
 pub use failed_proof::FailedProof;
 pub use inbox::Inboxes;
 pub use live::Live;

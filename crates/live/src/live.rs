@@ -17,7 +17,7 @@ use tidings_model::channel::SessionId;
 use tidings_model::clock::SharedClock;
 use tidings_model::id::AppId;
 
-use crate::asks::Asks;
+use crate::requests::RequestHandler;
 use crate::inbox::{Attendant, Inboxes, Item};
 use crate::metrics::{Metrics, Sizes};
 use crate::places::{NoPlace, Place, Places};
@@ -52,7 +52,7 @@ impl fmt::Debug for Live {
 }
 
 impl Live {
-    /// Starts a shard, which is a thread, for each of the inboxes. What it counts goes into `registry`; asks that are not
+    /// Starts a shard, which is a thread, for each of the inboxes. What it counts goes into `registry`; requests that are not
     /// answered at once go on in `runtime`.
     ///
     /// # Errors
@@ -61,7 +61,7 @@ impl Live {
         inboxes: Inboxes,
         settings: Settings,
         clock: SharedClock,
-        asks: Arc<dyn Asks>,
+        handler: Arc<dyn RequestHandler>,
         runtime: tokio::runtime::Handle,
         registry: &mut Registry,
     ) -> io::Result<Self> {
@@ -84,7 +84,7 @@ impl Live {
             inboxes: live.0.inboxes.clone(),
             settings: Arc::clone(&live.0.settings),
             clock,
-            asks,
+            handler,
             runtime,
             metrics: live.0.metrics.clone(),
             refusals: Arc::clone(&live.0.refusals),

@@ -8,7 +8,7 @@ use tidings_model::channel::{ChannelKey, SessionId};
 use tidings_model::clock::Millis;
 use tidings_wire::Prepared;
 
-use crate::asks::{Answer, Ask};
+use crate::requests::{SessionResponse, SessionRequest};
 use crate::refusals::Refused;
 
 /// A whole message from a client.
@@ -36,7 +36,7 @@ pub enum Closing {
 }
 
 /// How a protocol speaks with one client. Every method is called by the session's shard, one at a time, in order; none may
-/// wait. While an ask is open, what the client sends next waits.
+/// wait. While a request is open, what the client sends next waits.
 pub trait SessionProtocol: Send {
     /// The connection is there.
     fn opened(&mut self, cx: &mut Context<'_>);
@@ -45,13 +45,13 @@ pub trait SessionProtocol: Send {
     fn received(&mut self, cx: &mut Context<'_>, message: Message<'_>);
 
     /// A join has ended. From here on the session hears what is said in the channel.
-    fn joined(&mut self, cx: &mut Context<'_>, ask: u32, channel: &ChannelKey, outcome: Result<Welcome, JoinRefused>);
+    fn joined(&mut self, cx: &mut Context<'_>, request_id: u32, channel: &ChannelKey, outcome: Result<Welcome, JoinRefused>);
 
     /// A leave has ended. From here on the session hears nothing of the channel.
-    fn left(&mut self, cx: &mut Context<'_>, ask: u32, channel: &ChannelKey);
+    fn left(&mut self, cx: &mut Context<'_>, request_id: u32, channel: &ChannelKey);
 
-    /// Another ask has ended.
-    fn answered(&mut self, cx: &mut Context<'_>, ask: u32, answer: Answer);
+    /// Another request has ended.
+    fn answered(&mut self, cx: &mut Context<'_>, request_id: u32, response: SessionResponse);
 
     /// Something is said in a channel that was joined [`tidings_broker::Way::Session`].
     fn said(&mut self, cx: &mut Context<'_>, prepared: &Arc<Prepared>);
@@ -81,8 +81,8 @@ pub struct Context<'a> {
 #[derive(Debug, Default)]
 pub(crate) struct Effects {
     pub(crate) writes: Vec<Piece>,
-    pub(crate) asks: Vec<(u32, Ask)>,
-    pub(crate) next_ask: u32,
+    pub(crate) requests: Vec<(u32, SessionRequest)>,
+    pub(crate) next_request_id: u32,
     pub(crate) wake_at: Option<Millis>,
     pub(crate) user: Option<Arc<str>>,
     pub(crate) refusals: Vec<Refused>,
@@ -93,7 +93,7 @@ impl Effects {
     /// Nothing of it is to be carried out; the session ends with an internal error (RFC 6455 § 7.4.1).
     pub(crate) fn break_off(&mut self) {
         let end = Some(End::Close(1011, String::new()));
-        *self = Self { next_ask: self.next_ask, end, ..Self::default() };
+        *self = Self { next_request_id: self.next_request_id, end, ..Self::default() };
     }
 }
 
@@ -150,10 +150,10 @@ impl Context<'_> {
     }
 
     /// Asks for something; the number comes back with the answer. Never 0.
-    pub fn ask(&mut self, ask: Ask) -> u32 {
-        self.effects.next_ask = self.effects.next_ask.checked_add(1).unwrap_or(1);
-        self.effects.asks.push((self.effects.next_ask, ask));
-        self.effects.next_ask
+    pub fn request(&mut self, request: SessionRequest) -> u32 {
+        self.effects.next_request_id = self.effects.next_request_id.checked_add(1).unwrap_or(1);
+        self.effects.requests.push((self.effects.next_request_id, request));
+        self.effects.next_request_id
     }
 
     /// Has [`SessionProtocol::woken`] called at this steady time; it replaces what was set before.

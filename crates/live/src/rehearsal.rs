@@ -6,7 +6,7 @@ use bytes::Bytes;
 use tidings_model::channel::SessionId;
 use tidings_model::clock::Millis;
 
-use crate::asks::Ask;
+use crate::requests::SessionRequest;
 use crate::protocol::{Context, Effects, End};
 use crate::refusals::Refused;
 
@@ -60,9 +60,9 @@ impl Rehearsal {
         self.effects.writes.drain(..).map(|piece| piece.bytes).collect()
     }
 
-    /// What was asked since this was last called, with the asks' numbers.
-    pub fn asked(&mut self) -> Vec<(u32, Ask)> {
-        std::mem::take(&mut self.effects.asks)
+    /// What was asked since this was last called, with the numbers of the requests.
+    pub fn asked(&mut self) -> Vec<(u32, SessionRequest)> {
+        std::mem::take(&mut self.effects.requests)
     }
 
     /// When the protocol wants to be woken: what was set last. A shard forgets it when it wakes the protocol, so tests that

@@ -36,8 +36,8 @@ fn switch<B>(mut request: Request<B>, status: StatusCode, outcomes: &Outcomes) -
     assert!(take(request.extensions_mut()).is_none(), "it can be taken once");
     let outcomes = outcomes.clone();
     tokio::spawn(async move { outcomes.send(upgraded(on).await).await });
-    let answer = Response::builder().status(status).header("connection", "upgrade").header("upgrade", "test");
-    answer.body(String::new()).unwrap()
+    let response = Response::builder().status(status).header("connection", "upgrade").header("upgrade", "test");
+    response.body(String::new()).unwrap()
 }
 
 fn service(
@@ -202,9 +202,9 @@ async fn who_waits_for_an_upgrade_that_does_not_come_is_told_at_the_connections_
     });
     let mut client = dial(addr).await;
     client.write_all(REQUEST).await.unwrap();
-    let mut answer = [0; 12];
-    client.read_exact(&mut answer).await.unwrap();
-    assert_eq!(&answer, b"HTTP/1.1 403");
+    let mut response = [0; 12];
+    client.read_exact(&mut response).await.unwrap();
+    assert_eq!(&response, b"HTTP/1.1 403");
     drop(client);
     assert!(matches!(next(&mut outcomes).await, Err(UpgradeError::Hyper(_))));
 }

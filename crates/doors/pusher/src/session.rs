@@ -1,7 +1,7 @@
 //! One Pusher client: the state machine behind a WebSocket.
 //!
 //! Whatever a client sends gets an answer, and an answer that says no leaves the connection open: only silence, a flood of
-//! frames that are no frames of the protocol, and the server itself end a session. A client has at most one ask open, since
+//! frames that are no frames of the protocol, and the server itself end a session. A client has at most one request open, since
 //! what it sends meanwhile waits.
 
 mod activity;
@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use tidings_broker::{JoinRefused, Lost, Welcome};
 use tidings_bus::{Bucket, Rate};
-use tidings_live::{Answer, Closing, Context, Message, Refused, SessionProtocol};
+use tidings_live::{SessionResponse, Closing, Context, Message, Refused, SessionProtocol};
 use tidings_model::app::App;
 use tidings_model::channel::{ChannelKey, Member};
 use tidings_model::clock::{Millis, millis};
@@ -73,12 +73,12 @@ pub(crate) struct Session {
     protocol: u8,
 }
 
-/// An ask without its answer.
+/// A request without its answer.
 #[derive(Debug)]
 enum Pending {
-    Join { ask: u32, channel: Arc<str>, user: Option<Arc<Member>>, format: &'static Format },
-    Leave { ask: u32, channel: Arc<str> },
-    Publish { ask: u32 },
+    Join { request_id: u32, channel: Arc<str>, user: Option<Arc<Member>>, format: &'static Format },
+    Leave { request_id: u32, channel: Arc<str> },
+    Publish { request_id: u32 },
 }
 
 impl Session {
@@ -135,11 +135,11 @@ impl Session {
     }
 
     /// Takes what was asked for, if this is the number it was asked by.
-    fn taken(&mut self, ask: u32) -> Option<Pending> {
+    fn taken(&mut self, request_id: u32) -> Option<Pending> {
         let pending = self.pending.take_if(|pending| {
-            let (Pending::Join { ask: own, .. } | Pending::Leave { ask: own, .. } | Pending::Publish { ask: own }) =
+            let (Pending::Join { request_id: own, .. } | Pending::Leave { request_id: own, .. } | Pending::Publish { request_id: own }) =
                 **pending;
-            own == ask
+            own == request_id
         });
         pending.map(|pending| *pending)
     }
@@ -173,25 +173,25 @@ impl SessionProtocol for Session {
         }
     }
 
-    fn joined(&mut self, cx: &mut Context<'_>, ask: u32, channel: &ChannelKey, outcome: Result<Welcome, JoinRefused>) {
+    fn joined(&mut self, cx: &mut Context<'_>, request_id: u32, channel: &ChannelKey, outcome: Result<Welcome, JoinRefused>) {
         match user_online(&channel.name) {
-            Some(user) => self.has_looked(cx, ask, user, &outcome),
-            None => self.has_joined(cx, ask, channel, outcome),
+            Some(user) => self.has_looked(cx, request_id, user, &outcome),
+            None => self.has_joined(cx, request_id, channel, outcome),
         }
     }
 
-    fn left(&mut self, _: &mut Context<'_>, ask: u32, channel: &ChannelKey) {
-        self.taken(ask);
+    fn left(&mut self, _: &mut Context<'_>, request_id: u32, channel: &ChannelKey) {
+        self.taken(request_id);
         self.memberships.remove(&channel.name);
     }
 
-    fn answered(&mut self, cx: &mut Context<'_>, ask: u32, answer: Answer) {
-        match answer {
+    fn answered(&mut self, cx: &mut Context<'_>, request_id: u32, response: SessionResponse) {
+        match response {
             // What became of it comes through the channel's order.
-            Answer::Join(Ok(())) | Answer::Leave(Ok(())) => {}
-            Answer::Join(Err(refused)) => self.join_refused(cx, ask, &refused),
-            Answer::Leave(Err(refused)) => self.leave_refused(cx, ask, &refused),
-            Answer::Publish(outcome) => self.has_published(cx, ask, outcome),
+            SessionResponse::Join(Ok(())) | SessionResponse::Leave(Ok(())) => {}
+            SessionResponse::Join(Err(refused)) => self.join_refused(cx, request_id, &refused),
+            SessionResponse::Leave(Err(refused)) => self.leave_refused(cx, request_id, &refused),
+            SessionResponse::Publish(outcome) => self.has_published(cx, request_id, outcome),
         }
     }
 
@@ -228,7 +228,7 @@ impl SessionProtocol for Session {
             None => self.end(
                 cx,
                 activity::PONG_MISSING,
-                "Pong reply not received in time: answer pusher:ping with pusher:pong",
+                "Pong reply not received in time: response pusher:ping with pusher:pong",
             ),
         }
     }

@@ -21,16 +21,16 @@ impl Shard {
     /// Calls a session's protocol, if the session is open, and carries out all that comes of it.
     pub(super) fn act(&mut self, slot: u32, call: impl FnOnce(&mut dyn SessionProtocol, &mut Context<'_>)) {
         self.call(slot, call);
-        self.ask_next(slot);
+        self.next_request(slot);
     }
 
-    /// Calls a session's protocol. What it asks is put behind what the session has asked before; [`Shard::ask_next`] is to
+    /// Calls a session's protocol. What it asks is put behind what the session has asked before; [`Shard::next_request`] is to
     /// follow.
     pub(super) fn call(&mut self, slot: u32, call: impl FnOnce(&mut dyn SessionProtocol, &mut Context<'_>)) {
         let Some(session) = self.sessions.get_mut(slot as usize) else { return };
         let (id, now, heard, last_write_at) = (session.id, self.now, session.heard, session.last_write_at);
         let Some(protocol) = &mut session.protocol else { return };
-        self.effects.next_ask = session.next_ask;
+        self.effects.next_request_id = session.next_request_id;
         let effects = &mut self.effects;
         let mut cx = Context { session: id, now, heard, last_write_at, effects };
         if guarded("a protocol", || call(protocol.as_mut(), &mut cx)).is_none() {
@@ -42,7 +42,7 @@ impl Shard {
     /// Carries out what a protocol has done while it was called.
     pub(super) fn carry_out(&mut self, slot: u32) {
         let Some(session) = self.sessions.get_mut(slot as usize) else { return };
-        session.next_ask = self.effects.next_ask;
+        session.next_request_id = self.effects.next_request_id;
         if let Some(user) = self.effects.user.take() {
             session.user = Some(user);
         }
@@ -50,8 +50,8 @@ impl Shard {
             let client = session.place.as_ref().and_then(|place| place.client);
             self.refusals.note(Some(&session.app.id), why, client, self.now);
         }
-        if !self.effects.asks.is_empty() {
-            session.asking.get_or_insert_default().next.extend(self.effects.asks.drain(..));
+        if !self.effects.requests.is_empty() {
+            session.requests.get_or_insert_default().next.extend(self.effects.requests.drain(..));
         }
         if !self.effects.writes.is_empty() {
             self.write(slot);
@@ -61,7 +61,7 @@ impl Shard {
         }
         if let Some(end) = self.effects.end.take() {
             // What was asked before the end is asked; nobody will hear the answer.
-            self.ask_next(slot);
+            self.next_request(slot);
             self.end(slot, &end);
         }
     }

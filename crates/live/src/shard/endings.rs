@@ -13,7 +13,7 @@ use tidings_wire::ws;
 use super::Shard;
 use super::line::Sent;
 use super::session::{Phase, Unread};
-use crate::asks::{Answer, Ask};
+use crate::requests::{SessionResponse, SessionRequest};
 use crate::protocol::{Closing, End};
 use crate::refusals::Refused;
 use crate::transport::Transport;
@@ -87,9 +87,9 @@ impl Shard {
         session.phase = Phase::Ending(until);
         session.protocol = None;
         session.decoder = None;
-        if let Some(asking) = &mut session.asking {
-            asking.next = VecDeque::new();
-            asking.unread = Unread::default();
+        if let Some(requests) = &mut session.requests {
+            requests.next = VecDeque::new();
+            requests.unread = Unread::default();
         }
         self.arm(slot, until);
         self.leave_all(slot);
@@ -124,9 +124,9 @@ impl Shard {
         if let Some(place) = session.place.take() {
             place.traffic.disconnects.inc();
         }
-        if let Some(asking) = &mut session.asking {
-            asking.next = VecDeque::new();
-            asking.unread = Unread::default();
+        if let Some(requests) = &mut session.requests {
+            requests.next = VecDeque::new();
+            requests.unread = Unread::default();
         }
         self.metrics.sessions.dec();
         self.lost_one();
@@ -173,7 +173,7 @@ impl Shard {
     }
 
     fn leave(&mut self, slot: u32, key: &ChannelKey) {
-        if let Some(Answer::Leave(Err(_))) = self.ask(slot, 0, Ask::Leave(key.name.clone())) {
+        if let Some(SessionResponse::Leave(Err(_))) = self.send_request(slot, 0, SessionRequest::Leave(key.name.clone())) {
             self.leave_later(slot);
         }
     }

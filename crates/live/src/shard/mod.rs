@@ -8,7 +8,7 @@
 //! does another session get its slot.
 
 mod acts;
-mod asks;
+mod requests;
 mod attend;
 mod channels;
 mod endings;
@@ -35,7 +35,7 @@ use self::line::Sent;
 use self::session::Session;
 pub(crate) use self::session::{Newcomer, Opening};
 use self::walk::Walk;
-use crate::asks::Asks;
+use crate::requests::RequestHandler;
 use crate::inbox::{BELL, Entry, Inboxes, Item};
 use crate::metrics::Metrics;
 use crate::protocol::Effects;
@@ -58,7 +58,7 @@ pub(crate) struct Shared {
     pub(crate) inboxes: Inboxes,
     pub(crate) settings: Arc<Settings>,
     pub(crate) clock: SharedClock,
-    pub(crate) asks: Arc<dyn Asks>,
+    pub(crate) handler: Arc<dyn RequestHandler>,
     pub(crate) runtime: tokio::runtime::Handle,
     pub(crate) metrics: Metrics,
     pub(crate) refusals: Arc<Refusals>,
@@ -71,7 +71,7 @@ pub(crate) struct Shard {
     inboxes: Inboxes,
     settings: Arc<Settings>,
     clock: SharedClock,
-    asks: Arc<dyn Asks>,
+    handler: Arc<dyn RequestHandler>,
     runtime: tokio::runtime::Handle,
     metrics: Metrics,
     refusals: Arc<Refusals>,
@@ -103,7 +103,7 @@ pub(crate) struct Shard {
 
 impl Shard {
     pub(crate) fn new(number: u16, registry: Registry, load: Arc<AtomicUsize>, shared: Shared) -> Self {
-        let Shared { inboxes, settings, clock, asks, runtime, metrics, refusals } = shared;
+        let Shared { inboxes, settings, clock, handler, runtime, metrics, refusals } = shared;
         let now = clock.steady_ms();
         Self {
             number,
@@ -111,7 +111,7 @@ impl Shard {
             inboxes,
             settings,
             clock,
-            asks,
+            handler,
             runtime,
             metrics,
             refusals,
@@ -136,7 +136,7 @@ impl Shard {
     pub(crate) fn run(shard: &Mutex<Self>, mut poll: Poll) {
         let mut shard = shard.lock();
         let runtime = shard.runtime.clone();
-        // What answers asks may use timers and spawn.
+        // What answers requests may use timers and spawn.
         let _inside = runtime.enter();
         let mut events = Events::with_capacity(EVENTS);
         while !shard.has_stopped() {
@@ -207,7 +207,7 @@ impl Shard {
             }
             Item::Told(told) => self.told(told),
             Item::Newcomer(newcomer) => self.welcome(*newcomer),
-            Item::Answer { at, ask, answer } => self.answer_came(at, ask, answer),
+            Item::Response { at, request_id, response } => self.response_arrived(at, request_id, response),
             Item::Gone(at) => self.unread(at),
             Item::EndStreams => self.end_streams(),
             Item::Stop(grace, why) => self.begin_stopping(grace, why),

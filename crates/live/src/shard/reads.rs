@@ -1,6 +1,6 @@
 //! What clients send.
 //!
-//! A session reads into the shard's one buffer. What has come while an ask is open is kept as it came, and decoded when the
+//! A session reads into the shard's one buffer. What has come while a request is open is kept as it came, and decoded when the
 //! ask has ended; with more than [`KEPT`] bytes kept its socket isn't read. However much a client sends, it is read one
 //! buffer full in a turn.
 
@@ -18,7 +18,7 @@ use super::{SCRATCH, Shard};
 use crate::protocol::{Context, End, Message};
 use crate::transport::Transport;
 
-/// Bytes of a session that wait for an ask to end.
+/// Bytes of a session that wait for a request to end.
 const KEPT: usize = 64 << 10;
 
 impl Shard {
@@ -91,9 +91,9 @@ impl Shard {
         while turn > 0 {
             let Some(session) = self.sessions.get_mut(slot as usize) else { return };
             let (phase, life) = (session.phase, session.life);
-            let kept = session.asking.as_ref().map_or(0, |asking| asking.unread.len());
+            let kept = session.requests.as_ref().map_or(0, |requests| requests.unread.len());
             // What was kept is more than that only after large early bytes.
-            let room = turn.min(if session.is_asking() { KEPT.saturating_sub(kept) } else { SCRATCH });
+            let room = turn.min(if session.has_open_request() { KEPT.saturating_sub(kept) } else { SCRATCH });
             if room == 0 {
                 session.stalled = true;
                 return;
@@ -131,9 +131,9 @@ impl Shard {
     pub(super) fn take_in(&mut self, slot: u32, input: &mut [u8]) {
         let left = self.feed(slot, input);
         if left > 0
-            && let Some(asking) = self.sessions.get_mut(slot as usize).and_then(|session| session.asking.as_mut())
+            && let Some(requests) = self.sessions.get_mut(slot as usize).and_then(|session| session.requests.as_mut())
         {
-            asking.unread.append(&input[input.len() - left..]);
+            requests.unread.append(&input[input.len() - left..]);
         }
     }
 
@@ -145,11 +145,11 @@ impl Shard {
             if session.decoder.is_none() {
                 return 0;
             }
-            if session.is_asking() {
+            if session.has_open_request() {
                 return input.len();
             }
             let (Some(decoder), Some(protocol)) = (&mut session.decoder, &mut session.protocol) else { return 0 };
-            self.effects.next_ask = session.next_ask;
+            self.effects.next_request_id = session.next_request_id;
             let effects = &mut self.effects;
             let (id, now, heard, last_write_at) = (session.id, self.now, session.heard, session.last_write_at);
             let mut cx = Context { session: id, now, heard, last_write_at, effects };
@@ -180,25 +180,25 @@ impl Shard {
                 None => self.effects.break_off(),
             }
             self.carry_out(slot);
-            self.ask_next(slot);
+            self.next_request(slot);
         }
     }
 
     /// Goes on with what the client has sent, if nothing holds it up any more.
     pub(super) fn resume(&mut self, slot: u32) {
         let Some(session) = self.sessions.get_mut(slot as usize) else { return };
-        if session.is_asking() || !session.is_open() {
+        if session.has_open_request() || !session.is_open() {
             return;
         }
-        let asking = session.asking.take();
-        let mut unread = asking.map(|asking| asking.unread).unwrap_or_default();
+        let requests = session.requests.take();
+        let mut unread = requests.map(|requests| requests.unread).unwrap_or_default();
         let left = self.feed(slot, unread.bytes());
         let Some(session) = self.sessions.get_mut(slot as usize) else { return };
         if left > 0
-            && let Some(asking) = &mut session.asking
+            && let Some(requests) = &mut session.requests
         {
             unread.keep_last(left);
-            asking.unread = unread;
+            requests.unread = unread;
         }
         if session.finished {
             return self.finished(slot);
@@ -214,7 +214,7 @@ impl Shard {
         let Some(session) = self.sessions.get_mut(slot as usize) else { return };
         session.finished = true;
         match session.phase {
-            Phase::Open if session.is_asking() => {}
+            Phase::Open if session.has_open_request() => {}
             Phase::Open => self.end(slot, &End::Plain),
             Phase::Ending(_) => self.writable(slot),
             Phase::Gone => {}

@@ -11,7 +11,7 @@ use tidings_model::clock::Millis;
 use tidings_wire::ws::Decoder;
 
 use super::line::Line;
-use crate::asks::{Ask, Asker};
+use crate::requests::{SessionRequest, RequestContext};
 use crate::places::Place;
 use crate::protocol::SessionProtocol;
 use crate::transport::Transport;
@@ -70,8 +70,8 @@ pub(super) struct Session {
     pub(super) place: Option<Place>,
     pub(super) subscriptions: Vec<Subscription>,
     /// There while something was asked and isn't answered.
-    pub(super) asking: Option<Box<Asking>>,
-    pub(super) next_ask: u32,
+    pub(super) requests: Option<Box<Requests>>,
+    pub(super) next_request_id: u32,
     pub(super) heard: Millis,
     pub(super) last_write_at: Millis,
     pub(super) wake_at: Millis,
@@ -94,12 +94,12 @@ pub(super) struct Subscription {
 
 /// What a session has asked, and what waits for the answer.
 #[derive(Debug, Default)]
-pub(super) struct Asking {
+pub(super) struct Requests {
     /// Asked and not ended.
-    pub(super) open: VecDeque<Open>,
+    pub(super) open: VecDeque<OpenRequest>,
     /// To be asked, in this order.
-    pub(super) next: VecDeque<(u32, Ask)>,
-    /// The last ask is being taken up elsewhere; the next one waits for that.
+    pub(super) next: VecDeque<(u32, SessionRequest)>,
+    /// The last request is being taken up elsewhere; the next one waits for that.
     pub(super) elsewhere: bool,
     /// What the client has sent since, as it came.
     pub(super) unread: Unread,
@@ -142,22 +142,22 @@ impl Unread {
     }
 }
 
-/// An ask that has not ended.
+/// A request that has not ended.
 #[derive(Debug)]
-pub(super) struct Open {
-    pub(super) ask: u32,
+pub(super) struct OpenRequest {
+    pub(super) request_id: u32,
     /// The channel that is to be joined, if that was asked.
     pub(super) join: Option<Arc<str>>,
 }
 
-impl Asking {
+impl Requests {
     pub(super) fn is_idle(&self) -> bool {
         self.open.is_empty() && self.next.is_empty() && !self.elsewhere
     }
 
-    /// The ask has ended.
-    pub(super) fn end(&mut self, ask: u32) -> Option<Open> {
-        let index = self.open.iter().position(|open| open.ask == ask)?;
+    /// The request has ended.
+    pub(super) fn end(&mut self, request_id: u32) -> Option<OpenRequest> {
+        let index = self.open.iter().position(|open| open.request_id == request_id)?;
         self.open.remove(index)
     }
 }
@@ -176,8 +176,8 @@ impl Session {
             user: None,
             place: Some(place),
             subscriptions: Vec::new(),
-            asking: None,
-            next_ask: 0,
+            requests: None,
+            next_request_id: 0,
             heard: now,
             last_write_at: now,
             wake_at: NEVER,
@@ -193,19 +193,19 @@ impl Session {
     }
 
     /// Whether what the client sends has to wait.
-    pub(super) fn is_asking(&self) -> bool {
-        self.asking.as_ref().is_some_and(|asking| !asking.is_idle())
+    pub(super) fn has_open_request(&self) -> bool {
+        self.requests.as_ref().is_some_and(|requests| !requests.is_idle())
     }
 
     /// Whether nobody will speak of it any more, so that its slot can have another tenant.
     pub(super) fn is_over(&self) -> bool {
-        let joins = self.asking.as_ref().is_some_and(|asking| asking.open.iter().any(|open| open.join.is_some()));
+        let joins = self.requests.as_ref().is_some_and(|requests| requests.open.iter().any(|open| open.join.is_some()));
         self.phase == Phase::Gone && self.subscriptions.is_empty() && !joins
     }
 
-    pub(super) fn asker(&self, at: SessionRef) -> Asker {
+    pub(super) fn request_context(&self, at: SessionRef) -> RequestContext {
         let client = self.place.as_ref().and_then(|place| place.client);
-        Asker { app: Arc::clone(&self.app), session: self.id, at, user: self.user.clone(), client }
+        RequestContext { app: Arc::clone(&self.app), session: self.id, at, user: self.user.clone(), client }
     }
 }
 

@@ -39,37 +39,37 @@ impl Shard {
     }
 
     fn joined(&mut self, joined: Joined) {
-        let Joined { at, ask, channel, way, outcome } = joined;
+        let Joined { at, request_id, channel, way, outcome } = joined;
         if self.session(at).is_none() {
             return;
         }
-        let asked = self.ask_has_ended(at.slot, ask).is_some();
+        let asked = self.request_has_ended(at.slot, request_id).is_some();
         if outcome.is_ok() {
             self.subscribe(at.slot, &channel, way);
         }
         let is_open = self.sessions.get(at.slot as usize).is_some_and(Session::is_open);
         if is_open && asked {
-            self.call(at.slot, |protocol, cx| protocol.joined(cx, ask, &channel, outcome));
+            self.call(at.slot, |protocol, cx| protocol.joined(cx, request_id, &channel, outcome));
         } else if outcome.is_ok() {
             // It is gone, or has been told that it may not join: in both cases it is not to be there.
             self.leave_one(at.slot, &channel);
         }
-        self.ask_next(at.slot);
+        self.next_request(at.slot);
         self.resume(at.slot);
         self.free(at.slot);
     }
 
     fn left(&mut self, left: &Left) {
-        let Left { at, ask, channel } = left;
+        let Left { at, request_id, channel } = left;
         if self.session(*at).is_none() {
             return;
         }
         self.unsubscribe(at.slot, channel);
-        self.ask_has_ended(at.slot, *ask);
-        if *ask != 0 {
-            self.call(at.slot, |protocol, cx| protocol.left(cx, *ask, channel));
+        self.request_has_ended(at.slot, *request_id);
+        if *request_id != 0 {
+            self.call(at.slot, |protocol, cx| protocol.left(cx, *request_id, channel));
         }
-        self.ask_next(at.slot);
+        self.next_request(at.slot);
         self.resume(at.slot);
         self.free(at.slot);
     }

@@ -1,7 +1,7 @@
 //! Sessions over real sockets: who hears what, in which order, and what is left of them.
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests end the test")]
 
-mod asking;
+mod requests;
 mod ending;
 mod fan_out;
 mod node;

@@ -10,7 +10,7 @@ mod tests;
 use std::sync::Arc;
 
 use tidings_broker::{JoinRefused, Lost, Recovery, Since, Way, Welcome};
-use tidings_live::{Answer, Ask, Closing, Context, JoinAsk, Message, Proof, Refused, SessionProtocol};
+use tidings_live::{SessionResponse, SessionRequest, Closing, Context, JoinRequest, Message, Proof, Refused, SessionProtocol};
 use tidings_model::channel::{ChannelKey, Member, Position};
 use tidings_model::clock::Millis;
 use tidings_wire::{Prepared, Said};
@@ -201,7 +201,7 @@ impl SessionProtocol for StreamSession {
         }
         let member = self.wish.member.take();
         for wanted in std::mem::take(&mut self.wish.channels) {
-            let ask = cx.ask(Ask::Join(JoinAsk {
+            let request_id = cx.request(SessionRequest::Join(JoinRequest {
                 channel: wanted.name,
                 proof: wanted.proof,
                 member: member.clone(),
@@ -209,7 +209,7 @@ impl SessionProtocol for StreamSession {
                 way: if wanted.history { Way::Session } else { Way::Shared(self.framing.format()) },
             }));
             if self.joining == 0 {
-                self.first_ask = ask;
+                self.first_ask = request_id;
             }
             self.joining += 1;
         }
@@ -229,9 +229,9 @@ impl SessionProtocol for StreamSession {
 
     fn left(&mut self, _: &mut Context<'_>, _: u32, _: &ChannelKey) {}
 
-    fn answered(&mut self, cx: &mut Context<'_>, ask: u32, answer: Answer) {
-        if let Answer::Join(Err(why)) = answer {
-            let index = usize::try_from(ask.wrapping_sub(self.first_ask)).ok();
+    fn answered(&mut self, cx: &mut Context<'_>, request_id: u32, response: SessionResponse) {
+        if let SessionResponse::Join(Err(why)) = response {
+            let index = usize::try_from(request_id.wrapping_sub(self.first_ask)).ok();
             let asked = index.and_then(|index| self.parts.get(index));
             let name = asked.map(|part| Arc::clone(&part.name)).unwrap_or_default();
             self.refuse(cx, &name, &why);

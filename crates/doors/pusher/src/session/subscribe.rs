@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use tidings_broker::{JoinRefused, Recovery, Since, Way, Welcome};
-use tidings_live::{Ask, Context, JoinAsk, Proof, Refused};
+use tidings_live::{SessionRequest, Context, JoinRequest, Proof, Refused};
 use tidings_model::channel::{ChannelKey, Member};
 use tidings_model::policy::{SERVER_TO_USER, canonical};
 
@@ -58,16 +58,16 @@ impl Session {
         match self.join(cx, &wish) {
             Ok(join) => {
                 let (channel, user) = (Arc::clone(&join.channel), join.member.clone());
-                let ask = cx.ask(Ask::Join(join));
+                let request_id = cx.request(SessionRequest::Join(join));
                 let format = format_of(&wish);
-                self.pending = Some(Box::new(Pending::Join { ask, channel, user, format }));
+                self.pending = Some(Box::new(Pending::Join { request_id, channel, user, format }));
             }
             Err(no) => self.refuse(cx, &wish.channel, &no),
         }
     }
 
     /// What to ask for, once everything that the session can check is checked.
-    fn join(&self, cx: &Context<'_>, wish: &Subscribe<'_>) -> Result<JoinAsk, No> {
+    fn join(&self, cx: &Context<'_>, wish: &Subscribe<'_>) -> Result<JoinRequest, No> {
         let name = &*wish.channel;
         if !is_valid(name) {
             return Err(No::new("InvalidChannel", 400, format!("Invalid channel name: '{}'", echo(name))));
@@ -96,7 +96,7 @@ impl Session {
         };
         let member = if is_presence(name) { Some(self.member(wish)?) } else { None };
         let since = self.since(wish)?;
-        Ok(JoinAsk { channel: Arc::from(name), proof, member, since, way: Way::Shared(format_of(wish)) })
+        Ok(JoinRequest { channel: Arc::from(name), proof, member, since, way: Way::Shared(format_of(wish)) })
     }
 
     /// What of the past is wanted: what came after a position, else the last ones that the channel gives everybody.
@@ -126,11 +126,11 @@ impl Session {
     pub(super) fn has_joined(
         &mut self,
         cx: &mut Context<'_>,
-        ask: u32,
+        request_id: u32,
         channel: &ChannelKey,
         outcome: Result<Welcome, JoinRefused>,
     ) {
-        let (member, format) = match self.taken(ask) {
+        let (member, format) = match self.taken(request_id) {
             Some(Pending::Join { user, format, .. }) => (user, format),
             _ => (None, &FORMAT),
         };
@@ -172,8 +172,8 @@ impl Session {
         }
     }
 
-    pub(super) fn join_refused(&mut self, cx: &mut Context<'_>, ask: u32, refused: &JoinRefused) {
-        if let Some(Pending::Join { channel, .. }) = self.taken(ask) {
+    pub(super) fn join_refused(&mut self, cx: &mut Context<'_>, request_id: u32, refused: &JoinRefused) {
+        if let Some(Pending::Join { channel, .. }) = self.taken(request_id) {
             self.refuse(cx, &channel, &No::from(refused));
         }
     }
@@ -203,12 +203,12 @@ impl Session {
             );
         }
         let channel: Arc<str> = Arc::from(&*wish.channel);
-        let ask = cx.ask(Ask::Leave(Arc::clone(&channel)));
-        self.pending = Some(Box::new(Pending::Leave { ask, channel }));
+        let request_id = cx.request(SessionRequest::Leave(Arc::clone(&channel)));
+        self.pending = Some(Box::new(Pending::Leave { request_id, channel }));
     }
 
-    pub(super) fn leave_refused(&mut self, cx: &mut Context<'_>, ask: u32, refused: &JoinRefused) {
-        if let Some(Pending::Leave { channel, .. }) = self.taken(ask) {
+    pub(super) fn leave_refused(&mut self, cx: &mut Context<'_>, request_id: u32, refused: &JoinRefused) {
+        if let Some(Pending::Leave { channel, .. }) = self.taken(request_id) {
             Self::error(cx, &format!("The subscription to channel {channel} could not be ended: {refused}"));
         }
     }

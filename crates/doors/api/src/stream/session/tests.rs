@@ -63,9 +63,9 @@ impl Scene {
         chunks
     }
 
-    fn joined(&mut self, ask: u32, name: &str, outcome: Result<Welcome, JoinRefused>) {
+    fn joined(&mut self, request_id: u32, name: &str, outcome: Result<Welcome, JoinRefused>) {
         let channel = ChannelKey::new("1".into(), name);
-        self.session.joined(&mut self.stage.context(), ask, &channel, outcome);
+        self.session.joined(&mut self.stage.context(), request_id, &channel, outcome);
     }
 
     fn said(&mut self, name: &str, id: &str, position: Option<Position>) {
@@ -122,12 +122,12 @@ fn a_session_says_who_it_is_and_joins_what_it_may() {
         ("tidings.open", r#"{"session":"0.0","channels":["a","$b"]}"#)
     );
     assert_eq!(scene.stage.user().as_deref(), Some("u"));
-    let asked: Vec<JoinAsk> = scene
+    let asked: Vec<JoinRequest> = scene
         .stage
         .asked()
         .into_iter()
-        .map(|(_, ask)| match ask {
-            Ask::Join(join) => join,
+        .map(|(_, request_id)| match request_id {
+            SessionRequest::Join(join) => join,
             other => panic!("{other:?}"),
         })
         .collect();
@@ -230,10 +230,10 @@ fn a_refused_channel_is_told_and_the_others_go_on() {
         event("tidings.refused", "", r#"{"channel":"presence-a","reason":"as many members are present as may be: 1"}"#);
     assert_eq!(scene.heard(), [told]);
     assert_eq!(scene.stage.ended(), None);
-    let answer = Answer::Join(Err(JoinRefused::NoProof));
-    scene.session.answered(&mut scene.stage.context(), 2, answer);
+    let response = SessionResponse::Join(Err(JoinRefused::NoProof));
+    scene.session.answered(&mut scene.stage.context(), 2, response);
     let told =
-        event("tidings.refused", "", r#"{"channel":"b","reason":"the channel asks for a proof, and none was given"}"#);
+        event("tidings.refused", "", r#"{"channel":"b","reason":"the channel handler for a proof, and none was given"}"#);
     assert_eq!(scene.heard(), [told, event("tidings.close", "", r#"{"reason":"refused"}"#)]);
     assert_eq!(scene.stage.ended(), Some(End::Plain), "nothing is left to wait for");
     assert_eq!(scene.stage.refused(), [Refused::Quota, Refused::FailedProof]);
@@ -243,8 +243,8 @@ fn a_refused_channel_is_told_and_the_others_go_on() {
 fn a_broker_that_is_away_ends_the_stream_so_that_it_comes_back() {
     let mut scene = Scene::wanting(&[("a", true, at(1))]);
     scene.heard();
-    let answer = Answer::Join(Err(JoinRefused::Unavailable));
-    scene.session.answered(&mut scene.stage.context(), 1, answer);
+    let response = SessionResponse::Join(Err(JoinRefused::Unavailable));
+    scene.session.answered(&mut scene.stage.context(), 1, response);
     assert_eq!(scene.heard(), [event("tidings.close", "", r#"{"reason":"unavailable"}"#)]);
     assert_eq!(scene.stage.ended(), Some(End::Plain));
 }

@@ -56,11 +56,11 @@ fn subscribe(client: &mut Client, since: Option<&str>, welcome: Welcome) -> (Opt
         data["since"] = since.into();
     }
     assert!(client.say("pusher:subscribe", data).is_empty());
-    let (ask, join) = client.asked_to_join();
+    let (request_id, join) = client.asked_to_join();
     let Way::Shared(format) = join.way else { panic!("{join:?}") };
     assert!(std::ptr::eq(format, if since.is_some() { &POSITIONED } else { &FORMAT }));
     let channel = client.key("c");
-    tidings_live::SessionProtocol::joined(&mut client.session, &mut client.stage.context(), ask, &channel, Ok(welcome));
+    tidings_live::SessionProtocol::joined(&mut client.session, &mut client.stage.context(), request_id, &channel, Ok(welcome));
     (join.since, client.frames())
 }
 

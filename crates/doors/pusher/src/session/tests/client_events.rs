@@ -1,7 +1,7 @@
 //! What a client says to the others.
 
 use serde_json::{Value, json};
-use tidings_live::{Answer, Ask, ClientEvent, PublishRefused, SessionProtocol};
+use tidings_live::{SessionResponse, SessionRequest, ClientEvent, PublishRefused, SessionProtocol};
 use tidings_model::app::{App, AppLimits};
 use tidings_model::event::Data;
 
@@ -24,8 +24,8 @@ fn frame(name: &str, channel: &str, data: Value) -> String {
 #[track_caller]
 fn published(client: &mut Client) -> ClientEvent {
     match client.asked() {
-        (ask, Ask::Publish(event)) => {
-            client.session.answered(&mut client.stage.context(), ask, Answer::Publish(Ok(())));
+        (request_id, SessionRequest::Publish(event)) => {
+            client.session.answered(&mut client.stage.context(), request_id, SessionResponse::Publish(Ok(())));
             assert!(client.frames().is_empty());
             event
         }
@@ -103,8 +103,8 @@ fn a_server_that_is_busy_says_so() {
     for refused in [PublishRefused::Overloaded, PublishRefused::Unavailable] {
         let mut client = client(app());
         client.send(&frame("client-x", "private-a", json!(1)));
-        let (ask, _) = client.asked();
-        client.session.answered(&mut client.stage.context(), ask, Answer::Publish(Err(refused)));
+        let (request_id, _) = client.asked();
+        client.session.answered(&mut client.stage.context(), request_id, SessionResponse::Publish(Err(refused)));
         error(&client.frames(), json!(4301));
         assert_eq!(client.ended(), None);
     }

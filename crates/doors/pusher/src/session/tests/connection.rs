@@ -39,7 +39,7 @@ fn a_client_that_is_silent_is_asked_and_then_let_go() {
         client.session.woken(&mut client.stage.context());
         client.frames()
     };
-    assert_eq!(client.stage.wake_at(), Some(NOW + 50_625), "an eighth later than it would ask itself");
+    assert_eq!(client.stage.wake_at(), Some(NOW + 50_625), "an eighth later than it would request_id itself");
     client.stage.heard = NOW + 40_000;
     client.stage.last_write_at = NOW + 40_000;
     assert!(wake(&mut client, NOW + 50_625).is_empty(), "it was heard of");
@@ -60,25 +60,25 @@ fn a_client_that_is_silent_is_asked_and_then_let_go() {
 
 #[test]
 fn a_client_that_proves_nothing_in_time_is_let_go_where_its_app_asks_for_that() {
-    let asks = || App { authorize_within: Some(Duration::from_secs(30)), ..app() };
+    let handler = || App { authorize_within: Some(Duration::from_secs(30)), ..app() };
     let wake = |client: &mut Client, now: i64| {
         client.stage.now = now;
         client.session.woken(&mut client.stage.context());
         client.ended().map(|end| end.0)
     };
-    let mut client = Client::of(asks(), 7);
+    let mut client = Client::of(handler(), 7);
     assert_eq!(client.stage.wake_at(), Some(NOW + 30_000));
     client.join("public", None);
     assert_eq!(wake(&mut client, NOW + 29_999), None, "woken early");
     assert_eq!(client.stage.wake_at(), Some(NOW + 30_000));
     assert_eq!(wake(&mut client, NOW + 30_000), Some(4009));
     for proof in ["private-a", "presence-a"] {
-        let mut client = Client::of(asks(), 7);
+        let mut client = Client::of(handler(), 7);
         client.join(proof, Some(r#"{"user_id":"u"}"#));
         assert_eq!(wake(&mut client, NOW + 30_000), None, "{proof}");
         assert_eq!(client.stage.wake_at(), Some(NOW + 50_625));
     }
-    let mut client = Client::of(asks(), 7);
+    let mut client = Client::of(handler(), 7);
     let user = auth("1234.1234::user::{\"id\":\"u\"}");
     client.say("pusher:signin", json!({"auth": user, "user_data": "{\"id\":\"u\"}"}));
     assert_eq!(wake(&mut client, NOW + 30_000), None);

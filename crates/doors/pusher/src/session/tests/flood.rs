@@ -86,9 +86,9 @@ fn what_an_apps_limits_refuse_is_noted() {
     assert_eq!(client.stage.refused(), [Refused::Quota]);
     for _ in 0..2 {
         client.send(r#"{"event":"client-x","channel":"private-a","data":1}"#);
-        if let Some((ask, _)) = client.stage.asked().pop() {
-            let published = tidings_live::Answer::Publish(Ok(()));
-            client.session.answered(&mut client.stage.context(), ask, published);
+        if let Some((request_id, _)) = client.stage.asked().pop() {
+            let published = tidings_live::SessionResponse::Publish(Ok(()));
+            client.session.answered(&mut client.stage.context(), request_id, published);
         }
     }
     assert_eq!(client.stage.refused(), [Refused::EventRate]);

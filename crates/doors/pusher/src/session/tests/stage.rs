@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde_json::{Value, json};
 use tidings_broker::Welcome;
-use tidings_live::{Answer, Ask, End, JoinAsk, Message, Rehearsal, SessionProtocol};
+use tidings_live::{SessionResponse, SessionRequest, End, JoinRequest, Message, Rehearsal, SessionProtocol};
 use tidings_model::app::{App, Token};
 use tidings_model::channel::{ChannelKey, Member};
 use tidings_model::policy::canonical;
@@ -76,16 +76,16 @@ impl Client {
 
     /// What was asked for, when that is one thing.
     #[track_caller]
-    pub(super) fn asked(&mut self) -> (u32, Ask) {
+    pub(super) fn asked(&mut self) -> (u32, SessionRequest) {
         let mut asked = self.stage.asked();
         assert_eq!(asked.len(), 1, "{asked:?}");
         asked.remove(0)
     }
 
     #[track_caller]
-    pub(super) fn asked_to_join(&mut self) -> (u32, JoinAsk) {
+    pub(super) fn asked_to_join(&mut self) -> (u32, JoinRequest) {
         match self.asked() {
-            (ask, Ask::Join(join)) => (ask, join),
+            (request_id, SessionRequest::Join(join)) => (request_id, join),
             (_, other) => panic!("not a join: {other:?}"),
         }
     }
@@ -107,11 +107,11 @@ impl Client {
     /// Lets the broker take in the join that was asked for.
     #[track_caller]
     pub(super) fn admit(&mut self, welcome: Welcome) -> Vec<Value> {
-        let (ask, join) = self.asked_to_join();
+        let (request_id, join) = self.asked_to_join();
         let channel = self.key(&join.channel);
-        self.session.answered(&mut self.stage.context(), ask, Answer::Join(Ok(())));
-        assert!(self.frames().is_empty(), "the answer comes in the channel's order");
-        self.session.joined(&mut self.stage.context(), ask, &channel, Ok(welcome));
+        self.session.answered(&mut self.stage.context(), request_id, SessionResponse::Join(Ok(())));
+        assert!(self.frames().is_empty(), "the response comes in the channel's order");
+        self.session.joined(&mut self.stage.context(), request_id, &channel, Ok(welcome));
         self.frames()
     }
 

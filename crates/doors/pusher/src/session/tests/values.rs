@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 use tidings_broker::Welcome;
-use tidings_live::{Answer, Ask, SessionProtocol};
+use tidings_live::{SessionResponse, SessionRequest, SessionProtocol};
 use tidings_model::channel::{Member, SessionId, UserId};
 use tidings_model::event::{Data, Event};
 use tidings_wire::{Prepared, Presence, Publication, Said};
@@ -39,7 +39,7 @@ fn a_user_id_and_what_is_shown_of_a_user_are_passed_on_as_they_came() {
         let mut client = Client::new();
         let info_member = info.map(|info| format!(",\"user_info\":{info}")).unwrap_or_default();
         assert!(client.subscribe("presence-c", Some(&format!("{{\"user_id\":{id}{info_member}}}"))).is_empty());
-        let (ask, join) = client.asked_to_join();
+        let (request_id, join) = client.asked_to_join();
         let member = join.member.unwrap();
         // Raw, since a JSON reader here would make another number of a long one.
         let raw = |frame: &Value| frame["data"].as_str().unwrap().to_owned();
@@ -47,7 +47,7 @@ fn a_user_id_and_what_is_shown_of_a_user_are_passed_on_as_they_came() {
         assert_eq!(added, format!("{{\"user_id\":{id}{info_member}}}"));
         let channel = client.key("presence-c");
         let welcome = Welcome { members: vec![Arc::clone(&member)], ..Welcome::default() };
-        client.session.joined(&mut client.stage.context(), ask, &channel, Ok(welcome));
+        client.session.joined(&mut client.stage.context(), request_id, &channel, Ok(welcome));
         let presence = raw(&client.frames()[0]);
         let (key, shown) =
             (if id.starts_with('"') { id.to_owned() } else { format!("\"{id}\"") }, info.unwrap_or("null"));
@@ -68,8 +68,8 @@ fn what_a_client_says_bears_the_id_as_the_app_gave_it() {
     let mut client = Client::new();
     client.join("presence-c", Some(r#"{"user_id":10}"#));
     client.send(r#"{"event":"client-x","channel":"presence-c","data":{"n": 1.0}}"#);
-    let (ask, Ask::Publish(said)) = client.asked() else { panic!("nothing was said") };
-    client.session.answered(&mut client.stage.context(), ask, Answer::Publish(Ok(())));
+    let (request_id, SessionRequest::Publish(said)) = client.asked() else { panic!("nothing was said") };
+    client.session.answered(&mut client.stage.context(), request_id, SessionResponse::Publish(Ok(())));
     assert_eq!(said.data, Data::json(r#"{"n": 1.0}"#));
     let event = Event {
         id: "1".to_owned(),
