@@ -16,7 +16,7 @@ use tidings_courier::Courier;
 use tidings_courier::egress::{Egress, EgressError};
 use tidings_door_api::{ApiDoor, StandardWebhooks};
 use tidings_door_pusher::{PusherDoor, PusherWebhooks};
-use tidings_live::{Closing, Inboxes, Live};
+use tidings_live::{CloseReason, Inboxes, Live};
 use tidings_model::clock::SharedClock;
 use tidings_store::postgres::{self, OpenError, PostgresStore};
 use tidings_store::queue::Depth;
@@ -260,7 +260,7 @@ impl Engine {
         if self.is_alone().await {
             self.live.end_streams();
         } else {
-            self.live.stop(grace, Closing::GoingAway).await;
+            self.live.stop(grace, CloseReason::GoingAway).await;
         }
     }
 
@@ -273,7 +273,7 @@ impl Engine {
         }
         self.courier.stop(grace).await;
         let last_word = if self.bus.broker().name() == "memory" { LAST_WORD } else { LAST_WORD_SHARED };
-        self.live.stop(last_word, Closing::Restarting).await;
+        self.live.stop(last_word, CloseReason::Restarting).await;
         self.bus.transitions().drain(grace).await;
         if let Some(histories) = self.histories.clone() {
             histories.save().await;

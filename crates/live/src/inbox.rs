@@ -17,7 +17,7 @@ use tidings_broker::{SessionRef, Shards, Told};
 use tidings_model::clock::{Millis, SharedClock, millis};
 
 use crate::requests::SessionResponse;
-use crate::protocol::Closing;
+use crate::protocol::CloseReason;
 use crate::settings::Settings;
 use crate::shard::Newcomer;
 
@@ -44,7 +44,7 @@ pub(crate) enum Item {
     /// The shard is to end those sessions whose bytes leave as somebody else's response.
     EndStreams,
     /// The shard is to end all sessions within this time, then itself.
-    Stop(Duration, Closing),
+    Stop(Duration, CloseReason),
 }
 
 impl Item {

@@ -32,7 +32,7 @@ pub use inbox::Inboxes;
 pub use live::Live;
 pub use metrics::Sizes;
 pub use places::{NoPlace, Place};
-pub use protocol::{Closing, Context, End, Message, SessionProtocol};
+pub use protocol::{CloseReason, Context, CloseWith, Message, SessionProtocol};
 pub use refusals::Refused;
 pub use rehearsal::Rehearsal;
 pub use settings::Settings;

@@ -21,7 +21,7 @@ use crate::requests::RequestHandler;
 use crate::inbox::{Attendant, Inboxes, Item};
 use crate::metrics::{Metrics, Sizes};
 use crate::places::{NoPlace, Place, Places};
-use crate::protocol::{Closing, SessionProtocol};
+use crate::protocol::{CloseReason, SessionProtocol};
 use crate::refusals::{Refusals, Refused};
 use crate::settings::Settings;
 use crate::shard::{Newcomer, Opening, Shard, Shared};
@@ -205,7 +205,7 @@ impl Live {
     /// other, over most of the grace period, so that their clients don't come back elsewhere all at once; otherwise all are
     /// told now, since nobody is there to come back to until this node has gone. Returns when all connections are closed and
     /// the shards have ended: as soon as the last client has hung up, at the latest when the period is over.
-    pub async fn stop(&self, grace: Duration, why: Closing) {
+    pub async fn stop(&self, grace: Duration, why: CloseReason) {
         self.0.tell_to_stop(grace, why);
         let threads = std::mem::take(&mut *self.0.threads.lock());
         let joined = tokio::task::spawn_blocking(move || {
@@ -222,7 +222,7 @@ impl Live {
 }
 
 impl Inner {
-    fn tell_to_stop(&self, grace: Duration, why: Closing) {
+    fn tell_to_stop(&self, grace: Duration, why: CloseReason) {
         self.places.close();
         for shard in 0..self.inboxes.count() {
             self.inboxes.put(shard, Item::Stop(grace, why));
@@ -232,6 +232,6 @@ impl Inner {
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        self.tell_to_stop(Duration::ZERO, Closing::Restarting);
+        self.tell_to_stop(Duration::ZERO, CloseReason::Restarting);
     }
 }

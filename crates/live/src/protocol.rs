@@ -22,7 +22,7 @@ pub enum Message<'a> {
 
 /// Why a session is about to be ended by the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Closing {
+pub enum CloseReason {
     /// The client should come back at once: others take over from a server that stops, or its app has changed.
     GoingAway,
     /// The server stops and nobody takes over: the client should come back in a moment, when it may have started again.
@@ -64,7 +64,7 @@ pub trait SessionProtocol: Send {
     fn woken(&mut self, cx: &mut Context<'_>);
 
     /// The server ends the session: the protocol says so in its own way, with [`Context::close`] or [`Context::end`] last.
-    fn closing(&mut self, cx: &mut Context<'_>, why: Closing);
+    fn closing(&mut self, cx: &mut Context<'_>, why: CloseReason);
 }
 
 /// What a protocol may do while it is called.
@@ -72,7 +72,7 @@ pub trait SessionProtocol: Send {
 pub struct Context<'a> {
     pub(crate) session: SessionId,
     pub(crate) now: Millis,
-    pub(crate) heard: Millis,
+    pub(crate) last_read_at: Millis,
     pub(crate) last_write_at: Millis,
     pub(crate) effects: &'a mut Effects,
 }
@@ -86,13 +86,13 @@ pub(crate) struct Effects {
     pub(crate) wake_at: Option<Millis>,
     pub(crate) user: Option<Arc<str>>,
     pub(crate) refusals: Vec<Refused>,
-    pub(crate) end: Option<End>,
+    pub(crate) end: Option<CloseWith>,
 }
 
 impl Effects {
     /// Nothing of it is to be carried out; the session ends with an internal error (RFC 6455 § 7.4.1).
     pub(crate) fn break_off(&mut self) {
-        let end = Some(End::Close(1011, String::new()));
+        let end = Some(CloseWith::Frame(1011, String::new()));
         *self = Self { next_request_id: self.next_request_id, end, ..Self::default() };
     }
 }
@@ -107,11 +107,11 @@ pub(crate) struct Piece {
 
 /// How a protocol ends its session, after all that it has written.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum End {
+pub enum CloseWith {
     /// With a WebSocket close frame.
-    Close(u16, String),
+    Frame(u16, String),
     /// With the end of the stream.
-    Plain,
+    EndOfStream,
 }
 
 impl Context<'_> {
@@ -126,8 +126,8 @@ impl Context<'_> {
     }
 
     /// When bytes of the client were last read, in steady time.
-    pub fn heard(&self) -> Millis {
-        self.heard
+    pub fn last_read_at(&self) -> Millis {
+        self.last_read_at
     }
 
     /// When bytes were last written to the client before this call, in steady time.
@@ -173,11 +173,11 @@ impl Context<'_> {
 
     /// Ends a WebSocket with this code and reason (cut to the 123 bytes that a close frame holds), after what was written.
     pub fn close(&mut self, code: u16, reason: impl Into<String>) {
-        self.effects.end.get_or_insert(End::Close(code, reason.into()));
+        self.effects.end.get_or_insert(CloseWith::Frame(code, reason.into()));
     }
 
     /// Ends the stream, after what was written.
     pub fn end(&mut self) {
-        self.effects.end.get_or_insert(End::Plain);
+        self.effects.end.get_or_insert(CloseWith::EndOfStream);
     }
 }

@@ -7,7 +7,7 @@ use tidings_model::channel::SessionId;
 use tidings_model::clock::Millis;
 
 use crate::requests::SessionRequest;
-use crate::protocol::{Context, Effects, End};
+use crate::protocol::{Context, Effects, CloseWith};
 use crate::refusals::Refused;
 
 /// Plays the shard's part for one session, in tests of protocols: it gives [`Context`]s, and keeps what was done with them
@@ -32,8 +32,8 @@ use crate::refusals::Refused;
 pub struct Rehearsal {
     /// What [`Context::now`] answers.
     pub now: Millis,
-    /// What [`Context::heard`] answers.
-    pub heard: Millis,
+    /// What [`Context::last_read_at`] answers.
+    pub last_read_at: Millis,
     /// What [`Context::last_write_at`] answers.
     pub last_write_at: Millis,
     session: SessionId,
@@ -45,13 +45,13 @@ pub struct Rehearsal {
 impl Rehearsal {
     /// A stage for the session with this id, at time 0.
     pub fn new(session: SessionId) -> Self {
-        Self { now: 0, heard: 0, last_write_at: 0, session, user: None, wake_at: None, effects: Effects::default() }
+        Self { now: 0, last_read_at: 0, last_write_at: 0, session, user: None, wake_at: None, effects: Effects::default() }
     }
 
     /// What the next call of the protocol is given.
     pub fn context(&mut self) -> Context<'_> {
-        let Self { session, now, heard, last_write_at, .. } = *self;
-        Context { session, now, heard, last_write_at, effects: &mut self.effects }
+        let Self { session, now, last_read_at, last_write_at, .. } = *self;
+        Context { session, now, last_read_at, last_write_at, effects: &mut self.effects }
     }
 
     /// The bytes that were written since this was last called, one item for each [`Context::write`], and two for each
@@ -84,7 +84,7 @@ impl Rehearsal {
     }
 
     /// How the protocol has ended the session since this was last called, if it has.
-    pub fn ended(&mut self) -> Option<End> {
+    pub fn ended(&mut self) -> Option<CloseWith> {
         self.effects.end.take()
     }
 }

@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use tidings_broker::{JoinRefused, Lost, Welcome};
 use tidings_bus::{Bucket, Rate};
-use tidings_live::{SessionResponse, Closing, Context, Message, Refused, SessionProtocol};
+use tidings_live::{SessionResponse, CloseReason, Context, Message, Refused, SessionProtocol};
 use tidings_model::app::App;
 use tidings_model::channel::{ChannelKey, Member};
 use tidings_model::clock::{Millis, millis};
@@ -233,14 +233,14 @@ impl SessionProtocol for Session {
         }
     }
 
-    fn closing(&mut self, cx: &mut Context<'_>, why: Closing) {
+    fn closing(&mut self, cx: &mut Context<'_>, why: CloseReason) {
         let (code, reason) = match why {
-            Closing::GoingAway => (4200, "The server is going away; please reconnect"),
+            CloseReason::GoingAway => (4200, "The server is going away; please reconnect"),
             // "At once" would find nobody, and libraries then wait for as long as an attempt may take.
-            Closing::Restarting => (4100, "The server restarts; please reconnect in a moment"),
-            Closing::Slow => (4100, "The client reads too slowly: more is waiting for it than is kept"),
-            Closing::Shut => (4003, "The app is disabled"),
-            Closing::Disconnected => (NOT_AUTHORIZED, "The app has ended this connection"),
+            CloseReason::Restarting => (4100, "The server restarts; please reconnect in a moment"),
+            CloseReason::Slow => (4100, "The client reads too slowly: more is waiting for it than is kept"),
+            CloseReason::Shut => (4003, "The app is disabled"),
+            CloseReason::Disconnected => (NOT_AUTHORIZED, "The app has ended this connection"),
         };
         self.end(cx, code, reason);
     }

@@ -28,11 +28,11 @@ impl Shard {
     /// follow.
     pub(super) fn call(&mut self, slot: u32, call: impl FnOnce(&mut dyn SessionProtocol, &mut Context<'_>)) {
         let Some(session) = self.sessions.get_mut(slot as usize) else { return };
-        let (id, now, heard, last_write_at) = (session.id, self.now, session.heard, session.last_write_at);
+        let (id, now, last_read_at, last_write_at) = (session.id, self.now, session.last_read_at, session.last_write_at);
         let Some(protocol) = &mut session.protocol else { return };
         self.effects.next_request_id = session.next_request_id;
         let effects = &mut self.effects;
-        let mut cx = Context { session: id, now, heard, last_write_at, effects };
+        let mut cx = Context { session: id, now, last_read_at, last_write_at, effects };
         if guarded("a protocol", || call(protocol.as_mut(), &mut cx)).is_none() {
             self.effects.break_off();
         }

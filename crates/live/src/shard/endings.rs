@@ -14,7 +14,7 @@ use super::Shard;
 use super::line::Sent;
 use super::session::{Phase, Unread};
 use crate::requests::{SessionResponse, SessionRequest};
-use crate::protocol::{Closing, End};
+use crate::protocol::{CloseReason, CloseWith};
 use crate::refusals::Refused;
 use crate::transport::Transport;
 
@@ -33,7 +33,7 @@ pub(super) struct Stopping {
     grace: Duration,
     /// Over how long sessions are told.
     spread: Duration,
-    pub(super) why: Closing,
+    pub(super) why: CloseReason,
     /// Sessions that were there, and how many of them were told.
     all: usize,
     told: usize,
@@ -43,10 +43,10 @@ pub(super) struct Stopping {
 
 impl Shard {
     /// The server ends a session: its protocol says so.
-    pub(super) fn say_goodbye(&mut self, slot: u32, why: Closing) {
+    pub(super) fn say_goodbye(&mut self, slot: u32, why: CloseReason) {
         self.act(slot, |protocol, cx| protocol.closing(cx, why));
         // If the protocol has not ended it.
-        self.end(slot, &End::Plain);
+        self.end(slot, &CloseWith::EndOfStream);
     }
 
     /// Deals with sessions that a write has shown to be slow or gone.
@@ -71,14 +71,14 @@ impl Shard {
         if let Some(line) = &mut session.line {
             line.discard(&self.metrics);
         }
-        self.say_goodbye(slot, Closing::Slow);
+        self.say_goodbye(slot, CloseReason::Slow);
     }
 
     /// Ends an open session, after all that was written to it.
-    pub(super) fn end(&mut self, slot: u32, end: &End) {
+    pub(super) fn end(&mut self, slot: u32, end: &CloseWith) {
         let Some(session) = self.sessions.get_mut(slot as usize) else { return };
         let (true, Some(line)) = (session.is_open(), &mut session.line) else { return };
-        if let (End::Close(code, reason), true) = (end, session.decoder.is_some()) {
+        if let (CloseWith::Frame(code, reason), true) = (end, session.decoder.is_some()) {
             // Whoever is too slow for this will be hung up on.
             line.send(&ws::close(*code, reason), usize::MAX, &self.metrics);
         }
@@ -199,11 +199,11 @@ impl Shard {
         };
         let all = self.sessions.iter().filter(|(_, session)| is_stream(session));
         let slots: Vec<_> = all.map(|(slot, _)| slot as u32).collect();
-        slots.into_iter().for_each(|slot| self.say_goodbye(slot, Closing::Restarting));
+        slots.into_iter().for_each(|slot| self.say_goodbye(slot, CloseReason::Restarting));
     }
 
-    pub(super) fn begin_stopping(&mut self, grace: Duration, why: Closing) {
-        let spread = if why == Closing::GoingAway { grace.mul_f64(0.8) } else { Duration::ZERO };
+    pub(super) fn begin_stopping(&mut self, grace: Duration, why: CloseReason) {
+        let spread = if why == CloseReason::GoingAway { grace.mul_f64(0.8) } else { Duration::ZERO };
         // Those that are ending already have no longer either.
         let until = self.now.saturating_add(LAST_WORDS_AT_STOP);
         let late = |phase: Phase| matches!(phase, Phase::Ending(end) if end > until);

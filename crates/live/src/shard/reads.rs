@@ -15,7 +15,7 @@ use super::acts::guarded;
 use super::line::Sent;
 use super::session::{Newcomer, Opening, Phase, Session};
 use super::{SCRATCH, Shard};
-use crate::protocol::{Context, End, Message};
+use crate::protocol::{Context, CloseWith, Message};
 use crate::transport::Transport;
 
 /// Bytes of a session that wait for a request to end.
@@ -105,7 +105,7 @@ impl Shard {
                     let is_empty = count < room && line.transport.a_short_read_empties() && !to_the_end;
                     turn -= count;
                     if phase == Phase::Open {
-                        session.heard = self.now;
+                        session.last_read_at = self.now;
                         if let Some(place) = &session.place {
                             place.traffic.bytes_received.inc_by(count as u64);
                         }
@@ -151,8 +151,8 @@ impl Shard {
             let (Some(decoder), Some(protocol)) = (&mut session.decoder, &mut session.protocol) else { return 0 };
             self.effects.next_request_id = session.next_request_id;
             let effects = &mut self.effects;
-            let (id, now, heard, last_write_at) = (session.id, self.now, session.heard, session.last_write_at);
-            let mut cx = Context { session: id, now, heard, last_write_at, effects };
+            let (id, now, last_read_at, last_write_at) = (session.id, self.now, session.last_read_at, session.last_write_at);
+            let mut cx = Context { session: id, now, last_read_at, last_write_at, effects };
             let place = &session.place;
             let count = || place.as_ref().map(|place| place.traffic.messages_received.inc());
             let decoded = guarded("a protocol", || {
@@ -215,7 +215,7 @@ impl Shard {
         session.finished = true;
         match session.phase {
             Phase::Open if session.has_open_request() => {}
-            Phase::Open => self.end(slot, &End::Plain),
+            Phase::Open => self.end(slot, &CloseWith::EndOfStream),
             Phase::Ending(_) => self.writable(slot),
             Phase::Gone => {}
         }

@@ -72,7 +72,7 @@ pub(super) struct Session {
     /// There while something was asked and isn't answered.
     pub(super) requests: Option<Box<Requests>>,
     pub(super) next_request_id: u32,
-    pub(super) heard: Millis,
+    pub(super) last_read_at: Millis,
     pub(super) last_write_at: Millis,
     pub(super) wake_at: Millis,
     pub(super) spoke: Option<Spoke>,
@@ -178,7 +178,7 @@ impl Session {
             subscriptions: Vec::new(),
             requests: None,
             next_request_id: 0,
-            heard: now,
+            last_read_at: now,
             last_write_at: now,
             wake_at: NEVER,
             spoke: None,

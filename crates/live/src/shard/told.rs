@@ -7,7 +7,7 @@ use tidings_model::id::AppId;
 use super::Shard;
 use super::channels::Subscriber;
 use super::session::{Session, Subscription};
-use crate::protocol::Closing;
+use crate::protocol::CloseReason;
 
 impl Shard {
     pub(super) fn told(&mut self, told: Told) {
@@ -23,16 +23,16 @@ impl Shard {
                         Who::Session(id) => session.id == *id,
                         Who::User(user) => session.user.as_ref() == Some(user),
                     };
-                    self.say_goodbye_to(app, Closing::Disconnected, is_meant);
+                    self.say_goodbye_to(app, CloseReason::Disconnected, is_meant);
                 }
-                Control::Shut { app } => self.say_goodbye_to(app, Closing::Shut, |_| true),
-                Control::Renew { app } => self.say_goodbye_to(app, Closing::GoingAway, |_| true),
+                Control::Shut { app } => self.say_goodbye_to(app, CloseReason::Shut, |_| true),
+                Control::Renew { app } => self.say_goodbye_to(app, CloseReason::GoingAway, |_| true),
             },
         }
     }
 
     /// Ends those sessions of an app that are meant.
-    fn say_goodbye_to(&mut self, app: &AppId, why: Closing, is_meant: impl Fn(&Session) -> bool) {
+    fn say_goodbye_to(&mut self, app: &AppId, why: CloseReason, is_meant: impl Fn(&Session) -> bool) {
         let all = self.sessions.iter().filter(|(_, session)| session.is_open() && session.app.id == *app);
         let meant: Vec<_> = all.filter(|(_, session)| is_meant(session)).map(|(slot, _)| slot as u32).collect();
         meant.into_iter().for_each(|slot| self.say_goodbye(slot, why));

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use tidings_broker::{Control, JoinRefused, Joined, Left, Lost, SessionRef, Shards as _, Told, Way, Welcome};
 use tidings_live::{
-    SessionResponse, SessionRequest, RequestContext, ResponseFuture, RequestHandler, ClientEvent, Closing, Context, Inboxes, JoinRequest, Message, Proof, SessionProtocol,
+    SessionResponse, SessionRequest, RequestContext, ResponseFuture, RequestHandler, ClientEvent, CloseReason, Context, Inboxes, JoinRequest, Message, Proof, SessionProtocol,
 };
 use tidings_model::channel::{ChannelKey, SessionId};
 use tidings_model::event::{Data, Event};
@@ -123,14 +123,14 @@ impl SessionProtocol for Toy {
         self.write(cx, "woken");
     }
 
-    fn closing(&mut self, cx: &mut Context<'_>, why: Closing) {
+    fn closing(&mut self, cx: &mut Context<'_>, why: CloseReason) {
         self.write(cx, &format!("bye {why:?}"));
         let code = match why {
-            Closing::GoingAway => 1001,
-            Closing::Restarting => 1012,
-            Closing::Slow => 4001,
-            Closing::Disconnected => 4002,
-            Closing::Shut => 4003,
+            CloseReason::GoingAway => 1001,
+            CloseReason::Restarting => 1012,
+            CloseReason::Slow => 4001,
+            CloseReason::Disconnected => 4002,
+            CloseReason::Shut => 4003,
         };
         if self.bare { cx.end() } else { cx.close(code, "bye") }
     }

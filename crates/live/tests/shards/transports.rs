@@ -7,7 +7,7 @@ use bytes::Bytes;
 use http_body_util::BodyExt as _;
 use rustls::pki_types::{PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig, StreamOwned};
-use tidings_live::{Closing, Settings, Socket};
+use tidings_live::{CloseReason, Settings, Socket};
 use tokio_rustls::TlsAcceptor;
 
 use crate::node::{Client, Node, PATIENCE, eventually};
@@ -116,7 +116,7 @@ fn a_stream_is_the_body_of_a_response() {
         assert_eq!(next(&mut slow).await.unwrap(), "bye Slow\n");
         assert_eq!(next(&mut slow).await, None);
         let live = node.live.clone();
-        let stopping = tokio::spawn(async move { live.stop(PATIENCE, Closing::GoingAway).await });
+        let stopping = tokio::spawn(async move { live.stop(PATIENCE, CloseReason::GoingAway).await });
         assert_eq!(next(&mut first).await.unwrap(), "bye GoingAway\n");
         assert_eq!(next(&mut first).await, None);
         stopping.await.unwrap();

@@ -10,7 +10,7 @@ mod tests;
 use std::sync::Arc;
 
 use tidings_broker::{JoinRefused, Lost, Recovery, Since, Way, Welcome};
-use tidings_live::{SessionResponse, SessionRequest, Closing, Context, JoinRequest, Message, Proof, Refused, SessionProtocol};
+use tidings_live::{SessionResponse, SessionRequest, CloseReason, Context, JoinRequest, Message, Proof, Refused, SessionProtocol};
 use tidings_model::channel::{ChannelKey, Member, Position};
 use tidings_model::clock::Millis;
 use tidings_wire::{Prepared, Said};
@@ -262,14 +262,14 @@ impl SessionProtocol for StreamSession {
         self.wake_later(cx);
     }
 
-    fn closing(&mut self, cx: &mut Context<'_>, why: Closing) {
+    fn closing(&mut self, cx: &mut Context<'_>, why: CloseReason) {
         let (reason, retry) = match why {
             // Another node is there, or this one with what has changed.
-            Closing::GoingAway => ("going_away", Some(100 + spread(cx, 900))),
-            Closing::Restarting => ("going_away", Some(BACK_IN + spread(cx, 500))),
-            Closing::Slow => ("slow", None),
-            Closing::Disconnected => ("disconnected", None),
-            Closing::Shut => ("app_disabled", None),
+            CloseReason::GoingAway => ("going_away", Some(100 + spread(cx, 900))),
+            CloseReason::Restarting => ("going_away", Some(BACK_IN + spread(cx, 500))),
+            CloseReason::Slow => ("slow", None),
+            CloseReason::Disconnected => ("disconnected", None),
+            CloseReason::Shut => ("app_disabled", None),
         };
         self.close_until(cx, reason, retry);
     }

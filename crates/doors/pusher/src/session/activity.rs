@@ -44,14 +44,14 @@ impl Activity {
 
     /// Looks, and asks if need be. When to look again; `None` if the client was asked and has not answered in time.
     pub(super) fn woken(&mut self, cx: &mut Context<'_>, ping: &Bytes) -> Option<Millis> {
-        let (now, heard) = (cx.now(), cx.heard());
+        let (now, last_read_at) = (cx.now(), cx.last_read_at());
         let pong = seconds(self.patience.pong);
         // Bytes of any kind are a sign of life, frames of WebSocket's own among them.
-        if let Some(asked) = self.asked.filter(|asked| heard < *asked) {
+        if let Some(asked) = self.asked.filter(|asked| last_read_at < *asked) {
             return (now < asked + pong).then_some(asked + pong);
         }
         self.asked = None;
-        let due = heard.min(cx.last_write_at()) + self.interval();
+        let due = last_read_at.min(cx.last_write_at()) + self.interval();
         if now < due {
             return Some(due);
         }

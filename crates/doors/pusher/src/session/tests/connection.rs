@@ -5,7 +5,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use tidings_broker::Lost;
-use tidings_live::{Closing, Message, SessionProtocol};
+use tidings_live::{CloseReason, Message, SessionProtocol};
 use tidings_model::app::App;
 use tidings_model::channel::ChannelKey;
 
@@ -40,7 +40,7 @@ fn a_client_that_is_silent_is_asked_and_then_let_go() {
         client.frames()
     };
     assert_eq!(client.stage.wake_at(), Some(NOW + 50_625), "an eighth later than it would request_id itself");
-    client.stage.heard = NOW + 40_000;
+    client.stage.last_read_at = NOW + 40_000;
     client.stage.last_write_at = NOW + 40_000;
     assert!(wake(&mut client, NOW + 50_625).is_empty(), "it was heard of");
     assert_eq!(client.stage.wake_at(), Some(NOW + 90_625));
@@ -48,7 +48,7 @@ fn a_client_that_is_silent_is_asked_and_then_let_go() {
     client.stage.last_write_at = NOW + 90_625;
     assert_eq!(client.stage.wake_at(), Some(NOW + 120_625));
     // It answers, in time; then no more.
-    client.stage.heard = NOW + 90_700;
+    client.stage.last_read_at = NOW + 90_700;
     assert!(wake(&mut client, NOW + 120_625).is_empty());
     assert_eq!(client.stage.wake_at(), Some(NOW + 141_250));
     assert_eq!(wake(&mut client, NOW + 141_250).len(), 1);
@@ -113,7 +113,7 @@ fn who_may_have_missed_comings_and_goings_is_sent_away_to_come_back() {
 #[test]
 fn the_server_ends_a_session_with_a_code_that_says_whether_to_come_back() {
     for (why, code) in
-        [(Closing::GoingAway, 4200), (Closing::Restarting, 4100), (Closing::Slow, 4100), (Closing::Disconnected, 4009)]
+        [(CloseReason::GoingAway, 4200), (CloseReason::Restarting, 4100), (CloseReason::Slow, 4100), (CloseReason::Disconnected, 4009)]
     {
         let mut client = Client::new();
         client.session.closing(&mut client.stage.context(), why);

@@ -21,7 +21,7 @@ struct Habits {
 /// The longest silences that a proxy sees in five minutes, of the server and of the client.
 fn longest_silences(habits: &Habits) -> (i64, i64) {
     let mut client = Client::of(app(), habits.protocol);
-    client.stage.heard = NOW;
+    client.stage.last_read_at = NOW;
     client.stage.last_write_at = NOW;
     let (mut server_silent, mut client_silent) = (0, 0);
     for now in (NOW..=NOW + FIVE_MINUTES).step_by(250) {
@@ -40,12 +40,12 @@ fn longest_silences(habits: &Habits) -> (i64, i64) {
             (wrote, spoke) = (true, true);
         }
         server_silent = server_silent.max(now - client.stage.last_write_at);
-        client_silent = client_silent.max(now - client.stage.heard);
+        client_silent = client_silent.max(now - client.stage.last_read_at);
         if wrote {
             client.stage.last_write_at = now;
         }
         if spoke {
-            client.stage.heard = now;
+            client.stage.last_read_at = now;
         }
     }
     (server_silent, client_silent)
@@ -80,7 +80,7 @@ fn who_speaks_and_hears_often_or_asks_by_itself_is_not_asked() {
         for now in (NOW..=NOW + FIVE_MINUTES).step_by(250) {
             client.stage.now = now;
             if (now - NOW) % speaks_every == 0 {
-                client.stage.heard = now;
+                client.stage.last_read_at = now;
             }
             if (now - NOW) % hears_every == 0 {
                 client.stage.last_write_at = now;

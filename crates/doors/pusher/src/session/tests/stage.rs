@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde_json::{Value, json};
 use tidings_broker::Welcome;
-use tidings_live::{SessionResponse, SessionRequest, End, JoinRequest, Message, Rehearsal, SessionProtocol};
+use tidings_live::{SessionResponse, SessionRequest, CloseWith, JoinRequest, Message, Rehearsal, SessionProtocol};
 use tidings_model::app::{App, Token};
 use tidings_model::channel::{ChannelKey, Member};
 use tidings_model::policy::canonical;
@@ -55,7 +55,7 @@ impl Client {
     pub(super) fn before(app: App, protocol: u8) -> Self {
         let app = Arc::new(app);
         let mut stage = Rehearsal::new(SOCKET.parse().unwrap());
-        (stage.now, stage.heard, stage.last_write_at) = (NOW, NOW, NOW);
+        (stage.now, stage.last_read_at, stage.last_write_at) = (NOW, NOW, NOW);
         Self { session: Session::new(Arc::clone(&app), protocol, Patience::default()), stage, app }
     }
 
@@ -126,12 +126,12 @@ impl Client {
     /// How it has ended; with a code that clients understand.
     pub(super) fn ended(&mut self) -> Option<(u16, String)> {
         self.stage.ended().map(|end| match end {
-            End::Close(code, reason) => {
+            CloseWith::Frame(code, reason) => {
                 assert!(code < 4300, "clients never come back after {code}");
                 assert!(reason.len() <= 123, "{reason}");
                 (code, reason)
             }
-            End::Plain => panic!("no close frame"),
+            CloseWith::EndOfStream => panic!("no close frame"),
         })
     }
 }

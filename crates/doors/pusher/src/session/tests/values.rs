@@ -13,12 +13,12 @@ use super::stage::{Client, data, payload};
 use crate::wire::FORMAT;
 
 /// What the others in a channel get.
-fn heard(said: Said) -> Value {
+fn encoded(said: Said) -> Value {
     payload(Prepared::new(said).bytes(&FORMAT).unwrap())
 }
 
 fn joins(client: &Client, member: &Arc<Member>) -> Value {
-    heard(Said::Joined(Presence {
+    encoded(Said::Joined(Presence {
         channel: client.key("presence-c"),
         session: SessionId::from_random([1; 16]),
         member: Arc::clone(member),
@@ -52,7 +52,7 @@ fn a_user_id_and_what_is_shown_of_a_user_are_passed_on_as_they_came() {
         let (key, shown) =
             (if id.starts_with('"') { id.to_owned() } else { format!("\"{id}\"") }, info.unwrap_or("null"));
         assert_eq!(presence, format!("{{\"presence\":{{\"ids\":[{id}],\"hash\":{{{key}:{shown}}},\"count\":1}}}}"));
-        let left = heard(Said::Left(Presence {
+        let left = encoded(Said::Left(Presence {
             channel: client.key("presence-c"),
             session: SessionId::from_random([1; 16]),
             member,
@@ -84,7 +84,7 @@ fn what_a_client_says_bears_the_id_as_the_app_gave_it() {
     };
     let channel = client.key("presence-c");
     let publication = Publication { event: Arc::new(event), channel, position: None, user: said.user };
-    let frame = heard(Said::Publication(publication));
+    let frame = encoded(Said::Publication(publication));
     assert_eq!((&frame["user_id"], &frame["data"]), (&json!(10), &json!("{\"n\": 1.0}")));
 }
 
