@@ -7,6 +7,6 @@ mod connection;
 mod flood;
 mod idle;
 mod signin;
-mod stage;
+mod kit;
 mod values;
 mod watch;

@@ -1,6 +1,6 @@
 //! What a client of the stream reads, and what its session asks.
 
-use tidings_live::{CloseWith, Refused, Rehearsal};
+use tidings_live::{CloseWith, Refused, ProtocolTester};
 use tidings_model::channel::{Epoch, SessionId};
 use tidings_model::event::{Data, Event};
 use tidings_wire::Publication;
@@ -8,9 +8,9 @@ use tidings_wire::sse::Parser;
 
 use super::*;
 
-/// A session on a stage, and what its client reads.
+/// A session, and what its client reads.
 struct Scene {
-    stage: Rehearsal,
+    tester: ProtocolTester,
     session: StreamSession,
     parser: Parser,
 }
@@ -24,9 +24,9 @@ impl Scene {
     }
 
     fn framed(wish: Wish, framing: Framing) -> Self {
-        let (stage, session) = (Rehearsal::new(SessionId::from_random([0; 16])), StreamSession::new(wish, framing));
-        let mut scene = Self { stage, session, parser: Parser::default() };
-        scene.session.opened(&mut scene.stage.context());
+        let (tester, session) = (ProtocolTester::new(SessionId::from_random([0; 16])), StreamSession::new(wish, framing));
+        let mut scene = Self { tester, session, parser: Parser::default() };
+        scene.session.opened(&mut scene.tester.context());
         scene
     }
 
@@ -43,7 +43,7 @@ impl Scene {
 
     fn received(&mut self) -> Vec<Received> {
         let mut received = Vec::new();
-        for bytes in self.stage.written() {
+        for bytes in self.tester.written() {
             received.extend(self.parser.feed(&bytes).unwrap().into_iter().map(|e| (e.name, e.id, e.data)));
         }
         received
@@ -51,7 +51,7 @@ impl Scene {
 
     /// The chunks that have been written, which must be whole.
     fn chunks(&mut self) -> Vec<String> {
-        let written: Vec<u8> = self.stage.written().concat();
+        let written: Vec<u8> = self.tester.written().concat();
         let (mut chunks, mut rest) = (Vec::new(), String::from_utf8(written).unwrap());
         while let Some((length, behind)) = rest.split_once("\r\n") {
             let length = usize::from_str_radix(length, 16).unwrap();
@@ -65,11 +65,11 @@ impl Scene {
 
     fn joined(&mut self, request_id: u32, name: &str, outcome: Result<Welcome, JoinRefused>) {
         let channel = ChannelKey::new("1".into(), name);
-        self.session.joined(&mut self.stage.context(), request_id, &channel, outcome);
+        self.session.joined(&mut self.tester.context(), request_id, &channel, outcome);
     }
 
     fn said(&mut self, name: &str, id: &str, position: Option<Position>) {
-        self.session.said(&mut self.stage.context(), &said(name, id, position));
+        self.session.said(&mut self.tester.context(), &said(name, id, position));
     }
 }
 
@@ -114,16 +114,16 @@ fn a_session_says_who_it_is_and_joins_what_it_may() {
         member: Some(Arc::clone(&member)),
         until: None,
     });
-    let written = scene.stage.written();
+    let written = scene.tester.written();
     assert!(written[0].starts_with(b"retry: 2000\n"), "{written:?}");
     let opened = scene.parser.feed(&written[0]).unwrap().remove(0);
     assert_eq!(
         (opened.name.as_str(), opened.data.as_str()),
         ("tidings.open", r#"{"session":"0.0","channels":["a","$b"]}"#)
     );
-    assert_eq!(scene.stage.user().as_deref(), Some("u"));
+    assert_eq!(scene.tester.user().as_deref(), Some("u"));
     let asked: Vec<JoinRequest> = scene
-        .stage
+        .tester
         .asked()
         .into_iter()
         .map(|(_, request_id)| match request_id {
@@ -202,7 +202,7 @@ fn what_a_node_that_was_cut_off_has_missed_is_told_where_it_has_a_position() {
     ] {
         let channel = ChannelKey::new("1".into(), name);
         let lost = Lost { channel, position: at(7), publications, members: true };
-        scene.session.lost(&mut scene.stage.context(), &lost);
+        scene.session.lost(&mut scene.tester.context(), &lost);
         assert_eq!(scene.received(), expected, "{name} {publications}");
     }
     scene.said("a", "a8", at(8));
@@ -229,14 +229,14 @@ fn a_refused_channel_is_told_and_the_others_go_on() {
     let told =
         event("tidings.refused", "", r#"{"channel":"presence-a","reason":"as many members are present as may be: 1"}"#);
     assert_eq!(scene.received(), [told]);
-    assert_eq!(scene.stage.ended(), None);
+    assert_eq!(scene.tester.ended(), None);
     let response = SessionResponse::Join(Err(JoinRefused::NoProof));
-    scene.session.answered(&mut scene.stage.context(), 2, response);
+    scene.session.answered(&mut scene.tester.context(), 2, response);
     let told =
         event("tidings.refused", "", r#"{"channel":"b","reason":"the channel handler for a proof, and none was given"}"#);
     assert_eq!(scene.received(), [told, event("tidings.close", "", r#"{"reason":"refused"}"#)]);
-    assert_eq!(scene.stage.ended(), Some(CloseWith::EndOfStream), "nothing is left to wait for");
-    assert_eq!(scene.stage.refused(), [Refused::Quota, Refused::FailedProof]);
+    assert_eq!(scene.tester.ended(), Some(CloseWith::EndOfStream), "nothing is left to wait for");
+    assert_eq!(scene.tester.refused(), [Refused::Quota, Refused::FailedProof]);
 }
 
 #[test]
@@ -244,9 +244,9 @@ fn a_broker_that_is_away_ends_the_stream_so_that_it_comes_back() {
     let mut scene = Scene::wanting(&[("a", true, at(1))]);
     scene.received();
     let response = SessionResponse::Join(Err(JoinRefused::Unavailable));
-    scene.session.answered(&mut scene.stage.context(), 1, response);
+    scene.session.answered(&mut scene.tester.context(), 1, response);
     assert_eq!(scene.received(), [event("tidings.close", "", r#"{"reason":"unavailable"}"#)]);
-    assert_eq!(scene.stage.ended(), Some(CloseWith::EndOfStream));
+    assert_eq!(scene.tester.ended(), Some(CloseWith::EndOfStream));
 }
 
 #[test]
@@ -255,17 +255,17 @@ fn a_stream_shows_that_it_lives_until_its_token_ends() {
     scene.received();
     let mut comments = 0;
     loop {
-        scene.stage.now = scene.stage.wake_at().unwrap();
-        scene.session.woken(&mut scene.stage.context());
-        if scene.stage.now >= 60_000 {
+        scene.tester.now = scene.tester.wake_at().unwrap();
+        scene.session.woken(&mut scene.tester.context());
+        if scene.tester.now >= 60_000 {
             break;
         }
-        assert_eq!(scene.stage.written(), [":\n"]);
+        assert_eq!(scene.tester.written(), [":\n"]);
         comments += 1;
     }
-    assert_eq!((comments, scene.stage.now), (2, 60_000));
+    assert_eq!((comments, scene.tester.now), (2, 60_000));
     assert_eq!(scene.received(), [event("tidings.close", "", r#"{"reason":"token_expired"}"#)]);
-    assert_eq!(scene.stage.ended(), Some(CloseWith::EndOfStream));
+    assert_eq!(scene.tester.ended(), Some(CloseWith::EndOfStream));
 }
 
 #[test]
@@ -275,8 +275,8 @@ fn the_end_has_a_reason() {
     {
         let mut scene = Scene::wanting(&[("a", false, None)]);
         scene.received();
-        scene.session.closing(&mut scene.stage.context(), why);
-        let written = scene.stage.written().concat();
+        scene.session.closing(&mut scene.tester.context(), why);
+        let written = scene.tester.written().concat();
         let told = scene.parser.feed(&written).unwrap().remove(0);
         assert_eq!((told.name.as_str(), told.data), ("tidings.close", format!("{{\"reason\":\"{reason}\"}}")));
         let retry = String::from_utf8(written).unwrap();
@@ -287,7 +287,7 @@ fn the_end_has_a_reason() {
             CloseReason::Restarting => assert!((1_000..1_500).contains(&retry.unwrap()), "when it is back"),
             _ => assert_eq!(retry, None),
         }
-        assert_eq!(scene.stage.ended(), Some(CloseWith::EndOfStream));
+        assert_eq!(scene.tester.ended(), Some(CloseWith::EndOfStream));
     }
 }
 
@@ -304,11 +304,11 @@ fn each_event_is_a_chunk_and_only_events_end_with_an_empty_line() {
     scene.joined(2, "b", Ok(Welcome { cached, ..Welcome::default() }));
     scene.joined(3, "full", Err(JoinRefused::TooManyMembers { limit: 1 }));
     scene.said("a", "a4", at(4));
-    scene.session.woken(&mut scene.stage.context());
+    scene.session.woken(&mut scene.tester.context());
     let lost = Lost { channel: ChannelKey::new("1".into(), "a"), position: at(9), publications: true, members: true };
-    scene.session.lost(&mut scene.stage.context(), &lost);
+    scene.session.lost(&mut scene.tester.context(), &lost);
     scene.said("a", "a10", at(10));
-    scene.session.closing(&mut scene.stage.context(), CloseReason::GoingAway);
+    scene.session.closing(&mut scene.tester.context(), CloseReason::GoingAway);
     let chunks = scene.chunks();
     let mut received = Vec::new();
     for chunk in &chunks[..chunks.len() - 1] {

@@ -9,7 +9,7 @@ use tidings_model::event::{Data, Event};
 use tidings_model::policy::Namespaces;
 use tidings_wire::{Prepared, Publication, Said};
 
-use super::stage::{Client, app, refused};
+use super::kit::{Client, app, refused};
 use crate::wire::{FORMAT, POSITIONED};
 
 fn position(offset: u64) -> Position {
@@ -60,7 +60,7 @@ fn subscribe(client: &mut Client, since: Option<&str>, welcome: Welcome) -> (Opt
     let Way::Shared(format) = join.way else { panic!("{join:?}") };
     assert!(std::ptr::eq(format, if since.is_some() { &POSITIONED } else { &FORMAT }));
     let channel = client.key("c");
-    tidings_live::SessionProtocol::joined(&mut client.session, &mut client.stage.context(), request_id, &channel, Ok(welcome));
+    tidings_live::SessionProtocol::joined(&mut client.session, &mut client.tester.context(), request_id, &channel, Ok(welcome));
     (join.since, client.frames())
 }
 

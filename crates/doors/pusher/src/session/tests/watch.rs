@@ -9,7 +9,7 @@ use tidings_model::channel::ChannelKey;
 use tidings_model::policy::online;
 use tidings_wire::{Prepared, Presence, Said};
 
-use super::stage::{Client, NOW, app, auth, data, error, member};
+use super::kit::{Client, NOW, app, auth, data, error, member};
 
 /// Signs in as `u`, and returns the answers and the channels that are looked at, with their ids.
 fn sign_in(client: &mut Client, watchlist: Value) -> (Vec<Value>, Vec<(u32, ChannelKey)>) {
@@ -28,7 +28,7 @@ fn looked(client: &mut Client) -> Vec<(u32, ChannelKey)> {
         }
         _ => None,
     };
-    client.stage.asked().into_iter().filter_map(look).collect()
+    client.tester.asked().into_iter().filter_map(look).collect()
 }
 
 /// Answers that these are online.
@@ -37,7 +37,7 @@ fn response(client: &mut Client, looked: &[(u32, ChannelKey)], there: &[&str]) -
         let is_there = |user: &&&str| *channel.name == *online(user);
         let members = there.iter().find(is_there).map(|user| member(user, None)).into_iter().collect();
         let welcome = Welcome { members, ..Welcome::default() };
-        client.session.joined(&mut client.stage.context(), *request_id, channel, Ok(welcome));
+        client.session.joined(&mut client.tester.context(), *request_id, channel, Ok(welcome));
     }
     client.frames()
 }
@@ -68,9 +68,9 @@ fn who_has_signed_in_is_told_who_is_online_and_what_changes() {
         json!([{"name": "online", "user_ids": ["7"]}, {"name": "offline", "user_ids": ["v", "w"]}])
     );
     for (come, name) in [(true, "online"), (false, "offline")] {
-        client.session.said(&mut client.stage.context(), &said("v", true, come));
+        client.session.said(&mut client.tester.context(), &said("v", true, come));
         assert_eq!(events(&client.frames()), json!([{"name": name, "user_ids": ["v"]}]));
-        client.session.said(&mut client.stage.context(), &said("v", false, come));
+        client.session.said(&mut client.tester.context(), &said("v", false, come));
         assert!(client.frames().is_empty(), "another session of the same user");
     }
 }
@@ -80,7 +80,7 @@ fn what_changes_before_all_is_known_is_told_once() {
     let mut client = Client::new();
     let (_, looked) = sign_in(&mut client, json!(["v", "w", "u"]));
     assert!(response(&mut client, &looked[..2], &[]).is_empty());
-    client.session.said(&mut client.stage.context(), &said("v", true, true));
+    client.session.said(&mut client.tester.context(), &said("v", true, true));
     assert!(client.frames().is_empty());
     assert_eq!(
         events(&response(&mut client, &looked[2..], &[])),
@@ -120,7 +120,7 @@ fn another_sign_in_brings_another_list() {
     let user_data = json!({"id": "u", "watchlist": ["w", "x"]}).to_string();
     let auth = auth(format!("1234.1234::user::{user_data}"));
     client.say("pusher:signin", json!({"auth": auth, "user_data": user_data}));
-    let asked = client.stage.asked();
+    let asked = client.tester.asked();
     let left = asked.iter().filter_map(|(_, request_id)| if let SessionRequest::Leave(name) = request_id { Some(&**name) } else { None });
     assert_eq!(left.collect::<Vec<_>>(), [online("v")]);
     let joined =
@@ -135,7 +135,7 @@ fn what_may_have_been_missed_is_asked_for_once_more() {
     response(&mut client, &looked, &[]);
     let channel = ChannelKey::new("3".into(), online("v"));
     let lost = Lost { channel, position: None, publications: false, members: true };
-    client.session.lost(&mut client.stage.context(), &lost);
+    client.session.lost(&mut client.tester.context(), &lost);
     let again = self::looked(&mut client);
     assert_eq!(events(&response(&mut client, &again, &["v"])), json!([{"name": "online", "user_ids": ["v"]}]));
     assert_eq!(client.ended(), None);
@@ -146,16 +146,16 @@ fn what_cannot_be_known_is_asked_for_again() {
     let mut client = Client::new();
     let (_, looked) = sign_in(&mut client, json!(["v"]));
     for (request_id, channel) in &looked {
-        client.session.joined(&mut client.stage.context(), *request_id, channel, Err(JoinRefused::Unavailable));
+        client.session.joined(&mut client.tester.context(), *request_id, channel, Err(JoinRefused::Unavailable));
     }
     assert!(client.frames().is_empty());
-    assert_eq!(client.stage.wake_at(), Some(NOW + 5_000));
-    client.stage.now = NOW + 5_000;
-    client.session.woken(&mut client.stage.context());
+    assert_eq!(client.tester.wake_at(), Some(NOW + 5_000));
+    client.tester.now = NOW + 5_000;
+    client.session.woken(&mut client.tester.context());
     let again = self::looked(&mut client);
     let names: Vec<_> = again.iter().map(|(_, channel)| channel.name.to_string()).collect();
     assert_eq!(names, ["u", "v"].map(online));
     assert_eq!(events(&response(&mut client, &again, &["v"])), json!([{"name": "online", "user_ids": ["v"]}]));
-    client.session.woken(&mut client.stage.context());
-    assert!(client.stage.asked().is_empty());
+    client.session.woken(&mut client.tester.context());
+    assert!(client.tester.asked().is_empty());
 }

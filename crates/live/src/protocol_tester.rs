@@ -1,4 +1,4 @@
-//! A stage for a [`SessionProtocol`](crate::SessionProtocol) without sockets and shards: for tests of protocols.
+//! A harness for a [`SessionProtocol`](crate::SessionProtocol) without sockets and shards: for tests of protocols.
 
 use std::sync::Arc;
 
@@ -15,21 +15,21 @@ use crate::refusals::Refused;
 ///
 /// ```
 /// # use bytes::Bytes;
-/// # use tidings_live::{End, Rehearsal};
+/// # use tidings_live::{CloseWith, ProtocolTester};
 /// # use tidings_model::channel::SessionId;
-/// let mut stage = Rehearsal::new(SessionId::from_random([7; 16]));
-/// stage.now = 1_000;
-/// let mut cx = stage.context(); // protocol.received(&mut stage.context(), Message::Text("..."))
+/// let mut tester = ProtocolTester::new(SessionId::from_random([7; 16]));
+/// tester.now = 1_000;
+/// let mut cx = tester.context(); // protocol.received(&mut tester.context(), Message::Text("..."))
 /// cx.write(Bytes::from_static(b"hello"));
 /// cx.wake_at(31_000);
 /// cx.close(4009, "not allowed");
-/// assert_eq!(stage.written(), ["hello"]);
-/// assert_eq!(stage.wake_at(), Some(31_000));
-/// assert_eq!(stage.ended(), Some(End::Close(4009, "not allowed".to_owned())));
-/// assert!(stage.written().is_empty(), "what was looked at is gone");
+/// assert_eq!(tester.written(), ["hello"]);
+/// assert_eq!(tester.wake_at(), Some(31_000));
+/// assert_eq!(tester.ended(), Some(CloseWith::Frame(4009, "not allowed".to_owned())));
+/// assert!(tester.written().is_empty(), "what was looked at is gone");
 /// ```
 #[derive(Debug)]
-pub struct Rehearsal {
+pub struct ProtocolTester {
     /// What [`Context::now`] answers.
     pub now: Millis,
     /// What [`Context::last_read_at`] answers.
@@ -42,8 +42,8 @@ pub struct Rehearsal {
     effects: Effects,
 }
 
-impl Rehearsal {
-    /// A stage for the session with this id, at time 0.
+impl ProtocolTester {
+    /// A harness for the session with this id, at time 0.
     pub fn new(session: SessionId) -> Self {
         Self { now: 0, last_read_at: 0, last_write_at: 0, session, user: None, wake_at: None, effects: Effects::default() }
     }
@@ -66,7 +66,7 @@ impl Rehearsal {
     }
 
     /// When the protocol wants to be woken: what was set last. A shard forgets it when it wakes the protocol, so tests that
-    /// do that set [`Rehearsal::now`] and call `woken`; what is set then replaces it.
+    /// do that set [`ProtocolTester::now`] and call `woken`; what is set then replaces it.
     pub fn wake_at(&mut self) -> Option<Millis> {
         self.wake_at = self.effects.wake_at.take().or(self.wake_at);
         self.wake_at

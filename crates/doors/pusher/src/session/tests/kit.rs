@@ -1,11 +1,11 @@
-//! A client on a stage: no socket, no shard, no broker.
+//! A client on a [`ProtocolTester`]: no socket, no shard, no broker.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 use serde_json::{Value, json};
 use tidings_broker::Welcome;
-use tidings_live::{SessionResponse, SessionRequest, CloseWith, JoinRequest, Message, Rehearsal, SessionProtocol};
+use tidings_live::{SessionResponse, SessionRequest, CloseWith, JoinRequest, Message, ProtocolTester, SessionProtocol};
 use tidings_model::app::{App, Token};
 use tidings_model::channel::{ChannelKey, Member};
 use tidings_model::policy::canonical;
@@ -34,7 +34,7 @@ pub(super) fn member(user: &str, info: Option<&'static str>) -> Arc<Member> {
 
 pub(super) struct Client {
     pub(super) session: Session,
-    pub(super) stage: Rehearsal,
+    pub(super) tester: ProtocolTester,
     app: Arc<App>,
 }
 
@@ -46,7 +46,7 @@ impl Client {
 
     pub(super) fn of(app: App, protocol: u8) -> Self {
         let mut client = Self::before(app, protocol);
-        client.session.opened(&mut client.stage.context());
+        client.session.opened(&mut client.tester.context());
         client.frames();
         client
     }
@@ -54,19 +54,19 @@ impl Client {
     /// One that is about to connect.
     pub(super) fn before(app: App, protocol: u8) -> Self {
         let app = Arc::new(app);
-        let mut stage = Rehearsal::new(SOCKET.parse().unwrap());
-        (stage.now, stage.last_read_at, stage.last_write_at) = (NOW, NOW, NOW);
-        Self { session: Session::new(Arc::clone(&app), protocol, Patience::default()), stage, app }
+        let mut tester = ProtocolTester::new(SOCKET.parse().unwrap());
+        (tester.now, tester.last_read_at, tester.last_write_at) = (NOW, NOW, NOW);
+        Self { session: Session::new(Arc::clone(&app), protocol, Patience::default()), tester, app }
     }
 
     /// What was written, as JSON.
     pub(super) fn frames(&mut self) -> Vec<Value> {
-        self.stage.written().iter().map(|frame| payload(frame)).collect()
+        self.tester.written().iter().map(|frame| payload(frame)).collect()
     }
 
     /// Sends a text, and returns the answers.
     pub(super) fn send(&mut self, text: &str) -> Vec<Value> {
-        self.session.received(&mut self.stage.context(), Message::Text(text));
+        self.session.received(&mut self.tester.context(), Message::Text(text));
         self.frames()
     }
 
@@ -77,7 +77,7 @@ impl Client {
     /// What was asked for, when that is one thing.
     #[track_caller]
     pub(super) fn asked(&mut self) -> (u32, SessionRequest) {
-        let mut asked = self.stage.asked();
+        let mut asked = self.tester.asked();
         assert_eq!(asked.len(), 1, "{asked:?}");
         asked.remove(0)
     }
@@ -109,9 +109,9 @@ impl Client {
     pub(super) fn admit(&mut self, welcome: Welcome) -> Vec<Value> {
         let (request_id, join) = self.asked_to_join();
         let channel = self.key(&join.channel);
-        self.session.answered(&mut self.stage.context(), request_id, SessionResponse::Join(Ok(())));
+        self.session.answered(&mut self.tester.context(), request_id, SessionResponse::Join(Ok(())));
         assert!(self.frames().is_empty(), "the response comes in the channel's order");
-        self.session.joined(&mut self.stage.context(), request_id, &channel, Ok(welcome));
+        self.session.joined(&mut self.tester.context(), request_id, &channel, Ok(welcome));
         self.frames()
     }
 
@@ -125,7 +125,7 @@ impl Client {
 
     /// How it has ended; with a code that clients understand.
     pub(super) fn ended(&mut self) -> Option<(u16, String)> {
-        self.stage.ended().map(|end| match end {
+        self.tester.ended().map(|end| match end {
             CloseWith::Frame(code, reason) => {
                 assert!(code < 4300, "clients never come back after {code}");
                 assert!(reason.len() <= 123, "{reason}");
