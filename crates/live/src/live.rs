@@ -26,7 +26,7 @@ use crate::refusals::{Refusals, Refused};
 use crate::settings::Settings;
 use crate::shard::{Newcomer, Opening, Shard, Shared};
 use crate::socket::Socket;
-use crate::takeover;
+use crate::hijack;
 use crate::traffic::Traffic;
 use crate::transport::{Pipe, Stream, Transport};
 
@@ -130,7 +130,7 @@ impl Live {
         self.bring_socket(place, app, socket, Opening::WebSocket(early), protocol);
     }
 
-    /// Hands over a connection that was [taken](crate::Lender::take) from HTTP. The client gets this head of a response, and what
+    /// Hands over a connection that was [taken](crate::ConnHandle::take) from HTTP. The client gets this head of a response, and what
     /// the session says is its body. What the client sends means nothing.
     pub fn attach_stream(
         &self,
@@ -140,7 +140,7 @@ impl Live {
         head: &http::response::Parts,
         protocol: Box<dyn SessionProtocol>,
     ) {
-        let head = takeover::head(head, self.0.inboxes.clock().wall_ms());
+        let head = hijack::head(head, self.0.inboxes.clock().wall_ms());
         self.bring_socket(place, app, socket, Opening::Stream(head), protocol);
     }
 

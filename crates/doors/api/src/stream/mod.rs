@@ -20,7 +20,7 @@ use http::header::{
 };
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
-use tidings_live::{ClientAddr, Lender, NoPlace, Refused};
+use tidings_live::{ClientAddr, ConnHandle, NoPlace, Refused};
 use tidings_model::app::App;
 use tidings_model::origin;
 
@@ -71,9 +71,9 @@ pub(crate) async fn open(State(door): State<ApiDoor>, mut parts: Parts) -> Respo
         return answer;
     };
     // A GET takes its connection along: the session is then as light as one of a WebSocket.
-    let lender = parts.extensions.remove::<Lender>().filter(|_| parts.method == Method::GET);
+    let handle = parts.extensions.remove::<ConnHandle>().filter(|_| parts.method == Method::GET);
     let app = Arc::clone(&reader.app);
-    if let Some(socket) = lender.and_then(|lender| lender.take()) {
+    if let Some(socket) = handle.and_then(|handle| handle.take()) {
         let (mut head, _) = answer.into_parts();
         let framing = if parts.version < Version::HTTP_11 { Framing::None } else { Framing::Chunks };
         if framing == Framing::Chunks {
