@@ -20,7 +20,7 @@ use tidings_model::id::AppId;
 use crate::requests::RequestHandler;
 use crate::inbox::{Attendant, Inboxes, Item};
 use crate::metrics::{Metrics, Sizes};
-use crate::places::{NoPlace, Place, Places};
+use crate::session_limiter::{NotAdmitted, SessionPermit, SessionLimiter};
 use crate::protocol::{CloseReason, SessionProtocol};
 use crate::refusals::{Refusals, Refused};
 use crate::settings::Settings;
@@ -38,7 +38,7 @@ struct Inner {
     inboxes: Inboxes,
     settings: Arc<Settings>,
     metrics: Metrics,
-    places: Arc<Places>,
+    limiter: Arc<SessionLimiter>,
     refusals: Arc<Refusals>,
     /// How many connections each shard has.
     loads: Vec<Arc<AtomicUsize>>,
@@ -75,11 +75,11 @@ impl Live {
         let (traffic, refusals) = (Traffic::default(), Arc::new(Refusals::default()));
         traffic.register(registry);
         refusals.register(registry);
-        let places = Places::new(settings.sessions, traffic);
+        let limiter = SessionLimiter::new(settings.sessions, traffic);
         let loads: Vec<_> = polls.iter().map(|_| Arc::new(AtomicUsize::new(0))).collect();
         let threads = Mutex::default();
         // From here on what has been started ends when this is dropped.
-        let live = Self(Arc::new(Inner { inboxes, settings, metrics, places, refusals, loads, threads }));
+        let live = Self(Arc::new(Inner { inboxes, settings, metrics, limiter, refusals, loads, threads }));
         let shared = Shared {
             inboxes: live.0.inboxes.clone(),
             settings: Arc::clone(&live.0.settings),
@@ -105,11 +105,11 @@ impl Live {
     ///
     /// # Errors
     /// Why not.
-    pub fn admit(&self, app: &App, client: Option<IpAddr>) -> Result<Place, NoPlace> {
-        self.0.places.admit(app, client).inspect_err(|no| match no {
-            NoPlace::App => self.refused(Some(&app.id), Refused::AppFull, client),
-            NoPlace::Node => self.refused(Some(&app.id), Refused::NodeFull, client),
-            NoPlace::Stopping => {}
+    pub fn admit(&self, app: &App, client: Option<IpAddr>) -> Result<SessionPermit, NotAdmitted> {
+        self.0.limiter.admit(app, client).inspect_err(|no| match no {
+            NotAdmitted::App => self.refused(Some(&app.id), Refused::AppFull, client),
+            NotAdmitted::Node => self.refused(Some(&app.id), Refused::NodeFull, client),
+            NotAdmitted::Stopping => {}
         })
     }
 
@@ -121,56 +121,56 @@ impl Live {
     /// Hands over a connection that has become a WebSocket. `early` is what HTTP had read of it already.
     pub fn attach(
         &self,
-        place: Place,
+        permit: SessionPermit,
         app: Arc<App>,
         socket: Socket,
         early: Bytes,
         protocol: Box<dyn SessionProtocol>,
     ) {
-        self.bring_socket(place, app, socket, Opening::WebSocket(early), protocol);
+        self.bring_socket(permit, app, socket, Opening::WebSocket(early), protocol);
     }
 
     /// Hands over a connection that was [taken](crate::ConnHandle::take) from HTTP. The client gets this head of a response, and what
     /// the session says is its body. What the client sends means nothing.
     pub fn attach_stream(
         &self,
-        place: Place,
+        permit: SessionPermit,
         app: Arc<App>,
         socket: Socket,
         head: &http::response::Parts,
         protocol: Box<dyn SessionProtocol>,
     ) {
         let head = hijack::head(head, self.0.inboxes.clock().wall_ms());
-        self.bring_socket(place, app, socket, Opening::Stream(head), protocol);
+        self.bring_socket(permit, app, socket, Opening::Stream(head), protocol);
     }
 
     /// Makes a session whose bytes leave as the body of a response that somebody else sends, where there is no connection to
     /// take over.
-    pub fn open_stream(&self, place: Place, app: Arc<App>, protocol: Box<dyn SessionProtocol>) -> Stream {
+    pub fn open_stream(&self, permit: SessionPermit, app: Arc<App>, protocol: Box<dyn SessionProtocol>) -> Stream {
         let (writer, stream) = Pipe::ends(self.0.inboxes.clone(), self.0.metrics.clone());
-        self.bring(place, app, Transport::Stream(writer), Opening::Stream(Bytes::new()), protocol);
+        self.bring(permit, app, Transport::Stream(writer), Opening::Stream(Bytes::new()), protocol);
         stream
     }
 
     fn bring_socket(
         &self,
-        place: Place,
+        permit: SessionPermit,
         app: Arc<App>,
         socket: Socket,
         opening: Opening,
         protocol: Box<dyn SessionProtocol>,
     ) {
         let (io, guard) = socket.into_parts();
-        let place = place.keeping(guard);
+        let permit = permit.keeping(guard);
         match Transport::of(io, &self.0.settings) {
-            Ok(transport) => self.bring(place, app, transport, opening, protocol),
+            Ok(transport) => self.bring(permit, app, transport, opening, protocol),
             Err(error) => tracing::debug!(%error, "a connection broke while it became a session"),
         }
     }
 
     fn bring(
         &self,
-        place: Place,
+        permit: SessionPermit,
         app: Arc<App>,
         transport: Transport,
         opening: Opening,
@@ -185,7 +185,7 @@ impl Live {
         let Some((shard, load)) = least else { return };
         load.fetch_add(1, Relaxed);
         let id = SessionId::from_random(bits);
-        let newcomer = Newcomer { id, app, place, transport, opening, protocol };
+        let newcomer = Newcomer { id, app, permit, transport, opening, protocol };
         self.0.inboxes.put(shard, Item::Newcomer(Box::new(newcomer)));
     }
 
@@ -223,7 +223,7 @@ impl Live {
 
 impl Inner {
     fn tell_to_stop(&self, grace: Duration, why: CloseReason) {
-        self.places.close();
+        self.limiter.close();
         for shard in 0..self.inboxes.count() {
             self.inboxes.put(shard, Item::Stop(grace, why));
         }

@@ -47,7 +47,7 @@ impl Shard {
             session.user = Some(user);
         }
         for why in self.effects.refusals.drain(..) {
-            let client = session.place.as_ref().and_then(|place| place.client);
+            let client = session.permit.as_ref().and_then(|permit| permit.client);
             self.refusals.note(Some(&session.app.id), why, client, self.now);
         }
         if !self.effects.requests.is_empty() {
@@ -69,8 +69,8 @@ impl Shard {
     fn write(&mut self, slot: u32) {
         let Some(session) = self.sessions.get_mut(slot as usize) else { return };
         session.last_write_at = self.now;
-        if let Some(place) = &session.place {
-            place.traffic.bytes_sent.inc_by(self.effects.writes.iter().map(|piece| piece.bytes.len() as u64).sum());
+        if let Some(permit) = &session.permit {
+            permit.traffic.bytes_sent.inc_by(self.effects.writes.iter().map(|piece| piece.bytes.len() as u64).sum());
         }
         let sent = match &mut session.line {
             Some(line) => line.send_all(&mut self.effects.writes, self.settings.session_queue, &self.metrics),

@@ -66,7 +66,7 @@ impl Shard {
             return;
         }
         self.metrics.slow.inc();
-        let client = session.place.as_ref().and_then(|place| place.client);
+        let client = session.permit.as_ref().and_then(|permit| permit.client);
         self.refusals.note(Some(&session.app.id), Refused::Slow, client, self.now);
         if let Some(line) = &mut session.line {
             line.discard(&self.metrics);
@@ -121,8 +121,8 @@ impl Shard {
         session.phase = Phase::Gone;
         session.protocol = None;
         session.decoder = None;
-        if let Some(place) = session.place.take() {
-            place.traffic.disconnects.inc();
+        if let Some(permit) = session.permit.take() {
+            permit.traffic.disconnects.inc();
         }
         if let Some(requests) = &mut session.requests {
             requests.next = VecDeque::new();

@@ -36,8 +36,8 @@ impl Shard {
             return;
         }
         let (session, opening) = Session::new(newcomer, at.life, self.now);
-        if let Some(place) = &session.place {
-            place.traffic.connects.inc();
+        if let Some(permit) = &session.permit {
+            permit.traffic.connects.inc();
         }
         self.sessions.insert(session);
         self.metrics.sessions.inc();
@@ -106,8 +106,8 @@ impl Shard {
                     turn -= count;
                     if phase == Phase::Open {
                         session.last_read_at = self.now;
-                        if let Some(place) = &session.place {
-                            place.traffic.bytes_received.inc_by(count as u64);
+                        if let Some(permit) = &session.permit {
+                            permit.traffic.bytes_received.inc_by(count as u64);
                         }
                         let mut scratch = std::mem::take(&mut self.scratch);
                         self.take_in(slot, &mut scratch[..count]);
@@ -153,8 +153,8 @@ impl Shard {
             let effects = &mut self.effects;
             let (id, now, last_read_at, last_write_at) = (session.id, self.now, session.last_read_at, session.last_write_at);
             let mut cx = Context { session: id, now, last_read_at, last_write_at, effects };
-            let place = &session.place;
-            let count = || place.as_ref().map(|place| place.traffic.messages_received.inc());
+            let permit = &session.permit;
+            let count = || permit.as_ref().map(|permit| permit.traffic.messages_received.inc());
             let decoded = guarded("a protocol", || {
                 match decoder.next(&mut input) {
                     Ok(None) => return false,

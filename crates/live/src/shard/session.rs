@@ -12,7 +12,7 @@ use tidings_wire::ws::Decoder;
 
 use super::line::Line;
 use crate::requests::{SessionRequest, RequestContext};
-use crate::places::Place;
+use crate::session_limiter::SessionPermit;
 use crate::protocol::SessionProtocol;
 use crate::transport::Transport;
 use crate::wheel::Spoke;
@@ -24,7 +24,7 @@ pub(super) const NEVER: Millis = Millis::MAX;
 pub(crate) struct Newcomer {
     pub(crate) id: SessionId,
     pub(crate) app: Arc<App>,
-    pub(crate) place: Place,
+    pub(crate) permit: SessionPermit,
     pub(crate) transport: Transport,
     pub(crate) opening: Opening,
     pub(crate) protocol: Box<dyn SessionProtocol>,
@@ -67,7 +67,7 @@ pub(super) struct Session {
     pub(super) decoder: Option<Decoder>,
     pub(super) app: Arc<App>,
     pub(super) user: Option<Arc<str>>,
-    pub(super) place: Option<Place>,
+    pub(super) permit: Option<SessionPermit>,
     pub(super) subscriptions: Vec<Subscription>,
     /// There while something was asked and isn't answered.
     pub(super) requests: Option<Box<Requests>>,
@@ -87,7 +87,7 @@ pub(super) struct Session {
 pub(super) struct Subscription {
     pub(super) channel: u32,
     /// Where in the channel's list.
-    pub(super) place: u32,
+    pub(super) index_in_channel: u32,
     /// To leave was asked, because the session is gone.
     pub(super) leaving: bool,
 }
@@ -164,7 +164,7 @@ impl Requests {
 
 impl Session {
     pub(super) fn new(newcomer: Newcomer, life: u32, now: Millis) -> (Self, Opening) {
-        let Newcomer { id, app, place, transport, opening, protocol } = newcomer;
+        let Newcomer { id, app, permit, transport, opening, protocol } = newcomer;
         let session = Self {
             line: Some(Line::new(transport)),
             phase: Phase::Open,
@@ -174,7 +174,7 @@ impl Session {
             decoder: matches!(opening, Opening::WebSocket(_)).then(|| Decoder::new(app.limits.message)),
             app,
             user: None,
-            place: Some(place),
+            permit: Some(permit),
             subscriptions: Vec::new(),
             requests: None,
             next_request_id: 0,
@@ -204,7 +204,7 @@ impl Session {
     }
 
     pub(super) fn request_context(&self, at: SessionRef) -> RequestContext {
-        let client = self.place.as_ref().and_then(|place| place.client);
+        let client = self.permit.as_ref().and_then(|permit| permit.client);
         RequestContext { app: Arc::clone(&self.app), session: self.id, at, user: self.user.clone(), client }
     }
 }

@@ -86,16 +86,16 @@ impl Shard {
         let Some(session) = self.sessions.get_mut(slot as usize) else { return };
         let already = session.subscriptions.iter().find(|subscription| Some(subscription.channel) == known);
         if let Some(subscription) = already {
-            self.channels.subscriber(subscription.channel, subscription.place).way = way;
+            self.channels.subscriber(subscription.channel, subscription.index_in_channel).way = way;
             return;
         }
-        let index = session.subscriptions.len() as u32;
-        let (channel, place) = self.channels.add(key, Subscriber { slot, index, way });
+        let index_in_session = session.subscriptions.len() as u32;
+        let (channel, index_in_channel) = self.channels.add(key, Subscriber { slot, index_in_session, way });
         if session.subscriptions.is_empty() {
             // Most sessions are in one channel.
             session.subscriptions.reserve_exact(1);
         }
-        session.subscriptions.push(Subscription { channel, place, leaving: false });
+        session.subscriptions.push(Subscription { channel, index_in_channel, leaving: false });
         self.metrics.subscriptions.inc();
         if known.is_none() {
             self.metrics.channels.inc();
@@ -110,14 +110,14 @@ impl Shard {
         };
         let gone = session.subscriptions.swap_remove(index);
         if let Some(moved) = session.subscriptions.get(index) {
-            self.channels.subscriber(moved.channel, moved.place).index = index as u32;
+            self.channels.subscriber(moved.channel, moved.permit).index_in_session = index as u32;
         }
         let before = self.channels.len();
-        if let Some(moved) = self.channels.remove(gone.channel, gone.place)
+        if let Some(moved) = self.channels.remove(gone.channel, gone.index_in_channel)
             && let Some(session) = self.sessions.get_mut(moved.slot as usize)
-            && let Some(subscription) = session.subscriptions.get_mut(moved.index as usize)
+            && let Some(subscription) = session.subscriptions.get_mut(moved.index_in_session as usize)
         {
-            subscription.place = gone.place;
+            subscription.index_in_channel = gone.index_in_channel;
         }
         self.metrics.subscriptions.dec();
         self.metrics.channels.dec_by((before - self.channels.len()) as i64);

@@ -22,7 +22,7 @@ const TOGETHER: usize = 64 << 10;
 #[derive(Debug)]
 pub(super) struct Walk {
     channel: u32,
-    /// The next subscriber's place in the list.
+    /// The index of the next subscriber.
     next: usize,
     said: Vec<Arc<Prepared>>,
     except: Option<SessionId>,
@@ -98,8 +98,8 @@ impl Shard {
         let count = self.channels.subscribers(walk.channel).len();
         let (first, end) = (walk.next, count.min(walk.next + steps));
         let (mut told, mut bytes, mut last) = (0, 0, 0);
-        for place in first..end {
-            let Some(subscriber) = self.channels.subscribers(walk.channel).get(place) else { break };
+        for index in first..end {
+            let Some(subscriber) = self.channels.subscribers(walk.channel).get(index) else { break };
             let (slot, way) = (subscriber.slot, subscriber.way);
             let Some(session) = self.sessions.get_mut(slot as usize) else { continue };
             if !session.is_open() || walk.except == Some(session.id) {
@@ -126,11 +126,11 @@ impl Shard {
         let messages = told * walk.said.len() as u64;
         self.metrics.deliveries.inc_by(messages);
         // All are of one app: any of them has its counters.
-        if let Some(place) =
-            self.sessions.get(last as usize).and_then(|session| session.place.as_ref()).filter(|_| told > 0)
+        if let Some(permit) =
+            self.sessions.get(last as usize).and_then(|session| session.permit.as_ref()).filter(|_| told > 0)
         {
-            place.traffic.messages_sent.inc_by(messages);
-            place.traffic.bytes_sent.inc_by(bytes);
+            permit.traffic.messages_sent.inc_by(messages);
+            permit.traffic.bytes_sent.inc_by(bytes);
         }
         walk.next = end;
         if end < count {

@@ -102,7 +102,7 @@ fn a_node_that_stops_says_goodbye_one_after_the_other() {
     let node = Node::start(1, Settings::default());
     let mut clients: Vec<_> = (0..40).map(|_| node.member("c")).collect();
     let (server, mut late) = node.pair();
-    let place = node.live.admit(&node.app, None);
+    let permit = node.live.admit(&node.app, None);
     let live = node.live.clone();
     // So long that there is no doubt whose turn it is: the first one's now, the next one's in twenty seconds.
     let stopped = node.runtime.spawn(async move { live.stop(Duration::from_secs(1_000), CloseReason::GoingAway).await });
@@ -117,11 +117,11 @@ fn a_node_that_stops_says_goodbye_one_after_the_other() {
     node.runtime.block_on(stopped).unwrap();
     node.is_empty_in_the_end();
     assert_eq!(node.bus.count("c"), 0);
-    // Nobody comes in any more, not even with a place from before.
+    // Nobody comes in any more, not even with a permit from before.
     assert!(node.live.admit(&node.app, None).is_err());
     let _inside = node.runtime.enter();
     node.live.attach(
-        place.unwrap(),
+        permit.unwrap(),
         node.app.clone(),
         Socket::from(server),
         bytes::Bytes::new(),

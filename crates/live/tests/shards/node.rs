@@ -67,9 +67,9 @@ impl Node {
     }
 
     pub(crate) fn attach(&self, socket: Socket, early: Bytes) {
-        let place = self.live.admit(&self.app, None).unwrap();
+        let permit = self.live.admit(&self.app, None).unwrap();
         let _inside = self.runtime.enter();
-        self.live.attach(place, Arc::clone(&self.app), socket, early, Box::new(Toy::default()));
+        self.live.attach(permit, Arc::clone(&self.app), socket, early, Box::new(Toy::default()));
     }
 
     /// A connected client that has been greeted.

@@ -93,8 +93,8 @@ async fn next(stream: &mut tidings_live::Stream) -> Option<String> {
 fn a_stream_is_the_body_of_a_response() {
     let node = Node::start(1, Settings { session_queue: 10_000, ..Settings::default() });
     let open = || {
-        let place = node.live.admit(&node.app, None).unwrap();
-        node.live.open_stream(place, Arc::clone(&node.app), Box::new(Toy { bare: true }))
+        let permit = node.live.admit(&node.app, None).unwrap();
+        node.live.open_stream(permit, Arc::clone(&node.app), Box::new(Toy { bare: true }))
     };
     let (mut first, second, mut slow) = (open(), open(), open());
     node.runtime.block_on(async {
