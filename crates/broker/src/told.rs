@@ -174,14 +174,14 @@ pub trait Shards: Send + Sync + 'static {
     /// Appends to the inbox of a shard, and wakes it if need be.
     fn tell(&self, shard: u16, told: Told);
 
-    /// As [`Shards::tell`], but leaves a shard that sleeps asleep: [`Shards::attend`] is to follow, without the channel's lock.
+    /// As [`Shards::tell`], but leaves a shard that sleeps asleep: [`Shards::write_inline`] is to follow, without the channel's lock.
     fn append(&self, shard: u16, told: Told) {
         self.tell(shard, told);
     }
 
     /// Has what was appended worked off: by the shard or, where it sleeps and little is to be done, by the caller, which
     /// spares both threads a wake-up.
-    fn attend(&self, _shard: u16) {}
+    fn write_inline(&self, _shard: u16) {}
 
     /// Whether an inbox holds more, or older, than it should: then nothing new is to be published for a while.
     fn overloaded(&self) -> bool;

@@ -1,9 +1,9 @@
-//! Inboxes: how everybody else tells a shard something.
+//! Inboxes: how every other thread sends messages to a shard.
 //!
-//! An inbox is a queue behind a mutex, and an eventfd that is rung only when the shard sleeps. Whoever tells only appends;
-//! the shard takes the whole queue at once and works it off in order. What is said to few sessions of a shard that sleeps is
-//! worked off by whoever says it ([`Inboxes::attend`]): two threads that wake each other cost more than what there is to do. What it has taken and not yet done still counts for
-//! [`Inboxes::overloaded`]: otherwise a shard that is hopelessly behind would look idle.
+//! An inbox is a queue behind a mutex, and an eventfd that is written only when the shard sleeps. Senders only append; the
+//! shard takes the whole queue at once and processes it in order. A message for few sessions of a sleeping shard is written
+//! by the sender's thread ([`Shards::write_inline`]): two threads that wake each other cost more than those writes. What the
+//! shard has taken and not processed still counts for [`Shards::overloaded`]: otherwise a shard far behind would look idle.
 
 use std::collections::VecDeque;
 use std::io;
@@ -191,10 +191,10 @@ impl Inbox {
     }
 }
 
-/// A shard, as others may do something for it.
-pub(crate) trait Attendant: Send + Sync {
-    /// Works off what is in the inbox of a shard that sleeps. False: something is left, and the shard is to be woken.
-    fn attend(&self) -> bool;
+/// A shard on whose behalf another thread writes while it sleeps.
+pub(crate) trait InlineWriter: Send + Sync {
+    /// Empties the inbox of a sleeping shard on the caller's thread. False: something is left, and the caller wakes the shard.
+    fn write_inline(&self) -> bool;
 }
 
 #[derive(Debug)]
@@ -213,7 +213,7 @@ struct Inner {
     /// What the shards wait with, until they start.
     polls: Mutex<Vec<Poll>>,
     /// The shards, once they have started.
-    attendants: OnceLock<Vec<Weak<dyn Attendant>>>,
+    shards: OnceLock<Vec<Weak<dyn InlineWriter>>>,
     bounds: Bounds,
     clock: SharedClock,
 }
@@ -247,8 +247,8 @@ impl Inboxes {
             polls.push(poll);
         }
         let bounds = Bounds { bytes: settings.inbox_bytes, age: millis(settings.inbox_age) };
-        let attendants = OnceLock::new();
-        Ok(Self(Arc::new(Inner { inboxes: inboxes.into(), polls: Mutex::new(polls), attendants, bounds, clock })))
+        let shards = OnceLock::new();
+        Ok(Self(Arc::new(Inner { inboxes: inboxes.into(), polls: Mutex::new(polls), shards, bounds, clock })))
     }
 
     /// What the shards wait with, in their order; empty when they were taken before.
@@ -260,10 +260,10 @@ impl Inboxes {
         &self.0.clock
     }
 
-    /// Says who the shards are, in their order.
-    pub(crate) fn attended_by(&self, shards: Vec<Weak<dyn Attendant>>) {
+    /// Sets the shards, in their order.
+    pub(crate) fn set_shards(&self, shards: Vec<Weak<dyn InlineWriter>>) {
         // They are started once, as their polls can be taken once.
-        _ = self.0.attendants.set(shards);
+        _ = self.0.shards.set(shards);
     }
 
     pub(crate) fn of(&self, shard: u16) -> Option<&Inbox> {
@@ -292,11 +292,11 @@ impl Shards for Inboxes {
         }
     }
 
-    fn attend(&self, shard: u16) {
+    fn write_inline(&self, shard: u16) {
         let Some(inbox) = self.of(shard).filter(|inbox| inbox.is_waiting()) else { return };
-        let attendants = self.0.attendants.get();
-        let attendant = attendants.and_then(|shards| shards.get(usize::from(shard))).and_then(Weak::upgrade);
-        if !attendant.is_some_and(|shard| shard.attend()) {
+        let shards = self.0.shards.get();
+        let writer = shards.and_then(|shards| shards.get(usize::from(shard))).and_then(Weak::upgrade);
+        if !writer.is_some_and(|writer| writer.write_inline()) {
             inbox.ring();
         }
     }

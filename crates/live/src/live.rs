@@ -18,7 +18,7 @@ use tidings_model::clock::SharedClock;
 use tidings_model::id::AppId;
 
 use crate::requests::RequestHandler;
-use crate::inbox::{Attendant, Inboxes, Item};
+use crate::inbox::{InlineWriter, Inboxes, Item};
 use crate::metrics::{Metrics, Sizes};
 use crate::session_limiter::{NotAdmitted, SessionPermit, SessionLimiter};
 use crate::protocol::{CloseReason, SessionProtocol};
@@ -93,11 +93,11 @@ impl Live {
         for ((number, poll), load) in (0..).zip(polls).zip(&live.0.loads) {
             let registry = poll.registry().try_clone()?;
             let shard = Arc::new(Mutex::new(Shard::new(number, registry, Arc::clone(load), shared.clone())));
-            shards.push(Arc::downgrade(&shard) as Weak<dyn Attendant>);
+            shards.push(Arc::downgrade(&shard) as Weak<dyn InlineWriter>);
             let run = move || Shard::run(&shard, poll);
             live.0.threads.lock().push(std::thread::Builder::new().name(format!("shard-{number}")).spawn(run)?);
         }
-        live.0.inboxes.attended_by(shards);
+        live.0.inboxes.set_shards(shards);
         Ok(live)
     }
 

@@ -128,7 +128,7 @@ impl Channel {
     }
 
     /// Says something; `budget` is there when something of it is to be kept. A shard that is returned is to be
-    /// [attended to](Shards::attend).
+    /// [attended to](Shards::write_inline).
     pub(super) fn publish(
         &mut self,
         publish: Publish,

@@ -9,7 +9,7 @@
 
 mod acts;
 mod requests;
-mod attend;
+mod inline_write;
 mod channels;
 mod endings;
 mod line;
@@ -132,7 +132,7 @@ impl Shard {
         }
     }
 
-    /// Serves until it is told to stop. While it waits for events others may attend to it.
+    /// Serves until it is told to stop. While it waits for events, publishers may [write inline](inline_write).
     pub(crate) fn run(shard: &Mutex<Self>, mut poll: Poll) {
         let mut shard = shard.lock();
         let runtime = shard.runtime.clone();
@@ -173,7 +173,7 @@ impl Shard {
 
     /// Works off a slice of the inbox.
     fn work(&mut self) {
-        // Whoever attended to it has left these.
+        // An inline write may have left these.
         self.part_with_doomed();
         let mut left = SLICE;
         while left > 0 {

@@ -181,7 +181,7 @@ impl ToyBus {
             self.inboxes.append(shard, Told::Said { prepared: Arc::clone(&prepared), except });
         }
         drop(lists);
-        shards.into_iter().for_each(|shard| self.inboxes.attend(shard));
+        shards.into_iter().for_each(|shard| self.inboxes.write_inline(shard));
     }
 
     /// Tells the first shard what was prepared, without looking who is there.

@@ -1,29 +1,29 @@
-//! What others do for a shard that sleeps.
+//! Writing to few sessions of a sleeping shard on the publisher's own thread.
 //!
-//! Whoever publishes to one or a few sessions and finds their shard asleep takes its place for a moment: the frame leaves with
-//! the publisher's own `send`, and no thread has to wake another. Only what cannot change anything but sockets is done here;
-//! everything else, and whatever goes wrong, is left to the shard.
+//! A publisher that finds the shard asleep takes its place for a moment: the frame leaves with the publisher's `send`, and no
+//! thread has to wake another. Only fan-outs that change nothing but sockets are written here; everything else, and every
+//! error, is left to the shard.
 
 use parking_lot::Mutex;
 use tidings_broker::{Told, Way};
 
 use super::Shard;
-use crate::inbox::{Attendant, Entry, Item};
+use crate::inbox::{InlineWriter, Entry, Item};
 
-/// Things that were said, at most.
+/// Messages, at most.
 const FEW: usize = 4;
 /// Sends, at most.
 const SENDS: usize = 16;
 
-impl Attendant for Mutex<Shard> {
-    fn attend(&self) -> bool {
-        // The shard is just waking up, or somebody else is at it.
-        self.try_lock().is_some_and(|mut shard| shard.attend())
+impl InlineWriter for Mutex<Shard> {
+    fn write_inline(&self) -> bool {
+        // The lock is taken: the shard is waking up, or another publisher writes.
+        self.try_lock().is_some_and(|mut shard| shard.write_inline())
     }
 }
 
 impl Shard {
-    fn attend(&mut self) -> bool {
+    fn write_inline(&mut self) -> bool {
         let is_free = self.walk.is_none() && self.batch.is_empty() && self.stopping.is_none();
         if !is_free || !self.inboxes.of(self.number).is_some_and(|inbox| inbox.take_said(&mut self.batch, FEW)) {
             return false;
