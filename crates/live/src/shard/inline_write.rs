@@ -40,7 +40,7 @@ impl Shard {
                 self.walk = Some(walk);
                 return false;
             }
-            left -= self.walk_on(walk, left);
+            left -= self.continue_walk(walk, left);
         }
         self.doomed.is_empty() && self.inboxes.of(self.number).is_some_and(|inbox| inbox.fall_asleep())
     }

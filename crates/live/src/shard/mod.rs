@@ -7,16 +7,16 @@
 //! connection is gone stays in the lists (and is passed over) until it has been told that it has left everywhere; only then
 //! does another session get its slot.
 
-mod acts;
+mod callbacks;
 mod requests;
 mod inline_write;
 mod channels;
-mod endings;
+mod closing;
 mod line;
 mod reads;
 mod session;
-mod told;
-mod walk;
+mod broker_messages;
+mod subscriber_walk;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -30,11 +30,11 @@ use tidings_broker::SessionRef;
 use tidings_model::clock::{Millis, SharedClock};
 
 use self::channels::Channels;
-use self::endings::Stopping;
+use self::closing::Stopping;
 use self::line::Sent;
 use self::session::Session;
 pub(crate) use self::session::{Newcomer, Opening};
-use self::walk::Walk;
+use self::subscriber_walk::SubscriberWalk;
 use crate::requests::RequestHandler;
 use crate::inbox::{BELL, Entry, Inboxes, Item};
 use crate::metrics::Metrics;
@@ -88,7 +88,7 @@ pub(crate) struct Shard {
 
     /// What was taken from the inbox and is not done.
     batch: VecDeque<Entry>,
-    walk: Option<Walk>,
+    walk: Option<SubscriberWalk>,
     /// Sessions whose sockets may have more to read.
     again: Vec<SessionRef>,
     /// Sessions that a write has shown to be slow or gone.
@@ -178,7 +178,7 @@ impl Shard {
         let mut left = SLICE;
         while left > 0 {
             if let Some(walk) = self.walk.take() {
-                left = left.saturating_sub(self.walk_on(walk, left).max(1));
+                left = left.saturating_sub(self.continue_walk(walk, left).max(1));
                 self.part_with_doomed();
                 continue;
             }

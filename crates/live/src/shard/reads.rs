@@ -11,7 +11,7 @@ use mio::event::Event;
 use tidings_broker::SessionRef;
 use tidings_wire::ws::{self, Incoming};
 
-use super::acts::guarded;
+use super::callbacks::guarded;
 use super::line::Sent;
 use super::session::{Newcomer, Opening, Phase, Session};
 use super::{SCRATCH, Shard};

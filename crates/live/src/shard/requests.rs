@@ -10,7 +10,7 @@ use tidings_model::channel::ChannelKey;
 use tidings_model::policy::canonical;
 
 use super::Shard;
-use super::endings::RETRY;
+use super::closing::RETRY;
 use super::session::OpenRequest;
 use crate::requests::{SessionResponse, SessionRequest, PublishRefused};
 use crate::inbox::{Inboxes, Item};

@@ -2,7 +2,7 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests end the test")]
 
 mod requests;
-mod ending;
+mod closing;
 mod fan_out;
 mod node;
 mod toy;

@@ -12,7 +12,7 @@ use tidings_model::channel::SessionId;
 use tidings_wire::{Format, Prepared, Said};
 
 use super::Shard;
-use super::acts::guarded;
+use super::callbacks::guarded;
 use super::line::Sent;
 use crate::inbox::Item;
 
@@ -20,7 +20,7 @@ use crate::inbox::Item;
 const TOGETHER: usize = 64 << 10;
 
 #[derive(Debug)]
-pub(super) struct Walk {
+pub(super) struct SubscriberWalk {
     channel: u32,
     /// The index of the next subscriber.
     next: usize,
@@ -32,7 +32,7 @@ pub(super) struct Walk {
     weight: usize,
 }
 
-impl Walk {
+impl SubscriberWalk {
     pub(super) fn channel(&self) -> u32 {
         self.channel
     }
@@ -74,7 +74,7 @@ impl Shard {
         let channel = self.channels.find(prepared.said().channel());
         let mut bytes = length(prepared.said());
         let said = vec![Arc::clone(&prepared)];
-        let mut walk = Walk { channel: 0, next: 0, said, except, frames: Vec::new(), weight };
+        let mut walk = SubscriberWalk { channel: 0, next: 0, said, except, frames: Vec::new(), weight };
         while except.is_none() && bytes < TOGETHER {
             let Some(entry) = self.batch.front() else { break };
             let Item::Told(Told::Said { prepared: next, except: None }) = &entry.item else { break };
@@ -87,14 +87,14 @@ impl Shard {
             self.batch.pop_front();
         }
         match channel {
-            Some(channel) => self.walk = Some(Walk { channel, ..walk }),
+            Some(channel) => self.walk = Some(SubscriberWalk { channel, ..walk }),
             None => self.done(walk.weight),
         }
     }
 
     /// Goes on with the walk for at most `steps` subscribers. How many it was. Those that are slow or gone are to be parted
     /// with.
-    pub(super) fn walk_on(&mut self, mut walk: Walk, steps: usize) -> usize {
+    pub(super) fn continue_walk(&mut self, mut walk: SubscriberWalk, steps: usize) -> usize {
         let count = self.channels.subscribers(walk.channel).len();
         let (first, end) = (walk.next, count.min(walk.next + steps));
         let (mut told, mut bytes, mut last) = (0, 0, 0);
