@@ -5,10 +5,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use tidings_model::clock::Millis;
 
 use super::Shard;
-use super::line::Sent;
 use super::session::NEVER;
 use crate::protocol::{Context, SessionProtocol};
 use crate::wheel::Waiting;
+use crate::transport::WriteOutcome;
 
 /// Calls what a door has brought. If it breaks down it takes its session along, not the shard and everybody on it.
 pub(super) fn guarded<T>(what: &str, call: impl FnOnce() -> T) -> Option<T> {
@@ -72,14 +72,14 @@ impl Shard {
         if let Some(permit) = &session.permit {
             permit.traffic.bytes_sent.inc_by(self.effects.writes.iter().map(|piece| piece.bytes.len() as u64).sum());
         }
-        let sent = match &mut session.line {
-            Some(line) => line.send_all(&mut self.effects.writes, self.settings.session_queue, &self.metrics),
-            None => Sent::Fine,
+        let outcome = match &mut session.write_queue {
+            Some(queue) => queue.send_all(&mut self.effects.writes, self.settings.session_queue, &self.metrics),
+            None => WriteOutcome::Accepted,
         };
         // What a broken connection has not taken is nobody else's.
         self.effects.writes.clear();
-        if sent != Sent::Fine {
-            self.doomed.push((slot, sent));
+        if outcome != WriteOutcome::Accepted {
+            self.doomed.push((slot, outcome));
         }
     }
 

@@ -11,12 +11,11 @@ use tidings_model::clock::{Millis, Stopwatch};
 use tidings_wire::ws;
 
 use super::Shard;
-use super::line::Sent;
 use super::session::{Phase, Unread};
 use crate::requests::{SessionResponse, SessionRequest};
 use crate::protocol::{CloseReason, CloseWith};
 use crate::refusals::Refused;
-use crate::transport::Transport;
+use crate::transport::{Transport, WriteOutcome};
 
 /// How long the client has to take the last words and to hang up.
 const LAST_WORDS: Millis = 5_000;
@@ -51,11 +50,11 @@ impl Shard {
 
     /// Deals with sessions that a write has shown to be slow or gone.
     pub(super) fn part_with_doomed(&mut self) {
-        while let Some((slot, sent)) = self.doomed.pop() {
-            match sent {
-                Sent::Fine => {}
-                Sent::Broken => self.hang_up(slot),
-                Sent::Slow => self.too_slow(slot),
+        while let Some((slot, outcome)) = self.doomed.pop() {
+            match outcome {
+                WriteOutcome::Accepted => {}
+                WriteOutcome::Broken => self.hang_up(slot),
+                WriteOutcome::QueueFull => self.too_slow(slot),
             }
         }
     }
@@ -68,8 +67,8 @@ impl Shard {
         self.metrics.slow.inc();
         let client = session.permit.as_ref().and_then(|permit| permit.client);
         self.refusals.note(Some(&session.app.id), Refused::Slow, client, self.now);
-        if let Some(line) = &mut session.line {
-            line.discard(&self.metrics);
+        if let Some(queue) = &mut session.write_queue {
+            queue.discard(&self.metrics);
         }
         self.say_goodbye(slot, CloseReason::Slow);
     }
@@ -77,12 +76,12 @@ impl Shard {
     /// Ends an open session, after all that was written to it.
     pub(super) fn end(&mut self, slot: u32, end: &CloseWith) {
         let Some(session) = self.sessions.get_mut(slot as usize) else { return };
-        let (true, Some(line)) = (session.is_open(), &mut session.line) else { return };
+        let (true, Some(queue)) = (session.is_open(), &mut session.write_queue) else { return };
         if let (CloseWith::Frame(code, reason), true) = (end, session.decoder.is_some()) {
             // Whoever is too slow for this will be hung up on.
-            line.send(&ws::close(*code, reason), usize::MAX, &self.metrics);
+            queue.send(&ws::close(*code, reason), usize::MAX, &self.metrics);
         }
-        let is_stream = matches!(line.transport, Transport::Stream(_));
+        let is_stream = matches!(queue.transport, Transport::Stream(_));
         let until = self.now.saturating_add(if self.stopping.is_some() { LAST_WORDS_AT_STOP } else { LAST_WORDS });
         session.phase = Phase::Ending(until);
         session.protocol = None;
@@ -104,8 +103,8 @@ impl Shard {
     /// The last words have left.
     pub(super) fn flushed(&mut self, slot: u32) {
         let Some(session) = self.sessions.get_mut(slot as usize) else { return };
-        let Some(line) = &mut session.line else { return };
-        match line.transport.finish() {
+        let Some(queue) = &mut session.write_queue else { return };
+        match queue.transport.finish() {
             // The client has hung up already, so nothing is waited for.
             Ok(true) if session.finished => self.hang_up(slot),
             Ok(_) => {}
@@ -116,8 +115,8 @@ impl Shard {
     /// Lets go of a session's connection.
     pub(super) fn hang_up(&mut self, slot: u32) {
         let Some(session) = self.sessions.get_mut(slot as usize) else { return };
-        let Some(line) = session.line.take() else { return };
-        line.close(&self.metrics);
+        let Some(queue) = session.write_queue.take() else { return };
+        queue.close(&self.metrics);
         session.phase = Phase::Gone;
         session.protocol = None;
         session.decoder = None;
@@ -195,7 +194,7 @@ impl Shard {
     pub(super) fn end_streams(&mut self) {
         let is_stream = |session: &super::Session| {
             session.is_open()
-                && session.line.as_ref().is_some_and(|line| matches!(line.transport, Transport::Stream(_)))
+                && session.write_queue.as_ref().is_some_and(|queue| matches!(queue.transport, Transport::Stream(_)))
         };
         let all = self.sessions.iter().filter(|(_, session)| is_stream(session));
         let slots: Vec<_> = all.map(|(slot, _)| slot as u32).collect();

@@ -12,7 +12,7 @@ mod requests;
 mod inline_write;
 mod channels;
 mod closing;
-mod line;
+mod write_queue;
 mod reads;
 mod session;
 mod broker_messages;
@@ -31,7 +31,6 @@ use tidings_model::clock::{Millis, SharedClock};
 
 use self::channels::Channels;
 use self::closing::Stopping;
-use self::line::Sent;
 use self::session::Session;
 pub(crate) use self::session::{Newcomer, Opening};
 use self::subscriber_walk::SubscriberWalk;
@@ -42,6 +41,7 @@ use crate::protocol::Effects;
 use crate::refusals::Refusals;
 use crate::settings::Settings;
 use crate::wheel::{Spoke, Waiting, Wheel};
+use crate::transport::WriteOutcome;
 
 /// Subscribers, or other items of the inbox, that are served before it is the turn of reads and timers.
 const SLICE: usize = 512;
@@ -92,7 +92,7 @@ pub(crate) struct Shard {
     /// Sessions whose sockets may have more to read.
     again: Vec<SessionRef>,
     /// Sessions that a write has shown to be slow or gone.
-    doomed: Vec<(u32, Sent)>,
+    doomed: Vec<(u32, WriteOutcome)>,
     stopping: Option<Stopping>,
 
     // Kept so that they need not be made anew for each use.

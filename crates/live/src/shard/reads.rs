@@ -12,11 +12,10 @@ use tidings_broker::SessionRef;
 use tidings_wire::ws::{self, Incoming};
 
 use super::callbacks::guarded;
-use super::line::Sent;
 use super::session::{Newcomer, Opening, Phase, Session};
 use super::{SCRATCH, Shard};
 use crate::protocol::{Context, CloseWith, Message};
-use crate::transport::Transport;
+use crate::transport::{Transport, WriteOutcome};
 
 /// Bytes of a session that wait for a request to end.
 const KEPT: usize = 64 << 10;
@@ -98,11 +97,11 @@ impl Shard {
                 session.stalled = true;
                 return;
             }
-            let Some(line) = &mut session.line else { return };
-            match line.transport.read(&mut self.scratch[..room]) {
+            let Some(queue) = &mut session.write_queue else { return };
+            match queue.transport.read(&mut self.scratch[..room]) {
                 Ok(0) => return self.finished(slot),
                 Ok(count) => {
-                    let is_empty = count < room && line.transport.a_short_read_empties() && !to_the_end;
+                    let is_empty = count < room && queue.transport.a_short_read_empties() && !to_the_end;
                     turn -= count;
                     if phase == Phase::Open {
                         session.last_read_at = self.now;
@@ -119,7 +118,7 @@ impl Shard {
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-                Err(_) => return self.doomed.push((slot, Sent::Broken)),
+                Err(_) => return self.doomed.push((slot, WriteOutcome::Broken)),
             }
             if turn == 0 {
                 self.again.push(self.at(slot, life));
@@ -224,9 +223,9 @@ impl Shard {
     /// Writes what waits, now that the socket takes something again.
     pub(super) fn writable(&mut self, slot: u32) {
         let Some(session) = self.sessions.get_mut(slot as usize) else { return };
-        let Some(line) = &mut session.line else { return };
-        match (line.flush(&self.metrics), session.phase) {
-            (Err(_), _) => self.doomed.push((slot, Sent::Broken)),
+        let Some(queue) = &mut session.write_queue else { return };
+        match (queue.flush(&self.metrics), session.phase) {
+            (Err(_), _) => self.doomed.push((slot, WriteOutcome::Broken)),
             (Ok(true), Phase::Ending(_)) => self.flushed(slot),
             (Ok(_), _) => {}
         }
@@ -235,7 +234,7 @@ impl Shard {
     /// Nobody reads a session's stream any more.
     pub(super) fn unread(&mut self, at: SessionRef) {
         if self.session(at).is_some() {
-            self.doomed.push((at.slot, Sent::Broken));
+            self.doomed.push((at.slot, WriteOutcome::Broken));
         }
     }
 }

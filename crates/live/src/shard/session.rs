@@ -10,7 +10,7 @@ use tidings_model::channel::SessionId;
 use tidings_model::clock::Millis;
 use tidings_wire::ws::Decoder;
 
-use super::line::Line;
+use super::write_queue::WriteQueue;
 use crate::requests::{SessionRequest, RequestContext};
 use crate::session_limiter::SessionPermit;
 use crate::protocol::SessionProtocol;
@@ -57,7 +57,7 @@ pub(super) enum Phase {
 
 pub(super) struct Session {
     /// `None` when it is gone.
-    pub(super) line: Option<Line>,
+    pub(super) write_queue: Option<WriteQueue>,
     pub(super) phase: Phase,
     pub(super) life: u32,
     pub(super) id: SessionId,
@@ -166,7 +166,7 @@ impl Session {
     pub(super) fn new(newcomer: Newcomer, life: u32, now: Millis) -> (Self, Opening) {
         let Newcomer { id, app, permit, transport, opening, protocol } = newcomer;
         let session = Self {
-            line: Some(Line::new(transport)),
+            write_queue: Some(WriteQueue::new(transport)),
             phase: Phase::Open,
             life,
             id,

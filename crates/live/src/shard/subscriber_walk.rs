@@ -13,8 +13,8 @@ use tidings_wire::{Format, Prepared, Said};
 
 use super::Shard;
 use super::callbacks::guarded;
-use super::line::Sent;
 use crate::inbox::Item;
+use crate::transport::WriteOutcome;
 
 /// About how many bytes go out together.
 const TOGETHER: usize = 64 << 10;
@@ -109,12 +109,12 @@ impl Shard {
             last = slot;
             match way {
                 Way::Shared(format) => {
-                    let (Some(line), Some(frame)) = (&mut session.line, walk.frame(format)) else { continue };
+                    let (Some(queue), Some(frame)) = (&mut session.write_queue, walk.frame(format)) else { continue };
                     session.last_write_at = self.now;
                     bytes += frame.len() as u64;
-                    let sent = line.send(frame, self.settings.session_queue, &self.metrics);
-                    if sent != Sent::Fine {
-                        self.doomed.push((slot, sent));
+                    let outcome = queue.send(frame, self.settings.session_queue, &self.metrics);
+                    if outcome != WriteOutcome::Accepted {
+                        self.doomed.push((slot, outcome));
                     }
                 }
                 // In one call, so that what it writes leaves together.
