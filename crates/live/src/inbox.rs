@@ -22,7 +22,7 @@ use crate::settings::Settings;
 use crate::shard::Newcomer;
 
 /// The token of the waker; slots of sessions are smaller.
-pub(crate) const BELL: Token = Token(usize::MAX);
+pub(crate) const WAKER: Token = Token(usize::MAX);
 /// No item is there.
 const NEVER: Millis = Millis::MAX;
 /// What an item weighs besides what is said in it.
@@ -95,7 +95,7 @@ impl Inbox {
             std::mem::take(&mut queue.asleep)
         };
         if wake {
-            self.ring();
+            self.wake();
         }
     }
 
@@ -115,7 +115,7 @@ impl Inbox {
         queue.entries.push_back(Entry { item, weight, told: now });
     }
 
-    fn ring(&self) {
+    fn wake(&self) {
         if let Err(error) = self.waker.wake() {
             tracing::error!(%error, "a shard could not be woken");
         }
@@ -239,7 +239,7 @@ impl Inboxes {
             let poll = Poll::new()?;
             inboxes.push(Inbox {
                 queue: Mutex::default(),
-                waker: Waker::new(poll.registry(), BELL)?,
+                waker: Waker::new(poll.registry(), WAKER)?,
                 weight: AtomicUsize::new(0),
                 oldest_here: AtomicI64::new(NEVER),
                 oldest_taken: AtomicI64::new(NEVER),
@@ -297,7 +297,7 @@ impl Shards for Inboxes {
         let shards = self.0.shards.get();
         let writer = shards.and_then(|shards| shards.get(usize::from(shard))).and_then(Weak::upgrade);
         if !writer.is_some_and(|writer| writer.write_inline()) {
-            inbox.ring();
+            inbox.wake();
         }
     }
 

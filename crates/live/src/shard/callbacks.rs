@@ -7,7 +7,7 @@ use tidings_model::clock::Millis;
 use super::Shard;
 use super::session::NEVER;
 use crate::protocol::{Context, SessionProtocol};
-use crate::wheel::Waiting;
+use crate::wheel::Timer;
 use crate::transport::WriteOutcome;
 
 /// Calls what a door has brought. If it breaks down it takes its session along, not the shard and everybody on it.
@@ -88,8 +88,8 @@ impl Shard {
         let Some(session) = self.sessions.get_mut(slot as usize) else { return };
         session.wake_at = at;
         // An entry that comes round earlier will do: it is then put off.
-        if at != NEVER && session.spoke.is_none_or(|spoke| self.wheel.is_before(at, spoke)) {
-            session.spoke = Some(self.wheel.enter(Waiting { slot, life: session.life }, at));
+        if at != NEVER && session.timer_slot.is_none_or(|timer_slot| self.wheel.is_before(at, timer_slot)) {
+            session.timer_slot = Some(self.wheel.enter(Timer { slot, life: session.life }, at));
         }
     }
 
@@ -97,12 +97,12 @@ impl Shard {
     pub(super) fn wake_due(&mut self) {
         let mut due = std::mem::take(&mut self.due);
         self.wheel.advance(self.now, &mut due);
-        for (Waiting { slot, life }, spoke) in due.drain(..) {
+        for (Timer { slot, life }, timer_slot) in due.drain(..) {
             let Some(session) = self.sessions.get_mut(slot as usize) else { continue };
-            if session.life != life || session.spoke != Some(spoke) {
+            if session.life != life || session.timer_slot != Some(timer_slot) {
                 continue;
             }
-            session.spoke = None;
+            session.timer_slot = None;
             if session.wake_at > self.now {
                 let at = session.wake_at;
                 self.arm(slot, at);

@@ -35,12 +35,12 @@ use self::session::Session;
 pub(crate) use self::session::{Newcomer, Opening};
 use self::subscriber_walk::SubscriberWalk;
 use crate::requests::RequestHandler;
-use crate::inbox::{BELL, Entry, Inboxes, Item};
+use crate::inbox::{WAKER, Entry, Inboxes, Item};
 use crate::metrics::Metrics;
 use crate::protocol::Effects;
 use crate::refusals::Refusals;
 use crate::settings::Settings;
-use crate::wheel::{Spoke, Waiting, Wheel};
+use crate::wheel::{TimerSlot, Timer, Wheel};
 use crate::transport::WriteOutcome;
 
 /// Subscribers, or other items of the inbox, that are served before it is the turn of reads and timers.
@@ -98,7 +98,7 @@ pub(crate) struct Shard {
     // Kept so that they need not be made anew for each use.
     effects: Effects,
     scratch: Vec<u8>,
-    due: Vec<(Waiting, Spoke)>,
+    due: Vec<(Timer, TimerSlot)>,
 }
 
 impl Shard {
@@ -149,7 +149,7 @@ impl Shard {
                 _ => shard.now = shard.clock.steady_ms(),
             }
             for event in &events {
-                if event.token() != BELL {
+                if event.token() != WAKER {
                     shard.ready(event);
                 }
             }

@@ -15,7 +15,7 @@ use crate::requests::{SessionRequest, RequestContext};
 use crate::session_limiter::SessionPermit;
 use crate::protocol::SessionProtocol;
 use crate::transport::Transport;
-use crate::wheel::Spoke;
+use crate::wheel::TimerSlot;
 
 /// No time at all.
 pub(super) const NEVER: Millis = Millis::MAX;
@@ -75,7 +75,7 @@ pub(super) struct Session {
     pub(super) last_read_at: Millis,
     pub(super) last_write_at: Millis,
     pub(super) wake_at: Millis,
-    pub(super) spoke: Option<Spoke>,
+    pub(super) timer_slot: Option<TimerSlot>,
     /// The client has said that it sends nothing more.
     pub(super) finished: bool,
     /// Its socket may have something to read, but isn't read because too much waits for answers.
@@ -181,7 +181,7 @@ impl Session {
             last_read_at: now,
             last_write_at: now,
             wake_at: NEVER,
-            spoke: None,
+            timer_slot: None,
             finished: false,
             stalled: false,
         };
