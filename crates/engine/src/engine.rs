@@ -202,7 +202,7 @@ impl Engine {
         let asks = Arc::new(bus.clone());
         let runtime = tokio::runtime::Handle::current();
         let live = Live::start(inboxes, config.live, clock, asks, runtime, &mut registry).map_err(EngineError::Live)?;
-        let pusher = PusherDoor::new(bus.clone(), live.clone(), config.patience);
+        let pusher = PusherDoor::new(bus.clone(), live.clone(), config.keep_alive);
         let api = ApiDoor::new(bus.clone(), live.clone(), egress, config.operator_key);
         let counts = Arc::new(Counts::new(Arc::clone(&store), Arc::clone(bus.clock()), &mut registry));
         tokio::spawn(counts::keep_fresh(Arc::downgrade(&counts)));

@@ -164,7 +164,7 @@ fn admit(door: &PusherDoor, app: Option<Arc<App>>, request: &Request, path: &Raw
         };
         Rejection::new(4100, None, reason)
     })?;
-    let session = Session::new(Arc::clone(&app), protocol, door.patience());
+    let session = Session::new(Arc::clone(&app), protocol, door.keep_alive());
     Ok((permit, app, session))
 }
 

@@ -18,7 +18,7 @@ pub struct PusherDoor {
 struct Shared {
     bus: Bus,
     live: Live,
-    patience: Patience,
+    keep_alive: KeepAlive,
     /// Of lines in the log about requests that are not signed right.
     complaints: Throttle<AppId>,
 }
@@ -28,15 +28,15 @@ const COMPLAINTS: Rate = Rate::per_second(1);
 
 /// How long a client may be silent, in seconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Patience {
-    /// After so long in which it hears nothing it asks for a sign of life; we ask when either side was silent a little longer.
+pub struct KeepAlive {
+    /// After so many seconds without a frame the client pings; the server pings when either side was silent a little longer.
     /// Not 0.
     pub activity: u32,
-    /// So long it may take to answer.
+    /// The seconds that the client has to answer a ping.
     pub pong: u32,
 }
 
-impl Default for Patience {
+impl Default for KeepAlive {
     fn default() -> Self {
         Self { activity: 45, pong: 30 }
     }
@@ -44,16 +44,16 @@ impl Default for Patience {
 
 impl PusherDoor {
     /// A door to the bus's apps.
-    pub fn new(bus: Bus, live: Live, patience: Patience) -> Self {
-        Self { shared: Arc::new(Shared { bus, live, patience, complaints: Throttle::default() }) }
+    pub fn new(bus: Bus, live: Live, keep_alive: KeepAlive) -> Self {
+        Self { shared: Arc::new(Shared { bus, live, keep_alive, complaints: Throttle::default() }) }
     }
 
     pub(crate) fn live(&self) -> &Live {
         &self.shared.live
     }
 
-    pub(crate) fn patience(&self) -> Patience {
-        self.shared.patience
+    pub(crate) fn keep_alive(&self) -> KeepAlive {
+        self.shared.keep_alive
     }
 
     pub(crate) fn bus(&self) -> &Bus {

@@ -26,7 +26,7 @@ use tidings_model::policy::user_online;
 use tidings_wire::{Format, Prepared};
 
 use crate::channel::{is_presence, shown};
-use crate::door::Patience;
+use crate::door::KeepAlive;
 use crate::limits::echo;
 use crate::wire;
 use crate::wire::incoming::Frame;
@@ -82,7 +82,7 @@ enum Pending {
 }
 
 impl Session {
-    pub(crate) fn new(app: Arc<App>, protocol: u8, patience: Patience) -> Self {
+    pub(crate) fn new(app: Arc<App>, protocol: u8, keep_alive: KeepAlive) -> Self {
         Self {
             app,
             user: None,
@@ -91,7 +91,7 @@ impl Session {
             watch: None,
             pending: None,
             memberships: Memberships::default(),
-            activity: Activity::new(patience),
+            activity: Activity::new(keep_alive),
             client_events: Bucket::default(),
             faults: Bucket::default(),
             refusals: Bucket::default(),

@@ -15,7 +15,7 @@ use tidings_broker::{Control, Join, MemoryBroker, MemoryLimits, SessionRef, Shar
 use tidings_bus::{Apps, Bus, Catalogue, Parts, Transitions};
 use tidings_courier::egress::{Egress, EgressConfig, Response};
 use tidings_courier::{Courier, Delivery, Outcome, Outlet, Prepared, Settings, Terms};
-use tidings_door_pusher::{FORMAT, Patience, PusherDoor, router};
+use tidings_door_pusher::{FORMAT, KeepAlive, PusherDoor, router};
 use tidings_live::{Inboxes, Live};
 use tidings_model::app::{App, AppLimits, Door as AppDoor, Token};
 use tidings_model::channel::{ChannelKey, ChannelOptions, Member, SessionId};
@@ -133,7 +133,7 @@ pub(crate) async fn door_with(limits: AppLimits) -> Door {
     let inboxes = Inboxes::new(1, &live_settings, Arc::clone(&shared)).unwrap();
     let (asks, runtime) = (Arc::new(bus.clone()), tokio::runtime::Handle::current());
     let live = Live::start(inboxes, live_settings, shared, asks, runtime, &mut registry).unwrap();
-    let router = router(PusherDoor::new(bus.clone(), live, Patience::default()));
+    let router = router(PusherDoor::new(bus.clone(), live, KeepAlive::default()));
     Door { router, clock, bus, shards, joined: Mutex::default(), _dir: dir }
 }
 

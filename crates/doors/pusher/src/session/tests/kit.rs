@@ -12,7 +12,7 @@ use tidings_model::policy::canonical;
 use tidings_model::signing;
 
 use super::super::Session;
-use crate::door::Patience;
+use crate::door::KeepAlive;
 
 pub(super) const KEY: &str = "278d425bdf160c739803";
 pub(super) const SECRET: &str = "7ad3773142a6692b25b8";
@@ -56,7 +56,7 @@ impl Client {
         let app = Arc::new(app);
         let mut tester = ProtocolTester::new(SOCKET.parse().unwrap());
         (tester.now, tester.last_read_at, tester.last_write_at) = (NOW, NOW, NOW);
-        Self { session: Session::new(Arc::clone(&app), protocol, Patience::default()), tester, app }
+        Self { session: Session::new(Arc::clone(&app), protocol, KeepAlive::default()), tester, app }
     }
 
     /// What was written, as JSON.
