@@ -9,7 +9,7 @@ use tidings_model::event::Event;
 use tidings_model::id::AppId;
 use tidings_wire::Prepared;
 
-use crate::told::{Control, SessionRef, Way};
+use crate::told::{Control, SessionRef, DeliveryMode};
 
 /// Why a broker did not do something. Nothing of it was done.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -57,7 +57,7 @@ pub struct Join {
     /// What of the past it wants.
     pub since: Option<Since>,
     /// How it wants to hear.
-    pub way: Way,
+    pub mode: DeliveryMode,
 }
 
 /// What of the past a session wants when it joins.

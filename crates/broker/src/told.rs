@@ -17,9 +17,9 @@ pub struct SessionRef {
     pub life: u32,
 }
 
-/// How a session hears what is said in a channel that it joins.
+/// How a session gets the messages of a channel that it joins.
 #[derive(Debug, Clone, Copy)]
-pub enum Way {
+pub enum DeliveryMode {
     /// The shard writes it these bytes, which it shares with others; the session isn't asked. The fast way.
     Shared(&'static Format),
     /// The session's protocol is handed what is said, because it adds something of its own.
@@ -56,7 +56,7 @@ pub struct Joined {
     /// The channel.
     pub channel: ChannelKey,
     /// How the session wants to hear.
-    pub way: Way,
+    pub mode: DeliveryMode,
     /// What it finds, or why it may not.
     pub outcome: Result<Welcome, JoinRefused>,
 }

@@ -90,8 +90,8 @@ impl Bus {
         let known = || user.map(|user| Arc::new(Member { user: user.into(), info: None }));
         let is_told = options.presence || options.join_leave;
         let member = if is_told { join.member.or_else(known) } else { None };
-        let JoinRequest { since, way, .. } = join;
-        let join = Join { channel, options, session: context.session, at: context.at, request_id, member, since, way };
+        let JoinRequest { since, mode, .. } = join;
+        let join = Join { channel, options, session: context.session, at: context.at, request_id, member, since, mode };
         if self.catalogue().wanted(&app.id).is_empty() {
             return self.shared.broker.join(join).await.map_err(unavailable);
         }

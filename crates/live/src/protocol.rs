@@ -53,7 +53,7 @@ pub trait SessionProtocol: Send {
     /// Another request has ended.
     fn answered(&mut self, cx: &mut Context<'_>, request_id: u32, response: SessionResponse);
 
-    /// Something is said in a channel that was joined [`tidings_broker::Way::Session`].
+    /// Something is said in a channel that was joined [`tidings_broker::DeliveryMode::Session`].
     fn said(&mut self, cx: &mut Context<'_>, prepared: &Arc<Prepared>);
 
     /// Something of a channel is lost to the session, because its node was cut off from the others. It is still in the

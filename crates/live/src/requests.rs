@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use tidings_broker::{JoinRefused, SessionRef, Since, Way};
+use tidings_broker::{JoinRefused, SessionRef, Since, DeliveryMode};
 use tidings_model::app::App;
 use tidings_model::channel::{Member, SessionId, UserId};
 use tidings_model::event::Data;
@@ -47,7 +47,7 @@ pub struct JoinRequest {
     /// What of the past is wanted.
     pub since: Option<Since>,
     /// How the session wants to hear.
-    pub way: Way,
+    pub mode: DeliveryMode,
 }
 
 /// What a door has verified of a wish to join.

@@ -190,11 +190,11 @@ impl Channel {
         now: Millis,
         notes: Notes<'_>,
     ) {
-        let Join { channel, options, session, at, request_id, member, since, way } = join;
+        let Join { channel, options, session, at, request_id, member, since, mode } = join;
         let is_new = !self.subscribers.has(at);
         let member = member.filter(|_| is_new && (options.presence || options.join_leave));
         let is_full = member.as_ref().is_some_and(|member| options.presence && self.is_full_for(member, &options));
-        let joined = |outcome| Told::Joined(Box::new(Joined { at, request_id, channel: channel.clone(), way, outcome }));
+        let joined = |outcome| Told::Joined(Box::new(Joined { at, request_id, channel: channel.clone(), mode, outcome }));
         if is_full {
             shards.tell(at.shard, joined(Err(JoinRefused::TooManyMembers { limit: options.max_members })));
             return;

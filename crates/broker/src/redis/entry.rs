@@ -72,8 +72,8 @@ pub(super) struct Teller<'a> {
 
 impl Teller<'_> {
     fn joined(self, join: &Join, outcome: Result<Welcome, JoinRefused>) {
-        let Join { channel, at, request_id, way, .. } = join;
-        let joined = Joined { at: *at, request_id: *request_id, channel: channel.clone(), way: *way, outcome };
+        let Join { channel, at, request_id, mode, .. } = join;
+        let joined = Joined { at: *at, request_id: *request_id, channel: channel.clone(), mode: *mode, outcome };
         self.shards.tell(at.shard, Told::Joined(Box::new(joined)));
     }
 

@@ -29,7 +29,7 @@ use tidings_model::transition::{Kinds, Transition};
 use tidings_wire::{Format, Slot};
 
 use crate::broker::{Broker, BrokerError, Join, Leave, Occupancy, Publish, Since};
-use crate::told::{SessionRef, Shards, Told, Way};
+use crate::told::{SessionRef, Shards, Told, DeliveryMode};
 use crate::watch::Watch;
 use lines::Epochs;
 
@@ -209,7 +209,7 @@ impl World {
             request_id: 100 + n,
             member: (!user.is_empty()).then(|| member(n, user)),
             since,
-            way: Way::Shared(&SILENT),
+            mode: DeliveryMode::Shared(&SILENT),
         }
     }
 

@@ -1,6 +1,6 @@
 //! What the broker tells: who is in which channel from here on, and orders.
 
-use tidings_broker::{Control, Joined, Left, Lost, Told, Way, Who};
+use tidings_broker::{Control, Joined, Left, Lost, Told, DeliveryMode, Who};
 use tidings_model::channel::ChannelKey;
 use tidings_model::id::AppId;
 
@@ -39,13 +39,13 @@ impl Shard {
     }
 
     fn joined(&mut self, joined: Joined) {
-        let Joined { at, request_id, channel, way, outcome } = joined;
+        let Joined { at, request_id, channel, mode, outcome } = joined;
         if self.session(at).is_none() {
             return;
         }
         let asked = self.request_has_ended(at.slot, request_id).is_some();
         if outcome.is_ok() {
-            self.subscribe(at.slot, &channel, way);
+            self.subscribe(at.slot, &channel, mode);
         }
         let is_open = self.sessions.get(at.slot as usize).is_some_and(Session::is_open);
         if is_open && asked {
@@ -81,16 +81,16 @@ impl Shard {
         slots.into_iter().for_each(|slot| self.act(slot, |protocol, cx| protocol.lost(cx, lost)));
     }
 
-    fn subscribe(&mut self, slot: u32, key: &ChannelKey, way: Way) {
+    fn subscribe(&mut self, slot: u32, key: &ChannelKey, mode: DeliveryMode) {
         let known = self.channels.find(key);
         let Some(session) = self.sessions.get_mut(slot as usize) else { return };
         let already = session.subscriptions.iter().find(|subscription| Some(subscription.channel) == known);
         if let Some(subscription) = already {
-            self.channels.subscriber(subscription.channel, subscription.index_in_channel).way = way;
+            self.channels.subscriber(subscription.channel, subscription.index_in_channel).mode = mode;
             return;
         }
         let index_in_session = session.subscriptions.len() as u32;
-        let (channel, index_in_channel) = self.channels.add(key, Subscriber { slot, index_in_session, way });
+        let (channel, index_in_channel) = self.channels.add(key, Subscriber { slot, index_in_session, mode });
         if session.subscriptions.is_empty() {
             // Most sessions are in one channel.
             session.subscriptions.reserve_exact(1);

@@ -4,7 +4,7 @@ use std::hash::{BuildHasher as _, RandomState};
 
 use hashbrown::HashTable;
 use slab::Slab;
-use tidings_broker::Way;
+use tidings_broker::DeliveryMode;
 use tidings_model::channel::ChannelKey;
 
 /// A channel's side of a session's being in it.
@@ -13,7 +13,7 @@ pub(super) struct Subscriber {
     pub(super) slot: u32,
     /// Where in the session's list.
     pub(super) index_in_session: u32,
-    pub(super) way: Way,
+    pub(super) mode: DeliveryMode,
 }
 
 #[derive(Debug)]

@@ -5,7 +5,7 @@
 //! error, is left to the shard.
 
 use parking_lot::Mutex;
-use tidings_broker::{Told, Way};
+use tidings_broker::{Told, DeliveryMode};
 
 use super::Shard;
 use crate::inbox::{InlineWriter, Entry, Item};
@@ -35,7 +35,7 @@ impl Shard {
             }
             let Some(walk) = self.walk.take() else { continue };
             let subscribers = self.channels.subscribers(walk.channel());
-            let is_simple = subscribers.iter().all(|subscriber| matches!(subscriber.way, Way::Shared(_)));
+            let is_simple = subscribers.iter().all(|subscriber| matches!(subscriber.mode, DeliveryMode::Shared(_)));
             if !is_simple || subscribers.len() > left {
                 self.walk = Some(walk);
                 return false;

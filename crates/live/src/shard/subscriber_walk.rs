@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
-use tidings_broker::{Told, Way};
+use tidings_broker::{Told, DeliveryMode};
 use tidings_model::channel::SessionId;
 use tidings_wire::{Format, Prepared, Said};
 
@@ -100,15 +100,15 @@ impl Shard {
         let (mut told, mut bytes, mut last) = (0, 0, 0);
         for index in first..end {
             let Some(subscriber) = self.channels.subscribers(walk.channel).get(index) else { break };
-            let (slot, way) = (subscriber.slot, subscriber.way);
+            let (slot, mode) = (subscriber.slot, subscriber.mode);
             let Some(session) = self.sessions.get_mut(slot as usize) else { continue };
             if !session.is_open() || walk.except == Some(session.id) {
                 continue;
             }
             told += 1;
             last = slot;
-            match way {
-                Way::Shared(format) => {
+            match mode {
+                DeliveryMode::Shared(format) => {
                     let (Some(queue), Some(frame)) = (&mut session.write_queue, walk.frame(format)) else { continue };
                     session.last_write_at = self.now;
                     bytes += frame.len() as u64;
@@ -118,7 +118,7 @@ impl Shard {
                     }
                 }
                 // In one call, so that what it writes leaves together.
-                Way::Session => self.act(slot, |protocol, cx| {
+                DeliveryMode::Session => self.act(slot, |protocol, cx| {
                     walk.said.iter().for_each(|prepared| protocol.said(cx, prepared));
                 }),
             }

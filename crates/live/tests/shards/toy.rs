@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use tidings_broker::{Control, JoinRefused, Joined, Left, Lost, SessionRef, Shards as _, Told, Way, Welcome};
+use tidings_broker::{Control, JoinRefused, Joined, Left, Lost, SessionRef, Shards as _, Told, DeliveryMode, Welcome};
 use tidings_live::{
     SessionResponse, SessionRequest, RequestContext, ResponseFuture, RequestHandler, ClientEvent, CloseReason, Context, Inboxes, JoinRequest, Message, Proof, SessionProtocol,
 };
@@ -52,8 +52,8 @@ impl Toy {
     }
 }
 
-fn join(cx: &mut Context<'_>, channel: &str, way: Way) {
-    cx.request(SessionRequest::Join(JoinRequest { channel: channel.into(), proof: Proof::None, member: None, since: None, way }));
+fn join(cx: &mut Context<'_>, channel: &str, mode: DeliveryMode) {
+    cx.request(SessionRequest::Join(JoinRequest { channel: channel.into(), proof: Proof::None, member: None, since: None, mode }));
 }
 
 impl SessionProtocol for Toy {
@@ -61,7 +61,7 @@ impl SessionProtocol for Toy {
         let id = cx.session();
         self.write(cx, &format!("hello {id}"));
         if self.bare {
-            join(cx, "stream", Way::Session);
+            join(cx, "stream", DeliveryMode::Session);
         }
     }
 
@@ -72,15 +72,15 @@ impl SessionProtocol for Toy {
         };
         let (verb, rest) = text.split_once(' ').unwrap_or((text, ""));
         match verb {
-            "join" => join(cx, rest, Way::Shared(&FORMAT)),
-            "loud" => join(cx, rest, Way::Shared(&LOUD)),
-            "own" => join(cx, rest, Way::Session),
+            "join" => join(cx, rest, DeliveryMode::Shared(&FORMAT)),
+            "loud" => join(cx, rest, DeliveryMode::Shared(&LOUD)),
+            "own" => join(cx, rest, DeliveryMode::Session),
             "leave" => {
                 cx.request(SessionRequest::Leave(rest.into()));
             }
             "both" => {
                 cx.request(SessionRequest::Leave(rest.into()));
-                join(cx, rest, Way::Shared(&FORMAT));
+                join(cx, rest, DeliveryMode::Shared(&FORMAT));
             }
             "say" => {
                 let (channel, what) = rest.split_once(' ').unwrap_or((rest, ""));
@@ -210,7 +210,7 @@ impl ToyBus {
                 if !list.iter().any(|(_, session)| *session == context.session) {
                     list.push((context.at, context.session));
                 }
-                let joined = Joined { at: context.at, request_id, channel, way: join.way, outcome: Ok(Welcome::default()) };
+                let joined = Joined { at: context.at, request_id, channel, mode: join.mode, outcome: Ok(Welcome::default()) };
                 self.inboxes.tell(context.at.shard, Told::Joined(Box::new(joined)));
                 SessionResponse::Join(Ok(()))
             }

@@ -9,7 +9,7 @@ mod tests;
 
 use std::sync::Arc;
 
-use tidings_broker::{JoinRefused, Lost, Recovery, Since, Way, Welcome};
+use tidings_broker::{JoinRefused, Lost, Recovery, Since, DeliveryMode, Welcome};
 use tidings_live::{SessionResponse, SessionRequest, CloseReason, Context, JoinRequest, Message, Proof, Refused, SessionProtocol};
 use tidings_model::channel::{ChannelKey, Member, Position};
 use tidings_model::clock::Millis;
@@ -206,7 +206,7 @@ impl SessionProtocol for StreamSession {
                 proof: wanted.proof,
                 member: member.clone(),
                 since: wanted.since.map(Since::Position),
-                way: if wanted.history { Way::Session } else { Way::Shared(self.framing.format()) },
+                mode: if wanted.history { DeliveryMode::Session } else { DeliveryMode::Shared(self.framing.format()) },
             }));
             if self.joining == 0 {
                 self.first_ask = request_id;

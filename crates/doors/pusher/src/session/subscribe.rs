@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tidings_broker::{JoinRefused, Recovery, Since, Way, Welcome};
+use tidings_broker::{JoinRefused, Recovery, Since, DeliveryMode, Welcome};
 use tidings_live::{SessionRequest, Context, JoinRequest, Proof, Refused};
 use tidings_model::channel::{ChannelKey, Member};
 use tidings_model::policy::{SERVER_TO_USER, canonical};
@@ -96,7 +96,7 @@ impl Session {
         };
         let member = if is_presence(name) { Some(self.member(wish)?) } else { None };
         let since = self.since(wish)?;
-        Ok(JoinRequest { channel: Arc::from(name), proof, member, since, way: Way::Shared(format_of(wish)) })
+        Ok(JoinRequest { channel: Arc::from(name), proof, member, since, mode: DeliveryMode::Shared(format_of(wish)) })
     }
 
     /// What of the past is wanted: what came after a position, else the last ones that the channel gives everybody.

@@ -11,7 +11,7 @@ use http_body_util::BodyExt;
 use parking_lot::Mutex;
 use prometheus_client::registry::Registry;
 use serde_json::Value;
-use tidings_broker::{Control, Join, MemoryBroker, MemoryLimits, SessionRef, Shards, Told, Way};
+use tidings_broker::{Control, Join, MemoryBroker, MemoryLimits, SessionRef, Shards, Told, DeliveryMode};
 use tidings_bus::{Apps, Bus, Catalogue, Parts, Transitions};
 use tidings_courier::egress::{Egress, EgressConfig, Response};
 use tidings_courier::{Courier, Delivery, Outcome, Outlet, Prepared, Settings, Terms};
@@ -234,7 +234,7 @@ impl Door {
             ask: 1,
             member: user.map(|user| Arc::new(Member { user: user.into(), info: None })),
             since: None,
-            way: Way::Shared(&FORMAT),
+            mode: DeliveryMode::Shared(&FORMAT),
         };
         self.bus.broker().join(join).await.unwrap();
         self.shards.0.lock().clear();

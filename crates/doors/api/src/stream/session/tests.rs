@@ -135,8 +135,8 @@ fn a_session_says_who_it_is_and_joins_what_it_may() {
     assert_eq!((asked[0].channel.as_ref(), asked[0].proof, &asked[0].since), ("a", Proof::None, &None));
     assert_eq!(asked[1].since, at(3).map(Since::Position));
     assert_eq!((asked[1].proof, asked[1].member.as_ref()), (Proof::Channel, Some(&member)));
-    assert!(matches!(asked[0].way, Way::Shared(_)), "without history the bytes are everybody's");
-    assert!(matches!(asked[1].way, Way::Session));
+    assert!(matches!(asked[0].mode, DeliveryMode::Shared(_)), "without history the bytes are everybody's");
+    assert!(matches!(asked[1].mode, DeliveryMode::Session));
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use serde_json::{Value, json};
-use tidings_broker::{Recovery, Since, Way, Welcome};
+use tidings_broker::{Recovery, Since, DeliveryMode, Welcome};
 use tidings_model::channel::{ChannelKey, ChannelOptions, Epoch, Position};
 use tidings_model::event::{Data, Event};
 use tidings_model::policy::Namespaces;
@@ -57,7 +57,7 @@ fn subscribe(client: &mut Client, since: Option<&str>, welcome: Welcome) -> (Opt
     }
     assert!(client.say("pusher:subscribe", data).is_empty());
     let (request_id, join) = client.asked_to_join();
-    let Way::Shared(format) = join.way else { panic!("{join:?}") };
+    let DeliveryMode::Shared(format) = join.mode else { panic!("{join:?}") };
     assert!(std::ptr::eq(format, if since.is_some() { &POSITIONED } else { &FORMAT }));
     let channel = client.key("c");
     tidings_live::SessionProtocol::joined(&mut client.session, &mut client.tester.context(), request_id, &channel, Ok(welcome));

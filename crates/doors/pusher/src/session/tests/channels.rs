@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use serde_json::{Value, json};
-use tidings_broker::{JoinRefused, Way, Welcome};
+use tidings_broker::{JoinRefused, DeliveryMode, Welcome};
 use tidings_live::{SessionResponse, SessionRequest, Proof, SessionProtocol};
 use tidings_model::app::{App, AppLimits};
 use tidings_model::channel::{ChannelKey, ChannelOptions, UserId};
@@ -28,7 +28,7 @@ fn a_public_channel_needs_nothing() {
         let asked = client.tester.asked();
         let [(request_id, SessionRequest::Join(join))] = &asked[..] else { panic!("{asked:?}") };
         assert_eq!((&*join.channel, join.proof, &join.member), ("pub", Proof::None, &None));
-        assert!(matches!(join.way, Way::Shared(format) if std::ptr::eq(format, &crate::FORMAT)));
+        assert!(matches!(join.mode, DeliveryMode::Shared(format) if std::ptr::eq(format, &crate::FORMAT)));
         let channel = client.key("pub");
         client.session.joined(&mut client.tester.context(), *request_id, &channel, Ok(Welcome::default()));
         assert_eq!(client.frames(), [succeeded("pub")]);
