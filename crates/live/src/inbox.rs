@@ -19,7 +19,7 @@ use tidings_model::clock::{Millis, SharedClock, millis};
 use crate::requests::SessionResponse;
 use crate::protocol::CloseReason;
 use crate::settings::Settings;
-use crate::shard::Newcomer;
+use crate::shard::NewSession;
 
 /// The token of the waker; slots of sessions are smaller.
 pub(crate) const WAKER: Token = Token(usize::MAX);
@@ -32,11 +32,11 @@ const KEPT_CAPACITY: usize = 8_192;
 
 /// Something that a shard is told.
 #[derive(Debug)]
-pub(crate) enum Item {
+pub(crate) enum InboxMessage {
     /// By the broker.
-    Told(Told),
+    Broker(Told),
     /// A session comes.
-    Newcomer(Box<Newcomer>),
+    NewSession(Box<NewSession>),
     /// A request that was not answered at once has ended.
     SessionResponse { at: SessionRef, request_id: u32, response: SessionResponse },
     /// Nobody reads the session's stream any more.
@@ -47,10 +47,10 @@ pub(crate) enum Item {
     Stop(Duration, CloseReason),
 }
 
-impl Item {
+impl InboxMessage {
     fn weight(&self) -> usize {
         match self {
-            Self::Told(Told::Said { prepared, .. }) => ITEM + prepared.said().weight(),
+            Self::Broker(Told::Said { prepared, .. }) => ITEM + prepared.said().weight(),
             _ => ITEM,
         }
     }
@@ -58,8 +58,8 @@ impl Item {
 
 /// An item, and what is needed to know when too much is waiting.
 #[derive(Debug)]
-pub(crate) struct Entry {
-    pub(crate) item: Item,
+pub(crate) struct QueuedMessage {
+    pub(crate) item: InboxMessage,
     pub(crate) weight: usize,
     /// When it was told, in steady time.
     pub(crate) told: Millis,
@@ -67,7 +67,7 @@ pub(crate) struct Entry {
 
 #[derive(Debug, Default)]
 struct Queue {
-    entries: VecDeque<Entry>,
+    entries: VecDeque<QueuedMessage>,
     /// The shard waits for events, and must be woken.
     asleep: bool,
     /// The shard has ended: nobody will take anything.
@@ -88,7 +88,7 @@ pub(crate) struct Inbox {
 }
 
 impl Inbox {
-    fn put(&self, item: Item, now: Millis) {
+    fn put(&self, item: InboxMessage, now: Millis) {
         let wake = {
             let mut queue = self.queue.lock();
             self.append(&mut queue, item, now);
@@ -99,11 +99,11 @@ impl Inbox {
         }
     }
 
-    fn put_quietly(&self, item: Item, now: Millis) {
+    fn put_quietly(&self, item: InboxMessage, now: Millis) {
         self.append(&mut self.queue.lock(), item, now);
     }
 
-    fn append(&self, queue: &mut Queue, item: Item, now: Millis) {
+    fn append(&self, queue: &mut Queue, item: InboxMessage, now: Millis) {
         if queue.closed {
             return;
         }
@@ -112,12 +112,12 @@ impl Inbox {
         if queue.entries.is_empty() {
             self.oldest_here.store(now, Relaxed);
         }
-        queue.entries.push_back(Entry { item, weight, told: now });
+        queue.entries.push_back(QueuedMessage { item, weight, told: now });
     }
 
     fn wake(&self) {
         if let Err(error) = self.waker.wake() {
-            tracing::error!(%error, "a shard could not be woken");
+            tracing::error!(%error, "waking a shard failed");
         }
     }
 
@@ -128,7 +128,7 @@ impl Inbox {
     }
 
     /// Swaps the queue for `taken`, which is empty.
-    pub(crate) fn take(&self, taken: &mut VecDeque<Entry>) {
+    pub(crate) fn take(&self, taken: &mut VecDeque<QueuedMessage>) {
         if taken.capacity() > KEPT_CAPACITY {
             *taken = VecDeque::new();
         }
@@ -136,9 +136,9 @@ impl Inbox {
     }
 
     /// As [`Inbox::take`], if nothing is here but at most `few` things that were said.
-    pub(crate) fn take_said(&self, taken: &mut VecDeque<Entry>, few: usize) -> bool {
+    pub(crate) fn take_said(&self, taken: &mut VecDeque<QueuedMessage>, few: usize) -> bool {
         let mut queue = self.queue.lock();
-        let is_said = |entry: &Entry| matches!(entry.item, Item::Told(Told::Said { .. }));
+        let is_said = |entry: &QueuedMessage| matches!(entry.item, InboxMessage::Broker(Told::Said { .. }));
         if queue.entries.len() > few || !queue.entries.iter().all(is_said) {
             return false;
         }
@@ -146,7 +146,7 @@ impl Inbox {
         true
     }
 
-    fn swap(&self, queue: &mut Queue, taken: &mut VecDeque<Entry>) {
+    fn swap(&self, queue: &mut Queue, taken: &mut VecDeque<QueuedMessage>) {
         queue.asleep = false;
         if queue.entries.is_empty() {
             return;
@@ -270,7 +270,7 @@ impl Inboxes {
         self.0.inboxes.get(usize::from(shard))
     }
 
-    pub(crate) fn put(&self, shard: u16, item: Item) {
+    pub(crate) fn put(&self, shard: u16, item: InboxMessage) {
         if let Some(inbox) = self.of(shard) {
             inbox.put(item, self.0.clock.steady_ms());
         }
@@ -283,12 +283,12 @@ impl Shards for Inboxes {
     }
 
     fn tell(&self, shard: u16, told: Told) {
-        self.put(shard, Item::Told(told));
+        self.put(shard, InboxMessage::Broker(told));
     }
 
     fn append(&self, shard: u16, told: Told) {
         if let Some(inbox) = self.of(shard) {
-            inbox.put_quietly(Item::Told(told), self.0.clock.steady_ms());
+            inbox.put_quietly(InboxMessage::Broker(told), self.0.clock.steady_ms());
         }
     }
 

@@ -18,13 +18,13 @@ use tidings_model::clock::SharedClock;
 use tidings_model::id::AppId;
 
 use crate::requests::RequestHandler;
-use crate::inbox::{InlineWriter, Inboxes, Item};
+use crate::inbox::{InlineWriter, Inboxes, InboxMessage};
 use crate::metrics::{Metrics, Sizes};
 use crate::session_limiter::{NotAdmitted, SessionPermit, SessionLimiter};
 use crate::protocol::{CloseReason, SessionProtocol};
 use crate::refusals::{Refusals, Refused};
 use crate::settings::Settings;
-use crate::shard::{Newcomer, Opening, Shard, Shared};
+use crate::shard::{NewSession, Opening, Shard, ShardDeps};
 use crate::socket::Socket;
 use crate::hijack;
 use crate::traffic::Traffic;
@@ -80,7 +80,7 @@ impl Live {
         let threads = Mutex::default();
         // From here on what has been started ends when this is dropped.
         let live = Self(Arc::new(Inner { inboxes, settings, metrics, limiter, refusals, loads, threads }));
-        let shared = Shared {
+        let shared = ShardDeps {
             inboxes: live.0.inboxes.clone(),
             settings: Arc::clone(&live.0.settings),
             clock,
@@ -164,7 +164,7 @@ impl Live {
         let permit = permit.keeping(guard);
         match Transport::of(io, &self.0.settings) {
             Ok(transport) => self.bring(permit, app, transport, opening, protocol),
-            Err(error) => tracing::debug!(%error, "a connection broke while it became a session"),
+            Err(error) => tracing::debug!(%error, "connection broke before its session began"),
         }
     }
 
@@ -178,15 +178,15 @@ impl Live {
     ) {
         let mut bits = [0; 16];
         if let Err(error) = getrandom::fill(&mut bits) {
-            tracing::error!(%error, "a session cannot be given an id: the system gives no random numbers");
+            tracing::error!(%error, "session dropped: the system gives no random numbers for its id");
             return;
         }
         let least = (0..).zip(&self.0.loads).min_by_key(|(_, load)| load.load(Relaxed));
         let Some((shard, load)) = least else { return };
         load.fetch_add(1, Relaxed);
         let id = SessionId::from_random(bits);
-        let newcomer = Newcomer { id, app, permit, transport, opening, protocol };
-        self.0.inboxes.put(shard, Item::Newcomer(Box::new(newcomer)));
+        let newcomer = NewSession { id, app, permit, transport, opening, protocol };
+        self.0.inboxes.put(shard, InboxMessage::NewSession(Box::new(newcomer)));
     }
 
     /// How much there is at this moment.
@@ -197,7 +197,7 @@ impl Live {
     /// Ends those sessions whose bytes leave as the body of somebody else's response: these responses then end.
     pub fn end_streams(&self) {
         for shard in 0..self.0.inboxes.count() {
-            self.0.inboxes.put(shard, Item::EndStreams);
+            self.0.inboxes.put(shard, InboxMessage::EndStreams);
         }
     }
 
@@ -211,12 +211,12 @@ impl Live {
         let joined = tokio::task::spawn_blocking(move || {
             for thread in threads {
                 if thread.join().is_err() {
-                    tracing::error!("a shard had broken down");
+                    tracing::error!("shard panicked");
                 }
             }
         });
         if joined.await.is_err() {
-            tracing::error!("the end of the shards could not be waited for");
+            tracing::error!("waiting for the shards to end failed");
         }
     }
 }
@@ -225,7 +225,7 @@ impl Inner {
     fn tell_to_stop(&self, grace: Duration, why: CloseReason) {
         self.limiter.close();
         for shard in 0..self.inboxes.count() {
-            self.inboxes.put(shard, Item::Stop(grace, why));
+            self.inboxes.put(shard, InboxMessage::Stop(grace, why));
         }
     }
 }

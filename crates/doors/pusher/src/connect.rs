@@ -102,7 +102,7 @@ fn upgrade(door: &PusherDoor, mut request: Request, admit: impl FnOnce(&Request)
     let door = door.clone();
     tokio::spawn(async move {
         match upgrade::upgraded(on).await {
-            Err(error) => tracing::debug!(%error, "a client left before it was upgraded"),
+            Err(error) => tracing::debug!(%error, "client left before the upgrade"),
             Ok((socket, early)) => match admitted {
                 Ok((permit, app, session)) => door.live().attach(permit, app, socket, early, Box::new(session)),
                 Err(rejection) => turn_away(socket, &rejection).await,

@@ -14,7 +14,7 @@ use crate::transport::WriteOutcome;
 pub(super) fn guarded<T>(what: &str, call: impl FnOnce() -> T) -> Option<T> {
     // What it may have left half done is dropped with the session.
     let called = catch_unwind(AssertUnwindSafe(call));
-    called.inspect_err(|_| tracing::error!("{what} has broken down: this is a bug")).ok()
+    called.inspect_err(|_| tracing::error!(what, "door code panicked: this is a bug")).ok()
 }
 
 impl Shard {

@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 use tidings_broker::{Told, DeliveryMode};
 
 use super::Shard;
-use crate::inbox::{InlineWriter, Entry, Item};
+use crate::inbox::{InlineWriter, QueuedMessage, InboxMessage};
 
 /// Messages, at most.
 const FEW: usize = 4;
@@ -29,8 +29,8 @@ impl Shard {
             return false;
         }
         let mut left = SENDS;
-        while let Some(Entry { item, weight, .. }) = self.batch.pop_front() {
-            if let Item::Told(Told::Said { prepared, except }) = item {
+        while let Some(QueuedMessage { item, weight, .. }) = self.batch.pop_front() {
+            if let InboxMessage::Broker(Told::Said { prepared, except }) = item {
                 self.begin_walk(prepared, except, weight);
             }
             let Some(walk) = self.walk.take() else { continue };

@@ -32,10 +32,10 @@ use tidings_model::clock::{Millis, SharedClock};
 use self::channels::Channels;
 use self::closing::Stopping;
 use self::session::Session;
-pub(crate) use self::session::{Newcomer, Opening};
+pub(crate) use self::session::{NewSession, Opening};
 use self::subscriber_walk::SubscriberWalk;
 use crate::requests::RequestHandler;
-use crate::inbox::{WAKER, Entry, Inboxes, Item};
+use crate::inbox::{WAKER, QueuedMessage, Inboxes, InboxMessage};
 use crate::metrics::Metrics;
 use crate::protocol::Effects;
 use crate::refusals::Refusals;
@@ -54,7 +54,7 @@ const STOP_STEP: Duration = Duration::from_millis(20);
 
 /// What all shards share.
 #[derive(Clone)]
-pub(crate) struct Shared {
+pub(crate) struct ShardDeps {
     pub(crate) inboxes: Inboxes,
     pub(crate) settings: Arc<Settings>,
     pub(crate) clock: SharedClock,
@@ -87,7 +87,7 @@ pub(crate) struct Shard {
     now: Millis,
 
     /// What was taken from the inbox and is not done.
-    batch: VecDeque<Entry>,
+    batch: VecDeque<QueuedMessage>,
     walk: Option<SubscriberWalk>,
     /// Sessions whose sockets may have more to read.
     again: Vec<SessionRef>,
@@ -102,8 +102,8 @@ pub(crate) struct Shard {
 }
 
 impl Shard {
-    pub(crate) fn new(number: u16, registry: Registry, load: Arc<AtomicUsize>, shared: Shared) -> Self {
-        let Shared { inboxes, settings, clock, handler, runtime, metrics, refusals } = shared;
+    pub(crate) fn new(number: u16, registry: Registry, load: Arc<AtomicUsize>, shared: ShardDeps) -> Self {
+        let ShardDeps { inboxes, settings, clock, handler, runtime, metrics, refusals } = shared;
         let now = clock.steady_ms();
         Self {
             number,
@@ -143,7 +143,7 @@ impl Shard {
             let wait = shard.wait();
             match MutexGuard::unlocked(&mut shard, || poll.poll(&mut events, wait)) {
                 Err(error) if error.kind() != std::io::ErrorKind::Interrupted => {
-                    tracing::error!(shard = shard.number, %error, "a shard cannot wait for its sockets, and ends");
+                    tracing::error!(shard = shard.number, %error, "shard ends: waiting for its sockets failed");
                     break;
                 }
                 _ => shard.now = shard.clock.steady_ms(),
@@ -187,7 +187,7 @@ impl Shard {
             {
                 inbox.take(&mut self.batch);
             }
-            let Some(Entry { item, weight, .. }) = self.batch.pop_front() else { return };
+            let Some(QueuedMessage { item, weight, .. }) = self.batch.pop_front() else { return };
             left -= 1;
             self.apply(item, weight);
         }
@@ -200,17 +200,17 @@ impl Shard {
         }
     }
 
-    fn apply(&mut self, item: Item, weight: usize) {
+    fn apply(&mut self, item: InboxMessage, weight: usize) {
         match item {
-            Item::Told(tidings_broker::Told::Said { prepared, except }) => {
+            InboxMessage::Broker(tidings_broker::Told::Said { prepared, except }) => {
                 return self.begin_walk(prepared, except, weight);
             }
-            Item::Told(told) => self.told(told),
-            Item::Newcomer(newcomer) => self.welcome(*newcomer),
-            Item::Response { at, request_id, response } => self.response_arrived(at, request_id, response),
-            Item::Gone(at) => self.unread(at),
-            Item::EndStreams => self.end_streams(),
-            Item::Stop(grace, why) => self.begin_stopping(grace, why),
+            InboxMessage::Broker(told) => self.told(told),
+            InboxMessage::NewSession(new) => self.welcome(*new),
+            InboxMessage::Response { at, request_id, response } => self.response_arrived(at, request_id, response),
+            InboxMessage::Gone(at) => self.unread(at),
+            InboxMessage::EndStreams => self.end_streams(),
+            InboxMessage::Stop(grace, why) => self.begin_stopping(grace, why),
         }
         self.part_with_doomed();
         self.done(weight);

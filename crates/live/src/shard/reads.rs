@@ -12,7 +12,7 @@ use tidings_broker::SessionRef;
 use tidings_wire::ws::{self, Incoming};
 
 use super::callbacks::guarded;
-use super::session::{Newcomer, Opening, Phase, Session};
+use super::session::{NewSession, Opening, Phase, Session};
 use super::{SCRATCH, Shard};
 use crate::protocol::{Context, CloseWith, Message};
 use crate::transport::{Transport, WriteOutcome};
@@ -22,7 +22,7 @@ const KEPT: usize = 64 << 10;
 
 impl Shard {
     /// Takes in a session.
-    pub(super) fn welcome(&mut self, mut newcomer: Newcomer) {
+    pub(super) fn welcome(&mut self, mut newcomer: NewSession) {
         let slot = self.sessions.vacant_key();
         self.lives = self.lives.wrapping_add(1);
         let at = self.at(slot as u32, self.lives);

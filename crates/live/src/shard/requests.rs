@@ -13,7 +13,7 @@ use super::Shard;
 use super::closing::RETRY;
 use super::session::OpenRequest;
 use crate::requests::{SessionResponse, SessionRequest, PublishRefused};
-use crate::inbox::{Inboxes, Item};
+use crate::inbox::{Inboxes, InboxMessage};
 
 impl Shard {
     /// Takes up what the session wants to ask, one after the other.
@@ -144,7 +144,7 @@ impl Promise {
 
     fn tell(&mut self, response: SessionResponse) {
         if let Some((inboxes, at)) = self.to.take() {
-            inboxes.put(at.shard, Item::Response { at, request_id: self.request_id, response });
+            inboxes.put(at.shard, InboxMessage::Response { at, request_id: self.request_id, response });
         }
     }
 }

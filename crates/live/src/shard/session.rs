@@ -21,7 +21,7 @@ use crate::wheel::TimerSlot;
 pub(super) const NEVER: Millis = Millis::MAX;
 
 /// A session on its way to its shard.
-pub(crate) struct Newcomer {
+pub(crate) struct NewSession {
     pub(crate) id: SessionId,
     pub(crate) app: Arc<App>,
     pub(crate) permit: SessionPermit,
@@ -38,9 +38,9 @@ pub(crate) enum Opening {
     Stream(Bytes),
 }
 
-impl std::fmt::Debug for Newcomer {
+impl std::fmt::Debug for NewSession {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple("Newcomer").field(&self.id).finish()
+        f.debug_tuple("NewSession").field(&self.id).finish()
     }
 }
 
@@ -163,8 +163,8 @@ impl Requests {
 }
 
 impl Session {
-    pub(super) fn new(newcomer: Newcomer, life: u32, now: Millis) -> (Self, Opening) {
-        let Newcomer { id, app, permit, transport, opening, protocol } = newcomer;
+    pub(super) fn new(newcomer: NewSession, life: u32, now: Millis) -> (Self, Opening) {
+        let NewSession { id, app, permit, transport, opening, protocol } = newcomer;
         let session = Self {
             write_queue: Some(WriteQueue::new(transport)),
             phase: Phase::Open,

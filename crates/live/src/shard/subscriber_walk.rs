@@ -13,7 +13,7 @@ use tidings_wire::{Format, Prepared, Said};
 
 use super::Shard;
 use super::callbacks::guarded;
-use crate::inbox::Item;
+use crate::inbox::InboxMessage;
 use crate::transport::WriteOutcome;
 
 /// About how many bytes go out together.
@@ -77,7 +77,7 @@ impl Shard {
         let mut walk = SubscriberWalk { channel: 0, next: 0, said, except, frames: Vec::new(), weight };
         while except.is_none() && bytes < TOGETHER {
             let Some(entry) = self.batch.front() else { break };
-            let Item::Told(Told::Said { prepared: next, except: None }) = &entry.item else { break };
+            let InboxMessage::Broker(Told::Said { prepared: next, except: None }) = &entry.item else { break };
             if next.said().channel() != prepared.said().channel() {
                 break;
             }

@@ -12,7 +12,7 @@ use http_body::{Body, Frame, SizeHint};
 use parking_lot::Mutex;
 use tidings_broker::SessionRef;
 
-use crate::inbox::{Inboxes, Item};
+use crate::inbox::{Inboxes, InboxMessage};
 use super::WriteOutcome;
 use crate::metrics::Metrics;
 
@@ -156,7 +156,7 @@ impl Drop for Stream {
             state.session
         };
         if let Some(session) = session {
-            self.inboxes.put(session.shard, Item::Gone(session));
+            self.inboxes.put(session.shard, InboxMessage::Gone(session));
         }
     }
 }
