@@ -9,7 +9,7 @@ use tidings_model::event::Event;
 use tidings_model::id::AppId;
 use tidings_wire::Prepared;
 
-use crate::told::{Control, SessionRef, DeliveryMode};
+use crate::told::{Control, DeliveryMode, SessionRef};
 
 /// Why a broker did not do something. Nothing of it was done.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -4,7 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tidings_broker::{BrokerError, Heard, Join, JoinRefused, Leave, Publish};
-use tidings_live::{SessionResponse, SessionRequest, RequestContext, ResponseFuture, RequestHandler, ClientEvent, JoinRequest, Proof, PublishRefused};
+use tidings_live::{
+    ClientEvent, JoinRequest, Proof, PublishRefused, RequestContext, RequestHandler, ResponseFuture, SessionRequest,
+    SessionResponse,
+};
 use tidings_model::app::App;
 use tidings_model::channel::{ChannelKey, ChannelOptions, Member};
 use tidings_model::event::Event;
@@ -163,9 +166,15 @@ impl RequestHandler for Bus {
     fn handle(&self, context: RequestContext, request_id: u32, request: SessionRequest) -> ResponseFuture {
         let bus = self.clone();
         match request {
-            SessionRequest::Join(join) => Box::pin(async move { SessionResponse::Join(bus.join(context, request_id, join).await) }),
-            SessionRequest::Leave(name) => Box::pin(async move { SessionResponse::Leave(bus.leave(context, request_id, &name).await) }),
-            SessionRequest::Publish(event) => Box::pin(async move { SessionResponse::Publish(bus.publish_for(context, event).await) }),
+            SessionRequest::Join(join) => {
+                Box::pin(async move { SessionResponse::Join(bus.join(context, request_id, join).await) })
+            }
+            SessionRequest::Leave(name) => {
+                Box::pin(async move { SessionResponse::Leave(bus.leave(context, request_id, &name).await) })
+            }
+            SessionRequest::Publish(event) => {
+                Box::pin(async move { SessionResponse::Publish(bus.publish_for(context, event).await) })
+            }
         }
     }
 }

@@ -199,9 +199,10 @@ impl Engine {
         for app in bus.apps().all() {
             bus.settle_webhooks(&app).await?;
         }
-        let asks = Arc::new(bus.clone());
+        let handler = Arc::new(bus.clone());
         let runtime = tokio::runtime::Handle::current();
-        let live = Live::start(inboxes, config.live, clock, asks, runtime, &mut registry).map_err(EngineError::Live)?;
+        let live =
+            Live::start(inboxes, config.live, clock, handler, runtime, &mut registry).map_err(EngineError::Live)?;
         let pusher = PusherDoor::new(bus.clone(), live.clone(), config.keep_alive);
         let api = ApiDoor::new(bus.clone(), live.clone(), egress, config.operator_key);
         let counts = Arc::new(Counts::new(Arc::clone(&store), Arc::clone(bus.clock()), &mut registry));

@@ -16,8 +16,8 @@ use parking_lot::Mutex;
 use tidings_broker::{SessionRef, Shards, Told};
 use tidings_model::clock::{Millis, SharedClock, millis};
 
-use crate::requests::SessionResponse;
 use crate::protocol::CloseReason;
+use crate::requests::SessionResponse;
 use crate::settings::Settings;
 use crate::shard::NewSession;
 
@@ -38,7 +38,7 @@ pub(crate) enum InboxMessage {
     /// A session comes.
     NewSession(Box<NewSession>),
     /// A request that was not answered at once has ended.
-    SessionResponse { at: SessionRef, request_id: u32, response: SessionResponse },
+    Response { at: SessionRef, request_id: u32, response: SessionResponse },
     /// Nobody reads the session's stream any more.
     Gone(SessionRef),
     /// The shard is to end those sessions whose bytes leave as somebody else's response.

@@ -8,34 +8,37 @@
 //! Called by doors, which attach connections ([`Live::attach`]), and by `engine`, which starts and stops it.
 #![forbid(unsafe_code)]
 
-mod requests;
 mod failed_proof;
+mod hijack;
 mod inbox;
 mod live;
 mod metrics;
-mod session_limiter;
 mod protocol;
-mod refusals;
 mod protocol_tester;
+mod refusals;
+mod requests;
+mod session_limiter;
 mod settings;
 mod shard;
 mod socket;
-mod hijack;
 mod traffic;
 mod transport;
 pub mod upgrade;
 mod wheel;
 
-pub use requests::{SessionResponse, SessionRequest, RequestContext, ResponseFuture, RequestHandler, ClientEvent, JoinRequest, Proof, PublishRefused};
 pub use failed_proof::FailedProof;
+pub use hijack::{BorrowedConn, ConnHandle};
 pub use inbox::Inboxes;
 pub use live::Live;
 pub use metrics::Sizes;
-pub use session_limiter::{NotAdmitted, SessionPermit};
-pub use protocol::{CloseReason, Context, CloseWith, Message, SessionProtocol};
-pub use refusals::Refused;
+pub use protocol::{CloseReason, CloseWith, Context, Message, SessionProtocol};
 pub use protocol_tester::ProtocolTester;
+pub use refusals::Refused;
+pub use requests::{
+    ClientEvent, JoinRequest, Proof, PublishRefused, RequestContext, RequestHandler, ResponseFuture, SessionRequest,
+    SessionResponse,
+};
+pub use session_limiter::{NotAdmitted, SessionPermit};
 pub use settings::Settings;
 pub use socket::{ClientAddr, Guard, Io, Socket};
-pub use hijack::{ConnHandle, BorrowedConn};
 pub use transport::Stream;

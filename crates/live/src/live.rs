@@ -17,16 +17,16 @@ use tidings_model::channel::SessionId;
 use tidings_model::clock::SharedClock;
 use tidings_model::id::AppId;
 
-use crate::requests::RequestHandler;
-use crate::inbox::{InlineWriter, Inboxes, InboxMessage};
+use crate::hijack;
+use crate::inbox::{InboxMessage, Inboxes, InlineWriter};
 use crate::metrics::{Metrics, Sizes};
-use crate::session_limiter::{NotAdmitted, SessionPermit, SessionLimiter};
 use crate::protocol::{CloseReason, SessionProtocol};
 use crate::refusals::{Refusals, Refused};
+use crate::requests::RequestHandler;
+use crate::session_limiter::{NotAdmitted, SessionLimiter, SessionPermit};
 use crate::settings::Settings;
 use crate::shard::{NewSession, Opening, Shard, ShardDeps};
 use crate::socket::Socket;
-use crate::hijack;
 use crate::traffic::Traffic;
 use crate::transport::{Pipe, Stream, Transport};
 

@@ -8,8 +8,8 @@ use tidings_model::channel::{ChannelKey, SessionId};
 use tidings_model::clock::Millis;
 use tidings_wire::Prepared;
 
-use crate::requests::{SessionResponse, SessionRequest};
 use crate::refusals::Refused;
+use crate::requests::{SessionRequest, SessionResponse};
 
 /// A whole message from a client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,7 +45,13 @@ pub trait SessionProtocol: Send {
     fn received(&mut self, cx: &mut Context<'_>, message: Message<'_>);
 
     /// A join has ended. From here on the session hears what is said in the channel.
-    fn joined(&mut self, cx: &mut Context<'_>, request_id: u32, channel: &ChannelKey, outcome: Result<Welcome, JoinRefused>);
+    fn joined(
+        &mut self,
+        cx: &mut Context<'_>,
+        request_id: u32,
+        channel: &ChannelKey,
+        outcome: Result<Welcome, JoinRefused>,
+    );
 
     /// A leave has ended. From here on the session hears nothing of the channel.
     fn left(&mut self, cx: &mut Context<'_>, request_id: u32, channel: &ChannelKey);

@@ -6,9 +6,9 @@ use bytes::Bytes;
 use tidings_model::channel::SessionId;
 use tidings_model::clock::Millis;
 
-use crate::requests::SessionRequest;
-use crate::protocol::{Context, Effects, CloseWith};
+use crate::protocol::{CloseWith, Context, Effects};
 use crate::refusals::Refused;
+use crate::requests::SessionRequest;
 
 /// Plays the shard's part for one session, in tests of protocols: it gives [`Context`]s, and keeps what was done with them
 /// until it is looked at. Unlike a shard it carries nothing out, and goes on after an end.
@@ -45,7 +45,15 @@ pub struct ProtocolTester {
 impl ProtocolTester {
     /// A harness for the session with this id, at time 0.
     pub fn new(session: SessionId) -> Self {
-        Self { now: 0, last_read_at: 0, last_write_at: 0, session, user: None, wake_at: None, effects: Effects::default() }
+        Self {
+            now: 0,
+            last_read_at: 0,
+            last_write_at: 0,
+            session,
+            user: None,
+            wake_at: None,
+            effects: Effects::default(),
+        }
     }
 
     /// What the next call of the protocol is given.

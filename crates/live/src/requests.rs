@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use tidings_broker::{JoinRefused, SessionRef, Since, DeliveryMode};
+use tidings_broker::{DeliveryMode, JoinRefused, SessionRef, Since};
 use tidings_model::app::App;
 use tidings_model::channel::{Member, SessionId, UserId};
 use tidings_model::event::Data;

@@ -8,8 +8,8 @@ use hyper_util::rt::TokioIo;
 use hyper_util::server::conn::auto;
 use tokio::net::TcpStream;
 
-use crate::socket::Socket;
 use crate::hijack::BorrowedConn;
+use crate::socket::Socket;
 
 /// Why there is no connection to take over.
 #[derive(Debug, thiserror::Error)]

@@ -16,7 +16,7 @@ use rcgen::{CertificateParams, KeyPair};
 use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use tidings_live::upgrade::{UpgradeError, take, upgraded};
-use tidings_live::{Guard, Io, BorrowedConn, Socket};
+use tidings_live::{BorrowedConn, Guard, Io, Socket};
 use tidings_testkit::dial;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpListener;

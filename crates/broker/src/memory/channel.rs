@@ -194,7 +194,8 @@ impl Channel {
         let is_new = !self.subscribers.has(at);
         let member = member.filter(|_| is_new && (options.presence || options.join_leave));
         let is_full = member.as_ref().is_some_and(|member| options.presence && self.is_full_for(member, &options));
-        let joined = |outcome| Told::Joined(Box::new(Joined { at, request_id, channel: channel.clone(), mode, outcome }));
+        let joined =
+            |outcome| Told::Joined(Box::new(Joined { at, request_id, channel: channel.clone(), mode, outcome }));
         if is_full {
             shards.tell(at.shard, joined(Err(JoinRefused::TooManyMembers { limit: options.max_members })));
             return;

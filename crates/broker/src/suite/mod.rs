@@ -29,7 +29,7 @@ use tidings_model::transition::{Kinds, Transition};
 use tidings_wire::{Format, Slot};
 
 use crate::broker::{Broker, BrokerError, Join, Leave, Occupancy, Publish, Since};
-use crate::told::{SessionRef, Shards, Told, DeliveryMode};
+use crate::told::{DeliveryMode, SessionRef, Shards, Told};
 use crate::watch::Watch;
 use lines::Epochs;
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tidings_bus::{Apps, Bus, Rate, Throttle};
 use tidings_courier::egress::Egress;
-use tidings_live::{ClientAddr, Live, NotAdmitted, SessionPermit, Refused};
+use tidings_live::{ClientAddr, Live, NotAdmitted, Refused, SessionPermit};
 use tidings_model::app::{App, Token};
 use tidings_model::id::AppId;
 use tidings_model::listener::Listener;

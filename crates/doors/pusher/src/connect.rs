@@ -11,7 +11,7 @@ use axum::extract::{RawPathParams, Request, State};
 use axum::response::{IntoResponse, Response};
 use http::header::{CONNECTION, ORIGIN, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_VERSION, UPGRADE};
 use http::{HeaderMap, HeaderValue, StatusCode};
-use tidings_live::{ClientAddr, NotAdmitted, SessionPermit, Refused, Socket, upgrade};
+use tidings_live::{ClientAddr, NotAdmitted, Refused, SessionPermit, Socket, upgrade};
 use tidings_model::app::{App, Door};
 use tidings_model::origin;
 use tidings_model::signed_query::first;

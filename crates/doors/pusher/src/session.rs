@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use tidings_broker::{JoinRefused, Lost, Welcome};
 use tidings_bus::{Bucket, Rate};
-use tidings_live::{SessionResponse, CloseReason, Context, Message, Refused, SessionProtocol};
+use tidings_live::{CloseReason, Context, Message, Refused, SessionProtocol, SessionResponse};
 use tidings_model::app::App;
 use tidings_model::channel::{ChannelKey, Member};
 use tidings_model::clock::{Millis, millis};
@@ -137,8 +137,9 @@ impl Session {
     /// Takes what was asked for, if this is the number it was asked by.
     fn taken(&mut self, request_id: u32) -> Option<Pending> {
         let pending = self.pending.take_if(|pending| {
-            let (Pending::Join { request_id: own, .. } | Pending::Leave { request_id: own, .. } | Pending::Publish { request_id: own }) =
-                **pending;
+            let (Pending::Join { request_id: own, .. }
+            | Pending::Leave { request_id: own, .. }
+            | Pending::Publish { request_id: own }) = **pending;
             own == request_id
         });
         pending.map(|pending| *pending)
@@ -173,7 +174,13 @@ impl SessionProtocol for Session {
         }
     }
 
-    fn joined(&mut self, cx: &mut Context<'_>, request_id: u32, channel: &ChannelKey, outcome: Result<Welcome, JoinRefused>) {
+    fn joined(
+        &mut self,
+        cx: &mut Context<'_>,
+        request_id: u32,
+        channel: &ChannelKey,
+        outcome: Result<Welcome, JoinRefused>,
+    ) {
         match user_online(&channel.name) {
             Some(user) => self.has_looked(cx, request_id, user, &outcome),
             None => self.has_joined(cx, request_id, channel, outcome),
@@ -228,7 +235,7 @@ impl SessionProtocol for Session {
             None => self.end(
                 cx,
                 activity::PONG_MISSING,
-                "Pong reply not received in time: response pusher:ping with pusher:pong",
+                "Pong reply not received in time: answer pusher:ping with pusher:pong",
             ),
         }
     }

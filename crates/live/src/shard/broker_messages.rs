@@ -1,6 +1,6 @@
 //! What the broker tells: who is in which channel from here on, and orders.
 
-use tidings_broker::{Control, Joined, Left, Lost, Told, DeliveryMode, Who};
+use tidings_broker::{Control, DeliveryMode, Joined, Left, Lost, Told, Who};
 use tidings_model::channel::ChannelKey;
 use tidings_model::id::AppId;
 
@@ -110,7 +110,7 @@ impl Shard {
         };
         let gone = session.subscriptions.swap_remove(index);
         if let Some(moved) = session.subscriptions.get(index) {
-            self.channels.subscriber(moved.channel, moved.permit).index_in_session = index as u32;
+            self.channels.subscriber(moved.channel, moved.index_in_channel).index_in_session = index as u32;
         }
         let before = self.channels.len();
         if let Some(moved) = self.channels.remove(gone.channel, gone.index_in_channel)

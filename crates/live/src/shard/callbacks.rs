@@ -7,8 +7,8 @@ use tidings_model::clock::Millis;
 use super::Shard;
 use super::session::NEVER;
 use crate::protocol::{Context, SessionProtocol};
-use crate::wheel::Timer;
 use crate::transport::WriteOutcome;
+use crate::wheel::Timer;
 
 /// Calls what a door has brought. If it breaks down it takes its session along, not the shard and everybody on it.
 pub(super) fn guarded<T>(what: &str, call: impl FnOnce() -> T) -> Option<T> {
@@ -28,7 +28,8 @@ impl Shard {
     /// follow.
     pub(super) fn call(&mut self, slot: u32, call: impl FnOnce(&mut dyn SessionProtocol, &mut Context<'_>)) {
         let Some(session) = self.sessions.get_mut(slot as usize) else { return };
-        let (id, now, last_read_at, last_write_at) = (session.id, self.now, session.last_read_at, session.last_write_at);
+        let (id, now, last_read_at, last_write_at) =
+            (session.id, self.now, session.last_read_at, session.last_write_at);
         let Some(protocol) = &mut session.protocol else { return };
         self.effects.next_request_id = session.next_request_id;
         let effects = &mut self.effects;

@@ -12,9 +12,9 @@ use tidings_wire::ws;
 
 use super::Shard;
 use super::session::{Phase, Unread};
-use crate::requests::{SessionResponse, SessionRequest};
 use crate::protocol::{CloseReason, CloseWith};
 use crate::refusals::Refused;
+use crate::requests::{SessionRequest, SessionResponse};
 use crate::transport::{Transport, WriteOutcome};
 
 /// How long the client has to take the last words and to hang up.
@@ -172,7 +172,9 @@ impl Shard {
     }
 
     fn leave(&mut self, slot: u32, key: &ChannelKey) {
-        if let Some(SessionResponse::Leave(Err(_))) = self.send_request(slot, 0, SessionRequest::Leave(key.name.clone())) {
+        if let Some(SessionResponse::Leave(Err(_))) =
+            self.send_request(slot, 0, SessionRequest::Leave(key.name.clone()))
+        {
             self.leave_later(slot);
         }
     }

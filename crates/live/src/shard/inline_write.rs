@@ -5,10 +5,10 @@
 //! error, is left to the shard.
 
 use parking_lot::Mutex;
-use tidings_broker::{Told, DeliveryMode};
+use tidings_broker::{DeliveryMode, Told};
 
 use super::Shard;
-use crate::inbox::{InlineWriter, QueuedMessage, InboxMessage};
+use crate::inbox::{InboxMessage, InlineWriter, QueuedMessage};
 
 /// Messages, at most.
 const FEW: usize = 4;

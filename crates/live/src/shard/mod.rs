@@ -7,16 +7,16 @@
 //! connection is gone stays in the lists (and is passed over) until it has been told that it has left everywhere; only then
 //! does another session get its slot.
 
+mod broker_messages;
 mod callbacks;
-mod requests;
-mod inline_write;
 mod channels;
 mod closing;
-mod write_queue;
+mod inline_write;
 mod reads;
+mod requests;
 mod session;
-mod broker_messages;
 mod subscriber_walk;
+mod write_queue;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -34,14 +34,14 @@ use self::closing::Stopping;
 use self::session::Session;
 pub(crate) use self::session::{NewSession, Opening};
 use self::subscriber_walk::SubscriberWalk;
-use crate::requests::RequestHandler;
-use crate::inbox::{WAKER, QueuedMessage, Inboxes, InboxMessage};
+use crate::inbox::{InboxMessage, Inboxes, QueuedMessage, WAKER};
 use crate::metrics::Metrics;
 use crate::protocol::Effects;
 use crate::refusals::Refusals;
+use crate::requests::RequestHandler;
 use crate::settings::Settings;
-use crate::wheel::{TimerSlot, Timer, Wheel};
 use crate::transport::WriteOutcome;
+use crate::wheel::{Timer, TimerSlot, Wheel};
 
 /// Subscribers, or other items of the inbox, that are served before it is the turn of reads and timers.
 const SLICE: usize = 512;

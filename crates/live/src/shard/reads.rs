@@ -14,7 +14,7 @@ use tidings_wire::ws::{self, Incoming};
 use super::callbacks::guarded;
 use super::session::{NewSession, Opening, Phase, Session};
 use super::{SCRATCH, Shard};
-use crate::protocol::{Context, CloseWith, Message};
+use crate::protocol::{CloseWith, Context, Message};
 use crate::transport::{Transport, WriteOutcome};
 
 /// Bytes of a session that wait for a request to end.
@@ -150,7 +150,8 @@ impl Shard {
             let (Some(decoder), Some(protocol)) = (&mut session.decoder, &mut session.protocol) else { return 0 };
             self.effects.next_request_id = session.next_request_id;
             let effects = &mut self.effects;
-            let (id, now, last_read_at, last_write_at) = (session.id, self.now, session.last_read_at, session.last_write_at);
+            let (id, now, last_read_at, last_write_at) =
+                (session.id, self.now, session.last_read_at, session.last_write_at);
             let mut cx = Context { session: id, now, last_read_at, last_write_at, effects };
             let permit = &session.permit;
             let count = || permit.as_ref().map(|permit| permit.traffic.messages_received.inc());

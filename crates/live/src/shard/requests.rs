@@ -12,8 +12,8 @@ use tidings_model::policy::canonical;
 use super::Shard;
 use super::closing::RETRY;
 use super::session::OpenRequest;
-use crate::requests::{SessionResponse, SessionRequest, PublishRefused};
-use crate::inbox::{Inboxes, InboxMessage};
+use crate::inbox::{InboxMessage, Inboxes};
+use crate::requests::{PublishRefused, SessionRequest, SessionResponse};
 
 impl Shard {
     /// Takes up what the session wants to ask, one after the other.
@@ -43,7 +43,9 @@ impl Shard {
         match self.send_request(slot, request_id, request) {
             Some(response) => self.answered(slot, request_id, response),
             None => {
-                if let Some(requests) = self.sessions.get_mut(slot as usize).and_then(|session| session.requests.as_mut()) {
+                if let Some(requests) =
+                    self.sessions.get_mut(slot as usize).and_then(|session| session.requests.as_mut())
+                {
                     requests.elsewhere = true;
                 }
             }
@@ -51,7 +53,12 @@ impl Shard {
     }
 
     /// Asks. `None`: the answer will come through the inbox.
-    pub(super) fn send_request(&mut self, slot: u32, request_id: u32, request: SessionRequest) -> Option<SessionResponse> {
+    pub(super) fn send_request(
+        &mut self,
+        slot: u32,
+        request_id: u32,
+        request: SessionRequest,
+    ) -> Option<SessionResponse> {
         let session = self.sessions.get(slot as usize)?;
         let at = self.at(slot, session.life);
         let promise = Promise::new(self.inboxes.clone(), at, request_id, &request);

@@ -11,9 +11,9 @@ use tidings_model::clock::Millis;
 use tidings_wire::ws::Decoder;
 
 use super::write_queue::WriteQueue;
-use crate::requests::{SessionRequest, RequestContext};
-use crate::session_limiter::SessionPermit;
 use crate::protocol::SessionProtocol;
+use crate::requests::{RequestContext, SessionRequest};
+use crate::session_limiter::SessionPermit;
 use crate::transport::Transport;
 use crate::wheel::TimerSlot;
 

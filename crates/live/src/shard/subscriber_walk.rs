@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
-use tidings_broker::{Told, DeliveryMode};
+use tidings_broker::{DeliveryMode, Told};
 use tidings_model::channel::SessionId;
 use tidings_wire::{Format, Prepared, Said};
 

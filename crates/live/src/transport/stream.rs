@@ -12,8 +12,8 @@ use http_body::{Body, Frame, SizeHint};
 use parking_lot::Mutex;
 use tidings_broker::SessionRef;
 
-use crate::inbox::{Inboxes, InboxMessage};
 use super::WriteOutcome;
+use crate::inbox::{InboxMessage, Inboxes};
 use crate::metrics::Metrics;
 
 /// The queue between the two.

@@ -105,7 +105,8 @@ fn a_node_that_stops_says_goodbye_one_after_the_other() {
     let permit = node.live.admit(&node.app, None);
     let live = node.live.clone();
     // So long that there is no doubt whose turn it is: the first one's now, the next one's in twenty seconds.
-    let stopped = node.runtime.spawn(async move { live.stop(Duration::from_secs(1_000), CloseReason::GoingAway).await });
+    let stopped =
+        node.runtime.spawn(async move { live.stop(Duration::from_secs(1_000), CloseReason::GoingAway).await });
     clients[0].hears("bye GoingAway");
     assert_eq!(clients[0].closed().map(|frame| u16::from(frame.code)), Some(1001));
     for client in &mut clients[1..] {
@@ -136,7 +137,8 @@ fn a_node_that_nobody_takes_over_from_says_goodbye_to_all_at_once() {
     let node = Node::start(1, Settings::default());
     let mut clients: Vec<_> = (0..40).map(|_| node.member("c")).collect();
     let live = node.live.clone();
-    let stopped = node.runtime.spawn(async move { live.stop(Duration::from_secs(1_000), CloseReason::Restarting).await });
+    let stopped =
+        node.runtime.spawn(async move { live.stop(Duration::from_secs(1_000), CloseReason::Restarting).await });
     for client in &mut clients {
         client.hears("bye Restarting");
         assert_eq!(client.closed().map(|frame| u16::from(frame.code)), Some(1012));

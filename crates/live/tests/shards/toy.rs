@@ -6,9 +6,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use tidings_broker::{Control, JoinRefused, Joined, Left, Lost, SessionRef, Shards as _, Told, DeliveryMode, Welcome};
+use tidings_broker::{Control, DeliveryMode, JoinRefused, Joined, Left, Lost, SessionRef, Shards as _, Told, Welcome};
 use tidings_live::{
-    SessionResponse, SessionRequest, RequestContext, ResponseFuture, RequestHandler, ClientEvent, CloseReason, Context, Inboxes, JoinRequest, Message, Proof, SessionProtocol,
+    ClientEvent, CloseReason, Context, Inboxes, JoinRequest, Message, Proof, RequestContext, RequestHandler,
+    ResponseFuture, SessionProtocol, SessionRequest, SessionResponse,
 };
 use tidings_model::channel::{ChannelKey, SessionId};
 use tidings_model::event::{Data, Event};
@@ -53,7 +54,13 @@ impl Toy {
 }
 
 fn join(cx: &mut Context<'_>, channel: &str, mode: DeliveryMode) {
-    cx.request(SessionRequest::Join(JoinRequest { channel: channel.into(), proof: Proof::None, member: None, since: None, mode }));
+    cx.request(SessionRequest::Join(JoinRequest {
+        channel: channel.into(),
+        proof: Proof::None,
+        member: None,
+        since: None,
+        mode,
+    }));
 }
 
 impl SessionProtocol for Toy {
@@ -85,7 +92,12 @@ impl SessionProtocol for Toy {
             "say" => {
                 let (channel, what) = rest.split_once(' ').unwrap_or((rest, ""));
                 let data = Data::text(what.to_owned());
-                cx.request(SessionRequest::Publish(ClientEvent { channel: channel.into(), name: "n".to_owned(), data, user: None }));
+                cx.request(SessionRequest::Publish(ClientEvent {
+                    channel: channel.into(),
+                    name: "n".to_owned(),
+                    data,
+                    user: None,
+                }));
             }
             "user" => cx.set_user(rest.into()),
             "wake" => cx.wake_at(cx.now() + rest.parse::<i64>().unwrap_or(0)),
@@ -202,7 +214,9 @@ impl ToyBus {
     fn take_up(&self, context: &RequestContext, request_id: u32, request: SessionRequest) -> SessionResponse {
         let key = |name: &Arc<str>| ChannelKey::new(context.app.id.clone(), Arc::clone(name));
         match request {
-            SessionRequest::Join(join) if &*join.channel == "closed" => SessionResponse::Join(Err(JoinRefused::NoProof)),
+            SessionRequest::Join(join) if &*join.channel == "closed" => {
+                SessionResponse::Join(Err(JoinRefused::NoProof))
+            }
             SessionRequest::Join(join) => {
                 let channel = key(&join.channel);
                 let mut lists = self.lists.lock();
@@ -210,11 +224,14 @@ impl ToyBus {
                 if !list.iter().any(|(_, session)| *session == context.session) {
                     list.push((context.at, context.session));
                 }
-                let joined = Joined { at: context.at, request_id, channel, mode: join.mode, outcome: Ok(Welcome::default()) };
+                let joined =
+                    Joined { at: context.at, request_id, channel, mode: join.mode, outcome: Ok(Welcome::default()) };
                 self.inboxes.tell(context.at.shard, Told::Joined(Box::new(joined)));
                 SessionResponse::Join(Ok(()))
             }
-            SessionRequest::Leave(_) if self.stuck.load(Ordering::SeqCst) => SessionResponse::Leave(Err(JoinRefused::Unavailable)),
+            SessionRequest::Leave(_) if self.stuck.load(Ordering::SeqCst) => {
+                SessionResponse::Leave(Err(JoinRefused::Unavailable))
+            }
             SessionRequest::Leave(name) => {
                 let channel = key(&name);
                 let mut lists = self.lists.lock();

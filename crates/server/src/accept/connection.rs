@@ -17,7 +17,7 @@ use http::{HeaderMap, HeaderValue, Request, StatusCode};
 use hyper::body::Incoming;
 use hyper::server::conn::http1::Builder;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tidings_live::{ClientAddr, FailedProof, Guard, Io, BorrowedConn, Socket};
+use tidings_live::{BorrowedConn, ClientAddr, FailedProof, Guard, Io, Socket};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};

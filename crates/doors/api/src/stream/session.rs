@@ -9,8 +9,10 @@ mod tests;
 
 use std::sync::Arc;
 
-use tidings_broker::{JoinRefused, Lost, Recovery, Since, DeliveryMode, Welcome};
-use tidings_live::{SessionResponse, SessionRequest, CloseReason, Context, JoinRequest, Message, Proof, Refused, SessionProtocol};
+use tidings_broker::{DeliveryMode, JoinRefused, Lost, Recovery, Since, Welcome};
+use tidings_live::{
+    CloseReason, Context, JoinRequest, Message, Proof, Refused, SessionProtocol, SessionRequest, SessionResponse,
+};
 use tidings_model::channel::{ChannelKey, Member, Position};
 use tidings_model::clock::Millis;
 use tidings_wire::{Prepared, Said};

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use tidings_bus::Rate;
-use tidings_live::{SessionRequest, ClientEvent, Context, PublishRefused, Refused};
+use tidings_live::{ClientEvent, Context, PublishRefused, Refused, SessionRequest};
 use tidings_model::pattern::{NameError, check_event_name};
 use tidings_model::policy::{canonical, is_encrypted};
 

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tidings_broker::{JoinRefused, Recovery, Since, DeliveryMode, Welcome};
-use tidings_live::{SessionRequest, Context, JoinRequest, Proof, Refused};
+use tidings_broker::{DeliveryMode, JoinRefused, Recovery, Since, Welcome};
+use tidings_live::{Context, JoinRequest, Proof, Refused, SessionRequest};
 use tidings_model::channel::{ChannelKey, Member};
 use tidings_model::policy::{SERVER_TO_USER, canonical};
 
@@ -96,14 +96,21 @@ impl Session {
         };
         let member = if is_presence(name) { Some(self.member(request)?) } else { None };
         let since = self.since(request)?;
-        Ok(JoinRequest { channel: Arc::from(name), proof, member, since, mode: DeliveryMode::Shared(format_of(request)) })
+        Ok(JoinRequest {
+            channel: Arc::from(name),
+            proof,
+            member,
+            since,
+            mode: DeliveryMode::Shared(format_of(request)),
+        })
     }
 
     /// What of the past is wanted: what came after a position, else the last ones that the channel gives everybody.
     fn since(&self, request: &Subscribe<'_>) -> Result<Option<Since>, SubscribeError> {
         if let Some(since) = request.since().filter(|since| !since.is_empty()) {
-            let position =
-                since.parse().map_err(|error| SubscribeError::new("InvalidSince", 400, format!("Invalid since: {error}")));
+            let position = since
+                .parse()
+                .map_err(|error| SubscribeError::new("InvalidSince", 400, format!("Invalid since: {error}")));
             return position.map(|position| Some(Since::Position(position)));
         }
         let replay = self.app.namespaces.options(&canonical(&request.channel)).replay;
@@ -114,11 +121,15 @@ impl Session {
     fn member(&self, request: &Subscribe<'_>) -> Result<Arc<Member>, SubscribeError> {
         let Some(data) = request.channel_data() else {
             return self.user.clone().ok_or_else(|| {
-                SubscribeError::auth("Presence channels need channel_data with a user_id, or a connection that has signed in")
+                SubscribeError::auth(
+                    "Presence channels need channel_data with a user_id, or a connection that has signed in",
+                )
             });
         };
         let user = User::of_channel_data(data).filter(|user| is_valid_user(&user.id)).ok_or_else(|| {
-            SubscribeError::auth("Invalid channel_data: it needs a user_id, a string of 1 to 200 characters or a number")
+            SubscribeError::auth(
+                "Invalid channel_data: it needs a user_id, a string of 1 to 200 characters or a number",
+            )
         })?;
         self.member_of(&user).map_err(|message| SubscribeError::new("LimitReached", 413, message))
     }

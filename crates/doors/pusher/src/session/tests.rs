@@ -6,7 +6,7 @@ mod client_events;
 mod connection;
 mod flood;
 mod idle;
-mod signin;
 mod kit;
+mod signin;
 mod values;
 mod watch;

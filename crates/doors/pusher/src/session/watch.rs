@@ -7,8 +7,8 @@
 
 use std::sync::Arc;
 
-use tidings_broker::{JoinRefused, DeliveryMode, Welcome};
-use tidings_live::{SessionRequest, Context, JoinRequest, Proof};
+use tidings_broker::{DeliveryMode, JoinRefused, Welcome};
+use tidings_live::{Context, JoinRequest, Proof, SessionRequest};
 use tidings_model::channel::Member;
 use tidings_model::clock::Millis;
 use tidings_model::policy::online;
@@ -162,5 +162,11 @@ impl Session {
 /// Asks to join the channel that knows whether `user` is online. That the door asks is the proof: the app has signed the list.
 fn join(cx: &mut Context<'_>, user: &str, member: Option<Arc<Member>>) -> u32 {
     let channel = online(user).into();
-    cx.request(SessionRequest::Join(JoinRequest { channel, proof: Proof::Channel, member, since: None, mode: DeliveryMode::Session }))
+    cx.request(SessionRequest::Join(JoinRequest {
+        channel,
+        proof: Proof::Channel,
+        member,
+        since: None,
+        mode: DeliveryMode::Session,
+    }))
 }

@@ -1,6 +1,6 @@
 //! What a client of the stream reads, and what its session asks.
 
-use tidings_live::{CloseWith, Refused, ProtocolTester};
+use tidings_live::{CloseWith, ProtocolTester, Refused};
 use tidings_model::channel::{Epoch, SessionId};
 use tidings_model::event::{Data, Event};
 use tidings_wire::Publication;
@@ -24,7 +24,8 @@ impl Scene {
     }
 
     fn framed(wish: Wish, framing: Framing) -> Self {
-        let (tester, session) = (ProtocolTester::new(SessionId::from_random([0; 16])), StreamSession::new(wish, framing));
+        let (tester, session) =
+            (ProtocolTester::new(SessionId::from_random([0; 16])), StreamSession::new(wish, framing));
         let mut scene = Self { tester, session, parser: Parser::default() };
         scene.session.opened(&mut scene.tester.context());
         scene
@@ -181,7 +182,10 @@ fn a_loss_is_told_once_and_then_it_goes_on() {
         ..Welcome::default()
     };
     scene.joined(1, "a", Ok(lost));
-    assert_eq!(scene.received(), [event("tidings.lost", "e:9,e:2", r#"{"channel":"a"}"#), message("a", "a9", "e:9,e:2")]);
+    assert_eq!(
+        scene.received(),
+        [event("tidings.lost", "e:9,e:2", r#"{"channel":"a"}"#), message("a", "a9", "e:9,e:2")]
+    );
     // History is no longer kept.
     let lost = Welcome { recovery: Recovery::Lost, ..Welcome::default() };
     scene.joined(2, "b", Ok(lost));
@@ -233,7 +237,7 @@ fn a_refused_channel_is_told_and_the_others_go_on() {
     let response = SessionResponse::Join(Err(JoinRefused::NoProof));
     scene.session.answered(&mut scene.tester.context(), 2, response);
     let told =
-        event("tidings.refused", "", r#"{"channel":"b","reason":"the channel handler for a proof, and none was given"}"#);
+        event("tidings.refused", "", r#"{"channel":"b","reason":"the channel asks for a proof, and none was given"}"#);
     assert_eq!(scene.received(), [told, event("tidings.close", "", r#"{"reason":"refused"}"#)]);
     assert_eq!(scene.tester.ended(), Some(CloseWith::EndOfStream), "nothing is left to wait for");
     assert_eq!(scene.tester.refused(), [Refused::Quota, Refused::FailedProof]);
@@ -283,7 +287,9 @@ fn the_end_has_a_reason() {
         let retry: Option<u32> =
             retry.lines().find_map(|line| line.strip_prefix("retry: ")).map(|millis| millis.parse().unwrap());
         match why {
-            CloseReason::GoingAway => assert!((100..1_000).contains(&retry.unwrap()), "at once, but not all at one time"),
+            CloseReason::GoingAway => {
+                assert!((100..1_000).contains(&retry.unwrap()), "at once, but not all at one time")
+            }
             CloseReason::Restarting => assert!((1_000..1_500).contains(&retry.unwrap()), "when it is back"),
             _ => assert_eq!(retry, None),
         }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use serde_json::{Value, json};
-use tidings_broker::{Recovery, Since, DeliveryMode, Welcome};
+use tidings_broker::{DeliveryMode, Recovery, Since, Welcome};
 use tidings_model::channel::{ChannelKey, ChannelOptions, Epoch, Position};
 use tidings_model::event::{Data, Event};
 use tidings_model::policy::Namespaces;
@@ -60,7 +60,13 @@ fn subscribe(client: &mut Client, since: Option<&str>, welcome: Welcome) -> (Opt
     let DeliveryMode::Shared(format) = join.mode else { panic!("{join:?}") };
     assert!(std::ptr::eq(format, if since.is_some() { &POSITIONED } else { &FORMAT }));
     let channel = client.key("c");
-    tidings_live::SessionProtocol::joined(&mut client.session, &mut client.tester.context(), request_id, &channel, Ok(welcome));
+    tidings_live::SessionProtocol::joined(
+        &mut client.session,
+        &mut client.tester.context(),
+        request_id,
+        &channel,
+        Ok(welcome),
+    );
     (join.since, client.frames())
 }
 

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use serde_json::{Value, json};
-use tidings_broker::{JoinRefused, DeliveryMode, Welcome};
-use tidings_live::{SessionResponse, SessionRequest, Proof, SessionProtocol};
+use tidings_broker::{DeliveryMode, JoinRefused, Welcome};
+use tidings_live::{Proof, SessionProtocol, SessionRequest, SessionResponse};
 use tidings_model::app::{App, AppLimits};
 use tidings_model::channel::{ChannelKey, ChannelOptions, UserId};
 use tidings_model::event::{Data, Event};
@@ -205,7 +205,11 @@ fn what_the_broker_refuses_is_told() {
     client.join("pub", None);
     client.say("pusher:unsubscribe", json!({"channel": "pub"}));
     let (request_id, _) = client.asked();
-    client.session.answered(&mut client.tester.context(), request_id, SessionResponse::Leave(Err(JoinRefused::Unavailable)));
+    client.session.answered(
+        &mut client.tester.context(),
+        request_id,
+        SessionResponse::Leave(Err(JoinRefused::Unavailable)),
+    );
     error(&client.frames(), Value::Null);
     assert_eq!(client.say("pusher:unsubscribe", json!({"channel": "pub"})), Vec::<Value>::new(), "it may try again");
 }

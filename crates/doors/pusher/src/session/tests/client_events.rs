@@ -1,7 +1,7 @@
 //! What a client says to the others.
 
 use serde_json::{Value, json};
-use tidings_live::{SessionResponse, SessionRequest, ClientEvent, PublishRefused, SessionProtocol};
+use tidings_live::{ClientEvent, PublishRefused, SessionProtocol, SessionRequest, SessionResponse};
 use tidings_model::app::{App, AppLimits};
 use tidings_model::event::Data;
 

@@ -39,7 +39,7 @@ fn a_client_that_is_silent_is_asked_and_then_let_go() {
         client.session.woken(&mut client.tester.context());
         client.frames()
     };
-    assert_eq!(client.tester.wake_at(), Some(NOW + 50_625), "an eighth later than it would request_id itself");
+    assert_eq!(client.tester.wake_at(), Some(NOW + 50_625), "an eighth later than it would ask itself");
     client.tester.last_read_at = NOW + 40_000;
     client.tester.last_write_at = NOW + 40_000;
     assert!(wake(&mut client, NOW + 50_625).is_empty(), "it was heard of");
@@ -112,9 +112,12 @@ fn who_may_have_missed_comings_and_goings_is_sent_away_to_come_back() {
 
 #[test]
 fn the_server_ends_a_session_with_a_code_that_says_whether_to_come_back() {
-    for (why, code) in
-        [(CloseReason::GoingAway, 4200), (CloseReason::Restarting, 4100), (CloseReason::Slow, 4100), (CloseReason::Disconnected, 4009)]
-    {
+    for (why, code) in [
+        (CloseReason::GoingAway, 4200),
+        (CloseReason::Restarting, 4100),
+        (CloseReason::Slow, 4100),
+        (CloseReason::Disconnected, 4009),
+    ] {
         let mut client = Client::new();
         client.session.closing(&mut client.tester.context(), why);
         assert!(client.frames().is_empty(), "since version 7 the code says it");

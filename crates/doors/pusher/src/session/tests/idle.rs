@@ -62,7 +62,7 @@ fn no_proxy_that_waits_for_a_minute_sees_silence_in_either_direction() {
                     let (server, client) = longest_silences(&habits);
                     assert!(
                         server <= CUT && client <= CUT,
-                        "speaks every {speaks_every} ms, hears every {hears_every}, handler after {asks_after}: \
+                        "speaks every {speaks_every} ms, hears every {hears_every}, asks after {asks_after}: \
                          the server was silent for {server} ms, the client for {client}"
                     );
                 }
@@ -92,7 +92,7 @@ fn who_speaks_and_hears_often_or_asks_by_itself_is_not_asked() {
         }
         asked
     };
-    assert_eq!(asked(45_000, 45_000), 0, "pusher-js, which handler every 45 seconds and is answered");
+    assert_eq!(asked(45_000, 45_000), 0, "pusher-js, which asks every 45 seconds and is answered");
     assert_eq!(asked(10_000, 3_000), 0);
     assert!(asked(10_000, 600_000) > 0, "nothing is said to it");
 }

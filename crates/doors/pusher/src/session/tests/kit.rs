@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde_json::{Value, json};
 use tidings_broker::Welcome;
-use tidings_live::{SessionResponse, SessionRequest, CloseWith, JoinRequest, Message, ProtocolTester, SessionProtocol};
+use tidings_live::{CloseWith, JoinRequest, Message, ProtocolTester, SessionProtocol, SessionRequest, SessionResponse};
 use tidings_model::app::{App, Token};
 use tidings_model::channel::{ChannelKey, Member};
 use tidings_model::policy::canonical;

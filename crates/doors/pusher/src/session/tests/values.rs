@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 use tidings_broker::Welcome;
-use tidings_live::{SessionResponse, SessionRequest, SessionProtocol};
+use tidings_live::{SessionProtocol, SessionRequest, SessionResponse};
 use tidings_model::channel::{Member, SessionId, UserId};
 use tidings_model::event::{Data, Event};
 use tidings_wire::{Prepared, Presence, Publication, Said};

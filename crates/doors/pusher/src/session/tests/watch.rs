@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 use tidings_broker::{JoinRefused, Lost, Welcome};
-use tidings_live::{SessionRequest, Proof, SessionProtocol};
+use tidings_live::{Proof, SessionProtocol, SessionRequest};
 use tidings_model::channel::ChannelKey;
 use tidings_model::policy::online;
 use tidings_wire::{Prepared, Presence, Said};
@@ -121,10 +121,14 @@ fn another_sign_in_brings_another_list() {
     let auth = auth(format!("1234.1234::user::{user_data}"));
     client.say("pusher:signin", json!({"auth": auth, "user_data": user_data}));
     let asked = client.tester.asked();
-    let left = asked.iter().filter_map(|(_, request_id)| if let SessionRequest::Leave(name) = request_id { Some(&**name) } else { None });
+    let left = asked
+        .iter()
+        .filter_map(|(_, request_id)| if let SessionRequest::Leave(name) = request_id { Some(&**name) } else { None });
     assert_eq!(left.collect::<Vec<_>>(), [online("v")]);
     let joined =
-        asked.iter().filter_map(|(_, request_id)| if let SessionRequest::Join(join) = request_id { Some(&*join.channel) } else { None });
+        asked.iter().filter_map(
+            |(_, request_id)| if let SessionRequest::Join(join) = request_id { Some(&*join.channel) } else { None },
+        );
     assert_eq!(joined.collect::<Vec<_>>(), ["u", "w", "x"].map(online));
 }
 
