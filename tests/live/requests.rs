@@ -47,7 +47,7 @@ async fn a_request_that_is_not_signed_right_is_refused() {
     assert!([401, 404].contains(&reply.status), "{}: {}", reply.status, reply.text());
     // Whoever runs the server sees what should have been signed, and no secret.
     let log = server.stderr();
-    assert!(log.contains("a request to Pusher's HTTP API is refused"), "{log}");
+    assert!(log.contains("Pusher HTTP API request rejected"), "{log}");
     assert!(log.contains("client=127.0.0.1"), "{log}");
     assert!(!log.contains(&app.secret) && !log.contains(&other.secret), "{log}");
     api.post(&right, ()).body(body, "application/json").await.expect_status(200);

@@ -9,7 +9,7 @@ use tidings_model::event::Event;
 use tidings_model::id::AppId;
 use tidings_wire::Prepared;
 
-use crate::told::{Control, SessionRef, Way};
+use crate::told::{Control, DeliveryMode, SessionRef};
 
 /// Why a broker did not do something. Nothing of it was done.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -51,13 +51,13 @@ pub struct Join {
     /// Where it is.
     pub at: SessionRef,
     /// What it calls its request.
-    pub ask: u32,
+    pub request_id: u32,
     /// Who it is, where presence is kept or comings are told. A session without one is counted only.
     pub member: Option<Arc<Member>>,
     /// What of the past it wants.
     pub since: Option<Since>,
     /// How it wants to hear.
-    pub way: Way,
+    pub mode: DeliveryMode,
 }
 
 /// What of the past a session wants when it joins.
@@ -79,7 +79,7 @@ pub struct Leave {
     /// Where it is.
     pub at: SessionRef,
     /// What it calls its request.
-    pub ask: u32,
+    pub request_id: u32,
 }
 
 /// How many are in a channel.

@@ -23,5 +23,7 @@ pub use broker::{
 };
 pub use memory::{MemoryBroker, MemoryLimits, Sizes};
 pub use redis::{RedisBroker, RedisSettings, RedisUrlError};
-pub use told::{Control, JoinRefused, Joined, Left, Lost, Recovery, SessionRef, Shards, Told, Way, Welcome, Who};
+pub use told::{
+    Control, DeliveryMode, JoinRefused, Joined, Left, Lost, Recovery, SessionRef, Shards, Told, Welcome, Who,
+};
 pub use watch::{Unwatched, Watch};

@@ -17,9 +17,9 @@ pub struct SessionRef {
     pub life: u32,
 }
 
-/// How a session hears what is said in a channel that it joins.
+/// How a session gets the messages of a channel that it joins.
 #[derive(Debug, Clone, Copy)]
-pub enum Way {
+pub enum DeliveryMode {
     /// The shard writes it these bytes, which it shares with others; the session isn't asked. The fast way.
     Shared(&'static Format),
     /// The session's protocol is handed what is said, because it adds something of its own.
@@ -52,11 +52,11 @@ pub struct Joined {
     /// Which session asked.
     pub at: SessionRef,
     /// What it called its request.
-    pub ask: u32,
+    pub request_id: u32,
     /// The channel.
     pub channel: ChannelKey,
     /// How the session wants to hear.
-    pub way: Way,
+    pub mode: DeliveryMode,
     /// What it finds, or why it may not.
     pub outcome: Result<Welcome, JoinRefused>,
 }
@@ -117,7 +117,7 @@ pub struct Left {
     /// Which session.
     pub at: SessionRef,
     /// What it called its request; 0 when it didn't ask, because it is gone.
-    pub ask: u32,
+    pub request_id: u32,
     /// The channel.
     pub channel: ChannelKey,
 }
@@ -174,14 +174,14 @@ pub trait Shards: Send + Sync + 'static {
     /// Appends to the inbox of a shard, and wakes it if need be.
     fn tell(&self, shard: u16, told: Told);
 
-    /// As [`Shards::tell`], but leaves a shard that sleeps asleep: [`Shards::attend`] is to follow, without the channel's lock.
+    /// As [`Shards::tell`], but leaves a shard that sleeps asleep: [`Shards::write_inline`] is to follow, without the channel's lock.
     fn append(&self, shard: u16, told: Told) {
         self.tell(shard, told);
     }
 
     /// Has what was appended worked off: by the shard or, where it sleeps and little is to be done, by the caller, which
     /// spares both threads a wake-up.
-    fn attend(&self, _shard: u16) {}
+    fn write_inline(&self, _shard: u16) {}
 
     /// Whether an inbox holds more, or older, than it should: then nothing new is to be published for a while.
     fn overloaded(&self) -> bool;

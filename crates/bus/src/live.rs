@@ -4,7 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tidings_broker::{BrokerError, Heard, Join, JoinRefused, Leave, Publish};
-use tidings_live::{Answer, Ask, Asker, Asking, Asks, ClientEvent, JoinAsk, Proof, PublishRefused};
+use tidings_live::{
+    ClientEvent, JoinRequest, Proof, PublishRefused, RequestContext, RequestHandler, ResponseFuture, SessionRequest,
+    SessionResponse,
+};
 use tidings_model::app::App;
 use tidings_model::channel::{ChannelKey, ChannelOptions, Member};
 use tidings_model::event::Event;
@@ -71,12 +74,12 @@ impl Bus {
         self.shared.broker.publish(publish).await
     }
 
-    async fn join(&self, asker: Asker, ask: u32, join: JoinAsk) -> Result<(), JoinRefused> {
+    async fn join(&self, context: RequestContext, request_id: u32, join: JoinRequest) -> Result<(), JoinRefused> {
         // As the app is now: the session holds it as it was when it came.
-        let app = self.shared.apps.by_id(asker.app.id.as_str()).filter(|app| app.enabled);
+        let app = self.shared.apps.by_id(context.app.id.as_str()).filter(|app| app.enabled);
         let app = app.ok_or(JoinRefused::NoProof)?;
         let (channel, options) = channel(&app, &join.channel);
-        let user = asker.user.as_deref();
+        let user = context.user.as_deref();
         match policy::access(&channel.name, &options) {
             _ if join.proof == Proof::Server => {}
             Access::Open => {}
@@ -86,30 +89,30 @@ impl Bus {
             Access::Users(_) => return Err(JoinRefused::OtherUser),
         }
         // Who watches a user is in the channel that knows of them as nobody.
-        let user = asker.user.clone().filter(|_| !policy::is_internal(&channel.name));
+        let user = context.user.clone().filter(|_| !policy::is_internal(&channel.name));
         let known = || user.map(|user| Arc::new(Member { user: user.into(), info: None }));
         let is_told = options.presence || options.join_leave;
         let member = if is_told { join.member.or_else(known) } else { None };
-        let JoinAsk { since, way, .. } = join;
-        let join = Join { channel, options, session: asker.session, at: asker.at, ask, member, since, way };
+        let JoinRequest { since, mode, .. } = join;
+        let join = Join { channel, options, session: context.session, at: context.at, request_id, member, since, mode };
         if self.catalogue().wanted(&app.id).is_empty() {
             return self.shared.broker.join(join).await.map_err(unavailable);
         }
         let (channel, events) = (join.channel.clone(), &self.shared.transitions.events);
-        events.joins(&channel, Cause { session: asker.session, client: asker.client });
+        events.joins(&channel, Cause { session: context.session, client: context.client });
         let joined = self.shared.broker.join(join).await.map_err(unavailable);
         events.joined(&channel);
         joined
     }
 
-    async fn leave(&self, asker: Asker, ask: u32, name: &str) -> Result<(), JoinRefused> {
-        let (channel, _) = channel(&asker.app, name);
-        let leave = Leave { channel, session: asker.session, at: asker.at, ask };
+    async fn leave(&self, context: RequestContext, request_id: u32, name: &str) -> Result<(), JoinRefused> {
+        let (channel, _) = channel(&context.app, name);
+        let leave = Leave { channel, session: context.session, at: context.at, request_id };
         self.shared.broker.leave(leave).await.map_err(unavailable)
     }
 
     /// A client's event: said first, logged after, if a hook has its name.
-    async fn publish_for(&self, asker: Asker, what: ClientEvent) -> Result<(), PublishRefused> {
+    async fn publish_for(&self, context: RequestContext, what: ClientEvent) -> Result<(), PublishRefused> {
         let refused = |error| match error {
             BrokerError::Overloaded => PublishRefused::Overloaded,
             BrokerError::Unavailable => PublishRefused::Unavailable,
@@ -119,17 +122,17 @@ impl Bus {
         }
         let refused_for = |error: PublishError| PublishRefused::Wrong(error.to_string());
         check_event_name(&what.name).map_err(|error| refused_for(error.into()))?;
-        let (channel, options) = channel(&asker.app, &what.channel);
+        let (channel, options) = channel(&context.app, &what.channel);
         let mut event = Event {
             id: new_id("evt"),
-            app: asker.app.id.clone(),
+            app: context.app.id.clone(),
             name: what.name,
             channels: vec![channel.name.as_ref().to_owned()],
             data: what.data,
             time: self.shared.clock.wall_ms(),
             op: None,
             key: None,
-            except: Some(asker.session.to_string()),
+            except: Some(context.session.to_string()),
         };
         let hook = self.shared.catalogue.hook(&event.app, &event.name);
         if let Some(hook) = hook.as_deref().filter(|hook| hook.fields_for == FieldsFor::All)
@@ -138,7 +141,7 @@ impl Bus {
             event.data = data;
         }
         let event = Arc::new(event);
-        let except = Some(asker.session);
+        let except = Some(context.session);
         let said = Arc::clone(&event);
         let publish = Publish { channel, options, event: said, except, user: what.user, by_client: true };
         let (key, user) = (publish.channel.clone(), publish.user.clone());
@@ -159,13 +162,19 @@ impl Bus {
     }
 }
 
-impl Asks for Bus {
-    fn ask(&self, asker: Asker, ask: u32, what: Ask) -> Asking {
+impl RequestHandler for Bus {
+    fn handle(&self, context: RequestContext, request_id: u32, request: SessionRequest) -> ResponseFuture {
         let bus = self.clone();
-        match what {
-            Ask::Join(join) => Box::pin(async move { Answer::Join(bus.join(asker, ask, join).await) }),
-            Ask::Leave(name) => Box::pin(async move { Answer::Leave(bus.leave(asker, ask, &name).await) }),
-            Ask::Publish(event) => Box::pin(async move { Answer::Publish(bus.publish_for(asker, event).await) }),
+        match request {
+            SessionRequest::Join(join) => {
+                Box::pin(async move { SessionResponse::Join(bus.join(context, request_id, join).await) })
+            }
+            SessionRequest::Leave(name) => {
+                Box::pin(async move { SessionResponse::Leave(bus.leave(context, request_id, &name).await) })
+            }
+            SessionRequest::Publish(event) => {
+                Box::pin(async move { SessionResponse::Publish(bus.publish_for(context, event).await) })
+            }
         }
     }
 }

@@ -8,7 +8,7 @@ pub use tidings_broker::{RedisSettings, RedisUrlError};
 pub use tidings_bus::{AppReader, Spec, WrongField};
 use tidings_courier::Settings;
 use tidings_courier::egress::EgressConfig;
-pub use tidings_door_pusher::Patience;
+pub use tidings_door_pusher::KeepAlive;
 use tidings_model::app::{App, Token};
 use tidings_model::clock::SharedClock;
 use tidings_store::postgres::Options;
@@ -78,7 +78,7 @@ pub struct Config {
     /// as gone.
     pub rejoin_within: Duration,
     /// How long a silent Pusher client is waited for.
-    pub patience: Patience,
+    pub keep_alive: KeepAlive,
     /// How deliveries are made.
     pub courier: Settings,
     /// What is kept, of the log and for how long.

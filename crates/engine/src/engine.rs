@@ -16,7 +16,7 @@ use tidings_courier::Courier;
 use tidings_courier::egress::{Egress, EgressError};
 use tidings_door_api::{ApiDoor, StandardWebhooks};
 use tidings_door_pusher::{PusherDoor, PusherWebhooks};
-use tidings_live::{Closing, Inboxes, Live};
+use tidings_live::{CloseReason, Inboxes, Live};
 use tidings_model::clock::SharedClock;
 use tidings_store::postgres::{self, OpenError, PostgresStore};
 use tidings_store::queue::Depth;
@@ -199,10 +199,11 @@ impl Engine {
         for app in bus.apps().all() {
             bus.settle_webhooks(&app).await?;
         }
-        let asks = Arc::new(bus.clone());
+        let handler = Arc::new(bus.clone());
         let runtime = tokio::runtime::Handle::current();
-        let live = Live::start(inboxes, config.live, clock, asks, runtime, &mut registry).map_err(EngineError::Live)?;
-        let pusher = PusherDoor::new(bus.clone(), live.clone(), config.patience);
+        let live =
+            Live::start(inboxes, config.live, clock, handler, runtime, &mut registry).map_err(EngineError::Live)?;
+        let pusher = PusherDoor::new(bus.clone(), live.clone(), config.keep_alive);
         let api = ApiDoor::new(bus.clone(), live.clone(), egress, config.operator_key);
         let counts = Arc::new(Counts::new(Arc::clone(&store), Arc::clone(bus.clock()), &mut registry));
         tokio::spawn(counts::keep_fresh(Arc::downgrade(&counts)));
@@ -260,7 +261,7 @@ impl Engine {
         if self.is_alone().await {
             self.live.end_streams();
         } else {
-            self.live.stop(grace, Closing::GoingAway).await;
+            self.live.stop(grace, CloseReason::GoingAway).await;
         }
     }
 
@@ -273,7 +274,7 @@ impl Engine {
         }
         self.courier.stop(grace).await;
         let last_word = if self.bus.broker().name() == "memory" { LAST_WORD } else { LAST_WORD_SHARED };
-        self.live.stop(last_word, Closing::Restarting).await;
+        self.live.stop(last_word, CloseReason::Restarting).await;
         self.bus.transitions().drain(grace).await;
         if let Some(histories) = self.histories.clone() {
             histories.save().await;

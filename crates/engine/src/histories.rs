@@ -217,7 +217,7 @@ mod tests {
         }
         fn tell(&self, _: u16, _: Told) {}
         fn append(&self, _: u16, _: Told) {}
-        fn attend(&self, _: u16) {}
+        fn write_inline(&self, _: u16) {}
         fn overloaded(&self) -> bool {
             false
         }

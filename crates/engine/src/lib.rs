@@ -13,7 +13,7 @@ mod outlets;
 mod retention;
 
 pub use config::{
-    AppReader, BrokerConfig, Config, Patience, RedisSettings, RedisUrlError, Retention, Spec, StoreConfig, WrongField,
+    AppReader, BrokerConfig, Config, KeepAlive, RedisSettings, RedisUrlError, Retention, Spec, StoreConfig, WrongField,
 };
 pub use engine::{Engine, EngineError, Readiness};
 pub use nodes::Alone;

@@ -1,9 +1,9 @@
-//! Inboxes: how everybody else tells a shard something.
+//! Inboxes: how every other thread sends messages to a shard.
 //!
-//! An inbox is a queue behind a mutex, and an eventfd that is rung only when the shard sleeps. Whoever tells only appends;
-//! the shard takes the whole queue at once and works it off in order. What is said to few sessions of a shard that sleeps is
-//! worked off by whoever says it ([`Inboxes::attend`]): two threads that wake each other cost more than what there is to do. What it has taken and not yet done still counts for
-//! [`Inboxes::overloaded`]: otherwise a shard that is hopelessly behind would look idle.
+//! An inbox is a queue behind a mutex, and an eventfd that is written only when the shard sleeps. Senders only append; the
+//! shard takes the whole queue at once and processes it in order. A message for few sessions of a sleeping shard is written
+//! by the sender's thread ([`Shards::write_inline`]): two threads that wake each other cost more than those writes. What the
+//! shard has taken and not processed still counts for [`Shards::overloaded`]: otherwise a shard far behind would look idle.
 
 use std::collections::VecDeque;
 use std::io;
@@ -16,13 +16,13 @@ use parking_lot::Mutex;
 use tidings_broker::{SessionRef, Shards, Told};
 use tidings_model::clock::{Millis, SharedClock, millis};
 
-use crate::asks::Answer;
-use crate::protocol::Closing;
+use crate::protocol::CloseReason;
+use crate::requests::SessionResponse;
 use crate::settings::Settings;
-use crate::shard::Newcomer;
+use crate::shard::NewSession;
 
 /// The token of the waker; slots of sessions are smaller.
-pub(crate) const BELL: Token = Token(usize::MAX);
+pub(crate) const WAKER: Token = Token(usize::MAX);
 /// No item is there.
 const NEVER: Millis = Millis::MAX;
 /// What an item weighs besides what is said in it.
@@ -32,25 +32,25 @@ const KEPT_CAPACITY: usize = 8_192;
 
 /// Something that a shard is told.
 #[derive(Debug)]
-pub(crate) enum Item {
+pub(crate) enum InboxMessage {
     /// By the broker.
-    Told(Told),
+    Broker(Told),
     /// A session comes.
-    Newcomer(Box<Newcomer>),
-    /// An ask that was not answered at once has ended.
-    Answer { at: SessionRef, ask: u32, answer: Answer },
+    NewSession(Box<NewSession>),
+    /// A request that was not answered at once has ended.
+    Response { at: SessionRef, request_id: u32, response: SessionResponse },
     /// Nobody reads the session's stream any more.
     Gone(SessionRef),
     /// The shard is to end those sessions whose bytes leave as somebody else's response.
     EndStreams,
     /// The shard is to end all sessions within this time, then itself.
-    Stop(Duration, Closing),
+    Stop(Duration, CloseReason),
 }
 
-impl Item {
+impl InboxMessage {
     fn weight(&self) -> usize {
         match self {
-            Self::Told(Told::Said { prepared, .. }) => ITEM + prepared.said().weight(),
+            Self::Broker(Told::Said { prepared, .. }) => ITEM + prepared.said().weight(),
             _ => ITEM,
         }
     }
@@ -58,8 +58,8 @@ impl Item {
 
 /// An item, and what is needed to know when too much is waiting.
 #[derive(Debug)]
-pub(crate) struct Entry {
-    pub(crate) item: Item,
+pub(crate) struct QueuedMessage {
+    pub(crate) item: InboxMessage,
     pub(crate) weight: usize,
     /// When it was told, in steady time.
     pub(crate) told: Millis,
@@ -67,7 +67,7 @@ pub(crate) struct Entry {
 
 #[derive(Debug, Default)]
 struct Queue {
-    entries: VecDeque<Entry>,
+    entries: VecDeque<QueuedMessage>,
     /// The shard waits for events, and must be woken.
     asleep: bool,
     /// The shard has ended: nobody will take anything.
@@ -88,22 +88,22 @@ pub(crate) struct Inbox {
 }
 
 impl Inbox {
-    fn put(&self, item: Item, now: Millis) {
+    fn put(&self, item: InboxMessage, now: Millis) {
         let wake = {
             let mut queue = self.queue.lock();
             self.append(&mut queue, item, now);
             std::mem::take(&mut queue.asleep)
         };
         if wake {
-            self.ring();
+            self.wake();
         }
     }
 
-    fn put_quietly(&self, item: Item, now: Millis) {
+    fn put_quietly(&self, item: InboxMessage, now: Millis) {
         self.append(&mut self.queue.lock(), item, now);
     }
 
-    fn append(&self, queue: &mut Queue, item: Item, now: Millis) {
+    fn append(&self, queue: &mut Queue, item: InboxMessage, now: Millis) {
         if queue.closed {
             return;
         }
@@ -112,12 +112,12 @@ impl Inbox {
         if queue.entries.is_empty() {
             self.oldest_here.store(now, Relaxed);
         }
-        queue.entries.push_back(Entry { item, weight, told: now });
+        queue.entries.push_back(QueuedMessage { item, weight, told: now });
     }
 
-    fn ring(&self) {
+    fn wake(&self) {
         if let Err(error) = self.waker.wake() {
-            tracing::error!(%error, "a shard could not be woken");
+            tracing::error!(%error, "waking a shard failed");
         }
     }
 
@@ -128,7 +128,7 @@ impl Inbox {
     }
 
     /// Swaps the queue for `taken`, which is empty.
-    pub(crate) fn take(&self, taken: &mut VecDeque<Entry>) {
+    pub(crate) fn take(&self, taken: &mut VecDeque<QueuedMessage>) {
         if taken.capacity() > KEPT_CAPACITY {
             *taken = VecDeque::new();
         }
@@ -136,9 +136,9 @@ impl Inbox {
     }
 
     /// As [`Inbox::take`], if nothing is here but at most `few` things that were said.
-    pub(crate) fn take_said(&self, taken: &mut VecDeque<Entry>, few: usize) -> bool {
+    pub(crate) fn take_said(&self, taken: &mut VecDeque<QueuedMessage>, few: usize) -> bool {
         let mut queue = self.queue.lock();
-        let is_said = |entry: &Entry| matches!(entry.item, Item::Told(Told::Said { .. }));
+        let is_said = |entry: &QueuedMessage| matches!(entry.item, InboxMessage::Broker(Told::Said { .. }));
         if queue.entries.len() > few || !queue.entries.iter().all(is_said) {
             return false;
         }
@@ -146,7 +146,7 @@ impl Inbox {
         true
     }
 
-    fn swap(&self, queue: &mut Queue, taken: &mut VecDeque<Entry>) {
+    fn swap(&self, queue: &mut Queue, taken: &mut VecDeque<QueuedMessage>) {
         queue.asleep = false;
         if queue.entries.is_empty() {
             return;
@@ -191,10 +191,10 @@ impl Inbox {
     }
 }
 
-/// A shard, as others may do something for it.
-pub(crate) trait Attendant: Send + Sync {
-    /// Works off what is in the inbox of a shard that sleeps. False: something is left, and the shard is to be woken.
-    fn attend(&self) -> bool;
+/// A shard on whose behalf another thread writes while it sleeps.
+pub(crate) trait InlineWriter: Send + Sync {
+    /// Empties the inbox of a sleeping shard on the caller's thread. False: something is left, and the caller wakes the shard.
+    fn write_inline(&self) -> bool;
 }
 
 #[derive(Debug)]
@@ -213,7 +213,7 @@ struct Inner {
     /// What the shards wait with, until they start.
     polls: Mutex<Vec<Poll>>,
     /// The shards, once they have started.
-    attendants: OnceLock<Vec<Weak<dyn Attendant>>>,
+    shards: OnceLock<Vec<Weak<dyn InlineWriter>>>,
     bounds: Bounds,
     clock: SharedClock,
 }
@@ -239,7 +239,7 @@ impl Inboxes {
             let poll = Poll::new()?;
             inboxes.push(Inbox {
                 queue: Mutex::default(),
-                waker: Waker::new(poll.registry(), BELL)?,
+                waker: Waker::new(poll.registry(), WAKER)?,
                 weight: AtomicUsize::new(0),
                 oldest_here: AtomicI64::new(NEVER),
                 oldest_taken: AtomicI64::new(NEVER),
@@ -247,8 +247,8 @@ impl Inboxes {
             polls.push(poll);
         }
         let bounds = Bounds { bytes: settings.inbox_bytes, age: millis(settings.inbox_age) };
-        let attendants = OnceLock::new();
-        Ok(Self(Arc::new(Inner { inboxes: inboxes.into(), polls: Mutex::new(polls), attendants, bounds, clock })))
+        let shards = OnceLock::new();
+        Ok(Self(Arc::new(Inner { inboxes: inboxes.into(), polls: Mutex::new(polls), shards, bounds, clock })))
     }
 
     /// What the shards wait with, in their order; empty when they were taken before.
@@ -260,17 +260,17 @@ impl Inboxes {
         &self.0.clock
     }
 
-    /// Says who the shards are, in their order.
-    pub(crate) fn attended_by(&self, shards: Vec<Weak<dyn Attendant>>) {
+    /// Sets the shards, in their order.
+    pub(crate) fn set_shards(&self, shards: Vec<Weak<dyn InlineWriter>>) {
         // They are started once, as their polls can be taken once.
-        _ = self.0.attendants.set(shards);
+        _ = self.0.shards.set(shards);
     }
 
     pub(crate) fn of(&self, shard: u16) -> Option<&Inbox> {
         self.0.inboxes.get(usize::from(shard))
     }
 
-    pub(crate) fn put(&self, shard: u16, item: Item) {
+    pub(crate) fn put(&self, shard: u16, item: InboxMessage) {
         if let Some(inbox) = self.of(shard) {
             inbox.put(item, self.0.clock.steady_ms());
         }
@@ -283,21 +283,21 @@ impl Shards for Inboxes {
     }
 
     fn tell(&self, shard: u16, told: Told) {
-        self.put(shard, Item::Told(told));
+        self.put(shard, InboxMessage::Broker(told));
     }
 
     fn append(&self, shard: u16, told: Told) {
         if let Some(inbox) = self.of(shard) {
-            inbox.put_quietly(Item::Told(told), self.0.clock.steady_ms());
+            inbox.put_quietly(InboxMessage::Broker(told), self.0.clock.steady_ms());
         }
     }
 
-    fn attend(&self, shard: u16) {
+    fn write_inline(&self, shard: u16) {
         let Some(inbox) = self.of(shard).filter(|inbox| inbox.is_waiting()) else { return };
-        let attendants = self.0.attendants.get();
-        let attendant = attendants.and_then(|shards| shards.get(usize::from(shard))).and_then(Weak::upgrade);
-        if !attendant.is_some_and(|shard| shard.attend()) {
-            inbox.ring();
+        let shards = self.0.shards.get();
+        let writer = shards.and_then(|shards| shards.get(usize::from(shard))).and_then(Weak::upgrade);
+        if !writer.is_some_and(|writer| writer.write_inline()) {
+            inbox.wake();
         }
     }
 
@@ -317,7 +317,7 @@ mod tests {
 
     fn left() -> Told {
         let at = SessionRef { shard: 0, slot: 0, life: 0 };
-        Told::Left(Left { at, ask: 0, channel: ChannelKey::new("1".into(), "c") })
+        Told::Left(Left { at, request_id: 0, channel: ChannelKey::new("1".into(), "c") })
     }
 
     #[test]

@@ -2,40 +2,43 @@
 //!
 //! A shard is a thread that owns sockets. It takes its inbox in order (what the broker tells, what was asked and is now
 //! answered), walks the subscribers of a channel, and writes frames that all of them share. It never waits. A session is a
-//! [`SessionProtocol`]: a state machine that does no I/O; what it cannot decide alone it asks ([`Ask`]), and the answers
+//! [`SessionProtocol`]: a state machine that does no I/O; what it cannot decide alone it asks ([`SessionRequest`]), and the answers
 //! come back through the inbox.
 //!
 //! Called by doors, which attach connections ([`Live::attach`]), and by `engine`, which starts and stops it.
 #![forbid(unsafe_code)]
 
-mod asks;
 mod failed_proof;
+mod hijack;
 mod inbox;
 mod live;
 mod metrics;
-mod places;
 mod protocol;
+mod protocol_tester;
 mod refusals;
-mod rehearsal;
+mod requests;
+mod session_limiter;
 mod settings;
 mod shard;
 mod socket;
-mod takeover;
 mod traffic;
 mod transport;
 pub mod upgrade;
 mod wheel;
 
-pub use asks::{Answer, Ask, Asker, Asking, Asks, ClientEvent, JoinAsk, Proof, PublishRefused};
 pub use failed_proof::FailedProof;
+pub use hijack::{BorrowedConn, ConnHandle};
 pub use inbox::Inboxes;
 pub use live::Live;
 pub use metrics::Sizes;
-pub use places::{NoPlace, Place};
-pub use protocol::{Closing, Context, End, Message, SessionProtocol};
+pub use protocol::{CloseReason, CloseWith, Context, Message, SessionProtocol};
+pub use protocol_tester::ProtocolTester;
 pub use refusals::Refused;
-pub use rehearsal::Rehearsal;
+pub use requests::{
+    ClientEvent, JoinRequest, Proof, PublishRefused, RequestContext, RequestHandler, ResponseFuture, SessionRequest,
+    SessionResponse,
+};
+pub use session_limiter::{NotAdmitted, SessionPermit};
 pub use settings::Settings;
 pub use socket::{ClientAddr, Guard, Io, Socket};
-pub use takeover::{Lender, Lent};
 pub use transport::Stream;

@@ -17,16 +17,16 @@ use tidings_model::channel::SessionId;
 use tidings_model::clock::SharedClock;
 use tidings_model::id::AppId;
 
-use crate::asks::Asks;
-use crate::inbox::{Attendant, Inboxes, Item};
+use crate::hijack;
+use crate::inbox::{InboxMessage, Inboxes, InlineWriter};
 use crate::metrics::{Metrics, Sizes};
-use crate::places::{NoPlace, Place, Places};
-use crate::protocol::{Closing, SessionProtocol};
+use crate::protocol::{CloseReason, SessionProtocol};
 use crate::refusals::{Refusals, Refused};
+use crate::requests::RequestHandler;
+use crate::session_limiter::{NotAdmitted, SessionLimiter, SessionPermit};
 use crate::settings::Settings;
-use crate::shard::{Newcomer, Opening, Shard, Shared};
+use crate::shard::{NewSession, Opening, Shard, ShardDeps};
 use crate::socket::Socket;
-use crate::takeover;
 use crate::traffic::Traffic;
 use crate::transport::{Pipe, Stream, Transport};
 
@@ -38,7 +38,7 @@ struct Inner {
     inboxes: Inboxes,
     settings: Arc<Settings>,
     metrics: Metrics,
-    places: Arc<Places>,
+    limiter: Arc<SessionLimiter>,
     refusals: Arc<Refusals>,
     /// How many connections each shard has.
     loads: Vec<Arc<AtomicUsize>>,
@@ -52,7 +52,7 @@ impl fmt::Debug for Live {
 }
 
 impl Live {
-    /// Starts a shard, which is a thread, for each of the inboxes. What it counts goes into `registry`; asks that are not
+    /// Starts a shard, which is a thread, for each of the inboxes. What it counts goes into `registry`; requests that are not
     /// answered at once go on in `runtime`.
     ///
     /// # Errors
@@ -61,7 +61,7 @@ impl Live {
         inboxes: Inboxes,
         settings: Settings,
         clock: SharedClock,
-        asks: Arc<dyn Asks>,
+        handler: Arc<dyn RequestHandler>,
         runtime: tokio::runtime::Handle,
         registry: &mut Registry,
     ) -> io::Result<Self> {
@@ -75,16 +75,16 @@ impl Live {
         let (traffic, refusals) = (Traffic::default(), Arc::new(Refusals::default()));
         traffic.register(registry);
         refusals.register(registry);
-        let places = Places::new(settings.sessions, traffic);
+        let limiter = SessionLimiter::new(settings.sessions, traffic);
         let loads: Vec<_> = polls.iter().map(|_| Arc::new(AtomicUsize::new(0))).collect();
         let threads = Mutex::default();
         // From here on what has been started ends when this is dropped.
-        let live = Self(Arc::new(Inner { inboxes, settings, metrics, places, refusals, loads, threads }));
-        let shared = Shared {
+        let live = Self(Arc::new(Inner { inboxes, settings, metrics, limiter, refusals, loads, threads }));
+        let shared = ShardDeps {
             inboxes: live.0.inboxes.clone(),
             settings: Arc::clone(&live.0.settings),
             clock,
-            asks,
+            handler,
             runtime,
             metrics: live.0.metrics.clone(),
             refusals: Arc::clone(&live.0.refusals),
@@ -93,11 +93,11 @@ impl Live {
         for ((number, poll), load) in (0..).zip(polls).zip(&live.0.loads) {
             let registry = poll.registry().try_clone()?;
             let shard = Arc::new(Mutex::new(Shard::new(number, registry, Arc::clone(load), shared.clone())));
-            shards.push(Arc::downgrade(&shard) as Weak<dyn Attendant>);
+            shards.push(Arc::downgrade(&shard) as Weak<dyn InlineWriter>);
             let run = move || Shard::run(&shard, poll);
             live.0.threads.lock().push(std::thread::Builder::new().name(format!("shard-{number}")).spawn(run)?);
         }
-        live.0.inboxes.attended_by(shards);
+        live.0.inboxes.set_shards(shards);
         Ok(live)
     }
 
@@ -105,11 +105,11 @@ impl Live {
     ///
     /// # Errors
     /// Why not.
-    pub fn admit(&self, app: &App, client: Option<IpAddr>) -> Result<Place, NoPlace> {
-        self.0.places.admit(app, client).inspect_err(|no| match no {
-            NoPlace::App => self.refused(Some(&app.id), Refused::AppFull, client),
-            NoPlace::Node => self.refused(Some(&app.id), Refused::NodeFull, client),
-            NoPlace::Stopping => {}
+    pub fn admit(&self, app: &App, client: Option<IpAddr>) -> Result<SessionPermit, NotAdmitted> {
+        self.0.limiter.admit(app, client).inspect_err(|no| match no {
+            NotAdmitted::App => self.refused(Some(&app.id), Refused::AppFull, client),
+            NotAdmitted::Node => self.refused(Some(&app.id), Refused::NodeFull, client),
+            NotAdmitted::Stopping => {}
         })
     }
 
@@ -121,56 +121,56 @@ impl Live {
     /// Hands over a connection that has become a WebSocket. `early` is what HTTP had read of it already.
     pub fn attach(
         &self,
-        place: Place,
+        permit: SessionPermit,
         app: Arc<App>,
         socket: Socket,
         early: Bytes,
         protocol: Box<dyn SessionProtocol>,
     ) {
-        self.bring_socket(place, app, socket, Opening::WebSocket(early), protocol);
+        self.bring_socket(permit, app, socket, Opening::WebSocket(early), protocol);
     }
 
-    /// Hands over a connection that was [taken](crate::Lender::take) from HTTP. The client gets this head of a response, and what
+    /// Hands over a connection that was [taken](crate::ConnHandle::take) from HTTP. The client gets this head of a response, and what
     /// the session says is its body. What the client sends means nothing.
     pub fn attach_stream(
         &self,
-        place: Place,
+        permit: SessionPermit,
         app: Arc<App>,
         socket: Socket,
         head: &http::response::Parts,
         protocol: Box<dyn SessionProtocol>,
     ) {
-        let head = takeover::head(head, self.0.inboxes.clock().wall_ms());
-        self.bring_socket(place, app, socket, Opening::Stream(head), protocol);
+        let head = hijack::head(head, self.0.inboxes.clock().wall_ms());
+        self.bring_socket(permit, app, socket, Opening::Stream(head), protocol);
     }
 
     /// Makes a session whose bytes leave as the body of a response that somebody else sends, where there is no connection to
     /// take over.
-    pub fn open_stream(&self, place: Place, app: Arc<App>, protocol: Box<dyn SessionProtocol>) -> Stream {
+    pub fn open_stream(&self, permit: SessionPermit, app: Arc<App>, protocol: Box<dyn SessionProtocol>) -> Stream {
         let (writer, stream) = Pipe::ends(self.0.inboxes.clone(), self.0.metrics.clone());
-        self.bring(place, app, Transport::Stream(writer), Opening::Stream(Bytes::new()), protocol);
+        self.bring(permit, app, Transport::Stream(writer), Opening::Stream(Bytes::new()), protocol);
         stream
     }
 
     fn bring_socket(
         &self,
-        place: Place,
+        permit: SessionPermit,
         app: Arc<App>,
         socket: Socket,
         opening: Opening,
         protocol: Box<dyn SessionProtocol>,
     ) {
         let (io, guard) = socket.into_parts();
-        let place = place.keeping(guard);
+        let permit = permit.keeping(guard);
         match Transport::of(io, &self.0.settings) {
-            Ok(transport) => self.bring(place, app, transport, opening, protocol),
-            Err(error) => tracing::debug!(%error, "a connection broke while it became a session"),
+            Ok(transport) => self.bring(permit, app, transport, opening, protocol),
+            Err(error) => tracing::debug!(%error, "connection broke before its session began"),
         }
     }
 
     fn bring(
         &self,
-        place: Place,
+        permit: SessionPermit,
         app: Arc<App>,
         transport: Transport,
         opening: Opening,
@@ -178,15 +178,15 @@ impl Live {
     ) {
         let mut bits = [0; 16];
         if let Err(error) = getrandom::fill(&mut bits) {
-            tracing::error!(%error, "a session cannot be given an id: the system gives no random numbers");
+            tracing::error!(%error, "session dropped: the system gives no random numbers for its id");
             return;
         }
         let least = (0..).zip(&self.0.loads).min_by_key(|(_, load)| load.load(Relaxed));
         let Some((shard, load)) = least else { return };
         load.fetch_add(1, Relaxed);
         let id = SessionId::from_random(bits);
-        let newcomer = Newcomer { id, app, place, transport, opening, protocol };
-        self.0.inboxes.put(shard, Item::Newcomer(Box::new(newcomer)));
+        let newcomer = NewSession { id, app, permit, transport, opening, protocol };
+        self.0.inboxes.put(shard, InboxMessage::NewSession(Box::new(newcomer)));
     }
 
     /// How much there is at this moment.
@@ -197,7 +197,7 @@ impl Live {
     /// Ends those sessions whose bytes leave as the body of somebody else's response: these responses then end.
     pub fn end_streams(&self) {
         for shard in 0..self.0.inboxes.count() {
-            self.0.inboxes.put(shard, Item::EndStreams);
+            self.0.inboxes.put(shard, InboxMessage::EndStreams);
         }
     }
 
@@ -205,33 +205,33 @@ impl Live {
     /// other, over most of the grace period, so that their clients don't come back elsewhere all at once; otherwise all are
     /// told now, since nobody is there to come back to until this node has gone. Returns when all connections are closed and
     /// the shards have ended: as soon as the last client has hung up, at the latest when the period is over.
-    pub async fn stop(&self, grace: Duration, why: Closing) {
+    pub async fn stop(&self, grace: Duration, why: CloseReason) {
         self.0.tell_to_stop(grace, why);
         let threads = std::mem::take(&mut *self.0.threads.lock());
         let joined = tokio::task::spawn_blocking(move || {
             for thread in threads {
                 if thread.join().is_err() {
-                    tracing::error!("a shard had broken down");
+                    tracing::error!("shard panicked");
                 }
             }
         });
         if joined.await.is_err() {
-            tracing::error!("the end of the shards could not be waited for");
+            tracing::error!("waiting for the shards to end failed");
         }
     }
 }
 
 impl Inner {
-    fn tell_to_stop(&self, grace: Duration, why: Closing) {
-        self.places.close();
+    fn tell_to_stop(&self, grace: Duration, why: CloseReason) {
+        self.limiter.close();
         for shard in 0..self.inboxes.count() {
-            self.inboxes.put(shard, Item::Stop(grace, why));
+            self.inboxes.put(shard, InboxMessage::Stop(grace, why));
         }
     }
 }
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        self.tell_to_stop(Duration::ZERO, Closing::Restarting);
+        self.tell_to_stop(Duration::ZERO, CloseReason::Restarting);
     }
 }

@@ -15,7 +15,7 @@ type Count = Counter<u64, AtomicU64>;
 pub(crate) struct Metrics {
     /// Sessions whose connections are there.
     pub(crate) sessions: Level,
-    /// Places of sessions: those that are there, and those that are gone but still being taken out of their channels.
+    /// Slots of sessions: those that are there, and those that are gone but still being taken out of their channels.
     pub(crate) slots: Level,
     /// Channels in which a shard has sessions, counted for each shard.
     pub(crate) channels: Level,

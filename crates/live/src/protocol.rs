@@ -8,8 +8,8 @@ use tidings_model::channel::{ChannelKey, SessionId};
 use tidings_model::clock::Millis;
 use tidings_wire::Prepared;
 
-use crate::asks::{Answer, Ask};
 use crate::refusals::Refused;
+use crate::requests::{SessionRequest, SessionResponse};
 
 /// A whole message from a client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,7 +22,7 @@ pub enum Message<'a> {
 
 /// Why a session is about to be ended by the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Closing {
+pub enum CloseReason {
     /// The client should come back at once: others take over from a server that stops, or its app has changed.
     GoingAway,
     /// The server stops and nobody takes over: the client should come back in a moment, when it may have started again.
@@ -36,7 +36,7 @@ pub enum Closing {
 }
 
 /// How a protocol speaks with one client. Every method is called by the session's shard, one at a time, in order; none may
-/// wait. While an ask is open, what the client sends next waits.
+/// wait. While a request is open, what the client sends next waits.
 pub trait SessionProtocol: Send {
     /// The connection is there.
     fn opened(&mut self, cx: &mut Context<'_>);
@@ -45,15 +45,21 @@ pub trait SessionProtocol: Send {
     fn received(&mut self, cx: &mut Context<'_>, message: Message<'_>);
 
     /// A join has ended. From here on the session hears what is said in the channel.
-    fn joined(&mut self, cx: &mut Context<'_>, ask: u32, channel: &ChannelKey, outcome: Result<Welcome, JoinRefused>);
+    fn joined(
+        &mut self,
+        cx: &mut Context<'_>,
+        request_id: u32,
+        channel: &ChannelKey,
+        outcome: Result<Welcome, JoinRefused>,
+    );
 
     /// A leave has ended. From here on the session hears nothing of the channel.
-    fn left(&mut self, cx: &mut Context<'_>, ask: u32, channel: &ChannelKey);
+    fn left(&mut self, cx: &mut Context<'_>, request_id: u32, channel: &ChannelKey);
 
-    /// Another ask has ended.
-    fn answered(&mut self, cx: &mut Context<'_>, ask: u32, answer: Answer);
+    /// Another request has ended.
+    fn answered(&mut self, cx: &mut Context<'_>, request_id: u32, response: SessionResponse);
 
-    /// Something is said in a channel that was joined [`tidings_broker::Way::Session`].
+    /// Something is said in a channel that was joined [`tidings_broker::DeliveryMode::Session`].
     fn said(&mut self, cx: &mut Context<'_>, prepared: &Arc<Prepared>);
 
     /// Something of a channel is lost to the session, because its node was cut off from the others. It is still in the
@@ -64,7 +70,7 @@ pub trait SessionProtocol: Send {
     fn woken(&mut self, cx: &mut Context<'_>);
 
     /// The server ends the session: the protocol says so in its own way, with [`Context::close`] or [`Context::end`] last.
-    fn closing(&mut self, cx: &mut Context<'_>, why: Closing);
+    fn closing(&mut self, cx: &mut Context<'_>, why: CloseReason);
 }
 
 /// What a protocol may do while it is called.
@@ -72,7 +78,7 @@ pub trait SessionProtocol: Send {
 pub struct Context<'a> {
     pub(crate) session: SessionId,
     pub(crate) now: Millis,
-    pub(crate) heard: Millis,
+    pub(crate) last_read_at: Millis,
     pub(crate) last_write_at: Millis,
     pub(crate) effects: &'a mut Effects,
 }
@@ -81,19 +87,19 @@ pub struct Context<'a> {
 #[derive(Debug, Default)]
 pub(crate) struct Effects {
     pub(crate) writes: Vec<Piece>,
-    pub(crate) asks: Vec<(u32, Ask)>,
-    pub(crate) next_ask: u32,
+    pub(crate) requests: Vec<(u32, SessionRequest)>,
+    pub(crate) next_request_id: u32,
     pub(crate) wake_at: Option<Millis>,
     pub(crate) user: Option<Arc<str>>,
     pub(crate) refusals: Vec<Refused>,
-    pub(crate) end: Option<End>,
+    pub(crate) end: Option<CloseWith>,
 }
 
 impl Effects {
     /// Nothing of it is to be carried out; the session ends with an internal error (RFC 6455 § 7.4.1).
     pub(crate) fn break_off(&mut self) {
-        let end = Some(End::Close(1011, String::new()));
-        *self = Self { next_ask: self.next_ask, end, ..Self::default() };
+        let end = Some(CloseWith::Frame(1011, String::new()));
+        *self = Self { next_request_id: self.next_request_id, end, ..Self::default() };
     }
 }
 
@@ -107,11 +113,11 @@ pub(crate) struct Piece {
 
 /// How a protocol ends its session, after all that it has written.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum End {
+pub enum CloseWith {
     /// With a WebSocket close frame.
-    Close(u16, String),
+    Frame(u16, String),
     /// With the end of the stream.
-    Plain,
+    EndOfStream,
 }
 
 impl Context<'_> {
@@ -126,8 +132,8 @@ impl Context<'_> {
     }
 
     /// When bytes of the client were last read, in steady time.
-    pub fn heard(&self) -> Millis {
-        self.heard
+    pub fn last_read_at(&self) -> Millis {
+        self.last_read_at
     }
 
     /// When bytes were last written to the client before this call, in steady time.
@@ -150,10 +156,10 @@ impl Context<'_> {
     }
 
     /// Asks for something; the number comes back with the answer. Never 0.
-    pub fn ask(&mut self, ask: Ask) -> u32 {
-        self.effects.next_ask = self.effects.next_ask.checked_add(1).unwrap_or(1);
-        self.effects.asks.push((self.effects.next_ask, ask));
-        self.effects.next_ask
+    pub fn request(&mut self, request: SessionRequest) -> u32 {
+        self.effects.next_request_id = self.effects.next_request_id.checked_add(1).unwrap_or(1);
+        self.effects.requests.push((self.effects.next_request_id, request));
+        self.effects.next_request_id
     }
 
     /// Has [`SessionProtocol::woken`] called at this steady time; it replaces what was set before.
@@ -173,11 +179,11 @@ impl Context<'_> {
 
     /// Ends a WebSocket with this code and reason (cut to the 123 bytes that a close frame holds), after what was written.
     pub fn close(&mut self, code: u16, reason: impl Into<String>) {
-        self.effects.end.get_or_insert(End::Close(code, reason.into()));
+        self.effects.end.get_or_insert(CloseWith::Frame(code, reason.into()));
     }
 
     /// Ends the stream, after what was written.
     pub fn end(&mut self) {
-        self.effects.end.get_or_insert(End::Plain);
+        self.effects.end.get_or_insert(CloseWith::EndOfStream);
     }
 }

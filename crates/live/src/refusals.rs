@@ -1,5 +1,5 @@
-//! What clients are refused: counted by app and reason, and told in the log, once a second for each app and reason at most,
-//! with what to do.
+//! What clients are refused: counted by app and reason, and logged with a remedy, at most once a second for each app and
+//! reason.
 
 use std::net::IpAddr;
 
@@ -15,7 +15,7 @@ use tidings_model::id::AppId;
 
 use crate::traffic::AppValue;
 
-/// How often the same is told of one app.
+/// The shortest time between two lines for the same app and reason.
 const EVERY: Millis = 1_000;
 
 /// What a client is refused, and why.
@@ -120,19 +120,19 @@ struct Labels {
     reason: &'static str,
 }
 
-/// When something was told last, and how often it was left out since.
+/// When a refusal was last logged, and how many were not logged since.
 #[derive(Debug, Clone, Copy)]
-struct Told {
+struct LastLine {
     at: Millis,
-    unsaid: u64,
+    suppressed: u64,
 }
 
-/// Counts refusals, and tells of them.
+/// Counts and logs refusals.
 #[derive(Debug, Default)]
 pub(crate) struct Refusals {
     counted: Family<Labels, Counter>,
     /// By app and reason: no more than there are of both.
-    told: Mutex<HashMap<(AppId, Refused), Told>>,
+    logged: Mutex<HashMap<(AppId, Refused), LastLine>>,
 }
 
 impl Refusals {
@@ -140,27 +140,27 @@ impl Refusals {
         registry.register("app_refusals", "What clients were refused, by app and reason", self.counted.clone());
     }
 
-    /// Notes a refusal at steady time `now`. Without an app it is one that no app can be told for.
+    /// Notes a refusal at steady time `now`. `app` is `None` where no app could be determined.
     pub(crate) fn note(&self, app: Option<&AppId>, why: Refused, client: Option<IpAddr>, now: Millis) {
         let app = app.cloned().unwrap_or_else(|| AppId::from(""));
         let (reason, remedy) = (why.reason(), why.remedy());
         self.counted.get_or_create(&Labels { app: AppValue(app.clone()), reason }).inc();
-        let Some(unsaid) = self.due(&app, why, now) else { return };
+        let Some(suppressed) = self.due(&app, why, now) else { return };
         let client = client.map(tracing::field::display);
-        tracing::warn!(app = app.as_str(), client, reason, unsaid, remedy, "a client is refused something");
+        tracing::warn!(app = app.as_str(), client, reason, suppressed, remedy, "client refused");
     }
 
-    /// How many were left out since the last line, if it is time for another.
+    /// The number of refusals that were not logged since the last line, if another line is due.
     fn due(&self, app: &AppId, why: Refused, now: Millis) -> Option<u64> {
-        let mut told = self.told.lock();
-        match told.get_mut(&(app.clone(), why)) {
+        let mut logged = self.logged.lock();
+        match logged.get_mut(&(app.clone(), why)) {
             Some(before) if now.saturating_sub(before.at) < EVERY => {
-                before.unsaid += 1;
+                before.suppressed += 1;
                 None
             }
-            Some(before) => Some(std::mem::replace(before, Told { at: now, unsaid: 0 }).unsaid),
+            Some(before) => Some(std::mem::replace(before, LastLine { at: now, suppressed: 0 }).suppressed),
             None => {
-                told.insert((app.clone(), why), Told { at: now, unsaid: 0 });
+                logged.insert((app.clone(), why), LastLine { at: now, suppressed: 0 });
                 Some(0)
             }
         }

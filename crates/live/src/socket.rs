@@ -29,7 +29,7 @@ impl Io {
     }
 }
 
-/// Something that is to be dropped when the connection ends, and not before: its place under a limit. Whoever takes a
+/// Something that is to be dropped when the connection ends, and not before: its permit under a limit. Whoever takes a
 /// socket apart keeps it for as long as the connection lives.
 pub struct Guard(#[expect(dead_code, reason = "it is kept only to be dropped")] Box<dyn Send + Sync>);
 

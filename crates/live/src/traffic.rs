@@ -1,6 +1,6 @@
 //! What each app's clients do, counted: connections, messages and bytes.
 //!
-//! A session holds its app's counters by its place, so that counting looks nothing up.
+//! A session reaches its app's counters through its permit, so that counting looks nothing up.
 
 use std::sync::Arc;
 

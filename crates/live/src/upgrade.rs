@@ -8,8 +8,8 @@ use hyper_util::rt::TokioIo;
 use hyper_util::server::conn::auto;
 use tokio::net::TcpStream;
 
+use crate::hijack::BorrowedConn;
 use crate::socket::Socket;
-use crate::takeover::Lent;
 
 /// Why there is no connection to take over.
 #[derive(Debug, thiserror::Error)]
@@ -20,7 +20,7 @@ pub enum UpgradeError {
     /// The server that accepted it is not ours and not `axum::serve` on a `TcpListener`.
     #[error("the connection is of a kind that sessions cannot take over")]
     Foreign,
-    /// Something else has [taken](crate::Lender::take) it.
+    /// Something else has [taken](crate::ConnHandle::take) it.
     #[error("the connection was taken over by another session")]
     Taken,
 }
@@ -41,7 +41,7 @@ pub fn take(extensions: &mut Extensions) -> Option<OnUpgrade> {
 pub async fn upgraded(on: OnUpgrade) -> Result<(Socket, Bytes), UpgradeError> {
     let upgraded = on.await?;
     // Our own accept loop, then `axum::serve`, which wraps the connection.
-    let upgraded = match direct::<TokioIo<Lent>>(upgraded) {
+    let upgraded = match direct::<TokioIo<BorrowedConn>>(upgraded) {
         Ok((io, early)) => return returned(io, early),
         Err(upgraded) => upgraded,
     };
@@ -53,13 +53,13 @@ pub async fn upgraded(on: OnUpgrade) -> Result<(Socket, Bytes), UpgradeError> {
         Ok((io, early)) => return Ok((Socket::from(io.into_inner()), early)),
         Err(upgraded) => upgraded,
     };
-    match wrapped::<TokioIo<Lent>>(upgraded) {
+    match wrapped::<TokioIo<BorrowedConn>>(upgraded) {
         Ok((io, early)) => returned(io, early),
         Err(_) => Err(UpgradeError::Foreign),
     }
 }
 
-fn returned(io: TokioIo<Lent>, early: Bytes) -> Result<(Socket, Bytes), UpgradeError> {
+fn returned(io: TokioIo<BorrowedConn>, early: Bytes) -> Result<(Socket, Bytes), UpgradeError> {
     let (socket, unread) = io.into_inner().into_inner().ok_or(UpgradeError::Taken)?;
     let early = if unread.is_empty() { early } else { [early, unread].concat().into() };
     Ok((socket, early))

@@ -16,7 +16,7 @@ use rcgen::{CertificateParams, KeyPair};
 use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use tidings_live::upgrade::{UpgradeError, take, upgraded};
-use tidings_live::{Guard, Io, Lent, Socket};
+use tidings_live::{BorrowedConn, Guard, Io, Socket};
 use tidings_testkit::dial;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpListener;
@@ -36,8 +36,8 @@ fn switch<B>(mut request: Request<B>, status: StatusCode, outcomes: &Outcomes) -
     assert!(take(request.extensions_mut()).is_none(), "it can be taken once");
     let outcomes = outcomes.clone();
     tokio::spawn(async move { outcomes.send(upgraded(on).await).await });
-    let answer = Response::builder().status(status).header("connection", "upgrade").header("upgrade", "test");
-    answer.body(String::new()).unwrap()
+    let response = Response::builder().status(status).header("connection", "upgrade").header("upgrade", "test");
+    response.body(String::new()).unwrap()
 }
 
 fn service(
@@ -100,7 +100,7 @@ async fn a_plain_connection_brings_what_was_early_and_its_guard() {
     let accepted = tokio::spawn(async move {
         let (stream, _) = listener.accept().await.unwrap();
         let socket = Socket::new(Io::Plain(stream), Some(Guard::new(guard)));
-        serve(Lent::new(socket, Bytes::new()).0, StatusCode::SWITCHING_PROTOCOLS, outcome).await;
+        serve(BorrowedConn::new(socket, Bytes::new()).0, StatusCode::SWITCHING_PROTOCOLS, outcome).await;
     });
     let client = dial(addr).await;
     let local = client.local_addr().unwrap();
@@ -137,7 +137,7 @@ async fn an_encrypted_connection_brings_what_was_early() {
     tokio::spawn(async move {
         let (stream, _) = listener.accept().await.unwrap();
         let stream = TlsAcceptor::from(Arc::new(config)).accept(stream).await.unwrap();
-        serve(Lent::new(Socket::from(stream), Bytes::new()).0, StatusCode::SWITCHING_PROTOCOLS, outcome).await;
+        serve(BorrowedConn::new(Socket::from(stream), Bytes::new()).0, StatusCode::SWITCHING_PROTOCOLS, outcome).await;
     });
     let name = ServerName::try_from("a.example").unwrap();
     let client = TlsConnector::from(Arc::new(client)).connect(name, dial(addr).await).await.unwrap();
@@ -166,7 +166,7 @@ async fn a_socket_behind_hypers_automatic_server_is_taken_over_too() {
         let handler = hyper::service::service_fn(move |request: Request<Incoming>| {
             std::future::ready(Ok::<_, Infallible>(switch(request, StatusCode::SWITCHING_PROTOCOLS, &outcome)))
         });
-        let io = TokioIo::new(Lent::new(Socket::from(stream), Bytes::new()).0);
+        let io = TokioIo::new(BorrowedConn::new(Socket::from(stream), Bytes::new()).0);
         builder.serve_connection_with_upgrades(io, handler).await.ok();
     });
     talk(dial(addr).await, &mut outcomes).await;
@@ -193,7 +193,7 @@ async fn who_waits_for_an_upgrade_that_does_not_come_is_told_at_the_connections_
         let (stream, _) = listener.accept().await.unwrap();
         http1::Builder::new()
             .serve_connection(
-                TokioIo::new(Lent::new(Socket::from(stream), Bytes::new()).0),
+                TokioIo::new(BorrowedConn::new(Socket::from(stream), Bytes::new()).0),
                 service(StatusCode::FORBIDDEN, outcome),
             )
             .with_upgrades()
@@ -202,9 +202,9 @@ async fn who_waits_for_an_upgrade_that_does_not_come_is_told_at_the_connections_
     });
     let mut client = dial(addr).await;
     client.write_all(REQUEST).await.unwrap();
-    let mut answer = [0; 12];
-    client.read_exact(&mut answer).await.unwrap();
-    assert_eq!(&answer, b"HTTP/1.1 403");
+    let mut response = [0; 12];
+    client.read_exact(&mut response).await.unwrap();
+    assert_eq!(&response, b"HTTP/1.1 403");
     drop(client);
     assert!(matches!(next(&mut outcomes).await, Err(UpgradeError::Hyper(_))));
 }

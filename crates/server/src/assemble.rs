@@ -10,7 +10,7 @@ use axum::Router;
 use parking_lot::Mutex;
 use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
-use tidings_engine::{Config, Engine, Patience, StoreConfig};
+use tidings_engine::{Config, Engine, KeepAlive, StoreConfig};
 use tidings_model::clock::SystemClock;
 use tidings_store::postgres;
 use tidings_store::sqlite::{SqliteStore, Sync};
@@ -59,7 +59,7 @@ fn config(settings: Settings, node: String, data: &Path) -> Config {
         shards: u16::try_from(shards).unwrap_or(u16::MAX),
         live: sessions,
         rejoin_within,
-        patience: Patience { activity: activity_timeout, pong: pong_timeout },
+        keep_alive: KeepAlive { activity: activity_timeout, pong: pong_timeout },
         courier: settings.courier,
         egress: settings.egress,
         keep: settings.keep,

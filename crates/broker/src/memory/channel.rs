@@ -128,7 +128,7 @@ impl Channel {
     }
 
     /// Says something; `budget` is there when something of it is to be kept. A shard that is returned is to be
-    /// [attended to](Shards::attend).
+    /// [attended to](Shards::write_inline).
     pub(super) fn publish(
         &mut self,
         publish: Publish,
@@ -190,11 +190,12 @@ impl Channel {
         now: Millis,
         notes: Notes<'_>,
     ) {
-        let Join { channel, options, session, at, ask, member, since, way } = join;
+        let Join { channel, options, session, at, request_id, member, since, mode } = join;
         let is_new = !self.subscribers.has(at);
         let member = member.filter(|_| is_new && (options.presence || options.join_leave));
         let is_full = member.as_ref().is_some_and(|member| options.presence && self.is_full_for(member, &options));
-        let joined = |outcome| Told::Joined(Box::new(Joined { at, ask, channel: channel.clone(), way, outcome }));
+        let joined =
+            |outcome| Told::Joined(Box::new(Joined { at, request_id, channel: channel.clone(), mode, outcome }));
         if is_full {
             shards.tell(at.shard, joined(Err(JoinRefused::TooManyMembers { limit: options.max_members })));
             return;
@@ -379,6 +380,6 @@ impl Channel {
 
 /// Tells a session that it is in the channel no more.
 pub(super) fn tell_left(leave: &Leave, shards: &dyn Shards) {
-    let left = Left { at: leave.at, ask: leave.ask, channel: leave.channel.clone() };
+    let left = Left { at: leave.at, request_id: leave.request_id, channel: leave.channel.clone() };
     shards.tell(leave.at.shard, Told::Left(left));
 }

@@ -209,7 +209,7 @@ impl Broker for MemoryBroker {
         }
         drop(channels);
         if let Some(shard) = appended {
-            self.shards.attend(shard);
+            self.shards.write_inline(shard);
         }
         Ok(Heard { occupancy, only_here: false })
     }

@@ -215,7 +215,7 @@ async fn tables(sessions: u32, shards: u32, presence: bool, channel: impl Fn(u32
     });
     let bytes = bytes.sum();
     for n in 0..sessions {
-        let leave = Leave { channel: key(&channel(n)), session: session(n), at: nth(n, shards), ask: 1 };
+        let leave = Leave { channel: key(&channel(n)), session: session(n), at: nth(n, shards), request_id: 1 };
         broker.leave(leave).await.unwrap();
     }
     assert_eq!(broker.sizes(), Sizes::default());

@@ -72,13 +72,13 @@ pub(super) struct Teller<'a> {
 
 impl Teller<'_> {
     fn joined(self, join: &Join, outcome: Result<Welcome, JoinRefused>) {
-        let Join { channel, at, ask, way, .. } = join;
-        let joined = Joined { at: *at, ask: *ask, channel: channel.clone(), way: *way, outcome };
+        let Join { channel, at, request_id, mode, .. } = join;
+        let joined = Joined { at: *at, request_id: *request_id, channel: channel.clone(), mode: *mode, outcome };
         self.shards.tell(at.shard, Told::Joined(Box::new(joined)));
     }
 
     pub(super) fn left(self, leave: &Leave) {
-        let left = Left { at: leave.at, ask: leave.ask, channel: leave.channel.clone() };
+        let left = Left { at: leave.at, request_id: leave.request_id, channel: leave.channel.clone() };
         self.shards.tell(leave.at.shard, Told::Left(left));
     }
 }
@@ -249,7 +249,7 @@ impl Entry {
             // The session was told that it could not join, so it is not to be there.
             if is_new {
                 let Join { channel, session, at, .. } = join;
-                self.queue.push_back(Op::Leave(Leave { channel, session, at, ask: 0 }, None));
+                self.queue.push_back(Op::Leave(Leave { channel, session, at, request_id: 0 }, None));
             }
             return;
         }

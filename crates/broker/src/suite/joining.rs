@@ -84,7 +84,7 @@ pub(crate) async fn a_slot_has_one_tenant_after_the_other(world: &mut World) {
     assert_eq!(world.publish("e1").await.subscriptions, 2);
     world.tells(&[], &["c: s1 out", "c: 2 are here", "c: s1 out", "c: e1"]).await;
     for life in [2, 3] {
-        let leave = Leave { channel: super::key("c"), session: session(7 + life), at: tenant(life), ask: 201 };
+        let leave = Leave { channel: super::key("c"), session: session(7 + life), at: tenant(life), request_id: 201 };
         world.broker.leave(leave).await.unwrap();
     }
 }

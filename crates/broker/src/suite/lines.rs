@@ -78,7 +78,7 @@ pub(crate) fn told(told: &Told, epochs: &mut Epochs) -> String {
         }
         Told::Joined(told) => joined(told, epochs),
         Told::Left(left) => {
-            assert_eq!(left.ask, 200 + left.at.slot, "not what was asked: {left:?}");
+            assert_eq!(left.request_id, 200 + left.at.slot, "not what was asked: {left:?}");
             format!("{}: s{} out", left.channel.name, left.at.slot)
         }
         Told::Lost(lost) => {
@@ -110,8 +110,8 @@ fn shown(presence: &Presence) -> String {
 }
 
 fn joined(joined: &Joined, epochs: &mut Epochs) -> String {
-    let Joined { at, ask, channel, outcome, .. } = joined;
-    assert_eq!(*ask, 100 + at.slot, "not what was asked: {joined:?}");
+    let Joined { at, request_id, channel, outcome, .. } = joined;
+    assert_eq!(*request_id, 100 + at.slot, "not what was asked: {joined:?}");
     match outcome {
         Ok(found) => format!("{}: s{} in, {}", channel.name, at.slot, welcome(found, epochs)),
         Err(refused) => {

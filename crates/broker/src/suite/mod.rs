@@ -29,7 +29,7 @@ use tidings_model::transition::{Kinds, Transition};
 use tidings_wire::{Format, Slot};
 
 use crate::broker::{Broker, BrokerError, Join, Leave, Occupancy, Publish, Since};
-use crate::told::{SessionRef, Shards, Told, Way};
+use crate::told::{DeliveryMode, SessionRef, Shards, Told};
 use crate::watch::Watch;
 use lines::Epochs;
 
@@ -206,10 +206,10 @@ impl World {
             options: Arc::new(self.options.clone()),
             session: session(n),
             at: at(n),
-            ask: 100 + n,
+            request_id: 100 + n,
             member: (!user.is_empty()).then(|| member(n, user)),
             since,
-            way: Way::Shared(&SILENT),
+            mode: DeliveryMode::Shared(&SILENT),
         }
     }
 
@@ -218,7 +218,7 @@ impl World {
     }
 
     pub(crate) async fn leave_in(&self, channel: &str, n: u32) {
-        let leave = Leave { channel: key(channel), session: session(n), at: at(n), ask: 200 + n };
+        let leave = Leave { channel: key(channel), session: session(n), at: at(n), request_id: 200 + n };
         self.broker.leave(leave).await.unwrap();
     }
 
@@ -266,7 +266,7 @@ impl World {
     /// When everybody has left and everything has expired, nothing is there any more.
     pub(crate) async fn ends_empty(&mut self) {
         for (n, channel) in std::mem::take(&mut self.joined) {
-            let leave = Leave { channel, session: session(n), at: at(n), ask: 200 + n };
+            let leave = Leave { channel, session: session(n), at: at(n), request_id: 200 + n };
             self.broker.leave(leave).await.unwrap();
         }
         self.pass(24 * 3_600_000);

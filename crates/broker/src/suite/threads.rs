@@ -64,7 +64,7 @@ async fn come_and_go(broker: Arc<dyn Broker>, shards: Arc<Recorder>, join: Join)
         let last = (seen.offset() + stays).min(EVENTS);
         seen.until(|seen| seen.offset() >= last).await;
         let Join { channel, session, at, .. } = seen.join.clone();
-        broker.leave(Leave { channel, session, at, ask: 1 }).await.unwrap();
+        broker.leave(Leave { channel, session, at, request_id: 1 }).await.unwrap();
         seen.until(|seen| !seen.is_in).await;
         if seen.offset() == EVENTS {
             return;

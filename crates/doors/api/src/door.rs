@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tidings_bus::{Apps, Bus, Rate, Throttle};
 use tidings_courier::egress::Egress;
-use tidings_live::{ClientAddr, Live, NoPlace, Place, Refused};
+use tidings_live::{ClientAddr, Live, NotAdmitted, Refused, SessionPermit};
 use tidings_model::app::{App, Token};
 use tidings_model::id::AppId;
 use tidings_model::listener::Listener;
@@ -55,8 +55,8 @@ impl ApiDoor {
         self.shared.compiling.acquire().await.map_err(|_| Problem::from(StoreError::Closed))
     }
 
-    /// A place for a live client of this app.
-    pub(crate) fn admit(&self, app: &App, client: Option<ClientAddr>) -> Result<Place, NoPlace> {
+    /// Admits a live client of this app.
+    pub(crate) fn admit(&self, app: &App, client: Option<ClientAddr>) -> Result<SessionPermit, NotAdmitted> {
         self.shared.live.admit(app, client.map(|ClientAddr(client)| client))
     }
 

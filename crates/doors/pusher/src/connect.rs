@@ -11,7 +11,7 @@ use axum::extract::{RawPathParams, Request, State};
 use axum::response::{IntoResponse, Response};
 use http::header::{CONNECTION, ORIGIN, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_VERSION, UPGRADE};
 use http::{HeaderMap, HeaderValue, StatusCode};
-use tidings_live::{ClientAddr, NoPlace, Place, Refused, Socket, upgrade};
+use tidings_live::{ClientAddr, NotAdmitted, Refused, SessionPermit, Socket, upgrade};
 use tidings_model::app::{App, Door};
 use tidings_model::origin;
 use tidings_model::signed_query::first;
@@ -51,7 +51,7 @@ impl Rejection {
 }
 
 /// What a client needs to become a session.
-type Admitted = Result<(Place, Arc<App>, Session), Rejection>;
+type Admitted = Result<(SessionPermit, Arc<App>, Session), Rejection>;
 
 /// Upgrades a request, and makes a session of what comes of it.
 pub(crate) async fn connect(State(door): State<PusherDoor>, path: RawPathParams, request: Request) -> Response {
@@ -102,9 +102,9 @@ fn upgrade(door: &PusherDoor, mut request: Request, admit: impl FnOnce(&Request)
     let door = door.clone();
     tokio::spawn(async move {
         match upgrade::upgraded(on).await {
-            Err(error) => tracing::debug!(%error, "a client left before it was upgraded"),
+            Err(error) => tracing::debug!(%error, "client left before the upgrade"),
             Ok((socket, early)) => match admitted {
-                Ok((place, app, session)) => door.live().attach(place, app, socket, early, Box::new(session)),
+                Ok((permit, app, session)) => door.live().attach(permit, app, socket, early, Box::new(session)),
                 Err(rejection) => turn_away(socket, &rejection).await,
             },
         }
@@ -157,15 +157,15 @@ fn admit(door: &PusherDoor, app: Option<Arc<App>>, request: &Request, path: &Raw
     }
     let protocol = protocol(request.uri().query())?;
     check_origin(&app, request.headers())?;
-    let place = door.live().admit(&app, client(request)).map_err(|no| {
+    let permit = door.live().admit(&app, client(request)).map_err(|no| {
         let reason = match no {
-            NoPlace::Stopping => "The server is going away; please come back in a moment",
-            NoPlace::App | NoPlace::Node => "As many clients are connected as may be; try again in a moment",
+            NotAdmitted::Stopping => "The server is going away; please come back in a moment",
+            NotAdmitted::App | NotAdmitted::Node => "As many clients are connected as may be; try again in a moment",
         };
         Rejection::new(4100, None, reason)
     })?;
-    let session = Session::new(Arc::clone(&app), protocol, door.patience());
-    Ok((place, app, session))
+    let session = Session::new(Arc::clone(&app), protocol, door.keep_alive());
+    Ok((permit, app, session))
 }
 
 /// The version of the protocol that a client speaks.

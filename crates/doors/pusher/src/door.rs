@@ -18,25 +18,25 @@ pub struct PusherDoor {
 struct Shared {
     bus: Bus,
     live: Live,
-    patience: Patience,
-    /// Of lines in the log about requests that are not signed right.
-    complaints: Throttle<AppId>,
+    keep_alive: KeepAlive,
+    /// Limits log lines about rejected requests.
+    rejection_logs: Throttle<AppId>,
 }
 
-/// Such lines of one app: whoever guesses fills no disk.
-const COMPLAINTS: Rate = Rate::per_second(1);
+/// Log lines about rejected requests of one app, so that a client that guesses keys does not fill the disk.
+const REJECTION_LOGS: Rate = Rate::per_second(1);
 
 /// How long a client may be silent, in seconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Patience {
-    /// After so long in which it hears nothing it asks for a sign of life; we ask when either side was silent a little longer.
+pub struct KeepAlive {
+    /// After so many seconds without a frame the client pings; the server pings when either side was silent a little longer.
     /// Not 0.
     pub activity: u32,
-    /// So long it may take to answer.
+    /// The seconds that the client has to answer a ping.
     pub pong: u32,
 }
 
-impl Default for Patience {
+impl Default for KeepAlive {
     fn default() -> Self {
         Self { activity: 45, pong: 30 }
     }
@@ -44,16 +44,16 @@ impl Default for Patience {
 
 impl PusherDoor {
     /// A door to the bus's apps.
-    pub fn new(bus: Bus, live: Live, patience: Patience) -> Self {
-        Self { shared: Arc::new(Shared { bus, live, patience, complaints: Throttle::default() }) }
+    pub fn new(bus: Bus, live: Live, keep_alive: KeepAlive) -> Self {
+        Self { shared: Arc::new(Shared { bus, live, keep_alive, rejection_logs: Throttle::default() }) }
     }
 
     pub(crate) fn live(&self) -> &Live {
         &self.shared.live
     }
 
-    pub(crate) fn patience(&self) -> Patience {
-        self.shared.patience
+    pub(crate) fn keep_alive(&self) -> KeepAlive {
+        self.shared.keep_alive
     }
 
     pub(crate) fn bus(&self) -> &Bus {
@@ -69,13 +69,13 @@ impl PusherDoor {
         })
     }
 
-    /// Notes that a request was not signed right, with what should have been signed and what came: whoever runs the server
-    /// sees it where the app's server hides the answer.
-    pub(crate) fn complain(&self, app: &App, client: Option<ClientAddr>, refusal: &Refusal) {
+    /// Logs a request whose signature is wrong, with the string that should have been signed: the app's server often hides
+    /// the response, and then the operator sees the reason here.
+    pub(crate) fn log_rejected(&self, app: &App, client: Option<ClientAddr>, refusal: &Refusal) {
         let now = self.shared.bus.clock().steady_ms();
-        if self.shared.complaints.take(app.id.clone(), 1, COMPLAINTS, now).is_ok() {
+        if self.shared.rejection_logs.take(app.id.clone(), 1, REJECTION_LOGS, now).is_ok() {
             let client = client.map(|ClientAddr(client)| tracing::field::display(client));
-            tracing::info!(app = %app.id, client, reason = refusal.text(), "a request to Pusher's HTTP API is refused");
+            tracing::info!(app = %app.id, client, reason = refusal.text(), "Pusher HTTP API request rejected");
         }
     }
 

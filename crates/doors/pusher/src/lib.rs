@@ -20,7 +20,7 @@ mod session;
 mod wire;
 
 pub use api::router;
-pub use door::{Patience, PusherDoor};
+pub use door::{KeepAlive, PusherDoor};
 pub use no_room::no_room;
 pub use outlet::PusherWebhooks;
 pub use wire::FORMAT;

@@ -1,7 +1,7 @@
 //! One Pusher client: the state machine behind a WebSocket.
 //!
 //! Whatever a client sends gets an answer, and an answer that says no leaves the connection open: only silence, a flood of
-//! frames that are no frames of the protocol, and the server itself end a session. A client has at most one ask open, since
+//! frames that are no frames of the protocol, and the server itself end a session. A client has at most one request open, since
 //! what it sends meanwhile waits.
 
 mod activity;
@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use tidings_broker::{JoinRefused, Lost, Welcome};
 use tidings_bus::{Bucket, Rate};
-use tidings_live::{Answer, Closing, Context, Message, Refused, SessionProtocol};
+use tidings_live::{CloseReason, Context, Message, Refused, SessionProtocol, SessionResponse};
 use tidings_model::app::App;
 use tidings_model::channel::{ChannelKey, Member};
 use tidings_model::clock::{Millis, millis};
@@ -26,7 +26,7 @@ use tidings_model::policy::user_online;
 use tidings_wire::{Format, Prepared};
 
 use crate::channel::{is_presence, shown};
-use crate::door::Patience;
+use crate::door::KeepAlive;
 use crate::limits::echo;
 use crate::wire;
 use crate::wire::incoming::Frame;
@@ -73,16 +73,16 @@ pub(crate) struct Session {
     protocol: u8,
 }
 
-/// An ask without its answer.
+/// A request without its answer.
 #[derive(Debug)]
 enum Pending {
-    Join { ask: u32, channel: Arc<str>, user: Option<Arc<Member>>, format: &'static Format },
-    Leave { ask: u32, channel: Arc<str> },
-    Publish { ask: u32 },
+    Join { request_id: u32, channel: Arc<str>, user: Option<Arc<Member>>, format: &'static Format },
+    Leave { request_id: u32, channel: Arc<str> },
+    Publish { request_id: u32 },
 }
 
 impl Session {
-    pub(crate) fn new(app: Arc<App>, protocol: u8, patience: Patience) -> Self {
+    pub(crate) fn new(app: Arc<App>, protocol: u8, keep_alive: KeepAlive) -> Self {
         Self {
             app,
             user: None,
@@ -91,7 +91,7 @@ impl Session {
             watch: None,
             pending: None,
             memberships: Memberships::default(),
-            activity: Activity::new(patience),
+            activity: Activity::new(keep_alive),
             client_events: Bucket::default(),
             faults: Bucket::default(),
             refusals: Bucket::default(),
@@ -135,11 +135,12 @@ impl Session {
     }
 
     /// Takes what was asked for, if this is the number it was asked by.
-    fn taken(&mut self, ask: u32) -> Option<Pending> {
+    fn taken(&mut self, request_id: u32) -> Option<Pending> {
         let pending = self.pending.take_if(|pending| {
-            let (Pending::Join { ask: own, .. } | Pending::Leave { ask: own, .. } | Pending::Publish { ask: own }) =
-                **pending;
-            own == ask
+            let (Pending::Join { request_id: own, .. }
+            | Pending::Leave { request_id: own, .. }
+            | Pending::Publish { request_id: own }) = **pending;
+            own == request_id
         });
         pending.map(|pending| *pending)
     }
@@ -173,25 +174,31 @@ impl SessionProtocol for Session {
         }
     }
 
-    fn joined(&mut self, cx: &mut Context<'_>, ask: u32, channel: &ChannelKey, outcome: Result<Welcome, JoinRefused>) {
+    fn joined(
+        &mut self,
+        cx: &mut Context<'_>,
+        request_id: u32,
+        channel: &ChannelKey,
+        outcome: Result<Welcome, JoinRefused>,
+    ) {
         match user_online(&channel.name) {
-            Some(user) => self.has_looked(cx, ask, user, &outcome),
-            None => self.has_joined(cx, ask, channel, outcome),
+            Some(user) => self.has_looked(cx, request_id, user, &outcome),
+            None => self.has_joined(cx, request_id, channel, outcome),
         }
     }
 
-    fn left(&mut self, _: &mut Context<'_>, ask: u32, channel: &ChannelKey) {
-        self.taken(ask);
+    fn left(&mut self, _: &mut Context<'_>, request_id: u32, channel: &ChannelKey) {
+        self.taken(request_id);
         self.memberships.remove(&channel.name);
     }
 
-    fn answered(&mut self, cx: &mut Context<'_>, ask: u32, answer: Answer) {
-        match answer {
+    fn answered(&mut self, cx: &mut Context<'_>, request_id: u32, response: SessionResponse) {
+        match response {
             // What became of it comes through the channel's order.
-            Answer::Join(Ok(())) | Answer::Leave(Ok(())) => {}
-            Answer::Join(Err(refused)) => self.join_refused(cx, ask, &refused),
-            Answer::Leave(Err(refused)) => self.leave_refused(cx, ask, &refused),
-            Answer::Publish(outcome) => self.has_published(cx, ask, outcome),
+            SessionResponse::Join(Ok(())) | SessionResponse::Leave(Ok(())) => {}
+            SessionResponse::Join(Err(refused)) => self.join_refused(cx, request_id, &refused),
+            SessionResponse::Leave(Err(refused)) => self.leave_refused(cx, request_id, &refused),
+            SessionResponse::Publish(outcome) => self.has_published(cx, request_id, outcome),
         }
     }
 
@@ -233,14 +240,14 @@ impl SessionProtocol for Session {
         }
     }
 
-    fn closing(&mut self, cx: &mut Context<'_>, why: Closing) {
+    fn closing(&mut self, cx: &mut Context<'_>, why: CloseReason) {
         let (code, reason) = match why {
-            Closing::GoingAway => (4200, "The server is going away; please reconnect"),
+            CloseReason::GoingAway => (4200, "The server is going away; please reconnect"),
             // "At once" would find nobody, and libraries then wait for as long as an attempt may take.
-            Closing::Restarting => (4100, "The server restarts; please reconnect in a moment"),
-            Closing::Slow => (4100, "The client reads too slowly: more is waiting for it than is kept"),
-            Closing::Shut => (4003, "The app is disabled"),
-            Closing::Disconnected => (NOT_AUTHORIZED, "The app has ended this connection"),
+            CloseReason::Restarting => (4100, "The server restarts; please reconnect in a moment"),
+            CloseReason::Slow => (4100, "The client reads too slowly: more is waiting for it than is kept"),
+            CloseReason::Shut => (4003, "The app is disabled"),
+            CloseReason::Disconnected => (NOT_AUTHORIZED, "The app has ended this connection"),
         };
         self.end(cx, code, reason);
     }

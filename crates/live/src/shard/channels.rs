@@ -4,7 +4,7 @@ use std::hash::{BuildHasher as _, RandomState};
 
 use hashbrown::HashTable;
 use slab::Slab;
-use tidings_broker::Way;
+use tidings_broker::DeliveryMode;
 use tidings_model::channel::ChannelKey;
 
 /// A channel's side of a session's being in it.
@@ -12,8 +12,8 @@ use tidings_model::channel::ChannelKey;
 pub(super) struct Subscriber {
     pub(super) slot: u32,
     /// Where in the session's list.
-    pub(super) index: u32,
-    pub(super) way: Way,
+    pub(super) index_in_session: u32,
+    pub(super) mode: DeliveryMode,
 }
 
 #[derive(Debug)]
@@ -44,8 +44,8 @@ impl Channels {
         self.local.get(channel as usize).map_or(&[], |local| &local.subscribers)
     }
 
-    pub(super) fn subscriber(&mut self, channel: u32, place: u32) -> &mut Subscriber {
-        &mut self.local[channel as usize].subscribers[place as usize]
+    pub(super) fn subscriber(&mut self, channel: u32, index: u32) -> &mut Subscriber {
+        &mut self.local[channel as usize].subscribers[index as usize]
     }
 
     /// Adds a subscriber, and says where in the list it is; a channel that was not there comes to be.
@@ -61,11 +61,11 @@ impl Channels {
         (channel, subscribers.len() as u32 - 1)
     }
 
-    /// Removes the subscriber at a place, and says who is there now. A channel without subscribers is gone.
-    pub(super) fn remove(&mut self, channel: u32, place: u32) -> Option<Subscriber> {
+    /// Removes the subscriber at an index and returns the one that took its place. A channel without subscribers is gone.
+    pub(super) fn remove(&mut self, channel: u32, index: u32) -> Option<Subscriber> {
         let subscribers = &mut self.local[channel as usize].subscribers;
-        subscribers.swap_remove(place as usize);
-        let moved = subscribers.get(place as usize).copied();
+        subscribers.swap_remove(index as usize);
+        let moved = subscribers.get(index as usize).copied();
         if subscribers.is_empty() {
             let local = self.local.remove(channel as usize);
             let hash = self.hasher.hash_one(&local.key);

@@ -7,16 +7,16 @@
 //! connection is gone stays in the lists (and is passed over) until it has been told that it has left everywhere; only then
 //! does another session get its slot.
 
-mod acts;
-mod asks;
-mod attend;
+mod broker_messages;
+mod callbacks;
 mod channels;
-mod endings;
-mod line;
+mod closing;
+mod inline_write;
 mod reads;
+mod requests;
 mod session;
-mod told;
-mod walk;
+mod subscriber_walk;
+mod write_queue;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -30,18 +30,18 @@ use tidings_broker::SessionRef;
 use tidings_model::clock::{Millis, SharedClock};
 
 use self::channels::Channels;
-use self::endings::Stopping;
-use self::line::Sent;
+use self::closing::Stopping;
 use self::session::Session;
-pub(crate) use self::session::{Newcomer, Opening};
-use self::walk::Walk;
-use crate::asks::Asks;
-use crate::inbox::{BELL, Entry, Inboxes, Item};
+pub(crate) use self::session::{NewSession, Opening};
+use self::subscriber_walk::SubscriberWalk;
+use crate::inbox::{InboxMessage, Inboxes, QueuedMessage, WAKER};
 use crate::metrics::Metrics;
 use crate::protocol::Effects;
 use crate::refusals::Refusals;
+use crate::requests::RequestHandler;
 use crate::settings::Settings;
-use crate::wheel::{Spoke, Waiting, Wheel};
+use crate::transport::WriteOutcome;
+use crate::wheel::{Timer, TimerSlot, Wheel};
 
 /// Subscribers, or other items of the inbox, that are served before it is the turn of reads and timers.
 const SLICE: usize = 512;
@@ -54,11 +54,11 @@ const STOP_STEP: Duration = Duration::from_millis(20);
 
 /// What all shards share.
 #[derive(Clone)]
-pub(crate) struct Shared {
+pub(crate) struct ShardDeps {
     pub(crate) inboxes: Inboxes,
     pub(crate) settings: Arc<Settings>,
     pub(crate) clock: SharedClock,
-    pub(crate) asks: Arc<dyn Asks>,
+    pub(crate) handler: Arc<dyn RequestHandler>,
     pub(crate) runtime: tokio::runtime::Handle,
     pub(crate) metrics: Metrics,
     pub(crate) refusals: Arc<Refusals>,
@@ -71,7 +71,7 @@ pub(crate) struct Shard {
     inboxes: Inboxes,
     settings: Arc<Settings>,
     clock: SharedClock,
-    asks: Arc<dyn Asks>,
+    handler: Arc<dyn RequestHandler>,
     runtime: tokio::runtime::Handle,
     metrics: Metrics,
     refusals: Arc<Refusals>,
@@ -87,23 +87,23 @@ pub(crate) struct Shard {
     now: Millis,
 
     /// What was taken from the inbox and is not done.
-    batch: VecDeque<Entry>,
-    walk: Option<Walk>,
+    batch: VecDeque<QueuedMessage>,
+    walk: Option<SubscriberWalk>,
     /// Sessions whose sockets may have more to read.
     again: Vec<SessionRef>,
     /// Sessions that a write has shown to be slow or gone.
-    doomed: Vec<(u32, Sent)>,
+    doomed: Vec<(u32, WriteOutcome)>,
     stopping: Option<Stopping>,
 
     // Kept so that they need not be made anew for each use.
     effects: Effects,
     scratch: Vec<u8>,
-    due: Vec<(Waiting, Spoke)>,
+    due: Vec<(Timer, TimerSlot)>,
 }
 
 impl Shard {
-    pub(crate) fn new(number: u16, registry: Registry, load: Arc<AtomicUsize>, shared: Shared) -> Self {
-        let Shared { inboxes, settings, clock, asks, runtime, metrics, refusals } = shared;
+    pub(crate) fn new(number: u16, registry: Registry, load: Arc<AtomicUsize>, shared: ShardDeps) -> Self {
+        let ShardDeps { inboxes, settings, clock, handler, runtime, metrics, refusals } = shared;
         let now = clock.steady_ms();
         Self {
             number,
@@ -111,7 +111,7 @@ impl Shard {
             inboxes,
             settings,
             clock,
-            asks,
+            handler,
             runtime,
             metrics,
             refusals,
@@ -132,24 +132,24 @@ impl Shard {
         }
     }
 
-    /// Serves until it is told to stop. While it waits for events others may attend to it.
+    /// Serves until it is told to stop. While it waits for events, publishers may [write inline](inline_write).
     pub(crate) fn run(shard: &Mutex<Self>, mut poll: Poll) {
         let mut shard = shard.lock();
         let runtime = shard.runtime.clone();
-        // What answers asks may use timers and spawn.
+        // What answers requests may use timers and spawn.
         let _inside = runtime.enter();
         let mut events = Events::with_capacity(EVENTS);
         while !shard.has_stopped() {
             let wait = shard.wait();
             match MutexGuard::unlocked(&mut shard, || poll.poll(&mut events, wait)) {
                 Err(error) if error.kind() != std::io::ErrorKind::Interrupted => {
-                    tracing::error!(shard = shard.number, %error, "a shard cannot wait for its sockets, and ends");
+                    tracing::error!(shard = shard.number, %error, "shard ends: waiting for its sockets failed");
                     break;
                 }
                 _ => shard.now = shard.clock.steady_ms(),
             }
             for event in &events {
-                if event.token() != BELL {
+                if event.token() != WAKER {
                     shard.ready(event);
                 }
             }
@@ -173,12 +173,12 @@ impl Shard {
 
     /// Works off a slice of the inbox.
     fn work(&mut self) {
-        // Whoever attended to it has left these.
+        // An inline write may have left these.
         self.part_with_doomed();
         let mut left = SLICE;
         while left > 0 {
             if let Some(walk) = self.walk.take() {
-                left = left.saturating_sub(self.walk_on(walk, left).max(1));
+                left = left.saturating_sub(self.continue_walk(walk, left).max(1));
                 self.part_with_doomed();
                 continue;
             }
@@ -187,7 +187,7 @@ impl Shard {
             {
                 inbox.take(&mut self.batch);
             }
-            let Some(Entry { item, weight, .. }) = self.batch.pop_front() else { return };
+            let Some(QueuedMessage { item, weight, .. }) = self.batch.pop_front() else { return };
             left -= 1;
             self.apply(item, weight);
         }
@@ -200,17 +200,17 @@ impl Shard {
         }
     }
 
-    fn apply(&mut self, item: Item, weight: usize) {
+    fn apply(&mut self, item: InboxMessage, weight: usize) {
         match item {
-            Item::Told(tidings_broker::Told::Said { prepared, except }) => {
+            InboxMessage::Broker(tidings_broker::Told::Said { prepared, except }) => {
                 return self.begin_walk(prepared, except, weight);
             }
-            Item::Told(told) => self.told(told),
-            Item::Newcomer(newcomer) => self.welcome(*newcomer),
-            Item::Answer { at, ask, answer } => self.answer_came(at, ask, answer),
-            Item::Gone(at) => self.unread(at),
-            Item::EndStreams => self.end_streams(),
-            Item::Stop(grace, why) => self.begin_stopping(grace, why),
+            InboxMessage::Broker(told) => self.told(told),
+            InboxMessage::NewSession(new) => self.welcome(*new),
+            InboxMessage::Response { at, request_id, response } => self.response_arrived(at, request_id, response),
+            InboxMessage::Gone(at) => self.unread(at),
+            InboxMessage::EndStreams => self.end_streams(),
+            InboxMessage::Stop(grace, why) => self.begin_stopping(grace, why),
         }
         self.part_with_doomed();
         self.done(weight);

@@ -1,6 +1,6 @@
 //! What clients send.
 //!
-//! A session reads into the shard's one buffer. What has come while an ask is open is kept as it came, and decoded when the
+//! A session reads into the shard's one buffer. What has come while a request is open is kept as it came, and decoded when the
 //! ask has ended; with more than [`KEPT`] bytes kept its socket isn't read. However much a client sends, it is read one
 //! buffer full in a turn.
 
@@ -11,19 +11,18 @@ use mio::event::Event;
 use tidings_broker::SessionRef;
 use tidings_wire::ws::{self, Incoming};
 
-use super::acts::guarded;
-use super::line::Sent;
-use super::session::{Newcomer, Opening, Phase, Session};
+use super::callbacks::guarded;
+use super::session::{NewSession, Opening, Phase, Session};
 use super::{SCRATCH, Shard};
-use crate::protocol::{Context, End, Message};
-use crate::transport::Transport;
+use crate::protocol::{CloseWith, Context, Message};
+use crate::transport::{Transport, WriteOutcome};
 
-/// Bytes of a session that wait for an ask to end.
+/// Bytes of a session that wait for a request to end.
 const KEPT: usize = 64 << 10;
 
 impl Shard {
     /// Takes in a session.
-    pub(super) fn welcome(&mut self, mut newcomer: Newcomer) {
+    pub(super) fn welcome(&mut self, mut newcomer: NewSession) {
         let slot = self.sessions.vacant_key();
         self.lives = self.lives.wrapping_add(1);
         let at = self.at(slot as u32, self.lives);
@@ -36,8 +35,8 @@ impl Shard {
             return;
         }
         let (session, opening) = Session::new(newcomer, at.life, self.now);
-        if let Some(place) = &session.place {
-            place.traffic.connects.inc();
+        if let Some(permit) = &session.permit {
+            permit.traffic.connects.inc();
         }
         self.sessions.insert(session);
         self.metrics.sessions.inc();
@@ -91,23 +90,23 @@ impl Shard {
         while turn > 0 {
             let Some(session) = self.sessions.get_mut(slot as usize) else { return };
             let (phase, life) = (session.phase, session.life);
-            let kept = session.asking.as_ref().map_or(0, |asking| asking.unread.len());
+            let kept = session.requests.as_ref().map_or(0, |requests| requests.unread.len());
             // What was kept is more than that only after large early bytes.
-            let room = turn.min(if session.is_asking() { KEPT.saturating_sub(kept) } else { SCRATCH });
+            let room = turn.min(if session.has_open_request() { KEPT.saturating_sub(kept) } else { SCRATCH });
             if room == 0 {
                 session.stalled = true;
                 return;
             }
-            let Some(line) = &mut session.line else { return };
-            match line.transport.read(&mut self.scratch[..room]) {
+            let Some(queue) = &mut session.write_queue else { return };
+            match queue.transport.read(&mut self.scratch[..room]) {
                 Ok(0) => return self.finished(slot),
                 Ok(count) => {
-                    let is_empty = count < room && line.transport.a_short_read_empties() && !to_the_end;
+                    let is_empty = count < room && queue.transport.a_short_read_empties() && !to_the_end;
                     turn -= count;
                     if phase == Phase::Open {
-                        session.heard = self.now;
-                        if let Some(place) = &session.place {
-                            place.traffic.bytes_received.inc_by(count as u64);
+                        session.last_read_at = self.now;
+                        if let Some(permit) = &session.permit {
+                            permit.traffic.bytes_received.inc_by(count as u64);
                         }
                         let mut scratch = std::mem::take(&mut self.scratch);
                         self.take_in(slot, &mut scratch[..count]);
@@ -119,7 +118,7 @@ impl Shard {
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-                Err(_) => return self.doomed.push((slot, Sent::Broken)),
+                Err(_) => return self.doomed.push((slot, WriteOutcome::Broken)),
             }
             if turn == 0 {
                 self.again.push(self.at(slot, life));
@@ -131,9 +130,9 @@ impl Shard {
     pub(super) fn take_in(&mut self, slot: u32, input: &mut [u8]) {
         let left = self.feed(slot, input);
         if left > 0
-            && let Some(asking) = self.sessions.get_mut(slot as usize).and_then(|session| session.asking.as_mut())
+            && let Some(requests) = self.sessions.get_mut(slot as usize).and_then(|session| session.requests.as_mut())
         {
-            asking.unread.append(&input[input.len() - left..]);
+            requests.unread.append(&input[input.len() - left..]);
         }
     }
 
@@ -145,16 +144,17 @@ impl Shard {
             if session.decoder.is_none() {
                 return 0;
             }
-            if session.is_asking() {
+            if session.has_open_request() {
                 return input.len();
             }
             let (Some(decoder), Some(protocol)) = (&mut session.decoder, &mut session.protocol) else { return 0 };
-            self.effects.next_ask = session.next_ask;
+            self.effects.next_request_id = session.next_request_id;
             let effects = &mut self.effects;
-            let (id, now, heard, last_write_at) = (session.id, self.now, session.heard, session.last_write_at);
-            let mut cx = Context { session: id, now, heard, last_write_at, effects };
-            let place = &session.place;
-            let count = || place.as_ref().map(|place| place.traffic.messages_received.inc());
+            let (id, now, last_read_at, last_write_at) =
+                (session.id, self.now, session.last_read_at, session.last_write_at);
+            let mut cx = Context { session: id, now, last_read_at, last_write_at, effects };
+            let permit = &session.permit;
+            let count = || permit.as_ref().map(|permit| permit.traffic.messages_received.inc());
             let decoded = guarded("a protocol", || {
                 match decoder.next(&mut input) {
                     Ok(None) => return false,
@@ -180,25 +180,25 @@ impl Shard {
                 None => self.effects.break_off(),
             }
             self.carry_out(slot);
-            self.ask_next(slot);
+            self.next_request(slot);
         }
     }
 
     /// Goes on with what the client has sent, if nothing holds it up any more.
     pub(super) fn resume(&mut self, slot: u32) {
         let Some(session) = self.sessions.get_mut(slot as usize) else { return };
-        if session.is_asking() || !session.is_open() {
+        if session.has_open_request() || !session.is_open() {
             return;
         }
-        let asking = session.asking.take();
-        let mut unread = asking.map(|asking| asking.unread).unwrap_or_default();
+        let requests = session.requests.take();
+        let mut unread = requests.map(|requests| requests.unread).unwrap_or_default();
         let left = self.feed(slot, unread.bytes());
         let Some(session) = self.sessions.get_mut(slot as usize) else { return };
         if left > 0
-            && let Some(asking) = &mut session.asking
+            && let Some(requests) = &mut session.requests
         {
             unread.keep_last(left);
-            asking.unread = unread;
+            requests.unread = unread;
         }
         if session.finished {
             return self.finished(slot);
@@ -214,8 +214,8 @@ impl Shard {
         let Some(session) = self.sessions.get_mut(slot as usize) else { return };
         session.finished = true;
         match session.phase {
-            Phase::Open if session.is_asking() => {}
-            Phase::Open => self.end(slot, &End::Plain),
+            Phase::Open if session.has_open_request() => {}
+            Phase::Open => self.end(slot, &CloseWith::EndOfStream),
             Phase::Ending(_) => self.writable(slot),
             Phase::Gone => {}
         }
@@ -224,9 +224,9 @@ impl Shard {
     /// Writes what waits, now that the socket takes something again.
     pub(super) fn writable(&mut self, slot: u32) {
         let Some(session) = self.sessions.get_mut(slot as usize) else { return };
-        let Some(line) = &mut session.line else { return };
-        match (line.flush(&self.metrics), session.phase) {
-            (Err(_), _) => self.doomed.push((slot, Sent::Broken)),
+        let Some(queue) = &mut session.write_queue else { return };
+        match (queue.flush(&self.metrics), session.phase) {
+            (Err(_), _) => self.doomed.push((slot, WriteOutcome::Broken)),
             (Ok(true), Phase::Ending(_)) => self.flushed(slot),
             (Ok(_), _) => {}
         }
@@ -235,7 +235,7 @@ impl Shard {
     /// Nobody reads a session's stream any more.
     pub(super) fn unread(&mut self, at: SessionRef) {
         if self.session(at).is_some() {
-            self.doomed.push((at.slot, Sent::Broken));
+            self.doomed.push((at.slot, WriteOutcome::Broken));
         }
     }
 }

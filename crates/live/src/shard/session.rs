@@ -10,21 +10,21 @@ use tidings_model::channel::SessionId;
 use tidings_model::clock::Millis;
 use tidings_wire::ws::Decoder;
 
-use super::line::Line;
-use crate::asks::{Ask, Asker};
-use crate::places::Place;
+use super::write_queue::WriteQueue;
 use crate::protocol::SessionProtocol;
+use crate::requests::{RequestContext, SessionRequest};
+use crate::session_limiter::SessionPermit;
 use crate::transport::Transport;
-use crate::wheel::Spoke;
+use crate::wheel::TimerSlot;
 
 /// No time at all.
 pub(super) const NEVER: Millis = Millis::MAX;
 
 /// A session on its way to its shard.
-pub(crate) struct Newcomer {
+pub(crate) struct NewSession {
     pub(crate) id: SessionId,
     pub(crate) app: Arc<App>,
-    pub(crate) place: Place,
+    pub(crate) permit: SessionPermit,
     pub(crate) transport: Transport,
     pub(crate) opening: Opening,
     pub(crate) protocol: Box<dyn SessionProtocol>,
@@ -38,9 +38,9 @@ pub(crate) enum Opening {
     Stream(Bytes),
 }
 
-impl std::fmt::Debug for Newcomer {
+impl std::fmt::Debug for NewSession {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple("Newcomer").field(&self.id).finish()
+        f.debug_tuple("NewSession").field(&self.id).finish()
     }
 }
 
@@ -57,7 +57,7 @@ pub(super) enum Phase {
 
 pub(super) struct Session {
     /// `None` when it is gone.
-    pub(super) line: Option<Line>,
+    pub(super) write_queue: Option<WriteQueue>,
     pub(super) phase: Phase,
     pub(super) life: u32,
     pub(super) id: SessionId,
@@ -67,15 +67,15 @@ pub(super) struct Session {
     pub(super) decoder: Option<Decoder>,
     pub(super) app: Arc<App>,
     pub(super) user: Option<Arc<str>>,
-    pub(super) place: Option<Place>,
+    pub(super) permit: Option<SessionPermit>,
     pub(super) subscriptions: Vec<Subscription>,
     /// There while something was asked and isn't answered.
-    pub(super) asking: Option<Box<Asking>>,
-    pub(super) next_ask: u32,
-    pub(super) heard: Millis,
+    pub(super) requests: Option<Box<Requests>>,
+    pub(super) next_request_id: u32,
+    pub(super) last_read_at: Millis,
     pub(super) last_write_at: Millis,
     pub(super) wake_at: Millis,
-    pub(super) spoke: Option<Spoke>,
+    pub(super) timer_slot: Option<TimerSlot>,
     /// The client has said that it sends nothing more.
     pub(super) finished: bool,
     /// Its socket may have something to read, but isn't read because too much waits for answers.
@@ -87,19 +87,19 @@ pub(super) struct Session {
 pub(super) struct Subscription {
     pub(super) channel: u32,
     /// Where in the channel's list.
-    pub(super) place: u32,
+    pub(super) index_in_channel: u32,
     /// To leave was asked, because the session is gone.
     pub(super) leaving: bool,
 }
 
 /// What a session has asked, and what waits for the answer.
 #[derive(Debug, Default)]
-pub(super) struct Asking {
+pub(super) struct Requests {
     /// Asked and not ended.
-    pub(super) open: VecDeque<Open>,
+    pub(super) open: VecDeque<OpenRequest>,
     /// To be asked, in this order.
-    pub(super) next: VecDeque<(u32, Ask)>,
-    /// The last ask is being taken up elsewhere; the next one waits for that.
+    pub(super) next: VecDeque<(u32, SessionRequest)>,
+    /// The last request is being taken up elsewhere; the next one waits for that.
     pub(super) elsewhere: bool,
     /// What the client has sent since, as it came.
     pub(super) unread: Unread,
@@ -142,31 +142,31 @@ impl Unread {
     }
 }
 
-/// An ask that has not ended.
+/// A request that has not ended.
 #[derive(Debug)]
-pub(super) struct Open {
-    pub(super) ask: u32,
+pub(super) struct OpenRequest {
+    pub(super) request_id: u32,
     /// The channel that is to be joined, if that was asked.
     pub(super) join: Option<Arc<str>>,
 }
 
-impl Asking {
+impl Requests {
     pub(super) fn is_idle(&self) -> bool {
         self.open.is_empty() && self.next.is_empty() && !self.elsewhere
     }
 
-    /// The ask has ended.
-    pub(super) fn end(&mut self, ask: u32) -> Option<Open> {
-        let index = self.open.iter().position(|open| open.ask == ask)?;
+    /// The request has ended.
+    pub(super) fn end(&mut self, request_id: u32) -> Option<OpenRequest> {
+        let index = self.open.iter().position(|open| open.request_id == request_id)?;
         self.open.remove(index)
     }
 }
 
 impl Session {
-    pub(super) fn new(newcomer: Newcomer, life: u32, now: Millis) -> (Self, Opening) {
-        let Newcomer { id, app, place, transport, opening, protocol } = newcomer;
+    pub(super) fn new(newcomer: NewSession, life: u32, now: Millis) -> (Self, Opening) {
+        let NewSession { id, app, permit, transport, opening, protocol } = newcomer;
         let session = Self {
-            line: Some(Line::new(transport)),
+            write_queue: Some(WriteQueue::new(transport)),
             phase: Phase::Open,
             life,
             id,
@@ -174,14 +174,14 @@ impl Session {
             decoder: matches!(opening, Opening::WebSocket(_)).then(|| Decoder::new(app.limits.message)),
             app,
             user: None,
-            place: Some(place),
+            permit: Some(permit),
             subscriptions: Vec::new(),
-            asking: None,
-            next_ask: 0,
-            heard: now,
+            requests: None,
+            next_request_id: 0,
+            last_read_at: now,
             last_write_at: now,
             wake_at: NEVER,
-            spoke: None,
+            timer_slot: None,
             finished: false,
             stalled: false,
         };
@@ -193,19 +193,19 @@ impl Session {
     }
 
     /// Whether what the client sends has to wait.
-    pub(super) fn is_asking(&self) -> bool {
-        self.asking.as_ref().is_some_and(|asking| !asking.is_idle())
+    pub(super) fn has_open_request(&self) -> bool {
+        self.requests.as_ref().is_some_and(|requests| !requests.is_idle())
     }
 
     /// Whether nobody will speak of it any more, so that its slot can have another tenant.
     pub(super) fn is_over(&self) -> bool {
-        let joins = self.asking.as_ref().is_some_and(|asking| asking.open.iter().any(|open| open.join.is_some()));
+        let joins = self.requests.as_ref().is_some_and(|requests| requests.open.iter().any(|open| open.join.is_some()));
         self.phase == Phase::Gone && self.subscriptions.is_empty() && !joins
     }
 
-    pub(super) fn asker(&self, at: SessionRef) -> Asker {
-        let client = self.place.as_ref().and_then(|place| place.client);
-        Asker { app: Arc::clone(&self.app), session: self.id, at, user: self.user.clone(), client }
+    pub(super) fn request_context(&self, at: SessionRef) -> RequestContext {
+        let client = self.permit.as_ref().and_then(|permit| permit.client);
+        RequestContext { app: Arc::clone(&self.app), session: self.id, at, user: self.user.clone(), client }
     }
 }
 

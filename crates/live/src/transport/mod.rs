@@ -12,11 +12,22 @@ use mio::{Interest, Token};
 use socket2::SockRef;
 
 pub use stream::Stream;
-pub(crate) use stream::{Pipe, Piped, StreamWriter};
+pub(crate) use stream::{Pipe, StreamWriter};
 pub(crate) use tls::Tls;
 
 use crate::settings::Settings;
 use crate::socket::Io;
+
+/// What became of bytes that were written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum WriteOutcome {
+    /// They have left, or wait in the queue.
+    Accepted,
+    /// More bytes wait than the session's queue may hold.
+    QueueFull,
+    /// The connection is broken, or the response's body was dropped.
+    Broken,
+}
 
 /// A connection, seen from a shard.
 #[derive(Debug)]

@@ -12,7 +12,8 @@ use http_body::{Body, Frame, SizeHint};
 use parking_lot::Mutex;
 use tidings_broker::SessionRef;
 
-use crate::inbox::{Inboxes, Item};
+use super::WriteOutcome;
+use crate::inbox::{InboxMessage, Inboxes};
 use crate::metrics::Metrics;
 
 /// The queue between the two.
@@ -43,16 +44,6 @@ impl Pipe {
     }
 }
 
-/// What came of a write.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Piped {
-    Taken,
-    /// It would be more than may wait.
-    Full,
-    /// Nobody reads.
-    Unread,
-}
-
 /// The shard's end. The body ends when it is dropped.
 #[derive(Debug)]
 pub(crate) struct StreamWriter(Arc<Pipe>);
@@ -65,14 +56,14 @@ impl StreamWriter {
         !state.unread
     }
 
-    pub(crate) fn write(&self, frame: &Bytes, limit: usize) -> Piped {
+    pub(crate) fn write(&self, frame: &Bytes, limit: usize) -> WriteOutcome {
         let reader = {
             let mut state = self.0.state.lock();
             if state.unread {
-                return Piped::Unread;
+                return WriteOutcome::Broken;
             }
             if state.bytes + frame.len() > limit {
-                return Piped::Full;
+                return WriteOutcome::QueueFull;
             }
             state.bytes += frame.len();
             state.frames.push_back(frame.clone());
@@ -82,7 +73,7 @@ impl StreamWriter {
         if let Some(reader) = reader {
             reader.wake();
         }
-        Piped::Taken
+        WriteOutcome::Accepted
     }
 
     /// Forgets what waits, so that there is room for last words.
@@ -165,7 +156,7 @@ impl Drop for Stream {
             state.session
         };
         if let Some(session) = session {
-            self.inboxes.put(session.shard, Item::Gone(session));
+            self.inboxes.put(session.shard, InboxMessage::Gone(session));
         }
     }
 }

@@ -47,10 +47,10 @@ impl Node {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let inboxes = Inboxes::new(shards, &settings, Arc::clone(&clock)).unwrap();
         let bus = ToyBus::new(inboxes.clone());
-        let asks = Arc::new(Ears(Arc::clone(&bus)));
+        let handler = Arc::new(Ears(Arc::clone(&bus)));
         let mut registry = Registry::default();
         let handle = runtime.handle().clone();
-        let live = Live::start(inboxes, settings, clock, asks, handle, &mut registry).unwrap();
+        let live = Live::start(inboxes, settings, clock, handler, handle, &mut registry).unwrap();
         Self { runtime, live, bus, app: Arc::new(App::new("1", "key", "secret".into())), registry }
     }
 
@@ -67,9 +67,9 @@ impl Node {
     }
 
     pub(crate) fn attach(&self, socket: Socket, early: Bytes) {
-        let place = self.live.admit(&self.app, None).unwrap();
+        let permit = self.live.admit(&self.app, None).unwrap();
         let _inside = self.runtime.enter();
-        self.live.attach(place, Arc::clone(&self.app), socket, early, Box::new(Toy::default()));
+        self.live.attach(permit, Arc::clone(&self.app), socket, early, Box::new(Toy::default()));
     }
 
     /// A connected client that has been greeted.

@@ -6,9 +6,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use tidings_broker::{Control, JoinRefused, Joined, Left, Lost, SessionRef, Shards as _, Told, Way, Welcome};
+use tidings_broker::{Control, DeliveryMode, JoinRefused, Joined, Left, Lost, SessionRef, Shards as _, Told, Welcome};
 use tidings_live::{
-    Answer, Ask, Asker, Asking, Asks, ClientEvent, Closing, Context, Inboxes, JoinAsk, Message, Proof, SessionProtocol,
+    ClientEvent, CloseReason, Context, Inboxes, JoinRequest, Message, Proof, RequestContext, RequestHandler,
+    ResponseFuture, SessionProtocol, SessionRequest, SessionResponse,
 };
 use tidings_model::channel::{ChannelKey, SessionId};
 use tidings_model::event::{Data, Event};
@@ -52,8 +53,14 @@ impl Toy {
     }
 }
 
-fn join(cx: &mut Context<'_>, channel: &str, way: Way) {
-    cx.ask(Ask::Join(JoinAsk { channel: channel.into(), proof: Proof::None, member: None, since: None, way }));
+fn join(cx: &mut Context<'_>, channel: &str, mode: DeliveryMode) {
+    cx.request(SessionRequest::Join(JoinRequest {
+        channel: channel.into(),
+        proof: Proof::None,
+        member: None,
+        since: None,
+        mode,
+    }));
 }
 
 impl SessionProtocol for Toy {
@@ -61,7 +68,7 @@ impl SessionProtocol for Toy {
         let id = cx.session();
         self.write(cx, &format!("hello {id}"));
         if self.bare {
-            join(cx, "stream", Way::Session);
+            join(cx, "stream", DeliveryMode::Session);
         }
     }
 
@@ -72,20 +79,25 @@ impl SessionProtocol for Toy {
         };
         let (verb, rest) = text.split_once(' ').unwrap_or((text, ""));
         match verb {
-            "join" => join(cx, rest, Way::Shared(&FORMAT)),
-            "loud" => join(cx, rest, Way::Shared(&LOUD)),
-            "own" => join(cx, rest, Way::Session),
+            "join" => join(cx, rest, DeliveryMode::Shared(&FORMAT)),
+            "loud" => join(cx, rest, DeliveryMode::Shared(&LOUD)),
+            "own" => join(cx, rest, DeliveryMode::Session),
             "leave" => {
-                cx.ask(Ask::Leave(rest.into()));
+                cx.request(SessionRequest::Leave(rest.into()));
             }
             "both" => {
-                cx.ask(Ask::Leave(rest.into()));
-                join(cx, rest, Way::Shared(&FORMAT));
+                cx.request(SessionRequest::Leave(rest.into()));
+                join(cx, rest, DeliveryMode::Shared(&FORMAT));
             }
             "say" => {
                 let (channel, what) = rest.split_once(' ').unwrap_or((rest, ""));
                 let data = Data::text(what.to_owned());
-                cx.ask(Ask::Publish(ClientEvent { channel: channel.into(), name: "n".to_owned(), data, user: None }));
+                cx.request(SessionRequest::Publish(ClientEvent {
+                    channel: channel.into(),
+                    name: "n".to_owned(),
+                    data,
+                    user: None,
+                }));
             }
             "user" => cx.set_user(rest.into()),
             "wake" => cx.wake_at(cx.now() + rest.parse::<i64>().unwrap_or(0)),
@@ -108,8 +120,8 @@ impl SessionProtocol for Toy {
         self.write(cx, &format!("lost {}", lost.channel.name));
     }
 
-    fn answered(&mut self, cx: &mut Context<'_>, _: u32, answer: Answer) {
-        let text = if matches!(answer, Answer::Publish(Ok(()))) { "said" } else { "not done" };
+    fn answered(&mut self, cx: &mut Context<'_>, _: u32, response: SessionResponse) {
+        let text = if matches!(response, SessionResponse::Publish(Ok(()))) { "said" } else { "not done" };
         self.write(cx, text);
     }
 
@@ -123,14 +135,14 @@ impl SessionProtocol for Toy {
         self.write(cx, "woken");
     }
 
-    fn closing(&mut self, cx: &mut Context<'_>, why: Closing) {
+    fn closing(&mut self, cx: &mut Context<'_>, why: CloseReason) {
         self.write(cx, &format!("bye {why:?}"));
         let code = match why {
-            Closing::GoingAway => 1001,
-            Closing::Restarting => 1012,
-            Closing::Slow => 4001,
-            Closing::Disconnected => 4002,
-            Closing::Shut => 4003,
+            CloseReason::GoingAway => 1001,
+            CloseReason::Restarting => 1012,
+            CloseReason::Slow => 4001,
+            CloseReason::Disconnected => 4002,
+            CloseReason::Shut => 4003,
         };
         if self.bare { cx.end() } else { cx.close(code, "bye") }
     }
@@ -181,7 +193,7 @@ impl ToyBus {
             self.inboxes.append(shard, Told::Said { prepared: Arc::clone(&prepared), except });
         }
         drop(lists);
-        shards.into_iter().for_each(|shard| self.inboxes.attend(shard));
+        shards.into_iter().for_each(|shard| self.inboxes.write_inline(shard));
     }
 
     /// Tells the first shard what was prepared, without looking who is there.
@@ -199,34 +211,39 @@ impl ToyBus {
         self.lists.lock().get(&ChannelKey::new("1".into(), channel)).map_or(0, Vec::len)
     }
 
-    fn take_up(&self, asker: &Asker, ask: u32, what: Ask) -> Answer {
-        let key = |name: &Arc<str>| ChannelKey::new(asker.app.id.clone(), Arc::clone(name));
-        match what {
-            Ask::Join(join) if &*join.channel == "closed" => Answer::Join(Err(JoinRefused::NoProof)),
-            Ask::Join(join) => {
+    fn take_up(&self, context: &RequestContext, request_id: u32, request: SessionRequest) -> SessionResponse {
+        let key = |name: &Arc<str>| ChannelKey::new(context.app.id.clone(), Arc::clone(name));
+        match request {
+            SessionRequest::Join(join) if &*join.channel == "closed" => {
+                SessionResponse::Join(Err(JoinRefused::NoProof))
+            }
+            SessionRequest::Join(join) => {
                 let channel = key(&join.channel);
                 let mut lists = self.lists.lock();
                 let list = lists.entry(channel.clone()).or_default();
-                if !list.iter().any(|(_, session)| *session == asker.session) {
-                    list.push((asker.at, asker.session));
+                if !list.iter().any(|(_, session)| *session == context.session) {
+                    list.push((context.at, context.session));
                 }
-                let joined = Joined { at: asker.at, ask, channel, way: join.way, outcome: Ok(Welcome::default()) };
-                self.inboxes.tell(asker.at.shard, Told::Joined(Box::new(joined)));
-                Answer::Join(Ok(()))
+                let joined =
+                    Joined { at: context.at, request_id, channel, mode: join.mode, outcome: Ok(Welcome::default()) };
+                self.inboxes.tell(context.at.shard, Told::Joined(Box::new(joined)));
+                SessionResponse::Join(Ok(()))
             }
-            Ask::Leave(_) if self.stuck.load(Ordering::SeqCst) => Answer::Leave(Err(JoinRefused::Unavailable)),
-            Ask::Leave(name) => {
+            SessionRequest::Leave(_) if self.stuck.load(Ordering::SeqCst) => {
+                SessionResponse::Leave(Err(JoinRefused::Unavailable))
+            }
+            SessionRequest::Leave(name) => {
                 let channel = key(&name);
                 let mut lists = self.lists.lock();
                 if let Some(list) = lists.get_mut(&channel) {
-                    list.retain(|(_, session)| *session != asker.session);
+                    list.retain(|(_, session)| *session != context.session);
                 }
-                self.inboxes.tell(asker.at.shard, Told::Left(Left { at: asker.at, ask, channel }));
-                Answer::Leave(Ok(()))
+                self.inboxes.tell(context.at.shard, Told::Left(Left { at: context.at, request_id, channel }));
+                SessionResponse::Leave(Ok(()))
             }
-            Ask::Publish(event) => {
-                self.publish(&event.channel, event.data.bytes, Some(asker.session));
-                Answer::Publish(Ok(()))
+            SessionRequest::Publish(event) => {
+                self.publish(&event.channel, event.data.bytes, Some(context.session));
+                SessionResponse::Publish(Ok(()))
             }
         }
     }
@@ -235,20 +252,20 @@ impl ToyBus {
 /// The bus as sessions see it.
 pub(crate) struct Ears(pub(crate) Arc<ToyBus>);
 
-impl Asks for Ears {
-    fn ask(&self, asker: Asker, ask: u32, what: Ask) -> Asking {
+impl RequestHandler for Ears {
+    fn handle(&self, context: RequestContext, request_id: u32, request: SessionRequest) -> ResponseFuture {
         let bus = Arc::clone(&self.0);
-        let channel = match &what {
-            Ask::Join(join) => &join.channel,
-            Ask::Leave(channel) => channel,
-            Ask::Publish(event) => &event.channel,
+        let channel = match &request {
+            SessionRequest::Join(join) => &join.channel,
+            SessionRequest::Leave(channel) => channel,
+            SessionRequest::Publish(event) => &event.channel,
         };
         let is_slow = channel.starts_with("slow");
         Box::pin(async move {
             if is_slow && let Ok(permit) = bus.gate.acquire().await {
                 permit.forget();
             }
-            bus.take_up(&asker, ask, what)
+            bus.take_up(&context, request_id, request)
         })
     }
 }

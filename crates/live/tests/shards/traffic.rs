@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tidings_live::{NoPlace, Settings};
+use tidings_live::{NotAdmitted, Settings};
 use tidings_model::app::App;
 
 use crate::node::{Node, eventually};
@@ -44,9 +44,9 @@ fn who_finds_no_place_is_counted_with_the_limit_that_it_met() {
     small.limits.sessions = 1;
     let small = Arc::new(small);
     let first = node.live.admit(&small, None).unwrap();
-    assert_eq!(node.live.admit(&small, None).err(), Some(NoPlace::App));
+    assert_eq!(node.live.admit(&small, None).err(), Some(NotAdmitted::App));
     let second = node.live.admit(&node.app, None).unwrap();
-    assert_eq!(node.live.admit(&node.app, None).err(), Some(NoPlace::Node));
+    assert_eq!(node.live.admit(&node.app, None).err(), Some(NotAdmitted::Node));
     let refused =
         |app: &str, reason: &str| node.counted(&format!("app_refusals_total{{app=\"{app}\",reason=\"{reason}\"}}"));
     assert_eq!((refused("2", "app_full"), refused("1", "node_full"), refused("1", "app_full")), (1, 1, 0));

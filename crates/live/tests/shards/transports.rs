@@ -7,7 +7,7 @@ use bytes::Bytes;
 use http_body_util::BodyExt as _;
 use rustls::pki_types::{PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig, StreamOwned};
-use tidings_live::{Closing, Settings, Socket};
+use tidings_live::{CloseReason, Settings, Socket};
 use tokio_rustls::TlsAcceptor;
 
 use crate::node::{Client, Node, PATIENCE, eventually};
@@ -93,8 +93,8 @@ async fn next(stream: &mut tidings_live::Stream) -> Option<String> {
 fn a_stream_is_the_body_of_a_response() {
     let node = Node::start(1, Settings { session_queue: 10_000, ..Settings::default() });
     let open = || {
-        let place = node.live.admit(&node.app, None).unwrap();
-        node.live.open_stream(place, Arc::clone(&node.app), Box::new(Toy { bare: true }))
+        let permit = node.live.admit(&node.app, None).unwrap();
+        node.live.open_stream(permit, Arc::clone(&node.app), Box::new(Toy { bare: true }))
     };
     let (mut first, second, mut slow) = (open(), open(), open());
     node.runtime.block_on(async {
@@ -116,7 +116,7 @@ fn a_stream_is_the_body_of_a_response() {
         assert_eq!(next(&mut slow).await.unwrap(), "bye Slow\n");
         assert_eq!(next(&mut slow).await, None);
         let live = node.live.clone();
-        let stopping = tokio::spawn(async move { live.stop(PATIENCE, Closing::GoingAway).await });
+        let stopping = tokio::spawn(async move { live.stop(PATIENCE, CloseReason::GoingAway).await });
         assert_eq!(next(&mut first).await.unwrap(), "bye GoingAway\n");
         assert_eq!(next(&mut first).await, None);
         stopping.await.unwrap();

@@ -124,9 +124,9 @@ impl Aside {
 
     async fn refuse(&self, socket: Socket, head: Option<&Request<()>>, full: Full, peer: SocketAddr) {
         self.metrics.refused(full);
-        if let Some(unsaid) = self.notice.due() {
+        if let Some(suppressed) = self.notice.due() {
             let (reason, remedy) = words(full);
-            tracing::warn!(peer = %peer.ip(), reason, remedy, unsaid, "a connection is refused");
+            tracing::warn!(peer = %peer.ip(), reason, remedy, suppressed, "a connection is refused");
         }
         let answer = head.and_then(|head| (self.no_room)(head)).unwrap_or_else(|| overloaded(full));
         let may_linger = Arc::clone(&self.parting).try_acquire_owned();

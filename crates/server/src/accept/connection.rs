@@ -17,7 +17,7 @@ use http::{HeaderMap, HeaderValue, Request, StatusCode};
 use hyper::body::Incoming;
 use hyper::server::conn::http1::Builder;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tidings_live::{ClientAddr, FailedProof, Guard, Io, Lent, Socket};
+use tidings_live::{BorrowedConn, ClientAddr, FailedProof, Guard, Io, Socket};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
@@ -139,16 +139,16 @@ fn prepare(stream: &TcpStream, user_timeout: Duration) -> std::io::Result<()> {
 
 /// Serves whatever HTTP/1.1 there is, beginning with what has been read already: many requests, or one.
 pub(super) async fn requests(socket: Socket, read: Bytes, peer: SocketAddr, service: &Arc<Service>, many: bool) {
-    let (lent, lender) = Lent::new(socket, read);
+    let (borrowed, handle) = BorrowedConn::new(socket, read);
     // A request has been read and is not answered.
     let is_busy = Arc::new(AtomicBool::new(false));
     let answer = |request: Request<Incoming>| {
-        let (service, lender, is_busy) = (Arc::clone(service), lender.clone(), Arc::clone(&is_busy));
+        let (service, handle, is_busy) = (Arc::clone(service), handle.clone(), Arc::clone(&is_busy));
         is_busy.store(true, Relaxed);
         async move {
             let closes = says_close(request.headers());
             let mut request = request.map(Body::new);
-            request.extensions_mut().insert(lender);
+            request.extensions_mut().insert(handle);
             let mut response = answer(&service, request, peer).await;
             if closes {
                 close_after(&mut response);
@@ -163,7 +163,7 @@ pub(super) async fn requests(socket: Socket, read: Bytes, peer: SocketAddr, serv
         .header_read_timeout(service.header_timeout)
         .max_buf_size(MAX_HEAD)
         .keep_alive(many)
-        .serve_connection(TokioIo::new(lent), hyper::service::service_fn(answer))
+        .serve_connection(TokioIo::new(borrowed), hyper::service::service_fn(answer))
         .with_upgrades();
     let mut connection = std::pin::pin!(connection);
     let mut stopping = std::pin::pin!(service.stopping.cancelled());
@@ -175,7 +175,7 @@ pub(super) async fn requests(socket: Socket, read: Bytes, peer: SocketAddr, serv
                 return Poll::Ready(ended);
             }
             // hyper takes a connection whose next head is not whole for idle, and would close it.
-            let may_end = is_busy.load(Relaxed) || !lender.is_unanswered();
+            let may_end = is_busy.load(Relaxed) || !handle.is_unanswered();
             if ends || !may_end || (!service.stopping.is_cancelled() && stopping.as_mut().poll(cx).is_pending()) {
                 return Poll::Pending;
             }

@@ -56,9 +56,9 @@ pub(super) struct Foreigners(Notice);
 
 impl Foreigners {
     pub(super) fn note(&self, what: Foreign, peer: SocketAddr) {
-        if let Some(unsaid) = self.0.due() {
+        if let Some(suppressed) = self.0.due() {
             let (speaks, remedy) = what.words();
-            tracing::warn!(peer = %peer.ip(), speaks, remedy, unsaid, "a connection does not speak HTTP/1.1 as it is served here");
+            tracing::warn!(peer = %peer.ip(), speaks, remedy, suppressed, "a connection does not speak HTTP/1.1 as it is served here");
         }
     }
 }

@@ -101,8 +101,8 @@ impl Guesses {
 
     fn failed_at(&self, proof: FailedProof, client: Client, now: Millis) {
         self.metrics.failed(proof);
-        if let Some(unsaid) = self.notice.due() {
-            tracing::warn!(client = %client.address, reason = proof.reason(), unsaid, "a request's proof does not hold");
+        if let Some(suppressed) = self.notice.due() {
+            tracing::warn!(client = %client.address, reason = proof.reason(), suppressed, "a request's proof does not hold");
         }
         if !proof.is_guess() || !client.is_one {
             return;

@@ -20,7 +20,7 @@ use http::header::{
 };
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
-use tidings_live::{ClientAddr, Lender, NoPlace, Refused};
+use tidings_live::{ClientAddr, ConnHandle, NotAdmitted, Refused};
 use tidings_model::app::App;
 use tidings_model::origin;
 
@@ -53,10 +53,10 @@ pub(crate) async fn open(State(door): State<ApiDoor>, mut parts: Parts) -> Respo
         Ok(wish) => wish,
         Err(problem) => return refuse(problem),
     };
-    let place = match door.admit(&reader.app, client) {
-        Ok(place) => Some(place),
-        Err(NoPlace::Stopping) => None,
-        Err(NoPlace::App | NoPlace::Node) => return refuse(full()),
+    let permit = match door.admit(&reader.app, client) {
+        Ok(permit) => Some(permit),
+        Err(NotAdmitted::Stopping) => None,
+        Err(NotAdmitted::App | NotAdmitted::Node) => return refuse(full()),
     };
     let headers = [
         (CONTENT_TYPE, HeaderValue::from_static("text/event-stream")),
@@ -65,26 +65,26 @@ pub(crate) async fn open(State(door): State<ApiDoor>, mut parts: Parts) -> Respo
     ];
     let mut answer = headers.into_response();
     share(&reader.app, &parts.headers, &mut answer);
-    let Some(place) = place else {
+    let Some(permit) = permit else {
         // A refusal would end an EventSource for good; this one comes back by itself.
         *answer.body_mut() = Body::from(Framing::None.close("going_away", Some(BACK_IN)));
         return answer;
     };
     // A GET takes its connection along: the session is then as light as one of a WebSocket.
-    let lender = parts.extensions.remove::<Lender>().filter(|_| parts.method == Method::GET);
+    let handle = parts.extensions.remove::<ConnHandle>().filter(|_| parts.method == Method::GET);
     let app = Arc::clone(&reader.app);
-    if let Some(socket) = lender.and_then(|lender| lender.take()) {
+    if let Some(socket) = handle.and_then(|handle| handle.take()) {
         let (mut head, _) = answer.into_parts();
         let framing = if parts.version < Version::HTTP_11 { Framing::None } else { Framing::Chunks };
         if framing == Framing::Chunks {
             head.headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
         }
-        door.live().attach_stream(place, app, socket, &head, Box::new(StreamSession::new(wish, framing)));
+        door.live().attach_stream(permit, app, socket, &head, Box::new(StreamSession::new(wish, framing)));
         // Nobody sends this.
         return Response::default();
     }
     *answer.body_mut() =
-        Body::new(door.live().open_stream(place, app, Box::new(StreamSession::new(wish, Framing::None))));
+        Body::new(door.live().open_stream(permit, app, Box::new(StreamSession::new(wish, Framing::None))));
     answer
 }
 

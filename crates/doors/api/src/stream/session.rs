@@ -9,8 +9,10 @@ mod tests;
 
 use std::sync::Arc;
 
-use tidings_broker::{JoinRefused, Lost, Recovery, Since, Way, Welcome};
-use tidings_live::{Answer, Ask, Closing, Context, JoinAsk, Message, Proof, Refused, SessionProtocol};
+use tidings_broker::{DeliveryMode, JoinRefused, Lost, Recovery, Since, Welcome};
+use tidings_live::{
+    CloseReason, Context, JoinRequest, Message, Proof, Refused, SessionProtocol, SessionRequest, SessionResponse,
+};
 use tidings_model::channel::{ChannelKey, Member, Position};
 use tidings_model::clock::Millis;
 use tidings_wire::{Prepared, Said};
@@ -201,15 +203,15 @@ impl SessionProtocol for StreamSession {
         }
         let member = self.wish.member.take();
         for wanted in std::mem::take(&mut self.wish.channels) {
-            let ask = cx.ask(Ask::Join(JoinAsk {
+            let request_id = cx.request(SessionRequest::Join(JoinRequest {
                 channel: wanted.name,
                 proof: wanted.proof,
                 member: member.clone(),
                 since: wanted.since.map(Since::Position),
-                way: if wanted.history { Way::Session } else { Way::Shared(self.framing.format()) },
+                mode: if wanted.history { DeliveryMode::Session } else { DeliveryMode::Shared(self.framing.format()) },
             }));
             if self.joining == 0 {
-                self.first_ask = ask;
+                self.first_ask = request_id;
             }
             self.joining += 1;
         }
@@ -229,9 +231,9 @@ impl SessionProtocol for StreamSession {
 
     fn left(&mut self, _: &mut Context<'_>, _: u32, _: &ChannelKey) {}
 
-    fn answered(&mut self, cx: &mut Context<'_>, ask: u32, answer: Answer) {
-        if let Answer::Join(Err(why)) = answer {
-            let index = usize::try_from(ask.wrapping_sub(self.first_ask)).ok();
+    fn answered(&mut self, cx: &mut Context<'_>, request_id: u32, response: SessionResponse) {
+        if let SessionResponse::Join(Err(why)) = response {
+            let index = usize::try_from(request_id.wrapping_sub(self.first_ask)).ok();
             let asked = index.and_then(|index| self.parts.get(index));
             let name = asked.map(|part| Arc::clone(&part.name)).unwrap_or_default();
             self.refuse(cx, &name, &why);
@@ -262,14 +264,14 @@ impl SessionProtocol for StreamSession {
         self.wake_later(cx);
     }
 
-    fn closing(&mut self, cx: &mut Context<'_>, why: Closing) {
+    fn closing(&mut self, cx: &mut Context<'_>, why: CloseReason) {
         let (reason, retry) = match why {
             // Another node is there, or this one with what has changed.
-            Closing::GoingAway => ("going_away", Some(100 + spread(cx, 900))),
-            Closing::Restarting => ("going_away", Some(BACK_IN + spread(cx, 500))),
-            Closing::Slow => ("slow", None),
-            Closing::Disconnected => ("disconnected", None),
-            Closing::Shut => ("app_disabled", None),
+            CloseReason::GoingAway => ("going_away", Some(100 + spread(cx, 900))),
+            CloseReason::Restarting => ("going_away", Some(BACK_IN + spread(cx, 500))),
+            CloseReason::Slow => ("slow", None),
+            CloseReason::Disconnected => ("disconnected", None),
+            CloseReason::Shut => ("app_disabled", None),
         };
         self.close_until(cx, reason, retry);
     }

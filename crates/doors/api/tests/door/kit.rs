@@ -152,9 +152,9 @@ async fn door_to(
     let parts =
         Parts { apps, store: Arc::clone(&store), catalogue, courier, broker, transitions, clock: Arc::clone(&shared) };
     let bus = Bus::new(parts, notices, &mut registry);
-    let asks = Arc::new(bus.clone());
+    let handler = Arc::new(bus.clone());
     let runtime = tokio::runtime::Handle::current();
-    let live = Live::start(inboxes, live_settings, shared, asks, runtime, &mut registry).unwrap();
+    let live = Live::start(inboxes, live_settings, shared, handler, runtime, &mut registry).unwrap();
     let door = ApiDoor::new(bus, live.clone(), egress, Token::from(OPERATOR));
     Door { router: router(door), clock, store, live, _dir: dir, _database: database }
 }

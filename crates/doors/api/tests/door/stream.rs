@@ -4,7 +4,7 @@ use axum::body::Body;
 use http::Request;
 use serde_json::{Value, json};
 use std::time::Duration;
-use tidings_live::Closing;
+use tidings_live::CloseReason;
 use tidings_model::app::Token;
 use tidings_model::token::{Claims, TokenKeys};
 use tokio::time::Instant;
@@ -271,7 +271,7 @@ async fn a_stream_ends_with_its_token() {
 #[tokio::test]
 async fn who_comes_while_the_server_stops_is_sent_away_so_that_it_comes_back() {
     let door = door().await;
-    door.live.stop(Duration::ZERO, Closing::Restarting).await;
+    door.live.stop(Duration::ZERO, CloseReason::Restarting).await;
     let request = request("app=public-one&channels=a").header("origin", "https://page.example");
     let (head, mut stream) = door.stream(request.body(Body::empty()).unwrap()).await;
     // Anything but 200 would be the last that an EventSource asks.

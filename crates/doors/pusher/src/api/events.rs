@@ -14,7 +14,7 @@ use tidings_model::signed_query::SignedQuery;
 use crate::door::PusherDoor;
 use crate::wire::json::{Array, Object, Text, object};
 
-use super::publish::{Checked, Content, Given, Published};
+use super::publish::{Checked, Content, EventParams, Published};
 use super::refusal::Refusal;
 use super::signed::{Signed, json};
 
@@ -26,8 +26,8 @@ pub(super) async fn one(State(door): State<PusherDoor>, request: Request) -> Res
     let query = signed.query();
     let is_in_query = signed.body.is_empty();
     let key = idempotency_key(&signed, if is_in_query { Some(&query) } else { None })?;
-    let given = if is_in_query { in_query(&query) } else { read(text(&signed.body)?)? };
-    let checked = given.check(&door, &signed.app, &signed.body)?;
+    let params = if is_in_query { in_query(&query) } else { read(text(&signed.body)?)? };
+    let checked = params.check(&door, &signed.app, &signed.body)?;
     door.may_publish(&signed.app, 1)?;
     let Published { told, degraded } = checked.publish(&door, &signed.app, key).await?;
     let Some(told) = told else { return Ok(answered(StatusCode::OK, "{}", degraded)) };
@@ -54,7 +54,7 @@ pub(super) async fn batch(State(door): State<PusherDoor>, request: Request) -> R
     if batch.len() > limit {
         return Err(Refusal::bad(format!("Batch too large (> {limit})")));
     }
-    let check = |given: &RawValue| read::<Given<'_>>(given.get())?.check(&door, &signed.app, &signed.body);
+    let check = |event: &RawValue| read::<EventParams<'_>>(event.get())?.check(&door, &signed.app, &signed.body);
     let checked: Vec<Checked> = batch.into_iter().map(check).collect::<Result<_, _>>()?;
     door.may_publish(&signed.app, checked.len())?;
     let any_info = checked.iter().any(Checked::wants_info);
@@ -81,14 +81,14 @@ pub(super) async fn in_channel(State(door): State<PusherDoor>, request: Request)
     let key = idempotency_key(&signed, Some(&query))?;
     let owned = |text: &str| Some(Text(Cow::Owned(text.to_owned())));
     let data = text(&signed.body)?;
-    let given = Given {
+    let params = EventParams {
         name: query.get("name").and_then(owned),
         channel: owned(&signed.name),
         data: Some(Content::Text(Text(Cow::Borrowed(data)))),
         socket_id: query.get("socket_id").and_then(owned),
-        ..Given::default()
+        ..EventParams::default()
     };
-    let checked = given.check(&door, &signed.app, &signed.body)?;
+    let checked = params.check(&door, &signed.app, &signed.body)?;
     door.may_publish(&signed.app, 1)?;
     let published = checked.publish(&door, &signed.app, key).await?;
     Ok(answered(StatusCode::ACCEPTED, "{}", published.degraded))
@@ -112,10 +112,10 @@ fn read<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, Refusal> {
 }
 
 /// The parameters of an event may also come in the query ("HTTP API reference", note on POST parameters).
-fn in_query(query: &SignedQuery<'_>) -> Given<'static> {
+fn in_query(query: &SignedQuery<'_>) -> EventParams<'static> {
     let text = |text: &str| Text(Cow::Owned(text.to_owned()));
     let get = |name| query.get(name).map(text);
-    Given {
+    EventParams {
         name: get("name"),
         channels: Some(query.list("channels").into_iter().map(text).collect()),
         channel: get("channel"),

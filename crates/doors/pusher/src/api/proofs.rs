@@ -28,14 +28,14 @@ use super::signed::{self, json};
 
 /// Proofs of channels: one as an app's route gives it, or several by name, as the plugin pusher-js-auth asks for them.
 pub(super) async fn channels(State(door): State<PusherDoor>, request: Request) -> Response {
-    answer(&door, request, |app, wish, claims| {
-        let proof = |channel: &str| channel_proof(app, wish.session, channel, claims);
-        if !wish.is_list {
-            let channel = wish.channels.first().ok_or_else(|| Refusal::bad("Missing parameter: channel_name"))?;
+    answer(&door, request, |app, wanted, claims| {
+        let proof = |channel: &str| channel_proof(app, wanted.session, channel, claims);
+        if !wanted.is_list {
+            let channel = wanted.channels.first().ok_or_else(|| Refusal::bad("Missing parameter: channel_name"))?;
             return proof(channel).map(|proof| json(StatusCode::OK, proof));
         }
         let mut all = Object::new();
-        for channel in &wish.channels {
+        for channel in &wanted.channels {
             let mut one = Object::new();
             match proof(channel) {
                 Ok(proof) => one.raw("status", "200").raw("data", &proof),
@@ -50,13 +50,13 @@ pub(super) async fn channels(State(door): State<PusherDoor>, request: Request) -
 
 /// The proof of who a client is.
 pub(super) async fn user(State(door): State<PusherDoor>, request: Request) -> Response {
-    answer(&door, request, |app, wish, claims| {
+    answer(&door, request, |app, wanted, claims| {
         let mut data = Object::new();
         data.text("id", subject(claims)?);
         show(&mut data, claims);
         let data = data.end();
         let mut proof = Object::new();
-        proof.text("auth", &auth(app, &signing::user_string(&wish.session.to_string(), &data)));
+        proof.text("auth", &auth(app, &signing::user_string(&wanted.session.to_string(), &data)));
         proof.text("user_data", &data);
         Ok(json(StatusCode::OK, proof.end()))
     })
@@ -66,7 +66,7 @@ pub(super) async fn user(State(door): State<PusherDoor>, request: Request) -> Re
 async fn answer(
     door: &PusherDoor,
     request: Request,
-    give: impl FnOnce(&App, &Wish, &Claims) -> Result<Response, Refusal>,
+    give: impl FnOnce(&App, &ProofRequest, &Claims) -> Result<Response, Refusal>,
 ) -> Response {
     let (mut parts, body) = request.into_parts();
     let app = match app(door, &mut parts).await {
@@ -81,8 +81,8 @@ async fn answer(
     }
     let given = async {
         let body = signed::read(&parts.headers, body, limits::PROOFS_BODY).await?;
-        let wish = Wish::read(&parts.headers, &body)?;
-        let token = wish.token.as_deref().or_else(|| bearer(&parts.headers)).ok_or_else(|| {
+        let wanted = ProofRequest::read(&parts.headers, &body)?;
+        let token = wanted.token.as_deref().or_else(|| bearer(&parts.headers)).ok_or_else(|| {
             Refusal::unauthorized("Missing token: send `Authorization: Bearer TOKEN`, or the field `token`")
         })?;
         let now = door.bus().clock().wall_ms();
@@ -93,7 +93,7 @@ async fn answer(
             };
             Refusal::unauthorized(error.to_string()).failed(proof)
         })?;
-        give(&app, &wish, &claims)
+        give(&app, &wanted, &claims)
     };
     let mut response = given.await.unwrap_or_else(IntoResponse::into_response);
     cors::share(&app, &parts.headers, &mut response);
@@ -102,7 +102,7 @@ async fn answer(
 
 /// What a client asks for.
 #[derive(Debug)]
-struct Wish {
+struct ProofRequest {
     session: SessionId,
     channels: Vec<String>,
     /// It asks for several, so it is answered by name.
@@ -110,7 +110,7 @@ struct Wish {
     token: Option<String>,
 }
 
-impl Wish {
+impl ProofRequest {
     /// Reads a form, as pusher-js sends it, or JSON with the same names.
     fn read(headers: &HeaderMap, body: &[u8]) -> Result<Self, Refusal> {
         let text = std::str::from_utf8(body).map_err(|_| Refusal::bad("Invalid body: it is not UTF-8"))?;
@@ -128,14 +128,14 @@ impl Wish {
         Ok(Self { session, channels, is_list, token })
     }
 
-    fn of_form(text: &str) -> Result<Given, Refusal> {
+    fn of_form(text: &str) -> Result<ProofFields, Refusal> {
         let form = SignedQuery::read(Some(text)).map_err(|error| Refusal::bad(error.to_string()))?;
         let field = |name| form.get(name).filter(|value| !value.is_empty()).map(str::to_owned);
         let list = form.list("channel_name").into_iter().map(str::to_owned).collect();
         Ok((field("socket_id"), field("channel_name"), list, field("token")))
     }
 
-    fn of_json(text: &str) -> Result<Given, Refusal> {
+    fn of_json(text: &str) -> Result<ProofFields, Refusal> {
         let wrong = |error: serde_json::Error| Refusal::bad(format!("Invalid body: {error}"));
         let body: Value = serde_json::from_str(text).map_err(wrong)?;
         let field = |name| body.get(name).and_then(Value::as_str).filter(|text| !text.is_empty()).map(str::to_owned);
@@ -147,7 +147,7 @@ impl Wish {
 }
 
 /// Socket id, one channel, several, token.
-type Given = (Option<String>, Option<String>, Vec<String>, Option<String>);
+type ProofFields = (Option<String>, Option<String>, Vec<String>, Option<String>);
 
 /// What a client shows to join a channel. The token decides: it has to name the channel.
 fn channel_proof(app: &App, session: SessionId, channel: &str, claims: &Claims) -> Result<String, Refusal> {

@@ -22,7 +22,7 @@ use super::refusal::Refusal;
 
 /// An event as libraries send it. The PHP library sends `channel` for one and `channels` for more; others always a list.
 #[derive(Debug, Default, Deserialize)]
-pub(super) struct Given<'a> {
+pub(super) struct EventParams<'a> {
     #[serde(borrow, default)]
     pub(super) name: Option<Text<'a>>,
     #[serde(borrow, default)]
@@ -63,7 +63,7 @@ pub(super) struct Checked {
     info: Option<Info>,
 }
 
-impl Given<'_> {
+impl EventParams<'_> {
     /// What is published, or what is wrong with it.
     pub(super) fn check(self, door: &PusherDoor, app: &App, body: &Bytes) -> Result<Checked, Refusal> {
         let missing = |what| Refusal::bad(format!("Missing required parameter: {what}"));

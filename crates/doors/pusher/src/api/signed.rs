@@ -54,7 +54,7 @@ impl Signed {
         };
         let body = read(&parts.headers, body, limits::body(app.limits.payload, events(&app.limits))).await?;
         auth::body(&query, &body)
-            .inspect_err(|refusal| door.complain(&app, client, refusal))
+            .inspect_err(|refusal| door.log_rejected(&app, client, refusal))
             .map_err(|refusal| refusal.failed(FailedProof::Signature))?;
         if !app.enabled {
             return Err(Refusal::forbidden("The app is disabled"));
@@ -72,7 +72,7 @@ impl Signed {
 
 /// The app that a request is about, and what else its path names.
 async fn named_app(door: &PusherDoor, parts: &mut Parts) -> Result<(Arc<App>, String), Refusal> {
-    let Named { tenant, app, name } = Named::read(parts).await?;
+    let PathParams { tenant, app, name } = PathParams::read(parts).await?;
     let app = match app {
         Some(id) => by_id(door, &id)?,
         None => by_auth_key(door, &parts.uri)?,
@@ -94,20 +94,20 @@ fn proven<'p>(
     let query = SignedQuery::read(parts.uri.query()).map_err(|error| Refusal::bad(error.to_string()))?;
     let now = door.bus().clock().wall_ms();
     auth::request(app, parts.method.as_str(), &signed_paths(parts.uri.path()), &query, now)
-        .inspect_err(|refusal| door.complain(app, client, refusal))
+        .inspect_err(|refusal| door.log_rejected(app, client, refusal))
         .map_err(|refusal| refusal.failed(FailedProof::Signature))?;
     Ok(query)
 }
 
 /// What a path names.
 #[derive(Debug, Default)]
-struct Named {
+struct PathParams {
     tenant: Option<String>,
     app: Option<String>,
     name: String,
 }
 
-impl Named {
+impl PathParams {
     async fn read(parts: &mut Parts) -> Result<Self, Refusal> {
         let all =
             RawPathParams::from_request_parts(parts, &()).await.map_err(|_| Refusal::bad("The path is not UTF-8"))?;

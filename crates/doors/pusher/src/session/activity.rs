@@ -9,7 +9,7 @@ use bytes::Bytes;
 use tidings_live::Context;
 use tidings_model::clock::Millis;
 
-use crate::door::Patience;
+use crate::door::KeepAlive;
 
 /// The close code when none comes.
 pub(super) const PONG_MISSING: u16 = 4201;
@@ -17,23 +17,23 @@ pub(super) const PONG_MISSING: u16 = 4201;
 /// Since when we wait for a sign of life, if we do. The timer is set anew only when it fires, not whenever something is heard.
 #[derive(Debug)]
 pub(super) struct Activity {
-    patience: Patience,
+    keep_alive: KeepAlive,
     asked: Option<Millis>,
 }
 
 impl Activity {
-    pub(super) fn new(patience: Patience) -> Self {
-        Self { patience, asked: None }
+    pub(super) fn new(keep_alive: KeepAlive) -> Self {
+        Self { keep_alive, asked: None }
     }
 
     /// What clients are told: after so many seconds in which they hear nothing they ask for a sign of life.
     pub(super) fn told(&self) -> u32 {
-        self.patience.activity
+        self.keep_alive.activity
     }
 
     /// After so long we ask: an eighth later than clients do, so that those who ask by themselves are not asked as well.
     fn interval(&self) -> Millis {
-        let told = seconds(self.patience.activity);
+        let told = seconds(self.keep_alive.activity);
         told + told / 8
     }
 
@@ -44,14 +44,14 @@ impl Activity {
 
     /// Looks, and asks if need be. When to look again; `None` if the client was asked and has not answered in time.
     pub(super) fn woken(&mut self, cx: &mut Context<'_>, ping: &Bytes) -> Option<Millis> {
-        let (now, heard) = (cx.now(), cx.heard());
-        let pong = seconds(self.patience.pong);
+        let (now, last_read_at) = (cx.now(), cx.last_read_at());
+        let pong = seconds(self.keep_alive.pong);
         // Bytes of any kind are a sign of life, frames of WebSocket's own among them.
-        if let Some(asked) = self.asked.filter(|asked| heard < *asked) {
+        if let Some(asked) = self.asked.filter(|asked| last_read_at < *asked) {
             return (now < asked + pong).then_some(asked + pong);
         }
         self.asked = None;
-        let due = heard.min(cx.last_write_at()) + self.interval();
+        let due = last_read_at.min(cx.last_write_at()) + self.interval();
         if now < due {
             return Some(due);
         }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use tidings_bus::Rate;
-use tidings_live::{Ask, ClientEvent, Context, PublishRefused, Refused};
+use tidings_live::{ClientEvent, Context, PublishRefused, Refused, SessionRequest};
 use tidings_model::pattern::{NameError, check_event_name};
 use tidings_model::policy::{canonical, is_encrypted};
 
@@ -21,8 +21,8 @@ impl Session {
     pub(super) fn client_event(&mut self, cx: &mut Context<'_>, name: &str, frame: &Frame<'_>) {
         match self.allowed(cx, name, frame) {
             Ok(event) => {
-                let ask = cx.ask(Ask::Publish(event));
-                self.pending = Some(Box::new(Pending::Publish { ask }));
+                let request_id = cx.request(SessionRequest::Publish(event));
+                self.pending = Some(Box::new(Pending::Publish { request_id }));
             }
             Err((code, message)) => {
                 if code == Some(TOO_MANY) {
@@ -82,8 +82,8 @@ impl Session {
         Ok(ClientEvent { channel: Arc::from(channel), name: name.to_owned(), data, user })
     }
 
-    pub(super) fn has_published(&mut self, cx: &mut Context<'_>, ask: u32, outcome: Result<(), PublishRefused>) {
-        self.taken(ask);
+    pub(super) fn has_published(&mut self, cx: &mut Context<'_>, request_id: u32, outcome: Result<(), PublishRefused>) {
+        self.taken(request_id);
         if let Err(refused) = outcome {
             let code = (!matches!(refused, PublishRefused::Wrong(_))).then_some(TOO_MANY);
             cx.write(wire::error(code, &format!("Client event rejected - {refused}")));

@@ -15,7 +15,7 @@ use crate::wire::{self, json};
 use super::Session;
 
 /// Why a sign-in is refused.
-enum No {
+enum SignInError {
     /// It cannot be one.
     Malformed(String),
     /// The app has not signed it.
@@ -33,8 +33,8 @@ impl Session {
                 self.is_known = true;
                 self.prove_by = super::NEVER;
             }
-            Err(No::Malformed(message)) => self.fault(cx, &message),
-            Err(No::Proof(message)) => {
+            Err(SignInError::Malformed(message)) => self.fault(cx, &message),
+            Err(SignInError::Proof(message)) => {
                 Self::error(cx, &message);
                 self.count_refusal(cx, Refused::FailedProof);
             }
@@ -42,21 +42,25 @@ impl Session {
     }
 
     /// Whom a client has proved to be, and the `user_data` that says so.
-    fn signed_in(&self, cx: &Context<'_>, frame: &Frame<'_>) -> Result<(Arc<Member>, String), No> {
-        let unread = || No::Malformed("Invalid sign-in: `data` needs the strings `auth` and `user_data`".to_owned());
-        let text = frame.text().ok_or_else(unread)?;
-        let Signin { auth, user_data } = json::object(&text).map_err(|_| unread())?;
-        auth::user(&self.app, cx.session(), &user_data, &auth).map_err(|error| No::Proof(error.to_string()))?;
+    fn signed_in(&self, cx: &Context<'_>, frame: &Frame<'_>) -> Result<(Arc<Member>, String), SignInError> {
+        let malformed =
+            || SignInError::Malformed("Invalid sign-in: `data` needs the strings `auth` and `user_data`".to_owned());
+        let text = frame.text().ok_or_else(malformed)?;
+        let Signin { auth, user_data } = json::object(&text).map_err(|_| malformed())?;
+        auth::user(&self.app, cx.session(), &user_data, &auth)
+            .map_err(|error| SignInError::Proof(error.to_string()))?;
         let user = User::of_user_data(&user_data).filter(|user| is_valid_user(&user.id)).ok_or_else(|| {
-            No::Malformed(
+            SignInError::Malformed(
                 "Invalid user data: `user_data` needs an `id` that is a string of 1 to 200 characters".to_owned(),
             )
         })?;
         if let Some(own) = self.user.as_deref().filter(|own| *own.user != *user.id) {
             let own = echo(&own.user);
-            return Err(No::Malformed(format!("This connection is signed in already, as another user: '{own}'")));
+            return Err(SignInError::Malformed(format!(
+                "This connection is signed in already, as another user: '{own}'"
+            )));
         }
-        let member = self.member_of(&user).map_err(No::Malformed)?;
+        let member = self.member_of(&user).map_err(SignInError::Malformed)?;
         Ok((member, user_data.0.clone().into_owned()))
     }
 

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tidings_broker::{JoinRefused, Recovery, Since, Way, Welcome};
-use tidings_live::{Ask, Context, JoinAsk, Proof, Refused};
+use tidings_broker::{DeliveryMode, JoinRefused, Recovery, Since, Welcome};
+use tidings_live::{Context, JoinRequest, Proof, Refused, SessionRequest};
 use tidings_model::channel::{ChannelKey, Member};
 use tidings_model::policy::{SERVER_TO_USER, canonical};
 
@@ -19,13 +19,13 @@ use crate::wire::{self, FORMAT, POSITIONED, json};
 use super::{Pending, Session};
 
 /// Why a channel is not joined, as `pusher:subscription_error` says it.
-struct No {
+struct SubscribeError {
     kind: &'static str,
     status: u16,
     message: String,
 }
 
-impl No {
+impl SubscribeError {
     fn new(kind: &'static str, status: u16, message: impl Into<String>) -> Self {
         Self { kind, status, message: message.into() }
     }
@@ -35,7 +35,7 @@ impl No {
     }
 }
 
-impl From<&JoinRefused> for No {
+impl From<&JoinRefused> for SubscribeError {
     fn from(refused: &JoinRefused) -> Self {
         match refused {
             JoinRefused::NoProof | JoinRefused::OtherUser => Self::auth(refused.to_string()),
@@ -48,96 +48,107 @@ impl From<&JoinRefused> for No {
 impl Session {
     pub(super) fn subscribe(&mut self, cx: &mut Context<'_>, frame: &Frame<'_>) {
         let text = frame.text();
-        let Some(wish) = text.as_deref().and_then(|text| json::object::<Subscribe<'_>>(text).ok()) else {
+        let Some(request) = text.as_deref().and_then(|text| json::object::<Subscribe<'_>>(text).ok()) else {
             return self.fault(cx, "Invalid subscription: `data` needs the string `channel`");
         };
-        let name = canonical(&wish.channel);
+        let name = canonical(&request.channel);
         if self.memberships.has(&name) {
-            return Self::error(cx, &format!("Existing subscription to channel {}", wish.channel.0));
+            return Self::error(cx, &format!("Existing subscription to channel {}", request.channel.0));
         }
-        match self.join(cx, &wish) {
+        match self.join(cx, &request) {
             Ok(join) => {
                 let (channel, user) = (Arc::clone(&join.channel), join.member.clone());
-                let ask = cx.ask(Ask::Join(join));
-                let format = format_of(&wish);
-                self.pending = Some(Box::new(Pending::Join { ask, channel, user, format }));
+                let request_id = cx.request(SessionRequest::Join(join));
+                let format = format_of(&request);
+                self.pending = Some(Box::new(Pending::Join { request_id, channel, user, format }));
             }
-            Err(no) => self.refuse(cx, &wish.channel, &no),
+            Err(error) => self.refuse(cx, &request.channel, &error),
         }
     }
 
     /// What to ask for, once everything that the session can check is checked.
-    fn join(&self, cx: &Context<'_>, wish: &Subscribe<'_>) -> Result<JoinAsk, No> {
-        let name = &*wish.channel;
+    fn join(&self, cx: &Context<'_>, request: &Subscribe<'_>) -> Result<JoinRequest, SubscribeError> {
+        let name = &*request.channel;
         if !is_valid(name) {
-            return Err(No::new("InvalidChannel", 400, format!("Invalid channel name: '{}'", echo(name))));
+            return Err(SubscribeError::new("InvalidChannel", 400, format!("Invalid channel name: '{}'", echo(name))));
         }
         let user = self.user.as_deref().map(|member| &*member.user);
         if name.strip_prefix(SERVER_TO_USER).is_some_and(|own| user != Some(own)) {
-            return Err(No::auth("Only connections that have signed in as this user may join the channel"));
+            return Err(SubscribeError::auth("Only connections that have signed in as this user may join the channel"));
         }
         let limit = self.app.limits.channels_per_session;
         if self.memberships.len() >= limit {
-            return Err(No::new(
+            return Err(SubscribeError::new(
                 "LimitReached",
                 403,
                 format!("The connection is in as many channels as it may be: {limit}"),
             ));
         }
-        let proven = match wish.auth() {
-            Some(auth) => auth::channel(&self.app, cx.session(), name, wish.channel_data(), auth),
+        let proven = match request.auth() {
+            Some(auth) => auth::channel(&self.app, cx.session(), name, request.channel_data(), auth),
             None => Err(auth::AuthError::Missing),
         };
         let proof = match proven {
             Ok(()) => Proof::Channel,
-            Err(error) if needs_auth(name) => return Err(No::auth(error.to_string())),
+            Err(error) if needs_auth(name) => return Err(SubscribeError::auth(error.to_string())),
             // What a client sends along for a channel that is open to all doesn't matter.
             Err(_) => Proof::None,
         };
-        let member = if is_presence(name) { Some(self.member(wish)?) } else { None };
-        let since = self.since(wish)?;
-        Ok(JoinAsk { channel: Arc::from(name), proof, member, since, way: Way::Shared(format_of(wish)) })
+        let member = if is_presence(name) { Some(self.member(request)?) } else { None };
+        let since = self.since(request)?;
+        Ok(JoinRequest {
+            channel: Arc::from(name),
+            proof,
+            member,
+            since,
+            mode: DeliveryMode::Shared(format_of(request)),
+        })
     }
 
     /// What of the past is wanted: what came after a position, else the last ones that the channel gives everybody.
-    fn since(&self, wish: &Subscribe<'_>) -> Result<Option<Since>, No> {
-        if let Some(since) = wish.since().filter(|since| !since.is_empty()) {
-            let position =
-                since.parse().map_err(|error| No::new("InvalidSince", 400, format!("Invalid since: {error}")));
+    fn since(&self, request: &Subscribe<'_>) -> Result<Option<Since>, SubscribeError> {
+        if let Some(since) = request.since().filter(|since| !since.is_empty()) {
+            let position = since
+                .parse()
+                .map_err(|error| SubscribeError::new("InvalidSince", 400, format!("Invalid since: {error}")));
             return position.map(|position| Some(Since::Position(position)));
         }
-        let replay = self.app.namespaces.options(&canonical(&wish.channel)).replay;
+        let replay = self.app.namespaces.options(&canonical(&request.channel)).replay;
         Ok((replay > 0).then_some(Since::Last(replay)))
     }
 
     /// Who joins a presence channel: the one whom the app signed, else the one who has signed in.
-    fn member(&self, wish: &Subscribe<'_>) -> Result<Arc<Member>, No> {
-        let Some(data) = wish.channel_data() else {
+    fn member(&self, request: &Subscribe<'_>) -> Result<Arc<Member>, SubscribeError> {
+        let Some(data) = request.channel_data() else {
             return self.user.clone().ok_or_else(|| {
-                No::auth("Presence channels need channel_data with a user_id, or a connection that has signed in")
+                SubscribeError::auth(
+                    "Presence channels need channel_data with a user_id, or a connection that has signed in",
+                )
             });
         };
         let user = User::of_channel_data(data).filter(|user| is_valid_user(&user.id)).ok_or_else(|| {
-            No::auth("Invalid channel_data: it needs a user_id, a string of 1 to 200 characters or a number")
+            SubscribeError::auth(
+                "Invalid channel_data: it needs a user_id, a string of 1 to 200 characters or a number",
+            )
         })?;
-        self.member_of(&user).map_err(|message| No::new("LimitReached", 413, message))
+        self.member_of(&user).map_err(|message| SubscribeError::new("LimitReached", 413, message))
     }
 
     pub(super) fn has_joined(
         &mut self,
         cx: &mut Context<'_>,
-        ask: u32,
+        request_id: u32,
         channel: &ChannelKey,
         outcome: Result<Welcome, JoinRefused>,
     ) {
-        let (member, format) = match self.taken(ask) {
+        let (member, format) = match self.taken(request_id) {
             Some(Pending::Join { user, format, .. }) => (user, format),
             _ => (None, &FORMAT),
         };
         let name = shown(&channel.name);
         let welcome = match outcome {
             Ok(welcome) => welcome,
-            Err(refused) => return self.refuse(cx, &name, &No::from(&refused)),
+            Err(refused) => return self.refuse(cx, &name, &SubscribeError::from(&refused)),
         };
         if let Some(member) = member.as_ref().filter(|_| !self.is_known) {
             // Whose session it is, for those who end a user's connections. It is no sign-in.
@@ -172,17 +183,17 @@ impl Session {
         }
     }
 
-    pub(super) fn join_refused(&mut self, cx: &mut Context<'_>, ask: u32, refused: &JoinRefused) {
-        if let Some(Pending::Join { channel, .. }) = self.taken(ask) {
-            self.refuse(cx, &channel, &No::from(refused));
+    pub(super) fn join_refused(&mut self, cx: &mut Context<'_>, request_id: u32, refused: &JoinRefused) {
+        if let Some(Pending::Join { channel, .. }) = self.taken(request_id) {
+            self.refuse(cx, &channel, &SubscribeError::from(refused));
         }
     }
 
     /// Says no twice: to those who listen on the channel, and in Pusher's own way.
-    fn refuse(&mut self, cx: &mut Context<'_>, channel: &str, no: &No) {
-        cx.write(wire::subscription_error(channel, no.kind, &no.message, no.status));
-        cx.write(wire::error(None, &no.message));
-        match no.kind {
+    fn refuse(&mut self, cx: &mut Context<'_>, channel: &str, error: &SubscribeError) {
+        cx.write(wire::subscription_error(channel, error.kind, &error.message, error.status));
+        cx.write(wire::error(None, &error.message));
+        match error.kind {
             "AuthError" => self.count_refusal(cx, Refused::FailedProof),
             "LimitReached" => self.count_refusal(cx, Refused::Quota),
             "InvalidChannel" | "InvalidSince" => self.count_refusal(cx, Refused::Channel),
@@ -192,23 +203,23 @@ impl Session {
 
     pub(super) fn unsubscribe(&mut self, cx: &mut Context<'_>, frame: &Frame<'_>) {
         let text = frame.text();
-        let Some(wish) = text.as_deref().and_then(|text| json::object::<Unsubscribe<'_>>(text).ok()) else {
+        let Some(request) = text.as_deref().and_then(|text| json::object::<Unsubscribe<'_>>(text).ok()) else {
             return self.fault(cx, "Invalid unsubscription: `data` needs the string `channel`");
         };
-        if !self.memberships.has(&canonical(&wish.channel)) {
-            let channel = echo(&wish.channel);
+        if !self.memberships.has(&canonical(&request.channel)) {
+            let channel = echo(&request.channel);
             return Self::error(
                 cx,
                 &format!("No current subscription to channel {channel}, or subscription in progress"),
             );
         }
-        let channel: Arc<str> = Arc::from(&*wish.channel);
-        let ask = cx.ask(Ask::Leave(Arc::clone(&channel)));
-        self.pending = Some(Box::new(Pending::Leave { ask, channel }));
+        let channel: Arc<str> = Arc::from(&*request.channel);
+        let request_id = cx.request(SessionRequest::Leave(Arc::clone(&channel)));
+        self.pending = Some(Box::new(Pending::Leave { request_id, channel }));
     }
 
-    pub(super) fn leave_refused(&mut self, cx: &mut Context<'_>, ask: u32, refused: &JoinRefused) {
-        if let Some(Pending::Leave { channel, .. }) = self.taken(ask) {
+    pub(super) fn leave_refused(&mut self, cx: &mut Context<'_>, request_id: u32, refused: &JoinRefused) {
+        if let Some(Pending::Leave { channel, .. }) = self.taken(request_id) {
             Self::error(cx, &format!("The subscription to channel {channel} could not be ended: {refused}"));
         }
     }
@@ -225,6 +236,6 @@ fn first_of(frames: &[&Bytes], most: usize) -> usize {
 }
 
 /// How a session hears a channel.
-fn format_of(wish: &Subscribe<'_>) -> &'static Format {
-    if wish.since().is_some() { &POSITIONED } else { &FORMAT }
+fn format_of(request: &Subscribe<'_>) -> &'static Format {
+    if request.since().is_some() { &POSITIONED } else { &FORMAT }
 }

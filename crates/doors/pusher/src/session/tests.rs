@@ -1,4 +1,4 @@
-//! Sessions, as a client sees them: what goes in, and which frames, asks and closes come out.
+//! Sessions, as a client sees them: what goes in, and which frames, requests and closes come out.
 
 mod catching_up;
 mod channels;
@@ -6,7 +6,7 @@ mod client_events;
 mod connection;
 mod flood;
 mod idle;
+mod kit;
 mod signin;
-mod stage;
 mod values;
 mod watch;

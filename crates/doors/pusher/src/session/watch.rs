@@ -7,8 +7,8 @@
 
 use std::sync::Arc;
 
-use tidings_broker::{JoinRefused, Way, Welcome};
-use tidings_live::{Ask, Context, JoinAsk, Proof};
+use tidings_broker::{DeliveryMode, JoinRefused, Welcome};
+use tidings_live::{Context, JoinRequest, Proof, SessionRequest};
 use tidings_model::channel::Member;
 use tidings_model::clock::Millis;
 use tidings_model::policy::online;
@@ -96,7 +96,7 @@ impl Session {
         }
         // A list that comes with another sign-in takes the place of the one before.
         for dropped in self.watch.iter().flat_map(|before| &before.users).filter(|user| !watch.users.contains(user)) {
-            cx.ask(Ask::Leave(online(dropped).into()));
+            cx.request(SessionRequest::Leave(online(dropped).into()));
         }
         let own = Arc::new(Member { user: Arc::clone(user).into(), info: None });
         watch.open.push(join(cx, user, Some(own)));
@@ -108,12 +108,12 @@ impl Session {
     pub(super) fn has_looked(
         &mut self,
         cx: &mut Context<'_>,
-        ask: u32,
+        request_id: u32,
         user: &str,
         outcome: &Result<Welcome, JoinRefused>,
     ) {
         let Some(watch) = &mut self.watch else { return };
-        watch.open.retain(|open| *open != ask);
+        watch.open.retain(|open| *open != request_id);
         let watched = watch.users.iter().find(|watched| ***watched == *user).cloned();
         match (watched, outcome) {
             (Some(watched), Ok(welcome)) => watch.note(watched, !welcome.members.is_empty()),
@@ -162,5 +162,11 @@ impl Session {
 /// Asks to join the channel that knows whether `user` is online. That the door asks is the proof: the app has signed the list.
 fn join(cx: &mut Context<'_>, user: &str, member: Option<Arc<Member>>) -> u32 {
     let channel = online(user).into();
-    cx.ask(Ask::Join(JoinAsk { channel, proof: Proof::Channel, member, since: None, way: Way::Session }))
+    cx.request(SessionRequest::Join(JoinRequest {
+        channel,
+        proof: Proof::Channel,
+        member,
+        since: None,
+        mode: DeliveryMode::Session,
+    }))
 }

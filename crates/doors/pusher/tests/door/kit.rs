@@ -11,11 +11,11 @@ use http_body_util::BodyExt;
 use parking_lot::Mutex;
 use prometheus_client::registry::Registry;
 use serde_json::Value;
-use tidings_broker::{Control, Join, MemoryBroker, MemoryLimits, SessionRef, Shards, Told, Way};
+use tidings_broker::{Control, DeliveryMode, Join, MemoryBroker, MemoryLimits, SessionRef, Shards, Told};
 use tidings_bus::{Apps, Bus, Catalogue, Parts, Transitions};
 use tidings_courier::egress::{Egress, EgressConfig, Response};
 use tidings_courier::{Courier, Delivery, Outcome, Outlet, Prepared, Settings, Terms};
-use tidings_door_pusher::{FORMAT, Patience, PusherDoor, router};
+use tidings_door_pusher::{FORMAT, KeepAlive, PusherDoor, router};
 use tidings_live::{Inboxes, Live};
 use tidings_model::app::{App, AppLimits, Door as AppDoor, Token};
 use tidings_model::channel::{ChannelKey, ChannelOptions, Member, SessionId};
@@ -131,9 +131,9 @@ pub(crate) async fn door_with(limits: AppLimits) -> Door {
     let bus = Bus::new(parts, notices, &mut registry);
     let live_settings = tidings_live::Settings::default();
     let inboxes = Inboxes::new(1, &live_settings, Arc::clone(&shared)).unwrap();
-    let (asks, runtime) = (Arc::new(bus.clone()), tokio::runtime::Handle::current());
-    let live = Live::start(inboxes, live_settings, shared, asks, runtime, &mut registry).unwrap();
-    let router = router(PusherDoor::new(bus.clone(), live, Patience::default()));
+    let (handler, runtime) = (Arc::new(bus.clone()), tokio::runtime::Handle::current());
+    let live = Live::start(inboxes, live_settings, shared, handler, runtime, &mut registry).unwrap();
+    let router = router(PusherDoor::new(bus.clone(), live, KeepAlive::default()));
     Door { router, clock, bus, shards, joined: Mutex::default(), _dir: dir }
 }
 
@@ -231,10 +231,10 @@ impl Door {
             options,
             session,
             at: SessionRef { shard: 0, slot, life: 0 },
-            ask: 1,
+            request_id: 1,
             member: user.map(|user| Arc::new(Member { user: user.into(), info: None })),
             since: None,
-            way: Way::Shared(&FORMAT),
+            mode: DeliveryMode::Shared(&FORMAT),
         };
         self.bus.broker().join(join).await.unwrap();
         self.shards.0.lock().clear();

@@ -1,6 +1,6 @@
 //! What a client of the stream reads, and what its session asks.
 
-use tidings_live::{End, Refused, Rehearsal};
+use tidings_live::{CloseWith, ProtocolTester, Refused};
 use tidings_model::channel::{Epoch, SessionId};
 use tidings_model::event::{Data, Event};
 use tidings_wire::Publication;
@@ -8,15 +8,15 @@ use tidings_wire::sse::Parser;
 
 use super::*;
 
-/// A session on a stage, and what its client reads.
+/// A session, and what its client reads.
 struct Scene {
-    stage: Rehearsal,
+    tester: ProtocolTester,
     session: StreamSession,
     parser: Parser,
 }
 
-/// What a client has heard: (event, last id, data).
-type Heard = (String, String, String);
+/// What a client has received: (event, last id, data).
+type Received = (String, String, String);
 
 impl Scene {
     fn new(wish: Wish) -> Self {
@@ -24,9 +24,10 @@ impl Scene {
     }
 
     fn framed(wish: Wish, framing: Framing) -> Self {
-        let (stage, session) = (Rehearsal::new(SessionId::from_random([0; 16])), StreamSession::new(wish, framing));
-        let mut scene = Self { stage, session, parser: Parser::default() };
-        scene.session.opened(&mut scene.stage.context());
+        let (tester, session) =
+            (ProtocolTester::new(SessionId::from_random([0; 16])), StreamSession::new(wish, framing));
+        let mut scene = Self { tester, session, parser: Parser::default() };
+        scene.session.opened(&mut scene.tester.context());
         scene
     }
 
@@ -41,17 +42,17 @@ impl Scene {
         Self::new(Wish { channels: channels.iter().map(wanted).collect(), ..Wish::default() })
     }
 
-    fn heard(&mut self) -> Vec<Heard> {
-        let mut heard = Vec::new();
-        for bytes in self.stage.written() {
-            heard.extend(self.parser.feed(&bytes).unwrap().into_iter().map(|e| (e.name, e.id, e.data)));
+    fn received(&mut self) -> Vec<Received> {
+        let mut received = Vec::new();
+        for bytes in self.tester.written() {
+            received.extend(self.parser.feed(&bytes).unwrap().into_iter().map(|e| (e.name, e.id, e.data)));
         }
-        heard
+        received
     }
 
     /// The chunks that have been written, which must be whole.
     fn chunks(&mut self) -> Vec<String> {
-        let written: Vec<u8> = self.stage.written().concat();
+        let written: Vec<u8> = self.tester.written().concat();
         let (mut chunks, mut rest) = (Vec::new(), String::from_utf8(written).unwrap());
         while let Some((length, behind)) = rest.split_once("\r\n") {
             let length = usize::from_str_radix(length, 16).unwrap();
@@ -63,13 +64,13 @@ impl Scene {
         chunks
     }
 
-    fn joined(&mut self, ask: u32, name: &str, outcome: Result<Welcome, JoinRefused>) {
+    fn joined(&mut self, request_id: u32, name: &str, outcome: Result<Welcome, JoinRefused>) {
         let channel = ChannelKey::new("1".into(), name);
-        self.session.joined(&mut self.stage.context(), ask, &channel, outcome);
+        self.session.joined(&mut self.tester.context(), request_id, &channel, outcome);
     }
 
     fn said(&mut self, name: &str, id: &str, position: Option<Position>) {
-        self.session.said(&mut self.stage.context(), &said(name, id, position));
+        self.session.said(&mut self.tester.context(), &said(name, id, position));
     }
 }
 
@@ -93,14 +94,14 @@ fn said(channel: &str, id: &str, position: Option<Position>) -> Arc<Prepared> {
     Arc::new(Prepared::new(Said::Publication(Publication { event: Arc::new(event), channel, position, user: None })))
 }
 
-fn message(channel: &str, id: &str, cursor: &str) -> Heard {
+fn message(channel: &str, id: &str, cursor: &str) -> Received {
     let data = format!(
         "{{\"id\":\"{id}\",\"channel\":\"{channel}\",\"name\":\"n\",\"data\":1,\"time\":\"1970-01-01T00:00:00.000Z\"}}"
     );
     ("message".to_owned(), cursor.to_owned(), data)
 }
 
-fn event(name: &str, cursor: &str, data: &str) -> Heard {
+fn event(name: &str, cursor: &str, data: &str) -> Received {
     (name.to_owned(), cursor.to_owned(), data.to_owned())
 }
 
@@ -114,20 +115,20 @@ fn a_session_says_who_it_is_and_joins_what_it_may() {
         member: Some(Arc::clone(&member)),
         until: None,
     });
-    let written = scene.stage.written();
+    let written = scene.tester.written();
     assert!(written[0].starts_with(b"retry: 2000\n"), "{written:?}");
     let opened = scene.parser.feed(&written[0]).unwrap().remove(0);
     assert_eq!(
         (opened.name.as_str(), opened.data.as_str()),
         ("tidings.open", r#"{"session":"0.0","channels":["a","$b"]}"#)
     );
-    assert_eq!(scene.stage.user().as_deref(), Some("u"));
-    let asked: Vec<JoinAsk> = scene
-        .stage
+    assert_eq!(scene.tester.user().as_deref(), Some("u"));
+    let asked: Vec<JoinRequest> = scene
+        .tester
         .asked()
         .into_iter()
-        .map(|(_, ask)| match ask {
-            Ask::Join(join) => join,
+        .map(|(_, request_id)| match request_id {
+            SessionRequest::Join(join) => join,
             other => panic!("{other:?}"),
         })
         .collect();
@@ -135,36 +136,36 @@ fn a_session_says_who_it_is_and_joins_what_it_may() {
     assert_eq!((asked[0].channel.as_ref(), asked[0].proof, &asked[0].since), ("a", Proof::None, &None));
     assert_eq!(asked[1].since, at(3).map(Since::Position));
     assert_eq!((asked[1].proof, asked[1].member.as_ref()), (Proof::Channel, Some(&member)));
-    assert!(matches!(asked[0].way, Way::Shared(_)), "without history the bytes are everybody's");
-    assert!(matches!(asked[1].way, Way::Session));
+    assert!(matches!(asked[0].mode, DeliveryMode::Shared(_)), "without history the bytes are everybody's");
+    assert!(matches!(asked[1].mode, DeliveryMode::Session));
 }
 
 #[test]
 fn the_cursor_counts_what_was_written_and_keeps_what_was_not_reached() {
     let mut scene = Scene::wanting(&[("b", true, at(5)), ("x", false, None), ("a", true, at(7)), ("c", true, None)]);
-    scene.heard();
+    scene.received();
     let missed = vec![said("a", "a8", at(8)), said("a", "a9", at(9))];
     let welcome = Welcome { position: at(9), recovery: Recovery::Complete, publications: missed, ..Welcome::default() };
     scene.joined(3, "a", Ok(welcome));
     // Before b and c have joined: a break now must bring b's back.
     scene.said("a", "a10", at(10));
     assert_eq!(
-        scene.heard(),
+        scene.received(),
         [message("a", "a8", "e:5,-,e:8,-"), message("a", "a9", "e:5,-,e:9,-"), message("a", "a10", "e:5,-,e:10,-")]
     );
     scene.joined(2, "x", Ok(Welcome::default()));
     let missed = vec![said("b", "b6", at(6))];
     let welcome = Welcome { position: at(6), recovery: Recovery::Complete, publications: missed, ..Welcome::default() };
     scene.joined(1, "b", Ok(welcome));
-    assert_eq!(scene.heard(), [message("b", "b6", "e:6,-,e:10,-")]);
+    assert_eq!(scene.received(), [message("b", "b6", "e:6,-,e:10,-")]);
     scene.joined(4, "c", Ok(Welcome { position: at(40), ..Welcome::default() }));
     // From here on a client that breaks off misses nothing.
     let joined = event("tidings.joined", "e:6,-,e:10,e:40", r#"{"channels":["b","x","a","c"]}"#);
-    assert_eq!(scene.heard(), [joined]);
+    assert_eq!(scene.received(), [joined]);
     // What a client says isn't kept, so it has no position.
     scene.said("c", "client", None);
     scene.said("b", "b7", at(7));
-    assert_eq!(scene.heard(), [message("c", "client", "e:6,-,e:10,e:40"), message("b", "b7", "e:7,-,e:10,e:40")]);
+    assert_eq!(scene.received(), [message("c", "client", "e:6,-,e:10,e:40"), message("b", "b7", "e:7,-,e:10,e:40")]);
     // Read back, it is where the session is.
     let text = scene.parser.last_id().to_owned();
     assert_eq!(cursor::read(&text, 4), Some(vec![at(7), None, at(10), at(40)]));
@@ -173,7 +174,7 @@ fn the_cursor_counts_what_was_written_and_keeps_what_was_not_reached() {
 #[test]
 fn a_loss_is_told_once_and_then_it_goes_on() {
     let mut scene = Scene::wanting(&[("a", true, at(1)), ("b", true, at(2))]);
-    scene.heard();
+    scene.received();
     let lost = Welcome {
         position: at(9),
         recovery: Recovery::Lost,
@@ -181,12 +182,15 @@ fn a_loss_is_told_once_and_then_it_goes_on() {
         ..Welcome::default()
     };
     scene.joined(1, "a", Ok(lost));
-    assert_eq!(scene.heard(), [event("tidings.lost", "e:9,e:2", r#"{"channel":"a"}"#), message("a", "a9", "e:9,e:2")]);
+    assert_eq!(
+        scene.received(),
+        [event("tidings.lost", "e:9,e:2", r#"{"channel":"a"}"#), message("a", "a9", "e:9,e:2")]
+    );
     // History is no longer kept.
     let lost = Welcome { recovery: Recovery::Lost, ..Welcome::default() };
     scene.joined(2, "b", Ok(lost));
     let joined = event("tidings.joined", "e:9,-", r#"{"channels":["a","b"]}"#);
-    assert_eq!(scene.heard(), [event("tidings.lost", "e:9,-", r#"{"channel":"b"}"#), joined]);
+    assert_eq!(scene.received(), [event("tidings.lost", "e:9,-", r#"{"channel":"b"}"#), joined]);
 }
 
 #[test]
@@ -194,7 +198,7 @@ fn what_a_node_that_was_cut_off_has_missed_is_told_where_it_has_a_position() {
     let mut scene = Scene::wanting(&[("a", true, at(1)), ("b", false, None)]);
     scene.joined(1, "a", Ok(Welcome { position: at(1), recovery: Recovery::Complete, ..Welcome::default() }));
     scene.joined(2, "b", Ok(Welcome::default()));
-    scene.heard();
+    scene.received();
     for (name, publications, expected) in [
         ("b", true, vec![]),
         ("a", false, vec![]),
@@ -202,92 +206,94 @@ fn what_a_node_that_was_cut_off_has_missed_is_told_where_it_has_a_position() {
     ] {
         let channel = ChannelKey::new("1".into(), name);
         let lost = Lost { channel, position: at(7), publications, members: true };
-        scene.session.lost(&mut scene.stage.context(), &lost);
-        assert_eq!(scene.heard(), expected, "{name} {publications}");
+        scene.session.lost(&mut scene.tester.context(), &lost);
+        assert_eq!(scene.received(), expected, "{name} {publications}");
     }
     scene.said("a", "a8", at(8));
-    assert_eq!(scene.heard(), [message("a", "a8", "e:8,-")]);
+    assert_eq!(scene.received(), [message("a", "a8", "e:8,-")]);
 }
 
 #[test]
 fn the_last_words_are_for_who_does_not_know_them() {
     let mut scene = Scene::wanting(&[("cache-a", false, None), ("b", true, at(1))]);
-    scene.heard();
+    scene.received();
     scene.joined(1, "cache-a", Ok(Welcome { cached: Some(said("cache-a", "c", None)), ..Welcome::default() }));
-    assert_eq!(scene.heard(), [message("cache-a", "c", "")]);
+    assert_eq!(scene.received(), [message("cache-a", "c", "")]);
     let cached = Some(said("b", "b1", at(1)));
     scene.joined(2, "b", Ok(Welcome { position: at(1), recovery: Recovery::Complete, cached, ..Welcome::default() }));
-    assert_eq!(scene.heard(), [event("tidings.joined", "-,e:1", r#"{"channels":["cache-a","b"]}"#)]);
+    assert_eq!(scene.received(), [event("tidings.joined", "-,e:1", r#"{"channels":["cache-a","b"]}"#)]);
 }
 
 #[test]
 fn a_refused_channel_is_told_and_the_others_go_on() {
     let full = || Err(JoinRefused::TooManyMembers { limit: 1 });
     let mut scene = Scene::wanting(&[("presence-a", false, None), ("b", true, None)]);
-    scene.heard();
+    scene.received();
     scene.joined(1, "presence-a", full());
     let told =
         event("tidings.refused", "", r#"{"channel":"presence-a","reason":"as many members are present as may be: 1"}"#);
-    assert_eq!(scene.heard(), [told]);
-    assert_eq!(scene.stage.ended(), None);
-    let answer = Answer::Join(Err(JoinRefused::NoProof));
-    scene.session.answered(&mut scene.stage.context(), 2, answer);
+    assert_eq!(scene.received(), [told]);
+    assert_eq!(scene.tester.ended(), None);
+    let response = SessionResponse::Join(Err(JoinRefused::NoProof));
+    scene.session.answered(&mut scene.tester.context(), 2, response);
     let told =
         event("tidings.refused", "", r#"{"channel":"b","reason":"the channel asks for a proof, and none was given"}"#);
-    assert_eq!(scene.heard(), [told, event("tidings.close", "", r#"{"reason":"refused"}"#)]);
-    assert_eq!(scene.stage.ended(), Some(End::Plain), "nothing is left to wait for");
-    assert_eq!(scene.stage.refused(), [Refused::Quota, Refused::FailedProof]);
+    assert_eq!(scene.received(), [told, event("tidings.close", "", r#"{"reason":"refused"}"#)]);
+    assert_eq!(scene.tester.ended(), Some(CloseWith::EndOfStream), "nothing is left to wait for");
+    assert_eq!(scene.tester.refused(), [Refused::Quota, Refused::FailedProof]);
 }
 
 #[test]
 fn a_broker_that_is_away_ends_the_stream_so_that_it_comes_back() {
     let mut scene = Scene::wanting(&[("a", true, at(1))]);
-    scene.heard();
-    let answer = Answer::Join(Err(JoinRefused::Unavailable));
-    scene.session.answered(&mut scene.stage.context(), 1, answer);
-    assert_eq!(scene.heard(), [event("tidings.close", "", r#"{"reason":"unavailable"}"#)]);
-    assert_eq!(scene.stage.ended(), Some(End::Plain));
+    scene.received();
+    let response = SessionResponse::Join(Err(JoinRefused::Unavailable));
+    scene.session.answered(&mut scene.tester.context(), 1, response);
+    assert_eq!(scene.received(), [event("tidings.close", "", r#"{"reason":"unavailable"}"#)]);
+    assert_eq!(scene.tester.ended(), Some(CloseWith::EndOfStream));
 }
 
 #[test]
 fn a_stream_shows_that_it_lives_until_its_token_ends() {
     let mut scene = Scene::new(Wish { until: Some(60_000), ..Wish::default() });
-    scene.heard();
+    scene.received();
     let mut comments = 0;
     loop {
-        scene.stage.now = scene.stage.wake_at().unwrap();
-        scene.session.woken(&mut scene.stage.context());
-        if scene.stage.now >= 60_000 {
+        scene.tester.now = scene.tester.wake_at().unwrap();
+        scene.session.woken(&mut scene.tester.context());
+        if scene.tester.now >= 60_000 {
             break;
         }
-        assert_eq!(scene.stage.written(), [":\n"]);
+        assert_eq!(scene.tester.written(), [":\n"]);
         comments += 1;
     }
-    assert_eq!((comments, scene.stage.now), (2, 60_000));
-    assert_eq!(scene.heard(), [event("tidings.close", "", r#"{"reason":"token_expired"}"#)]);
-    assert_eq!(scene.stage.ended(), Some(End::Plain));
+    assert_eq!((comments, scene.tester.now), (2, 60_000));
+    assert_eq!(scene.received(), [event("tidings.close", "", r#"{"reason":"token_expired"}"#)]);
+    assert_eq!(scene.tester.ended(), Some(CloseWith::EndOfStream));
 }
 
 #[test]
 fn the_end_has_a_reason() {
     for (why, reason) in
-        [(Closing::GoingAway, "going_away"), (Closing::Restarting, "going_away"), (Closing::Slow, "slow")]
+        [(CloseReason::GoingAway, "going_away"), (CloseReason::Restarting, "going_away"), (CloseReason::Slow, "slow")]
     {
         let mut scene = Scene::wanting(&[("a", false, None)]);
-        scene.heard();
-        scene.session.closing(&mut scene.stage.context(), why);
-        let written = scene.stage.written().concat();
+        scene.received();
+        scene.session.closing(&mut scene.tester.context(), why);
+        let written = scene.tester.written().concat();
         let told = scene.parser.feed(&written).unwrap().remove(0);
         assert_eq!((told.name.as_str(), told.data), ("tidings.close", format!("{{\"reason\":\"{reason}\"}}")));
         let retry = String::from_utf8(written).unwrap();
         let retry: Option<u32> =
             retry.lines().find_map(|line| line.strip_prefix("retry: ")).map(|millis| millis.parse().unwrap());
         match why {
-            Closing::GoingAway => assert!((100..1_000).contains(&retry.unwrap()), "at once, but not all at one time"),
-            Closing::Restarting => assert!((1_000..1_500).contains(&retry.unwrap()), "when it is back"),
+            CloseReason::GoingAway => {
+                assert!((100..1_000).contains(&retry.unwrap()), "at once, but not all at one time")
+            }
+            CloseReason::Restarting => assert!((1_000..1_500).contains(&retry.unwrap()), "when it is back"),
             _ => assert_eq!(retry, None),
         }
-        assert_eq!(scene.stage.ended(), Some(End::Plain));
+        assert_eq!(scene.tester.ended(), Some(CloseWith::EndOfStream));
     }
 }
 
@@ -304,18 +310,18 @@ fn each_event_is_a_chunk_and_only_events_end_with_an_empty_line() {
     scene.joined(2, "b", Ok(Welcome { cached, ..Welcome::default() }));
     scene.joined(3, "full", Err(JoinRefused::TooManyMembers { limit: 1 }));
     scene.said("a", "a4", at(4));
-    scene.session.woken(&mut scene.stage.context());
+    scene.session.woken(&mut scene.tester.context());
     let lost = Lost { channel: ChannelKey::new("1".into(), "a"), position: at(9), publications: true, members: true };
-    scene.session.lost(&mut scene.stage.context(), &lost);
+    scene.session.lost(&mut scene.tester.context(), &lost);
     scene.said("a", "a10", at(10));
-    scene.session.closing(&mut scene.stage.context(), Closing::GoingAway);
+    scene.session.closing(&mut scene.tester.context(), CloseReason::GoingAway);
     let chunks = scene.chunks();
-    let mut heard = Vec::new();
+    let mut received = Vec::new();
     for chunk in &chunks[..chunks.len() - 1] {
         let events = scene.parser.feed(chunk.as_bytes()).unwrap();
         assert_eq!(chunk.matches("\n\n").count(), events.len(), "an empty line that ends no event: {chunk:?}");
         assert_eq!(events.len(), usize::from(chunk != ":\n"), "{chunk:?}");
-        heard.extend(events.into_iter().map(|event| (event.name, event.id, event.data)));
+        received.extend(events.into_iter().map(|event| (event.name, event.id, event.data)));
     }
     assert_eq!(chunks.last().unwrap(), "", "the last chunk");
     let expected = [
@@ -334,5 +340,5 @@ fn each_event_is_a_chunk_and_only_events_end_with_an_empty_line() {
         message("a", "a10", "e:10,-,-"),
         event("tidings.close", "e:10,-,-", r#"{"reason":"going_away"}"#),
     ];
-    assert_eq!(heard, expected);
+    assert_eq!(received, expected);
 }

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use serde_json::{Value, json};
-use tidings_broker::{Recovery, Since, Way, Welcome};
+use tidings_broker::{DeliveryMode, Recovery, Since, Welcome};
 use tidings_model::channel::{ChannelKey, ChannelOptions, Epoch, Position};
 use tidings_model::event::{Data, Event};
 use tidings_model::policy::Namespaces;
 use tidings_wire::{Prepared, Publication, Said};
 
-use super::stage::{Client, app, refused};
+use super::kit::{Client, app, refused};
 use crate::wire::{FORMAT, POSITIONED};
 
 fn position(offset: u64) -> Position {
@@ -56,11 +56,17 @@ fn subscribe(client: &mut Client, since: Option<&str>, welcome: Welcome) -> (Opt
         data["since"] = since.into();
     }
     assert!(client.say("pusher:subscribe", data).is_empty());
-    let (ask, join) = client.asked_to_join();
-    let Way::Shared(format) = join.way else { panic!("{join:?}") };
+    let (request_id, join) = client.asked_to_join();
+    let DeliveryMode::Shared(format) = join.mode else { panic!("{join:?}") };
     assert!(std::ptr::eq(format, if since.is_some() { &POSITIONED } else { &FORMAT }));
     let channel = client.key("c");
-    tidings_live::SessionProtocol::joined(&mut client.session, &mut client.stage.context(), ask, &channel, Ok(welcome));
+    tidings_live::SessionProtocol::joined(
+        &mut client.session,
+        &mut client.tester.context(),
+        request_id,
+        &channel,
+        Ok(welcome),
+    );
     (join.since, client.frames())
 }
 

@@ -4,15 +4,15 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use serde_json::{Value, json};
-use tidings_broker::{JoinRefused, Way, Welcome};
-use tidings_live::{Answer, Ask, Proof, SessionProtocol};
+use tidings_broker::{DeliveryMode, JoinRefused, Welcome};
+use tidings_live::{Proof, SessionProtocol, SessionRequest, SessionResponse};
 use tidings_model::app::{App, AppLimits};
 use tidings_model::channel::{ChannelKey, ChannelOptions, UserId};
 use tidings_model::event::{Data, Event};
 use tidings_model::policy::Namespaces;
 use tidings_wire::{Prepared, Publication, Said};
 
-use super::stage::{Client, KEY, app, auth, data, error, member, refused};
+use super::kit::{Client, KEY, app, auth, data, error, member, refused};
 
 fn succeeded(channel: &str) -> Value {
     json!({"event": "pusher_internal:subscription_succeeded", "channel": channel, "data": "{}"})
@@ -25,12 +25,12 @@ fn a_public_channel_needs_nothing() {
     {
         let mut client = Client::new();
         assert!(client.say("pusher:subscribe", data).is_empty());
-        let asked = client.stage.asked();
-        let [(ask, Ask::Join(join))] = &asked[..] else { panic!("{asked:?}") };
+        let asked = client.tester.asked();
+        let [(request_id, SessionRequest::Join(join))] = &asked[..] else { panic!("{asked:?}") };
         assert_eq!((&*join.channel, join.proof, &join.member), ("pub", Proof::None, &None));
-        assert!(matches!(join.way, Way::Shared(format) if std::ptr::eq(format, &crate::FORMAT)));
+        assert!(matches!(join.mode, DeliveryMode::Shared(format) if std::ptr::eq(format, &crate::FORMAT)));
         let channel = client.key("pub");
-        client.session.joined(&mut client.stage.context(), *ask, &channel, Ok(Welcome::default()));
+        client.session.joined(&mut client.tester.context(), *request_id, &channel, Ok(Welcome::default()));
         assert_eq!(client.frames(), [succeeded("pub")]);
     }
 }
@@ -69,12 +69,12 @@ fn channel_data_is_signed_in_any_kind_of_channel() {
 fn a_presence_channel_tells_who_is_there() {
     let mut client = Client::new();
     assert!(client.subscribe("presence-b", Some(r#"{"user_id":10,"user_info":{"name": "Mr. Channels"}}"#)).is_empty());
-    let (ask, join) = client.asked_to_join();
+    let (request_id, join) = client.asked_to_join();
     assert_eq!(join.member, Some(member("10", Some(r#"{"name": "Mr. Channels"}"#))));
     let members = vec![member("10", Some(r#"{"name": "Mr. Channels"}"#)), member("u\"2", None)];
     let channel = client.key("presence-b");
     let welcome = Welcome { members, ..Welcome::default() };
-    client.session.joined(&mut client.stage.context(), ask, &channel, Ok(welcome));
+    client.session.joined(&mut client.tester.context(), request_id, &channel, Ok(welcome));
     let frames = client.frames();
     assert_eq!(frames.len(), 1);
     let presence = json!({"ids": ["10", "u\"2"], "hash": {"10": {"name": "Mr. Channels"}, "u\"2": null}, "count": 2});
@@ -98,7 +98,7 @@ fn a_presence_channel_needs_a_user() {
     let (kind, status, message) = refused(&client.subscribe("presence-b", Some(&too_much)), "presence-b");
     assert_eq!((kind.as_str(), status), ("LimitReached", 413));
     assert!(message.contains("1024 bytes"), "{message}");
-    assert!(client.stage.asked().is_empty());
+    assert!(client.tester.asked().is_empty());
 }
 
 #[test]
@@ -108,7 +108,7 @@ fn a_wrong_signature_is_said_twice_in_pushers_words_and_the_connection_stays() {
         let data = json!({"channel": "private-a", "auth": auth});
         let (kind, status, message) = refused(&client.say("pusher:subscribe", data), "private-a");
         assert_eq!((kind.as_str(), status), ("AuthError", 401));
-        assert!(client.stage.asked().is_empty());
+        assert!(client.tester.asked().is_empty());
         assert_eq!(client.ended(), None);
         message
     };
@@ -142,7 +142,7 @@ fn names_keep_pushers_rules() {
     {
         error(&client.say("pusher:subscribe", data), Value::Null);
     }
-    assert!(client.stage.asked().is_empty());
+    assert!(client.tester.asked().is_empty());
 }
 
 #[test]
@@ -152,12 +152,12 @@ fn what_is_said_twice_is_answered() {
     let again = client.say("pusher:subscribe", json!({"channel": "pub"}));
     assert_eq!(error(&again, Value::Null), "Existing subscription to channel pub");
     assert!(client.say("pusher:unsubscribe", json!({"channel": "pub"})).is_empty());
-    let (ask, leave) = client.asked();
-    assert!(matches!(leave, Ask::Leave(name) if &*name == "pub"));
-    client.session.answered(&mut client.stage.context(), ask, Answer::Leave(Ok(())));
+    let (request_id, leave) = client.asked();
+    assert!(matches!(leave, SessionRequest::Leave(name) if &*name == "pub"));
+    client.session.answered(&mut client.tester.context(), request_id, SessionResponse::Leave(Ok(())));
     let channel = client.key("pub");
-    client.session.left(&mut client.stage.context(), ask, &channel);
-    assert!(client.frames().is_empty(), "leaving has no answer");
+    client.session.left(&mut client.tester.context(), request_id, &channel);
+    assert!(client.frames().is_empty(), "leaving has no response");
     let again = client.say("pusher:unsubscribe", json!({"channel": "pub"}));
     assert_eq!(error(&again, Value::Null), "No current subscription to channel pub, or subscription in progress");
     error(&client.say("pusher:unsubscribe", json!({})), Value::Null);
@@ -172,9 +172,9 @@ fn a_session_is_in_so_many_channels_at_most() {
     client.join("a", None);
     assert_eq!(refused(&client.say("pusher:subscribe", json!({"channel": "c"})), "c").0, "LimitReached");
     client.say("pusher:unsubscribe", json!({"channel": "b"}));
-    let (ask, _) = client.asked();
+    let (request_id, _) = client.asked();
     let channel = client.key("b");
-    client.session.left(&mut client.stage.context(), ask, &channel);
+    client.session.left(&mut client.tester.context(), request_id, &channel);
     client.join("c", None);
 }
 
@@ -189,23 +189,27 @@ fn what_the_broker_refuses_is_told() {
     for (refusal, kind, status) in table {
         let mut client = Client::new();
         client.say("pusher:subscribe", json!({"channel": "closed"}));
-        let (ask, _) = client.asked_to_join();
-        client.session.answered(&mut client.stage.context(), ask, Answer::Join(Err(refusal.clone())));
+        let (request_id, _) = client.asked_to_join();
+        client.session.answered(&mut client.tester.context(), request_id, SessionResponse::Join(Err(refusal.clone())));
         let told = refused(&client.frames(), "closed");
         assert_eq!((told.0.as_str(), told.1, told.2), (kind, status, refusal.to_string()));
 
         client.say("pusher:subscribe", json!({"channel": "closed"}));
-        let (ask, _) = client.asked_to_join();
+        let (request_id, _) = client.asked_to_join();
         let channel = client.key("closed");
-        client.session.joined(&mut client.stage.context(), ask, &channel, Err(refusal.clone()));
+        client.session.joined(&mut client.tester.context(), request_id, &channel, Err(refusal.clone()));
         let told = refused(&client.frames(), "closed");
         assert_eq!((told.0.as_str(), told.1, told.2), (kind, status, refusal.to_string()));
     }
     let mut client = Client::new();
     client.join("pub", None);
     client.say("pusher:unsubscribe", json!({"channel": "pub"}));
-    let (ask, _) = client.asked();
-    client.session.answered(&mut client.stage.context(), ask, Answer::Leave(Err(JoinRefused::Unavailable)));
+    let (request_id, _) = client.asked();
+    client.session.answered(
+        &mut client.tester.context(),
+        request_id,
+        SessionResponse::Leave(Err(JoinRefused::Unavailable)),
+    );
     error(&client.frames(), Value::Null);
     assert_eq!(client.say("pusher:unsubscribe", json!({"channel": "pub"})), Vec::<Value>::new(), "it may try again");
 }
@@ -256,7 +260,7 @@ fn a_cache_channel_gives_its_last_event_or_says_that_it_has_none() {
 
 #[test]
 fn everything_that_is_said_looks_as_pushers_clients_expect() {
-    let frame = |said: Said| Prepared::new(said).bytes(&crate::FORMAT).map(|bytes| super::stage::payload(bytes));
+    let frame = |said: Said| Prepared::new(said).bytes(&crate::FORMAT).map(|bytes| super::kit::payload(bytes));
     let key = |name: &str| ChannelKey::new("3".into(), name);
     let event = |name: &str, data, user| frame(publication(&key(name), data, user));
     let table = [

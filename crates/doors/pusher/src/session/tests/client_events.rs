@@ -1,11 +1,11 @@
 //! What a client says to the others.
 
 use serde_json::{Value, json};
-use tidings_live::{Answer, Ask, ClientEvent, PublishRefused, SessionProtocol};
+use tidings_live::{ClientEvent, PublishRefused, SessionProtocol, SessionRequest, SessionResponse};
 use tidings_model::app::{App, AppLimits};
 use tidings_model::event::Data;
 
-use super::stage::{Client, app, error};
+use super::kit::{Client, app, error};
 
 /// In a channel of each kind.
 fn client(app: App) -> Client {
@@ -24,8 +24,8 @@ fn frame(name: &str, channel: &str, data: Value) -> String {
 #[track_caller]
 fn published(client: &mut Client) -> ClientEvent {
     match client.asked() {
-        (ask, Ask::Publish(event)) => {
-            client.session.answered(&mut client.stage.context(), ask, Answer::Publish(Ok(())));
+        (request_id, SessionRequest::Publish(event)) => {
+            client.session.answered(&mut client.tester.context(), request_id, SessionResponse::Publish(Ok(())));
             assert!(client.frames().is_empty());
             event
         }
@@ -66,7 +66,7 @@ fn what_may_not_be_said_is_answered_and_not_said() {
     for (text, expected) in table {
         let message = error(&client.send(&text), Value::Null);
         assert!(message.contains(expected), "{message}");
-        assert!(client.stage.asked().is_empty(), "{text}");
+        assert!(client.tester.asked().is_empty(), "{text}");
     }
     assert!(client.send(&frame("client-x", "private-a", json!("x".repeat(20)))).is_empty());
     published(&mut client);
@@ -78,7 +78,7 @@ fn an_app_can_forbid_them() {
     let mut client = client(App { client_events: false, ..app() });
     let message = error(&client.send(&frame("client-x", "private-a", json!(1))), Value::Null);
     assert!(message.starts_with("To send client events, you must enable this feature"), "{message}");
-    assert!(client.stage.asked().is_empty());
+    assert!(client.tester.asked().is_empty());
 }
 
 #[test]
@@ -90,8 +90,8 @@ fn ten_a_second_and_no_more() {
     }
     let message = error(&client.send(&frame("client-x", "private-a", json!(1))), json!(4301));
     assert_eq!(message, "Client event rejected due to rate limit: at most 10 a second");
-    assert!(client.stage.asked().is_empty());
-    client.stage.now += 100;
+    assert!(client.tester.asked().is_empty());
+    client.tester.now += 100;
     assert!(client.send(&frame("client-x", "private-a", json!(1))).is_empty());
     published(&mut client);
     error(&client.send(&frame("client-x", "private-a", json!(1))), json!(4301));
@@ -103,8 +103,8 @@ fn a_server_that_is_busy_says_so() {
     for refused in [PublishRefused::Overloaded, PublishRefused::Unavailable] {
         let mut client = client(app());
         client.send(&frame("client-x", "private-a", json!(1)));
-        let (ask, _) = client.asked();
-        client.session.answered(&mut client.stage.context(), ask, Answer::Publish(Err(refused)));
+        let (request_id, _) = client.asked();
+        client.session.answered(&mut client.tester.context(), request_id, SessionResponse::Publish(Err(refused)));
         error(&client.frames(), json!(4301));
         assert_eq!(client.ended(), None);
     }

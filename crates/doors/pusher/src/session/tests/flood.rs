@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use tidings_live::{Refused, SessionProtocol};
 use tidings_model::app::{App, AppLimits};
 
-use super::stage::{Client, KEY, app};
+use super::kit::{Client, KEY, app};
 
 fn wrong(channel: &str) -> Value {
     json!({"channel": channel, "auth": format!("{KEY}:{}", "00".repeat(32))})
@@ -15,7 +15,7 @@ fn sent_until_ended(client: &mut Client, event: &str, data: &Value) -> (usize, u
     let mut refused = Vec::new();
     for sent in 1..5_000 {
         assert!(!client.say(event, data.clone()).is_empty(), "everything is answered");
-        refused.extend(client.stage.refused());
+        refused.extend(client.tester.refused());
         if let Some((code, _)) = client.ended() {
             return (sent, code, refused);
         }
@@ -69,7 +69,7 @@ fn who_comes_back_to_all_its_channels_with_old_proofs_stays() {
     }
     assert_eq!(client.ended(), None);
     client.join("private-1", None);
-    client.stage.now += 60_000;
+    client.tester.now += 60_000;
     for n in 0..50 {
         client.say("pusher:subscribe", wrong(&format!("private-more-{n}")));
     }
@@ -83,17 +83,17 @@ fn what_an_apps_limits_refuse_is_noted() {
     let mut client = Client::of(App { limits, ..app() }, 7);
     client.join("private-a", None);
     client.say("pusher:subscribe", json!({"channel": "b"}));
-    assert_eq!(client.stage.refused(), [Refused::Quota]);
+    assert_eq!(client.tester.refused(), [Refused::Quota]);
     for _ in 0..2 {
         client.send(r#"{"event":"client-x","channel":"private-a","data":1}"#);
-        if let Some((ask, _)) = client.stage.asked().pop() {
-            let published = tidings_live::Answer::Publish(Ok(()));
-            client.session.answered(&mut client.stage.context(), ask, published);
+        if let Some((request_id, _)) = client.tester.asked().pop() {
+            let published = tidings_live::SessionResponse::Publish(Ok(()));
+            client.session.answered(&mut client.tester.context(), request_id, published);
         }
     }
-    assert_eq!(client.stage.refused(), [Refused::EventRate]);
+    assert_eq!(client.tester.refused(), [Refused::EventRate]);
     let mut client = Client::of(App { authorize_within: Some(std::time::Duration::from_secs(1)), ..app() }, 7);
-    client.stage.now += 1_000;
-    client.session.woken(&mut client.stage.context());
-    assert_eq!(client.stage.refused(), [Refused::NothingProved]);
+    client.tester.now += 1_000;
+    client.session.woken(&mut client.tester.context());
+    assert_eq!(client.tester.refused(), [Refused::NothingProved]);
 }

@@ -2,7 +2,7 @@
 
 use tidings_live::SessionProtocol;
 
-use super::stage::{Client, NOW, app};
+use super::kit::{Client, NOW, app};
 
 /// What proxies wait for by default (nginx, HAProxy's examples, AWS' load balancers), less the half second by which a timer
 /// may be late.
@@ -21,31 +21,31 @@ struct Habits {
 /// The longest silences that a proxy sees in five minutes, of the server and of the client.
 fn longest_silences(habits: &Habits) -> (i64, i64) {
     let mut client = Client::of(app(), habits.protocol);
-    client.stage.heard = NOW;
-    client.stage.last_write_at = NOW;
+    client.tester.last_read_at = NOW;
+    client.tester.last_write_at = NOW;
     let (mut server_silent, mut client_silent) = (0, 0);
     for now in (NOW..=NOW + FIVE_MINUTES).step_by(250) {
-        client.stage.now = now;
+        client.tester.now = now;
         let mut wrote = habits.hears_every > 0 && (now - NOW) % habits.hears_every == 0;
         let mut spoke = habits.speaks_every > 0 && (now - NOW) % habits.speaks_every == 0;
-        if client.stage.wake_at().is_some_and(|at| at <= now) {
-            client.session.woken(&mut client.stage.context());
+        if client.tester.wake_at().is_some_and(|at| at <= now) {
+            client.session.woken(&mut client.tester.context());
             assert_eq!(client.ended(), None, "after {} ms", now - NOW);
             // Whatever it is asked by, it answers.
-            if !client.stage.written().is_empty() {
+            if !client.tester.written().is_empty() {
                 (wrote, spoke) = (true, true);
             }
         }
-        if habits.asks_after > 0 && now - client.stage.last_write_at >= habits.asks_after {
+        if habits.asks_after > 0 && now - client.tester.last_write_at >= habits.asks_after {
             (wrote, spoke) = (true, true);
         }
-        server_silent = server_silent.max(now - client.stage.last_write_at);
-        client_silent = client_silent.max(now - client.stage.heard);
+        server_silent = server_silent.max(now - client.tester.last_write_at);
+        client_silent = client_silent.max(now - client.tester.last_read_at);
         if wrote {
-            client.stage.last_write_at = now;
+            client.tester.last_write_at = now;
         }
         if spoke {
-            client.stage.heard = now;
+            client.tester.last_read_at = now;
         }
     }
     (server_silent, client_silent)
@@ -78,16 +78,16 @@ fn who_speaks_and_hears_often_or_asks_by_itself_is_not_asked() {
         let mut client = Client::new();
         let mut asked = 0;
         for now in (NOW..=NOW + FIVE_MINUTES).step_by(250) {
-            client.stage.now = now;
+            client.tester.now = now;
             if (now - NOW) % speaks_every == 0 {
-                client.stage.heard = now;
+                client.tester.last_read_at = now;
             }
             if (now - NOW) % hears_every == 0 {
-                client.stage.last_write_at = now;
+                client.tester.last_write_at = now;
             }
-            if client.stage.wake_at().is_some_and(|at| at <= now) {
-                client.session.woken(&mut client.stage.context());
-                asked += client.stage.written().len();
+            if client.tester.wake_at().is_some_and(|at| at <= now) {
+                client.session.woken(&mut client.tester.context());
+                asked += client.tester.written().len();
             }
         }
         asked

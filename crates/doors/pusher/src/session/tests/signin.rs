@@ -4,13 +4,13 @@ use serde_json::{Value, json};
 use tidings_broker::Welcome;
 use tidings_live::Proof;
 
-use super::stage::{Client, KEY, auth, data, error, member, refused};
+use super::kit::{Client, KEY, auth, data, error, member, refused};
 
 fn sign_in(client: &mut Client, user_data: &str) -> Vec<Value> {
     let auth = auth(format!("1234.1234::user::{user_data}"));
     let frames = client.say("pusher:signin", json!({"auth": auth, "user_data": user_data}));
     // Who is online is another test's business.
-    client.stage.asked();
+    client.tester.asked();
     frames
 }
 
@@ -22,8 +22,8 @@ fn pushers_own_example_signs_a_user_in() {
     assert_eq!(frames.len(), 1);
     assert_eq!(frames[0]["event"], "pusher:signin_success");
     assert_eq!(data(&frames[0]), json!({"user_data": "{\"id\":\"12345\"}"}));
-    assert_eq!(client.stage.user().as_deref(), Some("12345"));
-    client.stage.asked();
+    assert_eq!(client.tester.user().as_deref(), Some("12345"));
+    client.tester.asked();
     // Its own channel is the policy's business, which knows the user.
     assert!(client.say("pusher:subscribe", json!({"auth": "", "channel": "#server-to-user-12345"})).is_empty());
     let frames = client.admit(Welcome::default());
@@ -51,23 +51,23 @@ fn a_connection_is_one_users() {
     assert_eq!(sign_in(&mut client, r#"{"id":"u"}"#)[0]["event"], "pusher:signin_success");
     let message = error(&sign_in(&mut client, r#"{"id":"v"}"#), Value::Null);
     assert!(message.contains("another user"), "{message}");
-    assert_eq!(client.stage.user().as_deref(), Some("u"));
+    assert_eq!(client.tester.user().as_deref(), Some("u"));
 }
 
 #[test]
 fn a_presence_channel_says_whose_a_connection_is_and_signs_nobody_in() {
     let mut client = Client::new();
     client.join("presence-a", Some(r#"{"user_id":"u"}"#));
-    assert_eq!(client.stage.user().as_deref(), Some("u"));
+    assert_eq!(client.tester.user().as_deref(), Some("u"));
     client.join("presence-b", Some(r#"{"user_id":"v"}"#));
-    assert_eq!(client.stage.user().as_deref(), Some("u"), "the first word counts");
+    assert_eq!(client.tester.user().as_deref(), Some("u"), "the first word counts");
     let frames = client.say("pusher:subscribe", json!({"auth": "", "channel": "#server-to-user-u"}));
     assert!(refused(&frames, "#server-to-user-u").2.contains("signed in"));
     // A sign-in counts more, and is not contradicted by what was in between.
     assert_eq!(sign_in(&mut client, r#"{"id":"w"}"#)[0]["event"], "pusher:signin_success");
-    assert_eq!(client.stage.user().as_deref(), Some("w"));
+    assert_eq!(client.tester.user().as_deref(), Some("w"));
     client.join("presence-c", Some(r#"{"user_id":"x"}"#));
-    assert_eq!(client.stage.user().as_deref(), Some("w"));
+    assert_eq!(client.tester.user().as_deref(), Some("w"));
 }
 
 #[test]
@@ -107,6 +107,6 @@ fn what_proves_nothing_is_refused() {
     for data in [json!({}), json!(null), json!({"auth": "x"}), json!({"auth": "x", "user_data": {"id": "u"}})] {
         error(&client.say("pusher:signin", data), Value::Null);
     }
-    assert_eq!(client.stage.user(), None);
+    assert_eq!(client.tester.user(), None);
     assert_eq!(client.ended(), None);
 }

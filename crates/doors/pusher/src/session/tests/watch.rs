@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 use tidings_broker::{JoinRefused, Lost, Welcome};
-use tidings_live::{Ask, Proof, SessionProtocol};
+use tidings_live::{Proof, SessionProtocol, SessionRequest};
 use tidings_model::channel::ChannelKey;
 use tidings_model::policy::online;
 use tidings_wire::{Prepared, Presence, Said};
 
-use super::stage::{Client, NOW, app, auth, data, error, member};
+use super::kit::{Client, NOW, app, auth, data, error, member};
 
-/// Signs in as `u`, and returns the answers and the channels that are looked at, with the asks.
+/// Signs in as `u`, and returns the answers and the channels that are looked at, with their ids.
 fn sign_in(client: &mut Client, watchlist: Value) -> (Vec<Value>, Vec<(u32, ChannelKey)>) {
     let user_data = json!({"id": "u", "watchlist": watchlist}).to_string();
     let auth = auth(format!("1234.1234::user::{user_data}"));
@@ -21,23 +21,23 @@ fn sign_in(client: &mut Client, watchlist: Value) -> (Vec<Value>, Vec<(u32, Chan
 }
 
 fn looked(client: &mut Client) -> Vec<(u32, ChannelKey)> {
-    let look = |(ask, what): (u32, Ask)| match what {
-        Ask::Join(join) => {
+    let look = |(request_id, what): (u32, SessionRequest)| match what {
+        SessionRequest::Join(join) => {
             assert_eq!(join.proof, Proof::Channel);
-            Some((ask, ChannelKey::new("3".into(), join.channel)))
+            Some((request_id, ChannelKey::new("3".into(), join.channel)))
         }
         _ => None,
     };
-    client.stage.asked().into_iter().filter_map(look).collect()
+    client.tester.asked().into_iter().filter_map(look).collect()
 }
 
 /// Answers that these are online.
-fn answer(client: &mut Client, looked: &[(u32, ChannelKey)], there: &[&str]) -> Vec<Value> {
-    for (ask, channel) in looked {
+fn response(client: &mut Client, looked: &[(u32, ChannelKey)], there: &[&str]) -> Vec<Value> {
+    for (request_id, channel) in looked {
         let is_there = |user: &&&str| *channel.name == *online(user);
         let members = there.iter().find(is_there).map(|user| member(user, None)).into_iter().collect();
         let welcome = Welcome { members, ..Welcome::default() };
-        client.session.joined(&mut client.stage.context(), *ask, channel, Ok(welcome));
+        client.session.joined(&mut client.tester.context(), *request_id, channel, Ok(welcome));
     }
     client.frames()
 }
@@ -64,13 +64,13 @@ fn who_has_signed_in_is_told_who_is_online_and_what_changes() {
     let names: Vec<_> = looked.iter().map(|(_, channel)| channel.name.to_string()).collect();
     assert_eq!(names, ["u", "v", "7", "w"].map(online), "itself first, and nobody twice");
     assert_eq!(
-        events(&answer(&mut client, &looked, &["u", "7"])),
+        events(&response(&mut client, &looked, &["u", "7"])),
         json!([{"name": "online", "user_ids": ["7"]}, {"name": "offline", "user_ids": ["v", "w"]}])
     );
     for (come, name) in [(true, "online"), (false, "offline")] {
-        client.session.said(&mut client.stage.context(), &said("v", true, come));
+        client.session.said(&mut client.tester.context(), &said("v", true, come));
         assert_eq!(events(&client.frames()), json!([{"name": name, "user_ids": ["v"]}]));
-        client.session.said(&mut client.stage.context(), &said("v", false, come));
+        client.session.said(&mut client.tester.context(), &said("v", false, come));
         assert!(client.frames().is_empty(), "another session of the same user");
     }
 }
@@ -79,11 +79,11 @@ fn who_has_signed_in_is_told_who_is_online_and_what_changes() {
 fn what_changes_before_all_is_known_is_told_once() {
     let mut client = Client::new();
     let (_, looked) = sign_in(&mut client, json!(["v", "w", "u"]));
-    assert!(answer(&mut client, &looked[..2], &[]).is_empty());
-    client.session.said(&mut client.stage.context(), &said("v", true, true));
+    assert!(response(&mut client, &looked[..2], &[]).is_empty());
+    client.session.said(&mut client.tester.context(), &said("v", true, true));
     assert!(client.frames().is_empty());
     assert_eq!(
-        events(&answer(&mut client, &looked[2..], &[])),
+        events(&response(&mut client, &looked[2..], &[])),
         json!([{"name": "online", "user_ids": ["u", "v"]}, {"name": "offline", "user_ids": ["w"]}])
     );
 }
@@ -99,7 +99,7 @@ fn a_list_that_is_too_long_or_none_signs_in_all_the_same() {
         let (frames, looked) = sign_in(&mut client, wrong);
         assert!(error(&frames[1..], Value::Null).contains("list of user ids"));
         assert_eq!(looked.len(), 1);
-        assert!(answer(&mut client, &looked, &[]).is_empty());
+        assert!(response(&mut client, &looked, &[]).is_empty());
     }
 }
 
@@ -116,15 +116,19 @@ fn an_app_may_do_without() {
 fn another_sign_in_brings_another_list() {
     let mut client = Client::new();
     let (_, looked) = sign_in(&mut client, json!(["v", "w"]));
-    answer(&mut client, &looked, &[]);
+    response(&mut client, &looked, &[]);
     let user_data = json!({"id": "u", "watchlist": ["w", "x"]}).to_string();
     let auth = auth(format!("1234.1234::user::{user_data}"));
     client.say("pusher:signin", json!({"auth": auth, "user_data": user_data}));
-    let asked = client.stage.asked();
-    let left = asked.iter().filter_map(|(_, ask)| if let Ask::Leave(name) = ask { Some(&**name) } else { None });
+    let asked = client.tester.asked();
+    let left = asked
+        .iter()
+        .filter_map(|(_, request_id)| if let SessionRequest::Leave(name) = request_id { Some(&**name) } else { None });
     assert_eq!(left.collect::<Vec<_>>(), [online("v")]);
     let joined =
-        asked.iter().filter_map(|(_, ask)| if let Ask::Join(join) = ask { Some(&*join.channel) } else { None });
+        asked.iter().filter_map(
+            |(_, request_id)| if let SessionRequest::Join(join) = request_id { Some(&*join.channel) } else { None },
+        );
     assert_eq!(joined.collect::<Vec<_>>(), ["u", "w", "x"].map(online));
 }
 
@@ -132,12 +136,12 @@ fn another_sign_in_brings_another_list() {
 fn what_may_have_been_missed_is_asked_for_once_more() {
     let mut client = Client::new();
     let (_, looked) = sign_in(&mut client, json!(["v"]));
-    answer(&mut client, &looked, &[]);
+    response(&mut client, &looked, &[]);
     let channel = ChannelKey::new("3".into(), online("v"));
     let lost = Lost { channel, position: None, publications: false, members: true };
-    client.session.lost(&mut client.stage.context(), &lost);
+    client.session.lost(&mut client.tester.context(), &lost);
     let again = self::looked(&mut client);
-    assert_eq!(events(&answer(&mut client, &again, &["v"])), json!([{"name": "online", "user_ids": ["v"]}]));
+    assert_eq!(events(&response(&mut client, &again, &["v"])), json!([{"name": "online", "user_ids": ["v"]}]));
     assert_eq!(client.ended(), None);
 }
 
@@ -145,17 +149,17 @@ fn what_may_have_been_missed_is_asked_for_once_more() {
 fn what_cannot_be_known_is_asked_for_again() {
     let mut client = Client::new();
     let (_, looked) = sign_in(&mut client, json!(["v"]));
-    for (ask, channel) in &looked {
-        client.session.joined(&mut client.stage.context(), *ask, channel, Err(JoinRefused::Unavailable));
+    for (request_id, channel) in &looked {
+        client.session.joined(&mut client.tester.context(), *request_id, channel, Err(JoinRefused::Unavailable));
     }
     assert!(client.frames().is_empty());
-    assert_eq!(client.stage.wake_at(), Some(NOW + 5_000));
-    client.stage.now = NOW + 5_000;
-    client.session.woken(&mut client.stage.context());
+    assert_eq!(client.tester.wake_at(), Some(NOW + 5_000));
+    client.tester.now = NOW + 5_000;
+    client.session.woken(&mut client.tester.context());
     let again = self::looked(&mut client);
     let names: Vec<_> = again.iter().map(|(_, channel)| channel.name.to_string()).collect();
     assert_eq!(names, ["u", "v"].map(online));
-    assert_eq!(events(&answer(&mut client, &again, &["v"])), json!([{"name": "online", "user_ids": ["v"]}]));
-    client.session.woken(&mut client.stage.context());
-    assert!(client.stage.asked().is_empty());
+    assert_eq!(events(&response(&mut client, &again, &["v"])), json!([{"name": "online", "user_ids": ["v"]}]));
+    client.session.woken(&mut client.tester.context());
+    assert!(client.tester.asked().is_empty());
 }

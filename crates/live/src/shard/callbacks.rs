@@ -5,34 +5,35 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use tidings_model::clock::Millis;
 
 use super::Shard;
-use super::line::Sent;
 use super::session::NEVER;
 use crate::protocol::{Context, SessionProtocol};
-use crate::wheel::Waiting;
+use crate::transport::WriteOutcome;
+use crate::wheel::Timer;
 
 /// Calls what a door has brought. If it breaks down it takes its session along, not the shard and everybody on it.
 pub(super) fn guarded<T>(what: &str, call: impl FnOnce() -> T) -> Option<T> {
     // What it may have left half done is dropped with the session.
     let called = catch_unwind(AssertUnwindSafe(call));
-    called.inspect_err(|_| tracing::error!("{what} has broken down: this is a bug")).ok()
+    called.inspect_err(|_| tracing::error!(what, "door code panicked: this is a bug")).ok()
 }
 
 impl Shard {
     /// Calls a session's protocol, if the session is open, and carries out all that comes of it.
     pub(super) fn act(&mut self, slot: u32, call: impl FnOnce(&mut dyn SessionProtocol, &mut Context<'_>)) {
         self.call(slot, call);
-        self.ask_next(slot);
+        self.next_request(slot);
     }
 
-    /// Calls a session's protocol. What it asks is put behind what the session has asked before; [`Shard::ask_next`] is to
+    /// Calls a session's protocol. What it asks is put behind what the session has asked before; [`Shard::next_request`] is to
     /// follow.
     pub(super) fn call(&mut self, slot: u32, call: impl FnOnce(&mut dyn SessionProtocol, &mut Context<'_>)) {
         let Some(session) = self.sessions.get_mut(slot as usize) else { return };
-        let (id, now, heard, last_write_at) = (session.id, self.now, session.heard, session.last_write_at);
+        let (id, now, last_read_at, last_write_at) =
+            (session.id, self.now, session.last_read_at, session.last_write_at);
         let Some(protocol) = &mut session.protocol else { return };
-        self.effects.next_ask = session.next_ask;
+        self.effects.next_request_id = session.next_request_id;
         let effects = &mut self.effects;
-        let mut cx = Context { session: id, now, heard, last_write_at, effects };
+        let mut cx = Context { session: id, now, last_read_at, last_write_at, effects };
         if guarded("a protocol", || call(protocol.as_mut(), &mut cx)).is_none() {
             self.effects.break_off();
         }
@@ -42,16 +43,16 @@ impl Shard {
     /// Carries out what a protocol has done while it was called.
     pub(super) fn carry_out(&mut self, slot: u32) {
         let Some(session) = self.sessions.get_mut(slot as usize) else { return };
-        session.next_ask = self.effects.next_ask;
+        session.next_request_id = self.effects.next_request_id;
         if let Some(user) = self.effects.user.take() {
             session.user = Some(user);
         }
         for why in self.effects.refusals.drain(..) {
-            let client = session.place.as_ref().and_then(|place| place.client);
+            let client = session.permit.as_ref().and_then(|permit| permit.client);
             self.refusals.note(Some(&session.app.id), why, client, self.now);
         }
-        if !self.effects.asks.is_empty() {
-            session.asking.get_or_insert_default().next.extend(self.effects.asks.drain(..));
+        if !self.effects.requests.is_empty() {
+            session.requests.get_or_insert_default().next.extend(self.effects.requests.drain(..));
         }
         if !self.effects.writes.is_empty() {
             self.write(slot);
@@ -61,7 +62,7 @@ impl Shard {
         }
         if let Some(end) = self.effects.end.take() {
             // What was asked before the end is asked; nobody will hear the answer.
-            self.ask_next(slot);
+            self.next_request(slot);
             self.end(slot, &end);
         }
     }
@@ -69,17 +70,17 @@ impl Shard {
     fn write(&mut self, slot: u32) {
         let Some(session) = self.sessions.get_mut(slot as usize) else { return };
         session.last_write_at = self.now;
-        if let Some(place) = &session.place {
-            place.traffic.bytes_sent.inc_by(self.effects.writes.iter().map(|piece| piece.bytes.len() as u64).sum());
+        if let Some(permit) = &session.permit {
+            permit.traffic.bytes_sent.inc_by(self.effects.writes.iter().map(|piece| piece.bytes.len() as u64).sum());
         }
-        let sent = match &mut session.line {
-            Some(line) => line.send_all(&mut self.effects.writes, self.settings.session_queue, &self.metrics),
-            None => Sent::Fine,
+        let outcome = match &mut session.write_queue {
+            Some(queue) => queue.send_all(&mut self.effects.writes, self.settings.session_queue, &self.metrics),
+            None => WriteOutcome::Accepted,
         };
         // What a broken connection has not taken is nobody else's.
         self.effects.writes.clear();
-        if sent != Sent::Fine {
-            self.doomed.push((slot, sent));
+        if outcome != WriteOutcome::Accepted {
+            self.doomed.push((slot, outcome));
         }
     }
 
@@ -88,8 +89,8 @@ impl Shard {
         let Some(session) = self.sessions.get_mut(slot as usize) else { return };
         session.wake_at = at;
         // An entry that comes round earlier will do: it is then put off.
-        if at != NEVER && session.spoke.is_none_or(|spoke| self.wheel.is_before(at, spoke)) {
-            session.spoke = Some(self.wheel.enter(Waiting { slot, life: session.life }, at));
+        if at != NEVER && session.timer_slot.is_none_or(|timer_slot| self.wheel.is_before(at, timer_slot)) {
+            session.timer_slot = Some(self.wheel.enter(Timer { slot, life: session.life }, at));
         }
     }
 
@@ -97,12 +98,12 @@ impl Shard {
     pub(super) fn wake_due(&mut self) {
         let mut due = std::mem::take(&mut self.due);
         self.wheel.advance(self.now, &mut due);
-        for (Waiting { slot, life }, spoke) in due.drain(..) {
+        for (Timer { slot, life }, timer_slot) in due.drain(..) {
             let Some(session) = self.sessions.get_mut(slot as usize) else { continue };
-            if session.life != life || session.spoke != Some(spoke) {
+            if session.life != life || session.timer_slot != Some(timer_slot) {
                 continue;
             }
-            session.spoke = None;
+            session.timer_slot = None;
             if session.wake_at > self.now {
                 let at = session.wake_at;
                 self.arm(slot, at);

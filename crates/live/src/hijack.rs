@@ -1,8 +1,9 @@
-//! A connection that a response takes away from HTTP, to go on as a session for as long as it likes.
+//! Takes a connection away from HTTP in the middle of a request ("hijack"), so that a response without an end becomes a
+//! session.
 //!
-//! Only an upgrade makes hyper give up a connection, and a stream of events is none (WHATWG HTML, "Server-sent events"): it is
-//! a response without an end. As hyper's, each costs two buffers of 8 KiB and a task. So hyper is lent the connection; a
-//! handler may take it back instead of answering, and what hyper does with it afterwards meets a closed connection.
+//! hyper gives a connection up only for an upgrade, and a stream of events is none (WHATWG HTML, "Server-sent events"). As
+//! hyper's response, a stream costs two buffers of 8 KiB and a task. So hyper gets a [`BorrowedConn`]; a handler may take the
+//! socket back with its [`ConnHandle`] instead of answering, and hyper then finds the connection closed.
 
 use std::io;
 use std::pin::Pin;
@@ -22,18 +23,18 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::socket::Socket;
 
-/// Whose connection it is: the server's accept loop puts one among each request's extensions.
+/// Takes the connection of a request. The server's accept loop puts one into each request's extensions.
 #[derive(Debug, Clone)]
-pub struct Lender(Arc<Shared>);
+pub struct ConnHandle(Arc<Borrowed>);
 
 #[derive(Debug)]
-struct Shared {
+struct Borrowed {
     socket: Mutex<Option<Socket>>,
     /// HTTP has read something since it last wrote.
     unanswered: AtomicBool,
 }
 
-impl Lender {
+impl ConnHandle {
     /// The connection, if nobody has it yet.
     ///
     /// A request that has been read whole may take it. What its client has sent behind that, before it has an answer, is lost:
@@ -48,19 +49,19 @@ impl Lender {
     }
 }
 
-/// The connection as HTTP sees it: closed once its lender has taken it.
+/// The connection as HTTP sees it: closed once its [`ConnHandle`] has taken it.
 #[derive(Debug)]
-pub struct Lent {
-    shared: Arc<Shared>,
-    /// What was read before it was lent, and comes first.
+pub struct BorrowedConn {
+    shared: Arc<Borrowed>,
+    /// Read before HTTP got the connection, and comes first.
     early: Bytes,
 }
 
-impl Lent {
-    /// Lends a connection of which `early` has been read already.
-    pub fn new(socket: Socket, early: Bytes) -> (Self, Lender) {
-        let shared = Arc::new(Shared { socket: Mutex::new(Some(socket)), unanswered: AtomicBool::new(false) });
-        (Self { shared: Arc::clone(&shared), early }, Lender(shared))
+impl BorrowedConn {
+    /// A connection of which `early` has been read already.
+    pub fn new(socket: Socket, early: Bytes) -> (Self, ConnHandle) {
+        let shared = Arc::new(Borrowed { socket: Mutex::new(Some(socket)), unanswered: AtomicBool::new(false) });
+        (Self { shared: Arc::clone(&shared), early }, ConnHandle(shared))
     }
 
     /// The connection, after an upgrade, and what HTTP has not read yet of what came before.
@@ -88,7 +89,7 @@ fn taken<T>() -> Poll<io::Result<T>> {
     Poll::Ready(Err(io::ErrorKind::NotConnected.into()))
 }
 
-impl AsyncRead for Lent {
+impl AsyncRead for BorrowedConn {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         if !self.early.is_empty() {
             let length = self.early.len().min(buf.remaining());
@@ -107,7 +108,7 @@ impl AsyncRead for Lent {
     }
 }
 
-impl AsyncWrite for Lent {
+impl AsyncWrite for BorrowedConn {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         self.writes();
         self.with(|socket| socket.poll_write(cx, buf)).unwrap_or_else(taken)
@@ -152,20 +153,20 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn what_is_lent_is_closed_once_it_was_taken() {
+    async fn a_borrowed_connection_is_closed_once_it_was_taken() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let mut client = dial(listener.local_addr().unwrap()).await;
         let (stream, _) = listener.accept().await.unwrap();
-        let (mut lent, lender) = Lent::new(Socket::from(stream), Bytes::new());
-        lent.write_all(b"before").await.unwrap();
-        let mut socket = lender.take().unwrap();
-        assert!(lender.clone().take().is_none(), "it can be taken once");
-        for error in [lent.write(b"lost").await.unwrap_err(), lent.read_u8().await.unwrap_err()] {
+        let (mut borrowed, handle) = BorrowedConn::new(Socket::from(stream), Bytes::new());
+        borrowed.write_all(b"before").await.unwrap();
+        let mut socket = handle.take().unwrap();
+        assert!(handle.clone().take().is_none(), "it can be taken once");
+        for error in [borrowed.write(b"lost").await.unwrap_err(), borrowed.read_u8().await.unwrap_err()] {
             assert_eq!(error.kind(), io::ErrorKind::NotConnected);
         }
         // Not even its end reaches the client.
-        assert!(lent.shutdown().await.is_err());
-        drop(lent);
+        assert!(borrowed.shutdown().await.is_err());
+        drop(borrowed);
         socket.write_all(b" and after").await.unwrap();
         drop(socket);
         let mut text = String::new();
@@ -179,12 +180,12 @@ mod tests {
         let mut client = dial(listener.local_addr().unwrap()).await;
         let (stream, _) = listener.accept().await.unwrap();
         client.write_all(b"and late").await.unwrap();
-        let (mut lent, _lender) = Lent::new(Socket::from(stream), Bytes::from_static(b"early "));
+        let (mut borrowed, _handle) = BorrowedConn::new(Socket::from(stream), Bytes::from_static(b"early "));
         let mut text = [0; 14];
-        lent.read_exact(&mut text[..3]).await.unwrap();
-        lent.read_exact(&mut text[3..]).await.unwrap();
+        borrowed.read_exact(&mut text[..3]).await.unwrap();
+        borrowed.read_exact(&mut text[3..]).await.unwrap();
         assert_eq!(&text, b"early and late");
-        let (lent, _lender) = Lent::new(lent.into_inner().unwrap().0, Bytes::from_static(b"unread"));
-        assert_eq!(lent.into_inner().unwrap().1, "unread");
+        let (borrowed, _handle) = BorrowedConn::new(borrowed.into_inner().unwrap().0, Bytes::from_static(b"unread"));
+        assert_eq!(borrowed.into_inner().unwrap().1, "unread");
     }
 }

@@ -1,13 +1,13 @@
 //! What the broker tells: who is in which channel from here on, and orders.
 
-use tidings_broker::{Control, Joined, Left, Lost, Told, Way, Who};
+use tidings_broker::{Control, DeliveryMode, Joined, Left, Lost, Told, Who};
 use tidings_model::channel::ChannelKey;
 use tidings_model::id::AppId;
 
 use super::Shard;
 use super::channels::Subscriber;
 use super::session::{Session, Subscription};
-use crate::protocol::Closing;
+use crate::protocol::CloseReason;
 
 impl Shard {
     pub(super) fn told(&mut self, told: Told) {
@@ -23,53 +23,53 @@ impl Shard {
                         Who::Session(id) => session.id == *id,
                         Who::User(user) => session.user.as_ref() == Some(user),
                     };
-                    self.say_goodbye_to(app, Closing::Disconnected, is_meant);
+                    self.say_goodbye_to(app, CloseReason::Disconnected, is_meant);
                 }
-                Control::Shut { app } => self.say_goodbye_to(app, Closing::Shut, |_| true),
-                Control::Renew { app } => self.say_goodbye_to(app, Closing::GoingAway, |_| true),
+                Control::Shut { app } => self.say_goodbye_to(app, CloseReason::Shut, |_| true),
+                Control::Renew { app } => self.say_goodbye_to(app, CloseReason::GoingAway, |_| true),
             },
         }
     }
 
     /// Ends those sessions of an app that are meant.
-    fn say_goodbye_to(&mut self, app: &AppId, why: Closing, is_meant: impl Fn(&Session) -> bool) {
+    fn say_goodbye_to(&mut self, app: &AppId, why: CloseReason, is_meant: impl Fn(&Session) -> bool) {
         let all = self.sessions.iter().filter(|(_, session)| session.is_open() && session.app.id == *app);
         let meant: Vec<_> = all.filter(|(_, session)| is_meant(session)).map(|(slot, _)| slot as u32).collect();
         meant.into_iter().for_each(|slot| self.say_goodbye(slot, why));
     }
 
     fn joined(&mut self, joined: Joined) {
-        let Joined { at, ask, channel, way, outcome } = joined;
+        let Joined { at, request_id, channel, mode, outcome } = joined;
         if self.session(at).is_none() {
             return;
         }
-        let asked = self.ask_has_ended(at.slot, ask).is_some();
+        let asked = self.request_has_ended(at.slot, request_id).is_some();
         if outcome.is_ok() {
-            self.subscribe(at.slot, &channel, way);
+            self.subscribe(at.slot, &channel, mode);
         }
         let is_open = self.sessions.get(at.slot as usize).is_some_and(Session::is_open);
         if is_open && asked {
-            self.call(at.slot, |protocol, cx| protocol.joined(cx, ask, &channel, outcome));
+            self.call(at.slot, |protocol, cx| protocol.joined(cx, request_id, &channel, outcome));
         } else if outcome.is_ok() {
             // It is gone, or has been told that it may not join: in both cases it is not to be there.
             self.leave_one(at.slot, &channel);
         }
-        self.ask_next(at.slot);
+        self.next_request(at.slot);
         self.resume(at.slot);
         self.free(at.slot);
     }
 
     fn left(&mut self, left: &Left) {
-        let Left { at, ask, channel } = left;
+        let Left { at, request_id, channel } = left;
         if self.session(*at).is_none() {
             return;
         }
         self.unsubscribe(at.slot, channel);
-        self.ask_has_ended(at.slot, *ask);
-        if *ask != 0 {
-            self.call(at.slot, |protocol, cx| protocol.left(cx, *ask, channel));
+        self.request_has_ended(at.slot, *request_id);
+        if *request_id != 0 {
+            self.call(at.slot, |protocol, cx| protocol.left(cx, *request_id, channel));
         }
-        self.ask_next(at.slot);
+        self.next_request(at.slot);
         self.resume(at.slot);
         self.free(at.slot);
     }
@@ -81,21 +81,21 @@ impl Shard {
         slots.into_iter().for_each(|slot| self.act(slot, |protocol, cx| protocol.lost(cx, lost)));
     }
 
-    fn subscribe(&mut self, slot: u32, key: &ChannelKey, way: Way) {
+    fn subscribe(&mut self, slot: u32, key: &ChannelKey, mode: DeliveryMode) {
         let known = self.channels.find(key);
         let Some(session) = self.sessions.get_mut(slot as usize) else { return };
         let already = session.subscriptions.iter().find(|subscription| Some(subscription.channel) == known);
         if let Some(subscription) = already {
-            self.channels.subscriber(subscription.channel, subscription.place).way = way;
+            self.channels.subscriber(subscription.channel, subscription.index_in_channel).mode = mode;
             return;
         }
-        let index = session.subscriptions.len() as u32;
-        let (channel, place) = self.channels.add(key, Subscriber { slot, index, way });
+        let index_in_session = session.subscriptions.len() as u32;
+        let (channel, index_in_channel) = self.channels.add(key, Subscriber { slot, index_in_session, mode });
         if session.subscriptions.is_empty() {
             // Most sessions are in one channel.
             session.subscriptions.reserve_exact(1);
         }
-        session.subscriptions.push(Subscription { channel, place, leaving: false });
+        session.subscriptions.push(Subscription { channel, index_in_channel, leaving: false });
         self.metrics.subscriptions.inc();
         if known.is_none() {
             self.metrics.channels.inc();
@@ -110,14 +110,14 @@ impl Shard {
         };
         let gone = session.subscriptions.swap_remove(index);
         if let Some(moved) = session.subscriptions.get(index) {
-            self.channels.subscriber(moved.channel, moved.place).index = index as u32;
+            self.channels.subscriber(moved.channel, moved.index_in_channel).index_in_session = index as u32;
         }
         let before = self.channels.len();
-        if let Some(moved) = self.channels.remove(gone.channel, gone.place)
+        if let Some(moved) = self.channels.remove(gone.channel, gone.index_in_channel)
             && let Some(session) = self.sessions.get_mut(moved.slot as usize)
-            && let Some(subscription) = session.subscriptions.get_mut(moved.index as usize)
+            && let Some(subscription) = session.subscriptions.get_mut(moved.index_in_session as usize)
         {
-            subscription.place = gone.place;
+            subscription.index_in_channel = gone.index_in_channel;
         }
         self.metrics.subscriptions.dec();
         self.metrics.channels.dec_by((before - self.channels.len()) as i64);

@@ -4,7 +4,7 @@ use std::io::{Read as _, Write as _};
 use std::time::Duration;
 
 use tidings_broker::{Control, Who};
-use tidings_live::{Closing, Settings, Socket};
+use tidings_live::{CloseReason, Settings, Socket};
 use tungstenite::Message;
 use tungstenite::protocol::CloseFrame;
 use tungstenite::protocol::frame::coding::CloseCode;
@@ -102,10 +102,11 @@ fn a_node_that_stops_says_goodbye_one_after_the_other() {
     let node = Node::start(1, Settings::default());
     let mut clients: Vec<_> = (0..40).map(|_| node.member("c")).collect();
     let (server, mut late) = node.pair();
-    let place = node.live.admit(&node.app, None);
+    let permit = node.live.admit(&node.app, None);
     let live = node.live.clone();
     // So long that there is no doubt whose turn it is: the first one's now, the next one's in twenty seconds.
-    let stopped = node.runtime.spawn(async move { live.stop(Duration::from_secs(1_000), Closing::GoingAway).await });
+    let stopped =
+        node.runtime.spawn(async move { live.stop(Duration::from_secs(1_000), CloseReason::GoingAway).await });
     clients[0].hears("bye GoingAway");
     assert_eq!(clients[0].closed().map(|frame| u16::from(frame.code)), Some(1001));
     for client in &mut clients[1..] {
@@ -117,11 +118,11 @@ fn a_node_that_stops_says_goodbye_one_after_the_other() {
     node.runtime.block_on(stopped).unwrap();
     node.is_empty_in_the_end();
     assert_eq!(node.bus.count("c"), 0);
-    // Nobody comes in any more, not even with a place from before.
+    // Nobody comes in any more, not even with a permit from before.
     assert!(node.live.admit(&node.app, None).is_err());
     let _inside = node.runtime.enter();
     node.live.attach(
-        place.unwrap(),
+        permit.unwrap(),
         node.app.clone(),
         Socket::from(server),
         bytes::Bytes::new(),
@@ -136,7 +137,8 @@ fn a_node_that_nobody_takes_over_from_says_goodbye_to_all_at_once() {
     let node = Node::start(1, Settings::default());
     let mut clients: Vec<_> = (0..40).map(|_| node.member("c")).collect();
     let live = node.live.clone();
-    let stopped = node.runtime.spawn(async move { live.stop(Duration::from_secs(1_000), Closing::Restarting).await });
+    let stopped =
+        node.runtime.spawn(async move { live.stop(Duration::from_secs(1_000), CloseReason::Restarting).await });
     for client in &mut clients {
         client.hears("bye Restarting");
         assert_eq!(client.closed().map(|frame| u16::from(frame.code)), Some(1012));
@@ -151,7 +153,7 @@ fn a_node_stops_in_time_even_if_clients_do_nothing() {
     let node = Node::start(1, Settings { send_buffer: 4 << 10, ..Settings::default() });
     let silent: Vec<Client<_>> = (0..20).map(|_| node.member("c")).collect();
     node.bus.publish("c", "x".repeat(300_000), None);
-    node.runtime.block_on(node.live.stop(Duration::from_millis(300), Closing::GoingAway));
+    node.runtime.block_on(node.live.stop(Duration::from_millis(300), CloseReason::GoingAway));
     node.is_empty_in_the_end();
     assert_eq!(node.bus.count("c"), 0);
     drop(silent);

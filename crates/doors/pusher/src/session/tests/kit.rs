@@ -1,18 +1,18 @@
-//! A client on a stage: no socket, no shard, no broker.
+//! A client on a [`ProtocolTester`]: no socket, no shard, no broker.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 use serde_json::{Value, json};
 use tidings_broker::Welcome;
-use tidings_live::{Answer, Ask, End, JoinAsk, Message, Rehearsal, SessionProtocol};
+use tidings_live::{CloseWith, JoinRequest, Message, ProtocolTester, SessionProtocol, SessionRequest, SessionResponse};
 use tidings_model::app::{App, Token};
 use tidings_model::channel::{ChannelKey, Member};
 use tidings_model::policy::canonical;
 use tidings_model::signing;
 
 use super::super::Session;
-use crate::door::Patience;
+use crate::door::KeepAlive;
 
 pub(super) const KEY: &str = "278d425bdf160c739803";
 pub(super) const SECRET: &str = "7ad3773142a6692b25b8";
@@ -34,7 +34,7 @@ pub(super) fn member(user: &str, info: Option<&'static str>) -> Arc<Member> {
 
 pub(super) struct Client {
     pub(super) session: Session,
-    pub(super) stage: Rehearsal,
+    pub(super) tester: ProtocolTester,
     app: Arc<App>,
 }
 
@@ -46,7 +46,7 @@ impl Client {
 
     pub(super) fn of(app: App, protocol: u8) -> Self {
         let mut client = Self::before(app, protocol);
-        client.session.opened(&mut client.stage.context());
+        client.session.opened(&mut client.tester.context());
         client.frames();
         client
     }
@@ -54,19 +54,19 @@ impl Client {
     /// One that is about to connect.
     pub(super) fn before(app: App, protocol: u8) -> Self {
         let app = Arc::new(app);
-        let mut stage = Rehearsal::new(SOCKET.parse().unwrap());
-        (stage.now, stage.heard, stage.last_write_at) = (NOW, NOW, NOW);
-        Self { session: Session::new(Arc::clone(&app), protocol, Patience::default()), stage, app }
+        let mut tester = ProtocolTester::new(SOCKET.parse().unwrap());
+        (tester.now, tester.last_read_at, tester.last_write_at) = (NOW, NOW, NOW);
+        Self { session: Session::new(Arc::clone(&app), protocol, KeepAlive::default()), tester, app }
     }
 
     /// What was written, as JSON.
     pub(super) fn frames(&mut self) -> Vec<Value> {
-        self.stage.written().iter().map(|frame| payload(frame)).collect()
+        self.tester.written().iter().map(|frame| payload(frame)).collect()
     }
 
     /// Sends a text, and returns the answers.
     pub(super) fn send(&mut self, text: &str) -> Vec<Value> {
-        self.session.received(&mut self.stage.context(), Message::Text(text));
+        self.session.received(&mut self.tester.context(), Message::Text(text));
         self.frames()
     }
 
@@ -76,16 +76,16 @@ impl Client {
 
     /// What was asked for, when that is one thing.
     #[track_caller]
-    pub(super) fn asked(&mut self) -> (u32, Ask) {
-        let mut asked = self.stage.asked();
+    pub(super) fn asked(&mut self) -> (u32, SessionRequest) {
+        let mut asked = self.tester.asked();
         assert_eq!(asked.len(), 1, "{asked:?}");
         asked.remove(0)
     }
 
     #[track_caller]
-    pub(super) fn asked_to_join(&mut self) -> (u32, JoinAsk) {
+    pub(super) fn asked_to_join(&mut self) -> (u32, JoinRequest) {
         match self.asked() {
-            (ask, Ask::Join(join)) => (ask, join),
+            (request_id, SessionRequest::Join(join)) => (request_id, join),
             (_, other) => panic!("not a join: {other:?}"),
         }
     }
@@ -107,11 +107,11 @@ impl Client {
     /// Lets the broker take in the join that was asked for.
     #[track_caller]
     pub(super) fn admit(&mut self, welcome: Welcome) -> Vec<Value> {
-        let (ask, join) = self.asked_to_join();
+        let (request_id, join) = self.asked_to_join();
         let channel = self.key(&join.channel);
-        self.session.answered(&mut self.stage.context(), ask, Answer::Join(Ok(())));
-        assert!(self.frames().is_empty(), "the answer comes in the channel's order");
-        self.session.joined(&mut self.stage.context(), ask, &channel, Ok(welcome));
+        self.session.answered(&mut self.tester.context(), request_id, SessionResponse::Join(Ok(())));
+        assert!(self.frames().is_empty(), "the response comes in the channel's order");
+        self.session.joined(&mut self.tester.context(), request_id, &channel, Ok(welcome));
         self.frames()
     }
 
@@ -125,13 +125,13 @@ impl Client {
 
     /// How it has ended; with a code that clients understand.
     pub(super) fn ended(&mut self) -> Option<(u16, String)> {
-        self.stage.ended().map(|end| match end {
-            End::Close(code, reason) => {
+        self.tester.ended().map(|end| match end {
+            CloseWith::Frame(code, reason) => {
                 assert!(code < 4300, "clients never come back after {code}");
                 assert!(reason.len() <= 123, "{reason}");
                 (code, reason)
             }
-            End::Plain => panic!("no close frame"),
+            CloseWith::EndOfStream => panic!("no close frame"),
         })
     }
 }

@@ -1,4 +1,4 @@
-//! Asks: what they hold up, and what becomes of them when somebody goes.
+//! Requests: what they hold up, and what becomes of them when somebody goes.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -70,7 +70,7 @@ fn a_client_that_sends_much_while_it_waits_is_not_read_and_loses_nothing() {
         }
         client
     });
-    // Nothing happens while the ask is open; a bystander gives it time to go wrong.
+    // Nothing happens while the request is open; a bystander gives it time to go wrong.
     let mut other = node.connect();
     (0..200).for_each(|_| {
         other.say("echo hm");

@@ -11,12 +11,11 @@ use tidings_model::clock::{Millis, Stopwatch};
 use tidings_wire::ws;
 
 use super::Shard;
-use super::line::Sent;
 use super::session::{Phase, Unread};
-use crate::asks::{Answer, Ask};
-use crate::protocol::{Closing, End};
+use crate::protocol::{CloseReason, CloseWith};
 use crate::refusals::Refused;
-use crate::transport::Transport;
+use crate::requests::{SessionRequest, SessionResponse};
+use crate::transport::{Transport, WriteOutcome};
 
 /// How long the client has to take the last words and to hang up.
 const LAST_WORDS: Millis = 5_000;
@@ -33,7 +32,7 @@ pub(super) struct Stopping {
     grace: Duration,
     /// Over how long sessions are told.
     spread: Duration,
-    pub(super) why: Closing,
+    pub(super) why: CloseReason,
     /// Sessions that were there, and how many of them were told.
     all: usize,
     told: usize,
@@ -43,19 +42,19 @@ pub(super) struct Stopping {
 
 impl Shard {
     /// The server ends a session: its protocol says so.
-    pub(super) fn say_goodbye(&mut self, slot: u32, why: Closing) {
+    pub(super) fn say_goodbye(&mut self, slot: u32, why: CloseReason) {
         self.act(slot, |protocol, cx| protocol.closing(cx, why));
         // If the protocol has not ended it.
-        self.end(slot, &End::Plain);
+        self.end(slot, &CloseWith::EndOfStream);
     }
 
     /// Deals with sessions that a write has shown to be slow or gone.
     pub(super) fn part_with_doomed(&mut self) {
-        while let Some((slot, sent)) = self.doomed.pop() {
-            match sent {
-                Sent::Fine => {}
-                Sent::Broken => self.hang_up(slot),
-                Sent::Slow => self.too_slow(slot),
+        while let Some((slot, outcome)) = self.doomed.pop() {
+            match outcome {
+                WriteOutcome::Accepted => {}
+                WriteOutcome::Broken => self.hang_up(slot),
+                WriteOutcome::QueueFull => self.too_slow(slot),
             }
         }
     }
@@ -66,30 +65,30 @@ impl Shard {
             return;
         }
         self.metrics.slow.inc();
-        let client = session.place.as_ref().and_then(|place| place.client);
+        let client = session.permit.as_ref().and_then(|permit| permit.client);
         self.refusals.note(Some(&session.app.id), Refused::Slow, client, self.now);
-        if let Some(line) = &mut session.line {
-            line.discard(&self.metrics);
+        if let Some(queue) = &mut session.write_queue {
+            queue.discard(&self.metrics);
         }
-        self.say_goodbye(slot, Closing::Slow);
+        self.say_goodbye(slot, CloseReason::Slow);
     }
 
     /// Ends an open session, after all that was written to it.
-    pub(super) fn end(&mut self, slot: u32, end: &End) {
+    pub(super) fn end(&mut self, slot: u32, end: &CloseWith) {
         let Some(session) = self.sessions.get_mut(slot as usize) else { return };
-        let (true, Some(line)) = (session.is_open(), &mut session.line) else { return };
-        if let (End::Close(code, reason), true) = (end, session.decoder.is_some()) {
+        let (true, Some(queue)) = (session.is_open(), &mut session.write_queue) else { return };
+        if let (CloseWith::Frame(code, reason), true) = (end, session.decoder.is_some()) {
             // Whoever is too slow for this will be hung up on.
-            line.send(&ws::close(*code, reason), usize::MAX, &self.metrics);
+            queue.send(&ws::close(*code, reason), usize::MAX, &self.metrics);
         }
-        let is_stream = matches!(line.transport, Transport::Stream(_));
+        let is_stream = matches!(queue.transport, Transport::Stream(_));
         let until = self.now.saturating_add(if self.stopping.is_some() { LAST_WORDS_AT_STOP } else { LAST_WORDS });
         session.phase = Phase::Ending(until);
         session.protocol = None;
         session.decoder = None;
-        if let Some(asking) = &mut session.asking {
-            asking.next = VecDeque::new();
-            asking.unread = Unread::default();
+        if let Some(requests) = &mut session.requests {
+            requests.next = VecDeque::new();
+            requests.unread = Unread::default();
         }
         self.arm(slot, until);
         self.leave_all(slot);
@@ -104,8 +103,8 @@ impl Shard {
     /// The last words have left.
     pub(super) fn flushed(&mut self, slot: u32) {
         let Some(session) = self.sessions.get_mut(slot as usize) else { return };
-        let Some(line) = &mut session.line else { return };
-        match line.transport.finish() {
+        let Some(queue) = &mut session.write_queue else { return };
+        match queue.transport.finish() {
             // The client has hung up already, so nothing is waited for.
             Ok(true) if session.finished => self.hang_up(slot),
             Ok(_) => {}
@@ -116,17 +115,17 @@ impl Shard {
     /// Lets go of a session's connection.
     pub(super) fn hang_up(&mut self, slot: u32) {
         let Some(session) = self.sessions.get_mut(slot as usize) else { return };
-        let Some(line) = session.line.take() else { return };
-        line.close(&self.metrics);
+        let Some(queue) = session.write_queue.take() else { return };
+        queue.close(&self.metrics);
         session.phase = Phase::Gone;
         session.protocol = None;
         session.decoder = None;
-        if let Some(place) = session.place.take() {
-            place.traffic.disconnects.inc();
+        if let Some(permit) = session.permit.take() {
+            permit.traffic.disconnects.inc();
         }
-        if let Some(asking) = &mut session.asking {
-            asking.next = VecDeque::new();
-            asking.unread = Unread::default();
+        if let Some(requests) = &mut session.requests {
+            requests.next = VecDeque::new();
+            requests.unread = Unread::default();
         }
         self.metrics.sessions.dec();
         self.lost_one();
@@ -173,7 +172,9 @@ impl Shard {
     }
 
     fn leave(&mut self, slot: u32, key: &ChannelKey) {
-        if let Some(Answer::Leave(Err(_))) = self.ask(slot, 0, Ask::Leave(key.name.clone())) {
+        if let Some(SessionResponse::Leave(Err(_))) =
+            self.send_request(slot, 0, SessionRequest::Leave(key.name.clone()))
+        {
             self.leave_later(slot);
         }
     }
@@ -195,15 +196,15 @@ impl Shard {
     pub(super) fn end_streams(&mut self) {
         let is_stream = |session: &super::Session| {
             session.is_open()
-                && session.line.as_ref().is_some_and(|line| matches!(line.transport, Transport::Stream(_)))
+                && session.write_queue.as_ref().is_some_and(|queue| matches!(queue.transport, Transport::Stream(_)))
         };
         let all = self.sessions.iter().filter(|(_, session)| is_stream(session));
         let slots: Vec<_> = all.map(|(slot, _)| slot as u32).collect();
-        slots.into_iter().for_each(|slot| self.say_goodbye(slot, Closing::Restarting));
+        slots.into_iter().for_each(|slot| self.say_goodbye(slot, CloseReason::Restarting));
     }
 
-    pub(super) fn begin_stopping(&mut self, grace: Duration, why: Closing) {
-        let spread = if why == Closing::GoingAway { grace.mul_f64(0.8) } else { Duration::ZERO };
+    pub(super) fn begin_stopping(&mut self, grace: Duration, why: CloseReason) {
+        let spread = if why == CloseReason::GoingAway { grace.mul_f64(0.8) } else { Duration::ZERO };
         // Those that are ending already have no longer either.
         let until = self.now.saturating_add(LAST_WORDS_AT_STOP);
         let late = |phase: Phase| matches!(phase, Phase::Ending(end) if end > until);

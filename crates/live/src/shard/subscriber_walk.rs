@@ -7,22 +7,22 @@
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
-use tidings_broker::{Told, Way};
+use tidings_broker::{DeliveryMode, Told};
 use tidings_model::channel::SessionId;
 use tidings_wire::{Format, Prepared, Said};
 
 use super::Shard;
-use super::acts::guarded;
-use super::line::Sent;
-use crate::inbox::Item;
+use super::callbacks::guarded;
+use crate::inbox::InboxMessage;
+use crate::transport::WriteOutcome;
 
 /// About how many bytes go out together.
 const TOGETHER: usize = 64 << 10;
 
 #[derive(Debug)]
-pub(super) struct Walk {
+pub(super) struct SubscriberWalk {
     channel: u32,
-    /// The next subscriber's place in the list.
+    /// The index of the next subscriber.
     next: usize,
     said: Vec<Arc<Prepared>>,
     except: Option<SessionId>,
@@ -32,7 +32,7 @@ pub(super) struct Walk {
     weight: usize,
 }
 
-impl Walk {
+impl SubscriberWalk {
     pub(super) fn channel(&self) -> u32 {
         self.channel
     }
@@ -74,10 +74,10 @@ impl Shard {
         let channel = self.channels.find(prepared.said().channel());
         let mut bytes = length(prepared.said());
         let said = vec![Arc::clone(&prepared)];
-        let mut walk = Walk { channel: 0, next: 0, said, except, frames: Vec::new(), weight };
+        let mut walk = SubscriberWalk { channel: 0, next: 0, said, except, frames: Vec::new(), weight };
         while except.is_none() && bytes < TOGETHER {
             let Some(entry) = self.batch.front() else { break };
-            let Item::Told(Told::Said { prepared: next, except: None }) = &entry.item else { break };
+            let InboxMessage::Broker(Told::Said { prepared: next, except: None }) = &entry.item else { break };
             if next.said().channel() != prepared.said().channel() {
                 break;
             }
@@ -87,38 +87,38 @@ impl Shard {
             self.batch.pop_front();
         }
         match channel {
-            Some(channel) => self.walk = Some(Walk { channel, ..walk }),
+            Some(channel) => self.walk = Some(SubscriberWalk { channel, ..walk }),
             None => self.done(walk.weight),
         }
     }
 
     /// Goes on with the walk for at most `steps` subscribers. How many it was. Those that are slow or gone are to be parted
     /// with.
-    pub(super) fn walk_on(&mut self, mut walk: Walk, steps: usize) -> usize {
+    pub(super) fn continue_walk(&mut self, mut walk: SubscriberWalk, steps: usize) -> usize {
         let count = self.channels.subscribers(walk.channel).len();
         let (first, end) = (walk.next, count.min(walk.next + steps));
         let (mut told, mut bytes, mut last) = (0, 0, 0);
-        for place in first..end {
-            let Some(subscriber) = self.channels.subscribers(walk.channel).get(place) else { break };
-            let (slot, way) = (subscriber.slot, subscriber.way);
+        for index in first..end {
+            let Some(subscriber) = self.channels.subscribers(walk.channel).get(index) else { break };
+            let (slot, mode) = (subscriber.slot, subscriber.mode);
             let Some(session) = self.sessions.get_mut(slot as usize) else { continue };
             if !session.is_open() || walk.except == Some(session.id) {
                 continue;
             }
             told += 1;
             last = slot;
-            match way {
-                Way::Shared(format) => {
-                    let (Some(line), Some(frame)) = (&mut session.line, walk.frame(format)) else { continue };
+            match mode {
+                DeliveryMode::Shared(format) => {
+                    let (Some(queue), Some(frame)) = (&mut session.write_queue, walk.frame(format)) else { continue };
                     session.last_write_at = self.now;
                     bytes += frame.len() as u64;
-                    let sent = line.send(frame, self.settings.session_queue, &self.metrics);
-                    if sent != Sent::Fine {
-                        self.doomed.push((slot, sent));
+                    let outcome = queue.send(frame, self.settings.session_queue, &self.metrics);
+                    if outcome != WriteOutcome::Accepted {
+                        self.doomed.push((slot, outcome));
                     }
                 }
                 // In one call, so that what it writes leaves together.
-                Way::Session => self.act(slot, |protocol, cx| {
+                DeliveryMode::Session => self.act(slot, |protocol, cx| {
                     walk.said.iter().for_each(|prepared| protocol.said(cx, prepared));
                 }),
             }
@@ -126,11 +126,11 @@ impl Shard {
         let messages = told * walk.said.len() as u64;
         self.metrics.deliveries.inc_by(messages);
         // All are of one app: any of them has its counters.
-        if let Some(place) =
-            self.sessions.get(last as usize).and_then(|session| session.place.as_ref()).filter(|_| told > 0)
+        if let Some(permit) =
+            self.sessions.get(last as usize).and_then(|session| session.permit.as_ref()).filter(|_| told > 0)
         {
-            place.traffic.messages_sent.inc_by(messages);
-            place.traffic.bytes_sent.inc_by(bytes);
+            permit.traffic.messages_sent.inc_by(messages);
+            permit.traffic.bytes_sent.inc_by(bytes);
         }
         walk.next = end;
         if end < count {

@@ -4,14 +4,14 @@ use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use tidings_broker::{JoinRefused, SessionRef, Since, Way};
+use tidings_broker::{DeliveryMode, JoinRefused, SessionRef, Since};
 use tidings_model::app::App;
 use tidings_model::channel::{Member, SessionId, UserId};
 use tidings_model::event::Data;
 
 /// Which session asks.
 #[derive(Debug, Clone)]
-pub struct Asker {
+pub struct RequestContext {
     /// Whose it is.
     pub app: Arc<App>,
     /// Which one.
@@ -26,9 +26,9 @@ pub struct Asker {
 
 /// What a session cannot do alone.
 #[derive(Debug, Clone)]
-pub enum Ask {
+pub enum SessionRequest {
     /// To join a channel. A success comes back as [`crate::SessionProtocol::joined`].
-    Join(JoinAsk),
+    Join(JoinRequest),
     /// To leave a channel, by its name. Comes back as [`crate::SessionProtocol::left`].
     Leave(Arc<str>),
     /// To say something to the others in a channel.
@@ -37,7 +37,7 @@ pub enum Ask {
 
 /// A wish to join.
 #[derive(Debug, Clone)]
-pub struct JoinAsk {
+pub struct JoinRequest {
     /// The channel, as the client wrote it.
     pub channel: Arc<str>,
     /// What the door has verified.
@@ -47,7 +47,7 @@ pub struct JoinAsk {
     /// What of the past is wanted.
     pub since: Option<Since>,
     /// How the session wants to hear.
-    pub way: Way,
+    pub mode: DeliveryMode,
 }
 
 /// What a door has verified of a wish to join.
@@ -74,14 +74,14 @@ pub struct ClientEvent {
     pub user: Option<UserId>,
 }
 
-/// How an ask ended.
+/// How a request ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Answer {
-    /// Of [`Ask::Join`]: refused, or on its way through the inbox.
+pub enum SessionResponse {
+    /// Of [`SessionRequest::Join`]: refused, or on its way through the inbox.
     Join(Result<(), JoinRefused>),
-    /// Of [`Ask::Leave`]: on its way through the inbox, or not possible now.
+    /// Of [`SessionRequest::Leave`]: on its way through the inbox, or not possible now.
     Leave(Result<(), JoinRefused>),
-    /// Of [`Ask::Publish`].
+    /// Of [`SessionRequest::Publish`].
     Publish(Result<(), PublishRefused>),
 }
 
@@ -100,10 +100,10 @@ pub enum PublishRefused {
 }
 
 /// An answer that may take a while.
-pub type Asking = Pin<Box<dyn Future<Output = Answer> + Send>>;
+pub type ResponseFuture = Pin<Box<dyn Future<Output = SessionResponse> + Send>>;
 
-/// Who answers asks: the bus. The future is first polled by the shard itself; one that is not ready then goes on elsewhere.
-pub trait Asks: Send + Sync + 'static {
-    /// Takes up what a session asks; `ask` is what the session calls it.
-    fn ask(&self, asker: Asker, ask: u32, what: Ask) -> Asking;
+/// Who answers requests: the bus. The future is first polled by the shard itself; one that is not ready then goes on elsewhere.
+pub trait RequestHandler: Send + Sync + 'static {
+    /// Takes up what a session asks; `request_id` is what the session calls it.
+    fn handle(&self, context: RequestContext, request_id: u32, request: SessionRequest) -> ResponseFuture;
 }

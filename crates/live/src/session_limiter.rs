@@ -1,4 +1,4 @@
-//! Who may come in: how many sessions there are, of each app and of all.
+//! Limits how many sessions there are, of each app and of all.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -25,18 +25,18 @@ struct OfApp {
     traffic: Arc<AppTraffic>,
 }
 
-/// Counts sessions.
+/// Counts sessions, and admits one more while there is room.
 #[derive(Debug, Default)]
-pub(crate) struct Places {
+pub(crate) struct SessionLimiter {
     /// Of all apps; 0 sets no limit.
     limit: usize,
     taken: Mutex<Taken>,
     traffic: Traffic,
 }
 
-/// Why there is no place for a session.
+/// Why a session is not admitted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum NoPlace {
+pub enum NotAdmitted {
     /// The app has as many sessions as it may have.
     App,
     /// The node has as many as it may have.
@@ -45,7 +45,7 @@ pub enum NoPlace {
     Stopping,
 }
 
-impl Places {
+impl SessionLimiter {
     pub(crate) fn new(limit: usize, traffic: Traffic) -> Arc<Self> {
         Arc::new(Self { limit, taken: Mutex::default(), traffic })
     }
@@ -55,31 +55,31 @@ impl Places {
         self.taken.lock().closed = true;
     }
 
-    pub(crate) fn admit(self: &Arc<Self>, app: &App, client: Option<IpAddr>) -> Result<Place, NoPlace> {
+    pub(crate) fn admit(self: &Arc<Self>, app: &App, client: Option<IpAddr>) -> Result<SessionPermit, NotAdmitted> {
         let is_full = |taken: usize, limit: usize| limit != 0 && taken >= limit;
         let mut taken = self.taken.lock();
         let of_app = taken.by_app.get(&app.id).map_or(0, |of_app| of_app.taken);
         if taken.closed {
-            return Err(NoPlace::Stopping);
+            return Err(NotAdmitted::Stopping);
         }
         if is_full(of_app, app.limits.sessions) {
-            return Err(NoPlace::App);
+            return Err(NotAdmitted::App);
         }
         if is_full(taken.all, self.limit) {
-            return Err(NoPlace::Node);
+            return Err(NotAdmitted::Node);
         }
         taken.all += 1;
         let of_app =
             taken.by_app.entry(app.id.clone()).or_insert_with(|| OfApp { taken: 0, traffic: self.traffic.of(&app.id) });
         of_app.taken += 1;
         let traffic = Arc::clone(&of_app.traffic);
-        Ok(Place { places: Arc::clone(self), traffic, client, guard: None })
+        Ok(SessionPermit { limiter: Arc::clone(self), traffic, client, guard: None })
     }
 }
 
-/// The right to be one of the sessions; given back when it is dropped.
-pub struct Place {
-    places: Arc<Places>,
+/// One admitted session; frees its room when it is dropped.
+pub struct SessionPermit {
+    limiter: Arc<SessionLimiter>,
     /// The app's counters.
     pub(crate) traffic: Arc<AppTraffic>,
     /// Who the client is, as far as that is known.
@@ -88,23 +88,23 @@ pub struct Place {
     guard: Option<Guard>,
 }
 
-impl Place {
-    /// The same place, with something that goes when it goes.
+impl SessionPermit {
+    /// The same permit, with a guard that is dropped with it.
     pub(crate) fn keeping(mut self, guard: Option<Guard>) -> Self {
         self.guard = guard;
         self
     }
 }
 
-impl fmt::Debug for Place {
+impl fmt::Debug for SessionPermit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Place").field(&self.traffic.app).finish()
+        f.debug_tuple("SessionPermit").field(&self.traffic.app).finish()
     }
 }
 
-impl Drop for Place {
+impl Drop for SessionPermit {
     fn drop(&mut self) {
-        let mut taken = self.places.taken.lock();
+        let mut taken = self.limiter.taken.lock();
         taken.all -= 1;
         if let Some(of_app) = taken.by_app.get_mut(&self.traffic.app) {
             of_app.taken -= 1;
@@ -120,23 +120,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_app_and_all_apps_have_limits_and_places_come_back() {
+    fn an_app_and_all_apps_have_limits_and_permits_come_back() {
         let mut one = App::new("1", "one", "s".into());
         one.limits.sessions = 2;
         let other = App::new("2", "other", "s".into());
-        let places = Places::new(3, Traffic::default());
-        let admit = |app: &App| places.admit(app, None);
-        let refused = |app: &App| places.admit(app, None).err();
+        let limiter = SessionLimiter::new(3, Traffic::default());
+        let admit = |app: &App| limiter.admit(app, None);
+        let refused = |app: &App| limiter.admit(app, None).err();
         let first = admit(&one).unwrap();
         let second = admit(&one).unwrap();
-        assert_eq!(refused(&one), Some(NoPlace::App));
+        assert_eq!(refused(&one), Some(NotAdmitted::App));
         let third = admit(&other).unwrap();
-        assert_eq!(refused(&other), Some(NoPlace::Node), "three in all");
+        assert_eq!(refused(&other), Some(NotAdmitted::Node), "three in all");
         drop(first);
         let again = admit(&one).unwrap();
         drop((second, third, again));
-        assert!(places.taken.lock().by_app.is_empty());
-        places.close();
-        assert_eq!(refused(&one), Some(NoPlace::Stopping));
+        assert!(limiter.taken.lock().by_app.is_empty());
+        limiter.close();
+        assert_eq!(refused(&one), Some(NotAdmitted::Stopping));
     }
 }

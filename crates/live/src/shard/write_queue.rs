@@ -7,23 +7,12 @@ use bytes::{Buf as _, Bytes};
 
 use crate::metrics::Metrics;
 use crate::protocol::Piece;
-use crate::transport::{Piped, Transport};
+use crate::transport::{Transport, WriteOutcome};
 
 /// How many pieces leave in one `writev`.
 const PIECES: usize = 64;
 /// What a piece in the queue takes besides its bytes, so that many small ones count as what they are.
 const PIECE: usize = size_of::<Piece>();
-
-/// What came of a write.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Sent {
-    /// It has left, or waits.
-    Fine,
-    /// More waits than may.
-    Slow,
-    /// The connection is broken.
-    Broken,
-}
 
 #[derive(Debug, Default)]
 struct Backlog {
@@ -36,43 +25,39 @@ struct Backlog {
 }
 
 #[derive(Debug)]
-pub(super) struct Line {
+pub(super) struct WriteQueue {
     pub(super) transport: Transport,
     /// Only there while something waits.
     backlog: Option<Box<Backlog>>,
 }
 
-impl Line {
+impl WriteQueue {
     pub(super) fn new(transport: Transport) -> Self {
         Self { transport, backlog: None }
     }
 
     /// Writes a piece, which consists of whole frames; what doesn't leave at once waits, up to `limit` bytes.
     #[inline]
-    pub(super) fn send(&mut self, piece: &Bytes, limit: usize, metrics: &Metrics) -> Sent {
+    pub(super) fn send(&mut self, piece: &Bytes, limit: usize, metrics: &Metrics) -> WriteOutcome {
         if let Transport::Stream(writer) = &self.transport {
-            return match writer.write(piece, limit) {
-                Piped::Taken => Sent::Fine,
-                Piped::Full => Sent::Slow,
-                Piped::Unread => Sent::Broken,
-            };
+            return writer.write(piece, limit);
         }
         if self.backlog.is_some() {
-            return self.queue(piece.clone(), false, limit, metrics);
+            return self.enqueue(piece.clone(), false, limit, metrics);
         }
         match self.transport.write(piece) {
-            Ok(written) if written == piece.len() => Sent::Fine,
-            Ok(written) => self.queue(piece.slice(written..), written > 0, limit, metrics),
-            Err(error) if is_passing(&error) => self.queue(piece.clone(), false, limit, metrics),
-            Err(_) => Sent::Broken,
+            Ok(written) if written == piece.len() => WriteOutcome::Accepted,
+            Ok(written) => self.enqueue(piece.slice(written..), written > 0, limit, metrics),
+            Err(error) if is_passing(&error) => self.enqueue(piece.clone(), false, limit, metrics),
+            Err(_) => WriteOutcome::Broken,
         }
     }
 
     /// Writes several pieces, together. What is left in `pieces` is of no use.
-    pub(super) fn send_all(&mut self, pieces: &mut Vec<Piece>, limit: usize, metrics: &Metrics) -> Sent {
+    pub(super) fn send_all(&mut self, pieces: &mut Vec<Piece>, limit: usize, metrics: &Metrics) -> WriteOutcome {
         if pieces.len() < 2 || matches!(self.transport, Transport::Stream(_)) {
-            let mut sent = pieces.iter().map(|piece| self.send(&piece.bytes, limit, metrics));
-            return sent.find(|&sent| sent != Sent::Fine).unwrap_or(Sent::Fine);
+            let mut outcomes = pieces.iter().map(|piece| self.send(&piece.bytes, limit, metrics));
+            return outcomes.find(|&outcome| outcome != WriteOutcome::Accepted).unwrap_or(WriteOutcome::Accepted);
         }
         let (mut written, mut begun) = (0, false);
         // Until the socket takes less than it is offered: only then it tells when it takes more.
@@ -87,11 +72,11 @@ impl Line {
                     break;
                 }
                 Err(error) if is_passing(&error) => break,
-                Err(_) => return Sent::Broken,
+                Err(_) => return WriteOutcome::Broken,
             }
         }
         if pieces.is_empty() {
-            return Sent::Fine;
+            return WriteOutcome::Accepted;
         }
         let backlog = self.backlog.get_or_insert_default();
         let before = backlog.bytes;
@@ -100,18 +85,18 @@ impl Line {
         backlog.begun |= begun;
         backlog.forget(written);
         metrics.queued_bytes.inc_by((backlog.bytes - before) as i64);
-        if backlog.bytes > limit { Sent::Slow } else { Sent::Fine }
+        if backlog.bytes > limit { WriteOutcome::QueueFull } else { WriteOutcome::Accepted }
     }
 
     #[cold]
-    fn queue(&mut self, piece: Bytes, begun: bool, limit: usize, metrics: &Metrics) -> Sent {
+    fn enqueue(&mut self, piece: Bytes, begun: bool, limit: usize, metrics: &Metrics) -> WriteOutcome {
         let backlog = self.backlog.get_or_insert_default();
         let bytes = piece.len() + PIECE;
         backlog.begun |= begun;
         backlog.bytes += bytes;
         backlog.pieces.push_back(Piece { bytes: piece, goes_on: false });
         metrics.queued_bytes.inc_by(bytes as i64);
-        if backlog.bytes > limit { Sent::Slow } else { Sent::Fine }
+        if backlog.bytes > limit { WriteOutcome::QueueFull } else { WriteOutcome::Accepted }
     }
 
     fn waiting(&self) -> usize {
@@ -159,7 +144,7 @@ impl Line {
         }
     }
 
-    /// Takes leave of the connection.
+    /// Drops the connection and what waits for it.
     pub(super) fn close(self, metrics: &Metrics) {
         metrics.queued_bytes.dec_by(self.waiting() as i64);
     }
@@ -209,7 +194,7 @@ mod tests {
     use super::*;
 
     /// A line whose socket takes little, and its other end.
-    fn line() -> (Line, TcpStream) {
+    fn queue() -> (WriteQueue, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let client = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
         client.set_recv_buffer_size(4 << 10).unwrap();
@@ -217,7 +202,7 @@ mod tests {
         let (server, _) = listener.accept().unwrap();
         socket2::SockRef::from(&server).set_send_buffer_size(4 << 10).unwrap();
         server.set_nonblocking(true).unwrap();
-        (Line::new(Transport::Plain(mio::net::TcpStream::from_std(server))), client.into())
+        (WriteQueue::new(Transport::Plain(mio::net::TcpStream::from_std(server))), client.into())
     }
 
     // covers: G243
@@ -225,27 +210,27 @@ mod tests {
     fn what_is_forgotten_of_a_slow_session_leaves_whole_frames() {
         for first in [1, 7, 1_000, 4_000, 9_000] {
             let metrics = Metrics::default();
-            let (mut line, mut client) = line();
+            let (mut queue, mut client) = queue();
             // A frame is `<`, `a`s, and, of everybody's bytes, `b`s and `>`.
             let own = Bytes::from(format!("<{}", "a".repeat(first)));
             let shared = Bytes::from(format!("{}>", "b".repeat(3_000)));
             let piece = |bytes: &Bytes, goes_on| Piece { bytes: bytes.clone(), goes_on };
             loop {
                 let mut pieces: Vec<_> = (0..40).flat_map(|_| [piece(&own, true), piece(&shared, false)]).collect();
-                if line.send_all(&mut pieces, 1 << 20, &metrics) == Sent::Slow {
+                if queue.send_all(&mut pieces, 1 << 20, &metrics) == WriteOutcome::QueueFull {
                     break;
                 }
             }
-            line.discard(&metrics);
-            assert_eq!(line.send(&Bytes::from_static(b"!"), usize::MAX, &metrics), Sent::Fine);
+            queue.discard(&metrics);
+            assert_eq!(queue.send(&Bytes::from_static(b"!"), usize::MAX, &metrics), WriteOutcome::Accepted);
             let reader = std::thread::spawn(move || {
                 let mut text = String::new();
                 client.read_to_string(&mut text).map(|_| text)
             });
-            while !line.flush(&metrics).unwrap() {
+            while !queue.flush(&metrics).unwrap() {
                 std::thread::yield_now();
             }
-            line.close(&metrics);
+            queue.close(&metrics);
             let text = reader.join().unwrap().unwrap();
             let frame = format!("<{}{}>", "a".repeat(first), "b".repeat(3_000));
             assert_eq!(text.replace(&frame, ""), "!", "with {first} bytes of its own");
