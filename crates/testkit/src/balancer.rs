@@ -1,12 +1,13 @@
 //! nginx and HAProxy from Debian's packages, in front of servers under test.
 
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::Path;
 use std::time::Duration;
 
 use tempfile::TempDir;
 
 use crate::eventually;
+use crate::port::free_port;
 use crate::process::Process;
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -69,8 +70,7 @@ pub async fn haproxy(servers: &[SocketAddr], defaults: &str) -> Balancer {
 async fn start(program: &str, config: impl FnOnce(&str, u16) -> (String, Vec<String>)) -> Balancer {
     assert!(Path::new(program).exists(), "{program} is not installed; `cargo xtask test --install` installs it");
     let folder = tempfile::tempdir().unwrap_or_else(|e| panic!("no folder for {program}: {e}"));
-    let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|listener| listener.local_addr());
-    let addr = free.unwrap_or_else(|e| panic!("no free port: {e}"));
+    let addr = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
     let (text, mut args) = config(&folder.path().to_string_lossy(), addr.port());
     let file = folder.path().join("config");
     std::fs::write(&file, text).unwrap_or_else(|e| panic!("{}: {e}", file.display()));

@@ -1,7 +1,7 @@
 //! A real PostgreSQL, and PgBouncer before it: one server for each test process, one database for each test.
 
 use std::io::Write as _;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
@@ -14,6 +14,7 @@ use parking_lot::Mutex;
 use tidings_model::clock::Stopwatch;
 
 use crate::eventually;
+use crate::port::free_port;
 
 /// Where Debian puts the programs of PostgreSQL 15, which are not on the PATH.
 const PROGRAMS: &str = "/usr/lib/postgresql/15/bin";
@@ -128,6 +129,12 @@ impl Database {
     pub fn demote(&self) {
         self.run("ALTER SYSTEM SET default_transaction_read_only = on");
         self.run("SELECT pg_reload_conf()");
+        // When a new session knows of it, the server has signalled the others, which see it before their next statement.
+        let waited = Stopwatch::start();
+        while self.run("SHOW default_transaction_read_only") != "on" {
+            assert!(waited.elapsed() < PATIENCE, "the server still takes writes after {PATIENCE:?}");
+            thread::sleep(Duration::from_millis(20));
+        }
     }
 
     /// Ends the server at once, as a crash would, and starts it again; waits until it serves. All of its databases are
@@ -257,11 +264,6 @@ fn wait_until_ready(servers: &Servers, child: &mut Child) {
         assert!(waited.elapsed() < PATIENCE, "PostgreSQL is not ready after {PATIENCE:?}; its output is above");
         thread::sleep(Duration::from_millis(20));
     }
-}
-
-fn free_port() -> u16 {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap_or_else(|e| panic!("no free port: {e}"));
-    listener.local_addr().unwrap_or_else(|e| panic!("no address: {e}")).port()
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! A real Redis server on a free port of this machine, which ends with the test that started it.
 
 use std::io::{Read as _, Write as _};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -10,6 +10,7 @@ use rustix::process::Signal;
 use tempfile::TempDir;
 
 use crate::eventually;
+use crate::port::free_port;
 use crate::process::Process;
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -130,12 +131,6 @@ async fn start(args: Vec<String>) -> Redis {
     let mut redis = Redis { program, folder, port: free_port(), args, process: None };
     redis.start().await;
     redis
-}
-
-/// A port that nobody has. Somebody may take it before the server does; then it does not start, and the test says so.
-fn free_port() -> u16 {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|listener| listener.local_addr());
-    listener.unwrap_or_else(|error| panic!("no free port: {error}")).port()
 }
 
 impl Redis {
