@@ -10,6 +10,7 @@ mod app_webhooks;
 mod apps;
 mod catching_up;
 mod cli;
+mod comebacks;
 mod django;
 mod doctor;
 mod failover;
