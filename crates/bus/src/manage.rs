@@ -123,7 +123,7 @@ impl Bus {
             self.sync().await?;
             match replaced {
                 Ok(()) => {
-                    self.shared.courier.look();
+                    self.shared.courier.wake_scheduler();
                     return self.own_listener(app, id);
                 }
                 Err(ManageError::Conflict) => {}

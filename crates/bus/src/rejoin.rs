@@ -11,7 +11,7 @@ use tidings_broker::{BrokerError, ChannelFilter};
 use tidings_model::channel::{ChannelKey, Member};
 use tidings_model::clock::Millis;
 use tidings_model::transition::{Change, Kind, Transition};
-use tidings_store::standing::{Standing, Subject, Turn};
+use tidings_store::presence::{PresenceChange, PresenceKey, PresenceRecord};
 
 use crate::bus::{Bus, Shared};
 use crate::error::PublishError;
@@ -47,11 +47,11 @@ async fn make_up(bus: &Bus, began: Millis) -> Result<(), PublishError> {
     let mut after = None;
     let mut members = (None, Vec::new());
     loop {
-        let page = persist!(bus.shared.store.standings(after.clone(), PAGE).await)?;
+        let page = persist!(bus.shared.store.presence_records(after.clone(), PAGE).await)?;
         let Some(last) = page.last() else { break };
-        after = Some(last.subject.clone());
-        for standing in &page {
-            look_at(bus, standing, began, &mut members).await?;
+        after = Some(last.key.clone());
+        for record in &page {
+            look_at(bus, record, began, &mut members).await?;
         }
     }
     for app in bus.shared.apps.all() {
@@ -65,22 +65,22 @@ async fn make_up(bus: &Bus, began: Millis) -> Result<(), PublishError> {
 /// The members of the channel that was looked at last: standings come channel by channel.
 type Members = (Option<ChannelKey>, Vec<Arc<Member>>);
 
-async fn look_at(bus: &Bus, standing: &Standing, began: Millis, members: &mut Members) -> Result<(), PublishError> {
-    let Subject { app, channel, user } = &standing.subject;
+async fn look_at(bus: &Bus, record: &PresenceRecord, began: Millis, members: &mut Members) -> Result<(), PublishError> {
+    let PresenceKey { app, channel, user } = &record.key;
     let key = ChannelKey::new(app.clone(), channel.as_str());
     let now = bus.shared.clock.wall_ms();
-    if !standing.told && standing.since < now.saturating_sub(TELLING) {
-        let change = change(standing.present, user.as_deref());
-        let transition = Transition { channel: key, number: standing.number.unsigned_abs(), change };
-        let told = tidings_model::event::Event { id: standing.event.clone(), ..event(&transition, standing.since) };
+    if !record.announced && record.since < now.saturating_sub(TELLING) {
+        let change = change(record.present, user.as_deref());
+        let transition = Transition { channel: key, number: record.number.unsigned_abs(), change };
+        let told = tidings_model::event::Event { id: record.event.clone(), ..event(&transition, record.since) };
         bus.tell(told, None).await?;
-        return persist!(bus.shared.store.turn_told(&standing.subject, standing.number).await);
+        return persist!(bus.shared.store.mark_announced(&record.key, record.number).await);
     }
-    if !standing.present || standing.since > began || is_there(bus, &key, user.as_deref(), members).await? {
+    if !record.present || record.since > began || is_there(bus, &key, user.as_deref(), members).await? {
         return Ok(());
     }
     // Above the coming and below whatever the broker decides next: so what it decides holds, should it come between.
-    let number = standing.number.saturating_add(1);
+    let number = record.number.saturating_add(1);
     let transition = Transition { channel: key, number: number.unsigned_abs(), change: change(false, user.as_deref()) };
     take(bus, &transition, false, number, now).await
 }
@@ -108,7 +108,7 @@ async fn find_untold(bus: &Bus, app: &tidings_model::id::AppId, began: Millis) -
 
 async fn take(bus: &Bus, transition: &Transition, present: bool, number: i64, now: Millis) -> Result<(), PublishError> {
     let event = event(transition, now);
-    let subject = Subject {
+    let key = PresenceKey {
         app: transition.channel.app.clone(),
         channel: transition.channel.name.as_ref().to_owned(),
         user: transition.change.user().map(str::to_owned),
@@ -116,8 +116,13 @@ async fn take(bus: &Bus, transition: &Transition, present: bool, number: i64, no
     let steady = bus.shared.clock.steady_ms();
     let Some(app) = bus.shared.apps.by_id(event.app.as_str()) else { return Ok(()) };
     let event_id = event.id.clone();
-    let turn = Turn { subject, present, number, event: event_id, quiet: false, window: 0, now: steady, wall: now };
-    if present { bus.arrive(&app, turn, event, None).await } else { bus.take_turn(turn, event, None).await.map(drop) }
+    let change =
+        PresenceChange { key, present, number, event: event_id, suppress: false, window: 0, now: steady, wall: now };
+    if present {
+        bus.arrive(&app, change, event, None).await
+    } else {
+        bus.apply_change(change, event, None).await.map(drop)
+    }
 }
 
 fn change(present: bool, user: Option<&str>) -> Change {

@@ -19,7 +19,7 @@ use tidings_model::event::{Data, Event};
 use tidings_model::id::{AppId, RESERVED_ID_PREFIX};
 use tidings_model::transition::{Change, Kind, Kinds, Transition};
 use tidings_store::StoreError;
-use tidings_store::standing::{Subject, Turn, Turned};
+use tidings_store::presence::{Applied, PresenceChange, PresenceKey};
 use tokio::sync::{Notify, mpsc};
 
 use crate::bus::{Bus, Publication, Shared};
@@ -250,10 +250,10 @@ impl Bus {
         if !self.is_owed(&event).await? && !self.is_owed(&opposite(transition, time)).await? {
             return Ok(());
         }
-        let turn = Turn {
-            subject: subject(transition),
+        let change = PresenceChange {
+            key: key(transition),
             present,
-            quiet: false,
+            suppress: false,
             number: i64::try_from(transition.number).unwrap_or(i64::MAX),
             event: event.id.clone(),
             window: millis(window),
@@ -262,9 +262,9 @@ impl Bus {
         };
         let not_before = (!present).then(|| clock.wall_ms().saturating_add(millis(window)));
         if present {
-            self.arrive(&app, turn, event, cause).await
+            self.arrive(&app, change, event, cause).await
         } else {
-            self.take_turn(turn, event, not_before).await.map(drop)
+            self.apply_change(change, event, not_before).await.map(drop)
         }
     }
 
@@ -272,39 +272,39 @@ impl Bus {
     pub(crate) async fn arrive(
         &self,
         app: &App,
-        turn: Turn,
+        change: PresenceChange,
         event: Event,
         cause: Option<Cause>,
     ) -> Result<(), PublishError> {
-        let (events, now) = (&self.shared.transitions.events, turn.now);
+        let (events, now) = (&self.shared.transitions.events, change.now);
         let taken = events.take(app, cause, now);
-        let turn = Turn { quiet: taken.is_err(), ..turn };
-        match (self.take_turn(turn, event, None).await?, taken) {
-            (Turned::Dropped, Err(limit)) => events.dropped(app, limit, cause, now),
-            (Turned::Known | Turned::TakenBack, Ok(())) => events.give_back(app, cause),
+        let change = PresenceChange { suppress: taken.is_err(), ..change };
+        match (self.apply_change(change, event, None).await?, taken) {
+            (Applied::Suppressed, Err(limit)) => events.dropped(app, limit, cause, now),
+            (Applied::Known | Applied::Reverted, Ok(())) => events.give_back(app, cause),
             _ => {}
         }
         Ok(())
     }
 
     /// Writes a turn down and, if it is to be told, tells it.
-    pub(crate) async fn take_turn(
+    pub(crate) async fn apply_change(
         &self,
-        turn: Turn,
+        change: PresenceChange,
         event: Event,
         not_before: Option<Millis>,
-    ) -> Result<Turned, PublishError> {
-        let (subject, number) = (turn.subject.clone(), turn.number);
+    ) -> Result<Applied, PublishError> {
+        let (key, number) = (change.key.clone(), change.number);
         let store = &self.shared.store;
-        let turned = persist!(store.turn(turn.clone()).await)?;
-        if turned == Turned::Tell {
+        let applied = persist!(store.apply_change(change.clone()).await)?;
+        if applied == Applied::Announce {
             self.tell(event, not_before).await?;
-            persist!(store.turn_told(&subject, number).await)?;
-        } else if turned == Turned::TakenBack {
+            persist!(store.mark_announced(&key, number).await)?;
+        } else if applied == Applied::Reverted {
             // A lane may have got another head.
-            self.shared.courier.look();
+            self.shared.courier.wake_scheduler();
         }
-        Ok(turned)
+        Ok(applied)
     }
 
     /// Publishes an event about a channel, if somebody is to get it.
@@ -349,8 +349,8 @@ fn presence(kind: Kind) -> Option<bool> {
     }
 }
 
-fn subject(transition: &Transition) -> Subject {
-    Subject {
+fn key(transition: &Transition) -> PresenceKey {
+    PresenceKey {
         app: transition.channel.app.clone(),
         channel: transition.channel.name.as_ref().to_owned(),
         user: transition.change.user().map(str::to_owned),

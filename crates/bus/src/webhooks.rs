@@ -55,7 +55,7 @@ impl Bus {
         if orphans {
             self.shared.courier.cancel_orphans();
         }
-        self.shared.courier.look();
+        self.shared.courier.wake_scheduler();
         Ok(())
     }
 }

@@ -9,10 +9,10 @@ use tidings_model::id::DestinationNo;
 use tidings_model::schedule::jittered;
 use tidings_store::queue::{Finished, Next};
 
-use crate::courier::{Inner, Item};
+use crate::courier::{Inner, QueuedDelivery};
+use crate::destination_queue::AttemptHealth;
 use crate::egress::{Response, SendError};
-use crate::line::Mood;
-use crate::outlet::{Delivery, Outcome, Prepared, Terms};
+use crate::outlet::{Delivery, DestinationPolicy, Outcome, PreparedRequest};
 use crate::settings::KeepAnswers;
 
 /// What of the text of an error an attempt keeps, in bytes: receivers have a say in it.
@@ -22,10 +22,10 @@ const MAX_KEPT_HEADERS: usize = 4 * 1024;
 /// A lease has to outlast the attempt by so much for its result to be written in time; a short one by a quarter of itself.
 const MARGIN: Duration = Duration::from_secs(5);
 
-/// What became of a turn.
-pub(crate) enum Made {
+/// How a delivery of a dispatch ended.
+pub(crate) enum AttemptEnd {
     /// An attempt ended, or there was none to make: to be recorded.
-    Finished(Box<Finished>, Mood),
+    Finished(Box<Finished>, AttemptHealth),
     /// Nothing could be tried: to be given back, due at once.
     NotNow,
     /// Its schedule begins later: to be given back, due at this steady time.
@@ -35,19 +35,20 @@ pub(crate) enum Made {
 }
 
 /// Makes an attempt of deliveries that one request carries; what became of each, in their order.
-pub(crate) async fn make(inner: &Inner, destination: DestinationNo, items: &[Item]) -> Vec<Made> {
-    let canceled =
-        |item: &Item| Made::Finished(Box::new(finished(inner, item, None, Next::Canceled, None)), Mood::Fine);
-    let not_now = || items.iter().map(|_| Made::NotNow).collect();
-    match inner.outlet.terms(destination) {
+pub(crate) async fn make(inner: &Inner, destination: DestinationNo, items: &[QueuedDelivery]) -> Vec<AttemptEnd> {
+    let canceled = |item: &QueuedDelivery| {
+        AttemptEnd::Finished(Box::new(finished(inner, item, None, Next::Canceled, None)), AttemptHealth::Healthy)
+    };
+    let not_now = || items.iter().map(|_| AttemptEnd::NotNow).collect();
+    match inner.outlet.policy(destination) {
         // A destination that is not known here may be new on another node: preparing tells whether it is really gone.
-        Terms::Open { .. } | Terms::Gone => {}
-        Terms::Disabled => return not_now(),
+        DestinationPolicy::Open { .. } | DestinationPolicy::Gone => {}
+        DestinationPolicy::Disabled => return not_now(),
     }
     let started_at = inner.clock.wall_ms();
-    let delivery = |item: &Item| Delivery { leased: item.leased.clone(), parcel: item.parcel.clone() };
+    let delivery = |item: &QueuedDelivery| Delivery { leased: item.leased.clone(), payload: item.payload.clone() };
     let batch: Vec<Delivery> = items.iter().map(delivery).collect();
-    let Prepared { request, timeout, delay } = match inner.outlet.prepare(&batch, started_at).await {
+    let PreparedRequest { request, timeout, delay } = match inner.outlet.prepare(&batch, started_at).await {
         Ok(Some(prepared)) => prepared,
         Ok(None) => return items.iter().map(canceled).collect(),
         Err(error) => {
@@ -56,9 +57,9 @@ pub(crate) async fn make(inner: &Inner, destination: DestinationNo, items: &[Ite
         }
     };
     if let Some(due) = not_before(inner, items, delay, started_at) {
-        return items.iter().map(|_| Made::NotBefore(due)).collect();
+        return items.iter().map(|_| AttemptEnd::NotBefore(due)).collect();
     }
-    // The lease has to outlast the attempt, or somebody else would make it too. A lease that has aged in the line is given
+    // The lease has to outlast the attempt, or somebody else would make it too. A lease that has aged in the queue is given
     // back for a new one; one that is short for the attempt even when new shortens the attempt.
     let lease = inner.settings.lease;
     let until = items.iter().map(|item| item.leased.lease.until).min().unwrap_or_default();
@@ -75,7 +76,7 @@ pub(crate) async fn make(inner: &Inner, destination: DestinationNo, items: &[Ite
     if let Err(SendError::Shortage { reason }) = &answer {
         inner.metrics.shortages.inc();
         inner.health.short(reason, inner.clock.steady_ms());
-        return items.iter().map(|_| Made::Short).collect();
+        return items.iter().map(|_| AttemptEnd::Short).collect();
     }
     let duration = watch.elapsed();
     // What one request carried comes back together.
@@ -88,12 +89,12 @@ pub(crate) async fn make(inner: &Inner, destination: DestinationNo, items: &[Ite
 }
 
 /// When deliveries that were never attempted may be, if that is later: `delay` after the last of their events.
-fn not_before(inner: &Inner, items: &[Item], delay: Duration, wall: Millis) -> Option<Millis> {
+fn not_before(inner: &Inner, items: &[QueuedDelivery], delay: Duration, wall: Millis) -> Option<Millis> {
     if delay.is_zero() {
         return None;
     }
     let fresh = items.iter().filter(|item| item.leased.attempts == 0);
-    let last = fresh.map(|item| item.parcel.logged.received_at).max()?;
+    let last = fresh.map(|item| item.payload.logged.received_at).max()?;
     let left = last.saturating_add(millis(delay)) - wall;
     (left > 0).then(|| inner.clock.steady_ms().saturating_add(left))
 }
@@ -101,7 +102,7 @@ fn not_before(inner: &Inner, items: &[Item], delay: Duration, wall: Millis) -> O
 /// Makes the exchange of an attempt again, on a connection of its own: the kept one had been closed.
 async fn again(inner: &Inner, batch: &[Delivery], timeout: Duration) -> Result<Response, SendError> {
     // Rendered again, since the first request is gone; keeping a copy of each would cost all those that need none.
-    let Ok(Some(Prepared { mut request, .. })) = inner.outlet.prepare(batch, inner.clock.wall_ms()).await else {
+    let Ok(Some(PreparedRequest { mut request, .. })) = inner.outlet.prepare(batch, inner.clock.wall_ms()).await else {
         return Err(SendError::Stale);
     };
     request.fresh = true;
@@ -111,12 +112,12 @@ async fn again(inner: &Inner, batch: &[Delivery], timeout: Duration) -> Result<R
 fn judge(
     inner: &Inner,
     delivery: &Delivery,
-    item: &Item,
+    item: &QueuedDelivery,
     answer: &Result<Response, SendError>,
     started_at: Millis,
     duration: Duration,
     random: u32,
-) -> Made {
+) -> AttemptEnd {
     let n = item.leased.attempts + 1;
     let mut attempt = Attempt {
         n,
@@ -148,7 +149,10 @@ fn judge(
         {
             attempt.response_body = kept_body(answer);
         }
-        return Made::Finished(Box::new(finished(inner, item, Some(attempt), Next::Delivered, None)), Mood::Fine);
+        return AttemptEnd::Finished(
+            Box::new(finished(inner, item, Some(attempt), Next::Delivered, None)),
+            AttemptHealth::Healthy,
+        );
     };
     attempt.error = Some(cut(error));
     attempt.outcome = word.to_owned();
@@ -158,10 +162,10 @@ fn judge(
         attempt.response_headers = Some(kept_headers(&answer.headers));
         attempt.response_body = kept_body(answer);
     }
-    let mood = match (answer, slow_down) {
-        (Err(SendError::Refused(_)), _) | (Ok(_), false) => Mood::Fine,
-        (Err(_), _) => Mood::Trouble,
-        (Ok(_), true) => Mood::SlowDown(retry_after),
+    let health = match (answer, slow_down) {
+        (Err(SendError::Refused(_)), _) | (Ok(_), false) => AttemptHealth::Healthy,
+        (Err(_), _) => AttemptHealth::Failing,
+        (Ok(_), true) => AttemptHealth::SlowDown(retry_after),
     };
     let counted = n.saturating_sub(item.leased.forgiven);
     let next = match (disable, inner.outlet.delay_after(delivery, counted)) {
@@ -173,12 +177,12 @@ fn judge(
         }
         _ => Next::Undelivered,
     };
-    Made::Finished(Box::new(finished(inner, item, Some(attempt), next, disable)), mood)
+    AttemptEnd::Finished(Box::new(finished(inner, item, Some(attempt), next, disable)), health)
 }
 
 fn finished(
     inner: &Inner,
-    item: &Item,
+    item: &QueuedDelivery,
     attempt: Option<Attempt>,
     next: Next,
     disable: Option<&'static str>,

@@ -10,57 +10,57 @@ use prometheus_client::registry::Registry;
 use tidings_model::clock::{Millis, SharedClock, millis};
 use tidings_model::id::{AppId, DestinationNo, EventNo};
 use tidings_store::log::{Destination, Lane, Lease, Logged, MAX_DIRECT};
-use tidings_store::queue::{Finished, Leased, Place};
+use tidings_store::queue::{Finished, Leased, NodeRank};
 use tidings_store::{Store, StoreError};
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::attempt::{self, Made};
-use crate::desk::{Desk, Turn};
+use crate::attempt::{self, AttemptEnd};
+use crate::dispatcher::{Dispatch, Dispatcher};
 use crate::egress::Egress;
 use crate::health_log::HealthLog;
-use crate::memory::{Charge, Memory};
+use crate::memory::{Memory, MemoryReservation};
 use crate::metrics::Metrics;
-use crate::outlet::{Outlet, Terms};
-use crate::parcel::Parcel;
-use crate::reporter::{self, Report};
+use crate::outlet::{DestinationPolicy, Outlet};
+use crate::result_writer::{self, UnwrittenResult};
 use crate::scheduler;
 use crate::settings::Settings;
+use crate::shared_payload::SharedPayload;
 
-/// What one delivery in memory is charged with, besides its event.
-const ITEM_WEIGHT: usize = 512;
+/// Bytes reserved for one delivery in memory, besides its event.
+const QUEUED_WEIGHT: usize = 512;
 
-/// Workers without a turn that are kept for the next ones: making one anew costs more than the rest of handing out a turn.
+/// Idle workers kept for the next dispatches: spawning one costs more than the rest of a dispatch.
 const MAX_IDLE: usize = 1_024;
 
 /// How long a destination rests, in milliseconds, when this machine had no socket for its attempt.
 const SHORT_PAUSE: Millis = 250;
 
 /// A delivery in memory, with the right to attempt it.
-pub(crate) struct Item {
+pub(crate) struct QueuedDelivery {
     pub(crate) leased: Leased,
-    pub(crate) parcel: Arc<Parcel>,
+    pub(crate) payload: Arc<SharedPayload>,
     /// The next ones of its lane, which go together with it.
-    pub(crate) behind: Vec<Item>,
-    _charge: Charge,
+    pub(crate) behind: Vec<QueuedDelivery>,
+    _reservation: MemoryReservation,
 }
 
-impl Item {
-    pub(crate) fn new(leased: Leased, parcel: Arc<Parcel>) -> Self {
-        let _charge = Charge::new(parcel.account(), ITEM_WEIGHT);
-        Self { leased, parcel, behind: Vec::new(), _charge }
+impl QueuedDelivery {
+    pub(crate) fn new(leased: Leased, payload: Arc<SharedPayload>) -> Self {
+        let _reservation = MemoryReservation::new(payload.account(), QUEUED_WEIGHT);
+        Self { leased, payload, behind: Vec::new(), _reservation }
     }
 
     /// It and those behind it, one by one.
-    pub(crate) fn apart(mut self) -> impl Iterator<Item = Item> {
+    pub(crate) fn apart(mut self) -> impl Iterator<Item = QueuedDelivery> {
         let behind = std::mem::take(&mut self.behind);
         std::iter::once(self).chain(behind)
     }
 
-    /// Puts those behind each other that were leased so: the reverse of [`Item::apart`].
-    pub(crate) fn together(items: impl IntoIterator<Item = Item>) -> Vec<Item> {
-        let mut all: Vec<Item> = Vec::new();
+    /// Puts those behind each other that were leased so: the reverse of [`QueuedDelivery::apart`].
+    pub(crate) fn together(items: impl IntoIterator<Item = QueuedDelivery>) -> Vec<QueuedDelivery> {
+        let mut all: Vec<QueuedDelivery> = Vec::new();
         for item in items {
             match all.last_mut() {
                 Some(head) if item.leased.follows && item.leased.key.destination == head.leased.key.destination => {
@@ -88,7 +88,7 @@ pub(crate) struct Inner {
     pub(crate) clock: SharedClock,
     pub(crate) settings: Settings,
     pub(crate) metrics: Metrics,
-    pub(crate) desk: Mutex<Desk>,
+    pub(crate) dispatcher: Mutex<Dispatcher>,
     /// Wakes the scheduler.
     pub(crate) wake: Notify,
     /// The earliest time at which the store has something due, as far as is known.
@@ -97,23 +97,23 @@ pub(crate) struct Inner {
     pub(crate) low: AtomicBool,
     /// There may be fan-out rows to expand.
     pub(crate) fanout: AtomicBool,
-    /// Listeners were deleted that may still be owed something.
+    /// Deleted listeners may have pending deliveries.
     pub(crate) orphans: AtomicBool,
-    /// Where this node stands among those that share the store, once it has asked.
-    pub(crate) place: Mutex<Option<Place>>,
+    /// This node's rank among those that share the store, once it has asked.
+    pub(crate) rank: Mutex<Option<NodeRank>>,
     /// Deliveries leased to us whose events have to be read first.
     pub(crate) unread: Mutex<Vec<Leased>>,
-    parcels: Mutex<HashMap<EventNo, Weak<Parcel>>>,
+    payloads: Mutex<HashMap<EventNo, Weak<SharedPayload>>>,
     pub(crate) memory: Memory,
     failing: Mutex<HashSet<DestinationNo>>,
     pub(crate) health: HealthLog,
-    reports: Mutex<Option<mpsc::UnboundedSender<Report>>>,
+    results: Mutex<Option<mpsc::UnboundedSender<UnwrittenResult>>>,
     /// Results that have been reported and not yet written.
     pub(crate) unwritten: AtomicUsize,
     notices: Mutex<Option<mpsc::UnboundedSender<Notice>>>,
     pub(crate) workers: TaskTracker,
-    /// The ways to workers that wait for a turn, the last one to come in front; `None` when no more turns are given.
-    idle: Mutex<Option<Vec<oneshot::Sender<Turn>>>>,
+    /// Senders to idle workers, the one idle for the shortest time last; `None` once nothing more is dispatched.
+    idle: Mutex<Option<Vec<oneshot::Sender<Dispatch>>>>,
 }
 
 /// Attempts deliveries until each has arrived or nothing more can be done. Clones share one courier.
@@ -150,22 +150,22 @@ impl Courier {
         }
         let metrics = Metrics::default();
         metrics.register(registry.sub_registry_with_prefix("courier"));
-        let (reports, received) = mpsc::unbounded_channel();
+        let (results, unwritten) = mpsc::unbounded_channel();
         let (notices, noticed) = mpsc::unbounded_channel();
         let inner = Arc::new(Inner {
-            desk: Mutex::new(Desk::new(&settings)),
+            dispatcher: Mutex::new(Dispatcher::new(&settings)),
             wake: Notify::new(),
             next_due: AtomicI64::new(0),
             low: AtomicBool::new(false),
             fanout: AtomicBool::new(true),
             orphans: AtomicBool::new(true),
-            place: Mutex::default(),
+            rank: Mutex::default(),
             unread: Mutex::default(),
-            parcels: Mutex::default(),
+            payloads: Mutex::default(),
             memory: Memory::new(settings.queue_bytes),
             failing: Mutex::new(failing),
             health: HealthLog::default(),
-            reports: Mutex::new(Some(reports)),
+            results: Mutex::new(Some(results)),
             unwritten: AtomicUsize::new(0),
             notices: Mutex::new(Some(notices)),
             workers: TaskTracker::new(),
@@ -179,7 +179,7 @@ impl Courier {
         });
         let parts = TaskTracker::new();
         let stop = CancellationToken::new();
-        parts.spawn(reporter::run(Arc::clone(&inner), received));
+        parts.spawn(result_writer::run(Arc::clone(&inner), unwritten));
         parts.spawn(scheduler::run(Arc::clone(&inner), stop.clone()));
         Ok((Self { inner, stop, parts }, noticed))
     }
@@ -194,9 +194,9 @@ impl Courier {
         let inner = &self.inner;
         let now = inner.clock.steady_ms();
         let full = inner.memory.is_full(app);
-        let desk = inner.desk.lock();
+        let dispatcher = inner.dispatcher.lock();
         for destination in destinations {
-            destination.fresh = !full && desk.room(destination.no, inner.terms(destination.no), now) > 0;
+            destination.fresh = !full && dispatcher.room(destination.no, inner.policy(destination.no), now) > 0;
         }
     }
 
@@ -205,8 +205,8 @@ impl Courier {
         self.inner.lease()
     }
 
-    /// Takes over the deliveries of a publish that has been committed. `destinations` is what it was published with; those in
-    /// `leased` are ours to attempt now. `queued`: there is more in the store.
+    /// Takes over the deliveries of a publish that has been committed. `destinations` is what it was published with;
+    /// those in `leased` are ours to attempt now. `queued`: there is more in the store.
     pub fn take(
         &self,
         logged: Logged,
@@ -222,30 +222,32 @@ impl Courier {
             // When all of it is ours and in no lane, nobody will look for it.
             let whole = !queued && leased.len() == destinations.len();
             let whole = whole && destinations.iter().all(|d| d.lane == Lane::Own);
-            let parcel = if whole { Parcel::new(logged, &inner.memory.account(&app)) } else { inner.parcel(logged) };
+            let payload =
+                if whole { SharedPayload::new(logged, &inner.memory.account(&app)) } else { inner.payload(logged) };
             let ordered = |no: &DestinationNo| destinations.iter().any(|d| d.no == *no && d.lane != Lane::Own);
-            let mut desk = inner.desk.lock();
+            let mut dispatcher = inner.dispatcher.lock();
             for destination in leased {
                 let key = tidings_model::id::DeliveryKey { app: app.clone(), event, destination: *destination };
                 let ordered = ordered(destination);
-                let leased = Leased { key, attempts: 0, forgiven: 0, ordered, follows: false, lot: !ordered, lease };
-                desk.push(Item::new(leased, Arc::clone(&parcel)), true, false);
+                let leased =
+                    Leased { key, attempts: 0, forgiven: 0, ordered, follows: false, in_batch: !ordered, lease };
+                dispatcher.push(QueuedDelivery::new(leased, Arc::clone(&payload)), true, false);
             }
-            drop(desk);
+            drop(dispatcher);
             inner.go_on();
         }
         if queued {
             inner.fanout.store(true, Ordering::Relaxed);
-            self.look();
+            self.wake_scheduler();
         }
     }
 
-    /// Has the store asked for due work soon: after a retry by hand, or a listener was enabled or deleted.
-    pub fn look(&self) {
+    /// Wakes the scheduler to look for due work now: after a retry by hand, or when a listener was enabled.
+    pub fn wake_scheduler(&self) {
         self.inner.due_at(0);
     }
 
-    /// Has what deleted listeners are still owed canceled soon.
+    /// Wakes the scheduler to cancel the pending deliveries of deleted listeners.
     pub fn cancel_orphans(&self) {
         self.inner.orphans.store(true, Ordering::Relaxed);
         self.inner.wake.notify_one();
@@ -253,23 +255,23 @@ impl Courier {
 
     /// Attempts under way now, and bytes of deliveries held in memory.
     pub fn load(&self) -> (usize, usize) {
-        (self.inner.desk.lock().running(), self.inner.memory.held())
+        (self.inner.dispatcher.lock().running(), self.inner.memory.held())
     }
 
     /// Stops: lets attempts under way end, for at most `grace`, writes their results and gives the rest back.
     pub async fn stop(&self, grace: Duration) {
         let inner = &self.inner;
-        inner.desk.lock().stop(inner.clock.steady_ms());
+        inner.dispatcher.lock().stop(inner.clock.steady_ms());
         inner.idle.lock().take();
         inner.workers.close();
         if tokio::time::timeout(grace, inner.workers.wait()).await.is_err() {
             tracing::warn!(
-                attempts = inner.desk.lock().running(),
+                attempts = inner.dispatcher.lock().running(),
                 "attempts were still under way; they are made again after the next start"
             );
         }
         self.stop.cancel();
-        inner.reports.lock().take();
+        inner.results.lock().take();
         inner.notices.lock().take();
         self.parts.close();
         self.parts.wait().await;
@@ -288,126 +290,126 @@ impl Inner {
         Lease { token: self.store.new_token(), until: self.clock.steady_ms() + millis(self.settings.lease) }
     }
 
-    /// The event's parcel: the one that is under way already, or a new one.
-    pub(crate) fn parcel(&self, logged: Logged) -> Arc<Parcel> {
-        let mut parcels = self.parcels.lock();
-        if let Some(parcel) = parcels.get(&logged.no).and_then(Weak::upgrade) {
-            return parcel;
+    /// The event's payload: the one that other deliveries hold already, or a new one.
+    pub(crate) fn payload(&self, logged: Logged) -> Arc<SharedPayload> {
+        let mut payloads = self.payloads.lock();
+        if let Some(payload) = payloads.get(&logged.no).and_then(Weak::upgrade) {
+            return payload;
         }
         let account = self.memory.account(&logged.event.app);
-        let parcel = Parcel::new(logged, &account);
-        parcels.insert(parcel.logged.no, Arc::downgrade(&parcel));
-        parcel
+        let payload = SharedPayload::new(logged, &account);
+        payloads.insert(payload.logged.no, Arc::downgrade(&payload));
+        payload
     }
 
-    /// The event's parcel, if it is in memory.
-    pub(crate) fn known_parcel(&self, event: EventNo) -> Option<Arc<Parcel>> {
-        self.parcels.lock().get(&event).and_then(Weak::upgrade)
+    /// The event's payload, if it is in memory.
+    pub(crate) fn known_payload(&self, event: EventNo) -> Option<Arc<SharedPayload>> {
+        self.payloads.lock().get(&event).and_then(Weak::upgrade)
     }
 
-    /// Forgets parcels that nobody holds any more.
-    pub(crate) fn forget_parcels(&self) {
-        self.parcels.lock().retain(|_, parcel| parcel.strong_count() > 0);
+    /// Drops the entries of payloads that no delivery holds any more.
+    pub(crate) fn forget_payloads(&self) {
+        self.payloads.lock().retain(|_, payload| payload.strong_count() > 0);
     }
 
-    /// Starts workers for whoever's turn it is.
+    /// Dispatches all that may be attempted now.
     pub(crate) fn go_on(self: &Arc<Self>) {
-        while let Some(turn) = self.turn() {
-            if let Some(turn) = self.to_idle(turn) {
+        while let Some(dispatch) = self.next_dispatch() {
+            if let Some(dispatch) = self.to_idle(dispatch) {
                 let inner = Arc::clone(self);
-                self.workers.spawn(async move { inner.work(turn).await });
+                self.workers.spawn(async move { inner.work(dispatch).await });
             }
         }
         self.metrics.held_bytes.set(self.memory.held() as i64);
     }
 
-    /// Gives a turn to a worker that waits for one; back when there is none.
-    fn to_idle(&self, mut turn: Turn) -> Option<Turn> {
+    /// Hands a dispatch to an idle worker; returns it when there is none.
+    fn to_idle(&self, mut dispatch: Dispatch) -> Option<Dispatch> {
         loop {
             let waiting = self.idle.lock().as_mut().and_then(Vec::pop);
-            let Some(worker) = waiting else { return Some(turn) };
-            match worker.send(turn) {
+            let Some(worker) = waiting else { return Some(dispatch) };
+            match worker.send(dispatch) {
                 Ok(()) => return None,
-                Err(back) => turn = back,
+                Err(back) => dispatch = back,
             }
         }
     }
 
-    /// Waits for a turn; `None` when enough others do, or when there will be none.
-    async fn wait_for_turn(&self) -> Option<Turn> {
-        let (sender, turn) = oneshot::channel();
+    /// Waits idle for a dispatch; `None` when enough workers are idle already, or nothing more is dispatched.
+    async fn wait_for_dispatch(&self) -> Option<Dispatch> {
+        let (sender, dispatch) = oneshot::channel();
         match self.idle.lock().as_mut() {
             Some(idle) if idle.len() < MAX_IDLE => idle.push(sender),
             _ => return None,
         }
-        turn.await.ok()
+        dispatch.await.ok()
     }
 
-    fn turn(&self) -> Option<Turn> {
-        if self.unwritten.load(Ordering::Acquire) >= reporter::MAX_UNWRITTEN {
-            // The reporter goes on when it has written some.
+    fn next_dispatch(&self) -> Option<Dispatch> {
+        if self.unwritten.load(Ordering::Acquire) >= result_writer::MAX_UNWRITTEN {
+            // The result writer goes on when it has written some.
             return None;
         }
         let now = self.clock.steady_ms();
-        let mut desk = self.desk.lock();
-        let (terms, batch) = (|no| self.terms(no), |no| self.outlet.batch(no));
-        let turn = desk.start(terms, batch, now);
-        if !desk.returns.is_empty() || desk.is_sooner() {
+        let mut dispatcher = self.dispatcher.lock();
+        let (policy, batch) = (|no| self.policy(no), |no| self.outlet.batch(no));
+        let dispatch = dispatcher.start(policy, batch, now);
+        if !dispatcher.returns.is_empty() || dispatcher.is_sooner() {
             self.wake.notify_one();
         }
-        turn
+        dispatch
     }
 
-    /// A worker: makes attempts as long as there are turns, and waits for more.
-    async fn work(self: &Arc<Self>, first: Turn) {
+    /// A worker: makes attempts as long as there are dispatches, then waits for more.
+    async fn work(self: &Arc<Self>, first: Dispatch) {
         let mut next = Some(first);
-        while let Some(Turn { permit, items }) = next {
+        while let Some(Dispatch { permit, items }) = next {
             let destination = permit.destination;
             self.metrics.in_flight.inc();
             let made = attempt::make(self, destination, &items).await;
             self.metrics.in_flight.dec();
             let now = self.clock.steady_ms();
             let wanted = {
-                let mut desk = self.desk.lock();
+                let mut dispatcher = self.dispatcher.lock();
                 let (mut is_learned, mut short) = (false, Vec::new());
                 for (made, item) in made.into_iter().zip(items) {
                     match made {
-                        Made::Finished(mut finished, mood) => {
+                        AttemptEnd::Finished(mut finished, health) => {
                             // It was one request, whatever it carried.
                             if !std::mem::replace(&mut is_learned, true) {
-                                let terms = |destination| self.outlet.terms(destination);
-                                finished.pause = desk.learn(destination, mood, terms, now);
+                                let policy = |destination| self.outlet.policy(destination);
+                                finished.pause = dispatcher.learn(destination, health, policy, now);
                             }
-                            self.report(*finished, item);
+                            self.submit(*finished, item);
                         }
-                        Made::NotNow => desk.returns.push((item, now)),
-                        Made::NotBefore(due) => desk.returns.push((item, due)),
-                        Made::Short => short.push(item),
+                        AttemptEnd::NotNow => dispatcher.returns.push((item, now)),
+                        AttemptEnd::NotBefore(due) => dispatcher.returns.push((item, due)),
+                        AttemptEnd::Short => short.push(item),
                     }
                 }
                 if !short.is_empty() {
-                    desk.put_back(destination, short, now + SHORT_PAUSE);
+                    dispatcher.put_back(destination, short, now + SHORT_PAUSE);
                 }
-                let more = desk.end(permit, now);
-                let low = desk.runs_low(destination);
+                let more = dispatcher.end(permit, now);
+                let low = dispatcher.runs_low(destination);
                 self.low.fetch_or(low, Ordering::Relaxed);
-                low || more || !desk.returns.is_empty()
+                low || more || !dispatcher.returns.is_empty()
             };
             if wanted {
                 self.wake.notify_one();
             }
-            next = match self.turn() {
-                Some(turn) => Some(turn),
-                None => self.wait_for_turn().await,
+            next = match self.next_dispatch() {
+                Some(dispatch) => Some(dispatch),
+                None => self.wait_for_dispatch().await,
             };
         }
     }
 
-    fn report(&self, finished: Finished, item: Item) {
+    fn submit(&self, finished: Finished, item: QueuedDelivery) {
         // The receiver ends only after every worker has.
-        if let Some(reports) = self.reports.lock().as_ref() {
+        if let Some(results) = self.results.lock().as_ref() {
             self.unwritten.fetch_add(1, Ordering::AcqRel);
-            drop(reports.send(Report { finished, item }));
+            drop(results.send(UnwrittenResult { finished, item }));
         }
     }
 
@@ -447,15 +449,16 @@ impl Inner {
         RandomState::new().hash_one(self.clock.wall_ms()) as u32
     }
 
-    /// Terms of a destination, to this node. One with a rate or a concurrency of its own is served by one of the nodes, or each
-    /// would grant it both; to the others it is as if it were disabled: what is owed stays owed.
-    pub(crate) fn terms(&self, destination: DestinationNo) -> Terms {
-        match self.outlet.terms(destination) {
-            terms @ Terms::Open { concurrency, rate, .. } if concurrency.is_some() || rate.is_some() => {
-                let is_here = self.place.lock().is_some_and(|place| place.has(destination));
-                if is_here { terms } else { Terms::Disabled }
+    /// DestinationPolicy of a destination, to this node. One with a rate or a concurrency of its own is served by one
+    /// of the nodes, or each would grant it both; to the others it is as if it were disabled: pending deliveries stay
+    /// pending.
+    pub(crate) fn policy(&self, destination: DestinationNo) -> DestinationPolicy {
+        match self.outlet.policy(destination) {
+            policy @ DestinationPolicy::Open { concurrency, rate, .. } if concurrency.is_some() || rate.is_some() => {
+                let is_here = self.rank.lock().is_some_and(|rank| rank.owns(destination));
+                if is_here { policy } else { DestinationPolicy::Disabled }
             }
-            terms => terms,
+            policy => policy,
         }
     }
 }

@@ -28,17 +28,17 @@ pub(crate) struct HealthLog(Mutex<State>);
 
 #[derive(Default)]
 struct State {
-    said: HashMap<DestinationNo, Said>,
+    logged: HashMap<DestinationNo, LastLogged>,
     window: Millis,
     lines: u32,
     left_out: u64,
-    /// When it was last said that this machine is short of something.
+    /// When it was last logged that this machine is short of something.
     short_at: Option<Millis>,
 }
 
-/// What was last said of a destination, and when.
+/// What was last logged of a destination, and when.
 #[derive(Clone, Copy)]
-struct Said {
+struct LastLogged {
     failing: bool,
     at: Millis,
     paused_at: Option<Millis>,
@@ -46,7 +46,7 @@ struct Said {
 
 impl State {
     /// Whether there is room for a line.
-    fn may_say(&mut self, now: Millis) -> bool {
+    fn may_log(&mut self, now: Millis) -> bool {
         if now - self.window >= WINDOW {
             (self.window, self.lines) = (now, 0);
         }
@@ -54,19 +54,19 @@ impl State {
         self.lines <= LINES
     }
 
-    /// Whether to say that a destination is failing, or no more.
+    /// Whether to log that a destination is failing, or that it has recovered.
     fn changes(&mut self, destination: DestinationNo, failing: bool, now: Millis) -> bool {
-        let before = self.said.get(&destination).copied();
-        if before.is_some_and(|said| now - said.at < EVERY || said.failing == failing) {
-            // Said before, or made up for by `catch_up`, if it still is so then.
+        let before = self.logged.get(&destination).copied();
+        if before.is_some_and(|logged| now - logged.at < EVERY || logged.failing == failing) {
+            // Logged before, or made up for by `catch_up`, if it still is so then.
             return false;
         }
-        if !self.may_say(now) || self.said.len() >= REMEMBERED && before.is_none() {
+        if !self.may_log(now) || self.logged.len() >= REMEMBERED && before.is_none() {
             self.left_out += 1;
             return false;
         }
-        let paused_at = before.and_then(|said| said.paused_at);
-        self.said.insert(destination, Said { failing, at: now, paused_at });
+        let paused_at = before.and_then(|logged| logged.paused_at);
+        self.logged.insert(destination, LastLogged { failing, at: now, paused_at });
         true
     }
 }
@@ -90,7 +90,7 @@ impl HealthLog {
     /// A delivery arrived, and the one before had failed.
     pub(crate) fn recovered(&self, outlet: &dyn Outlet, destination: DestinationNo, now: Millis) {
         if self.0.lock().changes(destination, false, now) {
-            say_recovered(outlet, destination);
+            log_recovered(outlet, destination);
         }
     }
 
@@ -98,16 +98,16 @@ impl HealthLog {
     pub(crate) fn paused(&self, outlet: &dyn Outlet, destination: DestinationNo, pause: Millis, now: Millis) {
         {
             let mut state = self.0.lock();
-            let before = state.said.get(&destination).copied();
-            if before.and_then(|said| said.paused_at).is_some_and(|at| now - at < RARELY) {
+            let before = state.logged.get(&destination).copied();
+            if before.and_then(|logged| logged.paused_at).is_some_and(|at| now - at < RARELY) {
                 return;
             }
-            if !state.may_say(now) || state.said.len() >= REMEMBERED && before.is_none() {
+            if !state.may_log(now) || state.logged.len() >= REMEMBERED && before.is_none() {
                 state.left_out += 1;
                 return;
             }
-            let (failing, at) = before.map_or((true, now), |said| (said.failing, said.at));
-            state.said.insert(destination, Said { failing, at, paused_at: Some(now) });
+            let (failing, at) = before.map_or((true, now), |logged| (logged.failing, logged.at));
+            state.logged.insert(destination, LastLogged { failing, at, paused_at: Some(now) });
         }
         let Some((app, listener)) = outlet.name(destination) else { return };
         tracing::warn!(
@@ -131,24 +131,25 @@ impl HealthLog {
         );
     }
 
-    /// Says what has changed since it was last said and was held back, and how much was left out. Called from time to time.
+    /// Logs changes that the rates held back, if they still hold, and counts those left out. Called by each sweep.
     pub(crate) fn catch_up(&self, outlet: &dyn Outlet, is_failing: impl Fn(DestinationNo) -> bool, now: Millis) {
         let (mut recovered, mut failing) = (Vec::new(), Vec::new());
         let left_out = {
             let mut state = self.0.lock();
-            let old: Vec<_> = state.said.iter().filter(|(_, said)| now - said.at >= EVERY).map(|(no, _)| *no).collect();
+            let old: Vec<_> =
+                state.logged.iter().filter(|(_, logged)| now - logged.at >= EVERY).map(|(no, _)| *no).collect();
             for destination in old {
                 let fails = is_failing(destination);
                 if state.changes(destination, fails, now) {
                     if fails { failing.push(destination) } else { recovered.push(destination) }
                 } else if !fails {
-                    // Said already, or not worth a line any more.
-                    state.said.remove(&destination);
+                    // Logged already, or not worth a line any more.
+                    state.logged.remove(&destination);
                 }
             }
             std::mem::take(&mut state.left_out)
         };
-        recovered.into_iter().for_each(|destination| say_recovered(outlet, destination));
+        recovered.into_iter().for_each(|destination| log_recovered(outlet, destination));
         for (app, listener) in failing.into_iter().filter_map(|destination| outlet.name(destination)) {
             tracing::warn!(%app, listener, "deliveries to a listener are failing again; see `tidings delivery list`");
         }
@@ -161,7 +162,7 @@ impl HealthLog {
     }
 }
 
-fn say_recovered(outlet: &dyn Outlet, destination: DestinationNo) {
+fn log_recovered(outlet: &dyn Outlet, destination: DestinationNo) {
     if let Some((app, listener)) = outlet.name(destination) {
         tracing::info!(%app, listener, "deliveries to a listener arrive again");
     }

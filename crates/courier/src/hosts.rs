@@ -1,7 +1,7 @@
-//! The places of each host: how many attempts may be under way to one (scheme, host, port).
+//! The slots of each host: how many attempts may be under way to one (scheme, host, port).
 //!
-//! A destination whose host has no place left waits here, and no worker with it. An attempt holds its place until it ends,
-//! and for [`HOLDS`] at most: who has not answered by then is slow, and does not keep the others from the host.
+//! A destination whose host has no free slot waits here, without a worker. An attempt holds its slot until it ends, and for
+//! [`SLOT_HELD`] at most: an attempt without an answer by then is slow, and must not keep the others from the host.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, VecDeque};
@@ -12,43 +12,43 @@ use tidings_model::id::DestinationNo;
 use crate::outlet::Host;
 use crate::ring::{AppNo, Ring};
 
-/// How long an attempt holds its place, in milliseconds.
-const HOLDS: Millis = 1_000;
+/// How long an attempt holds its slot, in milliseconds.
+const SLOT_HELD: Millis = 1_000;
 
-/// A place at a host: the attempt that holds it.
+/// A slot at a host: the attempt that holds it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Place {
+pub(crate) struct HostSlot {
     host: Host,
     attempt: u64,
 }
 
 #[derive(Default)]
-struct Places {
-    /// Until when each attempt holds its place, the first to let go in front.
+struct HostSlots {
+    /// Until when each attempt holds its slot, the first to become free in front.
     held: VecDeque<(Millis, u64)>,
-    /// Places that are kept for destinations that have waited and will have their turn.
+    /// HostSlots that are kept for destinations that have waited and will have their turn.
     reserved: usize,
     waiting: Ring,
-    /// A time to look at it is noted.
-    is_noted: bool,
+    /// `Hosts::wake_at` has a time for it.
+    is_wake_set: bool,
 }
 
 pub(crate) struct Hosts {
     per_host: usize,
-    places: HashMap<Host, Places>,
+    slots: HashMap<Host, HostSlots>,
     attempts: u64,
-    /// When to look at hosts that somebody waits for.
+    /// When to look at hosts that destinations wait for.
     wake_at: BinaryHeap<Reverse<(Millis, Host)>>,
 }
 
 impl Hosts {
     pub(crate) fn new(per_host: usize) -> Self {
-        Self { per_host: per_host.max(1), places: HashMap::new(), attempts: 0, wake_at: BinaryHeap::new() }
+        Self { per_host: per_host.max(1), slots: HashMap::new(), attempts: 0, wake_at: BinaryHeap::new() }
     }
 
-    /// Whether a destination may have a place now: `reserved` when one is kept for it. If not, it waits, and
+    /// Whether a destination may have a slot now: `reserved` when one is kept for it. If not, it waits, and
     /// [`Hosts::next`] names it in its turn.
-    pub(crate) fn has_place(
+    pub(crate) fn has_slot(
         &mut self,
         host: Host,
         reserved: bool,
@@ -56,69 +56,69 @@ impl Hosts {
         destination: DestinationNo,
         now: Millis,
     ) -> bool {
-        let places = self.places.entry(host).or_default();
-        places.let_go(now);
-        if reserved || places.held.len() + places.reserved < self.per_host {
+        let slots = self.slots.entry(host).or_default();
+        slots.release_expired(now);
+        if reserved || slots.held.len() + slots.reserved < self.per_host {
             return true;
         }
-        places.waiting.push(app, destination);
-        self.note(host);
+        slots.waiting.push(app, destination);
+        self.set_wake(host);
         false
     }
 
-    /// Takes a place that [`Hosts::has_place`] granted.
-    pub(crate) fn take(&mut self, host: Host, reserved: bool, now: Millis) -> Place {
+    /// Takes a slot that [`Hosts::has_slot`] granted.
+    pub(crate) fn take(&mut self, host: Host, reserved: bool, now: Millis) -> HostSlot {
         self.attempts += 1;
-        let place = Place { host, attempt: self.attempts };
-        let places = self.places.entry(host).or_default();
-        places.reserved = places.reserved.saturating_sub(usize::from(reserved));
-        places.held.push_back((now + HOLDS, place.attempt));
-        if !places.waiting.is_empty() {
-            self.note(host);
+        let slot = HostSlot { host, attempt: self.attempts };
+        let slots = self.slots.entry(host).or_default();
+        slots.reserved = slots.reserved.saturating_sub(usize::from(reserved));
+        slots.held.push_back((now + SLOT_HELD, slot.attempt));
+        if !slots.waiting.is_empty() {
+            self.set_wake(host);
         }
-        place
+        slot
     }
 
-    /// Gives back a place that was kept and is not needed.
-    pub(crate) fn forgo(&mut self, host: Host) {
-        if let Some(places) = self.places.get_mut(&host) {
-            places.reserved = places.reserved.saturating_sub(1);
+    /// Gives back a slot that was kept and is not needed.
+    pub(crate) fn unreserve(&mut self, host: Host) {
+        if let Some(slots) = self.slots.get_mut(&host) {
+            slots.reserved = slots.reserved.saturating_sub(1);
         }
     }
 
     /// Ends the hold of an attempt, if it still has one; answers its host.
-    pub(crate) fn end(&mut self, place: Place) -> Host {
-        if let Some(places) = self.places.get_mut(&place.host)
-            && let Some(at) = places.held.iter().position(|(_, attempt)| *attempt == place.attempt)
+    pub(crate) fn end(&mut self, slot: HostSlot) -> Host {
+        if let Some(slots) = self.slots.get_mut(&slot.host)
+            && let Some(at) = slots.held.iter().position(|(_, attempt)| *attempt == slot.attempt)
         {
-            places.held.remove(at);
+            slots.held.remove(at);
         }
-        place.host
+        slot.host
     }
 
-    /// The next that waits for a place at the host, if there is one; the place is kept for it.
+    /// The next that waits for a slot at the host, if there is one; the slot is kept for it.
     pub(crate) fn next(&mut self, host: Host, now: Millis) -> Option<DestinationNo> {
-        let places = self.places.get_mut(&host)?;
-        if places.waiting.is_empty() {
+        let slots = self.slots.get_mut(&host)?;
+        if slots.waiting.is_empty() {
             return None;
         }
-        places.let_go(now);
-        if places.held.len() + places.reserved >= self.per_host {
-            self.note(host);
+        slots.release_expired(now);
+        if slots.held.len() + slots.reserved >= self.per_host {
+            self.set_wake(host);
             return None;
         }
-        places.reserved += 1;
-        places.waiting.pop(|_| true)
+        slots.reserved += 1;
+        slots.waiting.pop(|_| true)
     }
 
-    /// Notes when the first place is let go of, if somebody waits for it.
-    fn note(&mut self, host: Host) {
-        if let Some(places) = self.places.get_mut(&host)
-            && !places.is_noted
-            && !places.waiting.is_empty()
-            && let Some((until, _)) = places.held.front()
+    /// Sets a wake-up for when the first slot becomes free, if a destination waits for it.
+    fn set_wake(&mut self, host: Host) {
+        if let Some(slots) = self.slots.get_mut(&host)
+            && !slots.is_wake_set
+            && !slots.waiting.is_empty()
+            && let Some((until, _)) = slots.held.front()
         {
-            places.is_noted = true;
+            slots.is_wake_set = true;
             self.wake_at.push(Reverse((*until, host)));
         }
     }
@@ -130,8 +130,8 @@ impl Hosts {
             return None;
         }
         self.wake_at.pop();
-        if let Some(places) = self.places.get_mut(&host) {
-            places.is_noted = false;
+        if let Some(slots) = self.slots.get_mut(&host) {
+            slots.is_wake_set = false;
         }
         Some(host)
     }
@@ -143,15 +143,15 @@ impl Hosts {
 
     /// Forgets hosts of which nothing is worth keeping.
     pub(crate) fn forget_idle(&mut self, now: Millis) {
-        self.places.retain(|_, places| {
-            places.let_go(now);
-            !places.held.is_empty() || places.reserved > 0 || !places.waiting.is_empty()
+        self.slots.retain(|_, slots| {
+            slots.release_expired(now);
+            !slots.held.is_empty() || slots.reserved > 0 || !slots.waiting.is_empty()
         });
     }
 }
 
-impl Places {
-    fn let_go(&mut self, now: Millis) {
+impl HostSlots {
+    fn release_expired(&mut self, now: Millis) {
         while self.held.front().is_some_and(|(until, _)| *until <= now) {
             self.held.pop_front();
         }

@@ -1,12 +1,13 @@
-//! The durable way out: deliveries that are owed, attempted until each has arrived or nothing more can be done.
+//! The durable way out: deliveries, attempted until each has arrived or nothing more can be done.
 //!
-//! The store knows what is owed; this crate decides who is attempted when. The pieces, in the order a delivery meets them:
+//! The store holds the pending deliveries; this crate decides when each is attempted. The pieces, in the order a
+//! delivery meets them:
 //!
 //! - [`Courier`] takes fresh deliveries over from a publish, already leased, and starts everything.
-//! - `desk` holds, in memory and bounded, what is ready for each destination, and hands out turns: fairly among apps and
-//!   destinations, within each one's concurrency and rate, and within each host's places.
+//! - `dispatcher` holds, in memory and bounded, what is ready for each destination, and hands out turns: fairly among
+//!   apps and destinations, within each one's concurrency and rate, and within each host's places.
 //! - `attempt` makes one attempt: the [`Outlet`] renders and judges, [`egress`] sends.
-//! - `reporter` records results in batches, and keeps trying while the store cannot.
+//! - `result_writer` records results in batches, and keeps trying while the store cannot.
 //! - `scheduler` fetches what is due from the store, expands fan-out rows, and sweeps up.
 //!
 //! Called by `bus` (fresh deliveries) and by doors (as outlets). Delivery is at least once: leases only save work.
@@ -14,22 +15,22 @@
 
 mod attempt;
 mod courier;
-mod desk;
+mod destination_queue;
+mod dispatcher;
 pub mod egress;
 mod health_log;
 mod hosts;
-mod line;
 mod memory;
 mod metrics;
 mod outlet;
-mod parcel;
-mod reporter;
+mod result_writer;
 mod ring;
 mod scheduler;
 mod settings;
+mod shared_payload;
 mod usage;
 
 pub use courier::{Courier, Notice};
-pub use outlet::{Delivery, Host, Outcome, Outlet, Prepared, Terms};
-pub use parcel::Parcel;
+pub use outlet::{Delivery, DestinationPolicy, Host, Outcome, Outlet, PreparedRequest};
 pub use settings::{KeepAnswers, Settings};
+pub use shared_payload::SharedPayload;

@@ -1,4 +1,4 @@
-//! What deliveries hold in memory: counted in bytes, for all apps together and for each.
+//! What deliveries hold in memory, in bytes: for all apps together and for each.
 //!
 //! An app may hold no more than three times of what is free, so one alone gets three quarters of all, and a newcomer finds
 //! room whatever the others do. What an app may not hold stays in the store.
@@ -74,27 +74,27 @@ impl Memory {
     }
 }
 
-/// Bytes that count as held until this is dropped.
+/// Bytes reserved from the memory bound; dropping it returns them.
 #[derive(Debug)]
-pub(crate) struct Charge {
+pub(crate) struct MemoryReservation {
     account: Arc<Account>,
     bytes: usize,
 }
 
-impl Charge {
+impl MemoryReservation {
     pub(crate) fn new(account: &Arc<Account>, bytes: usize) -> Self {
         account.app.fetch_add(bytes, Ordering::Relaxed);
         account.all.fetch_add(bytes, Ordering::Relaxed);
         Self { account: Arc::clone(account), bytes }
     }
 
-    /// Whose it is.
+    /// The account that it is reserved from.
     pub(crate) fn account(&self) -> &Arc<Account> {
         &self.account
     }
 }
 
-impl Drop for Charge {
+impl Drop for MemoryReservation {
     fn drop(&mut self) {
         self.account.app.fetch_sub(self.bytes, Ordering::Relaxed);
         self.account.all.fetch_sub(self.bytes, Ordering::Relaxed);
@@ -109,12 +109,12 @@ mod tests {
     #[test]
     fn one_app_gets_three_quarters_and_leaves_room_to_any_other() {
         let memory = Memory::new(100_000);
-        let mut charges = Vec::new();
+        let mut reservations = Vec::new();
         let mut fill = |app: &str| {
             let app = AppId::from(app);
             let mut taken = 0;
             while !memory.is_full(&app) {
-                charges.push(Charge::new(&memory.account(&app), 10));
+                reservations.push(MemoryReservation::new(&memory.account(&app), 10));
                 taken += 10;
             }
             taken
@@ -124,7 +124,7 @@ mod tests {
         assert!(taken.iter().all(|bytes| *bytes > 0), "{taken:?}");
         assert!(memory.held() < 100_000);
         assert!(memory.full().contains(&AppId::from("a")));
-        charges.clear();
+        reservations.clear();
         memory.forget_empty();
         assert_eq!((memory.held(), memory.full(), memory.apps.lock().len()), (0, Vec::new(), 0));
     }

@@ -12,7 +12,7 @@ use tidings_store::queue::Leased;
 use url::Url;
 
 use crate::egress::{Request, Response};
-use crate::parcel::Parcel;
+use crate::shared_payload::SharedPayload;
 
 /// A delivery that is about to be attempted.
 #[derive(Debug, Clone)]
@@ -20,7 +20,7 @@ pub struct Delivery {
     /// Which one, and the right to attempt it.
     pub leased: Leased,
     /// The event.
-    pub parcel: Arc<Parcel>,
+    pub payload: Arc<SharedPayload>,
 }
 
 /// A (scheme, host, port) to which attempts go: a number that stands for it in this process.
@@ -37,25 +37,25 @@ impl Host {
 
 /// What a destination allows at the moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Terms {
+pub enum DestinationPolicy {
     /// Attempts may be made.
     Open {
         /// Under way at most; `None` takes the configured number.
         concurrency: Option<u32>,
         /// Per second at most.
         rate: Option<u32>,
-        /// Whom it shares its host's places with; `None`: nobody.
+        /// The host whose slots it uses; `None`: it needs none.
         host: Option<Host>,
     },
-    /// Nothing is attempted until it is enabled again; what is owed stays owed.
+    /// Nothing is attempted until it is enabled again; pending deliveries stay pending.
     Disabled,
-    /// It was deleted: what is owed is canceled.
+    /// It was deleted: pending deliveries are canceled.
     Gone,
 }
 
 /// A delivery made ready to be sent.
 #[derive(Debug)]
-pub struct Prepared {
+pub struct PreparedRequest {
     /// What to send.
     pub request: Request,
     /// The whole time the attempt may take.
@@ -82,11 +82,12 @@ pub enum Outcome {
     },
 }
 
-/// A way of rendering and judging deliveries. The courier knows queues, leases and attempts; an outlet knows a protocol.
+/// A way of rendering and judging deliveries. The courier knows queues, leases and attempts; an outlet knows a
+/// protocol.
 #[async_trait]
 pub trait Outlet: Send + Sync {
     /// What the destination allows now. Cheap: asked before every attempt.
-    fn terms(&self, destination: DestinationNo) -> Terms;
+    fn policy(&self, destination: DestinationNo) -> DestinationPolicy;
 
     /// How many deliveries one request to the destination carries at most. Cheap.
     fn batch(&self, _destination: DestinationNo) -> usize {
@@ -103,7 +104,7 @@ pub trait Outlet: Send + Sync {
     ///
     /// # Errors
     /// What had to be read could not be; the deliveries are put back.
-    async fn prepare(&self, batch: &[Delivery], wall: Millis) -> Result<Option<Prepared>, StoreError>;
+    async fn prepare(&self, batch: &[Delivery], wall: Millis) -> Result<Option<PreparedRequest>, StoreError>;
 
     /// What an answer to a delivery, which arrived at `wall` time, means.
     fn judge(&self, delivery: &Delivery, answer: &Response, wall: Millis) -> Outcome;

@@ -4,7 +4,7 @@ use std::collections::{HashMap, VecDeque};
 
 use tidings_model::id::DestinationNo;
 
-/// An app, by a number that the desk gave it.
+/// An app, by a number that the dispatcher gave it.
 pub(crate) type AppNo = u32;
 
 #[derive(Default)]

@@ -1,6 +1,6 @@
 //! Fetching what is due, expanding fan-out, and sweeping up.
 //!
-//! It takes no input: woken by a signal or by the time, it looks at the desk and the store and does what they say. So the way
+//! It takes no input: woken by a signal or by the time, it looks at the dispatcher and the store and does what they say. So the way
 //! after a crash is the same as every day's.
 
 use std::collections::HashSet;
@@ -13,8 +13,8 @@ use tidings_store::StoreError;
 use tidings_store::queue::{Leased, Skip, Wanted};
 use tokio_util::sync::CancellationToken;
 
-use crate::courier::{Inner, Item};
-use crate::outlet::Terms;
+use crate::courier::{Inner, QueuedDelivery};
+use crate::outlet::DestinationPolicy;
 
 /// Destinations asked for at once.
 const DESTINATIONS: usize = 256;
@@ -23,7 +23,7 @@ const CLAIMED: (usize, usize) = (256, 64);
 /// Deliveries of a fan-out slice that are taken up at once at most.
 const EXPANDED: usize = 500;
 /// How often the store is asked for due work that nobody here knows of: another node has left it, or is gone.
-const LOOK: Duration = Duration::from_secs(1);
+const POLL: Duration = Duration::from_secs(1);
 /// How often leases that ran out, and fan-out that another node has left, are looked for.
 const SWEEP: Duration = Duration::from_secs(10);
 /// How long the store is not asked again for due work after it had none that there was room for: a fan-out that is being written
@@ -35,7 +35,7 @@ const PAUSE: Duration = Duration::from_millis(500);
 /// When things were last done that are done from time to time.
 #[derive(Default)]
 struct Last {
-    looked: Millis,
+    polled: Millis,
     swept: Millis,
     /// The store was asked for due work and had none that there was room for.
     in_vain: Millis,
@@ -65,13 +65,13 @@ pub(crate) async fn run(inner: Arc<Inner>, stop: CancellationToken) {
     }
 }
 
-/// One look. Answers how long to wait for the next one, if nothing happens.
+/// One round. Returns how long to wait for the next one, if nothing happens.
 async fn round(inner: &Arc<Inner>, last: &mut Last) -> Result<Duration, StoreError> {
     give_back(inner).await?;
     let unread = std::mem::take(&mut *inner.unread.lock());
     read(inner, unread, true).await?;
     let now = inner.clock.steady_ms();
-    let woken = inner.desk.lock().wake(now);
+    let woken = inner.dispatcher.lock().wake(now);
     let asked = inner.next_due.swap(Millis::MAX, Ordering::Relaxed);
     let low = inner.low.swap(false, Ordering::Relaxed) || woken;
     let mut again = false;
@@ -80,13 +80,13 @@ async fn round(inner: &Arc<Inner>, last: &mut Last) -> Result<Duration, StoreErr
         inner.fanout.fetch_or(again, Ordering::Relaxed);
     }
     let again_at = last.in_vain + millis(BREATH);
-    let next = if asked > now && !low && now - last.looked < millis(LOOK) {
+    let next = if asked > now && !low && now - last.polled < millis(POLL) {
         asked
     } else if now < again_at {
         inner.low.fetch_or(low, Ordering::Relaxed);
         again_at
     } else {
-        last.looked = now;
+        last.polled = now;
         let claimed = claim(inner, now).await.inspect_err(|_| inner.due_at(0))?;
         if let Claimed::Nothing(_) = claimed {
             last.in_vain = now;
@@ -110,21 +110,21 @@ async fn round(inner: &Arc<Inner>, last: &mut Last) -> Result<Duration, StoreErr
         return Ok(Duration::ZERO);
     }
     let due = inner.next_due.load(Ordering::Relaxed);
-    let due = due.min(last.looked + millis(LOOK)).min(last.swept + millis(SWEEP));
-    let until = inner.desk.lock().look_at(due);
+    let due = due.min(last.polled + millis(POLL)).min(last.swept + millis(SWEEP));
+    let until = inner.dispatcher.lock().plan_wake(due);
     Ok(Duration::from_millis(until.saturating_sub(inner.clock.steady_ms()).clamp(1, millis(SWEEP)) as u64))
 }
 
 /// Gives deliveries back that could not be attempted.
 async fn give_back(inner: &Inner) -> Result<(), StoreError> {
-    let mut returns = std::mem::take(&mut inner.desk.lock().returns);
+    let mut returns = std::mem::take(&mut inner.dispatcher.lock().returns);
     returns.sort_by_key(|(_, due)| *due);
     while let Some(due) = returns.last().map(|(_, due)| *due) {
         let start = returns.partition_point(|(_, other)| *other < due);
         let batch: Vec<Leased> = returns[start..].iter().map(|(item, _)| item.leased.clone()).collect();
         inner.metrics.released.inc_by(batch.len() as u64);
         if let Err(error) = inner.store.release(batch, due).await {
-            inner.desk.lock().returns.append(&mut returns);
+            inner.dispatcher.lock().returns.append(&mut returns);
             return Err(error);
         }
         returns.truncate(start);
@@ -133,7 +133,7 @@ async fn give_back(inner: &Inner) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Puts deliveries that are leased to us on the desk, reading their events where they are not in memory.
+/// Queues deliveries that are leased to us, reading their events where they are not in memory.
 async fn read(inner: &Arc<Inner>, leased: Vec<Leased>, front: bool) -> Result<(), StoreError> {
     if leased.is_empty() {
         return Ok(());
@@ -142,32 +142,32 @@ async fn read(inner: &Arc<Inner>, leased: Vec<Leased>, front: bool) -> Result<()
     let mut held = Vec::new();
     let mut unknown = Vec::new();
     for event in leased.iter().map(|leased| leased.key.event).collect::<HashSet<_>>() {
-        match inner.known_parcel(event) {
-            Some(parcel) => held.push(parcel),
+        match inner.known_payload(event) {
+            Some(payload) => held.push(payload),
             None => unknown.push(event),
         }
     }
     if !unknown.is_empty() {
         let read = inner.store.events_at(unknown).await;
         match read {
-            Ok(logged) => held.extend(logged.into_iter().map(|logged| inner.parcel(logged))),
+            Ok(logged) => held.extend(logged.into_iter().map(|logged| inner.payload(logged))),
             Err(error) => {
                 inner.unread.lock().extend(leased);
                 return Err(error);
             }
         }
     }
-    let items = leased.into_iter().filter_map(|leased| match inner.known_parcel(leased.key.event) {
-        Some(parcel) => Some(Item::new(leased, parcel)),
+    let items = leased.into_iter().filter_map(|leased| match inner.known_payload(leased.key.event) {
+        Some(payload) => Some(QueuedDelivery::new(leased, payload)),
         None => {
             tracing::error!(delivery = leased.key.id(), "its event is no longer in the log");
             None
         }
     });
-    let items = Item::together(items);
-    let mut desk = inner.desk.lock();
-    items.into_iter().for_each(|item| desk.push(item, false, front));
-    drop(desk);
+    let items = QueuedDelivery::together(items);
+    let mut dispatcher = inner.dispatcher.lock();
+    items.into_iter().for_each(|item| dispatcher.push(item, false, front));
+    drop(dispatcher);
     drop(held);
     inner.go_on();
     Ok(())
@@ -194,29 +194,29 @@ enum Claimed {
 /// when one of their destinations runs low.
 async fn claim(inner: &Arc<Inner>, now: Millis) -> Result<Claimed, StoreError> {
     let apps = inner.memory.full();
-    let destinations = inner.desk.lock().full(|no| inner.terms(no), &apps, now);
+    let destinations = inner.dispatcher.lock().full(|no| inner.policy(no), &apps, now);
     let skip = Skip { destinations, apps };
     let due = inner.store.due(now, skip, DESTINATIONS).await?;
-    *inner.place.lock() = Some(due.place);
-    inner.metrics.nodes.set(i64::try_from(due.place.of).unwrap_or(i64::MAX));
+    *inner.rank.lock() = Some(due.rank);
+    inner.metrics.nodes.set(i64::try_from(due.rank.nodes).unwrap_or(i64::MAX));
     let mut wanted: Vec<Wanted> = Vec::new();
     let mut total = 0;
     {
-        let mut desk = inner.desk.lock();
-        due.paused.iter().for_each(|(destination, until)| desk.rest(*destination, *until, now));
+        let mut dispatcher = inner.dispatcher.lock();
+        due.paused.iter().for_each(|(destination, until)| dispatcher.rest(*destination, *until, now));
         for destination in &due.destinations {
-            let terms = inner.terms(*destination);
+            let policy = inner.policy(*destination);
             let batch = inner.outlet.batch(*destination).max(1);
             // The room is in requests: a destination whose window has shrunk gets fewer of them, and each as full as ever.
-            let room = desk.room(*destination, terms, now).saturating_mul(batch);
+            let room = dispatcher.room(*destination, policy, now).saturating_mul(batch);
             let room = room.min(CLAIMED.1.max(batch)).min(CLAIMED.0 - total);
             if room > 0 {
                 wanted.push(Wanted { destination: *destination, most: room, batch });
                 total += room;
-            } else if terms == Terms::Disabled {
-                desk.pass_over(*destination);
+            } else if policy == DestinationPolicy::Disabled {
+                dispatcher.pass_over(*destination);
             } else {
-                desk.set_more(*destination, true);
+                dispatcher.set_more(*destination, true);
             }
         }
     }
@@ -226,10 +226,10 @@ async fn claim(inner: &Arc<Inner>, now: Millis) -> Result<Claimed, StoreError> {
     }
     let claimed = inner.store.claim(wanted.clone(), now, inner.lease()).await?;
     {
-        let mut desk = inner.desk.lock();
+        let mut dispatcher = inner.dispatcher.lock();
         for Wanted { destination, most, .. } in &wanted {
             let got = claimed.iter().filter(|leased| leased.key.destination == *destination).count();
-            desk.set_more(*destination, got == *most);
+            dispatcher.set_more(*destination, got == *most);
         }
     }
     read(inner, claimed, false).await?;
@@ -239,9 +239,9 @@ async fn claim(inner: &Arc<Inner>, now: Millis) -> Result<Claimed, StoreError> {
 async fn sweep(inner: &Inner) -> Result<(), StoreError> {
     // The time as it is now, and not when the round began: a store may set its clock by it.
     let now = inner.clock.steady_ms();
-    inner.forget_parcels();
+    inner.forget_payloads();
     inner.memory.forget_empty();
-    inner.desk.lock().forget_idle(now);
+    inner.dispatcher.lock().forget_idle(now);
     inner.health.catch_up(&*inner.outlet, |destination| inner.is_failing(destination), now);
     inner.fanout.store(true, Ordering::Relaxed);
     inner.orphans.store(true, Ordering::Relaxed);

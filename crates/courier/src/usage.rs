@@ -1,10 +1,10 @@
-//! What the desk decides shares by: the turns in use, and who has answered before.
+//! What the dispatcher decides shares by: the turns in use, and who has answered before.
 
 use std::collections::HashSet;
 
 use tidings_model::id::DestinationNo;
 
-use crate::line::Health;
+use crate::destination_queue::DestinationHealth;
 
 /// How many destinations are remembered as having answered, in each of two generations.
 const REMEMBERED: usize = 65_536;
@@ -20,18 +20,18 @@ pub(crate) struct Usage {
 }
 
 impl Usage {
-    pub(crate) fn count(&mut self, health: Health, change: impl Fn(&mut usize)) {
+    pub(crate) fn count(&mut self, health: DestinationHealth, change: impl Fn(&mut usize)) {
         change(&mut self.all);
-        if health != Health::Healthy {
+        if health != DestinationHealth::Healthy {
             change(&mut self.unproven);
         }
-        if health == Health::Failing {
+        if health == DestinationHealth::Failing {
             change(&mut self.failing);
         }
     }
 }
 
-/// Destinations that have answered: the latest ones, which outlast their lines.
+/// Destinations that have answered: the latest ones, which outlast their queues.
 #[derive(Default)]
 pub(crate) struct Answered {
     new: HashSet<DestinationNo>,

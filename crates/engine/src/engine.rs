@@ -28,7 +28,7 @@ use tokio::time::MissedTickBehavior;
 use crate::config::{BrokerConfig, Config, StoreConfig};
 use crate::counts::{self, Counted, Counts};
 use crate::histories::HistoryFile;
-use crate::nodes::{self, Alone};
+use crate::nodes::{self, IncompatibleNode};
 use crate::outlets::Outlets;
 use crate::retention::Retainer;
 
@@ -71,7 +71,7 @@ pub enum EngineError {
     Broker(#[from] RedisUrlError),
     /// Another node does not go with this one.
     #[error(transparent)]
-    Nodes(#[from] Alone),
+    Nodes(#[from] IncompatibleNode),
     /// The apps' webhooks cannot be written to the store.
     #[error("the apps' webhooks cannot be kept")]
     Webhooks(#[from] ManageError),
@@ -167,9 +167,9 @@ impl Engine {
         tokio::spawn(retainer.run());
         let inboxes = Inboxes::new(config.shards, &config.live, Arc::clone(&clock)).map_err(EngineError::Live)?;
         let transitions = Transitions::new(Arc::clone(&catalogue), Arc::clone(&clock), config.rejoin_within);
-        let last_turn = store.last_turn().await?;
+        let last_presence_number = store.last_presence_number().await?;
         let keeps = matches!(config.broker, BrokerConfig::Memory { keep_over_restart: true });
-        let (broker, memory) = broker(config.broker, &apps, &clock, &inboxes, &transitions, last_turn)?;
+        let (broker, memory) = broker(config.broker, &apps, &clock, &inboxes, &transitions, last_presence_number)?;
         let histories = match memory.filter(|_| keeps) {
             Some(memory) => {
                 let key = main_key(config.main_key_file).await?;
@@ -313,7 +313,7 @@ fn broker(
     clock: &SharedClock,
     inboxes: &Inboxes,
     transitions: &Arc<Transitions>,
-    last_turn: i64,
+    last_presence_number: i64,
 ) -> Result<Brokers, EngineError> {
     let (clock, shards) = (Arc::clone(clock), Arc::new(inboxes.clone()));
     let watch = Arc::clone(transitions) as Arc<dyn Watch>;
@@ -322,7 +322,7 @@ fn broker(
             let apps = apps.all().iter().map(|app| (app.id.clone(), app.limits.history)).collect();
             let limits = MemoryLimits { apps, ..MemoryLimits::default() };
             // What is numbered now comes after all that was numbered before.
-            let last = clock.wall_ms().saturating_mul(1_000).max(last_turn).unsigned_abs();
+            let last = clock.wall_ms().saturating_mul(1_000).max(last_presence_number).unsigned_abs();
             let memory = Arc::new(MemoryBroker::new(clock, shards, limits).watched_by(watch, last));
             (Arc::clone(&memory) as Arc<dyn Broker>, Some(memory))
         }

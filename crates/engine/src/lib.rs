@@ -16,4 +16,4 @@ pub use config::{
     AppReader, BrokerConfig, Config, KeepAlive, RedisSettings, RedisUrlError, Retention, Spec, StoreConfig, WrongField,
 };
 pub use engine::{Engine, EngineError, Readiness};
-pub use nodes::Alone;
+pub use nodes::IncompatibleNode;

@@ -4,7 +4,7 @@ use std::sync::Weak;
 use std::time::Duration;
 
 use tidings_model::clock::Stopwatch;
-use tidings_store::nodes::{GONE_AFTER, Node, OWN_BROKER, Presence};
+use tidings_store::nodes::{GONE_AFTER, Node, NodeRegistration, OWN_BROKER};
 use tidings_store::{Store, StoreError};
 use tokio::time::MissedTickBehavior;
 
@@ -17,7 +17,7 @@ const LOOK: Duration = Duration::from_millis(250);
 
 /// Why a node may not be beside another one.
 #[derive(Debug, Clone, thiserror::Error)]
-pub enum Alone {
+pub enum IncompatibleNode {
     /// This node's channels are its own.
     #[error(
         "another node uses this database: the one whose file tidings-data/node says {name}. With broker.url = \"memory://\" the sessions of \
@@ -38,7 +38,7 @@ pub enum Alone {
     },
 }
 
-impl Alone {
+impl IncompatibleNode {
     fn new(broker: &str, other: Node) -> Self {
         let name = other.name;
         if broker == OWN_BROKER { Self::Here { name } } else { Self::There { name } }
@@ -51,11 +51,11 @@ pub(crate) async fn enter(store: &dyn Store, broker: &'static str) -> Result<(),
     let waited = Stopwatch::start();
     let mut first: Option<Node> = None;
     loop {
-        let Presence::Refused(other) = store.enter(broker).await? else { return Ok(()) };
+        let NodeRegistration::Incompatible(other) = store.register_node(broker).await? else { return Ok(()) };
         let lives = first.as_ref().is_some_and(|first| first.name != other.name || first.seen != other.seen);
         // Were it gone, it would have been struck off by now.
         if lives || waited.elapsed() > GONE_AFTER + BEAT {
-            return Err(Alone::new(broker, other).into());
+            return Err(IncompatibleNode::new(broker, other).into());
         }
         if first.is_none() {
             tracing::info!(node = other.name, "another node may be using this database; waiting for a sign of it");
@@ -73,10 +73,10 @@ pub(crate) async fn stay(store: Weak<dyn Store>, broker: &'static str) {
     loop {
         every.tick().await;
         let Some(store) = store.upgrade() else { return };
-        let said = match store.enter(broker).await {
-            Ok(Presence::Entered) => None,
+        let said = match store.register_node(broker).await {
+            Ok(NodeRegistration::Registered) => None,
             // It came while this node could not say that it is there. Sessions are not ended for that, but it is no way to go on.
-            Ok(Presence::Refused(other)) => Some(Alone::new(broker, other).to_string()),
+            Ok(NodeRegistration::Incompatible(other)) => Some(IncompatibleNode::new(broker, other).to_string()),
             Err(StoreError::Closed) => return,
             Err(error) => Some(error.to_string()),
         };

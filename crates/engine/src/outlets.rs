@@ -6,7 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tidings_bus::Catalogue;
 use tidings_courier::egress::Response;
-use tidings_courier::{Delivery, Outcome, Outlet, Prepared, Terms};
+use tidings_courier::{Delivery, DestinationPolicy, Outcome, Outlet, PreparedRequest};
 use tidings_door_api::StandardWebhooks;
 use tidings_door_pusher::PusherWebhooks;
 use tidings_model::clock::Millis;
@@ -34,8 +34,8 @@ impl Outlets {
 
 #[async_trait]
 impl Outlet for Outlets {
-    fn terms(&self, destination: DestinationNo) -> Terms {
-        self.of(destination).terms(destination)
+    fn policy(&self, destination: DestinationNo) -> DestinationPolicy {
+        self.of(destination).policy(destination)
     }
 
     fn batch(&self, destination: DestinationNo) -> usize {
@@ -46,7 +46,7 @@ impl Outlet for Outlets {
         self.of(destination).name(destination)
     }
 
-    async fn prepare(&self, batch: &[Delivery], wall: Millis) -> Result<Option<Prepared>, StoreError> {
+    async fn prepare(&self, batch: &[Delivery], wall: Millis) -> Result<Option<PreparedRequest>, StoreError> {
         let Some(destination) = batch.first().map(|delivery| delivery.leased.key.destination) else { return Ok(None) };
         if self.catalogue.listener_by_no(destination).is_none() {
             // It may have been made on another node just now.

@@ -77,7 +77,7 @@ impl Retainer {
     }
 
     async fn by_age(&self, now: Millis) -> Result<(), StoreError> {
-        while self.store.forget_gone(now - millis(GONE)).await? {}
+        while self.store.forget_absent(now - millis(GONE)).await? {}
         let before = now - millis(self.keep.age);
         loop {
             let retired = self.store.retire(before, now - millis(KEYS)).await?;

@@ -1,5 +1,5 @@
-//! What a publish with one delivery and its end costs: `cargo run --release -p tidings-store --example cycle [callers] [seconds]
-//! [batch]`. Compare runs on one machine with each other; the numbers say nothing across machines.
+//! What a publish with one delivery and its end costs: `cargo run --release -p tidings-store --example cycle [callers]
+//! [seconds] [batch]`. Compare runs on one machine with each other; the numbers say nothing across machines.
 #![allow(clippy::print_stdout, clippy::expect_used, clippy::unwrap_used, reason = "a measurement for the terminal")]
 
 use std::sync::Arc;
@@ -88,7 +88,7 @@ async fn publish(store: &dyn Store, no: DestinationNo, id: &str) -> Leased {
     };
     let Published::Stored { no: event, .. } = store.publish(publish).await.unwrap() else { panic!("not stored") };
     let key = DeliveryKey { app, event, destination: no };
-    Leased { key, attempts: 0, forgiven: 0, ordered: false, follows: false, lot: true, lease }
+    Leased { key, attempts: 0, forgiven: 0, ordered: false, follows: false, in_batch: true, lease }
 }
 
 fn delivered(delivery: Leased) -> Finished {

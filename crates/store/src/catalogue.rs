@@ -1,8 +1,8 @@
 //! The catalogue: hooks, listeners and apps, at a version.
 //!
 //! Every change bumps the one catalogue version in its own transaction, and the changed record bears that version. So a
-//! node that knows version `v` asks for what changed since, and a durable publish that was matched against `v` is refused
-//! when the store has moved on.
+//! node that knows version `v` asks for what changed since, and a durable publish that was matched against `v` is
+//! refused when the store has moved on.
 
 use async_trait::async_trait;
 use tidings_model::clock::Millis;
@@ -78,15 +78,15 @@ pub trait Catalogue: Send + Sync {
     /// [`StoreError::Missing`] when it is gone, [`StoreError::Conflict`] when it has moved on.
     async fn replace_listener(&self, listener: Listener, expected: i64) -> Result<(), StoreError>;
 
-    /// Removes a listener. What it is still owed is canceled by [`crate::Queue::cancel_orphans`].
+    /// Removes a listener. Its pending deliveries are canceled by [`crate::Queue::cancel_orphans`].
     async fn delete_listener(&self, app: &AppId, id: &str, now: Millis) -> Result<(), StoreError>;
 
-    /// Adds an app. Each of `names` means one app only. [`StoreError::Exists`] when its id or one of its names is taken.
+    /// Adds an app. Each of `names` means one app only. [`StoreError::Exists`] when its id or one of its names is
+    /// taken.
     async fn create_app(&self, app: AppRecord, names: Vec<String>) -> Result<(), StoreError>;
 
-    /// Replaces an app that still is at `expected` version, and its names.
-    /// [`StoreError::Missing`] when it is gone, [`StoreError::Conflict`] when it has moved on, [`StoreError::Exists`] when a name
-    /// is taken.
+    /// Replaces an app that still is at `expected` version, and its names. [`StoreError::Missing`] when it is gone,
+    /// [`StoreError::Conflict`] when it has moved on, [`StoreError::Exists`] when a name is taken.
     async fn replace_app(&self, app: AppRecord, names: Vec<String>, expected: i64) -> Result<(), StoreError>;
 
     /// Removes an app and erases its secrets. [`StoreError::Missing`] when there is none.

@@ -1,5 +1,5 @@
-//! The destination set of a fan-out row or a lot, as bytes: for each destination, in ascending order, the distance from the one before
-//! and its kind of lane, as one variable-length number.
+//! The destination set of a fan-out row or a leased batch, as bytes: for each destination, in ascending order, the
+//! distance from the one before and its kind of lane, as one variable-length number.
 
 use tidings_model::id::DestinationNo;
 
@@ -52,13 +52,13 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<Vec<(DestinationNo, Lane)>, StoreEr
     if shift == 0 { Ok(out) } else { Err(corrupt()) }
 }
 
-/// Encodes the destinations of a lot: none of them is in a lane.
-pub(crate) fn encode_lot(all: &[DestinationNo]) -> Vec<u8> {
+/// Encodes the destinations of a leased batch: none of them is in a lane.
+pub(crate) fn encode_batch(all: &[DestinationNo]) -> Vec<u8> {
     encode(all.iter().map(|&no| (no, Lane::Own)))
 }
 
 /// Decodes what [`encode_lot`] made.
-pub(crate) fn decode_lot(bytes: &[u8]) -> Result<Vec<DestinationNo>, StoreError> {
+pub(crate) fn decode_batch(bytes: &[u8]) -> Result<Vec<DestinationNo>, StoreError> {
     Ok(decode(bytes)?.into_iter().map(|(no, _)| no).collect())
 }
 

@@ -1,7 +1,7 @@
-//! What must survive: the catalogue, the event log, and the deliveries that are owed.
+//! What must survive: the catalogue, the event log, and the pending deliveries.
 //!
-//! The traits ([`Catalogue`], [`Log`], [`Queue`], [`Standings`], [`Nodes`], together [`Store`]) speak in the model's words; SQL lives behind them and
-//! nowhere else. Whatever a method answers with `Ok` is on disk, synced.
+//! The traits ([`Catalogue`], [`Log`], [`Queue`], [`Standings`], [`Nodes`], together [`Store`]) speak in the model's
+//! words; SQL lives behind them and nowhere else. Whatever a method answers with `Ok` is on disk, synced.
 //!
 //! Called by `bus` (catalogue and log) and `courier` (queue). One suite of tests runs against every implementation.
 #![forbid(unsafe_code)]
@@ -15,11 +15,11 @@ pub mod matches;
 pub mod nodes;
 pub mod page;
 pub mod postgres;
+pub mod presence;
 pub mod queue;
 mod records;
 pub mod seal;
 pub mod sqlite;
-pub mod standing;
 #[cfg(test)]
 mod suite;
 
@@ -27,16 +27,17 @@ pub use catalogue::Catalogue;
 pub use error::StoreError;
 pub use log::Log;
 pub use nodes::Nodes;
+pub use presence::PresenceJournal;
 pub use queue::Queue;
-pub use standing::Standings;
 
 /// Everything a store does.
 #[async_trait::async_trait]
-pub trait Store: Catalogue + Log + Queue + Standings + Nodes + std::fmt::Debug {
+pub trait Store: Catalogue + Log + Queue + PresenceJournal + Nodes + std::fmt::Debug {
     /// In a word, for `/readyz` and logs: which store it is.
     fn name(&self) -> &'static str;
 
-    /// Which start of a node this is: higher than any before it, and one higher than the last one where there is one node.
+    /// Which start of a node this is: higher than any before it, and one higher than the last one where there is one
+    /// node.
     fn incarnation(&self) -> i64;
 
     /// Whether what it acknowledges survives a power cut.

@@ -47,7 +47,7 @@ impl Lane {
     }
 }
 
-/// One that the event is owed to.
+/// A destination of an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Destination {
     /// Who.
@@ -76,7 +76,7 @@ pub struct Publish {
     pub event: Event,
     /// The version of the event's hook, when its name is in the catalogue.
     pub hook_version: Option<i64>,
-    /// Whom it is owed to, each once, in ascending order of their numbers.
+    /// Its destinations, each once, in ascending order of their numbers.
     pub destinations: Vec<Destination>,
     /// Nothing is attempted before this time.
     pub not_before: Option<Millis>,

@@ -1,4 +1,5 @@
-//! Who shares the store: nodes say that they are there, and learn who else is.
+//! The nodes that share a store: each registers itself, keeps its registration alive, and learns how many others there
+//! are.
 
 use std::time::Duration;
 
@@ -7,17 +8,17 @@ use tidings_model::clock::Millis;
 
 use crate::error::StoreError;
 
-/// A node that has not been heard for so long, by the store's clock, is taken for gone. It says that it is there a few times as
-/// often.
+/// A node whose last heartbeat is older than this, by the store's clock, counts as dead. Heartbeats come several times
+/// as often.
 pub const GONE_AFTER: Duration = Duration::from_secs(10);
 
-/// After so long every other node knows of one that is new. Until then it leaves alone what is one node's only.
+/// After so long every other node knows of a new one. Until then the new node owns no destination.
 pub const KNOWN_AFTER: Duration = Duration::from_secs(2);
 
-/// The broker that a node has for itself: its sessions hear nothing of other nodes.
+/// The broker that no two nodes share: its sessions receive nothing from other nodes.
 pub const OWN_BROKER: &str = "memory";
 
-/// A node, as it said last.
+/// A node, as of its last heartbeat.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Node {
     /// Its name; no other has it.
@@ -26,34 +27,34 @@ pub struct Node {
     pub broker: String,
     /// When it started, in Unix milliseconds of the store's clock.
     pub started: Millis,
-    /// When it said so, in Unix milliseconds of the store's clock.
+    /// Its last heartbeat, in Unix milliseconds of the store's clock.
     pub seen: Millis,
 }
 
 impl Node {
-    /// Whether two nodes with these brokers may share a store: unless both share a broker too, an event that one of them
-    /// takes does not reach the sessions of the other.
-    pub fn goes_with(&self, broker: &str) -> bool {
+    /// Whether nodes with these brokers may share a store. Unless they share a broker too, an event published at one
+    /// does not reach the sessions of the other.
+    pub fn is_compatible(&self, broker: &str) -> bool {
         self.broker != OWN_BROKER && broker != OWN_BROKER
     }
 }
 
-/// What became of saying that one is there.
+/// The result of registering a node.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Presence {
-    /// Written down.
-    Entered,
-    /// Not written down: this one is there, and the two do not go together.
-    Refused(Node),
+pub enum NodeRegistration {
+    /// It is on the list, or its heartbeat was renewed.
+    Registered,
+    /// It was refused: it may not share the store with this node.
+    Incompatible(Node),
 }
 
 /// The list of the nodes that share a store.
 #[async_trait]
 pub trait Nodes: Send + Sync {
-    /// Says that this node is there, and which broker it has. It stays on the list for [`GONE_AFTER`], or until the store is
-    /// closed. Of two that do not go together and come at once, one is refused.
-    async fn enter(&self, broker: &'static str) -> Result<Presence, StoreError>;
+    /// Registers this node with its broker, or renews its heartbeat. It stays on the list for [`GONE_AFTER`], or until
+    /// the store is closed. Of two incompatible nodes that register at once, one is refused.
+    async fn register_node(&self, broker: &'static str) -> Result<NodeRegistration, StoreError>;
 
-    /// How many nodes are there.
+    /// How many nodes are alive.
     async fn nodes(&self) -> Result<u64, StoreError>;
 }

@@ -1,8 +1,8 @@
-//! The queue: deliveries that are owed, who may attempt them now, and what came of it.
+//! The queue: pending deliveries, who may attempt them now, and what came of it.
 //!
-//! A delivery is `(event, destination)`. While it is open it is scheduled (due at a time), leased (somebody attempts it), or
-//! waiting behind an older one of its lane. When it ends it moves to the closed ones. Every change of a leased delivery names
-//! the lease, so a worker that lost it changes nothing.
+//! A delivery is `(event, destination)`. While it is open it is scheduled (due at a time), leased (somebody attempts
+//! it), or waiting behind an older one of its lane. When it ends it moves to the closed ones. Every change of a leased
+//! delivery names the lease, so a worker that lost it changes nothing.
 
 use std::sync::Arc;
 
@@ -28,8 +28,8 @@ pub struct Leased {
     pub ordered: bool,
     /// Whether it is the next of its lane after the one before it in the list, and leased to go together with that.
     pub follows: bool,
-    /// Whether it is one of its event's lot: fresh from a publish, and in no lane. The store goes by it too.
-    pub lot: bool,
+    /// Whether it is in its event's leased batch: fresh from a publish, and in no lane. The store relies on it too.
+    pub in_batch: bool,
     /// The right to attempt it.
     pub lease: Lease,
 }
@@ -54,31 +54,31 @@ pub struct Due {
     pub next: Option<Millis>,
     /// Those that asked for a pause, at whichever node, and until when.
     pub paused: Vec<(DestinationNo, Millis)>,
-    /// Where this node stands among all.
-    pub place: Place,
+    /// This node's rank among those that share the store.
+    pub rank: NodeRank,
 }
 
-/// Where a node stands among those that share a store: each reads the same list. One that others may not know of yet stands
-/// behind all of them, and has nothing.
+/// A node's rank among those that share a store: each reads the same list. A node that others may not know of yet ranks
+/// behind all of them and owns no destination.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Place {
-    /// How many stand before it.
-    pub before: u64,
-    /// How many there are, itself included.
-    pub of: u64,
+pub struct NodeRank {
+    /// How many nodes rank before it.
+    pub rank: u64,
+    /// How many nodes there are, itself included.
+    pub nodes: u64,
 }
 
-impl Default for Place {
-    /// Of one that is alone.
+impl Default for NodeRank {
+    /// That of a single node.
     fn default() -> Self {
-        Self { before: 0, of: 1 }
+        Self { rank: 0, nodes: 1 }
     }
 }
 
-impl Place {
-    /// Whether a destination is this node's, of all nodes.
-    pub fn has(self, destination: DestinationNo) -> bool {
-        destination.0.unsigned_abs() % self.of.max(1) == self.before
+impl NodeRank {
+    /// Whether this node, of all nodes, serves a destination with a rate or a concurrency of its own.
+    pub fn owns(self, destination: DestinationNo) -> bool {
+        destination.0.unsigned_abs() % self.nodes.max(1) == self.rank
     }
 }
 
@@ -147,8 +147,8 @@ pub struct Recording {
     pub wall: Millis,
     /// The lease of the lanes' next deliveries.
     pub lease: Lease,
-    /// Whether something waits for it: the next of a lane, or more results. Otherwise it may be written a few milliseconds
-    /// later, together with others.
+    /// Whether something waits for it: the next of a lane, or more results. Otherwise it may be written a few
+    /// milliseconds later, together with others.
     pub soon: bool,
     /// How long (ms) the next of a lane wait for more to go together with, when there are fewer than may.
     pub gather: Millis,
@@ -176,7 +176,8 @@ pub struct DeliveryRow {
     pub state: DeliveryState,
     /// Attempts made.
     pub attempts: u32,
-    /// When the next attempt is due, in steady milliseconds; `None` when one is under way or waits for an older delivery.
+    /// When the next attempt is due, in steady milliseconds; `None` when one is under way or waits for an older
+    /// delivery.
     pub due: Option<Millis>,
     /// When it ended.
     pub closed_at: Option<Millis>,
@@ -288,8 +289,9 @@ pub trait Queue: Send + Sync {
     /// Which destinations have work due at `now`, but for those that are to be skipped.
     async fn due(&self, now: Millis, skip: Skip, limit: usize) -> Result<Due, StoreError>;
 
-    /// Leases up to so many due deliveries of each destination, the longest due first. Of an ordered lane only the oldest open
-    /// delivery can be had, and with it those right behind it that may go together; they come after it in the list.
+    /// Leases up to so many due deliveries of each destination, the longest due first. Of an ordered lane only the
+    /// oldest open delivery can be had, and with it those right behind it that may go together; they come after it in
+    /// the list.
     async fn claim(&self, wanted: Vec<Wanted>, now: Millis, lease: Lease) -> Result<Vec<Leased>, StoreError>;
 
     /// Records the ends of attempts, in one transaction; answers in the same order.
@@ -302,11 +304,11 @@ pub trait Queue: Send + Sync {
     /// row's app is among those that are `full`.
     async fn expand(&self, now: Millis, fresh: usize, full: Vec<AppId>, lease: Lease) -> Result<Expanded, StoreError>;
 
-    /// Makes due what was leased until before `now` and never finished, and mends the list of destinations with work. Returns
-    /// how many leases had run out.
+    /// Makes due what was leased until before `now` and never finished, and mends the list of destinations with work.
+    /// Returns how many leases had run out.
     async fn sweep(&self, now: Millis) -> Result<u64, StoreError>;
 
-    /// Cancels a slice of what deleted listeners are still owed; `true` when there may be more.
+    /// Cancels a slice of the pending deliveries of deleted listeners; `true` when there may be more.
     async fn cancel_orphans(&self, wall: Millis) -> Result<bool, StoreError>;
 
     /// Destinations that have done nothing but fail, and since when (wall time).
@@ -324,16 +326,16 @@ pub trait Queue: Send + Sync {
     /// Makes a delivery due now, whatever its state. [`StoreError::Missing`] when there is none.
     async fn retry(&self, key: &DeliveryKey, now: Millis) -> Result<Retried, StoreError>;
 
-    /// Forgets a slice of the events stored before a time, with their ended deliveries and attempts, and of the idempotency
-    /// keys used before a time (both wall time). Events with open deliveries are kept.
+    /// Forgets a slice of the events stored before a time, with their ended deliveries and attempts, and of the
+    /// idempotency keys used before a time (both wall time). Events with open deliveries are kept.
     async fn retire(&self, events_before: Millis, keys_before: Millis) -> Result<Retired, StoreError>;
 
-    /// Forgets a slice of the oldest events, whatever their age, as long as the store holds more than `most` bytes. Events with
-    /// open deliveries are kept.
+    /// Forgets a slice of the oldest events, whatever their age, as long as the store holds more than `most` bytes.
+    /// Events with open deliveries are kept.
     async fn retire_above(&self, most: u64) -> Result<Retired, StoreError>;
 
-    /// Forgets a slice of what was deleted or replaced before a time (wall time) and that nothing kept names any more: the marks
-    /// of deleted records, the earlier fields of hooks. `true` when there may be more.
+    /// Forgets a slice of what was deleted or replaced before a time (wall time) and that nothing kept names any more:
+    /// the marks of deleted records, the earlier fields of hooks. `true` when there may be more.
     async fn forget_deleted(&self, before: Millis) -> Result<bool, StoreError>;
 
     /// Gives free space back to the file system, for a few milliseconds; `true` when there is more of it.

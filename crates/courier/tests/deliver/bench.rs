@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use prometheus_client::registry::Registry;
 use tempfile::TempDir;
 use tidings_courier::egress::{Egress, EgressConfig, Request, Response};
-use tidings_courier::{Courier, Delivery, Notice, Outcome, Outlet, Prepared, Settings, Terms};
+use tidings_courier::{Courier, Delivery, DestinationPolicy, Notice, Outcome, Outlet, PreparedRequest, Settings};
 use tidings_model::clock::{Millis, SharedClock, SystemClock};
 use tidings_model::delivery::DeliveryState;
 use tidings_model::event::{Data, Event};
@@ -137,13 +137,13 @@ impl Receiver {
 }
 
 /// What a destination allows unless a test says otherwise.
-pub(crate) const OPEN: Terms = Terms::Open { concurrency: None, rate: None, host: None };
+pub(crate) const OPEN: DestinationPolicy = DestinationPolicy::Open { concurrency: None, rate: None, host: None };
 
 /// How the test's outlet treats a destination.
 #[derive(Clone)]
 pub(crate) struct Party {
     pub(crate) url: String,
-    pub(crate) terms: Terms,
+    pub(crate) policy: DestinationPolicy,
     pub(crate) timeout: Duration,
     pub(crate) schedule: Schedule,
     pub(crate) batch: usize,
@@ -155,22 +155,22 @@ pub(crate) struct Parties(pub(crate) Mutex<HashMap<DestinationNo, Party>>);
 
 #[async_trait]
 impl Outlet for Parties {
-    fn terms(&self, destination: DestinationNo) -> Terms {
-        self.0.lock().get(&destination).map_or(Terms::Gone, |party| party.terms)
+    fn policy(&self, destination: DestinationNo) -> DestinationPolicy {
+        self.0.lock().get(&destination).map_or(DestinationPolicy::Gone, |party| party.policy)
     }
 
     fn batch(&self, destination: DestinationNo) -> usize {
         self.0.lock().get(&destination).map_or(1, |party| party.batch)
     }
 
-    async fn prepare(&self, batch: &[Delivery], _: Millis) -> Result<Option<Prepared>, StoreError> {
+    async fn prepare(&self, batch: &[Delivery], _: Millis) -> Result<Option<PreparedRequest>, StoreError> {
         let delivery = &batch[0];
         let Some(party) = self.0.lock().get(&delivery.leased.key.destination).cloned() else { return Ok(None) };
         let mut headers = HeaderMap::new();
-        let ids: Vec<_> = batch.iter().map(|delivery| delivery.parcel.logged.event.id.as_str()).collect();
+        let ids: Vec<_> = batch.iter().map(|delivery| delivery.payload.logged.event.id.as_str()).collect();
         headers.insert("webhook-id", ids.join(",").parse().unwrap());
-        let body = delivery.parcel.logged.event.data.bytes.clone();
-        Ok(Some(Prepared {
+        let body = delivery.payload.logged.event.data.bytes.clone();
+        Ok(Some(PreparedRequest {
             request: Request {
                 method: Method::POST,
                 url: party.url.parse().unwrap(),
@@ -260,7 +260,7 @@ impl Bench {
         let url = format!("http://{}{path}", self.receiver.addr);
         let no = self.store.create_listener(listener(&self.app, path, &url, order)).await.unwrap();
         let schedule = Schedule::parse(&["0s", "50ms", "50ms"]).unwrap();
-        let mut party = Party { url, terms: OPEN, batch: 1, timeout: Duration::from_millis(500), schedule };
+        let mut party = Party { url, policy: OPEN, batch: 1, timeout: Duration::from_millis(500), schedule };
         change(&mut party);
         self.outlet.0.lock().insert(no, party);
         self.lanes.insert(

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tidings_courier::{Host, Settings, Terms};
+use tidings_courier::{DestinationPolicy, Host, Settings};
 use tidings_model::delivery::DeliveryState;
 use tidings_model::listener::Order;
 
@@ -36,7 +36,9 @@ async fn destinations_that_hang_delay_nobody_else() {
 async fn a_destination_never_has_more_under_way_than_it_allows() {
     let mut bench = Bench::start().await;
     let to = bench
-        .party("/a", Order::None, |p| p.terms = Terms::Open { concurrency: Some(3), rate: None, host: None })
+        .party("/a", Order::None, |p| {
+            p.policy = DestinationPolicy::Open { concurrency: Some(3), rate: None, host: None }
+        })
         .await;
     for _ in 0..300 {
         bench.publish(&[to], None).await;
@@ -51,7 +53,7 @@ async fn what_waits_shares_requests_and_is_accounted_for_one_by_one() {
     let mut bench = Bench::start().await;
     let to = bench
         .party("/a", Order::Key, |p| {
-            p.terms = Terms::Open { concurrency: Some(1), rate: None, host: None };
+            p.policy = DestinationPolicy::Open { concurrency: Some(1), rate: None, host: None };
             p.batch = 5;
             p.schedule = tidings_model::schedule::Schedule::parse(&["0s", "50ms"]).unwrap();
         })
@@ -86,7 +88,7 @@ async fn a_lane_goes_on_as_a_whole() {
     let mut bench = Bench::start().await;
     let to = bench
         .party("/a", Order::Fifo, |p| {
-            (p.batch, p.terms) = (100, Terms::Disabled);
+            (p.batch, p.policy) = (100, DestinationPolicy::Disabled);
             let again = ["0s", "300ms", "300ms", "300ms", "300ms", "300ms", "300ms", "300ms"];
             p.schedule = tidings_model::schedule::Schedule::parse(&again).unwrap();
         })
@@ -96,8 +98,8 @@ async fn a_lane_goes_on_as_a_whole() {
         events.push(bench.publish(&[to], None).await);
     }
     bench.receiver.answer("/a", Answer::Status(500, ""));
-    bench.outlet.0.lock().get_mut(&to).unwrap().terms = OPEN;
-    bench.courier.look();
+    bench.outlet.0.lock().get_mut(&to).unwrap().policy = OPEN;
+    bench.courier.wake_scheduler();
     bench.until_got("/a", 1).await;
     bench.receiver.answer("/a", Answer::Status(200, ""));
     for (_, event) in &events {
@@ -175,14 +177,14 @@ async fn an_app_that_fills_the_memory_leaves_room_for_others() {
 async fn who_hangs_does_not_keep_others_from_its_host() {
     let mut bench = Bench::with(Settings { per_host: 2, ..settings() }).await;
     let url = format!("http://{}/", bench.receiver.addr).parse().unwrap();
-    let terms = Terms::Open { concurrency: None, rate: None, host: Some(Host::of(&url)) };
+    let policy = DestinationPolicy::Open { concurrency: None, rate: None, host: Some(Host::of(&url)) };
     let mut all = Vec::new();
     for i in 0..6 {
         let path = format!("/hang{i}");
         bench.receiver.answer(&path, Answer::Hang);
-        all.push(bench.party(&path, Order::None, |p| (p.terms, p.timeout) = (terms, Duration::from_secs(20))).await);
+        all.push(bench.party(&path, Order::None, |p| (p.policy, p.timeout) = (policy, Duration::from_secs(20))).await);
     }
-    let sound = bench.party("/sound", Order::None, |p| p.terms = terms).await;
+    let sound = bench.party("/sound", Order::None, |p| p.policy = policy).await;
     all.push(sound);
     let event = bench.publish(&all, None).await.1;
     bench.until_state(event, sound, DeliveryState::Delivered).await;
@@ -194,7 +196,9 @@ async fn who_hangs_does_not_keep_others_from_its_host() {
 async fn a_rate_is_kept_to() {
     let mut bench = Bench::start().await;
     let to = bench
-        .party("/a", Order::None, |p| p.terms = Terms::Open { concurrency: None, rate: Some(20), host: None })
+        .party("/a", Order::None, |p| {
+            p.policy = DestinationPolicy::Open { concurrency: None, rate: Some(20), host: None }
+        })
         .await;
     let started = tokio::time::Instant::now();
     for _ in 0..60 {
@@ -210,7 +214,9 @@ async fn a_destination_that_asks_for_less_is_left_alone_for_a_while() {
     let mut bench = Bench::start().await;
     bench.receiver.answer("/a", Answer::Status(429, "retry-after: 2\r\n"));
     let to = bench
-        .party("/a", Order::None, |p| p.terms = Terms::Open { concurrency: Some(1), rate: None, host: None })
+        .party("/a", Order::None, |p| {
+            p.policy = DestinationPolicy::Open { concurrency: Some(1), rate: None, host: None }
+        })
         .await;
     bench.publish(&[to], None).await;
     bench.until_got("/a", 1).await;

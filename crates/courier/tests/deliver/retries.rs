@@ -59,7 +59,7 @@ async fn a_failing_delivery_follows_its_schedule_and_ends_undelivered() {
 
     bench.receiver.answer("/a", Answer::Status(200, ""));
     bench.store.retry(&key, 0).await.unwrap();
-    bench.courier.look();
+    bench.courier.wake_scheduler();
     let row = bench.until_state(no, to, DeliveryState::Delivered).await;
     assert_eq!(row.attempts, 4, "a retry by hand goes on counting");
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tidings_courier::Terms;
+use tidings_courier::DestinationPolicy;
 use tidings_model::delivery::DeliveryState;
 use tidings_model::id::AppId;
 use tidings_model::listener::Order;
@@ -13,7 +13,9 @@ use crate::bench::{Answer, Bench, OPEN, settings};
 async fn a_graceful_stop_finishes_what_is_under_way_and_keeps_the_rest() {
     let mut bench = Bench::start().await;
     let to = bench
-        .party("/a", Order::None, |p| p.terms = Terms::Open { concurrency: Some(2), rate: None, host: None })
+        .party("/a", Order::None, |p| {
+            p.policy = DestinationPolicy::Open { concurrency: Some(2), rate: None, host: None }
+        })
         .await;
     for _ in 0..500 {
         bench.publish(&[to], None).await;
@@ -64,13 +66,13 @@ async fn what_another_node_has_left_is_found_without_being_told() {
 async fn a_disabled_destination_keeps_what_it_is_owed_and_gets_it_when_enabled() {
     let mut bench = Bench::start().await;
     let to = bench.party("/a", Order::None, |_| {}).await;
-    bench.outlet.0.lock().get_mut(&to).unwrap().terms = Terms::Disabled;
+    bench.outlet.0.lock().get_mut(&to).unwrap().policy = DestinationPolicy::Disabled;
     let (_, no) = bench.publish(&[to], None).await;
     // Taken up when it was published, and given back unattempted.
     bench.until_given_back(no, to).await;
     assert!(bench.receiver.got("/a").is_empty());
-    bench.outlet.0.lock().get_mut(&to).unwrap().terms = OPEN;
-    bench.courier.look();
+    bench.outlet.0.lock().get_mut(&to).unwrap().policy = OPEN;
+    bench.courier.wake_scheduler();
     bench.until_state(no, to, DeliveryState::Delivered).await;
 }
 

@@ -13,7 +13,7 @@ use http::{HeaderMap, Method, StatusCode};
 use serde_json::value::RawValue;
 use tidings_bus::Catalogue;
 use tidings_courier::egress::{Request, Response};
-use tidings_courier::{Delivery, Host, Outcome, Outlet, Prepared, Settings, Terms};
+use tidings_courier::{Delivery, DestinationPolicy, Host, Outcome, Outlet, PreparedRequest, Settings};
 use tidings_model::clock::{Millis, rfc3339};
 use tidings_model::event::Data;
 use tidings_model::excerpt;
@@ -41,10 +41,10 @@ impl StandardWebhooks {
 
     /// The event as every listener gets it: with the fields only that its hook let out when it was published.
     async fn body(&self, delivery: &Delivery) -> Result<Bytes, StoreError> {
-        if let Some(body) = delivery.parcel.rendered() {
+        if let Some(body) = delivery.payload.rendered() {
             return Ok(body.clone());
         }
-        let logged = &delivery.parcel.logged;
+        let logged = &delivery.payload.logged;
         let event = &logged.event;
         let fields = match logged.hook_version {
             // A built-in hook has no versions and lets everything out; what clients alone can read has no fields.
@@ -59,7 +59,7 @@ impl StandardWebhooks {
             event.op.as_deref(),
             selected.as_ref().unwrap_or(&event.data),
         );
-        Ok(delivery.parcel.keep_rendered(body))
+        Ok(delivery.payload.keep_rendered(body))
     }
 }
 
@@ -73,11 +73,11 @@ fn select(data: &Data, fields: &[payload::Field]) -> Result<Option<Data>, StoreE
 
 #[async_trait]
 impl Outlet for StandardWebhooks {
-    fn terms(&self, destination: DestinationNo) -> Terms {
+    fn policy(&self, destination: DestinationNo) -> DestinationPolicy {
         match self.catalogue.listener_by_no(destination) {
-            None => Terms::Gone,
-            Some(listener) if !listener.enabled() => Terms::Disabled,
-            Some(listener) => Terms::Open {
+            None => DestinationPolicy::Gone,
+            Some(listener) if !listener.enabled() => DestinationPolicy::Disabled,
+            Some(listener) => DestinationPolicy::Open {
                 concurrency: listener.concurrency,
                 rate: listener.rate,
                 host: Some(Host::of(&listener.url)),
@@ -89,12 +89,12 @@ impl Outlet for StandardWebhooks {
         self.catalogue.listener_by_no(destination).map(|listener| (listener.app.clone(), listener.id.clone()))
     }
 
-    async fn prepare(&self, batch: &[Delivery], wall: Millis) -> Result<Option<Prepared>, StoreError> {
+    async fn prepare(&self, batch: &[Delivery], wall: Millis) -> Result<Option<PreparedRequest>, StoreError> {
         // Standard Webhooks knows one event in a request.
         let Some(delivery) = batch.first() else { return Ok(None) };
         let Some(listener) = self.catalogue.listener_by_no(delivery.leased.key.destination) else { return Ok(None) };
         let body = self.body(delivery).await?;
-        let event = &delivery.parcel.logged.event;
+        let event = &delivery.payload.logged.event;
         let seconds = wall.div_euclid(1_000);
         let mut headers = HeaderMap::with_capacity(8 + listener.headers.len());
         for (name, value) in &listener.headers {
@@ -116,7 +116,7 @@ impl Outlet for StandardWebhooks {
         let defaults = hook.as_deref().map(|hook| &hook.defaults);
         let timeout = listener.timeout(defaults, self.timeout);
         let delay = listener.schedule(defaults, &self.schedule).delay_after(0).unwrap_or_default();
-        Ok(Some(Prepared {
+        Ok(Some(PreparedRequest {
             request: Request {
                 method: Method::POST,
                 url: listener.url.clone(),
@@ -153,7 +153,7 @@ impl Outlet for StandardWebhooks {
 
     fn delay_after(&self, delivery: &Delivery, attempts: u32) -> Option<Duration> {
         let listener = self.catalogue.listener_by_no(delivery.leased.key.destination)?;
-        let event = &delivery.parcel.logged.event;
+        let event = &delivery.payload.logged.event;
         let hook = self.catalogue.hook(&event.app, &event.name);
         let defaults = hook.as_deref().map(|hook| &hook.defaults);
         listener.schedule(defaults, &self.schedule).delay_after(attempts)

@@ -13,7 +13,7 @@ use http::{HeaderMap, Method, StatusCode};
 use serde_json::{Map, Value, json};
 use tidings_bus::{Apps, Catalogue};
 use tidings_courier::egress::{Request, Response};
-use tidings_courier::{Delivery, Host, Outcome, Outlet, Prepared, Settings, Terms};
+use tidings_courier::{Delivery, DestinationPolicy, Host, Outcome, Outlet, PreparedRequest, Settings};
 use tidings_model::clock::Millis;
 use tidings_model::event::Event;
 use tidings_model::id::{AppId, DestinationNo};
@@ -46,11 +46,11 @@ impl PusherWebhooks {
 
 #[async_trait]
 impl Outlet for PusherWebhooks {
-    fn terms(&self, destination: DestinationNo) -> Terms {
+    fn policy(&self, destination: DestinationNo) -> DestinationPolicy {
         match self.catalogue.listener_by_no(destination) {
-            None => Terms::Gone,
-            Some(listener) if !listener.enabled() => Terms::Disabled,
-            Some(listener) => Terms::Open {
+            None => DestinationPolicy::Gone,
+            Some(listener) if !listener.enabled() => DestinationPolicy::Disabled,
+            Some(listener) => DestinationPolicy::Open {
                 concurrency: listener.concurrency,
                 rate: listener.rate,
                 host: Some(Host::of(&listener.url)),
@@ -66,11 +66,11 @@ impl Outlet for PusherWebhooks {
         self.catalogue.listener_by_no(destination).map(|listener| (listener.app.clone(), listener.id.clone()))
     }
 
-    async fn prepare(&self, batch: &[Delivery], wall: Millis) -> Result<Option<Prepared>, StoreError> {
+    async fn prepare(&self, batch: &[Delivery], wall: Millis) -> Result<Option<PreparedRequest>, StoreError> {
         let destination = batch.first().map(|delivery| delivery.leased.key.destination);
         let Some(listener) = destination.and_then(|no| self.catalogue.listener_by_no(no)) else { return Ok(None) };
         let Some(app) = self.apps.by_id(listener.app.as_str()) else { return Ok(None) };
-        let body = body(batch.iter().map(|delivery| &delivery.parcel.logged.event), wall)?;
+        let body = body(batch.iter().map(|delivery| &delivery.payload.logged.event), wall)?;
         let mut headers = HeaderMap::with_capacity(4 + listener.headers.len());
         for (name, value) in &listener.headers {
             if check_header(name, value.expose()).is_ok()
@@ -88,7 +88,7 @@ impl Outlet for PusherWebhooks {
         let (method, url) = (Method::POST, listener.url.clone());
         // `X-Pusher-Key` as Pusher writes it: its library for PHP looks for just that spelling.
         let request = Request { method, url, headers, body, title_case: true, fresh: false };
-        Ok(Some(Prepared { request, timeout: listener.timeout.unwrap_or(self.timeout), delay: Duration::ZERO }))
+        Ok(Some(PreparedRequest { request, timeout: listener.timeout.unwrap_or(self.timeout), delay: Duration::ZERO }))
     }
 
     fn judge(&self, _: &Delivery, answer: &Response, wall: Millis) -> Outcome {

@@ -11,7 +11,7 @@ use tidings_model::listener::Listener;
 use tidings_model::payload::Field;
 
 use super::connect::sql;
-use super::lanes::Dues;
+use super::lanes::DueIndex;
 use super::{apps, meta};
 use crate::catalogue::Changes;
 use crate::error::StoreError;
@@ -33,7 +33,8 @@ pub(super) async fn changed(db: &mut PgConnection, since: i64) -> Result<Changed
     // Whoever knows nothing yet need not hear of what is gone.
     let deleted = if since == 0 { 0 } else { i64::MAX };
     let version = meta::get(db, "catalogue_version").await?;
-    // What is committed between these statements is told with the version before it, and once more after it: that does no harm.
+    // What is committed between these statements is told with the version before it, and once more after it: that does
+    // no harm.
     let hooks = sql(
         "SELECT app, name, version, deleted, description, fields, schema, defaults, created_at, updated_at, fields_for
          FROM hook WHERE version > $1 AND deleted <= $2 ORDER BY version",
@@ -280,15 +281,15 @@ pub(super) async fn replace_listener(
         return Err(moved_on_or_missing(there.is_some()));
     };
     let no = DestinationNo(row.try_get(0)?);
-    let mut dues = Dues::default();
+    let mut due_index = DueIndex::default();
     if disabled.is_none() {
         // It may have been disabled until now: a fresh start, and what waits is found again.
         clear_failures(db, no).await?;
-        dues.refresh(no);
+        due_index.refresh(no);
     } else {
-        dues.forget(no);
+        due_index.forget(no);
     }
-    dues.write(db).await
+    due_index.write(db).await
 }
 
 /// Marks a listener as gone and erases what it was: the mark bears its id and number alone.
@@ -314,15 +315,15 @@ pub(super) async fn delete_listener(
     if changed == 0 { Err(StoreError::Missing) } else { Ok(()) }
 }
 
-/// Disables a destination because of what its deliveries met; `false` when it is disabled already or gone. The catalogue is
-/// the caller's to change.
+/// Disables a destination because of what its deliveries met; `false` when it is disabled already or gone. The
+/// catalogue is the caller's to change.
 pub(super) async fn disable(
     db: &mut PgConnection,
     destination: DestinationNo,
     reason: &str,
     wall: Millis,
     told: bool,
-    dues: &mut Dues,
+    due_index: &mut DueIndex,
 ) -> Result<bool, StoreError> {
     if !enabled(db, destination).await? {
         return Ok(false);
@@ -336,7 +337,7 @@ pub(super) async fn disable(
         .bind(version)
         .execute(db)
         .await?;
-    dues.forget(destination);
+    due_index.forget(destination);
     Ok(true)
 }
 

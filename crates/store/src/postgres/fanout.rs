@@ -1,7 +1,7 @@
 //! Fan-out: a row that stands for the deliveries of an event with many destinations, and writing those slice by slice.
 //!
-//! A slice and the cursor that counts it are one transaction, so a crash between slices repeats nothing and leaves nothing
-//! out. One node expands at a time: rows are expanded in the order of their events, so lanes are too.
+//! A slice and the cursor that counts it are one transaction, so a crash between slices repeats nothing and leaves
+//! nothing out. One node expands at a time: rows are expanded in the order of their events, so lanes are too.
 
 use sqlx::{PgConnection, Row};
 use tidings_model::clock::Millis;
@@ -10,7 +10,7 @@ use tidings_model::id::{AppId, DeliveryKey, EventNo};
 
 use super::closing::Closing;
 use super::connect::sql;
-use super::lanes::{self, Dues, Owed, Placed};
+use super::lanes::{self, DueIndex, NewDelivery, Placement};
 use super::{catalogue, locks};
 use crate::destinations;
 use crate::error::StoreError;
@@ -20,7 +20,8 @@ use crate::queue::{Expanded, Leased};
 /// How many deliveries one slice writes: few enough that a lane's lock is soon free again.
 pub(super) const SLICE: usize = 500;
 
-/// Writes one slice of the oldest fan-out row's deliveries. `until` is the lease's end in the server's time, as `now` is.
+/// Writes one slice of the oldest fan-out row's deliveries. `until` is the lease's end in the server's time, as `now`
+/// is.
 pub(super) async fn expand(
     db: &mut PgConnection,
     now: Millis,
@@ -55,16 +56,16 @@ pub(super) async fn expand(
         let key = DeliveryKey { app: app.clone(), event, destination };
         closing.close(&key, DeliveryState::Canceled, 0, now, None);
     }
-    let mut dues = Dues::default();
+    let mut due_index = DueIndex::default();
     let server_lease = Lease { token: lease.token, until };
     let mut from = 0;
     // Deliveries that wait in their lanes take up none of those that are wanted fresh.
     while from < open.len() {
         let room = fresh - out.leased.len();
         let to = if room == 0 { open.len() } else { (from + room).min(open.len()) };
-        let owed: Vec<Owed<'_>> = open[from..to]
+        let new: Vec<NewDelivery<'_>> = open[from..to]
             .iter()
-            .map(|&(destination, lane)| Owed {
+            .map(|&(destination, lane)| NewDelivery {
                 app: &app,
                 event,
                 destination,
@@ -74,20 +75,20 @@ pub(super) async fn expand(
                 now,
             })
             .collect();
-        let placed = lanes::insert(db, &owed, &mut dues).await?;
-        for (&(destination, lane), placed) in open[from..to].iter().zip(placed) {
-            match placed {
-                Placed::Leased => out.leased.push(Leased {
+        let placements = lanes::insert(db, &new, &mut due_index).await?;
+        for (&(destination, lane), placement) in open[from..to].iter().zip(placements) {
+            match placement {
+                Placement::Leased => out.leased.push(Leased {
                     key: DeliveryKey { app: app.clone(), event, destination },
                     attempts: 0,
                     forgiven: 0,
                     ordered: lane != Lane::Own,
                     follows: false,
-                    lot: false,
+                    in_batch: false,
                     lease,
                 }),
-                Placed::Scheduled => out.queued = true,
-                Placed::Waiting => {}
+                Placement::Scheduled => out.queued = true,
+                Placement::Waiting => {}
             }
         }
         from = to;
@@ -100,6 +101,6 @@ pub(super) async fn expand(
         out.more = true;
     }
     closing.write(db).await?;
-    dues.write(db).await?;
+    due_index.write(db).await?;
     Ok(out)
 }

@@ -1,7 +1,7 @@
 //! Recording the ends of attempts.
 //!
-//! What can be is written for a whole batch at once: deliveries that leave their lots, that are closed or opened again, and
-//! the attempts. Rows of their own (retried or ordered deliveries) are taken one by one.
+//! What can be is written for a whole batch at once: deliveries that leave their leased batches, that are closed or
+//! opened again, and the attempts. Rows of their own (retried or ordered deliveries) are taken one by one.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -13,8 +13,8 @@ use tidings_model::id::EventNo;
 use super::clock::ServerClock;
 use super::closing::{self, Closing};
 use super::connect::sql;
-use super::lanes::{self, Dues};
-use super::{catalogue, locks, lots, paused, queue};
+use super::lanes::{self, DueIndex};
+use super::{catalogue, leased_batches, locks, paused, queue};
 use crate::error::StoreError;
 use crate::queue::{Advanced, Finished, Leased, Next, Recorded, Recording};
 
@@ -25,13 +25,13 @@ struct Recorder<'a> {
     /// Whether the catalogue may be changed: see [`finish`].
     changes: &'a AtomicBool,
     closing: Closing,
-    dues: Dues,
-    reopened: Vec<lots::Reopened>,
+    due_index: DueIndex,
+    reopened: Vec<leased_batches::Reopened>,
     there: std::collections::HashSet<i64>,
 }
 
-/// Records the ends of attempts. `changes` tells whether the catalogue is locked for a change at once. Few ends disable a
-/// destination; where one does and it is not, it is set, and the transaction has to be run again.
+/// Records the ends of attempts. `changes` tells whether the catalogue is locked for a change at once. Few ends disable
+/// a destination; where one does and it is not, it is set, and the transaction has to be run again.
 pub(super) async fn finish(
     db: &mut PgConnection,
     batch: &[Finished],
@@ -45,31 +45,31 @@ pub(super) async fn finish(
         locks::hold_catalogue(db).await?;
     }
     let leased: Vec<&Leased> = batch.iter().map(|finished| &finished.delivery).collect();
-    let ordered: Vec<&Leased> = leased.iter().copied().filter(|leased| leased.ordered && !leased.lot).collect();
+    let ordered: Vec<&Leased> = leased.iter().copied().filter(|leased| leased.ordered && !leased.in_batch).collect();
     queue::hold_lanes_of(db, &ordered).await?;
-    let taken = lots::take_out(db, &leased).await?;
+    let taken = leased_batches::take_out(db, &leased).await?;
     let retried = batch.iter().zip(&taken).filter(|(end, taken)| **taken && matches!(end.next, Next::Retry(_)));
     let there = catalogue::there(db, retried.map(|(end, _)| end.delivery.key.destination)).await?;
-    let (closing, dues, reopened) = (Closing::default(), Dues::default(), Vec::new());
-    let mut recorder = Recorder { clock, recording, changes, closing, dues, reopened, there };
+    let (closing, due_index, reopened) = (Closing::default(), DueIndex::default(), Vec::new());
+    let mut recorder = Recorder { clock, recording, changes, closing, due_index, reopened, there };
     let mut out = Vec::with_capacity(batch.len());
     for (finished, taken) in batch.iter().zip(taken) {
         out.push(recorder.record(db, finished, taken).await?);
     }
-    let Recorder { mut closing, mut dues, reopened, there, .. } = recorder;
-    lots::reopen(db, reopened, &there, recording.wall, &mut closing, &mut dues).await?;
+    let Recorder { mut closing, mut due_index, reopened, there, .. } = recorder;
+    leased_batches::reopen(db, reopened, &there, recording.wall, &mut closing, &mut due_index).await?;
     closing.write(db).await?;
-    dues.write(db).await?;
+    due_index.write(db).await?;
     paused::note(db, batch, clock).await?;
     Ok(out)
 }
 
 impl Recorder<'_> {
-    /// Records the end of an attempt. `taken`: it has been taken out of its lot.
+    /// Records the end of an attempt. `taken`: it has been taken out of its leased batch.
     async fn record(&mut self, db: &mut PgConnection, end: &Finished, taken: bool) -> Result<Recorded, StoreError> {
         let stale = || Recorded { stale: true, ..Recorded::default() };
         let (leased, key) = (&end.delivery, &end.delivery.key);
-        if leased.lot && !taken {
+        if leased.in_batch && !taken {
             return Ok(stale());
         }
         let attempt = end.attempt.clone().map(|a| Attempt { next_at: a.next_at.map(|at| self.clock.server(at)), ..a });
@@ -81,14 +81,14 @@ impl Recorder<'_> {
                 let due = self.clock.server(due);
                 if taken {
                     let gone = !self.there.contains(&key.destination.0);
-                    self.reopened.push(lots::Reopened { key: key.clone(), due, attempts, last_error: error });
+                    self.reopened.push(leased_batches::Reopened { key: key.clone(), due, attempts, last_error: error });
                     self.closing.attempt(key, attempt);
                     if gone {
                         return Ok(Recorded::default());
                     }
                 } else {
                     let token = leased.lease.token;
-                    if !lanes::reschedule(db, key, token, due, attempts, error, &mut self.dues).await? {
+                    if !lanes::reschedule(db, key, token, due, attempts, error, &mut self.due_index).await? {
                         return Ok(stale());
                     }
                     self.closing.attempt(key, attempt);
@@ -127,7 +127,7 @@ impl Recorder<'_> {
                     .then(|| (self.recording.lease, self.clock.server(self.recording.lease.until)));
                 let (now, gather) = (self.clock.server(self.recording.now), self.recording.gather);
                 let go = lanes::Go { lease, now, batch: end.batch, gather };
-                lanes::advance(db, key.destination, &lane, go, &mut self.dues).await?
+                lanes::advance(db, key.destination, &lane, go, &mut self.due_index).await?
             }
             None => Advanced::Nothing,
         };
@@ -166,7 +166,7 @@ impl Recorder<'_> {
             return Err(StoreError::Locked);
         }
         let told = !about_a_listener(db, end.delivery.key.event).await?;
-        catalogue::disable(db, destination, reason, self.recording.wall, told, &mut self.dues).await?;
+        catalogue::disable(db, destination, reason, self.recording.wall, told, &mut self.due_index).await?;
         Ok(Failed::DisabledNow)
     }
 }
@@ -193,7 +193,8 @@ enum Failed {
     DisabledBefore,
 }
 
-/// Whether an event tells about a listener. What happens to its deliveries is not told in turn: it could go on for ever.
+/// Whether an event tells about a listener. What happens to its deliveries is not told in turn: it could go on for
+/// ever.
 async fn about_a_listener(db: &mut PgConnection, event: EventNo) -> Result<bool, StoreError> {
     let row = sql("SELECT name FROM event WHERE no = $1").bind(event.0).fetch_optional(db).await?;
     let name: Option<String> = row.map(|row| row.try_get(0)).transpose()?;

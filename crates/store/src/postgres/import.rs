@@ -29,7 +29,7 @@ use Kind::{Bool, Bytes, Int, Text};
 /// A table and its columns.
 type Table = (&'static str, &'static [(&'static str, Kind)]);
 
-/// Everything but lots: the leases of whoever used the database before are void, so there are none.
+/// Everything but leased batches: the leases of whoever used the database before are void, so there are none.
 const TABLES: &[Table] = &[
     (
         "hook",
@@ -211,8 +211,8 @@ impl From<sqlx::Error> for ImportError {
 /// Rows of one table, by its place in [`TABLES`].
 type Batch = (usize, Vec<Vec<Value>>);
 
-/// Copies the SQLite store at `path`, which nobody else uses meanwhile, into the empty database at `url`. Leases in the former
-/// are taken back first, as at each of its starts. Answers how many rows there were of each table.
+/// Copies the SQLite store at `path`, which nobody else uses meanwhile, into the empty database at `url`. Leases in the
+/// former are taken back first, as at each of its starts. Answers how many rows there were of each table.
 ///
 /// # Errors
 /// [`ImportError`]; then the target is as it was.

@@ -1,9 +1,9 @@
 //! Placing open deliveries: leased, scheduled, or waiting behind an older one of their lane.
 //!
-//! Two invariants hold after every transaction. Of a lane, only one open delivery is scheduled or leased, the oldest there was
-//! when it was let go, or it and those right behind it are leased to go together. And an enabled destination with anything scheduled has a `queue` row whose `next_due` is not later than
-//! the first of them. Whoever puts deliveries into a lane, takes its head out or gives back what is leased
-//! holds the lane's lock.
+//! Two invariants hold after every transaction. Of a lane, only one open delivery is scheduled or leased, the oldest
+//! there was when it was let go, or it and those right behind it are leased to go together. And an enabled destination
+//! with anything scheduled has a `queue` row whose `next_due` is not later than the first of them. Whoever puts
+//! deliveries into a lane, takes its head out or gives back what is leased holds the lane's lock.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
@@ -17,7 +17,7 @@ use crate::log::{Lease, LeaseToken};
 use crate::queue::{Advanced, Leased};
 
 /// A delivery to be written.
-pub(super) struct Owed<'a> {
+pub(super) struct NewDelivery<'a> {
     pub(super) app: &'a AppId,
     pub(super) event: EventNo,
     pub(super) destination: DestinationNo,
@@ -28,24 +28,24 @@ pub(super) struct Owed<'a> {
     pub(super) now: Millis,
 }
 
-/// What a written delivery is now.
+/// What a delivery is, once written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Placed {
+pub(super) enum Placement {
     Leased,
     Scheduled,
     Waiting,
 }
 
-/// What a transaction does to the list of destinations with work. It is written at the transaction's end, in one order, so
-/// that no two transactions wait for each other's rows.
+/// What a transaction does to the list of destinations with work. It is written at the transaction's end, in one order,
+/// so that no two transactions wait for each other's rows.
 #[derive(Debug, Default)]
-pub(super) struct Dues {
+pub(super) struct DueIndex {
     noted: BTreeMap<i64, Millis>,
     refreshed: BTreeSet<i64>,
     forgotten: BTreeSet<i64>,
 }
 
-impl Dues {
+impl DueIndex {
     /// Something of a destination's is due at `due`.
     pub(super) fn note(&mut self, destination: DestinationNo, due: Millis) {
         let first = self.noted.entry(destination.0).or_insert(due);
@@ -71,12 +71,12 @@ impl Dues {
         if self.noted.is_empty() {
             return Ok(());
         }
-        let (destinations, dues): (Vec<i64>, Vec<i64>) = self.noted.into_iter().unzip();
+        let (destinations, due_index): (Vec<i64>, Vec<i64>) = self.noted.into_iter().unzip();
         let mut all = vec![format!(
             "INSERT INTO queue (destination, next_due) SELECT * FROM unnest({}, {})
              ON CONFLICT (destination) DO UPDATE SET next_due = least(queue.next_due, excluded.next_due)",
             numbers(destinations),
-            numbers(dues)
+            numbers(due_index)
         )];
         if !self.refreshed.is_empty() {
             let refreshed = numbers(self.refreshed);
@@ -97,28 +97,28 @@ impl Dues {
     }
 }
 
-/// Writes deliveries, in this order; each leased when a lease is given and nothing stands in the way. One that was written
-/// before is left as it is. The lanes are locked by the caller.
+/// Writes deliveries, in this order; each leased when a lease is given and nothing stands in the way. One that was
+/// written before is left as it is. The lanes are locked by the caller.
 pub(super) async fn insert(
     db: &mut PgConnection,
-    owed: &[Owed<'_>],
-    dues: &mut Dues,
-) -> Result<Vec<Placed>, StoreError> {
-    if owed.is_empty() {
+    new: &[NewDelivery<'_>],
+    due_index: &mut DueIndex,
+) -> Result<Vec<Placement>, StoreError> {
+    if new.is_empty() {
         return Ok(Vec::new());
     }
-    let mut occupied = occupied(db, owed).await?;
-    let mut placed = Vec::with_capacity(owed.len());
+    let mut occupied = occupied(db, new).await?;
+    let mut placements = Vec::with_capacity(new.len());
     let (mut due_at, mut tokens, mut untils) = (Vec::new(), Vec::new(), Vec::new());
-    for one in owed {
+    for one in new {
         let behind = one.lane.is_some_and(|lane| !occupied.insert((one.destination.0, lane.to_owned())));
         let early = one.not_before.is_some_and(|time| time > one.now);
         let (place, due, lease) = match one.lease {
-            _ if behind => (Placed::Waiting, None, None),
-            Some(lease) if !early => (Placed::Leased, None, Some(lease)),
-            _ => (Placed::Scheduled, Some(one.not_before.unwrap_or(one.now).max(one.now)), None),
+            _ if behind => (Placement::Waiting, None, None),
+            Some(lease) if !early => (Placement::Leased, None, Some(lease)),
+            _ => (Placement::Scheduled, Some(one.not_before.unwrap_or(one.now).max(one.now)), None),
         };
-        placed.push(place);
+        placements.push(place);
         due_at.push(due);
         tokens.push(lease.map(|l| l.token.0));
         untils.push(lease.map(|l| l.until));
@@ -128,31 +128,31 @@ pub(super) async fn insert(
          FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::text[], $5::bigint[], $6::bigint[], $7::bigint[], $8::bigint[])
          AS o (app, event, destination, lane, due, not_before, lease, lease_until)
          ON CONFLICT DO NOTHING RETURNING event, destination")
-    .bind(owed.iter().map(|o| o.app.as_str().to_owned()).collect::<Vec<_>>())
-    .bind(owed.iter().map(|o| o.event.0).collect::<Vec<_>>())
-    .bind(owed.iter().map(|o| o.destination.0).collect::<Vec<_>>())
-    .bind(owed.iter().map(|o| o.lane.map(str::to_owned)).collect::<Vec<_>>())
+    .bind(new.iter().map(|o| o.app.as_str().to_owned()).collect::<Vec<_>>())
+    .bind(new.iter().map(|o| o.event.0).collect::<Vec<_>>())
+    .bind(new.iter().map(|o| o.destination.0).collect::<Vec<_>>())
+    .bind(new.iter().map(|o| o.lane.map(str::to_owned)).collect::<Vec<_>>())
     .bind(due_at.clone())
-    .bind(owed.iter().map(|o| o.not_before).collect::<Vec<_>>())
+    .bind(new.iter().map(|o| o.not_before).collect::<Vec<_>>())
     .bind(tokens)
     .bind(untils)
     .fetch_all(db)
     .await?;
     let written: HashSet<(i64, i64)> =
         written.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect::<Result<_, sqlx::Error>>()?;
-    for ((one, place), due) in owed.iter().zip(&mut placed).zip(due_at) {
+    for ((one, place), due) in new.iter().zip(&mut placements).zip(due_at) {
         if !written.contains(&(one.event.0, one.destination.0)) {
-            *place = Placed::Waiting;
+            *place = Placement::Waiting;
         } else if let Some(due) = due {
-            dues.note(one.destination, due);
+            due_index.note(one.destination, due);
         }
     }
-    Ok(placed)
+    Ok(placements)
 }
 
 /// Those of the lanes that have open deliveries.
-async fn occupied(db: &mut PgConnection, owed: &[Owed<'_>]) -> Result<HashSet<(i64, String)>, StoreError> {
-    let lanes: BTreeSet<(i64, &str)> = owed.iter().filter_map(|o| Some((o.destination.0, o.lane?))).collect();
+async fn occupied(db: &mut PgConnection, new: &[NewDelivery<'_>]) -> Result<HashSet<(i64, String)>, StoreError> {
+    let lanes: BTreeSet<(i64, &str)> = new.iter().filter_map(|o| Some((o.destination.0, o.lane?))).collect();
     if lanes.is_empty() {
         return Ok(HashSet::new());
     }
@@ -184,7 +184,7 @@ pub(super) async fn advance(
     destination: DestinationNo,
     lane: &str,
     go: Go,
-    dues: &mut Dues,
+    due_index: &mut DueIndex,
 ) -> Result<Advanced, StoreError> {
     let mut next = behind(db, destination, lane, EventNo(i64::MIN), 1).await?;
     let Some(head) = next.first().filter(|head| head.waits) else { return Ok(Advanced::Nothing) };
@@ -207,12 +207,12 @@ pub(super) async fn advance(
         .bind(due)
         .execute(db)
         .await?;
-    dues.note(destination, due);
+    due_index.note(destination, due);
     Ok(Advanced::Due(due))
 }
 
-/// Leases those right behind the head of a lane that may go together with it, if the head still is under the lease. The lane is
-/// locked by the caller.
+/// Leases those right behind the head of a lane that may go together with it, if the head still is under the lease. The
+/// lane is locked by the caller.
 pub(super) async fn follow(
     db: &mut PgConnection,
     head: &Leased,
@@ -301,13 +301,13 @@ async fn lease_together(
         .await?;
     let leased = next.into_iter().enumerate().map(|(place, InLane { key, attempts, forgiven, .. })| {
         let follows = follows || place > 0;
-        Leased { key, attempts, forgiven, ordered: true, follows, lot: false, lease }
+        Leased { key, attempts, forgiven, ordered: true, follows, in_batch: false, lease }
     });
     Ok(leased.collect())
 }
 
-/// Makes a leased delivery scheduled again, or wait behind an older one of its lane, of which several may be leased to go
-/// together; `false` when the lease was lost. The lane is locked by the caller.
+/// Makes a leased delivery scheduled again, or wait behind an older one of its lane, of which several may be leased to
+/// go together; `false` when the lease was lost. The lane is locked by the caller.
 pub(super) async fn reschedule(
     db: &mut PgConnection,
     key: &DeliveryKey,
@@ -315,7 +315,7 @@ pub(super) async fn reschedule(
     due: Millis,
     attempts: u32,
     last_error: Option<String>,
-    dues: &mut Dues,
+    due_index: &mut DueIndex,
 ) -> Result<bool, StoreError> {
     let row = sql(
         "UPDATE delivery d SET lease = NULL, lease_until = NULL, attempts = $6, last_error = coalesce($7, last_error),
@@ -334,7 +334,7 @@ pub(super) async fn reschedule(
     .await?;
     let Some(row) = row else { return Ok(false) };
     if let Some(due) = row.try_get(0)? {
-        dues.note(key.destination, due);
+        due_index.note(key.destination, due);
     }
     Ok(true)
 }

@@ -1,5 +1,5 @@
-//! Deliveries and attempts as people see them, and retries by hand. Times are the server's: the store turns them into the
-//! caller's.
+//! Deliveries and attempts as people see them, and retries by hand. Times are the server's: the store turns them into
+//! the caller's.
 
 use std::time::Duration;
 
@@ -11,8 +11,8 @@ use tidings_model::delivery::{Attempt, DeliveryState};
 use tidings_model::id::{AppId, DeliveryKey, DestinationNo, EventNo};
 
 use super::connect::sql;
-use super::lanes::{self, Dues};
-use super::{catalogue, locks, lots};
+use super::lanes::{self, DueIndex};
+use super::{catalogue, leased_batches, locks};
 use crate::error::StoreError;
 use crate::page::{Page, Paged};
 use crate::queue::{AttemptRange, DeliveryFilter, DeliveryRow, Depth, Retried};
@@ -33,7 +33,7 @@ const CLOSED: &str =
     AND (d.event, d.destination) < ($4, $5) AND ($6::text IS NULL OR d.state = $6)
     ORDER BY d.event DESC, d.destination DESC LIMIT $7";
 
-/// A page of deliveries, newest event first: the open ones, with those in lots, and the closed ones merged.
+/// A page of deliveries, newest event first: the open ones, with those in leased batches, and the closed ones merged.
 pub(super) async fn deliveries(
     db: &mut PgConnection,
     app: &AppId,
@@ -42,7 +42,7 @@ pub(super) async fn deliveries(
     let mut out = Vec::new();
     if filter.state.is_none_or(|state| state == DeliveryState::Pending) {
         out.extend(page(db, OPEN, app, filter, None).await?);
-        out.extend(lots::page(db, app, filter).await?);
+        out.extend(leased_batches::page(db, app, filter).await?);
     }
     if filter.state != Some(DeliveryState::Pending) {
         out.extend(page(db, CLOSED, app, filter, filter.state).await?);
@@ -178,7 +178,7 @@ pub(super) async fn retry(db: &mut PgConnection, key: &DeliveryKey, now: Millis)
         }
         Some((false, true)) => return Ok(Retried::UnderWay),
         Some((false, false)) => return Ok(Retried::Waiting),
-        None if lots::holds(db, key).await? => return Ok(Retried::UnderWay),
+        None if leased_batches::holds(db, key).await? => return Ok(Retried::UnderWay),
         None => {
             if catalogue::there(db, std::iter::once(key.destination)).await?.is_empty() {
                 return Err(StoreError::Missing);
@@ -186,9 +186,9 @@ pub(super) async fn retry(db: &mut PgConnection, key: &DeliveryKey, now: Millis)
             reopen(db, key, now).await?;
         }
     }
-    let mut dues = Dues::default();
-    dues.note(key.destination, now);
-    dues.write(db).await?;
+    let mut due_index = DueIndex::default();
+    due_index.note(key.destination, now);
+    due_index.write(db).await?;
     Ok(Retried::Due)
 }
 

@@ -1,7 +1,7 @@
 //! What transactions of all nodes wait for each other by: advisory locks that end with the transaction.
 //!
-//! They are always taken in this order: the catalogue, fan-out, lanes in ascending order. Rows of `queue` come last of all
-//! (see [`super::lanes::Dues`]).
+//! They are always taken in this order: the catalogue, fan-out, lanes in ascending order. Rows of `queue` come last of
+//! all (see [`super::lanes::DueIndex`]).
 
 use std::collections::BTreeSet;
 
@@ -48,8 +48,8 @@ pub(super) async fn change_catalogue(db: &mut PgConnection) -> Result<(), StoreE
     exclusive(db, CATALOGUE, CHANGES).await
 }
 
-/// The catalogue stays as it is until the end of the transaction: what is opened for a destination that is there will be
-/// seen by whoever deletes it.
+/// The catalogue stays as it is until the end of the transaction: what is opened for a destination that is there will
+/// be seen by whoever deletes it.
 pub(super) async fn hold_catalogue(db: &mut PgConnection) -> Result<(), StoreError> {
     numeric(holding_catalogue()).execute(db).await?;
     Ok(())
@@ -71,8 +71,8 @@ pub(super) fn stripes<'a>(lanes: impl Iterator<Item = (DestinationNo, &'a str)>)
     lanes.map(stripe).collect::<BTreeSet<i32>>().into_iter().collect()
 }
 
-/// Nobody else puts deliveries into the lanes of these stripes or takes their heads out meanwhile. To be called once in a
-/// transaction.
+/// Nobody else puts deliveries into the lanes of these stripes or takes their heads out meanwhile. To be called once in
+/// a transaction.
 pub(super) async fn lanes(db: &mut PgConnection, stripes: Vec<i32>) -> Result<(), StoreError> {
     if stripes.is_empty() {
         return Ok(());

@@ -1,7 +1,7 @@
 //! Writing a group of publishes in one transaction.
 //!
-//! However many there are, they take the same few statements. Keys and ids are claimed by inserting them, in one order, so that
-//! two nodes that are asked for the same wait for each other and one of them finds that it was the second.
+//! However many there are, they take the same few statements. Keys and ids are claimed by inserting them, in one order,
+//! so that two nodes that are asked for the same wait for each other and one of them finds that it was the second.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -11,8 +11,8 @@ use tidings_model::id::EventNo;
 
 use super::clock::ServerClock;
 use super::connect::{numeric, sql};
-use super::lanes::{self, Dues, Owed, Placed};
-use super::{locks, lots};
+use super::lanes::{self, DueIndex, NewDelivery, Placement};
+use super::{leased_batches, locks};
 use crate::destinations;
 use crate::error::StoreError;
 use crate::log::{Lane, Lease, Publish, Published};
@@ -34,8 +34,8 @@ impl Pending {
     }
 }
 
-/// What numbers events. They grow over all nodes: each is above those that were committed before, and the lowest bits tell
-/// nodes apart that number at the same moment.
+/// What numbers events. They grow over all nodes: each is above those that were committed before, and the lowest bits
+/// tell nodes apart that number at the same moment.
 #[derive(Debug)]
 pub(super) struct Numbers {
     newest: AtomicI64,
@@ -62,7 +62,8 @@ impl Numbers {
     }
 }
 
-/// The first of `waiting` that can be written together: no id and no key comes twice, so what is second finds the first.
+/// The first of `waiting` that can be written together: no id and no key comes twice, so what is second finds the
+/// first.
 pub(super) fn distinct(waiting: &[&Pending]) -> usize {
     let (mut ids, mut keys) = (HashSet::new(), HashSet::new());
     for (count, one) in waiting.iter().enumerate() {
@@ -73,8 +74,8 @@ pub(super) fn distinct(waiting: &[&Pending]) -> usize {
     waiting.len()
 }
 
-/// Writes a group in which no id and no key comes twice; answers in its order. More than `direct` destinations become a fan-out
-/// row.
+/// Writes a group in which no id and no key comes twice; answers in its order. More than `direct` destinations become a
+/// fan-out row.
 pub(super) async fn publish(
     db: &mut PgConnection,
     group: &[Pending],
@@ -334,8 +335,9 @@ async fn insert_channels(
     Ok(())
 }
 
-/// Writes the deliveries, or the rows that stand for them: the lots of those that are taken up at once, and the fan-out rows of
-/// those that are written afterwards. `behind`: the apps with fan-out rows that are not expanded yet.
+/// Writes the deliveries, or the rows that stand for them: the leased batches of those that are taken up at once, and
+/// the fan-out rows of those that are written afterwards. `behind`: the apps with fan-out rows that are not expanded
+/// yet.
 async fn place(
     db: &mut PgConnection,
     group: &[Pending],
@@ -345,24 +347,25 @@ async fn place(
     clock: &ServerClock,
     answers: &mut [Option<Published>],
 ) -> Result<(), StoreError> {
-    let (mut lot_rows, mut later_rows, mut owed, mut owed_by) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let (mut batch_rows, mut later_rows, mut new, mut new_by) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     let mut results: Vec<(Vec<_>, bool)> = vec![(Vec::new(), false); stored.len()];
     for (at, (i, no)) in stored.iter().enumerate() {
         let publish = &group[*i].publish;
         let event = &publish.event;
         let lease = Lease { token: publish.lease.token, until: clock.server(publish.lease.until) };
-        // An earlier event may still have deliveries to be written to the same lanes: whatever is ordered goes behind it.
+        // An earlier event may still have deliveries to be written to the same lanes: whatever is ordered goes behind
+        // it.
         let is_behind = behind.contains(event.app.as_str());
         let all_later = publish.destinations.len() > direct;
         let early = publish.not_before.is_some_and(|time| time > publish.now);
-        let (mut lot, mut later) = (Vec::new(), Vec::new());
+        let (mut batched, mut later) = (Vec::new(), Vec::new());
         for destination in &publish.destinations {
             if all_later || (is_behind && destination.lane != Lane::Own) {
                 later.push((destination.no, destination.lane));
             } else if destination.fresh && destination.lane == Lane::Own && !early {
-                lot.push(destination.no);
+                batched.push(destination.no);
             } else {
-                owed.push(Owed {
+                new.push(NewDelivery {
                     app: &event.app,
                     event: *no,
                     destination: destination.no,
@@ -371,34 +374,34 @@ async fn place(
                     lease: destination.fresh.then_some(lease),
                     now: clock.server(publish.now),
                 });
-                owed_by.push(at);
+                new_by.push(at);
             }
         }
-        results[at] = (lot.clone(), !later.is_empty());
-        if !lot.is_empty() {
-            lot_rows.push((*no, lease, lot));
+        results[at] = (batched.clone(), !later.is_empty());
+        if !batched.is_empty() {
+            batch_rows.push((*no, lease, batched));
         }
         if !later.is_empty() {
             behind.insert(event.app.as_str().to_owned());
             later_rows.push((*no, publish, later));
         }
     }
-    let mut dues = Dues::default();
-    let placed = lanes::insert(db, &owed, &mut dues).await?;
-    for ((owed, at), placed) in owed.iter().zip(owed_by).zip(placed) {
-        match placed {
-            Placed::Leased => results[at].0.push(owed.destination),
-            Placed::Scheduled => results[at].1 = true,
-            Placed::Waiting => {}
+    let mut due_index = DueIndex::default();
+    let placements = lanes::insert(db, &new, &mut due_index).await?;
+    for ((new, at), placement) in new.iter().zip(new_by).zip(placements) {
+        match placement {
+            Placement::Leased => results[at].0.push(new.destination),
+            Placement::Scheduled => results[at].1 = true,
+            Placement::Waiting => {}
         }
     }
-    lots::insert(db, &lot_rows).await?;
+    leased_batches::insert(db, &batch_rows).await?;
     insert_fanouts(db, &later_rows, clock).await?;
     for ((i, no), (mut leased, queued)) in stored.iter().zip(results) {
         leased.sort_unstable();
         answers[*i] = Some(Published::Stored { no: *no, leased, queued });
     }
-    dues.write(db).await
+    due_index.write(db).await
 }
 
 type Later<'a> = (EventNo, &'a Publish, Vec<(tidings_model::id::DestinationNo, Lane)>);

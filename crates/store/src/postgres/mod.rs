@@ -1,8 +1,8 @@
 //! The store of several nodes: PostgreSQL, which all of them write to.
 //!
-//! A commit returns after the server has synced it: that is checked at the start. What holds between transactions of different
-//! nodes is said by advisory locks (`locks`) and by leases; no transaction waits for anything but the database. It works
-//! behind a pooler that gives connections by transaction (see `connect`).
+//! A commit returns after the server has synced it: that is checked at the start. What holds between transactions of
+//! different nodes is said by advisory locks (`locks`) and by leases; no transaction waits for anything but the
+//! database. It works behind a pooler that gives connections by transaction (see `connect`).
 
 mod apps;
 mod catalogue;
@@ -15,19 +15,19 @@ mod fault;
 mod finish;
 mod import;
 mod lanes;
+mod leased_batches;
 mod listing;
 mod locks;
 mod log;
-mod lots;
 mod meta;
 mod migrate;
 mod nodes;
 mod paused;
+mod presence;
 mod publisher;
 mod queue;
 mod retire;
 mod sealed;
-mod standing;
 mod store;
 mod upkeep;
 
@@ -82,7 +82,8 @@ pub struct PostgresStore {
     clock: Arc<ServerClock>,
     publisher: Publisher,
     next_token: AtomicI64,
-    /// Whether it is off the list of nodes for good; held while it is written there, so that nothing comes after its end.
+    /// Whether it is off the list of nodes for good; held while it is written there, so that nothing comes after its
+    /// end.
     left: Mutex<bool>,
     /// Where the next slice of retention begins, as an event's number.
     retired_to: AtomicI64,
@@ -91,12 +92,12 @@ pub struct PostgresStore {
 }
 
 impl PostgresStore {
-    /// Connects to the database and brings its schema up to date. `node` names this node: at its start, what it held before is
-    /// taken back, so no two nodes may have one name. Call it in a Tokio runtime.
+    /// Connects to the database and brings its schema up to date. `node` names this node: at its start, what it held
+    /// before is taken back, so no two nodes may have one name. Call it in a Tokio runtime.
     ///
     /// # Errors
-    /// [`OpenError`]: the URL or the server cannot be used, a later version of Tidings wrote the database, or `key` is not the
-    /// one that it is sealed with.
+    /// [`OpenError`]: the URL or the server cannot be used, a later version of Tidings wrote the database, or `key` is
+    /// not the one that it is sealed with.
     pub async fn open(url: &str, node: &str, options: &Options, key: MainKey) -> Result<Self, OpenError> {
         Self::open_with(url, node, options, key, Sizes::default(), ServerClock::measured()).await
     }

@@ -1,4 +1,4 @@
-//! The list of nodes: each keeps its row fresh by the server's clock, and whoever comes strikes off those that do not.
+//! The list of nodes: each renews its heartbeat by the server's clock, and removes those whose heartbeat has expired.
 
 use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, Row};
@@ -7,19 +7,19 @@ use tidings_model::clock::millis;
 use super::connect::sql;
 use super::locks;
 use crate::error::StoreError;
-use crate::nodes::{GONE_AFTER, Node, Presence};
+use crate::nodes::{GONE_AFTER, Node, NodeRegistration};
 
-/// For how many days a start is remembered at least.
+/// For how many days an incarnation is remembered at least.
 const FORGOTTEN_AFTER: i32 = 7;
 
-/// Writes down that a node is there, unless another one is that it does not go with.
-pub(super) async fn enter(
+/// Registers a node or renews its heartbeat, unless an incompatible one is registered.
+pub(super) async fn register(
     db: &mut PgConnection,
     name: &str,
     incarnation: i64,
     broker: &str,
-) -> Result<Presence, StoreError> {
-    // One at a time: of two that come at once, the second sees the first.
+) -> Result<NodeRegistration, StoreError> {
+    // One at a time: of two that register at once, the second sees the first.
     locks::nodes(db).await?;
     // A row of the future is from before the server's clock was set back, and may be anybody's.
     sql("DELETE FROM node WHERE abs(extract(epoch FROM clock_timestamp() - seen_at) * 1000) > $1")
@@ -27,8 +27,8 @@ pub(super) async fn enter(
         .execute(&mut *db)
         .await?;
     let there = list(db).await?;
-    if let Some(other) = there.into_iter().find(|other| other.name != name && !other.goes_with(broker)) {
-        return Ok(Presence::Refused(other));
+    if let Some(other) = there.into_iter().find(|other| other.name != name && !other.is_compatible(broker)) {
+        return Ok(NodeRegistration::Incompatible(other));
     }
     sql("INSERT INTO node (name, incarnation, broker) VALUES ($1, $2, $3)
          ON CONFLICT (name) DO UPDATE SET seen_at = clock_timestamp(), broker = excluded.broker, incarnation = excluded.incarnation,
@@ -38,10 +38,10 @@ pub(super) async fn enter(
     .bind(broker.to_owned())
     .execute(db)
     .await?;
-    Ok(Presence::Entered)
+    Ok(NodeRegistration::Registered)
 }
 
-/// Who is there.
+/// The nodes that are alive.
 pub(super) async fn list(db: &mut PgConnection) -> Result<Vec<Node>, StoreError> {
     let rows = sql("SELECT name, broker, (extract(epoch FROM started_at) * 1000)::bigint, (extract(epoch FROM seen_at) * 1000)::bigint
          FROM node WHERE abs(extract(epoch FROM clock_timestamp() - seen_at) * 1000) <= $1 ORDER BY name")
@@ -55,7 +55,7 @@ fn node(row: &PgRow) -> Result<Node, StoreError> {
     Ok(Node { name: row.try_get(0)?, broker: row.try_get(1)?, started: row.try_get(2)?, seen: row.try_get(3)? })
 }
 
-/// Strikes a node off, unless it has started again meanwhile.
+/// Removes a node, unless it has started again meanwhile.
 pub(super) async fn leave(db: &mut PgConnection, name: &str, incarnation: i64) -> Result<(), StoreError> {
     sql("DELETE FROM node WHERE name = $1 AND incarnation = $2")
         .bind(name.to_owned())
@@ -65,7 +65,7 @@ pub(super) async fn leave(db: &mut PgConnection, name: &str, incarnation: i64) -
     Ok(())
 }
 
-/// Forgets starts of long ago that neither are of a node that is there nor hold a lease. Their numbers are never given again.
+/// Forgets old incarnations that neither are a living node's nor hold a lease. Their numbers are never used again.
 pub(super) async fn forget_incarnations(db: &mut PgConnection) -> Result<(), StoreError> {
     sql("WITH gone AS (
              DELETE FROM incarnation i WHERE i.started_at < clock_timestamp() - make_interval(days => $1)

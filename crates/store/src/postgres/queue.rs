@@ -8,20 +8,20 @@ use tidings_model::id::{AppId, DeliveryKey, DestinationNo, EventNo};
 
 use super::closing::Closing;
 use super::connect::{names, numbers, numeric, sql};
-use super::lanes::{self, Dues};
-use super::{catalogue, locks, lots};
+use super::lanes::{self, DueIndex};
+use super::{catalogue, leased_batches, locks};
 use crate::error::StoreError;
 use crate::log::Lease;
 use crate::nodes::{GONE_AFTER, KNOWN_AFTER};
-use crate::queue::{Due, Leased, Place, Skip, Wanted};
+use crate::queue::{Due, Leased, NodeRank, Skip, Wanted};
 
 /// What a row of [`due`] is about.
 const DUE: i32 = 0;
 const PAUSED: i32 = 1;
 const NODES: i32 = 2;
 
-/// Which destinations have work due, when the next one will, which are to rest, and which place among the nodes the one of
-/// this incarnation has: all in one round trip, since every node asks every second.
+/// Which destinations have work due, when the next one will, which are to rest, and which rank among the nodes the one
+/// of this incarnation has: all in one round trip, since every node asks every second.
 pub(super) async fn due(
     db: &mut PgConnection,
     now: Millis,
@@ -53,14 +53,14 @@ pub(super) async fn due(
             DUE if second <= now => due.destinations.push(DestinationNo(first)),
             DUE => due.next = due.next.or(Some(second)),
             PAUSED => due.paused.push((DestinationNo(first), second)),
-            _ => due.place = Place { before: first.unsigned_abs(), of: second.unsigned_abs() + 1 },
+            _ => due.rank = NodeRank { rank: first.unsigned_abs(), nodes: second.unsigned_abs() + 1 },
         }
     }
     Ok(due)
 }
 
-/// Leases due deliveries, passing over those that another node is taking right now. `until` is the lease's end in the server's
-/// time.
+/// Leases due deliveries, passing over those that another node is taking right now. `until` is the lease's end in the
+/// server's time.
 pub(super) async fn claim(
     db: &mut PgConnection,
     wanted: &[Wanted],
@@ -101,13 +101,13 @@ pub(super) async fn claim(
             attempts: lanes::count(row, 4)?,
             forgiven: lanes::count(row, 5)?,
             follows: false,
-            lot: false,
+            in_batch: false,
             lease,
         });
     }
-    let mut dues = Dues::default();
-    wanted.iter().for_each(|one| dues.refresh(one.destination));
-    dues.write(db).await?;
+    let mut due_index = DueIndex::default();
+    wanted.iter().for_each(|one| due_index.refresh(one.destination));
+    due_index.write(db).await?;
     Ok(out)
 }
 
@@ -116,8 +116,8 @@ pub(super) fn may_follow(wanted: &[Wanted], claimed: &[Leased]) -> bool {
     wanted.iter().any(|one| one.batch > 1) && claimed.iter().any(|leased| leased.ordered)
 }
 
-/// Leases those behind claimed heads of lanes that may go together with them. A transaction of its own: lanes are locked before
-/// rows, and which lanes they are is known only once the rows are had.
+/// Leases those behind claimed heads of lanes that may go together with them. A transaction of its own: lanes are
+/// locked before rows, and which lanes they are is known only once the rows are had.
 pub(super) async fn follow(
     db: &mut PgConnection,
     wanted: &[Wanted],
@@ -152,21 +152,21 @@ pub(super) async fn follow(
 pub(super) async fn release(db: &mut PgConnection, batch: &[Leased], due: Millis) -> Result<(), StoreError> {
     locks::hold_catalogue(db).await?;
     let all: Vec<&Leased> = batch.iter().collect();
-    let ordered: Vec<&Leased> = all.iter().copied().filter(|leased| leased.ordered && !leased.lot).collect();
+    let ordered: Vec<&Leased> = all.iter().copied().filter(|leased| leased.ordered && !leased.in_batch).collect();
     hold_lanes_of(db, &ordered).await?;
-    let (mut closing, mut dues, mut back) = (Closing::default(), Dues::default(), Vec::new());
-    for (leased, taken) in batch.iter().zip(lots::take_out(db, &all).await?) {
+    let (mut closing, mut due_index, mut back) = (Closing::default(), DueIndex::default(), Vec::new());
+    for (leased, taken) in batch.iter().zip(leased_batches::take_out(db, &all).await?) {
         let (key, attempts) = (leased.key.clone(), leased.attempts);
         if taken {
-            back.push(lots::Reopened { key, due, attempts, last_error: None });
-        } else if !leased.lot {
-            lanes::reschedule(db, &key, leased.lease.token, due, attempts, None, &mut dues).await?;
+            back.push(leased_batches::Reopened { key, due, attempts, last_error: None });
+        } else if !leased.in_batch {
+            lanes::reschedule(db, &key, leased.lease.token, due, attempts, None, &mut due_index).await?;
         }
     }
     let there = catalogue::there(db, back.iter().map(|one| one.key.destination)).await?;
-    lots::reopen(db, back, &there, due, &mut closing, &mut dues).await?;
+    leased_batches::reopen(db, back, &there, due, &mut closing, &mut due_index).await?;
     closing.write(db).await?;
-    dues.write(db).await
+    due_index.write(db).await
 }
 
 /// Locks the lanes of ordered deliveries, and answers which they are. As [`locks::lanes`], once in a transaction.
@@ -179,8 +179,8 @@ pub(super) async fn hold_lanes_of(
     Ok(lanes)
 }
 
-/// The lanes of the ordered ones among leased deliveries, by event and destination. A delivery never changes its lane while
-/// it is open.
+/// The lanes of the ordered ones among leased deliveries, by event and destination. A delivery never changes its lane
+/// while it is open.
 async fn lanes_of(db: &mut PgConnection, ordered: &[&Leased]) -> Result<BTreeMap<(i64, i64), String>, StoreError> {
     if ordered.is_empty() {
         return Ok(BTreeMap::new());

@@ -14,21 +14,21 @@ use tidings_model::payload::Field;
 
 use super::connect::{sql, transact, view};
 use super::{
-    PostgresStore, apps, catalogue, events, fanout, finish, listing, lots, nodes, paused, queue, retire, sealed,
-    standing, upkeep,
+    PostgresStore, apps, catalogue, events, fanout, finish, leased_batches, listing, nodes, paused, presence, queue,
+    retire, sealed, upkeep,
 };
 use crate::Store;
 use crate::catalogue::{AppRecord, Catalogue, Changes};
 use crate::error::StoreError;
 use crate::log::{EventFilter, Lease, LeaseToken, Log, Logged, Publish, Published};
-use crate::nodes::{Nodes, Presence};
+use crate::nodes::{NodeRegistration, Nodes};
 use crate::page::Page;
+use crate::presence::{Applied, PresenceChange, PresenceJournal, PresenceKey, PresenceRecord};
 use crate::queue::{
     AttemptRange, DeliveryFilter, DeliveryRow, Depth, Due, Expanded, Finished, Leased, Queue, Recorded, Recording,
     Retired, Retried, Skip, Wanted,
 };
 use crate::records::{ListenerSecrets, seal_app};
-use crate::standing::{Standing, Standings, Subject, Turn, Turned};
 
 #[async_trait]
 impl Store for PostgresStore {
@@ -62,7 +62,7 @@ impl Store for PostgresStore {
 
 #[async_trait]
 impl Nodes for PostgresStore {
-    async fn enter(&self, broker: &'static str) -> Result<Presence, StoreError> {
+    async fn register_node(&self, broker: &'static str) -> Result<NodeRegistration, StoreError> {
         let left = self.left.lock().await;
         if *left {
             return Err(StoreError::Closed);
@@ -70,7 +70,7 @@ impl Nodes for PostgresStore {
         transact!(self.connections, |db| {
             async {
                 sealed::check_fingerprints(db, &self.key).await?;
-                nodes::enter(db, &self.node, self.incarnation, broker).await
+                nodes::register(db, &self.node, self.incarnation, broker).await
             }
             .await
         })
@@ -84,8 +84,8 @@ impl Nodes for PostgresStore {
 #[async_trait]
 impl Catalogue for PostgresStore {
     async fn changes(&self, since: i64) -> Result<Changes, StoreError> {
-        // Opened when the transaction is over: with many listeners that takes its time, and a transaction has little. Nor has
-        // a thread of the runtime: secrets are opened there, and matches compiled.
+        // Opened when the transaction is over: with many listeners that takes its time, and a transaction has little.
+        // Nor has a thread of the runtime: secrets are opened there, and matches compiled.
         let changed = transact!(self.connections, |db| catalogue::changed(db, since).await)?;
         let key = Arc::clone(&self.key);
         tokio::task::spawn_blocking(move || changed.open(&key)).await.map_err(|_| StoreError::Closed)?
@@ -164,26 +164,30 @@ impl Log for PostgresStore {
 }
 
 #[async_trait]
-impl Standings for PostgresStore {
-    async fn turn(&self, turn: Turn) -> Result<Turned, StoreError> {
-        let turn = Turn { now: self.clock.server(turn.now), ..turn };
-        transact!(self.connections, |db| standing::turn(db, &turn).await)
+impl PresenceJournal for PostgresStore {
+    async fn apply_change(&self, change: PresenceChange) -> Result<Applied, StoreError> {
+        let change = PresenceChange { now: self.clock.server(change.now), ..change };
+        transact!(self.connections, |db| presence::apply(db, &change).await)
     }
 
-    async fn turn_told(&self, subject: &Subject, number: i64) -> Result<(), StoreError> {
-        transact!(self.connections, |db| standing::told(db, subject, number).await)
+    async fn mark_announced(&self, key: &PresenceKey, number: i64) -> Result<(), StoreError> {
+        transact!(self.connections, |db| presence::mark_announced(db, key, number).await)
     }
 
-    async fn standings(&self, after: Option<Subject>, limit: usize) -> Result<Vec<Standing>, StoreError> {
-        transact!(self.connections, |db| standing::standings(db, after.as_ref(), limit).await)
+    async fn presence_records(
+        &self,
+        after: Option<PresenceKey>,
+        limit: usize,
+    ) -> Result<Vec<PresenceRecord>, StoreError> {
+        transact!(self.connections, |db| presence::records(db, after.as_ref(), limit).await)
     }
 
-    async fn last_turn(&self) -> Result<i64, StoreError> {
-        transact!(self.connections, |db| standing::last(db).await)
+    async fn last_presence_number(&self) -> Result<i64, StoreError> {
+        transact!(self.connections, |db| presence::last(db).await)
     }
 
-    async fn forget_gone(&self, before: Millis) -> Result<bool, StoreError> {
-        transact!(self.connections, |db| standing::forget(db, before).await)
+    async fn forget_absent(&self, before: Millis) -> Result<bool, StoreError> {
+        transact!(self.connections, |db| presence::forget(db, before).await)
     }
 }
 
@@ -197,8 +201,12 @@ impl Queue for PostgresStore {
         let earlier = transact!(self.connections, |db| upkeep::earlier(db, &self.node, self.incarnation).await)?;
         let mut taken = transact!(self.connections, |db| upkeep::take_back(db, &earlier, now).await)?;
         loop {
-            let (count, more) =
-                transact!(self.connections, |db| lots::take_back(db, lots::Which::Of(&earlier), now).await)?;
+            let (count, more) = transact!(self.connections, |db| leased_batches::take_back(
+                db,
+                leased_batches::Which::Of(&earlier),
+                now
+            )
+            .await)?;
             taken += count;
             if !more {
                 return Ok(taken);
@@ -260,8 +268,12 @@ impl Queue for PostgresStore {
             }
         }
         loop {
-            let (count, more) =
-                transact!(self.connections, |db| lots::take_back(db, lots::Which::RunOut(now), now).await)?;
+            let (count, more) = transact!(self.connections, |db| leased_batches::take_back(
+                db,
+                leased_batches::Which::RunOut(now),
+                now
+            )
+            .await)?;
             taken += count;
             if !more {
                 break;

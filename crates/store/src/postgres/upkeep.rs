@@ -8,7 +8,7 @@ use tidings_model::id::{AppId, DeliveryKey, DestinationNo, EventNo};
 
 use super::closing::Closing;
 use super::connect::sql;
-use super::lanes::Dues;
+use super::lanes::DueIndex;
 use super::{catalogue, locks, meta};
 use crate::error::StoreError;
 
@@ -56,8 +56,8 @@ pub(super) async fn heed_clock(db: &mut PgConnection, now: Millis) -> Result<(),
 
 /// The latest that the clock has said, as far as it left a trace, since the start before this one.
 ///
-/// Event numbers never go back, so after a clock was set back they stand still: only one that has moved on since the last start
-/// tells the time. Whoever comes here waits for others that do.
+/// Event numbers never go back, so after a clock was set back they stand still: only one that has moved on since the
+/// last start tells the time. Whoever comes here waits for others that do.
 async fn clock_before(db: &mut PgConnection) -> Result<Millis, StoreError> {
     let row = sql("SELECT value FROM meta WHERE name = 'clock' FOR UPDATE").fetch_one(&mut *db).await?;
     let clock: Millis = row.try_get(0)?;
@@ -132,17 +132,17 @@ async fn hold_lanes(db: &mut PgConnection, rows: &[PgRow]) -> Result<(), StoreEr
 
 /// Notes what is due by rows of destination and time; those without a time wait in their lanes.
 async fn note_due(db: &mut PgConnection, rows: &[PgRow]) -> Result<(), StoreError> {
-    let mut dues = Dues::default();
+    let mut due_index = DueIndex::default();
     for row in rows {
         if let Some(due) = row.try_get(1)? {
-            dues.note(DestinationNo(row.try_get(0)?), due);
+            due_index.note(DestinationNo(row.try_get(0)?), due);
         }
     }
-    dues.write(db).await
+    due_index.write(db).await
 }
 
-/// Takes destinations that get nothing now off the list of those with work, or each poll would pass them: what was under way
-/// when they were disabled came back.
+/// Takes destinations that get nothing now off the list of those with work, or each poll would pass them: what was
+/// under way when they were disabled came back.
 pub(super) async fn unlist_idle(db: &mut PgConnection) -> Result<(), StoreError> {
     let idle = sql("SELECT q.destination FROM queue q JOIN listener l ON l.no = q.destination
          WHERE l.disabled_at IS NOT NULL OR l.deleted <> 0 ORDER BY q.destination LIMIT 1000")
@@ -162,7 +162,7 @@ pub(super) async fn unlist_idle(db: &mut PgConnection) -> Result<(), StoreError>
     Ok(())
 }
 
-/// Cancels a slice of what deleted listeners are still owed.
+/// Cancels a slice of the pending deliveries of deleted listeners.
 pub(super) async fn cancel_orphans(db: &mut PgConnection, wall: Millis) -> Result<bool, StoreError> {
     let orphaned = sql("SELECT no FROM listener WHERE deleted = 1 ORDER BY no LIMIT 1 FOR UPDATE SKIP LOCKED")
         .fetch_optional(&mut *db)
@@ -190,9 +190,9 @@ pub(super) async fn cancel_orphans(db: &mut PgConnection, wall: Millis) -> Resul
     if open.len() < SLICE {
         catalogue::clear_failures(db, no).await?;
         sql("UPDATE listener SET deleted = 2 WHERE no = $1").bind(no.0).execute(&mut *db).await?;
-        let mut dues = Dues::default();
-        dues.forget(no);
-        dues.write(db).await?;
+        let mut due_index = DueIndex::default();
+        due_index.forget(no);
+        due_index.write(db).await?;
     }
     Ok(true)
 }

@@ -1,7 +1,7 @@
 //! The connection that writes, and how much there is: what its transactions change in the numbers is counted with them.
 //!
-//! Nobody else writes to the database, so the numbers of the start and the changes since are all there is to know, and no table
-//! is counted while the server runs.
+//! Nobody else writes to the database, so the numbers of the start and the changes since are all there is to know, and
+//! no table is counted while the server runs.
 
 use std::cell::Cell;
 use std::ops::Deref;
@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use rusqlite::Connection;
 
-use super::lots;
+use super::leased_batches;
 use crate::error::StoreError;
 use crate::queue::Depth;
 
@@ -90,7 +90,7 @@ impl Counts {
             undelivered: count("SELECT COUNT(*) FROM closed WHERE state = 'undelivered' AND state <> 'delivered'")?,
             bytes: AtomicU64::default(),
         };
-        out.deliveries.fetch_add(lots::count(db)?, Ordering::Relaxed);
+        out.deliveries.fetch_add(leased_batches::count(db)?, Ordering::Relaxed);
         out.measure(db)?;
         Ok(out)
     }

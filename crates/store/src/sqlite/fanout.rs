@@ -1,7 +1,7 @@
 //! Fan-out: a row that stands for the deliveries of an event with many destinations, and writing those slice by slice.
 //!
-//! A slice and the cursor that counts it are one transaction, so a crash between slices repeats nothing and leaves nothing
-//! out.
+//! A slice and the cursor that counts it are one transaction, so a crash between slices repeats nothing and leaves
+//! nothing out.
 
 use rusqlite::{OptionalExtension, params};
 use tidings_model::clock::Millis;
@@ -9,7 +9,7 @@ use tidings_model::delivery::DeliveryState;
 use tidings_model::id::{AppId, DeliveryKey, EventNo};
 
 use super::db::Db;
-use super::lanes::{self, Owed, Placed};
+use super::lanes::{self, NewDelivery, Placement};
 use super::{catalogue, queue};
 use crate::destinations;
 use crate::error::StoreError;
@@ -32,7 +32,8 @@ struct Fanout {
     destinations: Vec<u8>,
 }
 
-/// Writes one slice of the oldest fan-out row's deliveries. Rows are expanded in the order of their events, so lanes are too.
+/// Writes one slice of the oldest fan-out row's deliveries. Rows are expanded in the order of their events, so lanes
+/// are too.
 pub(super) fn expand(
     db: &Db,
     now: Millis,
@@ -66,20 +67,25 @@ pub(super) fn expand(
             continue;
         }
         let lane_name = lane.name(fanout.key.as_deref());
-        let owed =
-            Owed { app: &fanout.app, event: fanout.event, destination, lane: lane_name, not_before: fanout.not_before };
+        let new = NewDelivery {
+            app: &fanout.app,
+            event: fanout.event,
+            destination,
+            lane: lane_name,
+            not_before: fanout.not_before,
+        };
         let lease = (out.leased.len() < fresh).then_some(lease);
-        match (lanes::insert(db, &owed, lease, now)?, lease) {
-            (Placed::Leased, Some(lease)) => out.leased.push(Leased {
+        match (lanes::insert(db, &new, lease, now)?, lease) {
+            (Placement::Leased, Some(lease)) => out.leased.push(Leased {
                 key: DeliveryKey { app: fanout.app.clone(), event: fanout.event, destination },
                 attempts: 0,
                 forgiven: 0,
                 ordered: lane != Lane::Own,
                 follows: false,
-                lot: false,
+                in_batch: false,
                 lease,
             }),
-            (Placed::Scheduled, _) => out.queued = true,
+            (Placement::Scheduled, _) => out.queued = true,
             _ => {}
         }
     }

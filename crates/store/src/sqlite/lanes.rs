@@ -1,7 +1,8 @@
 //! Placing open deliveries: leased, scheduled, or waiting behind an older one of their lane.
 //!
-//! Two invariants hold after every transaction. Of a lane, only the oldest open delivery is scheduled, or only it and those
-//! right behind it are leased, to go together. And an enabled destination with anything scheduled has a `queue` row whose `next_due` is not later than the first of them.
+//! Two invariants hold after every transaction. Of a lane, only the oldest open delivery is scheduled, or only it and
+//! those right behind it are leased, to go together. And an enabled destination with anything scheduled has a `queue`
+//! row whose `next_due` is not later than the first of them.
 
 use rusqlite::{Connection, OptionalExtension, params};
 use tidings_model::clock::Millis;
@@ -13,7 +14,7 @@ use crate::log::{Lease, LeaseToken};
 use crate::queue::{Advanced, Leased};
 
 /// A delivery to be written.
-pub(super) struct Owed<'a> {
+pub(super) struct NewDelivery<'a> {
     pub(super) app: &'a AppId,
     pub(super) event: EventNo,
     pub(super) destination: DestinationNo,
@@ -21,24 +22,29 @@ pub(super) struct Owed<'a> {
     pub(super) not_before: Option<Millis>,
 }
 
-/// What a written delivery is now.
-pub(super) enum Placed {
+/// What a delivery is, once written.
+pub(super) enum Placement {
     Leased,
     Scheduled,
     Waiting,
 }
 
 /// Writes a delivery; leased when a lease is given and nothing stands in the way. Written before, it is left as it is.
-pub(super) fn insert(db: &Db, owed: &Owed<'_>, lease: Option<Lease>, now: Millis) -> Result<Placed, StoreError> {
-    let early = owed.not_before.is_some_and(|time| time > now);
-    let behind = match owed.lane {
-        Some(lane) => occupied(db, owed.destination, lane)?,
+pub(super) fn insert(
+    db: &Db,
+    new: &NewDelivery<'_>,
+    lease: Option<Lease>,
+    now: Millis,
+) -> Result<Placement, StoreError> {
+    let early = new.not_before.is_some_and(|time| time > now);
+    let behind = match new.lane {
+        Some(lane) => occupied(db, new.destination, lane)?,
         None => false,
     };
-    let (placed, due, lease) = match lease {
-        _ if behind => (Placed::Waiting, None, None),
-        Some(lease) if !early => (Placed::Leased, None, Some(lease)),
-        _ => (Placed::Scheduled, Some(owed.not_before.unwrap_or(now).max(now)), None),
+    let (placement, due, lease) = match lease {
+        _ if behind => (Placement::Waiting, None, None),
+        Some(lease) if !early => (Placement::Leased, None, Some(lease)),
+        _ => (Placement::Scheduled, Some(new.not_before.unwrap_or(now).max(now)), None),
     };
     let written = db
         .prepare_cached(
@@ -46,23 +52,23 @@ pub(super) fn insert(db: &Db, owed: &Owed<'_>, lease: Option<Lease>, now: Millis
              VALUES (?1, ?2, ?3, ?4, 0, 0, ?5, ?6, ?7, ?8)",
         )?
         .execute(params![
-            owed.app.as_str(),
-            owed.event.0,
-            owed.destination.0,
-            owed.lane,
+            new.app.as_str(),
+            new.event.0,
+            new.destination.0,
+            new.lane,
             due,
-            owed.not_before,
+            new.not_before,
             lease.map(|l| l.token.0),
             lease.map(|l| l.until),
         ])?;
     if written == 0 {
-        return Ok(Placed::Waiting);
+        return Ok(Placement::Waiting);
     }
     db.count_deliveries(1);
     if let Some(due) = due {
-        note_due(db, owed.destination, due)?;
+        note_due(db, new.destination, due)?;
     }
-    Ok(placed)
+    Ok(placement)
 }
 
 fn occupied(db: &Connection, destination: DestinationNo, lane: &str) -> Result<bool, StoreError> {
@@ -199,7 +205,7 @@ fn lease_together(
     for InLane { key, attempts, forgiven, .. } in next.into_iter().take(together) {
         set_lease(db, &key, lease)?;
         let follows = follows || !out.is_empty();
-        out.push(Leased { key, attempts, forgiven, ordered: true, follows, lot: false, lease });
+        out.push(Leased { key, attempts, forgiven, ordered: true, follows, in_batch: false, lease });
     }
     Ok(out)
 }
@@ -213,8 +219,8 @@ pub(super) fn set_lease(db: &Connection, key: &DeliveryKey, lease: Lease) -> Res
     Ok(())
 }
 
-/// Makes a leased delivery scheduled again, or wait behind an older one of its lane, of which several may be leased to go
-/// together; `false` when the lease was lost.
+/// Makes a leased delivery scheduled again, or wait behind an older one of its lane, of which several may be leased to
+/// go together; `false` when the lease was lost.
 pub(super) fn reschedule(
     db: &Connection,
     key: &DeliveryKey,

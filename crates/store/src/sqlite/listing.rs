@@ -9,12 +9,12 @@ use tidings_model::delivery::{Attempt, DeliveryState};
 use tidings_model::id::{AppId, DeliveryKey, DestinationNo, EventNo};
 
 use super::db::Db;
-use super::{catalogue, lanes, lots};
+use super::{catalogue, lanes, leased_batches};
 use crate::error::StoreError;
 use crate::page::{Page, Paged};
 use crate::queue::{AttemptRange, DeliveryFilter, DeliveryRow, Retried};
 
-/// A page of deliveries, newest event first: the open ones, with those in lots, and the closed ones merged.
+/// A page of deliveries, newest event first: the open ones, with those in leased batches, and the closed ones merged.
 pub(super) fn deliveries(
     db: &Connection,
     app: &AppId,
@@ -23,7 +23,7 @@ pub(super) fn deliveries(
     let mut out = Vec::new();
     if filter.state.is_none_or(|state| state == DeliveryState::Pending) {
         out.extend(page(db, "delivery", app, filter)?);
-        out.extend(lots::page(db, app, filter)?);
+        out.extend(leased_batches::page(db, app, filter)?);
     }
     if filter.state != Some(DeliveryState::Pending) {
         out.extend(page(db, "closed", app, filter)?);
@@ -180,7 +180,7 @@ pub(super) fn retry(db: &Db, key: &DeliveryKey, now: Millis) -> Result<Retried, 
         }
         Some((false, true)) => return Ok(Retried::UnderWay),
         Some((false, false)) => return Ok(Retried::Waiting),
-        None if lots::holds(db, key)? => return Ok(Retried::UnderWay),
+        None if leased_batches::holds(db, key)? => return Ok(Retried::UnderWay),
         None if catalogue::gone(db, key.destination)? => return Err(StoreError::Missing),
         None => {
             db.prepare_cached(

@@ -8,15 +8,15 @@ use tidings_model::event::{Data, Event};
 use tidings_model::id::{AppId, EventNo};
 
 use super::db::Db;
-use super::lanes::{self, Owed, Placed};
-use super::{lots, meta};
+use super::lanes::{self, NewDelivery, Placement};
+use super::{leased_batches, meta};
 use crate::destinations;
 use crate::error::StoreError;
 use crate::log::{EventFilter, Idempotency, Lane, Logged, Publish, Published};
 use crate::page::{Page, Paged};
 
-/// Writes one publish. `digest` is the event's, made by the caller: hashing is not for the one thread that writes. More than
-/// `direct` destinations become a fan-out row. `newest` is the number of the newest event there has been.
+/// Writes one publish. `digest` is the event's, made by the caller: hashing is not for the one thread that writes. More
+/// than `direct` destinations become a fan-out row. `newest` is the number of the newest event there has been.
 pub(super) fn publish(
     db: &Db,
     publish: &Publish,
@@ -41,14 +41,14 @@ pub(super) fn publish(
     }
     // Should this be rolled back, a number is left out, and nothing else.
     newest.store(no.0, Ordering::Relaxed);
-    let placed = place(db, no, publish, direct)?;
+    let published = place(db, no, publish, direct)?;
     if let Some(key) = &publish.idempotency {
         db.prepare_cached(
             "INSERT OR REPLACE INTO idempotency (app, key, digest, event_id, deliveries, created_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
         )?
         .execute(params![event.app.as_str(), key.key, key.digest, event.id, publish.destinations.len(), publish.received_at])?;
     }
-    Ok(placed)
+    Ok(published)
 }
 
 /// Whether none of an app's hooks and listeners has changed since a version: what other apps do to theirs is no reason to match
@@ -135,8 +135,8 @@ fn insert_event(db: &Connection, no: EventNo, publish: &Publish, digest: &[u8; 3
     Ok(true)
 }
 
-/// Writes the deliveries, or the rows that stand for them: the lot of those that are taken up at once, and the fan-out row of
-/// those that are written afterwards.
+/// Writes the deliveries, or the rows that stand for them: the leased batch of those that are taken up at once, and the
+/// fan-out row of those that are written afterwards.
 fn place(db: &Db, no: EventNo, publish: &Publish, direct: usize) -> Result<Published, StoreError> {
     let event = &publish.event;
     let ordered = publish.destinations.iter().any(|d| d.lane != Lane::Own);
@@ -144,7 +144,7 @@ fn place(db: &Db, no: EventNo, publish: &Publish, direct: usize) -> Result<Publi
     let behind = ordered && fanout_pending(db, &event.app)?;
     let all_later = publish.destinations.len() > direct;
     let early = publish.not_before.is_some_and(|time| time > publish.now);
-    let (mut leased, mut lot, mut later) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut leased, mut batched, mut later) = (Vec::new(), Vec::new(), Vec::new());
     let mut queued = false;
     for destination in &publish.destinations {
         if all_later || (behind && destination.lane != Lane::Own) {
@@ -152,25 +152,25 @@ fn place(db: &Db, no: EventNo, publish: &Publish, direct: usize) -> Result<Publi
             continue;
         }
         if destination.fresh && destination.lane == Lane::Own && !early {
-            lot.push(destination.no);
+            batched.push(destination.no);
             leased.push(destination.no);
             continue;
         }
-        let owed = Owed {
+        let new = NewDelivery {
             app: &event.app,
             event: no,
             destination: destination.no,
             lane: destination.lane.name(event.key.as_deref()),
             not_before: publish.not_before,
         };
-        match lanes::insert(db, &owed, destination.fresh.then_some(publish.lease), publish.now)? {
-            Placed::Leased => leased.push(destination.no),
-            Placed::Scheduled => queued = true,
-            Placed::Waiting => {}
+        match lanes::insert(db, &new, destination.fresh.then_some(publish.lease), publish.now)? {
+            Placement::Leased => leased.push(destination.no),
+            Placement::Scheduled => queued = true,
+            Placement::Waiting => {}
         }
     }
-    if !lot.is_empty() {
-        lots::insert(db, no, publish.lease, &lot)?;
+    if !batched.is_empty() {
+        leased_batches::insert(db, no, publish.lease, &batched)?;
     }
     if !later.is_empty() {
         queued = true;
@@ -195,8 +195,8 @@ fn fanout_pending(db: &Connection, app: &AppId) -> Result<bool, StoreError> {
         .query_row([app.as_str()], |row| row.get(0))?)
 }
 
-/// The columns that [`logged`] reads, in its order. A macro, so that statements are constants and none is put together when
-/// it is wanted.
+/// The columns that [`logged`] reads, in its order. A macro, so that statements are constants and none is put together
+/// when it is wanted.
 macro_rules! columns {
     ($rest:literal) => {
         concat!(

@@ -1,7 +1,7 @@
 //! The embedded store: SQLite in one file, one writer with group commit, a few readers.
 //!
-//! Write-ahead log with `synchronous=FULL`: a commit returns after the log is synced, so what was acknowledged survives a
-//! power cut. `normal` is the operator's choice; then [`SqliteStore::durable`] says so and the API tells callers.
+//! Write-ahead log with `synchronous=FULL`: a commit returns after the log is synced, so what was acknowledged survives
+//! a power cut. `normal` is the operator's choice; then [`SqliteStore::durable`] says so and the API tells callers.
 
 mod apps;
 mod catalogue;
@@ -11,17 +11,17 @@ mod fanout;
 mod fault;
 mod file;
 mod lanes;
+mod leased_batches;
 mod listing;
 mod log;
-mod lots;
 mod meta;
 mod migrate;
 mod nodes;
+mod presence;
 mod queue;
 mod readers;
 mod retire;
 mod sealed;
-mod standing;
 mod upkeep;
 mod writer;
 
@@ -47,13 +47,13 @@ use crate::catalogue::{AppRecord, Catalogue, Changes};
 use crate::error::StoreError;
 use crate::log::{Destination, EventFilter, Lease, LeaseToken, Log, Logged, MAX_DIRECT, Publish, Published};
 use crate::page::Page;
+use crate::presence::{Applied, PresenceChange, PresenceJournal, PresenceKey, PresenceRecord};
 use crate::queue::{
     AttemptRange, DeliveryFilter, DeliveryRow, Depth, Due, Expanded, Finished, Leased, Queue, Recorded, Recording,
     Retired, Retried, Skip, Wanted,
 };
 use crate::records::{ListenerSecrets, seal_app};
 use crate::seal::MainKey;
-use crate::standing::{Standing, Standings, Subject, Turn, Turned};
 use crate::{Store, StoreError as Error};
 use db::{Counts, Db};
 use file::DatabaseFile;
@@ -125,9 +125,9 @@ impl SqliteStore {
     /// Opens the database, made when there is none, and brings its schema up to date. Blocks: call it at start.
     ///
     /// # Errors
-    /// [`StoreError::NewerSchema`] when a later version of Tidings wrote it, [`StoreError::Locked`] when another process
-    /// holds it, [`StoreError::Taken`] when that is a server, [`StoreError::OtherMainKey`] when `key` is not the one it is sealed
-    /// with, [`StoreError::Full`] and others as they come.
+    /// [`StoreError::NewerSchema`] when a later version of Tidings wrote it, [`StoreError::Locked`] when another
+    /// process holds it, [`StoreError::Taken`] when that is a server, [`StoreError::OtherMainKey`] when `key` is not
+    /// the one it is sealed with, [`StoreError::Full`] and others as they come.
     pub fn open(path: &Path, sync: Sync, key: MainKey) -> Result<Self, StoreError> {
         Self::on(DatabaseFile::take(path)?, sync, key)
     }
@@ -215,7 +215,8 @@ impl Store for SqliteStore {
     }
 
     async fn writable(&self) -> Result<(), StoreError> {
-        // Nothing is written to see: whoever asks often would make the disk wait. The writer tries again by itself after a failure.
+        // Nothing is written to see: whoever asks often would make the disk wait. The writer tries again by itself
+        // after a failure.
         self.writer.trouble().map_or(Ok(()), Err)
     }
 
@@ -238,8 +239,8 @@ impl Catalogue for SqliteStore {
             self.readers.read(move |db| catalogue::changes(db, &key, since, progress))
         };
         let (mut all, mut more) = read(catalogue::Progress::after(since)).await?;
-        // The version stays the first slice's: what changes while the rest is read is told once more after it, and once too
-        // often does no harm.
+        // The version stays the first slice's: what changes while the rest is read is told once more after it, and once
+        // too often does no harm.
         while let Some(progress) = more {
             let (slice, further) = read(progress).await?;
             all.hooks.extend(slice.hooks);
@@ -336,26 +337,30 @@ impl Log for SqliteStore {
 }
 
 #[async_trait]
-impl Standings for SqliteStore {
-    async fn turn(&self, turn: Turn) -> Result<Turned, StoreError> {
-        self.ack(move |db| standing::turn(db, &turn)).await
+impl PresenceJournal for SqliteStore {
+    async fn apply_change(&self, change: PresenceChange) -> Result<Applied, StoreError> {
+        self.ack(move |db| presence::apply(db, &change)).await
     }
 
-    async fn turn_told(&self, subject: &Subject, number: i64) -> Result<(), StoreError> {
-        let subject = subject.clone();
-        self.writer.call(Class::RideAlong, move |db| standing::told(db, &subject, number)).await
+    async fn mark_announced(&self, key: &PresenceKey, number: i64) -> Result<(), StoreError> {
+        let key = key.clone();
+        self.writer.call(Class::RideAlong, move |db| presence::mark_announced(db, &key, number)).await
     }
 
-    async fn standings(&self, after: Option<Subject>, limit: usize) -> Result<Vec<Standing>, StoreError> {
-        self.readers.read(move |db| standing::standings(db, after.as_ref(), limit)).await
+    async fn presence_records(
+        &self,
+        after: Option<PresenceKey>,
+        limit: usize,
+    ) -> Result<Vec<PresenceRecord>, StoreError> {
+        self.readers.read(move |db| presence::records(db, after.as_ref(), limit)).await
     }
 
-    async fn last_turn(&self) -> Result<i64, StoreError> {
-        self.readers.read(standing::last).await
+    async fn last_presence_number(&self) -> Result<i64, StoreError> {
+        self.readers.read(presence::last).await
     }
 
-    async fn forget_gone(&self, before: Millis) -> Result<bool, StoreError> {
-        self.writer.call(Class::Upkeep, move |db| standing::forget(db, before)).await
+    async fn forget_absent(&self, before: Millis) -> Result<bool, StoreError> {
+        self.writer.call(Class::Upkeep, move |db| presence::forget(db, before)).await
     }
 }
 
@@ -409,10 +414,10 @@ impl Queue for SqliteStore {
         }
         let mut after = Some(EventNo(i64::MIN));
         while let Some(from) = after {
-            let (expired, next) = self.readers.read(move |db| lots::expired(db, now, from, slice)).await?;
-            for chunk in expired.chunks(lots::SLICE) {
+            let (expired, next) = self.readers.read(move |db| leased_batches::expired(db, now, from, slice)).await?;
+            for chunk in expired.chunks(leased_batches::SLICE) {
                 let chunk = chunk.to_vec();
-                taken += self.writer.call(Class::Upkeep, move |db| lots::take_back(db, &chunk, now)).await?;
+                taken += self.writer.call(Class::Upkeep, move |db| leased_batches::take_back(db, &chunk, now)).await?;
             }
             after = next;
         }

@@ -4,13 +4,13 @@ use async_trait::async_trait;
 
 use super::SqliteStore;
 use crate::error::StoreError;
-use crate::nodes::{Nodes, Presence};
+use crate::nodes::{NodeRegistration, Nodes};
 
-/// The file belongs to one process, which is alone, always.
+/// A database file belongs to one process, so there is one node.
 #[async_trait]
 impl Nodes for SqliteStore {
-    async fn enter(&self, _broker: &'static str) -> Result<Presence, StoreError> {
-        Ok(Presence::Entered)
+    async fn register_node(&self, _broker: &'static str) -> Result<NodeRegistration, StoreError> {
+        Ok(NodeRegistration::Registered)
     }
 
     async fn nodes(&self) -> Result<u64, StoreError> {

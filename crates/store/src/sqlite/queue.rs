@@ -6,7 +6,7 @@ use tidings_model::delivery::{Attempt, DeliveryState};
 use tidings_model::id::{AppId, DeliveryKey, DestinationNo, EventNo};
 
 use super::db::Db;
-use super::{catalogue, lanes, lots};
+use super::{catalogue, lanes, leased_batches};
 use crate::error::StoreError;
 use crate::log::Lease;
 use crate::queue::{Advanced, Due, Finished, Leased, Next, Recorded, Recording, Skip, Wanted};
@@ -56,7 +56,7 @@ pub(super) fn claim(db: &Connection, wanted: &[Wanted], now: Millis, lease: Leas
                 };
                 let lane: Option<String> = row.get(2)?;
                 let (attempts, forgiven, ordered) = (row.get(3)?, row.get(4)?, lane.is_some());
-                heads.push((Leased { key, ordered, follows: false, attempts, forgiven, lot: false, lease }, lane));
+                heads.push((Leased { key, ordered, follows: false, attempts, forgiven, in_batch: false, lease }, lane));
             }
         }
         let mut room = most - heads.len();
@@ -78,13 +78,13 @@ pub(super) fn claim(db: &Connection, wanted: &[Wanted], now: Millis, lease: Leas
 /// Records the ends of attempts.
 pub(super) fn finish(db: &Db, batch: &[Finished], recording: Recording) -> Result<Vec<Recorded>, StoreError> {
     let leased: Vec<&Leased> = batch.iter().map(|finished| &finished.delivery).collect();
-    let taken = lots::take_out(db, &leased)?;
+    let taken = leased_batches::take_out(db, &leased)?;
     let mut at_first = db.prepare_cached(CLOSE_AT_FIRST)?;
     let ends = batch.iter().zip(taken);
     ends.map(|(finished, taken)| record(db, &mut at_first, finished, taken, recording)).collect()
 }
 
-/// Records the end of an attempt. `taken`: it has been taken out of its lot.
+/// Records the end of an attempt. `taken`: it has been taken out of its leased batch.
 fn record(
     db: &Db,
     at_first: &mut Statement<'_>,
@@ -93,7 +93,7 @@ fn record(
     recording: Recording,
 ) -> Result<Recorded, StoreError> {
     let leased = &finished.delivery;
-    if leased.lot && !taken {
+    if leased.in_batch && !taken {
         return Ok(Recorded { stale: true, ..Recorded::default() });
     }
     let key = &leased.key;
@@ -102,7 +102,7 @@ fn record(
     let state = match finished.next {
         Next::Retry(due) => {
             if taken {
-                if !lots::reopen(db, key, due, attempts, error, recording.wall)? {
+                if !leased_batches::reopen(db, key, due, attempts, error, recording.wall)? {
                     insert_attempt(db, key, finished.attempt.as_ref())?;
                     return Ok(Recorded::default());
                 }
@@ -205,7 +205,8 @@ fn failed(db: &Connection, finished: &Finished, recording: Recording) -> Result<
     Ok(if now { Failed::DisabledNow } else { Failed::DisabledBefore })
 }
 
-/// Whether an event tells about a listener. What happens to its deliveries is not told in turn: it could go on for ever.
+/// Whether an event tells about a listener. What happens to its deliveries is not told in turn: it could go on for
+/// ever.
 fn about_a_listener(db: &Connection, event: EventNo) -> Result<bool, StoreError> {
     let name: Option<String> =
         db.prepare_cached("SELECT name FROM event WHERE no = ?1")?.query_row([event.0], |row| row.get(0)).optional()?;
@@ -281,10 +282,10 @@ fn insert_attempt(db: &Connection, key: &DeliveryKey, attempt: Option<&Attempt>)
 /// Gives leased deliveries back.
 pub(super) fn release(db: &Db, batch: &[Leased], due: Millis) -> Result<(), StoreError> {
     let all: Vec<&Leased> = batch.iter().collect();
-    for (leased, taken) in batch.iter().zip(lots::take_out(db, &all)?) {
+    for (leased, taken) in batch.iter().zip(leased_batches::take_out(db, &all)?) {
         if taken {
-            lots::reopen(db, &leased.key, due, leased.attempts, None, due)?;
-        } else if !leased.lot {
+            leased_batches::reopen(db, &leased.key, due, leased.attempts, None, due)?;
+        } else if !leased.in_batch {
             lanes::reschedule(db, &leased.key, leased.lease.token, due, leased.attempts, None)?;
         }
     }

@@ -10,12 +10,13 @@ use tidings_model::id::{AppId, DeliveryKey, DestinationNo, EventNo};
 use super::LOCKED_FOR;
 use super::db::Db;
 use super::file::DatabaseFile;
-use super::{lanes, lots, meta, migrate, queue};
+use super::{lanes, leased_batches, meta, migrate, queue};
 use crate::error::StoreError;
 
 /// How many deliveries one transaction cancels or takes back.
 pub(super) const SLICE: usize = 500;
-/// How many open deliveries one read of a sweep looks at: some twenty milliseconds, far from where a read is broken off.
+/// How many open deliveries one read of a sweep looks at: some twenty milliseconds, far from where a read is broken
+/// off.
 pub(super) const SWEEP_SLICE: usize = 50_000;
 /// A clock that stands so far before what it has said was set back; smaller differences are jitter.
 const CLOCK_SET_BACK: Millis = 60_000;
@@ -42,7 +43,7 @@ pub(super) fn recover(db: &Db, now: Millis) -> Result<u64, StoreError> {
     };
     let mut taken = taken as u64;
     for event in under_way {
-        taken += lots::dissolve(db, EventNo(event), None, now)?;
+        taken += leased_batches::dissolve(db, EventNo(event), None, now)?;
     }
     db.execute("DELETE FROM queue", [])?;
     db.execute(
@@ -54,9 +55,9 @@ pub(super) fn recover(db: &Db, now: Millis) -> Result<u64, StoreError> {
 
 /// The latest that the clock has said, as far as it left a trace, since the start before this one.
 ///
-/// Times in the store are from the clock as it was. If that ran ahead of what it says now, everything would wait for the
-/// difference. Event numbers never go back, so after a clock was set back they stand still: only one that has moved on
-/// since the last start tells the time.
+/// Times in the store are from the clock as it was. If that ran ahead of what it says now, everything would wait for
+/// the difference. Event numbers never go back, so after a clock was set back they stand still: only one that has moved
+/// on since the last start tells the time.
 fn clock_before(db: &Connection) -> Result<Millis, StoreError> {
     let newest: Option<(i64, Millis)> = db
         .prepare_cached("SELECT no, received_at FROM event WHERE no = (SELECT MAX(no) FROM event)")?
@@ -83,8 +84,8 @@ pub(super) fn incarnate(db: &Connection) -> Result<i64, StoreError> {
 /// A delivery and the lease it is under.
 pub(super) type UnderLease = (DeliveryKey, i64);
 
-/// The statement of [`expired`]. Leases run out next to never, so no index is kept for them: every open delivery is looked
-/// at, in slices.
+/// The statement of [`expired`]. Leases run out next to never, so no index is kept for them: every open delivery is
+/// looked at, in slices.
 pub(super) const OPEN_AFTER: &str = "SELECT app, event, destination, lease, lease_until FROM delivery
     WHERE (app, event, destination) > (?1, ?2, ?3) ORDER BY app, event, destination LIMIT ?4";
 
@@ -153,7 +154,8 @@ pub(super) fn idle(db: &Connection) -> Result<Vec<DestinationNo>, StoreError> {
     Ok(rows.collect::<Result<_, _>>()?)
 }
 
-/// Takes destinations that a reader found to get nothing off the list, if that still holds; or each poll would pass them.
+/// Takes destinations that a reader found to get nothing off the list, if that still holds; or each poll would pass
+/// them.
 pub(super) fn unlist(db: &Connection, idle: &[DestinationNo]) -> Result<(), StoreError> {
     for destination in idle {
         db.prepare_cached(
@@ -170,7 +172,7 @@ pub(super) const ORPHANED: &str = "SELECT no FROM listener WHERE deleted = 1 LIM
 pub(super) const OWED_TO: &str =
     "SELECT app, event, attempts FROM delivery WHERE destination = ?1 ORDER BY event LIMIT ?2";
 
-/// Cancels a slice of what deleted listeners are still owed.
+/// Cancels a slice of the pending deliveries of deleted listeners.
 pub(super) fn cancel_orphans(db: &Db, wall: Millis) -> Result<bool, StoreError> {
     let orphaned: Option<i64> = db.prepare_cached(ORPHANED)?.query_row([], |row| row.get(0)).optional()?;
     let Some(no) = orphaned else { return Ok(false) };

@@ -132,7 +132,7 @@ pub(crate) async fn consecutive_ones_go_together(mut w: World) {
     let group = recorded.next_in_lane;
     let expected: Vec<_> = all[..4].iter().enumerate().map(|(i, no)| (*no, 0, i > 0)).collect();
     assert_eq!(events(&group), expected);
-    assert!(group.iter().all(|leased| leased.ordered && !leased.lot && leased.key.event > first));
+    assert!(group.iter().all(|leased| leased.ordered && !leased.in_batch && leased.key.event > first));
     assert!(w.claim_together(no, 9, 4).await.is_empty());
     // The lane goes on as a whole, however it ended.
     let group = end(&w, &group, Next::Undelivered).await.next_in_lane;

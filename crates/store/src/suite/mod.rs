@@ -1,7 +1,7 @@
 //! What every store has to do, as tests that know nothing of any one store.
 //!
-//! A store joins with a [`Place`] (where its data is, and how it is opened) and one line: `every_test!(Place::new())`.
-//! [`World`] is the vocabulary the tests are written in.
+//! A store joins with a [`Fixture`] (where its data is, and how it is opened) and one line:
+//! `every_test!(Fixture::new())`. [`World`] is the vocabulary the tests are written in.
 
 pub(crate) mod apps;
 pub(crate) mod catalogue;
@@ -11,10 +11,10 @@ pub(crate) mod leases;
 pub(crate) mod listing;
 pub(crate) mod log;
 pub(crate) mod model;
+pub(crate) mod presence;
 pub(crate) mod publish;
 pub(crate) mod recovery;
 pub(crate) mod retention;
-pub(crate) mod standing;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -35,10 +35,10 @@ use crate::error::StoreError;
 use crate::log::{Destination, Lane, Lease, Publish, Published};
 use crate::queue::{DeliveryFilter, DeliveryRow, Expanded, Finished, Leased, Next, Recorded, Recording, Skip, Wanted};
 
-/// Runs each test of the suite against the store at `$place`.
+/// Runs each test of the suite against the store at `$fixture`.
 macro_rules! every_test {
-    ($place:expr) => {
-        $crate::suite::every_test! { $place =>
+    ($fixture:expr) => {
+        $crate::suite::every_test! { $fixture =>
             apps: an_app_comes_back_as_it_was, what_means_one_app_is_taken_once, a_deleted_app_leaves_its_names_and_its_id;
             catalogue: changes_are_told_since_a_version, a_large_catalogue_is_told_whole, hooks_keep_their_earlier_fields, who_comes_second_is_told,
                 a_listener_comes_back_as_it_was, a_deleted_listener_keeps_no_secret;
@@ -60,17 +60,17 @@ macro_rules! every_test {
                 fanout_goes_on_after_a_restart, states_survive_a_restart;
             retention: old_events_go_with_their_deliveries, events_with_open_work_are_kept, old_keys_are_forgotten,
                 too_much_goes_oldest_first_and_never_what_is_pending, what_is_gone_keeps_no_contents_and_is_forgotten;
-            standing: each_turn_is_told_once, of_a_coming_that_is_not_told_the_going_is_not_either, an_old_turn_is_no_news,
-                a_going_is_taken_back_within_its_window,
-                what_has_gone_out_is_not_taken_back, a_going_of_an_ordered_lane_lets_the_next_go, nobody_hears_of_a_short_absence,
-                what_is_there_or_not_told_is_listed, what_is_long_gone_is_forgotten, of_turns_at_once_one_is_told;
+            presence: each_change_is_announced_once, a_suppressed_arrival_suppresses_its_departure, an_old_change_is_known,
+                a_departure_is_reverted_within_its_window,
+                an_attempted_departure_is_not_reverted, a_reverted_departure_lets_its_lane_go_on, a_short_absence_is_not_announced,
+                present_or_unannounced_records_are_listed, old_absent_records_are_forgotten, one_of_concurrent_changes_is_announced;
         }
     };
-    ($place:expr => $($module:ident: $($test:ident),+;)+) => {
+    ($fixture:expr => $($module:ident: $($test:ident),+;)+) => {
         $(mod $module {
             $(#[tokio::test]
             async fn $test() {
-                let world = $crate::suite::World::at(Box::new($place)).await;
+                let world = $crate::suite::World::at(Box::new($fixture)).await;
                 Box::pin($crate::suite::$module::$test(world)).await;
             })+
         })+
@@ -80,7 +80,7 @@ pub(crate) use every_test;
 
 /// Where a store keeps its data.
 #[async_trait]
-pub(crate) trait Place: Send + Sync {
+pub(crate) trait Fixture: Send + Sync {
     /// Opens the store; at first an empty one, afterwards what it was when it was closed.
     async fn open(&self) -> Arc<dyn Store>;
 }
@@ -94,7 +94,7 @@ pub(crate) const LEASED_FOR: Millis = 30_000;
 
 /// A store, a time that stands still until it is moved, and short words for both.
 pub(crate) struct World {
-    place: Box<dyn Place>,
+    fixture: Box<dyn Fixture>,
     pub(crate) store: Arc<dyn Store>,
     pub(crate) now: Millis,
     pub(crate) app: AppId,
@@ -102,21 +102,21 @@ pub(crate) struct World {
 }
 
 impl World {
-    pub(crate) async fn at(place: Box<dyn Place>) -> Self {
-        let store = place.open().await;
+    pub(crate) async fn at(fixture: Box<dyn Fixture>) -> Self {
+        let store = fixture.open().await;
         store.recover(START).await.unwrap();
-        Self::around(place, store)
+        Self::around(fixture, store)
     }
 
     /// Around a store that is open.
-    pub(crate) fn around(place: Box<dyn Place>, store: Arc<dyn Store>) -> Self {
-        Self { place, store, now: START, app: AppId::from("1"), made: 0 }
+    pub(crate) fn around(fixture: Box<dyn Fixture>, store: Arc<dyn Store>) -> Self {
+        Self { fixture, store, now: START, app: AppId::from("1"), made: 0 }
     }
 
     /// Ends the store and opens it again at the present time; answers how many leases were taken back.
     pub(crate) async fn reopen(&mut self) -> u64 {
         self.store.close().await;
-        self.store = self.place.open().await;
+        self.store = self.fixture.open().await;
         self.store.recover(self.now).await.unwrap()
     }
 
@@ -172,7 +172,7 @@ impl World {
                     forgiven: 0,
                     ordered: key.iter().any(|d| d.no == destination && d.lane != Lane::Own),
                     follows: false,
-                    lot: key.iter().any(|d| d.no == destination && d.lane == Lane::Own),
+                    in_batch: key.iter().any(|d| d.no == destination && d.lane == Lane::Own),
                     lease,
                 });
                 (no, leased.collect())

@@ -1,6 +1,7 @@
-//! Any course of publishes, claims, ends, crashes and passing time, against a model that only knows what is owed.
+//! Any course of publishes, claims, ends, crashes and passing time, against a model that only knows which deliveries
+//! are open.
 //!
-//! A store joins with a place whose limits are small (a few deliveries at once, tiny slices), and runs [`check`] over
+//! A store joins with a fixture whose limits are small (a few deliveries at once, tiny slices), and runs [`check`] over
 //! [`steps`].
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -10,7 +11,7 @@ use tidings_model::delivery::DeliveryState;
 use tidings_model::id::{DestinationNo, EventNo};
 use tidings_model::listener::Order;
 
-use super::{LEASED_FOR, Place, World, finished};
+use super::{Fixture, LEASED_FOR, World, finished};
 use crate::log::{Destination, Lane, Published};
 use crate::queue::{Finished, Leased, Next, Retried, Skip};
 
@@ -51,7 +52,7 @@ type At = (EventNo, DestinationNo);
 
 /// What a delivery has come to, as far as the model knows.
 #[derive(Debug, Clone)]
-enum Owed {
+enum Expected {
     /// Perhaps still in a fan-out row.
     Open {
         lane: Option<String>,
@@ -62,7 +63,7 @@ enum Owed {
 struct Model {
     world: World,
     destinations: Vec<DestinationNo>,
-    owed: BTreeMap<At, Owed>,
+    expected: BTreeMap<At, Expected>,
     held: Vec<Leased>,
     lost: Vec<Leased>,
     published: usize,
@@ -72,12 +73,12 @@ fn choose<T>(all: &[T], which: u8) -> Option<usize> {
     (!all.is_empty()).then(|| usize::from(which) % all.len())
 }
 
-fn place(leased: &Leased) -> At {
+fn key_of(leased: &Leased) -> At {
     (leased.key.event, leased.key.destination)
 }
 
-/// Takes the steps one by one; after each, everything that is owed must be where it should be.
-pub(crate) async fn check(at: Box<dyn Place>, steps: Vec<Step>) {
+/// Takes the steps one by one; after each, every open delivery must be where it should be.
+pub(crate) async fn check(at: Box<dyn Fixture>, steps: Vec<Step>) {
     let mut world = World::at(at).await;
     let mut destinations = Vec::new();
     for lane in LANES {
@@ -88,8 +89,8 @@ pub(crate) async fn check(at: Box<dyn Place>, steps: Vec<Step>) {
         };
         destinations.push(world.listener(order).await);
     }
-    let (owed, held, lost) = (BTreeMap::new(), Vec::new(), Vec::new());
-    let mut model = Model { world, destinations, owed, held, lost, published: 0 };
+    let (expected, held, lost) = (BTreeMap::new(), Vec::new(), Vec::new());
+    let mut model = Model { world, destinations, expected, held, lost, published: 0 };
     for step in steps {
         model.take(&step).await;
         model.verify(&step).await;
@@ -165,7 +166,7 @@ impl Model {
                 Lane::Whole => Some(String::new()),
                 Lane::Key => Some(event_key.clone().unwrap_or_default()),
             };
-            self.owed.insert((no, destination.no), Owed::Open { lane });
+            self.expected.insert((no, destination.no), Expected::Open { lane });
         }
         let key = |destination| tidings_model::id::DeliveryKey { app: self.world.app.clone(), event: no, destination };
         let ordered = |no| destinations.iter().any(|d| d.no == no && d.lane != Lane::Own);
@@ -177,7 +178,7 @@ impl Model {
                 forgiven: 0,
                 ordered: ordered(d),
                 follows: false,
-                lot: !ordered(d),
+                in_batch: !ordered(d),
                 lease,
             })
             .collect();
@@ -187,7 +188,7 @@ impl Model {
     fn hold(&mut self, leased: Vec<Leased>) {
         for leased in leased {
             assert!(self.held.iter().all(|h| h.key != leased.key), "leased twice: {leased:?}");
-            assert!(matches!(self.owed.get(&place(&leased)), Some(Owed::Open { .. })), "not owed: {leased:?}");
+            assert!(matches!(self.expected.get(&key_of(&leased)), Some(Expected::Open { .. })), "not open: {leased:?}");
             self.held.push(leased);
         }
     }
@@ -210,7 +211,7 @@ impl Model {
         for (leased, recorded) in together.iter().zip(self.world.finish(ends).await) {
             assert!(!recorded.stale && !recorded.disabled);
             if let Some(state) = state {
-                self.owed.insert(place(leased), Owed::Closed(state));
+                self.expected.insert(key_of(leased), Expected::Closed(state));
             }
             self.hold(recorded.next_in_lane);
         }
@@ -231,7 +232,7 @@ impl Model {
         };
         assert_eq!(retried, expected);
         if row.state != DeliveryState::Pending {
-            self.owed.insert(at, Owed::Open { lane: None });
+            self.expected.insert(at, Expected::Open { lane: None });
         }
     }
 
@@ -239,13 +240,13 @@ impl Model {
         let rows = self.world.all().await;
         let stored: BTreeMap<At, _> = rows.iter().map(|row| ((row.key.event, row.key.destination), row)).collect();
         assert_eq!(stored.len(), rows.len(), "a delivery is listed twice after {step:?}");
-        assert!(stored.keys().all(|at| self.owed.contains_key(at)), "a delivery out of nothing after {step:?}");
-        let held: BTreeSet<At> = self.held.iter().map(place).collect();
+        assert!(stored.keys().all(|at| self.expected.contains_key(at)), "a delivery out of nothing after {step:?}");
+        let held: BTreeSet<At> = self.held.iter().map(key_of).collect();
         let mut lanes: BTreeMap<(DestinationNo, &str), Vec<At>> = BTreeMap::new();
         let mut in_fanout = false;
-        for (at, owed) in &self.owed {
-            match (owed, stored.get(at)) {
-                (Owed::Open { lane }, row) => {
+        for (at, expected) in &self.expected {
+            match (expected, stored.get(at)) {
+                (Expected::Open { lane }, row) => {
                     in_fanout |= row.is_none();
                     assert!(row.is_none_or(|row| row.state == DeliveryState::Pending), "{at:?} closed after {step:?}");
                     match lane {
@@ -256,15 +257,15 @@ impl Model {
                         }
                     }
                 }
-                (Owed::Closed(state), Some(row)) => assert_eq!(row.state, *state, "{at:?} after {step:?}"),
-                (Owed::Closed(_), None) => panic!("{at:?} is lost after {step:?}"),
+                (Expected::Closed(state), Some(row)) => assert_eq!(row.state, *state, "{at:?} after {step:?}"),
+                (Expected::Closed(_), None) => panic!("{at:?} is lost after {step:?}"),
             }
         }
         for (lane, open) in &lanes {
             for (i, at) in open.iter().enumerate() {
                 let is_due = stored.get(at).is_some_and(|row| row.due.is_some());
-                // The oldest goes as soon as it is written; nothing younger does, even while the oldest is not written yet,
-                // but together with all that are older.
+                // The oldest goes as soon as it is written; nothing younger does, even while the oldest is not written
+                // yet, but together with all that are older.
                 if i == 0 {
                     assert_eq!(
                         is_due || held.contains(at),
@@ -300,12 +301,12 @@ impl Model {
     /// Whatever the course was: if from now on everything succeeds, everything ends.
     async fn drain(&mut self) {
         for round in 0.. {
-            assert!(round < 2_000, "deliveries that never go: {:?}", self.owed);
+            assert!(round < 2_000, "deliveries that never go: {:?}", self.expected);
             while !self.held.is_empty() {
                 let together = self.let_go_of(self.held.len() - 1);
                 self.end(together, 9, 2).await;
             }
-            if self.owed.values().all(|owed| matches!(owed, Owed::Closed(_))) {
+            if self.expected.values().all(|expected| matches!(expected, Expected::Closed(_))) {
                 return;
             }
             self.world.now += 25;

@@ -1,4 +1,4 @@
-//! Forgetting what is old, and nothing that is still owed.
+//! Forgetting what is old, and no event with an open delivery.
 
 use tidings_model::listener::Order;
 

@@ -95,7 +95,7 @@ pub(super) async fn retry(
         Some(listener) => door.may_test(&listener)?,
     }
     door.bus().store().retry(&key, door.bus().clock().steady_ms()).await.map_err(|error| refused(&id, error))?;
-    door.bus().courier().look();
+    door.bus().courier().wake_scheduler();
     let (_, row) = find(&door, &app, &id).await?;
     Ok((StatusCode::ACCEPTED, Json(show(&door, row))))
 }

@@ -14,7 +14,7 @@ use serde_json::Value;
 use tidings_broker::{Control, DeliveryMode, Join, MemoryBroker, MemoryLimits, SessionRef, Shards, Told};
 use tidings_bus::{Apps, Bus, Catalogue, Parts, Transitions};
 use tidings_courier::egress::{Egress, EgressConfig, Response};
-use tidings_courier::{Courier, Delivery, Outcome, Outlet, Prepared, Settings, Terms};
+use tidings_courier::{Courier, Delivery, DestinationPolicy, Outcome, Outlet, PreparedRequest, Settings};
 use tidings_door_pusher::{FORMAT, KeepAlive, PusherDoor, router};
 use tidings_live::{Inboxes, Live};
 use tidings_model::app::{App, AppLimits, Door as AppDoor, Token};
@@ -68,11 +68,11 @@ struct Mute;
 
 #[async_trait]
 impl Outlet for Mute {
-    fn terms(&self, _: DestinationNo) -> Terms {
-        Terms::Gone
+    fn policy(&self, _: DestinationNo) -> DestinationPolicy {
+        DestinationPolicy::Gone
     }
 
-    async fn prepare(&self, _: &[Delivery], _: Millis) -> Result<Option<Prepared>, StoreError> {
+    async fn prepare(&self, _: &[Delivery], _: Millis) -> Result<Option<PreparedRequest>, StoreError> {
         Ok(None)
     }
 

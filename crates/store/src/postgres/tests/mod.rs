@@ -16,7 +16,7 @@ use super::clock::ServerClock;
 use super::{Options, PostgresStore, Sizes};
 use crate::Store;
 use crate::seal::MainKey;
-use crate::suite::{Place, model};
+use crate::suite::{Fixture, model};
 
 mod straight {
     crate::suite::every_test!(crate::postgres::tests::Node::alone());
@@ -72,7 +72,7 @@ impl Node {
 }
 
 #[async_trait]
-impl Place for Node {
+impl Fixture for Node {
     async fn open(&self) -> Arc<dyn Store> {
         Arc::new(self.store().await)
     }

@@ -14,7 +14,7 @@ use super::{Node, Options, PostgresStore};
 use crate::Store;
 use crate::error::StoreError;
 use crate::log::{Idempotency, Lane, Lease, Published};
-use crate::queue::{Leased, Next, Place, Queue, Recording, Skip};
+use crate::queue::{Leased, Next, NodeRank, Queue, Recording, Skip};
 use crate::suite::{LEASED_FOR, START, World, finished, hook, listener, wanted};
 
 /// Two worlds with one database.
@@ -297,20 +297,20 @@ async fn nodes_agree_on_the_time_though_their_clocks_do_not() {
 #[tokio::test]
 async fn each_destination_is_one_nodes_once_all_know_of_each_other() {
     let (a, b) = two().await;
-    let place = async |w: &World| w.store.due(START, Skip::default(), 9).await.unwrap().place;
-    a.store.enter("redis").await.unwrap();
-    assert_eq!(place(&a).await, Place::default(), "alone, it waits for nobody");
-    b.store.enter("redis").await.unwrap();
-    let places = eventually(Duration::from_secs(20), || async {
-        let places = [place(&a).await, place(&b).await];
+    let rank = async |w: &World| w.store.due(START, Skip::default(), 9).await.unwrap().rank;
+    a.store.register_node("redis").await.unwrap();
+    assert_eq!(rank(&a).await, NodeRank::default(), "alone, it waits for nobody");
+    b.store.register_node("redis").await.unwrap();
+    let ranks = eventually(Duration::from_secs(20), || async {
+        let ranks = [rank(&a).await, rank(&b).await];
         // Until then each destination is one's at most.
-        assert!((0..9).all(|no| places.iter().filter(|place| place.has(DestinationNo(no))).count() <= 1), "{places:?}");
-        places.iter().all(|place| place.before < place.of).then_some(places)
+        assert!((0..9).all(|no| ranks.iter().filter(|rank| rank.owns(DestinationNo(no))).count() <= 1), "{ranks:?}");
+        ranks.iter().all(|rank| rank.rank < rank.nodes).then_some(ranks)
     })
     .await;
-    assert!((0..9).all(|no| places.iter().any(|place| place.has(DestinationNo(no)))), "{places:?}");
+    assert!((0..9).all(|no| ranks.iter().any(|rank| rank.owns(DestinationNo(no)))), "{ranks:?}");
     b.store.close().await;
-    assert_eq!(place(&a).await, Place::default());
+    assert_eq!(rank(&a).await, NodeRank::default());
 }
 
 #[tokio::test]

@@ -12,7 +12,7 @@ use crate::queue::{Next, Queue};
 use crate::seal::MainKey;
 use crate::sqlite::writer::Class;
 use crate::sqlite::{SCHEMA_VERSION, SqliteStore, Sync};
-use crate::suite::{Place, World, finished, secret};
+use crate::suite::{Fixture, World, finished, secret};
 use crate::{Catalogue, Store};
 
 async fn setting(store: &SqliteStore, name: &'static str) -> String {
@@ -166,7 +166,7 @@ async fn space_is_given_back() {
 struct Shared(Arc<SqliteStore>);
 
 #[async_trait::async_trait]
-impl Place for Shared {
+impl Fixture for Shared {
     async fn open(&self) -> Arc<dyn Store> {
         Arc::clone(&self.0) as Arc<dyn Store>
     }

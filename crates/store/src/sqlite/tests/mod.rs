@@ -15,7 +15,7 @@ use super::file::DatabaseFile;
 use super::{Sizes, SqliteStore, Sync};
 use crate::Store;
 use crate::seal::MainKey;
-use crate::suite::{Place, every_test, model};
+use crate::suite::{Fixture, every_test, model};
 
 every_test!(crate::sqlite::tests::Dir::new());
 
@@ -52,7 +52,7 @@ impl Dir {
 }
 
 #[async_trait]
-impl Place for Dir {
+impl Fixture for Dir {
     async fn open(&self) -> Arc<dyn Store> {
         Arc::new(self.store())
     }

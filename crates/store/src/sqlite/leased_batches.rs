@@ -1,9 +1,9 @@
-//! Lots: the fresh deliveries of an event that no lane orders, leased together to whoever published it.
+//! Leased batches: the fresh deliveries of an event that no lane orders, leased together to whoever published it.
 //!
-//! Most deliveries are attempted at once, and once. A row for each, while that lasts, would cost more than all else that is
-//! written about it; a lot is one row that names those still under way. A delivery leaves its lot when its attempt ends: for
-//! the closed ones or, when it is to be attempted again, for a row of its own. Of a lot whose lease is void or has run out,
-//! every delivery gets its row.
+//! Most deliveries are attempted at once, and once. A row for each, while that lasts, would cost more than all else
+//! that is written about it; a leased batch is one row that names those still under way. A delivery leaves its leased
+//! batch when its attempt ends: for the closed ones or, when it is to be attempted again, for a row of its own. Of a
+//! leased batch whose lease is void or has run out, every delivery gets its row.
 
 use rusqlite::{Connection, OptionalExtension, params};
 use tidings_model::clock::Millis;
@@ -12,36 +12,36 @@ use tidings_model::id::{AppId, DeliveryKey, DestinationNo, EventNo};
 
 use super::db::Db;
 use super::{catalogue, lanes, queue};
-use crate::destinations::{decode_lot, encode_lot};
+use crate::destinations::{decode_batch, encode_batch};
 use crate::error::StoreError;
 use crate::log::Lease;
 use crate::queue::{DeliveryFilter, DeliveryRow, Leased};
 
-/// How many lots one transaction takes back: few have more than a handful of deliveries.
+/// How many leased batches one transaction takes back: few have more than a handful of deliveries.
 pub(super) const SLICE: usize = 64;
 
-/// Writes the lot of an event, in ascending order of its destinations.
+/// Writes the leased batch of an event, in ascending order of its destinations.
 pub(super) fn insert(db: &Db, event: EventNo, lease: Lease, destinations: &[DestinationNo]) -> Result<(), StoreError> {
     db.prepare_cached("INSERT INTO lot (event, lease, lease_until, destinations) VALUES (?1, ?2, ?3, ?4)")?
-        .execute(params![event.0, lease.token.0, lease.until, encode_lot(destinations)])?;
+        .execute(params![event.0, lease.token.0, lease.until, encode_batch(destinations)])?;
     db.count_deliveries(destinations.len() as i64);
     Ok(())
 }
 
-/// Takes deliveries out of their lots, each with the lease that it is held under. Answers, in their order, which were there;
-/// those that are not of a lot never are.
+/// Takes deliveries out of their leased batches, each with the lease that it is held under. Answers, in their order,
+/// which were there; those that are not of a leased batch never are.
 pub(super) fn take_out(db: &Db, batch: &[&Leased]) -> Result<Vec<bool>, StoreError> {
     let mut taken = vec![false; batch.len()];
-    let mut order: Vec<usize> = (0..batch.len()).filter(|&i| batch[i].lot).collect();
-    let lot = |i: usize| (batch[i].key.event, batch[i].lease.token.0);
-    order.sort_unstable_by_key(|&i| (lot(i), batch[i].key.destination));
-    for group in order.chunk_by(|&a, &b| lot(a) == lot(b)) {
-        let (event, token) = lot(group[0]);
+    let mut order: Vec<usize> = (0..batch.len()).filter(|&i| batch[i].in_batch).collect();
+    let batch_of = |i: usize| (batch[i].key.event, batch[i].lease.token.0);
+    order.sort_unstable_by_key(|&i| (batch_of(i), batch[i].key.destination));
+    for group in order.chunk_by(|&a, &b| batch_of(a) == batch_of(b)) {
+        let (event, token) = batch_of(group[0]);
         let wanted: Vec<DestinationNo> = group.iter().map(|&i| batch[i].key.destination).collect();
-        // Small lots end as a whole: that is seen without reading them.
+        // Small leased batches end as a whole: that is seen without reading them.
         let all = db
             .prepare_cached("DELETE FROM lot WHERE event = ?1 AND lease = ?2 AND destinations = ?3")?
-            .execute(params![event.0, token, encode_lot(&wanted)])?;
+            .execute(params![event.0, token, encode_batch(&wanted)])?;
         if all == 1 {
             group.iter().for_each(|&i| taken[i] = true);
             continue;
@@ -57,15 +57,15 @@ pub(super) fn take_out(db: &Db, batch: &[&Leased]) -> Result<Vec<bool>, StoreErr
             remove(db, event)?;
         } else {
             db.prepare_cached("UPDATE lot SET destinations = ?2 WHERE event = ?1")?
-                .execute(params![event.0, encode_lot(&left)])?;
+                .execute(params![event.0, encode_batch(&left)])?;
         }
     }
     db.count_deliveries(-(taken.iter().filter(|taken| **taken).count() as i64));
     Ok(taken)
 }
 
-/// Gives a delivery that has left its lot a row of its own, due at `due`; `false` when its destination is gone, and it is
-/// canceled instead.
+/// Gives a delivery that has left its leased batch a row of its own, due at `due`; `false` when its destination is
+/// gone, and it is canceled instead.
 pub(super) fn reopen(
     db: &Db,
     key: &DeliveryKey,
@@ -87,8 +87,8 @@ pub(super) fn reopen(
     Ok(true)
 }
 
-/// Gives every delivery of a lot its row, due now, if the lot still is under this lease; under any when none is named.
-/// Answers how many there were.
+/// Gives every delivery of a leased batch its row, due now, if the leased batch still is under this lease; under any
+/// when none is named. Answers how many there were.
 pub(super) fn dissolve(db: &Db, event: EventNo, lease: Option<i64>, now: Millis) -> Result<u64, StoreError> {
     let Some((app, left)) = read(db, event, lease)? else { return Ok(0) };
     remove(db, event)?;
@@ -99,15 +99,16 @@ pub(super) fn dissolve(db: &Db, event: EventNo, lease: Option<i64>, now: Millis)
     Ok(left.len() as u64)
 }
 
-/// Takes back lots whose leases a reader found run out, if they still are the same. Answers how many deliveries there were.
+/// Takes back leased batches whose leases a reader found run out, if they still are the same. Answers how many
+/// deliveries there were.
 pub(super) fn take_back(db: &Db, expired: &[(EventNo, i64)], now: Millis) -> Result<u64, StoreError> {
     expired.iter().map(|(event, lease)| dissolve(db, *event, Some(*lease), now)).sum()
 }
 
-/// The statement that walks all lots, in slices.
+/// The statement that walks all leased batches, in slices.
 pub(super) const AFTER: &str = "SELECT event, lease, lease_until FROM lot WHERE event > ?1 ORDER BY event LIMIT ?2";
 
-/// Of a slice of lots, those whose lease has run out; and where the next slice begins, if there is one.
+/// Of a slice of leased batches, those whose lease has run out; and where the next slice begins, if there is one.
 #[expect(clippy::type_complexity, reason = "a list and where it goes on")]
 pub(super) fn expired(
     db: &Connection,
@@ -128,30 +129,30 @@ pub(super) fn expired(
     Ok((out, (seen == slice).then_some(last)))
 }
 
-/// Whether a delivery is under way as one of a lot.
+/// Whether a delivery is under way as one of a leased batch.
 pub(super) fn holds(db: &Connection, key: &DeliveryKey) -> Result<bool, StoreError> {
-    let lot = read(db, key.event, None)?;
-    Ok(lot.is_some_and(|(app, left)| app == key.app && left.binary_search(&key.destination).is_ok()))
+    let held = read(db, key.event, None)?;
+    Ok(held.is_some_and(|(app, left)| app == key.app && left.binary_search(&key.destination).is_ok()))
 }
 
-/// How many deliveries there are in lots.
+/// How many deliveries there are in leased batches.
 pub(super) fn count(db: &Connection) -> Result<i64, StoreError> {
     let mut statement = db.prepare_cached("SELECT destinations FROM lot ORDER BY event")?;
     let mut rows = statement.query([])?;
     let mut all = 0;
     while let Some(row) = rows.next()? {
-        all += decode_lot(row.get_ref(0)?.as_blob().map_err(rusqlite::Error::from)?)?.len() as i64;
+        all += decode_batch(row.get_ref(0)?.as_blob().map_err(rusqlite::Error::from)?)?.len() as i64;
     }
     Ok(all)
 }
 
-/// The statement of [`page`]. Lots are few, as deliveries in memory are: those of
+/// The statement of [`page`]. Leased batches are few, as deliveries in memory are: those of
 /// other apps are passed over. CROSS keeps that order.
 pub(super) const NEWEST: &str =
     "SELECT t.event, t.destinations, e.id, e.name FROM lot t CROSS JOIN event e ON e.no = t.event
     WHERE t.event >= ?1 AND t.event <= ?2 AND e.app = ?3 ORDER BY t.event DESC";
 
-/// A page of the deliveries in lots, newest event first.
+/// A page of the deliveries in leased batches, newest event first.
 pub(super) fn page(db: &Connection, app: &AppId, filter: &DeliveryFilter) -> Result<Vec<DeliveryRow>, StoreError> {
     let (before, before_destination) = filter.before.unwrap_or((EventNo(i64::MAX), DestinationNo(i64::MAX)));
     let first = filter.event.unwrap_or(EventNo(i64::MIN));
@@ -161,7 +162,7 @@ pub(super) fn page(db: &Connection, app: &AppId, filter: &DeliveryFilter) -> Res
     let mut rows = statement.query(params![first.0, last.0, app.as_str()])?;
     while let Some(row) = rows.next()? {
         let event = EventNo(row.get(0)?);
-        for destination in decode_lot(row.get_ref(1)?.as_blob().map_err(rusqlite::Error::from)?)?.into_iter().rev() {
+        for destination in decode_batch(row.get_ref(1)?.as_blob().map_err(rusqlite::Error::from)?)?.into_iter().rev() {
             let wanted = filter.destination.is_none_or(|only| only == destination);
             if !wanted || (event, destination) >= (before, before_destination) {
                 continue;
@@ -193,7 +194,7 @@ fn listener(db: &Connection, destination: DestinationNo) -> Result<String, Store
     Ok(id.unwrap_or_default())
 }
 
-/// The lot of an event, if it is under this lease: whose it is, and who has not ended yet.
+/// The leased batch of an event, if it is under this lease: whose it is, and who has not ended yet.
 fn read(
     db: &Connection,
     event: EventNo,
@@ -204,7 +205,7 @@ fn read(
     )?;
     let mut rows = statement.query(params![event.0, lease])?;
     let Some(row) = rows.next()? else { return Ok(None) };
-    let left = decode_lot(row.get_ref(1)?.as_blob().map_err(rusqlite::Error::from)?)?;
+    let left = decode_batch(row.get_ref(1)?.as_blob().map_err(rusqlite::Error::from)?)?;
     Ok(Some((AppId::from(row.get::<_, String>(0)?), left)))
 }
 

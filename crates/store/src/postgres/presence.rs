@@ -1,4 +1,4 @@
-//! How channels and their members stand.
+//! The presence journal (table `standing`).
 
 use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, Row};
@@ -8,32 +8,34 @@ use tidings_model::id::{AppId, DeliveryKey, DestinationNo, EventNo};
 
 use super::closing::Closing;
 use super::connect::sql;
-use super::lanes::{self, Dues};
+use super::lanes::{self, DueIndex};
 use super::locks;
 use crate::error::StoreError;
-use crate::standing::{QUIET_AGE, SLICE, Standing, Step, Subject, Turn, Turned, step};
+use crate::presence::{
+    Applied, JournalWrite, PresenceChange, PresenceKey, PresenceRecord, SLICE, SUPPRESSED_AGE, plan_write,
+};
 
-/// Writes a turn down; its steady time is the server's.
-pub(super) async fn turn(db: &mut PgConnection, turn: &Turn) -> Result<Turned, StoreError> {
-    let Subject { app, channel, user } = &turn.subject;
+/// Records a change; its steady time is the server's.
+pub(super) async fn apply(db: &mut PgConnection, change: &PresenceChange) -> Result<Applied, StoreError> {
+    let PresenceKey { app, channel, user } = &change.key;
     let member = user.as_deref().unwrap_or_default();
-    let is_quiet = turn.quiet && turn.present;
-    let since = if is_quiet { turn.wall - QUIET_AGE } else { turn.wall };
+    let is_suppressed = change.suppress && change.present;
+    let since = if is_suppressed { change.wall - SUPPRESSED_AGE } else { change.wall };
     let written = sql("INSERT INTO standing (app, channel, member, present, number, event, told, changed_at)
          VALUES ($1, $2, $3, $4, $5, $6, $8, $7) ON CONFLICT (app, channel, member) DO NOTHING")
     .bind(app.as_str().to_owned())
     .bind(channel.clone())
     .bind(member.to_owned())
-    .bind(turn.present && !is_quiet)
-    .bind(turn.number)
-    .bind(turn.event.clone())
+    .bind(change.present && !is_suppressed)
+    .bind(change.number)
+    .bind(change.event.clone())
     .bind(since)
-    .bind(is_quiet)
+    .bind(is_suppressed)
     .execute(&mut *db)
     .await?
     .rows_affected();
     if written == 1 {
-        return Ok(if is_quiet { Turned::Dropped } else { Turned::Tell });
+        return Ok(if is_suppressed { Applied::Suppressed } else { Applied::Announce });
     }
     let known = sql("SELECT app, channel, member, present, number, event, told, changed_at FROM standing
          WHERE app = $1 AND channel = $2 AND member = $3 FOR UPDATE")
@@ -43,21 +45,21 @@ pub(super) async fn turn(db: &mut PgConnection, turn: &Turn) -> Result<Turned, S
     .fetch_optional(&mut *db)
     .await?;
     let Some(known) = known else {
-        // Forgotten in between: it was gone long ago, and asking again writes it down.
+        // Forgotten in between: it was absent for long, and a second call records it.
         return Err(StoreError::Conflict);
     };
-    let known = standing(&known)?;
-    let (told, turned, present) = match step(turn, &known) {
-        Step::Nothing(turned) => return Ok(turned),
-        Step::Renumber => (known.told, Turned::Known, known.present),
-        Step::TurnOrTakeBack if take_back(db, &known, turn).await? => (true, Turned::TakenBack, true),
-        Step::Turn | Step::TurnOrTakeBack if is_quiet => (true, Turned::Dropped, false),
-        Step::Turn | Step::TurnOrTakeBack => (false, Turned::Tell, turn.present),
+    let known = record(&known)?;
+    let (announced, applied, present) = match plan_write(change, &known) {
+        JournalWrite::None(applied) => return Ok(applied),
+        JournalWrite::Number => (known.announced, Applied::Known, known.present),
+        JournalWrite::ChangeOrRevert if revert(db, &known, change).await? => (true, Applied::Reverted, true),
+        JournalWrite::Change | JournalWrite::ChangeOrRevert if is_suppressed => (true, Applied::Suppressed, false),
+        JournalWrite::Change | JournalWrite::ChangeOrRevert => (false, Applied::Announce, change.present),
     };
-    let (event, since) = match turned {
-        Turned::Known => (known.event, known.since),
-        Turned::Dropped => (turn.event.clone(), since),
-        _ => (turn.event.clone(), turn.wall),
+    let (event, since) = match applied {
+        Applied::Known => (known.event, known.since),
+        Applied::Suppressed => (change.event.clone(), since),
+        _ => (change.event.clone(), change.wall),
     };
     sql("UPDATE standing SET present = $4, number = $5, event = $6, told = $7, changed_at = $8
          WHERE app = $1 AND channel = $2 AND member = $3")
@@ -65,21 +67,21 @@ pub(super) async fn turn(db: &mut PgConnection, turn: &Turn) -> Result<Turned, S
     .bind(channel.clone())
     .bind(member.to_owned())
     .bind(present)
-    .bind(turn.number)
+    .bind(change.number)
     .bind(event)
-    .bind(told)
+    .bind(announced)
     .bind(since)
     .execute(db)
     .await?;
-    Ok(turned)
+    Ok(applied)
 }
 
-/// Cancels what tells of a going, if nobody has heard of it and all of it is still to come.
-async fn take_back(db: &mut PgConnection, gone: &Standing, turn: &Turn) -> Result<bool, StoreError> {
-    if !gone.told {
+/// Cancels the deliveries that announce a departure, if all of them are still pending and none was attempted.
+async fn revert(db: &mut PgConnection, gone: &PresenceRecord, change: &PresenceChange) -> Result<bool, StoreError> {
+    if !gone.announced {
         return Ok(false);
     }
-    let app = turn.subject.app.as_str();
+    let app = change.key.app.as_str();
     let event = sql("SELECT no, deliveries FROM event WHERE app = $1 AND id = $2")
         .bind(app.to_owned())
         .bind(gone.event.clone())
@@ -87,8 +89,8 @@ async fn take_back(db: &mut PgConnection, gone: &Standing, turn: &Turn) -> Resul
         .await?;
     let event = event.map(|row| Ok::<_, sqlx::Error>((row.try_get(0)?, row.try_get(1)?))).transpose()?;
     let Some((event, deliveries)) = event.filter(|(_, deliveries): &(i64, i64)| *deliveries > 0) else {
-        // Nobody is to hear of the going, so the coming is news only when the going was one.
-        return Ok(turn.wall - gone.since < turn.window);
+        // The departure has no deliveries, so the arrival is announced only if the window has passed.
+        return Ok(change.wall - gone.since < change.window);
     };
     let open = sql("SELECT destination, lane FROM delivery WHERE app = $1 AND event = $2 AND lane IS NOT NULL")
         .bind(app.to_owned())
@@ -104,7 +106,7 @@ async fn take_back(db: &mut PgConnection, gone: &Standing, turn: &Turn) -> Resul
          WHERE app = $1 AND event = $2 AND lease IS NULL AND attempts = 0 AND not_before > $3 FOR UPDATE")
     .bind(app.to_owned())
     .bind(event)
-    .bind(turn.now)
+    .bind(change.now)
     .fetch_all(&mut *db)
     .await?;
     if to_come.len() as i64 != deliveries {
@@ -115,45 +117,47 @@ async fn take_back(db: &mut PgConnection, gone: &Standing, turn: &Turn) -> Resul
         .bind(event)
         .execute(&mut *db)
         .await?;
-    let (mut closing, mut dues) = (Closing::default(), Dues::default());
+    let (mut closing, mut due_index) = (Closing::default(), DueIndex::default());
     for row in &to_come {
         let destination = DestinationNo(row.try_get(0)?);
         let key = DeliveryKey { app: AppId::from(app), event: EventNo(event), destination };
-        closing.close(&key, DeliveryState::Canceled, 0, turn.wall, None);
+        closing.close(&key, DeliveryState::Canceled, 0, change.wall, None);
         if let Some(lane) = row.try_get::<Option<String>, _>(1)? {
-            let go = lanes::Go { lease: None, now: turn.now, batch: 1, gather: 0 };
-            lanes::advance(db, destination, &lane, go, &mut dues).await?;
+            let go = lanes::Go { lease: None, now: change.now, batch: 1, gather: 0 };
+            lanes::advance(db, destination, &lane, go, &mut due_index).await?;
         }
-        dues.refresh(destination);
+        due_index.refresh(destination);
     }
     closing.write(db).await?;
-    dues.write(db).await?;
+    due_index.write(db).await?;
     Ok(true)
 }
 
-/// Notes that a turn has been told.
-pub(super) async fn told(db: &mut PgConnection, subject: &Subject, number: i64) -> Result<(), StoreError> {
-    // A later turn of the same kind may have moved the number on; what was told is how it stands all the same.
+/// Marks a change as announced.
+pub(super) async fn mark_announced(db: &mut PgConnection, key: &PresenceKey, number: i64) -> Result<(), StoreError> {
+    // A later change of the same kind may have raised the number; what was announced holds all the same.
     sql(
         "UPDATE standing SET told = TRUE WHERE app = $1 AND channel = $2 AND member = $3 AND number >= $4 AND NOT told",
     )
-    .bind(subject.app.as_str().to_owned())
-    .bind(subject.channel.clone())
-    .bind(subject.user.clone().unwrap_or_default())
+    .bind(key.app.as_str().to_owned())
+    .bind(key.channel.clone())
+    .bind(key.user.clone().unwrap_or_default())
     .bind(number)
     .execute(db)
     .await?;
     Ok(())
 }
 
-/// A page of what is there or not told.
-pub(super) async fn standings(
+/// A page of the records that are present or not announced.
+pub(super) async fn records(
     db: &mut PgConnection,
-    after: Option<&Subject>,
+    after: Option<&PresenceKey>,
     limit: usize,
-) -> Result<Vec<Standing>, StoreError> {
+) -> Result<Vec<PresenceRecord>, StoreError> {
     let (app, channel, member) = match after {
-        Some(Subject { app, channel, user }) => (app.as_str(), channel.as_str(), user.as_deref().unwrap_or_default()),
+        Some(PresenceKey { app, channel, user }) => {
+            (app.as_str(), channel.as_str(), user.as_deref().unwrap_or_default())
+        }
         None => ("", "", ""),
     };
     let rows = sql("SELECT app, channel, member, present, number, event, told, changed_at FROM standing
@@ -164,15 +168,15 @@ pub(super) async fn standings(
     .bind(i64::try_from(limit).unwrap_or(i64::MAX))
     .fetch_all(db)
     .await?;
-    rows.iter().map(standing).collect()
+    rows.iter().map(record).collect()
 }
 
-/// The highest number of any turn.
+/// The highest number of any change.
 pub(super) async fn last(db: &mut PgConnection) -> Result<i64, StoreError> {
     Ok(sql("SELECT coalesce(MAX(number), 0) FROM standing").fetch_one(db).await?.try_get(0)?)
 }
 
-/// Forgets a slice of what is gone.
+/// Forgets a slice of the records that are absent and announced.
 pub(super) async fn forget(db: &mut PgConnection, before: Millis) -> Result<bool, StoreError> {
     let forgotten = sql("DELETE FROM standing WHERE (app, channel, member) IN
          (SELECT app, channel, member FROM standing WHERE NOT present AND told AND changed_at < $1
@@ -184,10 +188,10 @@ pub(super) async fn forget(db: &mut PgConnection, before: Millis) -> Result<bool
     Ok(forgotten.rows_affected() == SLICE as u64)
 }
 
-fn standing(row: &PgRow) -> Result<Standing, StoreError> {
+fn record(row: &PgRow) -> Result<PresenceRecord, StoreError> {
     let user: String = row.try_get(2)?;
-    Ok(Standing {
-        subject: Subject {
+    Ok(PresenceRecord {
+        key: PresenceKey {
             app: AppId::from(row.try_get::<String, _>(0)?),
             channel: row.try_get(1)?,
             user: (!user.is_empty()).then_some(user),
@@ -195,7 +199,7 @@ fn standing(row: &PgRow) -> Result<Standing, StoreError> {
         present: row.try_get(3)?,
         number: row.try_get(4)?,
         event: row.try_get(5)?,
-        told: row.try_get(6)?,
+        announced: row.try_get(6)?,
         since: row.try_get(7)?,
     })
 }

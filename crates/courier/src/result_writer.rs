@@ -1,7 +1,7 @@
-//! Writing down what came of attempts: in batches, until the store takes them.
+//! Writes the results of attempts to the store, in batches, and retries until it takes them.
 //!
-//! While the store cannot write (a full disk, a locked database) results wait here, and with them the memory their deliveries
-//! are charged for: so new work stops coming before memory runs out, and nothing is forgotten.
+//! While the store cannot write (a full disk, a locked database) results wait here and keep the memory that is reserved for
+//! their deliveries: so new work stops coming before memory runs out, and no result is lost.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -12,7 +12,7 @@ use tidings_store::StoreError;
 use tidings_store::queue::{Finished, Next, Recorded, Recording};
 use tokio::sync::mpsc;
 
-use crate::courier::{Inner, Item, Notice};
+use crate::courier::{Inner, Notice, QueuedDelivery};
 
 /// With so many results unwritten no new attempt begins: a crash makes their attempts again, and that has to have a bound.
 pub(crate) const MAX_UNWRITTEN: usize = 512;
@@ -24,17 +24,17 @@ const GATHER: Duration = Duration::from_millis(250);
 /// The pause between two tries to write, at first and at most.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
 
-/// A result, and what is charged until it is written.
-pub(crate) struct Report {
+/// A result, and the delivery whose memory stays reserved until it is written.
+pub(crate) struct UnwrittenResult {
     pub(crate) finished: Finished,
-    pub(crate) item: Item,
+    pub(crate) item: QueuedDelivery,
 }
 
 /// Runs until every sender is gone and everything is written.
-pub(crate) async fn run(inner: Arc<Inner>, mut reports: mpsc::UnboundedReceiver<Report>) {
+pub(crate) async fn run(inner: Arc<Inner>, mut results: mpsc::UnboundedReceiver<UnwrittenResult>) {
     let mut batch = Vec::with_capacity(BATCH);
-    while reports.recv_many(&mut batch, BATCH).await > 0 {
-        let (finished, items): (Vec<_>, Vec<_>) = batch.drain(..).map(|report| (report.finished, report.item)).unzip();
+    while results.recv_many(&mut batch, BATCH).await > 0 {
+        let (finished, items): (Vec<_>, Vec<_>) = batch.drain(..).map(|result| (result.finished, result.item)).unzip();
         let finished = Arc::new(finished);
         let recorded = write(&inner, &finished).await;
         inner.unwritten.fetch_sub(finished.len(), Ordering::AcqRel);
@@ -62,7 +62,7 @@ async fn write(inner: &Inner, finished: &Arc<Vec<Finished>>) -> Vec<Recorded> {
             // It is being stopped: what is not written is attempted again after the next start.
             Err(StoreError::Closed) => return Vec::new(),
             Err(error) => {
-                tracing::error!(%error, results = finished.len(), "results of deliveries could not be written; trying again");
+                tracing::error!(%error, results = finished.len(), "results of deliveries could not be written; retrying");
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(PAUSE.1);
             }

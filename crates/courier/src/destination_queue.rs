@@ -1,4 +1,4 @@
-//! One destination's line: what is ready for it, and how much of that may be under way.
+//! One destination's queue: what is ready for it, and how much of that may be under way.
 //!
 //! Fresh deliveries and those that come again wait in two queues and take turns, so retries never starve fresh events and a
 //! flood of fresh events never starves retries. The window of attempts under way shrinks by half when the destination is in
@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use tidings_model::clock::Millis;
 
-use crate::courier::Item;
-use crate::outlet::{Host, Terms};
+use crate::courier::QueuedDelivery;
+use crate::outlet::{DestinationPolicy, Host};
 use crate::ring::AppNo;
 
 /// Fresh deliveries that get a turn for each that comes again.
@@ -25,20 +25,20 @@ const PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs
 /// A bucket of tokens is full again after so long.
 const RATE_WINDOW: Millis = 1_000;
 
-/// What a destination gave to an attempt, as far as its line cares.
+/// What an attempt tells about its destination's health.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Mood {
-    /// It took the delivery, or refused just this one.
-    Fine,
-    /// It did not answer.
-    Trouble,
-    /// It asked for less, perhaps with a time.
+pub(crate) enum AttemptHealth {
+    /// It answered: took the delivery, or refused just this one.
+    Healthy,
+    /// No answer.
+    Failing,
+    /// It asked for fewer requests (429, 503 …), perhaps after a pause.
     SlowDown(Option<Duration>),
 }
 
-/// How a destination stands, as far as its share of the turns goes.
+/// A destination's health: which share of the permits it may use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Health {
+pub(crate) enum DestinationHealth {
     /// Its last attempt got an answer.
     Healthy,
     /// It has never answered, as far as is known.
@@ -69,9 +69,9 @@ impl Pace {
 }
 
 #[derive(Default)]
-pub(crate) struct Line {
-    fresh: VecDeque<Item>,
-    again: VecDeque<Item>,
+pub(crate) struct DestinationQueue {
+    fresh: VecDeque<QueuedDelivery>,
+    again: VecDeque<QueuedDelivery>,
     turn: u32,
     /// Attempts under way.
     pub(crate) running: u32,
@@ -85,33 +85,33 @@ pub(crate) struct Line {
     tokens: u64,
     reckoned_at: Millis,
     /// Its last attempt got no answer.
-    pub(crate) troubled: bool,
+    pub(crate) failing: bool,
     /// It has answered before.
     pub(crate) answered: bool,
     /// Whose it is, once it has had a delivery.
     pub(crate) app: Option<AppNo>,
-    /// A place at this host is kept for it.
+    /// A slot at this host is kept for it.
     pub(crate) reserved: Option<Host>,
     /// The store has more for it than was fetched.
     pub(crate) more: bool,
-    /// It waits for a turn in the desk, or for a place at its host.
+    /// It waits for a turn in the dispatcher, or for a slot at its host.
     pub(crate) listed: bool,
 }
 
-impl Line {
-    /// The line of a destination that has answered before, or not as far as is known.
+impl DestinationQueue {
+    /// The queue of a destination that has answered before, or not as far as is known.
     pub(crate) fn of(answered: bool) -> Self {
         Self { answered, ..Self::default() }
     }
 
     /// Takes a delivery in. Lanes' next ones go to the front, where their predecessor was.
-    pub(crate) fn push(&mut self, item: Item, fresh: bool, front: bool) {
-        let queue = if fresh { &mut self.fresh } else { &mut self.again };
-        if front { queue.push_front(item) } else { queue.push_back(item) }
+    pub(crate) fn push(&mut self, item: QueuedDelivery, fresh: bool, front: bool) {
+        let waiting = if fresh { &mut self.fresh } else { &mut self.again };
+        if front { waiting.push_front(item) } else { waiting.push_back(item) }
     }
 
     /// Hands out the next delivery.
-    pub(crate) fn pop(&mut self) -> Option<Item> {
+    pub(crate) fn pop(&mut self) -> Option<QueuedDelivery> {
         self.turn = self.turn.wrapping_add(1);
         let again_first = self.turn.is_multiple_of(FRESH_TURNS + 1);
         if again_first {
@@ -122,21 +122,21 @@ impl Line {
     }
 
     /// Puts back what was handed out and could not be attempted.
-    pub(crate) fn put_back(&mut self, item: Item) {
+    pub(crate) fn put_back(&mut self, item: QueuedDelivery) {
         self.again.push_front(item);
     }
 
-    /// Empties the line.
-    pub(crate) fn drain(&mut self) -> impl Iterator<Item = Item> + '_ {
-        self.fresh.drain(..).chain(self.again.drain(..)).flat_map(Item::apart)
+    /// Empties the queue.
+    pub(crate) fn drain(&mut self) -> impl Iterator<Item = QueuedDelivery> + '_ {
+        self.fresh.drain(..).chain(self.again.drain(..)).flat_map(QueuedDelivery::apart)
     }
 
     /// How it stands.
-    pub(crate) fn health(&self) -> Health {
-        match (self.troubled, self.answered) {
-            (true, _) => Health::Failing,
-            (false, true) => Health::Healthy,
-            (false, false) => Health::Untried,
+    pub(crate) fn health(&self) -> DestinationHealth {
+        match (self.failing, self.answered) {
+            (true, _) => DestinationHealth::Failing,
+            (false, true) => DestinationHealth::Healthy,
+            (false, false) => DestinationHealth::Untried,
         }
     }
 
@@ -152,30 +152,30 @@ impl Line {
             && !self.listed
             && !self.more
             && self.window.is_none()
-            && !self.troubled
+            && !self.failing
             && self.paused_until <= now
             && now - self.reckoned_at >= RATE_WINDOW
     }
 
     /// How many attempts may be under way.
-    pub(crate) fn limit(&self, terms: Terms, configured: u32) -> u32 {
-        let limit = match terms {
-            Terms::Open { concurrency, .. } => concurrency.unwrap_or(configured).max(1),
+    pub(crate) fn limit(&self, policy: DestinationPolicy, configured: u32) -> u32 {
+        let limit = match policy {
+            DestinationPolicy::Open { concurrency, .. } => concurrency.unwrap_or(configured).max(1),
             // One turn at a time finds out that there is nothing to send.
-            Terms::Disabled | Terms::Gone => 1,
+            DestinationPolicy::Disabled | DestinationPolicy::Gone => 1,
         };
         self.window.map_or(limit, |window| window.min(limit))
     }
 
     /// How many more deliveries it may hold.
-    pub(crate) fn room(&self, terms: Terms, configured: u32, now: Millis) -> usize {
-        if self.paused_until > now || terms == Terms::Disabled {
+    pub(crate) fn room(&self, policy: DestinationPolicy, configured: u32, now: Millis) -> usize {
+        if self.paused_until > now || policy == DestinationPolicy::Disabled {
             return 0;
         }
-        let most = match (self.window, terms) {
+        let most = match (self.window, policy) {
             (Some(window), _) => window as usize * 2,
-            (None, Terms::Open { rate: Some(rate), .. }) => MAX_WAITING.min(10 * rate.max(1) as usize),
-            (None, Terms::Open { .. }) => MAX_WAITING.max(self.pace.per_second * HELD_SECONDS),
+            (None, DestinationPolicy::Open { rate: Some(rate), .. }) => MAX_WAITING.min(10 * rate.max(1) as usize),
+            (None, DestinationPolicy::Open { .. }) => MAX_WAITING.max(self.pace.per_second * HELD_SECONDS),
             (None, _) => configured as usize,
         };
         most.saturating_sub(self.waiting())
@@ -188,11 +188,11 @@ impl Line {
     }
 
     /// Takes the right to send one; otherwise says when to come back.
-    pub(crate) fn take_token(&mut self, terms: Terms, now: Millis) -> Result<(), Millis> {
+    pub(crate) fn take_token(&mut self, policy: DestinationPolicy, now: Millis) -> Result<(), Millis> {
         if self.paused_until > now {
             return Err(self.paused_until);
         }
-        let Terms::Open { rate: Some(rate), .. } = terms else { return Ok(()) };
+        let DestinationPolicy::Open { rate: Some(rate), .. } = policy else { return Ok(()) };
         const ONE: u64 = 1_000;
         let rate = u64::from(rate.max(1));
         let passed = now.saturating_sub(self.reckoned_at).max(0) as u64;
@@ -207,28 +207,28 @@ impl Line {
     }
 
     /// Whether an attempt that went well would teach it nothing.
-    pub(crate) fn is_well(&self) -> bool {
-        self.answered && !self.troubled && self.window.is_none() && self.pause.is_zero()
+    pub(crate) fn is_healthy(&self) -> bool {
+        self.answered && !self.failing && self.window.is_none() && self.pause.is_zero()
     }
 
     /// Learns from an attempt.
-    pub(crate) fn learn(&mut self, mood: Mood, limit: u32, now: Millis) {
-        self.answered |= mood != Mood::Trouble;
-        match mood {
-            Mood::Fine => {
-                self.troubled = false;
+    pub(crate) fn learn(&mut self, health: AttemptHealth, limit: u32, now: Millis) {
+        self.answered |= health != AttemptHealth::Failing;
+        match health {
+            AttemptHealth::Healthy => {
+                self.failing = false;
                 self.pause = Duration::ZERO;
                 self.window = self.window.map(|window| window + 1).filter(|window| *window < limit);
             }
-            Mood::Trouble => {
-                self.troubled = true;
+            AttemptHealth::Failing => {
+                self.failing = true;
                 self.shrink(limit);
             }
-            Mood::SlowDown(wish) => {
-                self.troubled = false;
+            AttemptHealth::SlowDown(asked) => {
+                self.failing = false;
                 self.shrink(limit);
                 self.pause = (self.pause * 2).clamp(PAUSE.0, PAUSE.1);
-                let pause = wish.unwrap_or(self.pause).clamp(self.pause, PAUSE.1);
+                let pause = asked.unwrap_or(self.pause).clamp(self.pause, PAUSE.1);
                 self.paused_until = self.paused_until.max(now + tidings_model::clock::millis(pause));
             }
         }
@@ -243,23 +243,23 @@ impl Line {
 mod tests {
     use super::*;
 
-    const OPEN: Terms = Terms::Open { concurrency: None, rate: None, host: None };
+    const OPEN: DestinationPolicy = DestinationPolicy::Open { concurrency: None, rate: None, host: None };
 
     #[test]
     fn a_fast_line_holds_what_it_ends_in_a_few_seconds() {
-        let mut line = Line::default();
+        let mut queue = DestinationQueue::default();
         for second in 0..3 {
             for n in 0..2_000 {
-                line.end(second * 1_000 + n / 2);
+                queue.end(second * 1_000 + n / 2);
             }
         }
-        assert_eq!(line.room(OPEN, 10, 3_000), 2_000 * HELD_SECONDS);
-        let limited = Terms::Open { concurrency: None, rate: Some(5), host: None };
-        assert_eq!(line.room(limited, 10, 3_000), 50);
+        assert_eq!(queue.room(OPEN, 10, 3_000), 2_000 * HELD_SECONDS);
+        let limited = DestinationPolicy::Open { concurrency: None, rate: Some(5), host: None };
+        assert_eq!(queue.room(limited, 10, 3_000), 50);
         // It was quick once: a minute later that counts no more.
-        line.end(63_000);
-        assert_eq!(line.room(OPEN, 10, 63_000), MAX_WAITING);
-        line.learn(Mood::Trouble, 10, 63_000);
-        assert_eq!(line.room(OPEN, 10, 63_000), 10);
+        queue.end(63_000);
+        assert_eq!(queue.room(OPEN, 10, 63_000), MAX_WAITING);
+        queue.learn(AttemptHealth::Failing, 10, 63_000);
+        assert_eq!(queue.room(OPEN, 10, 63_000), 10);
     }
 }

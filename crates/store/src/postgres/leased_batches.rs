@@ -1,7 +1,7 @@
-//! Lots: the fresh deliveries of an event that no lane orders, leased together to whoever published it.
+//! Leased batches: the fresh deliveries of an event that no lane orders, leased together to whoever published it.
 //!
-//! A delivery leaves its lot when its attempt ends: for the closed ones or, when it is to be attempted again, for a row of its
-//! own. Of a lot whose lease is void or has run out, every delivery gets its row.
+//! A delivery leaves its leased batch when its attempt ends: for the closed ones or, when it is to be attempted again,
+//! for a row of its own. Of a leased batch whose lease is void or has run out, every delivery gets its row.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
@@ -14,40 +14,40 @@ use tidings_model::id::{AppId, DeliveryKey, DestinationNo, EventNo};
 use super::catalogue;
 use super::closing::Closing;
 use super::connect::sql;
-use super::lanes::Dues;
-use crate::destinations::{decode_lot, encode_lot};
+use super::lanes::DueIndex;
+use crate::destinations::{decode_batch, encode_batch};
 use crate::error::StoreError;
 use crate::log::Lease;
 use crate::queue::{DeliveryFilter, DeliveryRow, Leased};
 
-/// How many lots one transaction takes back: few have more than a handful of deliveries.
+/// How many leased batches one transaction takes back: few have more than a handful of deliveries.
 const SLICE: i64 = 64;
 
-/// Writes lots, each in ascending order of its destinations.
+/// Writes leased batches, each in ascending order of its destinations.
 pub(super) async fn insert(
     db: &mut PgConnection,
-    lots: &[(EventNo, Lease, Vec<DestinationNo>)],
+    batches: &[(EventNo, Lease, Vec<DestinationNo>)],
 ) -> Result<(), StoreError> {
-    if lots.is_empty() {
+    if batches.is_empty() {
         return Ok(());
     }
     sql("INSERT INTO lot (event, lease, lease_until, destinations)
          SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bytea[])")
-    .bind(lots.iter().map(|(event, ..)| event.0).collect::<Vec<_>>())
-    .bind(lots.iter().map(|(_, lease, _)| lease.token.0).collect::<Vec<_>>())
-    .bind(lots.iter().map(|(_, lease, _)| lease.until).collect::<Vec<_>>())
-    .bind(lots.iter().map(|(.., set)| encode_lot(set)).collect::<Vec<_>>())
+    .bind(batches.iter().map(|(event, ..)| event.0).collect::<Vec<_>>())
+    .bind(batches.iter().map(|(_, lease, _)| lease.token.0).collect::<Vec<_>>())
+    .bind(batches.iter().map(|(_, lease, _)| lease.until).collect::<Vec<_>>())
+    .bind(batches.iter().map(|(.., set)| encode_batch(set)).collect::<Vec<_>>())
     .execute(db)
     .await?;
     Ok(())
 }
 
-/// Takes deliveries out of their lots, each with the lease that it is held under. Answers, in their order, which were there;
-/// those that are not of a lot never are.
+/// Takes deliveries out of their leased batches, each with the lease that it is held under. Answers, in their order,
+/// which were there; those that are not of a leased batch never are.
 pub(super) async fn take_out(db: &mut PgConnection, batch: &[&Leased]) -> Result<Vec<bool>, StoreError> {
     let mut taken = vec![false; batch.len()];
     let wanted: BTreeSet<(i64, i64)> =
-        batch.iter().filter(|l| l.lot).map(|l| (l.key.event.0, l.lease.token.0)).collect();
+        batch.iter().filter(|l| l.in_batch).map(|l| (l.key.event.0, l.lease.token.0)).collect();
     if wanted.is_empty() {
         return Ok(taken);
     }
@@ -59,21 +59,21 @@ pub(super) async fn take_out(db: &mut PgConnection, batch: &[&Leased]) -> Result
         .bind(leases)
         .fetch_all(&mut *db)
         .await?;
-    let mut lots: BTreeMap<(i64, i64), (Vec<DestinationNo>, bool)> = BTreeMap::new();
+    let mut batches: BTreeMap<(i64, i64), (Vec<DestinationNo>, bool)> = BTreeMap::new();
     for row in rows {
-        let left = decode_lot(row.try_get(2)?)?;
-        lots.insert((row.try_get(0)?, row.try_get(1)?), (left, false));
+        let left = decode_batch(row.try_get(2)?)?;
+        batches.insert((row.try_get(0)?, row.try_get(1)?), (left, false));
     }
-    for (leased, taken) in batch.iter().zip(&mut taken).filter(|(leased, _)| leased.lot) {
-        let lot = lots.get_mut(&(leased.key.event.0, leased.lease.token.0));
-        if let Some((left, changed)) = lot
+    for (leased, taken) in batch.iter().zip(&mut taken).filter(|(leased, _)| leased.in_batch) {
+        let held = batches.get_mut(&(leased.key.event.0, leased.lease.token.0));
+        if let Some((left, changed)) = held
             && let Ok(at) = left.binary_search(&leased.key.destination)
         {
             left.remove(at);
             (*taken, *changed) = (true, true);
         }
     }
-    let changed = lots.into_iter().filter(|(_, (_, changed))| *changed).map(|((event, _), (left, _))| (event, left));
+    let changed = batches.into_iter().filter(|(_, (_, changed))| *changed).map(|((event, _), (left, _))| (event, left));
     let (ended, others): (Vec<_>, Vec<_>) = changed.partition(|(_, left)| left.is_empty());
     if !ended.is_empty() {
         let events: Vec<i64> = ended.into_iter().map(|(event, _)| event).collect();
@@ -83,14 +83,14 @@ pub(super) async fn take_out(db: &mut PgConnection, batch: &[&Leased]) -> Result
         sql("UPDATE lot t SET destinations = n.destinations FROM unnest($1::bigint[], $2::bytea[]) AS n (event, destinations)
              WHERE t.event = n.event")
         .bind(others.iter().map(|(event, _)| *event).collect::<Vec<_>>())
-        .bind(others.iter().map(|(_, left)| encode_lot(left)).collect::<Vec<_>>())
+        .bind(others.iter().map(|(_, left)| encode_batch(left)).collect::<Vec<_>>())
         .execute(db)
         .await?;
     }
     Ok(taken)
 }
 
-/// A delivery that has left its lot, to be attempted again.
+/// A delivery that has left its leased batch, to be attempted again.
 pub(super) struct Reopened {
     pub(super) key: DeliveryKey,
     pub(super) due: Millis,
@@ -98,15 +98,15 @@ pub(super) struct Reopened {
     pub(super) last_error: Option<String>,
 }
 
-/// Gives deliveries that have left their lots rows of their own; those whose destination is not among `there` are canceled
-/// instead. The catalogue is held by the caller.
+/// Gives deliveries that have left their leased batches rows of their own; those whose destination is not among `there`
+/// are canceled instead. The catalogue is held by the caller.
 pub(super) async fn reopen(
     db: &mut PgConnection,
     all: Vec<Reopened>,
     there: &HashSet<i64>,
     wall: Millis,
     closing: &mut Closing,
-    dues: &mut Dues,
+    due_index: &mut DueIndex,
 ) -> Result<(), StoreError> {
     let (open, gone): (Vec<_>, Vec<_>) = all.into_iter().partition(|one| there.contains(&one.key.destination.0));
     for one in gone {
@@ -116,7 +116,7 @@ pub(super) async fn reopen(
         return Ok(());
     }
     for one in &open {
-        dues.note(one.key.destination, one.due);
+        due_index.note(one.key.destination, one.due);
     }
     sql("INSERT INTO delivery (app, event, destination, attempts, forgiven, due, last_error)
          SELECT app, event, destination, attempts, 0, due, last_error
@@ -133,7 +133,7 @@ pub(super) async fn reopen(
     Ok(())
 }
 
-/// Which lots are to be taken back.
+/// Which leased batches are to be taken back.
 pub(super) enum Which<'a> {
     /// Those whose lease ended before this time of the server's.
     RunOut(Millis),
@@ -141,8 +141,8 @@ pub(super) enum Which<'a> {
     Of(&'a [i64]),
 }
 
-/// Gives every delivery of a slice of such lots its row, due now. Answers how many deliveries there were, and whether there may
-/// be more.
+/// Gives every delivery of a slice of such leased batches its row, due now. Answers how many deliveries there were, and
+/// whether there may be more.
 pub(super) async fn take_back(db: &mut PgConnection, which: Which<'_>, now: Millis) -> Result<(u64, bool), StoreError> {
     super::locks::hold_catalogue(db).await?;
     // Another node may be doing the same, or recording what came of some.
@@ -165,7 +165,7 @@ pub(super) async fn take_back(db: &mut PgConnection, which: Which<'_>, now: Mill
         let event: i64 = row.try_get(0)?;
         events.push(event);
         let app = AppId::from(row.try_get::<String, _>(1)?);
-        for destination in decode_lot(row.try_get(2)?)? {
+        for destination in decode_batch(row.try_get(2)?)? {
             let key = DeliveryKey { app: app.clone(), event: EventNo(event), destination };
             back.push(Reopened { key, due: now, attempts: 0, last_error: None });
         }
@@ -175,16 +175,16 @@ pub(super) async fn take_back(db: &mut PgConnection, which: Which<'_>, now: Mill
         let more = events.len() as i64 == SLICE;
         sql("DELETE FROM lot WHERE event = ANY($1)").bind(events).execute(&mut *db).await?;
         let there = catalogue::there(db, back.iter().map(|one| one.key.destination)).await?;
-        let (mut closing, mut dues) = (Closing::default(), Dues::default());
-        reopen(db, back, &there, now, &mut closing, &mut dues).await?;
+        let (mut closing, mut due_index) = (Closing::default(), DueIndex::default());
+        reopen(db, back, &there, now, &mut closing, &mut due_index).await?;
         closing.write(db).await?;
-        dues.write(db).await?;
+        due_index.write(db).await?;
         return Ok((taken, more));
     }
     Ok((0, false))
 }
 
-/// Whether a delivery is under way as one of a lot.
+/// Whether a delivery is under way as one of a leased batch.
 pub(super) async fn holds(db: &mut PgConnection, key: &DeliveryKey) -> Result<bool, StoreError> {
     let row = sql("SELECT t.destinations FROM lot t JOIN event e ON e.no = t.event WHERE t.event = $1 AND e.app = $2")
         .bind(key.event.0)
@@ -192,12 +192,12 @@ pub(super) async fn holds(db: &mut PgConnection, key: &DeliveryKey) -> Result<bo
         .fetch_optional(db)
         .await?;
     Ok(match row {
-        Some(row) => decode_lot(row.try_get(0)?)?.binary_search(&key.destination).is_ok(),
+        Some(row) => decode_batch(row.try_get(0)?)?.binary_search(&key.destination).is_ok(),
         None => false,
     })
 }
 
-/// A page of the deliveries in lots, newest event first. Lots are few, as deliveries in memory are.
+/// A page of the deliveries in leased batches, newest event first. Leased batches are few, as deliveries in memory are.
 pub(super) async fn page(
     db: &mut PgConnection,
     app: &AppId,
@@ -211,7 +211,8 @@ pub(super) async fn page(
     .bind(first.0)
     .bind(last.0)
     .bind(app.as_str().to_owned())
-    // Of each lot at least one delivery is on the page, unless only one destination's are wanted or the first lot was begun.
+    // Of each leased batch at least one delivery is on the page, unless only one destination's are wanted or the first
+    // leased batch was begun.
     .bind(if filter.destination.is_some() { i64::MAX } else { (filter.limit as i64).saturating_add(1) })
     .fetch_all(&mut *db)
     .await?;
@@ -239,7 +240,7 @@ fn members(
 ) -> Result<(), StoreError> {
     let event = EventNo(row.try_get(0)?);
     let (event_id, event_name): (String, String) = (row.try_get(2)?, row.try_get(3)?);
-    for destination in decode_lot(row.try_get(1)?)?.into_iter().rev() {
+    for destination in decode_batch(row.try_get(1)?)?.into_iter().rev() {
         let wanted = filter.destination.is_none_or(|only| only == destination);
         if out.len() < filter.limit && wanted && (event, destination) < before {
             out.push(DeliveryRow {

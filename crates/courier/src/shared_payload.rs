@@ -1,4 +1,4 @@
-//! An event on its way to several destinations: held once, rendered once, and counted against the memory bound.
+//! An event on its way to several destinations: held once, rendered once, and counted against `queue_bytes`.
 
 use std::sync::Arc;
 use std::sync::OnceLock;
@@ -6,26 +6,26 @@ use std::sync::OnceLock;
 use bytes::Bytes;
 use tidings_store::log::Logged;
 
-use crate::memory::{Account, Charge};
+use crate::memory::{Account, MemoryReservation};
 
 /// An event that deliveries share.
 #[derive(Debug)]
-pub struct Parcel {
+pub struct SharedPayload {
     /// The event as it is logged.
     pub logged: Logged,
     rendered: OnceLock<Bytes>,
-    charge: Charge,
+    reservation: MemoryReservation,
 }
 
-impl Parcel {
+impl SharedPayload {
     pub(crate) fn new(logged: Logged, account: &Arc<Account>) -> Arc<Self> {
-        let charge = Charge::new(account, logged.event.weight());
-        Arc::new(Self { logged, rendered: OnceLock::new(), charge })
+        let reservation = MemoryReservation::new(account, logged.event.weight());
+        Arc::new(Self { logged, rendered: OnceLock::new(), reservation })
     }
 
-    /// Whose memory it takes.
+    /// The account of the memory that it holds.
     pub(crate) fn account(&self) -> &Arc<Account> {
-        self.charge.account()
+        self.reservation.account()
     }
 
     /// The body that every destination of one outlet gets, if it has been rendered.

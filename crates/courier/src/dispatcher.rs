@@ -1,0 +1,470 @@
+//! The dispatcher: every destination's queue, and which of them sends its next request.
+//!
+//! A destination with something to send waits in one of three rings: those that answered last time, those that have
+//! never answered, and those whose last attempt got no answer. Each ring is round-robin by app.
+//!
+//! The last two may use half of the permits, the failing ones alone a quarter, so however many receivers hang, half of
+//! the courier is left for those that answer. Of each share an app may use no more than it leaves free to the others
+//! (three times as much of all permits), so a newcomer finds room whatever another app does.
+//!
+//! A host has slots of its own ([`crate::hosts`]); a destination that finds none waits there.
+//!
+//! All of it is behind one mutex, held for a few map operations and never over I/O.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap, HashSet};
+
+use tidings_model::clock::Millis;
+use tidings_model::id::{AppId, DestinationNo};
+
+use crate::courier::QueuedDelivery;
+use crate::destination_queue::{AttemptHealth, DestinationHealth, DestinationQueue};
+use crate::hosts::{HostSlot, Hosts};
+use crate::outlet::{DestinationPolicy, Host};
+use crate::ring::{AppNo, Ring};
+use crate::settings::Settings;
+use crate::usage::{Answered, Usage};
+
+/// One request to make now. Its permit is released by [`Dispatcher::end`].
+pub(crate) struct Dispatch {
+    pub(crate) permit: DispatchPermit,
+    /// What one request is to carry; not empty.
+    pub(crate) items: Vec<QueuedDelivery>,
+}
+
+/// What a dispatch occupies until it ends.
+#[derive(Clone, Copy)]
+pub(crate) struct DispatchPermit {
+    pub(crate) destination: DestinationNo,
+    app: AppNo,
+    health: DestinationHealth,
+    slot: Option<HostSlot>,
+}
+
+fn queue_of<'q>(
+    queues: &'q mut HashMap<DestinationNo, DestinationQueue>,
+    answered: &Answered,
+    no: DestinationNo,
+) -> &'q mut DestinationQueue {
+    queues.entry(no).or_insert_with(|| DestinationQueue::of(answered.has(no)))
+}
+
+/// The number of an app: the next one for a new app.
+fn number(numbers: &mut HashMap<AppId, AppNo>, by_app: &mut Vec<Usage>, app: &AppId) -> AppNo {
+    if let Some(no) = numbers.get(app) {
+        return *no;
+    }
+    let no = by_app.len() as AppNo;
+    by_app.push(Usage::default());
+    numbers.insert(app.clone(), no);
+    no
+}
+
+pub(crate) struct Dispatcher {
+    queues: HashMap<DestinationNo, DestinationQueue>,
+    /// Those that have something due and are not for this node.
+    others: HashSet<DestinationNo>,
+    answered: Answered,
+    /// Destinations ready to send, by health.
+    healthy: Ring,
+    untried: Ring,
+    failing: Ring,
+    /// Counts calls of `next`, so that each ring comes first at times and none starves.
+    round: usize,
+    hosts: Hosts,
+    app_numbers: HashMap<AppId, AppNo>,
+    /// By app number.
+    by_app: Vec<Usage>,
+    in_use: Usage,
+    max_running: usize,
+    configured: u32,
+    /// Lines that have to be looked at again at a time.
+    wake_at: BinaryHeap<Reverse<(Millis, DestinationNo)>>,
+    /// When the scheduler looks next.
+    planned_wake: Millis,
+    /// Items to be given back to the store, with the time they are due.
+    pub(crate) returns: Vec<(QueuedDelivery, Millis)>,
+    pub(crate) stopped: bool,
+}
+
+impl Dispatcher {
+    pub(crate) fn new(settings: &Settings) -> Self {
+        Self {
+            queues: HashMap::new(),
+            others: HashSet::new(),
+            answered: Answered::default(),
+            healthy: Ring::default(),
+            untried: Ring::default(),
+            failing: Ring::default(),
+            round: 0,
+            hosts: Hosts::new(settings.per_host),
+            app_numbers: HashMap::new(),
+            by_app: Vec::new(),
+            in_use: Usage::default(),
+            max_running: settings.max_in_flight.max(2),
+            configured: settings.concurrency.max(1),
+            wake_at: BinaryHeap::new(),
+            planned_wake: 0,
+            returns: Vec::new(),
+            stopped: false,
+        }
+    }
+
+    pub(crate) fn running(&self) -> usize {
+        self.in_use.all
+    }
+
+    fn queue(&mut self, destination: DestinationNo) -> &mut DestinationQueue {
+        queue_of(&mut self.queues, &self.answered, destination)
+    }
+
+    /// How many more deliveries a destination may have in memory.
+    pub(crate) fn room(&self, destination: DestinationNo, policy: DestinationPolicy, now: Millis) -> usize {
+        if self.stopped {
+            return 0;
+        }
+        self.queues.get(&destination).map_or(DestinationQueue::default().room(policy, self.configured, now), |queue| {
+            queue.room(policy, self.configured, now)
+        })
+    }
+
+    /// Takes a delivery in, with those of its lane that go together with it.
+    pub(crate) fn push(&mut self, item: QueuedDelivery, fresh: bool, front: bool) {
+        let destination = item.leased.key.destination;
+        let queue = queue_of(&mut self.queues, &self.answered, destination);
+        if queue.app.is_none() {
+            queue.app = Some(number(&mut self.app_numbers, &mut self.by_app, &item.leased.key.app));
+        }
+        queue.push(item, fresh, front);
+        self.list(destination);
+    }
+
+    /// Puts back what an attempt could not be made of, until a time.
+    pub(crate) fn put_back(&mut self, destination: DestinationNo, items: Vec<QueuedDelivery>, until: Millis) {
+        if self.stopped {
+            self.returns.extend(items.into_iter().map(|item| (item, until)));
+            return;
+        }
+        let queue = self.queue(destination);
+        QueuedDelivery::together(items).into_iter().rev().for_each(|item| queue.put_back(item));
+        queue.paused_until = queue.paused_until.max(until);
+        self.wake_at.push(Reverse((until, destination)));
+    }
+
+    /// Notes whether the store has more for a destination than was fetched.
+    pub(crate) fn set_more(&mut self, destination: DestinationNo, more: bool) {
+        if more {
+            self.queue(destination).more = true;
+        } else if let Some(queue) = self.queues.get_mut(&destination) {
+            queue.more = false;
+        }
+    }
+
+    /// Notes that what is due to a destination is not for this node.
+    pub(crate) fn pass_over(&mut self, destination: DestinationNo) {
+        self.others.insert(destination);
+    }
+
+    /// Destinations that the store need not be asked for: they hold enough, are paused, or are not for this node. Whether
+    /// the store has more for those that hold enough is not known then, so it is asked when they run low. Those of `apps`,
+    /// which are not asked for at all, are left out.
+    pub(crate) fn full(
+        &mut self,
+        policy: impl Fn(DestinationNo) -> DestinationPolicy,
+        apps: &[AppId],
+        now: Millis,
+    ) -> Vec<DestinationNo> {
+        let apps: Vec<AppNo> = apps.iter().filter_map(|app| self.app_numbers.get(app).copied()).collect();
+        self.others.retain(|no| policy(*no) == DestinationPolicy::Disabled);
+        let configured = self.configured as usize;
+        let enough = |queue: &DestinationQueue| {
+            queue.paused_until > now || queue.waiting() >= configured.max(queue.running as usize * 2)
+        };
+        let full = self.queues.iter_mut().filter(|(_, queue)| enough(queue));
+        let full = full.filter_map(|(no, queue)| {
+            queue.more = true;
+            (!queue.app.is_some_and(|app| apps.contains(&app))).then_some(*no)
+        });
+        full.chain(self.others.iter().copied()).collect()
+    }
+
+    fn list(&mut self, destination: DestinationNo) {
+        if let Some(queue) = self.queues.get_mut(&destination)
+            && !queue.listed
+            && queue.waiting() > 0
+        {
+            queue.listed = true;
+            let Some(app) = queue.app else { return };
+            match queue.health() {
+                DestinationHealth::Healthy => self.healthy.push(app, destination),
+                DestinationHealth::Untried => self.untried.push(app, destination),
+                DestinationHealth::Failing => self.failing.push(app, destination),
+            }
+        }
+    }
+
+    /// The next in the queues, by what each share and each app has left.
+    fn next(&mut self) -> Option<DestinationNo> {
+        let (usage, by_app) = (self.in_use, &self.by_app);
+        let half = self.max_running / 2;
+        let free = self.max_running - usage.all;
+        let unproven_free = half.saturating_sub(usage.unproven);
+        let failing_free = half.div_ceil(2).saturating_sub(usage.failing);
+        let of = |app: AppNo| by_app.get(app as usize).copied().unwrap_or_default();
+        let may = |app| of(app).all < 3 * free;
+        let may_untried = |app| may(app) && of(app).unproven < unproven_free;
+        let may_failing = |app| may_untried(app) && of(app).failing < failing_free;
+        // Each of them comes first at times, so that none starves while another could use every permit.
+        self.round = self.round.wrapping_add(1);
+        let healthy_first = !self.round.is_multiple_of(4);
+        if healthy_first && let Some(destination) = self.healthy.pop(may) {
+            return Some(destination);
+        }
+        let unproven = if self.round.is_multiple_of(2) {
+            self.untried.pop(may_untried).or_else(|| self.failing.pop(may_failing))
+        } else {
+            self.failing.pop(may_failing).or_else(|| self.untried.pop(may_untried))
+        };
+        unproven.or_else(|| if healthy_first { None } else { self.healthy.pop(may) })
+    }
+
+    /// The next request to make, if any may be made now.
+    /// `batch` says how many deliveries one request to a destination carries at most.
+    pub(crate) fn start(
+        &mut self,
+        policy: impl Fn(DestinationNo) -> DestinationPolicy,
+        batch: impl Fn(DestinationNo) -> usize,
+        now: Millis,
+    ) -> Option<Dispatch> {
+        while !self.stopped && self.in_use.all < self.max_running {
+            let destination = self.next()?;
+            let Some(queue) = self.queues.get_mut(&destination) else { continue };
+            queue.listed = false;
+            let reserved = queue.reserved.take();
+            let dispatch = self.begin(destination, reserved, &policy, &batch, now);
+            if dispatch.is_some() {
+                self.list(destination);
+                return dispatch;
+            }
+            if let Some(host) = reserved {
+                self.hosts.unreserve(host);
+                self.admit(host, now);
+            }
+        }
+        None
+    }
+
+    /// Dispatches a destination's next request, if its own limits allow it. `reserved`: a slot at this host was kept.
+    fn begin(
+        &mut self,
+        destination: DestinationNo,
+        reserved: Option<Host>,
+        policy: &impl Fn(DestinationNo) -> DestinationPolicy,
+        batch: &impl Fn(DestinationNo) -> usize,
+        now: Millis,
+    ) -> Option<Dispatch> {
+        let queue = self.queues.get_mut(&destination)?;
+        let app = queue.app?;
+        let policy = policy(destination);
+        if policy == DestinationPolicy::Disabled {
+            // Pending deliveries stay pending: the store finds it when the destination is enabled again.
+            self.returns.extend(queue.drain().map(|item| (item, now)));
+            return None;
+        }
+        if queue.waiting() == 0 || queue.running >= queue.limit(policy, self.configured) {
+            // It is listed again when one of its attempts ends.
+            return None;
+        }
+        let host = if let DestinationPolicy::Open { host, .. } = policy { host } else { None };
+        let is_kept = reserved.is_some() && reserved == host;
+        if let Some(host) = host
+            && !self.hosts.has_slot(host, is_kept, app, destination, now)
+        {
+            queue.listed = true;
+            return None;
+        }
+        if let Err(at) = queue.take_token(policy, now) {
+            self.wake_at.push(Reverse((at, destination)));
+            return None;
+        }
+        let most = batch(destination).max(1);
+        let mut first = queue.pop()?;
+        let behind = std::mem::take(&mut first.behind);
+        let mut items = vec![first];
+        items.extend(behind);
+        if items.len() > most {
+            // It takes fewer than when they were fetched. Those that stay behind wait in their lane, in the store.
+            self.returns.extend(items.drain(most..).map(|item| (item, now)));
+        }
+        while items.len() < most
+            && let Some(next) = queue.pop()
+        {
+            if items.len() + 1 + next.behind.len() > most {
+                queue.put_back(next);
+                break;
+            }
+            items.extend(next.apart());
+        }
+        let health = queue.health();
+        queue.running += 1;
+        self.in_use.count(health, |permits| *permits += 1);
+        if let Some(usage) = self.by_app.get_mut(app as usize) {
+            usage.count(health, |permits| *permits += 1);
+        }
+        let slot = host.map(|host| self.hosts.take(host, is_kept, now));
+        if let Some(other) = reserved.filter(|_| !is_kept) {
+            self.hosts.unreserve(other);
+            self.admit(other, now);
+        }
+        Some(Dispatch { permit: DispatchPermit { destination, app, health, slot }, items })
+    }
+
+    /// Lists those that wait for a slot at a host, as far as there are slots; answers how many.
+    fn admit(&mut self, host: Host, now: Millis) -> usize {
+        let mut admitted = 0;
+        while let Some(destination) = self.hosts.next(host, now) {
+            match self.queues.get_mut(&destination) {
+                Some(queue) if queue.waiting() > 0 && queue.reserved.is_none() => {
+                    queue.reserved = Some(host);
+                    queue.listed = false;
+                    self.list(destination);
+                    admitted += 1;
+                }
+                other => {
+                    if let Some(queue) = other {
+                        queue.listed = false;
+                    }
+                    self.hosts.unreserve(host);
+                }
+            }
+        }
+        admitted
+    }
+
+    /// Releases a permit. Returns whether that lets more than one destination begin.
+    pub(crate) fn end(&mut self, permit: DispatchPermit, now: Millis) -> bool {
+        let DispatchPermit { destination, app, health, slot } = permit;
+        let less = |permits: &mut usize| *permits = permits.saturating_sub(1);
+        self.in_use.count(health, less);
+        if let Some(usage) = self.by_app.get_mut(app as usize) {
+            usage.count(health, less);
+        }
+        if let Some(queue) = self.queues.get_mut(&destination) {
+            queue.end(now);
+            if queue.idle(now) {
+                self.queues.remove(&destination);
+            }
+        }
+        self.list(destination);
+        slot.is_some_and(|slot| {
+            let host = self.hosts.end(slot);
+            self.admit(host, now) > 1
+        })
+    }
+
+    /// Learns from an attempt. A destination that asked for a pause keeps nothing in memory until it ends; returns
+    /// when. `policy` is asked for only when it matters: not by a destination that is and was healthy.
+    pub(crate) fn learn(
+        &mut self,
+        destination: DestinationNo,
+        health: AttemptHealth,
+        policy: impl Fn(DestinationNo) -> DestinationPolicy,
+        now: Millis,
+    ) -> Option<Millis> {
+        let configured = self.configured;
+        let queue = self.queues.get_mut(&destination)?;
+        if health == AttemptHealth::Healthy && queue.is_healthy() {
+            return None;
+        }
+        let limit = match policy(destination) {
+            DestinationPolicy::Open { concurrency, .. } => concurrency.unwrap_or(configured),
+            _ => 1,
+        };
+        let answered = queue.answered;
+        queue.learn(health, limit, now);
+        if queue.answered && !answered {
+            self.answered.add(destination);
+        }
+        if queue.paused_until <= now {
+            return None;
+        }
+        let until = queue.paused_until;
+        self.empty(destination, until);
+        matches!(health, AttemptHealth::SlowDown(_)).then_some(until)
+    }
+
+    /// Rests a destination as another node was asked to.
+    pub(crate) fn rest(&mut self, destination: DestinationNo, until: Millis, now: Millis) {
+        let queue = self.queue(destination);
+        if until > queue.paused_until.max(now) {
+            queue.paused_until = until;
+            self.empty(destination, until);
+        }
+    }
+
+    /// Gives back what a destination holds that is paused, and looks at it again when that is over.
+    fn empty(&mut self, destination: DestinationNo, until: Millis) {
+        if let Some(queue) = self.queues.get_mut(&destination) {
+            self.returns.extend(queue.drain().map(|item| (item, until)));
+        }
+        self.wake_at.push(Reverse((until, destination)));
+    }
+
+    /// Lists the queues whose time has come. Answers whether any came that may have to be looked for in the store.
+    pub(crate) fn wake(&mut self, now: Millis) -> bool {
+        while let Some(host) = self.hosts.due(now) {
+            self.admit(host, now);
+        }
+        let mut any = false;
+        while let Some(&Reverse((at, destination))) = self.wake_at.peek() {
+            if at > now {
+                break;
+            }
+            any = true;
+            self.wake_at.pop();
+            self.list(destination);
+        }
+        any
+    }
+
+    /// When a queue or a host has to be looked at.
+    fn next_wake(&self) -> Option<Millis> {
+        let first = self.wake_at.peek().map(|Reverse((at, _))| *at);
+        first.into_iter().chain(self.hosts.next_due()).min()
+    }
+
+    /// Notes when the scheduler looks next, if nothing happens: at `due`, or earlier when a queue has to be looked at
+    /// then.
+    pub(crate) fn plan_wake(&mut self, due: Millis) -> Millis {
+        self.planned_wake = self.next_wake().map_or(due, |at| due.min(at));
+        self.planned_wake
+    }
+
+    /// Whether a queue has to be looked at before the scheduler means to look: it came up meanwhile.
+    pub(crate) fn is_sooner(&self) -> bool {
+        self.next_wake().is_some_and(|at| at < self.planned_wake)
+    }
+
+    /// Forgets queues and hosts of which nothing is worth keeping.
+    pub(crate) fn forget_idle(&mut self, now: Millis) {
+        self.queues.retain(|_, queue| !queue.idle(now));
+        self.hosts.forget_idle(now);
+        [&mut self.healthy, &mut self.untried, &mut self.failing].into_iter().for_each(Ring::shrink);
+    }
+
+    /// Whether a destination runs low while the store has more for it.
+    pub(crate) fn runs_low(&self, destination: DestinationNo) -> bool {
+        self.queues.get(&destination).is_some_and(|queue| queue.more && queue.waiting() <= queue.running as usize)
+    }
+
+    /// Stops: hands back everything that waits.
+    pub(crate) fn stop(&mut self, now: Millis) {
+        self.stopped = true;
+        for queue in self.queues.values_mut() {
+            self.returns.extend(queue.drain().map(|item| (item, now)));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,134 @@
+//! The presence journal: whether each channel is occupied and each user in it, as last announced. It announces each
+//! change once, whichever node reports it and whatever crashes.
+//!
+//! A change is recorded before its event is published, and marked as announced afterwards. A node that dies in between
+//! leaves a record that is not announced; the node that finds it publishes the event under the same id, which the log
+//! accepts once.
+
+use async_trait::async_trait;
+use tidings_model::clock::Millis;
+use tidings_model::id::AppId;
+
+use crate::error::StoreError;
+
+/// What can be present: a channel (occupied or not), or a user in it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PresenceKey {
+    /// The channel's app.
+    pub app: AppId,
+    /// The channel.
+    pub channel: String,
+    /// The user; `None` for the channel itself.
+    pub user: Option<String>,
+}
+
+/// A channel became occupied or vacated, or a user joined or left it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PresenceChange {
+    /// What changed.
+    pub key: PresenceKey,
+    /// Whether it is present now.
+    pub present: bool,
+    /// Grows with each change of the key: a number that is not above the last known one is an old one.
+    pub number: i64,
+    /// The id of the event that announces it.
+    pub event: String,
+    /// Records an arrival that would be announced as one that has left again, both announced: neither it nor the
+    /// departure that follows is.
+    pub suppress: bool,
+    /// For how long a departure can be reverted by an arrival, in milliseconds.
+    pub window: Millis,
+    /// Steady time.
+    pub now: Millis,
+    /// Wall time.
+    pub wall: Millis,
+}
+
+/// What the journal did with a change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Applied {
+    /// It is recorded; the caller publishes its event, then calls [`PresenceJournal::mark_announced`].
+    Announce,
+    /// It was known, or is older than what is known.
+    Known,
+    /// It was new, and was recorded as [`PresenceChange::suppress`] says.
+    Suppressed,
+    /// It reverted a departure whose deliveries were all still pending: they are canceled, and nothing is announced.
+    Reverted,
+}
+
+/// The last known state of a key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PresenceRecord {
+    /// Which key.
+    pub key: PresenceKey,
+    /// Whether it is present.
+    pub present: bool,
+    /// The number of its last change.
+    pub number: i64,
+    /// The id of the event that announces that change.
+    pub event: String,
+    /// Whether that event has been published.
+    pub announced: bool,
+    /// When it changed (wall time).
+    pub since: Millis,
+}
+
+/// Keeps the last announced presence of channels and their members.
+#[async_trait]
+pub trait PresenceJournal: Send + Sync {
+    /// Records a change. Concurrent changes of one key are applied one after the other.
+    async fn apply_change(&self, change: PresenceChange) -> Result<Applied, StoreError>;
+
+    /// Marks the change of this number as announced.
+    async fn mark_announced(&self, key: &PresenceKey, number: i64) -> Result<(), StoreError>;
+
+    /// A page of the records that are present or not announced, in the order of their keys.
+    async fn presence_records(
+        &self,
+        after: Option<PresenceKey>,
+        limit: usize,
+    ) -> Result<Vec<PresenceRecord>, StoreError>;
+
+    /// The highest number of any change; 0 when there is none.
+    async fn last_presence_number(&self) -> Result<i64, StoreError>;
+
+    /// Forgets a slice of the records that are absent and announced since before a wall time; `true` when there may be
+    /// more.
+    async fn forget_absent(&self, before: Millis) -> Result<bool, StoreError>;
+}
+
+/// A suppressed arrival is recorded as a departure of so long ago, in milliseconds: longer than any window in which an
+/// arrival reverts a departure.
+pub(crate) const SUPPRESSED_AGE: Millis = 3_600_000;
+
+/// How many records [`PresenceJournal::forget_absent`] forgets at once.
+pub(crate) const SLICE: usize = 500;
+
+/// What a store has to write for a change of a known record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum JournalWrite {
+    /// Nothing.
+    None(Applied),
+    /// The number alone.
+    Number,
+    /// The change, which is to be announced.
+    Change,
+    /// The change; announced only if the departure before it cannot be reverted.
+    ChangeOrRevert,
+}
+
+/// What to write for a change of this record.
+pub(crate) fn plan_write(change: &PresenceChange, known: &PresenceRecord) -> JournalWrite {
+    if change.number == known.number && change.event == known.event && !known.announced {
+        return JournalWrite::None(Applied::Announce);
+    }
+    if change.number <= known.number {
+        return JournalWrite::None(Applied::Known);
+    }
+    match (change.present, known.present) {
+        (true, false) => JournalWrite::ChangeOrRevert,
+        (false, true) => JournalWrite::Change,
+        _ => JournalWrite::Number,
+    }
+}
