@@ -16,8 +16,8 @@ use crate::error::StoreError;
 use crate::log::{Lane, Lease};
 use crate::queue::{Expanded, Leased};
 
-/// How many deliveries one slice writes: few enough that a publisher hardly notices the wait, who may meet two of them.
-pub(super) const SLICE: usize = 125;
+/// How many deliveries one slice writes: few enough that a publisher hardly notices the wait.
+pub(super) const SLICE: usize = 500;
 
 /// The row whose turn it is.
 pub(super) const OLDEST: &str =
