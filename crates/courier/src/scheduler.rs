@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use tidings_model::clock::{Millis, millis};
+use tidings_model::clock::{Millis, Stopwatch, millis};
 use tidings_store::StoreError;
 use tidings_store::queue::{Leased, Skip, Wanted};
 use tokio_util::sync::CancellationToken;
@@ -38,7 +38,7 @@ struct Last {
     polled: Millis,
     swept: Millis,
     /// The store was asked for due work and had none that there was room for.
-    in_vain: Millis,
+    in_vain: Option<Stopwatch>,
 }
 
 /// Runs until it is stopped, then gives back what was leased and not attempted.
@@ -79,18 +79,17 @@ async fn round(inner: &Arc<Inner>, last: &mut Last) -> Result<Duration, StoreErr
         again = expand(inner, now).await.inspect_err(|_| inner.fanout.store(true, Ordering::Relaxed))?;
         inner.fanout.fetch_or(again, Ordering::Relaxed);
     }
-    let again_at = last.in_vain + millis(BREATH);
+    // A store that has just been asked in vain is left alone for the rest of this.
+    let breath = last.in_vain.as_ref().map_or(Duration::ZERO, |asked| BREATH.saturating_sub(asked.elapsed()));
     let next = if asked > now && !low && now - last.polled < millis(POLL) {
         asked
-    } else if now < again_at {
+    } else if !breath.is_zero() {
         inner.low.fetch_or(low, Ordering::Relaxed);
-        again_at
+        now + millis(breath).max(1)
     } else {
         last.polled = now;
         let claimed = claim(inner, now).await.inspect_err(|_| inner.due_at(0))?;
-        if let Claimed::Nothing(_) = claimed {
-            last.in_vain = now;
-        }
+        last.in_vain = matches!(claimed, Claimed::Nothing(_)).then(Stopwatch::start);
         match claimed {
             // There may be more than was asked for or had room.
             Claimed::Some => now,
