@@ -7,9 +7,9 @@ use async_trait::async_trait;
 use tidings_model::channel::{ChannelKey, ChannelOptions, Member, Position, SessionId, UserId};
 use tidings_model::event::Event;
 use tidings_model::id::AppId;
-use tidings_wire::Prepared;
+use tidings_wire::EncodedMessage;
 
-use crate::told::{Control, DeliveryMode, SessionRef};
+use crate::shard_message::{Control, DeliveryMode, SessionRef};
 
 /// Why a broker did not do something. Nothing of it was done.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -93,11 +93,11 @@ pub struct Occupancy {
 
 /// What became of something that was said.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Heard {
+pub struct PublishOutcome {
     /// Who was in the channel.
     pub occupancy: Occupancy,
     /// Other nodes could not be reached, so only sessions of this one have heard it, and only they were counted.
-    pub only_here: bool,
+    pub local_only: bool,
 }
 
 /// A channel that somebody is in, or that history or cache keep something of.
@@ -141,14 +141,14 @@ pub struct History {
     /// Whether `since` is of this history, and everything after it is still there.
     pub complete: bool,
     /// In the order asked for: what is still there of it, and nothing when `since` isn't of this history.
-    pub publications: Vec<Arc<Prepared>>,
+    pub publications: Vec<Arc<EncodedMessage>>,
 }
 
 /// A cached publication.
 #[derive(Debug, Clone)]
 pub struct Cached {
     /// What was said last.
-    pub publication: Arc<Prepared>,
+    pub publication: Arc<EncodedMessage>,
     /// For how long it will be kept.
     pub ttl: Duration,
 }
@@ -174,16 +174,16 @@ pub trait Broker: Send + Sync + 'static {
     ///
     /// # Errors
     /// [`BrokerError`].
-    async fn publish(&self, publish: Publish) -> Result<Heard, BrokerError>;
+    async fn publish(&self, publish: Publish) -> Result<PublishOutcome, BrokerError>;
 
-    /// Lets a session join. How it ended is told to its shard as [`crate::Told::Joined`], in the channel's order. One that is
+    /// Lets a session join. How it ended is told to its shard as [`crate::ShardMessage::Joined`], in the channel's order. One that is
     /// in the channel already (the same [`SessionRef`]) gets a fresh welcome and nothing else changes, not even its member.
     ///
     /// # Errors
     /// [`BrokerError`]; then nothing is told.
     async fn join(&self, join: Join) -> Result<(), BrokerError>;
 
-    /// Lets a session leave. Its shard is told [`crate::Told::Left`], whether it was in the channel or not; nothing else
+    /// Lets a session leave. Its shard is told [`crate::ShardMessage::Left`], whether it was in the channel or not; nothing else
     /// happens if it wasn't.
     ///
     /// # Errors

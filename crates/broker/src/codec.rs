@@ -9,7 +9,7 @@ use tidings_model::channel::{Member, SessionId, UserId};
 use tidings_model::event::{Data, Event};
 use tidings_model::id::AppId;
 
-use crate::told::{Control, Who};
+use crate::shard_message::{Control, Who};
 
 const VERSION: u8 = 1;
 const NONE: u32 = u32::MAX;
@@ -18,7 +18,7 @@ const NUMBER: &[u8] = b"n";
 
 /// What is said: an event, and what its publisher said with it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Speech {
+pub(crate) struct PublishedEvent {
     pub(crate) event: Arc<Event>,
     pub(crate) user: Option<UserId>,
     pub(crate) except: Option<SessionId>,
@@ -101,8 +101,8 @@ impl<'a> Reader<'a> {
 }
 
 /// What is said, as bytes.
-pub(crate) fn speech(speech: &Speech) -> Vec<u8> {
-    let Speech { event, user, except } = speech;
+pub(crate) fn event(published: &PublishedEvent) -> Vec<u8> {
+    let PublishedEvent { event, user, except } = published;
     let mut out = Writer::new();
     out.field(event.id.as_bytes());
     out.field(event.name.as_bytes());
@@ -122,7 +122,7 @@ pub(crate) fn speech(speech: &Speech) -> Vec<u8> {
 }
 
 /// What is said in an app, read back.
-pub(crate) fn read_speech(bytes: &[u8], app: &AppId) -> Option<Speech> {
+pub(crate) fn read_event(bytes: &[u8], app: &AppId) -> Option<PublishedEvent> {
     let mut input = Reader::new(bytes)?;
     let (id, name) = (input.text()?.to_owned(), input.text()?.to_owned());
     let time = i64::from_be_bytes(input.number()?);
@@ -141,7 +141,7 @@ pub(crate) fn read_speech(bytes: &[u8], app: &AppId) -> Option<Speech> {
     };
     let data = Data { bytes: data, content_type };
     let event = Event { id, app: app.clone(), name, channels, data, time, op, key, except: except_text };
-    Some(Speech { event: Arc::new(event), user, except })
+    Some(PublishedEvent { event: Arc::new(event), user, except })
 }
 
 /// A member, as bytes.
@@ -226,31 +226,31 @@ mod tests {
     }
 
     prop_compose! {
-        fn speeches()(
+        fn events()(
             id in text(), name in text(), time in any::<i64>(), channels in prop::collection::vec(text(), 0..4),
             bytes in prop::collection::vec(any::<u8>(), 0..40), content_type in prop::option::of(text()),
             (op, key, except) in (prop::option::of(text()), prop::option::of(text()), prop::option::of(text())),
             user in prop::option::of(users()), session in prop::option::of(any::<[u8; 16]>()),
-        ) -> Speech {
+        ) -> PublishedEvent {
             let data = Data { bytes: bytes.into(), content_type };
             let event = Event { id, app: "1".into(), name, channels, data, time, op, key, except };
-            Speech { event: Arc::new(event), user, except: session.map(SessionId::from_random) }
+            PublishedEvent { event: Arc::new(event), user, except: session.map(SessionId::from_random) }
         }
     }
 
     proptest! {
         #[test]
-        fn what_is_said_reads_back(said in speeches()) {
-            let bytes = speech(&said);
-            let is_number = |said: &Speech| said.user.as_ref().map(UserId::is_number);
-            prop_assert_eq!(read_speech(&bytes, &"1".into()).as_ref().map(is_number), Some(is_number(&said)));
-            prop_assert_eq!(read_speech(&bytes, &"1".into()), Some(said));
-            prop_assert_eq!(read_speech(&bytes[..bytes.len() - 1], &"1".into()).map(|_| ()), None);
+        fn what_is_said_reads_back(said in events()) {
+            let bytes = event(&said);
+            let is_number = |said: &PublishedEvent| said.user.as_ref().map(UserId::is_number);
+            prop_assert_eq!(read_event(&bytes, &"1".into()).as_ref().map(is_number), Some(is_number(&said)));
+            prop_assert_eq!(read_event(&bytes, &"1".into()), Some(said));
+            prop_assert_eq!(read_event(&bytes[..bytes.len() - 1], &"1".into()).map(|_| ()), None);
         }
 
         #[test]
         fn whatever_comes_in_is_read_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..60)) {
-            let _ = (read_speech(&bytes, &"1".into()), read_member(&bytes), read_control(&bytes));
+            let _ = (read_event(&bytes, &"1".into()), read_member(&bytes), read_control(&bytes));
         }
 
         #[test]

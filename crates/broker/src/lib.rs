@@ -1,7 +1,7 @@
 //! The home of channel state: who is in a channel, what was said there, in which order; and how nodes tell each other.
 //!
 //! A [`Broker`] orders each channel. Publish, join and leave of one channel happen one after the other, and in that order
-//! their results ([`Told`]) reach the inboxes of exactly the shards concerned ([`Shards`]): so every session sees one order,
+//! their results ([`ShardMessage`]) reach the inboxes of exactly the shards concerned ([`Shards`]): so every session sees one order,
 //! and joining with recovery has no gap and no repeat.
 //!
 //! Called by `bus`; `live` implements [`Shards`].
@@ -11,19 +11,19 @@ mod broker;
 mod codec;
 mod memory;
 mod redis;
+mod shard_message;
 mod subscribers;
 #[cfg(test)]
 mod suite;
-mod told;
-mod watch;
+mod transition_sink;
 
 pub use broker::{
-    Broker, BrokerError, Cached, ChannelFilter, ChannelState, Heard, History, HistoryRange, Join, LOOKED_AT, Leave,
-    Occupancy, Publish, Since,
+    Broker, BrokerError, Cached, ChannelFilter, ChannelState, History, HistoryRange, Join, LOOKED_AT, Leave, Occupancy,
+    Publish, PublishOutcome, Since,
 };
 pub use memory::{MemoryBroker, MemoryLimits, Sizes};
 pub use redis::{RedisBroker, RedisSettings, RedisUrlError};
-pub use told::{
-    Control, DeliveryMode, JoinRefused, Joined, Left, Lost, Recovery, SessionRef, Shards, Told, Welcome, Who,
+pub use shard_message::{
+    Control, DeliveryMode, JoinRefused, Joined, Left, Lost, Recovery, SessionRef, ShardMessage, Shards, Welcome, Who,
 };
-pub use watch::{Unwatched, Watch};
+pub use transition_sink::{DiscardTransitions, TransitionSink};

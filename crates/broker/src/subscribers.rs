@@ -7,16 +7,16 @@
 
 use hashbrown::HashSet;
 
-use crate::told::SessionRef;
+use crate::shard_message::SessionRef;
 
 /// A session's slot and life on its shard.
-type Place = (u32, u32);
+type SlotLife = (u32, u32);
 
 /// The subscriptions of one shard.
 #[derive(Debug)]
 pub(crate) struct OnShard {
     shard: u16,
-    places: HashSet<Place>,
+    slots: HashSet<SlotLife>,
 }
 
 /// The subscriptions of a channel.
@@ -41,7 +41,7 @@ impl Subscribers {
         match self {
             Self::None => 0,
             Self::One(_) => 1,
-            Self::Many(shards) => shards.iter().map(|shard| shard.places.len() as u64).sum(),
+            Self::Many(shards) => shards.iter().map(|shard| shard.slots.len() as u64).sum(),
         }
     }
 
@@ -50,7 +50,7 @@ impl Subscribers {
             Self::None => false,
             Self::One(one) => *one == at,
             Self::Many(shards) => {
-                shards.iter().any(|shard| shard.shard == at.shard && shard.places.contains(&(at.slot, at.life)))
+                shards.iter().any(|shard| shard.shard == at.shard && shard.slots.contains(&(at.slot, at.life)))
             }
         }
     }
@@ -122,17 +122,17 @@ impl Subscribers {
     #[cfg(test)]
     pub(crate) fn heap(&self) -> usize {
         let Self::Many(shards) = self else { return 0 };
-        let sets: usize = shards.iter().map(|shard| shard.places.allocation_size()).sum();
+        let sets: usize = shards.iter().map(|shard| shard.slots.allocation_size()).sum();
         shards.capacity() * size_of::<OnShard>() + sets
     }
 }
 
 fn insert(shards: &mut Vec<OnShard>, at: SessionRef) -> bool {
-    let place = (at.slot, at.life);
+    let slot = (at.slot, at.life);
     match shards.iter_mut().find(|shard| shard.shard == at.shard) {
-        Some(shard) => shard.places.insert(place),
+        Some(shard) => shard.slots.insert(slot),
         None => {
-            shards.push(OnShard { shard: at.shard, places: HashSet::from_iter([place]) });
+            shards.push(OnShard { shard: at.shard, slots: HashSet::from_iter([slot]) });
             true
         }
     }
@@ -140,12 +140,12 @@ fn insert(shards: &mut Vec<OnShard>, at: SessionRef) -> bool {
 
 fn remove(shards: &mut Vec<OnShard>, at: SessionRef) -> bool {
     let Some(index) = shards.iter().position(|shard| shard.shard == at.shard) else { return false };
-    let places = &mut shards[index].places;
-    let was_there = places.remove(&(at.slot, at.life));
-    if places.is_empty() {
+    let slots = &mut shards[index].slots;
+    let was_there = slots.remove(&(at.slot, at.life));
+    if slots.is_empty() {
         shards.swap_remove(index);
-    } else if places.capacity() > 4 * places.len() {
-        places.shrink_to(2 * places.len());
+    } else if slots.capacity() > 4 * slots.len() {
+        slots.shrink_to(2 * slots.len());
     }
     was_there
 }

@@ -41,7 +41,7 @@ async fn tell(bus: &Bus) -> Result<(), PublishError> {
                 "a listener was disabled because of what its deliveries met; what it is owed waits: mend the receiver, then `tidings listener update --enabled` with the listener"
             );
             match bus.publish_own(event.into()).await {
-                // Told before, and then we were broken off.
+                // ShardMessage before, and then we were broken off.
                 Ok(_) | Err(PublishError::IdTaken) => {}
                 Err(error @ (PublishError::Store(_) | PublishError::Live(_))) => return Err(error),
                 Err(error) => tracing::error!(%error, "an event of our own was refused"),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use prometheus_client::registry::Registry;
 use serde_json::value::RawValue;
-use tidings_broker::{Broker, BrokerError, Heard};
+use tidings_broker::{Broker, BrokerError, PublishOutcome};
 use tidings_courier::{Courier, Notice};
 use tidings_model::app::App;
 use tidings_model::clock::{Millis, SharedClock};
@@ -77,7 +77,7 @@ pub struct Receipt {
     pub deliveries: u64,
     /// Who was in its channels when it was said there, in the order of the event's channels; empty for a repeat, which is
     /// said to nobody.
-    pub channels: Vec<Heard>,
+    pub channels: Vec<PublishOutcome>,
     /// The same was published before, and this is what became of it then.
     pub repeated: bool,
 }
@@ -85,7 +85,7 @@ pub struct Receipt {
 impl Receipt {
     /// Whether only sessions of this node have heard it in one of its channels.
     pub fn is_degraded(&self) -> bool {
-        self.channels.iter().any(|heard| heard.only_here)
+        self.channels.iter().any(|heard| heard.local_only)
     }
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidings_broker::{BrokerError, Heard, Join, JoinRefused, Leave, Publish};
+use tidings_broker::{BrokerError, Join, JoinRefused, Leave, Publish, PublishOutcome};
 use tidings_live::{
     ClientEvent, JoinRequest, Proof, PublishRefused, RequestContext, RequestHandler, ResponseFuture, SessionRequest,
     SessionResponse,
@@ -29,7 +29,7 @@ impl Bus {
     ///
     /// # Errors
     /// [`BrokerError`] when it could not be said in the first one; then it was said in none.
-    pub(crate) async fn say(&self, event: &Arc<Event>) -> Result<Vec<Heard>, BrokerError> {
+    pub(crate) async fn say(&self, event: &Arc<Event>) -> Result<Vec<PublishOutcome>, BrokerError> {
         let Some(first) = event.channels.first() else { return Ok(Vec::new()) };
         let first = self.say_in(event, first).await?;
         Ok(self.say_on(event, None, vec![first]).await)
@@ -38,13 +38,18 @@ impl Bus {
     /// Says an event that is on disk: its publisher is told that it was published, so a broker that is busy or away gets
     /// some time. `whole` is the event with the fields that its hook keeps back: channels whose data only clients can read get
     /// that one.
-    pub(crate) async fn say_logged(&self, event: &Arc<Event>, whole: Option<&Arc<Event>>) -> Vec<Heard> {
+    pub(crate) async fn say_logged(&self, event: &Arc<Event>, whole: Option<&Arc<Event>>) -> Vec<PublishOutcome> {
         self.say_on(event, whole, Vec::with_capacity(event.channels.len())).await
     }
 
     /// Goes on with an event that has been said in the first of its channels, which answered `said`. Nobody hears it twice:
     /// what is tried again is the channel that could not be told.
-    async fn say_on(&self, event: &Arc<Event>, whole: Option<&Arc<Event>>, mut said: Vec<Heard>) -> Vec<Heard> {
+    async fn say_on(
+        &self,
+        event: &Arc<Event>,
+        whole: Option<&Arc<Event>>,
+        mut said: Vec<PublishOutcome>,
+    ) -> Vec<PublishOutcome> {
         let mut tries = 0;
         while let Some(name) = event.channels.get(said.len()) {
             let its_event = whole.filter(|_| policy::is_encrypted(name)).unwrap_or(event);
@@ -58,15 +63,15 @@ impl Bus {
                 Err(error) => {
                     tracing::warn!(%error, app = %event.app, event = event.id, "an event could not be said in a channel");
                     self.shared.metrics.unsaid.inc();
-                    said.push(Heard::default());
+                    said.push(PublishOutcome::default());
                 }
             }
         }
         said
     }
 
-    async fn say_in(&self, event: &Arc<Event>, name: &str) -> Result<Heard, BrokerError> {
-        let Some(app) = self.shared.apps.by_id(event.app.as_str()) else { return Ok(Heard::default()) };
+    async fn say_in(&self, event: &Arc<Event>, name: &str) -> Result<PublishOutcome, BrokerError> {
+        let Some(app) = self.shared.apps.by_id(event.app.as_str()) else { return Ok(PublishOutcome::default()) };
         let (channel, options) = channel(&app, name);
         let except = event.except.as_deref().and_then(|session| session.parse().ok());
         let event = Arc::clone(event);

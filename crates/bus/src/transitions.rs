@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use hashbrown::DefaultHashBuilder;
 use serde_json::json;
-use tidings_broker::Watch;
+use tidings_broker::TransitionSink;
 use tidings_model::app::App;
 use tidings_model::channel::ChannelKey;
 use tidings_model::clock::{Millis, SharedClock, millis};
@@ -125,12 +125,12 @@ impl Transitions {
     }
 }
 
-impl Watch for Transitions {
+impl TransitionSink for Transitions {
     fn wanted(&self, app: &AppId) -> Kinds {
         self.catalogue.wanted(app)
     }
 
-    fn happened(&self, transition: Transition) {
+    fn record(&self, transition: Transition) {
         if transition.channel.name.starts_with(char::is_control) {
             // No client can name such a channel: it is the server's own.
             return;
@@ -140,7 +140,7 @@ impl Watch for Transitions {
         self.append(&channel, Item::Happened(transition, self.clock.wall_ms(), cause));
     }
 
-    fn unsure(&self) {
+    fn reconcile(&self) {
         self.unsure.notify_one();
     }
 }

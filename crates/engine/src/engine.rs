@@ -10,7 +10,7 @@ use axum::Router;
 use parking_lot::Mutex;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
-use tidings_broker::{Broker, MemoryBroker, MemoryLimits, RedisBroker, RedisUrlError, Watch};
+use tidings_broker::{Broker, MemoryBroker, MemoryLimits, RedisBroker, RedisUrlError, TransitionSink};
 use tidings_bus::{Apps, AppsError, Bus, Catalogue, ManageError, Parts, Transitions};
 use tidings_courier::Courier;
 use tidings_courier::egress::{Egress, EgressError};
@@ -316,14 +316,14 @@ fn broker(
     last_presence_number: i64,
 ) -> Result<Brokers, EngineError> {
     let (clock, shards) = (Arc::clone(clock), Arc::new(inboxes.clone()));
-    let watch = Arc::clone(transitions) as Arc<dyn Watch>;
+    let watch = Arc::clone(transitions) as Arc<dyn TransitionSink>;
     Ok(match config {
         BrokerConfig::Memory { .. } => {
             let apps = apps.all().iter().map(|app| (app.id.clone(), app.limits.history)).collect();
             let limits = MemoryLimits { apps, ..MemoryLimits::default() };
             // What is numbered now comes after all that was numbered before.
             let last = clock.wall_ms().saturating_mul(1_000).max(last_presence_number).unsigned_abs();
-            let memory = Arc::new(MemoryBroker::new(clock, shards, limits).watched_by(watch, last));
+            let memory = Arc::new(MemoryBroker::new(clock, shards, limits).with_transitions(watch, last));
             (Arc::clone(&memory) as Arc<dyn Broker>, Some(memory))
         }
         BrokerConfig::Redis(settings) => (Arc::new(RedisBroker::start(*settings, clock, shards, watch)?), None),

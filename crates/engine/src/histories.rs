@@ -201,7 +201,7 @@ fn sync_folder_of(path: &Path) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use tidings_broker::{Broker as _, HistoryRange, MemoryLimits, Publish, Shards, Told};
+    use tidings_broker::{Broker as _, HistoryRange, MemoryLimits, Publish, ShardMessage, Shards};
     use tidings_model::channel::{ChannelKey, ChannelOptions};
     use tidings_model::clock::ManualClock;
     use tidings_model::event::{Data, Event};
@@ -215,8 +215,8 @@ mod tests {
         fn count(&self) -> u16 {
             0
         }
-        fn tell(&self, _: u16, _: Told) {}
-        fn append(&self, _: u16, _: Told) {}
+        fn send(&self, _: u16, _: ShardMessage) {}
+        fn append(&self, _: u16, _: ShardMessage) {}
         fn write_inline(&self, _: u16) {}
         fn overloaded(&self) -> bool {
             false

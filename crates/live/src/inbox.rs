@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use mio::{Poll, Token, Waker};
 use parking_lot::Mutex;
-use tidings_broker::{SessionRef, Shards, Told};
+use tidings_broker::{SessionRef, ShardMessage, Shards};
 use tidings_model::clock::{Millis, SharedClock, millis};
 
 use crate::protocol::CloseReason;
@@ -34,7 +34,7 @@ const KEPT_CAPACITY: usize = 8_192;
 #[derive(Debug)]
 pub(crate) enum InboxMessage {
     /// By the broker.
-    Broker(Told),
+    Broker(ShardMessage),
     /// A session comes.
     NewSession(Box<NewSession>),
     /// A request that was not answered at once has ended.
@@ -50,7 +50,7 @@ pub(crate) enum InboxMessage {
 impl InboxMessage {
     fn weight(&self) -> usize {
         match self {
-            Self::Broker(Told::Said { prepared, .. }) => ITEM + prepared.said().weight(),
+            Self::Broker(ShardMessage::Message { message: prepared, .. }) => ITEM + prepared.content().weight(),
             _ => ITEM,
         }
     }
@@ -138,7 +138,7 @@ impl Inbox {
     /// As [`Inbox::take`], if nothing is here but at most `few` things that were said.
     pub(crate) fn take_said(&self, taken: &mut VecDeque<QueuedMessage>, few: usize) -> bool {
         let mut queue = self.queue.lock();
-        let is_said = |entry: &QueuedMessage| matches!(entry.item, InboxMessage::Broker(Told::Said { .. }));
+        let is_said = |entry: &QueuedMessage| matches!(entry.item, InboxMessage::Broker(ShardMessage::Message { .. }));
         if queue.entries.len() > few || !queue.entries.iter().all(is_said) {
             return false;
         }
@@ -282,11 +282,11 @@ impl Shards for Inboxes {
         u16::try_from(self.0.inboxes.len()).unwrap_or(u16::MAX)
     }
 
-    fn tell(&self, shard: u16, told: Told) {
+    fn send(&self, shard: u16, told: ShardMessage) {
         self.put(shard, InboxMessage::Broker(told));
     }
 
-    fn append(&self, shard: u16, told: Told) {
+    fn append(&self, shard: u16, told: ShardMessage) {
         if let Some(inbox) = self.of(shard) {
             inbox.put_quietly(InboxMessage::Broker(told), self.0.clock.steady_ms());
         }
@@ -311,13 +311,13 @@ mod tests {
     use tidings_broker::Left;
     use tidings_model::channel::ChannelKey;
     use tidings_model::clock::ManualClock;
-    use tidings_wire::{Prepared, Said};
+    use tidings_wire::{ChannelMessage, EncodedMessage};
 
     use super::*;
 
-    fn left() -> Told {
+    fn left() -> ShardMessage {
         let at = SessionRef { shard: 0, slot: 0, life: 0 };
-        Told::Left(Left { at, request_id: 0, channel: ChannelKey::new("1".into(), "c") })
+        ShardMessage::Left(Left { at, request_id: 0, channel: ChannelKey::new("1".into(), "c") })
     }
 
     #[test]
@@ -325,11 +325,11 @@ mod tests {
         let clock = ManualClock::at(0);
         let settings = Settings { inbox_bytes: 1_000, ..Settings::default() };
         let inboxes = Inboxes::new(2, &settings, clock.clone()).unwrap();
-        let said = Said::Subscriptions { channel: ChannelKey::new("1".into(), "c"), count: 1 };
-        let prepared = Arc::new(Prepared::new(said));
+        let said = ChannelMessage::Subscriptions { channel: ChannelKey::new("1".into(), "c"), count: 1 };
+        let prepared = Arc::new(EncodedMessage::new(said));
         let mut taken = VecDeque::new();
         for _ in 0..2 {
-            inboxes.tell(1, Told::Said { prepared: Arc::clone(&prepared), except: None });
+            inboxes.send(1, ShardMessage::Message { message: Arc::clone(&prepared), except: None });
         }
         assert!(inboxes.overloaded(), "two are more than 1000 bytes");
         let inbox = inboxes.of(1).unwrap();
@@ -348,13 +348,13 @@ mod tests {
         let mut taken = VecDeque::new();
         clock.advance(Duration::from_secs(5));
         assert!(!inboxes.overloaded(), "nothing waits");
-        inboxes.tell(0, left());
+        inboxes.send(0, left());
         clock.advance(Duration::from_secs(1));
         assert!(!inboxes.overloaded());
         clock.advance(Duration::from_millis(1));
         assert!(inboxes.overloaded());
         inbox.take(&mut taken);
-        inboxes.tell(0, left());
+        inboxes.send(0, left());
         assert!(inboxes.overloaded());
         inbox.done(taken.pop_front().unwrap().weight, None);
         assert!(!inboxes.overloaded(), "the next one has just come");
@@ -365,11 +365,11 @@ mod tests {
         let inboxes = Inboxes::new(1, &Settings::default(), ManualClock::at(0)).unwrap();
         let inbox = inboxes.of(0).unwrap();
         assert!(inbox.fall_asleep());
-        inboxes.tell(0, left());
+        inboxes.send(0, left());
         assert!(!inbox.fall_asleep());
         inbox.close();
-        inboxes.tell(0, left());
+        inboxes.send(0, left());
         assert!(inbox.fall_asleep() && inbox.weight.load(Relaxed) == 0);
-        inboxes.tell(9, left());
+        inboxes.send(9, left());
     }
 }

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use tidings_broker::{JoinRefused, Lost, Welcome};
 use tidings_model::channel::{ChannelKey, SessionId};
 use tidings_model::clock::Millis;
-use tidings_wire::Prepared;
+use tidings_wire::EncodedMessage;
 
 use crate::refusals::Refused;
 use crate::requests::{SessionRequest, SessionResponse};
@@ -60,7 +60,7 @@ pub trait SessionProtocol: Send {
     fn answered(&mut self, cx: &mut Context<'_>, request_id: u32, response: SessionResponse);
 
     /// Something is said in a channel that was joined [`tidings_broker::DeliveryMode::Session`].
-    fn said(&mut self, cx: &mut Context<'_>, prepared: &Arc<Prepared>);
+    fn said(&mut self, cx: &mut Context<'_>, prepared: &Arc<EncodedMessage>);
 
     /// Something of a channel is lost to the session, because its node was cut off from the others. It is still in the
     /// channel, and hears what is said next.

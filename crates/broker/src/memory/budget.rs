@@ -32,21 +32,21 @@ pub(super) struct Budget {
 
 /// Bytes that are taken from a budget for as long as this lives.
 #[derive(Debug)]
-pub(super) struct Room {
+pub(super) struct BudgetReservation {
     budget: Arc<Budget>,
     bytes: usize,
 }
 
 impl Budget {
     /// Takes so many bytes, if they are there.
-    pub(super) fn take(self: &Arc<Self>, bytes: usize) -> Option<Room> {
+    pub(super) fn take(self: &Arc<Self>, bytes: usize) -> Option<BudgetReservation> {
         let fits = |used: usize| used.checked_add(bytes).filter(|sum| *sum <= self.limit);
         self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits).ok()?;
-        Some(Room { budget: Arc::clone(self), bytes })
+        Some(BudgetReservation { budget: Arc::clone(self), bytes })
     }
 }
 
-impl Drop for Room {
+impl Drop for BudgetReservation {
     fn drop(&mut self) {
         self.budget.used.fetch_sub(self.bytes, Ordering::Relaxed);
     }

@@ -6,15 +6,15 @@ use std::time::Duration;
 use tidings_model::channel::{ChannelKey, ChannelOptions, Member, SessionId};
 use tidings_model::clock::{Millis, millis};
 use tidings_model::transition::Change;
-use tidings_wire::{Prepared, Presence as PresenceSaid, Publication, Said};
+use tidings_wire::{ChannelMessage, EncodedMessage, MemberChange, Publication};
 
-use super::budget::{Budget, Room};
+use super::budget::{Budget, BudgetReservation};
 use super::history::History;
-use super::notes::Notes;
-use super::presence::Presence;
+use super::member_set::MemberSet;
+use super::transitions::TransitionRecorder;
 use crate::broker::{self, Cached, ChannelState, HistoryRange, Join, Leave, Occupancy, Publish, Since};
+use crate::shard_message::{JoinRefused, Joined, Left, Recovery, SessionRef, ShardMessage, Shards, Welcome};
 use crate::subscribers::Subscribers;
-use crate::told::{JoinRefused, Joined, Left, Recovery, SessionRef, Shards, Told, Welcome};
 
 /// What so many hear is no matter for which a sleeping shard is woken, if somebody else can do it.
 const FEW: u64 = 8;
@@ -26,16 +26,16 @@ const COUNT_EVERY: Millis = 5_000;
 /// The last publication, where it is kept for those who come later.
 #[derive(Debug)]
 pub(super) struct CacheEntry {
-    pub(super) publication: Arc<Prepared>,
+    pub(super) publication: Arc<EncodedMessage>,
     pub(super) expires: Millis,
     /// What it takes of the budget.
-    _room: Room,
+    _room: BudgetReservation,
 }
 
 impl CacheEntry {
     /// An entry, if the budget allows.
-    pub(super) fn new(publication: Arc<Prepared>, expires: Millis, budget: &Arc<Budget>) -> Option<Self> {
-        let room = budget.take(publication.said().weight())?;
+    pub(super) fn new(publication: Arc<EncodedMessage>, expires: Millis, budget: &Arc<Budget>) -> Option<Self> {
+        let room = budget.take(publication.content().weight())?;
         Some(Self { publication, expires, _room: room })
     }
 }
@@ -50,7 +50,7 @@ struct Count {
 /// What few channels have, apart so that the many stay small.
 #[derive(Debug, Default)]
 struct Extras {
-    presence: Presence,
+    presence: MemberSet,
     /// Whether members are listed and users counted.
     lists_members: bool,
     /// Whether comings and goings are told.
@@ -141,23 +141,24 @@ impl Channel {
             self.forget_unwanted(&options);
         }
         let position = budget.and_then(|budget| self.wanted_history(&options, budget)).map(History::next);
-        let prepared = Arc::new(Prepared::new(Said::Publication(Publication { event, channel, position, user })));
+        let message =
+            Arc::new(EncodedMessage::new(ChannelMessage::Publication(Publication { event, channel, position, user })));
         if let Some(budget) = budget {
-            self.keep(&prepared, &options, budget, now);
+            self.keep(&message, &options, budget, now);
         }
         if let Some(shard) = self.subscribers.only_shard().filter(|_| self.subscribers.len() <= FEW) {
-            shards.append(shard, Told::Said { prepared, except });
+            shards.append(shard, ShardMessage::Message { message, except });
             return Some(shard);
         }
-        self.tell(&prepared, except, shards);
+        self.tell(&message, except, shards);
         None
     }
 
-    fn keep(&mut self, prepared: &Arc<Prepared>, options: &ChannelOptions, budget: &Arc<Budget>, now: Millis) {
+    fn keep(&mut self, message: &Arc<EncodedMessage>, options: &ChannelOptions, budget: &Arc<Budget>, now: Millis) {
         let is_empty = self.subscribers.is_empty();
         let extras = self.extras();
         if let Some(ttl) = options.cache_ttl {
-            let bytes = prepared.said().weight();
+            let bytes = message.content().weight();
             // The one before gives its room back first, and is not the last one any more.
             extras.cache = None;
             let room = match &mut extras.history {
@@ -165,7 +166,7 @@ impl Channel {
                 None => budget.take(bytes),
             };
             let entry = |room| {
-                let (publication, expires) = (Arc::clone(prepared), now.saturating_add(millis(ttl)));
+                let (publication, expires) = (Arc::clone(message), now.saturating_add(millis(ttl)));
                 CacheEntry { publication, expires, _room: room }
             };
             extras.cache = room.map(entry);
@@ -173,7 +174,7 @@ impl Channel {
         }
         if let Some(history) = &mut extras.history {
             let size = usize::try_from(options.history_size).unwrap_or(usize::MAX);
-            history.keep(Arc::clone(prepared), size, millis(options.history_ttl), now);
+            history.keep(Arc::clone(message), size, millis(options.history_ttl), now);
             if is_empty {
                 history.left_alone(now);
             }
@@ -188,20 +189,21 @@ impl Channel {
         budget: Option<&Arc<Budget>>,
         shards: &dyn Shards,
         now: Millis,
-        notes: Notes<'_>,
+        recorder: TransitionRecorder<'_>,
     ) {
         let Join { channel, options, session, at, request_id, member, since, mode } = join;
         let is_new = !self.subscribers.has(at);
         let member = member.filter(|_| is_new && (options.presence || options.join_leave));
         let is_full = member.as_ref().is_some_and(|member| options.presence && self.is_full_for(member, &options));
-        let joined =
-            |outcome| Told::Joined(Box::new(Joined { at, request_id, channel: channel.clone(), mode, outcome }));
+        let joined = |outcome| {
+            ShardMessage::Joined(Box::new(Joined { at, request_id, channel: channel.clone(), mode, outcome }))
+        };
         if is_full {
-            shards.tell(at.shard, joined(Err(JoinRefused::TooManyMembers { limit: options.max_members })));
+            shards.send(at.shard, joined(Err(JoinRefused::TooManyMembers { limit: options.max_members })));
             return;
         }
         if self.subscribers.is_empty() {
-            notes.note(&channel, Change::Occupied);
+            recorder.record(&channel, Change::Occupied);
         }
         self.subscribers.add(at);
         self.adopt(&options);
@@ -211,39 +213,39 @@ impl Channel {
         let come = member.map(|member| {
             let changes_users = self.extras().presence.add(at, Arc::clone(&member));
             if changes_users && options.presence {
-                notes.note(&channel, Change::MemberAdded(member.user.as_ref().to_owned()));
+                recorder.record(&channel, Change::MemberAdded(member.user.as_ref().to_owned()));
             }
-            PresenceSaid { channel: channel.clone(), session, member, changes_users }
+            MemberChange { channel: channel.clone(), session, member, changes_users }
         });
         let welcome = self.welcome(since.as_ref(), now);
         if options.cache_ttl.is_some()
             && welcome.cached.is_none()
             && !std::mem::replace(&mut self.extras().missed, true)
         {
-            notes.note(&channel, Change::CacheMiss);
+            recorder.record(&channel, Change::CacheMiss);
         }
-        shards.tell(at.shard, joined(Ok(welcome)));
+        shards.send(at.shard, joined(Ok(welcome)));
         if let Some(come) = come.filter(|_| options.join_leave) {
-            self.tell(&Arc::new(Prepared::new(Said::Joined(come))), Some(session), shards);
+            self.tell(&Arc::new(EncodedMessage::new(ChannelMessage::Joined(come))), Some(session), shards);
         }
         if is_new {
-            self.count_has_changed(&channel, shards, now, notes);
+            self.count_has_changed(&channel, shards, now, recorder);
         }
     }
 
-    pub(super) fn leave(&mut self, leave: &Leave, shards: &dyn Shards, now: Millis, notes: Notes<'_>) {
+    pub(super) fn leave(&mut self, leave: &Leave, shards: &dyn Shards, now: Millis, recorder: TransitionRecorder<'_>) {
         let was_there = self.subscribers.remove(leave.at);
         tell_left(leave, shards);
         if !was_there {
             return;
         }
-        if let Some(said) = self.forget_member(leave.at, leave.session, &leave.channel, notes) {
-            self.tell(&Arc::new(Prepared::new(said)), None, shards);
+        if let Some(said) = self.forget_member(leave.at, leave.session, &leave.channel, recorder) {
+            self.tell(&Arc::new(EncodedMessage::new(said)), None, shards);
         }
-        self.count_has_changed(&leave.channel, shards, now, notes);
+        self.count_has_changed(&leave.channel, shards, now, recorder);
         let is_empty = self.subscribers.is_empty();
         if is_empty {
-            notes.note(&leave.channel, Change::Vacated);
+            recorder.record(&leave.channel, Change::Vacated);
         }
         if let Some(history) = self.extras.as_mut().and_then(|extras| extras.history.as_mut()).filter(|_| is_empty) {
             history.left_alone(now);
@@ -256,15 +258,15 @@ impl Channel {
         at: SessionRef,
         session: SessionId,
         channel: &ChannelKey,
-        notes: Notes<'_>,
-    ) -> Option<Said> {
+        recorder: TransitionRecorder<'_>,
+    ) -> Option<ChannelMessage> {
         let extras = self.extras.as_mut()?;
         let (member, changes_users) = extras.presence.remove(at)?;
         if changes_users && extras.lists_members {
-            notes.note(channel, Change::MemberRemoved(member.user.as_ref().to_owned()));
+            recorder.record(channel, Change::MemberRemoved(member.user.as_ref().to_owned()));
         }
-        let said = PresenceSaid { channel: channel.clone(), session, member, changes_users };
-        extras.tells_members.then_some(Said::Left(said))
+        let said = MemberChange { channel: channel.clone(), session, member, changes_users };
+        extras.tells_members.then_some(ChannelMessage::Left(said))
     }
 
     /// Drops what is too old.
@@ -297,7 +299,7 @@ impl Channel {
 
     fn is_full_for(&self, member: &Member, options: &ChannelOptions) -> bool {
         let presence = self.extras.as_ref().map(|extras| &extras.presence);
-        let users = presence.map_or(0, Presence::users);
+        let users = presence.map_or(0, MemberSet::users);
         users >= options.max_members && !presence.is_some_and(|presence| presence.has_user(&member.user))
     }
 
@@ -338,16 +340,22 @@ impl Channel {
         self.extras.get_or_insert_default()
     }
 
-    fn tell(&self, prepared: &Arc<Prepared>, except: Option<SessionId>, shards: &dyn Shards) {
+    fn tell(&self, message: &Arc<EncodedMessage>, except: Option<SessionId>, shards: &dyn Shards) {
         for shard in self.subscribers.shards() {
-            shards.tell(shard, Told::Said { prepared: Arc::clone(prepared), except });
+            shards.send(shard, ShardMessage::Message { message: Arc::clone(message), except });
         }
     }
 
-    fn count_has_changed(&mut self, key: &ChannelKey, shards: &dyn Shards, now: Millis, notes: Notes<'_>) {
+    fn count_has_changed(
+        &mut self,
+        key: &ChannelKey,
+        shards: &dyn Shards,
+        now: Millis,
+        recorder: TransitionRecorder<'_>,
+    ) {
         if let Some(count) = self.extras.as_mut().and_then(|extras| extras.count.as_mut()) {
             count.is_owed = true;
-            self.tell_count(key, shards, now, notes);
+            self.tell_count(key, shards, now, recorder);
         }
     }
 
@@ -357,7 +365,13 @@ impl Channel {
     }
 
     /// Tells how many subscriptions there are, if that is owed, and of many was not told a moment ago.
-    pub(super) fn tell_count(&mut self, key: &ChannelKey, shards: &dyn Shards, now: Millis, notes: Notes<'_>) {
+    pub(super) fn tell_count(
+        &mut self,
+        key: &ChannelKey,
+        shards: &dyn Shards,
+        now: Millis,
+        recorder: TransitionRecorder<'_>,
+    ) {
         let subscriptions = self.subscribers.len();
         let Some(count) = self.extras.as_mut().and_then(|extras| extras.count.as_mut()) else { return };
         let is_soon = count.told_at.is_some_and(|told_at| now.saturating_sub(told_at) < COUNT_EVERY);
@@ -365,9 +379,9 @@ impl Channel {
             return;
         }
         *count = Count { told_at: Some(now), is_owed: false };
-        notes.note(key, Change::SubscriptionCount(subscriptions));
-        let said = Said::Subscriptions { channel: key.clone(), count: subscriptions };
-        self.tell(&Arc::new(Prepared::new(said)), None, shards);
+        recorder.record(key, Change::SubscriptionCount(subscriptions));
+        let said = ChannelMessage::Subscriptions { channel: key.clone(), count: subscriptions };
+        self.tell(&Arc::new(EncodedMessage::new(said)), None, shards);
     }
 
     /// Bytes on the heap, without what histories and caches keep.
@@ -381,5 +395,5 @@ impl Channel {
 /// Tells a session that it is in the channel no more.
 pub(super) fn tell_left(leave: &Leave, shards: &dyn Shards) {
     let left = Left { at: leave.at, request_id: leave.request_id, channel: leave.channel.clone() };
-    shards.tell(leave.at.shard, Told::Left(left));
+    shards.send(leave.at.shard, ShardMessage::Left(left));
 }

@@ -5,22 +5,22 @@ use std::sync::Arc;
 
 use tidings_model::channel::{Epoch, Position};
 use tidings_model::clock::Millis;
-use tidings_wire::Prepared;
+use tidings_wire::EncodedMessage;
 
-use super::budget::{Budget, Room};
+use super::budget::{Budget, BudgetReservation};
 use crate::broker::{self, HistoryRange, Since};
-use crate::told::Recovery;
+use crate::shard_message::Recovery;
 
 /// About what a channel takes that nobody is in and of which only the position is kept, in bytes.
 pub(super) const POSITION_WEIGHT: usize = 512;
 
 /// One publication, for as long as it is kept.
 #[derive(Debug)]
-struct Kept {
-    publication: Arc<Prepared>,
+struct StoredPublication {
+    publication: Arc<EncodedMessage>,
     expires: Millis,
     /// What it takes of the budget.
-    _room: Room,
+    _room: BudgetReservation,
 }
 
 /// A channel's history. What is kept are always the newest publications: the last of them has the offset `offset`, the one
@@ -29,14 +29,14 @@ struct Kept {
 pub(super) struct History {
     epoch: Epoch,
     offset: u64,
-    kept: VecDeque<Kept>,
+    kept: VecDeque<StoredPublication>,
     budget: Arc<Budget>,
     ttl: Millis,
     /// When the position too is forgotten, unless somebody is there.
     forgotten: Millis,
     /// What the position takes while nobody is there. Without it, the position goes with what it is of: so nobody can fill
     /// the memory by joining and leaving one name after the other.
-    alone: Option<Room>,
+    alone: Option<BudgetReservation>,
 }
 
 impl History {
@@ -56,14 +56,14 @@ impl History {
     }
 
     /// Keeps again what it kept, the oldest first, as far as the budget allows.
-    pub(super) fn restore(&mut self, publication: Arc<Prepared>, expires: Millis) {
-        if let Some(room) = self.make_room(publication.said().weight()) {
-            self.kept.push_back(Kept { publication, expires, _room: room });
+    pub(super) fn restore(&mut self, publication: Arc<EncodedMessage>, expires: Millis) {
+        if let Some(room) = self.make_room(publication.content().weight()) {
+            self.kept.push_back(StoredPublication { publication, expires, _room: room });
         }
     }
 
     /// What is kept, the oldest first, and until when.
-    pub(super) fn kept(&self) -> impl Iterator<Item = (&Arc<Prepared>, Millis)> {
+    pub(super) fn kept(&self) -> impl Iterator<Item = (&Arc<EncodedMessage>, Millis)> {
         self.kept.iter().map(|kept| (&kept.publication, kept.expires))
     }
 
@@ -85,18 +85,18 @@ impl History {
 
     /// Keeps the publication at [`History::position`], and of the older ones as many as `size` and the budget allow. What is
     /// too big is not kept, nor then are those before it.
-    pub(super) fn keep(&mut self, publication: Arc<Prepared>, size: usize, ttl: Millis, now: Millis) {
+    pub(super) fn keep(&mut self, publication: Arc<EncodedMessage>, size: usize, ttl: Millis, now: Millis) {
         self.ttl = ttl;
         while self.kept.len() >= size.max(1) {
             self.drop_oldest();
         }
-        if let Some(room) = self.make_room(publication.said().weight()) {
-            self.kept.push_back(Kept { publication, expires: now.saturating_add(ttl), _room: room });
+        if let Some(room) = self.make_room(publication.content().weight()) {
+            self.kept.push_back(StoredPublication { publication, expires: now.saturating_add(ttl), _room: room });
         }
     }
 
     /// Takes so many bytes of the budget, for which the oldest publications go if need be.
-    pub(super) fn make_room(&mut self, bytes: usize) -> Option<Room> {
+    pub(super) fn make_room(&mut self, bytes: usize) -> Option<BudgetReservation> {
         loop {
             match self.budget.take(bytes) {
                 None if self.drop_oldest() => {}
@@ -140,7 +140,7 @@ impl History {
     }
 
     /// What a session that joins gets of the past.
-    pub(super) fn since(&self, since: &Since) -> (Recovery, Vec<Arc<Prepared>>) {
+    pub(super) fn since(&self, since: &Since) -> (Recovery, Vec<Arc<EncodedMessage>>) {
         match since {
             Since::Last(count) => {
                 let skipped = self.kept.len().saturating_sub(usize::try_from(*count).unwrap_or(usize::MAX));
@@ -179,7 +179,7 @@ impl History {
         broker::History { position: Some(self.position()), complete, publications }
     }
 
-    fn from(&self, index: usize, limit: usize) -> Vec<Arc<Prepared>> {
+    fn from(&self, index: usize, limit: usize) -> Vec<Arc<EncodedMessage>> {
         self.kept.iter().skip(index).take(limit).map(|kept| Arc::clone(&kept.publication)).collect()
     }
 

@@ -7,11 +7,11 @@
 mod budget;
 mod channel;
 mod history;
-mod notes;
-mod presence;
+mod member_set;
 mod snapshot;
 #[cfg(test)]
 mod tests;
+mod transitions;
 
 use std::collections::BTreeMap;
 use std::hash::BuildHasher;
@@ -28,15 +28,15 @@ use tidings_model::id::AppId;
 use tidings_model::policy::{self, AFTER_INTERNAL};
 
 use crate::broker::{
-    Broker, BrokerError, Cached, ChannelFilter, ChannelState, Heard, History, HistoryRange, Join, LOOKED_AT, Leave,
-    Publish,
+    Broker, BrokerError, Cached, ChannelFilter, ChannelState, History, HistoryRange, Join, LOOKED_AT, Leave, Publish,
+    PublishOutcome,
 };
-use crate::told::{Control, Shards, Told};
-use crate::watch::{self, Unwatched, Watch};
+use crate::shard_message::{Control, ShardMessage, Shards};
+use crate::transition_sink::{self, DiscardTransitions, TransitionSink};
 use budget::Budgets;
 pub use budget::MemoryLimits;
 use channel::Channel;
-use notes::Notes;
+use transitions::TransitionRecorder;
 
 const PARTITIONS: usize = 64;
 /// Partitions that one sweep looks at: with a sweep a second, each is seen every four seconds.
@@ -62,7 +62,7 @@ pub struct MemoryBroker {
     partitions: [Mutex<Channels>; PARTITIONS],
     hasher: DefaultHashBuilder,
     shards: Arc<dyn Shards>,
-    watch: Arc<dyn Watch>,
+    sink: Arc<dyn TransitionSink>,
     /// The number of the last transition: one for all channels, higher than any of an earlier run.
     transitions: AtomicU64,
     clock: SharedClock,
@@ -79,7 +79,7 @@ impl MemoryBroker {
             partitions: std::array::from_fn(|_| Mutex::default()),
             hasher: DefaultHashBuilder::default(),
             shards,
-            watch: Arc::new(Unwatched),
+            sink: Arc::new(DiscardTransitions),
             transitions: AtomicU64::new(0),
             clock,
             budgets: Budgets::new(limits),
@@ -90,12 +90,16 @@ impl MemoryBroker {
 
     /// Tells this watch of transitions, and numbers them from above `last`, which no earlier run has gone beyond.
     #[must_use]
-    pub fn watched_by(self, watch: Arc<dyn Watch>, last: u64) -> Self {
-        Self { watch, transitions: AtomicU64::new(last), ..self }
+    pub fn with_transitions(self, sink: Arc<dyn TransitionSink>, last: u64) -> Self {
+        Self { sink, transitions: AtomicU64::new(last), ..self }
     }
 
-    fn notes(&self, channel: &ChannelKey) -> Notes<'_> {
-        Notes { wanted: watch::wanted(&*self.watch, channel), watch: &*self.watch, last: &self.transitions }
+    fn recorder(&self, channel: &ChannelKey) -> TransitionRecorder<'_> {
+        TransitionRecorder {
+            wanted: transition_sink::wanted(&*self.sink, channel),
+            sink: &*self.sink,
+            last: &self.transitions,
+        }
     }
 
     /// Hands over what is to outlive an orderly stop, channel by channel, as bytes for [`MemoryBroker::restore`]. Nothing can
@@ -183,7 +187,7 @@ impl Broker for MemoryBroker {
         false
     }
 
-    async fn publish(&self, publish: Publish) -> Result<Heard, BrokerError> {
+    async fn publish(&self, publish: Publish) -> Result<PublishOutcome, BrokerError> {
         if self.shards.overloaded() {
             return Err(BrokerError::Overloaded);
         }
@@ -199,7 +203,7 @@ impl Broker for MemoryBroker {
         let channel = match channels.get_mut(&key) {
             Some(channel) => channel,
             None if keeps => channels.entry(key.clone()).or_default(),
-            None => return Ok(Heard::default()),
+            None => return Ok(PublishOutcome::default()),
         };
         channel.expire(now);
         let appended = channel.publish(publish, budget.as_ref(), &*self.shards, now);
@@ -211,18 +215,18 @@ impl Broker for MemoryBroker {
         if let Some(shard) = appended {
             self.shards.write_inline(shard);
         }
-        Ok(Heard { occupancy, only_here: false })
+        Ok(PublishOutcome { occupancy, local_only: false })
     }
 
     async fn join(&self, join: Join) -> Result<(), BrokerError> {
         let budget = (join.options.history_size > 0).then(|| self.budgets.of(&join.channel.app));
         let key = join.channel.clone();
         let now = self.now();
-        let notes = self.notes(&key);
+        let recorder = self.recorder(&key);
         let mut channels = self.partition(&key);
         let channel = channels.entry(key.clone()).or_default();
         channel.expire(now);
-        channel.join(join, budget.as_ref(), &*self.shards, now, notes);
+        channel.join(join, budget.as_ref(), &*self.shards, now, recorder);
         if channel.is_blank() {
             // Refused, in a channel that was made for it.
             channels.remove(&key);
@@ -232,11 +236,11 @@ impl Broker for MemoryBroker {
 
     async fn leave(&self, leave: Leave) -> Result<(), BrokerError> {
         let now = self.now();
-        let notes = self.notes(&leave.channel);
+        let recorder = self.recorder(&leave.channel);
         let mut channels = self.partition(&leave.channel);
         match channels.get_mut(&leave.channel) {
             Some(channel) => {
-                channel.leave(&leave, &*self.shards, now, notes);
+                channel.leave(&leave, &*self.shards, now, recorder);
                 channel.expire(now);
                 if channel.is_blank() {
                     channels.remove(&leave.channel);
@@ -307,7 +311,7 @@ impl Broker for MemoryBroker {
     fn control_here(&self, control: Control) {
         let control = Arc::new(control);
         for shard in 0..self.shards.count() {
-            self.shards.tell(shard, Told::Control(Arc::clone(&control)));
+            self.shards.send(shard, ShardMessage::Control(Arc::clone(&control)));
         }
     }
 
@@ -319,7 +323,7 @@ impl Broker for MemoryBroker {
             channels.retain(|key, channel| {
                 channel.expire(now);
                 if channel.owes_count() {
-                    channel.tell_count(key, &*self.shards, now, self.notes(key));
+                    channel.tell_count(key, &*self.shards, now, self.recorder(key));
                 }
                 !channel.is_blank()
             });

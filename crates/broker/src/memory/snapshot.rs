@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use tidings_model::channel::{ChannelKey, Epoch, Position};
 use tidings_model::clock::Millis;
-use tidings_wire::{Prepared, Publication, Said};
+use tidings_wire::{ChannelMessage, EncodedMessage, Publication};
 
 use super::budget::Budgets;
 use super::channel::{CacheEntry, Channel};
 use super::history::History;
-use crate::codec::{self, Reader, Speech, Writer};
+use crate::codec::{self, PublishedEvent, Reader, Writer};
 
 /// Writes a channel; `None` when nothing of it is kept. Times are written as how much of them is left at steady time `now`.
 pub(super) fn write(key: &ChannelKey, channel: &Channel, now: Millis) -> Option<Vec<u8>> {
@@ -26,14 +26,14 @@ pub(super) fn write(key: &ChannelKey, channel: &Channel, now: Millis) -> Option<
         out.field(&history.position().offset.to_be_bytes());
         out.field(&history.ttl().to_be_bytes());
         out.field(&(kept.len() as u64).to_be_bytes());
-        for (prepared, expires) in kept {
-            write_publication(&mut out, prepared, expires - now)?;
+        for (message, expires) in kept {
+            write_publication(&mut out, message, expires - now)?;
         }
     }
     match cache {
         None => out.maybe(None),
         Some(cache) => {
-            let Said::Publication(publication) = cache.publication.said() else { return None };
+            let ChannelMessage::Publication(publication) = cache.publication.content() else { return None };
             let position = publication.position.as_ref();
             out.maybe(Some(position.map_or("", |position| position.epoch.as_str()).as_bytes()));
             out.field(&position.map_or(0, |position| position.offset).to_be_bytes());
@@ -43,11 +43,11 @@ pub(super) fn write(key: &ChannelKey, channel: &Channel, now: Millis) -> Option<
     Some(out.0)
 }
 
-fn write_publication(out: &mut Writer, prepared: &Prepared, left: Millis) -> Option<()> {
-    let Said::Publication(publication) = prepared.said() else { return None };
+fn write_publication(out: &mut Writer, message: &EncodedMessage, left: Millis) -> Option<()> {
+    let ChannelMessage::Publication(publication) = message.content() else { return None };
     let (event, user) = (Arc::clone(&publication.event), publication.user.clone());
     out.field(&left.to_be_bytes());
-    out.field(&codec::speech(&Speech { event, user, except: None }));
+    out.field(&codec::event(&PublishedEvent { event, user, except: None }));
     Some(())
 }
 
@@ -92,9 +92,9 @@ fn read_publication(
     input: &mut Reader<'_>,
     key: &ChannelKey,
     position: Option<Position>,
-) -> Option<(Arc<Prepared>, Millis)> {
+) -> Option<(Arc<EncodedMessage>, Millis)> {
     let left = i64::from_be_bytes(input.number()?);
-    let Speech { event, user, .. } = codec::read_speech(input.field()?, &key.app)?;
-    let said = Said::Publication(Publication { event, channel: key.clone(), position, user });
-    Some((Arc::new(Prepared::new(said)), left))
+    let PublishedEvent { event, user, .. } = codec::read_event(input.field()?, &key.app)?;
+    let said = ChannelMessage::Publication(Publication { event, channel: key.clone(), position, user });
+    Some((Arc::new(EncodedMessage::new(said)), left))
 }

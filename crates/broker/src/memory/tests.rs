@@ -11,30 +11,37 @@ use super::history::POSITION_WEIGHT;
 use super::{Channel, MemoryBroker, MemoryLimits, Sizes};
 use crate::Broker;
 use crate::broker::{Join, Leave, Publish, Since};
-use crate::suite::{Notebook, Place, Recorder, World, at, event, every_test, key, model, session, threads};
-use crate::told::SessionRef;
+use crate::shard_message::SessionRef;
+use crate::suite::{
+    BrokerFixture, RecordingShards, RecordingSink, World, at, event, every_test, key, model, session, threads,
+};
 
-every_test!(crate::memory::tests::Here::default());
+every_test!(crate::memory::tests::MemoryFixture::default());
 
 /// A broker in this process.
 #[derive(Default, Clone)]
-pub(crate) struct Here {
+pub(crate) struct MemoryFixture {
     broker: Arc<Mutex<Option<Arc<MemoryBroker>>>>,
     limit: Option<usize>,
 }
 
-impl Here {
+impl MemoryFixture {
     fn broker(&self) -> Arc<MemoryBroker> {
         self.broker.lock().clone().unwrap()
     }
 }
 
 #[async_trait]
-impl Place for Here {
-    async fn open(&self, clock: Arc<ManualClock>, shards: Arc<Recorder>, watch: Arc<Notebook>) -> Arc<dyn Broker> {
+impl BrokerFixture for MemoryFixture {
+    async fn open(
+        &self,
+        clock: Arc<ManualClock>,
+        shards: Arc<RecordingShards>,
+        sink: Arc<RecordingSink>,
+    ) -> Arc<dyn Broker> {
         let mut limits = MemoryLimits::default();
         limits.default = self.limit.unwrap_or(limits.default);
-        let broker = Arc::new(MemoryBroker::new(clock, shards, limits).watched_by(watch, 7));
+        let broker = Arc::new(MemoryBroker::new(clock, shards, limits).with_transitions(sink, 7));
         *self.broker.lock() = Some(Arc::clone(&broker));
         broker
     }
@@ -55,18 +62,18 @@ proptest! {
     #[test]
     fn whatever_happens_everybody_is_told_what_the_model_says(steps in model::steps()) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(Box::pin(model::check(Box::new(Here::default()), steps)));
+        runtime.block_on(Box::pin(model::check(Box::new(MemoryFixture::default()), steps)));
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn nobody_misses_or_hears_twice_while_all_publish_come_and_go() {
-    Box::pin(threads::check(Box::new(Here::default()))).await;
+    Box::pin(threads::check(Box::new(MemoryFixture::default()))).await;
 }
 
 #[tokio::test]
 async fn a_publication_that_nobody_hears_or_keeps_leaves_nothing() {
-    let here = Here::default();
+    let here = MemoryFixture::default();
     let mut world = World::at(Box::new(here.clone())).await;
     world.publish("e1").await;
     world.options.history_size = 3;
@@ -82,8 +89,8 @@ fn weight() -> usize {
     384 + event("e1", 2).weight()
 }
 
-async fn limited(limit: usize) -> (Here, World) {
-    let here = Here { limit: Some(limit), ..Here::default() };
+async fn limited(limit: usize) -> (MemoryFixture, World) {
+    let here = MemoryFixture { limit: Some(limit), ..MemoryFixture::default() };
     let mut world = World::at(Box::new(here.clone())).await;
     world.options.history_size = 100;
     (here, world)
@@ -193,9 +200,9 @@ fn nth(n: u32, shards: u32) -> SessionRef {
 
 /// Joins so many sessions, session `n` to the channel that `channel` says, and answers the bytes of all tables.
 async fn tables(sessions: u32, shards: u32, presence: bool, channel: impl Fn(u32) -> String) -> usize {
-    let here = Here::default();
+    let here = MemoryFixture::default();
     let mut world = World::at(Box::new(here.clone())).await;
-    let recorder = Recorder::new(shards as u16);
+    let recorder = RecordingShards::new(shards as u16);
     let broker = MemoryBroker::new(world.clock.clone(), recorder.clone(), MemoryLimits::default());
     (world.options.presence, world.options.max_members) = (presence, usize::MAX);
     for n in 0..sessions {
@@ -239,7 +246,7 @@ async fn a_subscription_takes_little_memory() {
 
 #[tokio::test]
 async fn tables_shrink_when_people_go() {
-    let here = Here::default();
+    let here = MemoryFixture::default();
     let mut world = World::at(Box::new(here.clone())).await;
     world.options.presence = true;
     world.options.max_members = usize::MAX;
@@ -280,8 +287,8 @@ async fn what_is_handed_over_goes_on_where_it_ended() {
     let said = world.broker.publish(world.to_publish("c", "late")).await;
     assert_eq!(said.unwrap_err(), crate::BrokerError::Unavailable, "nothing is said that would not be handed over");
     // The next node, after ten seconds.
-    let next = Here { limit: Some(1 << 20), ..Here::default() };
-    world.broker = next.open(Arc::clone(&world.clock), Arc::clone(&world.shards), Arc::clone(&world.notebook)).await;
+    let next = MemoryFixture { limit: Some(1 << 20), ..MemoryFixture::default() };
+    world.broker = next.open(Arc::clone(&world.clock), Arc::clone(&world.shards), Arc::clone(&world.sink)).await;
     for bytes in &kept {
         for cut in 0..bytes.len() {
             assert!(!next.broker().restore(&bytes[..cut], std::time::Duration::ZERO), "{cut}");

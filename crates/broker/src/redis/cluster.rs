@@ -47,10 +47,10 @@ pub(super) async fn keep(core: Weak<Core>, seeds: Vec<ConnectionInfo>) {
             Some(ranges) => arrange(&strong, &core, &seed, &mut linked, &ranges),
             None => tracing::warn!("none of the cluster's servers says which of them has what"),
         }
-        let astray = Arc::clone(&strong.astray);
+        let topology_changed = Arc::clone(&strong.topology_changed);
         drop(strong);
         tokio::time::sleep(PAUSE).await;
-        tokio::time::timeout(EVERY, astray.notified()).await.ok();
+        tokio::time::timeout(EVERY, topology_changed.notified()).await.ok();
     }
 }
 
@@ -94,9 +94,9 @@ async fn ask(core: &Core, seeds: &[ConnectionInfo]) -> Option<Vec<Range>> {
         command
     };
     for master in core.servers().all() {
-        let Some(up) = master.up() else { continue };
-        let (host, _) = host_and_port(master.site.client.get_connection_info());
-        if let Ok(answer) = core.send(&up, &question()).await
+        let Some(conn) = master.connection() else { continue };
+        let (host, _) = host_and_port(master.server.client.get_connection_info());
+        if let Ok(answer) = core.send(&conn, &question()).await
             && let Some(ranges) = read(&answer, &host)
         {
             return Some(ranges);
@@ -104,8 +104,8 @@ async fn ask(core: &Core, seeds: &[ConnectionInfo]) -> Option<Vec<Range>> {
     }
     for seed in seeds {
         let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(core.settings.patience))
-            .set_response_timeout(Some(core.settings.patience));
+            .set_connection_timeout(Some(core.settings.timeout))
+            .set_response_timeout(Some(core.settings.timeout));
         let Ok(client) = Client::open(seed.clone()) else { continue };
         match client.get_multiplexed_async_connection_with_config(&config).await {
             Err(error) => {

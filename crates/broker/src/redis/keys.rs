@@ -8,11 +8,11 @@ const PREFIX: &str = "tidings:{";
 
 /// What a server keeps besides channels.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Home {
+pub(super) struct KeySpace {
     tag: String,
 }
 
-impl Home {
+impl KeySpace {
     /// Of a server that is alone.
     pub(super) fn alone() -> Self {
         Self { tag: "tidings".to_owned() }
@@ -47,21 +47,21 @@ impl Home {
 }
 
 /// Where a channel's messages are told; its keys begin so.
-pub(super) fn voice(channel: &ChannelKey) -> String {
+pub(super) fn pubsub_channel(channel: &ChannelKey) -> String {
     let app = channel.app.as_str().replace('%', "%25").replace(':', "%3A");
     format!("{PREFIX}{app}:{}}}", channel.name)
 }
 
 /// The channel whose messages are told there.
-pub(super) fn channel(voice: &str) -> Option<ChannelKey> {
-    let (app, name) = voice.strip_prefix(PREFIX)?.strip_suffix('}')?.split_once(':')?;
+pub(super) fn channel(pubsub_channel: &str) -> Option<ChannelKey> {
+    let (app, name) = pubsub_channel.strip_prefix(PREFIX)?.strip_suffix('}')?.split_once(':')?;
     Some(ChannelKey::new(app.replace("%3A", ":").replace("%25", "%").into(), name))
 }
 
 /// The keys that scripts of a channel get, in their order; the last one is of a node's sessions in it.
-pub(super) fn of_channel(voice: &str, node: &str) -> [String; 5] {
-    let key = |what: &str| format!("{voice}:{what}");
-    [key("meta"), key("log"), key("cache"), key("users"), format!("{voice}:here:{node}")]
+pub(super) fn of_channel(pubsub_channel: &str, node: &str) -> [String; 5] {
+    let key = |what: &str| format!("{pubsub_channel}:{what}");
+    [key("meta"), key("log"), key("cache"), key("users"), format!("{pubsub_channel}:here:{node}")]
 }
 
 /// A channel as it stands in an index: by app, then by name.
@@ -85,8 +85,8 @@ pub(super) const SLOTS: u16 = 16_384;
 
 /// The slot of a channel's keys (Redis Cluster specification, "Key distribution model", "Hash tags").
 pub(super) fn slot(channel: &ChannelKey) -> u16 {
-    let voice = voice(channel);
-    let behind = voice.get(PREFIX.len()..).unwrap_or_default();
+    let pubsub_channel = pubsub_channel(channel);
+    let behind = pubsub_channel.get(PREFIX.len()..).unwrap_or_default();
     let tag = behind.split('}').next().unwrap_or_default();
     slot_of_tag(tag.as_bytes())
 }
@@ -110,16 +110,16 @@ mod tests {
     fn no_two_channels_share_a_key_and_each_is_found_again() {
         let all =
             [("1", "c"), ("1:2", "c"), ("1", "2:c"), ("1%3A2", "c"), ("1", "a}b"), ("1", "{}"), ("1", "ns:$ä #u")];
-        let mut voices = Vec::new();
+        let mut pubsub_channels = Vec::new();
         for (app, name) in all {
             let key = ChannelKey::new(app.into(), name);
-            assert_eq!(channel(&voice(&key)), Some(key.clone()));
+            assert_eq!(channel(&pubsub_channel(&key)), Some(key.clone()));
             assert_eq!(of_index(&indexed(&key)), Some(key.clone()));
-            assert!(!voices.contains(&voice(&key)), "{key:?}");
-            voices.push(voice(&key));
+            assert!(!pubsub_channels.contains(&pubsub_channel(&key)), "{key:?}");
+            pubsub_channels.push(pubsub_channel(&key));
         }
-        assert_eq!(channel(&Home::alone().control()), None);
-        assert_eq!(channel(&Home::in_slot(0).control()), None);
+        assert_eq!(channel(&KeySpace::alone().control()), None);
+        assert_eq!(channel(&KeySpace::in_slot(0).control()), None);
     }
 
     #[test]
@@ -130,7 +130,7 @@ mod tests {
             assert_eq!(slot(&ChannelKey::new("1".into(), name)), expected, "{name}");
         }
         for slot in [0, 1, SLOTS / 2, SLOTS - 1] {
-            assert_eq!(slot_of_tag(Home::in_slot(slot).tag.as_bytes()), slot);
+            assert_eq!(slot_of_tag(KeySpace::in_slot(slot).tag.as_bytes()), slot);
         }
     }
 }

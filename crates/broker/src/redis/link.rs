@@ -15,7 +15,7 @@ use tidings_model::clock::millis;
 
 use super::core::{Core, random};
 use super::reply::{Reply, bytes};
-use super::servers::{Master, Met, Site, Up};
+use super::servers::{Handshake, Master, RedisConnection, RedisServer};
 use super::{keys, nodes, scripts};
 
 /// The first pause between two attempts to connect.
@@ -31,9 +31,9 @@ pub(super) enum LinkError {
     #[error("{}", tidings_tls::told(.0))]
     Redis(#[from] RedisError),
     #[error("it does not answer")]
-    Late,
+    Timeout,
     #[error("it is a server of another kind, or too old: 6.2 is needed, in a cluster 7.0")]
-    Strange,
+    Unsupported,
     #[error("it is a replica: its name has to lead to the master")]
     Replica,
     #[error("it belongs to a cluster: begin broker.url with redis+cluster://")]
@@ -44,7 +44,7 @@ pub(super) enum LinkError {
 
 /// What this node is to a server.
 #[derive(Debug)]
-struct Me {
+struct NodeState {
     /// Under which name it was last there.
     node: Arc<str>,
     /// As it was last seen.
@@ -58,19 +58,19 @@ struct Me {
 /// Keeps the node connected to a server for as long as the broker is there.
 pub(super) async fn keep(core: Weak<Core>, master: Arc<Master>) {
     let Some(name) = core.upgrade().map(|core| core.name()) else { return };
-    let mut me = Me { node: name, generation: None, lapsed: false, ahead: Arc::default() };
+    let mut node_state = NodeState { node: name, generation: None, lapsed: false, ahead: Arc::default() };
     let mut failures = 0;
     loop {
         let Some(core) = core.upgrade() else { return };
-        let connected = tokio::time::timeout(core.settings.patience, connect(&core, &master, &mut me)).await;
-        match connected.unwrap_or(Err(LinkError::Late)) {
-            Ok(up) => {
+        let connected = tokio::time::timeout(core.settings.timeout, connect(&core, &master, &mut node_state)).await;
+        match connected.unwrap_or(Err(LinkError::Timeout)) {
+            Ok(conn) => {
                 failures = 0;
-                tracing::info!(node = %me.node, generation = up.generation, "connected to Redis");
-                core.connected(&master, up);
+                tracing::info!(node = %node_state.node, generation = conn.generation, "connected to Redis");
+                core.connected(&master, conn);
                 // What was asked last over an earlier connection may have been done without an answer.
-                core.watch.unsure();
-                me.lapsed |= serve(&core, &master).await;
+                core.sink.reconcile();
+                node_state.lapsed |= serve(&core, &master).await;
                 core.disconnected(&master);
             }
             Err(error) => {
@@ -78,7 +78,7 @@ pub(super) async fn keep(core: Weak<Core>, master: Arc<Master>) {
                 tracing::warn!(%error, failures, "Redis cannot be reached");
             }
         }
-        core.astray.notify_one();
+        core.topology_changed.notify_one();
         let pause = pause(failures, core.settings.retry);
         drop(core);
         tokio::time::sleep(pause).await;
@@ -94,75 +94,80 @@ fn pause(failures: u32, longest: Duration) -> Duration {
     full.mul_f64(0.5 + 0.5 * f64::from(u16::from_be_bytes(bits)) / f64::from(u16::MAX))
 }
 
-async fn connect(core: &Arc<Core>, master: &Arc<Master>, me: &mut Me) -> Result<Up, LinkError> {
-    let number = core.connections.fetch_add(1, Relaxed) + 1;
+async fn connect(
+    core: &Arc<Core>,
+    master: &Arc<Master>,
+    node_state: &mut NodeState,
+) -> Result<RedisConnection, LinkError> {
+    let number = core.connection_counter.fetch_add(1, Relaxed) + 1;
     let (weak, of) = (Arc::downgrade(core), Arc::downgrade(master));
     let config = AsyncConnectionConfig::new()
-        .set_connection_timeout(Some(core.settings.patience))
-        .set_response_timeout(Some(core.settings.patience))
+        .set_connection_timeout(Some(core.settings.timeout))
+        .set_response_timeout(Some(core.settings.timeout))
         .set_push_sender(move |push: PushInfo| -> Result<(), redis::aio::SendError> {
             if let (Some(core), Some(master)) = (weak.upgrade(), of.upgrade())
-                && let Some(up) = master.up().filter(|up| up.number == number)
+                && let Some(conn) = master.connection().filter(|conn| conn.number == number)
             {
-                pushed(&core, &up, &push);
+                pushed(&core, &conn, &push);
             }
             Ok(())
         });
-    let site = &master.site;
-    let mut connection = site.client.get_multiplexed_async_connection_with_config(&config).await?;
+    let server = &master.server;
+    let mut connection = server.client.get_multiplexed_async_connection_with_config(&config).await?;
     // A server that was demoted lets everybody in and answers what it can, and its name may lead to it for a while.
     if is_replica(&mut connection).await? {
         return Err(LinkError::Replica);
     }
-    let run_id = run_id(&mut connection, site).await?;
+    let run_id = run_id(&mut connection, server).await?;
     scripts::load().exec_async(&mut connection).await?;
-    let newest = site.newest.load(Relaxed);
-    let generation: String = scripts::generation(&site.home, &run_id, newest).query_async(&mut connection).await?;
-    let generation = generation.parse().map_err(|_| LinkError::Strange)?;
-    site.subscribe(&mut connection, &site.home.control()).await?;
+    let newest = server.newest.load(Relaxed);
+    let generation: String =
+        scripts::generation(&server.keyspace, &run_id, newest).query_async(&mut connection).await?;
+    let generation = generation.parse().map_err(|_| LinkError::Unsupported)?;
+    server.subscribe(&mut connection, &server.keyspace.control()).await?;
     let mut name = core.name();
-    let mut beat = Beat::send(core, &mut connection, site, &me.node).await?;
-    if me.generation.is_some() && (me.lapsed || !beat.held) {
+    let mut beat = Heartbeat::send(core, &mut connection, server, &node_state.node).await?;
+    if node_state.generation.is_some() && (node_state.lapsed || !beat.held) {
         // Others have taken this node for dead, and may still be at it: as somebody else it is not in their way.
-        core.rename(&me.node, random().map_err(|_| LinkError::NoRandomness)?.into());
+        core.rename(&node_state.node, random().map_err(|_| LinkError::NoRandomness)?.into());
         name = core.name();
     }
-    let is_renamed = name != me.node;
+    let is_renamed = name != node_state.node;
     if is_renamed {
-        let lapsed = std::mem::replace(&mut me.node, name);
-        bequeath(core, &mut connection, site, &lapsed).await?;
-        beat = Beat::send(core, &mut connection, site, &me.node).await?;
+        let lapsed = std::mem::replace(&mut node_state.node, name);
+        hand_over(core, &mut connection, server, &lapsed).await?;
+        beat = Heartbeat::send(core, &mut connection, server, &node_state.node).await?;
     }
-    if me.generation.is_none() {
-        me.ahead.store(beat.now.saturating_sub(core.clock.steady_ms()), Relaxed);
+    if node_state.generation.is_none() {
+        node_state.ahead.store(beat.now.saturating_sub(core.clock.steady_ms()), Relaxed);
     }
-    let is_same_data = me.generation == Some(generation);
-    me.generation = Some(generation);
-    me.lapsed = false;
-    let (node, ahead) = (Arc::clone(&me.node), Arc::clone(&me.ahead));
-    let met = Met { number, generation, node, is_renamed, is_same_data, ahead };
-    Ok(Up::new(Arc::clone(site), connection, met))
+    let is_same_data = node_state.generation == Some(generation);
+    node_state.generation = Some(generation);
+    node_state.lapsed = false;
+    let (node, ahead) = (Arc::clone(&node_state.node), Arc::clone(&node_state.ahead));
+    let handshake = Handshake { number, generation, node, is_renamed, is_same_data, ahead };
+    Ok(RedisConnection::new(Arc::clone(server), connection, handshake))
 }
 
 /// Leaves what stands under a name to whoever clears up. Its index may be lost, and sessions have joined since.
-async fn bequeath(
+async fn hand_over(
     core: &Core,
     connection: &mut MultiplexedConnection,
-    site: &Arc<Site>,
+    server: &Arc<RedisServer>,
     name: &str,
 ) -> Result<(), LinkError> {
     let servers = core.servers();
-    let is_there = |key: &ChannelKey| servers.of(key).is_some_and(|master| Arc::ptr_eq(&master.site, site));
+    let is_there = |key: &ChannelKey| servers.of(key).is_some_and(|master| Arc::ptr_eq(&master.server, server));
     let channels = core.of_all(|key, _| is_there(key).then(|| keys::indexed(key)));
     for some in channels.chunks(INDEXED_AT_ONCE) {
         let mut command = redis::cmd("ZADD");
-        command.arg(site.home.index(name));
+        command.arg(server.keyspace.index(name));
         for channel in some {
             command.arg(0).arg(channel);
         }
         command.exec_async(connection).await?;
     }
-    redis::cmd("ZADD").arg(site.home.nodes()).arg(0).arg(name).exec_async(connection).await?;
+    redis::cmd("ZADD").arg(server.keyspace.nodes()).arg(0).arg(name).exec_async(connection).await?;
     Ok(())
 }
 
@@ -173,7 +178,7 @@ async fn is_replica(connection: &mut MultiplexedConnection) -> Result<bool, Link
 }
 
 /// Which run of which server answers.
-async fn run_id(connection: &mut MultiplexedConnection, site: &Site) -> Result<String, LinkError> {
+async fn run_id(connection: &mut MultiplexedConnection, server: &RedisServer) -> Result<String, LinkError> {
     let info: String = redis::cmd("INFO").arg("server").query_async(connection).await?;
     let line = |name: &str| {
         let found = info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
@@ -182,66 +187,67 @@ async fn run_id(connection: &mut MultiplexedConnection, site: &Site) -> Result<S
     let version = line("redis_version").unwrap_or_default();
     let mut parts = version.split('.').map(|part| part.parse().unwrap_or(0));
     let version = (parts.next().unwrap_or(0), parts.next().unwrap_or(0));
-    if version < site.oldest() {
-        return Err(LinkError::Strange);
+    if version < server.oldest() {
+        return Err(LinkError::Unsupported);
     }
-    if line("redis_mode").as_deref() == Some("cluster") && !site.is_clustered {
+    if line("redis_mode").as_deref() == Some("cluster") && !server.is_clustered {
         return Err(LinkError::Clustered);
     }
-    line("run_id").filter(|id| !id.is_empty()).ok_or(LinkError::Strange)
+    line("run_id").filter(|id| !id.is_empty()).ok_or(LinkError::Unsupported)
 }
 
-fn pushed(core: &Arc<Core>, up: &Up, push: &PushInfo) {
+fn pushed(core: &Arc<Core>, conn: &RedisConnection, push: &PushInfo) {
     match push.kind {
         PushKind::Message | PushKind::SMessage => {
             if let [channel, payload] = push.data.as_slice()
                 && let (Some(channel), Some(payload)) = (bytes(channel), bytes(payload))
             {
-                core.pushed(up, channel, payload);
+                core.pushed(conn, channel, payload);
             }
         }
         PushKind::SUnsubscribe => {
-            let voice = push.data.first().and_then(bytes).and_then(|voice| std::str::from_utf8(voice).ok());
-            up.unsubscribed(voice.unwrap_or_default());
+            let pubsub_channel =
+                push.data.first().and_then(bytes).and_then(|pubsub_channel| std::str::from_utf8(pubsub_channel).ok());
+            conn.unsubscribed(pubsub_channel.unwrap_or_default());
         }
-        PushKind::Disconnection => up.give_up("it was closed"),
+        PushKind::Disconnection => conn.give_up("it was closed"),
         _ => {}
     }
 }
 
 /// Shows that the node lives, for as long as the connection can be used. Whether others may have taken it for dead.
 async fn serve(core: &Arc<Core>, master: &Master) -> bool {
-    let Some(up) = master.up() else { return false };
+    let Some(conn) = master.connection() else { return false };
     let mut lapsed = false;
     let mut every = tokio::time::interval(core.settings.lease / 3);
-    if !up.is_renamed {
+    if !conn.is_renamed {
         // The connection has begun with a heartbeat.
         every.reset();
     }
     let mut clearing: Option<tokio::task::JoinHandle<()>> = None;
     loop {
         tokio::select! {
-            () = up.broken.notified() => break,
+            () = conn.broken.notified() => break,
             _ = every.tick() => {}
         }
-        let mut connection = up.connection.clone();
-        let beat = Beat::send(core, &mut connection, &up.site, &up.node);
-        let beat = match tokio::time::timeout(core.settings.patience, beat).await.unwrap_or(Err(LinkError::Late)) {
+        let mut connection = conn.multiplexed.clone();
+        let beat = Heartbeat::send(core, &mut connection, &conn.server, &conn.node);
+        let beat = match tokio::time::timeout(core.settings.timeout, beat).await.unwrap_or(Err(LinkError::Timeout)) {
             Ok(beat) => beat,
             Err(error) => {
                 tracing::warn!(%error, "Redis cannot be shown that this node lives");
                 break;
             }
         };
-        if !beat.held || beat.generation != up.generation {
+        if !beat.held || beat.generation != conn.generation {
             tracing::warn!("Redis has forgotten this node, or has lost its data");
             lapsed = !beat.held;
             break;
         }
-        let error = beat.now.saturating_sub(core.now(&up));
-        up.ahead.fetch_add(error.clamp(-SLEW, SLEW), Relaxed);
+        let error = beat.now.saturating_sub(core.now(&conn));
+        conn.ahead.fetch_add(error.clamp(-SLEW, SLEW), Relaxed);
         if !beat.over.is_empty() && clearing.as_ref().is_none_or(|task| task.is_finished()) {
-            clearing = Some(tokio::spawn(nodes::clear_up(Arc::clone(core), Arc::clone(&up), beat.over)));
+            clearing = Some(tokio::spawn(nodes::clear_up(Arc::clone(core), Arc::clone(&conn), beat.over)));
         }
     }
     if let Some(clearing) = clearing {
@@ -252,7 +258,7 @@ async fn serve(core: &Arc<Core>, master: &Master) -> bool {
 
 /// What Redis answers to a heartbeat.
 #[derive(Debug)]
-struct Beat {
+struct Heartbeat {
     now: i64,
     /// Whether the node's lease had not ended.
     held: bool,
@@ -261,15 +267,16 @@ struct Beat {
     over: Vec<String>,
 }
 
-impl Beat {
+impl Heartbeat {
     async fn send(
         core: &Core,
         connection: &mut MultiplexedConnection,
-        site: &Site,
+        server: &RedisServer,
         node: &str,
     ) -> Result<Self, LinkError> {
-        let value: Value = scripts::beat(&site.home, node, millis(core.settings.lease)).query_async(connection).await?;
-        let mut reply = Reply::of(value).ok_or(LinkError::Strange)?;
+        let value: Value =
+            scripts::heartbeat(&server.keyspace, node, millis(core.settings.lease)).query_async(connection).await?;
+        let mut reply = Reply::of(value).ok_or(LinkError::Unsupported)?;
         let mut read = || {
             let (now, held, generation) = (reply.int()?, reply.int()? == 1, reply.int()?);
             let over = reply.list()?;
@@ -277,6 +284,6 @@ impl Beat {
             let over = over.iter().filter_map(name).filter(|other| other != node).collect();
             Some(Self { now: i64::try_from(now).ok()?, held, generation, over })
         };
-        read().ok_or(LinkError::Strange)
+        read().ok_or(LinkError::Unsupported)
     }
 }

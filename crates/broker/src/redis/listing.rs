@@ -12,7 +12,7 @@ use tidings_model::policy::AFTER_INTERNAL;
 use super::core::Core;
 use super::keys;
 use super::reply::{Reply, bytes};
-use super::scripts::{Call, Kind};
+use super::scripts::{ScriptCall, ScriptKind};
 use crate::broker::{BrokerError, ChannelFilter, ChannelState};
 
 /// Channels that are looked at in one go.
@@ -58,15 +58,15 @@ async fn page(core: &Core, app: &AppId, prefix: &str, after: Option<&str>) -> Re
     // No name holds this byte, so all that begin with the prefix come before.
     let end = [b"(".as_slice(), &keys::in_index(app, prefix), b"\xff"].concat();
     let mut all = BTreeSet::new();
-    for up in core.ups()? {
-        let home = &up.site.home;
+    for conn in core.connections()? {
+        let keyspace = &conn.server.keyspace;
         let mut nodes = redis::cmd("ZRANGE");
-        nodes.arg(home.nodes()).arg(0).arg(-1);
-        let Value::Array(nodes) = core.send(&up, &nodes).await? else { return Err(BrokerError::Unavailable) };
+        nodes.arg(keyspace.nodes()).arg(0).arg(-1);
+        let Value::Array(nodes) = core.send(&conn, &nodes).await? else { return Err(BrokerError::Unavailable) };
         for node in nodes.iter().filter_map(bytes).filter_map(|node| std::str::from_utf8(node).ok()) {
             let mut command = redis::cmd("ZRANGEBYLEX");
-            command.arg(home.index(node)).arg(&begin).arg(&end).arg("LIMIT").arg(0).arg(PAGE);
-            let Value::Array(members) = core.send(&up, &command).await? else { return Err(BrokerError::Unavailable) };
+            command.arg(keyspace.index(node)).arg(&begin).arg(&end).arg("LIMIT").arg(0).arg(PAGE);
+            let Value::Array(members) = core.send(&conn, &command).await? else { return Err(BrokerError::Unavailable) };
             all.extend(members.iter().filter_map(bytes).filter_map(keys::of_index));
         }
     }
@@ -76,23 +76,23 @@ async fn page(core: &Core, app: &AppId, prefix: &str, after: Option<&str>) -> Re
 /// Those of the channels that somebody is in, in their order.
 async fn states(core: &Core, page: &[ChannelKey]) -> Result<Vec<ChannelState>, BrokerError> {
     let mut found: Vec<Option<ChannelState>> = vec![None; page.len()];
-    for up in core.ups()? {
+    for conn in core.connections()? {
         let mut batch = redis::pipe();
         let mut asked = Vec::new();
         for (place, key) in page.iter().enumerate() {
-            if core.up(key)?.number == up.number {
-                batch.add_command(core.command(&up, &up.node, key, &Call::new(Kind::State))?);
+            if core.connection(key)?.number == conn.number {
+                batch.add_command(core.command(&conn, &conn.node, key, &ScriptCall::new(ScriptKind::State))?);
                 asked.push((place, key));
             }
         }
         if asked.is_empty() {
             continue;
         }
-        let mut connection = up.connection.clone();
+        let mut connection = conn.multiplexed.clone();
         let answer = batch.query_async::<Vec<Value>>(&mut connection);
         let answer: Result<Vec<Value>, RedisError> =
-            tokio::time::timeout(core.settings.patience, answer).await.map_err(|_| BrokerError::Unavailable)?;
-        let values = answer.map_err(|error| core.failed(&up, &error)).map_err(|()| BrokerError::Unavailable)?;
+            tokio::time::timeout(core.settings.timeout, answer).await.map_err(|_| BrokerError::Unavailable)?;
+        let values = answer.map_err(|error| core.failed(&conn, &error)).map_err(|()| BrokerError::Unavailable)?;
         for (value, (place, key)) in values.into_iter().zip(asked) {
             let state = Reply::of(value).and_then(|reply| state(reply, key)).ok_or(BrokerError::Unavailable)?;
             found[place] = state.filter(|state| state.occupancy.subscriptions > 0);

@@ -11,31 +11,31 @@ use tidings_model::channel::ChannelKey;
 use super::core::Core;
 use super::keys;
 use super::reply::{Reply, bytes};
-use super::scripts::{Call, Kind};
-use super::servers::Up;
+use super::scripts::{ScriptCall, ScriptKind};
+use super::servers::RedisConnection;
 use crate::broker::BrokerError;
 
 /// Channels that are looked up at once.
 const AT_ONCE: usize = 100;
 
 /// Takes the sessions of nodes out of their channels whose leases are over.
-pub(super) async fn clear_up(core: Arc<Core>, up: Arc<Up>, nodes: Vec<String>) {
+pub(super) async fn clear_up(core: Arc<Core>, conn: Arc<RedisConnection>, nodes: Vec<String>) {
     for node in nodes {
         tracing::info!(node, "clearing up after a node that is gone");
-        if clear_up_after(&core, &up, &node).await.is_err() {
+        if clear_up_after(&core, &conn, &node).await.is_err() {
             // Whoever comes next goes on.
             return;
         }
     }
     // What it had caused and not told any more is known to nobody.
-    core.watch.unsure();
+    core.sink.reconcile();
 }
 
-async fn clear_up_after(core: &Core, up: &Up, node: &str) -> Result<(), BrokerError> {
+async fn clear_up_after(core: &Core, conn: &RedisConnection, node: &str) -> Result<(), BrokerError> {
     loop {
         let mut command = redis::cmd("ZRANGE");
-        command.arg(up.site.home.index(node)).arg(0).arg(AT_ONCE - 1);
-        let Value::Array(channels) = core.send(up, &command).await? else { return Err(BrokerError::Unavailable) };
+        command.arg(conn.server.keyspace.index(node)).arg(0).arg(AT_ONCE - 1);
+        let Value::Array(channels) = core.send(conn, &command).await? else { return Err(BrokerError::Unavailable) };
         if channels.is_empty() {
             break;
         }
@@ -44,22 +44,22 @@ async fn clear_up_after(core: &Core, up: &Up, node: &str) -> Result<(), BrokerEr
                 empty(core, &key, node).await?;
             }
             let mut command = redis::cmd("ZREM");
-            command.arg(up.site.home.index(node)).arg(member);
-            core.send(up, &command).await?;
+            command.arg(conn.server.keyspace.index(node)).arg(member);
+            core.send(conn, &command).await?;
         }
     }
     let mut command = redis::cmd("ZREM");
-    command.arg(up.site.home.nodes()).arg(node);
-    core.send(up, &command).await.map(drop)
+    command.arg(conn.server.keyspace.nodes()).arg(node);
+    core.send(conn, &command).await.map(drop)
 }
 
 /// Wherever the channel is now: its slot may have moved since the node joined.
 async fn empty(core: &Core, key: &ChannelKey, node: &str) -> Result<(), BrokerError> {
     loop {
-        let up = &*core.up(key)?;
-        let command = core.command(up, node, key, &Call::new(Kind::Reap))?;
-        let mut value = core.send(up, &command).await?;
-        core.heed(&mut value, key);
+        let conn = &*core.connection(key)?;
+        let command = core.command(conn, node, key, &ScriptCall::new(ScriptKind::Reap))?;
+        let mut value = core.send(conn, &command).await?;
+        core.drain_transitions(&mut value, key);
         let left = Reply::of(value).and_then(|mut reply| reply.int()).ok_or(BrokerError::Unavailable)?;
         if left == 0 {
             return Ok(());

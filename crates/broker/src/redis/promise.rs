@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 use crate::broker::BrokerError;
 
 const OPEN: u8 = 0;
-const TAKEN: u8 = 1;
+const CLAIMED: u8 = 1;
 const ABANDONED: u8 = 2;
 
 /// The side that answers.
@@ -40,8 +40,8 @@ fn moves(state: &AtomicU8, to: u8) -> bool {
 
 impl Promise {
     /// Whether somebody still waits; then they wait on until they are answered, so what they asked for can be told.
-    pub(super) fn take(&self) -> bool {
-        moves(&self.state, TAKEN) || self.state.load(SeqCst) == TAKEN
+    pub(super) fn claim(&self) -> bool {
+        moves(&self.state, CLAIMED) || self.state.load(SeqCst) == CLAIMED
     }
 
     pub(super) fn answer(self, answer: Result<(), BrokerError>) {
@@ -82,16 +82,16 @@ mod tests {
     async fn what_nobody_waits_for_is_not_told() {
         let (promise, waiting) = promise();
         assert_eq!(waiting.within(Duration::ZERO).await, Err(BrokerError::Unavailable));
-        assert!(!promise.take());
+        assert!(!promise.claim());
         let (promise, waiting) = super::promise();
         drop(waiting);
-        assert!(!promise.take());
+        assert!(!promise.claim());
     }
 
     #[tokio::test]
     async fn what_is_being_told_is_waited_for() {
         let (promise, waiting) = promise();
-        assert!(promise.take() && promise.take());
+        assert!(promise.claim() && promise.claim());
         let late = tokio::spawn(waiting.within(Duration::ZERO));
         tokio::task::yield_now().await;
         promise.answer(Ok(()));

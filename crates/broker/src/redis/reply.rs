@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use redis::Value;
 use tidings_model::channel::{ChannelKey, Epoch, Member, Position, SessionId};
-use tidings_wire::Prepared;
+use tidings_wire::EncodedMessage;
 
-use super::message;
+use super::pubsub_message;
 use crate::broker::Cached;
 use crate::codec;
-use crate::told::Recovery;
+use crate::shard_message::Recovery;
 
 /// The parts of an answer, one after the other. Each is `None` when it isn't what it should be.
 #[derive(Debug)]
@@ -59,9 +59,9 @@ impl Reply {
         }
     }
 
-    /// Entries of the history that `newest` is the position in, and who wasn't told of each.
-    pub(super) fn entries(&mut self, channel: &ChannelKey, newest: Option<&Position>) -> Option<Vec<Entry>> {
-        self.list()?.into_iter().map(|entry| read_entry(entry, channel, newest)).collect()
+    /// LocalChannels of the history that `newest` is the position in, and who wasn't told of each.
+    pub(super) fn entries(&mut self, channel: &ChannelKey, newest: Option<&Position>) -> Option<Vec<HistoryEntry>> {
+        self.list()?.into_iter().map(|entry| read_history_entry(entry, channel, newest)).collect()
     }
 
     /// Members, in the order of their users' ids.
@@ -86,22 +86,22 @@ impl Reply {
             // Redis has dropped it before its time, for want of memory.
             return Some(None);
         }
-        let position = message::position(epoch, offset)?;
-        let (publication, _) = message::publication(bytes(&event)?, channel, position)?;
+        let position = pubsub_message::position(epoch, offset)?;
+        let (publication, _) = pubsub_message::publication(bytes(&event)?, channel, position)?;
         Some(Some(Cached { publication, ttl: std::time::Duration::from_millis(parts.int()?) }))
     }
 }
 
 /// A publication of a history, and who wasn't told.
-pub(super) type Entry = (Arc<Prepared>, Option<SessionId>);
+pub(super) type HistoryEntry = (Arc<EncodedMessage>, Option<SessionId>);
 
-fn read_entry(entry: Value, channel: &ChannelKey, newest: Option<&Position>) -> Option<Entry> {
+fn read_history_entry(entry: Value, channel: &ChannelKey, newest: Option<&Position>) -> Option<HistoryEntry> {
     let mut parts = Reply::of(entry)?;
     let id = parts.text()?;
     let offset = id.split_once('-')?.0.parse().ok()?;
     let fields = parts.list()?;
     let position = newest.map(|newest| Position { offset, epoch: newest.epoch.clone() });
-    message::publication(bytes(fields.get(3)?)?, channel, position)
+    pubsub_message::publication(bytes(fields.get(3)?)?, channel, position)
 }
 
 fn text(value: Value) -> Option<String> {

@@ -4,12 +4,12 @@ use std::sync::LazyLock;
 
 use redis::{Cmd, Script};
 
-use super::keys::{self, Home};
-use super::servers::Up;
+use super::keys::{self, KeySpace};
+use super::servers::RedisConnection;
 
 /// A script of one channel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum ScriptKind {
     Publish,
     Join,
     Leave,
@@ -23,12 +23,12 @@ pub(super) enum Kind {
 }
 
 /// A script's text, and the name that Redis gives it.
-struct Known {
+struct NamedScript {
     text: &'static str,
     script: Script,
 }
 
-impl Known {
+impl NamedScript {
     fn new(text: &'static str) -> Self {
         Self { text, script: Script::new(text) }
     }
@@ -36,12 +36,12 @@ impl Known {
 
 macro_rules! of_channel {
     ($file:literal) => {
-        Known::new(concat!(include_str!("scripts/channel.lua"), include_str!(concat!("scripts/", $file))))
+        NamedScript::new(concat!(include_str!("scripts/channel.lua"), include_str!(concat!("scripts/", $file))))
     };
 }
 
-/// In the order of [`Kind`].
-static OF_CHANNEL: LazyLock<[Known; 10]> = LazyLock::new(|| {
+/// In the order of [`ScriptKind`].
+static OF_CHANNEL: LazyLock<[NamedScript; 10]> = LazyLock::new(|| {
     [
         of_channel!("publish.lua"),
         of_channel!("join.lua"),
@@ -55,22 +55,22 @@ static OF_CHANNEL: LazyLock<[Known; 10]> = LazyLock::new(|| {
         of_channel!("cached.lua"),
     ]
 });
-static GENERATION: LazyLock<Known> = LazyLock::new(|| Known::new(include_str!("scripts/generation.lua")));
-static BEAT: LazyLock<Known> = LazyLock::new(|| Known::new(include_str!("scripts/beat.lua")));
+static GENERATION: LazyLock<NamedScript> = LazyLock::new(|| NamedScript::new(include_str!("scripts/generation.lua")));
+static HEARTBEAT: LazyLock<NamedScript> = LazyLock::new(|| NamedScript::new(include_str!("scripts/heartbeat.lua")));
 
 /// A script and its own arguments.
 #[derive(Debug, Clone)]
-pub(super) struct Call {
-    kind: Kind,
+pub(super) struct ScriptCall {
+    kind: ScriptKind,
     args: Vec<Vec<u8>>,
 }
 
-impl Call {
-    pub(super) fn new(kind: Kind) -> Self {
+impl ScriptCall {
+    pub(super) fn new(kind: ScriptKind) -> Self {
         Self { kind, args: Vec::new() }
     }
 
-    pub(super) fn kind(&self) -> Kind {
+    pub(super) fn kind(&self) -> ScriptKind {
         self.kind
     }
 
@@ -88,28 +88,35 @@ impl Call {
     }
 
     /// The command, about the sessions of `node`; `fresh` is random, with the letters of what is to be noted.
-    pub(super) fn command(&self, voice: &str, node: &str, up: &Up, now: i64, fresh: &str) -> Cmd {
-        let keys = keys::of_channel(voice, node);
+    pub(super) fn command(
+        &self,
+        pubsub_channel: &str,
+        node: &str,
+        conn: &RedisConnection,
+        now: i64,
+        fresh: &str,
+    ) -> Cmd {
+        let keys = keys::of_channel(pubsub_channel, node);
         let mut command = redis::cmd("EVALSHA");
         command.arg(OF_CHANNEL[self.kind as usize].script.get_hash()).arg(keys.len());
         command.arg(&keys);
-        command.arg(up.generation).arg(now).arg(voice).arg(up.site.say()).arg(fresh);
+        command.arg(conn.generation).arg(now).arg(pubsub_channel).arg(conn.server.publish_command()).arg(fresh);
         command.arg(&self.args);
         command
     }
 }
 
 /// Which generation the data is of, now that this server has it: this one at least.
-pub(super) fn generation(home: &Home, run_id: &str, newest: u64) -> Cmd {
-    eval(&GENERATION, &[&home.generation()], &[run_id, &newest.to_string()])
+pub(super) fn generation(keyspace: &KeySpace, run_id: &str, newest: u64) -> Cmd {
+    eval(&GENERATION, &[&keyspace.generation()], &[run_id, &newest.to_string()])
 }
 
 /// A node's heartbeat.
-pub(super) fn beat(home: &Home, node: &str, lease_ms: i64) -> Cmd {
-    eval(&BEAT, &[&home.nodes(), &home.generation()], &[node, &lease_ms.to_string()])
+pub(super) fn heartbeat(keyspace: &KeySpace, node: &str, lease_ms: i64) -> Cmd {
+    eval(&HEARTBEAT, &[&keyspace.nodes(), &keyspace.generation()], &[node, &lease_ms.to_string()])
 }
 
-fn eval(known: &Known, keys: &[&str], args: &[&str]) -> Cmd {
+fn eval(known: &NamedScript, keys: &[&str], args: &[&str]) -> Cmd {
     let mut command = redis::cmd("EVALSHA");
     command.arg(known.script.get_hash()).arg(keys.len());
     command.arg(keys).arg(args);
@@ -119,7 +126,7 @@ fn eval(known: &Known, keys: &[&str], args: &[&str]) -> Cmd {
 /// What makes a server know all scripts.
 pub(super) fn load() -> redis::Pipeline {
     let mut all = redis::pipe();
-    for known in OF_CHANNEL.iter().chain([&*GENERATION, &*BEAT]) {
+    for known in OF_CHANNEL.iter().chain([&*GENERATION, &*HEARTBEAT]) {
         all.cmd("SCRIPT").arg("LOAD").arg(known.text).ignore();
     }
     all

@@ -10,12 +10,12 @@ use redis::{Client, ConnectionInfo, RedisError, RedisResult};
 use tidings_model::channel::ChannelKey;
 use tokio::sync::Notify;
 
-use super::keys::{self, Home};
+use super::keys::{self, KeySpace};
 
 /// What is known of a server that has channels.
-pub(super) struct Site {
+pub(super) struct RedisServer {
     pub(super) client: Client,
-    pub(super) home: Home,
+    pub(super) keyspace: KeySpace,
     /// Whether it belongs to a cluster, which tells messages by the master that has the channel.
     pub(super) is_clustered: bool,
     /// The newest generation that a channel there was found to be of: slots that move bring theirs along.
@@ -24,8 +24,8 @@ pub(super) struct Site {
 
 /// A server that has channels: the only one, or a master of a cluster.
 pub(super) struct Master {
-    pub(super) site: Arc<Site>,
-    up: RwLock<Option<Arc<Up>>>,
+    pub(super) server: Arc<RedisServer>,
+    connection: RwLock<Option<Arc<RedisConnection>>>,
 }
 
 impl Master {
@@ -34,7 +34,7 @@ impl Master {
     /// # Errors
     /// When a connection could never be made.
     pub(super) fn alone(server: ConnectionInfo) -> RedisResult<Self> {
-        Self::new(server, Home::alone(), false)
+        Self::new(server, KeySpace::alone(), false)
     }
 
     /// The one of a cluster whose first slot is this.
@@ -42,57 +42,61 @@ impl Master {
     /// # Errors
     /// When a connection could never be made.
     pub(super) fn of_cluster(server: ConnectionInfo, first: u16) -> RedisResult<Self> {
-        Self::new(server, Home::in_slot(first), true)
+        Self::new(server, KeySpace::in_slot(first), true)
     }
 
-    fn new(server: ConnectionInfo, home: Home, is_clustered: bool) -> RedisResult<Self> {
-        let site = Site { client: Client::open(server)?, home, is_clustered, newest: AtomicU64::new(0) };
-        Ok(Self { site: Arc::new(site), up: RwLock::default() })
+    fn new(server: ConnectionInfo, keyspace: KeySpace, is_clustered: bool) -> RedisResult<Self> {
+        let server = RedisServer { client: Client::open(server)?, keyspace, is_clustered, newest: AtomicU64::new(0) };
+        Ok(Self { server: Arc::new(server), connection: RwLock::default() })
     }
 
     /// Whether it is the server at the same address with the same first slot.
     pub(super) fn is_as(&self, other: &Self) -> bool {
-        let addr = |master: &Self| master.site.client.get_connection_info().addr().to_string();
-        addr(self) == addr(other) && self.site.home == other.site.home
+        let addr = |master: &Self| master.server.client.get_connection_info().addr().to_string();
+        addr(self) == addr(other) && self.server.keyspace == other.server.keyspace
     }
 
     /// The connection, if there is one.
-    pub(super) fn up(&self) -> Option<Arc<Up>> {
-        self.up.read().clone()
+    pub(super) fn connection(&self) -> Option<Arc<RedisConnection>> {
+        self.connection.read().clone()
     }
 
     /// Has another connection, or none; answers the one before.
-    pub(super) fn set_up(&self, up: Option<Up>) -> Option<Arc<Up>> {
-        std::mem::replace(&mut *self.up.write(), up.map(Arc::new))
+    pub(super) fn set_connection(&self, conn: Option<RedisConnection>) -> Option<Arc<RedisConnection>> {
+        std::mem::replace(&mut *self.connection.write(), conn.map(Arc::new))
     }
 }
 
-impl Site {
+impl RedisServer {
     /// The oldest version that will do, major and minor: messages are told by one master alone since 7.0.
     pub(super) fn oldest(&self) -> (u32, u32) {
         if self.is_clustered { (7, 0) } else { (6, 2) }
     }
 
     /// How a message is published there.
-    pub(super) fn say(&self) -> &'static str {
+    pub(super) fn publish_command(&self) -> &'static str {
         if self.is_clustered { "SPUBLISH" } else { "PUBLISH" }
     }
 
     /// Has what is published there pushed over this connection.
-    pub(super) async fn subscribe(&self, connection: &mut MultiplexedConnection, voice: &str) -> RedisResult<()> {
+    pub(super) async fn subscribe(
+        &self,
+        connection: &mut MultiplexedConnection,
+        pubsub_channel: &str,
+    ) -> RedisResult<()> {
         if !self.is_clustered {
-            return connection.subscribe(voice).await;
+            return connection.subscribe(pubsub_channel).await;
         }
-        redis::cmd("SSUBSCRIBE").arg(voice).exec_async(connection).await
+        redis::cmd("SSUBSCRIBE").arg(pubsub_channel).exec_async(connection).await
     }
 }
 
 /// A connection that can be used.
-pub(super) struct Up {
+pub(super) struct RedisConnection {
     /// Counts this node's connections.
     pub(super) number: u64,
-    pub(super) site: Arc<Site>,
-    pub(super) connection: MultiplexedConnection,
+    pub(super) server: Arc<RedisServer>,
+    pub(super) multiplexed: MultiplexedConnection,
     /// Which generation of the data it is connected to.
     pub(super) generation: u64,
     /// What this node calls itself.
@@ -114,7 +118,7 @@ pub(super) struct Up {
 }
 
 /// What is found out about a server before a connection to it is used.
-pub(super) struct Met {
+pub(super) struct Handshake {
     pub(super) number: u64,
     pub(super) generation: u64,
     pub(super) node: Arc<str>,
@@ -123,13 +127,13 @@ pub(super) struct Met {
     pub(super) ahead: Arc<AtomicI64>,
 }
 
-impl Up {
-    pub(super) fn new(site: Arc<Site>, connection: MultiplexedConnection, met: Met) -> Self {
-        let Met { number, generation, node, is_renamed, is_same_data, ahead } = met;
+impl RedisConnection {
+    pub(super) fn new(server: Arc<RedisServer>, multiplexed: MultiplexedConnection, handshake: Handshake) -> Self {
+        let Handshake { number, generation, node, is_renamed, is_same_data, ahead } = handshake;
         Self {
             number,
-            site,
-            connection,
+            server,
+            multiplexed,
             generation,
             node,
             is_renamed,
@@ -150,19 +154,19 @@ impl Up {
         }
     }
 
-    pub(super) async fn unsubscribe(&self, voice: &str) -> RedisResult<()> {
-        let mut connection = self.connection.clone();
-        if !self.site.is_clustered {
-            return connection.unsubscribe(voice).await;
+    pub(super) async fn unsubscribe(&self, pubsub_channel: &str) -> RedisResult<()> {
+        let mut connection = self.multiplexed.clone();
+        if !self.server.is_clustered {
+            return connection.unsubscribe(pubsub_channel).await;
         }
-        self.leaving.lock().insert(voice.to_owned());
-        redis::cmd("SUNSUBSCRIBE").arg(voice).exec_async(&mut connection).await
+        self.leaving.lock().insert(pubsub_channel.to_owned());
+        redis::cmd("SUNSUBSCRIBE").arg(pubsub_channel).exec_async(&mut connection).await
     }
 
     /// A channel is no longer subscribed to. If that was not asked for, its slot has moved, and the connection takes this for
     /// the answer to something else.
-    pub(super) fn unsubscribed(&self, voice: &str) {
-        if self.site.is_clustered && !self.leaving.lock().remove(voice) {
+    pub(super) fn unsubscribed(&self, pubsub_channel: &str) {
+        if self.server.is_clustered && !self.leaving.lock().remove(pubsub_channel) {
             self.is_confused.store(true, Relaxed);
             self.give_up("a slot has moved away");
         }
@@ -204,14 +208,14 @@ impl Servers {
 
 /// Whether a server says that it is not the one that has the data: it follows another one, or is not ready. Before 7.0 Redis
 /// wraps what a command in a script answers into an error of its own.
-pub(super) fn is_elsewhere(error: &RedisError) -> bool {
+pub(super) fn is_not_master(error: &RedisError) -> bool {
     const CODES: [&str; 3] = ["READONLY", "MASTERDOWN", "LOADING"];
     let wrapped = |detail: &str| CODES.iter().any(|code| detail.contains(&format!("-{code} ")));
     error.code().is_some_and(|code| CODES.contains(&code)) || error.detail().is_some_and(wrapped)
 }
 
 /// Whether a server says that a channel is elsewhere, or that its cluster is at odds, for now.
-pub(super) fn is_astray(error: &RedisError) -> bool {
+pub(super) fn is_redirect(error: &RedisError) -> bool {
     matches!(error.code(), Some("MOVED" | "ASK" | "TRYAGAIN" | "CROSSSLOT" | "CLUSTERDOWN"))
 }
 
@@ -231,10 +235,10 @@ mod tests {
             "MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.",
             "LOADING Redis is loading the dataset in memory",
         ] {
-            assert!(is_elsewhere(&says(line).unwrap_err()), "{line}");
+            assert!(is_not_master(&says(line).unwrap_err()), "{line}");
         }
         for line in ["ERR unknown command", "WRONGTYPE Operation against a key", "OOM command not allowed"] {
-            assert!(!is_elsewhere(&says(line).unwrap_err()), "{line}");
+            assert!(!is_not_master(&says(line).unwrap_err()), "{line}");
         }
     }
 }

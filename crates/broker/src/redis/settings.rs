@@ -25,14 +25,14 @@ pub enum RedisUrlError {
 
 /// Which servers there are.
 #[derive(Clone)]
-pub(super) enum Place {
+pub(super) enum Topology {
     /// This one.
     Alone(Box<ConnectionInfo>),
     /// Those that these, which belong to it, say.
     Cluster(Vec<ConnectionInfo>),
 }
 
-impl Place {
+impl Topology {
     fn read(url: &str) -> Result<Self, RedisUrlError> {
         let Some((scheme, rest)) = url.split_once("://") else { return Err(RedisUrlError::Scheme) };
         match scheme {
@@ -78,11 +78,11 @@ pub(super) fn at(server: &ConnectionInfo, host: &str, port: u16) -> ConnectionIn
 /// Where Redis is, and how patient a node is with it.
 #[derive(Clone)]
 pub struct RedisSettings {
-    pub(super) place: Place,
+    pub(super) topology: Topology,
     /// A node that has not shown for so long that it lives is taken for dead: its sessions are taken out of their channels.
     pub lease: Duration,
     /// How long a call may take.
-    pub patience: Duration,
+    pub timeout: Duration,
     /// How many calls may be under way.
     pub calls: usize,
     /// The longest time between two attempts to connect. The first comes at once, later ones after longer times each.
@@ -96,9 +96,9 @@ impl RedisSettings {
     /// [`RedisUrlError`].
     pub fn new(url: &str) -> Result<Self, RedisUrlError> {
         Ok(Self {
-            place: Place::read(url)?,
+            topology: Topology::read(url)?,
             lease: Duration::from_secs(15),
-            patience: Duration::from_secs(5),
+            timeout: Duration::from_secs(5),
             calls: 4_096,
             retry: Duration::from_secs(2),
         })
@@ -108,14 +108,14 @@ impl RedisSettings {
 impl std::fmt::Debug for RedisSettings {
     /// Without the password.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { place, lease, patience, calls, retry } = self;
-        let servers = match place {
-            Place::Alone(server) => std::slice::from_ref(&**server),
-            Place::Cluster(seeds) => seeds,
+        let Self { topology, lease, timeout, calls, retry } = self;
+        let servers = match topology {
+            Topology::Alone(server) => std::slice::from_ref(&**server),
+            Topology::Cluster(seeds) => seeds,
         };
         let servers: Vec<_> = servers.iter().map(|server| server.addr().to_string()).collect();
         let mut out = f.debug_struct("RedisSettings");
-        out.field("servers", &servers).field("lease", lease).field("patience", patience);
+        out.field("servers", &servers).field("lease", lease).field("timeout", timeout);
         out.field("calls", calls).field("retry", retry).finish()
     }
 }
@@ -141,7 +141,7 @@ mod tests {
         let named = |url: &str| format!("{:?}", RedisSettings::new(url).unwrap());
         assert!(named("redis+cluster://ann:s@cret@a:1,b").contains(r#"["a:1", "b:6379"]"#));
         assert!(named("rediss+cluster://a").contains(r#"["a:6379"]"#));
-        let Place::Cluster(seeds) = RedisSettings::new("rediss+cluster://ann:secret@a").unwrap().place else {
+        let Topology::Cluster(seeds) = RedisSettings::new("rediss+cluster://ann:secret@a").unwrap().topology else {
             panic!()
         };
         let other = at(&seeds[0], "b", 7);

@@ -2,6 +2,7 @@
 
 mod cluster;
 mod faults;
+mod kept;
 mod nodes;
 
 use std::sync::Arc;
@@ -16,21 +17,21 @@ use tidings_testkit::{Redis, eventually, redis};
 use super::core::Core;
 use super::{RedisBroker, RedisSettings, keys};
 use crate::broker::Broker;
-use crate::suite::{Notebook, Place, Recorder, World, every_test, model, threads};
+use crate::suite::{BrokerFixture, RecordingShards, RecordingSink, World, every_test, model, threads};
 
-every_test!(crate::redis::tests::There::alone().await);
+every_test!(crate::redis::tests::RedisFixture::alone().await);
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A broker on a Redis of its own, or on one that it shares.
 #[derive(Clone)]
-pub(crate) struct There {
+pub(crate) struct RedisFixture {
     server: Arc<tokio::sync::Mutex<Redis>>,
     settings: RedisSettings,
     broker: Arc<Mutex<Option<Arc<RedisBroker>>>>,
 }
 
-impl There {
+impl RedisFixture {
     /// On a server of its own. No heartbeat comes between a test and its clock.
     pub(crate) async fn alone() -> Self {
         let server = redis().await;
@@ -84,9 +85,14 @@ impl There {
 }
 
 #[async_trait]
-impl Place for There {
-    async fn open(&self, clock: Arc<ManualClock>, shards: Arc<Recorder>, watch: Arc<Notebook>) -> Arc<dyn Broker> {
-        let broker = Arc::new(RedisBroker::start(self.settings.clone(), clock, shards, watch).unwrap());
+impl BrokerFixture for RedisFixture {
+    async fn open(
+        &self,
+        clock: Arc<ManualClock>,
+        shards: Arc<RecordingShards>,
+        sink: Arc<RecordingSink>,
+    ) -> Arc<dyn Broker> {
+        let broker = Arc::new(RedisBroker::start(self.settings.clone(), clock, shards, sink).unwrap());
         *self.broker.lock() = Some(Arc::clone(&broker));
         self.is_connected().await;
         broker
@@ -113,10 +119,10 @@ impl Place for There {
 async fn settle(core: &Arc<Core>) {
     eventually(PATIENCE, || async {
         // Its answer comes behind whatever was pushed before.
-        for up in core.ups().ok()? {
-            core.send(&up, &redis::cmd("PING")).await.ok()?;
+        for conn in core.connections().ok()? {
+            core.send(&conn, &redis::cmd("PING")).await.ok()?;
         }
-        core.of_all(|_, entry| (!entry.is_quiet()).then_some(())).is_empty().then_some(())
+        core.of_all(|_, local| (!local.is_quiet()).then_some(())).is_empty().then_some(())
     })
     .await;
 }
@@ -124,8 +130,8 @@ async fn settle(core: &Arc<Core>) {
 /// Whoever asks for what is too old finds nothing, and clears it away.
 async fn forgets(broker: &RedisBroker, keys: Vec<String>) {
     for key in keys {
-        let voice = &key[..=key.rfind('}').unwrap()];
-        assert_eq!(broker.channel(&keys::channel(voice).unwrap()).await.unwrap(), None, "{key}");
+        let pubsub_channel = &key[..=key.rfind('}').unwrap()];
+        assert_eq!(broker.channel(&keys::channel(pubsub_channel).unwrap()).await.unwrap(), None, "{key}");
     }
 }
 
@@ -144,7 +150,7 @@ proptest! {
     fn whatever_happens_everybody_is_told_what_the_model_says(steps in model::steps()) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
-            let there = There::alone().await;
+            let there = RedisFixture::alone().await;
             Box::pin(model::check(Box::new(there), steps)).await;
         });
     }
@@ -152,6 +158,6 @@ proptest! {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn nobody_misses_or_hears_twice_while_all_publish_come_and_go() {
-    let there = There::alone().await;
+    let there = RedisFixture::alone().await;
     Box::pin(threads::check(Box::new(there))).await;
 }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use tidings_model::channel::ChannelKey;
 
 use super::{World, at, session};
-use crate::broker::{BrokerError, Heard, Join, Leave, Occupancy, Publish};
-use crate::told::{Control, SessionRef, Who};
+use crate::broker::{BrokerError, Join, Leave, Occupancy, Publish, PublishOutcome};
+use crate::shard_message::{Control, SessionRef, Who};
 
 pub(crate) async fn a_session_hears_what_comes_after_its_welcome(world: &mut World) {
     assert_eq!(world.publish("e0").await, Occupancy::default());
@@ -103,7 +103,7 @@ pub(crate) async fn apps_do_not_hear_each_other(world: &mut World) {
     world.told().await;
     let channel = ChannelKey::new("2".into(), "c");
     let said = world.broker.publish(Publish { channel, ..world.to_publish("c", "e1") }).await.unwrap();
-    assert_eq!(said, Heard::default());
+    assert_eq!(said, PublishOutcome::default());
     world.tells(&[], &[]).await;
 }
 

@@ -11,10 +11,10 @@
 
 use tidings_model::channel::{Epoch, Member, Position, SessionId};
 use tidings_model::transition::{Change, Transition};
-use tidings_wire::{Prepared, Presence, Said};
+use tidings_wire::{ChannelMessage, EncodedMessage, MemberChange};
 
 use super::{member, session};
-use crate::told::{Joined, Recovery, Told, Welcome};
+use crate::shard_message::{Joined, Recovery, ShardMessage, Welcome};
 
 /// Epochs in the order in which they were seen, as letters.
 #[derive(Debug, Default)]
@@ -42,16 +42,16 @@ pub(crate) fn position(position: &Position, epochs: &mut Epochs) -> String {
 }
 
 /// A publication, by its event and its position.
-pub(crate) fn publication(prepared: &Prepared, epochs: &mut Epochs) -> String {
-    let Said::Publication(said) = prepared.said() else { panic!("no publication: {prepared:?}") };
+pub(crate) fn publication(message: &EncodedMessage, epochs: &mut Epochs) -> String {
+    let ChannelMessage::Publication(said) = message.content() else { panic!("no publication: {message:?}") };
     match &said.position {
         None => said.event.id.clone(),
         Some(at) => format!("{}@{}", said.event.id, position(at, epochs)),
     }
 }
 
-pub(crate) fn publications(all: &[std::sync::Arc<Prepared>], epochs: &mut Epochs) -> String {
-    all.iter().map(|prepared| publication(prepared, epochs)).collect::<Vec<_>>().join(" ")
+pub(crate) fn publications(all: &[std::sync::Arc<EncodedMessage>], epochs: &mut Epochs) -> String {
+    all.iter().map(|message| publication(message, epochs)).collect::<Vec<_>>().join(" ")
 }
 
 /// Who it is, and which session's showing.
@@ -67,44 +67,44 @@ fn number(id: SessionId) -> u32 {
     (0..1_000).find(|n| session(*n) == id).unwrap()
 }
 
-pub(crate) fn told(told: &Told, epochs: &mut Epochs) -> String {
+pub(crate) fn told(told: &ShardMessage, epochs: &mut Epochs) -> String {
     match told {
-        Told::Said { prepared, except } => {
-            let mut line = format!("{}: {}", prepared.said().channel().name, said(prepared, epochs));
+        ShardMessage::Message { message, except } => {
+            let mut line = format!("{}: {}", message.content().channel().name, said(message, epochs));
             if let Some(except) = except {
                 line += &format!(" except s{}", number(*except));
             }
             line
         }
-        Told::Joined(told) => joined(told, epochs),
-        Told::Left(left) => {
+        ShardMessage::Joined(told) => joined(told, epochs),
+        ShardMessage::Left(left) => {
             assert_eq!(left.request_id, 200 + left.at.slot, "not what was asked: {left:?}");
             format!("{}: s{} out", left.channel.name, left.at.slot)
         }
-        Told::Lost(lost) => {
+        ShardMessage::Lost(lost) => {
             let at = lost.position.as_ref().map(|at| format!(" @{}", position(at, epochs))).unwrap_or_default();
             let what = [(lost.publications, " publications"), (lost.members, " members")];
             let what: String = what.into_iter().filter(|(is, _)| *is).map(|(_, what)| what).collect();
             format!("{}: lost{what}{at}", lost.channel.name)
         }
-        Told::Control(control) => format!("{control:?}"),
+        ShardMessage::Control(control) => format!("{control:?}"),
     }
 }
 
-fn said(prepared: &Prepared, epochs: &mut Epochs) -> String {
-    match prepared.said() {
-        Said::Publication(said) => {
+fn said(message: &EncodedMessage, epochs: &mut Epochs) -> String {
+    match message.content() {
+        ChannelMessage::Publication(said) => {
             let by = said.user.as_ref().map(|user| format!(" by {user}")).unwrap_or_default();
-            format!("{}{by}", publication(prepared, epochs))
+            format!("{}{by}", publication(message, epochs))
         }
-        Said::Joined(come) => format!("+{}{}", shown(come), if come.changes_users { " first" } else { "" }),
-        Said::Left(gone) => format!("-{}{}", shown(gone), if gone.changes_users { " last" } else { "" }),
-        Said::Subscriptions { count, .. } => format!("{count} are here"),
+        ChannelMessage::Joined(come) => format!("+{}{}", shown(come), if come.changes_users { " first" } else { "" }),
+        ChannelMessage::Left(gone) => format!("-{}{}", shown(gone), if gone.changes_users { " last" } else { "" }),
+        ChannelMessage::Subscriptions { count, .. } => format!("{count} are here"),
     }
 }
 
 /// What a session shows of its user is its own.
-fn shown(presence: &Presence) -> String {
+fn shown(presence: &MemberChange) -> String {
     assert_eq!(presence.member, member(number(presence.session), &presence.member.user));
     who(&presence.member)
 }

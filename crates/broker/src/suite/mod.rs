@@ -1,7 +1,7 @@
 //! What every broker has to do, as tests that know nothing of any one broker.
 //!
-//! A broker joins with a [`Place`] (how it is opened, and how one knows that it has told everything) and one line:
-//! `every_test!(Place::new())`. [`World`] is the vocabulary the tests are written in: session `n` is on shard `n % 2`, and what
+//! A broker joins with a [`BrokerFixture`] (how it is opened, and how one knows that it has told everything) and one line:
+//! `every_test!(BrokerFixture::new())`. [`World`] is the vocabulary the tests are written in: session `n` is on shard `n % 2`, and what
 //! a shard is told is written as a line a piece ([`lines`]).
 
 pub(crate) mod cache;
@@ -26,11 +26,11 @@ use tidings_model::clock::ManualClock;
 use tidings_model::event::{Data, Event};
 use tidings_model::id::AppId;
 use tidings_model::transition::{Kinds, Transition};
-use tidings_wire::{Format, Slot};
+use tidings_wire::{Encoding, EncodingId};
 
 use crate::broker::{Broker, BrokerError, Join, Leave, Occupancy, Publish, Since};
-use crate::told::{DeliveryMode, SessionRef, Shards, Told};
-use crate::watch::Watch;
+use crate::shard_message::{DeliveryMode, SessionRef, ShardMessage, Shards};
+use crate::transition_sink::TransitionSink;
 use lines::Epochs;
 
 /// Runs each test of the suite against the broker at `$place`.
@@ -75,9 +75,14 @@ pub(crate) const SHARDS: u16 = 2;
 
 /// Where a broker is, and what tests have to know of it.
 #[async_trait]
-pub(crate) trait Place: Send + Sync {
+pub(crate) trait BrokerFixture: Send + Sync {
     /// Opens a broker that holds nothing.
-    async fn open(&self, clock: Arc<ManualClock>, shards: Arc<Recorder>, watch: Arc<Notebook>) -> Arc<dyn Broker>;
+    async fn open(
+        &self,
+        clock: Arc<ManualClock>,
+        shards: Arc<RecordingShards>,
+        sink: Arc<RecordingSink>,
+    ) -> Arc<dyn Broker>;
 
     /// Waits until whatever follows from finished calls has been told.
     async fn settle(&self);
@@ -88,24 +93,24 @@ pub(crate) trait Place: Send + Sync {
 
 /// Shards that write down what they are told.
 #[derive(Debug)]
-pub(crate) struct Recorder {
-    inboxes: Vec<Mutex<Vec<Told>>>,
+pub(crate) struct RecordingShards {
+    inboxes: Vec<Mutex<Vec<ShardMessage>>>,
     overloaded: AtomicBool,
 }
 
-impl Recorder {
+impl RecordingShards {
     pub(crate) fn new(shards: u16) -> Arc<Self> {
         let inboxes = (0..shards).map(|_| Mutex::default()).collect();
         Arc::new(Self { inboxes, overloaded: AtomicBool::new(false) })
     }
 
     /// Takes what a shard has been told.
-    pub(crate) fn take(&self, shard: u16) -> Vec<Told> {
+    pub(crate) fn take(&self, shard: u16) -> Vec<ShardMessage> {
         std::mem::take(&mut *self.inboxes[usize::from(shard)].lock())
     }
 
     /// What a shard has been told from the `from`th on, which stays.
-    pub(crate) fn since(&self, shard: u16, from: usize) -> Vec<Told> {
+    pub(crate) fn since(&self, shard: u16, from: usize) -> Vec<ShardMessage> {
         self.inboxes[usize::from(shard)].lock()[from..].to_vec()
     }
 
@@ -114,13 +119,13 @@ impl Recorder {
     }
 }
 
-impl Shards for Recorder {
+impl Shards for RecordingShards {
     fn count(&self) -> u16 {
         self.inboxes.len() as u16
     }
 
-    fn tell(&self, shard: u16, told: Told) {
-        self.inboxes[usize::from(shard)].lock().push(told);
+    fn send(&self, shard: u16, message: ShardMessage) {
+        self.inboxes[usize::from(shard)].lock().push(message);
     }
 
     fn overloaded(&self) -> bool {
@@ -130,35 +135,35 @@ impl Shards for Recorder {
 
 /// A watch that writes down what it is told.
 #[derive(Debug, Default)]
-pub(crate) struct Notebook {
+pub(crate) struct RecordingSink {
     pub(crate) wanted: Mutex<Kinds>,
     pub(crate) noted: Mutex<Vec<Transition>>,
     pub(crate) unsure: AtomicBool,
 }
 
-impl Watch for Notebook {
+impl TransitionSink for RecordingSink {
     fn wanted(&self, _: &AppId) -> Kinds {
         *self.wanted.lock()
     }
 
-    fn happened(&self, transition: Transition) {
+    fn record(&self, transition: Transition) {
         self.noted.lock().push(transition);
     }
 
-    fn unsure(&self) {
+    fn reconcile(&self) {
         self.unsure.store(true, Ordering::SeqCst);
     }
 }
 
-static SILENT: Format = Format { slot: Slot::Stream, encode: |_| None };
+static SILENT: Encoding = Encoding { id: EncodingId::Stream, encode: |_| None };
 
 /// A broker, shards that write down what they are told, a time that stands still until it is moved, and short words for all.
 pub(crate) struct World {
-    place: Box<dyn Place>,
+    fixture: Box<dyn BrokerFixture>,
     pub(crate) broker: Arc<dyn Broker>,
     pub(crate) clock: Arc<ManualClock>,
-    pub(crate) shards: Arc<Recorder>,
-    pub(crate) notebook: Arc<Notebook>,
+    pub(crate) shards: Arc<RecordingShards>,
+    pub(crate) sink: Arc<RecordingSink>,
     pub(crate) options: ChannelOptions,
     pub(crate) epochs: Epochs,
     /// Who has joined what.
@@ -166,12 +171,12 @@ pub(crate) struct World {
 }
 
 impl World {
-    pub(crate) async fn at(place: Box<dyn Place>) -> Self {
-        let (clock, shards) = (ManualClock::at(1_763_719_000_000), Recorder::new(SHARDS));
-        let notebook = Arc::new(Notebook::default());
-        let broker = place.open(Arc::clone(&clock), Arc::clone(&shards), Arc::clone(&notebook)).await;
+    pub(crate) async fn at(fixture: Box<dyn BrokerFixture>) -> Self {
+        let (clock, shards) = (ManualClock::at(1_763_719_000_000), RecordingShards::new(SHARDS));
+        let sink = Arc::new(RecordingSink::default());
+        let broker = fixture.open(Arc::clone(&clock), Arc::clone(&shards), Arc::clone(&sink)).await;
         let options = ChannelOptions::default();
-        Self { place, broker, clock, shards, notebook, options, epochs: Epochs::default(), joined: Vec::new() }
+        Self { fixture, broker, clock, shards, sink, options, epochs: Epochs::default(), joined: Vec::new() }
     }
 
     pub(crate) fn pass(&self, ms: u64) {
@@ -239,7 +244,7 @@ impl World {
 
     /// What each shard has been told since the last time.
     pub(crate) async fn told(&mut self) -> [Vec<String>; SHARDS as usize] {
-        self.place.settle().await;
+        self.fixture.settle().await;
         std::array::from_fn(|shard| {
             self.shards.take(shard as u16).iter().map(|told| lines::told(told, &mut self.epochs)).collect()
         })
@@ -259,8 +264,8 @@ impl World {
 
     /// What has been noted since the last time, a line a piece.
     pub(crate) async fn noted(&mut self) -> Vec<String> {
-        self.place.settle().await;
-        std::mem::take(&mut *self.notebook.noted.lock()).iter().map(lines::noted).collect()
+        self.fixture.settle().await;
+        std::mem::take(&mut *self.sink.noted.lock()).iter().map(lines::noted).collect()
     }
 
     /// When everybody has left and everything has expired, nothing is there any more.
@@ -271,7 +276,7 @@ impl World {
         }
         self.pass(24 * 3_600_000);
         self.sweep().await;
-        assert!(self.place.is_empty().await, "something is left");
+        assert!(self.fixture.is_empty().await, "something is left");
     }
 }
 

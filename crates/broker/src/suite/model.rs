@@ -11,7 +11,7 @@ use tidings_model::channel::{ChannelOptions, Epoch, Position};
 use tidings_model::clock::{Clock as _, millis};
 
 use super::lines::{self, Epochs};
-use super::{Place, SHARDS, World, at, key, session};
+use super::{BrokerFixture, SHARDS, World, at, key, session};
 use crate::broker::{ChannelFilter, HistoryRange, Occupancy, Publish, Since};
 
 /// Something that happens.
@@ -113,8 +113,8 @@ struct Model {
 }
 
 /// Takes the steps one by one; after each, broker and model must have told the same and give the same answers.
-pub(crate) async fn check(place: Box<dyn Place>, steps: Vec<Step>) {
-    let world = World::at(place).await;
+pub(crate) async fn check(fixture: Box<dyn BrokerFixture>, steps: Vec<Step>) {
+    let world = World::at(fixture).await;
     let channel = |name| Channel { name, options: options(name), ..Channel::default() };
     let channels = CHANNELS.into_iter().map(channel).collect();
     let (epochs, told, seen) = (Epochs::default(), Default::default(), Vec::new());

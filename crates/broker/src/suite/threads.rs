@@ -5,19 +5,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tidings_model::channel::Position;
-use tidings_wire::{Prepared, Said};
+use tidings_wire::{ChannelMessage, EncodedMessage};
 
-use super::{Place, Recorder, SHARDS, World, at, session};
+use super::{BrokerFixture, RecordingShards, SHARDS, World, at, session};
 use crate::broker::{Broker, BrokerError, Join, Leave, Publish, Since};
-use crate::told::{Recovery, Told};
+use crate::shard_message::{Recovery, ShardMessage};
 
 const PUBLISHERS: u64 = 8;
 const EVENTS: u64 = 10_000;
 const SESSIONS: u32 = 12;
 
 /// Every session hears each of the events once, in one order, however it comes and goes meanwhile.
-pub(crate) async fn check(place: Box<dyn Place>) {
-    let mut world = World::at(place).await;
+pub(crate) async fn check(fixture: Box<dyn BrokerFixture>) {
+    let mut world = World::at(fixture).await;
     world.options.history_size = EVENTS as u32;
     let mut all = tokio::task::JoinSet::new();
     for n in 0..SESSIONS {
@@ -47,7 +47,7 @@ async fn publish_all(broker: Arc<dyn Broker>, publishes: Vec<Publish>) {
 
 /// A session's view of its shard's inbox: what it has seen, and how far it has read.
 struct Seen {
-    shards: Arc<Recorder>,
+    shards: Arc<RecordingShards>,
     join: Join,
     read: usize,
     is_in: bool,
@@ -56,7 +56,7 @@ struct Seen {
 }
 
 /// A session that was let in already. It leaves after a while, comes back to where it was, until it has heard everything.
-async fn come_and_go(broker: Arc<dyn Broker>, shards: Arc<Recorder>, join: Join) {
+async fn come_and_go(broker: Arc<dyn Broker>, shards: Arc<RecordingShards>, join: Join) {
     let stays = 20 + 13 * u64::from(join.at.slot);
     let mut seen = Seen { shards, join, read: 0, is_in: false, at: None };
     loop {
@@ -89,26 +89,26 @@ impl Seen {
         }
     }
 
-    fn hear(&mut self, told: Told) {
+    fn hear(&mut self, told: ShardMessage) {
         match told {
-            Told::Said { prepared, .. } if self.is_in => self.publication(&prepared),
-            Told::Joined(joined) if joined.at == self.join.at => {
+            ShardMessage::Message { message, .. } if self.is_in => self.publication(&message),
+            ShardMessage::Joined(joined) if joined.at == self.join.at => {
                 assert!(!self.is_in);
                 self.is_in = true;
                 let welcome = joined.outcome.unwrap();
                 let expected = if self.at.is_some() { Recovery::Complete } else { Recovery::NotAsked };
                 assert_eq!(welcome.recovery, expected);
-                welcome.publications.iter().for_each(|prepared| self.publication(prepared));
+                welcome.publications.iter().for_each(|message| self.publication(message));
                 assert_eq!(self.offset(), welcome.position.as_ref().unwrap().offset, "a gap behind the welcome");
                 self.at = welcome.position;
             }
-            Told::Left(left) if left.at == self.join.at => self.is_in = false,
+            ShardMessage::Left(left) if left.at == self.join.at => self.is_in = false,
             _ => {}
         }
     }
 
-    fn publication(&mut self, prepared: &Prepared) {
-        let Said::Publication(said) = prepared.said() else { panic!("{prepared:?}") };
+    fn publication(&mut self, message: &EncodedMessage) {
+        let ChannelMessage::Publication(said) = message.content() else { panic!("{message:?}") };
         let at = said.position.clone().unwrap();
         assert_eq!(at.offset, self.offset() + 1, "a gap or a repeat");
         self.at = Some(at);
@@ -116,13 +116,13 @@ impl Seen {
 }
 
 /// All shards have been told the same events at the same offsets, and each publisher's in its order.
-fn one_order(shards: &Recorder) {
+fn one_order(shards: &RecordingShards) {
     let mut by_offset = HashMap::new();
     for shard in 0..SHARDS {
         let (mut last, mut last_of) = (0, HashMap::new());
         for told in shards.take(shard) {
-            let Told::Said { prepared, .. } = told else { continue };
-            let Said::Publication(said) = prepared.said() else { panic!("{prepared:?}") };
+            let ShardMessage::Message { message, .. } = told else { continue };
+            let ChannelMessage::Publication(said) = message.content() else { panic!("{message:?}") };
             let offset = said.position.as_ref().unwrap().offset;
             assert!(offset > last, "shard {shard} hears {offset} after {last}");
             last = offset;

@@ -9,7 +9,7 @@ use super::World;
 
 /// Has these kinds noted.
 fn want(world: &World, kinds: &[Kind]) {
-    *world.notebook.wanted.lock() = kinds.iter().copied().collect();
+    *world.sink.wanted.lock() = kinds.iter().copied().collect();
 }
 
 fn want_all(world: &World) {
@@ -89,7 +89,7 @@ pub(crate) async fn what_nobody_wants_is_not_noted(world: &mut World) {
     want(world, &[Kind::Vacated]);
     world.join(1, "ann").await;
     world.leave(1).await;
-    *world.notebook.wanted.lock() = Kinds::NONE;
+    *world.sink.wanted.lock() = Kinds::NONE;
     world.join(1, "ann").await;
     world.leave(1).await;
     assert_eq!(world.noted().await, ["c: vacated"]);
@@ -123,7 +123,7 @@ pub(crate) async fn numbers_grow_over_a_channels_lives(world: &mut World) {
         world.join(1, "").await;
         world.leave(1).await;
         world.told().await;
-        numbers.extend(std::mem::take(&mut *world.notebook.noted.lock()).iter().map(|noted| noted.number));
+        numbers.extend(std::mem::take(&mut *world.sink.noted.lock()).iter().map(|noted| noted.number));
     }
     assert_eq!(numbers.len(), 6);
     assert!(numbers.is_sorted_by(|a, b| a < b), "{numbers:?}");

@@ -23,7 +23,7 @@ use tidings_model::app::App;
 use tidings_model::channel::{ChannelKey, Member};
 use tidings_model::clock::{Millis, millis};
 use tidings_model::policy::user_online;
-use tidings_wire::{Format, Prepared};
+use tidings_wire::{EncodedMessage, Encoding};
 
 use crate::channel::{is_presence, shown};
 use crate::door::KeepAlive;
@@ -76,7 +76,7 @@ pub(crate) struct Session {
 /// A request without its answer.
 #[derive(Debug)]
 enum Pending {
-    Join { request_id: u32, channel: Arc<str>, user: Option<Arc<Member>>, format: &'static Format },
+    Join { request_id: u32, channel: Arc<str>, user: Option<Arc<Member>>, format: &'static Encoding },
     Leave { request_id: u32, channel: Arc<str> },
     Publish { request_id: u32 },
 }
@@ -202,7 +202,7 @@ impl SessionProtocol for Session {
         }
     }
 
-    fn said(&mut self, cx: &mut Context<'_>, prepared: &Arc<Prepared>) {
+    fn said(&mut self, cx: &mut Context<'_>, prepared: &Arc<EncodedMessage>) {
         self.has_heard(cx, prepared);
     }
 

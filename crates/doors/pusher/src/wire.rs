@@ -11,15 +11,15 @@ use std::sync::{Arc, LazyLock};
 use bytes::Bytes;
 use tidings_model::channel::{Member, Position, SessionId};
 use tidings_model::policy::user_online;
-use tidings_wire::{Format, Publication, Said, Slot, ws};
+use tidings_wire::{ChannelMessage, Encoding, EncodingId, Publication, ws};
 
 use crate::channel::{is_presence, shown};
 use json::Object;
 
 /// What is said in channels, as WebSocket frames of Pusher's protocol.
-pub static FORMAT: Format = Format { slot: Slot::Pusher, encode: |told| said(told, false) };
+pub static FORMAT: Encoding = Encoding { id: EncodingId::Pusher, encode: |told| said(told, false) };
 /// The same for sessions that want to catch up later: each event with its position, in a member that other clients pass over.
-pub(crate) static POSITIONED: Format = Format { slot: Slot::PusherPositions, encode: |told| said(told, true) };
+pub(crate) static POSITIONED: Encoding = Encoding { id: EncodingId::PusherPositions, encode: |told| said(told, true) };
 
 /// The answer to a client's ping.
 pub(crate) static PONG: LazyLock<Bytes> = LazyLock::new(|| envelope("pusher:pong", None, "{}"));
@@ -108,15 +108,17 @@ fn info(member: &Member) -> Option<&str> {
     member.info.as_deref().and_then(|info| std::str::from_utf8(info).ok())
 }
 
-fn said(said: &Said, with_position: bool) -> Option<Bytes> {
+fn said(said: &ChannelMessage, with_position: bool) -> Option<Bytes> {
     match said {
-        Said::Publication(publication) => Some(event(publication, with_position)),
-        Said::Joined(presence) | Said::Left(presence) if user_online(&presence.channel.name).is_some() => {
-            let name = if matches!(said, Said::Joined(_)) { "online" } else { "offline" };
+        ChannelMessage::Publication(publication) => Some(event(publication, with_position)),
+        ChannelMessage::Joined(presence) | ChannelMessage::Left(presence)
+            if user_online(&presence.channel.name).is_some() =>
+        {
+            let name = if matches!(said, ChannelMessage::Joined(_)) { "online" } else { "offline" };
             let user = [Arc::clone(presence.member.user.text())];
             presence.changes_users.then(|| watchlist_events(&[(name, &user)]))
         }
-        Said::Joined(presence) if presence.changes_users && is_presence(&presence.channel.name) => {
+        ChannelMessage::Joined(presence) if presence.changes_users && is_presence(&presence.channel.name) => {
             let mut data = Object::new();
             data.user("user_id", &presence.member.user);
             if let Some(info) = info(&presence.member) {
@@ -124,17 +126,17 @@ fn said(said: &Said, with_position: bool) -> Option<Bytes> {
             }
             Some(envelope("pusher_internal:member_added", Some(&presence.channel.name), &data.end()))
         }
-        Said::Left(presence) if presence.changes_users && is_presence(&presence.channel.name) => {
+        ChannelMessage::Left(presence) if presence.changes_users && is_presence(&presence.channel.name) => {
             let mut data = Object::new();
             data.user("user_id", &presence.member.user);
             Some(envelope("pusher_internal:member_removed", Some(&presence.channel.name), &data.end()))
         }
-        Said::Subscriptions { channel, count } if !is_presence(&channel.name) => {
+        ChannelMessage::Subscriptions { channel, count } if !is_presence(&channel.name) => {
             let mut data = Object::new();
             data.raw("subscription_count", &count.to_string());
             Some(envelope("pusher_internal:subscription_count", Some(&shown(&channel.name)), &data.end()))
         }
-        Said::Joined(_) | Said::Left(_) | Said::Subscriptions { .. } => None,
+        ChannelMessage::Joined(_) | ChannelMessage::Left(_) | ChannelMessage::Subscriptions { .. } => None,
     }
 }
 

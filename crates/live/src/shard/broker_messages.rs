@@ -1,6 +1,6 @@
 //! What the broker tells: who is in which channel from here on, and orders.
 
-use tidings_broker::{Control, DeliveryMode, Joined, Left, Lost, Told, Who};
+use tidings_broker::{Control, DeliveryMode, Joined, Left, Lost, ShardMessage, Who};
 use tidings_model::channel::ChannelKey;
 use tidings_model::id::AppId;
 
@@ -10,14 +10,14 @@ use super::session::{Session, Subscription};
 use crate::protocol::CloseReason;
 
 impl Shard {
-    pub(super) fn told(&mut self, told: Told) {
+    pub(super) fn told(&mut self, told: ShardMessage) {
         match told {
             // What is said begins a walk.
-            Told::Said { .. } => {}
-            Told::Joined(joined) => self.joined(*joined),
-            Told::Left(left) => self.left(&left),
-            Told::Lost(lost) => self.lost(&lost),
-            Told::Control(control) => match &*control {
+            ShardMessage::Message { .. } => {}
+            ShardMessage::Joined(joined) => self.joined(*joined),
+            ShardMessage::Left(left) => self.left(&left),
+            ShardMessage::Lost(lost) => self.lost(&lost),
+            ShardMessage::Control(control) => match &*control {
                 Control::Disconnect { app, who } => {
                     let is_meant = |session: &Session| match who {
                         Who::Session(id) => session.id == *id,

@@ -5,7 +5,7 @@
 //! error, is left to the shard.
 
 use parking_lot::Mutex;
-use tidings_broker::{DeliveryMode, Told};
+use tidings_broker::{DeliveryMode, ShardMessage};
 
 use super::Shard;
 use crate::inbox::{InboxMessage, InlineWriter, QueuedMessage};
@@ -30,7 +30,7 @@ impl Shard {
         }
         let mut left = SENDS;
         while let Some(QueuedMessage { item, weight, .. }) = self.batch.pop_front() {
-            if let InboxMessage::Broker(Told::Said { prepared, except }) = item {
+            if let InboxMessage::Broker(ShardMessage::Message { message: prepared, except }) = item {
                 self.begin_walk(prepared, except, weight);
             }
             let Some(walk) = self.walk.take() else { continue };

@@ -202,7 +202,7 @@ impl Shard {
 
     fn apply(&mut self, item: InboxMessage, weight: usize) {
         match item {
-            InboxMessage::Broker(tidings_broker::Told::Said { prepared, except }) => {
+            InboxMessage::Broker(tidings_broker::ShardMessage::Message { message: prepared, except }) => {
                 return self.begin_walk(prepared, except, weight);
             }
             InboxMessage::Broker(told) => self.told(told),

@@ -7,9 +7,9 @@
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
-use tidings_broker::{DeliveryMode, Told};
+use tidings_broker::{DeliveryMode, ShardMessage};
 use tidings_model::channel::SessionId;
-use tidings_wire::{Format, Prepared, Said};
+use tidings_wire::{ChannelMessage, EncodedMessage, Encoding};
 
 use super::Shard;
 use super::callbacks::guarded;
@@ -24,10 +24,10 @@ pub(super) struct SubscriberWalk {
     channel: u32,
     /// The index of the next subscriber.
     next: usize,
-    said: Vec<Arc<Prepared>>,
+    said: Vec<Arc<EncodedMessage>>,
     except: Option<SessionId>,
     /// The bytes of all that is said, in each format that somebody has needed.
-    frames: Vec<(&'static Format, Option<Bytes>)>,
+    frames: Vec<(&'static Encoding, Option<Bytes>)>,
     /// Of the inbox's items.
     weight: usize,
 }
@@ -38,7 +38,7 @@ impl SubscriberWalk {
     }
 
     #[inline]
-    fn frame(&mut self, format: &'static Format) -> Option<&Bytes> {
+    fn frame(&mut self, format: &'static Encoding) -> Option<&Bytes> {
         let made = self.frames.iter().position(|(made, _)| std::ptr::eq(*made, format));
         let index = made.unwrap_or_else(|| {
             let made = guarded("a format", || together(&self.said, format));
@@ -49,7 +49,7 @@ impl SubscriberWalk {
     }
 }
 
-fn together(said: &[Arc<Prepared>], format: &'static Format) -> Option<Bytes> {
+fn together(said: &[Arc<EncodedMessage>], format: &'static Encoding) -> Option<Bytes> {
     if let [only] = said {
         return only.bytes(format).cloned();
     }
@@ -61,27 +61,29 @@ fn together(said: &[Arc<Prepared>], format: &'static Format) -> Option<Bytes> {
 }
 
 /// About how many bytes it makes on a socket.
-fn length(said: &Said) -> usize {
+fn length(said: &ChannelMessage) -> usize {
     match said {
-        Said::Publication(publication) => 128 + publication.event.data.bytes.len(),
+        ChannelMessage::Publication(publication) => 128 + publication.event.data.bytes.len(),
         _ => 256,
     }
 }
 
 impl Shard {
     /// Begins a walk with something that was just taken from the batch, and what follows it there in the same channel.
-    pub(super) fn begin_walk(&mut self, prepared: Arc<Prepared>, except: Option<SessionId>, weight: usize) {
-        let channel = self.channels.find(prepared.said().channel());
-        let mut bytes = length(prepared.said());
+    pub(super) fn begin_walk(&mut self, prepared: Arc<EncodedMessage>, except: Option<SessionId>, weight: usize) {
+        let channel = self.channels.find(prepared.content().channel());
+        let mut bytes = length(prepared.content());
         let said = vec![Arc::clone(&prepared)];
         let mut walk = SubscriberWalk { channel: 0, next: 0, said, except, frames: Vec::new(), weight };
         while except.is_none() && bytes < TOGETHER {
             let Some(entry) = self.batch.front() else { break };
-            let InboxMessage::Broker(Told::Said { prepared: next, except: None }) = &entry.item else { break };
-            if next.said().channel() != prepared.said().channel() {
+            let InboxMessage::Broker(ShardMessage::Message { message: next, except: None }) = &entry.item else {
+                break;
+            };
+            if next.content().channel() != prepared.content().channel() {
                 break;
             }
-            bytes += length(next.said());
+            bytes += length(next.content());
             walk.weight += entry.weight;
             walk.said.push(Arc::clone(next));
             self.batch.pop_front();

@@ -3,7 +3,7 @@
 use std::io::Read as _;
 use std::sync::Arc;
 
-use tidings_broker::{Lost, Shards as _, Told};
+use tidings_broker::{Lost, ShardMessage, Shards as _};
 use tidings_live::{Settings, Socket};
 use tidings_model::channel::ChannelKey;
 use tungstenite::Message;
@@ -260,7 +260,7 @@ fn what_is_lost_is_told_to_those_who_are_there() {
     for name in ["nowhere", "c"] {
         let channel = ChannelKey::new(node.app.id.clone(), name);
         let lost = Lost { channel, position: None, publications: true, members: false };
-        node.bus.inboxes.tell(0, Told::Lost(Arc::new(lost)));
+        node.bus.inboxes.send(0, ShardMessage::Lost(Arc::new(lost)));
     }
     alice.hears("lost c");
     // What was told before has been heard by now.

@@ -6,30 +6,32 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use tidings_broker::{Control, DeliveryMode, JoinRefused, Joined, Left, Lost, SessionRef, Shards as _, Told, Welcome};
+use tidings_broker::{
+    Control, DeliveryMode, JoinRefused, Joined, Left, Lost, SessionRef, ShardMessage, Shards as _, Welcome,
+};
 use tidings_live::{
     ClientEvent, CloseReason, Context, Inboxes, JoinRequest, Message, Proof, RequestContext, RequestHandler,
     ResponseFuture, SessionProtocol, SessionRequest, SessionResponse,
 };
 use tidings_model::channel::{ChannelKey, SessionId};
 use tidings_model::event::{Data, Event};
-use tidings_wire::{Format, Prepared, Publication, Said, Slot, ws};
+use tidings_wire::{ChannelMessage, EncodedMessage, Encoding, EncodingId, Publication, ws};
 use tokio::sync::Semaphore;
 
 /// How the toy protocol writes what is said.
-pub(crate) static FORMAT: Format = Format {
-    slot: Slot::Pusher,
+pub(crate) static FORMAT: Encoding = Encoding {
+    id: EncodingId::Pusher,
     encode: |said| match said {
-        Said::Publication(publication) => Some(ws::text(line(publication).as_bytes())),
+        ChannelMessage::Publication(publication) => Some(ws::text(line(publication).as_bytes())),
         _ => None,
     },
 };
 
 /// The same with other words.
-pub(crate) static LOUD: Format = Format {
-    slot: Slot::Stream,
+pub(crate) static LOUD: Encoding = Encoding {
+    id: EncodingId::Stream,
     encode: |said| match said {
-        Said::Publication(publication) => Some(ws::text(line(publication).to_uppercase().as_bytes())),
+        ChannelMessage::Publication(publication) => Some(ws::text(line(publication).to_uppercase().as_bytes())),
         _ => None,
     },
 };
@@ -125,8 +127,8 @@ impl SessionProtocol for Toy {
         self.write(cx, text);
     }
 
-    fn said(&mut self, cx: &mut Context<'_>, prepared: &Arc<Prepared>) {
-        if let Said::Publication(publication) = prepared.said() {
+    fn said(&mut self, cx: &mut Context<'_>, prepared: &Arc<EncodedMessage>) {
+        if let ChannelMessage::Publication(publication) = prepared.content() {
             self.write(cx, &format!("to you, {}", line(publication)));
         }
     }
@@ -149,7 +151,7 @@ impl SessionProtocol for Toy {
 }
 
 /// Something to say in a channel of the app `1`.
-pub(crate) fn prepare(channel: &str, text: impl Into<Bytes>) -> Arc<Prepared> {
+pub(crate) fn prepare(channel: &str, text: impl Into<Bytes>) -> Arc<EncodedMessage> {
     let event = Event {
         id: "e".to_owned(),
         app: "1".into(),
@@ -163,7 +165,7 @@ pub(crate) fn prepare(channel: &str, text: impl Into<Bytes>) -> Arc<Prepared> {
     };
     let channel = ChannelKey::new("1".into(), channel);
     let publication = Publication { event: Arc::new(event), channel, position: None, user: None };
-    Arc::new(Prepared::new(Said::Publication(publication)))
+    Arc::new(EncodedMessage::new(ChannelMessage::Publication(publication)))
 }
 
 /// A broker and a bus in one: lists of who is in which channel.
@@ -186,24 +188,26 @@ impl ToyBus {
     pub(crate) fn publish(&self, channel: &str, text: impl Into<Bytes>, except: Option<SessionId>) {
         let prepared = prepare(channel, text);
         let lists = self.lists.lock();
-        let Some(list) = lists.get(prepared.said().channel()) else { return };
+        let Some(list) = lists.get(prepared.content().channel()) else { return };
         let is_there = |shard: &u16| list.iter().any(|(at, _)| at.shard == *shard);
         let shards: Vec<u16> = (0..self.inboxes.count()).filter(is_there).collect();
         for &shard in &shards {
-            self.inboxes.append(shard, Told::Said { prepared: Arc::clone(&prepared), except });
+            self.inboxes.append(shard, ShardMessage::Message { message: Arc::clone(&prepared), except });
         }
         drop(lists);
         shards.into_iter().for_each(|shard| self.inboxes.write_inline(shard));
     }
 
     /// Tells the first shard what was prepared, without looking who is there.
-    pub(crate) fn tell_all(&self, said: Vec<Arc<Prepared>>) {
-        said.into_iter().for_each(|prepared| self.inboxes.tell(0, Told::Said { prepared, except: None }));
+    pub(crate) fn tell_all(&self, said: Vec<Arc<EncodedMessage>>) {
+        said.into_iter()
+            .for_each(|prepared| self.inboxes.send(0, ShardMessage::Message { message: prepared, except: None }));
     }
 
     pub(crate) fn control(&self, control: Control) {
         let control = Arc::new(control);
-        (0..self.inboxes.count()).for_each(|shard| self.inboxes.tell(shard, Told::Control(Arc::clone(&control))));
+        (0..self.inboxes.count())
+            .for_each(|shard| self.inboxes.send(shard, ShardMessage::Control(Arc::clone(&control))));
     }
 
     /// How many are in a channel.
@@ -226,7 +230,7 @@ impl ToyBus {
                 }
                 let joined =
                     Joined { at: context.at, request_id, channel, mode: join.mode, outcome: Ok(Welcome::default()) };
-                self.inboxes.tell(context.at.shard, Told::Joined(Box::new(joined)));
+                self.inboxes.send(context.at.shard, ShardMessage::Joined(Box::new(joined)));
                 SessionResponse::Join(Ok(()))
             }
             SessionRequest::Leave(_) if self.stuck.load(Ordering::SeqCst) => {
@@ -238,7 +242,7 @@ impl ToyBus {
                 if let Some(list) = lists.get_mut(&channel) {
                     list.retain(|(_, session)| *session != context.session);
                 }
-                self.inboxes.tell(context.at.shard, Told::Left(Left { at: context.at, request_id, channel }));
+                self.inboxes.send(context.at.shard, ShardMessage::Left(Left { at: context.at, request_id, channel }));
                 SessionResponse::Leave(Ok(()))
             }
             SessionRequest::Publish(event) => {

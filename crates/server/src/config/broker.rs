@@ -50,7 +50,7 @@ impl RawBroker {
         match RedisSettings::new(url) {
             Ok(mut settings) => {
                 settings.lease = lease.unwrap_or(settings.lease);
-                settings.patience = timeout.unwrap_or(settings.patience);
+                settings.timeout = timeout.unwrap_or(settings.timeout);
                 BrokerConfig::Redis(Box::new(settings))
             }
             Err(error) => {

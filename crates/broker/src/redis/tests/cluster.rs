@@ -12,8 +12,8 @@ use tokio::sync::{Mutex as AsyncMutex, OnceCell, OwnedMutexGuard};
 use super::super::keys;
 use super::{PATIENCE, RedisBroker, RedisSettings, forgets, is_a_servers, settle};
 use crate::broker::{Broker, BrokerError, ChannelFilter, Occupancy, Since};
-use crate::suite::{Notebook, Place, Recorder, World, every_test, key, threads};
-use crate::told::{Control, Who};
+use crate::shard_message::{Control, Who};
+use crate::suite::{BrokerFixture, RecordingShards, RecordingSink, World, every_test, key, threads};
 
 every_test!(crate::redis::tests::cluster::Clustered::new().await);
 
@@ -66,9 +66,14 @@ impl Clustered {
 }
 
 #[async_trait]
-impl Place for Clustered {
-    async fn open(&self, clock: Arc<ManualClock>, shards: Arc<Recorder>, watch: Arc<Notebook>) -> Arc<dyn Broker> {
-        let broker = Arc::new(RedisBroker::start(self.settings.clone(), clock, shards, watch).unwrap());
+impl BrokerFixture for Clustered {
+    async fn open(
+        &self,
+        clock: Arc<ManualClock>,
+        shards: Arc<RecordingShards>,
+        sink: Arc<RecordingSink>,
+    ) -> Arc<dyn Broker> {
+        let broker = Arc::new(RedisBroker::start(self.settings.clone(), clock, shards, sink).unwrap());
         *self.broker.lock() = Some(Arc::clone(&broker));
         self.is_connected().await;
         broker
@@ -145,12 +150,12 @@ async fn a_master_that_loses_its_data_costs_its_own_channels_only() {
     let there = Clustered::alone().await;
     let mut world = there.world().await;
     world.options.history_size = 10;
-    let voice = |channel: &str| keys::voice(&key(channel));
+    let pubsub_channel = |channel: &str| keys::pubsub_channel(&key(channel));
     let (mut here, mut elsewhere) = (None, None);
     let servers = there.servers.lock().await;
-    let master = servers.master_of(&voice("c"));
+    let master = servers.master_of(&pubsub_channel("c"));
     for channel in channels() {
-        let is_same = servers.master_of(&voice(&channel)) == master;
+        let is_same = servers.master_of(&pubsub_channel(&channel)) == master;
         *(if is_same { &mut here } else { &mut elsewhere }) = Some(channel);
     }
     drop(servers);
@@ -196,7 +201,7 @@ async fn a_master_that_loses_its_data_costs_its_own_channels_only() {
 #[tokio::test]
 async fn the_replica_of_a_master_that_fails_is_found_and_nobody_is_recovered_there() {
     let there = Clustered::alone().await;
-    let master = there.servers.lock().await.master_of(&keys::voice(&key("c")));
+    let master = there.servers.lock().await.master_of(&keys::pubsub_channel(&key("c")));
     let replica = there.servers.lock().await.replica_of(master).await;
     let mut world = there.world().await;
     world.options.history_size = 10;
@@ -235,7 +240,7 @@ async fn channels_whose_slot_moves_to_another_master_go_on_there() {
     second.told().await;
     let slot = keys::slot(&key("c")).to_string();
     let servers = there.servers.lock().await;
-    let from = servers.master_of(&keys::voice(&key("c")));
+    let from = servers.master_of(&keys::pubsub_channel(&key("c")));
     migrate(&servers, &slot, from, (from + 1) % servers.masters.len());
     drop(servers);
     let broker = Arc::clone(&second.broker);

@@ -7,8 +7,8 @@ use tidings_testkit::{Cut, eventually, proxy};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::super::{RedisSettings, keys};
-use super::{PATIENCE, There};
-use crate::broker::{Broker as _, BrokerError, ChannelFilter, Heard, Occupancy, Since};
+use super::{PATIENCE, RedisFixture};
+use crate::broker::{Broker as _, BrokerError, ChannelFilter, Occupancy, PublishOutcome, Since};
 use crate::suite::{World, key};
 
 /// What both shards of a world have been told until this line came.
@@ -28,7 +28,7 @@ fn keeping(world: &mut World) {
 
 #[tokio::test]
 async fn while_redis_is_away_what_keeps_nothing_is_told_here_and_the_rest_is_refused() {
-    let there = There::alone().await;
+    let there = RedisFixture::alone().await;
     let mut world = there.world().await;
     world.join(1, "").await;
     world.join_in("d", 3, "", None).await;
@@ -37,7 +37,7 @@ async fn while_redis_is_away_what_keeps_nothing_is_told_here_and_the_rest_is_ref
     there.server.lock().await.kill().await;
     there.is_cut_off().await;
     let said = world.broker.publish(world.to_publish("c", "e1")).await;
-    assert_eq!(said, Ok(Heard { occupancy: Occupancy { subscriptions: 1, users: 0 }, only_here: true }));
+    assert_eq!(said, Ok(PublishOutcome { occupancy: Occupancy { subscriptions: 1, users: 0 }, local_only: true }));
     assert_eq!(world.publish_by_client("e2").await, Ok(Occupancy { subscriptions: 1, users: 0 }));
     let kept: [fn(&mut World); 3] = [
         keeping,
@@ -68,7 +68,7 @@ async fn while_redis_is_away_what_keeps_nothing_is_told_here_and_the_rest_is_ref
 
 #[tokio::test]
 async fn what_was_said_while_a_node_was_cut_off_is_told_when_it_is_back() {
-    let there = There::alone().await;
+    let there = RedisFixture::alone().await;
     let proxy = proxy(there.server.lock().await.address());
     let mut far = there.beside();
     far.settings = RedisSettings {
@@ -100,7 +100,7 @@ async fn what_was_said_while_a_node_was_cut_off_is_told_when_it_is_back() {
 
 #[tokio::test]
 async fn after_a_flush_everybody_is_there_and_no_old_position_counts() {
-    let mut there = There::alone().await;
+    let mut there = RedisFixture::alone().await;
     there.settings.lease = Duration::from_millis(600);
     let mut world = there.world().await;
     keeping(&mut world);
@@ -122,7 +122,7 @@ async fn after_a_flush_everybody_is_there_and_no_old_position_counts() {
 // covers: N04
 #[tokio::test]
 async fn a_failover_that_lost_writes_recovers_nobody_over_the_gap() {
-    let there = There::alone().await;
+    let there = RedisFixture::alone().await;
     let mut world = there.world().await;
     keeping(&mut world);
     world.join(1, "").await;
@@ -150,8 +150,8 @@ async fn a_failover_that_lost_writes_recovers_nobody_over_the_gap() {
 
 #[tokio::test]
 async fn a_join_that_was_answered_too_late_leaves_nobody_behind() {
-    let mut there = There::alone().await;
-    there.settings.patience = Duration::from_millis(300);
+    let mut there = RedisFixture::alone().await;
+    there.settings.timeout = Duration::from_millis(300);
     let mut world = there.world().await;
     world.join(1, "").await;
     world.told().await;
@@ -174,7 +174,7 @@ async fn a_join_that_was_answered_too_late_leaves_nobody_behind() {
 
 #[tokio::test]
 async fn a_caller_that_goes_away_leaves_nobody_behind() {
-    let there = There::alone().await;
+    let there = RedisFixture::alone().await;
     let mut world = there.world().await;
     for _ in 0..50 {
         let join = world.broker.join(world.to_join("c", 3, "", None));
@@ -191,7 +191,7 @@ async fn a_caller_that_goes_away_leaves_nobody_behind() {
 
 #[tokio::test]
 async fn a_script_that_redis_has_forgotten_is_told_again() {
-    let there = There::alone().await;
+    let there = RedisFixture::alone().await;
     let mut world = there.world().await;
     there.does(&["SCRIPT", "FLUSH"]).await;
     let refused = world.broker.publish(world.to_publish("c", "e1")).await;
@@ -205,7 +205,7 @@ async fn a_script_that_redis_has_forgotten_is_told_again() {
 
 #[tokio::test]
 async fn a_message_that_is_missing_is_noticed_and_looked_for() {
-    let there = There::alone().await;
+    let there = RedisFixture::alone().await;
     let mut world = there.world().await;
     keeping(&mut world);
     world.join(1, "").await;
@@ -223,7 +223,7 @@ async fn a_message_that_is_missing_is_noticed_and_looked_for() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn however_many_channels_there_are_all_come_back() {
     const CHANNELS: u32 = 3_000;
-    let there = There::alone().await;
+    let there = RedisFixture::alone().await;
     let line = proxy(there.server.lock().await.address());
     let mut far = there.beside();
     far.settings = RedisSettings::new(&format!("redis://{}", line.addr())).unwrap();
@@ -267,7 +267,7 @@ async fn however_many_channels_there_are_all_come_back() {
 
 #[tokio::test]
 async fn who_joins_before_a_flush_is_noticed_is_counted_once() {
-    let there = There::alone().await;
+    let there = RedisFixture::alone().await;
     let line = proxy(there.server.lock().await.address());
     let mut far = there.beside();
     far.settings = RedisSettings::new(&format!("redis://{}", line.addr())).unwrap();
@@ -277,17 +277,17 @@ async fn who_joins_before_a_flush_is_noticed_is_counted_once() {
     // The channel is in the node's index, which is lost, and what joins then stands under a name that will change.
     there.does(&["FLUSHALL"]).await;
     world.join(1, "ann").await;
-    let home = keys::Home::alone();
-    there.does(&["DEL", &home.nodes(), &home.generation()]).await;
-    let index = home.index(&far.broker().core.name());
+    let keyspace = keys::KeySpace::alone();
+    there.does(&["DEL", &keyspace.nodes(), &keyspace.generation()]).await;
+    let index = keyspace.index(&far.broker().core.name());
     there.does(&["DEL", &index]).await;
     line.cut(Cut::Reset);
     eventually(PATIENCE, || {
         let broker = far.broker();
         async move {
-            let up = broker.core.up(&key("c")).ok()?;
+            let conn = broker.core.connection(&key("c")).ok()?;
             let state = broker.channel(&key("c")).await.ok()??;
-            (up.is_renamed && state.occupancy == Occupancy { subscriptions: 1, users: 1 }).then_some(())
+            (conn.is_renamed && state.occupancy == Occupancy { subscriptions: 1, users: 1 }).then_some(())
         }
     })
     .await;

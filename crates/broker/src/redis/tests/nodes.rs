@@ -6,13 +6,13 @@ use tidings_model::transition::Kind;
 use tidings_testkit::eventually;
 
 use super::super::keys;
-use super::{PATIENCE, There};
+use super::{PATIENCE, RedisFixture};
 use crate::broker::{Occupancy, Since};
+use crate::shard_message::{Control, Who};
 use crate::suite::{World, key, lines, member};
-use crate::told::{Control, Who};
 
-async fn two() -> (There, World, World) {
-    let there = There::alone().await;
+async fn two() -> (RedisFixture, World, World) {
+    let there = RedisFixture::alone().await;
     let first = there.world().await;
     let second = there.beside().world().await;
     (there, first, second)
@@ -128,14 +128,14 @@ async fn every_node_lists_all_channels() {
 
 #[tokio::test]
 async fn the_sessions_of_a_dead_node_are_taken_out_once() {
-    let mut there = There::alone().await;
+    let mut there = RedisFixture::alone().await;
     there.settings.lease = Duration::from_millis(900);
     let (mut first, mut second) = (there.world().await, there.beside().world().await);
     let dying = there.beside();
     let mut third = dying.world().await;
     for world in [&mut first, &mut second, &mut third] {
         (world.options.presence, world.options.join_leave) = (true, true);
-        *world.notebook.wanted.lock() = Kind::ALL.into_iter().collect();
+        *world.sink.wanted.lock() = Kind::ALL.into_iter().collect();
     }
     first.join(1, "ann").await;
     second.join(1, "ann").await;
@@ -156,11 +156,11 @@ async fn the_sessions_of_a_dead_node_are_taken_out_once() {
     })
     .await;
     // Whichever node cleared up has noted what became of the channels, and says that there may be more.
-    let notebooks = [&first, &second].map(|world| std::sync::Arc::clone(&world.notebook));
+    let sinks = [&first, &second].map(|world| std::sync::Arc::clone(&world.sink));
     let noted = eventually(PATIENCE, || {
-        let notebooks = notebooks.clone();
+        let sinks = sinks.clone();
         async move {
-            let all = notebooks.iter().flat_map(|book| book.noted.lock().iter().map(lines::noted).collect::<Vec<_>>());
+            let all = sinks.iter().flat_map(|book| book.noted.lock().iter().map(lines::noted).collect::<Vec<_>>());
             let mut noted: Vec<_> = all.filter(|line| line.contains("removed") || line.contains("vacated")).collect();
             noted.sort();
             noted.contains(&"d: vacated".to_owned()).then_some(noted)
@@ -182,13 +182,13 @@ async fn the_sessions_of_a_dead_node_are_taken_out_once() {
         assert_eq!(gone, expected);
     }
     assert_eq!(lines::members(&first.broker.members(&key("c")).await.unwrap()), "ann/1");
-    let nodes = there.does(&["ZCARD", &keys::Home::alone().nodes()]).await;
+    let nodes = there.does(&["ZCARD", &keys::KeySpace::alone().nodes()]).await;
     assert_eq!(nodes, redis::Value::Int(2));
 }
 
 #[tokio::test]
 async fn a_node_that_was_taken_for_dead_comes_back_whole() {
-    let mut there = There::alone().await;
+    let mut there = RedisFixture::alone().await;
     let mut first = there.world().await;
     there.settings.lease = Duration::from_millis(900);
     let silent = there.beside();
@@ -200,7 +200,7 @@ async fn a_node_that_was_taken_for_dead_comes_back_whole() {
     second.join(1, "bob").await;
     let node = silent.broker().core.name();
     // Its lease is over, though it lives.
-    there.does(&["ZADD", &keys::Home::alone().nodes(), "1", &node]).await;
+    there.does(&["ZADD", &keys::KeySpace::alone().nodes(), "1", &node]).await;
     let told = until(&mut first, "c: +bob/1 except s1").await;
     assert!(told.contains(&"c: +bob/1 except s1".to_owned()), "{told:?}");
     eventually(PATIENCE, || {

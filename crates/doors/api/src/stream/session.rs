@@ -15,7 +15,7 @@ use tidings_live::{
 };
 use tidings_model::channel::{ChannelKey, Member, Position};
 use tidings_model::clock::Millis;
-use tidings_wire::{Prepared, Said};
+use tidings_wire::{ChannelMessage, EncodedMessage};
 
 use super::cursor;
 use crate::wire::stream::Framing;
@@ -102,9 +102,9 @@ impl StreamSession {
     }
 
     /// Writes something that was said.
-    fn tell(&mut self, cx: &mut Context<'_>, prepared: &Prepared) {
+    fn tell(&mut self, cx: &mut Context<'_>, prepared: &EncodedMessage) {
         let Some(message) = prepared.bytes(self.framing.format()) else { return };
-        if let Said::Publication(publication) = prepared.said()
+        if let ChannelMessage::Publication(publication) = prepared.content()
             && let Some(position) = &publication.position
             && let Some(part) = self.part(&publication.channel.name)
         {
@@ -241,7 +241,7 @@ impl SessionProtocol for StreamSession {
         }
     }
 
-    fn said(&mut self, cx: &mut Context<'_>, prepared: &Arc<Prepared>) {
+    fn said(&mut self, cx: &mut Context<'_>, prepared: &Arc<EncodedMessage>) {
         self.tell(cx, prepared);
     }
 

@@ -5,7 +5,7 @@ use serde_json::value::RawValue;
 use tidings_broker::{ChannelState, Occupancy};
 use tidings_model::channel::{Member, Position};
 use tidings_model::clock::rfc3339;
-use tidings_wire::{Prepared, Said};
+use tidings_wire::{ChannelMessage, EncodedMessage};
 
 use crate::paging::List;
 
@@ -95,8 +95,8 @@ pub(crate) struct Past {
 }
 
 /// A publication of a history, and where it is.
-pub(crate) fn past(prepared: &Prepared) -> Option<(Position, Past)> {
-    let Said::Publication(publication) = prepared.said() else { return None };
+pub(crate) fn past(prepared: &EncodedMessage) -> Option<(Position, Past)> {
+    let ChannelMessage::Publication(publication) = prepared.content() else { return None };
     let (event, position) = (&publication.event, publication.position.as_ref()?);
     let past = Past {
         offset: position.offset,

@@ -6,7 +6,7 @@ use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig, STAN
 use bytes::Bytes;
 use serde::Serialize;
 use serde_json::value::RawValue;
-use tidings_broker::Heard;
+use tidings_broker::PublishOutcome;
 use tidings_bus::{Receipt, TEST_EVENT};
 use tidings_model::app::App;
 use tidings_model::clock::{Millis, millis, parse_rfc3339, rfc3339};
@@ -229,7 +229,8 @@ impl Published {
     /// What became of an event for these channels.
     pub(crate) fn of(receipt: Receipt, channels: Vec<String>, hint: Option<String>) -> Self {
         let Receipt { id, logged, durable, deliveries, channels: heard, repeated: _ } = receipt;
-        let reached = |(name, heard): (String, Heard)| Reached { name, sessions: heard.occupancy.subscriptions };
+        let reached =
+            |(name, heard): (String, PublishOutcome)| Reached { name, sessions: heard.occupancy.subscriptions };
         Self { id, logged, durable, deliveries, channels: channels.into_iter().zip(heard).map(reached).collect(), hint }
     }
 }

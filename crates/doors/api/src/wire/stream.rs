@@ -9,13 +9,13 @@ use bytes::Bytes;
 use serde::Serialize;
 use serde_json::value::RawValue;
 use tidings_model::clock::rfc3339;
-use tidings_wire::{Format, Said, Slot, chunk, sse};
+use tidings_wire::{ChannelMessage, Encoding, EncodingId, chunk, sse};
 
 /// One message, without its id.
-static PLAIN: Format = Format { slot: Slot::Stream, encode: |said| encode(said).map(Bytes::from) };
+static PLAIN: Encoding = Encoding { id: EncodingId::Stream, encode: |said| encode(said).map(Bytes::from) };
 /// The same as a chunk.
-static CHUNK: Format =
-    Format { slot: Slot::StreamChunks, encode: |said| encode(said).map(|block| chunk::chunk(&block)) };
+static CHUNK: Encoding =
+    Encoding { id: EncodingId::StreamChunks, encode: |said| encode(said).map(|block| chunk::chunk(&block)) };
 
 /// How events are set apart on their way to a client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,7 +29,7 @@ pub(crate) enum Framing {
 
 impl Framing {
     /// How messages look.
-    pub(crate) fn format(self) -> &'static Format {
+    pub(crate) fn format(self) -> &'static Encoding {
         match self {
             Self::None => &PLAIN,
             Self::Chunks => &CHUNK,
@@ -145,8 +145,8 @@ struct Message<'a> {
     time: String,
 }
 
-fn encode(said: &Said) -> Option<Vec<u8>> {
-    let Said::Publication(publication) = said else { return None };
+fn encode(said: &ChannelMessage) -> Option<Vec<u8>> {
+    let ChannelMessage::Publication(publication) = said else { return None };
     let event = &publication.event;
     let data = event.data.as_json_value();
     // Between JSON's tokens a line break is as good as a space, and inside a text there can be none: so it stays one line.
@@ -187,7 +187,8 @@ mod tests {
             except: None,
         };
         let channel = ChannelKey::new("1".into(), "#u");
-        let said = Said::Publication(Publication { event: Arc::new(event), channel, position: None, user: None });
+        let said =
+            ChannelMessage::Publication(Publication { event: Arc::new(event), channel, position: None, user: None });
         String::from_utf8(encode(&said).unwrap()).unwrap()
     }
 

@@ -194,7 +194,9 @@ fn attributes(state: &ChannelState, info: Info) -> String {
 /// The cached event's data and the seconds for which it will be kept.
 async fn cache(door: &PusherDoor, channel: &ChannelKey) -> Result<String, Refusal> {
     let Some(cached) = door.bus().broker().cached(channel).await? else { return Ok("null".to_owned()) };
-    let tidings_wire::Said::Publication(publication) = cached.publication.said() else { return Ok("null".to_owned()) };
+    let tidings_wire::ChannelMessage::Publication(publication) = cached.publication.content() else {
+        return Ok("null".to_owned());
+    };
     let mut object = Object::new();
     object.text("data", &publication.event.data.as_text()).raw("ttl", &cached.ttl.as_secs().to_string());
     Ok(object.end())

@@ -8,7 +8,7 @@ use tidings_live::{Context, JoinRequest, Proof, Refused, SessionRequest};
 use tidings_model::channel::{ChannelKey, Member};
 use tidings_model::policy::{SERVER_TO_USER, canonical};
 
-use tidings_wire::Format;
+use tidings_wire::Encoding;
 
 use crate::auth;
 use crate::channel::{is_presence, is_valid, is_valid_user, needs_auth, shown};
@@ -236,6 +236,6 @@ fn first_of(frames: &[&Bytes], most: usize) -> usize {
 }
 
 /// How a session hears a channel.
-fn format_of(request: &Subscribe<'_>) -> &'static Format {
+fn format_of(request: &Subscribe<'_>) -> &'static Encoding {
     if request.since().is_some() { &POSITIONED } else { &FORMAT }
 }

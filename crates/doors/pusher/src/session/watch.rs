@@ -12,7 +12,7 @@ use tidings_live::{Context, JoinRequest, Proof, SessionRequest};
 use tidings_model::channel::Member;
 use tidings_model::clock::Millis;
 use tidings_model::policy::online;
-use tidings_wire::{Prepared, Said};
+use tidings_wire::{ChannelMessage, EncodedMessage};
 
 use crate::channel::is_valid_user;
 use crate::wire;
@@ -47,10 +47,10 @@ impl Watch {
     }
 
     /// Takes a coming or going that belongs into the first answer.
-    fn takes(&mut self, said: &Said) -> bool {
+    fn takes(&mut self, said: &ChannelMessage) -> bool {
         let (presence, is_online) = match said {
-            Said::Joined(presence) => (presence, true),
-            Said::Left(presence) => (presence, false),
+            ChannelMessage::Joined(presence) => (presence, true),
+            ChannelMessage::Left(presence) => (presence, false),
             _ => return false,
         };
         let user = presence.member.user.text();
@@ -151,8 +151,8 @@ impl Session {
     }
 
     /// Tells what is said of somebody who is watched.
-    pub(super) fn has_heard(&mut self, cx: &mut Context<'_>, prepared: &Arc<Prepared>) {
-        let is_taken = self.watch.as_mut().is_some_and(|watch| watch.takes(prepared.said()));
+    pub(super) fn has_heard(&mut self, cx: &mut Context<'_>, prepared: &Arc<EncodedMessage>) {
+        let is_taken = self.watch.as_mut().is_some_and(|watch| watch.takes(prepared.content()));
         if let Some(bytes) = prepared.bytes(&wire::FORMAT).filter(|_| !is_taken) {
             cx.write(bytes.clone());
         }

@@ -11,7 +11,7 @@ use http_body_util::BodyExt;
 use parking_lot::Mutex;
 use prometheus_client::registry::Registry;
 use serde_json::Value;
-use tidings_broker::{Control, DeliveryMode, Join, MemoryBroker, MemoryLimits, SessionRef, Shards, Told};
+use tidings_broker::{Control, DeliveryMode, Join, MemoryBroker, MemoryLimits, SessionRef, ShardMessage, Shards};
 use tidings_bus::{Apps, Bus, Catalogue, Parts, Transitions};
 use tidings_courier::egress::{Egress, EgressConfig, Response};
 use tidings_courier::{Courier, Delivery, DestinationPolicy, Outcome, Outlet, PreparedRequest, Settings};
@@ -47,14 +47,14 @@ pub(crate) struct Door {
 
 /// Shards that write down what they are told.
 #[derive(Default)]
-struct Recorder(Mutex<Vec<Told>>);
+struct Recorder(Mutex<Vec<ShardMessage>>);
 
 impl Shards for Recorder {
     fn count(&self) -> u16 {
         1
     }
 
-    fn tell(&self, _: u16, told: Told) {
+    fn send(&self, _: u16, told: ShardMessage) {
         self.0.lock().push(told);
     }
 
@@ -245,7 +245,7 @@ impl Door {
     pub(crate) fn said(&self) -> Vec<(String, Option<SessionId>)> {
         let told = std::mem::take(&mut *self.shards.0.lock());
         let said = told.into_iter().filter_map(|told| match told {
-            Told::Said { prepared, except } => {
+            ShardMessage::Message { message: prepared, except } => {
                 let frame = prepared.bytes(&FORMAT)?;
                 let start = frame.iter().position(|&byte| byte == b'{')?;
                 Some((String::from_utf8(frame[start..].to_vec()).unwrap(), except))
@@ -264,7 +264,7 @@ impl Door {
     pub(crate) fn orders(&self) -> Vec<Arc<Control>> {
         let told = std::mem::take(&mut *self.shards.0.lock());
         let orders = told.into_iter().filter_map(|told| match told {
-            Told::Control(control) => Some(control),
+            ShardMessage::Control(control) => Some(control),
             _ => None,
         });
         orders.collect()

@@ -78,7 +78,7 @@ fn at(offset: u64) -> Option<Position> {
     Some(Position { offset, epoch: Epoch::parse("e").unwrap() })
 }
 
-fn said(channel: &str, id: &str, position: Option<Position>) -> Arc<Prepared> {
+fn said(channel: &str, id: &str, position: Option<Position>) -> Arc<EncodedMessage> {
     let event = Event {
         id: id.to_owned(),
         app: "1".into(),
@@ -91,7 +91,12 @@ fn said(channel: &str, id: &str, position: Option<Position>) -> Arc<Prepared> {
         except: None,
     };
     let channel = ChannelKey::new("1".into(), channel);
-    Arc::new(Prepared::new(Said::Publication(Publication { event: Arc::new(event), channel, position, user: None })))
+    Arc::new(EncodedMessage::new(ChannelMessage::Publication(Publication {
+        event: Arc::new(event),
+        channel,
+        position,
+        user: None,
+    })))
 }
 
 fn message(channel: &str, id: &str, cursor: &str) -> Received {

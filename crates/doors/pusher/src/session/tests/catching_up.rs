@@ -7,7 +7,7 @@ use tidings_broker::{DeliveryMode, Recovery, Since, Welcome};
 use tidings_model::channel::{ChannelKey, ChannelOptions, Epoch, Position};
 use tidings_model::event::{Data, Event};
 use tidings_model::policy::Namespaces;
-use tidings_wire::{Prepared, Publication, Said};
+use tidings_wire::{ChannelMessage, EncodedMessage, Publication};
 
 use super::kit::{Client, app, refused};
 use crate::wire::{FORMAT, POSITIONED};
@@ -16,7 +16,7 @@ fn position(offset: u64) -> Position {
     Position { offset, epoch: Epoch::parse("ab").unwrap() }
 }
 
-fn publication(offset: u64) -> Arc<Prepared> {
+fn publication(offset: u64) -> Arc<EncodedMessage> {
     let channel = ChannelKey::new("3".into(), "c");
     let event = Event {
         id: "evt_1".to_owned(),
@@ -30,7 +30,12 @@ fn publication(offset: u64) -> Arc<Prepared> {
         except: None,
     };
     let position = Some(position(offset));
-    Arc::new(Prepared::new(Said::Publication(Publication { event: Arc::new(event), channel, position, user: None })))
+    Arc::new(EncodedMessage::new(ChannelMessage::Publication(Publication {
+        event: Arc::new(event),
+        channel,
+        position,
+        user: None,
+    })))
 }
 
 fn event(offset: u64, id: Option<&str>) -> Value {
@@ -122,9 +127,12 @@ fn a_channel_may_give_its_last_events_to_every_newcomer() {
 fn no_more_is_given_to_everybody_than_a_socket_takes() {
     let large = || {
         let prepared = publication(1);
-        let Said::Publication(publication) = prepared.said() else { panic!("it is one") };
+        let ChannelMessage::Publication(publication) = prepared.content() else { panic!("it is one") };
         let event = Event { data: Data::text("x".repeat(100 << 10)), ..(*publication.event).clone() };
-        Arc::new(Prepared::new(Said::Publication(Publication { event: Arc::new(event), ..publication.clone() })))
+        Arc::new(EncodedMessage::new(ChannelMessage::Publication(Publication {
+            event: Arc::new(event),
+            ..publication.clone()
+        })))
     };
     let publications: Vec<_> = (0..5).map(|_| large()).collect();
     let given = |recovery| Welcome { recovery, publications: publications.clone(), ..Welcome::default() };

@@ -10,7 +10,7 @@ use tidings_model::app::{App, AppLimits};
 use tidings_model::channel::{ChannelKey, ChannelOptions, UserId};
 use tidings_model::event::{Data, Event};
 use tidings_model::policy::Namespaces;
-use tidings_wire::{Prepared, Publication, Said};
+use tidings_wire::{ChannelMessage, EncodedMessage, Publication};
 
 use super::kit::{Client, KEY, app, auth, data, error, member, refused};
 
@@ -214,7 +214,7 @@ fn what_the_broker_refuses_is_told() {
     assert_eq!(client.say("pusher:unsubscribe", json!({"channel": "pub"})), Vec::<Value>::new(), "it may try again");
 }
 
-fn publication(channel: &ChannelKey, data: Data, user: Option<&str>) -> Said {
+fn publication(channel: &ChannelKey, data: Data, user: Option<&str>) -> ChannelMessage {
     let event = Event {
         id: "evt_1".to_owned(),
         app: channel.app.clone(),
@@ -226,7 +226,7 @@ fn publication(channel: &ChannelKey, data: Data, user: Option<&str>) -> Said {
         key: None,
         except: None,
     };
-    Said::Publication(Publication {
+    ChannelMessage::Publication(Publication {
         event: Arc::new(event),
         channel: channel.clone(),
         position: None,
@@ -247,7 +247,7 @@ fn a_cache_channel_gives_its_last_event_or_says_that_it_has_none() {
         let mut client = Client::new();
         client.subscribe(name, user);
         let cached = publication(&client.key(name), Data::text("{\"a\": 1}"), None);
-        let welcome = Welcome { cached: Some(Arc::new(Prepared::new(cached))), ..Welcome::default() };
+        let welcome = Welcome { cached: Some(Arc::new(EncodedMessage::new(cached))), ..Welcome::default() };
         let frames = client.admit(welcome);
         assert_eq!(frames.len(), 2);
         assert_eq!(frames[1], json!({"event": "new \"event\"", "channel": name, "data": "{\"a\": 1}"}));
@@ -260,7 +260,8 @@ fn a_cache_channel_gives_its_last_event_or_says_that_it_has_none() {
 
 #[test]
 fn everything_that_is_said_looks_as_pushers_clients_expect() {
-    let frame = |said: Said| Prepared::new(said).bytes(&crate::FORMAT).map(|bytes| super::kit::payload(bytes));
+    let frame =
+        |said: ChannelMessage| EncodedMessage::new(said).bytes(&crate::FORMAT).map(|bytes| super::kit::payload(bytes));
     let key = |name: &str| ChannelKey::new("3".into(), name);
     let event = |name: &str, data, user| frame(publication(&key(name), data, user));
     let table = [
@@ -279,7 +280,7 @@ fn everything_that_is_said_looks_as_pushers_clients_expect() {
     );
     assert_eq!(event("#u", Data::text(""), None).unwrap()["channel"], "#server-to-user-u");
 
-    let presence = |name, changes_users, info| tidings_wire::Presence {
+    let presence = |name, changes_users, info| tidings_wire::MemberChange {
         channel: key(name),
         session: "1.1".parse().unwrap(),
         member: member("u", info),
@@ -290,18 +291,18 @@ fn everything_that_is_said_looks_as_pushers_clients_expect() {
         assert_eq!((&frame["event"], data(&frame)), (&json!(event), inner));
         frame["channel"].as_str().unwrap().to_owned()
     };
-    let added = Said::Joined(presence("presence-c", true, Some("{\"n\":1}")));
+    let added = ChannelMessage::Joined(presence("presence-c", true, Some("{\"n\":1}")));
     told(added, "pusher_internal:member_added", json!({"user_id": "u", "user_info": {"n": 1}}));
-    let added = Said::Joined(presence("presence-c", true, None));
+    let added = ChannelMessage::Joined(presence("presence-c", true, None));
     told(added, "pusher_internal:member_added", json!({"user_id": "u"}));
-    let removed = Said::Left(presence("presence-c", true, Some("{\"n\":1}")));
+    let removed = ChannelMessage::Left(presence("presence-c", true, Some("{\"n\":1}")));
     told(removed, "pusher_internal:member_removed", json!({"user_id": "u"}));
-    let count = Said::Subscriptions { channel: key("#u"), count: 7 };
+    let count = ChannelMessage::Subscriptions { channel: key("#u"), count: 7 };
     let channel = told(count, "pusher_internal:subscription_count", json!({"subscription_count": 7}));
     assert_eq!(channel, "#server-to-user-u");
 
-    assert_eq!(frame(Said::Joined(presence("presence-c", false, None))), None, "a second tab of the user");
-    assert_eq!(frame(Said::Left(presence("presence-c", false, None))), None);
-    assert_eq!(frame(Said::Joined(presence("c", true, None))), None, "clients don't know of members there");
-    assert_eq!(frame(Said::Subscriptions { channel: key("presence-c"), count: 7 }), None);
+    assert_eq!(frame(ChannelMessage::Joined(presence("presence-c", false, None))), None, "a second tab of the user");
+    assert_eq!(frame(ChannelMessage::Left(presence("presence-c", false, None))), None);
+    assert_eq!(frame(ChannelMessage::Joined(presence("c", true, None))), None, "clients don't know of members there");
+    assert_eq!(frame(ChannelMessage::Subscriptions { channel: key("presence-c"), count: 7 }), None);
 }

@@ -7,18 +7,18 @@ use tidings_broker::Welcome;
 use tidings_live::{SessionProtocol, SessionRequest, SessionResponse};
 use tidings_model::channel::{Member, SessionId, UserId};
 use tidings_model::event::{Data, Event};
-use tidings_wire::{Prepared, Presence, Publication, Said};
+use tidings_wire::{ChannelMessage, EncodedMessage, MemberChange, Publication};
 
 use super::kit::{Client, data, payload};
 use crate::wire::FORMAT;
 
 /// What the others in a channel get.
-fn encoded(said: Said) -> Value {
-    payload(Prepared::new(said).bytes(&FORMAT).unwrap())
+fn encoded(said: ChannelMessage) -> Value {
+    payload(EncodedMessage::new(said).bytes(&FORMAT).unwrap())
 }
 
 fn joins(client: &Client, member: &Arc<Member>) -> Value {
-    encoded(Said::Joined(Presence {
+    encoded(ChannelMessage::Joined(MemberChange {
         channel: client.key("presence-c"),
         session: SessionId::from_random([1; 16]),
         member: Arc::clone(member),
@@ -52,7 +52,7 @@ fn a_user_id_and_what_is_shown_of_a_user_are_passed_on_as_they_came() {
         let (key, shown) =
             (if id.starts_with('"') { id.to_owned() } else { format!("\"{id}\"") }, info.unwrap_or("null"));
         assert_eq!(presence, format!("{{\"presence\":{{\"ids\":[{id}],\"hash\":{{{key}:{shown}}},\"count\":1}}}}"));
-        let left = encoded(Said::Left(Presence {
+        let left = encoded(ChannelMessage::Left(MemberChange {
             channel: client.key("presence-c"),
             session: SessionId::from_random([1; 16]),
             member,
@@ -84,7 +84,7 @@ fn what_a_client_says_bears_the_id_as_the_app_gave_it() {
     };
     let channel = client.key("presence-c");
     let publication = Publication { event: Arc::new(event), channel, position: None, user: said.user };
-    let frame = encoded(Said::Publication(publication));
+    let frame = encoded(ChannelMessage::Publication(publication));
     assert_eq!((&frame["user_id"], &frame["data"]), (&json!(10), &json!("{\"n\": 1.0}")));
 }
 

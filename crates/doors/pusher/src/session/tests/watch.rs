@@ -7,7 +7,7 @@ use tidings_broker::{JoinRefused, Lost, Welcome};
 use tidings_live::{Proof, SessionProtocol, SessionRequest};
 use tidings_model::channel::ChannelKey;
 use tidings_model::policy::online;
-use tidings_wire::{Prepared, Presence, Said};
+use tidings_wire::{ChannelMessage, EncodedMessage, MemberChange};
 
 use super::kit::{Client, NOW, app, auth, data, error, member};
 
@@ -42,11 +42,11 @@ fn response(client: &mut Client, looked: &[(u32, ChannelKey)], there: &[&str]) -
     client.frames()
 }
 
-fn said(user: &str, changes_users: bool, come: bool) -> Arc<Prepared> {
+fn said(user: &str, changes_users: bool, come: bool) -> Arc<EncodedMessage> {
     let channel = ChannelKey::new("3".into(), online(user));
     let session = "9.9".parse().unwrap();
-    let presence = Presence { channel, session, member: member(user, None), changes_users };
-    Arc::new(Prepared::new(if come { Said::Joined(presence) } else { Said::Left(presence) }))
+    let presence = MemberChange { channel, session, member: member(user, None), changes_users };
+    Arc::new(EncodedMessage::new(if come { ChannelMessage::Joined(presence) } else { ChannelMessage::Left(presence) }))
 }
 
 fn events(frames: &[Value]) -> Value {

@@ -9,14 +9,14 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use tidings_model::channel::{ChannelKey, ChannelOptions, Member, Position, SessionId};
-use tidings_wire::{Prepared, Said};
+use tidings_wire::{ChannelMessage, EncodedMessage};
 
-use super::message::Message;
 use super::promise::Promise;
-use super::reply::Entry as Kept;
+use super::pubsub_message::PubsubMessage;
+use super::reply::HistoryEntry;
 use crate::broker::{BrokerError, Join, Leave};
+use crate::shard_message::{JoinRefused, Joined, Left, Lost, Recovery, SessionRef, ShardMessage, Shards, Welcome};
 use crate::subscribers::Subscribers;
-use crate::told::{JoinRefused, Joined, Left, Lost, Recovery, SessionRef, Shards, Told, Welcome};
 
 /// Joins and leaves that are sent together at most.
 pub(super) const BATCH: usize = 64;
@@ -33,14 +33,14 @@ pub(super) enum Op {
 
 /// How an op ended.
 #[derive(Debug)]
-pub(super) enum Outcome {
+pub(super) enum OpOutcome {
     In(Box<Welcome>),
     Full,
     Out,
     Resynced {
         position: Option<Position>,
         recovery: Recovery,
-        missed: Vec<Kept>,
+        missed: Vec<HistoryEntry>,
     },
     /// Redis would not, and nothing is known to have happened.
     Failed,
@@ -48,45 +48,45 @@ pub(super) enum Outcome {
 
 /// An op that has ended, and the number of the message before it.
 #[derive(Debug)]
-pub(super) struct Landed {
+pub(super) struct CompletedOp {
     pub(super) op: Op,
     pub(super) at: u64,
-    pub(super) outcome: Outcome,
+    pub(super) outcome: OpOutcome,
     /// Whether the number of subscriptions is still to be told.
-    pub(super) owed: bool,
+    pub(super) count_pending: bool,
 }
 
-/// A session's seat in the channel.
+/// A session's local in the channel.
 #[derive(Debug)]
-pub(super) struct Seat {
+pub(super) struct LocalSession {
     pub(super) session: SessionId,
     pub(super) member: Option<Arc<Member>>,
 }
 
 /// What is told with: the channel, and the shards.
 #[derive(Clone, Copy)]
-pub(super) struct Teller<'a> {
+pub(super) struct ShardNotifier<'a> {
     pub(super) key: &'a ChannelKey,
     pub(super) shards: &'a dyn Shards,
 }
 
-impl Teller<'_> {
+impl ShardNotifier<'_> {
     fn joined(self, join: &Join, outcome: Result<Welcome, JoinRefused>) {
         let Join { channel, at, request_id, mode, .. } = join;
         let joined = Joined { at: *at, request_id: *request_id, channel: channel.clone(), mode: *mode, outcome };
-        self.shards.tell(at.shard, Told::Joined(Box::new(joined)));
+        self.shards.send(at.shard, ShardMessage::Joined(Box::new(joined)));
     }
 
     pub(super) fn left(self, leave: &Leave) {
         let left = Left { at: leave.at, request_id: leave.request_id, channel: leave.channel.clone() };
-        self.shards.tell(leave.at.shard, Told::Left(left));
+        self.shards.send(leave.at.shard, ShardMessage::Left(left));
     }
 }
 
 /// What is to be done next for a channel.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Work {
-    /// Send [`Entry::flying`]; subscribe to the channel before, if so.
+    /// Send [`LocalChannel::in_flight`]; subscribe to the channel before, if so.
     Send { subscribe: bool },
     /// Nobody is there any more.
     Unsubscribe,
@@ -96,34 +96,38 @@ pub(super) enum Work {
 
 /// A channel as this node sees it.
 #[derive(Debug, Default)]
-pub(super) struct Entry {
+pub(super) struct LocalChannel {
     pub(super) subscribers: Subscribers,
-    pub(super) seats: HashMap<SessionRef, Seat>,
+    pub(super) sessions: HashMap<SessionRef, LocalSession>,
     /// What the last session joined with.
     pub(super) options: Option<Arc<ChannelOptions>>,
     /// The number of the last message that was told, while there is somebody who was told and nothing may be missing.
-    seen: Option<u64>,
+    delivered: Option<u64>,
     /// The same from before the connection was lost.
-    heard: u64,
+    delivered_before: u64,
     /// Where in the history everybody here is.
     pub(super) position: Option<Position>,
     pub(super) queue: VecDeque<Op>,
     /// Sent, over the connection of this number.
-    pub(super) flying: Vec<Op>,
-    pub(super) flight: u64,
-    line: VecDeque<Landed>,
-    held: VecDeque<Message>,
+    pub(super) in_flight: Vec<Op>,
+    pub(super) in_flight_on: u64,
+    completed: VecDeque<CompletedOp>,
+    buffered: VecDeque<PubsubMessage>,
     subscribed: bool,
     /// A task looks after it.
-    pub(super) driven: bool,
+    pub(super) has_task: bool,
     /// The number of subscriptions is to be told when it is time.
-    pub(super) owed: bool,
+    pub(super) count_pending: bool,
 }
 
-impl Entry {
+impl LocalChannel {
     /// Whether everything that was asked has ended and been told.
     pub(super) fn is_quiet(&self) -> bool {
-        self.queue.is_empty() && self.flying.is_empty() && self.line.is_empty() && self.held.is_empty() && !self.driven
+        self.queue.is_empty()
+            && self.in_flight.is_empty()
+            && self.completed.is_empty()
+            && self.buffered.is_empty()
+            && !self.has_task
     }
 
     /// Whether nothing is left of it.
@@ -132,120 +136,132 @@ impl Entry {
     }
 
     /// Whether sessions here do not hear the channel yet, because the connection is new.
-    pub(super) fn is_deaf(&self) -> bool {
-        !self.subscribers.is_empty() && self.seen.is_none()
+    pub(super) fn is_unsynced(&self) -> bool {
+        !self.subscribers.is_empty() && self.delivered.is_none()
     }
 
     /// Whether a task is needed that looks after it.
-    pub(super) fn wants_driving(&self) -> bool {
-        !self.driven && (!self.queue.is_empty() || self.is_deserted())
+    pub(super) fn wants_task(&self) -> bool {
+        !self.has_task && (!self.queue.is_empty() || self.is_deserted())
     }
 
     fn is_deserted(&self) -> bool {
-        self.subscribers.is_empty() && self.subscribed && self.line.is_empty() && self.flying.is_empty()
+        self.subscribers.is_empty() && self.subscribed && self.completed.is_empty() && self.in_flight.is_empty()
     }
 
     /// Takes up what is to be done next, over the connection of this number.
     pub(super) fn work(&mut self, connection: u64) -> Work {
         if !self.queue.is_empty() {
             let count = self.queue.len().min(BATCH);
-            self.flying = self.queue.drain(..count).collect();
-            self.flight = connection;
+            self.in_flight = self.queue.drain(..count).collect();
+            self.in_flight_on = connection;
             return Work::Send { subscribe: !std::mem::replace(&mut self.subscribed, true) };
         }
         if self.is_deserted() {
             self.subscribed = false;
-            self.held.clear();
+            self.buffered.clear();
             return Work::Unsubscribe;
         }
-        self.driven = false;
+        self.has_task = false;
         Work::Rest
     }
 
     /// What was sent over this connection has ended. False: a message is missing.
-    pub(super) fn landed(&mut self, connection: u64, ended: Vec<(u64, Outcome, bool)>, teller: Teller<'_>) -> bool {
-        if self.flight != connection || self.flying.len() != ended.len() {
+    pub(super) fn completed(
+        &mut self,
+        connection: u64,
+        ended: Vec<(u64, OpOutcome, bool)>,
+        notifier: ShardNotifier<'_>,
+    ) -> bool {
+        if self.in_flight_on != connection || self.in_flight.len() != ended.len() {
             // The connection is lost, and all of it has been called off.
             return true;
         }
-        let ops = std::mem::take(&mut self.flying);
-        let is_fine = |(op, (_, outcome, _)): (&Op, &(u64, Outcome, bool))| {
-            !matches!((op, outcome), (Op::Resync, Outcome::Failed))
+        let ops = std::mem::take(&mut self.in_flight);
+        let is_fine = |(op, (_, outcome, _)): (&Op, &(u64, OpOutcome, bool))| {
+            !matches!((op, outcome), (Op::Resync, OpOutcome::Failed))
         };
         if !ops.iter().zip(&ended).all(is_fine) {
             // To try that again at once would change nothing.
-            self.flying = ops;
+            self.in_flight = ops;
             return false;
         }
-        let landed = ops.into_iter().zip(ended).map(|(op, (at, outcome, owed))| Landed { op, at, outcome, owed });
-        self.line.extend(landed);
-        self.advance(teller)
+        let completed = ops.into_iter().zip(ended).map(|(op, (at, outcome, count_pending))| CompletedOp {
+            op,
+            at,
+            outcome,
+            count_pending,
+        });
+        self.completed.extend(completed);
+        self.advance(notifier)
     }
 
     /// A message has come. False: one before it is missing.
-    pub(super) fn hear(&mut self, message: Message, teller: Teller<'_>) -> bool {
+    pub(super) fn receive(&mut self, message: PubsubMessage, notifier: ShardNotifier<'_>) -> bool {
         if self.subscribed {
-            self.held.push_back(message);
+            self.buffered.push_back(message);
         }
-        self.advance(teller)
+        self.advance(notifier)
     }
 
     /// Tells whatever it is time for.
-    fn advance(&mut self, teller: Teller<'_>) -> bool {
+    fn advance(&mut self, notifier: ShardNotifier<'_>) -> bool {
         loop {
-            let waits_for = self.line.front().map(|landed| landed.at);
-            if waits_for.is_some_and(|at| self.seen.is_none_or(|seen| seen >= at)) {
-                if let Some(landed) = self.line.pop_front() {
-                    self.apply(landed, teller);
+            let waits_for = self.completed.front().map(|completed| completed.at);
+            if waits_for.is_some_and(|at| self.delivered.is_none_or(|seen| seen >= at)) {
+                if let Some(completed) = self.completed.pop_front() {
+                    self.apply(completed, notifier);
                 }
                 continue;
             }
-            if waits_for.is_none() && !self.flying.is_empty() {
+            if waits_for.is_none() && !self.in_flight.is_empty() {
                 return true;
             }
-            let Some(seen) = self.seen else {
+            let Some(seen) = self.delivered else {
                 // Nobody is here who could have missed it.
-                self.held.clear();
+                self.buffered.clear();
                 return true;
             };
-            let Some(next) = self.held.pop_front() else { return true };
+            let Some(next) = self.buffered.pop_front() else { return true };
             if next.number > seen + 1 {
                 return false;
             }
             if next.number == seen + 1 {
-                self.seen = Some(next.number);
-                self.tell(&next.prepared, next.except, teller);
+                self.delivered = Some(next.number);
+                self.tell(&next.message, next.except, notifier);
             }
         }
     }
 
-    fn apply(&mut self, landed: Landed, teller: Teller<'_>) {
-        let Landed { op, at, outcome, owed } = landed;
-        self.owed |= owed;
+    fn apply(&mut self, completed: CompletedOp, notifier: ShardNotifier<'_>) {
+        let CompletedOp { op, at, outcome, count_pending } = completed;
+        self.count_pending |= count_pending;
         match (op, outcome) {
-            (Op::Join(join, promise), Outcome::In(welcome)) => self.let_in(*join, promise, at, *welcome, teller),
-            (Op::Join(join, promise), Outcome::Full) => {
-                if promise.take() {
+            (Op::Join(join, promise), OpOutcome::In(welcome)) => {
+                self.apply_join(*join, promise, at, *welcome, notifier)
+            }
+            (Op::Join(join, promise), OpOutcome::Full) => {
+                if promise.claim() {
                     let limit = join.options.max_members;
-                    teller.joined(&join, Err(JoinRefused::TooManyMembers { limit }));
+                    notifier.joined(&join, Err(JoinRefused::TooManyMembers { limit }));
                 }
                 promise.answer(Ok(()));
             }
-            (Op::Leave(leave, promise), Outcome::Out) => self.let_out(&leave, promise, teller),
-            (Op::Resync, Outcome::Resynced { position, recovery, missed }) => {
-                self.resynced(at, position, recovery, missed, teller);
+            (Op::Leave(leave, promise), OpOutcome::Out) => self.apply_leave(&leave, promise, notifier),
+            (Op::Resync, OpOutcome::Resynced { position, recovery, missed }) => {
+                self.apply_resync(at, position, recovery, missed, notifier);
             }
             (op, _) => {
                 // What has become of it is not known, so it is called off, and Redis told who is here.
-                self.call_off(op, teller);
+                self.cancel(op, notifier);
                 self.queue.push_front(Op::Resync);
             }
         }
     }
 
-    fn let_in(&mut self, join: Join, promise: Promise, at: u64, welcome: Welcome, teller: Teller<'_>) {
+    fn apply_join(&mut self, join: Join, promise: Promise, at: u64, welcome: Welcome, notifier: ShardNotifier<'_>) {
         let is_new = !self.subscribers.has(join.at);
-        if !promise.take() {
+        if !promise.claim() {
             // The session was told that it could not join, so it is not to be there.
             if is_new {
                 let Join { channel, session, at, .. } = join;
@@ -253,22 +269,24 @@ impl Entry {
             }
             return;
         }
-        if self.seen.is_none() {
-            self.seen = Some(at);
+        if self.delivered.is_none() {
+            self.delivered = Some(at);
         }
         self.position = welcome.position.clone();
         self.subscribers.add(join.at);
-        self.seats.entry(join.at).or_insert_with(|| Seat { session: join.session, member: join.member.clone() });
+        self.sessions
+            .entry(join.at)
+            .or_insert_with(|| LocalSession { session: join.session, member: join.member.clone() });
         self.options = Some(Arc::clone(&join.options));
-        teller.joined(&join, Ok(welcome));
+        notifier.joined(&join, Ok(welcome));
         promise.answer(Ok(()));
     }
 
-    fn let_out(&mut self, leave: &Leave, promise: Option<Promise>, teller: Teller<'_>) {
+    fn apply_leave(&mut self, leave: &Leave, promise: Option<Promise>, notifier: ShardNotifier<'_>) {
         self.remove(leave.at);
         if let Some(promise) = promise {
-            if promise.take() {
-                teller.left(leave);
+            if promise.claim() {
+                notifier.left(leave);
             }
             promise.answer(Ok(()));
         }
@@ -277,96 +295,101 @@ impl Entry {
     /// Takes a session out of what is known here.
     pub(super) fn remove(&mut self, at: SessionRef) {
         self.subscribers.remove(at);
-        self.seats.remove(&at);
+        self.sessions.remove(&at);
         if self.subscribers.is_empty() {
-            (self.seen, self.position, self.owed) = (None, None, false);
+            (self.delivered, self.position, self.count_pending) = (None, None, false);
         }
     }
 
-    fn resynced(
+    fn apply_resync(
         &mut self,
         at: u64,
         position: Option<Position>,
         recovery: Recovery,
-        missed: Vec<Kept>,
-        teller: Teller<'_>,
+        missed: Vec<HistoryEntry>,
+        notifier: ShardNotifier<'_>,
     ) {
         if self.subscribers.is_empty() {
             return;
         }
-        self.seen = Some(at);
+        self.delivered = Some(at);
         let count = missed.len() as u64;
         let publications = recovery == Recovery::Lost;
         let tells_members = self.options.as_ref().is_some_and(|options| options.presence || options.join_leave);
         // What came and went meanwhile is kept nowhere.
-        let members = tells_members && self.heard.checked_add(count) != Some(at);
+        let members = tells_members && self.delivered_before.checked_add(count) != Some(at);
         // What another life holds follows the news that this one is over; it begins before the first that is left of it.
-        let at_loss = missed.first().and_then(|(prepared, _)| before(prepared)).or_else(|| position.clone());
-        let lost = |position| Arc::new(Lost { channel: teller.key.clone(), position, publications, members });
+        let at_loss = missed.first().and_then(|(message, _)| before(message)).or_else(|| position.clone());
+        let lost = |position| Arc::new(Lost { channel: notifier.key.clone(), position, publications, members });
         if publications {
-            self.tell_lost(&lost(at_loss), teller);
+            self.send_lost(&lost(at_loss), notifier);
         }
-        for (prepared, except) in missed {
-            self.tell(&prepared, except, teller);
+        for (message, except) in missed {
+            self.tell(&message, except, notifier);
         }
         self.position = position.clone();
         if members && !publications {
-            self.tell_lost(&lost(position), teller);
+            self.send_lost(&lost(position), notifier);
         }
     }
 
-    fn tell_lost(&self, lost: &Arc<Lost>, teller: Teller<'_>) {
+    fn send_lost(&self, lost: &Arc<Lost>, notifier: ShardNotifier<'_>) {
         for shard in self.subscribers.shards() {
-            teller.shards.tell(shard, Told::Lost(Arc::clone(lost)));
+            notifier.shards.send(shard, ShardMessage::Lost(Arc::clone(lost)));
         }
     }
 
     /// Tells everybody here.
-    pub(super) fn tell(&mut self, prepared: &Arc<Prepared>, except: Option<SessionId>, teller: Teller<'_>) {
-        if let Said::Publication(publication) = prepared.said()
+    pub(super) fn tell(
+        &mut self,
+        message: &Arc<EncodedMessage>,
+        except: Option<SessionId>,
+        notifier: ShardNotifier<'_>,
+    ) {
+        if let ChannelMessage::Publication(publication) = message.content()
             && let Some(position) = &publication.position
         {
             self.position = Some(position.clone());
         }
         for shard in self.subscribers.shards() {
-            teller.shards.tell(shard, Told::Said { prepared: Arc::clone(prepared), except });
+            notifier.shards.send(shard, ShardMessage::Message { message: Arc::clone(message), except });
         }
     }
 
     /// An op that will not end: whoever joins is told so, whoever leaves is out as far as this node goes.
-    fn call_off(&mut self, op: Op, teller: Teller<'_>) {
+    fn cancel(&mut self, op: Op, notifier: ShardNotifier<'_>) {
         match op {
             Op::Join(_, promise) => promise.answer(Err(BrokerError::Unavailable)),
-            Op::Leave(leave, promise) => self.let_out(&leave, promise, teller),
+            Op::Leave(leave, promise) => self.apply_leave(&leave, promise, notifier),
             Op::Resync => {}
         }
     }
 
     /// The connection is lost. What was asked is called off; on return Redis is told who is here.
-    pub(super) fn cut_off(&mut self, teller: Teller<'_>) {
-        let landed = std::mem::take(&mut self.line).into_iter().map(|landed| landed.op);
+    pub(super) fn disconnect(&mut self, notifier: ShardNotifier<'_>) {
+        let completed = std::mem::take(&mut self.completed).into_iter().map(|completed| completed.op);
         let all: Vec<_> =
-            landed.chain(std::mem::take(&mut self.flying)).chain(std::mem::take(&mut self.queue)).collect();
-        self.heard = self.seen.take().unwrap_or(self.heard);
-        self.held.clear();
+            completed.chain(std::mem::take(&mut self.in_flight)).chain(std::mem::take(&mut self.queue)).collect();
+        self.delivered_before = self.delivered.take().unwrap_or(self.delivered_before);
+        self.buffered.clear();
         self.subscribed = false;
         for op in all {
-            self.call_off(op, teller);
+            self.cancel(op, notifier);
         }
         self.queue.push_back(Op::Resync);
     }
 
     /// Leaves while Redis is away: it will be told on return.
-    pub(super) fn leave_alone(&mut self, leave: Leave, teller: Teller<'_>) {
+    pub(super) fn leave_offline(&mut self, leave: Leave, notifier: ShardNotifier<'_>) {
         self.remove(leave.at);
-        teller.left(&leave);
+        notifier.left(&leave);
         self.queue.push_back(Op::Leave(leave, None));
     }
 }
 
 /// The position of whoever has heard everything before it.
-fn before(prepared: &Prepared) -> Option<Position> {
-    let Said::Publication(publication) = prepared.said() else { return None };
+fn before(message: &EncodedMessage) -> Option<Position> {
+    let ChannelMessage::Publication(publication) = message.content() else { return None };
     let position = publication.position.as_ref()?;
     Some(Position { offset: position.offset.saturating_sub(1), ..position.clone() })
 }

@@ -6,22 +6,22 @@
 use std::sync::Arc;
 
 use tidings_model::channel::{ChannelKey, Epoch, Position, SessionId};
-use tidings_wire::{Prepared, Presence, Publication, Said};
+use tidings_wire::{ChannelMessage, EncodedMessage, MemberChange, Publication};
 
 use crate::codec;
 
 /// A message of a channel.
 #[derive(Debug, Clone)]
-pub(super) struct Message {
+pub(super) struct PubsubMessage {
     /// Its number.
     pub(super) number: u64,
     /// What it says.
-    pub(super) prepared: Arc<Prepared>,
+    pub(super) message: Arc<EncodedMessage>,
     /// Who isn't told.
     pub(super) except: Option<SessionId>,
 }
 
-impl Message {
+impl PubsubMessage {
     /// Reads one; `None` if it makes no sense.
     pub(super) fn read(payload: &[u8], channel: &ChannelKey) -> Option<Self> {
         let end = payload.iter().position(|byte| *byte == b'\n')?;
@@ -32,19 +32,23 @@ impl Message {
         let (said, except) = match kind {
             "p" => {
                 let position = position(words.next()?, words.next()?)?;
-                let (prepared, except) = publication(body, &channel, position)?;
-                return Some(Self { number, prepared, except });
+                let (message, except) = publication(body, &channel, position)?;
+                return Some(Self { number, message, except });
             }
             "+" | "-" => {
                 let changes_users = words.next()? == "1";
                 let session: SessionId = words.next()?.parse().ok()?;
-                let presence = Presence { channel, session, member: codec::read_member(body)?, changes_users };
-                if kind == "+" { (Said::Joined(presence), Some(session)) } else { (Said::Left(presence), None) }
+                let presence = MemberChange { channel, session, member: codec::read_member(body)?, changes_users };
+                if kind == "+" {
+                    (ChannelMessage::Joined(presence), Some(session))
+                } else {
+                    (ChannelMessage::Left(presence), None)
+                }
             }
-            "#" => (Said::Subscriptions { channel, count: words.next()?.parse().ok()? }, None),
+            "#" => (ChannelMessage::Subscriptions { channel, count: words.next()?.parse().ok()? }, None),
             _ => return None,
         };
-        Some(Self { number, prepared: Arc::new(Prepared::new(said)), except })
+        Some(Self { number, message: Arc::new(EncodedMessage::new(said)), except })
     }
 }
 
@@ -53,10 +57,10 @@ pub(super) fn publication(
     bytes: &[u8],
     channel: &ChannelKey,
     position: Option<Position>,
-) -> Option<(Arc<Prepared>, Option<SessionId>)> {
-    let codec::Speech { event, user, except } = codec::read_speech(bytes, &channel.app)?;
-    let said = Said::Publication(Publication { event, channel: channel.clone(), position, user });
-    Some((Arc::new(Prepared::new(said)), except))
+) -> Option<(Arc<EncodedMessage>, Option<SessionId>)> {
+    let codec::PublishedEvent { event, user, except } = codec::read_event(bytes, &channel.app)?;
+    let said = ChannelMessage::Publication(Publication { event, channel: channel.clone(), position, user });
+    Some((Arc::new(EncodedMessage::new(said)), except))
 }
 
 /// A position as scripts write it: `None` within for that of a publication without one.

@@ -8,67 +8,67 @@ use redis::{RedisError, Value};
 use tidings_model::channel::ChannelKey;
 
 use super::core::Core;
-use super::entry::{Entry, Op, Outcome, Work};
 use super::keys;
+use super::local_channel::{LocalChannel, Op, OpOutcome, Work};
 use super::reply::Reply;
-use super::scripts::{Call, Kind};
-use super::servers::Up;
+use super::scripts::{ScriptCall, ScriptKind};
+use super::servers::RedisConnection;
 use crate::broker::{BrokerError, Join, Since};
 use crate::codec;
-use crate::told::Welcome;
+use crate::shard_message::Welcome;
 
 /// How often is looked whether a connection that was given up is used no more.
 const PAUSE: Duration = Duration::from_millis(10);
 
 /// Looks after a channel until nothing is to be done.
-pub(super) fn drive(core: &Arc<Core>, key: ChannelKey) {
+pub(super) fn start_task(core: &Arc<Core>, key: ChannelKey) {
     let core = Arc::clone(core);
     tokio::spawn(async move { while step(&core, &key).await {} });
 }
 
 /// The next thing to do for the channel. False: there is none.
 async fn step(core: &Core, key: &ChannelKey) -> bool {
-    let Ok(lane) = core.lanes.acquire().await else { return false };
-    let (up, work, calls) = {
-        let mut entries = core.partition(key);
-        let Some(entry) = entries.get_mut(key) else { return false };
+    let Ok(permit) = core.channel_tasks.acquire().await else { return false };
+    let (conn, work, calls) = {
+        let mut channels = core.partition(key);
+        let Some(local) = channels.get_mut(key) else { return false };
         // Asked for under the lock, so that a new connection finds either this task or that there is none.
-        let Ok(up) = core.up(key) else {
-            entry.cut_off(core.teller(key));
-            entry.driven = false;
+        let Ok(conn) = core.connection(key) else {
+            local.disconnect(core.notifier(key));
+            local.has_task = false;
             return false;
         };
-        let work = entry.work(up.number);
-        if work == Work::Rest && entry.is_over() {
-            entries.remove(key);
+        let work = local.work(conn.number);
+        if work == Work::Rest && local.is_over() {
+            channels.remove(key);
             return false;
         }
-        let calls: Vec<_> = entry.flying.iter().map(|op| call(op, entry, &up)).collect();
-        (up, work, calls)
+        let calls: Vec<_> = local.in_flight.iter().map(|op| call(op, local, &conn)).collect();
+        (conn, work, calls)
     };
     match work {
         Work::Rest => false,
         Work::Unsubscribe => {
             // Should it fail, the connection is given up, and with it the subscription.
-            let gone = unsubscribe(core, &up, key).await;
+            let gone = unsubscribe(core, &conn, key).await;
             tracing::trace!(channel = %key.name, ?gone, "nobody is here any more");
             true
         }
         Work::Send { subscribe } => {
-            let ended = send(core, &up, key, subscribe, &calls).await;
+            let ended = send(core, &conn, key, subscribe, &calls).await;
             let is_whole = {
-                let mut entries = core.partition(key);
-                let Some(entry) = entries.get_mut(key) else { return false };
+                let mut channels = core.partition(key);
+                let Some(local) = channels.get_mut(key) else { return false };
                 match ended {
-                    Ok(ended) => entry.landed(up.number, ended, core.teller(key)),
+                    Ok(ended) => local.completed(conn.number, ended, core.notifier(key)),
                     // Whoever gives up the connection calls off what is under way.
                     Err(_) => false,
                 }
             };
             if !is_whole {
-                drop(lane);
-                up.give_up("joins or leaves have no answer, or a message is missing");
-                wait_for_end(core, &up, key).await;
+                drop(permit);
+                conn.give_up("joins or leaves have no answer, or a message is missing");
+                wait_for_end(core, &conn, key).await;
             }
             true
         }
@@ -76,72 +76,72 @@ async fn step(core: &Core, key: &ChannelKey) -> bool {
 }
 
 /// Waits until a connection that was given up is used no more; not for ever, since the broker may be gone meanwhile.
-async fn wait_for_end(core: &Core, up: &Up, key: &ChannelKey) {
-    let is_used = || core.up(key).is_ok_and(|now| now.number == up.number);
+async fn wait_for_end(core: &Core, conn: &RedisConnection, key: &ChannelKey) {
+    let is_used = || core.connection(key).is_ok_and(|now| now.number == conn.number);
     let ended = async {
         while is_used() {
             tokio::time::sleep(PAUSE).await;
         }
     };
-    if tokio::time::timeout(core.settings.patience, ended).await.is_err() {
+    if tokio::time::timeout(core.settings.timeout, ended).await.is_err() {
         tracing::debug!("a connection that was given up is still there");
     }
 }
 
-async fn unsubscribe(core: &Core, up: &Up, key: &ChannelKey) -> Result<(), BrokerError> {
-    let voice = keys::voice(key);
-    if let Err(error) = up.unsubscribe(&voice).await {
-        core.failed(up, &error);
+async fn unsubscribe(core: &Core, conn: &RedisConnection, key: &ChannelKey) -> Result<(), BrokerError> {
+    let pubsub_channel = keys::pubsub_channel(key);
+    if let Err(error) = conn.unsubscribe(&pubsub_channel).await {
+        core.failed(conn, &error);
     }
     let mut command = redis::cmd("ZREM");
-    command.arg(up.site.home.index(&up.node)).arg(keys::indexed(key));
-    core.send(up, &command).await.map(drop)
+    command.arg(conn.server.keyspace.index(&conn.node)).arg(keys::indexed(key));
+    core.send(conn, &command).await.map(drop)
 }
 
 /// Sends the calls of a batch, and says how each ended.
 async fn send(
     core: &Core,
-    up: &Up,
+    conn: &RedisConnection,
     key: &ChannelKey,
     subscribe: bool,
-    calls: &[Call],
-) -> Result<Vec<(u64, Outcome, bool)>, BrokerError> {
-    let voice = keys::voice(key);
-    let mut connection = up.connection.clone();
+    calls: &[ScriptCall],
+) -> Result<Vec<(u64, OpOutcome, bool)>, BrokerError> {
+    let pubsub_channel = keys::pubsub_channel(key);
+    let mut connection = conn.multiplexed.clone();
     let mut batch = redis::pipe();
     batch.ignore_errors();
     if subscribe {
-        up.site
-            .subscribe(&mut connection, &voice)
+        conn.server
+            .subscribe(&mut connection, &pubsub_channel)
             .await
-            .map_err(|error| core.failed(up, &error))
+            .map_err(|error| core.failed(conn, &error))
             .map_err(unavailable)?;
         // Before the first session is in: whoever clears up after this node looks there.
-        batch.cmd("ZADD").arg(up.site.home.index(&up.node)).arg(0).arg(keys::indexed(key)).ignore();
+        batch.cmd("ZADD").arg(conn.server.keyspace.index(&conn.node)).arg(0).arg(keys::indexed(key)).ignore();
     }
     for call in calls {
-        batch.add_command(core.command(up, &up.node, key, call)?);
+        batch.add_command(core.command(conn, &conn.node, key, call)?);
     }
     let answer = batch.query_async::<Vec<Result<Value, RedisError>>>(&mut connection);
-    let answers = match tokio::time::timeout(core.settings.patience, answer).await {
+    let answers = match tokio::time::timeout(core.settings.timeout, answer).await {
         Ok(Ok(answers)) => answers,
         Ok(Err(error)) => {
-            core.failed(up, &error);
+            core.failed(conn, &error);
             return Err(BrokerError::Unavailable);
         }
         Err(_) => return Err(BrokerError::Unavailable),
     };
-    if answers.len() != calls.len() || up.is_confused.load(Relaxed) {
+    if answers.len() != calls.len() || conn.is_confused.load(Relaxed) {
         return Err(BrokerError::Unavailable);
     }
-    let read = |(answer, call): (Result<Value, RedisError>, &Call)| match answer {
+    let read = |(answer, call): (Result<Value, RedisError>, &ScriptCall)| match answer {
         Ok(mut value) => {
-            core.heed(&mut value, key);
+            core.drain_transitions(&mut value, key);
             read(value, call.kind(), key).ok_or(BrokerError::Unavailable)
         }
         Err(error) => {
-            core.failed(up, &error);
-            Ok((0, Outcome::Failed, false))
+            core.failed(conn, &error);
+            Ok((0, OpOutcome::Failed, false))
         }
     };
     answers.into_iter().zip(calls).map(read).collect()
@@ -151,26 +151,26 @@ fn unavailable(_: ()) -> BrokerError {
     BrokerError::Unavailable
 }
 
-fn call(op: &Op, entry: &Entry, up: &Up) -> Call {
+fn call(op: &Op, local: &LocalChannel, conn: &RedisConnection) -> ScriptCall {
     match op {
         Op::Join(join, _) => join_call(join),
-        Op::Leave(leave, _) => Call::new(Kind::Leave).arg(place(leave.at)),
-        Op::Resync => resync_call(entry, up.is_same_data),
+        Op::Leave(leave, _) => ScriptCall::new(ScriptKind::Leave).arg(session_key(leave.at)),
+        Op::Resync => resync_call(local, conn.is_same_data),
     }
 }
 
-fn place(at: crate::told::SessionRef) -> String {
+fn session_key(at: crate::shard_message::SessionRef) -> String {
     format!("{}.{}.{}", at.shard, at.slot, at.life)
 }
 
-fn join_call(join: &Join) -> Call {
+fn join_call(join: &Join) -> ScriptCall {
     let options = &join.options;
     let (user, shown) = match &join.member {
         Some(member) => (member.user.as_bytes(), codec::member(member)),
         None => (&[][..], Vec::new()),
     };
-    let call = Call::new(Kind::Join)
-        .arg(place(join.at))
+    let call = ScriptCall::new(ScriptKind::Join)
+        .arg(session_key(join.at))
         .arg(join.session.to_string())
         .arg(user)
         .arg(shown)
@@ -188,54 +188,54 @@ fn join_call(join: &Join) -> Call {
     }
 }
 
-fn resync_call(entry: &Entry, tells: bool) -> Call {
-    let options = entry.options.as_deref();
+fn resync_call(local: &LocalChannel, tells: bool) -> ScriptCall {
+    let options = local.options.as_deref();
     let flag = |of: fn(&tidings_model::channel::ChannelOptions) -> bool| options.is_some_and(of);
-    let call = Call::new(Kind::Resync)
+    let call = ScriptCall::new(ScriptKind::Resync)
         .flag(flag(|options| options.presence))
         .flag(flag(|options| options.join_leave))
         .flag(flag(|options| options.subscription_count))
         .number(options.map_or(0, |options| options.history_size))
         .number(options.map_or(0, |options| options.history_ttl.as_millis()))
         .flag(tells);
-    let mut call = match &entry.position {
+    let mut call = match &local.position {
         Some(position) => call.arg(position.epoch.as_str()).number(position.offset),
         None => call.arg("").number(0),
     };
-    for (at, seat) in &entry.seats {
-        let (user, shown) = match &seat.member {
+    for (at, session) in &local.sessions {
+        let (user, shown) = match &session.member {
             Some(member) => (member.user.as_bytes(), codec::member(member)),
             None => (&[][..], Vec::new()),
         };
-        call = call.arg(place(*at)).arg(seat.session.to_string()).arg(user).arg(shown);
+        call = call.arg(session_key(*at)).arg(session.session.to_string()).arg(user).arg(shown);
     }
     call
 }
 
-/// Reads how an op ended: the number of the message before it, the end, and whether a number of subscriptions is owed.
-fn read(value: Value, kind: Kind, key: &ChannelKey) -> Option<(u64, Outcome, bool)> {
+/// Reads how an op ended: the number of the message before it, the end, and whether a number of subscriptions is count_pending.
+fn read(value: Value, kind: ScriptKind, key: &ChannelKey) -> Option<(u64, OpOutcome, bool)> {
     let mut reply = Reply::of(value)?;
     match kind {
-        Kind::Join if reply.text()? == "full" => Some((reply.int()?, Outcome::Full, false)),
-        Kind::Join => {
+        ScriptKind::Join if reply.text()? == "full" => Some((reply.int()?, OpOutcome::Full, false)),
+        ScriptKind::Join => {
             let at = reply.int()?;
             let position = reply.position()?;
             let recovery = reply.recovery()?;
             let entries = reply.entries(key, position.as_ref())?;
-            let publications = entries.into_iter().map(|(prepared, _)| prepared).collect();
+            let publications = entries.into_iter().map(|(message, _)| message).collect();
             let (members, subscriptions) = (reply.members()?, reply.int()?);
             let cached = reply.cached(key)?.map(|cached| cached.publication);
-            let owed = reply.text()? == "1";
+            let count_pending = reply.text()? == "1";
             let welcome = Welcome { position, recovery, publications, members, subscriptions, cached };
-            Some((at, Outcome::In(Box::new(welcome)), owed))
+            Some((at, OpOutcome::In(Box::new(welcome)), count_pending))
         }
-        Kind::Resync => {
+        ScriptKind::Resync => {
             let at = reply.int()?;
             let (position, recovery) = (reply.position()?, reply.recovery()?);
             let missed = reply.entries(key, position.as_ref())?;
-            let owed = reply.text()? == "1";
-            Some((at, Outcome::Resynced { position, recovery, missed }, owed))
+            let count_pending = reply.text()? == "1";
+            Some((at, OpOutcome::Resynced { position, recovery, missed }, count_pending))
         }
-        _ => Some((reply.int()?, Outcome::Out, reply.text()? == "1")),
+        _ => Some((reply.int()?, OpOutcome::Out, reply.text()? == "1")),
     }
 }

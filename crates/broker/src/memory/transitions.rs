@@ -5,23 +5,23 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use tidings_model::channel::ChannelKey;
 use tidings_model::transition::{Change, Kinds, Transition};
 
-use crate::watch::Watch;
+use crate::transition_sink::TransitionSink;
 
 /// Where transitions of a channel are noted. Used under its lock, so that their numbers are in their order.
 #[derive(Clone, Copy)]
-pub(super) struct Notes<'a> {
+pub(super) struct TransitionRecorder<'a> {
     pub(super) wanted: Kinds,
-    pub(super) watch: &'a dyn Watch,
+    pub(super) sink: &'a dyn TransitionSink,
     /// The number of the last transition of any channel.
     pub(super) last: &'a AtomicU64,
 }
 
-impl Notes<'_> {
+impl TransitionRecorder<'_> {
     /// Tells of a transition that is wanted.
-    pub(super) fn note(&self, channel: &ChannelKey, change: Change) {
+    pub(super) fn record(&self, channel: &ChannelKey, change: Change) {
         if self.wanted.has(change.kind()) {
             let number = self.last.fetch_add(1, Ordering::Relaxed) + 1;
-            self.watch.happened(Transition { channel: channel.clone(), number, change });
+            self.sink.record(Transition { channel: channel.clone(), number, change });
         }
     }
 }

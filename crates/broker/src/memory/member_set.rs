@@ -8,7 +8,7 @@ use std::sync::Arc;
 use hashbrown::HashMap;
 use tidings_model::channel::Member;
 
-use crate::told::SessionRef;
+use crate::shard_message::SessionRef;
 
 /// A user, as the first of their sessions showed them.
 #[derive(Debug)]
@@ -16,13 +16,13 @@ struct User(Arc<Member>);
 
 /// The sessions with a user id that are in a channel.
 #[derive(Debug, Default)]
-pub(super) struct Presence {
+pub(super) struct MemberSet {
     sessions: HashMap<SessionRef, Arc<Member>>,
     /// How many sessions each has, in the order of their ids, as they are listed.
     users: BTreeMap<User, u32>,
 }
 
-impl Presence {
+impl MemberSet {
     /// How many users are there.
     pub(super) fn users(&self) -> usize {
         self.users.len()
