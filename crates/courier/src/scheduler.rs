@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use tidings_model::clock::{Millis, Stopwatch, millis};
+use tidings_model::clock::{Millis, millis};
 use tidings_store::StoreError;
 use tidings_store::queue::{Leased, Skip, Wanted};
 use tokio_util::sync::CancellationToken;
@@ -26,9 +26,6 @@ const EXPANDED: usize = 500;
 const POLL: Duration = Duration::from_secs(1);
 /// How often leases that ran out, and fan-out that another node has left, are looked for.
 const SWEEP: Duration = Duration::from_secs(10);
-/// How long the store is not asked again for due work after it had none that there was room for: a fan-out that is being written
-/// wakes us for each slice.
-const BREATH: Duration = Duration::from_millis(25);
 /// The pause after the store has refused something.
 const PAUSE: Duration = Duration::from_millis(500);
 
@@ -37,8 +34,6 @@ const PAUSE: Duration = Duration::from_millis(500);
 struct Last {
     polled: Millis,
     swept: Millis,
-    /// The store was asked for due work and had none that there was room for.
-    in_vain: Option<Stopwatch>,
 }
 
 /// Runs until it is stopped, then gives back what was leased and not attempted.
@@ -79,22 +74,11 @@ async fn round(inner: &Arc<Inner>, last: &mut Last) -> Result<Duration, StoreErr
         again = expand(inner, now).await.inspect_err(|_| inner.fanout.store(true, Ordering::Relaxed))?;
         inner.fanout.fetch_or(again, Ordering::Relaxed);
     }
-    // A store that has just been asked in vain is left alone for the rest of this.
-    let breath = last.in_vain.as_ref().map_or(Duration::ZERO, |asked| BREATH.saturating_sub(asked.elapsed()));
-    let next = if asked > now && !low && now - last.polled < millis(POLL) {
-        asked
-    } else if !breath.is_zero() {
-        inner.low.fetch_or(low, Ordering::Relaxed);
-        now + millis(breath).max(1)
-    } else {
+    let next = if asked <= now || low || now - last.polled >= millis(POLL) {
         last.polled = now;
-        let claimed = claim(inner, now).await.inspect_err(|_| inner.due_at(0))?;
-        last.in_vain = matches!(claimed, Claimed::Nothing(_)).then(Stopwatch::start);
-        match claimed {
-            // There may be more than was asked for or had room.
-            Claimed::Some => now,
-            Claimed::Nothing(next) => next,
-        }
+        claim(inner, now).await.inspect_err(|_| inner.due_at(0))?
+    } else {
+        asked
     };
     if inner.orphans.swap(false, Ordering::Relaxed) {
         cancel_orphans(inner).await.inspect_err(|_| inner.orphans.store(true, Ordering::Relaxed))?;
@@ -182,16 +166,9 @@ async fn expand(inner: &Arc<Inner>, now: Millis) -> Result<bool, StoreError> {
     Ok(expanded.more)
 }
 
-/// What came of asking the store for due work.
-enum Claimed {
-    Some,
-    /// None that there is room for; when something will be due.
-    Nothing(Millis),
-}
-
-/// Claims what is due, as far as there is room. Apps that hold their share of memory are asked for after the usual while, or
-/// when one of their destinations runs low.
-async fn claim(inner: &Arc<Inner>, now: Millis) -> Result<Claimed, StoreError> {
+/// Claims what is due, as far as there is room. Returns when to ask again; apps that hold their share of memory are asked for
+/// after the usual while, or when one of their destinations runs low.
+async fn claim(inner: &Arc<Inner>, now: Millis) -> Result<Millis, StoreError> {
     let apps = inner.memory.full();
     let destinations = inner.dispatcher.lock().full(|no| inner.policy(no), &apps, now);
     let skip = Skip { destinations, apps };
@@ -221,7 +198,7 @@ async fn claim(inner: &Arc<Inner>, now: Millis) -> Result<Claimed, StoreError> {
     }
     if wanted.is_empty() {
         // Whoever is due has no room: it says when it runs low.
-        return Ok(Claimed::Nothing(due.next.unwrap_or(Millis::MAX)));
+        return Ok(due.next.unwrap_or(Millis::MAX));
     }
     let claimed = inner.store.claim(wanted.clone(), now, inner.lease()).await?;
     {
@@ -232,7 +209,8 @@ async fn claim(inner: &Arc<Inner>, now: Millis) -> Result<Claimed, StoreError> {
         }
     }
     read(inner, claimed, false).await?;
-    Ok(Claimed::Some)
+    // There may be more than was asked for or had room.
+    Ok(now)
 }
 
 async fn sweep(inner: &Inner) -> Result<(), StoreError> {
