@@ -59,7 +59,8 @@ pub(super) fn pure_code(tree: &Tree) -> Vec<Finding> {
         }
     }
     let is_pure = |source: &&Source| {
-        let is_doors_frames = source.is_below(&["crates/doors/"]) && source.path.ends_with("/wire.rs");
+        let is_doors_frames = source.is_below(&["crates/doors/"])
+            && (source.path.ends_with("/wire.rs") || source.path.contains("/wire/"));
         source.is_below(&["crates/model/", "crates/wire/"]) || is_doors_frames
     };
     for source in shipped(tree).filter(is_pure) {
@@ -180,6 +181,7 @@ mod tests {
         assert_eq!(found(pure_code, "crates/model/src/a.rs", "use std::net::IpAddr;"), 0);
         assert_eq!(found(pure_code, "crates/model/src/a.rs", "use std::net::TcpStream;"), 1);
         assert_eq!(found(pure_code, "crates/doors/pusher/src/wire.rs", "use tokio::sync::mpsc;"), 1);
+        assert_eq!(found(pure_code, "crates/doors/pusher/src/wire/json.rs", "use tokio::sync::mpsc;"), 1);
         assert_eq!(found(pure_code, "crates/doors/pusher/src/api.rs", "use tokio::sync::mpsc;"), 0);
         assert_eq!(found(pure_code, "crates/model/Cargo.toml", "[dependencies]\ntokio.workspace = true\n"), 1);
         assert_eq!(found(pure_code, "crates/model/Cargo.toml", "[dev-dependencies]\ntokio.workspace = true\n"), 0);

@@ -1,7 +1,8 @@
-//! The rule that each promise in `tests/covers.txt` has a test that says so: a comment `// covers: S07, C02`.
+//! The rule that each promise in `tests/covers.txt` has a test that says so: a comment `// covers: S07, C02` right above it.
 
 use std::collections::BTreeMap;
 
+use super::source::{Source, uses};
 use super::{Finding, Tree};
 
 const LIST: &str = "tests/covers.txt";
@@ -28,14 +29,15 @@ pub(super) fn covers(tree: &Tree) -> Vec<Finding> {
             findings.push(Finding::error(LIST, index + 1, format!("{id} is listed twice")));
         }
     }
-    let covered = covered(tree);
-    for (path, line, id) in &covered {
+    let Covered { ids, astray } = covered(tree);
+    findings.extend(astray);
+    for (path, line, id) in &ids {
         if !promises.contains_key(id.as_str()) {
             findings.push(Finding::error(path, *line, format!("covers {id}, which {LIST} does not list")));
         }
     }
     for (id, (line, description)) in promises {
-        let has_test = covered.iter().any(|(.., covered)| covered == id);
+        let has_test = ids.iter().any(|(.., covered)| covered == id);
         let (what, later) = description.split_once(LATER).map_or((description, None), |(what, why)| (what, Some(why)));
         match (has_test, later) {
             (true, None) => {}
@@ -53,28 +55,64 @@ pub(super) fn covers(tree: &Tree) -> Vec<Finding> {
     findings
 }
 
-/// Where which id is covered.
-fn covered(tree: &Tree) -> Vec<(String, usize, String)> {
-    let in_rust =
-        tree.rust.iter().filter(|source| !source.path.starts_with("xtask/")).flat_map(|source| {
-            source.comments.iter().map(|comment| (&source.path, comment.line, comment.text.as_str()))
-        });
-    let in_scripts = tree
-        .texts
-        .iter()
-        .filter(|(path, _)| [".js", ".mjs", ".ts", ".py", ".sh"].iter().any(|end| path.ends_with(end)))
-        .flat_map(|(path, text)| text.lines().enumerate().map(move |(index, line)| (path, index + 1, line)));
-    let mut found = Vec::new();
-    for (path, line, comment) in in_rust.chain(in_scripts) {
-        let Some(ids) = comment.trim_start_matches(['/', '#', '!', ' ', '\t']).strip_prefix(MARK) else { continue };
-        // Behind the ids there may be words.
-        let is_id = |word: &&str| {
-            word.starts_with(|c: char| c.is_ascii_uppercase()) && word.ends_with(|c: char| c.is_ascii_digit())
-        };
-        let words = ids.split([',', ' ']).filter(|word| !word.is_empty());
-        found.extend(words.take_while(is_id).map(|id| (path.clone(), line, id.to_owned())));
+/// What the comments say.
+#[derive(Default)]
+struct Covered {
+    /// Where which id is covered.
+    ids: Vec<(String, usize, String)>,
+    /// Comments that stand above no test.
+    astray: Vec<Finding>,
+}
+
+fn covered(tree: &Tree) -> Covered {
+    let mut covered = Covered::default();
+    for source in tree.rust.iter().filter(|source| !source.path.starts_with("xtask/")) {
+        for comment in &source.comments {
+            let ids = ids(&comment.text);
+            if !ids.is_empty() && !is_above_a_test(tree, source, comment.line) {
+                let message = "this covers nothing: no test stands right below it";
+                covered.astray.push(Finding::error(&source.path, comment.line, message));
+                continue;
+            }
+            covered.ids.extend(ids.into_iter().map(|id| (source.path.clone(), comment.line, id)));
+        }
     }
-    found
+    let is_script = |path: &str| [".js", ".mjs", ".ts", ".py", ".sh"].iter().any(|end| path.ends_with(end));
+    for (path, text) in tree.texts.iter().filter(|(path, _)| path.starts_with("tests/") && is_script(path)) {
+        for (index, line) in text.lines().enumerate() {
+            covered.ids.extend(ids(line).into_iter().map(|id| (path.clone(), index + 1, id)));
+        }
+    }
+    covered
+}
+
+/// The ids that a comment names. Behind them there may be words.
+fn ids(comment: &str) -> Vec<String> {
+    let Some(ids) = comment.trim_start_matches(['/', '#', '!', ' ', '\t']).strip_prefix(MARK) else {
+        return Vec::new();
+    };
+    let is_id = |word: &&str| {
+        word.starts_with(|c: char| c.is_ascii_uppercase()) && word.ends_with(|c: char| c.is_ascii_digit())
+    };
+    let words = ids.split([',', ' ']).filter(|word| !word.is_empty());
+    words.take_while(is_id).map(str::to_owned).collect()
+}
+
+/// Whether what follows a comment is a test: a function that says so, or one that a suite of tests runs by its name.
+fn is_above_a_test(tree: &Tree, source: &Source, comment: usize) -> bool {
+    let mut below = source.code.lines().skip(comment).map(str::trim).filter(|line| !line.is_empty());
+    let mut is_marked = false;
+    let function = below.by_ref().find(|line| {
+        is_marked |= line.starts_with("#[") && line.contains("test");
+        !line.starts_with("#[")
+    });
+    let name = function.and_then(|line| line.split_once("fn ")).map(|(_, rest)| {
+        let end = rest.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(rest.len());
+        &rest[..end]
+    });
+    let is_run_by_name = |name: &str| tree.rust.iter().map(|other| uses(&other.code, &[name]).len()).sum::<usize>() > 1;
+    // Tests that a macro makes stand in its call.
+    is_marked && function.is_some() || name.is_some_and(is_run_by_name)
 }
 
 #[cfg(test)]
@@ -88,7 +126,9 @@ mod tests {
 
     #[test]
     fn a_covered_list_is_clean() {
-        assert!(messages("# why\nS01 literals\nC02 crash\n", "// covers: S01, C02 (both)\nfn x() {}\n").is_empty());
+        assert!(
+            messages("# why\nS01 literals\nC02 crash\n", "// covers: S01, C02 (both)\n#[test]\nfn x() {}\n").is_empty()
+        );
     }
 
     #[test]
@@ -104,7 +144,7 @@ mod tests {
 
     #[test]
     fn an_unknown_id_and_a_stale_later_are_found() {
-        let found = messages("S02 names later: soon\n", "// covers: S02\n// covers: S99\n");
+        let found = messages("S02 names later: soon\n", "// covers: S02\n// covers: S99\n#[test]\nfn x() {}");
         assert_eq!(
             found,
             [
@@ -117,5 +157,23 @@ mod tests {
     #[test]
     fn a_text_that_mentions_it_covers_nothing() {
         assert_eq!(messages("S01 literals\n", "let x = \"// covers: S01\";\n").len(), 1);
+    }
+
+    #[test]
+    fn only_a_test_covers_something() {
+        let list = "S01 literals\n";
+        let alone = "error: tests/tests/a.rs:1: this covers nothing: no test stands right below it";
+        let astray =
+            ["// covers: S01\nfn x() {}\n", "// covers: S01\nstruct X;\n#[test]\nfn x() {}\n", "// covers: S01\n"];
+        for test in astray {
+            assert_eq!(messages(list, test).first().map(String::as_str), Some(alone), "{test}");
+        }
+        let tests = [
+            "// covers: S01\n/// Why.\n#[tokio::test(flavor = \"multi_thread\")]\nasync fn x() {}\n",
+            "// covers: S01\nasync fn x() {}\nsuite!(x);\n",
+        ];
+        for test in tests {
+            assert!(messages(list, test).is_empty(), "{test}");
+        }
     }
 }

@@ -6,7 +6,7 @@
 mod boundaries;
 mod covers;
 mod layers;
-mod readme;
+mod pages;
 mod source;
 mod style;
 mod words;
@@ -105,7 +105,7 @@ impl Tree {
 
 type Rule = fn(&Tree) -> Vec<Finding>;
 
-const RULES: [Rule; 16] = [
+const RULES: [Rule; 17] = [
     style::module_docs,
     style::file_size,
     style::unsafe_code,
@@ -121,7 +121,8 @@ const RULES: [Rule; 16] = [
     words::machine_paths,
     words::addresses_and_numbers,
     covers::covers,
-    readme::commands,
+    pages::commands,
+    pages::named_files,
 ];
 
 /// Applies every rule and prints what they find; `true` if there is no error among it.
