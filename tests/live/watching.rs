@@ -40,6 +40,8 @@ async fn pusher_js_is_told_who_of_its_watchlist_comes_and_goes() {
     // A second session of the same user changes nothing, until the last one is gone.
     let mut second = app.connect().await;
     sign_in(&mut second, "bob", json!([])).await;
+    // The server has the sign-in before the first session goes.
+    second.settle().await;
     bob.disconnect().await;
     carol.disconnect().await;
     assert_eq!(page.expect_watched("offline").await["user_ids"], json!(["carol"]), "bob is still there");
