@@ -23,7 +23,7 @@ use crate::hosts::{HostSlot, Hosts};
 use crate::outlet::{DestinationPolicy, Host};
 use crate::ring::{AppNo, Ring};
 use crate::settings::Settings;
-use crate::usage::{Answered, Usage};
+use crate::usage::{Answered, TIMES_FREE, Usage};
 
 /// One request to make now. Its permit is released by [`Dispatcher::end`].
 pub(crate) struct Dispatch {
@@ -211,7 +211,7 @@ impl Dispatcher {
         let unproven_free = half.saturating_sub(usage.unproven);
         let failing_free = half.div_ceil(2).saturating_sub(usage.failing);
         let of = |app: AppNo| by_app.get(app as usize).copied().unwrap_or_default();
-        let may = |app| of(app).all < 3 * free;
+        let may = |app| of(app).all < TIMES_FREE * free;
         let may_untried = |app| may(app) && of(app).unproven < unproven_free;
         let may_failing = |app| may_untried(app) && of(app).failing < failing_free;
         // Each of them comes first at times, so that none starves while another could use every permit.

@@ -10,8 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use parking_lot::Mutex;
 use tidings_model::id::AppId;
 
-/// How many times of what is free an app may hold.
-const TIMES_FREE: usize = 3;
+use crate::usage::TIMES_FREE;
 
 /// All apps' accounts.
 #[derive(Debug)]

@@ -9,6 +9,10 @@ use crate::destination_queue::DestinationHealth;
 /// How many destinations are remembered as having answered, in each of two generations.
 const REMEMBERED: usize = 65_536;
 
+/// How many times of what is free an app may use, of the turns and of the memory: one alone gets three quarters, and a
+/// newcomer finds room.
+pub(crate) const TIMES_FREE: usize = 3;
+
 /// Turns in use.
 #[derive(Default, Clone, Copy)]
 pub(crate) struct Usage {

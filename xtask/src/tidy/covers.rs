@@ -102,7 +102,7 @@ fn ids(comment: &str) -> Vec<String> {
 fn is_above_a_test(tree: &Tree, source: &Source, comment: usize) -> bool {
     let mut below = source.code.lines().skip(comment).map(str::trim).filter(|line| !line.is_empty());
     let mut is_marked = false;
-    let function = below.by_ref().find(|line| {
+    let function = below.find(|line| {
         is_marked |= line.starts_with("#[") && line.contains("test");
         !line.starts_with("#[")
     });

@@ -227,7 +227,9 @@ impl Pool {
         let heard = Arc::<AtomicBool>::default();
         let note = Arc::clone(&heard);
         let io = InspectReader::new(TokioIo::new(io), move |read: &[u8]| {
-            note.fetch_or(!read.is_empty(), Ordering::Relaxed);
+            if !read.is_empty() {
+                note.store(true, Ordering::Relaxed);
+            }
         });
         let io = TokioIo::new(io);
         let builder = if destination.title_case { &self.0.title_case } else { &self.0.lower_case };
