@@ -23,6 +23,7 @@ use crate::health_log::HealthLog;
 use crate::memory::{Memory, MemoryReservation};
 use crate::metrics::Metrics;
 use crate::outlet::{DestinationPolicy, Outlet};
+use crate::publishers::Publishers;
 use crate::result_writer::{self, UnwrittenResult};
 use crate::scheduler;
 use crate::settings::Settings;
@@ -93,8 +94,6 @@ pub(crate) struct Inner {
     pub(crate) wake: Notify,
     /// The earliest time at which the store has something due, as far as is known.
     pub(crate) next_due: AtomicI64,
-    /// A destination runs low while the store has more for it.
-    pub(crate) low: AtomicBool,
     /// There may be fan-out rows to expand.
     pub(crate) fanout: AtomicBool,
     /// Deleted listeners may have pending deliveries.
@@ -106,6 +105,7 @@ pub(crate) struct Inner {
     payloads: Mutex<HashMap<EventNo, Weak<SharedPayload>>>,
     pub(crate) memory: Memory,
     failing: Mutex<HashSet<DestinationNo>>,
+    pub(crate) publishers: Publishers,
     pub(crate) health: HealthLog,
     results: Mutex<Option<mpsc::UnboundedSender<UnwrittenResult>>>,
     /// Results that have been reported and not yet written.
@@ -156,7 +156,6 @@ impl Courier {
             dispatcher: Mutex::new(Dispatcher::new(&settings)),
             wake: Notify::new(),
             next_due: AtomicI64::new(0),
-            low: AtomicBool::new(false),
             fanout: AtomicBool::new(true),
             orphans: AtomicBool::new(true),
             rank: Mutex::default(),
@@ -164,6 +163,7 @@ impl Courier {
             payloads: Mutex::default(),
             memory: Memory::new(settings.queue_bytes),
             failing: Mutex::new(failing),
+            publishers: Publishers::default(),
             health: HealthLog::default(),
             results: Mutex::new(Some(results)),
             unwritten: AtomicUsize::new(0),
@@ -187,12 +187,13 @@ impl Courier {
     /// Says which of an event's destinations are taken up at once, by setting [`Destination::fresh`]. The others stay in the
     /// store until there is room for them.
     pub fn admit(&self, app: &AppId, destinations: &mut [Destination]) {
+        let inner = &self.inner;
+        let now = inner.clock.steady_ms();
+        inner.publishers.note(app, now);
         if destinations.len() > MAX_DIRECT {
             // None of them is written at once.
             return;
         }
-        let inner = &self.inner;
-        let now = inner.clock.steady_ms();
         let full = inner.memory.is_full(app);
         let dispatcher = inner.dispatcher.lock();
         for destination in destinations {
@@ -390,10 +391,7 @@ impl Inner {
                 if !short.is_empty() {
                     dispatcher.put_back(destination, short, now + SHORT_PAUSE);
                 }
-                let more = dispatcher.end(permit, now);
-                let low = dispatcher.runs_low(destination);
-                self.low.fetch_or(low, Ordering::Relaxed);
-                low || more || !dispatcher.returns.is_empty()
+                dispatcher.end(permit, now) || !dispatcher.returns.is_empty()
             };
             if wanted {
                 self.wake.notify_one();

@@ -19,6 +19,8 @@ const FRESH_TURNS: u32 = 3;
 /// held has to be written to the store, and read from it again.
 const MAX_WAITING: usize = 1_024;
 const HELD_SECONDS: usize = 4;
+/// One with a rate holds as many as it may be sent in so many seconds.
+const HELD_SECONDS_OF_RATE: usize = 10;
 /// The first pause after a destination asked for one, and the longest.
 const PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 
@@ -167,6 +169,15 @@ impl DestinationQueue {
         self.window.map_or(limit, |window| window.min(limit))
     }
 
+    /// Whether it has no room for more. Asks for the policy only where it matters: there may be thousands of queues.
+    pub(crate) fn is_full(&self, policy: impl FnOnce() -> DestinationPolicy, configured: u32, now: Millis) -> bool {
+        self.paused_until > now
+            || match self.window {
+                Some(window) => self.waiting() >= window as usize * 2,
+                None => self.waiting() >= HELD_SECONDS_OF_RATE && self.room(policy(), configured, now) == 0,
+            }
+    }
+
     /// How many more deliveries it may hold.
     pub(crate) fn room(&self, policy: DestinationPolicy, configured: u32, now: Millis) -> usize {
         if self.paused_until > now || policy == DestinationPolicy::Disabled {
@@ -174,7 +185,9 @@ impl DestinationQueue {
         }
         let most = match (self.window, policy) {
             (Some(window), _) => window as usize * 2,
-            (None, DestinationPolicy::Open { rate: Some(rate), .. }) => MAX_WAITING.min(10 * rate.max(1) as usize),
+            (None, DestinationPolicy::Open { rate: Some(rate), .. }) => {
+                MAX_WAITING.min(HELD_SECONDS_OF_RATE * rate.max(1) as usize)
+            }
             (None, DestinationPolicy::Open { .. }) => MAX_WAITING.max(self.pace.per_second * HELD_SECONDS),
             (None, _) => configured as usize,
         };

@@ -11,6 +11,8 @@
 //!
 //! All of it is behind one mutex, held for a few map operations and never over I/O.
 
+mod supply;
+
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, HashSet};
 
@@ -24,6 +26,10 @@ use crate::outlet::{DestinationPolicy, Host};
 use crate::ring::{AppNo, Ring};
 use crate::settings::Settings;
 use crate::usage::{Answered, TIMES_FREE, Usage};
+
+/// How far apart attempts at failing destinations begin, in milliseconds. Those that hang would otherwise all end at the same
+/// time, and begin again, and keep the processor from everything else for a moment.
+const FAILING_APART: Millis = 1;
 
 /// One request to make now. Its permit is released by [`Dispatcher::end`].
 pub(crate) struct Dispatch {
@@ -69,7 +75,10 @@ pub(crate) struct Dispatcher {
     healthy: Ring,
     untried: Ring,
     failing: Ring,
-    /// Counts calls of `next`, so that each ring comes first at times and none starves.
+    /// When the next failing one may begin, and whether one waits for that.
+    next_failing: Millis,
+    failing_waits: bool,
+    /// Counts destinations that `next` has named, so that each ring comes first at times and none starves.
     round: usize,
     hosts: Hosts,
     app_numbers: HashMap<AppId, AppNo>,
@@ -82,6 +91,8 @@ pub(crate) struct Dispatcher {
     wake_at: BinaryHeap<Reverse<(Millis, DestinationNo)>>,
     /// When the scheduler looks next.
     planned_wake: Millis,
+    /// Destinations that run low while the store has more for them.
+    low: HashSet<DestinationNo>,
     /// Items to be given back to the store, with the time they are due.
     pub(crate) returns: Vec<(QueuedDelivery, Millis)>,
     pub(crate) stopped: bool,
@@ -96,6 +107,8 @@ impl Dispatcher {
             healthy: Ring::default(),
             untried: Ring::default(),
             failing: Ring::default(),
+            next_failing: 0,
+            failing_waits: false,
             round: 0,
             hosts: Hosts::new(settings.per_host),
             app_numbers: HashMap::new(),
@@ -105,6 +118,7 @@ impl Dispatcher {
             configured: settings.concurrency.max(1),
             wake_at: BinaryHeap::new(),
             planned_wake: 0,
+            low: HashSet::new(),
             returns: Vec::new(),
             stopped: false,
         }
@@ -151,43 +165,6 @@ impl Dispatcher {
         self.wake_at.push(Reverse((until, destination)));
     }
 
-    /// Notes whether the store has more for a destination than was fetched.
-    pub(crate) fn set_more(&mut self, destination: DestinationNo, more: bool) {
-        if more {
-            self.queue(destination).more = true;
-        } else if let Some(queue) = self.queues.get_mut(&destination) {
-            queue.more = false;
-        }
-    }
-
-    /// Notes that what is due to a destination is not for this node.
-    pub(crate) fn pass_over(&mut self, destination: DestinationNo) {
-        self.others.insert(destination);
-    }
-
-    /// Destinations that the store need not be asked for: they hold enough, are paused, or are not for this node. Whether
-    /// the store has more for those that hold enough is not known then, so it is asked when they run low. Those of `apps`,
-    /// which are not asked for at all, are left out.
-    pub(crate) fn full(
-        &mut self,
-        policy: impl Fn(DestinationNo) -> DestinationPolicy,
-        apps: &[AppId],
-        now: Millis,
-    ) -> Vec<DestinationNo> {
-        let apps: Vec<AppNo> = apps.iter().filter_map(|app| self.app_numbers.get(app).copied()).collect();
-        self.others.retain(|no| policy(*no) == DestinationPolicy::Disabled);
-        let configured = self.configured as usize;
-        let enough = |queue: &DestinationQueue| {
-            queue.paused_until > now || queue.waiting() >= configured.max(queue.running as usize * 2)
-        };
-        let full = self.queues.iter_mut().filter(|(_, queue)| enough(queue));
-        let full = full.filter_map(|(no, queue)| {
-            queue.more = true;
-            (!queue.app.is_some_and(|app| apps.contains(&app))).then_some(*no)
-        });
-        full.chain(self.others.iter().copied()).collect()
-    }
-
     fn list(&mut self, destination: DestinationNo) {
         if let Some(queue) = self.queues.get_mut(&destination)
             && !queue.listed
@@ -204,7 +181,9 @@ impl Dispatcher {
     }
 
     /// The next in the queues, by what each share and each app has left.
-    fn next(&mut self) -> Option<DestinationNo> {
+    fn next(&mut self, now: Millis) -> Option<DestinationNo> {
+        use DestinationHealth::{Failing, Healthy, Untried};
+        self.failing_waits = false;
         let (usage, by_app) = (self.in_use, &self.by_app);
         let half = self.max_running / 2;
         let free = self.max_running - usage.all;
@@ -215,17 +194,27 @@ impl Dispatcher {
         let may_untried = |app| may(app) && of(app).unproven < unproven_free;
         let may_failing = |app| may_untried(app) && of(app).failing < failing_free;
         // Each of them comes first at times, so that none starves while another could use every permit.
-        self.round = self.round.wrapping_add(1);
-        let healthy_first = !self.round.is_multiple_of(4);
-        if healthy_first && let Some(destination) = self.healthy.pop(may) {
-            return Some(destination);
-        }
-        let unproven = if self.round.is_multiple_of(2) {
-            self.untried.pop(may_untried).or_else(|| self.failing.pop(may_failing))
-        } else {
-            self.failing.pop(may_failing).or_else(|| self.untried.pop(may_untried))
+        let order = match self.round % 4 {
+            0 => [Untried, Failing, Healthy],
+            2 => [Healthy, Untried, Failing],
+            _ => [Healthy, Failing, Untried],
         };
-        unproven.or_else(|| if healthy_first { None } else { self.healthy.pop(may) })
+        for health in order {
+            let next = match health {
+                Healthy => self.healthy.pop(may),
+                Untried => self.untried.pop(may_untried),
+                Failing if self.next_failing > now => {
+                    self.failing_waits = !self.failing.is_empty();
+                    None
+                }
+                Failing => self.failing.pop(may_failing).inspect(|_| self.next_failing = now + FAILING_APART),
+            };
+            if next.is_some() {
+                self.round = self.round.wrapping_add(1);
+                return next;
+            }
+        }
+        None
     }
 
     /// The next request to make, if any may be made now.
@@ -237,7 +226,7 @@ impl Dispatcher {
         now: Millis,
     ) -> Option<Dispatch> {
         while !self.stopped && self.in_use.all < self.max_running {
-            let destination = self.next()?;
+            let destination = self.next(now)?;
             let Some(queue) = self.queues.get_mut(&destination) else { continue };
             queue.listed = false;
             let reserved = queue.reserved.take();
@@ -341,7 +330,8 @@ impl Dispatcher {
         admitted
     }
 
-    /// Releases a permit. Returns whether that lets more than one destination begin.
+    /// Releases a permit. Returns whether the scheduler has something to do: more than one destination may begin, or this one
+    /// runs low.
     pub(crate) fn end(&mut self, permit: DispatchPermit, now: Millis) -> bool {
         let DispatchPermit { destination, app, health, slot } = permit;
         let less = |permits: &mut usize| *permits = permits.saturating_sub(1);
@@ -356,10 +346,11 @@ impl Dispatcher {
             }
         }
         self.list(destination);
-        slot.is_some_and(|slot| {
+        let several = slot.is_some_and(|slot| {
             let host = self.hosts.end(slot);
             self.admit(host, now) > 1
-        })
+        });
+        self.note_low(destination) || several
     }
 
     /// Learns from an attempt. A destination that asked for a pause keeps nothing in memory until it ends; returns
@@ -410,27 +401,26 @@ impl Dispatcher {
         self.wake_at.push(Reverse((until, destination)));
     }
 
-    /// Lists the queues whose time has come. Answers whether any came that may have to be looked for in the store.
-    pub(crate) fn wake(&mut self, now: Millis) -> bool {
+    /// Lists the queues whose time has come.
+    pub(crate) fn wake(&mut self, now: Millis) {
         while let Some(host) = self.hosts.due(now) {
             self.admit(host, now);
         }
-        let mut any = false;
         while let Some(&Reverse((at, destination))) = self.wake_at.peek() {
             if at > now {
                 break;
             }
-            any = true;
             self.wake_at.pop();
             self.list(destination);
+            self.note_low(destination);
         }
-        any
     }
 
     /// When a queue or a host has to be looked at.
     fn next_wake(&self) -> Option<Millis> {
         let first = self.wake_at.peek().map(|Reverse((at, _))| *at);
-        first.into_iter().chain(self.hosts.next_due()).min()
+        let failing = self.failing_waits.then_some(self.next_failing);
+        first.into_iter().chain(self.hosts.next_due()).chain(failing).min()
     }
 
     /// Notes when the scheduler looks next, if nothing happens: at `due`, or earlier when a queue has to be looked at
@@ -450,11 +440,6 @@ impl Dispatcher {
         self.queues.retain(|_, queue| !queue.idle(now));
         self.hosts.forget_idle(now);
         [&mut self.healthy, &mut self.untried, &mut self.failing].into_iter().for_each(Ring::shrink);
-    }
-
-    /// Whether a destination runs low while the store has more for it.
-    pub(crate) fn runs_low(&self, destination: DestinationNo) -> bool {
-        self.queues.get(&destination).is_some_and(|queue| queue.more && queue.waiting() <= queue.running as usize)
     }
 
     /// Stops: hands back everything that waits.

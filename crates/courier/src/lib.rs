@@ -14,15 +14,18 @@
 #![forbid(unsafe_code)]
 
 mod attempt;
+mod claims;
 mod courier;
 mod destination_queue;
 mod dispatcher;
+mod duty;
 pub mod egress;
 mod health_log;
 mod hosts;
 mod memory;
 mod metrics;
 mod outlet;
+mod publishers;
 mod result_writer;
 mod ring;
 mod scheduler;

@@ -1,25 +1,22 @@
-//! Fetching what is due, expanding fan-out, and sweeping up.
+//! When the store is asked for what: what is due, the next slice of fan-out, and sweeping up.
 //!
 //! It takes no input: woken by a signal or by the time, it looks at the dispatcher and the store and does what they say. So the way
 //! after a crash is the same as every day's.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use tidings_model::clock::{Millis, millis};
+use tidings_model::clock::{Millis, Stopwatch, millis};
+use tidings_model::id::AppId;
 use tidings_store::StoreError;
-use tidings_store::queue::{Leased, Skip, Wanted};
+use tidings_store::queue::{FanoutTurn, Leased, Skip};
 use tokio_util::sync::CancellationToken;
 
-use crate::courier::{Inner, QueuedDelivery};
-use crate::outlet::DestinationPolicy;
+use crate::claims::{ask, claim_low, read};
+use crate::courier::Inner;
+use crate::duty::{Duty, Rest};
 
-/// Destinations asked for at once.
-const DESTINATIONS: usize = 256;
-/// Deliveries claimed in one transaction at most, and for one destination.
-const CLAIMED: (usize, usize) = (256, 64);
 /// Deliveries of a fan-out slice that are taken up at once at most.
 const EXPANDED: usize = 500;
 /// How often the store is asked for due work that nobody here knows of: another node has left it, or is gone.
@@ -29,11 +26,20 @@ const SWEEP: Duration = Duration::from_secs(10);
 /// The pause after the store has refused something.
 const PAUSE: Duration = Duration::from_millis(500);
 
-/// When things were last done that are done from time to time.
+/// How long an app's fan-out rests after each slice while other apps publish: when all of the slice is taken up at once, and
+/// when none is. Each delivery that is written may touch a page of its own, and what is not taken up has to wait anyway.
+const FANOUT_RESTS: (Rest, Rest) =
+    (Rest { times: 2, most: Duration::from_millis(25) }, Rest { times: 30, most: Duration::from_millis(150) });
+
+/// When things were last done that are done from time to time, and whose turn it was.
 #[derive(Default)]
 struct Last {
     polled: Millis,
     swept: Millis,
+    asking: Duty,
+    expanding: Duty,
+    /// The app whose fan-out was written last.
+    expanded: Option<AppId>,
 }
 
 /// Runs until it is stopped, then gives back what was leased and not attempted.
@@ -66,20 +72,20 @@ async fn round(inner: &Arc<Inner>, last: &mut Last) -> Result<Duration, StoreErr
     let unread = std::mem::take(&mut *inner.unread.lock());
     read(inner, unread, true).await?;
     let now = inner.clock.steady_ms();
-    let woken = inner.dispatcher.lock().wake(now);
-    let asked = inner.next_due.swap(Millis::MAX, Ordering::Relaxed);
-    let low = inner.low.swap(false, Ordering::Relaxed) || woken;
-    let mut again = false;
-    if inner.fanout.swap(false, Ordering::Relaxed) {
-        again = expand(inner, now).await.inspect_err(|_| inner.fanout.store(true, Ordering::Relaxed))?;
+    inner.dispatcher.lock().wake(now);
+    if last.expanding.left().is_zero() && inner.fanout.swap(false, Ordering::Relaxed) {
+        let again = expand(inner, last, now).await.inspect_err(|_| inner.fanout.store(true, Ordering::Relaxed))?;
         inner.fanout.fetch_or(again, Ordering::Relaxed);
     }
-    let next = if asked <= now || low || now - last.polled >= millis(POLL) {
+    claim_low(inner, now).await?;
+    let may_ask = last.asking.left().is_zero();
+    if may_ask && (inner.next_due.load(Ordering::Relaxed) <= now || now - last.polled >= millis(POLL)) {
         last.polled = now;
-        claim(inner, now).await.inspect_err(|_| inner.due_at(0))?
-    } else {
-        asked
-    };
+        let known = inner.next_due.swap(Millis::MAX, Ordering::Relaxed);
+        let next = ask(inner, &mut last.asking, now).await.inspect_err(|_| inner.due_at(0))?;
+        let later = if known > now { known } else { Millis::MAX };
+        inner.next_due.fetch_min(next.min(later), Ordering::Relaxed);
+    }
     if inner.orphans.swap(false, Ordering::Relaxed) {
         cancel_orphans(inner).await.inspect_err(|_| inner.orphans.store(true, Ordering::Relaxed))?;
     }
@@ -87,15 +93,27 @@ async fn round(inner: &Arc<Inner>, last: &mut Last) -> Result<Duration, StoreErr
         last.swept = now;
         sweep(inner).await?;
     }
-    inner.next_due.fetch_min(next, Ordering::Relaxed);
     inner.go_on();
-    if again {
-        return Ok(Duration::ZERO);
+    Ok(rest(inner, last))
+}
+
+/// How long there is nothing to do, if nothing happens.
+fn rest(inner: &Inner, last: &Last) -> Duration {
+    let now = inner.clock.steady_ms();
+    let ask = inner.next_due.load(Ordering::Relaxed).min(last.polled + millis(POLL));
+    let mut dispatcher = inner.dispatcher.lock();
+    let until = dispatcher.plan_wake((last.swept + millis(SWEEP)).min(if ask > now { ask } else { Millis::MAX }));
+    let mut rest = Duration::from_millis(until.saturating_sub(now).clamp(1, millis(SWEEP)) as u64);
+    if dispatcher.has_low() {
+        rest = Duration::ZERO;
     }
-    let due = inner.next_due.load(Ordering::Relaxed);
-    let due = due.min(last.polled + millis(POLL)).min(last.swept + millis(SWEEP));
-    let until = inner.dispatcher.lock().plan_wake(due);
-    Ok(Duration::from_millis(until.saturating_sub(inner.clock.steady_ms()).clamp(1, millis(SWEEP)) as u64))
+    if ask <= now {
+        rest = rest.min(last.asking.left());
+    }
+    if inner.fanout.load(Ordering::Relaxed) {
+        rest = rest.min(last.expanding.left());
+    }
+    rest
 }
 
 /// Gives deliveries back that could not be attempted.
@@ -116,101 +134,26 @@ async fn give_back(inner: &Inner) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Queues deliveries that are leased to us, reading their events where they are not in memory.
-async fn read(inner: &Arc<Inner>, leased: Vec<Leased>, front: bool) -> Result<(), StoreError> {
-    if leased.is_empty() {
-        return Ok(());
-    }
-    // Held until each delivery has its own hold: an event that is in memory now may not be after the read.
-    let mut held = Vec::new();
-    let mut unknown = Vec::new();
-    for event in leased.iter().map(|leased| leased.key.event).collect::<HashSet<_>>() {
-        match inner.known_payload(event) {
-            Some(payload) => held.push(payload),
-            None => unknown.push(event),
-        }
-    }
-    if !unknown.is_empty() {
-        let read = inner.store.events_at(unknown).await;
-        match read {
-            Ok(logged) => held.extend(logged.into_iter().map(|logged| inner.payload(logged))),
-            Err(error) => {
-                inner.unread.lock().extend(leased);
-                return Err(error);
-            }
-        }
-    }
-    let items = leased.into_iter().filter_map(|leased| match inner.known_payload(leased.key.event) {
-        Some(payload) => Some(QueuedDelivery::new(leased, payload)),
-        None => {
-            tracing::error!(delivery = leased.key.id(), "its event is no longer in the log");
-            None
-        }
-    });
-    let items = QueuedDelivery::together(items);
-    let mut dispatcher = inner.dispatcher.lock();
-    items.into_iter().for_each(|item| dispatcher.push(item, false, front));
-    drop(dispatcher);
-    drop(held);
-    inner.go_on();
-    Ok(())
-}
-
 /// Expands one slice of fan-out; `true` when there is more.
-async fn expand(inner: &Arc<Inner>, now: Millis) -> Result<bool, StoreError> {
-    let expanded = inner.store.expand(now, EXPANDED, inner.memory.full(), inner.lease()).await?;
+async fn expand(inner: &Arc<Inner>, last: &mut Last, now: Millis) -> Result<bool, StoreError> {
+    let destinations = inner.dispatcher.lock().without_room(|no| inner.policy(no), now);
+    let skip = Skip { destinations, apps: inner.memory.full() };
+    let turn = FanoutTurn { after: last.expanded.take(), fresh: EXPANDED, skip };
+    let begun = Stopwatch::start();
+    let expanded = inner.store.expand(now, turn, inner.lease()).await?;
+    if let Some(app) = &expanded.app
+        && inner.publishers.others(app, now)
+    {
+        let (taken, left) = FANOUT_RESTS;
+        let waiting = expanded.written.saturating_sub(expanded.leased.len());
+        last.expanding.worked(&begun, taken.towards(left, waiting, expanded.written));
+    }
+    last.expanded = expanded.app;
     if expanded.queued {
         inner.next_due.fetch_min(now, Ordering::Relaxed);
     }
     read(inner, expanded.leased, false).await?;
     Ok(expanded.more)
-}
-
-/// Claims what is due, as far as there is room. Returns when to ask again; apps that hold their share of memory are asked for
-/// after the usual while, or when one of their destinations runs low.
-async fn claim(inner: &Arc<Inner>, now: Millis) -> Result<Millis, StoreError> {
-    let apps = inner.memory.full();
-    let destinations = inner.dispatcher.lock().full(|no| inner.policy(no), &apps, now);
-    let skip = Skip { destinations, apps };
-    let due = inner.store.due(now, skip, DESTINATIONS).await?;
-    *inner.rank.lock() = Some(due.rank);
-    inner.metrics.nodes.set(i64::try_from(due.rank.nodes).unwrap_or(i64::MAX));
-    let mut wanted: Vec<Wanted> = Vec::new();
-    let mut total = 0;
-    {
-        let mut dispatcher = inner.dispatcher.lock();
-        due.paused.iter().for_each(|(destination, until)| dispatcher.rest(*destination, *until, now));
-        for destination in &due.destinations {
-            let policy = inner.policy(*destination);
-            let batch = inner.outlet.batch(*destination).max(1);
-            // The room is in requests: a destination whose window has shrunk gets fewer of them, and each as full as ever.
-            let room = dispatcher.room(*destination, policy, now).saturating_mul(batch);
-            let room = room.min(CLAIMED.1.max(batch)).min(CLAIMED.0 - total);
-            if room > 0 {
-                wanted.push(Wanted { destination: *destination, most: room, batch });
-                total += room;
-            } else if policy == DestinationPolicy::Disabled {
-                dispatcher.pass_over(*destination);
-            } else {
-                dispatcher.set_more(*destination, true);
-            }
-        }
-    }
-    if wanted.is_empty() {
-        // Whoever is due has no room: it says when it runs low.
-        return Ok(due.next.unwrap_or(Millis::MAX));
-    }
-    let claimed = inner.store.claim(wanted.clone(), now, inner.lease()).await?;
-    {
-        let mut dispatcher = inner.dispatcher.lock();
-        for Wanted { destination, most, .. } in &wanted {
-            let got = claimed.iter().filter(|leased| leased.key.destination == *destination).count();
-            dispatcher.set_more(*destination, got == *most);
-        }
-    }
-    read(inner, claimed, false).await?;
-    // There may be more than was asked for or had room.
-    Ok(now)
 }
 
 async fn sweep(inner: &Inner) -> Result<(), StoreError> {

@@ -4,6 +4,7 @@
 //! it), or waiting behind an older one of its lane. When it ends it moves to the closed ones. Every change of a leased
 //! delivery names the lease, so a worker that lost it changes nothing.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -156,12 +157,36 @@ pub struct Recording {
     pub disable_failing_since: Millis,
 }
 
+/// Whose fan-out is written next, and which of its deliveries the caller takes up at once.
+#[derive(Debug, Clone, Default)]
+pub struct FanoutTurn {
+    /// The app whose turn it was before: the next one in the order of their ids comes now.
+    pub after: Option<AppId>,
+    /// How many deliveries are leased to the caller at most.
+    pub fresh: usize,
+    /// Whose deliveries are left to the queue: there is no room for them.
+    pub skip: Skip,
+}
+
+impl FanoutTurn {
+    /// Which deliveries of this app there is no room for.
+    pub(crate) fn skipped(&self, app: &AppId) -> impl Fn(DestinationNo) -> bool {
+        let whole = self.skip.apps.contains(app);
+        let destinations: HashSet<DestinationNo> = self.skip.destinations.iter().copied().collect();
+        move |destination| whole || destinations.contains(&destination)
+    }
+}
+
 /// What a slice of fan-out did.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Expanded {
+    /// Whose it was; `None` when there is no fan-out.
+    pub app: Option<AppId>,
+    /// How many deliveries the slice had.
+    pub written: usize,
     /// Deliveries leased to the caller.
     pub leased: Vec<Leased>,
-    /// Whether any were left for the queue to find.
+    /// Whether any were left for the queue to find, besides those that were to be skipped.
     pub queued: bool,
     /// Whether there is more to expand.
     pub more: bool,
@@ -300,9 +325,8 @@ pub trait Queue: Send + Sync {
     /// Gives leased deliveries back unattempted, due at `due`.
     async fn release(&self, batch: Vec<Leased>, due: Millis) -> Result<(), StoreError>;
 
-    /// Expands the oldest fan-out row by one slice; up to `fresh` of its deliveries are leased to the caller, or none when the
-    /// row's app is among those that are `full`.
-    async fn expand(&self, now: Millis, fresh: usize, full: Vec<AppId>, lease: Lease) -> Result<Expanded, StoreError>;
+    /// Expands the oldest fan-out row of the app whose turn it is by one slice.
+    async fn expand(&self, now: Millis, turn: FanoutTurn, lease: Lease) -> Result<Expanded, StoreError>;
 
     /// Makes due what was leased until before `now` and never finished, and mends the list of destinations with work.
     /// Returns how many leases had run out.

@@ -83,9 +83,16 @@ fn who_never_answered_and_who_does_not_leave_room_for_the_others() {
         dispatcher.end(dispatch.permit, 0);
         dispatcher.push(item("a", dispatch.permit.destination.0, 3), false, false);
     }
-    let again = dispatches(&mut dispatcher, OPEN, 0);
-    let failing = again.iter().filter(|dispatch| dispatch.permit.health == DestinationHealth::Failing).count();
-    assert_eq!((again.len(), failing), (1_024, 512));
+    let mut again = dispatches(&mut dispatcher, OPEN, 0);
+    let failing = |all: &[Dispatch]| all.iter().filter(|one| one.permit.health == DestinationHealth::Failing).count();
+    assert_eq!((again.len(), failing(&again)), (1_024, 1), "failing ones begin a millisecond apart");
+    for now in 1..=1_000 {
+        let ended = again.remove(0);
+        dispatcher.end(ended.permit, now);
+        again.extend(dispatches(&mut dispatcher, OPEN, now));
+        assert!(again.len() == 1_024 && failing(&again) <= 512, "{} {now}", failing(&again));
+    }
+    assert!(failing(&again) > 256, "they take turns with those that were never tried: {}", failing(&again));
     // Who has answered has all of the rest, and an app no more than leaves something to the next.
     (30_000..40_000).for_each(|no| {
         dispatcher.answered.add(DestinationNo(no));
@@ -169,6 +176,38 @@ fn who_waits_for_its_host_and_is_paused_or_disabled_keeps_nobody_waiting() {
     dispatcher.end(first.permit, 5);
     assert_eq!(dispatcher.start(policy, |_| 1, 5).unwrap().permit.destination, DestinationNo(3));
     assert_eq!(dispatcher.returns.len(), 2, "what the paused and the disabled one had");
+}
+
+// covers: G057
+#[test]
+fn destinations_with_no_room_for_fan_out_are_asked_for_when_they_run_low() {
+    let mut dispatcher = dispatcher(64, 64);
+    (1..=3).for_each(|no| dispatcher.push(item("a", no, 1), true, false));
+    let first = dispatches(&mut dispatcher, OPEN, 0);
+    assert_eq!(first.len(), 3);
+    // One does not answer, and has as many waiting as its window allows; one is paused; the third has room.
+    dispatcher.learn(DestinationNo(1), AttemptHealth::Failing, |_| OPEN, 0);
+    (2..=3).for_each(|event| dispatcher.push(item("a", 1, event), false, false));
+    dispatcher.rest(DestinationNo(2), 500, 0);
+    dispatcher.push(item("a", 3, 2), true, false);
+    let mut without_room = dispatcher.without_room(|_| OPEN, 0);
+    without_room.sort_unstable();
+    assert_eq!(without_room, [DestinationNo(1), DestinationNo(2)]);
+    assert!(!dispatcher.has_low());
+    // It has two waiting and one under way: one more ends before it runs low.
+    assert!(!dispatcher.end(first[0].permit, 1));
+    let permits: Vec<DispatchPermit> = dispatches(&mut dispatcher, OPEN, 1).iter().map(|one| one.permit).collect();
+    let of_first = |permit: &&DispatchPermit| permit.destination == DestinationNo(1);
+    dispatcher.end(*permits.iter().find(of_first).unwrap(), 2);
+    let next = dispatches(&mut dispatcher, OPEN, 2);
+    assert!(dispatcher.end(next[0].permit, 3), "nothing waits and nothing is under way");
+    assert_eq!(dispatcher.take_low(&[AppId::from("b")]), [DestinationNo(1)]);
+    // The pause ends.
+    dispatcher.wake(500);
+    assert!(dispatcher.has_low());
+    dispatcher.still_low([DestinationNo(1)]);
+    assert!(dispatcher.take_low(&[AppId::from("a")]).is_empty(), "the app has no room");
+    assert!(!dispatcher.has_low());
 }
 
 fn there_for_all(policy: DestinationPolicy) -> impl Fn(DestinationNo) -> DestinationPolicy {

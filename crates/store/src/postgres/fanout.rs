@@ -1,8 +1,9 @@
 //! Fan-out: a row that stands for the deliveries of an event with many destinations, and writing those slice by slice.
 //!
 //! A slice and the cursor that counts it are one transaction, so a crash between slices repeats nothing and leaves
-//! nothing out. One node expands at a time: rows are expanded in the order of their events, so lanes are too.
+//! nothing out. One node expands at a time: rows of an app are expanded in the order of their events, so lanes are too.
 
+use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, Row};
 use tidings_model::clock::Millis;
 use tidings_model::delivery::DeliveryState;
@@ -15,18 +16,24 @@ use super::{catalogue, locks};
 use crate::destinations;
 use crate::error::StoreError;
 use crate::log::{Lane, Lease};
-use crate::queue::{Expanded, Leased};
+use crate::queue::{Expanded, FanoutTurn, Leased};
 
 /// How many deliveries one slice writes: few enough that a lane's lock is soon free again.
 pub(super) const SLICE: usize = 500;
 
-/// Writes one slice of the oldest fan-out row's deliveries. `until` is the lease's end in the server's time, as `now`
-/// is.
+/// The oldest row of the first app after another.
+async fn oldest(db: &mut PgConnection, after: &str) -> Result<Option<PgRow>, StoreError> {
+    let statement = "SELECT event, app, key, not_before, cursor, destinations FROM fanout WHERE app > $1
+        ORDER BY app, event LIMIT 1";
+    Ok(sql(statement).bind(after).fetch_optional(db).await?)
+}
+
+/// Writes one slice of the deliveries of the oldest fan-out row of the app whose turn it is. `until` is the lease's end in
+/// the server's time, as `now` is.
 pub(super) async fn expand(
     db: &mut PgConnection,
     now: Millis,
-    fresh: usize,
-    full: &[AppId],
+    turn: &FanoutTurn,
     lease: Lease,
     until: Millis,
     slice: usize,
@@ -34,17 +41,21 @@ pub(super) async fn expand(
     let mut out = Expanded::default();
     locks::hold_catalogue(db).await?;
     locks::fanout(db).await?;
-    let row = sql("SELECT event, app, key, not_before, cursor, destinations FROM fanout ORDER BY event LIMIT 1")
-        .fetch_optional(&mut *db)
-        .await?;
+    let after = turn.after.as_ref().map_or("", AppId::as_str);
+    let row = match oldest(db, after).await? {
+        None if !after.is_empty() => oldest(db, "").await?,
+        row => row,
+    };
     let Some(row) = row else { return Ok(out) };
     let (event, app) = (EventNo(row.try_get(0)?), AppId::from(row.try_get::<String, _>(1)?));
-    let fresh = if full.contains(&app) { 0 } else { fresh };
+    out.app = Some(app.clone());
+    let skipped = turn.skipped(&app);
     let (key, not_before): (Option<String>, Option<Millis>) = (row.try_get(2)?, row.try_get(3)?);
     let cursor =
         usize::try_from(row.try_get::<i64, _>(4)?).map_err(|_| StoreError::Corrupt("a fan-out row".to_owned()))?;
     let set = destinations::decode(row.try_get(5)?)?;
     let end = (cursor + slice).min(set.len());
+    out.written = end - cursor.min(end);
     let part = set.get(cursor..end).unwrap_or_default();
     let named = |lane: Lane| lane.name(key.as_deref());
     locks::lanes(db, locks::stripes(part.iter().filter_map(|(no, lane)| Some((*no, named(*lane)?))))).await?;
@@ -61,7 +72,7 @@ pub(super) async fn expand(
     let mut from = 0;
     // Deliveries that wait in their lanes take up none of those that are wanted fresh.
     while from < open.len() {
-        let room = fresh - out.leased.len();
+        let room = turn.fresh - out.leased.len();
         let to = if room == 0 { open.len() } else { (from + room).min(open.len()) };
         let new: Vec<NewDelivery<'_>> = open[from..to]
             .iter()
@@ -71,7 +82,7 @@ pub(super) async fn expand(
                 destination,
                 lane: named(lane),
                 not_before,
-                lease: (room > 0).then_some(server_lease),
+                lease: (room > 0 && !skipped(destination)).then_some(server_lease),
                 now,
             })
             .collect();
@@ -87,7 +98,7 @@ pub(super) async fn expand(
                     in_batch: false,
                     lease,
                 }),
-                Placement::Scheduled => out.queued = true,
+                Placement::Scheduled => out.queued |= !skipped(destination),
                 Placement::Waiting => {}
             }
         }

@@ -74,7 +74,7 @@ impl DueIndex {
         let (destinations, due_index): (Vec<i64>, Vec<i64>) = self.noted.into_iter().unzip();
         let mut all = vec![format!(
             "INSERT INTO queue (destination, next_due) SELECT * FROM unnest({}, {})
-             ON CONFLICT (destination) DO UPDATE SET next_due = least(queue.next_due, excluded.next_due)",
+             ON CONFLICT (destination) DO UPDATE SET next_due = excluded.next_due WHERE excluded.next_due < queue.next_due",
             numbers(destinations),
             numbers(due_index)
         )];

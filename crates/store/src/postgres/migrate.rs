@@ -18,6 +18,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../migrations/postgres/0006_fields_for.sql"),
     include_str!("../../migrations/postgres/0007_bounds.sql"),
     MATCHES,
+    include_str!("../../migrations/postgres/0009_fanout_turns.sql"),
 ];
 
 /// The one that rewrites matches.

@@ -25,8 +25,8 @@ use crate::nodes::{NodeRegistration, Nodes};
 use crate::page::Page;
 use crate::presence::{Applied, PresenceChange, PresenceJournal, PresenceKey, PresenceRecord};
 use crate::queue::{
-    AttemptRange, DeliveryFilter, DeliveryRow, Depth, Due, Expanded, Finished, Leased, Queue, Recorded, Recording,
-    Retired, Retried, Skip, Wanted,
+    AttemptRange, DeliveryFilter, DeliveryRow, Depth, Due, Expanded, FanoutTurn, Finished, Leased, Queue, Recorded,
+    Recording, Retired, Retried, Skip, Wanted,
 };
 use crate::records::{ListenerSecrets, seal_app};
 
@@ -249,10 +249,10 @@ impl Queue for PostgresStore {
         transact!(self.connections, |db| queue::release(db, &batch, due).await)
     }
 
-    async fn expand(&self, now: Millis, fresh: usize, full: Vec<AppId>, lease: Lease) -> Result<Expanded, StoreError> {
+    async fn expand(&self, now: Millis, turn: FanoutTurn, lease: Lease) -> Result<Expanded, StoreError> {
         let (now, until) = (self.clock.server(now), self.clock.server(lease.until));
         let slice = self.sizes.fanout;
-        transact!(self.connections, |db| fanout::expand(db, now, fresh, &full, lease, until, slice).await)
+        transact!(self.connections, |db| fanout::expand(db, now, &turn, lease, until, slice).await)
     }
 
     async fn sweep(&self, now: Millis) -> Result<u64, StoreError> {

@@ -14,14 +14,15 @@ use super::{catalogue, queue};
 use crate::destinations;
 use crate::error::StoreError;
 use crate::log::{Lane, Lease};
-use crate::queue::{Expanded, Leased};
+use crate::queue::{Expanded, FanoutTurn, Leased};
 
-/// How many deliveries one slice writes: few enough that a publisher hardly notices the wait.
-pub(super) const SLICE: usize = 500;
+/// How many deliveries one slice writes: few enough that a publisher hardly notices the wait. Each may touch a page of its
+/// own, and whoever shares the transaction waits until all of them are written.
+pub(super) const SLICE: usize = 128;
 
-/// The row whose turn it is.
+/// The oldest row of the first app after another.
 pub(super) const OLDEST: &str =
-    "SELECT event, app, key, not_before, cursor, destinations FROM fanout ORDER BY event LIMIT 1";
+    "SELECT event, app, key, not_before, cursor, destinations FROM fanout WHERE app > ?1 ORDER BY app, event LIMIT 1";
 
 struct Fanout {
     event: EventNo,
@@ -32,34 +33,42 @@ struct Fanout {
     destinations: Vec<u8>,
 }
 
-/// Writes one slice of the oldest fan-out row's deliveries. Rows are expanded in the order of their events, so lanes
-/// are too.
+/// The oldest row of the first app after another.
+fn oldest(db: &Db, after: &str) -> Result<Option<Fanout>, StoreError> {
+    let row = db.prepare_cached(OLDEST)?.query_row([after], |row| {
+        Ok(Fanout {
+            event: EventNo(row.get(0)?),
+            app: AppId::from(row.get::<_, String>(1)?),
+            key: row.get(2)?,
+            not_before: row.get(3)?,
+            cursor: row.get(4)?,
+            destinations: row.get(5)?,
+        })
+    });
+    Ok(row.optional()?)
+}
+
+/// Writes one slice of the deliveries of the oldest fan-out row of the app whose turn it is. Rows of an app are expanded in
+/// the order of their events, so lanes are too.
 pub(super) fn expand(
     db: &Db,
     now: Millis,
-    fresh: usize,
-    full: &[AppId],
+    turn: &FanoutTurn,
     lease: Lease,
     slice: usize,
 ) -> Result<Expanded, StoreError> {
     let mut out = Expanded::default();
-    let row = db
-        .prepare_cached(OLDEST)?
-        .query_row([], |row| {
-            Ok(Fanout {
-                event: EventNo(row.get(0)?),
-                app: AppId::from(row.get::<_, String>(1)?),
-                key: row.get(2)?,
-                not_before: row.get(3)?,
-                cursor: row.get(4)?,
-                destinations: row.get(5)?,
-            })
-        })
-        .optional()?;
+    let after = turn.after.as_ref().map_or("", AppId::as_str);
+    let row = match oldest(db, after)? {
+        None if !after.is_empty() => oldest(db, "")?,
+        row => row,
+    };
     let Some(fanout) = row else { return Ok(out) };
-    let fresh = if full.contains(&fanout.app) { 0 } else { fresh };
+    out.app = Some(fanout.app.clone());
+    let skipped = turn.skipped(&fanout.app);
     let set = destinations::decode(&fanout.destinations)?;
     let end = (fanout.cursor + slice).min(set.len());
+    out.written = end - fanout.cursor.min(end);
     for &(destination, lane) in set.get(fanout.cursor..end).unwrap_or_default() {
         if catalogue::gone(db, destination)? {
             let key = DeliveryKey { app: fanout.app.clone(), event: fanout.event, destination };
@@ -74,7 +83,7 @@ pub(super) fn expand(
             lane: lane_name,
             not_before: fanout.not_before,
         };
-        let lease = (out.leased.len() < fresh).then_some(lease);
+        let lease = (out.leased.len() < turn.fresh && !skipped(destination)).then_some(lease);
         match (lanes::insert(db, &new, lease, now)?, lease) {
             (Placement::Leased, Some(lease)) => out.leased.push(Leased {
                 key: DeliveryKey { app: fanout.app.clone(), event: fanout.event, destination },
@@ -85,7 +94,7 @@ pub(super) fn expand(
                 in_batch: false,
                 lease,
             }),
-            (Placement::Scheduled, _) => out.queued = true,
+            (Placement::Scheduled, _) => out.queued |= !skipped(destination),
             _ => {}
         }
     }

@@ -81,7 +81,7 @@ fn occupied(db: &Connection, destination: DestinationNo, lane: &str) -> Result<b
 pub(super) fn note_due(db: &Connection, destination: DestinationNo, due: Millis) -> Result<(), StoreError> {
     db.prepare_cached(
         "INSERT INTO queue (destination, next_due) VALUES (?1, ?2)
-         ON CONFLICT (destination) DO UPDATE SET next_due = min(next_due, excluded.next_due)",
+         ON CONFLICT (destination) DO UPDATE SET next_due = excluded.next_due WHERE excluded.next_due < queue.next_due",
     )?
     .execute(params![destination.0, due])?;
     Ok(())

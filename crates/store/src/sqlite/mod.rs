@@ -49,8 +49,8 @@ use crate::log::{Destination, EventFilter, Lease, LeaseToken, Log, Logged, MAX_D
 use crate::page::Page;
 use crate::presence::{Applied, PresenceChange, PresenceJournal, PresenceKey, PresenceRecord};
 use crate::queue::{
-    AttemptRange, DeliveryFilter, DeliveryRow, Depth, Due, Expanded, Finished, Leased, Queue, Recorded, Recording,
-    Retired, Retried, Skip, Wanted,
+    AttemptRange, DeliveryFilter, DeliveryRow, Depth, Due, Expanded, FanoutTurn, Finished, Leased, Queue, Recorded,
+    Recording, Retired, Retried, Skip, Wanted,
 };
 use crate::records::{ListenerSecrets, seal_app};
 use crate::seal::MainKey;
@@ -391,9 +391,9 @@ impl Queue for SqliteStore {
         self.writer.call(Class::Result, move |db| queue::release(db, &batch, due)).await
     }
 
-    async fn expand(&self, now: Millis, fresh: usize, full: Vec<AppId>, lease: Lease) -> Result<Expanded, StoreError> {
+    async fn expand(&self, now: Millis, turn: FanoutTurn, lease: Lease) -> Result<Expanded, StoreError> {
         let slice = self.sizes.fanout;
-        self.writer.call(Class::Work, move |db| fanout::expand(db, now, fresh, &full, lease, slice)).await
+        self.writer.call(Class::Work, move |db| fanout::expand(db, now, &turn, lease, slice)).await
     }
 
     async fn sweep(&self, now: Millis) -> Result<u64, StoreError> {

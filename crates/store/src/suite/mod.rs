@@ -33,7 +33,9 @@ use tidings_model::signature::{KeyRing, Secret};
 use crate::Store;
 use crate::error::StoreError;
 use crate::log::{Destination, Lane, Lease, Publish, Published};
-use crate::queue::{DeliveryFilter, DeliveryRow, Expanded, Finished, Leased, Next, Recorded, Recording, Skip, Wanted};
+use crate::queue::{
+    DeliveryFilter, DeliveryRow, Expanded, FanoutTurn, Finished, Leased, Next, Recorded, Recording, Skip, Wanted,
+};
 
 /// Runs each test of the suite against the store at `$fixture`.
 macro_rules! every_test {
@@ -53,7 +55,7 @@ macro_rules! every_test {
             listing: every_filter_pages_without_gap_or_repeat, attempts_are_kept_and_belong_to_the_app, attempts_page_by_number_and_by_bytes, what_moves_is_seen_once,
                 depth_counts_open_work;
             log: events_come_back_as_they_were, every_filter_pages_the_log, a_page_of_the_log_is_bounded_in_bytes;
-            publish: up_to_the_limit_deliveries_are_written_at_once, more_destinations_are_fanned_out_exactly_once,
+            publish: up_to_the_limit_deliveries_are_written_at_once, more_destinations_are_fanned_out_exactly_once, fan_out_goes_round_by_app,
                 an_id_is_logged_once, other_apps_changes_make_no_publish_stale, an_idempotency_key_makes_one_event, duplicates_at_once_make_one_event,
                 an_old_catalogue_is_refused, nothing_goes_before_its_time, what_is_not_fresh_is_left_to_the_queue;
             recovery: leases_of_an_earlier_life_are_void, a_clock_set_back_moves_what_is_due_once, ten_thousand_survive_a_restart,
@@ -202,7 +204,11 @@ impl World {
     }
 
     pub(crate) async fn expand(&self, fresh: usize) -> Expanded {
-        self.store.expand(self.now, fresh, Vec::new(), self.lease()).await.unwrap()
+        self.take_turn(FanoutTurn { fresh, ..FanoutTurn::default() }).await
+    }
+
+    pub(crate) async fn take_turn(&self, turn: FanoutTurn) -> Expanded {
+        self.store.expand(self.now, turn, self.lease()).await.unwrap()
     }
 
     pub(crate) async fn finish(&self, batch: Vec<Finished>) -> Vec<Recorded> {

@@ -8,6 +8,7 @@ use tidings_model::listener::Order;
 use super::{World, event, hook, listener};
 use crate::Store;
 use crate::log::{Idempotency, Lane, MAX_DIRECT, Publish, Published};
+use crate::queue::{Expanded, FanoutTurn, Skip};
 
 pub(crate) async fn up_to_the_limit_deliveries_are_written_at_once(mut w: World) {
     let all = w.listeners(MAX_DIRECT, Order::None).await;
@@ -31,14 +32,44 @@ pub(crate) async fn more_destinations_are_fanned_out_exactly_once(mut w: World) 
     assert!(expanded.queued && !expanded.more);
     assert_eq!(w.all().await.len(), all.len());
     assert_eq!(w.due().await.0, all[10..]);
-    // Of an app that holds its share of memory none is taken up.
+    // Of an app that holds its share of memory none is taken up, nor for destinations that have no room.
     w.store.publish(w.to("b", &all, Lane::Own).await).await.unwrap();
-    let kept = w.store.expand(w.now, 10, vec![w.app.clone()], w.lease()).await.unwrap();
-    assert!(kept.leased.is_empty() && kept.queued, "{kept:?}");
-    assert_eq!(w.all().await.len(), 2 * all.len());
+    let skip = Skip { apps: vec![w.app.clone()], ..Skip::default() };
+    let kept = w.take_turn(FanoutTurn { fresh: 10, skip, ..FanoutTurn::default() }).await;
+    assert!(kept.leased.is_empty() && !kept.queued, "{kept:?}");
+    w.store.publish(w.to("c", &all, Lane::Own).await).await.unwrap();
+    let skip = Skip { destinations: all[..5].to_vec(), ..Skip::default() };
+    let kept = w.take_turn(FanoutTurn { fresh: 10, skip, ..FanoutTurn::default() }).await;
+    assert_eq!(kept.leased.iter().map(|l| l.key.destination).collect::<Vec<_>>(), all[5..15]);
+    assert_eq!(w.all().await.len(), 3 * all.len());
     let again = w.expand(10).await;
     assert!(again.leased.is_empty() && !again.queued && !again.more);
-    assert_eq!(w.all().await.len(), 2 * all.len());
+    assert_eq!(w.all().await.len(), 3 * all.len());
+}
+
+// covers: G056
+/// However much fan-out an app has waiting, each app's next slice comes in turn.
+pub(crate) async fn fan_out_goes_round_by_app(mut w: World) {
+    let all = w.listeners(MAX_DIRECT + 1, Order::None).await;
+    let mut publishes = Vec::new();
+    for (app, id) in [("1", "a"), ("1", "b"), ("1", "c"), ("3", "d"), ("2", "e")] {
+        let mut publish = w.to(id, &all, Lane::Own).await;
+        publish.event = event(&AppId::from(app), id);
+        publishes.push(w.store.publish(publish).await.unwrap());
+    }
+    let mut turn = FanoutTurn::default();
+    let mut turns = Vec::new();
+    loop {
+        let Expanded { app, more, .. } = w.take_turn(turn.clone()).await;
+        turns.extend(app.as_ref().map(|app| app.as_str().to_owned()));
+        turn.after = app;
+        if !more {
+            break;
+        }
+    }
+    turns.dedup();
+    assert_eq!(turns[..4], ["1", "2", "3", "1"], "{turns:?}");
+    assert_eq!(w.all().await.len(), 3 * all.len());
 }
 
 pub(crate) async fn an_id_is_logged_once(mut w: World) {
