@@ -124,9 +124,11 @@ pub(crate) fn start(server: &Server, receiver: &Receiver, only: &[String]) -> an
         next: AtomicU64::new(0),
     });
     let shared = Arc::clone(&field);
+    if let Some(unknown) = only.iter().find(|only| !names().contains(&only.as_str())) {
+        anyhow::bail!("no attack is called {unknown:?}; there are {}", names().join(", "));
+    }
     let wanted: Vec<&(&str, Attack)> =
         KINDS.iter().filter(|(name, _)| only.is_empty() || only.iter().any(|only| only == name)).collect();
-    anyhow::ensure!(!wanted.is_empty(), "no attack has that name; there are {}", names().join(", "));
     let thread = std::thread::Builder::new().name("attacks".to_owned()).spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         runtime.block_on(async {

@@ -338,6 +338,9 @@ pub trait Queue: Send + Sync {
     /// Destinations that have done nothing but fail, and since when (wall time).
     async fn failing(&self) -> Result<Vec<(DestinationNo, Millis)>, StoreError>;
 
+    /// Which of these destinations have done nothing but fail, and since when (wall time).
+    async fn failing_of(&self, destinations: Vec<DestinationNo>) -> Result<Vec<(DestinationNo, Millis)>, StoreError>;
+
     /// A page of deliveries, newest event first.
     async fn deliveries(&self, app: &AppId, filter: DeliveryFilter) -> Result<Vec<DeliveryRow>, StoreError>;
 

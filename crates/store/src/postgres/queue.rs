@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, Row};
 use tidings_model::clock::{Millis, millis};
 use tidings_model::id::{AppId, DeliveryKey, DestinationNo, EventNo};
@@ -199,6 +200,20 @@ async fn lanes_of(db: &mut PgConnection, ordered: &[&Leased]) -> Result<BTreeMap
 /// Destinations that have done nothing but fail, and since when.
 pub(super) async fn failing(db: &mut PgConnection) -> Result<Vec<(DestinationNo, Millis)>, StoreError> {
     let rows = sql("SELECT destination, since FROM failing ORDER BY destination").fetch_all(db).await?;
-    let read = |row: &sqlx::postgres::PgRow| Ok((DestinationNo(row.try_get(0)?), row.try_get(1)?));
-    Ok(rows.iter().map(read).collect::<Result<_, sqlx::Error>>()?)
+    Ok(rows.iter().map(failing_since).collect::<Result<_, _>>()?)
+}
+
+/// Which of these destinations have done nothing but fail, and since when.
+pub(super) async fn failing_of(
+    db: &mut PgConnection,
+    destinations: &[DestinationNo],
+) -> Result<Vec<(DestinationNo, Millis)>, StoreError> {
+    let destinations: Vec<i64> = destinations.iter().map(|no| no.0).collect();
+    let statement = "SELECT destination, since FROM failing WHERE destination = ANY($1) ORDER BY destination";
+    let rows = sql(statement).bind(destinations).fetch_all(db).await?;
+    Ok(rows.iter().map(failing_since).collect::<Result<_, _>>()?)
+}
+
+fn failing_since(row: &PgRow) -> Result<(DestinationNo, Millis), sqlx::Error> {
+    Ok((DestinationNo(row.try_get(0)?), row.try_get(1)?))
 }

@@ -292,6 +292,10 @@ impl Queue for PostgresStore {
         transact!(self.connections, |db| queue::failing(db).await)
     }
 
+    async fn failing_of(&self, destinations: Vec<DestinationNo>) -> Result<Vec<(DestinationNo, Millis)>, StoreError> {
+        transact!(self.connections, |db| queue::failing_of(db, &destinations).await)
+    }
+
     async fn deliveries(&self, app: &AppId, filter: DeliveryFilter) -> Result<Vec<DeliveryRow>, StoreError> {
         let rows = view!(self.connections, |db| listing::deliveries(db, app, &filter).await)?;
         Ok(rows.into_iter().map(|row| self.in_callers_time(row)).collect())

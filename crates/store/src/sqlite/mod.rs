@@ -436,6 +436,10 @@ impl Queue for SqliteStore {
         self.readers.read(queue::failing).await
     }
 
+    async fn failing_of(&self, destinations: Vec<DestinationNo>) -> Result<Vec<(DestinationNo, Millis)>, StoreError> {
+        self.readers.read(move |db| queue::failing_of(db, &destinations)).await
+    }
+
     async fn deliveries(&self, app: &AppId, filter: DeliveryFilter) -> Result<Vec<DeliveryRow>, StoreError> {
         let app = app.clone();
         self.readers.read(move |db| listing::deliveries(db, &app, &filter)).await

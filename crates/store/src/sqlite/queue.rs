@@ -1,6 +1,6 @@
 //! Claiming deliveries and recording what came of them.
 
-use rusqlite::{Connection, OptionalExtension, Statement, params};
+use rusqlite::{Connection, OptionalExtension, Row, Statement, params};
 use tidings_model::clock::Millis;
 use tidings_model::delivery::{Attempt, DeliveryState};
 use tidings_model::id::{AppId, DeliveryKey, DestinationNo, EventNo};
@@ -295,6 +295,25 @@ pub(super) fn release(db: &Db, batch: &[Leased], due: Millis) -> Result<(), Stor
 /// Destinations that have done nothing but fail, and since when.
 pub(super) fn failing(db: &Connection) -> Result<Vec<(DestinationNo, Millis)>, StoreError> {
     let mut statement = db.prepare_cached("SELECT destination, since FROM failing")?;
-    let rows = statement.query_map([], |row| Ok((DestinationNo(row.get(0)?), row.get(1)?)))?;
+    let rows = statement.query_map([], failing_since)?;
     Ok(rows.collect::<Result<_, _>>()?)
+}
+
+/// The statement of [`failing_of`]. It looks at those that are asked about, and at no other app's.
+pub(super) const FAILING_OF: &str =
+    "SELECT destination, since FROM failing WHERE destination IN (SELECT value FROM json_each(?1))";
+
+/// Which of these destinations have done nothing but fail, and since when.
+pub(super) fn failing_of(
+    db: &Connection,
+    destinations: &[DestinationNo],
+) -> Result<Vec<(DestinationNo, Millis)>, StoreError> {
+    let destinations = serde_json::to_string(&destinations.iter().map(|no| no.0).collect::<Vec<_>>())?;
+    let mut statement = db.prepare_cached(FAILING_OF)?;
+    let rows = statement.query_map([destinations], failing_since)?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
+
+fn failing_since(row: &Row<'_>) -> rusqlite::Result<(DestinationNo, Millis)> {
+    Ok((DestinationNo(row.get(0)?), row.get(1)?))
 }

@@ -63,6 +63,15 @@ pub(crate) async fn a_success_clears_the_failures(mut w: World) {
     assert!(w.store.failing().await.unwrap().is_empty());
 }
 
+pub(crate) async fn failures_are_told_of_those_that_are_asked_about(mut w: World) {
+    let all = w.listeners(3, Order::None).await;
+    let (_, leased) = w.publish("a", &all, Lane::Own).await;
+    w.finish(leased[..2].iter().map(|leased| finished(leased, Next::Undelivered)).collect()).await;
+    let failing = w.store.failing_of(vec![all[1], all[2]]).await.unwrap();
+    assert_eq!(failing, [(all[1], w.now)]);
+    assert_eq!(w.store.failing_of(Vec::new()).await.unwrap(), []);
+}
+
 // covers: C06
 pub(crate) async fn enabling_again_finds_what_waits(mut w: World) {
     let no = w.listener(Order::None).await;

@@ -45,6 +45,7 @@ macro_rules! every_test {
             catalogue: changes_are_told_since_a_version, a_large_catalogue_is_told_whole, hooks_keep_their_earlier_fields, who_comes_second_is_told,
                 a_listener_comes_back_as_it_was, a_deleted_listener_keeps_no_secret;
             failing: gone_disables_at_once, nothing_but_failure_disables_in_the_end, a_success_clears_the_failures,
+                failures_are_told_of_those_that_are_asked_about,
                 enabling_again_finds_what_waits, a_disabling_is_announced_once, a_deleted_listener_is_owed_nothing,
                 what_happens_to_news_about_listeners_is_no_news, what_is_under_way_to_a_deleted_listener_ends_with_its_attempt;
             lanes: a_whole_lane_goes_one_by_one, keys_do_not_block_each_other, a_failing_head_holds_up_its_lane,

@@ -62,7 +62,7 @@ pub(super) async fn list(
     };
     let after = paging.after.as_ref().map(|id| id.0.as_str());
     let page = door.bus().catalogue().listeners(&app.id, after, paging.limit, wanted);
-    let failing = failing(&door).await?;
+    let failing = failing(&door, &page.data).await?;
     let (more, listeners) = (page.next.is_some(), page.data.iter());
     let list = paging.page(
         listeners,
@@ -75,7 +75,7 @@ pub(super) async fn list(
 
 pub(super) async fn one(State(door): State<ApiDoor>, Caller { app }: Caller, Id(id): Id) -> Result<Response, Problem> {
     let listener = find(&door, &app, &id)?;
-    let failing = failing(&door).await?;
+    let failing = failing(&door, [&listener]).await?;
     Ok(Json(Shown::of(&listener, failing.get(&listener.no).copied())).into_response())
 }
 
@@ -99,7 +99,7 @@ pub(super) async fn change(
     };
     let changed = door.bus().change_listener(&app.id, &id, &apply).await;
     let listener = changed.map_err(|error| refused(&id, error))?;
-    let failing = failing(&door).await?;
+    let failing = failing(&door, [&listener]).await?;
     let shown = Shown::of(&listener, failing.get(&listener.no).copied()).with_warnings(&change.warnings);
     Ok(Json(shown).into_response())
 }
@@ -197,6 +197,10 @@ fn wants(listener: &Listener, hook: &str) -> bool {
 }
 
 /// Since when listeners have done nothing but fail: one query for all that an answer shows.
-async fn failing(door: &ApiDoor) -> Result<HashMap<DestinationNo, Millis>, Problem> {
-    Ok(door.bus().store().failing().await?.into_iter().collect())
+async fn failing<'l>(
+    door: &ApiDoor,
+    listeners: impl IntoIterator<Item = &'l Arc<Listener>>,
+) -> Result<HashMap<DestinationNo, Millis>, Problem> {
+    let shown = listeners.into_iter().map(|listener| listener.no).collect();
+    Ok(door.bus().store().failing_of(shown).await?.into_iter().collect())
 }

@@ -8,7 +8,7 @@ use tidings_model::id::{AppId, DestinationNo, EventNo};
 
 use super::Dir;
 use crate::queue::DeliveryFilter;
-use crate::sqlite::{listing, log};
+use crate::sqlite::{listing, log, queue};
 
 /// Statements that look at whole tables, and why they may. Each is named by a part of its text.
 const EXEMPT: [(&str, &str); 13] = [
@@ -120,6 +120,7 @@ fn every_list_in_every_combination_goes_through_an_index() {
     check(log::BY_ID);
     check(log::BY_PLACE);
     check(listing::ATTEMPTS);
+    check(queue::FAILING_OF);
 }
 
 #[test]
