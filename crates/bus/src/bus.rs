@@ -168,29 +168,14 @@ impl Bus {
         &self.shared.apps
     }
 
-    /// The home of channel state, to ask who is where.
-    pub fn broker(&self) -> &Arc<dyn Broker> {
-        &self.shared.broker
-    }
-
     /// What becomes of channels, on its way to whoever wants to know.
     pub fn transitions(&self) -> &Arc<Transitions> {
         &self.shared.transitions
     }
 
-    /// The store, for listings.
-    pub fn store(&self) -> &Arc<dyn Store> {
-        &self.shared.store
-    }
-
     /// The time.
     pub fn clock(&self) -> &SharedClock {
         &self.shared.clock
-    }
-
-    /// The courier, to have it look for work.
-    pub fn courier(&self) -> &Courier {
-        &self.shared.courier
     }
 
     /// Counts so many events that a server of the app is about to publish, through whichever door.

@@ -49,7 +49,7 @@ impl Bus {
         if channels.is_empty() || is_heard || receipt.deliveries > 0 || !may_compare() {
             return None;
         }
-        let here = self.broker().names_here(&app.id);
+        let here = self.shared.broker.names_here(&app.id);
         channels.iter().find_map(|channel| {
             let others = here.iter().map(|name| &**name).filter(|name| name != channel);
             let nearest = nearest(channel, others)?;

@@ -18,6 +18,7 @@ mod hints;
 mod live;
 mod manage;
 mod metrics;
+mod queries;
 mod rate;
 mod rejoin;
 mod throttle;

@@ -4,9 +4,11 @@ use std::sync::Arc;
 
 use tidings_model::app::AppLimits;
 use tidings_model::hook::Hook;
-use tidings_model::id::AppId;
+use tidings_model::id::{AppId, DeliveryKey};
 use tidings_model::listener::{Format, Listener};
 use tidings_model::pattern::Pattern;
+use tidings_store::StoreError;
+use tidings_store::queue::Retried;
 
 use crate::bus::Bus;
 use crate::error::ManageError;
@@ -21,6 +23,16 @@ pub type HookChange<'a> = dyn Fn(&mut Hook) -> Result<(), ManageError> + Send + 
 pub type ListenerChange<'a> = dyn Fn(&mut Listener) -> Result<(), ManageError> + Send + Sync + 'a;
 
 impl Bus {
+    /// Has a delivery attempted now, whatever its state.
+    ///
+    /// # Errors
+    /// [`StoreError::Missing`] when there is none, or what the store answers.
+    pub async fn retry_delivery(&self, key: &DeliveryKey) -> Result<Retried, StoreError> {
+        let retried = self.shared.store.retry(key, self.clock().steady_ms()).await?;
+        self.shared.courier.wake_scheduler();
+        Ok(retried)
+    }
+
     /// Adds a hook.
     ///
     /// # Errors

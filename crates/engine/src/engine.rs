@@ -114,6 +114,7 @@ pub struct Readiness {
 pub struct Engine {
     store: Arc<dyn Store>,
     courier: Courier,
+    broker: Arc<dyn Broker>,
     bus: Bus,
     live: Live,
     api: ApiDoor,
@@ -191,7 +192,7 @@ impl Engine {
             store: Arc::clone(&store),
             catalogue,
             courier: courier.clone(),
-            broker,
+            broker: Arc::clone(&broker),
             transitions,
             clock: Arc::clone(&clock),
         };
@@ -207,8 +208,19 @@ impl Engine {
         let api = ApiDoor::new(bus.clone(), live.clone(), egress, config.operator_key);
         let counts = Arc::new(Counts::new(Arc::clone(&store), Arc::clone(bus.clock()), &mut registry));
         tokio::spawn(counts::keep_fresh(Arc::downgrade(&counts)));
-        meet(&**bus.broker()).await;
-        Ok(Self { store, courier, bus, live, api, pusher, counts, registry: Arc::new(Mutex::new(registry)), histories })
+        meet(&*broker).await;
+        Ok(Self {
+            store,
+            courier,
+            broker,
+            bus,
+            live,
+            api,
+            pusher,
+            counts,
+            registry: Arc::new(Mutex::new(registry)),
+            histories,
+        })
     }
 
     /// Every door, as one router.
@@ -245,8 +257,8 @@ impl Engine {
             store_error,
             nodes,
             depth,
-            broker: self.bus.broker().name(),
-            cut_off: self.bus.broker().is_cut_off(),
+            broker: self.broker.name(),
+            cut_off: self.broker.is_cut_off(),
             sessions: self.live.sizes().sessions,
             in_flight,
             held_bytes,
@@ -273,7 +285,7 @@ impl Engine {
             self.bus.transitions().drain(grace).await;
         }
         self.courier.stop(grace).await;
-        let last_word = if self.bus.broker().name() == "memory" { LAST_WORD } else { LAST_WORD_SHARED };
+        let last_word = if self.broker.name() == "memory" { LAST_WORD } else { LAST_WORD_SHARED };
         self.live.stop(last_word, CloseReason::Restarting).await;
         self.bus.transitions().drain(grace).await;
         if let Some(histories) = self.histories.clone() {
@@ -284,7 +296,7 @@ impl Engine {
 
     /// Whether no other node takes over what this one leaves.
     async fn is_alone(&self) -> bool {
-        if self.bus.broker().name() == "memory" {
+        if self.broker.name() == "memory" {
             return true;
         }
         // A database that says nothing holds up the end no longer than this.

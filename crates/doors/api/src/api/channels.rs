@@ -30,7 +30,7 @@ pub(super) async fn list(
         after: paging.after.as_ref().map(|name| name.0.clone()),
         limit: paging.limit + 1,
     };
-    let channels = door.bus().broker().channels(&app.id, filter).await?;
+    let channels = door.bus().channels(&app.id, filter).await?;
     let place = |channel: &ChannelState| ChannelName(channel.name.as_ref().to_owned());
     Ok(Json(paging.page(channels, false, place, Listed::from)?))
 }
@@ -43,10 +43,9 @@ pub(super) async fn one(
 ) -> Result<Json<Shown>, Problem> {
     let asked = history_asked(query.as_deref())?;
     let channel = key(&app, &name)?;
-    let broker = door.bus().broker();
     // Every channel is there, and most are empty.
     let empty = || ChannelState { name: Arc::clone(&channel.name), occupancy: Occupancy::default(), position: None };
-    let state = broker.channel(&channel).await?.unwrap_or_else(empty);
+    let state = door.bus().channel(&channel).await?.unwrap_or_else(empty);
     let members = match app.namespaces.options(&channel.name).presence {
         true => Some(members_of(&door, &channel, &Paging { limit: limits::PAGE_MAX, after: None }).await?),
         false => None,
@@ -89,7 +88,7 @@ fn key(app: &App, name: &str) -> Result<ChannelKey, Problem> {
 /// A page of who is in a channel, by user id.
 async fn members_of(door: &ApiDoor, channel: &ChannelKey, paging: &Paging<UserId>) -> Result<List, Problem> {
     let after = paging.after.as_ref().map(|last| last.0.as_str());
-    let members = door.bus().broker().members(channel).await?;
+    let members = door.bus().members(channel).await?;
     let members = members.iter().filter(|member| after.is_none_or(|after| *member.user > *after));
     paging.page(members, false, |member| UserId(member.user.as_ref().to_owned()), |member| Present::from(&**member))
 }
@@ -97,7 +96,7 @@ async fn members_of(door: &ApiDoor, channel: &ChannelKey, paging: &Paging<UserId
 /// A page of what was said in a channel, the newest first.
 async fn history_of(door: &ApiDoor, channel: &ChannelKey, paging: &Paging<Position>) -> Result<List, Problem> {
     let range = HistoryRange { since: paging.after.clone(), reverse: true, limit: paging.limit + 1 };
-    let history = door.bus().broker().history(channel, range).await?;
+    let history = door.bus().history(channel, range).await?;
     let publications = history.publications.iter().filter_map(|prepared| past(prepared));
     paging.page(publications, false, |(position, _)| position.clone(), |(_, past)| past)
 }

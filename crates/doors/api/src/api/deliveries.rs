@@ -42,14 +42,14 @@ pub(super) async fn list(
     };
     let event = match query.get("event") {
         None => None,
-        Some(id) => match door.bus().store().event(&app.id, id).await? {
+        Some(id) => match door.bus().event(&app.id, id).await? {
             Some(logged) => Some(logged.no),
             // An event that was never logged, or is no longer, is owed to nobody.
             None => return Ok(Json(List::default())),
         },
     };
     let filter = DeliveryFilter { state, destination, event, before: paging.after, limit: paging.limit + 1 };
-    let rows = door.bus().store().deliveries(&app.id, filter).await?;
+    let rows = door.bus().deliveries(&app.id, filter).await?;
     Ok(Json(paging.page(rows, false, |row| (row.key.event, row.key.destination), |row| show(&door, row))?))
 }
 
@@ -72,7 +72,7 @@ pub(super) async fn attempts(
     let (key, _) = find(&door, &app, &id).await?;
     let after = paging.after.as_ref().map_or(0, |last| last.0);
     let range = AttemptRange { after, limit: paging.limit, bytes: limits::PAGE_BYTES };
-    let page = door.bus().store().attempts(&key, range).await.map_err(|error| refused(&id, error))?;
+    let page = door.bus().attempts(&key, range).await.map_err(|error| refused(&id, error))?;
     Ok(Json(paging.page(page.rows, page.more, |attempt| AttemptNo(attempt.n), ShownAttempt::from)?))
 }
 
@@ -94,8 +94,7 @@ pub(super) async fn retry(
         Some(_) if is_left_over(&row, door.bus().clock().wall_ms()) => door.may_publish(&app)?,
         Some(listener) => door.may_test(&listener)?,
     }
-    door.bus().store().retry(&key, door.bus().clock().steady_ms()).await.map_err(|error| refused(&id, error))?;
-    door.bus().courier().wake_scheduler();
+    door.bus().retry_delivery(&key).await.map_err(|error| refused(&id, error))?;
     let (_, row) = find(&door, &app, &id).await?;
     Ok((StatusCode::ACCEPTED, Json(show(&door, row))))
 }
@@ -109,7 +108,7 @@ fn is_left_over(row: &DeliveryRow, wall: Millis) -> bool {
 /// A delivery of this app. Another app's is none, whatever its id.
 async fn find(door: &ApiDoor, app: &App, id: &str) -> Result<(DeliveryKey, DeliveryRow), Problem> {
     let key = DeliveryKey::parse(&app.id, id).ok_or_else(|| missing(id))?;
-    let row = door.bus().store().delivery(&key).await?.ok_or_else(|| missing(id))?;
+    let row = door.bus().delivery(&key).await?.ok_or_else(|| missing(id))?;
     Ok((key, row))
 }
 

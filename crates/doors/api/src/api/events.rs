@@ -65,7 +65,7 @@ pub(super) async fn list(
         limit: paging.limit,
         bytes: Some(limits::PAGE_BYTES),
     };
-    let page = door.bus().store().events(&app.id, filter).await?;
+    let page = door.bus().events(&app.id, filter).await?;
     Ok(Json(paging.page(page.rows, page.more, |logged| logged.no, Shown::from)?))
 }
 
@@ -74,7 +74,7 @@ pub(super) async fn one(
     Caller { app }: Caller,
     Id(id): Id,
 ) -> Result<Json<Shown>, Problem> {
-    let logged = door.bus().store().event(&app.id, &id).await?.ok_or_else(|| {
+    let logged = door.bus().event(&app.id, &id).await?.ok_or_else(|| {
         Problem::not_found("event", &id)
             .remedy("only events whose name is a hook, or that came with an idempotency key, are kept in the log")
     })?;

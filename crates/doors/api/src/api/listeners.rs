@@ -151,7 +151,7 @@ pub(super) async fn test(
     door.may_test(&listener)?;
     let destination = listener.no;
     let receipt = door.bus().test(listener, event).await?;
-    let logged = door.bus().store().event(&app.id, &receipt.id).await?.ok_or(StoreError::Missing)?;
+    let logged = door.bus().event(&app.id, &receipt.id).await?.ok_or(StoreError::Missing)?;
     let key = DeliveryKey { app: app.id.clone(), event: logged.no, destination };
     Ok((StatusCode::ACCEPTED, Json(Tested { id: receipt.id, delivery: key.id() })))
 }
@@ -202,5 +202,5 @@ async fn failing<'l>(
     listeners: impl IntoIterator<Item = &'l Arc<Listener>>,
 ) -> Result<HashMap<DestinationNo, Millis>, Problem> {
     let shown = listeners.into_iter().map(|listener| listener.no).collect();
-    Ok(door.bus().store().failing_of(shown).await?.into_iter().collect())
+    Ok(door.bus().failing_of(shown).await?.into_iter().collect())
 }

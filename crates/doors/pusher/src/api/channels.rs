@@ -69,7 +69,7 @@ impl Listing {
             after: self.after.take(),
             limit: limits::CHANNELS_PAGE,
         };
-        let page = door.bus().broker().channels(&self.app, filter).await?;
+        let page = door.bus().channels(&self.app, filter).await?;
         for state in &page {
             let name = shown(&state.name);
             let is_askable = is_valid(&name) && (!name.starts_with('#') || self.prefix.starts_with('#'));
@@ -137,7 +137,7 @@ pub(super) async fn users(State(door): State<PusherDoor>, request: Request) -> R
         return Err(Refusal::bad("Users can only be retrieved for presence channels"));
     }
     // As above: what is written of them is not held as a whole.
-    let members = door.bus().broker().members(&channel).await?;
+    let members = door.bus().members(&channel).await?;
     let parts = members.len().div_ceil(limits::CHANNELS_PAGE).max(1);
     let part = move |n: usize| {
         let mut text = if n == 0 { "{\"users\":[".to_owned() } else { String::new() };
@@ -193,7 +193,7 @@ fn attributes(state: &ChannelState, info: Info) -> String {
 
 /// The cached event's data and the seconds for which it will be kept.
 async fn cache(door: &PusherDoor, channel: &ChannelKey) -> Result<String, Refusal> {
-    let Some(cached) = door.bus().broker().cached(channel).await? else { return Ok("null".to_owned()) };
+    let Some(cached) = door.bus().cached(channel).await? else { return Ok("null".to_owned()) };
     let tidings_wire::ChannelMessage::Publication(publication) = cached.publication.content() else {
         return Ok("null".to_owned());
     };

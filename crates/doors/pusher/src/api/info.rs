@@ -34,6 +34,6 @@ impl Info {
 
 /// Who is in a channel now, by its canonical name.
 pub(super) async fn occupancy(door: &PusherDoor, app: &App, channel: &str) -> Result<Occupancy, Refusal> {
-    let state = door.bus().broker().channel(&ChannelKey::new(app.id.clone(), channel)).await?;
+    let state = door.bus().channel(&ChannelKey::new(app.id.clone(), channel)).await?;
     Ok(state.map(|state| state.occupancy).unwrap_or_default())
 }

@@ -218,7 +218,7 @@ async fn an_event_that_is_logged_has_the_bytes_that_came_and_canonical_channels(
     door.post_with("/events", event, &[("Idempotency-Key", "k")]).await.ok();
     let app = "3".into();
     let filter = tidings_store::log::EventFilter { limit: 10, ..Default::default() };
-    let logged = door.bus.store().events(&app, filter).await.unwrap().rows;
+    let logged = door.bus.events(&app, filter).await.unwrap().rows;
     assert_eq!(logged.len(), 1);
     assert_eq!(logged[0].event.data.as_json(), Some("{\"x\" : 1}"));
     assert_eq!(logged[0].event.channels, ["#u", "a"]);

@@ -11,7 +11,9 @@ use http_body_util::BodyExt;
 use parking_lot::Mutex;
 use prometheus_client::registry::Registry;
 use serde_json::Value;
-use tidings_broker::{Control, DeliveryMode, Join, MemoryBroker, MemoryLimits, SessionRef, ShardMessage, Shards};
+use tidings_broker::{
+    Broker, Control, DeliveryMode, Join, MemoryBroker, MemoryLimits, SessionRef, ShardMessage, Shards,
+};
 use tidings_bus::{Apps, Bus, Catalogue, Parts, Transitions};
 use tidings_courier::egress::{Egress, EgressConfig, Response};
 use tidings_courier::{Courier, Delivery, DestinationPolicy, Outcome, Outlet, PreparedRequest, Settings};
@@ -40,6 +42,7 @@ pub(crate) struct Door {
     router: Router,
     pub(crate) clock: Arc<ManualClock>,
     pub(crate) bus: Bus,
+    broker: Arc<dyn Broker>,
     shards: Arc<Recorder>,
     joined: Mutex<u32>,
     _dir: tempfile::TempDir,
@@ -125,16 +128,18 @@ pub(crate) async fn door_with(limits: AppLimits) -> Door {
             .await
             .unwrap();
     let shards = Arc::new(Recorder::default());
-    let broker = Arc::new(MemoryBroker::new(Arc::clone(&shared), Arc::clone(&shards) as _, MemoryLimits::default()));
+    let broker: Arc<dyn Broker> =
+        Arc::new(MemoryBroker::new(Arc::clone(&shared), Arc::clone(&shards) as _, MemoryLimits::default()));
     let transitions = Transitions::new(Arc::clone(&catalogue), Arc::clone(&shared), Duration::from_secs(30));
-    let parts = Parts { apps, store, catalogue, courier, broker, transitions, clock: Arc::clone(&shared) };
+    let parts =
+        Parts { apps, store, catalogue, courier, broker: Arc::clone(&broker), transitions, clock: Arc::clone(&shared) };
     let bus = Bus::new(parts, notices, &mut registry);
     let live_settings = tidings_live::Settings::default();
     let inboxes = Inboxes::new(1, &live_settings, Arc::clone(&shared)).unwrap();
     let (handler, runtime) = (Arc::new(bus.clone()), tokio::runtime::Handle::current());
     let live = Live::start(inboxes, live_settings, shared, handler, runtime, &mut registry).unwrap();
     let router = router(PusherDoor::new(bus.clone(), live, KeepAlive::default()));
-    Door { router, clock, bus, shards, joined: Mutex::default(), _dir: dir }
+    Door { router, clock, bus, broker, shards, joined: Mutex::default(), _dir: dir }
 }
 
 /// An answer.
@@ -236,7 +241,7 @@ impl Door {
             since: None,
             mode: DeliveryMode::Shared(&FORMAT),
         };
-        self.bus.broker().join(join).await.unwrap();
+        self.broker.join(join).await.unwrap();
         self.shards.0.lock().clear();
         session
     }
