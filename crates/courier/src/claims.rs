@@ -1,4 +1,4 @@
-//! Claiming what is due: for destinations that run low, and for those that the store names.
+//! Claiming due deliveries from the store: for destinations whose queue runs low, and for those that the store lists as due.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -12,26 +12,26 @@ use tidings_store::queue::{Leased, Skip, Wanted};
 
 use crate::courier::{Inner, QueuedDelivery};
 use crate::dispatcher::Dispatcher;
-use crate::duty::{Duty, Rest};
+use crate::duty_cycle::{DutyCycle, Pause};
 use crate::outlet::DestinationPolicy;
 
-/// How long asking what is due rests: with thousands of destinations that need not be asked for, it takes milliseconds.
-const ASKING_RESTS: Rest = Rest { times: 9, most: Duration::from_millis(100) };
+/// The pause after each query for due destinations. With thousands of full queues to skip it takes milliseconds.
+const DUE_PAUSE: Pause = Pause { factor: 9, max: Duration::from_millis(100) };
 /// Destinations asked for at once.
 const DESTINATIONS: usize = 256;
 /// Deliveries claimed in one transaction at most, and for one destination.
 const CLAIMED: (usize, usize) = (256, 64);
 
-/// What is wanted of the store: as much as there is room for.
+/// A claim being put together, as large as memory allows.
 #[derive(Default)]
-struct Room {
-    wanted: Vec<Wanted>,
+struct Claim {
+    parts: Vec<Wanted>,
     total: usize,
 }
 
-impl Room {
-    /// Looks how much of a destination's there is room for; `false` when there is none in this claim any more.
-    fn look(&mut self, inner: &Inner, dispatcher: &mut Dispatcher, destination: DestinationNo, now: Millis) -> bool {
+impl Claim {
+    /// Adds a destination, as far as it has room; `false` when the claim is full.
+    fn add(&mut self, inner: &Inner, dispatcher: &mut Dispatcher, destination: DestinationNo, now: Millis) -> bool {
         let policy = inner.policy(destination);
         let batch = inner.outlet.batch(destination).max(1);
         let left = CLAIMED.0 - self.total;
@@ -39,7 +39,7 @@ impl Room {
         let room = dispatcher.room(destination, policy, now).saturating_mul(batch);
         let room = room.min(CLAIMED.1.max(batch)).min(left);
         if room > 0 {
-            self.wanted.push(Wanted { destination, most: room, batch });
+            self.parts.push(Wanted { destination, most: room, batch });
             self.total += room;
         } else if policy == DestinationPolicy::Disabled {
             dispatcher.pass_over(destination);
@@ -50,28 +50,28 @@ impl Room {
     }
 }
 
-/// Claims what is due to destinations that run low, without asking who they are.
+/// Claims due deliveries of destinations whose queue runs low, without querying which destinations are due.
 pub(crate) async fn claim_low(inner: &Arc<Inner>, now: Millis) -> Result<(), StoreError> {
-    let mut room = Room::default();
+    let mut wanted = Claim::default();
     {
         let apps = inner.memory.full();
         let mut dispatcher = inner.dispatcher.lock();
         let mut low = dispatcher.take_low(&apps).into_iter();
         while let Some(destination) = low.next() {
-            if !room.look(inner, &mut dispatcher, destination, now) {
+            if !wanted.add(inner, &mut dispatcher, destination, now) {
                 dispatcher.still_low(std::iter::once(destination).chain(low));
                 break;
             }
         }
     }
-    if room.wanted.is_empty() {
+    if wanted.parts.is_empty() {
         return Ok(());
     }
-    let all = claim(inner, &room.wanted, now).await.inspect_err(|_| {
-        inner.dispatcher.lock().still_low(room.wanted.iter().map(|wanted| wanted.destination));
+    let all = claim(inner, &wanted.parts, now).await.inspect_err(|_| {
+        inner.dispatcher.lock().still_low(wanted.parts.iter().map(|part| part.destination));
     })?;
     if !all {
-        // What comes later for them has to be asked for.
+        // The query finds out when the next of them is due.
         inner.next_due.fetch_min(now, Ordering::Relaxed);
     }
     Ok(())
@@ -79,27 +79,27 @@ pub(crate) async fn claim_low(inner: &Arc<Inner>, now: Millis) -> Result<(), Sto
 
 /// Asks what is due and claims it, as far as there is room. Returns when to ask again; apps that hold their share of memory
 /// are asked for after the usual while, or when one of their destinations runs low.
-pub(crate) async fn ask(inner: &Arc<Inner>, asking: &mut Duty, now: Millis) -> Result<Millis, StoreError> {
+pub(crate) async fn ask(inner: &Arc<Inner>, duty: &mut DutyCycle, now: Millis) -> Result<Millis, StoreError> {
     let apps = inner.memory.full();
-    let begun = Stopwatch::start();
+    let started = Stopwatch::start();
     let destinations = inner.dispatcher.lock().full(|no| inner.policy(no), &apps, now);
     let due = inner.store.due(now, Skip { destinations, apps }, DESTINATIONS).await?;
-    asking.worked(&begun, ASKING_RESTS);
+    duty.pause_after(&started, DUE_PAUSE);
     *inner.rank.lock() = Some(due.rank);
     inner.metrics.nodes.set(i64::try_from(due.rank.nodes).unwrap_or(i64::MAX));
-    let mut room = Room::default();
+    let mut wanted = Claim::default();
     {
         let mut dispatcher = inner.dispatcher.lock();
         due.paused.iter().for_each(|(destination, until)| dispatcher.rest(*destination, *until, now));
         for destination in &due.destinations {
-            room.look(inner, &mut dispatcher, *destination, now);
+            wanted.add(inner, &mut dispatcher, *destination, now);
         }
     }
-    if room.wanted.is_empty() {
+    if wanted.parts.is_empty() {
         // Whoever is due has no room: it says when it runs low.
         return Ok(due.next.unwrap_or(Millis::MAX));
     }
-    claim(inner, &room.wanted, now).await?;
+    claim(inner, &wanted.parts, now).await?;
     // There may be more than was asked for or had room.
     Ok(now)
 }

@@ -23,7 +23,7 @@ use crate::health_log::HealthLog;
 use crate::memory::{Memory, MemoryReservation};
 use crate::metrics::Metrics;
 use crate::outlet::{DestinationPolicy, Outlet};
-use crate::publishers::Publishers;
+use crate::recent_publishers::RecentPublishers;
 use crate::result_writer::{self, UnwrittenResult};
 use crate::scheduler;
 use crate::settings::Settings;
@@ -105,7 +105,7 @@ pub(crate) struct Inner {
     payloads: Mutex<HashMap<EventNo, Weak<SharedPayload>>>,
     pub(crate) memory: Memory,
     failing: Mutex<HashSet<DestinationNo>>,
-    pub(crate) publishers: Publishers,
+    pub(crate) recent_publishers: RecentPublishers,
     pub(crate) health: HealthLog,
     results: Mutex<Option<mpsc::UnboundedSender<UnwrittenResult>>>,
     /// Results that have been reported and not yet written.
@@ -163,7 +163,7 @@ impl Courier {
             payloads: Mutex::default(),
             memory: Memory::new(settings.queue_bytes),
             failing: Mutex::new(failing),
-            publishers: Publishers::default(),
+            recent_publishers: RecentPublishers::default(),
             health: HealthLog::default(),
             results: Mutex::new(Some(results)),
             unwritten: AtomicUsize::new(0),
@@ -189,7 +189,7 @@ impl Courier {
     pub fn admit(&self, app: &AppId, destinations: &mut [Destination]) {
         let inner = &self.inner;
         let now = inner.clock.steady_ms();
-        inner.publishers.note(app, now);
+        inner.recent_publishers.record(app, now);
         if destinations.len() > MAX_DIRECT {
             // None of them is written at once.
             return;

@@ -27,8 +27,8 @@ use crate::ring::{AppNo, Ring};
 use crate::settings::Settings;
 use crate::usage::{Answered, TIMES_FREE, Usage};
 
-/// How far apart attempts at failing destinations begin, in milliseconds. Those that hang would otherwise all end at the same
-/// time, and begin again, and keep the processor from everything else for a moment.
+/// The least time between the starts of two attempts to failing destinations, in milliseconds. Receivers that hang would
+/// otherwise all time out, and be attempted again, in the same moment, and delay everything else.
 const FAILING_APART: Millis = 1;
 
 /// One request to make now. Its permit is released by [`Dispatcher::end`].

@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::claims::{ask, claim_low, read};
 use crate::courier::Inner;
-use crate::duty::{Duty, Rest};
+use crate::duty_cycle::{DutyCycle, Pause};
 
 /// Deliveries of a fan-out slice that are taken up at once at most.
 const EXPANDED: usize = 500;
@@ -26,19 +26,20 @@ const SWEEP: Duration = Duration::from_secs(10);
 /// The pause after the store has refused something.
 const PAUSE: Duration = Duration::from_millis(500);
 
-/// How long an app's fan-out rests after each slice while other apps publish: when all of the slice is taken up at once, and
-/// when none is. Each delivery that is written may touch a page of its own, and what is not taken up has to wait anyway.
-const FANOUT_RESTS: (Rest, Rest) =
-    (Rest { times: 2, most: Duration::from_millis(25) }, Rest { times: 30, most: Duration::from_millis(150) });
+/// The pause after each slice of an app's fan-out while other apps publish: the first when all of the slice was leased for
+/// immediate attempts, the second when none was. Each row may dirty a database page of its own, and a delivery that cannot
+/// be attempted yet does not have to be written yet.
+const FANOUT_PAUSES: (Pause, Pause) =
+    (Pause { factor: 2, max: Duration::from_millis(25) }, Pause { factor: 30, max: Duration::from_millis(150) });
 
-/// When things were last done that are done from time to time, and whose turn it was.
+/// When periodic work was last done.
 #[derive(Default)]
 struct Last {
     polled: Millis,
     swept: Millis,
-    asking: Duty,
-    expanding: Duty,
-    /// The app whose fan-out was written last.
+    due_query: DutyCycle,
+    expansion: DutyCycle,
+    /// The app whose fan-out had the last turn.
     expanded: Option<AppId>,
 }
 
@@ -73,16 +74,16 @@ async fn round(inner: &Arc<Inner>, last: &mut Last) -> Result<Duration, StoreErr
     read(inner, unread, true).await?;
     let now = inner.clock.steady_ms();
     inner.dispatcher.lock().wake(now);
-    if last.expanding.left().is_zero() && inner.fanout.swap(false, Ordering::Relaxed) {
+    if last.expansion.remaining().is_zero() && inner.fanout.swap(false, Ordering::Relaxed) {
         let again = expand(inner, last, now).await.inspect_err(|_| inner.fanout.store(true, Ordering::Relaxed))?;
         inner.fanout.fetch_or(again, Ordering::Relaxed);
     }
     claim_low(inner, now).await?;
-    let may_ask = last.asking.left().is_zero();
+    let may_ask = last.due_query.remaining().is_zero();
     if may_ask && (inner.next_due.load(Ordering::Relaxed) <= now || now - last.polled >= millis(POLL)) {
         last.polled = now;
         let known = inner.next_due.swap(Millis::MAX, Ordering::Relaxed);
-        let next = ask(inner, &mut last.asking, now).await.inspect_err(|_| inner.due_at(0))?;
+        let next = ask(inner, &mut last.due_query, now).await.inspect_err(|_| inner.due_at(0))?;
         let later = if known > now { known } else { Millis::MAX };
         inner.next_due.fetch_min(next.min(later), Ordering::Relaxed);
     }
@@ -94,26 +95,26 @@ async fn round(inner: &Arc<Inner>, last: &mut Last) -> Result<Duration, StoreErr
         sweep(inner).await?;
     }
     inner.go_on();
-    Ok(rest(inner, last))
+    Ok(idle_time(inner, last))
 }
 
-/// How long there is nothing to do, if nothing happens.
-fn rest(inner: &Inner, last: &Last) -> Duration {
+/// How long to sleep if nothing wakes the scheduler.
+fn idle_time(inner: &Inner, last: &Last) -> Duration {
     let now = inner.clock.steady_ms();
     let ask = inner.next_due.load(Ordering::Relaxed).min(last.polled + millis(POLL));
     let mut dispatcher = inner.dispatcher.lock();
     let until = dispatcher.plan_wake((last.swept + millis(SWEEP)).min(if ask > now { ask } else { Millis::MAX }));
-    let mut rest = Duration::from_millis(until.saturating_sub(now).clamp(1, millis(SWEEP)) as u64);
+    let mut idle = Duration::from_millis(until.saturating_sub(now).clamp(1, millis(SWEEP)) as u64);
     if dispatcher.has_low() {
-        rest = Duration::ZERO;
+        idle = Duration::ZERO;
     }
     if ask <= now {
-        rest = rest.min(last.asking.left());
+        idle = idle.min(last.due_query.remaining());
     }
     if inner.fanout.load(Ordering::Relaxed) {
-        rest = rest.min(last.expanding.left());
+        idle = idle.min(last.expansion.remaining());
     }
-    rest
+    idle
 }
 
 /// Gives deliveries back that could not be attempted.
@@ -139,14 +140,14 @@ async fn expand(inner: &Arc<Inner>, last: &mut Last, now: Millis) -> Result<bool
     let destinations = inner.dispatcher.lock().without_room(|no| inner.policy(no), now);
     let skip = Skip { destinations, apps: inner.memory.full() };
     let turn = FanoutTurn { after: last.expanded.take(), fresh: EXPANDED, skip };
-    let begun = Stopwatch::start();
+    let started = Stopwatch::start();
     let expanded = inner.store.expand(now, turn, inner.lease()).await?;
     if let Some(app) = &expanded.app
-        && inner.publishers.others(app, now)
+        && inner.recent_publishers.includes_others(app, now)
     {
-        let (taken, left) = FANOUT_RESTS;
-        let waiting = expanded.written.saturating_sub(expanded.leased.len());
-        last.expanding.worked(&begun, taken.towards(left, waiting, expanded.written));
+        let (leased, waiting) = FANOUT_PAUSES;
+        let not_leased = expanded.written.saturating_sub(expanded.leased.len());
+        last.expansion.pause_after(&started, leased.interpolate(waiting, not_leased, expanded.written));
     }
     last.expanded = expanded.app;
     if expanded.queued {

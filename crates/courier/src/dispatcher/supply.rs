@@ -1,4 +1,4 @@
-//! What the store has to be asked for: for which destinations there is room, and which of them run low.
+//! Supply from the store: which destinations have room for more deliveries, and which run low.
 
 use tidings_model::clock::Millis;
 use tidings_model::id::{AppId, DestinationNo};
