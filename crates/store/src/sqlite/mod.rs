@@ -22,6 +22,7 @@ mod queue;
 mod readers;
 mod retire;
 mod sealed;
+mod sizes;
 mod upkeep;
 mod writer;
 
@@ -45,7 +46,7 @@ use tidings_model::payload::Field;
 
 use crate::catalogue::{AppRecord, Catalogue, Changes};
 use crate::error::StoreError;
-use crate::log::{Destination, EventFilter, Lease, LeaseToken, Log, Logged, MAX_DIRECT, Publish, Published};
+use crate::log::{Destination, EventFilter, Lease, LeaseToken, Log, Logged, Publish, Published};
 use crate::page::Page;
 use crate::presence::{Applied, PresenceChange, PresenceJournal, PresenceKey, PresenceRecord};
 use crate::queue::{
@@ -58,6 +59,7 @@ use crate::{Store, StoreError as Error};
 use db::{Counts, Db};
 use file::DatabaseFile;
 use readers::Readers;
+use sizes::Sizes;
 use writer::{Class, Writer};
 
 pub use migrate::SCHEMA_VERSION;
@@ -80,23 +82,6 @@ pub enum Sync {
     Full,
     /// When the operating system has it: a power cut may take the last commits.
     Normal,
-}
-
-/// How much is done at once; tests make it little.
-#[derive(Debug, Clone, Copy)]
-struct Sizes {
-    /// Destinations up to which a publish writes its deliveries itself.
-    direct: usize,
-    /// Deliveries of one slice of fan-out.
-    fanout: usize,
-    /// Open deliveries that one read of a sweep looks at.
-    sweep: usize,
-}
-
-impl Default for Sizes {
-    fn default() -> Self {
-        Self { direct: MAX_DIRECT, fanout: fanout::SLICE, sweep: upkeep::SWEEP_SLICE }
-    }
 }
 
 /// The embedded store.
