@@ -120,21 +120,28 @@ async fn attempts(server: &Server) -> u64 {
 // covers: N06
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_one_node_takes_both_deliver_each_once() {
-    const EVENTS: u64 = 400;
+    const EVENTS: u64 = 200;
     let cluster = Cluster::new().await;
     let (first, second) = (node(&cluster.lines()).await, node(&cluster.lines()).await);
     let partner = Receiver::start();
-    partner.respond("/in", Answer::default().delay(Duration::from_millis(100)));
     hook(&api(&first), HOOK).await;
-    listener(&api(&first), json!({"url": partner.url("/in"), "hooks": [HOOK], "concurrency": 4})).await;
+    // A listener with a concurrency of its own is served by one node: of two, each node gets one.
+    for path in ["/a", "/b"] {
+        partner.respond(path, Answer::default().delay(Duration::from_millis(100)));
+        listener(&api(&first), json!({"url": partner.url(path), "hooks": [HOOK], "concurrency": 4})).await;
+    }
     publish_all(&api(&first), HOOK, 1..=EVENTS).await;
-    partner.wait_for(EVENTS as usize, |_| true, LATER).await;
+    partner.wait_for(2 * EVENTS as usize, |_| true, LATER).await;
     drained(&first, LATER).await;
     let made = [attempts(&first).await, attempts(&second).await];
     println!("attempts of each node: {made:?}");
-    assert_eq!((made[0] + made[1], partner.total() as u64), (EVENTS, EVENTS), "something was made twice");
+    assert_eq!((made[0] + made[1], partner.total() as u64), (2 * EVENTS, 2 * EVENTS), "something was made twice");
     assert!(made.iter().all(|made| *made > 0), "one node made all of them");
-    assert_eq!(Tally::of(partner.received().iter(), |_| true).distinct() as u64, EVENTS);
+    for path in ["/a", "/b"] {
+        let received = partner.received();
+        let to_path = received.iter().filter(|request| request.path == path);
+        assert_eq!(Tally::of(to_path, |_| true).distinct() as u64, EVENTS, "{path}");
+    }
 }
 
 // covers: N06, N02, C01, C04, C08
