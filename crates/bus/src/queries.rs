@@ -63,7 +63,7 @@ impl Bus {
         self.shared.store.failing_of(listeners).await
     }
 
-    /// How a channel stands; `None` when nobody is there and nothing is kept of it.
+    /// A channel's state; `None` when it has no subscriptions and nothing is kept of it.
     ///
     /// # Errors
     /// What the broker answers.
@@ -95,7 +95,7 @@ impl Bus {
         self.shared.broker.history(channel, range).await
     }
 
-    /// The last event of a channel that keeps it for whoever comes.
+    /// The event that a cache channel sends to new subscribers.
     ///
     /// # Errors
     /// What the broker answers.

@@ -90,7 +90,7 @@ async fn find_untold(bus: &Bus, app: &tidings_model::id::AppId, began: Millis) -
     let mut after = None;
     loop {
         let filter = ChannelFilter { prefix: String::new(), after: after.take(), limit: PAGE };
-        let page = bus.shared.broker.channels(app, filter).await?;
+        let page = bus.channels(app, filter).await?;
         let Some(last) = page.last() else { return Ok(()) };
         after = Some(last.name.as_ref().to_owned());
         for state in &page {
@@ -136,11 +136,11 @@ fn change(present: bool, user: Option<&str>) -> Change {
 
 async fn is_there(bus: &Bus, key: &ChannelKey, user: Option<&str>, members: &mut Members) -> Result<bool, BrokerError> {
     let Some(user) = user else {
-        let state = bus.shared.broker.channel(key).await?;
+        let state = bus.channel(key).await?;
         return Ok(state.is_some_and(|state| state.occupancy.subscriptions > 0));
     };
     if members.0.as_ref() != Some(key) {
-        *members = (Some(key.clone()), bus.shared.broker.members(key).await?);
+        *members = (Some(key.clone()), bus.members(key).await?);
     }
     Ok(members.1.iter().any(|member| &*member.user == user))
 }

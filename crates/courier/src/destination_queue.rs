@@ -19,7 +19,7 @@ const FRESH_TURNS: u32 = 3;
 /// held has to be written to the store, and read from it again.
 const MAX_WAITING: usize = 1_024;
 const HELD_SECONDS: usize = 4;
-/// One with a rate holds as many as it may be sent in so many seconds.
+/// A destination with a rate limit holds at most this many seconds' worth of deliveries in memory.
 const HELD_SECONDS_OF_RATE: usize = 10;
 /// The first pause after a destination asked for one, and the longest.
 const PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
@@ -169,11 +169,16 @@ impl DestinationQueue {
         self.window.map_or(limit, |window| window.min(limit))
     }
 
+    /// The most deliveries it may hold while its window is shrunk.
+    fn window_capacity(&self) -> Option<usize> {
+        self.window.map(|window| window as usize * 2)
+    }
+
     /// Whether it has no room for more. Asks for the policy only where it matters: there may be thousands of queues.
     pub(crate) fn is_full(&self, policy: impl FnOnce() -> DestinationPolicy, configured: u32, now: Millis) -> bool {
         self.paused_until > now
-            || match self.window {
-                Some(window) => self.waiting() >= window as usize * 2,
+            || match self.window_capacity() {
+                Some(capacity) => self.waiting() >= capacity,
                 None => self.waiting() >= HELD_SECONDS_OF_RATE && self.room(policy(), configured, now) == 0,
             }
     }
@@ -183,8 +188,8 @@ impl DestinationQueue {
         if self.paused_until > now || policy == DestinationPolicy::Disabled {
             return 0;
         }
-        let most = match (self.window, policy) {
-            (Some(window), _) => window as usize * 2,
+        let most = match (self.window_capacity(), policy) {
+            (Some(capacity), _) => capacity,
             (None, DestinationPolicy::Open { rate: Some(rate), .. }) => {
                 MAX_WAITING.min(HELD_SECONDS_OF_RATE * rate.max(1) as usize)
             }

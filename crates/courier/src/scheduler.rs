@@ -10,7 +10,7 @@ use std::time::Duration;
 use tidings_model::clock::{Millis, Stopwatch, millis};
 use tidings_model::id::AppId;
 use tidings_store::StoreError;
-use tidings_store::queue::{FanoutTurn, Leased, Skip};
+use tidings_store::queue::{FanoutTurn, Leased};
 use tokio_util::sync::CancellationToken;
 
 use crate::claims::{ask, claim_low, read};
@@ -137,9 +137,9 @@ async fn give_back(inner: &Inner) -> Result<(), StoreError> {
 
 /// Expands one slice of fan-out; `true` when there is more.
 async fn expand(inner: &Arc<Inner>, last: &mut Last, now: Millis) -> Result<bool, StoreError> {
-    let destinations = inner.dispatcher.lock().without_room(|no| inner.policy(no), now);
-    let skip = Skip { destinations, apps: inner.memory.full() };
-    let turn = FanoutTurn { after: last.expanded.take(), fresh: EXPANDED, skip };
+    let full_destinations = inner.dispatcher.lock().without_room(|no| inner.policy(no), now);
+    let full_apps = inner.memory.full();
+    let turn = FanoutTurn { after: last.expanded.clone(), fresh: EXPANDED, full_apps, full_destinations };
     let started = Stopwatch::start();
     let expanded = inner.store.expand(now, turn, inner.lease()).await?;
     if let Some(app) = &expanded.app

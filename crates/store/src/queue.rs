@@ -164,16 +164,16 @@ pub struct FanoutTurn {
     pub after: Option<AppId>,
     /// How many deliveries are leased to the caller at most.
     pub fresh: usize,
-    /// Whose deliveries are left to the queue: there is no room for them.
-    pub skip: Skip,
+    /// Apps without room: their deliveries are left to the queue.
+    pub full_apps: Vec<AppId>,
+    /// Destinations without room. A set, because it can be large and the writer looks each delivery up in it.
+    pub full_destinations: HashSet<DestinationNo>,
 }
 
 impl FanoutTurn {
-    /// Which deliveries of this app there is no room for.
-    pub(crate) fn skipped(&self, app: &AppId) -> impl Fn(DestinationNo) -> bool {
-        let whole = self.skip.apps.contains(app);
-        let destinations: HashSet<DestinationNo> = self.skip.destinations.iter().copied().collect();
-        move |destination| whole || destinations.contains(&destination)
+    /// Whether there is room for a delivery.
+    pub(crate) fn has_room(&self, app: &AppId, destination: DestinationNo) -> bool {
+        !self.full_apps.contains(app) && !self.full_destinations.contains(&destination)
     }
 }
 

@@ -1,5 +1,7 @@
 //! Supply from the store: which destinations have room for more deliveries, and which run low.
 
+use std::collections::HashSet;
+
 use tidings_model::clock::Millis;
 use tidings_model::id::{AppId, DestinationNo};
 
@@ -33,7 +35,7 @@ impl Dispatcher {
         apps: &[AppId],
         now: Millis,
     ) -> Vec<DestinationNo> {
-        let apps: Vec<AppNo> = apps.iter().filter_map(|app| self.app_numbers.get(app).copied()).collect();
+        let apps = self.numbers(apps);
         self.others.retain(|no| policy(*no) == DestinationPolicy::Disabled);
         let configured = self.configured as usize;
         let enough = |queue: &DestinationQueue| {
@@ -45,6 +47,10 @@ impl Dispatcher {
             (!queue.app.is_some_and(|app| apps.contains(&app))).then_some(*no)
         });
         full.chain(self.others.iter().copied()).collect()
+    }
+
+    fn numbers(&self, apps: &[AppId]) -> Vec<AppNo> {
+        apps.iter().filter_map(|app| self.app_numbers.get(app).copied()).collect()
     }
 
     /// Notes whether a destination runs low while the store has more for it; answers whether it does.
@@ -64,7 +70,7 @@ impl Dispatcher {
 
     /// The destinations that run low, but for those of `apps`, for which there is no room.
     pub(crate) fn take_low(&mut self, apps: &[AppId]) -> Vec<DestinationNo> {
-        let full: Vec<AppNo> = apps.iter().filter_map(|app| self.app_numbers.get(app).copied()).collect();
+        let full = self.numbers(apps);
         let has_room = |no: &DestinationNo| {
             let app = self.queues.get(no).and_then(|queue| queue.app);
             !app.is_some_and(|app| full.contains(&app))
@@ -83,7 +89,7 @@ impl Dispatcher {
         &mut self,
         policy: impl Fn(DestinationNo) -> DestinationPolicy,
         now: Millis,
-    ) -> Vec<DestinationNo> {
+    ) -> HashSet<DestinationNo> {
         let configured = self.configured;
         let full = |no: &DestinationNo, queue: &DestinationQueue| queue.is_full(|| policy(*no), configured, now);
         let without_room = self.queues.iter_mut().filter(|(no, queue)| full(no, queue));

@@ -49,7 +49,6 @@ pub(super) async fn expand(
     let Some(row) = row else { return Ok(out) };
     let (event, app) = (EventNo(row.try_get(0)?), AppId::from(row.try_get::<String, _>(1)?));
     out.app = Some(app.clone());
-    let skipped = turn.skipped(&app);
     let (key, not_before): (Option<String>, Option<Millis>) = (row.try_get(2)?, row.try_get(3)?);
     let cursor =
         usize::try_from(row.try_get::<i64, _>(4)?).map_err(|_| StoreError::Corrupt("a fan-out row".to_owned()))?;
@@ -82,7 +81,7 @@ pub(super) async fn expand(
                 destination,
                 lane: named(lane),
                 not_before,
-                lease: (room > 0 && !skipped(destination)).then_some(server_lease),
+                lease: (room > 0 && turn.has_room(&app, destination)).then_some(server_lease),
                 now,
             })
             .collect();
@@ -98,7 +97,7 @@ pub(super) async fn expand(
                     in_batch: false,
                     lease,
                 }),
-                Placement::Scheduled => out.queued |= !skipped(destination),
+                Placement::Scheduled => out.queued |= turn.has_room(&app, destination),
                 Placement::Waiting => {}
             }
         }

@@ -16,8 +16,8 @@ use crate::error::StoreError;
 use crate::log::{Lane, Lease};
 use crate::queue::{Expanded, FanoutTurn, Leased};
 
-/// How many deliveries one slice writes: few enough that a publisher hardly notices the wait. Each may touch a page of its
-/// own, and whoever shares the transaction waits until all of them are written.
+/// How many deliveries one slice writes: few enough that a publisher hardly notices the wait. Each row may dirty a page of
+/// its own, and every job that shares the transaction waits for all of them.
 pub(super) const SLICE: usize = 128;
 
 /// The oldest row of the first app after another.
@@ -65,7 +65,6 @@ pub(super) fn expand(
     };
     let Some(fanout) = row else { return Ok(out) };
     out.app = Some(fanout.app.clone());
-    let skipped = turn.skipped(&fanout.app);
     let set = destinations::decode(&fanout.destinations)?;
     let end = (fanout.cursor + slice).min(set.len());
     out.written = end - fanout.cursor.min(end);
@@ -75,6 +74,7 @@ pub(super) fn expand(
             queue::close(db, &key, DeliveryState::Canceled, 0, now, None)?;
             continue;
         }
+        let has_room = turn.has_room(&fanout.app, destination);
         let lane_name = lane.name(fanout.key.as_deref());
         let new = NewDelivery {
             app: &fanout.app,
@@ -83,7 +83,7 @@ pub(super) fn expand(
             lane: lane_name,
             not_before: fanout.not_before,
         };
-        let lease = (out.leased.len() < turn.fresh && !skipped(destination)).then_some(lease);
+        let lease = (has_room && out.leased.len() < turn.fresh).then_some(lease);
         match (lanes::insert(db, &new, lease, now)?, lease) {
             (Placement::Leased, Some(lease)) => out.leased.push(Leased {
                 key: DeliveryKey { app: fanout.app.clone(), event: fanout.event, destination },
@@ -94,7 +94,7 @@ pub(super) fn expand(
                 in_batch: false,
                 lease,
             }),
-            (Placement::Scheduled, _) => out.queued |= !skipped(destination),
+            (Placement::Scheduled, _) => out.queued |= has_room,
             _ => {}
         }
     }

@@ -8,7 +8,7 @@ use tidings_model::listener::Order;
 use super::{World, event, hook, listener};
 use crate::Store;
 use crate::log::{Idempotency, Lane, MAX_DIRECT, Publish, Published};
-use crate::queue::{Expanded, FanoutTurn, Skip};
+use crate::queue::{Expanded, FanoutTurn};
 
 pub(crate) async fn up_to_the_limit_deliveries_are_written_at_once(mut w: World) {
     let all = w.listeners(MAX_DIRECT, Order::None).await;
@@ -34,12 +34,12 @@ pub(crate) async fn more_destinations_are_fanned_out_exactly_once(mut w: World) 
     assert_eq!(w.due().await.0, all[10..]);
     // Of an app that holds its share of memory none is taken up, nor for destinations that have no room.
     w.store.publish(w.to("b", &all, Lane::Own).await).await.unwrap();
-    let skip = Skip { apps: vec![w.app.clone()], ..Skip::default() };
-    let kept = w.take_turn(FanoutTurn { fresh: 10, skip, ..FanoutTurn::default() }).await;
+    let full_apps = vec![w.app.clone()];
+    let kept = w.take_turn(FanoutTurn { fresh: 10, full_apps, ..FanoutTurn::default() }).await;
     assert!(kept.leased.is_empty() && !kept.queued, "{kept:?}");
     w.store.publish(w.to("c", &all, Lane::Own).await).await.unwrap();
-    let skip = Skip { destinations: all[..5].to_vec(), ..Skip::default() };
-    let kept = w.take_turn(FanoutTurn { fresh: 10, skip, ..FanoutTurn::default() }).await;
+    let full_destinations = all[..5].iter().copied().collect();
+    let kept = w.take_turn(FanoutTurn { fresh: 10, full_destinations, ..FanoutTurn::default() }).await;
     assert_eq!(kept.leased.iter().map(|l| l.key.destination).collect::<Vec<_>>(), all[5..15]);
     assert_eq!(w.all().await.len(), 3 * all.len());
     let again = w.expand(10).await;
