@@ -10,6 +10,7 @@ use prometheus_client::registry::{Registry, Unit};
 use tidings_model::clock::{Millis, SharedClock, millis};
 use tidings_store::Store;
 use tidings_store::queue::Depth;
+use tidings_supervisor::Supervisor;
 
 /// For how long an answer holds.
 const FRESH: Duration = Duration::from_secs(1);
@@ -142,7 +143,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let key = MainKey::load_or_create(&dir.path().join("main.key")).unwrap();
         let path = dir.path().join("tidings.db");
-        let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&path, Sync::Full, key).unwrap());
+        let store: Arc<dyn Store> =
+            Arc::new(SqliteStore::open(&path, Sync::Full, key, &Supervisor::default()).unwrap());
         let written = || {
             let mut wal = path.clone().into_os_string();
             wal.push("-wal");

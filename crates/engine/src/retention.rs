@@ -9,6 +9,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::Registry;
 use tidings_model::clock::{Millis, SharedClock, millis, rfc3339};
 use tidings_store::{Store, StoreError};
+use tidings_supervisor::Supervisor;
 
 /// How often it looks for what is too much, and gives space back.
 const EVERY: Duration = Duration::from_secs(5);
@@ -169,7 +170,8 @@ mod tests {
     async fn what_is_too_much_is_removed_counted_and_given_back() {
         let dir = tempfile::tempdir().unwrap();
         let key = MainKey::load_or_create(&dir.path().join("main.key")).unwrap();
-        let store = SqliteStore::open(&dir.path().join("tidings.db"), Sync::Normal, key).unwrap();
+        let store =
+            SqliteStore::open(&dir.path().join("tidings.db"), Sync::Normal, key, &Supervisor::default()).unwrap();
         let store: Arc<dyn Store> = Arc::new(store);
         for n in 0..100 {
             Log::publish(&*store, publish(n)).await.unwrap();

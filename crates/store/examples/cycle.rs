@@ -18,6 +18,7 @@ use tidings_store::queue::{Finished, Leased, Next, Recording};
 use tidings_store::seal::MainKey;
 use tidings_store::sqlite::{SqliteStore, Sync};
 use tidings_store::{Catalogue, Queue, Store};
+use tidings_supervisor::Supervisor;
 
 const NOW: i64 = 1_763_719_000_000;
 
@@ -28,7 +29,9 @@ fn main() {
     let key = MainKey::load_or_create(&dir.path().join("main.key")).unwrap();
     let runtime = tokio::runtime::Runtime::new().unwrap();
     runtime.block_on(async {
-        let store = Arc::new(SqliteStore::open(&dir.path().join("tidings.db"), Sync::Full, key).unwrap());
+        let store = Arc::new(
+            SqliteStore::open(&dir.path().join("tidings.db"), Sync::Full, key, &Supervisor::default()).unwrap(),
+        );
         let no = store.create_listener(listener()).await.unwrap();
         let (results, ends) = tokio::sync::mpsc::channel::<Finished>(4_096);
         let reporter = tokio::spawn(report(Arc::clone(&store), ends, usize::try_from(batch).unwrap()));

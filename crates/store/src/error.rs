@@ -1,5 +1,7 @@
 //! What can go wrong with a store, in the words of whoever has to mend it.
 
+use tidings_supervisor::Panicked;
+
 /// Why a store did not do what was asked. Nothing of a failed call is kept.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum StoreError {
@@ -77,6 +79,9 @@ pub enum StoreError {
     /// Anything else the database said.
     #[error("the database refused: {0}")]
     Database(String),
+    /// What was asked made the code panic.
+    #[error("a bug: what was asked panicked ({0}); nothing of it is kept")]
+    Panicked(String),
 }
 
 impl StoreError {
@@ -92,6 +97,12 @@ impl StoreError {
                 | Self::UnreadableCatalogue(_)
                 | Self::Unreachable(_)
         )
+    }
+}
+
+impl From<Panicked> for StoreError {
+    fn from(panicked: Panicked) -> Self {
+        Self::Panicked(panicked.to_string())
     }
 }
 

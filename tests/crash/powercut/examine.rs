@@ -11,6 +11,7 @@ use tidings_store::log::EventFilter;
 use tidings_store::queue::{AttemptRange, DeliveryFilter};
 use tidings_store::seal::MainKey;
 use tidings_store::sqlite::{SqliteStore, Sync};
+use tidings_supervisor::Supervisor;
 
 use super::record::{LISTENERS, published};
 use super::replay::{Replay, own_name};
@@ -35,7 +36,8 @@ pub(super) async fn examine(image: &Path, replay: &Replay) -> Result<(), String>
         }
         None => MainKey::load_or_create(&file).map_err(|error| error.to_string())?,
     };
-    let store = SqliteStore::open(&database, Sync::Full, key).map_err(|error| error.to_string())?;
+    let store =
+        SqliteStore::open(&database, Sync::Full, key, &Supervisor::default()).map_err(|error| error.to_string())?;
     let store: Arc<dyn Store> = Arc::new(store);
     let found = match store.recover(0).await {
         Ok(_) => stored(&*store, replay).await,

@@ -26,6 +26,7 @@ use tidings_store::queue::DeliveryRow;
 use tidings_store::seal::MainKey;
 use tidings_store::sqlite::{SqliteStore, Sync};
 use tidings_store::{Store, StoreError};
+use tidings_supervisor::Supervisor;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::mpsc;
 
@@ -404,7 +405,8 @@ async fn run(
     settings: Settings,
 ) -> (Arc<dyn Store>, Courier, mpsc::UnboundedReceiver<Notice>) {
     let key = MainKey::load_or_create(&dir.path().join("main.key")).unwrap();
-    let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&dir.path().join("t.db"), Sync::Full, key).unwrap());
+    let store: Arc<dyn Store> =
+        Arc::new(SqliteStore::open(&dir.path().join("t.db"), Sync::Full, key, &Supervisor::default()).unwrap());
     let egress =
         Egress::new(EgressConfig { allow: vec!["127.0.0.0/8".parse().unwrap()], ..EgressConfig::default() }).unwrap();
     let outlet: Arc<dyn Outlet> = Arc::clone(outlet) as _;

@@ -37,6 +37,7 @@ mod tests;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::AtomicI64;
+use tidings_supervisor::Supervisor;
 
 use sqlx::Connection as _;
 use tokio::sync::Mutex;
@@ -98,8 +99,14 @@ impl PostgresStore {
     /// # Errors
     /// [`OpenError`]: the URL or the server cannot be used, a later version of Tidings wrote the database, or `key` is
     /// not the one that it is sealed with.
-    pub async fn open(url: &str, node: &str, options: &Options, key: MainKey) -> Result<Self, OpenError> {
-        Self::open_with(url, node, options, key, Sizes::default(), ServerClock::measured()).await
+    pub async fn open(
+        url: &str,
+        node: &str,
+        options: &Options,
+        key: MainKey,
+        supervisor: &Supervisor,
+    ) -> Result<Self, OpenError> {
+        Self::open_with(url, node, options, key, Sizes::default(), ServerClock::measured(), supervisor).await
     }
 
     async fn open_with(
@@ -109,6 +116,7 @@ impl PostgresStore {
         key: MainKey,
         sizes: Sizes,
         clock: ServerClock,
+        supervisor: &Supervisor,
     ) -> Result<Self, OpenError> {
         let (connections, mut first) = Connections::open(url, options).await?;
         let connections = Arc::new(connections);
@@ -119,12 +127,14 @@ impl PostgresStore {
         transact!(connections, |db| sealed::check_key(db, &key, node).await)?;
         let incarnation = transact!(connections, |db| upkeep::incarnate(db, node).await)?;
         let clock = Arc::new(clock);
-        let publisher = Publisher::start(Means {
+        let means = Means {
             connections: Arc::clone(&connections),
             clock: Arc::clone(&clock),
             numbers: log::Numbers::of(incarnation),
             direct: sizes.direct,
-        });
+            units: supervisor.units("store-job"),
+        };
+        let publisher = Publisher::start(means, supervisor);
         Ok(Self {
             node: node.to_owned(),
             incarnation,

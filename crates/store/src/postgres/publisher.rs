@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
+use tidings_supervisor::{Supervisor, Units, fault};
 use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinHandle;
 
@@ -48,6 +49,8 @@ pub(super) struct Means {
     pub(super) clock: Arc<ServerClock>,
     pub(super) numbers: Numbers,
     pub(super) direct: usize,
+    /// A group that panics is written once more, each of its publishes alone.
+    pub(super) units: Units,
 }
 
 /// The way to the task that writes the groups.
@@ -57,9 +60,9 @@ pub(super) struct Publisher {
 }
 
 impl Publisher {
-    pub(super) fn start(means: Means) -> Self {
+    pub(super) fn start(means: Means, supervisor: &Supervisor) -> Self {
         let shared = Arc::new(Shared::default());
-        let task = tokio::spawn(run(Arc::clone(&shared), means));
+        let task = supervisor.service("store-publisher", run(Arc::clone(&shared), means));
         Self { shared, task: Mutex::new(Some(task)) }
     }
 
@@ -101,8 +104,22 @@ impl Publisher {
     }
 }
 
+/// However the task ends, nobody is left waiting for it.
+struct Ending(Arc<Shared>);
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        let mut waiting = self.0.waiting.lock();
+        waiting.closing = true;
+        // A dropped waiter is answered `Closed`.
+        waiting.queue.clear();
+    }
+}
+
 async fn run(shared: Arc<Shared>, means: Means) {
+    let _ending = Ending(Arc::clone(&shared));
     loop {
+        fault::point("store-publisher");
         let (group, closing) = take(&shared);
         if group.is_empty() {
             if closing {
@@ -155,5 +172,8 @@ async fn write(means: &Means, group: Vec<Waiter>) {
 }
 
 async fn together(means: &Means, group: &[Pending]) -> Result<Vec<Published>, StoreError> {
-    transact!(means.connections, |db| log::publish(db, group, means.direct, &means.numbers, &means.clock).await)
+    let written = async {
+        transact!(means.connections, |db| log::publish(db, group, means.direct, &means.numbers, &means.clock).await)
+    };
+    means.units.catch_async("", written).await?
 }

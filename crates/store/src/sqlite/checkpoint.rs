@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 use rusqlite::Connection;
+use tidings_supervisor::{Supervisor, fault};
 
 use crate::error::StoreError;
 
@@ -35,7 +36,11 @@ pub(super) struct Checkpointer {
 
 impl Checkpointer {
     /// Starts the thread for the database at `path`; `ask` has the writer [`start_over`].
-    pub(super) fn start(path: &Path, ask: impl Fn() + Send + 'static) -> Result<Self, StoreError> {
+    pub(super) fn start(
+        path: &Path,
+        ask: impl Fn() + Send + 'static,
+        supervisor: &Supervisor,
+    ) -> Result<Self, StoreError> {
         let connection = Connection::open(path)?;
         connection.busy_timeout(EVERY)?;
         connection.pragma_update(None, "wal_autocheckpoint", 0)?;
@@ -44,9 +49,8 @@ impl Checkpointer {
         wal.push("-wal");
         let stop = Arc::new((Mutex::new(false), Condvar::new()));
         let theirs = Arc::clone(&stop);
-        let thread = std::thread::Builder::new()
-            .name("store-checkpoint".into())
-            .spawn(move || run(&connection, &PathBuf::from(wal), &theirs, &ask))
+        let thread = supervisor
+            .thread("store-checkpoint", move || run(&connection, &PathBuf::from(wal), &theirs, &ask))
             .map_err(|e| StoreError::Database(e.to_string()))?;
         Ok(Self { stop, thread: Some(thread) })
     }
@@ -67,6 +71,7 @@ fn run(connection: &Connection, wal: &Path, stop: &(Mutex<bool>, Condvar), ask: 
     // whether it has changed since the last checkpoint.
     let mut seen = None;
     loop {
+        fault::point("store-checkpoint");
         {
             let mut stopped = stop.0.lock();
             if !*stopped {

@@ -36,6 +36,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use parking_lot::Mutex;
 use rusqlite::Connection;
 use tidings_model::clock::Millis;
 use tidings_model::delivery::Attempt;
@@ -43,6 +44,7 @@ use tidings_model::hook::Hook;
 use tidings_model::id::{AppId, DeliveryKey, DestinationNo, EventNo};
 use tidings_model::listener::Listener;
 use tidings_model::payload::Field;
+use tidings_supervisor::Supervisor;
 
 use crate::catalogue::{AppRecord, Catalogue, Changes};
 use crate::error::StoreError;
@@ -101,23 +103,25 @@ pub struct SqliteStore {
     retired_to: AtomicI64,
     /// The same where the oldest go because there is too much.
     dropped_to: AtomicI64,
-    _checkpointer: checkpoint::Checkpointer,
+    /// Until the store is closed.
+    checkpointer: Mutex<Option<checkpoint::Checkpointer>>,
     /// Locked until the store is closed, or gone: its lock is the last to end.
     file: Arc<DatabaseFile>,
 }
 
 impl SqliteStore {
-    /// Opens the database, made when there is none, and brings its schema up to date. Blocks: call it at start.
+    /// Opens the database, made when there is none, and brings its schema up to date. Its threads are the supervisor's.
+    /// Blocks: call it at start.
     ///
     /// # Errors
     /// [`StoreError::NewerSchema`] when a later version of Tidings wrote it, [`StoreError::Locked`] when another
     /// process holds it, [`StoreError::Taken`] when that is a server, [`StoreError::OtherMainKey`] when `key` is not
     /// the one it is sealed with, [`StoreError::Full`] and others as they come.
-    pub fn open(path: &Path, sync: Sync, key: MainKey) -> Result<Self, StoreError> {
-        Self::on(DatabaseFile::take(path)?, sync, key)
+    pub fn open(path: &Path, sync: Sync, key: MainKey, supervisor: &Supervisor) -> Result<Self, StoreError> {
+        Self::on(DatabaseFile::take(path)?, sync, key, supervisor)
     }
 
-    fn on(file: DatabaseFile, sync: Sync, key: MainKey) -> Result<Self, StoreError> {
+    fn on(file: DatabaseFile, sync: Sync, key: MainKey, supervisor: &Supervisor) -> Result<Self, StoreError> {
         let file = Arc::new(file);
         let path = file.path();
         let mut connection = Connection::open(path)?;
@@ -137,11 +141,11 @@ impl SqliteStore {
         let incarnation = upkeep::incarnate(&connection)?;
         let newest = Arc::new(AtomicI64::new(log::newest(&connection)?));
         let counts = Arc::new(Counts::load(&connection)?);
-        let readers = Readers::open(path, READERS)?;
-        let writer = Writer::start(Db::new(connection), Arc::clone(&counts), Arc::clone(&file))
+        let readers = Readers::open(path, READERS, supervisor)?;
+        let writer = Writer::start(Db::new(connection), Arc::clone(&counts), Arc::clone(&file), supervisor)
             .map_err(|e| StoreError::Database(e.to_string()))?;
         Ok(Self {
-            _checkpointer: checkpoint::Checkpointer::start(path, writer.starter_over())?,
+            checkpointer: Mutex::new(Some(checkpoint::Checkpointer::start(path, writer.starter_over(), supervisor)?)),
             path: path.to_owned(),
             sync,
             key: Arc::new(key),
@@ -207,9 +211,13 @@ impl Store for SqliteStore {
 
     async fn close(&self) {
         self.readers.close();
-        let writer = Arc::clone(&self.writer);
+        let (writer, checkpointer) = (Arc::clone(&self.writer), self.checkpointer.lock().take());
         // What is waiting may take a while to write, and the caller's thread has other things to do.
-        if tokio::task::spawn_blocking(move || writer.close()).await.is_err() {
+        let closed = tokio::task::spawn_blocking(move || {
+            drop(checkpointer);
+            writer.close();
+        });
+        if closed.await.is_err() {
             tracing::error!("the store's writer could not be closed");
         }
         self.file.release();

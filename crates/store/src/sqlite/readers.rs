@@ -7,6 +7,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use rusqlite::{Connection, OpenFlags};
 use tidings_model::clock::Stopwatch;
+use tidings_supervisor::{Supervisor, Units};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::error::StoreError;
@@ -21,13 +22,15 @@ const STEPS_BETWEEN_LOOKS: i32 = 10_000;
 pub(crate) struct Readers {
     free: Arc<Mutex<Vec<Connection>>>,
     permits: Arc<Semaphore>,
+    units: Units,
 }
 
 impl Readers {
     /// Opens `count` connections.
-    pub(crate) fn open(path: &Path, count: usize) -> Result<Self, StoreError> {
+    pub(crate) fn open(path: &Path, count: usize, supervisor: &Supervisor) -> Result<Self, StoreError> {
         let connections = (0..count.max(1)).map(|_| open_one(path)).collect::<Result<Vec<_>, _>>()?;
-        Ok(Self { permits: Arc::new(Semaphore::new(connections.len())), free: Arc::new(Mutex::new(connections)) })
+        let permits = Arc::new(Semaphore::new(connections.len()));
+        Ok(Self { permits, free: Arc::new(Mutex::new(connections)), units: supervisor.units("store-read") })
     }
 
     /// Reads from one snapshot.
@@ -37,18 +40,21 @@ impl Readers {
         T: Send + 'static,
     {
         let permit = Arc::clone(&self.permits).acquire_owned().await.map_err(|_| StoreError::Closed)?;
-        let free = Arc::clone(&self.free);
+        let (free, permits, units) = (Arc::clone(&self.free), Arc::clone(&self.permits), self.units.clone());
         let read = tokio::task::spawn_blocking(move || {
             let connection = free.lock().pop().ok_or(StoreError::Closed)?;
-            let lent = Lent { connection: Some(connection), free, _permit: permit };
-            lent.connection.as_ref().map_or(Err(StoreError::Closed), |connection| in_snapshot(connection, work))
+            let lent = Lent { connection: Some(connection), free, permits, _permit: permit };
+            let connection = lent.connection.as_ref().ok_or(StoreError::Closed)?;
+            units.catch("", || in_snapshot(connection, work))?
         });
         read.await.map_err(|_| StoreError::Closed)?
     }
 
-    /// Further reads answer [`StoreError::Closed`].
+    /// Further reads answer [`StoreError::Closed`]. The connections go, those that are lent when they come back.
     pub(crate) fn close(&self) {
         self.permits.close();
+        let free = std::mem::take(&mut *self.free.lock());
+        drop(free);
     }
 }
 
@@ -56,12 +62,15 @@ impl Readers {
 struct Lent {
     connection: Option<Connection>,
     free: Arc<Mutex<Vec<Connection>>>,
+    permits: Arc<Semaphore>,
     _permit: OwnedSemaphorePermit,
 }
 
 impl Drop for Lent {
     fn drop(&mut self) {
-        if let Some(connection) = self.connection.take() {
+        if let Some(connection) = self.connection.take()
+            && !self.permits.is_closed()
+        {
             self.free.lock().push(connection);
         }
     }

@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 use tidings_model::clock::Stopwatch;
+use tidings_supervisor::{Supervisor, Units, fault};
 use tokio::sync::oneshot;
 
 use super::checkpoint;
@@ -121,6 +122,8 @@ struct Shared {
     counts: Arc<Counts>,
     /// The file that is written.
     file: Arc<DatabaseFile>,
+    /// Jobs that panic are answered so; the others of their group are not touched.
+    units: Units,
 }
 
 /// The way to the writer thread.
@@ -131,16 +134,22 @@ pub(crate) struct Writer {
 
 impl Writer {
     /// Starts the thread; it owns the connection from now on.
-    pub(crate) fn start(db: Db, counts: Arc<Counts>, file: Arc<DatabaseFile>) -> std::io::Result<Self> {
+    pub(crate) fn start(
+        db: Db,
+        counts: Arc<Counts>,
+        file: Arc<DatabaseFile>,
+        supervisor: &Supervisor,
+    ) -> std::io::Result<Self> {
         let shared = Arc::new(Shared {
             waiting: Mutex::default(),
             woken: Condvar::new(),
             trouble: Mutex::default(),
             counts,
             file,
+            units: supervisor.units("store-job"),
         });
         let theirs = Arc::clone(&shared);
-        let thread = std::thread::Builder::new().name("store-writer".into()).spawn(move || run(&theirs, &db))?;
+        let thread = supervisor.thread("store-writer", move || run(&theirs, &db))?;
         Ok(Self { shared, thread: Mutex::new(Some(thread)) })
     }
 
@@ -207,10 +216,9 @@ impl Writer {
     pub(crate) fn close(&self) {
         self.shared.waiting.lock().closing = true;
         self.shared.woken.notify_one();
-        if let Some(thread) = self.thread.lock().take()
-            && thread.join().is_err()
-        {
-            tracing::error!("the store's writer had panicked");
+        if let Some(thread) = self.thread.lock().take() {
+            // How it ended is the supervisor's to tell.
+            drop(thread.join());
         }
     }
 }
@@ -236,6 +244,7 @@ impl Drop for Ending<'_> {
 fn run(shared: &Shared, db: &Db) {
     let _ending = Ending(shared);
     loop {
+        fault::point("store-writer");
         let mut idle = false;
         let start_over = {
             let mut waiting = shared.waiting.lock();
@@ -311,7 +320,7 @@ fn group(shared: &Shared, db: &Db) {
             && slice.elapsed() < SLICE
             && let Some(mut job) = next(shared, class)
         {
-            spoiled = job.run(db).is_err();
+            spoiled = run_job(shared, db, &mut *job).is_err();
             serious |= class != Class::Upkeep as usize;
             jobs.push(job);
         }
@@ -335,7 +344,7 @@ fn apart(shared: &Shared, db: &Db, jobs: &mut [Box<dyn Job>]) -> Vec<Outcome> {
     if let Err(error) = roll_back(db).and_then(|()| begin(db)) {
         return vec![Err(error); jobs.len()];
     }
-    let outcomes: Option<Vec<Outcome>> = jobs.iter_mut().map(|job| in_savepoint(db, &mut **job)).collect();
+    let outcomes: Option<Vec<Outcome>> = jobs.iter_mut().map(|job| in_savepoint(shared, db, &mut **job)).collect();
     match outcomes {
         Some(outcomes) => {
             let committed = commit(shared, db);
@@ -348,7 +357,7 @@ fn apart(shared: &Shared, db: &Db, jobs: &mut [Box<dyn Job>]) -> Vec<Outcome> {
 fn alone(shared: &Shared, db: &Db, job: &mut dyn Job) -> Outcome {
     roll_back(db)?;
     begin(db)?;
-    match job.run(db) {
+    match run_job(shared, db, job) {
         Ok(()) => commit(shared, db),
         Err(error) => roll_back(db).and(Err(error)),
     }
@@ -372,6 +381,11 @@ fn next(shared: &Shared, class: usize) -> Option<Box<dyn Job>> {
     let job = waiting.jobs[class].pop_front()?;
     waiting.bytes -= job.weight();
     Some(job)
+}
+
+/// Runs a job. One that panics leaves nothing but what its savepoint or transaction takes back.
+fn run_job(shared: &Shared, db: &Db, job: &mut dyn Job) -> Outcome {
+    shared.units.catch("", || job.run(db))?
 }
 
 fn execute(db: &Db, sql: &str) -> Outcome {
@@ -401,10 +415,10 @@ fn roll_back(db: &Db) -> Outcome {
 }
 
 /// What became of the job; `None` when the transaction around it cannot go on.
-fn in_savepoint(db: &Db, job: &mut dyn Job) -> Option<Outcome> {
+fn in_savepoint(shared: &Shared, db: &Db, job: &mut dyn Job) -> Option<Outcome> {
     execute(db, "SAVEPOINT job").ok()?;
     let before = db.change();
-    let outcome = job.run(db);
+    let outcome = run_job(shared, db, job);
     if db.is_autocommit() {
         return None;
     }

@@ -27,6 +27,7 @@ use tidings_store::Store;
 use tidings_store::postgres::{Options, PostgresStore};
 use tidings_store::seal::MainKey;
 use tidings_store::sqlite::{SqliteStore, Sync};
+use tidings_supervisor::Supervisor;
 use tidings_testkit::{Database, postgres};
 use tidings_wire::sse::{self, Parser};
 use tower::ServiceExt;
@@ -88,14 +89,14 @@ pub(crate) async fn door() -> Door {
 
 pub(crate) async fn door_with(limits: AppLimits) -> Door {
     let (dir, key) = folder();
-    let store = SqliteStore::open(&dir.path().join("tidings.db"), Sync::Normal, key).unwrap();
+    let store = SqliteStore::open(&dir.path().join("tidings.db"), Sync::Normal, key, &Supervisor::default()).unwrap();
     door_to(Arc::new(store), dir, None, limits, UnknownHooks::Accept).await
 }
 
 /// One whose apps refuse events that have no hook.
 pub(crate) async fn door_that_refuses_unknown_hooks() -> Door {
     let (dir, key) = folder();
-    let store = SqliteStore::open(&dir.path().join("tidings.db"), Sync::Normal, key).unwrap();
+    let store = SqliteStore::open(&dir.path().join("tidings.db"), Sync::Normal, key, &Supervisor::default()).unwrap();
     door_to(Arc::new(store), dir, None, limits(), UnknownHooks::Refuse).await
 }
 
@@ -103,7 +104,8 @@ pub(crate) async fn door_that_refuses_unknown_hooks() -> Door {
 pub(crate) async fn door_on_postgres() -> Door {
     let (dir, key) = folder();
     let database = postgres();
-    let store = PostgresStore::open(&database.url(), "a", &Options::default(), key).await.unwrap();
+    let store =
+        PostgresStore::open(&database.url(), "a", &Options::default(), key, &Supervisor::default()).await.unwrap();
     door_to(Arc::new(store), dir, Some(database), limits(), UnknownHooks::Accept).await
 }
 

@@ -29,6 +29,7 @@ use tidings_model::token::TokenKeys;
 use tidings_store::seal::MainKey;
 use tidings_store::sqlite::{SqliteStore, Sync};
 use tidings_store::{Store, StoreError};
+use tidings_supervisor::Supervisor;
 use tower::ServiceExt;
 
 /// When every test begins: the time of Pusher's own example of a signed request.
@@ -101,7 +102,8 @@ pub(crate) async fn door_with(limits: AppLimits) -> Door {
     let limits = AppLimits { payload: 100, ..limits };
     let dir = tempfile::tempdir().unwrap();
     let key = MainKey::load_or_create(&dir.path().join("main.key")).unwrap();
-    let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&dir.path().join("tidings.db"), Sync::Normal, key).unwrap());
+    let store: Arc<dyn Store> =
+        Arc::new(SqliteStore::open(&dir.path().join("tidings.db"), Sync::Normal, key, &Supervisor::default()).unwrap());
     let clock = ManualClock::at(NOW);
     let shared: SharedClock = Arc::clone(&clock) as SharedClock;
     let apps = Apps::new(vec![

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tidings_model::listener::Order;
+use tidings_supervisor::Supervisor;
 use tidings_testkit::{Cut, Proxy, Standby, eventually, postgres_alone, proxy};
 
 use super::{Node, Options, PostgresStore};
@@ -28,7 +29,7 @@ async fn setup() -> Setup {
     let name = proxy(node.database.address());
     let options = Options { acquire_timeout: Duration::from_millis(500), ..Options::default() };
     let url = node.database.url_at(name.addr());
-    let store = PostgresStore::open(&url, "a", &options, node.key()).await.unwrap();
+    let store = PostgresStore::open(&url, "a", &options, node.key(), &Supervisor::default()).await.unwrap();
     let mut world = World::around(Box::new(node.beside("a")), Arc::new(store));
     world.listener(Order::None).await;
     // Each connection of the pool is in use once.
@@ -120,7 +121,10 @@ async fn a_server_that_goes_away_without_a_word_is_not_waited_for_long() {
         statement_timeout: Duration::from_millis(300),
         ..Options::default()
     };
-    let store = PostgresStore::open(&node.database.url_at(name.addr()), "a", &options, node.key()).await.unwrap();
+    let store =
+        PostgresStore::open(&node.database.url_at(name.addr()), "a", &options, node.key(), &Supervisor::default())
+            .await
+            .unwrap();
     let world = World::around(Box::new(node.beside("a")), Arc::new(store));
     let publish = world.to("after", &[], Lane::Own).await;
     name.go_silent();

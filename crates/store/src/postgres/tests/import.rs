@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use tidings_model::listener::Order;
+use tidings_supervisor::Supervisor;
 
 use super::Node;
 use crate::Store;
@@ -16,7 +17,8 @@ use crate::suite::{START, World, finished, hook, secret};
 async fn everything_is_copied_once_and_goes_on() {
     let node = Node::alone();
     let path = node.dir.path().join("tidings.db");
-    let source: Arc<dyn Store> = Arc::new(SqliteStore::open(&path, Sync::Normal, node.key()).unwrap());
+    let source: Arc<dyn Store> =
+        Arc::new(SqliteStore::open(&path, Sync::Normal, node.key(), &Supervisor::default()).unwrap());
     let mut world = World::around(Box::new(node.beside("unused")), Arc::clone(&source));
     let mut all = world.listeners(3, Order::None).await;
     all.push(world.listener(Order::Fifo).await);
@@ -42,7 +44,8 @@ async fn everything_is_copied_once_and_goes_on() {
     let again = copy_from_sqlite(&path, &node.url, &Default::default(), START).await;
     assert!(matches!(again, Err(ImportError::NotEmpty("hook"))), "{again:?}");
 
-    let before: Arc<dyn Store> = Arc::new(SqliteStore::open(&path, Sync::Normal, node.key()).unwrap());
+    let before: Arc<dyn Store> =
+        Arc::new(SqliteStore::open(&path, Sync::Normal, node.key(), &Supervisor::default()).unwrap());
     let before = World::around(Box::new(node.beside("unused")), before);
     let after = World::at(Box::new(node)).await;
     assert_eq!(after.all().await, before.all().await);

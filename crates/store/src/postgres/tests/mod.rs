@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use proptest::prelude::*;
+use tidings_supervisor::Supervisor;
 use tidings_testkit::{Database, postgres};
 
 use super::clock::ServerClock;
@@ -67,7 +68,9 @@ impl Node {
     /// Opens it with a clock that says what callers say.
     pub(super) async fn store(&self) -> PostgresStore {
         let (options, clock) = (Options::default(), ServerClock::agreeing());
-        PostgresStore::open_with(&self.url, &self.name, &options, self.key(), self.sizes, clock).await.unwrap()
+        PostgresStore::open_with(&self.url, &self.name, &options, self.key(), self.sizes, clock, &Supervisor::default())
+            .await
+            .unwrap()
     }
 }
 

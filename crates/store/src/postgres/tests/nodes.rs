@@ -8,6 +8,7 @@ use parking_lot::Mutex;
 use tidings_model::clock::Millis;
 use tidings_model::id::{DestinationNo, EventNo};
 use tidings_model::listener::Order;
+use tidings_supervisor::Supervisor;
 use tidings_testkit::eventually;
 
 use super::{Node, Options, PostgresStore};
@@ -257,7 +258,9 @@ async fn nodes_disable_a_destination_once() {
 
 /// Opens a node whose clock is measured against the server's.
 async fn measured(node: &Node, now: Millis) -> PostgresStore {
-    let store = PostgresStore::open(&node.url, &node.name, &Options::default(), node.key()).await.unwrap();
+    let store = PostgresStore::open(&node.url, &node.name, &Options::default(), node.key(), &Supervisor::default())
+        .await
+        .unwrap();
     store.recover(now).await.unwrap();
     store
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use sqlx::{Connection, PgConnection};
 use tidings_model::listener::Order;
+use tidings_supervisor::Supervisor;
 use tidings_testkit::{Cut, eventually, proxy};
 
 use super::{Node, Options, PostgresStore};
@@ -15,7 +16,7 @@ use crate::suite::{World, hook};
 use crate::{Catalogue, Store};
 
 async fn open(node: &Node, url: &str, options: &Options) -> Result<PostgresStore, OpenError> {
-    PostgresStore::open(url, "a", options, node.key()).await
+    PostgresStore::open(url, "a", options, node.key(), &Supervisor::default()).await
 }
 
 fn set(node: &Node, what: &str) {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use rusqlite::Connection;
 use tidings_model::listener::Order;
+use tidings_supervisor::Supervisor;
 
 use super::Dir;
 use crate::error::StoreError;
@@ -37,7 +38,7 @@ async fn a_commit_waits_for_the_disk() {
     assert!(store.durable());
     drop(store);
     let key = MainKey::load_or_create(&dir.dir.path().join("main.key")).unwrap();
-    let relaxed = SqliteStore::open(&dir.path(), Sync::Normal, key).unwrap();
+    let relaxed = SqliteStore::open(&dir.path(), Sync::Normal, key, &Supervisor::default()).unwrap();
     assert_eq!(setting(&relaxed, "synchronous").await, "1", "1 is NORMAL");
     assert!(!relaxed.durable());
 }
@@ -89,7 +90,7 @@ async fn a_later_schema_is_refused_and_left_alone() {
     Connection::open(dir.path()).unwrap().pragma_update(None, "user_version", later).unwrap();
     let before = std::fs::read(dir.path()).unwrap();
     let key = MainKey::load_or_create(&dir.dir.path().join("main.key")).unwrap();
-    let refused = SqliteStore::open(&dir.path(), Sync::Full, key).map(drop);
+    let refused = SqliteStore::open(&dir.path(), Sync::Full, key, &Supervisor::default()).map(drop);
     assert_eq!(refused, Err(StoreError::NewerSchema { found: later, known: SCHEMA_VERSION }));
     assert_eq!(std::fs::read(dir.path()).unwrap(), before);
     let left: Vec<_> = std::fs::read_dir(dir.dir.path()).unwrap().map(|f| f.unwrap().file_name()).collect();

@@ -7,6 +7,7 @@ mod writer;
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use tidings_supervisor::Supervisor;
 
 use async_trait::async_trait;
 use proptest::prelude::*;
@@ -45,7 +46,7 @@ impl Dir {
     fn store(&self) -> SqliteStore {
         let key = MainKey::load_or_create(&self.dir.path().join("main.key")).unwrap();
         let file = DatabaseFile::unlocked(&self.path()).unwrap();
-        let mut store = SqliteStore::on(file, self.sync, key).unwrap();
+        let mut store = SqliteStore::on(file, self.sync, key, &Supervisor::default()).unwrap();
         store.sizes = self.sizes;
         store
     }
