@@ -9,6 +9,7 @@ use tidings_courier::Notice;
 use tidings_model::event::{Data, Event};
 use tidings_model::id::{AppId, RESERVED_ID_PREFIX};
 use tidings_store::StoreError;
+use tidings_supervisor::fault;
 use tokio::sync::mpsc;
 
 use crate::bus::Bus;
@@ -16,9 +17,10 @@ use crate::error::PublishError;
 
 const EVERY: Duration = Duration::from_secs(30);
 
-/// Runs until the courier has gone.
+/// Runs until the courier stops.
 pub(crate) async fn run(bus: Bus, mut notices: mpsc::UnboundedReceiver<Notice>) {
     loop {
+        fault::point("listener-notices");
         if let Err(error) = tell(&bus).await {
             tracing::warn!(%error, "could not tell that listeners were disabled; trying again");
         }

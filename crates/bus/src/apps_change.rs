@@ -1,15 +1,16 @@
 //! Changing apps while the server runs. A change holds on this node before it is answered.
 
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 
 use serde_json::Value;
 use tidings_broker::Control;
 use tidings_model::id::AppId;
 use tidings_store::StoreError;
 use tidings_store::catalogue::AppRecord;
+use tidings_supervisor::fault;
 
 use crate::apps::{Shaken, Spec, StoredApp, names};
-use crate::bus::{Bus, Shared};
+use crate::bus::Bus;
 use crate::error::ManageError;
 
 /// How often a change is made anew when somebody else's came between.
@@ -137,14 +138,13 @@ impl Bus {
     }
 }
 
-/// Has sessions of apps that were changed come back, or go. Runs until the bus has gone.
-pub(crate) async fn tell_sessions(shared: Weak<Shared>) {
+/// Has sessions of apps that were changed come back, or go.
+pub(crate) async fn tell_sessions(bus: Bus) {
     loop {
-        let Some(apps) = shared.upgrade().map(|shared| Arc::clone(&shared.apps)) else { return };
-        apps.shake.notified().await;
-        let Some(shared) = shared.upgrade() else { return };
-        for (app, shaken) in apps.take_shaken() {
-            shared.broker.control_here(control(app, shaken));
+        bus.apps().shake.notified().await;
+        fault::point("app-changes");
+        for (app, shaken) in bus.apps().take_shaken() {
+            bus.shared.broker.control_here(control(app, shaken));
         }
     }
 }

@@ -18,6 +18,7 @@ use tidings_model::pattern::check_event_name;
 use tidings_model::payload::{self, FieldTypeError};
 use tidings_store::log::{Destination, Idempotency, Logged, Publish, Published};
 use tidings_store::{Store, StoreError};
+use tidings_supervisor::{Supervisor, Units};
 use tokio::sync::{Semaphore, mpsc};
 
 use crate::announce;
@@ -105,6 +106,8 @@ pub struct Parts {
     pub transitions: Arc<Transitions>,
     /// The time.
     pub clock: SharedClock,
+    /// Who owns its tasks.
+    pub supervisor: Supervisor,
 }
 
 pub(crate) struct Shared {
@@ -116,6 +119,9 @@ pub(crate) struct Shared {
     pub(crate) transitions: Arc<Transitions>,
     pub(crate) clock: SharedClock,
     pub(crate) metrics: Metrics,
+    pub(crate) supervisor: Supervisor,
+    /// Publishes: one that panics is answered so, and the others go on.
+    pub(crate) publishing: Units,
     publishes: Throttle<AppId>,
     pub(crate) hints: Throttle<AppId>,
     /// Lets one at a time try matches that take long.
@@ -134,7 +140,7 @@ impl Bus {
         let metrics = Metrics::default();
         metrics.register(registry.sub_registry_with_prefix("bus"));
         parts.transitions.events.register(registry.sub_registry_with_prefix("bus"));
-        let Parts { apps, store, catalogue, courier, broker, transitions, clock } = parts;
+        let Parts { apps, store, catalogue, courier, broker, transitions, clock, supervisor } = parts;
         let (publishes, hints) = (Throttle::default(), Throttle::default());
         let late_matches = Semaphore::new(1);
         let shared = Shared {
@@ -146,15 +152,18 @@ impl Bus {
             transitions,
             clock,
             metrics,
+            publishing: supervisor.units("publish"),
+            supervisor,
             publishes,
             hints,
             late_matches,
         };
         let bus = Self { shared: Arc::new(shared) };
-        tokio::spawn(announce::run(bus.clone(), notices));
+        let supervisor = &bus.shared.supervisor;
+        supervisor.service("listener-notices", announce::run(bus.clone(), notices));
         transitions::start(&bus);
-        tokio::spawn(rejoin::run(Arc::downgrade(&bus.shared)));
-        tokio::spawn(apps_change::tell_sessions(Arc::downgrade(&bus.shared)));
+        supervisor.service("reconciliation", rejoin::run(bus.clone()));
+        supervisor.service("app-changes", apps_change::tell_sessions(bus.clone()));
         bus
     }
 
@@ -207,6 +216,7 @@ impl Bus {
     /// # Errors
     /// [`PublishError`]; nothing of the event is kept then.
     pub async fn test(&self, listener: Arc<Listener>, event: Event) -> Result<Receipt, PublishError> {
+        self.working()?;
         if event.name != TEST_EVENT {
             check_event_name(&event.name)?;
         }
@@ -215,6 +225,7 @@ impl Bus {
 
     /// [`Bus::publish`] for events of the server's own, whose names are reserved.
     pub(crate) async fn publish_own(&self, publication: Publication) -> Result<Receipt, PublishError> {
+        self.working()?;
         if !publication.event.channels.is_empty() && self.shared.broker.overloaded() {
             self.shared.metrics.publish("overloaded");
             return Err(PublishError::Live(BrokerError::Overloaded));
@@ -223,10 +234,19 @@ impl Bus {
         if !self.is_wanted(&publication.event) && publication.idempotency.is_none() {
             self.shared.metrics.publish("unlogged");
             let event = Arc::new(publication.event);
-            let channels = self.say(&event).await?;
+            let said = self.shared.publishing.catch_async(&event.id, self.say(&event)).await;
+            let channels = said.map_err(|panicked| PublishError::Panicked { id: event.id.clone(), panicked })??;
             return Ok(Receipt { id: event.id.clone(), channels, ..Receipt::default() });
         }
         self.publish_logged(publication, None).await
+    }
+
+    /// Refuses where some part of the node has ended that it cannot do without: what is published would be swallowed.
+    fn working(&self) -> Result<(), PublishError> {
+        self.shared.supervisor.failure().map_or(Ok(()), |failure| {
+            self.shared.metrics.publish("failed");
+            Err(PublishError::Failed(failure))
+        })
     }
 
     /// Whether it is known who wants what. Where what changed could not be read, it is tried again: nothing else may ask for it.
@@ -254,14 +274,19 @@ impl Bus {
         publication: Publication,
         only: Option<Arc<Listener>>,
     ) -> Result<Receipt, PublishError> {
-        let bus = self.clone();
+        let (bus, id) = (self.clone(), publication.event.id.clone());
         // Between the commit and the hand-over to the courier nothing may break off: the deliveries are leased to this node,
         // and live sessions hear of everything that is on disk.
-        let published = tokio::spawn(async move { bus.log(publication, only, true).await }).await;
-        let receipt = published.unwrap_or(Err(PublishError::Store(StoreError::Closed)));
+        let work = async move { bus.log(publication, only, true).await };
+        let receipt = match self.shared.publishing.spawn(id.clone(), work).await {
+            Ok(Ok(receipt)) => receipt,
+            Ok(Err(panicked)) => Err(PublishError::Panicked { id, panicked }),
+            // The runtime ends.
+            Err(_) => Err(PublishError::Store(StoreError::Closed)),
+        };
         self.shared.metrics.publish(match &receipt {
             Ok(_) => "logged",
-            Err(PublishError::Store(_)) => "failed",
+            Err(PublishError::Store(_) | PublishError::Panicked { .. }) => "failed",
             Err(_) => "refused",
         });
         receipt

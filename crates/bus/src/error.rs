@@ -4,6 +4,7 @@ use tidings_broker::BrokerError;
 use tidings_model::pattern::NameError;
 use tidings_model::payload::FieldTypeError;
 use tidings_store::StoreError;
+use tidings_supervisor::{Failure, Panicked};
 
 use crate::apps::{AppsError, WrongField};
 
@@ -35,6 +36,19 @@ pub enum PublishError {
     /// The idempotency key was used for another request.
     #[error("the idempotency key was used before, for another request")]
     KeyTaken,
+    /// The node has failed inside and takes nothing more.
+    #[error(
+        "the server has failed ({0}) and takes no more events; the same request works again when it has been restarted"
+    )]
+    Failed(Failure),
+    /// What was to be done panicked.
+    #[error("a bug in the server: publishing {id} panicked ({panicked})")]
+    Panicked {
+        /// The event's id, which the log names.
+        id: String,
+        /// What the panic said.
+        panicked: Panicked,
+    },
     /// The store could not write it.
     #[error(transparent)]
     Store(#[from] StoreError),

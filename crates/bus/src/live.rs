@@ -130,6 +130,9 @@ impl Bus {
             BrokerError::Overloaded => PublishRefused::Overloaded,
             BrokerError::Unavailable => PublishRefused::Unavailable,
         };
+        if self.shared.supervisor.has_failed() {
+            return Err(PublishRefused::Unavailable);
+        }
         if self.shared.broker.overloaded() {
             return Err(PublishRefused::Overloaded);
         }
@@ -161,9 +164,9 @@ impl Bus {
         self.shared.broker.publish(publish).await.map_err(refused)?;
         self.tell_said(&key, &event, user.as_deref());
         if hook.is_some() {
-            let bus = self.clone();
+            let (bus, id) = (self.clone(), event.id.clone());
             // The client isn't told whether it was logged, so nobody waits for it.
-            tokio::spawn(async move { bus.log_said(event).await });
+            drop(self.shared.publishing.spawn(id, async move { bus.log_said(event).await }));
         }
         Ok(())
     }

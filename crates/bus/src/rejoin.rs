@@ -4,7 +4,7 @@
 //! knows: what is not there any more is told to have gone, and what is there and was never told is told. Several nodes may do
 //! it at once; each turn is taken once.
 
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tidings_broker::{BrokerError, ChannelFilter};
@@ -12,8 +12,9 @@ use tidings_model::channel::{ChannelKey, Member};
 use tidings_model::clock::Millis;
 use tidings_model::transition::{Change, Kind, Transition};
 use tidings_store::presence::{PresenceChange, PresenceKey, PresenceRecord};
+use tidings_supervisor::fault;
 
-use crate::bus::{Bus, Shared};
+use crate::bus::Bus;
 use crate::error::PublishError;
 use crate::transitions::{event, persist};
 
@@ -24,18 +25,15 @@ const TELLING: Millis = 10_000;
 /// How long is waited before it is tried again.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// Runs until the bus has gone.
-pub(crate) async fn run(shared: Weak<Shared>) {
+/// Waits until something is unsure, again and again.
+pub(crate) async fn run(bus: Bus) {
+    let transitions = &bus.shared.transitions;
     loop {
-        let Some(transitions) = shared.upgrade().map(|shared| Arc::clone(&shared.transitions)) else { return };
-        // Looked at now and then, so that a bus that has gone is noticed.
-        if tokio::time::timeout(Duration::from_secs(60), transitions.unsure.notified()).await.is_err() {
-            continue;
-        }
-        let Some(began) = shared.upgrade().map(|shared| shared.clock.wall_ms()) else { return };
+        transitions.unsure.notified().await;
+        fault::point("reconciliation");
+        let began = bus.shared.clock.wall_ms();
         tokio::time::sleep(transitions.rejoin_within).await;
-        let Some(shared) = shared.upgrade() else { return };
-        if let Err(error) = make_up(&Bus { shared }, began).await {
+        if let Err(error) = make_up(&bus, began).await {
             tracing::warn!(%error, "what became of channels meanwhile is not known yet; trying again");
             tokio::time::sleep(PAUSE).await;
             transitions.unsure.notify_one();

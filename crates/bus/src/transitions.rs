@@ -5,8 +5,8 @@
 //! says it, and not at all if it is taken back in time.
 
 use std::hash::BuildHasher as _;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use hashbrown::DefaultHashBuilder;
@@ -20,9 +20,10 @@ use tidings_model::id::{AppId, RESERVED_ID_PREFIX};
 use tidings_model::transition::{Change, Kind, Kinds, Transition};
 use tidings_store::StoreError;
 use tidings_store::presence::{Applied, PresenceChange, PresenceKey};
+use tidings_supervisor::{Units, fault};
 use tokio::sync::{Notify, mpsc};
 
-use crate::bus::{Bus, Publication, Shared};
+use crate::bus::{Bus, Publication};
 use crate::catalogue::Catalogue;
 use crate::channel_events::{Cause, ChannelEvents};
 use crate::error::PublishError;
@@ -43,6 +44,16 @@ const LOOK: Duration = Duration::from_millis(20);
 enum Item {
     Happened(Transition, Millis, Option<Cause>),
     Said(Event),
+}
+
+impl Item {
+    /// The channel that it is about, for the log.
+    fn channel(&self) -> String {
+        match self {
+            Self::Happened(transition, ..) => transition.channel.name.as_ref().to_owned(),
+            Self::Said(event) => event.key.clone().unwrap_or_default(),
+        }
+    }
 }
 
 type Lines = Vec<mpsc::Sender<Item>>;
@@ -151,29 +162,38 @@ impl std::fmt::Debug for Transitions {
     }
 }
 
-/// Begins to tell. The tasks end when the bus does.
+/// Begins to tell.
 pub(crate) fn start(bus: &Bus) {
+    let supervisor = &bus.shared.supervisor;
+    let units = supervisor.units("channel-event");
     let ends = std::mem::take(&mut *bus.shared.transitions.ends.lock());
     for end in ends {
-        tokio::spawn(take_off(Arc::downgrade(&bus.shared), end));
+        supervisor.service("channel-events", take_off(bus.clone(), end, units.clone()));
     }
 }
 
-async fn take_off(shared: Weak<Shared>, mut line: mpsc::Receiver<Item>) {
+async fn take_off(bus: Bus, mut line: mpsc::Receiver<Item>, units: Units) {
+    let transitions = &bus.shared.transitions;
     while let Some(item) = line.recv().await {
-        let Some(shared) = shared.upgrade() else { return };
-        let bus = Bus { shared };
-        let told = match item {
-            Item::Said(event) => bus.tell(event, None).await,
-            Item::Happened(transition, time, cause) => bus.tell_transition(&transition, time, cause).await,
+        fault::point("channel-events");
+        let channel = item.channel();
+        let told = async {
+            match item {
+                Item::Said(event) => bus.tell(event, None).await,
+                Item::Happened(transition, time, cause) => bus.tell_transition(&transition, time, cause).await,
+            }
         };
-        if let Err(error) = told
-            && !is_closed(&error)
-        {
-            tracing::error!(%error, "what became of a channel could not be told");
-            bus.shared.transitions.unsure.notify_one();
+        match units.catch_async(channel, told).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) if is_closed(&error) => {}
+            Ok(Err(error)) => {
+                tracing::error!(%error, "what became of a channel could not be told");
+                transitions.unsure.notify_one();
+            }
+            // It was logged, and would be told no better by another try.
+            Err(_) => {}
         }
-        bus.shared.transitions.waiting.fetch_sub(1, Ordering::AcqRel);
+        transitions.waiting.fetch_sub(1, Ordering::AcqRel);
     }
 }
 

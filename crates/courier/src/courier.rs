@@ -8,10 +8,11 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use prometheus_client::registry::Registry;
 use tidings_model::clock::{Millis, SharedClock, millis};
-use tidings_model::id::{AppId, DestinationNo, EventNo};
+use tidings_model::id::{AppId, DeliveryKey, DestinationNo, EventNo};
 use tidings_store::log::{Destination, Lane, Lease, Logged, MAX_DIRECT};
 use tidings_store::queue::{Finished, Leased, NodeRank};
 use tidings_store::{Store, StoreError};
+use tidings_supervisor::{Supervisor, Units};
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -112,6 +113,12 @@ pub(crate) struct Inner {
     pub(crate) unwritten: AtomicUsize,
     notices: Mutex<Option<mpsc::UnboundedSender<Notice>>>,
     pub(crate) workers: TaskTracker,
+    /// Owns the workers.
+    supervisor: Supervisor,
+    /// Attempts: one that panics fails its own deliveries alone.
+    pub(crate) attempts: Units,
+    /// Deliveries whose attempt has panicked once.
+    pub(crate) panicked: Mutex<HashSet<DeliveryKey>>,
     /// Senders to idle workers, the one idle for the shortest time last; `None` once nothing more is dispatched.
     idle: Mutex<Option<Vec<oneshot::Sender<Dispatch>>>>,
 }
@@ -136,6 +143,7 @@ impl Courier {
         clock: SharedClock,
         settings: Settings,
         registry: &mut Registry,
+        supervisor: &Supervisor,
     ) -> Result<(Self, mpsc::UnboundedReceiver<Notice>), StoreError> {
         let taken_back = store.recover(clock.steady_ms()).await?;
         if taken_back > 0 {
@@ -169,6 +177,9 @@ impl Courier {
             unwritten: AtomicUsize::new(0),
             notices: Mutex::new(Some(notices)),
             workers: TaskTracker::new(),
+            supervisor: supervisor.clone(),
+            attempts: supervisor.units("attempt"),
+            panicked: Mutex::default(),
             idle: Mutex::new(Some(Vec::new())),
             store,
             outlet,
@@ -179,8 +190,10 @@ impl Courier {
         });
         let parts = TaskTracker::new();
         let stop = CancellationToken::new();
-        parts.spawn(result_writer::run(Arc::clone(&inner), unwritten));
-        parts.spawn(scheduler::run(Arc::clone(&inner), stop.clone()));
+        let writer = result_writer::run(Arc::clone(&inner), unwritten);
+        supervisor.service("result-writer", parts.track_future(writer));
+        let scheduler = scheduler::run(Arc::clone(&inner), stop.clone());
+        supervisor.service("scheduler", parts.track_future(scheduler));
         Ok((Self { inner, stop, parts }, noticed))
     }
 
@@ -228,7 +241,7 @@ impl Courier {
             let ordered = |no: &DestinationNo| destinations.iter().any(|d| d.no == *no && d.lane != Lane::Own);
             let mut dispatcher = inner.dispatcher.lock();
             for destination in leased {
-                let key = tidings_model::id::DeliveryKey { app: app.clone(), event, destination: *destination };
+                let key = DeliveryKey { app: app.clone(), event, destination: *destination };
                 let ordered = ordered(destination);
                 let leased =
                     Leased { key, attempts: 0, forgiven: 0, ordered, follows: false, in_batch: !ordered, lease };
@@ -318,7 +331,8 @@ impl Inner {
         while let Some(dispatch) = self.next_dispatch() {
             if let Some(dispatch) = self.to_idle(dispatch) {
                 let inner = Arc::clone(self);
-                self.workers.spawn(async move { inner.work(dispatch).await });
+                let work = async move { inner.work(dispatch).await };
+                self.supervisor.task("attempt-worker", self.workers.track_future(work));
             }
         }
         self.metrics.held_bytes.set(self.memory.held() as i64);
@@ -367,7 +381,7 @@ impl Inner {
         while let Some(Dispatch { permit, items }) = next {
             let destination = permit.destination;
             self.metrics.in_flight.inc();
-            let made = attempt::make(self, destination, &items).await;
+            let made = attempt::make_guarded(self, destination, &items).await;
             self.metrics.in_flight.dec();
             let now = self.clock.steady_ms();
             let wanted = {

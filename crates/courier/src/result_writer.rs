@@ -10,6 +10,7 @@ use std::time::Duration;
 use tidings_model::clock::millis;
 use tidings_store::StoreError;
 use tidings_store::queue::{Finished, Next, Recorded, Recording};
+use tidings_supervisor::fault;
 use tokio::sync::mpsc;
 
 use crate::courier::{Inner, Notice, QueuedDelivery};
@@ -34,6 +35,7 @@ pub(crate) struct UnwrittenResult {
 pub(crate) async fn run(inner: Arc<Inner>, mut results: mpsc::UnboundedReceiver<UnwrittenResult>) {
     let mut batch = Vec::with_capacity(BATCH);
     while results.recv_many(&mut batch, BATCH).await > 0 {
+        fault::point("result-writer");
         let (finished, items): (Vec<_>, Vec<_>) = batch.drain(..).map(|result| (result.finished, result.item)).unzip();
         let finished = Arc::new(finished);
         let recorded = write(&inner, &finished).await;

@@ -11,6 +11,7 @@ use tidings_model::clock::{Millis, Stopwatch, millis};
 use tidings_model::id::AppId;
 use tidings_store::StoreError;
 use tidings_store::queue::{FanoutTurn, Leased};
+use tidings_supervisor::fault;
 use tokio_util::sync::CancellationToken;
 
 use crate::claims::{ask, claim_low, read};
@@ -47,6 +48,7 @@ struct Last {
 pub(crate) async fn run(inner: Arc<Inner>, stop: CancellationToken) {
     let mut last = Last::default();
     loop {
+        fault::point("scheduler");
         let round = round(&inner, &mut last).await;
         let wait = match round {
             Ok(wait) => wait,

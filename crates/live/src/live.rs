@@ -16,6 +16,7 @@ use tidings_model::app::App;
 use tidings_model::channel::SessionId;
 use tidings_model::clock::SharedClock;
 use tidings_model::id::AppId;
+use tidings_supervisor::Supervisor;
 
 use crate::hijack;
 use crate::inbox::{InboxMessage, Inboxes, InlineWriter};
@@ -52,7 +53,7 @@ impl fmt::Debug for Live {
 }
 
 impl Live {
-    /// Starts a shard, which is a thread, for each of the inboxes. What it counts goes into `registry`; requests that are not
+    /// Starts a shard, which is a thread of the supervisor's, for each of the inboxes. What it counts goes into `registry`; requests that are not
     /// answered at once go on in `runtime`.
     ///
     /// # Errors
@@ -64,6 +65,7 @@ impl Live {
         handler: Arc<dyn RequestHandler>,
         runtime: tokio::runtime::Handle,
         registry: &mut Registry,
+        supervisor: &Supervisor,
     ) -> io::Result<Self> {
         let polls = inboxes.take_polls();
         if polls.len() != usize::from(inboxes.count()) {
@@ -88,6 +90,8 @@ impl Live {
             runtime,
             metrics: live.0.metrics.clone(),
             refusals: Arc::clone(&live.0.refusals),
+            callbacks: supervisor.units("session-callback"),
+            frames: supervisor.units("frame"),
         };
         let mut shards = Vec::with_capacity(polls.len());
         for ((number, poll), load) in (0..).zip(polls).zip(&live.0.loads) {
@@ -95,7 +99,7 @@ impl Live {
             let shard = Arc::new(Mutex::new(Shard::new(number, registry, Arc::clone(load), shared.clone())));
             shards.push(Arc::downgrade(&shard) as Weak<dyn InlineWriter>);
             let run = move || Shard::run(&shard, poll);
-            live.0.threads.lock().push(std::thread::Builder::new().name(format!("shard-{number}")).spawn(run)?);
+            live.0.threads.lock().push(supervisor.thread(&format!("shard-{number}"), run)?);
         }
         live.0.inboxes.set_shards(shards);
         Ok(live)
@@ -210,9 +214,8 @@ impl Live {
         let threads = std::mem::take(&mut *self.0.threads.lock());
         let joined = tokio::task::spawn_blocking(move || {
             for thread in threads {
-                if thread.join().is_err() {
-                    tracing::error!("shard panicked");
-                }
+                // How it ended is the supervisor's to tell.
+                drop(thread.join());
             }
         });
         if joined.await.is_err() {

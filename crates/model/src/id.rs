@@ -112,6 +112,13 @@ impl DeliveryKey {
     }
 }
 
+/// As the API shows it.
+impl fmt::Display for DeliveryKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.id())
+    }
+}
+
 /// A new id: `prefix_` and 26 characters (a UUID version 7 in Crockford's base 32), sorted by time, with 74 random bits.
 pub fn new_id(prefix: &str) -> String {
     format!("{prefix}_{}", base32(uuid::Uuid::now_v7().as_u128()))

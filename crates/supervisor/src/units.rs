@@ -5,6 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use futures_util::FutureExt as _;
 use prometheus_client::metrics::counter::Counter;
+use tokio::task::JoinHandle;
 
 use crate::fault;
 use crate::panicked::Panicked;
@@ -46,6 +47,16 @@ impl Units {
             work.await
         });
         outcome.catch_unwind().await.map_err(|payload| self.note(&id, Panicked::from_payload(&*payload)))
+    }
+
+    /// Spawns one unit, which goes on to its end even if nobody waits for it any more. It must have an end of its own.
+    pub fn spawn<T: Send + 'static>(
+        &self,
+        id: impl Display + Send + Sync + 'static,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> JoinHandle<Result<T, Panicked>> {
+        let units = self.clone();
+        tokio::spawn(async move { units.catch_async(id, work).await })
     }
 
     fn note(&self, id: &impl Display, panicked: Panicked) -> Panicked {

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnet::IpNet;
+use tidings_supervisor::Supervisor;
 use url::Url;
 
 use super::error::Refusal;
@@ -49,6 +50,8 @@ pub struct EgressConfig {
     pub max_connections: usize,
     /// The `User-Agent` of requests that bring none.
     pub user_agent: String,
+    /// Who owns the tasks of the connections.
+    pub supervisor: Supervisor,
 }
 
 impl EgressConfig {
@@ -78,6 +81,7 @@ impl Default for EgressConfig {
             pool_max_idle_per_destination: 64,
             max_connections: usize::MAX,
             user_agent: concat!("Tidings/", env!("CARGO_PKG_VERSION")).to_owned(),
+            supervisor: Supervisor::default(),
         }
     }
 }

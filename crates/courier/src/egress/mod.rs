@@ -151,7 +151,7 @@ impl Egress {
             max_open: config.max_connections,
             max_head: config.max_response_headers.max(MIN_HEADERS),
         };
-        let pool = Pool::new(Connector::new(dialer, tls), limits);
+        let pool = Pool::new(Connector::new(dialer, tls), limits, config.supervisor);
         Ok(Egress {
             shared: Arc::new(Shared { policy, pool, user_agent, max_response_body: config.max_response_body }),
         })

@@ -10,6 +10,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
+use tidings_supervisor::Supervisor;
 
 use bytes::Bytes;
 use http::header::HOST;
@@ -60,6 +61,7 @@ struct Shared {
     title_case: Builder,
     limits: Limits,
     idle: Mutex<Idle>,
+    supervisor: Supervisor,
 }
 
 #[derive(Default)]
@@ -108,12 +110,12 @@ impl Lease {
 }
 
 impl Pool {
-    pub(super) fn new(connector: Connector, limits: Limits) -> Pool {
+    pub(super) fn new(connector: Connector, limits: Limits, supervisor: Supervisor) -> Pool {
         let mut lower_case = Builder::new();
         lower_case.max_buf_size(limits.max_head);
         let mut title_case = lower_case.clone();
         title_case.title_case_headers(true);
-        Pool(Arc::new(Shared { connector, lower_case, title_case, limits, idle: Mutex::default() }))
+        Pool(Arc::new(Shared { connector, lower_case, title_case, limits, idle: Mutex::default(), supervisor }))
     }
 
     /// Sends a request with an absolute URI and returns the head of its response. A kept connection that was closed
@@ -164,7 +166,8 @@ impl Pool {
         }
         let pool = self.clone();
         let mut lease = lease;
-        tokio::spawn(async move {
+        let supervisor = &self.0.supervisor;
+        supervisor.task("egress-connection", async move {
             if let Ok(Ok(())) = tokio::time::timeout(UNTIL_FREE, lease.connection.http.ready()).await {
                 pool.park(lease);
             }
@@ -211,7 +214,7 @@ impl Pool {
         parked.push(Parked { connection, since: Instant::now() });
         if !idle.swept {
             idle.swept = true;
-            tokio::spawn(sweep(Arc::downgrade(&self.0)));
+            self.0.supervisor.task("egress-sweep", sweep(Arc::downgrade(&self.0)));
         }
     }
 
@@ -235,7 +238,7 @@ impl Pool {
         let builder = if destination.title_case { &self.0.title_case } else { &self.0.lower_case };
         let (http, connection) = builder.handshake(io).await.map_err(|error| failure::of_http(&error))?;
         let (ended, end) = oneshot::channel();
-        tokio::spawn(async move {
+        self.0.supervisor.task("egress-connection", async move {
             if let Err(error) = connection.await {
                 // Nobody listens any more once the first request was sent: then its own error tells.
                 drop(ended.send(failure::of_http(&error)));

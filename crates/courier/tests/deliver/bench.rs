@@ -411,8 +411,17 @@ async fn run(
         Egress::new(EgressConfig { allow: vec!["127.0.0.0/8".parse().unwrap()], ..EgressConfig::default() }).unwrap();
     let outlet: Arc<dyn Outlet> = Arc::clone(outlet) as _;
     let mut registry = Registry::default();
-    let (courier, notices) =
-        Courier::start(Arc::clone(&store), outlet, egress, Arc::clone(clock), settings, &mut registry).await.unwrap();
+    let (courier, notices) = Courier::start(
+        Arc::clone(&store),
+        outlet,
+        egress,
+        Arc::clone(clock),
+        settings,
+        &mut registry,
+        &Supervisor::default(),
+    )
+    .await
+    .unwrap();
     (store, courier, notices)
 }
 

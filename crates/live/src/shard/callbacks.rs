@@ -1,7 +1,5 @@
 //! Calling protocols, and carrying out what they do.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
-
 use tidings_model::clock::Millis;
 
 use super::Shard;
@@ -9,13 +7,6 @@ use super::session::NEVER;
 use crate::protocol::{Context, SessionProtocol};
 use crate::transport::WriteOutcome;
 use crate::wheel::Timer;
-
-/// Calls what a door has brought. If it breaks down it takes its session along, not the shard and everybody on it.
-pub(super) fn guarded<T>(what: &str, call: impl FnOnce() -> T) -> Option<T> {
-    // What it may have left half done is dropped with the session.
-    let called = catch_unwind(AssertUnwindSafe(call));
-    called.inspect_err(|_| tracing::error!(what, "door code panicked: this is a bug")).ok()
-}
 
 impl Shard {
     /// Calls a session's protocol, if the session is open, and carries out all that comes of it.
@@ -34,7 +25,8 @@ impl Shard {
         self.effects.next_request_id = session.next_request_id;
         let effects = &mut self.effects;
         let mut cx = Context { session: id, now, last_read_at, last_write_at, effects };
-        if guarded("a protocol", || call(protocol.as_mut(), &mut cx)).is_none() {
+        // What a panic may have left half done is dropped with the session.
+        if self.callbacks.catch(id, || call(protocol.as_mut(), &mut cx)).is_err() {
             self.effects.break_off();
         }
         self.carry_out(slot);

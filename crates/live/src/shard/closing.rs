@@ -264,9 +264,6 @@ impl Shard {
         for slot in slots {
             self.hang_up(slot);
         }
-        if let Some(inbox) = self.inboxes.of(self.number) {
-            inbox.close();
-        }
         let subscriptions: usize = self.sessions.iter().map(|(_, session)| session.subscriptions.len()).sum();
         self.metrics.subscriptions.dec_by(subscriptions as i64);
         self.metrics.channels.dec_by(self.channels.len() as i64);

@@ -4,6 +4,8 @@
 //! thread has to wake another. Only fan-outs that change nothing but sockets are written here; everything else, and every
 //! error, is left to the shard.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use parking_lot::Mutex;
 use tidings_broker::{DeliveryMode, ShardMessage};
 
@@ -18,7 +20,12 @@ const SENDS: usize = 16;
 impl InlineWriter for Mutex<Shard> {
     fn write_inline(&self) -> bool {
         // The lock is taken: the shard is waking up, or another publisher writes.
-        self.try_lock().is_some_and(|mut shard| shard.write_inline())
+        self.try_lock().is_some_and(|mut shard| {
+            // A panic is the shard's to die of, in its own thread, and not the publisher's.
+            let written = catch_unwind(AssertUnwindSafe(|| shard.write_inline()));
+            shard.is_broken |= written.is_err();
+            written.unwrap_or(false)
+        })
     }
 }
 

@@ -28,6 +28,7 @@ use parking_lot::{Mutex, MutexGuard};
 use slab::Slab;
 use tidings_broker::SessionRef;
 use tidings_model::clock::{Millis, SharedClock};
+use tidings_supervisor::{Units, fault};
 
 use self::channels::Channels;
 use self::closing::Stopping;
@@ -62,6 +63,8 @@ pub(crate) struct ShardDeps {
     pub(crate) runtime: tokio::runtime::Handle,
     pub(crate) metrics: Metrics,
     pub(crate) refusals: Arc<Refusals>,
+    pub(crate) callbacks: Units,
+    pub(crate) frames: Units,
 }
 
 pub(crate) struct Shard {
@@ -75,6 +78,12 @@ pub(crate) struct Shard {
     runtime: tokio::runtime::Handle,
     metrics: Metrics,
     refusals: Arc<Refusals>,
+    /// Calls of sessions' protocols: one that panics takes its session along, not the shard and everybody on it.
+    callbacks: Units,
+    /// Making frames: nobody hears a message whose frame panics.
+    frames: Units,
+    /// An inline write panicked: nobody knows in what state this is.
+    is_broken: bool,
     /// How many connections it has, for whoever chooses a shard.
     load: Arc<AtomicUsize>,
 
@@ -101,9 +110,23 @@ pub(crate) struct Shard {
     due: Vec<(Timer, TimerSlot)>,
 }
 
+/// Closes a shard's inbox however its thread ends.
+struct Ending {
+    inboxes: Inboxes,
+    number: u16,
+}
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        if let Some(inbox) = self.inboxes.of(self.number) {
+            inbox.close();
+        }
+    }
+}
+
 impl Shard {
     pub(crate) fn new(number: u16, registry: Registry, load: Arc<AtomicUsize>, shared: ShardDeps) -> Self {
-        let ShardDeps { inboxes, settings, clock, handler, runtime, metrics, refusals } = shared;
+        let ShardDeps { inboxes, settings, clock, handler, runtime, metrics, refusals, callbacks, frames } = shared;
         let now = clock.steady_ms();
         Self {
             number,
@@ -115,6 +138,9 @@ impl Shard {
             runtime,
             metrics,
             refusals,
+            callbacks,
+            frames,
+            is_broken: false,
             load,
             sessions: Slab::new(),
             channels: Channels::default(),
@@ -135,6 +161,9 @@ impl Shard {
     /// Serves until it is told to stop. While it waits for events, publishers may [write inline](inline_write).
     pub(crate) fn run(shard: &Mutex<Self>, mut poll: Poll) {
         let mut shard = shard.lock();
+        // Also where this thread panics: the broker then passes the shard over, and nobody waits for it.
+        let _ending = Ending { inboxes: shard.inboxes.clone(), number: shard.number };
+        let point = format!("shard-{}", shard.number);
         let runtime = shard.runtime.clone();
         // What answers requests may use timers and spawn.
         let _inside = runtime.enter();
@@ -148,6 +177,8 @@ impl Shard {
                 }
                 _ => shard.now = shard.clock.steady_ms(),
             }
+            fault::point(&point);
+            assert!(!shard.is_broken, "a publisher that wrote inline panicked");
             for event in &events {
                 if event.token() != WAKER {
                     shard.ready(event);

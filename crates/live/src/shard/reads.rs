@@ -11,7 +11,6 @@ use mio::event::Event;
 use tidings_broker::SessionRef;
 use tidings_wire::ws::{self, Incoming};
 
-use super::callbacks::guarded;
 use super::session::{NewSession, Opening, Phase, Session};
 use super::{SCRATCH, Shard};
 use crate::protocol::{CloseWith, Context, Message};
@@ -155,7 +154,7 @@ impl Shard {
             let mut cx = Context { session: id, now, last_read_at, last_write_at, effects };
             let permit = &session.permit;
             let count = || permit.as_ref().map(|permit| permit.traffic.messages_received.inc());
-            let decoded = guarded("a protocol", || {
+            let decoded = self.callbacks.catch(id, || {
                 match decoder.next(&mut input) {
                     Ok(None) => return false,
                     Ok(Some(Incoming::Text(text))) => {
@@ -175,9 +174,9 @@ impl Shard {
                 true
             });
             match decoded {
-                Some(true) => {}
-                Some(false) => return 0,
-                None => self.effects.break_off(),
+                Ok(true) => {}
+                Ok(false) => return 0,
+                Err(_) => self.effects.break_off(),
             }
             self.carry_out(slot);
             self.next_request(slot);

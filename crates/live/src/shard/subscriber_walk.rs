@@ -9,10 +9,10 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 use tidings_broker::{DeliveryMode, ShardMessage};
 use tidings_model::channel::SessionId;
+use tidings_supervisor::Units;
 use tidings_wire::{ChannelMessage, EncodedMessage, Encoding};
 
 use super::Shard;
-use super::callbacks::guarded;
 use crate::inbox::InboxMessage;
 use crate::transport::WriteOutcome;
 
@@ -38,11 +38,12 @@ impl SubscriberWalk {
     }
 
     #[inline]
-    fn frame(&mut self, format: &'static Encoding) -> Option<&Bytes> {
+    fn frame(&mut self, format: &'static Encoding, units: &Units) -> Option<&Bytes> {
         let made = self.frames.iter().position(|(made, _)| std::ptr::eq(*made, format));
         let index = made.unwrap_or_else(|| {
-            let made = guarded("a format", || together(&self.said, format));
-            self.frames.push((format, made.flatten()));
+            let channel = self.said.first().map_or("", |said| &said.content().channel().name);
+            let made = units.catch(channel, || together(&self.said, format));
+            self.frames.push((format, made.ok().flatten()));
             self.frames.len() - 1
         });
         self.frames[index].1.as_ref()
@@ -111,7 +112,10 @@ impl Shard {
             last = slot;
             match mode {
                 DeliveryMode::Shared(format) => {
-                    let (Some(queue), Some(frame)) = (&mut session.write_queue, walk.frame(format)) else { continue };
+                    let (Some(queue), Some(frame)) = (&mut session.write_queue, walk.frame(format, &self.frames))
+                    else {
+                        continue;
+                    };
                     session.last_write_at = self.now;
                     bytes += frame.len() as u64;
                     let outcome = queue.send(frame, self.settings.session_queue, &self.metrics);

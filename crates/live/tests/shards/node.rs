@@ -11,6 +11,7 @@ use tidings_live::{Inboxes, Live, Settings, Socket};
 use tidings_model::app::App;
 use tidings_model::channel::SessionId;
 use tidings_model::clock::{SharedClock, SystemClock};
+use tidings_supervisor::Supervisor;
 use tokio::runtime::Runtime;
 use tungstenite::protocol::{CloseFrame, Role};
 use tungstenite::{Message, WebSocket};
@@ -50,7 +51,8 @@ impl Node {
         let handler = Arc::new(Ears(Arc::clone(&bus)));
         let mut registry = Registry::default();
         let handle = runtime.handle().clone();
-        let live = Live::start(inboxes, settings, clock, handler, handle, &mut registry).unwrap();
+        let live =
+            Live::start(inboxes, settings, clock, handler, handle, &mut registry, &Supervisor::default()).unwrap();
         Self { runtime, live, bus, app: Arc::new(App::new("1", "key", "secret".into())), registry }
     }
 
