@@ -9,43 +9,41 @@ use bytes::Bytes;
 
 use crate::channel_message::ChannelMessage;
 
-/// Identifies an encoding: one for each form in which sessions may be served.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum EncodingId {
-    /// Pusher's protocol over WebSocket.
-    Pusher,
-    /// The same, each event with its position in its channel's history.
-    PusherPositions,
-    /// The Tidings stream over Server-Sent Events.
-    Stream,
-    /// The same, each event a chunk of HTTP/1.1.
-    StreamChunks,
-}
-
-impl EncodingId {
-    const COUNT: usize = 4;
-}
-
-/// How a protocol writes channel messages. A door defines each as a `static`.
+/// How a protocol writes channel messages. A door defines each of its own as a `static`; that is what tells them apart.
 #[derive(Debug)]
 pub struct Encoding {
-    /// No two encodings have the same.
-    pub id: EncodingId,
+    /// Door and form, for the log.
+    pub name: &'static str,
     /// All bytes to write; `None` when the protocol sends nothing for this message.
     pub encode: fn(&ChannelMessage) -> Option<Bytes>,
 }
 
-/// A channel message with its encodings.
+/// A channel message with its encodings: those that somebody has needed, whatever doors there are.
 #[derive(Debug)]
 pub struct EncodedMessage {
     content: ChannelMessage,
-    encodings: [OnceLock<Option<Bytes>>; EncodingId::COUNT],
+    /// Most messages are needed in one encoding, which costs no allocation of its own.
+    first: OnceLock<Made>,
+}
+
+/// A message in one encoding, and the way to the next one. Nothing is ever taken out, so reading needs no lock.
+#[derive(Debug)]
+struct Made {
+    encoding: &'static Encoding,
+    bytes: OnceLock<Option<Bytes>>,
+    next: OnceLock<Box<Made>>,
+}
+
+impl Made {
+    fn new(encoding: &'static Encoding) -> Self {
+        Self { encoding, bytes: OnceLock::new(), next: OnceLock::new() }
+    }
 }
 
 impl EncodedMessage {
     /// A message without any encoding yet.
     pub fn new(content: ChannelMessage) -> Self {
-        Self { content, encodings: Default::default() }
+        Self { content, first: OnceLock::new() }
     }
 
     /// The message itself.
@@ -55,7 +53,22 @@ impl EncodedMessage {
 
     /// Its bytes in this encoding, made by the first call.
     pub fn bytes(&self, encoding: &'static Encoding) -> Option<&Bytes> {
-        self.encodings[encoding.id as usize].get_or_init(|| (encoding.encode)(&self.content)).as_ref()
+        let mut made = self.first.get_or_init(|| Made::new(encoding));
+        while !std::ptr::eq(made.encoding, encoding) {
+            made = made.next.get_or_init(|| Box::new(Made::new(encoding)));
+        }
+        made.bytes.get_or_init(|| (encoding.encode)(&self.content)).as_ref()
+    }
+
+    /// About what it takes in memory: what it says, and the bytes in each encoding that was made until now.
+    pub fn weight(&self) -> usize {
+        let mut weight = self.content.weight();
+        let mut next = self.first.get();
+        while let Some(made) = next {
+            weight += made.bytes.get().and_then(Option::as_ref).map_or(0, Bytes::len);
+            next = made.next.get().map(|made| &**made);
+        }
+        weight
     }
 }
 
@@ -70,13 +83,15 @@ mod tests {
 
     static MADE: AtomicUsize = AtomicUsize::new(0);
     static COUNTED: Encoding = Encoding {
-        id: EncodingId::Pusher,
+        name: "counted",
         encode: |_| {
             MADE.fetch_add(1, Ordering::SeqCst);
             Some(Bytes::from_static(b"frame"))
         },
     };
-    static SILENT: Encoding = Encoding { id: EncodingId::Stream, encode: |_| None };
+    static SILENT: Encoding = Encoding { name: "silent", encode: |_| None };
+
+    static LONG: Encoding = Encoding { name: "long", encode: |_| Some(Bytes::from(vec![0; 100])) };
 
     #[test]
     fn each_encoding_is_made_at_most_once_however_many_need_it() {
@@ -92,5 +107,8 @@ mod tests {
         assert!(places.iter().all(|place| place.is_some() && *place == places[0]), "not the same bytes: {places:?}");
         assert_eq!(MADE.load(Ordering::SeqCst), 1);
         assert_eq!(message.bytes(&SILENT), None);
+        assert_eq!(message.bytes(&LONG).map(Bytes::len), Some(100));
+        assert_eq!(message.bytes(&COUNTED).map(|bytes| bytes.as_ptr() as usize), places[0]);
+        assert_eq!(message.weight(), message.content().weight() + b"frame".len() + 100);
     }
 }

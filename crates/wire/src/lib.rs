@@ -14,6 +14,6 @@ pub mod sse;
 pub mod ws;
 
 pub use channel_message::{ChannelMessage, MemberChange, Publication};
-pub use encoded_message::{EncodedMessage, Encoding, EncodingId};
+pub use encoded_message::{EncodedMessage, Encoding};
 pub use head::response_head;
 pub use post::{NoPost, PostReader, has_head_end};

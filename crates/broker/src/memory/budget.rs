@@ -46,6 +46,16 @@ impl Budget {
     }
 }
 
+impl BudgetReservation {
+    /// Takes so many bytes in all, whether they are there or not: they are in use already. Whoever takes more next has to
+    /// make room.
+    pub(super) fn grow(&mut self, bytes: usize) {
+        let more = bytes.saturating_sub(self.bytes);
+        self.bytes += more;
+        self.budget.used.fetch_add(more, Ordering::Relaxed);
+    }
+}
+
 impl Drop for BudgetReservation {
     fn drop(&mut self) {
         self.budget.used.fetch_sub(self.bytes, Ordering::Relaxed);

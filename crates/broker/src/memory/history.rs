@@ -1,5 +1,6 @@
 //! What was said in a channel: bounded in number, age and bytes.
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -20,7 +21,7 @@ struct StoredPublication {
     publication: Arc<EncodedMessage>,
     expires: Millis,
     /// What it takes of the budget.
-    _room: BudgetReservation,
+    room: BudgetReservation,
 }
 
 /// A channel's history. What is kept are always the newest publications: the last of them has the offset `offset`, the one
@@ -30,6 +31,9 @@ pub(super) struct History {
     epoch: Epoch,
     offset: u64,
     kept: VecDeque<StoredPublication>,
+    /// From here on publications may have been encoded since they were last weighed, as an offset: somebody has been given
+    /// them.
+    handed_out: Cell<u64>,
     budget: Arc<Budget>,
     ttl: Millis,
     /// When the position too is forgotten, unless somebody is there.
@@ -45,20 +49,23 @@ impl History {
         let mut bits = [0; 8];
         getrandom::fill(&mut bits).ok()?;
         let epoch = Epoch::from_random(bits);
-        Some(Self { epoch, offset: 0, kept: VecDeque::new(), budget, ttl, forgotten: 0, alone: None })
+        Some(Self::at(Position { offset: 0, epoch }, budget, ttl))
     }
 
     /// The history that had this newest position, without what it kept.
     pub(super) fn restored(newest: Position, budget: &Arc<Budget>, ttl: Millis) -> Self {
-        let Position { offset, epoch } = newest;
-        let budget = Arc::clone(budget);
-        Self { epoch, offset, kept: VecDeque::new(), budget, ttl, forgotten: 0, alone: None }
+        Self::at(newest, Arc::clone(budget), ttl)
+    }
+
+    fn at(Position { offset, epoch }: Position, budget: Arc<Budget>, ttl: Millis) -> Self {
+        let handed_out = Cell::new(u64::MAX);
+        Self { epoch, offset, kept: VecDeque::new(), handed_out, budget, ttl, forgotten: 0, alone: None }
     }
 
     /// Keeps again what it kept, the oldest first, as far as the budget allows.
     pub(super) fn restore(&mut self, publication: Arc<EncodedMessage>, expires: Millis) {
         if let Some(room) = self.make_room(publication.content().weight()) {
-            self.kept.push_back(StoredPublication { publication, expires, _room: room });
+            self.kept.push_back(StoredPublication { publication, expires, room });
         }
     }
 
@@ -87,11 +94,23 @@ impl History {
     /// too big is not kept, nor then are those before it.
     pub(super) fn keep(&mut self, publication: Arc<EncodedMessage>, size: usize, ttl: Millis, now: Millis) {
         self.ttl = ttl;
+        self.weigh(self.offset.saturating_sub(1));
         while self.kept.len() >= size.max(1) {
             self.drop_oldest();
         }
         if let Some(room) = self.make_room(publication.content().weight()) {
-            self.kept.push_back(StoredPublication { publication, expires: now.saturating_add(ttl), _room: room });
+            self.kept.push_back(StoredPublication { publication, expires: now.saturating_add(ttl), room });
+            self.handed_out.set(self.offset);
+        }
+    }
+
+    /// Takes what those that were handed out weigh now, with the bytes that were made for their readers; `newest` is the
+    /// offset of the last one that is kept.
+    fn weigh(&mut self, newest: u64) {
+        let first = (newest + 1).saturating_sub(self.kept.len() as u64);
+        let from = self.handed_out.replace(u64::MAX).saturating_sub(first);
+        for kept in self.kept.iter_mut().skip(usize::try_from(from).unwrap_or(usize::MAX)) {
+            kept.room.grow(kept.publication.weight());
         }
     }
 
@@ -180,6 +199,8 @@ impl History {
     }
 
     fn from(&self, index: usize, limit: usize) -> Vec<Arc<EncodedMessage>> {
+        let first = (self.offset + 1).saturating_sub(self.kept.len() as u64);
+        self.handed_out.set(self.handed_out.get().min(first.saturating_add(index as u64)));
         self.kept.iter().skip(index).take(limit).map(|kept| Arc::clone(&kept.publication)).collect()
     }
 

@@ -5,12 +5,14 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use proptest::prelude::*;
+use tidings_model::channel::ChannelKey;
 use tidings_model::clock::ManualClock;
+use tidings_wire::Encoding;
 
 use super::history::POSITION_WEIGHT;
 use super::{Channel, MemoryBroker, MemoryLimits, Sizes};
 use crate::Broker;
-use crate::broker::{Join, Leave, Publish, Since};
+use crate::broker::{HistoryRange, Join, Leave, Publish, Since};
 use crate::shard_message::SessionRef;
 use crate::suite::{
     BrokerFixture, RecordingShards, RecordingSink, World, at, event, every_test, key, model, session, threads,
@@ -97,6 +99,24 @@ async fn limited(limit: usize) -> (MemoryFixture, World) {
 }
 
 #[tokio::test]
+async fn bytes_that_were_made_for_readers_count_as_well() {
+    static LONG: Encoding = Encoding { name: "long", encode: |_| Some(bytes::Bytes::from(vec![0; 1_000])) };
+    let (here, mut world) = limited(4 * weight() + 2_000).await;
+    world.join(1, "").await;
+    for n in 1..=3 {
+        world.publish(&format!("e{n}")).await;
+    }
+    let range = HistoryRange { limit: 10, ..HistoryRange::default() };
+    let read = world.broker.history(&ChannelKey::new("1".into(), "c"), range).await.unwrap().publications;
+    assert!(read.iter().take(2).all(|publication| publication.bytes(&LONG).is_some()));
+    assert_eq!(here.broker().sizes().kept_bytes, 3 * weight(), "it is looked at when there is more to keep");
+    world.publish("e4").await;
+    assert_eq!(here.broker().sizes().kept_bytes, 4 * weight() + 2_000);
+    world.publish("e5").await;
+    assert_eq!(here.broker().sizes().kept_bytes, 4 * weight() + 1_000, "the oldest has made room, with its bytes");
+}
+
+#[tokio::test]
 async fn what_an_app_keeps_is_bounded_in_bytes() {
     let (here, mut world) = limited(3 * weight() + 10).await;
     world.join(1, "").await;
@@ -121,8 +141,7 @@ async fn what_an_app_keeps_is_bounded_in_bytes() {
         world.told().await;
     }
     // Another app has bytes of its own.
-    let elsewhere =
-        Publish { channel: tidings_model::channel::ChannelKey::new("2".into(), "c"), ..world.to_publish("c", "g") };
+    let elsewhere = Publish { channel: ChannelKey::new("2".into(), "c"), ..world.to_publish("c", "g") };
     world.broker.publish(elsewhere).await.unwrap();
     assert_eq!(here.broker().sizes().kept_bytes, 4 * weight() + POSITION_WEIGHT, "nobody is there, who would keep it");
     world.ends_empty().await;

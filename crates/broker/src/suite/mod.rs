@@ -26,7 +26,7 @@ use tidings_model::clock::ManualClock;
 use tidings_model::event::{Data, Event};
 use tidings_model::id::AppId;
 use tidings_model::transition::{Kinds, Transition};
-use tidings_wire::{Encoding, EncodingId};
+use tidings_wire::Encoding;
 
 use crate::broker::{Broker, BrokerError, Join, Leave, Occupancy, Publish, Since};
 use crate::shard_message::{DeliveryMode, SessionRef, ShardMessage, Shards};
@@ -155,7 +155,7 @@ impl TransitionSink for RecordingSink {
     }
 }
 
-static SILENT: Encoding = Encoding { id: EncodingId::Stream, encode: |_| None };
+static SILENT: Encoding = Encoding { name: "silent", encode: |_| None };
 
 /// A broker, shards that write down what they are told, a time that stands still until it is moved, and short words for all.
 pub(crate) struct World {

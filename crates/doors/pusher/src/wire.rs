@@ -11,15 +11,15 @@ use std::sync::{Arc, LazyLock};
 use bytes::Bytes;
 use tidings_model::channel::{Member, Position, SessionId};
 use tidings_model::policy::user_online;
-use tidings_wire::{ChannelMessage, Encoding, EncodingId, Publication, ws};
+use tidings_wire::{ChannelMessage, Encoding, Publication, ws};
 
 use crate::channel::{is_presence, shown};
 use json::Object;
 
 /// What is said in channels, as WebSocket frames of Pusher's protocol.
-pub static FORMAT: Encoding = Encoding { id: EncodingId::Pusher, encode: |told| said(told, false) };
+pub static FORMAT: Encoding = Encoding { name: "pusher", encode: |told| said(told, false) };
 /// The same for sessions that want to catch up later: each event with its position, in a member that other clients pass over.
-pub(crate) static POSITIONED: Encoding = Encoding { id: EncodingId::PusherPositions, encode: |told| said(told, true) };
+pub(crate) static POSITIONED: Encoding = Encoding { name: "pusher-positions", encode: |told| said(told, true) };
 
 /// The answer to a client's ping.
 pub(crate) static PONG: LazyLock<Bytes> = LazyLock::new(|| envelope("pusher:pong", None, "{}"));

@@ -15,12 +15,12 @@ use tidings_live::{
 };
 use tidings_model::channel::{ChannelKey, SessionId};
 use tidings_model::event::{Data, Event};
-use tidings_wire::{ChannelMessage, EncodedMessage, Encoding, EncodingId, Publication, ws};
+use tidings_wire::{ChannelMessage, EncodedMessage, Encoding, Publication, ws};
 use tokio::sync::Semaphore;
 
 /// How the toy protocol writes what is said.
 pub(crate) static FORMAT: Encoding = Encoding {
-    id: EncodingId::Pusher,
+    name: "toy",
     encode: |said| match said {
         ChannelMessage::Publication(publication) => Some(ws::text(line(publication).as_bytes())),
         _ => None,
@@ -29,7 +29,7 @@ pub(crate) static FORMAT: Encoding = Encoding {
 
 /// The same with other words.
 pub(crate) static LOUD: Encoding = Encoding {
-    id: EncodingId::Stream,
+    name: "loud",
     encode: |said| match said {
         ChannelMessage::Publication(publication) => Some(ws::text(line(publication).to_uppercase().as_bytes())),
         _ => None,

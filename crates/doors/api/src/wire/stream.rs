@@ -9,13 +9,13 @@ use bytes::Bytes;
 use serde::Serialize;
 use serde_json::value::RawValue;
 use tidings_model::clock::rfc3339;
-use tidings_wire::{ChannelMessage, Encoding, EncodingId, chunk, sse};
+use tidings_wire::{ChannelMessage, Encoding, chunk, sse};
 
 /// One message, without its id.
-static PLAIN: Encoding = Encoding { id: EncodingId::Stream, encode: |said| encode(said).map(Bytes::from) };
+static PLAIN: Encoding = Encoding { name: "stream", encode: |said| encode(said).map(Bytes::from) };
 /// The same as a chunk.
 static CHUNK: Encoding =
-    Encoding { id: EncodingId::StreamChunks, encode: |said| encode(said).map(|block| chunk::chunk(&block)) };
+    Encoding { name: "stream-chunks", encode: |said| encode(said).map(|block| chunk::chunk(&block)) };
 
 /// How events are set apart on their way to a client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
