@@ -5,8 +5,9 @@ use std::sync::Arc;
 use tidings_model::app::AppLimits;
 use tidings_model::hook::Hook;
 use tidings_model::id::{AppId, DeliveryKey};
-use tidings_model::listener::{Format, Listener};
+use tidings_model::listener::Listener;
 use tidings_model::pattern::Pattern;
+use tidings_model::webhook::is_webhook;
 use tidings_store::StoreError;
 use tidings_store::queue::Retried;
 
@@ -180,10 +181,7 @@ impl Bus {
 
     fn changeable_listener(&self, app: &AppId, id: &str) -> Result<Arc<Listener>, ManageError> {
         let listener = self.own_listener(app, id)?;
-        match listener.format {
-            Format::Standard => Ok(listener),
-            Format::Pusher => Err(ManageError::OfApp(id.to_owned())),
-        }
+        if is_webhook(id) { Err(ManageError::OfApp(id.to_owned())) } else { Ok(listener) }
     }
 
     /// Exact names have to be in the catalogue; patterns may wait for theirs.

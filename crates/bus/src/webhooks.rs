@@ -4,17 +4,17 @@ use std::collections::HashMap;
 
 use tidings_model::app::App;
 use tidings_model::id::{AppId, DestinationNo};
-use tidings_model::listener::{Format, Listener, Order};
+use tidings_model::listener::{Listener, Order};
 use tidings_model::pattern::Pattern;
 use tidings_model::schedule::Schedule;
 use tidings_model::signature::{KeyRing, Secret};
-use tidings_model::webhook::Webhook;
+use tidings_model::webhook::{Webhook, is_webhook};
 use tidings_store::StoreError;
 
 use crate::bus::Bus;
 use crate::error::ManageError;
 
-/// How long an app's webhook is tried, in seconds between attempts: five minutes, as Pusher does.
+/// How long an app's webhook is tried, in seconds between attempts: five minutes (Pusher Channels, "Webhooks").
 const SCHEDULE: [u64; 10] = [0, 1, 2, 4, 8, 16, 30, 60, 90, 90];
 
 impl Bus {
@@ -24,7 +24,7 @@ impl Bus {
     /// The store's, and [`ManageError::Conflict`] when another node does the same at the same time, again and again.
     pub async fn settle_webhooks(&self, app: &App) -> Result<(), ManageError> {
         let now = self.shared.clock.wall_ms();
-        let page = self.catalogue().listeners(&app.id, None, usize::MAX, |l| l.format == Format::Pusher);
+        let page = self.catalogue().listeners(&app.id, None, usize::MAX, |l| is_webhook(&l.id));
         let mut there: HashMap<_, _> = page.data.into_iter().map(|listener| (listener.id.clone(), listener)).collect();
         for webhook in &app.webhooks {
             let wanted = listener(&app.id, webhook, now)?;
@@ -88,7 +88,7 @@ fn listener(app: &AppId, webhook: &Webhook, now: i64) -> Result<Listener, Manage
         concurrency: None,
         // What becomes of a channel is told in its order.
         order: Order::Key,
-        format: Format::Pusher,
+        format: webhook.format.clone(),
         batch: webhook.batch,
         timeout: None,
         schedule: Some(Schedule::new(waits).map_err(|error| broken(error.to_string()))?),

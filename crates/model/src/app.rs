@@ -56,25 +56,24 @@ impl Drop for Token {
     }
 }
 
-/// A protocol's way in and out that an app may use; one that is not listed answers 404.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Door {
-    /// The Tidings API.
-    Api,
-    /// Pusher Channels.
-    Pusher,
-    /// Centrifugo.
-    Centrifugo,
-    /// The WebSub hub, publisher and subscriber.
-    Websub,
-    /// Log-in and channels by level.
-    Accounts,
+/// Which doors an app is served through; the others answer 404.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Doors {
+    /// All that the server has.
+    #[default]
+    All,
+    /// Those with these names.
+    Only(Vec<String>),
 }
 
-impl Door {
-    /// Every door there is.
-    pub const ALL: [Self; 5] = [Self::Api, Self::Pusher, Self::Centrifugo, Self::Websub, Self::Accounts];
+impl Doors {
+    /// Whether the door of this name is open.
+    pub fn has(&self, door: &str) -> bool {
+        match self {
+            Self::All => true,
+            Self::Only(names) => names.iter().any(|name| name == door),
+        }
+    }
 }
 
 /// What an app may use at most.
@@ -82,7 +81,7 @@ impl Door {
 pub struct AppLimits {
     /// Bytes of one event's data.
     pub payload: usize,
-    /// Events of one batch (Pusher's HTTP API).
+    /// Events of one batch.
     pub batch: usize,
     /// Listeners.
     pub listeners: usize,
@@ -172,7 +171,7 @@ pub struct App {
     /// Whether it is served at all.
     pub enabled: bool,
     /// The doors that are open.
-    pub doors: Vec<Door>,
+    pub doors: Doors,
     /// What becomes of an event whose name is no hook.
     pub unknown_hooks: UnknownHooks,
     /// Host names that mean this app.
@@ -202,7 +201,7 @@ impl App {
             tokens: TokenKeys::default(),
             default: false,
             enabled: true,
-            doors: Door::ALL.to_vec(),
+            doors: Doors::All,
             unknown_hooks: UnknownHooks::default(),
             hosts: Vec::new(),
             allowed_origins: vec!["*".to_owned()],

@@ -1,5 +1,6 @@
 //! The listener: somebody's URL that wants hooks' events.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::time::Duration;
 
@@ -49,15 +50,30 @@ pub struct Disabled {
     pub at: Millis,
 }
 
-/// How a listener's deliveries are written and signed.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Format {
+/// How a listener's deliveries are written and signed: the name of the form, which the outlet of a door knows.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(transparent)]
+pub struct Format(Cow<'static, str>);
+
+impl Format {
     /// Standard Webhooks, with the listener's own secret.
-    #[default]
-    Standard,
-    /// Pusher's webhooks, with the app's key and secret. Such a listener is one of the app's `webhooks`, and is changed there.
-    Pusher,
+    pub const STANDARD: Self = Self::named("standard");
+
+    /// The form of this name.
+    pub const fn named(name: &'static str) -> Self {
+        Self(Cow::Borrowed(name))
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Default for Format {
+    fn default() -> Self {
+        Self::STANDARD
+    }
 }
 
 /// Somebody's URL that wants hooks' events.

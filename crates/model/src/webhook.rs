@@ -1,15 +1,18 @@
-//! Pusher's app webhooks: URLs of an app that are told what becomes of its channels.
+//! App webhooks: URLs of an app that are told what becomes of its channels (Pusher Channels, "Webhooks").
 
 use serde_json::json;
 use sha2::{Digest, Sha256};
 use url::Url;
 
 use crate::app::Token;
+use crate::listener::Format;
 use crate::matcher::{Match, MatchError};
 use crate::transition::Kind;
 
 /// The most events of one request.
 pub const MAX_BATCH: u32 = 100;
+/// What ids of the listeners begin with that stand for webhooks; no other listener's does.
+const ID_PREFIX: &str = "whk_";
 /// The most webhooks of one app.
 pub const MAX_WEBHOOKS: usize = 100;
 
@@ -26,8 +29,10 @@ pub struct Webhook {
     pub ends_with: String,
     /// How many events one request carries at most.
     pub batch: u32,
-    /// Headers that each request carries besides Pusher's.
+    /// Headers that each request carries besides its format's.
     pub headers: Vec<(String, Token)>,
+    /// How they are written and signed.
+    pub format: Format,
 }
 
 impl Webhook {
@@ -39,7 +44,7 @@ impl Webhook {
             hash.update(field.as_bytes());
         }
         let digest: [u8; 32] = hash.finalize().into();
-        digest[..13].iter().fold("whk_".to_owned(), |id, byte| id + &format!("{byte:02x}"))
+        digest[..13].iter().fold(ID_PREFIX.to_owned(), |id, byte| id + &format!("{byte:02x}"))
     }
 
     /// Which channels, as a match on what is told.
@@ -59,8 +64,13 @@ impl Webhook {
     }
 }
 
-/// What Pusher calls a kind.
-pub fn pusher_name(kind: Kind) -> &'static str {
+/// Whether the listener with this id stands for a webhook: such a listener is changed with its app.
+pub fn is_webhook(listener_id: &str) -> bool {
+    listener_id.starts_with(ID_PREFIX)
+}
+
+/// What a kind is called in an app's webhooks.
+pub fn kind_name(kind: Kind) -> &'static str {
     match kind {
         Kind::Occupied => "channel_occupied",
         Kind::Vacated => "channel_vacated",
@@ -72,9 +82,9 @@ pub fn pusher_name(kind: Kind) -> &'static str {
     }
 }
 
-/// The kind that Pusher calls so.
-pub fn of_pusher_name(name: &str) -> Option<Kind> {
-    Kind::ALL.into_iter().find(|kind| pusher_name(*kind) == name)
+/// The kind that is called so in an app's webhooks.
+pub fn kind_of_name(name: &str) -> Option<Kind> {
+    Kind::ALL.into_iter().find(|kind| kind_name(*kind) == name)
 }
 
 #[cfg(test)]
@@ -85,7 +95,15 @@ mod tests {
 
     fn webhook(url: &str, starts_with: &str, ends_with: &str) -> Webhook {
         let (starts_with, ends_with) = (starts_with.to_owned(), ends_with.to_owned());
-        Webhook { url: url.parse().unwrap(), events: Vec::new(), starts_with, ends_with, batch: 1, headers: Vec::new() }
+        Webhook {
+            url: url.parse().unwrap(),
+            events: Vec::new(),
+            starts_with,
+            ends_with,
+            batch: 1,
+            headers: Vec::new(),
+            format: Format::STANDARD,
+        }
     }
 
     #[test]
@@ -117,10 +135,10 @@ mod tests {
     }
 
     #[test]
-    fn pushers_names_read_back() {
+    fn names_of_kinds_read_back() {
         for kind in Kind::ALL {
-            assert_eq!(of_pusher_name(pusher_name(kind)), Some(kind));
+            assert_eq!(kind_of_name(kind_name(kind)), Some(kind));
         }
-        assert_eq!(of_pusher_name("channel_exists"), None);
+        assert_eq!(kind_of_name("channel_exists"), None);
     }
 }

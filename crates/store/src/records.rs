@@ -79,7 +79,7 @@ impl From<&Listener> for ListenerSpec {
             rate: listener.rate,
             concurrency: listener.concurrency,
             order: listener.order,
-            format: listener.format,
+            format: listener.format.clone(),
             batch: listener.batch,
             owner: listener.owner.clone(),
             delivery: DefaultsRecord { timeout_ms: listener.timeout.map(millis), schedule: listener.schedule.clone() },

@@ -10,8 +10,9 @@ use axum::extract::{FromRequestParts, RawPathParams};
 use http::header::{AUTHORIZATION, HOST};
 use http::request::Parts;
 use tidings_live::FailedProof;
-use tidings_model::app::{App, Door};
+use tidings_model::app::App;
 
+use crate::NAME;
 use crate::door::ApiDoor;
 use crate::problem::{Code, Problem};
 
@@ -39,7 +40,7 @@ impl FromRequestParts<ApiDoor> for Caller {
 
 /// That the app is served through this door.
 pub(crate) fn served(app: &App) -> Result<(), Problem> {
-    if !app.doors.contains(&Door::Api) {
+    if !app.doors.has(NAME) {
         return Err(Problem::new(Code::NotFound, "this app does not have the Tidings API")
             .remedy("list \"api\" in the app's `doors`"));
     }

@@ -50,6 +50,9 @@ pub mod readers {
     }
 }
 
+/// The name of the door, in an app's `doors`.
+pub const NAME: &str = "api";
+
 pub use api::router;
 pub use door::ApiDoor;
 pub use outlet::StandardWebhooks;

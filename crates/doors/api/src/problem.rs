@@ -238,6 +238,7 @@ impl From<StoreError> for Problem {
             | StoreError::OtherMainKey(_)
             | StoreError::Taken(_)
             | StoreError::HardLink(_)
+            | StoreError::Panicked(_)
             | StoreError::Database(_) => {
                 tracing::error!(%error, "the store failed a request");
                 Self::new(Code::Internal, "the store failed").remedy("the server's log says why")
@@ -272,6 +273,11 @@ impl From<PublishError> for Problem {
             PublishError::KeyTaken => Self::new(Code::IdempotencyKeyTaken, error.to_string())
                 .field("Idempotency-Key")
                 .remedy("take a new key for each new request"),
+            PublishError::Failed(_) => Self::new(Code::Closing, "the server has failed, and takes no more events")
+                .remedy("send it again when the server has been restarted; with the same Idempotency-Key it happens once")
+                .retry_after(5),
+            PublishError::Panicked { id, .. } => Self::new(Code::Internal, "a bug in the server: publishing panicked")
+                .remedy(format!("the server's log shows it with {id}; nothing of the event is kept")),
             PublishError::Store(error) => error.into(),
             PublishError::Live(error) => error.into(),
         }

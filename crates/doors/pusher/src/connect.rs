@@ -12,12 +12,13 @@ use axum::response::{IntoResponse, Response};
 use http::header::{CONNECTION, ORIGIN, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_VERSION, UPGRADE};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use tidings_live::{ClientAddr, NotAdmitted, Refused, SessionPermit, Socket, upgrade};
-use tidings_model::app::{App, Door};
+use tidings_model::app::App;
 use tidings_model::origin;
 use tidings_model::signed_query::first;
 use tidings_wire::ws::{self, handshake};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
+use crate::NAME;
 use crate::api::refusal::Refusal;
 use crate::door::PusherDoor;
 use crate::limits;
@@ -56,7 +57,7 @@ type Admitted = Result<(SessionPermit, Arc<App>, Session), Rejection>;
 /// Upgrades a request, and makes a session of what comes of it.
 pub(crate) async fn connect(State(door): State<PusherDoor>, path: RawPathParams, request: Request) -> Response {
     let found = app(&door, &path);
-    if found.as_ref().is_some_and(|app| !app.doors.contains(&Door::Pusher)) {
+    if found.as_ref().is_some_and(|app| !app.doors.has(NAME)) {
         return Refusal::not_found("This app does not speak Pusher's protocol").into_response();
     }
     let admit = |request: &Request| {

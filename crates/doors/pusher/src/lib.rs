@@ -19,6 +19,13 @@ mod outlet;
 mod session;
 mod wire;
 
+use tidings_model::listener::Format;
+
+/// The name of the door, in an app's `doors`.
+pub const NAME: &str = "pusher";
+/// How this door's webhooks are written and signed: in the app's name, with its key and secret.
+pub const FORM: Format = Format::named("pusher");
+
 pub use api::router;
 pub use door::{KeepAlive, PusherDoor};
 pub use no_room::no_room;

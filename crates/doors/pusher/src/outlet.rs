@@ -21,7 +21,7 @@ use tidings_model::listener::check_header;
 use tidings_model::retry_after::retry_after;
 use tidings_model::signing::sign_hex;
 use tidings_model::transition::Kind;
-use tidings_model::webhook::pusher_name;
+use tidings_model::webhook::kind_name;
 use tidings_store::StoreError;
 
 use crate::channel;
@@ -130,7 +130,7 @@ fn said(event: &Event) -> Result<Map<String, Value>, StoreError> {
     if let Some(Value::String(name)) = said.get_mut("channel") {
         *name = channel::shown(name).into_owned();
     }
-    said.insert("name".to_owned(), pusher_name(kind).into());
+    said.insert("name".to_owned(), kind_name(kind).into());
     Ok(said)
 }
 

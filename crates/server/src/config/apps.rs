@@ -4,11 +4,12 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use serde::Deserialize;
-use tidings_model::app::{App, Door, Token, UnknownHooks};
+use tidings_model::app::{App, Doors, Token, UnknownHooks};
 use tidings_model::token::TokenKeys;
 
 use super::channels::{self, RawChannels, RawNamespace};
 use super::check::Check;
+use super::doors::{DOORS, DoorName};
 use super::limits::RawLimits;
 use super::origins;
 use super::secret::RawSecret;
@@ -36,7 +37,7 @@ pub(super) struct RawApp {
     jwks_url: Option<Unbuilt>,
     default: bool,
     enabled: Option<bool>,
-    doors: Option<Vec<Door>>,
+    doors: Option<Vec<DoorName>>,
     unknown_hooks: Option<UnknownHooks>,
     hosts: Vec<String>,
     allowed_origins: Option<Vec<String>>,
@@ -102,7 +103,7 @@ impl RawApp {
             tokens: self.tokens(path, check),
             default: self.default,
             enabled: self.enabled.unwrap_or(app.enabled),
-            doors: self.doors.clone().unwrap_or_else(|| Door::ALL.to_vec()),
+            doors: self.doors(),
             unknown_hooks: self.unknown_hooks.unwrap_or_default(),
             hosts: self.hosts(path, check),
             allowed_origins,
@@ -113,6 +114,13 @@ impl RawApp {
             limits: self.limits.resolve(&key("limits"), check),
             ..app
         }
+    }
+
+    fn doors(&self) -> Doors {
+        Doors::Only(match &self.doors {
+            Some(names) => names.iter().map(|DoorName(name)| name.clone()).collect(),
+            None => DOORS.map(str::to_owned).to_vec(),
+        })
     }
 
     fn api_keys(&self, path: &str, check: &mut Check) -> Vec<Token> {

@@ -12,6 +12,7 @@ mod broker;
 mod channels;
 mod check;
 mod courier;
+mod doors;
 mod egress;
 pub(crate) mod environment;
 mod limits;

@@ -7,7 +7,7 @@ use tidings_model::app::App;
 use tidings_model::event::MAX_CHANNEL_LEN;
 use tidings_model::listener::{MAX_HEADERS, MAX_URL_LEN, check_header};
 use tidings_model::transition::Kind;
-use tidings_model::webhook::{MAX_BATCH, MAX_WEBHOOKS, Webhook, of_pusher_name, pusher_name};
+use tidings_model::webhook::{MAX_BATCH, MAX_WEBHOOKS, Webhook, kind_name, kind_of_name};
 
 use super::check::Check;
 use super::secret::RawSecret;
@@ -77,10 +77,10 @@ impl RawWebhook {
         }
         let mut events = Vec::with_capacity(self.events.len());
         for (m, name) in self.events.iter().enumerate() {
-            match of_pusher_name(name) {
+            match kind_of_name(name) {
                 Some(kind) => events.push(kind),
                 None => {
-                    let all: Vec<_> = Kind::ALL.into_iter().map(pusher_name).collect();
+                    let all: Vec<_> = Kind::ALL.into_iter().map(kind_name).collect();
                     let message = format!("there is no webhook event {name:?}; there are {}", all.join(", "));
                     check.wrong(&format!("{here}.events[{m}]"), message);
                 }
@@ -109,6 +109,7 @@ impl RawWebhook {
             ends_with: self.filter.channel_name_ends_with.clone(),
             batch: check.bounded(&format!("{here}.batch"), self.batch, 1, 1, MAX_BATCH),
             headers,
+            format: tidings_door_pusher::FORM,
         })
     }
 

@@ -3,9 +3,9 @@
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 use tidings_bus::{Spec, StoredApp};
-use tidings_model::app::{App, AppLimits, Door, UnknownHooks};
+use tidings_model::app::{App, AppLimits, Doors, UnknownHooks};
 use tidings_model::clock::rfc3339;
-use tidings_model::webhook::pusher_name;
+use tidings_model::webhook::kind_name;
 
 use crate::problem::{Code, Problem};
 
@@ -54,7 +54,7 @@ pub(crate) struct Shown {
     source: &'static str,
     enabled: bool,
     default: bool,
-    doors: Vec<Door>,
+    doors: Vec<String>,
     unknown_hooks: UnknownHooks,
     hosts: Vec<String>,
     allowed_origins: Vec<String>,
@@ -150,7 +150,10 @@ impl Shown {
             source: if stored.is_some() { "store" } else { "config" },
             enabled: app.enabled,
             default: app.default,
-            doors: app.doors.clone(),
+            doors: match &app.doors {
+                Doors::All => vec!["*".to_owned()],
+                Doors::Only(names) => names.clone(),
+            },
             unknown_hooks: app.unknown_hooks,
             hosts: app.hosts.clone(),
             allowed_origins: app.allowed_origins.clone(),
@@ -180,7 +183,7 @@ impl Shown {
 fn webhook(webhook: &tidings_model::webhook::Webhook) -> Value {
     json!({
         "url": webhook.url.as_str(),
-        "events": webhook.events.iter().map(|kind| pusher_name(*kind)).collect::<Vec<_>>(),
+        "events": webhook.events.iter().map(|kind| kind_name(*kind)).collect::<Vec<_>>(),
         "batch": webhook.batch,
         "filter": {
             "channel_name_starts_with": webhook.starts_with,

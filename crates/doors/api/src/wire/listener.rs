@@ -368,7 +368,7 @@ pub(crate) struct Shown<'l> {
 }
 
 fn is_standard(format: &Format) -> bool {
-    *format == Format::Standard
+    *format == Format::STANDARD
 }
 
 struct HeaderNames<'l>(&'l [(String, Token)]);
@@ -396,7 +396,7 @@ impl<'l> Shown<'l> {
             rate: listener.rate,
             concurrency: listener.concurrency,
             order: listener.order,
-            format: listener.format,
+            format: listener.format.clone(),
             timeout: listener.timeout.map(format_duration),
             schedule: listener.schedule.as_ref(),
             enabled: listener.enabled(),

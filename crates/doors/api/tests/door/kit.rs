@@ -18,7 +18,7 @@ use tidings_courier::egress::{Egress, EgressConfig};
 use tidings_courier::{Courier, Settings};
 use tidings_door_api::{ApiDoor, StandardWebhooks, router};
 use tidings_live::{Inboxes, Live};
-use tidings_model::app::{App, AppLimits, Door as AppDoor, Token, UnknownHooks};
+use tidings_model::app::{App, AppLimits, Doors, Token, UnknownHooks};
 use tidings_model::channel::ChannelOptions;
 use tidings_model::clock::{ManualClock, SharedClock};
 use tidings_model::policy::{Namespace, Namespaces};
@@ -61,7 +61,7 @@ fn limits() -> AppLimits {
     AppLimits { payload: 1_000, listeners: 200, hooks: 60, ..AppLimits::default() }
 }
 
-fn app(id: &str, key: &str, doors: &[AppDoor], limits: AppLimits) -> App {
+fn app(id: &str, key: &str, door: &str, limits: AppLimits) -> App {
     let channels = |name: &str, public, history_size, presence| Namespace {
         name: name.to_owned(),
         prefixes: Vec::new(),
@@ -77,7 +77,7 @@ fn app(id: &str, key: &str, doors: &[AppDoor], limits: AppLimits) -> App {
         namespaces: Namespaces::new(&ChannelOptions::default(), &namespaces),
         hosts: vec![format!("{id}.example")],
         default: id == "one",
-        doors: doors.to_vec(),
+        doors: Doors::Only(vec![door.to_owned()]),
         limits,
         ..App::new(id, format!("public-{id}"), Token::from("secret"))
     }
@@ -125,14 +125,11 @@ async fn door_to(
     capture_logs();
     let clock = ManualClock::at(NOW);
     let shared: SharedClock = Arc::clone(&clock) as SharedClock;
-    let app = |id: &str, key: &str, doors: &[AppDoor], limits: AppLimits| App {
-        unknown_hooks,
-        ..app(id, key, doors, limits)
-    };
+    let app = |id: &str, key: &str, door: &str, limits: AppLimits| App { unknown_hooks, ..app(id, key, door, limits) };
     let apps = Apps::new(vec![
-        app("one", KEY, &[AppDoor::Api], limits.clone()),
-        app("two", OTHER_KEY, &[AppDoor::Api], limits.clone()),
-        app("shut", SHUT_KEY, &[AppDoor::Pusher], limits),
+        app("one", KEY, "api", limits.clone()),
+        app("two", OTHER_KEY, "api", limits.clone()),
+        app("shut", SHUT_KEY, "other", limits),
     ]);
     let apps = Arc::new(apps.unwrap());
     let catalogue = Catalogue::load(Arc::clone(&store), Arc::clone(&apps)).await.unwrap();

@@ -10,13 +10,14 @@ use http::request::Parts;
 use http::{HeaderMap, Method, StatusCode};
 use serde_json::Value;
 use tidings_live::FailedProof;
-use tidings_model::app::{App, Door};
+use tidings_model::app::App;
 use tidings_model::channel::SessionId;
 use tidings_model::policy::{canonical, is_encrypted};
 use tidings_model::signed_query::{SignedQuery, first};
 use tidings_model::signing;
 use tidings_model::token::{Claims, TokenError};
 
+use crate::NAME;
 use crate::channel::{is_presence, is_valid};
 use crate::door::PusherDoor;
 use crate::limits;
@@ -204,7 +205,7 @@ async fn app(door: &PusherDoor, parts: &mut Parts) -> Result<Arc<App>, Refusal> 
         (None, Some(key)) => apps.by_public_key(&key),
         (None, None) => host().and_then(|host| apps.by_host(host)).or_else(|| apps.default_app()),
     };
-    let app = found.filter(|app| app.doors.contains(&Door::Pusher)).ok_or_else(signed::unknown_app)?;
+    let app = found.filter(|app| app.doors.has(NAME)).ok_or_else(signed::unknown_app)?;
     if !app.enabled {
         return Err(Refusal::forbidden("The app is disabled"));
     }

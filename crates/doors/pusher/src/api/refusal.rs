@@ -100,6 +100,11 @@ impl From<PublishError> for Refusal {
             }
             PublishError::IdTaken | PublishError::KeyTaken => Self::new(StatusCode::CONFLICT, error.to_string()),
             PublishError::Live(error) => error.into(),
+            PublishError::Failed(_) => Self::unavailable(format!("The event was not taken: {error}")),
+            PublishError::Panicked { id, .. } => Self::new(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                format!("The event could not be published: a bug in the server, which its log shows with {id}"),
+            ),
             PublishError::Store(error) if error.is_temporary() || error == StoreError::Closed => {
                 Self::unavailable(format!("The event could not be written: {error}"))
             }

@@ -11,9 +11,10 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderValue, StatusCode, Uri};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use tidings_live::{ClientAddr, FailedProof};
-use tidings_model::app::{App, AppLimits, Door};
+use tidings_model::app::{App, AppLimits};
 use tidings_model::signed_query::{SignedQuery, decoded, first};
 
+use crate::NAME;
 use crate::auth;
 use crate::door::PusherDoor;
 use crate::limits;
@@ -78,7 +79,7 @@ async fn named_app(door: &PusherDoor, parts: &mut Parts) -> Result<(Arc<App>, St
         None => by_auth_key(door, &parts.uri)?,
     };
     // Below `/a/{app id}` everything is of that app.
-    if tenant.is_some_and(|tenant| tenant != app.id.as_str()) || !app.doors.contains(&Door::Pusher) {
+    if tenant.is_some_and(|tenant| tenant != app.id.as_str()) || !app.doors.has(NAME) {
         return Err(unknown_app());
     }
     Ok((app, name))

@@ -19,7 +19,7 @@ use tidings_courier::egress::{Egress, EgressConfig, Response};
 use tidings_courier::{Courier, Delivery, DestinationPolicy, Outcome, Outlet, PreparedRequest, Settings};
 use tidings_door_pusher::{FORMAT, KeepAlive, PusherDoor, router};
 use tidings_live::{Inboxes, Live};
-use tidings_model::app::{App, AppLimits, Door as AppDoor, Token};
+use tidings_model::app::{App, AppLimits, Doors, Token};
 use tidings_model::channel::{ChannelKey, ChannelOptions, Member, SessionId};
 use tidings_model::clock::{Clock, ManualClock, Millis, SharedClock};
 use tidings_model::id::DestinationNo;
@@ -89,8 +89,13 @@ impl Outlet for Mute {
     }
 }
 
-fn app(id: &str, key: &str, doors: &[AppDoor], limits: AppLimits) -> App {
-    App { doors: doors.to_vec(), namespaces: Namespaces::default(), limits, ..App::new(id, key, Token::from(SECRET)) }
+fn app(id: &str, key: &str, door: &str, limits: AppLimits) -> App {
+    App {
+        doors: Doors::Only(vec![door.to_owned()]),
+        namespaces: Namespaces::default(),
+        limits,
+        ..App::new(id, key, Token::from(SECRET))
+    }
 }
 
 pub(crate) async fn door() -> Door {
@@ -110,15 +115,15 @@ pub(crate) async fn door_with(limits: AppLimits) -> Door {
         App {
             tokens: TokenKeys::new(Token::from(TOKEN_SECRET), Vec::new()),
             default: true,
-            ..app("3", KEY, &[AppDoor::Pusher], limits.clone())
+            ..app("3", KEY, "pusher", limits.clone())
         },
         App {
             tokens: TokenKeys::new(Token::from("another secret, and as long as any other"), Vec::new()),
             allowed_origins: vec!["https://page.example".to_owned()],
             hosts: vec!["four.example".to_owned()],
-            ..app("4", "other-key", &[AppDoor::Pusher], limits.clone())
+            ..app("4", "other-key", "pusher", limits.clone())
         },
-        app("5", "shut-key", &[AppDoor::Api], limits),
+        app("5", "shut-key", "api", limits),
     ]);
     let apps = Arc::new(apps.unwrap());
     let catalogue = Catalogue::load(Arc::clone(&store), Arc::clone(&apps)).await.unwrap();
