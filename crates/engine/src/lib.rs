@@ -1,19 +1,15 @@
-//! The only assembly: from a [`Config`] to a running [`Engine`].
+//! An engine: one node, and the doors to it.
 //!
-//! Reads no environment and no files but the ones that its configuration names, and installs nothing global: so it runs in the
-//! server and inside anybody's program alike.
+//! The server runs one, and so may any program. [`Engine::build`] takes a [`Config`] and doors; [`Engine::router`] is all of
+//! their routes.
 #![forbid(unsafe_code)]
 
-mod config;
-mod counts;
+mod catch_panic;
 mod engine;
-mod histories;
-mod nodes;
-mod outlets;
-mod retention;
 
-pub use config::{
-    AppReader, BrokerConfig, Config, KeepAlive, RedisSettings, RedisUrlError, Retention, Spec, StoreConfig, WrongField,
+pub use engine::Engine;
+pub use tidings_door::Door;
+pub use tidings_node::{
+    AppReader, BrokerConfig, Config, IncompatibleNode, NodeError, Readiness, RedisSettings, RedisUrlError, Retention,
+    Spec, StoreConfig, WrongField,
 };
-pub use engine::{Engine, EngineError, Readiness};
-pub use nodes::IncompatibleNode;

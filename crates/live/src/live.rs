@@ -205,6 +205,11 @@ impl Live {
         }
     }
 
+    /// Has all sessions and shards end at once, and does not wait for it.
+    pub fn end(&self) {
+        self.0.tell_to_stop(Duration::ZERO, CloseReason::Restarting);
+    }
+
     /// Lets nobody in any more, and ends all sessions for this reason. Where others take over, they are told one after the
     /// other, over most of the grace period, so that their clients don't come back elsewhere all at once; otherwise all are
     /// told now, since nobody is there to come back to until this node has gone. Returns when all connections are closed and

@@ -7,11 +7,12 @@ use std::time::Duration;
 
 use anyhow::Context;
 use axum::Router;
-use parking_lot::Mutex;
+use prometheus_client::encoding::text;
 use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
-use tidings_engine::{Config, Engine, KeepAlive, StoreConfig};
-use tidings_model::clock::SystemClock;
+use tidings_door_api::Api;
+use tidings_door_pusher::{KeepAlive, Pusher};
+use tidings_engine::{Config, Door, Engine, StoreConfig};
 use tidings_store::postgres;
 use tidings_store::sqlite::{SqliteStore, Sync};
 
@@ -21,6 +22,9 @@ use crate::files;
 use crate::machines::Vitals;
 use crate::settings::{LiveSettings, Settings, StoreSettings};
 
+/// How OpenMetrics text ends.
+const END: &str = "# EOF\n";
+
 /// A running engine.
 pub(crate) struct Assembled(Engine);
 
@@ -29,7 +33,12 @@ pub(crate) async fn build(settings: Settings, node: String, data: &Path) -> anyh
     if let Some(folder) = folder_of(&settings.main_key_file) {
         files::make_private_dir(folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
     }
-    Ok(Assembled(Engine::build(config(settings, node, data)).await?))
+    let (activity, pong) = (settings.live.activity_timeout, settings.live.pong_timeout);
+    let doors: Vec<Arc<dyn Door>> = vec![
+        Arc::new(Api::new(settings.operator_key.clone().unwrap_or_default())),
+        Arc::new(Pusher::new(KeepAlive { activity, pong })),
+    ];
+    Ok(Assembled(Engine::build(config(settings, node, data), doors).await?))
 }
 
 /// Whether a server has used the store before.
@@ -50,24 +59,19 @@ fn config(settings: Settings, node: String, data: &Path) -> Config {
         }
         StoreSettings::Postgres { url, options } => StoreConfig::Postgres { url, node, options },
     };
-    let LiveSettings { shards, sessions, activity_timeout, pong_timeout, rejoin_within, .. } = settings.live;
-    Config {
-        store,
-        broker: settings.broker,
-        main_key_file: settings.main_key_file,
-        histories_file: data.join("histories"),
-        shards: u16::try_from(shards).unwrap_or(u16::MAX),
-        live: sessions,
-        rejoin_within,
-        keep_alive: KeepAlive { activity: activity_timeout, pong: pong_timeout },
-        courier: settings.courier,
-        egress: settings.egress,
-        keep: settings.keep,
-        apps: settings.apps,
-        app_reader: Some(Arc::new(LikeConfig)),
-        operator_key: settings.operator_key.unwrap_or_default(),
-        clock: SystemClock::shared(),
-    }
+    let LiveSettings { shards, sessions, rejoin_within, .. } = settings.live;
+    Config::in_folder(data)
+        .store(store)
+        .broker(settings.broker)
+        .main_key_file(settings.main_key_file)
+        .shards(u16::try_from(shards).unwrap_or(u16::MAX))
+        .live(sessions)
+        .rejoin_within(rejoin_within)
+        .courier(settings.courier)
+        .egress(settings.egress)
+        .keep(settings.keep)
+        .apps(settings.apps)
+        .app_reader(Arc::new(LikeConfig))
 }
 
 fn folder_of(file: &Path) -> Option<&Path> {
@@ -75,9 +79,9 @@ fn folder_of(file: &Path) -> Option<&Path> {
 }
 
 impl Assembled {
-    /// What is counted.
-    pub(crate) fn registry(&self) -> &Arc<Mutex<Registry>> {
-        self.0.registry()
+    /// Waits until the engine has failed, and returns the name of what ended.
+    pub(crate) fn failed(&self) -> impl Future<Output = String> + Send + use<> {
+        self.0.failed()
     }
 
     /// What clients that ask for a session are told when there is no room.
@@ -91,9 +95,9 @@ impl Assembled {
         self.0.router()
     }
 
-    /// How it is, for other machines.
-    pub(crate) fn vitals(&self) -> impl Vitals + use<> {
-        EngineVitals(self.0.clone())
+    /// How it is, for other machines; with the server's own metrics besides the engine's.
+    pub(crate) fn vitals(&self, registry: Registry) -> impl Vitals + use<> {
+        EngineVitals { engine: self.0.clone(), registry }
     }
 
     /// Sends live sessions elsewhere, spread over most of `grace`.
@@ -108,15 +112,19 @@ impl Assembled {
     }
 }
 
-struct EngineVitals(Engine);
+struct EngineVitals {
+    engine: Engine,
+    /// What the server counts itself.
+    registry: Registry,
+}
 
 impl Vitals for EngineVitals {
     fn readiness(&self) -> Pin<Box<dyn Future<Output = (bool, Value)> + Send + '_>> {
         Box::pin(async {
-            let now = self.0.readiness().await;
-            let ready = now.store_error.is_none();
+            let now = self.engine.readiness().await;
             let details = json!({
-                "ready": ready,
+                "ready": now.is_ready(),
+                "failure": now.failure,
                 "store": now.store,
                 "store_error": now.store_error,
                 "nodes": now.nodes,
@@ -130,13 +138,16 @@ impl Vitals for EngineVitals {
                 "attempts_in_flight": now.in_flight,
                 "held_bytes": now.held_bytes,
             });
-            (ready, details)
+            (now.is_ready(), details)
         })
     }
 
     fn metrics(&self) -> Result<String, std::fmt::Error> {
-        let mut text = String::new();
-        prometheus_client::encoding::text::encode(&mut text, &self.0.registry().lock())?;
-        Ok(text)
+        let mut metrics = self.engine.metrics();
+        // Both are one text, with one end.
+        let end = metrics.rfind(END).unwrap_or(metrics.len());
+        metrics.truncate(end);
+        text::encode(&mut metrics, &self.registry)?;
+        Ok(metrics)
     }
 }

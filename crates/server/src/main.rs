@@ -11,6 +11,8 @@ mod config;
 mod credentials;
 mod data_dir;
 mod descriptors;
+#[cfg(debug_assertions)]
+mod faults;
 mod files;
 mod first_start;
 mod keys;

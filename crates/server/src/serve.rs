@@ -6,11 +6,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, bail};
+use prometheus_client::registry::Registry;
 use rustix::fs::Mode;
 use rustix::process::umask;
 use socket2::SockRef;
+use tidings_supervisor::Supervisor;
 use tokio::net::TcpListener;
-use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
 
 use crate::accept::{self, Accept};
 use crate::assemble;
@@ -20,6 +22,8 @@ use crate::config::{self, Loaded};
 use crate::credentials::Credentials;
 use crate::data_dir::DataDir;
 use crate::descriptors::{self, Shares};
+#[cfg(debug_assertions)]
+use crate::faults;
 use crate::first_start;
 use crate::machines::{self, Stopping};
 use crate::settings::{ConnectionSettings, Settings, StoreSettings};
@@ -84,27 +88,33 @@ pub(crate) async fn run(args: ServeArgs, env: &dyn Strings) -> anyhow::Result<()
     };
     let grace = connections.shutdown_grace;
     let delay = settings.shutdown_delay;
-    let stop = signals::stop().context("signals cannot be watched")?;
+    let mut registry = Registry::with_prefix("tidings");
+    let supervisor = Supervisor::new(registry.sub_registry_with_prefix("server"));
+    let stop = signals::stop(&supervisor).context("signals cannot be watched")?;
+    #[cfg(debug_assertions)]
+    faults::follow(env, &supervisor);
     let allowed = settings.egress.allow.clone();
     let machines_listen = settings.machines_listen;
     let operator_key = settings.operator_key.clone();
     let engine = assemble::build(settings, data.node()?, data.path()).await?;
     let stopping = Stopping::default();
-    let vitals = Arc::new(engine.vitals());
     let metrics = accept::Metrics::default();
-    metrics.register(&mut engine.registry().lock());
+    metrics.register(&mut registry);
+    let vitals = Arc::new(engine.vitals(registry));
     let machines = match machines_listen {
-        Some(address) => Some(machines::Beside::start(address, machines::detailed(&vitals, &stopping)).await?),
+        Some(address) => {
+            Some(machines::Beside::start(address, machines::detailed(&vitals, &stopping), &supervisor).await?)
+        }
         None => None,
     };
-    let accept = Accept::new(accept::Parts {
+    let accept = Arc::new(Accept::new(accept::Parts {
         router: engine.router().merge(machines::router(&vitals, &stopping, machines.is_none())),
         settings: connections,
         tls: tls.clone(),
         operator_key,
         no_room: engine.no_room(),
         metrics,
-    });
+    }));
 
     let program = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("tidings"));
     output::line(welcome::text(&Welcome {
@@ -116,16 +126,29 @@ pub(crate) async fn run(args: ServeArgs, env: &dyn Strings) -> anyhow::Result<()
         config: config.as_deref(),
         allowed: &allowed,
     }));
-    let asked = async {
-        stop.await;
-        stopping.set();
-        if !delay.is_zero() {
-            tracing::info!(?delay, "stopping: /readyz says so; the listener closes after shutdown_delay");
-            tokio::time::sleep(delay).await;
-        }
+    if let Some(tls) = tls {
+        let asked = signals::hangups(&supervisor).context("signals cannot be watched")?;
+        supervisor.service("certificate", tls.follow(tls::LOOK, asked));
+    }
+    let close = CancellationToken::new();
+    let accepting = supervisor.service("accept", {
+        let (accept, close) = (Arc::clone(&accept), close.clone());
+        async move { accept.run(listener, close.cancelled()).await }
+    });
+    let failed = tokio::select! {
+        () = stop => None,
+        name = engine.failed() => Some(name),
+        failure = supervisor.failed() => Some(failure.name.as_ref().to_owned()),
     };
-    let following = tls.map(follow_certificate).transpose()?;
-    accept.run(listener, asked).await;
+    stopping.set();
+    if !delay.is_zero() {
+        tracing::info!(?delay, "stopping: /readyz says so; the listener closes after shutdown_delay");
+        tokio::time::sleep(delay).await;
+    }
+    supervisor.stop();
+    close.cancel();
+    // How it ended is the supervisor's to tell.
+    drop(accepting.await);
     // Nobody listens any more, so that whoever is sent away finds another node or none, and not this one again.
     tracing::info!("stopping; requests under way may end, and live sessions are sent elsewhere");
     // Together: event streams may be requests under way, and they end only by the other.
@@ -134,17 +157,14 @@ pub(crate) async fn run(args: ServeArgs, env: &dyn Strings) -> anyhow::Result<()
     if let Some(machines) = machines {
         machines.end().await;
     }
-    if let Some(following) = following {
-        following.abort();
-    }
+    supervisor.join().await;
     tracing::info!("stopped");
-    Ok(())
-}
-
-/// Follows the certificate's files, and reads them at once on SIGHUP.
-fn follow_certificate(tls: Tls) -> anyhow::Result<JoinHandle<()>> {
-    let asked = signals::hangups().context("signals cannot be watched")?;
-    Ok(tokio::spawn(tls.follow(tls::LOOK, asked)))
+    match failed {
+        None => Ok(()),
+        Some(name) => {
+            bail!("the server has failed: {name} had ended, as the log says. It stopped in order; start it again")
+        }
+    }
 }
 
 /// A path that means the same in every folder.

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use tidings_supervisor::Supervisor;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::Notify;
 
@@ -12,12 +13,13 @@ const INTERRUPTED: i32 = 130;
 ///
 /// # Errors
 /// When the signals cannot be watched.
-pub(crate) fn stop() -> std::io::Result<impl Future<Output = ()>> {
+pub(crate) fn stop(supervisor: &Supervisor) -> std::io::Result<impl Future<Output = ()> + Send + use<>> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
+    let supervisor = supervisor.clone();
     Ok(async move {
         either(&mut terminate, &mut interrupt).await;
-        tokio::spawn(async move {
+        supervisor.task("second-signal", async move {
             either(&mut terminate, &mut interrupt).await;
             std::process::exit(INTERRUPTED);
         });
@@ -28,11 +30,11 @@ pub(crate) fn stop() -> std::io::Result<impl Future<Output = ()>> {
 ///
 /// # Errors
 /// When the signal cannot be watched.
-pub(crate) fn hangups() -> std::io::Result<Arc<Notify>> {
+pub(crate) fn hangups(supervisor: &Supervisor) -> std::io::Result<Arc<Notify>> {
     let mut hangup = signal(SignalKind::hangup())?;
     let notify = Arc::new(Notify::new());
     let notified = Arc::clone(&notify);
-    tokio::spawn(async move {
+    supervisor.service("hangup-signals", async move {
         while hangup.recv().await.is_some() {
             notified.notify_one();
         }

@@ -9,6 +9,7 @@ use tidings_live::{ClientAddr, Live, NotAdmitted, Refused, SessionPermit};
 use tidings_model::app::{App, Token};
 use tidings_model::id::AppId;
 use tidings_model::listener::Listener;
+use tidings_node::Node;
 use tidings_store::StoreError;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
@@ -17,7 +18,7 @@ use crate::problem::{Code, Problem};
 
 /// The Tidings API over a bus. Clones share one door.
 #[derive(Debug, Clone)]
-pub struct ApiDoor {
+pub(crate) struct ApiDoor {
     shared: Arc<Shared>,
 }
 
@@ -31,9 +32,10 @@ struct Shared {
 }
 
 impl ApiDoor {
-    /// A door to the bus's apps. `live` has the sessions of the event stream. `egress` is what deliveries leave by: it judges
-    /// listeners' URLs when they are set. An operator key that is empty opens nothing.
-    pub fn new(bus: Bus, live: Live, egress: Egress, operator_key: Token) -> Self {
+    /// A door to the node's apps. An operator key that is empty opens nothing.
+    pub(crate) fn new(node: &Node, operator_key: Token) -> Self {
+        // The egress is what deliveries leave by: it judges listeners' URLs when they are set.
+        let (bus, live, egress) = (node.bus().clone(), node.live().clone(), node.egress().clone());
         let (tests, compiling) = (Throttle::default(), Semaphore::new(limits::COMPILING));
         Self { shared: Arc::new(Shared { bus, live, egress, operator_key, tests, compiling }) }
     }

@@ -2,9 +2,9 @@
 //! browsers and servers follow channels.
 //!
 //! `docs/api.md` is the contract. A request meets, in this order: `auth` (whose it is), `api` (one noun a file), `wire` (what
-//! it says, read from JSON without I/O), then the bus; every refusal is a `problem`. The way out is [`StandardWebhooks`].
+//! it says, read from JSON without I/O), then the bus; every refusal is a `problem`. The way out is `webhooks`.
 //!
-//! Called by `engine`, which mounts [`router`]. The door keeps nothing but its rate limits.
+//! Called by `engine`, which mounts the routes of [`Api`]. The door keeps nothing but its rate limits.
 #![forbid(unsafe_code)]
 
 mod api;
@@ -13,12 +13,25 @@ mod body;
 mod door;
 mod fields;
 mod limits;
-mod outlet;
 mod paging;
 mod problem;
 mod query;
 mod stream;
+mod webhooks;
 mod wire;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::response::{IntoResponse, Response};
+use tidings_door::Door;
+use tidings_model::app::Token;
+use tidings_model::listener::Format;
+use tidings_node::{NamedFormat, Node, WebhookParts};
+
+use door::ApiDoor;
+use problem::{Code, Problem};
+use webhooks::StandardWebhooks;
 
 /// Readers of strangers' bytes, for the fuzz targets.
 #[doc(hidden)]
@@ -53,6 +66,34 @@ pub mod readers {
 /// The name of the door, in an app's `doors`.
 pub const NAME: &str = "api";
 
-pub use api::router;
-pub use door::ApiDoor;
-pub use outlet::StandardWebhooks;
+/// The door: what an engine is given to have the Tidings API.
+#[derive(Debug)]
+pub struct Api {
+    operator_key: Token,
+}
+
+impl Api {
+    /// With the key that opens every app; one that is empty opens nothing.
+    pub fn new(operator_key: Token) -> Self {
+        Self { operator_key }
+    }
+}
+
+impl Door for Api {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn webhook_formats(&self, parts: &WebhookParts<'_>) -> Vec<NamedFormat> {
+        vec![(Format::STANDARD, Arc::new(StandardWebhooks::new(parts)))]
+    }
+
+    fn routes(&self, node: &Node) -> Router {
+        api::router(ApiDoor::new(node, self.operator_key.clone()))
+    }
+
+    fn panicked(&self) -> Response {
+        let problem = Problem::new(Code::Internal, "a bug in the server: it failed at this request");
+        problem.remedy("the server's log says where").into_response()
+    }
+}

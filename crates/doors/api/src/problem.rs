@@ -274,7 +274,9 @@ impl From<PublishError> for Problem {
                 .field("Idempotency-Key")
                 .remedy("take a new key for each new request"),
             PublishError::Failed(_) => Self::new(Code::Closing, "the server has failed, and takes no more events")
-                .remedy("send it again when the server has been restarted; with the same Idempotency-Key it happens once")
+                .remedy(
+                    "send it again when the server has been restarted; with the same Idempotency-Key it happens once",
+                )
                 .retry_after(5),
             PublishError::Panicked { id, .. } => Self::new(Code::Internal, "a bug in the server: publishing panicked")
                 .remedy(format!("the server's log shows it with {id}; nothing of the event is kept")),

@@ -21,7 +21,7 @@ use refusal::Refusal;
 
 /// The Pusher door as a service: `/app/{key}` and `/pusher/…` for clients, `/apps/{id}/…` for servers, and the same below
 /// `/a/{app}`.
-pub fn router(door: PusherDoor) -> Router {
+pub(crate) fn router(door: PusherDoor) -> Router {
     let routes: [(&str, MethodRouter<PusherDoor>); 12] = [
         ("/app/{key}", get(connect)),
         ("/apps/{id}/events", post(events::one)),

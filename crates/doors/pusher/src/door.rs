@@ -11,7 +11,7 @@ use crate::api::refusal::Refusal;
 
 /// Pusher Channels over a bus. Clones share one door.
 #[derive(Debug, Clone)]
-pub struct PusherDoor {
+pub(crate) struct PusherDoor {
     shared: Arc<Shared>,
 }
 
@@ -44,7 +44,7 @@ impl Default for KeepAlive {
 
 impl PusherDoor {
     /// A door to the bus's apps.
-    pub fn new(bus: Bus, live: Live, keep_alive: KeepAlive) -> Self {
+    pub(crate) fn new(bus: Bus, live: Live, keep_alive: KeepAlive) -> Self {
         Self { shared: Arc::new(Shared { bus, live, keep_alive, rejection_logs: Throttle::default() }) }
     }
 

@@ -15,19 +15,56 @@ mod connect;
 mod door;
 mod limits;
 mod no_room;
-mod outlet;
 mod session;
+mod webhooks;
 mod wire;
 
+use std::sync::Arc;
+
+use axum::Router;
+use http::{HeaderMap, Request, StatusCode};
+use tidings_door::Door;
 use tidings_model::listener::Format;
+use tidings_node::{NamedFormat, Node, WebhookParts};
+
+use door::PusherDoor;
+use webhooks::PusherWebhooks;
 
 /// The name of the door, in an app's `doors`.
 pub const NAME: &str = "pusher";
 /// How this door's webhooks are written and signed: in the app's name, with its key and secret.
 pub const FORM: Format = Format::named("pusher");
 
-pub use api::router;
-pub use door::{KeepAlive, PusherDoor};
-pub use no_room::no_room;
-pub use outlet::PusherWebhooks;
+pub use door::KeepAlive;
 pub use wire::FORMAT;
+
+/// The door: what an engine is given to speak Pusher Channels.
+#[derive(Debug, Default)]
+pub struct Pusher {
+    keep_alive: KeepAlive,
+}
+
+impl Pusher {
+    /// With this patience for silent clients.
+    pub fn new(keep_alive: KeepAlive) -> Self {
+        Self { keep_alive }
+    }
+}
+
+impl Door for Pusher {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn webhook_formats(&self, parts: &WebhookParts<'_>) -> Vec<NamedFormat> {
+        vec![(FORM, Arc::new(PusherWebhooks::new(parts)))]
+    }
+
+    fn routes(&self, node: &Node) -> Router {
+        api::router(PusherDoor::new(node.bus().clone(), node.live().clone(), self.keep_alive))
+    }
+
+    fn no_room(&self, request: &Request<()>) -> Option<(StatusCode, HeaderMap, Vec<u8>)> {
+        no_room::no_room(request)
+    }
+}

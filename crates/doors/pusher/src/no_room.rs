@@ -12,7 +12,7 @@ const REASON: &str = "As many clients are connected as may be; try again in a mo
 
 /// The headers of the answer to a client that asks for a session, and what it is told in the WebSocket then; `None` for any other
 /// request.
-pub fn no_room(request: &Request<()>) -> Option<(StatusCode, HeaderMap, Vec<u8>)> {
+pub(crate) fn no_room(request: &Request<()>) -> Option<(StatusCode, HeaderMap, Vec<u8>)> {
     let path = request.uri().path();
     let below = path.strip_prefix("/a/").and_then(|rest| rest.find('/').map(|at| &rest[at..]));
     below.unwrap_or(path).strip_prefix("/app/")?;

@@ -24,6 +24,7 @@ use std::time::Duration;
 use axum::Router;
 use http::Request;
 use tidings_model::app::Token;
+use tidings_supervisor::fault;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -97,6 +98,7 @@ impl Accept {
     pub(crate) async fn run(&self, listener: TcpListener, shutdown: impl Future<Output = ()>) {
         let mut shutdown = std::pin::pin!(shutdown);
         loop {
+            fault::point("accept");
             tokio::select! {
                 () = &mut shutdown => break,
                 accepted = listener.accept() => match accepted {
@@ -133,7 +135,7 @@ impl Accept {
 
     /// Lets requests under way end, for as long as the settings say, and cuts off the rest. Connections that have left HTTP
     /// are not ours to end.
-    pub(crate) async fn end(self) {
+    pub(crate) async fn end(&self) {
         self.connections.close();
         if tokio::time::timeout(self.grace, self.connections.wait()).await.is_err() {
             tracing::warn!(connections = self.connections.len(), "requests that had not ended in time are cut off");

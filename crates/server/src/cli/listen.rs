@@ -16,6 +16,7 @@ use tidings_model::clock::{SharedClock, SystemClock, rfc3339};
 use tidings_model::signature::{
     ID_HEADER, SIGNATURE_HEADER, Secret, SignedHeaders, TIMESTAMP_HEADER, TOLERANCE_SECS, verify,
 };
+use tidings_supervisor::Supervisor;
 
 use super::{Failure, Outcome, pretty};
 use crate::accept::{self, Accept};
@@ -73,7 +74,7 @@ pub(super) async fn run(args: &ListenArgs) -> Outcome {
         Router::new().fallback(receive).layer(axum::extract::DefaultBodyLimit::max(MAX_BODY)).with_state(receiver);
     let settings = ConnectionSettings { shutdown_grace: GRACE, ..ConnectionSettings::default() };
     let accept = Accept::new(accept::Parts::of(router, settings));
-    accept.run(listener, signals::stop()?).await;
+    accept.run(listener, signals::stop(&Supervisor::default())?).await;
     accept.end().await;
     Ok(())
 }

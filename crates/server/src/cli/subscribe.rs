@@ -9,6 +9,7 @@ use hyper::body::Incoming;
 use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
+use tidings_supervisor::Supervisor;
 use tidings_wire::sse::{Event, Parser};
 use url::Url;
 
@@ -55,7 +56,7 @@ pub(super) async fn run(args: SubscribeArgs, outer: Connection, env: &dyn String
     tokio::select! {
         followed = follow(&client, &url, &mut print) => Ok(followed?),
         // It has no end of its own, so to be asked to stop is the good one.
-        () = signals::stop()? => Ok(()),
+        () = signals::stop(&Supervisor::default())? => Ok(()),
     }
 }
 

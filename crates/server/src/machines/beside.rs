@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use axum::Router;
+use tidings_supervisor::Supervisor;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -24,7 +25,7 @@ impl Beside {
     /// Nobody waits for long for the end of a scrape.
     const GRACE: Duration = Duration::from_secs(1);
 
-    pub(crate) async fn start(address: SocketAddr, router: Router) -> anyhow::Result<Self> {
+    pub(crate) async fn start(address: SocketAddr, router: Router, supervisor: &Supervisor) -> anyhow::Result<Self> {
         let listener = TcpListener::bind(address).await.with_context(|| {
             format!("cannot listen on {address}, which machines.listen names; stop what listens there, or choose another port")
         })?;
@@ -38,7 +39,7 @@ impl Beside {
         };
         let accept = Accept::new(accept::Parts::of(router, settings));
         let (stop, stopped) = oneshot::channel();
-        let ended = tokio::spawn(async move {
+        let ended = supervisor.service("machines", async move {
             accept.run(listener, async { drop(stopped.await) }).await;
             accept.end().await;
         });
@@ -47,8 +48,7 @@ impl Beside {
 
     pub(crate) async fn end(self) {
         self.stop.send(()).ok();
-        if self.ended.await.is_err() {
-            tracing::error!("what listens on machines.listen had broken down");
-        }
+        // How it ended is the supervisor's to tell.
+        drop(self.ended.await);
     }
 }

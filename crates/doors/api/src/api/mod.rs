@@ -18,7 +18,7 @@ use crate::problem::{Code, Problem, shown};
 use crate::stream;
 
 /// The API as a service. It answers everything below `/v1` and `/a/{app}/v1`, and nothing else.
-pub fn router(door: ApiDoor) -> Router {
+pub(crate) fn router(door: ApiDoor) -> Router {
     let routes: [(&str, MethodRouter<ApiDoor>); 21] = [
         ("/events", post(events::publish).get(events::list)),
         ("/events/{id}", get(events::one)),

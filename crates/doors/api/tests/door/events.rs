@@ -31,7 +31,7 @@ async fn an_event_is_logged_if_its_name_is_a_hook() {
     let event = json!({"name": "person.created", "id": "e1", "data": {"n": 1}, "channels": ["b", "a", "b"], "key": "k",
         "op": "update", "except": "123.456", "time": "2026-11-21T10:56:00.123+01:00"});
     let said = door.post("/v1/events", event).await.ok(202);
-    let durable = door.store.durable();
+    let durable = door.durable;
     let channels = json!([{"name": "b", "sessions": 0}, {"name": "a", "sessions": 0}]);
     assert_eq!(said, json!({"id": "e1", "logged": true, "durable": durable, "deliveries": 1, "channels": channels}));
     assert_eq!(

@@ -10,24 +10,18 @@ use axum::body::Body;
 use http::{HeaderMap, Request, StatusCode};
 use http_body_util::BodyExt;
 use parking_lot::Mutex;
-use prometheus_client::registry::Registry;
 use serde_json::Value;
-use tidings_broker::{MemoryBroker, MemoryLimits};
-use tidings_bus::{Apps, Bus, Catalogue, Parts, Transitions};
-use tidings_courier::egress::{Egress, EgressConfig};
-use tidings_courier::{Courier, Settings};
-use tidings_door_api::{ApiDoor, StandardWebhooks, router};
-use tidings_live::{Inboxes, Live};
+use tidings_courier::egress::EgressConfig;
+use tidings_door::Door as _;
+use tidings_door_api::Api;
 use tidings_model::app::{App, AppLimits, Doors, Token, UnknownHooks};
 use tidings_model::channel::ChannelOptions;
 use tidings_model::clock::{ManualClock, SharedClock};
 use tidings_model::policy::{Namespace, Namespaces};
 use tidings_model::token::TokenKeys;
-use tidings_store::Store;
-use tidings_store::postgres::{Options, PostgresStore};
-use tidings_store::seal::MainKey;
-use tidings_store::sqlite::{SqliteStore, Sync};
-use tidings_supervisor::Supervisor;
+use tidings_node::{Config, Node, StoreConfig};
+use tidings_store::postgres::Options;
+use tidings_store::sqlite::Sync;
 use tidings_testkit::{Database, postgres};
 use tidings_wire::sse::{self, Parser};
 use tower::ServiceExt;
@@ -50,8 +44,9 @@ pub(crate) const OPERATOR: &str = "key-of-the-operator";
 pub(crate) struct Door {
     router: Router,
     pub(crate) clock: Arc<ManualClock>,
-    pub(crate) store: Arc<dyn Store>,
-    pub(crate) live: Live,
+    /// Whether what is acknowledged would survive a power cut.
+    pub(crate) durable: bool,
+    pub(crate) node: Node,
     _dir: tempfile::TempDir,
     _database: Option<Database>,
 }
@@ -88,74 +83,44 @@ pub(crate) async fn door() -> Door {
 }
 
 pub(crate) async fn door_with(limits: AppLimits) -> Door {
-    let (dir, key) = folder();
-    let store = SqliteStore::open(&dir.path().join("tidings.db"), Sync::Normal, key, &Supervisor::default()).unwrap();
-    door_to(Arc::new(store), dir, None, limits, UnknownHooks::Accept).await
+    door_to(None, limits, UnknownHooks::Accept).await
 }
 
 /// One whose apps refuse events that have no hook.
 pub(crate) async fn door_that_refuses_unknown_hooks() -> Door {
-    let (dir, key) = folder();
-    let store = SqliteStore::open(&dir.path().join("tidings.db"), Sync::Normal, key, &Supervisor::default()).unwrap();
-    door_to(Arc::new(store), dir, None, limits(), UnknownHooks::Refuse).await
+    door_to(None, limits(), UnknownHooks::Refuse).await
 }
 
 /// One whose store is a PostgreSQL database of its own.
 pub(crate) async fn door_on_postgres() -> Door {
-    let (dir, key) = folder();
-    let database = postgres();
-    let store =
-        PostgresStore::open(&database.url(), "a", &Options::default(), key, &Supervisor::default()).await.unwrap();
-    door_to(Arc::new(store), dir, Some(database), limits(), UnknownHooks::Accept).await
+    door_to(Some(postgres()), limits(), UnknownHooks::Accept).await
 }
 
-fn folder() -> (tempfile::TempDir, MainKey) {
-    let dir = tempfile::tempdir().unwrap();
-    let key = MainKey::load_or_create(&dir.path().join("main.key")).unwrap();
-    (dir, key)
-}
-
-async fn door_to(
-    store: Arc<dyn Store>,
-    dir: tempfile::TempDir,
-    database: Option<Database>,
-    limits: AppLimits,
-    unknown_hooks: UnknownHooks,
-) -> Door {
+async fn door_to(database: Option<Database>, limits: AppLimits, unknown_hooks: UnknownHooks) -> Door {
     capture_logs();
+    let dir = tempfile::tempdir().unwrap();
     let clock = ManualClock::at(NOW);
-    let shared: SharedClock = Arc::clone(&clock) as SharedClock;
-    let app = |id: &str, key: &str, door: &str, limits: AppLimits| App { unknown_hooks, ..app(id, key, door, limits) };
-    let apps = Apps::new(vec![
-        app("one", KEY, "api", limits.clone()),
-        app("two", OTHER_KEY, "api", limits.clone()),
-        app("shut", SHUT_KEY, "other", limits),
-    ]);
-    let apps = Arc::new(apps.unwrap());
-    let catalogue = Catalogue::load(Arc::clone(&store), Arc::clone(&apps)).await.unwrap();
+    let limits = AppLimits { history: 1 << 20, ..limits };
+    let app = |id: &str, key: &str, door: &str| App { unknown_hooks, ..app(id, key, door, limits.clone()) };
+    let apps = vec![app("one", KEY, "api"), app("two", OTHER_KEY, "api"), app("shut", SHUT_KEY, "other")];
+    let store = match &database {
+        None => StoreConfig::Sqlite { path: dir.path().join("tidings.db"), sync: Sync::Normal },
+        Some(database) => StoreConfig::Postgres {
+            url: Token::from(database.url().as_str()),
+            node: "a".to_owned(),
+            options: Options::default(),
+        },
+    };
     let allow = vec!["127.0.0.0/8".parse().unwrap()];
-    let egress = Egress::new(EgressConfig { allow, ..EgressConfig::default() }).unwrap();
-    let settings = Settings::default();
-    let outlet = Arc::new(StandardWebhooks::new(Arc::clone(&catalogue), &settings));
-    let mut registry = Registry::default();
-    let (courier, notices) =
-        Courier::start(Arc::clone(&store), outlet, egress.clone(), Arc::clone(&shared), settings, &mut registry)
-            .await
-            .unwrap();
-    let live_settings = tidings_live::Settings::default();
-    let inboxes = Inboxes::new(1, &live_settings, Arc::clone(&shared)).unwrap();
-    let shards = Arc::new(inboxes.clone());
-    let limited = MemoryLimits { default: 1 << 20, ..MemoryLimits::default() };
-    let broker = Arc::new(MemoryBroker::new(Arc::clone(&shared), shards, limited));
-    let transitions = Transitions::new(Arc::clone(&catalogue), Arc::clone(&shared), Duration::from_secs(30));
-    let parts =
-        Parts { apps, store: Arc::clone(&store), catalogue, courier, broker, transitions, clock: Arc::clone(&shared) };
-    let bus = Bus::new(parts, notices, &mut registry);
-    let handler = Arc::new(bus.clone());
-    let runtime = tokio::runtime::Handle::current();
-    let live = Live::start(inboxes, live_settings, shared, handler, runtime, &mut registry).unwrap();
-    let door = ApiDoor::new(bus, live.clone(), egress, Token::from(OPERATOR));
-    Door { router: router(door), clock, store, live, _dir: dir, _database: database }
+    let config = Config::in_folder(dir.path())
+        .store(store)
+        .shards(1)
+        .egress(EgressConfig { allow, ..EgressConfig::default() })
+        .apps(apps)
+        .clock(Arc::clone(&clock) as SharedClock);
+    let api = Api::new(Token::from(OPERATOR));
+    let node = Node::start(config, |parts| api.webhook_formats(parts)).await.unwrap();
+    Door { router: api.routes(&node), clock, durable: database.is_some(), node, _dir: dir, _database: database }
 }
 
 /// An answer.

@@ -271,7 +271,7 @@ async fn a_stream_ends_with_its_token() {
 #[tokio::test]
 async fn who_comes_while_the_server_stops_is_sent_away_so_that_it_comes_back() {
     let door = door().await;
-    door.live.stop(Duration::ZERO, CloseReason::Restarting).await;
+    door.node.live().stop(Duration::ZERO, CloseReason::Restarting).await;
     let request = request("app=public-one&channels=a").header("origin", "https://page.example");
     let (head, mut stream) = door.stream(request.body(Body::empty()).unwrap()).await;
     // Anything but 200 would be the last that an EventSource asks.

@@ -1,10 +1,6 @@
 //! Who is where, and ending users' connections.
 
-use std::sync::Arc;
-
 use serde_json::json;
-use tidings_broker::{Control, Who};
-use tidings_model::channel::ChannelOptions;
 
 use crate::kit::door;
 
@@ -119,11 +115,10 @@ async fn users_are_told_of_presence_channels_only() {
     }
     assert_eq!(door.get("/channels/presence-x/users", &[]).await.ok(), r#"{"users":[{"id":"u"},{"id":"v"}]}"#);
     assert_eq!(door.get("/channels/presence-y/users", &[]).await.ok(), r#"{"users":[]}"#);
-    let large = Arc::new(ChannelOptions { presence: true, max_members: 5_000, ..ChannelOptions::default() });
     for n in 0..2_000 {
-        door.join_with("presence-z", Some(&format!("u{n:04}")), Arc::clone(&large)).await;
+        door.join("presence-large", Some(&format!("u{n:04}"))).await;
     }
-    let answer = door.get("/channels/presence-z/users", &[]).await;
+    let answer = door.get("/channels/presence-large/users", &[]).await;
     assert!(answer.headers.get("content-length").is_none(), "the answer was held as a whole");
     let read: serde_json::Value = serde_json::from_str(answer.ok()).unwrap();
     let ids: Vec<_> = read["users"].as_array().unwrap().iter().map(|user| user["id"].as_str().unwrap()).collect();
@@ -143,15 +138,15 @@ async fn a_users_connections_are_ended_with_and_without_the_app_in_the_path() {
         ("/a/3/users/u1/terminate_connections", "/users/u1/terminate_connections", "u1"),
         ("/users/auth0%7C5/terminate_connections/", "/users/auth0|5/terminate_connections/", "auth0|5"),
     ] {
+        for somebody in [Some(user), Some("u2"), None] {
+            door.open(None, somebody).await;
+        }
         assert_eq!(door.call_as("POST", path, signed, &[], "{}", &[]).await.ok(), "{}");
-        let orders = door.orders();
-        let [order] = &orders[..] else { panic!("{orders:?}") };
-        let Control::Disconnect { app, who } = &**order else { panic!("{order:?}") };
-        assert_eq!((app.as_str(), who), ("3", &Who::User(Arc::from(user))), "{path}");
+        assert_eq!(door.disconnected().await, [user], "{path}");
     }
     let path = "/a/4/users/u1/terminate_connections";
     door.call_as("POST", path, path, &[], "{}", &[]).await.refused(404);
     let path = "/users/a%0Ab/terminate_connections";
     door.call_as("POST", path, path, &[], "{}", &[]).await.refused(400);
-    assert!(door.orders().is_empty());
+    assert!(door.disconnected().await.is_empty());
 }

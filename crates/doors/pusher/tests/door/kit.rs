@@ -1,36 +1,29 @@
-//! A door with three apps, signed requests to it, and everything that live sessions would be told.
+//! A door with three apps, signed requests to it, and everything that live sessions hear.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use async_trait::async_trait;
 use axum::Router;
 use axum::body::Body;
 use http::{HeaderMap, Request, StatusCode};
 use http_body_util::BodyExt;
 use parking_lot::Mutex;
-use prometheus_client::registry::Registry;
 use serde_json::Value;
-use tidings_broker::{
-    Broker, Control, DeliveryMode, Join, MemoryBroker, MemoryLimits, SessionRef, ShardMessage, Shards,
-};
-use tidings_bus::{Apps, Bus, Catalogue, Parts, Transitions};
-use tidings_courier::egress::{Egress, EgressConfig, Response};
-use tidings_courier::{Courier, Delivery, DestinationPolicy, Outcome, Outlet, PreparedRequest, Settings};
-use tidings_door_pusher::{FORMAT, KeepAlive, PusherDoor, router};
-use tidings_live::{Inboxes, Live};
+use tidings_bus::Bus;
+use tidings_door::Door as _;
+use tidings_door_pusher::{FORMAT, Pusher};
+use tidings_live::Stream;
 use tidings_model::app::{App, AppLimits, Doors, Token};
-use tidings_model::channel::{ChannelKey, ChannelOptions, Member, SessionId};
-use tidings_model::clock::{Clock, ManualClock, Millis, SharedClock};
-use tidings_model::id::DestinationNo;
-use tidings_model::policy::{Namespaces, canonical};
+use tidings_model::channel::{ChannelOptions, SessionId};
+use tidings_model::clock::{Clock, ManualClock, SharedClock};
+use tidings_model::policy::{Namespace, Namespaces};
 use tidings_model::signing;
 use tidings_model::token::TokenKeys;
-use tidings_store::seal::MainKey;
-use tidings_store::sqlite::{SqliteStore, Sync};
-use tidings_store::{Store, StoreError};
-use tidings_supervisor::Supervisor;
+use tidings_node::{Config, Node, StoreConfig};
+use tidings_store::sqlite::Sync;
+use tokio::sync::oneshot;
 use tower::ServiceExt;
+
+use crate::ear::{Ear, Heard};
 
 /// When every test begins: the time of Pusher's own example of a signed request.
 pub(crate) const NOW: i64 = 1_353_088_179_000;
@@ -42,60 +35,19 @@ pub(crate) const TOKEN_SECRET: &str = "a secret for tokens, which is long enough
 pub(crate) struct Door {
     router: Router,
     pub(crate) clock: Arc<ManualClock>,
-    pub(crate) bus: Bus,
-    broker: Arc<dyn Broker>,
-    shards: Arc<Recorder>,
-    joined: Mutex<u32>,
+    node: Node,
+    heard: Arc<Mutex<Heard>>,
+    /// What sessions write to; they end with it.
+    sessions: Mutex<Vec<Stream>>,
     _dir: tempfile::TempDir,
 }
 
-/// Shards that write down what they are told.
-#[derive(Default)]
-struct Recorder(Mutex<Vec<ShardMessage>>);
-
-impl Shards for Recorder {
-    fn count(&self) -> u16 {
-        1
-    }
-
-    fn send(&self, _: u16, told: ShardMessage) {
-        self.0.lock().push(told);
-    }
-
-    fn overloaded(&self) -> bool {
-        false
-    }
-}
-
-/// Nobody listens by webhook here.
-struct Mute;
-
-#[async_trait]
-impl Outlet for Mute {
-    fn policy(&self, _: DestinationNo) -> DestinationPolicy {
-        DestinationPolicy::Gone
-    }
-
-    async fn prepare(&self, _: &[Delivery], _: Millis) -> Result<Option<PreparedRequest>, StoreError> {
-        Ok(None)
-    }
-
-    fn judge(&self, _: &Delivery, _: &Response, _: Millis) -> Outcome {
-        Outcome::Delivered
-    }
-
-    fn delay_after(&self, _: &Delivery, _: u32) -> Option<Duration> {
-        None
-    }
-}
-
 fn app(id: &str, key: &str, door: &str, limits: AppLimits) -> App {
-    App {
-        doors: Doors::Only(vec![door.to_owned()]),
-        namespaces: Namespaces::default(),
-        limits,
-        ..App::new(id, key, Token::from(SECRET))
-    }
+    let options = ChannelOptions { presence: true, max_members: 5_000, ..ChannelOptions::default() };
+    let large = Namespace { name: "large".to_owned(), prefixes: vec!["presence-large".to_owned()], options };
+    let namespaces = Namespaces::new(&ChannelOptions::default(), &[large]);
+    let doors = Doors::Only(vec![door.to_owned()]);
+    App { doors, namespaces, limits, ..App::new(id, key, Token::from(SECRET)) }
 }
 
 pub(crate) async fn door() -> Door {
@@ -106,12 +58,8 @@ pub(crate) async fn door() -> Door {
 pub(crate) async fn door_with(limits: AppLimits) -> Door {
     let limits = AppLimits { payload: 100, ..limits };
     let dir = tempfile::tempdir().unwrap();
-    let key = MainKey::load_or_create(&dir.path().join("main.key")).unwrap();
-    let store: Arc<dyn Store> =
-        Arc::new(SqliteStore::open(&dir.path().join("tidings.db"), Sync::Normal, key, &Supervisor::default()).unwrap());
     let clock = ManualClock::at(NOW);
-    let shared: SharedClock = Arc::clone(&clock) as SharedClock;
-    let apps = Apps::new(vec![
+    let apps = vec![
         App {
             tokens: TokenKeys::new(Token::from(TOKEN_SECRET), Vec::new()),
             default: true,
@@ -124,29 +72,14 @@ pub(crate) async fn door_with(limits: AppLimits) -> Door {
             ..app("4", "other-key", "pusher", limits.clone())
         },
         app("5", "shut-key", "api", limits),
-    ]);
-    let apps = Arc::new(apps.unwrap());
-    let catalogue = Catalogue::load(Arc::clone(&store), Arc::clone(&apps)).await.unwrap();
-    let egress = Egress::new(EgressConfig::default()).unwrap();
-    let mut registry = Registry::default();
-    let settings = Settings::default();
-    let (courier, notices) =
-        Courier::start(Arc::clone(&store), Arc::new(Mute), egress, Arc::clone(&shared), settings, &mut registry)
-            .await
-            .unwrap();
-    let shards = Arc::new(Recorder::default());
-    let broker: Arc<dyn Broker> =
-        Arc::new(MemoryBroker::new(Arc::clone(&shared), Arc::clone(&shards) as _, MemoryLimits::default()));
-    let transitions = Transitions::new(Arc::clone(&catalogue), Arc::clone(&shared), Duration::from_secs(30));
-    let parts =
-        Parts { apps, store, catalogue, courier, broker: Arc::clone(&broker), transitions, clock: Arc::clone(&shared) };
-    let bus = Bus::new(parts, notices, &mut registry);
-    let live_settings = tidings_live::Settings::default();
-    let inboxes = Inboxes::new(1, &live_settings, Arc::clone(&shared)).unwrap();
-    let (handler, runtime) = (Arc::new(bus.clone()), tokio::runtime::Handle::current());
-    let live = Live::start(inboxes, live_settings, shared, handler, runtime, &mut registry).unwrap();
-    let router = router(PusherDoor::new(bus.clone(), live, KeepAlive::default()));
-    Door { router, clock, bus, broker, shards, joined: Mutex::default(), _dir: dir }
+    ];
+    let store = StoreConfig::Sqlite { path: dir.path().join("tidings.db"), sync: Sync::Normal };
+    let config = Config::in_folder(dir.path()).store(store).shards(1).apps(apps);
+    let config = config.clock(Arc::clone(&clock) as SharedClock);
+    let pusher = Pusher::default();
+    let node = Node::start(config, |parts| pusher.webhook_formats(parts)).await.unwrap();
+    let router = pusher.routes(&node);
+    Door { router, clock, node, heard: Arc::default(), sessions: Mutex::default(), _dir: dir }
 }
 
 /// An answer.
@@ -222,63 +155,52 @@ impl Door {
         self.call_as("POST", &path, &path, &[], &body.to_string(), headers).await
     }
 
-    /// Has a session join a channel, as a member where that is one.
-    pub(crate) async fn join(&self, channel: &str, user: Option<&str>) -> SessionId {
-        let app = self.bus.apps().by_id("3").unwrap();
-        self.join_with(channel, user, Arc::clone(app.namespaces.options(&canonical(channel)))).await
+    pub(crate) fn bus(&self) -> &Bus {
+        self.node.bus()
     }
 
-    /// The same in a channel with these options.
-    pub(crate) async fn join_with(&self, channel: &str, user: Option<&str>, options: Arc<ChannelOptions>) -> SessionId {
-        let slot = {
-            let mut joined = self.joined.lock();
-            *joined += 1;
-            *joined
-        };
-        let session = SessionId::from_random(u128::from(slot).to_be_bytes());
-        let app = self.bus.apps().by_id("3").unwrap();
-        let name = canonical(channel);
-        let join = Join {
-            channel: ChannelKey::new(app.id.clone(), &*name),
-            options,
-            session,
-            at: SessionRef { shard: 0, slot, life: 0 },
-            request_id: 1,
-            member: user.map(|user| Arc::new(Member { user: user.into(), info: None })),
-            since: None,
-            mode: DeliveryMode::Shared(&FORMAT),
-        };
-        self.broker.join(join).await.unwrap();
-        self.shards.0.lock().clear();
+    /// Has a session join a channel, as a member where that is one.
+    pub(crate) async fn join(&self, channel: &str, user: Option<&str>) -> SessionId {
+        let session = self.open(Some(channel), user).await;
+        *self.heard.lock() = Heard::default();
         session
     }
 
-    /// The frames that sessions were told since this was last called, as text, and whom each leaves out.
-    pub(crate) fn said(&self) -> Vec<(String, Option<SessionId>)> {
-        let told = std::mem::take(&mut *self.shards.0.lock());
-        let said = told.into_iter().filter_map(|told| match told {
-            ShardMessage::Message { message: prepared, except } => {
-                let frame = prepared.bytes(&FORMAT)?;
-                let start = frame.iter().position(|&byte| byte == b'{')?;
-                Some((String::from_utf8(frame[start..].to_vec()).unwrap(), except))
-            }
-            _ => None,
+    /// Opens a session, of a user or of nobody, and has it join a channel or none.
+    pub(crate) async fn open(&self, channel: Option<&str>, user: Option<&str>) -> SessionId {
+        let app = self.bus().apps().by_id("3").unwrap();
+        let (ready, opened) = oneshot::channel();
+        let (channel, user) = (channel.map(str::to_owned), user.map(str::to_owned));
+        let ear = Ear { channel, user, heard: Arc::clone(&self.heard), ready: Some(ready) };
+        let permit = self.node.live().admit(&app, None).unwrap();
+        let stream = self.node.live().open_stream(permit, app, Box::new(ear));
+        self.sessions.lock().push(stream);
+        opened.await.unwrap()
+    }
+
+    /// What sessions have heard since this was last called. The one shard has then done all that it was told before.
+    async fn heard(&self) -> Heard {
+        self.open(None, None).await;
+        std::mem::take(&mut *self.heard.lock())
+    }
+
+    /// The frames that sessions heard since this was last called, as text, and who heard each.
+    pub(crate) async fn said(&self) -> Vec<(String, Vec<SessionId>)> {
+        let said = self.heard().await.said.into_iter().filter_map(|(prepared, who)| {
+            let frame = prepared.bytes(&FORMAT)?;
+            let start = frame.iter().position(|&byte| byte == b'{')?;
+            Some((String::from_utf8(frame[start..].to_vec()).unwrap(), who))
         });
         said.collect()
     }
 
     /// The texts of what was said.
-    pub(crate) fn frames(&self) -> Vec<String> {
-        self.said().into_iter().map(|(frame, _)| frame).collect()
+    pub(crate) async fn frames(&self) -> Vec<String> {
+        self.said().await.into_iter().map(|(frame, _)| frame).collect()
     }
 
-    /// The orders that shards were given.
-    pub(crate) fn orders(&self) -> Vec<Arc<Control>> {
-        let told = std::mem::take(&mut *self.shards.0.lock());
-        let orders = told.into_iter().filter_map(|told| match told {
-            ShardMessage::Control(control) => Some(control),
-            _ => None,
-        });
-        orders.collect()
+    /// The users whose sessions were disconnected since this was last called.
+    pub(crate) async fn disconnected(&self) -> Vec<String> {
+        self.heard().await.disconnected
     }
 }

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a helper of tests fails as a test does")]
 
 mod channels;
+mod ear;
 mod events;
 mod kit;
 mod proofs;

@@ -1,7 +1,7 @@
 //! How the store stands, for `/readyz` and the metrics: looked at once a second at most, however many ask.
 
+use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -10,7 +10,7 @@ use prometheus_client::registry::{Registry, Unit};
 use tidings_model::clock::{Millis, SharedClock, millis};
 use tidings_store::Store;
 use tidings_store::queue::Depth;
-use tidings_supervisor::Supervisor;
+use tidings_supervisor::fault;
 
 /// For how long an answer holds.
 const FRESH: Duration = Duration::from_secs(1);
@@ -119,12 +119,12 @@ fn failed() -> Counted {
     Counted { store_error: Some("the look at the store broke off".to_owned()), ..Counted::default() }
 }
 
-/// Sets the metrics again and again, for as long as they are there.
-pub(crate) async fn keep_fresh(counts: Weak<Counts>) {
+/// Sets the metrics again and again.
+pub(crate) async fn keep_fresh(counts: Arc<Counts>) {
     let mut every = tokio::time::interval(EVERY);
     loop {
         every.tick().await;
-        let Some(counts) = counts.upgrade() else { return };
+        fault::point("store-counts");
         counts.get().await;
     }
 }
@@ -134,6 +134,7 @@ mod tests {
     use tidings_model::clock::ManualClock;
     use tidings_store::seal::MainKey;
     use tidings_store::sqlite::{SqliteStore, Sync};
+    use tidings_supervisor::Supervisor;
 
     use super::*;
 

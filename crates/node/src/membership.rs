@@ -1,14 +1,15 @@
 //! Being on the list of the nodes that share a store: coming on it, or learning why not, and staying there.
 
-use std::sync::Weak;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tidings_model::clock::Stopwatch;
 use tidings_store::nodes::{GONE_AFTER, Node, NodeRegistration, OWN_BROKER};
 use tidings_store::{Store, StoreError};
+use tidings_supervisor::fault;
 use tokio::time::MissedTickBehavior;
 
-use crate::engine::EngineError;
+use crate::error::NodeError;
 
 /// How often a node says that it is there: three times before it would be taken for gone.
 const BEAT: Duration = Duration::from_secs(3);
@@ -47,7 +48,7 @@ impl IncompatibleNode {
 
 /// Comes on the list. A node that is in the way may just have died: it is waited for until it shows that it lives, or is
 /// taken for gone.
-pub(crate) async fn enter(store: &dyn Store, broker: &'static str) -> Result<(), EngineError> {
+pub(crate) async fn enter(store: &dyn Store, broker: &'static str) -> Result<(), NodeError> {
     let waited = Stopwatch::start();
     let mut first: Option<Node> = None;
     loop {
@@ -65,14 +66,14 @@ pub(crate) async fn enter(store: &dyn Store, broker: &'static str) -> Result<(),
     }
 }
 
-/// Stays on the list for as long as the store is there and open.
-pub(crate) async fn stay(store: Weak<dyn Store>, broker: &'static str) {
+/// Stays on the list for as long as the store is open.
+pub(crate) async fn stay(store: Arc<dyn Store>, broker: &'static str) {
     let mut every = tokio::time::interval(BEAT);
     every.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut trouble = false;
     loop {
         every.tick().await;
-        let Some(store) = store.upgrade() else { return };
+        fault::point("node-membership");
         let said = match store.register_node(broker).await {
             Ok(NodeRegistration::Registered) => None,
             // It came while this node could not say that it is there. Sessions are not ended for that, but it is no way to go on.

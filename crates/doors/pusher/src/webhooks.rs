@@ -1,4 +1,4 @@
-//! The outlet to an app's webhooks: Pusher's.
+//! The format of an app's webhooks: Pusher's.
 //!
 //! `{"time_ms","events"}`, signed with the app's secret for each attempt (Pusher Channels, "Webhooks"). Any 2xx is success;
 //! everything else is tried again.
@@ -8,20 +8,19 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
-use http::{HeaderMap, Method, StatusCode};
+use http::HeaderMap;
+use http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use serde_json::{Map, Value, json};
-use tidings_bus::{Apps, Catalogue};
-use tidings_courier::egress::{Request, Response};
-use tidings_courier::{Delivery, DestinationPolicy, Host, Outcome, Outlet, PreparedRequest, Settings};
+use tidings_bus::Apps;
+use tidings_courier::Delivery;
+use tidings_courier::egress::Response;
 use tidings_model::clock::Millis;
 use tidings_model::event::Event;
-use tidings_model::id::{AppId, DestinationNo};
-use tidings_model::listener::check_header;
-use tidings_model::retry_after::retry_after;
+use tidings_model::listener::Listener;
 use tidings_model::signing::sign_hex;
 use tidings_model::transition::Kind;
 use tidings_model::webhook::kind_name;
+use tidings_node::{Rendered, WebhookFormat, WebhookParts};
 use tidings_store::StoreError;
 
 use crate::channel;
@@ -31,88 +30,52 @@ const SIGNATURE: HeaderName = HeaderName::from_static("x-pusher-signature");
 
 /// Renders and judges deliveries to apps' webhooks.
 #[derive(Debug)]
-pub struct PusherWebhooks {
+pub(crate) struct PusherWebhooks {
     apps: Arc<Apps>,
-    catalogue: Arc<Catalogue>,
     timeout: Duration,
 }
 
 impl PusherWebhooks {
-    /// An outlet to the webhooks of these apps, which the catalogue has as listeners.
-    pub fn new(apps: Arc<Apps>, catalogue: Arc<Catalogue>, settings: &Settings) -> Self {
-        Self { apps, catalogue, timeout: settings.timeout }
+    /// The format of these apps' webhooks, which the catalogue has as listeners.
+    pub(crate) fn new(parts: &WebhookParts<'_>) -> Self {
+        Self { apps: Arc::clone(parts.apps), timeout: parts.settings.timeout }
     }
 }
 
 #[async_trait]
-impl Outlet for PusherWebhooks {
-    fn policy(&self, destination: DestinationNo) -> DestinationPolicy {
-        match self.catalogue.listener_by_no(destination) {
-            None => DestinationPolicy::Gone,
-            Some(listener) if !listener.enabled() => DestinationPolicy::Disabled,
-            Some(listener) => DestinationPolicy::Open {
-                concurrency: listener.concurrency,
-                rate: listener.rate,
-                host: Some(Host::of(&listener.url)),
-            },
-        }
+impl WebhookFormat for PusherWebhooks {
+    fn batch(&self, listener: &Listener) -> usize {
+        listener.batch as usize
     }
 
-    fn batch(&self, destination: DestinationNo) -> usize {
-        self.catalogue.listener_by_no(destination).map_or(1, |listener| listener.batch.max(1) as usize)
-    }
-
-    fn name(&self, destination: DestinationNo) -> Option<(AppId, String)> {
-        self.catalogue.listener_by_no(destination).map(|listener| (listener.app.clone(), listener.id.clone()))
-    }
-
-    async fn prepare(&self, batch: &[Delivery], wall: Millis) -> Result<Option<PreparedRequest>, StoreError> {
-        let destination = batch.first().map(|delivery| delivery.leased.key.destination);
-        let Some(listener) = destination.and_then(|no| self.catalogue.listener_by_no(no)) else { return Ok(None) };
+    async fn render(
+        &self,
+        batch: &[Delivery],
+        listener: &Listener,
+        wall: Millis,
+        headers: &mut HeaderMap,
+    ) -> Result<Option<Rendered>, StoreError> {
         let Some(app) = self.apps.by_id(listener.app.as_str()) else { return Ok(None) };
         let body = body(batch.iter().map(|delivery| &delivery.payload.logged.event), wall)?;
-        let mut headers = HeaderMap::with_capacity(4 + listener.headers.len());
-        for (name, value) in &listener.headers {
-            if check_header(name, value.expose()).is_ok()
-                && let (Ok(name), Ok(mut value)) = (HeaderName::try_from(name), HeaderValue::try_from(value.expose()))
-            {
-                value.set_sensitive(true);
-                headers.append(name, value);
-            }
-        }
         let text = |value: &str| HeaderValue::try_from(value).map_err(|e| StoreError::Corrupt(e.to_string()));
         // Without a charset: Pusher's library for Node compares the header as it is.
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers.insert(KEY, text(&app.key)?);
         headers.insert(SIGNATURE, text(&sign_hex(&app.secret, &body))?);
-        let (method, url) = (Method::POST, listener.url.clone());
         // `X-Pusher-Key` as Pusher writes it: its library for PHP looks for just that spelling.
-        let request = Request { method, url, headers, body, title_case: true, fresh: false };
-        Ok(Some(PreparedRequest { request, timeout: listener.timeout.unwrap_or(self.timeout), delay: Duration::ZERO }))
+        Ok(Some(Rendered { body, title_case: true }))
     }
 
-    fn judge(&self, _: &Delivery, answer: &Response, wall: Millis) -> Outcome {
-        let status = answer.status;
-        if status.is_success() {
-            return Outcome::Delivered;
-        }
-        let asked = answer.headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok());
-        Outcome::Refused {
-            error: format!("answered {status}"),
-            slow_down: matches!(
-                status,
-                StatusCode::TOO_MANY_REQUESTS
-                    | StatusCode::BAD_GATEWAY
-                    | StatusCode::SERVICE_UNAVAILABLE
-                    | StatusCode::GATEWAY_TIMEOUT
-            ),
-            retry_after: asked.and_then(|value| retry_after(value, wall.div_euclid(1_000))),
-            disable: None,
-        }
+    fn refusal(&self, answer: &Response) -> (String, Option<&'static str>) {
+        (format!("answered {}", answer.status), None)
     }
 
-    fn delay_after(&self, delivery: &Delivery, attempts: u32) -> Option<Duration> {
-        self.catalogue.listener_by_no(delivery.leased.key.destination)?.schedule.as_ref()?.delay_after(attempts)
+    fn timeout(&self, _: &Delivery, listener: &Listener) -> Duration {
+        listener.timeout.unwrap_or(self.timeout)
+    }
+
+    fn delay_after(&self, _: &Delivery, listener: &Listener, attempts: u32) -> Option<Duration> {
+        listener.schedule.as_ref()?.delay_after(attempts)
     }
 }
 

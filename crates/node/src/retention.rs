@@ -9,7 +9,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::Registry;
 use tidings_model::clock::{Millis, SharedClock, millis, rfc3339};
 use tidings_store::{Store, StoreError};
-use tidings_supervisor::Supervisor;
+use tidings_supervisor::fault;
 
 /// How often it looks for what is too much, and gives space back.
 const EVERY: Duration = Duration::from_secs(5);
@@ -30,6 +30,12 @@ pub struct Retention {
     pub age: Duration,
     /// Bytes of the store above which the oldest events go, whatever their age.
     pub bytes: u64,
+}
+
+impl Default for Retention {
+    fn default() -> Self {
+        Self { age: Duration::from_secs(30 * 86_400), bytes: 10 << 30 }
+    }
 }
 
 type Labels = [(&'static str, &'static str); 1];
@@ -58,6 +64,7 @@ impl Retainer {
     pub(crate) async fn run(mut self) {
         for round in 1.. {
             tokio::time::sleep(EVERY).await;
+            fault::point("retention");
             match self.round(round % AGE == 0).await {
                 Ok(()) => {}
                 Err(StoreError::Closed) => return,
@@ -135,6 +142,7 @@ mod tests {
     use tidings_store::log::{EventFilter, Lease, LeaseToken, Log, Publish};
     use tidings_store::seal::MainKey;
     use tidings_store::sqlite::{SqliteStore, Sync};
+    use tidings_supervisor::Supervisor;
 
     use super::*;
 

@@ -1,0 +1,332 @@
+//! Starting and stopping.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use prometheus_client::encoding::text;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+use tidings_broker::{Broker, MemoryBroker};
+use tidings_bus::{Apps, Bus, Catalogue, Parts, Transitions};
+use tidings_courier::Courier;
+use tidings_courier::egress::Egress;
+use tidings_live::{CloseReason, Inboxes, Live};
+use tidings_model::clock::SharedClock;
+use tidings_store::Store;
+use tidings_supervisor::{Failure, Supervisor, Units};
+use tokio::runtime::Handle;
+
+use crate::config::{BrokerConfig, Config, StoreConfig};
+use crate::counts::{self, Counted, Counts};
+use crate::error::NodeError;
+use crate::histories::HistoryFile;
+use crate::opening::{self, BrokerParts};
+use crate::readiness::Readiness;
+use crate::retention::Retainer;
+use crate::webhooks::{NamedFormat, WebhookParts, Webhooks};
+use crate::{membership, upkeep};
+
+/// How long clients that nobody takes over may take to hear the last word. They come back a second after it, and the next
+/// start should be there by then. A broker elsewhere is given longer, to hear who has gone.
+const LAST_WORD: Duration = Duration::from_millis(250);
+const LAST_WORD_SHARED: Duration = Duration::from_secs(1);
+/// How long the store may take to say whether there are other nodes, when this one stops.
+const LAST_LOOK: Duration = Duration::from_secs(1);
+
+/// Everything that runs below doors.
+///
+/// Dropping it ends all of its threads and tasks and closes its files and sockets, a moment later and without waiting for
+/// anything; [`Node::stop`] is the orderly way. What others still hold of it then, its bus or its live half, answers that it is
+/// closing.
+pub struct Node {
+    supervisor: Supervisor,
+    runtime: Handle,
+    store: Arc<dyn Store>,
+    courier: Courier,
+    broker: Arc<dyn Broker>,
+    bus: Bus,
+    live: Live,
+    egress: Egress,
+    counts: Arc<Counts>,
+    registry: Mutex<Registry>,
+    histories: Option<HistoryFile>,
+    has_stopped: AtomicBool,
+}
+
+impl Node {
+    /// Starts everything, in order, and begins to deliver what is owed. `formats` are the doors' webhooks. A broker that other
+    /// nodes share is waited for, for a few seconds: what cannot reach it then begins as what has lost it goes on.
+    ///
+    /// Call it in a Tokio runtime.
+    ///
+    /// # Errors
+    /// [`NodeError`]; nothing runs then.
+    pub async fn start(
+        config: Config,
+        formats: impl FnOnce(&WebhookParts<'_>) -> Vec<NamedFormat> + Send,
+    ) -> Result<Self, NodeError> {
+        let mut registry = Registry::with_prefix("tidings");
+        let supervisor = Supervisor::new(&mut registry);
+        // Also where this is not polled to its end.
+        let mut begun = Begun { supervisor: supervisor.clone(), store: None, has_started: false };
+        match assemble(config, formats, registry, &mut begun).await {
+            Ok(node) => {
+                begun.has_started = true;
+                Ok(node)
+            }
+            Err(error) => {
+                supervisor.join().await;
+                if let Some(store) = begun.store.take() {
+                    store.close().await;
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// The way in.
+    pub fn bus(&self) -> &Bus {
+        &self.bus
+    }
+
+    /// The live sessions.
+    pub fn live(&self) -> &Live {
+        &self.live
+    }
+
+    /// The way out to URLs: it judges them when they are given.
+    pub fn egress(&self) -> &Egress {
+        &self.egress
+    }
+
+    /// All metrics, as OpenMetrics text.
+    pub fn metrics(&self) -> String {
+        let mut metrics = String::new();
+        // Writing to a string does not fail.
+        text::encode(&mut metrics, &self.registry.lock()).unwrap_or_default();
+        metrics
+    }
+
+    /// Waits until something has ended that the node cannot do without. It takes no more events from then on, and is to be
+    /// stopped and started again.
+    pub fn failed(&self) -> impl Future<Output = Failure> + Send + use<> {
+        let supervisor = self.supervisor.clone();
+        async move { supervisor.failed().await }
+    }
+
+    /// A kind of unit of work on this node, whose panics are counted and cost nothing else.
+    pub fn units(&self, kind: &'static str) -> Units {
+        self.supervisor.units(kind)
+    }
+
+    /// How it stands. The store is asked once a second at most, however often this is.
+    pub async fn readiness(&self) -> Readiness {
+        let Counted { store_error, nodes, depth } = self.counts.get().await;
+        let (in_flight, held_bytes) = self.courier.load();
+        let store_error = store_error.or_else(|| Some(self.bus.catalogue().readable().err()?.to_string()));
+        Readiness {
+            failure: self.supervisor.failure().map(|failure| failure.to_string()),
+            store: self.store.name(),
+            store_error,
+            nodes,
+            depth,
+            broker: self.broker.name(),
+            cut_off: self.broker.is_cut_off(),
+            sessions: self.live.sizes().sessions,
+            in_flight,
+            held_bytes,
+        }
+    }
+
+    /// Sends live sessions to the nodes that take over, from where they are expected back: each is told in its protocol's
+    /// way, spread over most of `grace`. Where none does, they stay until all else has ended ([`Node::stop`]), so that the
+    /// next start comes as soon as possible after their clients are told; only those that are requests under way end now.
+    pub async fn stop_live(&self, grace: Duration) {
+        self.supervisor.stop();
+        self.bus.transitions().leave();
+        if self.is_alone().await {
+            self.live.end_streams();
+        } else {
+            self.live.stop(grace, CloseReason::GoingAway).await;
+        }
+    }
+
+    /// Stops: lets attempts under way end for at most `grace`, writes their results, sends away the live sessions that are
+    /// still there, closes the store.
+    pub async fn stop(&self, grace: Duration) {
+        self.supervisor.stop();
+        self.bus.transitions().leave();
+        if self.live.sizes().slots == 0 {
+            self.bus.transitions().drain(grace).await;
+        }
+        self.courier.stop(grace).await;
+        let last_word = if self.broker.name() == "memory" { LAST_WORD } else { LAST_WORD_SHARED };
+        self.live.stop(last_word, CloseReason::Restarting).await;
+        self.bus.transitions().drain(grace).await;
+        if let Some(histories) = self.histories.clone() {
+            histories.save().await;
+        }
+        self.has_stopped.store(true, Ordering::Release);
+        self.store.close().await;
+        self.supervisor.join().await;
+    }
+
+    /// Whether no other node takes over what this one leaves.
+    async fn is_alone(&self) -> bool {
+        if self.broker.name() == "memory" {
+            return true;
+        }
+        // A database that says nothing holds up the end no longer than this.
+        let nodes = tokio::time::timeout(LAST_LOOK, self.store.nodes()).await;
+        nodes.is_ok_and(|nodes| nodes.is_ok_and(|nodes| nodes <= 1))
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        self.supervisor.end();
+        self.live.end();
+        if !self.has_stopped.load(Ordering::Acquire) {
+            let store = Arc::clone(&self.store);
+            // A runtime that has ended drops it: then the store closes where its last holder lets go of it.
+            self.runtime.spawn(async move { store.close().await });
+        }
+    }
+}
+
+impl fmt::Debug for Node {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Node").field("store", &self.store).field("supervisor", &self.supervisor).finish_non_exhaustive()
+    }
+}
+
+/// A start that is under way. Dropped before it has come to its end, it ends what it has begun.
+struct Begun {
+    supervisor: Supervisor,
+    store: Option<Arc<dyn Store>>,
+    has_started: bool,
+}
+
+impl Drop for Begun {
+    fn drop(&mut self) {
+        if !self.has_started {
+            self.supervisor.end();
+        }
+    }
+}
+
+async fn assemble(
+    config: Config,
+    formats: impl FnOnce(&WebhookParts<'_>) -> Vec<NamedFormat> + Send,
+    mut registry: Registry,
+    begun: &mut Begun,
+) -> Result<Node, NodeError> {
+    let (supervisor, clock) = (begun.supervisor.clone(), config.clock);
+    let apps = Apps::new(config.apps)?;
+    let apps = Arc::new(match config.app_reader {
+        Some(reader) => apps.read_by(reader),
+        None => apps,
+    });
+    let (broker_name, shared) = (config.broker.name(), matches!(config.store, StoreConfig::Postgres { .. }));
+    let store = opening::store(config.store, config.main_key_file.clone(), &supervisor).await?;
+    begun.store = Some(Arc::clone(&store));
+    if shared {
+        membership::enter(&*store, broker_name).await?;
+    }
+    let catalogue = Catalogue::load(Arc::clone(&store), Arc::clone(&apps)).await?;
+    if shared {
+        supervisor.service("node-membership", membership::stay(Arc::clone(&store), broker_name));
+        supervisor.service("catalogue-sync", upkeep::follow(Arc::clone(&catalogue)));
+    }
+    let egress =
+        Egress::new(tidings_courier::egress::EgressConfig { supervisor: supervisor.clone(), ..config.egress })?;
+    let parts = WebhookParts { apps: &apps, catalogue: &catalogue, settings: &config.courier };
+    let outlet = Arc::new(Webhooks::new(Arc::clone(&catalogue), formats(&parts)));
+    let starting = Courier::start(
+        Arc::clone(&store),
+        outlet,
+        egress.clone(),
+        Arc::clone(&clock),
+        config.courier,
+        &mut registry,
+        &supervisor,
+    );
+    let (courier, notices) = starting.await?;
+    let retainer = Retainer::new(Arc::clone(&store), Arc::clone(&clock), config.keep, &mut registry);
+    supervisor.service("retention", retainer.run());
+    let inboxes = Inboxes::new(config.shards, &config.live, Arc::clone(&clock)).map_err(NodeError::Live)?;
+    let transitions = Transitions::new(Arc::clone(&catalogue), Arc::clone(&clock), config.rejoin_within);
+    let keeps = matches!(config.broker, BrokerConfig::Memory { keep_over_restart: true });
+    let parts = BrokerParts {
+        apps: &apps,
+        clock: &clock,
+        inboxes: &inboxes,
+        transitions: &transitions,
+        last_presence_number: store.last_presence_number().await?,
+        supervisor: &supervisor,
+    };
+    let (broker, memory) = opening::broker(config.broker, &parts)?;
+    let kept = memory.filter(|_| keeps);
+    let histories = histories(kept, config.histories_file, config.main_key_file, &clock, &store).await?;
+    let cut_off = Gauge::<i64, AtomicI64>::default();
+    registry.register("broker_cut_off", "1 while other nodes cannot be reached", cut_off.clone());
+    supervisor.service("broker-sweep", upkeep::sweep(Arc::clone(&broker), cut_off));
+    let parts = Parts {
+        apps,
+        store: Arc::clone(&store),
+        catalogue,
+        courier: courier.clone(),
+        broker: Arc::clone(&broker),
+        transitions,
+        clock: Arc::clone(&clock),
+        supervisor: supervisor.clone(),
+    };
+    let bus = Bus::new(parts, notices, &mut registry);
+    for app in bus.apps().all() {
+        bus.settle_webhooks(&app).await?;
+    }
+    let (handler, runtime) = (Arc::new(bus.clone()), Handle::current());
+    let live =
+        Live::start(inboxes, config.live, Arc::clone(&clock), handler, runtime.clone(), &mut registry, &supervisor)
+            .map_err(NodeError::Live)?;
+    let counts = Arc::new(Counts::new(Arc::clone(&store), clock, &mut registry));
+    supervisor.service("store-counts", counts::keep_fresh(Arc::clone(&counts)));
+    opening::meet(&*broker).await;
+    let (registry, has_stopped) = (Mutex::new(registry), AtomicBool::new(false));
+    Ok(Node {
+        supervisor,
+        runtime,
+        store,
+        courier,
+        broker,
+        bus,
+        live,
+        egress,
+        counts,
+        registry,
+        histories,
+        has_stopped,
+    })
+}
+
+/// Has a broker that keeps its histories over a restart go on with those of the last stop; another one leaves nothing of them.
+async fn histories(
+    broker: Option<Arc<MemoryBroker>>,
+    file: PathBuf,
+    main_key_file: PathBuf,
+    clock: &SharedClock,
+    store: &Arc<dyn Store>,
+) -> Result<Option<HistoryFile>, NodeError> {
+    let Some(broker) = broker else {
+        HistoryFile::discard(file).await;
+        return Ok(None);
+    };
+    let key = opening::main_key(main_key_file).await?;
+    let histories = HistoryFile::new(broker, file, key, Arc::clone(clock), store.incarnation());
+    histories.clone().restore().await;
+    Ok(Some(histories))
+}
