@@ -44,7 +44,8 @@ async fn no_other_name_gives_two_servers_one_database() {
         let dir = tempfile::tempdir().unwrap();
         let app = "[[apps]]\nid = \"1\"\nkey = \"k\"\nsecret = \"a-secret-of-the-app\"\n";
         let refused = server().alone().config(config + app).dir(dir.path()).run_to_exit().await.expect_code(1);
-        assert!(refused.stderr.contains("another process has"), "{}: {}", name.display(), refused.stderr);
+        let told = format!("another process (pid {}) has ", first.pid());
+        assert!(refused.stderr.contains(&told), "{}: {}", name.display(), refused.stderr);
     }
 }
 

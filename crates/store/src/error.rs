@@ -55,11 +55,16 @@ pub enum StoreError {
         "key {0} of the main key file is not the one that this store is sealed with, or is missing; put back the main key file from the backup, or copy it from another node"
     )]
     OtherMainKey(u32),
-    /// Another process has the database file open as its own.
+    /// Somebody has the database file open as its own: another process, or another store of this one.
     #[error(
-        "another process has {0} open, perhaps by another name or from another folder; stop it, or give this one a database of its own"
+        "{holder} has {path} open, perhaps by another name or from another folder; stop it, or give this one a database of its own"
     )]
-    Taken(String),
+    Taken {
+        /// The file.
+        path: String,
+        /// Who has it, as far as the system says.
+        holder: String,
+    },
     /// The database file has a second name.
     #[error(
         "{0} has another name (a hard link), and what is written under one name is missed under the other; copy the file instead, and remove one of the names"

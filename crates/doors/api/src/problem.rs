@@ -236,7 +236,7 @@ impl From<StoreError> for Problem {
             | StoreError::NewerSchema { .. }
             | StoreError::Sealed
             | StoreError::OtherMainKey(_)
-            | StoreError::Taken(_)
+            | StoreError::Taken { .. }
             | StoreError::HardLink(_)
             | StoreError::Panicked(_)
             | StoreError::Database(_) => {

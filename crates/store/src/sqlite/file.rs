@@ -37,7 +37,15 @@ impl DatabaseFile {
         let cannot = |error| StoreError::Database(format!("{} cannot be locked: {error}", path.display()));
         match file.file.try_lock() {
             Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(StoreError::Taken(path.display().to_string())),
+            Err(TryLockError::WouldBlock) => {
+                let holder = match holder(file.identity) {
+                    Some(pid) if pid == std::process::id() => "this process".to_owned(),
+                    Some(pid) => format!("another process (pid {pid})"),
+                    // It may live where its number means nothing here, in a container.
+                    None => "another process".to_owned(),
+                };
+                return Err(StoreError::Taken { path: path.display().to_string(), holder });
+            }
             Err(TryLockError::Error(error)) => return Err(cannot(error)),
         }
         match file.file.metadata().map_err(cannot)?.nlink() {
@@ -94,6 +102,15 @@ impl DatabaseFile {
     }
 }
 
+/// The process that has the file locked: where Linux lists locks (proc_locks(5)), and unless that lists none of ours.
+fn holder((dev, ino): Identity) -> Option<u32> {
+    let file = format!("{:02x}:{:02x}:{ino}", rustix::fs::major(dev), rustix::fs::minor(dev));
+    let locks = fs::read_to_string("/proc/locks").ok()?;
+    let fields = locks.lines().map(|line| line.split_ascii_whitespace().collect::<Vec<_>>());
+    let mut held = fields.filter(|fields| fields.get(1) == Some(&"FLOCK") && fields.contains(&file.as_str()));
+    held.find_map(|fields| fields.get(4)?.parse().ok())
+}
+
 fn identity(metadata: &Metadata) -> Identity {
     (metadata.dev(), metadata.ino())
 }
@@ -114,7 +131,8 @@ mod tests {
         let hard = dir.path().join("hard.db");
         std::fs::hard_link(&path, &hard).unwrap();
         for name in [&path, &link, &hard] {
-            assert!(matches!(DatabaseFile::take(name), Err(StoreError::Taken(_))), "{}", name.display());
+            let Err(StoreError::Taken { holder, .. }) = DatabaseFile::take(name) else { panic!("{}", name.display()) };
+            assert_eq!(holder, "this process", "{}", name.display());
         }
         drop(held);
         assert!(matches!(DatabaseFile::take(&path), Err(StoreError::HardLink(_))));

@@ -1,0 +1,46 @@
+//! An engine in a folder of its own, and what the process holds.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tidings_courier::egress::EgressConfig;
+use tidings_door_api::Api;
+use tidings_door_pusher::Pusher;
+use tidings_engine::{Config, Door, Engine};
+use tidings_model::app::{App, Token};
+
+/// What a test waits for at most.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+
+pub(crate) fn doors() -> Vec<Arc<dyn Door>> {
+    vec![Arc::new(Api::new(Token::from("operator"))), Arc::new(Pusher::default())]
+}
+
+pub(crate) fn config(folder: &Path) -> Config {
+    let app = App { api_keys: vec![Token::from("key")], default: true, ..App::new("1", "public", "secret".into()) };
+    let egress = EgressConfig { allow: vec!["127.0.0.0/8".parse().unwrap()], ..EgressConfig::default() };
+    Config::in_folder(folder).shards(2).egress(egress).apps(vec![app])
+}
+
+pub(crate) async fn engine(folder: &Path) -> Engine {
+    Engine::build(config(folder), doors()).await.unwrap()
+}
+
+/// How many threads and file descriptors the process has.
+pub(crate) fn held() -> (usize, usize) {
+    let count = |folder: &str| std::fs::read_dir(folder).unwrap().count();
+    (count("/proc/self/task"), count("/proc/self/fd"))
+}
+
+/// Waits until `is_so`, and fails with what `told` says.
+#[track_caller]
+pub(crate) fn eventually(mut is_so: impl FnMut() -> bool, told: impl FnOnce() -> String) {
+    let until = Instant::now() + PATIENCE;
+    while !is_so() {
+        if Instant::now() > until {
+            panic!("{}", told());
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
