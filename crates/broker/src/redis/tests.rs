@@ -4,6 +4,7 @@ mod cluster;
 mod faults;
 mod kept;
 mod nodes;
+mod version_1;
 
 use std::sync::Arc;
 use std::time::Duration;
