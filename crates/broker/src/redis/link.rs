@@ -9,14 +9,14 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, PushInfo, PushKind, RedisError, Value};
+use redis::{AsyncConnectionConfig, PushInfo, RedisError, Value};
 use tidings_model::channel::ChannelKey;
 use tidings_model::clock::millis;
 
 use super::core::{Core, random};
 use super::reply::{Reply, bytes};
 use super::servers::{Handshake, Master, RedisConnection, RedisServer};
-use super::{keys, nodes, scripts};
+use super::{keys, nodes, ops, pushed, scripts};
 
 /// The first pause between two attempts to connect.
 const FIRST_RETRY: Duration = Duration::from_millis(50);
@@ -67,7 +67,9 @@ pub(super) async fn keep(core: Weak<Core>, master: Arc<Master>) {
             Ok(conn) => {
                 failures = 0;
                 tracing::info!(node = %node_state.node, generation = conn.generation, "connected to Redis");
-                core.connected(&master, conn);
+                master.set_connection(Some(conn));
+                // Every channel tells Redis who is here.
+                ops::start_tasks(&core);
                 // What was asked last over an earlier connection may have been done without an answer.
                 core.sink.reconcile();
                 node_state.lapsed |= serve(&core, &master).await;
@@ -108,7 +110,7 @@ async fn connect(
             if let (Some(core), Some(master)) = (weak.upgrade(), of.upgrade())
                 && let Some(conn) = master.connection().filter(|conn| conn.number == number)
             {
-                pushed(&core, &conn, &push);
+                pushed::received(&core, &conn, &push);
             }
             Ok(())
         });
@@ -194,25 +196,6 @@ async fn run_id(connection: &mut MultiplexedConnection, server: &RedisServer) ->
         return Err(LinkError::Clustered);
     }
     line("run_id").filter(|id| !id.is_empty()).ok_or(LinkError::Unsupported)
-}
-
-fn pushed(core: &Arc<Core>, conn: &RedisConnection, push: &PushInfo) {
-    match push.kind {
-        PushKind::Message | PushKind::SMessage => {
-            if let [channel, payload] = push.data.as_slice()
-                && let (Some(channel), Some(payload)) = (bytes(channel), bytes(payload))
-            {
-                core.pushed(conn, channel, payload);
-            }
-        }
-        PushKind::SUnsubscribe => {
-            let pubsub_channel =
-                push.data.first().and_then(bytes).and_then(|pubsub_channel| std::str::from_utf8(pubsub_channel).ok());
-            conn.unsubscribed(pubsub_channel.unwrap_or_default());
-        }
-        PushKind::Disconnection => conn.give_up("it was closed"),
-        _ => {}
-    }
 }
 
 /// Shows that the node lives, for as long as the connection can be used. Whether others may have taken it for dead.

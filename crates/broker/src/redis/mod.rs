@@ -3,10 +3,16 @@
 //! Every write to a channel is one script on the channel's keys, which also publishes what follows from it; so Redis decides
 //! the order, and every node, also the one that asked, hears it from there. `docs/adr/0007` says why it is as it is.
 //!
-//! - [`core`]: what all parts share. [`servers`]: who has which channel; [`link`]: the connection to one of them; [`cluster`]:
-//!   keeping up with those of a cluster. [`nodes`]: clearing up after dead nodes.
-//! - [`local_channel`]: a channel as this node sees it. [`ops`]: what this node asks about its own sessions, in order.
-//! - [`keys`], [`scripts`] (with `scripts/*.lua`), [`codec`], [`pubsub_message`], [`reply`], [`transitions`]: what is said to Redis and back.
+//! From the bottom up, and no file uses one that stands below it:
+//!
+//! 1. [`keys`], [`settings`], [`promise`]: how keys are named, what is configured, an answer that is waited for. [`servers`]:
+//!    who has which channel, and a connection to one of them.
+//! 2. [`pubsub_message`], [`reply`], [`transitions`]: what Redis says, read. [`scripts`] (with `scripts/*.lua`): what it is
+//!    asked.
+//! 3. [`local_channel`]: a channel as this node sees it. [`core`]: all of them, and what else the parts share.
+//! 4. [`ops`]: what this node asks about its own sessions, in order. [`listing`]: which channels there are. [`nodes`]: clearing
+//!    up after dead nodes.
+//! 5. [`pushed`]: what Redis pushes. [`link`]: the connection to a server; [`cluster`]: keeping up with those of a cluster.
 
 mod cluster;
 mod core;
@@ -18,6 +24,7 @@ mod nodes;
 mod ops;
 mod promise;
 mod pubsub_message;
+mod pushed;
 mod reply;
 mod scripts;
 mod servers;
@@ -140,7 +147,7 @@ impl RedisBroker {
         self.wait_until_synced(&channel).await?;
         let _turn = self.turn().await?;
         let mut reply = self.core.call(conn, &channel, &call).await?;
-        occupancy(&mut reply).ok_or(BrokerError::Unavailable)
+        reply.occupancy().ok_or(BrokerError::Unavailable)
     }
 }
 
@@ -149,10 +156,6 @@ impl Drop for RedisBroker {
         self.links.abort();
         self.core.servers().all().iter().for_each(|master| self.core.disconnected(master));
     }
-}
-
-fn occupancy(reply: &mut Reply) -> Option<Occupancy> {
-    Some(Occupancy { subscriptions: reply.int()?, users: reply.int()? })
 }
 
 #[async_trait]
@@ -187,7 +190,7 @@ impl Broker for RedisBroker {
         let _turn = self.turn().await?;
         let key = join.channel.clone();
         let (promise, waiting) = promise::promise();
-        self.core.submit(&key, Op::Join(Box::new(join), promise));
+        ops::submit(&self.core, &key, Op::Join(Box::new(join), promise));
         waiting.within(self.core.settings.timeout).await
     }
 
@@ -210,7 +213,7 @@ impl Broker for RedisBroker {
         }
         let _turn = self.turn().await?;
         let (promise, waiting) = promise::promise();
-        self.core.submit(&key, Op::Leave(leave, Some(promise)));
+        ops::submit(&self.core, &key, Op::Leave(leave, Some(promise)));
         waiting.within(self.core.settings.timeout).await
     }
 

@@ -20,6 +20,33 @@ use crate::shard_message::Welcome;
 /// How often is looked whether a connection that was given up is used no more.
 const PAUSE: Duration = Duration::from_millis(10);
 
+/// Has an op carried out in its turn.
+pub(super) fn submit(core: &Arc<Core>, key: &ChannelKey, op: Op) {
+    let starts = {
+        let mut channels = core.partition(key);
+        let local = channels.entry(key.clone()).or_default();
+        local.queue.push_back(op);
+        let starts = local.wants_task();
+        local.has_task |= starts;
+        starts
+    };
+    if starts {
+        start_task(core, key.clone());
+    }
+}
+
+/// Has every channel looked after that wants it and whose server is there.
+pub(super) fn start_tasks(core: &Arc<Core>) {
+    let servers = core.servers();
+    let is_connected = |key: &ChannelKey| servers.of(key).is_some_and(|master| master.connection().is_some());
+    let waiting = core.of_all(|key, local| {
+        let starts = local.wants_task() && is_connected(key);
+        local.has_task |= starts;
+        starts.then(|| key.clone())
+    });
+    waiting.into_iter().for_each(|key| start_task(core, key));
+}
+
 /// Looks after a channel until nothing is to be done.
 pub(super) fn start_task(core: &Arc<Core>, key: ChannelKey) {
     let core = Arc::clone(core);

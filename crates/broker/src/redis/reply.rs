@@ -7,7 +7,7 @@ use tidings_model::channel::{ChannelKey, Epoch, Member, Position, SessionId};
 use tidings_wire::EncodedMessage;
 
 use super::pubsub_message;
-use crate::broker::Cached;
+use crate::broker::{Cached, Occupancy};
 use crate::codec;
 use crate::shard_message::Recovery;
 
@@ -39,6 +39,11 @@ impl Reply {
             Value::Array(list) => Some(list),
             _ => None,
         }
+    }
+
+    /// Numbers of subscriptions and users.
+    pub(super) fn occupancy(&mut self) -> Option<Occupancy> {
+        Some(Occupancy { subscriptions: self.int()?, users: self.int()? })
     }
 
     /// An epoch and an offset; `None` within where there is no history.
