@@ -13,6 +13,7 @@ use tidings_model::clock::SharedClock;
 use tokio::sync::{Notify, Semaphore};
 
 use super::local_channel::{LocalChannel, ShardNotifier};
+use super::passed_over::PassedOver;
 use super::reply::Reply;
 use super::scripts::ScriptCall;
 use super::servers::{Master, RedisConnection, Servers, is_not_master, is_redirect};
@@ -46,6 +47,7 @@ pub(super) struct Core {
     /// Bounds the channels that are looked after at one time: after a reconnect that is all of them, and each is to have its
     /// answer in time.
     pub(super) channel_tasks: Semaphore,
+    passed_over: PassedOver,
 }
 
 impl Core {
@@ -71,6 +73,7 @@ impl Core {
             topology_changed: Arc::default(),
             calls,
             channel_tasks: Semaphore::new(MAX_CHANNEL_TASKS),
+            passed_over: PassedOver::default(),
         }
     }
 
@@ -230,6 +233,11 @@ impl Core {
     ) -> Result<Cmd, BrokerError> {
         let fresh = random()? + &transitions::letters(transition_sink::wanted(&*self.sink, channel));
         Ok(call.command(&keys::pubsub_channel(channel), node, conn, self.now(conn), &fresh))
+    }
+
+    /// This node cannot read something that came from Redis, and goes on without it.
+    pub(super) fn passed_over(&self, what: &'static str) {
+        self.passed_over.note(what, self.clock.steady_ms());
     }
 
     /// Hands an order to every shard of this node.

@@ -5,8 +5,8 @@
 //!
 //! From the bottom up, and no file uses one that stands below it:
 //!
-//! 1. [`keys`], [`settings`], [`promise`]: how keys are named, what is configured, an answer that is waited for. [`servers`]:
-//!    who has which channel, and a connection to one of them.
+//! 1. [`keys`], [`settings`], [`promise`]: how keys are named, what is configured, an answer that is waited for.
+//!    [`passed_over`]: what cannot be read. [`servers`]: who has which channel, and a connection to one of them.
 //! 2. [`pubsub_message`], [`reply`], [`transitions`]: what Redis says, read. [`scripts`] (with `scripts/*.lua`): what it is
 //!    asked.
 //! 3. [`local_channel`]: a channel as this node sees it. [`core`]: all of them, and what else the parts share.
@@ -22,6 +22,7 @@ mod listing;
 mod local_channel;
 mod nodes;
 mod ops;
+mod passed_over;
 mod promise;
 mod pubsub_message;
 mod pushed;
@@ -248,9 +249,9 @@ impl Broker for RedisBroker {
         let mut read = || {
             let position = reply.position()?;
             let complete = reply.int()? == 1;
-            let entries = reply.entries(key, position.as_ref())?;
+            let (entries, is_whole) = reply.entries(key, position.as_ref())?;
             let publications = entries.into_iter().map(|(message, _)| message).collect();
-            Some(History { position, complete, publications })
+            Some(History { position, complete: complete && is_whole, publications })
         };
         read().ok_or(BrokerError::Unavailable)
     }

@@ -5,17 +5,17 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use redis::{RedisError, Value};
-use tidings_model::channel::ChannelKey;
+use tidings_model::channel::{ChannelKey, Position};
 
 use super::core::Core;
 use super::keys;
 use super::local_channel::{LocalChannel, Op, OpOutcome, Work};
-use super::reply::Reply;
+use super::reply::{HistoryEntry, Reply};
 use super::scripts::{ScriptCall, ScriptKind};
 use super::servers::RedisConnection;
 use crate::broker::{BrokerError, Join, Since};
 use crate::codec;
-use crate::shard_message::Welcome;
+use crate::shard_message::{Recovery, Welcome};
 
 /// How often is looked whether a connection that was given up is used no more.
 const PAUSE: Duration = Duration::from_millis(10);
@@ -247,8 +247,7 @@ fn read(value: Value, kind: ScriptKind, key: &ChannelKey) -> Option<(u64, OpOutc
         ScriptKind::Join => {
             let at = reply.int()?;
             let position = reply.position()?;
-            let recovery = reply.recovery()?;
-            let entries = reply.entries(key, position.as_ref())?;
+            let (recovery, entries) = recovered(&mut reply, key, position.as_ref())?;
             let publications = entries.into_iter().map(|(message, _)| message).collect();
             let (members, subscriptions) = (reply.members()?, reply.int()?);
             let cached = reply.cached(key)?.map(|cached| cached.publication);
@@ -258,11 +257,19 @@ fn read(value: Value, kind: ScriptKind, key: &ChannelKey) -> Option<(u64, OpOutc
         }
         ScriptKind::Resync => {
             let at = reply.int()?;
-            let (position, recovery) = (reply.position()?, reply.recovery()?);
-            let missed = reply.entries(key, position.as_ref())?;
+            let position = reply.position()?;
+            let (recovery, missed) = recovered(&mut reply, key, position.as_ref())?;
             let count_pending = reply.text()? == "1";
             Some((at, OpOutcome::Resynced { position, recovery, missed }, count_pending))
         }
         _ => Some((reply.int()?, OpOutcome::Out, reply.text()? == "1")),
     }
+}
+
+/// What was missed; of which some is lost if this version cannot read it.
+fn recovered(reply: &mut Reply, key: &ChannelKey, newest: Option<&Position>) -> Option<(Recovery, Vec<HistoryEntry>)> {
+    let recovery = reply.recovery()?;
+    let (entries, is_whole) = reply.entries(key, newest)?;
+    let is_lost = recovery == Recovery::Complete && !is_whole;
+    Some((if is_lost { Recovery::Lost } else { recovery }, entries))
 }

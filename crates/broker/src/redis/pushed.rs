@@ -36,7 +36,7 @@ fn message(core: &Arc<Core>, conn: &RedisConnection, pubsub_channel: &[u8], payl
     let Some(key) = keys::channel(pubsub_channel) else {
         match codec::read_control(payload) {
             Some(control) => core.control(control),
-            None => tracing::warn!("an order of another version is not understood"),
+            None => core.passed_over("order"),
         }
         return;
     };
@@ -46,6 +46,9 @@ fn message(core: &Arc<Core>, conn: &RedisConnection, pubsub_channel: &[u8], payl
     let Some(message) = PubsubMessage::read(payload, &key) else {
         return conn.give_up("a message makes no sense");
     };
+    if !message.is_understood() {
+        core.passed_over("message");
+    }
     let (is_whole, starts) = {
         let mut channels = core.partition(&key);
         let Some(local) = channels.get_mut(&key) else { return };

@@ -64,20 +64,29 @@ impl Reply {
         }
     }
 
-    /// LocalChannels of the history that `newest` is the position in, and who wasn't told of each.
-    pub(super) fn entries(&mut self, channel: &ChannelKey, newest: Option<&Position>) -> Option<Vec<HistoryEntry>> {
-        self.list()?.into_iter().map(|entry| read_history_entry(entry, channel, newest)).collect()
+    /// What the history holds that `newest` is the position in, and whether that is all of the answer: entries that this
+    /// version cannot read are passed over.
+    pub(super) fn entries(
+        &mut self,
+        channel: &ChannelKey,
+        newest: Option<&Position>,
+    ) -> Option<(Vec<HistoryEntry>, bool)> {
+        let all = self.list()?;
+        let count = all.len();
+        let entries: Vec<_> = all.into_iter().filter_map(|entry| read_history_entry(entry, channel, newest)).collect();
+        let is_whole = entries.len() == count;
+        Some((entries, is_whole))
     }
 
-    /// Members, in the order of their users' ids.
+    /// Members that this version can read, in the order of their users' ids.
     pub(super) fn members(&mut self) -> Option<Vec<Arc<Member>>> {
-        let members: Option<Vec<_>> = self.list()?.iter().map(|member| codec::read_member(bytes(member)?)).collect();
-        let mut members = members?;
+        let list = self.list()?;
+        let mut members: Vec<_> = list.iter().filter_map(|member| codec::read_member(bytes(member)?)).collect();
         members.sort_unstable_by(|a, b| a.user.cmp(&b.user));
         Some(members)
     }
 
-    /// A cached event; `None` within where there is none.
+    /// A cached event; `None` within where there is none that this version can read.
     pub(super) fn cached(&mut self, channel: &ChannelKey) -> Option<Option<Cached>> {
         let value = self.0.next()?;
         if value == Value::Nil {
@@ -92,7 +101,9 @@ impl Reply {
             return Some(None);
         }
         let position = pubsub_message::position(epoch, offset)?;
-        let (publication, _) = pubsub_message::publication(bytes(&event)?, channel, position)?;
+        let Some((publication, _)) = pubsub_message::publication(bytes(&event)?, channel, position) else {
+            return Some(None);
+        };
         Some(Some(Cached { publication, ttl: std::time::Duration::from_millis(parts.int()?) }))
     }
 }
@@ -106,7 +117,8 @@ fn read_history_entry(entry: Value, channel: &ChannelKey, newest: Option<&Positi
     let offset = id.split_once('-')?.0.parse().ok()?;
     let fields = parts.list()?;
     let position = newest.map(|newest| Position { offset, epoch: newest.epoch.clone() });
-    pubsub_message::publication(bytes(fields.get(3)?)?, channel, position)
+    let event = fields.chunks_exact(2).find(|pair| bytes(&pair[0]) == Some(b"d")).map(|pair| &pair[1])?;
+    pubsub_message::publication(bytes(event)?, channel, position)
 }
 
 fn text(value: Value) -> Option<String> {

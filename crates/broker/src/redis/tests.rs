@@ -3,6 +3,7 @@
 mod cluster;
 mod faults;
 mod kept;
+mod newer;
 mod nodes;
 mod version_1;
 

@@ -41,7 +41,7 @@ pub(super) fn strings(value: &Value) -> Vec<Vec<u8>> {
 }
 
 /// An event that has everything that one may have.
-fn full_event() -> Arc<Event> {
+pub(super) fn full_event() -> Arc<Event> {
     Arc::new(Event {
         id: "e1".to_owned(),
         app: "1".into(),

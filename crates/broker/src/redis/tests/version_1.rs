@@ -32,7 +32,7 @@ fn written(fields: &[Option<&[u8]>]) -> Vec<u8> {
     all
 }
 
-fn event_bytes(id: &str) -> Vec<u8> {
+pub(super) fn event_bytes(id: &str) -> Vec<u8> {
     let front = [Some(id.as_bytes()), Some(b"said"), Some(&[0; 8]), Some(b"\"\"")];
     written(&[&front[..], &[None; 6], &[Some(&[0; 8])]].concat())
 }
@@ -58,7 +58,7 @@ impl<'a> Fields<'a> {
 }
 
 /// The id of an event, having read all of it.
-fn read_event(bytes: &[u8]) -> String {
+pub(super) fn read_event(bytes: &[u8]) -> String {
     let mut fields = Fields::of(bytes);
     let (id, _name) = (text(fields.next().unwrap()), text(fields.next().unwrap()));
     let _time: [u8; 8] = fields.next().unwrap().try_into().unwrap();
@@ -75,7 +75,7 @@ fn read_event(bytes: &[u8]) -> String {
 }
 
 /// The user of a member, and what is shown of them.
-fn read_member(bytes: &[u8]) -> String {
+pub(super) fn read_member(bytes: &[u8]) -> String {
     let mut fields = Fields::of(bytes);
     format!("{}/{}", text(fields.next().unwrap()), fields.next().map(text).unwrap_or_default())
 }
