@@ -15,7 +15,7 @@ use tokio::sync::{Notify, Semaphore};
 use super::local_channel::{LocalChannel, ShardNotifier};
 use super::passed_over::PassedOver;
 use super::reply::Reply;
-use super::scripts::ScriptCall;
+use super::scripts::{CallContext, ScriptCall};
 use super::servers::{Master, RedisConnection, Servers, is_not_master, is_redirect};
 use super::settings::RedisSettings;
 use super::{keys, transitions};
@@ -203,9 +203,8 @@ impl Core {
         call: &ScriptCall,
     ) -> Result<Reply, BrokerError> {
         let command = self.command(conn, &conn.node, channel, call)?;
-        let mut value = self.send(conn, &command).await?;
-        self.drain_transitions(&mut value, channel);
-        Reply::of(value).ok_or(BrokerError::Unavailable)
+        let value = self.send(conn, &command).await?;
+        self.reply(value, channel).ok_or(BrokerError::Unavailable)
     }
 
     /// The time as all nodes see it.
@@ -213,11 +212,13 @@ impl Core {
         self.clock.steady_ms().saturating_add(conn.ahead.load(Relaxed))
     }
 
-    /// Tells of the transitions that a script's answer ends with, and takes them off it.
-    pub(super) fn drain_transitions(&self, answer: &mut Value, channel: &ChannelKey) {
-        for transition in transitions::take(answer, channel) {
+    /// Reads the answer of a channel's script, and records the transitions that it has noted.
+    pub(super) fn reply(&self, value: Value, channel: &ChannelKey) -> Option<Reply> {
+        let mut reply = Reply::of(value)?;
+        for transition in transitions::take(&mut reply, channel) {
             self.sink.record(transition);
         }
+        Some(reply)
     }
 
     /// A script of a channel as a command, about the sessions of `node`.
@@ -231,8 +232,14 @@ impl Core {
         channel: &ChannelKey,
         call: &ScriptCall,
     ) -> Result<Cmd, BrokerError> {
-        let fresh = random()? + &transitions::letters(transition_sink::wanted(&*self.sink, channel));
-        Ok(call.command(&keys::pubsub_channel(channel), node, conn, self.now(conn), &fresh))
+        let context = CallContext {
+            pubsub_channel: &keys::pubsub_channel(channel),
+            node,
+            now: self.now(conn),
+            random: &random()?,
+            transitions: &transitions::letters(transition_sink::wanted(&*self.sink, channel)),
+        };
+        Ok(call.command(conn, &context))
     }
 
     /// This node cannot read something that came from Redis, and goes on without it.

@@ -123,9 +123,8 @@ async fn connect(
     let run_id = run_id(&mut connection, server).await?;
     scripts::load().exec_async(&mut connection).await?;
     let newest = server.newest.load(Relaxed);
-    let generation: String =
-        scripts::generation(&server.keyspace, &run_id, newest).query_async(&mut connection).await?;
-    let generation = generation.parse().map_err(|_| LinkError::Unsupported)?;
+    let value: Value = scripts::generation(&server.keyspace, &run_id, newest).query_async(&mut connection).await?;
+    let generation = Reply::of(value).and_then(|mut reply| reply.int("generation")).ok_or(LinkError::Unsupported)?;
     server.subscribe(&mut connection, &server.keyspace.control()).await?;
     let mut name = core.name();
     let mut beat = Heartbeat::send(core, &mut connection, server, &node_state.node).await?;
@@ -261,8 +260,8 @@ impl Heartbeat {
             scripts::heartbeat(&server.keyspace, node, millis(core.settings.lease)).query_async(connection).await?;
         let mut reply = Reply::of(value).ok_or(LinkError::Unsupported)?;
         let mut read = || {
-            let (now, held, generation) = (reply.int()?, reply.int()? == 1, reply.int()?);
-            let over = reply.list()?;
+            let (now, held, generation) = (reply.int("now")?, reply.flag("held")?, reply.int("generation")?);
+            let over = reply.list("over")?;
             let name = |value: &Value| Some(std::str::from_utf8(bytes(value)?).ok()?.to_owned());
             let over = over.iter().filter_map(name).filter(|other| other != node).collect();
             Some(Self { now: i64::try_from(now).ok()?, held, generation, over })
