@@ -1,6 +1,9 @@
 //! Events, members and orders as bytes that nodes hand to each other, or a node to its next start.
 //!
-//! A version byte, then fields: each its length (four bytes, the highest first; all ones: there is none) and its bytes.
+//! A version byte, then the fields of that version: each its length (four bytes, the highest first; all ones: there is none)
+//! and its bytes. Behind them come tagged fields, whose first byte is a tag. What is added to a kind is added as a tagged
+//! field: a node passes over tags that it does not know, whichever version it is of. `docs/adr/0012` says what else may
+//! change, and how.
 
 use std::sync::Arc;
 
@@ -13,8 +16,8 @@ use crate::shard_message::{Control, Who};
 
 const VERSION: u8 = 1;
 const NONE: u32 = u32::MAX;
-/// Ends what is about a user whose id is a number. Nodes of 0.1.0 pass over what they don't know at the end.
-const NUMBER: &[u8] = b"n";
+/// Tags what is about a user whose id is a number. Nodes of 0.1.0 look at the first tagged field alone, so it comes first.
+const NUMBER: u8 = b'n';
 
 /// What is said: an event, and what its publisher said with it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,13 +49,16 @@ impl Writer {
             None => self.0.extend_from_slice(&NONE.to_be_bytes()),
         }
     }
-}
 
-impl Writer {
-    /// Ends it with what kind of an id a user has.
+    /// A tagged field. None but these may follow it.
+    fn tagged(&mut self, tag: u8, value: &[u8]) {
+        self.field(&[&[tag], value].concat());
+    }
+
+    /// Which kind of id the user has.
     fn kind_of(&mut self, user: Option<&UserId>) {
         if user.is_some_and(UserId::is_number) {
-            self.field(NUMBER);
+            self.tagged(NUMBER, b"");
         }
     }
 }
@@ -89,9 +95,20 @@ impl<'a> Reader<'a> {
         self.maybe()?.map(|bytes| std::str::from_utf8(bytes).ok()).map_or(Some(None), |text| text.map(Some))
     }
 
-    /// The id with this text, of the kind that what is read ends with.
+    /// All tagged fields, which end what is read: `known` takes each tag and its value, and ignores those it does not know.
+    fn tagged(&mut self, mut known: impl FnMut(u8, &'a [u8])) -> Option<()> {
+        while !self.0.is_empty() {
+            if let Some((tag, value)) = self.field()?.split_first() {
+                known(*tag, value);
+            }
+        }
+        Some(())
+    }
+
+    /// The id with this text, of the kind that the tagged fields say.
     fn user(&mut self, text: &str) -> Option<UserId> {
-        let is_number = !self.0.is_empty() && self.field()? == NUMBER;
+        let mut is_number = false;
+        self.tagged(|tag, _| is_number |= tag == NUMBER)?;
         Some(if is_number { UserId::number(text) } else { UserId::from(text) })
     }
 
@@ -191,7 +208,7 @@ pub(crate) fn control(control: &Control) -> Vec<u8> {
     out.0
 }
 
-/// An order, read back; `None` also for one that a newer version gives.
+/// An order, read back; `None` also for a kind that only a newer version knows.
 pub(crate) fn read_control(bytes: &[u8]) -> Option<Control> {
     let mut input = Reader::new(bytes)?;
     let order = input.text()?;
@@ -246,6 +263,28 @@ mod tests {
             prop_assert_eq!(read_event(&bytes, &"1".into()).as_ref().map(is_number), Some(is_number(&said)));
             prop_assert_eq!(read_event(&bytes, &"1".into()), Some(said));
             prop_assert_eq!(read_event(&bytes[..bytes.len() - 1], &"1".into()).map(|_| ()), None);
+        }
+
+        #[test]
+        fn tagged_fields_of_a_newer_version_are_passed_over(
+            said in events(), user in users(),
+            added in prop::collection::vec((any::<u8>(), prop::collection::vec(any::<u8>(), 0..9)), 1..4),
+        ) {
+            let add = |bytes: Vec<u8>| {
+                let mut out = Writer(bytes);
+                added.iter().filter(|(tag, _)| *tag != NUMBER).for_each(|(tag, value)| out.tagged(*tag, value));
+                // One without even a tag.
+                out.field(b"");
+                out.0
+            };
+            let member_shown = Member { user: user.clone(), info: Some(Bytes::from_static(b"{}")) };
+            let read = read_member(&add(member(&member_shown)));
+            prop_assert_eq!(read.as_ref().map(|read| read.user.is_number()), Some(user.is_number()));
+            prop_assert_eq!(read.as_deref(), Some(&member_shown));
+            prop_assert_eq!(read_event(&add(event(&said)), &"1".into()), Some(said));
+            let order = Control::Disconnect { app: "1".into(), who: Who::User(user.as_ref().into()) };
+            let read = read_control(&add(control(&order)));
+            prop_assert_eq!(read.map(|read| format!("{read:?}")), Some(format!("{order:?}")));
         }
 
         #[test]

@@ -12,10 +12,9 @@ use redis::{AsyncConnectionConfig, Client, ConnectionInfo, Value};
 use tokio::task::JoinHandle;
 
 use super::core::Core;
-use super::link;
 use super::reply::bytes;
 use super::servers::{Master, Servers};
-use super::settings;
+use super::{link, ops, settings};
 
 /// How often the cluster is asked though nothing looks wrong.
 const EVERY: Duration = Duration::from_secs(10);
@@ -80,6 +79,7 @@ fn arrange(core: &Arc<Core>, weak: &Weak<Core>, seed: &ConnectionInfo, linked: &
         tracing::info!(masters = now.len(), "the cluster's channels are with these masters now");
     }
     core.rearrange(Servers::cluster(now.iter().map(|linked| Arc::clone(&linked.master)).collect(), theirs));
+    ops::start_tasks(core);
     for gone in std::mem::replace(linked, now) {
         gone.link.abort();
         core.disconnected(&gone.master);

@@ -12,12 +12,13 @@ use tidings_model::channel::ChannelKey;
 use tidings_model::clock::SharedClock;
 use tokio::sync::{Notify, Semaphore};
 
-use super::local_channel::{LocalChannel, Op, ShardNotifier};
-use super::pubsub_message::PubsubMessage;
-use super::scripts::ScriptCall;
+use super::local_channel::{LocalChannel, ShardNotifier};
+use super::passed_over::PassedOver;
+use super::reply::Reply;
+use super::scripts::{CallContext, ScriptCall};
 use super::servers::{Master, RedisConnection, Servers, is_not_master, is_redirect};
 use super::settings::RedisSettings;
-use super::{keys, ops, transitions};
+use super::{keys, transitions};
 use crate::broker::{BrokerError, LOOKED_AT};
 use crate::shard_message::{Control, ShardMessage, Shards};
 use crate::transition_sink::{self, TransitionSink};
@@ -46,6 +47,7 @@ pub(super) struct Core {
     /// Bounds the channels that are looked after at one time: after a reconnect that is all of them, and each is to have its
     /// answer in time.
     pub(super) channel_tasks: Semaphore,
+    passed_over: PassedOver,
 }
 
 impl Core {
@@ -71,6 +73,7 @@ impl Core {
             topology_changed: Arc::default(),
             calls,
             channel_tasks: Semaphore::new(MAX_CHANNEL_TASKS),
+            passed_over: PassedOver::default(),
         }
     }
 
@@ -123,33 +126,6 @@ impl Core {
         all.filter(|all| !all.is_empty()).ok_or(BrokerError::Unavailable)
     }
 
-    /// From here on this connection is used; every channel tells Redis who is here.
-    pub(super) fn connected(self: &Arc<Self>, master: &Master, conn: RedisConnection) {
-        master.set_connection(Some(conn));
-        self.start_tasks();
-    }
-
-    /// Has every channel looked after that wants it and whose server is there.
-    fn start_tasks(self: &Arc<Self>) {
-        let servers = self.servers();
-        for partition in &self.partitions {
-            let keys: Vec<_> = {
-                let mut channels = partition.lock();
-                channels
-                    .iter_mut()
-                    .filter(|(key, local)| {
-                        local.wants_task() && servers.of(key).is_some_and(|master| master.connection().is_some())
-                    })
-                    .map(|(key, local)| {
-                        local.has_task = true;
-                        key.clone()
-                    })
-                    .collect()
-            };
-            keys.into_iter().for_each(|key| ops::start_task(self, key));
-        }
-    }
-
     /// The connection to a server is gone: what was under way over it is called off.
     pub(super) fn disconnected(&self, master: &Arc<Master>) {
         let Some(conn) = master.set_connection(None) else { return };
@@ -158,9 +134,8 @@ impl Core {
         self.disconnect(|key| servers.of(key).is_some_and(|of| Arc::ptr_eq(of, master)));
     }
 
-    /// From here on other servers have the channels. What was under way with those that have moved is called off, and they
-    /// tell their new server who is here.
-    pub(super) fn rearrange(self: &Arc<Self>, servers: Servers) {
+    /// From here on other servers have the channels. What was under way with those that have moved is called off.
+    pub(super) fn rearrange(&self, servers: Servers) {
         let now = Arc::new(servers);
         let before = std::mem::replace(&mut *self.servers.write(), Arc::clone(&now));
         self.disconnect(|key| match (before.of(key), now.of(key)) {
@@ -168,7 +143,6 @@ impl Core {
             (None, None) => false,
             _ => true,
         });
-        self.start_tasks();
     }
 
     fn disconnect(&self, is_concerned: impl Fn(&ChannelKey) -> bool) {
@@ -227,11 +201,10 @@ impl Core {
         conn: &RedisConnection,
         channel: &ChannelKey,
         call: &ScriptCall,
-    ) -> Result<super::reply::Reply, BrokerError> {
+    ) -> Result<Reply, BrokerError> {
         let command = self.command(conn, &conn.node, channel, call)?;
-        let mut value = self.send(conn, &command).await?;
-        self.drain_transitions(&mut value, channel);
-        super::reply::Reply::of(value).ok_or(BrokerError::Unavailable)
+        let value = self.send(conn, &command).await?;
+        self.reply(value, channel).ok_or(BrokerError::Unavailable)
     }
 
     /// The time as all nodes see it.
@@ -239,11 +212,13 @@ impl Core {
         self.clock.steady_ms().saturating_add(conn.ahead.load(Relaxed))
     }
 
-    /// Tells of the transitions that a script's answer ends with, and takes them off it.
-    pub(super) fn drain_transitions(&self, answer: &mut Value, channel: &ChannelKey) {
-        for transition in transitions::take(answer, channel) {
+    /// Reads the answer of a channel's script, and records the transitions that it has noted.
+    pub(super) fn reply(&self, value: Value, channel: &ChannelKey) -> Option<Reply> {
+        let mut reply = Reply::of(value)?;
+        for transition in transitions::take(&mut reply, channel) {
             self.sink.record(transition);
         }
+        Some(reply)
     }
 
     /// A script of a channel as a command, about the sessions of `node`.
@@ -257,57 +232,22 @@ impl Core {
         channel: &ChannelKey,
         call: &ScriptCall,
     ) -> Result<Cmd, BrokerError> {
-        let fresh = random()? + &transitions::letters(transition_sink::wanted(&*self.sink, channel));
-        Ok(call.command(&keys::pubsub_channel(channel), node, conn, self.now(conn), &fresh))
+        let context = CallContext {
+            pubsub_channel: &keys::pubsub_channel(channel),
+            node,
+            now: self.now(conn),
+            random: &random()?,
+            transitions: &transitions::letters(transition_sink::wanted(&*self.sink, channel)),
+        };
+        Ok(call.command(conn, &context))
     }
 
-    /// Has an op carried out in its turn.
-    pub(super) fn submit(self: &Arc<Self>, key: &ChannelKey, op: Op) {
-        let starts = {
-            let mut channels = self.partition(key);
-            let local = channels.entry(key.clone()).or_default();
-            local.queue.push_back(op);
-            let starts = local.wants_task();
-            local.has_task |= starts;
-            starts
-        };
-        if starts {
-            ops::start_task(self, key.clone());
-        }
+    /// This node cannot read something that came from Redis, and goes on without it.
+    pub(super) fn passed_over(&self, what: &'static str) {
+        self.passed_over.note(what, self.clock.steady_ms());
     }
 
-    /// What Redis has pushed over this connection.
-    pub(super) fn pushed(self: &Arc<Self>, conn: &RedisConnection, pubsub_channel: &[u8], payload: &[u8]) {
-        let Ok(pubsub_channel) = std::str::from_utf8(pubsub_channel) else { return };
-        let Some(key) = keys::channel(pubsub_channel) else {
-            match crate::codec::read_control(payload) {
-                Some(control) => self.control(control),
-                None => tracing::warn!("an order of another version is not understood"),
-            }
-            return;
-        };
-        if self.connection(&key).is_ok_and(|present| present.number != conn.number) {
-            return;
-        }
-        let Some(message) = PubsubMessage::read(payload, &key) else {
-            return conn.give_up("a message makes no sense");
-        };
-        let (is_whole, starts) = {
-            let mut channels = self.partition(&key);
-            let Some(local) = channels.get_mut(&key) else { return };
-            let is_whole = local.receive(message, self.notifier(&key));
-            let starts = local.wants_task();
-            local.has_task |= starts;
-            (is_whole, starts)
-        };
-        if !is_whole {
-            conn.give_up("a message is missing");
-        }
-        if starts {
-            ops::start_task(self, key);
-        }
-    }
-
+    /// Hands an order to every shard of this node.
     pub(super) fn control(&self, control: Control) {
         let control = Arc::new(control);
         for shard in 0..self.shards.count() {

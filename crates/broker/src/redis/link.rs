@@ -9,14 +9,14 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, PushInfo, PushKind, RedisError, Value};
+use redis::{AsyncConnectionConfig, PushInfo, RedisError, Value};
 use tidings_model::channel::ChannelKey;
 use tidings_model::clock::millis;
 
 use super::core::{Core, random};
 use super::reply::{Reply, bytes};
 use super::servers::{Handshake, Master, RedisConnection, RedisServer};
-use super::{keys, nodes, scripts};
+use super::{keys, nodes, ops, pushed, scripts};
 
 /// The first pause between two attempts to connect.
 const FIRST_RETRY: Duration = Duration::from_millis(50);
@@ -67,7 +67,9 @@ pub(super) async fn keep(core: Weak<Core>, master: Arc<Master>) {
             Ok(conn) => {
                 failures = 0;
                 tracing::info!(node = %node_state.node, generation = conn.generation, "connected to Redis");
-                core.connected(&master, conn);
+                master.set_connection(Some(conn));
+                // Every channel tells Redis who is here.
+                ops::start_tasks(&core);
                 // What was asked last over an earlier connection may have been done without an answer.
                 core.sink.reconcile();
                 node_state.lapsed |= serve(&core, &master).await;
@@ -108,7 +110,7 @@ async fn connect(
             if let (Some(core), Some(master)) = (weak.upgrade(), of.upgrade())
                 && let Some(conn) = master.connection().filter(|conn| conn.number == number)
             {
-                pushed(&core, &conn, &push);
+                pushed::received(&core, &conn, &push);
             }
             Ok(())
         });
@@ -121,9 +123,8 @@ async fn connect(
     let run_id = run_id(&mut connection, server).await?;
     scripts::load().exec_async(&mut connection).await?;
     let newest = server.newest.load(Relaxed);
-    let generation: String =
-        scripts::generation(&server.keyspace, &run_id, newest).query_async(&mut connection).await?;
-    let generation = generation.parse().map_err(|_| LinkError::Unsupported)?;
+    let value: Value = scripts::generation(&server.keyspace, &run_id, newest).query_async(&mut connection).await?;
+    let generation = Reply::of(value).and_then(|mut reply| reply.int("generation")).ok_or(LinkError::Unsupported)?;
     server.subscribe(&mut connection, &server.keyspace.control()).await?;
     let mut name = core.name();
     let mut beat = Heartbeat::send(core, &mut connection, server, &node_state.node).await?;
@@ -196,25 +197,6 @@ async fn run_id(connection: &mut MultiplexedConnection, server: &RedisServer) ->
     line("run_id").filter(|id| !id.is_empty()).ok_or(LinkError::Unsupported)
 }
 
-fn pushed(core: &Arc<Core>, conn: &RedisConnection, push: &PushInfo) {
-    match push.kind {
-        PushKind::Message | PushKind::SMessage => {
-            if let [channel, payload] = push.data.as_slice()
-                && let (Some(channel), Some(payload)) = (bytes(channel), bytes(payload))
-            {
-                core.pushed(conn, channel, payload);
-            }
-        }
-        PushKind::SUnsubscribe => {
-            let pubsub_channel =
-                push.data.first().and_then(bytes).and_then(|pubsub_channel| std::str::from_utf8(pubsub_channel).ok());
-            conn.unsubscribed(pubsub_channel.unwrap_or_default());
-        }
-        PushKind::Disconnection => conn.give_up("it was closed"),
-        _ => {}
-    }
-}
-
 /// Shows that the node lives, for as long as the connection can be used. Whether others may have taken it for dead.
 async fn serve(core: &Arc<Core>, master: &Master) -> bool {
     let Some(conn) = master.connection() else { return false };
@@ -278,8 +260,8 @@ impl Heartbeat {
             scripts::heartbeat(&server.keyspace, node, millis(core.settings.lease)).query_async(connection).await?;
         let mut reply = Reply::of(value).ok_or(LinkError::Unsupported)?;
         let mut read = || {
-            let (now, held, generation) = (reply.int()?, reply.int()? == 1, reply.int()?);
-            let over = reply.list()?;
+            let (now, held, generation) = (reply.int("now")?, reply.flag("held")?, reply.int("generation")?);
+            let over = reply.list("over")?;
             let name = |value: &Value| Some(std::str::from_utf8(bytes(value)?).ok()?.to_owned());
             let over = over.iter().filter_map(name).filter(|other| other != node).collect();
             Some(Self { now: i64::try_from(now).ok()?, held, generation, over })

@@ -20,8 +20,8 @@ const PAGE: usize = 500;
 
 /// What a channel says of itself; `None` within where there is nothing.
 pub(super) fn state(mut reply: Reply, key: &ChannelKey) -> Option<Option<ChannelState>> {
-    let is_there = reply.int()? == 1;
-    let occupancy = super::occupancy(&mut reply)?;
+    let is_there = reply.flag("exists")?;
+    let occupancy = reply.occupancy()?;
     let position = reply.position()?;
     Some(is_there.then(|| ChannelState { name: key.name.clone(), occupancy, position }))
 }

@@ -12,7 +12,7 @@ use tidings_model::channel::{ChannelKey, ChannelOptions, Member, Position, Sessi
 use tidings_wire::{ChannelMessage, EncodedMessage};
 
 use super::promise::Promise;
-use super::pubsub_message::PubsubMessage;
+use super::pubsub_message::{PubsubContent, PubsubMessage};
 use super::reply::HistoryEntry;
 use crate::broker::{BrokerError, Join, Leave};
 use crate::shard_message::{JoinRefused, Joined, Left, Lost, Recovery, SessionRef, ShardMessage, Shards, Welcome};
@@ -228,7 +228,7 @@ impl LocalChannel {
             }
             if next.number == seen + 1 {
                 self.delivered = Some(next.number);
-                self.tell(&next.message, next.except, notifier);
+                self.deliver(next.content, notifier);
             }
         }
     }
@@ -337,6 +337,26 @@ impl LocalChannel {
         for shard in self.subscribers.shards() {
             notifier.shards.send(shard, ShardMessage::Lost(Arc::clone(lost)));
         }
+    }
+
+    /// Tells everybody here what a message says, or that they miss something because this node cannot read it.
+    fn deliver(&mut self, content: PubsubContent, notifier: ShardNotifier<'_>) {
+        let mut lost = Lost {
+            channel: notifier.key.clone(),
+            position: self.position.clone(),
+            publications: false,
+            members: false,
+        };
+        match content {
+            PubsubContent::Message(message, except) => return self.tell(&message, except, notifier),
+            PubsubContent::UnreadableEvent(Some(position)) => {
+                self.position = Some(position.clone());
+                (lost.position, lost.publications) = (Some(position), true);
+            }
+            PubsubContent::UnreadableMember => lost.members = true,
+            PubsubContent::UnreadableEvent(None) | PubsubContent::UnknownKind => return,
+        }
+        self.send_lost(&Arc::new(lost), notifier);
     }
 
     /// Tells everybody here.

@@ -3,11 +3,18 @@
 //! Every write to a channel is one script on the channel's keys, which also publishes what follows from it; so Redis decides
 //! the order, and every node, also the one that asked, hears it from there. `docs/adr/0007` says why it is as it is.
 //!
-//! - [`core`]: what all parts share. [`servers`]: who has which channel; [`link`]: the connection to one of them; [`cluster`]:
-//!   keeping up with those of a cluster. [`nodes`]: clearing up after dead nodes.
-//! - [`local_channel`]: a channel as this node sees it. [`ops`]: what this node asks about its own sessions, in order.
-//! - [`keys`], [`scripts`] (with `scripts/*.lua`), [`codec`], [`pubsub_message`], [`reply`], [`transitions`]: what is said to Redis and back.
+//! From the bottom up, and no file uses one that stands below it:
+//!
+//! 1. [`keys`], [`settings`], [`promise`]: how keys are named, what is configured, an answer that is waited for.
+//!    [`passed_over`]: what cannot be read. [`servers`]: who has which channel, and a connection to one of them.
+//! 2. [`pubsub_message`], [`reply`], [`transitions`]: what Redis says, read. [`arguments`], [`scripts`] (with
+//!    `scripts/*.lua`): what it is asked.
+//! 3. [`local_channel`]: a channel as this node sees it. [`core`]: all of them, and what else the parts share.
+//! 4. [`ops`]: what this node asks about its own sessions, in order. [`listing`]: which channels there are. [`nodes`]: clearing
+//!    up after dead nodes.
+//! 5. [`pushed`]: what Redis pushes. [`link`]: the connection to a server; [`cluster`]: keeping up with those of a cluster.
 
+mod arguments;
 mod cluster;
 mod core;
 mod keys;
@@ -16,8 +23,10 @@ mod listing;
 mod local_channel;
 mod nodes;
 mod ops;
+mod passed_over;
 mod promise;
 mod pubsub_message;
+mod pushed;
 mod reply;
 mod scripts;
 mod servers;
@@ -45,6 +54,7 @@ use crate::broker::{
 use crate::codec::{self, PublishedEvent};
 use crate::shard_message::{Control, Shards};
 use crate::transition_sink::TransitionSink;
+use arguments::Arguments;
 use core::Core;
 use local_channel::Op;
 use reply::Reply;
@@ -128,19 +138,18 @@ impl RedisBroker {
 
     async fn say(&self, conn: &RedisConnection, publish: Publish) -> Result<Occupancy, BrokerError> {
         let Publish { channel, options, event, except, user, by_client } = publish;
-        let call = ScriptCall::new(ScriptKind::Publish)
-            .flag(by_client)
-            .number(options.history_size)
-            .number(options.history_ttl.as_millis());
-        let call = match options.cache_ttl {
-            Some(ttl) => call.number(millis(ttl)),
-            None => call.arg(""),
-        };
-        let call = call.arg(codec::event(&PublishedEvent { event, user, except }));
+        let mut arguments = Arguments::default()
+            .flag("by_client", by_client)
+            .count("history_size", options.history_size)
+            .number("history_ttl", millis(options.history_ttl));
+        if let Some(ttl) = options.cache_ttl {
+            arguments = arguments.number("cache_ttl", millis(ttl));
+        }
+        let call = ScriptCall::publish(arguments, codec::event(&PublishedEvent { event, user, except }));
         self.wait_until_synced(&channel).await?;
         let _turn = self.turn().await?;
         let mut reply = self.core.call(conn, &channel, &call).await?;
-        occupancy(&mut reply).ok_or(BrokerError::Unavailable)
+        reply.occupancy().ok_or(BrokerError::Unavailable)
     }
 }
 
@@ -149,10 +158,6 @@ impl Drop for RedisBroker {
         self.links.abort();
         self.core.servers().all().iter().for_each(|master| self.core.disconnected(master));
     }
-}
-
-fn occupancy(reply: &mut Reply) -> Option<Occupancy> {
-    Some(Occupancy { subscriptions: reply.int()?, users: reply.int()? })
 }
 
 #[async_trait]
@@ -187,7 +192,7 @@ impl Broker for RedisBroker {
         let _turn = self.turn().await?;
         let key = join.channel.clone();
         let (promise, waiting) = promise::promise();
-        self.core.submit(&key, Op::Join(Box::new(join), promise));
+        ops::submit(&self.core, &key, Op::Join(Box::new(join), promise));
         waiting.within(self.core.settings.timeout).await
     }
 
@@ -210,7 +215,7 @@ impl Broker for RedisBroker {
         }
         let _turn = self.turn().await?;
         let (promise, waiting) = promise::promise();
-        self.core.submit(&key, Op::Leave(leave, Some(promise)));
+        ops::submit(&self.core, &key, Op::Leave(leave, Some(promise)));
         waiting.within(self.core.settings.timeout).await
     }
 
@@ -236,18 +241,18 @@ impl Broker for RedisBroker {
     }
 
     async fn history(&self, key: &ChannelKey, range: HistoryRange) -> Result<History, BrokerError> {
-        let call = match &range.since {
-            Some(since) => ScriptCall::new(ScriptKind::History).arg(since.epoch.as_str()).number(since.offset),
-            None => ScriptCall::new(ScriptKind::History).arg("").number(0),
-        };
         let limit = u32::try_from(range.limit).unwrap_or(u32::MAX);
-        let mut reply = self.ask(key, call.flag(range.reverse).number(limit)).await?;
+        let mut arguments = Arguments::default().flag("reverse", range.reverse).count("limit", limit);
+        if let Some(since) = &range.since {
+            arguments = arguments.text("epoch", since.epoch.as_str()).count("offset", since.offset);
+        }
+        let mut reply = self.ask(key, ScriptCall::with(ScriptKind::History, arguments)).await?;
         let mut read = || {
             let position = reply.position()?;
-            let complete = reply.int()? == 1;
-            let entries = reply.entries(key, position.as_ref())?;
+            let complete = reply.flag("complete")?;
+            let (entries, is_whole) = reply.entries(key, position.as_ref())?;
             let publications = entries.into_iter().map(|(message, _)| message).collect();
-            Some(History { position, complete, publications })
+            Some(History { position, complete: complete && is_whole, publications })
         };
         read().ok_or(BrokerError::Unavailable)
     }
@@ -276,7 +281,7 @@ impl Broker for RedisBroker {
             self.core.of_all(|key, local| std::mem::take(&mut local.count_pending).then(|| key.clone()));
         for key in count_pending {
             let is_pending = match self.ask(&key, ScriptCall::new(ScriptKind::Count)).await {
-                Ok(mut reply) => reply.text().as_deref() == Some("1"),
+                Ok(mut reply) => reply.flag("count_pending").unwrap_or(false),
                 Err(_) => true,
             };
             if is_pending && let Some(local) = self.core.partition(&key).get_mut(&key) {

@@ -10,7 +10,7 @@ use tidings_model::channel::ChannelKey;
 
 use super::core::Core;
 use super::keys;
-use super::reply::{Reply, bytes};
+use super::reply::bytes;
 use super::scripts::{ScriptCall, ScriptKind};
 use super::servers::RedisConnection;
 use crate::broker::BrokerError;
@@ -58,9 +58,8 @@ async fn empty(core: &Core, key: &ChannelKey, node: &str) -> Result<(), BrokerEr
     loop {
         let conn = &*core.connection(key)?;
         let command = core.command(conn, node, key, &ScriptCall::new(ScriptKind::Reap))?;
-        let mut value = core.send(conn, &command).await?;
-        core.drain_transitions(&mut value, key);
-        let left = Reply::of(value).and_then(|mut reply| reply.int()).ok_or(BrokerError::Unavailable)?;
+        let value = core.send(conn, &command).await?;
+        let left = core.reply(value, key).and_then(|mut reply| reply.int("left")).ok_or(BrokerError::Unavailable)?;
         if left == 0 {
             return Ok(());
         }

@@ -5,20 +5,49 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use redis::{RedisError, Value};
-use tidings_model::channel::ChannelKey;
+use tidings_model::channel::{ChannelKey, ChannelOptions, Member, Position, SessionId};
+use tidings_model::clock::millis;
 
+use super::arguments::Arguments;
 use super::core::Core;
 use super::keys;
 use super::local_channel::{LocalChannel, Op, OpOutcome, Work};
-use super::reply::Reply;
+use super::reply::{HistoryEntry, Reply};
 use super::scripts::{ScriptCall, ScriptKind};
 use super::servers::RedisConnection;
 use crate::broker::{BrokerError, Join, Since};
 use crate::codec;
-use crate::shard_message::Welcome;
+use crate::shard_message::{Recovery, SessionRef, Welcome};
 
 /// How often is looked whether a connection that was given up is used no more.
 const PAUSE: Duration = Duration::from_millis(10);
+
+/// Has an op carried out in its turn.
+pub(super) fn submit(core: &Arc<Core>, key: &ChannelKey, op: Op) {
+    let starts = {
+        let mut channels = core.partition(key);
+        let local = channels.entry(key.clone()).or_default();
+        local.queue.push_back(op);
+        let starts = local.wants_task();
+        local.has_task |= starts;
+        starts
+    };
+    if starts {
+        start_task(core, key.clone());
+    }
+}
+
+/// Has every channel looked after that wants it and whose server is there.
+pub(super) fn start_tasks(core: &Arc<Core>) {
+    let servers = core.servers();
+    let is_connected = |key: &ChannelKey| servers.of(key).is_some_and(|master| master.connection().is_some());
+    let waiting = core.of_all(|key, local| {
+        let starts = local.wants_task() && is_connected(key);
+        local.has_task |= starts;
+        starts.then(|| key.clone())
+    });
+    waiting.into_iter().for_each(|key| start_task(core, key));
+}
 
 /// Looks after a channel until nothing is to be done.
 pub(super) fn start_task(core: &Arc<Core>, key: ChannelKey) {
@@ -135,9 +164,9 @@ async fn send(
         return Err(BrokerError::Unavailable);
     }
     let read = |(answer, call): (Result<Value, RedisError>, &ScriptCall)| match answer {
-        Ok(mut value) => {
-            core.drain_transitions(&mut value, key);
-            read(value, call.kind(), key).ok_or(BrokerError::Unavailable)
+        Ok(value) => {
+            let reply = core.reply(value, key);
+            reply.and_then(|reply| read(reply, call.kind(), key)).ok_or(BrokerError::Unavailable)
         }
         Err(error) => {
             core.failed(conn, &error);
@@ -154,88 +183,100 @@ fn unavailable(_: ()) -> BrokerError {
 fn call(op: &Op, local: &LocalChannel, conn: &RedisConnection) -> ScriptCall {
     match op {
         Op::Join(join, _) => join_call(join),
-        Op::Leave(leave, _) => ScriptCall::new(ScriptKind::Leave).arg(session_key(leave.at)),
+        Op::Leave(leave, _) => {
+            let arguments = Arguments::default().text("session_ref", session_ref(leave.at));
+            ScriptCall::with(ScriptKind::Leave, arguments)
+        }
         Op::Resync => resync_call(local, conn.is_same_data),
     }
 }
 
-fn session_key(at: crate::shard_message::SessionRef) -> String {
+fn session_ref(at: SessionRef) -> String {
     format!("{}.{}.{}", at.shard, at.slot, at.life)
+}
+
+/// A session as scripts write it down.
+fn session(at: SessionRef, session: SessionId, member: Option<&Member>) -> Arguments {
+    let (user, shown) = match member {
+        Some(member) => (member.user.as_bytes(), codec::member(member)),
+        None => (&[][..], Vec::new()),
+    };
+    Arguments::default()
+        .text("session_ref", session_ref(at))
+        .text("session", session.to_string())
+        .text("user", user)
+        .text("shown", shown)
+}
+
+/// How the channel behaves.
+fn behaviour(arguments: Arguments, options: &ChannelOptions) -> Arguments {
+    arguments
+        .flag("presence", options.presence)
+        .flag("join_leave", options.join_leave)
+        .flag("subscription_count", options.subscription_count)
+        .count("history_size", options.history_size)
+        .number("history_ttl", millis(options.history_ttl))
+}
+
+fn since(arguments: Arguments, position: &Position) -> Arguments {
+    arguments.text("epoch", position.epoch.as_str()).count("offset", position.offset)
 }
 
 fn join_call(join: &Join) -> ScriptCall {
     let options = &join.options;
-    let (user, shown) = match &join.member {
-        Some(member) => (member.user.as_bytes(), codec::member(member)),
-        None => (&[][..], Vec::new()),
+    let arguments = behaviour(session(join.at, join.session, join.member.as_deref()), options)
+        .count("max_members", options.max_members)
+        .flag("caches", options.cache_ttl.is_some());
+    let arguments = match &join.since {
+        None => arguments,
+        Some(Since::Last(count)) => arguments.count("last", *count),
+        Some(Since::Position(position)) => since(arguments, position),
     };
-    let call = ScriptCall::new(ScriptKind::Join)
-        .arg(session_key(join.at))
-        .arg(join.session.to_string())
-        .arg(user)
-        .arg(shown)
-        .flag(options.presence)
-        .flag(options.join_leave)
-        .flag(options.subscription_count)
-        .number(options.max_members)
-        .number(options.history_size)
-        .number(options.history_ttl.as_millis())
-        .flag(options.cache_ttl.is_some());
-    match &join.since {
-        None => call.arg("").arg("").arg(""),
-        Some(Since::Last(count)) => call.arg("last").number(count).arg(""),
-        Some(Since::Position(position)) => call.arg("position").arg(position.epoch.as_str()).number(position.offset),
-    }
+    ScriptCall::with(ScriptKind::Join, arguments)
 }
 
 fn resync_call(local: &LocalChannel, tells: bool) -> ScriptCall {
-    let options = local.options.as_deref();
-    let flag = |of: fn(&tidings_model::channel::ChannelOptions) -> bool| options.is_some_and(of);
-    let call = ScriptCall::new(ScriptKind::Resync)
-        .flag(flag(|options| options.presence))
-        .flag(flag(|options| options.join_leave))
-        .flag(flag(|options| options.subscription_count))
-        .number(options.map_or(0, |options| options.history_size))
-        .number(options.map_or(0, |options| options.history_ttl.as_millis()))
-        .flag(tells);
-    let mut call = match &local.position {
-        Some(position) => call.arg(position.epoch.as_str()).number(position.offset),
-        None => call.arg("").number(0),
-    };
-    for (at, session) in &local.sessions {
-        let (user, shown) = match &session.member {
-            Some(member) => (member.user.as_bytes(), codec::member(member)),
-            None => (&[][..], Vec::new()),
-        };
-        call = call.arg(session_key(*at)).arg(session.session.to_string()).arg(user).arg(shown);
+    let sessions: Vec<_> =
+        local.sessions.iter().map(|(at, local)| session(*at, local.session, local.member.as_deref())).collect();
+    let mut arguments = Arguments::default().flag("tells", tells).list("sessions", &sessions);
+    if let Some(options) = &local.options {
+        arguments = behaviour(arguments, options);
     }
-    call
+    if let Some(position) = &local.position {
+        arguments = since(arguments, position);
+    }
+    ScriptCall::with(ScriptKind::Resync, arguments)
 }
 
 /// Reads how an op ended: the number of the message before it, the end, and whether a number of subscriptions is count_pending.
-fn read(value: Value, kind: ScriptKind, key: &ChannelKey) -> Option<(u64, OpOutcome, bool)> {
-    let mut reply = Reply::of(value)?;
+fn read(mut reply: Reply, kind: ScriptKind, key: &ChannelKey) -> Option<(u64, OpOutcome, bool)> {
+    let at = reply.int("at")?;
     match kind {
-        ScriptKind::Join if reply.text()? == "full" => Some((reply.int()?, OpOutcome::Full, false)),
+        ScriptKind::Join if reply.text("outcome")? == "full" => Some((at, OpOutcome::Full, false)),
         ScriptKind::Join => {
-            let at = reply.int()?;
             let position = reply.position()?;
-            let recovery = reply.recovery()?;
-            let entries = reply.entries(key, position.as_ref())?;
+            let (recovery, entries) = recovered(&mut reply, key, position.as_ref())?;
             let publications = entries.into_iter().map(|(message, _)| message).collect();
-            let (members, subscriptions) = (reply.members()?, reply.int()?);
+            let (members, subscriptions) = (reply.members()?, reply.int("subscriptions")?);
             let cached = reply.cached(key)?.map(|cached| cached.publication);
-            let count_pending = reply.text()? == "1";
+            let count_pending = reply.flag("count_pending")?;
             let welcome = Welcome { position, recovery, publications, members, subscriptions, cached };
             Some((at, OpOutcome::In(Box::new(welcome)), count_pending))
         }
         ScriptKind::Resync => {
-            let at = reply.int()?;
-            let (position, recovery) = (reply.position()?, reply.recovery()?);
-            let missed = reply.entries(key, position.as_ref())?;
-            let count_pending = reply.text()? == "1";
+            let position = reply.position()?;
+            let (recovery, missed) = recovered(&mut reply, key, position.as_ref())?;
+            let count_pending = reply.flag("count_pending")?;
             Some((at, OpOutcome::Resynced { position, recovery, missed }, count_pending))
         }
-        _ => Some((reply.int()?, OpOutcome::Out, reply.text()? == "1")),
+        _ => Some((at, OpOutcome::Out, reply.flag("count_pending")?)),
     }
+}
+
+/// What was missed; of which some is lost if this version cannot read it.
+fn recovered(reply: &mut Reply, key: &ChannelKey, newest: Option<&Position>) -> Option<(Recovery, Vec<HistoryEntry>)> {
+    let recovery = reply.recovery()?;
+    let (entries, is_whole) = reply.entries(key, newest)?;
+    let is_lost = recovery == Recovery::Complete && !is_whole;
+    Some((if is_lost { Recovery::Lost } else { recovery }, entries))
 }

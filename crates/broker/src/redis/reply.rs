@@ -7,43 +7,63 @@ use tidings_model::channel::{ChannelKey, Epoch, Member, Position, SessionId};
 use tidings_wire::EncodedMessage;
 
 use super::pubsub_message;
-use crate::broker::Cached;
+use crate::broker::{Cached, Occupancy};
 use crate::codec;
 use crate::shard_message::Recovery;
 
-/// The parts of an answer, one after the other. Each is `None` when it isn't what it should be.
+/// The parts of an answer, by name. Each is `None` when it isn't there, or isn't what it should be.
 #[derive(Debug)]
-pub(super) struct Reply(std::vec::IntoIter<Value>);
+pub(super) struct Reply(Vec<(Vec<u8>, Value)>);
 
 impl Reply {
+    /// A name, its value, and so on.
     pub(super) fn of(value: Value) -> Option<Self> {
-        match value {
-            Value::Array(parts) => Some(Self(parts.into_iter())),
-            _ => None,
+        let Value::Array(parts) = value else { return None };
+        let mut parts = parts.into_iter();
+        let mut named = Vec::with_capacity(parts.len() / 2);
+        while let (Some(name), Some(value)) = (parts.next(), parts.next()) {
+            let Value::BulkString(name) = name else { return None };
+            named.push((name, value));
         }
+        Some(Self(named))
     }
 
-    pub(super) fn int(&mut self) -> Option<u64> {
-        match self.0.next()? {
+    fn take(&mut self, name: &str) -> Option<Value> {
+        let at = self.0.iter().position(|(known, _)| known == name.as_bytes())?;
+        Some(self.0.swap_remove(at).1)
+    }
+
+    pub(super) fn int(&mut self, name: &str) -> Option<u64> {
+        match self.take(name)? {
             Value::Int(int) => u64::try_from(int).ok(),
             other => text(other)?.parse().ok(),
         }
     }
 
-    pub(super) fn text(&mut self) -> Option<String> {
-        text(self.0.next()?)
+    /// Whether a number is not 0.
+    pub(super) fn flag(&mut self, name: &str) -> Option<bool> {
+        self.int(name).map(|int| int != 0)
     }
 
-    pub(super) fn list(&mut self) -> Option<Vec<Value>> {
-        match self.0.next()? {
+    pub(super) fn text(&mut self, name: &str) -> Option<String> {
+        text(self.take(name)?)
+    }
+
+    pub(super) fn list(&mut self, name: &str) -> Option<Vec<Value>> {
+        match self.take(name)? {
             Value::Array(list) => Some(list),
             _ => None,
         }
     }
 
+    /// Numbers of subscriptions and users.
+    pub(super) fn occupancy(&mut self) -> Option<Occupancy> {
+        Some(Occupancy { subscriptions: self.int("subscriptions")?, users: self.int("users")? })
+    }
+
     /// An epoch and an offset; `None` within where there is no history.
     pub(super) fn position(&mut self) -> Option<Option<Position>> {
-        let (epoch, offset) = (self.text()?, self.int()?);
+        let (epoch, offset) = (self.text("epoch")?, self.int("offset")?);
         if epoch.is_empty() {
             return Some(None);
         }
@@ -51,7 +71,7 @@ impl Reply {
     }
 
     pub(super) fn recovery(&mut self) -> Option<Recovery> {
-        match self.text()?.as_str() {
+        match self.text("recovery")?.as_str() {
             "n" => Some(Recovery::NotAsked),
             "c" => Some(Recovery::Complete),
             "l" => Some(Recovery::Lost),
@@ -59,36 +79,47 @@ impl Reply {
         }
     }
 
-    /// LocalChannels of the history that `newest` is the position in, and who wasn't told of each.
-    pub(super) fn entries(&mut self, channel: &ChannelKey, newest: Option<&Position>) -> Option<Vec<HistoryEntry>> {
-        self.list()?.into_iter().map(|entry| read_history_entry(entry, channel, newest)).collect()
+    /// What the history holds that `newest` is the position in, and whether that is all of the answer: entries that this
+    /// version cannot read are passed over.
+    pub(super) fn entries(
+        &mut self,
+        channel: &ChannelKey,
+        newest: Option<&Position>,
+    ) -> Option<(Vec<HistoryEntry>, bool)> {
+        let all = self.list("entries")?;
+        let count = all.len();
+        let entries: Vec<_> = all.into_iter().filter_map(|entry| read_history_entry(entry, channel, newest)).collect();
+        let is_whole = entries.len() == count;
+        Some((entries, is_whole))
     }
 
-    /// Members, in the order of their users' ids.
+    /// Members that this version can read, in the order of their users' ids.
     pub(super) fn members(&mut self) -> Option<Vec<Arc<Member>>> {
-        let members: Option<Vec<_>> = self.list()?.iter().map(|member| codec::read_member(bytes(member)?)).collect();
-        let mut members = members?;
+        let list = self.list("members")?;
+        let mut members: Vec<_> = list.iter().filter_map(|member| codec::read_member(bytes(member)?)).collect();
         members.sort_unstable_by(|a, b| a.user.cmp(&b.user));
         Some(members)
     }
 
-    /// A cached event; `None` within where there is none.
+    /// A cached event; `None` within where there is none that this version can read.
     pub(super) fn cached(&mut self, channel: &ChannelKey) -> Option<Option<Cached>> {
-        let value = self.0.next()?;
+        let value = self.take("cached")?;
         if value == Value::Nil {
             return Some(None);
         }
         let mut parts = Self::of(value)?;
-        let position = parts.text()?;
+        let position = parts.text("position")?;
         let (epoch, offset) = position.split_once(' ')?;
-        let event = parts.0.next()?;
+        let event = parts.take("event")?;
         if event == Value::Nil {
             // Redis has dropped it before its time, for want of memory.
             return Some(None);
         }
         let position = pubsub_message::position(epoch, offset)?;
-        let (publication, _) = pubsub_message::publication(bytes(&event)?, channel, position)?;
-        Some(Some(Cached { publication, ttl: std::time::Duration::from_millis(parts.int()?) }))
+        let Some((publication, _)) = pubsub_message::publication(bytes(&event)?, channel, position) else {
+            return Some(None);
+        };
+        Some(Some(Cached { publication, ttl: std::time::Duration::from_millis(parts.int("ttl")?) }))
     }
 }
 
@@ -96,12 +127,12 @@ impl Reply {
 pub(super) type HistoryEntry = (Arc<EncodedMessage>, Option<SessionId>);
 
 fn read_history_entry(entry: Value, channel: &ChannelKey, newest: Option<&Position>) -> Option<HistoryEntry> {
-    let mut parts = Reply::of(entry)?;
-    let id = parts.text()?;
-    let offset = id.split_once('-')?.0.parse().ok()?;
-    let fields = parts.list()?;
+    let Value::Array(entry) = entry else { return None };
+    let [id, Value::Array(fields)] = entry.as_slice() else { return None };
+    let offset = std::str::from_utf8(bytes(id)?).ok()?.split_once('-')?.0.parse().ok()?;
     let position = newest.map(|newest| Position { offset, epoch: newest.epoch.clone() });
-    pubsub_message::publication(bytes(fields.get(3)?)?, channel, position)
+    let event = fields.chunks_exact(2).find(|pair| bytes(&pair[0]) == Some(b"d")).map(|pair| &pair[1])?;
+    pubsub_message::publication(bytes(event)?, channel, position)
 }
 
 fn text(value: Value) -> Option<String> {
@@ -117,5 +148,48 @@ pub(super) fn bytes(value: &Value) -> Option<&[u8]> {
     match value {
         Value::BulkString(bytes) => Some(bytes),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const NAMES: [&str; 10] =
+        ["at", "epoch", "offset", "recovery", "entries", "members", "cached", "subscriptions", "position", "event"];
+
+    fn values() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            Just(Value::Nil),
+            any::<i64>().prop_map(Value::Int),
+            prop::sample::select(&NAMES[..]).prop_map(|name| Value::BulkString(name.into())),
+            prop::collection::vec(any::<u8>(), 0..12).prop_map(Value::BulkString),
+            prop::sample::select(vec!["1-0", "7-aa 3", "c", "l"]).prop_map(|text| Value::BulkString(text.into())),
+        ];
+        leaf.prop_recursive(3, 40, 8, |inner| prop::collection::vec(inner, 0..9).prop_map(Value::Array))
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_comes_in_is_read_or_refused(
+            parts in prop::collection::vec((prop::sample::select(&NAMES[..]), values()), 0..9),
+        ) {
+            let key = ChannelKey::new("1".into(), "c");
+            let named = parts.into_iter().flat_map(|(name, value)| [Value::BulkString(name.into()), value]).collect();
+            let Some(mut reply) = Reply::of(Value::Array(named)) else { return Ok(()) };
+            let position = reply.position().flatten();
+            let _ = (reply.recovery(), reply.entries(&key, position.as_ref()), reply.members(), reply.cached(&key));
+            let _ = (reply.int("at"), reply.occupancy());
+        }
+    }
+
+    #[test]
+    fn names_of_a_newer_version_are_passed_over() {
+        let text = |text: &str| Value::BulkString(text.into());
+        let all = vec![text("newer"), Value::Array(vec![]), text("at"), Value::Int(3), text("lonely")];
+        let mut reply = Reply::of(Value::Array(all)).unwrap();
+        assert_eq!((reply.int("at"), reply.int("missing")), (Some(3), None));
     }
 }

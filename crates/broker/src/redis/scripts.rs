@@ -4,6 +4,7 @@ use std::sync::LazyLock;
 
 use redis::{Cmd, Script};
 
+use super::arguments::Arguments;
 use super::keys::{self, KeySpace};
 use super::servers::RedisConnection;
 
@@ -62,64 +63,76 @@ static HEARTBEAT: LazyLock<NamedScript> = LazyLock::new(|| NamedScript::new(incl
 #[derive(Debug, Clone)]
 pub(super) struct ScriptCall {
     kind: ScriptKind,
-    args: Vec<Vec<u8>>,
+    arguments: Arguments,
+    /// Behind the named arguments, so that its bytes are not copied another time.
+    event: Option<Vec<u8>>,
+}
+
+/// What every script of a channel is called with.
+pub(super) struct CallContext<'a> {
+    pub(super) pubsub_channel: &'a str,
+    /// Whose sessions it is about.
+    pub(super) node: &'a str,
+    /// Redis' time.
+    pub(super) now: i64,
+    /// 16 random hexadecimal digits.
+    pub(super) random: &'a str,
+    /// The letters of the transitions that are to be noted.
+    pub(super) transitions: &'a str,
 }
 
 impl ScriptCall {
     pub(super) fn new(kind: ScriptKind) -> Self {
-        Self { kind, args: Vec::new() }
+        Self::with(kind, Arguments::default())
+    }
+
+    pub(super) fn with(kind: ScriptKind, arguments: Arguments) -> Self {
+        Self { kind, arguments, event: None }
+    }
+
+    pub(super) fn publish(arguments: Arguments, event: Vec<u8>) -> Self {
+        Self { kind: ScriptKind::Publish, arguments, event: Some(event) }
     }
 
     pub(super) fn kind(&self) -> ScriptKind {
         self.kind
     }
 
-    pub(super) fn arg(mut self, arg: impl AsRef<[u8]>) -> Self {
-        self.args.push(arg.as_ref().to_vec());
-        self
-    }
-
-    pub(super) fn number(self, number: impl std::fmt::Display) -> Self {
-        self.arg(number.to_string())
-    }
-
-    pub(super) fn flag(self, flag: bool) -> Self {
-        self.arg(if flag { "1" } else { "0" })
-    }
-
-    /// The command, about the sessions of `node`; `fresh` is random, with the letters of what is to be noted.
-    pub(super) fn command(
-        &self,
-        pubsub_channel: &str,
-        node: &str,
-        conn: &RedisConnection,
-        now: i64,
-        fresh: &str,
-    ) -> Cmd {
-        let keys = keys::of_channel(pubsub_channel, node);
+    pub(super) fn command(&self, conn: &RedisConnection, context: &CallContext<'_>) -> Cmd {
+        let keys = keys::of_channel(context.pubsub_channel, context.node);
         let mut command = redis::cmd("EVALSHA");
         command.arg(OF_CHANNEL[self.kind as usize].script.get_hash()).arg(keys.len());
         command.arg(&keys);
-        command.arg(conn.generation).arg(now).arg(pubsub_channel).arg(conn.server.publish_command()).arg(fresh);
-        command.arg(&self.args);
+        let arguments = self
+            .arguments
+            .clone()
+            .count("generation", conn.generation)
+            .number("now", context.now)
+            .text("pubsub_channel", context.pubsub_channel)
+            .text("publish_command", conn.server.publish_command())
+            .text("random", context.random)
+            .text("transitions", context.transitions);
+        command.arg(arguments.packed()).arg(&self.event);
         command
     }
 }
 
 /// Which generation the data is of, now that this server has it: this one at least.
 pub(super) fn generation(keyspace: &KeySpace, run_id: &str, newest: u64) -> Cmd {
-    eval(&GENERATION, &[&keyspace.generation()], &[run_id, &newest.to_string()])
+    let arguments = Arguments::default().text("run_id", run_id).count("newest", newest);
+    eval(&GENERATION, &[&keyspace.generation()], &arguments)
 }
 
 /// A node's heartbeat.
 pub(super) fn heartbeat(keyspace: &KeySpace, node: &str, lease_ms: i64) -> Cmd {
-    eval(&HEARTBEAT, &[&keyspace.nodes(), &keyspace.generation()], &[node, &lease_ms.to_string()])
+    let arguments = Arguments::default().text("node", node).number("lease", lease_ms);
+    eval(&HEARTBEAT, &[&keyspace.nodes(), &keyspace.generation()], &arguments)
 }
 
-fn eval(known: &NamedScript, keys: &[&str], args: &[&str]) -> Cmd {
+fn eval(known: &NamedScript, keys: &[&str], arguments: &Arguments) -> Cmd {
     let mut command = redis::cmd("EVALSHA");
     command.arg(known.script.get_hash()).arg(keys.len());
-    command.arg(keys).arg(args);
+    command.arg(keys).arg(arguments.packed());
     command
 }
 

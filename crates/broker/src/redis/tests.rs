@@ -3,7 +3,9 @@
 mod cluster;
 mod faults;
 mod kept;
+mod newer;
 mod nodes;
+mod version_1;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -4,7 +4,7 @@ use redis::Value;
 use tidings_model::channel::ChannelKey;
 use tidings_model::transition::{Change, Kind, Kinds, Transition};
 
-use super::reply::bytes;
+use super::reply::{Reply, bytes};
 
 /// The letters that scripts have for kinds that a broker decides.
 const LETTERS: [(Kind, char); 6] = [
@@ -21,17 +21,10 @@ pub(super) fn letters(wanted: Kinds) -> String {
     LETTERS.iter().filter(|(kind, _)| wanted.has(*kind)).map(|(_, letter)| letter).collect()
 }
 
-/// Takes the transitions off the end of a script's answer, in their order. Nothing is there in the answer of an error.
-pub(super) fn take(answer: &mut Value, channel: &ChannelKey) -> Vec<Transition> {
-    let Value::Array(parts) = answer else { return Vec::new() };
-    match parts.pop() {
-        Some(Value::Array(noted)) => noted.iter().filter_map(|note| read(note, channel)).collect(),
-        Some(other) => {
-            parts.push(other);
-            Vec::new()
-        }
-        None => Vec::new(),
-    }
+/// Takes the transitions from a script's answer, in their order.
+pub(super) fn take(reply: &mut Reply, channel: &ChannelKey) -> Vec<Transition> {
+    let noted = reply.list("transitions").unwrap_or_default();
+    noted.iter().filter_map(|note| read(note, channel)).collect()
 }
 
 fn read(note: &Value, channel: &ChannelKey) -> Option<Transition> {

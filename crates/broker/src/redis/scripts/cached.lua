@@ -1,2 +1,3 @@
--- The cached event: its position, itself, and for how long it is kept; or nothing.
-return finish(cached())
+-- The cached event.
+-- Answers cached: its position, the event, and its ttl, by name; or nothing.
+return finish('cached', cached())

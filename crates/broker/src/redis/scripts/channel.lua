@@ -1,20 +1,24 @@
 -- One channel: what every script begins with.
 --
 -- KEYS: meta (hash), log (stream), cache (string), users (hash), here (hash of one node's sessions).
--- ARGV: generation, now (ms), the channel's voice (where nodes subscribe), PUBLISH or SPUBLISH, 16 random hex digits and after
--- them a letter for each kind of transition that is to be noted: o occupied, v vacated, a member added, r member removed,
--- c number of subscriptions, m cache miss.
+-- ARGV: a MessagePack map of arguments by name; what a script's comment calls optional may be missing. Every script gets
+-- generation, now (ms), pubsub_channel (where nodes subscribe), publish_command (PUBLISH or SPUBLISH),
+-- random (16 hex digits), and transitions: a letter for each kind of transition that is to be noted: o occupied, v vacated,
+-- a member added, r member removed, c number of subscriptions, m cache miss.
 --
 -- meta: n number of the last message; s subscriptions; p j c what sessions joined with (presence, join_leave, count);
 -- ct, co when their number was told last, and whether that is owed; g e o generation, epoch and offset of the history;
--- b the epoch and the offset that it began with; t its ttl; x when its last entry is too old; f when a position that nobody is there for is forgotten; cx cp when the
--- cached event is too old, and its position; cm whether somebody has found no cached event since there was one; tn the
--- number of the last transition.
+-- b the epoch and the offset that it began with; t its ttl; x when its last entry is too old; f when a position that nobody
+-- is there for is forgotten; cx cp when the cached event is too old, and its position; cm whether somebody has found no
+-- cached event since there was one; tn the number of the last transition.
 --
--- Every answer ends with the transitions that were noted: kind, number, and what it is about, with spaces between.
+-- An answer is a name, its value, and so on, too. Each ends with transitions, those that were noted: kind, number, and what
+-- it is about, with spaces between.
+--
+-- Nodes of other versions use the same keys: docs/adr/0012 says what of them may change.
 local meta, log, cache, users, here = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
-local generation, now, voice, say = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3], ARGV[4]
-local fresh, wanted = string.sub(ARGV[5], 1, 16), string.sub(ARGV[5], 17)
+local arg = cmsgpack.unpack(ARGV[1])
+local generation, now = arg.generation, arg.now
 local MANY, COUNT_EVERY, SLACK = 100, 5000, 60000
 
 local m, changed, noted = {}, {}, {}
@@ -62,7 +66,7 @@ end
 -- The life of a history begins with its epoch, which begins with the generation that it was made in.
 local function begin_epoch()
   set('g', generation)
-  set('e', string.format('%x-', generation) .. fresh)
+  set('e', string.format('%x-', generation) .. arg.random)
   set('b', m.e .. ' ' .. int(num('o')))
 end
 
@@ -95,7 +99,7 @@ local function last_message() return last_number('n') end
 
 -- Notes a transition, if it is wanted.
 local function note(kind, about)
-  if not string.find(wanted, kind, 1, true) then return end
+  if not string.find(arg.transitions, kind, 1, true) then return end
   set('tn', last_number('tn') + 1)
   noted[#noted + 1] = kind .. ' ' .. m.tn .. ' ' .. about
 end
@@ -104,7 +108,7 @@ end
 local function tell(kind, head, body)
   if num('s') == 0 then return end
   set('n', last_message() + 1)
-  redis.call(say, voice, kind .. ' ' .. m.n .. ' ' .. head .. '\n' .. body)
+  redis.call(arg.publish_command, arg.pubsub_channel, kind .. ' ' .. m.n .. ' ' .. head .. '\n' .. body)
 end
 
 local function tell_count()
@@ -134,11 +138,11 @@ local function all_members()
 end
 
 -- Takes a session out, if it is there: where in the channel's messages that is, or nil.
-local function take_out(place)
-  local seat = redis.call('HGET', here, place)
+local function take_out(session_ref)
+  local seat = redis.call('HGET', here, session_ref)
   if not seat then return nil end
   local at = last_message()
-  redis.call('HDEL', here, place)
+  redis.call('HDEL', here, session_ref)
   set('s', math.max(num('s') - 1, 0))
   local session, user, shown = unpack(cmsgpack.unpack(seat))
   if user ~= '' then
@@ -162,8 +166,8 @@ local function take_out(place)
 end
 
 -- Puts a session in that isn't there; the member is told if `tells` says so, with the message that follows.
-local function put_in(place, session, user, shown, tells)
-  redis.call('HSET', here, place, cmsgpack.pack({session, user, shown}))
+local function put_in(session_ref, session, user, shown, tells)
+  redis.call('HSET', here, session_ref, cmsgpack.pack({session, user, shown}))
   set('s', num('s') + 1)
   if num('s') == 1 then note('o', '') end
   if user == '' then return nil end
@@ -182,10 +186,10 @@ end
 
 -- How the channel behaves is what the last session joined with: nobody brings any options to a leave.
 local function adopt(presence, join_leave, count)
-  set('p', presence == '1' and '1' or nil)
-  set('j', join_leave == '1' and '1' or nil)
-  set('c', count == '1' and '1' or nil)
-  if count ~= '1' then
+  set('p', presence and '1' or nil)
+  set('j', join_leave and '1' or nil)
+  set('c', count and '1' or nil)
+  if not count then
     set('ct', nil)
     set('co', nil)
   end
@@ -207,13 +211,14 @@ end
 
 local function cached()
   if not m.cx then return false end
-  return {m.cp, redis.call('GET', cache), num('cx') - now}
+  return {'position', m.cp, 'event', redis.call('GET', cache), 'ttl', num('cx') - now}
 end
 
--- Writes what has changed, and puts the answer together. What nobody is there for goes by itself in time, should nobody ask
+-- Writes what has changed, and puts the answer together from names and values. What nobody is there for goes by itself in time, should nobody ask
 -- for it again.
 local function finish(...)
   local answer = {...}
+  answer[#answer + 1] = 'transitions'
   answer[#answer + 1] = noted
   if num('s') == 0 and not m.e and not m.cx then
     redis.call('DEL', meta, log, cache, users)

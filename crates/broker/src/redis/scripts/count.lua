@@ -1,3 +1,3 @@
--- Tells the number of subscriptions, if that is owed and it is time. Answers whether it still is.
+-- Tells the number of subscriptions, if that is owed and it is time. Answers count_pending: whether it still is.
 tell_count()
-return finish(m.co or '0')
+return finish('count_pending', m.co or '0')

@@ -1,2 +1,2 @@
--- Who is there: what the first session of each user shows.
-return finish(all_members())
+-- Who is there. Answers members: what the first session of each user shows.
+return finish('members', all_members())

@@ -1,7 +1,8 @@
--- Says something. ARGV: by_client, history_size, history_ttl, cache_ttl ('' for none), the event.
+-- Says something. ARGV: by_client, history_size, history_ttl, cache_ttl (optional: not cached); behind the map the
+-- event, as it is kept.
 -- Answers subscriptions and users.
-local by_client, size, ttl = ARGV[6] == '1', tonumber(ARGV[7]), tonumber(ARGV[8])
-local cache_ttl, event = tonumber(ARGV[9]), ARGV[10]
+local by_client, size, ttl = arg.by_client, arg.history_size, arg.history_ttl
+local cache_ttl, event = arg.cache_ttl, ARGV[2]
 local position = '- 0'
 if not by_client then
   if size == 0 then forget_history() end
@@ -23,4 +24,4 @@ if not by_client then
   if num('s') == 0 then left_alone() end
 end
 tell('p', position, event)
-return finish(num('s'), user_count())
+return finish('subscriptions', num('s'), 'users', user_count())

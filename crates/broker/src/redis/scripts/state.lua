@@ -1,3 +1,3 @@
--- One channel: whether there is anything, subscriptions, users, epoch ('' for none), offset.
-local is_there = num('s') > 0 or m.e or m.cx
-return finish(is_there and 1 or 0, num('s'), user_count(), m.e or '', num('o'))
+-- One channel. Answers exists, whether there is anything; subscriptions, users, epoch ('' for none), offset.
+local exists = (num('s') > 0 or m.e or m.cx) and 1 or 0
+return finish('exists', exists, 'subscriptions', num('s'), 'users', user_count(), 'epoch', m.e or '', 'offset', num('o'))

@@ -28,7 +28,11 @@ fn escaped(bytes: &[u8]) -> String {
     text
 }
 
-fn strings(value: &Value) -> Vec<Vec<u8>> {
+/// Of what Redis keeps by name, what is a time or random.
+const RANDOM: [&str; 7] = ["ct", "cx", "f", "g", "generation", "run", "x"];
+
+/// All strings that a value consists of.
+pub(super) fn strings(value: &Value) -> Vec<Vec<u8>> {
     match value {
         Value::Array(all) => all.iter().flat_map(strings).collect(),
         Value::Map(all) => all.iter().flat_map(|(name, value)| [strings(name), strings(value)].concat()).collect(),
@@ -37,7 +41,7 @@ fn strings(value: &Value) -> Vec<Vec<u8>> {
 }
 
 /// An event that has everything that one may have.
-fn full_event() -> Arc<Event> {
+pub(super) fn full_event() -> Arc<Event> {
     Arc::new(Event {
         id: "e1".to_owned(),
         app: "1".into(),
@@ -90,6 +94,18 @@ async fn recorded(fixture: RedisFixture) -> String {
             all.chunks(2).map(|pair| format!("{} {}", escaped(&pair[0]), escaped(&pair[1]))).collect();
         all.sort();
         all.iter().for_each(|line| writeln!(text, "{what} {line}").unwrap());
+    }
+    for (what, key) in [("meta", "tidings:{1:c}:meta"), ("generation", "{tidings}:generation")] {
+        let all = strings(&fixture.does(&["HGETALL", key]).await);
+        let mut all: Vec<_> = all.chunks(2).map(|pair| [escaped(&pair[0]), escaped(&pair[1])]).collect();
+        all.sort();
+        for [name, value] in all {
+            writeln!(text, "{what} {name} {}", if RANDOM.contains(&&*name) { "*" } else { &value }).unwrap();
+        }
+    }
+    let index = format!("{{tidings}}:channels:{}", fixture.broker().core.name());
+    for channel in strings(&fixture.does(&["ZRANGE", &index, "0", "-1"]).await) {
+        writeln!(text, "index {}", escaped(&channel)).unwrap();
     }
     world.leave(1).await;
     world.leave(2).await;

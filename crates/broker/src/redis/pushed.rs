@@ -1,0 +1,66 @@
+//! What Redis pushes over a connection: messages of channels, orders to all nodes, and news of the connection itself.
+
+use std::sync::Arc;
+
+use redis::{PushInfo, PushKind};
+
+use super::core::Core;
+use super::pubsub_message::PubsubMessage;
+use super::reply::bytes;
+use super::servers::RedisConnection;
+use super::{keys, ops};
+use crate::codec;
+
+/// Something was pushed over this connection.
+pub(super) fn received(core: &Arc<Core>, conn: &RedisConnection, push: &PushInfo) {
+    match push.kind {
+        PushKind::Message | PushKind::SMessage => {
+            if let [channel, payload] = push.data.as_slice()
+                && let (Some(channel), Some(payload)) = (bytes(channel), bytes(payload))
+            {
+                message(core, conn, channel, payload);
+            }
+        }
+        PushKind::SUnsubscribe => {
+            let pubsub_channel =
+                push.data.first().and_then(bytes).and_then(|pubsub_channel| std::str::from_utf8(pubsub_channel).ok());
+            conn.unsubscribed(pubsub_channel.unwrap_or_default());
+        }
+        PushKind::Disconnection => conn.give_up("it was closed"),
+        _ => {}
+    }
+}
+
+fn message(core: &Arc<Core>, conn: &RedisConnection, pubsub_channel: &[u8], payload: &[u8]) {
+    let Ok(pubsub_channel) = std::str::from_utf8(pubsub_channel) else { return };
+    let Some(key) = keys::channel(pubsub_channel) else {
+        match codec::read_control(payload) {
+            Some(control) => core.control(control),
+            None => core.passed_over("order"),
+        }
+        return;
+    };
+    if core.connection(&key).is_ok_and(|present| present.number != conn.number) {
+        return;
+    }
+    let Some(message) = PubsubMessage::read(payload, &key) else {
+        return conn.give_up("a message makes no sense");
+    };
+    if !message.is_understood() {
+        core.passed_over("message");
+    }
+    let (is_whole, starts) = {
+        let mut channels = core.partition(&key);
+        let Some(local) = channels.get_mut(&key) else { return };
+        let is_whole = local.receive(message, core.notifier(&key));
+        let starts = local.wants_task();
+        local.has_task |= starts;
+        (is_whole, starts)
+    };
+    if !is_whole {
+        conn.give_up("a message is missing");
+    }
+    if starts {
+        ops::start_task(core, key);
+    }
+}

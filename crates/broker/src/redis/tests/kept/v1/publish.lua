@@ -1,0 +1,26 @@
+-- Says something. ARGV: by_client, history_size, history_ttl, cache_ttl ('' for none), the event.
+-- Answers subscriptions and users.
+local by_client, size, ttl = ARGV[6] == '1', tonumber(ARGV[7]), tonumber(ARGV[8])
+local cache_ttl, event = tonumber(ARGV[9]), ARGV[10]
+local position = '- 0'
+if not by_client then
+  if size == 0 then forget_history() end
+  if not cache_ttl then drop_cache() end
+  if size > 0 then
+    begin_history(ttl)
+    set('o', num('o') + 1)
+    set('t', ttl)
+    set('x', math.max(num('x'), now + ttl))
+    position = m.e .. ' ' .. m.o
+    redis.call('XADD', log, 'MAXLEN', size, m.o .. '-0', 'x', int(now + ttl), 'd', event)
+  end
+  if cache_ttl then
+    set('cx', now + cache_ttl)
+    set('cp', position)
+    set('cm', nil)
+    redis.call('SET', cache, event, 'PX', int(cache_ttl + SLACK))
+  end
+  if num('s') == 0 then left_alone() end
+end
+tell('p', position, event)
+return finish(num('s'), user_count())
