@@ -10,14 +10,14 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::body::Body;
 use bytes::BytesMut;
-use http::header::{AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER};
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
+use http::header::{AUTHORIZATION, CONNECTION, CONTENT_LENGTH, RETRY_AFTER};
+use http::{HeaderMap, HeaderValue, Method, Request, Uri};
 use parking_lot::Mutex;
 use tidings_live::{Guard, Socket};
 use tidings_model::app::Token;
-use tidings_wire::{has_head_end, response_head};
+use tidings_model::clock::{Clock, SystemClock};
+use tidings_wire::{ProblemDetails, ProblemKind, has_head_end, response_head};
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
@@ -235,26 +235,13 @@ fn words(full: Full) -> (&'static str, &'static str) {
 /// The answer to any HTTP request.
 fn overloaded(full: Full) -> Vec<u8> {
     let (detail, remedy) = words(full);
-    let problem = serde_json::json!({
-        "type": "urn:tidings:problem:overloaded",
-        "title": "Overloaded",
-        "status": 503,
-        "detail": detail,
-        "code": "overloaded",
-        "remedy": remedy,
-    })
-    .to_string();
-    let response = Response::builder()
-        .status(StatusCode::SERVICE_UNAVAILABLE)
-        .header(CONTENT_TYPE, "application/problem+json")
-        .header(RETRY_AFTER, "1")
-        .header(http::header::CONTENT_LENGTH, problem.len())
-        .header(http::header::CONNECTION, "close")
-        .body(Body::empty())
-        .unwrap_or_default();
-    let now = tidings_model::clock::Clock::wall_ms(&tidings_model::clock::SystemClock::new());
-    let mut bytes = response_head(response.status(), response.headers(), now).to_vec();
-    bytes.extend_from_slice(problem.as_bytes());
+    let problem = ProblemDetails { kind: ProblemKind::OVERLOADED, detail, field: None, remedy: Some(remedy) };
+    let (mut head, body) = problem.response().into_parts();
+    head.headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+    head.headers.insert(CONTENT_LENGTH, body.len().into());
+    head.headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    let mut bytes = response_head(head.status, &head.headers, SystemClock::new().wall_ms()).to_vec();
+    bytes.extend_from_slice(&body);
     bytes
 }
 

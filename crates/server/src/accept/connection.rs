@@ -12,12 +12,13 @@ use axum::Router;
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use bytes::{Bytes, BytesMut};
-use http::header::{CONNECTION, CONTENT_TYPE, RETRY_AFTER};
+use http::header::{CONNECTION, RETRY_AFTER};
 use http::{HeaderMap, HeaderValue, Request, StatusCode};
 use hyper::body::Incoming;
 use hyper::server::conn::http1::Builder;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tidings_live::{BorrowedConn, ClientAddr, FailedProof, Guard, Io, Socket};
+use tidings_wire::{ProblemDetails, ProblemKind};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
@@ -234,9 +235,13 @@ pub(super) async fn answer(service: &Service, mut request: Request<Body>, peer: 
 }
 
 fn too_slow() -> Response {
-    let problem = r#"{"type":"urn:tidings:problem:overloaded","title":"Overloaded","status":503,"detail":"the request took too long","code":"overloaded","remedy":"send it again; with the same Idempotency-Key it happens once"}"#;
-    (StatusCode::SERVICE_UNAVAILABLE, [(CONTENT_TYPE, "application/problem+json"), (RETRY_AFTER, "1")], problem)
-        .into_response()
+    let problem = ProblemDetails {
+        kind: ProblemKind::OVERLOADED,
+        detail: "the request took too long",
+        field: None,
+        remedy: Some("send it again; with the same Idempotency-Key it happens once"),
+    };
+    ([(RETRY_AFTER, "1")], problem.response().map(Body::from)).into_response()
 }
 
 #[cfg(all(test, target_os = "linux"))]

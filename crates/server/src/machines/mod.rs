@@ -6,12 +6,14 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use axum::body::Body;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get};
 use axum::{Json, Router};
 use http::{StatusCode, header};
 use serde_json::{Value, json};
+use tidings_wire::{ProblemDetails, ProblemKind};
 
 pub(crate) use beside::Beside;
 
@@ -91,15 +93,13 @@ fn both<S: Clone + Send + Sync + 'static>(router: Router<S>, path: &str, route: 
 
 /// What no door and no machine's path answers, in the form that the API's own refusals have (RFC 9457).
 async fn nothing() -> Response {
-    let problem = json!({
-        "type": "urn:tidings:problem:not_found",
-        "title": "Not found",
-        "status": 404,
-        "detail": "there is nothing at this path",
-        "code": "not_found",
-        "remedy": "the API is below /v1; /healthz, /readyz and /metrics are for machines",
-    });
-    (StatusCode::NOT_FOUND, [(header::CONTENT_TYPE, "application/problem+json")], problem.to_string()).into_response()
+    let problem = ProblemDetails {
+        kind: ProblemKind::NOT_FOUND,
+        detail: "there is nothing at this path",
+        field: None,
+        remedy: Some("the API is below /v1; /healthz, /readyz and /metrics are for machines"),
+    };
+    problem.response().map(Body::from)
 }
 
 /// The process runs and answers; whether it can do its work is another question.
