@@ -19,7 +19,7 @@ const CIRCULAR: [(&str, usize); 9] = [
     ("crates/engine", 2),
     ("crates/live", 9),
     ("crates/model", 13),
-    ("crates/server", 47),
+    ("crates/server", 41),
     ("crates/store", 9),
 ];
 

@@ -1,6 +1,7 @@
 //! `/healthz`, `/readyz`, `/metrics`, and what load balancers and platforms ask without being told to.
 
 mod beside;
+mod paths;
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -15,15 +16,12 @@ use http::{StatusCode, header};
 use serde_json::{Value, json};
 use tidings_wire::{ProblemDetails, ProblemKind};
 
+use paths::READY_PATHS;
+
 pub(crate) use beside::Beside;
+pub(crate) use paths::PATHS;
 
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-
-/// What other systems ask to learn whether requests may be sent: `/` by most load balancers, the others by the platforms of
-/// other push servers' users.
-const READY_PATHS: [&str; 4] = ["/", "/ready", "/up", "/accept-traffic"];
-/// Every path there is here; each is there with a trailing slash, too.
-pub(crate) const PATHS: [&str; 7] = ["/", "/ready", "/up", "/accept-traffic", "/healthz", "/readyz", "/metrics"];
 
 /// What an engine says about itself.
 pub(crate) trait Vitals: Send + Sync + 'static {
