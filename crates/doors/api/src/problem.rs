@@ -6,7 +6,7 @@ use std::fmt::Display;
 
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
-use http::header::{CONNECTION, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::header::{RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderValue, StatusCode};
 use tidings_broker::BrokerError;
 use tidings_bus::{ManageError, PublishError};
@@ -171,10 +171,6 @@ impl IntoResponse for Problem {
         let headers = response.headers_mut();
         if let Some(seconds) = self.retry_after {
             headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
-        }
-        if self.code == Code::TooLarge {
-            // The rest of the body is not read, so the connection ends here: its client has to know before it sends again.
-            headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
         if matches!(self.code, Code::Unauthorized | Code::TokenExpired) {
             headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"tidings\""));

@@ -6,14 +6,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::task::Poll;
 
-use axum::body::Body;
 use http::header::CONNECTION;
-use http::{HeaderMap, Request};
+use http::{HeaderMap, Request, StatusCode};
 use hyper::body::Incoming;
 use hyper::server::conn::http1::Builder;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tidings_live::{BorrowedConn, ConnHandle};
 
+use super::drain;
 use super::service::{Service, close_after};
 
 /// The most bytes that a request's head may take.
@@ -29,17 +29,23 @@ pub(super) async fn serve(
 ) {
     // A request has been read and is not answered.
     let is_busy = Arc::new(AtomicBool::new(false));
+    // The last request's body has not come to its end.
+    let lingers = Arc::new(AtomicBool::new(false));
     let answer = |request: Request<Incoming>| {
-        let (service, handle, is_busy) = (Arc::clone(service), handle.clone(), Arc::clone(&is_busy));
+        let (service, handle) = (Arc::clone(service), handle.clone());
+        let (is_busy, lingers) = (Arc::clone(&is_busy), Arc::clone(&lingers));
         is_busy.store(true, Relaxed);
         async move {
             let closes = says_close(request.headers());
-            let mut request = request.map(Body::new);
-            request.extensions_mut().insert(handle);
+            let (mut request, rest) = drain::watched(request);
+            request.extensions_mut().insert(handle.clone());
             let mut response = service.answer(request, peer).await;
-            if closes {
+            let leaves_http = handle.is_taken() || response.status() == StatusCode::SWITCHING_PROTOCOLS;
+            let breaks_off = !leaves_http && !rest.read().await;
+            if closes || breaks_off {
                 close_after(&mut response);
             }
+            lingers.store(breaks_off, Relaxed);
             is_busy.store(false, Relaxed);
             Ok::<_, Infallible>(response)
         }
@@ -74,6 +80,11 @@ pub(super) async fn serve(
     // What clients do to their connections is their business, and no reason to fill the log.
     if let Err(error) = ended {
         tracing::debug!(%error, %peer, "connection ended");
+    }
+    if lingers.load(Relaxed)
+        && let Some(socket) = handle.take()
+    {
+        drain::part(socket, b"", drain::LONG).await;
     }
 }
 

@@ -1,5 +1,6 @@
 //! Real connections against the accept loop: limits, the end, encryption, and leaving HTTP.
 
+mod bodies;
 mod streams;
 
 use std::convert::Infallible;
@@ -68,6 +69,7 @@ async fn start_with(settings: ConnectionSettings, tls: Option<Tls>) -> Running {
         .route("/say", post(say))
         .route("/nothing", post(StatusCode::NO_CONTENT))
         .route("/echo", get(echo))
+        .merge(bodies::router())
         .merge(streams::router());
     let (stop, stopped) = oneshot::channel();
     let shutdown = async move {
