@@ -2,8 +2,9 @@
 //! session.
 //!
 //! hyper gives a connection up only for an upgrade, and a stream of events is none (WHATWG HTML, "Server-sent events"). As
-//! hyper's response, a stream costs two buffers of 8 KiB and a task. So hyper gets a [`BorrowedConn`]; a handler may take the
-//! socket back with its [`ConnHandle`] instead of answering, and hyper then finds the connection closed.
+//! hyper's response, a stream costs two buffers of 8 KiB and a task. So whoever reads a connection's requests gets a
+//! [`BorrowedConn`]; a handler may take the socket back with its [`ConnHandle`] instead of answering, and the connection is then
+//! closed for HTTP.
 
 use std::io;
 use std::pin::Pin;
@@ -43,6 +44,11 @@ impl ConnHandle {
         self.0.socket.lock().take()
     }
 
+    /// Whether somebody has taken it: then nobody is left to be answered over HTTP.
+    pub fn is_taken(&self) -> bool {
+        self.0.socket.lock().is_none()
+    }
+
     /// Whether HTTP has read something since it last wrote: a request, or the beginning of one.
     pub fn is_unanswered(&self) -> bool {
         self.0.unanswered.load(Relaxed)
@@ -62,6 +68,12 @@ impl BorrowedConn {
     pub fn new(socket: Socket, early: Bytes) -> (Self, ConnHandle) {
         let shared = Arc::new(Borrowed { socket: Mutex::new(Some(socket)), unanswered: AtomicBool::new(false) });
         (Self { shared: Arc::clone(&shared), early }, ConnHandle(shared))
+    }
+
+    /// Puts back what was read of it, for whoever reads it next. Nothing that was put back before may be left.
+    pub fn put_back(&mut self, read: Bytes) {
+        debug_assert!(self.early.is_empty(), "what was put back is read first");
+        self.early = read;
     }
 
     /// The connection, after an upgrade, and what HTTP has not read yet of what came before.

@@ -7,6 +7,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 use tidings_testkit::{Api, Server, dial, eventually, server};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 const SOON: Duration = Duration::from_secs(30);
 
@@ -175,4 +176,72 @@ async fn what_proves_nothing_is_counted_and_told_through_each_door() {
     let words = ["a request's proof does not hold", "client=127.0.0.1", "reason=\"api_key\""];
     logged(&server, &words, async || drop(guess.get("/v1/hooks").await)).await;
     assert!(!server.stderr().contains("a-guess"), "the key is in the log");
+}
+
+/// The heads of requests to all doors, and the status by which a long body is refused.
+fn refused_by_doors(server: &Server) -> Vec<(String, u16)> {
+    let host = |path: &str| format!("POST {path} HTTP/1.1\r\nHost: x\r\n");
+    let app = &server.credentials.app_id;
+    let key = |key: &str| format!("Authorization: Bearer {key}\r\n");
+    vec![
+        (host("/v1/events") + &key("wrong"), 401),
+        (host("/v1/events") + &key(&server.credentials.api_key), 413),
+        (host("/v1/nothing") + &key(&server.credentials.api_key), 404),
+        (host(&format!("/apps/{app}/events")), 401),
+        (host("/apps/none/events"), 404),
+        (host(&format!("/a/{app}/pusher/auth")), 413),
+        (host("/nothing"), 404),
+    ]
+}
+
+/// The status and the head of an answer, whose body is read as well.
+async fn answer(stream: &mut TcpStream) -> std::io::Result<(u16, String)> {
+    let read = async {
+        let mut head = String::new();
+        while !head.ends_with("\r\n\r\n") {
+            head.push(char::from(stream.read_u8().await?));
+        }
+        let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")?.parse().ok());
+        stream.read_exact(&mut vec![0; length.unwrap_or(0)]).await?;
+        Ok((head.get(9..12).and_then(|status| status.parse().ok()).unwrap_or(0), head))
+    };
+    tokio::time::timeout(SOON, read).await?
+}
+
+// covers: G065
+#[tokio::test]
+async fn each_doors_answer_to_a_refused_body_arrives() {
+    let server = server().alone().start().await;
+    let (short, long) = (" ".repeat(20_000), " ".repeat(300_000));
+    let by_length = |body: &str| format!("Content-Length: {}\r\n\r\n{body}", body.len());
+    let in_chunks = |body: &str| format!("Transfer-Encoding: chunked\r\n\r\n{:x}\r\n{body}\r\n0\r\n\r\n", body.len());
+    for (head, refused) in refused_by_doors(&server) {
+        for line in ["", "Connection: close\r\n", "Expect: 100-continue\r\n"] {
+            for body in [by_length(&long), in_chunks(&long), by_length(&short)] {
+                let what = format!("{head}{line}{}", &body[..30]);
+                let mut stream = dial(server.addr).await;
+                // Everything is sent before anything is read, as simple clients do.
+                let request = format!("{head}{line}{body}");
+                stream.write_all(request.as_bytes()).await.unwrap_or_else(|error| panic!("{what}: {error}"));
+                let (mut status, mut head) = answer(&mut stream).await.expect(&what);
+                if status == 100 {
+                    (status, head) = answer(&mut stream).await.expect(&what);
+                }
+                let is_long = body.len() > long.len();
+                assert!(if is_long { status == refused } else { (400..500).contains(&status) }, "{what}: {head}");
+                if head.contains("connection: close") {
+                    assert!(!line.is_empty(), "{what}: the connection goes on, if its client wants it to");
+                    let mut rest = String::new();
+                    tokio::time::timeout(SOON, stream.read_to_string(&mut rest))
+                        .await
+                        .expect("still open")
+                        .expect(&what);
+                    assert_eq!(rest, "", "{what}");
+                } else {
+                    stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+                    assert_eq!(answer(&mut stream).await.expect(&what).0, 200, "{what}");
+                }
+            }
+        }
+    }
 }

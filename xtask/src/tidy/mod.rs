@@ -4,7 +4,9 @@
 //! modules are told apart, the rest is search. That is enough for rules that say what must not occur somewhere.
 
 mod boundaries;
+mod circles;
 mod covers;
+mod imports;
 mod layers;
 mod pages;
 mod source;
@@ -105,7 +107,7 @@ impl Tree {
 
 type Rule = fn(&Tree) -> Vec<Finding>;
 
-const RULES: [Rule; 17] = [
+const RULES: [Rule; 18] = [
     style::module_docs,
     style::file_size,
     style::unsafe_code,
@@ -118,6 +120,7 @@ const RULES: [Rule; 17] = [
     boundaries::own_folders,
     boundaries::quiet_libraries,
     layers::dependencies,
+    circles::circles,
     words::machine_paths,
     words::addresses_and_numbers,
     covers::covers,

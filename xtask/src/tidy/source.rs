@@ -209,11 +209,14 @@ fn closing_quote(inner: &str, quote: char) -> usize {
     inner.len()
 }
 
+/// What marks a module that is built for tests alone; the second begins a condition that says more.
+const FOR_TESTS: [&str; 2] = ["#[cfg(test)]", "#[cfg(all(test,"];
+
 /// The lines of each `#[cfg(test)] mod … { … }`.
 fn test_module_lines(code: &str) -> Vec<std::ops::RangeInclusive<usize>> {
     let line_of = |at: usize| code[..at].matches('\n').count() + 1;
     let mut found = Vec::new();
-    for (start, attribute) in code.match_indices("#[cfg(test)]") {
+    for (start, attribute) in FOR_TESTS.iter().flat_map(|attribute| code.match_indices(attribute)) {
         let behind = start + attribute.len();
         let item = code[behind..].trim_start();
         // `pub(crate) mod`, further attributes and functions for tests alone are covered by looking for the brace.
@@ -260,6 +263,8 @@ mod tests {
         assert!(source.shipped_code.contains("fn a") && source.shipped_code.contains("fn c"));
         assert!(!source.shipped_code.contains("fn b"));
         assert!(source.shipped_strings.is_empty());
+        let on_linux = text.replace("(test)", "(all(test, target_os = \"linux\"))");
+        assert!(!Source::new("crates/a/src/b.rs", &on_linux).shipped_code.contains("fn b"));
         assert!(Source::new("crates/a/src/b/tests.rs", text).shipped_uses(&["Instant::now"]).is_empty());
     }
 

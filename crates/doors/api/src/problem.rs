@@ -4,16 +4,17 @@
 
 use std::fmt::Display;
 
+use axum::body::Body;
 use axum::response::{IntoResponse, Response};
-use http::header::{CONNECTION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::header::{RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderValue, StatusCode};
-use serde::Serialize;
 use tidings_broker::BrokerError;
 use tidings_bus::{ManageError, PublishError};
 use tidings_live::FailedProof;
 use tidings_model::excerpt;
 use tidings_model::payload::FieldTypeError;
 use tidings_store::StoreError;
+use tidings_wire::{ProblemDetails, ProblemKind};
 
 /// What is wrong, for programs. `docs/api.md` lists them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,39 +52,40 @@ pub(crate) enum Code {
 
 impl Code {
     /// The word, its status and its title.
-    fn parts(self) -> (&'static str, StatusCode, &'static str) {
+    fn kind(self) -> ProblemKind {
+        let new = ProblemKind::new;
         match self {
-            Self::InvalidJson => ("invalid_json", StatusCode::BAD_REQUEST, "Invalid JSON"),
-            Self::InvalidRequest => ("invalid_request", StatusCode::BAD_REQUEST, "Invalid request"),
-            Self::Unauthorized => ("unauthorized", StatusCode::UNAUTHORIZED, "Unauthorized"),
-            Self::TokenExpired => ("token_expired", StatusCode::UNAUTHORIZED, "Token expired"),
-            Self::Forbidden => ("forbidden", StatusCode::FORBIDDEN, "Forbidden"),
-            Self::NotFound => ("not_found", StatusCode::NOT_FOUND, "Not found"),
-            Self::UnknownApp => ("unknown_app", StatusCode::NOT_FOUND, "Unknown app"),
-            Self::MethodNotAllowed => ("method_not_allowed", StatusCode::METHOD_NOT_ALLOWED, "Method not allowed"),
+            Self::InvalidJson => new("invalid_json", StatusCode::BAD_REQUEST, "Invalid JSON"),
+            Self::InvalidRequest => ProblemKind::INVALID_REQUEST,
+            Self::Unauthorized => new("unauthorized", StatusCode::UNAUTHORIZED, "Unauthorized"),
+            Self::TokenExpired => new("token_expired", StatusCode::UNAUTHORIZED, "Token expired"),
+            Self::Forbidden => new("forbidden", StatusCode::FORBIDDEN, "Forbidden"),
+            Self::NotFound => ProblemKind::NOT_FOUND,
+            Self::UnknownApp => new("unknown_app", StatusCode::NOT_FOUND, "Unknown app"),
+            Self::MethodNotAllowed => new("method_not_allowed", StatusCode::METHOD_NOT_ALLOWED, "Method not allowed"),
             Self::UnsupportedMediaType => {
-                ("unsupported_media_type", StatusCode::UNSUPPORTED_MEDIA_TYPE, "Unsupported media type")
+                new("unsupported_media_type", StatusCode::UNSUPPORTED_MEDIA_TYPE, "Unsupported media type")
             }
-            Self::Exists => ("exists", StatusCode::CONFLICT, "Exists already"),
-            Self::Conflict => ("conflict", StatusCode::CONFLICT, "Conflict"),
-            Self::InUse => ("in_use", StatusCode::CONFLICT, "In use"),
-            Self::IdTaken => ("id_taken", StatusCode::CONFLICT, "Id taken"),
-            Self::IdempotencyKeyTaken => ("idempotency_key_taken", StatusCode::CONFLICT, "Idempotency key taken"),
-            Self::TooLarge => ("too_large", StatusCode::PAYLOAD_TOO_LARGE, "Too large"),
-            Self::InvalidField => ("invalid_field", StatusCode::UNPROCESSABLE_ENTITY, "Invalid field"),
-            Self::UnknownField => ("unknown_field", StatusCode::UNPROCESSABLE_ENTITY, "Unknown field"),
-            Self::MissingField => ("missing_field", StatusCode::UNPROCESSABLE_ENTITY, "Missing field"),
-            Self::UnknownHook => ("unknown_hook", StatusCode::UNPROCESSABLE_ENTITY, "Unknown hook"),
-            Self::BlockedAddress => ("blocked_address", StatusCode::UNPROCESSABLE_ENTITY, "Blocked address"),
-            Self::LimitReached => ("limit_reached", StatusCode::UNPROCESSABLE_ENTITY, "Limit reached"),
-            Self::RateLimited => ("rate_limited", StatusCode::TOO_MANY_REQUESTS, "Rate limited"),
-            Self::Internal => ("internal", StatusCode::INTERNAL_SERVER_ERROR, "Internal error"),
-            Self::StoreFull => ("store_full", StatusCode::SERVICE_UNAVAILABLE, "Store full"),
-            Self::StoreLocked => ("store_locked", StatusCode::SERVICE_UNAVAILABLE, "Store locked"),
-            Self::StoreUnreachable => ("store_unreachable", StatusCode::SERVICE_UNAVAILABLE, "Store unreachable"),
-            Self::StoreUnusable => ("store_unusable", StatusCode::SERVICE_UNAVAILABLE, "Store unusable"),
-            Self::Overloaded => ("overloaded", StatusCode::SERVICE_UNAVAILABLE, "Overloaded"),
-            Self::Closing => ("closing", StatusCode::SERVICE_UNAVAILABLE, "Closing"),
+            Self::Exists => new("exists", StatusCode::CONFLICT, "Exists already"),
+            Self::Conflict => new("conflict", StatusCode::CONFLICT, "Conflict"),
+            Self::InUse => new("in_use", StatusCode::CONFLICT, "In use"),
+            Self::IdTaken => new("id_taken", StatusCode::CONFLICT, "Id taken"),
+            Self::IdempotencyKeyTaken => new("idempotency_key_taken", StatusCode::CONFLICT, "Idempotency key taken"),
+            Self::TooLarge => new("too_large", StatusCode::PAYLOAD_TOO_LARGE, "Too large"),
+            Self::InvalidField => new("invalid_field", StatusCode::UNPROCESSABLE_ENTITY, "Invalid field"),
+            Self::UnknownField => new("unknown_field", StatusCode::UNPROCESSABLE_ENTITY, "Unknown field"),
+            Self::MissingField => new("missing_field", StatusCode::UNPROCESSABLE_ENTITY, "Missing field"),
+            Self::UnknownHook => new("unknown_hook", StatusCode::UNPROCESSABLE_ENTITY, "Unknown hook"),
+            Self::BlockedAddress => new("blocked_address", StatusCode::UNPROCESSABLE_ENTITY, "Blocked address"),
+            Self::LimitReached => new("limit_reached", StatusCode::UNPROCESSABLE_ENTITY, "Limit reached"),
+            Self::RateLimited => ProblemKind::RATE_LIMITED,
+            Self::Internal => new("internal", StatusCode::INTERNAL_SERVER_ERROR, "Internal error"),
+            Self::StoreFull => new("store_full", StatusCode::SERVICE_UNAVAILABLE, "Store full"),
+            Self::StoreLocked => new("store_locked", StatusCode::SERVICE_UNAVAILABLE, "Store locked"),
+            Self::StoreUnreachable => new("store_unreachable", StatusCode::SERVICE_UNAVAILABLE, "Store unreachable"),
+            Self::StoreUnusable => new("store_unusable", StatusCode::SERVICE_UNAVAILABLE, "Store unusable"),
+            Self::Overloaded => ProblemKind::OVERLOADED,
+            Self::Closing => new("closing", StatusCode::SERVICE_UNAVAILABLE, "Closing"),
         }
     }
 }
@@ -99,20 +101,6 @@ pub(crate) struct Problem {
     retry_after: Option<u64>,
     /// For who slows down guessing.
     failed: Option<FailedProof>,
-}
-
-#[derive(Serialize)]
-struct Details<'a> {
-    #[serde(rename = "type")]
-    kind: String,
-    title: &'static str,
-    status: u16,
-    detail: &'a str,
-    code: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    field: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    remedy: Option<&'a str>,
 }
 
 impl Problem {
@@ -173,27 +161,16 @@ pub(crate) fn shown(text: &str) -> String {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let (code, status, title) = self.code.parts();
-        let details = Details {
-            kind: format!("urn:tidings:problem:{code}"),
-            title,
-            status: status.as_u16(),
+        let details = ProblemDetails {
+            kind: self.code.kind(),
             detail: &self.detail,
-            code,
             field: self.field.as_deref(),
             remedy: self.remedy.as_deref(),
         };
-        // Texts and numbers always can be written.
-        let body = serde_json::to_vec(&details).unwrap_or_default();
-        let mut response = (status, body).into_response();
+        let mut response = details.response().map(Body::from);
         let headers = response.headers_mut();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         if let Some(seconds) = self.retry_after {
             headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
-        }
-        if self.code == Code::TooLarge {
-            // The rest of the body is not read, so the connection ends here: its client has to know before it sends again.
-            headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
         if matches!(self.code, Code::Unauthorized | Code::TokenExpired) {
             headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"tidings\""));

@@ -1,29 +1,21 @@
-//! Connections for which there is no place: each is accepted all the same and answered at once, and some are served.
-//!
-//! A few descriptors are kept for them. A connection waits here until the head of its request is there. Then a probe or a
-//! request with the operator's key is served, by itself, and any other is refused in the words of its protocol. When more wait
-//! than may, the one that has waited longest is refused unheard: so a head that follows its connection at once is read, however many
-//! others come and say nothing.
+//! What is kept for connections that have no place: how many may wait, which are served all the same, and the refusal of all
+//! others.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::body::Body;
-use bytes::BytesMut;
-use http::header::{AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER};
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
+use http::header::{AUTHORIZATION, CONNECTION, CONTENT_LENGTH, RETRY_AFTER};
+use http::{HeaderMap, HeaderValue, Method, Request};
 use parking_lot::Mutex;
-use tidings_live::{Guard, Socket};
+use tidings_live::Socket;
 use tidings_model::app::Token;
-use tidings_wire::{has_head_end, response_head};
-use tokio::io::AsyncReadExt;
-use tokio::net::TcpStream;
+use tidings_model::clock::{Clock, SystemClock};
+use tidings_wire::{ProblemDetails, ProblemKind, response_head};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
-use super::NoRoom;
-use super::connection::{self, Service, part};
+use super::drain;
 use super::metrics::Metrics;
 use super::notice::Notice;
 use super::places::Full;
@@ -39,12 +31,9 @@ const OPERATORS: usize = 32;
 const PARTING: usize = 16;
 /// What all of these may have open.
 pub(crate) const DESCRIPTORS: usize = WAITING + PROBES + OPERATORS + PARTING;
-/// How long the handshake and the head may take.
-const PATIENCE: Duration = Duration::from_secs(5);
-/// The longest head that is read here.
-const MAX_HEAD: usize = 8 << 10;
-/// Its header lines at most.
-const MAX_LINES: usize = 64;
+
+/// What a client that asks for a session is answered when there is no room for its connection; `None` for any other request.
+pub(crate) type NoRoom = Arc<dyn Fn(&Request<()>) -> Option<Vec<u8>> + Send + Sync>;
 
 /// What is kept for connections without a place.
 pub(super) struct Aside {
@@ -67,10 +56,10 @@ struct Queue {
 
 /// One that waits.
 pub(super) struct Waiting {
-    aside: Arc<Aside>,
+    pub(super) aside: Arc<Aside>,
     number: u64,
     /// Notified when others need its place.
-    is_over: Arc<Notify>,
+    pub(super) is_over: Arc<Notify>,
 }
 
 impl Aside {
@@ -105,7 +94,7 @@ impl Aside {
     }
 
     /// What lets this request be served although there is no place.
-    fn exempt(&self, request: &Request<()>) -> Option<OwnedSemaphorePermit> {
+    pub(super) fn exempt(&self, request: &Request<()>) -> Option<OwnedSemaphorePermit> {
         let permits = if is_probe(request) {
             &self.probes
         } else if self.is_operators(request.headers()) {
@@ -122,7 +111,7 @@ impl Aside {
         given.is_some_and(|(scheme, given)| scheme.eq_ignore_ascii_case("bearer") && key.matches(given.trim()))
     }
 
-    async fn refuse(&self, socket: Socket, head: Option<&Request<()>>, full: Full, peer: SocketAddr) {
+    pub(super) async fn refuse(&self, socket: Socket, head: Option<&Request<()>>, full: Full, peer: SocketAddr) {
         self.metrics.refused(full);
         if let Some(suppressed) = self.notice.due() {
             let (reason, remedy) = words(full);
@@ -130,7 +119,7 @@ impl Aside {
         }
         let answer = head.and_then(|head| (self.no_room)(head)).unwrap_or_else(|| overloaded(full));
         let may_linger = Arc::clone(&self.parting).try_acquire_owned();
-        let parting = part(socket, &answer);
+        let parting = drain::part(socket, &answer, drain::BRIEF);
         if may_linger.is_ok() {
             parting.await;
         } else {
@@ -144,71 +133,6 @@ impl Drop for Waiting {
     fn drop(&mut self) {
         self.aside.waiting.lock().heads.retain(|(number, _)| *number != self.number);
     }
-}
-
-/// Answers a connection that has no place.
-pub(super) async fn serve(stream: TcpStream, peer: SocketAddr, full: Full, waiting: Waiting, service: Arc<Service>) {
-    let aside = Arc::clone(&waiting.aside);
-    let mut patience = std::pin::pin!(tokio::time::sleep(PATIENCE.min(service.header_timeout)));
-    let opened = tokio::select! {
-        biased;
-        opened = connection::open(stream, peer, &service) => opened,
-        () = waiting.is_over.notified() => return,
-        () = service.stopping.cancelled() => return,
-        () = &mut patience => return,
-    };
-    let Ok(io) = opened else { return };
-    let (mut socket, mut buffer) = (Socket::new(io, None), BytesMut::new());
-    let head = tokio::select! {
-        biased;
-        head = read_head(&mut socket, &mut buffer) => head,
-        () = waiting.is_over.notified() => None,
-        () = service.stopping.cancelled() => None,
-        () = &mut patience => None,
-    };
-    drop(waiting);
-    let (io, _) = socket.into_parts();
-    let proceed = async {
-        if let Some(permit) = head.as_ref().and_then(|head| aside.exempt(head)) {
-            let socket = Socket::new(io, Some(Guard::new(permit)));
-            return connection::requests(socket, buffer.freeze(), peer, &service, false).await;
-        }
-        let is_proxys = |head: &Request<()>| service.proxies.is_unlisted(peer.ip(), head.headers());
-        if full == (Full::Address { is_default: true })
-            && head.as_ref().is_some_and(is_proxys)
-            && let Ok(guard) = service.places.take(None)
-        {
-            return connection::serve_socket(Socket::new(io, Some(guard)), buffer, peer, &service).await;
-        }
-        aside.refuse(Socket::new(io, None), head.as_ref(), full, peer).await;
-    };
-    tokio::select! {
-        () = proceed => {}
-        () = service.cut.cancelled() => {}
-    }
-}
-
-/// The head of the first request, which stays in the buffer; `None` if there is none, or none that is short and well-formed.
-async fn read_head(socket: &mut Socket, buffer: &mut BytesMut) -> Option<Request<()>> {
-    buffer.reserve(MAX_HEAD);
-    let mut searched = 0;
-    while !has_head_end(buffer, searched) {
-        searched = buffer.len();
-        if searched >= MAX_HEAD || socket.read_buf(buffer).await.ok()? == 0 {
-            return None;
-        }
-    }
-    let mut lines = [httparse::EMPTY_HEADER; MAX_LINES];
-    let mut parsed = httparse::Request::new(&mut lines);
-    let Ok(httparse::Status::Complete(_)) = parsed.parse(buffer) else { return None };
-    let mut request = Request::new(());
-    *request.method_mut() = Method::from_bytes(parsed.method?.as_bytes()).ok()?;
-    *request.uri_mut() = Uri::try_from(parsed.path?).ok()?;
-    for line in &*parsed.headers {
-        let name = http::HeaderName::from_bytes(line.name.as_bytes()).ok()?;
-        request.headers_mut().append(name, HeaderValue::from_bytes(line.value).ok()?);
-    }
-    Some(request)
 }
 
 /// What a load balancer or a scraper asks.
@@ -235,26 +159,13 @@ fn words(full: Full) -> (&'static str, &'static str) {
 /// The answer to any HTTP request.
 fn overloaded(full: Full) -> Vec<u8> {
     let (detail, remedy) = words(full);
-    let problem = serde_json::json!({
-        "type": "urn:tidings:problem:overloaded",
-        "title": "Overloaded",
-        "status": 503,
-        "detail": detail,
-        "code": "overloaded",
-        "remedy": remedy,
-    })
-    .to_string();
-    let response = Response::builder()
-        .status(StatusCode::SERVICE_UNAVAILABLE)
-        .header(CONTENT_TYPE, "application/problem+json")
-        .header(RETRY_AFTER, "1")
-        .header(http::header::CONTENT_LENGTH, problem.len())
-        .header(http::header::CONNECTION, "close")
-        .body(Body::empty())
-        .unwrap_or_default();
-    let now = tidings_model::clock::Clock::wall_ms(&tidings_model::clock::SystemClock::new());
-    let mut bytes = response_head(response.status(), response.headers(), now).to_vec();
-    bytes.extend_from_slice(problem.as_bytes());
+    let problem = ProblemDetails { kind: ProblemKind::OVERLOADED, detail, field: None, remedy: Some(remedy) };
+    let (mut head, body) = problem.response().into_parts();
+    head.headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+    head.headers.insert(CONTENT_LENGTH, body.len().into());
+    head.headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    let mut bytes = response_head(head.status, &head.headers, SystemClock::new().wall_ms()).to_vec();
+    bytes.extend_from_slice(&body);
     bytes
 }
 

@@ -9,12 +9,14 @@ use std::net::IpAddr;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
+use axum::body::Body;
 use axum::response::{IntoResponse, Response};
-use http::header::{AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER};
-use http::{Method, Request, StatusCode};
+use http::header::{AUTHORIZATION, RETRY_AFTER};
+use http::{Method, Request};
 use parking_lot::Mutex;
 use tidings_live::FailedProof;
 use tidings_model::clock::{Clock, Millis, SystemClock};
+use tidings_wire::{ProblemDetails, ProblemKind};
 
 use super::client::Client;
 use super::metrics::Metrics;
@@ -148,16 +150,13 @@ pub(super) struct TooMany;
 
 impl IntoResponse for TooMany {
     fn into_response(self) -> Response {
-        let problem = serde_json::json!({
-            "type": "urn:tidings:problem:rate_limited",
-            "title": "Rate limited",
-            "status": 429,
-            "detail": "this address has sent too many keys, signatures or tokens that were wrong",
-            "code": "rate_limited",
-            "remedy": "try again after Retry-After, with one that is right",
-        });
-        let headers = [(CONTENT_TYPE, "application/problem+json"), (RETRY_AFTER, "1")];
-        (StatusCode::TOO_MANY_REQUESTS, headers, problem.to_string()).into_response()
+        let problem = ProblemDetails {
+            kind: ProblemKind::RATE_LIMITED,
+            detail: "this address has sent too many keys, signatures or tokens that were wrong",
+            field: None,
+            remedy: Some("try again after Retry-After, with one that is right"),
+        };
+        ([(RETRY_AFTER, "1")], problem.response().map(Body::from)).into_response()
     }
 }
 

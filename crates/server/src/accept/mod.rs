@@ -3,17 +3,30 @@
 //! Our own rather than `axum::serve`, which sets no limit on connections and none on how long a head may take, and knows
 //! no deadline for the end. Each connection takes a place under the limits before a byte of it is read, TLS included, and
 //! keeps it until it ends, also when it has left HTTP (see [`tidings_live::Guard`]). For one that gets no place there is
-//! `aside`.
+//! `overflow`.
+//!
+//! In layers, each of which uses those above it alone:
+//!
+//! 1. `notice`, `client`, `target`, `places`, `drain`: what needs nothing else of this folder;
+//! 2. `foreign`, `metrics`, then `guesses` and `aside`: what is remembered across connections;
+//! 3. `service`: all of that in one, and the answer to a request;
+//! 4. `plain` and `requests`: read requests and write answers, for plain ones by ourselves, for any others by hyper;
+//! 5. `connection`: from the handshake to those two; then `overflow`, for connections without a place;
+//! 6. this file: accepts them.
 
 mod aside;
 mod client;
 mod connection;
+mod drain;
 mod foreign;
 mod guesses;
 mod metrics;
 mod notice;
+mod overflow;
 mod places;
 mod plain;
+mod requests;
+mod service;
 mod target;
 
 use std::io;
@@ -22,7 +35,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use http::Request;
 use tidings_model::app::Token;
 use tidings_supervisor::fault;
 use tokio::net::{TcpListener, TcpStream};
@@ -33,19 +45,16 @@ use crate::settings::ConnectionSettings;
 use crate::tls::Tls;
 use aside::Aside;
 use client::Proxies;
-use connection::Service;
 use foreign::Foreigners;
 use guesses::Guesses;
 use places::Places;
+use service::Service;
 
-pub(crate) use aside::DESCRIPTORS as DESCRIPTORS_ASIDE;
+pub(crate) use aside::{DESCRIPTORS as DESCRIPTORS_ASIDE, NoRoom};
 pub(crate) use metrics::Metrics;
 
 /// A pause after an error such as "too many open files", which the next accept would only meet again.
 const PAUSE: Duration = Duration::from_millis(100);
-
-/// What a client that asks for a session is answered when there is no room for its connection; `None` for any other request.
-pub(crate) type NoRoom = Arc<dyn Fn(&Request<()>) -> Option<Vec<u8>> + Send + Sync>;
 
 /// Serves a router to whoever connects.
 pub(crate) struct Accept {
@@ -128,7 +137,7 @@ impl Accept {
             Ok(guard) => self.connections.spawn(connection::serve(stream, peer, guard, service)),
             Err(full) => {
                 let waiting = service.aside.enter();
-                self.connections.spawn(aside::serve(stream, peer, full, waiting, service))
+                self.connections.spawn(overflow::serve(stream, peer, full, waiting, service))
             }
         };
     }

@@ -5,9 +5,10 @@
 
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
-use http::header::{CONNECTION, CONTENT_TYPE, HOST};
+use http::header::{CONNECTION, HOST};
 use http::uri::PathAndQuery;
-use http::{HeaderValue, Method, Request, StatusCode, Uri, Version};
+use http::{HeaderValue, Method, Request, Uri, Version};
+use tidings_wire::{ProblemDetails, ProblemKind};
 
 /// Leaves a request with a path and at most one `Host`.
 ///
@@ -52,17 +53,9 @@ pub(super) struct NoHost(&'static str, &'static str);
 impl IntoResponse for NoHost {
     fn into_response(self) -> Response {
         let Self(detail, remedy) = self;
-        let problem = serde_json::json!({
-            "type": "urn:tidings:problem:invalid_request",
-            "title": "Invalid request",
-            "status": 400,
-            "detail": detail,
-            "code": "invalid_request",
-            "field": "Host",
-            "remedy": remedy,
-        });
-        let headers = [(CONTENT_TYPE, "application/problem+json"), (CONNECTION, "close")];
-        (StatusCode::BAD_REQUEST, headers, problem.to_string()).into_response()
+        let kind = ProblemKind::INVALID_REQUEST;
+        let problem = ProblemDetails { kind, detail, field: Some("Host"), remedy: Some(remedy) };
+        ([(CONNECTION, "close")], problem.response().map(Body::from)).into_response()
     }
 }
 

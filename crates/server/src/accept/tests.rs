@@ -1,12 +1,15 @@
 //! Real connections against the accept loop: limits, the end, encryption, and leaving HTTP.
 
+mod bodies;
+mod streams;
+
 use std::convert::Infallible;
 use std::net::SocketAddr;
 
 use axum::body::{Body, Bytes};
 use axum::response::Response;
 use axum::routing::{get, post};
-use http::{HeaderMap, StatusCode, header};
+use http::{HeaderMap, Request, StatusCode, header};
 use hyper::body::Frame;
 use tidings_live::{ClientAddr, FailedProof, upgrade};
 use tidings_testkit::{dial, eventually};
@@ -54,17 +57,20 @@ async fn start_with(settings: ConnectionSettings, tls: Option<Tls>) -> Running {
     };
     let (stream, parts) = mpsc::channel(1);
     let parts = Arc::new(parking_lot::Mutex::new(Some(parts)));
+    let streamed = async move || Response::new(Body::new(Answer(parts.lock().take().unwrap())));
     let router = Router::new()
         .route("/wait", post(waits.clone()))
         .route("/", get(waits))
-        .route("/stream", get(async move || Response::new(Body::new(Answer(parts.lock().take().unwrap())))))
+        .route("/stream", get(streamed.clone()).post(streamed))
         .route("/who", get(who))
         .route("/healthz", get("fine"))
         .route("/host", get(host))
         .route("/prove", get(prove))
         .route("/say", post(say))
         .route("/nothing", post(StatusCode::NO_CONTENT))
-        .route("/echo", get(echo));
+        .route("/echo", get(echo))
+        .merge(bodies::router())
+        .merge(streams::router());
     let (stop, stopped) = oneshot::channel();
     let shutdown = async move {
         stopped.await.ok();
@@ -189,24 +195,6 @@ async fn a_request_that_does_not_end_does_not_hold_up_the_stop() {
     server.stop.send(()).unwrap();
     tokio::time::timeout(SOON, server.ended).await.expect("still running").unwrap();
     assert_eq!(read_to_end(stream).await, "", "it is cut off");
-}
-
-#[tokio::test]
-async fn a_stream_ends_with_its_sender_or_with_the_grace() {
-    for ends_itself in [true, false] {
-        let grace = if ends_itself { SOON } else { Duration::from_millis(50) };
-        let server = start(ConnectionSettings { shutdown_grace: grace, ..settings() }).await;
-        let mut stream = dial(server.addr).await;
-        stream.write_all(b"GET /stream HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
-        server.stream.send(b"first").await.unwrap();
-        read_until(&mut stream, "first\r\n").await;
-        server.stop.send(()).unwrap();
-        if ends_itself {
-            drop(server.stream);
-        }
-        tokio::time::timeout(SOON, server.ended).await.expect("still running").unwrap();
-        assert_eq!(read_to_end(stream).await.ends_with("0\r\n\r\n"), ends_itself);
-    }
 }
 
 #[tokio::test]

@@ -1,27 +1,27 @@
 //! `/healthz`, `/readyz`, `/metrics`, and what load balancers and platforms ask without being told to.
 
 mod beside;
+mod paths;
 
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use axum::body::Body;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get};
 use axum::{Json, Router};
 use http::{StatusCode, header};
 use serde_json::{Value, json};
+use tidings_wire::{ProblemDetails, ProblemKind};
+
+use paths::READY_PATHS;
 
 pub(crate) use beside::Beside;
+pub(crate) use paths::PATHS;
 
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-
-/// What other systems ask to learn whether requests may be sent: `/` by most load balancers, the others by the platforms of
-/// other push servers' users.
-const READY_PATHS: [&str; 4] = ["/", "/ready", "/up", "/accept-traffic"];
-/// Every path there is here; each is there with a trailing slash, too.
-pub(crate) const PATHS: [&str; 7] = ["/", "/ready", "/up", "/accept-traffic", "/healthz", "/readyz", "/metrics"];
 
 /// What an engine says about itself.
 pub(crate) trait Vitals: Send + Sync + 'static {
@@ -91,15 +91,13 @@ fn both<S: Clone + Send + Sync + 'static>(router: Router<S>, path: &str, route: 
 
 /// What no door and no machine's path answers, in the form that the API's own refusals have (RFC 9457).
 async fn nothing() -> Response {
-    let problem = json!({
-        "type": "urn:tidings:problem:not_found",
-        "title": "Not found",
-        "status": 404,
-        "detail": "there is nothing at this path",
-        "code": "not_found",
-        "remedy": "the API is below /v1; /healthz, /readyz and /metrics are for machines",
-    });
-    (StatusCode::NOT_FOUND, [(header::CONTENT_TYPE, "application/problem+json")], problem.to_string()).into_response()
+    let problem = ProblemDetails {
+        kind: ProblemKind::NOT_FOUND,
+        detail: "there is nothing at this path",
+        field: None,
+        remedy: Some("the API is below /v1; /healthz, /readyz and /metrics are for machines"),
+    };
+    problem.response().map(Body::from)
 }
 
 /// The process runs and answers; whether it can do its work is another question.

@@ -1,7 +1,7 @@
 //! A request that is refused: a status, and a text that says why. Pusher's libraries print the text.
 
 use axum::response::{IntoResponse, Response};
-use http::header::{CONNECTION, CONTENT_TYPE, RETRY_AFTER};
+use http::header::{CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderValue, StatusCode};
 use tidings_broker::BrokerError;
 use tidings_bus::PublishError;
@@ -125,10 +125,6 @@ impl IntoResponse for Refusal {
         let mut response = (self.status, self.text + "\n").into_response();
         let text = HeaderValue::from_static("text/plain; charset=utf-8");
         response.headers_mut().insert(CONTENT_TYPE, text);
-        if matches!(self.status, StatusCode::PAYLOAD_TOO_LARGE | StatusCode::NOT_FOUND) {
-            // The rest of the body is not read, so the connection ends here: its client has to know before it sends again.
-            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-        }
         if let Some(seconds) = self.retry_after {
             response.headers_mut().insert(RETRY_AFTER, seconds);
         }

@@ -21,9 +21,6 @@ use crate::limits;
 
 use super::refusal::Refusal;
 
-/// How many bytes of a body that is refused are taken.
-const PASSED_OVER: usize = 1 << 20;
-
 /// A request, proven to be of the app that it is about.
 #[derive(Debug)]
 pub(super) struct Signed {
@@ -37,7 +34,7 @@ pub(super) struct Signed {
 
 impl Signed {
     /// Reads a request that carries so many events at most. Whose it is comes first: of what nobody has signed, the body is
-    /// passed over.
+    /// not read.
     pub(super) async fn take(
         door: &PusherDoor,
         request: Request,
@@ -46,13 +43,7 @@ impl Signed {
         let (mut parts, body) = request.into_parts();
         let client = parts.extensions.get::<ClientAddr>().copied();
         let (app, name) = named_app(door, &mut parts).await?;
-        let query = match proven(door, &app, client, &parts) {
-            Ok(query) => query,
-            Err(refusal) => {
-                pass_over(body).await;
-                return Err(refusal);
-            }
-        };
+        let query = proven(door, &app, client, &parts)?;
         let body = read(&parts.headers, body, limits::body(app.limits.payload, events(&app.limits))).await?;
         auth::body(&query, &body)
             .inspect_err(|refusal| door.log_rejected(&app, client, refusal))
@@ -154,7 +145,6 @@ pub(super) async fn read(headers: &HeaderMap, body: axum::body::Body, most: usiz
     let too_large = || Refusal::too_large(format!("The body exceeds the allowed maximum ({most} bytes)"));
     let announced = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
     if announced.is_some_and(|announced| announced > most as u64) {
-        pass_over(body).await;
         return Err(too_large());
     }
     match Limited::new(body, most).collect().await {
@@ -162,13 +152,6 @@ pub(super) async fn read(headers: &HeaderMap, body: axum::body::Body, most: usiz
         Err(error) if error.is::<LengthLimitError>() => Err(too_large()),
         Err(_) => Err(Refusal::bad("The body broke off before its end")),
     }
-}
-
-/// Takes what a client sends of a body that is refused, within bounds: one that is still sending when its connection is closed
-/// may never see the answer.
-async fn pass_over(body: axum::body::Body) {
-    let mut body = Limited::new(body, PASSED_OVER);
-    while let Some(Ok(_)) = body.frame().await {}
 }
 
 /// An answer in JSON.

@@ -1,0 +1,290 @@
+//! The rule that the files of a crate use each other in one direction: none uses what is built on it.
+//!
+//! A file uses the file that defines what it names; a module that only passes a name on (`pub use`) is not the one that is
+//! used, but itself uses what it passes on. So a file may name a neighbour by way of their parent, as long as nothing in it
+//! is the parent's own.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use super::imports::{Import, imports, paths};
+use super::{Finding, Tree};
+
+/// Crates that still have circles, and how many of their files are in one. No crate may be added, no number may grow, and
+/// both have to follow when there are fewer.
+const CIRCULAR: [(&str, usize); 9] = [
+    ("crates/broker", 6),
+    ("crates/bus", 5),
+    ("crates/courier", 15),
+    ("crates/doors/pusher", 6),
+    ("crates/engine", 2),
+    ("crates/live", 9),
+    ("crates/model", 13),
+    ("crates/server", 41),
+    ("crates/store", 9),
+];
+
+/// What is between a crate's folder and its files.
+const SOURCES: &str = "/src/";
+
+/// No file uses one that uses it, also not by way of others.
+pub(super) fn circles(tree: &Tree) -> Vec<Finding> {
+    circles_except(tree, &CIRCULAR)
+}
+
+fn circles_except(tree: &Tree, circular: &[(&str, usize)]) -> Vec<Finding> {
+    let crates = crates(tree);
+    let mut findings = Vec::new();
+    for (folder, files) in &crates {
+        let circles = circles_of(files);
+        let count = circles.iter().map(|circle| circle.files).sum();
+        let allowed = circular.iter().find(|(listed, _)| listed == folder).map_or(0, |(_, allowed)| *allowed);
+        if count > allowed {
+            findings.extend(circles.iter().map(|circle| circle.finding(folder)));
+        } else if count < allowed {
+            findings.push(fewer(folder, count));
+        }
+    }
+    let gone = circular.iter().filter(|(listed, _)| !crates.contains_key(listed));
+    findings.extend(gone.map(|(listed, _)| fewer(listed, 0)));
+    findings
+}
+
+fn fewer(folder: &str, count: usize) -> Finding {
+    let message =
+        format!("has {count} files in circles: say so in CIRCULAR, or strike it off at 0 (xtask/src/tidy/circles.rs)");
+    Finding::error(folder, 0, message)
+}
+
+/// A group of files that all use each other.
+struct Circle<'f> {
+    /// A shortest way around, with its first file again at its end.
+    way: Vec<&'f str>,
+    /// How many are in the group.
+    files: usize,
+}
+
+impl Circle<'_> {
+    fn finding(&self, folder: &str) -> Finding {
+        let (way, files) = (self.way.join(" → "), self.files);
+        let remedy = "move what both need down into a file of its own, or what builds on both up";
+        let message = format!("{files} files use each other in a circle, as in {way}; {remedy}");
+        Finding::error(&format!("{folder}{SOURCES}{}", self.way[0]), 0, message)
+    }
+}
+
+/// A module's name within its crate: `["a", "b"]` for `crate::a::b`.
+type Module = Vec<String>;
+
+/// A crate's files by their modules.
+type Files = BTreeMap<Module, File>;
+
+/// A file as far as this rule needs it.
+struct File {
+    /// Its path below the crate's `src`.
+    path: String,
+    imports: Vec<Import>,
+    /// The code without its imports and tests.
+    code: String,
+}
+
+/// The crates, by folder, with what they ship.
+fn crates(tree: &Tree) -> BTreeMap<&str, Files> {
+    let mut crates: BTreeMap<&str, Files> = BTreeMap::new();
+    for source in tree.rust.iter().filter(|source| source.is_below(&["crates/"]) && !source.is_test()) {
+        let Some((folder, path)) = source.path.split_once(SOURCES) else { continue };
+        let (imports, code) = imports(&source.shipped_code);
+        let file = File { path: path.to_owned(), imports, code };
+        crates.entry(folder).or_default().insert(module_of(path), file);
+    }
+    crates
+}
+
+fn module_of(path: &str) -> Module {
+    let mut module: Module = path.trim_end_matches(".rs").split('/').map(str::to_owned).collect();
+    if module.last().is_some_and(|last| ["mod", "lib", "main"].contains(&last.as_str())) {
+        module.pop();
+    }
+    module
+}
+
+/// The groups of files that all use each other.
+fn circles_of(files: &Files) -> Vec<Circle<'_>> {
+    let uses: BTreeMap<&Module, BTreeSet<&Module>> =
+        files.iter().map(|(module, file)| (module, used_by(files, module, file))).collect();
+    let leads = |from, to: &Module| shortest_path(&uses, from, to);
+    let mut circles = Vec::new();
+    let mut seen = BTreeSet::new();
+    for module in files.keys() {
+        if seen.contains(module) {
+            continue;
+        }
+        if let Some(way) = leads(module, module) {
+            let group: Vec<_> =
+                files.keys().filter(|other| leads(module, other).is_some() && leads(other, module).is_some()).collect();
+            let way = way.iter().map(|module| files[*module].path.as_str()).collect();
+            circles.push(Circle { way, files: group.len() });
+            seen.extend(group);
+        }
+    }
+    circles
+}
+
+/// The shortest way of at least one step from one module to another, with both.
+fn shortest_path<'f>(
+    uses: &BTreeMap<&'f Module, BTreeSet<&'f Module>>,
+    from: &'f Module,
+    to: &Module,
+) -> Option<Vec<&'f Module>> {
+    let (mut ways, mut reached) = (VecDeque::from([vec![from]]), BTreeSet::new());
+    while let Some(way) = ways.pop_front() {
+        for &next in way.last().and_then(|last| uses.get(last)).into_iter().flatten() {
+            let longer = [&way[..], &[next]].concat();
+            if next == to {
+                return Some(longer);
+            }
+            if reached.insert(next) {
+                ways.push_back(longer);
+            }
+        }
+    }
+    None
+}
+
+/// The modules whose files define what a file names.
+fn used_by<'f>(files: &'f Files, module: &Module, file: &File) -> BTreeSet<&'f Module> {
+    let named = file.imports.iter().filter_map(|import| match import.name.as_str() {
+        "*" => absolute(files, module, &import.path, 0).and_then(|path| files.get_key_value(&path)).map(|(key, _)| key),
+        _ => definer(files, module, &import.path, 0),
+    });
+    let written_out = paths(&file.code).into_iter().filter_map(|path| definer(files, module, &path, 0));
+    named.chain(written_out).filter(|used| *used != module).collect()
+}
+
+/// A name may be passed on so often.
+const MOST_STEPS: usize = 16;
+
+/// The module whose file defines what a path means in `module`; `None` if it is another crate's, or a module as such.
+fn definer<'f>(files: &'f Files, module: &Module, path: &[String], steps: usize) -> Option<&'f Module> {
+    let path = absolute(files, module, path, steps)?;
+    let length = (0..=path.len()).rev().find(|length| files.contains_key(&path[..*length]))?;
+    let (key, file) = files.get_key_value(&path[..length])?;
+    let (name, behind) = path[length..].split_first()?;
+    if let Some(import) = file.imports.iter().find(|import| import.name == *name) {
+        return definer(files, key, &[&import.path, behind].concat(), steps + 1);
+    }
+    if !defines(&file.code, name) {
+        for glob in file.imports.iter().filter(|import| import.name == "*") {
+            let from = absolute(files, key, &glob.path, steps + 1).filter(|from| {
+                files.get(from).is_some_and(|file| {
+                    defines(&file.code, name) || file.imports.iter().any(|import| import.name == *name)
+                })
+            });
+            if let Some(from) = from {
+                return definer(files, &from, &[&["self".to_owned()], &path[length..]].concat(), steps + 1);
+            }
+        }
+    }
+    Some(key)
+}
+
+/// A path as seen from the crate's root; `None` if it leads to another crate.
+fn absolute(files: &Files, module: &Module, path: &[String], steps: usize) -> Option<Module> {
+    if steps > MOST_STEPS {
+        return None;
+    }
+    let (first, behind) = path.split_first()?;
+    match first.as_str() {
+        "crate" => Some(behind.to_vec()),
+        "self" => Some([module, behind].concat()),
+        "super" => {
+            let (_, parent) = module.split_last()?;
+            let is_further = behind.first().is_some_and(|next| next == "super");
+            if is_further { absolute(files, &parent.to_vec(), behind, steps) } else { Some([parent, behind].concat()) }
+        }
+        name => {
+            let child = [&module[..], &path[..1]].concat();
+            if files.contains_key(&child) {
+                return Some([&module[..], path].concat());
+            }
+            let import = files.get(module)?.imports.iter().find(|import| import.name == name)?;
+            // `use a::a` would lead here again.
+            let is_own = import.path.first() == Some(first);
+            if is_own { None } else { absolute(files, module, &[&import.path, behind].concat(), steps + 1) }
+        }
+    }
+}
+
+/// Whether code has an item of this name.
+fn defines(code: &str, name: &str) -> bool {
+    let kinds = ["fn", "struct", "enum", "trait", "type", "const", "static", "union", "mod", "macro_rules!"];
+    code.match_indices(name).any(|(at, _)| {
+        let ends = !code[at + name.len()..].starts_with(|c: char| c.is_alphanumeric() || c == '_');
+        ends && code[..at].ends_with(' ') && kinds.iter().any(|kind| code[..at].trim_end().ends_with(kind))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is found in a crate of these files, of which `circular` may be circular.
+    fn found(files: &[(&str, &str)], circular: &[(&str, usize)]) -> Vec<String> {
+        let files: Vec<_> = files.iter().map(|(path, text)| (format!("crates/a/src/{path}"), *text)).collect();
+        let files: Vec<_> = files.iter().map(|(path, text)| (path.as_str(), *text)).collect();
+        circles_except(&Tree::of(&files), circular).iter().map(ToString::to_string).collect()
+    }
+
+    const UP: (&str, &str) = ("lib.rs", "mod b;\nmod c;\nuse b::B;\npub struct A(B);");
+
+    #[test]
+    fn files_that_use_each_other_are_found() {
+        for (b, c, circle) in [
+            ("use crate::c::C; pub struct B;", "use super::b::B; pub struct C;", "b.rs → c.rs → b.rs"),
+            ("pub struct B; fn f() { crate::c::g(); }", "use crate::b::B; fn g() {}", "b.rs → c.rs → b.rs"),
+            ("use super::c; pub struct B; fn f() { c::g(); }", "use super::b; fn g(b: b::B) {}", "b.rs → c.rs → b.rs"),
+            ("use super::c; pub struct B; fn f() { c::g(); }", "use super::*;", "lib.rs → b.rs → c.rs → lib.rs"),
+            // By way of the parent, which only passes it on.
+            ("use super::c::C; pub struct B;", "use super::B; pub struct C;", "b.rs → c.rs → b.rs"),
+            ("use super::A; pub struct B;", "", "lib.rs → b.rs → lib.rs"),
+        ] {
+            let found = found(&[UP, ("b.rs", b), ("c.rs", c)], &[]);
+            assert_eq!(found.len(), 1, "{b} {c} {found:?}");
+            assert!(found[0].contains(&format!("a circle, as in {circle};")), "{found:?}");
+        }
+    }
+
+    #[test]
+    fn a_longer_circle_through_a_folder_is_found_once() {
+        let files = [
+            ("main.rs", "mod b; mod c;"),
+            ("b/mod.rs", "mod d; pub(crate) use d::D; use crate::c::C;"),
+            ("b/d.rs", "pub(crate) struct D;"),
+            ("c.rs", "pub(crate) struct C; fn f() { crate::b::e(); }"),
+        ];
+        let found = found(&files, &[]);
+        assert!(
+            found.len() == 1 && found[0].contains("2 files") && found[0].contains("b/mod.rs → c.rs → "),
+            "{found:?}"
+        );
+    }
+
+    #[test]
+    fn one_direction_is_fine() {
+        let b = "use super::c::C; pub struct B;\n#[cfg(test)]\nmod tests { use crate::A; }";
+        assert_eq!(found(&[UP, ("b.rs", b), ("c.rs", "pub struct C; // use crate::b::B;")], &[]), [""; 0]);
+        // Neighbours by way of their parent, and a module that is only named.
+        let lib = ("lib.rs", "mod b; mod c; pub use b::B; pub use c::*;");
+        let b = "use super::C; use std::fmt; pub struct B; impl fmt::Debug for B {}";
+        assert_eq!(found(&[lib, ("b.rs", b), ("c.rs", "use super::b; pub struct C;")], &[]), [""; 0]);
+    }
+
+    #[test]
+    fn the_list_says_how_many_there_are_and_only_shrinks() {
+        let circle = [("lib.rs", "mod b; fn f() { b::g(); }"), ("b.rs", "use crate::f; fn g() {}")];
+        assert_eq!(found(&circle, &[("crates/a", 2)]), [""; 0]);
+        assert!(found(&circle, &[("crates/a", 1)])[0].contains("2 files use each other"));
+        assert!(found(&circle, &[("crates/a", 3)])[0].contains("has 2 files in circles"));
+        assert!(found(&circle[..1], &[("crates/a", 2)])[0].contains("has 0 files in circles"));
+        assert!(found(&[], &[("crates/a", 2)])[0].contains("has 0 files in circles"));
+    }
+}
