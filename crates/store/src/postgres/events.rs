@@ -1,6 +1,7 @@
 //! Reading the log back.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use bytes::Bytes;
 use futures_util::TryStreamExt as _;
@@ -64,9 +65,7 @@ pub(super) async fn events(
     app: &AppId,
     filter: &EventFilter,
 ) -> Result<Page<Logged>, StoreError> {
-    let since = filter.since.map_or(0, |ms| EventNo::first_of(ms).0);
-    let until = filter.until.map_or(i64::MAX, |ms| EventNo::first_of(ms).0);
-    let before = filter.before.map_or(until, |no| no.0.min(until));
+    let Range { start, end } = filter.range();
     let wanted = filter.name.as_ref().or(filter.channel.as_ref());
     let text = match (filter.name.is_some(), filter.channel.is_some()) {
         (true, _) => columns!(
@@ -85,8 +84,8 @@ pub(super) async fn events(
     // Row by row: what the page has no room for is not held.
     let mut rows = sql(text)
         .bind(app.as_str().to_owned())
-        .bind(since)
-        .bind(before)
+        .bind(start.0)
+        .bind(end.0)
         .bind(page.asked())
         .bind(wanted.cloned())
         .fetch(db);

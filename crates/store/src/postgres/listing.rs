@@ -16,6 +16,7 @@ use super::{catalogue, leased_batches, locks};
 use crate::error::StoreError;
 use crate::page::{Page, Paged};
 use crate::queue::{AttemptRange, DeliveryFilter, DeliveryRow, Depth, Retried};
+use crate::rules::{listing as rules, placement};
 
 /// The two tables. Parameters that are null ask for nothing; a plan is made for each call, so they cost nothing either.
 const OPEN: &str = "SELECT d.app, d.event, d.destination, 'pending', d.attempts, d.due, NULL::bigint, d.last_error,
@@ -40,16 +41,14 @@ pub(super) async fn deliveries(
     filter: &DeliveryFilter,
 ) -> Result<Vec<DeliveryRow>, StoreError> {
     let mut out = Vec::new();
-    if filter.state.is_none_or(|state| state == DeliveryState::Pending) {
+    if rules::has_open(filter) {
         out.extend(page(db, OPEN, app, filter, None).await?);
         out.extend(leased_batches::page(db, app, filter).await?);
     }
-    if filter.state != Some(DeliveryState::Pending) {
+    if rules::has_ended(filter) {
         out.extend(page(db, CLOSED, app, filter, filter.state).await?);
     }
-    out.sort_by_key(|row| std::cmp::Reverse((row.key.event, row.key.destination)));
-    out.truncate(filter.limit);
-    Ok(out)
+    Ok(rules::merge(out, filter.limit))
 }
 
 async fn page(
@@ -59,7 +58,7 @@ async fn page(
     filter: &DeliveryFilter,
     state: Option<DeliveryState>,
 ) -> Result<Vec<DeliveryRow>, StoreError> {
-    let (event, destination) = filter.before.unwrap_or((EventNo(i64::MAX), DestinationNo(i64::MAX)));
+    let (event, destination) = rules::before(filter);
     let rows = sql(text)
         .bind(app.as_str().to_owned())
         .bind(filter.event.map(|no| no.0))
@@ -166,8 +165,8 @@ pub(super) async fn retry(db: &mut PgConnection, key: &DeliveryKey, now: Millis)
         .await?;
     let open: Option<(bool, bool)> =
         open.map(|row| Ok::<_, sqlx::Error>((row.try_get(0)?, row.try_get(1)?))).transpose()?;
-    match open {
-        Some((true, _)) => {
+    match open.map(|(is_scheduled, is_leased)| placement::retry(is_scheduled, is_leased)) {
+        Some(Retried::Due) => {
             sql("UPDATE delivery SET due = $4 WHERE app = $1 AND event = $2 AND destination = $3")
                 .bind(app.to_owned())
                 .bind(event)
@@ -176,8 +175,7 @@ pub(super) async fn retry(db: &mut PgConnection, key: &DeliveryKey, now: Millis)
                 .execute(&mut *db)
                 .await?;
         }
-        Some((false, true)) => return Ok(Retried::UnderWay),
-        Some((false, false)) => return Ok(Retried::Waiting),
+        Some(refused) => return Ok(refused),
         None if leased_batches::holds(db, key).await? => return Ok(Retried::UnderWay),
         None => {
             if catalogue::there(db, std::iter::once(key.destination)).await?.is_empty() {

@@ -15,6 +15,7 @@ use crate::error::StoreError;
 use crate::log::Lease;
 use crate::nodes::{GONE_AFTER, KNOWN_AFTER};
 use crate::queue::{Due, Leased, NodeRank, Skip, Wanted};
+use crate::rules::lane::ClaimRoom;
 
 /// What a row of [`due`] is about.
 const DUE: i32 = 0;
@@ -128,21 +129,18 @@ pub(super) async fn follow(
 ) -> Result<Vec<Leased>, StoreError> {
     let ordered: Vec<&Leased> = claimed.iter().filter(|leased| leased.ordered).collect();
     let lanes = hold_lanes_of(db, &ordered).await?;
-    let mut room: BTreeMap<DestinationNo, (usize, usize)> =
-        wanted.iter().map(|one| (one.destination, (one.most, one.batch))).collect();
-    for leased in claimed {
-        if let Some((most, _)) = room.get_mut(&leased.key.destination) {
-            *most = most.saturating_sub(1);
-        }
-    }
+    let heads = |of: DestinationNo| claimed.iter().filter(|leased| leased.key.destination == of).count();
+    let mut room: BTreeMap<DestinationNo, ClaimRoom> =
+        wanted.iter().map(|one| (one.destination, ClaimRoom::after(one, heads(one.destination)))).collect();
     let mut out = Vec::with_capacity(claimed.len());
     for head in claimed {
         out.push(head.clone());
         let Some(lane) = lanes.get(&(head.key.event.0, head.key.destination.0)) else { continue };
-        let Some((most, batch)) = room.get_mut(&head.key.destination) else { continue };
-        if *batch > 1 && *most > 0 {
-            let behind = lanes::follow(db, head, lane, (*batch - 1).min(*most), now, until).await?;
-            *most -= behind.len();
+        let Some(room) = room.get_mut(&head.key.destination) else { continue };
+        let most = room.behind_head();
+        if most > 0 {
+            let behind = lanes::follow(db, head, lane, most, now, until).await?;
+            room.take(behind.len());
             out.extend(behind);
         }
     }

@@ -13,6 +13,7 @@ use super::{catalogue, lanes, leased_batches};
 use crate::error::StoreError;
 use crate::page::{Page, Paged};
 use crate::queue::{AttemptRange, DeliveryFilter, DeliveryRow, Retried};
+use crate::rules::{listing as rules, placement};
 
 /// A page of deliveries, newest event first: the open ones, with those in leased batches, and the closed ones merged.
 pub(super) fn deliveries(
@@ -21,16 +22,14 @@ pub(super) fn deliveries(
     filter: &DeliveryFilter,
 ) -> Result<Vec<DeliveryRow>, StoreError> {
     let mut out = Vec::new();
-    if filter.state.is_none_or(|state| state == DeliveryState::Pending) {
+    if rules::has_open(filter) {
         out.extend(page(db, "delivery", app, filter)?);
         out.extend(leased_batches::page(db, app, filter)?);
     }
-    if filter.state != Some(DeliveryState::Pending) {
+    if rules::has_ended(filter) {
         out.extend(page(db, "closed", app, filter)?);
     }
-    out.sort_by_key(|row| std::cmp::Reverse((row.key.event, row.key.destination)));
-    out.truncate(filter.limit);
-    Ok(out)
+    Ok(rules::merge(out, filter.limit))
 }
 
 /// The statement that lists one of the two tables, and its parameters.
@@ -62,7 +61,7 @@ pub(super) fn statement(table: &str, app: &AppId, filter: &DeliveryFilter) -> (S
         also("d.state = ?", state.as_str().to_owned().into());
     }
     // A row value compares as a whole, and the index is entered at its first part.
-    let (event, destination) = filter.before.unwrap_or((EventNo(i64::MAX), DestinationNo(i64::MAX)));
+    let (event, destination) = rules::before(filter);
     also("d.event <= ?", event.0.into());
     also("(d.event, d.destination) < (?", event.0.into());
     values.push(destination.0.into());
@@ -173,13 +172,12 @@ pub(super) fn retry(db: &Db, key: &DeliveryKey, now: Millis) -> Result<Retried, 
         .prepare_cached("SELECT due IS NOT NULL, lease IS NOT NULL FROM delivery WHERE app = ?1 AND event = ?2 AND destination = ?3")?
         .query_row(place, |row| Ok((row.get::<_, bool>(0)?, row.get::<_, bool>(1)?)))
         .optional()?;
-    match open {
-        Some((true, _)) => {
+    match open.map(|(is_scheduled, is_leased)| placement::retry(is_scheduled, is_leased)) {
+        Some(Retried::Due) => {
             db.prepare_cached("UPDATE delivery SET due = ?4 WHERE app = ?1 AND event = ?2 AND destination = ?3")?
                 .execute(params![key.app.as_str(), key.event.0, key.destination.0, now])?;
         }
-        Some((false, true)) => return Ok(Retried::UnderWay),
-        Some((false, false)) => return Ok(Retried::Waiting),
+        Some(refused) => return Ok(refused),
         None if leased_batches::holds(db, key)? => return Ok(Retried::UnderWay),
         None if catalogue::gone(db, key.destination)? => return Err(StoreError::Missing),
         None => {

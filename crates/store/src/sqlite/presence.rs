@@ -8,9 +8,9 @@ use tidings_model::id::{AppId, DeliveryKey, DestinationNo, EventNo};
 use super::db::Db;
 use super::{lanes, queue};
 use crate::error::StoreError;
-use crate::presence::{
-    Applied, JournalWrite, PresenceChange, PresenceKey, PresenceRecord, SLICE, SUPPRESSED_AGE, plan_write,
-};
+use crate::presence::{Applied, PresenceChange, PresenceKey, PresenceRecord, SLICE};
+use crate::rules::lane::AdvanceTerms;
+use crate::rules::presence::{self, departure_to_revert, is_within_window};
 
 /// The statements of [`records`] and [`forget`].
 pub(super) const OPEN: &str = "SELECT app, channel, member, present, number, event, told, changed_at FROM standing
@@ -29,40 +29,38 @@ pub(super) fn apply(db: &Db, change: &PresenceChange) -> Result<Applied, StoreEr
         )?
         .query_row(params![app.as_str(), channel, member], record)
         .optional()?;
-    let (announced, applied) = match known.as_ref().map_or(JournalWrite::Change, |known| plan_write(change, known)) {
-        JournalWrite::None(applied) => return Ok(applied),
-        JournalWrite::Number => {
-            db.prepare_cached("UPDATE standing SET number = ?4 WHERE app = ?1 AND channel = ?2 AND member = ?3")?
-                .execute(params![app.as_str(), channel, member, change.number])?;
-            return Ok(Applied::Known);
-        }
-        JournalWrite::ChangeOrRevert if revert(db, known.as_ref(), change)? => (true, Applied::Reverted),
-        JournalWrite::Change | JournalWrite::ChangeOrRevert if change.suppress && change.present => {
-            (true, Applied::Suppressed)
-        }
-        JournalWrite::Change | JournalWrite::ChangeOrRevert => (false, Applied::Announce),
+    let reverted = match departure_to_revert(change, known.as_ref()) {
+        Some(departure) => revert(db, departure, change)?,
+        None => false,
     };
-    let is_suppressed = applied == Applied::Suppressed;
-    let present = change.present && !is_suppressed;
-    let since = if is_suppressed { change.wall - SUPPRESSED_AGE } else { change.wall };
-    db.prepare_cached(
-        "INSERT OR REPLACE INTO standing (app, channel, member, present, number, event, told, changed_at)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
-    )?
-    .execute(params![app.as_str(), channel, member, present, change.number, change.event, announced, since])?;
+    let (applied, record) = presence::apply(change, known.as_ref(), reverted);
+    if let Some(new) = record {
+        db.prepare_cached(
+            "INSERT OR REPLACE INTO standing (app, channel, member, present, number, event, told, changed_at)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+        )?
+        .execute(params![
+            app.as_str(),
+            channel,
+            member,
+            new.present,
+            new.number,
+            new.event,
+            new.announced,
+            new.since
+        ])?;
+    }
     Ok(applied)
 }
 
 /// Cancels the deliveries that announce a departure, if all of them are still pending and none was attempted.
-fn revert(db: &Db, gone: Option<&PresenceRecord>, change: &PresenceChange) -> Result<bool, StoreError> {
-    let Some(gone) = gone.filter(|gone| gone.announced) else { return Ok(false) };
+fn revert(db: &Db, gone: &PresenceRecord, change: &PresenceChange) -> Result<bool, StoreError> {
     let event: Option<(i64, i64)> = db
         .prepare_cached("SELECT no, deliveries FROM event WHERE app = ?1 AND id = ?2")?
         .query_row(params![change.key.app.as_str(), gone.event], |row| Ok((row.get(0)?, row.get(1)?)))
         .optional()?;
     let Some((event, deliveries)) = event.filter(|(_, deliveries)| *deliveries > 0) else {
-        // The departure has no deliveries, so the arrival is announced only if the window has passed.
-        return Ok(change.wall - gone.since < change.window);
+        return Ok(is_within_window(change, gone));
     };
     let app = change.key.app.as_str();
     let to_come: Vec<(i64, Option<String>)> = {
@@ -84,7 +82,7 @@ fn revert(db: &Db, gone: Option<&PresenceRecord>, change: &PresenceChange) -> Re
         db.count_deliveries(-1);
         queue::close(db, &key, DeliveryState::Canceled, 0, change.wall, None)?;
         if let Some(lane) = lane {
-            lanes::advance(db, no, &lane, lanes::Go { lease: None, now: change.now, batch: 1, gather: 0 })?;
+            lanes::advance(db, no, &lane, &AdvanceTerms::unattended(change.now))?;
         }
         lanes::refresh_due(db, no)?;
     }

@@ -9,8 +9,10 @@ use super::db::Db;
 use super::{catalogue, lanes, leased_batches};
 use crate::error::StoreError;
 use crate::log::Lease;
-use crate::queue::{Advanced, Due, Finished, Leased, Next, Recorded, Recording, Skip, Wanted};
+use crate::queue::{Due, Finished, Leased, Recorded, Recording, Skip, Wanted};
 use crate::records::micros;
+use crate::rules::attempt::{self, AfterAttempt, DeliveryChange, DestinationChange, DestinationStatus};
+use crate::rules::lane::{Advance, AdvanceTerms, ClaimRoom};
 
 /// The statement of [`due`]: destinations with work, enabled and not to be skipped, the longest waiting first.
 pub(super) const DUE: &str =
@@ -43,7 +45,8 @@ pub(super) const CLAIM: &str = "SELECT app, event, lane, attempts, forgiven FROM
 /// Leases due deliveries, and those behind them that go together with them.
 pub(super) fn claim(db: &Connection, wanted: &[Wanted], now: Millis, lease: Lease) -> Result<Vec<Leased>, StoreError> {
     let mut out = Vec::new();
-    for &Wanted { destination, most, batch } in wanted {
+    for wanted in wanted {
+        let Wanted { destination, most, .. } = *wanted;
         let mut heads = Vec::new();
         {
             let mut statement = db.prepare_cached(CLAIM)?;
@@ -59,14 +62,15 @@ pub(super) fn claim(db: &Connection, wanted: &[Wanted], now: Millis, lease: Leas
                 heads.push((Leased { key, ordered, follows: false, attempts, forgiven, in_batch: false, lease }, lane));
             }
         }
-        let mut room = most - heads.len();
+        let mut room = ClaimRoom::after(wanted, heads.len());
         for (head, lane) in heads {
             lanes::set_lease(db, &head.key, lease)?;
             let key = head.key.clone();
             out.push(head);
-            if let Some(lane) = lane.filter(|_| batch > 1 && room > 0) {
-                let behind = lanes::follow(db, &key, &lane, room.min(batch - 1), now, lease)?;
-                room -= behind.len();
+            let most = room.behind_head();
+            if let Some(lane) = lane.filter(|_| most > 0) {
+                let behind = lanes::follow(db, &key, &lane, most, now, lease)?;
+                room.take(behind.len());
                 out.extend(behind);
             }
         }
@@ -81,77 +85,65 @@ pub(super) fn finish(db: &Db, batch: &[Finished], recording: Recording) -> Resul
     let taken = leased_batches::take_out(db, &leased)?;
     let mut at_first = db.prepare_cached(CLOSE_AT_FIRST)?;
     let ends = batch.iter().zip(taken);
-    ends.map(|(finished, taken)| record(db, &mut at_first, finished, taken, recording)).collect()
+    ends.map(|(end, taken)| record(db, &mut at_first, end, taken, &recording)).collect()
 }
 
 /// Records the end of an attempt. `taken`: it has been taken out of its leased batch.
 fn record(
     db: &Db,
     at_first: &mut Statement<'_>,
-    finished: &Finished,
+    end: &Finished,
     taken: bool,
-    recording: Recording,
+    recording: &Recording,
 ) -> Result<Recorded, StoreError> {
-    let leased = &finished.delivery;
+    let (leased, key) = (&end.delivery, &end.delivery.key);
     if leased.in_batch && !taken {
-        return Ok(Recorded { stale: true, ..Recorded::default() });
+        return Ok(attempt::stale());
     }
-    let key = &leased.key;
-    let error = finished.attempt.as_ref().and_then(|attempt| attempt.error.as_deref());
-    let attempts = finished.attempt.as_ref().map_or(leased.attempts, |attempt| attempt.n);
-    let state = match finished.next {
-        Next::Retry(due) => {
+    let AfterAttempt { delivery, destination, attempts } = attempt::after(end);
+    let error = end.attempt.as_ref().and_then(|attempt| attempt.error.as_deref());
+    let lane = match delivery {
+        DeliveryChange::Reopen(due) => {
             if taken {
                 if !leased_batches::reopen(db, key, due, attempts, error, recording.wall)? {
-                    insert_attempt(db, key, finished.attempt.as_ref())?;
+                    insert_attempt(db, key, end.attempt.as_ref())?;
                     return Ok(Recorded::default());
                 }
             } else if !lanes::reschedule(db, key, leased.lease.token, due, attempts, error)? {
-                return Ok(Recorded { stale: true, ..Recorded::default() });
+                return Ok(attempt::stale());
             }
-            insert_attempt(db, key, finished.attempt.as_ref())?;
-            let disabled = failed(db, finished, recording)? == Failed::DisabledNow;
-            return Ok(Recorded { disabled, ..Recorded::default() });
+            insert_attempt(db, key, end.attempt.as_ref())?;
+            None
         }
-        Next::Delivered => DeliveryState::Delivered,
-        Next::Undelivered => DeliveryState::Undelivered,
-        Next::Canceled => DeliveryState::Canceled,
+        DeliveryChange::Close { state, first } => {
+            let lane = if taken { Some(None) } else { take_out(db, leased)? };
+            let Some(lane) = lane else { return Ok(attempt::stale()) };
+            match first {
+                Some(attempt) => close_at_first(at_first, key, attempt, recording.wall)?,
+                None => {
+                    close(db, key, state, attempts, recording.wall, error)?;
+                    insert_attempt(db, key, end.attempt.as_ref())?;
+                }
+            }
+            lane
+        }
     };
-    let lane = if taken { Some(None) } else { take_out(db, leased)? };
-    let Some(lane) = lane else {
-        return Ok(Recorded { stale: true, ..Recorded::default() });
-    };
-    match &finished.attempt {
-        Some(attempt) if state == DeliveryState::Delivered && attempt.n == 1 => {
-            close_at_first(at_first, key, attempt, recording.wall)?;
-        }
-        attempt => {
-            close(db, key, state, attempts, recording.wall, error)?;
-            insert_attempt(db, key, attempt.as_ref())?;
-        }
-    }
-    let failed = match state {
-        DeliveryState::Undelivered => failed(db, finished, recording)?,
-        DeliveryState::Delivered if finished.was_failing => {
+    let status = match destination {
+        DestinationChange::Nothing => DestinationStatus::Enabled,
+        DestinationChange::ClearFailures => {
             db.prepare_cached("DELETE FROM failing WHERE destination = ?1")?.execute([key.destination.0])?;
-            Failed::Enabled
+            DestinationStatus::Enabled
         }
-        _ => Failed::Enabled,
+        DestinationChange::NoteFailure => failed(db, end, recording)?,
     };
-    let advanced = match lane {
+    let advance = match lane {
         Some(lane) => {
-            let lease = (failed == Failed::Enabled).then_some(recording.lease);
-            let Recording { now, gather, .. } = recording;
-            lanes::advance(db, key.destination, &lane, lanes::Go { lease, now, batch: finished.batch, gather })?
+            let terms = AdvanceTerms::after(end, recording, status == DestinationStatus::Enabled);
+            lanes::advance(db, key.destination, &lane, &terms)?
         }
-        None => Advanced::Nothing,
+        None => Advance::Nothing,
     };
-    let recorded = Recorded { disabled: failed == Failed::DisabledNow, ..Recorded::default() };
-    Ok(match advanced {
-        Advanced::Nothing => recorded,
-        Advanced::Leased(next) => Recorded { next_in_lane: next, ..recorded },
-        Advanced::Due(due) => Recorded { lane_due: Some(due), ..recorded },
-    })
+    Ok(attempt::recorded(status, advance))
 }
 
 /// Removes an open delivery, and says which lane it was the head of; the outer `None` when the lease was lost.
@@ -177,40 +169,26 @@ fn take_out(db: &Db, leased: &Leased) -> Result<Option<Option<String>>, StoreErr
     Ok(lane)
 }
 
-/// What a failure left of the destination.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Failed {
-    Enabled,
-    DisabledNow,
-    DisabledBefore,
-}
-
 /// Notes a failure of the destination.
-fn failed(db: &Connection, finished: &Finished, recording: Recording) -> Result<Failed, StoreError> {
-    let destination = finished.delivery.key.destination;
-    let reason = match finished.disable {
-        Some(reason) => reason,
+fn failed(db: &Connection, end: &Finished, recording: &Recording) -> Result<DestinationStatus, StoreError> {
+    let destination = end.delivery.key.destination;
+    let reason = match end.disable {
+        Some(reason) => Some(reason),
         None => {
-            let since: Millis = db
+            let since = db
                 .prepare_cached("INSERT INTO failing (destination, since) VALUES (?1, ?2) ON CONFLICT (destination) DO UPDATE SET since = min(since, excluded.since) RETURNING since")?
                 .query_row(params![destination.0, recording.wall], |row| row.get(0))?;
-            if since >= recording.disable_failing_since {
-                return Ok(Failed::Enabled);
-            }
-            "failing"
+            attempt::failing_reason(since, recording.disable_failing_since)
         }
     };
-    let told = !about_a_listener(db, finished.delivery.key.event)?;
+    let Some(reason) = reason else { return Ok(DestinationStatus::Enabled) };
+    let name: Option<String> = db
+        .prepare_cached("SELECT name FROM event WHERE no = ?1")?
+        .query_row([end.delivery.key.event.0], |row| row.get(0))
+        .optional()?;
+    let told = attempt::is_announced(name.as_deref());
     let now = catalogue::disable(db, destination, reason, recording.wall, told)?;
-    Ok(if now { Failed::DisabledNow } else { Failed::DisabledBefore })
-}
-
-/// Whether an event tells about a listener. What happens to its deliveries is not told in turn: it could go on for
-/// ever.
-fn about_a_listener(db: &Connection, event: EventNo) -> Result<bool, StoreError> {
-    let name: Option<String> =
-        db.prepare_cached("SELECT name FROM event WHERE no = ?1")?.query_row([event.0], |row| row.get(0)).optional()?;
-    Ok(name.is_some_and(|name| name.starts_with("tidings.listener.")))
+    Ok(if now { DestinationStatus::DisabledNow } else { DestinationStatus::DisabledBefore })
 }
 
 /// Moves a delivery to those that have ended; its open row is the caller's to remove.
