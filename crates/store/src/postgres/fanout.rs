@@ -3,11 +3,10 @@
 //! A slice and the cursor that counts it are one transaction, so a crash between slices repeats nothing and leaves
 //! nothing out. One node expands at a time: rows of an app are expanded in the order of their events, so lanes are too.
 
-use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, Row};
 use tidings_model::clock::Millis;
 use tidings_model::delivery::DeliveryState;
-use tidings_model::id::{AppId, DeliveryKey, DestinationNo, EventNo};
+use tidings_model::id::{DeliveryKey, DestinationNo};
 
 use super::closing::Closing;
 use super::connect::sql;
@@ -16,6 +15,7 @@ use super::{catalogue, locks};
 use crate::error::StoreError;
 use crate::log::{Lane, Lease};
 use crate::queue::{Expanded, FanoutTurn};
+use crate::rows;
 use crate::rules::fanout::{Expansion, FanoutRow, Slice, starting_points};
 use crate::rules::placement::NewDelivery;
 
@@ -28,22 +28,10 @@ async fn next(db: &mut PgConnection, turn: &FanoutTurn) -> Result<Option<FanoutR
         ORDER BY app, event LIMIT 1";
     for after in starting_points(turn) {
         if let Some(row) = sql(statement).bind(after.to_owned()).fetch_optional(&mut *db).await? {
-            return fanout_row(&row).map(Some);
+            return rows::fanout(&row).map(Some);
         }
     }
     Ok(None)
-}
-
-fn fanout_row(row: &PgRow) -> Result<FanoutRow, StoreError> {
-    Ok(FanoutRow {
-        event: EventNo(row.try_get(0)?),
-        app: AppId::from(row.try_get::<String, _>(1)?),
-        key: row.try_get(2)?,
-        not_before: row.try_get(3)?,
-        cursor: usize::try_from(row.try_get::<i64, _>(4)?)
-            .map_err(|_| StoreError::Corrupt("a fan-out row".to_owned()))?,
-        destinations: row.try_get(5)?,
-    })
 }
 
 /// Writes one slice of the deliveries of the oldest fan-out row of the app whose turn it is. `until` is the lease's end in

@@ -9,12 +9,13 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use sqlx::{PgConnection, Row};
 use tidings_model::clock::Millis;
-use tidings_model::id::{AppId, DeliveryKey, DestinationNo, EventNo};
+use tidings_model::id::{DeliveryKey, DestinationNo, EventNo};
 
 use super::connect::{numbers, numeric, sql};
 use crate::error::StoreError;
 use crate::log::LeaseToken;
 use crate::queue::Leased;
+use crate::rows;
 use crate::rules::lane::{self, Advance, AdvanceTerms, InLane};
 use crate::rules::placement::{NewDelivery, Placement};
 
@@ -221,7 +222,7 @@ async fn behind(
     after: EventNo,
     most: usize,
 ) -> Result<Vec<InLane>, StoreError> {
-    let rows = sql("SELECT app, event, attempts, forgiven, not_before, due IS NULL AND lease IS NULL FROM delivery
+    let found = sql("SELECT app, event, destination, attempts, forgiven, not_before, due IS NULL AND lease IS NULL AS waits FROM delivery
          WHERE destination = $1 AND lane = $2 AND event > $3 ORDER BY event LIMIT $4")
     .bind(destination.0)
     .bind(lane.to_owned())
@@ -229,18 +230,7 @@ async fn behind(
     .bind(i64::try_from(most).unwrap_or(i64::MAX))
     .fetch_all(db)
     .await?;
-    rows.iter()
-        .map(|row| {
-            let app = AppId::from(row.try_get::<String, _>(0)?);
-            Ok(InLane {
-                key: DeliveryKey { app, event: EventNo(row.try_get(1)?), destination },
-                attempts: count(row, 2)?,
-                forgiven: count(row, 3)?,
-                not_before: row.try_get(4)?,
-                waits: row.try_get(5)?,
-            })
-        })
-        .collect()
+    found.iter().map(rows::in_lane).collect()
 }
 
 /// Makes a leased delivery scheduled again, or wait behind an older one of its lane, of which several may be leased to
@@ -274,10 +264,4 @@ pub(super) async fn reschedule(
         due_index.note(key.destination, due);
     }
     Ok(true)
-}
-
-/// A column that counts something.
-pub(super) fn count(row: &sqlx::postgres::PgRow, column: usize) -> Result<u32, StoreError> {
-    let number: i64 = row.try_get(column)?;
-    u32::try_from(number).map_err(|_| StoreError::Corrupt(format!("a count of {number}")))
 }

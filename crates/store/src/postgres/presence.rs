@@ -1,6 +1,5 @@
 //! The presence journal (table `standing`).
 
-use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, Row};
 use tidings_model::clock::Millis;
 use tidings_model::delivery::DeliveryState;
@@ -12,6 +11,7 @@ use super::lanes::{self, DueIndex};
 use super::locks;
 use crate::error::StoreError;
 use crate::presence::{Applied, PresenceChange, PresenceKey, PresenceRecord, SLICE};
+use crate::rows;
 use crate::rules::lane::AdvanceTerms;
 use crate::rules::presence::{self, departure_to_revert, is_within_window};
 
@@ -50,7 +50,7 @@ pub(super) async fn apply(db: &mut PgConnection, change: &PresenceChange) -> Res
         // Forgotten in between: it was absent for long, and a second call records it.
         return Err(StoreError::Conflict);
     };
-    let known = record_of(&known)?;
+    let known = rows::presence(&known)?;
     let reverted = match departure_to_revert(change, Some(&known)) {
         Some(departure) => revert(db, departure, change).await?,
         None => false,
@@ -154,7 +154,7 @@ pub(super) async fn records(
         }
         None => ("", "", ""),
     };
-    let rows = sql("SELECT app, channel, member, present, number, event, told, changed_at FROM standing
+    let found = sql("SELECT app, channel, member, present, number, event, told, changed_at FROM standing
          WHERE (present OR NOT told) AND (app, channel, member) > ($1, $2, $3) ORDER BY app, channel, member LIMIT $4")
     .bind(app.to_owned())
     .bind(channel.to_owned())
@@ -162,7 +162,7 @@ pub(super) async fn records(
     .bind(i64::try_from(limit).unwrap_or(i64::MAX))
     .fetch_all(db)
     .await?;
-    rows.iter().map(record_of).collect()
+    found.iter().map(rows::presence).collect()
 }
 
 /// The highest number of any change.
@@ -180,20 +180,4 @@ pub(super) async fn forget(db: &mut PgConnection, before: Millis) -> Result<bool
     .execute(db)
     .await?;
     Ok(forgotten.rows_affected() == SLICE as u64)
-}
-
-fn record_of(row: &PgRow) -> Result<PresenceRecord, StoreError> {
-    let user: String = row.try_get(2)?;
-    Ok(PresenceRecord {
-        key: PresenceKey {
-            app: AppId::from(row.try_get::<String, _>(0)?),
-            channel: row.try_get(1)?,
-            user: (!user.is_empty()).then_some(user),
-        },
-        present: row.try_get(3)?,
-        number: row.try_get(4)?,
-        event: row.try_get(5)?,
-        announced: row.try_get(6)?,
-        since: row.try_get(7)?,
-    })
 }

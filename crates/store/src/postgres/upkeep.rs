@@ -11,6 +11,7 @@ use super::connect::sql;
 use super::lanes::DueIndex;
 use super::{catalogue, locks, meta};
 use crate::error::StoreError;
+use crate::rows::Row as _;
 use crate::rules::clock;
 
 /// How many deliveries one transaction cancels or takes back.
@@ -173,7 +174,7 @@ pub(super) async fn cancel_orphans(db: &mut PgConnection, wall: Millis) -> Resul
     for row in &open {
         let app = AppId::from(row.try_get::<String, _>(0)?);
         let key = DeliveryKey { app, event: EventNo(row.try_get(1)?), destination: no };
-        closing.close(&key, DeliveryState::Canceled, super::lanes::count(row, 2)?, wall, None);
+        closing.close(&key, DeliveryState::Canceled, row.count("attempts")?, wall, None);
     }
     closing.write(db).await?;
     if open.len() < SLICE {

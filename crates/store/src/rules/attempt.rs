@@ -52,8 +52,8 @@ pub(crate) fn after(end: &Finished) -> AfterAttempt<'_> {
             let first = end.attempt.as_ref().filter(|attempt| attempt.n == 1);
             let delivery = DeliveryChange::Close { state: DeliveryState::Delivered, first };
             // Most destinations have not failed, and then there is nothing to write.
-            let works_again = end.was_failing;
-            (delivery, if works_again { DestinationChange::ClearFailures } else { DestinationChange::Nothing })
+            let was_failing = end.was_failing;
+            (delivery, if was_failing { DestinationChange::ClearFailures } else { DestinationChange::Nothing })
         }
     };
     AfterAttempt { delivery, destination, attempts }

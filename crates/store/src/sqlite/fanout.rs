@@ -3,16 +3,17 @@
 //! A slice and the cursor that counts it are one transaction, so a crash between slices repeats nothing and leaves
 //! nothing out.
 
-use rusqlite::{OptionalExtension, params};
+use rusqlite::params;
 use tidings_model::clock::Millis;
 use tidings_model::delivery::DeliveryState;
-use tidings_model::id::{AppId, DeliveryKey, EventNo};
+use tidings_model::id::DeliveryKey;
 
 use super::db::Db;
 use super::{catalogue, lanes, queue};
 use crate::error::StoreError;
 use crate::log::Lease;
 use crate::queue::{Expanded, FanoutTurn};
+use crate::rows::{self, named};
 use crate::rules::fanout::{Expansion, FanoutRow, Slice, starting_points};
 
 /// How many deliveries one slice writes: few enough that a publisher hardly notices the wait. Each row may dirty a page of
@@ -25,17 +26,9 @@ pub(super) const OLDEST: &str =
 
 /// The oldest row of the first app after another.
 fn oldest(db: &Db, after: &str) -> Result<Option<FanoutRow>, StoreError> {
-    let row = db.prepare_cached(OLDEST)?.query_row([after], |row| {
-        Ok(FanoutRow {
-            event: EventNo(row.get(0)?),
-            app: AppId::from(row.get::<_, String>(1)?),
-            key: row.get(2)?,
-            not_before: row.get(3)?,
-            cursor: row.get(4)?,
-            destinations: row.get(5)?,
-        })
-    });
-    Ok(row.optional()?)
+    let mut statement = db.prepare_cached(OLDEST)?;
+    let mut found = statement.query([after])?;
+    found.next()?.map(|row| rows::fanout(&named(row))).transpose()
 }
 
 /// The oldest row of the app whose turn it is.

@@ -6,12 +6,13 @@
 
 use rusqlite::{Connection, OptionalExtension, params};
 use tidings_model::clock::Millis;
-use tidings_model::id::{AppId, DeliveryKey, DestinationNo, EventNo};
+use tidings_model::id::{DeliveryKey, DestinationNo, EventNo};
 
 use super::db::Db;
 use crate::error::StoreError;
 use crate::log::{Lease, LeaseToken};
 use crate::queue::Leased;
+use crate::rows::{self, named};
 use crate::rules::lane::{self, Advance, AdvanceTerms, InLane};
 use crate::rules::placement::{NewDelivery, Placement};
 
@@ -137,19 +138,10 @@ fn behind(
     most: usize,
 ) -> Result<Vec<InLane>, StoreError> {
     let mut statement = db.prepare_cached(
-        "SELECT app, event, attempts, forgiven, not_before, due IS NULL AND lease IS NULL FROM delivery
+        "SELECT app, event, destination, attempts, forgiven, not_before, due IS NULL AND lease IS NULL AS waits FROM delivery
          WHERE destination = ?1 AND lane = ?2 AND event > ?3 ORDER BY event LIMIT ?4",
     )?;
-    let rows = statement.query_map(params![destination.0, lane, after.0, most], |row| {
-        Ok(InLane {
-            key: DeliveryKey { app: AppId::from(row.get::<_, String>(0)?), event: EventNo(row.get(1)?), destination },
-            attempts: row.get(2)?,
-            forgiven: row.get(3)?,
-            not_before: row.get(4)?,
-            waits: row.get(5)?,
-        })
-    })?;
-    Ok(rows.collect::<Result<_, _>>()?)
+    statement.query_and_then(params![destination.0, lane, after.0, most], |row| rows::in_lane(&named(row)))?.collect()
 }
 
 /// Leases a delivery that is scheduled or next of its lane.

@@ -3,9 +3,8 @@
 use std::ops::Range;
 use std::sync::atomic::{AtomicI64, Ordering};
 
-use bytes::Bytes;
-use rusqlite::{Connection, OptionalExtension, Row, params};
-use tidings_model::event::{Data, Event};
+use rusqlite::{Connection, OptionalExtension, params};
+use tidings_model::event::Event;
 use tidings_model::id::{AppId, EventNo};
 
 use super::db::Db;
@@ -14,6 +13,7 @@ use crate::destinations;
 use crate::error::StoreError;
 use crate::log::{EventFilter, Idempotency, Lane, Logged, Publish, Published};
 use crate::page::{Page, Paged};
+use crate::rows::{self, named};
 use crate::rules::placement::{NewDelivery, Placement, PublishPlan};
 use crate::rules::repeat;
 
@@ -182,8 +182,7 @@ fn fanout_pending(db: &Connection, app: &AppId) -> Result<bool, StoreError> {
         .query_row([app.as_str()], |row| row.get(0))?)
 }
 
-/// The columns that [`logged`] reads, in its order. A macro, so that statements are constants and none is put together
-/// when it is wanted.
+/// The columns of [`rows::logged`]. A macro, so that statements are constants and none is put together when it is wanted.
 macro_rules! columns {
     ($rest:literal) => {
         concat!(
@@ -195,36 +194,14 @@ macro_rules! columns {
     };
 }
 
-fn logged(row: &Row<'_>) -> Result<Logged, StoreError> {
-    let channels: Option<String> = row.get(4)?;
-    let data: Vec<u8> = row.get(13)?;
-    Ok(Logged {
-        no: EventNo(row.get(0)?),
-        event: Event {
-            app: AppId::from(row.get::<_, String>(1)?),
-            id: row.get(2)?,
-            name: row.get(3)?,
-            channels: channels.map_or_else(|| Ok(Vec::new()), |text| serde_json::from_str(&text))?,
-            data: Data { content_type: row.get(5)?, bytes: Bytes::from(data) },
-            time: row.get(6)?,
-            op: row.get(7)?,
-            key: row.get(8)?,
-            except: row.get(9)?,
-        },
-        hook_version: row.get(10)?,
-        received_at: row.get(11)?,
-        deliveries: row.get(12)?,
-    })
-}
-
 /// The statement of [`event`].
 pub(super) const BY_ID: &str = columns!("FROM event e WHERE e.app = ?1 AND e.id = ?2");
 
 /// One event by its id.
 pub(super) fn event(db: &Connection, app: &AppId, id: &str) -> Result<Option<Logged>, StoreError> {
     let mut found = db.prepare_cached(BY_ID)?;
-    let mut rows = found.query(params![app.as_str(), id])?;
-    rows.next()?.map(logged).transpose()
+    let mut found = found.query(params![app.as_str(), id])?;
+    found.next()?.map(|row| rows::logged(&named(row))).transpose()
 }
 
 /// A page of the log, newest first.
@@ -233,9 +210,9 @@ pub(super) fn events(db: &Connection, app: &AppId, filter: &EventFilter) -> Resu
     let wanted = filter.name.as_ref().or(filter.channel.as_ref());
     let mut page = Paged::new(filter.limit, filter.bytes.unwrap_or(usize::MAX));
     let mut statement = db.prepare_cached(listing(filter.name.is_some(), filter.channel.is_some()))?;
-    let mut rows = statement.query(params![app.as_str(), start.0, end.0, page.asked(), wanted])?;
-    while let Some(row) = rows.next()? {
-        if !page.take(logged(row)?, |logged| logged.event.weight()) {
+    let mut found = statement.query(params![app.as_str(), start.0, end.0, page.asked(), wanted])?;
+    while let Some(row) = found.next()? {
+        if !page.take(rows::logged(&named(row))?, |logged| logged.event.weight()) {
             break;
         }
     }
@@ -267,9 +244,9 @@ pub(super) fn events_at(db: &Connection, places: &[EventNo]) -> Result<Vec<Logge
     let mut one = db.prepare_cached(BY_PLACE)?;
     let mut out = Vec::with_capacity(places.len());
     for place in places {
-        let mut rows = one.query([place.0])?;
-        if let Some(row) = rows.next()? {
-            out.push(logged(row)?);
+        let mut found = one.query([place.0])?;
+        if let Some(row) = found.next()? {
+            out.push(rows::logged(&named(row))?);
         }
     }
     Ok(out)

@@ -1,6 +1,6 @@
 //! The presence journal (table `standing`).
 
-use rusqlite::{Connection, OptionalExtension, Row, params};
+use rusqlite::{Connection, OptionalExtension, params};
 use tidings_model::clock::Millis;
 use tidings_model::delivery::DeliveryState;
 use tidings_model::id::{AppId, DeliveryKey, DestinationNo, EventNo};
@@ -9,6 +9,7 @@ use super::db::Db;
 use super::{lanes, queue};
 use crate::error::StoreError;
 use crate::presence::{Applied, PresenceChange, PresenceKey, PresenceRecord, SLICE};
+use crate::rows::{self, named};
 use crate::rules::lane::AdvanceTerms;
 use crate::rules::presence::{self, departure_to_revert, is_within_window};
 
@@ -22,13 +23,14 @@ pub(super) const FORGET: &str = "DELETE FROM standing WHERE (app, channel, membe
 pub(super) fn apply(db: &Db, change: &PresenceChange) -> Result<Applied, StoreError> {
     let PresenceKey { app, channel, user } = &change.key;
     let member = user.as_deref().unwrap_or_default();
-    let known = db
-        .prepare_cached(
-            "SELECT app, channel, member, present, number, event, told, changed_at FROM standing
-             WHERE app = ?1 AND channel = ?2 AND member = ?3",
-        )?
-        .query_row(params![app.as_str(), channel, member], record)
-        .optional()?;
+    let mut statement = db.prepare_cached(
+        "SELECT app, channel, member, present, number, event, told, changed_at FROM standing
+         WHERE app = ?1 AND channel = ?2 AND member = ?3",
+    )?;
+    let known = statement
+        .query_and_then(params![app.as_str(), channel, member], |row| rows::presence(&named(row)))?
+        .next()
+        .transpose()?;
     let reverted = match departure_to_revert(change, known.as_ref()) {
         Some(departure) => revert(db, departure, change)?,
         None => false,
@@ -112,8 +114,7 @@ pub(super) fn records(
         None => ("", "", ""),
     };
     let mut statement = db.prepare_cached(OPEN)?;
-    let rows = statement.query_map(params![app, channel, member, limit], record)?;
-    Ok(rows.collect::<Result<_, _>>()?)
+    statement.query_and_then(params![app, channel, member, limit], |row| rows::presence(&named(row)))?.collect()
 }
 
 /// The highest number of any change.
@@ -124,20 +125,4 @@ pub(super) fn last(db: &Connection) -> Result<i64, StoreError> {
 /// Forgets a slice of the records that are absent and announced.
 pub(super) fn forget(db: &Connection, before: Millis) -> Result<bool, StoreError> {
     Ok(db.prepare_cached(FORGET)?.execute(params![before, SLICE])? == SLICE)
-}
-
-fn record(row: &Row<'_>) -> rusqlite::Result<PresenceRecord> {
-    let user: String = row.get(2)?;
-    Ok(PresenceRecord {
-        key: PresenceKey {
-            app: AppId::from(row.get::<_, String>(0)?),
-            channel: row.get(1)?,
-            user: (!user.is_empty()).then_some(user),
-        },
-        present: row.get(3)?,
-        number: row.get(4)?,
-        event: row.get(5)?,
-        announced: row.get(6)?,
-        since: row.get(7)?,
-    })
 }

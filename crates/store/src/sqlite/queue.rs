@@ -1,9 +1,9 @@
 //! Claiming deliveries and recording what came of them.
 
-use rusqlite::{Connection, OptionalExtension, Row, Statement, params};
+use rusqlite::{Connection, OptionalExtension, Statement, params};
 use tidings_model::clock::Millis;
 use tidings_model::delivery::{Attempt, DeliveryState};
-use tidings_model::id::{AppId, DeliveryKey, DestinationNo, EventNo};
+use tidings_model::id::{AppId, DeliveryKey, DestinationNo};
 
 use super::db::Db;
 use super::{catalogue, lanes, leased_batches};
@@ -11,6 +11,7 @@ use crate::error::StoreError;
 use crate::log::Lease;
 use crate::queue::{Due, Finished, Leased, Recorded, Recording, Skip, Wanted};
 use crate::records::micros;
+use crate::rows::{self, Row as _, named};
 use crate::rules::attempt::{self, AfterAttempt, DeliveryChange, DestinationChange, DestinationStatus};
 use crate::rules::lane::{Advance, AdvanceTerms, ClaimRoom};
 
@@ -39,7 +40,8 @@ pub(super) fn due(db: &Connection, now: Millis, skip: &Skip, limit: usize) -> Re
 }
 
 /// The statement of [`claim`].
-pub(super) const CLAIM: &str = "SELECT app, event, lane, attempts, forgiven FROM delivery
+pub(super) const CLAIM: &str =
+    "SELECT app, event, destination, lane IS NOT NULL AS ordered, attempts, forgiven, lane FROM delivery
     WHERE destination = ?1 AND due IS NOT NULL AND due <= ?2 ORDER BY due LIMIT ?3";
 
 /// Leases due deliveries, and those behind them that go together with them.
@@ -50,16 +52,10 @@ pub(super) fn claim(db: &Connection, wanted: &[Wanted], now: Millis, lease: Leas
         let mut heads = Vec::new();
         {
             let mut statement = db.prepare_cached(CLAIM)?;
-            let mut rows = statement.query(params![destination.0, now, most])?;
-            while let Some(row) = rows.next()? {
-                let key = DeliveryKey {
-                    app: AppId::from(row.get::<_, String>(0)?),
-                    event: EventNo(row.get(1)?),
-                    destination,
-                };
-                let lane: Option<String> = row.get(2)?;
-                let (attempts, forgiven, ordered) = (row.get(3)?, row.get(4)?, lane.is_some());
-                heads.push((Leased { key, ordered, follows: false, attempts, forgiven, in_batch: false, lease }, lane));
+            let mut due = statement.query(params![destination.0, now, most])?;
+            while let Some(row) = due.next()? {
+                let row = named(row);
+                heads.push((rows::leased(&row, lease)?, row.get::<Option<String>>("lane")?));
             }
         }
         let mut room = ClaimRoom::after(wanted, heads.len());
@@ -273,8 +269,7 @@ pub(super) fn release(db: &Db, batch: &[Leased], due: Millis) -> Result<(), Stor
 /// Destinations that have done nothing but fail, and since when.
 pub(super) fn failing(db: &Connection) -> Result<Vec<(DestinationNo, Millis)>, StoreError> {
     let mut statement = db.prepare_cached("SELECT destination, since FROM failing")?;
-    let rows = statement.query_map([], failing_since)?;
-    Ok(rows.collect::<Result<_, _>>()?)
+    statement.query_and_then([], |row| rows::failing(&named(row)))?.collect()
 }
 
 /// The statement of [`failing_of`]. It looks at those that are asked about, and at no other app's.
@@ -288,10 +283,5 @@ pub(super) fn failing_of(
 ) -> Result<Vec<(DestinationNo, Millis)>, StoreError> {
     let destinations = serde_json::to_string(&destinations.iter().map(|no| no.0).collect::<Vec<_>>())?;
     let mut statement = db.prepare_cached(FAILING_OF)?;
-    let rows = statement.query_map([destinations], failing_since)?;
-    Ok(rows.collect::<Result<_, _>>()?)
-}
-
-fn failing_since(row: &Row<'_>) -> rusqlite::Result<(DestinationNo, Millis)> {
-    Ok((DestinationNo(row.get(0)?), row.get(1)?))
+    statement.query_and_then([destinations], |row| rows::failing(&named(row)))?.collect()
 }
