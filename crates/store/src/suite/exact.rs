@@ -69,10 +69,10 @@ pub(crate) fn steps() -> impl Strategy<Value = Vec<Step>> {
             .prop_map(|(which, outcomes, batch)| Step::Finish { which, outcomes, batch }),
         2 => any::<u8>().prop_map(|which| Step::Release { which }),
         1 => any::<u8>().prop_map(|which| Step::Retry { which }),
-        2 => prop_oneof![1i64..50, Just(GATHERS), Just(LEASED_FOR + 1)].prop_map(|ms| Step::Pass { ms }),
+        4 => prop_oneof![1i64..50, Just(GATHERS), Just(LEASED_FOR + 1)].prop_map(|ms| Step::Pass { ms }),
         1 => Just(Step::Crash),
     ];
-    prop::collection::vec(step, 1..60)
+    prop::collection::vec(step, 30..90)
 }
 
 const LANES: [Lane; 5] = [Lane::Own, Lane::Whole, Lane::Own, Lane::Key, Lane::Whole];
