@@ -18,6 +18,8 @@ pub mod postgres;
 pub mod presence;
 pub mod queue;
 mod records;
+mod rows;
+mod rules;
 pub mod seal;
 pub mod sqlite;
 #[cfg(test)]

@@ -1,5 +1,7 @@
 //! The log: events that something durable wants, and the publish transaction that writes them.
 
+use std::ops::Range;
+
 use async_trait::async_trait;
 use tidings_model::clock::Millis;
 use tidings_model::event::Event;
@@ -151,6 +153,15 @@ pub struct EventFilter {
     pub limit: usize,
     /// At most so many bytes, but one event at least.
     pub bytes: Option<usize>,
+}
+
+impl EventFilter {
+    /// The places of the log that can be on the page.
+    pub(crate) fn range(&self) -> Range<EventNo> {
+        let start = self.since.map_or(EventNo(0), EventNo::first_of);
+        let end = self.until.map_or(EventNo(i64::MAX), EventNo::first_of);
+        start..self.before.map_or(end, |no| no.min(end))
+    }
 }
 
 /// Writes and reads the event log.

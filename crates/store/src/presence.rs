@@ -98,37 +98,5 @@ pub trait PresenceJournal: Send + Sync {
     async fn forget_absent(&self, before: Millis) -> Result<bool, StoreError>;
 }
 
-/// A suppressed arrival is recorded as a departure of so long ago, in milliseconds: longer than any window in which an
-/// arrival reverts a departure.
-pub(crate) const SUPPRESSED_AGE: Millis = 3_600_000;
-
 /// How many records [`PresenceJournal::forget_absent`] forgets at once.
 pub(crate) const SLICE: usize = 500;
-
-/// What a store has to write for a change of a known record.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum JournalWrite {
-    /// Nothing.
-    None(Applied),
-    /// The number alone.
-    Number,
-    /// The change, which is to be announced.
-    Change,
-    /// The change; announced only if the departure before it cannot be reverted.
-    ChangeOrRevert,
-}
-
-/// What to write for a change of this record.
-pub(crate) fn plan_write(change: &PresenceChange, known: &PresenceRecord) -> JournalWrite {
-    if change.number == known.number && change.event == known.event && !known.announced {
-        return JournalWrite::None(Applied::Announce);
-    }
-    if change.number <= known.number {
-        return JournalWrite::None(Applied::Known);
-    }
-    match (change.present, known.present) {
-        (true, false) => JournalWrite::ChangeOrRevert,
-        (false, true) => JournalWrite::Change,
-        _ => JournalWrite::Number,
-    }
-}

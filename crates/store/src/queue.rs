@@ -128,17 +128,6 @@ pub struct Recorded {
     pub disabled: bool,
 }
 
-/// What became of the next of a lane whose head has ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Advanced {
-    /// There is none, or it was let go before.
-    Nothing,
-    /// It is leased, with those behind it that go together with it.
-    Leased(Vec<Leased>),
-    /// It is scheduled for this time.
-    Due(Millis),
-}
-
 /// What a batch of results is recorded with.
 #[derive(Debug, Clone, Copy)]
 pub struct Recording {

@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 use tidings_model::app::Token;
 use tidings_model::clock::{Millis, millis};
 use tidings_model::hook::{DeliveryDefaults, FieldsFor, Hook, Schema};
-use tidings_model::id::{AppId, DestinationNo};
+use tidings_model::id::DestinationNo;
 use tidings_model::listener::{Disabled, Format, Listener, Order};
 use tidings_model::matcher::{Match, upgrade};
 use tidings_model::pattern::Pattern;
@@ -20,6 +20,7 @@ use zeroize::Zeroizing;
 
 use crate::catalogue::AppRecord;
 use crate::error::StoreError;
+use crate::rows::{self, Row};
 use crate::seal::MainKey;
 
 /// [`DeliveryDefaults`].
@@ -147,100 +148,89 @@ pub(crate) fn seal_app(key: &MainKey, app: &AppRecord) -> Result<Vec<u8>, StoreE
 }
 
 /// The spec of an app, opened.
-pub(crate) fn open_app(key: &MainKey, id: &str, sealed: &[u8]) -> Result<String, StoreError> {
+fn open_app(key: &MainKey, id: &str, sealed: &[u8]) -> Result<String, StoreError> {
     let text = key.open(&app_name(id), sealed)?;
     String::from_utf8(text.to_vec()).map_err(|_| StoreError::Corrupt("an app that is not text".to_owned()))
 }
 
-/// A hook's row.
-pub(crate) struct HookRow {
-    pub(crate) app: String,
-    pub(crate) name: String,
-    pub(crate) version: i64,
-    pub(crate) description: String,
-    pub(crate) fields: Option<String>,
-    pub(crate) schema: Option<String>,
-    pub(crate) defaults: String,
-    pub(crate) created_at: Millis,
-    pub(crate) updated_at: Millis,
-    pub(crate) fields_for: Option<String>,
+/// A hook from its row.
+pub(crate) fn hook(row: &impl Row) -> Result<Hook, StoreError> {
+    let (app, name, version, description) =
+        (rows::app(row)?, row.get("name")?, row.get("version")?, row.get("description")?);
+    let (fields, schema): (Option<String>, Option<String>) = (row.get("fields")?, row.get("schema")?);
+    let defaults: String = row.get("defaults")?;
+    let (created_at, updated_at) = (row.get("created_at")?, row.get("updated_at")?);
+    let fields_for = match row.get::<Option<String>>("fields_for")?.as_deref() {
+        Some(word) => FieldsFor::ALL.into_iter().find(|known| known.as_str() == word),
+        // Stored by 0.1.0: what it declared held for webhooks, and goes on doing so.
+        None if fields.is_some() => Some(FieldsFor::Webhooks),
+        None => Some(FieldsFor::All),
+    };
+    Ok(Hook {
+        fields_for: fields_for.ok_or_else(|| StoreError::Corrupt("a hook's fields_for".to_owned()))?,
+        app,
+        name,
+        version,
+        description,
+        fields: fields.map(|text| serde_json::from_str(&text)).transpose()?,
+        schema: schema.map(|text| RawValue::from_string(text).map(Schema::from)).transpose()?,
+        defaults: serde_json::from_str::<DefaultsRecord>(&defaults)?.into(),
+        created_at,
+        updated_at,
+    })
 }
 
-impl HookRow {
-    /// The hook that it tells.
-    pub(crate) fn read(self) -> Result<Hook, StoreError> {
-        let fields_for = match self.fields_for.as_deref() {
-            Some(word) => FieldsFor::ALL.into_iter().find(|known| known.as_str() == word),
-            // Stored by 0.1.0: what it declared held for webhooks, and goes on doing so.
-            None if self.fields.is_some() => Some(FieldsFor::Webhooks),
-            None => Some(FieldsFor::All),
-        };
-        Ok(Hook {
-            fields_for: fields_for.ok_or_else(|| StoreError::Corrupt("a hook's fields_for".to_owned()))?,
-            app: AppId::from(self.app),
-            name: self.name,
-            version: self.version,
-            description: self.description,
-            fields: self.fields.map(|text| serde_json::from_str(&text)).transpose()?,
-            schema: self.schema.map(|text| RawValue::from_string(text).map(Schema::from)).transpose()?,
-            defaults: serde_json::from_str::<DefaultsRecord>(&self.defaults)?.into(),
-            created_at: self.created_at,
-            updated_at: self.updated_at,
-        })
-    }
+/// A listener from its row, its secrets opened, and whether it is gone.
+pub(crate) fn listener(row: &impl Row, key: &MainKey) -> Result<(Listener, bool), StoreError> {
+    let (no, app, id): (_, _, String) = (DestinationNo(row.get("no")?), rows::app(row)?, row.get("id")?);
+    let version = row.get("version")?;
+    let is_gone = is_gone(row)?;
+    let spec: ListenerSpec = serde_json::from_str(&row.get::<String>("spec")?)?;
+    let sealed: Vec<u8> = row.get("sealed")?;
+    // A deleted listener's secrets are erased with it.
+    let secrets =
+        if is_gone { ListenerSecrets::erased()? } else { ListenerSecrets::open(key, app.as_str(), &id, &sealed)? };
+    let (keys, headers) = secrets.into_parts()?;
+    let disabled: (Option<String>, Option<Millis>) = (row.get("disabled_reason")?, row.get("disabled_at")?);
+    let listener = Listener {
+        app,
+        id,
+        no,
+        url: spec.url,
+        description: spec.description,
+        hooks: spec.hooks,
+        filter: spec.filter,
+        keys,
+        headers,
+        rate: spec.rate,
+        concurrency: spec.concurrency,
+        order: spec.order,
+        format: spec.format,
+        batch: spec.batch,
+        timeout: spec.delivery.timeout(),
+        schedule: spec.delivery.schedule,
+        disabled: disabled.0.zip(disabled.1).map(|(reason, at)| Disabled { reason, at }),
+        owner: spec.owner,
+        version,
+        created_at: row.get("created_at")?,
+        updated_at: row.get("updated_at")?,
+    };
+    Ok((listener, is_gone))
 }
 
-/// A listener's row.
-pub(crate) struct ListenerRow {
-    pub(crate) no: i64,
-    pub(crate) app: String,
-    pub(crate) id: String,
-    pub(crate) version: i64,
-    pub(crate) deleted: i64,
-    pub(crate) spec: String,
-    pub(crate) sealed: Vec<u8>,
-    pub(crate) disabled_reason: Option<String>,
-    pub(crate) disabled_at: Option<Millis>,
-    pub(crate) created_at: Millis,
-    pub(crate) updated_at: Millis,
+/// An app from its row, its secrets opened, and whether it is gone.
+pub(crate) fn app(row: &impl Row, key: &MainKey) -> Result<(AppRecord, bool), StoreError> {
+    let (id, version): (String, _) = (row.get("id")?, row.get("version")?);
+    let is_gone = is_gone(row)?;
+    let sealed: Vec<u8> = row.get("sealed")?;
+    let spec = if is_gone { String::new() } else { open_app(key, &id, &sealed)? };
+    let (created_at, updated_at) = (row.get("created_at")?, row.get("updated_at")?);
+    Ok((AppRecord { id, spec, version, created_at, updated_at }, is_gone))
 }
 
-impl ListenerRow {
-    /// The listener that it tells, its secrets opened, and whether it is gone.
-    pub(crate) fn open(self, key: &MainKey) -> Result<(Listener, bool), StoreError> {
-        // A deleted listener's secrets are erased with it.
-        let secrets = if self.deleted == 0 {
-            ListenerSecrets::open(key, &self.app, &self.id, &self.sealed)?
-        } else {
-            ListenerSecrets::erased()?
-        };
-        let spec: ListenerSpec = serde_json::from_str(&self.spec)?;
-        let (keys, headers) = secrets.into_parts()?;
-        let listener = Listener {
-            app: AppId::from(self.app),
-            id: self.id,
-            no: DestinationNo(self.no),
-            url: spec.url,
-            description: spec.description,
-            hooks: spec.hooks,
-            filter: spec.filter,
-            keys,
-            headers,
-            rate: spec.rate,
-            concurrency: spec.concurrency,
-            order: spec.order,
-            format: spec.format,
-            batch: spec.batch,
-            timeout: spec.delivery.timeout(),
-            schedule: spec.delivery.schedule,
-            disabled: self.disabled_reason.zip(self.disabled_at).map(|(reason, at)| Disabled { reason, at }),
-            owner: spec.owner,
-            version: self.version,
-            created_at: self.created_at,
-            updated_at: self.updated_at,
-        };
-        Ok((listener, self.deleted != 0))
-    }
+/// Whether a record is only the mark that it was deleted.
+pub(crate) fn is_gone(row: &impl Row) -> Result<bool, StoreError> {
+    Ok(row.get::<i64>("deleted")? != 0)
 }
 
 /// What stands in for the contents of a listener that is gone. Earlier versions, which may share the database, can read it.

@@ -1,29 +1,20 @@
 //! Apps that are not in the config.
 
+use sqlx::PgConnection;
 use sqlx::postgres::PgRow;
-use sqlx::{PgConnection, Row};
 use tidings_model::clock::Millis;
 
 use super::connect::sql;
 use super::meta;
 use crate::catalogue::AppRecord;
 use crate::error::StoreError;
-use crate::records::{moved_on_or_missing, open_app};
-use crate::seal::MainKey;
+use crate::records::moved_on_or_missing;
 
-/// What changed after a version, to be read by [`record`]; of what is gone, all or nothing.
+/// What changed after a version, to be read by [`crate::records::app`]; of what is gone, all or nothing.
 pub(super) async fn changed(db: &mut PgConnection, since: i64, deleted: i64) -> Result<Vec<PgRow>, StoreError> {
     let rows = sql("SELECT id, version, deleted, sealed, created_at, updated_at FROM app
          WHERE version > $1 AND deleted <= $2 ORDER BY version");
     Ok(rows.bind(since).bind(deleted).fetch_all(db).await?)
-}
-
-/// An app, and whether it is gone.
-pub(super) fn record(row: &PgRow, key: &MainKey) -> Result<(AppRecord, bool), StoreError> {
-    let (id, gone): (String, bool) = (row.try_get(0)?, row.try_get::<i64, _>(2)? != 0);
-    let spec = if gone { String::new() } else { open_app(key, &id, row.try_get(3)?)? };
-    let (version, created_at, updated_at) = (row.try_get(1)?, row.try_get(4)?, row.try_get(5)?);
-    Ok((AppRecord { id, spec, version, created_at, updated_at }, gone))
 }
 
 /// Adds an app, or brings back the id of one that is gone.

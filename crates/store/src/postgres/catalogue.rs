@@ -15,9 +15,7 @@ use super::lanes::DueIndex;
 use super::{apps, meta};
 use crate::catalogue::Changes;
 use crate::error::StoreError;
-use crate::records::{
-    DefaultsRecord, ERASED_SPEC, HookRow, ListenerRow, ListenerSpec, fields_text, moved_on_or_missing, schema_text,
-};
+use crate::records::{self, DefaultsRecord, ERASED_SPEC, ListenerSpec, fields_text, moved_on_or_missing, schema_text};
 use crate::seal::MainKey;
 
 /// What changed, as the tables have it.
@@ -59,49 +57,16 @@ impl Changed {
     pub(super) fn open(self, key: &MainKey) -> Result<Changes, StoreError> {
         let mut out = Changes { version: self.version, ..Changes::default() };
         for row in &self.hooks {
-            out.hooks.push((hook(row)?, row.try_get::<i64, _>(3)? != 0));
+            out.hooks.push((records::hook(row)?, records::is_gone(row)?));
         }
         for row in &self.listeners {
-            out.listeners.push(listener(row, key)?);
+            out.listeners.push(records::listener(row, key)?);
         }
         for row in &self.apps {
-            out.apps.push(apps::record(row, key)?);
+            out.apps.push(records::app(row, key)?);
         }
         Ok(out)
     }
-}
-
-fn hook(row: &PgRow) -> Result<Hook, StoreError> {
-    HookRow {
-        app: row.try_get(0)?,
-        name: row.try_get(1)?,
-        version: row.try_get(2)?,
-        description: row.try_get(4)?,
-        fields: row.try_get(5)?,
-        schema: row.try_get(6)?,
-        defaults: row.try_get(7)?,
-        created_at: row.try_get(8)?,
-        updated_at: row.try_get(9)?,
-        fields_for: row.try_get(10)?,
-    }
-    .read()
-}
-
-fn listener(row: &PgRow, key: &MainKey) -> Result<(Listener, bool), StoreError> {
-    ListenerRow {
-        no: row.try_get(0)?,
-        app: row.try_get(1)?,
-        id: row.try_get(2)?,
-        version: row.try_get(3)?,
-        deleted: row.try_get(4)?,
-        spec: row.try_get(5)?,
-        sealed: row.try_get(6)?,
-        disabled_reason: row.try_get(7)?,
-        disabled_at: row.try_get(8)?,
-        created_at: row.try_get(9)?,
-        updated_at: row.try_get(10)?,
-    }
-    .open(key)
 }
 
 /// Adds a hook, or brings a deleted one of the same name back.

@@ -1,20 +1,19 @@
 //! Reading the log back.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
-use bytes::Bytes;
 use futures_util::TryStreamExt as _;
-use sqlx::postgres::PgRow;
-use sqlx::{PgConnection, Row};
-use tidings_model::event::{Data, Event};
+use sqlx::PgConnection;
 use tidings_model::id::{AppId, EventNo};
 
 use super::connect::sql;
 use crate::error::StoreError;
 use crate::log::{EventFilter, Logged};
 use crate::page::{Page, Paged};
+use crate::rows;
 
-/// The columns that [`logged`] reads, in its order. A macro, so that statements are constants.
+/// The columns of [`rows::logged`]. A macro, so that statements are constants.
 macro_rules! columns {
     ($rest:literal) => {
         concat!(
@@ -26,28 +25,6 @@ macro_rules! columns {
     };
 }
 
-fn logged(row: &PgRow) -> Result<Logged, StoreError> {
-    let channels: Option<String> = row.try_get(4)?;
-    let data: Vec<u8> = row.try_get(13)?;
-    Ok(Logged {
-        no: EventNo(row.try_get(0)?),
-        event: Event {
-            app: AppId::from(row.try_get::<String, _>(1)?),
-            id: row.try_get(2)?,
-            name: row.try_get(3)?,
-            channels: channels.map_or_else(|| Ok(Vec::new()), |text| serde_json::from_str(&text))?,
-            data: Data { content_type: row.try_get(5)?, bytes: Bytes::from(data) },
-            time: row.try_get(6)?,
-            op: row.try_get(7)?,
-            key: row.try_get(8)?,
-            except: row.try_get(9)?,
-        },
-        hook_version: row.try_get(10)?,
-        received_at: row.try_get(11)?,
-        deliveries: row.try_get::<i64, _>(12)?.unsigned_abs(),
-    })
-}
-
 /// One event by its id.
 pub(super) async fn event(db: &mut PgConnection, app: &AppId, id: &str) -> Result<Option<Logged>, StoreError> {
     let found = sql(columns!("FROM event e WHERE e.app = $1 AND e.id = $2"))
@@ -55,7 +32,7 @@ pub(super) async fn event(db: &mut PgConnection, app: &AppId, id: &str) -> Resul
         .bind(id.to_owned())
         .fetch_optional(db)
         .await?;
-    found.as_ref().map(logged).transpose()
+    found.as_ref().map(rows::logged).transpose()
 }
 
 /// A page of the log, newest first.
@@ -64,9 +41,7 @@ pub(super) async fn events(
     app: &AppId,
     filter: &EventFilter,
 ) -> Result<Page<Logged>, StoreError> {
-    let since = filter.since.map_or(0, |ms| EventNo::first_of(ms).0);
-    let until = filter.until.map_or(i64::MAX, |ms| EventNo::first_of(ms).0);
-    let before = filter.before.map_or(until, |no| no.0.min(until));
+    let Range { start, end } = filter.range();
     let wanted = filter.name.as_ref().or(filter.channel.as_ref());
     let text = match (filter.name.is_some(), filter.channel.is_some()) {
         (true, _) => columns!(
@@ -83,29 +58,29 @@ pub(super) async fn events(
     };
     let mut page = Paged::new(filter.limit, filter.bytes.unwrap_or(usize::MAX));
     // Row by row: what the page has no room for is not held.
-    let mut rows = sql(text)
+    let mut found = sql(text)
         .bind(app.as_str().to_owned())
-        .bind(since)
-        .bind(before)
+        .bind(start.0)
+        .bind(end.0)
         .bind(page.asked())
         .bind(wanted.cloned())
         .fetch(db);
-    while let Some(row) = rows.try_next().await? {
-        if !page.take(logged(&row)?, |logged| logged.event.weight()) {
+    while let Some(row) = found.try_next().await? {
+        if !page.take(rows::logged(&row)?, |logged| logged.event.weight()) {
             break;
         }
     }
-    drop(rows);
+    drop(found);
     Ok(page.end())
 }
 
 /// Events by their places, in their order; those that are gone are left out.
 pub(super) async fn events_at(db: &mut PgConnection, places: &[EventNo]) -> Result<Vec<Logged>, StoreError> {
-    let rows = sql(columns!("FROM event e WHERE e.no = ANY($1)"))
+    let found = sql(columns!("FROM event e WHERE e.no = ANY($1)"))
         .bind(places.iter().map(|no| no.0).collect::<Vec<_>>())
         .fetch_all(db)
         .await?;
-    let found: BTreeMap<EventNo, Logged> =
-        rows.iter().map(|row| logged(row).map(|one| (one.no, one))).collect::<Result<_, _>>()?;
-    Ok(places.iter().filter_map(|no| found.get(no).cloned()).collect())
+    let by_place: BTreeMap<EventNo, Logged> =
+        found.iter().map(|row| rows::logged(row).map(|one| (one.no, one))).collect::<Result<_, _>>()?;
+    Ok(places.iter().filter_map(|no| by_place.get(no).cloned()).collect())
 }

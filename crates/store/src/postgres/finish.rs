@@ -6,9 +6,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use sqlx::{PgConnection, Row};
-use tidings_model::clock::Millis;
-use tidings_model::delivery::{Attempt, DeliveryState};
-use tidings_model::id::EventNo;
+use tidings_model::delivery::Attempt;
 
 use super::clock::ServerClock;
 use super::closing::{self, Closing};
@@ -16,7 +14,9 @@ use super::connect::sql;
 use super::lanes::{self, DueIndex};
 use super::{catalogue, leased_batches, locks, paused, queue};
 use crate::error::StoreError;
-use crate::queue::{Advanced, Finished, Leased, Next, Recorded, Recording};
+use crate::queue::{Finished, Leased, Next, Recorded, Recording};
+use crate::rules::attempt::{self, AfterAttempt, DeliveryChange, DestinationChange, DestinationStatus};
+use crate::rules::lane::{Advance, AdvanceTerms};
 
 /// What one batch is recorded with.
 struct Recorder<'a> {
@@ -67,83 +67,77 @@ pub(super) async fn finish(
 impl Recorder<'_> {
     /// Records the end of an attempt. `taken`: it has been taken out of its leased batch.
     async fn record(&mut self, db: &mut PgConnection, end: &Finished, taken: bool) -> Result<Recorded, StoreError> {
-        let stale = || Recorded { stale: true, ..Recorded::default() };
         let (leased, key) = (&end.delivery, &end.delivery.key);
         if leased.in_batch && !taken {
-            return Ok(stale());
+            return Ok(attempt::stale());
         }
-        let attempt = end.attempt.clone().map(|a| Attempt { next_at: a.next_at.map(|at| self.clock.server(at)), ..a });
-        let error = attempt.as_ref().and_then(|attempt| attempt.error.as_deref()).map(closing::text);
-        let attempts = attempt.as_ref().map_or(leased.attempts, |attempt| attempt.n);
+        let AfterAttempt { delivery, destination, attempts } = attempt::after(end);
+        let error = end.attempt.as_ref().and_then(|attempt| attempt.error.as_deref()).map(closing::text);
         let wall = self.recording.wall;
-        let state = match end.next {
-            Next::Retry(due) => {
+        let lane = match delivery {
+            DeliveryChange::Reopen(due) => {
                 let due = self.clock.server(due);
                 if taken {
-                    let gone = !self.there.contains(&key.destination.0);
+                    let is_gone = !self.there.contains(&key.destination.0);
                     self.reopened.push(leased_batches::Reopened { key: key.clone(), due, attempts, last_error: error });
-                    self.closing.attempt(key, attempt);
-                    if gone {
+                    if is_gone {
+                        self.keep_attempt(end);
                         return Ok(Recorded::default());
                     }
                 } else {
                     let token = leased.lease.token;
                     if !lanes::reschedule(db, key, token, due, attempts, error, &mut self.due_index).await? {
-                        return Ok(stale());
+                        return Ok(attempt::stale());
                     }
-                    self.closing.attempt(key, attempt);
                 }
-                let disabled = self.failed(db, end).await? == Failed::DisabledNow;
-                return Ok(Recorded { disabled, ..Recorded::default() });
+                self.keep_attempt(end);
+                None
             }
-            Next::Delivered => DeliveryState::Delivered,
-            Next::Undelivered => DeliveryState::Undelivered,
-            Next::Canceled => DeliveryState::Canceled,
+            DeliveryChange::Close { state, first } => {
+                let lane = if taken { Some(None) } else { take_out(db, leased).await? };
+                let Some(lane) = lane else { return Ok(attempt::stale()) };
+                match first {
+                    Some(attempt) => self.closing.close_at_first(key, attempt.clone(), wall),
+                    None => {
+                        self.closing.close(key, state, attempts, wall, error.as_deref());
+                        self.keep_attempt(end);
+                    }
+                }
+                lane
+            }
         };
-        let lane = if taken { Some(None) } else { take_out(db, leased).await? };
-        let Some(lane) = lane else {
-            return Ok(stale());
-        };
-        match attempt {
-            Some(attempt) if state == DeliveryState::Delivered && attempt.n == 1 => {
-                self.closing.close_at_first(key, attempt, wall);
-            }
-            attempt => {
-                self.closing.close(key, state, attempts, wall, error.as_deref());
-                self.closing.attempt(key, attempt);
-            }
-        }
-        let failed = match state {
-            DeliveryState::Undelivered => self.failed(db, end).await?,
-            DeliveryState::Delivered if end.was_failing => {
+        let status = match destination {
+            DestinationChange::Nothing => DestinationStatus::Enabled,
+            DestinationChange::ClearFailures => {
                 catalogue::clear_failures(db, key.destination).await?;
-                Failed::Enabled
+                DestinationStatus::Enabled
             }
-            _ => Failed::Enabled,
+            DestinationChange::NoteFailure => self.failed(db, end).await?,
         };
-        let advanced = match lane {
+        let advance = match lane {
             Some(lane) => {
-                let lease = (failed == Failed::Enabled)
-                    .then(|| (self.recording.lease, self.clock.server(self.recording.lease.until)));
-                let (now, gather) = (self.clock.server(self.recording.now), self.recording.gather);
-                let go = lanes::Go { lease, now, batch: end.batch, gather };
-                lanes::advance(db, key.destination, &lane, go, &mut self.due_index).await?
+                let recording = Recording { now: self.clock.server(self.recording.now), ..self.recording };
+                let terms = AdvanceTerms::after(end, &recording, status == DestinationStatus::Enabled);
+                let until = self.clock.server(recording.lease.until);
+                lanes::advance(db, key.destination, &lane, &terms, until, &mut self.due_index).await?
             }
-            None => Advanced::Nothing,
+            None => Advance::Nothing,
         };
-        let recorded = Recorded { disabled: failed == Failed::DisabledNow, ..Recorded::default() };
-        Ok(match advanced {
-            Advanced::Nothing => recorded,
-            Advanced::Leased(next) => Recorded { next_in_lane: next, ..recorded },
-            Advanced::Due(due) => Recorded { lane_due: Some(self.clock.caller(due)), ..recorded },
-        })
+        let recorded = attempt::recorded(status, advance);
+        Ok(Recorded { lane_due: recorded.lane_due.map(|due| self.clock.caller(due)), ..recorded })
+    }
+
+    /// Keeps the attempt, with its times as the server's.
+    fn keep_attempt(&mut self, end: &Finished) {
+        let attempt = end.attempt.clone().map(|a| Attempt { next_at: a.next_at.map(|at| self.clock.server(at)), ..a });
+        self.closing.attempt(&end.delivery.key, attempt);
     }
 
     /// Notes a failure of the destination.
-    async fn failed(&mut self, db: &mut PgConnection, end: &Finished) -> Result<Failed, StoreError> {
+    async fn failed(&mut self, db: &mut PgConnection, end: &Finished) -> Result<DestinationStatus, StoreError> {
         let destination = end.delivery.key.destination;
         let reason = match end.disable {
-            Some(reason) => reason,
+            Some(reason) => Some(reason),
             None => {
                 let row = sql(
                     "INSERT INTO failing (destination, since) VALUES ($1, $2)
@@ -153,21 +147,21 @@ impl Recorder<'_> {
                 .bind(self.recording.wall)
                 .fetch_one(&mut *db)
                 .await?;
-                if row.try_get::<Millis, _>(0)? >= self.recording.disable_failing_since {
-                    return Ok(Failed::Enabled);
-                }
-                "failing"
+                attempt::failing_reason(row.try_get(0)?, self.recording.disable_failing_since)
             }
         };
+        let Some(reason) = reason else { return Ok(DestinationStatus::Enabled) };
         if !catalogue::enabled(db, destination).await? {
-            return Ok(Failed::DisabledBefore);
+            return Ok(DestinationStatus::DisabledBefore);
         }
         if !self.changes.swap(true, Ordering::Relaxed) {
             return Err(StoreError::Locked);
         }
-        let told = !about_a_listener(db, end.delivery.key.event).await?;
+        let event = sql("SELECT name FROM event WHERE no = $1").bind(end.delivery.key.event.0);
+        let event = event.fetch_optional(&mut *db).await?;
+        let told = attempt::is_announced(event.as_ref().map(|row| row.try_get(0)).transpose()?);
         catalogue::disable(db, destination, reason, self.recording.wall, told, &mut self.due_index).await?;
-        Ok(Failed::DisabledNow)
+        Ok(DestinationStatus::DisabledNow)
     }
 }
 
@@ -183,20 +177,4 @@ async fn take_out(db: &mut PgConnection, leased: &Leased) -> Result<Option<Optio
             .fetch_optional(db)
             .await?;
     Ok(row.map(|row| row.try_get(0)).transpose()?)
-}
-
-/// What a failure left of the destination.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Failed {
-    Enabled,
-    DisabledNow,
-    DisabledBefore,
-}
-
-/// Whether an event tells about a listener. What happens to its deliveries is not told in turn: it could go on for
-/// ever.
-async fn about_a_listener(db: &mut PgConnection, event: EventNo) -> Result<bool, StoreError> {
-    let row = sql("SELECT name FROM event WHERE no = $1").bind(event.0).fetch_optional(db).await?;
-    let name: Option<String> = row.map(|row| row.try_get(0)).transpose()?;
-    Ok(name.is_some_and(|name| name.starts_with("tidings.listener.")))
 }

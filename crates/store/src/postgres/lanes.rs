@@ -9,32 +9,15 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use sqlx::{PgConnection, Row};
 use tidings_model::clock::Millis;
-use tidings_model::id::{AppId, DeliveryKey, DestinationNo, EventNo};
+use tidings_model::id::{DeliveryKey, DestinationNo, EventNo};
 
 use super::connect::{numbers, numeric, sql};
 use crate::error::StoreError;
-use crate::log::{Lease, LeaseToken};
-use crate::queue::{Advanced, Leased};
-
-/// A delivery to be written.
-pub(super) struct NewDelivery<'a> {
-    pub(super) app: &'a AppId,
-    pub(super) event: EventNo,
-    pub(super) destination: DestinationNo,
-    pub(super) lane: Option<&'a str>,
-    pub(super) not_before: Option<Millis>,
-    /// Under which it is taken up at once, if nothing stands in the way.
-    pub(super) lease: Option<Lease>,
-    pub(super) now: Millis,
-}
-
-/// What a delivery is, once written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Placement {
-    Leased,
-    Scheduled,
-    Waiting,
-}
+use crate::log::LeaseToken;
+use crate::queue::Leased;
+use crate::rows;
+use crate::rules::lane::{self, Advance, AdvanceTerms, InLane};
+use crate::rules::placement::{NewDelivery, Placement};
 
 /// What a transaction does to the list of destinations with work. It is written at the transaction's end, in one order,
 /// so that no two transactions wait for each other's rows.
@@ -97,8 +80,8 @@ impl DueIndex {
     }
 }
 
-/// Writes deliveries, in this order; each leased when a lease is given and nothing stands in the way. One that was
-/// written before is left as it is. The lanes are locked by the caller.
+/// Writes deliveries, in this order, and says where each went. One that was written before is left as it is. The lanes
+/// are locked by the caller.
 pub(super) async fn insert(
     db: &mut PgConnection,
     new: &[NewDelivery<'_>],
@@ -108,21 +91,11 @@ pub(super) async fn insert(
         return Ok(Vec::new());
     }
     let mut occupied = occupied(db, new).await?;
-    let mut placements = Vec::with_capacity(new.len());
-    let (mut due_at, mut tokens, mut untils) = (Vec::new(), Vec::new(), Vec::new());
-    for one in new {
-        let behind = one.lane.is_some_and(|lane| !occupied.insert((one.destination.0, lane.to_owned())));
-        let early = one.not_before.is_some_and(|time| time > one.now);
-        let (place, due, lease) = match one.lease {
-            _ if behind => (Placement::Waiting, None, None),
-            Some(lease) if !early => (Placement::Leased, None, Some(lease)),
-            _ => (Placement::Scheduled, Some(one.not_before.unwrap_or(one.now).max(one.now)), None),
-        };
-        placements.push(place);
-        due_at.push(due);
-        tokens.push(lease.map(|l| l.token.0));
-        untils.push(lease.map(|l| l.until));
-    }
+    // Those before it in the list are in its lane, too.
+    let mut is_behind =
+        |one: &NewDelivery<'_>| one.lane.is_some_and(|lane| !occupied.insert((one.destination.0, lane.to_owned())));
+    let mut placements: Vec<Placement> = new.iter().map(|one| one.place(is_behind(one))).collect();
+    let leases = || placements.iter().map(|placement| placement.lease());
     let written = sql("INSERT INTO delivery (app, event, destination, lane, attempts, forgiven, due, not_before, lease, lease_until)
          SELECT app, event, destination, lane, 0, 0, due, not_before, lease, lease_until
          FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::text[], $5::bigint[], $6::bigint[], $7::bigint[], $8::bigint[])
@@ -132,18 +105,18 @@ pub(super) async fn insert(
     .bind(new.iter().map(|o| o.event.0).collect::<Vec<_>>())
     .bind(new.iter().map(|o| o.destination.0).collect::<Vec<_>>())
     .bind(new.iter().map(|o| o.lane.map(str::to_owned)).collect::<Vec<_>>())
-    .bind(due_at.clone())
+    .bind(placements.iter().map(|placement| placement.due()).collect::<Vec<_>>())
     .bind(new.iter().map(|o| o.not_before).collect::<Vec<_>>())
-    .bind(tokens)
-    .bind(untils)
+    .bind(leases().map(|lease| lease.map(|l| l.token.0)).collect::<Vec<_>>())
+    .bind(leases().map(|lease| lease.map(|l| l.until)).collect::<Vec<_>>())
     .fetch_all(db)
     .await?;
     let written: HashSet<(i64, i64)> =
         written.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect::<Result<_, sqlx::Error>>()?;
-    for ((one, place), due) in new.iter().zip(&mut placements).zip(due_at) {
+    for (one, placement) in new.iter().zip(&mut placements) {
         if !written.contains(&(one.event.0, one.destination.0)) {
-            *place = Placement::Waiting;
-        } else if let Some(due) = due {
+            *placement = Placement::Waiting;
+        } else if let Some(due) = placement.due() {
             due_index.note(one.destination, due);
         }
     }
@@ -167,48 +140,38 @@ async fn occupied(db: &mut PgConnection, new: &[NewDelivery<'_>]) -> Result<Hash
     Ok(rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect::<Result<_, sqlx::Error>>()?)
 }
 
-/// How a lane's next are let go.
-#[derive(Clone, Copy)]
-pub(super) struct Go {
-    /// Leased with this, which ends then in the server's time; scheduled when there is none.
-    pub(super) lease: Option<(Lease, Millis)>,
-    pub(super) now: Millis,
-    /// How many may be leased to go together, and how long fewer wait for more.
-    pub(super) batch: usize,
-    pub(super) gather: Millis,
-}
-
-/// Lets the next of a lane go, after its head has ended. The lane is locked by the caller.
+/// Lets the next of a lane go, after its head has ended; `until` is when what is leased ends in the server's time, as
+/// all times of the terms are. The lane is locked by the caller.
 pub(super) async fn advance(
     db: &mut PgConnection,
     destination: DestinationNo,
     lane: &str,
-    go: Go,
+    terms: &AdvanceTerms,
+    until: Millis,
     due_index: &mut DueIndex,
-) -> Result<Advanced, StoreError> {
-    let mut next = behind(db, destination, lane, EventNo(i64::MIN), 1).await?;
-    let Some(head) = next.first().filter(|head| head.waits) else { return Ok(Advanced::Nothing) };
-    let (key, due) = (head.key.clone(), head.not_before.unwrap_or(go.now).max(go.now));
-    if go.batch > 1 {
-        next.append(&mut behind(db, destination, lane, key.event, go.batch - 1).await?);
+) -> Result<Advance, StoreError> {
+    let mut open = behind(db, destination, lane, EventNo(i64::MIN), 1).await?;
+    let more = terms.looks_behind(open.first());
+    if let Some(oldest) = open.first().filter(|_| more > 0) {
+        let after = oldest.key.event;
+        open.append(&mut behind(db, destination, lane, after, more).await?);
     }
-    let together = next.iter().take_while(|one| one.may_go(go.now)).count();
-    let due = match go.lease {
-        Some((lease, until)) if due <= go.now && together >= go.batch => {
-            return Ok(Advanced::Leased(lease_together(db, next, together, (lease, until), false).await?));
+    let advance = lane::advance(&open, terms);
+    match &advance {
+        Advance::Nothing => {}
+        Advance::Lease(next) => lease_all(db, next, until).await?,
+        Advance::Schedule(key, due) => {
+            sql("UPDATE delivery SET due = $4 WHERE app = $1 AND event = $2 AND destination = $3")
+                .bind(key.app.as_str().to_owned())
+                .bind(key.event.0)
+                .bind(destination.0)
+                .bind(*due)
+                .execute(db)
+                .await?;
+            due_index.note(destination, *due);
         }
-        Some(_) => due.max(go.now + go.gather),
-        None => due,
-    };
-    sql("UPDATE delivery SET due = $4 WHERE app = $1 AND event = $2 AND destination = $3")
-        .bind(key.app.as_str().to_owned())
-        .bind(key.event.0)
-        .bind(destination.0)
-        .bind(due)
-        .execute(db)
-        .await?;
-    due_index.note(destination, due);
-    Ok(Advanced::Due(due))
+    }
+    Ok(advance)
 }
 
 /// Leases those right behind the head of a lane that may go together with it, if the head still is under the lease. The
@@ -231,25 +194,24 @@ pub(super) async fn follow(
     if held.is_none() {
         return Ok(Vec::new());
     }
-    let next = behind(db, head.key.destination, lane, head.key.event, most).await?;
-    let together = next.iter().take_while(|one| one.may_go(now)).count();
-    lease_together(db, next, together, (head.lease, until), true).await
+    let behind = behind(db, head.key.destination, lane, head.key.event, most).await?;
+    let next = lane::follow(&behind, now, head.lease);
+    lease_all(db, &next, until).await?;
+    Ok(next)
 }
 
-/// An open delivery of a lane.
-struct InLane {
-    key: DeliveryKey,
-    attempts: u32,
-    forgiven: u32,
-    not_before: Option<Millis>,
-    /// It is neither scheduled nor leased.
-    waits: bool,
-}
-
-impl InLane {
-    fn may_go(&self, now: Millis) -> bool {
-        self.waits && self.not_before.is_none_or(|time| time <= now)
-    }
+/// Leases deliveries of one lane.
+async fn lease_all(db: &mut PgConnection, all: &[Leased], until: Millis) -> Result<(), StoreError> {
+    let Some(first) = all.first() else { return Ok(()) };
+    sql("UPDATE delivery SET due = NULL, lease = $4, lease_until = $5 WHERE app = $1 AND event = ANY($2) AND destination = $3")
+        .bind(first.key.app.as_str().to_owned())
+        .bind(all.iter().map(|leased| leased.key.event.0).collect::<Vec<_>>())
+        .bind(first.key.destination.0)
+        .bind(first.lease.token.0)
+        .bind(until)
+        .execute(db)
+        .await?;
+    Ok(())
 }
 
 /// The open deliveries of a lane after an event, the oldest first.
@@ -260,7 +222,7 @@ async fn behind(
     after: EventNo,
     most: usize,
 ) -> Result<Vec<InLane>, StoreError> {
-    let rows = sql("SELECT app, event, attempts, forgiven, not_before, due IS NULL AND lease IS NULL FROM delivery
+    let found = sql("SELECT app, event, destination, attempts, forgiven, not_before, due IS NULL AND lease IS NULL AS waits FROM delivery
          WHERE destination = $1 AND lane = $2 AND event > $3 ORDER BY event LIMIT $4")
     .bind(destination.0)
     .bind(lane.to_owned())
@@ -268,42 +230,7 @@ async fn behind(
     .bind(i64::try_from(most).unwrap_or(i64::MAX))
     .fetch_all(db)
     .await?;
-    rows.iter()
-        .map(|row| {
-            let app = AppId::from(row.try_get::<String, _>(0)?);
-            Ok(InLane {
-                key: DeliveryKey { app, event: EventNo(row.try_get(1)?), destination },
-                attempts: count(row, 2)?,
-                forgiven: count(row, 3)?,
-                not_before: row.try_get(4)?,
-                waits: row.try_get(5)?,
-            })
-        })
-        .collect()
-}
-
-async fn lease_together(
-    db: &mut PgConnection,
-    next: Vec<InLane>,
-    together: usize,
-    (lease, until): (Lease, Millis),
-    follows: bool,
-) -> Result<Vec<Leased>, StoreError> {
-    let next: Vec<InLane> = next.into_iter().take(together).collect();
-    let Some(first) = next.first() else { return Ok(Vec::new()) };
-    sql("UPDATE delivery SET due = NULL, lease = $4, lease_until = $5 WHERE app = $1 AND event = ANY($2) AND destination = $3")
-        .bind(first.key.app.as_str().to_owned())
-        .bind(next.iter().map(|one| one.key.event.0).collect::<Vec<_>>())
-        .bind(first.key.destination.0)
-        .bind(lease.token.0)
-        .bind(until)
-        .execute(db)
-        .await?;
-    let leased = next.into_iter().enumerate().map(|(place, InLane { key, attempts, forgiven, .. })| {
-        let follows = follows || place > 0;
-        Leased { key, attempts, forgiven, ordered: true, follows, in_batch: false, lease }
-    });
-    Ok(leased.collect())
+    found.iter().map(rows::in_lane).collect()
 }
 
 /// Makes a leased delivery scheduled again, or wait behind an older one of its lane, of which several may be leased to
@@ -337,10 +264,4 @@ pub(super) async fn reschedule(
         due_index.note(key.destination, due);
     }
     Ok(true)
-}
-
-/// A column that counts something.
-pub(super) fn count(row: &sqlx::postgres::PgRow, column: usize) -> Result<u32, StoreError> {
-    let number: i64 = row.try_get(column)?;
-    u32::try_from(number).map_err(|_| StoreError::Corrupt(format!("a count of {number}")))
 }

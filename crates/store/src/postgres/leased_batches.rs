@@ -5,7 +5,6 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
-use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, Row};
 use tidings_model::clock::Millis;
 use tidings_model::delivery::DeliveryState;
@@ -19,6 +18,7 @@ use crate::destinations::{decode_batch, encode_batch};
 use crate::error::StoreError;
 use crate::log::Lease;
 use crate::queue::{DeliveryFilter, DeliveryRow, Leased};
+use crate::rules::listing::BatchPage;
 
 /// How many leased batches one transaction takes back: few have more than a handful of deliveries.
 const SLICE: i64 = 64;
@@ -203,24 +203,20 @@ pub(super) async fn page(
     app: &AppId,
     filter: &DeliveryFilter,
 ) -> Result<Vec<DeliveryRow>, StoreError> {
-    let before = filter.before.unwrap_or((EventNo(i64::MAX), DestinationNo(i64::MAX)));
-    let first = filter.event.unwrap_or(EventNo(i64::MIN));
-    let last = filter.event.map_or(before.0, |event| event.min(before.0));
+    let mut page = BatchPage::new(app, filter);
+    let (oldest, newest) = page.events();
     let rows = sql("SELECT t.event, t.destinations, e.id, e.name FROM lot t JOIN event e ON e.no = t.event
          WHERE t.event >= $1 AND t.event <= $2 AND e.app = $3 ORDER BY t.event DESC LIMIT $4")
-    .bind(first.0)
-    .bind(last.0)
+    .bind(oldest.0)
+    .bind(newest.0)
     .bind(app.as_str().to_owned())
-    // Of each leased batch at least one delivery is on the page, unless only one destination's are wanted or the first
-    // leased batch was begun.
-    .bind(if filter.destination.is_some() { i64::MAX } else { (filter.limit as i64).saturating_add(1) })
+    .bind(i64::try_from(page.batches()).unwrap_or(i64::MAX))
     .fetch_all(&mut *db)
     .await?;
-    let mut out = Vec::new();
     for row in &rows {
-        members(row, app, filter, before, &mut out)?;
+        page.add(EventNo(row.try_get(0)?), row.try_get(2)?, row.try_get(3)?, &decode_batch(row.try_get(1)?)?);
     }
-    out.truncate(filter.limit);
+    let mut out = page.rows();
     let nos: Vec<i64> = out.iter().map(|row| row.key.destination.0).collect();
     let names = sql("SELECT no, id FROM listener WHERE no = ANY($1)").bind(nos).fetch_all(db).await?;
     let names: BTreeMap<i64, String> =
@@ -229,32 +225,4 @@ pub(super) async fn page(
         row.listener = names.get(&row.key.destination.0).cloned().unwrap_or_default();
     }
     Ok(out)
-}
-
-fn members(
-    row: &PgRow,
-    app: &AppId,
-    filter: &DeliveryFilter,
-    before: (EventNo, DestinationNo),
-    out: &mut Vec<DeliveryRow>,
-) -> Result<(), StoreError> {
-    let event = EventNo(row.try_get(0)?);
-    let (event_id, event_name): (String, String) = (row.try_get(2)?, row.try_get(3)?);
-    for destination in decode_batch(row.try_get(1)?)?.into_iter().rev() {
-        let wanted = filter.destination.is_none_or(|only| only == destination);
-        if out.len() < filter.limit && wanted && (event, destination) < before {
-            out.push(DeliveryRow {
-                key: DeliveryKey { app: app.clone(), event, destination },
-                state: DeliveryState::Pending,
-                attempts: 0,
-                due: None,
-                closed_at: None,
-                event_id: event_id.clone(),
-                event_name: event_name.clone(),
-                listener: String::new(),
-                last_error: None,
-            });
-        }
-    }
-    Ok(())
 }

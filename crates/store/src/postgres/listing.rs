@@ -1,33 +1,32 @@
 //! Deliveries and attempts as people see them, and retries by hand. Times are the server's: the store turns them into
 //! the caller's.
 
-use std::time::Duration;
-
 use futures_util::TryStreamExt as _;
-use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, Row};
 use tidings_model::clock::Millis;
 use tidings_model::delivery::{Attempt, DeliveryState};
-use tidings_model::id::{AppId, DeliveryKey, DestinationNo, EventNo};
+use tidings_model::id::{AppId, DeliveryKey};
 
 use super::connect::sql;
-use super::lanes::{self, DueIndex};
+use super::lanes::DueIndex;
 use super::{catalogue, leased_batches, locks};
 use crate::error::StoreError;
 use crate::page::{Page, Paged};
 use crate::queue::{AttemptRange, DeliveryFilter, DeliveryRow, Depth, Retried};
+use crate::rows;
+use crate::rules::{listing as rules, placement};
 
 /// The two tables. Parameters that are null ask for nothing; a plan is made for each call, so they cost nothing either.
-const OPEN: &str = "SELECT d.app, d.event, d.destination, 'pending', d.attempts, d.due, NULL::bigint, d.last_error,
-         coalesce(e.id, ''), coalesce(e.name, ''), coalesce(l.id, '')
+const OPEN: &str = "SELECT d.app, d.event, d.destination, 'pending' AS state, d.attempts, d.due, NULL::bigint AS closed_at, d.last_error,
+         coalesce(e.id, '') AS event_id, coalesce(e.name, '') AS event_name, coalesce(l.id, '') AS listener
     FROM delivery d LEFT JOIN event e ON e.no = d.event LEFT JOIN listener l ON l.no = d.destination
     WHERE d.app = $1 AND ($2::bigint IS NULL OR d.event = $2) AND ($3::bigint IS NULL OR d.destination = $3)
     AND (d.event, d.destination) < ($4, $5) AND $6::text IS NULL
     ORDER BY d.event DESC, d.destination DESC LIMIT $7";
 
 const CLOSED: &str =
-    "SELECT d.app, d.event, d.destination, d.state, d.attempts, NULL::bigint, d.closed_at, d.last_error,
-         coalesce(e.id, ''), coalesce(e.name, ''), coalesce(l.id, '')
+    "SELECT d.app, d.event, d.destination, d.state, d.attempts, NULL::bigint AS due, d.closed_at, d.last_error,
+         coalesce(e.id, '') AS event_id, coalesce(e.name, '') AS event_name, coalesce(l.id, '') AS listener
     FROM closed d LEFT JOIN event e ON e.no = d.event LEFT JOIN listener l ON l.no = d.destination
     WHERE d.app = $1 AND ($2::bigint IS NULL OR d.event = $2) AND ($3::bigint IS NULL OR d.destination = $3)
     AND (d.event, d.destination) < ($4, $5) AND ($6::text IS NULL OR d.state = $6)
@@ -40,16 +39,14 @@ pub(super) async fn deliveries(
     filter: &DeliveryFilter,
 ) -> Result<Vec<DeliveryRow>, StoreError> {
     let mut out = Vec::new();
-    if filter.state.is_none_or(|state| state == DeliveryState::Pending) {
+    if rules::has_open(filter) {
         out.extend(page(db, OPEN, app, filter, None).await?);
         out.extend(leased_batches::page(db, app, filter).await?);
     }
-    if filter.state != Some(DeliveryState::Pending) {
+    if rules::has_ended(filter) {
         out.extend(page(db, CLOSED, app, filter, filter.state).await?);
     }
-    out.sort_by_key(|row| std::cmp::Reverse((row.key.event, row.key.destination)));
-    out.truncate(filter.limit);
-    Ok(out)
+    Ok(rules::merge(out, filter.limit))
 }
 
 async fn page(
@@ -59,8 +56,8 @@ async fn page(
     filter: &DeliveryFilter,
     state: Option<DeliveryState>,
 ) -> Result<Vec<DeliveryRow>, StoreError> {
-    let (event, destination) = filter.before.unwrap_or((EventNo(i64::MAX), DestinationNo(i64::MAX)));
-    let rows = sql(text)
+    let (event, destination) = rules::before(filter);
+    let found = sql(text)
         .bind(app.as_str().to_owned())
         .bind(filter.event.map(|no| no.0))
         .bind(filter.destination.map(|no| no.0))
@@ -70,26 +67,7 @@ async fn page(
         .bind(i64::try_from(filter.limit).unwrap_or(i64::MAX))
         .fetch_all(db)
         .await?;
-    rows.iter().map(delivery_row).collect()
-}
-
-fn delivery_row(row: &PgRow) -> Result<DeliveryRow, StoreError> {
-    let state: String = row.try_get(3)?;
-    Ok(DeliveryRow {
-        key: DeliveryKey {
-            app: AppId::from(row.try_get::<String, _>(0)?),
-            event: EventNo(row.try_get(1)?),
-            destination: DestinationNo(row.try_get(2)?),
-        },
-        state: DeliveryState::parse(&state).ok_or_else(|| StoreError::Corrupt(format!("delivery state {state:?}")))?,
-        attempts: lanes::count(row, 4)?,
-        due: row.try_get(5)?,
-        closed_at: row.try_get(6)?,
-        last_error: row.try_get(7)?,
-        event_id: row.try_get(8)?,
-        event_name: row.try_get(9)?,
-        listener: row.try_get(10)?,
-    })
+    found.iter().map(rows::delivery).collect()
 }
 
 /// One delivery.
@@ -115,7 +93,7 @@ pub(super) async fn attempts(
     }
     let mut page = Paged::new(range.limit, range.bytes);
     // Row by row: what the page has no room for is not held.
-    let mut rows = sql(
+    let mut found = sql(
         "SELECT n, started_at, duration_us, outcome, status, error, remote, next_at, response_headers, response_body
          FROM attempt WHERE event = $1 AND destination = $2 AND n > $4
          UNION ALL
@@ -129,29 +107,13 @@ pub(super) async fn attempts(
     .bind(i64::from(range.after))
     .bind(page.asked())
     .fetch(db);
-    while let Some(row) = rows.try_next().await? {
-        if !page.take(attempt(&row)?, Attempt::weight) {
+    while let Some(row) = found.try_next().await? {
+        if !page.take(rows::attempt(&row)?, Attempt::weight) {
             break;
         }
     }
-    drop(rows);
+    drop(found);
     Ok(page.end())
-}
-
-fn attempt(row: &PgRow) -> Result<Attempt, StoreError> {
-    let status: Option<i64> = row.try_get(4)?;
-    Ok(Attempt {
-        n: lanes::count(row, 0)?,
-        started_at: row.try_get(1)?,
-        duration: Duration::from_micros(row.try_get::<i64, _>(2)?.unsigned_abs()),
-        outcome: row.try_get(3)?,
-        status: status.and_then(|status| u16::try_from(status).ok()),
-        error: row.try_get(5)?,
-        remote: row.try_get(6)?,
-        next_at: row.try_get(7)?,
-        response_headers: row.try_get(8)?,
-        response_body: row.try_get(9)?,
-    })
 }
 
 /// Makes a delivery due now. One that has ended is opened again, out of any lane, with its whole schedule before it.
@@ -166,8 +128,8 @@ pub(super) async fn retry(db: &mut PgConnection, key: &DeliveryKey, now: Millis)
         .await?;
     let open: Option<(bool, bool)> =
         open.map(|row| Ok::<_, sqlx::Error>((row.try_get(0)?, row.try_get(1)?))).transpose()?;
-    match open {
-        Some((true, _)) => {
+    match open.map(|(is_scheduled, is_leased)| placement::retry(is_scheduled, is_leased)) {
+        Some(Retried::Due) => {
             sql("UPDATE delivery SET due = $4 WHERE app = $1 AND event = $2 AND destination = $3")
                 .bind(app.to_owned())
                 .bind(event)
@@ -176,8 +138,7 @@ pub(super) async fn retry(db: &mut PgConnection, key: &DeliveryKey, now: Millis)
                 .execute(&mut *db)
                 .await?;
         }
-        Some((false, true)) => return Ok(Retried::UnderWay),
-        Some((false, false)) => return Ok(Retried::Waiting),
+        Some(refused) => return Ok(refused),
         None if leased_batches::holds(db, key).await? => return Ok(Retried::UnderWay),
         None => {
             if catalogue::there(db, std::iter::once(key.destination)).await?.is_empty() {

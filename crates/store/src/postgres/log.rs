@@ -11,11 +11,13 @@ use tidings_model::id::EventNo;
 
 use super::clock::ServerClock;
 use super::connect::{numeric, sql};
-use super::lanes::{self, DueIndex, NewDelivery, Placement};
+use super::lanes::{self, DueIndex};
 use super::{leased_batches, locks};
 use crate::destinations;
 use crate::error::StoreError;
 use crate::log::{Lane, Lease, Publish, Published};
+use crate::rules::placement::{NewDelivery, Placement, PublishPlan};
+use crate::rules::repeat;
 
 /// A publish and the digest of its event.
 #[derive(Debug)]
@@ -204,11 +206,8 @@ async fn claim_keys(
             .idempotency
             .as_ref()
             .is_some_and(|key| row.try_get::<&[u8], _>(2).is_ok_and(|d| d == key.digest));
-        answers[i] = Some(if same {
-            Published::Repeated { id: row.try_get(3)?, deliveries: row.try_get::<i64, _>(4)?.unsigned_abs() }
-        } else {
-            Published::KeyTaken
-        });
+        let deliveries = row.try_get::<i64, _>(4)?.unsigned_abs();
+        answers[i] = Some(repeat::of_key(same, row.try_get(3)?, deliveries));
     }
     Ok(())
 }
@@ -299,11 +298,7 @@ async fn same_ids(
         let (app, id): (&str, &str) = (row.try_get(0)?, row.try_get(1)?);
         let Some(&i) = wanted.get(&(app, id)) else { continue };
         let same = row.try_get::<&[u8], _>(2)? == group[i].digest;
-        answers[i] = Some(if same {
-            Published::Repeated { id: id.to_owned(), deliveries: row.try_get::<i64, _>(3)?.unsigned_abs() }
-        } else {
-            Published::IdTaken
-        });
+        answers[i] = Some(repeat::of_id(same, id, row.try_get::<i64, _>(3)?.unsigned_abs()));
     }
     Ok(())
 }
@@ -347,56 +342,45 @@ async fn place(
     clock: &ServerClock,
     answers: &mut [Option<Published>],
 ) -> Result<(), StoreError> {
-    let (mut batch_rows, mut later_rows, mut new, mut new_by) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-    let mut results: Vec<(Vec<_>, bool)> = vec![(Vec::new(), false); stored.len()];
+    let (mut batches, mut fanouts, mut new, mut new_by) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let mut results: Vec<(Vec<_>, bool)> = Vec::with_capacity(stored.len());
     for (at, (i, no)) in stored.iter().enumerate() {
         let publish = &group[*i].publish;
         let event = &publish.event;
         let lease = Lease { token: publish.lease.token, until: clock.server(publish.lease.until) };
-        // An earlier event may still have deliveries to be written to the same lanes: whatever is ordered goes behind
-        // it.
-        let is_behind = behind.contains(event.app.as_str());
-        let all_later = publish.destinations.len() > direct;
-        let early = publish.not_before.is_some_and(|time| time > publish.now);
-        let (mut batched, mut later) = (Vec::new(), Vec::new());
-        for destination in &publish.destinations {
-            if all_later || (is_behind && destination.lane != Lane::Own) {
-                later.push((destination.no, destination.lane));
-            } else if destination.fresh && destination.lane == Lane::Own && !early {
-                batched.push(destination.no);
-            } else {
-                new.push(NewDelivery {
-                    app: &event.app,
-                    event: *no,
-                    destination: destination.no,
-                    lane: destination.lane.name(event.key.as_deref()),
-                    not_before: publish.not_before.map(|time| clock.server(time)),
-                    lease: destination.fresh.then_some(lease),
-                    now: clock.server(publish.now),
-                });
-                new_by.push(at);
-            }
+        let plan = PublishPlan::new(publish, direct, behind.contains(event.app.as_str()));
+        for destination in plan.rows {
+            new.push(NewDelivery {
+                app: &event.app,
+                event: *no,
+                destination: destination.no,
+                lane: destination.lane.name(event.key.as_deref()),
+                not_before: publish.not_before.map(|time| clock.server(time)),
+                lease: destination.fresh.then_some(lease),
+                now: clock.server(publish.now),
+            });
+            new_by.push(at);
         }
-        results[at] = (batched.clone(), !later.is_empty());
-        if !batched.is_empty() {
-            batch_rows.push((*no, lease, batched));
+        results.push((plan.batch.clone(), !plan.later.is_empty()));
+        if !plan.batch.is_empty() {
+            batches.push((*no, lease, plan.batch));
         }
-        if !later.is_empty() {
+        if !plan.later.is_empty() {
             behind.insert(event.app.as_str().to_owned());
-            later_rows.push((*no, publish, later));
+            fanouts.push((*no, publish, plan.later));
         }
     }
     let mut due_index = DueIndex::default();
     let placements = lanes::insert(db, &new, &mut due_index).await?;
     for ((new, at), placement) in new.iter().zip(new_by).zip(placements) {
         match placement {
-            Placement::Leased => results[at].0.push(new.destination),
-            Placement::Scheduled => results[at].1 = true,
+            Placement::Leased(_) => results[at].0.push(new.destination),
+            Placement::Scheduled(_) => results[at].1 = true,
             Placement::Waiting => {}
         }
     }
-    leased_batches::insert(db, &batch_rows).await?;
-    insert_fanouts(db, &later_rows, clock).await?;
+    leased_batches::insert(db, &batches).await?;
+    insert_fanouts(db, &fanouts, clock).await?;
     for ((i, no), (mut leased, queued)) in stored.iter().zip(results) {
         leased.sort_unstable();
         answers[*i] = Some(Published::Stored { no: *no, leased, queued });

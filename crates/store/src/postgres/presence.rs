@@ -1,6 +1,5 @@
 //! The presence journal (table `standing`).
 
-use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, Row};
 use tidings_model::clock::Millis;
 use tidings_model::delivery::DeliveryState;
@@ -11,31 +10,34 @@ use super::connect::sql;
 use super::lanes::{self, DueIndex};
 use super::locks;
 use crate::error::StoreError;
-use crate::presence::{
-    Applied, JournalWrite, PresenceChange, PresenceKey, PresenceRecord, SLICE, SUPPRESSED_AGE, plan_write,
-};
+use crate::presence::{Applied, PresenceChange, PresenceKey, PresenceRecord, SLICE};
+use crate::rows;
+use crate::rules::lane::AdvanceTerms;
+use crate::rules::presence::{self, departure_to_revert, is_within_window};
 
 /// Records a change; its steady time is the server's.
 pub(super) async fn apply(db: &mut PgConnection, change: &PresenceChange) -> Result<Applied, StoreError> {
     let PresenceKey { app, channel, user } = &change.key;
     let member = user.as_deref().unwrap_or_default();
-    let is_suppressed = change.suppress && change.present;
-    let since = if is_suppressed { change.wall - SUPPRESSED_AGE } else { change.wall };
-    let written = sql("INSERT INTO standing (app, channel, member, present, number, event, told, changed_at)
-         VALUES ($1, $2, $3, $4, $5, $6, $8, $7) ON CONFLICT (app, channel, member) DO NOTHING")
-    .bind(app.as_str().to_owned())
-    .bind(channel.clone())
-    .bind(member.to_owned())
-    .bind(change.present && !is_suppressed)
-    .bind(change.number)
-    .bind(change.event.clone())
-    .bind(since)
-    .bind(is_suppressed)
-    .execute(&mut *db)
-    .await?
-    .rows_affected();
-    if written == 1 {
-        return Ok(if is_suppressed { Applied::Suppressed } else { Applied::Announce });
+    // Written first and then read, so that of two nodes that come at once one finds the other's.
+    let (applied, record) = presence::apply(change, None, false);
+    if let Some(new) = record {
+        let written = sql("INSERT INTO standing (app, channel, member, present, number, event, told, changed_at)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT (app, channel, member) DO NOTHING")
+        .bind(app.as_str().to_owned())
+        .bind(channel.clone())
+        .bind(member.to_owned())
+        .bind(new.present)
+        .bind(new.number)
+        .bind(new.event)
+        .bind(new.announced)
+        .bind(new.since)
+        .execute(&mut *db)
+        .await?
+        .rows_affected();
+        if written == 1 {
+            return Ok(applied);
+        }
     }
     let known = sql("SELECT app, channel, member, present, number, event, told, changed_at FROM standing
          WHERE app = $1 AND channel = $2 AND member = $3 FOR UPDATE")
@@ -48,39 +50,31 @@ pub(super) async fn apply(db: &mut PgConnection, change: &PresenceChange) -> Res
         // Forgotten in between: it was absent for long, and a second call records it.
         return Err(StoreError::Conflict);
     };
-    let known = record(&known)?;
-    let (announced, applied, present) = match plan_write(change, &known) {
-        JournalWrite::None(applied) => return Ok(applied),
-        JournalWrite::Number => (known.announced, Applied::Known, known.present),
-        JournalWrite::ChangeOrRevert if revert(db, &known, change).await? => (true, Applied::Reverted, true),
-        JournalWrite::Change | JournalWrite::ChangeOrRevert if is_suppressed => (true, Applied::Suppressed, false),
-        JournalWrite::Change | JournalWrite::ChangeOrRevert => (false, Applied::Announce, change.present),
+    let known = rows::presence(&known)?;
+    let reverted = match departure_to_revert(change, Some(&known)) {
+        Some(departure) => revert(db, departure, change).await?,
+        None => false,
     };
-    let (event, since) = match applied {
-        Applied::Known => (known.event, known.since),
-        Applied::Suppressed => (change.event.clone(), since),
-        _ => (change.event.clone(), change.wall),
-    };
-    sql("UPDATE standing SET present = $4, number = $5, event = $6, told = $7, changed_at = $8
-         WHERE app = $1 AND channel = $2 AND member = $3")
-    .bind(app.as_str().to_owned())
-    .bind(channel.clone())
-    .bind(member.to_owned())
-    .bind(present)
-    .bind(change.number)
-    .bind(event)
-    .bind(announced)
-    .bind(since)
-    .execute(db)
-    .await?;
+    let (applied, record) = presence::apply(change, Some(&known), reverted);
+    if let Some(new) = record {
+        sql("UPDATE standing SET present = $4, number = $5, event = $6, told = $7, changed_at = $8
+             WHERE app = $1 AND channel = $2 AND member = $3")
+        .bind(app.as_str().to_owned())
+        .bind(channel.clone())
+        .bind(member.to_owned())
+        .bind(new.present)
+        .bind(new.number)
+        .bind(new.event)
+        .bind(new.announced)
+        .bind(new.since)
+        .execute(db)
+        .await?;
+    }
     Ok(applied)
 }
 
 /// Cancels the deliveries that announce a departure, if all of them are still pending and none was attempted.
 async fn revert(db: &mut PgConnection, gone: &PresenceRecord, change: &PresenceChange) -> Result<bool, StoreError> {
-    if !gone.announced {
-        return Ok(false);
-    }
     let app = change.key.app.as_str();
     let event = sql("SELECT no, deliveries FROM event WHERE app = $1 AND id = $2")
         .bind(app.to_owned())
@@ -89,8 +83,7 @@ async fn revert(db: &mut PgConnection, gone: &PresenceRecord, change: &PresenceC
         .await?;
     let event = event.map(|row| Ok::<_, sqlx::Error>((row.try_get(0)?, row.try_get(1)?))).transpose()?;
     let Some((event, deliveries)) = event.filter(|(_, deliveries): &(i64, i64)| *deliveries > 0) else {
-        // The departure has no deliveries, so the arrival is announced only if the window has passed.
-        return Ok(change.wall - gone.since < change.window);
+        return Ok(is_within_window(change, gone));
     };
     let open = sql("SELECT destination, lane FROM delivery WHERE app = $1 AND event = $2 AND lane IS NOT NULL")
         .bind(app.to_owned())
@@ -123,8 +116,9 @@ async fn revert(db: &mut PgConnection, gone: &PresenceRecord, change: &PresenceC
         let key = DeliveryKey { app: AppId::from(app), event: EventNo(event), destination };
         closing.close(&key, DeliveryState::Canceled, 0, change.wall, None);
         if let Some(lane) = row.try_get::<Option<String>, _>(1)? {
-            let go = lanes::Go { lease: None, now: change.now, batch: 1, gather: 0 };
-            lanes::advance(db, destination, &lane, go, &mut due_index).await?;
+            // Without a lease there is no end of one either.
+            let (terms, until) = (AdvanceTerms::unattended(change.now), change.now);
+            lanes::advance(db, destination, &lane, &terms, until, &mut due_index).await?;
         }
         due_index.refresh(destination);
     }
@@ -160,7 +154,7 @@ pub(super) async fn records(
         }
         None => ("", "", ""),
     };
-    let rows = sql("SELECT app, channel, member, present, number, event, told, changed_at FROM standing
+    let found = sql("SELECT app, channel, member, present, number, event, told, changed_at FROM standing
          WHERE (present OR NOT told) AND (app, channel, member) > ($1, $2, $3) ORDER BY app, channel, member LIMIT $4")
     .bind(app.to_owned())
     .bind(channel.to_owned())
@@ -168,7 +162,7 @@ pub(super) async fn records(
     .bind(i64::try_from(limit).unwrap_or(i64::MAX))
     .fetch_all(db)
     .await?;
-    rows.iter().map(record).collect()
+    found.iter().map(rows::presence).collect()
 }
 
 /// The highest number of any change.
@@ -186,20 +180,4 @@ pub(super) async fn forget(db: &mut PgConnection, before: Millis) -> Result<bool
     .execute(db)
     .await?;
     Ok(forgotten.rows_affected() == SLICE as u64)
-}
-
-fn record(row: &PgRow) -> Result<PresenceRecord, StoreError> {
-    let user: String = row.try_get(2)?;
-    Ok(PresenceRecord {
-        key: PresenceKey {
-            app: AppId::from(row.try_get::<String, _>(0)?),
-            channel: row.try_get(1)?,
-            user: (!user.is_empty()).then_some(user),
-        },
-        present: row.try_get(3)?,
-        number: row.try_get(4)?,
-        event: row.try_get(5)?,
-        announced: row.try_get(6)?,
-        since: row.try_get(7)?,
-    })
 }

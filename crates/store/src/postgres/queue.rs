@@ -2,10 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, Row};
 use tidings_model::clock::{Millis, millis};
-use tidings_model::id::{AppId, DeliveryKey, DestinationNo, EventNo};
+use tidings_model::id::DestinationNo;
 
 use super::closing::Closing;
 use super::connect::{names, numbers, numeric, sql};
@@ -15,6 +14,8 @@ use crate::error::StoreError;
 use crate::log::Lease;
 use crate::nodes::{GONE_AFTER, KNOWN_AFTER};
 use crate::queue::{Due, Leased, NodeRank, Skip, Wanted};
+use crate::rows;
+use crate::rules::lane::ClaimRoom;
 
 /// What a row of [`due`] is about.
 const DUE: i32 = 0;
@@ -72,7 +73,7 @@ pub(super) async fn claim(
     let destinations = numbers(wanted.iter().map(|one| one.destination.0));
     let most = numbers(wanted.iter().map(|one| i64::try_from(one.most).unwrap_or(i64::MAX)));
     let token = lease.token.0;
-    let rows = numeric(format!(
+    let found = numeric(format!(
         "WITH picked AS MATERIALIZED (
              SELECT d.app, d.event, d.destination, d.due, w.place
              FROM unnest({destinations}, {most}) WITH ORDINALITY AS w (destination, most, place)
@@ -90,22 +91,7 @@ pub(super) async fn claim(
     ))
     .fetch_all(&mut *db)
     .await?;
-    let mut out = Vec::with_capacity(rows.len());
-    for row in &rows {
-        out.push(Leased {
-            key: DeliveryKey {
-                app: AppId::from(row.try_get::<String, _>(0)?),
-                event: EventNo(row.try_get(1)?),
-                destination: DestinationNo(row.try_get(2)?),
-            },
-            ordered: row.try_get(3)?,
-            attempts: lanes::count(row, 4)?,
-            forgiven: lanes::count(row, 5)?,
-            follows: false,
-            in_batch: false,
-            lease,
-        });
-    }
+    let out = found.iter().map(|row| rows::leased(row, lease)).collect::<Result<_, _>>()?;
     let mut due_index = DueIndex::default();
     wanted.iter().for_each(|one| due_index.refresh(one.destination));
     due_index.write(db).await?;
@@ -128,21 +114,18 @@ pub(super) async fn follow(
 ) -> Result<Vec<Leased>, StoreError> {
     let ordered: Vec<&Leased> = claimed.iter().filter(|leased| leased.ordered).collect();
     let lanes = hold_lanes_of(db, &ordered).await?;
-    let mut room: BTreeMap<DestinationNo, (usize, usize)> =
-        wanted.iter().map(|one| (one.destination, (one.most, one.batch))).collect();
-    for leased in claimed {
-        if let Some((most, _)) = room.get_mut(&leased.key.destination) {
-            *most = most.saturating_sub(1);
-        }
-    }
+    let heads = |of: DestinationNo| claimed.iter().filter(|leased| leased.key.destination == of).count();
+    let mut room: BTreeMap<DestinationNo, ClaimRoom> =
+        wanted.iter().map(|one| (one.destination, ClaimRoom::after(one, heads(one.destination)))).collect();
     let mut out = Vec::with_capacity(claimed.len());
     for head in claimed {
         out.push(head.clone());
         let Some(lane) = lanes.get(&(head.key.event.0, head.key.destination.0)) else { continue };
-        let Some((most, batch)) = room.get_mut(&head.key.destination) else { continue };
-        if *batch > 1 && *most > 0 {
-            let behind = lanes::follow(db, head, lane, (*batch - 1).min(*most), now, until).await?;
-            *most -= behind.len();
+        let Some(room) = room.get_mut(&head.key.destination) else { continue };
+        let most = room.behind_head();
+        if most > 0 {
+            let behind = lanes::follow(db, head, lane, most, now, until).await?;
+            room.take(behind.len());
             out.extend(behind);
         }
     }
@@ -199,8 +182,8 @@ async fn lanes_of(db: &mut PgConnection, ordered: &[&Leased]) -> Result<BTreeMap
 
 /// Destinations that have done nothing but fail, and since when.
 pub(super) async fn failing(db: &mut PgConnection) -> Result<Vec<(DestinationNo, Millis)>, StoreError> {
-    let rows = sql("SELECT destination, since FROM failing ORDER BY destination").fetch_all(db).await?;
-    Ok(rows.iter().map(failing_since).collect::<Result<_, _>>()?)
+    let found = sql("SELECT destination, since FROM failing ORDER BY destination").fetch_all(db).await?;
+    found.iter().map(rows::failing).collect()
 }
 
 /// Which of these destinations have done nothing but fail, and since when.
@@ -210,10 +193,6 @@ pub(super) async fn failing_of(
 ) -> Result<Vec<(DestinationNo, Millis)>, StoreError> {
     let destinations: Vec<i64> = destinations.iter().map(|no| no.0).collect();
     let statement = "SELECT destination, since FROM failing WHERE destination = ANY($1) ORDER BY destination";
-    let rows = sql(statement).bind(destinations).fetch_all(db).await?;
-    Ok(rows.iter().map(failing_since).collect::<Result<_, _>>()?)
-}
-
-fn failing_since(row: &PgRow) -> Result<(DestinationNo, Millis), sqlx::Error> {
-    Ok((DestinationNo(row.try_get(0)?), row.try_get(1)?))
+    let found = sql(statement).bind(destinations).fetch_all(db).await?;
+    found.iter().map(rows::failing).collect()
 }

@@ -11,11 +11,11 @@ use super::connect::sql;
 use super::lanes::DueIndex;
 use super::{catalogue, locks, meta};
 use crate::error::StoreError;
+use crate::rows::Row as _;
+use crate::rules::clock;
 
 /// How many deliveries one transaction cancels or takes back.
 pub(super) const SLICE: usize = 500;
-/// A clock that stands so far before what it has said was set back; smaller differences are jitter.
-const CLOCK_SET_BACK: Millis = 60_000;
 /// How many earlier starts of a node are looked at: leases of those before have long run out.
 const EARLIER: i64 = 1_000;
 
@@ -38,11 +38,9 @@ pub(super) async fn earlier(db: &mut PgConnection, node: &str, incarnation: i64)
 
 /// Moves what is due when the server's clock was set back: other than the nodes' clocks, that is one for all of them.
 pub(super) async fn heed_clock(db: &mut PgConnection, now: Millis) -> Result<(), StoreError> {
-    let ahead = clock_before(db).await? - now;
+    let before = clock_before(db).await?;
     meta::set(db, "clock", now).await?;
-    if ahead <= CLOCK_SET_BACK {
-        return Ok(());
-    }
+    let Some(ahead) = clock::set_back(before, now) else { return Ok(()) };
     tracing::warn!(ahead_ms = ahead, "the database server's clock was set back; moving what is due by as much");
     sql("UPDATE delivery SET due = due - $1, not_before = not_before - $1, lease_until = lease_until - $1")
         .bind(ahead)
@@ -54,25 +52,17 @@ pub(super) async fn heed_clock(db: &mut PgConnection, now: Millis) -> Result<(),
     Ok(())
 }
 
-/// The latest that the clock has said, as far as it left a trace, since the start before this one.
-///
-/// Event numbers never go back, so after a clock was set back they stand still: only one that has moved on since the
-/// last start tells the time. Whoever comes here waits for others that do.
+/// The latest that the clock has said, as far as it left a trace, since the start before this one. Whoever comes here
+/// waits for others that do.
 async fn clock_before(db: &mut PgConnection) -> Result<Millis, StoreError> {
     let row = sql("SELECT value FROM meta WHERE name = 'clock' FOR UPDATE").fetch_one(&mut *db).await?;
     let clock: Millis = row.try_get(0)?;
     let newest = sql("SELECT no, received_at FROM event ORDER BY no DESC LIMIT 1").fetch_optional(&mut *db).await?;
     let Some(newest) = newest else { return Ok(clock) };
-    let (no, received_at): (i64, Millis) = (newest.try_get(0)?, newest.try_get(1)?);
+    let newest = (EventNo(newest.try_get(0)?), newest.try_get(1)?);
     let known = meta::get(db, "clock_event").await?;
-    meta::set(db, "clock_event", no).await?;
-    if EventNo(no).millis() > EventNo(known).millis() {
-        Ok(clock.max(EventNo(no).millis()))
-    } else if no > known {
-        Ok(clock.max(received_at))
-    } else {
-        Ok(clock)
-    }
+    meta::set(db, "clock_event", newest.0.0).await?;
+    Ok(clock::last_said(clock, EventNo(known), newest))
 }
 
 /// Takes back the leases that these incarnations held on deliveries with rows of their own.
@@ -184,7 +174,7 @@ pub(super) async fn cancel_orphans(db: &mut PgConnection, wall: Millis) -> Resul
     for row in &open {
         let app = AppId::from(row.try_get::<String, _>(0)?);
         let key = DeliveryKey { app, event: EventNo(row.try_get(1)?), destination: no };
-        closing.close(&key, DeliveryState::Canceled, super::lanes::count(row, 2)?, wall, None);
+        closing.close(&key, DeliveryState::Canceled, row.count("attempts")?, wall, None);
     }
     closing.write(db).await?;
     if open.len() < SLICE {

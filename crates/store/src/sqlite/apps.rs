@@ -6,7 +6,8 @@ use tidings_model::clock::Millis;
 use super::meta;
 use crate::catalogue::AppRecord;
 use crate::error::StoreError;
-use crate::records::{moved_on_or_missing, open_app};
+use crate::records::{self, moved_on_or_missing};
+use crate::rows::named;
 use crate::seal::MainKey;
 
 /// What changed after a version.
@@ -15,16 +16,7 @@ pub(super) fn changes(db: &Connection, key: &MainKey, since: i64) -> Result<Vec<
     let mut statement = db.prepare_cached(
         "SELECT id, version, deleted, sealed, created_at, updated_at FROM app WHERE version > ?1 AND deleted <= ?2 ORDER BY version",
     )?;
-    let mut rows = statement.query(params![since, deleted])?;
-    let mut out = Vec::new();
-    while let Some(row) = rows.next()? {
-        let (id, gone): (String, bool) = (row.get(0)?, row.get(2)?);
-        let sealed: Vec<u8> = row.get(3)?;
-        let spec = if gone { String::new() } else { open_app(key, &id, &sealed)? };
-        let record = AppRecord { id, spec, version: row.get(1)?, created_at: row.get(4)?, updated_at: row.get(5)? };
-        out.push((record, gone));
-    }
-    Ok(out)
+    statement.query_and_then(params![since, deleted], |row| records::app(&named(row), key))?.collect()
 }
 
 /// Adds an app, or brings back the id of one that is gone.

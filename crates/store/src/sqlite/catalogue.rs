@@ -1,6 +1,6 @@
 //! Hooks and listeners, and the version that every change bumps.
 
-use rusqlite::{Connection, OptionalExtension, Row, params};
+use rusqlite::{Connection, OptionalExtension, params};
 use tidings_model::clock::Millis;
 use tidings_model::hook::Hook;
 use tidings_model::id::{AppId, DestinationNo};
@@ -10,9 +10,8 @@ use tidings_model::payload::Field;
 use super::{lanes, meta};
 use crate::catalogue::Changes;
 use crate::error::StoreError;
-use crate::records::{
-    DefaultsRecord, ERASED_SPEC, HookRow, ListenerRow, ListenerSpec, fields_text, moved_on_or_missing, schema_text,
-};
+use crate::records::{self, DefaultsRecord, ERASED_SPEC, ListenerSpec, fields_text, moved_on_or_missing, schema_text};
+use crate::rows::named;
 use crate::seal::MainKey;
 
 /// The statements of [`changes`].
@@ -50,12 +49,12 @@ pub(super) fn changes(
     let mut statement = db.prepare_cached(HOOK_CHANGES)?;
     let mut rows = statement.query(params![progress.hooks, deleted, SLICE])?;
     while let Some(row) = rows.next()? {
-        out.hooks.push((hook(row)?, row.get(3)?));
+        out.hooks.push((records::hook(&named(row))?, records::is_gone(&named(row))?));
     }
     let mut statement = db.prepare_cached(LISTENER_CHANGES)?;
     let mut rows = statement.query(params![progress.listeners, deleted, SLICE])?;
     while let Some(row) = rows.next()? {
-        out.listeners.push(listener(row, key)?);
+        out.listeners.push(records::listener(&named(row), key)?);
     }
     let more = out.hooks.len() == SLICE || out.listeners.len() == SLICE;
     let next = Progress {
@@ -63,39 +62,6 @@ pub(super) fn changes(
         listeners: out.listeners.last().map_or(progress.listeners, |(listener, _)| listener.version),
     };
     Ok((out, more.then_some(next)))
-}
-
-fn hook(row: &Row<'_>) -> Result<Hook, StoreError> {
-    HookRow {
-        app: row.get(0)?,
-        name: row.get(1)?,
-        version: row.get(2)?,
-        description: row.get(4)?,
-        fields: row.get(5)?,
-        schema: row.get(6)?,
-        defaults: row.get(7)?,
-        created_at: row.get(8)?,
-        updated_at: row.get(9)?,
-        fields_for: row.get(10)?,
-    }
-    .read()
-}
-
-fn listener(row: &Row<'_>, key: &MainKey) -> Result<(Listener, bool), StoreError> {
-    ListenerRow {
-        no: row.get(0)?,
-        app: row.get(1)?,
-        id: row.get(2)?,
-        version: row.get(3)?,
-        deleted: row.get(4)?,
-        spec: row.get(5)?,
-        sealed: row.get(6)?,
-        disabled_reason: row.get(7)?,
-        disabled_at: row.get(8)?,
-        created_at: row.get(9)?,
-        updated_at: row.get(10)?,
-    }
-    .open(key)
 }
 
 /// Adds a hook, or brings a deleted one of the same name back.

@@ -6,46 +6,24 @@
 
 use rusqlite::{Connection, OptionalExtension, params};
 use tidings_model::clock::Millis;
-use tidings_model::id::{AppId, DeliveryKey, DestinationNo, EventNo};
+use tidings_model::id::{DeliveryKey, DestinationNo, EventNo};
 
 use super::db::Db;
 use crate::error::StoreError;
 use crate::log::{Lease, LeaseToken};
-use crate::queue::{Advanced, Leased};
+use crate::queue::Leased;
+use crate::rows::{self, named};
+use crate::rules::lane::{self, Advance, AdvanceTerms, InLane};
+use crate::rules::placement::{NewDelivery, Placement};
 
-/// A delivery to be written.
-pub(super) struct NewDelivery<'a> {
-    pub(super) app: &'a AppId,
-    pub(super) event: EventNo,
-    pub(super) destination: DestinationNo,
-    pub(super) lane: Option<&'a str>,
-    pub(super) not_before: Option<Millis>,
-}
-
-/// What a delivery is, once written.
-pub(super) enum Placement {
-    Leased,
-    Scheduled,
-    Waiting,
-}
-
-/// Writes a delivery; leased when a lease is given and nothing stands in the way. Written before, it is left as it is.
-pub(super) fn insert(
-    db: &Db,
-    new: &NewDelivery<'_>,
-    lease: Option<Lease>,
-    now: Millis,
-) -> Result<Placement, StoreError> {
-    let early = new.not_before.is_some_and(|time| time > now);
-    let behind = match new.lane {
+/// Writes a delivery, and says where it went. One that was written before is left as it is.
+pub(super) fn insert(db: &Db, new: &NewDelivery<'_>) -> Result<Placement, StoreError> {
+    let is_behind = match new.lane {
         Some(lane) => occupied(db, new.destination, lane)?,
         None => false,
     };
-    let (placement, due, lease) = match lease {
-        _ if behind => (Placement::Waiting, None, None),
-        Some(lease) if !early => (Placement::Leased, None, Some(lease)),
-        _ => (Placement::Scheduled, Some(new.not_before.unwrap_or(now).max(now)), None),
-    };
+    let placement = new.place(is_behind);
+    let lease = placement.lease();
     let written = db
         .prepare_cached(
             "INSERT OR IGNORE INTO delivery (app, event, destination, lane, attempts, forgiven, due, not_before, lease, lease_until)
@@ -56,7 +34,7 @@ pub(super) fn insert(
             new.event.0,
             new.destination.0,
             new.lane,
-            due,
+            placement.due(),
             new.not_before,
             lease.map(|l| l.token.0),
             lease.map(|l| l.until),
@@ -65,7 +43,7 @@ pub(super) fn insert(
         return Ok(Placement::Waiting);
     }
     db.count_deliveries(1);
-    if let Some(due) = due {
+    if let Some(due) = placement.due() {
         note_due(db, new.destination, due)?;
     }
     Ok(placement)
@@ -107,37 +85,30 @@ pub(super) fn forget_due(db: &Connection, destination: DestinationNo) -> Result<
     Ok(())
 }
 
-/// How a lane's next are let go.
-#[derive(Clone, Copy)]
-pub(super) struct Go {
-    /// Leased with this; scheduled when there is none.
-    pub(super) lease: Option<Lease>,
-    pub(super) now: Millis,
-    /// How many may be leased to go together, and how long fewer wait for more.
-    pub(super) batch: usize,
-    pub(super) gather: Millis,
-}
-
 /// Lets the next of a lane go, after its head has ended.
-pub(super) fn advance(db: &Connection, destination: DestinationNo, lane: &str, go: Go) -> Result<Advanced, StoreError> {
-    let mut next = behind(db, destination, lane, EventNo(i64::MIN), 1)?;
-    let Some(head) = next.first().filter(|head| head.waits) else { return Ok(Advanced::Nothing) };
-    let (key, due) = (head.key.clone(), head.not_before.unwrap_or(go.now).max(go.now));
-    if go.batch > 1 {
-        next.append(&mut behind(db, destination, lane, key.event, go.batch - 1)?);
+pub(super) fn advance(
+    db: &Connection,
+    destination: DestinationNo,
+    lane: &str,
+    terms: &AdvanceTerms,
+) -> Result<Advance, StoreError> {
+    let mut open = behind(db, destination, lane, EventNo(i64::MIN), 1)?;
+    let more = terms.looks_behind(open.first());
+    if let Some(oldest) = open.first().filter(|_| more > 0) {
+        let after = oldest.key.event;
+        open.append(&mut behind(db, destination, lane, after, more)?);
     }
-    let together = next.iter().take_while(|one| one.may_go(go.now)).count();
-    let due = match go.lease {
-        Some(lease) if due <= go.now && together >= go.batch => {
-            return Ok(Advanced::Leased(lease_together(db, next, together, lease, false)?));
+    let advance = lane::advance(&open, terms);
+    match &advance {
+        Advance::Nothing => {}
+        Advance::Lease(next) => lease_all(db, next)?,
+        Advance::Schedule(key, due) => {
+            db.prepare_cached("UPDATE delivery SET due = ?4 WHERE app = ?1 AND event = ?2 AND destination = ?3")?
+                .execute(params![key.app.as_str(), key.event.0, key.destination.0, due])?;
+            note_due(db, destination, *due)?;
         }
-        Some(_) => due.max(go.now + go.gather),
-        None => due,
-    };
-    db.prepare_cached("UPDATE delivery SET due = ?4 WHERE app = ?1 AND event = ?2 AND destination = ?3")?
-        .execute(params![key.app.as_str(), key.event.0, key.destination.0, due])?;
-    note_due(db, destination, due)?;
-    Ok(Advanced::Due(due))
+    }
+    Ok(advance)
 }
 
 /// Leases those right behind the head of a lane that may go together with it.
@@ -149,25 +120,13 @@ pub(super) fn follow(
     now: Millis,
     lease: Lease,
 ) -> Result<Vec<Leased>, StoreError> {
-    let next = behind(db, head.destination, lane, head.event, most)?;
-    let together = next.iter().take_while(|one| one.may_go(now)).count();
-    lease_together(db, next, together, lease, true)
+    let next = lane::follow(&behind(db, head.destination, lane, head.event, most)?, now, lease);
+    lease_all(db, &next)?;
+    Ok(next)
 }
 
-/// An open delivery of a lane.
-struct InLane {
-    key: DeliveryKey,
-    attempts: u32,
-    forgiven: u32,
-    not_before: Option<Millis>,
-    /// It is neither scheduled nor leased.
-    waits: bool,
-}
-
-impl InLane {
-    fn may_go(&self, now: Millis) -> bool {
-        self.waits && self.not_before.is_none_or(|time| time <= now)
-    }
+fn lease_all(db: &Connection, all: &[Leased]) -> Result<(), StoreError> {
+    all.iter().try_for_each(|leased| set_lease(db, &leased.key, leased.lease))
 }
 
 /// The open deliveries of a lane after an event, the oldest first.
@@ -179,35 +138,10 @@ fn behind(
     most: usize,
 ) -> Result<Vec<InLane>, StoreError> {
     let mut statement = db.prepare_cached(
-        "SELECT app, event, attempts, forgiven, not_before, due IS NULL AND lease IS NULL FROM delivery
+        "SELECT app, event, destination, attempts, forgiven, not_before, due IS NULL AND lease IS NULL AS waits FROM delivery
          WHERE destination = ?1 AND lane = ?2 AND event > ?3 ORDER BY event LIMIT ?4",
     )?;
-    let rows = statement.query_map(params![destination.0, lane, after.0, most], |row| {
-        Ok(InLane {
-            key: DeliveryKey { app: AppId::from(row.get::<_, String>(0)?), event: EventNo(row.get(1)?), destination },
-            attempts: row.get(2)?,
-            forgiven: row.get(3)?,
-            not_before: row.get(4)?,
-            waits: row.get(5)?,
-        })
-    })?;
-    Ok(rows.collect::<Result<_, _>>()?)
-}
-
-fn lease_together(
-    db: &Connection,
-    next: Vec<InLane>,
-    together: usize,
-    lease: Lease,
-    follows: bool,
-) -> Result<Vec<Leased>, StoreError> {
-    let mut out = Vec::with_capacity(together);
-    for InLane { key, attempts, forgiven, .. } in next.into_iter().take(together) {
-        set_lease(db, &key, lease)?;
-        let follows = follows || !out.is_empty();
-        out.push(Leased { key, attempts, forgiven, ordered: true, follows, in_batch: false, lease });
-    }
-    Ok(out)
+    statement.query_and_then(params![destination.0, lane, after.0, most], |row| rows::in_lane(&named(row)))?.collect()
 }
 
 /// Leases a delivery that is scheduled or next of its lane.

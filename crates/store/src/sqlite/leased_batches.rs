@@ -16,6 +16,7 @@ use crate::destinations::{decode_batch, encode_batch};
 use crate::error::StoreError;
 use crate::log::Lease;
 use crate::queue::{DeliveryFilter, DeliveryRow, Leased};
+use crate::rules::listing::BatchPage;
 
 /// How many leased batches one transaction takes back: few have more than a handful of deliveries.
 pub(super) const SLICE: usize = 64;
@@ -154,34 +155,20 @@ pub(super) const NEWEST: &str =
 
 /// A page of the deliveries in leased batches, newest event first.
 pub(super) fn page(db: &Connection, app: &AppId, filter: &DeliveryFilter) -> Result<Vec<DeliveryRow>, StoreError> {
-    let (before, before_destination) = filter.before.unwrap_or((EventNo(i64::MAX), DestinationNo(i64::MAX)));
-    let first = filter.event.unwrap_or(EventNo(i64::MIN));
-    let last = filter.event.map_or(before, |event| event.min(before));
-    let mut out = Vec::new();
+    let mut page = BatchPage::new(app, filter);
+    let (oldest, newest) = page.events();
     let mut statement = db.prepare_cached(NEWEST)?;
-    let mut rows = statement.query(params![first.0, last.0, app.as_str()])?;
-    while let Some(row) = rows.next()? {
-        let event = EventNo(row.get(0)?);
-        for destination in decode_batch(row.get_ref(1)?.as_blob().map_err(rusqlite::Error::from)?)?.into_iter().rev() {
-            let wanted = filter.destination.is_none_or(|only| only == destination);
-            if !wanted || (event, destination) >= (before, before_destination) {
-                continue;
-            }
-            if out.len() == filter.limit {
-                return Ok(out);
-            }
-            out.push(DeliveryRow {
-                key: DeliveryKey { app: app.clone(), event, destination },
-                state: DeliveryState::Pending,
-                attempts: 0,
-                due: None,
-                closed_at: None,
-                event_id: row.get(2)?,
-                event_name: row.get(3)?,
-                listener: listener(db, destination)?,
-                last_error: None,
-            });
-        }
+    let mut rows = statement.query(params![oldest.0, newest.0, app.as_str()])?;
+    while !page.is_full()
+        && let Some(row) = rows.next()?
+    {
+        let batch = decode_batch(row.get_ref(1)?.as_blob().map_err(rusqlite::Error::from)?)?;
+        let (id, name): (String, String) = (row.get(2)?, row.get(3)?);
+        page.add(EventNo(row.get(0)?), &id, &name, &batch);
+    }
+    let mut out = page.rows();
+    for row in &mut out {
+        row.listener = listener(db, row.key.destination)?;
     }
     Ok(out)
 }

@@ -1,18 +1,18 @@
 //! Deliveries and attempts as people see them, and retries by hand.
 
-use std::time::Duration;
-
 use rusqlite::types::Value;
-use rusqlite::{Connection, OptionalExtension, Row, params, params_from_iter};
+use rusqlite::{Connection, OptionalExtension, params, params_from_iter};
 use tidings_model::clock::Millis;
 use tidings_model::delivery::{Attempt, DeliveryState};
-use tidings_model::id::{AppId, DeliveryKey, DestinationNo, EventNo};
+use tidings_model::id::{AppId, DeliveryKey};
 
 use super::db::Db;
 use super::{catalogue, lanes, leased_batches};
 use crate::error::StoreError;
 use crate::page::{Page, Paged};
 use crate::queue::{AttemptRange, DeliveryFilter, DeliveryRow, Retried};
+use crate::rows::{self, named};
+use crate::rules::{listing as rules, placement};
 
 /// A page of deliveries, newest event first: the open ones, with those in leased batches, and the closed ones merged.
 pub(super) fn deliveries(
@@ -21,28 +21,26 @@ pub(super) fn deliveries(
     filter: &DeliveryFilter,
 ) -> Result<Vec<DeliveryRow>, StoreError> {
     let mut out = Vec::new();
-    if filter.state.is_none_or(|state| state == DeliveryState::Pending) {
+    if rules::has_open(filter) {
         out.extend(page(db, "delivery", app, filter)?);
         out.extend(leased_batches::page(db, app, filter)?);
     }
-    if filter.state != Some(DeliveryState::Pending) {
+    if rules::has_ended(filter) {
         out.extend(page(db, "closed", app, filter)?);
     }
-    out.sort_by_key(|row| std::cmp::Reverse((row.key.event, row.key.destination)));
-    out.truncate(filter.limit);
-    Ok(out)
+    Ok(rules::merge(out, filter.limit))
 }
 
 /// The statement that lists one of the two tables, and its parameters.
 pub(super) fn statement(table: &str, app: &AppId, filter: &DeliveryFilter) -> (String, Vec<Value>) {
     let open = table == "delivery";
     let columns = if open {
-        "'pending', d.attempts, d.due, NULL, d.last_error"
+        "'pending' AS state, d.attempts, d.due, NULL AS closed_at, d.last_error"
     } else {
-        "d.state, d.attempts, NULL, d.closed_at, d.last_error"
+        "d.state, d.attempts, NULL AS due, d.closed_at, d.last_error"
     };
     let mut sql = format!(
-        "SELECT d.app, d.event, d.destination, {columns}, coalesce(e.id, ''), coalesce(e.name, ''), coalesce(l.id, '')
+        "SELECT d.app, d.event, d.destination, {columns}, coalesce(e.id, '') AS event_id, coalesce(e.name, '') AS event_name, coalesce(l.id, '') AS listener
          FROM {table} d LEFT JOIN event e ON e.no = d.event LEFT JOIN listener l ON l.no = d.destination WHERE d.app = ?1"
     );
     let mut values = vec![Value::from(app.as_str().to_owned())];
@@ -62,7 +60,7 @@ pub(super) fn statement(table: &str, app: &AppId, filter: &DeliveryFilter) -> (S
         also("d.state = ?", state.as_str().to_owned().into());
     }
     // A row value compares as a whole, and the index is entered at its first part.
-    let (event, destination) = filter.before.unwrap_or((EventNo(i64::MAX), DestinationNo(i64::MAX)));
+    let (event, destination) = rules::before(filter);
     also("d.event <= ?", event.0.into());
     also("(d.event, d.destination) < (?", event.0.into());
     values.push(destination.0.into());
@@ -79,31 +77,7 @@ pub(super) fn statement(table: &str, app: &AppId, filter: &DeliveryFilter) -> (S
 fn page(db: &Connection, table: &str, app: &AppId, filter: &DeliveryFilter) -> Result<Vec<DeliveryRow>, StoreError> {
     let (sql, values) = statement(table, app, filter);
     let mut page = db.prepare_cached(&sql)?;
-    let mut rows = page.query(params_from_iter(values))?;
-    let mut out = Vec::new();
-    while let Some(row) = rows.next()? {
-        out.push(delivery_row(row)?);
-    }
-    Ok(out)
-}
-
-fn delivery_row(row: &Row<'_>) -> Result<DeliveryRow, StoreError> {
-    let state: String = row.get(3)?;
-    Ok(DeliveryRow {
-        key: DeliveryKey {
-            app: AppId::from(row.get::<_, String>(0)?),
-            event: EventNo(row.get(1)?),
-            destination: DestinationNo(row.get(2)?),
-        },
-        state: DeliveryState::parse(&state).ok_or_else(|| StoreError::Corrupt(format!("delivery state {state:?}")))?,
-        attempts: row.get(4)?,
-        due: row.get(5)?,
-        closed_at: row.get(6)?,
-        last_error: row.get(7)?,
-        event_id: row.get(8)?,
-        event_name: row.get(9)?,
-        listener: row.get(10)?,
-    })
+    page.query_and_then(params_from_iter(values), |row| rows::delivery(&named(row)))?.collect()
 }
 
 /// One delivery.
@@ -124,7 +98,8 @@ pub(super) const ATTEMPTS: &str =
 
 /// The first attempt of a delivery that it delivered, from the row that tells both.
 pub(super) const FIRST: &str =
-    "SELECT 1, started_at, duration_us, 'delivered', status, NULL, remote, NULL, NULL, coalesce(response_body, x'')
+    "SELECT 1 AS n, started_at, duration_us, 'delivered' AS outcome, status, NULL AS error, remote, NULL AS next_at,
+        NULL AS response_headers, coalesce(response_body, x'') AS response_body
     FROM closed WHERE app = ?3 AND event = ?1 AND destination = ?2 AND started_at IS NOT NULL";
 
 /// A page of the attempts of a delivery, oldest first.
@@ -135,35 +110,20 @@ pub(super) fn attempts(db: &Connection, key: &DeliveryKey, range: AttemptRange) 
     }
     let mut page = Paged::new(range.limit, range.bytes);
     let mut statement = db.prepare_cached(ATTEMPTS)?;
-    let mut rows = statement.query(params![key.event.0, key.destination.0, range.after, page.asked()])?;
-    while let Some(row) = rows.next()? {
-        if !page.take(attempt(row)?, Attempt::weight) {
+    let mut found = statement.query(params![key.event.0, key.destination.0, range.after, page.asked()])?;
+    while let Some(row) = found.next()? {
+        if !page.take(rows::attempt(&named(row))?, Attempt::weight) {
             break;
         }
     }
     if page.is_empty() && range.after == 0 {
         let mut statement = db.prepare_cached(FIRST)?;
-        let mut rows = statement.query(params![key.event.0, key.destination.0, key.app.as_str()])?;
-        while let Some(row) = rows.next()? {
-            page.take(attempt(row)?, Attempt::weight);
+        let mut found = statement.query(params![key.event.0, key.destination.0, key.app.as_str()])?;
+        while let Some(row) = found.next()? {
+            page.take(rows::attempt(&named(row))?, Attempt::weight);
         }
     }
     Ok(page.end())
-}
-
-fn attempt(row: &Row<'_>) -> rusqlite::Result<Attempt> {
-    Ok(Attempt {
-        n: row.get(0)?,
-        started_at: row.get(1)?,
-        duration: Duration::from_micros(row.get(2)?),
-        outcome: row.get(3)?,
-        status: row.get(4)?,
-        error: row.get(5)?,
-        remote: row.get(6)?,
-        next_at: row.get(7)?,
-        response_headers: row.get(8)?,
-        response_body: row.get(9)?,
-    })
 }
 
 /// Makes a delivery due now. One that has ended is opened again, out of any lane, with its whole schedule before it.
@@ -173,13 +133,12 @@ pub(super) fn retry(db: &Db, key: &DeliveryKey, now: Millis) -> Result<Retried, 
         .prepare_cached("SELECT due IS NOT NULL, lease IS NOT NULL FROM delivery WHERE app = ?1 AND event = ?2 AND destination = ?3")?
         .query_row(place, |row| Ok((row.get::<_, bool>(0)?, row.get::<_, bool>(1)?)))
         .optional()?;
-    match open {
-        Some((true, _)) => {
+    match open.map(|(is_scheduled, is_leased)| placement::retry(is_scheduled, is_leased)) {
+        Some(Retried::Due) => {
             db.prepare_cached("UPDATE delivery SET due = ?4 WHERE app = ?1 AND event = ?2 AND destination = ?3")?
                 .execute(params![key.app.as_str(), key.event.0, key.destination.0, now])?;
         }
-        Some((false, true)) => return Ok(Retried::UnderWay),
-        Some((false, false)) => return Ok(Retried::Waiting),
+        Some(refused) => return Ok(refused),
         None if leased_batches::holds(db, key)? => return Ok(Retried::UnderWay),
         None if catalogue::gone(db, key.destination)? => return Err(StoreError::Missing),
         None => {

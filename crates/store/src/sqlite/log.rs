@@ -1,19 +1,21 @@
 //! The publish transaction, and reading the log back.
 
+use std::ops::Range;
 use std::sync::atomic::{AtomicI64, Ordering};
 
-use bytes::Bytes;
-use rusqlite::{Connection, OptionalExtension, Row, params};
-use tidings_model::event::{Data, Event};
+use rusqlite::{Connection, OptionalExtension, params};
+use tidings_model::event::Event;
 use tidings_model::id::{AppId, EventNo};
 
 use super::db::Db;
-use super::lanes::{self, NewDelivery, Placement};
-use super::{leased_batches, meta};
+use super::{lanes, leased_batches, meta};
 use crate::destinations;
 use crate::error::StoreError;
 use crate::log::{EventFilter, Idempotency, Lane, Logged, Publish, Published};
 use crate::page::{Page, Paged};
+use crate::rows::{self, named};
+use crate::rules::placement::{NewDelivery, Placement, PublishPlan};
+use crate::rules::repeat;
 
 /// Writes one publish. `digest` is the event's, made by the caller: hashing is not for the one thread that writes. More
 /// than `direct` destinations become a fan-out row. `newest` is the number of the newest event there has been.
@@ -75,11 +77,7 @@ fn used_key(db: &Connection, app: &AppId, key: &Idempotency) -> Result<Option<Pu
             Ok((row.get::<_, [u8; 32]>(0)?, row.get(1)?, row.get(2)?))
         })
         .optional()?;
-    Ok(found.map(
-        |(digest, id, deliveries)| {
-            if digest == key.digest { Published::Repeated { id, deliveries } } else { Published::KeyTaken }
-        },
-    ))
+    Ok(found.map(|(digest, id, deliveries)| repeat::of_key(digest == key.digest, id, deliveries)))
 }
 
 /// What the publish of an id means that is taken; `None` when it is free.
@@ -88,9 +86,7 @@ fn same_id(db: &Connection, event: &Event, digest: &[u8; 32]) -> Result<Option<P
         .prepare_cached("SELECT digest, deliveries FROM event WHERE app = ?1 AND id = ?2")?
         .query_row(params![event.app.as_str(), event.id], |row| Ok((row.get::<_, [u8; 32]>(0)?, row.get(1)?)))
         .optional()?;
-    Ok(found.map(|(known, deliveries)| {
-        if known == *digest { Published::Repeated { id: event.id.clone(), deliveries } } else { Published::IdTaken }
-    }))
+    Ok(found.map(|(known, deliveries)| repeat::of_id(known == *digest, &event.id, deliveries)))
 }
 
 /// The number of the newest event; 0 when there is none.
@@ -139,41 +135,32 @@ fn insert_event(db: &Connection, no: EventNo, publish: &Publish, digest: &[u8; 3
 /// fan-out row of those that are written afterwards.
 fn place(db: &Db, no: EventNo, publish: &Publish, direct: usize) -> Result<Published, StoreError> {
     let event = &publish.event;
-    let ordered = publish.destinations.iter().any(|d| d.lane != Lane::Own);
-    // An earlier event may still have deliveries to be written to the same lanes: whatever is ordered goes behind it.
-    let behind = ordered && fanout_pending(db, &event.app)?;
-    let all_later = publish.destinations.len() > direct;
-    let early = publish.not_before.is_some_and(|time| time > publish.now);
-    let (mut leased, mut batched, mut later) = (Vec::new(), Vec::new(), Vec::new());
-    let mut queued = false;
-    for destination in &publish.destinations {
-        if all_later || (behind && destination.lane != Lane::Own) {
-            later.push((destination.no, destination.lane));
-            continue;
-        }
-        if destination.fresh && destination.lane == Lane::Own && !early {
-            batched.push(destination.no);
-            leased.push(destination.no);
-            continue;
-        }
+    let is_ordered = publish.destinations.iter().any(|d| d.lane != Lane::Own);
+    let PublishPlan { batch, rows, later } =
+        PublishPlan::new(publish, direct, is_ordered && fanout_pending(db, &event.app)?);
+    let mut queued = !later.is_empty();
+    if !batch.is_empty() {
+        leased_batches::insert(db, no, publish.lease, &batch)?;
+    }
+    let mut leased = batch;
+    for destination in rows {
         let new = NewDelivery {
             app: &event.app,
             event: no,
             destination: destination.no,
             lane: destination.lane.name(event.key.as_deref()),
             not_before: publish.not_before,
+            lease: destination.fresh.then_some(publish.lease),
+            now: publish.now,
         };
-        match lanes::insert(db, &new, destination.fresh.then_some(publish.lease), publish.now)? {
-            Placement::Leased => leased.push(destination.no),
-            Placement::Scheduled => queued = true,
+        match lanes::insert(db, &new)? {
+            Placement::Leased(_) => leased.push(destination.no),
+            Placement::Scheduled(_) => queued = true,
             Placement::Waiting => {}
         }
     }
-    if !batched.is_empty() {
-        leased_batches::insert(db, no, publish.lease, &batched)?;
-    }
+    leased.sort_unstable();
     if !later.is_empty() {
-        queued = true;
         db.prepare_cached(
             "INSERT INTO fanout (event, app, key, not_before, destinations) VALUES (?1, ?2, ?3, ?4, ?5)",
         )?
@@ -195,8 +182,7 @@ fn fanout_pending(db: &Connection, app: &AppId) -> Result<bool, StoreError> {
         .query_row([app.as_str()], |row| row.get(0))?)
 }
 
-/// The columns that [`logged`] reads, in its order. A macro, so that statements are constants and none is put together
-/// when it is wanted.
+/// The columns of [`rows::logged`]. A macro, so that statements are constants and none is put together when it is wanted.
 macro_rules! columns {
     ($rest:literal) => {
         concat!(
@@ -208,49 +194,25 @@ macro_rules! columns {
     };
 }
 
-fn logged(row: &Row<'_>) -> Result<Logged, StoreError> {
-    let channels: Option<String> = row.get(4)?;
-    let data: Vec<u8> = row.get(13)?;
-    Ok(Logged {
-        no: EventNo(row.get(0)?),
-        event: Event {
-            app: AppId::from(row.get::<_, String>(1)?),
-            id: row.get(2)?,
-            name: row.get(3)?,
-            channels: channels.map_or_else(|| Ok(Vec::new()), |text| serde_json::from_str(&text))?,
-            data: Data { content_type: row.get(5)?, bytes: Bytes::from(data) },
-            time: row.get(6)?,
-            op: row.get(7)?,
-            key: row.get(8)?,
-            except: row.get(9)?,
-        },
-        hook_version: row.get(10)?,
-        received_at: row.get(11)?,
-        deliveries: row.get(12)?,
-    })
-}
-
 /// The statement of [`event`].
 pub(super) const BY_ID: &str = columns!("FROM event e WHERE e.app = ?1 AND e.id = ?2");
 
 /// One event by its id.
 pub(super) fn event(db: &Connection, app: &AppId, id: &str) -> Result<Option<Logged>, StoreError> {
     let mut found = db.prepare_cached(BY_ID)?;
-    let mut rows = found.query(params![app.as_str(), id])?;
-    rows.next()?.map(logged).transpose()
+    let mut found = found.query(params![app.as_str(), id])?;
+    found.next()?.map(|row| rows::logged(&named(row))).transpose()
 }
 
 /// A page of the log, newest first.
 pub(super) fn events(db: &Connection, app: &AppId, filter: &EventFilter) -> Result<Page<Logged>, StoreError> {
-    let since = filter.since.map_or(0, |ms| EventNo::first_of(ms).0);
-    let until = filter.until.map_or(i64::MAX, |ms| EventNo::first_of(ms).0);
-    let before = filter.before.map_or(until, |no| no.0.min(until));
+    let Range { start, end } = filter.range();
     let wanted = filter.name.as_ref().or(filter.channel.as_ref());
     let mut page = Paged::new(filter.limit, filter.bytes.unwrap_or(usize::MAX));
     let mut statement = db.prepare_cached(listing(filter.name.is_some(), filter.channel.is_some()))?;
-    let mut rows = statement.query(params![app.as_str(), since, before, page.asked(), wanted])?;
-    while let Some(row) = rows.next()? {
-        if !page.take(logged(row)?, |logged| logged.event.weight()) {
+    let mut found = statement.query(params![app.as_str(), start.0, end.0, page.asked(), wanted])?;
+    while let Some(row) = found.next()? {
+        if !page.take(rows::logged(&named(row))?, |logged| logged.event.weight()) {
             break;
         }
     }
@@ -282,9 +244,9 @@ pub(super) fn events_at(db: &Connection, places: &[EventNo]) -> Result<Vec<Logge
     let mut one = db.prepare_cached(BY_PLACE)?;
     let mut out = Vec::with_capacity(places.len());
     for place in places {
-        let mut rows = one.query([place.0])?;
-        if let Some(row) = rows.next()? {
-            out.push(logged(row)?);
+        let mut found = one.query([place.0])?;
+        if let Some(row) = found.next()? {
+            out.push(rows::logged(&named(row))?);
         }
     }
     Ok(out)

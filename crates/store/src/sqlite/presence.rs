@@ -1,6 +1,6 @@
 //! The presence journal (table `standing`).
 
-use rusqlite::{Connection, OptionalExtension, Row, params};
+use rusqlite::{Connection, OptionalExtension, params};
 use tidings_model::clock::Millis;
 use tidings_model::delivery::DeliveryState;
 use tidings_model::id::{AppId, DeliveryKey, DestinationNo, EventNo};
@@ -8,9 +8,10 @@ use tidings_model::id::{AppId, DeliveryKey, DestinationNo, EventNo};
 use super::db::Db;
 use super::{lanes, queue};
 use crate::error::StoreError;
-use crate::presence::{
-    Applied, JournalWrite, PresenceChange, PresenceKey, PresenceRecord, SLICE, SUPPRESSED_AGE, plan_write,
-};
+use crate::presence::{Applied, PresenceChange, PresenceKey, PresenceRecord, SLICE};
+use crate::rows::{self, named};
+use crate::rules::lane::AdvanceTerms;
+use crate::rules::presence::{self, departure_to_revert, is_within_window};
 
 /// The statements of [`records`] and [`forget`].
 pub(super) const OPEN: &str = "SELECT app, channel, member, present, number, event, told, changed_at FROM standing
@@ -22,47 +23,46 @@ pub(super) const FORGET: &str = "DELETE FROM standing WHERE (app, channel, membe
 pub(super) fn apply(db: &Db, change: &PresenceChange) -> Result<Applied, StoreError> {
     let PresenceKey { app, channel, user } = &change.key;
     let member = user.as_deref().unwrap_or_default();
-    let known = db
-        .prepare_cached(
-            "SELECT app, channel, member, present, number, event, told, changed_at FROM standing
-             WHERE app = ?1 AND channel = ?2 AND member = ?3",
-        )?
-        .query_row(params![app.as_str(), channel, member], record)
-        .optional()?;
-    let (announced, applied) = match known.as_ref().map_or(JournalWrite::Change, |known| plan_write(change, known)) {
-        JournalWrite::None(applied) => return Ok(applied),
-        JournalWrite::Number => {
-            db.prepare_cached("UPDATE standing SET number = ?4 WHERE app = ?1 AND channel = ?2 AND member = ?3")?
-                .execute(params![app.as_str(), channel, member, change.number])?;
-            return Ok(Applied::Known);
-        }
-        JournalWrite::ChangeOrRevert if revert(db, known.as_ref(), change)? => (true, Applied::Reverted),
-        JournalWrite::Change | JournalWrite::ChangeOrRevert if change.suppress && change.present => {
-            (true, Applied::Suppressed)
-        }
-        JournalWrite::Change | JournalWrite::ChangeOrRevert => (false, Applied::Announce),
+    let mut statement = db.prepare_cached(
+        "SELECT app, channel, member, present, number, event, told, changed_at FROM standing
+         WHERE app = ?1 AND channel = ?2 AND member = ?3",
+    )?;
+    let known = statement
+        .query_and_then(params![app.as_str(), channel, member], |row| rows::presence(&named(row)))?
+        .next()
+        .transpose()?;
+    let reverted = match departure_to_revert(change, known.as_ref()) {
+        Some(departure) => revert(db, departure, change)?,
+        None => false,
     };
-    let is_suppressed = applied == Applied::Suppressed;
-    let present = change.present && !is_suppressed;
-    let since = if is_suppressed { change.wall - SUPPRESSED_AGE } else { change.wall };
-    db.prepare_cached(
-        "INSERT OR REPLACE INTO standing (app, channel, member, present, number, event, told, changed_at)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
-    )?
-    .execute(params![app.as_str(), channel, member, present, change.number, change.event, announced, since])?;
+    let (applied, record) = presence::apply(change, known.as_ref(), reverted);
+    if let Some(new) = record {
+        db.prepare_cached(
+            "INSERT OR REPLACE INTO standing (app, channel, member, present, number, event, told, changed_at)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+        )?
+        .execute(params![
+            app.as_str(),
+            channel,
+            member,
+            new.present,
+            new.number,
+            new.event,
+            new.announced,
+            new.since
+        ])?;
+    }
     Ok(applied)
 }
 
 /// Cancels the deliveries that announce a departure, if all of them are still pending and none was attempted.
-fn revert(db: &Db, gone: Option<&PresenceRecord>, change: &PresenceChange) -> Result<bool, StoreError> {
-    let Some(gone) = gone.filter(|gone| gone.announced) else { return Ok(false) };
+fn revert(db: &Db, gone: &PresenceRecord, change: &PresenceChange) -> Result<bool, StoreError> {
     let event: Option<(i64, i64)> = db
         .prepare_cached("SELECT no, deliveries FROM event WHERE app = ?1 AND id = ?2")?
         .query_row(params![change.key.app.as_str(), gone.event], |row| Ok((row.get(0)?, row.get(1)?)))
         .optional()?;
     let Some((event, deliveries)) = event.filter(|(_, deliveries)| *deliveries > 0) else {
-        // The departure has no deliveries, so the arrival is announced only if the window has passed.
-        return Ok(change.wall - gone.since < change.window);
+        return Ok(is_within_window(change, gone));
     };
     let app = change.key.app.as_str();
     let to_come: Vec<(i64, Option<String>)> = {
@@ -84,7 +84,7 @@ fn revert(db: &Db, gone: Option<&PresenceRecord>, change: &PresenceChange) -> Re
         db.count_deliveries(-1);
         queue::close(db, &key, DeliveryState::Canceled, 0, change.wall, None)?;
         if let Some(lane) = lane {
-            lanes::advance(db, no, &lane, lanes::Go { lease: None, now: change.now, batch: 1, gather: 0 })?;
+            lanes::advance(db, no, &lane, &AdvanceTerms::unattended(change.now))?;
         }
         lanes::refresh_due(db, no)?;
     }
@@ -114,8 +114,7 @@ pub(super) fn records(
         None => ("", "", ""),
     };
     let mut statement = db.prepare_cached(OPEN)?;
-    let rows = statement.query_map(params![app, channel, member, limit], record)?;
-    Ok(rows.collect::<Result<_, _>>()?)
+    statement.query_and_then(params![app, channel, member, limit], |row| rows::presence(&named(row)))?.collect()
 }
 
 /// The highest number of any change.
@@ -126,20 +125,4 @@ pub(super) fn last(db: &Connection) -> Result<i64, StoreError> {
 /// Forgets a slice of the records that are absent and announced.
 pub(super) fn forget(db: &Connection, before: Millis) -> Result<bool, StoreError> {
     Ok(db.prepare_cached(FORGET)?.execute(params![before, SLICE])? == SLICE)
-}
-
-fn record(row: &Row<'_>) -> rusqlite::Result<PresenceRecord> {
-    let user: String = row.get(2)?;
-    Ok(PresenceRecord {
-        key: PresenceKey {
-            app: AppId::from(row.get::<_, String>(0)?),
-            channel: row.get(1)?,
-            user: (!user.is_empty()).then_some(user),
-        },
-        present: row.get(3)?,
-        number: row.get(4)?,
-        event: row.get(5)?,
-        announced: row.get(6)?,
-        since: row.get(7)?,
-    })
 }

@@ -1,16 +1,19 @@
 //! Claiming deliveries and recording what came of them.
 
-use rusqlite::{Connection, OptionalExtension, Row, Statement, params};
+use rusqlite::{Connection, OptionalExtension, Statement, params};
 use tidings_model::clock::Millis;
 use tidings_model::delivery::{Attempt, DeliveryState};
-use tidings_model::id::{AppId, DeliveryKey, DestinationNo, EventNo};
+use tidings_model::id::{AppId, DeliveryKey, DestinationNo};
 
 use super::db::Db;
 use super::{catalogue, lanes, leased_batches};
 use crate::error::StoreError;
 use crate::log::Lease;
-use crate::queue::{Advanced, Due, Finished, Leased, Next, Recorded, Recording, Skip, Wanted};
+use crate::queue::{Due, Finished, Leased, Recorded, Recording, Skip, Wanted};
 use crate::records::micros;
+use crate::rows::{self, Row as _, named};
+use crate::rules::attempt::{self, AfterAttempt, DeliveryChange, DestinationChange, DestinationStatus};
+use crate::rules::lane::{Advance, AdvanceTerms, ClaimRoom};
 
 /// The statement of [`due`]: destinations with work, enabled and not to be skipped, the longest waiting first.
 pub(super) const DUE: &str =
@@ -37,36 +40,33 @@ pub(super) fn due(db: &Connection, now: Millis, skip: &Skip, limit: usize) -> Re
 }
 
 /// The statement of [`claim`].
-pub(super) const CLAIM: &str = "SELECT app, event, lane, attempts, forgiven FROM delivery
+pub(super) const CLAIM: &str =
+    "SELECT app, event, destination, lane IS NOT NULL AS ordered, attempts, forgiven, lane FROM delivery
     WHERE destination = ?1 AND due IS NOT NULL AND due <= ?2 ORDER BY due LIMIT ?3";
 
 /// Leases due deliveries, and those behind them that go together with them.
 pub(super) fn claim(db: &Connection, wanted: &[Wanted], now: Millis, lease: Lease) -> Result<Vec<Leased>, StoreError> {
     let mut out = Vec::new();
-    for &Wanted { destination, most, batch } in wanted {
+    for wanted in wanted {
+        let Wanted { destination, most, .. } = *wanted;
         let mut heads = Vec::new();
         {
             let mut statement = db.prepare_cached(CLAIM)?;
-            let mut rows = statement.query(params![destination.0, now, most])?;
-            while let Some(row) = rows.next()? {
-                let key = DeliveryKey {
-                    app: AppId::from(row.get::<_, String>(0)?),
-                    event: EventNo(row.get(1)?),
-                    destination,
-                };
-                let lane: Option<String> = row.get(2)?;
-                let (attempts, forgiven, ordered) = (row.get(3)?, row.get(4)?, lane.is_some());
-                heads.push((Leased { key, ordered, follows: false, attempts, forgiven, in_batch: false, lease }, lane));
+            let mut due = statement.query(params![destination.0, now, most])?;
+            while let Some(row) = due.next()? {
+                let row = named(row);
+                heads.push((rows::leased(&row, lease)?, row.get::<Option<String>>("lane")?));
             }
         }
-        let mut room = most - heads.len();
+        let mut room = ClaimRoom::after(wanted, heads.len());
         for (head, lane) in heads {
             lanes::set_lease(db, &head.key, lease)?;
             let key = head.key.clone();
             out.push(head);
-            if let Some(lane) = lane.filter(|_| batch > 1 && room > 0) {
-                let behind = lanes::follow(db, &key, &lane, room.min(batch - 1), now, lease)?;
-                room -= behind.len();
+            let most = room.behind_head();
+            if let Some(lane) = lane.filter(|_| most > 0) {
+                let behind = lanes::follow(db, &key, &lane, most, now, lease)?;
+                room.take(behind.len());
                 out.extend(behind);
             }
         }
@@ -81,77 +81,65 @@ pub(super) fn finish(db: &Db, batch: &[Finished], recording: Recording) -> Resul
     let taken = leased_batches::take_out(db, &leased)?;
     let mut at_first = db.prepare_cached(CLOSE_AT_FIRST)?;
     let ends = batch.iter().zip(taken);
-    ends.map(|(finished, taken)| record(db, &mut at_first, finished, taken, recording)).collect()
+    ends.map(|(end, taken)| record(db, &mut at_first, end, taken, &recording)).collect()
 }
 
 /// Records the end of an attempt. `taken`: it has been taken out of its leased batch.
 fn record(
     db: &Db,
     at_first: &mut Statement<'_>,
-    finished: &Finished,
+    end: &Finished,
     taken: bool,
-    recording: Recording,
+    recording: &Recording,
 ) -> Result<Recorded, StoreError> {
-    let leased = &finished.delivery;
+    let (leased, key) = (&end.delivery, &end.delivery.key);
     if leased.in_batch && !taken {
-        return Ok(Recorded { stale: true, ..Recorded::default() });
+        return Ok(attempt::stale());
     }
-    let key = &leased.key;
-    let error = finished.attempt.as_ref().and_then(|attempt| attempt.error.as_deref());
-    let attempts = finished.attempt.as_ref().map_or(leased.attempts, |attempt| attempt.n);
-    let state = match finished.next {
-        Next::Retry(due) => {
+    let AfterAttempt { delivery, destination, attempts } = attempt::after(end);
+    let error = end.attempt.as_ref().and_then(|attempt| attempt.error.as_deref());
+    let lane = match delivery {
+        DeliveryChange::Reopen(due) => {
             if taken {
                 if !leased_batches::reopen(db, key, due, attempts, error, recording.wall)? {
-                    insert_attempt(db, key, finished.attempt.as_ref())?;
+                    insert_attempt(db, key, end.attempt.as_ref())?;
                     return Ok(Recorded::default());
                 }
             } else if !lanes::reschedule(db, key, leased.lease.token, due, attempts, error)? {
-                return Ok(Recorded { stale: true, ..Recorded::default() });
+                return Ok(attempt::stale());
             }
-            insert_attempt(db, key, finished.attempt.as_ref())?;
-            let disabled = failed(db, finished, recording)? == Failed::DisabledNow;
-            return Ok(Recorded { disabled, ..Recorded::default() });
+            insert_attempt(db, key, end.attempt.as_ref())?;
+            None
         }
-        Next::Delivered => DeliveryState::Delivered,
-        Next::Undelivered => DeliveryState::Undelivered,
-        Next::Canceled => DeliveryState::Canceled,
+        DeliveryChange::Close { state, first } => {
+            let lane = if taken { Some(None) } else { take_out(db, leased)? };
+            let Some(lane) = lane else { return Ok(attempt::stale()) };
+            match first {
+                Some(attempt) => close_at_first(at_first, key, attempt, recording.wall)?,
+                None => {
+                    close(db, key, state, attempts, recording.wall, error)?;
+                    insert_attempt(db, key, end.attempt.as_ref())?;
+                }
+            }
+            lane
+        }
     };
-    let lane = if taken { Some(None) } else { take_out(db, leased)? };
-    let Some(lane) = lane else {
-        return Ok(Recorded { stale: true, ..Recorded::default() });
-    };
-    match &finished.attempt {
-        Some(attempt) if state == DeliveryState::Delivered && attempt.n == 1 => {
-            close_at_first(at_first, key, attempt, recording.wall)?;
-        }
-        attempt => {
-            close(db, key, state, attempts, recording.wall, error)?;
-            insert_attempt(db, key, attempt.as_ref())?;
-        }
-    }
-    let failed = match state {
-        DeliveryState::Undelivered => failed(db, finished, recording)?,
-        DeliveryState::Delivered if finished.was_failing => {
+    let status = match destination {
+        DestinationChange::Nothing => DestinationStatus::Enabled,
+        DestinationChange::ClearFailures => {
             db.prepare_cached("DELETE FROM failing WHERE destination = ?1")?.execute([key.destination.0])?;
-            Failed::Enabled
+            DestinationStatus::Enabled
         }
-        _ => Failed::Enabled,
+        DestinationChange::NoteFailure => failed(db, end, recording)?,
     };
-    let advanced = match lane {
+    let advance = match lane {
         Some(lane) => {
-            let lease = (failed == Failed::Enabled).then_some(recording.lease);
-            let Recording { now, gather, .. } = recording;
-            lanes::advance(db, key.destination, &lane, lanes::Go { lease, now, batch: finished.batch, gather })?
+            let terms = AdvanceTerms::after(end, recording, status == DestinationStatus::Enabled);
+            lanes::advance(db, key.destination, &lane, &terms)?
         }
-        None => Advanced::Nothing,
+        None => Advance::Nothing,
     };
-    let recorded = Recorded { disabled: failed == Failed::DisabledNow, ..Recorded::default() };
-    Ok(match advanced {
-        Advanced::Nothing => recorded,
-        Advanced::Leased(next) => Recorded { next_in_lane: next, ..recorded },
-        Advanced::Due(due) => Recorded { lane_due: Some(due), ..recorded },
-    })
+    Ok(attempt::recorded(status, advance))
 }
 
 /// Removes an open delivery, and says which lane it was the head of; the outer `None` when the lease was lost.
@@ -177,40 +165,26 @@ fn take_out(db: &Db, leased: &Leased) -> Result<Option<Option<String>>, StoreErr
     Ok(lane)
 }
 
-/// What a failure left of the destination.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Failed {
-    Enabled,
-    DisabledNow,
-    DisabledBefore,
-}
-
 /// Notes a failure of the destination.
-fn failed(db: &Connection, finished: &Finished, recording: Recording) -> Result<Failed, StoreError> {
-    let destination = finished.delivery.key.destination;
-    let reason = match finished.disable {
-        Some(reason) => reason,
+fn failed(db: &Connection, end: &Finished, recording: &Recording) -> Result<DestinationStatus, StoreError> {
+    let destination = end.delivery.key.destination;
+    let reason = match end.disable {
+        Some(reason) => Some(reason),
         None => {
-            let since: Millis = db
+            let since = db
                 .prepare_cached("INSERT INTO failing (destination, since) VALUES (?1, ?2) ON CONFLICT (destination) DO UPDATE SET since = min(since, excluded.since) RETURNING since")?
                 .query_row(params![destination.0, recording.wall], |row| row.get(0))?;
-            if since >= recording.disable_failing_since {
-                return Ok(Failed::Enabled);
-            }
-            "failing"
+            attempt::failing_reason(since, recording.disable_failing_since)
         }
     };
-    let told = !about_a_listener(db, finished.delivery.key.event)?;
+    let Some(reason) = reason else { return Ok(DestinationStatus::Enabled) };
+    let name: Option<String> = db
+        .prepare_cached("SELECT name FROM event WHERE no = ?1")?
+        .query_row([end.delivery.key.event.0], |row| row.get(0))
+        .optional()?;
+    let told = attempt::is_announced(name.as_deref());
     let now = catalogue::disable(db, destination, reason, recording.wall, told)?;
-    Ok(if now { Failed::DisabledNow } else { Failed::DisabledBefore })
-}
-
-/// Whether an event tells about a listener. What happens to its deliveries is not told in turn: it could go on for
-/// ever.
-fn about_a_listener(db: &Connection, event: EventNo) -> Result<bool, StoreError> {
-    let name: Option<String> =
-        db.prepare_cached("SELECT name FROM event WHERE no = ?1")?.query_row([event.0], |row| row.get(0)).optional()?;
-    Ok(name.is_some_and(|name| name.starts_with("tidings.listener.")))
+    Ok(if now { DestinationStatus::DisabledNow } else { DestinationStatus::DisabledBefore })
 }
 
 /// Moves a delivery to those that have ended; its open row is the caller's to remove.
@@ -295,8 +269,7 @@ pub(super) fn release(db: &Db, batch: &[Leased], due: Millis) -> Result<(), Stor
 /// Destinations that have done nothing but fail, and since when.
 pub(super) fn failing(db: &Connection) -> Result<Vec<(DestinationNo, Millis)>, StoreError> {
     let mut statement = db.prepare_cached("SELECT destination, since FROM failing")?;
-    let rows = statement.query_map([], failing_since)?;
-    Ok(rows.collect::<Result<_, _>>()?)
+    statement.query_and_then([], |row| rows::failing(&named(row)))?.collect()
 }
 
 /// The statement of [`failing_of`]. It looks at those that are asked about, and at no other app's.
@@ -310,10 +283,5 @@ pub(super) fn failing_of(
 ) -> Result<Vec<(DestinationNo, Millis)>, StoreError> {
     let destinations = serde_json::to_string(&destinations.iter().map(|no| no.0).collect::<Vec<_>>())?;
     let mut statement = db.prepare_cached(FAILING_OF)?;
-    let rows = statement.query_map([destinations], failing_since)?;
-    Ok(rows.collect::<Result<_, _>>()?)
-}
-
-fn failing_since(row: &Row<'_>) -> rusqlite::Result<(DestinationNo, Millis)> {
-    Ok((DestinationNo(row.get(0)?), row.get(1)?))
+    statement.query_and_then([destinations], |row| rows::failing(&named(row)))?.collect()
 }

@@ -12,19 +12,17 @@ use super::db::Db;
 use super::file::DatabaseFile;
 use super::{lanes, leased_batches, meta, migrate, queue};
 use crate::error::StoreError;
+use crate::rules::clock;
 
 /// How many deliveries one transaction cancels or takes back.
 pub(super) const SLICE: usize = 500;
 /// How many open deliveries one read of a sweep looks at: some twenty milliseconds, far from where a read is broken
 /// off.
 pub(super) const SWEEP_SLICE: usize = 50_000;
-/// A clock that stands so far before what it has said was set back; smaller differences are jitter.
-const CLOCK_SET_BACK: Millis = 60_000;
 
 /// Takes back every lease and puts right what a clock that was set back has moved.
 pub(super) fn recover(db: &Db, now: Millis) -> Result<u64, StoreError> {
-    let ahead = clock_before(db)? - now;
-    if ahead > CLOCK_SET_BACK {
+    if let Some(ahead) = clock::set_back(clock_before(db)?, now) {
         tracing::warn!(ahead_ms = ahead, "the clock was set back; moving what is due by as much");
         db.execute("UPDATE delivery SET due = due - ?1, not_before = not_before - ?1", [ahead])?;
         db.execute("UPDATE fanout SET not_before = not_before - ?1", [ahead])?;
@@ -54,26 +52,16 @@ pub(super) fn recover(db: &Db, now: Millis) -> Result<u64, StoreError> {
 }
 
 /// The latest that the clock has said, as far as it left a trace, since the start before this one.
-///
-/// Times in the store are from the clock as it was. If that ran ahead of what it says now, everything would wait for
-/// the difference. Event numbers never go back, so after a clock was set back they stand still: only one that has moved
-/// on since the last start tells the time.
 fn clock_before(db: &Connection) -> Result<Millis, StoreError> {
-    let newest: Option<(i64, Millis)> = db
+    let newest = db
         .prepare_cached("SELECT no, received_at FROM event WHERE no = (SELECT MAX(no) FROM event)")?
-        .query_row([], |row| Ok((row.get(0)?, row.get(1)?)))
+        .query_row([], |row| Ok((EventNo(row.get(0)?), row.get(1)?)))
         .optional()?;
     let clock = meta::get(db, "clock")?;
-    let Some((no, received_at)) = newest else { return Ok(clock) };
+    let Some(newest) = newest else { return Ok(clock) };
     let known = meta::get(db, "clock_event")?;
-    meta::set(db, "clock_event", no)?;
-    if EventNo(no).millis() > EventNo(known).millis() {
-        Ok(clock.max(EventNo(no).millis()))
-    } else if no > known {
-        Ok(clock.max(received_at))
-    } else {
-        Ok(clock)
-    }
+    meta::set(db, "clock_event", newest.0.0)?;
+    Ok(clock::last_said(clock, EventNo(known), newest))
 }
 
 /// The next incarnation of this node: part of every lease token it gives.

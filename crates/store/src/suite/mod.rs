@@ -5,6 +5,7 @@
 
 pub(crate) mod apps;
 pub(crate) mod catalogue;
+pub(crate) mod exact;
 pub(crate) mod failing;
 pub(crate) mod lanes;
 pub(crate) mod leases;
@@ -88,6 +89,10 @@ pub(crate) trait Fixture: Send + Sync {
     async fn open(&self) -> Arc<dyn Store>;
 }
 
+/// Limits so small that a few deliveries reach them: of what is written at once, and of a slice of a fan-out.
+pub(crate) const FEW_DIRECT: usize = 3;
+pub(crate) const FEW_FANOUT: usize = 2;
+
 /// When every test begins.
 pub(crate) const START: Millis = 1_763_719_000_000;
 /// How long those that may go together wait for more.
@@ -137,6 +142,20 @@ impl World {
     pub(crate) async fn listeners(&mut self, count: usize, order: Order) -> Vec<DestinationNo> {
         let mut out = Vec::new();
         for _ in 0..count {
+            out.push(self.listener(order).await);
+        }
+        out
+    }
+
+    /// A new listener for each of these orders.
+    pub(crate) async fn listeners_in(&mut self, lanes: &[Lane]) -> Vec<DestinationNo> {
+        let mut out = Vec::new();
+        for lane in lanes {
+            let order = match lane {
+                Lane::Own => Order::None,
+                Lane::Whole => Order::Fifo,
+                Lane::Key => Order::Key,
+            };
             out.push(self.listener(order).await);
         }
         out

@@ -9,7 +9,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use proptest::prelude::*;
 use tidings_model::delivery::DeliveryState;
 use tidings_model::id::{DestinationNo, EventNo};
-use tidings_model::listener::Order;
 
 use super::{Fixture, LEASED_FOR, World, finished};
 use crate::log::{Destination, Lane, Published};
@@ -80,15 +79,7 @@ fn key_of(leased: &Leased) -> At {
 /// Takes the steps one by one; after each, every open delivery must be where it should be.
 pub(crate) async fn check(at: Box<dyn Fixture>, steps: Vec<Step>) {
     let mut world = World::at(at).await;
-    let mut destinations = Vec::new();
-    for lane in LANES {
-        let order = match lane {
-            Lane::Own => Order::None,
-            Lane::Whole => Order::Fifo,
-            Lane::Key => Order::Key,
-        };
-        destinations.push(world.listener(order).await);
-    }
+    let destinations = world.listeners_in(&LANES).await;
     let (expected, held, lost) = (BTreeMap::new(), Vec::new(), Vec::new());
     let mut model = Model { world, destinations, expected, held, lost, published: 0 };
     for step in steps {

@@ -17,7 +17,7 @@ use super::clock::ServerClock;
 use super::{Options, PostgresStore, Sizes};
 use crate::Store;
 use crate::seal::MainKey;
-use crate::suite::{Fixture, model};
+use crate::suite::{FEW_DIRECT, FEW_FANOUT, Fixture, exact, model};
 
 mod straight {
     crate::suite::every_test!(crate::postgres::tests::Node::alone());
@@ -58,7 +58,7 @@ impl Node {
 
     /// With limits so small that a few deliveries reach them.
     fn small(self) -> Self {
-        Self { sizes: Sizes { direct: 3, fanout: 2, sweep: 3 }, ..self }
+        Self { sizes: Sizes { direct: FEW_DIRECT, fanout: FEW_FANOUT, sweep: 3 }, ..self }
     }
 
     pub(super) fn key(&self) -> MainKey {
@@ -88,5 +88,11 @@ proptest! {
     fn whatever_happens_everything_owed_is_where_it_should_be(steps in model::steps()) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(Box::pin(model::check(Box::new(Node::alone().small()), steps)));
+    }
+
+    #[test]
+    fn statements_decide_as_the_rules_do(steps in exact::steps()) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(Box::pin(exact::check(Box::new(Node::alone().small()), steps)));
     }
 }

@@ -16,7 +16,7 @@ use super::file::DatabaseFile;
 use super::{Sizes, SqliteStore, Sync};
 use crate::Store;
 use crate::seal::MainKey;
-use crate::suite::{Fixture, every_test, model};
+use crate::suite::{FEW_DIRECT, FEW_FANOUT, Fixture, every_test, exact, model};
 
 every_test!(crate::sqlite::tests::Dir::new());
 
@@ -35,7 +35,7 @@ impl Dir {
 
     /// With limits so small that a few deliveries reach them.
     fn small() -> Self {
-        let sizes = Sizes { direct: 3, fanout: 2, sweep: 3 };
+        let sizes = Sizes { direct: FEW_DIRECT, fanout: FEW_FANOUT, sweep: 3 };
         Self { sizes, sync: Sync::Normal, ..Self::new() }
     }
 
@@ -65,5 +65,11 @@ proptest! {
     fn whatever_happens_everything_owed_is_where_it_should_be(steps in model::steps()) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(Box::pin(model::check(Box::new(Dir::small()), steps)));
+    }
+
+    #[test]
+    fn statements_decide_as_the_rules_do(steps in exact::steps()) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(Box::pin(exact::check(Box::new(Dir::small()), steps)));
     }
 }
