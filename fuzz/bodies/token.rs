@@ -1,6 +1,6 @@
 //! Whatever token a client brings: it is believed only if it was made with the key.
 
-use tidings_model::app::Token;
+use tidings_model::secret::SecretString;
 use tidings_model::token::{Claims, MAX_TOKEN_LEN, TokenKeys};
 
 /// The time of it all, in milliseconds.
@@ -8,7 +8,7 @@ const NOW: i64 = 1_795_255_000_000;
 
 /// A token, as it was sent.
 pub(crate) fn run(data: &[u8]) {
-    let keys = TokenKeys::new(Token::from("a secret that nobody would guess, ever"), Vec::new());
+    let keys = TokenKeys::new(SecretString::from("a secret that nobody would guess, ever"), Vec::new());
     let Ok(text) = std::str::from_utf8(data) else { return };
     assert!(keys.verify(text, NOW).is_err(), "{text:?}");
     // A token of ours with another part in the place of one of its own.

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
 
 use anyhow::Context;
-use tidings_model::app::Token;
+use tidings_model::secret::SecretString;
 use tidings_model::signing;
 use tidings_testkit::{Server, server};
 
@@ -122,7 +122,7 @@ fn signed(path: &str, body: &str) -> String {
     let mut params =
         vec![("auth_key", "bench"), ("auth_timestamp", &seconds), ("auth_version", "1.0"), ("body_md5", &md5)];
     let text = signing::request_string_to_sign("POST", path, &params);
-    let signature = signing::sign_hex(&Token::from("bench-secret"), text);
+    let signature = signing::sign_hex(&SecretString::from("bench-secret"), text);
     params.push(("auth_signature", &signature));
     let query: Vec<String> = params.iter().map(|(name, value)| format!("{name}={value}")).collect();
     format!("{path}?{}", query.join("&"))

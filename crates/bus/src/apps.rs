@@ -315,15 +315,15 @@ fn hash(key: &str) -> [u8; 32] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tidings_model::app::Token;
+    use tidings_model::secret::SecretString;
 
     fn app(id: &str, keys: &[&str], default: bool) -> App {
-        let api_keys = keys.iter().map(|key| Token::from(*key)).collect();
+        let api_keys = keys.iter().map(|key| SecretString::from(*key)).collect();
         App {
             api_keys,
             default,
             hosts: vec![format!("{id}.example")],
-            ..App::new(id, format!("key-{id}"), Token::default())
+            ..App::new(id, format!("key-{id}"), SecretString::default())
         }
     }
 

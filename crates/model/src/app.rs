@@ -1,60 +1,12 @@
 //! The app: a tenant. Everything else belongs to one.
 
-use std::fmt;
 use std::time::Duration;
-
-use subtle::ConstantTimeEq;
 
 use crate::id::AppId;
 use crate::policy::Namespaces;
+use crate::secret::SecretString;
 use crate::token::TokenKeys;
 use crate::webhook::Webhook;
-
-/// A text that must not be shown: keys, secrets, passwords. `Debug` hides it and equality takes the same time wherever the
-/// difference is.
-#[derive(Clone, Default)]
-pub struct Token(String);
-
-impl Token {
-    /// The text itself, for the one place that needs it.
-    pub fn expose(&self) -> &str {
-        &self.0
-    }
-
-    /// Whether nothing is set.
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    /// Compares in constant time; an empty token equals nothing, so that an unset key opens no door.
-    pub fn matches(&self, presented: &str) -> bool {
-        !self.0.is_empty() && bool::from(self.0.as_bytes().ct_eq(presented.as_bytes()))
-    }
-}
-
-impl From<String> for Token {
-    fn from(text: String) -> Self {
-        Self(text)
-    }
-}
-
-impl From<&str> for Token {
-    fn from(text: &str) -> Self {
-        Self(text.to_owned())
-    }
-}
-
-impl fmt::Debug for Token {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if self.0.is_empty() { "Token(unset)" } else { "Token(hidden)" })
-    }
-}
-
-impl Drop for Token {
-    fn drop(&mut self) {
-        zeroize::Zeroize::zeroize(&mut self.0);
-    }
-}
 
 /// Which doors an app is served through; the others answer 404.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -161,9 +113,9 @@ pub struct App {
     /// Its public key.
     pub key: String,
     /// Signs what the app's servers say (Pusher's HTTP API).
-    pub secret: Token,
+    pub secret: SecretString,
     /// Each opens the Tidings API for this app.
-    pub api_keys: Vec<Token>,
+    pub api_keys: Vec<SecretString>,
     /// What its clients' tokens are verified with.
     pub tokens: TokenKeys,
     /// Whether requests that name no app belong to this one.
@@ -192,7 +144,7 @@ pub struct App {
 
 impl App {
     /// An app with this id, key and secret, and defaults for the rest.
-    pub fn new(id: impl Into<AppId>, key: impl Into<String>, secret: Token) -> Self {
+    pub fn new(id: impl Into<AppId>, key: impl Into<String>, secret: SecretString) -> Self {
         Self {
             id: id.into(),
             key: key.into(),
@@ -221,14 +173,14 @@ mod tests {
     // covers: K01
     #[test]
     fn a_token_never_shows_itself() {
-        assert_eq!(format!("{:?}", Token::from("hunter2")), "Token(hidden)");
+        assert_eq!(format!("{:?}", SecretString::from("hunter2")), "SecretString(hidden)");
     }
 
     // covers: K05
     #[test]
     fn an_unset_token_opens_nothing() {
-        assert!(!Token::default().matches(""));
-        assert!(Token::from("k").matches("k"));
-        assert!(!Token::from("k").matches("kk"));
+        assert!(!SecretString::default().matches(""));
+        assert!(SecretString::from("k").matches("k"));
+        assert!(!SecretString::from("k").matches("kk"));
     }
 }

@@ -21,6 +21,7 @@ pub mod payload;
 pub mod policy;
 pub mod retry_after;
 pub mod schedule;
+pub mod secret;
 pub mod signature;
 pub mod signed_query;
 pub mod signing;

@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use url::Url;
 
-use crate::app::Token;
 use crate::clock::Millis;
 use crate::hook::DeliveryDefaults;
 use crate::id::{AppId, DestinationNo};
 use crate::matcher::Match;
 use crate::pattern::Pattern;
 use crate::schedule::Schedule;
+use crate::secret::SecretString;
 use crate::signature::KeyRing;
 
 /// The longest URL, in bytes.
@@ -96,7 +96,7 @@ pub struct Listener {
     /// What its deliveries are signed with.
     pub keys: KeyRing,
     /// Headers that each delivery carries besides ours. Values are secrets: shown to nobody.
-    pub headers: Vec<(String, Token)>,
+    pub headers: Vec<(String, SecretString)>,
     /// Deliveries per second at most.
     pub rate: Option<u32>,
     /// Deliveries under way at most; `None` takes the configured number.

@@ -6,7 +6,7 @@
 
 use std::borrow::Cow;
 
-use crate::app::Token;
+use crate::secret::SecretString;
 use crate::signing::{self, SIGNATURE};
 
 /// The most parameters of a request: an event in 100 channels may come in the query, with what belongs to it.
@@ -73,7 +73,7 @@ impl CanonicalQuery<'_> {
     /// Whether `auth_signature` was made with the secret, of a request with this method and path.
     ///
     /// Pusher's PHP library sends a list as `a[0]=x&a[1]=y` but signs it as `a=x,y`; that is accepted too.
-    pub fn is_signed(&self, secret: &Token, method: &str, path: &str) -> bool {
+    pub fn is_signed(&self, secret: &SecretString, method: &str, path: &str) -> bool {
         let Some(signature) = self.signature else { return false };
         std::iter::once(&self.plain)
             .chain(&self.joined)
@@ -158,8 +158,8 @@ mod tests {
     use super::*;
     use crate::signing::{request_string_to_sign, sign_hex, steps};
 
-    fn secret() -> Token {
-        Token::from("7ad3773142a6692b25b8")
+    fn secret() -> SecretString {
+        SecretString::from("7ad3773142a6692b25b8")
     }
 
     fn is_signed(params: &[(&str, &str)], method: &str, path: &str) -> bool {

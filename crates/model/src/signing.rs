@@ -12,7 +12,7 @@ use hmac::{Hmac, KeyInit, Mac};
 use md5::Md5;
 use sha2::{Digest, Sha256};
 
-use crate::app::Token;
+use crate::secret::SecretString;
 
 /// How far `auth_timestamp` may be from now, in seconds, in either direction.
 pub const REQUEST_TOLERANCE_SECS: i64 = 600;
@@ -108,12 +108,12 @@ pub(crate) mod steps {
 }
 
 /// The signature of a text, in lower-case hexadecimal. Without a secret nothing is signed: empty.
-pub fn sign_hex(secret: &Token, text: impl AsRef<[u8]>) -> String {
+pub fn sign_hex(secret: &SecretString, text: impl AsRef<[u8]>) -> String {
     mac(secret, text.as_ref()).map(|mac| hex(&mac.finalize().into_bytes())).unwrap_or_default()
 }
 
 /// Whether this is the signature of a text, compared in constant time. Without a secret nothing is.
-pub fn verify_hex(secret: &Token, text: impl AsRef<[u8]>, signature: &str) -> bool {
+pub fn verify_hex(secret: &SecretString, text: impl AsRef<[u8]>, signature: &str) -> bool {
     let (Some(given), Some(mac)) = (unhex(signature), mac(secret, text.as_ref())) else { return false };
     mac.verify_slice(&given).is_ok()
 }
@@ -123,7 +123,7 @@ pub fn body_md5(body: &[u8]) -> String {
     hex(&Md5::digest(body))
 }
 
-fn mac(secret: &Token, text: &[u8]) -> Option<Hmac<Sha256>> {
+fn mac(secret: &SecretString, text: &[u8]) -> Option<Hmac<Sha256>> {
     if secret.is_empty() {
         return None;
     }
@@ -163,8 +163,8 @@ mod tests {
 
     use super::*;
 
-    fn secret() -> Token {
-        Token::from("7ad3773142a6692b25b8")
+    fn secret() -> SecretString {
+        SecretString::from("7ad3773142a6692b25b8")
     }
 
     #[test]
@@ -211,22 +211,22 @@ mod tests {
     // covers: K05
     #[test]
     fn without_a_secret_nothing_is_signed_and_nothing_believed() {
-        assert_eq!(sign_hex(&Token::default(), "x"), "");
-        assert!(!verify_hex(&Token::default(), "x", ""));
+        assert_eq!(sign_hex(&SecretString::default(), "x"), "");
+        assert!(!verify_hex(&SecretString::default(), "x", ""));
         let of_empty_key = Hmac::<Sha256>::new_from_slice(b"").unwrap().chain_update(b"x").finalize().into_bytes();
-        assert!(!verify_hex(&Token::default(), "x", &hex(&of_empty_key)));
+        assert!(!verify_hex(&SecretString::default(), "x", &hex(&of_empty_key)));
     }
 
     proptest! {
         #[test]
         fn a_signature_is_of_one_text_and_one_secret(text in any::<Vec<u8>>(), other in any::<Vec<u8>>(), key in "\\PC{1,90}") {
-            let key = Token::from(key);
+            let key = SecretString::from(key);
             let signature = sign_hex(&key, &text);
             prop_assert!(verify_hex(&key, &text, &signature));
             prop_assert!(verify_hex(&key, &text, &signature.to_uppercase()));
             prop_assert_eq!(verify_hex(&key, &other, &signature), text == other);
             prop_assert!(!verify_hex(&key, &text, &signature[1..]));
-            let longer = Token::from(key.expose().to_owned() + "x");
+            let longer = SecretString::from(key.expose().to_owned() + "x");
             prop_assert!(!verify_hex(&longer, &text, &signature));
         }
 

@@ -4,9 +4,9 @@ use serde_json::json;
 use sha2::{Digest, Sha256};
 use url::Url;
 
-use crate::app::Token;
 use crate::listener::Format;
 use crate::matcher::{Match, MatchError};
+use crate::secret::SecretString;
 use crate::transition::Kind;
 
 /// The most events of one request.
@@ -30,7 +30,7 @@ pub struct Webhook {
     /// How many events one request carries at most.
     pub batch: u32,
     /// Headers that each request carries besides its format's.
-    pub headers: Vec<(String, Token)>,
+    pub headers: Vec<(String, SecretString)>,
     /// How they are written and signed.
     pub format: Format,
 }

@@ -8,7 +8,7 @@ use hmac::{Hmac, KeyInit, Mac};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use sha2::Sha256;
-use tidings_model::app::Token;
+use tidings_model::secret::SecretString;
 use tidings_model::token::{Claims, IssueError, KeyError, LEEWAY_MS, MAX_TOKEN_LEN, PublicKey, TokenError, TokenKeys};
 
 const NOW: i64 = 1_795_255_000_000;
@@ -21,7 +21,7 @@ const ED25519: &str = include_str!("tokens/ed25519.pem");
 const SIGNED: &str = include_str!("tokens/signed.txt");
 
 fn keys() -> TokenKeys {
-    TokenKeys::new(Token::from(SECRET), Vec::new())
+    TokenKeys::new(SecretString::from(SECRET), Vec::new())
 }
 
 fn public() -> TokenKeys {
@@ -31,7 +31,7 @@ fn public() -> TokenKeys {
         PublicKey::ecdsa(P384).unwrap(),
         PublicKey::ed25519(ED25519).unwrap(),
     ];
-    TokenKeys::new(Token::default(), keys)
+    TokenKeys::new(SecretString::default(), keys)
 }
 
 /// A token with this header and these claims, signed with HMAC-SHA256, by another implementation.
@@ -85,7 +85,7 @@ fn no_token_chooses_how_it_is_checked() {
         }
     }
     // The public key as the secret of an HMAC.
-    let both = TokenKeys::new(Token::from(SECRET), vec![PublicKey::rsa(RSA).unwrap()]);
+    let both = TokenKeys::new(SecretString::from(SECRET), vec![PublicKey::rsa(RSA).unwrap()]);
     let confused = made(RSA, &json!({"alg": "HS256"}), &claims);
     assert!(matches!(public().verify(&confused, NOW), Err(TokenError::NoKey { .. })));
     assert_eq!(both.verify(&confused, NOW), Err(TokenError::BadSignature));
@@ -196,8 +196,8 @@ fn a_key_of_another_kind_is_none() {
 // covers: K01
 #[test]
 fn keys_do_not_show_themselves() {
-    let shown = format!("{:?}", TokenKeys::new(Token::from(SECRET), vec![PublicKey::rsa(RSA).unwrap()]));
-    assert_eq!(shown, "TokenKeys { hmac: Token(hidden), public: [PublicKey(Rsa)] }");
+    let shown = format!("{:?}", TokenKeys::new(SecretString::from(SECRET), vec![PublicKey::rsa(RSA).unwrap()]));
+    assert_eq!(shown, "TokenKeys { hmac: SecretString(hidden), public: [PublicKey(Rsa)] }");
 }
 
 #[test]
@@ -228,7 +228,7 @@ proptest! {
         let expired = exp.is_some_and(|exp| exp + LEEWAY_MS <= NOW);
         let expected = if expired { Err(TokenError::Expired) } else { Ok(claims) };
         prop_assert_eq!(keys().verify(&token, NOW), expected);
-        let other = TokenKeys::new(Token::from("another"), Vec::new());
+        let other = TokenKeys::new(SecretString::from("another"), Vec::new());
         prop_assert_eq!(other.verify(&token, NOW), Err(TokenError::BadSignature));
     }
 

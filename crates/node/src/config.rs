@@ -8,8 +8,9 @@ pub use tidings_broker::{RedisSettings, RedisUrlError};
 pub use tidings_bus::{AppReader, Spec, WrongField};
 use tidings_courier::Settings;
 use tidings_courier::egress::EgressConfig;
-use tidings_model::app::{App, Token};
+use tidings_model::app::App;
 use tidings_model::clock::{SharedClock, SystemClock};
+use tidings_model::secret::SecretString;
 use tidings_store::postgres::Options;
 use tidings_store::sqlite::Sync;
 
@@ -29,7 +30,7 @@ pub enum StoreConfig {
     /// PostgreSQL, which several nodes share.
     Postgres {
         /// Where it is; it holds a password.
-        url: Token,
+        url: SecretString,
         /// The name of this node, which no other has.
         node: String,
         /// How it is used.

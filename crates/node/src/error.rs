@@ -6,10 +6,9 @@ use tidings_broker::RedisUrlError;
 use tidings_bus::{AppsError, ManageError};
 use tidings_courier::egress::EgressError;
 use tidings_store::StoreError;
+use tidings_store::nodes::{Node, OWN_BROKER};
 use tidings_store::postgres::OpenError;
 use tidings_store::seal::MainKeyError;
-
-use crate::membership::IncompatibleNode;
 
 /// Why a node could not be started.
 #[derive(Debug, thiserror::Error)]
@@ -45,4 +44,34 @@ pub enum NodeError {
     /// The task that opens the store was broken off.
     #[error("the store was not opened")]
     Broken,
+}
+
+/// Why a node may not be beside another one.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum IncompatibleNode {
+    /// This node's channels are its own.
+    #[error(
+        "another node uses this database: the one whose file tidings-data/node says {name}. With broker.url = \"memory://\" the sessions of \
+         one would not hear what the other is told; set broker.url to the same redis://… for all nodes, or stop the other one"
+    )]
+    Here {
+        /// The other node.
+        name: String,
+    },
+    /// The other node's channels are its own.
+    #[error(
+        "another node uses this database and has broker.url = \"memory://\": the one whose file tidings-data/node says {name}. Its sessions \
+         would not hear what this one is told; set broker.url to the same redis://… for all nodes, or stop the other one"
+    )]
+    There {
+        /// The other node.
+        name: String,
+    },
+}
+
+impl IncompatibleNode {
+    pub(crate) fn new(broker: &str, other: Node) -> Self {
+        let name = other.name;
+        if broker == OWN_BROKER { Self::Here { name } } else { Self::There { name } }
+    }
 }

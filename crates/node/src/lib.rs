@@ -20,8 +20,7 @@ mod webhooks;
 pub use config::{
     AppReader, BrokerConfig, Config, RedisSettings, RedisUrlError, Retention, Spec, StoreConfig, WrongField,
 };
-pub use error::NodeError;
-pub use membership::IncompatibleNode;
+pub use error::{IncompatibleNode, NodeError};
 pub use node::Node;
 pub use readiness::Readiness;
 pub use webhooks::{NamedFormat, Rendered, WebhookFormat, WebhookParts};

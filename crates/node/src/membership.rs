@@ -4,47 +4,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tidings_model::clock::Stopwatch;
-use tidings_store::nodes::{GONE_AFTER, Node, NodeRegistration, OWN_BROKER};
+use tidings_store::nodes::{GONE_AFTER, Node, NodeRegistration};
 use tidings_store::{Store, StoreError};
 use tidings_supervisor::fault;
 use tokio::time::MissedTickBehavior;
 
-use crate::error::NodeError;
+use crate::error::{IncompatibleNode, NodeError};
 
 /// How often a node says that it is there: three times before it would be taken for gone.
 const BEAT: Duration = Duration::from_secs(3);
 /// How often a node that finds another in its way looks whether that one still lives.
 const LOOK: Duration = Duration::from_millis(250);
-
-/// Why a node may not be beside another one.
-#[derive(Debug, Clone, thiserror::Error)]
-pub enum IncompatibleNode {
-    /// This node's channels are its own.
-    #[error(
-        "another node uses this database: the one whose file tidings-data/node says {name}. With broker.url = \"memory://\" the sessions of \
-         one would not hear what the other is told; set broker.url to the same redis://… for all nodes, or stop the other one"
-    )]
-    Here {
-        /// The other node.
-        name: String,
-    },
-    /// The other node's channels are its own.
-    #[error(
-        "another node uses this database and has broker.url = \"memory://\": the one whose file tidings-data/node says {name}. Its sessions \
-         would not hear what this one is told; set broker.url to the same redis://… for all nodes, or stop the other one"
-    )]
-    There {
-        /// The other node.
-        name: String,
-    },
-}
-
-impl IncompatibleNode {
-    fn new(broker: &str, other: Node) -> Self {
-        let name = other.name;
-        if broker == OWN_BROKER { Self::Here { name } } else { Self::There { name } }
-    }
-}
 
 /// Comes on the list. A node that is in the way may just have died: it is waited for until it shows that it lives, or is
 /// taken for gone.

@@ -98,7 +98,9 @@ pub(crate) fn broker(
             let memory = Arc::new(MemoryBroker::new(clock, shards, limits).with_transitions(sink, last));
             (Arc::clone(&memory) as Arc<dyn Broker>, Some(memory))
         }
-        BrokerConfig::Redis(settings) => (Arc::new(RedisBroker::start(*settings, clock, shards, sink)?), None),
+        BrokerConfig::Redis(settings) => {
+            (Arc::new(RedisBroker::start(*settings, clock, shards, sink, parts.supervisor)?), None)
+        }
     })
 }
 

@@ -2,7 +2,8 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use tidings_model::app::{App, Token};
+use tidings_model::app::App;
+use tidings_model::secret::SecretString;
 use tidings_model::token::TokenKeys;
 
 use crate::credentials::Credentials;
@@ -35,7 +36,7 @@ pub(crate) fn complete(settings: &mut Settings, made: Credentials, configured: b
             credentials.operator_key = random_key()?;
         }
         let kept = Some(&credentials.operator_key).filter(|key| !key.is_empty());
-        settings.operator_key = kept.map(|key| Token::from(key.as_str()));
+        settings.operator_key = kept.map(|key| SecretString::from(key.as_str()));
     }
     if credentials.admin_password.is_empty() && !configured {
         credentials.admin_password = random_key()?;
@@ -56,10 +57,14 @@ pub(crate) fn warn_of_unserved_app(settings: &Settings, made: &Credentials) {
 
 fn kept_app(credentials: &Credentials) -> App {
     App {
-        api_keys: vec![Token::from(credentials.api_key.as_str())],
-        tokens: TokenKeys::new(Token::from(credentials.token_hmac_secret.as_str()), Vec::new()),
+        api_keys: vec![SecretString::from(credentials.api_key.as_str())],
+        tokens: TokenKeys::new(SecretString::from(credentials.token_hmac_secret.as_str()), Vec::new()),
         default: true,
-        ..App::new(credentials.app_id.as_str(), credentials.key.clone(), Token::from(credentials.secret.as_str()))
+        ..App::new(
+            credentials.app_id.as_str(),
+            credentials.key.clone(),
+            SecretString::from(credentials.secret.as_str()),
+        )
     }
 }
 

@@ -7,7 +7,8 @@ use std::time::Duration;
 use ipnet::IpNet;
 use tidings_courier::egress::EgressConfig;
 use tidings_engine::{BrokerConfig, Retention};
-use tidings_model::app::{App, Token};
+use tidings_model::app::App;
+use tidings_model::secret::SecretString;
 use tidings_store::postgres::Options;
 use url::Url;
 
@@ -31,7 +32,7 @@ pub(crate) struct Settings {
     /// How nodes tell each other.
     pub(crate) broker: BrokerConfig,
     /// The key that opens every app's API.
-    pub(crate) operator_key: Option<Token>,
+    pub(crate) operator_key: Option<SecretString>,
     /// How live sessions are served.
     pub(crate) live: LiveSettings,
     /// How deliveries are made.
@@ -132,7 +133,7 @@ pub(crate) enum StoreSettings {
     /// On a server that several nodes share.
     Postgres {
         /// Where it is; it holds a password.
-        url: Token,
+        url: SecretString,
         /// How it is used.
         options: Options,
     },

@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
-use tidings_model::app::Token;
 use tidings_model::clock::{Millis, millis};
 use tidings_model::hook::{DeliveryDefaults, FieldsFor, Hook, Schema};
 use tidings_model::id::DestinationNo;
@@ -15,6 +14,7 @@ use tidings_model::listener::{Disabled, Format, Listener, Order};
 use tidings_model::matcher::{Match, upgrade};
 use tidings_model::pattern::Pattern;
 use tidings_model::schedule::Schedule;
+use tidings_model::secret::SecretString;
 use tidings_model::signature::{KeyRing, Secret};
 use zeroize::Zeroizing;
 
@@ -125,14 +125,14 @@ impl ListenerSecrets {
     }
 
     /// The keys to sign with and the headers to send.
-    pub(crate) fn into_parts(self) -> Result<(KeyRing, Vec<(String, Token)>), StoreError> {
+    pub(crate) fn into_parts(self) -> Result<(KeyRing, Vec<(String, SecretString)>), StoreError> {
         // The error would show the secret's length at most, but says nothing that helps either.
         let read = |text: &str| Secret::parse(text).map_err(|_| StoreError::Sealed);
         let mut keys = KeyRing::new(read(&self.current)?);
         for (secret, until) in &self.previous {
             keys.previous.push((read(secret)?, *until));
         }
-        Ok((keys, self.headers.into_iter().map(|(name, value)| (name, Token::from(value.as_str()))).collect()))
+        Ok((keys, self.headers.into_iter().map(|(name, value)| (name, SecretString::from(value.as_str()))).collect()))
     }
 }
 

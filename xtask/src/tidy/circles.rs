@@ -11,14 +11,13 @@ use super::{Finding, Tree};
 
 /// Crates that still have circles, and how many of their files are in one. No crate may be added, no number may grow, and
 /// both have to follow when there are fewer.
-const CIRCULAR: [(&str, usize); 9] = [
-    ("crates/broker", 6),
+const CIRCULAR: [(&str, usize); 8] = [
+    ("crates/broker", 2),
     ("crates/bus", 5),
     ("crates/courier", 15),
     ("crates/doors/pusher", 6),
-    ("crates/engine", 2),
-    ("crates/live", 9),
-    ("crates/model", 13),
+    ("crates/live", 8),
+    ("crates/model", 11),
     ("crates/server", 41),
     ("crates/store", 9),
 ];

@@ -69,7 +69,8 @@ fn arrange(core: &Arc<Core>, weak: &Weak<Core>, seed: &ConnectionInfo, linked: &
         now.push(known.map_or_else(
             || {
                 let master = Arc::new(master);
-                let link = tokio::spawn(link::keep(Weak::clone(weak), Arc::clone(&master)));
+                // It ends with the master, so its end is no failure.
+                let link = core.supervisor.task("redis-link", link::keep(Weak::clone(weak), Arc::clone(&master)));
                 Linked { master, link }
             },
             |place| linked.swap_remove(place),

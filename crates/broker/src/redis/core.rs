@@ -10,6 +10,7 @@ use parking_lot::{Mutex, MutexGuard, RwLock};
 use redis::{Cmd, Value};
 use tidings_model::channel::ChannelKey;
 use tidings_model::clock::SharedClock;
+use tidings_supervisor::Supervisor;
 use tokio::sync::{Notify, Semaphore};
 
 use super::local_channel::{LocalChannel, ShardNotifier};
@@ -48,6 +49,8 @@ pub(super) struct Core {
     /// answer in time.
     pub(super) channel_tasks: Semaphore,
     passed_over: PassedOver,
+    /// Owns the tasks.
+    pub(super) supervisor: Supervisor,
 }
 
 impl Core {
@@ -58,6 +61,7 @@ impl Core {
         shards: Arc<dyn Shards>,
         sink: Arc<dyn TransitionSink>,
         name: Arc<str>,
+        supervisor: Supervisor,
     ) -> Self {
         let calls = Semaphore::new(settings.calls);
         Self {
@@ -74,6 +78,7 @@ impl Core {
             calls,
             channel_tasks: Semaphore::new(MAX_CHANNEL_TASKS),
             passed_over: PassedOver::default(),
+            supervisor,
         }
     }
 

@@ -229,7 +229,8 @@ async fn serve(core: &Arc<Core>, master: &Master) -> bool {
         let error = beat.now.saturating_sub(core.now(&conn));
         conn.ahead.fetch_add(error.clamp(-SLEW, SLEW), Relaxed);
         if !beat.over.is_empty() && clearing.as_ref().is_none_or(|task| task.is_finished()) {
-            clearing = Some(tokio::spawn(nodes::clear_up(Arc::clone(core), Arc::clone(&conn), beat.over)));
+            let clear = nodes::clear_up(Arc::clone(core), Arc::clone(&conn), beat.over);
+            clearing = Some(core.supervisor.task("redis-clear-up", clear));
         }
     }
     if let Some(clearing) = clearing {

@@ -44,6 +44,7 @@ use tidings_model::channel::{ChannelKey, Member};
 use tidings_model::clock::{SharedClock, millis};
 use tidings_model::id::AppId;
 use tidings_model::policy;
+use tidings_supervisor::Supervisor;
 use tidings_wire::{ChannelMessage, EncodedMessage, Publication};
 use tokio::sync::SemaphorePermit;
 
@@ -84,19 +85,20 @@ impl RedisBroker {
         clock: SharedClock,
         shards: Arc<dyn Shards>,
         sink: Arc<dyn TransitionSink>,
+        supervisor: &Supervisor,
     ) -> Result<Self, RedisUrlError> {
         let unreadable = |error: redis::RedisError| RedisUrlError::Unreadable(error.to_string());
         let name = core::random().map_err(|_| RedisUrlError::NoRandomness)?;
         let topology = settings.topology.clone();
-        let core = Arc::new(Core::new(settings, clock, shards, sink, name.into()));
+        let core = Arc::new(Core::new(settings, clock, shards, sink, name.into(), supervisor.clone()));
         let weak = Arc::downgrade(&core);
         let links = match topology {
             Topology::Alone(server) => {
                 let master = Arc::new(Master::alone(*server).map_err(unreadable)?);
                 core.rearrange(Servers::alone(Arc::clone(&master)));
-                tokio::spawn(link::keep(weak, master))
+                supervisor.service("redis-link", link::keep(weak, master))
             }
-            Topology::Cluster(seeds) => tokio::spawn(cluster::keep(weak, seeds)),
+            Topology::Cluster(seeds) => supervisor.service("redis-cluster", cluster::keep(weak, seeds)),
         };
         Ok(Self { core, links: links.abort_handle() })
     }

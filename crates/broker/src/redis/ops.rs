@@ -52,7 +52,8 @@ pub(super) fn start_tasks(core: &Arc<Core>) {
 /// Looks after a channel until nothing is to be done.
 pub(super) fn start_task(core: &Arc<Core>, key: ChannelKey) {
     let core = Arc::clone(core);
-    tokio::spawn(async move { while step(&core, &key).await {} });
+    let supervisor = core.supervisor.clone();
+    supervisor.task("redis-channel", async move { while step(&core, &key).await {} });
 }
 
 /// The next thing to do for the channel. False: there is none.

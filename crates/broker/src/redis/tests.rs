@@ -14,6 +14,7 @@ use async_trait::async_trait;
 use parking_lot::Mutex;
 use proptest::prelude::*;
 use tidings_model::clock::ManualClock;
+use tidings_supervisor::Supervisor;
 use tidings_testkit::{Redis, eventually, redis};
 
 use super::core::Core;
@@ -94,7 +95,8 @@ impl BrokerFixture for RedisFixture {
         shards: Arc<RecordingShards>,
         sink: Arc<RecordingSink>,
     ) -> Arc<dyn Broker> {
-        let broker = Arc::new(RedisBroker::start(self.settings.clone(), clock, shards, sink).unwrap());
+        let broker =
+            Arc::new(RedisBroker::start(self.settings.clone(), clock, shards, sink, &Supervisor::default()).unwrap());
         *self.broker.lock() = Some(Arc::clone(&broker));
         self.is_connected().await;
         broker

@@ -12,8 +12,8 @@ use http::request::Parts;
 use tidings_live::FailedProof;
 use tidings_model::app::App;
 
-use crate::NAME;
 use crate::door::ApiDoor;
+use crate::name::NAME;
 use crate::problem::{Code, Problem};
 
 /// Who may make the request, proven.

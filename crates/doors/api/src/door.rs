@@ -6,9 +6,10 @@ use std::time::Duration;
 use tidings_bus::{Apps, Bus, Rate, Throttle};
 use tidings_courier::egress::Egress;
 use tidings_live::{ClientAddr, Live, NotAdmitted, Refused, SessionPermit};
-use tidings_model::app::{App, Token};
+use tidings_model::app::App;
 use tidings_model::id::AppId;
 use tidings_model::listener::Listener;
+use tidings_model::secret::SecretString;
 use tidings_node::Node;
 use tidings_store::StoreError;
 use tokio::sync::{Semaphore, SemaphorePermit};
@@ -26,14 +27,14 @@ struct Shared {
     bus: Bus,
     live: Live,
     egress: Egress,
-    operator_key: Token,
+    operator_key: SecretString,
     tests: Throttle<(AppId, String)>,
     compiling: Semaphore,
 }
 
 impl ApiDoor {
     /// A door to the node's apps. An operator key that is empty opens nothing.
-    pub(crate) fn new(node: &Node, operator_key: Token) -> Self {
+    pub(crate) fn new(node: &Node, operator_key: SecretString) -> Self {
         // The egress is what deliveries leave by: it judges listeners' URLs when they are set.
         let (bus, live, egress) = (node.bus().clone(), node.live().clone(), node.egress().clone());
         let (tests, compiling) = (Throttle::default(), Semaphore::new(limits::COMPILING));
@@ -66,7 +67,7 @@ impl ApiDoor {
         self.shared.bus.apps()
     }
 
-    pub(crate) fn operator_key(&self) -> &Token {
+    pub(crate) fn operator_key(&self) -> &SecretString {
         &self.shared.operator_key
     }
 

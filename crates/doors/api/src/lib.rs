@@ -13,6 +13,7 @@ mod body;
 mod door;
 mod fields;
 mod limits;
+mod name;
 mod paging;
 mod problem;
 mod query;
@@ -25,8 +26,8 @@ use std::sync::Arc;
 use axum::Router;
 use axum::response::{IntoResponse, Response};
 use tidings_door::Door;
-use tidings_model::app::Token;
 use tidings_model::listener::Format;
+use tidings_model::secret::SecretString;
 use tidings_node::{NamedFormat, Node, WebhookParts};
 
 use door::ApiDoor;
@@ -63,18 +64,17 @@ pub mod readers {
     }
 }
 
-/// The name of the door, in an app's `doors`.
-pub const NAME: &str = "api";
+pub use name::NAME;
 
 /// The door: what an engine is given to have the Tidings API.
 #[derive(Debug)]
 pub struct Api {
-    operator_key: Token,
+    operator_key: SecretString,
 }
 
 impl Api {
     /// With the key that opens every app; one that is empty opens nothing.
-    pub fn new(operator_key: Token) -> Self {
+    pub fn new(operator_key: SecretString) -> Self {
         Self { operator_key }
     }
 }

@@ -18,10 +18,10 @@ use tidings_model::signed_query::first;
 use tidings_wire::ws::{self, handshake};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::NAME;
 use crate::api::refusal::Refusal;
 use crate::door::PusherDoor;
 use crate::limits;
+use crate::name::NAME;
 use crate::session::Session;
 use crate::wire;
 

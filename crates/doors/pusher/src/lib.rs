@@ -14,6 +14,7 @@ mod channel;
 mod connect;
 mod door;
 mod limits;
+mod name;
 mod no_room;
 mod session;
 mod webhooks;
@@ -24,18 +25,13 @@ use std::sync::Arc;
 use axum::Router;
 use http::{HeaderMap, Request, StatusCode};
 use tidings_door::Door;
-use tidings_model::listener::Format;
 use tidings_node::{NamedFormat, Node, WebhookParts};
 
 use door::PusherDoor;
 use webhooks::PusherWebhooks;
 
-/// The name of the door, in an app's `doors`.
-pub const NAME: &str = "pusher";
-/// How this door's webhooks are written and signed: in the app's name, with its key and secret.
-pub const FORM: Format = Format::named("pusher");
-
 pub use door::KeepAlive;
+pub use name::{FORM, NAME};
 pub use wire::FORMAT;
 
 /// The door: what an engine is given to speak Pusher Channels.

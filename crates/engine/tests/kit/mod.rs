@@ -1,4 +1,4 @@
-//! An engine in a folder of its own, and what the process holds.
+//! An engine in a folder of its own.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -8,29 +8,25 @@ use tidings_courier::egress::EgressConfig;
 use tidings_door_api::Api;
 use tidings_door_pusher::Pusher;
 use tidings_engine::{Config, Door, Engine};
-use tidings_model::app::{App, Token};
+use tidings_model::app::App;
+use tidings_model::secret::SecretString;
 
 /// What a test waits for at most.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 pub(crate) fn doors() -> Vec<Arc<dyn Door>> {
-    vec![Arc::new(Api::new(Token::from("operator"))), Arc::new(Pusher::default())]
+    vec![Arc::new(Api::new(SecretString::from("operator"))), Arc::new(Pusher::default())]
 }
 
 pub(crate) fn config(folder: &Path) -> Config {
-    let app = App { api_keys: vec![Token::from("key")], default: true, ..App::new("1", "public", "secret".into()) };
+    let app =
+        App { api_keys: vec![SecretString::from("key")], default: true, ..App::new("1", "public", "secret".into()) };
     let egress = EgressConfig { allow: vec!["127.0.0.0/8".parse().unwrap()], ..EgressConfig::default() };
     Config::in_folder(folder).shards(2).egress(egress).apps(vec![app])
 }
 
 pub(crate) async fn engine(folder: &Path) -> Engine {
     Engine::build(config(folder), doors()).await.unwrap()
-}
-
-/// How many threads and file descriptors the process has.
-pub(crate) fn held() -> (usize, usize) {
-    let count = |folder: &str| std::fs::read_dir(folder).unwrap().count();
-    (count("/proc/self/task"), count("/proc/self/fd"))
 }
 
 /// Waits until `is_so`, and fails with what `told` says.

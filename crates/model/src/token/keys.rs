@@ -10,9 +10,9 @@ use serde::Deserialize;
 
 use super::claims::{Claims, Written};
 use super::{LEEWAY_MS, MAX_TOKEN_LEN};
-use crate::app::Token;
 use crate::channel::{MAX_USER_LEN, is_user_id};
 use crate::clock::Millis;
+use crate::secret::SecretString;
 
 /// Why a token is not believed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -29,7 +29,7 @@ pub enum TokenError {
     #[error("the token has more than {MAX_TOKEN_LEN} bytes; name fewer channels in it, or less info")]
     TooLong,
     /// It isn't made of a header, claims and a signature.
-    #[error("the token is not a JSON Web Token; pass it on exactly as the app made it")]
+    #[error("the token is not a JSON Web SecretString; pass it on exactly as the app made it")]
     Malformed,
     /// It is signed in a way that none of the app's keys is for.
     #[error("the token is signed with {algorithm}, for which the app has no key; {}", remedy(.algorithm))]
@@ -142,7 +142,7 @@ impl fmt::Debug for PublicKey {
 /// What an app's tokens are verified with. Without any key no token is believed.
 #[derive(Debug, Clone, Default)]
 pub struct TokenKeys {
-    hmac: Token,
+    hmac: SecretString,
     public: Vec<PublicKey>,
 }
 
@@ -155,7 +155,7 @@ struct Header {
 
 impl TokenKeys {
     /// The keys of an app; an empty secret is none.
-    pub fn new(hmac_secret: Token, public: Vec<PublicKey>) -> Self {
+    pub fn new(hmac_secret: SecretString, public: Vec<PublicKey>) -> Self {
         Self { hmac: hmac_secret, public }
     }
 

@@ -10,8 +10,8 @@ use http::header::{AUTHORIZATION, CONNECTION, CONTENT_LENGTH, RETRY_AFTER};
 use http::{HeaderMap, HeaderValue, Method, Request};
 use parking_lot::Mutex;
 use tidings_live::Socket;
-use tidings_model::app::Token;
 use tidings_model::clock::{Clock, SystemClock};
+use tidings_model::secret::SecretString;
 use tidings_wire::{ProblemDetails, ProblemKind, response_head};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
@@ -41,7 +41,7 @@ pub(super) struct Aside {
     probes: Arc<Semaphore>,
     operators: Arc<Semaphore>,
     parting: Arc<Semaphore>,
-    operator_key: Option<Token>,
+    operator_key: Option<SecretString>,
     no_room: NoRoom,
     metrics: Metrics,
     notice: Notice,
@@ -63,7 +63,7 @@ pub(super) struct Waiting {
 }
 
 impl Aside {
-    pub(super) fn new(operator_key: Option<Token>, no_room: NoRoom, metrics: Metrics) -> Arc<Self> {
+    pub(super) fn new(operator_key: Option<SecretString>, no_room: NoRoom, metrics: Metrics) -> Arc<Self> {
         let permits = |count| Arc::new(Semaphore::new(count));
         Arc::new(Self {
             waiting: Mutex::default(),

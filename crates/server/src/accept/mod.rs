@@ -35,7 +35,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use tidings_model::app::Token;
+use tidings_model::secret::SecretString;
 use tidings_supervisor::fault;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
@@ -69,7 +69,7 @@ pub(crate) struct Parts {
     pub(crate) settings: ConnectionSettings,
     pub(crate) tls: Option<Tls>,
     /// Opens the door when there is no room.
-    pub(crate) operator_key: Option<Token>,
+    pub(crate) operator_key: Option<SecretString>,
     pub(crate) no_room: NoRoom,
     pub(crate) metrics: Metrics,
 }

@@ -1,7 +1,7 @@
 //! `[admin]`: who may do everything.
 
 use serde::Deserialize;
-use tidings_model::app::Token;
+use tidings_model::secret::SecretString;
 
 use super::check::Check;
 use super::secret::RawSecret;
@@ -15,7 +15,7 @@ pub(super) struct RawAdmin {
 
 impl RawAdmin {
     /// The operator key, if there is one.
-    pub(super) fn resolve(&self, check: &mut Check) -> Option<Token> {
+    pub(super) fn resolve(&self, check: &mut Check) -> Option<SecretString> {
         let password_hash = check.secret("admin.password_hash", self.password_hash.as_ref());
         if password_hash.is_some_and(|hash| !hash.expose().starts_with("$argon2id$")) {
             check.wrong("admin.password_hash", "admin.password_hash must be an argon2id hash, which begins with $argon2id$; a password itself does not belong here");

@@ -4,7 +4,8 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use serde::Deserialize;
-use tidings_model::app::{App, Doors, Token, UnknownHooks};
+use tidings_model::app::{App, Doors, UnknownHooks};
+use tidings_model::secret::SecretString;
 use tidings_model::token::TokenKeys;
 
 use super::channels::{self, RawChannels, RawNamespace};
@@ -123,7 +124,7 @@ impl RawApp {
         })
     }
 
-    fn api_keys(&self, path: &str, check: &mut Check) -> Vec<Token> {
+    fn api_keys(&self, path: &str, check: &mut Check) -> Vec<SecretString> {
         let mut keys = Vec::with_capacity(self.api_keys.len());
         for (n, secret) in self.api_keys.iter().enumerate() {
             let here = format!("{path}.api_keys[{n}]");
@@ -179,7 +180,7 @@ impl RawApp {
 }
 
 /// A key that comes in an `Authorization` header: one that cannot be sent or can be guessed is pointed out.
-pub(super) fn check_bearer(path: &str, key: &Token, check: &mut Check) {
+pub(super) fn check_bearer(path: &str, key: &SecretString, check: &mut Check) {
     let text = key.expose();
     if !text.bytes().all(|b| b.is_ascii_graphic()) {
         check.warn(

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use ipnet::IpNet;
-use tidings_model::app::Token;
+use tidings_model::secret::SecretString;
 use url::Url;
 
 use super::Loaded;
@@ -49,10 +49,10 @@ impl Check {
     }
 
     /// A secret's text; `None` when it is not set, or its file cannot be read.
-    pub(super) fn secret(&mut self, path: &str, secret: Option<&RawSecret>) -> Option<Token> {
+    pub(super) fn secret(&mut self, path: &str, secret: Option<&RawSecret>) -> Option<SecretString> {
         match self.reveal(path, secret?) {
             Ok(text) if text.is_empty() => None,
-            Ok(text) => Some(Token::from(text)),
+            Ok(text) => Some(SecretString::from(text)),
             Err(message) => {
                 self.wrong(path, message);
                 None

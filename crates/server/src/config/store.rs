@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 use tidings_engine::BrokerConfig;
-use tidings_model::app::Token;
+use tidings_model::secret::SecretString;
 use tidings_store::postgres::{self, Options};
 
 use super::check::Check;
@@ -56,7 +56,7 @@ impl RawStore {
         let options = self.options(check, &place);
         match place {
             Place::File(path) => StoreSettings::Sqlite { path, durable },
-            Place::Server => StoreSettings::Postgres { url: Token::from(url.as_str()), options },
+            Place::Server => StoreSettings::Postgres { url: SecretString::from(url.as_str()), options },
         }
     }
 

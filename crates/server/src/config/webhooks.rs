@@ -113,7 +113,7 @@ impl RawWebhook {
         })
     }
 
-    fn headers(&self, here: &str, check: &mut Check) -> Vec<(String, tidings_model::app::Token)> {
+    fn headers(&self, here: &str, check: &mut Check) -> Vec<(String, tidings_model::secret::SecretString)> {
         if self.headers.len() > MAX_HEADERS {
             check.wrong(&format!("{here}.headers"), format!("a webhook has at most {MAX_HEADERS} headers"));
         }

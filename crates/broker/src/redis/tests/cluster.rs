@@ -6,6 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use tidings_model::clock::ManualClock;
+use tidings_supervisor::Supervisor;
 use tidings_testkit::{RedisCluster, eventually, redis_cluster};
 use tokio::sync::{Mutex as AsyncMutex, OnceCell, OwnedMutexGuard};
 
@@ -73,7 +74,8 @@ impl BrokerFixture for Clustered {
         shards: Arc<RecordingShards>,
         sink: Arc<RecordingSink>,
     ) -> Arc<dyn Broker> {
-        let broker = Arc::new(RedisBroker::start(self.settings.clone(), clock, shards, sink).unwrap());
+        let broker =
+            Arc::new(RedisBroker::start(self.settings.clone(), clock, shards, sink, &Supervisor::default()).unwrap());
         *self.broker.lock() = Some(Arc::clone(&broker));
         self.is_connected().await;
         broker

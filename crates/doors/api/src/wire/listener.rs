@@ -6,7 +6,6 @@ use std::time::Duration;
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
-use tidings_model::app::Token;
 use tidings_model::clock::{Millis, rfc3339};
 use tidings_model::id::{AppId, DestinationNo, new_id};
 use tidings_model::listener::{
@@ -15,6 +14,7 @@ use tidings_model::listener::{
 use tidings_model::matcher::{Declared, Match};
 use tidings_model::pattern::Pattern;
 use tidings_model::schedule::{Schedule, format_duration};
+use tidings_model::secret::SecretString;
 use tidings_model::signature::{KeyRing, Secret};
 use url::Url;
 
@@ -54,7 +54,7 @@ const HIDDEN: &str = "***";
 /// Why a listener is disabled that somebody disabled over the API.
 const BY_REQUEST: &str = "by request";
 
-type Headers = Vec<(String, Token)>;
+type Headers = Vec<(String, SecretString)>;
 
 /// What a request makes of a listener.
 #[derive(Debug)]
@@ -133,7 +133,7 @@ impl Change {
 
     fn of(
         fields: &Fields<'_>,
-        before: &[(String, Token)],
+        before: &[(String, SecretString)],
         hooks_before: &[Pattern],
         declared: &DeclaredBy<'_>,
     ) -> Result<Self, Problem> {
@@ -258,7 +258,7 @@ fn secret(fields: &Fields<'_>) -> Result<Secret, Problem> {
     Secret::parse(&value.text()?).map_err(|error| value.refused(after_place(&error.to_string())))
 }
 
-fn headers(value: &Value<'_>, before: &[(String, Token)]) -> Result<Headers, Problem> {
+fn headers(value: &Value<'_>, before: &[(String, SecretString)]) -> Result<Headers, Problem> {
     let members = value.members()?;
     if members.len() > MAX_HEADERS {
         return Err(value.wrong(format!("{} headers", members.len())).remedy(format!("give at most {MAX_HEADERS}")));
@@ -267,7 +267,7 @@ fn headers(value: &Value<'_>, before: &[(String, Token)]) -> Result<Headers, Pro
     for (name, raw) in members {
         let header = Value { path: format!("{}.{}", value.path, shown(&name)), raw };
         let text = header.text()?;
-        let same = |other: &&(String, Token)| other.0.eq_ignore_ascii_case(&name);
+        let same = |other: &&(String, SecretString)| other.0.eq_ignore_ascii_case(&name);
         if headers.iter().any(|other| same(&other)) {
             return Err(header
                 .wrong("this header is given twice; upper and lower case make no difference")
@@ -280,7 +280,7 @@ fn headers(value: &Value<'_>, before: &[(String, Token)]) -> Result<Headers, Pro
                     .wrong(format!("`{HIDDEN}` stands for a value that is not shown, and there is none of this name"))
                     .remedy("give the value itself"));
             }
-            _ => Token::from(text),
+            _ => SecretString::from(text),
         };
         check_header(&name, token.expose()).map_err(|error| {
             Problem::saying(Code::InvalidField, error)
@@ -371,7 +371,7 @@ fn is_standard(format: &Format) -> bool {
     *format == Format::STANDARD
 }
 
-struct HeaderNames<'l>(&'l [(String, Token)]);
+struct HeaderNames<'l>(&'l [(String, SecretString)]);
 
 impl Serialize for HeaderNames<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {

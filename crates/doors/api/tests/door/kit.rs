@@ -14,10 +14,11 @@ use serde_json::Value;
 use tidings_courier::egress::EgressConfig;
 use tidings_door::Door as _;
 use tidings_door_api::Api;
-use tidings_model::app::{App, AppLimits, Doors, Token, UnknownHooks};
+use tidings_model::app::{App, AppLimits, Doors, UnknownHooks};
 use tidings_model::channel::ChannelOptions;
 use tidings_model::clock::{ManualClock, SharedClock};
 use tidings_model::policy::{Namespace, Namespaces};
+use tidings_model::secret::SecretString;
 use tidings_model::token::TokenKeys;
 use tidings_node::{Config, Node, StoreConfig};
 use tidings_store::postgres::Options;
@@ -65,16 +66,16 @@ fn app(id: &str, key: &str, door: &str, limits: AppLimits) -> App {
     let namespaces =
         [channels("kept", true, 3, false), channels("shut", false, 0, false), channels("room", true, 3, true)];
     App {
-        api_keys: vec![Token::from(key)],
+        api_keys: vec![SecretString::from(key)],
         // The app `two` has none.
-        tokens: TokenKeys::new(Token::from(if id == "two" { "" } else { TOKEN_SECRET }), Vec::new()),
+        tokens: TokenKeys::new(SecretString::from(if id == "two" { "" } else { TOKEN_SECRET }), Vec::new()),
         allowed_origins: vec!["https://page.example".to_owned(), "https://*.pages.example".to_owned()],
         namespaces: Namespaces::new(&ChannelOptions::default(), &namespaces),
         hosts: vec![format!("{id}.example")],
         default: id == "one",
         doors: Doors::Only(vec![door.to_owned()]),
         limits,
-        ..App::new(id, format!("public-{id}"), Token::from("secret"))
+        ..App::new(id, format!("public-{id}"), SecretString::from("secret"))
     }
 }
 
@@ -106,7 +107,7 @@ async fn door_to(database: Option<Database>, limits: AppLimits, unknown_hooks: U
     let store = match &database {
         None => StoreConfig::Sqlite { path: dir.path().join("tidings.db"), sync: Sync::Normal },
         Some(database) => StoreConfig::Postgres {
-            url: Token::from(database.url().as_str()),
+            url: SecretString::from(database.url().as_str()),
             node: "a".to_owned(),
             options: Options::default(),
         },
@@ -118,7 +119,7 @@ async fn door_to(database: Option<Database>, limits: AppLimits, unknown_hooks: U
         .egress(EgressConfig { allow, ..EgressConfig::default() })
         .apps(apps)
         .clock(Arc::clone(&clock) as SharedClock);
-    let api = Api::new(Token::from(OPERATOR));
+    let api = Api::new(SecretString::from(OPERATOR));
     let node = Node::start(config, |parts| api.webhook_formats(parts)).await.unwrap();
     Door { router: api.routes(&node), clock, durable: database.is_some(), node, _dir: dir, _database: database }
 }

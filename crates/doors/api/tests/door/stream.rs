@@ -5,7 +5,7 @@ use http::Request;
 use serde_json::{Value, json};
 use std::time::Duration;
 use tidings_live::CloseReason;
-use tidings_model::app::Token;
+use tidings_model::secret::SecretString;
 use tidings_model::token::{Claims, TokenKeys};
 use tokio::time::Instant;
 
@@ -33,7 +33,7 @@ fn token(sub: Option<&str>, channels: &[&str], exp: i64) -> String {
         exp: Some(exp),
         ..Claims::default()
     };
-    TokenKeys::new(Token::from(TOKEN_SECRET), Vec::new()).issue(&claims, NOW).unwrap()
+    TokenKeys::new(SecretString::from(TOKEN_SECRET), Vec::new()).issue(&claims, NOW).unwrap()
 }
 
 fn request(query: &str) -> http::request::Builder {
@@ -148,7 +148,8 @@ async fn a_channel_is_for_whom_it_is_for() {
         refused(&door, format!("channels=news&token={}", token(None, &[], NOW - 60_000))).await;
     assert_eq!((status, field.as_str()), (401, "token"));
     answer.refused(401, "token_expired");
-    let other_app = TokenKeys::new(Token::from("another secret"), Vec::new()).issue(&Claims::default(), NOW).unwrap();
+    let other_app =
+        TokenKeys::new(SecretString::from("another secret"), Vec::new()).issue(&Claims::default(), NOW).unwrap();
     assert_eq!(refused(&door, format!("channels=news&token={other_app}")).await.0, 401);
     // The app's servers hear everything.
     for key in [KEY, OPERATOR] {

@@ -1,13 +1,13 @@
 //! Tokens: what is asked for is what they say, and only an app with a secret makes them.
 
 use serde_json::json;
-use tidings_model::app::Token;
+use tidings_model::secret::SecretString;
 use tidings_model::token::{Claims, TokenKeys};
 
 use crate::kit::{NOW, OTHER_KEY, TOKEN_SECRET, door, text};
 
 fn keys() -> TokenKeys {
-    TokenKeys::new(Token::from(TOKEN_SECRET), Vec::new())
+    TokenKeys::new(SecretString::from(TOKEN_SECRET), Vec::new())
 }
 
 #[tokio::test]

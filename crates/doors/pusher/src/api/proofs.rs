@@ -17,10 +17,10 @@ use tidings_model::signed_query::{SignedQuery, first};
 use tidings_model::signing;
 use tidings_model::token::{Claims, TokenError};
 
-use crate::NAME;
 use crate::channel::{is_presence, is_valid};
 use crate::door::PusherDoor;
 use crate::limits;
+use crate::name::NAME;
 use crate::wire::json::Object;
 
 use super::cors;

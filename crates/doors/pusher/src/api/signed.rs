@@ -14,10 +14,10 @@ use tidings_live::{ClientAddr, FailedProof};
 use tidings_model::app::{App, AppLimits};
 use tidings_model::signed_query::{SignedQuery, decoded, first};
 
-use crate::NAME;
 use crate::auth;
 use crate::door::PusherDoor;
 use crate::limits;
+use crate::name::NAME;
 
 use super::refusal::Refusal;
 

@@ -12,10 +12,11 @@ use tidings_bus::Bus;
 use tidings_door::Door as _;
 use tidings_door_pusher::{FORMAT, Pusher};
 use tidings_live::Stream;
-use tidings_model::app::{App, AppLimits, Doors, Token};
+use tidings_model::app::{App, AppLimits, Doors};
 use tidings_model::channel::{ChannelOptions, SessionId};
 use tidings_model::clock::{Clock, ManualClock, SharedClock};
 use tidings_model::policy::{Namespace, Namespaces};
+use tidings_model::secret::SecretString;
 use tidings_model::signing;
 use tidings_model::token::TokenKeys;
 use tidings_node::{Config, Node, StoreConfig};
@@ -47,7 +48,7 @@ fn app(id: &str, key: &str, door: &str, limits: AppLimits) -> App {
     let large = Namespace { name: "large".to_owned(), prefixes: vec!["presence-large".to_owned()], options };
     let namespaces = Namespaces::new(&ChannelOptions::default(), &[large]);
     let doors = Doors::Only(vec![door.to_owned()]);
-    App { doors, namespaces, limits, ..App::new(id, key, Token::from(SECRET)) }
+    App { doors, namespaces, limits, ..App::new(id, key, SecretString::from(SECRET)) }
 }
 
 pub(crate) async fn door() -> Door {
@@ -61,12 +62,12 @@ pub(crate) async fn door_with(limits: AppLimits) -> Door {
     let clock = ManualClock::at(NOW);
     let apps = vec![
         App {
-            tokens: TokenKeys::new(Token::from(TOKEN_SECRET), Vec::new()),
+            tokens: TokenKeys::new(SecretString::from(TOKEN_SECRET), Vec::new()),
             default: true,
             ..app("3", KEY, "pusher", limits.clone())
         },
         App {
-            tokens: TokenKeys::new(Token::from("another secret, and as long as any other"), Vec::new()),
+            tokens: TokenKeys::new(SecretString::from("another secret, and as long as any other"), Vec::new()),
             allowed_origins: vec!["https://page.example".to_owned()],
             hosts: vec!["four.example".to_owned()],
             ..app("4", "other-key", "pusher", limits.clone())
@@ -131,7 +132,8 @@ impl Door {
             all.push(("body_md5", &md5));
         }
         all.extend(params);
-        let signature = signing::sign_hex(&Token::from(SECRET), signing::request_string_to_sign(method, signed, &all));
+        let signature =
+            signing::sign_hex(&SecretString::from(SECRET), signing::request_string_to_sign(method, signed, &all));
         all.insert(1, ("auth_signature", &signature));
         let query: Vec<_> = all.iter().map(|(name, value)| format!("{name}={}", value.replace('#', "%23"))).collect();
         let mut request = Request::builder().method(method).uri(format!("{path}?{}", query.join("&")));

@@ -3,7 +3,7 @@
 use axum::body::Body;
 use http::Request;
 use serde_json::{Value, json};
-use tidings_model::app::Token;
+use tidings_model::secret::SecretString;
 use tidings_model::signing;
 use tidings_model::token::{Claims, TokenKeys};
 
@@ -19,7 +19,7 @@ fn token(secret: &str, sub: &str, channels: &[&str], now: i64) -> String {
         info: Some(json!({"n": 1}).to_string().into()),
         ..Claims::default()
     };
-    TokenKeys::new(Token::from(secret), Vec::new()).issue(&claims, now).unwrap()
+    TokenKeys::new(SecretString::from(secret), Vec::new()).issue(&claims, now).unwrap()
 }
 
 async fn ask(door: &Door, path: &str, headers: &[(&str, &str)], body: &str) -> Answer {
@@ -28,7 +28,7 @@ async fn ask(door: &Door, path: &str, headers: &[(&str, &str)], body: &str) -> A
 }
 
 fn auth(text: &str) -> String {
-    format!("{KEY}:{}", signing::sign_hex(&Token::from(SECRET), text))
+    format!("{KEY}:{}", signing::sign_hex(&SecretString::from(SECRET), text))
 }
 
 fn read(answer: &Answer) -> Value {

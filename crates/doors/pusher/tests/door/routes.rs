@@ -3,7 +3,7 @@
 use axum::body::Body;
 use http::Request;
 use serde_json::json;
-use tidings_model::app::Token;
+use tidings_model::secret::SecretString;
 use tidings_model::signing;
 
 use crate::kit::{KEY, NOW, SECRET, door};
@@ -45,7 +45,7 @@ async fn lists_are_signed_as_php_and_as_all_others_do() {
     let signed =
         |info: &str| format!("GET\n/apps/3/channels\nauth_key={KEY}&auth_timestamp={time}&auth_version=1.0{info}&x=y");
     let send = async |text: String, sent: &str| {
-        let signature = signing::sign_hex(&Token::from(SECRET), text);
+        let signature = signing::sign_hex(&SecretString::from(SECRET), text);
         let uri = format!(
             "/apps/3/channels?auth_key={KEY}&auth_timestamp={time}&auth_version=1.0&X=y{sent}&auth_signature={signature}"
         );

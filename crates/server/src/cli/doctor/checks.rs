@@ -12,9 +12,9 @@ use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 use rustls::CertificateError;
 use serde_json::json;
-use tidings_model::app::Token;
 use tidings_model::clock::{Clock, SystemClock};
 use tidings_model::retry_after::retry_after;
+use tidings_model::secret::SecretString;
 use tidings_model::signing::{channel_string, request_string_to_sign, sign_hex};
 use tidings_tls as tls;
 use url::Url;
@@ -263,7 +263,7 @@ impl Doctor {
         let timestamp = (SystemClock::new().wall_ms() / 1_000).to_string();
         let params = [("auth_key", key), ("auth_timestamp", &timestamp), ("auth_version", "1.0")];
         let path = self.client.address(&["apps", id, "channels"]).path().to_owned();
-        let signature = sign_hex(&Token::from(secret), request_string_to_sign("GET", &path, &params));
+        let signature = sign_hex(&SecretString::from(secret), request_string_to_sign("GET", &path, &params));
         let query = format!("auth_key={key}&auth_timestamp={timestamp}&auth_version=1.0&auth_signature={signature}");
         let answer =
             self.get(&["apps", id, "channels"], &query, &[]).await.map_err(|error| self.unreachable(&*error))?;
@@ -377,7 +377,7 @@ impl Doctor {
 /// Whether what the app signs for its clients is believed.
 async fn prove(key: &str, secret: &str, id: &str, mut socket: Socket) -> Checked {
     let channel = "private-tidings-doctor";
-    let auth = format!("{key}:{}", sign_hex(&Token::from(secret), channel_string(id, channel, None)));
+    let auth = format!("{key}:{}", sign_hex(&SecretString::from(secret), channel_string(id, channel, None)));
     let broken =
         |error: anyhow::Error| (format!("the WebSocket broke off: {error}"), "look at the server's log".to_owned());
     socket

@@ -6,9 +6,10 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 use tidings_broker::Welcome;
 use tidings_live::{CloseWith, JoinRequest, Message, ProtocolTester, SessionProtocol, SessionRequest, SessionResponse};
-use tidings_model::app::{App, Token};
+use tidings_model::app::App;
 use tidings_model::channel::{ChannelKey, Member};
 use tidings_model::policy::canonical;
+use tidings_model::secret::SecretString;
 use tidings_model::signing;
 
 use super::super::Session;
@@ -21,11 +22,11 @@ pub(super) const SOCKET: &str = "1234.1234";
 pub(super) const NOW: i64 = 1_795_255_000_000;
 
 pub(super) fn app() -> App {
-    App::new("3", KEY, Token::from(SECRET))
+    App::new("3", KEY, SecretString::from(SECRET))
 }
 
 pub(super) fn auth(text: impl AsRef<[u8]>) -> String {
-    format!("{KEY}:{}", signing::sign_hex(&Token::from(SECRET), text))
+    format!("{KEY}:{}", signing::sign_hex(&SecretString::from(SECRET), text))
 }
 
 pub(super) fn member(user: &str, info: Option<&'static str>) -> Arc<Member> {

@@ -1,0 +1,4 @@
+//! What the door is called.
+
+/// The name of the door, in an app's `doors`.
+pub const NAME: &str = "api";
