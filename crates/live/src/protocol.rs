@@ -9,7 +9,7 @@ use tidings_model::clock::Millis;
 use tidings_wire::EncodedMessage;
 
 use crate::refusals::Refused;
-use crate::requests::{SessionRequest, SessionResponse};
+use crate::requests::{LeaveFailed, PublishRefused, SessionRequest};
 
 /// A whole message from a client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,11 +53,11 @@ pub trait SessionProtocol: Send {
         outcome: Result<Welcome, JoinRefused>,
     );
 
-    /// A leave has ended. From here on the session hears nothing of the channel.
-    fn left(&mut self, cx: &mut Context<'_>, request_id: u32, channel: &ChannelKey);
+    /// A leave has ended. From here on the session hears nothing of the channel; or it is still in it, if that failed.
+    fn left(&mut self, cx: &mut Context<'_>, request_id: u32, channel: &ChannelKey, outcome: Result<(), LeaveFailed>);
 
-    /// Another request has ended.
-    fn answered(&mut self, cx: &mut Context<'_>, request_id: u32, response: SessionResponse);
+    /// A publish has ended.
+    fn published(&mut self, cx: &mut Context<'_>, request_id: u32, outcome: Result<(), PublishRefused>);
 
     /// Something is said in a channel that was joined [`tidings_broker::DeliveryMode::Session`].
     fn said(&mut self, cx: &mut Context<'_>, prepared: &Arc<EncodedMessage>);

@@ -67,7 +67,7 @@ impl Shard {
         self.unsubscribe(at.slot, channel);
         self.request_has_ended(at.slot, *request_id);
         if *request_id != 0 {
-            self.call(at.slot, |protocol, cx| protocol.left(cx, *request_id, channel));
+            self.call(at.slot, |protocol, cx| protocol.left(cx, *request_id, channel, Ok(())));
         }
         self.next_request(at.slot);
         self.resume(at.slot);

@@ -3,6 +3,7 @@
 //! A request is polled here first: where the broker is in memory that is all there is to it. One that is not ready goes on in
 //! tokio, and its answer comes through the inbox. What a session asks is asked in order.
 
+use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll, Waker};
 
 use tidings_broker::{JoinRefused, SessionRef};
@@ -11,9 +12,9 @@ use tidings_model::policy::canonical;
 
 use super::Shard;
 use super::closing::RETRY;
-use super::session::OpenRequest;
+use super::session::{OpenKind, OpenRequest};
 use crate::inbox::{InboxMessage, Inboxes};
-use crate::requests::{PublishRefused, SessionRequest, SessionResponse};
+use crate::requests::{LeaveFailed, PublishRefused, ResponseFuture, SessionRequest, SessionResponse};
 
 impl Shard {
     /// Takes up what the session wants to ask, one after the other.
@@ -34,14 +35,15 @@ impl Shard {
 
     fn open_request(&mut self, slot: u32, request_id: u32, request: SessionRequest) {
         let Some(session) = self.sessions.get_mut(slot as usize) else { return };
-        let join = match &request {
-            SessionRequest::Join(join) => Some(join.channel.clone()),
-            _ => None,
+        let kind = match &request {
+            SessionRequest::Join(join) => OpenKind::Join(Arc::clone(&join.channel)),
+            SessionRequest::Leave(channel) => OpenKind::Leave(Arc::clone(channel)),
+            SessionRequest::Publish(_) => OpenKind::Other,
         };
         let requests = session.requests.get_or_insert_default();
-        requests.open.push_back(OpenRequest { request_id, join });
+        requests.open.push_back(OpenRequest { request_id, kind });
         match self.send_request(slot, request_id, request) {
-            Some(response) => self.answered(slot, request_id, response),
+            Some(response) => self.responded(slot, request_id, response),
             None => {
                 if let Some(requests) =
                     self.sessions.get_mut(slot as usize).and_then(|session| session.requests.as_mut())
@@ -52,7 +54,7 @@ impl Shard {
         }
     }
 
-    /// Asks. `None`: the answer will come through the inbox.
+    /// Hands a request to its handler. `None`: the response will come through the inbox.
     pub(super) fn send_request(
         &mut self,
         slot: u32,
@@ -61,18 +63,38 @@ impl Shard {
     ) -> Option<SessionResponse> {
         let session = self.sessions.get(slot as usize)?;
         let at = self.at(slot, session.life);
-        let promise = Promise::new(self.inboxes.clone(), at, request_id, &request);
-        let mut response = self.handler.handle(session.request_context(at), request_id, request);
-        match response.as_mut().poll(&mut TaskContext::from_waker(Waker::noop())) {
-            Poll::Ready(response) => {
-                promise.forget();
-                Some(response)
+        let context = session.request_context(at);
+        match request {
+            SessionRequest::Join(join) => {
+                let response = self.handler.join(context, request_id, join);
+                self.poll_once(at, request_id, response, SessionResponse::Join, Err(JoinRefused::Unavailable))
             }
-            Poll::Pending => {
-                self.runtime.spawn(async move { promise.keep(response.await) });
-                None
+            SessionRequest::Leave(channel) => {
+                let response = self.handler.leave(context, request_id, channel);
+                self.poll_once(at, request_id, response, SessionResponse::Leave, Err(LeaveFailed))
+            }
+            SessionRequest::Publish(event) => {
+                let response = self.handler.publish(context, event);
+                self.poll_once(at, request_id, response, SessionResponse::Publish, Err(PublishRefused::Unavailable))
             }
         }
+    }
+
+    /// Polls a response once, and lets tokio go on with it if that was not enough. `unkept` is the response if that breaks down.
+    fn poll_once<T: Send + 'static>(
+        &self,
+        at: SessionRef,
+        request_id: u32,
+        mut response: ResponseFuture<T>,
+        to_response: fn(T) -> SessionResponse,
+        unkept: T,
+    ) -> Option<SessionResponse> {
+        if let Poll::Ready(response) = response.as_mut().poll(&mut TaskContext::from_waker(Waker::noop())) {
+            return Some(to_response(response));
+        }
+        let promise = Promise { to: Some((self.inboxes.clone(), at)), request_id, unkept: Some(to_response(unkept)) };
+        self.runtime.spawn(async move { promise.keep(to_response(response.await)) });
+        None
     }
 
     /// A request that went on elsewhere has ended.
@@ -83,30 +105,39 @@ impl Shard {
         {
             requests.elsewhere = false;
         }
-        self.answered(at.slot, request_id, response);
+        self.responded(at.slot, request_id, response);
         self.next_request(at.slot);
         self.resume(at.slot);
     }
 
-    /// A request has been answered. Joining and leaving have ended only when the broker tells so.
-    fn answered(&mut self, slot: u32, request_id: u32, response: SessionResponse) {
+    /// The handler has responded. A join or leave that it has taken up ends when the broker says so.
+    fn responded(&mut self, slot: u32, request_id: u32, response: SessionResponse) {
         match response {
             SessionResponse::Join(Ok(())) | SessionResponse::Leave(Ok(())) => {}
-            SessionResponse::Join(Err(refused)) => self.join_refused(slot, request_id, refused),
+            SessionResponse::Join(Err(refused)) => {
+                let Some(channel) = self.channel_of_ended(slot, request_id) else { return };
+                self.call(slot, |protocol, cx| protocol.joined(cx, request_id, &channel, Err(refused)));
+                self.free(slot);
+            }
             SessionResponse::Leave(Err(_)) if request_id == 0 => self.leave_later(slot),
-            SessionResponse::Leave(Err(_)) | SessionResponse::Publish(_) => {
+            SessionResponse::Leave(Err(failed)) => {
+                let Some(channel) = self.channel_of_ended(slot, request_id) else { return };
+                self.call(slot, |protocol, cx| protocol.left(cx, request_id, &channel, Err(failed)));
+            }
+            SessionResponse::Publish(outcome) => {
                 self.request_has_ended(slot, request_id);
-                self.call(slot, |protocol, cx| protocol.answered(cx, request_id, response));
+                self.call(slot, |protocol, cx| protocol.published(cx, request_id, outcome));
             }
         }
     }
 
-    fn join_refused(&mut self, slot: u32, request_id: u32, refused: JoinRefused) {
-        let Some(channel) = self.request_has_ended(slot, request_id).and_then(|open| open.join) else { return };
-        let Some(session) = self.sessions.get(slot as usize) else { return };
-        let key = ChannelKey::new(session.app.id.clone(), canonical(&channel));
-        self.call(slot, |protocol, cx| protocol.joined(cx, request_id, &key, Err(refused)));
-        self.free(slot);
+    /// Takes a join or leave out of those that are open; its channel.
+    fn channel_of_ended(&mut self, slot: u32, request_id: u32) -> Option<ChannelKey> {
+        let (OpenKind::Join(name) | OpenKind::Leave(name)) = self.request_has_ended(slot, request_id)?.kind else {
+            return None;
+        };
+        let session = self.sessions.get(slot as usize)?;
+        Some(ChannelKey::new(session.app.id.clone(), canonical(&name)))
     }
 
     /// Takes the request out of those that are open.
@@ -123,33 +154,20 @@ impl Shard {
     }
 }
 
-/// The promise that a request is answered. One that is dropped unkept says that it was not possible: a session must not wait
-/// for ever because whoever was to answer has broken down.
-pub(super) struct Promise {
+/// The promise of a response. One that is dropped unkept says that the request was not possible: a session must not wait for
+/// ever because its handler has broken down.
+struct Promise {
     to: Option<(Inboxes, SessionRef)>,
     request_id: u32,
-    unkept: SessionResponse,
+    unkept: Option<SessionResponse>,
 }
 
 impl Promise {
-    fn new(inboxes: Inboxes, at: SessionRef, request_id: u32, request: &SessionRequest) -> Self {
-        let unkept = match request {
-            SessionRequest::Join(_) => SessionResponse::Join(Err(JoinRefused::Unavailable)),
-            SessionRequest::Leave(_) => SessionResponse::Leave(Err(JoinRefused::Unavailable)),
-            SessionRequest::Publish(_) => SessionResponse::Publish(Err(PublishRefused::Unavailable)),
-        };
-        Self { to: Some((inboxes, at)), request_id, unkept }
-    }
-
-    fn forget(mut self) {
-        self.to = None;
-    }
-
     fn keep(mut self, response: SessionResponse) {
-        self.tell(response);
+        self.send(response);
     }
 
-    fn tell(&mut self, response: SessionResponse) {
+    fn send(&mut self, response: SessionResponse) {
         if let Some((inboxes, at)) = self.to.take() {
             inboxes.put(at.shard, InboxMessage::Response { at, request_id: self.request_id, response });
         }
@@ -158,7 +176,8 @@ impl Promise {
 
 impl Drop for Promise {
     fn drop(&mut self) {
-        let unkept = self.unkept.clone();
-        self.tell(unkept);
+        if let Some(unkept) = self.unkept.take() {
+            self.send(unkept);
+        }
     }
 }

@@ -146,13 +146,25 @@ impl Unread {
 #[derive(Debug)]
 pub(super) struct OpenRequest {
     pub(super) request_id: u32,
-    /// The channel that is to be joined, if that was asked.
-    pub(super) join: Option<Arc<str>>,
+    pub(super) kind: OpenKind,
+}
+
+/// Which request it is, with the channel as the client wrote it.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum OpenKind {
+    Join(Arc<str>),
+    Leave(Arc<str>),
+    Other,
 }
 
 impl Requests {
     pub(super) fn is_idle(&self) -> bool {
         self.open.is_empty() && self.next.is_empty() && !self.elsewhere
+    }
+
+    /// Whether a channel may yet be joined.
+    fn has_open_join(&self) -> bool {
+        self.open.iter().any(|open| matches!(open.kind, OpenKind::Join(_)))
     }
 
     /// The request has ended.
@@ -199,7 +211,7 @@ impl Session {
 
     /// Whether nobody will speak of it any more, so that its slot can have another tenant.
     pub(super) fn is_over(&self) -> bool {
-        let joins = self.requests.as_ref().is_some_and(|requests| requests.open.iter().any(|open| open.join.is_some()));
+        let joins = self.requests.as_ref().is_some_and(|requests| requests.has_open_join());
         self.phase == Phase::Gone && self.subscriptions.is_empty() && !joins
     }
 

@@ -10,8 +10,8 @@ use tidings_broker::{
     Control, DeliveryMode, JoinRefused, Joined, Left, Lost, SessionRef, ShardMessage, Shards as _, Welcome,
 };
 use tidings_live::{
-    ClientEvent, CloseReason, Context, Inboxes, JoinRequest, Message, Proof, RequestContext, RequestHandler,
-    ResponseFuture, SessionProtocol, SessionRequest, SessionResponse,
+    ClientEvent, CloseReason, Context, Inboxes, JoinRequest, LeaveFailed, Message, Proof, PublishRefused,
+    RequestContext, RequestHandler, ResponseFuture, SessionProtocol, SessionRequest,
 };
 use tidings_model::channel::{ChannelKey, SessionId};
 use tidings_model::event::{Data, Event};
@@ -114,17 +114,17 @@ impl SessionProtocol for Toy {
         self.write(cx, &format!("{verb} {}", channel.name));
     }
 
-    fn left(&mut self, cx: &mut Context<'_>, _: u32, channel: &ChannelKey) {
-        self.write(cx, &format!("left {}", channel.name));
+    fn left(&mut self, cx: &mut Context<'_>, _: u32, channel: &ChannelKey, outcome: Result<(), LeaveFailed>) {
+        let verb = if outcome.is_ok() { "left" } else { "still in" };
+        self.write(cx, &format!("{verb} {}", channel.name));
     }
 
     fn lost(&mut self, cx: &mut Context<'_>, lost: &Lost) {
         self.write(cx, &format!("lost {}", lost.channel.name));
     }
 
-    fn answered(&mut self, cx: &mut Context<'_>, _: u32, response: SessionResponse) {
-        let text = if matches!(response, SessionResponse::Publish(Ok(()))) { "said" } else { "not done" };
-        self.write(cx, text);
+    fn published(&mut self, cx: &mut Context<'_>, _: u32, outcome: Result<(), PublishRefused>) {
+        self.write(cx, if outcome.is_ok() { "said" } else { "not said" });
     }
 
     fn said(&mut self, cx: &mut Context<'_>, prepared: &Arc<EncodedMessage>) {
@@ -215,40 +215,39 @@ impl ToyBus {
         self.lists.lock().get(&ChannelKey::new("1".into(), channel)).map_or(0, Vec::len)
     }
 
-    fn take_up(&self, context: &RequestContext, request_id: u32, request: SessionRequest) -> SessionResponse {
-        let key = |name: &Arc<str>| ChannelKey::new(context.app.id.clone(), Arc::clone(name));
-        match request {
-            SessionRequest::Join(join) if &*join.channel == "closed" => {
-                SessionResponse::Join(Err(JoinRefused::NoProof))
-            }
-            SessionRequest::Join(join) => {
-                let channel = key(&join.channel);
-                let mut lists = self.lists.lock();
-                let list = lists.entry(channel.clone()).or_default();
-                if !list.iter().any(|(_, session)| *session == context.session) {
-                    list.push((context.at, context.session));
-                }
-                let joined =
-                    Joined { at: context.at, request_id, channel, mode: join.mode, outcome: Ok(Welcome::default()) };
-                self.inboxes.send(context.at.shard, ShardMessage::Joined(Box::new(joined)));
-                SessionResponse::Join(Ok(()))
-            }
-            SessionRequest::Leave(_) if self.stuck.load(Ordering::SeqCst) => {
-                SessionResponse::Leave(Err(JoinRefused::Unavailable))
-            }
-            SessionRequest::Leave(name) => {
-                let channel = key(&name);
-                let mut lists = self.lists.lock();
-                if let Some(list) = lists.get_mut(&channel) {
-                    list.retain(|(_, session)| *session != context.session);
-                }
-                self.inboxes.send(context.at.shard, ShardMessage::Left(Left { at: context.at, request_id, channel }));
-                SessionResponse::Leave(Ok(()))
-            }
-            SessionRequest::Publish(event) => {
-                self.publish(&event.channel, event.data.bytes, Some(context.session));
-                SessionResponse::Publish(Ok(()))
-            }
+    fn join(&self, context: &RequestContext, request_id: u32, join: &JoinRequest) -> Result<(), JoinRefused> {
+        if &*join.channel == "closed" {
+            return Err(JoinRefused::NoProof);
+        }
+        let channel = ChannelKey::new(context.app.id.clone(), Arc::clone(&join.channel));
+        let mut lists = self.lists.lock();
+        let list = lists.entry(channel.clone()).or_default();
+        if !list.iter().any(|(_, session)| *session == context.session) {
+            list.push((context.at, context.session));
+        }
+        let joined = Joined { at: context.at, request_id, channel, mode: join.mode, outcome: Ok(Welcome::default()) };
+        self.inboxes.send(context.at.shard, ShardMessage::Joined(Box::new(joined)));
+        Ok(())
+    }
+
+    fn leave(&self, context: &RequestContext, request_id: u32, name: &Arc<str>) -> Result<(), LeaveFailed> {
+        if self.stuck.load(Ordering::SeqCst) {
+            return Err(LeaveFailed);
+        }
+        let channel = ChannelKey::new(context.app.id.clone(), Arc::clone(name));
+        let mut lists = self.lists.lock();
+        if let Some(list) = lists.get_mut(&channel) {
+            list.retain(|(_, session)| *session != context.session);
+        }
+        self.inboxes.send(context.at.shard, ShardMessage::Left(Left { at: context.at, request_id, channel }));
+        Ok(())
+    }
+
+    async fn wait_if_slow(&self, channel: &str) {
+        if channel.starts_with("slow")
+            && let Ok(permit) = self.gate.acquire().await
+        {
+            permit.forget();
         }
     }
 }
@@ -257,19 +256,38 @@ impl ToyBus {
 pub(crate) struct Ears(pub(crate) Arc<ToyBus>);
 
 impl RequestHandler for Ears {
-    fn handle(&self, context: RequestContext, request_id: u32, request: SessionRequest) -> ResponseFuture {
+    fn join(
+        &self,
+        context: RequestContext,
+        request_id: u32,
+        join: JoinRequest,
+    ) -> ResponseFuture<Result<(), JoinRefused>> {
         let bus = Arc::clone(&self.0);
-        let channel = match &request {
-            SessionRequest::Join(join) => &join.channel,
-            SessionRequest::Leave(channel) => channel,
-            SessionRequest::Publish(event) => &event.channel,
-        };
-        let is_slow = channel.starts_with("slow");
         Box::pin(async move {
-            if is_slow && let Ok(permit) = bus.gate.acquire().await {
-                permit.forget();
-            }
-            bus.take_up(&context, request_id, request)
+            bus.wait_if_slow(&join.channel).await;
+            bus.join(&context, request_id, &join)
+        })
+    }
+
+    fn leave(
+        &self,
+        context: RequestContext,
+        request_id: u32,
+        channel: Arc<str>,
+    ) -> ResponseFuture<Result<(), LeaveFailed>> {
+        let bus = Arc::clone(&self.0);
+        Box::pin(async move {
+            bus.wait_if_slow(&channel).await;
+            bus.leave(&context, request_id, &channel)
+        })
+    }
+
+    fn publish(&self, context: RequestContext, event: ClientEvent) -> ResponseFuture<Result<(), PublishRefused>> {
+        let bus = Arc::clone(&self.0);
+        Box::pin(async move {
+            bus.wait_if_slow(&event.channel).await;
+            bus.publish(&event.channel, event.data.bytes, Some(context.session));
+            Ok(())
         })
     }
 }
