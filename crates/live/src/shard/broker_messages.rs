@@ -19,23 +19,30 @@ impl Shard {
             ShardMessage::Lost(lost) => self.lost(&lost),
             ShardMessage::Control(control) => match &*control {
                 Control::Disconnect { app, who } => {
-                    let is_meant = |session: &Session| match who {
-                        Who::Session(id) => session.id == *id,
-                        Who::User(user) => session.user.as_ref() == Some(user),
+                    let meant = match who {
+                        Who::Session(id) => self.index.by_id(&self.sessions, *id).into_iter().collect(),
+                        Who::User(user) => self.index.by_user(&self.sessions, app, user).to_vec(),
                     };
-                    self.say_goodbye_to(app, CloseReason::Disconnected, is_meant);
+                    self.say_goodbye_to(meant, app, CloseReason::Disconnected);
                 }
-                Control::Shut { app } => self.say_goodbye_to(app, CloseReason::Shut, |_| true),
-                Control::Renew { app } => self.say_goodbye_to(app, CloseReason::GoingAway, |_| true),
+                // All of an app's sessions are most of the shard's, or a change that its operator makes now and then.
+                Control::Shut { app } => self.say_goodbye_to(self.all(), app, CloseReason::Shut),
+                Control::Renew { app } => self.say_goodbye_to(self.all(), app, CloseReason::GoingAway),
             },
         }
     }
 
-    /// Ends those sessions of an app that are meant.
-    fn say_goodbye_to(&mut self, app: &AppId, why: CloseReason, is_meant: impl Fn(&Session) -> bool) {
-        let all = self.sessions.iter().filter(|(_, session)| session.is_open() && session.app.id == *app);
-        let meant: Vec<_> = all.filter(|(_, session)| is_meant(session)).map(|(slot, _)| slot as u32).collect();
-        meant.into_iter().for_each(|slot| self.say_goodbye(slot, why));
+    fn all(&self) -> Vec<u32> {
+        self.sessions.iter().map(|(slot, _)| slot as u32).collect()
+    }
+
+    /// Ends those of these sessions that are open and of the app.
+    fn say_goodbye_to(&mut self, slots: Vec<u32>, app: &AppId, why: CloseReason) {
+        for slot in slots {
+            if self.sessions.get(slot as usize).is_some_and(|session| session.is_open() && session.app.id == *app) {
+                self.say_goodbye(slot, why);
+            }
+        }
     }
 
     fn joined(&mut self, joined: Joined) {

@@ -44,9 +44,10 @@ impl Shard {
     pub(super) fn carry_out(&mut self, slot: u32) {
         let Some(session) = self.sessions.get_mut(slot as usize) else { return };
         session.next_request_id = self.effects.next_request_id;
-        if let Some(user) = self.effects.user.take() {
-            session.user = Some(user);
+        if self.effects.user.is_some() {
+            self.set_user(slot);
         }
+        let Some(session) = self.sessions.get_mut(slot as usize) else { return };
         for why in self.effects.refusals.drain(..) {
             let client = session.permit.as_ref().and_then(|permit| permit.client);
             self.refusals.note(Some(&session.app.id), why, client, self.now);
@@ -65,6 +66,14 @@ impl Shard {
             self.next_request(slot);
             self.end(slot, &end);
         }
+    }
+
+    fn set_user(&mut self, slot: u32) {
+        self.index.remove_user(&self.sessions, slot);
+        if let Some(session) = self.sessions.get_mut(slot as usize) {
+            session.user = self.effects.user.take();
+        }
+        self.index.add_user(&self.sessions, slot);
     }
 
     fn write(&mut self, slot: u32) {

@@ -182,6 +182,7 @@ impl Shard {
     /// Gives the slot of a session that is over to whoever comes.
     pub(super) fn free(&mut self, slot: u32) {
         if self.sessions.get(slot as usize).is_some_and(super::Session::is_over) {
+            self.index.remove(&self.sessions, slot);
             self.sessions.remove(slot as usize);
             self.metrics.slots.dec();
         }

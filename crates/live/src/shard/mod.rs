@@ -11,6 +11,7 @@ mod broker_messages;
 mod callbacks;
 mod channels;
 mod closing;
+mod index;
 mod inline_write;
 mod reads;
 mod requests;
@@ -31,6 +32,7 @@ use tidings_model::clock::{Millis, SharedClock};
 
 use self::channels::Channels;
 use self::closing::Stopping;
+use self::index::SessionIndex;
 use self::session::Session;
 pub(crate) use self::session::{NewSession, Opening};
 use self::subscriber_walk::SubscriberWalk;
@@ -79,6 +81,7 @@ pub(crate) struct Shard {
     load: Arc<AtomicUsize>,
 
     sessions: Slab<Session>,
+    index: SessionIndex,
     channels: Channels,
     wheel: Wheel,
     /// Counts tenants of slots.
@@ -117,6 +120,7 @@ impl Shard {
             refusals,
             load,
             sessions: Slab::new(),
+            index: SessionIndex::default(),
             channels: Channels::default(),
             wheel: Wheel::new(now),
             lives: 0,

@@ -39,6 +39,7 @@ impl Shard {
             permit.traffic.connects.inc();
         }
         self.sessions.insert(session);
+        self.index.add(&self.sessions, at.slot);
         self.metrics.sessions.inc();
         self.metrics.slots.inc();
         self.act(at.slot, |protocol, cx| {
