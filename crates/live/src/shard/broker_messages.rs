@@ -25,7 +25,7 @@ impl Shard {
                     };
                     self.say_goodbye_to(meant, app, CloseReason::Disconnected);
                 }
-                // All of an app's sessions are most of the shard's, or a change that its operator makes now and then.
+                // An operator has changed the app: too rare for a table of its own.
                 Control::Shut { app } => self.say_goodbye_to(self.all(), app, CloseReason::Shut),
                 Control::Renew { app } => self.say_goodbye_to(self.all(), app, CloseReason::GoingAway),
             },
@@ -56,12 +56,11 @@ impl Shard {
         }
         let is_open = self.sessions.get(at.slot as usize).is_some_and(Session::is_open);
         if is_open && asked {
-            self.call(at.slot, |protocol, cx| protocol.joined(cx, request_id, &channel, outcome));
+            self.act(at.slot, |protocol, cx| protocol.joined(cx, request_id, &channel, outcome));
         } else if outcome.is_ok() {
             // It is gone, or has been told that it may not join: in both cases it is not to be there.
             self.leave_one(at.slot, &channel);
         }
-        self.next_request(at.slot);
         self.resume(at.slot);
         self.free(at.slot);
     }
@@ -74,9 +73,8 @@ impl Shard {
         self.unsubscribe(at.slot, channel);
         self.request_has_ended(at.slot, *request_id);
         if *request_id != 0 {
-            self.call(at.slot, |protocol, cx| protocol.left(cx, *request_id, channel, Ok(())));
+            self.act(at.slot, |protocol, cx| protocol.left(cx, *request_id, channel, Ok(())));
         }
-        self.next_request(at.slot);
         self.resume(at.slot);
         self.free(at.slot);
     }
@@ -90,12 +88,15 @@ impl Shard {
 
     fn subscribe(&mut self, slot: u32, key: &ChannelKey, mode: DeliveryMode) {
         let known = self.channels.find(key);
-        let Some(session) = self.sessions.get_mut(slot as usize) else { return };
-        let already = session.subscriptions.iter().find(|subscription| Some(subscription.channel) == known);
-        if let Some(subscription) = already {
-            self.channels.subscriber(subscription.channel, subscription.index_in_channel).mode = mode;
+        if let Some(channel) = known
+            && let Some(index) = self.subscription(slot, channel)
+            && let Some(subscription) =
+                self.sessions.get(slot as usize).and_then(|session| session.subscriptions.get(index))
+        {
+            self.channels.subscriber(channel, subscription.index_in_channel).mode = mode;
             return;
         }
+        let Some(session) = self.sessions.get_mut(slot as usize) else { return };
         let index_in_session = session.subscriptions.len() as u32;
         let (channel, index_in_channel) = self.channels.add(key, Subscriber { slot, index_in_session, mode });
         if session.subscriptions.is_empty() {
@@ -109,12 +110,23 @@ impl Shard {
         }
     }
 
+    /// Where in a session's list its being in a channel is. The shorter list is searched, the session's or the channel's: one
+    /// that watches ten thousand users would otherwise be looked through ten thousand times.
+    pub(super) fn subscription(&self, slot: u32, channel: u32) -> Option<usize> {
+        let subscriptions = &self.sessions.get(slot as usize)?.subscriptions;
+        let subscribers = self.channels.subscribers(channel);
+        if subscriptions.len() <= subscribers.len() {
+            subscriptions.iter().position(|subscription| subscription.channel == channel)
+        } else {
+            let own = subscribers.iter().find(|subscriber| subscriber.slot == slot)?;
+            Some(own.index_in_session as usize)
+        }
+    }
+
     fn unsubscribe(&mut self, slot: u32, key: &ChannelKey) {
         let Some(channel) = self.channels.find(key) else { return };
+        let Some(index) = self.subscription(slot, channel) else { return };
         let Some(session) = self.sessions.get_mut(slot as usize) else { return };
-        let Some(index) = session.subscriptions.iter().position(|subscription| subscription.channel == channel) else {
-            return;
-        };
         let gone = session.subscriptions.swap_remove(index);
         if let Some(moved) = session.subscriptions.get(index) {
             self.channels.subscriber(moved.channel, moved.index_in_channel).index_in_session = index as u32;

@@ -10,6 +10,9 @@ use crate::protocol::{Context, SessionProtocol};
 use crate::transport::WriteOutcome;
 use crate::wheel::Timer;
 
+/// Room that is kept for the requests that a protocol makes in one call.
+const KEPT_REQUESTS: usize = 64;
+
 /// Calls what a door has brought. If it breaks down it takes its session along, not the shard and everybody on it.
 pub(super) fn guarded<T>(what: &str, call: impl FnOnce() -> T) -> Option<T> {
     // What it may have left half done is dropped with the session.
@@ -20,13 +23,6 @@ pub(super) fn guarded<T>(what: &str, call: impl FnOnce() -> T) -> Option<T> {
 impl Shard {
     /// Calls a session's protocol, if the session is open, and carries out all that comes of it.
     pub(super) fn act(&mut self, slot: u32, call: impl FnOnce(&mut dyn SessionProtocol, &mut Context<'_>)) {
-        self.call(slot, call);
-        self.next_request(slot);
-    }
-
-    /// Calls a session's protocol. What it asks is put behind what the session has asked before; [`Shard::next_request`] is to
-    /// follow.
-    pub(super) fn call(&mut self, slot: u32, call: impl FnOnce(&mut dyn SessionProtocol, &mut Context<'_>)) {
         let Some(session) = self.sessions.get_mut(slot as usize) else { return };
         let (id, now, last_read_at, last_write_at) =
             (session.id, self.now, session.last_read_at, session.last_write_at);
@@ -54,6 +50,8 @@ impl Shard {
         }
         if !self.effects.requests.is_empty() {
             session.requests.get_or_insert_default().next.extend(self.effects.requests.drain(..));
+            self.effects.requests.shrink_to(KEPT_REQUESTS);
+            self.list_requests(slot);
         }
         if !self.effects.writes.is_empty() {
             self.write(slot);
@@ -62,8 +60,6 @@ impl Shard {
             self.arm(slot, at);
         }
         if let Some(end) = self.effects.end.take() {
-            // What was asked before the end is asked; nobody will hear the answer.
-            self.next_request(slot);
             self.end(slot, &end);
         }
     }

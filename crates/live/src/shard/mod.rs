@@ -1,7 +1,8 @@
 //! A shard: one thread, its sockets, and the loop that serves them.
 //!
-//! Each turn of the loop: events of sockets, reads that were cut short, timers, then a slice of the inbox. A session's
-//! protocol is called through [`Shard::act`] only; what it did is carried out before anything else happens to the session.
+//! Each turn of the loop: events of sockets, reads that were cut short, timers, then a slice of the sessions' requests and one
+//! of the inbox. A session's protocol is called through [`Shard::act`] only; what it did is carried out before anything else
+//! happens to the session, except that its requests wait for their turn.
 //!
 //! Who is in which channel changes only with what the broker tells, in the order in which it tells it. So a session whose
 //! connection is gone stays in the lists (and is passed over) until it has been told that it has left everywhere; only then
@@ -92,6 +93,8 @@ pub(crate) struct Shard {
     /// What was taken from the inbox and is not done.
     batch: VecDeque<QueuedMessage>,
     walk: Option<SubscriberWalk>,
+    /// Sessions that have requests to be handled, in the order of their turns.
+    requesters: VecDeque<SessionRef>,
     /// Sessions whose sockets may have more to read.
     again: Vec<SessionRef>,
     /// Sessions that a write has shown to be slow or gone.
@@ -127,6 +130,7 @@ impl Shard {
             now,
             batch: VecDeque::new(),
             walk: None,
+            requesters: VecDeque::new(),
             again: Vec::new(),
             doomed: Vec::new(),
             stopping: None,
@@ -159,6 +163,7 @@ impl Shard {
             }
             shard.read_again();
             shard.wake_due();
+            shard.handle_requests();
             shard.work();
             shard.go_on_stopping();
         }
@@ -167,7 +172,8 @@ impl Shard {
 
     /// How long to wait for events; `None`: until there is one.
     fn wait(&self) -> Option<Duration> {
-        let is_busy = self.walk.is_some() || !self.batch.is_empty() || !self.again.is_empty();
+        let has_more = !self.again.is_empty() || !self.requesters.is_empty();
+        let is_busy = self.walk.is_some() || !self.batch.is_empty() || has_more;
         if is_busy || !self.inboxes.of(self.number).is_some_and(|inbox| inbox.fall_asleep()) {
             return Some(Duration::ZERO);
         }

@@ -181,7 +181,6 @@ impl Shard {
                 None => self.effects.break_off(),
             }
             self.carry_out(slot);
-            self.next_request(slot);
         }
     }
 

@@ -1,8 +1,13 @@
-//! Asking, and hearing the answers.
+//! Handling sessions' requests, and what comes of them.
+//!
+//! A session's requests are a queue, handled in order. Sessions that have some are listed and take turns, one request each, and
+//! of all of them together a turn of the loop handles [`REQUESTS`]: a session that wants ten thousand joins at once holds up
+//! the others' reads by no more.
 //!
 //! A request is polled here first: where the broker is in memory that is all there is to it. One that is not ready goes on in
-//! tokio, and its answer comes through the inbox. What a session asks is asked in order.
+//! tokio, its response comes through the inbox, and the session's next request waits for it.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll, Waker};
 
@@ -12,55 +17,79 @@ use tidings_model::policy::canonical;
 
 use super::Shard;
 use super::closing::RETRY;
-use super::session::{OpenKind, OpenRequest};
+use super::session::{OpenKind, OpenRequest, Requests};
 use crate::inbox::{InboxMessage, Inboxes};
 use crate::requests::{LeaveFailed, PublishRefused, ResponseFuture, SessionRequest, SessionResponse};
 
+/// Requests of all sessions that are handled before it is the turn of reads and timers.
+const REQUESTS: usize = 512;
+/// The list of sessions with requests is given back when it is empty, if it has grown beyond this many.
+const KEPT_REQUESTERS: usize = 8_192;
+
 impl Shard {
-    /// Takes up what the session wants to ask, one after the other.
-    pub(super) fn next_request(&mut self, slot: u32) {
-        loop {
-            let Some(session) = self.sessions.get_mut(slot as usize) else { return };
-            let Some(requests) = &mut session.requests else { return };
-            if requests.elsewhere || requests.next.is_empty() {
-                if requests.is_idle() && requests.unread.is_empty() {
-                    session.requests = None;
+    /// Lists a session, if it has something to be handled.
+    pub(super) fn list_requests(&mut self, slot: u32) {
+        let Some(session) = self.sessions.get_mut(slot as usize) else { return };
+        let life = session.life;
+        if let Some(requests) = &mut session.requests
+            && requests.has_work()
+            && !std::mem::replace(&mut requests.listed, true)
+        {
+            self.requesters.push_back(self.at(slot, life));
+        }
+    }
+
+    /// Handles this turn's share of requests.
+    pub(super) fn handle_requests(&mut self) {
+        for _ in 0..REQUESTS {
+            let Some(at) = self.requesters.pop_front() else {
+                if self.requesters.capacity() > KEPT_REQUESTERS {
+                    self.requesters = VecDeque::new();
                 }
                 return;
+            };
+            let Some(requests) = self.session(at).and_then(|session| session.requests.as_mut()) else { continue };
+            requests.listed = false;
+            let next = if requests.elsewhere { None } else { requests.next.pop_front() };
+            if let Some((request_id, request)) = next {
+                self.open_request(at.slot, request_id, request);
+            } else if let Some(channel) = requests.leaves.pop_front()
+                && let Some(response) = self.send_request(at.slot, 0, SessionRequest::Leave(channel))
+            {
+                self.responded(at.slot, 0, response);
             }
-            let Some((request_id, request)) = requests.next.pop_front() else { return };
-            self.open_request(slot, request_id, request);
+            self.list_requests(at.slot);
+            self.resume(at.slot);
+            self.free(at.slot);
+            self.part_with_doomed();
         }
     }
 
     fn open_request(&mut self, slot: u32, request_id: u32, request: SessionRequest) {
-        let Some(session) = self.sessions.get_mut(slot as usize) else { return };
         let kind = match &request {
             SessionRequest::Join(join) => OpenKind::Join(Arc::clone(&join.channel)),
             SessionRequest::Leave(channel) => OpenKind::Leave(Arc::clone(channel)),
             SessionRequest::Publish(_) => OpenKind::Other,
         };
-        let requests = session.requests.get_or_insert_default();
-        requests.open.push_back(OpenRequest { request_id, kind });
+        if let Some(requests) = self.requests(slot) {
+            requests.open.push_back(OpenRequest { request_id, kind });
+        }
         match self.send_request(slot, request_id, request) {
             Some(response) => self.responded(slot, request_id, response),
             None => {
-                if let Some(requests) =
-                    self.sessions.get_mut(slot as usize).and_then(|session| session.requests.as_mut())
-                {
+                if let Some(requests) = self.requests(slot) {
                     requests.elsewhere = true;
                 }
             }
         }
     }
 
+    fn requests(&mut self, slot: u32) -> Option<&mut Requests> {
+        self.sessions.get_mut(slot as usize)?.requests.as_deref_mut()
+    }
+
     /// Hands a request to its handler. `None`: the response will come through the inbox.
-    pub(super) fn send_request(
-        &mut self,
-        slot: u32,
-        request_id: u32,
-        request: SessionRequest,
-    ) -> Option<SessionResponse> {
+    fn send_request(&mut self, slot: u32, request_id: u32, request: SessionRequest) -> Option<SessionResponse> {
         let session = self.sessions.get(slot as usize)?;
         let at = self.at(slot, session.life);
         let context = session.request_context(at);
@@ -97,7 +126,7 @@ impl Shard {
         None
     }
 
-    /// A request that went on elsewhere has ended.
+    /// A request that went on elsewhere has its response.
     pub(super) fn response_arrived(&mut self, at: SessionRef, request_id: u32, response: SessionResponse) {
         let Some(session) = self.session(at) else { return };
         if request_id != 0
@@ -106,8 +135,9 @@ impl Shard {
             requests.elsewhere = false;
         }
         self.responded(at.slot, request_id, response);
-        self.next_request(at.slot);
+        self.list_requests(at.slot);
         self.resume(at.slot);
+        self.free(at.slot);
     }
 
     /// The handler has responded. A join or leave that it has taken up ends when the broker says so.
@@ -116,17 +146,16 @@ impl Shard {
             SessionResponse::Join(Ok(())) | SessionResponse::Leave(Ok(())) => {}
             SessionResponse::Join(Err(refused)) => {
                 let Some(channel) = self.channel_of_ended(slot, request_id) else { return };
-                self.call(slot, |protocol, cx| protocol.joined(cx, request_id, &channel, Err(refused)));
-                self.free(slot);
+                self.act(slot, |protocol, cx| protocol.joined(cx, request_id, &channel, Err(refused)));
             }
             SessionResponse::Leave(Err(_)) if request_id == 0 => self.leave_later(slot),
             SessionResponse::Leave(Err(failed)) => {
                 let Some(channel) = self.channel_of_ended(slot, request_id) else { return };
-                self.call(slot, |protocol, cx| protocol.left(cx, request_id, &channel, Err(failed)));
+                self.act(slot, |protocol, cx| protocol.left(cx, request_id, &channel, Err(failed)));
             }
             SessionResponse::Publish(outcome) => {
                 self.request_has_ended(slot, request_id);
-                self.call(slot, |protocol, cx| protocol.published(cx, request_id, outcome));
+                self.act(slot, |protocol, cx| protocol.published(cx, request_id, outcome));
             }
         }
     }
@@ -142,7 +171,7 @@ impl Shard {
 
     /// Takes the request out of those that are open.
     pub(super) fn request_has_ended(&mut self, slot: u32, request_id: u32) -> Option<OpenRequest> {
-        self.sessions.get_mut(slot as usize)?.requests.as_mut()?.end(request_id)
+        self.requests(slot)?.end(request_id)
     }
 
     /// A session that is gone could not be taken out of a channel now.

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -42,11 +42,14 @@ pub(crate) fn line(publication: &Publication) -> String {
 }
 
 /// Does what it is told to in text frames, one word after the other: `join c`, `loud c`, `own c`, `leave c`, `say c what`,
-/// `user u`, `echo what`, `wake ms`, `close code`, `panic`, `both c` (leaves and joins it at once).
+/// `user u`, `echo what`, `wake ms`, `close code`, `panic`, `both c` (leaves and joins it at once), `many n` (joins that many at
+/// once), `last c` (says two things in it and ends), `handled` (how many requests were).
 #[derive(Debug, Default)]
 pub(crate) struct Toy {
     /// Written before everything as they are, not as frames.
     pub(crate) bare: bool,
+    /// What [`ToyBus::handled`] counts.
+    pub(crate) handled: Arc<AtomicUsize>,
 }
 
 impl Toy {
@@ -62,6 +65,16 @@ fn join(cx: &mut Context<'_>, channel: &str, mode: DeliveryMode) {
         member: None,
         since: None,
         mode,
+    }));
+}
+
+fn say(cx: &mut Context<'_>, channel: &str, what: &str) {
+    let data = Data::text(what.to_owned());
+    cx.request(SessionRequest::Publish(ClientEvent {
+        channel: channel.into(),
+        name: "n".to_owned(),
+        data,
+        user: None,
     }));
 }
 
@@ -91,16 +104,18 @@ impl SessionProtocol for Toy {
                 cx.request(SessionRequest::Leave(rest.into()));
                 join(cx, rest, DeliveryMode::Shared(&FORMAT));
             }
+            "many" => (0..rest.parse().unwrap_or(0))
+                .for_each(|n: u32| join(cx, &format!("many-{n}"), DeliveryMode::Shared(&FORMAT))),
             "say" => {
                 let (channel, what) = rest.split_once(' ').unwrap_or((rest, ""));
-                let data = Data::text(what.to_owned());
-                cx.request(SessionRequest::Publish(ClientEvent {
-                    channel: channel.into(),
-                    name: "n".to_owned(),
-                    data,
-                    user: None,
-                }));
+                say(cx, channel, what);
             }
+            "last" => {
+                say(cx, rest, "one");
+                say(cx, rest, "two");
+                cx.close(1000, "");
+            }
+            "handled" => self.write(cx, &self.handled.load(Ordering::SeqCst).to_string()),
             "user" => cx.set_user(rest.into()),
             "wake" => cx.wake_at(cx.now() + rest.parse::<i64>().unwrap_or(0)),
             "panic" => panic!("as you wish"),
@@ -176,12 +191,25 @@ pub(crate) struct ToyBus {
     pub(crate) gate: Arc<Semaphore>,
     /// Nobody can leave at the moment.
     pub(crate) stuck: AtomicBool,
+    /// How many joins and leaves were handled.
+    pub(crate) handled: Arc<AtomicUsize>,
+    /// Called by the shard with the channel of each of them.
+    pub(crate) on_request: Mutex<Option<OnRequest>>,
 }
+
+pub(crate) type OnRequest = Box<dyn FnMut(&str) + Send>;
 
 impl ToyBus {
     pub(crate) fn new(inboxes: Inboxes) -> Arc<Self> {
         let gate = Arc::new(Semaphore::new(0));
-        Arc::new(Self { inboxes, lists: Mutex::default(), gate, stuck: AtomicBool::new(false) })
+        Arc::new(Self {
+            inboxes,
+            lists: Mutex::default(),
+            gate,
+            stuck: AtomicBool::new(false),
+            handled: Arc::default(),
+            on_request: Mutex::new(None),
+        })
     }
 
     /// Says something in a channel of the app `1`.
@@ -215,7 +243,15 @@ impl ToyBus {
         self.lists.lock().get(&ChannelKey::new("1".into(), channel)).map_or(0, Vec::len)
     }
 
+    fn note(&self, channel: &str) {
+        self.handled.fetch_add(1, Ordering::SeqCst);
+        if let Some(on_request) = &mut *self.on_request.lock() {
+            on_request(channel);
+        }
+    }
+
     fn join(&self, context: &RequestContext, request_id: u32, join: &JoinRequest) -> Result<(), JoinRefused> {
+        self.note(&join.channel);
         if &*join.channel == "closed" {
             return Err(JoinRefused::NoProof);
         }
@@ -231,6 +267,7 @@ impl ToyBus {
     }
 
     fn leave(&self, context: &RequestContext, request_id: u32, name: &Arc<str>) -> Result<(), LeaveFailed> {
+        self.note(name);
         if self.stuck.load(Ordering::SeqCst) {
             return Err(LeaveFailed);
         }
