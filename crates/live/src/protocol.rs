@@ -9,7 +9,7 @@ use tidings_model::clock::Millis;
 use tidings_wire::EncodedMessage;
 
 use crate::refusals::Refused;
-use crate::requests::{LeaveFailed, PublishRefused, SessionRequest};
+use crate::requests::{DoorAnswer, LeaveFailed, NoDoorAnswer, PublishRefused, SessionRequest};
 
 /// A whole message from a client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,6 +58,9 @@ pub trait SessionProtocol: Send {
 
     /// A publish has ended.
     fn published(&mut self, cx: &mut Context<'_>, request_id: u32, outcome: Result<(), PublishRefused>);
+
+    /// A [request of the door's own](SessionRequest::Door) has ended: for protocols that make such.
+    fn answered(&mut self, _cx: &mut Context<'_>, _request_id: u32, _answer: Result<DoorAnswer, NoDoorAnswer>) {}
 
     /// Something is said in a channel that was joined [`tidings_broker::DeliveryMode::Session`].
     fn said(&mut self, cx: &mut Context<'_>, prepared: &Arc<EncodedMessage>);

@@ -1,5 +1,7 @@
 //! What sessions request, and who handles it.
 
+use std::any::Any;
+use std::fmt;
 use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -25,7 +27,7 @@ pub struct RequestContext {
 }
 
 /// What a session cannot do alone.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub enum SessionRequest {
     /// To join a channel. Ends with [`crate::SessionProtocol::joined`].
     Join(JoinRequest),
@@ -33,6 +35,39 @@ pub enum SessionRequest {
     Leave(Arc<str>),
     /// To say something to the others in a channel. Ends with [`crate::SessionProtocol::published`].
     Publish(ClientEvent),
+    /// What only the door knows. Ends with [`crate::SessionProtocol::answered`].
+    Door(DoorRequest),
+}
+
+/// A request of a door's own, which no bus handles: a remote procedure call, say, or the renewal of a session's rights. Its
+/// future runs in tokio, for no longer than [`crate::Settings::door_timeout`].
+pub struct DoorRequest(pub(crate) Pin<Box<dyn Future<Output = DoorAnswer> + Send>>);
+
+/// What the future of a [`DoorRequest`] has resolved to. The door that made the request knows the type.
+pub type DoorAnswer = Box<dyn Any + Send>;
+
+impl DoorRequest {
+    /// A request that is answered with what this resolves to.
+    pub fn new<T: Any + Send>(answer: impl Future<Output = T> + Send + 'static) -> Self {
+        Self(Box::pin(async move { Box::new(answer.await) as DoorAnswer }))
+    }
+}
+
+impl fmt::Debug for DoorRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("DoorRequest")
+    }
+}
+
+/// Why a [`DoorRequest`] has no answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum NoDoorAnswer {
+    /// It was not there in time.
+    #[error("the request took too long")]
+    TimedOut,
+    /// The future panicked, or the runtime ends.
+    #[error("the request could not be finished")]
+    BrokenOff,
 }
 
 /// A wish to join.
@@ -126,4 +161,5 @@ pub(crate) enum SessionResponse {
     Join(Result<(), JoinRefused>),
     Leave(Result<(), LeaveFailed>),
     Publish(Result<(), PublishRefused>),
+    Door(Result<DoorAnswer, NoDoorAnswer>),
 }

@@ -19,7 +19,9 @@ use super::Shard;
 use super::closing::RETRY;
 use super::session::{OpenKind, OpenRequest, Requests};
 use crate::inbox::{InboxMessage, Inboxes};
-use crate::requests::{LeaveFailed, PublishRefused, ResponseFuture, SessionRequest, SessionResponse};
+use crate::requests::{
+    DoorRequest, LeaveFailed, NoDoorAnswer, PublishRefused, ResponseFuture, SessionRequest, SessionResponse,
+};
 
 /// Requests of all sessions that are handled before it is the turn of reads and timers.
 const REQUESTS: usize = 512;
@@ -69,7 +71,7 @@ impl Shard {
         let kind = match &request {
             SessionRequest::Join(join) => OpenKind::Join(Arc::clone(&join.channel)),
             SessionRequest::Leave(channel) => OpenKind::Leave(Arc::clone(channel)),
-            SessionRequest::Publish(_) => OpenKind::Other,
+            SessionRequest::Publish(_) | SessionRequest::Door(_) => OpenKind::Other,
         };
         if let Some(requests) = self.requests(slot) {
             requests.open.push_back(OpenRequest { request_id, kind });
@@ -106,6 +108,13 @@ impl Shard {
                 let response = self.handler.publish(context, event);
                 self.poll_once(at, request_id, response, SessionResponse::Publish, Err(PublishRefused::Unavailable))
             }
+            // Not polled here: a door's code may take its time.
+            SessionRequest::Door(DoorRequest(answer)) => {
+                let answer = tokio::time::timeout(self.settings.door_timeout, answer);
+                let answer = async move { SessionResponse::Door(answer.await.map_err(|_| NoDoorAnswer::TimedOut)) };
+                self.go_on(at, request_id, answer, SessionResponse::Door(Err(NoDoorAnswer::BrokenOff)));
+                None
+            }
         }
     }
 
@@ -121,9 +130,20 @@ impl Shard {
         if let Poll::Ready(response) = response.as_mut().poll(&mut TaskContext::from_waker(Waker::noop())) {
             return Some(to_response(response));
         }
-        let promise = Promise { to: Some((self.inboxes.clone(), at)), request_id, unkept: Some(to_response(unkept)) };
-        self.runtime.spawn(async move { promise.keep(to_response(response.await)) });
+        self.go_on(at, request_id, async move { to_response(response.await) }, to_response(unkept));
         None
+    }
+
+    /// Lets tokio go on with a request; its response comes through the inbox.
+    fn go_on(
+        &self,
+        at: SessionRef,
+        request_id: u32,
+        response: impl Future<Output = SessionResponse> + Send + 'static,
+        unkept: SessionResponse,
+    ) {
+        let promise = Promise { to: Some((self.inboxes.clone(), at)), request_id, unkept: Some(unkept) };
+        self.runtime.spawn(async move { promise.keep(response.await) });
     }
 
     /// A request that went on elsewhere has its response.
@@ -156,6 +176,10 @@ impl Shard {
             SessionResponse::Publish(outcome) => {
                 self.request_has_ended(slot, request_id);
                 self.act(slot, |protocol, cx| protocol.published(cx, request_id, outcome));
+            }
+            SessionResponse::Door(answer) => {
+                self.request_has_ended(slot, request_id);
+                self.act(slot, |protocol, cx| protocol.answered(cx, request_id, answer));
             }
         }
     }

@@ -233,3 +233,19 @@ fn what_is_said_before_an_end_in_the_same_breath_is_published() {
     drop((client, listener));
     node.is_empty_in_the_end();
 }
+
+#[test]
+fn a_doors_own_request_is_answered_or_given_up_in_time() {
+    let node = Node::start(1, Settings { door_timeout: Duration::from_millis(50), ..Settings::default() });
+    let mut client = node.connect();
+    for text in ["ask hello", "echo a", "ask never", "echo b", "ask panic", "echo c"] {
+        client.say(text);
+    }
+    for text in ["answer hello", "a", "TimedOut", "b", "BrokenOff", "c"] {
+        client.hears(text);
+    }
+    // Whoever goes meanwhile is not waited for.
+    client.say("ask never");
+    drop(client);
+    node.is_empty_in_the_end();
+}

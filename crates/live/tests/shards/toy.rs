@@ -10,8 +10,9 @@ use tidings_broker::{
     Control, DeliveryMode, JoinRefused, Joined, Left, Lost, SessionRef, ShardMessage, Shards as _, Welcome,
 };
 use tidings_live::{
-    ClientEvent, CloseReason, Context, Inboxes, JoinRequest, LeaveFailed, Message, Proof, PublishRefused,
-    RequestContext, RequestHandler, ResponseFuture, SessionProtocol, SessionRequest,
+    ClientEvent, CloseReason, Context, DoorAnswer, DoorRequest, Inboxes, JoinRequest, LeaveFailed, Message,
+    NoDoorAnswer, Proof, PublishRefused, RequestContext, RequestHandler, ResponseFuture, SessionProtocol,
+    SessionRequest,
 };
 use tidings_model::channel::{ChannelKey, SessionId};
 use tidings_model::event::{Data, Event};
@@ -43,7 +44,7 @@ pub(crate) fn line(publication: &Publication) -> String {
 
 /// Does what it is told to in text frames, one word after the other: `join c`, `loud c`, `own c`, `leave c`, `say c what`,
 /// `user u`, `echo what`, `wake ms`, `close code`, `panic`, `both c` (leaves and joins it at once), `many n` (joins that many at
-/// once), `last c` (says two things in it and ends), `handled` (how many requests were).
+/// once), `last c` (says two things in it and ends), `ask how` (a request of its own), `handled` (how many requests were).
 #[derive(Debug, Default)]
 pub(crate) struct Toy {
     /// Written before everything as they are, not as frames.
@@ -115,6 +116,16 @@ impl SessionProtocol for Toy {
                 say(cx, rest, "two");
                 cx.close(1000, "");
             }
+            "ask" => {
+                let how = rest.to_owned();
+                cx.request(SessionRequest::Door(DoorRequest::new(async move {
+                    match how.as_str() {
+                        "never" => std::future::pending().await,
+                        "panic" => panic!("as you wish"),
+                        _ => how,
+                    }
+                })));
+            }
             "handled" => self.write(cx, &self.handled.load(Ordering::SeqCst).to_string()),
             "user" => cx.set_user(rest.into()),
             "wake" => cx.wake_at(cx.now() + rest.parse::<i64>().unwrap_or(0)),
@@ -140,6 +151,13 @@ impl SessionProtocol for Toy {
 
     fn published(&mut self, cx: &mut Context<'_>, _: u32, outcome: Result<(), PublishRefused>) {
         self.write(cx, if outcome.is_ok() { "said" } else { "not said" });
+    }
+
+    fn answered(&mut self, cx: &mut Context<'_>, _: u32, answer: Result<DoorAnswer, NoDoorAnswer>) {
+        match answer {
+            Ok(answer) => self.write(cx, &format!("answer {}", answer.downcast::<String>().unwrap())),
+            Err(why) => self.write(cx, &format!("{why:?}")),
+        }
     }
 
     fn said(&mut self, cx: &mut Context<'_>, prepared: &Arc<EncodedMessage>) {
