@@ -23,8 +23,9 @@ use crate::requests::{
     DoorRequest, LeaveFailed, NoDoorAnswer, PublishRefused, ResponseFuture, SessionRequest, SessionResponse,
 };
 
-/// Requests of all sessions that are handled before it is the turn of reads and timers.
-const REQUESTS: usize = 512;
+/// Requests of all sessions that are handled before it is the turn of reads and timers. Fewer than items of the inbox: a join
+/// costs several times what a send does.
+const REQUESTS: usize = 128;
 /// The list of sessions with requests is given back when it is empty, if it has grown beyond this many.
 const KEPT_REQUESTERS: usize = 8_192;
 

@@ -158,7 +158,7 @@ fn a_session_is_woken_when_it_wants_to_be() {
 }
 
 /// Requests of all sessions that are handled between two reads of a socket, at most.
-const SLICE: usize = 512;
+const SLICE: usize = 128;
 const MANY: usize = 10_000;
 
 /// Has each request that is handled make the bystander ask how many were, so that its socket is always there to be read.
