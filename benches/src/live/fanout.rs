@@ -32,8 +32,7 @@ fn cells(quick: bool) -> Vec<Cell> {
 pub(super) async fn run(args: &Args, cores: Cores) -> anyhow::Result<Section> {
     let mut lines = Vec::new();
     let mut record = Vec::new();
-    let wanted = |cell: &Cell| args.only.is_empty() || args.only.iter().any(|part| cell.name.contains(part.as_str()));
-    for cell in cells(args.quick).into_iter().filter(wanted) {
+    for cell in cells(args.quick).into_iter().filter(|cell| args.wants(cell.name)) {
         eprintln!("… {}", cell.name);
         let pair = cell.shape.compare(args, cores).await?;
         let ratio = pair.median(|floor, server| floor.cpu_s_per_million / server.cpu_s_per_million);

@@ -16,6 +16,9 @@ pub(super) async fn run(args: &Args, cores: Cores) -> anyhow::Result<Section> {
     let mut lines = Vec::new();
     let mut record = Vec::new();
     for (name, every) in [("2 a second", 500), ("5 a second", 200)] {
+        if !args.wants(name) {
+            continue;
+        }
         eprintln!("… {name}");
         let shape =
             Shape { sessions: SESSIONS, channels: 1, messages, pace: Pace::Every(Duration::from_millis(every)) };

@@ -7,6 +7,7 @@ pub(crate) mod floor;
 pub(crate) mod handshake;
 mod idle;
 mod latency;
+mod signin;
 pub(crate) mod speaker;
 pub(crate) mod subject;
 
@@ -40,28 +41,35 @@ impl Args {
     fn alternations(&self) -> usize {
         self.alternations.unwrap_or(if self.quick { 1 } else { 5 }).max(1)
     }
+
+    fn wants(&self, cell: &str) -> bool {
+        self.only.is_empty() || self.only.iter().any(|part| cell.contains(part.as_str()))
+    }
 }
 
 /// CPU for one delivery beside the floor's, for one channel with many sessions and for many with one.
 pub(crate) async fn fanout(args: Args, cores: Cores) -> anyhow::Result<()> {
     let started = clock::now_ns();
-    finish("fanout", &args, cores, started, fanout::run(&args, cores).await?)
+    finish("fanout", &args, cores, started, &[fanout::run(&args, cores).await?])
 }
 
 /// Memory of a session that does nothing.
 pub(crate) async fn idle(args: Args, cores: Cores) -> anyhow::Result<()> {
     let started = clock::now_ns();
-    finish("idle", &args, cores, started, idle::run(&args, cores).await?)
+    finish("idle", &args, cores, started, &[idle::run(&args, cores).await?])
 }
 
-/// How late ten thousand sessions are told.
+/// How late ten thousand sessions are told, and how late pings are answered while one signs in that watches as many users.
 pub(crate) async fn latency(args: Args, cores: Cores) -> anyhow::Result<()> {
     let started = clock::now_ns();
-    finish("latency", &args, cores, started, latency::run(&args, cores).await?)
+    let mut sections = vec![latency::run(&args, cores).await?];
+    if args.wants(signin::CELL) {
+        sections.push(signin::run(&args, cores).await?);
+    }
+    finish("latency", &args, cores, started, &sections)
 }
 
-fn finish(name: &'static str, args: &Args, cores: Cores, started: u64, section: Section) -> anyhow::Result<()> {
-    let sections = [section];
-    report::print(&sections);
-    record::write(name, args.quick, cores, started, &sections, args.out.as_deref())
+fn finish(name: &'static str, args: &Args, cores: Cores, started: u64, sections: &[Section]) -> anyhow::Result<()> {
+    report::print(sections);
+    record::write(name, args.quick, cores, started, sections, args.out.as_deref())
 }

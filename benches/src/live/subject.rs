@@ -14,6 +14,9 @@ use crate::cpu::Cores;
 
 const CONFIG: &str =
     "[[apps]]\nid = \"1\"\nkey = \"bench\"\nsecret = \"bench-secret\"\napi_keys = [\"bench-api-key\"]\n";
+/// The app's key, and its secret.
+pub(crate) const KEY: &str = "bench";
+pub(crate) const SECRET: &str = "bench-secret";
 /// The app's API key.
 pub(crate) const API_KEY: &str = "bench-api-key";
 
@@ -51,6 +54,12 @@ impl Subject {
     pub(crate) async fn node(cores: Cores, lines: &str) -> anyhow::Result<Self> {
         let server = server().config(format!("{lines}{CONFIG}")).wrapper(cores.measured());
         Ok(Self::Server(Box::new(server.try_start().await?)))
+    }
+
+    /// Starts the server on the core that is measured, with an app whose sessions may watch so many users.
+    pub(crate) async fn watched(cores: Cores, users: u32) -> anyhow::Result<Self> {
+        let config = format!("{CONFIG}[apps.limits]\nwatchlist = {users}\n");
+        Ok(Self::Server(Box::new(server().config(config).wrapper(cores.measured()).try_start().await?)))
     }
 
     /// Starts the floor on the core that is measured.
@@ -119,10 +128,9 @@ impl Subject {
 fn signed(path: &str, body: &str) -> String {
     let seconds = jiff::Timestamp::now().as_second().to_string();
     let md5 = signing::body_md5(body.as_bytes());
-    let mut params =
-        vec![("auth_key", "bench"), ("auth_timestamp", &seconds), ("auth_version", "1.0"), ("body_md5", &md5)];
+    let mut params = vec![("auth_key", KEY), ("auth_timestamp", &seconds), ("auth_version", "1.0"), ("body_md5", &md5)];
     let text = signing::request_string_to_sign("POST", path, &params);
-    let signature = signing::sign_hex(&SecretString::from("bench-secret"), text);
+    let signature = signing::sign_hex(&SecretString::from(SECRET), text);
     params.push(("auth_signature", &signature));
     let query: Vec<String> = params.iter().map(|(name, value)| format!("{name}={value}")).collect();
     format!("{path}?{}", query.join("&"))

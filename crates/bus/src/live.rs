@@ -5,8 +5,7 @@ use std::time::Duration;
 
 use tidings_broker::{BrokerError, Control, Join, JoinRefused, Leave, Publish, PublishOutcome, Who};
 use tidings_live::{
-    ClientEvent, JoinRequest, Proof, PublishRefused, RequestContext, RequestHandler, ResponseFuture, SessionRequest,
-    SessionResponse,
+    ClientEvent, JoinRequest, LeaveFailed, Proof, PublishRefused, RequestContext, RequestHandler, ResponseFuture,
 };
 use tidings_model::app::App;
 use tidings_model::channel::{ChannelKey, ChannelOptions, Member};
@@ -87,7 +86,7 @@ impl Bus {
         self.shared.broker.publish(publish).await
     }
 
-    async fn join(&self, context: RequestContext, request_id: u32, join: JoinRequest) -> Result<(), JoinRefused> {
+    async fn join_for(&self, context: RequestContext, request_id: u32, join: JoinRequest) -> Result<(), JoinRefused> {
         // As the app is now: the session holds it as it was when it came.
         let app = self.shared.apps.by_id(context.app.id.as_str()).filter(|app| app.enabled);
         let app = app.ok_or(JoinRefused::NoProof)?;
@@ -118,10 +117,10 @@ impl Bus {
         joined
     }
 
-    async fn leave(&self, context: RequestContext, request_id: u32, name: &str) -> Result<(), JoinRefused> {
+    async fn leave_for(&self, context: RequestContext, request_id: u32, name: &str) -> Result<(), LeaveFailed> {
         let (channel, _) = channel(&context.app, name);
         let leave = Leave { channel, session: context.session, at: context.at, request_id };
-        self.shared.broker.leave(leave).await.map_err(unavailable)
+        self.shared.broker.leave(leave).await.map_err(|_| LeaveFailed)
     }
 
     /// A client's event: said first, logged after, if a hook has its name.
@@ -179,19 +178,29 @@ impl Bus {
 }
 
 impl RequestHandler for Bus {
-    fn handle(&self, context: RequestContext, request_id: u32, request: SessionRequest) -> ResponseFuture {
+    fn join(
+        &self,
+        context: RequestContext,
+        request_id: u32,
+        join: JoinRequest,
+    ) -> ResponseFuture<Result<(), JoinRefused>> {
         let bus = self.clone();
-        match request {
-            SessionRequest::Join(join) => {
-                Box::pin(async move { SessionResponse::Join(bus.join(context, request_id, join).await) })
-            }
-            SessionRequest::Leave(name) => {
-                Box::pin(async move { SessionResponse::Leave(bus.leave(context, request_id, &name).await) })
-            }
-            SessionRequest::Publish(event) => {
-                Box::pin(async move { SessionResponse::Publish(bus.publish_for(context, event).await) })
-            }
-        }
+        Box::pin(async move { bus.join_for(context, request_id, join).await })
+    }
+
+    fn leave(
+        &self,
+        context: RequestContext,
+        request_id: u32,
+        channel: Arc<str>,
+    ) -> ResponseFuture<Result<(), LeaveFailed>> {
+        let bus = self.clone();
+        Box::pin(async move { bus.leave_for(context, request_id, &channel).await })
+    }
+
+    fn publish(&self, context: RequestContext, event: ClientEvent) -> ResponseFuture<Result<(), PublishRefused>> {
+        let bus = self.clone();
+        Box::pin(async move { bus.publish_for(context, event).await })
     }
 }
 

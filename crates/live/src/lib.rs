@@ -35,8 +35,8 @@ pub use protocol::{CloseReason, CloseWith, Context, Message, SessionProtocol};
 pub use protocol_tester::ProtocolTester;
 pub use refusals::Refused;
 pub use requests::{
-    ClientEvent, JoinRequest, Proof, PublishRefused, RequestContext, RequestHandler, ResponseFuture, SessionRequest,
-    SessionResponse,
+    ClientEvent, DoorAnswer, DoorRequest, JoinRequest, LeaveFailed, NoDoorAnswer, Proof, PublishRefused,
+    RequestContext, RequestHandler, ResponseFuture, SessionRequest,
 };
 pub use session_limiter::{NotAdmitted, SessionPermit};
 pub use settings::Settings;

@@ -92,6 +92,7 @@ impl Live {
             refusals: Arc::clone(&live.0.refusals),
             callbacks: supervisor.units("session-callback"),
             frames: supervisor.units("frame"),
+            request_units: supervisor.units("session-request"),
         };
         let mut shards = Vec::with_capacity(polls.len());
         for ((number, poll), load) in (0..).zip(polls).zip(&live.0.loads) {

@@ -9,7 +9,7 @@ use tidings_model::clock::Millis;
 use tidings_wire::EncodedMessage;
 
 use crate::refusals::Refused;
-use crate::requests::{SessionRequest, SessionResponse};
+use crate::requests::{DoorAnswer, LeaveFailed, NoDoorAnswer, PublishRefused, SessionRequest};
 
 /// A whole message from a client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,11 +53,14 @@ pub trait SessionProtocol: Send {
         outcome: Result<Welcome, JoinRefused>,
     );
 
-    /// A leave has ended. From here on the session hears nothing of the channel.
-    fn left(&mut self, cx: &mut Context<'_>, request_id: u32, channel: &ChannelKey);
+    /// A leave has ended. From here on the session hears nothing of the channel; or it is still in it, if that failed.
+    fn left(&mut self, cx: &mut Context<'_>, request_id: u32, channel: &ChannelKey, outcome: Result<(), LeaveFailed>);
 
-    /// Another request has ended.
-    fn answered(&mut self, cx: &mut Context<'_>, request_id: u32, response: SessionResponse);
+    /// A publish has ended.
+    fn published(&mut self, cx: &mut Context<'_>, request_id: u32, outcome: Result<(), PublishRefused>);
+
+    /// A [request of the door's own](SessionRequest::Door) has ended: for protocols that make such.
+    fn answered(&mut self, _cx: &mut Context<'_>, _request_id: u32, _answer: Result<DoorAnswer, NoDoorAnswer>) {}
 
     /// Something is said in a channel that was joined [`tidings_broker::DeliveryMode::Session`].
     fn said(&mut self, cx: &mut Context<'_>, prepared: &Arc<EncodedMessage>);

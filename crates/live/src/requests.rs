@@ -1,5 +1,7 @@
-//! What sessions ask for, and who answers.
+//! What sessions request, and who handles it.
 
+use std::any::Any;
+use std::fmt;
 use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -25,14 +27,47 @@ pub struct RequestContext {
 }
 
 /// What a session cannot do alone.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub enum SessionRequest {
-    /// To join a channel. A success comes back as [`crate::SessionProtocol::joined`].
+    /// To join a channel. Ends with [`crate::SessionProtocol::joined`].
     Join(JoinRequest),
-    /// To leave a channel, by its name. Comes back as [`crate::SessionProtocol::left`].
+    /// To leave a channel, by its name. Ends with [`crate::SessionProtocol::left`].
     Leave(Arc<str>),
-    /// To say something to the others in a channel.
+    /// To say something to the others in a channel. Ends with [`crate::SessionProtocol::published`].
     Publish(ClientEvent),
+    /// What only the door knows. Ends with [`crate::SessionProtocol::answered`].
+    Door(DoorRequest),
+}
+
+/// A request of a door's own, which no bus handles: a remote procedure call, say, or the renewal of a session's rights. Its
+/// future runs in tokio, for no longer than [`crate::Settings::door_timeout`].
+pub struct DoorRequest(pub(crate) Pin<Box<dyn Future<Output = DoorAnswer> + Send>>);
+
+/// What the future of a [`DoorRequest`] has resolved to. The door that made the request knows the type.
+pub type DoorAnswer = Box<dyn Any + Send>;
+
+impl DoorRequest {
+    /// A request that is answered with what this resolves to.
+    pub fn new<T: Any + Send>(answer: impl Future<Output = T> + Send + 'static) -> Self {
+        Self(Box::pin(async move { Box::new(answer.await) as DoorAnswer }))
+    }
+}
+
+impl fmt::Debug for DoorRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("DoorRequest")
+    }
+}
+
+/// Why a [`DoorRequest`] has no answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum NoDoorAnswer {
+    /// It was not there in time.
+    #[error("the request took too long")]
+    TimedOut,
+    /// The future panicked, or the runtime ends.
+    #[error("the request could not be finished")]
+    BrokenOff,
 }
 
 /// A wish to join.
@@ -74,16 +109,10 @@ pub struct ClientEvent {
     pub user: Option<UserId>,
 }
 
-/// How a request ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum SessionResponse {
-    /// Of [`SessionRequest::Join`]: refused, or on its way through the inbox.
-    Join(Result<(), JoinRefused>),
-    /// Of [`SessionRequest::Leave`]: on its way through the inbox, or not possible now.
-    Leave(Result<(), JoinRefused>),
-    /// Of [`SessionRequest::Publish`].
-    Publish(Result<(), PublishRefused>),
-}
+/// Why a session could not be taken out of a channel: the broker cannot be reached or is overloaded, and a retry may succeed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("channels cannot be left at the moment")]
+pub struct LeaveFailed;
 
 /// Why a client's event was not published.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -99,11 +128,38 @@ pub enum PublishRefused {
     Unavailable,
 }
 
-/// An answer that may take a while.
-pub type ResponseFuture = Pin<Box<dyn Future<Output = SessionResponse> + Send>>;
+/// A response that may take a while.
+pub type ResponseFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
-/// Who answers requests: the bus. The future is first polled by the shard itself; one that is not ready then goes on elsewhere.
+/// Who handles requests: the bus. A shard polls each future once itself; one that is not ready then goes on in tokio.
+///
+/// `request_id` is the session's number of the request: the broker repeats it in what it sends to the shard.
 pub trait RequestHandler: Send + Sync + 'static {
-    /// Takes up what a session asks; `request_id` is what the session calls it.
-    fn handle(&self, context: RequestContext, request_id: u32, request: SessionRequest) -> ResponseFuture;
+    /// Lets a session join. `Ok`: the broker sends the end of it to the session's shard, in the channel's order.
+    fn join(
+        &self,
+        context: RequestContext,
+        request_id: u32,
+        join: JoinRequest,
+    ) -> ResponseFuture<Result<(), JoinRefused>>;
+
+    /// Lets a session leave a channel. `Ok`: the broker sends the end of it to the session's shard, in the channel's order.
+    fn leave(
+        &self,
+        context: RequestContext,
+        request_id: u32,
+        channel: Arc<str>,
+    ) -> ResponseFuture<Result<(), LeaveFailed>>;
+
+    /// Publishes a session's event.
+    fn publish(&self, context: RequestContext, event: ClientEvent) -> ResponseFuture<Result<(), PublishRefused>>;
+}
+
+/// What has become of a request, as far as the handler knows.
+#[derive(Debug)]
+pub(crate) enum SessionResponse {
+    Join(Result<(), JoinRefused>),
+    Leave(Result<(), LeaveFailed>),
+    Publish(Result<(), PublishRefused>),
+    Door(Result<DoorAnswer, NoDoorAnswer>),
 }

@@ -17,6 +17,8 @@ pub struct Settings {
     pub inbox_bytes: usize,
     /// How old the oldest thing in an inbox may be before publishes are refused.
     pub inbox_age: Duration,
+    /// How long a [door's own request](crate::DoorRequest) may take.
+    pub door_timeout: Duration,
 }
 
 impl Default for Settings {
@@ -28,6 +30,7 @@ impl Default for Settings {
             user_timeout: Duration::from_secs(30),
             inbox_bytes: 64 << 20,
             inbox_age: Duration::from_secs(1),
+            door_timeout: Duration::from_secs(5),
         }
     }
 }

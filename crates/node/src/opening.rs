@@ -82,11 +82,11 @@ pub(crate) struct BrokerParts<'p> {
     pub(crate) supervisor: &'p Supervisor,
 }
 
-/// The broker, and once more as what it is where a restart may keep its histories.
-pub(crate) fn broker(
-    config: BrokerConfig,
-    parts: &BrokerParts<'_>,
-) -> Result<(Arc<dyn Broker>, Option<Arc<MemoryBroker>>), NodeError> {
+/// A broker, and once more as what it is where a restart may keep its histories.
+pub(crate) type Brokers = (Arc<dyn Broker>, Option<Arc<MemoryBroker>>);
+
+/// The broker that the configuration names.
+pub(crate) fn broker(config: BrokerConfig, parts: &BrokerParts<'_>) -> Result<Brokers, NodeError> {
     let (clock, shards) = (Arc::clone(parts.clock), Arc::new(parts.inboxes.clone()));
     let sink = Arc::clone(parts.transitions) as Arc<dyn TransitionSink>;
     Ok(match config {

@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use tidings_broker::{JoinRefused, Lost, Welcome};
 use tidings_bus::{Bucket, Rate};
-use tidings_live::{CloseReason, Context, Message, Refused, SessionProtocol, SessionResponse};
+use tidings_live::{CloseReason, Context, LeaveFailed, Message, PublishRefused, Refused, SessionProtocol};
 use tidings_model::app::App;
 use tidings_model::channel::{ChannelKey, Member};
 use tidings_model::clock::{Millis, millis};
@@ -63,8 +63,8 @@ pub(crate) struct Session {
     is_known: bool,
     /// Whom its user watches.
     watch: Option<Box<Watch>>,
-    /// What it has asked for and not heard of yet.
-    pending: Option<Box<Pending>>,
+    /// The subscription that it has asked for and not heard of yet.
+    pending: Option<Box<PendingJoin>>,
     memberships: Memberships,
     activity: Activity,
     client_events: Bucket,
@@ -73,12 +73,12 @@ pub(crate) struct Session {
     protocol: u8,
 }
 
-/// A request without its answer.
+/// A join without its answer.
 #[derive(Debug)]
-enum Pending {
-    Join { request_id: u32, channel: Arc<str>, user: Option<Arc<Member>>, format: &'static Encoding },
-    Leave { request_id: u32, channel: Arc<str> },
-    Publish { request_id: u32 },
+struct PendingJoin {
+    request_id: u32,
+    user: Option<Arc<Member>>,
+    format: &'static Encoding,
 }
 
 impl Session {
@@ -133,17 +133,6 @@ impl Session {
         }
         cx.close(code, reason);
     }
-
-    /// Takes what was asked for, if this is the number it was asked by.
-    fn taken(&mut self, request_id: u32) -> Option<Pending> {
-        let pending = self.pending.take_if(|pending| {
-            let (Pending::Join { request_id: own, .. }
-            | Pending::Leave { request_id: own, .. }
-            | Pending::Publish { request_id: own }) = **pending;
-            own == request_id
-        });
-        pending.map(|pending| *pending)
-    }
 }
 
 impl SessionProtocol for Session {
@@ -187,19 +176,15 @@ impl SessionProtocol for Session {
         }
     }
 
-    fn left(&mut self, _: &mut Context<'_>, request_id: u32, channel: &ChannelKey) {
-        self.taken(request_id);
-        self.memberships.remove(&channel.name);
+    fn left(&mut self, cx: &mut Context<'_>, _: u32, channel: &ChannelKey, outcome: Result<(), LeaveFailed>) {
+        // Nobody has asked to stop watching a user by the channel's name.
+        if user_online(&channel.name).is_none() {
+            self.has_left(cx, channel, outcome);
+        }
     }
 
-    fn answered(&mut self, cx: &mut Context<'_>, request_id: u32, response: SessionResponse) {
-        match response {
-            // What became of it comes through the channel's order.
-            SessionResponse::Join(Ok(())) | SessionResponse::Leave(Ok(())) => {}
-            SessionResponse::Join(Err(refused)) => self.join_refused(cx, request_id, &refused),
-            SessionResponse::Leave(Err(refused)) => self.leave_refused(cx, request_id, &refused),
-            SessionResponse::Publish(outcome) => self.has_published(cx, request_id, outcome),
-        }
+    fn published(&mut self, cx: &mut Context<'_>, _: u32, outcome: Result<(), PublishRefused>) {
+        Self::has_published(cx, outcome);
     }
 
     fn said(&mut self, cx: &mut Context<'_>, prepared: &Arc<EncodedMessage>) {

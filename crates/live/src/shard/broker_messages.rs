@@ -19,23 +19,30 @@ impl Shard {
             ShardMessage::Lost(lost) => self.lost(&lost),
             ShardMessage::Control(control) => match &*control {
                 Control::Disconnect { app, who } => {
-                    let is_meant = |session: &Session| match who {
-                        Who::Session(id) => session.id == *id,
-                        Who::User(user) => session.user.as_ref() == Some(user),
+                    let meant = match who {
+                        Who::Session(id) => self.index.by_id(&self.sessions, *id).into_iter().collect(),
+                        Who::User(user) => self.index.by_user(&self.sessions, app, user).to_vec(),
                     };
-                    self.say_goodbye_to(app, CloseReason::Disconnected, is_meant);
+                    self.say_goodbye_to(meant, app, CloseReason::Disconnected);
                 }
-                Control::Shut { app } => self.say_goodbye_to(app, CloseReason::Shut, |_| true),
-                Control::Renew { app } => self.say_goodbye_to(app, CloseReason::GoingAway, |_| true),
+                // An operator has changed the app: too rare for a table of its own.
+                Control::Shut { app } => self.say_goodbye_to(self.all(), app, CloseReason::Shut),
+                Control::Renew { app } => self.say_goodbye_to(self.all(), app, CloseReason::GoingAway),
             },
         }
     }
 
-    /// Ends those sessions of an app that are meant.
-    fn say_goodbye_to(&mut self, app: &AppId, why: CloseReason, is_meant: impl Fn(&Session) -> bool) {
-        let all = self.sessions.iter().filter(|(_, session)| session.is_open() && session.app.id == *app);
-        let meant: Vec<_> = all.filter(|(_, session)| is_meant(session)).map(|(slot, _)| slot as u32).collect();
-        meant.into_iter().for_each(|slot| self.say_goodbye(slot, why));
+    fn all(&self) -> Vec<u32> {
+        self.sessions.iter().map(|(slot, _)| slot as u32).collect()
+    }
+
+    /// Ends those of these sessions that are open and of the app.
+    fn say_goodbye_to(&mut self, slots: Vec<u32>, app: &AppId, why: CloseReason) {
+        for slot in slots {
+            if self.sessions.get(slot as usize).is_some_and(|session| session.is_open() && session.app.id == *app) {
+                self.say_goodbye(slot, why);
+            }
+        }
     }
 
     fn joined(&mut self, joined: Joined) {
@@ -49,12 +56,11 @@ impl Shard {
         }
         let is_open = self.sessions.get(at.slot as usize).is_some_and(Session::is_open);
         if is_open && asked {
-            self.call(at.slot, |protocol, cx| protocol.joined(cx, request_id, &channel, outcome));
+            self.act(at.slot, |protocol, cx| protocol.joined(cx, request_id, &channel, outcome));
         } else if outcome.is_ok() {
             // It is gone, or has been told that it may not join: in both cases it is not to be there.
             self.leave_one(at.slot, &channel);
         }
-        self.next_request(at.slot);
         self.resume(at.slot);
         self.free(at.slot);
     }
@@ -67,9 +73,8 @@ impl Shard {
         self.unsubscribe(at.slot, channel);
         self.request_has_ended(at.slot, *request_id);
         if *request_id != 0 {
-            self.call(at.slot, |protocol, cx| protocol.left(cx, *request_id, channel));
+            self.act(at.slot, |protocol, cx| protocol.left(cx, *request_id, channel, Ok(())));
         }
-        self.next_request(at.slot);
         self.resume(at.slot);
         self.free(at.slot);
     }
@@ -83,12 +88,15 @@ impl Shard {
 
     fn subscribe(&mut self, slot: u32, key: &ChannelKey, mode: DeliveryMode) {
         let known = self.channels.find(key);
-        let Some(session) = self.sessions.get_mut(slot as usize) else { return };
-        let already = session.subscriptions.iter().find(|subscription| Some(subscription.channel) == known);
-        if let Some(subscription) = already {
-            self.channels.subscriber(subscription.channel, subscription.index_in_channel).mode = mode;
+        if let Some(channel) = known
+            && let Some(index) = self.subscription(slot, channel)
+            && let Some(subscription) =
+                self.sessions.get(slot as usize).and_then(|session| session.subscriptions.get(index))
+        {
+            self.channels.subscriber(channel, subscription.index_in_channel).mode = mode;
             return;
         }
+        let Some(session) = self.sessions.get_mut(slot as usize) else { return };
         let index_in_session = session.subscriptions.len() as u32;
         let (channel, index_in_channel) = self.channels.add(key, Subscriber { slot, index_in_session, mode });
         if session.subscriptions.is_empty() {
@@ -102,12 +110,23 @@ impl Shard {
         }
     }
 
+    /// Where in a session's list its being in a channel is. The shorter list is searched, the session's or the channel's: one
+    /// that watches ten thousand users would otherwise be looked through ten thousand times.
+    pub(super) fn subscription(&self, slot: u32, channel: u32) -> Option<usize> {
+        let subscriptions = &self.sessions.get(slot as usize)?.subscriptions;
+        let subscribers = self.channels.subscribers(channel);
+        if subscriptions.len() <= subscribers.len() {
+            subscriptions.iter().position(|subscription| subscription.channel == channel)
+        } else {
+            let own = subscribers.iter().find(|subscriber| subscriber.slot == slot)?;
+            Some(own.index_in_session as usize)
+        }
+    }
+
     fn unsubscribe(&mut self, slot: u32, key: &ChannelKey) {
         let Some(channel) = self.channels.find(key) else { return };
+        let Some(index) = self.subscription(slot, channel) else { return };
         let Some(session) = self.sessions.get_mut(slot as usize) else { return };
-        let Some(index) = session.subscriptions.iter().position(|subscription| subscription.channel == channel) else {
-            return;
-        };
         let gone = session.subscriptions.swap_remove(index);
         if let Some(moved) = session.subscriptions.get(index) {
             self.channels.subscriber(moved.channel, moved.index_in_channel).index_in_session = index as u32;

@@ -8,16 +8,12 @@ use crate::protocol::{Context, SessionProtocol};
 use crate::transport::WriteOutcome;
 use crate::wheel::Timer;
 
+/// Room that is kept for the requests that a protocol makes in one call.
+const KEPT_REQUESTS: usize = 64;
+
 impl Shard {
     /// Calls a session's protocol, if the session is open, and carries out all that comes of it.
     pub(super) fn act(&mut self, slot: u32, call: impl FnOnce(&mut dyn SessionProtocol, &mut Context<'_>)) {
-        self.call(slot, call);
-        self.next_request(slot);
-    }
-
-    /// Calls a session's protocol. What it asks is put behind what the session has asked before; [`Shard::next_request`] is to
-    /// follow.
-    pub(super) fn call(&mut self, slot: u32, call: impl FnOnce(&mut dyn SessionProtocol, &mut Context<'_>)) {
         let Some(session) = self.sessions.get_mut(slot as usize) else { return };
         let (id, now, last_read_at, last_write_at) =
             (session.id, self.now, session.last_read_at, session.last_write_at);
@@ -36,15 +32,18 @@ impl Shard {
     pub(super) fn carry_out(&mut self, slot: u32) {
         let Some(session) = self.sessions.get_mut(slot as usize) else { return };
         session.next_request_id = self.effects.next_request_id;
-        if let Some(user) = self.effects.user.take() {
-            session.user = Some(user);
+        if self.effects.user.is_some() {
+            self.set_user(slot);
         }
+        let Some(session) = self.sessions.get_mut(slot as usize) else { return };
         for why in self.effects.refusals.drain(..) {
             let client = session.permit.as_ref().and_then(|permit| permit.client);
             self.refusals.note(Some(&session.app.id), why, client, self.now);
         }
         if !self.effects.requests.is_empty() {
             session.requests.get_or_insert_default().next.extend(self.effects.requests.drain(..));
+            self.effects.requests.shrink_to(KEPT_REQUESTS);
+            self.list_requests(slot);
         }
         if !self.effects.writes.is_empty() {
             self.write(slot);
@@ -53,10 +52,16 @@ impl Shard {
             self.arm(slot, at);
         }
         if let Some(end) = self.effects.end.take() {
-            // What was asked before the end is asked; nobody will hear the answer.
-            self.next_request(slot);
             self.end(slot, &end);
         }
+    }
+
+    fn set_user(&mut self, slot: u32) {
+        self.index.remove_user(&self.sessions, slot);
+        if let Some(session) = self.sessions.get_mut(slot as usize) {
+            session.user = self.effects.user.take();
+        }
+        self.index.add_user(&self.sessions, slot);
     }
 
     fn write(&mut self, slot: u32) {

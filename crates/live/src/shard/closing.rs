@@ -3,7 +3,7 @@
 //! An open session says its last words (`Ending`), hangs up when they have left and the client has heard them, or after five
 //! seconds (`Gone`), and gives its slot back when the broker has told that it has left all its channels.
 
-use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tidings_model::channel::ChannelKey;
@@ -11,10 +11,9 @@ use tidings_model::clock::{Millis, Stopwatch};
 use tidings_wire::ws;
 
 use super::Shard;
-use super::session::{Phase, Unread};
+use super::session::Phase;
 use crate::protocol::{CloseReason, CloseWith};
 use crate::refusals::Refused;
-use crate::requests::{SessionRequest, SessionResponse};
 use crate::transport::{Transport, WriteOutcome};
 
 /// How long the client has to take the last words and to hang up.
@@ -87,8 +86,7 @@ impl Shard {
         session.protocol = None;
         session.decoder = None;
         if let Some(requests) = &mut session.requests {
-            requests.next = VecDeque::new();
-            requests.unread = Unread::default();
+            requests.keep_publishes();
         }
         self.arm(slot, until);
         self.leave_all(slot);
@@ -124,8 +122,7 @@ impl Shard {
             permit.traffic.disconnects.inc();
         }
         if let Some(requests) = &mut session.requests {
-            requests.next = VecDeque::new();
-            requests.unread = Unread::default();
+            requests.keep_publishes();
         }
         self.metrics.sessions.dec();
         self.lost_one();
@@ -149,39 +146,31 @@ impl Shard {
 
     /// Asks to have a session taken out of all its channels.
     fn leave_all(&mut self, slot: u32) {
-        let mut index = 0;
-        while let Some(session) = self.sessions.get_mut(slot as usize) {
-            let Some(subscription) = session.subscriptions.get_mut(index) else { return };
-            index += 1;
-            if !std::mem::replace(&mut subscription.leaving, true) {
-                let key = self.channels.key(subscription.channel).clone();
-                self.leave(slot, &key);
-            }
+        let Some(session) = self.sessions.get_mut(slot as usize) else { return };
+        let staying = session.subscriptions.iter_mut().filter(|subscription| !subscription.leaving);
+        for subscription in staying {
+            subscription.leaving = true;
+            let name = Arc::clone(&self.channels.key(subscription.channel).name);
+            session.requests.get_or_insert_default().leaves.push_back(name);
         }
+        self.list_requests(slot);
     }
 
     /// Asks to have a session taken out of a channel that it was not to be in.
     pub(super) fn leave_one(&mut self, slot: u32, key: &ChannelKey) {
-        let channel = self.channels.find(key);
-        let Some(session) = self.sessions.get_mut(slot as usize) else { return };
-        let subscription = session.subscriptions.iter_mut().find(|subscription| Some(subscription.channel) == channel);
-        if let Some(subscription) = subscription {
+        let index = self.channels.find(key).and_then(|channel| self.subscription(slot, channel));
+        let (Some(index), Some(session)) = (index, self.sessions.get_mut(slot as usize)) else { return };
+        if let Some(subscription) = session.subscriptions.get_mut(index) {
             subscription.leaving = true;
-            self.leave(slot, key);
-        }
-    }
-
-    fn leave(&mut self, slot: u32, key: &ChannelKey) {
-        if let Some(SessionResponse::Leave(Err(_))) =
-            self.send_request(slot, 0, SessionRequest::Leave(key.name.clone()))
-        {
-            self.leave_later(slot);
+            session.requests.get_or_insert_default().leaves.push_back(Arc::clone(&key.name));
+            self.list_requests(slot);
         }
     }
 
     /// Gives the slot of a session that is over to whoever comes.
     pub(super) fn free(&mut self, slot: u32) {
         if self.sessions.get(slot as usize).is_some_and(super::Session::is_over) {
+            self.index.remove(&self.sessions, slot);
             self.sessions.remove(slot as usize);
             self.metrics.slots.dec();
         }
@@ -263,6 +252,9 @@ impl Shard {
         let slots: Vec<_> = self.sessions.iter().map(|(slot, _)| slot as u32).collect();
         for slot in slots {
             self.hang_up(slot);
+        }
+        while !self.requesters.is_empty() {
+            self.handle_requests();
         }
         let subscriptions: usize = self.sessions.iter().map(|(_, session)| session.subscriptions.len()).sum();
         self.metrics.subscriptions.dec_by(subscriptions as i64);

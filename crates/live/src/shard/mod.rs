@@ -1,7 +1,8 @@
 //! A shard: one thread, its sockets, and the loop that serves them.
 //!
-//! Each turn of the loop: events of sockets, reads that were cut short, timers, then a slice of the inbox. A session's
-//! protocol is called through [`Shard::act`] only; what it did is carried out before anything else happens to the session.
+//! Each turn of the loop: events of sockets, reads that were cut short, timers, then a slice of the sessions' requests and one
+//! of the inbox. A session's protocol is called through [`Shard::act`] only; what it did is carried out before anything else
+//! happens to the session, except that its requests wait for their turn.
 //!
 //! Who is in which channel changes only with what the broker tells, in the order in which it tells it. So a session whose
 //! connection is gone stays in the lists (and is passed over) until it has been told that it has left everywhere; only then
@@ -11,6 +12,7 @@ mod broker_messages;
 mod callbacks;
 mod channels;
 mod closing;
+mod index;
 mod inline_write;
 mod reads;
 mod requests;
@@ -32,6 +34,7 @@ use tidings_supervisor::{Units, fault};
 
 use self::channels::Channels;
 use self::closing::Stopping;
+use self::index::SessionIndex;
 use self::session::Session;
 pub(crate) use self::session::{NewSession, Opening};
 use self::subscriber_walk::SubscriberWalk;
@@ -65,6 +68,7 @@ pub(crate) struct ShardDeps {
     pub(crate) refusals: Arc<Refusals>,
     pub(crate) callbacks: Units,
     pub(crate) frames: Units,
+    pub(crate) request_units: Units,
 }
 
 pub(crate) struct Shard {
@@ -82,12 +86,15 @@ pub(crate) struct Shard {
     callbacks: Units,
     /// Making frames: nobody hears a message whose frame panics.
     frames: Units,
+    /// Requests: one that panics is answered as one that is not possible now.
+    request_units: Units,
     /// An inline write panicked: nobody knows in what state this is.
     is_broken: bool,
     /// How many connections it has, for whoever chooses a shard.
     load: Arc<AtomicUsize>,
 
     sessions: Slab<Session>,
+    index: SessionIndex,
     channels: Channels,
     wheel: Wheel,
     /// Counts tenants of slots.
@@ -98,6 +105,8 @@ pub(crate) struct Shard {
     /// What was taken from the inbox and is not done.
     batch: VecDeque<QueuedMessage>,
     walk: Option<SubscriberWalk>,
+    /// Sessions that have requests to be handled, in the order of their turns.
+    requesters: VecDeque<SessionRef>,
     /// Sessions whose sockets may have more to read.
     again: Vec<SessionRef>,
     /// Sessions that a write has shown to be slow or gone.
@@ -126,7 +135,18 @@ impl Drop for Ending {
 
 impl Shard {
     pub(crate) fn new(number: u16, registry: Registry, load: Arc<AtomicUsize>, shared: ShardDeps) -> Self {
-        let ShardDeps { inboxes, settings, clock, handler, runtime, metrics, refusals, callbacks, frames } = shared;
+        let ShardDeps {
+            inboxes,
+            settings,
+            clock,
+            handler,
+            runtime,
+            metrics,
+            refusals,
+            callbacks,
+            frames,
+            request_units,
+        } = shared;
         let now = clock.steady_ms();
         Self {
             number,
@@ -140,15 +160,18 @@ impl Shard {
             refusals,
             callbacks,
             frames,
+            request_units,
             is_broken: false,
             load,
             sessions: Slab::new(),
+            index: SessionIndex::default(),
             channels: Channels::default(),
             wheel: Wheel::new(now),
             lives: 0,
             now,
             batch: VecDeque::new(),
             walk: None,
+            requesters: VecDeque::new(),
             again: Vec::new(),
             doomed: Vec::new(),
             stopping: None,
@@ -186,6 +209,7 @@ impl Shard {
             }
             shard.read_again();
             shard.wake_due();
+            shard.handle_requests();
             shard.work();
             shard.go_on_stopping();
         }
@@ -194,7 +218,8 @@ impl Shard {
 
     /// How long to wait for events; `None`: until there is one.
     fn wait(&self) -> Option<Duration> {
-        let is_busy = self.walk.is_some() || !self.batch.is_empty() || !self.again.is_empty();
+        let has_more = !self.again.is_empty() || !self.requesters.is_empty();
+        let is_busy = self.walk.is_some() || !self.batch.is_empty() || has_more;
         if is_busy || !self.inboxes.of(self.number).is_some_and(|inbox| inbox.fall_asleep()) {
             return Some(Duration::ZERO);
         }

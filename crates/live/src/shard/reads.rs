@@ -38,6 +38,7 @@ impl Shard {
             permit.traffic.connects.inc();
         }
         self.sessions.insert(session);
+        self.index.add(&self.sessions, at.slot);
         self.metrics.sessions.inc();
         self.metrics.slots.inc();
         self.act(at.slot, |protocol, cx| {
@@ -179,7 +180,6 @@ impl Shard {
                 Err(_) => self.effects.break_off(),
             }
             self.carry_out(slot);
-            self.next_request(slot);
         }
     }
 

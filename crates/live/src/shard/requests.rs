@@ -1,8 +1,14 @@
-//! Asking, and hearing the answers.
+//! Handling sessions' requests, and what comes of them.
+//!
+//! A session's requests are a queue, handled in order. Sessions that have some are listed and take turns, one request each, and
+//! of all of them together a turn of the loop handles [`REQUESTS`]: a session that wants ten thousand joins at once holds up
+//! the others' reads by no more.
 //!
 //! A request is polled here first: where the broker is in memory that is all there is to it. One that is not ready goes on in
-//! tokio, and its answer comes through the inbox. What a session asks is asked in order.
+//! tokio, its response comes through the inbox, and the session's next request waits for it.
 
+use std::collections::VecDeque;
+use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll, Waker};
 
 use tidings_broker::{JoinRefused, SessionRef};
@@ -11,71 +17,141 @@ use tidings_model::policy::canonical;
 
 use super::Shard;
 use super::closing::RETRY;
-use super::session::OpenRequest;
+use super::session::{OpenKind, OpenRequest, Requests};
 use crate::inbox::{InboxMessage, Inboxes};
-use crate::requests::{PublishRefused, SessionRequest, SessionResponse};
+use crate::requests::{
+    DoorRequest, LeaveFailed, NoDoorAnswer, PublishRefused, ResponseFuture, SessionRequest, SessionResponse,
+};
+
+/// Requests of all sessions that are handled before it is the turn of reads and timers. Fewer than items of the inbox: a join
+/// costs several times what a send does.
+const REQUESTS: usize = 128;
+/// The list of sessions with requests is given back when it is empty, if it has grown beyond this many.
+const KEPT_REQUESTERS: usize = 8_192;
 
 impl Shard {
-    /// Takes up what the session wants to ask, one after the other.
-    pub(super) fn next_request(&mut self, slot: u32) {
-        loop {
-            let Some(session) = self.sessions.get_mut(slot as usize) else { return };
-            let Some(requests) = &mut session.requests else { return };
-            if requests.elsewhere || requests.next.is_empty() {
-                if requests.is_idle() && requests.unread.is_empty() {
-                    session.requests = None;
+    /// Lists a session, if it has something to be handled.
+    pub(super) fn list_requests(&mut self, slot: u32) {
+        let Some(session) = self.sessions.get_mut(slot as usize) else { return };
+        let life = session.life;
+        if let Some(requests) = &mut session.requests
+            && requests.has_work()
+            && !std::mem::replace(&mut requests.listed, true)
+        {
+            self.requesters.push_back(self.at(slot, life));
+        }
+    }
+
+    /// Handles this turn's share of requests.
+    pub(super) fn handle_requests(&mut self) {
+        for _ in 0..REQUESTS {
+            let Some(at) = self.requesters.pop_front() else {
+                if self.requesters.capacity() > KEPT_REQUESTERS {
+                    self.requesters = VecDeque::new();
                 }
                 return;
+            };
+            let Some(requests) = self.session(at).and_then(|session| session.requests.as_mut()) else { continue };
+            requests.listed = false;
+            let next = if requests.elsewhere { None } else { requests.next.pop_front() };
+            if let Some((request_id, request)) = next {
+                self.open_request(at.slot, request_id, request);
+            } else if let Some(channel) = requests.leaves.pop_front()
+                && let Some(response) = self.send_request(at.slot, 0, SessionRequest::Leave(channel))
+            {
+                self.responded(at.slot, 0, response);
             }
-            let Some((request_id, request)) = requests.next.pop_front() else { return };
-            self.open_request(slot, request_id, request);
+            self.list_requests(at.slot);
+            self.resume(at.slot);
+            self.free(at.slot);
+            self.part_with_doomed();
         }
     }
 
     fn open_request(&mut self, slot: u32, request_id: u32, request: SessionRequest) {
-        let Some(session) = self.sessions.get_mut(slot as usize) else { return };
-        let join = match &request {
-            SessionRequest::Join(join) => Some(join.channel.clone()),
-            _ => None,
+        let kind = match &request {
+            SessionRequest::Join(join) => OpenKind::Join(Arc::clone(&join.channel)),
+            SessionRequest::Leave(channel) => OpenKind::Leave(Arc::clone(channel)),
+            SessionRequest::Publish(_) | SessionRequest::Door(_) => OpenKind::Other,
         };
-        let requests = session.requests.get_or_insert_default();
-        requests.open.push_back(OpenRequest { request_id, join });
+        if let Some(requests) = self.requests(slot) {
+            requests.open.push_back(OpenRequest { request_id, kind });
+        }
         match self.send_request(slot, request_id, request) {
-            Some(response) => self.answered(slot, request_id, response),
+            Some(response) => self.responded(slot, request_id, response),
             None => {
-                if let Some(requests) =
-                    self.sessions.get_mut(slot as usize).and_then(|session| session.requests.as_mut())
-                {
+                if let Some(requests) = self.requests(slot) {
                     requests.elsewhere = true;
                 }
             }
         }
     }
 
-    /// Asks. `None`: the answer will come through the inbox.
-    pub(super) fn send_request(
-        &mut self,
-        slot: u32,
-        request_id: u32,
-        request: SessionRequest,
-    ) -> Option<SessionResponse> {
+    fn requests(&mut self, slot: u32) -> Option<&mut Requests> {
+        self.sessions.get_mut(slot as usize)?.requests.as_deref_mut()
+    }
+
+    /// Hands a request to its handler. `None`: the response will come through the inbox.
+    fn send_request(&mut self, slot: u32, request_id: u32, request: SessionRequest) -> Option<SessionResponse> {
         let session = self.sessions.get(slot as usize)?;
         let at = self.at(slot, session.life);
-        let promise = Promise::new(self.inboxes.clone(), at, request_id, &request);
-        let mut response = self.handler.handle(session.request_context(at), request_id, request);
-        match response.as_mut().poll(&mut TaskContext::from_waker(Waker::noop())) {
-            Poll::Ready(response) => {
-                promise.forget();
-                Some(response)
+        let context = session.request_context(at);
+        match request {
+            SessionRequest::Join(join) => {
+                let response = self.handler.join(context, request_id, join);
+                self.poll_once(at, request_id, response, SessionResponse::Join, Err(JoinRefused::Unavailable))
             }
-            Poll::Pending => {
-                self.runtime.spawn(async move { promise.keep(response.await) });
+            SessionRequest::Leave(channel) => {
+                let response = self.handler.leave(context, request_id, channel);
+                self.poll_once(at, request_id, response, SessionResponse::Leave, Err(LeaveFailed))
+            }
+            SessionRequest::Publish(event) => {
+                let response = self.handler.publish(context, event);
+                self.poll_once(at, request_id, response, SessionResponse::Publish, Err(PublishRefused::Unavailable))
+            }
+            // Not polled here: a door's code may take its time.
+            SessionRequest::Door(DoorRequest(answer)) => {
+                let answer = tokio::time::timeout(self.settings.door_timeout, answer);
+                let answer = async move { SessionResponse::Door(answer.await.map_err(|_| NoDoorAnswer::TimedOut)) };
+                self.go_on(at, request_id, answer, SessionResponse::Door(Err(NoDoorAnswer::BrokenOff)));
                 None
             }
         }
     }
 
-    /// A request that went on elsewhere has ended.
+    /// Polls a response once, and lets tokio go on with it if that was not enough. `unkept` is the response if that panics.
+    fn poll_once<T: Send + 'static>(
+        &self,
+        at: SessionRef,
+        request_id: u32,
+        mut response: ResponseFuture<T>,
+        to_response: fn(T) -> SessionResponse,
+        unkept: T,
+    ) -> Option<SessionResponse> {
+        let mut polled = || response.as_mut().poll(&mut TaskContext::from_waker(Waker::noop()));
+        match self.request_units.catch(at.slot, &mut polled) {
+            Ok(Poll::Ready(response)) => Some(to_response(response)),
+            Ok(Poll::Pending) => {
+                self.go_on(at, request_id, async move { to_response(response.await) }, to_response(unkept));
+                None
+            }
+            Err(_) => Some(to_response(unkept)),
+        }
+    }
+
+    /// Lets tokio go on with a request; its response comes through the inbox.
+    fn go_on(
+        &self,
+        at: SessionRef,
+        request_id: u32,
+        response: impl Future<Output = SessionResponse> + Send + 'static,
+        unkept: SessionResponse,
+    ) {
+        let promise = Promise { to: Some((self.inboxes.clone(), at)), request_id, unkept: Some(unkept) };
+        drop(self.request_units.spawn(at.slot, async move { promise.keep(response.await) }));
+    }
+
+    /// A request that went on elsewhere has its response.
     pub(super) fn response_arrived(&mut self, at: SessionRef, request_id: u32, response: SessionResponse) {
         let Some(session) = self.session(at) else { return };
         if request_id != 0
@@ -83,35 +159,48 @@ impl Shard {
         {
             requests.elsewhere = false;
         }
-        self.answered(at.slot, request_id, response);
-        self.next_request(at.slot);
+        self.responded(at.slot, request_id, response);
+        self.list_requests(at.slot);
         self.resume(at.slot);
+        self.free(at.slot);
     }
 
-    /// A request has been answered. Joining and leaving have ended only when the broker tells so.
-    fn answered(&mut self, slot: u32, request_id: u32, response: SessionResponse) {
+    /// The handler has responded. A join or leave that it has taken up ends when the broker says so.
+    fn responded(&mut self, slot: u32, request_id: u32, response: SessionResponse) {
         match response {
             SessionResponse::Join(Ok(())) | SessionResponse::Leave(Ok(())) => {}
-            SessionResponse::Join(Err(refused)) => self.join_refused(slot, request_id, refused),
+            SessionResponse::Join(Err(refused)) => {
+                let Some(channel) = self.channel_of_ended(slot, request_id) else { return };
+                self.act(slot, |protocol, cx| protocol.joined(cx, request_id, &channel, Err(refused)));
+            }
             SessionResponse::Leave(Err(_)) if request_id == 0 => self.leave_later(slot),
-            SessionResponse::Leave(Err(_)) | SessionResponse::Publish(_) => {
+            SessionResponse::Leave(Err(failed)) => {
+                let Some(channel) = self.channel_of_ended(slot, request_id) else { return };
+                self.act(slot, |protocol, cx| protocol.left(cx, request_id, &channel, Err(failed)));
+            }
+            SessionResponse::Publish(outcome) => {
                 self.request_has_ended(slot, request_id);
-                self.call(slot, |protocol, cx| protocol.answered(cx, request_id, response));
+                self.act(slot, |protocol, cx| protocol.published(cx, request_id, outcome));
+            }
+            SessionResponse::Door(answer) => {
+                self.request_has_ended(slot, request_id);
+                self.act(slot, |protocol, cx| protocol.answered(cx, request_id, answer));
             }
         }
     }
 
-    fn join_refused(&mut self, slot: u32, request_id: u32, refused: JoinRefused) {
-        let Some(channel) = self.request_has_ended(slot, request_id).and_then(|open| open.join) else { return };
-        let Some(session) = self.sessions.get(slot as usize) else { return };
-        let key = ChannelKey::new(session.app.id.clone(), canonical(&channel));
-        self.call(slot, |protocol, cx| protocol.joined(cx, request_id, &key, Err(refused)));
-        self.free(slot);
+    /// Takes a join or leave out of those that are open; its channel.
+    fn channel_of_ended(&mut self, slot: u32, request_id: u32) -> Option<ChannelKey> {
+        let (OpenKind::Join(name) | OpenKind::Leave(name)) = self.request_has_ended(slot, request_id)?.kind else {
+            return None;
+        };
+        let session = self.sessions.get(slot as usize)?;
+        Some(ChannelKey::new(session.app.id.clone(), canonical(&name)))
     }
 
     /// Takes the request out of those that are open.
     pub(super) fn request_has_ended(&mut self, slot: u32, request_id: u32) -> Option<OpenRequest> {
-        self.sessions.get_mut(slot as usize)?.requests.as_mut()?.end(request_id)
+        self.requests(slot)?.end(request_id)
     }
 
     /// A session that is gone could not be taken out of a channel now.
@@ -123,33 +212,20 @@ impl Shard {
     }
 }
 
-/// The promise that a request is answered. One that is dropped unkept says that it was not possible: a session must not wait
-/// for ever because whoever was to answer has broken down.
-pub(super) struct Promise {
+/// The promise of a response. One that is dropped unkept says that the request was not possible: a session must not wait for
+/// ever because its handler has broken down.
+struct Promise {
     to: Option<(Inboxes, SessionRef)>,
     request_id: u32,
-    unkept: SessionResponse,
+    unkept: Option<SessionResponse>,
 }
 
 impl Promise {
-    fn new(inboxes: Inboxes, at: SessionRef, request_id: u32, request: &SessionRequest) -> Self {
-        let unkept = match request {
-            SessionRequest::Join(_) => SessionResponse::Join(Err(JoinRefused::Unavailable)),
-            SessionRequest::Leave(_) => SessionResponse::Leave(Err(JoinRefused::Unavailable)),
-            SessionRequest::Publish(_) => SessionResponse::Publish(Err(PublishRefused::Unavailable)),
-        };
-        Self { to: Some((inboxes, at)), request_id, unkept }
-    }
-
-    fn forget(mut self) {
-        self.to = None;
-    }
-
     fn keep(mut self, response: SessionResponse) {
-        self.tell(response);
+        self.send(response);
     }
 
-    fn tell(&mut self, response: SessionResponse) {
+    fn send(&mut self, response: SessionResponse) {
         if let Some((inboxes, at)) = self.to.take() {
             inboxes.put(at.shard, InboxMessage::Response { at, request_id: self.request_id, response });
         }
@@ -158,7 +234,8 @@ impl Promise {
 
 impl Drop for Promise {
     fn drop(&mut self) {
-        let unkept = self.unkept.clone();
-        self.tell(unkept);
+        if let Some(unkept) = self.unkept.take() {
+            self.send(unkept);
+        }
     }
 }

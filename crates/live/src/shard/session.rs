@@ -97,10 +97,14 @@ pub(super) struct Subscription {
 pub(super) struct Requests {
     /// Asked and not ended.
     pub(super) open: VecDeque<OpenRequest>,
-    /// To be asked, in this order.
+    /// To be handled, in this order.
     pub(super) next: VecDeque<(u32, SessionRequest)>,
-    /// The last request is being taken up elsewhere; the next one waits for that.
+    /// The last request goes on in tokio; the next one waits for that.
     pub(super) elsewhere: bool,
+    /// Channels that the session is to be taken out of without having asked, after the requests that need not wait.
+    pub(super) leaves: VecDeque<Arc<str>>,
+    /// The session is in the shard's list of those that have something to be handled.
+    pub(super) listed: bool,
     /// What the client has sent since, as it came.
     pub(super) unread: Unread,
 }
@@ -117,10 +121,6 @@ pub(super) struct Unread {
 impl Unread {
     pub(super) fn len(&self) -> usize {
         self.bytes.len() - self.done
-    }
-
-    pub(super) fn is_empty(&self) -> bool {
-        self.len() == 0
     }
 
     pub(super) fn bytes(&mut self) -> &mut [u8] {
@@ -146,13 +146,36 @@ impl Unread {
 #[derive(Debug)]
 pub(super) struct OpenRequest {
     pub(super) request_id: u32,
-    /// The channel that is to be joined, if that was asked.
-    pub(super) join: Option<Arc<str>>,
+    pub(super) kind: OpenKind,
+}
+
+/// Which request it is, with the channel as the client wrote it.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum OpenKind {
+    Join(Arc<str>),
+    Leave(Arc<str>),
+    Other,
 }
 
 impl Requests {
     pub(super) fn is_idle(&self) -> bool {
-        self.open.is_empty() && self.next.is_empty() && !self.elsewhere
+        self.open.is_empty() && self.next.is_empty() && self.leaves.is_empty() && !self.elsewhere
+    }
+
+    /// Whether something can be handled now.
+    pub(super) fn has_work(&self) -> bool {
+        !self.leaves.is_empty() || !self.next.is_empty() && !self.elsewhere
+    }
+
+    /// The session ends: it joins nothing more and leaves everything. What it has asked to publish is published.
+    pub(super) fn keep_publishes(&mut self) {
+        self.next.retain(|(_, request)| matches!(request, SessionRequest::Publish(_)));
+        self.unread = Unread::default();
+    }
+
+    /// Whether a channel may yet be joined.
+    fn has_open_join(&self) -> bool {
+        self.open.iter().any(|open| matches!(open.kind, OpenKind::Join(_)))
     }
 
     /// The request has ended.
@@ -199,8 +222,8 @@ impl Session {
 
     /// Whether nobody will speak of it any more, so that its slot can have another tenant.
     pub(super) fn is_over(&self) -> bool {
-        let joins = self.requests.as_ref().is_some_and(|requests| requests.open.iter().any(|open| open.join.is_some()));
-        self.phase == Phase::Gone && self.subscriptions.is_empty() && !joins
+        let asks = self.requests.as_ref().is_some_and(|requests| requests.has_open_join() || !requests.next.is_empty());
+        self.phase == Phase::Gone && self.subscriptions.is_empty() && !asks
     }
 
     pub(super) fn request_context(&self, at: SessionRef) -> RequestContext {

@@ -83,6 +83,57 @@ fn an_app_can_end_a_session_or_all_of_a_user() {
 }
 
 #[test]
+fn who_has_another_user_or_none_any_more_is_not_found_by_the_old_one() {
+    let node = Node::start(1, Settings::default());
+    // Comings and goings, so that slots have other tenants by then.
+    for round in 0..3 {
+        let mut clients: Vec<_> = (0..40).map(|_| node.connect()).collect();
+        for (index, client) in clients.iter_mut().enumerate() {
+            client.say(&format!("user u{}", (index + round) % 4));
+            client.say("echo known");
+            client.hears("known");
+        }
+    }
+    node.is_empty_in_the_end();
+    let mut clients: Vec<_> = (0..40).map(|_| node.connect()).collect();
+    for (index, client) in clients.iter_mut().enumerate() {
+        // Each fourth has none, each fourth changes from u1 to u2.
+        match index % 4 {
+            0 => {}
+            1 => client.say("user u0"),
+            2 => client.say("user u1"),
+            _ => (1..3).for_each(|user| client.say(&format!("user u{user}"))),
+        }
+        client.say("echo known");
+        client.hears("known");
+    }
+    let mut end = |user: &str, ended: usize| {
+        node.bus.control(Control::Disconnect { app: "1".into(), who: Who::User(user.into()) });
+        for (index, client) in clients.iter_mut().enumerate() {
+            if index % 4 == ended {
+                client.hears("bye Disconnected");
+                assert_eq!(client.closed().map(|frame| u16::from(frame.code)), Some(4002));
+            } else if index % 4 == 0 {
+                client.say("echo still here");
+                client.hears("still here");
+            }
+        }
+    };
+    end("u1", 2);
+    end("u2", 3);
+    end("u0", 1);
+    node.bus.control(Control::Disconnect { app: "1".into(), who: Who::Session(clients[0].id) });
+    clients[0].hears("bye Disconnected");
+    node.bus.control(Control::Shut { app: "2".into() });
+    clients[4].say("echo still here");
+    clients[4].hears("still here");
+    node.bus.control(Control::Shut { app: "1".into() });
+    clients[4].hears("bye Shut");
+    drop(clients);
+    node.is_empty_in_the_end();
+}
+
+#[test]
 fn a_client_that_does_not_hang_up_is_hung_up_on() {
     let clock = tidings_model::clock::ManualClock::at(1_000_000);
     let node = Node::with_clock(1, Settings::default(), clock.clone());

@@ -71,7 +71,8 @@ impl Node {
     pub(crate) fn attach(&self, socket: Socket, early: Bytes) {
         let permit = self.live.admit(&self.app, None).unwrap();
         let _inside = self.runtime.enter();
-        self.live.attach(permit, Arc::clone(&self.app), socket, early, Box::new(Toy::default()));
+        let toy = Toy { bare: false, handled: Arc::clone(&self.bus.handled) };
+        self.live.attach(permit, Arc::clone(&self.app), socket, early, Box::new(toy));
     }
 
     /// A connected client that has been greeted.

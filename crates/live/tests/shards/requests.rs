@@ -1,13 +1,16 @@
 //! Requests: what they hold up, and what becomes of them when somebody goes.
 
-use std::sync::atomic::Ordering;
+use std::io::Write as _;
+use std::net::TcpStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tidings_live::Settings;
 use tidings_model::clock::ManualClock;
 use tungstenite::Message;
 
-use crate::node::{Node, eventually};
+use crate::node::{Client, Node, eventually};
 
 #[test]
 fn what_is_refused_is_said_and_what_is_published_reaches_the_others() {
@@ -152,4 +155,97 @@ fn a_session_is_woken_when_it_wants_to_be() {
     clock.advance(Duration::from_secs(100));
     client.say("echo once");
     client.hears("once");
+}
+
+/// Requests of all sessions that are handled between two reads of a socket, at most.
+const SLICE: usize = 128;
+const MANY: usize = 10_000;
+
+/// Has each request that is handled make the bystander ask how many were, so that its socket is always there to be read.
+fn watch_from(node: &Node, bystander: &Client<TcpStream>) {
+    let mut socket = bystander.socket.get_ref().try_clone().unwrap();
+    // Masked with zeros.
+    let ask = [&[0x81, 0x87, 0, 0, 0, 0][..], b"handled"].concat();
+    *node.bus.on_request.lock() = Some(Box::new(move |_| socket.write_all(&ask).unwrap()));
+}
+
+/// Between two reads of the bystander's socket at most a slice of `requests` was handled.
+#[track_caller]
+fn were_sliced(bystander: &mut Client<TcpStream>, requests: usize, mut before: usize) {
+    let mut reads = 0;
+    for _ in 0..requests {
+        let handled: usize = bystander.text().parse().unwrap();
+        assert!((before..=before + SLICE).contains(&handled), "{} between two reads", handled - before);
+        reads += usize::from(handled > before);
+        before = handled;
+    }
+    assert!(reads >= requests / SLICE, "{reads} reads");
+}
+
+// covers: G410
+#[test]
+fn ten_thousand_requests_of_one_session_do_not_hold_up_the_others() {
+    let node = Node::start(1, Settings { session_queue: 16 << 20, ..Settings::default() });
+    let (mut bystander, mut watcher) = (node.connect(), node.connect());
+    watch_from(&node, &bystander);
+    watcher.say(&format!("many {MANY}"));
+    watcher.say("echo after");
+    were_sliced(&mut bystander, MANY, 0);
+    (0..MANY).for_each(|n| watcher.hears(&format!("joined many-{n}")));
+    watcher.hears("after");
+    // It goes as it came.
+    drop(watcher);
+    were_sliced(&mut bystander, MANY, MANY);
+    *node.bus.on_request.lock() = None;
+    drop(bystander);
+    node.is_empty_in_the_end();
+    assert_eq!(node.bus.count("many-0") + node.bus.count("many-9999"), 0);
+}
+
+#[test]
+fn sessions_with_requests_take_turns() {
+    let node = Node::start(1, Settings { session_queue: 16 << 20, ..Settings::default() });
+    let (bystander, mut watcher) = (node.connect(), node.connect());
+    let mut socket = bystander.socket.get_ref().try_clone().unwrap();
+    let ask = [&[0x81, 0x88, 0, 0, 0, 0][..], b"join its"].concat();
+    let (handled, when) = (Arc::clone(&node.bus.handled), Arc::new(AtomicUsize::new(0)));
+    let noted = Arc::clone(&when);
+    *node.bus.on_request.lock() = Some(Box::new(move |channel| match channel {
+        "many-0" => socket.write_all(&ask).unwrap(),
+        "its" => noted.store(handled.load(Ordering::SeqCst), Ordering::SeqCst),
+        _ => {}
+    }));
+    watcher.say(&format!("many {MANY}"));
+    eventually("it has had its turn", || when.load(Ordering::SeqCst) > 0);
+    // One more than the slice in which it came: then it is read, and the other has its next turn first.
+    assert!(when.load(Ordering::SeqCst) <= SLICE + 2, "{} came first", when.load(Ordering::SeqCst));
+}
+
+#[test]
+fn what_is_said_before_an_end_in_the_same_breath_is_published() {
+    let node = Node::start(1, Settings::default());
+    let mut listener = node.member("c");
+    let mut client = node.member("c");
+    client.say("last c");
+    listener.hears("c: one");
+    listener.hears("c: two");
+    client.closed();
+    drop((client, listener));
+    node.is_empty_in_the_end();
+}
+
+#[test]
+fn a_doors_own_request_is_answered_or_given_up_in_time() {
+    let node = Node::start(1, Settings { door_timeout: Duration::from_millis(50), ..Settings::default() });
+    let mut client = node.connect();
+    for text in ["ask hello", "echo a", "ask never", "echo b", "ask panic", "echo c"] {
+        client.say(text);
+    }
+    for text in ["answer hello", "a", "TimedOut", "b", "BrokenOff", "c"] {
+        client.hears(text);
+    }
+    // Whoever goes meanwhile is not waited for.
+    client.say("ask never");
+    drop(client);
+    node.is_empty_in_the_end();
 }

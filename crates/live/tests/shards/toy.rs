@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -10,8 +10,9 @@ use tidings_broker::{
     Control, DeliveryMode, JoinRefused, Joined, Left, Lost, SessionRef, ShardMessage, Shards as _, Welcome,
 };
 use tidings_live::{
-    ClientEvent, CloseReason, Context, Inboxes, JoinRequest, Message, Proof, RequestContext, RequestHandler,
-    ResponseFuture, SessionProtocol, SessionRequest, SessionResponse,
+    ClientEvent, CloseReason, Context, DoorAnswer, DoorRequest, Inboxes, JoinRequest, LeaveFailed, Message,
+    NoDoorAnswer, Proof, PublishRefused, RequestContext, RequestHandler, ResponseFuture, SessionProtocol,
+    SessionRequest,
 };
 use tidings_model::channel::{ChannelKey, SessionId};
 use tidings_model::event::{Data, Event};
@@ -42,11 +43,14 @@ pub(crate) fn line(publication: &Publication) -> String {
 }
 
 /// Does what it is told to in text frames, one word after the other: `join c`, `loud c`, `own c`, `leave c`, `say c what`,
-/// `user u`, `echo what`, `wake ms`, `close code`, `panic`, `both c` (leaves and joins it at once).
+/// `user u`, `echo what`, `wake ms`, `close code`, `panic`, `both c` (leaves and joins it at once), `many n` (joins that many at
+/// once), `last c` (says two things in it and ends), `ask how` (a request of its own), `handled` (how many requests were).
 #[derive(Debug, Default)]
 pub(crate) struct Toy {
     /// Written before everything as they are, not as frames.
     pub(crate) bare: bool,
+    /// What [`ToyBus::handled`] counts.
+    pub(crate) handled: Arc<AtomicUsize>,
 }
 
 impl Toy {
@@ -62,6 +66,16 @@ fn join(cx: &mut Context<'_>, channel: &str, mode: DeliveryMode) {
         member: None,
         since: None,
         mode,
+    }));
+}
+
+fn say(cx: &mut Context<'_>, channel: &str, what: &str) {
+    let data = Data::text(what.to_owned());
+    cx.request(SessionRequest::Publish(ClientEvent {
+        channel: channel.into(),
+        name: "n".to_owned(),
+        data,
+        user: None,
     }));
 }
 
@@ -91,16 +105,28 @@ impl SessionProtocol for Toy {
                 cx.request(SessionRequest::Leave(rest.into()));
                 join(cx, rest, DeliveryMode::Shared(&FORMAT));
             }
+            "many" => (0..rest.parse().unwrap_or(0))
+                .for_each(|n: u32| join(cx, &format!("many-{n}"), DeliveryMode::Shared(&FORMAT))),
             "say" => {
                 let (channel, what) = rest.split_once(' ').unwrap_or((rest, ""));
-                let data = Data::text(what.to_owned());
-                cx.request(SessionRequest::Publish(ClientEvent {
-                    channel: channel.into(),
-                    name: "n".to_owned(),
-                    data,
-                    user: None,
-                }));
+                say(cx, channel, what);
             }
+            "last" => {
+                say(cx, rest, "one");
+                say(cx, rest, "two");
+                cx.close(1000, "");
+            }
+            "ask" => {
+                let how = rest.to_owned();
+                cx.request(SessionRequest::Door(DoorRequest::new(async move {
+                    match how.as_str() {
+                        "never" => std::future::pending().await,
+                        "panic" => panic!("as you wish"),
+                        _ => how,
+                    }
+                })));
+            }
+            "handled" => self.write(cx, &self.handled.load(Ordering::SeqCst).to_string()),
             "user" => cx.set_user(rest.into()),
             "wake" => cx.wake_at(cx.now() + rest.parse::<i64>().unwrap_or(0)),
             "panic" => panic!("as you wish"),
@@ -114,17 +140,24 @@ impl SessionProtocol for Toy {
         self.write(cx, &format!("{verb} {}", channel.name));
     }
 
-    fn left(&mut self, cx: &mut Context<'_>, _: u32, channel: &ChannelKey) {
-        self.write(cx, &format!("left {}", channel.name));
+    fn left(&mut self, cx: &mut Context<'_>, _: u32, channel: &ChannelKey, outcome: Result<(), LeaveFailed>) {
+        let verb = if outcome.is_ok() { "left" } else { "still in" };
+        self.write(cx, &format!("{verb} {}", channel.name));
     }
 
     fn lost(&mut self, cx: &mut Context<'_>, lost: &Lost) {
         self.write(cx, &format!("lost {}", lost.channel.name));
     }
 
-    fn answered(&mut self, cx: &mut Context<'_>, _: u32, response: SessionResponse) {
-        let text = if matches!(response, SessionResponse::Publish(Ok(()))) { "said" } else { "not done" };
-        self.write(cx, text);
+    fn published(&mut self, cx: &mut Context<'_>, _: u32, outcome: Result<(), PublishRefused>) {
+        self.write(cx, if outcome.is_ok() { "said" } else { "not said" });
+    }
+
+    fn answered(&mut self, cx: &mut Context<'_>, _: u32, answer: Result<DoorAnswer, NoDoorAnswer>) {
+        match answer {
+            Ok(answer) => self.write(cx, &format!("answer {}", answer.downcast::<String>().unwrap())),
+            Err(why) => self.write(cx, &format!("{why:?}")),
+        }
     }
 
     fn said(&mut self, cx: &mut Context<'_>, prepared: &Arc<EncodedMessage>) {
@@ -176,12 +209,25 @@ pub(crate) struct ToyBus {
     pub(crate) gate: Arc<Semaphore>,
     /// Nobody can leave at the moment.
     pub(crate) stuck: AtomicBool,
+    /// How many joins and leaves were handled.
+    pub(crate) handled: Arc<AtomicUsize>,
+    /// Called by the shard with the channel of each of them.
+    pub(crate) on_request: Mutex<Option<OnRequest>>,
 }
+
+pub(crate) type OnRequest = Box<dyn FnMut(&str) + Send>;
 
 impl ToyBus {
     pub(crate) fn new(inboxes: Inboxes) -> Arc<Self> {
         let gate = Arc::new(Semaphore::new(0));
-        Arc::new(Self { inboxes, lists: Mutex::default(), gate, stuck: AtomicBool::new(false) })
+        Arc::new(Self {
+            inboxes,
+            lists: Mutex::default(),
+            gate,
+            stuck: AtomicBool::new(false),
+            handled: Arc::default(),
+            on_request: Mutex::new(None),
+        })
     }
 
     /// Says something in a channel of the app `1`.
@@ -215,40 +261,48 @@ impl ToyBus {
         self.lists.lock().get(&ChannelKey::new("1".into(), channel)).map_or(0, Vec::len)
     }
 
-    fn take_up(&self, context: &RequestContext, request_id: u32, request: SessionRequest) -> SessionResponse {
-        let key = |name: &Arc<str>| ChannelKey::new(context.app.id.clone(), Arc::clone(name));
-        match request {
-            SessionRequest::Join(join) if &*join.channel == "closed" => {
-                SessionResponse::Join(Err(JoinRefused::NoProof))
-            }
-            SessionRequest::Join(join) => {
-                let channel = key(&join.channel);
-                let mut lists = self.lists.lock();
-                let list = lists.entry(channel.clone()).or_default();
-                if !list.iter().any(|(_, session)| *session == context.session) {
-                    list.push((context.at, context.session));
-                }
-                let joined =
-                    Joined { at: context.at, request_id, channel, mode: join.mode, outcome: Ok(Welcome::default()) };
-                self.inboxes.send(context.at.shard, ShardMessage::Joined(Box::new(joined)));
-                SessionResponse::Join(Ok(()))
-            }
-            SessionRequest::Leave(_) if self.stuck.load(Ordering::SeqCst) => {
-                SessionResponse::Leave(Err(JoinRefused::Unavailable))
-            }
-            SessionRequest::Leave(name) => {
-                let channel = key(&name);
-                let mut lists = self.lists.lock();
-                if let Some(list) = lists.get_mut(&channel) {
-                    list.retain(|(_, session)| *session != context.session);
-                }
-                self.inboxes.send(context.at.shard, ShardMessage::Left(Left { at: context.at, request_id, channel }));
-                SessionResponse::Leave(Ok(()))
-            }
-            SessionRequest::Publish(event) => {
-                self.publish(&event.channel, event.data.bytes, Some(context.session));
-                SessionResponse::Publish(Ok(()))
-            }
+    fn note(&self, channel: &str) {
+        self.handled.fetch_add(1, Ordering::SeqCst);
+        if let Some(on_request) = &mut *self.on_request.lock() {
+            on_request(channel);
+        }
+    }
+
+    fn join(&self, context: &RequestContext, request_id: u32, join: &JoinRequest) -> Result<(), JoinRefused> {
+        self.note(&join.channel);
+        if &*join.channel == "closed" {
+            return Err(JoinRefused::NoProof);
+        }
+        let channel = ChannelKey::new(context.app.id.clone(), Arc::clone(&join.channel));
+        let mut lists = self.lists.lock();
+        let list = lists.entry(channel.clone()).or_default();
+        if !list.iter().any(|(_, session)| *session == context.session) {
+            list.push((context.at, context.session));
+        }
+        let joined = Joined { at: context.at, request_id, channel, mode: join.mode, outcome: Ok(Welcome::default()) };
+        self.inboxes.send(context.at.shard, ShardMessage::Joined(Box::new(joined)));
+        Ok(())
+    }
+
+    fn leave(&self, context: &RequestContext, request_id: u32, name: &Arc<str>) -> Result<(), LeaveFailed> {
+        self.note(name);
+        if self.stuck.load(Ordering::SeqCst) {
+            return Err(LeaveFailed);
+        }
+        let channel = ChannelKey::new(context.app.id.clone(), Arc::clone(name));
+        let mut lists = self.lists.lock();
+        if let Some(list) = lists.get_mut(&channel) {
+            list.retain(|(_, session)| *session != context.session);
+        }
+        self.inboxes.send(context.at.shard, ShardMessage::Left(Left { at: context.at, request_id, channel }));
+        Ok(())
+    }
+
+    async fn wait_if_slow(&self, channel: &str) {
+        if channel.starts_with("slow")
+            && let Ok(permit) = self.gate.acquire().await
+        {
+            permit.forget();
         }
     }
 }
@@ -257,19 +311,38 @@ impl ToyBus {
 pub(crate) struct Ears(pub(crate) Arc<ToyBus>);
 
 impl RequestHandler for Ears {
-    fn handle(&self, context: RequestContext, request_id: u32, request: SessionRequest) -> ResponseFuture {
+    fn join(
+        &self,
+        context: RequestContext,
+        request_id: u32,
+        join: JoinRequest,
+    ) -> ResponseFuture<Result<(), JoinRefused>> {
         let bus = Arc::clone(&self.0);
-        let channel = match &request {
-            SessionRequest::Join(join) => &join.channel,
-            SessionRequest::Leave(channel) => channel,
-            SessionRequest::Publish(event) => &event.channel,
-        };
-        let is_slow = channel.starts_with("slow");
         Box::pin(async move {
-            if is_slow && let Ok(permit) = bus.gate.acquire().await {
-                permit.forget();
-            }
-            bus.take_up(&context, request_id, request)
+            bus.wait_if_slow(&join.channel).await;
+            bus.join(&context, request_id, &join)
+        })
+    }
+
+    fn leave(
+        &self,
+        context: RequestContext,
+        request_id: u32,
+        channel: Arc<str>,
+    ) -> ResponseFuture<Result<(), LeaveFailed>> {
+        let bus = Arc::clone(&self.0);
+        Box::pin(async move {
+            bus.wait_if_slow(&channel).await;
+            bus.leave(&context, request_id, &channel)
+        })
+    }
+
+    fn publish(&self, context: RequestContext, event: ClientEvent) -> ResponseFuture<Result<(), PublishRefused>> {
+        let bus = Arc::clone(&self.0);
+        Box::pin(async move {
+            bus.wait_if_slow(&event.channel).await;
+            bus.publish(&event.channel, event.data.bytes, Some(context.session));
+            Ok(())
         })
     }
 }

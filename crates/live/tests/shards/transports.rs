@@ -94,7 +94,7 @@ fn a_stream_is_the_body_of_a_response() {
     let node = Node::start(1, Settings { session_queue: 10_000, ..Settings::default() });
     let open = || {
         let permit = node.live.admit(&node.app, None).unwrap();
-        node.live.open_stream(permit, Arc::clone(&node.app), Box::new(Toy { bare: true }))
+        node.live.open_stream(permit, Arc::clone(&node.app), Box::new(Toy { bare: true, ..Toy::default() }))
     };
     let (mut first, second, mut slow) = (open(), open(), open());
     node.runtime.block_on(async {

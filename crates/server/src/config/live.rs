@@ -48,6 +48,7 @@ impl RawLive {
             user_timeout,
             inbox_bytes: size("inbox", self.inbox, default.inbox_bytes, (1 << 20, 1 << 40), check),
             inbox_age: default.inbox_age,
+            door_timeout: default.door_timeout,
         };
         let receive_buffer = size("receive_buffer", self.receive_buffer, receive_buffer, (4 * kib, 64 << 20), check);
         LiveSettings {

@@ -11,7 +11,8 @@ use std::sync::Arc;
 
 use tidings_broker::{DeliveryMode, JoinRefused, Lost, Recovery, Since, Welcome};
 use tidings_live::{
-    CloseReason, Context, JoinRequest, Message, Proof, Refused, SessionProtocol, SessionRequest, SessionResponse,
+    CloseReason, Context, JoinRequest, LeaveFailed, Message, Proof, PublishRefused, Refused, SessionProtocol,
+    SessionRequest,
 };
 use tidings_model::channel::{ChannelKey, Member, Position};
 use tidings_model::clock::Millis;
@@ -69,8 +70,6 @@ pub(crate) struct StreamSession {
     parts: Vec<Part>,
     /// The parts' places, by name.
     by_name: Vec<u16>,
-    /// What the first join is called; the others follow, in the order of the parts.
-    first_ask: u32,
     /// Joins that are under way.
     joining: usize,
     /// Joins that came to nothing.
@@ -89,7 +88,7 @@ impl StreamSession {
         let parts: Vec<Part> = wish.channels.iter().map(part).collect();
         let mut by_name: Vec<u16> = (0..=u16::MAX).take(parts.len()).collect();
         by_name.sort_by(|a, b| parts[usize::from(*a)].name.cmp(&parts[usize::from(*b)].name));
-        Self { framing, wish, parts, by_name, first_ask: 0, joining: 0, refused: 0 }
+        Self { framing, wish, parts, by_name, joining: 0, refused: 0 }
     }
 
     fn part(&mut self, channel: &str) -> Option<&mut Part> {
@@ -203,16 +202,13 @@ impl SessionProtocol for StreamSession {
         }
         let member = self.wish.member.take();
         for wanted in std::mem::take(&mut self.wish.channels) {
-            let request_id = cx.request(SessionRequest::Join(JoinRequest {
+            cx.request(SessionRequest::Join(JoinRequest {
                 channel: wanted.name,
                 proof: wanted.proof,
                 member: member.clone(),
                 since: wanted.since.map(Since::Position),
                 mode: if wanted.history { DeliveryMode::Session } else { DeliveryMode::Shared(self.framing.format()) },
             }));
-            if self.joining == 0 {
-                self.first_ask = request_id;
-            }
             self.joining += 1;
         }
         self.wake_later(cx);
@@ -229,17 +225,10 @@ impl SessionProtocol for StreamSession {
         self.settled(cx);
     }
 
-    fn left(&mut self, _: &mut Context<'_>, _: u32, _: &ChannelKey) {}
+    /// A stream leaves nothing and publishes nothing.
+    fn left(&mut self, _: &mut Context<'_>, _: u32, _: &ChannelKey, _: Result<(), LeaveFailed>) {}
 
-    fn answered(&mut self, cx: &mut Context<'_>, request_id: u32, response: SessionResponse) {
-        if let SessionResponse::Join(Err(why)) = response {
-            let index = usize::try_from(request_id.wrapping_sub(self.first_ask)).ok();
-            let asked = index.and_then(|index| self.parts.get(index));
-            let name = asked.map(|part| Arc::clone(&part.name)).unwrap_or_default();
-            self.refuse(cx, &name, &why);
-            self.settled(cx);
-        }
-    }
+    fn published(&mut self, _: &mut Context<'_>, _: u32, _: Result<(), PublishRefused>) {}
 
     fn said(&mut self, cx: &mut Context<'_>, prepared: &Arc<EncodedMessage>) {
         self.tell(cx, prepared);

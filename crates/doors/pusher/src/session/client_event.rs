@@ -12,7 +12,7 @@ use crate::limits::{self, echo};
 use crate::wire;
 use crate::wire::incoming::Frame;
 
-use super::{Pending, Session};
+use super::Session;
 
 /// The error that says that it was too much. Not a close code: clients would never come back.
 const TOO_MANY: u16 = 4301;
@@ -21,8 +21,7 @@ impl Session {
     pub(super) fn client_event(&mut self, cx: &mut Context<'_>, name: &str, frame: &Frame<'_>) {
         match self.allowed(cx, name, frame) {
             Ok(event) => {
-                let request_id = cx.request(SessionRequest::Publish(event));
-                self.pending = Some(Box::new(Pending::Publish { request_id }));
+                cx.request(SessionRequest::Publish(event));
             }
             Err((code, message)) => {
                 if code == Some(TOO_MANY) {
@@ -82,8 +81,7 @@ impl Session {
         Ok(ClientEvent { channel: Arc::from(channel), name: name.to_owned(), data, user })
     }
 
-    pub(super) fn has_published(&mut self, cx: &mut Context<'_>, request_id: u32, outcome: Result<(), PublishRefused>) {
-        self.taken(request_id);
+    pub(super) fn has_published(cx: &mut Context<'_>, outcome: Result<(), PublishRefused>) {
         if let Err(refused) = outcome {
             let code = (!matches!(refused, PublishRefused::Wrong(_))).then_some(TOO_MANY);
             cx.write(wire::error(code, &format!("Client event rejected - {refused}")));

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use tidings_broker::{DeliveryMode, JoinRefused, Recovery, Since, Welcome};
-use tidings_live::{Context, JoinRequest, Proof, Refused, SessionRequest};
+use tidings_live::{Context, JoinRequest, LeaveFailed, Proof, Refused, SessionRequest};
 use tidings_model::channel::{ChannelKey, Member};
 use tidings_model::policy::{SERVER_TO_USER, canonical};
 
@@ -16,7 +16,7 @@ use crate::limits::{self, echo};
 use crate::wire::incoming::{Frame, Subscribe, Unsubscribe, User};
 use crate::wire::{self, FORMAT, POSITIONED, json};
 
-use super::{Pending, Session};
+use super::{PendingJoin, Session};
 
 /// Why a channel is not joined, as `pusher:subscription_error` says it.
 struct SubscribeError {
@@ -57,10 +57,10 @@ impl Session {
         }
         match self.join(cx, &request) {
             Ok(join) => {
-                let (channel, user) = (Arc::clone(&join.channel), join.member.clone());
+                let user = join.member.clone();
                 let request_id = cx.request(SessionRequest::Join(join));
                 let format = format_of(&request);
-                self.pending = Some(Box::new(Pending::Join { request_id, channel, user, format }));
+                self.pending = Some(Box::new(PendingJoin { request_id, user, format }));
             }
             Err(error) => self.refuse(cx, &request.channel, &error),
         }
@@ -141,10 +141,8 @@ impl Session {
         channel: &ChannelKey,
         outcome: Result<Welcome, JoinRefused>,
     ) {
-        let (member, format) = match self.taken(request_id) {
-            Some(Pending::Join { user, format, .. }) => (user, format),
-            _ => (None, &FORMAT),
-        };
+        let pending = self.pending.take_if(|pending| pending.request_id == request_id);
+        let (member, format) = pending.map_or((None, &FORMAT), |pending| (pending.user, pending.format));
         let name = shown(&channel.name);
         let welcome = match outcome {
             Ok(welcome) => welcome,
@@ -183,12 +181,6 @@ impl Session {
         }
     }
 
-    pub(super) fn join_refused(&mut self, cx: &mut Context<'_>, request_id: u32, refused: &JoinRefused) {
-        if let Some(Pending::Join { channel, .. }) = self.taken(request_id) {
-            self.refuse(cx, &channel, &SubscribeError::from(refused));
-        }
-    }
-
     /// Says no twice: to those who listen on the channel, and in Pusher's own way.
     fn refuse(&mut self, cx: &mut Context<'_>, channel: &str, error: &SubscribeError) {
         cx.write(wire::subscription_error(channel, error.kind, &error.message, error.status));
@@ -213,14 +205,16 @@ impl Session {
                 &format!("No current subscription to channel {channel}, or subscription in progress"),
             );
         }
-        let channel: Arc<str> = Arc::from(&*request.channel);
-        let request_id = cx.request(SessionRequest::Leave(Arc::clone(&channel)));
-        self.pending = Some(Box::new(Pending::Leave { request_id, channel }));
+        cx.request(SessionRequest::Leave(Arc::from(&*request.channel)));
     }
 
-    pub(super) fn leave_refused(&mut self, cx: &mut Context<'_>, request_id: u32, refused: &JoinRefused) {
-        if let Some(Pending::Leave { channel, .. }) = self.taken(request_id) {
-            Self::error(cx, &format!("The subscription to channel {channel} could not be ended: {refused}"));
+    pub(super) fn has_left(&mut self, cx: &mut Context<'_>, channel: &ChannelKey, outcome: Result<(), LeaveFailed>) {
+        match outcome {
+            Ok(()) => self.memberships.remove(&channel.name),
+            Err(failed) => {
+                let name = shown(&channel.name);
+                Self::error(cx, &format!("The subscription to channel {name} could not be ended: {failed}"));
+            }
         }
     }
 }

@@ -5,6 +5,7 @@
 //! members, and watchers are in it as nobody. So a first session that comes and a last one that goes are told like any
 //! member's, from whichever node. What is told before all of the list is known goes into the first answer, which is one event.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use tidings_broker::{DeliveryMode, JoinRefused, Welcome};
@@ -25,25 +26,38 @@ const RETRY: Millis = 5_000;
 /// The error that says that the list is too long. The session is signed in all the same.
 const TOO_LONG: u16 = 4302;
 
-/// Whom a session watches, and what is known of them so far.
+/// Whom a session watches, and what is known of them so far. A list may be long, so nothing here goes through all of it for
+/// one user.
 #[derive(Debug, Default)]
 pub(super) struct Watch {
-    /// The watched, without the session's own user, who is online as long as it is asked.
-    users: Vec<Arc<str>>,
+    /// The watched, sorted, without the session's own user, who is online as long as it is asked.
+    users: Vec<Watched>,
+    /// The session's own user, if it is listed and the client has not been told of it.
+    itself: Option<Arc<str>>,
     /// Asked for, and not known yet.
-    open: Vec<u32>,
+    open: HashSet<u32>,
     /// Who could not be asked for, perhaps the session's own user among them: they are asked for again.
     unknown: Vec<Arc<str>>,
-    online: Vec<Arc<str>>,
-    offline: Vec<Arc<str>>,
+    /// Those of `users` that are to be told of in the next answer.
+    news: Vec<u32>,
+}
+
+#[derive(Debug)]
+struct Watched {
+    user: Arc<str>,
+    /// Whether that user is online, while the client has not been told.
+    is_online: Option<bool>,
 }
 
 impl Watch {
-    fn note(&mut self, user: Arc<str>, is_online: bool) {
-        for list in [&mut self.online, &mut self.offline] {
-            list.retain(|known| *known != user);
+    fn place(&self, user: &str) -> Option<usize> {
+        self.users.binary_search_by(|watched| (*watched.user).cmp(user)).ok()
+    }
+
+    fn note(&mut self, place: usize, is_online: bool) {
+        if self.users[place].is_online.replace(is_online).is_none() {
+            self.news.push(place as u32);
         }
-        if is_online { self.online.push(user) } else { self.offline.push(user) }
     }
 
     /// Takes a coming or going that belongs into the first answer.
@@ -53,13 +67,27 @@ impl Watch {
             ChannelMessage::Left(presence) => (presence, false),
             _ => return false,
         };
-        let user = presence.member.user.text();
-        let is_listed = self.online.contains(user) || self.offline.contains(user);
-        let takes = !self.open.is_empty() && presence.changes_users && is_listed;
-        if takes {
-            self.note(Arc::clone(user), is_online);
+        if self.open.is_empty() || !presence.changes_users {
+            return false;
         }
-        takes
+        let user = presence.member.user.text();
+        match self.place(user) {
+            Some(place) if self.users[place].is_online.is_some() => self.note(place, is_online),
+            _ => return self.itself.as_ref() == Some(user),
+        }
+        true
+    }
+
+    /// Who is online and who is offline of those whom the client has not been told of.
+    fn take_news(&mut self) -> [Vec<Arc<str>>; 2] {
+        let mut online: Vec<_> = self.itself.take().into_iter().collect();
+        let mut offline = Vec::new();
+        for place in std::mem::take(&mut self.news) {
+            let watched = &mut self.users[place as usize];
+            let list = if watched.is_online.take() == Some(true) { &mut online } else { &mut offline };
+            list.push(Arc::clone(&watched.user));
+        }
+        [online, offline]
     }
 }
 
@@ -70,37 +98,36 @@ impl Session {
         if limit == 0 {
             return;
         }
-        let mut watch = Watch::default();
+        // Each once, in the order of the list.
+        let mut listed: Vec<Arc<str>> = Vec::new();
         match watchlist(user_data) {
             Some(ids) if ids.iter().all(|id| is_valid_user(id)) => {
-                for id in &ids {
-                    // One more than may be watched: that the list is too long is known then, however long it is.
-                    if watch.users.len() > limit {
-                        break;
-                    }
-                    if !watch.users.iter().any(|known| **known == **id) {
-                        watch.users.push(Arc::from(&**id));
-                    }
-                }
+                let mut known = HashSet::new();
+                // One more than may be watched: that the list is too long is known then, however long it is.
+                let unique = ids.iter().filter(|id| known.insert(&***id)).take(limit + 1);
+                listed.extend(unique.map(|id| Arc::from(&**id)));
             }
             _ => Self::error(cx, "Invalid watchlist: send a list of user ids; nobody is watched"),
         }
-        if watch.users.len() > limit {
+        if listed.len() > limit {
             let message = format!("The watchlist is longer than {limit} users; the first {limit} are watched");
             cx.write(wire::error(Some(TOO_LONG), &message));
-            watch.users.truncate(limit);
+            listed.truncate(limit);
         }
-        if watch.users.contains(user) {
-            watch.users.retain(|watched| watched != user);
-            watch.online.push(Arc::clone(user));
-        }
+        let mut watch = Watch::default();
+        let count = listed.len();
+        listed.retain(|watched| watched != user);
+        watch.itself = (listed.len() < count).then(|| Arc::clone(user));
+        watch.users = listed.iter().map(|user| Watched { user: Arc::clone(user), is_online: None }).collect();
+        watch.users.sort_unstable_by(|a, b| a.user.cmp(&b.user));
         // A list that comes with another sign-in takes the place of the one before.
-        for dropped in self.watch.iter().flat_map(|before| &before.users).filter(|user| !watch.users.contains(user)) {
+        let before = self.watch.iter().flat_map(|before| &before.users);
+        for Watched { user: dropped, .. } in before.filter(|before| watch.place(&before.user).is_none()) {
             cx.request(SessionRequest::Leave(online(dropped).into()));
         }
         let own = Arc::new(Member { user: Arc::clone(user).into(), info: None });
-        watch.open.push(join(cx, user, Some(own)));
-        watch.open.extend(watch.users.iter().map(|watched| join(cx, watched, None)));
+        watch.open.insert(join(cx, user, Some(own)));
+        watch.open.extend(listed.iter().map(|watched| join(cx, watched, None)));
         self.watch = Some(Box::new(watch));
     }
 
@@ -113,15 +140,15 @@ impl Session {
         outcome: &Result<Welcome, JoinRefused>,
     ) {
         let Some(watch) = &mut self.watch else { return };
-        watch.open.retain(|open| *open != request_id);
-        let watched = watch.users.iter().find(|watched| ***watched == *user).cloned();
-        match (watched, outcome) {
-            (Some(watched), Ok(welcome)) => watch.note(watched, !welcome.members.is_empty()),
-            (_, Ok(_)) => {}
-            (_, Err(_)) => watch.unknown.push(Arc::from(user)),
+        watch.open.remove(&request_id);
+        match (outcome, watch.place(user)) {
+            (Ok(welcome), Some(place)) => watch.note(place, !welcome.members.is_empty()),
+            (Ok(_), None) => {}
+            (Err(_), _) => watch.unknown.push(Arc::from(user)),
         }
         if watch.open.is_empty() {
-            let (online, offline) = (std::mem::take(&mut watch.online), std::mem::take(&mut watch.offline));
+            watch.open = HashSet::new();
+            let [online, offline] = watch.take_news();
             if !online.is_empty() || !offline.is_empty() {
                 cx.write(wire::watchlist_events(&[("online", &online), ("offline", &offline)]));
             }
@@ -135,18 +162,18 @@ impl Session {
     pub(super) fn look_for_unknown(&mut self, cx: &mut Context<'_>) {
         let Some(watch) = &mut self.watch else { return };
         for user in std::mem::take(&mut watch.unknown) {
-            let is_watched = watch.users.contains(&user);
+            let is_watched = watch.place(&user).is_some();
             let own = (!is_watched).then(|| Arc::new(Member { user: Arc::clone(&user).into(), info: None }));
-            watch.open.push(join(cx, &user, own));
+            watch.open.insert(join(cx, &user, own));
         }
     }
 
     /// Comings and goings of `user` may have been missed: asks once more.
     pub(super) fn look_again(&mut self, cx: &mut Context<'_>, user: &str) {
         if let Some(watch) = &mut self.watch
-            && let Some(watched) = watch.users.iter().find(|watched| ***watched == *user)
+            && watch.place(user).is_some()
         {
-            watch.open.push(join(cx, watched, None));
+            watch.open.insert(join(cx, user, None));
         }
     }
 

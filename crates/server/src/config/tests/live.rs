@@ -50,6 +50,7 @@ fn what_is_written_holds_and_nothing_warns() {
             user_timeout: Duration::ZERO,
             inbox_bytes: 1 << 20,
             inbox_age: Duration::from_secs(1),
+            door_timeout: Duration::from_secs(5),
         },
         receive_buffer: 16 << 10,
         activity_timeout: 2,

@@ -239,8 +239,7 @@ fn a_refused_channel_is_told_and_the_others_go_on() {
         event("tidings.refused", "", r#"{"channel":"presence-a","reason":"as many members are present as may be: 1"}"#);
     assert_eq!(scene.received(), [told]);
     assert_eq!(scene.tester.ended(), None);
-    let response = SessionResponse::Join(Err(JoinRefused::NoProof));
-    scene.session.answered(&mut scene.tester.context(), 2, response);
+    scene.joined(2, "b", Err(JoinRefused::NoProof));
     let told =
         event("tidings.refused", "", r#"{"channel":"b","reason":"the channel asks for a proof, and none was given"}"#);
     assert_eq!(scene.received(), [told, event("tidings.close", "", r#"{"reason":"refused"}"#)]);
@@ -252,8 +251,7 @@ fn a_refused_channel_is_told_and_the_others_go_on() {
 fn a_broker_that_is_away_ends_the_stream_so_that_it_comes_back() {
     let mut scene = Scene::wanting(&[("a", true, at(1))]);
     scene.received();
-    let response = SessionResponse::Join(Err(JoinRefused::Unavailable));
-    scene.session.answered(&mut scene.tester.context(), 1, response);
+    scene.joined(1, "a", Err(JoinRefused::Unavailable));
     assert_eq!(scene.received(), [event("tidings.close", "", r#"{"reason":"unavailable"}"#)]);
     assert_eq!(scene.tester.ended(), Some(CloseWith::EndOfStream));
 }

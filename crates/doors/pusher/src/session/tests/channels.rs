@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde_json::{Value, json};
 use tidings_broker::{DeliveryMode, JoinRefused, Welcome};
-use tidings_live::{Proof, SessionProtocol, SessionRequest, SessionResponse};
+use tidings_live::{LeaveFailed, Proof, SessionProtocol, SessionRequest};
 use tidings_model::app::{App, AppLimits};
 use tidings_model::channel::{ChannelKey, ChannelOptions, UserId};
 use tidings_model::event::{Data, Event};
@@ -154,9 +154,8 @@ fn what_is_said_twice_is_answered() {
     assert!(client.say("pusher:unsubscribe", json!({"channel": "pub"})).is_empty());
     let (request_id, leave) = client.asked();
     assert!(matches!(leave, SessionRequest::Leave(name) if &*name == "pub"));
-    client.session.answered(&mut client.tester.context(), request_id, SessionResponse::Leave(Ok(())));
     let channel = client.key("pub");
-    client.session.left(&mut client.tester.context(), request_id, &channel);
+    client.session.left(&mut client.tester.context(), request_id, &channel, Ok(()));
     assert!(client.frames().is_empty(), "leaving has no response");
     let again = client.say("pusher:unsubscribe", json!({"channel": "pub"}));
     assert_eq!(error(&again, Value::Null), "No current subscription to channel pub, or subscription in progress");
@@ -174,7 +173,7 @@ fn a_session_is_in_so_many_channels_at_most() {
     client.say("pusher:unsubscribe", json!({"channel": "b"}));
     let (request_id, _) = client.asked();
     let channel = client.key("b");
-    client.session.left(&mut client.tester.context(), request_id, &channel);
+    client.session.left(&mut client.tester.context(), request_id, &channel, Ok(()));
     client.join("c", None);
 }
 
@@ -190,12 +189,6 @@ fn what_the_broker_refuses_is_told() {
         let mut client = Client::new();
         client.say("pusher:subscribe", json!({"channel": "closed"}));
         let (request_id, _) = client.asked_to_join();
-        client.session.answered(&mut client.tester.context(), request_id, SessionResponse::Join(Err(refusal.clone())));
-        let told = refused(&client.frames(), "closed");
-        assert_eq!((told.0.as_str(), told.1, told.2), (kind, status, refusal.to_string()));
-
-        client.say("pusher:subscribe", json!({"channel": "closed"}));
-        let (request_id, _) = client.asked_to_join();
         let channel = client.key("closed");
         client.session.joined(&mut client.tester.context(), request_id, &channel, Err(refusal.clone()));
         let told = refused(&client.frames(), "closed");
@@ -205,12 +198,12 @@ fn what_the_broker_refuses_is_told() {
     client.join("pub", None);
     client.say("pusher:unsubscribe", json!({"channel": "pub"}));
     let (request_id, _) = client.asked();
-    client.session.answered(
-        &mut client.tester.context(),
-        request_id,
-        SessionResponse::Leave(Err(JoinRefused::Unavailable)),
+    let channel = client.key("pub");
+    client.session.left(&mut client.tester.context(), request_id, &channel, Err(LeaveFailed));
+    assert_eq!(
+        error(&client.frames(), Value::Null),
+        "The subscription to channel pub could not be ended: channels cannot be left at the moment"
     );
-    error(&client.frames(), Value::Null);
     assert_eq!(client.say("pusher:unsubscribe", json!({"channel": "pub"})), Vec::<Value>::new(), "it may try again");
 }
 

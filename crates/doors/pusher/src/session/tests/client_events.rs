@@ -1,7 +1,7 @@
 //! What a client says to the others.
 
 use serde_json::{Value, json};
-use tidings_live::{ClientEvent, PublishRefused, SessionProtocol, SessionRequest, SessionResponse};
+use tidings_live::{ClientEvent, PublishRefused, SessionProtocol, SessionRequest};
 use tidings_model::app::{App, AppLimits};
 use tidings_model::event::Data;
 
@@ -25,7 +25,7 @@ fn frame(name: &str, channel: &str, data: Value) -> String {
 fn published(client: &mut Client) -> ClientEvent {
     match client.asked() {
         (request_id, SessionRequest::Publish(event)) => {
-            client.session.answered(&mut client.tester.context(), request_id, SessionResponse::Publish(Ok(())));
+            client.session.published(&mut client.tester.context(), request_id, Ok(()));
             assert!(client.frames().is_empty());
             event
         }
@@ -104,7 +104,7 @@ fn a_server_that_is_busy_says_so() {
         let mut client = client(app());
         client.send(&frame("client-x", "private-a", json!(1)));
         let (request_id, _) = client.asked();
-        client.session.answered(&mut client.tester.context(), request_id, SessionResponse::Publish(Err(refused)));
+        client.session.published(&mut client.tester.context(), request_id, Err(refused));
         error(&client.frames(), json!(4301));
         assert_eq!(client.ended(), None);
     }

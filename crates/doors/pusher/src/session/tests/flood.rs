@@ -87,8 +87,7 @@ fn what_an_apps_limits_refuse_is_noted() {
     for _ in 0..2 {
         client.send(r#"{"event":"client-x","channel":"private-a","data":1}"#);
         if let Some((request_id, _)) = client.tester.asked().pop() {
-            let published = tidings_live::SessionResponse::Publish(Ok(()));
-            client.session.answered(&mut client.tester.context(), request_id, published);
+            client.session.published(&mut client.tester.context(), request_id, Ok(()));
         }
     }
     assert_eq!(client.tester.refused(), [Refused::EventRate]);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 use tidings_broker::Welcome;
-use tidings_live::{SessionProtocol, SessionRequest, SessionResponse};
+use tidings_live::{SessionProtocol, SessionRequest};
 use tidings_model::channel::{Member, SessionId, UserId};
 use tidings_model::event::{Data, Event};
 use tidings_wire::{ChannelMessage, EncodedMessage, MemberChange, Publication};
@@ -69,7 +69,7 @@ fn what_a_client_says_bears_the_id_as_the_app_gave_it() {
     client.join("presence-c", Some(r#"{"user_id":10}"#));
     client.send(r#"{"event":"client-x","channel":"presence-c","data":{"n": 1.0}}"#);
     let (request_id, SessionRequest::Publish(said)) = client.asked() else { panic!("nothing was said") };
-    client.session.answered(&mut client.tester.context(), request_id, SessionResponse::Publish(Ok(())));
+    client.session.published(&mut client.tester.context(), request_id, Ok(()));
     assert_eq!(said.data, Data::json(r#"{"n": 1.0}"#));
     let event = Event {
         id: "1".to_owned(),
