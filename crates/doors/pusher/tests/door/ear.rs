@@ -5,7 +5,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use tidings_broker::{DeliveryMode, JoinRefused, Lost, Welcome};
 use tidings_live::{
-    CloseReason, Context, JoinRequest, Message, Proof, SessionProtocol, SessionRequest, SessionResponse,
+    CloseReason, Context, JoinRequest, LeaveFailed, Message, Proof, PublishRefused, SessionProtocol, SessionRequest,
 };
 use tidings_model::channel::{ChannelKey, Member, SessionId};
 use tidings_wire::EncodedMessage;
@@ -58,12 +58,12 @@ impl SessionProtocol for Ear {
         self.is_ready(cx);
     }
 
-    fn left(&mut self, _: &mut Context<'_>, _: u32, channel: &ChannelKey) {
+    fn left(&mut self, _: &mut Context<'_>, _: u32, channel: &ChannelKey, _: Result<(), LeaveFailed>) {
         panic!("nobody has asked to leave {channel:?}");
     }
 
-    fn answered(&mut self, _: &mut Context<'_>, _: u32, response: SessionResponse) {
-        panic!("nobody has asked for {response:?}");
+    fn published(&mut self, _: &mut Context<'_>, _: u32, outcome: Result<(), PublishRefused>) {
+        panic!("nobody has published: {outcome:?}");
     }
 
     fn said(&mut self, cx: &mut Context<'_>, prepared: &Arc<EncodedMessage>) {
