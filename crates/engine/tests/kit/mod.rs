@@ -2,13 +2,14 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tidings_courier::egress::EgressConfig;
 use tidings_door_api::Api;
 use tidings_door_pusher::Pusher;
 use tidings_engine::{Config, Door, Engine};
 use tidings_model::app::App;
+use tidings_model::clock::Stopwatch;
 use tidings_model::secret::SecretString;
 
 /// What a test waits for at most.
@@ -32,9 +33,9 @@ pub(crate) async fn engine(folder: &Path) -> Engine {
 /// Waits until `is_so`, and fails with what `told` says.
 #[track_caller]
 pub(crate) fn eventually(mut is_so: impl FnMut() -> bool, told: impl FnOnce() -> String) {
-    let until = Instant::now() + PATIENCE;
+    let waited = Stopwatch::start();
     while !is_so() {
-        if Instant::now() > until {
+        if waited.elapsed() > PATIENCE {
             panic!("{}", told());
         }
         std::thread::sleep(Duration::from_millis(5));
