@@ -10,6 +10,7 @@
 mod clock;
 mod common;
 mod disk;
+mod faults;
 mod files;
 mod holder;
 mod kill;

@@ -129,9 +129,6 @@ impl Bus {
             BrokerError::Overloaded => PublishRefused::Overloaded,
             BrokerError::Unavailable => PublishRefused::Unavailable,
         };
-        if self.shared.supervisor.has_failed() {
-            return Err(PublishRefused::Unavailable);
-        }
         if self.shared.broker.overloaded() {
             return Err(PublishRefused::Overloaded);
         }

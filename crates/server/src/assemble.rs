@@ -15,6 +15,7 @@ use tidings_door_pusher::{KeepAlive, Pusher};
 use tidings_engine::{Config, Door, Engine, StoreConfig};
 use tidings_store::postgres;
 use tidings_store::sqlite::{SqliteStore, Sync};
+use tidings_supervisor::Supervisor;
 
 use crate::accept::NoRoom;
 use crate::config::app_file::LikeConfig;
@@ -96,8 +97,8 @@ impl Assembled {
     }
 
     /// How it is, for other machines; with the server's own metrics besides the engine's.
-    pub(crate) fn vitals(&self, registry: Registry) -> impl Vitals + use<> {
-        EngineVitals { engine: self.0.clone(), registry }
+    pub(crate) fn vitals(&self, registry: Registry, supervisor: Supervisor) -> impl Vitals + use<> {
+        EngineVitals { engine: self.0.clone(), registry, supervisor }
     }
 
     /// Sends live sessions elsewhere, spread over most of `grace`.
@@ -116,15 +117,19 @@ struct EngineVitals {
     engine: Engine,
     /// What the server counts itself.
     registry: Registry,
+    /// Owns the server's own work.
+    supervisor: Supervisor,
 }
 
 impl Vitals for EngineVitals {
     fn readiness(&self) -> Pin<Box<dyn Future<Output = (bool, Value)> + Send + '_>> {
         Box::pin(async {
             let now = self.engine.readiness().await;
+            let failure = now.failure.clone().or_else(|| Some(self.supervisor.failure()?.to_string()));
+            let ready = now.is_ready() && failure.is_none();
             let details = json!({
-                "ready": now.is_ready(),
-                "failure": now.failure,
+                "ready": ready,
+                "failure": failure,
                 "store": now.store,
                 "store_error": now.store_error,
                 "nodes": now.nodes,
@@ -138,7 +143,7 @@ impl Vitals for EngineVitals {
                 "attempts_in_flight": now.in_flight,
                 "held_bytes": now.held_bytes,
             });
-            (now.is_ready(), details)
+            (ready, details)
         })
     }
 

@@ -100,7 +100,7 @@ pub(crate) async fn run(args: ServeArgs, env: &dyn Strings) -> anyhow::Result<()
     let stopping = Stopping::default();
     let metrics = accept::Metrics::default();
     metrics.register(&mut registry);
-    let vitals = Arc::new(engine.vitals(registry));
+    let vitals = Arc::new(engine.vitals(registry, supervisor.clone()));
     let machines = match machines_listen {
         Some(address) => {
             Some(machines::Beside::start(address, machines::detailed(&vitals, &stopping), &supervisor).await?)
@@ -140,7 +140,9 @@ pub(crate) async fn run(args: ServeArgs, env: &dyn Strings) -> anyhow::Result<()
         name = engine.failed() => Some(name),
         failure = supervisor.failed() => Some(failure.name.as_ref().to_owned()),
     };
-    stopping.set();
+    if failed.is_none() {
+        stopping.set();
+    }
     if !delay.is_zero() {
         tracing::info!(?delay, "stopping: /readyz says so; the listener closes after shutdown_delay");
         tokio::time::sleep(delay).await;

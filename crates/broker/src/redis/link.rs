@@ -12,6 +12,7 @@ use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, PushInfo, RedisError, Value};
 use tidings_model::channel::ChannelKey;
 use tidings_model::clock::millis;
+use tidings_supervisor::fault;
 
 use super::core::{Core, random};
 use super::reply::{Reply, bytes};
@@ -62,6 +63,7 @@ pub(super) async fn keep(core: Weak<Core>, master: Arc<Master>) {
     let mut failures = 0;
     loop {
         let Some(core) = core.upgrade() else { return };
+        fault::point("redis-link");
         let connected = tokio::time::timeout(core.settings.timeout, connect(&core, &master, &mut node_state)).await;
         match connected.unwrap_or(Err(LinkError::Timeout)) {
             Ok(conn) => {
