@@ -2,12 +2,12 @@
 //! all that is lost.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tidings_testkit::{Answer, Api, PusherSession, Receiver, Server, ServerBuilder, eventually};
+use tidings_testkit::{Answer, Api, Cluster, PusherSession, Receiver, Server, ServerBuilder, eventually};
 use tokio::task::JoinSet;
 
 use crate::common::{LATER, SOON, counts, delivery, drained, hook, listener, local, logged, publish};
@@ -42,17 +42,17 @@ struct Faulty {
 }
 
 impl Faulty {
-    /// These points are armed from the start.
-    async fn start(points: &str) -> Self {
+    /// With these lines in its config besides.
+    async fn start(lines: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("faults");
-        fs::write(&file, points).unwrap();
-        let server = Self::builder(&file).start().await;
+        fs::write(&file, "").unwrap();
+        let server = Self::builder(&file, lines).start().await;
         Self { server, file, _dir: dir }
     }
 
-    fn builder(file: &std::path::Path) -> ServerBuilder {
-        local().alone().config(CONFIG).env("TIDINGS_FAULTS", file.to_str().unwrap())
+    fn builder(file: &Path, lines: &str) -> ServerBuilder {
+        local().alone().config(CONFIG.to_owned() + lines).env("TIDINGS_FAULTS", file.to_str().unwrap())
     }
 
     /// Arms these points and no others.
@@ -88,10 +88,10 @@ async fn stir(server: &Server, partner: &Receiver) -> Vec<PusherSession> {
 }
 
 /// One loop panics. What was acknowledged before is there after the next start.
-async fn loop_panics(name: &'static str) {
+async fn loop_panics(name: &'static str, lines: String) {
     let partner = Receiver::start();
     partner.respond("/gone", Answer::status(410));
-    let mut faulty = Faulty::start("").await;
+    let mut faulty = Faulty::start(&lines).await;
     let api = faulty.server.api();
     hook(&api, "box.opened").await;
     listener(&api, json!({"url": partner.url("/in"), "hooks": ["box.opened"]})).await;
@@ -172,10 +172,19 @@ async fn a_loop_that_panics_ends_the_server_in_order_and_loses_nothing() {
         if running.len() >= 4 {
             running.join_next().await.unwrap().unwrap();
         }
-        running.spawn(loop_panics(name));
+        running.spawn(loop_panics(name, String::new()));
     }
     while let Some(ended) = running.join_next().await {
         ended.unwrap();
+    }
+}
+
+// covers: G411
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn so_does_one_of_those_that_several_nodes_need() {
+    for name in ["store-publisher", "node-membership", "catalogue-sync", "redis-link"] {
+        let cluster = Cluster::new().await;
+        loop_panics(name, cluster.lines()).await;
     }
 }
 
@@ -185,7 +194,7 @@ async fn a_loop_that_panics_at_once_ends_the_server_as_well() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("faults");
     fs::write(&file, "reconciliation").unwrap();
-    let exit = Faulty::builder(&file).run_to_exit().await.expect_code(1);
+    let exit = Faulty::builder(&file, "").run_to_exit().await.expect_code(1);
     assert!(exit.stderr.contains("the server has failed: reconciliation had ended"), "{}", exit.stderr);
 }
 

@@ -63,7 +63,6 @@ pub(super) async fn keep(core: Weak<Core>, master: Arc<Master>) {
     let mut failures = 0;
     loop {
         let Some(core) = core.upgrade() else { return };
-        fault::point("redis-link");
         let connected = tokio::time::timeout(core.settings.timeout, connect(&core, &master, &mut node_state)).await;
         match connected.unwrap_or(Err(LinkError::Timeout)) {
             Ok(conn) => {
@@ -214,6 +213,7 @@ async fn serve(core: &Arc<Core>, master: &Master) -> bool {
             () = conn.broken.notified() => break,
             _ = every.tick() => {}
         }
+        fault::point("redis-link");
         let mut connection = conn.multiplexed.clone();
         let beat = Heartbeat::send(core, &mut connection, &conn.server, &conn.node);
         let beat = match tokio::time::timeout(core.settings.timeout, beat).await.unwrap_or(Err(LinkError::Timeout)) {
