@@ -13,7 +13,7 @@ use axum::routing::get;
 use bytes::Bytes;
 use http::header::{CONNECTION, HeaderName, HeaderValue, SEC_WEBSOCKET_ACCEPT, UPGRADE};
 use http::{HeaderMap, StatusCode};
-use tidings_broker::{DeliveryMode, JoinRefused, Lost, Welcome};
+use tidings_broker::{Action, DeliveryMode, JoinRefused, Lost, Welcome};
 use tidings_bus::Bus;
 use tidings_courier::Delivery;
 use tidings_courier::egress::Response;
@@ -172,6 +172,14 @@ impl SessionProtocol for LineSession {
     }
 
     fn woken(&mut self, _: &mut Context<'_>) {}
+
+    fn ordered(&mut self, cx: &mut Context<'_>, action: &Action) {
+        match action {
+            Action::Send(bytes) => cx.write(ws::text(bytes)),
+            Action::Disconnect { code, reason } => cx.close(code.unwrap_or(1000), reason.clone().unwrap_or_default()),
+            other => tell(cx, &format!("what is {other:?}?")),
+        }
+    }
 
     fn closing(&mut self, cx: &mut Context<'_>, _: CloseReason) {
         cx.close(1001, "bye");

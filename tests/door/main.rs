@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use http::Request;
 use serde_json::json;
+use tidings_broker::{Action, SessionOrder};
 use tidings_courier::egress::EgressConfig;
 use tidings_door_api::Api;
 use tidings_engine::{Config, Door, Engine};
@@ -131,6 +132,11 @@ async fn its_sessions_join_hear_say_and_ask() {
     assert_eq!(one.ask("shout wake up"), "WAKE UP");
     assert_eq!(one.ask("leave news"), "left news");
     assert_eq!(one.ask("dance"), "what?");
+    let order = |action| engine.bus().order(SessionOrder::to_all("1".into(), action));
+    order(Action::Send("for all".into())).await.unwrap();
+    for client in [&mut one, &mut other] {
+        assert_eq!(client.next(), "for all");
+    }
     engine.stop(GRACE).await;
     let Message::Close(Some(close)) = other.socket.read().unwrap() else { panic!("not closed") };
     assert_eq!((u16::from(close.code), close.reason.as_str()), (1001, "bye"));

@@ -9,7 +9,8 @@ use tidings_model::event::Event;
 use tidings_model::id::AppId;
 use tidings_wire::EncodedMessage;
 
-use crate::shard_message::{Control, DeliveryMode, SessionRef};
+use crate::session_order::SessionOrder;
+use crate::shard_message::{DeliveryMode, SessionRef};
 
 /// Why a broker did not do something. Nothing of it was done.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -228,10 +229,10 @@ pub trait Broker: Send + Sync + 'static {
     ///
     /// # Errors
     /// [`BrokerError`].
-    async fn control(&self, control: Control) -> Result<(), BrokerError>;
+    async fn order(&self, order: SessionOrder) -> Result<(), BrokerError>;
 
     /// Gives an order to this node's shards alone.
-    fn control_here(&self, control: Control);
+    fn order_here(&self, order: SessionOrder);
 
     /// Drops what has expired, a part of it at a time, and tells numbers of subscriptions that are owed. Called every second.
     async fn sweep(&self);

@@ -12,12 +12,19 @@ use tidings_model::channel::{Member, SessionId, UserId};
 use tidings_model::event::{Data, Event};
 use tidings_model::id::AppId;
 
-use crate::shard_message::{Control, Who};
+use crate::session_order::{Action, SessionOrder, Who};
 
 const VERSION: u8 = 1;
 const NONE: u32 = u32::MAX;
 /// Tags what is about a user whose id is a number. Nodes of 0.1.0 look at the first tagged field alone, so it comes first.
 const NUMBER: u8 = b'n';
+/// Tags of orders: the session that is left alone, a code and a reason to close with, a channel, a time, bytes.
+const EXCEPT: u8 = b'x';
+const CODE: u8 = b'c';
+const REASON: u8 = b'r';
+const CHANNEL: u8 = b'h';
+const UNTIL: u8 = b'u';
+const BYTES: u8 = b'b';
 
 /// What is said: an event, and what its publisher said with it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -178,53 +185,98 @@ pub(crate) fn read_member(bytes: &[u8]) -> Option<Arc<Member>> {
     Some(Arc::new(Member { user: input.user(user)?, info }))
 }
 
-/// An order, as bytes.
-pub(crate) fn control(control: &Control) -> Vec<u8> {
+/// An order, as bytes: its kind and its app; to whom it goes, but for those kinds that always go to all; and what it brings,
+/// in tagged fields. Nodes of 0.1.0 know `disconnect`, `shut` and `renew`, and no tags.
+pub(crate) fn order(order: &SessionOrder) -> Vec<u8> {
     let mut out = Writer::new();
-    match control {
-        Control::Disconnect { app, who } => {
-            out.field(b"disconnect");
-            out.field(app.as_str().as_bytes());
-            match who {
-                Who::Session(session) => {
-                    out.field(b"session");
-                    out.field(session.to_string().as_bytes());
-                }
-                Who::User(user) => {
-                    out.field(b"user");
-                    out.field(user.as_bytes());
-                }
+    let kind: &[u8] = match &order.action {
+        Action::Disconnect { .. } => b"disconnect",
+        Action::Shut => b"shut",
+        Action::Renew => b"renew",
+        Action::Subscribe(_) => b"subscribe",
+        Action::Unsubscribe(_) => b"unsubscribe",
+        Action::Refresh(_) => b"refresh",
+        Action::Send(_) => b"send",
+    };
+    out.field(kind);
+    out.field(order.app.as_str().as_bytes());
+    if !goes_to_all(kind) {
+        let (whom, id) = match &order.to {
+            Who::Session(session) => ("session", session.to_string()),
+            Who::User(user) => ("user", user.as_ref().to_owned()),
+            Who::All => ("all", String::new()),
+        };
+        out.field(whom.as_bytes());
+        out.field(id.as_bytes());
+    }
+    if let Some(except) = order.except {
+        out.tagged(EXCEPT, except.to_string().as_bytes());
+    }
+    match &order.action {
+        Action::Disconnect { code, reason } => {
+            if let Some(code) = code {
+                out.tagged(CODE, &code.to_be_bytes());
+            }
+            if let Some(reason) = reason {
+                out.tagged(REASON, reason.as_bytes());
             }
         }
-        Control::Shut { app } => {
-            out.field(b"shut");
-            out.field(app.as_str().as_bytes());
+        Action::Shut | Action::Renew => {}
+        Action::Subscribe(channel) | Action::Unsubscribe(channel) => out.tagged(CHANNEL, channel.as_bytes()),
+        Action::Refresh(until) => {
+            if let Some(until) = until {
+                out.tagged(UNTIL, &until.to_be_bytes());
+            }
         }
-        Control::Renew { app } => {
-            out.field(b"renew");
-            out.field(app.as_str().as_bytes());
-        }
+        Action::Send(bytes) => out.tagged(BYTES, bytes),
     }
     out.0
 }
 
+fn goes_to_all(kind: &[u8]) -> bool {
+    matches!(kind, b"shut" | b"renew")
+}
+
 /// An order, read back; `None` also for a kind that only a newer version knows.
-pub(crate) fn read_control(bytes: &[u8]) -> Option<Control> {
+pub(crate) fn read_order(bytes: &[u8]) -> Option<SessionOrder> {
     let mut input = Reader::new(bytes)?;
-    let order = input.text()?;
+    let kind = input.text()?;
     let app = AppId::from(input.text()?);
-    match order {
-        "disconnect" => {}
-        "shut" => return Some(Control::Shut { app }),
-        "renew" => return Some(Control::Renew { app }),
-        _ => return None,
-    }
-    let who = match (input.text()?, input.text()?) {
-        ("session", id) => Who::Session(id.parse().ok()?),
-        ("user", user) => Who::User(user.into()),
+    let to = if goes_to_all(kind.as_bytes()) {
+        Who::All
+    } else {
+        match (input.text()?, input.text()?) {
+            ("session", id) => Who::Session(id.parse().ok()?),
+            ("user", user) => Who::User(user.into()),
+            ("all", _) => Who::All,
+            _ => return None,
+        }
+    };
+    let mut tags: [Option<&[u8]>; 128] = [None; 128];
+    input.tagged(|tag, value| {
+        if let Some(known) = tags.get_mut(usize::from(tag)) {
+            *known = Some(value);
+        }
+    })?;
+    let tag = |tag: u8| tags.get(usize::from(tag)).copied().flatten();
+    let text = |name: u8| tag(name).map(std::str::from_utf8).transpose().ok();
+    let except = text(EXCEPT)?.map(str::parse).transpose().ok()?;
+    let action = match kind {
+        "disconnect" => Action::Disconnect {
+            code: tag(CODE).map(|code| code.try_into().map(u16::from_be_bytes)).transpose().ok()?,
+            reason: text(REASON)?.map(str::to_owned),
+        },
+        "shut" => Action::Shut,
+        "renew" => Action::Renew,
+        "subscribe" => Action::Subscribe(text(CHANNEL)??.to_owned()),
+        "unsubscribe" => Action::Unsubscribe(text(CHANNEL)??.to_owned()),
+        "refresh" => {
+            Action::Refresh(tag(UNTIL).map(|until| until.try_into().map(i64::from_be_bytes)).transpose().ok()?)
+        }
+        "send" => Action::Send(Bytes::copy_from_slice(tag(BYTES)?)),
         _ => return None,
     };
-    Some(Control::Disconnect { app, who })
+    Some(SessionOrder { app, to, except, action })
 }
 
 #[cfg(test)]
@@ -232,6 +284,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    const KNOWN: [u8; 7] = [NUMBER, EXCEPT, CODE, REASON, CHANNEL, UNTIL, BYTES];
 
     fn text() -> impl Strategy<Value = String> {
         ".{0,12}"
@@ -272,7 +326,7 @@ mod tests {
         ) {
             let add = |bytes: Vec<u8>| {
                 let mut out = Writer(bytes);
-                added.iter().filter(|(tag, _)| *tag != NUMBER).for_each(|(tag, value)| out.tagged(*tag, value));
+                added.iter().filter(|(tag, _)| !KNOWN.contains(tag)).for_each(|(tag, value)| out.tagged(*tag, value));
                 // One without even a tag.
                 out.field(b"");
                 out.0
@@ -282,14 +336,13 @@ mod tests {
             prop_assert_eq!(read.as_ref().map(|read| read.user.is_number()), Some(user.is_number()));
             prop_assert_eq!(read.as_deref(), Some(&member_shown));
             prop_assert_eq!(read_event(&add(event(&said)), &"1".into()), Some(said));
-            let order = Control::Disconnect { app: "1".into(), who: Who::User(user.as_ref().into()) };
-            let read = read_control(&add(control(&order)));
-            prop_assert_eq!(read.map(|read| format!("{read:?}")), Some(format!("{order:?}")));
+            let to = SessionOrder::disconnect("1".into(), Who::User(user.as_ref().into()));
+            prop_assert_eq!(read_order(&add(order(&to))), Some(to));
         }
 
         #[test]
         fn whatever_comes_in_is_read_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..60)) {
-            let _ = (read_event(&bytes, &"1".into()), read_member(&bytes), read_control(&bytes));
+            let _ = (read_event(&bytes, &"1".into()), read_member(&bytes), read_order(&bytes));
         }
 
         #[test]
@@ -313,12 +366,26 @@ mod tests {
 
     #[test]
     fn an_order_reads_back() {
-        for who in [Who::User("ann".into()), Who::Session(SessionId::from_random([9; 16]))] {
-            let order = Control::Disconnect { app: "1".into(), who };
-            assert_eq!(format!("{:?}", read_control(&control(&order)).unwrap()), format!("{order:?}"));
+        let actions = [
+            Action::Disconnect { code: None, reason: None },
+            Action::Disconnect { code: Some(4_501), reason: Some("enough".to_owned()) },
+            Action::Subscribe("news".to_owned()),
+            Action::Unsubscribe(String::new()),
+            Action::Refresh(None),
+            Action::Refresh(Some(-5)),
+            Action::Send(Bytes::from_static(b"\0frame")),
+        ];
+        for action in actions {
+            for to in [Who::User("ann".into()), Who::Session(SessionId::from_random([9; 16])), Who::All] {
+                for except in [None, Some(SessionId::from_random([8; 16]))] {
+                    let there = SessionOrder { app: "1".into(), to: to.clone(), except, action: action.clone() };
+                    assert_eq!(read_order(&order(&there)), Some(there));
+                }
+            }
         }
-        for order in [Control::Shut { app: "1".into() }, Control::Renew { app: "1".into() }] {
-            assert_eq!(format!("{:?}", read_control(&control(&order)).unwrap()), format!("{order:?}"));
+        for action in [Action::Shut, Action::Renew] {
+            let there = SessionOrder::to_all("1".into(), action);
+            assert_eq!(read_order(&order(&there)), Some(there));
         }
     }
 }

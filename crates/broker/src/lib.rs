@@ -11,6 +11,7 @@ mod broker;
 mod codec;
 mod memory;
 mod redis;
+mod session_order;
 mod shard_message;
 mod subscribers;
 #[cfg(test)]
@@ -23,7 +24,8 @@ pub use broker::{
 };
 pub use memory::{MemoryBroker, MemoryLimits, Sizes};
 pub use redis::{RedisBroker, RedisSettings, RedisUrlError};
+pub use session_order::{Action, SessionOrder, Who};
 pub use shard_message::{
-    Control, DeliveryMode, JoinRefused, Joined, Left, Lost, Recovery, SessionRef, ShardMessage, Shards, Welcome, Who,
+    DeliveryMode, JoinRefused, Joined, Left, Lost, Recovery, SessionRef, ShardMessage, Shards, Welcome,
 };
 pub use transition_sink::{DiscardTransitions, TransitionSink};

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use tidings_model::channel::{ChannelKey, Member, Position, SessionId};
-use tidings_model::id::AppId;
 use tidings_wire::{EncodedMessage, Encoding};
+
+use crate::session_order::SessionOrder;
 
 /// Where a session is on this node. Another session may get the slot later, in another life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -42,8 +43,8 @@ pub enum ShardMessage {
     Left(Left),
     /// Messages of a channel are lost to every session of the shard that is in it.
     Lost(Arc<Lost>),
-    /// A command about sessions, which may be on any shard.
-    Control(Arc<Control>),
+    /// An order to sessions, which may be on any shard.
+    Order(Arc<SessionOrder>),
 }
 
 /// The result of a join.
@@ -133,37 +134,6 @@ pub struct Lost {
     pub publications: bool,
     /// Members may have joined or left.
     pub members: bool,
-}
-
-/// A command about sessions, on whichever node they are.
-#[derive(Debug, Clone)]
-pub enum Control {
-    /// Ends sessions.
-    Disconnect {
-        /// Their app.
-        app: AppId,
-        /// Which of its sessions.
-        who: Who,
-    },
-    /// Ends all sessions of an app that is no longer served.
-    Shut {
-        /// The app.
-        app: AppId,
-    },
-    /// Makes all sessions of an app reconnect, because the app has changed.
-    Renew {
-        /// The app.
-        app: AppId,
-    },
-}
-
-/// Which sessions of an app.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Who {
-    /// This one.
-    Session(SessionId),
-    /// All of this user's.
-    User(Arc<str>),
 }
 
 /// The shards of this node, as a broker sees them. It calls them under a channel's lock, so they only append to queues.

@@ -3,8 +3,7 @@
 use std::sync::Arc;
 
 use serde_json::Value;
-use tidings_broker::Control;
-use tidings_model::id::AppId;
+use tidings_broker::{Action, SessionOrder};
 use tidings_store::StoreError;
 use tidings_store::catalogue::AppRecord;
 use tidings_supervisor::fault;
@@ -144,15 +143,15 @@ pub(crate) async fn tell_sessions(bus: Bus) {
         bus.apps().shake.notified().await;
         fault::point("app-changes");
         for (app, shaken) in bus.apps().take_shaken() {
-            bus.shared.broker.control_here(control(app, shaken));
+            bus.shared.broker.order_here(SessionOrder::to_all(app, action(shaken)));
         }
     }
 }
 
-fn control(app: AppId, shaken: Shaken) -> Control {
+fn action(shaken: Shaken) -> Action {
     match shaken {
-        Shaken::Shut => Control::Shut { app },
-        Shaken::Renewed => Control::Renew { app },
+        Shaken::Shut => Action::Shut,
+        Shaken::Renewed => Action::Renew,
     }
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidings_broker::{BrokerError, Control, Join, JoinRefused, Leave, Publish, PublishOutcome, Who};
+use tidings_broker::{BrokerError, Join, JoinRefused, Leave, Publish, PublishOutcome, SessionOrder};
 use tidings_live::{
     ClientEvent, JoinRequest, LeaveFailed, Proof, PublishRefused, RequestContext, RequestHandler, ResponseFuture,
 };
@@ -11,7 +11,7 @@ use tidings_model::app::App;
 use tidings_model::channel::{ChannelKey, ChannelOptions, Member};
 use tidings_model::event::Event;
 use tidings_model::hook::FieldsFor;
-use tidings_model::id::{AppId, new_id};
+use tidings_model::id::new_id;
 use tidings_model::pattern::check_event_name;
 use tidings_model::policy::{self, Access};
 
@@ -24,12 +24,12 @@ const TRIES: u32 = 50;
 const PAUSE: Duration = Duration::from_millis(100);
 
 impl Bus {
-    /// Ends sessions of an app, on every node.
+    /// Orders something of sessions of an app, on every node.
     ///
     /// # Errors
     /// What the broker answers.
-    pub async fn disconnect(&self, app: &AppId, who: Who) -> Result<(), BrokerError> {
-        self.shared.broker.control(Control::Disconnect { app: app.clone(), who }).await
+    pub async fn order(&self, order: SessionOrder) -> Result<(), BrokerError> {
+        self.shared.broker.order(order).await
     }
 
     /// Says an event that is not logged, in each of its channels, in the order in which it names them.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tidings_broker::{JoinRefused, Lost, Welcome};
+use tidings_broker::{Action, JoinRefused, Lost, Welcome};
 use tidings_model::channel::{ChannelKey, SessionId};
 use tidings_model::clock::Millis;
 use tidings_wire::EncodedMessage;
@@ -29,7 +29,7 @@ pub enum CloseReason {
     Restarting,
     /// The client did not read fast enough, and its queue is full.
     Slow,
-    /// The app ended it ([`tidings_broker::Control::Disconnect`]).
+    /// The app ended it ([`Action::Disconnect`]).
     Disconnected,
     /// The app is not served any more.
     Shut,
@@ -71,6 +71,14 @@ pub trait SessionProtocol: Send {
 
     /// The time that was set with [`Context::wake_at`] has come (within half a second).
     fn woken(&mut self, cx: &mut Context<'_>);
+
+    /// The app orders something of the session. Orders that end it for the server's own reasons come as
+    /// [`closing`](Self::closing); what a protocol does not know it passes over.
+    fn ordered(&mut self, cx: &mut Context<'_>, action: &Action) {
+        if matches!(action, Action::Disconnect { .. }) {
+            self.closing(cx, CloseReason::Disconnected);
+        }
+    }
 
     /// The server ends the session: the protocol says so in its own way, with [`Context::close`] or [`Context::end`] last.
     fn closing(&mut self, cx: &mut Context<'_>, why: CloseReason);

@@ -31,7 +31,8 @@ use crate::broker::{
     Broker, BrokerError, Cached, ChannelFilter, ChannelState, History, HistoryRange, Join, LOOKED_AT, Leave, Publish,
     PublishOutcome,
 };
-use crate::shard_message::{Control, ShardMessage, Shards};
+use crate::session_order::SessionOrder;
+use crate::shard_message::{ShardMessage, Shards};
 use crate::transition_sink::{self, DiscardTransitions, TransitionSink};
 use budget::Budgets;
 pub use budget::MemoryLimits;
@@ -303,15 +304,15 @@ impl Broker for MemoryBroker {
         Ok(self.look(key, |channel, now| channel.cached(now)).flatten())
     }
 
-    async fn control(&self, control: Control) -> Result<(), BrokerError> {
-        self.control_here(control);
+    async fn order(&self, order: SessionOrder) -> Result<(), BrokerError> {
+        self.order_here(order);
         Ok(())
     }
 
-    fn control_here(&self, control: Control) {
-        let control = Arc::new(control);
+    fn order_here(&self, order: SessionOrder) {
+        let order = Arc::new(order);
         for shard in 0..self.shards.count() {
-            self.shards.send(shard, ShardMessage::Control(Arc::clone(&control)));
+            self.shards.send(shard, ShardMessage::Order(Arc::clone(&order)));
         }
     }
 

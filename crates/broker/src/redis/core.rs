@@ -21,7 +21,8 @@ use super::servers::{Master, RedisConnection, Servers, is_not_master, is_redirec
 use super::settings::RedisSettings;
 use super::{keys, transitions};
 use crate::broker::{BrokerError, LOOKED_AT};
-use crate::shard_message::{Control, ShardMessage, Shards};
+use crate::session_order::SessionOrder;
+use crate::shard_message::{ShardMessage, Shards};
 use crate::transition_sink::{self, TransitionSink};
 
 const PARTITIONS: usize = 64;
@@ -253,10 +254,10 @@ impl Core {
     }
 
     /// Hands an order to every shard of this node.
-    pub(super) fn control(&self, control: Control) {
-        let control = Arc::new(control);
+    pub(super) fn order(&self, order: SessionOrder) {
+        let order = Arc::new(order);
         for shard in 0..self.shards.count() {
-            self.shards.send(shard, ShardMessage::Control(Arc::clone(&control)));
+            self.shards.send(shard, ShardMessage::Order(Arc::clone(&order)));
         }
     }
 

@@ -53,7 +53,8 @@ use crate::broker::{
     PublishOutcome,
 };
 use crate::codec::{self, PublishedEvent};
-use crate::shard_message::{Control, Shards};
+use crate::session_order::SessionOrder;
+use crate::shard_message::Shards;
 use crate::transition_sink::TransitionSink;
 use arguments::Arguments;
 use core::Core;
@@ -264,18 +265,18 @@ impl Broker for RedisBroker {
         reply.cached(key).ok_or(BrokerError::Unavailable)
     }
 
-    async fn control(&self, control: Control) -> Result<(), BrokerError> {
+    async fn order(&self, order: SessionOrder) -> Result<(), BrokerError> {
         // Any server tells it to all nodes.
         let conn =
             self.core.servers().all().iter().find_map(|master| master.connection()).ok_or(BrokerError::Unavailable)?;
         let _turn = self.turn().await?;
         let mut command = redis::cmd(conn.server.publish_command());
-        command.arg(conn.server.keyspace.control()).arg(codec::control(&control));
+        command.arg(conn.server.keyspace.control()).arg(codec::order(&order));
         self.core.send(&conn, &command).await.map(|_: Value| ())
     }
 
-    fn control_here(&self, control: Control) {
-        self.core.control(control);
+    fn order_here(&self, order: SessionOrder) {
+        self.core.order(order);
     }
 
     async fn sweep(&self) {

@@ -34,8 +34,8 @@ pub(super) fn received(core: &Arc<Core>, conn: &RedisConnection, push: &PushInfo
 fn message(core: &Arc<Core>, conn: &RedisConnection, pubsub_channel: &[u8], payload: &[u8]) {
     let Ok(pubsub_channel) = std::str::from_utf8(pubsub_channel) else { return };
     let Some(key) = keys::channel(pubsub_channel) else {
-        match codec::read_control(payload) {
-            Some(control) => core.control(control),
+        match codec::read_order(payload) {
+            Some(order) => core.order(order),
             None => core.passed_over("order"),
         }
         return;

@@ -6,7 +6,8 @@ use tidings_model::channel::ChannelKey;
 
 use super::{World, at, session};
 use crate::broker::{BrokerError, Join, Leave, Occupancy, Publish, PublishOutcome};
-use crate::shard_message::{Control, SessionRef, Who};
+use crate::session_order::{SessionOrder, Who};
+use crate::shard_message::SessionRef;
 
 pub(crate) async fn a_session_hears_what_comes_after_its_welcome(world: &mut World) {
     assert_eq!(world.publish("e0").await, Occupancy::default());
@@ -108,9 +109,9 @@ pub(crate) async fn apps_do_not_hear_each_other(world: &mut World) {
 }
 
 pub(crate) async fn orders_reach_every_shard(world: &mut World) {
-    let control = Control::Disconnect { app: "1".into(), who: Who::User(Arc::from("ann")) };
-    let line = format!("{control:?}");
-    world.broker.control(control).await.unwrap();
+    let order = SessionOrder::disconnect("1".into(), Who::User(Arc::from("ann")));
+    let line = format!("{order:?}");
+    world.broker.order(order).await.unwrap();
     world.tells(&[&line], &[&line]).await;
 }
 

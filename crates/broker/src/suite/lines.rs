@@ -87,7 +87,7 @@ pub(crate) fn told(told: &ShardMessage, epochs: &mut Epochs) -> String {
             let what: String = what.into_iter().filter(|(is, _)| *is).map(|(_, what)| what).collect();
             format!("{}: lost{what}{at}", lost.channel.name)
         }
-        ShardMessage::Control(control) => format!("{control:?}"),
+        ShardMessage::Order(order) => format!("{order:?}"),
     }
 }
 

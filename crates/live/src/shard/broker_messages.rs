@@ -1,13 +1,13 @@
 //! What the broker tells: who is in which channel from here on, and orders.
 
-use tidings_broker::{Control, DeliveryMode, Joined, Left, Lost, ShardMessage, Who};
+use tidings_broker::{Action, DeliveryMode, Joined, Left, Lost, SessionOrder, ShardMessage, Who};
 use tidings_model::channel::ChannelKey;
 use tidings_model::id::AppId;
 
 use super::Shard;
 use super::channels::Subscriber;
 use super::session::{Session, Subscription};
-use crate::protocol::CloseReason;
+use crate::protocol::{CloseReason, CloseWith};
 
 impl Shard {
     pub(super) fn told(&mut self, told: ShardMessage) {
@@ -17,31 +17,37 @@ impl Shard {
             ShardMessage::Joined(joined) => self.joined(*joined),
             ShardMessage::Left(left) => self.left(&left),
             ShardMessage::Lost(lost) => self.lost(&lost),
-            ShardMessage::Control(control) => match &*control {
-                Control::Disconnect { app, who } => {
-                    let meant = match who {
-                        Who::Session(id) => self.index.by_id(&self.sessions, *id).into_iter().collect(),
-                        Who::User(user) => self.index.by_user(&self.sessions, app, user).to_vec(),
-                    };
-                    self.say_goodbye_to(meant, app, CloseReason::Disconnected);
-                }
-                // An operator has changed the app: too rare for a table of its own.
-                Control::Shut { app } => self.say_goodbye_to(self.all(), app, CloseReason::Shut),
-                Control::Renew { app } => self.say_goodbye_to(self.all(), app, CloseReason::GoingAway),
-            },
+            ShardMessage::Order(order) => self.ordered(&order),
         }
     }
 
-    fn all(&self) -> Vec<u32> {
-        self.sessions.iter().map(|(slot, _)| slot as u32).collect()
+    fn ordered(&mut self, order: &SessionOrder) {
+        let SessionOrder { app, to, except, action } = order;
+        for slot in self.meant(app, to) {
+            let is_meant =
+                |session: &Session| session.is_open() && session.app.id == *app && Some(session.id) != *except;
+            if !self.sessions.get(slot as usize).is_some_and(is_meant) {
+                continue;
+            }
+            match action {
+                Action::Shut => self.say_goodbye(slot, CloseReason::Shut),
+                Action::Renew => self.say_goodbye(slot, CloseReason::GoingAway),
+                _ => self.act(slot, |protocol, cx| protocol.ordered(cx, action)),
+            }
+            if matches!(action, Action::Disconnect { .. }) {
+                // If the protocol has not ended it.
+                self.end(slot, &CloseWith::EndOfStream);
+            }
+        }
     }
 
-    /// Ends those of these sessions that are open and of the app.
-    fn say_goodbye_to(&mut self, slots: Vec<u32>, app: &AppId, why: CloseReason) {
-        for slot in slots {
-            if self.sessions.get(slot as usize).is_some_and(|session| session.is_open() && session.app.id == *app) {
-                self.say_goodbye(slot, why);
-            }
+    /// The slots of the sessions that are meant, and perhaps of others.
+    fn meant(&self, app: &AppId, who: &Who) -> Vec<u32> {
+        match who {
+            Who::Session(id) => self.index.by_id(&self.sessions, *id).into_iter().collect(),
+            Who::User(user) => self.index.by_user(&self.sessions, app, user).to_vec(),
+            // Too rare for a table of its own.
+            Who::All => self.sessions.iter().map(|(slot, _)| slot as u32).collect(),
         }
     }
 

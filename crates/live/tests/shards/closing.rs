@@ -3,7 +3,7 @@
 use std::io::{Read as _, Write as _};
 use std::time::Duration;
 
-use tidings_broker::{Control, Who};
+use tidings_broker::{Action, SessionOrder, Who};
 use tidings_live::{CloseReason, Settings, Socket};
 use tungstenite::Message;
 use tungstenite::protocol::CloseFrame;
@@ -67,8 +67,8 @@ fn an_app_can_end_a_session_or_all_of_a_user() {
         client.say("echo known");
         client.hears("known");
     }
-    let end = |who| node.bus.control(Control::Disconnect { app: "1".into(), who });
-    node.bus.control(Control::Disconnect { app: "2".into(), who: Who::User("u1".into()) });
+    let end = |who| node.bus.order(SessionOrder::disconnect("1".into(), who));
+    node.bus.order(SessionOrder::disconnect("2".into(), Who::User("u1".into())));
     end(Who::User("u1".into()));
     end(Who::Session(clients[0].id));
     for (index, client) in clients.iter_mut().enumerate() {
@@ -80,6 +80,41 @@ fn an_app_can_end_a_session_or_all_of_a_user() {
             client.hears("still here");
         }
     }
+}
+
+#[test]
+fn an_app_orders_its_sessions_to_join_to_leave_and_to_end_with_its_own_words() {
+    let node = Node::start(2, Settings::default());
+    let mut clients: Vec<_> = (0..4).map(|_| node.connect()).collect();
+    for (index, client) in clients.iter_mut().enumerate() {
+        client.say(if index == 3 { "user other" } else { "user ann" });
+        client.say("echo known");
+        client.hears("known");
+    }
+    let except = Some(clients[2].id);
+    let order = |action| node.bus.order(SessionOrder { app: "1".into(), to: Who::User("ann".into()), except, action });
+    let (first, others) = clients.split_at_mut(2);
+    for (action, heard) in [
+        (Action::Subscribe("news".to_owned()), "joined news"),
+        (Action::Refresh(Some(7)), "until Some(7)"),
+        (Action::Send("for you".into()), "for you"),
+        (Action::Unsubscribe("news".to_owned()), "left news"),
+        (Action::Disconnect { code: Some(4_501), reason: Some("enough".to_owned()) }, "bye Disconnected"),
+    ] {
+        order(action);
+        first.iter_mut().for_each(|client| client.hears(heard));
+    }
+    for client in first {
+        let closed = client.closed().map(|frame| (u16::from(frame.code), frame.reason.to_string()));
+        assert_eq!(closed, Some((4_501, "enough".to_owned())));
+    }
+    order(Action::Send("late".into()));
+    for client in others {
+        client.say("echo still here");
+        client.hears("still here");
+    }
+    drop(clients);
+    node.is_empty_in_the_end();
 }
 
 #[test]
@@ -108,7 +143,7 @@ fn who_has_another_user_or_none_any_more_is_not_found_by_the_old_one() {
         client.hears("known");
     }
     let mut end = |user: &str, ended: usize| {
-        node.bus.control(Control::Disconnect { app: "1".into(), who: Who::User(user.into()) });
+        node.bus.order(SessionOrder::disconnect("1".into(), Who::User(user.into())));
         for (index, client) in clients.iter_mut().enumerate() {
             if index % 4 == ended {
                 client.hears("bye Disconnected");
@@ -122,12 +157,12 @@ fn who_has_another_user_or_none_any_more_is_not_found_by_the_old_one() {
     end("u1", 2);
     end("u2", 3);
     end("u0", 1);
-    node.bus.control(Control::Disconnect { app: "1".into(), who: Who::Session(clients[0].id) });
+    node.bus.order(SessionOrder::disconnect("1".into(), Who::Session(clients[0].id)));
     clients[0].hears("bye Disconnected");
-    node.bus.control(Control::Shut { app: "2".into() });
+    node.bus.order(SessionOrder::to_all("2".into(), Action::Shut));
     clients[4].say("echo still here");
     clients[4].hears("still here");
-    node.bus.control(Control::Shut { app: "1".into() });
+    node.bus.order(SessionOrder::to_all("1".into(), Action::Shut));
     clients[4].hears("bye Shut");
     drop(clients);
     node.is_empty_in_the_end();

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use bytes::Bytes;
 use parking_lot::Mutex;
 use tidings_broker::{
-    Control, DeliveryMode, JoinRefused, Joined, Left, Lost, SessionRef, ShardMessage, Shards as _, Welcome,
+    Action, DeliveryMode, JoinRefused, Joined, Left, Lost, SessionOrder, SessionRef, ShardMessage, Shards as _, Welcome,
 };
 use tidings_live::{
     ClientEvent, CloseReason, Context, DoorAnswer, DoorRequest, Inboxes, JoinRequest, LeaveFailed, Message,
@@ -170,6 +170,22 @@ impl SessionProtocol for Toy {
         self.write(cx, "woken");
     }
 
+    fn ordered(&mut self, cx: &mut Context<'_>, action: &Action) {
+        match action {
+            Action::Subscribe(channel) => join(cx, channel, DeliveryMode::Shared(&FORMAT)),
+            Action::Unsubscribe(channel) => {
+                cx.request(SessionRequest::Leave(channel.as_str().into()));
+            }
+            Action::Refresh(until) => self.write(cx, &format!("until {until:?}")),
+            Action::Send(bytes) => cx.write(ws::text(bytes)),
+            Action::Disconnect { code, reason } => {
+                self.write(cx, "bye Disconnected");
+                cx.close(code.unwrap_or(4002), reason.clone().unwrap_or_default());
+            }
+            Action::Shut | Action::Renew => panic!("{action:?} is not for protocols"),
+        }
+    }
+
     fn closing(&mut self, cx: &mut Context<'_>, why: CloseReason) {
         self.write(cx, &format!("bye {why:?}"));
         let code = match why {
@@ -250,10 +266,9 @@ impl ToyBus {
             .for_each(|prepared| self.inboxes.send(0, ShardMessage::Message { message: prepared, except: None }));
     }
 
-    pub(crate) fn control(&self, control: Control) {
-        let control = Arc::new(control);
-        (0..self.inboxes.count())
-            .for_each(|shard| self.inboxes.send(shard, ShardMessage::Control(Arc::clone(&control))));
+    pub(crate) fn order(&self, order: SessionOrder) {
+        let order = Arc::new(order);
+        (0..self.inboxes.count()).for_each(|shard| self.inboxes.send(shard, ShardMessage::Order(Arc::clone(&order))));
     }
 
     /// How many are in a channel.

@@ -13,7 +13,7 @@ use tokio::sync::{Mutex as AsyncMutex, OnceCell, OwnedMutexGuard};
 use super::super::keys;
 use super::{PATIENCE, RedisBroker, RedisSettings, forgets, is_a_servers, settle};
 use crate::broker::{Broker, BrokerError, ChannelFilter, Occupancy, Since};
-use crate::shard_message::{Control, Who};
+use crate::session_order::{SessionOrder, Who};
 use crate::suite::{BrokerFixture, RecordingShards, RecordingSink, World, every_test, key, threads};
 
 every_test!(crate::redis::tests::cluster::Clustered::new().await);
@@ -129,10 +129,10 @@ async fn channels_of_all_masters_are_the_same_on_all_nodes() {
         let said = first.broker.publish(first.to_publish(&channel, &format!("e-{channel}"))).await.unwrap();
         assert_eq!(said.occupancy, Occupancy { subscriptions: 2, users: 0 });
     }
-    let control = Control::Disconnect { app: "1".into(), who: Who::User("ann".into()) };
-    second.broker.control(control.clone()).await.unwrap();
+    let order = SessionOrder::disconnect("1".into(), Who::User("ann".into()));
+    second.broker.order(order.clone()).await.unwrap();
     let mut expected: Vec<_> = channels().iter().map(|channel| format!("{channel}: e-{channel}")).collect();
-    expected.push(format!("{control:?}"));
+    expected.push(format!("{order:?}"));
     expected.sort();
     for world in [&mut first, &mut second] {
         let mut told = Vec::new();

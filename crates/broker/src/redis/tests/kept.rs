@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 use super::super::reply::bytes;
 use super::RedisFixture;
 use crate::broker::Publish;
-use crate::shard_message::{Control, Who};
+use crate::session_order::{Action, SessionOrder, Who};
 use crate::suite::session;
 
 /// As text: what is printable ASCII stands for itself, other bytes and the backslash are `\xNN`.
@@ -110,10 +110,10 @@ async fn recorded(fixture: RedisFixture) -> String {
     world.leave(1).await;
     world.leave(2).await;
     for who in [Who::User("ann".into()), Who::Session(session(1))] {
-        world.broker.control(Control::Disconnect { app: "1".into(), who }).await.unwrap();
+        world.broker.order(SessionOrder::disconnect("1".into(), who)).await.unwrap();
     }
-    for control in [Control::Shut { app: "1".into() }, Control::Renew { app: "1".into() }] {
-        world.broker.control(control).await.unwrap();
+    for order in [SessionOrder::to_all("1".into(), Action::Shut), SessionOrder::to_all("1".into(), Action::Renew)] {
+        world.broker.order(order).await.unwrap();
     }
     for entry in strings(&fixture.does(&["XRANGE", "tidings:{1:c}:log", "-", "+"]).await).chunks(5) {
         let [id, expires, _, name, value] = entry else { panic!("{entry:?}") };

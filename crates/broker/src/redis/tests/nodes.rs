@@ -8,7 +8,7 @@ use tidings_testkit::eventually;
 use super::super::keys;
 use super::{PATIENCE, RedisFixture};
 use crate::broker::{Occupancy, Since};
-use crate::shard_message::{Control, Who};
+use crate::session_order::{SessionOrder, Who};
 use crate::suite::{World, key, lines, member};
 
 async fn two() -> (RedisFixture, World, World) {
@@ -103,9 +103,9 @@ async fn members_of_all_nodes_are_there_once() {
 #[tokio::test]
 async fn orders_reach_the_shards_of_every_node() {
     let (_there, mut first, mut second) = two().await;
-    let control = Control::Disconnect { app: "1".into(), who: Who::User("ann".into()) };
-    let line = format!("{control:?}");
-    first.broker.control(control).await.unwrap();
+    let order = SessionOrder::disconnect("1".into(), Who::User("ann".into()));
+    let line = format!("{order:?}");
+    first.broker.order(order).await.unwrap();
     for world in [&mut first, &mut second] {
         until(world, &line).await;
     }

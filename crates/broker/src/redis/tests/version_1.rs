@@ -8,7 +8,7 @@ use super::super::reply::bytes;
 use super::kept::strings;
 use super::{RedisFixture, settle, text};
 use crate::broker::{HistoryRange, Occupancy, Since};
-use crate::shard_message::{Control, Who};
+use crate::session_order::{SessionOrder, Who};
 use crate::suite::{key, lines, session};
 
 macro_rules! script {
@@ -240,13 +240,13 @@ async fn a_node_of_version_1_and_one_of_today_hear_each_other() {
     let history = today.broker.history(&key("c"), range).await.unwrap();
     assert_eq!(lines::publications(&history.publications, &mut today.epochs), "e1@1A e2@2A e3@3A e4@4A");
 
-    let control = Control::Disconnect { app: "1".into(), who: Who::User("ann".into()) };
-    today.broker.control(control.clone()).await.unwrap();
+    let order = SessionOrder::disconnect("1".into(), Who::User("ann".into()));
+    today.broker.order(order.clone()).await.unwrap();
     settle(&there.broker().core).await;
-    today.tells(&[&format!("{control:?}")], &[&format!("{control:?}")]).await;
+    today.tells(&[&format!("{order:?}")], &[&format!("{order:?}")]).await;
     assert_eq!(old.told().await, ["+cid/7 first", "disconnect 1 user ann"]);
     let bytes = written(&["disconnect", "1", "user", "bob"].map(|word| Some(word.as_bytes())));
     redis::cmd("PUBLISH").arg(CONTROL).arg(bytes).exec_async(&mut old.connection).await.unwrap();
-    let control = Control::Disconnect { app: "1".into(), who: Who::User("bob".into()) };
-    today.tells(&[&format!("{control:?}")], &[&format!("{control:?}")]).await;
+    let order = SessionOrder::disconnect("1".into(), Who::User("bob".into()));
+    today.tells(&[&format!("{order:?}")], &[&format!("{order:?}")]).await;
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::extract::{Request, State};
 use axum::response::Response;
 use http::StatusCode;
-use tidings_broker::Who;
+use tidings_broker::{SessionOrder, Who};
 
 use crate::channel::is_valid_user;
 use crate::door::PusherDoor;
@@ -23,6 +23,6 @@ pub(super) async fn terminate_connections(
         return Err(Refusal::bad(format!("Invalid user id: {:?}", limits::echo(&signed.name))));
     }
     let who = Who::User(Arc::from(signed.name.as_str()));
-    door.bus().disconnect(&signed.app.id, who).await?;
+    door.bus().order(SessionOrder::disconnect(signed.app.id.clone(), who)).await?;
     Ok(json(StatusCode::OK, "{}"))
 }
