@@ -11,11 +11,10 @@ use super::{Finding, Tree};
 
 /// Crates that still have circles, and how many of their files are in one. No crate may be added, no number may grow, and
 /// both have to follow when there are fewer.
-const CIRCULAR: [(&str, usize); 7] = [
+const CIRCULAR: [(&str, usize); 6] = [
     ("crates/broker", 2),
     ("crates/bus", 5),
     ("crates/doors/pusher", 6),
-    ("crates/live", 8),
     ("crates/model", 11),
     ("crates/server", 41),
     ("crates/store", 9),
