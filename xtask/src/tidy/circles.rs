@@ -11,8 +11,7 @@ use super::{Finding, Tree};
 
 /// Crates that still have circles, and how many of their files are in one. No crate may be added, no number may grow, and
 /// both have to follow when there are fewer.
-const CIRCULAR: [(&str, usize); 6] = [
-    ("crates/broker", 2),
+const CIRCULAR: [(&str, usize); 5] = [
     ("crates/bus", 5),
     ("crates/doors/pusher", 6),
     ("crates/model", 11),
