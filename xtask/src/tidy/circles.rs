@@ -11,9 +11,8 @@ use super::{Finding, Tree};
 
 /// Crates that still have circles, and how many of their files are in one. No crate may be added, no number may grow, and
 /// both have to follow when there are fewer.
-const CIRCULAR: [(&str, usize); 5] = [
+const CIRCULAR: [(&str, usize); 4] = [
     ("crates/bus", 5),
-    ("crates/doors/pusher", 6),
     ("crates/model", 11),
     ("crates/server", 41),
     ("crates/store", 9),
