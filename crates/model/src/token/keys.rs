@@ -33,7 +33,7 @@ pub enum TokenError {
     #[error("the token has more than {MAX_TOKEN_LEN} bytes; name fewer channels in it, or less info")]
     TooLong,
     /// It isn't made of a header, claims and a signature.
-    #[error("the token is not a JSON Web SecretString; pass it on exactly as the app made it")]
+    #[error("the token is not a JSON Web Token; pass it on exactly as the app made it")]
     Malformed,
     /// It is signed in a way that none of the app's keys is for.
     #[error("the token is signed with {algorithm}, for which the app has no key; {}", remedy(.algorithm))]
