@@ -10,10 +10,12 @@ use tidings_model::id::DestinationNo;
 use tidings_store::StoreError;
 use tidings_store::queue::{Leased, Skip, Wanted};
 
-use crate::courier::{Inner, QueuedDelivery};
 use crate::dispatcher::Dispatcher;
 use crate::duty_cycle::{DutyCycle, Pause};
 use crate::outlet::DestinationPolicy;
+use crate::queued_delivery::QueuedDelivery;
+use crate::shared::Inner;
+use crate::workers;
 
 /// The pause after each query for due destinations. With thousands of full queues to skip it takes milliseconds.
 const DUE_PAUSE: Pause = Pause { factor: 9, max: Duration::from_millis(100) };
@@ -158,6 +160,6 @@ pub(crate) async fn read(inner: &Arc<Inner>, leased: Vec<Leased>, front: bool) -
     items.into_iter().for_each(|item| dispatcher.push(item, false, front));
     drop(dispatcher);
     drop(held);
-    inner.go_on();
+    workers::dispatch_ready(inner);
     Ok(())
 }

@@ -9,8 +9,9 @@ use std::time::Duration;
 
 use tidings_model::clock::Millis;
 
-use crate::courier::QueuedDelivery;
+use crate::health::{AttemptHealth, DestinationHealth};
 use crate::outlet::{DestinationPolicy, Host};
+use crate::queued_delivery::QueuedDelivery;
 use crate::ring::AppNo;
 
 /// Fresh deliveries that get a turn for each that comes again.
@@ -26,28 +27,6 @@ const PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs
 
 /// A bucket of tokens is full again after so long.
 const RATE_WINDOW: Millis = 1_000;
-
-/// What an attempt tells about its destination's health.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum AttemptHealth {
-    /// It answered: took the delivery, or refused just this one.
-    Healthy,
-    /// No answer.
-    Failing,
-    /// It asked for fewer requests (429, 503 …), perhaps after a pause.
-    SlowDown(Option<Duration>),
-}
-
-/// A destination's health: which share of the permits it may use.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum DestinationHealth {
-    /// Its last attempt got an answer.
-    Healthy,
-    /// It has never answered, as far as is known.
-    Untried,
-    /// Its last attempt got no answer.
-    Failing,
-}
 
 /// How many attempts end in a second.
 #[derive(Default)]

@@ -19,10 +19,11 @@ use std::collections::{BinaryHeap, HashMap, HashSet};
 use tidings_model::clock::Millis;
 use tidings_model::id::{AppId, DestinationNo};
 
-use crate::courier::QueuedDelivery;
-use crate::destination_queue::{AttemptHealth, DestinationHealth, DestinationQueue};
+use crate::destination_queue::DestinationQueue;
+use crate::health::{AttemptHealth, DestinationHealth};
 use crate::hosts::{HostSlot, Hosts};
 use crate::outlet::{DestinationPolicy, Host};
+use crate::queued_delivery::QueuedDelivery;
 use crate::ring::{AppNo, Ring};
 use crate::settings::Settings;
 use crate::usage::{Answered, TIMES_FREE, Usage};

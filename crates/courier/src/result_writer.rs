@@ -13,23 +13,16 @@ use tidings_store::queue::{Finished, Next, Recorded, Recording};
 use tidings_supervisor::fault;
 use tokio::sync::mpsc;
 
-use crate::courier::{Inner, Notice, QueuedDelivery};
+use crate::shared::{Inner, MAX_UNWRITTEN, Notice, UnwrittenResult};
+use crate::workers;
 
-/// With so many results unwritten no new attempt begins: a crash makes their attempts again, and that has to have a bound.
-pub(crate) const MAX_UNWRITTEN: usize = 512;
-/// Results in one transaction at most: half of those, so that one half gathers while the other is being written.
+/// Results in one transaction at most: half of those that may be unwritten, so that one half gathers while the other is being written.
 const BATCH: usize = MAX_UNWRITTEN / 2;
 /// How long the next of a lane that takes several at once wait for more, when there are fewer than one request may carry: a
 /// busy lane then makes a few requests a second, instead of one for every two or three events.
 const GATHER: Duration = Duration::from_millis(250);
 /// The pause between two tries to write, at first and at most.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
-
-/// A result, and the delivery whose memory stays reserved until it is written.
-pub(crate) struct UnwrittenResult {
-    pub(crate) finished: Finished,
-    pub(crate) item: QueuedDelivery,
-}
 
 /// Runs until every sender is gone and everything is written.
 pub(crate) async fn run(inner: Arc<Inner>, mut results: mpsc::UnboundedReceiver<UnwrittenResult>) {
@@ -44,7 +37,7 @@ pub(crate) async fn run(inner: Arc<Inner>, mut results: mpsc::UnboundedReceiver<
             settle(&inner, finished, recorded);
         }
         drop(items);
-        inner.go_on();
+        workers::dispatch_ready(&inner);
     }
 }
 

@@ -15,8 +15,9 @@ use tidings_supervisor::fault;
 use tokio_util::sync::CancellationToken;
 
 use crate::claims::{ask, claim_low, read};
-use crate::courier::Inner;
 use crate::duty_cycle::{DutyCycle, Pause};
+use crate::shared::Inner;
+use crate::workers;
 
 /// Deliveries of a fan-out slice that are taken up at once at most.
 const EXPANDED: usize = 500;
@@ -96,7 +97,7 @@ async fn round(inner: &Arc<Inner>, last: &mut Last) -> Result<Duration, StoreErr
         last.swept = now;
         sweep(inner).await?;
     }
-    inner.go_on();
+    workers::dispatch_ready(inner);
     Ok(idle_time(inner, last))
 }
 

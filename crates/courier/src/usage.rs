@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use tidings_model::id::DestinationNo;
 
-use crate::destination_queue::DestinationHealth;
+use crate::health::DestinationHealth;
 
 /// How many destinations are remembered as having answered, in each of two generations.
 const REMEMBERED: usize = 65_536;

@@ -16,10 +16,10 @@ use parking_lot::Mutex;
 use tidings_broker::{SessionRef, ShardMessage, Shards};
 use tidings_model::clock::{Millis, SharedClock, millis};
 
+use crate::new_session::NewSession;
 use crate::protocol::CloseReason;
 use crate::requests::SessionResponse;
 use crate::settings::Settings;
-use crate::shard::NewSession;
 
 /// The token of the waker; slots of sessions are smaller.
 pub(crate) const WAKER: Token = Token(usize::MAX);

@@ -21,15 +21,17 @@ use tidings_supervisor::Supervisor;
 use crate::hijack;
 use crate::inbox::{InboxMessage, Inboxes, InlineWriter};
 use crate::metrics::{Metrics, Sizes};
+use crate::new_session::{NewSession, Opening};
 use crate::protocol::{CloseReason, SessionProtocol};
 use crate::refusals::{Refusals, Refused};
 use crate::requests::RequestHandler;
 use crate::session_limiter::{NotAdmitted, SessionLimiter, SessionPermit};
 use crate::settings::Settings;
-use crate::shard::{NewSession, Opening, Shard, ShardDeps};
+use crate::shard::{Shard, ShardDeps};
 use crate::socket::Socket;
+use crate::stream::Stream;
 use crate::traffic::Traffic;
-use crate::transport::{Pipe, Stream, Transport};
+use crate::transport::Transport;
 
 /// All shards of a node. Clones share them; they end with [`Live::stop`], or when the last clone is dropped.
 #[derive(Clone)]
@@ -152,7 +154,7 @@ impl Live {
     /// Makes a session whose bytes leave as the body of a response that somebody else sends, where there is no connection to
     /// take over.
     pub fn open_stream(&self, permit: SessionPermit, app: Arc<App>, protocol: Box<dyn SessionProtocol>) -> Stream {
-        let (writer, stream) = Pipe::ends(self.0.inboxes.clone(), self.0.metrics.clone());
+        let (writer, stream) = Stream::with_writer(self.0.inboxes.clone(), self.0.metrics.clone());
         self.bring(permit, app, Transport::Stream(writer), Opening::Stream(Bytes::new()), protocol);
         stream
     }

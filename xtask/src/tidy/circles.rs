@@ -11,16 +11,7 @@ use super::{Finding, Tree};
 
 /// Crates that still have circles, and how many of their files are in one. No crate may be added, no number may grow, and
 /// both have to follow when there are fewer.
-const CIRCULAR: [(&str, usize); 8] = [
-    ("crates/broker", 2),
-    ("crates/bus", 5),
-    ("crates/courier", 15),
-    ("crates/doors/pusher", 6),
-    ("crates/live", 8),
-    ("crates/model", 11),
-    ("crates/server", 41),
-    ("crates/store", 9),
-];
+const CIRCULAR: [(&str, usize); 1] = [("crates/bus", 5)];
 
 /// What is between a crate's folder and its files.
 const SOURCES: &str = "/src/";

@@ -13,7 +13,7 @@ use tidings_model::channel::{Epoch, Member, Position, SessionId};
 use tidings_model::transition::{Change, Transition};
 use tidings_wire::{ChannelMessage, EncodedMessage, MemberChange};
 
-use super::{member, session};
+use super::samples::{member, session};
 use crate::shard_message::{Joined, Recovery, ShardMessage, Welcome};
 
 /// Epochs in the order in which they were seen, as letters.

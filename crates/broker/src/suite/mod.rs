@@ -12,6 +12,7 @@ pub(crate) mod lines;
 pub(crate) mod listing;
 pub(crate) mod model;
 pub(crate) mod presence;
+mod samples;
 pub(crate) mod threads;
 pub(crate) mod transitions;
 
@@ -21,17 +22,17 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
-use tidings_model::channel::{ChannelKey, ChannelOptions, Member, SessionId};
+use tidings_model::channel::{ChannelKey, ChannelOptions};
 use tidings_model::clock::ManualClock;
-use tidings_model::event::{Data, Event};
 use tidings_model::id::AppId;
 use tidings_model::transition::{Kinds, Transition};
 use tidings_wire::Encoding;
 
 use crate::broker::{Broker, BrokerError, Join, Leave, Occupancy, Publish, Since};
-use crate::shard_message::{DeliveryMode, SessionRef, ShardMessage, Shards};
+use crate::shard_message::{DeliveryMode, ShardMessage, Shards};
 use crate::transition_sink::TransitionSink;
 use lines::Epochs;
+pub(crate) use samples::{SHARDS, at, event, key, member, session};
 
 /// Runs each test of the suite against the broker at `$place`.
 macro_rules! every_test {
@@ -69,9 +70,6 @@ macro_rules! every_test {
     };
 }
 pub(crate) use every_test;
-
-/// How many shards there are.
-pub(crate) const SHARDS: u16 = 2;
 
 /// Where a broker is, and what tests have to know of it.
 #[async_trait]
@@ -278,38 +276,4 @@ impl World {
         self.sweep().await;
         assert!(self.fixture.is_empty().await, "something is left");
     }
-}
-
-pub(crate) fn key(channel: &str) -> ChannelKey {
-    ChannelKey::new("1".into(), channel)
-}
-
-pub(crate) fn session(n: u32) -> SessionId {
-    let mut bits = [7; 16];
-    bits[12..].copy_from_slice(&n.to_be_bytes());
-    SessionId::from_random(bits)
-}
-
-pub(crate) fn at(n: u32) -> SessionRef {
-    SessionRef { shard: (n % u32::from(SHARDS)) as u16, slot: n, life: 1 }
-}
-
-/// A user, as session `n` shows them.
-pub(crate) fn member(n: u32, user: &str) -> Arc<Member> {
-    Arc::new(Member { user: user.into(), info: Some(format!("{n}").into()) })
-}
-
-/// An event with this id, and so many bytes of data.
-pub(crate) fn event(id: &str, bytes: usize) -> Arc<Event> {
-    Arc::new(Event {
-        id: id.to_owned(),
-        app: "1".into(),
-        name: "said".to_owned(),
-        channels: Vec::new(),
-        data: Data::json(format!("\"{}\"", "x".repeat(bytes - 2))),
-        time: 0,
-        op: None,
-        key: None,
-        except: None,
-    })
 }

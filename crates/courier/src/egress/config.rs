@@ -10,9 +10,6 @@ use ipnet::IpNet;
 use tidings_supervisor::Supervisor;
 use url::Url;
 
-use super::error::Refusal;
-use super::policy::Policy;
-
 /// Ports of protocols that a POST could be smuggled into (mail, shells, databases, caches). No receiver of webhooks
 /// lives there.
 const DENIED_PORTS: [u16; 16] = [22, 23, 25, 110, 143, 445, 465, 587, 993, 995, 3306, 3389, 5432, 6379, 11211, 27017];
@@ -52,17 +49,6 @@ pub struct EgressConfig {
     pub user_agent: String,
     /// Who owns the tasks of the connections.
     pub supervisor: Supervisor,
-}
-
-impl EgressConfig {
-    /// Says what is wrong with `url` under these rules, as [`Egress::check_url`](super::Egress::check_url) does, for
-    /// whoever has no client yet.
-    ///
-    /// # Errors
-    /// The [`Refusal`] with which a send would fail.
-    pub fn check_url(&self, url: &Url) -> Result<(), Refusal> {
-        Policy::new(self).check_url(url)
-    }
 }
 
 impl Default for EgressConfig {

@@ -117,6 +117,17 @@ impl Policy {
     }
 }
 
+impl EgressConfig {
+    /// Says what is wrong with `url` under these rules, as [`Egress::check_url`](super::Egress::check_url) does, for
+    /// whoever has no client yet.
+    ///
+    /// # Errors
+    /// The [`Refusal`] with which a send would fail.
+    pub fn check_url(&self, url: &Url) -> Result<(), Refusal> {
+        Policy::new(self).check_url(url)
+    }
+}
+
 /// True for `localhost`, names below it, and both with a trailing dot, in any case.
 pub(super) fn is_localhost(name: &str) -> bool {
     let name = name.strip_suffix('.').unwrap_or(name);

@@ -148,6 +148,8 @@ pub(crate) struct Party {
     pub(crate) timeout: Duration,
     pub(crate) schedule: Schedule,
     pub(crate) batch: usize,
+    /// The id of an event that cannot be rendered: the outlet panics.
+    pub(crate) panics_at: Option<String>,
 }
 
 /// An outlet over a table of parties.
@@ -169,6 +171,7 @@ impl Outlet for Parties {
         let Some(party) = self.0.lock().get(&delivery.leased.key.destination).cloned() else { return Ok(None) };
         let mut headers = HeaderMap::new();
         let ids: Vec<_> = batch.iter().map(|delivery| delivery.payload.logged.event.id.as_str()).collect();
+        assert!(!ids.iter().any(|id| party.panics_at.as_deref() == Some(*id)), "the outlet was told to panic");
         headers.insert("webhook-id", ids.join(",").parse().unwrap());
         let body = delivery.payload.logged.event.data.bytes.clone();
         Ok(Some(PreparedRequest {
@@ -213,6 +216,7 @@ pub(crate) struct Bench {
     pub(crate) courier: Courier,
     pub(crate) notices: mpsc::UnboundedReceiver<Notice>,
     pub(crate) receiver: Receiver,
+    registry: Registry,
     clock: SharedClock,
     lanes: HashMap<DestinationNo, Lane>,
     published: u32,
@@ -233,7 +237,7 @@ impl Bench {
         let dir = tempfile::tempdir().unwrap();
         let outlet = Arc::new(Parties::default());
         let clock = SystemClock::shared();
-        let (store, courier, notices) = run(&dir, &outlet, &clock, settings).await;
+        let (store, courier, notices, registry) = run(&dir, &outlet, &clock, settings).await;
         Self {
             dir,
             store,
@@ -241,6 +245,7 @@ impl Bench {
             courier,
             notices,
             receiver: Receiver::start().await,
+            registry,
             clock,
             lanes: HashMap::new(),
             published: 0,
@@ -252,7 +257,8 @@ impl Bench {
     pub(crate) async fn restart(mut self, settings: Settings) -> Self {
         self.courier.stop(Duration::ZERO).await;
         self.store.close().await;
-        (self.store, self.courier, self.notices) = run(&self.dir, &self.outlet, &self.clock, settings).await;
+        (self.store, self.courier, self.notices, self.registry) =
+            run(&self.dir, &self.outlet, &self.clock, settings).await;
         self
     }
 
@@ -261,7 +267,8 @@ impl Bench {
         let url = format!("http://{}{path}", self.receiver.addr);
         let no = self.store.create_listener(listener(&self.app, path, &url, order)).await.unwrap();
         let schedule = Schedule::parse(&["0s", "50ms", "50ms"]).unwrap();
-        let mut party = Party { url, policy: OPEN, batch: 1, timeout: Duration::from_millis(500), schedule };
+        let timeout = Duration::from_millis(500);
+        let mut party = Party { url, policy: OPEN, batch: 1, timeout, schedule, panics_at: None };
         change(&mut party);
         self.outlet.0.lock().insert(no, party);
         self.lanes.insert(
@@ -328,6 +335,13 @@ impl Bench {
             received_at: self.clock.wall_ms(),
         };
         (event, self.store.publish(publish).await.unwrap())
+    }
+
+    /// The courier's and its supervisor's metrics, as Prometheus reads them.
+    pub(crate) fn metrics(&self) -> String {
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &self.registry).unwrap();
+        text
     }
 
     pub(crate) async fn delivery(&self, event: EventNo, destination: DestinationNo) -> DeliveryRow {
@@ -403,7 +417,7 @@ async fn run(
     outlet: &Arc<Parties>,
     clock: &SharedClock,
     settings: Settings,
-) -> (Arc<dyn Store>, Courier, mpsc::UnboundedReceiver<Notice>) {
+) -> (Arc<dyn Store>, Courier, mpsc::UnboundedReceiver<Notice>, Registry) {
     let key = MainKey::load_or_create(&dir.path().join("main.key")).unwrap();
     let store: Arc<dyn Store> =
         Arc::new(SqliteStore::open(&dir.path().join("t.db"), Sync::Full, key, &Supervisor::default()).unwrap());
@@ -411,18 +425,12 @@ async fn run(
         Egress::new(EgressConfig { allow: vec!["127.0.0.0/8".parse().unwrap()], ..EgressConfig::default() }).unwrap();
     let outlet: Arc<dyn Outlet> = Arc::clone(outlet) as _;
     let mut registry = Registry::default();
-    let (courier, notices) = Courier::start(
-        Arc::clone(&store),
-        outlet,
-        egress,
-        Arc::clone(clock),
-        settings,
-        &mut registry,
-        &Supervisor::default(),
-    )
-    .await
-    .unwrap();
-    (store, courier, notices)
+    let supervisor = Supervisor::new(&mut registry);
+    let (courier, notices) =
+        Courier::start(Arc::clone(&store), outlet, egress, Arc::clone(clock), settings, &mut registry, &supervisor)
+            .await
+            .unwrap();
+    (store, courier, notices, registry)
 }
 
 fn listener(app: &AppId, id: &str, url: &str, order: Order) -> Listener {

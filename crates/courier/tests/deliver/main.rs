@@ -4,5 +4,6 @@
 mod bench;
 mod fairness;
 mod lanes;
+mod panics;
 mod retries;
 mod stopping;

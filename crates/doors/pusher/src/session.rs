@@ -12,6 +12,7 @@ mod subscribe;
 #[cfg(test)]
 mod tests;
 mod watch;
+mod watchlist;
 
 use std::sync::Arc;
 use std::time::Duration;

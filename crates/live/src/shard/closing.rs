@@ -11,7 +11,8 @@ use tidings_model::clock::{Millis, Stopwatch};
 use tidings_wire::ws;
 
 use super::Shard;
-use super::session::Phase;
+use super::session::{Phase, Session};
+use super::stopping::Stopping;
 use crate::protocol::{CloseReason, CloseWith};
 use crate::refusals::Refused;
 use crate::transport::{Transport, WriteOutcome};
@@ -22,22 +23,6 @@ const LAST_WORDS: Millis = 5_000;
 const LAST_WORDS_AT_STOP: Millis = 1_000;
 /// When leaving is tried again where it was not possible.
 pub(super) const RETRY: Millis = 1_000;
-
-/// The end of all sessions, spread over time: their clients come back elsewhere, and not all at once.
-#[derive(Debug)]
-pub(super) struct Stopping {
-    /// How long it may take is about real time, whatever clock sessions live by.
-    since: Stopwatch,
-    grace: Duration,
-    /// Over how long sessions are told.
-    spread: Duration,
-    pub(super) why: CloseReason,
-    /// Sessions that were there, and how many of them were told.
-    all: usize,
-    told: usize,
-    /// The slot that is looked at next.
-    next: usize,
-}
 
 impl Shard {
     /// The server ends a session: its protocol says so.
@@ -169,7 +154,7 @@ impl Shard {
 
     /// Gives the slot of a session that is over to whoever comes.
     pub(super) fn free(&mut self, slot: u32) {
-        if self.sessions.get(slot as usize).is_some_and(super::Session::is_over) {
+        if self.sessions.get(slot as usize).is_some_and(Session::is_over) {
             self.index.remove(&self.sessions, slot);
             self.sessions.remove(slot as usize);
             self.metrics.slots.dec();
@@ -183,7 +168,7 @@ impl Shard {
 
     /// Ends sessions that are part of somebody else's response.
     pub(super) fn end_streams(&mut self) {
-        let is_stream = |session: &super::Session| {
+        let is_stream = |session: &Session| {
             session.is_open()
                 && session.write_queue.as_ref().is_some_and(|queue| matches!(queue.transport, Transport::Stream(_)))
         };
@@ -226,7 +211,7 @@ impl Shard {
                 return;
             }
             stopping.next += 1;
-            if self.sessions.get(slot).is_some_and(super::Session::is_open) {
+            if self.sessions.get(slot).is_some_and(Session::is_open) {
                 stopping.told += 1;
                 self.say_goodbye(slot as u32, why);
                 self.part_with_doomed();

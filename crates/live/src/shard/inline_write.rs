@@ -41,7 +41,7 @@ impl Shard {
                 self.begin_walk(prepared, except, weight);
             }
             let Some(walk) = self.walk.take() else { continue };
-            let subscribers = self.channels.subscribers(walk.channel());
+            let subscribers = self.channels.subscribers(walk.channel);
             let is_simple = subscribers.iter().all(|subscriber| matches!(subscriber.mode, DeliveryMode::Shared(_)));
             if !is_simple || subscribers.len() > left {
                 self.walk = Some(walk);

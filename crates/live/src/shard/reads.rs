@@ -11,8 +11,9 @@ use mio::event::Event;
 use tidings_broker::SessionRef;
 use tidings_wire::ws::{self, Incoming};
 
-use super::session::{NewSession, Opening, Phase, Session};
+use super::session::{Phase, Session};
 use super::{SCRATCH, Shard};
+use crate::new_session::{NewSession, Opening};
 use crate::protocol::{CloseWith, Context, Message};
 use crate::transport::{Transport, WriteOutcome};
 

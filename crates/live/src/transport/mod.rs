@@ -1,7 +1,8 @@
 //! What carries a session's bytes: a bare socket, a socket with TLS, or the body of an HTTP response.
 
-mod stream;
+mod pipe;
 mod tls;
+mod write_outcome;
 
 use std::io::{self, IoSlice, Read as _, Write as _};
 use std::net::Shutdown;
@@ -11,23 +12,12 @@ use mio::net::TcpStream;
 use mio::{Interest, Token};
 use socket2::SockRef;
 
-pub use stream::Stream;
-pub(crate) use stream::{Pipe, StreamWriter};
+pub(crate) use pipe::{Pipe, StreamReader, StreamWriter};
 pub(crate) use tls::Tls;
+pub(crate) use write_outcome::WriteOutcome;
 
 use crate::settings::Settings;
 use crate::socket::Io;
-
-/// What became of bytes that were written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum WriteOutcome {
-    /// They have left, or wait in the queue.
-    Accepted,
-    /// More bytes wait than the session's queue may hold.
-    QueueFull,
-    /// The connection is broken, or the response's body was dropped.
-    Broken,
-}
 
 /// A connection, seen from a shard.
 #[derive(Debug)]

@@ -20,7 +20,9 @@ mod error;
 mod given;
 mod json;
 mod like;
+mod limits;
 pub(crate) mod number;
+mod operators;
 pub(crate) mod scan;
 mod steps;
 mod tape;
@@ -41,6 +43,8 @@ use serde_json::value::RawValue;
 pub use declared::Declared;
 pub use document::Document;
 pub use error::MatchError;
+pub use limits::{MAX_CONDITIONS, MAX_DEPTH, MAX_JSON_LEN, MAX_PATTERN_LEN, MAX_REGEX_SIZE, MAX_SIZE};
+pub use operators::OPERATORS;
 pub use upgrade::upgrade;
 
 use compile::Compiler;
@@ -49,38 +53,8 @@ use given::Given;
 use json::Json;
 use tape::Tape;
 
-/// The most operators in one match.
-pub const MAX_CONDITIONS: usize = 100;
-/// The deepest nesting of a match's JSON, values to compare with included; `{"a": 1}` has depth 1.
-pub const MAX_DEPTH: usize = 16;
-/// The longest JSON of a match, in bytes.
-pub const MAX_JSON_LEN: usize = 8 * 1024;
-/// The longest regular expression, in bytes.
-pub const MAX_PATTERN_LEN: usize = 1024;
-/// The largest compiled regular expression with its cache, in bytes.
-pub const MAX_REGEX_SIZE: usize = 96 * 1024;
-/// The largest compiled match with its caches, in bytes.
-pub const MAX_SIZE: usize = 256 * 1024;
 /// The deepest nesting of a match that was stored: it may have been written in other words since.
 const MAX_STORED_DEPTH: usize = 4 * MAX_DEPTH;
-/// The words that are operators when they are an object's only key.
-pub const OPERATORS: [&str; 14] = [
-    "is",
-    "starts_with",
-    "ends_with",
-    "contains",
-    "like",
-    "any",
-    "in",
-    "not",
-    "exists",
-    "gt",
-    "gte",
-    "lt",
-    "lte",
-    "all",
-];
-
 /// A compiled match. Cheap to clone.
 #[derive(Clone)]
 pub struct Match(Arc<Inner>);

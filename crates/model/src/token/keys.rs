@@ -9,10 +9,14 @@ use jsonwebtoken::{Algorithm, AlgorithmFamily, DecodingKey, EncodingKey};
 use serde::Deserialize;
 
 use super::claims::{Claims, Written};
-use super::{LEEWAY_MS, MAX_TOKEN_LEN};
 use crate::channel::{MAX_USER_LEN, is_user_id};
 use crate::clock::Millis;
 use crate::secret::SecretString;
+
+/// The longest token, in bytes.
+pub const MAX_TOKEN_LEN: usize = 8 * 1024;
+/// How far the clock of whoever made a token may be from ours, in milliseconds.
+pub const LEEWAY_MS: Millis = 5_000;
 
 /// Why a token is not believed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -29,7 +33,7 @@ pub enum TokenError {
     #[error("the token has more than {MAX_TOKEN_LEN} bytes; name fewer channels in it, or less info")]
     TooLong,
     /// It isn't made of a header, claims and a signature.
-    #[error("the token is not a JSON Web SecretString; pass it on exactly as the app made it")]
+    #[error("the token is not a JSON Web Token; pass it on exactly as the app made it")]
     Malformed,
     /// It is signed in a way that none of the app's keys is for.
     #[error("the token is signed with {algorithm}, for which the app has no key; {}", remedy(.algorithm))]

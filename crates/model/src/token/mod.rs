@@ -11,9 +11,4 @@ mod claims;
 mod keys;
 
 pub use claims::Claims;
-pub use keys::{IssueError, KeyError, PublicKey, TokenError, TokenKeys};
-
-/// The longest token, in bytes.
-pub const MAX_TOKEN_LEN: usize = 8 * 1024;
-/// How far the clock of whoever made a token may be from ours, in milliseconds.
-pub const LEEWAY_MS: crate::clock::Millis = 5_000;
+pub use keys::{IssueError, KeyError, LEEWAY_MS, MAX_TOKEN_LEN, PublicKey, TokenError, TokenKeys};

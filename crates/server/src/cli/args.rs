@@ -8,13 +8,16 @@ use ipnet::IpNet;
 
 use super::app::AppCommand;
 use super::channel::ChannelCommand;
+use super::check::CheckArgs;
 use super::connect::Connection;
 use super::delivery::DeliveryCommand;
 use super::doctor::DoctorArgs;
 use super::event::EventCommand;
 use super::hook::HookCommand;
+use super::init::InitArgs;
 use super::listen::ListenArgs;
 use super::listener::ListenerCommand;
+use super::migrate::MigrateArgs;
 use super::publish::PublishArgs;
 use super::subscribe::SubscribeArgs;
 use super::token::TokenArgs;
@@ -135,34 +138,4 @@ impl ServeArgs {
             log: self.log.or(before.log),
         }
     }
-}
-
-/// What to write.
-#[derive(Debug, Args)]
-pub(crate) struct InitArgs {
-    /// The file to write; one that is there is left as it is
-    #[arg(long, short = 'c', value_name = "FILE", default_value = "tidings.toml")]
-    pub(crate) config: PathBuf,
-    /// The credentials file whose app and keys it is to have, where there is one [default: tidings-data/credentials.toml]
-    #[arg(long, value_name = "FILE")]
-    pub(crate) credentials: Option<PathBuf>,
-}
-
-/// What to copy, and to where.
-#[derive(Debug, Args)]
-pub(crate) struct MigrateArgs {
-    /// The database of a server that is stopped, as sqlite://tidings-data/tidings.db
-    #[arg(long, value_name = "URL")]
-    pub(crate) from: String,
-    /// An empty database, as postgres://user:password@host/database
-    #[arg(long, value_name = "URL")]
-    pub(crate) to: String,
-}
-
-/// What to check.
-#[derive(Debug, Args)]
-pub(crate) struct CheckArgs {
-    /// The config file
-    #[arg(long, short = 'c', value_name = "FILE", default_value = "tidings.toml")]
-    pub(crate) config: PathBuf,
 }

@@ -1,11 +1,22 @@
 //! `check`: everything that is wrong with a config, or what it would serve.
 
-use super::args::CheckArgs;
+use std::path::PathBuf;
+
+use clap::Args;
+
 use super::{Failure, Outcome};
 use crate::config;
 use crate::config::environment::Strings;
 use crate::output;
 use crate::settings::{Settings, StoreSettings};
+
+/// What to check.
+#[derive(Debug, Args)]
+pub(crate) struct CheckArgs {
+    /// The config file
+    #[arg(long, short = 'c', value_name = "FILE", default_value = "tidings.toml")]
+    pub(crate) config: PathBuf,
+}
 
 pub(super) fn run(args: &CheckArgs, env: &dyn Strings) -> Outcome {
     match config::load(&args.config, env) {

@@ -4,6 +4,7 @@
 //! it knows of the app is what clients and servers of Pusher's know.
 
 mod checks;
+mod finding;
 mod idle;
 mod socket;
 
@@ -18,7 +19,8 @@ use super::{Failure, Outcome};
 use crate::config::environment::Strings;
 use crate::credentials::{self, Credentials};
 use crate::output;
-use checks::Doctor;
+use checks::{Doctor, Known};
+use finding::{Finding, Verdict};
 
 /// What the clients are told.
 #[derive(Debug, Args)]
@@ -40,33 +42,6 @@ pub(crate) struct DoctorArgs {
     idle: Option<u64>,
     #[command(flatten)]
     connection: Connection,
-}
-
-/// What a client is told of its app.
-#[derive(Default)]
-pub(super) struct Known {
-    pub(super) key: Option<String>,
-    pub(super) id: Option<String>,
-    pub(super) secret: Option<String>,
-    pub(super) origin: Option<String>,
-}
-
-/// How a check ended.
-pub(super) struct Finding {
-    pub(super) what: &'static str,
-    pub(super) verdict: Verdict,
-    /// A sentence.
-    pub(super) found: String,
-}
-
-pub(super) enum Verdict {
-    Fine,
-    /// It is unusual, and no fault by itself: what it means.
-    Noted(String),
-    /// Something is wrong: what to set, and where.
-    Wrong(String),
-    /// It could not be looked at: what to give.
-    Skipped(String),
 }
 
 pub(super) async fn run(args: DoctorArgs, outer: Connection, env: &dyn Strings) -> Outcome {

@@ -1,16 +1,27 @@
 //! `init`: a commented `tidings.toml` with the app of the first start, where there was one, or with fresh secrets.
 
 use std::io::ErrorKind;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, anyhow};
+use clap::Args;
 
 use super::Outcome;
-use super::args::InitArgs;
 use crate::credentials::{self, Credentials};
 use crate::{files, keys, output};
 
 const TEMPLATE: &str = include_str!("init.toml");
+
+/// What to write.
+#[derive(Debug, Args)]
+pub(crate) struct InitArgs {
+    /// The file to write; one that is there is left as it is
+    #[arg(long, short = 'c', value_name = "FILE", default_value = "tidings.toml")]
+    pub(crate) config: PathBuf,
+    /// The credentials file whose app and keys it is to have, where there is one [default: tidings-data/credentials.toml]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) credentials: Option<PathBuf>,
+}
 
 pub(super) fn run(args: &InitArgs) -> Outcome {
     let path = &args.config;

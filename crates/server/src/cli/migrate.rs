@@ -3,13 +3,24 @@
 use std::path::Path;
 
 use anyhow::Context;
+use clap::Args;
 use tidings_model::clock::SystemClock;
 use tidings_store::postgres::{self, Options};
 
-use super::args::MigrateArgs;
 use super::{Failure, Outcome};
 use crate::data_dir::DataDir;
 use crate::output;
+
+/// What to copy, and to where.
+#[derive(Debug, Args)]
+pub(crate) struct MigrateArgs {
+    /// The database of a server that is stopped, as sqlite://tidings-data/tidings.db
+    #[arg(long, value_name = "URL")]
+    pub(crate) from: String,
+    /// An empty database, as postgres://user:password@host/database
+    #[arg(long, value_name = "URL")]
+    pub(crate) to: String,
+}
 
 pub(super) async fn run(args: &MigrateArgs) -> Outcome {
     let Some(path) = args.from.strip_prefix("sqlite://").map(Path::new) else {

@@ -13,6 +13,7 @@ mod connect;
 mod delivery;
 mod doctor;
 mod event;
+mod failure;
 mod fields;
 mod hook;
 mod init;
@@ -27,27 +28,10 @@ mod token;
 
 pub(crate) use args::{Cli, Command, ServeArgs};
 pub(crate) use connect::Connection;
+pub(crate) use failure::{Failure, Outcome};
 
 use crate::config::environment::Strings;
 use crate::output;
-
-/// Why a command did not do what it was told.
-#[derive(Debug)]
-pub(crate) enum Failure {
-    /// It was told something that makes no sense: exit code 2.
-    Usage(String),
-    /// It could not: exit code 1.
-    Failed(anyhow::Error),
-}
-
-impl<E: Into<anyhow::Error>> From<E> for Failure {
-    fn from(error: E) -> Self {
-        Self::Failed(error.into())
-    }
-}
-
-/// How a command ended.
-pub(crate) type Outcome = Result<(), Failure>;
 
 /// Runs a command other than `serve`.
 pub(crate) async fn run(command: Command, outer: Connection, env: &dyn Strings) -> Outcome {

@@ -6,7 +6,7 @@ use tidings_model::app::App;
 
 use super::apps;
 use super::check::Check;
-use super::source::Source;
+use super::read_raw::read_raw;
 
 /// Where the app stands in the text that is made of it.
 const HERE: &str = "apps[0]";
@@ -27,7 +27,7 @@ impl AppReader for LikeConfig {
         let text =
             text.map_err(|error| wrong("", format!("an app holds texts, numbers, lists and objects: {error}")))?;
         let nothing: Vec<(&str, &str)> = Vec::new();
-        let (source, raw) = Source::read("", &text, &nothing).map_err(|problems| wrong("", problems.to_string()))?;
+        let (source, raw) = read_raw("", &text, &nothing).map_err(|problems| wrong("", problems.to_string()))?;
         let mut check = Check::new(source, Vec::new());
         let app = apps::resolve(&raw.apps, &mut check).pop();
         let problems = check.into_wrong();

@@ -6,7 +6,7 @@ use ipnet::IpNet;
 use tidings_model::secret::SecretString;
 use url::Url;
 
-use super::Loaded;
+use super::loaded::Loaded;
 use super::problem::{Problem, Problems};
 use super::secret::RawSecret;
 use super::source::Source;

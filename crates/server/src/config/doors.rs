@@ -1,6 +1,8 @@
 //! The names of doors, as an app's `doors` lists them.
 
-use serde::de::{self, Deserialize, Deserializer};
+use std::fmt;
+
+use serde::de::{self, Deserialize, Deserializer, Visitor};
 
 /// Every door that an app may name: those of this program, and those that later versions will have, so that a config which
 /// names them already can be served.
@@ -11,9 +13,23 @@ pub(super) const DOORS: [&str; 5] =
 #[derive(Debug, Clone)]
 pub(super) struct DoorName(pub(super) String);
 
+struct DoorVisitor;
+
+// By a visitor, whose errors have the place of the name, and not only that of the list.
+impl Visitor<'_> for DoorVisitor {
+    type Value = DoorName;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the name of a door")
+    }
+
+    fn visit_str<E: de::Error>(self, name: &str) -> Result<DoorName, E> {
+        if DOORS.contains(&name) { Ok(DoorName(name.to_owned())) } else { Err(E::unknown_variant(name, &DOORS)) }
+    }
+}
+
 impl<'de> Deserialize<'de> for DoorName {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let name = String::deserialize(deserializer)?;
-        if DOORS.contains(&name.as_str()) { Ok(Self(name)) } else { Err(de::Error::unknown_variant(&name, &DOORS)) }
+        deserializer.deserialize_str(DoorVisitor)
     }
 }

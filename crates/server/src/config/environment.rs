@@ -11,7 +11,7 @@ use toml::{Table, Value};
 
 use super::problem::Problem;
 use super::raw::RawConfig;
-use super::source::{nearest_key, readable};
+use super::serde_message::{nearest_key, readable};
 
 /// Where variables come from, so that tests need not change the process's own.
 pub(crate) trait Strings {

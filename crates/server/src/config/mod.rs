@@ -17,13 +17,16 @@ mod egress;
 pub(crate) mod environment;
 mod limits;
 mod live;
+mod loaded;
 mod machines;
 mod origins;
 mod problem;
 mod raw;
+mod read_raw;
 mod retention;
 mod secret;
 mod secrets;
+mod serde_message;
 mod source;
 mod store;
 mod tls;
@@ -35,23 +38,14 @@ mod webhooks;
 
 use std::path::Path;
 
-use crate::settings::Settings;
 use check::Check;
 pub(crate) use check::network;
 use environment::Strings;
-pub(crate) use problem::{Problem, Problems};
-use source::Source;
+pub(crate) use loaded::Loaded;
+pub(crate) use problem::Problems;
+use read_raw::read_raw;
 pub(crate) use top::address;
 pub(crate) use webhooks::unreachable as unreachable_webhooks;
-
-/// A config that can be served, and what it says without effect.
-#[derive(Debug)]
-pub(crate) struct Loaded {
-    /// What it means.
-    pub(crate) settings: Settings,
-    /// Keys that this version reads and does not act on, and values that are a bad idea.
-    pub(crate) warnings: Vec<Problem>,
-}
 
 /// Reads the config at `path` and the environment.
 ///
@@ -80,7 +74,7 @@ pub(crate) fn parse(name: &str, text: &str, env: &dyn Strings) -> Result<Loaded,
 }
 
 fn read(name: &str, text: &str, env: &dyn Strings, file: Option<&Path>) -> Result<Loaded, Problems> {
-    let (source, raw) = Source::read(name, text, env)?;
+    let (source, raw) = read_raw(name, text, env)?;
     let mut check = Check::new(source, environment::misspelt(env));
     let settings = raw.resolve(&mut check);
     if let Some(file) = file {

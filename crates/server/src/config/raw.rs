@@ -1,5 +1,7 @@
 //! The config file as it is written: the top level, and how it becomes [`Settings`].
 
+use std::time::Duration;
+
 use serde::Deserialize;
 
 use super::admin::RawAdmin;
@@ -55,8 +57,7 @@ impl RawConfig {
         let broker = self.broker.resolve(check);
         let live = self.live.resolve(check);
         // Streams stay with HTTP, so the key holds for every connection.
-        let connections =
-            ConnectionSettings { user_timeout: live.sessions.user_timeout, ..top::connections(&self, check) };
+        let connections = ConnectionSettings { user_timeout: live.sessions.user_timeout, ..connections(&self, check) };
         let tls = self.tls.resolve(check);
         Settings {
             listen: top::listen(self.listen.as_deref(), check),
@@ -75,5 +76,26 @@ impl RawConfig {
             main_key_file: self.secrets.resolve(check),
             apps: apps::resolve(&self.apps, check),
         }
+    }
+}
+
+/// What connections may use.
+fn connections(raw: &RawConfig, check: &mut Check) -> ConnectionSettings {
+    let default = ConnectionSettings::default();
+    let mut some_time = |key: &str, given: Option<RawDuration>, default: Duration| {
+        let given = given.map_or(default, |raw| raw.0);
+        if given.is_zero() {
+            check.wrong(key, format!("{key} must be longer than nothing"));
+        }
+        given
+    };
+    ConnectionSettings {
+        header_timeout: some_time("header_timeout", raw.header_timeout, default.header_timeout),
+        request_timeout: some_time("request_timeout", raw.request_timeout, default.request_timeout),
+        shutdown_grace: raw.shutdown_grace.map_or(default.shutdown_grace, |raw| raw.0),
+        max: check.bounded("max_connections", raw.max_connections, default.max, 1, 10_000_000),
+        max_per_ip: raw.max_connections_per_ip,
+        trusted_proxies: check.networks("trusted_proxies", &raw.trusted_proxies),
+        ..default
     }
 }

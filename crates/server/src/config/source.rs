@@ -1,14 +1,11 @@
-//! The config file with the place of each key, read so that one mistake does not hide the next.
+//! The config file with the place of each key, and what is wrong with it.
 
 use std::collections::BTreeSet;
 
-use serde::Deserialize;
-use toml::de::{DeTable, DeValue, Deserializer};
-use toml::{Spanned, Table, Value};
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
 
-use super::environment::{self, Strings};
 use super::problem::{Problem, Problems};
-use super::raw::RawConfig;
 
 /// Where each key was set.
 #[derive(Debug, Default)]
@@ -27,40 +24,20 @@ pub(super) struct Source {
 }
 
 impl Source {
-    /// Reads file and environment. What cannot be read is noted and taken out.
-    ///
-    /// # Errors
-    /// When the text is not TOML at all.
-    pub(super) fn read(name: &str, text: &str, env: &dyn Strings) -> Result<(Self, RawConfig), Problems> {
-        let mut source = Self { name: name.to_owned(), text: text.to_owned(), ..Self::default() };
-        let mut tree = DeTable::parse(text).map_err(|error| source.not_toml(&error))?;
-        list_keys(tree.get_ref(), "", &mut source.keys);
+    pub(super) fn new(name: &str, text: &str) -> Self {
+        Self { name: name.to_owned(), text: text.to_owned(), ..Self::default() }
+    }
 
-        while let Err(error) = RawConfig::deserialize(Deserializer::from(tree.clone())) {
-            let at = error.span().map_or(0, |span| span.start);
-            let Some(path) = take_out(tree.get_mut(), "", at) else {
-                source.note(at, "", readable(error.message()));
-                break;
-            };
-            let message = nearest_key(error.message(), &place_in_words(&path))
-                .unwrap_or_else(|| format!("{path}: {}", readable(error.message())));
-            source.note(at, &path, message);
-        }
+    /// Notes where each key of the text stands.
+    pub(super) fn list_keys(&mut self, tree: &DeTable<'_>) {
+        list_keys(tree, "", &mut self.keys);
+    }
 
-        let mut table = Table::deserialize(Deserializer::from(tree)).unwrap_or_default();
-        let (variables, problems) = environment::apply(&mut table, env);
-        source.variables = variables;
-        source.paths.extend(problems.iter().map(|problem| problem.place.clone()));
-        source.problems.extend(problems);
-        // Every part has been read on its own; this can fail only where a variable met a broken file.
-        let raw = match RawConfig::deserialize(Value::Table(table)) {
-            Ok(raw) => raw,
-            Err(error) => {
-                source.note(0, "", readable(error.message()));
-                RawConfig::default()
-            }
-        };
-        Ok((source, raw))
+    /// Notes which paths variables have set, and which of them could not be.
+    pub(super) fn note_variables(&mut self, variables: Vec<(String, String)>, problems: Vec<Problem>) {
+        self.variables = variables;
+        self.paths.extend(problems.iter().map(|problem| problem.place.clone()));
+        self.problems.extend(problems);
     }
 
     /// Notes what is wrong at `path`, unless it could not even be read.
@@ -115,7 +92,8 @@ impl Source {
         problems
     }
 
-    fn note(&mut self, offset: usize, path: &str, message: String) {
+    /// Notes that what stands at `offset`, the key `path`, cannot be read.
+    pub(super) fn note(&mut self, offset: usize, path: &str, message: String) {
         self.problems.push(Problem { place: self.place(offset), message, offset });
         self.paths.push(path.to_owned());
         if !path.is_empty() {
@@ -123,7 +101,8 @@ impl Source {
         }
     }
 
-    fn not_toml(&self, error: &toml::de::Error) -> Problems {
+    /// The text is not TOML at all.
+    pub(super) fn not_toml(&self, error: &toml::de::Error) -> Problems {
         let offset = error.span().map_or(0, |span| span.start);
         Problems(vec![Problem { place: self.place(offset), message: error.message().to_owned(), offset }])
     }
@@ -137,11 +116,8 @@ impl Source {
     }
 }
 
-fn place_in_words(path: &str) -> String {
-    path.rfind('.').map_or_else(|| " at the top level".to_owned(), |end| format!(" in [{}]", &path[..end]))
-}
-
-fn join(path: &str, key: &str) -> String {
+/// The path of a key.
+pub(super) fn join(path: &str, key: &str) -> String {
     if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") }
 }
 
@@ -164,68 +140,5 @@ fn list_values(value: &Spanned<DeValue<'_>>, path: &str, keys: &mut Vec<(String,
             }
         }
         _ => {}
-    }
-}
-
-/// Takes the innermost key whose name or value stands at `offset` out of the table, and gives its path.
-fn take_out(table: &mut DeTable<'_>, path: &str, offset: usize) -> Option<String> {
-    let mut gone = None;
-    for (key, value) in table.iter_mut() {
-        let here = join(path, key.get_ref());
-        let inner = match value.get_mut() {
-            DeValue::Table(inner) => take_out(inner, &here, offset),
-            DeValue::Array(items) => items.iter_mut().enumerate().find_map(|(n, item)| match item.get_mut() {
-                DeValue::Table(inner) => take_out(inner, &format!("{here}[{n}]"), offset),
-                _ => None,
-            }),
-            _ => None,
-        };
-        if inner.is_some() {
-            return inner;
-        }
-        if key.span().contains(&offset) || value.span().contains(&offset) {
-            gone = Some((key.get_ref().to_string(), here));
-        }
-    }
-    let (key, path) = gone?;
-    table.remove(key.as_str());
-    Some(path)
-}
-
-/// For serde's "unknown field" message, with a place such as ` in [store]`: the same in a person's words, with the right name that is nearest.
-pub(super) fn nearest_key(message: &str, place: &str) -> Option<String> {
-    let mut names = message.strip_prefix("unknown field ")?.split('`').skip(1).step_by(2);
-    let wrong = names.next()?;
-    let known: Vec<&str> = names.collect();
-    let near = known.iter().map(|name| (strsim::jaro_winkler(wrong, name), name)).max_by(|a, b| a.0.total_cmp(&b.0));
-    Some(match near {
-        Some((likeness, name)) if likeness > 0.75 => {
-            format!("unknown key \"{wrong}\"{place}; did you mean \"{name}\"?")
-        }
-        _ => format!("unknown key \"{wrong}\"{place}; the keys are {}", known.join(", ")),
-    })
-}
-
-/// Serde's message without the value that was found: it may be a secret.
-pub(super) fn readable(message: &str) -> String {
-    for start in ["invalid type: ", "invalid value: "] {
-        if let Some((found, expected)) = message.strip_prefix(start).and_then(|rest| rest.rsplit_once(", expected ")) {
-            let kind = found.split(['`', '"']).next().unwrap_or_default().trim();
-            return format!("must be {}, not {}", kind_in_words(expected), kind_in_words(kind));
-        }
-    }
-    message.to_owned()
-}
-
-fn kind_in_words(kind: &str) -> &str {
-    match kind {
-        "string" | "a string" => "a text",
-        "integer" => "a number",
-        "u16" | "u32" | "u64" | "usize" => "a whole number",
-        "floating point" => "a number with a fraction",
-        "boolean" | "a boolean" => "true or false",
-        "sequence" | "a sequence" => "a list",
-        "map" => "a table",
-        other => other,
     }
 }

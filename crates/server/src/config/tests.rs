@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::top::DEFAULT_LISTEN;
 use super::*;
-use crate::settings::StoreSettings;
+use crate::settings::{Settings, StoreSettings};
 
 mod keys;
 mod live;

@@ -1,12 +1,10 @@
-//! The keys outside any section: where to listen, and what connections may use.
+//! The keys outside any section: where to listen, and how long to wait before stopping.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use super::check::Check;
-use super::raw::RawConfig;
 use super::value::RawDuration;
-use crate::settings::ConnectionSettings;
 
 /// Where a server listens that was told nothing.
 pub(crate) const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 8000);
@@ -46,24 +44,4 @@ pub(super) fn shutdown_delay(given: Option<RawDuration>, check: &mut Check) -> D
         check.wrong("shutdown_delay", "shutdown_delay must be at most 10m");
     }
     given
-}
-
-pub(super) fn connections(raw: &RawConfig, check: &mut Check) -> ConnectionSettings {
-    let default = ConnectionSettings::default();
-    let mut some_time = |key: &str, given: Option<RawDuration>, default: Duration| {
-        let given = given.map_or(default, |raw| raw.0);
-        if given.is_zero() {
-            check.wrong(key, format!("{key} must be longer than nothing"));
-        }
-        given
-    };
-    ConnectionSettings {
-        header_timeout: some_time("header_timeout", raw.header_timeout, default.header_timeout),
-        request_timeout: some_time("request_timeout", raw.request_timeout, default.request_timeout),
-        shutdown_grace: raw.shutdown_grace.map_or(default.shutdown_grace, |raw| raw.0),
-        max: check.bounded("max_connections", raw.max_connections, default.max, 1, 10_000_000),
-        max_per_ip: raw.max_connections_per_ip,
-        trusted_proxies: check.networks("trusted_proxies", &raw.trusted_proxies),
-        ..default
-    }
 }

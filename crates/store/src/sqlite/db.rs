@@ -1,17 +1,15 @@
-//! The connection that writes, and how much there is: what its transactions change in the numbers is counted with them.
-//!
-//! Nobody else writes to the database, so the numbers of the start and the changes since are all there is to know, and
-//! no table is counted while the server runs.
+//! The connection that writes, which counts by how much its transactions change what there is.
 
 use std::cell::Cell;
 use std::ops::Deref;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::time::Duration;
 
 use rusqlite::Connection;
 
-use super::leased_batches;
 use crate::error::StoreError;
-use crate::queue::Depth;
+
+/// How long the writer waits for a database that another process holds.
+pub(super) const LOCKED_FOR: Duration = Duration::from_secs(2);
 
 /// By how much a transaction changes the numbers.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -67,58 +65,6 @@ impl Db {
     /// Goes back to what it had changed before: the rest was undone.
     pub(super) fn set_change(&self, change: Change) {
         self.change.set(change);
-    }
-}
-
-/// How much there is, as of the last commit.
-#[derive(Debug, Default)]
-pub(super) struct Counts {
-    deliveries: AtomicI64,
-    fanouts: AtomicI64,
-    undelivered: AtomicI64,
-    /// Bytes in use, as they were looked at last.
-    bytes: AtomicU64,
-}
-
-impl Counts {
-    /// Counts all of it, once, at the start.
-    pub(super) fn load(db: &Connection) -> Result<Self, StoreError> {
-        let count = |sql: &str| db.query_row(sql, [], |row| row.get::<_, i64>(0)).map(AtomicI64::new);
-        let out = Self {
-            deliveries: count("SELECT COUNT(*) FROM delivery")?,
-            fanouts: count("SELECT COUNT(*) FROM fanout")?,
-            undelivered: count("SELECT COUNT(*) FROM closed WHERE state = 'undelivered' AND state <> 'delivered'")?,
-            bytes: AtomicU64::default(),
-        };
-        out.deliveries.fetch_add(leased_batches::count(db)?, Ordering::Relaxed);
-        out.measure(db)?;
-        Ok(out)
-    }
-
-    /// Takes over what a committed transaction has changed.
-    pub(super) fn apply(&self, change: Change) {
-        if change != Change::default() {
-            self.deliveries.fetch_add(change.deliveries, Ordering::Relaxed);
-            self.fanouts.fetch_add(change.fanouts, Ordering::Relaxed);
-            self.undelivered.fetch_add(change.undelivered, Ordering::Relaxed);
-        }
-    }
-
-    /// Looks at how many bytes are in use, and remembers it.
-    pub(super) fn measure(&self, db: &Connection) -> Result<u64, StoreError> {
-        let bytes = used(db)?;
-        self.bytes.store(bytes, Ordering::Relaxed);
-        Ok(bytes)
-    }
-
-    pub(super) fn depth(&self) -> Depth {
-        let number = |of: &AtomicI64| of.load(Ordering::Relaxed).max(0).unsigned_abs();
-        Depth {
-            deliveries: number(&self.deliveries),
-            fanouts: number(&self.fanouts),
-            undelivered: number(&self.undelivered),
-            bytes: self.bytes.load(Ordering::Relaxed),
-        }
     }
 }
 

@@ -9,7 +9,7 @@ use tidings_model::delivery::DeliveryState;
 use tidings_model::id::DeliveryKey;
 
 use super::db::Db;
-use super::{catalogue, lanes, queue};
+use super::{catalogue, closed, lanes};
 use crate::error::StoreError;
 use crate::log::Lease;
 use crate::queue::{Expanded, FanoutTurn};
@@ -56,7 +56,7 @@ pub(super) fn expand(
     for one in slice.part {
         if catalogue::gone(db, one.0)? {
             let key = DeliveryKey { app: row.app.clone(), event: row.event, destination: one.0 };
-            queue::close(db, &key, DeliveryState::Canceled, 0, now, None)?;
+            closed::close(db, &key, DeliveryState::Canceled, 0, now, None)?;
             continue;
         }
         let placement = lanes::insert(db, &expansion.delivery(one, now))?;

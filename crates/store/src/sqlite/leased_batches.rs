@@ -11,7 +11,7 @@ use tidings_model::delivery::DeliveryState;
 use tidings_model::id::{AppId, DeliveryKey, DestinationNo, EventNo};
 
 use super::db::Db;
-use super::{catalogue, lanes, queue};
+use super::{catalogue, closed, lanes};
 use crate::destinations::{decode_batch, encode_batch};
 use crate::error::StoreError;
 use crate::log::Lease;
@@ -76,7 +76,7 @@ pub(super) fn reopen(
     now: Millis,
 ) -> Result<bool, StoreError> {
     if catalogue::gone(db, key.destination)? {
-        queue::close(db, key, DeliveryState::Canceled, attempts, now, last_error)?;
+        closed::close(db, key, DeliveryState::Canceled, attempts, now, last_error)?;
         return Ok(false);
     }
     db.prepare_cached(

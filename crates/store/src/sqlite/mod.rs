@@ -6,6 +6,8 @@
 mod apps;
 mod catalogue;
 mod checkpoint;
+mod closed;
+mod counts;
 mod db;
 mod fanout;
 mod fault;
@@ -33,7 +35,6 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::Duration;
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
@@ -58,7 +59,8 @@ use crate::queue::{
 use crate::records::{ListenerSecrets, seal_app};
 use crate::seal::MainKey;
 use crate::{Store, StoreError as Error};
-use db::{Counts, Db};
+use counts::Counts;
+use db::{Db, LOCKED_FOR};
 use file::DatabaseFile;
 use readers::Readers;
 use sizes::Sizes;
@@ -67,8 +69,6 @@ use writer::{Class, Writer};
 pub use migrate::SCHEMA_VERSION;
 pub(crate) use upkeep::settled;
 
-/// How long the writer waits for a database that another process holds.
-const LOCKED_FOR: Duration = Duration::from_secs(2);
 /// Memory for pages that the writer may keep.
 const CACHE_KIB: i64 = 8 * 1024;
 /// Connections that only read.

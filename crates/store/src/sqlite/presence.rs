@@ -6,7 +6,7 @@ use tidings_model::delivery::DeliveryState;
 use tidings_model::id::{AppId, DeliveryKey, DestinationNo, EventNo};
 
 use super::db::Db;
-use super::{lanes, queue};
+use super::{closed, lanes};
 use crate::error::StoreError;
 use crate::presence::{Applied, PresenceChange, PresenceKey, PresenceRecord, SLICE};
 use crate::rows::{self, named};
@@ -82,7 +82,7 @@ fn revert(db: &Db, gone: &PresenceRecord, change: &PresenceChange) -> Result<boo
         db.prepare_cached("DELETE FROM delivery WHERE app = ?1 AND event = ?2 AND destination = ?3")?
             .execute(params![app, event, destination])?;
         db.count_deliveries(-1);
-        queue::close(db, &key, DeliveryState::Canceled, 0, change.wall, None)?;
+        closed::close(db, &key, DeliveryState::Canceled, 0, change.wall, None)?;
         if let Some(lane) = lane {
             lanes::advance(db, no, &lane, &AdvanceTerms::unattended(change.now))?;
         }

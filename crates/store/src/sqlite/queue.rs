@@ -2,15 +2,13 @@
 
 use rusqlite::{Connection, OptionalExtension, Statement, params};
 use tidings_model::clock::Millis;
-use tidings_model::delivery::{Attempt, DeliveryState};
-use tidings_model::id::{AppId, DeliveryKey, DestinationNo};
+use tidings_model::id::{AppId, DestinationNo};
 
 use super::db::Db;
-use super::{catalogue, lanes, leased_batches};
+use super::{catalogue, closed, lanes, leased_batches};
 use crate::error::StoreError;
 use crate::log::Lease;
 use crate::queue::{Due, Finished, Leased, Recorded, Recording, Skip, Wanted};
-use crate::records::micros;
 use crate::rows::{self, Row as _, named};
 use crate::rules::attempt::{self, AfterAttempt, DeliveryChange, DestinationChange, DestinationStatus};
 use crate::rules::lane::{Advance, AdvanceTerms, ClaimRoom};
@@ -79,7 +77,7 @@ pub(super) fn claim(db: &Connection, wanted: &[Wanted], now: Millis, lease: Leas
 pub(super) fn finish(db: &Db, batch: &[Finished], recording: Recording) -> Result<Vec<Recorded>, StoreError> {
     let leased: Vec<&Leased> = batch.iter().map(|finished| &finished.delivery).collect();
     let taken = leased_batches::take_out(db, &leased)?;
-    let mut at_first = db.prepare_cached(CLOSE_AT_FIRST)?;
+    let mut at_first = db.prepare_cached(closed::AT_FIRST)?;
     let ends = batch.iter().zip(taken);
     ends.map(|(end, taken)| record(db, &mut at_first, end, taken, &recording)).collect()
 }
@@ -102,23 +100,23 @@ fn record(
         DeliveryChange::Reopen(due) => {
             if taken {
                 if !leased_batches::reopen(db, key, due, attempts, error, recording.wall)? {
-                    insert_attempt(db, key, end.attempt.as_ref())?;
+                    closed::insert_attempt(db, key, end.attempt.as_ref())?;
                     return Ok(Recorded::default());
                 }
             } else if !lanes::reschedule(db, key, leased.lease.token, due, attempts, error)? {
                 return Ok(attempt::stale());
             }
-            insert_attempt(db, key, end.attempt.as_ref())?;
+            closed::insert_attempt(db, key, end.attempt.as_ref())?;
             None
         }
         DeliveryChange::Close { state, first } => {
             let lane = if taken { Some(None) } else { take_out(db, leased)? };
             let Some(lane) = lane else { return Ok(attempt::stale()) };
             match first {
-                Some(attempt) => close_at_first(at_first, key, attempt, recording.wall)?,
+                Some(attempt) => closed::close_at_first(at_first, key, attempt, recording.wall)?,
                 None => {
-                    close(db, key, state, attempts, recording.wall, error)?;
-                    insert_attempt(db, key, end.attempt.as_ref())?;
+                    closed::close(db, key, state, attempts, recording.wall, error)?;
+                    closed::insert_attempt(db, key, end.attempt.as_ref())?;
                 }
             }
             lane
@@ -185,72 +183,6 @@ fn failed(db: &Connection, end: &Finished, recording: &Recording) -> Result<Dest
     let told = attempt::is_announced(name.as_deref());
     let now = catalogue::disable(db, destination, reason, recording.wall, told)?;
     Ok(if now { DestinationStatus::DisabledNow } else { DestinationStatus::DisabledBefore })
-}
-
-/// Moves a delivery to those that have ended; its open row is the caller's to remove.
-pub(super) fn close(
-    db: &Db,
-    key: &DeliveryKey,
-    state: DeliveryState,
-    attempts: u32,
-    wall: Millis,
-    error: Option<&str>,
-) -> Result<(), StoreError> {
-    db.prepare_cached(
-        "INSERT OR REPLACE INTO closed (app, event, destination, state, attempts, closed_at, last_error) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
-    )?
-    .execute(params![key.app.as_str(), key.event.0, key.destination.0, state.as_str(), attempts, wall, error])?;
-    db.count_undelivered(i64::from(state == DeliveryState::Undelivered));
-    Ok(())
-}
-
-/// The statement of [`close_at_first`], which a batch prepares once.
-const CLOSE_AT_FIRST: &str = "INSERT OR REPLACE INTO closed (app, event, destination, state, attempts, closed_at, started_at, duration_us, status, remote, response_body)
-    VALUES (?1, ?2, ?3, 'delivered', 1, ?4, ?5, ?6, ?7, ?8, ?9)";
-
-/// Moves a delivery that its first attempt delivered to those that have ended: most do, and one row then tells both.
-fn close_at_first(
-    at_first: &mut Statement<'_>,
-    key: &DeliveryKey,
-    attempt: &Attempt,
-    wall: Millis,
-) -> Result<(), StoreError> {
-    at_first.execute(params![
-        key.app.as_str(),
-        key.event.0,
-        key.destination.0,
-        wall,
-        attempt.started_at,
-        micros(attempt.duration),
-        attempt.status,
-        attempt.remote,
-        // Most answers have no body, and then nothing need be kept of it.
-        (!attempt.response_body.is_empty()).then_some(&attempt.response_body),
-    ])?;
-    Ok(())
-}
-
-fn insert_attempt(db: &Connection, key: &DeliveryKey, attempt: Option<&Attempt>) -> Result<(), StoreError> {
-    let Some(attempt) = attempt else { return Ok(()) };
-    db.prepare_cached(
-        "INSERT OR REPLACE INTO attempt (event, destination, n, started_at, duration_us, outcome, status, error, remote, next_at, response_headers, response_body)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
-    )?
-    .execute(params![
-        key.event.0,
-        key.destination.0,
-        attempt.n,
-        attempt.started_at,
-        micros(attempt.duration),
-        attempt.outcome,
-        attempt.status,
-        attempt.error,
-        attempt.remote,
-        attempt.next_at,
-        attempt.response_headers,
-        attempt.response_body,
-    ])?;
-    Ok(())
 }
 
 /// Gives leased deliveries back.

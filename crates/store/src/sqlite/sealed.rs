@@ -4,7 +4,8 @@ use std::path::Path;
 
 use rusqlite::{Connection, OpenFlags};
 
-use super::{LOCKED_FOR, meta};
+use super::db::LOCKED_FOR;
+use super::meta;
 use crate::error::StoreError;
 use crate::fingerprint::{self, Sample};
 use crate::records::{app_name, listener_name};

@@ -7,10 +7,9 @@ use tidings_model::clock::Millis;
 use tidings_model::delivery::DeliveryState;
 use tidings_model::id::{AppId, DeliveryKey, DestinationNo, EventNo};
 
-use super::LOCKED_FOR;
-use super::db::Db;
+use super::db::{Db, LOCKED_FOR};
 use super::file::DatabaseFile;
-use super::{lanes, leased_batches, meta, migrate, queue};
+use super::{closed, lanes, leased_batches, meta, migrate};
 use crate::error::StoreError;
 use crate::rules::clock;
 
@@ -175,7 +174,7 @@ pub(super) fn cancel_orphans(db: &Db, wall: Millis) -> Result<bool, StoreError> 
         db.prepare_cached("DELETE FROM delivery WHERE app = ?1 AND event = ?2 AND destination = ?3")?
             .execute(params![app, event, no])?;
         db.count_deliveries(-1);
-        queue::close(db, &key, DeliveryState::Canceled, *attempts, wall, None)?;
+        closed::close(db, &key, DeliveryState::Canceled, *attempts, wall, None)?;
     }
     if open.len() < SLICE {
         lanes::forget_due(db, DestinationNo(no))?;

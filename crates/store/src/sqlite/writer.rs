@@ -21,7 +21,8 @@ use tidings_supervisor::{Supervisor, Units, fault};
 use tokio::sync::oneshot;
 
 use super::checkpoint;
-use super::db::{Change, Counts, Db};
+use super::counts::Counts;
+use super::db::{Change, Db};
 use super::file::DatabaseFile;
 use crate::error::StoreError;
 

@@ -9,7 +9,7 @@ use tidings_model::app::App;
 use tidings_model::event::{Data, Event, MAX_CHANNELS};
 use tidings_model::id::new_id;
 use tidings_model::idempotency::IdempotencyKey;
-use tidings_model::pattern::{NameError, check_event_name};
+use tidings_model::pattern::check_event_name;
 use tidings_model::policy::canonical;
 
 use crate::channel::{is_presence, is_valid};
@@ -68,7 +68,7 @@ impl EventParams<'_> {
     pub(super) fn check(self, door: &PusherDoor, app: &App, body: &Bytes) -> Result<Checked, Refusal> {
         let missing = |what| Refusal::bad(format!("Missing required parameter: {what}"));
         let name = self.name.filter(|name| !name.is_empty()).ok_or_else(|| missing("name"))?.0.into_owned();
-        check_event_name(&name).map_err(misnamed)?;
+        check_event_name(&name)?;
         let named = distinct(self.channel.into_iter().chain(self.channels.into_iter().flatten()))?;
         if named.is_empty() {
             return Err(missing("channels"));
@@ -169,15 +169,6 @@ fn attributes(name: &str, occupancy: Occupancy, info: Info) -> String {
         object.raw("subscription_count", &occupancy.subscriptions.to_string());
     }
     object.end()
-}
-
-/// Why an event cannot be called so, in Pusher's words.
-pub(crate) fn misnamed(error: NameError) -> Refusal {
-    Refusal::bad(match error {
-        NameError::TooLong { .. } => format!("Event name too long: at most {} bytes", limits::EVENT_NAME),
-        NameError::Reserved { prefix } => format!("Invalid event name: {prefix:?} is reserved"),
-        error => format!("Invalid event name: {error}"),
-    })
 }
 
 /// The channels, each once, in their order.

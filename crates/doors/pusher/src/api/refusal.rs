@@ -6,7 +6,10 @@ use http::{HeaderValue, StatusCode};
 use tidings_broker::BrokerError;
 use tidings_bus::PublishError;
 use tidings_live::FailedProof;
+use tidings_model::pattern::NameError;
 use tidings_store::StoreError;
+
+use crate::limits;
 
 /// Why, in words.
 #[derive(Debug)]
@@ -91,10 +94,21 @@ impl From<BrokerError> for Refusal {
     }
 }
 
+/// Why an event cannot be called so, in Pusher's words.
+impl From<NameError> for Refusal {
+    fn from(error: NameError) -> Self {
+        Self::bad(match error {
+            NameError::TooLong { .. } => format!("Event name too long: at most {} bytes", limits::EVENT_NAME),
+            NameError::Reserved { prefix } => format!("Invalid event name: {prefix:?} is reserved"),
+            error => format!("Invalid event name: {error}"),
+        })
+    }
+}
+
 impl From<PublishError> for Refusal {
     fn from(error: PublishError) -> Self {
         match error {
-            PublishError::Name(error) => super::publish::misnamed(error),
+            PublishError::Name(error) => error.into(),
             PublishError::Fields { .. } | PublishError::UnknownHook { .. } | PublishError::Store(StoreError::Text) => {
                 Self::bad(error.to_string())
             }

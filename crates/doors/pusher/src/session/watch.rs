@@ -1,67 +1,48 @@
-//! Watchlists: a session that has signed in is told which of the users whom its user watches are online, and when that
-//! changes (Pusher Channels, "Watchlist events").
-//!
-//! Who is online is known by one [channel](tidings_model::policy::online) for each user: their signed-in sessions are its
-//! members, and watchers are in it as nobody. So a first session that comes and a last one that goes are told like any
-//! member's, from whichever node. What is told before all of the list is known goes into the first answer, which is one event.
+//! Whom a session watches, and what its client has yet to be told of them.
 
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use tidings_broker::{DeliveryMode, JoinRefused, Welcome};
-use tidings_live::{Context, JoinRequest, Proof, SessionRequest};
-use tidings_model::channel::Member;
-use tidings_model::clock::Millis;
-use tidings_model::policy::online;
-use tidings_wire::{ChannelMessage, EncodedMessage};
-
-use crate::channel::is_valid_user;
-use crate::wire;
-use crate::wire::incoming::watchlist;
-
-use super::Session;
-
-/// How long it takes until it is tried again to learn who is online.
-const RETRY: Millis = 5_000;
-/// The error that says that the list is too long. The session is signed in all the same.
-const TOO_LONG: u16 = 4302;
+use tidings_wire::ChannelMessage;
 
 /// Whom a session watches, and what is known of them so far. A list may be long, so nothing here goes through all of it for
 /// one user.
 #[derive(Debug, Default)]
 pub(super) struct Watch {
     /// The watched, sorted, without the session's own user, who is online as long as it is asked.
-    users: Vec<Watched>,
+    pub(super) users: Vec<Watched>,
     /// The session's own user, if it is listed and the client has not been told of it.
-    itself: Option<Arc<str>>,
+    pub(super) itself: Option<Arc<str>>,
     /// Asked for, and not known yet.
-    open: HashSet<u32>,
+    pub(super) open: HashSet<u32>,
     /// Who could not be asked for, perhaps the session's own user among them: they are asked for again.
-    unknown: Vec<Arc<str>>,
+    pub(super) unknown: Vec<Arc<str>>,
     /// Those of `users` that are to be told of in the next answer.
     news: Vec<u32>,
 }
 
 #[derive(Debug)]
-struct Watched {
-    user: Arc<str>,
+pub(super) struct Watched {
+    pub(super) user: Arc<str>,
     /// Whether that user is online, while the client has not been told.
-    is_online: Option<bool>,
+    pub(super) is_online: Option<bool>,
 }
 
 impl Watch {
-    fn place(&self, user: &str) -> Option<usize> {
+    /// Where a user is among the watched.
+    pub(super) fn place(&self, user: &str) -> Option<usize> {
         self.users.binary_search_by(|watched| (*watched.user).cmp(user)).ok()
     }
 
-    fn note(&mut self, place: usize, is_online: bool) {
+    /// Notes whether the user at this place is online, to be told in the next answer.
+    pub(super) fn note(&mut self, place: usize, is_online: bool) {
         if self.users[place].is_online.replace(is_online).is_none() {
             self.news.push(place as u32);
         }
     }
 
     /// Takes a coming or going that belongs into the first answer.
-    fn takes(&mut self, said: &ChannelMessage) -> bool {
+    pub(super) fn takes(&mut self, said: &ChannelMessage) -> bool {
         let (presence, is_online) = match said {
             ChannelMessage::Joined(presence) => (presence, true),
             ChannelMessage::Left(presence) => (presence, false),
@@ -79,7 +60,7 @@ impl Watch {
     }
 
     /// Who is online and who is offline of those whom the client has not been told of.
-    fn take_news(&mut self) -> [Vec<Arc<str>>; 2] {
+    pub(super) fn take_news(&mut self) -> [Vec<Arc<str>>; 2] {
         let mut online: Vec<_> = self.itself.take().into_iter().collect();
         let mut offline = Vec::new();
         for place in std::mem::take(&mut self.news) {
@@ -89,111 +70,4 @@ impl Watch {
         }
         [online, offline]
     }
-}
-
-impl Session {
-    /// A session is its user's now: it counts as a sign of them, and watches whom `user_data` lists.
-    pub(super) fn watch(&mut self, cx: &mut Context<'_>, user: &Arc<str>, user_data: &str) {
-        let limit = self.app.limits.watchlist;
-        if limit == 0 {
-            return;
-        }
-        // Each once, in the order of the list.
-        let mut listed: Vec<Arc<str>> = Vec::new();
-        match watchlist(user_data) {
-            Some(ids) if ids.iter().all(|id| is_valid_user(id)) => {
-                let mut known = HashSet::new();
-                // One more than may be watched: that the list is too long is known then, however long it is.
-                let unique = ids.iter().filter(|id| known.insert(&***id)).take(limit + 1);
-                listed.extend(unique.map(|id| Arc::from(&**id)));
-            }
-            _ => Self::error(cx, "Invalid watchlist: send a list of user ids; nobody is watched"),
-        }
-        if listed.len() > limit {
-            let message = format!("The watchlist is longer than {limit} users; the first {limit} are watched");
-            cx.write(wire::error(Some(TOO_LONG), &message));
-            listed.truncate(limit);
-        }
-        let mut watch = Watch::default();
-        let count = listed.len();
-        listed.retain(|watched| watched != user);
-        watch.itself = (listed.len() < count).then(|| Arc::clone(user));
-        watch.users = listed.iter().map(|user| Watched { user: Arc::clone(user), is_online: None }).collect();
-        watch.users.sort_unstable_by(|a, b| a.user.cmp(&b.user));
-        // A list that comes with another sign-in takes the place of the one before.
-        let before = self.watch.iter().flat_map(|before| &before.users);
-        for Watched { user: dropped, .. } in before.filter(|before| watch.place(&before.user).is_none()) {
-            cx.request(SessionRequest::Leave(online(dropped).into()));
-        }
-        let own = Arc::new(Member { user: Arc::clone(user).into(), info: None });
-        watch.open.insert(join(cx, user, Some(own)));
-        watch.open.extend(listed.iter().map(|watched| join(cx, watched, None)));
-        self.watch = Some(Box::new(watch));
-    }
-
-    /// A channel that knows whether `user` is online has been joined, or could not be.
-    pub(super) fn has_looked(
-        &mut self,
-        cx: &mut Context<'_>,
-        request_id: u32,
-        user: &str,
-        outcome: &Result<Welcome, JoinRefused>,
-    ) {
-        let Some(watch) = &mut self.watch else { return };
-        watch.open.remove(&request_id);
-        match (outcome, watch.place(user)) {
-            (Ok(welcome), Some(place)) => watch.note(place, !welcome.members.is_empty()),
-            (Ok(_), None) => {}
-            (Err(_), _) => watch.unknown.push(Arc::from(user)),
-        }
-        if watch.open.is_empty() {
-            watch.open = HashSet::new();
-            let [online, offline] = watch.take_news();
-            if !online.is_empty() || !offline.is_empty() {
-                cx.write(wire::watchlist_events(&[("online", &online), ("offline", &offline)]));
-            }
-            if !watch.unknown.is_empty() {
-                cx.wake_at(self.prove_by.min(cx.now().saturating_add(RETRY)));
-            }
-        }
-    }
-
-    /// Asks for those who could not be asked for.
-    pub(super) fn look_for_unknown(&mut self, cx: &mut Context<'_>) {
-        let Some(watch) = &mut self.watch else { return };
-        for user in std::mem::take(&mut watch.unknown) {
-            let is_watched = watch.place(&user).is_some();
-            let own = (!is_watched).then(|| Arc::new(Member { user: Arc::clone(&user).into(), info: None }));
-            watch.open.insert(join(cx, &user, own));
-        }
-    }
-
-    /// Comings and goings of `user` may have been missed: asks once more.
-    pub(super) fn look_again(&mut self, cx: &mut Context<'_>, user: &str) {
-        if let Some(watch) = &mut self.watch
-            && watch.place(user).is_some()
-        {
-            watch.open.insert(join(cx, user, None));
-        }
-    }
-
-    /// Tells what is said of somebody who is watched.
-    pub(super) fn has_heard(&mut self, cx: &mut Context<'_>, prepared: &Arc<EncodedMessage>) {
-        let is_taken = self.watch.as_mut().is_some_and(|watch| watch.takes(prepared.content()));
-        if let Some(bytes) = prepared.bytes(&wire::FORMAT).filter(|_| !is_taken) {
-            cx.write(bytes.clone());
-        }
-    }
-}
-
-/// Asks to join the channel that knows whether `user` is online. That the door asks is the proof: the app has signed the list.
-fn join(cx: &mut Context<'_>, user: &str, member: Option<Arc<Member>>) -> u32 {
-    let channel = online(user).into();
-    cx.request(SessionRequest::Join(JoinRequest {
-        channel,
-        proof: Proof::Channel,
-        member,
-        since: None,
-        mode: DeliveryMode::Session,
-    }))
 }

@@ -19,8 +19,8 @@ use tidings_model::signing::{channel_string, request_string_to_sign, sign_hex};
 use tidings_tls as tls;
 use url::Url;
 
+use super::finding::{Finding, Verdict};
 use super::socket::{Heard, Socket};
-use super::{Finding, Known, Verdict};
 use crate::cli::client::Client;
 
 /// Requests are refused whose clock is off by more, in seconds (Pusher's HTTP API).
@@ -38,6 +38,15 @@ const GIVE_HTTPS: &str = "perhaps there is TLS on this port: give https://, and 
 
 /// What an answer is to the check that asked.
 pub(super) type Checked = Result<String, (String, String)>;
+
+/// What a client is told of its app.
+#[derive(Default)]
+pub(super) struct Known {
+    pub(super) key: Option<String>,
+    pub(super) id: Option<String>,
+    pub(super) secret: Option<String>,
+    pub(super) origin: Option<String>,
+}
 
 /// A client that asks what its like ask.
 pub(super) struct Doctor {

@@ -1,22 +1,17 @@
-//! A session whose bytes leave as the body of an HTTP response: a shard writes into one end of a bounded queue, hyper reads
-//! from the other.
+//! A bounded queue of frames: a shard writes into one end, hyper reads from the other.
 
 use std::collections::VecDeque;
-use std::convert::Infallible;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
-use http_body::{Body, Frame, SizeHint};
 use parking_lot::Mutex;
 use tidings_broker::SessionRef;
 
-use super::WriteOutcome;
-use crate::inbox::{InboxMessage, Inboxes};
+use super::write_outcome::WriteOutcome;
 use crate::metrics::Metrics;
 
-/// The queue between the two.
+/// The queue between the two ends.
 #[derive(Debug)]
 pub(crate) struct Pipe {
     state: Mutex<State>,
@@ -37,14 +32,14 @@ struct State {
 }
 
 impl Pipe {
-    /// The shard's end and the body.
-    pub(crate) fn ends(inboxes: Inboxes, metrics: Metrics) -> (StreamWriter, Stream) {
+    /// Both ends.
+    pub(crate) fn ends(metrics: Metrics) -> (StreamWriter, StreamReader) {
         let pipe = Arc::new(Self { state: Mutex::default(), metrics });
-        (StreamWriter(Arc::clone(&pipe)), Stream { pipe, inboxes })
+        (StreamWriter(Arc::clone(&pipe)), StreamReader(pipe))
     }
 }
 
-/// The shard's end. The body ends when it is dropped.
+/// The shard's end. The reader's ends when it is dropped.
 #[derive(Debug)]
 pub(crate) struct StreamWriter(Arc<Pipe>);
 
@@ -102,28 +97,22 @@ impl Drop for StreamWriter {
     }
 }
 
-/// The body of a response that goes on for as long as its session does. Each frame is what the protocol wrote at once.
-/// Dropping it ends the session.
+/// The other end, whose frames each are what was written at once.
 #[derive(Debug)]
-pub struct Stream {
-    pipe: Arc<Pipe>,
-    inboxes: Inboxes,
-}
+pub(crate) struct StreamReader(Arc<Pipe>);
 
-impl Body for Stream {
-    type Data = Bytes;
-    type Error = Infallible;
-
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        let mut state = self.pipe.state.lock();
+impl StreamReader {
+    /// The next frame; `None` when nothing more comes.
+    pub(crate) fn poll_frame(&self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        let mut state = self.0.state.lock();
         if let Some(bytes) = state.frames.pop_front() {
             state.bytes -= bytes.len();
-            self.pipe.metrics.queued_bytes.dec_by(bytes.len() as i64);
+            self.0.metrics.queued_bytes.dec_by(bytes.len() as i64);
             if state.frames.is_empty() {
                 // An idle session owns no buffer.
                 state.frames = VecDeque::new();
             }
-            return Poll::Ready(Some(Ok(Frame::data(bytes))));
+            return Poll::Ready(Some(bytes));
         }
         if state.ended {
             return Poll::Ready(None);
@@ -134,29 +123,20 @@ impl Body for Stream {
         Poll::Pending
     }
 
-    fn is_end_stream(&self) -> bool {
-        let state = self.pipe.state.lock();
+    /// Whether nothing more comes.
+    pub(crate) fn is_at_end(&self) -> bool {
+        let state = self.0.state.lock();
         state.ended && state.frames.is_empty()
     }
 
-    fn size_hint(&self) -> SizeHint {
-        SizeHint::default()
-    }
-}
-
-impl Drop for Stream {
-    fn drop(&mut self) {
-        let session = {
-            let mut state = self.pipe.state.lock();
-            state.unread = true;
-            self.pipe.metrics.queued_bytes.dec_by(state.bytes as i64);
-            state.bytes = 0;
-            state.frames = VecDeque::new();
-            state.reader = None;
-            state.session
-        };
-        if let Some(session) = session {
-            self.inboxes.put(session.shard, InboxMessage::Gone(session));
-        }
+    /// Says that nobody will read any more. The session that writes, if its shard has taken it in.
+    pub(crate) fn close(&self) -> Option<SessionRef> {
+        let mut state = self.0.state.lock();
+        state.unread = true;
+        self.0.metrics.queued_bytes.dec_by(state.bytes as i64);
+        state.bytes = 0;
+        state.frames = VecDeque::new();
+        state.reader = None;
+        state.session
     }
 }

@@ -1,0 +1,25 @@
+//! What attempts tell about the health of destinations.
+
+use std::time::Duration;
+
+/// What an attempt tells about its destination's health.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum AttemptHealth {
+    /// It answered: took the delivery, or refused just this one.
+    Healthy,
+    /// No answer.
+    Failing,
+    /// It asked for fewer requests (429, 503 …), perhaps after a pause.
+    SlowDown(Option<Duration>),
+}
+
+/// A destination's health: which share of the permits it may use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum DestinationHealth {
+    /// Its last attempt got an answer.
+    Healthy,
+    /// It has never answered, as far as is known.
+    Untried,
+    /// Its last attempt got no answer.
+    Failing,
+}

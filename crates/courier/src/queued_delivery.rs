@@ -1,0 +1,47 @@
+//! A delivery in memory, with those of its lane that go together with it.
+
+use std::sync::Arc;
+
+use tidings_store::queue::Leased;
+
+use crate::memory::MemoryReservation;
+use crate::shared_payload::SharedPayload;
+
+/// Bytes reserved for one delivery in memory, besides its event.
+const QUEUED_WEIGHT: usize = 512;
+
+/// A delivery in memory, with the right to attempt it.
+pub(crate) struct QueuedDelivery {
+    pub(crate) leased: Leased,
+    pub(crate) payload: Arc<SharedPayload>,
+    /// The next ones of its lane, which go together with it.
+    pub(crate) behind: Vec<QueuedDelivery>,
+    _reservation: MemoryReservation,
+}
+
+impl QueuedDelivery {
+    pub(crate) fn new(leased: Leased, payload: Arc<SharedPayload>) -> Self {
+        let _reservation = MemoryReservation::new(payload.account(), QUEUED_WEIGHT);
+        Self { leased, payload, behind: Vec::new(), _reservation }
+    }
+
+    /// It and those behind it, one by one.
+    pub(crate) fn apart(mut self) -> impl Iterator<Item = QueuedDelivery> {
+        let behind = std::mem::take(&mut self.behind);
+        std::iter::once(self).chain(behind)
+    }
+
+    /// Puts those behind each other that were leased so: the reverse of [`QueuedDelivery::apart`].
+    pub(crate) fn together(items: impl IntoIterator<Item = QueuedDelivery>) -> Vec<QueuedDelivery> {
+        let mut all: Vec<QueuedDelivery> = Vec::new();
+        for item in items {
+            match all.last_mut() {
+                Some(head) if item.leased.follows && item.leased.key.destination == head.leased.key.destination => {
+                    head.behind.push(item);
+                }
+                _ => all.push(item),
+            }
+        }
+        all
+    }
+}
