@@ -33,7 +33,7 @@ async fn a_read_that_panics_costs_nobody_else_anything() {
     let store = dir.store();
     for _ in 0..2 * READERS {
         let read = store.readers.read::<(), _>(|_| panic!("meant to"));
-        assert_eq!(read.await, Err(StoreError::Closed));
+        assert_eq!(read.await, Err(StoreError::Panicked("meant to".to_owned())));
     }
     assert_eq!(store.changes(0).await.unwrap().version, 0);
 }

@@ -167,12 +167,13 @@ async fn closing_finishes_what_is_waiting() {
     assert_eq!(kept(&dir.store()).await.len(), 100);
 }
 
+// covers: G413
 #[tokio::test(flavor = "multi_thread")]
-async fn a_writer_that_dies_leaves_nobody_waiting() {
+async fn a_job_that_panics_costs_itself_alone() {
     let dir = Dir::new();
     let store = Arc::new(dir.store());
     let held = hold(&store);
-    let dies = {
+    let panics = {
         let store = Arc::clone(&store);
         tokio::spawn(async move { store.writer.call::<(), _>(Class::Ack, |_| panic!("meant to")).await })
     };
@@ -180,7 +181,37 @@ async fn a_writer_that_dies_leaves_nobody_waiting() {
     let after = put(&store, 1, false);
     waiting(&store, 2).await;
     drop(held);
-    assert_eq!(dies.await.unwrap(), Err(StoreError::Closed));
+    assert_eq!(panics.await.unwrap(), Err(StoreError::Panicked("meant to".to_owned())));
+    assert_eq!(after.await.unwrap(), Ok(1));
+    assert_eq!(put(&store, 2, false).await.unwrap(), Ok(2));
+}
+
+/// What nobody may drop.
+#[derive(Debug)]
+struct Bomb;
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        panic!("meant to");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_writer_that_dies_leaves_nobody_waiting() {
+    let dir = Dir::new();
+    let store = Arc::new(dir.store());
+    let held = hold(&store);
+    let dies = {
+        let store = Arc::clone(&store);
+        tokio::spawn(async move { store.writer.call(Class::Ack, |_| Ok(Bomb)).await.map(std::mem::forget) })
+    };
+    waiting(&store, 1).await;
+    let after = put(&store, 1, false);
+    waiting(&store, 2).await;
+    // Its answer goes to nobody, so the writer drops it.
+    dies.abort();
+    assert!(dies.await.is_err());
+    drop(held);
     assert_eq!(after.await.unwrap(), Err(StoreError::Closed));
     assert_eq!(put(&store, 2, false).await.unwrap(), Err(StoreError::Closed));
 }
