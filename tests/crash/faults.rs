@@ -295,3 +295,29 @@ async fn a_panic_in_one_unit_costs_that_unit() {
     faulty.arm("").await;
     faulty.server.terminate().await.expect_code(0);
 }
+
+// covers: G415
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_event_whose_fan_out_panics_is_left_alone_and_the_others_go_on() {
+    let partner = Receiver::start();
+    let faulty = Faulty::start("").await;
+    let api = faulty.server.api();
+    hook(&api, "box.opened").await;
+    // One more than are written at once.
+    for n in 0..65 {
+        listener(&api, json!({"url": partner.url(&format!("/{n}")), "hooks": ["box.opened"]})).await;
+    }
+    faulty.arm("fanout-slice").await;
+    publish(&api, "box.opened", 1).await.expect_status(202);
+    logged(&faulty.server, "is_parked=true", 1).await;
+    faulty.arm("").await;
+    publish(&api, "box.opened", 2).await.expect_status(202);
+    let came = partner.wait_for(65, |_| true, LATER).await;
+    assert!(came.iter().all(|request| request.json()["data"]["n"] == 2));
+    // After the next start it is written as well.
+    let mut faulty = faulty;
+    faulty.server.terminate().await.expect_code(0);
+    faulty.server.restart().await;
+    partner.wait_for(130, |_| true, LATER).await;
+    drop(faulty.server);
+}

@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tidings_model::clock::{Millis, Stopwatch, millis};
-use tidings_model::id::AppId;
+use tidings_model::id::{AppId, EventNo};
 use tidings_store::StoreError;
 use tidings_store::queue::{FanoutTurn, Leased};
 use tidings_supervisor::fault;
@@ -43,6 +43,9 @@ struct Last {
     expansion: DutyCycle,
     /// The app whose fan-out had the last turn.
     expanded: Option<AppId>,
+    /// The event whose deliveries could not be written last, and those that are not tried again until the next start.
+    failed: Option<EventNo>,
+    parked: Vec<EventNo>,
 }
 
 /// Runs until it is stopped, then gives back what was leased and not attempted.
@@ -142,9 +145,25 @@ async fn give_back(inner: &Inner) -> Result<(), StoreError> {
 async fn expand(inner: &Arc<Inner>, last: &mut Last, now: Millis) -> Result<bool, StoreError> {
     let full_destinations = inner.dispatcher.lock().without_room(|no| inner.policy(no), now);
     let full_apps = inner.memory.full();
-    let turn = FanoutTurn { after: last.expanded.clone(), fresh: EXPANDED, full_apps, full_destinations };
+    let (after, parked) = (last.expanded.clone(), last.parked.clone());
+    let turn = FanoutTurn { after, fresh: EXPANDED, full_apps, full_destinations, parked };
     let started = Stopwatch::start();
-    let expanded = inner.store.expand(now, turn, inner.lease()).await?;
+    let expanded = match inner.store.expand(now, turn, inner.lease()).await {
+        Err(StoreError::Fanout { event, reason }) => {
+            let is_parked = last.failed.replace(event) == Some(event);
+            tracing::error!(
+                event = event.0,
+                reason,
+                is_parked,
+                "an event's deliveries cannot be written; after a second failure they are left alone until the next start"
+            );
+            if is_parked {
+                last.parked.push(event);
+            }
+            return Ok(true);
+        }
+        expanded => expanded?,
+    };
     if let Some(app) = &expanded.app
         && inner.recent_publishers.includes_others(app, now)
     {

@@ -1,5 +1,6 @@
 //! What can go wrong with a store, in the words of whoever has to mend it.
 
+use tidings_model::id::EventNo;
 use tidings_supervisor::Panicked;
 
 /// Why a store did not do what was asked. Nothing of a failed call is kept.
@@ -84,6 +85,14 @@ pub enum StoreError {
     /// Anything else the database said.
     #[error("the database refused: {0}")]
     Database(String),
+    /// The deliveries of an event cannot be written, for a reason that lies in them.
+    #[error("the deliveries of an event cannot be written: {reason}")]
+    Fanout {
+        /// Its number.
+        event: EventNo,
+        /// What is wrong.
+        reason: String,
+    },
     /// What was asked made the code panic.
     #[error("a bug: what was asked panicked ({0}); nothing of it is kept")]
     Panicked(String),
@@ -102,6 +111,17 @@ impl StoreError {
                 | Self::UnreadableCatalogue(_)
                 | Self::Unreachable(_)
         )
+    }
+}
+
+impl StoreError {
+    /// The error of writing an event's deliveries, unless the same call may succeed a little later.
+    pub(crate) fn of_fanout(self, event: EventNo) -> Self {
+        if self.is_temporary() || self == Self::Closed {
+            self
+        } else {
+            Self::Fanout { event, reason: self.to_string() }
+        }
     }
 }
 

@@ -157,6 +157,8 @@ pub struct FanoutTurn {
     pub full_apps: Vec<AppId>,
     /// Destinations without room. A set, because it can be large and the writer looks each delivery up in it.
     pub full_destinations: HashSet<DestinationNo>,
+    /// Events whose deliveries cannot be written: they are passed over.
+    pub parked: Vec<EventNo>,
 }
 
 impl FanoutTurn {
@@ -315,6 +317,10 @@ pub trait Queue: Send + Sync {
     async fn release(&self, batch: Vec<Leased>, due: Millis) -> Result<(), StoreError>;
 
     /// Expands the oldest fan-out row of the app whose turn it is by one slice.
+    ///
+    /// # Errors
+    /// [`StoreError::Fanout`] when it lies in the row, so that others can be expanded if this one is
+    /// [parked](FanoutTurn::parked).
     async fn expand(&self, now: Millis, turn: FanoutTurn, lease: Lease) -> Result<Expanded, StoreError>;
 
     /// Makes due what was leased until before `now` and never finished, and mends the list of destinations with work.

@@ -215,6 +215,7 @@ impl From<StoreError> for Problem {
             | StoreError::OtherMainKey(_)
             | StoreError::Taken { .. }
             | StoreError::HardLink(_)
+            | StoreError::Fanout { .. }
             | StoreError::Panicked(_)
             | StoreError::Database(_) => {
                 tracing::error!(%error, "the store failed a request");

@@ -6,7 +6,8 @@
 use sqlx::{PgConnection, Row};
 use tidings_model::clock::Millis;
 use tidings_model::delivery::DeliveryState;
-use tidings_model::id::{DeliveryKey, DestinationNo};
+use tidings_model::id::{DeliveryKey, DestinationNo, EventNo};
+use tidings_supervisor::Units;
 
 use super::closing::Closing;
 use super::connect::sql;
@@ -25,10 +26,14 @@ pub(super) const SLICE: usize = 500;
 /// The oldest row of the app whose turn it is.
 async fn next(db: &mut PgConnection, turn: &FanoutTurn) -> Result<Option<FanoutRow>, StoreError> {
     let statement = "SELECT event, app, key, not_before, cursor, destinations FROM fanout WHERE app > $1
-        ORDER BY app, event LIMIT 1";
+        ORDER BY app, event LIMIT $2";
+    // Those that are parked, and the one behind them.
+    let most = turn.parked.len() as i64 + 1;
     for after in starting_points(turn) {
-        if let Some(row) = sql(statement).bind(after.to_owned()).fetch_optional(&mut *db).await? {
-            return rows::fanout(&row).map(Some);
+        for row in sql(statement).bind(after.to_owned()).bind(most).fetch_all(&mut *db).await? {
+            if !turn.parked.contains(&EventNo(row.try_get("event")?)) {
+                return rows::fanout(&row).map(Some);
+            }
         }
     }
     Ok(None)
@@ -43,11 +48,26 @@ pub(super) async fn expand(
     lease: Lease,
     until: Millis,
     slice: usize,
+    units: &Units,
 ) -> Result<Expanded, StoreError> {
     locks::hold_catalogue(db).await?;
     locks::fanout(db).await?;
     let Some(row) = next(db, turn).await? else { return Ok(Expanded::default()) };
-    let slice = Slice::of(&row, slice)?;
+    let written = units.catch_async(row.event.0, write(db, now, &row, turn, lease, until, slice)).await;
+    written.map_err(StoreError::from).flatten().map_err(|error| error.of_fanout(row.event))
+}
+
+/// Writes one slice of a row.
+async fn write(
+    db: &mut PgConnection,
+    now: Millis,
+    row: &FanoutRow,
+    turn: &FanoutTurn,
+    lease: Lease,
+    until: Millis,
+    slice: usize,
+) -> Result<Expanded, StoreError> {
+    let slice = Slice::of(row, slice)?;
     let lane = |(no, lane): &(DestinationNo, Lane)| Some((*no, lane.name(row.key.as_deref())?));
     locks::lanes(db, locks::stripes(slice.part.iter().filter_map(lane))).await?;
     let there = catalogue::there(db, slice.part.iter().map(|(no, _)| *no)).await?;
@@ -60,7 +80,7 @@ pub(super) async fn expand(
     }
     let mut due_index = DueIndex::default();
     let server_lease = Lease { token: lease.token, until };
-    let mut expansion = Expansion::new(&row, turn, lease, &slice);
+    let mut expansion = Expansion::new(row, turn, lease, &slice);
     let mut left = &open[..];
     while !left.is_empty() {
         let (run, rest) = left.split_at(expansion.run(left.len()));

@@ -37,7 +37,7 @@ mod tests;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::AtomicI64;
-use tidings_supervisor::Supervisor;
+use tidings_supervisor::{Supervisor, Units};
 
 use sqlx::Connection as _;
 use tokio::sync::Mutex;
@@ -88,6 +88,8 @@ pub struct PostgresStore {
     left: Mutex<bool>,
     /// Where the next slice of retention begins, as an event's number.
     retired_to: AtomicI64,
+    /// Slices of fan-out: one that panics leaves the others to be written.
+    fanout_units: Units,
     /// The same where the oldest go because there is too much.
     dropped_to: AtomicI64,
 }
@@ -144,6 +146,7 @@ impl PostgresStore {
             clock,
             publisher,
             next_token: AtomicI64::new(incarnation * TOKENS_PER_INCARNATION),
+            fanout_units: supervisor.units("fanout-slice"),
             retired_to: AtomicI64::new(0),
             dropped_to: AtomicI64::new(0),
             left: Mutex::new(false),

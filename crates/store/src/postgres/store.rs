@@ -252,7 +252,7 @@ impl Queue for PostgresStore {
     async fn expand(&self, now: Millis, turn: FanoutTurn, lease: Lease) -> Result<Expanded, StoreError> {
         let (now, until) = (self.clock.server(now), self.clock.server(lease.until));
         let slice = self.sizes.fanout;
-        transact!(self.connections, |db| fanout::expand(db, now, &turn, lease, until, slice).await)
+        transact!(self.connections, |db| fanout::expand(db, now, &turn, lease, until, slice, &self.fanout_units).await)
     }
 
     async fn sweep(&self, now: Millis) -> Result<u64, StoreError> {

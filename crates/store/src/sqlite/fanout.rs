@@ -6,7 +6,8 @@
 use rusqlite::params;
 use tidings_model::clock::Millis;
 use tidings_model::delivery::DeliveryState;
-use tidings_model::id::DeliveryKey;
+use tidings_model::id::{DeliveryKey, EventNo};
+use tidings_supervisor::Units;
 
 use super::db::Db;
 use super::{catalogue, closed, lanes};
@@ -20,21 +21,26 @@ use crate::rules::fanout::{Expansion, FanoutRow, Slice, starting_points};
 /// its own, and every job that shares the transaction waits for all of them.
 pub(super) const SLICE: usize = 128;
 
-/// The oldest row of the first app after another.
+/// The rows of the first app after another, and then those of the next ones, the oldest of each first.
 pub(super) const OLDEST: &str =
-    "SELECT event, app, key, not_before, cursor, destinations FROM fanout WHERE app > ?1 ORDER BY app, event LIMIT 1";
+    "SELECT event, app, key, not_before, cursor, destinations FROM fanout WHERE app > ?1 ORDER BY app, event";
 
-/// The oldest row of the first app after another.
-fn oldest(db: &Db, after: &str) -> Result<Option<FanoutRow>, StoreError> {
+/// The first of them that is not parked.
+fn oldest(db: &Db, after: &str, parked: &[EventNo]) -> Result<Option<FanoutRow>, StoreError> {
     let mut statement = db.prepare_cached(OLDEST)?;
     let mut found = statement.query([after])?;
-    found.next()?.map(|row| rows::fanout(&named(row))).transpose()
+    while let Some(row) = found.next()? {
+        if !parked.contains(&EventNo(row.get("event")?)) {
+            return rows::fanout(&named(row)).map(Some);
+        }
+    }
+    Ok(None)
 }
 
 /// The oldest row of the app whose turn it is.
 fn next(db: &Db, turn: &FanoutTurn) -> Result<Option<FanoutRow>, StoreError> {
     for after in starting_points(turn) {
-        if let Some(row) = oldest(db, after)? {
+        if let Some(row) = oldest(db, after, &turn.parked)? {
             return Ok(Some(row));
         }
     }
@@ -49,10 +55,24 @@ pub(super) fn expand(
     turn: &FanoutTurn,
     lease: Lease,
     slice: usize,
+    units: &Units,
 ) -> Result<Expanded, StoreError> {
     let Some(row) = next(db, turn)? else { return Ok(Expanded::default()) };
-    let slice = Slice::of(&row, slice)?;
-    let mut expansion = Expansion::new(&row, turn, lease, &slice);
+    let written = units.catch(row.event.0, || write(db, now, &row, turn, lease, slice));
+    written.map_err(StoreError::from).flatten().map_err(|error| error.of_fanout(row.event))
+}
+
+/// Writes one slice of a row.
+fn write(
+    db: &Db,
+    now: Millis,
+    row: &FanoutRow,
+    turn: &FanoutTurn,
+    lease: Lease,
+    slice: usize,
+) -> Result<Expanded, StoreError> {
+    let slice = Slice::of(row, slice)?;
+    let mut expansion = Expansion::new(row, turn, lease, &slice);
     for one in slice.part {
         if catalogue::gone(db, one.0)? {
             let key = DeliveryKey { app: row.app.clone(), event: row.event, destination: one.0 };

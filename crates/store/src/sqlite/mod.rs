@@ -45,7 +45,7 @@ use tidings_model::hook::Hook;
 use tidings_model::id::{AppId, DeliveryKey, DestinationNo, EventNo};
 use tidings_model::listener::Listener;
 use tidings_model::payload::Field;
-use tidings_supervisor::Supervisor;
+use tidings_supervisor::{Supervisor, Units};
 
 use crate::catalogue::{AppRecord, Catalogue, Changes};
 use crate::error::StoreError;
@@ -97,6 +97,8 @@ pub struct SqliteStore {
     counts: Arc<Counts>,
     incarnation: i64,
     next_token: AtomicI64,
+    /// Slices of fan-out: one that panics leaves the others to be written.
+    fanout_units: Units,
     /// The number of the newest event. Only jobs of the writer change it.
     newest: Arc<AtomicI64>,
     /// Where the next slice of retention begins, as an event's number.
@@ -155,6 +157,7 @@ impl SqliteStore {
             counts,
             incarnation,
             next_token: AtomicI64::new(incarnation * TOKENS_PER_INCARNATION),
+            fanout_units: supervisor.units("fanout-slice"),
             newest,
             retired_to: AtomicI64::new(0),
             dropped_to: AtomicI64::new(0),
@@ -385,8 +388,8 @@ impl Queue for SqliteStore {
     }
 
     async fn expand(&self, now: Millis, turn: FanoutTurn, lease: Lease) -> Result<Expanded, StoreError> {
-        let slice = self.sizes.fanout;
-        self.writer.call(Class::Work, move |db| fanout::expand(db, now, &turn, lease, slice)).await
+        let (slice, units) = (self.sizes.fanout, self.fanout_units.clone());
+        self.writer.call(Class::Work, move |db| fanout::expand(db, now, &turn, lease, slice, &units)).await
     }
 
     async fn sweep(&self, now: Millis) -> Result<u64, StoreError> {

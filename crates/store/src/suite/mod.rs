@@ -58,6 +58,7 @@ macro_rules! every_test {
                 depth_counts_open_work;
             log: events_come_back_as_they_were, every_filter_pages_the_log, a_page_of_the_log_is_bounded_in_bytes;
             publish: up_to_the_limit_deliveries_are_written_at_once, more_destinations_are_fanned_out_exactly_once, fan_out_goes_round_by_app,
+                what_is_parked_is_passed_over,
                 an_id_is_logged_once, other_apps_changes_make_no_publish_stale, an_idempotency_key_makes_one_event, duplicates_at_once_make_one_event,
                 an_old_catalogue_is_refused, nothing_goes_before_its_time, what_is_not_fresh_is_left_to_the_queue;
             recovery: leases_of_an_earlier_life_are_void, a_clock_set_back_moves_what_is_due_once, ten_thousand_survive_a_restart,

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tidings_model::id::AppId;
+use tidings_model::id::{AppId, EventNo};
 use tidings_model::listener::Order;
 
 use super::{World, event, hook, listener};
@@ -20,6 +20,30 @@ pub(crate) async fn up_to_the_limit_deliveries_are_written_at_once(mut w: World)
     assert_eq!(w.store.event(&w.app, "a").await.unwrap().unwrap().deliveries, 64);
     assert!(w.all().await.iter().all(|row| row.key.event == no));
     assert_eq!(w.due().await, (vec![], None));
+}
+
+// covers: G415
+pub(crate) async fn what_is_parked_is_passed_over(mut w: World) {
+    let all = w.listeners(MAX_DIRECT + 1, Order::None).await;
+    let mut events = Vec::new();
+    for id in ["a", "b", "c"] {
+        let published = w.store.publish(w.to(id, &all, Lane::Own).await).await.unwrap();
+        let Published::Stored { no, .. } = published else { panic!("{published:?}") };
+        events.push(no);
+    }
+    let written = async |w: &World, parked: &[EventNo]| {
+        let before = w.all().await.len();
+        let expanded = w.take_turn(FanoutTurn { parked: parked.to_vec(), ..FanoutTurn::default() }).await;
+        let rows = w.all().await;
+        assert_eq!(rows.len() - before, expanded.written);
+        rows.iter().map(|row| row.key.event).max().filter(|_| expanded.written > 0)
+    };
+    assert_eq!(written(&w, &events[..2]).await, Some(events[2]));
+    assert_eq!(written(&w, &events[..2]).await, None, "the others are parked");
+    assert_eq!(w.store.depth().await.unwrap().fanouts, 2);
+    // Later they are not.
+    while w.expand(0).await.more {}
+    assert_eq!((w.all().await.len(), w.store.depth().await.unwrap().fanouts), (3 * all.len(), 0));
 }
 
 pub(crate) async fn more_destinations_are_fanned_out_exactly_once(mut w: World) {

@@ -1,16 +1,17 @@
 //! The suite against SQLite, and what only SQLite can get wrong.
 
 mod disk;
+mod fanout;
 mod plans;
 mod readers;
 mod writer;
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use tidings_supervisor::Supervisor;
 
 use async_trait::async_trait;
 use proptest::prelude::*;
+use tidings_supervisor::Supervisor;
 
 use super::file::DatabaseFile;
 use super::{Sizes, SqliteStore, Sync};
