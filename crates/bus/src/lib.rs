@@ -6,7 +6,6 @@
 //! it is answered.
 #![forbid(unsafe_code)]
 
-mod announce;
 mod apps;
 mod apps_change;
 mod audience;
@@ -15,14 +14,18 @@ mod catalogue;
 mod channel_events;
 mod error;
 mod hints;
+mod listener_disabled;
 mod live;
 mod manage;
 mod metrics;
+mod presence_events;
 mod queries;
 mod rate;
-mod rejoin;
+mod reconcile;
+mod retry;
+mod start;
 mod throttle;
-mod transitions;
+mod transition_queue;
 mod usage;
 mod webhooks;
 
@@ -33,4 +36,4 @@ pub use error::{ManageError, PublishError};
 pub use manage::{HookChange, ListenerChange};
 pub use rate::{Bucket, Rate};
 pub use throttle::Throttle;
-pub use transitions::Transitions;
+pub use transition_queue::TransitionQueue;

@@ -11,9 +11,8 @@ use super::{Finding, Tree};
 
 /// Crates that still have circles, and how many of their files are in one. No crate may be added, no number may grow, and
 /// both have to follow when there are fewer.
-const CIRCULAR: [(&str, usize); 8] = [
+const CIRCULAR: [(&str, usize); 7] = [
     ("crates/broker", 2),
-    ("crates/bus", 5),
     ("crates/courier", 15),
     ("crates/doors/pusher", 6),
     ("crates/live", 8),
