@@ -170,18 +170,18 @@ impl Apps {
     }
 
     /// The app that a presented API key opens.
-    pub fn by_key(&self, presented: &str) -> Option<Arc<App>> {
+    pub(crate) fn by_key(&self, presented: &str) -> Option<Arc<App>> {
         let app = self.now.read().by_key.get(&hash(presented)).cloned()?;
         app.api_keys.iter().any(|key| key.matches(presented)).then_some(app)
     }
 
     /// The app of this public key.
-    pub fn by_public_key(&self, key: &str) -> Option<Arc<App>> {
+    pub(crate) fn by_public_key(&self, key: &str) -> Option<Arc<App>> {
         self.now.read().by_public_key.get(key).cloned()
     }
 
     /// The app that a `Host` header means; its port doesn't count.
-    pub fn by_host(&self, host: &str) -> Option<Arc<App>> {
+    pub(crate) fn by_host(&self, host: &str) -> Option<Arc<App>> {
         let name =
             host.rsplit_once(':').filter(|(_, port)| port.bytes().all(|b| b.is_ascii_digit())).map_or(host, |h| h.0);
         self.now.read().by_host.get(&name.to_ascii_lowercase()).cloned()
@@ -195,7 +195,7 @@ impl Apps {
     }
 
     /// The app of requests that name none.
-    pub fn default_app(&self) -> Option<Arc<App>> {
+    pub(crate) fn default_app(&self) -> Option<Arc<App>> {
         self.now.read().default.clone()
     }
 

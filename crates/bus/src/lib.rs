@@ -10,6 +10,7 @@ mod apps;
 mod apps_change;
 mod audience;
 mod bus;
+mod callers;
 mod catalogue;
 mod channel_events;
 mod error;
@@ -31,6 +32,7 @@ mod webhooks;
 
 pub use apps::{AppReader, Apps, AppsError, Spec, StoredApp, WrongField};
 pub use bus::{Bus, Parts, Publication, Receipt, TEST_EVENT};
+pub use callers::{AppBy, CallerError, KeyHolder, NotServed, check_served};
 pub use catalogue::{Catalogue, Page};
 pub use error::{ManageError, PublishError};
 pub use manage::{HookChange, ListenerChange};

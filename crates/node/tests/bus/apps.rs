@@ -1,7 +1,7 @@
 //! Apps that the store keeps: what a change means to sessions, listeners and requests.
 
 use serde_json::{Value, json};
-use tidings_bus::{AppsError, ManageError, Spec};
+use tidings_bus::{AppBy, AppsError, ManageError, Spec};
 use tidings_live::CloseReason;
 use tidings_model::delivery::DeliveryState;
 use tidings_model::event::Event;
@@ -36,12 +36,12 @@ fn event_of(app: &str, id: &str) -> Event {
 async fn an_app_is_served_once_it_is_created() {
     let node = node_with(json!({"key": "two"})).await;
     // The number after the highest.
-    assert_eq!(node.bus().apps().by_public_key("two").unwrap().id.as_str(), "2");
+    assert_eq!(node.bus().apps().find(AppBy::Key("two")).unwrap().id.as_str(), "2");
     let session = node.join("2", "news", None).await;
     node.publish(event_of("2", "e1")).await;
     assert_eq!(session.events(&node).await.len(), 1);
     let node = node.restart_after(|_| async {}).await;
-    assert!(node.bus().apps().by_public_key("two").is_some(), "the store keeps it");
+    assert!(node.bus().apps().find(AppBy::Key("two")).is_some(), "the store keeps it");
 }
 
 #[tokio::test]
@@ -69,13 +69,13 @@ async fn a_change_sends_sessions_away_to_come_back_if_it_concerns_them() {
     // Which requests mean the app is nothing to those who are there.
     let change = json!({"hosts": ["two.example"]});
     node.bus().change_app("two", &spec(change)).await.unwrap();
-    assert!(node.bus().apps().by_host("two.example").is_some());
+    assert!(node.bus().apps().find(AppBy::Host("two.example")).is_some());
     node.publish(event_of("two", "e1")).await;
     assert_eq!(session.events(&node).await.len(), 1);
     assert_eq!(session.closing(), None);
     node.bus().change_app("two", &spec(json!({"key": "another"}))).await.unwrap();
     assert_eq!(closing(&session).await, CloseReason::GoingAway);
-    assert!(node.bus().apps().by_public_key("two").is_none());
+    assert!(node.bus().apps().find(AppBy::Key("two")).is_none());
     let session = node.join("two", "news", None).await;
     node.bus().change_app("two", &spec(json!({"enabled": false}))).await.unwrap();
     assert_eq!(closing(&session).await, CloseReason::Shut);
