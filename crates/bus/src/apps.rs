@@ -69,10 +69,10 @@ pub struct StoredApp {
 
 /// What a change of an app is to its live sessions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Shaken {
-    /// It is not served any more.
+pub(crate) enum AppChange {
+    /// The app is no longer served.
     Shut,
-    /// They should come back and find it as it is now.
+    /// They should reconnect and find the app as it is now.
     Renewed,
 }
 
@@ -94,8 +94,9 @@ pub struct Apps {
     reader: Option<Arc<dyn AppReader>>,
     now: RwLock<Arc<Registry>>,
     stored: RwLock<BTreeMap<String, Arc<StoredApp>>>,
-    shaken: Mutex<Vec<(AppId, Shaken)>>,
-    pub(crate) shake: Notify,
+    /// What sessions are yet to learn.
+    changes: Mutex<Vec<(AppId, AppChange)>>,
+    pub(crate) changed: Notify,
 }
 
 impl std::fmt::Debug for Apps {
@@ -169,18 +170,18 @@ impl Apps {
     }
 
     /// The app that a presented API key opens.
-    pub fn by_key(&self, presented: &str) -> Option<Arc<App>> {
+    pub(crate) fn by_key(&self, presented: &str) -> Option<Arc<App>> {
         let app = self.now.read().by_key.get(&hash(presented)).cloned()?;
         app.api_keys.iter().any(|key| key.matches(presented)).then_some(app)
     }
 
     /// The app of this public key.
-    pub fn by_public_key(&self, key: &str) -> Option<Arc<App>> {
+    pub(crate) fn by_public_key(&self, key: &str) -> Option<Arc<App>> {
         self.now.read().by_public_key.get(key).cloned()
     }
 
     /// The app that a `Host` header means; its port doesn't count.
-    pub fn by_host(&self, host: &str) -> Option<Arc<App>> {
+    pub(crate) fn by_host(&self, host: &str) -> Option<Arc<App>> {
         let name =
             host.rsplit_once(':').filter(|(_, port)| port.bytes().all(|b| b.is_ascii_digit())).map_or(host, |h| h.0);
         self.now.read().by_host.get(&name.to_ascii_lowercase()).cloned()
@@ -194,7 +195,7 @@ impl Apps {
     }
 
     /// The app of requests that name none.
-    pub fn default_app(&self) -> Option<Arc<App>> {
+    pub(crate) fn default_app(&self) -> Option<Arc<App>> {
         self.now.read().default.clone()
     }
 
@@ -231,7 +232,7 @@ impl Apps {
             let before = stored.remove(&record.id);
             let now = if gone { None } else { self.understand(record).map(Arc::new) };
             if let Some(before) = &before {
-                self.note_shaken(before, now.as_deref());
+                self.note_change(before, now.as_deref());
             }
             if let Some(now) = now {
                 stored.insert(now.app.id.as_str().to_owned(), now);
@@ -249,7 +250,7 @@ impl Apps {
             *self.now.write() = Arc::new(registry);
         }
         drop(stored);
-        self.shake.notify_one();
+        self.changed.notify_one();
     }
 
     fn understand(&self, record: AppRecord) -> Option<StoredApp> {
@@ -275,7 +276,7 @@ impl Apps {
     }
 
     /// Notes what a change is to live sessions: they hold the app as it was when they came.
-    fn note_shaken(&self, before: &StoredApp, now: Option<&StoredApp>) {
+    fn note_change(&self, before: &StoredApp, now: Option<&StoredApp>) {
         let concerns = |spec: &Spec| {
             let mut spec = spec.clone();
             spec.retain(|key, _| {
@@ -283,22 +284,22 @@ impl Apps {
             });
             spec
         };
-        let shaken = match now {
+        let change = match now {
             Some(now) if now.app.enabled && concerns(&before.spec) == concerns(&now.spec) => return,
-            Some(now) if now.app.enabled => Shaken::Renewed,
-            _ => Shaken::Shut,
+            Some(now) if now.app.enabled => AppChange::Renewed,
+            _ => AppChange::Shut,
         };
-        self.shaken.lock().push((before.app.id.clone(), shaken));
+        self.changes.lock().push((before.app.id.clone(), change));
     }
 
     /// The apps whose sessions are concerned by what changed since the last time.
-    pub(crate) fn take_shaken(&self) -> Vec<(AppId, Shaken)> {
-        std::mem::take(&mut *self.shaken.lock())
+    pub(crate) fn take_changes(&self) -> Vec<(AppId, AppChange)> {
+        std::mem::take(&mut *self.changes.lock())
     }
 }
 
-/// What means this app alone, as digests: it is written where API keys must not be.
-pub(crate) fn names(app: &App) -> Vec<String> {
+/// Digests of what must mean this app alone: its keys and hosts. They are stored where API keys must not be.
+pub(crate) fn unique_digests(app: &App) -> Vec<String> {
     let digest = |kind: &str, name: &str| {
         let hash = hash(&format!("{kind}/{name}"));
         hash.iter().fold(String::with_capacity(64), |hex, byte| hex + &format!("{byte:02x}"))

@@ -8,7 +8,7 @@ use tidings_store::StoreError;
 use tidings_store::catalogue::AppRecord;
 use tidings_supervisor::fault;
 
-use crate::apps::{Shaken, Spec, StoredApp, names};
+use crate::apps::{AppChange, Spec, StoredApp, unique_digests};
 use crate::bus::Bus;
 use crate::error::ManageError;
 
@@ -40,11 +40,11 @@ impl Bus {
                 created_at: now,
                 updated_at: now,
             };
-            let made = self.shared.store.create_app(record, names(&app)).await;
+            let made = self.shared.store.create_app(record, unique_digests(&app)).await;
             self.sync_apps().await?;
             match made {
                 Ok(()) => {
-                    self.settle_webhooks(&app).await?;
+                    self.sync_webhooks(&app).await?;
                     return self.own_app(&id);
                 }
                 // Another node has just taken the number.
@@ -74,11 +74,11 @@ impl Bus {
                 created_at: before.created_at,
                 updated_at: self.shared.clock.wall_ms(),
             };
-            let changed = self.shared.store.replace_app(record, names(&app), before.version).await;
+            let changed = self.shared.store.replace_app(record, unique_digests(&app), before.version).await;
             self.sync_apps().await?;
             match changed {
                 Ok(()) => {
-                    self.settle_webhooks(&app).await?;
+                    self.sync_webhooks(&app).await?;
                     return self.own_app(id);
                 }
                 Err(StoreError::Conflict) => {}
@@ -140,18 +140,18 @@ impl Bus {
 /// Has sessions of apps that were changed come back, or go.
 pub(crate) async fn tell_sessions(bus: Bus) {
     loop {
-        bus.apps().shake.notified().await;
+        bus.apps().changed.notified().await;
         fault::point("app-changes");
-        for (app, shaken) in bus.apps().take_shaken() {
-            bus.shared.broker.order_here(SessionOrder::to_all(app, action(shaken)));
+        for (app, change) in bus.apps().take_changes() {
+            bus.shared.broker.order_here(SessionOrder::to_all(app, action(change)));
         }
     }
 }
 
-fn action(shaken: Shaken) -> Action {
-    match shaken {
-        Shaken::Shut => Action::Shut,
-        Shaken::Renewed => Action::Renew,
+fn action(change: AppChange) -> Action {
+    match change {
+        AppChange::Shut => Action::Shut,
+        AppChange::Renewed => Action::Renew,
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use prometheus_client::registry::Registry;
 use serde_json::value::RawValue;
 use tidings_broker::{Broker, BrokerError, PublishOutcome};
-use tidings_courier::{Courier, Notice};
+use tidings_courier::Courier;
 use tidings_model::app::App;
 use tidings_model::clock::{Millis, SharedClock};
 use tidings_model::event::{Data, Event};
@@ -19,19 +19,16 @@ use tidings_model::payload::{self, FieldTypeError};
 use tidings_store::log::{Destination, Idempotency, Logged, Publish, Published};
 use tidings_store::{Store, StoreError};
 use tidings_supervisor::{Supervisor, Units};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::Semaphore;
 
-use crate::announce;
 use crate::apps::Apps;
-use crate::apps_change;
 use crate::audience;
 use crate::catalogue::{Catalogue, Matched};
 use crate::error::PublishError;
 use crate::metrics::Metrics;
 use crate::rate::Rate;
-use crate::rejoin;
 use crate::throttle::Throttle;
-use crate::transitions::{self, Transitions};
+use crate::transition_queue::TransitionQueue;
 
 /// How long an idempotency key is remembered.
 pub(crate) const REMEMBERED: Millis = 24 * 3_600 * 1_000;
@@ -103,7 +100,7 @@ pub struct Parts {
     /// The way out to live sessions.
     pub broker: Arc<dyn Broker>,
     /// What the broker tells of channels.
-    pub transitions: Arc<Transitions>,
+    pub transitions: Arc<TransitionQueue>,
     /// The time.
     pub clock: SharedClock,
     /// Who owns its tasks.
@@ -116,7 +113,7 @@ pub(crate) struct Shared {
     pub(crate) catalogue: Arc<Catalogue>,
     pub(crate) courier: Courier,
     pub(crate) broker: Arc<dyn Broker>,
-    pub(crate) transitions: Arc<Transitions>,
+    pub(crate) transitions: Arc<TransitionQueue>,
     pub(crate) clock: SharedClock,
     pub(crate) metrics: Metrics,
     pub(crate) supervisor: Supervisor,
@@ -135,8 +132,8 @@ pub struct Bus {
 }
 
 impl Bus {
-    /// A bus over its parts. Follows the courier's notices until it stops.
-    pub fn new(parts: Parts, notices: mpsc::UnboundedReceiver<Notice>, registry: &mut Registry) -> Self {
+    /// A bus over its parts, whose tasks are yet to be started.
+    pub(crate) fn assemble(parts: Parts, registry: &mut Registry) -> Self {
         let metrics = Metrics::default();
         metrics.register(registry.sub_registry_with_prefix("bus"));
         parts.transitions.events.register(registry.sub_registry_with_prefix("bus"));
@@ -158,13 +155,7 @@ impl Bus {
             hints,
             late_matches,
         };
-        let bus = Self { shared: Arc::new(shared) };
-        let supervisor = &bus.shared.supervisor;
-        supervisor.service("listener-notices", announce::run(bus.clone(), notices));
-        transitions::start(&bus);
-        supervisor.service("reconciliation", rejoin::run(bus.clone()));
-        supervisor.service("app-changes", apps_change::tell_sessions(bus.clone()));
-        bus
+        Self { shared: Arc::new(shared) }
     }
 
     /// What is known of hooks and listeners.
@@ -178,7 +169,7 @@ impl Bus {
     }
 
     /// What becomes of channels, on its way to whoever wants to know.
-    pub fn transitions(&self) -> &Arc<Transitions> {
+    pub fn transitions(&self) -> &Arc<TransitionQueue> {
         &self.shared.transitions
     }
 

@@ -6,31 +6,36 @@
 //! it is answered.
 #![forbid(unsafe_code)]
 
-mod announce;
 mod apps;
 mod apps_change;
 mod audience;
 mod bus;
+mod callers;
 mod catalogue;
 mod channel_events;
 mod error;
 mod hints;
+mod listener_disabled;
 mod live;
 mod manage;
 mod metrics;
+mod presence_events;
 mod queries;
 mod rate;
-mod rejoin;
+mod reconcile;
+mod retry;
+mod start;
 mod throttle;
-mod transitions;
+mod transition_queue;
 mod usage;
 mod webhooks;
 
 pub use apps::{AppReader, Apps, AppsError, Spec, StoredApp, WrongField};
 pub use bus::{Bus, Parts, Publication, Receipt, TEST_EVENT};
+pub use callers::{AppBy, CallerError, KeyHolder, NotServed, check_served};
 pub use catalogue::{Catalogue, Page};
 pub use error::{ManageError, PublishError};
 pub use manage::{HookChange, ListenerChange};
 pub use rate::{Bucket, Rate};
 pub use throttle::Throttle;
-pub use transitions::Transitions;
+pub use transition_queue::TransitionQueue;

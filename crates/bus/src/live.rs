@@ -158,7 +158,7 @@ impl Bus {
         let publish = Publish { channel, options, event: said, except, user: what.user, by_client: true };
         let (key, user) = (publish.channel.clone(), publish.user.clone());
         self.shared.broker.publish(publish).await.map_err(refused)?;
-        self.tell_said(&key, &event, user.as_deref());
+        self.queue_client_event(&key, &event, user.as_deref());
         if hook.is_some() {
             let (bus, id) = (self.clone(), event.id.clone());
             // The client isn't told whether it was logged, so nobody waits for it.

@@ -22,7 +22,7 @@ impl Bus {
     ///
     /// # Errors
     /// The store's, and [`ManageError::Conflict`] when another node does the same at the same time, again and again.
-    pub async fn settle_webhooks(&self, app: &App) -> Result<(), ManageError> {
+    pub async fn sync_webhooks(&self, app: &App) -> Result<(), ManageError> {
         let now = self.shared.clock.wall_ms();
         let page = self.catalogue().listeners(&app.id, None, usize::MAX, |l| is_webhook(&l.id));
         let mut there: HashMap<_, _> = page.data.into_iter().map(|listener| (listener.id.clone(), listener)).collect();

@@ -11,7 +11,7 @@ use prometheus_client::encoding::text;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 use tidings_broker::{Broker, MemoryBroker};
-use tidings_bus::{Apps, Bus, Catalogue, Parts, Transitions};
+use tidings_bus::{Apps, Bus, Catalogue, Parts, TransitionQueue};
 use tidings_courier::Courier;
 use tidings_courier::egress::Egress;
 use tidings_live::{CloseReason, Inboxes, Live};
@@ -259,7 +259,7 @@ async fn assemble(
     let retainer = Retainer::new(Arc::clone(&store), Arc::clone(&clock), config.keep, &mut registry);
     supervisor.service("retention", retainer.run());
     let inboxes = Inboxes::new(config.shards, &config.live, Arc::clone(&clock)).map_err(NodeError::Live)?;
-    let transitions = Transitions::new(Arc::clone(&catalogue), Arc::clone(&clock), config.rejoin_within);
+    let transitions = TransitionQueue::new(Arc::clone(&catalogue), Arc::clone(&clock), config.rejoin_within);
     let keeps = matches!(config.broker, BrokerConfig::Memory { keep_over_restart: true });
     let parts = BrokerParts {
         apps: &apps,
@@ -285,9 +285,9 @@ async fn assemble(
         clock: Arc::clone(&clock),
         supervisor: supervisor.clone(),
     };
-    let bus = Bus::new(parts, notices, &mut registry);
+    let bus = Bus::start(parts, notices, &mut registry);
     for app in bus.apps().all() {
-        bus.settle_webhooks(&app).await?;
+        bus.sync_webhooks(&app).await?;
     }
     let (handler, runtime) = (Arc::new(bus.clone()), Handle::current());
     let live =

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tidings_broker::{Broker, MemoryBroker, MemoryLimits, RedisBroker, TransitionSink};
-use tidings_bus::{Apps, Transitions};
+use tidings_bus::{Apps, TransitionQueue};
 use tidings_live::Inboxes;
 use tidings_model::clock::SharedClock;
 use tidings_store::Store;
@@ -76,7 +76,7 @@ pub(crate) struct BrokerParts<'p> {
     pub(crate) apps: &'p Apps,
     pub(crate) clock: &'p SharedClock,
     pub(crate) inboxes: &'p Inboxes,
-    pub(crate) transitions: &'p Arc<Transitions>,
+    pub(crate) transitions: &'p Arc<TransitionQueue>,
     /// The highest number of a channel event that the store has seen.
     pub(crate) last_presence_number: i64,
     pub(crate) supervisor: &'p Supervisor,

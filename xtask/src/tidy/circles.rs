@@ -9,40 +9,15 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use super::imports::{Import, imports, paths};
 use super::{Finding, Tree};
 
-/// Crates that still have circles, and how many of their files are in one. No crate may be added, no number may grow, and
-/// both have to follow when there are fewer.
-const CIRCULAR: [(&str, usize); 1] = [("crates/bus", 5)];
-
 /// What is between a crate's folder and its files.
 const SOURCES: &str = "/src/";
 
 /// No file uses one that uses it, also not by way of others.
 pub(super) fn circles(tree: &Tree) -> Vec<Finding> {
-    circles_except(tree, &CIRCULAR)
-}
-
-fn circles_except(tree: &Tree, circular: &[(&str, usize)]) -> Vec<Finding> {
     let crates = crates(tree);
-    let mut findings = Vec::new();
-    for (folder, files) in &crates {
-        let circles = circles_of(files);
-        let count = circles.iter().map(|circle| circle.files).sum();
-        let allowed = circular.iter().find(|(listed, _)| listed == folder).map_or(0, |(_, allowed)| *allowed);
-        if count > allowed {
-            findings.extend(circles.iter().map(|circle| circle.finding(folder)));
-        } else if count < allowed {
-            findings.push(fewer(folder, count));
-        }
-    }
-    let gone = circular.iter().filter(|(listed, _)| !crates.contains_key(listed));
-    findings.extend(gone.map(|(listed, _)| fewer(listed, 0)));
-    findings
-}
-
-fn fewer(folder: &str, count: usize) -> Finding {
-    let message =
-        format!("has {count} files in circles: say so in CIRCULAR, or strike it off at 0 (xtask/src/tidy/circles.rs)");
-    Finding::error(folder, 0, message)
+    let of =
+        |folder: &str, files: &_| circles_of(files).iter().map(|circle| circle.finding(folder)).collect::<Vec<_>>();
+    crates.iter().flat_map(|(folder, files)| of(folder, files)).collect()
 }
 
 /// A group of files that all use each other.
@@ -217,11 +192,11 @@ fn defines(code: &str, name: &str) -> bool {
 mod tests {
     use super::*;
 
-    /// What is found in a crate of these files, of which `circular` may be circular.
-    fn found(files: &[(&str, &str)], circular: &[(&str, usize)]) -> Vec<String> {
+    /// What is found in a crate of these files.
+    fn found(files: &[(&str, &str)]) -> Vec<String> {
         let files: Vec<_> = files.iter().map(|(path, text)| (format!("crates/a/src/{path}"), *text)).collect();
         let files: Vec<_> = files.iter().map(|(path, text)| (path.as_str(), *text)).collect();
-        circles_except(&Tree::of(&files), circular).iter().map(ToString::to_string).collect()
+        circles(&Tree::of(&files)).iter().map(ToString::to_string).collect()
     }
 
     const UP: (&str, &str) = ("lib.rs", "mod b;\nmod c;\nuse b::B;\npub struct A(B);");
@@ -237,7 +212,7 @@ mod tests {
             ("use super::c::C; pub struct B;", "use super::B; pub struct C;", "b.rs → c.rs → b.rs"),
             ("use super::A; pub struct B;", "", "lib.rs → b.rs → lib.rs"),
         ] {
-            let found = found(&[UP, ("b.rs", b), ("c.rs", c)], &[]);
+            let found = found(&[UP, ("b.rs", b), ("c.rs", c)]);
             assert_eq!(found.len(), 1, "{b} {c} {found:?}");
             assert!(found[0].contains(&format!("a circle, as in {circle};")), "{found:?}");
         }
@@ -251,7 +226,7 @@ mod tests {
             ("b/d.rs", "pub(crate) struct D;"),
             ("c.rs", "pub(crate) struct C; fn f() { crate::b::e(); }"),
         ];
-        let found = found(&files, &[]);
+        let found = found(&files);
         assert!(
             found.len() == 1 && found[0].contains("2 files") && found[0].contains("b/mod.rs → c.rs → "),
             "{found:?}"
@@ -261,20 +236,10 @@ mod tests {
     #[test]
     fn one_direction_is_fine() {
         let b = "use super::c::C; pub struct B;\n#[cfg(test)]\nmod tests { use crate::A; }";
-        assert_eq!(found(&[UP, ("b.rs", b), ("c.rs", "pub struct C; // use crate::b::B;")], &[]), [""; 0]);
+        assert_eq!(found(&[UP, ("b.rs", b), ("c.rs", "pub struct C; // use crate::b::B;")]), [""; 0]);
         // Neighbours by way of their parent, and a module that is only named.
         let lib = ("lib.rs", "mod b; mod c; pub use b::B; pub use c::*;");
         let b = "use super::C; use std::fmt; pub struct B; impl fmt::Debug for B {}";
-        assert_eq!(found(&[lib, ("b.rs", b), ("c.rs", "use super::b; pub struct C;")], &[]), [""; 0]);
-    }
-
-    #[test]
-    fn the_list_says_how_many_there_are_and_only_shrinks() {
-        let circle = [("lib.rs", "mod b; fn f() { b::g(); }"), ("b.rs", "use crate::f; fn g() {}")];
-        assert_eq!(found(&circle, &[("crates/a", 2)]), [""; 0]);
-        assert!(found(&circle, &[("crates/a", 1)])[0].contains("2 files use each other"));
-        assert!(found(&circle, &[("crates/a", 3)])[0].contains("has 2 files in circles"));
-        assert!(found(&circle[..1], &[("crates/a", 2)])[0].contains("has 0 files in circles"));
-        assert!(found(&[], &[("crates/a", 2)])[0].contains("has 0 files in circles"));
+        assert_eq!(found(&[lib, ("b.rs", b), ("c.rs", "use super::b; pub struct C;")]), [""; 0]);
     }
 }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use axum::extract::{FromRequestParts, RawPathParams};
 use http::header::{AUTHORIZATION, HOST};
 use http::request::Parts;
+use tidings_bus::{AppBy, CallerError, KeyHolder, NotServed, check_served};
 use tidings_live::FailedProof;
 use tidings_model::app::App;
 
@@ -40,15 +41,12 @@ impl FromRequestParts<ApiDoor> for Caller {
 
 /// That the app is served through this door.
 pub(crate) fn served(app: &App) -> Result<(), Problem> {
-    if !app.doors.has(NAME) {
-        return Err(Problem::new(Code::NotFound, "this app does not have the Tidings API")
-            .remedy("list \"api\" in the app's `doors`"));
-    }
-    if !app.enabled {
-        return Err(Problem::new(Code::Forbidden, "this app is disabled")
-            .remedy("have the operator set `enabled` of the app to true"));
-    }
-    Ok(())
+    check_served(app, NAME).map_err(|why| match why {
+        NotServed::DoorShut => Problem::new(Code::NotFound, "this app does not have the Tidings API")
+            .remedy("list \"api\" in the app's `doors`"),
+        NotServed::Disabled => Problem::new(Code::Forbidden, "this app is disabled")
+            .remedy("have the operator set `enabled` of the app to true"),
+    })
 }
 
 /// The operator, proven.
@@ -59,15 +57,17 @@ impl FromRequestParts<ApiDoor> for Operator {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, door: &ApiDoor) -> Result<Self, Problem> {
-        let key = bearer(parts)?;
-        if door.operator_key().matches(key) {
-            return Ok(Self);
-        }
+        let holder = door.apps().key_holder(bearer(parts)?, door.operator_key());
         let remedy = "use the operator's key: `admin.operator_key` of the config, or `operator_key` in tidings-data/credentials.toml";
-        if door.apps().by_key(key).is_some() {
-            return Err(Problem::new(Code::Forbidden, "apps are the operator's to see and to change").remedy(remedy));
+        match holder {
+            Some(KeyHolder::Operator) => Ok(Self),
+            Some(KeyHolder::App(_)) => {
+                Err(Problem::new(Code::Forbidden, "apps are the operator's to see and to change").remedy(remedy))
+            }
+            None => {
+                Err(Problem::new(Code::Unauthorized, "nobody has this key").remedy(remedy).failed(FailedProof::ApiKey))
+            }
         }
-        Err(Problem::new(Code::Unauthorized, "nobody has this key").remedy(remedy).failed(FailedProof::ApiKey))
     }
 }
 
@@ -86,7 +86,7 @@ pub(crate) async fn named_app(parts: &mut Parts) -> Result<Option<String>, Probl
 
 /// The app that lists the host which the request was sent to.
 pub(crate) fn app_of_host(door: &ApiDoor, parts: &Parts) -> Option<Arc<App>> {
-    door.apps().by_host(parts.headers.get(HOST)?.to_str().ok()?)
+    door.apps().find(AppBy::Host(parts.headers.get(HOST)?.to_str().ok()?))
 }
 
 async fn parameter(parts: &mut Parts, name: &str) -> Result<Option<String>, Problem> {
@@ -115,32 +115,20 @@ pub(crate) fn bearer(parts: &Parts) -> Result<&str, Problem> {
 
 /// The app that a key opens, and that the path may name.
 pub(crate) fn prove(door: &ApiDoor, key: &str, named: Option<&str>) -> Result<Arc<App>, Problem> {
-    let unknown = |id: &str| {
-        Problem::new(Code::UnknownApp, format!("there is no app {:?}", crate::problem::shown(id)))
-            .remedy("name an app of the config in /a/{app id}/v1/…")
-    };
-    let own = door.apps().by_key(key);
-    if own.is_none() && !door.operator_key().matches(key) {
-        return Err(Problem::new(Code::Unauthorized, "nobody has this key")
+    door.apps().opened_by(key, door.operator_key(), named).map_err(|why| match why {
+        CallerError::UnknownKey => Problem::new(Code::Unauthorized, "nobody has this key")
             .remedy("use one of the app's `api_keys`, or the operator's key")
-            .failed(FailedProof::ApiKey));
-    }
-    match (named, own) {
-        (Some(id), own) => {
-            let app = door.apps().by_id(id).ok_or_else(|| unknown(id))?;
-            if own.as_ref().is_some_and(|own| own.id != app.id) && !door.operator_key().matches(key) {
-                return Err(Problem::new(
-                    Code::Forbidden,
-                    "this key belongs to another app than the path or the host names",
-                )
-                .remedy("use a key of that app; or leave /a/{app id} out, and use a host that no app lists"));
-            }
-            Ok(app)
+            .failed(FailedProof::ApiKey),
+        CallerError::UnknownApp => {
+            let id = crate::problem::shown(named.unwrap_or_default());
+            Problem::new(Code::UnknownApp, format!("there is no app {id:?}"))
+                .remedy("name an app of the config in /a/{app id}/v1/…")
         }
-        (None, Some(own)) => Ok(own),
-        (None, None) => door.apps().default_app().ok_or_else(|| {
-            Problem::new(Code::UnknownApp, "no app is the default, and the request names none")
-                .remedy("name one in the path: /a/{app id}/v1/…")
-        }),
-    }
+        CallerError::OtherApp => {
+            Problem::new(Code::Forbidden, "this key belongs to another app than the path or the host names")
+                .remedy("use a key of that app; or leave /a/{app id} out, and use a host that no app lists")
+        }
+        CallerError::NoDefault => Problem::new(Code::UnknownApp, "no app is the default, and the request names none")
+            .remedy("name one in the path: /a/{app id}/v1/…"),
+    })
 }

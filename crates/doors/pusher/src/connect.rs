@@ -11,6 +11,7 @@ use axum::extract::{RawPathParams, Request, State};
 use axum::response::{IntoResponse, Response};
 use http::header::{CONNECTION, ORIGIN, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_VERSION, UPGRADE};
 use http::{HeaderMap, HeaderValue, StatusCode};
+use tidings_bus::{AppBy, NotServed, check_served};
 use tidings_live::{ClientAddr, NotAdmitted, Refused, SessionPermit, Socket, upgrade};
 use tidings_model::app::App;
 use tidings_model::origin;
@@ -57,7 +58,7 @@ type Admitted = Result<(SessionPermit, Arc<App>, Session), Rejection>;
 /// Upgrades a request, and makes a session of what comes of it.
 pub(crate) async fn connect(State(door): State<PusherDoor>, path: RawPathParams, request: Request) -> Response {
     let found = app(&door, &path);
-    if found.as_ref().is_some_and(|app| !app.doors.has(NAME)) {
+    if found.as_ref().is_some_and(|app| check_served(app, NAME) == Err(NotServed::DoorShut)) {
         return Refusal::not_found("This app does not speak Pusher's protocol").into_response();
     }
     let admit = |request: &Request| {
@@ -135,7 +136,7 @@ fn refused(refusal: handshake::Refusal) -> Response {
 
 /// The app that the path's key names; below `/a/{app}`, only if it is that one.
 fn app(door: &PusherDoor, path: &RawPathParams) -> Option<Arc<App>> {
-    let app = door.apps().by_public_key(parameter(path, "key"))?;
+    let app = door.apps().find(AppBy::Key(parameter(path, "key")))?;
     let tenant = parameter(path, "app");
     (tenant.is_empty() || tenant == app.id.as_str()).then_some(app)
 }
@@ -153,7 +154,7 @@ fn admit(door: &PusherDoor, app: Option<Arc<App>>, request: &Request, path: &Raw
             format!("There is no app with the key {key}; check the key and the host"),
         )
     })?;
-    if !app.enabled {
+    if check_served(&app, NAME).is_err() {
         return Err(Rejection::new(4003, Refused::AppDisabled, "The app is disabled"));
     }
     let protocol = protocol(request.uri().query())?;

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use http::header::AUTHORIZATION;
 use http::request::Parts;
+use tidings_bus::AppBy;
 use tidings_live::{FailedProof, Proof};
 use tidings_model::app::App;
 use tidings_model::channel::{Member, Position};
@@ -54,7 +55,8 @@ impl Reader {
             })?;
             return Self { app, is_server: false }.with_door();
         };
-        let app = door.apps().by_public_key(&key).filter(|app| named.as_deref().is_none_or(|id| id == app.id.as_str()));
+        let app =
+            door.apps().find(AppBy::Key(&key)).filter(|app| named.as_deref().is_none_or(|id| id == app.id.as_str()));
         let app = app.ok_or_else(|| {
             Problem::new(Code::UnknownApp, format!("no app has the key {:?}", shown(&key)))
                 .field("app")

@@ -9,6 +9,7 @@ use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
 use http::request::Parts;
 use http::{HeaderMap, Method, StatusCode};
 use serde_json::Value;
+use tidings_bus::{AppBy, NotServed, check_served};
 use tidings_live::FailedProof;
 use tidings_model::app::App;
 use tidings_model::channel::SessionId;
@@ -201,15 +202,16 @@ async fn app(door: &PusherDoor, parts: &mut Parts) -> Result<Arc<App>, Refusal> 
     let host = || parts.headers.get(HOST)?.to_str().ok();
     let apps = door.apps();
     let found = match (tenant, first(parts.uri.query(), "app")) {
-        (Some(id), _) => apps.by_id(id),
-        (None, Some(key)) => apps.by_public_key(&key),
-        (None, None) => host().and_then(|host| apps.by_host(host)).or_else(|| apps.default_app()),
+        (Some(id), _) => apps.find(AppBy::Id(id)),
+        (None, Some(key)) => apps.find(AppBy::Key(&key)),
+        (None, None) => host().and_then(|host| apps.find(AppBy::Host(host))).or_else(|| apps.find(AppBy::Default)),
     };
-    let app = found.filter(|app| app.doors.has(NAME)).ok_or_else(signed::unknown_app)?;
-    if !app.enabled {
-        return Err(Refusal::forbidden("The app is disabled"));
+    let app = found.ok_or_else(signed::unknown_app)?;
+    match check_served(&app, NAME) {
+        Ok(()) => Ok(app),
+        Err(NotServed::DoorShut) => Err(signed::unknown_app()),
+        Err(NotServed::Disabled) => Err(Refusal::forbidden("The app is disabled")),
     }
-    Ok(app)
 }
 
 fn bearer(headers: &HeaderMap) -> Option<&str> {

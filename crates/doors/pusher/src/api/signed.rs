@@ -10,6 +10,7 @@ use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, StatusCode, Uri};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
+use tidings_bus::{AppBy, NotServed, check_served};
 use tidings_live::{ClientAddr, FailedProof};
 use tidings_model::app::{App, AppLimits};
 use tidings_model::signed_query::{SignedQuery, decoded, first};
@@ -48,7 +49,7 @@ impl Signed {
         auth::body(&query, &body)
             .inspect_err(|refusal| door.log_rejected(&app, client, refusal))
             .map_err(|refusal| refusal.failed(FailedProof::Signature))?;
-        if !app.enabled {
+        if check_served(&app, NAME).is_err() {
             return Err(Refusal::forbidden("The app is disabled"));
         }
         drop(query);
@@ -70,7 +71,8 @@ async fn named_app(door: &PusherDoor, parts: &mut Parts) -> Result<(Arc<App>, St
         None => by_auth_key(door, &parts.uri)?,
     };
     // Below `/a/{app id}` everything is of that app.
-    if tenant.is_some_and(|tenant| tenant != app.id.as_str()) || !app.doors.has(NAME) {
+    let is_shut = check_served(&app, NAME) == Err(NotServed::DoorShut);
+    if tenant.is_some_and(|tenant| tenant != app.id.as_str()) || is_shut {
         return Err(unknown_app());
     }
     Ok((app, name))
@@ -116,14 +118,14 @@ impl PathParams {
 }
 
 fn by_id(door: &PusherDoor, id: &str) -> Result<Arc<App>, Refusal> {
-    door.apps().by_id(id).ok_or_else(unknown_app)
+    door.apps().find(AppBy::Id(id)).ok_or_else(unknown_app)
 }
 
 /// The Python library leaves the app out of the path when it ends a user's connections.
 fn by_auth_key(door: &PusherDoor, uri: &Uri) -> Result<Arc<App>, Refusal> {
     let key = first(uri.query(), "auth_key");
     let key = key.ok_or_else(|| Refusal::unauthorized("Missing required parameter: auth_key"))?;
-    door.apps().by_public_key(&key).ok_or_else(|| {
+    door.apps().find(AppBy::Key(&key)).ok_or_else(|| {
         Refusal::unauthorized(format!("Unknown auth_key: {}", limits::echo(&key))).failed(FailedProof::AppKey)
     })
 }

@@ -1,8 +1,8 @@
-//! Making up for what was not told of channels: after a start, a node's death, or a line that ran over.
+//! Reconciliation: what was not announced of channels is made up for, after a start, a node's death, or a queue that ran over.
 //!
-//! Whoever was there is waited for, since clients come back. Then what stands in the store is held against what the broker
-//! knows: what is not there any more is told to have gone, and what is there and was never told is told. Several nodes may do
-//! it at once; each turn is taken once.
+//! First sessions get time to come back. Then the presence journal is compared with the broker: a departure is announced for
+//! whatever is no longer there, and an arrival for what is there and was never announced. Several nodes may do it at once;
+//! each change is applied once.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,22 +10,25 @@ use std::time::Duration;
 use tidings_broker::{BrokerError, ChannelFilter};
 use tidings_model::channel::{ChannelKey, Member};
 use tidings_model::clock::Millis;
+use tidings_model::event::Event;
+use tidings_model::id::AppId;
 use tidings_model::transition::{Change, Kind, Transition};
 use tidings_store::presence::{PresenceChange, PresenceKey, PresenceRecord};
 use tidings_supervisor::fault;
 
 use crate::bus::Bus;
 use crate::error::PublishError;
-use crate::transitions::{event, persist};
+use crate::presence_events::{event, key};
+use crate::retry::retry;
 
-/// Standings and channels that are looked at in one go.
+/// How many records or channels are read at once.
 const PAGE: usize = 500;
-/// How long whoever wrote a turn down may take to tell it before somebody else does.
-const TELLING: Millis = 10_000;
-/// How long is waited before it is tried again.
+/// How long the node that recorded a change may take to announce it before another node does.
+const ANNOUNCING: Millis = 10_000;
+/// The pause before another attempt.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// Waits until something is unsure, again and again.
+/// Reconciles whenever events may be missing.
 pub(crate) async fn run(bus: Bus) {
     let transitions = &bus.shared.transitions;
     loop {
@@ -33,58 +36,63 @@ pub(crate) async fn run(bus: Bus) {
         fault::point("reconciliation");
         let began = bus.shared.clock.wall_ms();
         tokio::time::sleep(transitions.rejoin_within).await;
-        if let Err(error) = make_up(&bus, began).await {
-            tracing::warn!(%error, "what became of channels meanwhile is not known yet; trying again");
+        if let Err(error) = reconcile(&bus, began).await {
+            tracing::warn!(%error, "reconciliation of channels failed; trying again");
             tokio::time::sleep(PAUSE).await;
             transitions.unsure.notify_one();
         }
     }
 }
 
-async fn make_up(bus: &Bus, began: Millis) -> Result<(), PublishError> {
+async fn reconcile(bus: &Bus, began: Millis) -> Result<(), PublishError> {
     let mut after = None;
     let mut members = (None, Vec::new());
     loop {
-        let page = persist!(bus.shared.store.presence_records(after.clone(), PAGE).await)?;
+        let page = retry!(bus.shared.store.presence_records(after.clone(), PAGE).await)?;
         let Some(last) = page.last() else { break };
         after = Some(last.key.clone());
         for record in &page {
-            look_at(bus, record, began, &mut members).await?;
+            reconcile_record(bus, record, began, &mut members).await?;
         }
     }
     for app in bus.shared.apps.all() {
         if bus.catalogue().wanted(&app.id).has(Kind::Occupied) {
-            find_untold(bus, &app.id, began).await?;
+            announce_unknown(bus, &app.id, began).await?;
         }
     }
     Ok(())
 }
 
-/// The members of the channel that was looked at last: standings come channel by channel.
+/// The members of the channel that was read last: records come channel by channel.
 type Members = (Option<ChannelKey>, Vec<Arc<Member>>);
 
-async fn look_at(bus: &Bus, record: &PresenceRecord, began: Millis, members: &mut Members) -> Result<(), PublishError> {
+async fn reconcile_record(
+    bus: &Bus,
+    record: &PresenceRecord,
+    began: Millis,
+    members: &mut Members,
+) -> Result<(), PublishError> {
     let PresenceKey { app, channel, user } = &record.key;
     let key = ChannelKey::new(app.clone(), channel.as_str());
     let now = bus.shared.clock.wall_ms();
-    if !record.announced && record.since < now.saturating_sub(TELLING) {
+    if !record.announced && record.since < now.saturating_sub(ANNOUNCING) {
         let change = change(record.present, user.as_deref());
         let transition = Transition { channel: key, number: record.number.unsigned_abs(), change };
-        let told = tidings_model::event::Event { id: record.event.clone(), ..event(&transition, record.since) };
-        bus.tell(told, None).await?;
-        return persist!(bus.shared.store.mark_announced(&record.key, record.number).await);
+        let announced = Event { id: record.event.clone(), ..event(&transition, record.since) };
+        bus.publish_about(announced, None).await?;
+        return retry!(bus.shared.store.mark_announced(&record.key, record.number).await);
     }
     if !record.present || record.since > began || is_there(bus, &key, user.as_deref(), members).await? {
         return Ok(());
     }
-    // Above the coming and below whatever the broker decides next: so what it decides holds, should it come between.
+    // Above the arrival and below the next number of the broker: so what the broker decides holds, should it come between.
     let number = record.number.saturating_add(1);
     let transition = Transition { channel: key, number: number.unsigned_abs(), change: change(false, user.as_deref()) };
-    take(bus, &transition, false, number, now).await
+    apply(bus, &transition, false, number, now).await
 }
 
-/// Channels that are occupied and of which nothing is known: who was to tell it has gone.
-async fn find_untold(bus: &Bus, app: &tidings_model::id::AppId, began: Millis) -> Result<(), PublishError> {
+/// Announces channels that are occupied and that the journal does not know: the node that was to announce them has gone.
+async fn announce_unknown(bus: &Bus, app: &AppId, began: Millis) -> Result<(), PublishError> {
     let mut after = None;
     loop {
         let filter = ChannelFilter { prefix: String::new(), after: after.take(), limit: PAGE };
@@ -93,10 +101,10 @@ async fn find_untold(bus: &Bus, app: &tidings_model::id::AppId, began: Millis) -
         after = Some(last.name.as_ref().to_owned());
         for state in &page {
             let key = ChannelKey::new(app.clone(), Arc::clone(&state.name));
-            // The event is of this occasion; the turn comes before all that the broker numbers.
+            // The event is of this occasion; the change comes before all that the broker numbers.
             let number = began.unsigned_abs();
             let transition = Transition { channel: key, number, change: Change::Occupied };
-            take(bus, &transition, true, 1, bus.shared.clock.wall_ms()).await?;
+            apply(bus, &transition, true, 1, bus.shared.clock.wall_ms()).await?;
         }
         if page.len() < PAGE {
             return Ok(());
@@ -104,18 +112,27 @@ async fn find_untold(bus: &Bus, app: &tidings_model::id::AppId, began: Millis) -
     }
 }
 
-async fn take(bus: &Bus, transition: &Transition, present: bool, number: i64, now: Millis) -> Result<(), PublishError> {
+async fn apply(
+    bus: &Bus,
+    transition: &Transition,
+    present: bool,
+    number: i64,
+    now: Millis,
+) -> Result<(), PublishError> {
     let event = event(transition, now);
-    let key = PresenceKey {
-        app: transition.channel.app.clone(),
-        channel: transition.channel.name.as_ref().to_owned(),
-        user: transition.change.user().map(str::to_owned),
-    };
     let steady = bus.shared.clock.steady_ms();
     let Some(app) = bus.shared.apps.by_id(event.app.as_str()) else { return Ok(()) };
     let event_id = event.id.clone();
-    let change =
-        PresenceChange { key, present, number, event: event_id, suppress: false, window: 0, now: steady, wall: now };
+    let change = PresenceChange {
+        key: key(transition),
+        present,
+        number,
+        event: event_id,
+        suppress: false,
+        window: 0,
+        now: steady,
+        wall: now,
+    };
     if present {
         bus.arrive(&app, change, event, None).await
     } else {

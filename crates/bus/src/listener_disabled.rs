@@ -1,7 +1,7 @@
-//! Telling that a listener was disabled.
+//! The event that says that a listener was disabled.
 //!
-//! Works off what the store says is untold, woken by the courier and by the time: so nothing is forgotten over a crash, and
-//! the event's id makes a repeat harmless.
+//! Works off what the store lists as unannounced, woken by the courier and by the time: so nothing is forgotten over a crash,
+//! and the event's id makes a repeat harmless.
 
 use std::time::Duration;
 
@@ -15,26 +15,27 @@ use tokio::sync::mpsc;
 use crate::bus::Bus;
 use crate::error::PublishError;
 
-const EVERY: Duration = Duration::from_secs(30);
+/// How often the store is asked where the courier says nothing: another node may have died before it announced one.
+const POLL: Duration = Duration::from_secs(30);
 
 /// Runs until the courier stops.
 pub(crate) async fn run(bus: Bus, mut notices: mpsc::UnboundedReceiver<Notice>) {
     loop {
         fault::point("listener-notices");
-        if let Err(error) = tell(&bus).await {
-            tracing::warn!(%error, "could not tell that listeners were disabled; trying again");
+        if let Err(error) = announce(&bus).await {
+            tracing::warn!(%error, "disabled listeners not announced; trying again");
         }
-        match tokio::time::timeout(EVERY, notices.recv()).await {
+        match tokio::time::timeout(POLL, notices.recv()).await {
             Ok(None) => return,
             Ok(Some(Notice::Disabled)) | Err(_) => {}
         }
     }
 }
 
-async fn tell(bus: &Bus) -> Result<(), PublishError> {
+async fn announce(bus: &Bus) -> Result<(), PublishError> {
     bus.shared.catalogue.sync().await?;
-    let untold = bus.shared.store.unannounced().await?;
-    for (app, id) in untold {
+    let unannounced = bus.shared.store.unannounced().await?;
+    for (app, id) in unannounced {
         if let Some(event) = event(bus, &app, &id) {
             let reason = bus.shared.catalogue.listener(&app, &id).and_then(|listener| listener.disabled.clone());
             let reason = reason.map(|disabled| disabled.reason).unwrap_or_default();
@@ -43,7 +44,7 @@ async fn tell(bus: &Bus) -> Result<(), PublishError> {
                 "a listener was disabled because of what its deliveries met; what it is owed waits: mend the receiver, then `tidings listener update --enabled` with the listener"
             );
             match bus.publish_own(event.into()).await {
-                // ShardMessage before, and then we were broken off.
+                // Published before, and then we were interrupted.
                 Ok(_) | Err(PublishError::IdTaken) => {}
                 Err(error @ (PublishError::Store(_) | PublishError::Live(_))) => return Err(error),
                 Err(error) => tracing::error!(%error, "an event of our own was refused"),
@@ -69,7 +70,7 @@ fn event(bus: &Bus, app: &AppId, id: &str) -> Option<Event> {
         "disabled_at": tidings_model::clock::rfc3339(disabled.at),
     });
     Some(Event {
-        // The same disabling has the same id, so it is told once.
+        // The same disabling has the same id, so it is announced once.
         id: format!("{RESERVED_ID_PREFIX}disabled_{}_{}", listener.id, listener.version),
         app: app.clone(),
         name: "tidings.listener.disabled".to_owned(),
