@@ -1,16 +1,16 @@
 //! The rule that the files of a crate use each other in one direction: none uses what is built on it.
 //!
-//! A file uses the file that defines what it names; a module that only passes a name on (`pub use`) is not the one that is
-//! used, but itself uses what it passes on. So a file may name a neighbour by way of their parent, as long as nothing in it
-//! is the parent's own.
+//! A file uses the file that defines what it names; a module that only passes a name on (`pub use`) is not the one that
+//! is used, but itself uses what it passes on. So a file may name a neighbour by way of their parent, as long as
+//! nothing in it is the parent's own.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::imports::{Import, imports, paths};
 use super::{Finding, Tree};
 
-/// Crates that still have circles, and how many of their files are in one. No crate may be added, no number may grow, and
-/// both have to follow when there are fewer.
+/// Crates that still have circles, and how many of their files are in one. No crate may be added, no number may grow,
+/// and both have to follow when there are fewer.
 const CIRCULAR: [(&str, usize); 8] = [
     ("crates/broker", 2),
     ("crates/bus", 5),

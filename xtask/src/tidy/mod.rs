@@ -1,7 +1,7 @@
 //! `cargo xtask tidy`: the rules of this code base that the compiler cannot guard.
 //!
-//! A rule is a function from the [`Tree`] to what it found. It reads text, not syntax trees: comments, literals and test
-//! modules are told apart, the rest is search. That is enough for rules that say what must not occur somewhere.
+//! A rule is a function from the [`Tree`] to what it found. It reads text, not syntax trees: comments, literals and
+//! test modules are told apart, the rest is search. That is enough for rules that say what must not occur somewhere.
 
 mod boundaries;
 mod circles;

@@ -61,7 +61,8 @@ impl Source {
     }
 }
 
-/// The lines of `code` that hold one of `words`, each with that word; a longer name that only ends with the word is another.
+/// The lines of `code` that hold one of `words`, each with that word; a longer name that only ends with the word is
+/// another.
 pub(super) fn uses<'w>(code: &str, words: &[&'w str]) -> Vec<(usize, &'w str)> {
     let mut found = Vec::new();
     for (index, line) in code.lines().enumerate() {
@@ -246,7 +247,8 @@ mod tests {
 
     #[test]
     fn comments_and_literals_are_no_code() {
-        let text = "let a = \"x\\\"y // no\"; // yes\nlet b = r#\"raw \"z\" {\"#; /* one /* two */ */ let c: &'static str = 'q';\n";
+        let text = "let a = \"x\\\"y // no\"; // yes\nlet b = r#\"raw \"z\" \
+            {\"#; /* one /* two */ */ let c: &'static str = 'q';\n";
         let source = Source::new("crates/a/src/b.rs", text);
         assert!(!source.code.contains("no") && !source.code.contains("raw") && !source.code.contains("two"));
         assert!(source.code.contains("'static str") && !source.code.contains('q'));
@@ -258,7 +260,8 @@ mod tests {
 
     #[test]
     fn test_modules_are_not_shipped() {
-        let text = "fn a() { Instant::now(); }\n#[cfg(test)]\nmod tests {\n    fn b() { if x { \"SELECT 1\" } }\n}\nfn c() {}\n";
+        let text = "fn a() { Instant::now(); }\n#[cfg(test)]\nmod tests {\n    fn b() { if x { \"SELECT 1\" } }\n}\nfn \
+            c() {}\n";
         let source = Source::new("crates/a/src/b.rs", text);
         assert!(source.shipped_code.contains("fn a") && source.shipped_code.contains("fn c"));
         assert!(!source.shipped_code.contains("fn b"));
