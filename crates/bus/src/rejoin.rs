@@ -1,8 +1,8 @@
 //! Making up for what was not told of channels: after a start, a node's death, or a line that ran over.
 //!
-//! Whoever was there is waited for, since clients come back. Then what stands in the store is held against what the broker
-//! knows: what is not there any more is told to have gone, and what is there and was never told is told. Several nodes may do
-//! it at once; each turn is taken once.
+//! Whoever was there is waited for, since clients come back. Then what stands in the store is held against what the
+//! broker knows: what is not there any more is told to have gone, and what is there and was never told is told. Several
+//! nodes may do it at once; each turn is taken once.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,8 +1,8 @@
 //! Telling what becomes of channels: from what the broker decides to events that somebody wants.
 //!
-//! The broker appends to a line under a channel's lock; a task takes the line off, so what becomes of one channel is told in
-//! its order. Each coming and going is first written down (`tidings_store::standing`), so that it is told once, whichever node
-//! says it, and not at all if it is taken back in time.
+//! The broker appends to a line under a channel's lock; a task takes the line off, so what becomes of one channel is
+//! told in its order. Each coming and going is first written down (`tidings_store::standing`), so that it is told once,
+//! whichever node says it, and not at all if it is taken back in time.
 
 use std::hash::BuildHasher as _;
 use std::sync::Arc;
@@ -77,8 +77,8 @@ pub struct Transitions {
 }
 
 impl Transitions {
-    /// Ready to be told; `rejoin_within` is for how long a channel or member is waited for that was there when a node started,
-    /// stopped or died.
+    /// Ready to be told; `rejoin_within` is for how long a channel or member is waited for that was there when a node
+    /// started, stopped or died.
     pub fn new(catalogue: Arc<Catalogue>, clock: SharedClock, rejoin_within: Duration) -> Arc<Self> {
         let (lines, ends) = (0..LINES).map(|_| mpsc::channel(WAITING)).unzip();
         let unsure = Notify::new();
@@ -125,7 +125,8 @@ impl Transitions {
         self.waiting.fetch_add(1, Ordering::AcqRel);
         if self.lines[line].try_send(item).is_err() {
             self.waiting.fetch_sub(1, Ordering::AcqRel);
-            tracing::warn!(app = %channel.app, channel = %channel.name, "what became of a channel is not told: too much waits");
+            tracing::warn!(app = %channel.app, channel = %channel.name,
+                "what became of a channel is not told: too much waits");
             self.unsure.notify_one();
         }
     }

@@ -20,7 +20,8 @@ use crate::settings::KeepAnswers;
 const MAX_KEPT_ERROR: usize = 1_024;
 /// What of an answer's headers an attempt keeps, in bytes.
 const MAX_KEPT_HEADERS: usize = 4 * 1024;
-/// A lease has to outlast the attempt by so much for its result to be written in time; a short one by a quarter of itself.
+/// A lease has to outlast the attempt by so much for its result to be written in time; a short one by a quarter of
+/// itself.
 const MARGIN: Duration = Duration::from_secs(5);
 
 /// When a delivery is attempted again whose attempt panicked.
@@ -40,8 +41,9 @@ pub(crate) enum AttemptEnd {
     Short,
 }
 
-/// Makes an attempt of deliveries that one request carries; what became of each, in their order. A panic fails them, unless
-/// one of them did it alone: where several went together, each is attempted by itself, up to the first that has to wait.
+/// Makes an attempt of deliveries that one request carries; what became of each, in their order. A panic fails them,
+/// unless one of them did it alone: where several went together, each is attempted by itself, up to the first that has
+/// to wait.
 pub(crate) async fn make_guarded(
     inner: &Inner,
     destination: DestinationNo,
@@ -71,8 +73,8 @@ async fn make_alone(inner: &Inner, destination: DestinationNo, item: &QueuedDeli
     }
 }
 
-/// The end of an attempt that panicked. It may have been chance, so there is one more; a delivery that panics again would do
-/// so for ever, and is undelivered.
+/// The end of an attempt that panicked. It may have been chance, so there is one more; a delivery that panics again
+/// would do so for ever, and is undelivered.
 fn panicked_once_more(inner: &Inner, item: &QueuedDelivery, panicked: &Panicked) -> AttemptEnd {
     let key = &item.leased.key;
     let is_first = {
@@ -130,8 +132,8 @@ async fn make(inner: &Inner, destination: DestinationNo, items: &[QueuedDelivery
     if let Some(due) = not_before(inner, items, delay, started_at) {
         return items.iter().map(|_| AttemptEnd::NotBefore(due)).collect();
     }
-    // The lease has to outlast the attempt, or somebody else would make it too. A lease that has aged in the queue is given
-    // back for a new one; one that is short for the attempt even when new shortens the attempt.
+    // The lease has to outlast the attempt, or somebody else would make it too. A lease that has aged in the queue is
+    // given back for a new one; one that is short for the attempt even when new shortens the attempt.
     let lease = inner.settings.lease;
     let until = items.iter().map(|item| item.leased.lease.until).min().unwrap_or_default();
     let left = until - inner.clock.steady_ms() - millis(MARGIN.min(lease / 4));
@@ -277,7 +279,8 @@ fn cut(mut error: String) -> String {
     error
 }
 
-/// The answer's headers as a JSON object of texts, within bounds; a repeated name is joined with commas (RFC 9110 § 5.3).
+/// The answer's headers as a JSON object of texts, within bounds; a repeated name is joined with commas (RFC 9110 §
+/// 5.3).
 fn kept_headers(headers: &HeaderMap) -> String {
     let mut kept = serde_json::Map::new();
     let mut bytes = 0;

@@ -1,12 +1,12 @@
 //! A shard: one thread, its sockets, and the loop that serves them.
 //!
-//! Each turn of the loop: events of sockets, reads that were cut short, timers, then a slice of the sessions' requests and one
-//! of the inbox. A session's protocol is called through [`Shard::act`] only; what it did is carried out before anything else
-//! happens to the session, except that its requests wait for their turn.
+//! Each turn of the loop: events of sockets, reads that were cut short, timers, then a slice of the sessions' requests
+//! and one of the inbox. A session's protocol is called through [`Shard::act`] only; what it did is carried out before
+//! anything else happens to the session, except that its requests wait for their turn.
 //!
-//! Who is in which channel changes only with what the broker tells, in the order in which it tells it. So a session whose
-//! connection is gone stays in the lists (and is passed over) until it has been told that it has left everywhere; only then
-//! does another session get its slot.
+//! Who is in which channel changes only with what the broker tells, in the order in which it tells it. So a session
+//! whose connection is gone stays in the lists (and is passed over) until it has been told that it has left everywhere;
+//! only then does another session get its slot.
 
 mod broker_messages;
 mod callbacks;

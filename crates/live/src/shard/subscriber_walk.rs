@@ -1,8 +1,8 @@
 //! A walk: something is said to every subscriber of a channel.
 //!
 //! What is said in one channel directly one after the other goes out together: its bytes are put together once for each
-//! format, and every subscriber costs one `send`. A walk yields after some subscribers to reads and timers and goes on where
-//! it was; what was told later waits behind it, so lists don't change under it.
+//! format, and every subscriber costs one `send`. A walk yields after some subscribers to reads and timers and goes on
+//! where it was; what was told later waits behind it, so lists don't change under it.
 
 use std::sync::Arc;
 
@@ -95,8 +95,8 @@ impl Shard {
         }
     }
 
-    /// Goes on with the walk for at most `steps` subscribers. How many it was. Those that are slow or gone are to be parted
-    /// with.
+    /// Goes on with the walk for at most `steps` subscribers. How many it was. Those that are slow or gone are to be
+    /// parted with.
     pub(super) fn continue_walk(&mut self, mut walk: SubscriberWalk, steps: usize) -> usize {
         let count = self.channels.subscribers(walk.channel).len();
         let (first, end) = (walk.next, count.min(walk.next + steps));

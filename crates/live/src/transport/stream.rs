@@ -1,5 +1,5 @@
-//! A session whose bytes leave as the body of an HTTP response: a shard writes into one end of a bounded queue, hyper reads
-//! from the other.
+//! A session whose bytes leave as the body of an HTTP response: a shard writes into one end of a bounded queue, hyper
+//! reads from the other.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;

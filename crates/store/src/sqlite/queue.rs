@@ -172,7 +172,10 @@ fn failed(db: &Connection, end: &Finished, recording: &Recording) -> Result<Dest
         Some(reason) => Some(reason),
         None => {
             let since = db
-                .prepare_cached("INSERT INTO failing (destination, since) VALUES (?1, ?2) ON CONFLICT (destination) DO UPDATE SET since = min(since, excluded.since) RETURNING since")?
+                .prepare_cached(
+                    "INSERT INTO failing (destination, since) VALUES (?1, ?2) ON CONFLICT (destination)
+                     DO UPDATE SET since = min(since, excluded.since) RETURNING since",
+                )?
                 .query_row(params![destination.0, recording.wall], |row| row.get(0))?;
             attempt::failing_reason(since, recording.disable_failing_since)
         }
@@ -197,7 +200,8 @@ pub(super) fn close(
     error: Option<&str>,
 ) -> Result<(), StoreError> {
     db.prepare_cached(
-        "INSERT OR REPLACE INTO closed (app, event, destination, state, attempts, closed_at, last_error) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+        "INSERT OR REPLACE INTO closed (app, event, destination, state, attempts, closed_at, last_error)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
     )?
     .execute(params![key.app.as_str(), key.event.0, key.destination.0, state.as_str(), attempts, wall, error])?;
     db.count_undelivered(i64::from(state == DeliveryState::Undelivered));
@@ -205,7 +209,8 @@ pub(super) fn close(
 }
 
 /// The statement of [`close_at_first`], which a batch prepares once.
-const CLOSE_AT_FIRST: &str = "INSERT OR REPLACE INTO closed (app, event, destination, state, attempts, closed_at, started_at, duration_us, status, remote, response_body)
+const CLOSE_AT_FIRST: &str = "INSERT OR REPLACE INTO closed (app, event, destination, state, attempts, closed_at,
+    started_at, duration_us, status, remote, response_body)
     VALUES (?1, ?2, ?3, 'delivered', 1, ?4, ?5, ?6, ?7, ?8, ?9)";
 
 /// Moves a delivery that its first attempt delivered to those that have ended: most do, and one row then tells both.
@@ -233,7 +238,8 @@ fn close_at_first(
 fn insert_attempt(db: &Connection, key: &DeliveryKey, attempt: Option<&Attempt>) -> Result<(), StoreError> {
     let Some(attempt) = attempt else { return Ok(()) };
     db.prepare_cached(
-        "INSERT OR REPLACE INTO attempt (event, destination, n, started_at, duration_us, outcome, status, error, remote, next_at, response_headers, response_body)
+        "INSERT OR REPLACE INTO attempt (event, destination, n, started_at, duration_us, outcome, status, error,
+         remote, next_at, response_headers, response_body)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
     )?
     .execute(params![
