@@ -8,6 +8,7 @@ mod circles;
 mod covers;
 mod imports;
 mod layers;
+mod lines;
 mod pages;
 mod source;
 mod style;
@@ -107,11 +108,12 @@ impl Tree {
 
 type Rule = fn(&Tree) -> Vec<Finding>;
 
-const RULES: [Rule; 18] = [
+const RULES: [Rule; 19] = [
     style::module_docs,
     style::file_size,
     style::unsafe_code,
     style::ignored_tests,
+    lines::line_length,
     boundaries::sql,
     boundaries::pure_code,
     boundaries::outgoing_connections,

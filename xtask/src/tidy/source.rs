@@ -1,5 +1,7 @@
 //! A Rust file as the rules see it: its code without comments and literals, its string literals, its comments.
 
+use std::ops::RangeInclusive;
+
 /// A piece of a file, and the line it starts in, counted from 1.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Piece {
@@ -20,6 +22,8 @@ pub(super) struct Source {
     pub(super) shipped_strings: Vec<Piece>,
     /// Comments, with their slashes.
     pub(super) comments: Vec<Piece>,
+    /// The lines that raw string literals are in.
+    pub(super) raw_lines: Vec<RangeInclusive<usize>>,
 }
 
 impl Source {
@@ -41,6 +45,7 @@ impl Source {
             shipped_code,
             shipped_strings: parts.strings.into_iter().filter(|piece| is_shipped(piece.line)).collect(),
             comments: parts.comments,
+            raw_lines: parts.raw_lines,
             code: parts.code,
         }
     }
@@ -88,6 +93,7 @@ struct Parts {
     code: String,
     strings: Vec<Piece>,
     comments: Vec<Piece>,
+    raw_lines: Vec<RangeInclusive<usize>>,
 }
 
 /// Splits a file into code, literals and comments.
@@ -110,6 +116,9 @@ fn take_apart(text: &str) -> Parts {
             Kind::Text { open, close } => {
                 let inner = piece.get(open..len.saturating_sub(close)).unwrap_or_default();
                 parts.strings.push(Piece { line, text: inner.to_owned() });
+                if open > 1 {
+                    parts.raw_lines.push(line..=line + piece.matches('\n').count());
+                }
             }
             Kind::Code | Kind::Char => {}
         }
@@ -214,7 +223,7 @@ fn closing_quote(inner: &str, quote: char) -> usize {
 const FOR_TESTS: [&str; 2] = ["#[cfg(test)]", "#[cfg(all(test,"];
 
 /// The lines of each `#[cfg(test)] mod … { … }`.
-fn test_module_lines(code: &str) -> Vec<std::ops::RangeInclusive<usize>> {
+fn test_module_lines(code: &str) -> Vec<RangeInclusive<usize>> {
     let line_of = |at: usize| code[..at].matches('\n').count() + 1;
     let mut found = Vec::new();
     for (start, attribute) in FOR_TESTS.iter().flat_map(|attribute| code.match_indices(attribute)) {
