@@ -100,7 +100,7 @@ impl Refused {
             Self::NothingProved => {
                 "have clients sign in or join a private channel, or raise the app's authorize_within"
             }
-            Self::Malformed => "look at what this client sends: it is not of Pusher's protocol",
+            Self::Malformed => "look at what this client sends: it is not of its door's protocol",
             Self::FailedProof => {
                 "check that the app's auth endpoint signs with the app's key and secret, and this connection's socket \
                 id"
