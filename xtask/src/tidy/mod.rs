@@ -6,6 +6,7 @@
 mod boundaries;
 mod circles;
 mod covers;
+mod doors;
 mod imports;
 mod layers;
 mod lines;
@@ -108,7 +109,7 @@ impl Tree {
 
 type Rule = fn(&Tree) -> Vec<Finding>;
 
-const RULES: [Rule; 19] = [
+const RULES: [Rule; 20] = [
     style::module_docs,
     style::file_size,
     style::unsafe_code,
@@ -123,6 +124,7 @@ const RULES: [Rule; 19] = [
     boundaries::quiet_libraries,
     layers::dependencies,
     circles::circles,
+    doors::door_names,
     words::machine_paths,
     words::addresses_and_numbers,
     covers::covers,
