@@ -1,4 +1,5 @@
-//! Inputs for the bodies of the fuzz targets, where no fuzzer makes them: they look like something, and are the same each time.
+//! Inputs for the bodies of the fuzz targets, where no fuzzer makes them: they look like something, and are the same
+//! each time.
 
 /// Runs a body with inputs of the words, put together at random with other bytes among them.
 pub(crate) fn fuzz(body: fn(&[u8]), inputs: u64, words: &[&[u8]]) {

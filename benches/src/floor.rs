@@ -1,5 +1,5 @@
-//! The floor: the least that a delivery can cost with our HTTP client. The same bytes over the same connections to the same
-//! receiver, without anything to publish, to store or to remember.
+//! The floor: the least that a delivery can cost with our HTTP client. The same bytes over the same connections to the
+//! same receiver, without anything to publish, to store or to remember.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

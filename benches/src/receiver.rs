@@ -1,7 +1,8 @@
 //! The receiver of webhooks: a process of its own that answers 204 at once, counts, and knows how late each one is.
 //!
-//! Requests are sorted by the first segment of their path, the *tag*. How late one is follows from `"t":NANOSECONDS` in its
-//! body. A tag can be held: its requests are read and never answered. The parent asks over standard input, one line each.
+//! Requests are sorted by the first segment of their path, the *tag*. How late one is follows from `"t":NANOSECONDS` in
+//! its body. A tag can be held: its requests are read and never answered. The parent asks over standard input, one line
+//! each.
 
 use std::collections::HashMap;
 use std::io::{BufRead, Write};

@@ -1,4 +1,5 @@
-//! Whatever a client gives back as the place where it was: it is refused, or means one place and is written the same way again.
+//! Whatever a client gives back as the place where it was: it is refused, or means one place and is written the same
+//! way again.
 
 use tidings_door_api::readers::{page_cursor, stream_cursor};
 use tidings_model::channel::{Position, SessionId};

@@ -1,5 +1,5 @@
-//! Whatever a match and a document are: a match that is taken is bounded, means the same when it is stored, and holds for the same
-//! documents however they are read; one that was stored by an earlier version can still be read.
+//! Whatever a match and a document are: a match that is taken is bounded, means the same when it is stored, and holds
+//! for the same documents however they are read; one that was stored by an earlier version can still be read.
 
 use tidings_model::matcher::{Document, MAX_JSON_LEN, MAX_SIZE, Match, upgrade};
 

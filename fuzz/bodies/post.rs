@@ -1,4 +1,5 @@
-//! Whatever a connection brings, and however it is cut into reads: the same requests are read of it, and the same is left.
+//! Whatever a connection brings, and however it is cut into reads: the same requests are read of it, and the same is
+//! left.
 
 use bytes::BytesMut;
 use tidings_wire::{NoPost, PostReader};

@@ -1,4 +1,5 @@
-//! Whatever query a request has: it is read or refused, what is signed of it can be signed, and nothing else counts as signed.
+//! Whatever query a request has: it is read or refused, what is signed of it can be signed, and nothing else counts as
+//! signed.
 
 use tidings_model::secret::SecretString;
 use tidings_model::signed_query::{MAX_PARAMS, SignedQuery, first};

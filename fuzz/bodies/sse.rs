@@ -1,4 +1,5 @@
-//! Whatever a stream brings, and however it is cut into reads: the same events are read, and written again they are the same.
+//! Whatever a stream brings, and however it is cut into reads: the same events are read, and written again they are the
+//! same.
 
 use tidings_wire::sse::{self, Event, Parser};
 

@@ -71,13 +71,13 @@ async fn a_clock_that_was_set_back_while_it_ran_delays_nothing_after_a_restart()
 // covers: C03, C09
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_clock_that_was_an_hour_fast_for_a_while_delays_nothing_after_a_restart() {
-    // What the store knows of the clock before the crash it has from the events' numbers, which are an hour ahead of the
-    // schedules here. So it moves those by an hour: what is due later comes early, once. Nothing comes late.
+    // What the store knows of the clock before the crash it has from the events' numbers, which are an hour ahead of
+    // the schedules here. So it moves those by an hour: what is due later comes early, once. Nothing comes late.
     restart_with(&[0, HOUR], 0, 2).await;
 }
 
-/// Publishes at each of these offsets, kills the server, and starts it with the last one. At most so often `/later` gets
-/// each event.
+/// Publishes at each of these offsets, kills the server, and starts it with the last one. At most so often `/later`
+/// gets each event.
 async fn restart_with(offsets: &[i64], last: i64, later: usize) {
     let partner = Receiver::start();
     let clock = WrongClock::new();
@@ -144,8 +144,8 @@ async fn later(api: &Api) -> String {
     later.and_then(|one| one["id"].as_str()).unwrap_or_else(|| panic!("no listener in {all:?}")).to_owned()
 }
 
-/// Has as much as may be retried by hand within a minute attempted now, of what waits for half an hour, as soon as none of it
-/// is under way: those would not be attempted again. Answers how much that is.
+/// Has as much as may be retried by hand within a minute attempted now, of what waits for half an hour, as soon as none
+/// of it is under way: those would not be attempted again. Answers how much that is.
 async fn retry_later(api: &Api) -> usize {
     let listener = later(api).await;
     let pending = eventually(SOON, || async {

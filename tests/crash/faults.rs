@@ -1,5 +1,5 @@
-//! Panics on purpose: where a loop panics the server says so and stops in order, and where one unit of work does, that unit is
-//! all that is lost.
+//! Panics on purpose: where a loop panics the server says so and stops in order, and where one unit of work does, that
+//! unit is all that is lost.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -68,8 +68,8 @@ impl Faulty {
     }
 }
 
-/// Makes the server do a bit of everything: sessions on both shards, one of which occupies a channel, an app that comes and
-/// goes, and a listener that is disabled.
+/// Makes the server do a bit of everything: sessions on both shards, one of which occupies a channel, an app that comes
+/// and goes, and a listener that is disabled.
 async fn stir(server: &Server, partner: &Receiver) -> Vec<PusherSession> {
     let mut sessions = Vec::new();
     for _ in 0..2 {

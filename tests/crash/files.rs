@@ -1,5 +1,5 @@
-//! Whose the files are: one database file is one server's, whatever it is called; a file that goes away is noticed; and a main key
-//! is made for a store without secrets only.
+//! Whose the files are: one database file is one server's, whatever it is called; a file that goes away is noticed; and
+//! a main key is made for a store without secrets only.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};

@@ -82,8 +82,8 @@ async fn nothing_acknowledged_is_lost_by_ten_kills() {
     tell_restarts(&restarts, &received, &acknowledged);
 }
 
-/// One listener answers 500 to the first try of one in seven, and is slow with one in thirteen. Answers the numbers of the
-/// requests that were refused.
+/// One listener answers 500 to the first try of one in seven, and is slow with one in thirteen. Answers the numbers of
+/// the requests that were refused.
 fn script(partner: &Receiver) -> Arc<Mutex<HashSet<usize>>> {
     let refused = Arc::new(Mutex::new(HashSet::new()));
     let tried = Mutex::new(HashSet::new());
@@ -204,7 +204,8 @@ fn count(
     }
     assert!(paths.is_empty(), "requests on paths that nobody has: {:?}", paths.keys());
     println!(
-        "published {}, acknowledged {}, owed {owed}, delivered {delivered}, repeated {repeated} (by kill: {by_kill:?}), lost {lost}",
+        "published {}, acknowledged {}, owed {owed}, delivered {delivered}, repeated {repeated} (by kill: \
+        {by_kill:?}), lost {lost}",
         acknowledged.len(),
         acknowledged.len(),
     );
@@ -212,9 +213,9 @@ fn count(
     println!("publishes sent more than once, over a restart: {again}");
     assert_eq!(lost, 0, "acknowledged and never delivered");
     assert_eq!(delivered, owed, "delivered to somebody who is owed nothing");
-    // What a kill can repeat, of each node: the attempts under way, of which at most IN_FLIGHT are allowed; and the results that were not
-    // written yet, of which there are never more, because the courier begins no attempt while there are so many.
-    // A repeat may come only after the next kill, so they are added up.
+    // What a kill can repeat, of each node: the attempts under way, of which at most IN_FLIGHT are allowed; and the
+    // results that were not written yet, of which there are never more, because the courier begins no attempt while
+    // there are so many. A repeat may come only after the next kill, so they are added up.
     let most = nodes * (IN_FLIGHT + UNWRITTEN);
     for kills in 1..=by_kill.len() {
         let repeats: usize = by_kill[..kills].iter().sum();

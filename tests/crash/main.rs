@@ -1,5 +1,6 @@
 //! What survives: the real server is killed, starved of disk, locked out, put off its time and started twice, and every
-//! test counts what was acknowledged against what arrived. Some tests mount a small file system and therefore need root.
+//! test counts what was acknowledged against what arrived. Some tests mount a small file system and therefore need
+//! root.
 #![forbid(unsafe_code)]
 #![expect(
     clippy::unwrap_used,

@@ -1,5 +1,5 @@
-//! Two nodes on one PostgreSQL and one Redis, both under load: one is killed, stands still, or loses the database. What was
-//! acknowledged is looked for, as with one node.
+//! Two nodes on one PostgreSQL and one Redis, both under load: one is killed, stands still, or loses the database. What
+//! was acknowledged is looked for, as with one node.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -42,8 +42,8 @@ fn app(server: &Server) -> PusherApp {
     server.pusher_app("1", "key", "a-secret-of-the-app")
 }
 
-/// A receiver with a listener in order and one without, which both nodes know of; of the latter's requests some take their
-/// time, so that whatever happens finds attempts under way.
+/// A receiver with a listener in order and one without, which both nodes know of; of the latter's requests some take
+/// their time, so that whatever happens finds attempts under way.
 async fn listeners([server, other]: [&Server; 2]) -> Receiver {
     let partner = Receiver::start_with_threads(2);
     partner.answer_with("/free", |request| {
@@ -102,7 +102,8 @@ fn count(what: &str, partner: &Receiver, acknowledged: &[Acknowledged]) -> usize
     }
     let lost = owed.saturating_sub(delivered);
     println!(
-        "{what}: acknowledged {}, owed {owed}, delivered {delivered}, lost {lost}, repeated {repeated}; published again {}",
+        "{what}: acknowledged {}, owed {owed}, delivered {delivered}, lost {lost}, repeated {repeated}; published \
+        again {}",
         acknowledged.len(),
         acknowledged.iter().filter(|event| event.tries > 1).count()
     );

@@ -1,7 +1,7 @@
 //! Publishes at a steady rate whatever becomes of the server, and writes down what was acknowledged.
 //!
-//! Open loop: a publish is sent when its time has come, not when the one before was answered. One whose answer was lost is
-//! sent again, with the same id or the same idempotency key, until it is acknowledged.
+//! Open loop: a publish is sent when its time has come, not when the one before was answered. One whose answer was lost
+//! is sent again, with the same id or the same idempotency key, until it is acknowledged.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,8 +15,8 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 
 /// The pause before a publish that was refused is sent again.
 const PAUSE: Duration = Duration::from_millis(50);
-/// How long to wait for a server that is gone before trying again, unless it is said where it is now. Twice as long each time:
-/// when a busy machine takes long to start it again, thousands that wait shall not make it busier.
+/// How long to wait for a server that is gone before trying again, unless it is said where it is now. Twice as long
+/// each time: when a busy machine takes long to start it again, thousands that wait shall not make it busier.
 const GONE: Duration = Duration::from_secs(1);
 /// That many times twice as long.
 const MOST_DOUBLINGS: u32 = 4;

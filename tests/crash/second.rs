@@ -1,4 +1,5 @@
-//! One data folder, one server; a stop that is asked for repeats nothing; and the data of a later version is left alone.
+//! One data folder, one server; a stop that is asked for repeats nothing; and the data of a later version is left
+//! alone.
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
-//! Watches the system calls: between the reading of a publish and its `202`, the write-ahead log was synced. And one sync
-//! serves many publishes.
+//! Watches the system calls: between the reading of a publish and its `202`, the write-ahead log was synced. And one
+//! sync serves many publishes.
 
 use std::collections::HashMap;
 
@@ -31,7 +31,8 @@ async fn every_acknowledgement_follows_a_sync_of_its_own_event() {
             "64",
             "-e",
             &format!("trace={calls}"),
-            // As slow as a disk that really syncs, wherever this runs: so publishes come together while one is waited for.
+            // As slow as a disk that really syncs, wherever this runs: so publishes come together while one is waited
+            // for.
             "-e",
             "inject=fsync,fdatasync:delay_enter=10000",
             "-o",

@@ -58,8 +58,8 @@ impl Tally {
         wanted.filter(|n| !taken.contains(n)).collect()
     }
 
-    /// Asserts that whatever came again came directly behind itself: in a lane only the delivery that was under way at a
-    /// crash is repeated.
+    /// Asserts that whatever came again came directly behind itself: in a lane only the delivery that was under way at
+    /// a crash is repeated.
     #[track_caller]
     pub(crate) fn assert_repeats_follow(&self, what: &str) {
         let mut seen = std::collections::HashSet::new();

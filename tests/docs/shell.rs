@@ -1,5 +1,5 @@
-//! Commands: each block is typed into a shell beside a server of its own, line by line; each example of the command line's
-//! page is read by the command that it is for.
+//! Commands: each block is typed into a shell beside a server of its own, line by line; each example of the command
+//! line's page is read by the command that it is for.
 
 use std::path::Path;
 use std::time::Duration;

@@ -14,7 +14,7 @@ use bytes::Bytes;
 use http::header::{CONNECTION, HeaderName, HeaderValue, SEC_WEBSOCKET_ACCEPT, UPGRADE};
 use http::{HeaderMap, StatusCode};
 use tidings_broker::{Action, DeliveryMode, JoinRefused, Lost, Welcome};
-use tidings_bus::Bus;
+use tidings_bus::{AppBy, Bus, check_served};
 use tidings_courier::Delivery;
 use tidings_courier::egress::Response;
 use tidings_door::Door;
@@ -68,7 +68,7 @@ async fn panics() {
 }
 
 async fn connect(State((bus, live)): State<(Bus, Live)>, Path(key): Path<String>, mut request: Request) -> Answer {
-    let app = bus.apps().by_public_key(&key).filter(|app| app.doors.has(NAME));
+    let app = bus.apps().find(AppBy::Key(&key)).filter(|app| check_served(app, NAME).is_ok());
     let Some(app) = app else { return (StatusCode::NOT_FOUND, "no such app\n").into_response() };
     let accept = match handshake::check(request.method(), request.headers()) {
         Ok(accept) => accept.accept,

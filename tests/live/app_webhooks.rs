@@ -1,5 +1,5 @@
-//! Pusher's app webhooks: what becomes of channels is told to URLs, signed as Pusher's libraries expect it, each coming and
-//! going once.
+//! Pusher's app webhooks: what becomes of channels is told to URLs, signed as Pusher's libraries expect it, each coming
+//! and going once.
 
 use std::time::Duration;
 
@@ -63,8 +63,8 @@ async fn told(receiver: &Receiver, path: &str, expected: &[&str]) {
     assert_eq!(lines, expected, "{came:?}");
 }
 
-/// Waits until what was sent is written down: what is not when a node dies is sent again, by another one when the leases of
-/// the dead have run out.
+/// Waits until what was sent is written down: what is not when a node dies is sent again, by another one when the
+/// leases of the dead have run out.
 async fn nothing_under_way(server: &Server) {
     eventually(SOON, || async {
         let pending = APPS[0].api(server).get("/v1/deliveries?state=pending").await.expect_status(200);

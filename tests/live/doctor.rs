@@ -60,7 +60,8 @@ async fn the_option_that_is_wrong_is_named() {
 // covers: D03
 #[tokio::test]
 async fn a_page_from_elsewhere_is_told_where_to_be_let_in() {
-    let config = "[[apps]]\nid = \"1\"\nkey = \"k\"\nsecret = \"app-secret-of-some-length\"\nallowed_origins = [\"https://a.example\"]\n";
+    let config = "[[apps]]\nid = \"1\"\nkey = \"k\"\nsecret = \"app-secret-of-some-length\"\n\
+        allowed_origins = [\"https://a.example\"]\n";
     let server = server().config(config).start().await;
     finds(&server, &["--origin", "https://b.example"], &["4009", "allowed_origins", "https://b.example"]).await;
     let (code, said) = asked(tidings(&server), &["--origin", "https://a.example"]).await;
@@ -93,7 +94,8 @@ async fn what_stands_in_the_way_is_told_from_what_is_wrong_with_the_app() {
     assert!(code == 1 && said.contains("forceTLS: false"), "{said}");
 }
 
-/// What stands before a Laravel application's server: `/app` and `/apps` are passed on, everything else is the application's.
+/// What stands before a Laravel application's server: `/app` and `/apps` are passed on, everything else is the
+/// application's.
 async fn passing_on_pusher(to: SocketAddr) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let addr = listener.local_addr().unwrap();
@@ -109,7 +111,12 @@ async fn passing_on_pusher(to: SocketAddr) -> SocketAddr {
                     server.write_all(&head).await?;
                     copy_bidirectional(&mut client, &mut server).await?;
                 } else {
-                    client.write_all(b"HTTP/1.1 404 Not Found\r\nserver: nginx\r\ncontent-length: 2\r\nconnection: close\r\n\r\nno").await?;
+                    client
+                        .write_all(
+                            b"HTTP/1.1 404 Not Found\r\nserver: nginx\r\ncontent-length: 2\r\n\
+                            connection: close\r\n\r\nno",
+                        )
+                        .await?;
                 }
                 std::io::Result::Ok(())
             });

@@ -238,8 +238,8 @@ async fn through(what: &str, nodes: [&Server; 2], trouble: impl AsyncFnOnce(&Pub
     }
     let sum = |of: fn(&Said) -> usize| said.iter().map(of).sum::<usize>();
     println!(
-        "{what}: acknowledged {}, refused {}, without an answer {}; heard by each node's stream {heard:?}, told of a loss \
-         {:?} times; an old position is {}; members asked to come back {asked_back} of 2",
+        "{what}: acknowledged {}, refused {}, without an answer {}; heard by each node's stream {heard:?}, told of a \
+        loss {:?} times; an old position is {}; members asked to come back {asked_back} of 2",
         sum(|said| said.acknowledged.len()),
         sum(|said| said.refused),
         sum(|said| said.unknown),
@@ -283,7 +283,8 @@ async fn after_a_failover_that_lost_writes_nobody_is_told_that_nothing_was_misse
     let mut cluster = Cluster::new().await;
     let replica = redis().await;
     replica.follow(&cluster.redis).await;
-    // Nodes find the new master where the old one was: here a proxy is turned round, elsewhere that is a name or a service.
+    // Nodes find the new master where the old one was: here a proxy is turned round, elsewhere that is a name or a
+    // service.
     let line = proxy(cluster.redis.address());
     let at = cluster.lines_via(&cluster.database.url(), &format!("redis://{}", line.addr()));
     let (first, second) = (node_with(&at).await, node_with(&at).await);

@@ -1,4 +1,5 @@
-//! What a hook does not declare is shown to nobody: no live session of any door, no history, no cache, no webhook, no log.
+//! What a hook does not declare is shown to nobody: no live session of any door, no history, no cache, no webhook, no
+//! log.
 
 use serde_json::{Value, json};
 use tidings_testkit::{Receiver, Server, ServerBuilder, eventually};

@@ -179,7 +179,8 @@ async fn encrypted_channels_are_read_by_the_apps_clients_only() {
 // covers: U14, U08
 #[tokio::test]
 async fn pusher_js_is_told_counts_and_cached_events() {
-    let counted = "[[apps.namespaces]]\nname = \"counted\"\nmatch = [\"counted-\", \"private-counted-\"]\nsubscription_count = true\n";
+    let counted = "[[apps.namespaces]]\nname = \"counted\"\nmatch = [\"counted-\", \
+        \"private-counted-\"]\nsubscription_count = true\n";
     let server = configured("", counted).start().await;
     let app = APPS[0].pusher(&server);
     let (node, page) = tokio::join!(Client::node(&server), Client::chromium());

@@ -22,8 +22,8 @@ const MEBIBYTE: u64 = 1024;
 
 const ROUNDS: u8 = 6;
 
-/// The second round may leave a mebibyte more than the first. What leaks grows with every round, and what the allocator keeps
-/// levels off: hence some more rounds, which together may leave three.
+/// The second round may leave a mebibyte more than the first. What leaks grows with every round, and what the allocator
+/// keeps levels off: hence some more rounds, which together may leave three.
 // covers: L11
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sessions_that_are_gone_leave_no_memory_and_no_counts() {

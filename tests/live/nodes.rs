@@ -5,7 +5,8 @@ use tidings_testkit::{Api, Cluster, Heard, PusherSession, Receiver, Server, Stre
 
 use crate::kit::{APPS, SOON, configured, joined, occupied, opened, say};
 
-const KEEPING: &str = "[apps.channels]\npublic = true\n[[apps.namespaces]]\nname = \"news\"\nmatch = [\"news-\"]\npublic = true\nhistory_size = 5000\nhistory_ttl = \"1h\"\n";
+const KEEPING: &str = "[apps.channels]\npublic = true\n[[apps.namespaces]]\nname = \"news\"\nmatch = [\"news-\"]\n\
+    public = true\nhistory_size = 5000\nhistory_ttl = \"1h\"\n";
 
 /// One more node, which reaches Redis.
 pub(crate) async fn node(cluster: &Cluster) -> Server {

@@ -1,5 +1,5 @@
-//! Signatures of anything, made by the official libraries and judged by the running server: parameters in any order, text of
-//! any script, no body, lists.
+//! Signatures of anything, made by the official libraries and judged by the running server: parameters in any order,
+//! text of any script, no body, lists.
 
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
@@ -18,8 +18,8 @@ fn cases<T: std::fmt::Debug>(strategy: impl Strategy<Value = T>) -> Vec<T> {
     (0..CASES).map(|_| strategy.new_tree(&mut runner).unwrap().current()).collect()
 }
 
-/// A parameter's value as both libraries can send it: they write it into the address as it is, where `&`, `#` and `%` mean
-/// something else, and HTTP libraries take blanks off the ends.
+/// A parameter's value as both libraries can send it: they write it into the address as it is, where `&`, `#` and `%`
+/// mean something else, and HTTP libraries take blanks off the ends.
 fn value() -> impl Strategy<Value = String> {
     "[a-zA-Z0-9_=@,.;:!$'()*+/?~äßéλЖ漢字😀-]{1,12}"
 }

@@ -59,8 +59,8 @@ async fn who_does_not_read_is_dropped_and_delays_nobody() {
         app.trigger(&["much"], "e", &json!({"n": n, "text": text}).to_string()).await.expect_status(200);
         let frame = quick.expect_on("e", "much", SOON).await;
         assert_eq!(frame.data()["n"], n);
-        // Both have been dropped, the session and the stream. Whoever reads on soon after finds what was on the way, and then
-        // the code that lets pusher-js come back later.
+        // Both have been dropped, the session and the stream. Whoever reads on soon after finds what was on the way,
+        // and then the code that lets pusher-js come back later.
         if !told && n % 10 == 0 && metric(&server, "tidings_live_slow_total").await > 1.0 {
             assert_eq!(closed(&mut slow).await, 4100);
             told = true;

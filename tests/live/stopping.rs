@@ -27,7 +27,8 @@ async fn who_is_told_to_come_back_comes_back_after_a_restart() {
         client.subscribe("private-news").await;
     }
     let (exit, close) = tokio::join!(server.terminate(), light.expect_close(SOON));
-    // Where nobody takes over, clients are told to come back in a moment. The last of several nodes may find itself alone.
+    // Where nobody takes over, clients are told to come back in a moment. The last of several nodes may find itself
+    // alone.
     assert!(close.0 == 4100 || close.0 == 4200 && server.each_node().count() > 1, "{} {}", close.0, close.1);
     exit.expect_code(0);
     stream.expect("tidings.close", SOON).await;

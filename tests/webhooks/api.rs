@@ -51,7 +51,8 @@ async fn the_log_shows_what_was_said() {
     assert_eq!((&unlogged["logged"], &unlogged["deliveries"]), (&json!(false), &json!(0)));
     api.get(&format!("/v1/events/{}", unlogged.text_at("id"))).await.expect_status(404);
     let body = json!({
-        "name": "person.created", "id": "p1", "channels": ["room-1", "room-1", "room-2"], "data": {"b": 1, "a": 2}, "key": "k",
+        "name": "person.created", "id": "p1", "channels": ["room-1", "room-1", "room-2"], "data": {"b": 1, "a": 2},
+        "key": "k",
         "op": "create", "time": "2026-01-02T03:04:05.678Z",
     });
     api.post("/v1/events/", body).await.expect_status(202);

@@ -178,7 +178,8 @@ async fn a_listeners_settings_are_stored_as_they_were_given() {
     let api = server.api();
     hook(&api, "e").await;
     let given = json!({
-        "url": "https://partner.example/in?x=1", "hooks": ["e", "e.*"], "match": {"n": {"is": 12345678901234567_u64}, ".like": "x"},
+        "url": "https://partner.example/in?x=1", "hooks": ["e", "e.*"],
+        "match": {"n": {"is": 12345678901234567_u64}, ".like": "x"},
         "rate": 7, "concurrency": 3, "order": "key", "timeout": "2500ms", "schedule": ["0s", "90s", "24h"],
         "enabled": false, "owner": "customer-7", "description": "für Ådne",
     });

@@ -153,7 +153,8 @@ async fn lists_are_paged_and_every_word_of_a_listener_arrives() {
     let id = made["id"].as_str().unwrap();
     let shown = run_json(&server, &["listener", "show", id]).await;
     let expected = json!({
-        "url": "https://partner.example/in", "hooks": ["a.*", "b"], "match": {"n": 1}, "rate": 10, "concurrency": 4, "order": "fifo",
+        "url": "https://partner.example/in", "hooks": ["a.*", "b"], "match": {"n": 1}, "rate": 10, "concurrency": 4,
+        "order": "fifo",
         "timeout": "2s", "schedule": ["0s", "5s"], "owner": "o", "description": "d", "enabled": false,
     });
     for (field, value) in expected.as_object().unwrap() {

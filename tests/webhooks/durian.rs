@@ -1,4 +1,5 @@
-//! The example of durian's README, the ancestor of our hooks: through the API, and again through the command line alone.
+//! The example of durian's README, the ancestor of our hooks: through the API, and again through the command line
+//! alone.
 
 use serde_json::json;
 use tidings_testkit::{Receiver, Server, verify_with_official_clients};

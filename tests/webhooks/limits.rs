@@ -26,7 +26,8 @@ async fn a_rate_holds_at_the_receiver() {
     let received = receiver.wait_for(EVENTS, |_| true, SOON).await;
     nothing_pending(&api).await;
     assert_eq!(receiver.total(), EVENTS);
-    // One second's worth may come at once, then the rest at the rate. 150 ms are for what arrives late and thus bunched.
+    // One second's worth may come at once, then the rest at the rate. 150 ms are for what arrives late and thus
+    // bunched.
     let first = received[0].at;
     for (number, request) in received.iter().enumerate().skip(RATE) {
         let earliest =
@@ -77,7 +78,8 @@ async fn who_asks_for_a_pause_gets_one_and_then_everything() {
     let received = receiver.wait_for(7, |_| true, SOON).await;
     nothing_pending(&api).await;
     let pause = received[1].at - received[0].at;
-    // The receiver stamps a request when it has arrived, the server counts from its answer: some milliseconds may lie between.
+    // The receiver stamps a request when it has arrived, the server counts from its answer: some milliseconds may lie
+    // between.
     assert!(pause >= Duration::from_millis(1_900), "2 s were asked for; the next request came after {pause:?}");
     assert_eq!(receiver.total(), 7);
 }

@@ -7,7 +7,8 @@ use crate::kit::{hook, listener, nothing_pending, open, told};
 
 /// What is said: an id, the data, the model's operation.
 fn events() -> Vec<(&'static str, Value, Option<&'static str>)> {
-    let joe = json!({"name": "Joe", "age": 30, "address": {"city": "Bergen", "zip": "5003"}, "tags": ["x", "y"], "like": "it", "ok": true});
+    let joe = json!({"name": "Joe", "age": 30, "address": {"city": "Bergen", "zip": "5003"}, "tags": ["x", "y"],
+        "like": "it", "ok": true});
     vec![
         ("a", joe, None),
         ("b", json!({"name": "Jane", "age": 30.0, "address": {"city": "Oslo"}, "ok": "true"}), None),

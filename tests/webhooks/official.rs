@@ -60,7 +60,8 @@ async fn binary_and_text_arrive_whole_and_verify() {
     let bytes: Vec<u8> = (0..=255).collect();
     let png = json!({"data_base64": STANDARD.encode(&bytes), "content_type": "image/png"});
     let untyped = json!({"data_base64": STANDARD.encode(&bytes)});
-    let text = json!({"data_base64": STANDARD.encode("Grüße,\n\t\"you\" 😀\u{1}"), "content_type": "text/plain; charset=utf-8"});
+    let text = json!({"data_base64": STANDARD.encode("Grüße,\n\t\"you\" 😀\u{1}"),
+        "content_type": "text/plain; charset=utf-8"});
     let not_utf8 = json!({"data_base64": STANDARD.encode([0xff, 0xfe]), "content_type": "text/plain"});
     let json_text = json!({"data_base64": STANDARD.encode(r#" {"n": 1.50} "#), "content_type": "application/json"});
     let nothing = json!({"data_base64": "", "content_type": "application/x-empty"});

@@ -1,4 +1,5 @@
-//! Where the server does not go: private addresses in every dress, through the running server with its default settings.
+//! Where the server does not go: private addresses in every dress, through the running server with its default
+//! settings.
 
 use std::path::Path;
 
@@ -154,8 +155,8 @@ async fn what_is_allowed_works_and_only_that() {
     }
 }
 
-/// A server that knows [`INSIDE`] and [`BESIDE`] from a hosts file of its own: another one is laid over the system's, for this
-/// process alone.
+/// A server that knows [`INSIDE`] and [`BESIDE`] from a hosts file of its own: another one is laid over the system's,
+/// for this process alone.
 async fn server_with_names(dir: &Path, arguments: &[&str]) -> Server {
     let hosts = dir.join("hosts");
     std::fs::write(&hosts, format!("127.0.0.1 localhost {INSIDE}\n127.0.0.2 {BESIDE}\n")).unwrap();

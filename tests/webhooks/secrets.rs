@@ -39,7 +39,8 @@ async fn no_secret_is_on_the_disk_in_the_log_or_in_an_answer() {
     let mut server = open().env("TIDINGS_LOG", "trace").start().await;
     let api = server.api();
     hook(&api, "e").await;
-    let fields = json!({"url": receiver.url("/in"), "hooks": ["e"], "headers": {"Authorization": HEADER}, "schedule": ["0s", "50ms"]});
+    let fields = json!({"url": receiver.url("/in"), "hooks": ["e"], "headers": {"Authorization": HEADER},
+        "schedule": ["0s", "50ms"]});
     let made = listener(&api, fields).await;
     let own = listener(&api, json!({"url": receiver.url("/own"), "hooks": ["e"], "secret": OWN_SECRET})).await;
     let rotated = api.post(&format!("/v1/listeners/{}/rotate_secret", own.id), json!({"grace": "1h"})).await;
@@ -129,8 +130,8 @@ async fn without_its_main_key_a_database_is_not_served() {
     assert!(exit.stderr.contains("main.key") || exit.stderr.contains("key"), "{}", exit.stderr);
 }
 
-/// A receiver that tells back what it was told has its answer shown to its owner, as it came, and to nobody else; and not even
-/// kept, where that is asked for.
+/// A receiver that tells back what it was told has its answer shown to its owner, as it came, and to nobody else; and
+/// not even kept, where that is asked for.
 // covers: R14
 #[tokio::test]
 async fn what_a_receiver_echoes_stays_with_its_attempts() {

@@ -14,7 +14,8 @@ async fn two_apps() -> Server {
         "[admin]\noperator_key = \"{OPERATOR}\"\n[egress]\nallow = [\"127.0.0.0/8\"]\n\
          [[apps]]\nid = \"a\"\nkey = \"key-a\"\nsecret = \"secret-a\"\napi_keys = [\"{KEY_A}\"]\ndefault = true\n\
          [[apps]]\nid = \"b\"\nkey = \"key-b\"\nsecret = \"secret-b\"\napi_keys = [\"{KEY_B}\"]\n\
-         [[apps]]\nid = \"c\"\nkey = \"key-c\"\nsecret = \"secret-c\"\napi_keys = [\"the-api-key-of-app-c-0004\"]\ndoors = [\"pusher\"]\n"
+         [[apps]]\nid = \"c\"\nkey = \"key-c\"\nsecret = \"secret-c\"\napi_keys = [\"the-api-key-of-app-c-0004\"]\n\
+         doors = [\"pusher\"]\n"
     );
     server().config(config).start().await
 }

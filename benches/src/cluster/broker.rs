@@ -63,7 +63,8 @@ pub(super) async fn run(args: &Args, cores: Cores) -> anyhow::Result<Section> {
         (
             "a publish through Redis".to_owned(),
             format!(
-                "{per_s:.0} publishes/s = {:.2} of that; {redis_us:.1} µs of Redis' CPU each = {:.1} × (a script, and its message)",
+                "{per_s:.0} publishes/s = {:.2} of that; {redis_us:.1} µs of Redis' CPU each = {:.1} × (a script, and \
+                its message)",
                 per_s / bare_per_s,
                 redis_us / bare_us
             ),
@@ -77,14 +78,18 @@ pub(super) async fn run(args: &Args, cores: Cores) -> anyhow::Result<Section> {
         ),
     ];
     let json = json!({
-        "redis_benchmark": bares.iter().map(|bare| json!({"per_s": bare.per_s, "redis_us": bare.redis_us})).collect::<Vec<_>>(),
+        "redis_benchmark": bares
+            .iter()
+            .map(|bare| json!({"per_s": bare.per_s, "redis_us": bare.redis_us}))
+            .collect::<Vec<_>>(),
         "through_redis": through.iter().map(|cost| cost.to_json()).collect::<Vec<_>>(),
         "in_memory": alone.iter().map(|cost| cost.to_json()).collect::<Vec<_>>(),
         "broker_share": share,
     });
     Ok(Section {
         name: "broker",
-        title: "Publishes to 1,000 channels of one session, 64 under way (node on one core, Redis and load on the other)",
+        title: "Publishes to 1,000 channels of one session, 64 under way (node on one core, Redis and load on the \
+            other)",
         lines,
         json,
     })

@@ -120,7 +120,8 @@ pub(super) async fn run(args: &Args, cores: Cores) -> anyhow::Result<Section> {
         lines.push((
             name.to_owned(),
             format!(
-                "two nodes {:.2} of one with Redis ({:.0} and {:.0} deliveries per CPU-second), {:.2} of one alone ({:.0})",
+                "two nodes {:.2} of one with Redis ({:.0} and {:.0} deliveries per CPU-second), {:.2} of one alone \
+                ({:.0})",
                 ratio(&two, &one),
                 per_cpu_s(&two),
                 per_cpu_s(&one),

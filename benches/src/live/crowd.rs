@@ -88,7 +88,8 @@ pub(crate) struct Crowd {
 }
 
 impl Crowd {
-    /// Subscribes `sessions` sockets, the n-th to channel n mod `channels` at each of the subjects in turn, and begins to read.
+    /// Subscribes `sessions` sockets, the n-th to channel n mod `channels` at each of the subjects in turn, and begins
+    /// to read.
     pub(crate) fn gather(subjects: &[&Subject], sessions: usize, channels: usize) -> anyhow::Result<Self> {
         let mut streams = Vec::with_capacity(sessions);
         for n in 0..sessions {

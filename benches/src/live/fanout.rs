@@ -42,14 +42,16 @@ pub(super) async fn run(args: &Args, cores: Cores) -> anyhow::Result<Section> {
         let line = (
             cell.name.to_owned(),
             format!(
-                "{ratio:.2} of the floor (target ≥ {}): {server:.2} against {floor:.2} CPU-s per million; p99 {p99:.2} × the floor's",
+                "{ratio:.2} of the floor (target ≥ {}): {server:.2} against {floor:.2} CPU-s per million; p99 {p99:.2} \
+                × the floor's",
                 cell.target
             ),
         );
         eprintln!("  {}", line.1);
         lines.push(line);
         record.push(pair.record(json!({
-            "cell": cell.name, "floor_share": ratio, "server_cpu_s_per_million": server, "floor_cpu_s_per_million": floor,
+            "cell": cell.name, "floor_share": ratio, "server_cpu_s_per_million": server,
+            "floor_cpu_s_per_million": floor,
         })));
     }
     Ok(Section {

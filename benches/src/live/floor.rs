@@ -1,6 +1,6 @@
-//! The floor: the least work with which this machine fans out WebSocket frames. `GET /sub/CHANNEL` upgrades and subscribes,
-//! `POST /pub/CHANNEL` sends the body to all subscribers: encoded once, one `send` to each for all that is ready together.
-//! No authentication, no limits, no pings; one thread.
+//! The floor: the least work with which this machine fans out WebSocket frames. `GET /sub/CHANNEL` upgrades and
+//! subscribes, `POST /pub/CHANNEL` sends the body to all subscribers: encoded once, one `send` to each for all that is
+//! ready together. No authentication, no limits, no pings; one thread.
 
 use std::collections::HashMap;
 use std::io::{self, ErrorKind, Read, Write};

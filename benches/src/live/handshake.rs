@@ -22,7 +22,8 @@ pub(crate) fn answer(head: &[u8]) -> String {
     });
     let accept = ws::handshake::accept_key(&key.unwrap_or_default());
     format!(
-        "HTTP/1.1 101 Switching Protocols\r\nconnection: Upgrade\r\nupgrade: websocket\r\nsec-websocket-accept: {accept}\r\n\r\n"
+        "HTTP/1.1 101 Switching Protocols\r\nconnection: Upgrade\r\nupgrade: websocket\r\n\
+        sec-websocket-accept: {accept}\r\n\r\n"
     )
 }
 

@@ -59,7 +59,8 @@ pub(crate) async fn idle(args: Args, cores: Cores) -> anyhow::Result<()> {
     finish("idle", &args, cores, started, &[idle::run(&args, cores).await?])
 }
 
-/// How late ten thousand sessions are told, and how late pings are answered while one signs in that watches as many users.
+/// How late ten thousand sessions are told, and how late pings are answered while one signs in that watches as many
+/// users.
 pub(crate) async fn latency(args: Args, cores: Cores) -> anyhow::Result<()> {
     let started = clock::now_ns();
     let mut sections = vec![latency::run(&args, cores).await?];

@@ -1,5 +1,5 @@
-//! How long a session's pings are on their way while another one of the same shard signs in, over and over, with as long a
-//! watchlist as may be.
+//! How long a session's pings are on their way while another one of the same shard signs in, over and over, with as
+//! long a watchlist as may be.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -43,7 +43,10 @@ pub(super) async fn run(args: &Args, cores: Cores) -> anyhow::Result<Section> {
     let ratio = of(|run| run.1.quantile_ms(0.99) / run.0.quantile_ms(0.99));
     let text =
         format!("p99 {beside:.2} ms, {ratio:.1} × the {alone:.2} ms without ({:.0} sign-ins)", of(|run| run.2 as f64));
-    let record = |(alone, beside, sign_ins): &(Histogram, Histogram, u64)| json!({"alone": alone.to_json(), "beside": beside.to_json(), "sign_ins": sign_ins});
+    let record = |(alone, beside, sign_ins): &(Histogram, Histogram, u64)| {
+        let (alone, beside) = (alone.to_json(), beside.to_json());
+        json!({"alone": alone, "beside": beside, "sign_ins": sign_ins})
+    };
     Ok(Section {
         name: CELL,
         title: "From a ping to its answer, while another session signs in with 10,000 watched users",
@@ -127,7 +130,8 @@ impl Client {
     }
 }
 
-/// Pings while another session comes, signs in, is told who is online, and goes, as often as it can; and how often it did.
+/// Pings while another session comes, signs in, is told who is online, and goes, as often as it can; and how often it
+/// did.
 fn ping_beside_sign_ins(subject: &Subject, pings: u32) -> anyhow::Result<(Histogram, u64)> {
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {

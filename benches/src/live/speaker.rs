@@ -25,7 +25,8 @@ pub(crate) struct Speaker<'a> {
 }
 
 impl<'a> Speaker<'a> {
-    /// Speaks in `channels` channels with `per_message` subscribers each, `size` bytes at a time, over so many connections.
+    /// Speaks in `channels` channels with `per_message` subscribers each, `size` bytes at a time, over so many
+    /// connections.
     pub(crate) fn new(
         subject: &'a Subject,
         tally: &'a Tally,

@@ -117,7 +117,8 @@ impl Subject {
             }
         };
         format!(
-            "POST {target} HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+            "POST {target} HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n\
+            {body}",
             body.len()
         )
         .into_bytes()

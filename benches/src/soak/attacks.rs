@@ -1,7 +1,7 @@
 //! What a hostile tenant and strangers do, all at once: little requests that ask for much.
 //!
-//! Each attacker waits a moment between two requests. What is tried is what a request multiplies, not how many requests fit
-//! through a socket: a flood that takes all of the machine delays everybody on it, this program first.
+//! Each attacker waits a moment between two requests. What is tried is what a request multiplies, not how many requests
+//! fit through a socket: a flood that takes all of the machine delays everybody on it, this program first.
 
 use std::collections::BTreeMap;
 use std::future::Future;

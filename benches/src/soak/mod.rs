@@ -1,5 +1,5 @@
-//! `cargo xtask soak`: minutes of steady load, with `--hostile` beside everything that a small request can multiply. The
-//! honest app must hardly notice, the server must stay within its bounds, and nothing acknowledged may be lost.
+//! `cargo xtask soak`: minutes of steady load, with `--hostile` beside everything that a small request can multiply.
+//! The honest app must hardly notice, the server must stay within its bounds, and nothing acknowledged may be lost.
 
 mod attacks;
 mod watch;

@@ -32,7 +32,8 @@ pub(crate) async fn run(plan: &Plan, peak: f64) -> anyhow::Result<Section> {
         (format!("healthy, beside {hanging} hanging"), beside.late.to_text()),
     ];
     let json = json!({
-        "per_s": peak * SHARE, "hanging_attempts": hanging, "alone": alone.late.to_json(), "beside": beside.late.to_json(),
+        "per_s": peak * SHARE, "hanging_attempts": hanging, "alone": alone.late.to_json(),
+        "beside": beside.late.to_json(),
     });
     Ok(Section {
         name: "isolation",

@@ -166,8 +166,8 @@ pub trait Broker: Send + Sync + 'static {
     /// Whether publishes would be refused now because sessions cannot keep up.
     fn overloaded(&self) -> bool;
 
-    /// Whether other nodes cannot be reached now: then what is said reaches this node's sessions only, and nothing can be
-    /// said or joined that needs the others to know.
+    /// Whether other nodes cannot be reached now: then what is said reaches this node's sessions only, and nothing can
+    /// be said or joined that needs the others to know.
     fn is_cut_off(&self) -> bool;
 
     /// Says something in a channel. Who is there when it is told is counted in the answer. Refused while
@@ -177,15 +177,16 @@ pub trait Broker: Send + Sync + 'static {
     /// [`BrokerError`].
     async fn publish(&self, publish: Publish) -> Result<PublishOutcome, BrokerError>;
 
-    /// Lets a session join. How it ended is told to its shard as [`crate::ShardMessage::Joined`], in the channel's order. One that is
-    /// in the channel already (the same [`SessionRef`]) gets a fresh welcome and nothing else changes, not even its member.
+    /// Lets a session join. How it ended is told to its shard as [`crate::ShardMessage::Joined`], in the channel's
+    /// order. One that is in the channel already (the same [`SessionRef`]) gets a fresh welcome and nothing else
+    /// changes, not even its member.
     ///
     /// # Errors
     /// [`BrokerError`]; then nothing is told.
     async fn join(&self, join: Join) -> Result<(), BrokerError>;
 
-    /// Lets a session leave. Its shard is told [`crate::ShardMessage::Left`], whether it was in the channel or not; nothing else
-    /// happens if it wasn't.
+    /// Lets a session leave. Its shard is told [`crate::ShardMessage::Left`], whether it was in the channel or not;
+    /// nothing else happens if it wasn't.
     ///
     /// # Errors
     /// [`BrokerError`]; then nothing is told.
@@ -203,8 +204,8 @@ pub trait Broker: Send + Sync + 'static {
     /// [`BrokerError`].
     async fn channels(&self, app: &AppId, filter: ChannelFilter) -> Result<Vec<ChannelState>, BrokerError>;
 
-    /// Names of an app's channels that sessions of this node are in, in no order and without asking anybody. Where there are
-    /// many channels, of whichever app, only some are looked at: about [`LOOKED_AT`].
+    /// Names of an app's channels that sessions of this node are in, in no order and without asking anybody. Where
+    /// there are many channels, of whichever app, only some are looked at: about [`LOOKED_AT`].
     fn names_here(&self, app: &AppId) -> Vec<Arc<str>>;
 
     /// Who is in a channel, each user once, in the order of their ids.
@@ -234,6 +235,7 @@ pub trait Broker: Send + Sync + 'static {
     /// Gives an order to this node's shards alone.
     fn order_here(&self, order: SessionOrder);
 
-    /// Drops what has expired, a part of it at a time, and tells numbers of subscriptions that are owed. Called every second.
+    /// Drops what has expired, a part of it at a time, and tells numbers of subscriptions that are owed. Called every
+    /// second.
     async fn sweep(&self);
 }

@@ -1,9 +1,9 @@
 //! Events, members and orders as bytes that nodes hand to each other, or a node to its next start.
 //!
-//! A version byte, then the fields of that version: each its length (four bytes, the highest first; all ones: there is none)
-//! and its bytes. Behind them come tagged fields, whose first byte is a tag. What is added to a kind is added as a tagged
-//! field: a node passes over tags that it does not know, whichever version it is of. `docs/adr/0012` says what else may
-//! change, and how.
+//! A version byte, then the fields of that version: each its length (four bytes, the highest first; all ones: there is
+//! none) and its bytes. Behind them come tagged fields, whose first byte is a tag. What is added to a kind is added as
+//! a tagged field: a node passes over tags that it does not know, whichever version it is of. `docs/adr/0012` says what
+//! else may change, and how.
 
 use std::sync::Arc;
 
@@ -16,7 +16,8 @@ use crate::session_order::{Action, SessionOrder, Who};
 
 const VERSION: u8 = 1;
 const NONE: u32 = u32::MAX;
-/// Tags what is about a user whose id is a number. Nodes of 0.1.0 look at the first tagged field alone, so it comes first.
+/// Tags what is about a user whose id is a number. Nodes of 0.1.0 look at the first tagged field alone, so it comes
+/// first.
 const NUMBER: u8 = b'n';
 /// Tags of orders: the session that is left alone, a code and a reason to close with, a channel, a time, bytes.
 const EXCEPT: u8 = b'x';
@@ -102,7 +103,8 @@ impl<'a> Reader<'a> {
         self.maybe()?.map(|bytes| std::str::from_utf8(bytes).ok()).map_or(Some(None), |text| text.map(Some))
     }
 
-    /// All tagged fields, which end what is read: `known` takes each tag and its value, and ignores those it does not know.
+    /// All tagged fields, which end what is read: `known` takes each tag and its value, and ignores those it does not
+    /// know.
     fn tagged(&mut self, mut known: impl FnMut(u8, &'a [u8])) -> Option<()> {
         while !self.0.is_empty() {
             if let Some((tag, value)) = self.field()?.split_first() {
@@ -185,8 +187,8 @@ pub(crate) fn read_member(bytes: &[u8]) -> Option<Arc<Member>> {
     Some(Arc::new(Member { user: input.user(user)?, info }))
 }
 
-/// An order, as bytes: its kind and its app; to whom it goes, but for those kinds that always go to all; and what it brings,
-/// in tagged fields. Nodes of 0.1.0 know `disconnect`, `shut` and `renew`, and no tags.
+/// An order, as bytes: its kind and its app; to whom it goes, but for those kinds that always go to all; and what it
+/// brings, in tagged fields. Nodes of 0.1.0 know `disconnect`, `shut` and `renew`, and no tags.
 pub(crate) fn order(order: &SessionOrder) -> Vec<u8> {
     let mut out = Writer::new();
     let kind: &[u8] = match &order.action {

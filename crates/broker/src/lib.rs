@@ -1,8 +1,8 @@
 //! The home of channel state: who is in a channel, what was said there, in which order; and how nodes tell each other.
 //!
-//! A [`Broker`] orders each channel. Publish, join and leave of one channel happen one after the other, and in that order
-//! their results ([`ShardMessage`]) reach the inboxes of exactly the shards concerned ([`Shards`]): so every session sees one order,
-//! and joining with recovery has no gap and no repeat.
+//! A [`Broker`] orders each channel. Publish, join and leave of one channel happen one after the other, and in that
+//! order their results ([`ShardMessage`]) reach the inboxes of exactly the shards concerned ([`Shards`]): so every
+//! session sees one order, and joining with recovery has no gap and no repeat.
 //!
 //! Called by `bus`; `live` implements [`Shards`].
 #![forbid(unsafe_code)]

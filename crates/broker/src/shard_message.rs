@@ -87,8 +87,8 @@ pub enum Recovery {
     NotAsked,
     /// Everything after its position is in the welcome.
     Complete,
-    /// Publications are lost: the history does not reach back to the position, or it has another epoch. With another epoch the
-    /// welcome has everything that the history holds, because the session has received none of it.
+    /// Publications are lost: the history does not reach back to the position, or it has another epoch. With another
+    /// epoch the welcome has everything that the history holds, because the session has received none of it.
     Lost,
 }
 
@@ -144,13 +144,14 @@ pub trait Shards: Send + Sync + 'static {
     /// Appends to the inbox of a shard, and wakes the shard if it sleeps.
     fn send(&self, shard: u16, message: ShardMessage);
 
-    /// As [`Shards::send`], but does not wake the shard: a call of [`Shards::write_inline`] follows, without the channel's lock.
+    /// As [`Shards::send`], but does not wake the shard: a call of [`Shards::write_inline`] follows, without the
+    /// channel's lock.
     fn append(&self, shard: u16, message: ShardMessage) {
         self.send(shard, message);
     }
 
-    /// Has the appended messages processed: by the shard or, if it sleeps and the work is small, by the caller, which saves a
-    /// wake-up.
+    /// Has the appended messages processed: by the shard or, if it sleeps and the work is small, by the caller, which
+    /// saves a wake-up.
     fn write_inline(&self, _shard: u16) {}
 
     /// Whether an inbox is too large or too old: then new publishes are refused for a while (backpressure).

@@ -1,9 +1,9 @@
 //! Who is subscribed to a channel, by shard.
 //!
-//! A subscription is the place of its session (slot and life, eight bytes) in a set of its shard: so a join that is repeated
-//! and a leave of somebody who isn't there change nothing, whoever made the mistake. A mere count would be smaller by those
-//! 10 to 21 bytes, but one leave too many would then silence somebody else. Most channels have one subscriber, who is kept
-//! without any allocation.
+//! A subscription is the place of its session (slot and life, eight bytes) in a set of its shard: so a join that is
+//! repeated and a leave of somebody who isn't there change nothing, whoever made the mistake. A mere count would be
+//! smaller by those 10 to 21 bytes, but one leave too many would then silence somebody else. Most channels have one
+//! subscriber, who is kept without any allocation.
 
 use hashbrown::HashSet;
 

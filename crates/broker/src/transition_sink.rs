@@ -5,8 +5,8 @@ use tidings_model::id::AppId;
 use tidings_model::policy;
 use tidings_model::transition::{Kinds, Transition};
 
-/// Takes the transitions of the kinds that it wants, those of one channel in order. Called under a channel's lock, so it only
-/// appends to a queue.
+/// Takes the transitions of the kinds that it wants, those of one channel in order. Called under a channel's lock, so
+/// it only appends to a queue.
 pub trait TransitionSink: Send + Sync + 'static {
     /// The kinds that an app subscribes to. Called with every join and leave, so it must be cheap.
     fn wanted(&self, app: &AppId) -> Kinds;
@@ -14,8 +14,8 @@ pub trait TransitionSink: Send + Sync + 'static {
     /// Takes a transition of a wanted kind.
     fn record(&self, transition: Transition);
 
-    /// Transitions may be missing, because a node has died or was cut off: the recorded state has to be compared with the
-    /// broker's.
+    /// Transitions may be missing, because a node has died or was cut off: the recorded state has to be compared with
+    /// the broker's.
     fn reconcile(&self);
 }
 

@@ -1,4 +1,5 @@
-//! The apps, and which of them a request means: the one that its path names, its key, its host, its API key, the default.
+//! The apps, and which of them a request means: the one that its path names, its key, its host, its API key, the
+//! default.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -222,7 +223,8 @@ impl Apps {
         Registry::of(self.fixed.iter().chain(others).chain([app]).cloned()).map(drop)
     }
 
-    /// Takes over what changed in the store. One that does not fit, because the config has changed meanwhile, is not served.
+    /// Takes over what changed in the store. One that does not fit, because the config has changed meanwhile, is not
+    /// served.
     pub(crate) fn take_over(&self, changes: Vec<(AppRecord, bool)>) {
         if changes.is_empty() {
             return;

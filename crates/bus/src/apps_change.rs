@@ -88,7 +88,8 @@ impl Bus {
         Err(ManageError::Conflict)
     }
 
-    /// Removes an app that is kept in the store, with its hooks and listeners. What its listeners are still owed is canceled.
+    /// Removes an app that is kept in the store, with its hooks and listeners. What its listeners are still owed is
+    /// canceled.
     ///
     /// # Errors
     /// [`ManageError::Fixed`] for an app of the config, [`ManageError::Missing`], or the store's.

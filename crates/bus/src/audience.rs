@@ -1,7 +1,8 @@
 //! Who wants a hook's events: an index over the matches of its listeners.
 //!
-//! A large audience wants everything, or holds one field to one text (`{"customer":"c42"}`). The former is kept ready as what
-//! an event is owed to; the latter is found by a hash of the text, and then tried in full. Only the rest is tried one by one.
+//! A large audience wants everything, or holds one field to one text (`{"customer":"c42"}`). The former is kept ready
+//! as what an event is owed to; the latter is found by a hash of the text, and then tried in full. Only the rest is
+//! tried one by one.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -62,7 +63,8 @@ impl Audience {
         self.everyone.is_empty() && self.others.is_empty() && self.by_text.is_empty()
     }
 
-    /// Those that want this event, in ascending order of their numbers. Those whose matches take long are left to `late`.
+    /// Those that want this event, in ascending order of their numbers. Those whose matches take long are left to
+    /// `late`.
     pub(crate) fn matching(&self, document: &Document<'_>, late: &mut Vec<Arc<Listener>>) -> Vec<Destination> {
         let mut found: Vec<Destination> = self.everyone.values().copied().collect();
         let mut look = |members: &Members| {

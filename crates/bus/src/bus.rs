@@ -73,8 +73,8 @@ pub struct Receipt {
     pub durable: bool,
     /// How many destinations it is owed to.
     pub deliveries: u64,
-    /// Who was in its channels when it was said there, in the order of the event's channels; empty for a repeat, which is
-    /// said to nobody.
+    /// Who was in its channels when it was said there, in the order of the event's channels; empty for a repeat, which
+    /// is said to nobody.
     pub channels: Vec<PublishOutcome>,
     /// The same was published before, and this is what became of it then.
     pub repeated: bool,
@@ -192,8 +192,8 @@ impl Bus {
         Ok(())
     }
 
-    /// Says that something happened. Returns after the sync when the event is logged, and after it was handed to the shards
-    /// of live sessions. A publication that has begun is finished, even when the caller goes away meanwhile.
+    /// Says that something happened. Returns after the sync when the event is logged, and after it was handed to the
+    /// shards of live sessions. A publication that has begun is finished, even when the caller goes away meanwhile.
     ///
     /// # Errors
     /// [`PublishError`]; nothing of the event is kept then.
@@ -240,7 +240,8 @@ impl Bus {
         })
     }
 
-    /// Whether it is known who wants what. Where what changed could not be read, it is tried again: nothing else may ask for it.
+    /// Whether it is known who wants what. Where what changed could not be read, it is tried again: nothing else may
+    /// ask for it.
     async fn readable(&self) -> Result<(), PublishError> {
         if self.shared.catalogue.readable().is_ok() {
             return Ok(());
@@ -266,8 +267,8 @@ impl Bus {
         only: Option<Arc<Listener>>,
     ) -> Result<Receipt, PublishError> {
         let (bus, id) = (self.clone(), publication.event.id.clone());
-        // Between the commit and the hand-over to the courier nothing may break off: the deliveries are leased to this node,
-        // and live sessions hear of everything that is on disk.
+        // Between the commit and the hand-over to the courier nothing may break off: the deliveries are leased to this
+        // node, and live sessions hear of everything that is on disk.
         let work = async move { bus.log(publication, only, true).await };
         let receipt = match self.shared.publishing.spawn(id.clone(), work).await {
             Ok(Ok(receipt)) => receipt,
@@ -294,7 +295,8 @@ impl Bus {
         let Publication { event: whole, idempotency, not_before } = publication;
         for _ in 0..MAX_MATCHES {
             let Wanted { hook, matched, selected } = self.wanted(&whole, only.as_deref()).await?;
-            // What is kept and said is what the hook lets out: by this version of it, which the store holds the publish to.
+            // What is kept and said is what the hook lets out: by this version of it, which the store holds the publish
+            // to.
             let kept = selected.filter(|_| hook.as_deref().is_some_and(|hook| hook.fields_for == FieldsFor::All));
             let trimmed = kept.map(|data| Event { data, ..whole.clone() });
             let mut destinations = matched.destinations;
@@ -372,8 +374,8 @@ impl Bus {
         Err(PublishError::Store(StoreError::Overloaded))
     }
 
-    /// Which of these listeners want the event: their matches are compiled now, on a thread that nobody waits for, one event
-    /// after the other.
+    /// Which of these listeners want the event: their matches are compiled now, on a thread that nobody waits for, one
+    /// event after the other.
     async fn match_late(
         &self,
         event: &Event,
@@ -406,8 +408,8 @@ impl std::fmt::Debug for Bus {
     }
 }
 
-/// What of the event's data its hook lets out; `None` when that is all of it, byte for byte. What the app has encrypted for its
-/// clients has no fields that anybody else could see.
+/// What of the event's data its hook lets out; `None` when that is all of it, byte for byte. What the app has encrypted
+/// for its clients has no fields that anybody else could see.
 pub(crate) fn selected(hook: &Hook, event: &Event) -> Result<Option<Data>, PublishError> {
     let Some(fields) = hook.fields.as_ref().filter(|_| !event.is_encrypted()) else { return Ok(None) };
     let fault = |source| PublishError::Fields { hook: hook.name.clone(), source };

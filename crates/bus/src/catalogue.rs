@@ -1,7 +1,8 @@
 //! The catalogue in memory, at a version: hooks, listeners, and who wants what.
 //!
-//! There is one way in which it changes: [`Catalogue::sync`] asks the store for what changed since the version it knows. Own
-//! changes call it before they are answered; a publish that the store refuses as stale calls it and matches again.
+//! There is one way in which it changes: [`Catalogue::sync`] asks the store for what changed since the version it
+//! knows. Own changes call it before they are answered; a publish that the store refuses as stale calls it and matches
+//! again.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -154,8 +155,8 @@ impl Catalogue {
         Ok(())
     }
 
-    /// Whether what is known of hooks and listeners is what the store holds. Where it cannot be read, an event without a hook
-    /// here may have one there.
+    /// Whether what is known of hooks and listeners is what the store holds. Where it cannot be read, an event without
+    /// a hook here may have one there.
     ///
     /// # Errors
     /// [`StoreError::UnreadableCatalogue`] from a [`Catalogue::sync`] that failed until one succeeds.
@@ -228,8 +229,8 @@ impl Catalogue {
         pattern::nearest(name, own.chain(all_built_in().map(|(name, _)| name))).map(str::to_owned)
     }
 
-    /// The name among the hooks that the app declares that is nearest to another one. Asked for each event whose name is no hook,
-    /// so what was found is kept until the catalogue changes; what was not is looked for if `may_compare`.
+    /// The name among the hooks that the app declares that is nearest to another one. Asked for each event whose name
+    /// is no hook, so what was found is kept until the catalogue changes; what was not is looked for if `may_compare`.
     pub(crate) fn nearest_own_hook(
         &self,
         app: &AppId,
@@ -289,8 +290,8 @@ impl Catalogue {
         self.state.read().version
     }
 
-    /// Who wants an event of this name whose deliveries would carry this document. An event that a hook's version decides on is
-    /// matched at that very version: `None` when the hook has changed meanwhile.
+    /// Who wants an event of this name whose deliveries would carry this document. An event that a hook's version
+    /// decides on is matched at that very version: `None` when the hook has changed meanwhile.
     pub(crate) fn matching(
         &self,
         app: &AppId,
@@ -408,7 +409,8 @@ impl AppCatalogue {
     }
 }
 
-/// Whether one of a listener's names and patterns takes in a hook. What Tidings itself says has to be asked for by name.
+/// Whether one of a listener's names and patterns takes in a hook. What Tidings itself says has to be asked for by
+/// name.
 fn wants(hooks: &[Pattern], name: &str) -> bool {
     let asked = |pattern: &&Pattern| !pattern::is_reserved(name) || pattern::is_reserved(pattern.as_str());
     hooks.iter().filter(asked).any(|pattern| pattern.matches(name))

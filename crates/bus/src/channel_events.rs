@@ -1,8 +1,8 @@
 //! How many channel events a session, an address and an app may cause.
 //!
-//! A client names the channels that it joins, and each name that is new is an event for every listener. What is limited are
-//! arrivals (a channel is occupied, a member is added), because each departure that is sent belongs to an arrival that was,
-//! and the two kinds that are neither (counts of subscriptions, cache misses).
+//! A client names the channels that it joins, and each name that is new is an event for every listener. What is limited
+//! are arrivals (a channel is occupied, a member is added), because each departure that is sent belongs to an arrival
+//! that was, and the two kinds that are neither (counts of subscriptions, cache misses).
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -47,7 +47,8 @@ pub(crate) struct ChannelEvents {
     sessions: Throttle<(AppId, SessionId)>,
     clients: Throttle<(AppId, IpAddr)>,
     apps: Throttle<AppId>,
-    /// Who is joining a channel at this moment. Of two sessions that join one channel at the same time, either may be it.
+    /// Who is joining a channel at this moment. Of two sessions that join one channel at the same time, either may be
+    /// it.
     joining: Mutex<HashMap<ChannelKey, Cause>>,
     /// By the limit that was reached.
     dropped: Family<Dropped, Counter>,
@@ -129,7 +130,8 @@ impl ChannelEvents {
         *logged_at = Some(now);
         let (session, client) = (cause.map(|cause| cause.session.to_string()), cause.and_then(|cause| cause.client));
         tracing::warn!(
-            app = %app.id, limit, dropped = self.unlogged.swap(0, Relaxed), session, client = client.map(tracing::field::display),
+            app = %app.id, limit, dropped = self.unlogged.swap(0, Relaxed), session,
+            client = client.map(tracing::field::display),
             "channel events dropped: a client joins too many channels; apps.limits.channel_events… set how many may be"
         );
     }

@@ -7,12 +7,13 @@ use crate::bus::{Bus, Receipt};
 use crate::error::PublishError;
 use crate::rate::Rate;
 
-/// How often a second names of hooks or channels are compared for an app's hints: with many of them it takes milliseconds.
+/// How often a second names of hooks or channels are compared for an app's hints: with many of them it takes
+/// milliseconds.
 const PER_SECOND: u32 = 10;
 
 impl Bus {
-    /// Refuses an event whose name is no hook, where its app wants that: it names no channel either, or a hook's name is so near
-    /// that it was probably meant. For callers who know of hooks; other protocols' doors do not ask.
+    /// Refuses an event whose name is no hook, where its app wants that: it names no channel either, or a hook's name
+    /// is so near that it was probably meant. For callers who know of hooks; other protocols' doors do not ask.
     ///
     /// # Errors
     /// [`PublishError::UnknownHook`], or the store's.
@@ -32,8 +33,8 @@ impl Bus {
         }
     }
 
-    /// Who was probably meant by an event of this name, for these channels, that a receipt says reached fewer than it might have.
-    /// Asks no other node.
+    /// Who was probably meant by an event of this name, for these channels, that a receipt says reached fewer than it
+    /// might have. Asks no other node.
     pub fn hint(&self, app: &App, name: &str, channels: &[String], receipt: &Receipt) -> Option<String> {
         if receipt.repeated {
             return None;

@@ -1,7 +1,7 @@
 //! The event that says that a listener was disabled.
 //!
-//! Works off what the store lists as unannounced, woken by the courier and by the time: so nothing is forgotten over a crash,
-//! and the event's id makes a repeat harmless.
+//! Works off what the store lists as unannounced, woken by the courier and by the time: so nothing is forgotten over a
+//! crash, and the event's id makes a repeat harmless.
 
 use std::time::Duration;
 
@@ -41,7 +41,8 @@ async fn announce(bus: &Bus) -> Result<(), PublishError> {
             let reason = reason.map(|disabled| disabled.reason).unwrap_or_default();
             tracing::warn!(
                 app = %app, listener = id, reason,
-                "a listener was disabled because of what its deliveries met; what it is owed waits: mend the receiver, then `tidings listener update --enabled` with the listener"
+                "a listener was disabled because of what its deliveries met; what it is owed waits: mend the receiver, \
+                then `tidings listener update --enabled` with the listener"
             );
             match bus.publish_own(event.into()).await {
                 // Published before, and then we were interrupted.

@@ -42,15 +42,15 @@ impl Bus {
         Ok(self.say_on(event, None, vec![first]).await)
     }
 
-    /// Says an event that is on disk: its publisher is told that it was published, so a broker that is busy or away gets
-    /// some time. `whole` is the event with the fields that its hook keeps back: channels whose data only clients can read get
-    /// that one.
+    /// Says an event that is on disk: its publisher is told that it was published, so a broker that is busy or away
+    /// gets some time. `whole` is the event with the fields that its hook keeps back: channels whose data only clients
+    /// can read get that one.
     pub(crate) async fn say_logged(&self, event: &Arc<Event>, whole: Option<&Arc<Event>>) -> Vec<PublishOutcome> {
         self.say_on(event, whole, Vec::with_capacity(event.channels.len())).await
     }
 
-    /// Goes on with an event that has been said in the first of its channels, which answered `said`. Nobody hears it twice:
-    /// what is tried again is the channel that could not be told.
+    /// Goes on with an event that has been said in the first of its channels, which answered `said`. Nobody hears it
+    /// twice: what is tried again is the channel that could not be told.
     async fn say_on(
         &self,
         event: &Arc<Event>,
@@ -68,7 +68,8 @@ impl Bus {
                     tokio::time::sleep(PAUSE).await;
                 }
                 Err(error) => {
-                    tracing::warn!(%error, app = %event.app, event = event.id, "an event could not be said in a channel");
+                    tracing::warn!(%error, app = %event.app, event = event.id,
+                        "an event could not be said in a channel");
                     self.shared.metrics.unsaid.inc();
                     said.push(PublishOutcome::default());
                 }

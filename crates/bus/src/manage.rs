@@ -110,7 +110,8 @@ impl Bus {
     /// Changes a listener. One that is enabled again gets what it is still owed.
     ///
     /// # Errors
-    /// [`ManageError::Missing`], [`ManageError::UnknownHook`], [`ManageError::Conflict`], the change's own or the store's.
+    /// [`ManageError::Missing`], [`ManageError::UnknownHook`], [`ManageError::Conflict`], the change's own or the
+    /// store's.
     pub async fn change_listener(
         &self,
         app: &AppId,

@@ -1,8 +1,8 @@
 //! Presence events: from the broker's transitions to the events that listeners subscribe to.
 //!
-//! The broker appends to a queue under a channel's lock ([`TransitionQueue`]); a task of each queue takes them off, so the
-//! events of a channel are published in order. Each arrival and departure is first recorded in the presence journal, so that
-//! it is announced once, whichever node reports it, and not at all if it is reverted in time.
+//! The broker appends to a queue under a channel's lock ([`TransitionQueue`]); a task of each queue takes them off, so
+//! the events of a channel are published in order. Each arrival and departure is first recorded in the presence
+//! journal, so that it is announced once, whichever node reports it, and not at all if it is reverted in time.
 
 use serde_json::json;
 use tidings_broker::TransitionSink as _;
@@ -109,7 +109,8 @@ impl Bus {
         }
     }
 
-    /// Applies a change that is an arrival; its event is suppressed where the session, its address or the app has caused too many.
+    /// Applies a change that is an arrival; its event is suppressed where the session, its address or the app has
+    /// caused too many.
     pub(crate) async fn arrive(
         &self,
         app: &App,

@@ -1,4 +1,5 @@
-//! What doors ask: the log, deliveries, and who is where. Each question names its app, and nothing of another's is in an answer.
+//! What doors ask: the log, deliveries, and who is where. Each question names its app, and nothing of another's is in
+//! an answer.
 
 use std::sync::Arc;
 

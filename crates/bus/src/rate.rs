@@ -35,7 +35,8 @@ impl Rate {
 /// What may still happen. Begins full.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Bucket {
-    /// What was taken and has not come back, in tokens times the milliseconds of [`Rate::per`], so that refilling is exact.
+    /// What was taken and has not come back, in tokens times the milliseconds of [`Rate::per`], so that refilling is
+    /// exact.
     missing: i64,
     at: Millis,
 }

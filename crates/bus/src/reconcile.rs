@@ -1,8 +1,9 @@
-//! Reconciliation: what was not announced of channels is made up for, after a start, a node's death, or a queue that ran over.
+//! Reconciliation: what was not announced of channels is made up for, after a start, a node's death, or a queue that
+//! ran over.
 //!
-//! First sessions get time to come back. Then the presence journal is compared with the broker: a departure is announced for
-//! whatever is no longer there, and an arrival for what is there and was never announced. Several nodes may do it at once;
-//! each change is applied once.
+//! First sessions get time to come back. Then the presence journal is compared with the broker: a departure is
+//! announced for whatever is no longer there, and an arrival for what is there and was never announced. Several nodes
+//! may do it at once; each change is applied once.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -85,13 +86,15 @@ async fn reconcile_record(
     if !record.present || record.since > began || is_there(bus, &key, user.as_deref(), members).await? {
         return Ok(());
     }
-    // Above the arrival and below the next number of the broker: so what the broker decides holds, should it come between.
+    // Above the arrival and below the next number of the broker: so what the broker decides holds, should it come
+    // between.
     let number = record.number.saturating_add(1);
     let transition = Transition { channel: key, number: number.unsigned_abs(), change: change(false, user.as_deref()) };
     apply(bus, &transition, false, number, now).await
 }
 
-/// Announces channels that are occupied and that the journal does not know: the node that was to announce them has gone.
+/// Announces channels that are occupied and that the journal does not know: the node that was to announce them has
+/// gone.
 async fn announce_unknown(bus: &Bus, app: &AppId, began: Millis) -> Result<(), PublishError> {
     let mut after = None;
     loop {

@@ -19,8 +19,8 @@ use crate::channel_events::{Cause, ChannelEvents};
 
 /// Queues: two channels wait for each other only if they share one.
 const QUEUES: usize = 64;
-/// How many events may wait in a queue while the store is slow. Above that they are dropped, and reconciliation makes up for
-/// arrivals and departures.
+/// How many events may wait in a queue while the store is slow. Above that they are dropped, and reconciliation makes
+/// up for arrivals and departures.
 const MAX_QUEUED: usize = 4_096;
 /// How long an arrival can revert a departure (Pusher Channels, "Webhooks": up to three seconds).
 const WINDOW: Duration = Duration::from_secs(3);
@@ -65,8 +65,8 @@ pub struct TransitionQueue {
 }
 
 impl TransitionQueue {
-    /// An empty queue. `rejoin_within` is how long the sessions of a node that started, stopped or died may take to come back
-    /// before they count as gone.
+    /// An empty queue. `rejoin_within` is how long the sessions of a node that started, stopped or died may take to
+    /// come back before they count as gone.
     pub fn new(catalogue: Arc<Catalogue>, clock: SharedClock, rejoin_within: Duration) -> Arc<Self> {
         let (queues, receivers) = (0..QUEUES).map(|_| mpsc::channel(MAX_QUEUED)).unzip();
         let unsure = Notify::new();

@@ -1,5 +1,5 @@
-//! What an app's hooks and listeners come to, against what it may have. It is checked when one is stored, so that an event costs
-//! nothing more.
+//! What an app's hooks and listeners come to, against what it may have. It is checked when one is stored, so that an
+//! event costs nothing more.
 
 use std::collections::HashMap;
 

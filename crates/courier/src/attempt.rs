@@ -20,7 +20,8 @@ use crate::shared::Inner;
 const MAX_KEPT_ERROR: usize = 1_024;
 /// What of an answer's headers an attempt keeps, in bytes.
 const MAX_KEPT_HEADERS: usize = 4 * 1024;
-/// A lease has to outlast the attempt by so much for its result to be written in time; a short one by a quarter of itself.
+/// A lease has to outlast the attempt by so much for its result to be written in time; a short one by a quarter of
+/// itself.
 const MARGIN: Duration = Duration::from_secs(5);
 
 /// How a delivery of a dispatch ended.
@@ -60,8 +61,8 @@ pub(crate) async fn make(inner: &Inner, destination: DestinationNo, items: &[Que
     if let Some(due) = not_before(inner, items, delay, started_at) {
         return items.iter().map(|_| AttemptEnd::NotBefore(due)).collect();
     }
-    // The lease has to outlast the attempt, or somebody else would make it too. A lease that has aged in the queue is given
-    // back for a new one; one that is short for the attempt even when new shortens the attempt.
+    // The lease has to outlast the attempt, or somebody else would make it too. A lease that has aged in the queue is
+    // given back for a new one; one that is short for the attempt even when new shortens the attempt.
     let lease = inner.settings.lease;
     let until = items.iter().map(|item| item.leased.lease.until).min().unwrap_or_default();
     let left = until - inner.clock.steady_ms() - millis(MARGIN.min(lease / 4));
@@ -208,7 +209,8 @@ pub(crate) fn cut(mut error: String) -> String {
     error
 }
 
-/// The answer's headers as a JSON object of texts, within bounds; a repeated name is joined with commas (RFC 9110 § 5.3).
+/// The answer's headers as a JSON object of texts, within bounds; a repeated name is joined with commas (RFC 9110 §
+/// 5.3).
 fn kept_headers(headers: &HeaderMap) -> String {
     let mut kept = serde_json::Map::new();
     let mut bytes = 0;

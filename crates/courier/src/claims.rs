@@ -1,4 +1,5 @@
-//! Claiming due deliveries from the store: for destinations whose queue runs low, and for those that the store lists as due.
+//! Claiming due deliveries from the store: for destinations whose queue runs low, and for those that the store lists as
+//! due.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -79,8 +80,8 @@ pub(crate) async fn claim_low(inner: &Arc<Inner>, now: Millis) -> Result<(), Sto
     Ok(())
 }
 
-/// Asks what is due and claims it, as far as there is room. Returns when to ask again; apps that hold their share of memory
-/// are asked for after the usual while, or when one of their destinations runs low.
+/// Asks what is due and claims it, as far as there is room. Returns when to ask again; apps that hold their share of
+/// memory are asked for after the usual while, or when one of their destinations runs low.
 pub(crate) async fn ask(inner: &Arc<Inner>, duty: &mut DutyCycle, now: Millis) -> Result<Millis, StoreError> {
     let apps = inner.memory.full();
     let started = Stopwatch::start();
@@ -106,7 +107,8 @@ pub(crate) async fn ask(inner: &Arc<Inner>, duty: &mut DutyCycle, now: Millis) -
     Ok(now)
 }
 
-/// Leases what is wanted and queues it; `true` when each destination had all that was wanted of it, and so may have more.
+/// Leases what is wanted and queues it; `true` when each destination had all that was wanted of it, and so may have
+/// more.
 async fn claim(inner: &Arc<Inner>, wanted: &[Wanted], now: Millis) -> Result<bool, StoreError> {
     let claimed = inner.store.claim(wanted.to_vec(), now, inner.lease()).await?;
     let mut got: HashMap<DestinationNo, usize> = HashMap::new();

@@ -104,8 +104,8 @@ impl Courier {
         Ok((Self { inner, stop, parts }, noticed))
     }
 
-    /// Says which of an event's destinations are taken up at once, by setting [`Destination::fresh`]. The others stay in the
-    /// store until there is room for them.
+    /// Says which of an event's destinations are taken up at once, by setting [`Destination::fresh`]. The others stay
+    /// in the store until there is room for them.
     pub fn admit(&self, app: &AppId, destinations: &mut [Destination]) {
         let inner = &self.inner;
         let now = inner.clock.steady_ms();

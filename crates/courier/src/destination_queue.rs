@@ -1,8 +1,9 @@
 //! One destination's queue: what is ready for it, and how much of that may be under way.
 //!
-//! Fresh deliveries and those that come again wait in two queues and take turns, so retries never starve fresh events and a
-//! flood of fresh events never starves retries. The window of attempts under way shrinks by half when the destination is in
-//! trouble and grows back by one with each success, so one that hangs or is overloaded soon has few left to hang with.
+//! Fresh deliveries and those that come again wait in two queues and take turns, so retries never starve fresh events
+//! and a flood of fresh events never starves retries. The window of attempts under way shrinks by half when the
+//! destination is in trouble and grows back by one with each success, so one that hangs or is overloaded soon has few
+//! left to hang with.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -16,8 +17,8 @@ use crate::ring::AppNo;
 
 /// Fresh deliveries that get a turn for each that comes again.
 const FRESH_TURNS: u32 = 3;
-/// The most deliveries held for one destination, unless it is fast: then as many as it ends in so many seconds. What is not
-/// held has to be written to the store, and read from it again.
+/// The most deliveries held for one destination, unless it is fast: then as many as it ends in so many seconds. What is
+/// not held has to be written to the store, and read from it again.
 const MAX_WAITING: usize = 1_024;
 const HELD_SECONDS: usize = 4;
 /// A destination with a rate limit holds at most this many seconds' worth of deliveries in memory.

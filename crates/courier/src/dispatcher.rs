@@ -28,8 +28,8 @@ use crate::ring::{AppNo, Ring};
 use crate::settings::Settings;
 use crate::usage::{Answered, TIMES_FREE, Usage};
 
-/// The least time between the starts of two attempts to failing destinations, in milliseconds. Receivers that hang would
-/// otherwise all time out, and be attempted again, in the same moment, and delay everything else.
+/// The least time between the starts of two attempts to failing destinations, in milliseconds. Receivers that hang
+/// would otherwise all time out, and be attempted again, in the same moment, and delay everything else.
 const FAILING_APART: Millis = 1;
 
 /// One request to make now. Its permit is released by [`Dispatcher::end`].
@@ -331,8 +331,8 @@ impl Dispatcher {
         admitted
     }
 
-    /// Releases a permit. Returns whether the scheduler has something to do: more than one destination may begin, or this one
-    /// runs low.
+    /// Releases a permit. Returns whether the scheduler has something to do: more than one destination may begin, or
+    /// this one runs low.
     pub(crate) fn end(&mut self, permit: DispatchPermit, now: Millis) -> bool {
         let DispatchPermit { destination, app, health, slot } = permit;
         let less = |permits: &mut usize| *permits = permits.saturating_sub(1);

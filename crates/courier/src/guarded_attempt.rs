@@ -18,8 +18,9 @@ const AFTER_PANIC: Duration = Duration::from_secs(5);
 /// How many deliveries are remembered to have panicked.
 const MAX_PANICKED: usize = 10_000;
 
-/// Makes an attempt of deliveries that one request carries; what became of each, in their order. A panic fails them, unless
-/// one of them did it alone: where several went together, each is attempted by itself, up to the first that has to wait.
+/// Makes an attempt of deliveries that one request carries; what became of each, in their order. A panic fails them,
+/// unless one of them did it alone: where several went together, each is attempted by itself, up to the first that has
+/// to wait.
 pub(crate) async fn make(inner: &Inner, destination: DestinationNo, items: &[QueuedDelivery]) -> Vec<AttemptEnd> {
     let Some(first) = items.first() else { return Vec::new() };
     match inner.attempts.catch_async(&first.leased.key, attempt::make(inner, destination, items)).await {
@@ -48,8 +49,8 @@ async fn make_alone(inner: &Inner, destination: DestinationNo, item: &QueuedDeli
     }
 }
 
-/// The end of an attempt that panicked. It may have been chance, so there is one more; a delivery that panics again would do
-/// so for ever, and is undelivered.
+/// The end of an attempt that panicked. It may have been chance, so there is one more; a delivery that panics again
+/// would do so for ever, and is undelivered.
 fn panicked_once_more(inner: &Inner, item: &QueuedDelivery, panicked: &Panicked) -> AttemptEnd {
     let key = &item.leased.key;
     let is_first = {

@@ -1,7 +1,7 @@
 //! The log's view of destinations: a line when deliveries begin to fail, arrive again, or are asked to pause.
 //!
-//! Once per destination and change, within a rate for each destination and for all: a thousand receivers that fail together,
-//! or one that comes and goes, must not fill the log. What was left out is counted, or made up for later.
+//! Once per destination and change, within a rate for each destination and for all: a thousand receivers that fail
+//! together, or one that comes and goes, must not fill the log. What was left out is counted, or made up for later.
 
 use std::collections::HashMap;
 
@@ -83,7 +83,8 @@ impl HealthLog {
         let error = excerpt(error);
         tracing::warn!(
             %app, listener, delivery = key.id(), error,
-            "deliveries to a listener are failing, and are tried again by its schedule; `tidings delivery attempts` with the delivery shows the answers"
+            "deliveries to a listener are failing, and are tried again by its schedule; `tidings delivery attempts` \
+            with the delivery shows the answers"
         );
     }
 
@@ -112,7 +113,8 @@ impl HealthLog {
         let Some((app, listener)) = outlet.name(destination) else { return };
         tracing::warn!(
             %app, listener, pause_ms = pause,
-            "a listener asked for fewer deliveries and rests for a while; give it a `rate` or `concurrency` that it can take"
+            "a listener asked for fewer deliveries and rests for a while; give it a `rate` or `concurrency` that it \
+            can take"
         );
     }
 
@@ -127,7 +129,8 @@ impl HealthLog {
         }
         tracing::warn!(
             reason,
-            "deliveries wait because this machine has no room for their connections; raise its limit on open files (`ulimit -n`, LimitNOFILE), or lower `courier.max_in_flight`"
+            "deliveries wait because this machine has no room for their connections; raise its limit on open files \
+            (`ulimit -n`, LimitNOFILE), or lower `courier.max_in_flight`"
         );
     }
 

@@ -1,7 +1,7 @@
 //! The slots of each host: how many attempts may be under way to one (scheme, host, port).
 //!
-//! A destination whose host has no free slot waits here, without a worker. An attempt holds its slot until it ends, and for
-//! [`SLOT_HELD`] at most: an attempt without an answer by then is slow, and must not keep the others from the host.
+//! A destination whose host has no free slot waits here, without a worker. An attempt holds its slot until it ends, and
+//! for [`SLOT_HELD`] at most: an attempt without an answer by then is slow, and must not keep the others from the host.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, VecDeque};

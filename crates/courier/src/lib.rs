@@ -7,8 +7,8 @@
 //! - `dispatcher` holds, in memory and bounded, what is ready for each destination, and hands out turns: fairly among
 //!   apps and destinations, within each one's concurrency and rate, and within each host's places.
 //! - `workers` make the attempts that are dispatched.
-//! - `attempt` makes one attempt: the [`Outlet`] renders and judges, [`egress`] sends. In `guarded_attempt`, so that a panic
-//!   fails its own deliveries alone.
+//! - `attempt` makes one attempt: the [`Outlet`] renders and judges, [`egress`] sends. In `guarded_attempt`, so that a
+//!   panic fails its own deliveries alone.
 //! - `result_writer` records results in batches, and keeps trying while the store cannot.
 //! - `scheduler` fetches what is due from the store, expands fan-out rows, and sweeps up.
 //!

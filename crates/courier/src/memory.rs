@@ -1,7 +1,7 @@
 //! What deliveries hold in memory, in bytes: for all apps together and for each.
 //!
-//! An app may hold no more than three times of what is free, so one alone gets three quarters of all, and a newcomer finds
-//! room whatever the others do. What an app may not hold stays in the store.
+//! An app may hold no more than three times of what is free, so one alone gets three quarters of all, and a newcomer
+//! finds room whatever the others do. What an app may not hold stays in the store.
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -1,7 +1,7 @@
 //! Writes the results of attempts to the store, in batches, and retries until it takes them.
 //!
-//! While the store cannot write (a full disk, a locked database) results wait here and keep the memory that is reserved for
-//! their deliveries: so new work stops coming before memory runs out, and no result is lost.
+//! While the store cannot write (a full disk, a locked database) results wait here and keep the memory that is reserved
+//! for their deliveries: so new work stops coming before memory runs out, and no result is lost.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -16,10 +16,11 @@ use tokio::sync::mpsc;
 use crate::shared::{Inner, MAX_UNWRITTEN, Notice, UnwrittenResult};
 use crate::workers;
 
-/// Results in one transaction at most: half of those that may be unwritten, so that one half gathers while the other is being written.
+/// Results in one transaction at most: half of those that may be unwritten, so that one half gathers while the other is
+/// being written.
 const BATCH: usize = MAX_UNWRITTEN / 2;
-/// How long the next of a lane that takes several at once wait for more, when there are fewer than one request may carry: a
-/// busy lane then makes a few requests a second, instead of one for every two or three events.
+/// How long the next of a lane that takes several at once wait for more, when there are fewer than one request may
+/// carry: a busy lane then makes a few requests a second, instead of one for every two or three events.
 const GATHER: Duration = Duration::from_millis(250);
 /// The pause between two tries to write, at first and at most.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
@@ -57,7 +58,8 @@ async fn write(inner: &Inner, finished: &Arc<Vec<Finished>>) -> Vec<Recorded> {
             // It is being stopped: what is not written is attempted again after the next start.
             Err(StoreError::Closed) => return Vec::new(),
             Err(error) => {
-                tracing::error!(%error, results = finished.len(), "results of deliveries could not be written; retrying");
+                tracing::error!(%error, results = finished.len(),
+                    "results of deliveries could not be written; retrying");
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(PAUSE.1);
             }

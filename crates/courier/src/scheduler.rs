@@ -1,7 +1,7 @@
 //! When the store is asked for what: what is due, the next slice of fan-out, and sweeping up.
 //!
-//! It takes no input: woken by a signal or by the time, it looks at the dispatcher and the store and does what they say. So the way
-//! after a crash is the same as every day's.
+//! It takes no input: woken by a signal or by the time, it looks at the dispatcher and the store and does what they
+//! say. So the way after a crash is the same as every day's.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -28,9 +28,9 @@ const SWEEP: Duration = Duration::from_secs(10);
 /// The pause after the store has refused something.
 const PAUSE: Duration = Duration::from_millis(500);
 
-/// The pause after each slice of an app's fan-out while other apps publish: the first when all of the slice was leased for
-/// immediate attempts, the second when none was. Each row may dirty a database page of its own, and a delivery that cannot
-/// be attempted yet does not have to be written yet.
+/// The pause after each slice of an app's fan-out while other apps publish: the first when all of the slice was leased
+/// for immediate attempts, the second when none was. Each row may dirty a database page of its own, and a delivery that
+/// cannot be attempted yet does not have to be written yet.
 const FANOUT_PAUSES: (Pause, Pause) =
     (Pause { factor: 2, max: Duration::from_millis(25) }, Pause { factor: 30, max: Duration::from_millis(150) });
 
@@ -155,7 +155,8 @@ async fn expand(inner: &Arc<Inner>, last: &mut Last, now: Millis) -> Result<bool
                 event = event.0,
                 reason,
                 is_parked,
-                "an event's deliveries cannot be written; after a second failure they are left alone until the next start"
+                "an event's deliveries cannot be written; after a second failure they are left alone until the next \
+                start"
             );
             if is_parked {
                 last.parked.push(event);

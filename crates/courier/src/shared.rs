@@ -25,7 +25,8 @@ use crate::recent_publishers::RecentPublishers;
 use crate::settings::Settings;
 use crate::shared_payload::SharedPayload;
 
-/// With so many results unwritten no new attempt begins: a crash makes their attempts again, and that has to have a bound.
+/// With so many results unwritten no new attempt begins: a crash makes their attempts again, and that has to have a
+/// bound.
 pub(crate) const MAX_UNWRITTEN: usize = 512;
 
 /// Something the bus has to know.

@@ -1,7 +1,7 @@
 //! What a door is: a protocol's way in and out, as a part of an engine.
 //!
-//! A door stands on a [`Node`] and speaks to nothing in it but what that hands out. Nothing below doors knows which there are:
-//! an engine is given a list of them.
+//! A door stands on a [`Node`] and speaks to nothing in it but what that hands out. Nothing below doors knows which
+//! there are: an engine is given a list of them.
 #![forbid(unsafe_code)]
 
 use std::fmt;
@@ -30,8 +30,8 @@ pub trait Door: fmt::Debug + Send + Sync + 'static {
         (StatusCode::INTERNAL_SERVER_ERROR, told).into_response()
     }
 
-    /// What a client of this protocol is told that asks for a session where there is no room for its connection: status,
-    /// headers and body. `None` for every other request.
+    /// What a client of this protocol is told that asks for a session where there is no room for its connection:
+    /// status, headers and body. `None` for every other request.
     fn no_room(&self, _request: &Request<()>) -> Option<(StatusCode, HeaderMap, Vec<u8>)> {
         None
     }

@@ -14,8 +14,8 @@ use crate::catch_panic::CatchPanic;
 
 /// A running node with its doors. Clones share it.
 ///
-/// When the last clone is dropped, all of its threads and tasks end and its files and sockets are closed, a moment later;
-/// [`Engine::stop`] is the orderly way. A router or a bus that is left then answers that it is closing.
+/// When the last clone is dropped, all of its threads and tasks end and its files and sockets are closed, a moment
+/// later; [`Engine::stop`] is the orderly way. A router or a bus that is left then answers that it is closing.
 #[derive(Clone)]
 pub struct Engine(Arc<Inner>);
 
@@ -47,8 +47,8 @@ impl Engine {
         })
     }
 
-    /// What to send to a client that asks for a session where there is no room for its connection: the whole answer, in its
-    /// protocol's words. `None` for any other request.
+    /// What to send to a client that asks for a session where there is no room for its connection: the whole answer, in
+    /// its protocol's words. `None` for any other request.
     pub fn no_room(&self, request: &Request<()>) -> Option<Vec<u8>> {
         let (status, headers, told) = self.0.doors.iter().find_map(|door| door.no_room(request))?;
         let mut answer = tidings_wire::response_head(status, &headers, self.bus().clock().wall_ms());
@@ -71,8 +71,9 @@ impl Engine {
         self.0.node.readiness().await
     }
 
-    /// Waits until some part of the engine has ended that it cannot do without, and returns its name. Publishes are refused
-    /// from then on; what to do about it is the program's to decide. The server stops in order, with exit code 1.
+    /// Waits until some part of the engine has ended that it cannot do without, and returns its name. Publishes are
+    /// refused from then on; what to do about it is the program's to decide. The server stops in order, with exit
+    /// code 1.
     ///
     /// The future does not keep the engine alive.
     pub fn failed(&self) -> impl Future<Output = String> + Send + use<> {
@@ -86,8 +87,8 @@ impl Engine {
         self.0.node.stop_live(grace).await;
     }
 
-    /// Stops: lets attempts under way end for at most `grace`, writes their results, sends away the live sessions that are
-    /// still there, closes the store.
+    /// Stops: lets attempts under way end for at most `grace`, writes their results, sends away the live sessions that
+    /// are still there, closes the store.
     pub async fn stop(&self, grace: Duration) {
         self.0.node.stop(grace).await;
     }

@@ -1,7 +1,7 @@
 //! An engine: one node, and the doors to it.
 //!
-//! The server runs one, and so may any program. [`Engine::build`] takes a [`Config`] and doors; [`Engine::router`] is all of
-//! their routes.
+//! The server runs one, and so may any program. [`Engine::build`] takes a [`Config`] and doors; [`Engine::router`] is
+//! all of their routes.
 #![forbid(unsafe_code)]
 
 mod catch_panic;

@@ -1,7 +1,7 @@
 //! CPU of a delivery: a shard's beside that of a bare loop of sends, on this machine.
 //!
-//! `cargo run --release -p tidings-live --example fanout -- [sessions] [window] [rounds]`. Both write the same bytes to as
-//! many sockets; only the threads that write are counted. The readers are in this process too, so pin nothing.
+//! `cargo run --release -p tidings-live --example fanout -- [sessions] [window] [rounds]`. Both write the same bytes to
+//! as many sockets; only the threads that write are counted. The readers are in this process too, so pin nothing.
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a program to look at figures with")]
 // The tests' toys do more than is needed here.
 #![allow(dead_code, reason = "shared with the tests")]

@@ -1,7 +1,8 @@
-//! What a door says below HTTP of a request whose proof did not hold: so all doors are protected from guessing in one place.
+//! What a door says below HTTP of a request whose proof did not hold: so all doors are protected from guessing in one
+//! place.
 
-/// Which proof did not hold. A door puts it among the answer's extensions; the server's accept loop counts it, and slows
-/// down an address that fails often.
+/// Which proof did not hold. A door puts it among the answer's extensions; the server's accept loop counts it, and
+/// slows down an address that fails often.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum FailedProof {
     /// An API key, or an operator's key.

@@ -1,10 +1,10 @@
 //! Takes a connection away from HTTP in the middle of a request ("hijack"), so that a response without an end becomes a
 //! session.
 //!
-//! hyper gives a connection up only for an upgrade, and a stream of events is none (WHATWG HTML, "Server-sent events"). As
-//! hyper's response, a stream costs two buffers of 8 KiB and a task. So whoever reads a connection's requests gets a
-//! [`BorrowedConn`]; a handler may take the socket back with its [`ConnHandle`] instead of answering, and the connection is then
-//! closed for HTTP.
+//! hyper gives a connection up only for an upgrade, and a stream of events is none (WHATWG HTML, "Server-sent events").
+//! As hyper's response, a stream costs two buffers of 8 KiB and a task. So whoever reads a connection's requests gets a
+//! [`BorrowedConn`]; a handler may take the socket back with its [`ConnHandle`] instead of answering, and the
+//! connection is then closed for HTTP.
 
 use std::io;
 use std::pin::Pin;
@@ -38,8 +38,8 @@ struct Borrowed {
 impl ConnHandle {
     /// The connection, if nobody has it yet.
     ///
-    /// A request that has been read whole may take it. What its client has sent behind that, before it has an answer, is lost:
-    /// nothing can be asked for behind an answer that has no end.
+    /// A request that has been read whole may take it. What its client has sent behind that, before it has an answer,
+    /// is lost: nothing can be asked for behind an answer that has no end.
     pub fn take(&self) -> Option<Socket> {
         self.0.socket.lock().take()
     }
@@ -148,8 +148,8 @@ impl AsyncWrite for BorrowedConn {
     }
 }
 
-/// The head of the last response on its connection: where its headers frame no body, that ends with the connection (RFC 9112
-/// § 6.3).
+/// The head of the last response on its connection: where its headers frame no body, that ends with the connection (RFC
+/// 9112 § 6.3).
 pub(crate) fn head(parts: &Parts, now: Millis) -> Bytes {
     let mut headers = parts.headers.clone();
     headers.insert(CONNECTION, HeaderValue::from_static("close"));

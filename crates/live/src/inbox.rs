@@ -1,9 +1,10 @@
 //! Inboxes: how every other thread sends messages to a shard.
 //!
-//! An inbox is a queue behind a mutex, and an eventfd that is written only when the shard sleeps. Senders only append; the
-//! shard takes the whole queue at once and processes it in order. A message for few sessions of a sleeping shard is written
-//! by the sender's thread ([`Shards::write_inline`]): two threads that wake each other cost more than those writes. What the
-//! shard has taken and not processed still counts for [`Shards::overloaded`]: otherwise a shard far behind would look idle.
+//! An inbox is a queue behind a mutex, and an eventfd that is written only when the shard sleeps. Senders only append;
+//! the shard takes the whole queue at once and processes it in order. A message for few sessions of a sleeping shard is
+//! written by the sender's thread ([`Shards::write_inline`]): two threads that wake each other cost more than those
+//! writes. What the shard has taken and not processed still counts for [`Shards::overloaded`]: otherwise a shard far
+//! behind would look idle.
 
 use std::collections::VecDeque;
 use std::io;
@@ -193,7 +194,8 @@ impl Inbox {
 
 /// A shard on whose behalf another thread writes while it sleeps.
 pub(crate) trait InlineWriter: Send + Sync {
-    /// Empties the inbox of a sleeping shard on the caller's thread. False: something is left, and the caller wakes the shard.
+    /// Empties the inbox of a sleeping shard on the caller's thread. False: something is left, and the caller wakes the
+    /// shard.
     fn write_inline(&self) -> bool;
 }
 
@@ -203,8 +205,8 @@ struct Bounds {
     age: Millis,
 }
 
-/// The inboxes of a node's shards; clones share them. They are there before the shards, because the broker that fills them
-/// has to be there before the first session.
+/// The inboxes of a node's shards; clones share them. They are there before the shards, because the broker that fills
+/// them has to be there before the first session.
 #[derive(Clone)]
 pub struct Inboxes(Arc<Inner>);
 

@@ -55,8 +55,8 @@ impl fmt::Debug for Live {
 }
 
 impl Live {
-    /// Starts a shard, which is a thread of the supervisor's, for each of the inboxes. What it counts goes into `registry`; requests that are not
-    /// answered at once go on in `runtime`.
+    /// Starts a shard, which is a thread of the supervisor's, for each of the inboxes. What it counts goes into
+    /// `registry`; requests that are not answered at once go on in `runtime`.
     ///
     /// # Errors
     /// When the system gives no more threads, or the inboxes have shards already.
@@ -137,8 +137,8 @@ impl Live {
         self.bring_socket(permit, app, socket, Opening::WebSocket(early), protocol);
     }
 
-    /// Hands over a connection that was [taken](crate::ConnHandle::take) from HTTP. The client gets this head of a response, and what
-    /// the session says is its body. What the client sends means nothing.
+    /// Hands over a connection that was [taken](crate::ConnHandle::take) from HTTP. The client gets this head of a
+    /// response, and what the session says is its body. What the client sends means nothing.
     pub fn attach_stream(
         &self,
         permit: SessionPermit,
@@ -151,8 +151,8 @@ impl Live {
         self.bring_socket(permit, app, socket, Opening::Stream(head), protocol);
     }
 
-    /// Makes a session whose bytes leave as the body of a response that somebody else sends, where there is no connection to
-    /// take over.
+    /// Makes a session whose bytes leave as the body of a response that somebody else sends, where there is no
+    /// connection to take over.
     pub fn open_stream(&self, permit: SessionPermit, app: Arc<App>, protocol: Box<dyn SessionProtocol>) -> Stream {
         let (writer, stream) = Stream::with_writer(self.0.inboxes.clone(), self.0.metrics.clone());
         self.bring(permit, app, Transport::Stream(writer), Opening::Stream(Bytes::new()), protocol);
@@ -213,10 +213,11 @@ impl Live {
         self.0.tell_to_stop(Duration::ZERO, CloseReason::Restarting);
     }
 
-    /// Lets nobody in any more, and ends all sessions for this reason. Where others take over, they are told one after the
-    /// other, over most of the grace period, so that their clients don't come back elsewhere all at once; otherwise all are
-    /// told now, since nobody is there to come back to until this node has gone. Returns when all connections are closed and
-    /// the shards have ended: as soon as the last client has hung up, at the latest when the period is over.
+    /// Lets nobody in any more, and ends all sessions for this reason. Where others take over, they are told one after
+    /// the other, over most of the grace period, so that their clients don't come back elsewhere all at once; otherwise
+    /// all are told now, since nobody is there to come back to until this node has gone. Returns when all connections
+    /// are closed and the shards have ended: as soon as the last client has hung up, at the latest when the period is
+    /// over.
     pub async fn stop(&self, grace: Duration, why: CloseReason) {
         self.0.tell_to_stop(grace, why);
         let threads = std::mem::take(&mut *self.0.threads.lock());

@@ -9,8 +9,8 @@ use prometheus_client::registry::Registry;
 type Level = Gauge<i64, AtomicI64>;
 type Count = Counter<u64, AtomicU64>;
 
-/// Counters and levels, shared by the shards. They are touched when something opens, closes or gets stuck, and once per walk:
-/// not for each delivery.
+/// Counters and levels, shared by the shards. They are touched when something opens, closes or gets stuck, and once per
+/// walk: not for each delivery.
 #[derive(Debug, Default, Clone)]
 pub(crate) struct Metrics {
     /// Sessions whose connections are there.

@@ -35,8 +35,8 @@ pub enum CloseReason {
     Shut,
 }
 
-/// How a protocol speaks with one client. Every method is called by the session's shard, one at a time, in order; none may
-/// wait. While a request is open, what the client sends next waits.
+/// How a protocol speaks with one client. Every method is called by the session's shard, one at a time, in order; none
+/// may wait. While a request is open, what the client sends next waits.
 pub trait SessionProtocol: Send {
     /// The connection is there.
     fn opened(&mut self, cx: &mut Context<'_>);
@@ -80,7 +80,8 @@ pub trait SessionProtocol: Send {
         }
     }
 
-    /// The server ends the session: the protocol says so in its own way, with [`Context::close`] or [`Context::end`] last.
+    /// The server ends the session: the protocol says so in its own way, with [`Context::close`] or [`Context::end`]
+    /// last.
     fn closing(&mut self, cx: &mut Context<'_>, why: CloseReason);
 }
 
@@ -159,8 +160,8 @@ impl Context<'_> {
         }
     }
 
-    /// Writes two parts of which neither may leave without the other: a beginning of the session's own, and what it shares
-    /// with others.
+    /// Writes two parts of which neither may leave without the other: a beginning of the session's own, and what it
+    /// shares with others.
     pub fn write_parts(&mut self, first: Bytes, second: Bytes) {
         self.effects.writes.push(Piece { bytes: first, goes_on: !second.is_empty() });
         self.write(second);
@@ -188,7 +189,8 @@ impl Context<'_> {
         self.effects.refusals.push(why);
     }
 
-    /// Ends a WebSocket with this code and reason (cut to the 123 bytes that a close frame holds), after what was written.
+    /// Ends a WebSocket with this code and reason (cut to the 123 bytes that a close frame holds), after what was
+    /// written.
     pub fn close(&mut self, code: u16, reason: impl Into<String>) {
         self.effects.end.get_or_insert(CloseWith::Frame(code, reason.into()));
     }

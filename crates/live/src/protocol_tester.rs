@@ -10,8 +10,8 @@ use crate::protocol::{CloseWith, Context, Effects};
 use crate::refusals::Refused;
 use crate::requests::SessionRequest;
 
-/// Plays the shard's part for one session, in tests of protocols: it gives [`Context`]s, and keeps what was done with them
-/// until it is looked at. Unlike a shard it carries nothing out, and goes on after an end.
+/// Plays the shard's part for one session, in tests of protocols: it gives [`Context`]s, and keeps what was done with
+/// them until it is looked at. Unlike a shard it carries nothing out, and goes on after an end.
 ///
 /// ```
 /// # use bytes::Bytes;
@@ -73,8 +73,8 @@ impl ProtocolTester {
         std::mem::take(&mut self.effects.requests)
     }
 
-    /// When the protocol wants to be woken: what was set last. A shard forgets it when it wakes the protocol, so tests that
-    /// do that set [`ProtocolTester::now`] and call `woken`; what is set then replaces it.
+    /// When the protocol wants to be woken: what was set last. A shard forgets it when it wakes the protocol, so tests
+    /// that do that set [`ProtocolTester::now`] and call `woken`; what is set then replaces it.
     pub fn wake_at(&mut self) -> Option<Millis> {
         self.wake_at = self.effects.wake_at.take().or(self.wake_at);
         self.wake_at

@@ -1,5 +1,5 @@
-//! What clients are refused: counted by app and reason, and logged with a remedy, at most once a second for each app and
-//! reason.
+//! What clients are refused: counted by app and reason, and logged with a remedy, at most once a second for each app
+//! and reason.
 
 use std::net::IpAddr;
 
@@ -100,9 +100,10 @@ impl Refused {
             Self::NothingProved => {
                 "have clients sign in or join a private channel, or raise the app's authorize_within"
             }
-            Self::Malformed => "look at what this client sends: it is not of Pusher's protocol",
+            Self::Malformed => "look at what this client sends: it is not of its door's protocol",
             Self::FailedProof => {
-                "check that the app's auth endpoint signs with the app's key and secret, and this connection's socket id"
+                "check that the app's auth endpoint signs with the app's key and secret, and this connection's socket \
+                id"
             }
             Self::Channel => "check the channel's name, and whether this client may join it",
             Self::Quota => "raise limits.channels_per_session of the app, or max_members of the channel's namespace",

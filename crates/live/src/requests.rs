@@ -39,8 +39,8 @@ pub enum SessionRequest {
     Door(DoorRequest),
 }
 
-/// A request of a door's own, which no bus handles: a remote procedure call, say, or the renewal of a session's rights. Its
-/// future runs in tokio, for no longer than [`crate::Settings::door_timeout`].
+/// A request of a door's own, which no bus handles: a remote procedure call, say, or the renewal of a session's rights.
+/// Its future runs in tokio, for no longer than [`crate::Settings::door_timeout`].
 pub struct DoorRequest(pub(crate) Pin<Box<dyn Future<Output = DoorAnswer> + Send>>);
 
 /// What the future of a [`DoorRequest`] has resolved to. The door that made the request knows the type.
@@ -109,7 +109,8 @@ pub struct ClientEvent {
     pub user: Option<UserId>,
 }
 
-/// Why a session could not be taken out of a channel: the broker cannot be reached or is overloaded, and a retry may succeed.
+/// Why a session could not be taken out of a channel: the broker cannot be reached or is overloaded, and a retry may
+/// succeed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("channels cannot be left at the moment")]
 pub struct LeaveFailed;
@@ -143,7 +144,8 @@ pub trait RequestHandler: Send + Sync + 'static {
         join: JoinRequest,
     ) -> ResponseFuture<Result<(), JoinRefused>>;
 
-    /// Lets a session leave a channel. `Ok`: the broker sends the end of it to the session's shard, in the channel's order.
+    /// Lets a session leave a channel. `Ok`: the broker sends the end of it to the session's shard, in the channel's
+    /// order.
     fn leave(
         &self,
         context: RequestContext,

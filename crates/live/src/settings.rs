@@ -11,7 +11,8 @@ pub struct Settings {
     pub session_queue: usize,
     /// The kernel's send buffer of each socket, in bytes (`SO_SNDBUF`); 0 leaves it as it is.
     pub send_buffer: usize,
-    /// How long the kernel tries to reach a client that acknowledges nothing (`TCP_USER_TIMEOUT`); 0 leaves it as it is.
+    /// How long the kernel tries to reach a client that acknowledges nothing (`TCP_USER_TIMEOUT`); 0 leaves it as it
+    /// is.
     pub user_timeout: Duration,
     /// Bytes that an inbox may hold before publishes are refused.
     pub inbox_bytes: usize,

@@ -46,8 +46,8 @@ impl fmt::Debug for Guard {
     }
 }
 
-/// Who sent a request, as far as that is known: the other end of its connection, or whom a proxy names that is trusted. The
-/// server's accept loop puts one among each request's extensions.
+/// Who sent a request, as far as that is known: the other end of its connection, or whom a proxy names that is trusted.
+/// The server's accept loop puts one among each request's extensions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ClientAddr(pub IpAddr);
 

@@ -1,8 +1,8 @@
 //! A timing wheel: the timer of an idle session is one entry here.
 //!
-//! Times are rounded up to quarter seconds. A time further ahead than the wheel's 64 seconds goes as far ahead as the wheel
-//! reaches; the owner of a due timer checks whether its time has really come, and enters it again if not. An entry is never
-//! removed early: the owner remembers the slot of the entry that counts, and ignores any other.
+//! Times are rounded up to quarter seconds. A time further ahead than the wheel's 64 seconds goes as far ahead as the
+//! wheel reaches; the owner of a due timer checks whether its time has really come, and enters it again if not. An
+//! entry is never removed early: the owner remembers the slot of the entry that counts, and ignores any other.
 
 use tidings_model::clock::Millis;
 
@@ -71,8 +71,8 @@ impl Wheel {
         self.passed = self.passed.max(now);
     }
 
-    /// How long there is until [`Wheel::advance`] may have something to do; `None` without any timer. It is never more than
-    /// a tick, so that a clock that a test moves is noticed.
+    /// How long there is until [`Wheel::advance`] may have something to do; `None` without any timer. It is never more
+    /// than a tick, so that a clock that a test moves is noticed.
     pub(crate) fn rest(&self, now: Millis) -> Option<u64> {
         let next = (now.div_euclid(TICK) + 1) * TICK;
         (self.entries > 0).then(|| u64::try_from(next - now).unwrap_or(1))

@@ -53,7 +53,8 @@ pub struct AppLimits {
     pub message: usize,
     /// Client events per second of one session, as a token bucket of one second.
     pub client_events_per_second: u32,
-    /// Channel events (arrivals, counts, cache misses) that one session may cause in a minute, as a token bucket; 0 sets no limit.
+    /// Channel events (arrivals, counts, cache misses) that one session may cause in a minute, as a token bucket; 0
+    /// sets no limit.
     pub channel_events_per_session: u32,
     /// The same of one public address.
     pub channel_events_per_address: u32,
@@ -128,7 +129,8 @@ pub struct App {
     pub unknown_hooks: UnknownHooks,
     /// Host names that mean this app.
     pub hosts: Vec<String>,
-    /// Origins of browsers that may connect: `*`, or `https://host[:port]`, the host with `*.` in front for all below it.
+    /// Origins of browsers that may connect: `*`, or `https://host[:port]`, the host with `*.` in front for all below
+    /// it.
     pub allowed_origins: Vec<String>,
     /// Whether clients may send events to the others in a private or presence channel.
     pub client_events: bool,

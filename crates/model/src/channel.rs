@@ -32,8 +32,9 @@ impl ChannelKey {
     }
 }
 
-/// One live connection of a client, unique over all nodes and hard to guess: what Pusher calls `socket_id` and Centrifugo
-/// `client`. Written as two decimal numbers with a dot between (`^\d+\.\d+$`), because Pusher's libraries insist on it.
+/// One live connection of a client, unique over all nodes and hard to guess: what Pusher calls `socket_id` and
+/// Centrifugo `client`. Written as two decimal numbers with a dot between (`^\d+\.\d+$`), because Pusher's libraries
+/// insist on it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SessionId(u128);
 
@@ -96,8 +97,8 @@ impl Epoch {
     }
 }
 
-/// A place in a channel's history: that of the newest publication that somebody has seen. Offsets count from 1 without a
-/// gap; 0 is before the first.
+/// A place in a channel's history: that of the newest publication that somebody has seen. Offsets count from 1 without
+/// a gap; 0 is before the first.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Position {
     /// Counts the channel's publications.
@@ -129,8 +130,8 @@ impl FromStr for Position {
     }
 }
 
-/// A user's id as the app gave it: a JSON string, or a JSON number, which is passed on as one. It is the same user either
-/// way: ids are compared, ordered and looked up by their text. Cheap to clone.
+/// A user's id as the app gave it: a JSON string, or a JSON number, which is passed on as one. It is the same user
+/// either way: ids are compared, ordered and looked up by their text. Cheap to clone.
 #[derive(Clone)]
 pub struct UserId {
     text: Arc<str>,

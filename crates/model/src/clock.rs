@@ -1,8 +1,8 @@
 //! The one place that reads the time.
 //!
 //! Everything else takes a [`Clock`]. It tells two times, because a wall clock can be set back or forth while we run:
-//! `wall_ms` is what people and signatures see; `steady_ms` is what schedules, leases and limits count with. A schedule on
-//! the wall clock would stop for an hour, or fire at once, when somebody sets the clock.
+//! `wall_ms` is what people and signatures see; `steady_ms` is what schedules, leases and limits count with. A schedule
+//! on the wall clock would stop for an hour, or fire at once, when somebody sets the clock.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -16,8 +16,8 @@ pub trait Clock: Send + Sync {
     /// Unix milliseconds as the machine believes them now; may jump.
     fn wall_ms(&self) -> Millis;
 
-    /// Unix milliseconds that never go back and never jump while the process lives: the wall clock at start plus the time
-    /// that has really passed since.
+    /// Unix milliseconds that never go back and never jump while the process lives: the wall clock at start plus the
+    /// time that has really passed since.
     fn steady_ms(&self) -> Millis;
 }
 

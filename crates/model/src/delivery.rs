@@ -50,7 +50,8 @@ pub struct Attempt {
     pub started_at: Millis,
     /// How long it took.
     pub duration: Duration,
-    /// `delivered`, `http_status`, or why there was no answer (`timeout`, `blocked_address`, `dns`, `connect`, `tls` …).
+    /// `delivered`, `http_status`, or why there was no answer (`timeout`, `blocked_address`, `dns`, `connect`, `tls`
+    /// …).
     pub outcome: String,
     /// The answer's status, when there was one.
     pub status: Option<u16>,

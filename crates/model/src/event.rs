@@ -45,7 +45,8 @@ impl Data {
         }
     }
 
-    /// Data as a Pusher library hands it over: the text's bytes as they are, which count as JSON if they are one JSON value.
+    /// Data as a Pusher library hands it over: the text's bytes as they are, which count as JSON if they are one JSON
+    /// value.
     pub fn text(text: impl Into<Bytes>) -> Self {
         let bytes = text.into();
         let is_json = serde_json::from_slice::<&RawValue>(&bytes).is_ok();
@@ -60,8 +61,8 @@ impl Data {
         }
     }
 
-    /// The bytes as one JSON value, for protocols that carry JSON: as they are if they are JSON, else [`Data::as_text`] as a
-    /// JSON string.
+    /// The bytes as one JSON value, for protocols that carry JSON: as they are if they are JSON, else [`Data::as_text`]
+    /// as a JSON string.
     pub fn as_json_value(&self) -> Cow<'_, str> {
         match self.as_json() {
             Some(json) => Cow::Borrowed(json),
@@ -99,8 +100,8 @@ impl Event {
         !self.channels.is_empty() && self.channels.iter().all(|channel| is_encrypted(channel))
     }
 
-    /// A digest of what the event says (its name, channels, data, op, key), to tell a repeat of an id from another event
-    /// that took the same id. Fields are length-prefixed, so no two events run together.
+    /// A digest of what the event says (its name, channels, data, op, key), to tell a repeat of an id from another
+    /// event that took the same id. Fields are length-prefixed, so no two events run together.
     pub fn digest(&self) -> [u8; 32] {
         let mut hash = Sha256::new();
         let mut field = |bytes: &[u8]| {

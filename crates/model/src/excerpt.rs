@@ -3,8 +3,8 @@
 /// Bytes of such a text at most, in quotes and escaped as `{:?}` writes it.
 pub const MAX_QUOTED: usize = 256;
 
-/// The beginning of a text that an error or a log line repeats: as much as `{:?}` writes in [`MAX_QUOTED`] bytes. Whatever
-/// clients send, what is said about it stays short.
+/// The beginning of a text that an error or a log line repeats: as much as `{:?}` writes in [`MAX_QUOTED`] bytes.
+/// Whatever clients send, what is said about it stays short.
 pub fn excerpt(text: &str) -> &str {
     let mut left = MAX_QUOTED - "\"\"".len();
     for (at, character) in text.char_indices() {

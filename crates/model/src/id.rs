@@ -1,7 +1,7 @@
 //! Ids: what they look like, and how they are made and checked.
 //!
-//! Ids that we make sort by the time they were made, and none holds a `.`: Standard Webhooks signs `id.timestamp.body`, so
-//! a dot in an id would make that ambiguous (Standard Webhooks 1.0, "Signature scheme").
+//! Ids that we make sort by the time they were made, and none holds a `.`: Standard Webhooks signs `id.timestamp.body`,
+//! so a dot in an id would make that ambiguous (Standard Webhooks 1.0, "Signature scheme").
 
 use std::fmt;
 use std::sync::Arc;
@@ -56,8 +56,8 @@ impl fmt::Debug for AppId {
     }
 }
 
-/// An event's place in the store's log: grows with time, unique over all apps. Its upper bits are the Unix millisecond in
-/// which it was stored, so a range of numbers is a range of time.
+/// An event's place in the store's log: grows with time, unique over all apps. Its upper bits are the Unix millisecond
+/// in which it was stored, so a range of numbers is a range of time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct EventNo(pub i64);
 
@@ -119,7 +119,8 @@ impl fmt::Display for DeliveryKey {
     }
 }
 
-/// A new id: `prefix_` and 26 characters (a UUID version 7 in Crockford's base 32), sorted by time, with 74 random bits.
+/// A new id: `prefix_` and 26 characters (a UUID version 7 in Crockford's base 32), sorted by time, with 74 random
+/// bits.
 pub fn new_id(prefix: &str) -> String {
     format!("{prefix}_{}", base32(uuid::Uuid::now_v7().as_u128()))
 }
@@ -127,7 +128,8 @@ pub fn new_id(prefix: &str) -> String {
 /// Why a caller's id was refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "an id has 1 to {MAX_ID_LEN} characters from A-Z, a-z, 0-9, _ and - (no dot: ids are signed as id.timestamp.body), and does not begin with {RESERVED_ID_PREFIX}"
+    "an id has 1 to {MAX_ID_LEN} characters from A-Z, a-z, 0-9, _ and - (no dot: ids are signed as id.timestamp.body), \
+    and does not begin with {RESERVED_ID_PREFIX}"
 )]
 pub struct BadId;
 

@@ -1,6 +1,7 @@
 //! Idempotency keys: what a caller calls a request, so that a repeat of it is known for one.
 //!
-//! Reading the key and digesting the request is the same for every door: a repeat has to agree in all that made the event.
+//! Reading the key and digesting the request is the same for every door: a repeat has to agree in all that made the
+//! event.
 
 use http::HeaderMap;
 use sha2::{Digest, Sha256};
@@ -25,8 +26,8 @@ pub struct IdempotencyKey {
 }
 
 impl IdempotencyKey {
-    /// The key of a request, if it bears one. `body` is its body as it came, and `beside` whatever else of it made the event: what
-    /// its path and its query name, in an order that does not change from one repeat to the next.
+    /// The key of a request, if it bears one. `body` is its body as it came, and `beside` whatever else of it made the
+    /// event: what its path and its query name, in an order that does not change from one repeat to the next.
     ///
     /// # Errors
     /// [`BadKey`] for several keys, or one that is empty, too long, or holds other than visible ASCII characters.
@@ -42,7 +43,8 @@ impl IdempotencyKey {
         }
     }
 
-    /// The key of the nth event of a request that carries several, so that a repeat of one that broke off goes on where it did.
+    /// The key of the nth event of a request that carries several, so that a repeat of one that broke off goes on where
+    /// it did.
     #[must_use]
     pub fn nth(&self, n: usize) -> Self {
         Self { key: format!("{}#{n}", self.key), digest: self.digest }
@@ -54,8 +56,8 @@ impl IdempotencyKey {
     }
 }
 
-/// Lengths go before what they are of, so that no two requests run together. A request that is its body alone has the digest
-/// that it always had: keys outlive an upgrade.
+/// Lengths go before what they are of, so that no two requests run together. A request that is its body alone has the
+/// digest that it always had: keys outlive an upgrade.
 fn digest(app: &AppId, body: &[u8], beside: &[(&str, &str)]) -> [u8; 32] {
     let len = |bytes: &[u8]| (bytes.len() as u64).to_be_bytes();
     let app = app.as_str().as_bytes();

@@ -1,7 +1,8 @@
-//! The words of Tidings: apps, events, channels, hooks, listeners, matches, deliveries, and the signatures that go with them.
+//! The words of Tidings: apps, events, channels, hooks, listeners, matches, deliveries, and the signatures that go with
+//! them.
 //!
-//! No I/O, no async, no database: every other crate speaks in these types. The only things read from outside are the clock
-//! ([`clock`]) and the operating system's randomness (ids and secrets).
+//! No I/O, no async, no database: every other crate speaks in these types. The only things read from outside are the
+//! clock ([`clock`]) and the operating system's randomness (ids and secrets).
 #![forbid(unsafe_code)]
 
 pub mod app;

@@ -1,9 +1,10 @@
 //! Which pages' scripts may connect: a browser's `Origin` header against the list of an app.
 
-/// Whether a list of origins has this one. `*` is all of them, `null` (a page without an origin) included; else an entry is
-/// `scheme://host[:port]`, and a host that begins with `*.` is every host below it.
+/// Whether a list of origins has this one. `*` is all of them, `null` (a page without an origin) included; else an
+/// entry is `scheme://host[:port]`, and a host that begins with `*.` is every host below it.
 ///
-/// Browsers write neither the port that goes without saying nor a path (RFC 6454 § 6.2), so entries are to be written alike.
+/// Browsers write neither the port that goes without saying nor a path (RFC 6454 § 6.2), so entries are to be written
+/// alike.
 pub fn is_allowed(list: &[String], origin: &str) -> bool {
     list.iter().any(|entry| entry == "*" || matches(entry, origin))
 }

@@ -9,9 +9,9 @@
 //! | `*.created`, `shop.*.paid` | exactly one segment for a `*` that is not the last |
 //! | `*` | every name |
 //!
-//! The API checks names with [`check_name`], the bus finds listeners with [`Pattern::matches`], and error texts name the
-//! likely right word with [`nearest`]. [`check_event_name`] is the one rule for the events of every door: the bus applies it
-//! to each publish, so a door can be stricter, never laxer.
+//! The API checks names with [`check_name`], the bus finds listeners with [`Pattern::matches`], and error texts name
+//! the likely right word with [`nearest`]. [`check_event_name`] is the one rule for the events of every door: the bus
+//! applies it to each publish, so a door can be stricter, never laxer.
 
 use std::fmt;
 use std::str::FromStr;
@@ -24,8 +24,8 @@ use crate::excerpt;
 pub const MAX_NAME_LEN: usize = 200;
 /// Names with this prefix are events of Tidings itself; nobody else may publish or declare them.
 pub const RESERVED_PREFIX: &str = "tidings.";
-/// Prefixes that no application may publish or declare: Tidings' own, and those that Pusher's clients take for their protocol's
-/// own messages, through whichever door an event came.
+/// Prefixes that no application may publish or declare: Tidings' own, and those that Pusher's clients take for their
+/// protocol's own messages, through whichever door an event came.
 const RESERVED_PREFIXES: [&str; 3] = [RESERVED_PREFIX, "pusher:", "pusher_internal:"];
 
 /// Why a hook name or pattern was refused.
@@ -42,7 +42,8 @@ pub enum NameError {
     },
     /// Holds a character that names may not have.
     #[error(
-        "{name:?}: the character {character:?} cannot be in a name; write printable ASCII without spaces, like person.created"
+        "{name:?}: the character {character:?} cannot be in a name; write printable ASCII without spaces, like \
+        person.created"
     )]
     BadCharacter {
         /// The name as written.
@@ -200,8 +201,8 @@ impl From<Pattern> for String {
     }
 }
 
-/// The candidate that `name` was most likely meant to be, if any is near enough to be worth naming: at most a third of its
-/// letters differ (two in short words), case aside. Of equally near ones it is the first.
+/// The candidate that `name` was most likely meant to be, if any is near enough to be worth naming: at most a third of
+/// its letters differ (two in short words), case aside. Of equally near ones it is the first.
 pub fn nearest<'c>(name: &str, candidates: impl IntoIterator<Item = &'c str>) -> Option<&'c str> {
     // Far longer than any name, so nothing is near; and the time taken grows with the square.
     if name.is_empty() || name.len() > MAX_NAME_LEN {

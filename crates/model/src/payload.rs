@@ -1,8 +1,9 @@
 //! What of an event leaves the house, and the bytes in which it does.
 //!
-//! A hook declares [`Field`]s; [`select_fields`] keeps those of the data and nothing else; [`render_body`] makes the body
-//! that courier signs and sends. Values are never parsed and written again: the bytes of a field are the bytes that were
-//! published, so large integers, `1e400`, duplicate keys, key order, escapes and spaces inside values arrive as they were.
+//! A hook declares [`Field`]s; [`select_fields`] keeps those of the data and nothing else; [`render_body`] makes the
+//! body that courier signs and sends. Values are never parsed and written again: the bytes of a field are the bytes
+//! that were published, so large integers, `1e400`, duplicate keys, key order, escapes and spaces inside values arrive
+//! as they were.
 
 use std::fmt;
 
@@ -69,8 +70,8 @@ pub enum FieldTypeError {
     },
 }
 
-/// The data limited to `fields`: values, their order and duplicates as sent, other keys dropped. `None` when there are no
-/// others, so that what loses nothing stays byte for byte.
+/// The data limited to `fields`: values, their order and duplicates as sent, other keys dropped. `None` when there are
+/// no others, so that what loses nothing stays byte for byte.
 ///
 /// # Errors
 /// [`NotAnObject`] if `raw` is not an object.
@@ -96,8 +97,8 @@ pub fn select_fields(raw: &RawValue, fields: &[Field]) -> Result<Option<Data>, N
     Ok(loses.then(|| Data::json(out)))
 }
 
-/// Checks the data against the declared types. A field that is null or not there suits every type; of a key that is there
-/// more than once each value is checked, because each is sent.
+/// Checks the data against the declared types. A field that is null or not there suits every type; of a key that is
+/// there more than once each value is checked, because each is sent.
 ///
 /// # Errors
 /// [`FieldTypeError`] names the field, what is declared and what was sent.
@@ -114,14 +115,15 @@ pub fn check_types(raw: &RawValue, fields: &[Field]) -> Result<(), FieldTypeErro
     Ok(())
 }
 
-/// Whether no value is nested deeper than `max`: a scalar has depth 0, `[]` and `{}` have depth 1. One pass, no recursion.
+/// Whether no value is nested deeper than `max`: a scalar has depth 0, `[]` and `{}` have depth 1. One pass, no
+/// recursion.
 pub fn depth_at_most(raw: &RawValue, max: usize) -> bool {
     scan::depth_at_most(raw.get(), max)
 }
 
-/// The body of a webhook: `{"type", "timestamp", "data"}`, with `"op"` before the data for a model's change. JSON data is
-/// copied byte for byte. Of other data, `text/*` in UTF-8 becomes a JSON string; all else becomes `"data_base64"` in place
-/// of `"data"`; both are followed by `"content_type"`.
+/// The body of a webhook: `{"type", "timestamp", "data"}`, with `"op"` before the data for a model's change. JSON data
+/// is copied byte for byte. Of other data, `text/*` in UTF-8 becomes a JSON string; all else becomes `"data_base64"` in
+/// place of `"data"`; both are followed by `"content_type"`.
 pub fn render_body(kind: &str, timestamp: &str, op: Option<&str>, data: &Data) -> Bytes {
     let mut out = String::with_capacity(data.bytes.len() + kind.len() + timestamp.len() + 96);
     out.push_str("{\"type\":");

@@ -1,6 +1,7 @@
 //! Who may join which channel, and how it behaves: decided here from its name and its namespace, for all doors.
 //!
-//! A door checks only its own kind of proof (Pusher's auth string, a token); it may be stricter than [`access`], never laxer.
+//! A door checks only its own kind of proof (Pusher's auth string, a token); it may be stricter than [`access`], never
+//! laxer.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -11,8 +12,8 @@ use crate::channel::ChannelOptions;
 
 /// How Pusher's clients name the channel of one user.
 pub const SERVER_TO_USER: &str = "#server-to-user-";
-/// How channels begin that are the server's own: no door lets a control character through, so no client can name one. No
-/// listing shows them.
+/// How channels begin that are the server's own: no door lets a control character through, so no client can name one.
+/// No listing shows them.
 const INTERNAL: &str = "\u{1}";
 /// The channel that knows whether a user is online begins so.
 const ONLINE: &str = "\u{1}online:";
@@ -40,8 +41,8 @@ pub fn canonical(name: &str) -> Cow<'_, str> {
     }
 }
 
-/// The channel that knows whether a user of an app is online: their sessions are its members, and whoever watches them is in
-/// it as nobody.
+/// The channel that knows whether a user of an app is online: their sessions are its members, and whoever watches them
+/// is in it as nobody.
 pub fn online(user: &str) -> String {
     format!("{ONLINE}{user}")
 }
@@ -56,7 +57,8 @@ pub fn is_internal(name: &str) -> bool {
     name.starts_with(INTERNAL)
 }
 
-/// Whether the app encrypts what is published in the channel of this name, for its clients alone: the server cannot read it.
+/// Whether the app encrypts what is published in the channel of this name, for its clients alone: the server cannot
+/// read it.
 pub fn is_encrypted(name: &str) -> bool {
     name.starts_with("private-encrypted-")
 }
@@ -160,7 +162,8 @@ impl Namespaces {
         Self { rest: ByKind::new(rest), by_name, by_prefix, internal: Arc::new(internal) }
     }
 
-    /// The options of the channel of this canonical name. The longest match wins: a namespace's name counts with its `:`.
+    /// The options of the channel of this canonical name. The longest match wins: a namespace's name counts with its
+    /// `:`.
     pub fn options(&self, name: &str) -> &Arc<ChannelOptions> {
         if is_internal(name) {
             return &self.internal;

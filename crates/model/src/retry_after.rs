@@ -1,7 +1,8 @@
 //! `Retry-After`, as receivers really write it.
 //!
-//! RFC 9110 knows whole seconds and three forms of a date. Receivers also send fractions, units, other zones and ISO dates;
-//! a value that is not understood would make the next attempt come too early, so whatever has one meaning is read.
+//! RFC 9110 knows whole seconds and three forms of a date. Receivers also send fractions, units, other zones and ISO
+//! dates; a value that is not understood would make the next attempt come too early, so whatever has one meaning is
+//! read.
 
 use std::time::Duration;
 
@@ -31,8 +32,8 @@ const ZONES: [(&str, i64); 12] = [
     ("pst", 8),
 ];
 
-/// Reads `Retry-After`: seconds, perhaps with a fraction or a unit, or a date. A date that has passed gives zero; what is
-/// neither gives `None`. Stops at `u32::MAX` seconds; the caller caps it further.
+/// Reads `Retry-After`: seconds, perhaps with a fraction or a unit, or a date. A date that has passed gives zero; what
+/// is neither gives `None`. Stops at `u32::MAX` seconds; the caller caps it further.
 pub fn retry_after(header: &str, now_secs: i64) -> Option<Duration> {
     let text = header.trim().trim_matches('"').trim();
     if text.is_empty() || text.len() > MAX_LEN {

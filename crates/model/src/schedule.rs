@@ -38,8 +38,8 @@ pub fn parse_duration(text: &str) -> Result<Duration, DurationError> {
     number.checked_mul(factor).map(Duration::from_millis).ok_or_else(error)
 }
 
-/// Writes a time as [`parse_duration`] reads it, in the largest unit that keeps it exact; days from two days on, because
-/// people say 24h. Less than a millisecond is cut off.
+/// Writes a time as [`parse_duration`] reads it, in the largest unit that keeps it exact; days from two days on,
+/// because people say 24h. Less than a millisecond is cut off.
 pub fn format_duration(duration: Duration) -> String {
     let millis = duration.as_millis();
     if millis == 0 {
@@ -53,8 +53,8 @@ pub fn format_duration(duration: Duration) -> String {
     format!("{}{unit}", millis / u128::from(factor))
 }
 
-/// When attempts are made: the first entry is the time from the event to the first attempt, each other one the time from
-/// a failure to the next attempt. `["0s"]` means no retries.
+/// When attempts are made: the first entry is the time from the event to the first attempt, each other one the time
+/// from a failure to the next attempt. `["0s"]` means no retries.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Vec<String>", into = "Vec<String>")]
 pub struct Schedule(Vec<Duration>);
@@ -157,8 +157,8 @@ impl From<Schedule> for Vec<String> {
     }
 }
 
-/// `delay` made longer or shorter by up to a fifth, so that what failed together does not come back together. `random` is
-/// any random number; zero stays zero.
+/// `delay` made longer or shorter by up to a fifth, so that what failed together does not come back together. `random`
+/// is any random number; zero stays zero.
 pub fn jittered(delay: Duration, random: u32) -> Duration {
     let share = 0.8 + 0.4 * f64::from(random) / f64::from(u32::MAX);
     Duration::try_from_secs_f64(delay.as_secs_f64() * share).unwrap_or(delay)

@@ -4,8 +4,8 @@ use std::fmt;
 
 use subtle::ConstantTimeEq;
 
-/// A text that must not be shown: keys, secrets, passwords. `Debug` hides it and equality takes the same time wherever the
-/// difference is.
+/// A text that must not be shown: keys, secrets, passwords. `Debug` hides it and equality takes the same time wherever
+/// the difference is.
 #[derive(Clone, Default)]
 pub struct SecretString(String);
 

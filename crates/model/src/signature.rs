@@ -1,11 +1,11 @@
 //! Signatures of webhooks: Standard Webhooks 1.0, version `v1` (HMAC-SHA256).
 //!
 //! Courier signs each attempt with [`sign`]; `tidings listen` and receivers check with [`verify`]. What is signed is
-//! `{id}.{timestamp}.{body}`, so an id must not contain a `.`, or two messages could have one signature. Ids are made by
-//! Tidings and have none.
+//! `{id}.{timestamp}.{body}`, so an id must not contain a `.`, or two messages could have one signature. Ids are made
+//! by Tidings and have none.
 //!
-//! A [`Secret`] is never shown by `Debug`, is wiped when dropped, and has the key schedule of its MAC ready, so that signing
-//! costs the hashing of the body and nothing else.
+//! A [`Secret`] is never shown by `Debug`, is wiped when dropped, and has the key schedule of its MAC ready, so that
+//! signing costs the hashing of the body and nothing else.
 
 use std::fmt;
 
@@ -55,17 +55,20 @@ pub struct Secret {
 pub enum SecretError {
     /// A key for signatures of another kind.
     #[error(
-        "secret: this is a key for asymmetric signatures; write whsec_ and the base64 of {MIN_SECRET_LEN} to {MAX_SECRET_LEN} random bytes"
+        "secret: this is a key for asymmetric signatures; write whsec_ and the base64 of {MIN_SECRET_LEN} to \
+        {MAX_SECRET_LEN} random bytes"
     )]
     Asymmetric,
     /// Not base64.
     #[error(
-        "secret: what follows whsec_ is not base64; write whsec_ and the base64 of {MIN_SECRET_LEN} to {MAX_SECRET_LEN} random bytes, or leave it out to have one made"
+        "secret: what follows whsec_ is not base64; write whsec_ and the base64 of {MIN_SECRET_LEN} to \
+        {MAX_SECRET_LEN} random bytes, or leave it out to have one made"
     )]
     NotBase64,
     /// Too short or too long.
     #[error(
-        "secret: it decodes to {len} bytes; use {MIN_SECRET_LEN} to {MAX_SECRET_LEN} random bytes, or leave it out to have one made"
+        "secret: it decodes to {len} bytes; use {MIN_SECRET_LEN} to {MAX_SECRET_LEN} random bytes, or leave it out to \
+        have one made"
     )]
     Length {
         /// How many bytes it has.
@@ -148,8 +151,8 @@ impl PartialEq for Secret {
 
 impl Eq for Secret {}
 
-/// The value of `webhook-signature`: one `v1,…` per key, with spaces between. `timestamp` is that of the attempt, in Unix
-/// seconds; `id` must not contain a `.`.
+/// The value of `webhook-signature`: one `v1,…` per key, with spaces between. `timestamp` is that of the attempt, in
+/// Unix seconds; `id` must not contain a `.`.
 pub fn sign(id: &str, timestamp: i64, body: &[u8], keys: &[&Secret]) -> String {
     let timestamp = timestamp.to_string();
     let mut value = String::with_capacity(keys.len() * 48);
@@ -196,13 +199,15 @@ pub enum VerifyError {
     NoSignature,
     /// No signature is ours.
     #[error(
-        "{SIGNATURE_HEADER}: no signature matches; check the secret, and verify the body's bytes as received, before parsing them"
+        "{SIGNATURE_HEADER}: no signature matches; check the secret, and verify the body's bytes as received, before \
+        parsing them"
     )]
     NoMatch,
 }
 
 /// Checks that one of the signatures was made with one of the keys, and that the message is not older or newer than
-/// `tolerance_secs` ([`TOLERANCE_SECS`]). Signatures are compared in constant time; those of other versions are passed over.
+/// `tolerance_secs` ([`TOLERANCE_SECS`]). Signatures are compared in constant time; those of other versions are passed
+/// over.
 ///
 /// # Errors
 /// [`VerifyError`] says what is wrong. Treat the message as not received.
@@ -258,8 +263,9 @@ impl KeyRing {
         std::iter::once(&self.current).chain(valid).collect()
     }
 
-    /// Makes `new` the current secret. The one before signs along for `grace_ms`; earlier ones keep their time, and of all
-    /// of them the newest [`MAX_PREVIOUS`] are kept. A grace of 0 is for a secret that leaked: from now on only `new` signs.
+    /// Makes `new` the current secret. The one before signs along for `grace_ms`; earlier ones keep their time, and of
+    /// all of them the newest [`MAX_PREVIOUS`] are kept. A grace of 0 is for a secret that leaked: from now on only
+    /// `new` signs.
     pub fn rotate(&mut self, new: Secret, now_ms: Millis, grace_ms: Millis) {
         let before = std::mem::replace(&mut self.current, new);
         if grace_ms <= 0 {

@@ -1,8 +1,8 @@
 //! The query of a request to Pusher's HTTP API: read within bounds, and put into the form that is signed, once.
 //!
-//! Anybody can send one, and only the form that is made of all of it shows who did. So what is done here takes a number of
-//! steps that grows with the bytes that came and with nothing else: there are at most [`MAX_PARAMS`] parameters, they are
-//! sorted once, and lists are joined by looking at neighbours.
+//! Anybody can send one, and only the form that is made of all of it shows who did. So what is done here takes a number
+//! of steps that grows with the bytes that came and with nothing else: there are at most [`MAX_PARAMS`] parameters,
+//! they are sorted once, and lists are joined by looking at neighbours.
 
 use std::borrow::Cow;
 

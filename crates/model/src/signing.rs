@@ -1,5 +1,5 @@
-//! Signatures as Pusher Channels makes them: HMAC-SHA256 in hexadecimal, of requests to the HTTP API, of joins to channels, of
-//! sign-ins of users, and of the body of app webhooks.
+//! Signatures as Pusher Channels makes them: HMAC-SHA256 in hexadecimal, of requests to the HTTP API, of joins to
+//! channels, of sign-ins of users, and of the body of app webhooks.
 //!
 //! What is signed is text that both sides put together, so each of these texts has one function here (source: Pusher's
 //! "Generating authentication signatures" and "HTTP API reference"). The signature of a join covers the channel data
@@ -34,9 +34,9 @@ pub fn user_string(socket_id: &str, user_data: &str) -> String {
     format!("{socket_id}::user::{user_data}")
 }
 
-/// What is signed of a request to the HTTP API: method, path as it was sent, and the parameters of the query, percent-decoded,
-/// in any order. Names are lower-cased and sorted; values stay as they are; `auth_signature` is left out. How a request that
-/// came is judged is in [`crate::signed_query`].
+/// What is signed of a request to the HTTP API: method, path as it was sent, and the parameters of the query,
+/// percent-decoded, in any order. Names are lower-cased and sorted; values stay as they are; `auth_signature` is left
+/// out. How a request that came is judged is in [`crate::signed_query`].
 pub fn request_string_to_sign<K: AsRef<str>, V: AsRef<str>>(method: &str, path: &str, params: &[(K, V)]) -> String {
     request_text(method, path, &canonical(params))
 }
@@ -192,7 +192,8 @@ mod tests {
         ];
         assert_eq!(
             request_string_to_sign("POST", "/apps/3/events", &params),
-            "POST\n/apps/3/events\nauth_key=278d425bdf160c739803&auth_timestamp=1353088179&auth_version=1.0&body_md5=ec365a775a4cd0599faeb73354201b6f"
+            "POST\n/apps/3/events\nauth_key=278d425bdf160c739803&auth_timestamp=1353088179&auth_version=1.0&\
+             body_md5=ec365a775a4cd0599faeb73354201b6f"
         );
     }
 
@@ -219,7 +220,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_signature_is_of_one_text_and_one_secret(text in any::<Vec<u8>>(), other in any::<Vec<u8>>(), key in "\\PC{1,90}") {
+        fn a_signature_is_of_one_text_and_one_secret(
+            text in any::<Vec<u8>>(), other in any::<Vec<u8>>(), key in "\\PC{1,90}",
+        ) {
             let key = SecretString::from(key);
             let signature = sign_hex(&key, &text);
             prop_assert!(verify_hex(&key, &text, &signature));

@@ -1,7 +1,7 @@
 //! Transitions: what becomes of a channel as its sessions come and go.
 //!
-//! The broker decides them, in the channel's order; the bus makes an event of each that somebody wants. Every node makes the
-//! same event of the same transition ([`Transition::event_id`]), so whoever says it twice says it once.
+//! The broker decides them, in the channel's order; the bus makes an event of each that somebody wants. Every node
+//! makes the same event of the same transition ([`Transition::event_id`]), so whoever says it twice says it once.
 
 use sha2::{Digest, Sha256};
 

@@ -1,5 +1,5 @@
-//! The behaviour of durian, the ancestor of our hooks, as far as the model decides it: its README's example, its matchers
-//! where we keep them, where we changed them, and its faults that must not come back.
+//! The behaviour of durian, the ancestor of our hooks, as far as the model decides it: its README's example, its
+//! matchers where we keep them, where we changed them, and its faults that must not come back.
 #![expect(clippy::unwrap_used, reason = "a helper of tests fails as a test does")]
 
 use std::time::Duration;
@@ -94,7 +94,8 @@ fn matchers_on_what_is_missing_or_no_text() {
     assert!(!matches(json!({"f": 1}), json!({"f": true})), "Python's 1 == True is not JSON's");
 }
 
-/// Its deepmatch: a subset, in depth; a nested match needs an object to look into, where durian raised over anything else.
+/// Its deepmatch: a subset, in depth; a nested match needs an object to look into, where durian raised over anything
+/// else.
 #[test]
 fn nested_matches() {
     let filter = json!({"name": "Joe", "address": {"city": {"starts_with": "N"}, "geo": {"lat": 1}}});

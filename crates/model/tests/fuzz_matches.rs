@@ -52,7 +52,8 @@ fn matches_and_documents() {
     ];
     fuzz(matcher::run, 60_000, &words.map(str::as_bytes));
     // Right ones, broken in one place each.
-    let right = "{\"a\":{\"any\":[{\"in\":[1,\"x\"]},{\"like\":\"^x\"},{\"not\":{\"gte\":2}}]},\"$op\":\"update\"}\n{\"a\":[1,{\"b\":\"x\\n\"}]}";
+    let right = "{\"a\":{\"any\":[{\"in\":[1,\"x\"]},{\"like\":\"^x\"},{\"not\":{\"gte\":2}}]},\"$op\":\"update\"}\n\
+        {\"a\":[1,{\"b\":\"x\\n\"}]}";
     for at in 0..right.len() {
         for byte in [b'"', b'\\', b'{', b'}', b'[', b']', b',', b'0', b'$', b'.', b'\n', b' '] {
             let mut input = right.as_bytes().to_vec();

@@ -651,6 +651,7 @@ proptest! {
         let wrapped = json!({ "top": filter });
         let document = format!(r#"{{"top":{text}}}"#);
         let compiled = Match::compile(&wrapped).unwrap();
-        prop_assert_eq!(compiled.matches(&Document::new(None, &document)), model(&filter, Some(&data)), "{} on {}", wrapped, text);
+        prop_assert_eq!(compiled.matches(&Document::new(None, &document)), model(&filter, Some(&data)), "{} on {}",
+            wrapped, text);
     }
 }

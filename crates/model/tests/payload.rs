@@ -170,7 +170,9 @@ proptest! {
     }
 
     #[test]
-    fn bodies_parse_and_hold_the_data_verbatim(kind in "\\PC{0,9}", op in proptest::option::of("[\\x00-\\x7f]{0,5}"), data in value()) {
+    fn bodies_parse_and_hold_the_data_verbatim(
+        kind in "\\PC{0,9}", op in proptest::option::of("[\\x00-\\x7f]{0,5}"), data in value(),
+    ) {
         let text = data.to_string();
         let body = render_body(&kind, "2026-01-01T00:00:00Z", op.as_deref(), &Data::json(text.clone()));
         let read: Value = serde_json::from_slice(&body).unwrap();
@@ -181,7 +183,9 @@ proptest! {
     }
 
     #[test]
-    fn other_bytes_come_back_whole(bytes in proptest::collection::vec(any::<u8>(), 0..50), kind in "(text|image)/[a-z]{1,5}") {
+    fn other_bytes_come_back_whole(
+        bytes in proptest::collection::vec(any::<u8>(), 0..50), kind in "(text|image)/[a-z]{1,5}",
+    ) {
         let body = render_body("a", "t", None, &Data { bytes: bytes.clone().into(), content_type: Some(kind.clone()) });
         let read: Value = serde_json::from_slice(&body).unwrap();
         prop_assert_eq!(read["content_type"].as_str(), Some(kind.as_str()));

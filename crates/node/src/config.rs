@@ -61,7 +61,8 @@ impl BrokerConfig {
     }
 }
 
-/// What a node is made of. [`Config::in_folder`] has a default for everything; the methods change what is to be different.
+/// What a node is made of. [`Config::in_folder`] has a default for everything; the methods change what is to be
+/// different.
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct Config {
@@ -81,8 +82,8 @@ pub struct Config {
 }
 
 impl Config {
-    /// A node that keeps everything in this folder, which exists, and has no neighbours and no apps: SQLite, synced at each
-    /// commit, and the broker in memory.
+    /// A node that keeps everything in this folder, which exists, and has no neighbours and no apps: SQLite, synced at
+    /// each commit, and the broker in memory.
     pub fn in_folder(folder: &Path) -> Self {
         Self {
             store: StoreConfig::Sqlite { path: folder.join("tidings.db"), sync: Sync::Full },
@@ -131,8 +132,8 @@ impl Config {
         Self { live, ..self }
     }
 
-    /// For how long a channel or member is waited for that was there when a node started, stopped or died, before it counts
-    /// as gone.
+    /// For how long a channel or member is waited for that was there when a node started, stopped or died, before it
+    /// counts as gone.
     #[must_use]
     pub fn rejoin_within(self, rejoin_within: Duration) -> Self {
         Self { rejoin_within, ..self }

@@ -62,8 +62,8 @@ impl Counts {
         Self { store, clock, last, looking, deliveries, fanouts, undelivered, bytes }
     }
 
-    /// How the store stands. Those who ask at the same time wait for one look, which goes on when they do not wait for its end;
-    /// when it takes longer than a second, the answer of a little while ago has to do.
+    /// How the store stands. Those who ask at the same time wait for one look, which goes on when they do not wait for
+    /// its end; when it takes longer than a second, the answer of a little while ago has to do.
     pub(crate) async fn get(self: &Arc<Self>) -> Counted {
         if let Some(counted) = self.known(FRESH) {
             return counted;

@@ -51,8 +51,9 @@ pub enum NodeError {
 pub enum IncompatibleNode {
     /// This node's channels are its own.
     #[error(
-        "another node uses this database: the one whose file tidings-data/node says {name}. With broker.url = \"memory://\" the sessions of \
-         one would not hear what the other is told; set broker.url to the same redis://… for all nodes, or stop the other one"
+        "another node uses this database: the one whose file tidings-data/node says {name}. With broker.url = \
+        \"memory://\" the sessions of one would not hear what the other is told; set broker.url to the same redis://… \
+        for all nodes, or stop the other one"
     )]
     Here {
         /// The other node.
@@ -60,8 +61,9 @@ pub enum IncompatibleNode {
     },
     /// The other node's channels are its own.
     #[error(
-        "another node uses this database and has broker.url = \"memory://\": the one whose file tidings-data/node says {name}. Its sessions \
-         would not hear what this one is told; set broker.url to the same redis://… for all nodes, or stop the other one"
+        "another node uses this database and has broker.url = \"memory://\": the one whose file tidings-data/node says \
+        {name}. Its sessions would not hear what this one is told; set broker.url to the same redis://… for all nodes, \
+        or stop the other one"
     )]
     There {
         /// The other node.

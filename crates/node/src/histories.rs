@@ -1,11 +1,13 @@
-//! Histories over a restart: an orderly stop writes what the broker keeps into a file, and the next start takes it from there.
+//! Histories over a restart: an orderly stop writes what the broker keeps into a file, and the next start takes it from
+//! there.
 //!
-//! The file is of use once. It names the incarnation of the store that wrote it, so that only the very next start takes it: a
-//! copy, or one that was left behind by a node which then crashed or ran without it, would have positions mean something that
-//! was never said. It is removed, and that is on the disk, before anything is said.
+//! The file is of use once. It names the incarnation of the store that wrote it, so that only the very next start takes
+//! it: a copy, or one that was left behind by a node which then crashed or ran without it, would have positions mean
+//! something that was never said. It is removed, and that is on the disk, before anything is said.
 //!
-//! A line says what it is; then come records, each its length (four bytes, the highest first) and its bytes, sealed with the
-//! main key for this file and this place in it. The first says when it was written, the last, which is empty, that it is whole.
+//! A line says what it is; then come records, each its length (four bytes, the highest first) and its bytes, sealed
+//! with the main key for this file and this place in it. The first says when it was written, the last, which is empty,
+//! that it is whole.
 
 use std::fs::{File, OpenOptions, Permissions};
 use std::io::{self, BufWriter, Read as _, Write as _};
@@ -134,8 +136,8 @@ fn write_beside(
     Ok(out.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()?)
 }
 
-/// Takes what the stop before this start has written, if it was the last one, and has the broker go on with it. How many
-/// channels it was.
+/// Takes what the stop before this start has written, if it was the last one, and has the broker go on with it. How
+/// many channels it was.
 ///
 /// # Errors
 /// When there is a file that could not be read or removed: then nothing was taken.

@@ -16,8 +16,8 @@ const BEAT: Duration = Duration::from_secs(3);
 /// How often a node that finds another in its way looks whether that one still lives.
 const LOOK: Duration = Duration::from_millis(250);
 
-/// Comes on the list. A node that is in the way may just have died: it is waited for until it shows that it lives, or is
-/// taken for gone.
+/// Comes on the list. A node that is in the way may just have died: it is waited for until it shows that it lives, or
+/// is taken for gone.
 pub(crate) async fn enter(store: &dyn Store, broker: &'static str) -> Result<(), NodeError> {
     let waited = Stopwatch::start();
     let mut first: Option<Node> = None;
@@ -46,7 +46,8 @@ pub(crate) async fn stay(store: Arc<dyn Store>, broker: &'static str) {
         fault::point("node-membership");
         let said = match store.register_node(broker).await {
             Ok(NodeRegistration::Registered) => None,
-            // It came while this node could not say that it is there. Sessions are not ended for that, but it is no way to go on.
+            // It came while this node could not say that it is there. Sessions are not ended for that, but it is no way
+            // to go on.
             Ok(NodeRegistration::Incompatible(other)) => Some(IncompatibleNode::new(broker, other).to_string()),
             Err(StoreError::Closed) => return,
             Err(error) => Some(error.to_string()),

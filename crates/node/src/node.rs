@@ -30,8 +30,8 @@ use crate::retention::Retainer;
 use crate::webhooks::{NamedFormat, WebhookParts, Webhooks};
 use crate::{membership, upkeep};
 
-/// How long clients that nobody takes over may take to hear the last word. They come back a second after it, and the next
-/// start should be there by then. A broker elsewhere is given longer, to hear who has gone.
+/// How long clients that nobody takes over may take to hear the last word. They come back a second after it, and the
+/// next start should be there by then. A broker elsewhere is given longer, to hear who has gone.
 const LAST_WORD: Duration = Duration::from_millis(250);
 const LAST_WORD_SHARED: Duration = Duration::from_secs(1);
 /// How long the store may take to say whether there are other nodes, when this one stops.
@@ -39,9 +39,9 @@ const LAST_LOOK: Duration = Duration::from_secs(1);
 
 /// Everything that runs below doors.
 ///
-/// Dropping it ends all of its threads and tasks and closes its files and sockets, a moment later and without waiting for
-/// anything; [`Node::stop`] is the orderly way. What others still hold of it then, its bus or its live half, answers that it is
-/// closing.
+/// Dropping it ends all of its threads and tasks and closes its files and sockets, a moment later and without waiting
+/// for anything; [`Node::stop`] is the orderly way. What others still hold of it then, its bus or its live half,
+/// answers that it is closing.
 pub struct Node {
     supervisor: Supervisor,
     runtime: Handle,
@@ -58,8 +58,9 @@ pub struct Node {
 }
 
 impl Node {
-    /// Starts everything, in order, and begins to deliver what is owed. `formats` are the doors' webhooks. A broker that other
-    /// nodes share is waited for, for a few seconds: what cannot reach it then begins as what has lost it goes on.
+    /// Starts everything, in order, and begins to deliver what is owed. `formats` are the doors' webhooks. A broker
+    /// that other nodes share is waited for, for a few seconds: what cannot reach it then begins as what has lost it
+    /// goes on.
     ///
     /// Call it in a Tokio runtime.
     ///
@@ -111,8 +112,8 @@ impl Node {
         metrics
     }
 
-    /// Waits until something has ended that the node cannot do without. It takes no more events from then on, and is to be
-    /// stopped and started again.
+    /// Waits until something has ended that the node cannot do without. It takes no more events from then on, and is to
+    /// be stopped and started again.
     pub fn failed(&self) -> impl Future<Output = Failure> + Send + use<> {
         let supervisor = self.supervisor.clone();
         async move { supervisor.failed().await }
@@ -142,9 +143,10 @@ impl Node {
         }
     }
 
-    /// Sends live sessions to the nodes that take over, from where they are expected back: each is told in its protocol's
-    /// way, spread over most of `grace`. Where none does, they stay until all else has ended ([`Node::stop`]), so that the
-    /// next start comes as soon as possible after their clients are told; only those that are requests under way end now.
+    /// Sends live sessions to the nodes that take over, from where they are expected back: each is told in its
+    /// protocol's way, spread over most of `grace`. Where none does, they stay until all else has ended
+    /// ([`Node::stop`]), so that the next start comes as soon as possible after their clients are told; only those that
+    /// are requests under way end now.
     pub async fn stop_live(&self, grace: Duration) {
         self.supervisor.stop();
         self.bus.transitions().leave();
@@ -155,8 +157,8 @@ impl Node {
         }
     }
 
-    /// Stops: lets attempts under way end for at most `grace`, writes their results, sends away the live sessions that are
-    /// still there, closes the store.
+    /// Stops: lets attempts under way end for at most `grace`, writes their results, sends away the live sessions that
+    /// are still there, closes the store.
     pub async fn stop(&self, grace: Duration) {
         self.supervisor.stop();
         self.bus.transitions().leave();
@@ -313,7 +315,8 @@ async fn assemble(
     })
 }
 
-/// Has a broker that keeps its histories over a restart go on with those of the last stop; another one leaves nothing of them.
+/// Has a broker that keeps its histories over a restart go on with those of the last stop; another one leaves nothing
+/// of them.
 async fn histories(
     broker: Option<Arc<MemoryBroker>>,
     file: PathBuf,

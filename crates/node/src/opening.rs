@@ -17,8 +17,8 @@ use tidings_supervisor::Supervisor;
 use crate::config::{BrokerConfig, StoreConfig};
 use crate::error::NodeError;
 
-/// How long a start waits for the broker. Without it joins are refused, and not every client asks again; a node that never
-/// starts would help nobody either.
+/// How long a start waits for the broker. Without it joins are refused, and not every client asks again; a node that
+/// never starts would help nobody either.
 const MEETING: Duration = Duration::from_secs(5);
 /// How often is looked whether the broker is there.
 const LOOK: Duration = Duration::from_millis(10);
@@ -114,8 +114,8 @@ pub(crate) async fn meet(broker: &dyn Broker) {
     if met.await.is_err() {
         tracing::warn!(
             broker = broker.name(),
-            "the broker cannot be reached; starting without it: joins are refused until it is there, and what is said reaches \
-             this node's sessions only"
+            "the broker cannot be reached; starting without it: joins are refused until it is there, and what is said \
+            reaches this node's sessions only"
         );
     }
 }

@@ -1,5 +1,5 @@
-//! Forgetting what is old, and the oldest where there is too much: events with what came of them, idempotency keys, and the marks
-//! of what was deleted. The space goes back to the file system.
+//! Forgetting what is old, and the oldest where there is too much: events with what came of them, idempotency keys, and
+//! the marks of what was deleted. The space goes back to the file system.
 
 use std::sync::Arc;
 use std::time::Duration;

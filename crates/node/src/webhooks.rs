@@ -44,8 +44,8 @@ pub trait WebhookFormat: Send + Sync {
         1
     }
 
-    /// Writes and signs a request for an attempt at `wall` time. `headers` has the listener's own; the format's go over them.
-    /// `None`: the listener is gone.
+    /// Writes and signs a request for an attempt at `wall` time. `headers` has the listener's own; the format's go over
+    /// them. `None`: the listener is gone.
     ///
     /// # Errors
     /// What had to be read could not be; the deliveries are put back.

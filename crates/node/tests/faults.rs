@@ -1,4 +1,5 @@
-//! A publish that panics, and a node that has failed. Fault points belong to the whole process, so this is one of its own.
+//! A publish that panics, and a node that has failed. Fault points belong to the whole process, so this is one of its
+//! own.
 
 #![expect(clippy::unwrap_used, reason = "a helper of tests fails as a test does")]
 

@@ -69,7 +69,10 @@ impl Credentials {
             file => config::load(Path::new(file), env),
         };
         let Loaded { settings, .. } = loaded.map_err(|problems| {
-            anyhow::anyhow!("the server's keys are in its config, which cannot be read here:\n{problems}\ngive the key with --key or TIDINGS_API_KEY")
+            anyhow::anyhow!(
+                "the server's keys are in its config, which cannot be read here:\n{problems}\n\
+                give the key with --key or TIDINGS_API_KEY"
+            )
         })?;
         if let Some(app) = settings.apps.iter().find(|app| app.default).or(settings.apps.first()) {
             kept.app_id = app.id.to_string();
@@ -106,7 +109,8 @@ impl Credentials {
     pub(crate) fn save(&self, path: &Path) -> anyhow::Result<()> {
         let table = toml::to_string(self).context("cannot write the credentials as TOML")?;
         let text = format!(
-            "# Written by `tidings serve`. Keep it and back it up: the app's keys are nowhere else. Everything here is secret.\n{table}"
+            "# Written by `tidings serve`. Keep it and back it up: the app's keys are nowhere else. Everything here is \
+            secret.\n{table}"
         );
         files::replace_private(path, text.as_bytes()).with_context(|| {
             format!("cannot write {}; it needs a disk with room that this user may write", path.display())
@@ -138,7 +142,8 @@ mod tests {
         std::fs::write(&secret, "api-key-from-a-file-0000\n").unwrap();
         let config = dir.path().join("tidings.toml");
         let text = format!(
-            "[admin]\noperator_key = \"operator-key-of-the-config\"\n[[apps]]\nid = \"7\"\nkey = \"k7\"\nsecret = \"secret-of-app-seven-000\"\napi_keys = [{{ file = {secret:?} }}]\n"
+            "[admin]\noperator_key = \"operator-key-of-the-config\"\n[[apps]]\nid = \"7\"\nkey = \"k7\"\n\
+            secret = \"secret-of-app-seven-000\"\napi_keys = [{{ file = {secret:?} }}]\n"
         );
         std::fs::write(&config, text).unwrap();
         let none: &[(&str, &str)] = &[];

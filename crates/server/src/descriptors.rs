@@ -7,8 +7,8 @@ const OWN: usize = 256;
 /// Connections that sessions leave to requests, where there are enough.
 const REQUESTS: usize = 1_024;
 
-/// Raises the limit as far as it goes, and gives it: every connection takes a descriptor, and the usual soft limit of 1,024
-/// is a relic of `select`. A system that refuses leaves us with what we had, which is worth a line and no more.
+/// Raises the limit as far as it goes, and gives it: every connection takes a descriptor, and the usual soft limit of
+/// 1,024 is a relic of `select`. A system that refuses leaves us with what we had, which is worth a line and no more.
 pub(crate) fn raise_limit() -> usize {
     let mut limit = getrlimit(Resource::Nofile);
     let before = limit.current;
@@ -33,8 +33,9 @@ pub(crate) struct Shares {
 }
 
 impl Shares {
-    /// Fits as many connections and attempts as are wanted under the `limit`, beside what is our own and `aside` for connections
-    /// without a place. Where the limit is too low, attempts go first, down to what half of the limit for connections leaves.
+    /// Fits as many connections and attempts as are wanted under the `limit`, beside what is our own and `aside` for
+    /// connections without a place. Where the limit is too low, attempts go first, down to what half of the limit for
+    /// connections leaves.
     pub(crate) fn of(limit: usize, wanted: Self, aside: usize) -> Self {
         let own = OWN.min(limit / 8).saturating_add(aside.min(limit / 8));
         let room = limit - own;
@@ -48,7 +49,8 @@ impl Shares {
                 max_in_flight = wanted.attempts,
                 attempts = shares.attempts,
                 open_files = limit,
-                "the limit on open files leaves room for less than max_connections and courier.max_in_flight say; raise it with `ulimit -Hn` or systemd's LimitNOFILE"
+                "the limit on open files leaves room for less than max_connections and courier.max_in_flight say; \
+                raise it with `ulimit -Hn` or systemd's LimitNOFILE"
             );
         }
         shares

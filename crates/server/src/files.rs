@@ -49,8 +49,8 @@ fn sync_folder_of(path: &Path) -> io::Result<()> {
     File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
 }
 
-/// What to say of a file with secrets that every user of the machine may read or change; `None` where only its owner and its
-/// group may, and where there is none. Files that a platform mounts are often like this, so it is no error.
+/// What to say of a file with secrets that every user of the machine may read or change; `None` where only its owner
+/// and its group may, and where there is none. Files that a platform mounts are often like this, so it is no error.
 pub(crate) fn exposed(path: &Path) -> Option<String> {
     let mode = fs::metadata(path).ok()?.permissions().mode() & 0o777;
     let verb = match mode & 0o006 {

@@ -10,8 +10,8 @@ use crate::credentials::Credentials;
 use crate::keys::random_key;
 use crate::settings::Settings;
 
-/// Completes the settings with what was made before, and makes what is lacking: an app where the config has none, and, for a
-/// server without a config, the operator key and the admin password.
+/// Completes the settings with what was made before, and makes what is lacking: an app where the config has none, and,
+/// for a server without a config, the operator key and the admin password.
 ///
 /// What was made stays as it is, also while a config has its own.
 pub(crate) fn complete(settings: &mut Settings, made: Credentials, configured: bool) -> anyhow::Result<Credentials> {
@@ -49,8 +49,8 @@ pub(crate) fn warn_of_unserved_app(settings: &Settings, made: &Credentials) {
     if made.has_app() && settings.apps.iter().all(|app| app.id.as_str() != made.app_id) {
         tracing::warn!(
             app = made.app_id,
-            "the app of the first start is not in the config, so its clients are refused; `tidings init` in an empty folder beside \
-             its credentials writes it as [[apps]]"
+            "the app of the first start is not in the config, so its clients are refused; `tidings init` in an empty \
+            folder beside its credentials writes it as [[apps]]"
         );
     }
 }
@@ -118,7 +118,8 @@ mod tests {
         assert!(stored.operator_key.unwrap().matches(&made.operator_key));
         assert!(stored.apps[0].api_keys[0].matches(&made.api_key));
         // One with everything of its own.
-        let text = "[admin]\noperator_key = \"the-key-of-the-operator\"\n[[apps]]\nid = \"a\"\nkey = \"ka\"\nsecret = \"secret-of-app-a-00000000\"\n";
+        let text = "[admin]\noperator_key = \"the-key-of-the-operator\"\n[[apps]]\nid = \"a\"\nkey = \"ka\"\n\
+            secret = \"secret-of-app-a-00000000\"\n";
         let mut own = settings(text);
         assert_eq!(complete(&mut own, made.clone(), true).unwrap(), made);
         assert!(own.operator_key.unwrap().matches("the-key-of-the-operator"));

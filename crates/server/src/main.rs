@@ -33,10 +33,10 @@ use tokio::runtime::{Builder, Runtime};
 use cli::{Cli, Command, Failure, Outcome};
 use config::environment::ProcessEnvironment;
 
-/// Deliveries and publishes are many small allocations from many threads, which the system's allocator serves at a price:
-/// a quarter of the CPU time of a delivery was measured to go away with this one. It asks the system for huge pages, which
-/// take 14 MiB more from the start on; without them (`no_thp`) a delivery cost a sixth more. In the binary only; a library
-/// must leave the choice to its host.
+/// Deliveries and publishes are many small allocations from many threads, which the system's allocator serves at a
+/// price: a quarter of the CPU time of a delivery was measured to go away with this one. It asks the system for huge
+/// pages, which take 14 MiB more from the start on; without them (`no_thp`) a delivery cost a sixth more. In the binary
+/// only; a library must leave the choice to its host.
 #[cfg(feature = "mimalloc")]
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;

@@ -1,7 +1,7 @@
 //! The only place that writes to the terminal.
 //!
-//! What was asked for goes to stdout, everything else to stderr. A reader that has gone away (`tidings event list | head`)
-//! is no failure: the text has no one left to reach.
+//! What was asked for goes to stdout, everything else to stderr. A reader that has gone away
+//! (`tidings event list | head`) is no failure: the text has no one left to reach.
 
 use std::io::{ErrorKind, Write};
 

@@ -59,9 +59,9 @@ pub(crate) async fn run(args: ServeArgs, env: &dyn Strings) -> anyhow::Result<()
     let made = Credentials::load(&kept_at)?.unwrap_or_default().made();
     if settings.apps.is_empty() && !made.has_app() && assemble::holds_data(&settings.store).await? {
         bail!(
-            "the store holds data already, but the keys of its app are missing: {} has none, and the config has no [[apps]]. \
-             Put the file or the config back from the backup (or copy it from another node). If the keys are lost, `tidings init` writes a \
-             config with new ones",
+            "the store holds data already, but the keys of its app are missing: {} has none, and the config has no \
+            [[apps]]. Put the file or the config back from the backup (or copy it from another node). If the keys are \
+            lost, `tidings init` writes a config with new ones",
             kept_at.display()
         );
     }
@@ -200,7 +200,8 @@ fn settings(args: &ServeArgs, config: Option<&Path>, env: &dyn Strings) -> anyho
     Ok(settings)
 }
 
-/// The folder that holds the database holds the lock and the credentials too. With a database elsewhere it is the usual one.
+/// The folder that holds the database holds the lock and the credentials too. With a database elsewhere it is the usual
+/// one.
 fn data_folder(settings: &Settings) -> &Path {
     match &settings.store {
         StoreSettings::Postgres { .. } => Path::new(DATA_FOLDER),

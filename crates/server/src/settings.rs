@@ -1,4 +1,5 @@
-//! What a config means: typed, checked, complete. The config file's sections make it, `assemble.rs` hands it to the engine.
+//! What a config means: typed, checked, complete. The config file's sections make it, `assemble.rs` hands it to the
+//! engine.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;

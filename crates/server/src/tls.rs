@@ -109,8 +109,8 @@ impl Tls {
         TlsAcceptor::from(self.current.load_full())
     }
 
-    /// Looks at the files `every` so often, reads them whenever it is `asked` to, and takes up what is new. What cannot be
-    /// served is told in the log, and what was there stays. Ends never.
+    /// Looks at the files `every` so often, reads them whenever it is `asked` to, and takes up what is new. What cannot
+    /// be served is told in the log, and what was there stays. Ends never.
     pub(crate) async fn follow(self, every: Duration, asked: Arc<Notify>) {
         let mut seen = self.first;
         loop {
@@ -132,7 +132,8 @@ impl Tls {
         match tokio::task::spawn_blocking(move || load(&files)).await {
             Ok(Ok(new)) => {
                 self.current.store(new);
-                tracing::info!(cert = %self.files.cert.display(), "new connections get the certificate that was read just now");
+                tracing::info!(cert = %self.files.cert.display(), "new connections get the certificate that was read \
+                    just now");
             }
             // Of two files that are replaced one after the other, the first comes without the second.
             Ok(Err(error)) => tracing::error!(%error, "the certificate is not replaced; the one in use stays"),

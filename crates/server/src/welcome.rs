@@ -54,11 +54,13 @@ pub(crate) fn text(welcome: &Welcome<'_>) -> String {
   credentials  {kept}
 
 See an event arrive: paste this into another terminal
-  cd {folder} && {program} publish --event hello --data '{{\"to\":\"world\"}}' --idempotency-key first-hello{named} && {program} event list{named}
+  cd {folder} && {program} publish --event hello --data '{{\"to\":\"world\"}}' --idempotency-key first-hello{named} && \
+  {program} event list{named}
 Live: run this, and beside it the same with `publish news --event hello --data '{{\"to\":\"world\"}}'`
   cd {folder} && {program} subscribe news{named}
 Webhooks to this machine: {restart}run `tidings listen 9000`, and beside it
-  cd {folder} && {program} hook create hello{named} && {program} listener create --url http://127.0.0.1:9000 --hook hello{named}",
+  cd {folder} && {program} hook create hello{named} && {program} listener create --url http://127.0.0.1:9000 --hook \
+  hello{named}",
         version = env!("CARGO_PKG_VERSION"),
         data = data.display(),
         kept = kept.display(),
@@ -88,7 +90,8 @@ mod tests {
         let line = text.lines().find(|line| line.contains("publish")).unwrap().trim();
         assert_eq!(
             line,
-            "cd '/srv/it'\\''s here' && '/opt/my tools/tidings' publish --event hello --data '{\"to\":\"world\"}' --idempotency-key first-hello && '/opt/my tools/tidings' event list"
+            "cd '/srv/it'\\''s here' && '/opt/my tools/tidings' publish --event hello --data '{\"to\":\"world\"}' \
+            --idempotency-key first-hello && '/opt/my tools/tidings' event list"
         );
         assert!(text.lines().next().unwrap().ends_with("listening on http://127.0.0.1:8000"));
     }

@@ -94,7 +94,8 @@ async fn lists_are_columns() {
     let exit = cli(&server, &["listener", "ls", "--hook", "a b", "--limit", "2"]).run().await.expect_code(0);
     assert_eq!(
         exit.stdout,
-        "ID      STATE            HOOKS   URL\nlst_1   enabled          a, b.*  http://r/in\nlst_22  disabled (gone)  c       http://s\n"
+        "ID      STATE            HOOKS   URL\nlst_1   enabled          a, b.*  http://r/in\n\
+        lst_22  disabled (gone)  c       http://s\n"
     );
     assert_eq!(exit.stderr, "there are more: --cursor c2\n");
     assert_eq!(server.received()[0].query, "hook=a+b&limit=2");
@@ -180,7 +181,8 @@ async fn what_cannot_be_meant_is_refused_or_pointed_out() {
 #[tokio::test]
 async fn check_points_out_what_does_nothing() {
     let dir = tempfile::tempdir().unwrap();
-    let config = "[[apps]]\nid = \"1\"\nkey = \"k\"\n[[apps.webhooks]]\nurl = \"http://127.0.0.1:9/hook\"\nevents = [\"channel_occupied\"]\n";
+    let config = "[[apps]]\nid = \"1\"\nkey = \"k\"\n[[apps.webhooks]]\nurl = \"http://127.0.0.1:9/hook\"\n\
+        events = [\"channel_occupied\"]\n";
     std::fs::write(dir.path().join("tidings.toml"), config).unwrap();
     let check = Cli::in_dir(dir.path()).arg("check");
     let exit = check.env("TIDINGS_STORE_URL", "sqlite://x.db").env("TIDINGS_PORT", "tcp://10.0.0.1:80").run().await;

@@ -23,8 +23,8 @@ async fn asked(addr: SocketAddr, sent: &[u8]) -> String {
 
 fn upgrade(server: &Server) -> Vec<u8> {
     format!(
-        "GET /app/{}?protocol=7 HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
-         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
+        "GET /app/{}?protocol=7 HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: \
+        websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
         server.credentials.key
     )
     .into_bytes()

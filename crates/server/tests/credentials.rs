@@ -42,8 +42,9 @@ async fn what_a_config_says_is_not_copied_and_commands_find_it() {
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join("api-key"), "the-api-key-in-a-file-of-its-own\n").unwrap();
     fs::set_permissions(dir.path().join("api-key"), fs::Permissions::from_mode(0o600)).unwrap();
-    let config = "[admin]\noperator_key = \"the-key-of-the-operator\"\n[[apps]]\nid = \"shop\"\nkey = \"shop-key\"\nsecret = \"the-secret-of-the-shop\"\n\
-                  api_keys = [{ file = \"api-key\" }]\ntoken_hmac_secret = \"the-secret-that-signs-tokens-of-the-shop\"\n";
+    let config = "[admin]\noperator_key = \"the-key-of-the-operator\"\n[[apps]]\nid = \"shop\"\nkey = \"shop-key\"\n\
+        secret = \"the-secret-of-the-shop\"\napi_keys = [{ file = \"api-key\" }]\n\
+        token_hmac_secret = \"the-secret-that-signs-tokens-of-the-shop\"\n";
     let served = server().alone().dir(dir.path()).config(config).start().await;
     let written = credentials(&served);
     for secret in ["the-key-of-the-operator", "the-secret-of-the-shop", "the-api-key-in-a-file", "that-signs-tokens"] {

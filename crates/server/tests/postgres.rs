@@ -18,7 +18,8 @@ fn one_of_several(redis: &Redis, url: &str, key: &Path) -> ServerBuilder {
 }
 
 fn node_with(top: &str, url: &str, key: &Path) -> ServerBuilder {
-    let app = "[[apps]]\nid = \"1\"\nkey = \"k\"\nsecret = \"the-secret-of-the-app\"\napi_keys = [\"the-api-key-of-the-app-1\"]";
+    let app = "[[apps]]\nid = \"1\"\nkey = \"k\"\nsecret = \"the-secret-of-the-app\"\n\
+        api_keys = [\"the-api-key-of-the-app-1\"]";
     let key = key.display();
     server()
         .config(format!("{top}[store]\nurl = \"{url}\"\n[secrets]\nmain_key_file = \"{key}\"\n{app}\n"))

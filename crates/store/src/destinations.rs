@@ -70,7 +70,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_set_comes_back_as_it_was(numbers in prop::collection::btree_set(1i64..1 << 40, 0..300), kinds in any::<u64>()) {
+        fn a_set_comes_back_as_it_was(
+            numbers in prop::collection::btree_set(1i64..1 << 40, 0..300), kinds in any::<u64>(),
+        ) {
             let lanes = [Lane::Own, Lane::Whole, Lane::Key];
             let set: Vec<_> = numbers.into_iter().enumerate()
                 .map(|(i, n)| (DestinationNo(n), lanes[(kinds.rotate_left(i as u32) % 3) as usize])).collect();

@@ -32,7 +32,8 @@ pub enum StoreError {
     Conflict,
     /// The database cannot hold a character of what is to be written.
     #[error(
-        "the database cannot hold a character of this text; leave NUL characters out, and use a database whose encoding is UTF8"
+        "the database cannot hold a character of this text; leave NUL characters out, and use a database whose \
+        encoding is UTF8"
     )]
     Text,
     /// What is stored cannot be read as what it should be.
@@ -40,7 +41,8 @@ pub enum StoreError {
     Corrupt(String),
     /// The schema is of a later version than this program knows.
     #[error(
-        "the database was written by a later version of Tidings (schema {found}, this program knows {known}); start that version, or restore an earlier backup"
+        "the database was written by a later version of Tidings (schema {found}, this program knows {known}); start \
+        that version, or restore an earlier backup"
     )]
     NewerSchema {
         /// The schema's version in the database.
@@ -53,12 +55,14 @@ pub enum StoreError {
     Sealed,
     /// The main key file lacks a key that the store is sealed with, or has another one of its number.
     #[error(
-        "key {0} of the main key file is not the one that this store is sealed with, or is missing; put back the main key file from the backup, or copy it from another node"
+        "key {0} of the main key file is not the one that this store is sealed with, or is missing; put back the main \
+        key file from the backup, or copy it from another node"
     )]
     OtherMainKey(u32),
     /// Somebody has the database file open as its own: another process, or another store of this one.
     #[error(
-        "{holder} has {path} open, perhaps by another name or from another folder; stop it, or give this one a database of its own"
+        "{holder} has {path} open, perhaps by another name or from another folder; stop it, or give this one a \
+        database of its own"
     )]
     Taken {
         /// The file.
@@ -68,12 +72,14 @@ pub enum StoreError {
     },
     /// The database file has a second name.
     #[error(
-        "{0} has another name (a hard link), and what is written under one name is missed under the other; copy the file instead, and remove one of the names"
+        "{0} has another name (a hard link), and what is written under one name is missed under the other; copy the \
+        file instead, and remove one of the names"
     )]
     HardLink(String),
     /// A file of the database was deleted, moved or replaced while it was in use.
     #[error(
-        "{0} was deleted, moved or replaced while the server used it, so nothing can be kept; put it back, or stop the server and restore a backup"
+        "{0} was deleted, moved or replaced while the server used it, so nothing can be kept; put it back, or stop the \
+        server and restore a backup"
     )]
     Displaced(String),
     /// Hooks and listeners cannot be read, so it is not known who wants what.

@@ -32,7 +32,8 @@ pub(crate) struct Corrections {
     pub(crate) forget: Vec<u32>,
 }
 
-/// Holds a key file against a store. `alone`: no other process uses the store, so what nothing is sealed with may change.
+/// Holds a key file against a store. `alone`: no other process uses the store, so what nothing is sealed with may
+/// change.
 ///
 /// # Errors
 /// [`StoreError::OtherMainKey`].

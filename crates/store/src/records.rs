@@ -233,10 +233,12 @@ pub(crate) fn is_gone(row: &impl Row) -> Result<bool, StoreError> {
     Ok(row.get::<i64>("deleted")? != 0)
 }
 
-/// What stands in for the contents of a listener that is gone. Earlier versions, which may share the database, can read it.
+/// What stands in for the contents of a listener that is gone. Earlier versions, which may share the database, can read
+/// it.
 pub(crate) const ERASED_SPEC: &str = r#"{"url":"about:blank","description":"","hooks":[],"match":{},"rate":null,"concurrency":null,"order":"none","owner":null}"#;
 
-/// Events may bear a hook's fields for so long after these were replaced: the clocks of nodes differ, and publishes take a while.
+/// Events may bear a hook's fields for so long after these were replaced: the clocks of nodes differ, and publishes
+/// take a while.
 pub(crate) const REPLACED_MARGIN: Millis = 3_600_000;
 
 /// A hook's fields, as they are stored.

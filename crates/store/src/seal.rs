@@ -1,10 +1,10 @@
 //! Secrets at rest: sealed with the main key, so that a copied database alone gives nothing away.
 //!
-//! XChaCha20-Poly1305 with a random nonce. A sealed text is `key id (4 bytes) ‖ nonce (24) ‖ ciphertext and tag`; the record it
-//! belongs to is bound in as associated data, so a sealed secret moved to another record does not open.
+//! XChaCha20-Poly1305 with a random nonce. A sealed text is `key id (4 bytes) ‖ nonce (24) ‖ ciphertext and tag`; the
+//! record it belongs to is bound in as associated data, so a sealed secret moved to another record does not open.
 //!
-//! The key file holds one `id:base64` a line. The first line seals; every line opens, so a key is rotated by putting a new
-//! line on top and keeping the old ones.
+//! The key file holds one `id:base64` a line. The first line seals; every line opens, so a key is rotated by putting a
+//! new line on top and keeping the old ones.
 
 use std::fmt;
 use std::fs::{self, File, OpenOptions};
@@ -56,7 +56,8 @@ pub enum MainKeyError {
     },
     /// There is none, and the store holds secrets that only the missing one opens.
     #[error(
-        "the main key file {path} is missing, and the store holds secrets that are sealed with it; put it back from the backup, or copy it from another node"
+        "the main key file {path} is missing, and the store holds secrets that are sealed with it; put it back from \
+        the backup, or copy it from another node"
     )]
     Missing {
         /// Which file.
@@ -80,8 +81,8 @@ impl MainKey {
         }
     }
 
-    /// Reads the key file, or makes one (mode 0600) with a fresh key when there is none: for a store that holds no secrets
-    /// yet. A file that was made is on disk, whole, when this returns.
+    /// Reads the key file, or makes one (mode 0600) with a fresh key when there is none: for a store that holds no
+    /// secrets yet. A file that was made is on disk, whole, when this returns.
     ///
     /// # Errors
     /// [`MainKeyError`] when it can be neither read nor made, or holds something else.

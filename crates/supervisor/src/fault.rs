@@ -1,7 +1,7 @@
 //! Fault points: places where a test can have the code panic.
 //!
-//! They exist in builds with debug assertions only; in a release build a point is nothing. The points belong to the whole
-//! process, as the tests that use them run a server of their own.
+//! They exist in builds with debug assertions only; in a release build a point is nothing. The points belong to the
+//! whole process, as the tests that use them run a server of their own.
 
 use std::fmt::Display;
 
@@ -34,7 +34,8 @@ mod armed {
     static ANY: AtomicBool = AtomicBool::new(false);
     static ARMED: RwLock<Vec<String>> = RwLock::new(Vec::new());
 
-    /// Arms these points, each a line `name`, or `name id` where it is to be hit by what has this id alone; disarms all others.
+    /// Arms these points, each a line `name`, or `name id` where it is to be hit by what has this id alone; disarms all
+    /// others.
     pub fn arm(lines: &str) {
         let points: Vec<_> = lines.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned).collect();
         ANY.store(!points.is_empty(), Ordering::Release);

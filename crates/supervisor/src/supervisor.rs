@@ -39,9 +39,9 @@ impl fmt::Display for Failure {
 
 /// Starts everything that outlives a call, and knows what became of it. Clones share it.
 ///
-/// There are three kinds of work. A [service](Self::service) and a [thread](Self::thread) go on until the supervisor is told
-/// to [stop](Self::stop); if one panics or ends before that, the supervisor has [failed](Self::failure). A [task](Self::task)
-/// ends by itself when it is done, and only its panic is a failure.
+/// There are three kinds of work. A [service](Self::service) and a [thread](Self::thread) go on until the supervisor is
+/// told to [stop](Self::stop); if one panics or ends before that, the supervisor has [failed](Self::failure). A
+/// [task](Self::task) ends by itself when it is done, and only its panic is a failure.
 #[derive(Clone, Default)]
 pub struct Supervisor(Arc<Shared>);
 
@@ -99,8 +99,8 @@ impl Supervisor {
         })
     }
 
-    /// Starts a thread that goes on until the supervisor stops. It ends when what it does says so: nothing can end it from
-    /// outside.
+    /// Starts a thread that goes on until the supervisor stops. It ends when what it does says so: nothing can end it
+    /// from outside.
     ///
     /// # Errors
     /// When the system gives no more threads.

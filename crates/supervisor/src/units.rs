@@ -12,8 +12,8 @@ use crate::panicked::Panicked;
 
 /// One kind of unit: its name, and how many of its units have panicked. Clones share the count.
 ///
-/// What a panicking unit left half done must be dropped with it: the closure or future owns it, or its state is one that the
-/// caller throws away on an error.
+/// What a panicking unit left half done must be dropped with it: the closure or future owns it, or its state is one
+/// that the caller throws away on an error.
 #[derive(Debug, Clone)]
 pub struct Units {
     kind: &'static str,
@@ -61,7 +61,8 @@ impl Units {
 
     fn note(&self, id: &impl Display, panicked: Panicked) -> Panicked {
         self.panics.inc();
-        tracing::error!(unit = self.kind, %id, panic = %panicked, "a unit of work panicked: this is a bug; the others go on");
+        tracing::error!(unit = self.kind, %id, panic = %panicked, "a unit of work panicked: this is a bug; the others \
+            go on");
         panicked
     }
 }

@@ -54,7 +54,8 @@ impl AppServer {
         own
     }
 
-    /// Calls a method of the library with these arguments (Python: by name; Node: in a list) and returns what it returned.
+    /// Calls a method of the library with these arguments (Python: by name; Node: in a list) and returns what it
+    /// returned.
     ///
     /// # Panics
     /// When it raised.

@@ -39,8 +39,8 @@ pub async fn nginx(servers: &[SocketAddr], location: &str) -> Balancer {
              http {{ access_log off; {paths}\n\
              map $http_upgrade $connection_upgrade {{ default upgrade; '' ''; }}\n\
              upstream servers {{ {upstream} }}\n\
-             server {{ listen 127.0.0.1:{port}; location / {{ proxy_pass http://servers; proxy_http_version 1.1; proxy_buffering off;\n\
-             proxy_set_header Host $host; proxy_set_header Upgrade $http_upgrade;\n\
+             server {{ listen 127.0.0.1:{port}; location / {{ proxy_pass http://servers; proxy_http_version 1.1; \
+             proxy_buffering off;\nproxy_set_header Host $host; proxy_set_header Upgrade $http_upgrade;\n\
              proxy_set_header Connection $connection_upgrade; {location} }} }} }}\n"
         );
         (config, vec!["-p".to_owned(), folder.to_owned(), "-c".to_owned()])

@@ -98,8 +98,8 @@ impl Client {
         Self { script: Script::start(Language::Node, "browser.js", &[]).await }
     }
 
-    /// Laravel Echo over pusher-js in Node. It connects with what `options` of [`Client::begin`] say of its broadcaster, and
-    /// hears `here`, `joining` and `leaving` in presence channels.
+    /// Laravel Echo over pusher-js in Node. It connects with what `options` of [`Client::begin`] say of its
+    /// broadcaster, and hears `here`, `joining` and `leaving` in presence channels.
     ///
     /// # Panics
     /// When it cannot be started.
@@ -115,8 +115,8 @@ impl Client {
         Self { script: Script::start(Language::Python, "pysher_client.py", &[]).await }
     }
 
-    /// Readers of event streams from npm, for [`Client::open_stream_with`]: `eventsource 2`, `eventsource 3`, `eventsource 4`
-    /// and `fetch-event-source`.
+    /// Readers of event streams from npm, for [`Client::open_stream_with`]: `eventsource 2`, `eventsource 3`,
+    /// `eventsource 4` and `fetch-event-source`.
     ///
     /// # Panics
     /// When they cannot be started.
@@ -124,8 +124,8 @@ impl Client {
         Self { script: Script::start(Language::Node, "streams.js", &[]).await }
     }
 
-    /// Readers of event streams from PyPI, for [`Client::open_stream_with`]: `sseclient-py`, `requests`, `requests-sse`,
-    /// `httpx-sse` and `aiohttp-sse-client`.
+    /// Readers of event streams from PyPI, for [`Client::open_stream_with`]: `sseclient-py`, `requests`,
+    /// `requests-sse`, `httpx-sse` and `aiohttp-sse-client`.
     ///
     /// # Panics
     /// When they cannot be started.

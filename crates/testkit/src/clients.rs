@@ -21,18 +21,17 @@ const PUSHER_HEADERS: [&str; 3] = ["x-pusher-key", "x-pusher-signature", "conten
 /// Has the official JavaScript and Python libraries verify each request with `secret` (`whsec_…`).
 ///
 /// # Panics
-/// With what they said, when one of them refuses one of the requests, cannot run, or isn't installed (`cargo xtask test`
-/// installs both).
+/// With what they said, when one of them refuses one of the requests, cannot run, or isn't installed
+/// (`cargo xtask test` installs both).
 pub fn verify_with_official_clients(requests: &[Received], secret: &str) {
-    judge(
-        requests,
-        "verify",
-        |request| json!({"secret": secret, "headers": headers(request, &HEADERS), "body_base64": STANDARD.encode(&request.body)}),
-    );
+    judge(requests, "verify", |request| {
+        json!({"secret": secret, "headers": headers(request, &HEADERS),
+            "body_base64": STANDARD.encode(&request.body)})
+    });
 }
 
-/// Has Pusher's libraries for JavaScript and Python verify each webhook of an app; answers the events that they read, as the
-/// one for JavaScript gives them.
+/// Has Pusher's libraries for JavaScript and Python verify each webhook of an app; answers the events that they read,
+/// as the one for JavaScript gives them.
 ///
 /// # Panics
 /// As [`verify_with_official_clients`] does.
@@ -47,7 +46,8 @@ pub fn verify_with_pushers_libraries(webhooks: &[Received], app: &PusherApp) -> 
         .collect()
 }
 
-/// Hands requests to a script in both languages; each must answer with a line that begins with "ok" for each. What they said.
+/// Hands requests to a script in both languages; each must answer with a line that begins with "ok" for each. What they
+/// said.
 fn judge(requests: &[Received], script: &str, line: impl Fn(&Received) -> Value) -> [String; 2] {
     assert!(!requests.is_empty(), "no requests to verify");
     let input: String = requests.iter().map(|request| line(request).to_string() + "\n").collect();

@@ -43,7 +43,8 @@ impl Cluster {
     /// The same for a node that reaches the store and the broker elsewhere, such as through a proxy.
     pub fn lines_via(&self, store: &str, broker: &str) -> String {
         format!(
-            "[store]\nurl = \"{store}\"\n[secrets]\nmain_key_file = \"{}\"\n[broker]\nurl = \"{broker}\"\nlease = \"{LEASE}\"\n",
+            "[store]\nurl = \"{store}\"\n[secrets]\nmain_key_file = \"{}\"\n[broker]\nurl = \"{broker}\"\n\
+            lease = \"{LEASE}\"\n",
             self.main_key().display()
         )
     }

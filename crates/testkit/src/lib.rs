@@ -20,8 +20,8 @@
 //! # }
 //! ```
 //!
-//! Everything here panics with what it saw when a test cannot go on: a test has no better use for an error. Whatever a test
-//! may want to look at itself (a refused start, a broken connection) has a `try_` form or returns what happened.
+//! Everything here panics with what it saw when a test cannot go on: a test has no better use for an error. Whatever a
+//! test may want to look at itself (a refused start, a broken connection) has a `try_` form or returns what happened.
 
 #![forbid(unsafe_code)]
 

@@ -3,8 +3,8 @@
 use std::net::{Ipv4Addr, TcpListener};
 use std::sync::atomic::{AtomicU16, Ordering};
 
-/// Below those from which Linux takes a port for whoever names none: no connection of a test, and no server that chooses,
-/// comes in between.
+/// Below those from which Linux takes a port for whoever names none: no connection of a test, and no server that
+/// chooses, comes in between.
 const FIRST: u16 = 20_000;
 const COUNT: u16 = 12_000;
 

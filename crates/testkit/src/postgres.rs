@@ -129,7 +129,8 @@ impl Database {
     pub fn demote(&self) {
         self.run("ALTER SYSTEM SET default_transaction_read_only = on");
         self.run("SELECT pg_reload_conf()");
-        // When a new session knows of it, the server has signalled the others, which see it before their next statement.
+        // When a new session knows of it, the server has signalled the others, which see it before their next
+        // statement.
         let waited = Stopwatch::start();
         while self.run("SHOW default_transaction_read_only") != "on" {
             assert!(waited.elapsed() < PATIENCE, "the server still takes writes after {PATIENCE:?}");

@@ -1,7 +1,7 @@
 //! A program under test: started, read, signalled by its process id, and never left behind.
 //!
-//! Built on `std::process` and two reading threads rather than on tokio's process support, so that a process may outlive
-//! the runtime of the test that started it, and is killed in `Drop` whichever thread drops it.
+//! Built on `std::process` and two reading threads rather than on tokio's process support, so that a process may
+//! outlive the runtime of the test that started it, and is killed in `Drop` whichever thread drops it.
 
 use std::fs;
 use std::io::{self, Read};
@@ -37,7 +37,8 @@ pub struct Exit {
 }
 
 impl Exit {
-    /// How several ended that were asked for the same: the first one that failed, else the first; with all that they wrote.
+    /// How several ended that were asked for the same: the first one that failed, else the first; with all that they
+    /// wrote.
     pub(crate) fn of_all(exits: Vec<Self>) -> Self {
         let outputs = |of: fn(&Self) -> &str| exits.iter().map(of).collect::<String>();
         let (stdout, stderr) = (outputs(|exit| &exit.stdout), outputs(|exit| &exit.stderr));
@@ -206,8 +207,8 @@ fn command_line(program: &Path, wrapper: &[String]) -> Command {
 
 type SpawnOrder = (Command, Sender<io::Result<Child>>);
 
-/// Starts the command on a thread that lives as long as this process. "Parent death" means the death of the *thread* that
-/// started the child, and the threads of tests and runtimes come and go.
+/// Starts the command on a thread that lives as long as this process. "Parent death" means the death of the *thread*
+/// that started the child, and the threads of tests and runtimes come and go.
 fn spawn_from_lasting_thread(command: Command) -> io::Result<Child> {
     static SPAWNER: OnceLock<Sender<SpawnOrder>> = OnceLock::new();
     let spawner = SPAWNER.get_or_init(|| {

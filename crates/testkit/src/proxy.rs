@@ -129,7 +129,8 @@ impl Proxy {
         (self.weather.receiver_count() - listening) / 2
     }
 
-    /// Stops forwarding in both directions and tells nobody: no FIN, no RST. New connections are accepted, and silent too.
+    /// Stops forwarding in both directions and tells nobody: no FIN, no RST. New connections are accepted, and silent
+    /// too.
     pub fn go_silent(&self) {
         self.weather.send_modify(|weather| {
             weather.to_server.silent = true;

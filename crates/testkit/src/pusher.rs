@@ -1,5 +1,5 @@
-//! Pusher's protocol from the other side: an app's own server that signs, and light sessions for tests with many of them.
-//! What real clients do is for [`crate::Client`] and [`crate::AppServer`] to show.
+//! Pusher's protocol from the other side: an app's own server that signs, and light sessions for tests with many of
+//! them. What real clients do is for [`crate::Client`] and [`crate::AppServer`] to show.
 
 mod session;
 mod sign;

@@ -1,5 +1,5 @@
-//! A receiver that speaks bytes, for answers that no HTTP library would write: broken status lines, endless headers, bodies
-//! one byte at a time.
+//! A receiver that speaks bytes, for answers that no HTTP library would write: broken status lines, endless headers,
+//! bodies one byte at a time.
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -65,7 +65,8 @@ impl Drop for RawReceiver {
     }
 }
 
-/// Reads one request whose body's length is announced, and returns all its bytes; what came until the end, if it ends early.
+/// Reads one request whose body's length is announced, and returns all its bytes; what came until the end, if it ends
+/// early.
 pub async fn read_request(stream: &mut TcpStream) -> Vec<u8> {
     let mut bytes = Vec::new();
     let mut chunk = [0; 8192];

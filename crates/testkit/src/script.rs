@@ -1,5 +1,5 @@
-//! A script of `tests/clients` that drives a real client: a JSON line in for each command, an answer for each, and between
-//! them lines that say what happened.
+//! A script of `tests/clients` that drives a real client: a JSON line in for each command, an answer for each, and
+//! between them lines that say what happened.
 
 use std::fmt;
 use std::future::Future;

@@ -65,7 +65,8 @@ impl Request {
 }
 
 impl Stream {
-    /// The next event; `None` when the stream has ended or nothing came within `deadline`: [`Stream::has_ended`] tells which.
+    /// The next event; `None` when the stream has ended or nothing came within `deadline`: [`Stream::has_ended`] tells
+    /// which.
     pub async fn next(&mut self, deadline: Duration) -> Option<StreamEvent> {
         let end = Instant::now() + deadline;
         loop {
@@ -182,7 +183,8 @@ mod tests {
             let request = String::from_utf8(read_request(&mut stream).await).unwrap();
             let answer = match request.starts_with("GET /v1/stream") {
                 true => {
-                    "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\nevent: tidings.open\ndata: {}\n\ndata: 1\n\n"
+                    "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\nevent: tidings.open\ndata: {}\n\n\
+                    data: 1\n\n"
                 }
                 false => "HTTP/1.1 401 Unauthorized\r\ncontent-length: 2\r\n\r\nno",
             };

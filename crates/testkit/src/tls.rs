@@ -1,4 +1,5 @@
-//! The tests' own certificate for 127.0.0.1 and localhost, one per test program, and clients that trust it and nothing else.
+//! The tests' own certificate for 127.0.0.1 and localhost, one per test program, and clients that trust it and nothing
+//! else.
 
 use std::fs;
 use std::path::Path;

@@ -32,7 +32,8 @@ pub(crate) fn hmac_sha256(secret: &str, text: &str) -> Vec<u8> {
 mod tests {
     use super::*;
 
-    /// RFC 7515, appendix A.1 has line ends in its JSON; this vector is the one that jwt.io is known for, in serde's order.
+    /// RFC 7515, appendix A.1 has line ends in its JSON; this vector is the one that jwt.io is known for, in serde's
+    /// order.
     #[test]
     fn a_token_has_three_parts_and_the_signature_of_the_first_two() {
         let made = token("your-256-bit-secret", &json!({"sub": "1"}));

@@ -30,8 +30,8 @@ pub fn authorities(ca_file: Option<&Path>) -> Result<RootCertStore, String> {
     Ok(roots)
 }
 
-/// `error` and its sources. The standard library's `io::Error` and `Arc` leave out the error that they wrap, so that one is
-/// asked for.
+/// `error` and its sources. The standard library's `io::Error` and `Arc` leave out the error that they wrap, so that
+/// one is asked for.
 pub fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
     std::iter::successors(Some(error), |error| {
         let error: &'a (dyn Error + 'static) = *error;

@@ -18,8 +18,8 @@ pub fn chunk(data: &[u8]) -> Bytes {
     bytes.into()
 }
 
-/// The data of a whole chunk with `before` put in front of it, in two parts to be written one after the other. The second
-/// one shares the chunk's bytes.
+/// The data of a whole chunk with `before` put in front of it, in two parts to be written one after the other. The
+/// second one shares the chunk's bytes.
 pub fn prefixed(before: &[u8], chunk: &Bytes) -> (Bytes, Bytes) {
     let data = chunk.iter().position(|&byte| byte == b'\n').map_or(0, |end| end + 1);
     let mut first = Vec::with_capacity(before.len() + 16);

@@ -1,7 +1,7 @@
 //! A channel message with its encodings, each made at most once.
 //!
-//! Ten thousand sessions of one protocol receive the same bytes. The first shard that needs an encoding makes it; all share
-//! it. The bytes are complete: for a WebSocket they begin with the frame's header.
+//! Ten thousand sessions of one protocol receive the same bytes. The first shard that needs an encoding makes it; all
+//! share it. The bytes are complete: for a WebSocket they begin with the frame's header.
 
 use std::sync::OnceLock;
 

@@ -1,6 +1,7 @@
-//! Bytes ⇄ meaning, without I/O: what subscribers of a channel receive ([`ChannelMessage`]) with its encodings, each made at
-//! most once ([`EncodedMessage`]), the server's side of the WebSocket protocol ([`ws`]), Server-Sent Events ([`sse`]), the head
-//! and chunks of an HTTP response, error answers ([`ProblemDetails`]), and plain `POST` requests ([`PostReader`]).
+//! Bytes ⇄ meaning, without I/O: what subscribers of a channel receive ([`ChannelMessage`]) with its encodings, each
+//! made at most once ([`EncodedMessage`]), the server's side of the WebSocket protocol ([`ws`]), Server-Sent Events
+//! ([`sse`]), the head and chunks of an HTTP response, error answers ([`ProblemDetails`]), and plain `POST` requests
+//! ([`PostReader`]).
 //!
 //! Doors define how their protocol writes a message (an [`Encoding`]); shards of `live` write the bytes to sockets.
 #![forbid(unsafe_code)]

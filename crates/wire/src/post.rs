@@ -1,8 +1,8 @@
 //! Requests that need little of HTTP: a `POST` with a short body, as every publish is.
 //!
-//! What this reader does not fully understand it leaves to an HTTP library, with all that has come of it: another method, a
-//! body in chunks, an upgrade, a malformed head. So it may be strict. However slowly a request arrives, the work is linear in
-//! its bytes: a head is parsed once, when its last line is there, and a body is only counted.
+//! What this reader does not fully understand it leaves to an HTTP library, with all that has come of it: another
+//! method, a body in chunks, an upgrade, a malformed head. So it may be strict. However slowly a request arrives, the
+//! work is linear in its bytes: a head is parsed once, when its last line is there, and a body is only counted.
 
 use bytes::{Buf, Bytes, BytesMut};
 use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, TRANSFER_ENCODING, UPGRADE};

@@ -1,4 +1,5 @@
-//! Error answers over HTTP as problem details (RFC 9457), with a code for programs, the field that is wrong, and what to do.
+//! Error answers over HTTP as problem details (RFC 9457), with a code for programs, the field that is wrong, and what
+//! to do.
 
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;

@@ -32,8 +32,8 @@ pub fn retry(out: &mut Vec<u8>, millis: u32) {
     line(out, "retry", &millis.to_string());
 }
 
-/// A comment, which readers skip: a sign of life. No empty line follows it, because some readers take any empty line for the
-/// end of an event, and this one would have no data.
+/// A comment, which readers skip: a sign of life. No empty line follows it, because some readers take any empty line
+/// for the end of an event, and this one would have no data.
 pub const COMMENT: &[u8] = b":\n";
 
 fn line(out: &mut Vec<u8>, field: &str, value: &str) {
@@ -213,7 +213,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_written_is_read(ids in "\\PC{0,9}", name in "[a-z.]{1,9}", text in "[\\PC\r\n]{0,40}", split in 0..200usize) {
+        fn what_is_written_is_read(
+            ids in "\\PC{0,9}", name in "[a-z.]{1,9}", text in "[\\PC\r\n]{0,40}", split in 0..200usize,
+        ) {
             let mut stream = Vec::new();
             retry(&mut stream, 1_000);
             stream.extend_from_slice(COMMENT);

@@ -1,9 +1,9 @@
 //! A disk as system calls leave it, and as it may be found after a power cut at any moment between them.
 //!
-//! What a file's sync has covered is there. Of what was written since, each piece may be there, be missing, or be torn at the
-//! borders of sectors, in any combination. Names in a folder (files made, renamed, removed) are there once the folder was synced;
-//! of later changes to one folder a first part may be there, as file systems keep their journals in order. That is less than any
-//! file system of today keeps.
+//! What a file's sync has covered is there. Of what was written since, each piece may be there, be missing, or be torn
+//! at the borders of sectors, in any combination. Names in a folder (files made, renamed, removed) are there once the
+//! folder was synced; of later changes to one folder a first part may be there, as file systems keep their journals in
+//! order. That is less than any file system of today keeps.
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -1,9 +1,10 @@
-//! A power cut at any moment: from the system calls of a real server, the disk is built as it may be found afterwards, over
-//! and over, and opened with the real store. Whatever had been acknowledged has to be there, and all of it readable.
+//! A power cut at any moment: from the system calls of a real server, the disk is built as it may be found afterwards,
+//! over and over, and opened with the real store. Whatever had been acknowledged has to be there, and all of it
+//! readable.
 //!
-//! `TIDINGS_POWERCUT_IMAGES` says how many disks, `TIDINGS_POWERCUT_SEED` the seed of the first; the next ones have the numbers behind it.
-//! A failure keeps the recording: `TIDINGS_POWERCUT_FOLDER` takes it instead of a new one, so that a seed gives the same disk again. An
-//! empty folder gets the recording.
+//! `TIDINGS_POWERCUT_IMAGES` says how many disks, `TIDINGS_POWERCUT_SEED` the seed of the first; the next ones have the
+//! numbers behind it. A failure keeps the recording: `TIDINGS_POWERCUT_FOLDER` takes it instead of a new one, so that a
+//! seed gives the same disk again. An empty folder gets the recording.
 
 mod disk;
 mod examine;
@@ -41,7 +42,8 @@ async fn nothing_acknowledged_is_lost_by_a_power_cut() {
         drop(temporary.keep());
         panic!(
             "{} of {images} disks are not as they should be; the first is that of seed {seed}: {failure}\n\
-             again: TIDINGS_POWERCUT_FOLDER={} TIDINGS_POWERCUT_SEED={seed} TIDINGS_POWERCUT_IMAGES=1 cargo test -p tidings-e2e --test crash powercut",
+             again: TIDINGS_POWERCUT_FOLDER={} TIDINGS_POWERCUT_SEED={seed} TIDINGS_POWERCUT_IMAGES=1 cargo test -p \
+             tidings-e2e --test crash powercut",
             failures.len(),
             folder.display()
         );

@@ -19,8 +19,8 @@ const LARGE: u64 = 420;
 pub(super) const LISTENERS: u64 = 2;
 
 /// What of a server's calls changes the disk, or tells somebody.
-const CALLS: &str = "execve,openat,mkdir,mkdirat,write,writev,pwrite64,pwritev,ftruncate,fsync,fdatasync,rename,renameat,renameat2,link,\
-                     linkat,unlink,unlinkat,sendto,sendmsg";
+const CALLS: &str = "execve,openat,mkdir,mkdirat,write,writev,pwrite64,pwritev,ftruncate,fsync,fdatasync,rename,\
+                     renameat,renameat2,link,linkat,unlink,unlinkat,sendto,sendmsg";
 
 /// What each event carries, as it is stored.
 pub(super) fn published() -> &'static [String] {

@@ -165,7 +165,8 @@ impl Replay {
         }
     }
 
-    /// From the first answer of a server on, and when it has ended, its small files and the changes of names are on disk.
+    /// From the first answer of a server on, and when it has ended, its small files and the changes of names are on
+    /// disk.
     fn relied_upon(&mut self, when: &str) {
         if std::mem::replace(&mut self.answered_since_start, true) {
             return;
@@ -176,8 +177,8 @@ impl Replay {
     }
 }
 
-/// The name of a file of the server's whose contents count as a whole; not of the database, whose journal has its own ways, nor of
-/// what is written to be put in place.
+/// The name of a file of the server's whose contents count as a whole; not of the database, whose journal has its own
+/// ways, nor of what is written to be put in place.
 pub(super) fn own_name(data: &Path, path: &Path) -> Option<String> {
     let name = path.strip_prefix(data).ok()?.to_str()?;
     let other = ["-wal", "-shm", "-journal", ".new", "tidings.db", "lock"];

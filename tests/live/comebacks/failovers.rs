@@ -1,4 +1,5 @@
-//! PostgreSQL and Redis fail over: for how long publishes are refused, and what is lost of those that were acknowledged.
+//! PostgreSQL and Redis fail over: for how long publishes are refused, and what is lost of those that were
+//! acknowledged.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -91,8 +92,8 @@ fn print_outage(what: &str, published: &Published, (step, done): (&str, Instant)
     let (all, since) = (outage.and_then(|it| it.since(it.from)), outage.and_then(|it| it.since(done)));
     let (refused, unknown) = outage.map_or((0, 0), |it| (it.refused, it.unknown));
     println!(
-        "\n| {what} | publishes fail for | of it after {step} | answered 503 | without an answer |\n|---|---|---|---|---|\n\
-         | | {} | {} | {refused} | {unknown} |\n",
+        "\n| {what} | publishes fail for | of it after {step} | answered 503 | without an answer \
+        |\n|---|---|---|---|---|\n| | {} | {} | {refused} | {unknown} |\n",
         Seconds(all),
         Seconds(since),
     );

@@ -1,5 +1,5 @@
-//! For how long real clients are away, and what they lose, while servers restart and databases fail over. Each scenario prints
-//! a table; none asserts on a time.
+//! For how long real clients are away, and what they lose, while servers restart and databases fail over. Each scenario
+//! prints a table; none asserts on a time.
 
 mod failovers;
 mod publisher;
@@ -16,7 +16,8 @@ use tidings_testkit::eventually;
 const PATIENCE: Duration = Duration::from_secs(45);
 
 /// Each app keeps what is published in `kept`.
-const KEEPING: &str = "[apps.channels]\npublic = true\n[[apps.namespaces]]\nname = \"kept\"\nmatch = [\"kept\"]\npublic = true\nhistory_size = 5000\nhistory_ttl = \"1h\"\n";
+const KEEPING: &str = "[apps.channels]\npublic = true\n[[apps.namespaces]]\nname = \"kept\"\nmatch = [\"kept\"]\n\
+    public = true\nhistory_size = 5000\nhistory_ttl = \"1h\"\n";
 /// A channel with history.
 const KEPT: &str = "kept";
 

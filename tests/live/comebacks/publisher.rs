@@ -65,7 +65,8 @@ impl Outage {
 }
 
 impl Publisher {
-    /// Publishes `event(n)` for each number from 1 on. A node that does not take an event is passed over for the next one.
+    /// Publishes `event(n)` for each number from 1 on. A node that does not take an event is passed over for the next
+    /// one.
     pub(super) fn start(nodes: Vec<Api>, event: impl Fn(u64) -> Value + Send + Sync + 'static) -> Self {
         let (all, stop) = (Arc::default(), Arc::new(AtomicBool::new(false)));
         let task = tokio::spawn(publish(nodes, event, Arc::clone(&all), Arc::clone(&stop)));

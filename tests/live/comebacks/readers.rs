@@ -81,7 +81,8 @@ pub(super) async fn of_each_kind(server: &Server, at: SocketAddr) -> Vec<Reader>
         Client::node_readers()
     );
     let [node, page, echo, pysher, streams] = [node, page, echo, pysher, streams].map(Arc::new);
-    // A node that stops sends away first those who came first: a stream whose next request meets a 503 does not come back.
+    // A node that stops sends away first those who came first: a stream whose next request meets a 503 does not come
+    // back.
     let in_node = event_source("EventSource in Node", &streams, "eventsource 4", at).await;
     let in_page = event_source("EventSource in Chromium", &page, "EventSource", at).await;
     for client in [&node, &page] {
@@ -176,7 +177,8 @@ pub(super) async fn all_read(readers: &[Reader]) {
     assert!(in_time(|| std::future::ready(readers.iter().all(reads))).await, "a client reads nothing");
 }
 
-/// Waits until each client has read what is published from now on, ends the publisher, and says what became of each client.
+/// Waits until each client has read what is published from now on, ends the publisher, and says what became of each
+/// client.
 pub(super) async fn rows(readers: &[Reader], publisher: Publisher) -> (Vec<Row>, Published) {
     let from = publisher.next();
     in_time(|| std::future::ready(readers.iter().all(|reader| reader.has_heard_since(from)))).await;

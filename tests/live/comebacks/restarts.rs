@@ -142,7 +142,8 @@ async fn clients_stay_behind_nginx_while_two_nodes_restart_in_turn() {
 async fn pusher_clients_stay_behind_haproxy_while_two_nodes_restart_in_turn() {
     const WHAT: &str = "two nodes restart in turn behind HAProxy";
     let rows = two_nodes_restart(WHAT, Proxied::Haproxy, "").await;
-    // Until HAProxy has noticed, it answers for the node that is gone with 503, and an EventSource takes that for an end.
+    // Until HAProxy has noticed, it answers for the node that is gone with 503, and an EventSource takes that for an
+    // end.
     judge(WHAT, rows.iter().filter(|row| !row.catches_up));
 }
 

@@ -11,7 +11,8 @@ use crate::run::must_run;
 /// The list that was installed, kept beside what it brought.
 const STAMP: &str = ".installed";
 
-/// Installs what `tests/clients/package.json` and `tests/clients/requirements.txt` list, if the lists have changed since.
+/// Installs what `tests/clients/package.json` and `tests/clients/requirements.txt` list, if the lists have changed
+/// since.
 ///
 /// # Errors
 /// When an installation fails.

@@ -1,5 +1,5 @@
-//! `cargo xtask test`: what the tests need, the rules, everything built, all tests run, those of the whole server once more on
-//! two nodes, and one line that sums it up.
+//! `cargo xtask test`: what the tests need, the rules, everything built, all tests run, those of the whole server once
+//! more on two nodes, and one line that sums it up.
 
 mod clients;
 mod nodes;

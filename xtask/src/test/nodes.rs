@@ -1,5 +1,5 @@
-//! The end-to-end tests once more: each server of theirs is then two nodes behind a balancer, with PostgreSQL and Redis in
-//! common. What is promised of one node with SQLite holds there, too.
+//! The end-to-end tests once more: each server of theirs is then two nodes behind a balancer, with PostgreSQL and Redis
+//! in common. What is promised of one node with SQLite holds there, too.
 
 use std::path::Path;
 use std::process::Command;
@@ -9,8 +9,8 @@ use crate::run::cargo;
 /// Says to the tests how many nodes a server has.
 const VARIABLE: (&str, &str) = ("TIDINGS_TEST_NODES", "2");
 
-/// What is run again. Named as targets of the workspace: of their package alone, cargo would build what they use anew, with
-/// fewer features.
+/// What is run again. Named as targets of the workspace: of their package alone, cargo would build what they use anew,
+/// with fewer features.
 const SUITES: [&str; 3] = ["crash", "live", "webhooks"];
 
 /// Modules that are not run again, and why: all of their servers are `alone()`, so it would be the same again.

@@ -14,9 +14,9 @@ struct Tool {
 }
 
 /// strace shows that a sync precedes each acknowledgement; faketime moves a server's clock; chromium is the browser;
-/// redis-server is what nodes tell each other through; PostgreSQL, whose programs Debian keeps off the PATH, and PgBouncer
-/// are what the store's tests run against; nginx and HAProxy stand between clients and servers; php is a receiver that minds how
-/// headers are spelled; the rest runs the official client libraries.
+/// redis-server is what nodes tell each other through; PostgreSQL, whose programs Debian keeps off the PATH, and
+/// PgBouncer are what the store's tests run against; nginx and HAProxy stand between clients and servers; php is a
+/// receiver that minds how headers are spelled; the rest runs the official client libraries.
 const TOOLS: [Tool; 12] = [
     Tool { program: "strace", package: "strace" },
     Tool { program: "faketime", package: "faketime" },

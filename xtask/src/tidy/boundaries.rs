@@ -83,8 +83,8 @@ const DIALLING: [&str; 8] = [
     "lookup_host",
 ];
 
-/// Every outgoing connection of the server passes the address policy, so one folder opens them all. The commands that are
-/// clients of a server dial whom their user names.
+/// Every outgoing connection of the server passes the address policy, so one folder opens them all. The commands that
+/// are clients of a server dial whom their user names.
 pub(super) fn outgoing_connections(tree: &Tree) -> Vec<Finding> {
     let allowed = ["crates/courier/src/egress", "crates/server/src/cli/"];
     forbidden(tree, &allowed, &DIALLING, "outgoing connections are opened by courier's egress")
@@ -96,8 +96,8 @@ pub(super) fn environment(tree: &Tree) -> Vec<Finding> {
     forbidden(tree, &["crates/server/"], &words, "the environment is read by the server crate only")
 }
 
-/// Time that a test cannot set makes tests slow or lets them lie. Tokio's own `Instant` is a deadline of I/O, which tests
-/// can pause; clippy knows it from the standard library's by its path, here the import tells.
+/// Time that a test cannot set makes tests slow or lets them lie. Tokio's own `Instant` is a deadline of I/O, which
+/// tests can pause; clippy knows it from the standard library's by its path, here the import tells.
 pub(super) fn time(tree: &Tree) -> Vec<Finding> {
     let words = ["SystemTime::now", "Instant::now", "Timestamp::now", "Zoned::now", "Utc::now", "Local::now"];
     let mut findings =

@@ -1,8 +1,8 @@
 //! The rule that the files of a crate use each other in one direction: none uses what is built on it.
 //!
-//! A file uses the file that defines what it names; a module that only passes a name on (`pub use`) is not the one that is
-//! used, but itself uses what it passes on. So a file may name a neighbour by way of their parent, as long as nothing in it
-//! is the parent's own.
+//! A file uses the file that defines what it names; a module that only passes a name on (`pub use`) is not the one that
+//! is used, but itself uses what it passes on. So a file may name a neighbour by way of their parent, as long as
+//! nothing in it is the parent's own.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 

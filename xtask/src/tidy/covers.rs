@@ -1,4 +1,5 @@
-//! The rule that each promise in `tests/covers.txt` has a test that says so: a comment `// covers: S07, C02` right above it.
+//! The rule that each promise in `tests/covers.txt` has a test that says so: a comment `// covers: S07, C02` right
+//! above it.
 
 use std::collections::BTreeMap;
 

@@ -1,13 +1,15 @@
 //! `cargo xtask tidy`: the rules of this code base that the compiler cannot guard.
 //!
-//! A rule is a function from the [`Tree`] to what it found. It reads text, not syntax trees: comments, literals and test
-//! modules are told apart, the rest is search. That is enough for rules that say what must not occur somewhere.
+//! A rule is a function from the [`Tree`] to what it found. It reads text, not syntax trees: comments, literals and
+//! test modules are told apart, the rest is search. That is enough for rules that say what must not occur somewhere.
 
 mod boundaries;
 mod circles;
 mod covers;
+mod doors;
 mod imports;
 mod layers;
+mod lines;
 mod pages;
 mod source;
 mod style;
@@ -107,11 +109,12 @@ impl Tree {
 
 type Rule = fn(&Tree) -> Vec<Finding>;
 
-const RULES: [Rule; 18] = [
+const RULES: [Rule; 20] = [
     style::module_docs,
     style::file_size,
     style::unsafe_code,
     style::ignored_tests,
+    lines::line_length,
     boundaries::sql,
     boundaries::pure_code,
     boundaries::outgoing_connections,
@@ -121,6 +124,7 @@ const RULES: [Rule; 18] = [
     boundaries::quiet_libraries,
     layers::dependencies,
     circles::circles,
+    doors::door_names,
     words::machine_paths,
     words::addresses_and_numbers,
     covers::covers,

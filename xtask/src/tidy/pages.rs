@@ -18,8 +18,8 @@ pub(super) fn commands(tree: &Tree) -> Vec<Finding> {
 /// The page with the code map.
 const ARCHITECTURE: &str = "ARCHITECTURE.md";
 
-/// Every file that the architecture, its decisions and the guide for contributors name is there, and the code map leaves out
-/// no crate. Names are paths from the root, or their ends; `crates/` and `src/` may be left out of them.
+/// Every file that the architecture, its decisions and the guide for contributors name is there, and the code map
+/// leaves out no crate. Names are paths from the root, or their ends; `crates/` and `src/` may be left out of them.
 pub(super) fn named_files(tree: &Tree) -> Vec<Finding> {
     let short = |path: &str| path.strip_prefix("crates/").unwrap_or(path).replace("/src/", "/");
     let paths: Vec<String> =

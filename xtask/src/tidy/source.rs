@@ -1,5 +1,7 @@
 //! A Rust file as the rules see it: its code without comments and literals, its string literals, its comments.
 
+use std::ops::RangeInclusive;
+
 /// A piece of a file, and the line it starts in, counted from 1.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Piece {
@@ -20,6 +22,8 @@ pub(super) struct Source {
     pub(super) shipped_strings: Vec<Piece>,
     /// Comments, with their slashes.
     pub(super) comments: Vec<Piece>,
+    /// The lines that raw string literals are in.
+    pub(super) raw_lines: Vec<RangeInclusive<usize>>,
 }
 
 impl Source {
@@ -41,6 +45,7 @@ impl Source {
             shipped_code,
             shipped_strings: parts.strings.into_iter().filter(|piece| is_shipped(piece.line)).collect(),
             comments: parts.comments,
+            raw_lines: parts.raw_lines,
             code: parts.code,
         }
     }
@@ -61,7 +66,8 @@ impl Source {
     }
 }
 
-/// The lines of `code` that hold one of `words`, each with that word; a longer name that only ends with the word is another.
+/// The lines of `code` that hold one of `words`, each with that word; a longer name that only ends with the word is
+/// another.
 pub(super) fn uses<'w>(code: &str, words: &[&'w str]) -> Vec<(usize, &'w str)> {
     let mut found = Vec::new();
     for (index, line) in code.lines().enumerate() {
@@ -87,6 +93,7 @@ struct Parts {
     code: String,
     strings: Vec<Piece>,
     comments: Vec<Piece>,
+    raw_lines: Vec<RangeInclusive<usize>>,
 }
 
 /// Splits a file into code, literals and comments.
@@ -109,6 +116,9 @@ fn take_apart(text: &str) -> Parts {
             Kind::Text { open, close } => {
                 let inner = piece.get(open..len.saturating_sub(close)).unwrap_or_default();
                 parts.strings.push(Piece { line, text: inner.to_owned() });
+                if open > 1 {
+                    parts.raw_lines.push(line..=line + piece.matches('\n').count());
+                }
             }
             Kind::Code | Kind::Char => {}
         }
@@ -213,7 +223,7 @@ fn closing_quote(inner: &str, quote: char) -> usize {
 const FOR_TESTS: [&str; 2] = ["#[cfg(test)]", "#[cfg(all(test,"];
 
 /// The lines of each `#[cfg(test)] mod … { … }`.
-fn test_module_lines(code: &str) -> Vec<std::ops::RangeInclusive<usize>> {
+fn test_module_lines(code: &str) -> Vec<RangeInclusive<usize>> {
     let line_of = |at: usize| code[..at].matches('\n').count() + 1;
     let mut found = Vec::new();
     for (start, attribute) in FOR_TESTS.iter().flat_map(|attribute| code.match_indices(attribute)) {
@@ -246,7 +256,8 @@ mod tests {
 
     #[test]
     fn comments_and_literals_are_no_code() {
-        let text = "let a = \"x\\\"y // no\"; // yes\nlet b = r#\"raw \"z\" {\"#; /* one /* two */ */ let c: &'static str = 'q';\n";
+        let text = "let a = \"x\\\"y // no\"; // yes\nlet b = r#\"raw \"z\" \
+            {\"#; /* one /* two */ */ let c: &'static str = 'q';\n";
         let source = Source::new("crates/a/src/b.rs", text);
         assert!(!source.code.contains("no") && !source.code.contains("raw") && !source.code.contains("two"));
         assert!(source.code.contains("'static str") && !source.code.contains('q'));
@@ -258,7 +269,8 @@ mod tests {
 
     #[test]
     fn test_modules_are_not_shipped() {
-        let text = "fn a() { Instant::now(); }\n#[cfg(test)]\nmod tests {\n    fn b() { if x { \"SELECT 1\" } }\n}\nfn c() {}\n";
+        let text = "fn a() { Instant::now(); }\n#[cfg(test)]\nmod tests {\n    fn b() { if x { \"SELECT 1\" } }\n}\nfn \
+            c() {}\n";
         let source = Source::new("crates/a/src/b.rs", text);
         assert!(source.shipped_code.contains("fn a") && source.shipped_code.contains("fn c"));
         assert!(!source.shipped_code.contains("fn b"));

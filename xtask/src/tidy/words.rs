@@ -1,4 +1,5 @@
-//! Rules about what no file says: where somebody's machine keeps things, where packages are fetched from, numbers of issues.
+//! Rules about what no file says: where somebody's machine keeps things, where packages are fetched from, numbers of
+//! issues.
 
 use super::{Finding, Tree};
 
@@ -23,7 +24,8 @@ fn names_folder(line: &str, folder: &str) -> bool {
 
 /// Hosts that begin so serve packages; manifests name packages, never hosts, so that everybody's own mirror holds.
 const PACKAGE_HOSTS: [&str; 6] = ["registry.", "deb.", "index.", "static.", "files.", "mirror."];
-/// Words before a `#` and a number that make it the number of an issue. Outside its tracker it says nothing; the reason does.
+/// Words before a `#` and a number that make it the number of an issue. Outside its tracker it says nothing; the reason
+/// does.
 const ISSUE_WORDS: [&str; 9] = ["issue ", "issues ", "see ", "fixes ", "closes ", "refs ", "pr ", "gh-", "ticket "];
 /// Unfinished work belongs to the tracker, not into the code.
 const UNFINISHED: [&str; 3] = ["TODO", "FIXME", "XXX"];

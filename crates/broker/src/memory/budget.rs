@@ -47,8 +47,8 @@ impl Budget {
 }
 
 impl BudgetReservation {
-    /// Takes so many bytes in all, whether they are there or not: they are in use already. Whoever takes more next has to
-    /// make room.
+    /// Takes so many bytes in all, whether they are there or not: they are in use already. Whoever takes more next has
+    /// to make room.
     pub(super) fn grow(&mut self, bytes: usize) {
         let more = bytes.saturating_sub(self.bytes);
         self.bytes += more;

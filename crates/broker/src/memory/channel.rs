@@ -181,8 +181,8 @@ impl Channel {
         }
     }
 
-    /// Lets a session join. A channel that keeps history has a position from here on (for which `budget` is there), so that
-    /// who goes away before the first publication can come back to it.
+    /// Lets a session join. A channel that keeps history has a position from here on (for which `budget` is there), so
+    /// that who goes away before the first publication can come back to it.
     pub(super) fn join(
         &mut self,
         join: Join,

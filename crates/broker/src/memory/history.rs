@@ -24,27 +24,28 @@ struct StoredPublication {
     room: BudgetReservation,
 }
 
-/// A channel's history. What is kept are always the newest publications: the last of them has the offset `offset`, the one
-/// before it one less, without a gap; or none is kept.
+/// A channel's history. What is kept are always the newest publications: the last of them has the offset `offset`, the
+/// one before it one less, without a gap; or none is kept.
 #[derive(Debug)]
 pub(super) struct History {
     epoch: Epoch,
     offset: u64,
     kept: VecDeque<StoredPublication>,
-    /// From here on publications may have been encoded since they were last weighed, as an offset: somebody has been given
-    /// them.
+    /// From here on publications may have been encoded since they were last weighed, as an offset: somebody has been
+    /// given them.
     handed_out: Cell<u64>,
     budget: Arc<Budget>,
     ttl: Millis,
     /// When the position too is forgotten, unless somebody is there.
     forgotten: Millis,
-    /// What the position takes while nobody is there. Without it, the position goes with what it is of: so nobody can fill
-    /// the memory by joining and leaving one name after the other.
+    /// What the position takes while nobody is there. Without it, the position goes with what it is of: so nobody can
+    /// fill the memory by joining and leaving one name after the other.
     alone: Option<BudgetReservation>,
 }
 
 impl History {
-    /// An empty history of publications that are kept for `ttl` each; `None` when the system has no randomness for an epoch.
+    /// An empty history of publications that are kept for `ttl` each; `None` when the system has no randomness for an
+    /// epoch.
     pub(super) fn new(budget: Arc<Budget>, ttl: Millis) -> Option<Self> {
         let mut bits = [0; 8];
         getrandom::fill(&mut bits).ok()?;
@@ -90,8 +91,8 @@ impl History {
         Position { offset: self.offset, epoch: self.epoch.clone() }
     }
 
-    /// Keeps the publication at [`History::position`], and of the older ones as many as `size` and the budget allow. What is
-    /// too big is not kept, nor then are those before it.
+    /// Keeps the publication at [`History::position`], and of the older ones as many as `size` and the budget allow.
+    /// What is too big is not kept, nor then are those before it.
     pub(super) fn keep(&mut self, publication: Arc<EncodedMessage>, size: usize, ttl: Millis, now: Millis) {
         self.ttl = ttl;
         self.weigh(self.offset.saturating_sub(1));
@@ -104,8 +105,8 @@ impl History {
         }
     }
 
-    /// Takes what those that were handed out weigh now, with the bytes that were made for their readers; `newest` is the
-    /// offset of the last one that is kept.
+    /// Takes what those that were handed out weigh now, with the bytes that were made for their readers; `newest` is
+    /// the offset of the last one that is kept.
     fn weigh(&mut self, newest: u64) {
         let first = (newest + 1).saturating_sub(self.kept.len() as u64);
         let from = self.handed_out.replace(u64::MAX).saturating_sub(first);
@@ -204,7 +205,8 @@ impl History {
         self.kept.iter().skip(index).take(limit).map(|kept| Arc::clone(&kept.publication)).collect()
     }
 
-    /// Where among what is kept the publications after `position` begin; `None` when the position isn't of this history.
+    /// Where among what is kept the publications after `position` begin; `None` when the position isn't of this
+    /// history.
     fn behind(&self, position: &Position) -> Option<Result<usize, Gone>> {
         let missed = self.offset.checked_sub(position.offset).filter(|_| position.epoch == self.epoch)?;
         let missed = usize::try_from(missed).unwrap_or(usize::MAX);

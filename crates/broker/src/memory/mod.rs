@@ -1,8 +1,8 @@
 //! Channel state in this process: the broker of a single node.
 //!
-//! Channels lie in [`PARTITIONS`] partitions by a hash of app and name, each behind a mutex. Whatever happens to a channel
-//! happens under its partition's lock, and what comes of it is appended to shards' inboxes under it: that is the channel's
-//! order. Nothing waits under a lock.
+//! Channels lie in [`PARTITIONS`] partitions by a hash of app and name, each behind a mutex. Whatever happens to a
+//! channel happens under its partition's lock, and what comes of it is appended to shards' inboxes under it: that is
+//! the channel's order. Nothing waits under a lock.
 
 mod budget;
 mod channel;
@@ -103,8 +103,8 @@ impl MemoryBroker {
         }
     }
 
-    /// Hands over what is to outlive an orderly stop, channel by channel, as bytes for [`MemoryBroker::restore`]. Nothing can
-    /// be said from here on.
+    /// Hands over what is to outlive an orderly stop, channel by channel, as bytes for [`MemoryBroker::restore`].
+    /// Nothing can be said from here on.
     ///
     /// # Errors
     /// The first one of `take`; what comes after it is not handed over.
@@ -124,8 +124,8 @@ impl MemoryBroker {
         Ok(())
     }
 
-    /// Takes back a channel that another broker has handed over so long ago: its history goes on where it ended. `false` if
-    /// the bytes are none. To be called before anything is said.
+    /// Takes back a channel that another broker has handed over so long ago: its history goes on where it ended.
+    /// `false` if the bytes are none. To be called before anything is said.
     pub fn restore(&self, bytes: &[u8], elapsed: Duration) -> bool {
         let now = self.now();
         let Some((key, mut channel)) = snapshot::read(bytes, millis(elapsed), now, &self.budgets) else { return false };

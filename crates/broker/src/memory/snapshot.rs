@@ -11,7 +11,8 @@ use super::channel::{CacheEntry, Channel};
 use super::history::History;
 use crate::codec::{self, PublishedEvent, Reader, Writer};
 
-/// Writes a channel; `None` when nothing of it is kept. Times are written as how much of them is left at steady time `now`.
+/// Writes a channel; `None` when nothing of it is kept. Times are written as how much of them is left at steady time
+/// `now`.
 pub(super) fn write(key: &ChannelKey, channel: &Channel, now: Millis) -> Option<Vec<u8>> {
     let (history, cache) = channel.kept();
     if history.is_none() && cache.is_none() {

@@ -1,5 +1,5 @@
-//! A script's arguments by name: a MessagePack map, which scripts read in one step. Pairs of names and values as arguments
-//! of their own make Redis read twice as many, which a publish feels.
+//! A script's arguments by name: a MessagePack map, which scripts read in one step. Pairs of names and values as
+//! arguments of their own make Redis read twice as many, which a publish feels.
 
 /// Arguments by name.
 #[derive(Debug, Clone, Default)]

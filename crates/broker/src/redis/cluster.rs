@@ -1,8 +1,8 @@
 //! The masters of a cluster: which slots each has, a connection to each, and keeping up with changes.
 //!
-//! Each master is to this node what a single server is: it has a generation, a heartbeat, an index and orders of its own, so
-//! that a failover of one of them concerns its channels alone. What is sent over a connection is about channels of its
-//! master; where one has moved, the master says so, and the cluster is asked anew.
+//! Each master is to this node what a single server is: it has a generation, a heartbeat, an index and orders of its
+//! own, so that a failover of one of them concerns its channels alone. What is sent over a connection is about channels
+//! of its master; where one has moved, the master says so, and the cluster is asked anew.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
@@ -135,8 +135,9 @@ fn host_and_port(server: &ConnectionInfo) -> (String, u16) {
     }
 }
 
-/// Reads an answer to `CLUSTER SLOTS`: first and last slot, then the servers that have them, the master before its replicas.
-/// One without an address is at that of whoever answers. `None` when it is no such answer, or nobody has any slot.
+/// Reads an answer to `CLUSTER SLOTS`: first and last slot, then the servers that have them, the master before its
+/// replicas. One without an address is at that of whoever answers. `None` when it is no such answer, or nobody has any
+/// slot.
 fn read(answer: &Value, asked: &str) -> Option<Vec<Range>> {
     let Value::Array(all) = answer else { return None };
     let number = |value: &Value| match value {

@@ -46,8 +46,8 @@ pub(super) struct Core {
     pub(super) topology_changed: Arc<Notify>,
     /// Bounds the calls under way.
     pub(super) calls: Semaphore,
-    /// Bounds the channels that are looked after at one time: after a reconnect that is all of them, and each is to have its
-    /// answer in time.
+    /// Bounds the channels that are looked after at one time: after a reconnect that is all of them, and each is to
+    /// have its answer in time.
     pub(super) channel_tasks: Semaphore,
     passed_over: PassedOver,
     /// Owns the tasks.

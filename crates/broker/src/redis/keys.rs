@@ -1,5 +1,5 @@
-//! How keys are named. All keys of a channel have the tag `{app:channel}`, so that a cluster keeps them together. What a master
-//! keeps besides has a tag that one of its own slots is of.
+//! How keys are named. All keys of a channel have the tag `{app:channel}`, so that a cluster keeps them together. What
+//! a master keeps besides has a tag that one of its own slots is of.
 
 use tidings_model::channel::ChannelKey;
 use tidings_model::id::AppId;

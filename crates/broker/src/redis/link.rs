@@ -1,8 +1,8 @@
 //! The connection to a server of Redis: made, watched, made again.
 //!
-//! One connection carries calls and what Redis pushes (RESP3). Before anything else is done over a new one, the server is
-//! asked who it is: if the data knows another server, or none, its generation becomes a new one, so that no position from
-//! before a failover or a FLUSHALL is ever taken for good. Then every channel tells Redis who is here.
+//! One connection carries calls and what Redis pushes (RESP3). Before anything else is done over a new one, the server
+//! is asked who it is: if the data knows another server, or none, its generation becomes a new one, so that no position
+//! from before a failover or a FLUSHALL is ever taken for good. Then every channel tells Redis who is here.
 
 use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 use std::sync::{Arc, Weak};
@@ -21,8 +21,8 @@ use super::{keys, nodes, ops, pushed, scripts};
 
 /// The first pause between two attempts to connect.
 const FIRST_RETRY: Duration = Duration::from_millis(50);
-/// By how much our idea of the time of Redis is put right with a heartbeat, at most, in milliseconds: clocks drift by less,
-/// and a clock that is set is followed slowly.
+/// By how much our idea of the time of Redis is put right with a heartbeat, at most, in milliseconds: clocks drift by
+/// less, and a clock that is set is followed slowly.
 const SLEW: i64 = 50;
 const INDEXED_AT_ONCE: usize = 1_000;
 

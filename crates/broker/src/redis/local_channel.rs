@@ -1,9 +1,9 @@
 //! A channel as this node sees it: who of its sessions is in it, and the order in which they are told.
 //!
-//! What this node's shards are told comes from two sides: messages, which Redis tells every node in one order, each with its
-//! number; and the answers to this node's own joins and leaves, which say after which message they belong. So an answer is
-//! applied when the message before it has been told, and while joins or leaves are under way messages wait for them. Only one
-//! batch of them is under way at a time, in the order in which they were asked for.
+//! What this node's shards are told comes from two sides: messages, which Redis tells every node in one order, each
+//! with its number; and the answers to this node's own joins and leaves, which say after which message they belong. So
+//! an answer is applied when the message before it has been told, and while joins or leaves are under way messages wait
+//! for them. Only one batch of them is under way at a time, in the order in which they were asked for.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -318,7 +318,8 @@ impl LocalChannel {
         let tells_members = self.options.as_ref().is_some_and(|options| options.presence || options.join_leave);
         // What came and went meanwhile is kept nowhere.
         let members = tells_members && self.delivered_before.checked_add(count) != Some(at);
-        // What another life holds follows the news that this one is over; it begins before the first that is left of it.
+        // What another life holds follows the news that this one is over; it begins before the first that is left of
+        // it.
         let at_loss = missed.first().and_then(|(message, _)| before(message)).or_else(|| position.clone());
         let lost = |position| Arc::new(Lost { channel: notifier.key.clone(), position, publications, members });
         if publications {

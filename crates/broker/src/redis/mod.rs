@@ -1,7 +1,8 @@
 //! Channel state in Redis: the broker of several nodes.
 //!
-//! Every write to a channel is one script on the channel's keys, which also publishes what follows from it; so Redis decides
-//! the order, and every node, also the one that asked, hears it from there. `docs/adr/0007` says why it is as it is.
+//! Every write to a channel is one script on the channel's keys, which also publishes what follows from it; so Redis
+//! decides the order, and every node, also the one that asked, hears it from there. `docs/adr/0007` says why it is as
+//! it is.
 //!
 //! From the bottom up, and no file uses one that stands below it:
 //!
@@ -10,9 +11,10 @@
 //! 2. [`pubsub_message`], [`reply`], [`transitions`]: what Redis says, read. [`arguments`], [`scripts`] (with
 //!    `scripts/*.lua`): what it is asked.
 //! 3. [`local_channel`]: a channel as this node sees it. [`core`]: all of them, and what else the parts share.
-//! 4. [`ops`]: what this node asks about its own sessions, in order. [`listing`]: which channels there are. [`nodes`]: clearing
-//!    up after dead nodes.
-//! 5. [`pushed`]: what Redis pushes. [`link`]: the connection to a server; [`cluster`]: keeping up with those of a cluster.
+//! 4. [`ops`]: what this node asks about its own sessions, in order. [`listing`]: which channels there are. [`nodes`]:
+//!    clearing up after dead nodes.
+//! 5. [`pushed`]: what Redis pushes. [`link`]: the connection to a server; [`cluster`]: keeping up with those of a
+//!    cluster.
 
 mod arguments;
 mod cluster;
@@ -76,8 +78,8 @@ pub struct RedisBroker {
 }
 
 impl RedisBroker {
-    /// A broker that tells these shards, and this watch of what its own calls cause, and goes on to connect. Needs a tokio
-    /// runtime around it.
+    /// A broker that tells these shards, and this watch of what its own calls cause, and goes on to connect. Needs a
+    /// tokio runtime around it.
     ///
     /// # Errors
     /// [`RedisUrlError`] when a connection could never be made.
@@ -116,8 +118,8 @@ impl RedisBroker {
         self.core.call(&conn, channel, &call).await
     }
 
-    /// Waits until sessions here hear the channel: just after a reconnect they do not, and what keeps nothing would pass them
-    /// by though their own node says it.
+    /// Waits until sessions here hear the channel: just after a reconnect they do not, and what keeps nothing would
+    /// pass them by though their own node says it.
     async fn wait_until_synced(&self, channel: &ChannelKey) -> Result<(), BrokerError> {
         let is_unsynced =
             || self.core.partition(channel).get(channel).is_some_and(local_channel::LocalChannel::is_unsynced);

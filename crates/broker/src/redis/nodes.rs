@@ -1,7 +1,7 @@
 //! Clearing up after nodes that are gone.
 //!
-//! Any node may do it, also several at once: a session is taken out by one script, which tells what follows from it, and is
-//! not there for the next one.
+//! Any node may do it, also several at once: a session is taken out by one script, which tells what follows from it,
+//! and is not there for the next one.
 
 use std::sync::Arc;
 

@@ -249,7 +249,8 @@ fn resync_call(local: &LocalChannel, tells: bool) -> ScriptCall {
     ScriptCall::with(ScriptKind::Resync, arguments)
 }
 
-/// Reads how an op ended: the number of the message before it, the end, and whether a number of subscriptions is count_pending.
+/// Reads how an op ended: the number of the message before it, the end, and whether a number of subscriptions is
+/// count_pending.
 fn read(mut reply: Reply, kind: ScriptKind, key: &ChannelKey) -> Option<(u64, OpOutcome, bool)> {
     let at = reply.int("at")?;
     match kind {

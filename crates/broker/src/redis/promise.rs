@@ -1,5 +1,5 @@
-//! The answer to a call that somebody waits for, but not for ever: either what was asked is told, or the caller hears that
-//! it was not possible. Never both.
+//! The answer to a call that somebody waits for, but not for ever: either what was asked is told, or the caller hears
+//! that it was not possible. Never both.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering::SeqCst};

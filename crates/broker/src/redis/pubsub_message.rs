@@ -1,10 +1,10 @@
 //! What Redis tells every node that is subscribed to a channel: a line of words, then bytes.
 //!
-//! `p N EPOCH OFFSET` and what is said; `+ N FIRST SESSION` and `- N LAST SESSION` and the member; `# N COUNT`. N numbers the
-//! messages of a channel, without a gap.
+//! `p N EPOCH OFFSET` and what is said; `+ N FIRST SESSION` and `- N LAST SESSION` and the member; `# N COUNT`. N
+//! numbers the messages of a channel, without a gap.
 //!
-//! Every message of every version begins with a kind and its number. A node passes over kinds that it does not know, over
-//! words behind those that it knows, and over bytes that it cannot read.
+//! Every message of every version begins with a kind and its number. A node passes over kinds that it does not know,
+//! over words behind those that it knows, and over bytes that it cannot read.
 
 use std::sync::Arc;
 

@@ -79,8 +79,8 @@ impl Reply {
         }
     }
 
-    /// What the history holds that `newest` is the position in, and whether that is all of the answer: entries that this
-    /// version cannot read are passed over.
+    /// What the history holds that `newest` is the position in, and whether that is all of the answer: entries that
+    /// this version cannot read are passed over.
     pub(super) fn entries(
         &mut self,
         channel: &ChannelKey,

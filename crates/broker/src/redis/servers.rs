@@ -103,7 +103,8 @@ pub(super) struct RedisConnection {
     pub(super) node: Arc<str>,
     /// Whether it has another name than before, under which its sessions may still stand.
     pub(super) is_renamed: bool,
-    /// Whether Redis has kept what this node told it before, so that a member who is missing there was taken out by others.
+    /// Whether Redis has kept what this node told it before, so that a member who is missing there was taken out by
+    /// others.
     pub(super) is_same_data: bool,
     /// How far the time of Redis is ahead of ours.
     pub(super) ahead: Arc<AtomicI64>,
@@ -163,8 +164,8 @@ impl RedisConnection {
         redis::cmd("SUNSUBSCRIBE").arg(pubsub_channel).exec_async(&mut connection).await
     }
 
-    /// A channel is no longer subscribed to. If that was not asked for, its slot has moved, and the connection takes this for
-    /// the answer to something else.
+    /// A channel is no longer subscribed to. If that was not asked for, its slot has moved, and the connection takes
+    /// this for the answer to something else.
     pub(super) fn unsubscribed(&self, pubsub_channel: &str) {
         if self.server.is_clustered && !self.leaving.lock().remove(pubsub_channel) {
             self.is_confused.store(true, Relaxed);
@@ -206,8 +207,8 @@ impl Servers {
     }
 }
 
-/// Whether a server says that it is not the one that has the data: it follows another one, or is not ready. Before 7.0 Redis
-/// wraps what a command in a script answers into an error of its own.
+/// Whether a server says that it is not the one that has the data: it follows another one, or is not ready. Before 7.0
+/// Redis wraps what a command in a script answers into an error of its own.
 pub(super) fn is_not_master(error: &RedisError) -> bool {
     const CODES: [&str; 3] = ["READONLY", "MASTERDOWN", "LOADING"];
     let wrapped = |detail: &str| CODES.iter().any(|code| detail.contains(&format!("-{code} ")));
@@ -231,7 +232,8 @@ mod tests {
         };
         for line in [
             "READONLY You can't write against a read only replica. script: 3f5, on @user_script:1.",
-            "ERR Error running script (call to f_3f5): @user_script:1: @user_script: 1: -READONLY You can't write against a read only replica. ",
+            "ERR Error running script (call to f_3f5): @user_script:1: @user_script: 1: -READONLY You can't write \
+            against a read only replica. ",
             "MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.",
             "LOADING Redis is loading the dataset in memory",
         ] {

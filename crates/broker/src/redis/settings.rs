@@ -9,7 +9,8 @@ use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo as _, ProtocolVer
 pub enum RedisUrlError {
     /// It has another scheme.
     #[error(
-        "the broker's URL must be memory://, or begin with redis:// or redis+cluster:// (with TLS rediss:// or rediss+cluster://)"
+        "the broker's URL must be memory://, or begin with redis:// or redis+cluster:// (with TLS rediss:// or \
+        rediss+cluster://)"
     )]
     Scheme,
     /// It cannot be read.
@@ -79,7 +80,8 @@ pub(super) fn at(server: &ConnectionInfo, host: &str, port: u16) -> ConnectionIn
 #[derive(Clone)]
 pub struct RedisSettings {
     pub(super) topology: Topology,
-    /// A node that has not shown for so long that it lives is taken for dead: its sessions are taken out of their channels.
+    /// A node that has not shown for so long that it lives is taken for dead: its sessions are taken out of their
+    /// channels.
     pub lease: Duration,
     /// How long a call may take.
     pub timeout: Duration,

@@ -1,8 +1,8 @@
 //! What every broker has to do, as tests that know nothing of any one broker.
 //!
-//! A broker joins with a [`BrokerFixture`] (how it is opened, and how one knows that it has told everything) and one line:
-//! `every_test!(BrokerFixture::new())`. [`World`] is the vocabulary the tests are written in: session `n` is on shard `n % 2`, and what
-//! a shard is told is written as a line a piece ([`lines`]).
+//! A broker joins with a [`BrokerFixture`] (how it is opened, and how one knows that it has told everything) and one
+//! line: `every_test!(BrokerFixture::new())`. [`World`] is the vocabulary the tests are written in: session `n` is on
+//! shard `n % 2`, and what a shard is told is written as a line a piece ([`lines`]).
 
 pub(crate) mod cache;
 pub(crate) mod counting;
@@ -38,20 +38,23 @@ pub(crate) use samples::{SHARDS, at, event, key, member, session};
 macro_rules! every_test {
     ($place:expr) => {
         $crate::suite::every_test! { $place =>
-            cache: the_last_publication_is_kept_for_who_comes, client_events_are_not_cached, a_cached_publication_expires,
-                without_the_option_nothing_is_cached;
-            counting: every_change_is_told, of_many_the_number_is_told_now_and_then, without_the_option_no_number_is_told;
-            history: offsets_have_no_gap_and_client_events_none, who_comes_back_gets_what_they_missed, the_last_ones_on_request,
-                history_is_bounded_in_number, history_is_bounded_in_time, a_position_outlives_its_history,
-                a_position_from_before_the_first_publication_counts, a_forgotten_history_begins_anew,
-                history_is_read_from_both_ends, a_history_that_is_not_wanted_any_more_goes;
+            cache: the_last_publication_is_kept_for_who_comes, client_events_are_not_cached,
+                a_cached_publication_expires, without_the_option_nothing_is_cached;
+            counting: every_change_is_told, of_many_the_number_is_told_now_and_then,
+                without_the_option_no_number_is_told;
+            history: offsets_have_no_gap_and_client_events_none, who_comes_back_gets_what_they_missed,
+                the_last_ones_on_request, history_is_bounded_in_number, history_is_bounded_in_time,
+                a_position_outlives_its_history, a_position_from_before_the_first_publication_counts,
+                a_forgotten_history_begins_anew, history_is_read_from_both_ends,
+                a_history_that_is_not_wanted_any_more_goes;
             joining: a_session_hears_what_comes_after_its_welcome, only_shards_with_subscribers_are_told,
                 joining_again_counts_once, a_leave_of_a_stranger_changes_nothing, a_slot_has_one_tenant_after_the_other,
                 exceptions_and_users_are_handed_on, apps_do_not_hear_each_other, orders_reach_every_shard,
                 an_overloaded_node_publishes_nothing;
             listing: channels_are_paged_by_name, a_channel_is_there_while_somebody_or_something_is;
-            presence: members_come_and_go, a_user_is_there_from_the_first_session_to_the_last, comings_are_told_without_presence,
-                presence_is_kept_without_telling, a_full_channel_takes_no_new_user, a_session_without_a_user_is_no_member;
+            presence: members_come_and_go, a_user_is_there_from_the_first_session_to_the_last,
+                comings_are_told_without_presence, presence_is_kept_without_telling, a_full_channel_takes_no_new_user,
+                a_session_without_a_user_is_no_member;
             transitions: the_first_and_the_last_session_are_noted, a_user_is_noted_from_the_first_session_to_the_last,
                 every_number_that_is_told_is_noted, of_many_comers_one_misses_the_cached_event,
                 what_nobody_wants_is_not_noted, what_becomes_of_the_servers_own_channels_is_not_noted,
@@ -155,7 +158,8 @@ impl TransitionSink for RecordingSink {
 
 static SILENT: Encoding = Encoding { name: "silent", encode: |_| None };
 
-/// A broker, shards that write down what they are told, a time that stands still until it is moved, and short words for all.
+/// A broker, shards that write down what they are told, a time that stands still until it is moved, and short words for
+/// all.
 pub(crate) struct World {
     fixture: Box<dyn BrokerFixture>,
     pub(crate) broker: Arc<dyn Broker>,

@@ -1,8 +1,8 @@
 //! Any course of publishing, joining, leaving, coming back and passing time, against a model that is slow and obviously
 //! right: it remembers everything that was ever said, and works out anew each time what of it still counts.
 //!
-//! The model writes down what it would tell in the words of [`super::lines`]; after each step both must have said the same,
-//! and give the same answers.
+//! The model writes down what it would tell in the words of [`super::lines`]; after each step both must have said the
+//! same, and give the same answers.
 
 use std::time::Duration;
 
@@ -42,7 +42,8 @@ pub(crate) fn steps() -> impl Strategy<Value = Vec<Step>> {
         prop_oneof![
             2 => Just(Wanted::Nothing),
             1 => (0u32..5).prop_map(Wanted::Last),
-            6 => (any::<usize>(), prop_oneof![6 => Just(0i64), 1 => -2i64..3]).prop_map(|(n, by)| Wanted::Position(n, by)),
+            6 => (any::<usize>(), prop_oneof![6 => Just(0i64), 1 => -2i64..3])
+                .prop_map(|(n, by)| Wanted::Position(n, by)),
             1 => (0u64..5).prop_map(Wanted::Foreign),
         ]
     };

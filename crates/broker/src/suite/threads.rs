@@ -55,7 +55,8 @@ struct Seen {
     at: Option<Position>,
 }
 
-/// A session that was let in already. It leaves after a while, comes back to where it was, until it has heard everything.
+/// A session that was let in already. It leaves after a while, comes back to where it was, until it has heard
+/// everything.
 async fn come_and_go(broker: Arc<dyn Broker>, shards: Arc<RecordingShards>, join: Join) {
     let stays = 20 + 13 * u64::from(join.at.slot);
     let mut seen = Seen { shards, join, read: 0, is_in: false, at: None };

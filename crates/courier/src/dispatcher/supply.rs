@@ -26,9 +26,9 @@ impl Dispatcher {
         self.others.insert(destination);
     }
 
-    /// Destinations that the store need not be asked for: they hold enough, are paused, or are not for this node. Whether
-    /// the store has more for those that hold enough is not known then, so it is asked when they run low. Those of `apps`,
-    /// which are not asked for at all, are left out.
+    /// Destinations that the store need not be asked for: they hold enough, are paused, or are not for this node.
+    /// Whether the store has more for those that hold enough is not known then, so it is asked when they run low. Those
+    /// of `apps`, which are not asked for at all, are left out.
     pub(crate) fn full(
         &mut self,
         policy: impl Fn(DestinationNo) -> DestinationPolicy,
@@ -83,8 +83,8 @@ impl Dispatcher {
         self.low.extend(destinations);
     }
 
-    /// Destinations that have no room for more of a fan-out. Whether the store has more for them is not known then, so it is
-    /// asked when they run low.
+    /// Destinations that have no room for more of a fan-out. Whether the store has more for them is not known then, so
+    /// it is asked when they run low.
     pub(crate) fn without_room(
         &mut self,
         policy: impl Fn(DestinationNo) -> DestinationPolicy,

@@ -42,8 +42,8 @@ pub struct EgressConfig {
     pub pool_idle_timeout: Duration,
     /// How many unused connections are kept for one (scheme, host, port). 0 turns keep-alive off.
     pub pool_max_idle_per_destination: usize,
-    /// How many connections may be open in all before unused ones are closed to make room. Those in use are their users' to
-    /// bound.
+    /// How many connections may be open in all before unused ones are closed to make room. Those in use are their
+    /// users' to bound.
     pub max_connections: usize,
     /// The `User-Agent` of requests that bring none.
     pub user_agent: String,

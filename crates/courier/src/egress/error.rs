@@ -122,15 +122,15 @@ pub enum SendError {
         /// In the resolver's words.
         reason: String,
     },
-    /// This machine has no socket, port or memory left for the connection, or too much to look up: nothing was asked of the
-    /// receiver, and nothing can be held against it.
+    /// This machine has no socket, port or memory left for the connection, or too much to look up: nothing was asked of
+    /// the receiver, and nothing can be held against it.
     #[error("this server has no room for another connection: {reason}")]
     Shortage {
         /// In the operating system's words.
         reason: String,
     },
-    /// A kept connection was closed before one byte of an answer had come. The receiver had most likely closed it before;
-    /// the request may be made again at once, on a [fresh](super::Request::fresh) connection.
+    /// A kept connection was closed before one byte of an answer had come. The receiver had most likely closed it
+    /// before; the request may be made again at once, on a [fresh](super::Request::fresh) connection.
     #[error("the kept connection closed before an answer began")]
     Stale,
     /// No vetted address took the connection.

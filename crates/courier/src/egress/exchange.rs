@@ -27,8 +27,8 @@ pub struct Request {
     pub headers: HeaderMap,
     /// The whole body.
     pub body: Bytes,
-    /// Whether names of headers leave with capitals (`X-Pusher-Key`) instead of in lower case (`webhook-id`). HTTP takes both
-    /// for the same; programs that look for one spelling do not.
+    /// Whether names of headers leave with capitals (`X-Pusher-Key`) instead of in lower case (`webhook-id`). HTTP
+    /// takes both for the same; programs that look for one spelling do not.
     pub title_case: bool,
     /// Whether it needs a connection of its own: the request before met [`SendError::Stale`].
     pub fresh: bool,

@@ -102,8 +102,8 @@ impl Egress {
     ///
     /// Any status is a success here; judging it is the caller's business. The connection is kept for reuse if the body
     /// was read to its end. A kept connection that turns out to be closed before the request was written is replaced
-    /// without the caller noticing; where it closes after that and before an answer began, [`SendError::Stale`] leaves it to
-    /// the caller to make the request anew, since only the caller has it still.
+    /// without the caller noticing; where it closes after that and before an answer began, [`SendError::Stale`] leaves
+    /// it to the caller to make the request anew, since only the caller has it still.
     ///
     /// # Errors
     /// No complete response, for the reason that [`SendError::code`] names. Unless the request was refused or no

@@ -1,9 +1,9 @@
 //! Connections that are kept for the next request: one [`Pool`] per client.
 //!
 //! Called by [`Egress::send`](super::Egress::send). A connection is used by one request at a time and only ever for
-//! its own (scheme, host, port) and spelling of header names. Without a free one the pool dials; it never waits for another request to finish. A
-//! general pool (hyper-util's) spawns a task for each request to learn when a connection is free again and races each
-//! dial against that, which for small requests is a quarter of their whole cost.
+//! its own (scheme, host, port) and spelling of header names. Without a free one the pool dials; it never waits for
+//! another request to finish. A general pool (hyper-util's) spawns a task for each request to learn when a connection
+//! is free again and races each dial against that, which for small requests is a quarter of their whole cost.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -34,8 +34,8 @@ use super::failure;
 /// How long a connection may take, after its response, to become free. It is instantly free unless the receiver
 /// answered before it had read the request.
 const UNTIL_FREE: Duration = Duration::from_secs(5);
-/// For how long nothing is kept for a destination that closed a kept connection in our face: some servers close each after
-/// its answer and do not say so.
+/// For how long nothing is kept for a destination that closed a kept connection in our face: some servers close each
+/// after its answer and do not say so.
 const UNKEPT: Duration = Duration::from_secs(60);
 /// How many such destinations are remembered.
 const MAX_UNKEPT: usize = 4_096;
@@ -119,7 +119,8 @@ impl Pool {
     }
 
     /// Sends a request with an absolute URI and returns the head of its response. A kept connection that was closed
-    /// before the request was written is replaced; one that closed after that, without an answer, is [`SendError::Stale`].
+    /// before the request was written is replaced; one that closed after that, without an answer, is
+    /// [`SendError::Stale`].
     pub(super) async fn send(&self, outgoing: Outgoing) -> Result<(Response<Incoming>, Lease), SendError> {
         let Outgoing { mut request, title_case, fresh } = outgoing;
         let destination = take_destination(request.uri_mut(), title_case)?;

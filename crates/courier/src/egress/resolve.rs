@@ -24,7 +24,8 @@ pub trait Resolve: Send + Sync {
     ///
     /// # Errors
     /// Any error means that the name could not be resolved; its text is shown to the tenant. An empty answer is taken
-    /// as an error too. [`io::ErrorKind::WouldBlock`] means that nobody could be asked now: that is held against no receiver.
+    /// as an error too. [`io::ErrorKind::WouldBlock`] means that nobody could be asked now: that is held against no
+    /// receiver.
     async fn resolve(&self, host: &str) -> io::Result<Vec<IpAddr>>;
 }
 

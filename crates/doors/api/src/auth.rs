@@ -1,8 +1,8 @@
 //! Whose a request is, and what proves it: an app's API key or the operator's, as a bearer token.
 //!
-//! The app is the one that the path names (`/a/{app id}/…`), else the one that lists the request's host, else the key's; the
-//! operator's key means the default one. An app's key opens that app and no other. Nobody without a key learns which apps
-//! there are.
+//! The app is the one that the path names (`/a/{app id}/…`), else the one that lists the request's host, else the
+//! key's; the operator's key means the default one. An app's key opens that app and no other. Nobody without a key
+//! learns which apps there are.
 
 use std::sync::Arc;
 
@@ -58,7 +58,8 @@ impl FromRequestParts<ApiDoor> for Operator {
 
     async fn from_request_parts(parts: &mut Parts, door: &ApiDoor) -> Result<Self, Problem> {
         let holder = door.apps().key_holder(bearer(parts)?, door.operator_key());
-        let remedy = "use the operator's key: `admin.operator_key` of the config, or `operator_key` in tidings-data/credentials.toml";
+        let remedy = "use the operator's key: `admin.operator_key` of the config, or `operator_key` in \
+            tidings-data/credentials.toml";
         match holder {
             Some(KeyHolder::Operator) => Ok(Self),
             Some(KeyHolder::App(_)) => {
@@ -93,7 +94,8 @@ async fn parameter(parts: &mut Parts, name: &str) -> Result<Option<String>, Prob
     let all = RawPathParams::from_request_parts(parts, &())
         .await
         .map_err(|_| Problem::new(Code::InvalidRequest, "the path is not UTF-8").remedy("escape its bytes as UTF-8"))?;
-    // Nothing has a name that holds a NUL, or what stands in for it here; a database could not even be asked for the one.
+    // Nothing has a name that holds a NUL, or what stands in for it here; a database could not even be asked for the
+    // one.
     Ok(all.iter().find(|(found, _)| *found == name).map(|(_, value)| value.replace('\0', "\u{fffd}")))
 }
 

@@ -1,8 +1,8 @@
-//! The Tidings API: the door by which applications publish events and keep hooks, listeners and deliveries, and by which
-//! browsers and servers follow channels.
+//! The Tidings API: the door by which applications publish events and keep hooks, listeners and deliveries, and by
+//! which browsers and servers follow channels.
 //!
-//! `docs/api.md` is the contract. A request meets, in this order: `auth` (whose it is), `api` (one noun a file), `wire` (what
-//! it says, read from JSON without I/O), then the bus; every refusal is a `problem`. The way out is `webhooks`.
+//! `docs/api.md` is the contract. A request meets, in this order: `auth` (whose it is), `api` (one noun a file), `wire`
+//! (what it says, read from JSON without I/O), then the bus; every refusal is a `problem`. The way out is `webhooks`.
 //!
 //! Called by `engine`, which mounts the routes of [`Api`]. The door keeps nothing but its rate limits.
 #![forbid(unsafe_code)]

@@ -30,7 +30,8 @@ pub(crate) const TIMEOUT: Duration = Duration::from_secs(60);
 pub(crate) const GRACE_DEFAULT: Duration = Duration::from_secs(24 * 3_600);
 /// How long a rotated secret may go on signing.
 pub(crate) const GRACE_MAX: Duration = Duration::from_secs(7 * 86_400);
-/// Tests and retries by hand to one listener per minute: each makes the server call a URL, so it must not become a way to flood one.
+/// Tests and retries by hand to one listener per minute: each makes the server call a URL, so it must not become a way
+/// to flood one.
 pub(crate) const TESTS_PER_MINUTE: u32 = 10;
 /// How long after its end a failed delivery may be tried again as one of many.
 pub(crate) const LEFT_OVER: Duration = Duration::from_secs(60);

@@ -57,8 +57,8 @@ impl<C: Cursor> Paging<C> {
         Ok(Self { limit, after: after.transpose()? })
     }
 
-    /// A page of the rows: at most the limit, and at most [`limits::PAGE_BYTES`] as they are written, but one at least. `more`:
-    /// there are others behind them.
+    /// A page of the rows: at most the limit, and at most [`limits::PAGE_BYTES`] as they are written, but one at least.
+    /// `more`: there are others behind them.
     pub(crate) fn page<R, T: Serialize>(
         &self,
         rows: impl IntoIterator<Item = R>,

@@ -199,7 +199,10 @@ impl From<StoreError> for Problem {
             StoreError::Displaced(_) | StoreError::UnreadableCatalogue(_) => {
                 tracing::error!(%error, "the store failed a request");
                 Self::new(Code::StoreUnusable, "the store cannot be used until its operator has put it right")
-                    .remedy("the server's log says what is wrong; send it again with the same Idempotency-Key when that is mended")
+                    .remedy(
+                        "the server's log says what is wrong; send it again with the same Idempotency-Key when \
+                        that is mended",
+                    )
                     .retry_after(30)
             }
             StoreError::Closed => Self::new(Code::Closing, "the server is stopping")
@@ -277,8 +280,8 @@ impl From<ManageError> for Problem {
                 format!("the app {:?} is not kept in the store, and read-only here", shown(&id)),
             )
             .remedy(
-                "change `[[apps]]` in the config file, and restart the server; without one, `tidings init` beside the server writes \
-                 one that holds the app of the first start",
+                "change `[[apps]]` in the config file, and restart the server; without one, `tidings init` beside the \
+                server writes one that holds the app of the first start",
             ),
             ManageError::WrongApp(problems) => {
                 let first = problems.into_iter().next();

@@ -1,7 +1,7 @@
 //! The format of listeners' webhooks: Standard Webhooks 1.0.
 //!
-//! Renders `{"type","timestamp","data"}`, signs it for each attempt with the time of that attempt, and judges the answer by
-//! the specification's recommendations: any 2xx is success, 410 ends the subscription.
+//! Renders `{"type","timestamp","data"}`, signs it for each attempt with the time of that attempt, and judges the
+//! answer by the specification's recommendations: any 2xx is success, 410 ends the subscription.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -19,8 +19,8 @@ use crate::door::PusherDoor;
 use crate::limits;
 use refusal::Refusal;
 
-/// The Pusher door as a service: `/app/{key}` and `/pusher/…` for clients, `/apps/{id}/…` for servers, and the same below
-/// `/a/{app}`.
+/// The Pusher door as a service: `/app/{key}` and `/pusher/…` for clients, `/apps/{id}/…` for servers, and the same
+/// below `/a/{app}`.
 pub(crate) fn router(door: PusherDoor) -> Router {
     let routes: [(&str, MethodRouter<PusherDoor>); 12] = [
         ("/app/{key}", get(connect)),

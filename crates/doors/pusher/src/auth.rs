@@ -1,4 +1,5 @@
-//! The door's proofs: what an app's servers have signed with its secret. Requests to the HTTP API, joins to channels, sign-ins.
+//! The door's proofs: what an app's servers have signed with its secret. Requests to the HTTP API, joins to channels,
+//! sign-ins.
 
 use std::borrow::Cow;
 
@@ -64,8 +65,8 @@ fn verify(app: &App, auth: &str, expected: impl FnOnce() -> String) -> Result<()
     Err(AuthError::Signature { expected, got: echo(signature) })
 }
 
-/// Checks a request to the HTTP API: its key, age and signature. `paths` are what may have been signed, the path as it was
-/// sent first. Nothing of its body is needed for that; [`body`] is to follow.
+/// Checks a request to the HTTP API: its key, age and signature. `paths` are what may have been signed, the path as it
+/// was sent first. Nothing of its body is needed for that; [`body`] is to follow.
 pub(crate) fn request(
     app: &App,
     method: &str,
@@ -137,7 +138,8 @@ mod tests {
 
     const BODY: &[u8] = br#"{"name":"foo","channels":["project-3"],"data":"{\"some\":\"data\"}"}"#;
     const QUERY: &str = "auth_signature=da454824c97ba181a32ccc17a72625ba02771f50b50e1e7430e47a1f3f457e6c\
-        &auth_key=278d425bdf160c739803&auth_timestamp=1353088179&auth_version=1.0&body_md5=ec365a775a4cd0599faeb73354201b6f";
+        &auth_key=278d425bdf160c739803&auth_timestamp=1353088179&auth_version=1.0&\
+            body_md5=ec365a775a4cd0599faeb73354201b6f";
     const NOW: Millis = 1_353_088_179_000;
 
     fn judged(query: &str, body: &[u8], now: Millis) -> Result<(), String> {

@@ -9,7 +9,8 @@ use tidings_model::policy::SERVER_TO_USER;
 /// The longest user id, in bytes.
 const MAX_USER_LEN: usize = 200;
 
-/// Whether a channel may have this name: 1 to 200 characters from `A-Za-z0-9_-=@,.;`, or `#server-to-user-` and a user's id.
+/// Whether a channel may have this name: 1 to 200 characters from `A-Za-z0-9_-=@,.;`, or `#server-to-user-` and a
+/// user's id.
 pub(crate) fn is_valid(name: &str) -> bool {
     match name.strip_prefix(SERVER_TO_USER) {
         Some(user) => is_valid_user(user),
@@ -20,8 +21,8 @@ pub(crate) fn is_valid(name: &str) -> bool {
     }
 }
 
-/// Whether a user may have this id: 1 to 200 bytes, as Pusher's server libraries allow, without control characters. Pusher's own
-/// character set is smaller; ids that login services make (`auth0|…`) are outside of it and harm nobody.
+/// Whether a user may have this id: 1 to 200 bytes, as Pusher's server libraries allow, without control characters.
+/// Pusher's own character set is smaller; ids that login services make (`auth0|…`) are outside of it and harm nobody.
 pub(crate) fn is_valid_user(id: &str) -> bool {
     id.len() <= MAX_USER_LEN && is_user_id(id)
 }

@@ -1,7 +1,7 @@
 //! `/app/{key}`: a client connects.
 //!
-//! Whatever is wrong with a client that speaks WebSocket is told inside the WebSocket, with a close code: it would not see
-//! anything else. Such a connection never becomes a session.
+//! Whatever is wrong with a client that speaks WebSocket is told inside the WebSocket, with a close code: it would not
+//! see anything else. Such a connection never becomes a session.
 
 use std::net::IpAddr;
 use std::sync::Arc;

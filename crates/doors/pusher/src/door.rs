@@ -29,8 +29,8 @@ const REJECTION_LOGS: Rate = Rate::per_second(1);
 /// How long a client may be silent, in seconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct KeepAlive {
-    /// After so many seconds without a frame the client pings; the server pings when either side was silent a little longer.
-    /// Not 0.
+    /// After so many seconds without a frame the client pings; the server pings when either side was silent a little
+    /// longer. Not 0.
     pub activity: u32,
     /// The seconds that the client has to answer a ping.
     pub pong: u32,
@@ -69,8 +69,8 @@ impl PusherDoor {
         })
     }
 
-    /// Logs a request whose signature is wrong, with the string that should have been signed: the app's server often hides
-    /// the response, and then the operator sees the reason here.
+    /// Logs a request whose signature is wrong, with the string that should have been signed: the app's server often
+    /// hides the response, and then the operator sees the reason here.
     pub(crate) fn log_rejected(&self, app: &App, client: Option<ClientAddr>, refusal: &Refusal) {
         let now = self.shared.bus.clock().steady_ms();
         if self.shared.rejection_logs.take(app.id.clone(), 1, REJECTION_LOGS, now).is_ok() {

@@ -1,9 +1,10 @@
-//! The Pusher door: Pusher Channels' WebSocket protocol (version 7) for clients and its HTTP API for servers, so that their
-//! libraries work as they are.
+//! The Pusher door: Pusher Channels' WebSocket protocol (version 7) for clients and its HTTP API for servers, so that
+//! their libraries work as they are.
 //!
-//! `docs/pusher.md` is the contract. A client meets, in this order: `connect` (the upgrade: which app, from where, which
-//! version), `session` (what it may and what it is told), `wire` (how that looks). A server meets `auth` (its signature), then
-//! `api` (one noun a file), then the bus. `outlet` writes what becomes of channels to the app's webhooks.
+//! `docs/pusher.md` is the contract. A client meets, in this order: `connect` (the upgrade: which app, from where,
+//! which version), `session` (what it may and what it is told), `wire` (how that looks). A server meets `auth` (its
+//! signature), then `api` (one noun a file), then the bus. `outlet` writes what becomes of channels to the app's
+//! webhooks.
 //!
 //! Called by `engine`, which mounts [`router`]. The door keeps nothing.
 #![forbid(unsafe_code)]

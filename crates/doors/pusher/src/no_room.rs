@@ -1,4 +1,5 @@
-//! A client connects where there is no room for its connection: it is told so inside a WebSocket, as it would see nothing else.
+//! A client connects where there is no room for its connection: it is told so inside a WebSocket, as it would see
+//! nothing else.
 
 use http::header::{CONNECTION, SEC_WEBSOCKET_ACCEPT, UPGRADE};
 use http::{HeaderMap, HeaderValue, Request, StatusCode};
@@ -10,8 +11,8 @@ use crate::wire;
 const CODE: u16 = 4100;
 const REASON: &str = "As many clients are connected as may be; try again in a moment";
 
-/// The headers of the answer to a client that asks for a session, and what it is told in the WebSocket then; `None` for any other
-/// request.
+/// The headers of the answer to a client that asks for a session, and what it is told in the WebSocket then; `None` for
+/// any other request.
 pub(crate) fn no_room(request: &Request<()>) -> Option<(StatusCode, HeaderMap, Vec<u8>)> {
     let path = request.uri().path();
     let below = path.strip_prefix("/a/").and_then(|rest| rest.find('/').map(|at| &rest[at..]));

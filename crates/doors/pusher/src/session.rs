@@ -1,8 +1,8 @@
 //! One Pusher client: the state machine behind a WebSocket.
 //!
-//! Whatever a client sends gets an answer, and an answer that says no leaves the connection open: only silence, a flood of
-//! frames that are no frames of the protocol, and the server itself end a session. A client has at most one request open, since
-//! what it sends meanwhile waits.
+//! Whatever a client sends gets an answer, and an answer that says no leaves the connection open: only silence, a flood
+//! of frames that are no frames of the protocol, and the server itself end a session. A client has at most one request
+//! open, since what it sends meanwhile waits.
 
 mod activity;
 mod client_event;
@@ -35,8 +35,9 @@ use activity::Activity;
 use membership::Memberships;
 use watch::Watch;
 
-/// From this version of the protocol on, clients go by close codes. Earlier ones are told with `pusher:error` first. Close codes
-/// are older by one version, but clients of that one go by the event: Pysher learns from it when to come back.
+/// From this version of the protocol on, clients go by close codes. Earlier ones are told with `pusher:error` first.
+/// Close codes are older by one version, but clients of that one go by the event: Pysher learns from it when to come
+/// back.
 const CLOSE_CODES_SINCE: u8 = 7;
 /// From this version on, clients answer `pusher:ping`.
 const PINGS_SINCE: u8 = 5;
@@ -46,8 +47,8 @@ const NOT_AUTHORIZED: u16 = 4009;
 const NEVER: Millis = Millis::MAX;
 /// How often a client may send what is no frame of the protocol, before it is cut off.
 const FAULTS: Rate = Rate { count: 50, per: Duration::from_secs(50) };
-/// How many refused joins and sign-ins are always allowed at once, and one more each second. A client may be in more channels
-/// than these and, having come back, bring the proofs of its connection before: then as many are.
+/// How many refused joins and sign-ins are always allowed at once, and one more each second. A client may be in more
+/// channels than these and, having come back, bring the proofs of its connection before: then as many are.
 const REFUSALS: usize = 100;
 /// What cuts it off: RFC 6455's "protocol error", after which pusher-js waits before it comes back.
 const FLOOD: u16 = 1002;
@@ -115,8 +116,8 @@ impl Session {
         }
     }
 
-    /// Counts a join or sign-in that was refused; a flood of such ends the session. Whoever guesses at proofs is told that
-    /// it is not authorized, and libraries do not come back after that.
+    /// Counts a join or sign-in that was refused; a flood of such ends the session. Whoever guesses at proofs is told
+    /// that it is not authorized, and libraries do not come back after that.
     fn count_refusal(&mut self, cx: &mut Context<'_>, why: Refused) {
         cx.refused(why);
         let count = u32::try_from(self.app.limits.channels_per_session.max(REFUSALS)).unwrap_or(u32::MAX);

@@ -1,7 +1,7 @@
 //! The format of an app's webhooks: Pusher's.
 //!
-//! `{"time_ms","events"}`, signed with the app's secret for each attempt (Pusher Channels, "Webhooks"). Any 2xx is success;
-//! everything else is tried again.
+//! `{"time_ms","events"}`, signed with the app's secret for each attempt (Pusher Channels, "Webhooks"). Any 2xx is
+//! success; everything else is tried again.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -124,7 +124,8 @@ mod tests {
         };
         assert_eq!(
             said("tidings.channel.occupied", json!({"channel": "#u1"})),
-            json!({"time_ms": 1_700_000_000_000_i64, "events": [{"name": "channel_occupied", "channel": "#server-to-user-u1"}]})
+            json!({"time_ms": 1_700_000_000_000_i64,
+                "events": [{"name": "channel_occupied", "channel": "#server-to-user-u1"}]})
         );
         assert_eq!(
             said("tidings.channel.member_removed", json!({"channel": "presence-c", "user_id": "u"}))["events"],

@@ -1,7 +1,8 @@
-//! Frames of Pusher's protocol: those that we send are made here, those that clients send are read in [`incoming`]. No I/O.
+//! Frames of Pusher's protocol: those that we send are made here, those that clients send are read in [`incoming`]. No
+//! I/O.
 //!
-//! `data` of what we send is a JSON text inside a JSON string, but for `pusher:error` (Pusher Channels protocol, "Double
-//! encoding"); some clients drop anything else.
+//! `data` of what we send is a JSON text inside a JSON string, but for `pusher:error` (Pusher Channels protocol,
+//! "Double encoding"); some clients drop anything else.
 
 pub(crate) mod incoming;
 pub(crate) mod json;
@@ -18,7 +19,8 @@ use json::Object;
 
 /// What is said in channels, as WebSocket frames of Pusher's protocol.
 pub static FORMAT: Encoding = Encoding { name: "pusher", encode: |told| said(told, false) };
-/// The same for sessions that want to catch up later: each event with its position, in a member that other clients pass over.
+/// The same for sessions that want to catch up later: each event with its position, in a member that other clients pass
+/// over.
 pub(crate) static POSITIONED: Encoding = Encoding { name: "pusher-positions", encode: |told| said(told, true) };
 
 /// The answer to a client's ping.

@@ -116,8 +116,8 @@ impl Shard {
         }
     }
 
-    /// Where in a session's list its being in a channel is. The shorter list is searched, the session's or the channel's: one
-    /// that watches ten thousand users would otherwise be looked through ten thousand times.
+    /// Where in a session's list its being in a channel is. The shorter list is searched, the session's or the
+    /// channel's: one that watches ten thousand users would otherwise be looked through ten thousand times.
     pub(super) fn subscription(&self, slot: u32, channel: u32) -> Option<usize> {
         let subscriptions = &self.sessions.get(slot as usize)?.subscriptions;
         let subscribers = self.channels.subscribers(channel);

@@ -61,7 +61,8 @@ impl Channels {
         (channel, subscribers.len() as u32 - 1)
     }
 
-    /// Removes the subscriber at an index and returns the one that took its place. A channel without subscribers is gone.
+    /// Removes the subscriber at an index and returns the one that took its place. A channel without subscribers is
+    /// gone.
     pub(super) fn remove(&mut self, channel: u32, index: u32) -> Option<Subscriber> {
         let subscribers = &mut self.local[channel as usize].subscribers;
         subscribers.swap_remove(index as usize);

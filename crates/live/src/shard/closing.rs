@@ -1,7 +1,7 @@
 //! How sessions end, and how a shard does.
 //!
-//! An open session says its last words (`Ending`), hangs up when they have left and the client has heard them, or after five
-//! seconds (`Gone`), and gives its slot back when the broker has told that it has left all its channels.
+//! An open session says its last words (`Ending`), hangs up when they have left and the client has heard them, or after
+//! five seconds (`Gone`), and gives its slot back when the broker has told that it has left all its channels.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,7 +1,7 @@
 //! Finding a shard's sessions by id and by user.
 //!
-//! The tables hold slots and read what they compare from the sessions themselves, so a session without a user takes about ten
-//! bytes here. A session is in them for as long as it has its slot.
+//! The tables hold slots and read what they compare from the sessions themselves, so a session without a user takes
+//! about ten bytes here. A session is in them for as long as it has its slot.
 
 use std::hash::{BuildHasher as _, RandomState};
 

@@ -1,8 +1,8 @@
 //! Writing to few sessions of a sleeping shard on the publisher's own thread.
 //!
-//! A publisher that finds the shard asleep takes its place for a moment: the frame leaves with the publisher's `send`, and no
-//! thread has to wake another. Only fan-outs that change nothing but sockets are written here; everything else, and every
-//! error, is left to the shard.
+//! A publisher that finds the shard asleep takes its place for a moment: the frame leaves with the publisher's `send`,
+//! and no thread has to wake another. Only fan-outs that change nothing but sockets are written here; everything else,
+//! and every error, is left to the shard.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 

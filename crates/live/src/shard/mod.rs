@@ -1,11 +1,12 @@
 //! A shard: what it holds, and what follows from what happens to its sessions.
 //!
-//! It lives in one thread, whose [loop](run) calls all of this. A session's protocol is called through [`Shard::act`] only;
-//! what it did is carried out before anything else happens to the session, except that its requests wait for their turn.
+//! It lives in one thread, whose [loop](run) calls all of this. A session's protocol is called through [`Shard::act`]
+//! only; what it did is carried out before anything else happens to the session, except that its requests wait for
+//! their turn.
 //!
-//! Who is in which channel changes only with what the broker tells, in the order in which it tells it. So a session whose
-//! connection is gone stays in the lists (and is passed over) until it has been told that it has left everywhere; only then
-//! does another session get its slot.
+//! Who is in which channel changes only with what the broker tells, in the order in which it tells it. So a session
+//! whose connection is gone stays in the lists (and is passed over) until it has been told that it has left everywhere;
+//! only then does another session get its slot.
 
 mod broker_messages;
 mod callbacks;

@@ -1,8 +1,8 @@
 //! What clients send.
 //!
-//! A session reads into the shard's one buffer. What has come while a request is open is kept as it came, and decoded when the
-//! ask has ended; with more than [`KEPT`] bytes kept its socket isn't read. However much a client sends, it is read one
-//! buffer full in a turn.
+//! A session reads into the shard's one buffer. What has come while a request is open is kept as it came, and decoded
+//! when the ask has ended; with more than [`KEPT`] bytes kept its socket isn't read. However much a client sends, it is
+//! read one buffer full in a turn.
 
 use std::io;
 
@@ -85,7 +85,8 @@ impl Shard {
         }
     }
 
-    /// Reads a socket until it is empty or has had its turn. `to_the_end`: an end may be there that a short read would miss.
+    /// Reads a socket until it is empty or has had its turn. `to_the_end`: an end may be there that a short read would
+    /// miss.
     fn read(&mut self, slot: u32, to_the_end: bool) {
         let mut turn = SCRATCH;
         while turn > 0 {
@@ -137,8 +138,8 @@ impl Shard {
         }
     }
 
-    /// Decodes what has come and hands it to the protocol, message by message, until one of them asks something. How many
-    /// bytes then wait for the answer.
+    /// Decodes what has come and hands it to the protocol, message by message, until one of them asks something. How
+    /// many bytes then wait for the answer.
     fn feed(&mut self, slot: u32, mut input: &mut [u8]) -> usize {
         loop {
             let Some(session) = self.sessions.get_mut(slot as usize) else { return 0 };

@@ -1,11 +1,11 @@
 //! Handling sessions' requests, and what comes of them.
 //!
-//! A session's requests are a queue, handled in order. Sessions that have some are listed and take turns, one request each, and
-//! of all of them together a turn of the loop handles [`REQUESTS`]: a session that wants ten thousand joins at once holds up
-//! the others' reads by no more.
+//! A session's requests are a queue, handled in order. Sessions that have some are listed and take turns, one request
+//! each, and of all of them together a turn of the loop handles [`REQUESTS`]: a session that wants ten thousand joins
+//! at once holds up the others' reads by no more.
 //!
-//! A request is polled here first: where the broker is in memory that is all there is to it. One that is not ready goes on in
-//! tokio, its response comes through the inbox, and the session's next request waits for it.
+//! A request is polled here first: where the broker is in memory that is all there is to it. One that is not ready goes
+//! on in tokio, its response comes through the inbox, and the session's next request waits for it.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -23,8 +23,8 @@ use crate::requests::{
     DoorRequest, LeaveFailed, NoDoorAnswer, PublishRefused, ResponseFuture, SessionRequest, SessionResponse,
 };
 
-/// Requests of all sessions that are handled before it is the turn of reads and timers. Fewer than items of the inbox: a join
-/// costs several times what a send does.
+/// Requests of all sessions that are handled before it is the turn of reads and timers. Fewer than items of the inbox:
+/// a join costs several times what a send does.
 const REQUESTS: usize = 128;
 /// The list of sessions with requests is given back when it is empty, if it has grown beyond this many.
 const KEPT_REQUESTERS: usize = 8_192;
@@ -119,7 +119,8 @@ impl Shard {
         }
     }
 
-    /// Polls a response once, and lets tokio go on with it if that was not enough. `unkept` is the response if that panics.
+    /// Polls a response once, and lets tokio go on with it if that was not enough. `unkept` is the response if that
+    /// panics.
     fn poll_once<T: Send + 'static>(
         &self,
         at: SessionRef,
@@ -212,8 +213,8 @@ impl Shard {
     }
 }
 
-/// The promise of a response. One that is dropped unkept says that the request was not possible: a session must not wait for
-/// ever because its handler has broken down.
+/// The promise of a response. One that is dropped unkept says that the request was not possible: a session must not
+/// wait for ever because its handler has broken down.
 struct Promise {
     to: Option<(Inboxes, SessionRef)>,
     request_id: u32,

@@ -1,7 +1,7 @@
 //! The loop of a shard's thread.
 //!
-//! Each turn: events of sockets, reads that were cut short, timers, then a slice of the sessions' requests and one of the
-//! inbox.
+//! Each turn: events of sockets, reads that were cut short, timers, then a slice of the sessions' requests and one of
+//! the inbox.
 
 use std::time::Duration;
 

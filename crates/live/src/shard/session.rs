@@ -84,8 +84,8 @@ pub(super) struct Requests {
     pub(super) unread: Unread,
 }
 
-/// Bytes that a client has sent and that nobody has decoded. Taking some off the front moves nothing, or a client that sends
-/// much in small messages would have it moved once for each of them.
+/// Bytes that a client has sent and that nobody has decoded. Taking some off the front moves nothing, or a client that
+/// sends much in small messages would have it moved once for each of them.
 #[derive(Debug, Default)]
 pub(super) struct Unread {
     bytes: Vec<u8>,

@@ -1,8 +1,8 @@
 //! A walk: something is said to every subscriber of a channel.
 //!
 //! What is said in one channel directly one after the other goes out together: its bytes are put together once for each
-//! format, and every subscriber costs one `send`. A walk yields after some subscribers to reads and timers and goes on where
-//! it was; what was told later waits behind it, so lists don't change under it.
+//! format, and every subscriber costs one `send`. A walk yields after some subscribers to reads and timers and goes on
+//! where it was; what was told later waits behind it, so lists don't change under it.
 
 use std::sync::Arc;
 

@@ -48,8 +48,8 @@ impl Shard {
         }
     }
 
-    /// Goes on with the walk for at most `steps` subscribers. How many it was. Those that are slow or gone are to be parted
-    /// with.
+    /// Goes on with the walk for at most `steps` subscribers. How many it was. Those that are slow or gone are to be
+    /// parted with.
     pub(super) fn continue_walk(&mut self, mut walk: SubscriberWalk, steps: usize) -> usize {
         let count = self.channels.subscribers(walk.channel).len();
         let (first, end) = (walk.next, count.min(walk.next + steps));

@@ -19,8 +19,8 @@ struct Backlog {
     pieces: VecDeque<Piece>,
     /// Of all pieces, each counted with [`PIECE`].
     bytes: usize,
-    /// A part of the first frame has left, of the first piece or of one before it: the rest has to follow, or frames would
-    /// break.
+    /// A part of the first frame has left, of the first piece or of one before it: the rest has to follow, or frames
+    /// would break.
     begun: bool,
 }
 

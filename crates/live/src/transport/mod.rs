@@ -111,8 +111,8 @@ impl Transport {
         }
     }
 
-    /// Says that nothing more will be written. Whether that has been said; if not, it is to be called again when the socket
-    /// is writable.
+    /// Says that nothing more will be written. Whether that has been said; if not, it is to be called again when the
+    /// socket is writable.
     pub(crate) fn finish(&mut self) -> io::Result<bool> {
         match self {
             Self::Plain(socket) => socket.shutdown(Shutdown::Write).map(|()| true),

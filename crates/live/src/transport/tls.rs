@@ -6,8 +6,8 @@ use std::net::Shutdown;
 use mio::net::TcpStream;
 use rustls::ServerConnection;
 
-/// The connection's two halves. What rustls holds of encrypted bytes is bounded: nothing new is given to it while the socket
-/// has not taken the last.
+/// The connection's two halves. What rustls holds of encrypted bytes is bounded: nothing new is given to it while the
+/// socket has not taken the last.
 #[derive(Debug)]
 pub(crate) struct Tls {
     socket: TcpStream,
@@ -29,7 +29,8 @@ impl Tls {
         loop {
             match self.session.reader().read(into) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                // The peer has closed its socket without a goodbye. Frames have lengths: nothing can be cut off unnoticed.
+                // The peer has closed its socket without a goodbye. Frames have lengths: nothing can be cut off
+                // unnoticed.
                 Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(0),
                 read => return read,
             }

@@ -161,7 +161,8 @@ fn a_session_is_woken_when_it_wants_to_be() {
 const SLICE: usize = 128;
 const MANY: usize = 10_000;
 
-/// Has each request that is handled make the bystander ask how many were, so that its socket is always there to be read.
+/// Has each request that is handled make the bystander ask how many were, so that its socket is always there to be
+/// read.
 fn watch_from(node: &Node, bystander: &Client<TcpStream>) {
     let mut socket = bystander.socket.get_ref().try_clone().unwrap();
     // Masked with zeros.

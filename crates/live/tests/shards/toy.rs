@@ -42,9 +42,10 @@ pub(crate) fn line(publication: &Publication) -> String {
     format!("{}: {}", publication.channel.name, publication.event.data.as_text())
 }
 
-/// Does what it is told to in text frames, one word after the other: `join c`, `loud c`, `own c`, `leave c`, `say c what`,
-/// `user u`, `echo what`, `wake ms`, `close code`, `panic`, `both c` (leaves and joins it at once), `many n` (joins that many at
-/// once), `last c` (says two things in it and ends), `ask how` (a request of its own), `handled` (how many requests were).
+/// Does what it is told to in text frames, one word after the other: `join c`, `loud c`, `own c`, `leave c`,
+/// `say c what`, `user u`, `echo what`, `wake ms`, `close code`, `panic`, `both c` (leaves and joins it at once),
+/// `many n` (joins that many at once), `last c` (says two things in it and ends), `ask how` (a request of its own),
+/// `handled` (how many requests were).
 #[derive(Debug, Default)]
 pub(crate) struct Toy {
     /// Written before everything as they are, not as frames.

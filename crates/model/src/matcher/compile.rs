@@ -21,8 +21,8 @@ const LONGEST_PATH: usize = 160;
 
 /// Counts and collects while the JSON is walked. The recursion is as deep as the JSON, which the caller has limited.
 pub(crate) struct Compiler<'a> {
-    /// What the hooks declare that the match is for; `None` for a match that was stored, whose words are what they were then
-    /// and which may be larger than a new one.
+    /// What the hooks declare that the match is for; `None` for a match that was stored, whose words are what they were
+    /// then and which may be larger than a new one.
     declared: Option<&'a Declared>,
     /// The keys above, as they are shown and as fields.
     path: Vec<(String, Option<String>)>,
@@ -145,8 +145,8 @@ impl<'a> Compiler<'a> {
             .filter(|(key, _)| OPERATORS.contains(key))
             .map(|(key, _)| {
                 format!(
-                    "{}: this is read as a field, because it is not the only key; for several conditions on one value write \
-                     {{\"all\": […]}}, for a field of that name \".{key}\"",
+                    "{}: this is read as a field, because it is not the only key; for several conditions on one value \
+                    write {{\"all\": […]}}, for a field of that name \".{key}\"",
                     self.at_key(key)
                 )
             })
@@ -359,8 +359,8 @@ fn unknown_dollar(key: &str, path: String) -> MatchError {
     MatchError::UnknownDollar { path, key: shown(key), nearest }
 }
 
-/// Checks what cannot be seen in the text of a [`Value`] any more: that it can be written without deep recursion, and that
-/// no number lost digits when it was read.
+/// Checks what cannot be seen in the text of a [`Value`] any more: that it can be written without deep recursion, and
+/// that no number lost digits when it was read.
 pub(crate) fn check_value(value: &Value) -> Result<(), MatchError> {
     let mut open = vec![(value, 0_usize, String::from("match"))];
     while let Some((value, depth, path)) = open.pop() {

@@ -109,8 +109,8 @@ impl Condition {
     }
 }
 
-/// Whether all conditions on the fields of `object` hold. Unlike [`Condition::holds`] it does not ask for an object first:
-/// of a document that is none, each field is missing.
+/// Whether all conditions on the fields of `object` hold. Unlike [`Condition::holds`] it does not ask for an object
+/// first: of a document that is none, each field is missing.
 pub(crate) fn fields_hold(fields: &[(Box<str>, Condition)], object: Option<Item<'_>>, memo: &Memo) -> bool {
     fields.iter().all(|(key, condition)| condition.holds(Given::item(object.and_then(|object| object.get(key))), memo))
 }

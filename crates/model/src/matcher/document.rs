@@ -52,8 +52,8 @@ impl<'a> Document<'a> {
         Self::make(op, Cow::Borrowed(json), false)
     }
 
-    /// A document of an event's data, or of what [`payload::select_fields`] leaves of it, as [`payload::render_body`] would
-    /// send it: text is one JSON string, and other
+    /// A document of an event's data, or of what [`payload::select_fields`] leaves of it, as [`payload::render_body`]
+    /// would send it: text is one JSON string, and other
     /// bytes have nothing to look at.
     pub fn of(op: Option<&'a str>, data: &'a Data) -> Self {
         match (data.as_json(), payload::as_text(data)) {
@@ -72,8 +72,8 @@ impl<'a> Document<'a> {
         self.op
     }
 
-    /// The string at a path of field names, to look up candidates by [`super::Match::index_key`]. `None` when there is no
-    /// such field or it is not a string.
+    /// The string at a path of field names, to look up candidates by [`super::Match::index_key`]. `None` when there is
+    /// no such field or it is not a string.
     pub fn string_at<K: AsRef<str>>(&self, path: &[K]) -> Option<&str> {
         let mut item = self.root()?;
         for key in path {

@@ -41,7 +41,8 @@ pub enum MatchError {
     },
     /// An array where a condition stands: one of its values, or the array itself?
     #[error(
-        "{path}: an array alone is no condition; write {{\"in\": {array}}} for one of these, {{\"is\": {array}}} for the array itself"
+        "{path}: an array alone is no condition; write {{\"in\": {array}}} for one of these, {{\"is\": {array}}} for \
+        the array itself"
     )]
     LoneArray {
         /// Where.
@@ -89,8 +90,8 @@ pub enum MatchError {
     },
     /// A regular expression that is too large when it is compiled.
     #[error(
-        "{path}: this regular expression is too large: compiled it takes {} KiB or more, and {} KiB are the most; use smaller \
-         repeat counts, or classes of fewer letters such as [a-z] for \\w or \\pL",
+        "{path}: this regular expression is too large: compiled it takes {} KiB or more, and {} KiB are the most; use \
+        smaller repeat counts, or classes of fewer letters such as [a-z] for \\w or \\pL",
         kib(size), kib(&MAX_REGEX_SIZE)
     )]
     PatternTooLarge {
@@ -101,8 +102,8 @@ pub enum MatchError {
     },
     /// A match that is too large when it is compiled.
     #[error(
-        "{path}: with this condition the match takes {} KiB compiled, and {} KiB are the most; use smaller regular expressions, \
-         or several listeners",
+        "{path}: with this condition the match takes {} KiB compiled, and {} KiB are the most; use smaller regular \
+        expressions, or several listeners",
         kib(size), kib(&MAX_SIZE)
     )]
     MatchTooLarge {
@@ -129,7 +130,8 @@ pub enum MatchError {
     },
     /// A number that lost digits before it came here.
     #[error(
-        "{path}: this number has more digits than were kept when it was read; compare with a string, or give the match as text"
+        "{path}: this number has more digits than were kept when it was read; compare with a string, or give the match \
+        as text"
     )]
     InexactNumber {
         /// Where.

@@ -1,7 +1,8 @@
-//! The regular expression of a `like`: compiled small, searched in linear time, and never more in memory than it counts for.
+//! The regular expression of a `like`: compiled small, searched in linear time, and never more in memory than it counts
+//! for.
 //!
-//! A lazy automaton searches forward only, since where a match begins is of no interest: a third of what a general regex
-//! holds. Its cache is part of its size: one is kept, and a search that finds it in use makes one for itself.
+//! A lazy automaton searches forward only, since where a match begins is of no interest: a third of what a general
+//! regex holds. Its cache is part of its size: one is kept, and a search that finds it in use makes one for itself.
 
 use parking_lot::Mutex;
 use regex_automata::hybrid::dfa::{Cache, DFA};

@@ -1,4 +1,5 @@
-//! What matching costs, in steps: bytes and values that are looked at. Never in time, which a loaded machine makes longer.
+//! What matching costs, in steps: bytes and values that are looked at. Never in time, which a loaded machine makes
+//! longer.
 
 use std::fmt::Write as _;
 

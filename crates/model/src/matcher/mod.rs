@@ -4,13 +4,13 @@
 //! {"name": {"starts_with": "J"}, "address": {"city": "Bergen"}, "$op": "update"}
 //! ```
 //!
-//! A match is compiled when it is stored or read from the store ([`Match::parse_for`], [`Match::stored`]) and held against
-//! each event ([`Match::matches`]). `docs/matches.md` specifies the language, and its examples are a test.
+//! A match is compiled when it is stored or read from the store ([`Match::parse_for`], [`Match::stored`]) and held
+//! against each event ([`Match::matches`]). `docs/matches.md` specifies the language, and its examples are a test.
 //!
-//! Guarantees: a missing field or a wrong type is no match (except for `any` and `exists`), never an error; nothing panics,
-//! whatever the document; time is linear in the document for each condition; numbers are compared by their digits, never as
-//! floats; of equal keys in the document the last counts. A compiled match holds [`MAX_SIZE`] bytes at most, with the caches
-//! of its regular expressions.
+//! Guarantees: a missing field or a wrong type is no match (except for `any` and `exists`), never an error; nothing
+//! panics, whatever the document; time is linear in the document for each condition; numbers are compared by their
+//! digits, never as floats; of equal keys in the document the last counts. A compiled match holds [`MAX_SIZE`] bytes at
+//! most, with the caches of its regular expressions.
 
 mod compile;
 mod condition;
@@ -84,7 +84,8 @@ impl Match {
         Self(Arc::new(inner))
     }
 
-    /// Compiles the text of a match for hooks of which nothing is known. The text is kept, so numbers keep all their digits.
+    /// Compiles the text of a match for hooks of which nothing is known. The text is kept, so numbers keep all their
+    /// digits.
     ///
     /// # Errors
     /// [`MatchError`] names the path and what to write instead.
@@ -104,8 +105,8 @@ impl Match {
         Self::of(source, MAX_DEPTH, Some(declared))
     }
 
-    /// Compiles a match that was taken before: larger than a new one may be, and with words that would be refused now. What of
-    /// it is too large is compiled when an event needs it ([`Match::is_large`]).
+    /// Compiles a match that was taken before: larger than a new one may be, and with words that would be refused now.
+    /// What of it is too large is compiled when an event needs it ([`Match::is_large`]).
     ///
     /// # Errors
     /// [`MatchError`], when no version of Tidings would have taken it.
@@ -134,8 +135,8 @@ impl Match {
         Ok(Self(Arc::new(Inner { source, op, root, warnings, index_key, size, is_large })))
     }
 
-    /// Compiles a match that has been read into a [`Value`]. Prefer [`Match::parse`] where the text is at hand: a `Value`
-    /// has forgotten the digits of large integers, and a match with one is refused here.
+    /// Compiles a match that has been read into a [`Value`]. Prefer [`Match::parse`] where the text is at hand: a
+    /// `Value` has forgotten the digits of large integers, and a match with one is refused here.
     ///
     /// # Errors
     /// [`MatchError`] names the path and what to write instead.
@@ -149,8 +150,8 @@ impl Match {
         &self.0.source
     }
 
-    /// What is allowed but most likely not meant, such as a field that no hook declares. For whoever just wrote the match; in
-    /// words, naming the path.
+    /// What is allowed but most likely not meant, such as a field that no hook declares. For whoever just wrote the
+    /// match; in words, naming the path.
     pub fn warnings(&self) -> &[String] {
         &self.0.warnings
     }
@@ -160,8 +161,8 @@ impl Match {
         if self.is_all() { 0 } else { self.0.size }
     }
 
-    /// Whether it was stored before there was a limit and is beyond it. [`Match::matches`] compiles its regular expressions
-    /// each time then, which takes so long that it should not be done on a thread that others wait for.
+    /// Whether it was stored before there was a limit and is beyond it. [`Match::matches`] compiles its regular
+    /// expressions each time then, which takes so long that it should not be done on a thread that others wait for.
     pub fn is_large(&self) -> bool {
         self.0.is_large
     }
@@ -189,8 +190,8 @@ impl Match {
     }
 
     /// A field that must be a certain string for the match to hold: its path and that string. If
-    /// [`Document::string_at`] of the path is something else, the match does not hold, so an index can find candidates by
-    /// hash. Of several it is the one nearest to the top that was written first.
+    /// [`Document::string_at`] of the path is something else, the match does not hold, so an index can find candidates
+    /// by hash. Of several it is the one nearest to the top that was written first.
     pub fn index_key(&self) -> Option<(&[String], &str)> {
         self.0.index_key.as_ref().map(|(path, value)| (path.as_slice(), value.as_str()))
     }

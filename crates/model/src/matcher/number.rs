@@ -1,7 +1,7 @@
 //! Compares JSON numbers by their digits.
 //!
-//! `1`, `1.0` and `10e-1` are one number; 2^64 and 2^64+1 are two, though they are one `f64`; `1e400` is a number although
-//! no `f64` holds it.
+//! `1`, `1.0` and `10e-1` are one number; 2^64 and 2^64+1 are two, though they are one `f64`; `1e400` is a number
+//! although no `f64` holds it.
 
 use std::cmp::Ordering;
 

@@ -1,8 +1,9 @@
 //! Finds the pieces of JSON text without building values.
 //!
-//! For [`super::Document`], which reads fields of an event, and for [`crate::payload`], which copies the bytes of fields as
-//! they were sent. Everything is one pass and iterative, so neither deep nor wide text can exhaust the stack or the time.
-//! The text is expected to be valid JSON; on any other text the answers are useless, but nothing panics or loops.
+//! For [`super::Document`], which reads fields of an event, and for [`crate::payload`], which copies the bytes of
+//! fields as they were sent. Everything is one pass and iterative, so neither deep nor wide text can exhaust the stack
+//! or the time. The text is expected to be valid JSON; on any other text the answers are useless, but nothing panics or
+//! loops.
 
 use std::borrow::Cow;
 

@@ -1,8 +1,8 @@
 //! The places of all values in a JSON text, in one flat list.
 //!
-//! Made once per event by [`super::Document`] and then read by every match. It is built in one pass without recursion. A
-//! lookup in an object of more than [`WIDE`] members goes through a hash table, so that many matches on a wide object do
-//! not take the product of both; a string with escapes is read once, whoever asks for it.
+//! Made once per event by [`super::Document`] and then read by every match. It is built in one pass without recursion.
+//! A lookup in an object of more than [`WIDE`] members goes through a hash table, so that many matches on a wide object
+//! do not take the product of both; a string with escapes is read once, whoever asks for it.
 
 use std::collections::HashMap;
 use std::sync::OnceLock;

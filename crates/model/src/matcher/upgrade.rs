@@ -1,7 +1,7 @@
 //! Matches that were stored by version 0.1.0, in words that mean the same now.
 //!
-//! Then there were six operators; any other object was nesting, an array stood for itself, the operand of `any` meant nothing,
-//! and `contains` held for strings only.
+//! Then there were six operators; any other object was nesting, an array stood for itself, the operand of `any` meant
+//! nothing, and `contains` held for strings only.
 
 use std::borrow::Cow;
 

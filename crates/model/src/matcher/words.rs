@@ -129,8 +129,8 @@ pub(crate) fn right(word: &str) -> Option<Right> {
     OPERATORS.into_iter().find(|operator| is_slip(&word, &plain(operator))).map(Right::Operator)
 }
 
-/// Whether `word` is one edit or less from an operator. Of short ones only what is no word of its own: `id` and `line` are
-/// names of fields, `nto` and `lik` are not.
+/// Whether `word` is one edit or less from an operator. Of short ones only what is no word of its own: `id` and `line`
+/// are names of fields, `nto` and `lik` are not.
 fn is_slip(word: &str, operator: &str) -> bool {
     let distance = strsim::osa_distance(word, operator);
     if distance == 0 || (distance == 1 && operator.len() >= 6) {

@@ -46,7 +46,8 @@ pub enum TokenError {
     BadSignature,
     /// What is signed cannot be read.
     #[error(
-        "the token's claims cannot be used; sub and channel are texts, channels is a list of texts, and exp, nbf and iat are numbers of Unix seconds"
+        "the token's claims cannot be used; sub and channel are texts, channels is a list of texts, and exp, nbf and \
+        iat are numbers of Unix seconds"
     )]
     BadClaims,
     /// Its `sub` can be nobody's.

@@ -1,5 +1,5 @@
-//! A node in a folder of its own, whose clock a test moves, and whose deliveries stay where they are: no door has the format
-//! of its listeners, so what is owed to each can be read from the store at leisure.
+//! A node in a folder of its own, whose clock a test moves, and whose deliveries stay where they are: no door has the
+//! format of its listeners, so what is owed to each can be read from the store at leisure.
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -25,7 +25,8 @@ fn of(kind: &str, channel: &str) -> (String, String) {
     (kind.to_owned(), serde_json::json!({"channel": channel}).to_string())
 }
 
-/// Waits until what is unsure has been reconciled: then the departure of a channel that nobody came back to has been told.
+/// Waits until what is unsure has been reconciled: then the departure of a channel that nobody came back to has been
+/// told.
 async fn reconciled(node: &TestNode, count: usize) -> Vec<(String, String)> {
     node.told(count).await;
     told(node).await

@@ -1,5 +1,5 @@
-//! What is kept for connections that have no place: how many may wait, which are served all the same, and the refusal of all
-//! others.
+//! What is kept for connections that have no place: how many may wait, which are served all the same, and the refusal
+//! of all others.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -32,7 +32,8 @@ const PARTING: usize = 16;
 /// What all of these may have open.
 pub(crate) const DESCRIPTORS: usize = WAITING + PROBES + OPERATORS + PARTING;
 
-/// What a client that asks for a session is answered when there is no room for its connection; `None` for any other request.
+/// What a client that asks for a session is answered when there is no room for its connection; `None` for any other
+/// request.
 pub(crate) type NoRoom = Arc<dyn Fn(&Request<()>) -> Option<Vec<u8>> + Send + Sync>;
 
 /// What is kept for connections without a place.

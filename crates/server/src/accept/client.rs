@@ -22,8 +22,8 @@ pub(super) struct Proxies {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Client {
     pub(super) address: IpAddr,
-    /// Limits that nobody has set may hold for this address: it is a public one, and no proxy's as far as can be told. Behind a
-    /// private address, or a proxy that is not listed, there may be everybody.
+    /// Limits that nobody has set may hold for this address: it is a public one, and no proxy's as far as can be told.
+    /// Behind a private address, or a proxy that is not listed, there may be everybody.
     pub(super) is_one: bool,
 }
 
@@ -38,7 +38,8 @@ impl Proxies {
         self.trusted.iter().any(|network| network.contains(&address))
     }
 
-    /// Whether a request that came from `peer` was passed on by a proxy that is not listed; the first one is told in the log.
+    /// Whether a request that came from `peer` was passed on by a proxy that is not listed; the first one is told in
+    /// the log.
     pub(super) fn is_unlisted(&self, peer: IpAddr, headers: &HeaderMap) -> bool {
         let is_forwarded = headers.contains_key(FORWARDED_FOR) || headers.contains_key(FORWARDED);
         if !is_forwarded || self.trusts(peer) {
@@ -47,8 +48,8 @@ impl Proxies {
         if !self.has_warned.load(Relaxed) && !self.has_warned.swap(true, Relaxed) {
             tracing::warn!(
                 %peer,
-                "requests bear X-Forwarded-For or Forwarded, and their peer is not in trusted_proxies: clients behind it are not told \
-                 apart; if it is a proxy of yours, list it there"
+                "requests bear X-Forwarded-For or Forwarded, and their peer is not in trusted_proxies: clients behind \
+                it are not told apart; if it is a proxy of yours, list it there"
             );
         }
         true
@@ -56,9 +57,9 @@ impl Proxies {
 
     /// The client of a request that came from `peer`.
     ///
-    /// Each proxy appends whom it got the request from to `X-Forwarded-For`, so the list is read from its end, for as long as
-    /// it was proxies of ours who wrote it: the first address that is none of theirs is the client's. What stands before it
-    /// the client may have made up.
+    /// Each proxy appends whom it got the request from to `X-Forwarded-For`, so the list is read from its end, for as
+    /// long as it was proxies of ours who wrote it: the first address that is none of theirs is the client's. What
+    /// stands before it the client may have made up.
     pub(super) fn client(&self, peer: IpAddr, headers: &HeaderMap) -> Client {
         let mut address = peer.to_canonical();
         if self.is_unlisted(peer, headers) {

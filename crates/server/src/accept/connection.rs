@@ -66,8 +66,8 @@ pub(super) async fn open(stream: TcpStream, peer: SocketAddr, service: &Service)
     Ok(Io::Tls(Box::new(timeout_at(until, tls.acceptor().accept(stream)).await??)))
 }
 
-/// Small packets leave at once, and a client that has vanished is noticed long before the kernel would give up (where the
-/// system has a way to say so).
+/// Small packets leave at once, and a client that has vanished is noticed long before the kernel would give up (where
+/// the system has a way to say so).
 fn prepare(stream: &TcpStream, user_timeout: Duration) -> std::io::Result<()> {
     stream.set_nodelay(true)?;
     #[cfg(target_os = "linux")]

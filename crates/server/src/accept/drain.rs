@@ -1,9 +1,10 @@
 //! Reads on what a client still sends after its answer is settled, so that the answer reaches it.
 //!
-//! A connection that is closed while something of it is unread is reset, and a reset takes an answer back that its client has not
-//! read yet (RFC 9112 § 9.6). So a body that its handler leaves, because the request is refused, is read to its end here: then
-//! the connection goes on. Where that would take too long, the answer says that it is the last one, and is sent; then the
-//! connection is read for a while longer before it is closed ("lingering close"). Handlers need not know of any of that.
+//! A connection that is closed while something of it is unread is reset, and a reset takes an answer back that its
+//! client has not read yet (RFC 9112 § 9.6). So a body that its handler leaves, because the request is refused, is read
+//! to its end here: then the connection goes on. Where that would take too long, the answer says that it is the last
+//! one, and is sent; then the connection is read for a while longer before it is closed ("lingering close"). Handlers
+//! need not know of any of that.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -58,7 +59,8 @@ pub(super) fn watched(request: Request<Incoming>) -> (Request<Body>, Rest) {
     (watched, Rest { left, waits })
 }
 
-/// Whether the client sends its body only once it is asked for (RFC 9110 § 10.1.1). hyper asks when the body is first read.
+/// Whether the client sends its body only once it is asked for (RFC 9110 § 10.1.1). hyper asks when the body is first
+/// read.
 fn waits_for_continue(headers: &HeaderMap) -> bool {
     headers.get(EXPECT).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
 }
@@ -77,8 +79,8 @@ struct Left {
 }
 
 impl Rest {
-    /// Reads what is left of the body, once its handler has answered. Whether all of it has come: if not, the connection can
-    /// serve no further request.
+    /// Reads what is left of the body, once its handler has answered. Whether all of it has come: if not, the
+    /// connection can serve no further request.
     pub(super) async fn read(self) -> bool {
         // Nothing is here as well while the answer is still made from it.
         let Some(Left { mut body, has_begun }) = self.left.lock().take() else { return true };

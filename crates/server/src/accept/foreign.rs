@@ -40,8 +40,8 @@ impl Foreign {
         match self {
             Self::Proxy => (
                 "the PROXY protocol",
-                "turn it off for this server in the proxy (HAProxy: send-proxy, nginx: proxy_protocol, AWS: Proxy protocol v2); \
-                 X-Forwarded-For and trusted_proxies name clients",
+                "turn it off for this server in the proxy (HAProxy: send-proxy, nginx: proxy_protocol, AWS: Proxy \
+                protocol v2); X-Forwarded-For and trusted_proxies name clients",
             ),
             Self::Tls => ("TLS", "use http:// and ws:// for this port, or set cert and key in [tls]"),
             Self::Http2 => ("HTTP/2", "use HTTP/1.1 for this server"),
@@ -58,7 +58,8 @@ impl Foreigners {
     pub(super) fn note(&self, what: Foreign, peer: SocketAddr) {
         if let Some(suppressed) = self.0.due() {
             let (speaks, remedy) = what.words();
-            tracing::warn!(peer = %peer.ip(), speaks, remedy, suppressed, "a connection does not speak HTTP/1.1 as it is served here");
+            tracing::warn!(peer = %peer.ip(), speaks, remedy, suppressed, "a connection does not speak HTTP/1.1 as it \
+                is served here");
         }
     }
 }

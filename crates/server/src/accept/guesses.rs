@@ -1,8 +1,9 @@
 //! Guessing at keys, signatures and tokens: counted, told in the log, and slowed down by address.
 //!
-//! An address may fail a number of times at once, and once a second for good. Beyond that its requests that may hold a proof
-//! are held back for a second each, a few at a time, before anything looks at them; further ones are refused. Whether a proof
-//! is right plays no part in that, or the time would tell. What has no proof is not slowed, and neither is anybody else.
+//! An address may fail a number of times at once, and once a second for good. Beyond that its requests that may hold a
+//! proof are held back for a second each, a few at a time, before anything looks at them; further ones are refused.
+//! Whether a proof is right plays no part in that, or the time would tell. What has no proof is not slowed, and neither
+//! is anybody else.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -104,7 +105,8 @@ impl Guesses {
     fn failed_at(&self, proof: FailedProof, client: Client, now: Millis) {
         self.metrics.failed(proof);
         if let Some(suppressed) = self.notice.due() {
-            tracing::warn!(client = %client.address, reason = proof.reason(), suppressed, "a request's proof does not hold");
+            tracing::warn!(client = %client.address, reason = proof.reason(), suppressed,
+                "a request's proof does not hold");
         }
         if !proof.is_guess() || !client.is_one {
             return;

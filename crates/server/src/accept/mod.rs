@@ -1,9 +1,9 @@
 //! The accept loop: connections in, requests to a router, and an orderly end.
 //!
-//! Our own rather than `axum::serve`, which sets no limit on connections and none on how long a head may take, and knows
-//! no deadline for the end. Each connection takes a place under the limits before a byte of it is read, TLS included, and
-//! keeps it until it ends, also when it has left HTTP (see [`tidings_live::Guard`]). For one that gets no place there is
-//! `overflow`.
+//! Our own rather than `axum::serve`, which sets no limit on connections and none on how long a head may take, and
+//! knows no deadline for the end. Each connection takes a place under the limits before a byte of it is read, TLS
+//! included, and keeps it until it ends, also when it has left HTTP (see [`tidings_live::Guard`]). For one that gets no
+//! place there is `overflow`.
 //!
 //! In layers, each of which uses those above it alone:
 //!
@@ -142,8 +142,8 @@ impl Accept {
         };
     }
 
-    /// Lets requests under way end, for as long as the settings say, and cuts off the rest. Connections that have left HTTP
-    /// are not ours to end.
+    /// Lets requests under way end, for as long as the settings say, and cuts off the rest. Connections that have left
+    /// HTTP are not ours to end.
     pub(crate) async fn end(&self) {
         self.connections.close();
         if tokio::time::timeout(self.grace, self.connections.wait()).await.is_err() {

@@ -1,9 +1,9 @@
 //! Connections for which there is no place: each is accepted all the same and answered at once, and some are served.
 //!
-//! A few descriptors are kept for them ([`Aside`]). A connection waits here until the head of its request is there. Then a probe
-//! or a request with the operator's key is served, by itself, and any other is refused in the words of its protocol. When more
-//! wait than may, the one that has waited longest is refused unheard: so a head that follows its connection at once is read,
-//! however many others come and say nothing.
+//! A few descriptors are kept for them ([`Aside`]). A connection waits here until the head of its request is there.
+//! Then a probe or a request with the operator's key is served, by itself, and any other is refused in the words of its
+//! protocol. When more wait than may, the one that has waited longest is refused unheard: so a head that follows its
+//! connection at once is read, however many others come and say nothing.
 //!
 //! [`Aside`]: super::aside::Aside
 
@@ -73,7 +73,8 @@ pub(super) async fn serve(stream: TcpStream, peer: SocketAddr, full: Full, waiti
     }
 }
 
-/// The head of the first request, which stays in the buffer; `None` if there is none, or none that is short and well-formed.
+/// The head of the first request, which stays in the buffer; `None` if there is none, or none that is short and
+/// well-formed.
 async fn read_head(socket: &mut Socket, buffer: &mut BytesMut) -> Option<Request<()>> {
     buffer.reserve(MAX_HEAD);
     let mut searched = 0;

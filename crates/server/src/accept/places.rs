@@ -31,8 +31,8 @@ pub(super) enum Full {
 }
 
 impl Places {
-    /// `most` connections in all, and `per_ip` of one address; 0 sets no limit to the latter, and `None` one of half of all
-    /// for public addresses.
+    /// `most` connections in all, and `per_ip` of one address; 0 sets no limit to the latter, and `None` one of half of
+    /// all for public addresses.
     pub(super) fn new(most: usize, per_ip: Option<u32>) -> Self {
         let half = u32::try_from(most / 2).unwrap_or(u32::MAX).max(1);
         let limit = per_ip.unwrap_or(half);
@@ -98,7 +98,8 @@ impl Drop for OfOne {
     }
 }
 
-/// What counts as one address. One customer of an IPv6 network has at least 64 bits of addresses to choose from (RFC 6177 § 2): they count as one.
+/// What counts as one address. One customer of an IPv6 network has at least 64 bits of addresses to choose from (RFC
+/// 6177 § 2): they count as one.
 pub(super) fn network_of(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(ip) => Ipv6Addr::from_bits(ip.to_bits() & !u128::from(u64::MAX)).into(),

@@ -1,8 +1,8 @@
-//! Plain requests ([`PostReader`]) are read, answered and written here, for half of what hyper takes. Handlers see no difference:
-//! they may answer with a stream, or take the connection.
+//! Plain requests ([`PostReader`]) are read, answered and written here, for half of what hyper takes. Handlers see no
+//! difference: they may answer with a stream, or take the connection.
 //!
-//! A connection begins here. At the first request that is anything else the rest of it is hyper's, with all that has been
-//! read of that request. So whatever is unusual has one judge.
+//! A connection begins here. At the first request that is anything else the rest of it is hyper's, with all that has
+//! been read of that request. So whatever is unusual has one judge.
 
 use std::future::poll_fn;
 use std::net::SocketAddr;
@@ -25,8 +25,8 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use super::service::{JUST_MADE, Service};
 
-/// Answers requests for as long as they are plain, beginning with what has been `read` already. Gives what has been read of
-/// the first that isn't; `None` when the connection has ended.
+/// Answers requests for as long as they are plain, beginning with what has been `read` already. Gives what has been
+/// read of the first that isn't; `None` when the connection has ended.
 pub(super) async fn serve(
     conn: &mut BorrowedConn,
     handle: &ConnHandle,
@@ -81,8 +81,8 @@ pub(super) async fn serve(
 /// So much of an answer is collected before it is written.
 const WRITTEN_AT_ONCE: usize = 64 << 10;
 
-/// Writes a response. What the client sends meanwhile comes into `buffer`. `None` when the connection has ended, or the body
-/// breaks off.
+/// Writes a response. What the client sends meanwhile comes into `buffer`. `None` when the connection has ended, or the
+/// body breaks off.
 async fn write(conn: &mut BorrowedConn, buffer: &mut BytesMut, response: Response, now: Millis) -> Option<()> {
     let (mut parts, body) = response.into_parts();
     parts.headers.remove(CONTENT_LENGTH);
@@ -133,8 +133,8 @@ async fn write_body(
     conn.write_all(&message).await.ok()
 }
 
-/// Waits for the next piece of a body, for as long as the client is there. One that sends its next request already is not
-/// watched any longer, as with hyper.
+/// Waits for the next piece of a body, for as long as the client is there. One that sends its next request already is
+/// not watched any longer, as with hyper.
 async fn next_frame(
     conn: &mut BorrowedConn,
     buffer: &mut BytesMut,

@@ -50,7 +50,8 @@ pub(super) async fn serve(
             Ok::<_, Infallible>(response)
         }
     };
-    // HTTP/1.1 and nothing else: hyper-util's automatic builder first waits, for ever, for bytes that say which HTTP it is.
+    // HTTP/1.1 and nothing else: hyper-util's automatic builder first waits, for ever, for bytes that say which HTTP it
+    // is.
     let connection = Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(service.header_timeout)

@@ -50,8 +50,8 @@ pub(super) struct Service {
 }
 
 impl Service {
-    /// Has a request answered. The time that it may take ends where the answer begins: a stream of events, or a connection
-    /// that leaves HTTP, lasts as long as it likes.
+    /// Has a request answered. The time that it may take ends where the answer begins: a stream of events, or a
+    /// connection that leaves HTTP, lasts as long as it likes.
     pub(super) async fn answer(&self, mut request: Request<Body>, peer: SocketAddr) -> Response {
         if let Err(refused) = target::settle(&mut request) {
             return refused.into_response();

@@ -1,7 +1,7 @@
 //! Which host a request is for, settled before anything looks at it (RFC 9112 § 3.2, § 3.3).
 //!
-//! What two readers could understand in two ways is refused: several `Host` lines, none where there must be one, or one that
-//! is no host. A target with an authority of its own replaces `Host`, whatever that says.
+//! What two readers could understand in two ways is refused: several `Host` lines, none where there must be one, or one
+//! that is no host. A target with an authority of its own replaces `Host`, whatever that says.
 
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
@@ -40,8 +40,8 @@ pub(super) fn settle(request: &mut Request<Body>) -> Result<(), NoHost> {
     Ok(())
 }
 
-/// A name or an address, and a port; or nothing, which stands for a URL without a host. Anything that could end a host, or
-/// hide one behind a user's name, is none.
+/// A name or an address, and a port; or nothing, which stands for a URL without a host. Anything that could end a host,
+/// or hide one behind a user's name, is none.
 fn is_host(host: &[u8]) -> bool {
     host.iter().all(|byte| byte.is_ascii_graphic() && !b"/?#@\\,\"<>^`{|}".contains(byte))
 }

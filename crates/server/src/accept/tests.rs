@@ -224,7 +224,8 @@ async fn an_answer_that_has_begun_may_take_longer_than_any_timeout() {
 
 const PROBE: &[u8] = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n";
 
-/// Asserts that there is no room: for requests, for sessions, and for those who say nothing; but for probes and the operator.
+/// Asserts that there is no room: for requests, for sessions, and for those who say nothing; but for probes and the
+/// operator.
 async fn assert_full(addr: SocketAddr) {
     let answer = asked(addr, WHO).await;
     assert!(answer.starts_with("HTTP/1.1 503") && answer.contains("urn:tidings:problem:overloaded"), "{answer}");

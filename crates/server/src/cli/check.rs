@@ -45,8 +45,8 @@ pub(super) fn run(args: &CheckArgs, env: &dyn Strings) -> Outcome {
     }
 }
 
-/// Names listeners whose matches are beyond the size limit. A store that is not there yet, or cannot be read now, is for the
-/// start to speak of.
+/// Names listeners whose matches are beyond the size limit. A store that is not there yet, or cannot be read now, is
+/// for the start to speak of.
 fn warn_of_large_matches(store: &StoreSettings) {
     let StoreSettings::Sqlite { path, .. } = store else { return };
     if !path.exists() {
@@ -56,8 +56,8 @@ fn warn_of_large_matches(store: &StoreSettings) {
         Ok(large) => {
             for tidings_store::matches::LargeMatch { app, listener } in large {
                 output::complain(format!(
-                    "the match of listener {listener} (app {app}) is beyond the size limit: it is compiled for each event, which is slow; \
-                     shorten it, as docs/matches.md says (warning)"
+                    "the match of listener {listener} (app {app}) is beyond the size limit: it is compiled for each \
+                    event, which is slow; shorten it, as docs/matches.md says (warning)"
                 ));
             }
         }

@@ -51,7 +51,10 @@ impl Client {
     pub(super) fn new(base: Url, key: String, json: bool, ca: Option<&Path>) -> anyhow::Result<Self> {
         let roots = tls::authorities(ca).map_err(|reason| {
             let file = ca.map(Path::display).map(|file| file.to_string()).unwrap_or_default();
-            anyhow!("the certificate authorities in {file} cannot be used: {reason}; give a PEM file with --ca or SSL_CERT_FILE")
+            anyhow!(
+                "the certificate authorities in {file} cannot be used: {reason}; give a PEM file with --ca or \
+                SSL_CERT_FILE"
+            )
         })?;
         let provider = std::sync::Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let tls = rustls::ClientConfig::builder_with_provider(provider)
@@ -267,7 +270,8 @@ mod tests {
     #[test]
     fn a_refusal_is_told_as_sentence_field_and_remedy() {
         let base = Url::parse("http://127.0.0.1:8000").unwrap();
-        let problem = json!({"title": "Unknown hook", "detail": "there is no hook \"x\"", "field": "hooks[0]", "remedy": "did you mean \"y\"?"});
+        let problem = json!({"title": "Unknown hook", "detail": "there is no hook \"x\"", "field": "hooks[0]",
+            "remedy": "did you mean \"y\"?"});
         let refused = Refused::read(StatusCode::UNPROCESSABLE_ENTITY, Some(&problem), &base);
         assert_eq!(refused.to_string(), "there is no hook \"x\"\n  field: hooks[0]\n  remedy: did you mean \"y\"?");
         let bare = Refused::read(StatusCode::BAD_GATEWAY, None, &base);

@@ -1,7 +1,7 @@
 //! `doctor`: looks at a server as its clients do, and says which of their options is wrong.
 //!
-//! Each check says what it found in a sentence and, where something is wrong, what to set and where. It needs no API key: what
-//! it knows of the app is what clients and servers of Pusher's know.
+//! Each check says what it found in a sentence and, where something is wrong, what to set and where. It needs no API
+//! key: what it knows of the app is what clients and servers of Pusher's know.
 
 mod checks;
 mod finding;
@@ -38,7 +38,8 @@ pub(crate) struct DoctorArgs {
     #[arg(long, value_name = "ORIGIN")]
     origin: Option<String>,
     /// Also leave a connection alone for so many seconds, to see whether a proxy cuts it
-    #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "300", value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "300",
+        value_parser = clap::value_parser!(u64).range(1..=86_400))]
     idle: Option<u64>,
     #[command(flatten)]
     connection: Connection,
@@ -115,7 +116,8 @@ fn server(given: Option<&str>, kept: Option<Credentials>) -> anyhow::Result<(Url
         }
         (None, Some(kept)) => Ok((parse(&kept.url)?, Some(kept))),
         (None, None) => anyhow::bail!(
-            "which server? give the address that clients are told: `tidings doctor --url https://push.example.com --app-key KEY`"
+            "which server? give the address that clients are told: `tidings doctor --url https://push.example.com \
+            --app-key KEY`"
         ),
     }
 }

@@ -1,7 +1,7 @@
 //! Records as lines, values as cells.
 //!
-//! A record keeps its fields in the server's order and each value as the text that came: what is shown of an event's data
-//! is what was published, not what a JSON library makes of its numbers.
+//! A record keeps its fields in the server's order and each value as the text that came: what is shown of an event's
+//! data is what was published, not what a JSON library makes of its numbers.
 
 use std::fmt;
 

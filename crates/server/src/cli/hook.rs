@@ -51,7 +51,8 @@ pub(crate) struct HookArgs {
     /// The event name
     name: String,
     /// A top-level field of the data that leaves, with its type if it is to be told; can be given several times
-    #[arg(long = "field", visible_alias = "fields", value_name = "NAME[:TYPE]", value_delimiter = ',', conflicts_with_all = ["no_fields", "all_fields"])]
+    #[arg(long = "field", visible_alias = "fields", value_name = "NAME[:TYPE]", value_delimiter = ',',
+        conflicts_with_all = ["no_fields", "all_fields"])]
     fields: Vec<String>,
     /// Let no field of the data leave
     #[arg(long, conflicts_with = "all_fields")]
@@ -59,7 +60,8 @@ pub(crate) struct HookArgs {
     /// Let all of the data leave
     #[arg(long)]
     all_fields: bool,
-    /// Whom the fields hold for: "all" (live sessions, histories and the log have no others, either), or "webhooks" alone
+    /// Whom the fields hold for: "all" (live sessions, histories and the log have no others, either), or "webhooks"
+    /// alone
     #[arg(long, value_name = "WHOM", value_parser = ["all", "webhooks"])]
     fields_for: Option<String>,
     /// For people

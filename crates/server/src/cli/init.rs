@@ -18,7 +18,8 @@ pub(crate) struct InitArgs {
     /// The file to write; one that is there is left as it is
     #[arg(long, short = 'c', value_name = "FILE", default_value = "tidings.toml")]
     pub(crate) config: PathBuf,
-    /// The credentials file whose app and keys it is to have, where there is one [default: tidings-data/credentials.toml]
+    /// The credentials file whose app and keys it is to have, where there is one
+    /// [default: tidings-data/credentials.toml]
     #[arg(long, value_name = "FILE")]
     pub(crate) credentials: Option<PathBuf>,
 }

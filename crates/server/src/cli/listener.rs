@@ -155,7 +155,11 @@ pub(super) async fn run(command: ListenerCommand, outer: Connection, env: &dyn S
         }
         ListenerCommand::Create { fields, connection } => {
             if fields.url.is_none() || fields.hooks.is_empty() {
-                return Err(Failure::Usage("a listener needs --url and at least one --hook, as in `tidings listener create --url http://127.0.0.1:9000 --hook person.created`".to_owned()));
+                return Err(Failure::Usage(
+                    "a listener needs --url and at least one --hook, as in `tidings listener \
+                    create --url http://127.0.0.1:9000 --hook person.created`"
+                        .to_owned(),
+                ));
             }
             let client = Connection::from(connection).over(outer).open(env)?;
             call::record(&client, Method::POST, &PATH, Some(fields.body()?.into_value())).await?;

@@ -1,7 +1,7 @@
 //! The command line: one file per command.
 //!
-//! `serve`, `init` and `check` work on this machine. All others are HTTP clients of a server (see [`connect`]), and know
-//! nothing of it but its API.
+//! `serve`, `init` and `check` work on this machine. All others are HTTP clients of a server (see [`connect`]), and
+//! know nothing of it but its API.
 
 mod app;
 mod args;

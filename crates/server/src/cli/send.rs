@@ -1,4 +1,5 @@
-//! JSON that a command sends: `--data JSON`, `--data @file`, `--data -`, and fields that were given and those that were not.
+//! JSON that a command sends: `--data JSON`, `--data @file`, `--data -`, and fields that were given and those that were
+//! not.
 
 use std::io::Read;
 use std::str::FromStr;

@@ -227,7 +227,8 @@ fn a_listeners_flags_are_the_apis_fields() {
         "3s",
     ];
     let expected = json!({
-        "url": "http://r", "hooks": ["a", "b"], "match": {"n": 1}, "headers": {"X-A": "b:c"}, "rate": 5, "schedule": ["0s", "5s"],
+        "url": "http://r", "hooks": ["a", "b"], "match": {"n": 1}, "headers": {"X-A": "b:c"}, "rate": 5,
+        "schedule": ["0s", "5s"],
         "enabled": false, "owner": "o", "timeout": "3s",
     });
     assert_eq!(listener_body(&line), expected);
@@ -258,7 +259,8 @@ fn a_hooks_flags_are_the_apis_fields() {
             "--schedule",
             "0s"
         ]),
-        json!({"fields": ["name", {"name": "age", "type": "integer"}], "defaults": {"timeout": "5s", "schedule": ["0s"]}})
+        json!({"fields": ["name", {"name": "age", "type": "integer"}],
+            "defaults": {"timeout": "5s", "schedule": ["0s"]}})
     );
     assert_eq!(body(&["hook", "create", "h", "--no-fields"]), json!({"fields": []}));
     assert_eq!(body(&["hook", "update", "h", "--all-fields"]), json!({"fields": null}));

@@ -18,7 +18,11 @@ impl RawAdmin {
     pub(super) fn resolve(&self, check: &mut Check) -> Option<SecretString> {
         let password_hash = check.secret("admin.password_hash", self.password_hash.as_ref());
         if password_hash.is_some_and(|hash| !hash.expose().starts_with("$argon2id$")) {
-            check.wrong("admin.password_hash", "admin.password_hash must be an argon2id hash, which begins with $argon2id$; a password itself does not belong here");
+            check.wrong(
+                "admin.password_hash",
+                "admin.password_hash must be an argon2id hash, which begins with \
+                $argon2id$; a password itself does not belong here",
+            );
         }
         let operator_key = check.secret("admin.operator_key", self.operator_key.as_ref());
         if let Some(key) = &operator_key {

@@ -4,8 +4,8 @@ use std::fmt;
 
 use serde::de::{self, Deserialize, Deserializer, Visitor};
 
-/// Every door that an app may name: those of this program, and those that later versions will have, so that a config which
-/// names them already can be served.
+/// Every door that an app may name: those of this program, and those that later versions will have, so that a config
+/// which names them already can be served.
 pub(super) const DOORS: [&str; 5] =
     [tidings_door_api::NAME, tidings_door_pusher::NAME, "centrifugo", "websub", "accounts"];
 

@@ -45,8 +45,8 @@ impl Strings for Vec<(&str, &str)> {
 
 const PREFIX: &str = "TIDINGS__";
 
-/// Sets what the variables say in `table`. Gives the path of each key that was set with the variable's name, and what is
-/// wrong.
+/// Sets what the variables say in `table`. Gives the path of each key that was set with the variable's name, and what
+/// is wrong.
 pub(crate) fn apply(table: &mut Table, env: &dyn Strings) -> (Vec<(String, String)>, Vec<Problem>) {
     let mut set = Vec::new();
     let mut problems = Vec::new();

@@ -1,7 +1,7 @@
 //! The config file: text → `RawConfig` (what was written) → [`Settings`] (what it means).
 //!
-//! Each section has a file, with the keys as they are written and the function that checks them. Everything that is wrong
-//! is found in one go: a key that cannot be read is noted and taken out, and the rest is looked at.
+//! Each section has a file, with the keys as they are written and the function that checks them. Everything that is
+//! wrong is found in one go: a key that cannot be read is noted and taken out, and the rest is looked at.
 //!
 //! Order: defaults, the file, `TIDINGS__SECTION__KEY` variables, flags.
 

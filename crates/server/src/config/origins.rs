@@ -4,7 +4,8 @@ use url::Url;
 
 use super::check::Check;
 
-/// The patterns as browsers' `Origin` headers are compared with: in lower case, without a port that goes without saying.
+/// The patterns as browsers' `Origin` headers are compared with: in lower case, without a port that goes without
+/// saying.
 pub(super) fn resolve(path: &str, given: &[String], check: &mut Check) -> Vec<String> {
     let mut patterns = Vec::with_capacity(given.len());
     for (n, text) in given.iter().enumerate() {
@@ -13,7 +14,8 @@ pub(super) fn resolve(path: &str, given: &[String], check: &mut Check) -> Vec<St
             None => check.wrong(
                 &format!("{path}[{n}]"),
                 format!(
-                    "{text:?} is not an origin; write it as https://example.com, https://example.com:8443, https://*.example.com or *"
+                    "{text:?} is not an origin; write it as https://example.com, https://example.com:8443, \
+                    https://*.example.com or *"
                 ),
             ),
         }

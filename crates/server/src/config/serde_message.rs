@@ -1,6 +1,7 @@
 //! What serde says of a value that it cannot read, in words for the one who wrote it.
 
-/// For serde's "unknown field" message, with a place such as ` in [store]`: the same in a person's words, with the right name that is nearest.
+/// For serde's "unknown field" message, with a place such as ` in [store]`: the same in a person's words, with the
+/// right name that is nearest.
 pub(super) fn nearest_key(message: &str, place: &str) -> Option<String> {
     let mut names = message.strip_prefix("unknown field ")?.split('`').skip(1).step_by(2);
     let wrong = names.next()?;

@@ -44,8 +44,8 @@ impl RawStore {
         if let (Ok(Place::File(_)), BrokerConfig::Redis(_)) = (&place, broker) {
             check.wrong(
                 "broker.url",
-                "broker.url is Redis, for several nodes, but store.url is SQLite, which belongs to one: listeners and what they \
-                 are owed would be each node's own; set store.url to postgres://…, or broker.url to memory://",
+                "broker.url is Redis, for several nodes, but store.url is SQLite, which belongs to one: listeners and \
+                what they are owed would be each node's own; set store.url to postgres://…, or broker.url to memory://",
             );
         }
         let place = place.unwrap_or_else(|message| {

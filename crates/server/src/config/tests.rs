@@ -108,14 +108,18 @@ fn unknown_keys_are_named_with_their_place_and_the_nearest_right_one() {
 #[test]
 fn everything_that_is_wrong_is_said_at_once() {
     check(
-        "listen = 8000\nheader_timeout = \"soon\"\n[store]\nurl = \"mysql://db\"\nsnyc = \"full\"\n[egress]\nallow = [\"10.0.0.0/8\", \"lan\"]\n[retention]\nbytes = \"10 gigs\"",
+        "listen = 8000\nheader_timeout = \"soon\"\n[store]\nurl = \"mysql://db\"\nsnyc = \"full\"\n[egress]\n\
+        allow = [\"10.0.0.0/8\", \"lan\"]\n[retention]\nbytes = \"10 gigs\"",
         &[
             "tidings.toml:1:10: listen: must be a text, not a number",
-            "tidings.toml:2:18: header_timeout: \"soon\" is not a time; write a whole number and a unit (ms, s, m, h or d), such as 500ms, 30s or 24h",
-            "tidings.toml:4:1: the store's URL must begin with sqlite://, as in sqlite://tidings-data/tidings.db, or with postgres://",
+            "tidings.toml:2:18: header_timeout: \"soon\" is not a time; write a whole number and a unit (ms, s, m, h \
+            or d), such as 500ms, 30s or 24h",
+            "tidings.toml:4:1: the store's URL must begin with sqlite://, as in sqlite://tidings-data/tidings.db, or \
+            with postgres://",
             "tidings.toml:5:1: unknown key \"snyc\" in [store]; did you mean \"sync\"?",
             "tidings.toml:7:24: \"lan\" is not a network; write it as 10.0.0.0/8, or as fd00::/8",
-            "tidings.toml:9:9: retention.bytes: \"10 gigs\" is not a size; write it as \"10KiB\", \"64MiB\" or \"10GiB\"",
+            "tidings.toml:9:9: retention.bytes: \"10 gigs\" is not a size; write it as \"10KiB\", \"64MiB\" or \
+            \"10GiB\"",
         ],
     );
 }
@@ -149,8 +153,8 @@ fn postgres_is_understood_and_its_password_not_shown() {
 
 #[test]
 fn a_broker_of_several_nodes_needs_a_store_of_several_nodes() {
-    let said = "broker.url is Redis, for several nodes, but store.url is SQLite, which belongs to one: listeners and what they \
-                are owed would be each node's own; set store.url to postgres://…, or broker.url to memory://";
+    let said = "broker.url is Redis, for several nodes, but store.url is SQLite, which belongs to one: listeners and \
+        what they are owed would be each node's own; set store.url to postgres://…, or broker.url to memory://";
     check("[broker]\nurl = \"redis://r\"", &[&format!("tidings.toml:2:1: {said}")]);
     check(
         "[store]\nurl = \"sqlite://a/b.db\"\n[broker]\nurl = \"rediss://r\"",
@@ -162,9 +166,8 @@ fn a_broker_of_several_nodes_needs_a_store_of_several_nodes() {
     // One that cannot be read is not taken for SQLite.
     check(
         "[store]\nurl = \"mysql://db\"\n[broker]\nurl = \"redis://r\"",
-        &[
-            "tidings.toml:2:1: the store's URL must begin with sqlite://, as in sqlite://tidings-data/tidings.db, or with postgres://",
-        ],
+        &["tidings.toml:2:1: the store's URL must begin with sqlite://, as in sqlite://tidings-data/tidings.db, or \
+            with postgres://"],
     );
     let both = read("[store]\nurl = \"postgres://db/t\"\n[broker]\nurl = \"redis://r\"").unwrap();
     assert!(both.warnings.is_empty(), "{:?}", both.warnings);
@@ -181,9 +184,8 @@ fn schemes_and_values_that_cannot_be_served_are_errors() {
     for other in ["nats://r", "redis+sentinel://r", "redis"] {
         check(
             &format!("[broker]\nurl = \"{other}\""),
-            &[
-                "tidings.toml:2:1: the broker's URL must be memory://, or begin with redis:// or redis+cluster:// (with TLS rediss:// or rediss+cluster://)",
-            ],
+            &["tidings.toml:2:1: the broker's URL must be memory://, or begin with redis:// or redis+cluster:// \
+                (with TLS rediss:// or rediss+cluster://)"],
         );
     }
     check(
@@ -193,9 +195,8 @@ fn schemes_and_values_that_cannot_be_served_are_errors() {
     check("[store]\nsync = \"off\"", &["tidings.toml:2:1: store.sync must be \"full\" or \"normal\", not \"off\""]);
     check(
         "listen = \"here\"",
-        &[
-            "tidings.toml:1:1: \"here\" is not an address and a port; write it as 127.0.0.1:8000, 0.0.0.0:8000 or [::]:8000",
-        ],
+        &["tidings.toml:1:1: \"here\" is not an address and a port; write it as 127.0.0.1:8000, 0.0.0.0:8000 or \
+            [::]:8000"],
     );
     check(
         "[courier]\nlease = \"5ms\"",
@@ -208,9 +209,8 @@ fn schemes_and_values_that_cannot_be_served_are_errors() {
     );
     check(
         "[admin]\npassword_hash = \"hunter2\"",
-        &[
-            "tidings.toml:2:1: admin.password_hash must be an argon2id hash, which begins with $argon2id$; a password itself does not belong here",
-        ],
+        &["tidings.toml:2:1: admin.password_hash must be an argon2id hash, which begins with $argon2id$; a password \
+            itself does not belong here"],
     );
     check("[retention]\nevents = \"5m\"", &["tidings.toml:2:1: retention.events must be at least 1h"]);
     check(
@@ -221,7 +221,8 @@ fn schemes_and_values_that_cannot_be_served_are_errors() {
 
 #[test]
 fn apps_must_be_told_apart() {
-    let two = "[[apps]]\nid = \"1\"\nkey = \"k\"\nhosts = [\"a.example\"]\ndefault = true\n[[apps]]\nid = \"1\"\nkey = \"k\"\nhosts = [\"A.example\"]\ndefault = true";
+    let two = "[[apps]]\nid = \"1\"\nkey = \"k\"\nhosts = [\"a.example\"]\ndefault = true\n[[apps]]\nid = \"1\"\n\
+        key = \"k\"\nhosts = [\"A.example\"]\ndefault = true";
     check(
         two,
         &[
@@ -240,9 +241,8 @@ fn apps_must_be_told_apart() {
     );
     check(
         "[[apps]]\nid = \"1\"\nkey = \"k\"\ndoors = [\"apii\"]",
-        &[
-            "tidings.toml:4:10: apps[0].doors: unknown variant `apii`, expected one of `api`, `pusher`, `centrifugo`, `websub`, `accounts`",
-        ],
+        &["tidings.toml:4:10: apps[0].doors: unknown variant `apii`, expected one of `api`, `pusher`, `centrifugo`, \
+            `websub`, `accounts`"],
     );
 }
 
@@ -265,7 +265,8 @@ fn a_key_for_tokens_is_of_the_kind_that_it_is_said_to_be() {
         &format!("{app}token_rsa_public_key = \"hunter2\"\ntoken_ed25519_public_key = \"-----BEGIN PRIVATE KEY-----\""),
         &[
             "tidings.toml:4:1: this is not an RSA public key in PEM; it begins with -----BEGIN PUBLIC KEY-----",
-            "tidings.toml:5:1: this is a private key, which belongs on the app's servers only; put the public one here, and make a new pair",
+            "tidings.toml:5:1: this is a private key, which belongs on the app's servers only; put the public one \
+            here, and make a new pair",
         ],
     );
 }
@@ -328,16 +329,14 @@ fn a_variable_that_is_wrong_is_named() {
     check_env(
         "",
         &[("TIDINGS__COURIER__TIMEOUT", "5")],
-        &[
-            "TIDINGS__COURIER__TIMEOUT: \"5\" is not a time; write a whole number and a unit (ms, s, m, h or d), such as 500ms, 30s or 24h",
-        ],
+        &["TIDINGS__COURIER__TIMEOUT: \"5\" is not a time; write a whole number and a unit (ms, s, m, h or d), such \
+            as 500ms, 30s or 24h"],
     );
     check_env(
         "",
         &[("TIDINGS__STORE__URL", "mysql://x")],
-        &[
-            "TIDINGS__STORE__URL: the store's URL must begin with sqlite://, as in sqlite://tidings-data/tidings.db, or with postgres://",
-        ],
+        &["TIDINGS__STORE__URL: the store's URL must begin with sqlite://, as in sqlite://tidings-data/tidings.db, \
+            or with postgres://"],
     );
     check_env(
         "",
@@ -357,8 +356,7 @@ fn a_variable_that_is_wrong_is_named() {
     check_env(
         "",
         &[("TIDINGS__STORE____URL", "x")],
-        &[
-            "TIDINGS__STORE____URL: is not the name of a key; sections and keys are parted by two underscores, as in TIDINGS__STORE__URL",
-        ],
+        &["TIDINGS__STORE____URL: is not the name of a key; sections and keys are parted by two underscores, as in \
+            TIDINGS__STORE__URL"],
     );
 }

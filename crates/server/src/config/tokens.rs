@@ -24,7 +24,10 @@ impl RawTokens<'_> {
         if !hmac.is_empty() && hmac.expose().len() < GUESSABLE {
             check.warn(
                 &here,
-                format!("this secret has fewer than {GUESSABLE} characters and can be guessed; `tidings init` makes better ones"),
+                format!(
+                    "this secret has fewer than {GUESSABLE} characters and can be guessed; `tidings init` makes \
+                    better ones"
+                ),
             );
         }
         type Read = fn(&str) -> Result<PublicKey, KeyError>;

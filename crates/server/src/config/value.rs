@@ -70,7 +70,8 @@ fn duration(text: &str) -> Result<Duration, String> {
     tidings_model::schedule::parse_duration(text).map_err(|error| error.to_string())
 }
 
-/// Reads a size: a whole number and `B`, `KiB`, `MiB`, `GiB` or `TiB` (1,024 each), or `kB`, `MB`, `GB`, `TB` (1,000 each).
+/// Reads a size: a whole number and `B`, `KiB`, `MiB`, `GiB` or `TiB` (1,024 each), or `kB`, `MB`, `GB`, `TB` (1,000
+/// each).
 fn size(text: &str) -> Result<u64, String> {
     let wrong = || format!("{text:?} is not a size; write it as \"10KiB\", \"64MiB\" or \"10GiB\"");
     let text = text.trim();

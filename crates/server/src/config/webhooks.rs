@@ -46,7 +46,8 @@ pub(super) fn resolve(path: &str, webhooks: &[RawWebhook], counts: bool, check: 
         if webhook.events.contains(&Kind::SubscriptionCount) && !counts {
             check.warn(
                 &format!("{here}.events"),
-                "subscription_count is told of channels that count: set subscription_count = true in [apps.channels] or a namespace",
+                "subscription_count is told of channels that count: set subscription_count = true in [apps.channels] \
+                or a namespace",
             );
         }
         resolved.push(webhook);
@@ -54,8 +55,8 @@ pub(super) fn resolve(path: &str, webhooks: &[RawWebhook], counts: bool, check: 
     resolved
 }
 
-/// What is wrong with the apps' webhooks under the egress rules: nothing is ever sent to those. A warning for each, as far
-/// as it is known without a look-up.
+/// What is wrong with the apps' webhooks under the egress rules: nothing is ever sent to those. A warning for each, as
+/// far as it is known without a look-up.
 pub(crate) fn unreachable(settings: &Settings) -> Vec<String> {
     let webhooks = |app: &App| {
         let refused = app.webhooks.iter().enumerate().filter_map(|(n, webhook)| {

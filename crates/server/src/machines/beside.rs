@@ -27,7 +27,10 @@ impl Beside {
 
     pub(crate) async fn start(address: SocketAddr, router: Router, supervisor: &Supervisor) -> anyhow::Result<Self> {
         let listener = TcpListener::bind(address).await.with_context(|| {
-            format!("cannot listen on {address}, which machines.listen names; stop what listens there, or choose another port")
+            format!(
+                "cannot listen on {address}, which machines.listen names; stop what listens there, or choose \
+                another port"
+            )
         })?;
         let bound = listener.local_addr().context("the system does not say where it listens")?;
         tracing::info!(address = %bound, "metrics and the details of /readyz are at an address of their own");

@@ -52,8 +52,8 @@ struct Machines<V> {
     stopping: Stopping,
 }
 
-/// What is asked at the address of all doors, and the answer where there is nothing. Metrics and the details of `/readyz` are
-/// there unless they have an address of their own.
+/// What is asked at the address of all doors, and the answer where there is nothing. Metrics and the details of
+/// `/readyz` are there unless they have an address of their own.
 pub(crate) fn router<V: Vitals>(vitals: &Arc<V>, stopping: &Stopping, with_details: bool) -> Router {
     let router = if with_details { detailed(vitals, stopping) } else { brief(vitals, stopping) };
     router.fallback(nothing)

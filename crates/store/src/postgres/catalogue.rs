@@ -73,9 +73,11 @@ impl Changed {
 pub(super) async fn create_hook(db: &mut PgConnection, hook: &Hook) -> Result<(), StoreError> {
     let version = meta::next_version(db).await?;
     let changed = sql(
-        "INSERT INTO hook (app, name, version, deleted, description, fields, schema, defaults, created_at, updated_at, fields_for)
+        "INSERT INTO hook (app, name, version, deleted, description, fields, schema, defaults, created_at, updated_at,
+         fields_for)
          VALUES ($1, $2, $3, 0, $4, $5, $6, $7, $8, $9, $10)
-         ON CONFLICT (app, name) DO UPDATE SET version = $3, deleted = 0, description = $4, fields = $5, schema = $6, defaults = $7,
+         ON CONFLICT (app, name) DO UPDATE SET version = $3, deleted = 0, description = $4, fields = $5, schema = $6,
+         defaults = $7,
          created_at = $8, updated_at = $9, fields_for = $10 WHERE hook.deleted = 1",
     )
     .bind(hook.app.as_str().to_owned())
@@ -101,7 +103,8 @@ pub(super) async fn create_hook(db: &mut PgConnection, hook: &Hook) -> Result<()
 pub(super) async fn replace_hook(db: &mut PgConnection, hook: &Hook, expected: i64) -> Result<(), StoreError> {
     let version = meta::next_version(db).await?;
     let changed =
-        sql("UPDATE hook SET version = $3, description = $4, fields = $5, schema = $6, defaults = $7, updated_at = $8, fields_for = $10
+        sql("UPDATE hook SET version = $3, description = $4, fields = $5, schema = $6, defaults = $7, updated_at = $8,
+         fields_for = $10
          WHERE app = $1 AND name = $2 AND deleted = 0 AND version = $9")
         .bind(hook.app.as_str().to_owned())
         .bind(hook.name.clone())
@@ -153,16 +156,16 @@ async fn replace_fields(db: &mut PgConnection, app: &AppId, name: &str, now: Mil
 /// Marks a hook as gone and erases what it was.
 pub(super) async fn delete_hook(db: &mut PgConnection, app: &AppId, name: &str, now: Millis) -> Result<(), StoreError> {
     let version = meta::next_version(db).await?;
-    let changed =
-        sql("UPDATE hook SET version = $3, deleted = 1, description = '', fields = NULL, schema = NULL, defaults = '{}', updated_at = $4
+    let changed = sql("UPDATE hook SET version = $3, deleted = 1, description = '', fields = NULL, schema = NULL,
+             defaults = '{}', updated_at = $4
              WHERE app = $1 AND name = $2 AND deleted = 0")
-            .bind(app.as_str().to_owned())
-            .bind(name.to_owned())
-            .bind(version)
-            .bind(now)
-            .execute(&mut *db)
-            .await?
-            .rows_affected();
+    .bind(app.as_str().to_owned())
+    .bind(name.to_owned())
+    .bind(version)
+    .bind(now)
+    .execute(&mut *db)
+    .await?
+    .rows_affected();
     if changed == 0 { Err(StoreError::Missing) } else { replace_fields(db, app, name, now).await }
 }
 
@@ -294,14 +297,15 @@ pub(super) async fn disable(
         return Ok(false);
     }
     let version = meta::next_version(db).await?;
-    sql("UPDATE listener SET disabled_reason = $2, disabled_at = $3, unannounced = $4, updated_at = $3, version = $5 WHERE no = $1")
-        .bind(destination.0)
-        .bind(reason.to_owned())
-        .bind(wall)
-        .bind(told)
-        .bind(version)
-        .execute(db)
-        .await?;
+    sql("UPDATE listener SET disabled_reason = $2, disabled_at = $3, unannounced = $4, updated_at = $3, version = $5
+         WHERE no = $1")
+    .bind(destination.0)
+    .bind(reason.to_owned())
+    .bind(wall)
+    .bind(told)
+    .bind(version)
+    .execute(db)
+    .await?;
     due_index.forget(destination);
     Ok(true)
 }

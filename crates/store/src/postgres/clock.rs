@@ -1,8 +1,8 @@
 //! The store's clock: the database server's, which all nodes share.
 //!
-//! Callers say what time it is by their own steady clock. What is due or leased is written, and compared, in the server's
-//! time; the difference is measured at the start and at each sweep. So a lease runs out at one moment for all nodes, however
-//! their own clocks stand.
+//! Callers say what time it is by their own steady clock. What is due or leased is written, and compared, in the
+//! server's time; the difference is measured at the start and at each sweep. So a lease runs out at one moment for all
+//! nodes, however their own clocks stand.
 
 use std::sync::atomic::{AtomicI64, Ordering};
 
@@ -31,7 +31,8 @@ impl ServerClock {
         Self { ahead: AtomicI64::new(0), measured: false }
     }
 
-    /// Compares the clocks; the caller's said `now` when `since` was started. A connection may have been waited for since.
+    /// Compares the clocks; the caller's said `now` when `since` was started. A connection may have been waited for
+    /// since.
     pub(super) async fn compare(
         &self,
         db: &mut PgConnection,
@@ -66,7 +67,8 @@ mod tests {
     use super::*;
     use crate::postgres::tests::Node;
 
-    /// What goes wrong is at most half of what lies between the question and the answer, whatever was waited for before.
+    /// What goes wrong is at most half of what lies between the question and the answer, whatever was waited for
+    /// before.
     #[tokio::test]
     async fn what_was_waited_for_before_does_not_set_the_clock_wrong() {
         let node = Node::alone();

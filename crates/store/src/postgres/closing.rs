@@ -73,12 +73,15 @@ async fn write_ended(db: &mut PgConnection, ended: &[Ended]) -> Result<(), Store
     };
     // Most answers have no body, and then nothing need be kept of it.
     let body = |e: &Ended| e.first.as_ref().map(|a| a.response_body.clone()).filter(|body| !body.is_empty());
-    sql("INSERT INTO closed (app, event, destination, state, attempts, closed_at, last_error, started_at, duration_us, status, remote, response_body)
-         SELECT * FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::text[], $5::bigint[], $6::bigint[], $7::text[],
+    sql("INSERT INTO closed (app, event, destination, state, attempts, closed_at, last_error, started_at, duration_us,
+         status, remote, response_body)
+         SELECT * FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::text[], $5::bigint[], $6::bigint[],
+         $7::text[],
                               $8::bigint[], $9::bigint[], $10::bigint[], $11::text[], $12::bytea[])
          ON CONFLICT (app, event, destination) DO UPDATE SET state = excluded.state, attempts = excluded.attempts,
          closed_at = excluded.closed_at, last_error = excluded.last_error, started_at = excluded.started_at,
-         duration_us = excluded.duration_us, status = excluded.status, remote = excluded.remote, response_body = excluded.response_body")
+         duration_us = excluded.duration_us, status = excluded.status, remote = excluded.remote,
+         response_body = excluded.response_body")
     .bind(ended.iter().map(|e| e.key.app.as_str().to_owned()).collect::<Vec<_>>())
     .bind(ended.iter().map(|e| e.key.event.0).collect::<Vec<_>>())
     .bind(ended.iter().map(|e| e.key.destination.0).collect::<Vec<_>>())
@@ -103,12 +106,16 @@ async fn write_attempts(db: &mut PgConnection, attempts: &[(DeliveryKey, Attempt
     let texts = |read: fn(&Attempt) -> Option<&String>| -> Vec<Option<String>> {
         attempts.iter().map(|(_, a)| read(a).map(|t| text(t))).collect()
     };
-    sql("INSERT INTO attempt (event, destination, n, started_at, duration_us, outcome, status, error, remote, next_at, response_headers, response_body)
-         SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::text[], $7::bigint[],
+    sql("INSERT INTO attempt (event, destination, n, started_at, duration_us, outcome, status, error, remote, next_at,
+         response_headers, response_body)
+         SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::text[],
+         $7::bigint[],
                               $8::text[], $9::text[], $10::bigint[], $11::text[], $12::bytea[])
-         ON CONFLICT (event, destination, n) DO UPDATE SET started_at = excluded.started_at, duration_us = excluded.duration_us,
+         ON CONFLICT (event, destination, n) DO UPDATE
+         SET started_at = excluded.started_at, duration_us = excluded.duration_us,
          outcome = excluded.outcome, status = excluded.status, error = excluded.error, remote = excluded.remote,
-         next_at = excluded.next_at, response_headers = excluded.response_headers, response_body = excluded.response_body")
+         next_at = excluded.next_at, response_headers = excluded.response_headers,
+         response_body = excluded.response_body")
     .bind(attempts.iter().map(|(key, _)| key.event.0).collect::<Vec<_>>())
     .bind(attempts.iter().map(|(key, _)| key.destination.0).collect::<Vec<_>>())
     .bind(attempts.iter().map(|(_, a)| i64::from(a.n)).collect::<Vec<_>>())

@@ -1,7 +1,7 @@
 //! Connections: how they are made, what is checked before any is used, and how a transaction begins.
 //!
-//! A pooler in transaction mode may stand between: every statement is part of a transaction, none is prepared under a name,
-//! and no setting outlives its transaction.
+//! A pooler in transaction mode may stand between: every statement is part of a transaction, none is prepared under a
+//! name, and no setting outlives its transaction.
 
 use std::pin::Pin;
 use std::str::FromStr;
@@ -19,15 +19,15 @@ use tokio::time::error::Elapsed;
 
 use crate::error::StoreError;
 
-/// After so long the server ends a transaction that does nothing. A node that stands still, or cannot be heard, in the midst of
-/// one holds up every other that needs its locks; those wait for longer (`statement_timeout`).
+/// After so long the server ends a transaction that does nothing. A node that stands still, or cannot be heard, in the
+/// midst of one holds up every other that needs its locks; those wait for longer (`statement_timeout`).
 const STANDSTILL: Duration = Duration::from_secs(5);
 /// How long an idle connection may take to show that its other end is still there.
 const PING: Duration = Duration::from_secs(1);
 /// How long after a failure a server is tried again at the start.
 const AGAIN: Duration = Duration::from_millis(100);
-/// A transaction may take so many times the timeout of a statement. What takes longer gets no answer any more: the server, or
-/// the way to it, went away without a word.
+/// A transaction may take so many times the timeout of a statement. What takes longer gets no answer any more: the
+/// server, or the way to it, went away without a word.
 const STATEMENTS: u32 = 3;
 
 /// How the server is used.
@@ -55,7 +55,9 @@ pub enum OpenError {
     Url(String),
     /// Commits are acknowledged before they are on disk.
     #[error(
-        "the database answers commits before they are on disk (synchronous_commit is {0:?}), so what Tidings acknowledges could be lost; run `ALTER ROLE <the user> SET synchronous_commit = on`, or set it for the database or the server"
+        "the database answers commits before they are on disk (synchronous_commit is {0:?}), so what Tidings \
+        acknowledges could be lost; run `ALTER ROLE <the user> SET synchronous_commit = on`, or set it for the \
+        database or the server"
     )]
     NotDurable(String),
     /// It is a standby.
@@ -101,7 +103,8 @@ pub(super) fn sql<'q>(text: &'static str) -> Query<'q, Postgres, PgArguments> {
     sqlx::query(text).persistent(false)
 }
 
-/// Statements in which nothing but numbers are written, all of them in one round trip: one that values are bound to takes two.
+/// Statements in which nothing but numbers are written, all of them in one round trip: one that values are bound to
+/// takes two.
 pub(super) fn numeric(text: String) -> RawSql {
     sqlx::raw_sql(AssertSqlSafe(text))
 }
@@ -119,8 +122,8 @@ pub(super) fn names(all: &[AppId]) -> String {
     format!("ARRAY[{}]::text[]", all.join(","))
 }
 
-/// When a connection last turned out to lead nowhere, or to a server that takes no writes. What was connected before that
-/// moment is not used again: its name may lead elsewhere now, and is resolved anew with each connection.
+/// When a connection last turned out to lead nowhere, or to a server that takes no writes. What was connected before
+/// that moment is not used again: its name may lead elsewhere now, and is resolved anew with each connection.
 #[derive(Debug, Clone, Default)]
 struct Lost(Arc<Mutex<Option<Stopwatch>>>);
 
@@ -188,8 +191,8 @@ impl Connections {
         }
     }
 
-    /// Gives a connection back after a transaction. If that has shown that the server is not there any more, or takes no writes,
-    /// neither the connection nor any older one is used again.
+    /// Gives a connection back after a transaction. If that has shown that the server is not there any more, or takes
+    /// no writes, neither the connection nor any older one is used again.
     pub(super) fn give_back<T>(
         &self,
         mut connection: PoolConnection<Postgres>,
@@ -244,8 +247,8 @@ fn still_there(db: &mut PgConnection, too_old: bool) -> Answer<'_, bool> {
     })
 }
 
-/// Refuses a new connection to a server that takes no writes: the name still leads to one that was demoted, or leads to the
-/// next one before that is promoted.
+/// Refuses a new connection to a server that takes no writes: the name still leads to one that was demoted, or leads to
+/// the next one before that is promoted.
 fn takes_writes(db: &mut PgConnection, standby: Arc<Mutex<bool>>) -> Answer<'_, ()> {
     Box::pin(async move {
         let row = sql("SELECT pg_is_in_recovery() OR current_setting('transaction_read_only')::boolean");
@@ -256,11 +259,11 @@ fn takes_writes(db: &mut PgConnection, standby: Arc<Mutex<bool>>) -> Answer<'_, 
 }
 
 async fn check(db: &mut PgConnection) -> Result<(), OpenError> {
-    let row = sql(
-        "SELECT current_setting('synchronous_commit'), pg_is_in_recovery(), current_setting('server_version'), current_setting('server_version_num')::int",
-    )
-    .fetch_one(db)
-    .await?;
+    let row =
+        sql("SELECT current_setting('synchronous_commit'), pg_is_in_recovery(), current_setting('server_version'),
+         current_setting('server_version_num')::int")
+        .fetch_one(db)
+        .await?;
     let (commit, standby): (String, bool) = (row.try_get(0)?, row.try_get(1)?);
     if row.try_get::<i32, _>(3)? < 130_000 {
         return Err(OpenError::TooOld(row.try_get(2)?));
@@ -274,8 +277,8 @@ async fn check(db: &mut PgConnection) -> Result<(), OpenError> {
     Ok(())
 }
 
-/// Runs work in a transaction and commits it. When it had to give way to another transaction, it is run again: work does
-/// nothing but use its connection.
+/// Runs work in a transaction and commits it. When it had to give way to another transaction, it is run again: work
+/// does nothing but use its connection.
 macro_rules! transact {
     ($connections:expr, |$db:ident| $work:expr) => {{
         let mut tries = 0;
@@ -291,8 +294,8 @@ macro_rules! transact {
 }
 pub(super) use transact;
 
-/// Runs work that only reads, and whose statements have to see the same moment: what goes from one table to another between
-/// them would be found in both, or in none.
+/// Runs work that only reads, and whose statements have to see the same moment: what goes from one table to another
+/// between them would be found in both, or in none.
 macro_rules! view {
     ($connections:expr, |$db:ident| $work:expr) => {
         $crate::postgres::connect::in_transaction!($connections, begin_view, |$db| $work)

@@ -53,7 +53,8 @@ pub(super) async fn events(
         ),
         // The unused fifth parameter has to be mentioned for the statement to take it.
         (false, false) => columns!(
-            "FROM event e WHERE e.app = $1 AND e.no >= $2 AND e.no < $3 AND $5::text IS NULL ORDER BY e.no DESC LIMIT $4"
+            "FROM event e WHERE e.app = $1 AND e.no >= $2 AND e.no < $3 AND $5::text IS NULL ORDER BY e.no DESC LIMIT \
+            $4"
         ),
     };
     let mut page = Paged::new(filter.limit, filter.bytes.unwrap_or(usize::MAX));

@@ -39,8 +39,8 @@ async fn next(db: &mut PgConnection, turn: &FanoutTurn) -> Result<Option<FanoutR
     Ok(None)
 }
 
-/// Writes one slice of the deliveries of the oldest fan-out row of the app whose turn it is. `until` is the lease's end in
-/// the server's time, as `now` is.
+/// Writes one slice of the deliveries of the oldest fan-out row of the app whose turn it is. `until` is the lease's end
+/// in the server's time, as `now` is.
 pub(super) async fn expand(
     db: &mut PgConnection,
     now: Millis,

@@ -25,14 +25,16 @@ impl From<Error> for StoreError {
 /// By the five characters that PostgreSQL gives each kind of error (its appendix A).
 fn by_code(code: &str, message: &str, constraint: Option<&str>) -> StoreError {
     match code {
-        // Two transactions waited for each other, or two nodes chose one number: the same transaction works the next time.
+        // Two transactions waited for each other, or two nodes chose one number: the same transaction works the next
+        // time.
         "40001" | "40P01" | "55P03" => StoreError::Locked,
         "23505" if constraint == Some("event_pkey") => StoreError::Locked,
         "53100" => StoreError::Full,
         // Callers check their texts; this is for what another encoding than UTF8 lacks.
         "22021" | "22P05" => StoreError::Text,
         "57014" => StoreError::TooSlow,
-        // The server (or a pooler before it) is going, coming, has no room, is a standby, or has heard nothing for too long.
+        // The server (or a pooler before it) is going, coming, has no room, is a standby, or has heard nothing for too
+        // long.
         "25P03" | "57P01" | "57P02" | "57P03" | "57P05" | "53300" | "25006" => {
             StoreError::Unreachable(message.to_owned())
         }

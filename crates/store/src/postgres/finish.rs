@@ -139,10 +139,9 @@ impl Recorder<'_> {
         let reason = match end.disable {
             Some(reason) => Some(reason),
             None => {
-                let row = sql(
-                    "INSERT INTO failing (destination, since) VALUES ($1, $2)
-                     ON CONFLICT (destination) DO UPDATE SET since = least(failing.since, excluded.since) RETURNING since",
-                )
+                let row = sql("INSERT INTO failing (destination, since) VALUES ($1, $2)
+                     ON CONFLICT (destination) DO UPDATE SET since = least(failing.since, excluded.since)
+                     RETURNING since")
                 .bind(destination.0)
                 .bind(self.recording.wall)
                 .fetch_one(&mut *db)

@@ -245,9 +245,10 @@ pub async fn copy_from_sqlite(
     for (name, value) in meta {
         super::meta::set(&mut tx, &name, value).await?;
     }
-    sql("SELECT setval(pg_get_serial_sequence('listener', 'no'), (SELECT coalesce(MAX(no), 0) + 1 FROM listener), FALSE)")
-        .execute(&mut *tx)
-        .await?;
+    sql("SELECT setval(pg_get_serial_sequence('listener', 'no'), (SELECT coalesce(MAX(no), 0) + 1 FROM listener),
+         FALSE)")
+    .execute(&mut *tx)
+    .await?;
     for (&(table, _), &sent) in TABLES.iter().zip(&sent) {
         let statement = AssertSqlSafe(format!("SELECT COUNT(*) FROM {table}"));
         let arrived: i64 = sqlx::query(statement).persistent(false).fetch_one(&mut *tx).await?.try_get(0)?;

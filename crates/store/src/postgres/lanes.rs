@@ -57,7 +57,8 @@ impl DueIndex {
         let (destinations, due_index): (Vec<i64>, Vec<i64>) = self.noted.into_iter().unzip();
         let mut all = vec![format!(
             "INSERT INTO queue (destination, next_due) SELECT * FROM unnest({}, {})
-             ON CONFLICT (destination) DO UPDATE SET next_due = excluded.next_due WHERE excluded.next_due < queue.next_due",
+             ON CONFLICT (destination) DO UPDATE SET next_due = excluded.next_due
+             WHERE excluded.next_due < queue.next_due",
             numbers(destinations),
             numbers(due_index)
         )];
@@ -68,7 +69,8 @@ impl DueIndex {
                  AND NOT EXISTS (SELECT 1 FROM delivery d WHERE d.destination = q.destination AND d.due IS NOT NULL)"
             ));
             all.push(format!(
-                "UPDATE queue q SET next_due = (SELECT MIN(due) FROM delivery d WHERE d.destination = q.destination AND d.due IS NOT NULL)
+                "UPDATE queue q SET next_due = (SELECT MIN(due) FROM delivery d WHERE d.destination = q.destination
+                 AND d.due IS NOT NULL)
                  WHERE destination = ANY({refreshed})"
             ));
         }
@@ -96,21 +98,24 @@ pub(super) async fn insert(
         |one: &NewDelivery<'_>| one.lane.is_some_and(|lane| !occupied.insert((one.destination.0, lane.to_owned())));
     let mut placements: Vec<Placement> = new.iter().map(|one| one.place(is_behind(one))).collect();
     let leases = || placements.iter().map(|placement| placement.lease());
-    let written = sql("INSERT INTO delivery (app, event, destination, lane, attempts, forgiven, due, not_before, lease, lease_until)
+    let written =
+        sql("INSERT INTO delivery (app, event, destination, lane, attempts, forgiven, due, not_before, lease,
+         lease_until)
          SELECT app, event, destination, lane, 0, 0, due, not_before, lease, lease_until
-         FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::text[], $5::bigint[], $6::bigint[], $7::bigint[], $8::bigint[])
+         FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::text[], $5::bigint[], $6::bigint[], $7::bigint[],
+         $8::bigint[])
          AS o (app, event, destination, lane, due, not_before, lease, lease_until)
          ON CONFLICT DO NOTHING RETURNING event, destination")
-    .bind(new.iter().map(|o| o.app.as_str().to_owned()).collect::<Vec<_>>())
-    .bind(new.iter().map(|o| o.event.0).collect::<Vec<_>>())
-    .bind(new.iter().map(|o| o.destination.0).collect::<Vec<_>>())
-    .bind(new.iter().map(|o| o.lane.map(str::to_owned)).collect::<Vec<_>>())
-    .bind(placements.iter().map(|placement| placement.due()).collect::<Vec<_>>())
-    .bind(new.iter().map(|o| o.not_before).collect::<Vec<_>>())
-    .bind(leases().map(|lease| lease.map(|l| l.token.0)).collect::<Vec<_>>())
-    .bind(leases().map(|lease| lease.map(|l| l.until)).collect::<Vec<_>>())
-    .fetch_all(db)
-    .await?;
+        .bind(new.iter().map(|o| o.app.as_str().to_owned()).collect::<Vec<_>>())
+        .bind(new.iter().map(|o| o.event.0).collect::<Vec<_>>())
+        .bind(new.iter().map(|o| o.destination.0).collect::<Vec<_>>())
+        .bind(new.iter().map(|o| o.lane.map(str::to_owned)).collect::<Vec<_>>())
+        .bind(placements.iter().map(|placement| placement.due()).collect::<Vec<_>>())
+        .bind(new.iter().map(|o| o.not_before).collect::<Vec<_>>())
+        .bind(leases().map(|lease| lease.map(|l| l.token.0)).collect::<Vec<_>>())
+        .bind(leases().map(|lease| lease.map(|l| l.until)).collect::<Vec<_>>())
+        .fetch_all(db)
+        .await?;
     let written: HashSet<(i64, i64)> =
         written.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect::<Result<_, sqlx::Error>>()?;
     for (one, placement) in new.iter().zip(&mut placements) {
@@ -203,14 +208,15 @@ pub(super) async fn follow(
 /// Leases deliveries of one lane.
 async fn lease_all(db: &mut PgConnection, all: &[Leased], until: Millis) -> Result<(), StoreError> {
     let Some(first) = all.first() else { return Ok(()) };
-    sql("UPDATE delivery SET due = NULL, lease = $4, lease_until = $5 WHERE app = $1 AND event = ANY($2) AND destination = $3")
-        .bind(first.key.app.as_str().to_owned())
-        .bind(all.iter().map(|leased| leased.key.event.0).collect::<Vec<_>>())
-        .bind(first.key.destination.0)
-        .bind(first.lease.token.0)
-        .bind(until)
-        .execute(db)
-        .await?;
+    sql("UPDATE delivery SET due = NULL, lease = $4, lease_until = $5 WHERE app = $1 AND event = ANY($2)
+         AND destination = $3")
+    .bind(first.key.app.as_str().to_owned())
+    .bind(all.iter().map(|leased| leased.key.event.0).collect::<Vec<_>>())
+    .bind(first.key.destination.0)
+    .bind(first.lease.token.0)
+    .bind(until)
+    .execute(db)
+    .await?;
     Ok(())
 }
 
@@ -222,7 +228,8 @@ async fn behind(
     after: EventNo,
     most: usize,
 ) -> Result<Vec<InLane>, StoreError> {
-    let found = sql("SELECT app, event, destination, attempts, forgiven, not_before, due IS NULL AND lease IS NULL AS waits FROM delivery
+    let found = sql("SELECT app, event, destination, attempts, forgiven, not_before, due IS NULL
+         AND lease IS NULL AS waits FROM delivery
          WHERE destination = $1 AND lane = $2 AND event > $3 ORDER BY event LIMIT $4")
     .bind(destination.0)
     .bind(lane.to_owned())

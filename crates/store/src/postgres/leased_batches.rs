@@ -80,7 +80,8 @@ pub(super) async fn take_out(db: &mut PgConnection, batch: &[&Leased]) -> Result
         sql("DELETE FROM lot WHERE event = ANY($1)").bind(events).execute(&mut *db).await?;
     }
     if !others.is_empty() {
-        sql("UPDATE lot t SET destinations = n.destinations FROM unnest($1::bigint[], $2::bytea[]) AS n (event, destinations)
+        sql("UPDATE lot t SET destinations = n.destinations
+             FROM unnest($1::bigint[], $2::bytea[]) AS n (event, destinations)
              WHERE t.event = n.event")
         .bind(others.iter().map(|(event, _)| *event).collect::<Vec<_>>())
         .bind(others.iter().map(|(_, left)| encode_batch(left)).collect::<Vec<_>>())

@@ -17,7 +17,8 @@ use crate::rows;
 use crate::rules::{listing as rules, placement};
 
 /// The two tables. Parameters that are null ask for nothing; a plan is made for each call, so they cost nothing either.
-const OPEN: &str = "SELECT d.app, d.event, d.destination, 'pending' AS state, d.attempts, d.due, NULL::bigint AS closed_at, d.last_error,
+const OPEN: &str = "SELECT d.app, d.event, d.destination, 'pending' AS state, d.attempts, d.due,
+         NULL::bigint AS closed_at, d.last_error,
          coalesce(e.id, '') AS event_id, coalesce(e.name, '') AS event_name, coalesce(l.id, '') AS listener
     FROM delivery d LEFT JOIN event e ON e.no = d.event LEFT JOIN listener l ON l.no = d.destination
     WHERE d.app = $1 AND ($2::bigint IS NULL OR d.event = $2) AND ($3::bigint IS NULL OR d.destination = $3)
@@ -120,12 +121,13 @@ pub(super) async fn attempts(
 pub(super) async fn retry(db: &mut PgConnection, key: &DeliveryKey, now: Millis) -> Result<Retried, StoreError> {
     locks::hold_catalogue(db).await?;
     let (app, event, destination) = (key.app.as_str(), key.event.0, key.destination.0);
-    let open = sql("SELECT due IS NOT NULL, lease IS NOT NULL FROM delivery WHERE app = $1 AND event = $2 AND destination = $3 FOR UPDATE")
-        .bind(app.to_owned())
-        .bind(event)
-        .bind(destination)
-        .fetch_optional(&mut *db)
-        .await?;
+    let open = sql("SELECT due IS NOT NULL, lease IS NOT NULL FROM delivery WHERE app = $1 AND event = $2
+                    AND destination = $3 FOR UPDATE")
+    .bind(app.to_owned())
+    .bind(event)
+    .bind(destination)
+    .fetch_optional(&mut *db)
+    .await?;
     let open: Option<(bool, bool)> =
         open.map(|row| Ok::<_, sqlx::Error>((row.try_get(0)?, row.try_get(1)?))).transpose()?;
     match open.map(|(is_scheduled, is_leased)| placement::retry(is_scheduled, is_leased)) {
@@ -173,14 +175,15 @@ async fn reopen(db: &mut PgConnection, key: &DeliveryKey, now: Millis) -> Result
         .fetch_optional(&mut *db)
         .await?;
     let attempts: i64 = closed.ok_or(StoreError::Missing)?.try_get(0)?;
-    sql("INSERT INTO delivery (app, event, destination, lane, attempts, forgiven, due) VALUES ($1, $2, $3, NULL, $4, $4, $5)")
-        .bind(key.app.as_str().to_owned())
-        .bind(key.event.0)
-        .bind(key.destination.0)
-        .bind(attempts)
-        .bind(now)
-        .execute(db)
-        .await?;
+    sql("INSERT INTO delivery (app, event, destination, lane, attempts, forgiven, due)
+         VALUES ($1, $2, $3, NULL, $4, $4, $5)")
+    .bind(key.app.as_str().to_owned())
+    .bind(key.event.0)
+    .bind(key.destination.0)
+    .bind(attempts)
+    .bind(now)
+    .execute(db)
+    .await?;
     Ok(())
 }
 

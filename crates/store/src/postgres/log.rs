@@ -87,7 +87,8 @@ pub(super) async fn publish(
 ) -> Result<Vec<Published>, StoreError> {
     let held = locks::holding_catalogue_and_lanes(&stripes(group, direct));
     let rows = numeric(format!(
-        "{held}; SELECT (SELECT value FROM meta WHERE name = 'catalogue_version'), coalesce((SELECT MAX(no) FROM event), 0),
+        "{held}; SELECT (SELECT value FROM meta WHERE name = 'catalogue_version'), coalesce((SELECT MAX(no) FROM \
+        event), 0),
          ARRAY(SELECT DISTINCT app FROM fanout)"
     ))
     .fetch_all(&mut *db)
@@ -118,8 +119,8 @@ pub(super) async fn publish(
     Ok(answers.into_iter().enumerate().map(taken).collect())
 }
 
-/// Those whose app's hooks or listeners have changed since they were matched: what other apps do to theirs is no reason to match
-/// an event again.
+/// Those whose app's hooks or listeners have changed since they were matched: what other apps do to theirs is no reason
+/// to match an event again.
 async fn stale(db: &mut PgConnection, group: &[Pending], version: i64) -> Result<HashSet<usize>, StoreError> {
     let older = || group.iter().enumerate().filter(|(_, one)| one.publish.catalogue_version != version);
     if older().next().is_none() {
@@ -221,11 +222,12 @@ async fn forget_keys(db: &mut PgConnection, unused: &[(&str, &str)]) -> Result<(
     if unused.is_empty() {
         return Ok(());
     }
-    sql("DELETE FROM idempotency i USING unnest($1::text[], $2::text[]) AS w (app, key) WHERE i.app = w.app AND i.key = w.key")
-        .bind(unused.iter().map(|(app, _)| (*app).to_owned()).collect::<Vec<_>>())
-        .bind(unused.iter().map(|(_, key)| (*key).to_owned()).collect::<Vec<_>>())
-        .execute(db)
-        .await?;
+    sql("DELETE FROM idempotency i USING unnest($1::text[], $2::text[]) AS w (app, key) WHERE i.app = w.app
+         AND i.key = w.key")
+    .bind(unused.iter().map(|(app, _)| (*app).to_owned()).collect::<Vec<_>>())
+    .bind(unused.iter().map(|(_, key)| (*key).to_owned()).collect::<Vec<_>>())
+    .execute(db)
+    .await?;
     Ok(())
 }
 
@@ -250,9 +252,12 @@ async fn insert_events(
         let all = &p.publish.event.channels;
         channels.push(if all.is_empty() { None } else { Some(serde_json::to_string(all)?) });
     }
-    let rows = sql("INSERT INTO event (no, app, id, name, channels, content_type, time, op, key, except_session, hook_version, received_at, deliveries, digest, data)
-         SELECT * FROM unnest($1::bigint[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::bigint[], $8::text[],
-                              $9::text[], $10::text[], $11::bigint[], $12::bigint[], $13::bigint[], $14::bytea[], $15::bytea[])
+    let rows = sql("INSERT INTO event (no, app, id, name, channels, content_type, time, op, key, except_session,
+         hook_version, received_at, deliveries, digest, data)
+         SELECT * FROM unnest($1::bigint[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::bigint[],
+         $8::text[],
+                              $9::text[], $10::text[], $11::bigint[], $12::bigint[], $13::bigint[], $14::bytea[],
+                              $15::bytea[])
          ON CONFLICT (app, id) DO NOTHING RETURNING no")
     .bind(sorted.iter().map(|(_, no)| no.0).collect::<Vec<_>>())
     .bind(sorted.iter().map(|(p, _)| p.publish.event.app.as_str().to_owned()).collect::<Vec<_>>())
@@ -321,12 +326,13 @@ async fn insert_channels(
         return Ok(());
     }
     // The same channel named twice is one channel.
-    sql("INSERT INTO event_channel (app, channel, no) SELECT * FROM unnest($1::text[], $2::text[], $3::bigint[]) ON CONFLICT DO NOTHING")
-        .bind(apps)
-        .bind(channels)
-        .bind(nos)
-        .execute(db)
-        .await?;
+    sql("INSERT INTO event_channel (app, channel, no) SELECT * FROM unnest($1::text[], $2::text[], $3::bigint[])
+         ON CONFLICT DO NOTHING")
+    .bind(apps)
+    .bind(channels)
+    .bind(nos)
+    .execute(db)
+    .await?;
     Ok(())
 }
 

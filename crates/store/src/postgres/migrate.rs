@@ -1,5 +1,5 @@
-//! The schema and its versions. Migrations are numbered, only ever added; those that are missing run in one transaction,
-//! which one node at a time may begin.
+//! The schema and its versions. Migrations are numbered, only ever added; those that are missing run in one
+//! transaction, which one node at a time may begin.
 
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, Row};
 

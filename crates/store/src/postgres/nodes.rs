@@ -31,8 +31,10 @@ pub(super) async fn register(
         return Ok(NodeRegistration::Incompatible(other));
     }
     sql("INSERT INTO node (name, incarnation, broker) VALUES ($1, $2, $3)
-         ON CONFLICT (name) DO UPDATE SET seen_at = clock_timestamp(), broker = excluded.broker, incarnation = excluded.incarnation,
-             started_at = CASE WHEN node.incarnation = excluded.incarnation THEN node.started_at ELSE clock_timestamp() END")
+         ON CONFLICT (name) DO UPDATE SET seen_at = clock_timestamp(), broker = excluded.broker,
+         incarnation = excluded.incarnation,
+             started_at = CASE WHEN node.incarnation = excluded.incarnation THEN node.started_at ELSE clock_timestamp()
+             END")
     .bind(name.to_owned())
     .bind(incarnation)
     .bind(broker.to_owned())
@@ -43,7 +45,8 @@ pub(super) async fn register(
 
 /// The nodes that are alive.
 pub(super) async fn list(db: &mut PgConnection) -> Result<Vec<Node>, StoreError> {
-    let rows = sql("SELECT name, broker, (extract(epoch FROM started_at) * 1000)::bigint, (extract(epoch FROM seen_at) * 1000)::bigint
+    let rows = sql("SELECT name, broker, (extract(epoch FROM started_at) * 1000)::bigint,
+         (extract(epoch FROM seen_at) * 1000)::bigint
          FROM node WHERE abs(extract(epoch FROM clock_timestamp() - seen_at) * 1000) <= $1 ORDER BY name")
     .bind(millis(GONE_AFTER))
     .fetch_all(db)

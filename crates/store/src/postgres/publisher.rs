@@ -1,7 +1,7 @@
 //! Group commit: publishes that wait at the same time share one transaction, and so one commit that is synced.
 //!
-//! Each succeeds or fails alone: when a group fails for a reason that lies in one of its publishes, all of them are written once
-//! more, each in a transaction of its own.
+//! Each succeeds or fails alone: when a group fails for a reason that lies in one of its publishes, all of them are
+//! written once more, each in a transaction of its own.
 
 use std::collections::VecDeque;
 use std::sync::Arc;

@@ -36,7 +36,8 @@ pub(super) async fn due(
          WHERE l.disabled_at IS NULL AND l.deleted = 0 AND q.destination <> ALL({}) AND l.app <> ALL({})
          ORDER BY q.next_due, q.destination LIMIT {limit})
          UNION ALL SELECT {PAUSED}, destination, until FROM paused WHERE until > {now}
-         UNION ALL SELECT {NODES}, CASE WHEN bool_or(incarnation = {incarnation} AND clock_timestamp() - started_at < {} * interval '1 ms')
+         UNION ALL SELECT {NODES}, CASE WHEN bool_or(incarnation = {incarnation} AND clock_timestamp() - started_at < \
+         {} * interval '1 ms')
              AND count(*) > 1 THEN count(*) ELSE count(*) FILTER (WHERE incarnation < {incarnation}) END,
              count(*) FILTER (WHERE incarnation <> {incarnation})
          FROM node WHERE abs(extract(epoch FROM clock_timestamp() - seen_at) * 1000) <= {}
@@ -85,7 +86,8 @@ pub(super) async fn claim(
          ), leased AS (
              UPDATE delivery d SET due = NULL, lease = {token}, lease_until = {until} FROM picked p
              WHERE d.app = p.app AND d.event = p.event AND d.destination = p.destination
-             RETURNING d.app, d.event, d.destination, d.lane IS NOT NULL AS ordered, d.attempts, d.forgiven, p.place, p.due
+             RETURNING d.app, d.event, d.destination, d.lane IS NOT NULL AS ordered, d.attempts, d.forgiven, p.place,
+             p.due
          )
          SELECT app, event, destination, ordered, attempts, forgiven FROM leased ORDER BY place, due"
     ))
@@ -169,8 +171,10 @@ async fn lanes_of(db: &mut PgConnection, ordered: &[&Leased]) -> Result<BTreeMap
     if ordered.is_empty() {
         return Ok(BTreeMap::new());
     }
-    let rows = sql("SELECT d.event, d.destination, d.lane FROM unnest($1::text[], $2::bigint[], $3::bigint[]) AS w (app, event, destination)
-         JOIN delivery d ON d.app = w.app AND d.event = w.event AND d.destination = w.destination WHERE d.lane IS NOT NULL")
+    let rows = sql("SELECT d.event, d.destination, d.lane
+         FROM unnest($1::text[], $2::bigint[], $3::bigint[]) AS w (app, event, destination)
+         JOIN delivery d ON d.app = w.app AND d.event = w.event AND d.destination = w.destination
+         WHERE d.lane IS NOT NULL")
     .bind(ordered.iter().map(|l| l.key.app.as_str().to_owned()).collect::<Vec<_>>())
     .bind(ordered.iter().map(|l| l.key.event.0).collect::<Vec<_>>())
     .bind(ordered.iter().map(|l| l.key.destination.0).collect::<Vec<_>>())

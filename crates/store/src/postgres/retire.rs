@@ -13,8 +13,8 @@ use crate::records::REPLACED_MARGIN;
 /// How many events one slice looks at, how many ended deliveries it deletes, and how many keys it forgets, at most.
 const SLICE: i64 = 500;
 
-/// Deletes a slice of the events from `from` up to `until` that have no open work; with `excess`, only until about so many
-/// bytes are gone. Answers where the next slice begins too; `None` when there is none.
+/// Deletes a slice of the events from `from` up to `until` that have no open work; with `excess`, only until about so
+/// many bytes are gone. Answers where the next slice begins too; `None` when there is none.
 pub(super) async fn events(
     db: &mut PgConnection,
     from: EventNo,
@@ -30,10 +30,13 @@ pub(super) async fn events(
         .await?;
     let old: Vec<i64> = old.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
     let Some(&last) = old.last() else { return Ok((retired, None)) };
-    // Whoever opens what has ended again holds the event, so it is looked at in a statement after the one that waited for that.
-    let idle = sql("SELECT e.no, 400 + octet_length(e.data)::bigint + 300 * e.deliveries FROM event e WHERE e.no = ANY($1)
+    // Whoever opens what has ended again holds the event, so it is looked at in a statement after the one that waited
+    // for that.
+    let idle = sql("SELECT e.no, 400 + octet_length(e.data)::bigint + 300 * e.deliveries FROM event e
+         WHERE e.no = ANY($1)
          AND NOT EXISTS (SELECT 1 FROM delivery d WHERE d.app = e.app AND d.event = e.no)
-         AND NOT EXISTS (SELECT 1 FROM fanout f WHERE f.event = e.no) AND NOT EXISTS (SELECT 1 FROM lot t WHERE t.event = e.no)
+         AND NOT EXISTS (SELECT 1 FROM fanout f WHERE f.event = e.no)
+         AND NOT EXISTS (SELECT 1 FROM lot t WHERE t.event = e.no)
          ORDER BY e.no")
     .bind(old.clone())
     .fetch_all(&mut *db)
@@ -72,7 +75,8 @@ pub(super) async fn events(
     gone.iter().for_each(|no| retired.forgot(EventNo(*no)));
     sql("WITH gone AS (DELETE FROM event WHERE no = ANY($1) RETURNING app, no, channels)
          DELETE FROM event_channel c USING gone g
-         WHERE c.app = g.app AND c.no = g.no AND c.channel IN (SELECT json_array_elements_text(coalesce(g.channels, '[]')::json))")
+         WHERE c.app = g.app AND c.no = g.no AND c.channel IN (SELECT json_array_elements_text(coalesce(g.channels,
+         '[]')::json))")
     .bind(gone)
     .execute(db)
     .await?;
@@ -82,8 +86,8 @@ pub(super) async fn events(
     Ok((retired, enough.or((old.len() as i64 == SLICE).then_some(EventNo(last + 1)))))
 }
 
-/// Deletes a slice of the oldest events while there are more bytes than `most`; one node at a time, or each would delete what
-/// is too much. Answers as [`events`].
+/// Deletes a slice of the oldest events while there are more bytes than `most`; one node at a time, or each would
+/// delete what is too much. Answers as [`events`].
 pub(super) async fn above(
     db: &mut PgConnection,
     from: EventNo,
@@ -111,10 +115,12 @@ pub(super) async fn keys(db: &mut PgConnection, before: Millis) -> Result<bool, 
 /// The statements of [`deleted`]. A hook's earlier fields are kept as long as an event was matched with them.
 const DELETED: [&str; 4] = [
     "DELETE FROM listener WHERE no IN (SELECT no FROM listener WHERE deleted = 2 AND updated_at < $1 LIMIT $2)",
-    "DELETE FROM hook WHERE deleted = 1 AND (app, name) IN (SELECT app, name FROM hook WHERE deleted = 1 AND updated_at < $1 LIMIT $2)",
+    "DELETE FROM hook WHERE deleted = 1 AND (app, name) IN (SELECT app, name FROM hook WHERE deleted = 1
+     AND updated_at < $1 LIMIT $2)",
     "DELETE FROM app WHERE deleted = 1 AND id IN (SELECT id FROM app WHERE deleted = 1 AND updated_at < $1 LIMIT $2)",
     "DELETE FROM failing WHERE destination IN
-        (SELECT f.destination FROM failing f LEFT JOIN listener l ON l.no = f.destination WHERE l.no IS NULL AND $1::bigint > 0 LIMIT $2)",
+        (SELECT f.destination FROM failing f LEFT JOIN listener l ON l.no = f.destination WHERE l.no IS NULL
+        AND $1::bigint > 0 LIMIT $2)",
 ];
 
 /// Forgets a slice of what was deleted or replaced before a time; `true` when there may be more.
@@ -123,9 +129,11 @@ pub(super) async fn deleted(db: &mut PgConnection, before: Millis) -> Result<boo
     for text in DELETED {
         more |= sql(text).bind(before).bind(SLICE).execute(&mut *db).await?.rows_affected() as i64 == SLICE;
     }
-    let fields = sql("DELETE FROM hook_fields WHERE (app, name, version) IN (SELECT f.app, f.name, f.version FROM hook_fields f
+    let fields = sql("DELETE FROM hook_fields WHERE (app, name, version) IN (SELECT f.app, f.name, f.version
+         FROM hook_fields f
          WHERE f.replaced_at < $1 AND NOT EXISTS (SELECT 1 FROM event e
-             WHERE e.app = f.app AND e.name = f.name AND e.no < (f.replaced_at + $3) << $4 AND e.hook_version = f.version) LIMIT $2)")
+             WHERE e.app = f.app AND e.name = f.name AND e.no < (f.replaced_at + $3) << $4
+             AND e.hook_version = f.version) LIMIT $2)")
     .bind(before)
     .bind(SLICE)
     .bind(REPLACED_MARGIN)
@@ -135,17 +143,21 @@ pub(super) async fn deleted(db: &mut PgConnection, before: Millis) -> Result<boo
     Ok(more || fields.rows_affected() as i64 == SLICE)
 }
 
-/// Puts the rows of `tally` together whose server processes are gone. Those that are in use elsewhere wait for the next time.
+/// Puts the rows of `tally` together whose server processes are gone. Those that are in use elsewhere wait for the next
+/// time.
 pub(super) async fn sum_up(db: &mut PgConnection) -> Result<(), StoreError> {
     sql("WITH old AS MATERIALIZED (
-             SELECT t.backend FROM tally t WHERE t.backend <> 0 AND NOT EXISTS (SELECT 1 FROM pg_stat_activity a WHERE a.pid = t.backend)
+             SELECT t.backend FROM tally t WHERE t.backend <> 0
+             AND NOT EXISTS (SELECT 1 FROM pg_stat_activity a WHERE a.pid = t.backend)
              FOR UPDATE OF t SKIP LOCKED
          ), gone AS (
-             DELETE FROM tally t USING old o WHERE t.backend = o.backend RETURNING t.deliveries, t.fanouts, t.undelivered, t.bytes
+             DELETE FROM tally t USING old o WHERE t.backend = o.backend
+             RETURNING t.deliveries, t.fanouts, t.undelivered, t.bytes
          )
          INSERT INTO tally AS t
          SELECT 0, sum(deliveries), sum(fanouts), sum(undelivered), sum(bytes) FROM gone HAVING count(*) > 0
-         ON CONFLICT (backend) DO UPDATE SET deliveries = t.deliveries + excluded.deliveries, fanouts = t.fanouts + excluded.fanouts,
+         ON CONFLICT (backend) DO UPDATE SET deliveries = t.deliveries + excluded.deliveries,
+         fanouts = t.fanouts + excluded.fanouts,
              undelivered = t.undelivered + excluded.undelivered, bytes = t.bytes + excluded.bytes")
     .execute(db)
     .await?;

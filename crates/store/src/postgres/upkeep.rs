@@ -89,7 +89,8 @@ pub(super) async fn take_back(db: &mut PgConnection, incarnations: &[i64], now: 
 /// Takes back a slice of the leases that have run out, whoever held them.
 pub(super) async fn take_back_run_out(db: &mut PgConnection, now: Millis, slice: usize) -> Result<u64, StoreError> {
     let lanes = sql("SELECT DISTINCT destination, lane FROM (
-             SELECT destination, lane FROM delivery WHERE lease IS NOT NULL AND lease_until < $1 ORDER BY lease_until LIMIT $2
+             SELECT destination, lane FROM delivery WHERE lease IS NOT NULL AND lease_until < $1 ORDER BY lease_until
+             LIMIT $2
          ) AS run_out WHERE lane IS NOT NULL")
     .bind(now)
     .bind(slice as i64)
@@ -159,13 +160,12 @@ pub(super) async fn cancel_orphans(db: &mut PgConnection, wall: Millis) -> Resul
         .await?;
     let Some(orphaned) = orphaned else { return Ok(false) };
     let no = DestinationNo(orphaned.try_get(0)?);
-    let open = sql(
-        "WITH picked AS MATERIALIZED (
+    let open = sql("WITH picked AS MATERIALIZED (
              SELECT app, event, destination FROM delivery WHERE destination = $1 ORDER BY event LIMIT $2 FOR UPDATE
          )
-         DELETE FROM delivery d USING picked p WHERE d.app = p.app AND d.event = p.event AND d.destination = p.destination
-         RETURNING d.app, d.event, d.attempts",
-    )
+         DELETE FROM delivery d USING picked p WHERE d.app = p.app AND d.event = p.event
+         AND d.destination = p.destination
+         RETURNING d.app, d.event, d.attempts")
     .bind(no.0)
     .bind(SLICE as i64)
     .fetch_all(&mut *db)

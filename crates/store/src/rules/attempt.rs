@@ -167,7 +167,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn an_end_is_never_a_retry_and_a_close(attempts in 0u32..9, which in 0u8..4, due in 0i64..99, was_failing: bool) {
+        fn an_end_is_never_a_retry_and_a_close(
+            attempts in 0u32..9, which in 0u8..4, due in 0i64..99, was_failing: bool,
+        ) {
             let next = [Next::Delivered, Next::Retry(due), Next::Undelivered, Next::Canceled][usize::from(which)];
             let end = end(attempts, next, was_failing);
             let after = after(&end);

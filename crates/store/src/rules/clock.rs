@@ -1,7 +1,7 @@
 //! Whether the clock was set back while no node looked.
 //!
-//! Times in the store are from the clock as it was. If that ran ahead of what it says now, everything would wait for the
-//! difference.
+//! Times in the store are from the clock as it was. If that ran ahead of what it says now, everything would wait for
+//! the difference.
 
 use tidings_model::clock::Millis;
 use tidings_model::id::EventNo;
@@ -63,7 +63,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_clock_of_the_last_start_is_a_lower_bound(clock in 0i64..1 << 41, known: u32, newest: u32, received_at in 0i64..1 << 41) {
+        fn the_clock_of_the_last_start_is_a_lower_bound(
+            clock in 0i64..1 << 41, known: u32, newest: u32, received_at in 0i64..1 << 41,
+        ) {
             let (known, newest) = (EventNo(i64::from(known)), EventNo(i64::from(newest)));
             let said = last_said(clock, known, (newest, received_at));
             prop_assert!(said >= clock);

@@ -23,8 +23,8 @@ pub(crate) struct FanoutRow {
     pub(crate) destinations: Vec<u8>,
 }
 
-/// The ids after which the app whose turn it is is looked for, one after the other until there is one. Turns go round, so
-/// that an app with much to write holds up no other.
+/// The ids after which the app whose turn it is is looked for, one after the other until there is one. Turns go round,
+/// so that an app with much to write holds up no other.
 pub(crate) fn starting_points(turn: &FanoutTurn) -> impl Iterator<Item = &str> {
     let after = turn.after.as_ref().map_or("", AppId::as_str);
     std::iter::once(after).chain((!after.is_empty()).then_some(""))
@@ -68,8 +68,8 @@ impl<'a> Expansion<'a> {
         Self { row, turn, lease, expanded }
     }
 
-    /// How many of the next deliveries can be written in one go, before it has to be known where they went: each of them
-    /// may use up one of those that the caller takes up. Those that wait in their lanes use up none.
+    /// How many of the next deliveries can be written in one go, before it has to be known where they went: each of
+    /// them may use up one of those that the caller takes up. Those that wait in their lanes use up none.
     pub(crate) fn run(&self, left: usize) -> usize {
         match self.fresh_left() {
             0 => left,
@@ -139,7 +139,8 @@ mod tests {
             .prop_map(|all| all.into_iter().map(|(no, lane)| (DestinationNo(no), lane)).collect())
     }
 
-    /// Writes a slice in runs as long as they may be, but `longest`. Deliveries in lanes for which `is_behind` holds wait.
+    /// Writes a slice in runs as long as they may be, but `longest`. Deliveries in lanes for which `is_behind` holds
+    /// wait.
     fn expand(
         row: &FanoutRow,
         turn: &FanoutTurn,
@@ -200,7 +201,8 @@ mod tests {
         /// SQLite writes one after the other, PostgreSQL as many as it may in one statement.
         #[test]
         fn it_makes_no_difference_how_many_are_written_at_once(
-            set in set(), fresh in 0usize..9, full in prop::collection::hash_set(1i64..60, 0..30), behind: u64, longest in 1usize..9,
+            set in set(), fresh in 0usize..9, full in prop::collection::hash_set(1i64..60, 0..30), behind: u64,
+            longest in 1usize..9,
         ) {
             let full_destinations = full.into_iter().map(DestinationNo).collect();
             let turn = FanoutTurn { fresh, full_destinations, ..FanoutTurn::default() };
@@ -213,7 +215,8 @@ mod tests {
             let can_go: Vec<_> = set.iter().filter(|(no, lane)| {
                 turn.has_room(&row.app, *no) && !(*lane != Lane::Own && is_behind(*no))
             }).collect();
-            let leased: Vec<_> = expanded.leased.iter().map(|leased| (leased.key.destination, leased.ordered)).collect();
+            let leased: Vec<_> =
+                expanded.leased.iter().map(|leased| (leased.key.destination, leased.ordered)).collect();
             let expected: Vec<_> = can_go.iter().take(fresh).map(|(no, lane)| (*no, *lane != Lane::Own)).collect();
             prop_assert_eq!(leased, expected);
             prop_assert_eq!(expanded.queued, can_go.len() > fresh);

@@ -45,8 +45,8 @@ impl AdvanceTerms {
         Self { lease: None, now, batch: 1, gather: 0 }
     }
 
-    /// How many deliveries behind the lane's oldest have to be known. None when that goes already: then this end was not
-    /// the last of those that went together, or somebody let it go before.
+    /// How many deliveries behind the lane's oldest have to be known. None when that goes already: then this end was
+    /// not the last of those that went together, or somebody let it go before.
     pub(crate) fn looks_behind(&self, oldest: Option<&InLane>) -> usize {
         if oldest.is_some_and(|one| one.waits) { self.batch.saturating_sub(1) } else { 0 }
     }
@@ -199,7 +199,8 @@ mod tests {
             let terms = terms(is_leased, batch);
             let known = open.len().min(1 + terms.looks_behind(open.first()));
             match advance(&open[..known], &terms) {
-                Advance::Nothing => prop_assert!(open.first().is_none_or(|oldest| !oldest.waits), "the lane stands still"),
+                Advance::Nothing => prop_assert!(open.first().is_none_or(|oldest| !oldest.waits),
+                    "the lane stands still"),
                 Advance::Lease(all) => {
                     prop_assert!(is_leased && all.len() == batch);
                     for (place, (leased, one)) in all.iter().zip(&open).enumerate() {
@@ -233,7 +234,9 @@ mod tests {
         }
 
         #[test]
-        fn a_claim_leases_no_more_than_is_wanted(most in 0usize..9, batch in 0usize..5, heads in 0usize..9, lens in prop::collection::vec(0usize..5, 0..9)) {
+        fn a_claim_leases_no_more_than_is_wanted(
+            most in 0usize..9, batch in 0usize..5, heads in 0usize..9, lens in prop::collection::vec(0usize..5, 0..9),
+        ) {
             let heads = heads.min(most);
             let mut room = ClaimRoom::after(&Wanted { destination: DestinationNo(1), most, batch }, heads);
             let mut all = heads;

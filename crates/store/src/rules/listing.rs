@@ -1,4 +1,5 @@
-//! Lists of deliveries: those with rows of their own, those in leased batches, and the ended ones, merged into one page.
+//! Lists of deliveries: those with rows of their own, those in leased batches, and the ended ones, merged into one
+//! page.
 
 use std::cmp::Reverse;
 
@@ -54,8 +55,8 @@ impl<'a> BatchPage<'a> {
 
     /// How many batches to read at the most.
     pub(crate) fn batches(&self) -> usize {
-        // Each has at least one delivery on the page, unless only one destination's are asked for; and the page before may
-        // have ended within the first.
+        // Each has at least one delivery on the page, unless only one destination's are asked for; and the page before
+        // may have ended within the first.
         if self.filter.destination.is_some() { usize::MAX } else { self.filter.limit.saturating_add(1) }
     }
 
@@ -140,7 +141,8 @@ mod tests {
                 .filter(|(of, no)| event.is_none_or(|only| only == *of) && destination.is_none_or(|only| only == *no))
                 .collect();
             let mut filter = DeliveryFilter {
-                destination: destination.map(DestinationNo), event: event.map(EventNo), limit, ..DeliveryFilter::default()
+                destination: destination.map(DestinationNo), event: event.map(EventNo), limit,
+                ..DeliveryFilter::default()
             };
             let mut found = Vec::new();
             loop {

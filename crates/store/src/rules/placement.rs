@@ -46,8 +46,8 @@ pub(crate) fn due_from(not_before: Option<Millis>, now: Millis) -> Millis {
     not_before.map_or(now, |time| time.max(now))
 }
 
-/// What a retry by hand does to an open delivery. One that is scheduled is due now. One that waits is left where it is: it
-/// would overtake its lane.
+/// What a retry by hand does to an open delivery. One that is scheduled is due now. One that waits is left where it is:
+/// it would overtake its lane.
 pub(crate) fn retry(is_scheduled: bool, is_leased: bool) -> Retried {
     match (is_scheduled, is_leased) {
         (true, _) => Retried::Due,
@@ -92,8 +92,8 @@ impl PublishPlan {
     /// Plans a publish, whose destinations are in ascending order, as those of each part are.
     ///
     /// More than `direct` destinations are written afterwards: a publish must not take longer the more there are.
-    /// `has_fanout`: an earlier event of the app has deliveries that are not written yet. Those may be of the same lanes,
-    /// so whatever is ordered goes behind them, as a fan-out row of its own.
+    /// `has_fanout`: an earlier event of the app has deliveries that are not written yet. Those may be of the same
+    /// lanes, so whatever is ordered goes behind them, as a fan-out row of its own.
     pub(crate) fn new(publish: &Publish, direct: usize, has_fanout: bool) -> Self {
         let all_later = publish.destinations.len() > direct;
         let is_early = publish.not_before.is_some_and(|time| time > publish.now);

@@ -119,9 +119,12 @@ mod tests {
     }
 
     proptest! {
-        /// However changes come, and however often, arrivals and departures are announced in turn, unless one is reverted.
+        /// However changes come, and however often, arrivals and departures are announced in turn, unless one is
+        /// reverted.
         #[test]
-        fn announcements_alternate(changes in prop::collection::vec((0i64..20, any::<bool>(), any::<bool>(), any::<bool>()), 0..40)) {
+        fn announcements_alternate(
+            changes in prop::collection::vec((0i64..20, any::<bool>(), any::<bool>(), any::<bool>()), 0..40),
+        ) {
             let mut record: Option<PresenceRecord> = None;
             for (number, present, can_revert, is_marked) in changes {
                 let change = change(number, present, false);

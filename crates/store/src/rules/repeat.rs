@@ -1,7 +1,7 @@
 //! What a publish means whose id or idempotency key was used before.
 //!
-//! Ids and keys are the caller's way to try again without making a second event. So the same thing again is answered as it
-//! was the first time, and another thing under the same name is refused: it would be lost without a word.
+//! Ids and keys are the caller's way to try again without making a second event. So the same thing again is answered as
+//! it was the first time, and another thing under the same name is refused: it would be lost without a word.
 
 use crate::log::Published;
 

@@ -14,7 +14,8 @@ use crate::seal::MainKey;
 pub(super) fn changes(db: &Connection, key: &MainKey, since: i64) -> Result<Vec<(AppRecord, bool)>, StoreError> {
     let deleted = if since == 0 { 0 } else { i64::MAX };
     let mut statement = db.prepare_cached(
-        "SELECT id, version, deleted, sealed, created_at, updated_at FROM app WHERE version > ?1 AND deleted <= ?2 ORDER BY version",
+        "SELECT id, version, deleted, sealed, created_at, updated_at FROM app WHERE version > ?1 AND deleted <= ?2
+         ORDER BY version",
     )?;
     statement.query_and_then(params![since, deleted], |row| records::app(&named(row), key))?.collect()
 }
@@ -25,7 +26,8 @@ pub(super) fn create(db: &Connection, app: &AppRecord, names: &[String], sealed:
     let changed = db
         .prepare_cached(
             "INSERT INTO app (id, version, deleted, sealed, created_at, updated_at) VALUES (?1, ?2, 0, ?3, ?4, ?5)
-             ON CONFLICT (id) DO UPDATE SET version = ?2, deleted = 0, sealed = ?3, created_at = ?4, updated_at = ?5 WHERE deleted = 1",
+             ON CONFLICT (id) DO UPDATE SET version = ?2, deleted = 0, sealed = ?3, created_at = ?4, updated_at = ?5
+             WHERE deleted = 1",
         )?
         .execute(params![app.id, version, sealed, app.created_at, app.updated_at])?;
     if changed == 0 {

@@ -15,11 +15,15 @@ use crate::rows::named;
 use crate::seal::MainKey;
 
 /// The statements of [`changes`].
-pub(super) const HOOK_CHANGES: &str = "SELECT app, name, version, deleted, description, fields, schema, defaults, created_at, updated_at, fields_for FROM hook WHERE version > ?1 AND deleted <= ?2 ORDER BY version LIMIT ?3";
-pub(super) const LISTENER_CHANGES: &str = "SELECT no, app, id, version, deleted, spec, sealed, disabled_reason, disabled_at, created_at, updated_at FROM listener WHERE version > ?1 AND deleted <= ?2 ORDER BY version LIMIT ?3";
+pub(super) const HOOK_CHANGES: &str = "SELECT app, name, version, deleted, description, fields, schema, defaults,
+    created_at, updated_at, fields_for
+    FROM hook WHERE version > ?1 AND deleted <= ?2 ORDER BY version LIMIT ?3";
+pub(super) const LISTENER_CHANGES: &str = "SELECT no, app, id, version, deleted, spec, sealed, disabled_reason,
+    disabled_at, created_at, updated_at
+    FROM listener WHERE version > ?1 AND deleted <= ?2 ORDER BY version LIMIT ?3";
 
-/// Records of each kind in one slice: opening a listener's secrets and compiling its match takes much longer than reading
-/// its row, and a read has little time.
+/// Records of each kind in one slice: opening a listener's secrets and compiling its match takes much longer than
+/// reading its row, and a read has little time.
 const SLICE: usize = 250;
 
 /// How far hooks and listeners have been read, each by version.
@@ -69,9 +73,11 @@ pub(super) fn create_hook(db: &Connection, hook: &Hook) -> Result<(), StoreError
     let version = meta::bump(db, "catalogue_version")?;
     let changed = db
         .prepare_cached(
-            "INSERT INTO hook (app, name, version, deleted, description, fields, schema, defaults, created_at, updated_at, fields_for)
+            "INSERT INTO hook (app, name, version, deleted, description, fields, schema, defaults, created_at,
+             updated_at, fields_for)
              VALUES (?1, ?2, ?3, 0, ?4, ?5, ?6, ?7, ?8, ?9, ?10)
-             ON CONFLICT (app, name) DO UPDATE SET version = ?3, deleted = 0, description = ?4, fields = ?5, schema = ?6, defaults = ?7,
+             ON CONFLICT (app, name) DO UPDATE SET version = ?3, deleted = 0, description = ?4, fields = ?5,
+             schema = ?6, defaults = ?7,
              created_at = ?8, updated_at = ?9, fields_for = ?10 WHERE deleted = 1",
         )?
         .execute(params![
@@ -97,7 +103,8 @@ pub(super) fn replace_hook(db: &Connection, hook: &Hook, expected: i64) -> Resul
     let version = meta::bump(db, "catalogue_version")?;
     let changed = db
         .prepare_cached(
-            "UPDATE hook SET version = ?3, description = ?4, fields = ?5, schema = ?6, defaults = ?7, updated_at = ?8, fields_for = ?10
+            "UPDATE hook SET version = ?3, description = ?4, fields = ?5, schema = ?6, defaults = ?7, updated_at = ?8,
+             fields_for = ?10
              WHERE app = ?1 AND name = ?2 AND deleted = 0 AND version = ?9",
         )?
         .execute(params![
@@ -140,7 +147,8 @@ pub(super) fn delete_hook(db: &Connection, app: &AppId, name: &str, now: Millis)
     let version = meta::bump(db, "catalogue_version")?;
     let changed = db
         .prepare_cached(
-            "UPDATE hook SET version = ?3, deleted = 1, description = '', fields = NULL, schema = NULL, defaults = '{}', updated_at = ?4
+            "UPDATE hook SET version = ?3, deleted = 1, description = '', fields = NULL, schema = NULL,
+             defaults = '{}', updated_at = ?4
              WHERE app = ?1 AND name = ?2 AND deleted = 0",
         )?
         .execute(params![app.as_str(), name, version, now])?;
@@ -245,7 +253,10 @@ pub(super) fn replace_listener(
 pub(super) fn delete_listener(db: &Connection, app: &AppId, id: &str, now: Millis) -> Result<(), StoreError> {
     let version = meta::bump(db, "catalogue_version")?;
     let changed = db
-        .prepare_cached("UPDATE listener SET version = ?3, deleted = 1, spec = ?5, sealed = x'', unannounced = 0, updated_at = ?4 WHERE app = ?1 AND id = ?2 AND deleted = 0")?
+        .prepare_cached(
+            "UPDATE listener SET version = ?3, deleted = 1, spec = ?5, sealed = x'', unannounced = 0,
+             updated_at = ?4 WHERE app = ?1 AND id = ?2 AND deleted = 0",
+        )?
         .execute(params![app.as_str(), id, version, now, ERASED_SPEC])?;
     if changed == 0 { Err(StoreError::Missing) } else { Ok(()) }
 }
@@ -260,7 +271,8 @@ pub(super) fn disable(
 ) -> Result<bool, StoreError> {
     let changed = db
         .prepare_cached(
-            "UPDATE listener SET disabled_reason = ?2, disabled_at = ?3, unannounced = ?4, updated_at = ?3 WHERE no = ?1 AND disabled_at IS NULL AND deleted = 0",
+            "UPDATE listener SET disabled_reason = ?2, disabled_at = ?3, unannounced = ?4, updated_at = ?3
+             WHERE no = ?1 AND disabled_at IS NULL AND deleted = 0",
         )?
         .execute(params![destination.0, reason, wall, told])?;
     if changed == 1 {

@@ -1,9 +1,9 @@
 //! Moving the write-ahead log into the database, off the commit path.
 //!
-//! A thread with its own connection checkpoints passively whenever the log has grown; passive never makes the writer wait. If
-//! writes never pause, the log cannot be started over that way: there always is a last commit that is not in the database
-//! yet. Past [`WAL_MUCH`] the thread gets the log moved but for the last pages and then asks the writer, who alone can
-//! find a moment without a commit, to move those ([`start_over`]).
+//! A thread with its own connection checkpoints passively whenever the log has grown; passive never makes the writer
+//! wait. If writes never pause, the log cannot be started over that way: there always is a last commit that is not in
+//! the database yet. Past [`WAL_MUCH`] the thread gets the log moved but for the last pages and then asks the writer,
+//! who alone can find a moment without a commit, to move those ([`start_over`]).
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

@@ -19,7 +19,8 @@ pub(super) fn close(
     error: Option<&str>,
 ) -> Result<(), StoreError> {
     db.prepare_cached(
-        "INSERT OR REPLACE INTO closed (app, event, destination, state, attempts, closed_at, last_error) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+        "INSERT OR REPLACE INTO closed (app, event, destination, state, attempts, closed_at, last_error)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
     )?
     .execute(params![key.app.as_str(), key.event.0, key.destination.0, state.as_str(), attempts, wall, error])?;
     db.count_undelivered(i64::from(state == DeliveryState::Undelivered));
@@ -27,7 +28,8 @@ pub(super) fn close(
 }
 
 /// The statement of [`close_at_first`], which a batch prepares once.
-pub(super) const AT_FIRST: &str = "INSERT OR REPLACE INTO closed (app, event, destination, state, attempts, closed_at, started_at, duration_us, status, remote, response_body)
+pub(super) const AT_FIRST: &str = "INSERT OR REPLACE INTO closed (app, event, destination, state, attempts, closed_at,
+    started_at, duration_us, status, remote, response_body)
     VALUES (?1, ?2, ?3, 'delivered', 1, ?4, ?5, ?6, ?7, ?8, ?9)";
 
 /// Moves a delivery that its first attempt delivered to those that have ended: most do, and one row then tells both.
@@ -56,7 +58,8 @@ pub(super) fn close_at_first(
 pub(super) fn insert_attempt(db: &Connection, key: &DeliveryKey, attempt: Option<&Attempt>) -> Result<(), StoreError> {
     let Some(attempt) = attempt else { return Ok(()) };
     db.prepare_cached(
-        "INSERT OR REPLACE INTO attempt (event, destination, n, started_at, duration_us, outcome, status, error, remote, next_at, response_headers, response_body)
+        "INSERT OR REPLACE INTO attempt (event, destination, n, started_at, duration_us, outcome, status, error,
+         remote, next_at, response_headers, response_body)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
     )?
     .execute(params![

@@ -17,8 +17,8 @@ use crate::queue::{Expanded, FanoutTurn};
 use crate::rows::{self, named};
 use crate::rules::fanout::{Expansion, FanoutRow, Slice, starting_points};
 
-/// How many deliveries one slice writes: few enough that a publisher hardly notices the wait. Each row may dirty a page of
-/// its own, and every job that shares the transaction waits for all of them.
+/// How many deliveries one slice writes: few enough that a publisher hardly notices the wait. Each row may dirty a page
+/// of its own, and every job that shares the transaction waits for all of them.
 pub(super) const SLICE: usize = 128;
 
 /// The rows of the first app after another, and then those of the next ones, the oldest of each first.
@@ -47,8 +47,8 @@ fn next(db: &Db, turn: &FanoutTurn) -> Result<Option<FanoutRow>, StoreError> {
     Ok(None)
 }
 
-/// Writes one slice of the deliveries of the oldest fan-out row of the app whose turn it is. Rows of an app are expanded in
-/// the order of their events, so lanes are too.
+/// Writes one slice of the deliveries of the oldest fan-out row of the app whose turn it is. Rows of an app are
+/// expanded in the order of their events, so lanes are too.
 pub(super) fn expand(
     db: &Db,
     now: Millis,

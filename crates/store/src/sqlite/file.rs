@@ -30,8 +30,8 @@ impl DatabaseFile {
     /// Opens the file at `path`, made (0600) when there is none, and locks it.
     ///
     /// # Errors
-    /// [`StoreError::Taken`] when another process has it, by whatever name; [`StoreError::HardLink`] when it has another name
-    /// beside this one: the write-ahead log goes by the name, so each would miss what the other wrote.
+    /// [`StoreError::Taken`] when another process has it, by whatever name; [`StoreError::HardLink`] when it has
+    /// another name beside this one: the write-ahead log goes by the name, so each would miss what the other wrote.
     pub(crate) fn take(path: &Path) -> Result<Self, StoreError> {
         let file = Self::open(path)?;
         let cannot = |error| StoreError::Database(format!("{} cannot be locked: {error}", path.display()));
@@ -86,8 +86,8 @@ impl DatabaseFile {
         &self.path
     }
 
-    /// Whether database and write-ahead log still are where they were opened: what is written to a file that was deleted or
-    /// replaced is lost, synced or not. For the writer, after the first commit.
+    /// Whether database and write-ahead log still are where they were opened: what is written to a file that was
+    /// deleted or replaced is lost, synced or not. For the writer, after the first commit.
     ///
     /// # Errors
     /// [`StoreError::Displaced`].

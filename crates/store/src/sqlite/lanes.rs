@@ -26,7 +26,8 @@ pub(super) fn insert(db: &Db, new: &NewDelivery<'_>) -> Result<Placement, StoreE
     let lease = placement.lease();
     let written = db
         .prepare_cached(
-            "INSERT OR IGNORE INTO delivery (app, event, destination, lane, attempts, forgiven, due, not_before, lease, lease_until)
+            "INSERT OR IGNORE INTO delivery (app, event, destination, lane, attempts, forgiven, due, not_before, lease,
+             lease_until)
              VALUES (?1, ?2, ?3, ?4, 0, 0, ?5, ?6, ?7, ?8)",
         )?
         .execute(params![
@@ -138,7 +139,8 @@ fn behind(
     most: usize,
 ) -> Result<Vec<InLane>, StoreError> {
     let mut statement = db.prepare_cached(
-        "SELECT app, event, destination, attempts, forgiven, not_before, due IS NULL AND lease IS NULL AS waits FROM delivery
+        "SELECT app, event, destination, attempts, forgiven, not_before, due IS NULL AND lease IS NULL AS waits
+         FROM delivery
          WHERE destination = ?1 AND lane = ?2 AND event > ?3 ORDER BY event LIMIT ?4",
     )?;
     statement.query_and_then(params![destination.0, lane, after.0, most], |row| rows::in_lane(&named(row)))?.collect()
@@ -147,7 +149,8 @@ fn behind(
 /// Leases a delivery that is scheduled or next of its lane.
 pub(super) fn set_lease(db: &Connection, key: &DeliveryKey, lease: Lease) -> Result<(), StoreError> {
     db.prepare_cached(
-        "UPDATE delivery SET due = NULL, lease = ?4, lease_until = ?5 WHERE app = ?1 AND event = ?2 AND destination = ?3",
+        "UPDATE delivery SET due = NULL, lease = ?4, lease_until = ?5 WHERE app = ?1 AND event = ?2
+         AND destination = ?3",
     )?
     .execute(params![key.app.as_str(), key.event.0, key.destination.0, lease.token.0, lease.until])?;
     Ok(())
@@ -166,7 +169,8 @@ pub(super) fn reschedule(
     let due: Option<Option<Millis>> = db
         .prepare_cached(
             "UPDATE delivery SET lease = NULL, lease_until = NULL, attempts = ?6, last_error = coalesce(?7, last_error),
-             due = CASE WHEN lane IS NOT NULL AND EXISTS (SELECT 1 FROM delivery o WHERE o.destination = delivery.destination
+             due = CASE WHEN lane IS NOT NULL AND EXISTS (SELECT 1 FROM delivery o
+             WHERE o.destination = delivery.destination
                  AND o.lane = delivery.lane AND o.event < delivery.event) THEN NULL ELSE ?5 END
              WHERE app = ?1 AND event = ?2 AND destination = ?3 AND lease = ?4 RETURNING due",
         )?

@@ -80,7 +80,8 @@ pub(super) fn reopen(
         return Ok(false);
     }
     db.prepare_cached(
-        "INSERT INTO delivery (app, event, destination, attempts, forgiven, due, last_error) VALUES (?1, ?2, ?3, ?4, 0, ?5, ?6)",
+        "INSERT INTO delivery (app, event, destination, attempts, forgiven, due, last_error)
+         VALUES (?1, ?2, ?3, ?4, 0, ?5, ?6)",
     )?
     .execute(params![key.app.as_str(), key.event.0, key.destination.0, attempts, due, last_error])?;
     db.count_deliveries(1);
@@ -188,7 +189,8 @@ fn read(
     lease: Option<i64>,
 ) -> Result<Option<(AppId, Vec<DestinationNo>)>, StoreError> {
     let mut statement = db.prepare_cached(
-        "SELECT e.app, t.destinations FROM lot t CROSS JOIN event e ON e.no = t.event WHERE t.event = ?1 AND (?2 IS NULL OR t.lease = ?2)",
+        "SELECT e.app, t.destinations FROM lot t CROSS JOIN event e ON e.no = t.event WHERE t.event = ?1
+         AND (?2 IS NULL OR t.lease = ?2)",
     )?;
     let mut rows = statement.query(params![event.0, lease])?;
     let Some(row) = rows.next()? else { return Ok(None) };

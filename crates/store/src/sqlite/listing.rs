@@ -40,8 +40,10 @@ pub(super) fn statement(table: &str, app: &AppId, filter: &DeliveryFilter) -> (S
         "d.state, d.attempts, NULL AS due, d.closed_at, d.last_error"
     };
     let mut sql = format!(
-        "SELECT d.app, d.event, d.destination, {columns}, coalesce(e.id, '') AS event_id, coalesce(e.name, '') AS event_name, coalesce(l.id, '') AS listener
-         FROM {table} d LEFT JOIN event e ON e.no = d.event LEFT JOIN listener l ON l.no = d.destination WHERE d.app = ?1"
+        "SELECT d.app, d.event, d.destination, {columns}, coalesce(e.id, '') AS event_id,
+         coalesce(e.name, '') AS event_name, coalesce(l.id, '') AS listener
+         FROM {table} d LEFT JOIN event e ON e.no = d.event LEFT JOIN listener l ON l.no = d.destination
+         WHERE d.app = ?1"
     );
     let mut values = vec![Value::from(app.as_str().to_owned())];
     let mut also = |condition: &str, value: Value| {
@@ -130,7 +132,10 @@ pub(super) fn attempts(db: &Connection, key: &DeliveryKey, range: AttemptRange) 
 pub(super) fn retry(db: &Db, key: &DeliveryKey, now: Millis) -> Result<Retried, StoreError> {
     let place = params![key.app.as_str(), key.event.0, key.destination.0];
     let open = db
-        .prepare_cached("SELECT due IS NOT NULL, lease IS NOT NULL FROM delivery WHERE app = ?1 AND event = ?2 AND destination = ?3")?
+        .prepare_cached(
+            "SELECT due IS NOT NULL, lease IS NOT NULL FROM delivery WHERE app = ?1 AND event = ?2
+             AND destination = ?3",
+        )?
         .query_row(place, |row| Ok((row.get::<_, bool>(0)?, row.get::<_, bool>(1)?)))
         .optional()?;
     match open.map(|(is_scheduled, is_leased)| placement::retry(is_scheduled, is_leased)) {
@@ -143,21 +148,25 @@ pub(super) fn retry(db: &Db, key: &DeliveryKey, now: Millis) -> Result<Retried, 
         None if catalogue::gone(db, key.destination)? => return Err(StoreError::Missing),
         None => {
             db.prepare_cached(
-                "INSERT INTO attempt (event, destination, n, started_at, duration_us, outcome, status, remote, response_body)
-                 SELECT event, destination, 1, started_at, duration_us, 'delivered', status, remote, coalesce(response_body, x'')
+                "INSERT INTO attempt (event, destination, n, started_at, duration_us, outcome, status, remote,
+                 response_body)
+                 SELECT event, destination, 1, started_at, duration_us, 'delivered', status, remote,
+                 coalesce(response_body, x'')
                  FROM closed WHERE app = ?1 AND event = ?2 AND destination = ?3 AND started_at IS NOT NULL",
             )?
             .execute(place)?;
             let closed: Option<(u32, bool)> = db
                 .prepare_cached(
-                    "DELETE FROM closed WHERE app = ?1 AND event = ?2 AND destination = ?3 RETURNING attempts, state = 'undelivered'",
+                    "DELETE FROM closed WHERE app = ?1 AND event = ?2 AND destination = ?3
+                     RETURNING attempts, state = 'undelivered'",
                 )?
                 .query_row(place, |row| Ok((row.get(0)?, row.get(1)?)))
                 .optional()?;
             let (attempts, undelivered) = closed.ok_or(StoreError::Missing)?;
             db.count_undelivered(-i64::from(undelivered));
             db.prepare_cached(
-                "INSERT INTO delivery (app, event, destination, lane, attempts, forgiven, due) VALUES (?1, ?2, ?3, NULL, ?4, ?4, ?5)",
+                "INSERT INTO delivery (app, event, destination, lane, attempts, forgiven, due)
+                 VALUES (?1, ?2, ?3, NULL, ?4, ?4, ?5)",
             )?
             .execute(params![key.app.as_str(), key.event.0, key.destination.0, attempts, now])?;
             db.count_deliveries(1);

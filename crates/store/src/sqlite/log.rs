@@ -46,15 +46,23 @@ pub(super) fn publish(
     let published = place(db, no, publish, direct)?;
     if let Some(key) = &publish.idempotency {
         db.prepare_cached(
-            "INSERT OR REPLACE INTO idempotency (app, key, digest, event_id, deliveries, created_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+            "INSERT OR REPLACE INTO idempotency (app, key, digest, event_id, deliveries, created_at)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
         )?
-        .execute(params![event.app.as_str(), key.key, key.digest, event.id, publish.destinations.len(), publish.received_at])?;
+        .execute(params![
+            event.app.as_str(),
+            key.key,
+            key.digest,
+            event.id,
+            publish.destinations.len(),
+            publish.received_at
+        ])?;
     }
     Ok(published)
 }
 
-/// Whether none of an app's hooks and listeners has changed since a version: what other apps do to theirs is no reason to match
-/// an event again.
+/// Whether none of an app's hooks and listeners has changed since a version: what other apps do to theirs is no reason
+/// to match an event again.
 fn is_current(db: &Connection, app: &AppId, version: i64) -> Result<bool, StoreError> {
     if meta::get(db, "catalogue_version")? == version {
         return Ok(true);
@@ -98,28 +106,30 @@ pub(super) fn newest(db: &Connection) -> Result<i64, StoreError> {
 fn insert_event(db: &Connection, no: EventNo, publish: &Publish, digest: &[u8; 32]) -> Result<bool, StoreError> {
     let event = &publish.event;
     let channels = if event.channels.is_empty() { None } else { Some(serde_json::to_string(&event.channels)?) };
-    let written = db.prepare_cached(
-        "INSERT INTO event (no, app, id, name, channels, content_type, time, op, key, except_session, hook_version, received_at, deliveries, digest, data)
+    let written = db
+        .prepare_cached(
+            "INSERT INTO event (no, app, id, name, channels, content_type, time, op, key, except_session, hook_version,
+         received_at, deliveries, digest, data)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)
          ON CONFLICT (app, id) DO NOTHING",
-    )?
-    .execute(params![
-        no.0,
-        event.app.as_str(),
-        event.id,
-        event.name,
-        channels,
-        event.data.content_type,
-        event.time,
-        event.op,
-        event.key,
-        event.except,
-        publish.hook_version,
-        publish.received_at,
-        publish.destinations.len(),
-        digest,
-        &event.data.bytes[..],
-    ])?;
+        )?
+        .execute(params![
+            no.0,
+            event.app.as_str(),
+            event.id,
+            event.name,
+            channels,
+            event.data.content_type,
+            event.time,
+            event.op,
+            event.key,
+            event.except,
+            publish.hook_version,
+            publish.received_at,
+            publish.destinations.len(),
+            digest,
+            &event.data.bytes[..],
+        ])?;
     if written == 0 {
         return Ok(false);
     }
@@ -182,7 +192,8 @@ fn fanout_pending(db: &Connection, app: &AppId) -> Result<bool, StoreError> {
         .query_row([app.as_str()], |row| row.get(0))?)
 }
 
-/// The columns of [`rows::logged`]. A macro, so that statements are constants and none is put together when it is wanted.
+/// The columns of [`rows::logged`]. A macro, so that statements are constants and none is put together when it is
+/// wanted.
 macro_rules! columns {
     ($rest:literal) => {
         concat!(

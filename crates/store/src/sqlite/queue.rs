@@ -170,7 +170,10 @@ fn failed(db: &Connection, end: &Finished, recording: &Recording) -> Result<Dest
         Some(reason) => Some(reason),
         None => {
             let since = db
-                .prepare_cached("INSERT INTO failing (destination, since) VALUES (?1, ?2) ON CONFLICT (destination) DO UPDATE SET since = min(since, excluded.since) RETURNING since")?
+                .prepare_cached(
+                    "INSERT INTO failing (destination, since) VALUES (?1, ?2) ON CONFLICT (destination)
+                     DO UPDATE SET since = min(since, excluded.since) RETURNING since",
+                )?
                 .query_row(params![destination.0, recording.wall], |row| row.get(0))?;
             attempt::failing_reason(since, recording.disable_failing_since)
         }

@@ -1,4 +1,5 @@
-//! Connections that only read, shared by whoever asks; each read runs on a blocking thread and for at most [`MAX_READ`].
+//! Connections that only read, shared by whoever asks; each read runs on a blocking thread and for at most
+//! [`MAX_READ`].
 
 use std::path::Path;
 use std::sync::Arc;

@@ -1,5 +1,5 @@
-//! Retention: forgetting events with what came of them, idempotency keys and what was deleted, in slices, and giving the space
-//! back.
+//! Retention: forgetting events with what came of them, idempotency keys and what was deleted, in slices, and giving
+//! the space back.
 
 use std::time::Duration;
 
@@ -29,8 +29,8 @@ pub(super) const CLOSED: &str =
 pub(super) const KEYS: &str = "DELETE FROM idempotency
     WHERE (app, key) IN (SELECT app, key FROM idempotency WHERE created_at < ?1 ORDER BY created_at LIMIT ?2)";
 
-/// Deletes a slice of the events from `from` up to `until` that have no open work; with `most`, only while more bytes than that
-/// are in use. Answers where the next slice begins too; `None` when there is none.
+/// Deletes a slice of the events from `from` up to `until` that have no open work; with `most`, only while more bytes
+/// than that are in use. Answers where the next slice begins too; `None` when there is none.
 pub(super) fn events(
     db: &Db,
     from: EventNo,
@@ -97,11 +97,14 @@ const DELETED: [&str; 4] = [
     "DELETE FROM listener WHERE no IN (SELECT no FROM listener WHERE deleted = 2 AND updated_at < ?1 LIMIT ?2)",
     "DELETE FROM hook WHERE (app, name) IN (SELECT app, name FROM hook WHERE deleted = 1 AND updated_at < ?1 LIMIT ?2)",
     "DELETE FROM app WHERE id IN (SELECT id FROM app WHERE deleted = 1 AND updated_at < ?1 LIMIT ?2)",
-    "DELETE FROM failing WHERE destination IN (SELECT f.destination FROM failing f LEFT JOIN listener l ON l.no = f.destination WHERE l.no IS NULL AND ?1 > 0 LIMIT ?2)",
+    "DELETE FROM failing WHERE destination IN (SELECT f.destination FROM failing f
+     LEFT JOIN listener l ON l.no = f.destination WHERE l.no IS NULL AND ?1 > 0 LIMIT ?2)",
 ];
-const FIELDS: &str = "DELETE FROM hook_fields WHERE (app, name, version) IN (SELECT f.app, f.name, f.version FROM hook_fields f
+const FIELDS: &str = "DELETE FROM hook_fields WHERE (app, name, version) IN (SELECT f.app, f.name, f.version
+    FROM hook_fields f
     WHERE f.replaced_at < ?1 AND NOT EXISTS (SELECT 1 FROM event e
-        WHERE e.app = f.app AND e.name = f.name AND e.no < (f.replaced_at + ?3) << ?4 AND e.hook_version = f.version) LIMIT ?2)";
+        WHERE e.app = f.app AND e.name = f.name AND e.no < (f.replaced_at + ?3) << ?4 AND e.hook_version = f.version)
+        LIMIT ?2)";
 
 /// Forgets a slice of what was deleted or replaced before a time; `true` when there may be more.
 pub(super) fn deleted(db: &Connection, before: Millis) -> Result<bool, StoreError> {

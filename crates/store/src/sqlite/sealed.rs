@@ -17,7 +17,8 @@ const SAMPLES: &str = "SELECT kind, app, id, sealed FROM (
         UNION ALL SELECT 'app', id, '', sealed FROM app WHERE deleted = 0
     ) GROUP BY substr(sealed, 1, 4)";
 
-/// Refuses a key file that is not this database's, and notes the fingerprints of one that is. In a transaction of its own.
+/// Refuses a key file that is not this database's, and notes the fingerprints of one that is. In a transaction of its
+/// own.
 pub(super) fn check_key(db: &mut Connection, key: &MainKey) -> Result<(), StoreError> {
     let checking = db.transaction()?;
     // The lock on the file says so.

@@ -28,7 +28,8 @@ pub(super) fn recover(db: &Db, now: Millis) -> Result<u64, StoreError> {
     }
     meta::set(db, "clock", now)?;
     let taken = db.execute(
-        "UPDATE delivery SET due = CASE WHEN lane IS NOT NULL AND EXISTS (SELECT 1 FROM delivery o WHERE o.destination = delivery.destination
+        "UPDATE delivery SET due = CASE WHEN lane IS NOT NULL
+                 AND EXISTS (SELECT 1 FROM delivery o WHERE o.destination = delivery.destination
                  AND o.lane = delivery.lane AND o.event < delivery.event) THEN NULL ELSE ?1 END,
              lease = NULL, lease_until = NULL WHERE lease IS NOT NULL",
         [now],
@@ -44,7 +45,8 @@ pub(super) fn recover(db: &Db, now: Millis) -> Result<u64, StoreError> {
     }
     db.execute("DELETE FROM queue", [])?;
     db.execute(
-        "INSERT INTO queue (destination, next_due) SELECT destination, MIN(due) FROM delivery WHERE due IS NOT NULL GROUP BY destination",
+        "INSERT INTO queue (destination, next_due) SELECT destination, MIN(due) FROM delivery WHERE due IS NOT NULL
+         GROUP BY destination",
         [],
     )?;
     Ok(taken)
@@ -116,7 +118,8 @@ pub(super) fn take_back(db: &Connection, expired: &[UnderLease], now: Millis) ->
         let due: Option<Option<Millis>> = db
             .prepare_cached(
                 "UPDATE delivery SET lease = NULL, lease_until = NULL,
-                 due = CASE WHEN lane IS NOT NULL AND EXISTS (SELECT 1 FROM delivery o WHERE o.destination = delivery.destination
+                 due = CASE WHEN lane IS NOT NULL
+                 AND EXISTS (SELECT 1 FROM delivery o WHERE o.destination = delivery.destination
                  AND o.lane = delivery.lane AND o.event < delivery.event) THEN NULL ELSE ?5 END
                  WHERE app = ?1 AND event = ?2 AND destination = ?3 AND lease = ?4 RETURNING due",
             )?

@@ -1,11 +1,11 @@
 //! The one writer: a thread that owns the only connection that writes, and commits in groups.
 //!
-//! Whoever wants something written hands over a job and awaits its answer. The writer takes what is waiting, runs it in one
-//! transaction, commits (which syncs), and only then answers: so a hundred callers share one sync, and no `Ok` leaves before
-//! the disk has it.
+//! Whoever wants something written hands over a job and awaits its answer. The writer takes what is waiting, runs it in
+//! one transaction, commits (which syncs), and only then answers: so a hundred callers share one sync, and no `Ok`
+//! leaves before the disk has it.
 //!
-//! Each job succeeds or fails alone. Failing is rare and savepoints are not free (each copies the pages it touches), so a
-//! group is first run without any. When a job fails, everything is rolled back and the same jobs run again, each in a
+//! Each job succeeds or fails alone. Failing is rare and savepoints are not free (each copies the pages it touches), so
+//! a group is first run without any. When a job fails, everything is rolled back and the same jobs run again, each in a
 //! savepoint of its own: which is why a job can be run twice, and must not do anything but use its connection.
 //!
 //! Jobs have a class. Each group takes acknowledgements first, then results, then work, then upkeep, each for at most
@@ -36,8 +36,8 @@ const MAX_WAITING_ACKS: usize = 8_192;
 /// How many bytes of events may wait to be acknowledged; more are refused too.
 const MAX_WAITING_BYTES: usize = 64 << 20;
 
-/// Results that nobody waits for may wait so long for a group that is begun for something else. Each group writes every page
-/// it touched and syncs, so results that ride along cost a fraction of what they cost alone.
+/// Results that nobody waits for may wait so long for a group that is begun for something else. Each group writes every
+/// page it touched and syncs, so results that ride along cost a fraction of what they cost alone.
 const RIDE_ALONG: Duration = Duration::from_millis(5);
 
 /// How often the writer lets others run before it begins a group, as long as more comes in meanwhile.
@@ -290,8 +290,8 @@ fn probe(shared: &Shared, db: &Db) -> Outcome {
     Ok(())
 }
 
-/// Lets those run who are about to hand something over: each group writes the pages it touches and syncs once, so one for
-/// many costs much less than several. On a busy machine their turn comes here; on an idle one this takes no time.
+/// Lets those run who are about to hand something over: each group writes the pages it touches and syncs once, so one
+/// for many costs much less than several. On a busy machine their turn comes here; on an idle one this takes no time.
 fn gather(shared: &Shared) {
     let waiting = || shared.waiting.lock().jobs[Class::Ack as usize].len();
     let mut before = waiting();
@@ -339,8 +339,8 @@ fn group(shared: &Shared, db: &Db) {
     }
 }
 
-/// Runs the jobs again from the start, each in a savepoint, so that those that fail leave no trace. Some failures (a full
-/// disk) end the whole transaction for everyone: then each runs in a transaction of its own.
+/// Runs the jobs again from the start, each in a savepoint, so that those that fail leave no trace. Some failures (a
+/// full disk) end the whole transaction for everyone: then each runs in a transaction of its own.
 fn apart(shared: &Shared, db: &Db, jobs: &mut [Box<dyn Job>]) -> Vec<Outcome> {
     if let Err(error) = roll_back(db).and_then(|()| begin(db)) {
         return vec![Err(error); jobs.len()];
@@ -399,8 +399,8 @@ fn begin(db: &Db) -> Outcome {
 }
 
 fn commit(shared: &Shared, db: &Db) -> Outcome {
-    // What is gone when the answer leaves was there when it was checked: nobody is told of a commit to a file that was gone
-    // when he asked.
+    // What is gone when the answer leaves was there when it was checked: nobody is told of a commit to a file that was
+    // gone when he asked.
     let committed = shared.file.check().and_then(|()| execute(db, "COMMIT"));
     if committed.is_ok() {
         shared.counts.apply(db.change());

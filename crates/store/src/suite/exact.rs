@@ -1,10 +1,11 @@
 //! Any course of publishes, claims, ends and passing time, against what [`crate::rules`] decides for each delivery.
 //!
-//! [`super::model`] knows what must hold whatever a store decides. Here every placement, time, lease and order is predicted,
-//! from the same functions that the stores use, and from those whose decision PostgreSQL and SQLite take within a statement.
+//! [`super::model`] knows what must hold whatever a store decides. Here every placement, time, lease and order is
+//! predicted, from the same functions that the stores use, and from those whose decision PostgreSQL and SQLite take
+//! within a statement.
 //!
-//! A store joins with a fixture whose limits are [`super::FEW_DIRECT`] and [`super::FEW_FANOUT`], and runs [`check`] over
-//! [`steps`].
+//! A store joins with a fixture whose limits are [`super::FEW_DIRECT`] and [`super::FEW_FANOUT`], and runs [`check`]
+//! over [`steps`].
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -64,7 +65,8 @@ pub(crate) fn steps() -> impl Strategy<Value = Vec<Step>> {
         6 => (1u8..32, any::<u8>(), any::<bool>(), prop::bool::weighted(0.2))
             .prop_map(|(to, fresh, key, later)| Step::Publish { to, fresh, key, later }),
         3 => (0usize..4).prop_map(|fresh| Step::Expand { fresh }),
-        4 => (0u8..5, 0usize..5, 1usize..4).prop_map(|(destination, most, batch)| Step::Claim { destination, most, batch }),
+        4 => (0u8..5, 0usize..5, 1usize..4)
+            .prop_map(|(destination, most, batch)| Step::Claim { destination, most, batch }),
         8 => (any::<u8>(), any::<[u8; 4]>(), 1usize..4)
             .prop_map(|(which, outcomes, batch)| Step::Finish { which, outcomes, batch }),
         2 => any::<u8>().prop_map(|which| Step::Release { which }),

@@ -42,33 +42,41 @@ use crate::queue::{
 macro_rules! every_test {
     ($fixture:expr) => {
         $crate::suite::every_test! { $fixture =>
-            apps: an_app_comes_back_as_it_was, what_means_one_app_is_taken_once, a_deleted_app_leaves_its_names_and_its_id;
-            catalogue: changes_are_told_since_a_version, a_large_catalogue_is_told_whole, hooks_keep_their_earlier_fields, who_comes_second_is_told,
-                a_listener_comes_back_as_it_was, a_deleted_listener_keeps_no_secret;
+            apps: an_app_comes_back_as_it_was, what_means_one_app_is_taken_once,
+                a_deleted_app_leaves_its_names_and_its_id;
+            catalogue: changes_are_told_since_a_version, a_large_catalogue_is_told_whole,
+                hooks_keep_their_earlier_fields, who_comes_second_is_told, a_listener_comes_back_as_it_was,
+                a_deleted_listener_keeps_no_secret;
             failing: gone_disables_at_once, nothing_but_failure_disables_in_the_end, a_success_clears_the_failures,
                 failures_are_told_of_those_that_are_asked_about,
                 enabling_again_finds_what_waits, a_disabling_is_announced_once, a_deleted_listener_is_owed_nothing,
-                what_happens_to_news_about_listeners_is_no_news, what_is_under_way_to_a_deleted_listener_ends_with_its_attempt;
+                what_happens_to_news_about_listeners_is_no_news,
+                what_is_under_way_to_a_deleted_listener_ends_with_its_attempt;
             lanes: a_whole_lane_goes_one_by_one, keys_do_not_block_each_other, a_failing_head_holds_up_its_lane,
                 an_ordered_delivery_goes_behind_an_earlier_fanout, the_next_waits_for_its_time,
                 consecutive_ones_go_together, what_went_together_comes_back_together, a_few_wait_for_more;
             leases: claims_take_the_longest_due_first, a_lost_lease_changes_nothing, released_deliveries_come_back,
-                run_out_leases_are_swept, what_was_leased_together_ends_apart, no_token_is_given_twice, due_tells_who_and_when, a_retry_by_hand_in_each_state;
-            listing: every_filter_pages_without_gap_or_repeat, attempts_are_kept_and_belong_to_the_app, attempts_page_by_number_and_by_bytes, what_moves_is_seen_once,
-                depth_counts_open_work;
+                run_out_leases_are_swept, what_was_leased_together_ends_apart, no_token_is_given_twice,
+                due_tells_who_and_when, a_retry_by_hand_in_each_state;
+            listing: every_filter_pages_without_gap_or_repeat, attempts_are_kept_and_belong_to_the_app,
+                attempts_page_by_number_and_by_bytes, what_moves_is_seen_once, depth_counts_open_work;
             log: events_come_back_as_they_were, every_filter_pages_the_log, a_page_of_the_log_is_bounded_in_bytes;
-            publish: up_to_the_limit_deliveries_are_written_at_once, more_destinations_are_fanned_out_exactly_once, fan_out_goes_round_by_app,
+            publish: up_to_the_limit_deliveries_are_written_at_once, more_destinations_are_fanned_out_exactly_once,
+            fan_out_goes_round_by_app,
                 what_is_parked_is_passed_over,
-                an_id_is_logged_once, other_apps_changes_make_no_publish_stale, an_idempotency_key_makes_one_event, duplicates_at_once_make_one_event,
+                an_id_is_logged_once, other_apps_changes_make_no_publish_stale, an_idempotency_key_makes_one_event,
+                duplicates_at_once_make_one_event,
                 an_old_catalogue_is_refused, nothing_goes_before_its_time, what_is_not_fresh_is_left_to_the_queue;
-            recovery: leases_of_an_earlier_life_are_void, a_clock_set_back_moves_what_is_due_once, ten_thousand_survive_a_restart,
+            recovery: leases_of_an_earlier_life_are_void, a_clock_set_back_moves_what_is_due_once,
+            ten_thousand_survive_a_restart,
                 fanout_goes_on_after_a_restart, states_survive_a_restart;
             retention: old_events_go_with_their_deliveries, events_with_open_work_are_kept, old_keys_are_forgotten,
                 too_much_goes_oldest_first_and_never_what_is_pending, what_is_gone_keeps_no_contents_and_is_forgotten;
-            presence: each_change_is_announced_once, a_suppressed_arrival_suppresses_its_departure, an_old_change_is_known,
-                a_departure_is_reverted_within_its_window,
-                an_attempted_departure_is_not_reverted, a_reverted_departure_lets_its_lane_go_on, a_short_absence_is_not_announced,
-                present_or_unannounced_records_are_listed, old_absent_records_are_forgotten, one_of_concurrent_changes_is_announced;
+            presence: each_change_is_announced_once, a_suppressed_arrival_suppresses_its_departure,
+                an_old_change_is_known, a_departure_is_reverted_within_its_window,
+                an_attempted_departure_is_not_reverted, a_reverted_departure_lets_its_lane_go_on,
+                a_short_absence_is_not_announced, present_or_unannounced_records_are_listed,
+                old_absent_records_are_forgotten, one_of_concurrent_changes_is_announced;
         }
     };
     ($fixture:expr => $($module:ident: $($test:ident),+;)+) => {

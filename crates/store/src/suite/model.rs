@@ -33,8 +33,10 @@ pub(crate) fn steps() -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
         6 => (1u8..64, any::<u8>(), 0u8..3, prop::bool::weighted(0.2))
             .prop_map(|(to, fresh, key, later)| Step::Publish { to, fresh, key, later }),
-        4 => (0u8..6, 0usize..4, 1usize..4).prop_map(|(destination, limit, batch)| Step::Claim { destination, limit, batch }),
-        8 => (any::<u8>(), 0u8..6, 1usize..4).prop_map(|(which, outcome, batch)| Step::Finish { which, outcome, batch }),
+        4 => (0u8..6, 0usize..4, 1usize..4)
+            .prop_map(|(destination, limit, batch)| Step::Claim { destination, limit, batch }),
+        8 => (any::<u8>(), 0u8..6, 1usize..4)
+            .prop_map(|(which, outcome, batch)| Step::Finish { which, outcome, batch }),
         1 => any::<u8>().prop_map(|which| Step::FinishLost { which }),
         2 => any::<u8>().prop_map(|which| Step::Release { which }),
         4 => (0usize..4).prop_map(|fresh| Step::Expand { fresh }),

@@ -14,7 +14,8 @@ const PIECE: usize = 16 * 1024;
 /// A throttled direction moves in so many steps a second.
 const STEPS: u32 = 20;
 
-/// Forwards until the reading end is over (which is passed on), one of them breaks, or the proxy cuts; says how it cuts.
+/// Forwards until the reading end is over (which is passed on), one of them breaks, or the proxy cuts; says how it
+/// cuts.
 pub(super) async fn pump(
     from: &mut OwnedReadHalf,
     to: &mut OwnedWriteHalf,

@@ -1,5 +1,5 @@
-//! Where a new connection through the proxy goes: to the one server, or before several nodes to the one that its first line
-//! is for.
+//! Where a new connection through the proxy goes: to the one server, or before several nodes to the one that its first
+//! line is for.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -16,8 +16,8 @@ const PAUSE: Duration = Duration::from_millis(2);
 /// The first byte of a TLS handshake's record.
 const TLS: u8 = 0x16;
 
-/// Where connections go. Only of the first request of a connection is looked what it is: as a balancer of TCP would, which
-/// does not speak HTTP.
+/// Where connections go. Only of the first request of a connection is looked what it is: as a balancer of TCP would,
+/// which does not speak HTTP.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Route {
     /// Those of live sessions, and those that nobody can look into.

@@ -1,4 +1,5 @@
-//! A light client of Pusher's protocol. It reads only when asked, so a test that does not ask is a client that does not read.
+//! A light client of Pusher's protocol. It reads only when asked, so a test that does not ask is a client that does not
+//! read.
 
 use std::collections::VecDeque;
 use std::fmt;

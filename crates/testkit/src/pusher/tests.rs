@@ -1,4 +1,5 @@
-//! The light session and the real clients against a few lines that speak Pusher's protocol: the vocabulary itself works.
+//! The light session and the real clients against a few lines that speak Pusher's protocol: the vocabulary itself
+//! works.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -27,7 +28,9 @@ async fn speak(stream: TcpStream) {
         let answer = match said["event"].as_str().unwrap() {
             "pusher:subscribe" => json!({
                 "event": "pusher_internal:subscription_succeeded", "channel": said["data"]["channel"],
-                "data": said["data"]["auth"].as_str().map_or(Value::Null, |auth| json!({"auth": auth}).to_string().into()),
+                "data": said["data"]["auth"]
+                    .as_str()
+                    .map_or(Value::Null, |auth| json!({"auth": auth}).to_string().into()),
             }),
             "client-bye" => {
                 let close = CloseFrame { code: 4200.into(), reason: "later".into() };

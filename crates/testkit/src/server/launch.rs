@@ -111,15 +111,15 @@ impl ServerBuilder {
         self
     }
 
-    /// With the tests' own certificate, which [`Api`] and the clients of other languages here trust: the server then speaks
-    /// https and wss only.
+    /// With the tests' own certificate, which [`Api`] and the clients of other languages here trust: the server then
+    /// speaks https and wss only.
     pub fn tls(mut self) -> Self {
         self.tls = true;
         self.env("TIDINGS__TLS__CERT", tls::CERTIFICATE_FILE).env("TIDINGS__TLS__KEY", tls::KEY_FILE)
     }
 
-    /// As one process with the store and the broker that its configuration says, however many nodes tests run on: for tests
-    /// of SQLite, of the process itself, of its data folder, and for those that make several nodes themselves.
+    /// As one process with the store and the broker that its configuration says, however many nodes tests run on: for
+    /// tests of SQLite, of the process itself, of its data folder, and for those that make several nodes themselves.
     pub fn alone(mut self) -> Self {
         self.alone = true;
         self

@@ -42,8 +42,8 @@ pub struct Credentials {
 
 /// A running server. Dropped, it is killed and its folder removed; the folder is kept, and named, when the test panics.
 ///
-/// It is one process; or several nodes with one address, where `TIDINGS_TEST_NODES` says so and the test does not need one
-/// [`alone`](ServerBuilder::alone). What is done to a server is then done to all of its nodes.
+/// It is one process; or several nodes with one address, where `TIDINGS_TEST_NODES` says so and the test does not need
+/// one [`alone`](ServerBuilder::alone). What is done to a server is then done to all of its nodes.
 #[derive(Debug)]
 pub struct Server {
     /// Where it answers: `http://127.0.0.1:PORT`. One process has another port after a restart.

@@ -1,8 +1,9 @@
-//! The processes behind a server's address: one; or, where tests run on several nodes, those and a balancer before them.
+//! The processes behind a server's address: one; or, where tests run on several nodes, those and a balancer before
+//! them.
 //!
-//! `TIDINGS_TEST_NODES` says how many. Several have a PostgreSQL database, a Redis and a main key in common, and nothing
-//! else. What sessions are opened on is the last node, everything else is asked of the first, so what is said crosses from
-//! one to the other; what is owed is taken up by whichever is there first.
+//! `TIDINGS_TEST_NODES` says how many. Several have a PostgreSQL database, a Redis and a main key in common, and
+//! nothing else. What sessions are opened on is the last node, everything else is asked of the first, so what is said
+//! crosses from one to the other; what is owed is taken up by whichever is there first.
 
 use std::fs;
 use std::net::SocketAddr;

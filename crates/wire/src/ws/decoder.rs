@@ -1,8 +1,8 @@
 //! What clients send: bytes in, whole messages out.
 //!
-//! A frame that lies whole in the input is unmasked there and handed out without a copy. Only what isn't whole yet is kept,
-//! in a box that is there for as long as it is needed: an idle session owns nothing. What comes out depends on the bytes
-//! alone, never on how reads happened to cut them.
+//! A frame that lies whole in the input is unmasked there and handed out without a copy. Only what isn't whole yet is
+//! kept, in a box that is there for as long as it is needed: an idle session owns nothing. What comes out depends on
+//! the bytes alone, never on how reads happened to cut them.
 
 use super::header::{Header, MAX_HEADER, Opcode, Violation, may_close_with, unmask};
 
@@ -79,8 +79,8 @@ impl Decoder {
         Self { max_message, kept: None }
     }
 
-    /// Takes bytes off the front of `input` until something is whole. `None`: the input is used up, and what isn't whole yet
-    /// is kept for the next call.
+    /// Takes bytes off the front of `input` until something is whole. `None`: the input is used up, and what isn't
+    /// whole yet is kept for the next call.
     ///
     /// # Errors
     /// [`Violation`]: the connection is to be closed with its code.

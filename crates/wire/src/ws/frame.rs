@@ -28,7 +28,8 @@ pub fn pong(payload: &[u8]) -> Bytes {
     frame(10, &payload[..payload.len().min(MAX_CONTROL)])
 }
 
-/// A close frame; `code` is one that an endpoint may send (§ 7.4). The reason is cut, between two characters, to the 123 bytes that there is room for (RFC 6455 § 5.5.1).
+/// A close frame; `code` is one that an endpoint may send (§ 7.4). The reason is cut, between two characters, to the
+/// 123 bytes that there is room for (RFC 6455 § 5.5.1).
 pub fn close(code: u16, reason: &str) -> Bytes {
     let mut end = reason.len().min(MAX_CONTROL - 2);
     while !reason.is_char_boundary(end) {
@@ -40,7 +41,8 @@ pub fn close(code: u16, reason: &str) -> Bytes {
     frame(8, &payload)
 }
 
-/// A frame of text whose payload `fill` appends, so that it is not copied once more. `capacity` is about how long it gets.
+/// A frame of text whose payload `fill` appends, so that it is not copied once more. `capacity` is about how long it
+/// gets.
 pub fn text_with(capacity: usize, fill: impl FnOnce(&mut Vec<u8>)) -> Bytes {
     let mut bytes = Vec::with_capacity(MAX_HEADER + capacity);
     bytes.resize(MAX_HEADER, 0);

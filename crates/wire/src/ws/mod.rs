@@ -1,5 +1,5 @@
-//! The server's side of the WebSocket protocol (RFC 6455), without I/O: [`Decoder`] for what clients send, functions that
-//! make whole frames, and the [`handshake`].
+//! The server's side of the WebSocket protocol (RFC 6455), without I/O: [`Decoder`] for what clients send, functions
+//! that make whole frames, and the [`handshake`].
 //!
 //! No extension is negotiated, so reserved bits are refused. Frames that servers send are not masked, which is why all
 //! sessions can be written the same bytes.

@@ -2,11 +2,11 @@
 //!
 //! Where they may differ, and why:
 //!
-//! - A length that is not in its shortest form: we refuse it (RFC 6455 § 5.2: "the minimal number of bytes MUST be used"), it
-//!   takes it.
+//! - A length that is not in its shortest form: we refuse it (RFC 6455 § 5.2: "the minimal number of bytes MUST be
+//!   used"), it takes it.
 //! - Close code 1014: we take it (it is in IANA's registry), it does not know it.
-//! - We refuse as soon as it can be seen, it mostly when the frame is whole. So where we refused it may still wait for the
-//!   rest of the frame; given that, it has to refuse too, before it tells anything more.
+//! - We refuse as soon as it can be seen, it mostly when the frame is whole. So where we refused it may still wait for
+//!   the rest of the frame; given that, it has to refuse too, before it tells anything more.
 
 use proptest::prelude::*;
 use tidings_wire::ws::Violation;
@@ -191,8 +191,10 @@ proptest! {
     #[test]
     fn frames_in_any_order_are_taken_alike(
         frames in prop::collection::vec(
-            (prop_oneof![9 => Just(0u8), 1 => 0..8u8], any::<bool>(), prop_oneof![8 => 0..3u8, 3 => 8..11u8, 1 => 0..16u8],
-             prop_oneof![bytes(0..6usize), bytes(120..130usize), "\\PC{0,9}".prop_map(String::into_bytes)], any::<[u8; 4]>()),
+            (prop_oneof![9 => Just(0u8), 1 => 0..8u8], any::<bool>(),
+             prop_oneof![8 => 0..3u8, 3 => 8..11u8, 1 => 0..16u8],
+             prop_oneof![bytes(0..6usize), bytes(120..130usize), "\\PC{0,9}".prop_map(String::into_bytes)],
+             any::<[u8; 4]>()),
             0..9,
         ),
         reads in reads(),

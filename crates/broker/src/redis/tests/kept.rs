@@ -1,5 +1,5 @@
-//! The bytes that a version of the broker publishes and stores. Files under `kept/` have them as they were written when the
-//! version was current; the code of today writes the same for that version, and reads them.
+//! The bytes that a version of the broker publishes and stores. Files under `kept/` have them as they were written when
+//! the version was current; the code of today writes the same for that version, and reads them.
 
 use std::fmt::Write as _;
 use std::sync::Arc;

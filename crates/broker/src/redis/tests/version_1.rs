@@ -1,4 +1,5 @@
-//! A node of version 1 on the same Redis: its scripts, called with arguments by position, and its bytes, as both were then.
+//! A node of version 1 on the same Redis: its scripts, called with arguments by position, and its bytes, as both were
+//! then.
 
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, PushInfo, PushKind, Value};

@@ -99,8 +99,9 @@ pub(super) async fn retry(
     Ok((StatusCode::ACCEPTED, Json(show(&door, row))))
 }
 
-/// Whether a delivery failed for good some time ago. Trying it again costs what publishing its event again would, so that many
-/// can be made up for after an outage; any other retry is a test, and a loop of them must not become a way to flood a URL.
+/// Whether a delivery failed for good some time ago. Trying it again costs what publishing its event again would, so
+/// that many can be made up for after an outage; any other retry is a test, and a loop of them must not become a way to
+/// flood a URL.
 fn is_left_over(row: &DeliveryRow, wall: Millis) -> bool {
     row.state == DeliveryState::Undelivered && row.closed_at.is_some_and(|at| wall - at >= millis(limits::LEFT_OVER))
 }

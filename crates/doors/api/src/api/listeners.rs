@@ -162,8 +162,8 @@ pub(super) fn disabled(listener: &Listener) -> Problem {
         .remedy(format!("enable it first: `PATCH /v1/listeners/{}` with {{\"enabled\":true}}", listener.id))
 }
 
-/// Reads what may hold a match, on a thread that may take its time, and few at a time: a regular expression can cost a hundred
-/// times what sending it does.
+/// Reads what may hold a match, on a thread that may take its time, and few at a time: a regular expression can cost a
+/// hundred times what sending it does.
 async fn compiling<T: Send + 'static>(
     door: &ApiDoor,
     app: &AppId,

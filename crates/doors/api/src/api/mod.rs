@@ -55,7 +55,8 @@ pub(crate) fn router(door: ApiDoor) -> Router {
 
 async fn no_such_path(uri: Uri) -> Problem {
     Problem::new(Code::NotFound, format!("there is nothing at {:?}", shown(uri.path()))).remedy(
-        "the paths are /v1/events, /v1/hooks, /v1/listeners, /v1/deliveries, /v1/channels, /v1/apps, /v1/tokens and /v1/stream",
+        "the paths are /v1/events, /v1/hooks, /v1/listeners, /v1/deliveries, /v1/channels, /v1/apps, /v1/tokens and \
+        /v1/stream",
     )
 }
 

@@ -1,5 +1,5 @@
-//! Who may have which channels of a stream: anybody with the app's public key the open ones, whoever has a token what it
-//! says, the app's servers everything.
+//! Who may have which channels of a stream: anybody with the app's public key the open ones, whoever has a token what
+//! it says, the app's servers everything.
 //!
 //! What is verified here is the proof; `bus` holds it against the channel policy once more when the session joins.
 
@@ -130,7 +130,10 @@ fn refused(name: &str, access: &Access<'_>, has_token: bool) -> Problem {
     }
     Problem::new(Code::Unauthorized, format!("{name:?} is not for everybody, and there is no token"))
         .field("token")
-        .remedy("have the app make a token, with `POST /v1/tokens` or its own key; servers send `Authorization: Bearer API_KEY`")
+        .remedy(
+            "have the app make a token, with `POST /v1/tokens` or its own key; servers send `Authorization: Bearer \
+            API_KEY`",
+        )
 }
 
 fn unbelieved(error: TokenError) -> Problem {

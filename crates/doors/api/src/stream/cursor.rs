@@ -1,7 +1,7 @@
 //! The cursor of a stream: how far it has come in each of its channels, as the `id:` of its messages.
 //!
-//! Written `epoch:offset` for each channel in the order of the request, with commas between, and `-` for a channel that has
-//! no history or was not reached yet.
+//! Written `epoch:offset` for each channel in the order of the request, with commas between, and `-` for a channel that
+//! has no history or was not reached yet.
 
 use std::fmt::Write as _;
 

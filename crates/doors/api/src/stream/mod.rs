@@ -1,8 +1,8 @@
 //! `GET /v1/stream`: what is said in channels, as Server-Sent Events, for browsers and for anything that reads lines.
 //!
-//! `request` reads what is asked for, `access` decides who may have it, `session` is the live client, `cursor` how far it has
-//! come. This file is the HTTP around it, with what browsers ask of servers of another origin (the Fetch standard, "CORS
-//! protocol").
+//! `request` reads what is asked for, `access` decides who may have it, `session` is the live client, `cursor` how far
+//! it has come. This file is the HTTP around it, with what browsers ask of servers of another origin (the Fetch
+//! standard, "CORS protocol").
 
 mod access;
 pub(crate) mod cursor;
@@ -126,8 +126,8 @@ fn allowed(door: &ApiDoor, reader: &Reader, parts: &Parts) -> Result<(), Problem
         .remedy("add it to the app's `allowed_origins` in the config"))
 }
 
-/// Lets the page read the answer, if its origin is one that may. A page that says `withCredentials` may read it too: it has to
-/// be named for that, and no cookie is looked at.
+/// Lets the page read the answer, if its origin is one that may. A page that says `withCredentials` may read it too: it
+/// has to be named for that, and no cookie is looked at.
 fn share(app: &Arc<App>, headers: &HeaderMap, answer: &mut Response) {
     let to = answer.headers_mut();
     to.insert(VARY, HeaderValue::from_static("origin"));

@@ -1,8 +1,8 @@
 //! What a request for a stream says: `app`, `channels` or `channel`, `token`, and where the client was.
 //!
-//! A stream that is refused ends an `EventSource` for good, and its URL is not written by the application alone: libraries add
-//! what keeps caches away, and their own name for the id of the last event. So a name that means nothing here is passed over,
-//! unless it looks like one of ours that was mistyped.
+//! A stream that is refused ends an `EventSource` for good, and its URL is not written by the application alone:
+//! libraries add what keeps caches away, and their own name for the id of the last event. So a name that means nothing
+//! here is passed over, unless it looks like one of ours that was mistyped.
 
 use http::request::Parts;
 use tidings_model::channel::Position;

@@ -1,8 +1,8 @@
 //! A live client of the event stream: joins its channels, tells what is said in them, and how far it has come.
 //!
-//! The cursor counts what was written: of a channel that isn't joined yet it holds what the client came with, so that a break
-//! at any time loses nothing. Channels without history never move it, so what is said in them is written by the shard from
-//! the bytes that all sessions share; the others pass through here to get their `id:` line.
+//! The cursor counts what was written: of a channel that isn't joined yet it holds what the client came with, so that a
+//! break at any time loses nothing. Channels without history never move it, so what is said in them is written by the
+//! shard from the bytes that all sessions share; the others pass through here to get their `id:` line.
 
 #[cfg(test)]
 mod tests;

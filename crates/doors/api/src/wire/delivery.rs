@@ -54,8 +54,8 @@ pub(crate) struct ShownAttempt {
     next_attempt_at: Option<String>,
 }
 
-/// Bytes of somebody else's as text. What is no UTF-8, and control characters, which JSON writes in six bytes each, are shown as
-/// U+FFFD, but for tabs and the ends of lines.
+/// Bytes of somebody else's as text. What is no UTF-8, and control characters, which JSON writes in six bytes each, are
+/// shown as U+FFFD, but for tabs and the ends of lines.
 fn readable(bytes: &[u8]) -> String {
     let text = String::from_utf8_lossy(bytes);
     let unreadable = |c: char| c.is_control() && !matches!(c, '\t' | '\n' | '\r');

@@ -1,9 +1,10 @@
 //! The event stream: how what is said looks in Server-Sent Events (WHATWG HTML, "Server-sent events").
 //!
-//! A message is an `id:` line, which each session writes for itself, and a `data:` line, which all of them share. A client
-//! keeps the last id that it was given, also where a message has none.
+//! A message is an `id:` line, which each session writes for itself, and a `data:` line, which all of them share. A
+//! client keeps the last id that it was given, also where a message has none.
 //!
-//! An empty line ends events only, and each event has data: many readers tell their programs of an event at every empty line.
+//! An empty line ends events only, and each event has data: many readers tell their programs of an event at every empty
+//! line.
 
 use bytes::Bytes;
 use serde::Serialize;
@@ -22,8 +23,8 @@ static CHUNK: Encoding =
 pub(crate) enum Framing {
     /// They aren't: the client speaks HTTP/1.0, or who sends the response's body sees to it.
     None,
-    /// Each is a chunk of HTTP/1.1. Many readers hand on a chunk as soon as it has come, and wait for more where there are no
-    /// chunks.
+    /// Each is a chunk of HTTP/1.1. Many readers hand on a chunk as soon as it has come, and wait for more where there
+    /// are no chunks.
     Chunks,
 }
 
@@ -61,8 +62,8 @@ impl Framing {
         }
     }
 
-    /// A message in this framing with its id, in two parts; all of it in the first one where it isn't a chunk, because it has
-    /// to leave whole.
+    /// A message in this framing with its id, in two parts; all of it in the first one where it isn't a chunk, because
+    /// it has to leave whole.
     pub(crate) fn with_id(self, cursor: &str, message: &Bytes) -> (Bytes, Bytes) {
         let mut block = Vec::with_capacity(cursor.len() + 5 + if self == Self::None { message.len() } else { 0 });
         sse::id(&mut block, cursor);
@@ -82,8 +83,8 @@ impl Framing {
         self.named(block, "tidings.open", &Open { session, channels: channels.collect() })
     }
 
-    /// All channels are joined, but for those that were refused. Where there is a cursor, a client that breaks off from here on
-    /// misses nothing.
+    /// All channels are joined, but for those that were refused. Where there is a cursor, a client that breaks off from
+    /// here on misses nothing.
     pub(crate) fn joined<'a>(self, cursor: Option<&str>, channels: impl Iterator<Item = &'a str>) -> Bytes {
         let channels: Vec<&str> = channels.collect();
         self.named(with_cursor(cursor), "tidings.joined", &serde_json::json!({ "channels": channels }))
@@ -149,7 +150,8 @@ fn encode(said: &ChannelMessage) -> Option<Vec<u8>> {
     let ChannelMessage::Publication(publication) = said else { return None };
     let event = &publication.event;
     let data = event.data.as_json_value();
-    // Between JSON's tokens a line break is as good as a space, and inside a text there can be none: so it stays one line.
+    // Between JSON's tokens a line break is as good as a space, and inside a text there can be none: so it stays one
+    // line.
     let data = if data.contains(['\n', '\r']) { data.replace(['\n', '\r'], " ").into() } else { data };
     let message = Message {
         id: &event.id,
@@ -196,7 +198,8 @@ mod tests {
     fn a_message_is_one_line_with_the_data_as_it_came() {
         let with = |data: &str| {
             format!(
-                "data: {{\"id\":\"evt_1\",\"channel\":\"#u\",\"name\":\"a \\\"b\\\"\\n\",\"data\":{data},\"time\":\"2026-11-21T09:56:40.000Z\"}}\n\n"
+                "data: {{\"id\":\"evt_1\",\"channel\":\"#u\",\"name\":\"a \
+                \\\"b\\\"\\n\",\"data\":{data},\"time\":\"2026-11-21T09:56:40.000Z\"}}\n\n"
             )
         };
         assert_eq!(shown(Data::json("{\"n\": 1.50}")), with("{\"n\": 1.50}"));

@@ -31,9 +31,11 @@ async fn a_delivery_shows_its_attempts_and_can_be_retried() {
     let attempts = door.get(&format!("/v1/deliveries/{id}/attempts/")).await.ok(200);
     let first = &attempts["data"][0];
     assert_eq!(attempts["next"], Value::Null);
-    for (field, value) in json!({"n": 1, "started_at": "2026-11-21T09:56:40.000Z", "outcome": "http_status", "status": 500,
-        "error": "answered 500 Internal Server Error", "remote": receiver.addr().to_string(), "response_body": "no\u{fffd}",
-        "next_attempt_at": null}).as_object().unwrap()
+    for (field, value) in json!({"n": 1, "started_at": "2026-11-21T09:56:40.000Z", "outcome": "http_status",
+        "status": 500, "error": "answered 500 Internal Server Error", "remote": receiver.addr().to_string(),
+        "response_body": "no\u{fffd}", "next_attempt_at": null})
+    .as_object()
+    .unwrap()
     {
         assert_eq!(&first[field], value, "{field}");
     }

@@ -36,7 +36,8 @@ async fn an_event_is_logged_if_its_name_is_a_hook() {
     assert_eq!(said, json!({"id": "e1", "logged": true, "durable": durable, "deliveries": 1, "channels": channels}));
     assert_eq!(
         door.get("/v1/events/e1").await.ok(200),
-        json!({"id": "e1", "name": "person.created", "channels": ["b", "a"], "data": {"n": 1}, "key": "k", "op": "update",
+        json!({"id": "e1", "name": "person.created", "channels": ["b", "a"], "data": {"n": 1}, "key": "k",
+            "op": "update",
             "time": "2026-11-21T09:56:00.123Z", "received_at": "2026-11-21T09:56:40.000Z", "deliveries": 1})
     );
     let made = door.post("/v1/events/", json!({"name": "person.created"})).await.ok(202);

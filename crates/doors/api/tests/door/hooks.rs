@@ -17,7 +17,8 @@ async fn a_hook_is_shown_as_it_was_made() {
     assert_eq!(made, bare);
     let full = json!({
         "name": "a/b.c%d", "description": "für\nalle", "fields": ["n", {"name": "at", "type": "integer"}],
-        "fields_for": "webhooks", "schema": {"type": "object"}, "defaults": {"timeout": "15s", "schedule": ["0s", "90s"]},
+        "fields_for": "webhooks", "schema": {"type": "object"},
+        "defaults": {"timeout": "15s", "schedule": ["0s", "90s"]},
     });
     door.post("/v1/hooks", full.clone()).await.ok(201);
     let shown = door.get("/v1/hooks/a%2Fb.c%25d").await.ok(200);

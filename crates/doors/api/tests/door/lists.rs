@@ -5,7 +5,8 @@ use tidings_testkit::{Answer, Receiver, eventually};
 
 use crate::kit::{Door, OPERATOR, SOON, door, door_with, text};
 
-/// What a page may have besides the bytes of its items: commas, the cursor, and the last item that did not fit is not there.
+/// What a page may have besides the bytes of its items: commas, the cursor, and the last item that did not fit is not
+/// there.
 const PAGE: usize = (1 << 20) + 1_000;
 
 /// Every page of a list with as many rows as may be, and their sizes.

@@ -1,4 +1,5 @@
-//! The Tidings API as a client sees it: the real router over a real store, bus and courier, without a socket in between.
+//! The Tidings API as a client sees it: the real router over a real store, bus and courier, without a socket in
+//! between.
 
 #![expect(clippy::unwrap_used, reason = "a helper of tests fails as a test does")]
 

@@ -1,5 +1,5 @@
-//! Every refusal: its status, code, field and remedy, for every route; and that nothing is changed by it. The same on both
-//! stores: what one of them cannot hold is no news of the other's.
+//! Every refusal: its status, code, field and remedy, for every route; and that nothing is changed by it. The same on
+//! both stores: what one of them cannot hold is no news of the other's.
 
 use axum::body::Body;
 use http::Request;

@@ -21,8 +21,8 @@ use super::info::{self, Info};
 use super::refusal::Refusal;
 use super::signed::{Signed, json, json_body};
 
-/// The channels that somebody is in, sorted by name: those that Pusher's libraries can ask about, since programs ask about each
-/// that they are told of. Users' own channels are told to whoever asks for them by their prefix.
+/// The channels that somebody is in, sorted by name: those that Pusher's libraries can ask about, since programs ask
+/// about each that they are told of. Users' own channels are told to whoever asks for them by their prefix.
 pub(super) async fn all(State(door): State<PusherDoor>, request: Request) -> Result<Response, Refusal> {
     let signed = Signed::take(&door, request, |_| 0).await?;
     let query = signed.query();
@@ -30,14 +30,15 @@ pub(super) async fn all(State(door): State<PusherDoor>, request: Request) -> Res
     let info = query.get("info").map(Info::read).unwrap_or_default();
     if info.user_count && !is_presence(prefix) {
         return Err(Refusal::bad(
-            "user_count may only be requested for presence channels - please supply filter_by_prefix begining with presence-",
+            "user_count may only be requested for presence channels - please supply filter_by_prefix begining with \
+            presence-",
         ));
     }
     let listing = Listing { app: signed.app.id.clone(), prefix: prefix.to_owned(), info, after: None, begun: false };
     let (first, rest) = listing.next(&door).await?;
     let Some(rest) = rest else { return Ok(json(StatusCode::OK, first)) };
-    // The protocol has no pages: what has been read is sent before more is read, so that no answer is held as a whole. When the
-    // broker fails meanwhile the answer breaks off, and is no JSON.
+    // The protocol has no pages: what has been read is sent before more is read, so that no answer is held as a whole.
+    // When the broker fails meanwhile the answer breaks off, and is no JSON.
     let rest = stream::try_unfold(Some(rest), move |listing| {
         let door = door.clone();
         async move {

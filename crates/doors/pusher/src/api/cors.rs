@@ -11,7 +11,8 @@ use tidings_model::origin;
 
 use super::refusal::Refusal;
 
-/// What may be sent along, where a page doesn't say what it will send. It may send anything: nothing but the token counts.
+/// What may be sent along, where a page doesn't say what it will send. It may send anything: nothing but the token
+/// counts.
 const HEADERS: HeaderValue = HeaderValue::from_static("authorization, content-type");
 
 /// Turns away pages of origins that the app doesn't list. Whoever has no origin is no page.

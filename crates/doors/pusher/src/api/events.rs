@@ -1,4 +1,5 @@
-//! `POST /events`, `POST /batch_events` and the deprecated `POST /channels/{name}/events`: saying that something happened.
+//! `POST /events`, `POST /batch_events` and the deprecated `POST /channels/{name}/events`: saying that something
+//! happened.
 
 use std::borrow::Cow;
 
@@ -40,7 +41,8 @@ pub(super) async fn one(State(door): State<PusherDoor>, request: Request) -> Res
     Ok(answered(StatusCode::OK, answer.end(), degraded))
 }
 
-/// Up to `limits.batch` events, each in one channel. They are checked before the first is published, and published in their order.
+/// Up to `limits.batch` events, each in one channel. They are checked before the first is published, and published in
+/// their order.
 pub(super) async fn batch(State(door): State<PusherDoor>, request: Request) -> Result<Response, Refusal> {
     #[derive(Deserialize)]
     struct Batch<'a> {

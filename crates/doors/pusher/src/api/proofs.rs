@@ -1,5 +1,5 @@
-//! `POST /pusher/auth` and `POST /pusher/user-auth`: what a client's app would sign for it, for apps that have no route for
-//! that. The client brings a token of the app's, which says who it is and which channels it may join.
+//! `POST /pusher/auth` and `POST /pusher/user-auth`: what a client's app would sign for it, for apps that have no route
+//! for that. The client brings a token of the app's, which says who it is and which channels it may join.
 
 use std::sync::Arc;
 

@@ -20,7 +20,8 @@ use crate::wire::json::{Object, Text};
 use super::info::{self, Info};
 use super::refusal::Refusal;
 
-/// An event as libraries send it. The PHP library sends `channel` for one and `channels` for more; others always a list.
+/// An event as libraries send it. The PHP library sends `channel` for one and `channels` for more; others always a
+/// list.
 #[derive(Debug, Default, Deserialize)]
 pub(super) struct EventParams<'a> {
     #[serde(borrow, default)]

@@ -34,8 +34,8 @@ pub(super) struct Signed {
 }
 
 impl Signed {
-    /// Reads a request that carries so many events at most. Whose it is comes first: of what nobody has signed, the body is
-    /// not read.
+    /// Reads a request that carries so many events at most. Whose it is comes first: of what nobody has signed, the
+    /// body is not read.
     pub(super) async fn take(
         door: &PusherDoor,
         request: Request,
@@ -134,9 +134,9 @@ pub(super) fn unknown_app() -> Refusal {
     Refusal::not_found("Unknown app: there is none of this id that takes Pusher's API")
 }
 
-/// What a client may have signed: the path as it was sent, with its escapes undone (they are put there behind the back of
-/// libraries that sign first), and either without our prefix, since some libraries leave out of the signature what they were
-/// told to put in front of every path.
+/// What a client may have signed: the path as it was sent, with its escapes undone (they are put there behind the back
+/// of libraries that sign first), and either without our prefix, since some libraries leave out of the signature what
+/// they were told to put in front of every path.
 fn signed_paths(path: &str) -> Vec<Cow<'_, str>> {
     let own = path.strip_prefix("/a/").and_then(|rest| rest.find('/').map(|at| &rest[at..]));
     let sent = std::iter::once(path).chain(own);

@@ -1,9 +1,9 @@
-//! Whether the client is still there, and whether proxies in between can see that it is: asked when one of the two has been
-//! silent for a while.
+//! Whether the client is still there, and whether proxies in between can see that it is: asked when one of the two has
+//! been silent for a while.
 //!
-//! A proxy cuts a connection on which nothing has come for a while, a minute with most; some look at what the server sends
-//! alone. So a client is asked as soon as either side has been silent: the question and its answer are bytes in both
-//! directions. The default of `activity_timeout` leaves a quarter of a minute of that minute.
+//! A proxy cuts a connection on which nothing has come for a while, a minute with most; some look at what the server
+//! sends alone. So a client is asked as soon as either side has been silent: the question and its answer are bytes in
+//! both directions. The default of `activity_timeout` leaves a quarter of a minute of that minute.
 
 use bytes::Bytes;
 use tidings_live::Context;
@@ -14,7 +14,8 @@ use crate::door::KeepAlive;
 /// The close code when none comes.
 pub(super) const PONG_MISSING: u16 = 4201;
 
-/// Since when we wait for a sign of life, if we do. The timer is set anew only when it fires, not whenever something is heard.
+/// Since when we wait for a sign of life, if we do. The timer is set anew only when it fires, not whenever something is
+/// heard.
 #[derive(Debug)]
 pub(super) struct Activity {
     keep_alive: KeepAlive,
@@ -31,7 +32,8 @@ impl Activity {
         self.keep_alive.activity
     }
 
-    /// After so long we ask: an eighth later than clients do, so that those who ask by themselves are not asked as well.
+    /// After so long we ask: an eighth later than clients do, so that those who ask by themselves are not asked as
+    /// well.
     fn interval(&self) -> Millis {
         let told = seconds(self.keep_alive.activity);
         told + told / 8

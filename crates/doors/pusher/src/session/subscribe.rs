@@ -166,7 +166,8 @@ impl Session {
             cx.write(wire::lost(&name, now));
         }
         let frames: Vec<_> = publications.iter().filter_map(|prepared| prepared.bytes(format)).collect();
-        // What breaks off after a position is gone on with from there; what everybody is given would break off every time.
+        // What breaks off after a position is gone on with from there; what everybody is given would break off every
+        // time.
         let first = if recovery == Recovery::NotAsked { first_of(&frames, limits::REPLAY) } else { 0 };
         frames[first..].iter().for_each(|&bytes| cx.write(bytes.clone()));
         if recovery != Recovery::NotAsked || !publications.is_empty() {

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use tidings_wire::ChannelMessage;
 
-/// Whom a session watches, and what is known of them so far. A list may be long, so nothing here goes through all of it for
-/// one user.
+/// Whom a session watches, and what is known of them so far. A list may be long, so nothing here goes through all of it
+/// for one user.
 #[derive(Debug, Default)]
 pub(super) struct Watch {
     /// The watched, sorted, without the session's own user, who is online as long as it is asked.

@@ -1,9 +1,10 @@
 //! Watchlists: a session that has signed in is told which of the users whom its user watches are online, and when that
 //! changes (Pusher Channels, "Watchlist events").
 //!
-//! Who is online is known by one [channel](tidings_model::policy::online) for each user: their signed-in sessions are its
-//! members, and watchers are in it as nobody. So a first session that comes and a last one that goes are told like any
-//! member's, from whichever node. What is told before all of the list is known goes into the first answer, which is one event.
+//! Who is online is known by one [channel](tidings_model::policy::online) for each user: their signed-in sessions are
+//! its members, and watchers are in it as nobody. So a first session that comes and a last one that goes are told like
+//! any member's, from whichever node. What is told before all of the list is known goes into the first answer, which is
+//! one event.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -121,7 +122,8 @@ impl Session {
     }
 }
 
-/// Asks to join the channel that knows whether `user` is online. That the door asks is the proof: the app has signed the list.
+/// Asks to join the channel that knows whether `user` is online. That the door asks is the proof: the app has signed
+/// the list.
 fn join(cx: &mut Context<'_>, user: &str, member: Option<Arc<Member>>) -> u32 {
     let channel = online(user).into();
     cx.request(SessionRequest::Join(JoinRequest {

@@ -76,7 +76,8 @@ impl<'a> Frame<'a> {
         }
     }
 
-    /// `data` as an event carries it: a string byte for byte, anything else as its JSON, which the others get as a string.
+    /// `data` as an event carries it: a string byte for byte, anything else as its JSON, which the others get as a
+    /// string.
     pub(crate) fn event_data(&self) -> Option<Data> {
         let is_string = self.data.is_some_and(|raw| raw.get().starts_with('"'));
         let text = self.text()?;

@@ -44,7 +44,8 @@ async fn channels_that_somebody_is_in_are_listed_by_name() {
         with(&[("filter_by_prefix", "presence-"), ("info", "user_count,subscription_count")]).await,
         r#"{"channels":{"presence-x":{"user_count":2,"subscription_count":2}}}"#
     );
-    let text = "user_count may only be requested for presence channels - please supply filter_by_prefix begining with presence-";
+    let text = "user_count may only be requested for presence channels - please supply filter_by_prefix begining with \
+        presence-";
     for params in [&[("info", "user_count")][..], &[("info", "user_count"), ("filter_by_prefix", "test_")]] {
         assert_eq!(door.get("/channels", params).await.refused(400), text);
     }

@@ -24,7 +24,9 @@ async fn with(channels: &[&str]) -> Door {
 async fn pushers_own_example_is_published() {
     let door = with(&["project-3"]).await;
     let body = r#"{"name":"foo","channels":["project-3"],"data":"{\"some\":\"data\"}"}"#;
-    let query = "body_md5=ec365a775a4cd0599faeb73354201b6f&auth_version=1.0&auth_key=278d425bdf160c739803&auth_timestamp=1353088179&auth_signature=da454824c97ba181a32ccc17a72625ba02771f50b50e1e7430e47a1f3f457e6c";
+    let query = "body_md5=ec365a775a4cd0599faeb73354201b6f&auth_version=1.0&auth_key=278d425bdf160c739803&\
+        auth_timestamp=1353088179&\
+        auth_signature=da454824c97ba181a32ccc17a72625ba02771f50b50e1e7430e47a1f3f457e6c";
     let request = Request::post(format!("/apps/3/events?{query}")).body(Body::from(body)).unwrap();
     assert_eq!(door.send(request).await.ok(), "{}");
     assert_eq!(door.frames().await, [frame("foo", "project-3", r#"{"some":"data"}"#)]);

@@ -47,7 +47,8 @@ async fn lists_are_signed_as_php_and_as_all_others_do() {
     let send = async |text: String, sent: &str| {
         let signature = signing::sign_hex(&SecretString::from(SECRET), text);
         let uri = format!(
-            "/apps/3/channels?auth_key={KEY}&auth_timestamp={time}&auth_version=1.0&X=y{sent}&auth_signature={signature}"
+            "/apps/3/channels?auth_key={KEY}&auth_timestamp={time}&auth_version=1.0&X=y{sent}&\
+                auth_signature={signature}"
         );
         door.send(Request::get(uri).body(Body::empty()).unwrap()).await
     };

@@ -2,7 +2,8 @@
 
 use super::*;
 
-/// More than the kernel holds for a connection whose other side does not read; less than is read for the connection's sake.
+/// More than the kernel holds for a connection whose other side does not read; less than is read for the connection's
+/// sake.
 const LONG: usize = 1_000_000;
 /// More than that.
 const TOO_LONG: usize = 6_000_000;

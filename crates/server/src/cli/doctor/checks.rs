@@ -33,8 +33,8 @@ const PATIENCE: Duration = Duration::from_secs(15);
 const MAX_ANSWER: usize = 64 << 10;
 
 /// What to do where plain HTTP is not understood.
-const GIVE_HTTPS: &str = "perhaps there is TLS on this port: give https://, and set forceTLS: true and wssPort in clients, useTLS: true \
-    in servers";
+const GIVE_HTTPS: &str = "perhaps there is TLS on this port: give https://, and set forceTLS: true and wssPort in \
+    clients, useTLS: true in servers";
 
 /// What an answer is to the check that asked.
 pub(super) type Checked = Result<String, (String, String)>;
@@ -75,8 +75,8 @@ impl Doctor {
         Ok(Self { url, known, client, findings: Vec::new(), date: None })
     }
 
-    /// Everything that can be looked at. Each check says what it found itself; what `/healthz` means is said when the others
-    /// have shown whether the rest gets through.
+    /// Everything that can be looked at. Each check says what it found itself; what `/healthz` means is said when the
+    /// others have shown whether the rest gets through.
     pub(super) async fn look(mut self, idle: Option<Duration>) -> Vec<Finding> {
         let met = match self.meet().await {
             Ok(met) => met,
@@ -147,8 +147,8 @@ impl Doctor {
                 what,
                 found: format!("/healthz is answered by something else ({status})"),
                 verdict: Verdict::Noted(
-                    "a proxy in front passes on only a part, such as /app and /apps: enough for clients and servers of Pusher's; \
-                     for /v1, health checks and the command line, pass everything on"
+                    "a proxy in front passes on only a part, such as /app and /apps: enough for clients and servers of \
+                    Pusher's; for /v1, health checks and the command line, pass everything on"
                         .to_owned(),
                 ),
             },
@@ -159,7 +159,9 @@ impl Doctor {
                 what,
                 found: format!("/healthz is answered by something else ({status})"),
                 verdict: Verdict::Skipped(
-                    "whether a server of Tidings is behind it shows with the app's key: give it with --app-key".to_owned(),
+                    "whether a server of Tidings is behind it shows with the app's key: give it with \
+                    --app-key"
+                        .to_owned(),
                 ),
             },
             Met::Other(status) => Finding {
@@ -224,9 +226,9 @@ impl Doctor {
         if response.status() != StatusCode::SWITCHING_PROTOCOLS {
             return Err((
                 format!("a WebSocket does not come up: the answer is {}", response.status()),
-                "a proxy in front does not pass WebSockets on: have it speak HTTP/1.1 to the server, and pass `Upgrade` and \
-                 `Connection` (nginx: proxy_http_version 1.1; proxy_set_header Upgrade $http_upgrade; proxy_set_header \
-                 Connection \"upgrade\";)"
+                "a proxy in front does not pass WebSockets on: have it speak HTTP/1.1 to the server, and pass \
+                `Upgrade` and `Connection` (nginx: proxy_http_version 1.1; proxy_set_header Upgrade $http_upgrade; \
+                proxy_set_header Connection \"upgrade\";)"
                     .to_owned(),
             ));
         }
@@ -252,15 +254,17 @@ impl Doctor {
     /// What a refusal of the WebSocket means to whoever set the client up.
     fn turned_away(&self, code: u16, reason: &str) -> (String, String) {
         let remedy = match code {
-            4001 => "the key is no app's here: pass the app's `key` (not its id or secret) as the first argument of new Pusher(…), \
-                     and check that the host is this server's"
+            4001 => "the key is no app's here: pass the app's `key` (not its id or secret) as the first argument of \
+                new Pusher(…), and check that the host is this server's"
                 .to_owned(),
             4003 => "the app is disabled: `tidings app enable ID`, or `enabled` in its config".to_owned(),
             4009 => format!(
                 "add {} to `allowed_origins` of the app",
                 self.known.origin.as_deref().unwrap_or("the page's origin")
             ),
-            4100 => "the server is full: raise `limits.sessions` of the app, `live.sessions` or `max_connections`".to_owned(),
+            4100 => "the server is full: raise `limits.sessions` of the app, `live.sessions` or \
+                `max_connections`"
+                .to_owned(),
             4200 => "the server is stopping: try again in a moment".to_owned(),
             _ => "docs/pusher.md says what the code means".to_owned(),
         };
@@ -348,8 +352,9 @@ impl Doctor {
     fn remedy(&self, failure: &rustls::Error) -> String {
         match failure {
             rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer) => {
-                "clients do not know who issued the certificate: serve the whole chain, or have clients trust the authority \
-                 (Node: NODE_EXTRA_CA_CERTS; Python: pusher.requests.CERT_PATH; browsers: the system's store; here: --ca FILE)"
+                "clients do not know who issued the certificate: serve the whole chain, or have clients trust the \
+                authority (Node: NODE_EXTRA_CA_CERTS; Python: pusher.requests.CERT_PATH; browsers: the system's store; \
+                here: --ca FILE)"
                     .to_owned()
             }
             rustls::Error::InvalidCertificate(
@@ -364,8 +369,8 @@ impl Doctor {
                 | CertificateError::NotValidYetContext { .. },
             ) => "renew the certificate, or set this machine's clock".to_owned(),
             rustls::Error::InvalidMessage(_) => {
-                "there is no TLS on this port: clients with forceTLS: false and wsPort, servers with useTLS: false, or give the \
-                 port that has it"
+                "there is no TLS on this port: clients with forceTLS: false and wsPort, servers with useTLS: false, or \
+                give the port that has it"
                     .to_owned()
             }
             _ => "look at the certificate and the TLS settings of the server, or of the proxy in front".to_owned(),
@@ -401,7 +406,9 @@ async fn prove(key: &str, secret: &str, id: &str, mut socket: Socket) -> Checked
             Heard::Message { event, data } if event == "pusher:error" => {
                 return Err((
                     format!("a private channel stays shut: {}", data["message"].as_str().unwrap_or_default()),
-                    "the secret is not the app's: the auth endpoint (channelAuthorization) has to sign with the app's `secret`".to_owned(),
+                    "the secret is not the app's: the auth endpoint (channelAuthorization) has to sign with the app's \
+                    `secret`"
+                        .to_owned(),
                 ));
             }
             Heard::Message { .. } => {}

@@ -13,8 +13,9 @@ use super::checks::{Checked, Doctor};
 use super::socket::{Heard, Socket};
 
 /// What to set where.
-const REMEDY: &str = "raise the idle timeout of the proxy in front (nginx: proxy_read_timeout; HAProxy: timeout client, timeout \
-                      server, timeout tunnel; load balancers: idle timeout) above a minute, or lower live.activity_timeout below it";
+const REMEDY: &str = "raise the idle timeout of the proxy in front (nginx: proxy_read_timeout; HAProxy: timeout \
+    client, timeout server, timeout tunnel; load balancers: idle timeout) above a minute, or lower \
+    live.activity_timeout below it";
 
 impl Doctor {
     /// Leaves a WebSocket and an event stream alone for so long, at the same time.

@@ -35,7 +35,12 @@ fn nothing_written_means_the_defaults() {
 #[test]
 fn what_is_written_holds_and_nothing_warns() {
     let text = format!(
-        "max_connections_per_ip = 5\ntrusted_proxies = [\"10.0.0.0/8\", \"::1\"]\n[live]\nshards = 2\nsessions = 7\nsession_queue = \"64KiB\"\nsend_buffer = \"32KiB\"\nreceive_buffer = \"16KiB\"\nuser_timeout = \"0s\"\ninbox = \"1MiB\"\nactivity_timeout = \"2s\"\npong_timeout = \"3s\"\nrejoin_within = \"40s\"\n{APP}allowed_origins = [\"HTTPS://Example.com:443\", \"https://*.example.com\"]\nclient_events = false\nauthorize_within = \"9s\"\n[apps.limits]\nbatch = 20\nmember_id = 64\nwatchlist = 3\nsessions = 3\nchannels_per_session = 4\nmessage = \"4KiB\"\nclient_events_per_second = 5\nmember_info = \"6kB\"\nhistory = 0"
+        "max_connections_per_ip = 5\ntrusted_proxies = [\"10.0.0.0/8\", \"::1\"]\n[live]\nshards = 2\nsessions = 7\n\
+        session_queue = \"64KiB\"\nsend_buffer = \"32KiB\"\nreceive_buffer = \"16KiB\"\nuser_timeout = \"0s\"\n\
+        inbox = \"1MiB\"\nactivity_timeout = \"2s\"\npong_timeout = \"3s\"\nrejoin_within = \"40s\"\n\
+        {APP}allowed_origins = [\"HTTPS://Example.com:443\", \"https://*.example.com\"]\nclient_events = false\n\
+        authorize_within = \"9s\"\n[apps.limits]\nbatch = 20\nmember_id = 64\nwatchlist = 3\nsessions = 3\n\
+        channels_per_session = 4\nmessage = \"4KiB\"\nclient_events_per_second = 5\nmember_info = \"6kB\"\nhistory = 0"
     );
     let loaded = read(&text).unwrap_or_else(|problems| panic!("{problems}"));
     assert!(loaded.warnings.is_empty(), "{:?}", loaded.warnings);
@@ -79,9 +84,10 @@ fn what_is_written_holds_and_nothing_warns() {
 
 #[test]
 fn a_namespace_has_what_it_says_and_defaults() {
-    let app = app(
-        "[apps.channels]\npublic = false\nhistory_size = 9\nevent_name = \"said\"\n[[apps.namespaces]]\nname = \"chat\"\nmatch = [\"presence-chat-\"]\nhistory_size = 100\nhistory_ttl = \"1h\"\nreplay = 5\npresence = true\njoin_leave = true\nevent_name = \"chat\"\ncache_ttl = \"1m\"\nsubscription_count = true\nmax_members = 7\n[[apps.namespaces]]\nname = \"bare\"",
-    );
+    let app = app("[apps.channels]\npublic = false\nhistory_size = 9\nevent_name = \"said\"\n[[apps.namespaces]]\n\
+        name = \"chat\"\nmatch = [\"presence-chat-\"]\nhistory_size = 100\nhistory_ttl = \"1h\"\nreplay = 5\n\
+        presence = true\njoin_leave = true\nevent_name = \"chat\"\ncache_ttl = \"1m\"\nsubscription_count = true\n\
+        max_members = 7\n[[apps.namespaces]]\nname = \"bare\"");
     let chat = ChannelOptions {
         public: true,
         history_size: 100,
@@ -118,7 +124,8 @@ fn more_than_is_kept_cannot_be_given() {
 #[test]
 fn namespaces_that_cannot_be_told_apart_are_errors() {
     check_app(
-        "[[apps.namespaces]]\nname = \"a\"\nmatch = [\"x-\", \"\", \"x-\"]\n[[apps.namespaces]]\nname = \"bb\"\nmatch = [\"x-\"]\n[[apps.namespaces]]\nname = \"bb\"\n[[apps.namespaces]]\nmatch = []",
+        "[[apps.namespaces]]\nname = \"a\"\nmatch = [\"x-\", \"\", \"x-\"]\n[[apps.namespaces]]\nname = \"bb\"\n\
+        match = [\"x-\"]\n[[apps.namespaces]]\nname = \"bb\"\n[[apps.namespaces]]\nmatch = []",
         &[
             "tidings.toml:6:1: a namespace's name has at least 2 characters from A-Z, a-z, 0-9, - and _",
             "tidings.toml:7:16: an empty prefix matches every channel; options of all others stand in [apps.channels]",
@@ -142,9 +149,11 @@ fn values_that_cannot_be_served_are_errors() {
         ],
     );
     check_app(
-        "allowed_origins = [\"*\", \"example.com\"]\n[apps.limits]\nchannels_per_session = 0\nclient_events_per_second = 0\n[apps.channels]\nhistory_ttl = \"0s\"\nevent_name = \"\"\nmax_members = 0",
+        "allowed_origins = [\"*\", \"example.com\"]\n[apps.limits]\nchannels_per_session = 0\n\
+        client_events_per_second = 0\n[apps.channels]\nhistory_ttl = \"0s\"\nevent_name = \"\"\nmax_members = 0",
         &[
-            "tidings.toml:5:25: \"example.com\" is not an origin; write it as https://example.com, https://example.com:8443, https://*.example.com or *",
+            "tidings.toml:5:25: \"example.com\" is not an origin; write it as https://example.com, \
+            https://example.com:8443, https://*.example.com or *",
             "tidings.toml:7:1: apps[0].limits.channels_per_session must be 1 to 1000000, not 0",
             "tidings.toml:8:1: apps[0].limits.client_events_per_second must be 1 to 1000000, not 0",
             "tidings.toml:10:1: history_ttl must be longer than nothing",

@@ -1,4 +1,5 @@
-//! How SQLite goes about each statement: through an index that also serves the order, whatever the tables have grown to.
+//! How SQLite goes about each statement: through an index that also serves the order, whatever the tables have grown
+//! to.
 
 use std::path::Path;
 

@@ -4,8 +4,8 @@ use tidings_live::SessionProtocol;
 
 use super::kit::{Client, NOW, app};
 
-/// What proxies wait for by default (nginx, HAProxy's examples, AWS' load balancers), less the half second by which a timer
-/// may be late.
+/// What proxies wait for by default (nginx, HAProxy's examples, AWS' load balancers), less the half second by which a
+/// timer may be late.
 const CUT: i64 = 59_500;
 const FIVE_MINUTES: i64 = 300_000;
 
