@@ -196,7 +196,7 @@ impl Bus {
     /// shards of live sessions. A publication that has begun is finished, even when the caller goes away meanwhile.
     ///
     /// # Errors
-    /// [`PublishError`]; nothing of the event is kept then.
+    /// [`PublishError`]; nothing of the event is kept then, unless it is [`PublishError::Panicked`].
     pub async fn publish(&self, publication: Publication) -> Result<Receipt, PublishError> {
         check_event_name(&publication.event.name)?;
         self.publish_own(publication).await
@@ -205,7 +205,7 @@ impl Bus {
     /// Sends an event to one listener alone, whatever it wants: a test of it.
     ///
     /// # Errors
-    /// [`PublishError`]; nothing of the event is kept then.
+    /// [`PublishError`]; nothing of the event is kept then, unless it is [`PublishError::Panicked`].
     pub async fn test(&self, listener: Arc<Listener>, event: Event) -> Result<Receipt, PublishError> {
         self.working()?;
         if event.name != TEST_EVENT {

@@ -260,7 +260,9 @@ impl From<PublishError> for Problem {
                 )
                 .retry_after(5),
             PublishError::Panicked { id, .. } => Self::new(Code::Internal, "a bug in the server: publishing panicked")
-                .remedy(format!("the server's log shows it with {id}; nothing of the event is kept")),
+                .remedy(format!(
+                    "the server's log shows it with {id}; whether it was kept, `GET /v1/events/{id}` tells"
+                )),
             PublishError::Store(error) => error.into(),
             PublishError::Live(error) => error.into(),
         }
