@@ -31,22 +31,13 @@ pub(crate) async fn make(inner: &Inner, destination: DestinationNo, items: &[Que
     let mut all = Vec::with_capacity(items.len());
     let mut go_on = true;
     for item in items {
-        let made = if go_on { Box::pin(make_alone(inner, destination, item)).await } else { AttemptEnd::NotNow };
+        let alone = std::slice::from_ref(item);
+        let made = if go_on { Box::pin(make(inner, destination, alone)).await.pop() } else { None };
+        let made = made.unwrap_or(AttemptEnd::NotNow);
         go_on &= matches!(&made, AttemptEnd::Finished(finished, _) if !matches!(finished.next, Next::Retry(_)));
         all.push(made);
     }
     all
-}
-
-async fn make_alone(inner: &Inner, destination: DestinationNo, item: &QueuedDelivery) -> AttemptEnd {
-    let made = inner
-        .attempts
-        .catch_async(&item.leased.key, attempt::make(inner, destination, std::slice::from_ref(item)))
-        .await;
-    match made {
-        Ok(mut made) => made.pop().unwrap_or(AttemptEnd::NotNow),
-        Err(panicked) => panicked_once_more(inner, item, &panicked),
-    }
 }
 
 /// The end of an attempt that panicked. It may have been chance, so there is one more; a delivery that panics again
