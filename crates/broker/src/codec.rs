@@ -254,28 +254,29 @@ pub(crate) fn read_order(bytes: &[u8]) -> Option<SessionOrder> {
             _ => return None,
         }
     };
-    let mut tags: [Option<&[u8]>; 128] = [None; 128];
-    input.tagged(|tag, value| {
-        if let Some(known) = tags.get_mut(usize::from(tag)) {
-            *known = Some(value);
-        }
+    let (mut except, mut code, mut reason, mut channel, mut until, mut sent) = (None, None, None, None, None, None);
+    input.tagged(|tag, value| match tag {
+        EXCEPT => except = Some(value),
+        CODE => code = Some(value),
+        REASON => reason = Some(value),
+        CHANNEL => channel = Some(value),
+        UNTIL => until = Some(value),
+        BYTES => sent = Some(value),
+        _ => {}
     })?;
-    let tag = |tag: u8| tags.get(usize::from(tag)).copied().flatten();
-    let text = |name: u8| tag(name).map(std::str::from_utf8).transpose().ok();
-    let except = text(EXCEPT)?.map(str::parse).transpose().ok()?;
+    let text = |value: Option<&[u8]>| value.map(|bytes| std::str::from_utf8(bytes).map(str::to_owned)).transpose().ok();
+    let except = text(except)?.map(|id| id.parse()).transpose().ok()?;
     let action = match kind {
         "disconnect" => Action::Disconnect {
-            code: tag(CODE).map(|code| code.try_into().map(u16::from_be_bytes)).transpose().ok()?,
-            reason: text(REASON)?.map(str::to_owned),
+            code: code.map(|code| code.try_into().map(u16::from_be_bytes)).transpose().ok()?,
+            reason: text(reason)?,
         },
         "shut" => Action::Shut,
         "renew" => Action::Renew,
-        "subscribe" => Action::Subscribe(text(CHANNEL)??.to_owned()),
-        "unsubscribe" => Action::Unsubscribe(text(CHANNEL)??.to_owned()),
-        "refresh" => {
-            Action::Refresh(tag(UNTIL).map(|until| until.try_into().map(i64::from_be_bytes)).transpose().ok()?)
-        }
-        "send" => Action::Send(Bytes::copy_from_slice(tag(BYTES)?)),
+        "subscribe" => Action::Subscribe(text(channel)??),
+        "unsubscribe" => Action::Unsubscribe(text(channel)??),
+        "refresh" => Action::Refresh(until.map(|until| until.try_into().map(i64::from_be_bytes)).transpose().ok()?),
+        "send" => Action::Send(Bytes::copy_from_slice(sent?)),
         _ => return None,
     };
     Some(SessionOrder { app, to, except, action })
