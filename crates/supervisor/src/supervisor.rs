@@ -134,14 +134,9 @@ impl Supervisor {
         self.0.tasks.wait().await;
     }
 
-    /// What failed first, if something has.
+    /// What failed first, if something has. Cheap enough for each publish.
     pub fn failure(&self) -> Option<Failure> {
         self.0.failure.borrow().clone()
-    }
-
-    /// Whether something has failed. Cheap enough for each publish.
-    pub fn has_failed(&self) -> bool {
-        self.0.failure.borrow().is_some()
     }
 
     /// Waits until something fails.
