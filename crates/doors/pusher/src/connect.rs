@@ -25,6 +25,7 @@ use crate::limits;
 use crate::name::NAME;
 use crate::session::Session;
 use crate::wire;
+use crate::wire::codes::Code;
 
 /// The versions of the protocol that are spoken (pusher.md: 1 to 3 have long been unsupported).
 const PROTOCOLS: std::ops::RangeInclusive<u8> = 4..=7;
@@ -36,19 +37,19 @@ const GOODBYE: Duration = Duration::from_secs(5);
 /// Why a client is turned away, with the code to close with.
 #[derive(Debug, PartialEq, Eq)]
 struct Rejection {
-    code: u16,
+    code: Code,
     reason: String,
     /// As it is counted and told in the log, unless it is already.
     why: Option<Refused>,
 }
 
 impl Rejection {
-    fn new(code: u16, why: impl Into<Option<Refused>>, reason: impl Into<String>) -> Self {
+    fn new(code: Code, why: impl Into<Option<Refused>>, reason: impl Into<String>) -> Self {
         Self { code, reason: reason.into(), why: why.into() }
     }
 
     fn frames(&self) -> Vec<u8> {
-        [wire::error(Some(self.code), &self.reason), ws::close(self.code, &self.reason)].concat()
+        [wire::error(Some(self.code), &self.reason), ws::close(self.code.number(), &self.reason)].concat()
     }
 }
 
@@ -77,7 +78,11 @@ pub(crate) async fn no_such_path(State(door): State<PusherDoor>, request: Reques
     let wrong = |request: &Request| {
         let path = limits::echo(request.uri().path());
         door.live().refused(None, Refused::WrongPath, client(request));
-        Err(Rejection::new(4005, None, format!("Path not found: connect to /app/KEY, not to {}", short(path))))
+        Err(Rejection::new(
+            Code::PathNotFound,
+            None,
+            format!("Path not found: connect to /app/KEY, not to {}", short(path)),
+        ))
     };
     upgrade(&door, request, wrong)
 }
@@ -149,13 +154,13 @@ fn admit(door: &PusherDoor, app: Option<Arc<App>>, request: &Request, path: &Raw
     let app = app.ok_or_else(|| {
         let key = short(parameter(path, "key"));
         Rejection::new(
-            4001,
+            Code::UnknownApp,
             Refused::UnknownKey,
             format!("There is no app with the key {key}; check the key and the host"),
         )
     })?;
     if check_served(&app, NAME).is_err() {
-        return Err(Rejection::new(4003, Refused::AppDisabled, "The app is disabled"));
+        return Err(Rejection::new(Code::AppDisabled, Refused::AppDisabled, "The app is disabled"));
     }
     let protocol = protocol(request.uri().query())?;
     check_origin(&app, request.headers())?;
@@ -164,7 +169,7 @@ fn admit(door: &PusherDoor, app: Option<Arc<App>>, request: &Request, path: &Raw
             NotAdmitted::Stopping => "The server is going away; please come back in a moment",
             NotAdmitted::App | NotAdmitted::Node => "As many clients are connected as may be; try again in a moment",
         };
-        Rejection::new(4100, None, reason)
+        Rejection::new(Code::OverCapacity, None, reason)
     })?;
     let session = Session::new(Arc::clone(&app), protocol, door.keep_alive());
     Ok((permit, app, session))
@@ -174,11 +179,15 @@ fn admit(door: &PusherDoor, app: Option<Arc<App>>, request: &Request, path: &Raw
 fn protocol(query: Option<&str>) -> Result<u8, Rejection> {
     let Some(given) = first(query, "protocol") else { return Ok(NEWEST) };
     if given.is_empty() {
-        return Err(Rejection::new(4008, Refused::Version, "No protocol version supplied; add ?protocol=7"));
+        return Err(Rejection::new(Code::NoVersion, Refused::Version, "No protocol version supplied; add ?protocol=7"));
     }
     let known = given.parse().ok().filter(|version| PROTOCOLS.contains(version));
     known.ok_or_else(|| {
-        Rejection::new(4007, Refused::Version, "Unsupported protocol version; versions 4 to 7 are spoken here")
+        Rejection::new(
+            Code::UnsupportedVersion,
+            Refused::Version,
+            "Unsupported protocol version; versions 4 to 7 are spoken here",
+        )
     })
 }
 
@@ -187,7 +196,11 @@ fn check_origin(app: &App, headers: &HeaderMap) -> Result<(), Rejection> {
     let Some(given) = headers.get(ORIGIN) else { return Ok(()) };
     match given.to_str() {
         Ok(given) if origin::is_allowed(&app.allowed_origins, given) => Ok(()),
-        _ => Err(Rejection::new(4009, Refused::Origin, "This page's origin is not among the app's allowed_origins")),
+        _ => Err(Rejection::new(
+            Code::NotAuthorized,
+            Refused::Origin,
+            "This page's origin is not among the app's allowed_origins",
+        )),
     }
 }
 
@@ -214,9 +227,9 @@ mod tests {
         assert_eq!(of("protocol=7&client=js&version=8.6.0&flash=false"), Ok(7));
         assert_eq!(of("protocol=4"), Ok(4));
         assert_eq!(of("client=js"), Ok(7));
-        assert_eq!(of("protocol="), Err(4008));
+        assert_eq!(of("protocol="), Err(Code::NoVersion));
         for unknown in ["protocol=3", "protocol=8", "protocol=99", "protocol=x", "protocol=-7", "protocol=7.0"] {
-            assert_eq!(of(unknown), Err(4007), "{unknown}");
+            assert_eq!(of(unknown), Err(Code::UnsupportedVersion), "{unknown}");
         }
     }
 
@@ -231,13 +244,13 @@ mod tests {
         assert_eq!(check_origin(&app, &HeaderMap::new()), Ok(()));
         assert_eq!(of(b"https://a.example"), Ok(()));
         for other in [&b"https://b.example"[..], b"null", b"\xff"] {
-            assert_eq!(of(other), Err(4009));
+            assert_eq!(of(other), Err(Code::NotAuthorized));
         }
     }
 
     #[test]
     fn who_is_turned_away_is_told_in_an_event_and_in_the_close() {
-        let frames = Rejection::new(4001, None, "no").frames();
+        let frames = Rejection::new(Code::UnknownApp, None, "no").frames();
         let expected = br#"{"event":"pusher:error","data":{"code":4001,"message":"no"}}"#;
         assert_eq!(frames[2..2 + expected.len()], expected[..]);
         assert_eq!(frames[2 + expected.len()..], b"\x88\x04\x0f\xa1no"[..]);

@@ -6,9 +6,8 @@ use http::{HeaderMap, HeaderValue, Request, StatusCode};
 use tidings_wire::ws::{self, handshake};
 
 use crate::wire;
+use crate::wire::codes::Code;
 
-/// Over capacity: the client comes back in a while.
-const CODE: u16 = 4100;
 const REASON: &str = "As many clients are connected as may be; try again in a moment";
 
 /// The headers of the answer to a client that asks for a session, and what it is told in the WebSocket then; `None` for
@@ -23,7 +22,8 @@ pub(crate) fn no_room(request: &Request<()>) -> Option<(StatusCode, HeaderMap, V
         (UPGRADE, HeaderValue::from_static("websocket")),
         (SEC_WEBSOCKET_ACCEPT, HeaderValue::try_from(accept.accept).ok()?),
     ];
-    let frames = [wire::error(Some(CODE), REASON), ws::close(CODE, REASON)].concat();
+    let frames =
+        [wire::error(Some(Code::OverCapacity), REASON), ws::close(Code::OverCapacity.number(), REASON)].concat();
     Some((StatusCode::SWITCHING_PROTOCOLS, headers.into_iter().collect(), frames))
 }
 
@@ -49,7 +49,10 @@ mod tests {
             assert_eq!(headers[SEC_WEBSOCKET_ACCEPT], "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
             let text = String::from_utf8_lossy(&frames);
             assert!(text.contains(r#"{"event":"pusher:error","data":{"code":4100,"#), "{text}");
-            assert!(frames.windows(4).any(|bytes| bytes[0] == 0x88 && bytes[2..] == CODE.to_be_bytes()), "{frames:?}");
+            assert!(
+                frames.windows(4).any(|bytes| bytes[0] == 0x88 && bytes[2..] == 4100_u16.to_be_bytes()),
+                "{frames:?}"
+            );
         }
         assert!(no_room(&request("/v1/stream")).is_none());
         assert!(no_room(&Request::get("/app/KEY").body(()).unwrap()).is_none(), "no WebSocket");

@@ -30,6 +30,7 @@ use crate::channel::{is_presence, shown};
 use crate::door::KeepAlive;
 use crate::limits::echo;
 use crate::wire;
+use crate::wire::codes::Code;
 use crate::wire::incoming::Frame;
 use activity::Activity;
 use membership::Memberships;
@@ -41,8 +42,6 @@ use watch::Watch;
 const CLOSE_CODES_SINCE: u8 = 7;
 /// From this version on, clients answer `pusher:ping`.
 const PINGS_SINCE: u8 = 5;
-/// What ends a session that has proved nothing in time, and one that its app ends.
-const NOT_AUTHORIZED: u16 = 4009;
 /// No time at all.
 const NEVER: Millis = Millis::MAX;
 /// How often a client may send what is no frame of the protocol, before it is cut off.
@@ -50,8 +49,6 @@ const FAULTS: Rate = Rate { count: 50, per: Duration::from_secs(50) };
 /// How many refused joins and sign-ins are always allowed at once, and one more each second. A client may be in more
 /// channels than these and, having come back, bring the proofs of its connection before: then as many are.
 const REFUSALS: usize = 100;
-/// What cuts it off: RFC 6455's "protocol error", after which pusher-js waits before it comes back.
-const FLOOD: u16 = 1002;
 
 /// One client's session.
 #[derive(Debug)]
@@ -112,7 +109,7 @@ impl Session {
         cx.refused(Refused::Malformed);
         if self.faults.take(1, FAULTS, cx.now()).is_err() {
             cx.refused(Refused::Flood);
-            self.end(cx, FLOOD, "Too many messages that are not of the protocol");
+            self.end(cx, Code::ProtocolError, "Too many messages that are not of the protocol");
         }
     }
 
@@ -124,16 +121,17 @@ impl Session {
         let rate = Rate { count, per: Duration::from_secs(count.into()) };
         if self.refusals.take(1, rate, cx.now()).is_err() {
             cx.refused(Refused::Flood);
-            let code = if why == Refused::FailedProof { NOT_AUTHORIZED } else { FLOOD };
+            let code = if why == Refused::FailedProof { Code::NotAuthorized } else { Code::ProtocolError };
             self.end(cx, code, "Too many subscriptions and sign-ins that were refused");
         }
     }
 
-    fn end(&self, cx: &mut Context<'_>, code: u16, reason: &str) {
+    fn end(&self, cx: &mut Context<'_>, code: Code, reason: &str) {
+        debug_assert!(code.closes(), "{code:?} would keep the client away for good");
         if self.protocol < CLOSE_CODES_SINCE {
             cx.write(wire::error(Some(code), reason));
         }
-        cx.close(code, reason);
+        cx.close(code.number(), reason);
     }
 }
 
@@ -201,7 +199,7 @@ impl SessionProtocol for Session {
         match user_online(&lost.channel.name) {
             Some(user) if lost.members => self.look_again(cx, user),
             None if lost.members && is_presence(&lost.channel.name) => {
-                self.end(cx, 4200, "Comings and goings were missed; please reconnect");
+                self.end(cx, Code::ReconnectAtOnce, "Comings and goings were missed; please reconnect");
             }
             _ => {}
         }
@@ -212,29 +210,29 @@ impl SessionProtocol for Session {
         if cx.now() >= self.prove_by {
             cx.refused(Refused::NothingProved);
             let reason = "Connection not authorized within timeout: sign in, or join a private or presence channel";
-            return self.end(cx, NOT_AUTHORIZED, reason);
+            return self.end(cx, Code::NotAuthorized, reason);
         }
         match self.activity.woken(cx, ping) {
             Some(next) => {
                 cx.wake_at(next.min(self.prove_by));
                 self.look_for_unknown(cx);
             }
-            None => self.end(
-                cx,
-                activity::PONG_MISSING,
-                "Pong reply not received in time: answer pusher:ping with pusher:pong",
-            ),
+            None => {
+                self.end(cx, Code::PongMissing, "Pong reply not received in time: answer pusher:ping with pusher:pong")
+            }
         }
     }
 
     fn closing(&mut self, cx: &mut Context<'_>, why: CloseReason) {
         let (code, reason) = match why {
-            CloseReason::GoingAway => (4200, "The server is going away; please reconnect"),
+            CloseReason::GoingAway => (Code::ReconnectAtOnce, "The server is going away; please reconnect"),
             // "At once" would find nobody, and libraries then wait for as long as an attempt may take.
-            CloseReason::Restarting => (4100, "The server restarts; please reconnect in a moment"),
-            CloseReason::Slow => (4100, "The client reads too slowly: more is waiting for it than is kept"),
-            CloseReason::Shut => (4003, "The app is disabled"),
-            CloseReason::Disconnected => (NOT_AUTHORIZED, "The app has ended this connection"),
+            CloseReason::Restarting => (Code::OverCapacity, "The server restarts; please reconnect in a moment"),
+            CloseReason::Slow => {
+                (Code::OverCapacity, "The client reads too slowly: more is waiting for it than is kept")
+            }
+            CloseReason::Shut => (Code::AppDisabled, "The app is disabled"),
+            CloseReason::Disconnected => (Code::NotAuthorized, "The app has ended this connection"),
         };
         self.end(cx, code, reason);
     }

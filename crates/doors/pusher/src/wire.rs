@@ -4,6 +4,7 @@
 //! `data` of what we send is a JSON text inside a JSON string, but for `pusher:error` (Pusher Channels protocol,
 //! "Double encoding"); some clients drop anything else.
 
+pub(crate) mod codes;
 pub(crate) mod incoming;
 pub(crate) mod json;
 
@@ -15,6 +16,7 @@ use tidings_model::policy::user_online;
 use tidings_wire::{ChannelMessage, Encoding, Publication, ws};
 
 use crate::channel::{is_presence, shown};
+use codes::Code;
 use json::Object;
 
 /// What is said in channels, as WebSocket frames of Pusher's protocol.
@@ -38,9 +40,10 @@ pub(crate) fn connection_established(session: SessionId, activity_timeout_secs: 
 }
 
 /// Something went wrong; the session goes on. The only event whose `data` is an object.
-pub(crate) fn error(code: Option<u16>, message: &str) -> Bytes {
+pub(crate) fn error(code: Option<Code>, message: &str) -> Bytes {
     let mut data = Object::new();
-    data.raw("code", &code.map_or_else(|| "null".to_owned(), |code| code.to_string())).text("message", message);
+    data.raw("code", &code.map_or_else(|| "null".to_owned(), |code| code.number().to_string()))
+        .text("message", message);
     let mut frame = Object::new();
     frame.text("event", "pusher:error").raw("data", &data.end());
     text(&frame.end())

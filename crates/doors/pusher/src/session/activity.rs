@@ -11,9 +11,6 @@ use tidings_model::clock::Millis;
 
 use crate::door::KeepAlive;
 
-/// The close code when none comes.
-pub(super) const PONG_MISSING: u16 = 4201;
-
 /// Since when we wait for a sign of life, if we do. The timer is set anew only when it fires, not whenever something is
 /// heard.
 #[derive(Debug)]

@@ -10,12 +10,10 @@ use tidings_model::policy::{canonical, is_encrypted};
 use crate::channel::{is_presence, needs_auth};
 use crate::limits::{self, echo};
 use crate::wire;
+use crate::wire::codes::Code;
 use crate::wire::incoming::Frame;
 
 use super::Session;
-
-/// The error that says that it was too much. Not a close code: clients would never come back.
-const TOO_MANY: u16 = 4301;
 
 impl Session {
     pub(super) fn client_event(&mut self, cx: &mut Context<'_>, name: &str, frame: &Frame<'_>) {
@@ -24,7 +22,7 @@ impl Session {
                 cx.request(SessionRequest::Publish(event));
             }
             Err((code, message)) => {
-                if code == Some(TOO_MANY) {
+                if code == Some(Code::ClientEventRejected) {
                     cx.refused(Refused::EventRate);
                 }
                 cx.write(wire::error(code, &message));
@@ -37,7 +35,7 @@ impl Session {
         cx: &Context<'_>,
         name: &str,
         frame: &Frame<'_>,
-    ) -> Result<ClientEvent, (Option<u16>, String)> {
+    ) -> Result<ClientEvent, (Option<Code>, String)> {
         let no = |message: String| Err((None, message));
         let app = &self.app;
         if !app.client_events {
@@ -70,7 +68,7 @@ impl Session {
         let per_second = app.limits.client_events_per_second;
         if per_second > 0 && self.client_events.take(1, Rate::per_second(per_second), cx.now()).is_err() {
             let message = format!("Client event rejected due to rate limit: at most {per_second} a second");
-            return Err((Some(TOO_MANY), message));
+            return Err((Some(Code::ClientEventRejected), message));
         }
         let Some(data) = frame.event_data() else {
             return no("Client event rejected - its data is not valid JSON".to_owned());
@@ -83,7 +81,7 @@ impl Session {
 
     pub(super) fn has_published(cx: &mut Context<'_>, outcome: Result<(), PublishRefused>) {
         if let Err(refused) = outcome {
-            let code = (!matches!(refused, PublishRefused::Wrong(_))).then_some(TOO_MANY);
+            let code = (!matches!(refused, PublishRefused::Wrong(_))).then_some(Code::ClientEventRejected);
             cx.write(wire::error(code, &format!("Client event rejected - {refused}")));
         }
     }

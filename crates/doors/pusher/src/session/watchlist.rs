@@ -20,12 +20,11 @@ use super::Session;
 use super::watch::{Watch, Watched};
 use crate::channel::is_valid_user;
 use crate::wire;
+use crate::wire::codes::Code;
 use crate::wire::incoming::watchlist;
 
 /// How long it takes until it is tried again to learn who is online.
 const RETRY: Millis = 5_000;
-/// The error that says that the list is too long. The session is signed in all the same.
-const TOO_LONG: u16 = 4302;
 
 impl Session {
     /// A session is its user's now: it counts as a sign of them, and watches whom `user_data` lists.
@@ -47,7 +46,8 @@ impl Session {
         }
         if listed.len() > limit {
             let message = format!("The watchlist is longer than {limit} users; the first {limit} are watched");
-            cx.write(wire::error(Some(TOO_LONG), &message));
+            // The session is signed in all the same.
+            cx.write(wire::error(Some(Code::WatchlistTooLong), &message));
             listed.truncate(limit);
         }
         let mut watch = Watch::default();
