@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use tokio::time::Instant;
 
 use crate::process::{Exit, Process};
-use crate::server::{Server, tidings_binary};
+use crate::server::{Server, command_binary};
 
 /// How long a command may take unless the test says otherwise.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -93,7 +93,7 @@ impl Cli {
     /// # Panics
     /// When it cannot be started.
     pub fn start(self) -> Running {
-        let binary = tidings_binary().unwrap_or_else(|e| panic!("{e:#}"));
+        let binary = command_binary().unwrap_or_else(|e| panic!("{e:#}"));
         let dir = self.own.as_ref().map_or(self.dir.as_path(), |own| own.path());
         let process = Process::start(&binary, &[], |command| {
             command.current_dir(dir).args(&self.args).envs(self.env.iter().map(|(name, value)| (name, value)));

@@ -9,8 +9,9 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use tokio::time::Instant;
 
+use super::locate::next_server_binary;
 use super::nodes::Nodes;
-use super::{Credentials, Server, tidings_binary};
+use super::{Credentials, Server};
 use crate::api::Api;
 use crate::process::{Exit, Process};
 use crate::tls;
@@ -174,7 +175,7 @@ impl ServerBuilder {
     }
 
     fn spawn(&self, dir: &Path, shared: &[(String, String)]) -> anyhow::Result<Process> {
-        let binary = tidings_binary()?;
+        let binary = next_server_binary()?;
         let mut args = vec!["serve".to_owned()];
         if let Some(text) = &self.config {
             let file = dir.join("tidings.toml");

@@ -1,17 +1,36 @@
 //! Where the things under test lie: the binary, the clients from their registries, the repository.
 
+use std::cell::Cell;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 
-/// The `tidings` binary: what `TIDINGS_BIN` names, else the one built with the same profile as the running test.
-pub(crate) fn tidings_binary() -> anyhow::Result<PathBuf> {
+thread_local! {
+    /// How many servers this test has started; each test has a thread of its own.
+    static STARTED: Cell<usize> = const { Cell::new(0) };
+}
+
+/// The `tidings` binary of the next server. Of several that `TIDINGS_BIN` names, separated as in `PATH`, a test's servers
+/// take one after another, so that nodes of two releases share a cluster:
+/// `TIDINGS_BIN=NEW:OLD cargo test -p tidings-e2e --test live nodes::`.
+pub(super) fn next_server_binary() -> anyhow::Result<PathBuf> {
+    tidings_binary(STARTED.replace(STARTED.get() + 1))
+}
+
+/// The `tidings` binary for commands.
+pub(crate) fn command_binary() -> anyhow::Result<PathBuf> {
+    tidings_binary(0)
+}
+
+/// What `TIDINGS_BIN` names, else the binary built with the same profile as the running test.
+fn tidings_binary(turn: usize) -> anyhow::Result<PathBuf> {
     if let Some(named) = variable("TIDINGS_BIN") {
-        let path = PathBuf::from(named);
+        let paths: Vec<PathBuf> = std::env::split_paths(&named).collect();
+        let path = &paths[turn % paths.len()];
         if !path.is_file() {
             bail!("TIDINGS_BIN names {}, and there is no such file", path.display());
         }
-        return Ok(path);
+        return Ok(path.clone());
     }
     let own = std::env::current_exe().context("who am I?")?;
     match beside_or_above(&own, "tidings", Path::is_file) {

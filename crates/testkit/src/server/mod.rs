@@ -17,7 +17,7 @@ use crate::eventually;
 use crate::postgres::Database;
 use crate::process::{Exit, stat_field};
 pub use launch::{ServerBuilder, server};
-pub(crate) use locate::{clients_dir, repository, tidings_binary};
+pub(crate) use locate::{clients_dir, command_binary, repository};
 use nodes::Nodes;
 
 /// How long a server may take to stop, or to hear of others.
