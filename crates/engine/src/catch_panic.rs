@@ -9,8 +9,9 @@ use std::task::{Context, Poll};
 use axum::body::Body;
 use axum::response::Response;
 use http::{Method, Request, Uri};
+use pin_project_lite::pin_project;
 use tidings_door::Door;
-use tidings_supervisor::Units;
+use tidings_supervisor::{Unit, Units};
 use tower::{Layer, Service};
 
 /// Has a door answer for its requests that panic.
@@ -41,31 +42,44 @@ where
 {
     type Response = Response;
     type Error = Infallible;
-    type Future = Pin<Box<dyn Future<Output = Result<Response, Infallible>> + Send>>;
+    type Future = Answer<S::Future>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         self.inner.poll_ready(cx)
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
-        let what = Asked { method: request.method().clone(), uri: request.uri().clone() };
-        let (answer, how) = (self.inner.call(request), self.how.clone());
-        Box::pin(async move {
-            match how.units.catch_async(what, answer).await {
-                Ok(answered) => answered,
-                Err(_) => Ok(how.door.panicked()),
-            }
-        })
+        let line = RequestLine { method: request.method().clone(), uri: request.uri().clone() };
+        let unit = self.how.units.catch_async(line, self.inner.call(request));
+        Answer { unit, door: Arc::clone(&self.how.door) }
+    }
+}
+
+pin_project! {
+    /// What the handler answers, or its door if the handler panics.
+    pub(crate) struct Answer<F> {
+        #[pin]
+        unit: Unit<RequestLine, F>,
+        door: Arc<dyn Door>,
+    }
+}
+
+impl<F: Future<Output = Result<Response, Infallible>>> Future for Answer<F> {
+    type Output = Result<Response, Infallible>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let answer = self.project();
+        answer.unit.poll(cx).map(|caught| caught.unwrap_or_else(|_| Ok(answer.door.panicked())))
     }
 }
 
 /// A request, for the log: without its query, which may hold secrets.
-struct Asked {
+pub(crate) struct RequestLine {
     method: Method,
     uri: Uri,
 }
 
-impl fmt::Display for Asked {
+impl fmt::Display for RequestLine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}", self.method, self.uri.path())
     }

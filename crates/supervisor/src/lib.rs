@@ -13,4 +13,4 @@ mod units;
 
 pub use panicked::Panicked;
 pub use supervisor::{Failure, Supervisor};
-pub use units::Units;
+pub use units::{Unit, Units};

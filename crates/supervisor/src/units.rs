@@ -2,8 +2,10 @@
 
 use std::fmt::Display;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::task::{Context, Poll};
 
-use futures_util::FutureExt as _;
+use pin_project_lite::pin_project;
 use prometheus_client::metrics::counter::Counter;
 use tokio::task::JoinHandle;
 
@@ -37,26 +39,18 @@ impl Units {
         outcome.map_err(|payload| self.note(&id, Panicked::from_payload(&*payload)))
     }
 
-    /// The same for a future, which is polled in place.
-    ///
-    /// # Errors
-    /// The panic, counted and logged.
-    pub async fn catch_async<T>(&self, id: impl Display, work: impl Future<Output = T>) -> Result<T, Panicked> {
-        let outcome = AssertUnwindSafe(async {
-            fault::point_of(self.kind, &id);
-            work.await
-        });
-        outcome.catch_unwind().await.map_err(|payload| self.note(&id, Panicked::from_payload(&*payload)))
+    /// The same for a future.
+    pub fn catch_async<I: Display, F: Future>(&self, id: I, work: F) -> Unit<I, F> {
+        Unit { units: self.clone(), id, has_begun: false, work }
     }
 
     /// Spawns one unit, which goes on to its end even if nobody waits for it any more. It must have an end of its own.
     pub fn spawn<T: Send + 'static>(
         &self,
-        id: impl Display + Send + Sync + 'static,
+        id: impl Display + Send + 'static,
         work: impl Future<Output = T> + Send + 'static,
     ) -> JoinHandle<Result<T, Panicked>> {
-        let units = self.clone();
-        tokio::spawn(async move { units.catch_async(id, work).await })
+        tokio::spawn(self.catch_async(id, work))
     }
 
     fn note(&self, id: &impl Display, panicked: Panicked) -> Panicked {
@@ -64,5 +58,38 @@ impl Units {
         tracing::error!(unit = self.kind, %id, panic = %panicked, "a unit of work panicked: this is a bug; the others \
             go on");
         panicked
+    }
+}
+
+pin_project! {
+    /// A unit of work that is a future. Its output is an error if the work panics, which is counted and logged.
+    ///
+    /// A type of its own because futures are moved by copying: each `async` block around a future holds it twice, as
+    /// what it was given and as what it waits for.
+    #[must_use = "futures do nothing unless polled"]
+    pub struct Unit<I, F> {
+        units: Units,
+        id: I,
+        has_begun: bool,
+        #[pin]
+        work: F,
+    }
+}
+
+impl<I: Display, F: Future> Future for Unit<I, F> {
+    type Output = Result<F::Output, Panicked>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let unit = self.project();
+        let polled = catch_unwind(AssertUnwindSafe(|| {
+            if !std::mem::replace(unit.has_begun, true) {
+                fault::point_of(unit.units.kind, unit.id);
+            }
+            unit.work.poll(cx)
+        }));
+        match polled {
+            Ok(polled) => polled.map(Ok),
+            Err(payload) => Poll::Ready(Err(unit.units.note(unit.id, Panicked::from_payload(&*payload)))),
+        }
     }
 }
