@@ -85,16 +85,18 @@ const WRITTEN_AT_ONCE: usize = 64 << 10;
 /// body breaks off.
 async fn write(conn: &mut BorrowedConn, buffer: &mut BytesMut, response: Response, now: Millis) -> Option<()> {
     let (mut parts, body) = response.into_parts();
-    parts.headers.remove(CONTENT_LENGTH);
     // What has no body by its status has no length of one either (RFC 9110, section 8.6).
     if parts.status == StatusCode::NO_CONTENT {
+        parts.headers.remove(CONTENT_LENGTH);
         return conn.write_all(&response_head(parts.status, &parts.headers, now)).await.ok();
     }
     let length = body.size_hint().exact();
-    match length {
-        Some(length) => parts.headers.insert(CONTENT_LENGTH, length.into()),
-        None => parts.headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked")),
-    };
+    if let Some(length) = length {
+        parts.headers.insert(CONTENT_LENGTH, length.into());
+    } else {
+        parts.headers.remove(CONTENT_LENGTH);
+        parts.headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+    }
     let head = response_head(parts.status, &parts.headers, now);
     write_body(conn, buffer, head, body, length.is_none()).await
 }
