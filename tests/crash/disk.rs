@@ -70,7 +70,7 @@ async fn a_full_disk_costs_patience_only() {
     }
     api.get("/healthz").await.expect_status(200);
     // What the ten attempts came to is known and cannot be written; tried again and again.
-    logged(&server, "results of deliveries could not be written", 3).await;
+    logged(&server, "writing results of deliveries failed", 3).await;
     assert_eq!(partner.under_way("/slow"), 0);
     let while_full = partner.total();
 

@@ -172,7 +172,7 @@ fn who_waits_for_its_host_and_is_paused_or_disabled_keeps_nobody_waiting() {
     let policy = |no: DestinationNo| if no.0 == 1 { DestinationPolicy::Disabled } else { there };
     let first = dispatcher.start(there_for_all(there), |_| 1, 0).unwrap();
     assert!(dispatcher.start(there_for_all(there), |_| 1, 0).is_none());
-    dispatcher.rest(DestinationNo(2), 50_000, 0);
+    dispatcher.pause(DestinationNo(2), 50_000, 0);
     dispatcher.end(first.permit, 5);
     assert_eq!(dispatcher.start(policy, |_| 1, 5).unwrap().permit.destination, DestinationNo(3));
     assert_eq!(dispatcher.returns.len(), 2, "what the paused and the disabled one had");
@@ -188,7 +188,7 @@ fn destinations_with_no_room_for_fan_out_are_asked_for_when_they_run_low() {
     // One does not answer, and has as many waiting as its window allows; one is paused; the third has room.
     dispatcher.learn(DestinationNo(1), AttemptHealth::Failing, |_| OPEN, 0);
     (2..=3).for_each(|event| dispatcher.push(item("a", 1, event), false, false));
-    dispatcher.rest(DestinationNo(2), 500, 0);
+    dispatcher.pause(DestinationNo(2), 500, 0);
     dispatcher.push(item("a", 3, 2), true, false);
     let without_room = dispatcher.without_room(|_| OPEN, 0);
     assert_eq!(without_room, HashSet::from([DestinationNo(1), DestinationNo(2)]));
@@ -223,7 +223,7 @@ fn those_of_a_lane_go_together_and_never_apart() {
     };
     let mut dispatcher = dispatcher(8, 64);
     let events = |items: &[QueuedDelivery]| items.iter().map(|item| item.leased.key.event.0).collect::<Vec<_>>();
-    let mut together = QueuedDelivery::together((1..=5).map(follows));
+    let mut together = QueuedDelivery::group((1..=5).map(follows));
     assert_eq!(together.len(), 1);
     dispatcher.push(together.remove(0), false, false);
     dispatcher.push(item("a", 1, 9), true, false);
