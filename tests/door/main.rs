@@ -120,7 +120,7 @@ async fn its_sessions_join_hear_say_and_ask() {
     }
     assert_eq!(
         one.ask("join private-room"),
-        "not joined private-room: the channel asks for a proof, and none was given"
+        "not joined private-room: the channel requires a proof, and the session gave none"
     );
     engine.bus().publish(event("greeting", &["news"], "good morning").into()).await.unwrap();
     for client in [&mut one, &mut other] {

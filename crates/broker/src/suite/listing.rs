@@ -1,4 +1,4 @@
-//! Which channels there are.
+//! Lists of channels.
 
 use tidings_model::policy::online;
 

@@ -14,7 +14,7 @@ impl From<Error> for StoreError {
             Error::PoolTimedOut => Self::Unreachable("every connection is in use, or none can be made".to_owned()),
             Error::PoolClosed | Error::WorkerCrashed => Self::Closed,
             Error::Io(_) | Error::Tls(_) | Error::Protocol(_) | Error::BeginFailed => {
-                Self::Unreachable(tidings_tls::told(&error))
+                Self::Unreachable(tidings_tls::describe(&error))
             }
             Error::ColumnDecode { .. } | Error::Decode(_) => Self::Corrupt(error.to_string()),
             _ => Self::Database(error.to_string()),

@@ -70,7 +70,7 @@ impl Scene {
     }
 
     fn said(&mut self, name: &str, id: &str, position: Option<Position>) {
-        self.session.said(&mut self.tester.context(), &said(name, id, position));
+        self.session.channel_message(&mut self.tester.context(), &said(name, id, position));
     }
 }
 
@@ -235,13 +235,19 @@ fn a_refused_channel_is_told_and_the_others_go_on() {
     let mut scene = Scene::wanting(&[("presence-a", false, None), ("b", true, None)]);
     scene.received();
     scene.joined(1, "presence-a", full());
-    let told =
-        event("tidings.refused", "", r#"{"channel":"presence-a","reason":"as many members are present as may be: 1"}"#);
+    let told = event(
+        "tidings.refused",
+        "",
+        r#"{"channel":"presence-a","reason":"the channel is full: its limit of members is 1"}"#,
+    );
     assert_eq!(scene.received(), [told]);
     assert_eq!(scene.tester.ended(), None);
     scene.joined(2, "b", Err(JoinRefused::NoProof));
-    let told =
-        event("tidings.refused", "", r#"{"channel":"b","reason":"the channel asks for a proof, and none was given"}"#);
+    let told = event(
+        "tidings.refused",
+        "",
+        r#"{"channel":"b","reason":"the channel requires a proof, and the session gave none"}"#,
+    );
     assert_eq!(scene.received(), [told, event("tidings.close", "", r#"{"reason":"refused"}"#)]);
     assert_eq!(scene.tester.ended(), Some(CloseWith::EndOfStream), "nothing is left to wait for");
     assert_eq!(scene.tester.refused(), [Refused::Quota, Refused::FailedProof]);
@@ -335,7 +341,7 @@ fn each_event_is_a_chunk_and_only_events_end_with_an_empty_line() {
         event(
             "tidings.refused",
             "e:3,-,-",
-            r#"{"channel":"full","reason":"as many members are present as may be: 1"}"#,
+            r#"{"channel":"full","reason":"the channel is full: its limit of members is 1"}"#,
         ),
         event("tidings.joined", "e:3,-,-", r#"{"channels":["a","b"]}"#),
         message("a", "a4", "e:4,-,-"),
