@@ -163,8 +163,8 @@ impl SessionProtocol for LineSession {
         }
     }
 
-    fn said(&mut self, _: &mut Context<'_>, prepared: &Arc<EncodedMessage>) {
-        panic!("nobody joined to hear {prepared:?} like this");
+    fn channel_message(&mut self, _: &mut Context<'_>, message: &Arc<EncodedMessage>) {
+        panic!("nobody joined to hear {message:?} like this");
     }
 
     fn lost(&mut self, cx: &mut Context<'_>, lost: &Lost) {

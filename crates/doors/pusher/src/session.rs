@@ -189,8 +189,8 @@ impl SessionProtocol for Session {
         Self::has_published(cx, outcome);
     }
 
-    fn said(&mut self, cx: &mut Context<'_>, prepared: &Arc<EncodedMessage>) {
-        self.has_heard(cx, prepared);
+    fn channel_message(&mut self, cx: &mut Context<'_>, message: &Arc<EncodedMessage>) {
+        self.has_heard(cx, message);
     }
 
     fn lost(&mut self, cx: &mut Context<'_>, lost: &Lost) {

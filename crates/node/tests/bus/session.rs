@@ -141,7 +141,7 @@ impl SessionProtocol for Ear {
         self.is_ready(cx);
     }
 
-    fn said(&mut self, _: &mut Context<'_>, message: &Arc<EncodedMessage>) {
+    fn channel_message(&mut self, _: &mut Context<'_>, message: &Arc<EncodedMessage>) {
         if let ChannelMessage::Publication(publication) = message.content() {
             let event = &publication.event;
             self.received.lock().events.push((event.id.clone(), event.data.as_text().into_owned()));

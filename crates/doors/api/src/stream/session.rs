@@ -230,8 +230,8 @@ impl SessionProtocol for StreamSession {
 
     fn published(&mut self, _: &mut Context<'_>, _: u32, _: Result<(), PublishRefused>) {}
 
-    fn said(&mut self, cx: &mut Context<'_>, prepared: &Arc<EncodedMessage>) {
-        self.tell(cx, prepared);
+    fn channel_message(&mut self, cx: &mut Context<'_>, message: &Arc<EncodedMessage>) {
+        self.tell(cx, message);
     }
 
     fn lost(&mut self, cx: &mut Context<'_>, lost: &Lost) {

@@ -66,11 +66,11 @@ impl SessionProtocol for Ear {
         panic!("nobody has published: {outcome:?}");
     }
 
-    fn said(&mut self, cx: &mut Context<'_>, prepared: &Arc<EncodedMessage>) {
+    fn channel_message(&mut self, cx: &mut Context<'_>, message: &Arc<EncodedMessage>) {
         let mut heard = self.heard.lock();
-        match heard.said.iter_mut().find(|(said, _)| Arc::ptr_eq(said, prepared)) {
+        match heard.said.iter_mut().find(|(said, _)| Arc::ptr_eq(said, message)) {
             Some((_, who)) => who.push(cx.session()),
-            None => heard.said.push((Arc::clone(prepared), vec![cx.session()])),
+            None => heard.said.push((Arc::clone(message), vec![cx.session()])),
         }
     }
 

@@ -68,9 +68,9 @@ fn who_has_signed_in_is_told_who_is_online_and_what_changes() {
         json!([{"name": "online", "user_ids": ["7"]}, {"name": "offline", "user_ids": ["v", "w"]}])
     );
     for (come, name) in [(true, "online"), (false, "offline")] {
-        client.session.said(&mut client.tester.context(), &said("v", true, come));
+        client.session.channel_message(&mut client.tester.context(), &said("v", true, come));
         assert_eq!(events(&client.frames()), json!([{"name": name, "user_ids": ["v"]}]));
-        client.session.said(&mut client.tester.context(), &said("v", false, come));
+        client.session.channel_message(&mut client.tester.context(), &said("v", false, come));
         assert!(client.frames().is_empty(), "another session of the same user");
     }
 }
@@ -80,7 +80,7 @@ fn what_changes_before_all_is_known_is_told_once() {
     let mut client = Client::new();
     let (_, looked) = sign_in(&mut client, json!(["v", "w", "u"]));
     assert!(response(&mut client, &looked[..2], &[]).is_empty());
-    client.session.said(&mut client.tester.context(), &said("v", true, true));
+    client.session.channel_message(&mut client.tester.context(), &said("v", true, true));
     assert!(client.frames().is_empty());
     assert_eq!(
         events(&response(&mut client, &looked[2..], &[])),
