@@ -5,8 +5,9 @@
 //! - A length that is not in its shortest form: we refuse it (RFC 6455 § 5.2: "the minimal number of bytes MUST be
 //!   used"), it takes it.
 //! - Close code 1014: we take it (it is in IANA's registry), it does not know it.
-//! - We refuse a violation as soon as its bytes have arrived, it mostly when the frame is complete. So where we refused,
-//!   it may still wait for the rest of the frame; given the rest, it must refuse too, before it returns anything more.
+//! - We refuse a violation as soon as its bytes have arrived, it mostly when the frame is complete. So where we have
+//!   refused, it may still wait for the rest of the frame; given the rest, it must refuse too, before it returns
+//!   anything more.
 
 use proptest::prelude::*;
 use tidings_wire::ws::Violation;
