@@ -149,7 +149,7 @@ impl Node {
     /// are requests under way end now.
     pub async fn stop_live(&self, grace: Duration) {
         self.supervisor.stop();
-        self.bus.transitions().leave();
+        self.bus.transitions().expect_rejoins();
         if self.is_alone().await {
             self.live.end_streams();
         } else {
@@ -161,7 +161,7 @@ impl Node {
     /// are still there, closes the store.
     pub async fn stop(&self, grace: Duration) {
         self.supervisor.stop();
-        self.bus.transitions().leave();
+        self.bus.transitions().expect_rejoins();
         if self.live.sizes().slots == 0 {
             self.bus.transitions().drain(grace).await;
         }
