@@ -145,7 +145,7 @@ async fn a_deployment_that_passes_on_pusher_alone_is_found_working() {
     // Each check has its own say, whatever another one found.
     let (code, said) = ask(&["--app-id", "77", "--secret", secret]).await;
     assert_eq!((code, said.matches("WRONG").count()), (1, 1), "{said}");
-    assert!(said.contains("appId") && said.contains("verdict: to be mended: servers"), "{said}");
+    assert!(said.contains("appId") && said.contains("verdict: to be fixed: servers"), "{said}");
     // Where nothing of it is there, that is said at the end too.
     let other = Receiver::start();
     other.respond_otherwise(Answer::status(404));

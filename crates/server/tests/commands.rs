@@ -188,7 +188,7 @@ async fn check_points_out_what_does_nothing() {
     let exit = check.env("TIDINGS_STORE_URL", "sqlite://x.db").env("TIDINGS_PORT", "tcp://10.0.0.1:80").run().await;
     let exit = exit.expect_code(0);
     for said in [
-        "TIDINGS_STORE_URL: is not read: two underscores part the names, as in TIDINGS__STORE__URL",
+        "TIDINGS_STORE_URL: is not read: two underscores separate the parts, as in TIDINGS__STORE__URL",
         "app \"1\": nothing will be sent to webhooks[0]:",
         "--egress-allow 127.0.0.1/32",
     ] {
