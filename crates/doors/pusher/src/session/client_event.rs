@@ -1,4 +1,4 @@
-//! `client-…`: what a client says to the others in a channel.
+//! `client-…`: events that a client publishes to the others in a channel.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use crate::wire::incoming::Frame;
 
 use super::Session;
 
-/// The error that says that it was too much. Not a close code: clients would never come back.
+/// The error code for too many client events. It is not used as a close code: clients would never reconnect.
 const TOO_MANY: u16 = 4301;
 
 impl Session {
@@ -41,7 +41,7 @@ impl Session {
         let no = |message: String| Err((None, message));
         let app = &self.app;
         if !app.client_events {
-            // Pusher's text, and what it means here.
+            // Pusher's text, with the setting that does it here.
             return no("To send client events, you must enable this feature in the Settings page of your dashboard: \
                        here, set `client_events = true` for the app"
                 .to_owned());

@@ -11,7 +11,7 @@ use tidings_wire::{ChannelMessage, EncodedMessage, MemberChange};
 
 use super::kit::{Client, NOW, app, auth, data, error, member};
 
-/// Signs in as `u`, and returns the answers and the channels that are looked at, with their ids.
+/// Signs in as `u`, and returns the frames of the response and the joins of online channels, with their ids.
 fn sign_in(client: &mut Client, watchlist: Value) -> (Vec<Value>, Vec<(u32, ChannelKey)>) {
     let user_data = json!({"id": "u", "watchlist": watchlist}).to_string();
     let auth = auth(format!("1234.1234::user::{user_data}"));
@@ -31,7 +31,7 @@ fn looked(client: &mut Client) -> Vec<(u32, ChannelKey)> {
     client.tester.asked().into_iter().filter_map(look).collect()
 }
 
-/// Answers that these are online.
+/// Answers the joins so that these users are online.
 fn response(client: &mut Client, looked: &[(u32, ChannelKey)], there: &[&str]) -> Vec<Value> {
     for (request_id, channel) in looked {
         let is_there = |user: &&&str| *channel.name == *online(user);
