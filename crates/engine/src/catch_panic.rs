@@ -1,4 +1,4 @@
-//! A request that makes the code panic costs that request alone.
+//! Middleware that catches panics: a panic fails only its own request.
 
 use std::convert::Infallible;
 use std::fmt;
@@ -13,7 +13,7 @@ use tidings_door::Door;
 use tidings_supervisor::Units;
 use tower::{Layer, Service};
 
-/// Has a door answer for its requests that panic.
+/// Lets a door answer its requests that panic.
 #[derive(Debug, Clone)]
 pub(crate) struct CatchPanic {
     pub(crate) units: Units,
@@ -24,14 +24,14 @@ impl<S> Layer<S> for CatchPanic {
     type Service = Caught<S>;
 
     fn layer(&self, inner: S) -> Caught<S> {
-        Caught { inner, how: self.clone() }
+        Caught { inner, layer: self.clone() }
     }
 }
 
 #[derive(Debug, Clone)]
 pub(crate) struct Caught<S> {
     inner: S,
-    how: CatchPanic,
+    layer: CatchPanic,
 }
 
 impl<S> Service<Request<Body>> for Caught<S>
@@ -48,24 +48,24 @@ where
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
-        let what = Asked { method: request.method().clone(), uri: request.uri().clone() };
-        let (answer, how) = (self.inner.call(request), self.how.clone());
+        let line = RequestLine { method: request.method().clone(), uri: request.uri().clone() };
+        let (response, layer) = (self.inner.call(request), self.layer.clone());
         Box::pin(async move {
-            match how.units.catch_async(what, answer).await {
-                Ok(answered) => answered,
-                Err(_) => Ok(how.door.panicked()),
+            match layer.units.catch_async(line, response).await {
+                Ok(response) => response,
+                Err(_) => Ok(layer.door.panicked()),
             }
         })
     }
 }
 
-/// A request, for the log: without its query, which may hold secrets.
-struct Asked {
+/// Method and path of a request, for the log. The query is left out, because it may contain secrets.
+struct RequestLine {
     method: Method,
     uri: Uri,
 }
 
-impl fmt::Display for Asked {
+impl fmt::Display for RequestLine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}", self.method, self.uri.path())
     }
