@@ -8,7 +8,7 @@ use super::connect::sql;
 use super::meta;
 use crate::catalogue::AppRecord;
 use crate::error::StoreError;
-use crate::records::moved_on_or_missing;
+use crate::records::conflict_or_missing;
 
 /// What changed after a version, to be read by [`crate::records::app`]; of what is gone, all or nothing.
 pub(super) async fn changed(db: &mut PgConnection, since: i64, deleted: i64) -> Result<Vec<PgRow>, StoreError> {
@@ -65,7 +65,7 @@ pub(super) async fn replace(
     if changed == 0 {
         let there =
             sql("SELECT 1 FROM app WHERE id = $1 AND deleted = 0").bind(app.id.clone()).fetch_optional(db).await?;
-        return Err(moved_on_or_missing(there.is_some()));
+        return Err(conflict_or_missing(there.is_some()));
     }
     take_names(db, &app.id, names).await
 }

@@ -15,7 +15,7 @@ use super::lanes::DueIndex;
 use super::{apps, meta};
 use crate::catalogue::Changes;
 use crate::error::StoreError;
-use crate::records::{self, DefaultsRecord, ERASED_SPEC, ListenerSpec, fields_text, moved_on_or_missing, schema_text};
+use crate::records::{self, DefaultsRecord, ERASED_SPEC, ListenerSpec, conflict_or_missing, fields_text, schema_text};
 use crate::seal::MainKey;
 
 /// What changed, as the tables have it.
@@ -125,7 +125,7 @@ pub(super) async fn replace_hook(db: &mut PgConnection, hook: &Hook, expected: i
             .bind(hook.name.clone())
             .fetch_optional(db)
             .await?;
-        return Err(moved_on_or_missing(there.is_some()));
+        return Err(conflict_or_missing(there.is_some()));
     }
     keep_fields(db, hook, version).await
 }
@@ -246,7 +246,7 @@ pub(super) async fn replace_listener(
             .bind(listener.id.clone())
             .fetch_optional(db)
             .await?;
-        return Err(moved_on_or_missing(there.is_some()));
+        return Err(conflict_or_missing(there.is_some()));
     };
     let no = DestinationNo(row.try_get(0)?);
     let mut due_index = DueIndex::default();

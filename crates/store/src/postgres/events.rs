@@ -63,7 +63,7 @@ pub(super) async fn events(
         .bind(app.as_str().to_owned())
         .bind(start.0)
         .bind(end.0)
-        .bind(page.asked())
+        .bind(page.rows_to_read())
         .bind(wanted.cloned())
         .fetch(db);
     while let Some(row) = found.try_next().await? {

@@ -158,7 +158,7 @@ impl Recorder<'_> {
         }
         let event = sql("SELECT name FROM event WHERE no = $1").bind(end.delivery.key.event.0);
         let event = event.fetch_optional(&mut *db).await?;
-        let told = attempt::is_announced(event.as_ref().map(|row| row.try_get(0)).transpose()?);
+        let told = attempt::announces_disabling(event.as_ref().map(|row| row.try_get(0)).transpose()?);
         catalogue::disable(db, destination, reason, self.recording.wall, told, &mut self.due_index).await?;
         Ok(DestinationStatus::DisabledNow)
     }

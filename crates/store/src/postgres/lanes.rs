@@ -156,7 +156,7 @@ pub(super) async fn advance(
     due_index: &mut DueIndex,
 ) -> Result<Advance, StoreError> {
     let mut open = behind(db, destination, lane, EventNo(i64::MIN), 1).await?;
-    let more = terms.looks_behind(open.first());
+    let more = terms.behind_oldest(open.first());
     if let Some(oldest) = open.first().filter(|_| more > 0) {
         let after = oldest.key.event;
         open.append(&mut behind(db, destination, lane, after, more).await?);

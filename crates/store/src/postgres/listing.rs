@@ -106,7 +106,7 @@ pub(super) async fn attempts(
     .bind(key.destination.0)
     .bind(key.app.as_str().to_owned())
     .bind(i64::from(range.after))
-    .bind(page.asked())
+    .bind(page.rows_to_read())
     .fetch(db);
     while let Some(row) = found.try_next().await? {
         if !page.take(rows::attempt(&row)?, Attempt::weight) {

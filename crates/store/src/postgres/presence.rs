@@ -117,7 +117,7 @@ async fn revert(db: &mut PgConnection, gone: &PresenceRecord, change: &PresenceC
         closing.close(&key, DeliveryState::Canceled, 0, change.wall, None);
         if let Some(lane) = row.try_get::<Option<String>, _>(1)? {
             // Without a lease there is no end of one either.
-            let (terms, until) = (AdvanceTerms::unattended(change.now), change.now);
+            let (terms, until) = (AdvanceTerms::without_lease(change.now), change.now);
             lanes::advance(db, destination, &lane, &terms, until, &mut due_index).await?;
         }
         due_index.refresh(destination);

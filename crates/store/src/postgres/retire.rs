@@ -72,7 +72,7 @@ pub(super) async fn events(
         reached = events.into_iter().max().unwrap_or(i64::MAX);
     }
     let gone: Vec<i64> = going.into_iter().filter(|no| *no < reached).collect();
-    gone.iter().for_each(|no| retired.forgot(EventNo(*no)));
+    gone.iter().for_each(|no| retired.count(EventNo(*no)));
     sql("WITH gone AS (DELETE FROM event WHERE no = ANY($1) RETURNING app, no, channels)
          DELETE FROM event_channel c USING gone g
          WHERE c.app = g.app AND c.no = g.no AND c.channel IN (SELECT json_array_elements_text(coalesce(g.channels,

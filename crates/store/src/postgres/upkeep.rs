@@ -62,7 +62,7 @@ async fn clock_before(db: &mut PgConnection) -> Result<Millis, StoreError> {
     let newest = (EventNo(newest.try_get(0)?), newest.try_get(1)?);
     let known = meta::get(db, "clock_event").await?;
     meta::set(db, "clock_event", newest.0.0).await?;
-    Ok(clock::last_said(clock, EventNo(known), newest))
+    Ok(clock::latest_reading(clock, EventNo(known), newest))
 }
 
 /// Takes back the leases that these incarnations held on deliveries with rows of their own.

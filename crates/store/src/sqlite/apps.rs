@@ -6,8 +6,8 @@ use tidings_model::clock::Millis;
 use super::meta;
 use crate::catalogue::AppRecord;
 use crate::error::StoreError;
-use crate::records::{self, moved_on_or_missing};
-use crate::rows::named;
+use crate::records::{self, conflict_or_missing};
+use crate::rows::by_name;
 use crate::seal::MainKey;
 
 /// What changed after a version.
@@ -17,7 +17,7 @@ pub(super) fn changes(db: &Connection, key: &MainKey, since: i64) -> Result<Vec<
         "SELECT id, version, deleted, sealed, created_at, updated_at FROM app WHERE version > ?1 AND deleted <= ?2
          ORDER BY version",
     )?;
-    statement.query_and_then(params![since, deleted], |row| records::app(&named(row), key))?.collect()
+    statement.query_and_then(params![since, deleted], |row| records::app(&by_name(row), key))?.collect()
 }
 
 /// Adds an app, or brings back the id of one that is gone.
@@ -54,7 +54,7 @@ pub(super) fn replace(
         let there = db
             .prepare_cached("SELECT EXISTS (SELECT 1 FROM app WHERE id = ?1 AND deleted = 0)")?
             .query_row([&app.id], |row| row.get(0))?;
-        return Err(moved_on_or_missing(there));
+        return Err(conflict_or_missing(there));
     }
     take_names(db, &app.id, names)
 }

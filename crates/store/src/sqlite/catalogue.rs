@@ -10,8 +10,8 @@ use tidings_model::payload::Field;
 use super::{lanes, meta};
 use crate::catalogue::Changes;
 use crate::error::StoreError;
-use crate::records::{self, DefaultsRecord, ERASED_SPEC, ListenerSpec, fields_text, moved_on_or_missing, schema_text};
-use crate::rows::named;
+use crate::records::{self, DefaultsRecord, ERASED_SPEC, ListenerSpec, conflict_or_missing, fields_text, schema_text};
+use crate::rows::by_name;
 use crate::seal::MainKey;
 
 /// The statements of [`changes`].
@@ -53,12 +53,12 @@ pub(super) fn changes(
     let mut statement = db.prepare_cached(HOOK_CHANGES)?;
     let mut rows = statement.query(params![progress.hooks, deleted, SLICE])?;
     while let Some(row) = rows.next()? {
-        out.hooks.push((records::hook(&named(row))?, records::is_gone(&named(row))?));
+        out.hooks.push((records::hook(&by_name(row))?, records::is_gone(&by_name(row))?));
     }
     let mut statement = db.prepare_cached(LISTENER_CHANGES)?;
     let mut rows = statement.query(params![progress.listeners, deleted, SLICE])?;
     while let Some(row) = rows.next()? {
-        out.listeners.push(records::listener(&named(row), key)?);
+        out.listeners.push(records::listener(&by_name(row), key)?);
     }
     let more = out.hooks.len() == SLICE || out.listeners.len() == SLICE;
     let next = Progress {
@@ -123,7 +123,7 @@ pub(super) fn replace_hook(db: &Connection, hook: &Hook, expected: i64) -> Resul
         let there = db
             .prepare_cached("SELECT EXISTS (SELECT 1 FROM hook WHERE app = ?1 AND name = ?2 AND deleted = 0)")?
             .query_row(params![hook.app.as_str(), hook.name], |row| row.get(0))?;
-        return Err(moved_on_or_missing(there));
+        return Err(conflict_or_missing(there));
     }
     keep_fields(db, hook, version)
 }
@@ -238,7 +238,7 @@ pub(super) fn replace_listener(
         let there = db
             .prepare_cached("SELECT EXISTS (SELECT 1 FROM listener WHERE app = ?1 AND id = ?2 AND deleted = 0)")?
             .query_row(params![listener.app.as_str(), listener.id], |row| row.get(0))?;
-        return Err(moved_on_or_missing(there));
+        return Err(conflict_or_missing(there));
     };
     if disabled.is_none() {
         // It may have been disabled until now: a fresh start, and what waits is found again.

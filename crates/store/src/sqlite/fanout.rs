@@ -14,7 +14,7 @@ use super::{catalogue, closed, lanes};
 use crate::error::StoreError;
 use crate::log::Lease;
 use crate::queue::{Expanded, FanoutTurn};
-use crate::rows::{self, named};
+use crate::rows::{self, by_name};
 use crate::rules::fanout::{Expansion, FanoutRow, Slice, starting_points};
 
 /// How many deliveries one slice writes: few enough that a publisher hardly notices the wait. Each row may dirty a page
@@ -31,7 +31,7 @@ fn oldest(db: &Db, after: &str, parked: &[EventNo]) -> Result<Option<FanoutRow>,
     let mut found = statement.query([after])?;
     while let Some(row) = found.next()? {
         if !parked.contains(&EventNo(row.get("event")?)) {
-            return rows::fanout(&named(row)).map(Some);
+            return rows::fanout(&by_name(row)).map(Some);
         }
     }
     Ok(None)

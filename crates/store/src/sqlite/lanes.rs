@@ -12,7 +12,7 @@ use super::db::Db;
 use crate::error::StoreError;
 use crate::log::{Lease, LeaseToken};
 use crate::queue::Leased;
-use crate::rows::{self, named};
+use crate::rows::{self, by_name};
 use crate::rules::lane::{self, Advance, AdvanceTerms, InLane};
 use crate::rules::placement::{NewDelivery, Placement};
 
@@ -94,7 +94,7 @@ pub(super) fn advance(
     terms: &AdvanceTerms,
 ) -> Result<Advance, StoreError> {
     let mut open = behind(db, destination, lane, EventNo(i64::MIN), 1)?;
-    let more = terms.looks_behind(open.first());
+    let more = terms.behind_oldest(open.first());
     if let Some(oldest) = open.first().filter(|_| more > 0) {
         let after = oldest.key.event;
         open.append(&mut behind(db, destination, lane, after, more)?);
@@ -143,7 +143,7 @@ fn behind(
          FROM delivery
          WHERE destination = ?1 AND lane = ?2 AND event > ?3 ORDER BY event LIMIT ?4",
     )?;
-    statement.query_and_then(params![destination.0, lane, after.0, most], |row| rows::in_lane(&named(row)))?.collect()
+    statement.query_and_then(params![destination.0, lane, after.0, most], |row| rows::in_lane(&by_name(row)))?.collect()
 }
 
 /// Leases a delivery that is scheduled or next of its lane.

@@ -11,7 +11,7 @@ use super::{catalogue, lanes, leased_batches};
 use crate::error::StoreError;
 use crate::page::{Page, Paged};
 use crate::queue::{AttemptRange, DeliveryFilter, DeliveryRow, Retried};
-use crate::rows::{self, named};
+use crate::rows::{self, by_name};
 use crate::rules::{listing as rules, placement};
 
 /// A page of deliveries, newest event first: the open ones, with those in leased batches, and the closed ones merged.
@@ -79,7 +79,7 @@ pub(super) fn statement(table: &str, app: &AppId, filter: &DeliveryFilter) -> (S
 fn page(db: &Connection, table: &str, app: &AppId, filter: &DeliveryFilter) -> Result<Vec<DeliveryRow>, StoreError> {
     let (sql, values) = statement(table, app, filter);
     let mut page = db.prepare_cached(&sql)?;
-    page.query_and_then(params_from_iter(values), |row| rows::delivery(&named(row)))?.collect()
+    page.query_and_then(params_from_iter(values), |row| rows::delivery(&by_name(row)))?.collect()
 }
 
 /// One delivery.
@@ -112,9 +112,9 @@ pub(super) fn attempts(db: &Connection, key: &DeliveryKey, range: AttemptRange) 
     }
     let mut page = Paged::new(range.limit, range.bytes);
     let mut statement = db.prepare_cached(ATTEMPTS)?;
-    let mut found = statement.query(params![key.event.0, key.destination.0, range.after, page.asked()])?;
+    let mut found = statement.query(params![key.event.0, key.destination.0, range.after, page.rows_to_read()])?;
     while let Some(row) = found.next()? {
-        if !page.take(rows::attempt(&named(row))?, Attempt::weight) {
+        if !page.take(rows::attempt(&by_name(row))?, Attempt::weight) {
             break;
         }
     }
@@ -122,7 +122,7 @@ pub(super) fn attempts(db: &Connection, key: &DeliveryKey, range: AttemptRange) 
         let mut statement = db.prepare_cached(FIRST)?;
         let mut found = statement.query(params![key.event.0, key.destination.0, key.app.as_str()])?;
         while let Some(row) = found.next()? {
-            page.take(rows::attempt(&named(row))?, Attempt::weight);
+            page.take(rows::attempt(&by_name(row))?, Attempt::weight);
         }
     }
     Ok(page.end())

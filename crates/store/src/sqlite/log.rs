@@ -13,7 +13,7 @@ use crate::destinations;
 use crate::error::StoreError;
 use crate::log::{EventFilter, Idempotency, Lane, Logged, Publish, Published};
 use crate::page::{Page, Paged};
-use crate::rows::{self, named};
+use crate::rows::{self, by_name};
 use crate::rules::placement::{NewDelivery, Placement, PublishPlan};
 use crate::rules::repeat;
 
@@ -212,7 +212,7 @@ pub(super) const BY_ID: &str = columns!("FROM event e WHERE e.app = ?1 AND e.id 
 pub(super) fn event(db: &Connection, app: &AppId, id: &str) -> Result<Option<Logged>, StoreError> {
     let mut found = db.prepare_cached(BY_ID)?;
     let mut found = found.query(params![app.as_str(), id])?;
-    found.next()?.map(|row| rows::logged(&named(row))).transpose()
+    found.next()?.map(|row| rows::logged(&by_name(row))).transpose()
 }
 
 /// A page of the log, newest first.
@@ -221,9 +221,9 @@ pub(super) fn events(db: &Connection, app: &AppId, filter: &EventFilter) -> Resu
     let wanted = filter.name.as_ref().or(filter.channel.as_ref());
     let mut page = Paged::new(filter.limit, filter.bytes.unwrap_or(usize::MAX));
     let mut statement = db.prepare_cached(listing(filter.name.is_some(), filter.channel.is_some()))?;
-    let mut found = statement.query(params![app.as_str(), start.0, end.0, page.asked(), wanted])?;
+    let mut found = statement.query(params![app.as_str(), start.0, end.0, page.rows_to_read(), wanted])?;
     while let Some(row) = found.next()? {
-        if !page.take(rows::logged(&named(row))?, |logged| logged.event.weight()) {
+        if !page.take(rows::logged(&by_name(row))?, |logged| logged.event.weight()) {
             break;
         }
     }
@@ -257,7 +257,7 @@ pub(super) fn events_at(db: &Connection, places: &[EventNo]) -> Result<Vec<Logge
     for place in places {
         let mut found = one.query([place.0])?;
         if let Some(row) = found.next()? {
-            out.push(rows::logged(&named(row))?);
+            out.push(rows::logged(&by_name(row))?);
         }
     }
     Ok(out)

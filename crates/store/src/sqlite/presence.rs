@@ -9,7 +9,7 @@ use super::db::Db;
 use super::{closed, lanes};
 use crate::error::StoreError;
 use crate::presence::{Applied, PresenceChange, PresenceKey, PresenceRecord, SLICE};
-use crate::rows::{self, named};
+use crate::rows::{self, by_name};
 use crate::rules::lane::AdvanceTerms;
 use crate::rules::presence::{self, departure_to_revert, is_within_window};
 
@@ -28,7 +28,7 @@ pub(super) fn apply(db: &Db, change: &PresenceChange) -> Result<Applied, StoreEr
          WHERE app = ?1 AND channel = ?2 AND member = ?3",
     )?;
     let known = statement
-        .query_and_then(params![app.as_str(), channel, member], |row| rows::presence(&named(row)))?
+        .query_and_then(params![app.as_str(), channel, member], |row| rows::presence(&by_name(row)))?
         .next()
         .transpose()?;
     let reverted = match departure_to_revert(change, known.as_ref()) {
@@ -84,7 +84,7 @@ fn revert(db: &Db, gone: &PresenceRecord, change: &PresenceChange) -> Result<boo
         db.count_deliveries(-1);
         closed::close(db, &key, DeliveryState::Canceled, 0, change.wall, None)?;
         if let Some(lane) = lane {
-            lanes::advance(db, no, &lane, &AdvanceTerms::unattended(change.now))?;
+            lanes::advance(db, no, &lane, &AdvanceTerms::without_lease(change.now))?;
         }
         lanes::refresh_due(db, no)?;
     }
@@ -114,7 +114,7 @@ pub(super) fn records(
         None => ("", "", ""),
     };
     let mut statement = db.prepare_cached(OPEN)?;
-    statement.query_and_then(params![app, channel, member, limit], |row| rows::presence(&named(row)))?.collect()
+    statement.query_and_then(params![app, channel, member, limit], |row| rows::presence(&by_name(row)))?.collect()
 }
 
 /// The highest number of any change.

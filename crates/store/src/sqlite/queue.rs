@@ -9,7 +9,7 @@ use super::{catalogue, closed, lanes, leased_batches};
 use crate::error::StoreError;
 use crate::log::Lease;
 use crate::queue::{Due, Finished, Leased, Recorded, Recording, Skip, Wanted};
-use crate::rows::{self, Row as _, named};
+use crate::rows::{self, Row as _, by_name};
 use crate::rules::attempt::{self, AfterAttempt, DeliveryChange, DestinationChange, DestinationStatus};
 use crate::rules::lane::{Advance, AdvanceTerms, ClaimRoom};
 
@@ -52,7 +52,7 @@ pub(super) fn claim(db: &Connection, wanted: &[Wanted], now: Millis, lease: Leas
             let mut statement = db.prepare_cached(CLAIM)?;
             let mut due = statement.query(params![destination.0, now, most])?;
             while let Some(row) = due.next()? {
-                let row = named(row);
+                let row = by_name(row);
                 heads.push((rows::leased(&row, lease)?, row.get::<Option<String>>("lane")?));
             }
         }
@@ -183,7 +183,7 @@ fn failed(db: &Connection, end: &Finished, recording: &Recording) -> Result<Dest
         .prepare_cached("SELECT name FROM event WHERE no = ?1")?
         .query_row([end.delivery.key.event.0], |row| row.get(0))
         .optional()?;
-    let told = attempt::is_announced(name.as_deref());
+    let told = attempt::announces_disabling(name.as_deref());
     let now = catalogue::disable(db, destination, reason, recording.wall, told)?;
     Ok(if now { DestinationStatus::DisabledNow } else { DestinationStatus::DisabledBefore })
 }
@@ -204,7 +204,7 @@ pub(super) fn release(db: &Db, batch: &[Leased], due: Millis) -> Result<(), Stor
 /// Destinations that have done nothing but fail, and since when.
 pub(super) fn failing(db: &Connection) -> Result<Vec<(DestinationNo, Millis)>, StoreError> {
     let mut statement = db.prepare_cached("SELECT destination, since FROM failing")?;
-    statement.query_and_then([], |row| rows::failing(&named(row)))?.collect()
+    statement.query_and_then([], |row| rows::failing(&by_name(row)))?.collect()
 }
 
 /// The statement of [`failing_of`]. It looks at those that are asked about, and at no other app's.
@@ -218,5 +218,5 @@ pub(super) fn failing_of(
 ) -> Result<Vec<(DestinationNo, Millis)>, StoreError> {
     let destinations = serde_json::to_string(&destinations.iter().map(|no| no.0).collect::<Vec<_>>())?;
     let mut statement = db.prepare_cached(FAILING_OF)?;
-    statement.query_and_then([destinations], |row| rows::failing(&named(row)))?.collect()
+    statement.query_and_then([destinations], |row| rows::failing(&by_name(row)))?.collect()
 }

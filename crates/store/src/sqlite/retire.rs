@@ -81,7 +81,7 @@ pub(super) fn events(
                 .execute(params![app, channel, no])?;
         }
         db.prepare_cached("DELETE FROM event WHERE no = ?1")?.execute([no])?;
-        retired.forgot(EventNo(*no));
+        retired.count(EventNo(*no));
     }
     let next = old.last().filter(|_| old.len() == SLICE).map(|(no, ..)| EventNo(no + 1));
     Ok((retired, next))

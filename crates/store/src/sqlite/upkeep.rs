@@ -62,7 +62,7 @@ fn clock_before(db: &Connection) -> Result<Millis, StoreError> {
     let Some(newest) = newest else { return Ok(clock) };
     let known = meta::get(db, "clock_event")?;
     meta::set(db, "clock_event", newest.0.0)?;
-    Ok(clock::last_said(clock, EventNo(known), newest))
+    Ok(clock::latest_reading(clock, EventNo(known), newest))
 }
 
 /// The next incarnation of this node: part of every lease token it gives.

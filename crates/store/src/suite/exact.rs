@@ -260,7 +260,7 @@ impl Exact {
                 Some(lane) => {
                     let terms = AdvanceTerms::after(end, recording, true);
                     let oldest = self.lane(key.1, &lane, None, 1);
-                    let known = 1 + terms.looks_behind(oldest.first());
+                    let known = 1 + terms.behind_oldest(oldest.first());
                     lane::advance(&self.lane(key.1, &lane, None, known), &terms)
                 }
                 None => Advance::Nothing,
