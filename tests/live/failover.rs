@@ -8,7 +8,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tidings_testkit::{
-    Api, Cluster, Cut, Heard, Proxy, PusherSession, Server, Stream, Toward, eventually, proxy, redis, redis_cluster,
+    Api, Cluster, Cut, Incoming, Proxy, PusherSession, Server, Stream, Toward, eventually, proxy, redis, redis_cluster,
 };
 use tokio::task::JoinHandle;
 
@@ -130,9 +130,9 @@ fn line(event: &Value) -> Line {
 async fn stays_or_comes_back(mut session: PusherSession) -> bool {
     loop {
         match session.next(LATER).await {
-            Heard::Frame(frame) if frame.event == "end" => return false,
-            Heard::Frame(_) => {}
-            Heard::Closed(4200, _) => return true,
+            Incoming::Frame(frame) if frame.event == "end" => return false,
+            Incoming::Frame(_) => {}
+            Incoming::Closed(4200, _) => return true,
             other => panic!("a session stands still: {other:?}"),
         }
     }

@@ -2,14 +2,14 @@
 
 use std::net::SocketAddr;
 
-use tidings_testkit::{Balancer, Heard, PusherSession, Server, haproxy, nginx, tidings};
+use tidings_testkit::{Balancer, Incoming, PusherSession, Server, haproxy, nginx, tidings};
 
 use crate::kit::{APPS, SOON, configured};
 
 /// Waits until the proxy has cut a session on which nothing happens.
 async fn is_cut(mut session: PusherSession) {
     match session.next(SOON).await {
-        Heard::Broken(_) | Heard::Closed(..) => {}
+        Incoming::Broken(_) | Incoming::Closed(..) => {}
         other => panic!("the proxy cuts nothing: {other:?}"),
     }
 }

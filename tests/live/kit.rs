@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tidings_testkit::{
-    Api, Heard, PusherApp, PusherSession, Request, Server, ServerBuilder, Stream, eventually, server,
+    Api, Incoming, PusherApp, PusherSession, Request, Server, ServerBuilder, Stream, eventually, server,
 };
 
 /// How long anything that should happen at once may take on a busy machine.
@@ -147,8 +147,8 @@ pub(crate) async fn error_code(session: &mut PusherSession) -> Value {
 pub(crate) async fn closed(session: &mut PusherSession) -> u16 {
     loop {
         match session.next(SOON).await {
-            Heard::Frame(_) => {}
-            Heard::Closed(code, _) => return code,
+            Incoming::Frame(_) => {}
+            Incoming::Closed(code, _) => return code,
             other => panic!("no close frame but {other:?}"),
         }
     }

@@ -1,7 +1,7 @@
 //! Two servers, one PostgreSQL and one Redis: channels and listeners are the same on both.
 
 use serde_json::{Value, json};
-use tidings_testkit::{Api, Cluster, Heard, PusherSession, Receiver, Server, Stream, eventually};
+use tidings_testkit::{Api, Cluster, Incoming, PusherSession, Receiver, Server, Stream, eventually};
 
 use crate::kit::{APPS, SOON, configured, joined, occupied, opened, say};
 
@@ -89,8 +89,8 @@ async fn frames(mut session: PusherSession) -> Sequence {
     let mut heard = Vec::new();
     while heard.len() < ALL {
         match session.next(SOON).await {
-            Heard::Frame(frame) if frame.event == "e" => heard.push(said(&frame.data())),
-            Heard::Frame(_) => {}
+            Incoming::Frame(frame) if frame.event == "e" => heard.push(said(&frame.data())),
+            Incoming::Frame(_) => {}
             other => panic!("after {} events: {other:?}", heard.len()),
         }
     }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tidings_testkit::{Api, Heard, PusherSession, Stream, eventually};
+use tidings_testkit::{Api, Incoming, PusherSession, Stream, eventually};
 
 use crate::kit::{APPS, configured, joined, opened};
 
@@ -95,8 +95,8 @@ async fn sequence(mut session: PusherSession) -> Sequence {
     let mut heard = Vec::new();
     while heard.len() < ALL {
         match session.next(LATER).await {
-            Heard::Frame(frame) if frame.event == "e" => heard.push(pair(&frame.data())),
-            Heard::Frame(_) => {}
+            Incoming::Frame(frame) if frame.event == "e" => heard.push(pair(&frame.data())),
+            Incoming::Frame(_) => {}
             other => panic!("after {} events: {other:?}", heard.len()),
         }
     }

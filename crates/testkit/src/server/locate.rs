@@ -1,10 +1,10 @@
-//! Where the things under test lie: the binary, the clients from their registries, the repository.
+//! Paths: the binary under test, the installed client libraries, the repository.
 
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 
-/// The `tidings` binary: what `TIDINGS_BIN` names, else the one built with the same profile as the running test.
+/// The `tidings` binary: `TIDINGS_BIN`, else the one built with the same profile as the running test.
 pub(crate) fn tidings_binary() -> anyhow::Result<PathBuf> {
     if let Some(named) = variable("TIDINGS_BIN") {
         let path = PathBuf::from(named);
