@@ -213,7 +213,7 @@ mod tests {
         for first in [1, 7, 1_000, 4_000, 9_000] {
             let metrics = Metrics::default();
             let (mut queue, mut client) = queue();
-            // A frame is `<`, `a`s, and, of everybody's bytes, `b`s and `>`.
+            // A frame is `<` and `a`s of its own, then `b`s and `>` that sessions share.
             let own = Bytes::from(format!("<{}", "a".repeat(first)));
             let shared = Bytes::from(format!("{}>", "b".repeat(3_000)));
             let piece = |bytes: &Bytes, goes_on| Piece { bytes: bytes.clone(), goes_on };
