@@ -77,7 +77,7 @@ pub struct JoinRequest {
     pub channel: Arc<str>,
     /// What the door has verified of the session's right to join.
     pub proof: Proof,
-    /// The member to list in the channel's presence; `None` joins without being listed by name.
+    /// The member to list in the channel's presence. A session without one is only counted.
     pub member: Option<Arc<Member>>,
     /// Which of the channel's past events the session wants.
     pub since: Option<Since>,
