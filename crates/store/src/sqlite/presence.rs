@@ -65,7 +65,7 @@ fn revert(db: &Db, gone: &PresenceRecord, change: &PresenceChange) -> Result<boo
         return Ok(is_within_window(change, gone));
     };
     let app = change.key.app.as_str();
-    let to_come: Vec<(i64, Option<String>)> = {
+    let pending: Vec<(i64, Option<String>)> = {
         let mut statement = db.prepare_cached(
             "SELECT destination, lane FROM delivery
              WHERE app = ?1 AND event = ?2 AND lease IS NULL AND attempts = 0 AND not_before > ?3",
@@ -73,10 +73,10 @@ fn revert(db: &Db, gone: &PresenceRecord, change: &PresenceChange) -> Result<boo
         let rows = statement.query_map(params![app, event, change.now], |row| Ok((row.get(0)?, row.get(1)?)))?;
         rows.collect::<Result<_, _>>()?
     };
-    if to_come.len() as i64 != deliveries {
+    if pending.len() as i64 != deliveries {
         return Ok(false);
     }
-    for (destination, lane) in to_come {
+    for (destination, lane) in pending {
         let no = DestinationNo(destination);
         let key = DeliveryKey { app: AppId::from(app), event: EventNo(event), destination: no };
         db.prepare_cached("DELETE FROM delivery WHERE app = ?1 AND event = ?2 AND destination = ?3")?
@@ -93,7 +93,7 @@ fn revert(db: &Db, gone: &PresenceRecord, change: &PresenceChange) -> Result<boo
 
 /// Marks a change as announced.
 pub(super) fn mark_announced(db: &Connection, key: &PresenceKey, number: i64) -> Result<(), StoreError> {
-    // A later change of the same kind may have raised the number; what was announced holds all the same.
+    // A later change to the same state may have raised the number. The announcement is still valid for it.
     db.prepare_cached(
         "UPDATE standing SET told = 1 WHERE app = ?1 AND channel = ?2 AND member = ?3 AND number >= ?4 AND told = 0",
     )?
@@ -122,7 +122,7 @@ pub(super) fn last(db: &Connection) -> Result<i64, StoreError> {
     Ok(db.query_row("SELECT coalesce(MAX(number), 0) FROM standing", [], |row| row.get(0))?)
 }
 
-/// Forgets a slice of the records that are absent and announced.
+/// Deletes a slice of the records that are absent and announced.
 pub(super) fn forget(db: &Connection, before: Millis) -> Result<bool, StoreError> {
     Ok(db.prepare_cached(FORGET)?.execute(params![before, SLICE])? == SLICE)
 }
