@@ -156,14 +156,14 @@ mod tests {
             rustls::Error::AlertReceived(AlertDescription::Unknown(77)),
         ];
         for error in errors {
-            let told = in_words(&error);
+            let text = in_words(&error);
             // Names of types and variants are words with a capital inside.
             let rusty = |word: &str| {
                 let word = word.trim_matches(|c: char| !c.is_alphanumeric());
                 word.chars().any(char::is_lowercase) && word.chars().skip(1).any(char::is_uppercase)
             };
-            assert!(!told.split(' ').any(rusty), "{told}");
-            assert!(told.len() > 15, "{told}");
+            assert!(!text.split(' ').any(rusty), "{text}");
+            assert!(text.len() > 15, "{text}");
         }
     }
 }

@@ -49,7 +49,7 @@ impl BrokerFixture for MemoryFixture {
     }
 
     async fn settle(&self) {
-        // Whoever called has told.
+        // Calls deliver all messages before they return.
     }
 
     async fn is_empty(&self) -> bool {
@@ -207,7 +207,7 @@ async fn nobody_fills_the_memory_with_positions() {
     }
     let sizes = here.broker().sizes();
     assert!((1..20).contains(&sizes.channels) && sizes.kept_bytes <= 5 * weight(), "{sizes:?}");
-    // While somebody is there, the position takes nothing of what events may take.
+    // While the channel has a subscription, the position takes nothing of the budget.
     world.join_in("c0", 1, "", None).await;
     assert_eq!(here.broker().sizes().kept_bytes, sizes.kept_bytes - POSITION_WEIGHT);
     world.ends_empty().await;
@@ -326,7 +326,7 @@ async fn what_is_handed_over_goes_on_where_it_ended() {
         world.leave(2).await;
         world.received().await;
     }
-    // What was said first is kept for a minute, of which the stop took ten seconds.
+    // The first publication is kept for a minute, of which the stop took ten seconds.
     world.pass(30_000);
     world.join_since(2, Since::Position(world.epochs.position("1A"))).await;
     world.receives(&["c: s2 in, 1 here @4A Lost cached e4@4A"], &[]).await;

@@ -124,12 +124,12 @@ impl RedisBroker {
     async fn wait_until_synced(&self, channel: &ChannelKey) -> Result<(), BrokerError> {
         let is_unsynced =
             || self.core.partition(channel).get(channel).is_some_and(local_channel::LocalChannel::is_unsynced);
-        let heard = async {
+        let synced = async {
             while is_unsynced() {
                 tokio::time::sleep(PAUSE).await;
             }
         };
-        tokio::time::timeout(self.core.settings.timeout, heard).await.map_err(|_| BrokerError::Unavailable)
+        tokio::time::timeout(self.core.settings.timeout, synced).await.map_err(|_| BrokerError::Unavailable)
     }
 
     /// Publishes to the sessions of this node only, while Redis cannot be reached.

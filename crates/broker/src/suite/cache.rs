@@ -48,7 +48,7 @@ pub(crate) async fn without_the_option_nothing_is_cached(world: &mut World) {
     world.options.cache_ttl = Some(Duration::from_secs(30));
     world.publish("e2").await;
     assert!(world.broker.cached(&key("c")).await.unwrap().is_some());
-    // What is said without it makes the one before old.
+    // A publication without the cache option drops the cached one.
     world.options.cache_ttl = None;
     world.publish("e3").await;
     assert!(world.broker.cached(&key("c")).await.unwrap().is_none());

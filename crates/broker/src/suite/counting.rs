@@ -38,14 +38,14 @@ pub(crate) async fn of_many_the_number_is_told_now_and_then(world: &mut World) {
     assert_eq!(numbers(world).await, ["110"], "the last one is received, and once");
     world.sweep().await;
     assert_eq!(numbers(world).await, [""; 0]);
-    // Whoever came in between hears of it, though it is as it was.
+    // A session that joined in between receives the count, although it is the same as before.
     world.join(110, "").await;
     world.leave(110).await;
     assert_eq!(numbers(world).await, [""; 0]);
     world.pass(5_000);
     world.sweep().await;
     assert_eq!(numbers(world).await, ["110"]);
-    // After a while the first change is told at once; of few, each is.
+    // After the interval the first change is sent at once; in a small channel, each change is.
     world.pass(5_000);
     for n in 0..12 {
         world.leave(2 * n + 1).await;

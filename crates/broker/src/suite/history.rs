@@ -146,7 +146,7 @@ pub(crate) async fn a_forgotten_history_begins_anew(world: &mut World) {
     world.pass(120_000);
     assert_eq!(world.broker.channel(&key("c")).await.unwrap(), None);
     world.publish("f1").await;
-    // Of this life nobody who was there in the other has heard anything.
+    // Sessions of the other epoch have received nothing of this one.
     assert_eq!(found_from(world, "0A").await, "@1B Lost [f1@1B]");
     assert_eq!(found_from(world, "1A").await, "@1B Lost [f1@1B]");
     assert_eq!(found_from(world, "0B").await, "@1B Complete [f1@1B]");
@@ -154,7 +154,7 @@ pub(crate) async fn a_forgotten_history_begins_anew(world: &mut World) {
     world.pass(120_000);
     world.publish("g1").await;
     assert_eq!(found_from(world, "1B").await, "@1C Lost [g1@1C]");
-    // While somebody is there, nothing is forgotten.
+    // While the channel has a subscription, the position does not expire.
     world.join(1, "").await;
     world.pass(3_600_000);
     world.sweep().await;
@@ -212,7 +212,7 @@ pub(crate) async fn a_history_that_is_not_wanted_any_more_goes(world: &mut World
     world.join(1, "").await;
     world.publish("e2").await;
     world.receives(&[], &["c: s1 in, 1 here", "c: e2"]).await;
-    // A position from before it is not taken for whole: something was said that it doesn't know.
+    // A position from before it is not complete: there was a publication that the history does not hold.
     world.options.history_size = 10;
     world.publish("e3").await;
     world.leave(1).await;

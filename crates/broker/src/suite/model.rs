@@ -224,7 +224,8 @@ impl Model {
             life.said.push((id.clone(), now));
             life.alive_at = now;
             let offset = life.said.len() as u64;
-            // Whoever is first to see an epoch gives it its letter: a publication that nobody hears shows none.
+            // The first received message with an epoch gives it its letter. A publication that no session receives
+            // gives none.
             if !self.channels[index].there.is_empty() {
                 line = self.written(index, &id, offset);
             }

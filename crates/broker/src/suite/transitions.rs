@@ -41,7 +41,7 @@ pub(crate) async fn a_user_is_noted_from_the_first_session_to_the_last(world: &m
     world.leave(2).await;
     world.leave(3).await;
     assert_eq!(world.recorded().await, ["c: member_removed ann b", "c: vacated"]);
-    // Comings are told to those who are there, but nobody is listed.
+    // Sessions receive join messages, but members are not listed.
     (world.options.presence, world.options.join_leave) = (false, true);
     world.join_in("d", 1, "ann", None).await;
     world.leave_in("d", 1).await;

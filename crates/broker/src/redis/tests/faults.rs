@@ -53,7 +53,7 @@ async fn while_redis_is_away_what_keeps_nothing_is_told_here_and_the_rest_is_ref
     }
     assert_eq!(world.broker.join(world.to_join("c", 5, "", None)).await, Err(BrokerError::Unavailable));
     assert_eq!(world.broker.channel(&key("c")).await, Err(BrokerError::Unavailable));
-    // Whoever leaves is out, and stays out.
+    // A session that leaves is out, and stays out.
     world.leave_in("d", 3).await;
     let lines: Vec<_> = world
         .shards
@@ -182,7 +182,7 @@ async fn a_caller_that_goes_away_leaves_nobody_behind() {
     let mut world = there.world().await;
     for _ in 0..50 {
         let join = world.broker.join(world.to_join("c", 3, "", None));
-        // Polled once: it is on its way, and nobody waits for it.
+        // Polled once: the call is in flight, and its caller is gone.
         tokio::select! {
             biased;
             joined = join => joined.unwrap(),

@@ -47,7 +47,7 @@ async fn messages_of_a_newer_version_are_passed_over_and_no_number_is_missing() 
     there.does(&["PUBLISH", "{tidings}:control", UNREADABLE]).await;
     there.does(&["PUBLISH", "{tidings}:control", "\u{1}\0\0\0\u{4}move\0\0\0\u{1}1"]).await;
     world.publish("e4").await;
-    // Who cannot be sent something is sent that it is missing.
+    // Sessions receive `Lost` for a message that this version cannot read.
     let received = ["c: e2@2A", "c: lost publications @3A", "c: lost members @3A", "c: e4@4A"];
     world.receives(&[], &received).await;
     assert_eq!(there.broker().core.connection(&key("c")).unwrap().number, connection);

@@ -144,7 +144,7 @@ async fn the_sessions_of_a_dead_node_are_taken_out_once() {
         third.join(n, &format!("u{n}")).await;
     }
     third.join(41, "ann").await;
-    // What dies says no goodbye.
+    // A node that dies sends no leaves.
     drop((dying, third));
     let broker = std::sync::Arc::clone(&first.broker);
     eventually(PATIENCE, || {
@@ -155,7 +155,7 @@ async fn the_sessions_of_a_dead_node_are_taken_out_once() {
         }
     })
     .await;
-    // Whichever node cleared up has noted what became of the channels, and says that there may be more.
+    // The node that removed the sessions has recorded the transitions, and asks for a reconciliation.
     let sinks = [&first, &second].map(|world| std::sync::Arc::clone(&world.sink));
     let recorded = eventually(PATIENCE, || {
         let sinks = sinks.clone();
@@ -201,7 +201,7 @@ async fn a_node_that_was_taken_for_dead_comes_back_whole() {
     first.join(1, "ann").await;
     second.join(1, "bob").await;
     let node = silent.broker().core.name();
-    // Its lease is over, though it lives.
+    // Its lease has ended, although the node is alive.
     there.does(&["ZADD", &keys::KeySpace::alone().nodes(), "1", &node]).await;
     let received = until(&mut first, "c: +bob/1 except s1").await;
     assert!(received.contains(&"c: +bob/1 except s1".to_owned()), "{received:?}");

@@ -226,7 +226,7 @@ async fn a_node_of_version_1_and_one_of_today_hear_each_other() {
     ];
     today.receives(&[], &heard).await;
 
-    // Who comes back on either side gets what was said on both.
+    // A session that recovers on either node gets the publications of both.
     let since = today.epochs.position("2A");
     let missed = old.join(7, "cid", ["position", since.epoch.as_str(), "2"]).await.1;
     assert_eq!(missed, ["e3@3", "e4@4"]);
