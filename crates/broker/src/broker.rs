@@ -40,7 +40,7 @@ pub struct Publish {
     pub by_client: bool,
 }
 
-/// A session that wants to join.
+/// A session's request to join a channel.
 #[derive(Debug, Clone)]
 pub struct Join {
     /// The channel.
@@ -70,7 +70,7 @@ pub enum Since {
     Last(u32),
 }
 
-/// A session that leaves.
+/// A session's leave of a channel.
 #[derive(Debug, Clone)]
 pub struct Leave {
     /// The channel.

@@ -10,9 +10,9 @@ use tidings_model::id::AppId;
 /// An order that the server gives to sessions of an app, such as to disconnect.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SessionOrder {
-    /// Their app.
+    /// The app of the sessions.
     pub app: AppId,
-    /// Which of its sessions.
+    /// Which of the app's sessions.
     pub to: Who,
     /// The one of them that does not carry out the order.
     pub except: Option<SessionId>,
@@ -23,11 +23,11 @@ pub struct SessionOrder {
 /// Which sessions of an app.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Who {
-    /// This one.
+    /// One session.
     Session(SessionId),
-    /// All of this user's.
+    /// All sessions of one user.
     User(Arc<str>),
-    /// All.
+    /// All sessions of the app.
     All,
 }
 

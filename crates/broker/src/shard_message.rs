@@ -104,7 +104,7 @@ pub enum JoinRefused {
     /// The channel has its maximum of members.
     #[error("the channel is full: its limit of members is {limit}")]
     TooManyMembers {
-        /// That maximum.
+        /// The maximum.
         limit: usize,
     },
     /// The broker cannot be reached or is overloaded; a retry may succeed.

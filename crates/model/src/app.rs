@@ -35,9 +35,9 @@ pub struct AppLimits {
     pub payload: usize,
     /// Events of one batch.
     pub batch: usize,
-    /// Listeners.
+    /// The number of listeners.
     pub listeners: usize,
-    /// Hooks.
+    /// The number of hooks.
     pub hooks: usize,
     /// Bytes that the matches of all listeners may take compiled, their caches included.
     pub matches: usize,

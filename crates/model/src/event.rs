@@ -1,4 +1,4 @@
-//! The event.
+//! The event: a name, channels, data and a time.
 
 use std::borrow::Cow;
 

@@ -77,7 +77,7 @@ pub enum ScheduleError {
     NotATime {
         /// Which entry, from 0.
         index: usize,
-        /// Why.
+        /// Why the entry is not a duration.
         source: DurationError,
     },
     /// An entry that is too long.

@@ -1,4 +1,4 @@
-//! Secret texts.
+//! Texts that are never shown: keys, secrets, passwords.
 
 use std::fmt;
 

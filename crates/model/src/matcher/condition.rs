@@ -43,7 +43,7 @@ pub(crate) enum Test {
 /// The values of an `in`.
 #[derive(Debug, Default)]
 pub(crate) struct OneOf {
-    /// Sorted.
+    /// The strings, sorted for binary search.
     pub(crate) texts: Vec<Box<str>>,
     pub(crate) numbers: Vec<Decimal>,
     pub(crate) others: Vec<Json>,

@@ -20,13 +20,13 @@ pub enum MatchError {
     /// An operand or key that must be a string is not one.
     #[error("{path}: give a string here{}", field_instead(path))]
     NotText {
-        /// The path.
+        /// Where in the match, such as `match.name.like`.
         path: String,
     },
     /// The operand is of a type that the operator does not take.
     #[error("{path}: this operator takes {takes}{}", field_instead(path))]
     WrongOperand {
-        /// The path.
+        /// Where in the match, such as `match.name.like`.
         path: String,
         /// What it takes.
         takes: &'static str,
@@ -34,7 +34,7 @@ pub enum MatchError {
     /// A condition in the place of a value to compare with.
     #[error("{path}: this is a condition, but a value to compare with is needed here; write {instead}")]
     NotAValue {
-        /// The path.
+        /// Where in the match, such as `match.name.like`.
         path: String,
         /// The right form.
         instead: String,
@@ -45,7 +45,7 @@ pub enum MatchError {
         the array itself"
     )]
     LoneArray {
-        /// The path.
+        /// Where in the match, such as `match.name.like`.
         path: String,
         /// The array, if it is short.
         array: String,
@@ -53,7 +53,7 @@ pub enum MatchError {
     /// A word that is an operator in other systems, or a misspelled one of ours.
     #[error("{path}: there is no operator \"{word}\"; write {instead}, or \".{word}\" for a field of that name")]
     Misread {
-        /// The path.
+        /// Where in the match, such as `match.name.like`.
         path: String,
         /// The word.
         word: String,
@@ -63,7 +63,7 @@ pub enum MatchError {
     /// Several operators side by side.
     #[error("{path}: operators stand alone; write {instead}, or put a dot before each that is a field's name")]
     SeveralOperators {
-        /// The path.
+        /// Where in the match, such as `match.name.like`.
         path: String,
         /// The right form.
         instead: String,
@@ -71,13 +71,13 @@ pub enum MatchError {
     /// The same key twice.
     #[error("{path}: this key is given twice; keep one")]
     Twice {
-        /// The path.
+        /// Where in the match, such as `match.name.like`.
         path: String,
     },
     /// A regular expression that does not compile.
     #[error("{path}: this is not a regular expression ({reason}); look-around and back-references are not supported")]
     BadPattern {
-        /// The path.
+        /// Where in the match, such as `match.name.like`.
         path: String,
         /// The parser's reason.
         reason: String,
@@ -85,7 +85,7 @@ pub enum MatchError {
     /// A regular expression that is too long.
     #[error("{path}: this regular expression is too large; write at most {MAX_PATTERN_LEN} bytes")]
     PatternTooLong {
-        /// The path.
+        /// Where in the match, such as `match.name.like`.
         path: String,
     },
     /// A regular expression that is too large when it is compiled.
@@ -95,7 +95,7 @@ pub enum MatchError {
         kib(size), kib(&MAX_REGEX_SIZE)
     )]
     PatternTooLarge {
-        /// The path.
+        /// Where in the match, such as `match.name.like`.
         path: String,
         /// How many bytes it takes at least.
         size: usize,
@@ -115,7 +115,7 @@ pub enum MatchError {
     /// An unknown key with `$`.
     #[error("{path}: there is no \"{key}\"{}; for a field of that name write \".{key}\"", did_you_mean(nearest))]
     UnknownDollar {
-        /// The path.
+        /// Where in the match, such as `match.name.like`.
         path: String,
         /// The key as written.
         key: String,
@@ -125,7 +125,7 @@ pub enum MatchError {
     /// `$op` below the top level.
     #[error("{path}: \"$op\" is for the top level of a match; for a field of that name write \".$op\"")]
     OpNotAtTop {
-        /// The path.
+        /// Where in the match, such as `match.name.like`.
         path: String,
     },
     /// A number that lost digits when it was read into a [`serde_json::Value`].
@@ -134,16 +134,16 @@ pub enum MatchError {
         as text"
     )]
     InexactNumber {
-        /// The path.
+        /// Where in the match, such as `match.name.like`.
         path: String,
     },
     /// Too many conditions.
     #[error("match: more than {MAX_CONDITIONS} conditions; use `in`, a `like`, or several listeners")]
     TooManyConditions,
-    /// Nested too deeply.
+    /// The match is nested too deeply.
     #[error("match: nested more than {MAX_DEPTH} deep; match on fields nearer to the top")]
     TooDeep,
-    /// Too long.
+    /// The match is too long.
     #[error("match: longer than {MAX_JSON_LEN} bytes; shorten it, or use several listeners")]
     TooLarge,
 }
