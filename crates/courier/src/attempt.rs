@@ -73,11 +73,11 @@ pub(crate) async fn make(inner: &Inner, destination: DestinationNo, items: &[Que
     }
     let timeout = timeout.min(Duration::from_millis(left.max(1).unsigned_abs()));
     let watch = tidings_model::clock::Stopwatch::start();
-    let answer = match inner.egress.send(request, timeout).await {
+    let response = match inner.egress.send(request, timeout).await {
         Err(SendError::Stale) => resend(inner, &batch, timeout.saturating_sub(watch.elapsed())).await,
-        answer => answer,
+        response => response,
     };
-    if let Err(SendError::Shortage { reason }) = &answer {
+    if let Err(SendError::Shortage { reason }) = &response {
         inner.metrics.shortages.inc();
         inner.health.shortage(reason, inner.clock.steady_ms());
         return items.iter().map(|_| AttemptEnd::Shortage).collect();
@@ -88,7 +88,7 @@ pub(crate) async fn make(inner: &Inner, destination: DestinationNo, items: &[Que
     batch
         .iter()
         .zip(items)
-        .map(|(delivery, item)| judge(inner, delivery, item, &answer, started_at, duration, random))
+        .map(|(delivery, item)| judge(inner, delivery, item, &response, started_at, duration, random))
         .collect()
 }
 
@@ -118,7 +118,7 @@ fn judge(
     inner: &Inner,
     delivery: &Delivery,
     item: &QueuedDelivery,
-    answer: &Result<Response, SendError>,
+    response: &Result<Response, SendError>,
     started_at: Millis,
     duration: Duration,
     random: u32,
@@ -136,11 +136,11 @@ fn judge(
         response_body: Vec::new(),
         next_at: None,
     };
-    let (code, outcome) = match answer {
-        Ok(answer) => {
-            attempt.status = Some(answer.status.as_u16());
-            attempt.remote = answer.remote.map(|remote| remote.to_string());
-            ("http_status", inner.outlet.judge(delivery, answer, inner.clock.wall_ms()))
+    let (code, outcome) = match response {
+        Ok(response) => {
+            attempt.status = Some(response.status.as_u16());
+            attempt.remote = response.remote.map(|remote| remote.to_string());
+            ("http_status", inner.outlet.judge(delivery, response, inner.clock.wall_ms()))
         }
         Err(error) => {
             let error_text = error.to_string();
@@ -149,10 +149,10 @@ fn judge(
     };
     inner.metrics.attempt(code, attempt.status);
     let Outcome::Refused { error, slow_down, retry_after, disable } = outcome else {
-        if let Ok(answer) = answer
+        if let Ok(response) = response
             && inner.settings.keep_answers == KeepAnswers::All
         {
-            attempt.response_body = kept_body(answer);
+            attempt.response_body = kept_body(response);
         }
         return AttemptEnd::Finished(
             Box::new(finished(inner, item, Some(attempt), Next::Delivered, None)),
@@ -161,13 +161,13 @@ fn judge(
     };
     attempt.error = Some(truncated(error));
     attempt.outcome = code.to_owned();
-    if let Ok(answer) = answer
+    if let Ok(response) = response
         && inner.settings.keep_answers != KeepAnswers::None
     {
-        attempt.response_headers = Some(kept_headers(&answer.headers));
-        attempt.response_body = kept_body(answer);
+        attempt.response_headers = Some(kept_headers(&response.headers));
+        attempt.response_body = kept_body(response);
     }
-    let health = match (answer, slow_down) {
+    let health = match (response, slow_down) {
         (Err(SendError::Refused(_)), _) | (Ok(_), false) => AttemptHealth::Healthy,
         (Err(_), _) => AttemptHealth::Failing,
         (Ok(_), true) => AttemptHealth::SlowDown(retry_after),
@@ -199,8 +199,8 @@ pub(crate) fn finished(
     Finished { delivery: item.leased.clone(), attempt, next, disable, was_failing, pause: None, batch }
 }
 
-fn kept_body(answer: &Response) -> Vec<u8> {
-    answer.body[..answer.body.len().min(MAX_KEPT_BODY)].to_vec()
+fn kept_body(response: &Response) -> Vec<u8> {
+    response.body[..response.body.len().min(MAX_KEPT_BODY)].to_vec()
 }
 
 /// An error's text, truncated to [`MAX_KEPT_ERROR`].

@@ -107,7 +107,7 @@ pub trait Outlet: Send + Sync {
     async fn prepare(&self, batch: &[Delivery], wall: Millis) -> Result<Option<PreparedRequest>, StoreError>;
 
     /// What a response to a delivery means. The response arrived at `wall` time.
-    fn judge(&self, delivery: &Delivery, answer: &Response, wall: Millis) -> Outcome;
+    fn judge(&self, delivery: &Delivery, response: &Response, wall: Millis) -> Outcome;
 
     /// The delay before the next attempt, after `attempts` that count; `None` if the schedule is exhausted.
     fn delay_after(&self, delivery: &Delivery, attempts: u32) -> Option<Duration>;

@@ -117,12 +117,12 @@ impl Egress {
         // One timer for both waits: the deadline does not move when the head has arrived.
         let mut deadline = pin!(tokio::time::sleep(timeout));
         let timed_out = |phase| SendError::Timeout { phase, after: timeout };
-        let (answer, lease) = tokio::select! {
+        let (response, lease) = tokio::select! {
             biased;
-            answer = shared.pool.send(outgoing) => answer?,
+            response = shared.pool.send(outgoing) => response?,
             () = &mut deadline => return Err(timed_out(Phase::Response)),
         };
-        let (head, body) = answer.into_parts();
+        let (head, body) = response.into_parts();
         let (body, truncated) = tokio::select! {
             biased;
             body = exchange::read_body(body, shared.max_response_body) => body?,

@@ -64,9 +64,9 @@ pub(super) async fn replace(
             .await?
             .rows_affected();
     if changed == 0 {
-        let there =
+        let exists =
             sql("SELECT 1 FROM app WHERE id = $1 AND deleted = 0").bind(app.id.clone()).fetch_optional(db).await?;
-        return Err(conflict_or_missing(there.is_some()));
+        return Err(conflict_or_missing(exists.is_some()));
     }
     take_names(db, &app.id, names).await
 }

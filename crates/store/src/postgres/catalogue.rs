@@ -120,12 +120,12 @@ pub(super) async fn replace_hook(db: &mut PgConnection, hook: &Hook, expected: i
         .await?
         .rows_affected();
     if changed == 0 {
-        let there = sql("SELECT 1 FROM hook WHERE app = $1 AND name = $2 AND deleted = 0")
+        let exists = sql("SELECT 1 FROM hook WHERE app = $1 AND name = $2 AND deleted = 0")
             .bind(hook.app.as_str().to_owned())
             .bind(hook.name.clone())
             .fetch_optional(db)
             .await?;
-        return Err(conflict_or_missing(there.is_some()));
+        return Err(conflict_or_missing(exists.is_some()));
     }
     keep_fields(db, hook, version).await
 }
@@ -241,12 +241,12 @@ pub(super) async fn replace_listener(
     .fetch_optional(&mut *db)
     .await?;
     let Some(row) = row else {
-        let there = sql("SELECT 1 FROM listener WHERE app = $1 AND id = $2 AND deleted = 0")
+        let exists = sql("SELECT 1 FROM listener WHERE app = $1 AND id = $2 AND deleted = 0")
             .bind(listener.app.as_str().to_owned())
             .bind(listener.id.clone())
             .fetch_optional(db)
             .await?;
-        return Err(conflict_or_missing(there.is_some()));
+        return Err(conflict_or_missing(exists.is_some()));
     };
     let no = DestinationNo(row.try_get(0)?);
     let mut due_index = DueIndex::default();

@@ -59,8 +59,8 @@ pub(super) async fn alone(db: &mut PgConnection) -> Result<(), StoreError> {
 /// [`StoreError::NewerSchema`] if a later version of the program has written the database: nothing is changed then.
 pub(super) async fn migrate(db: &mut PgConnection) -> Result<(), StoreError> {
     locks::migration(db).await?;
-    let there: bool = sql("SELECT to_regclass('tidings_schema') IS NOT NULL").fetch_one(&mut *db).await?.try_get(0)?;
-    let found: i64 = if there {
+    let exists: bool = sql("SELECT to_regclass('tidings_schema') IS NOT NULL").fetch_one(&mut *db).await?.try_get(0)?;
+    let found: i64 = if exists {
         sql("SELECT version FROM tidings_schema").fetch_one(&mut *db).await?.try_get(0)?
     } else {
         sqlx::raw_sql("CREATE TABLE tidings_schema (version BIGINT NOT NULL); INSERT INTO tidings_schema VALUES (0)")

@@ -27,8 +27,8 @@ pub(super) async fn register(
         .bind(millis(GONE_AFTER))
         .execute(&mut *db)
         .await?;
-    let there = list(db).await?;
-    if let Some(other) = there.into_iter().find(|other| other.name != name && !other.is_compatible(broker)) {
+    let alive = list(db).await?;
+    if let Some(other) = alive.into_iter().find(|other| other.name != name && !other.is_compatible(broker)) {
         return Ok(NodeRegistration::Incompatible(other));
     }
     sql("INSERT INTO node (name, incarnation, broker) VALUES ($1, $2, $3)

@@ -58,9 +58,9 @@ pub struct Holdings {
 pub async fn holdings(url: &str, options: &Options) -> Result<Holdings, OpenError> {
     let (connections, first) = Connections::open(url, options).await?;
     drop(first);
-    let there = transact!(connections, |db| look(db).await);
+    let holdings = transact!(connections, |db| look(db).await);
     connections.pool.close().await;
-    Ok(there?)
+    Ok(holdings?)
 }
 
 async fn look(db: &mut PgConnection) -> Result<Holdings, StoreError> {

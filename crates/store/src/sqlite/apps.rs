@@ -51,10 +51,10 @@ pub(super) fn replace(
         )?
         .execute(params![app.id, version, sealed, app.updated_at, expected])?;
     if changed == 0 {
-        let there = db
+        let exists = db
             .prepare_cached("SELECT EXISTS (SELECT 1 FROM app WHERE id = ?1 AND deleted = 0)")?
             .query_row([&app.id], |row| row.get(0))?;
-        return Err(conflict_or_missing(there));
+        return Err(conflict_or_missing(exists));
     }
     take_names(db, &app.id, names)
 }

@@ -120,10 +120,10 @@ pub(super) fn replace_hook(db: &Connection, hook: &Hook, expected: i64) -> Resul
             hook.fields_for.as_str()
         ])?;
     if changed == 0 {
-        let there = db
+        let exists = db
             .prepare_cached("SELECT EXISTS (SELECT 1 FROM hook WHERE app = ?1 AND name = ?2 AND deleted = 0)")?
             .query_row(params![hook.app.as_str(), hook.name], |row| row.get(0))?;
-        return Err(conflict_or_missing(there));
+        return Err(conflict_or_missing(exists));
     }
     keep_fields(db, hook, version)
 }
@@ -235,10 +235,10 @@ pub(super) fn replace_listener(
         )
         .optional()?;
     let Some(no) = no else {
-        let there = db
+        let exists = db
             .prepare_cached("SELECT EXISTS (SELECT 1 FROM listener WHERE app = ?1 AND id = ?2 AND deleted = 0)")?
             .query_row(params![listener.app.as_str(), listener.id], |row| row.get(0))?;
-        return Err(conflict_or_missing(there));
+        return Err(conflict_or_missing(exists));
     };
     if disabled.is_none() {
         // It may have been disabled until now: its failures are cleared, and its pending deliveries are due again.

@@ -49,10 +49,10 @@ pub(super) fn any(path: &Path) -> Result<bool, StoreError> {
     let db = Connection::open_with_flags(path, flags)?;
     db.busy_timeout(LOCKED_FOR)?;
     for table in ["listener", "app"] {
-        let there: bool =
+        let exists: bool =
             db.query_row("SELECT EXISTS (SELECT 1 FROM sqlite_master WHERE name = ?1)", [table], |row| row.get(0))?;
         let sealed = format!("SELECT EXISTS (SELECT 1 FROM {table} WHERE deleted = 0)");
-        if there && db.query_row(&sealed, [], |row| row.get(0))? {
+        if exists && db.query_row(&sealed, [], |row| row.get(0))? {
             return Ok(true);
         }
     }
