@@ -1,4 +1,5 @@
-//! Another process holds the database: publishers are told, nothing is lost, and all is well when it lets go.
+//! Another process locks the database: publishes are refused, nothing is lost, and everything goes on when the lock is
+//! released.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! A door of a few words: lines over WebSocket, and webhooks of one line. Nothing below doors knows of it.
+//! A minimal door: text lines over WebSocket, and webhooks of one line. No crate below the doors knows it.
 //!
 //! A client sends `join CHANNEL`, `leave CHANNEL`, `say CHANNEL TEXT` and `shout TEXT`, each in a text frame.
 

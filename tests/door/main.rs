@@ -1,4 +1,4 @@
-//! A door that is added from outside: beside the others on an engine, without a change to anything below doors.
+//! A door that is added from outside runs on an engine beside the others, without a change below the doors.
 #![forbid(unsafe_code)]
 #![expect(clippy::unwrap_used, reason = "all of it is a test: it panics with what it met")]
 
@@ -71,7 +71,7 @@ fn event(name: &str, channels: &[&str], text: &str) -> Event {
     }
 }
 
-/// A client of the door; its socket blocks, so it has a thread of its own.
+/// A client of the door. Its socket is blocking, so it has a thread of its own.
 struct Client {
     socket: WebSocket<std::net::TcpStream>,
 }

@@ -1,4 +1,4 @@
-//! What Pusher's own libraries insist on, seen by them.
+//! Details of Pusher's protocol that its own libraries depend on.
 
 use serde_json::{Value, json};
 use tidings_testkit::{Api, AppServer, Client, Incoming, Refused, server};

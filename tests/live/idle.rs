@@ -1,4 +1,4 @@
-//! Clients that never send by themselves, behind real proxies that cut what is silent.
+//! Clients that never send by themselves, behind real proxies that cut idle connections.
 
 use std::net::SocketAddr;
 
@@ -6,7 +6,7 @@ use tidings_testkit::{Balancer, Incoming, PusherSession, Server, haproxy, nginx,
 
 use crate::kit::{APPS, SOON, configured};
 
-/// Waits until the proxy has cut a session on which nothing happens.
+/// Waits until the proxy has cut an idle session.
 async fn is_cut(mut session: PusherSession) {
     match session.next(SOON).await {
         Incoming::Broken(_) | Incoming::Closed(..) => {}
@@ -14,7 +14,7 @@ async fn is_cut(mut session: PusherSession) {
     }
 }
 
-/// A server whose sessions are pinged every second or so, and one whose sessions are left alone.
+/// Two servers: one pings its sessions about every second, the other does not.
 async fn servers() -> (Server, Server) {
     let pinging = configured("[live]\nactivity_timeout = \"1s\"\n", "").alone().start();
     let silent = configured("[live]\nactivity_timeout = \"1h\"\n", "").alone().start();

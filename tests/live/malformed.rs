@@ -1,4 +1,5 @@
-//! Frames that no client should send: the right close code, nobody else notices, nothing panics.
+//! Frames that no client should send: the session ends with the right close code, others are not affected, nothing
+//! panics.
 
 use serde_json::json;
 use tidings_testkit::{Incoming, PusherSession, Server, dial};
@@ -206,7 +207,7 @@ async fn ended_for_flooding(mut session: PusherSession) {
     }
 }
 
-/// Pings are no flood: each has its answer.
+/// Pings are not treated as a flood: each is answered.
 async fn many_pings(mut session: PusherSession) {
     for _ in 0..1_000 {
         session.send_text(r#"{"event":"pusher:ping","data":{}}"#).await.unwrap();

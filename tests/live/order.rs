@@ -1,4 +1,4 @@
-//! One order: whoever publishes, whichever shard or door a session has, everybody hears the same sequence.
+//! One order: all sessions of a channel receive the same sequence, whoever publishes, and on any shard and door.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ const EACH: u64 = 1_250;
 const ALL: usize = (PUBLISHERS * EACH) as usize;
 const SESSIONS: usize = 20;
 const WANDERERS: usize = 6;
-/// How long all of it may take on a busy machine.
+/// The timeout of the test, on a busy machine.
 const LATER: Duration = Duration::from_secs(180);
 
 // covers: L06, L07, L08
@@ -103,7 +103,7 @@ async fn sequence(mut session: PusherSession) -> Sequence {
     heard
 }
 
-/// What a stream tells; its cursors count without a gap.
+/// The events of a stream; asserts that its cursors have no gap.
 async fn stream_sequence(mut stream: Stream) -> Sequence {
     let mut heard = Vec::new();
     let mut epoch = None;
@@ -128,7 +128,7 @@ async fn next(stream: &mut Stream, so_far: usize) -> ((u64, u64), String) {
     }
 }
 
-/// Leaves after every so many events, and comes back with the last id.
+/// Disconnects after every so many events, and reconnects with the last id.
 async fn wander(
     mut stream: Stream,
     again: impl Fn(&str) -> tidings_testkit::Request,

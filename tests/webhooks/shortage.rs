@@ -1,4 +1,4 @@
-//! What this machine is short of is not the receivers' fault.
+//! A shortage of sockets on this machine does not count against receivers.
 
 use serde_json::{Value, json};
 use std::time::Duration;
