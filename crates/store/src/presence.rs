@@ -34,8 +34,8 @@ pub struct PresenceChange {
     pub number: i64,
     /// The id of the event that announces it.
     pub event: String,
-    /// Suppresses an arrival: it is recorded as if it had been announced, and a departure after it too. So no event is
-    /// published for either.
+    /// Suppresses an arrival that would be announced: it is recorded as an announced departure. So neither the arrival
+    /// nor the departure after it is announced.
     pub suppress: bool,
     /// For how long after a departure an arrival reverts it, in milliseconds.
     pub window: Millis,
