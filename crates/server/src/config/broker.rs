@@ -36,7 +36,7 @@ impl RawBroker {
             for (path, is_given) in [("broker.lease", self.lease.is_some()), ("broker.timeout", self.timeout.is_some())]
             {
                 if is_given {
-                    check.warn(path, format!("{path} has no effect with memory://; it is for Redis"));
+                    check.warn(path, format!("{path} is used with Redis only; with memory:// there is one node"));
                 }
             }
             return memory;
@@ -44,7 +44,7 @@ impl RawBroker {
         if self.keep_over_restart.is_some() {
             check.warn(
                 "broker.keep_over_restart",
-                "broker.keep_over_restart has no effect with Redis, which keeps histories anyway; it is for memory://",
+                "broker.keep_over_restart is used with memory:// only; Redis keeps histories anyway",
             );
         }
         match RedisSettings::new(url) {
