@@ -68,7 +68,7 @@ impl GuessLimiter {
     }
 
     /// Whether a request has to go through [`GuessLimiter::hold`]: it may hold a proof, and some address has failed.
-    pub(super) fn concern<B>(&self, request: &Request<B>) -> bool {
+    pub(super) fn may_delay<B>(&self, request: &Request<B>) -> bool {
         self.count.load(Relaxed) > 0 && may_prove(request)
     }
 
@@ -111,7 +111,7 @@ impl GuessLimiter {
             tracing::warn!(client = %client.address, reason = proof.reason(), suppressed,
                 "authentication failed");
         }
-        if !proof.is_guess() || !client.is_one {
+        if !proof.is_guess() || !client.is_single {
             return;
         }
         let mut addresses = self.addresses.lock();
@@ -169,8 +169,8 @@ impl IntoResponse for TooMany {
 mod tests {
     use super::*;
 
-    fn client(address: &str, is_one: bool) -> Client {
-        Client { address: address.parse().unwrap(), is_one }
+    fn client(address: &str, is_single: bool) -> Client {
+        Client { address: address.parse().unwrap(), is_single }
     }
 
     /// The delay of a request of the address, if it is delayed; `None` if it is refused. Dropped, the request goes on.

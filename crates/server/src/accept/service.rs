@@ -57,7 +57,7 @@ impl Service {
             return refused.into_response();
         }
         let client = self.proxies.client(peer.ip(), request.headers());
-        if client.is_one
+        if client.is_single
             && self.guess_limiter.may_delay(&request)
             && let Err(refused) = self.guess_limiter.hold(client.address).await
         {
