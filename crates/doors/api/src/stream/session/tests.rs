@@ -118,7 +118,7 @@ fn a_session_says_who_it_is_and_joins_what_it_may() {
         channels: vec![wanted("a", Proof::None, false, None), wanted("$b", Proof::Channel, true, at(3))],
         user: Some("u".into()),
         member: Some(Arc::clone(&member)),
-        until: None,
+        expires_at: None,
     });
     let written = scene.tester.written();
     assert!(written[0].starts_with(b"retry: 2000\n"), "{written:?}");
