@@ -165,16 +165,16 @@ async fn what_cannot_be_meant_is_refused_or_pointed_out() {
     let server = answering("/v1/events", 202, r#"{"id":"evt_1","logged":false,"durable":false,"deliveries":0}"#);
     let data_as_channel = cli(&server, &["publish", "news", r#"{"to":"world"}"#, "--event", "x"]);
     let exit = data_as_channel.run().await.expect_code(2);
-    assert!(exit.stderr.contains("stands where a channel belongs; data is given with --data"), "{}", exit.stderr);
+    assert!(exit.stderr.contains("is JSON, not a channel's name; give data with --data"), "{}", exit.stderr);
     assert!(server.received().is_empty(), "nothing was published");
     let exit = cli(&server, &["publish", "a,b", "--event", "x"]).run().await.expect_code(0);
     assert!(exit.stderr.contains("put spaces between them: a b"), "{}", exit.stderr);
 
     let server = answering("/v1/tokens", 201, r#"{"token":"t","expires_at":"2026-01-01T00:00:00.000Z"}"#);
     let exit = cli(&server, &["token"]).run().await.expect_code(0);
-    assert!(exit.stdout == "t\n" && exit.stderr.contains("name a --channel"), "{}", exit.stderr);
+    assert!(exit.stdout == "t\n" && exit.stderr.contains("give a --channel"), "{}", exit.stderr);
     let exit = cli(&server, &["token", "--sub", "u1"]).run().await.expect_code(0);
-    assert!(!exit.stderr.contains("name a --channel"), "{}", exit.stderr);
+    assert!(!exit.stderr.contains("give a --channel"), "{}", exit.stderr);
 }
 
 // covers: G351, G371

@@ -341,7 +341,7 @@ fn a_variable_that_is_wrong_is_named() {
     check_env(
         "",
         &[("TIDINGS__COURIER__CONCURRENCY", "many")],
-        &["TIDINGS__COURIER__CONCURRENCY: must be a whole number, not a text"],
+        &["TIDINGS__COURIER__CONCURRENCY: must be a whole number, not a string"],
     );
     check_env(
         "",
