@@ -1,18 +1,18 @@
-//! Time as all processes of a machine see it, in nanoseconds.
+//! The machine's clocks, in nanoseconds.
 
 use rustix::time::{ClockId, Timespec, clock_gettime};
 
-/// The monotonic clock: the same in every process, so one may write down a time that another subtracts.
+/// The monotonic clock. It is the same in every process, so times of different processes can be subtracted.
 pub(crate) fn now_ns() -> u64 {
     nanoseconds(clock_gettime(ClockId::Monotonic))
 }
 
-/// CPU time that this process has used, user and system, of all its threads.
+/// CPU time that this process has used: user and system, all threads.
 pub(crate) fn own_cpu_ns() -> u64 {
     nanoseconds(clock_gettime(ClockId::ProcessCPUTime))
 }
 
-/// Nanoseconds as seconds.
+/// Converts nanoseconds to seconds.
 pub(crate) fn seconds(ns: u64) -> f64 {
     ns as f64 / 1e9
 }

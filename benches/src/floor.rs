@@ -1,5 +1,5 @@
-//! The floor: the least that a delivery can cost with our HTTP client. The same bytes over the same connections to the
-//! same receiver, without anything to publish, to store or to remember.
+//! The floor: the least CPU time that a delivery can cost with our HTTP client. It sends the same bytes over the same
+//! connections to the same receiver, without publishing, storing or scheduling.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -17,10 +17,10 @@ use crate::cpu::Cores;
 use crate::load::data;
 
 const TIMEOUT: Duration = Duration::from_secs(15);
-/// Connections are made and caches are filled before anything is measured.
+/// The warm-up: connections are opened and caches are filled before anything is measured.
 const WARM_UP: Duration = Duration::from_millis(500);
 
-/// What the child is to do.
+/// The task of the child process.
 #[derive(clap::Args)]
 pub(crate) struct Args {
     #[arg(long)]
@@ -31,7 +31,7 @@ pub(crate) struct Args {
     milliseconds: u64,
 }
 
-/// What the child measured.
+/// The measurements of the child process.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub(crate) struct Floor {
     pub(crate) posts: u64,
@@ -40,7 +40,7 @@ pub(crate) struct Floor {
     pub(crate) posts_per_s: f64,
 }
 
-/// Runs the child where the server runs when it is measured.
+/// Runs the child on the server's core.
 pub(crate) async fn measure(cores: Cores, url: &str, connections: usize, time: Duration) -> anyhow::Result<Floor> {
     let mut words = cores.measured();
     words.push(std::env::current_exe()?.to_string_lossy().into_owned());
@@ -49,12 +49,12 @@ pub(crate) async fn measure(cores: Cores, url: &str, connections: usize, time: D
     command.args(["--connections", &connections.to_string(), "--milliseconds", &time.as_millis().to_string()]);
     command.stderr(std::process::Stdio::inherit());
     let output = tokio::time::timeout(time + Duration::from_secs(20), command.output()).await??;
-    serde_json::from_slice(&output.stdout).context("the floor said nothing that can be read")
+    serde_json::from_slice(&output.stdout).context("the output of the floor is not JSON")
 }
 
-/// The child.
+/// The child process.
 pub(crate) fn send(args: &Args) -> anyhow::Result<()> {
-    // As the server's: as many threads as there are cores to run on.
+    // As in the server: one thread per core.
     let floor = tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(run(args))?;
     println!("{}", serde_json::to_string(&floor)?);
     Ok(())
@@ -96,7 +96,7 @@ async fn run(args: &Args) -> anyhow::Result<Floor> {
     })
 }
 
-/// Fields of the lengths that a listener gets.
+/// Headers with the same lengths as a real delivery's.
 fn headers() -> HeaderMap {
     let fields = [
         ("content-type", "application/json"),

@@ -1,4 +1,4 @@
-//! Counts of durations in buckets that grow with them, each at most 1.6 % wide.
+//! A histogram of durations, in buckets of at most 1.6 % relative width.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 /// Buckets for each power of two, as a power of two.
 const FINENESS: u32 = 6;
 
-/// How often which duration was seen.
+/// The counts of durations.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(crate) struct Histogram {
     counts: Vec<u64>,
@@ -26,12 +26,12 @@ impl Histogram {
         self.max = self.max.max(ns);
     }
 
-    /// How many were counted.
+    /// How many durations were counted.
     pub(crate) fn total(&self) -> u64 {
         self.total
     }
 
-    /// The duration, in milliseconds, that this share of all does not exceed.
+    /// The quantile of this share, in milliseconds.
     pub(crate) fn quantile_ms(&self, share: f64) -> f64 {
         let wanted = (share * self.total as f64).ceil().max(1.0) as u64;
         let mut seen = 0;
@@ -53,14 +53,14 @@ impl Histogram {
         })
     }
 
-    /// The usual quantiles in words.
+    /// The usual quantiles as text.
     pub(crate) fn to_text(&self) -> String {
         let [p50, p99, p999] = [0.5, 0.99, 0.999].map(|share| ms(self.quantile_ms(share)));
         format!("p50 {p50}, p99 {p99}, p999 {p999} ms")
     }
 }
 
-/// Milliseconds with as many digits as mean something.
+/// Milliseconds with as many digits as are significant.
 pub(crate) fn ms(value: f64) -> String {
     match value {
         v if v < 10.0 => format!("{v:.2}"),

@@ -1,4 +1,4 @@
-//! One keep-alive connection that costs the load generator little: bytes out, status and length in.
+//! A keep-alive HTTP connection that costs the load generator little: it parses only status and length.
 
 use std::net::SocketAddr;
 
@@ -6,7 +6,7 @@ use anyhow::{Context, bail};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-/// A connection to the server that has at most one request under way.
+/// A connection to the server with at most one request in flight.
 pub(crate) struct Connection {
     stream: TcpStream,
     head: String,
@@ -25,7 +25,7 @@ impl Connection {
         Ok(Self { stream, head, request: Vec::new(), answer: Vec::new() })
     }
 
-    /// Sends `body` and answers with the status, when all of the answer is there.
+    /// Sends `body` and returns the status, once the whole answer has arrived.
     pub(crate) async fn post(&mut self, body: &str) -> anyhow::Result<u16> {
         self.request.clear();
         self.request.extend_from_slice(self.head.as_bytes());
@@ -34,7 +34,7 @@ impl Connection {
         self.answer.clear();
         loop {
             if self.stream.read_buf(&mut self.answer).await? == 0 {
-                bail!("the server closed a connection in mid answer");
+                bail!("the server closed a connection in the middle of an answer");
             }
             let Some(head) = head_len(&self.answer) else { continue };
             if self.answer.len() >= head + content_length(&self.answer[..head]) {
@@ -55,7 +55,7 @@ pub(crate) fn head_len(bytes: &[u8]) -> Option<usize> {
     find(bytes, b"\r\n\r\n").map(|at| at + 4)
 }
 
-/// What a complete head says about the length of what follows.
+/// The Content-Length of a complete head.
 pub(crate) fn content_length(head: &[u8]) -> usize {
     const NAME: &[u8] = b"content-length:";
     let line = head
@@ -64,7 +64,7 @@ pub(crate) fn content_length(head: &[u8]) -> usize {
     line.and_then(|line| std::str::from_utf8(&line[NAME.len()..]).ok()?.trim().parse().ok()).unwrap_or(0)
 }
 
-/// Where `wanted` begins.
+/// The position of `wanted`.
 pub(crate) fn find(bytes: &[u8], wanted: &[u8]) -> Option<usize> {
     bytes.windows(wanted.len()).position(|window| window == wanted)
 }

@@ -1,4 +1,4 @@
-//! Publishers: a closed loop that finds out what the server can do, and an open one that finds out how late it is.
+//! Publishers: a closed loop that measures throughput, and an open one that measures lateness.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use crate::clock::{now_ns, seconds};
 use crate::histogram::Histogram;
 use crate::http1::Connection;
 
-/// Where publishes go.
+/// The target of publishes.
 #[derive(Debug, Clone)]
 pub(crate) struct Target {
     addr: SocketAddr,
@@ -22,16 +22,16 @@ pub(crate) struct Target {
     name: String,
 }
 
-/// What became of the publishes.
+/// The results of publishes.
 #[derive(Debug, Default)]
 pub(crate) struct Published {
     /// Answered with 202.
     pub(crate) accepted: u64,
-    /// Answered otherwise.
+    /// Answered with another status.
     pub(crate) refused: u64,
-    /// From the (intended) moment of sending to the answer.
+    /// The times from the (intended) sending to the answer.
     pub(crate) answers: Histogram,
-    /// How long it took.
+    /// How long the run took.
     pub(crate) elapsed_ns: u64,
 }
 
@@ -41,7 +41,7 @@ impl Published {
         self.accepted as f64 / seconds(self.elapsed_ns).max(1e-9)
     }
 
-    /// For the record.
+    /// The results as JSON, for the record.
     pub(crate) fn to_json(&self) -> Value {
         json!({
             "accepted": self.accepted, "refused": self.refused, "seconds": seconds(self.elapsed_ns),
@@ -56,12 +56,12 @@ impl Published {
 }
 
 impl Target {
-    /// Events of this name at this server.
+    /// Publishes events of this name to this server.
     pub(crate) fn new(server: &Server, name: &str) -> Self {
         Self { addr: server.addr, key: server.credentials.api_key.clone(), name: name.to_owned() }
     }
 
-    /// The same with an API key that the configuration has.
+    /// The same with an API key of the config.
     pub(crate) fn with_key(addr: SocketAddr, key: &str, name: &str) -> Self {
         Self { addr, key: key.to_owned(), name: name.to_owned() }
     }
@@ -71,7 +71,7 @@ impl Target {
         Connection::open(self.addr, &self.key, "/v1/events").await
     }
 
-    /// The body of a publish that is, or was to be, sent at `sent_ns`.
+    /// The body of a publish whose (intended) sending time is `sent_ns`.
     pub(crate) fn body(&self, sent_ns: u64) -> String {
         format!(r#"{{"name":"{}","data":{}}}"#, self.name, data(sent_ns))
     }
@@ -84,7 +84,8 @@ pub(crate) fn data(sent_ns: u64) -> String {
     )
 }
 
-/// Each of `connections` publishes as soon as it has its last answer, until `most` were sent or `time` is over.
+/// A closed loop: each of `connections` publishes as soon as its last publish is answered, until `most` were sent or
+/// `time` is over.
 pub(crate) async fn closed(
     target: &Target,
     connections: usize,
@@ -117,9 +118,10 @@ pub(crate) async fn closed(
     collect(tasks, &answers, started).await
 }
 
-/// Publishes at a constant rate whatever the server does; what is late is counted from when it was due.
+/// An open loop: publishes at a constant rate whatever the server does. Lateness is counted from the time at which a
+/// publish was due.
 pub(crate) async fn open(target: &Target, connections: usize, per_s: f64, time: Duration) -> anyhow::Result<Published> {
-    ensure!(per_s >= 1.0, "a rate of {per_s} is none");
+    ensure!(per_s >= 1.0, "the rate must be at least 1 per second, not {per_s}");
     let mut ready = Vec::with_capacity(connections);
     for _ in 0..connections {
         ready.push(target.connect().await?);
@@ -128,7 +130,7 @@ pub(crate) async fn open(target: &Target, connections: usize, per_s: f64, time: 
     let due = Arc::new(Mutex::new(due));
     let answers = Arc::new(parking_lot::Mutex::new(Histogram::default()));
     let started = now_ns();
-    // Timers of the runtime are milliseconds apart; a thread can sleep more precisely.
+    // The runtime's timers have a resolution of milliseconds; a thread can sleep more precisely.
     let ticker = std::thread::spawn(move || tick(&sender, started, per_s, time));
     let mut tasks = JoinSet::new();
     for mut connection in ready {

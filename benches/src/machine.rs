@@ -1,4 +1,4 @@
-//! What the figures of a run depend on besides the code.
+//! The environment of a run, on which its figures depend.
 
 use std::fs;
 use std::process::Command;
@@ -19,7 +19,7 @@ pub(crate) fn facts() -> Value {
     })
 }
 
-/// Today, as in a file's name.
+/// Today's date, for a file's name.
 pub(crate) fn today() -> String {
     jiff::Timestamp::now().strftime("%Y-%m-%d").to_string()
 }

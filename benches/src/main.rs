@@ -19,7 +19,7 @@ mod webhooks;
 
 use clap::{Parser, Subcommand};
 
-/// The server's allocator, so that the floor differs from the server in nothing but what the server does more.
+/// The server's allocator, so that allocation makes no difference between the floor and the server.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
@@ -32,17 +32,17 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Scenario {
-    /// What a webhook costs, how late it is, and what disturbs it
+    /// What a webhook costs, how late it is, and what slows it down
     Webhooks(webhooks::Args),
     /// What a delivery to a live session costs
     Fanout(live::Args),
     /// What an idle live session costs
     Idle(live::Args),
-    /// How late live sessions are told
+    /// How late messages reach live sessions
     Latency(live::Args),
-    /// What a second node costs, and what PostgreSQL and Redis do of it
+    /// What a second node costs, and the share of PostgreSQL and Redis in it
     Cluster(cluster::Args),
-    /// Minutes of steady load, with --hostile beside attacks: bounds that must hold
+    /// Minutes of steady load, with attacks beside it if --hostile: bounds that must hold
     Soak(soak::Args),
     /// (started by a scenario) the least that fan-out can cost
     #[command(hide = true)]
@@ -58,7 +58,7 @@ enum Scenario {
 fn main() -> anyhow::Result<()> {
     match Cli::parse().scenario {
         Scenario::Webhooks(args) => {
-            // Before the runtime, so that its threads, and every child, stay where this process is.
+            // Before the runtime starts, so that its threads and all children inherit the core.
             let cores = cpu::Cores::divide();
             runtime()?.block_on(webhooks::run(args, cores))
         }
@@ -88,7 +88,7 @@ fn main() -> anyhow::Result<()> {
     }
 }
 
-/// One thread: load and receiver share a core, and more threads would only take turns on it.
+/// One thread: load and receiver share a core, so more threads would not help.
 fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
     Ok(tokio::runtime::Builder::new_current_thread().enable_all().build()?)
 }

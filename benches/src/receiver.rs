@@ -1,8 +1,8 @@
-//! The receiver of webhooks: a process of its own that answers 204 at once, counts, and knows how late each one is.
+//! The receiver of webhooks: a process of its own that answers 204 at once, and counts requests and their lateness.
 //!
-//! Requests are sorted by the first segment of their path, the *tag*. How late one is follows from `"t":NANOSECONDS` in
-//! its body. A tag can be held: its requests are read and never answered. The parent asks over standard input, one line
-//! each.
+//! Requests are counted by the first segment of their path, the *tag*. The lateness of a request follows from
+//! `"t":NANOSECONDS` in its body. A tag can be held: its requests are read and never answered. The parent sends
+//! commands over standard input, one per line.
 
 use std::collections::HashMap;
 use std::io::{BufRead, Write};
@@ -23,20 +23,20 @@ use crate::histogram::Histogram;
 use crate::http1::{content_length, find, head_len};
 
 const ANSWER: &[u8] = b"HTTP/1.1 204 No Content\r\n\r\n";
-/// How often the parent looks whether enough has arrived.
+/// How often the parent polls the count.
 const LOOK: Duration = Duration::from_millis(20);
 
-/// What arrived under one tag.
+/// The counts of one tag.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(crate) struct Seen {
     /// Requests read, answered or not.
     pub(crate) count: u64,
     /// Their bytes, heads included.
     pub(crate) bytes: u64,
-    /// When the first and the last came.
+    /// When the first and the last request came.
     pub(crate) first_ns: u64,
     pub(crate) last_ns: u64,
-    /// From the time in the body to now.
+    /// The lateness: from the time in the body to the arrival.
     pub(crate) late: Histogram,
     /// The bytes of the first request.
     pub(crate) sample: String,
@@ -55,7 +55,7 @@ struct State {
     held: Vec<String>,
 }
 
-/// The child: serves until standard input ends.
+/// The child process: serves until standard input ends.
 pub(crate) async fn serve() -> anyhow::Result<()> {
     let mut files = getrlimit(Resource::Nofile);
     files.current = files.maximum;
@@ -79,7 +79,7 @@ async fn accept(listener: TcpListener, state: Arc<Mutex<State>>) -> anyhow::Resu
         let (stream, _) = listener.accept().await?;
         stream.set_nodelay(true)?;
         let state = Arc::clone(&state);
-        // A connection that breaks is the sender's business; its requests are counted already.
+        // A broken connection is no error here; its requests are counted already.
         tokio::spawn(async move { connection(stream, &state).await.ok() });
     }
 }
@@ -151,7 +151,7 @@ fn answer_questions(state: &Mutex<State>) -> anyhow::Result<()> {
                 state.held.retain(|held| held != tag);
                 String::new()
             }
-            _ => bail!("not understood: {line}"),
+            _ => bail!("unknown command: {line}"),
         };
         drop(state);
         println!("{answer}");
@@ -160,7 +160,7 @@ fn answer_questions(state: &Mutex<State>) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The parent's end of a receiver. Dropped, it is killed.
+/// The parent's handle of a receiver. Dropped, the receiver is killed.
 pub(crate) struct Receiver {
     child: Child,
     input: ChildStdin,
@@ -169,7 +169,7 @@ pub(crate) struct Receiver {
 }
 
 impl Receiver {
-    /// Starts one, on a free port of every address of this machine's loopback.
+    /// Starts a receiver, on a free port of all loopback addresses.
     pub(crate) async fn start() -> anyhow::Result<Self> {
         let mut command = tokio::process::Command::new(std::env::current_exe()?);
         command.arg("receiver").stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
@@ -185,42 +185,42 @@ impl Receiver {
         self.child.id().map_or(0, crate::cpu::cpu_ns_of)
     }
 
-    /// The address of a tag.
+    /// The URL of a tag.
     pub(crate) fn url(&self, tag: &str) -> String {
         format!("http://127.0.0.1:{}/{tag}", self.port)
     }
 
-    /// The address of a tag at one of many hosts.
+    /// The URL of a tag at one of many hosts.
     pub(crate) fn url_at(&self, host: usize, tag: &str) -> String {
         format!("http://127.0.1.{}:{}/{tag}", host % 200 + 1, self.port)
     }
 
-    /// What arrived under a tag.
+    /// The counts of a tag.
     pub(crate) async fn seen(&mut self, tag: &str) -> anyhow::Result<Seen> {
         Ok(serde_json::from_str(&self.ask(&format!("seen {tag}")).await?)?)
     }
 
-    /// How much arrived under a tag.
+    /// How many requests arrived under a tag.
     pub(crate) async fn count(&mut self, tag: &str) -> anyhow::Result<u64> {
         Ok(self.ask(&format!("count {tag}")).await?.parse()?)
     }
 
-    /// Starts counting anew.
+    /// Resets all counts.
     pub(crate) async fn forget(&mut self) -> anyhow::Result<()> {
         self.ask("forget").await.map(drop)
     }
 
-    /// Has a tag's requests hang from now on.
+    /// Lets a tag's requests hang from now on.
     pub(crate) async fn hold(&mut self, tag: &str) -> anyhow::Result<()> {
         self.ask(&format!("hold {tag}")).await.map(drop)
     }
 
-    /// Has a tag's requests answered from now on. Those that hang go on hanging.
+    /// Answers a tag's requests from now on. Those that hang already are not answered.
     pub(crate) async fn release(&mut self, tag: &str) -> anyhow::Result<()> {
         self.ask(&format!("release {tag}")).await.map(drop)
     }
 
-    /// Waits until `wanted` requests have arrived under a tag, for at most `patience`; answers with what has.
+    /// Waits until `wanted` requests have arrived under a tag, for at most `patience`; returns how many have.
     pub(crate) async fn wait_for(&mut self, tag: &str, wanted: u64, patience: Duration) -> anyhow::Result<Seen> {
         let end = now_ns() + patience.as_nanos() as u64;
         while self.count(tag).await? < wanted && now_ns() < end {

@@ -1,4 +1,4 @@
-//! What a run leaves behind: `benches/results/SCENARIO-DATE.json`.
+//! The record of a run: `benches/results/SCENARIO-DATE.json`.
 
 use std::path::{Path, PathBuf};
 
@@ -9,7 +9,7 @@ use crate::cpu::Cores;
 use crate::report::Section;
 use crate::{clock, machine};
 
-/// Writes every number of a run that began at `started` (monotonic nanoseconds), and says where.
+/// Writes all numbers of a run that began at `started` (monotonic nanoseconds), and prints the file's path.
 pub(crate) fn write(
     scenario: &str,
     quick: bool,

@@ -1,17 +1,17 @@
-//! What a phase found: lines for people, JSON for the record.
+//! The results of a phase: lines for people, JSON for the record.
 
 use serde_json::Value;
 
-/// One phase's findings.
+/// The results of one phase.
 #[derive(Debug)]
 pub(crate) struct Section {
     /// Its name in the record.
     pub(crate) name: &'static str,
-    /// What it is called in the table.
+    /// Its title in the table.
     pub(crate) title: &'static str,
-    /// Name and value.
+    /// Its lines: name and value.
     pub(crate) lines: Vec<(String, String)>,
-    /// Every number.
+    /// All its numbers.
     pub(crate) json: Value,
 }
 
@@ -26,7 +26,7 @@ pub(crate) fn print(sections: &[Section]) {
     }
 }
 
-/// The middle of `values`; 0 if there are none.
+/// The median of `values`; 0 if there are none.
 pub(crate) fn median(values: impl IntoIterator<Item = f64>) -> f64 {
     let mut values: Vec<f64> = values.into_iter().collect();
     values.sort_by(f64::total_cmp);

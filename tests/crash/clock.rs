@@ -1,5 +1,5 @@
-//! A wall clock that is set an hour forth or back: schedules go on by the time that really passes, signatures bear the
-//! clock's time, and a restart with the other time neither waits for an hour nor fires everything at once.
+//! The wall clock is set forward or back by an hour: schedules follow the time that really passes, signatures have the
+//! clock's time, and a restart at the other time neither waits for an hour nor makes all attempts at once.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -14,7 +14,8 @@ use crate::wrong_clock::WrongClock;
 const HOUR: i64 = 3_600;
 /// How far a signature's time may be from the clock's.
 const TOLERANCE: i64 = 10;
-/// `/again` is tried every second, less the schedule's jitter of a fifth and what milliseconds round.
+/// The shortest time between attempts at `/again`: a second, minus the schedule's jitter of a fifth and rounding to
+/// milliseconds.
 const LEAST_GAP: Duration = Duration::from_millis(780);
 const EVENTS: u64 = 10;
 /// Retries by hand that a listener may have within a minute.
@@ -76,8 +77,8 @@ async fn a_clock_that_was_an_hour_fast_for_a_while_delays_nothing_after_a_restar
     restart_with(&[0, HOUR], 0, 2).await;
 }
 
-/// Publishes at each of these offsets, kills the server, and starts it with the last one. At most so often `/later`
-/// gets each event.
+/// Publishes at each of these offsets, kills the server, and starts it with the last one. `/later` gets each event at
+/// most so often.
 async fn restart_with(offsets: &[i64], last: i64, later: usize) {
     let partner = Receiver::start();
     let clock = WrongClock::new();
@@ -114,7 +115,7 @@ async fn restart_with(offsets: &[i64], last: i64, later: usize) {
     drained(&server, LATER).await;
 }
 
-/// One listener that is tried every second, and one in half an hour again. Both refuse everything.
+/// Two listeners that refuse everything: one is tried again every second, the other after half an hour.
 async fn set_up(api: &Api, partner: &Receiver) {
     hook(api, "clock.ticked").await;
     let often: Vec<_> = std::iter::once("0s").chain(std::iter::repeat_n("1s", 49)).collect();
@@ -124,7 +125,7 @@ async fn set_up(api: &Api, partner: &Receiver) {
     }
 }
 
-/// Waits until the results of the first attempts of so many events are written: a kill repeats none of them then.
+/// Waits until the results of the first attempts of so many events are written, so that a kill repeats none of them.
 async fn attempted(server: &Server, events: u64) {
     let api = server.api();
     tidings_testkit::eventually(SOON, || async {
@@ -136,7 +137,7 @@ async fn attempted(server: &Server, events: u64) {
     .await;
 }
 
-/// The listener that is tried in half an hour again.
+/// The id of the listener that is tried again after half an hour.
 async fn later(api: &Api) -> String {
     let page = api.get("/v1/listeners").await.expect_status(200);
     let all = page["data"].as_array().cloned().unwrap_or_default();
@@ -144,8 +145,8 @@ async fn later(api: &Api) -> String {
     later.and_then(|one| one["id"].as_str()).unwrap_or_else(|| panic!("no listener in {all:?}")).to_owned()
 }
 
-/// Has as much as may be retried by hand within a minute attempted now, of what waits for half an hour, as soon as none
-/// of it is under way: those would not be attempted again. Answers how much that is.
+/// Retries by hand as many of the deliveries that wait for half an hour as is allowed within a minute, once none is in
+/// flight: those would not be attempted again. Returns how many.
 async fn retry_later(api: &Api) -> usize {
     let listener = later(api).await;
     let pending = eventually(SOON, || async {
@@ -163,13 +164,13 @@ async fn retry_later(api: &Api) -> usize {
     retried
 }
 
-/// Cancels what still waits for half an hour.
+/// Cancels the deliveries that still wait for half an hour.
 async fn give_up_later(api: &Api) {
     let listener = later(api).await;
     api.delete(&format!("/v1/listeners/{listener}")).await.expect_status(204);
 }
 
-/// How many hours the signature's time is from ours.
+/// The difference between the signature's time and ours, in hours.
 #[track_caller]
 fn hours_off(request: &Received) -> i64 {
     let signed: i64 = request.header("webhook-timestamp").and_then(|text| text.parse().ok()).unwrap_or_default();
@@ -180,7 +181,7 @@ fn hours_off(request: &Received) -> i64 {
     hours
 }
 
-/// No two attempts of one delivery at `/again` are closer than the schedule says.
+/// Asserts that no two attempts of one delivery at `/again` are closer than the schedule says.
 fn assert_steady(partner: &Receiver) {
     let mut last: HashMap<u64, Received> = HashMap::new();
     for request in partner.received_on("/again") {

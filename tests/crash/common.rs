@@ -1,4 +1,5 @@
-//! What the scenarios share: publishing numbered events, reading numbers back, and waiting until nothing is owed.
+//! Shared by the scenarios: publishing numbered events, reading the numbers back, and waiting until no delivery is
+//! pending.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -6,9 +7,9 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tidings_testkit::{Api, Received, Reply, Server, ServerBuilder, eventually, server};
 
-/// How long something may take that takes a moment, on a machine that compiles beside it.
+/// The timeout for what takes only a moment, on a busy machine.
 pub(crate) const SOON: Duration = Duration::from_secs(20);
-/// How long everything owed may take to arrive.
+/// How long all pending deliveries may take to arrive.
 pub(crate) const LATER: Duration = Duration::from_secs(90);
 
 /// A server that may deliver to this machine.
@@ -31,7 +32,7 @@ pub(crate) async fn publish(api: &Api, name: &str, n: u64) -> Reply {
     api.post("/v1/events", json!({"name": name, "id": format!("e-{n}"), "data": {"n": n}})).await
 }
 
-/// Publishes the events of these numbers, one after the other; each has to be acknowledged.
+/// Publishes the events with these numbers, one after the other; each has to be acknowledged.
 pub(crate) async fn publish_all(api: &Api, name: &str, numbers: impl IntoIterator<Item = u64>) {
     for n in numbers {
         publish(api, name, n).await.expect_status(202);
@@ -53,7 +54,7 @@ pub(crate) fn counts(received: &[Received]) -> HashMap<u64, usize> {
     counts
 }
 
-/// Asserts that these numbers and no others came, each once.
+/// Asserts that exactly these numbers came, each once.
 #[track_caller]
 pub(crate) fn assert_each_once(received: &[Received], numbers: impl IntoIterator<Item = u64>) {
     let mut came: Vec<u64> = received.iter().map(number).collect();
@@ -67,7 +68,7 @@ pub(crate) async fn readiness(server: &Server) -> Option<Reply> {
     server.api().get("/readyz").within(Duration::from_secs(10)).send().await.ok()
 }
 
-/// Waits until nothing is owed and nothing is under way.
+/// Waits until no delivery is pending and none is in flight.
 pub(crate) async fn drained(server: &Server, deadline: Duration) {
     let nodes: Vec<_> = server.each_node().collect();
     let mut last = Vec::new();
@@ -117,7 +118,7 @@ pub(crate) async fn logged(server: &Server, text: &str, times: usize) {
     eventually(SOON, || async { (server.stderr().matches(text).count() >= times).then_some(()) }).await;
 }
 
-/// Asserts a refusal by the store: 503, its code, when to come back, and what to do about it.
+/// Asserts a refusal by the store: 503, its code, `Retry-After`, and a remedy.
 #[track_caller]
 pub(crate) fn assert_refused(reply: &Reply, code: &str) {
     assert_eq!(reply.status, 503, "not 503 {code}: {} {}", reply.status, reply.text());

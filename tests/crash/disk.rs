@@ -1,4 +1,5 @@
-//! A full disk: publishers are told, the server lives, results wait, and with room again everything goes on by itself.
+//! A full disk: publishes are refused, the server lives, results wait, and everything goes on by itself once there is
+//! room.
 
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use crate::common::{
 };
 use crate::small_disk::SmallDisk;
 
-/// Enough for a server that has done little.
+/// The size of the disk in MiB, enough for a server that has done little.
 const MEBIBYTES: u32 = 16;
 
 // covers: C03, C04
@@ -70,7 +71,7 @@ async fn a_full_disk_costs_patience_only() {
     }
     api.get("/healthz").await.expect_status(200);
     // What the ten attempts came to is known and cannot be written; tried again and again.
-    logged(&server, "results of deliveries could not be written", 3).await;
+    logged(&server, "writing results of deliveries failed", 3).await;
     assert_eq!(partner.under_way("/slow"), 0);
     let while_full = partner.total();
 

@@ -1,5 +1,5 @@
-//! Panics on purpose: where a loop panics the server says so and stops in order, and where one unit of work does, that
-//! unit is all that is lost.
+//! Deliberate panics: if a loop panics, the server reports it and stops in order; if one unit of work does, only that
+//! unit is lost.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 
 use crate::common::{LATER, SOON, counts, delivery, drained, hook, listener, local, logged, publish};
 
-/// Long enough to look at what the server says before it stops.
+/// Long enough to read `/readyz` before the server stops.
 const CONFIG: &str = r#"
 shutdown_delay = "3s"
 
@@ -42,7 +42,7 @@ struct Faulty {
 }
 
 impl Faulty {
-    /// With these lines in its config besides.
+    /// The same with more config lines.
     async fn start(lines: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("faults");
@@ -68,8 +68,8 @@ impl Faulty {
     }
 }
 
-/// Makes the server do a bit of everything: sessions on both shards, one of which occupies a channel, an app that comes
-/// and goes, and a listener that is disabled.
+/// Makes the server do a bit of everything: sessions on both shards, an occupied channel, an app that is made and
+/// removed, and a listener that is disabled.
 async fn stir(server: &Server, partner: &Receiver) -> Vec<PusherSession> {
     let mut sessions = Vec::new();
     for _ in 0..2 {
@@ -87,7 +87,7 @@ async fn stir(server: &Server, partner: &Receiver) -> Vec<PusherSession> {
     sessions
 }
 
-/// One loop panics. What was acknowledged before is there after the next start.
+/// One loop panics. Events that were acknowledged before it are there after the next start.
 async fn loop_panics(name: &'static str, lines: String) {
     let partner = Receiver::start();
     partner.respond("/gone", Answer::status(410));
@@ -138,7 +138,7 @@ async fn loop_panics(name: &'static str, lines: String) {
     let exit = faulty.server.wait_for_exit(SOON).await.expect_code(1);
     let lines = exit.stderr.lines().filter(|line| line.contains("has ended") && line.contains(name)).count();
     assert_eq!(lines, 1, "{name}: {}", exit.stderr);
-    assert!(exit.stderr.contains(&format!("the server has failed: {name} had ended")), "{name}: {}", exit.stderr);
+    assert!(exit.stderr.contains(&format!("the server has failed: {name} ended")), "{name}: {}", exit.stderr);
 
     fs::write(&faulty.file, "").unwrap();
     faulty.server.restart().await;
@@ -195,7 +195,7 @@ async fn a_loop_that_panics_at_once_ends_the_server_as_well() {
     let file = dir.path().join("faults");
     fs::write(&file, "reconciliation").unwrap();
     let exit = Faulty::builder(&file, "").run_to_exit().await.expect_code(1);
-    assert!(exit.stderr.contains("the server has failed: reconciliation had ended"), "{}", exit.stderr);
+    assert!(exit.stderr.contains("the server has failed: reconciliation ended"), "{}", exit.stderr);
 }
 
 // covers: G412

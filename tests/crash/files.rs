@@ -1,5 +1,5 @@
-//! Whose the files are: one database file is one server's, whatever it is called; a file that goes away is noticed; and
-//! a main key is made for a store without secrets only.
+//! Files: a database file belongs to one server, under any path; a removed file is noticed; and a new main key is made
+//! only for a store without secrets.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -11,7 +11,7 @@ use tidings_testkit::{Cluster, Receiver, Server, eventually, server};
 use crate::common::{SOON, assert_refused, drained, hook, listener, local, publish, publish_all, readiness};
 use crate::holder::query;
 
-/// A server with a listener, and thereby a secret in its store.
+/// A server with a listener, and so with a secret in its store.
 async fn with_a_secret(partner: &Receiver) -> Server {
     let server = local().alone().start().await;
     hook(&server.api(), "box.opened").await;
@@ -23,7 +23,7 @@ fn database(server: &Server) -> std::path::PathBuf {
     server.data_dir().join("tidings.db")
 }
 
-/// Waits until `/readyz` says that it is not; its answer is up to a second old.
+/// Waits until `/readyz` says that the server is not ready; its answer may be a second old.
 async fn unready(server: &Server) {
     eventually(SOON, || async { readiness(server).await.filter(|reply| reply.status == 503) }).await;
 }

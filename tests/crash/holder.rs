@@ -1,4 +1,4 @@
-//! Another process that works on the database: SQLite's own command line.
+//! Another process that uses the database: SQLite's own command line.
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
@@ -11,7 +11,7 @@ pub(crate) struct Holder {
 }
 
 impl Holder {
-    /// Takes the database, waiting for a moment in which nobody writes.
+    /// Begins the write transaction, when no other one is running.
     pub(crate) fn take(database: &Path) -> Self {
         let mut child = sqlite3(database)
             .stdin(Stdio::piped())
@@ -30,7 +30,7 @@ impl Holder {
         holder
     }
 
-    /// Ends its transaction, with nothing changed.
+    /// Ends the transaction without changes.
     pub(crate) fn release(self) {}
 }
 
@@ -42,7 +42,7 @@ impl Drop for Holder {
     }
 }
 
-/// Runs a statement and answers what it printed.
+/// Runs a statement and returns its output.
 pub(crate) fn query(database: &Path, sql: &str) -> String {
     let done = sqlite3(database)
         .arg(sql)

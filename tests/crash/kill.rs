@@ -1,4 +1,4 @@
-//! `kill -9` ten times at random moments under load; then everything that was acknowledged is looked for.
+//! `kill -9` ten times at random moments under load. Every acknowledged event must have been delivered.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -15,16 +15,17 @@ use crate::random::Random;
 use crate::tally::Tally;
 
 const KILLS: usize = 10;
-/// From this round on, events with many listeners are published right before the kill.
+/// From this round on, events for many listeners are published right before the kill.
 const WIDE_FROM: usize = 5;
-/// More than are written in the publish itself (64) or in one slice of fan-out (500): a kill can hit between slices.
+/// More listeners than the publish itself writes (64) and than one slice of a fan-out has (500): a kill can hit between
+/// slices.
 const WIDE_LISTENERS: usize = 600;
 const WIDE_EVENTS: u64 = 4;
-/// 250 a second.
+/// 250 publishes per second.
 const EVERY: Duration = Duration::from_millis(4);
-/// Attempts under way at most; a setting of the server.
+/// The most attempts in flight; a setting of the server.
 const IN_FLIGHT: usize = 128;
-/// Results that may wait to be written, or be just being written; the server's own constant.
+/// The most results that are not written yet; a constant of the server.
 const UNWRITTEN: usize = 512;
 
 /// One kill and the restart after it.
@@ -82,8 +83,8 @@ async fn nothing_acknowledged_is_lost_by_ten_kills() {
     tell_restarts(&restarts, &received, &acknowledged);
 }
 
-/// One listener answers 500 to the first try of one in seven, and is slow with one in thirteen. Answers the numbers of
-/// the requests that were refused.
+/// One listener answers 500 to the first attempt of every seventh event, and is slow with every thirteenth. Returns the
+/// numbers of the refused requests.
 fn script(partner: &Receiver) -> Arc<Mutex<HashSet<usize>>> {
     let refused = Arc::new(Mutex::new(HashSet::new()));
     let tried = Mutex::new(HashSet::new());
@@ -139,7 +140,7 @@ async fn log_order(api: &Api) -> Vec<u64> {
     numbers
 }
 
-/// Each event is logged once, and one that was sent after another's acknowledgement stands behind it.
+/// Asserts that each event is logged once, and that one sent after another's acknowledgement comes after it.
 fn assert_log(log: &[u64], acknowledged: &[Acknowledged]) {
     let place: HashMap<u64, usize> = log.iter().enumerate().map(|(place, n)| (*n, place)).collect();
     assert_eq!(place.len(), log.len(), "an event is in the log twice");
@@ -159,7 +160,7 @@ fn assert_log(log: &[u64], acknowledged: &[Acknowledged]) {
     }
 }
 
-/// Prints the counts, and asserts that nothing is lost and no more repeated than may be.
+/// Prints the counts, and asserts that nothing is lost and that no more is repeated than the server's bounds allow.
 fn count(
     received: &[Received],
     refused: &HashSet<usize>,
@@ -224,7 +225,7 @@ fn count(
     assert_eq!(by_kill.iter().sum::<usize>(), repeated, "something was repeated before the first kill");
 }
 
-/// Adds the path's repeats to the kill that they follow.
+/// Adds the repeats on a path to the kill before them.
 fn attribute(requests: &[&Received], refused: &HashSet<usize>, restarts: &[Restart], by_kill: &mut [usize]) {
     let mut taken = HashSet::new();
     for request in requests.iter().filter(|request| !refused.contains(&request.number)) {
@@ -237,7 +238,7 @@ fn attribute(requests: &[&Received], refused: &HashSet<usize>, restarts: &[Resta
     }
 }
 
-/// Prints how long after each start the first delivery came that was owed from before the kill.
+/// Prints the time from each start to the first delivery that was pending at the kill.
 fn tell_restarts(restarts: &[Restart], received: &[Received], acknowledged: &[Acknowledged]) {
     let acknowledged_at: HashMap<u64, Instant> = acknowledged.iter().map(|one| (one.n, one.at.into_std())).collect();
     let mut firsts = Vec::new();

@@ -1,4 +1,4 @@
-//! Lanes over crashes: a key that is stuck stays stuck and holds up no other, before and after a kill.
+//! Lanes and crashes: a failing delivery blocks its own key and no other, before and after a kill.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

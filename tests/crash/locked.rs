@@ -1,4 +1,5 @@
-//! Another process holds the database: publishers are told, nothing is lost, and all is well when it lets go.
+//! Another process locks the database: publishes are refused, nothing is lost, and everything goes on when the lock is
+//! released.
 
 use std::time::Duration;
 
@@ -46,7 +47,7 @@ async fn a_database_that_another_process_holds_costs_patience_only() {
     // Reading goes on.
     assert_eq!(listed(&api, &slow, "pending").await, 10, "results can not have been written");
     // The results of the ten are there and cannot be written; tried more than once.
-    logged(&server, "results of deliveries could not be written", 2).await;
+    logged(&server, "writing results of deliveries failed", 2).await;
     assert_eq!(partner.under_way("/slow"), 0);
 
     holder.release();

@@ -1,6 +1,6 @@
-//! What survives: the real server is killed, starved of disk, locked out, put off its time and started twice, and every
-//! test counts what was acknowledged against what arrived. Some tests mount a small file system and therefore need
-//! root.
+//! Crash tests: the real server is killed, runs out of disk, finds its database locked or its clock changed, and is
+//! started twice. Every test compares acknowledged events with delivered ones. Some tests mount a small file system and
+//! therefore need root.
 #![forbid(unsafe_code)]
 #![expect(
     clippy::unwrap_used,

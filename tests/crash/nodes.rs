@@ -1,5 +1,5 @@
-//! Two nodes on one PostgreSQL and one Redis, both under load: one is killed, stands still, or loses the database. What
-//! was acknowledged is looked for, as with one node.
+//! Two nodes on one PostgreSQL and one Redis, both under load: one is killed, is frozen, or loses the database. Every
+//! acknowledged event must have been delivered, as with one node.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -14,18 +14,18 @@ use crate::common::{LATER, SOON, drained, hook, listener, publish_all};
 use crate::publisher::{Acknowledged, Publisher};
 use crate::tally::Tally;
 
-/// Each of both publishers; together they publish 250 events a second.
+/// The interval of each of the two publishers; together they publish 250 events per second.
 const EVERY: Duration = Duration::from_millis(8);
-/// Where the second publisher's numbers begin.
+/// The second publisher's first number.
 const SECOND: u64 = 1_000_000;
-/// Attempts under way at a node at most; a setting of the server.
+/// The most attempts in flight at a node; a setting of the server.
 const IN_FLIGHT: usize = 64;
-/// Results that may wait to be written at a node, or be just being written; the server's own constant.
+/// The most results of a node that are not written yet; a constant of the server.
 const UNWRITTEN: usize = 512;
 const KEY: &str = "api-key-of-the-app";
 const HOOK: &str = "order.placed";
 
-/// A node with these lines; leases are short, so that what a node held is soon taken up by the other.
+/// A node with these config lines. Leases are short, so that the other node soon takes over.
 async fn node(lines: &str) -> Server {
     let courier = format!("[courier]\nlease = \"4s\"\ntimeout = \"2s\"\nmax_in_flight = {IN_FLIGHT}\n");
     let app =
@@ -42,8 +42,8 @@ fn app(server: &Server) -> PusherApp {
     server.pusher_app("1", "key", "a-secret-of-the-app")
 }
 
-/// A receiver with a listener in order and one without, which both nodes know of; of the latter's requests some take
-/// their time, so that whatever happens finds attempts under way.
+/// A receiver with an ordered listener and an unordered one, which both nodes know. Some of the latter's requests are
+/// slow, so that attempts are in flight at any moment.
 async fn listeners([server, other]: [&Server; 2]) -> Receiver {
     let partner = Receiver::start_with_threads(2);
     partner.answer_with("/free", |request| {
@@ -78,7 +78,7 @@ async fn some_more(partner: &Receiver, count: usize) {
     eventually(SOON, || async { (partner.total() >= before + count).then_some(()) }).await;
 }
 
-/// Prints the counts and asserts that nothing is lost; answers how much was repeated.
+/// Prints the counts and asserts that nothing is lost; returns how many deliveries were repeated.
 fn count(what: &str, partner: &Receiver, acknowledged: &[Acknowledged]) -> usize {
     assert_eq!(partner.received().len(), partner.total(), "the receiver has forgotten requests: the counts would lie");
     let (mut owed, mut delivered, mut repeated) = (0, 0, 0);

@@ -1,7 +1,7 @@
-//! Publishes at a steady rate whatever becomes of the server, and writes down what was acknowledged.
+//! Publishes at a steady rate, whatever happens to the server, and records what was acknowledged.
 //!
-//! Open loop: a publish is sent when its time has come, not when the one before was answered. One whose answer was lost
-//! is sent again, with the same id or the same idempotency key, until it is acknowledged.
+//! An open loop: a publish is sent when it is due, not when the one before was answered. A publish without an answer is
+//! sent again, with the same id or the same idempotency key, until it is acknowledged.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,13 +15,13 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 
 /// The pause before a publish that was refused is sent again.
 const PAUSE: Duration = Duration::from_millis(50);
-/// How long to wait for a server that is gone before trying again, unless it is said where it is now. Twice as long
-/// each time: when a busy machine takes long to start it again, thousands that wait shall not make it busier.
+/// The first backoff when the server does not answer, unless the test gives its new address. It doubles each time:
+/// while a busy machine starts the server again, thousands of waiting publishes must not add load.
 const GONE: Duration = Duration::from_secs(1);
-/// That many times twice as long.
+/// How often the backoff is doubled at most.
 const MOST_DOUBLINGS: u32 = 4;
-/// Requests under way at most: when a server comes back, thousands that wait for it would keep this machine busy with
-/// connections.
+/// The most requests in flight: when a server comes back, thousands of waiting publishes would otherwise open
+/// connections at once.
 const UNDER_WAY: usize = 64;
 
 /// An event that the server has acknowledged.
@@ -29,7 +29,7 @@ const UNDER_WAY: usize = 64;
 pub(crate) struct Acknowledged {
     /// Its number.
     pub(crate) n: u64,
-    /// The id that the server gave for it.
+    /// Its id in the server's answer.
     pub(crate) id: String,
     /// Its name.
     pub(crate) name: &'static str,
@@ -42,7 +42,7 @@ pub(crate) struct Acknowledged {
 }
 
 impl Acknowledged {
-    /// Whether listeners that want one of four get it.
+    /// Whether listeners with the match for one event in four get it.
     pub(crate) fn chosen(&self) -> bool {
         is_chosen(self.n)
     }
@@ -52,7 +52,7 @@ fn is_chosen(n: u64) -> bool {
     n.is_multiple_of(4)
 }
 
-/// A publisher that runs.
+/// A running publisher.
 pub(crate) struct Publisher {
     target: watch::Sender<Api>,
     stop: Arc<AtomicBool>,
@@ -66,7 +66,7 @@ impl Publisher {
         Self::start_at(1, api, name, every)
     }
 
-    /// The same with other numbers than another publisher has.
+    /// The same, with numbers from `first` on.
     pub(crate) fn start_at(first: u64, api: Api, name: &'static str, every: Duration) -> Self {
         let (target, watched) = watch::channel(api);
         let (extra, orders) = mpsc::unbounded_channel();
@@ -75,17 +75,17 @@ impl Publisher {
         Self { target, stop, extra, task }
     }
 
-    /// Goes on with the server where it is now.
+    /// Sets the server's new address.
     pub(crate) fn aim(&self, api: Api) {
         self.target.send_replace(api);
     }
 
-    /// Publishes `count` events of another name at once, besides.
+    /// Publishes `count` events of another name at once, in addition.
     pub(crate) fn burst(&self, name: &'static str, count: u64) {
         self.extra.send((name, count)).unwrap_or_else(|e| panic!("the publisher has ended: {e}"));
     }
 
-    /// Stops, and waits until everything that was ever sent is acknowledged.
+    /// Stops, and waits until every publish is acknowledged.
     pub(crate) async fn finish(self, deadline: Duration) -> Vec<Acknowledged> {
         self.stop.store(true, Ordering::SeqCst);
         let ended = tokio::time::timeout(deadline, self.task).await;

@@ -1,4 +1,4 @@
-//! Random moments that can be had again: the seed is printed, and can be given.
+//! Reproducible randomness: the seed is printed, and can be set.
 
 use std::hash::{BuildHasher, RandomState};
 
@@ -6,17 +6,17 @@ use std::hash::{BuildHasher, RandomState};
 pub(crate) struct Random(u64);
 
 impl Random {
-    /// The one that this seed gives.
+    /// A generator with this seed.
     pub(crate) fn of(seed: u64) -> Self {
         Self(seed)
     }
 
-    /// Another one each time.
+    /// A generator with a random seed.
     pub(crate) fn fresh() -> Self {
         Self(RandomState::new().hash_one("random"))
     }
 
-    /// Seeded by the environment variable of this name, if it is set; otherwise anew each time. Prints its seed.
+    /// Seeded by the environment variable of this name, or else randomly. Prints the seed.
     pub(crate) fn seeded(variable: &str) -> Self {
         #[expect(clippy::disallowed_methods, reason = "repeats a test; the server's configuration is not read here")]
         let given = std::env::var(variable).ok().and_then(|text| text.parse().ok());

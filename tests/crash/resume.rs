@@ -1,5 +1,5 @@
-//! What a restart finds: attempts that were under way, retries with their place in the schedule, listeners that were
-//! failing or disabled, and groups of which a part had failed.
+//! State over a restart: attempts that were in flight, retries with their position in the schedule, failing and
+//! disabled listeners, and leased batches of which a part had failed.
 
 use serde_json::{Value, json};
 use tidings_testkit::{Answer, Receiver, eventually};
@@ -100,7 +100,7 @@ async fn retries_and_failures_keep_their_place_over_restarts() {
     assert_eq!(listener["failing_since"], Value::Null, "{}", listener.text());
 }
 
-/// Both are times, less than five seconds apart: steady clocks begin anew with each start.
+/// Asserts that both are times, less than five seconds apart: steady clocks start again with each process.
 #[track_caller]
 fn assert_times_close(after: &Value, before: &Value) {
     let parse = |time: &Value| time.as_str().and_then(tidings_model::clock::parse_rfc3339);

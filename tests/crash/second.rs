@@ -1,5 +1,4 @@
-//! One data folder, one server; a stop that is asked for repeats nothing; and the data of a later version is left
-//! alone.
+//! A data folder has one server; an orderly stop repeats nothing; and data of a later version is not touched.
 
 use std::time::Duration;
 

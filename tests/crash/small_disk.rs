@@ -7,7 +7,7 @@ use std::process::Command;
 
 use tempfile::TempDir;
 
-/// A mounted `tmpfs`; unmounted when dropped. Drop whoever works in it first.
+/// A mounted `tmpfs`; unmounted when dropped. Drop the processes that use it first.
 pub(crate) struct SmallDisk {
     folder: TempDir,
 }
@@ -16,7 +16,7 @@ impl SmallDisk {
     /// Mounts one of so many MiB.
     ///
     /// # Panics
-    /// When that is not allowed: a full disk cannot be tested without one, and the test must not pass then.
+    /// When mounting is not allowed: the test cannot run without it, and must not pass.
     pub(crate) fn mount(mebibytes: u32) -> Self {
         let folder = tempfile::Builder::new().prefix("tidings-disk-").tempdir().unwrap();
         let done = Command::new("mount")
@@ -37,7 +37,7 @@ impl SmallDisk {
         self.folder.path()
     }
 
-    /// Uses up all that is free.
+    /// Fills the free space.
     pub(crate) fn fill(&self) -> Ballast {
         let path = self.path().join("ballast");
         let mut file = OpenOptions::new().create(true).append(true).open(&path).unwrap();
@@ -71,7 +71,7 @@ impl Drop for SmallDisk {
     }
 }
 
-/// What fills the disk.
+/// The file that fills the disk.
 pub(crate) struct Ballast {
     path: PathBuf,
 }

@@ -1,4 +1,4 @@
-//! A trace of system calls as strace writes it (`-f -yy -ttt`, with or without `-xx`), read into calls.
+//! Parses a trace of system calls by strace (`-f -yy -ttt`, with or without `-xx`).
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -11,13 +11,13 @@ pub(crate) struct Call {
     pub(crate) text: String,
 }
 
-/// The trace, once it says how the program ended.
+/// Reads the trace, once its last line reports the program's end.
 pub(crate) fn finished_trace(path: &Path) -> Option<String> {
     let trace = String::from_utf8_lossy(&std::fs::read(path).ok()?).into_owned();
     trace.lines().any(|line| line.contains("+++ exited with 0 +++")).then_some(trace)
 }
 
-/// Puts together what the trace shows in two parts, because calls of other threads came in between.
+/// Joins the two parts of calls that strace interrupts with calls of other threads.
 pub(crate) fn parse(trace: &str) -> Vec<Call> {
     let mut open: HashMap<&str, (usize, &str)> = HashMap::new();
     let mut calls = Vec::new();
@@ -39,7 +39,7 @@ pub(crate) fn parse(trace: &str) -> Vec<Call> {
 }
 
 impl Call {
-    /// Which call it is.
+    /// The call's name.
     pub(crate) fn name(&self) -> &str {
         self.text.split_once('(').map_or("", |(name, _)| name)
     }
@@ -50,12 +50,12 @@ impl Call {
         value.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
     }
 
-    /// The texts among its arguments, in order.
+    /// The strings among its arguments, in order.
     pub(crate) fn strings(&self) -> Vec<Vec<u8>> {
         self.text.split('"').skip(1).step_by(2).map(bytes).collect()
     }
 
-    /// What its first argument, a descriptor, is open on: a path, `TCP:[…]`. Nothing for a file that was deleted.
+    /// The file or socket of its first argument, a descriptor: a path, or `TCP:[…]`. `None` for a deleted file.
     pub(crate) fn opened(&self) -> Option<String> {
         let (_, behind) = self.text.split_once('(')?;
         let (descriptor, behind) = behind.split_once('<')?;
@@ -66,14 +66,14 @@ impl Call {
         (is_descriptor && !behind.starts_with("(deleted)")).then(|| String::from_utf8_lossy(&bytes(&what)).into_owned())
     }
 
-    /// The argument at this place from the end, a number.
+    /// The number at this position of the arguments, counted from the end.
     pub(crate) fn number_from_end(&self, place: usize) -> Option<u64> {
         let (arguments, _) = self.text.rsplit_once(')')?;
         arguments.rsplit(", ").nth(place)?.trim_end_matches(|c: char| !c.is_ascii_digit()).parse().ok()
     }
 }
 
-/// Text in which strace wrote bytes as `\x00`.
+/// Decodes text in which strace wrote bytes as `\x00`.
 fn bytes(text: &str) -> Vec<u8> {
     let mut out = Vec::with_capacity(text.len() / 4);
     let mut rest = text.as_bytes();

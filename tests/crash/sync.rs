@@ -1,5 +1,5 @@
-//! Watches the system calls: between the reading of a publish and its `202`, the write-ahead log was synced. And one
-//! sync serves many publishes.
+//! Watches the system calls: between reading a publish and answering `202`, the server synced the write-ahead log. And
+//! one sync serves many publishes.
 
 use std::collections::HashMap;
 
@@ -9,7 +9,7 @@ use tokio::task::JoinSet;
 use crate::common::{SOON, hook, local, publish};
 use crate::strace::{Call, finished_trace, parse};
 
-/// Publishers at the same time, each with a connection of its own, and what each publishes.
+/// The number of concurrent publishers, each with its own connection, and of publishes of each.
 const PUBLISHERS: u64 = 64;
 const EACH: u64 = 12;
 
@@ -82,7 +82,7 @@ fn is_log_sync(call: &Call) -> bool {
         && call.text.contains(") = 0")
 }
 
-/// Each publish as it was read, with the answer that was written to the same connection.
+/// Each publish with its answer: the calls that read and wrote them, on the same connection.
 fn pairs(calls: &[Call]) -> Vec<(&Call, &Call)> {
     let mut reading: HashMap<&str, &Call> = HashMap::new();
     let mut pairs = Vec::new();

@@ -1,4 +1,4 @@
-//! What a receiver's listeners took, as the script that answered them knows: the other side of the publisher's list.
+//! Counts the deliveries that a receiver's script accepted, to compare them with the publisher's list.
 
 use std::collections::HashMap;
 
@@ -6,17 +6,17 @@ use tidings_testkit::Received;
 
 use crate::common::number;
 
-/// One listener's receipts, in order.
+/// The deliveries of one listener, in order.
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
-    /// Event numbers that were taken (answered with success), as they came.
+    /// The numbers of the events that were accepted (answered with success), in order.
     pub(crate) taken: Vec<u64>,
     /// The ids that each number came with.
     ids: HashMap<u64, String>,
 }
 
 impl Tally {
-    /// Of these requests, those that `takes` answered with success. A number has to come with the same id every time.
+    /// Counts those of the requests that `takes` accepted. Asserts that a number has the same id every time.
     pub(crate) fn of<'r>(requests: impl Iterator<Item = &'r Received>, takes: impl Fn(&Received) -> bool) -> Self {
         let mut tally = Self::default();
         for request in requests {
@@ -36,30 +36,30 @@ impl Tally {
         self.ids.get(&n).map(String::as_str)
     }
 
-    /// How often something came that had been taken before.
+    /// How many accepted deliveries were repeats.
     pub(crate) fn repeated(&self) -> usize {
         self.taken.len() - self.distinct()
     }
 
-    /// How many different events were taken.
+    /// How many different events were accepted.
     pub(crate) fn distinct(&self) -> usize {
         self.first_ones().len()
     }
 
-    /// The events in the order in which each was first taken.
+    /// The events in the order in which each was first accepted.
     pub(crate) fn first_ones(&self) -> Vec<u64> {
         let mut seen = std::collections::HashSet::new();
         self.taken.iter().copied().filter(|n| seen.insert(*n)).collect()
     }
 
-    /// Those of `wanted` that were never taken.
+    /// Those of `wanted` that were never accepted.
     pub(crate) fn lost(&self, wanted: impl Iterator<Item = u64>) -> Vec<u64> {
         let taken: std::collections::HashSet<u64> = self.taken.iter().copied().collect();
         wanted.filter(|n| !taken.contains(n)).collect()
     }
 
-    /// Asserts that whatever came again came directly behind itself: in a lane only the delivery that was under way at
-    /// a crash is repeated.
+    /// Asserts that each repeat came directly after its first: in a lane, only the delivery that was in flight at a
+    /// crash is repeated.
     #[track_caller]
     pub(crate) fn assert_repeats_follow(&self, what: &str) {
         let mut seen = std::collections::HashSet::new();

@@ -1,4 +1,4 @@
-//! Tens of thousands of deliveries are owed when the server is killed, twice.
+//! Tens of thousands of deliveries are pending when the server is killed, twice.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -15,7 +15,7 @@ const LISTENERS: usize = 60;
 const EVENTS: usize = 340;
 const OWED: usize = LISTENERS * EVENTS;
 const IN_FLIGHT: usize = 128;
-/// By each node, as in `kill.rs`: under way, being written, and gathered meanwhile.
+/// The repeats that each node may make, as in `kill.rs`: attempts in flight, and results that are not written yet.
 const MOST_REPEATED: usize = IN_FLIGHT + 2 * 256;
 
 // covers: C01, C07

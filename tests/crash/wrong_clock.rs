@@ -1,4 +1,4 @@
-//! A server whose wall clock a test sets forth and back, with libfaketime; time passes for it as it does for everybody.
+//! A server whose wall clock a test sets forward and back, with libfaketime; its steady clock is not changed.
 
 use std::path::PathBuf;
 
@@ -13,14 +13,14 @@ pub(crate) struct WrongClock {
 }
 
 impl WrongClock {
-    /// A clock that is right so far.
+    /// A clock that is still right.
     pub(crate) fn new() -> Self {
         let clock = Self { folder: tempfile::tempdir().unwrap() };
         clock.set(0);
         clock
     }
 
-    /// Makes it wrong by `seconds`, at once, for whoever runs by it.
+    /// Sets its error to `seconds`, immediately, for all processes that use it.
     pub(crate) fn set(&self, seconds: i64) {
         // Renamed into place: the library must not read a file that is half written.
         let new = self.folder.path().join("new");
@@ -28,7 +28,7 @@ impl WrongClock {
         std::fs::rename(&new, self.file()).unwrap();
     }
 
-    /// A server that runs by it, now and after restarts.
+    /// A server that uses it, also after restarts.
     pub(crate) fn server(&self) -> ServerBuilder {
         local()
             .env("LD_PRELOAD", &library().display().to_string())

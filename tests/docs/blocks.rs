@@ -1,4 +1,4 @@
-//! The pages, and the fenced blocks in them.
+//! Reads the pages of the documentation and their fenced blocks.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,9 +10,9 @@ pub(crate) struct Block {
     pub(crate) page: String,
     /// The line of its fence, from 1.
     pub(crate) line: usize,
-    /// What stands behind the fence: `toml`, `console`.
+    /// The language after the fence, such as `toml` or `console`.
     pub(crate) language: String,
-    /// What is in it.
+    /// The block's text.
     pub(crate) text: String,
 }
 

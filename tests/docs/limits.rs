@@ -1,8 +1,8 @@
-//! `docs/limits.md` leaves out no key that bounds something.
+//! `docs/limits.md` lists every key that sets a bound.
 
 use crate::blocks::pages;
 
-/// The keys of a section of configuration.md, with what stands in their row.
+/// The keys of a section of configuration.md, with the rest of their rows.
 fn rows<'p>(page: &'p str, section: &str) -> Vec<(&'p str, &'p str)> {
     let (_, behind) = page.split_once(section).unwrap_or_else(|| panic!("no section {section}"));
     let table = behind.split("\n#").next().unwrap_or_default();

@@ -1,5 +1,5 @@
-//! What README and docs/ tell people to type, write and expect: every shell, JSON and TOML block is run or parsed by
-//! what it is meant for, so that a page cannot say what does not work.
+//! Tests of README.md and docs/: every shell block is run, and every JSON and TOML block is parsed by the program that
+//! it is for, so that the pages contain only what works.
 #![expect(clippy::unwrap_used, reason = "a helper of tests fails as a test does")]
 
 mod blocks;

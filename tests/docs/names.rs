@@ -1,4 +1,4 @@
-//! Names that pages mention and a server must know.
+//! The metrics that pages name exist.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -12,7 +12,7 @@ use crate::blocks::pages;
 
 const SOON: Duration = Duration::from_secs(30);
 
-/// Every word `tidings_…` of the pages that is no crate of ours.
+/// Every word `tidings_…` of the pages that is not one of our crates.
 fn metrics() -> BTreeSet<(String, String)> {
     let mut found = BTreeSet::new();
     for (page, text) in pages() {
@@ -33,7 +33,7 @@ fn metrics() -> BTreeSet<(String, String)> {
     found
 }
 
-/// The text of every file of ours that registers metrics.
+/// The text of all our files that register metrics.
 fn registering() -> String {
     let crates = Path::new(env!("CARGO_MANIFEST_DIR")).with_file_name("crates");
     let (mut folders, mut all) = (vec![crates], String::new());
@@ -52,7 +52,7 @@ fn registering() -> String {
     all
 }
 
-/// Whether a family is registered under this name, which begins with the part of the server that it is about.
+/// Whether a family is registered under this name, with or without its prefix, which names a part of the server.
 fn is_registered(family: &str, registering: &str) -> bool {
     // The unit is registered beside the name.
     let own = family.trim_start_matches("tidings_").trim_end_matches("_bytes");

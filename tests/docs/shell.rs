@@ -1,5 +1,5 @@
-//! Commands: each block is typed into a shell beside a server of its own, line by line; each example of the command
-//! line's page is read by the command that it is for.
+//! Commands: each block is run in a shell line by line, with a server of its own; each example in docs/cli.md is parsed
+//! by its command.
 
 use std::path::Path;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use crate::blocks::{Block, blocks, pages};
 
 const SOON: Duration = Duration::from_secs(30);
 
-/// The command lines of a block: behind `$ ` where output stands between them; without remarks, put together again.
+/// The command lines of a block: after `$ ` if it shows output too. Comments are removed and continued lines joined.
 fn commands(block: &Block) -> Vec<String> {
     let mut found: Vec<String> = Vec::new();
     let mut goes_on = false;
@@ -38,7 +38,7 @@ fn commands(block: &Block) -> Vec<String> {
     found
 }
 
-/// The words of a line, as a shell parts them.
+/// The words of a line, as a shell splits them.
 fn words(line: &str) -> Vec<String> {
     let mut words = Vec::new();
     let (mut word, mut quote, mut is_word) = (String::new(), None, false);
@@ -65,7 +65,7 @@ fn words(line: &str) -> Vec<String> {
     words
 }
 
-/// What the commands of one block share.
+/// The state that the commands of one block share.
 struct Story {
     server: Server,
     receiver: Receiver,
@@ -80,7 +80,7 @@ impl Story {
         Self { server, receiver: Receiver::start(), secret: String::new(), running: Vec::new() }
     }
 
-    /// Types one command.
+    /// Runs one command.
     async fn types(&mut self, line: &str, block: &Block) {
         let mut words = words(line);
         match words.first().map(String::as_str) {
@@ -148,7 +148,7 @@ impl Story {
     }
 }
 
-/// A folder in which a server has run, for commands that read its store.
+/// A data folder of a stopped server, for commands that read its store.
 fn folder_with_a_store() -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
     let kept = Path::new(env!("CARGO_MANIFEST_DIR")).join("kept/0.1.0/sqlite");
@@ -159,7 +159,7 @@ fn folder_with_a_store() -> tempfile::TempDir {
     dir
 }
 
-/// That `cargo run`, or a command of xtask, is there under this name.
+/// Asserts that this `cargo` command, or this command of xtask, exists.
 fn known_to_cargo(words: &[String], block: &Block) {
     let words: Vec<_> = words.iter().map(String::as_str).collect();
     match words.as_slice() {

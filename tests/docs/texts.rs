@@ -1,4 +1,4 @@
-//! JSON that is JSON, and TOML that a server would take.
+//! JSON blocks are JSON, and TOML blocks are valid configs.
 
 use serde_json::Value;
 use tidings_testkit::Cli;
@@ -16,7 +16,7 @@ fn every_json_block_is_json() {
     }
 }
 
-/// A block as a whole config: what is about an app needs one around it.
+/// Completes a block to a config: keys of an app need an app around them.
 fn whole(text: &str) -> String {
     let is_of_an_app = text.contains("[apps.") || text.contains("[[apps.");
     let around = if is_of_an_app && !text.contains("[[apps]]") { "[[apps]]\nid = \"1\"\nkey = \"k\"\n" } else { "" };

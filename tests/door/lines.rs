@@ -1,4 +1,4 @@
-//! A door of a few words: lines over WebSocket, and webhooks of one line. Nothing below doors knows of it.
+//! A minimal door: text lines over WebSocket, and webhooks of one line. No crate below the doors knows it.
 //!
 //! A client sends `join CHANNEL`, `leave CHANNEL`, `say CHANNEL TEXT` and `shout TEXT`, each in a text frame.
 
@@ -163,8 +163,8 @@ impl SessionProtocol for LineSession {
         }
     }
 
-    fn said(&mut self, _: &mut Context<'_>, prepared: &Arc<EncodedMessage>) {
-        panic!("nobody joined to hear {prepared:?} like this");
+    fn channel_message(&mut self, _: &mut Context<'_>, message: &Arc<EncodedMessage>) {
+        panic!("nobody joined to hear {message:?} like this");
     }
 
     fn lost(&mut self, cx: &mut Context<'_>, lost: &Lost) {

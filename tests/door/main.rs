@@ -1,4 +1,4 @@
-//! A door that is added from outside: beside the others on an engine, without a change to anything below doors.
+//! A door that is added from outside runs on an engine beside the others, without a change below the doors.
 #![forbid(unsafe_code)]
 #![expect(clippy::unwrap_used, reason = "all of it is a test: it panics with what it met")]
 
@@ -71,7 +71,7 @@ fn event(name: &str, channels: &[&str], text: &str) -> Event {
     }
 }
 
-/// A client of the door; its socket blocks, so it has a thread of its own.
+/// A client of the door. Its socket is blocking, so it has a thread of its own.
 struct Client {
     socket: WebSocket<std::net::TcpStream>,
 }
@@ -120,7 +120,7 @@ async fn its_sessions_join_hear_say_and_ask() {
     }
     assert_eq!(
         one.ask("join private-room"),
-        "not joined private-room: the channel asks for a proof, and none was given"
+        "not joined private-room: the channel requires a proof, and the session gave none"
     );
     engine.bus().publish(event("greeting", &["news"], "good morning").into()).await.unwrap();
     for client in [&mut one, &mut other] {

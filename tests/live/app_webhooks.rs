@@ -1,5 +1,4 @@
-//! Pusher's app webhooks: what becomes of channels is told to URLs, signed as Pusher's libraries expect it, each coming
-//! and going once.
+//! Pusher's app webhooks: channel events are sent to URLs, signed as Pusher's libraries expect, each change once.
 
 use std::time::Duration;
 
@@ -11,7 +10,7 @@ use tidings_testkit::{
 use crate::kit::{APPS, SOON, configured, everywhere};
 use crate::nodes::node_of;
 
-/// Every event that there is.
+/// The names of all webhook events.
 const ALL: [&str; 7] = [
     "channel_occupied",
     "channel_vacated",
@@ -21,7 +20,7 @@ const ALL: [&str; 7] = [
     "cache_miss",
     "subscription_count",
 ];
-/// Two apps of the config file: each is told on a path of its own.
+/// Two apps of the config file, each with a webhook at a path of its own.
 const COUNTING: &str = "[apps.channels]\npublic = true\nsubscription_count = true\n\
     [[apps.namespaces]]\nname = \"cached\"\nmatch = [\"cache-\"]\npublic = true\ncache_ttl = \"1h\"\n";
 
@@ -29,30 +28,30 @@ fn webhook(url: &str, events: &[&str], more: &str) -> String {
     format!("[[apps.webhooks]]\nurl = {url:?}\nevents = {events:?}\n{more}\n")
 }
 
-/// A server whose apps tell `/told` of everything, and give back what they wait for after a second.
+/// A server whose apps send all webhook events to `/told`, and which waits only a second for sessions to rejoin.
 fn telling(receiver: &Receiver, top: &str) -> ServerBuilder {
     let each = format!("{COUNTING}{}", webhook(&receiver.url("/told"), &ALL, ""));
     configured(&format!("[live]\nrejoin_within = \"1s\"\n{top}"), &each)
 }
 
-/// The events of webhooks, in the order in which they came, without `subscription_count`.
+/// The events of webhooks, in the order of arrival, without `subscription_count`.
 fn events(received: &[Received]) -> Vec<Value> {
     let all = received.iter().flat_map(|request| request.json()["events"].as_array().unwrap().clone());
     all.filter(|event| event["name"] != "subscription_count").collect()
 }
 
-/// An event in a few words: its name, channel and user.
+/// An event as a short text: its name, channel and user.
 fn line(event: &Value) -> String {
     let words = ["name", "channel", "user_id"].map(|field| event[field].as_str().unwrap_or_default());
     words.join(" ").trim_end().to_owned()
 }
 
-/// The events on a path, in a few words each.
+/// The events on a path, as short texts.
 fn lines(receiver: &Receiver, path: &str) -> Vec<String> {
     events(&receiver.received_on(path)).iter().map(line).collect()
 }
 
-/// Waits until these events have come on a path, and no others.
+/// Waits until exactly these events have come on a path.
 async fn told(receiver: &Receiver, path: &str, expected: &[&str]) {
     let mut expected: Vec<_> = expected.iter().map(|line| (*line).to_owned()).collect();
     expected.sort();
@@ -63,8 +62,8 @@ async fn told(receiver: &Receiver, path: &str, expected: &[&str]) {
     assert_eq!(lines, expected, "{came:?}");
 }
 
-/// Waits until what was sent is written down: what is not when a node dies is sent again, by another one when the
-/// leases of the dead have run out.
+/// Waits until the results of all deliveries are written. Those that are not when a node dies are sent again by another
+/// node, when their leases have run out.
 async fn nothing_under_way(server: &Server) {
     eventually(SOON, || async {
         let pending = APPS[0].api(server).get("/v1/deliveries?state=pending").await.expect_status(200);
@@ -73,7 +72,7 @@ async fn nothing_under_way(server: &Server) {
     .await;
 }
 
-/// Has everything that happened before told: a channel of its own comes and goes.
+/// Waits until all earlier changes have been sent, by occupying and vacating a marker channel.
 async fn all_told(app: &PusherApp, receiver: &Receiver, marker: &str) {
     let mut last = app.connect().await;
     last.subscribe(marker).await;
@@ -82,7 +81,7 @@ async fn all_told(app: &PusherApp, receiver: &Receiver, marker: &str) {
     eventually(SOON, || async { lines(receiver, "/told").contains(&gone).then_some(()) }).await;
 }
 
-/// What was told of channels but the marker's.
+/// The events of all channels except the marker.
 fn but(receiver: &Receiver, marker: &str) -> Vec<String> {
     lines(receiver, "/told").into_iter().filter(|line| !line.ends_with(marker)).collect()
 }

@@ -1,4 +1,4 @@
-//! Two apps with the same names of everything: nothing of one reaches the other.
+//! Two apps that use the same names: nothing of one reaches the other.
 
 use serde_json::{Value, json};
 use tidings_testkit::PusherApp;

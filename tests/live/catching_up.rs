@@ -1,4 +1,5 @@
-//! What pusher-js missed, with the recipe of docs/pusher.md as it stands there; and what every newcomer is given.
+//! pusher-js fetches missed messages with the code in docs/pusher.md; and `replay` sends the last events to every new
+//! subscriber.
 
 use serde_json::{Value, json};
 use tidings_testkit::{Client, PusherApp, proxy};

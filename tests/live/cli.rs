@@ -1,4 +1,4 @@
-//! The command line's live half, as its users type it.
+//! The commands for live channels, as users type them.
 
 use serde_json::json;
 use tidings_testkit::{server, tidings};

@@ -1,4 +1,4 @@
-//! A Django project with drf_model_pusher, told another host and nothing else.
+//! A Django project with drf_model_pusher, with only the host changed.
 
 use serde_json::{Value, json};
 use tidings_testkit::{Client, DjangoShop, Receiver, server};

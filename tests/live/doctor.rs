@@ -1,4 +1,4 @@
-//! `tidings doctor`: what a client cannot say of a server that it cannot use.
+//! `tidings doctor`: explains why clients cannot use a server.
 
 use std::net::SocketAddr;
 
@@ -7,13 +7,13 @@ use tidings_testkit::{Answer, Cli, Receiver, Server, dial, server, tidings};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
 use tokio::net::TcpListener;
 
-/// What the doctor says with these flags, beside the server or with its address: the exit code, and both outputs.
+/// Runs the doctor with these flags, in the server's folder or with its URL: the exit code, and both outputs.
 async fn asked(cli: Cli, flags: &[&str]) -> (i32, String) {
     let exit = cli.arg("doctor").args(flags.iter().copied()).run().await;
     (exit.code.unwrap(), exit.stdout + &exit.stderr)
 }
 
-/// Asserts that it finds one thing wrong, and says all of these words.
+/// Asserts that one check fails, and that the output has all of these words.
 async fn finds(server: &Server, flags: &[&str], words: &[&str]) {
     let (code, said) = asked(tidings(server), flags).await;
     assert_eq!(code, 1, "{said}");
@@ -94,8 +94,8 @@ async fn what_stands_in_the_way_is_told_from_what_is_wrong_with_the_app() {
     assert!(code == 1 && said.contains("forceTLS: false"), "{said}");
 }
 
-/// What stands before a Laravel application's server: `/app` and `/apps` are passed on, everything else is the
-/// application's.
+/// A proxy as in front of a Laravel application: `/app` and `/apps` go to the server, everything else to the
+/// application.
 async fn passing_on_pusher(to: SocketAddr) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let addr = listener.local_addr().unwrap();
@@ -145,7 +145,7 @@ async fn a_deployment_that_passes_on_pusher_alone_is_found_working() {
     // Each check has its own say, whatever another one found.
     let (code, said) = ask(&["--app-id", "77", "--secret", secret]).await;
     assert_eq!((code, said.matches("WRONG").count()), (1, 1), "{said}");
-    assert!(said.contains("appId") && said.contains("verdict: to be mended: servers"), "{said}");
+    assert!(said.contains("appId") && said.contains("verdict: to be fixed: servers"), "{said}");
     // Where nothing of it is there, that is said at the end too.
     let other = Receiver::start();
     other.respond_otherwise(Answer::status(404));

@@ -1,4 +1,4 @@
-//! Redis goes away, comes back, comes back with less, or cannot be heard: what two nodes' readers are told, counted.
+//! Redis stops, comes back, loses data, or cannot be reached: the test counts what readers at two nodes receive.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tidings_testkit::{
-    Api, Cluster, Cut, Heard, Proxy, PusherSession, Server, Stream, Toward, eventually, proxy, redis, redis_cluster,
+    Api, Cluster, Cut, Incoming, Proxy, PusherSession, Server, Stream, Toward, eventually, proxy, redis, redis_cluster,
 };
 use tokio::task::JoinHandle;
 
@@ -17,15 +17,15 @@ use crate::nodes::{node, node_with};
 
 /// The pause between two publishes of one publisher.
 const PAUSE: Duration = Duration::from_millis(25);
-/// For how long Redis is stopped: longer than a node's lease and than a call's patience.
+/// How long Redis is stopped: longer than a node's lease and than a call's timeout.
 const LONG: Duration = Duration::from_secs(20);
-/// How long all of it may take to be heard on a busy machine.
+/// How long all messages may take to arrive on a busy machine.
 const LATER: Duration = Duration::from_secs(90);
 const ENOUGH: usize = 20;
-/// What the log says of a start that has waited in vain.
+/// The log line of a start that has waited in vain.
 const WITHOUT: &str = "starting without it";
 
-/// Waits until the server says that it reaches Redis, or doesn't; it is ready either way.
+/// Waits until `/readyz` reports that Redis is reachable, or not. The server is ready either way.
 async fn reaches(server: &Server, reachable: bool) {
     eventually(SOON, || async {
         let body: Value = Api::new(&server.url, "").get("/readyz").await.expect_status(200).json;
@@ -35,17 +35,17 @@ async fn reaches(server: &Server, reachable: bool) {
     .await;
 }
 
-/// What became of what one node was asked to say, by number.
+/// The results of the publishes at one node, by number.
 #[derive(Debug, Default)]
 struct Said {
     acknowledged: Vec<u64>,
-    /// Answered 503: it was not said.
+    /// Answered 503: not published.
     refused: usize,
-    /// Answered with something else, or not at all: it may have been said.
+    /// Answered with something else, or not at all: maybe published.
     unknown: usize,
 }
 
-/// A publisher at each node, which goes on whatever becomes of Redis.
+/// A publisher at each node, which goes on whatever happens to Redis.
 struct Publishers {
     said: [Arc<Mutex<Said>>; 2],
     stop: Arc<AtomicBool>,
@@ -99,14 +99,14 @@ async fn publish(api: Api, p: u64, said: Arc<Mutex<Said>>, stop: Arc<AtomicBool>
     }
 }
 
-/// What a reader was told, in order.
+/// What a reader received, in order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Line {
     Event(u64, u64),
     Lost,
 }
 
-/// Everything that a stream tells, until it tells the end.
+/// Reads a stream until the `end` event.
 async fn listen(mut stream: Stream) -> Vec<Line> {
     let mut lines = Vec::new();
     loop {
@@ -126,20 +126,20 @@ fn line(event: &Value) -> Line {
     Line::Event(event["data"]["p"].as_u64().unwrap(), event["data"]["n"].as_u64().unwrap())
 }
 
-/// Whether a session in a presence channel was asked to connect anew; otherwise it has heard the end.
+/// Whether a session in a presence channel was asked to reconnect; otherwise it received the `end` event.
 async fn stays_or_comes_back(mut session: PusherSession) -> bool {
     loop {
         match session.next(LATER).await {
-            Heard::Frame(frame) if frame.event == "end" => return false,
-            Heard::Frame(_) => {}
-            Heard::Closed(4200, _) => return true,
+            Incoming::Frame(frame) if frame.event == "end" => return false,
+            Incoming::Frame(_) => {}
+            Incoming::Closed(4200, _) => return true,
             other => panic!("a session stands still: {other:?}"),
         }
     }
 }
 
-/// Asserts that whatever was acknowledged is told, or that the reader is told that something is lost, each event once.
-/// `from` is the first number of each publisher that the reader has to know of.
+/// Asserts that the reader received every acknowledged event once, or was told that some are lost. `from` is the first
+/// number of each publisher that the reader has to have.
 #[track_caller]
 fn assert_no_silent_gap(who: &str, lines: &[Line], said: &[Said; 2], from: [u64; 2]) {
     let distinct: HashSet<_> =
@@ -171,16 +171,16 @@ fn assert_no_silent_gap(who: &str, lines: &[Line], said: &[Said; 2], from: [u64;
     }
 }
 
-/// What all were told.
+/// What all readers received.
 struct Account {
-    /// How often each of both nodes' streams was told that something is lost.
+    /// How often the stream at each node was told that messages are lost.
     lost: [usize; 2],
-    /// Whether the reader that came back with a position from before was told so.
+    /// Whether the reader that came back with an old position was told so.
     old_position_is_lost: bool,
 }
 
-/// Readers and publishers at both nodes, before, during and after the trouble: nobody stands still, and nobody misses
-/// anything without being told.
+/// Readers and publishers at both nodes, before, during and after the failure: none gets stuck, and no reader misses an
+/// event without being told.
 async fn through(what: &str, nodes: [&Server; 2], trouble: impl AsyncFnOnce(&Publishers)) -> Account {
     let one = APPS[0];
     let (mut streams, mut sessions) = (Vec::new(), Vec::new());

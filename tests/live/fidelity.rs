@@ -1,7 +1,7 @@
-//! What Pusher's own libraries insist on, seen by them.
+//! Details of Pusher's protocol that its own libraries depend on.
 
 use serde_json::{Value, json};
-use tidings_testkit::{Api, AppServer, Client, Heard, Refused, server};
+use tidings_testkit::{Api, AppServer, Client, Incoming, Refused, server};
 
 use crate::kit::{APPS, SOON, configured};
 
@@ -121,7 +121,7 @@ async fn what_a_client_gets_wrong_is_told_in_the_code_it_knows() {
     for (path, code) in cases {
         let refused = app.session().path(format!("/app/{path}")).try_connect().await.unwrap_err();
         match refused {
-            Refused::Session(Some(frame), Heard::Closed(closed, reason)) => {
+            Refused::Session(Some(frame), Incoming::Closed(closed, reason)) => {
                 assert_eq!((frame.event.as_str(), &frame.data()["code"]), ("pusher:error", &json!(code)), "{path}");
                 assert_eq!(closed, code, "{path}");
                 assert!(reason.len() <= 123, "{path}: {reason}");

@@ -1,15 +1,15 @@
-//! What a hook does not declare is shown to nobody: no live session of any door, no history, no cache, no webhook, no
-//! log.
+//! Fields that a hook does not declare appear nowhere: in no live session of any door, no history, no cache, no
+//! webhook, no log.
 
 use serde_json::{Value, json};
 use tidings_testkit::{Receiver, Server, ServerBuilder, eventually};
 
 use crate::kit::{APPS, SOON, configured, everywhere, joined, opened};
 
-/// A value that must not be seen.
+/// A value that must not appear.
 const SECRET: &str = "only-for-our-own-servers";
 
-/// Channels that keep what was published, and a webhook that hears of clients' events.
+/// A server whose channels keep a history and a cache, with a webhook for client events.
 fn keeping(receiver: &Receiver) -> ServerBuilder {
     let each = format!(
         "[apps.channels]\npublic = true\nhistory_size = 10\nhistory_ttl = \"1h\"\ncache_ttl = \"1h\"\n\
@@ -19,7 +19,7 @@ fn keeping(receiver: &Receiver) -> ServerBuilder {
     configured("", &each)
 }
 
-/// Makes a hook with a listener, known to every node.
+/// Makes a hook with a listener, and waits until every node knows it.
 async fn hook(server: &Server, receiver: &Receiver, hook: Value) {
     let (api, name) = (APPS[0].api(server), hook["name"].as_str().unwrap().to_owned());
     api.post("/v1/hooks", hook).await.expect_status(201);
@@ -27,7 +27,7 @@ async fn hook(server: &Server, receiver: &Receiver, hook: Value) {
     everywhere(server, &APPS[0].api_key(), &format!("/v1/hooks/{name}"), 200).await;
 }
 
-/// Everything that is kept of the channel and of the event, as the API shows it.
+/// Everything that the API shows of the channel and of the event.
 async fn kept(server: &Server, channel: &str, id: &str) -> String {
     let api = APPS[0].api(server);
     let mut all = api.get(&format!("/v1/events/{id}")).await.expect_status(200).text();
@@ -74,7 +74,7 @@ async fn undeclared_fields_reach_nobody_through_any_door() {
     assert!(!server.stderr().contains(SECRET), "it was logged");
 }
 
-/// The id of a stream of `news` that has heard the first of its events.
+/// The id of a stream of `news` after its first event.
 async fn stream_start(api: &tidings_testkit::Api) -> String {
     let channel = api.get("/v1/channels/news").await.expect_status(200);
     format!("{}:1", channel["position"]["epoch"].as_str().unwrap())

@@ -1,20 +1,20 @@
-//! Clients that never send by themselves, behind real proxies that cut what is silent.
+//! Clients that never send by themselves, behind real proxies that cut idle connections.
 
 use std::net::SocketAddr;
 
-use tidings_testkit::{Balancer, Heard, PusherSession, Server, haproxy, nginx, tidings};
+use tidings_testkit::{Balancer, Incoming, PusherSession, Server, haproxy, nginx, tidings};
 
 use crate::kit::{APPS, SOON, configured};
 
-/// Waits until the proxy has cut a session on which nothing happens.
+/// Waits until the proxy has cut an idle session.
 async fn is_cut(mut session: PusherSession) {
     match session.next(SOON).await {
-        Heard::Broken(_) | Heard::Closed(..) => {}
+        Incoming::Broken(_) | Incoming::Closed(..) => {}
         other => panic!("the proxy cuts nothing: {other:?}"),
     }
 }
 
-/// A server whose sessions are pinged every second or so, and one whose sessions are left alone.
+/// Two servers: one pings its sessions about every second, the other does not.
 async fn servers() -> (Server, Server) {
     let pinging = configured("[live]\nactivity_timeout = \"1s\"\n", "").alone().start();
     let silent = configured("[live]\nactivity_timeout = \"1h\"\n", "").alone().start();

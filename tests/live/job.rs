@@ -1,4 +1,4 @@
-//! The main job: something is said once, and everybody who should know is told, each in their own language.
+//! The main job: an event is published once, and every recipient gets it in its own protocol.
 
 use serde_json::{Value, json};
 use tidings_testkit::{AppServer, Client, Receiver, Server, server, verify_with_official_clients};
@@ -92,7 +92,7 @@ async fn heard_in_order(client: &Client, count: usize) -> Vec<Value> {
     heard
 }
 
-/// Alice is there, Bob comes.
+/// Alice is in the channel, Bob joins.
 async fn they_see_each_other(alice: &Client, bob: &Client) {
     let alone = alice.subscribe(PRESENCE).await;
     assert_eq!((&alone["count"], &alone["my_id"]), (&json!(1), &json!("alice")), "{alone}");
@@ -104,7 +104,7 @@ async fn they_see_each_other(alice: &Client, bob: &Client) {
     assert_eq!(bob.heard(PRESENCE, "pusher:member_added"), Vec::<Value>::new(), "nobody is told of themselves");
 }
 
-/// Client events go to the others, never back, and say who it was where that is known.
+/// Client events go to the other members, not to the sender, with the sender's user id if it is known.
 async fn they_talk(alice: &Client, bob: &Client) {
     assert!(alice.trigger(PRIVATE, "client-typing", json!({"on": true})).await);
     assert!(alice.trigger(PRESENCE, "client-typing", json!("text")).await);

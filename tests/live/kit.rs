@@ -1,16 +1,16 @@
-//! What these tests share: apps of a config file, streams, and waiting for what the server says of its sessions.
+//! Shared by these tests: apps of a config file, streams, and waiting for sessions to be in channels.
 
 use std::time::Duration;
 
 use serde_json::{Value, json};
 use tidings_testkit::{
-    Api, Heard, PusherApp, PusherSession, Request, Server, ServerBuilder, Stream, eventually, server,
+    Api, Incoming, PusherApp, PusherSession, Request, Server, ServerBuilder, Stream, eventually, server,
 };
 
-/// How long anything that should happen at once may take on a busy machine.
+/// The timeout, on a busy machine, for what should happen at once.
 pub(crate) const SOON: Duration = Duration::from_secs(30);
 
-/// The app that [`configured`] has, and a second one.
+/// The apps of [`configured`].
 pub(crate) const APPS: [Keys; 2] = [Keys { id: "1", name: "one" }, Keys { id: "2", name: "two" }];
 
 /// An app of the config file; all its secrets are made from its name.
@@ -45,7 +45,7 @@ impl Keys {
         Api::new(&server.url, &self.api_key())
     }
 
-    /// The stream that a browser would open, with no proof but `more`.
+    /// A stream as a browser opens it: without a proof, except in `more`.
     pub(crate) fn stream(self, server: &Server, channel: &str, more: &str) -> Request {
         Api::new(&server.url, "").get(&format!("/v1/stream?app={}&channel={}{more}", self.key(), escaped(channel)))
     }
@@ -66,7 +66,7 @@ pub(crate) fn configured(top: &str, each: &str) -> ServerBuilder {
     server().egress_allow("127.0.0.0/8").config(format!("{top}\n{}", APPS.map(app).concat()))
 }
 
-/// Waits until every node knows what one of them was told: until each answers so to this key.
+/// Waits until a change has reached every node: until each answers a request under this key with this status.
 pub(crate) async fn everywhere(server: &Server, key: &str, path: &str, status: u16) {
     for node in server.each_node() {
         let node = node.with_key(key);
@@ -74,26 +74,26 @@ pub(crate) async fn everywhere(server: &Server, key: &str, path: &str, status: u
     }
 }
 
-/// `#`, `:` and their like as they stand in a query.
+/// Escapes `#`, `:` and other characters for a query.
 pub(crate) fn escaped(text: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
     text.bytes().map(|b| if plain(b) { char::from(b).to_string() } else { format!("%{b:02X}") }).collect()
 }
 
-/// Opens a stream that must be granted, and waits until it has told its session.
+/// Opens a stream, and waits for `tidings.open` with its session.
 pub(crate) async fn opened(request: Request) -> Stream {
     let mut stream = request.stream().await.unwrap_or_else(|reply| panic!("no stream: {}", reply.text()));
     stream.expect("tidings.open", SOON).await;
     stream
 }
 
-/// Says `{"n": n}` in channels and waits for the acknowledgement.
+/// Publishes `{"n": n}` in channels and waits for the acknowledgement.
 pub(crate) async fn say(api: &Api, channels: &[&str], n: u64) {
     let event = json!({"name": "e", "channels": channels, "data": {"n": n}});
     api.post("/v1/events", event).await.expect_status(202);
 }
 
-/// Waits until the session is in the channel, as the app's own servers see it.
+/// Waits until the session is in the channel, according to the server's API.
 pub(crate) async fn occupied(app: &PusherApp, channel: &str) {
     let path = format!("/channels/{channel}");
     eventually(SOON, || async {
@@ -123,7 +123,7 @@ pub(crate) async fn metric(server: &Server, name: &str) -> f64 {
     values.iter().sum()
 }
 
-/// Asserts that the server serves: somebody joins, something is said, it is heard.
+/// Asserts that the server works: a session joins, an event is published, and the session receives it.
 pub(crate) async fn still_serves(app: &PusherApp) {
     let mut session = app.connect().await;
     session.subscribe("still-there").await;
@@ -131,24 +131,24 @@ pub(crate) async fn still_serves(app: &PusherApp) {
     session.expect_on("yes", "still-there", SOON).await;
 }
 
-/// Asserts that nothing came but what is listed, after the server has handled all that was sent.
+/// Asserts that only the listed events came, after the server has handled everything that was sent.
 pub(crate) async fn heard_nothing(session: &mut PusherSession, event: &str) {
     session.settle().await;
     let heard: Vec<_> = session.waiting().filter(|frame| frame.event == event).collect();
     assert!(heard.is_empty(), "{heard:?}");
 }
 
-/// The code of an error that came next of all errors.
+/// The code of the next error.
 pub(crate) async fn error_code(session: &mut PusherSession) -> Value {
     session.expect("pusher:error", SOON).await.data()["code"].clone()
 }
 
-/// Reads to the end of the session, which must be a close frame.
+/// Reads to the end of the session, which must be a close frame, and returns its code.
 pub(crate) async fn closed(session: &mut PusherSession) -> u16 {
     loop {
         match session.next(SOON).await {
-            Heard::Frame(_) => {}
-            Heard::Closed(code, _) => return code,
+            Incoming::Frame(_) => {}
+            Incoming::Closed(code, _) => return code,
             other => panic!("no close frame but {other:?}"),
         }
     }

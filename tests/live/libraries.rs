@@ -1,4 +1,4 @@
-//! More of the libraries that people have: Laravel Echo, npm's `pusher`, and a client of an older protocol.
+//! More libraries: Laravel Echo, npm's `pusher`, and a client of an older protocol version.
 
 use serde_json::{Value, json};
 use tidings_model::clock::{Clock, SystemClock};
@@ -6,7 +6,7 @@ use tidings_testkit::{AppServer, Client, token};
 
 use crate::kit::{APPS, SOON, configured};
 
-/// What an app that encrypts shares with its clients.
+/// The key of an app with encrypted channels.
 const MASTER_KEY: &str = "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=";
 
 // covers: U10
@@ -54,7 +54,7 @@ async fn laravel_echo_works_with_both_broadcasters() {
     assert_eq!(alice.expect("private-secret", "pusher:subscription_error").await["data"]["status"], 403);
 }
 
-/// The body of an answer that succeeded, as npm's library hands it on.
+/// The body of a successful answer, from npm's library.
 async fn called(shop: &AppServer, method: &str, arguments: Value) -> Value {
     let said = shop.call(method, arguments).await;
     assert_eq!(said["status"], 200, "{method}: {said}");
@@ -114,7 +114,7 @@ async fn the_node_library_makes_every_call() {
     assert_eq!(session.expect_close(SOON).await.0, 4009);
 }
 
-/// Subscribes; the library hands on what the server says as it is.
+/// Subscribes; the library passes the server's messages on unchanged.
 async fn joined_by_pysher(client: &Client, channel: &str) -> Value {
     client.ask_to_join(channel).await;
     client.expect(channel, "pusher_internal:subscription_succeeded").await["data"].take()

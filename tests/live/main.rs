@@ -1,4 +1,5 @@
-//! Live sessions end to end: the real server, real clients in their own languages, many light ones. One file a theme.
+//! Live sessions end to end: the real server, real clients in their own languages, and many light ones. One file per
+//! topic.
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,

@@ -1,7 +1,8 @@
-//! Frames that no client should send: the right close code, nobody else notices, nothing panics.
+//! Frames that no client should send: the session ends with the right close code, others are not affected, nothing
+//! panics.
 
 use serde_json::json;
-use tidings_testkit::{Heard, PusherSession, Server, dial};
+use tidings_testkit::{Incoming, PusherSession, Server, dial};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -197,16 +198,16 @@ async fn floods_end_their_own_session_or_are_held_back() {
 async fn ended_for_flooding(mut session: PusherSession) {
     loop {
         match session.next(SOON).await {
-            Heard::Frame(_) => {}
-            Heard::Closed(code, _) => return assert!(code == 1002, "{code}"),
+            Incoming::Frame(_) => {}
+            Incoming::Closed(code, _) => return assert!(code == 1002, "{code}"),
             // Whoever still writes into a closed connection may get its reset before the close frame.
-            Heard::Broken(_) => return,
-            Heard::Nothing => panic!("a flood goes on"),
+            Incoming::Broken(_) => return,
+            Incoming::Nothing => panic!("a flood goes on"),
         }
     }
 }
 
-/// Pings are no flood: each has its answer.
+/// Pings are not treated as a flood: each is answered.
 async fn many_pings(mut session: PusherSession) {
     for _ in 0..1_000 {
         session.send_text(r#"{"event":"pusher:ping","data":{}}"#).await.unwrap();

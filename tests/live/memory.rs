@@ -1,4 +1,4 @@
-//! Sessions that are gone leave nothing behind.
+//! Closed sessions leave no memory behind.
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
@@ -10,20 +10,20 @@ use tokio::task::JoinSet;
 use crate::kit::{APPS, SOON, configured, metric};
 
 const SESSIONS: u32 = 10_000;
-/// At one time; each takes a descriptor here and one in the server.
+/// Sessions at one time; each takes a descriptor here and one in the server.
 const AT_ONCE: u32 = 200;
-/// What must be zero when everybody is gone.
+/// Metrics that must be zero when all sessions are gone.
 const LEVELS: [&str; 4] =
     ["tidings_live_sessions", "tidings_live_slots", "tidings_live_local_channels", "tidings_live_subscriptions"];
-/// How many readings the least is taken of.
+/// How many readings are made; the smallest counts.
 const READINGS: usize = 10;
 /// In KiB.
 const MEBIBYTE: u64 = 1024;
 
 const ROUNDS: u8 = 6;
 
-/// The second round may leave a mebibyte more than the first. What leaks grows with every round, and what the allocator
-/// keeps levels off: hence some more rounds, which together may leave three.
+/// The second round may leave a MiB more than the first. A leak grows with every round, but memory that the allocator
+/// keeps does not: so there are more rounds, which together may leave three MiB more.
 // covers: L11
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sessions_that_are_gone_leave_no_memory_and_no_counts() {
@@ -66,7 +66,7 @@ async fn round(app: &Arc<PusherApp>, number: u8, sessions: u32) {
     }
 }
 
-/// Waits until nothing is counted any more, and reads the memory: the least of several readings.
+/// Waits until these metrics are zero, and reads the memory: the smallest of several readings.
 async fn settled(server: &Server) -> u64 {
     for name in LEVELS {
         eventually(SOON, || async { (metric(server, name).await == 0.0).then_some(()) }).await;

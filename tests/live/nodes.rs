@@ -1,35 +1,35 @@
 //! Two servers, one PostgreSQL and one Redis: channels and listeners are the same on both.
 
 use serde_json::{Value, json};
-use tidings_testkit::{Api, Cluster, Heard, PusherSession, Receiver, Server, Stream, eventually};
+use tidings_testkit::{Api, Cluster, Incoming, PusherSession, Receiver, Server, Stream, eventually};
 
 use crate::kit::{APPS, SOON, configured, joined, occupied, opened, say};
 
 const KEEPING: &str = "[apps.channels]\npublic = true\n[[apps.namespaces]]\nname = \"news\"\nmatch = [\"news-\"]\n\
     public = true\nhistory_size = 5000\nhistory_ttl = \"1h\"\n";
 
-/// One more node, which reaches Redis.
+/// Starts one more node of the cluster.
 pub(crate) async fn node(cluster: &Cluster) -> Server {
     node_with(&cluster.lines()).await
 }
 
-/// One more node, with these lines of its own.
+/// Starts one more node with these config lines.
 pub(crate) async fn node_with(top: &str) -> Server {
     node_of(top, KEEPING).await
 }
 
-/// One more node, with these lines of its own, and these of each app.
+/// Starts one more node with these config lines, and these for each app.
 pub(crate) async fn node_of(top: &str, each: &str) -> Server {
     configured(top, each).alone().start().await
 }
 
-/// How much each publisher of each door and node says.
+/// How many events each publisher of each door and node publishes.
 const EACH: u64 = 150;
 /// Two doors of two nodes.
 const PUBLISHERS: u64 = 4;
 const ALL: usize = (EACH * PUBLISHERS) as usize;
 
-/// Who said it, and the how manieth of theirs it is.
+/// The publisher, and the number of its event.
 type Sequence = Vec<(u64, u64)>;
 
 // covers: N01, L06
@@ -89,15 +89,15 @@ async fn frames(mut session: PusherSession) -> Sequence {
     let mut heard = Vec::new();
     while heard.len() < ALL {
         match session.next(SOON).await {
-            Heard::Frame(frame) if frame.event == "e" => heard.push(said(&frame.data())),
-            Heard::Frame(_) => {}
+            Incoming::Frame(frame) if frame.event == "e" => heard.push(said(&frame.data())),
+            Incoming::Frame(_) => {}
             other => panic!("after {} events: {other:?}", heard.len()),
         }
     }
     heard
 }
 
-/// What a stream tells; its cursors count without a gap.
+/// The events of a stream; asserts that its cursors have no gap.
 async fn events(mut stream: Stream) -> Sequence {
     let mut heard = Vec::new();
     while heard.len() < ALL {

@@ -1,4 +1,4 @@
-//! One rule for every door: reserved names, repeats under a key, and texts that a database cannot hold.
+//! The same rules for every door: reserved names, idempotency keys, and strings that a database cannot hold.
 
 use std::collections::BTreeSet;
 
@@ -8,10 +8,10 @@ use tidings_testkit::{Api, PusherApp, Reply, Server, token};
 
 use crate::kit::{APPS, configured, everywhere, heard_nothing, opened};
 
-/// The names that no application has.
+/// Event names that are reserved.
 const RESERVED: [&str; 5] = ["pusher:error", "pusher:", "pusher_internal:member_added", "tidings.test", "tidings.x"];
 
-/// Every way in which a server can publish an event of a name: what it is, and what it is answered.
+/// Publishes an event by every API: the name of each, and its answer.
 async fn every_way(api: &Api, app: &PusherApp, name: &str) -> Vec<(&'static str, Reply)> {
     let data = json!({"n": 1});
     let one = json!({"name": name, "channel": "news", "data": "1"});
@@ -65,7 +65,7 @@ async fn reserved_names_are_refused_by_every_door() {
     assert_eq!(api.get("/v1/hooks").await.expect_status(200)["data"].as_array().unwrap().len(), 1);
 }
 
-/// A request under a key: what it is answered, by which the first is told from a repeat and from a refusal.
+/// A request with an idempotency key: its answer, which tells whether it was the first, a repeat, or refused.
 async fn keyed(app: &PusherApp, path: &str, params: &[(&str, &str)], body: &Value, key: &str) -> Reply {
     let body = if body.is_null() { Vec::new() } else { body.to_string().into_bytes() };
     let request = app.api.post(&app.signed(&Method::POST, path, params, &body), ());
@@ -136,7 +136,7 @@ async fn a_repeat_is_the_same_in_all_that_made_the_event_through_every_door() {
     publish(2).await.expect_status(409);
 }
 
-/// Requests of the API with a NUL where a text stands.
+/// Requests of the API with a NUL in a string.
 fn with_nul(listener: &str) -> Vec<(Method, String, Value)> {
     let nul = "a\u{0}b";
     let post = |path: &str, body: Value| (Method::POST, path.to_owned(), body);
@@ -236,7 +236,7 @@ async fn a_text_that_no_database_holds_is_refused_where_it_enters() {
     assert!(api.get("/v1/events").await.expect_status(200)["data"].as_array().unwrap().is_empty());
 }
 
-/// The same through Pusher's door: names, channels, users, in bodies, paths, queries, frames and tokens.
+/// The same through Pusher's door: in names, channels and users, in bodies, paths, queries, frames and tokens.
 async fn through_pusher(server: &Server, app: &PusherApp) {
     let event = |field: &str| {
         let mut event = json!({"name": "e", "channel": "a", "data": "1"});

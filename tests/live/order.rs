@@ -1,9 +1,9 @@
-//! One order: whoever publishes, whichever shard or door a session has, everybody hears the same sequence.
+//! One order: all sessions of a channel receive the same sequence, whoever publishes, and on any shard and door.
 
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tidings_testkit::{Api, Heard, PusherSession, Stream, eventually};
+use tidings_testkit::{Api, Incoming, PusherSession, Stream, eventually};
 
 use crate::kit::{APPS, configured, joined, opened};
 
@@ -13,7 +13,7 @@ const EACH: u64 = 1_250;
 const ALL: usize = (PUBLISHERS * EACH) as usize;
 const SESSIONS: usize = 20;
 const WANDERERS: usize = 6;
-/// How long all of it may take on a busy machine.
+/// The timeout of the test, on a busy machine.
 const LATER: Duration = Duration::from_secs(180);
 
 // covers: L06, L07, L08
@@ -95,15 +95,15 @@ async fn sequence(mut session: PusherSession) -> Sequence {
     let mut heard = Vec::new();
     while heard.len() < ALL {
         match session.next(LATER).await {
-            Heard::Frame(frame) if frame.event == "e" => heard.push(pair(&frame.data())),
-            Heard::Frame(_) => {}
+            Incoming::Frame(frame) if frame.event == "e" => heard.push(pair(&frame.data())),
+            Incoming::Frame(_) => {}
             other => panic!("after {} events: {other:?}", heard.len()),
         }
     }
     heard
 }
 
-/// What a stream tells; its cursors count without a gap.
+/// The events of a stream; asserts that its cursors have no gap.
 async fn stream_sequence(mut stream: Stream) -> Sequence {
     let mut heard = Vec::new();
     let mut epoch = None;
@@ -128,7 +128,7 @@ async fn next(stream: &mut Stream, so_far: usize) -> ((u64, u64), String) {
     }
 }
 
-/// Leaves after every so many events, and comes back with the last id.
+/// Disconnects after every so many events, and reconnects with the last id.
 async fn wander(
     mut stream: Stream,
     again: impl Fn(&str) -> tidings_testkit::Request,

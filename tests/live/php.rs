@@ -1,4 +1,4 @@
-//! A receiver in PHP, which finds headers only as their specifications spell them.
+//! A receiver in PHP, which finds headers only in the spelling of their specifications.
 
 use std::net::SocketAddr;
 use std::path::Path;

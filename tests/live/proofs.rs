@@ -1,4 +1,4 @@
-//! Proofs from the server's own routes, as pusher-js asks for them.
+//! Proofs from the server's own routes, as pusher-js requests them.
 
 use serde_json::{Value, json};
 use tidings_model::clock::{Clock, SystemClock};
@@ -14,7 +14,7 @@ fn bearer() -> String {
     format!("Bearer {}", token(&APPS[0].token_secret(), &claims))
 }
 
-/// As pusher-js is set up for a route of the app's own.
+/// The options of pusher-js for proofs: the server's routes in the place of the app's own.
 fn options(server: &Server) -> Value {
     let route = |path: &str| {
         let endpoint = format!("{}{path}", server.url);

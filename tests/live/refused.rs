@@ -1,4 +1,4 @@
-//! Who may not join is not let in, through whichever door, and hears nothing; who may, is.
+//! A client without permission is refused by every door and receives nothing; one with permission may join.
 
 use serde_json::{Value, json};
 use tidings_model::clock::{Clock, SystemClock};
@@ -6,12 +6,12 @@ use tidings_testkit::{PusherApp, PusherSession, Server, ServerBuilder, eventuall
 
 use crate::kit::{APPS, SOON, configured, heard_nothing, joined, opened};
 
-/// A namespace that is not for everybody.
+/// A namespace that is not public.
 fn guarded() -> ServerBuilder {
     configured("", "[[apps.namespaces]]\nname = \"closed\"\nmatch = [\"closed-\"]\npublic = false\n")
 }
 
-/// Every kind of channel that takes a proof.
+/// Every kind of channel that requires a proof.
 const GUARDED: [&str; 10] = [
     "private-a",
     "private-encrypted-a",
@@ -70,7 +70,7 @@ async fn through_pusher_nobody_joins_without_the_right_proof() {
     hears_nothing(&server, &mut eve, &names).await;
 }
 
-/// The last hexadecimal digit becomes another one.
+/// Changes the last hexadecimal digit.
 fn tampered(auth: &str) -> String {
     let (rest, last) = auth.split_at(auth.len() - 1);
     format!("{rest}{}", if last == "0" { '1' } else { '0' })
@@ -94,7 +94,7 @@ async fn assert_refused(session: &mut PusherSession, channel: &str, what: &str) 
     }
 }
 
-/// What is said in the channels does not reach the session.
+/// Asserts that messages in the channels do not reach the session.
 async fn hears_nothing(server: &Server, session: &mut PusherSession, channels: &[String]) {
     let event = json!({"name": "secret", "channels": channels, "data": {}});
     APPS[0].api(server).post("/v1/events", event).await.expect_status(202);
@@ -187,7 +187,7 @@ async fn through_the_stream_nobody_joins_without_the_right_token() {
     }
 }
 
-/// The last two characters of a signature change places with others.
+/// Replaces the last two characters of a signature.
 fn swapped(token: &str) -> String {
     let (signed, signature) = token.rsplit_once('.').unwrap();
     format!("{signed}.{}", signature.chars().rev().collect::<String>())

@@ -1,4 +1,4 @@
-//! Requests to Pusher's HTTP API that are refused: the status that Pusher's libraries know, a text that says why.
+//! Requests that Pusher's HTTP API refuses: with a status that Pusher's libraries know, and a reason.
 
 use http::Method;
 use serde_json::{Value, json};

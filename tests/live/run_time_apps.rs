@@ -6,7 +6,7 @@ use tidings_testkit::{Api, Cluster, PusherApp, Receiver, Server, eventually, ser
 use crate::kit::{APPS, SOON, closed, configured, everywhere, heard_nothing, still_serves};
 use crate::nodes::node_of;
 
-/// Makes an app; what the operator was answered.
+/// Makes an app; returns the answer to the operator.
 async fn made(operator: &Api, spec: Value) -> Value {
     operator.post("/v1/apps", spec).await.expect_status(201).json
 }

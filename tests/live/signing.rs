@@ -1,5 +1,5 @@
-//! Signatures of anything, made by the official libraries and judged by the running server: parameters in any order,
-//! text of any script, no body, lists.
+//! Signatures of random requests, made by the official libraries and verified by the running server: parameters in any
+//! order, text in any script, no body, arrays.
 
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
@@ -9,22 +9,22 @@ use tidings_testkit::{AppServer, PusherSession, Server};
 
 use crate::kit::{APPS, SOON, configured};
 
-/// So many of each kind.
+/// The number of cases of each kind.
 const CASES: usize = 60;
 
-/// The same cases in every run.
+/// The seed, so that every run has the same cases.
 fn cases<T: std::fmt::Debug>(strategy: impl Strategy<Value = T>) -> Vec<T> {
     let mut runner = TestRunner::deterministic();
     (0..CASES).map(|_| strategy.new_tree(&mut runner).unwrap().current()).collect()
 }
 
-/// A parameter's value as both libraries can send it: they write it into the address as it is, where `&`, `#` and `%`
-/// mean something else, and HTTP libraries take blanks off the ends.
+/// A parameter value that both libraries can send: they do not escape it in the URL, so `&`, `#` and `%` are left out,
+/// and HTTP libraries trim blanks at the ends.
 fn value() -> impl Strategy<Value = String> {
     "[a-zA-Z0-9_=@,.;:!$'()*+/?~äßéλЖ漢字😀-]{1,12}"
 }
 
-/// Any data: texts of any script, numbers, lists, objects.
+/// Random data: strings in any script, numbers, arrays, objects.
 fn data() -> impl Strategy<Value = Value> {
     let leaf = prop_oneof![
         Just(Value::Null),
@@ -75,7 +75,7 @@ async fn whatever_the_libraries_sign_of_a_request_is_accepted() {
     }
 }
 
-/// Libraries send a text as it is, and anything else as its JSON.
+/// Libraries send a string as it is, and anything else as JSON.
 async fn expect(session: &mut PusherSession, event: &str, data: &Value) {
     let frame = session.expect(event, SOON).await;
     match data {

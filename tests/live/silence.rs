@@ -1,4 +1,4 @@
-//! Who falls silent is gone in time, and who doesn't read delays nobody.
+//! A silent client is detected in time, and a client that does not read delays no other.
 
 use std::time::Duration;
 
@@ -76,7 +76,7 @@ async fn ends(mut stream: tidings_testkit::Stream) {
     assert!(stream.has_ended(), "a stream that was not read is still open");
 }
 
-/// A slow line is not silence: who gets everything late stays.
+/// A slow connection is not silence: a client that receives everything late stays connected.
 // covers: L10
 #[tokio::test]
 async fn a_slow_line_is_served_as_fast_as_it_goes() {

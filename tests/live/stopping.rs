@@ -1,4 +1,4 @@
-//! An orderly stop: clients are told to come back, and come back to the next start.
+//! An orderly stop: clients are asked to reconnect, and reconnect after the next start.
 
 use serde_json::json;
 use tidings_testkit::{Client, proxy, server};

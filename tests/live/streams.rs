@@ -1,4 +1,4 @@
-//! Event streams: coming back without a gap, and being told where there is one.
+//! Event streams: reconnecting without a gap, or with a message that there is one.
 
 use serde_json::{Value, json};
 use tidings_testkit::{Client, Cut, Receiver, Stream, eventually, proxy};

@@ -1,4 +1,4 @@
-//! Watchlists: who is online, as pusher-js in Node and in Chromium is told.
+//! Watchlists: pusher-js in Node and in Chromium learns which users are online.
 
 use serde_json::{Value, json};
 use tidings_testkit::{Client, Cluster, PusherApp, PusherSession, Server, eventually};

@@ -1,4 +1,4 @@
-//! The API beside webhooks: what machines ask, what counters count, what is answered to requests that make no sense.
+//! The API besides webhooks: health endpoints, metrics, and answers to invalid requests.
 
 use serde_json::{Value, json};
 use tidings_testkit::{Answer, Receiver, eventually};
@@ -40,7 +40,7 @@ async fn machines_are_answered_and_counters_move() {
     assert!(!after.contains("whsec_") && !after.contains(&server.credentials.api_key));
 }
 
-/// What is published is said back: by the log, by filters, with the fields as they were sent.
+/// Published events can be read back: from the log, by filters, with the data as it was sent.
 #[tokio::test]
 async fn the_log_shows_what_was_said() {
     let server = open().start().await;
@@ -99,7 +99,7 @@ async fn too_much_and_too_deep_is_refused_and_the_rest_goes_on() {
     api.get("/readyz").await.expect_status(200);
 }
 
-/// A test goes to its listener alone, whatever its match, and only so often.
+/// A test event goes to its listener only, whatever its match, and at a limited rate.
 // covers: D02
 #[tokio::test]
 async fn a_test_send_is_one_request_to_one_listener() {
@@ -130,7 +130,7 @@ async fn a_test_send_is_one_request_to_one_listener() {
     assert_eq!(refused["code"], "rate_limited", "a listener can be flooded with tests");
 }
 
-/// A hook that is named cannot go; a listener that goes takes what it was owed with it.
+/// A hook that a listener names cannot be deleted; deleting a listener cancels its pending deliveries.
 #[tokio::test]
 async fn what_is_in_use_stays_and_what_goes_is_not_called() {
     let receiver = Receiver::start();

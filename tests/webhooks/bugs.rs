@@ -1,4 +1,4 @@
-//! What was wrong in durian, as a user would see it here if it came back.
+//! Bugs of durian, our predecessor, as a user would see them here if they came back.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! The command line as its users type it: README, exit codes, what is told where, the receiver that verifies.
+//! The command line as users type it: README.md, exit codes, stdout and stderr, and the verifying receiver.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use tidings_testkit::{Answer, Cli, Receiver, tidings};
 
 use crate::kit::{SOON, attempted, hook, listener, open, publish, run, run_json};
 
-/// README.md: "Webhooks in a minute", its lines as they stand there but for the port.
+/// README.md: "Webhooks in a minute", with its own lines except for the port.
 #[tokio::test]
 async fn the_readme_works_as_it_is_written() {
     let server = open().start().await;
@@ -176,7 +176,7 @@ async fn lists_are_paged_and_every_word_of_a_listener_arrives() {
     tidings(&server).args(["listener", "show", id]).run().await.expect_code(1);
 }
 
-/// 0 done, 1 failed, 2 not understood; what was asked for on stdout, everything else on stderr; secrets on neither.
+/// 0 done, 1 failed, 2 usage error; results on stdout, everything else on stderr; secrets on neither.
 // covers: K01
 #[tokio::test]
 async fn exit_codes_and_errors_are_what_the_page_says() {

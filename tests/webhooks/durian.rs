@@ -1,12 +1,11 @@
-//! The example of durian's README, the ancestor of our hooks: through the API, and again through the command line
-//! alone.
+//! The example of the README of durian, our predecessor: through the API, and again with commands only.
 
 use serde_json::json;
 use tidings_testkit::{Receiver, Server, verify_with_official_clients};
 
 use crate::kit::{Listener, SOON, crate_accepts, listener, nothing_pending, open, run, run_json, told};
 
-/// Who should hear of whom, by the listeners' paths.
+/// Which people each listener should receive, by the listeners' paths.
 const EXPECTED: [(&str, &[&str]); 3] =
     [("/all", &["Bob", "Jane", "Joe"]), ("/j", &["Jane", "Joe"]), ("/joe", &["Joe"])];
 
@@ -60,7 +59,7 @@ async fn the_readme_example_through_the_command_line_alone() {
     check(&server, &receiver, &listeners);
 }
 
-/// Exactly the right ones came, without the secret, and every library believes them.
+/// Asserts that exactly the right events came, without the secret field, and that every library verifies them.
 fn check(server: &Server, receiver: &Receiver, listeners: &[(&str, Listener)]) {
     let received = receiver.received();
     let expected = EXPECTED.map(|(path, names)| (path.to_owned(), names.iter().map(|&n| n.to_owned()).collect()));

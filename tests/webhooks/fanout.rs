@@ -11,9 +11,9 @@ use tokio::time::Instant;
 use crate::kit::{hook, listener, open, publish};
 
 const LISTENERS: usize = 10_000;
-/// A debug build on a busy machine is to be done with them all in this time.
+/// How long a debug build may take for all of them on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(150);
-/// Attempts under way at once: as many connections the receiver has to bear.
+/// Attempts in flight, and so the receiver's connections.
 const IN_FLIGHT: usize = 512;
 
 async fn make_listeners(api: &Api, receiver: &Receiver) {
@@ -31,7 +31,7 @@ async fn make_listeners(api: &Api, receiver: &Receiver) {
     }
 }
 
-/// How often each path was told of the event.
+/// How often each path received the event.
 fn told_of(receiver: &Receiver, event: &str) -> BTreeMap<String, usize> {
     let mut told = BTreeMap::new();
     for request in receiver.received() {

@@ -1,4 +1,4 @@
-//! Listeners that say they are gone: disabled, told of once, and resumable.
+//! Listeners that answer 410: they are disabled, one event reports it, and they can be enabled again.
 
 use serde_json::{Value, json};
 use tidings_testkit::{Answer, Receiver, eventually};
@@ -71,7 +71,7 @@ async fn who_answers_410_is_disabled_once_and_resumes_when_enabled() {
     assert_eq!(receiver.received_on("/told").len(), 1, "told more than once");
 }
 
-/// A listener that is disabled by request waits; nothing is told, nothing is lost.
+/// A listener that is disabled by a request keeps its deliveries; no event reports it, and nothing is lost.
 // covers: C06
 #[tokio::test]
 async fn what_waits_for_a_disabled_listener_is_delivered_when_it_is_enabled() {

@@ -1,4 +1,4 @@
-//! Receivers that answer badly: each is recorded for what it did, and the server stays as it is.
+//! Receivers with broken answers: each attempt records what was wrong, and the server is not harmed.
 
 use std::time::Duration;
 
@@ -27,7 +27,7 @@ async fn say(mut stream: TcpStream, bytes: &'static [u8]) {
     std::future::pending::<()>().await;
 }
 
-/// The same bytes again and again until the other side has had enough.
+/// Sends the same bytes again and again until the server closes the connection.
 async fn flood(mut stream: TcpStream, head: &'static [u8], bytes: &[u8]) {
     read_request(&mut stream).await;
     stream.write_all(head).await.ok();

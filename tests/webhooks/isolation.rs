@@ -1,4 +1,4 @@
-//! Nobody is delayed by others: one that hangs, one that fails, one that is gone, and a sound one beside them.
+//! Listeners do not delay each other: one that hangs, one that fails, one that is unreachable, and a healthy one.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use tokio::time::{Instant, interval};
 
 use crate::kit::{SOON, all, hook, listener, open};
 
-/// Events a second, and for how long.
+/// Events per second, and for how long.
 const RATE: u32 = 50;
 const SECONDS: u32 = 4;
 
@@ -76,7 +76,7 @@ async fn a_sound_listener_gets_everything_while_others_misbehave() {
     assert_eq!(api.get(&format!("/v1/listeners/{}", failing.id)).await["enabled"], true);
 }
 
-/// Fresh events overtake nothing within a key, and a key that is stuck holds up no other.
+/// New events overtake nothing within a key, and a failing delivery blocks only its own key.
 // covers: C08
 #[tokio::test]
 async fn a_stuck_key_holds_up_its_own_events_only() {

@@ -1,4 +1,4 @@
-//! What these tests share: a server that may call this machine, and short words for what its users do.
+//! Shared by these tests: a server that may deliver to this machine, and helpers for what users do.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tidings_testkit::{Api, Exit, Received, Server, ServerBuilder, eventually, server, tidings};
 
-/// How long anything that should happen at once may take on a busy machine.
+/// The timeout, on a busy machine, for what should happen at once.
 pub(crate) const SOON: Duration = Duration::from_secs(30);
 
 /// A server whose deliveries may go to this machine.
@@ -14,14 +14,14 @@ pub(crate) fn open() -> ServerBuilder {
     server().egress_allow("127.0.0.0/8")
 }
 
-/// A listener as whoever made it knows it.
+/// A listener as its creator knows it.
 #[derive(Debug, Clone)]
 pub(crate) struct Listener {
     pub(crate) id: String,
     pub(crate) secret: String,
 }
 
-/// Makes a hook that lets everything out.
+/// Makes a hook that sends all fields.
 pub(crate) async fn hook(api: &Api, name: &str) {
     api.post("/v1/hooks", json!({"name": name})).await.expect_status(201);
 }
@@ -68,7 +68,7 @@ pub(crate) async fn only_settled(api: &Api, event: &str) -> Value {
     deliveries.remove(0)
 }
 
-/// Waits until nothing is owed to anybody.
+/// Waits until no delivery is pending.
 pub(crate) async fn nothing_pending(api: &Api) {
     eventually(SOON, || async {
         let page = api.get("/v1/deliveries?state=pending&limit=1").await.expect_status(200);
@@ -97,7 +97,7 @@ pub(crate) async fn attempted(api: &Api, event: &str, count: usize) -> (Value, V
     .await
 }
 
-/// What each path was told, sorted: the `webhook-id`s.
+/// The `webhook-id`s that each path received, sorted.
 pub(crate) fn told(received: &[Received]) -> BTreeMap<String, Vec<String>> {
     let mut told: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for request in received {
@@ -113,12 +113,12 @@ pub(crate) fn crate_accepts(request: &Received, body: &[u8], secret: &str) -> bo
     standardwebhooks::Webhook::new(secret).expect("a secret").verify(body, &request.headers).is_ok()
 }
 
-/// Runs a command beside the server that must succeed.
+/// Runs a command in the server's folder that must succeed.
 pub(crate) async fn run(server: &Server, words: &[&str]) -> Exit {
     tidings(server).args(words.iter().copied()).run().await.expect_code(0)
 }
 
-/// The same with `--json`, and what it printed.
+/// The same with `--json`; returns what it printed.
 pub(crate) async fn run_json(server: &Server, words: &[&str]) -> Value {
     let exit = tidings(server).args(words.iter().copied()).arg("--json").run().await.expect_code(0);
     serde_json::from_str(&exit.stdout).unwrap_or_else(|e| panic!("{words:?} printed no JSON ({e}): {}", exit.stdout))

@@ -1,4 +1,4 @@
-//! What the log says of deliveries: once for each listener and change, with what to do.
+//! Log lines about deliveries: one per listener and change, with the remedy.
 
 use serde_json::json;
 use tidings_testkit::{Answer, Receiver, Server, eventually};

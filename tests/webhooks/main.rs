@@ -1,4 +1,4 @@
-//! Webhooks end to end: the real server, the real command line, real receivers. One file a theme.
+//! Webhooks end to end: the real server, the real command line, real receivers. One file per topic.
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a helper of tests fails as a test does")]
 
 mod api;

@@ -1,11 +1,11 @@
-//! Every matcher, end to end: for each match a listener, and who of all that was said reached it.
+//! Every matcher, end to end: one listener per match, and the events that reach it.
 
 use serde_json::{Value, json};
 use tidings_testkit::Receiver;
 
 use crate::kit::{hook, listener, nothing_pending, open, told};
 
-/// What is said: an id, the data, the model's operation.
+/// The events: an id, the data, the operation.
 fn events() -> Vec<(&'static str, Value, Option<&'static str>)> {
     let joe = json!({"name": "Joe", "age": 30, "address": {"city": "Bergen", "zip": "5003"}, "tags": ["x", "y"],
         "like": "it", "ok": true});
@@ -20,7 +20,7 @@ fn events() -> Vec<(&'static str, Value, Option<&'static str>)> {
     ]
 }
 
-/// A match and whom it lets through.
+/// A match, and the ids that it lets through.
 fn table() -> Vec<(Value, &'static str)> {
     vec![
         (json!({}), "abcdefg"),
@@ -96,7 +96,7 @@ async fn each_match_lets_through_whom_it_names() {
     }
 }
 
-/// A match sees what would be sent and nothing else, so nobody can feel for what is hidden.
+/// A match sees only the fields that would be sent, so nobody can probe hidden fields with it.
 #[tokio::test]
 async fn hidden_fields_cannot_be_matched() {
     let receiver = Receiver::start();

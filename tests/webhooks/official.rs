@@ -1,4 +1,4 @@
-//! The official Standard Webhooks libraries (npm, PyPI, the crate) judge what receivers get.
+//! The official Standard Webhooks libraries (npm, PyPI, the crate) verify our requests.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use tidings_testkit::{Answer, Receiver, verify_with_official_clients};
 
 use crate::kit::{SOON, crate_accepts, hook, listener, nothing_pending, open};
 
-/// JSON that is easily changed by whoever reads it and writes it again.
+/// JSON that parsing and serializing again would easily change.
 const TRICKY: [&str; 14] = [
     "{}",
     "[]",
@@ -150,7 +150,8 @@ async fn each_attempt_has_a_fresh_timestamp_and_the_same_id() {
     verify_with_official_clients(&received, &owner.secret);
 }
 
-/// What leaves is what the hook let out when the event was published, whatever it says when a retry is made.
+/// A delivery has the fields that the hook declared when the event was published, even if the hook has changed before a
+/// retry.
 // covers: P01
 #[tokio::test]
 async fn a_retry_sends_what_the_first_attempt_sent() {
@@ -171,7 +172,7 @@ async fn a_retry_sends_what_the_first_attempt_sent() {
     verify_with_official_clients(&received, &owner.secret);
 }
 
-/// A listener's own headers come along, and cannot replace ours.
+/// A listener's own headers are sent, and cannot replace ours.
 // covers: I01, I02, K03
 #[tokio::test]
 async fn own_headers_come_along_and_replace_none_of_ours() {

@@ -8,7 +8,7 @@ use tokio::process::Command;
 
 use crate::kit::{SOON, open, run_json};
 
-/// What comes after "paste this", from another folder and with nothing of ours in the environment.
+/// Runs the line after "paste this" from another folder, without our variables in the environment.
 async fn paste(server: &Server, starts: &str) -> Output {
     let said = server.stdout();
     let lines: Vec<&str> = said.lines().collect();

@@ -1,4 +1,4 @@
-//! Redirects, as a user sees them: failures that say where they pointed.
+//! Redirects, as a user sees them: failures that name the target.
 
 use serde_json::json;
 use tidings_testkit::{Answer, Receiver};

@@ -1,5 +1,4 @@
-//! Where the server does not go: private addresses in every dress, through the running server with its default
-//! settings.
+//! Addresses that the server refuses: private ones in every spelling, with the running server's default settings.
 
 use std::path::Path;
 
@@ -8,9 +7,9 @@ use tidings_testkit::{Receiver, Server, eventually, server};
 
 use crate::kit::{SOON, attempted, attempts, hook, listener, only_settled, open, publish};
 
-/// A name that the server's own hosts file gives to loopback.
+/// A host name that the server's own hosts file maps to loopback.
 const INSIDE: &str = "inside.partner.example";
-/// And one that it gives to another address of this machine.
+/// A host name that it maps to another address of this machine.
 const BESIDE: &str = "beside.partner.example";
 
 fn port(receiver: &Receiver) -> u16 {
@@ -155,8 +154,8 @@ async fn what_is_allowed_works_and_only_that() {
     }
 }
 
-/// A server that knows [`INSIDE`] and [`BESIDE`] from a hosts file of its own: another one is laid over the system's,
-/// for this process alone.
+/// A server that knows [`INSIDE`] and [`BESIDE`] from a hosts file of its own, which is mounted over the system's for
+/// this process only.
 async fn server_with_names(dir: &Path, arguments: &[&str]) -> Server {
     let hosts = dir.join("hosts");
     std::fs::write(&hosts, format!("127.0.0.1 localhost {INSIDE}\n127.0.0.2 {BESIDE}\n")).unwrap();
@@ -250,7 +249,7 @@ async fn a_url_that_changed_meanwhile_is_judged_as_it_is_when_it_is_called() {
     assert_eq!((first.total(), second.connections()), (1, 0));
 }
 
-/// What was allowed when the listener was made may be allowed no longer.
+/// An address that was allowed when the listener was made may be refused later.
 // covers: S17
 #[tokio::test]
 async fn after_a_restart_without_the_permission_a_retry_is_refused() {

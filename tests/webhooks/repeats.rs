@@ -1,4 +1,4 @@
-//! Publishing the same again: by id, by idempotency key, at the same time, over a restart.
+//! Repeated publishes: by id, by idempotency key, concurrent, and over a restart.
 
 use std::collections::BTreeSet;
 
@@ -91,7 +91,7 @@ async fn an_id_is_one_event_also_over_a_restart() {
     }
 }
 
-/// Pages over a list that grows meanwhile: nothing twice, nothing left out of what was there at the start.
+/// Pages of a list that grows meanwhile: no entry twice, and none missing that was there at the start.
 #[tokio::test]
 async fn pages_neither_repeat_nor_skip() {
     let server = open().start().await;

@@ -1,4 +1,4 @@
-//! Secrets that rotate: both sign for a while, then only the new one.
+//! Rotated secrets: both sign for a while, then only the new one.
 
 use serde_json::{Value, json};
 use tidings_testkit::{Api, Received, Receiver, verify_with_official_clients};

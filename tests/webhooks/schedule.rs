@@ -1,4 +1,4 @@
-//! When attempts begin: what a schedule says of the first one.
+//! The first entry of a schedule delays the first attempt.
 
 use serde_json::{Value, json};
 use tidings_model::clock::parse_rfc3339;

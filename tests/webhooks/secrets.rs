@@ -1,4 +1,4 @@
-//! Secrets: on the disk, in the log, in answers. Looked for by their text, their bytes and their base64.
+//! No secret is on the disk, in the log or in answers: searched as text, as bytes and as base64.
 
 use std::path::{Path, PathBuf};
 
@@ -24,7 +24,7 @@ fn files(dir: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// As it is, or in hexadecimal, as a dump of PostgreSQL has bytes.
+/// Searches the bytes as they are, and in hexadecimal, as a dump of PostgreSQL has them.
 fn holds(haystack: &[u8], needle: &[u8]) -> bool {
     let hex: String = needle.iter().map(|byte| format!("{byte:02x}")).collect();
     let has = |needle: &[u8]| haystack.windows(needle.len()).any(|window| window == needle);
@@ -117,7 +117,7 @@ async fn no_secret_is_on_the_disk_in_the_log_or_in_an_answer() {
     assert!(looked > 10_000, "only {looked} bytes were looked through");
 }
 
-/// With another main key the secrets are gone, and nobody pretends otherwise.
+/// With another main key the secrets cannot be read, and the server says so.
 // covers: K01
 #[tokio::test]
 async fn without_its_main_key_a_database_is_not_served() {
@@ -130,8 +130,8 @@ async fn without_its_main_key_a_database_is_not_served() {
     assert!(exit.stderr.contains("main.key") || exit.stderr.contains("key"), "{}", exit.stderr);
 }
 
-/// A receiver that tells back what it was told has its answer shown to its owner, as it came, and to nobody else; and
-/// not even kept, where that is asked for.
+/// A receiver may echo its request. The answer is shown unchanged to the listener's owner only, and not stored at all
+/// if so configured.
 // covers: R14
 #[tokio::test]
 async fn what_a_receiver_echoes_stays_with_its_attempts() {

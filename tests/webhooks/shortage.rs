@@ -1,4 +1,4 @@
-//! What this machine is short of is not the receivers' fault.
+//! A shortage of sockets on this machine does not count against receivers.
 
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -35,7 +35,11 @@ async fn a_want_of_descriptors_is_no_attempt() {
         line.strip_prefix("tidings_courier_attempts_postponed_total ").is_some_and(|count| count.parse() != Ok(0))
     });
     assert!(postponed, "nothing was short, so nothing was shown");
-    assert!(server.stderr().contains("deliveries wait because this machine has no room"), "{}", server.stderr());
+    assert!(
+        server.stderr().contains("deliveries postponed: this machine cannot open more connections"),
+        "{}",
+        server.stderr()
+    );
     assert_eq!(receiver.total(), RECEIVERS);
     let failing = all(&api, "/v1/listeners").await;
     assert!(failing.iter().all(|listener| listener["failing_since"] == Value::Null));

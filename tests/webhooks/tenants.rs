@@ -1,4 +1,4 @@
-//! Two apps on one server: neither reads, changes or finds anything of the other's.
+//! Two apps on one server: neither can read, change or find anything of the other.
 
 use serde_json::{Value, json};
 use tidings_testkit::{Api, Receiver, Server, server};

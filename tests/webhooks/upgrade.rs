@@ -1,5 +1,5 @@
-//! What version 0.1.0 left behind starts under this one: its store, its keys, what it owed, and what its matches meant.
-//! `kept/0.1.0` was written by that version and is never written anew.
+//! The data of version 0.1.0 works with this version: its store, keys, pending deliveries and matches. `kept/0.1.0` was
+//! written by that version and is never regenerated.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -11,17 +11,17 @@ use tidings_testkit::{Api, Receiver, Server, ServerBuilder, eventually, postgres
 
 use crate::kit::{SOON, all, open};
 
-/// A file of what was kept.
+/// A file of the kept data.
 fn kept(store: &str, file: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("kept/0.1.0").join(store).join(file)
 }
 
-/// What was noted when it was made: documents, and which listeners each reached.
+/// The notes of that version: documents, and the listeners that each reached.
 fn notes(store: &str) -> Value {
     serde_json::from_slice(&fs::read(kept(store, "kept.json")).unwrap()).unwrap()
 }
 
-/// A folder as that version left it.
+/// A copy of the folder that that version wrote.
 fn folder(store: &str, files: &[&str]) -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path().join("tidings-data");
@@ -45,13 +45,13 @@ fn keys(path: &Path) -> BTreeMap<String, String> {
         .collect()
 }
 
-/// Every delivery of the event: which listeners it reaches.
+/// The listeners that the event's deliveries reach.
 async fn reached(api: &Api, event: &str) -> BTreeSet<String> {
     let deliveries = all(api, &format!("/v1/deliveries?event={event}")).await;
     deliveries.iter().map(|delivery| delivery["listener"].as_str().unwrap().to_owned()).collect()
 }
 
-/// The matches that were stored mean what they meant: the same documents reach the same listeners.
+/// Stored matches mean the same as before: the same documents reach the same listeners.
 async fn matches_mean_what_they_meant(api: &Api, notes: &Value) {
     for (name, doc) in notes["docs"].as_object().unwrap() {
         let mut event = json!({"name": "kept.matched", "data": doc["data"]});
@@ -66,7 +66,7 @@ async fn matches_mean_what_they_meant(api: &Api, notes: &Value) {
     }
 }
 
-/// What was owed is still owed, and arrives once its listener is there.
+/// Pending deliveries are still pending, and arrive once their listener is up.
 async fn what_was_owed_arrives(api: &Api, notes: &Value) {
     let receiver = Receiver::start();
     for order in ["unordered", "fifo"] {
@@ -97,7 +97,7 @@ async fn what_was_owed_arrives(api: &Api, notes: &Value) {
     }
 }
 
-/// The rest of what the catalogue held.
+/// Checks the rest of the catalogue.
 async fn the_catalogue_is_whole(api: &Api, notes: &Value) {
     let typed = api.get("/v1/hooks/kept.typed").await.expect_status(200);
     assert_eq!(typed["fields"], json!(["name", "age"]));
@@ -121,7 +121,8 @@ async fn the_catalogue_is_whole(api: &Api, notes: &Value) {
     }
 }
 
-/// Starts on the folder, and goes through all of it, twice: the second start finds what the first has made of it.
+/// Starts twice on the folder and checks everything each time: the second start reads the data that the first has
+/// migrated.
 async fn goes_on(builder: ServerBuilder, store: &str, dir: &Path) -> Server {
     let notes = notes(store);
     let mut server = builder.dir(dir).alone().start().await;

@@ -1,4 +1,4 @@
-//! `cargo xtask check`: all that can be said about the code without running it.
+//! `cargo xtask check`: all checks that do not run the code.
 
 use std::path::Path;
 use std::process::{Command, ExitCode};
@@ -6,7 +6,7 @@ use std::process::{Command, ExitCode};
 use crate::run::{cargo, on_path, runs, shown};
 use crate::tidy::tidy;
 
-/// Runs every check, also after a failed one, and says at the end which failed.
+/// Runs every check, even after a failed one, and prints at the end which failed.
 pub(crate) fn check(root: &Path) -> anyhow::Result<ExitCode> {
     let mut failed = Vec::new();
     for mut step in steps(root) {

@@ -1,4 +1,4 @@
-//! `cargo xtask`: everything that is done to this repository, as commands of one program.
+//! `cargo xtask`: the repository's own commands: test, check, tidy, benchmarks.
 
 #![forbid(unsafe_code)]
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command line program speaks to people")]
@@ -38,18 +38,18 @@ enum Command {
     Check,
     /// Guards the rules that the compiler can't (CONTRIBUTING.md lists them).
     Tidy,
-    /// Steady load for minutes, with `--hostile` beside attacks; fails where a bound is crossed.
+    /// Steady load for minutes, with attacks beside it if `--hostile`; fails when a bound is exceeded.
     Soak {
-        /// Its own arguments.
+        /// Arguments of the scenario.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
-    /// Cuts the power at many moments of a recorded server, and opens what is left on the disk.
+    /// Simulates power cuts at many moments of a recorded server, and checks what is left on the disk.
     Powercut {
-        /// How many disks.
+        /// How many disk images to check.
         #[arg(long, default_value_t = powercut::IMAGES)]
         images: u64,
-        /// The seed of the first disk; the others have the numbers behind it.
+        /// The seed of the first image; the others have the numbers after it.
         #[arg(long)]
         seed: Option<u64>,
     },
@@ -57,7 +57,7 @@ enum Command {
     Bench {
         /// The scenario.
         name: String,
-        /// Its own arguments.
+        /// Arguments of the scenario.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },

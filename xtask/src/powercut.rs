@@ -1,11 +1,11 @@
-//! `cargo xtask powercut`: the power cut test of `tests/crash`, with many more disks than a test run makes.
+//! `cargo xtask powercut`: the power cut test of `tests/crash`, with many more disk images than a test run makes.
 
 use std::path::Path;
 use std::process::ExitCode;
 
 use crate::run::{cargo, must_run, runs};
 
-/// Disks, unless it is said otherwise.
+/// The default number of disk images.
 pub(crate) const IMAGES: u64 = 10_000;
 
 pub(crate) fn powercut(root: &Path, images: u64, seed: Option<u64>) -> anyhow::Result<ExitCode> {

@@ -1,4 +1,4 @@
-//! Running other programs, showing what is run.
+//! Runs other programs, and prints their command lines.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -42,7 +42,7 @@ pub(crate) fn output_of(command: &mut Command) -> anyhow::Result<String> {
     String::from_utf8(output.stdout).with_context(|| format!("`{line}` printed something that isn't text"))
 }
 
-/// A command line as people write it: without the folders of the program.
+/// A command line for people: without the program's folder.
 pub(crate) fn shown(command: &Command) -> String {
     let program = Path::new(command.get_program());
     let mut words = vec![program.file_name().unwrap_or(program.as_os_str()).to_string_lossy().into_owned()];
@@ -61,7 +61,7 @@ pub(crate) fn in_ci() -> bool {
     std::env::var("CI").is_ok_and(|value| value == "true" || value == "1")
 }
 
-/// Where cargo builds.
+/// The folder that cargo builds in.
 ///
 /// # Errors
 /// When cargo cannot say.

@@ -1,4 +1,4 @@
-//! What Redis does for a publish, beside what it does for a bare PUBLISH of the same bytes.
+//! Redis's CPU time for a publish, compared with a bare PUBLISH of the same bytes.
 
 use std::process::Command;
 
@@ -13,10 +13,10 @@ use crate::live::SIZE;
 use crate::live::subject::Subject;
 use crate::report::{Section, median};
 
-/// Publishes under way, and clients of `redis-benchmark`.
+/// Publishes in flight, and clients of `redis-benchmark`.
 const WINDOW: u64 = 64;
 
-/// What `redis-benchmark` found.
+/// The results of `redis-benchmark`.
 struct Bare {
     per_s: f64,
     redis_us: f64,
@@ -31,7 +31,7 @@ fn bare(redis: &Redis, requests: u64) -> anyhow::Result<Bare> {
         .context("redis-benchmark cannot be run: apt-get install -y redis-tools")?;
     let said = String::from_utf8_lossy(&output.stdout);
     ensure!(output.status.success(), "redis-benchmark: {said}");
-    // Progress is overwritten by what follows a carriage return; the last one counts.
+    // Progress lines are separated by carriage returns; the last one is the result.
     let last = said.split(['\r', '\n']).rfind(|line| line.contains("requests per second"));
     let per_s = last.and_then(|line| line.split(" requests per second").next()?.rsplit(' ').next()?.parse().ok());
     let per_s = per_s.with_context(|| format!("redis-benchmark says no rate: {said}"))?;

@@ -1,4 +1,4 @@
-//! Publishes that are logged in PostgreSQL, beside bare inserts of the same bytes by `pgbench`.
+//! Publishes that are logged in PostgreSQL, compared with bare inserts of the same bytes by `pgbench`.
 
 use std::io::Write as _;
 use std::process::Command;
@@ -14,14 +14,14 @@ use crate::live::subject::{API_KEY, Subject};
 use crate::load::{self, Target, data};
 use crate::report::{Section, median};
 
-/// Where Debian puts it, which is not on the PATH.
+/// Debian's path of `pgbench`, which is not on the PATH.
 const PGBENCH: &str = "/usr/lib/postgresql/15/bin/pgbench";
-/// Publishes under way, and clients of `pgbench`.
+/// Publishes in flight, and clients of `pgbench`.
 const CLIENTS: usize = 64;
 const HOOK: &str = "bench.logged";
 const WARM_UP: Duration = Duration::from_secs(1);
 
-/// Inserts of an event's data a second, each in a transaction of its own.
+/// Inserts of an event's data per second, each in a transaction of its own.
 fn inserts(database: &Database, time: Duration) -> anyhow::Result<f64> {
     let mut script = tempfile::NamedTempFile::new()?;
     writeln!(script, "INSERT INTO bench (name, data) VALUES ('{HOOK}', '{}');", data(0))?;

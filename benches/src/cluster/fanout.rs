@@ -1,4 +1,4 @@
-//! Deliveries for a second of CPU: one node alone, one with Redis, and two with half of the sessions each.
+//! Live deliveries per second of CPU: one node alone, one with Redis, and two with half of the sessions each.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use crate::live::speaker::Speaker;
 use crate::live::subject::Subject;
 use crate::report::{Section, median};
 
-/// What nodes share, and the lines that say so.
+/// The servers that nodes share, and the config lines for them.
 pub(super) struct Shared {
     _database: Database,
     pub(super) redis: Redis,
@@ -23,15 +23,15 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    /// New ones, on the core of the load.
+    /// Starts them, on the core of the load.
     pub(super) async fn start() -> Self {
         let (database, redis) = (postgres(), redis().await);
-        // Nobody makes a secret, so each node may have a key of its own.
+        // No secret is stored, so each node may have a main key of its own.
         let lines = format!("[store]\nurl = {:?}\n[broker]\nurl = {:?}\n", database.url(), redis.url());
         Self { _database: database, redis, lines }
     }
 
-    /// Starts so many nodes, all on the core that is measured.
+    /// Starts so many nodes, all on the measured core.
     pub(super) async fn nodes(&self, cores: Cores, count: usize) -> anyhow::Result<Vec<Subject>> {
         let mut nodes = Vec::new();
         for _ in 0..count {
@@ -41,17 +41,17 @@ impl Shared {
     }
 }
 
-/// Who listens, and how much is said.
+/// The sessions and the messages of a measurement.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Shape {
     pub(super) sessions: usize,
     pub(super) channels: usize,
     pub(super) messages: u64,
-    /// How many messages may be under way.
+    /// How many messages may be in flight.
     pub(super) window: u64,
 }
 
-/// What it cost.
+/// The costs.
 #[derive(Debug)]
 pub(super) struct Cost {
     pub(super) messages_per_s: f64,
@@ -71,7 +71,7 @@ impl Cost {
     }
 }
 
-/// Measures nodes: sessions are spread over them, and the first one is published to.
+/// Measures nodes: sessions are spread over them, and messages are published at the first.
 pub(super) fn measure(nodes: &[Subject], redis: Option<&Redis>, shape: Shape) -> anyhow::Result<Cost> {
     let Shape { sessions, channels, messages, window } = shape;
     let per_message = (sessions / channels) as u64;

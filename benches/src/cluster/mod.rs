@@ -1,4 +1,4 @@
-//! `cargo xtask bench cluster`: what a second node costs, and what PostgreSQL and Redis do of it.
+//! `cargo xtask bench cluster`: what a second node costs, and the share of PostgreSQL and Redis in it.
 
 mod broker;
 mod durable;
@@ -12,16 +12,16 @@ use crate::cpu::Cores;
 use crate::report::{self, Section};
 use crate::{clock, record};
 
-/// How much to measure.
+/// The flags of the scenario.
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Less of everything, and figures to match
+    /// Less of everything, with less precise figures
     #[arg(long)]
     quick: bool,
     /// Only these phases: fanout, broker, durable
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
-    /// How often those that are compared take turns [default: 5, or 1 with --quick]
+    /// How often the compared subjects alternate [default: 5, or 1 with --quick]
     #[arg(long)]
     alternations: Option<usize>,
     /// Where the JSON goes, instead of benches/results/cluster-DATE.json

@@ -1,4 +1,4 @@
-//! One measurement: a subject, a crowd, a speaker, and what it cost.
+//! One measurement: the subject, its subscribers (the crowd), the publisher (the speaker), and the costs.
 
 use std::time::Duration;
 
@@ -13,10 +13,10 @@ use crate::cpu::{Cores, cpu_ns_of, machine_cpu_ns};
 use crate::histogram::Histogram;
 use crate::report::median;
 
-/// More of a core than this taken by others makes a run worthless.
+/// A run is repeated if other processes took more of a core than this.
 pub(crate) const NOISY_PCT: f64 = 10.0;
 
-/// Who listens, and how it is spoken.
+/// The subscribers and the messages of a measurement.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Shape {
     pub(crate) sessions: usize,
@@ -25,16 +25,16 @@ pub(crate) struct Shape {
     pub(crate) pace: Pace,
 }
 
-/// How messages follow each other.
+/// The pace of messages.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Pace {
-    /// So many may be under way.
+    /// At most so many in flight.
     Window(u64),
-    /// One each so often, whatever happens.
+    /// One per interval, whatever the server does.
     Every(Duration),
 }
 
-/// What it cost.
+/// The costs of one run.
 pub(crate) struct Cost {
     pub(crate) cpu_s_per_million: f64,
     pub(crate) lateness: Histogram,
@@ -42,24 +42,24 @@ pub(crate) struct Cost {
     pub(crate) json: Value,
 }
 
-/// What each turn of both has cost.
+/// The costs of floor and server in each alternation.
 pub(crate) struct Pair {
     pub(crate) floors: Vec<Cost>,
     pub(crate) servers: Vec<Cost>,
 }
 
 impl Pair {
-    /// The median over the turns of a figure made of a floor's cost and the server's.
+    /// The median over the alternations of a figure computed from the floor's costs and the server's.
     pub(crate) fn median(&self, of: impl Fn(&Cost, &Cost) -> f64) -> f64 {
         median(self.floors.iter().zip(&self.servers).map(|(floor, server)| of(floor, server)))
     }
 
-    /// How many times the floor's lateness the server's is, of the hundredth that is latest.
+    /// The server's p99 lateness as a multiple of the floor's.
     pub(crate) fn p99_ratio(&self) -> f64 {
         self.median(|floor, server| server.lateness.quantile_ms(0.99) / floor.lateness.quantile_ms(0.99))
     }
 
-    /// Every number, `more` among them.
+    /// All numbers, including `more`.
     pub(crate) fn record(&self, mut more: Value) -> Value {
         for (name, costs) in [("floor", &self.floors), ("server", &self.servers)] {
             more[name] = costs.iter().map(|cost| cost.json.clone()).collect();
@@ -74,12 +74,12 @@ impl Shape {
         (self.sessions / self.channels) as u64
     }
 
-    /// Measures.
+    /// Runs one measurement.
     pub(crate) fn measure(&self, subject: &Subject) -> anyhow::Result<Cost> {
         let crowd = Crowd::gather(&[subject], self.sessions, self.channels)?;
         let connections = if let Pace::Window(window) = self.pace { window } else { 1 };
         let mut speaker = Speaker::new(subject, &crowd.tally, self.channels, self.per_message(), SIZE, connections)?;
-        // Caches are filled and buffers have their sizes.
+        // The warm-up: caches are filled and buffers have grown.
         speaker.closed((self.messages / 10).max(3), 1)?;
         crowd.tally.forget();
         std::thread::sleep(Duration::from_millis(200));
@@ -107,7 +107,7 @@ impl Shape {
         Ok(Cost { cpu_s_per_million, lateness, others_pct, json })
     }
 
-    /// Floor and server in turn, so that both meet the same moods of the machine.
+    /// Alternates floor and server, so that changes of the machine's speed affect both.
     pub(crate) async fn compare(&self, args: &Args, cores: Cores) -> anyhow::Result<Pair> {
         let mut pair = Pair { floors: Vec::new(), servers: Vec::new() };
         for _ in 0..args.alternations() {
@@ -117,7 +117,7 @@ impl Shape {
         Ok(pair)
     }
 
-    /// Measures, again where others took too much of the machine.
+    /// Runs one measurement, and repeats it if other processes took too much of the machine.
     pub(crate) fn measure_quietly(&self, subject: &Subject) -> anyhow::Result<Cost> {
         let mut best = self.measure(subject)?;
         for _ in 0..2 {

@@ -1,4 +1,4 @@
-//! Subscribers: many sockets that one thread reads, counting what arrives and how late it is.
+//! Subscribers: many sockets that one thread reads, counting frames and their lateness.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
@@ -18,26 +18,27 @@ use crate::clock::now_ns;
 use crate::histogram::Histogram;
 use crate::http1::head_len;
 
-/// Connections from one source address.
+/// The most connections from one source address.
 const PER_SOURCE: usize = 8_000;
-/// The first port of each. They are named, because the kernel searches long for a free one where thousands are taken.
+/// The first source port of each address. Ports are chosen here, because the kernel's search for a free one is slow
+/// when thousands are taken.
 const FIRST_PORT: u16 = 20_000;
 const PATIENCE: Duration = Duration::from_secs(10);
-/// Stands before the time in a payload.
+/// The text before the time in a payload.
 pub(crate) const MARK: u8 = b'@';
-/// The digits of that time.
+/// The number of digits of that time.
 pub(crate) const DIGITS: usize = 16;
 
-/// What the reader tells the publisher.
+/// What the reader shares with the publisher.
 #[derive(Default)]
 pub(crate) struct Tally {
     delivered: AtomicU64,
-    /// What the publisher waits for.
+    /// The frame count that the publisher waits for.
     awaited: AtomicU64,
     gate: Mutex<()>,
     reached: Condvar,
     stop: AtomicBool,
-    /// Lateness is forgotten, once: the warm-up is over.
+    /// Set at the end of the warm-up: the reader resets the histogram once.
     forget: AtomicBool,
     closed: AtomicU64,
 }
@@ -53,12 +54,12 @@ impl Tally {
         self.closed.load(Ordering::SeqCst)
     }
 
-    /// From now on lateness counts.
+    /// Begins to count lateness.
     pub(crate) fn forget(&self) {
         self.forget.store(true, Ordering::SeqCst);
     }
 
-    /// Waits until so many frames have arrived; false when they do not come.
+    /// Waits until so many frames have arrived; false if they do not in time.
     pub(crate) fn wait_for(&self, count: u64) -> bool {
         let mut gate = self.gate.lock();
         while self.delivered() < count {
@@ -88,8 +89,8 @@ pub(crate) struct Crowd {
 }
 
 impl Crowd {
-    /// Subscribes `sessions` sockets, the n-th to channel n mod `channels` at each of the subjects in turn, and begins
-    /// to read.
+    /// Subscribes `sessions` sockets, the n-th to channel n mod `channels`, at the subjects in turn, and begins to
+    /// read.
     pub(crate) fn gather(subjects: &[&Subject], sessions: usize, channels: usize) -> anyhow::Result<Self> {
         let mut streams = Vec::with_capacity(sessions);
         for n in 0..sessions {
@@ -103,7 +104,7 @@ impl Crowd {
         Ok(Self { tally, reader })
     }
 
-    /// Closes all and tells how late the frames were.
+    /// Closes all and returns the lateness of the frames.
     pub(crate) fn disperse(self) -> anyhow::Result<Histogram> {
         self.tally.stop.store(true, Ordering::SeqCst);
         self.reader.join().map_err(|_| anyhow::anyhow!("the reader broke off"))?
@@ -128,7 +129,7 @@ pub(crate) fn dial(n: usize, to: SocketAddr) -> anyhow::Result<TcpStream> {
     prepared(socket.into())
 }
 
-/// Connects from whichever port the kernel gives: for the few that publish.
+/// Connects from a port that the kernel chooses: for the few publishers.
 pub(crate) fn dial_from_anywhere(to: SocketAddr) -> anyhow::Result<TcpStream> {
     prepared(TcpStream::connect(to)?)
 }
@@ -139,7 +140,7 @@ fn prepared(stream: TcpStream) -> anyhow::Result<TcpStream> {
     Ok(stream)
 }
 
-/// A socket that has subscribed.
+/// A subscribed socket.
 pub(crate) fn subscriber(subject: &Subject, n: usize, channel: &str) -> anyhow::Result<TcpStream> {
     let (upgrade, subscribe) = subject.subscription(channel);
     let mut stream = dial(n, subject.addr())?;
@@ -160,7 +161,7 @@ pub(crate) fn subscribe_on(
     let mut frames = None;
     let mut seen = 0;
     if let Some(subscribe) = subscribe {
-        // The server takes frames that come with the upgrade.
+        // The server accepts frames that are sent together with the upgrade request.
         stream.write_all(subscribe)?;
     }
     while frames.is_none() || seen < greeting {
@@ -186,7 +187,7 @@ pub(crate) fn subscribe_on(
 
 struct Member {
     stream: mio::net::TcpStream,
-    /// The beginning of a frame that isn't whole.
+    /// The beginning of an incomplete frame.
     partial: Vec<u8>,
 }
 
@@ -257,7 +258,7 @@ impl Reader {
             if !bytes.is_empty() {
                 member.partial = bytes.to_vec();
             }
-            // Less than was asked for: there is no more.
+            // A short read: the socket is empty.
             if len < scratch.len() {
                 return arrived;
             }
@@ -265,7 +266,7 @@ impl Reader {
     }
 }
 
-/// The time that a payload carries; frames without one are the protocol's own.
+/// The time in a payload; frames without one are the protocol's own.
 fn time_of(payload: &[u8]) -> Option<u64> {
     let at = payload.iter().position(|byte| *byte == MARK)? + 1;
     std::str::from_utf8(payload.get(at..at + DIGITS)?).ok()?.parse().ok()

@@ -1,4 +1,4 @@
-//! CPU of a delivery: the server beside the floor, in turn.
+//! CPU time of a live delivery: the server compared with the floor, alternating.
 
 use serde_json::json;
 

@@ -1,6 +1,6 @@
-//! The floor: the least work with which this machine fans out WebSocket frames. `GET /sub/CHANNEL` upgrades and
-//! subscribes, `POST /pub/CHANNEL` sends the body to all subscribers: encoded once, one `send` to each for all that is
-//! ready together. No authentication, no limits, no pings; one thread.
+//! The floor: the least work to fan out WebSocket frames. `GET /sub/CHANNEL` upgrades and subscribes, `POST
+//! /pub/CHANNEL` sends the body to all subscribers: each message is encoded once, and all messages that are ready go to
+//! a subscriber with one `send`. No authentication, no limits, no pings; one thread.
 
 use std::collections::HashMap;
 use std::io::{self, ErrorKind, Read, Write};
@@ -20,12 +20,12 @@ const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
 
 struct Connection {
     stream: TcpStream,
-    /// The bytes of a request that isn't whole, or, once subscribed, what the kernel has not taken.
+    /// The bytes of an incomplete request, or, once subscribed, those that the kernel has not taken yet.
     held: Vec<u8>,
     channel: Option<Arc<str>>,
 }
 
-/// Serves until it is killed; prints where.
+/// Serves until it is killed; prints its address.
 pub(crate) fn serve() -> anyhow::Result<()> {
     let mut floor = Floor::new()?;
     println!("listening on {}", floor.listener.local_addr()?);
@@ -39,7 +39,7 @@ struct Floor {
     connections: Vec<Option<Connection>>,
     free: Vec<usize>,
     channels: HashMap<Arc<str>, Vec<usize>>,
-    /// What was published and is not yet sent.
+    /// Frames that were published and not sent yet.
     news: Vec<(Arc<str>, Bytes)>,
 }
 
@@ -105,7 +105,7 @@ impl Floor {
             match connection.stream.read(scratch) {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return,
                 Ok(0) | Err(_) => return self.close(at),
-                // What a subscriber says is of no interest here.
+                // Frames of subscribers are ignored.
                 Ok(_) if connection.channel.is_some() => {}
                 Ok(len) => {
                     connection.held.extend_from_slice(&scratch[..len]);
@@ -115,7 +115,7 @@ impl Floor {
         }
     }
 
-    /// Answers every whole request that a connection holds.
+    /// Answers every complete request of a connection.
     fn requests(&mut self, at: usize) {
         loop {
             let Some(connection) = self.connections[at].as_mut() else { return };
@@ -146,7 +146,7 @@ impl Floor {
         }
     }
 
-    /// Sends what is new in each channel as one piece of bytes to each of its subscribers.
+    /// Sends the new frames of each channel, as one buffer, to each of its subscribers.
     fn fan_out(&mut self) {
         let mut batches: HashMap<Arc<str>, Vec<u8>> = HashMap::new();
         for (channel, frame) in self.news.drain(..) {

@@ -1,11 +1,11 @@
-//! As much of HTTP and WebSocket as a load generator and a floor need (RFC 6455 §§ 4, 5).
+//! The parts of HTTP and WebSocket that the load generator and the floor need (RFC 6455 §§ 4, 5).
 
 use tidings_wire::ws;
 
-/// What every client of ours sends as its key.
+/// The `Sec-WebSocket-Key` of all our clients.
 const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 
-/// A request for an upgrade.
+/// An upgrade request.
 pub(crate) fn request(path: &str) -> String {
     format!(
         "GET {path} HTTP/1.1\r\nhost: 127.0.0.1\r\nconnection: Upgrade\r\nupgrade: websocket\r\n\
@@ -13,7 +13,7 @@ pub(crate) fn request(path: &str) -> String {
     )
 }
 
-/// The answer to one.
+/// The answer to an upgrade request.
 pub(crate) fn answer(head: &[u8]) -> String {
     let head = String::from_utf8_lossy(head);
     let key = head.lines().find_map(|line| {
@@ -27,7 +27,7 @@ pub(crate) fn answer(head: &[u8]) -> String {
     )
 }
 
-/// A client's frame of text, masked with zeros, which leave the payload as it is.
+/// A client's text frame. The mask is zero, so the payload is unchanged.
 pub(crate) fn masked_text(payload: &str) -> Vec<u8> {
     let mut frame = ws::text(payload.as_bytes()).to_vec();
     frame[1] |= 0x80;
@@ -36,7 +36,7 @@ pub(crate) fn masked_text(payload: &str) -> Vec<u8> {
     frame
 }
 
-/// The length of a server's frame and where its payload begins, if the frame is whole.
+/// The length of a server's frame and the offset of its payload, if the frame is complete.
 pub(crate) fn frame_len(bytes: &[u8]) -> Option<(usize, usize)> {
     let (header, payload) = match *bytes.get(1)? {
         126 => (4, usize::from(u16::from_be_bytes(bytes.get(2..4)?.try_into().ok()?))),

@@ -1,4 +1,4 @@
-//! Memory of sessions that are subscribed and silent: the slope of the server's RSS between two numbers of them.
+//! Memory per idle subscribed session: the slope of the server's RSS between two numbers of sessions.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -16,7 +16,7 @@ use crate::cpu::{Cores, memory_kib};
 use crate::http1::find;
 use crate::report::{Section, median};
 
-/// Between these numbers of sessions the slope is taken.
+/// The two numbers of sessions.
 const FROM: usize = 5_000;
 const TO: usize = 15_000;
 /// How long sessions have been idle when memory is read.
@@ -31,7 +31,7 @@ enum Transport {
     Body,
 }
 
-/// Held open; nobody reads them again.
+/// Open sockets that are not read any more.
 #[expect(dead_code, reason = "a socket is held by keeping it")]
 enum Held {
     Plain(TcpStream),

@@ -1,4 +1,4 @@
-//! Lateness of a fan-out to ten thousand sessions, beside the floor's at the same rate.
+//! Lateness of a fan-out to ten thousand sessions, compared with the floor's at the same rate.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! `cargo xtask bench fanout|idle|latency`: what live sessions cost beside the least that they can cost.
+//! `cargo xtask bench fanout|idle|latency`: what live sessions cost, compared with the floor.
 
 mod cell;
 pub(crate) mod crowd;
@@ -20,16 +20,16 @@ use crate::{clock, record};
 /// Bytes of a payload.
 pub(crate) const SIZE: usize = 100;
 
-/// How much to measure.
+/// The flags of the scenarios.
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Less of everything, and figures to match
+    /// Less of everything, with less precise figures
     #[arg(long)]
     quick: bool,
-    /// How often floor and server take turns [default: 5, or 1 with --quick]
+    /// How often floor and server alternate [default: 5, or 1 with --quick]
     #[arg(long)]
     alternations: Option<usize>,
-    /// Only the cells whose names have one of these in them
+    /// Only the cells whose names contain one of these
     #[arg(long, value_delimiter = ';')]
     only: Vec<String>,
     /// Where the JSON goes, instead of benches/results/SCENARIO-DATE.json
@@ -47,20 +47,20 @@ impl Args {
     }
 }
 
-/// CPU for one delivery beside the floor's, for one channel with many sessions and for many with one.
+/// CPU time per delivery compared with the floor's, for one channel with many sessions and for many channels with one.
 pub(crate) async fn fanout(args: Args, cores: Cores) -> anyhow::Result<()> {
     let started = clock::now_ns();
     finish("fanout", &args, cores, started, &[fanout::run(&args, cores).await?])
 }
 
-/// Memory of a session that does nothing.
+/// Memory of an idle session.
 pub(crate) async fn idle(args: Args, cores: Cores) -> anyhow::Result<()> {
     let started = clock::now_ns();
     finish("idle", &args, cores, started, &[idle::run(&args, cores).await?])
 }
 
-/// How late ten thousand sessions are told, and how late pings are answered while one signs in that watches as many
-/// users.
+/// How late messages reach ten thousand sessions, and how late pings are answered while a session with ten thousand
+/// users on its watchlist signs in.
 pub(crate) async fn latency(args: Args, cores: Cores) -> anyhow::Result<()> {
     let started = clock::now_ns();
     let mut sections = vec![latency::run(&args, cores).await?];

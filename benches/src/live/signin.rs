@@ -1,5 +1,5 @@
-//! How long a session's pings are on their way while another one of the same shard signs in, over and over, with as
-//! long a watchlist as may be.
+//! The latency of a session's pings while another session of the same shard signs in again and again, with the longest
+//! watchlist that is allowed.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -22,9 +22,9 @@ use crate::http1::head_len;
 use crate::report::{Section, median};
 
 pub(super) const CELL: &str = "sign-in";
-/// Users on the list: the most that an app can allow.
+/// Users on the watchlist: the most that an app can allow.
 const WATCHED: u32 = 10_000;
-/// Between an answer and the next ping.
+/// The pause between an answer and the next ping.
 const PAUSE: Duration = Duration::from_millis(2);
 
 pub(super) async fn run(args: &Args, cores: Cores) -> anyhow::Result<Section> {
@@ -35,7 +35,7 @@ pub(super) async fn run(args: &Args, cores: Cores) -> anyhow::Result<Section> {
         let subject = Subject::watched(cores, WATCHED).await?;
         let alone = Client::connect(&subject)?.ping(pings)?;
         let (beside, sign_ins) = ping_beside_sign_ins(&subject, pings)?;
-        ensure!(sign_ins > 0, "nobody has signed in while {pings} pings were answered");
+        ensure!(sign_ins > 0, "no sign-in succeeded while {pings} pings were answered");
         runs.push((alone, beside, sign_ins));
     }
     let of = |figure: fn(&(Histogram, Histogram, u64)) -> f64| median(runs.iter().map(figure));
@@ -58,7 +58,7 @@ pub(super) async fn run(args: &Args, cores: Cores) -> anyhow::Result<Section> {
 /// A Pusher client.
 struct Client {
     stream: TcpStream,
-    /// What was read and not looked at.
+    /// Bytes that were read and not parsed yet.
     held: Vec<u8>,
     socket_id: String,
 }
@@ -81,7 +81,7 @@ impl Client {
         Ok(client)
     }
 
-    /// Pings so many times, one after the other's answer.
+    /// Pings so many times, each after the answer to the one before.
     fn ping(&mut self, pings: u32) -> anyhow::Result<Histogram> {
         let ping = masked_text(r#"{"event":"pusher:ping","data":{}}"#);
         let mut waits = Histogram::default();
@@ -95,7 +95,7 @@ impl Client {
         Ok(waits)
     }
 
-    /// Signs in and waits until it is told who is online.
+    /// Signs in and waits for the message with the online users.
     fn sign_in(&mut self) -> anyhow::Result<()> {
         let watchlist: Vec<u32> = (10_000..10_000 + WATCHED).collect();
         let user_data = json!({"id": "watcher", "watchlist": watchlist}).to_string();
@@ -106,7 +106,7 @@ impl Client {
         self.wait_for("watchlist_events").map(drop)
     }
 
-    /// Reads frames until one has this in it.
+    /// Reads frames until one contains this text.
     fn wait_for(&mut self, what: &str) -> anyhow::Result<String> {
         loop {
             while let Some((payload, len)) = frame_len(&self.held) {
@@ -130,8 +130,8 @@ impl Client {
     }
 }
 
-/// Pings while another session comes, signs in, is told who is online, and goes, as often as it can; and how often it
-/// did.
+/// Pings while another session connects, signs in, receives the online users and disconnects, in a loop. Returns how
+/// often it did, too.
 fn ping_beside_sign_ins(subject: &Subject, pings: u32) -> anyhow::Result<(Histogram, u64)> {
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {

@@ -1,4 +1,4 @@
-//! The publisher: keep-alive connections, as many as messages may be under way, in a closed loop or at a rate.
+//! The publisher: one keep-alive connection per message in flight, in a closed loop or at a constant rate.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -15,17 +15,17 @@ use crate::http1::{content_length, head_len};
 pub(crate) struct Speaker<'a> {
     subject: &'a Subject,
     tally: &'a Tally,
-    /// Each with whether an answer is awaited on it.
+    /// The connections, each with whether it awaits an answer.
     streams: Vec<(TcpStream, bool)>,
     channels: usize,
-    /// How many frames one message makes.
+    /// How many frames the subscribers receive per message.
     per_message: u64,
     size: usize,
     said: u64,
 }
 
 impl<'a> Speaker<'a> {
-    /// Speaks in `channels` channels with `per_message` subscribers each, `size` bytes at a time, over so many
+    /// Publishes in `channels` channels with `per_message` subscribers each, `size` bytes per message, over so many
     /// connections.
     pub(crate) fn new(
         subject: &'a Subject,
@@ -41,7 +41,7 @@ impl<'a> Speaker<'a> {
         Ok(Self { subject, tally, streams, channels, per_message, size, said: 0 })
     }
 
-    /// Says `messages`, of which at most `window` are under way at a time, and waits until all have arrived.
+    /// Publishes `messages`, at most `window` of them in flight, and waits until all have arrived.
     pub(crate) fn closed(&mut self, messages: u64, window: u64) -> anyhow::Result<()> {
         for _ in 0..messages {
             let due = (self.said + 1).saturating_sub(window) * self.per_message;
@@ -51,7 +51,7 @@ impl<'a> Speaker<'a> {
         self.settle()
     }
 
-    /// Says `messages`, one every `every`, whatever the server does: each carries the time at which it was due.
+    /// Publishes `messages`, one per `every`, whatever the server does. Each carries the time at which it was due.
     pub(crate) fn open(&mut self, messages: u64, every: Duration) -> anyhow::Result<()> {
         let start = now_ns();
         let every = u64::try_from(every.as_nanos())?;
@@ -93,7 +93,7 @@ impl<'a> Speaker<'a> {
         if self.streams.len() == 1 { self.hear_answer(at) } else { Ok(()) }
     }
 
-    /// Reads the answer to the last publish of a connection, if it has not been read.
+    /// Reads the answer to the last publish of a connection, if it is still awaited.
     fn hear_answer(&mut self, at: usize) -> anyhow::Result<()> {
         let (stream, awaited) = &mut self.streams[at];
         if !std::mem::take(awaited) {

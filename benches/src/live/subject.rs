@@ -1,4 +1,4 @@
-//! What is measured: the server or the floor, each alone on core 0.
+//! The subject of a measurement: the server or the floor, alone on core 0.
 
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
@@ -22,7 +22,7 @@ pub(crate) const API_KEY: &str = "bench-api-key";
 
 /// A running server or floor.
 pub(crate) enum Subject {
-    /// Ours: Pusher's protocol in, its signed HTTP API out.
+    /// The server: sessions by Pusher's protocol, publishes by its signed HTTP API.
     Server(Box<Server>),
     /// The floor.
     Floor(FloorProcess),
@@ -43,26 +43,26 @@ impl Drop for FloorProcess {
 }
 
 impl Subject {
-    /// Starts the server on the core that is measured, with TLS if that is wanted.
+    /// Starts the server on the measured core, maybe with TLS.
     pub(crate) async fn server(cores: Cores, tls: bool) -> anyhow::Result<Self> {
         let server = server().config(CONFIG).wrapper(cores.measured());
         let server = if tls { server.tls() } else { server };
         Ok(Self::Server(Box::new(server.try_start().await?)))
     }
 
-    /// Starts a server with these lines of configuration on the core that is measured.
+    /// Starts a server with these config lines on the measured core.
     pub(crate) async fn node(cores: Cores, lines: &str) -> anyhow::Result<Self> {
         let server = server().config(format!("{lines}{CONFIG}")).wrapper(cores.measured());
         Ok(Self::Server(Box::new(server.try_start().await?)))
     }
 
-    /// Starts the server on the core that is measured, with an app whose sessions may watch so many users.
+    /// Starts the server on the measured core, with an app whose watchlists may have so many users.
     pub(crate) async fn watched(cores: Cores, users: u32) -> anyhow::Result<Self> {
         let config = format!("{CONFIG}[apps.limits]\nwatchlist = {users}\n");
         Ok(Self::Server(Box::new(server().config(config).wrapper(cores.measured()).try_start().await?)))
     }
 
-    /// Starts the floor on the core that is measured.
+    /// Starts the floor on the measured core.
     pub(crate) fn floor(cores: Cores) -> anyhow::Result<Self> {
         let mut words = cores.measured();
         words.push(std::env::current_exe()?.to_string_lossy().into_owned());
@@ -87,7 +87,7 @@ impl Subject {
         }
     }
 
-    /// What a subscriber of a channel sends: its upgrade, and what it says afterwards.
+    /// The bytes that a subscriber sends: the upgrade request, and the subscription after it.
     pub(crate) fn subscription(&self, channel: &str) -> (String, Option<Vec<u8>>) {
         match self {
             Self::Floor(_) => (handshake::request(&format!("/sub/{channel}")), None),
@@ -99,7 +99,7 @@ impl Subject {
         }
     }
 
-    /// How many frames a subscriber gets before it is subscribed.
+    /// How many frames a subscriber receives until it is subscribed.
     pub(crate) fn greeting(&self) -> usize {
         match self {
             Self::Floor(_) => 0,
@@ -107,7 +107,7 @@ impl Subject {
         }
     }
 
-    /// A whole request that says `payload` in a channel.
+    /// A complete request that publishes `payload` in a channel.
     pub(crate) fn publish(&self, channel: &str, payload: &str) -> Vec<u8> {
         let (target, body) = match self {
             Self::Floor(_) => (format!("/pub/{channel}"), payload.to_owned()),
@@ -125,7 +125,7 @@ impl Subject {
     }
 }
 
-/// The target of a request that Pusher's libraries would sign like this.
+/// A request's target with the signature of Pusher's libraries.
 fn signed(path: &str, body: &str) -> String {
     let seconds = jiff::Timestamp::now().as_second().to_string();
     let md5 = signing::body_md5(body.as_bytes());

@@ -1,7 +1,7 @@
-//! What a hostile tenant and strangers do, all at once: little requests that ask for much.
+//! The attacks of a hostile tenant and of strangers, all at once: small requests that cause much work.
 //!
-//! Each attacker waits a moment between two requests. What is tried is what a request multiplies, not how many requests
-//! fit through a socket: a flood that takes all of the machine delays everybody on it, this program first.
+//! Each attacker waits a moment between two requests. The attacks test amplification by single requests, not floods: a
+//! flood takes the whole machine, and slows this program first.
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -24,17 +24,17 @@ use crate::receiver::Receiver;
 
 /// The tag of receivers that never answer.
 pub(crate) const HANGING: &str = "hanging";
-/// Who is attacked by each kind at once.
+/// Attackers per kind.
 const STRANGERS: usize = 8;
-/// Connections that are opened and say nothing.
+/// Connections that are opened and send nothing.
 const SILENT: usize = 2_000;
-/// Invented channels that one session joins before it is replaced.
+/// Made-up channels that one session joins before it is replaced.
 const INVENTED: usize = 500;
 const PATIENCE: Duration = Duration::from_secs(10);
 const PAUSE: Duration = Duration::from_millis(50);
 const KEY: &str = "hostile-api-key-of-the-soak";
 
-/// How often each kind was tried.
+/// The number of requests per kind.
 #[derive(Debug, Default)]
 pub(crate) struct Counts(BTreeMap<&'static str, u64>);
 
@@ -48,7 +48,7 @@ impl Counts {
     }
 }
 
-/// What the attackers share.
+/// The state that attackers share.
 struct Field {
     addr: SocketAddr,
     url: String,
@@ -56,7 +56,7 @@ struct Field {
     one_host: String,
     stop: AtomicBool,
     counts: Mutex<BTreeMap<&'static str, u64>>,
-    /// Makes names that were never used.
+    /// A counter for unique names.
     next: AtomicU64,
 }
 
@@ -78,14 +78,14 @@ impl Field {
     }
 }
 
-/// Attacks that are under way.
+/// Running attacks.
 pub(crate) struct Attacks {
     field: Arc<Field>,
     thread: JoinHandle<anyhow::Result<()>>,
 }
 
 impl Attacks {
-    /// Ends them; how many there were.
+    /// Ends them, and returns the number of requests per kind.
     pub(crate) fn stop(self) -> anyhow::Result<Counts> {
         self.field.stop.store(true, Ordering::Relaxed);
         self.thread.join().map_err(|_| anyhow!("an attack panicked"))??;
@@ -95,7 +95,7 @@ impl Attacks {
 
 type Attack = for<'f> fn(&'f Field) -> Pin<Box<dyn Future<Output = ()> + 'f>>;
 
-/// Every kind, by its name.
+/// All kinds, by name.
 const KINDS: [(&str, Attack); 9] = [
     ("matches", |field| Box::pin(costly_matches(field))),
     ("schemas", |field| Box::pin(costly_schemas(field))),
@@ -112,7 +112,7 @@ fn names() -> Vec<&'static str> {
     KINDS.iter().map(|(name, _)| *name).collect()
 }
 
-/// Starts all kinds at once, or those that are named, on a thread of their own.
+/// Starts all kinds, or those with the given names, on a thread of their own.
 pub(crate) fn start(server: &Server, receiver: &Receiver, only: &[String]) -> anyhow::Result<Attacks> {
     let field = Arc::new(Field {
         addr: server.addr,
@@ -125,7 +125,7 @@ pub(crate) fn start(server: &Server, receiver: &Receiver, only: &[String]) -> an
     });
     let shared = Arc::clone(&field);
     if let Some(unknown) = only.iter().find(|only| !names().contains(&only.as_str())) {
-        anyhow::bail!("no attack is called {unknown:?}; there are {}", names().join(", "));
+        anyhow::bail!("unknown attack {unknown:?}; the attacks are {}", names().join(", "));
     }
     let wanted: Vec<&(&str, Attack)> =
         KINDS.iter().filter(|(name, _)| only.is_empty() || only.iter().any(|only| only == name)).collect();
@@ -140,12 +140,12 @@ pub(crate) fn start(server: &Server, receiver: &Receiver, only: &[String]) -> an
     Ok(Attacks { field, thread })
 }
 
-/// The same, by several at once.
+/// Runs an attack by several attackers at once.
 async fn many<F: Future<Output = ()>>(count: usize, one: impl Fn() -> F) {
     futures_util::future::join_all((0..count).map(|_| one())).await;
 }
 
-/// Listeners whose matches are small to write and large to keep.
+/// Listeners whose matches are short to write and need much memory.
 async fn costly_matches(field: &Field) {
     let api = field.api();
     api.post("/v1/hooks", json!({"name": "costly"})).within(PATIENCE).send().await.ok();
@@ -194,7 +194,7 @@ async fn guesses(field: &Field) {
     }
 }
 
-/// One delivery that is retried by hand again and again, and its attempts listed.
+/// Retries one delivery by hand again and again, and lists its attempts.
 async fn retries_and_lists(field: &Field) {
     let api = field.api();
     api.post("/v1/hooks", json!({"name": "again"})).within(PATIENCE).send().await.ok();
@@ -213,7 +213,7 @@ async fn retries_and_lists(field: &Field) {
     }
 }
 
-/// A session that joins channels which nobody has heard of.
+/// A session that joins made-up channels.
 async fn invented_channels(field: &Field) {
     while field.goes_on() {
         let Some(mut stream) = connect(field.addr).await else { continue };
@@ -233,14 +233,14 @@ async fn invented_channels(field: &Field) {
     }
 }
 
-/// More listeners that never answer than may be under way.
+/// More listeners that never answer than deliveries may be in flight.
 async fn hanging_listeners(field: &Field) {
     let api = field.api();
     api.post("/v1/hooks", json!({"name": "hang"})).within(PATIENCE).send().await.ok();
     let mut made = 0_u32;
     while field.goes_on() {
         if made < 5_000 {
-            // Each a host of its own, and none was ever tried.
+            // Each at a new host.
             let host = format!("127.{}.{}.1", 1 + made / 250, 1 + made % 250);
             let url = field.hanging.replacen("127.0.0.1", &host, 1);
             api.post("/v1/listeners", json!({"url": url, "hooks": ["hang"]})).within(PATIENCE).send().await.ok();
@@ -273,7 +273,7 @@ async fn one_host(field: &Field) {
     }
 }
 
-/// Connections that take a place and say nothing.
+/// Connections that stay open and send nothing.
 async fn silent_connections(field: &Field) {
     let mut held = Vec::new();
     while field.goes_on() {
@@ -291,7 +291,7 @@ async fn connect(addr: SocketAddr) -> Option<TcpStream> {
     tokio::time::timeout(PATIENCE, dial(addr)).await.ok()
 }
 
-/// Sends a request and reads what comes, until it ends or takes too long.
+/// Sends a request and reads the answer, until it ends or takes too long.
 async fn ask(addr: SocketAddr, request: &[u8]) {
     let Some(mut stream) = connect(addr).await else { return };
     let mut answer = [0; 4_096];

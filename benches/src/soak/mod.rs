@@ -1,5 +1,6 @@
-//! `cargo xtask soak`: minutes of steady load, with `--hostile` beside everything that a small request can multiply.
-//! The honest app must hardly notice, the server must stay within its bounds, and nothing acknowledged may be lost.
+//! `cargo xtask soak`: minutes of steady load, with `--hostile` beside attacks by small requests that cause much work.
+//! The honest app's latency must hardly grow, the server must stay within its bounds, and no acknowledged event may be
+//! lost.
 
 mod attacks;
 mod watch;
@@ -24,14 +25,14 @@ const RATE: f64 = 200.0;
 const CONNECTIONS: usize = 32;
 const HOOK: &str = "order.placed";
 const TAG: &str = "honest";
-/// How long the deliveries that are pending at the end may take.
+/// How long the pending deliveries may take at the end.
 const DRAIN: Duration = Duration::from_secs(60);
-/// The most that the honest app's p99 may grow beside the attacks.
+/// The largest factor by which the honest app's p99 may grow under attack.
 const MOST_TIMES: f64 = 3.0;
-/// A p99 below this is that of an idle machine; its multiple would judge the scheduler.
+/// The p99 is taken as at least this: a multiple of a smaller one would measure the kernel's scheduler.
 const FLOOR_MS: f64 = 5.0;
 
-/// The tenants, and bounds that a run of minutes can reach.
+/// The config: the tenants, and limits that a run of minutes can reach.
 const CONFIG: &str = r#"
 [retention]
 bytes = "512MiB"
@@ -48,13 +49,13 @@ secret = "hostile-secret-of-the-soak"
 api_keys = ["hostile-api-key-of-the-soak"]
 "#;
 
-/// What to do, and for how long.
+/// The flags of the scenario.
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Attack the server meanwhile
+    /// Attack the server during the run
     #[arg(long)]
     hostile: bool,
-    /// Of the attacks, only those with these names
+    /// Only the attacks with these names
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
     /// For how many minutes
@@ -71,7 +72,7 @@ pub(crate) struct Args {
     out: Option<PathBuf>,
 }
 
-/// What the honest app saw.
+/// The results of the honest app.
 struct Honest {
     published: Published,
     seen: Seen,
@@ -89,7 +90,7 @@ impl Honest {
     }
 }
 
-/// Runs it, prints what was found and fails where a bound was crossed.
+/// Runs the soak test, prints the results, and fails if a bound was exceeded.
 pub(crate) async fn run(args: Args, cores: Cores) -> anyhow::Result<()> {
     let started = clock::now_ns();
     let mut receiver = Receiver::start().await?;
@@ -137,7 +138,7 @@ pub(crate) async fn run(args: Args, cores: Cores) -> anyhow::Result<()> {
     bail!("{}", faults.join("\n"))
 }
 
-/// The honest load for a while, until what it published has arrived.
+/// Runs the honest load for a time, and waits until its deliveries have arrived.
 async fn measure(server: &Server, receiver: &mut Receiver, time: Duration) -> anyhow::Result<Honest> {
     receiver.forget().await?;
     let target = Target::with_key(server.addr, "honest-api-key-of-the-soak", HOOK);
@@ -146,7 +147,7 @@ async fn measure(server: &Server, receiver: &mut Receiver, time: Duration) -> an
     Ok(Honest { published, seen })
 }
 
-/// What must not be.
+/// The bounds that were exceeded.
 fn judge(alone: &Honest, beside: &Honest) -> Vec<String> {
     let mut faults = Vec::new();
     for (honest, when) in [(alone, "alone"), (beside, "beside")] {

@@ -1,4 +1,4 @@
-//! What the server takes meanwhile, and whether a probe still gets in.
+//! Watches the server's memory and disk during a run, and whether a probe is still answered.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -14,17 +14,17 @@ use crate::clock::now_ns;
 use crate::cpu::memory_kib;
 
 const PAUSE: Duration = Duration::from_secs(1);
-/// A liveness probe gives up after about this.
+/// A typical timeout of a liveness probe.
 const PROBE: Duration = Duration::from_secs(5);
 
-/// What must not be crossed.
+/// The bounds.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Bounds {
     pub(crate) memory_mib: u64,
     pub(crate) disk_mib: u64,
 }
 
-/// The most that was seen.
+/// The largest values so far.
 #[derive(Debug, Default)]
 pub(crate) struct Watched {
     memory_kib: u64,
@@ -74,7 +74,7 @@ impl Watched {
     }
 }
 
-/// Looks once a second, on a thread of its own.
+/// Measures once a second, on a thread of its own.
 pub(crate) struct Watch {
     stop: Arc<AtomicBool>,
     thread: JoinHandle<anyhow::Result<Watched>>,
@@ -103,7 +103,7 @@ async fn look(stop: &AtomicBool, pid: u32, url: &str, folder: PathBuf) -> Watche
         seen.memory_kib = seen.memory_kib.max(memory_kib(pid, "VmRSS").unwrap_or(0));
         seen.disk_bytes = seen.disk_bytes.max(size(&folder));
         let before = now_ns();
-        // A connection of its own, as a probe has.
+        // A new connection, as a probe makes.
         let answer = Api::new(url, "").get("/healthz").within(PROBE).send().await;
         seen.probes += 1;
         seen.probes_failed += u64::from(!answer.is_ok_and(|reply| reply.status == 200));
@@ -113,7 +113,7 @@ async fn look(stop: &AtomicBool, pid: u32, url: &str, folder: PathBuf) -> Watche
     seen
 }
 
-/// The bytes of the files in a folder.
+/// The total size of the files in a folder, in bytes.
 fn size(folder: &Path) -> u64 {
     let files = std::fs::read_dir(folder).into_iter().flatten().flatten();
     files.filter_map(|file| file.metadata().ok()).map(|facts| facts.len()).sum()

@@ -1,4 +1,4 @@
-//! What every phase starts from: a fresh server on its core, a receiver, hooks and listeners.
+//! The setup of every phase: a fresh server on the measured core, a receiver, hooks and listeners.
 
 use serde_json::json;
 use tidings_testkit::{Server, server};
@@ -13,7 +13,7 @@ pub(crate) struct Bed {
 }
 
 impl Bed {
-    /// Starts both, the server on the core that is measured, under `wrapper` if there is one.
+    /// Starts both, the server on the measured core, under `wrapper` if that isn't empty.
     pub(crate) async fn start(plan: &Plan, wrapper: &[&str]) -> anyhow::Result<Self> {
         let receiver = Receiver::start().await?;
         let words = plan.cores.measured().into_iter().chain(wrapper.iter().map(|word| (*word).to_owned()));
@@ -31,8 +31,8 @@ impl Bed {
         self.listener_at(hook, &self.receiver.url(tag)).await;
     }
 
-    /// Makes listeners to a hook at `tag`, each at a host of its own: as partners' servers are, and so that they do not
-    /// compete for the kept connections of one.
+    /// Makes listeners to a hook at `tag`, each at a host of its own, as real receivers are; so they do not compete for
+    /// one host's connections.
     pub(crate) async fn listeners(&self, hook: &str, tag: &str, count: usize) {
         for n in 0..count {
             self.listener_at(hook, &self.receiver.url_at(n, tag)).await;

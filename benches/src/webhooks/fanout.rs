@@ -1,4 +1,5 @@
-//! Fan-out: does a publish to very many take longer to answer than one to a single listener, and when do all know?
+//! Fan-out: does a publish to very many listeners take longer to answer than one to a single listener, and when have
+//! all received it?
 
 use std::time::Duration;
 
@@ -15,7 +16,7 @@ use crate::http1::Connection;
 use crate::load::Target;
 use crate::report::{Section, median};
 
-/// Connections that make listeners.
+/// Connections that create listeners.
 const MAKERS: usize = 16;
 const SINGLE_PUBLISHES: usize = 300;
 /// How long one fan-out may take.
@@ -35,7 +36,7 @@ pub(crate) async fn run(plan: &Plan) -> anyhow::Result<Section> {
     let mut one = Histogram::default();
     for _ in 0..SINGLE_PUBLISHES {
         one.add(publish(&target, &mut connection).await?.1);
-        // One at a time, also at the receiver.
+        // One publish at a time, until the receiver has it.
         bed.receiver.wait_for("one", one.total(), Duration::from_secs(5)).await?;
     }
 
@@ -88,7 +89,7 @@ async fn publish(target: &Target, connection: &mut Connection) -> anyhow::Result
     Ok((sent, now_ns() - sent))
 }
 
-/// Makes the listeners, spread over many hosts; answers with the seconds it took.
+/// Makes the listeners, spread over many hosts; returns the seconds that it took.
 async fn make_listeners(bed: &Bed, listeners: usize) -> anyhow::Result<f64> {
     let (addr, key) = (bed.server.addr, bed.server.credentials.api_key.clone());
     let mut tasks = JoinSet::new();

@@ -1,4 +1,4 @@
-//! Isolation: does a listener that hangs make another one late?
+//! Isolation: does a listener that hangs delay another one?
 
 use std::time::Duration;
 
@@ -11,10 +11,10 @@ use crate::receiver::Seen;
 use crate::report::Section;
 
 const HOOK: &str = "bench.one";
-/// Of the peak; low enough that lateness is not mere load.
+/// The share of the peak rate; low enough that lateness is not caused by load alone.
 const SHARE: f64 = 0.3;
 
-/// Measures the healthy one alone, then beside one that takes every request and answers none.
+/// Measures a healthy listener alone, then beside one that accepts every request and answers none.
 pub(crate) async fn run(plan: &Plan, peak: f64) -> anyhow::Result<Section> {
     let mut bed = Bed::start(plan, &[]).await?;
     bed.hook(HOOK).await;

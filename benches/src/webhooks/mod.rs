@@ -1,4 +1,4 @@
-//! `cargo xtask bench webhooks`: what a webhook costs, how late it is, and what disturbs it.
+//! `cargo xtask bench webhooks`: what a webhook costs, how late it is, and what slows it down.
 
 mod bed;
 mod fanout;
@@ -16,13 +16,13 @@ use crate::report::{self, Section};
 use crate::{clock, record};
 use anyhow::Context;
 
-/// Connections that publish, and attempts to one listener under way at most.
+/// Connections that publish, and the most attempts in flight to one listener.
 pub(crate) const CONNECTIONS: usize = 64;
 
-/// What to measure.
+/// The flags of the scenario.
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Less of everything: under two minutes, and figures to match
+    /// Less of everything: under two minutes, with less precise figures
     #[arg(long)]
     quick: bool,
     /// Only these phases: peak, syncs, open, isolation, fanout, restart
@@ -36,7 +36,7 @@ pub(crate) struct Args {
     out: Option<PathBuf>,
 }
 
-/// How much of everything.
+/// The sizes of a run.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Plan {
     pub(crate) cores: Cores,
@@ -99,7 +99,7 @@ pub(crate) async fn run(args: Args, cores: Cores) -> anyhow::Result<()> {
     record::write("webhooks", args.quick, cores, started, &sections, args.out.as_deref())
 }
 
-/// Tells whoever waits how far it is.
+/// Prints the progress.
 fn say(what: &str) {
     eprintln!("… {what}");
 }

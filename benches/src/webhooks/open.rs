@@ -1,4 +1,4 @@
-//! Open loop: how late a webhook is when publishes come at their own pace.
+//! Open loop: the lateness of webhooks when publishes come at a constant rate.
 
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ pub(crate) async fn run(plan: &Plan, peak: f64) -> anyhow::Result<Section> {
     load::closed(&target, CONNECTIONS, Duration::from_millis(500), u64::MAX).await?;
     let (mut lines, mut found) = (Vec::new(), Vec::new());
     for share in [0.1, 0.5, 0.9] {
-        // What the last one left is none of this one's business.
+        // Counts of the last run must not count in this one.
         tokio::time::sleep(Duration::from_secs(1)).await;
         bed.receiver.forget().await?;
         let published = load::open(&target, 2 * CONNECTIONS, peak * share, plan.open).await?;

@@ -1,4 +1,4 @@
-//! Closed loop: CPU for one delivery beside the floor's, and how many a second.
+//! Closed loop: CPU time per delivery compared with the floor's, and deliveries per second.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use crate::report::{Section, median};
 const HOOK: &str = "bench.one";
 const TAG: &str = "peak";
 const WARM_UP: Duration = Duration::from_secs(1);
-/// How long what was published may take to arrive.
+/// How long published events may take to arrive.
 const DRAIN: Duration = Duration::from_secs(60);
 /// Listeners of the wide cell.
 const WIDE: usize = 8;
@@ -33,7 +33,7 @@ struct Cell {
     json: Value,
 }
 
-/// Measures, and answers with the deliveries per second that one listener can be given for long.
+/// Measures, and returns the deliveries per second that one listener can receive for long.
 pub(crate) async fn run(plan: &Plan) -> anyhow::Result<(Section, f64)> {
     let (mut floors, mut lone, mut narrow, mut wide) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     let mut floor_bytes = 0.0;

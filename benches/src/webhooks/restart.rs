@@ -1,6 +1,6 @@
-//! Restart: killed with very much to deliver, how soon does the server deliver again, and what does it take?
+//! Restart: after a kill with very many pending deliveries, how soon does the server deliver again, and at what cost?
 //!
-//! The receiver first takes every request and answers none, so nearly everything stays in the store, due at once.
+//! The receiver first accepts every request and answers none, so nearly all deliveries stay in the store, due at once.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ const LISTENERS: u64 = 8;
 const FILL: Duration = Duration::from_secs(90);
 const DRAIN: Duration = Duration::from_secs(90);
 
-/// Fills, kills, starts again, and watches it drain.
+/// Fills the store, kills the server, starts it again, and measures until all deliveries are made.
 pub(crate) async fn run(plan: &Plan) -> anyhow::Result<Section> {
     let mut bed = Bed::start(plan, &[]).await?;
     bed.hook(HOOK).await;

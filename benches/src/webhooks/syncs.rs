@@ -1,4 +1,4 @@
-//! How often the disk is asked to hold still: `fsync` and `fdatasync`, counted by strace in a run of its own.
+//! How often the server syncs the disk: `fsync` and `fdatasync`, counted by strace in a run of its own.
 
 use std::path::Path;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use crate::report::Section;
 const STRACE: &str = "/usr/bin/strace";
 const HOOK: &str = "bench.one";
 
-/// Counts with 1 publish under way and with 64.
+/// Counts with 1 publish in flight and with 64.
 pub(crate) async fn run(plan: &Plan) -> anyhow::Result<Section> {
     let title = "Syncs (counted by strace, which makes each a little slower)";
     if !Path::new(STRACE).exists() {
@@ -55,7 +55,7 @@ async fn count(plan: &Plan, connections: usize) -> anyhow::Result<(Published, us
     Ok((published, syncs))
 }
 
-/// Calls so far; an interrupted line and its end count once.
+/// Calls so far; a call that strace shows in two parts counts once.
 fn syncs_in(trace: &Path) -> usize {
     let text = std::fs::read_to_string(trace).unwrap_or_default();
     text.matches("fsync(").count() + text.matches("fdatasync(").count()

@@ -1,4 +1,4 @@
-//! The trait, and what goes in and out of it.
+//! The trait [`Broker`], its requests and its results.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,74 +12,74 @@ use tidings_wire::EncodedMessage;
 use crate::session_order::SessionOrder;
 use crate::shard_message::{DeliveryMode, SessionRef};
 
-/// Why a broker did not do something. Nothing of it was done.
+/// Why a broker refused a request. Nothing of it was done.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BrokerError {
-    /// Shards have more to do than they should; the same may work in a moment.
-    #[error("live sessions have more to read than they can keep up with")]
+    /// The shards' inboxes are too long or too old (backpressure); a retry may succeed.
+    #[error("live sessions cannot keep up with the messages they are sent; try again later")]
     Overloaded,
-    /// It cannot be reached; the same may work in a moment.
+    /// The broker cannot be reached; a retry may succeed.
     #[error("the broker cannot be reached")]
     Unavailable,
 }
 
-/// Something to say in one channel.
+/// An event to publish in one channel.
 #[derive(Debug, Clone)]
 pub struct Publish {
-    /// Where.
+    /// The channel.
     pub channel: ChannelKey,
-    /// How the channel behaves.
+    /// The channel's options, which decide whether history and cache keep the event.
     pub options: Arc<ChannelOptions>,
-    /// What happened.
+    /// The event.
     pub event: Arc<Event>,
-    /// Who isn't told.
+    /// The session that does not receive the event.
     pub except: Option<SessionId>,
-    /// The user whose session says it.
+    /// The user whose session publishes, if one does.
     pub user: Option<UserId>,
-    /// A client says it, so it is told and forgotten: neither history nor cache keep it.
+    /// Whether a client publishes. Neither history nor cache keeps a client's event.
     pub by_client: bool,
 }
 
-/// A session that wants to join.
+/// A session's request to join a channel.
 #[derive(Debug, Clone)]
 pub struct Join {
-    /// Where.
+    /// The channel.
     pub channel: ChannelKey,
-    /// How the channel behaves.
+    /// The channel's options. They hold for the whole channel until another session joins.
     pub options: Arc<ChannelOptions>,
-    /// Which session.
+    /// The session's id.
     pub session: SessionId,
-    /// Where it is.
+    /// The shard and slot of the session on this node.
     pub at: SessionRef,
-    /// What it calls its request.
+    /// The id that the session gave its request; the result carries it.
     pub request_id: u32,
-    /// Who it is, where presence is kept or comings are told. A session without one is counted only.
+    /// The session's member, for channels with presence or join/leave messages. A session without one is only counted.
     pub member: Option<Arc<Member>>,
-    /// What of the past it wants.
+    /// Which earlier publications the session asks for.
     pub since: Option<Since>,
-    /// How it wants to hear.
+    /// How the session receives messages.
     pub mode: DeliveryMode,
 }
 
-/// What of the past a session wants when it joins.
+/// Which earlier publications a session asks for when it joins.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Since {
-    /// Everything after this position, if it is all still there.
+    /// All publications after this position, if the history still holds all of them.
     Position(Position),
-    /// The last publications, at most so many.
+    /// The last publications, at most this many.
     Last(u32),
 }
 
-/// A session that leaves.
+/// A session's leave of a channel.
 #[derive(Debug, Clone)]
 pub struct Leave {
-    /// Where.
+    /// The channel.
     pub channel: ChannelKey,
-    /// Which session.
+    /// The session's id.
     pub session: SessionId,
-    /// Where it is.
+    /// The shard and slot of the session on this node.
     pub at: SessionRef,
-    /// What it calls its request.
+    /// The id that the session gave its request; 0 if it did not ask, because it is gone.
     pub request_id: u32,
 }
 
@@ -92,45 +92,46 @@ pub struct Occupancy {
     pub users: u64,
 }
 
-/// What became of something that was said.
+/// The result of a publish.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct PublishOutcome {
-    /// Who was in the channel.
+    /// How many subscriptions and users the channel had at that time.
     pub occupancy: Occupancy,
-    /// Other nodes could not be reached, so only sessions of this one have heard it, and only they were counted.
+    /// Other nodes could not be reached, so only this node's sessions received the event, and only they were counted.
     pub local_only: bool,
 }
 
-/// A channel that somebody is in, or that history or cache keep something of.
+/// The state of a channel that has subscriptions, a history or a cached event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ChannelState {
     /// Its canonical name.
     pub name: Arc<str>,
-    /// Who is there.
+    /// How many subscriptions and users it has.
     pub occupancy: Occupancy,
     /// The position of the newest publication; `None` where no history is kept.
     pub position: Option<Position>,
 }
 
-/// Which channels to list; [internal ones](tidings_model::policy::is_internal) never are.
+/// Which channels to list. [Internal channels](tidings_model::policy::is_internal) are never listed.
 #[derive(Debug, Clone, Default)]
 pub struct ChannelFilter {
-    /// Those whose canonical names begin so.
+    /// Only channels whose canonical names begin with this.
     pub prefix: String,
-    /// Those after this one, in the order of their bytes.
+    /// Only channels after this name, in byte order.
     pub after: Option<String>,
-    /// At most so many.
+    /// At most this many.
     pub limit: usize,
 }
 
 /// Which part of a history to read.
 #[derive(Debug, Clone, Default)]
 pub struct HistoryRange {
-    /// What comes after this position (before it, from the newest on); `None`: from that end.
+    /// Only publications after this position, or before it if `reverse`. `None`: from the oldest, or from the newest if
+    /// `reverse`.
     pub since: Option<Position>,
-    /// From the newest to the oldest.
+    /// Whether the answer goes from the newest to the oldest.
     pub reverse: bool,
-    /// At most so many; 0: the position only.
+    /// At most this many; 0: only the position.
     pub limit: usize,
 }
 
@@ -139,103 +140,104 @@ pub struct HistoryRange {
 pub struct History {
     /// The position of the newest publication; `None` where no history is kept.
     pub position: Option<Position>,
-    /// Whether `since` is of this history, and everything after it is still there.
+    /// Whether `since` belongs to this history, and the history still holds all publications after it.
     pub complete: bool,
-    /// In the order asked for: what is still there of it, and nothing when `since` isn't of this history.
+    /// The publications that the history still holds, in the order asked for; empty when `since` does not belong to
+    /// this history.
     pub publications: Vec<Arc<EncodedMessage>>,
 }
 
 /// A cached publication.
 #[derive(Debug, Clone)]
 pub struct Cached {
-    /// What was said last.
+    /// The channel's last publication.
     pub publication: Arc<EncodedMessage>,
-    /// For how long it will be kept.
+    /// How long it will still be kept.
     pub ttl: Duration,
 }
 
-/// How many channels [`Broker::names_here`] looks at.
-pub const LOOKED_AT: usize = 4_096;
+/// About how many channels [`Broker::names_here`] looks at.
+pub const MAX_NAMES_SCANNED: usize = 4_096;
 
-/// Keeps channels, and tells shards. Methods may wait for other machines; none holds up a shard.
+/// Keeps the state of channels, and sends messages to shards. Methods may wait for other machines; none blocks a shard.
 #[async_trait]
 pub trait Broker: Send + Sync + 'static {
-    /// Which one it is, for people: `memory`, `redis`.
+    /// The kind of broker, for people to read: `memory`, `redis`.
     fn name(&self) -> &'static str;
 
-    /// Whether publishes would be refused now because sessions cannot keep up.
+    /// Whether publishes are refused now because sessions cannot keep up.
     fn overloaded(&self) -> bool;
 
-    /// Whether other nodes cannot be reached now: then what is said reaches this node's sessions only, and nothing can
-    /// be said or joined that needs the others to know.
+    /// Whether other nodes cannot be reached now. Then a publish reaches only this node's sessions, and everything that
+    /// needs the other nodes is refused: joins, and publishes in channels with history, cache or presence.
     fn is_cut_off(&self) -> bool;
 
-    /// Says something in a channel. Who is there when it is told is counted in the answer. Refused while
+    /// Publishes an event in a channel. The result counts the subscriptions at the moment of the publish. Refused while
     /// [`Broker::overloaded`].
     ///
     /// # Errors
     /// [`BrokerError`].
     async fn publish(&self, publish: Publish) -> Result<PublishOutcome, BrokerError>;
 
-    /// Lets a session join. How it ended is told to its shard as [`crate::ShardMessage::Joined`], in the channel's
-    /// order. One that is in the channel already (the same [`SessionRef`]) gets a fresh welcome and nothing else
+    /// Lets a session join. Its shard receives the result as [`crate::ShardMessage::Joined`], in the channel's
+    /// order. A session that is in the channel already (the same [`SessionRef`]) gets a new welcome; nothing else
     /// changes, not even its member.
     ///
     /// # Errors
-    /// [`BrokerError`]; then nothing is told.
+    /// [`BrokerError`]; then the shard receives nothing.
     async fn join(&self, join: Join) -> Result<(), BrokerError>;
 
-    /// Lets a session leave. Its shard is told [`crate::ShardMessage::Left`], whether it was in the channel or not;
-    /// nothing else happens if it wasn't.
+    /// Lets a session leave. Its shard receives [`crate::ShardMessage::Left`], whether the session was in the channel
+    /// or not. Nothing else happens if it was not.
     ///
     /// # Errors
-    /// [`BrokerError`]; then nothing is told.
+    /// [`BrokerError`]; then the shard receives nothing.
     async fn leave(&self, leave: Leave) -> Result<(), BrokerError>;
 
-    /// One channel; `None` when nobody is in it and nothing is kept of it.
+    /// The state of one channel; `None` when it has no subscription and nothing of it is kept.
     ///
     /// # Errors
     /// [`BrokerError`].
     async fn channel(&self, channel: &ChannelKey) -> Result<Option<ChannelState>, BrokerError>;
 
-    /// The channels of an app that somebody is in, in the order of their names.
+    /// The occupied channels of an app, in the order of their names.
     ///
     /// # Errors
     /// [`BrokerError`].
     async fn channels(&self, app: &AppId, filter: ChannelFilter) -> Result<Vec<ChannelState>, BrokerError>;
 
-    /// Names of an app's channels that sessions of this node are in, in no order and without asking anybody. Where
-    /// there are many channels, of whichever app, only some are looked at: about [`LOOKED_AT`].
+    /// Names of the app's channels that have sessions on this node, in no order. Asks no other machine. If the node has
+    /// many channels (of all apps), only about [`MAX_NAMES_SCANNED`] of them are looked at.
     fn names_here(&self, app: &AppId) -> Vec<Arc<str>>;
 
-    /// Who is in a channel, each user once, in the order of their ids.
+    /// The members of a channel, each user once, in the order of their ids.
     ///
     /// # Errors
     /// [`BrokerError`].
     async fn members(&self, channel: &ChannelKey) -> Result<Vec<Arc<Member>>, BrokerError>;
 
-    /// What was said in a channel.
+    /// A part of a channel's history.
     ///
     /// # Errors
     /// [`BrokerError`].
     async fn history(&self, channel: &ChannelKey, range: HistoryRange) -> Result<History, BrokerError>;
 
-    /// The cached publication of a channel.
+    /// The cached publication of a channel, if there is one.
     ///
     /// # Errors
     /// [`BrokerError`].
     async fn cached(&self, channel: &ChannelKey) -> Result<Option<Cached>, BrokerError>;
 
-    /// Gives an order to every node's shards.
+    /// Sends an order to the shards of every node.
     ///
     /// # Errors
     /// [`BrokerError`].
     async fn order(&self, order: SessionOrder) -> Result<(), BrokerError>;
 
-    /// Gives an order to this node's shards alone.
+    /// Sends an order to the shards of this node only.
     fn order_here(&self, order: SessionOrder);
 
-    /// Drops what has expired, a part of it at a time, and tells numbers of subscriptions that are owed. Called every
+    /// Drops expired state, a part of it with each call, and sends subscription counts that are pending. Called every
     /// second.
     async fn sweep(&self);
 }

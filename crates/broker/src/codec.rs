@@ -1,9 +1,8 @@
-//! Events, members and orders as bytes that nodes hand to each other, or a node to its next start.
+//! Events, members and orders as bytes, which nodes send to each other and a node keeps for its next start.
 //!
-//! A version byte, then the fields of that version: each its length (four bytes, the highest first; all ones: there is
-//! none) and its bytes. Behind them come tagged fields, whose first byte is a tag. What is added to a kind is added as
-//! a tagged field: a node passes over tags that it does not know, whichever version it is of. `docs/adr/0012` says what
-//! else may change, and how.
+//! A version byte, then the fields of that version. A field is its length (four bytes, big-endian; all ones: the field
+//! is absent) and its bytes. Tagged fields follow, whose first byte is a tag. New parts of a format are added as tagged
+//! fields: a node of any version skips tags that it does not know. `docs/adr/0012` says what else may change, and how.
 
 use std::sync::Arc;
 
@@ -16,10 +15,9 @@ use crate::session_order::{Action, SessionOrder, Who};
 
 const VERSION: u8 = 1;
 const NONE: u32 = u32::MAX;
-/// Tags what is about a user whose id is a number. Nodes of 0.1.0 look at the first tagged field alone, so it comes
-/// first.
+/// Tag: the user's id is a number. Nodes of 0.1.0 read only the first tagged field, so this one comes first.
 const NUMBER: u8 = b'n';
-/// Tags of orders: the session that is left alone, a code and a reason to close with, a channel, a time, bytes.
+/// Tags of orders: the excepted session, a close code, a close reason, a channel, a time, bytes.
 const EXCEPT: u8 = b'x';
 const CODE: u8 = b'c';
 const REASON: u8 = b'r';
@@ -27,7 +25,7 @@ const CHANNEL: u8 = b'h';
 const UNTIL: u8 = b'u';
 const BYTES: u8 = b'b';
 
-/// What is said: an event, and what its publisher said with it.
+/// A published event, with its user and the session that does not receive it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct PublishedEvent {
     pub(crate) event: Arc<Event>,
@@ -58,12 +56,12 @@ impl Writer {
         }
     }
 
-    /// A tagged field. None but these may follow it.
+    /// Writes a tagged field. Only tagged fields may follow it.
     fn tagged(&mut self, tag: u8, value: &[u8]) {
         self.field(&[&[tag], value].concat());
     }
 
-    /// Which kind of id the user has.
+    /// Writes the tag that says which kind of id the user has.
     fn kind_of(&mut self, user: Option<&UserId>) {
         if user.is_some_and(UserId::is_number) {
             self.tagged(NUMBER, b"");
@@ -71,7 +69,7 @@ impl Writer {
     }
 }
 
-/// Reads them; each answer is `None` where the field is not there.
+/// Reads fields. Each method returns `None` if the field is missing or malformed.
 pub(crate) struct Reader<'a>(&'a [u8]);
 
 impl<'a> Reader<'a> {
@@ -103,8 +101,8 @@ impl<'a> Reader<'a> {
         self.maybe()?.map(|bytes| std::str::from_utf8(bytes).ok()).map_or(Some(None), |text| text.map(Some))
     }
 
-    /// All tagged fields, which end what is read: `known` takes each tag and its value, and ignores those it does not
-    /// know.
+    /// Reads all tagged fields, up to the end of the input. `known` takes each tag and its value, and ignores tags that
+    /// it does not know.
     fn tagged(&mut self, mut known: impl FnMut(u8, &'a [u8])) -> Option<()> {
         while !self.0.is_empty() {
             if let Some((tag, value)) = self.field()?.split_first() {
@@ -114,7 +112,7 @@ impl<'a> Reader<'a> {
         Some(())
     }
 
-    /// The id with this text, of the kind that the tagged fields say.
+    /// The user's id with this text; the tagged fields say which kind of id it is.
     fn user(&mut self, text: &str) -> Option<UserId> {
         let mut is_number = false;
         self.tagged(|tag, _| is_number |= tag == NUMBER)?;
@@ -126,7 +124,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// What is said, as bytes.
+/// Encodes a published event.
 pub(crate) fn event(published: &PublishedEvent) -> Vec<u8> {
     let PublishedEvent { event, user, except } = published;
     let mut out = Writer::new();
@@ -147,7 +145,7 @@ pub(crate) fn event(published: &PublishedEvent) -> Vec<u8> {
     out.0
 }
 
-/// What is said in an app, read back.
+/// Decodes a published event of an app.
 pub(crate) fn read_event(bytes: &[u8], app: &AppId) -> Option<PublishedEvent> {
     let mut input = Reader::new(bytes)?;
     let (id, name) = (input.text()?.to_owned(), input.text()?.to_owned());
@@ -170,7 +168,7 @@ pub(crate) fn read_event(bytes: &[u8], app: &AppId) -> Option<PublishedEvent> {
     Some(PublishedEvent { event: Arc::new(event), user, except })
 }
 
-/// A member, as bytes.
+/// Encodes a member.
 pub(crate) fn member(member: &Member) -> Vec<u8> {
     let mut out = Writer::new();
     out.field(member.user.as_bytes());
@@ -179,7 +177,7 @@ pub(crate) fn member(member: &Member) -> Vec<u8> {
     out.0
 }
 
-/// A member, read back.
+/// Decodes a member.
 pub(crate) fn read_member(bytes: &[u8]) -> Option<Arc<Member>> {
     let mut input = Reader::new(bytes)?;
     let user = input.text()?;
@@ -187,8 +185,8 @@ pub(crate) fn read_member(bytes: &[u8]) -> Option<Arc<Member>> {
     Some(Arc::new(Member { user: input.user(user)?, info }))
 }
 
-/// An order, as bytes: its kind and its app; to whom it goes, but for those kinds that always go to all; and what it
-/// brings, in tagged fields. Nodes of 0.1.0 know `disconnect`, `shut` and `renew`, and no tags.
+/// Encodes an order: its kind and its app; its addressees, except for kinds that always go to all sessions; and its
+/// parameters, as tagged fields. Nodes of 0.1.0 know `disconnect`, `shut` and `renew`, and no tags.
 pub(crate) fn order(order: &SessionOrder) -> Vec<u8> {
     let mut out = Writer::new();
     let kind: &[u8] = match &order.action {
@@ -239,7 +237,7 @@ fn goes_to_all(kind: &[u8]) -> bool {
     matches!(kind, b"shut" | b"renew")
 }
 
-/// An order, read back; `None` also for a kind that only a newer version knows.
+/// Decodes an order; `None` also for a kind that only a newer version knows.
 pub(crate) fn read_order(bytes: &[u8]) -> Option<SessionOrder> {
     let mut input = Reader::new(bytes)?;
     let kind = input.text()?;
@@ -314,17 +312,17 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_said_reads_back(said in events()) {
-            let bytes = event(&said);
-            let is_number = |said: &PublishedEvent| said.user.as_ref().map(UserId::is_number);
-            prop_assert_eq!(read_event(&bytes, &"1".into()).as_ref().map(is_number), Some(is_number(&said)));
-            prop_assert_eq!(read_event(&bytes, &"1".into()), Some(said));
+        fn what_is_said_reads_back(published in events()) {
+            let bytes = event(&published);
+            let is_number = |published: &PublishedEvent| published.user.as_ref().map(UserId::is_number);
+            prop_assert_eq!(read_event(&bytes, &"1".into()).as_ref().map(is_number), Some(is_number(&published)));
+            prop_assert_eq!(read_event(&bytes, &"1".into()), Some(published));
             prop_assert_eq!(read_event(&bytes[..bytes.len() - 1], &"1".into()).map(|_| ()), None);
         }
 
         #[test]
         fn tagged_fields_of_a_newer_version_are_passed_over(
-            said in events(), user in users(),
+            published in events(), user in users(),
             added in prop::collection::vec((any::<u8>(), prop::collection::vec(any::<u8>(), 0..9)), 1..4),
         ) {
             let add = |bytes: Vec<u8>| {
@@ -338,7 +336,7 @@ mod tests {
             let read = read_member(&add(member(&member_shown)));
             prop_assert_eq!(read.as_ref().map(|read| read.user.is_number()), Some(user.is_number()));
             prop_assert_eq!(read.as_deref(), Some(&member_shown));
-            prop_assert_eq!(read_event(&add(event(&said)), &"1".into()), Some(said));
+            prop_assert_eq!(read_event(&add(event(&published)), &"1".into()), Some(published));
             let to = SessionOrder::disconnect("1".into(), Who::User(user.as_ref().into()));
             prop_assert_eq!(read_order(&add(order(&to))), Some(to));
         }

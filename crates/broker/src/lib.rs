@@ -1,8 +1,9 @@
-//! The home of channel state: who is in a channel, what was said there, in which order; and how nodes tell each other.
+//! The home of channel state: who is in a channel, which messages it has carried, and in which order. It also carries
+//! messages between nodes.
 //!
 //! A [`Broker`] orders each channel. Publish, join and leave of one channel happen one after the other, and in that
-//! order their results ([`ShardMessage`]) reach the inboxes of exactly the shards concerned ([`Shards`]): so every
-//! session sees one order, and joining with recovery has no gap and no repeat.
+//! order their results ([`ShardMessage`]) reach the inboxes of exactly the shards concerned ([`Shards`]). So every
+//! session sees one order, and a join with recovery misses nothing and repeats nothing.
 //!
 //! Called by `bus`; `live` implements [`Shards`].
 #![forbid(unsafe_code)]
@@ -19,8 +20,8 @@ mod suite;
 mod transition_sink;
 
 pub use broker::{
-    Broker, BrokerError, Cached, ChannelFilter, ChannelState, History, HistoryRange, Join, LOOKED_AT, Leave, Occupancy,
-    Publish, PublishOutcome, Since,
+    Broker, BrokerError, Cached, ChannelFilter, ChannelState, History, HistoryRange, Join, Leave, MAX_NAMES_SCANNED,
+    Occupancy, Publish, PublishOutcome, Since,
 };
 pub use memory::{MemoryBroker, MemoryLimits, Sizes};
 pub use redis::{RedisBroker, RedisSettings, RedisUrlError};

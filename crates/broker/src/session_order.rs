@@ -1,4 +1,4 @@
-//! What sessions are ordered to do, on whichever node they are.
+//! Orders to sessions, on whichever node they are.
 
 use std::sync::Arc;
 
@@ -7,14 +7,14 @@ use tidings_model::channel::SessionId;
 use tidings_model::clock::Millis;
 use tidings_model::id::AppId;
 
-/// An order to sessions of an app.
+/// An order that the server gives to sessions of an app, such as to disconnect.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SessionOrder {
-    /// Their app.
+    /// The app of the sessions.
     pub app: AppId,
-    /// Which of its sessions.
+    /// Which of the app's sessions.
     pub to: Who,
-    /// One of them that is left alone.
+    /// The one of them that does not carry out the order.
     pub except: Option<SessionId>,
     /// What they are to do.
     pub action: Action,
@@ -23,45 +23,45 @@ pub struct SessionOrder {
 /// Which sessions of an app.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Who {
-    /// This one.
+    /// One session.
     Session(SessionId),
-    /// All of this user's.
+    /// All sessions of one user.
     User(Arc<str>),
-    /// All.
+    /// All sessions of the app.
     All,
 }
 
-/// What a session is ordered to do. Its protocol carries it out in its own way.
+/// What a session is ordered to do. The session's protocol carries it out in its own way.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
-    /// To end, because the app says so.
+    /// To end, because the app demands it.
     Disconnect {
-        /// What the client is told, where the protocol has a place for it; `None`: what the protocol says of itself.
+        /// The close code for the client, if the protocol can send one; `None`: the protocol's own.
         code: Option<u16>,
-        /// The same in words.
+        /// The close reason in words, likewise.
         reason: Option<String>,
     },
     /// To end, because the app is no longer served.
     Shut,
     /// To reconnect, because the app has changed.
     Renew,
-    /// To join this channel, by the app's will.
+    /// To join this channel, because the app demands it.
     Subscribe(String),
     /// To leave this channel.
     Unsubscribe(String),
-    /// To take its rights for valid until this wall time; `None`: for ever.
+    /// To treat its token as valid until this wall time; `None`: for ever.
     Refresh(Option<Millis>),
-    /// To hand these bytes, which its protocol understands, to its client.
+    /// To send its client these bytes, which are in its protocol's format.
     Send(Bytes),
 }
 
 impl SessionOrder {
-    /// Ends sessions with what their protocol says of itself.
+    /// Ends sessions with the close code and reason of their protocol.
     pub fn disconnect(app: AppId, to: Who) -> Self {
         Self { app, to, except: None, action: Action::Disconnect { code: None, reason: None } }
     }
 
-    /// Tells all sessions of an app.
+    /// An order to all sessions of an app.
     pub fn to_all(app: AppId, action: Action) -> Self {
         Self { app, to: Who::All, except: None, action }
     }

@@ -7,14 +7,14 @@ use tidings_wire::{EncodedMessage, Encoding};
 
 use crate::session_order::SessionOrder;
 
-/// Where a session is on this node. Another session may get the slot later, in another life.
+/// A session on this node, by shard and slot. Another session may get the slot later, with another `life`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct SessionRef {
     /// The shard that owns its socket.
     pub shard: u16,
-    /// Its place in the shard.
+    /// Its slot in the shard.
     pub slot: u32,
-    /// Which tenant of that place.
+    /// Tells apart the sessions that use the slot one after the other (a generation).
     pub life: u32,
 }
 
@@ -32,7 +32,7 @@ pub enum DeliveryMode {
 pub enum ShardMessage {
     /// A channel message, for every session of the shard that is in the channel.
     Message {
-        /// With its channel.
+        /// The message; it names its channel.
         message: Arc<EncodedMessage>,
         /// The one session that does not receive it.
         except: Option<SessionId>,
@@ -50,7 +50,7 @@ pub enum ShardMessage {
 /// The result of a join.
 #[derive(Debug, Clone)]
 pub struct Joined {
-    /// Which session asked.
+    /// The session that asked.
     pub at: SessionRef,
     /// The id that it gave its request.
     pub request_id: u32,
@@ -96,26 +96,26 @@ pub enum Recovery {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum JoinRefused {
     /// Its name or namespace requires a proof, and the session gave none.
-    #[error("the channel asks for a proof, and none was given")]
+    #[error("the channel requires a proof, and the session gave none")]
     NoProof,
     /// The channel is for other users.
     #[error("the channel is for other users")]
     OtherUser,
     /// The channel has its maximum of members.
-    #[error("as many members are present as may be: {limit}")]
+    #[error("the channel is full: its limit of members is {limit}")]
     TooManyMembers {
-        /// That maximum.
+        /// The maximum.
         limit: usize,
     },
     /// The broker cannot be reached or is overloaded; a retry may succeed.
-    #[error("channels cannot be joined at the moment")]
+    #[error("channels cannot be joined at the moment; try again later")]
     Unavailable,
 }
 
 /// The end of a subscription.
 #[derive(Debug, Clone)]
 pub struct Left {
-    /// Which session.
+    /// The session.
     pub at: SessionRef,
     /// The id that it gave its request; 0 if it did not ask, because it is gone.
     pub request_id: u32,
@@ -123,7 +123,8 @@ pub struct Left {
     pub channel: ChannelKey,
 }
 
-/// What sessions of a channel have missed while their node was cut off from the others.
+/// What sessions of a channel have missed while their node was cut off from the others, or could not read a newer
+/// version's message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lost {
     /// Their channel.

@@ -1,9 +1,9 @@
 //! Who is subscribed to a channel, by shard.
 //!
-//! A subscription is the place of its session (slot and life, eight bytes) in a set of its shard: so a join that is
-//! repeated and a leave of somebody who isn't there change nothing, whoever made the mistake. A mere count would be
-//! smaller by those 10 to 21 bytes, but one leave too many would then silence somebody else. Most channels have one
-//! subscriber, who is kept without any allocation.
+//! A subscription is the slot and life of its session (eight bytes) in a set of its shard. So a repeated join and a
+//! leave of a session that is not there change nothing. A mere count would save 10 to 21 bytes per subscription, but
+//! one leave too many would then end the subscription of another session. Most channels have one subscriber, which is
+//! kept without any allocation.
 
 use hashbrown::HashSet;
 
@@ -22,12 +22,12 @@ pub(crate) struct OnShard {
 /// The subscriptions of a channel.
 #[derive(Debug, Default)]
 pub(crate) enum Subscribers {
-    /// Nobody.
+    /// No session.
     #[default]
     None,
     /// One session.
     One(SessionRef),
-    /// Perhaps more; no shard is among them without a subscription.
+    /// Any number of sessions. Each shard in the list has at least one.
     Many(Vec<OnShard>),
 }
 
@@ -65,7 +65,7 @@ impl Subscribers {
         one.into_iter().chain(many.iter().map(|shard| shard.shard))
     }
 
-    /// The shard that has them all.
+    /// The shard that has all subscriptions, if one shard does.
     pub(super) fn only_shard(&self) -> Option<u16> {
         match self {
             Self::None => None,
@@ -80,7 +80,7 @@ impl Subscribers {
         }
     }
 
-    /// Adds one; false if it is there already.
+    /// Adds a subscription; false if it is there already.
     pub(crate) fn add(&mut self, at: SessionRef) -> bool {
         match self {
             Self::None => {
@@ -99,7 +99,7 @@ impl Subscribers {
         }
     }
 
-    /// Removes one; false if it isn't there.
+    /// Removes a subscription; false if it is not there.
     pub(crate) fn remove(&mut self, at: SessionRef) -> bool {
         match self {
             Self::None => false,

@@ -1,5 +1,5 @@
-//! The apps, and which of them a request means: the one that its path names, its key, its host, its API key, the
-//! default.
+//! The apps, and how a request finds its app: by the id in its path, by public key, host or API key, or the default
+//! app.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -15,65 +15,65 @@ use tokio::sync::Notify;
 /// Why apps cannot be served together.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AppsError {
-    /// Two have one id.
+    /// Two apps have the same id.
     #[error("two apps have the id {0:?}; ids are unique")]
     SameId(String),
-    /// Two have one API key, so a request with it would be either's.
+    /// Two apps have the same API key, so a request with it would be ambiguous.
     #[error("the apps {0:?} and {1:?} have an API key in common; give each its own")]
     SameKey(String, String),
-    /// Two have one public key.
-    #[error("the apps {0:?} and {1:?} have one key; give each its own")]
+    /// Two apps have the same public key.
+    #[error("the apps {0:?} and {1:?} have the same key; give each its own")]
     SamePublicKey(String, String),
-    /// Two are meant by one host.
-    #[error("the host {0:?} means two apps; name it in one")]
+    /// Two apps list the same host.
+    #[error("the host {0:?} is listed by two apps; list it in one")]
     SameHost(String),
-    /// Two are meant when none is named.
+    /// Two apps are marked as the default.
     #[error("the apps {0:?} and {1:?} are both the default; choose one")]
     TwoDefaults(String, String),
 }
 
-/// Something that is wrong with what an app is to be.
+/// A field of an app's configuration that is wrong.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WrongField {
-    /// Where: `limits.payload`; empty for the whole.
+    /// The field, such as `limits.payload`; empty for the whole.
     pub field: String,
-    /// What is wrong, and what would be right.
+    /// What is wrong, and how to correct it.
     pub message: String,
 }
 
-/// What an app is, as JSON with the keys that `[[apps]]` has in the config.
+/// An app's configuration, as JSON with the keys of `[[apps]]` in the config file.
 pub type Spec = serde_json::Map<String, serde_json::Value>;
 
-/// Understands what an app is to be: whoever reads the config.
+/// Reads an app's configuration. Implemented by the reader of the config file.
 pub trait AppReader: Send + Sync + 'static {
-    /// The app, or everything that is wrong.
+    /// The app that a configuration describes.
     ///
     /// # Errors
-    /// What is wrong; never empty.
+    /// All wrong fields; never empty.
     fn read(&self, spec: &Spec) -> Result<App, Vec<WrongField>>;
 }
 
 /// An app that is kept in the store.
 #[derive(Debug, Clone)]
 pub struct StoredApp {
-    /// What it is.
+    /// The app.
     pub app: Arc<App>,
-    /// The same as it was given; it holds secrets.
+    /// Its configuration as it was submitted; it contains secrets.
     pub spec: Spec,
     /// The catalogue version of its last change.
     pub version: i64,
-    /// When it was made.
+    /// When it was created (wall time).
     pub created_at: Millis,
-    /// When it was last changed.
+    /// When it was last changed (wall time).
     pub updated_at: Millis,
 }
 
-/// What a change of an app is to its live sessions.
+/// What a change of an app means for its live sessions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum AppChange {
     /// The app is no longer served.
     Shut,
-    /// They should reconnect and find the app as it is now.
+    /// The sessions should reconnect to get the app's new configuration.
     Renewed,
 }
 
@@ -83,19 +83,19 @@ struct Registry {
     by_id: HashMap<String, Arc<App>>,
     by_public_key: HashMap<String, Arc<App>>,
     by_host: HashMap<String, Arc<App>>,
-    /// By a hash of the API key: where a look-up ends says nothing about how far a wrong key was right.
+    /// By a hash of the API key, so that the time of a look-up reveals nothing about the keys.
     by_key: HashMap<[u8; 32], Arc<App>>,
     default: Option<Arc<App>>,
 }
 
-/// All apps: those of the config, and those that are kept in the store.
+/// All apps: those of the config file, and those in the store.
 #[derive(Default)]
 pub struct Apps {
     fixed: Vec<Arc<App>>,
     reader: Option<Arc<dyn AppReader>>,
     now: RwLock<Arc<Registry>>,
     stored: RwLock<BTreeMap<String, Arc<StoredApp>>>,
-    /// What sessions are yet to learn.
+    /// Changes whose sessions have not been notified yet.
     changes: Mutex<Vec<(AppId, AppChange)>>,
     pub(crate) changed: Notify,
 }
@@ -146,10 +146,10 @@ impl Registry {
 }
 
 impl Apps {
-    /// The apps of the config. One that is alone is the default.
+    /// The apps of the config file. A single app is the default.
     ///
     /// # Errors
-    /// [`AppsError`] when a request could be meant for two of them.
+    /// [`AppsError`] when a request could belong to two of them.
     pub fn new(mut apps: Vec<App>) -> Result<Self, AppsError> {
         if let [only] = apps.as_mut_slice() {
             only.default = true;
@@ -159,13 +159,13 @@ impl Apps {
         Ok(Self { fixed, now, ..Self::default() })
     }
 
-    /// With what understands the apps that the store keeps; without, there are none.
+    /// Sets the reader for apps in the store. Without a reader, those apps are not served.
     #[must_use]
     pub fn read_by(self, reader: Arc<dyn AppReader>) -> Self {
         Self { reader: Some(reader), ..self }
     }
 
-    /// The app of this id.
+    /// The app with this id.
     pub fn by_id(&self, id: &str) -> Option<Arc<App>> {
         self.now.read().by_id.get(id).cloned()
     }
@@ -176,31 +176,31 @@ impl Apps {
         app.api_keys.iter().any(|key| key.matches(presented)).then_some(app)
     }
 
-    /// The app of this public key.
+    /// The app with this public key.
     pub(crate) fn by_public_key(&self, key: &str) -> Option<Arc<App>> {
         self.now.read().by_public_key.get(key).cloned()
     }
 
-    /// The app that a `Host` header means; its port doesn't count.
+    /// The app that lists the host of a `Host` header; the port is ignored.
     pub(crate) fn by_host(&self, host: &str) -> Option<Arc<App>> {
         let name =
             host.rsplit_once(':').filter(|(_, port)| port.bytes().all(|b| b.is_ascii_digit())).map_or(host, |h| h.0);
         self.now.read().by_host.get(&name.to_ascii_lowercase()).cloned()
     }
 
-    /// All of them, in the order of their ids.
+    /// All apps, in the order of their ids.
     pub fn all(&self) -> Vec<Arc<App>> {
         let mut all: Vec<_> = self.now.read().by_id.values().cloned().collect();
         all.sort_unstable_by(|a, b| a.id.cmp(&b.id));
         all
     }
 
-    /// The app of requests that name none.
+    /// The app for requests that name none.
     pub(crate) fn default_app(&self) -> Option<Arc<App>> {
         self.now.read().default.clone()
     }
 
-    /// Whether the app is one of the config.
+    /// Whether the app is in the config file.
     pub fn is_fixed(&self, id: &str) -> bool {
         self.fixed.iter().any(|app| app.id.as_str() == id)
     }
@@ -210,31 +210,35 @@ impl Apps {
         self.stored.read().get(id).cloned()
     }
 
-    /// Understands what an app is to be.
+    /// Reads an app's configuration.
     pub(crate) fn read(&self, spec: &Spec) -> Result<App, Vec<WrongField>> {
-        let nobody = || vec![WrongField { field: String::new(), message: "this server keeps no apps".to_owned() }];
-        self.reader.as_ref().ok_or_else(nobody)?.read(spec)
+        let no_reader = || {
+            let message =
+                "this server does not support apps in its store; configure them in the config file".to_owned();
+            vec![WrongField { field: String::new(), message }]
+        };
+        self.reader.as_ref().ok_or_else(no_reader)?.read(spec)
     }
 
-    /// Whether requests could be told apart if this app were there, in the place of the one with its id.
-    pub(crate) fn would_fit(&self, app: &Arc<App>) -> Result<(), AppsError> {
+    /// Checks that each request would still belong to one app if this app replaced the stored one with its id.
+    pub(crate) fn check_unique(&self, app: &Arc<App>) -> Result<(), AppsError> {
         let stored = self.stored.read();
         let others = stored.values().map(|other| &other.app).filter(|other| other.id != app.id);
         Registry::of(self.fixed.iter().chain(others).chain([app]).cloned()).map(drop)
     }
 
-    /// Takes over what changed in the store. One that does not fit, because the config has changed meanwhile, is not
-    /// served.
-    pub(crate) fn take_over(&self, changes: Vec<(AppRecord, bool)>) {
+    /// Takes over changes from the store. An app that conflicts with another one, because the config file has changed
+    /// meanwhile, is not served.
+    pub(crate) fn apply_changes(&self, changes: Vec<(AppRecord, bool)>) {
         if changes.is_empty() {
             return;
         }
         let mut stored = self.stored.write();
         for (record, gone) in changes {
             let before = stored.remove(&record.id);
-            let now = if gone { None } else { self.understand(record).map(Arc::new) };
+            let now = if gone { None } else { self.parse_record(record).map(Arc::new) };
             if let Some(before) = &before {
-                self.note_change(before, now.as_deref());
+                self.record_change(before, now.as_deref());
             }
             if let Some(now) = now {
                 stored.insert(now.app.id.as_str().to_owned(), now);
@@ -244,7 +248,7 @@ impl Apps {
         for other in stored.values() {
             apps.push(Arc::clone(&other.app));
             if let Err(error) = Registry::of(apps.iter().cloned()) {
-                tracing::error!(%error, app = %other.app.id, "an app of the store is not served");
+                tracing::error!(%error, app = %other.app.id, "app in the store conflicts with another; not served");
                 apps.pop();
             }
         }
@@ -255,7 +259,7 @@ impl Apps {
         self.changed.notify_one();
     }
 
-    fn understand(&self, record: AppRecord) -> Option<StoredApp> {
+    fn parse_record(&self, record: AppRecord) -> Option<StoredApp> {
         let spec: Spec = serde_json::from_str(&record.spec).ok()?;
         match self.read(&spec) {
             Ok(app) => Some(StoredApp {
@@ -266,19 +270,19 @@ impl Apps {
                 updated_at: record.updated_at,
             }),
             Err(wrong) => {
-                // The message may name what is secret only by its place.
+                // Only the number of problems is logged: their messages may quote secrets.
                 tracing::error!(
                     app = record.id,
                     problems = wrong.len(),
-                    "an app of the store cannot be read; it is not served"
+                    "app in the store has an invalid configuration; it is not served"
                 );
                 None
             }
         }
     }
 
-    /// Notes what a change is to live sessions: they hold the app as it was when they came.
-    fn note_change(&self, before: &StoredApp, now: Option<&StoredApp>) {
+    /// Records what a change means for live sessions, which keep the app as it was when they connected.
+    fn record_change(&self, before: &StoredApp, now: Option<&StoredApp>) {
         let concerns = |spec: &Spec| {
             let mut spec = spec.clone();
             spec.retain(|key, _| {
@@ -294,13 +298,14 @@ impl Apps {
         self.changes.lock().push((before.app.id.clone(), change));
     }
 
-    /// The apps whose sessions are concerned by what changed since the last time.
+    /// Takes the apps whose sessions are affected by changes since the last call.
     pub(crate) fn take_changes(&self) -> Vec<(AppId, AppChange)> {
         std::mem::take(&mut *self.changes.lock())
     }
 }
 
-/// Digests of what must mean this app alone: its keys and hosts. They are stored where API keys must not be.
+/// Digests of everything that must be unique to this app: its keys and hosts. The store has digests because it must not
+/// contain the API keys themselves.
 pub(crate) fn unique_digests(app: &App) -> Vec<String> {
     let digest = |kind: &str, name: &str| {
         let hash = hash(&format!("{kind}/{name}"));

@@ -1,4 +1,4 @@
-//! Changing apps while the server runs. A change holds on this node before it is answered.
+//! Changes of apps while the server runs. A change is effective on this node before the caller gets its answer.
 
 use std::sync::Arc;
 
@@ -12,16 +12,16 @@ use crate::apps::{AppChange, Spec, StoredApp, unique_digests};
 use crate::bus::Bus;
 use crate::error::ManageError;
 
-/// How often a change is made anew when somebody else's came between.
+/// How often a change is tried when other changes conflict with it.
 const MAX_TRIES: usize = 10;
-/// Hooks and listeners of a deleted app that are removed in one go.
+/// Hooks and listeners of a deleted app that are removed per page.
 const PAGE: usize = 500;
 
 impl Bus {
-    /// Adds an app that is kept in the store. Without an id it gets the next free number.
+    /// Adds an app to the store. Without an id it gets the next free number.
     ///
     /// # Errors
-    /// [`ManageError::WrongApp`], [`ManageError::Apps`] when it could be taken for another one, or the store's.
+    /// [`ManageError::WrongApp`], [`ManageError::Apps`] when it conflicts with another app, or the store's error.
     pub async fn create_app(&self, spec: Spec) -> Result<Arc<StoredApp>, ManageError> {
         let is_numbered = !spec.contains_key("id");
         for _ in 0..MAX_TRIES {
@@ -30,7 +30,7 @@ impl Bus {
                 spec.insert("id".to_owned(), self.next_id().into());
             }
             let app = Arc::new(self.apps().read(&spec).map_err(ManageError::WrongApp)?);
-            self.apps().would_fit(&app).map_err(ManageError::Apps)?;
+            self.apps().check_unique(&app).map_err(ManageError::Apps)?;
             let now = self.shared.clock.wall_ms();
             let id = app.id.as_str().to_owned();
             let record = AppRecord {
@@ -45,9 +45,9 @@ impl Bus {
             match made {
                 Ok(()) => {
                     self.sync_webhooks(&app).await?;
-                    return self.own_app(&id);
+                    return self.stored_app(&id);
                 }
-                // Another node has just taken the number.
+                // Another node has just used the number.
                 Err(StoreError::Exists) if is_numbered => {}
                 Err(error) => return Err(ManageError::of(&id, error)),
             }
@@ -55,18 +55,18 @@ impl Bus {
         Err(ManageError::Conflict)
     }
 
-    /// Changes an app that is kept in the store, as RFC 7396 has it: what `change` does not name stays.
+    /// Changes an app in the store, by a JSON merge patch (RFC 7396): what `change` does not name stays.
     ///
     /// # Errors
-    /// As [`Bus::create_app`]; [`ManageError::Fixed`] for an app of the config, [`ManageError::Missing`].
+    /// As [`Bus::create_app`]; [`ManageError::Fixed`] for an app of the config file, [`ManageError::Missing`].
     pub async fn change_app(&self, id: &str, change: &Spec) -> Result<Arc<StoredApp>, ManageError> {
         for _ in 0..MAX_TRIES {
-            let before = self.own_app(id)?;
+            let before = self.stored_app(id)?;
             let mut spec = Value::Object(before.spec.clone());
             merge(&mut spec, &Value::Object(change.clone()));
             let Value::Object(spec) = spec else { return Err(ManageError::Conflict) };
             let app = Arc::new(self.apps().read(&spec).map_err(ManageError::WrongApp)?);
-            self.apps().would_fit(&app).map_err(ManageError::Apps)?;
+            self.apps().check_unique(&app).map_err(ManageError::Apps)?;
             let record = AppRecord {
                 id: id.to_owned(),
                 spec: Value::Object(spec).to_string(),
@@ -79,7 +79,7 @@ impl Bus {
             match changed {
                 Ok(()) => {
                     self.sync_webhooks(&app).await?;
-                    return self.own_app(id);
+                    return self.stored_app(id);
                 }
                 Err(StoreError::Conflict) => {}
                 Err(error) => return Err(ManageError::of(id, error)),
@@ -88,13 +88,12 @@ impl Bus {
         Err(ManageError::Conflict)
     }
 
-    /// Removes an app that is kept in the store, with its hooks and listeners. What its listeners are still owed is
-    /// canceled.
+    /// Removes an app from the store, with its hooks and listeners. Pending deliveries of its listeners are canceled.
     ///
     /// # Errors
-    /// [`ManageError::Fixed`] for an app of the config, [`ManageError::Missing`], or the store's.
+    /// [`ManageError::Fixed`] for an app of the config file, [`ManageError::Missing`], or the store's error.
     pub async fn delete_app(&self, id: &str) -> Result<(), ManageError> {
-        let app = self.own_app(id)?.app.id.clone();
+        let app = self.stored_app(id)?.app.id.clone();
         let now = self.shared.clock.wall_ms();
         self.shared.store.delete_app(id, now).await.map_err(|error| ManageError::of(id, error))?;
         self.sync_apps().await?;
@@ -120,14 +119,14 @@ impl Bus {
         Ok(())
     }
 
-    fn own_app(&self, id: &str) -> Result<Arc<StoredApp>, ManageError> {
+    fn stored_app(&self, id: &str) -> Result<Arc<StoredApp>, ManageError> {
         if self.apps().is_fixed(id) {
             return Err(ManageError::Fixed(id.to_owned()));
         }
         self.apps().stored(id).ok_or_else(|| ManageError::Missing(id.to_owned()))
     }
 
-    /// The number after the highest id that is one: libraries of Pusher insist on numbers.
+    /// The number after the highest numeric id: Pusher's libraries require numeric ids.
     fn next_id(&self) -> String {
         let highest = self.apps().all().iter().filter_map(|app| app.id.as_str().parse::<u32>().ok()).max();
         (u64::from(highest.unwrap_or(0)) + 1).to_string()
@@ -138,8 +137,8 @@ impl Bus {
     }
 }
 
-/// Has sessions of apps that were changed come back, or go.
-pub(crate) async fn tell_sessions(bus: Bus) {
+/// Orders sessions of changed apps to reconnect, or to end.
+pub(crate) async fn notify_sessions(bus: Bus) {
     loop {
         bus.apps().changed.notified().await;
         fault::point("app-changes");
@@ -156,7 +155,7 @@ fn action(change: AppChange) -> Action {
     }
 }
 
-/// RFC 7396.
+/// Applies a JSON merge patch (RFC 7396).
 fn merge(target: &mut Value, patch: &Value) {
     let Value::Object(patch) = patch else {
         *target = patch.clone();

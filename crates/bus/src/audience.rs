@@ -1,8 +1,8 @@
-//! Who wants a hook's events: an index over the matches of its listeners.
+//! The listeners of a hook, indexed by their matches.
 //!
-//! A large audience wants everything, or holds one field to one text (`{"customer":"c42"}`). The former is kept ready
-//! as what an event is owed to; the latter is found by a hash of the text, and then tried in full. Only the rest is
-//! tried one by one.
+//! In a large audience, most listeners match everything, or compare one field with one string (`{"customer":"c42"}`).
+//! The former are kept as a ready list of destinations. The latter are found by a hash of the string, and then their
+//! full match is tried. Only the rest is tried one by one.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -14,37 +14,37 @@ use tidings_store::log::{Destination, Lane};
 
 type Members = BTreeMap<DestinationNo, Arc<Listener>>;
 
-/// The listeners that want one hook's events.
+/// The listeners of one hook.
 #[derive(Debug, Default)]
 pub(crate) struct Audience {
-    /// Those that are enabled and want every event.
-    everyone: BTreeMap<DestinationNo, Destination>,
-    /// Those whose match has no text to look up.
-    others: Members,
-    /// Those whose match wants a text at a path.
+    /// Enabled listeners whose match accepts every event.
+    match_all: BTreeMap<DestinationNo, Destination>,
+    /// Listeners whose match has no string to index.
+    unindexed: Members,
+    /// Listeners whose match requires a string at a path, by path and string.
     by_text: HashMap<Vec<String>, HashMap<String, Members>>,
 }
 
 impl Audience {
     pub(crate) fn insert(&mut self, listener: &Arc<Listener>) {
         if listener.filter.is_all() && listener.enabled() {
-            self.everyone.insert(listener.no, destination(listener));
+            self.match_all.insert(listener.no, destination(listener));
             return;
         }
         let members = match listener.filter.index_key() {
             Some((path, text)) => self.by_text.entry(path.to_vec()).or_default().entry(text.to_owned()).or_default(),
-            None => &mut self.others,
+            None => &mut self.unindexed,
         };
         members.insert(listener.no, Arc::clone(listener));
     }
 
-    /// Takes out a listener as it was put in.
+    /// Removes a listener, given exactly as it was inserted.
     pub(crate) fn remove(&mut self, listener: &Listener) {
-        if self.everyone.remove(&listener.no).is_some() {
+        if self.match_all.remove(&listener.no).is_some() {
             return;
         }
         let Some((path, text)) = listener.filter.index_key() else {
-            self.others.remove(&listener.no);
+            self.unindexed.remove(&listener.no);
             return;
         };
         let Some(texts) = self.by_text.get_mut(path) else { return };
@@ -60,14 +60,14 @@ impl Audience {
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.everyone.is_empty() && self.others.is_empty() && self.by_text.is_empty()
+        self.match_all.is_empty() && self.unindexed.is_empty() && self.by_text.is_empty()
     }
 
-    /// Those that want this event, in ascending order of their numbers. Those whose matches take long are left to
-    /// `late`.
+    /// The listeners whose match accepts the event, in ascending order of their numbers. Listeners whose matches are
+    /// expensive are added to `late` instead.
     pub(crate) fn matching(&self, document: &Document<'_>, late: &mut Vec<Arc<Listener>>) -> Vec<Destination> {
-        let mut found: Vec<Destination> = self.everyone.values().copied().collect();
-        let mut look = |members: &Members| {
+        let mut found: Vec<Destination> = self.match_all.values().copied().collect();
+        let mut try_all = |members: &Members| {
             for listener in members.values().filter(|listener| listener.enabled()) {
                 if listener.filter.is_large() {
                     late.push(Arc::clone(listener));
@@ -76,13 +76,13 @@ impl Audience {
                 }
             }
         };
-        look(&self.others);
+        try_all(&self.unindexed);
         for (path, texts) in &self.by_text {
             if let Some(members) = document.string_at(path).and_then(|text| texts.get(text)) {
-                look(members);
+                try_all(members);
             }
         }
-        if !self.others.is_empty() || !self.by_text.is_empty() {
+        if !self.unindexed.is_empty() || !self.by_text.is_empty() {
             found.sort_unstable_by_key(|destination| destination.no);
         }
         found

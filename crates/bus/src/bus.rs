@@ -1,4 +1,4 @@
-//! Publishing.
+//! Publishing: match, log, and hand over to the courier and to live sessions.
 
 use std::sync::Arc;
 
@@ -30,21 +30,21 @@ use crate::rate::Rate;
 use crate::throttle::Throttle;
 use crate::transition_queue::TransitionQueue;
 
-/// How long an idempotency key is remembered.
-pub(crate) const REMEMBERED: Millis = 24 * 3_600 * 1_000;
-/// The event of a test, unless another is asked for.
+/// How long an idempotency key is kept, in milliseconds.
+pub(crate) const IDEMPOTENCY_TTL: Millis = 24 * 3_600 * 1_000;
+/// The event's name for a test of a listener, unless the caller names another.
 pub const TEST_EVENT: &str = "tidings.test";
-/// How often a publish is matched anew when the catalogue changes under it.
+/// How often a publish is matched again when the catalogue changes meanwhile.
 const MAX_MATCHES: usize = 20;
 
-/// What a door hands in.
+/// An event as a door submits it.
 #[derive(Debug, Clone)]
 pub struct Publication {
-    /// What happened. Its data has been checked to be what it says it is.
+    /// The event. The door has checked that its data is of its content type.
     pub event: Event,
-    /// The caller's idempotency key, and what it was used for.
+    /// The caller's idempotency key, with a digest of the request.
     pub idempotency: Option<IdempotencyKey>,
-    /// Nothing is attempted before this wall time.
+    /// No delivery is attempted before this wall time.
     pub not_before: Option<Millis>,
 }
 
@@ -54,56 +54,56 @@ impl From<Event> for Publication {
     }
 }
 
-/// Who wants an event, and what it looks like to them.
-struct Wanted {
+/// An event's hook and destinations, and the data that they get.
+struct MatchedEvent {
     hook: Option<Arc<Hook>>,
     matched: Matched,
-    /// The data without the fields that the hook does not declare; `None` when that is all of it.
+    /// The data without the fields that the hook does not declare; `None` when no field was removed.
     selected: Option<Data>,
 }
 
-/// What became of a publication.
+/// The result of a publish.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Receipt {
-    /// The event's id; the first one's for a repeat.
+    /// The event's id; for a repeat, the id of the first event.
     pub id: String,
-    /// It is in the log, and on disk.
+    /// Whether the event is in the log.
     pub logged: bool,
-    /// It would survive a power cut.
+    /// Whether the event would survive a power cut.
     pub durable: bool,
-    /// How many destinations it is owed to.
+    /// The number of deliveries that were created.
     pub deliveries: u64,
-    /// Who was in its channels when it was said there, in the order of the event's channels; empty for a repeat, which
-    /// is said to nobody.
+    /// The outcome in each of the event's channels, in their order; empty for a repeat, which is not sent to sessions
+    /// again.
     pub channels: Vec<PublishOutcome>,
-    /// The same was published before, and this is what became of it then.
+    /// Whether the request repeats an earlier one; then this is the earlier one's receipt.
     pub repeated: bool,
 }
 
 impl Receipt {
-    /// Whether only sessions of this node have heard it in one of its channels.
+    /// Whether the event has reached only this node's sessions in one of its channels.
     pub fn is_degraded(&self) -> bool {
-        self.channels.iter().any(|heard| heard.local_only)
+        self.channels.iter().any(|outcome| outcome.local_only)
     }
 }
 
-/// What a bus stands on.
+/// What a bus is built from.
 pub struct Parts {
-    /// The tenants.
+    /// The apps (tenants).
     pub apps: Arc<Apps>,
-    /// What survives.
+    /// The store.
     pub store: Arc<dyn Store>,
-    /// Hooks and listeners of that store.
+    /// The hooks and listeners of that store.
     pub catalogue: Arc<Catalogue>,
-    /// The way out that keeps trying, started on that store.
+    /// The courier, started on that store.
     pub courier: Courier,
-    /// The way out to live sessions.
+    /// The broker, which sends to live sessions.
     pub broker: Arc<dyn Broker>,
-    /// What the broker tells of channels.
+    /// The queue of the broker's transitions.
     pub transitions: Arc<TransitionQueue>,
-    /// The time.
+    /// The clock.
     pub clock: SharedClock,
-    /// Who owns its tasks.
+    /// Owns the bus's tasks.
     pub supervisor: Supervisor,
 }
 
@@ -117,11 +117,11 @@ pub(crate) struct Shared {
     pub(crate) clock: SharedClock,
     pub(crate) metrics: Metrics,
     pub(crate) supervisor: Supervisor,
-    /// Publishes: one that panics is answered so, and the others go on.
+    /// Publishes, as units: a panic fails that publish alone.
     pub(crate) publishing: Units,
     publishes: Throttle<AppId>,
     pub(crate) hints: Throttle<AppId>,
-    /// Lets one at a time try matches that take long.
+    /// Lets only one event at a time try expensive matches.
     late_matches: Semaphore,
 }
 
@@ -132,7 +132,7 @@ pub struct Bus {
 }
 
 impl Bus {
-    /// A bus over its parts, whose tasks are yet to be started.
+    /// A bus from its parts; its tasks are not started yet.
     pub(crate) fn assemble(parts: Parts, registry: &mut Registry) -> Self {
         let metrics = Metrics::default();
         metrics.register(registry.sub_registry_with_prefix("bus"));
@@ -158,30 +158,30 @@ impl Bus {
         Self { shared: Arc::new(shared) }
     }
 
-    /// What is known of hooks and listeners.
+    /// The hooks and listeners.
     pub fn catalogue(&self) -> &Arc<Catalogue> {
         &self.shared.catalogue
     }
 
-    /// The tenants.
+    /// The apps (tenants).
     pub fn apps(&self) -> &Arc<Apps> {
         &self.shared.apps
     }
 
-    /// What becomes of channels, on its way to whoever wants to know.
+    /// The queue of channel transitions that are to be published as events.
     pub fn transitions(&self) -> &Arc<TransitionQueue> {
         &self.shared.transitions
     }
 
-    /// The time.
+    /// The clock.
     pub fn clock(&self) -> &SharedClock {
         &self.shared.clock
     }
 
-    /// Counts so many events that a server of the app is about to publish, through whichever door.
+    /// Applies the app's limit `publishes_per_second` to this many events of the app's servers, through any door.
     ///
     /// # Errors
-    /// After how many seconds it may, when these would be more than `publishes_per_second` of the app's limits.
+    /// When the limit would be exceeded: the number of seconds after which to try again.
     pub fn may_publish(&self, app: &App, events: u32) -> Result<(), u64> {
         let count = app.limits.publishes_per_second;
         if count > 0 {
@@ -192,57 +192,57 @@ impl Bus {
         Ok(())
     }
 
-    /// Says that something happened. Returns after the sync when the event is logged, and after it was handed to the
-    /// shards of live sessions. A publication that has begun is finished, even when the caller goes away meanwhile.
+    /// Publishes an event. Returns after the event is on disk, if it is logged, and is in the inboxes of the shards. A
+    /// publish that has begun is finished even if the caller goes away meanwhile.
     ///
     /// # Errors
-    /// [`PublishError`]; nothing of the event is kept then, unless it is [`PublishError::Panicked`].
+    /// [`PublishError`]; then nothing of the event is kept, except perhaps after [`PublishError::Panicked`].
     pub async fn publish(&self, publication: Publication) -> Result<Receipt, PublishError> {
         check_event_name(&publication.event.name)?;
         self.publish_own(publication).await
     }
 
-    /// Sends an event to one listener alone, whatever it wants: a test of it.
+    /// Tests a listener: sends an event to it alone, whatever its hooks and match are.
     ///
     /// # Errors
-    /// [`PublishError`]; nothing of the event is kept then, unless it is [`PublishError::Panicked`].
+    /// [`PublishError`]; then nothing of the event is kept, except perhaps after [`PublishError::Panicked`].
     pub async fn test(&self, listener: Arc<Listener>, event: Event) -> Result<Receipt, PublishError> {
-        self.working()?;
+        self.check_running()?;
         if event.name != TEST_EVENT {
             check_event_name(&event.name)?;
         }
         self.publish_logged(event.into(), Some(listener)).await
     }
 
-    /// [`Bus::publish`] for events of the server's own, whose names are reserved.
+    /// [`Bus::publish`] for Tidings' own events, whose names are reserved.
     pub(crate) async fn publish_own(&self, publication: Publication) -> Result<Receipt, PublishError> {
-        self.working()?;
+        self.check_running()?;
         if !publication.event.channels.is_empty() && self.shared.broker.overloaded() {
             self.shared.metrics.publish("overloaded");
             return Err(PublishError::Live(BrokerError::Overloaded));
         }
-        self.readable().await?;
-        if !self.is_wanted(&publication.event) && publication.idempotency.is_none() {
+        self.check_catalogue().await?;
+        if !self.has_hook(&publication.event) && publication.idempotency.is_none() {
             self.shared.metrics.publish("unlogged");
             let event = Arc::new(publication.event);
-            let said = self.shared.publishing.catch_async(&event.id, self.say(&event)).await;
-            let channels = said.map_err(|panicked| PublishError::Panicked { id: event.id.clone(), panicked })??;
+            let result = self.shared.publishing.catch_async(&event.id, self.publish_live(&event)).await;
+            let channels = result.map_err(|panicked| PublishError::Panicked { id: event.id.clone(), panicked })??;
             return Ok(Receipt { id: event.id.clone(), channels, ..Receipt::default() });
         }
         self.publish_logged(publication, None).await
     }
 
-    /// Refuses where some part of the node has ended that it cannot do without: what is published would be swallowed.
-    fn working(&self) -> Result<(), PublishError> {
+    /// Refuses if a required thread or task of the node has ended, because events might be lost.
+    fn check_running(&self) -> Result<(), PublishError> {
         self.shared.supervisor.failure().map_or(Ok(()), |failure| {
             self.shared.metrics.publish("failed");
             Err(PublishError::Failed(failure))
         })
     }
 
-    /// Whether it is known who wants what. Where what changed could not be read, it is tried again: nothing else may
-    /// ask for it.
-    async fn readable(&self) -> Result<(), PublishError> {
+    /// Checks that the catalogue is up to date. If the last change of it could not be read, reads it again, since
+    /// nothing else may do so.
+    async fn check_catalogue(&self) -> Result<(), PublishError> {
         if self.shared.catalogue.readable().is_ok() {
             return Ok(());
         }
@@ -250,30 +250,31 @@ impl Bus {
         Ok(read.inspect_err(|_| self.shared.metrics.publish("failed"))?)
     }
 
-    /// Whether something durable wants an event of this name.
-    pub(crate) fn is_wanted(&self, event: &Event) -> bool {
+    /// Whether the event's name is a hook, so that the event is logged.
+    pub(crate) fn has_hook(&self, event: &Event) -> bool {
         self.shared.catalogue.hook(&event.app, &event.name).is_some()
     }
 
-    /// Whether somebody would get a delivery of this event now.
-    pub(crate) async fn is_owed(&self, event: &Event) -> Result<bool, PublishError> {
-        Ok(!self.wanted(event, None).await?.matched.destinations.is_empty())
+    /// Whether a listener would get a delivery of this event now.
+    pub(crate) async fn has_destinations(&self, event: &Event) -> Result<bool, PublishError> {
+        Ok(!self.match_event(event, None).await?.matched.destinations.is_empty())
     }
 
-    /// Logs, then says it to live sessions.
+    /// Logs an event, then sends it to live sessions.
     async fn publish_logged(
         &self,
         publication: Publication,
         only: Option<Arc<Listener>>,
     ) -> Result<Receipt, PublishError> {
         let (bus, id) = (self.clone(), publication.event.id.clone());
-        // Between the commit and the hand-over to the courier nothing may break off: the deliveries are leased to this
-        // node, and live sessions hear of everything that is on disk.
+        // A task of its own, because the work between the commit and the hand-over must not be cancelled: the
+        // deliveries
+        // are leased to this node, and live sessions must get every event that is on disk.
         let work = async move { bus.log(publication, only, true).await };
         let receipt = match self.shared.publishing.spawn(id.clone(), work).await {
             Ok(Ok(receipt)) => receipt,
             Ok(Err(panicked)) => Err(PublishError::Panicked { id, panicked }),
-            // The runtime ends.
+            // The runtime is shutting down.
             Err(_) => Err(PublishError::Store(StoreError::Closed)),
         };
         self.shared.metrics.publish(match &receipt {
@@ -284,19 +285,19 @@ impl Bus {
         receipt
     }
 
-    /// Writes an event to the log, then hands it to the courier and, where it is to be said, to live sessions.
+    /// Writes an event to the log, then hands it to the courier and, if `live`, to live sessions.
     pub(crate) async fn log(
         &self,
         publication: Publication,
         only: Option<Arc<Listener>>,
-        say: bool,
+        live: bool,
     ) -> Result<Receipt, PublishError> {
         let shared = &self.shared;
         let Publication { event: whole, idempotency, not_before } = publication;
         for _ in 0..MAX_MATCHES {
-            let Wanted { hook, matched, selected } = self.wanted(&whole, only.as_deref()).await?;
-            // What is kept and said is what the hook lets out: by this version of it, which the store holds the publish
-            // to.
+            let MatchedEvent { hook, matched, selected } = self.match_event(&whole, only.as_deref()).await?;
+            // Log and sessions get the hook's declared fields only, by this version of the hook. The store refuses the
+            // publish if the hook has changed since.
             let kept = selected.filter(|_| hook.as_deref().is_some_and(|hook| hook.fields_for == FieldsFor::All));
             let trimmed = kept.map(|data| Event { data, ..whole.clone() });
             let mut destinations = matched.destinations;
@@ -307,12 +308,12 @@ impl Bus {
                 event: trimmed.as_ref().unwrap_or(&whole).clone(),
                 hook_version: hook.map(|hook| hook.version),
                 destinations: destinations.clone(),
-                // Schedules go by the steady clock: what counts is how long it is until then.
+                // Schedules use the steady clock, so the wall time is converted to a duration from now.
                 not_before: not_before.map(|time| now.saturating_add(time - received_at)),
                 catalogue_version: matched.version,
                 idempotency: idempotency.clone().map(|key| {
                     let (key, digest) = key.into_parts();
-                    Idempotency { key, digest, forget_before: received_at - REMEMBERED }
+                    Idempotency { key, digest, forget_before: received_at - IDEMPOTENCY_TTL }
                 }),
                 lease,
                 now,
@@ -329,11 +330,11 @@ impl Bus {
                     };
                     let id = event.id.clone();
                     shared.metrics.deliveries.inc_by(deliveries);
-                    let said = (say && !event.channels.is_empty()).then(|| Arc::new(event.clone()));
+                    let live_event = (live && !event.channels.is_empty()).then(|| Arc::new(event.clone()));
                     let logged = Logged { no, event, hook_version, received_at, deliveries };
                     shared.courier.take(logged, &destinations, &leased, lease, queued);
-                    let channels = match said {
-                        Some(said) => self.say_logged(&said, whole.as_ref()).await,
+                    let channels = match live_event {
+                        Some(live_event) => self.publish_logged_live(&live_event, whole.as_ref()).await,
                         None => Vec::new(),
                     };
                     return Ok(Receipt { id, logged: true, durable, deliveries, channels, repeated: false });
@@ -349,16 +350,16 @@ impl Bus {
         Err(PublishError::Store(StoreError::Overloaded))
     }
 
-    /// The event's hook, and who wants the event: matched on exactly what would be sent.
-    async fn wanted(&self, event: &Event, only: Option<&Listener>) -> Result<Wanted, PublishError> {
+    /// Finds the event's hook and destinations. Matches see exactly the data that would be sent.
+    async fn match_event(&self, event: &Event, only: Option<&Listener>) -> Result<MatchedEvent, PublishError> {
         let catalogue = &self.shared.catalogue;
         for _ in 0..MAX_MATCHES {
             let hook = catalogue.hook(&event.app, &event.name);
-            let selected = hook.as_deref().map(|hook| selected(hook, event)).transpose()?.flatten();
+            let selected = hook.as_deref().map(|hook| select_fields(hook, event)).transpose()?.flatten();
             if let Some(listener) = only {
                 let destinations = vec![audience::destination(listener)];
                 let matched = Matched { version: catalogue.version(), destinations, late: Vec::new() };
-                return Ok(Wanted { hook, matched, selected });
+                return Ok(MatchedEvent { hook, matched, selected });
             }
             let version = hook.as_ref().map(|hook| hook.version);
             let found = catalogue.matching(&event.app, &event.name, version, &document(event, selected.as_ref()));
@@ -368,14 +369,14 @@ impl Bus {
                     matched.destinations.extend(self.match_late(event, selected.clone(), late).await?);
                     matched.destinations.sort_unstable_by_key(|destination| destination.no);
                 }
-                return Ok(Wanted { hook, matched, selected });
+                return Ok(MatchedEvent { hook, matched, selected });
             }
         }
         Err(PublishError::Store(StoreError::Overloaded))
     }
 
-    /// Which of these listeners want the event: their matches are compiled now, on a thread that nobody waits for, one
-    /// event after the other.
+    /// Which of these listeners get the event. Their expensive matches are compiled now, on a blocking thread, for one
+    /// event at a time.
     async fn match_late(
         &self,
         event: &Event,
@@ -397,7 +398,7 @@ impl Bus {
     }
 }
 
-/// What of an event would be sent, as matches see it.
+/// The data that would be sent, as matches see it.
 fn document<'e>(event: &'e Event, selected: Option<&'e Data>) -> Document<'e> {
     Document::of(event.op.as_deref(), selected.unwrap_or(&event.data))
 }
@@ -408,9 +409,9 @@ impl std::fmt::Debug for Bus {
     }
 }
 
-/// What of the event's data its hook lets out; `None` when that is all of it, byte for byte. What the app has encrypted
-/// for its clients has no fields that anybody else could see.
-pub(crate) fn selected(hook: &Hook, event: &Event) -> Result<Option<Data>, PublishError> {
+/// The declared fields of the event's data; `None` when all of the data is sent, byte for byte. Data that the app has
+/// encrypted for its clients has no visible fields, so it is sent whole.
+pub(crate) fn select_fields(hook: &Hook, event: &Event) -> Result<Option<Data>, PublishError> {
     let Some(fields) = hook.fields.as_ref().filter(|_| !event.is_encrypted()) else { return Ok(None) };
     let fault = |source| PublishError::Fields { hook: hook.name.clone(), source };
     let raw: &RawValue = event

@@ -1,6 +1,6 @@
-//! Who calls: which app a request means, whose a bearer key is, and whether a door serves an app.
+//! Identifies callers: a request's app, the holder of a bearer key, and whether a door serves an app.
 //!
-//! Decided here for all doors. Each says in its own words why it refuses.
+//! This is decided here for all doors; each door words its own refusals.
 
 use std::sync::Arc;
 
@@ -9,25 +9,25 @@ use tidings_model::secret::SecretString;
 
 use crate::apps::Apps;
 
-/// How a request names its app, without proving anything.
+/// How a request names its app. It proves nothing.
 #[derive(Debug, Clone, Copy)]
 pub enum AppBy<'r> {
-    /// By its id, as a path does.
+    /// By the app's id, as in a path.
     Id(&'r str),
-    /// By its public key.
+    /// By the app's public key.
     Key(&'r str),
-    /// By a `Host` header; its port doesn't count.
+    /// By a `Host` header; the port is ignored.
     Host(&'r str),
-    /// Not at all: the default app is meant.
+    /// Not at all: the default app.
     Default,
 }
 
-/// Whose a bearer key is.
+/// The holder of a bearer key.
 #[derive(Debug)]
 pub enum KeyHolder {
     /// An app's server.
     App(Arc<App>),
-    /// The operator, who may call for each app.
+    /// The operator, who may act for every app.
     Operator,
 }
 
@@ -38,9 +38,9 @@ pub enum CallerError {
     UnknownKey,
     /// The request names an app that is not there.
     UnknownApp,
-    /// The request names another app than the one whose key it is.
+    /// The request names another app than the key's.
     OtherApp,
-    /// The operator names no app, and none is the default.
+    /// The operator names no app, and there is no default app.
     NoDefault,
 }
 
@@ -65,7 +65,7 @@ pub fn check_served(app: &App, door: &str) -> Result<(), NotServed> {
 }
 
 impl Apps {
-    /// The app that a request means.
+    /// Finds a request's app.
     pub fn find(&self, by: AppBy<'_>) -> Option<Arc<App>> {
         match by {
             AppBy::Id(id) => self.by_id(id),
@@ -75,7 +75,7 @@ impl Apps {
         }
     }
 
-    /// Whose this bearer key is. An operator key that is empty is nobody's.
+    /// The holder of this bearer key. An empty operator key matches nothing.
     pub fn key_holder(&self, key: &str, operator_key: &SecretString) -> Option<KeyHolder> {
         if operator_key.matches(key) {
             return Some(KeyHolder::Operator);
@@ -83,21 +83,21 @@ impl Apps {
         self.by_key(key).map(KeyHolder::App)
     }
 
-    /// The app that this bearer key opens, of which the request may name the id.
+    /// The app that this bearer key gives access to. The request may name the app's id (`requested`).
     ///
     /// # Errors
-    /// [`CallerError`]; without a key, nobody learns which apps there are.
+    /// [`CallerError`]. A caller without a valid key does not learn which apps exist.
     pub fn opened_by(
         &self,
         key: &str,
         operator_key: &SecretString,
-        named: Option<&str>,
+        requested: Option<&str>,
     ) -> Result<Arc<App>, CallerError> {
         let holder = self.key_holder(key, operator_key).ok_or(CallerError::UnknownKey)?;
-        let named = named.map(|id| self.by_id(id).ok_or(CallerError::UnknownApp)).transpose()?;
-        match (holder, named) {
+        let requested = requested.map(|id| self.by_id(id).ok_or(CallerError::UnknownApp)).transpose()?;
+        match (holder, requested) {
             (KeyHolder::Operator, Some(app)) => Ok(app),
-            // The key may be an app's as well.
+            // The same key may also be an app's API key.
             (KeyHolder::Operator, None) => {
                 self.by_key(key).or_else(|| self.default_app()).ok_or(CallerError::NoDefault)
             }
@@ -123,8 +123,8 @@ mod tests {
     fn a_bearer_key_opens_its_own_app_and_the_operators_opens_each() {
         let operator = SecretString::from("operator");
         let apps = Apps::new(vec![app("a", true), app("b", false)]).unwrap();
-        let opened = |key: &str, named: Option<&str>| {
-            apps.opened_by(key, &operator, named).map(|app| app.id.as_str().to_owned())
+        let opened = |key: &str, requested: Option<&str>| {
+            apps.opened_by(key, &operator, requested).map(|app| app.id.as_str().to_owned())
         };
         let table = [
             ("api-a", None, Ok("a")),
@@ -141,8 +141,8 @@ mod tests {
             ("wrong", Some("c"), Err(CallerError::UnknownKey)),
             ("", None, Err(CallerError::UnknownKey)),
         ];
-        for (key, named, expected) in table {
-            assert_eq!(opened(key, named), expected.map(str::to_owned), "{key} {named:?}");
+        for (key, requested, expected) in table {
+            assert_eq!(opened(key, requested), expected.map(str::to_owned), "{key} {requested:?}");
         }
         let unset = SecretString::default();
         assert_eq!(apps.opened_by("", &unset, Some("a")).unwrap_err(), CallerError::UnknownKey);

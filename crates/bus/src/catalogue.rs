@@ -1,7 +1,7 @@
-//! The catalogue in memory, at a version: hooks, listeners, and who wants what.
+//! The catalogue in memory, at a version: hooks, listeners, and the listeners of each hook.
 //!
-//! There is one way in which it changes: [`Catalogue::sync`] asks the store for what changed since the version it
-//! knows. Own changes call it before they are answered; a publish that the store refuses as stale calls it and matches
+//! It changes in one way only: [`Catalogue::sync`] asks the store for changes since the version it has. This node's own
+//! changes call it before their callers get an answer; a publish that the store refuses as stale calls it and matches
 //! again.
 
 use std::collections::{BTreeMap, HashMap};
@@ -25,21 +25,21 @@ use crate::audience::Audience;
 use crate::error::ManageError;
 use crate::usage::{Reservation, Reservations, Usage};
 
-/// Hooks that every app has beside those of transitions: what Tidings itself says.
+/// Built-in hooks of every app, besides those of transitions: Tidings' own events.
 const BUILT_IN: &[(&str, &str)] = &[
-    ("tidings.listener.disabled", "A listener was disabled because of what its deliveries met."),
+    ("tidings.listener.disabled", "A listener was disabled because its deliveries failed."),
     ("tidings.test", "A test of one listener, sent by request."),
 ];
 
-/// The names and descriptions of all hooks that every app has.
+/// The names and descriptions of all built-in hooks.
 fn all_built_in() -> impl Iterator<Item = (&'static str, &'static str)> {
     let transitions = Kind::ALL.into_iter().map(|kind| (kind.event_name(), kind.description()));
     BUILT_IN.iter().copied().chain(transitions)
 }
-/// Fields of earlier versions of hooks that are kept in memory at most, counting each version as one more.
+/// The largest number of fields of earlier hook versions in memory; each version counts as one more.
 const MAX_OLD_FIELDS: usize = 10_000;
 
-/// Names that are no hooks whose nearest one is kept at most.
+/// The largest number of unknown names whose nearest hook is kept.
 const MAX_NEAREST: usize = 1_000;
 
 /// A page of records, and where the next begins.
@@ -55,9 +55,9 @@ pub struct Page<T> {
 struct AppCatalogue {
     hooks: BTreeMap<String, Arc<Hook>>,
     listeners: BTreeMap<String, Arc<Listener>>,
-    /// By event name; only names with an audience.
+    /// By event name; only names with at least one listener.
     audiences: HashMap<String, Audience>,
-    /// What of channels somebody wants to know.
+    /// The kinds of transitions that listeners subscribe to.
     wanted: Kinds,
     used: Usage,
 }
@@ -69,24 +69,25 @@ struct State {
     by_no: HashMap<DestinationNo, Arc<Listener>>,
 }
 
-/// The fields that a hook declared; `None` when it declared none and lets all out.
+/// The fields that a hook declared; `None` when it declared none, so that all data is sent.
 type Fields = Option<Arc<Vec<Field>>>;
 
-/// What the bus and the outlets know of hooks and listeners.
+/// The hooks and listeners, for the bus and the outlets.
 pub struct Catalogue {
     store: Arc<dyn Store>,
     apps: Arc<Apps>,
     state: RwLock<State>,
-    /// One at a time asks the store.
+    /// Held while the store is asked: one sync at a time.
     syncing: tokio::sync::Mutex<()>,
-    /// Why what changed last cannot be read, though the store can: then nobody knows who wants what.
+    /// Why the last changes could not be read although the store answers. Until they are, the catalogue is not
+    /// reliable.
     unreadable: ArcSwapOption<StoreError>,
     old_fields: RwLock<HashMap<(AppId, String, i64), Fields>>,
     nearest: Mutex<Nearest>,
     reserved: Reservations,
 }
 
-/// Which hook is nearest to a name that is none, as of a version of the catalogue.
+/// The hook nearest to each unknown name, as of a version of the catalogue.
 #[derive(Debug, Default)]
 struct Nearest {
     version: i64,
@@ -94,19 +95,19 @@ struct Nearest {
     of: HashMap<AppId, HashMap<String, Option<String>>>,
 }
 
-/// Who wants an event.
+/// The destinations of an event, as of a version of the catalogue.
 pub(crate) struct Matched {
     pub(crate) version: i64,
     pub(crate) destinations: Vec<Destination>,
-    /// Listeners whose matches take so long that they are tried elsewhere.
+    /// Listeners whose matches are so expensive that they are tried on another thread.
     pub(crate) late: Vec<Arc<Listener>>,
 }
 
 impl Catalogue {
-    /// Reads everything; `apps` learns of those that the store keeps.
+    /// Reads all hooks and listeners, and adds the store's apps to `apps`.
     ///
     /// # Errors
-    /// What the store answers.
+    /// The store's error.
     pub async fn load(store: Arc<dyn Store>, apps: Arc<Apps>) -> Result<Arc<Self>, StoreError> {
         let catalogue = Arc::new(Self {
             store,
@@ -122,16 +123,17 @@ impl Catalogue {
         Ok(catalogue)
     }
 
-    /// Takes over what changed in the store.
+    /// Takes over changes from the store.
     ///
     /// # Errors
-    /// What the store answers.
+    /// The store's error.
     pub async fn sync(&self) -> Result<(), StoreError> {
         let _one_at_a_time = self.syncing.lock().await;
         let since = self.state.read().version;
         let changes = match self.store.changes(since).await {
             Ok(changes) => changes,
-            // The store is away or busy, and so nobody else changes it either: what is known holds until it is back.
+            // The store cannot be reached or is busy, so other nodes cannot change it either: the catalogue still
+            // holds.
             Err(error) if error.is_temporary() || error == StoreError::Closed => return Err(error),
             Err(error) => {
                 let error = StoreError::UnreadableCatalogue(error.to_string());
@@ -141,30 +143,29 @@ impl Catalogue {
         };
         warn_of_large_matches(changes.listeners.iter().filter(|(_, gone)| !gone).map(|(listener, _)| listener));
         let mut state = self.state.write();
-        // Hooks first: a listener's audience is found among them.
+        // Hooks first, because listeners are sorted into the audiences of known hooks.
         for (hook, gone) in changes.hooks {
-            state.put_hook(hook, gone);
+            state.apply_hook(hook, gone);
         }
         for (listener, gone) in changes.listeners {
-            state.put_listener(listener, gone);
+            state.apply_listener(listener, gone);
         }
         state.version = changes.version;
         drop(state);
-        self.apps.take_over(changes.apps);
+        self.apps.apply_changes(changes.apps);
         self.unreadable.store(None);
         Ok(())
     }
 
-    /// Whether what is known of hooks and listeners is what the store holds. Where it cannot be read, an event without
-    /// a hook here may have one there.
+    /// Whether the catalogue is what the store holds. If not, an event without a hook here may have one in the store.
     ///
     /// # Errors
-    /// [`StoreError::UnreadableCatalogue`] from a [`Catalogue::sync`] that failed until one succeeds.
+    /// [`StoreError::UnreadableCatalogue`] after a [`Catalogue::sync`] that could not read the changes, until one can.
     pub fn readable(&self) -> Result<(), StoreError> {
         self.unreadable.load().as_ref().map_or(Ok(()), |error| Err(StoreError::clone(error)))
     }
 
-    /// A hook by its name; the built-in ones too.
+    /// A hook by its name, including built-in hooks.
     pub fn hook(&self, app: &AppId, name: &str) -> Option<Arc<Hook>> {
         let state = self.state.read();
         state.apps.get(app).and_then(|app| app.hooks.get(name)).cloned().or_else(|| built_in(app, name))
@@ -181,7 +182,7 @@ impl Catalogue {
         self.state.read().apps.get(app)?.listeners.get(id).cloned()
     }
 
-    /// A listener by its number, whichever app it belongs to: for the courier, which knows destinations by number only.
+    /// A listener of any app by its number: for the courier, which knows destinations only by number.
     pub fn listener_by_no(&self, no: DestinationNo) -> Option<Arc<Listener>> {
         self.state.read().by_no.get(&no).cloned()
     }
@@ -198,7 +199,7 @@ impl Catalogue {
         state.apps.get(app).map_or_else(Page::empty, |app| page(&app.listeners, after, limit, |l| wanted(l)))
     }
 
-    /// Keeps room for what an app is about to store.
+    /// Reserves room in the app's limits for a record that is about to be stored.
     ///
     /// # Errors
     /// [`ManageError::Limit`] and [`ManageError::Budget`].
@@ -207,7 +208,7 @@ impl Catalogue {
         self.reserved.reserve(app, used, more, limits)
     }
 
-    /// What the hooks declare whose events a listener of these names and patterns would get.
+    /// The declarations of all hooks that these names and patterns match.
     pub fn declared(&self, app: &AppId, hooks: &[Pattern]) -> Declared {
         let state = self.state.read();
         let known = state.apps.get(app);
@@ -216,21 +217,21 @@ impl Catalogue {
         Declared::by(names.iter().filter_map(hook).collect())
     }
 
-    /// How many of an app's listeners name a hook exactly.
+    /// The number of an app's listeners that name a hook exactly.
     pub fn naming(&self, app: &AppId, hook: &str) -> usize {
         let names = |listener: &Listener| listener.hooks.iter().any(|p| p.is_exact() && p.as_str() == hook);
         self.state.read().apps.get(app).map_or(0, |app| app.listeners.values().filter(|l| names(l)).count())
     }
 
-    /// The name among the app's hooks that is nearest to a wrong one.
+    /// The app's hook, built-in or not, whose name is nearest to a wrong name.
     pub fn nearest_hook(&self, app: &AppId, name: &str) -> Option<String> {
         let state = self.state.read();
         let own = state.apps.get(app).into_iter().flat_map(|app| app.hooks.keys().map(String::as_str));
         pattern::nearest(name, own.chain(all_built_in().map(|(name, _)| name))).map(str::to_owned)
     }
 
-    /// The name among the hooks that the app declares that is nearest to another one. Asked for each event whose name
-    /// is no hook, so what was found is kept until the catalogue changes; what was not is looked for if `may_compare`.
+    /// The app's own hook whose name is nearest to an unknown name. This is called for each event without a hook, so
+    /// results are cached until the catalogue changes. A result that is not cached is computed only if `may_compare`.
     pub(crate) fn nearest_own_hook(
         &self,
         app: &AppId,
@@ -256,10 +257,10 @@ impl Catalogue {
         nearest
     }
 
-    /// The fields that let out of an event's data when its hook was at `version`.
+    /// The fields that a hook declared at `version`.
     ///
     /// # Errors
-    /// What the store answers, when that version is not the present one and has to be read.
+    /// The store's error, when an earlier version has to be read.
     pub async fn fields_at(&self, app: &AppId, name: &str, version: i64) -> Result<Fields, StoreError> {
         if let Some(hook) = self.hook(app, name).filter(|hook| hook.version == version) {
             return Ok(hook.fields.clone().map(Arc::new));
@@ -281,7 +282,8 @@ impl Catalogue {
         Ok(fields)
     }
 
-    /// What of an app's channels somebody wants to know. Whoever wants comings or goings needs both to be known.
+    /// The kinds of transitions that the app's listeners subscribe to. Arrivals and departures are included in pairs,
+    /// because each needs the other to be recorded.
     pub(crate) fn wanted(&self, app: &AppId) -> Kinds {
         self.state.read().apps.get(app).map_or(Kinds::NONE, |app| app.wanted)
     }
@@ -290,8 +292,8 @@ impl Catalogue {
         self.state.read().version
     }
 
-    /// Who wants an event of this name whose deliveries would carry this document. An event that a hook's version
-    /// decides on is matched at that very version: `None` when the hook has changed meanwhile.
+    /// The destinations of an event with this name and document. The event's fields were selected by a version of the
+    /// hook, so it must be matched at the same version: `None` when the hook has changed meanwhile.
     pub(crate) fn matching(
         &self,
         app: &AppId,
@@ -330,7 +332,7 @@ impl std::fmt::Debug for Catalogue {
 }
 
 impl State {
-    fn put_hook(&mut self, hook: Hook, gone: bool) {
+    fn apply_hook(&mut self, hook: Hook, gone: bool) {
         let app = self.apps.entry(hook.app.clone()).or_default();
         let name = hook.name.clone();
         if let Some(before) = app.hooks.get(&name) {
@@ -343,14 +345,14 @@ impl State {
         }
         app.used = app.used.plus(Usage::of_hook(&hook));
         if app.hooks.insert(name.clone(), Arc::new(hook)).is_none() {
-            // A new name: patterns that were there before may want it.
+            // A new name: patterns of existing listeners may match it.
             for listener in app.listeners.values().filter(|listener| wants(&listener.hooks, &name)) {
                 app.audiences.entry(name.clone()).or_default().insert(listener);
             }
         }
     }
 
-    fn put_listener(&mut self, listener: Listener, gone: bool) {
+    fn apply_listener(&mut self, listener: Listener, gone: bool) {
         let app = self.apps.entry(listener.app.clone()).or_default();
         if let Some(before) = app.listeners.remove(&listener.id) {
             app.leave(&before);
@@ -368,7 +370,7 @@ impl State {
 }
 
 impl AppCatalogue {
-    /// The event names that a listener of these names and patterns wants.
+    /// The event names that these names and patterns match.
     fn names(&self, hooks: &[Pattern]) -> Vec<String> {
         if hooks.iter().all(Pattern::is_exact) {
             let there = |name: &&str| self.hooks.contains_key(*name) || is_built_in(name);
@@ -382,7 +384,7 @@ impl AppCatalogue {
         for name in self.names(&listener.hooks) {
             self.audiences.entry(name).or_default().insert(listener);
         }
-        self.count_wanted();
+        self.update_wanted();
     }
 
     fn leave(&mut self, listener: &Listener) {
@@ -394,10 +396,10 @@ impl AppCatalogue {
                 }
             }
         }
-        self.count_wanted();
+        self.update_wanted();
     }
 
-    fn count_wanted(&mut self) {
+    fn update_wanted(&mut self) {
         let wants = |kind: &Kind| self.audiences.contains_key(kind.event_name());
         let mut wanted: Kinds = Kind::ALL.into_iter().filter(wants).collect();
         for (coming, going) in [(Kind::Occupied, Kind::Vacated), (Kind::MemberAdded, Kind::MemberRemoved)] {
@@ -409,14 +411,14 @@ impl AppCatalogue {
     }
 }
 
-/// Whether one of a listener's names and patterns takes in a hook. What Tidings itself says has to be asked for by
-/// name.
+/// Whether one of a listener's names and patterns matches a hook. Tidings' own events are matched only by patterns that
+/// begin with the reserved prefix.
 fn wants(hooks: &[Pattern], name: &str) -> bool {
     let asked = |pattern: &&Pattern| !pattern::is_reserved(name) || pattern::is_reserved(pattern.as_str());
     hooks.iter().filter(asked).any(|pattern| pattern.matches(name))
 }
 
-/// Names the listeners whose matches were stored before there was a limit and are beyond it.
+/// Logs listeners whose matches are above the size limit, because they were stored before there was one.
 fn warn_of_large_matches<'l>(listeners: impl Iterator<Item = &'l Listener>) {
     const NAMED: usize = 20;
     let large: Vec<&Listener> = listeners.filter(|listener| listener.filter.is_large()).collect();
@@ -428,7 +430,7 @@ fn warn_of_large_matches<'l>(listeners: impl Iterator<Item = &'l Listener>) {
     tracing::warn!(
         count = large.len(),
         listeners = names.join(", "),
-        "matches beyond the size limit are compiled for each event, which is slow: shorten them (docs/matches.md)"
+        "matches above the size limit are compiled for each event, which is slow: shorten them (docs/matches.md)"
     );
 }
 

@@ -1,8 +1,9 @@
-//! How many channel events a session, an address and an app may cause.
+//! Limits on channel events per session, address and app.
 //!
-//! A client names the channels that it joins, and each name that is new is an event for every listener. What is limited
-//! are arrivals (a channel is occupied, a member is added), because each departure that is sent belongs to an arrival
-//! that was, and the two kinds that are neither (counts of subscriptions, cache misses).
+//! Clients choose the names of the channels that they join, and each new name is an event for every listener. The
+//! limits
+//! apply to arrivals (a channel is occupied, a member is added) and to subscription counts and cache misses. Departures
+//! need no limit, because each belongs to an arrival that was sent.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -23,34 +24,34 @@ use tidings_model::id::AppId;
 use crate::rate::Rate;
 use crate::throttle::Throttle;
 
-/// In what time the limits of [`tidings_model::app::AppLimits`] may be used up.
+/// The period of the limits in [`tidings_model::app::AppLimits`].
 const PER: Duration = Duration::from_secs(60);
-/// How often the log says that events were dropped, in milliseconds.
+/// The shortest time between two log lines about dropped events, in milliseconds.
 const LOG_EVERY: Millis = 1_000;
 
-/// Who has caused a channel event.
+/// The session that has caused a channel event, and its client's address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Cause {
     pub(crate) session: SessionId,
     pub(crate) client: Option<IpAddr>,
 }
 
-/// Which limit is reached.
+/// Metric label: the limit that was reached.
 #[derive(Debug, Clone, Copy, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct Dropped {
     limit: &'static str,
 }
 
-/// What was counted, and what was caused by whom.
+/// The limits' buckets, and the sessions that are joining channels.
 #[derive(Debug, Default)]
 pub(crate) struct ChannelEvents {
     sessions: Throttle<(AppId, SessionId)>,
     clients: Throttle<(AppId, IpAddr)>,
     apps: Throttle<AppId>,
-    /// Who is joining a channel at this moment. Of two sessions that join one channel at the same time, either may be
-    /// it.
+    /// The session that is joining each channel at this moment. If two sessions join a channel at the same time, it may
+    /// be either.
     joining: Mutex<HashMap<ChannelKey, Cause>>,
-    /// By the limit that was reached.
+    /// Dropped events, by the limit that was reached.
     dropped: Family<Dropped, Counter>,
     unlogged: AtomicU64,
     logged_at: Mutex<Option<Millis>>,
@@ -65,25 +66,25 @@ impl ChannelEvents {
         );
     }
 
-    /// Notes who is about to join a channel of which somebody wants to hear.
+    /// Records the session that is about to join a channel.
     pub(crate) fn joins(&self, channel: &ChannelKey, cause: Cause) {
         self.joining.lock().insert(channel.clone(), cause);
     }
 
-    /// The join has ended.
+    /// Forgets the session of a join that has ended.
     pub(crate) fn joined(&self, channel: &ChannelKey) {
         self.joining.lock().remove(channel);
     }
 
-    /// Who is joining a channel at this moment.
+    /// The session that is joining a channel at this moment.
     pub(crate) fn cause(&self, channel: &ChannelKey) -> Option<Cause> {
         self.joining.lock().get(channel).copied()
     }
 
-    /// Takes one event from what may be caused.
+    /// Takes one event from all limits that apply.
     ///
     /// # Errors
-    /// The limit that is reached; then nothing is taken.
+    /// The limit that is reached; then no limit is used up.
     pub(crate) fn take(&self, app: &App, cause: Option<Cause>, now: Millis) -> Result<(), &'static str> {
         let (session, client, all) = keys(app, cause);
         if let Some((key, rate)) = &session
@@ -107,7 +108,7 @@ impl ChannelEvents {
         Ok(())
     }
 
-    /// What was taken was no news.
+    /// Gives back what [`ChannelEvents::take`] took, for an event that was not sent.
     pub(crate) fn give_back(&self, app: &App, cause: Option<Cause>) {
         let (session, client, all) = keys(app, cause);
         session.inspect(|(key, rate)| self.sessions.give_back(key, *rate));
@@ -115,7 +116,7 @@ impl ChannelEvents {
         all.inspect(|(key, rate)| self.apps.give_back(key, *rate));
     }
 
-    /// An event was not sent, because this limit was reached.
+    /// Counts and logs an event that was dropped because this limit was reached.
     pub(crate) fn dropped(&self, app: &App, limit: &'static str, cause: Option<Cause>, now: Millis) {
         self.dropped.get_or_create(&Dropped { limit }).inc();
         self.log(app, limit, cause, now);
@@ -132,7 +133,7 @@ impl ChannelEvents {
         tracing::warn!(
             app = %app.id, limit, dropped = self.unlogged.swap(0, Relaxed), session,
             client = client.map(tracing::field::display),
-            "channel events dropped: a client joins too many channels; apps.limits.channel_events… set how many may be"
+            "channel events dropped: a client joins too many channels; the limits are apps.limits.channel_events…"
         );
     }
 }
@@ -147,7 +148,7 @@ fn keys(app: &App, cause: Option<Cause>) -> Limits {
     let rate = |count: u32| (count > 0).then_some(Rate { count, per: PER });
     let limits = &app.limits;
     let session = cause.map(|cause| (app.id.clone(), cause.session)).zip(rate(limits.channel_events_per_session));
-    // Behind an address that is not public is a proxy, or everybody of a company.
+    // An address that is not public is a proxy's, or is shared by many clients.
     let client = cause.and_then(|cause| cause.client).filter(|client| is_public(*client));
     let client = client.map(|client| (app.id.clone(), client)).zip(rate(limits.channel_events_per_address));
     (session, client, rate(limits.channel_events).map(|rate| (app.id.clone(), rate)))

@@ -1,4 +1,4 @@
-//! Why the bus refused something, with the field that is wrong.
+//! Errors of the bus.
 
 use tidings_broker::BrokerError;
 use tidings_model::pattern::NameError;
@@ -8,26 +8,26 @@ use tidings_supervisor::{Failure, Panicked};
 
 use crate::apps::{AppsError, WrongField};
 
-/// Why an event was not published. Nothing of it is kept.
+/// Why an event was not published. Nothing of it is kept, except perhaps after [`PublishError::Panicked`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PublishError {
-    /// No application may publish under this name.
+    /// The event's name is not allowed.
     #[error(transparent)]
     Name(#[from] NameError),
-    /// There is no such hook, and the app wants its events to have one.
+    /// There is no such hook, and the app requires one for its events.
     #[error("there is no hook {name:?}")]
     UnknownHook {
-        /// What was named.
+        /// The event's name.
         name: String,
-        /// The name that was probably meant.
+        /// The nearest hook, which was probably intended.
         nearest: Option<String>,
     },
     /// The event's hook declares fields that the data does not fit.
     #[error("the hook {hook:?} declares fields, and the data does not fit: {source}")]
     Fields {
-        /// Which hook.
+        /// The hook's name.
         hook: String,
-        /// What does not fit.
+        /// The field that does not fit, and why.
         source: FieldTypeError,
     },
     /// The id was used for another event.
@@ -36,23 +36,23 @@ pub enum PublishError {
     /// The idempotency key was used for another request.
     #[error("the idempotency key was used before, for another request")]
     KeyTaken,
-    /// The node has failed inside and takes nothing more.
+    /// A required part of the node has failed, so it takes no more events.
     #[error(
         "the server has failed ({0}) and takes no more events; the same request works again when it has been restarted"
     )]
     Failed(Failure),
-    /// What was to be done panicked.
+    /// The publish panicked. Parts of it may have been done.
     #[error("a bug in the server: publishing {id} panicked ({panicked})")]
     Panicked {
-        /// The event's id, which the log names.
+        /// The event's id, which is also in the log.
         id: String,
-        /// What the panic said.
+        /// The panic's message.
         panicked: Panicked,
     },
     /// The store could not write it.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// Live sessions could not be told; the same may work in a moment.
+    /// The broker could not send the event to live sessions; a retry may succeed.
     #[error(transparent)]
     Live(#[from] BrokerError),
 }
@@ -60,55 +60,55 @@ pub enum PublishError {
 /// Why the catalogue was not changed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ManageError {
-    /// There is a record of that name.
+    /// A record with that name exists already.
     #[error("{0:?} exists already")]
     Exists(String),
-    /// There is none of that name.
+    /// There is no record with that name.
     #[error("there is no {0:?}")]
     Missing(String),
-    /// Somebody else changed it at the same time, again and again.
-    #[error("it is being changed by somebody else; try again")]
+    /// Other changes of the same record came between, again and again.
+    #[error("it is being changed by another request; try again")]
     Conflict,
-    /// It is one of the app's webhooks, which are changed with the app.
-    #[error("{0:?} is one of the app's webhooks")]
+    /// The listener is one of the app's webhooks, which are changed with the app.
+    #[error("{0:?} is one of the app's webhooks; change the app's `webhooks` instead")]
     OfApp(String),
-    /// It is in the config file, which is not changed while the server runs.
-    #[error("the app {0:?} is in the config file")]
+    /// The app is in the config file, which does not change while the server runs.
+    #[error("the app {0:?} is in the config file; change it there")]
     Fixed(String),
-    /// What an app is to be makes no sense.
-    #[error("the app cannot be like this")]
+    /// The app's configuration has wrong fields.
+    #[error("the app's configuration is not valid")]
     WrongApp(Vec<WrongField>),
-    /// The app could be taken for another one.
+    /// The app conflicts with another one.
     #[error(transparent)]
     Apps(AppsError),
     /// Listeners name the hook.
     #[error("{listeners} listeners name this hook")]
     InUse {
-        /// How many.
+        /// The number of these listeners.
         listeners: usize,
     },
     /// A listener names a hook that is not there.
     #[error("there is no hook {name:?}")]
     UnknownHook {
-        /// Its place in the listener's list.
+        /// Its index in the listener's list.
         index: usize,
-        /// What was named.
+        /// The name in the list.
         name: String,
-        /// The name that was probably meant.
+        /// The nearest hook, which was probably intended.
         nearest: Option<String>,
     },
-    /// The app has as many as it may.
-    #[error("the app has as many {what} as it may have: {limit}")]
+    /// The app has reached its limit of hooks or listeners.
+    #[error("the app has reached its limit of {limit} {what}")]
     Limit {
-        /// Of what.
+        /// What is limited: `hooks` or `listeners`.
         what: &'static str,
-        /// How many it may have.
+        /// The limit.
         limit: usize,
     },
     /// It would take more memory than the app has left.
-    #[error("the app's {what} take {used} bytes, this takes {more} more, and {limit} are the most")]
+    #[error("the app's {what} take {used} bytes and this would add {more}; the limit is {limit}")]
     Budget {
-        /// Of what: the name of the limit.
+        /// The name of the limit.
         what: &'static str,
         /// Bytes that are used.
         used: usize,
@@ -123,7 +123,7 @@ pub enum ManageError {
 }
 
 impl ManageError {
-    /// What a store's answer about the record `name` means.
+    /// Translates the store's error about the record `name`.
     pub(crate) fn of(name: &str, error: StoreError) -> Self {
         match error {
             StoreError::Exists => Self::Exists(name.to_owned()),

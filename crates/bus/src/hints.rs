@@ -1,4 +1,4 @@
-//! What a publisher probably meant: the name of a hook, or of a channel, that is near to the one that reached nobody.
+//! Hints for publishers: the hook or channel whose name is nearest to one that reached no listener and no session.
 
 use tidings_model::app::{App, UnknownHooks};
 use tidings_model::pattern::nearest;
@@ -7,22 +7,23 @@ use crate::bus::{Bus, Receipt};
 use crate::error::PublishError;
 use crate::rate::Rate;
 
-/// How often a second names of hooks or channels are compared for an app's hints: with many of them it takes
+/// How often per second names are compared for an app's hints. With many hooks or channels, one comparison takes
 /// milliseconds.
 const PER_SECOND: u32 = 10;
 
 impl Bus {
-    /// Refuses an event whose name is no hook, where its app wants that: it names no channel either, or a hook's name
-    /// is so near that it was probably meant. For callers who know of hooks; other protocols' doors do not ask.
+    /// Refuses an event whose name is no hook, if the app's `unknown_hooks` says so and either the event has no
+    /// channel,
+    /// or a hook's name is so near that it was probably intended. For doors whose callers know hooks.
     ///
     /// # Errors
-    /// [`PublishError::UnknownHook`], or the store's.
+    /// [`PublishError::UnknownHook`], or the store's error.
     pub async fn check_hook(&self, app: &App, name: &str, channels: &[String]) -> Result<(), PublishError> {
         let catalogue = self.catalogue();
         if app.unknown_hooks == UnknownHooks::Accept || catalogue.hook(&app.id, name).is_some() {
             return Ok(());
         }
-        // Another node may have made it a moment ago.
+        // Another node may have created it a moment ago.
         catalogue.sync().await?;
         if catalogue.hook(&app.id, name).is_some() {
             return Ok(());
@@ -33,8 +34,8 @@ impl Bus {
         }
     }
 
-    /// Who was probably meant by an event of this name, for these channels, that a receipt says reached fewer than it
-    /// might have. Asks no other node.
+    /// A hint which hook or channel was probably intended, if the event has no hook, or reached no session and no
+    /// listener. Asks no other node.
     pub fn hint(&self, app: &App, name: &str, channels: &[String], receipt: &Receipt) -> Option<String> {
         if receipt.repeated {
             return None;
@@ -46,15 +47,15 @@ impl Bus {
         {
             return Some(format!("there is no hook {name:?}; did you mean {nearest:?}?"));
         }
-        let is_heard = receipt.channels.iter().any(|heard| heard.occupancy.subscriptions > 0);
-        if channels.is_empty() || is_heard || receipt.deliveries > 0 || !may_compare() {
+        let has_audience = receipt.channels.iter().any(|outcome| outcome.occupancy.subscriptions > 0);
+        if channels.is_empty() || has_audience || receipt.deliveries > 0 || !may_compare() {
             return None;
         }
         let here = self.shared.broker.names_here(&app.id);
         channels.iter().find_map(|channel| {
             let others = here.iter().map(|name| &**name).filter(|name| name != channel);
             let nearest = nearest(channel, others)?;
-            Some(format!("nobody is in the channel {channel:?}; did you mean {nearest:?}?"))
+            Some(format!("no session is in the channel {channel:?}; did you mean {nearest:?}?"))
         })
     }
 }

@@ -1,9 +1,9 @@
 //! The one way in: every door publishes through [`Bus::publish`].
 //!
-//! The bus finds out who wants an event ([`Catalogue`]), writes it to the log exactly if something durable wants it,
-//! and after the commit hands its deliveries to the courier and the event to the broker, which tells live sessions.
-//! What sessions ask (to join, to leave, to say something) it answers by the one channel policy. It also changes the
-//! catalogue, so that a change holds on this node before it is answered.
+//! The bus finds the listeners of an event ([`Catalogue`]). It writes the event to the log if its name is a hook or the
+//! caller gave an idempotency key. After the commit it hands the deliveries to the courier and the event to the broker,
+//! which sends it to live sessions. It answers sessions' requests (join, leave, publish) by the one channel policy. It
+//! also changes the catalogue, so that a change is effective on this node before its caller gets an answer.
 #![forbid(unsafe_code)]
 
 mod apps;

@@ -1,7 +1,7 @@
-//! The event that says that a listener was disabled.
+//! Publishes the event `tidings.listener.disabled`.
 //!
-//! Works off what the store lists as unannounced, woken by the courier and by the time: so nothing is forgotten over a
-//! crash, and the event's id makes a repeat harmless.
+//! A task publishes an event for each listener that the store lists as unannounced, when the courier notifies it and at
+//! intervals. So no event is lost in a crash, and the event's id makes a repeat harmless.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 use crate::bus::Bus;
 use crate::error::PublishError;
 
-/// How often the store is asked where the courier says nothing: another node may have died before it announced one.
+/// How often the store is asked without a notice of the courier: another node may have died before it published.
 const POLL: Duration = Duration::from_secs(30);
 
 /// Runs until the courier stops.
@@ -41,14 +41,14 @@ async fn announce(bus: &Bus) -> Result<(), PublishError> {
             let reason = reason.map(|disabled| disabled.reason).unwrap_or_default();
             tracing::warn!(
                 app = %app, listener = id, reason,
-                "a listener was disabled because of what its deliveries met; what it is owed waits: mend the receiver, \
-                then `tidings listener update --enabled` with the listener"
+                "listener disabled because its deliveries failed; pending deliveries wait: repair the receiver, then \
+                enable the listener with `tidings listener update --enabled`"
             );
             match bus.publish_own(event.into()).await {
-                // Published before, and then we were interrupted.
+                // The event was published before, and then the node was interrupted.
                 Ok(_) | Err(PublishError::IdTaken) => {}
                 Err(error @ (PublishError::Store(_) | PublishError::Live(_))) => return Err(error),
-                Err(error) => tracing::error!(%error, "an event of our own was refused"),
+                Err(error) => tracing::error!(%error, listener = id, "publishing tidings.listener.disabled failed"),
             }
         }
         bus.shared
@@ -71,7 +71,7 @@ fn event(bus: &Bus, app: &AppId, id: &str) -> Option<Event> {
         "disabled_at": tidings_model::clock::rfc3339(disabled.at),
     });
     Some(Event {
-        // The same disabling has the same id, so it is announced once.
+        // The id contains the listener's version, so each disabling is announced once.
         id: format!("{RESERVED_ID_PREFIX}disabled_{}_{}", listener.id, listener.version),
         app: app.clone(),
         name: "tidings.listener.disabled".to_owned(),

@@ -1,4 +1,4 @@
-//! The way out to live sessions, and what sessions ask.
+//! Publishes to live sessions, and answers sessions' requests.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,70 +15,75 @@ use tidings_model::id::new_id;
 use tidings_model::pattern::check_event_name;
 use tidings_model::policy::{self, Access};
 
-use crate::bus::{Bus, selected};
+use crate::bus::{Bus, select_fields};
 use crate::channel_events::Cause;
 use crate::error::PublishError;
 
-/// How often something is offered again to shards that have too much to do, and how long they get in between.
+/// How often a publish of a logged event is tried again while the broker is overloaded or away, and the pause between.
 const TRIES: u32 = 50;
 const PAUSE: Duration = Duration::from_millis(100);
 
 impl Bus {
-    /// Orders something of sessions of an app, on every node.
+    /// Sends an order to sessions of an app, on every node.
     ///
     /// # Errors
-    /// What the broker answers.
+    /// The broker's error.
     pub async fn order(&self, order: SessionOrder) -> Result<(), BrokerError> {
         self.shared.broker.order(order).await
     }
 
-    /// Says an event that is not logged, in each of its channels, in the order in which it names them.
+    /// Publishes an event that is not logged in each of its channels, in their order.
     ///
     /// # Errors
-    /// [`BrokerError`] when it could not be said in the first one; then it was said in none.
-    pub(crate) async fn say(&self, event: &Arc<Event>) -> Result<Vec<PublishOutcome>, BrokerError> {
+    /// [`BrokerError`] when the publish in the first channel failed; then the event is published in no channel.
+    pub(crate) async fn publish_live(&self, event: &Arc<Event>) -> Result<Vec<PublishOutcome>, BrokerError> {
         let Some(first) = event.channels.first() else { return Ok(Vec::new()) };
-        let first = self.say_in(event, first).await?;
-        Ok(self.say_on(event, None, vec![first]).await)
+        let first = self.publish_in(event, first).await?;
+        Ok(self.publish_remaining(event, None, vec![first]).await)
     }
 
-    /// Says an event that is on disk: its publisher is told that it was published, so a broker that is busy or away
-    /// gets some time. `whole` is the event with the fields that its hook keeps back: channels whose data only clients
-    /// can read get that one.
-    pub(crate) async fn say_logged(&self, event: &Arc<Event>, whole: Option<&Arc<Event>>) -> Vec<PublishOutcome> {
-        self.say_on(event, whole, Vec::with_capacity(event.channels.len())).await
-    }
-
-    /// Goes on with an event that has been said in the first of its channels, which answered `said`. Nobody hears it
-    /// twice: what is tried again is the channel that could not be told.
-    async fn say_on(
+    /// Publishes an event that is on disk in its channels. The event counts as published already, so a broker that is
+    /// overloaded or away gets some time. `whole` is the event with its undeclared fields: it is sent to channels whose
+    /// data is encrypted for clients.
+    pub(crate) async fn publish_logged_live(
         &self,
         event: &Arc<Event>,
         whole: Option<&Arc<Event>>,
-        mut said: Vec<PublishOutcome>,
+    ) -> Vec<PublishOutcome> {
+        self.publish_remaining(event, whole, Vec::with_capacity(event.channels.len())).await
+    }
+
+    /// Publishes an event in the rest of its channels; `outcomes` are those of the first ones. Only the failed channel
+    /// is
+    /// tried again, so no session receives the event twice.
+    async fn publish_remaining(
+        &self,
+        event: &Arc<Event>,
+        whole: Option<&Arc<Event>>,
+        mut outcomes: Vec<PublishOutcome>,
     ) -> Vec<PublishOutcome> {
         let mut tries = 0;
-        while let Some(name) = event.channels.get(said.len()) {
+        while let Some(name) = event.channels.get(outcomes.len()) {
             let its_event = whole.filter(|_| policy::is_encrypted(name)).unwrap_or(event);
-            match self.say_in(its_event, name).await {
-                Ok(heard) => said.push(heard),
+            match self.publish_in(its_event, name).await {
+                Ok(outcome) => outcomes.push(outcome),
                 Err(error) if tries < TRIES => {
-                    tracing::debug!(%error, app = %event.app, event = event.id, "not said yet");
+                    tracing::debug!(%error, app = %event.app, event = event.id, "publish to sessions failed; retrying");
                     tries += 1;
                     tokio::time::sleep(PAUSE).await;
                 }
                 Err(error) => {
                     tracing::warn!(%error, app = %event.app, event = event.id,
-                        "an event could not be said in a channel");
-                    self.shared.metrics.unsaid.inc();
-                    said.push(PublishOutcome::default());
+                        "publish to sessions failed; a channel misses the logged event");
+                    self.shared.metrics.not_live.inc();
+                    outcomes.push(PublishOutcome::default());
                 }
             }
         }
-        said
+        outcomes
     }
 
-    async fn say_in(&self, event: &Arc<Event>, name: &str) -> Result<PublishOutcome, BrokerError> {
+    async fn publish_in(&self, event: &Arc<Event>, name: &str) -> Result<PublishOutcome, BrokerError> {
         let Some(app) = self.shared.apps.by_id(event.app.as_str()) else { return Ok(PublishOutcome::default()) };
         let (channel, options) = channel(&app, name);
         let except = event.except.as_deref().and_then(|session| session.parse().ok());
@@ -88,7 +93,7 @@ impl Bus {
     }
 
     async fn join_for(&self, context: RequestContext, request_id: u32, join: JoinRequest) -> Result<(), JoinRefused> {
-        // As the app is now: the session holds it as it was when it came.
+        // Look the app up: the session has it as it was when it connected.
         let app = self.shared.apps.by_id(context.app.id.as_str()).filter(|app| app.enabled);
         let app = app.ok_or(JoinRefused::NoProof)?;
         let (channel, options) = channel(&app, &join.channel);
@@ -101,11 +106,11 @@ impl Bus {
             Access::Users(users) if user.is_some_and(|user| users.contains(&user)) => {}
             Access::Users(_) => return Err(JoinRefused::OtherUser),
         }
-        // Who watches a user is in the channel that knows of them as nobody.
+        // A session that watches users is in internal channels without being a member.
         let user = context.user.clone().filter(|_| !policy::is_internal(&channel.name));
         let known = || user.map(|user| Arc::new(Member { user: user.into(), info: None }));
-        let is_told = options.presence || options.join_leave;
-        let member = if is_told { join.member.or_else(known) } else { None };
+        let has_member = options.presence || options.join_leave;
+        let member = if has_member { join.member.or_else(known) } else { None };
         let JoinRequest { since, mode, .. } = join;
         let join = Join { channel, options, session: context.session, at: context.at, request_id, member, since, mode };
         if self.catalogue().wanted(&app.id).is_empty() {
@@ -124,7 +129,7 @@ impl Bus {
         self.shared.broker.leave(leave).await.map_err(|_| LeaveFailed)
     }
 
-    /// A client's event: said first, logged after, if a hook has its name.
+    /// Publishes a client's event: first to live sessions, then to the log, if its name is a hook.
     async fn publish_for(&self, context: RequestContext, what: ClientEvent) -> Result<(), PublishRefused> {
         let refused = |error| match error {
             BrokerError::Overloaded => PublishRefused::Overloaded,
@@ -149,28 +154,28 @@ impl Bus {
         };
         let hook = self.shared.catalogue.hook(&event.app, &event.name);
         if let Some(hook) = hook.as_deref().filter(|hook| hook.fields_for == FieldsFor::All)
-            && let Some(data) = selected(hook, &event).map_err(refused_for)?
+            && let Some(data) = select_fields(hook, &event).map_err(refused_for)?
         {
             event.data = data;
         }
         let event = Arc::new(event);
         let except = Some(context.session);
-        let said = Arc::clone(&event);
-        let publish = Publish { channel, options, event: said, except, user: what.user, by_client: true };
+        let shared_event = Arc::clone(&event);
+        let publish = Publish { channel, options, event: shared_event, except, user: what.user, by_client: true };
         let (key, user) = (publish.channel.clone(), publish.user.clone());
         self.shared.broker.publish(publish).await.map_err(refused)?;
         self.queue_client_event(&key, &event, user.as_deref());
         if hook.is_some() {
             let (bus, id) = (self.clone(), event.id.clone());
-            // The client isn't told whether it was logged, so nobody waits for it.
-            drop(self.shared.publishing.spawn(id, async move { bus.log_said(event).await }));
+            // The client gets no answer about the log, so the result is not awaited.
+            drop(self.shared.publishing.spawn(id, async move { bus.log_client_event(event).await }));
         }
         Ok(())
     }
 
-    async fn log_said(&self, event: Arc<Event>) {
+    async fn log_client_event(&self, event: Arc<Event>) {
         if let Err(error) = self.log(Arc::unwrap_or_clone(event).into(), None, false).await {
-            tracing::warn!(%error, "a client's event could not be logged");
+            tracing::warn!(%error, "logging a client event failed");
         }
     }
 }
@@ -202,7 +207,7 @@ impl RequestHandler for Bus {
     }
 }
 
-/// The channel that an app means by a name, and how it behaves.
+/// The app's channel with this name, and its options.
 fn channel(app: &App, name: &str) -> (ChannelKey, Arc<ChannelOptions>) {
     let name = policy::canonical(name);
     let options = Arc::clone(app.namespaces.options(&name));

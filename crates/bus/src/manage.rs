@@ -1,4 +1,4 @@
-//! Changing the catalogue. A change holds on this node before it is answered.
+//! Changes of the catalogue. A change is effective on this node before the caller gets its answer.
 
 use std::sync::Arc;
 
@@ -15,19 +15,19 @@ use crate::bus::Bus;
 use crate::error::ManageError;
 use crate::usage::Usage;
 
-/// How often a change is made anew when somebody else's came between.
+/// How often a change is tried when other changes conflict with it.
 const MAX_TRIES: usize = 10;
 
-/// Changes a hook in place; made anew when somebody else's change came between.
+/// Changes a hook in place; called again, on the newer record, after a conflict with another change.
 pub type HookChange<'a> = dyn Fn(&mut Hook) -> Result<(), ManageError> + Send + Sync + 'a;
-/// Changes a listener in place; made anew when somebody else's change came between.
+/// Changes a listener in place; called again, on the newer record, after a conflict with another change.
 pub type ListenerChange<'a> = dyn Fn(&mut Listener) -> Result<(), ManageError> + Send + Sync + 'a;
 
 impl Bus {
-    /// Has a delivery attempted now, whatever its state.
+    /// Makes a delivery due now, whatever its state.
     ///
     /// # Errors
-    /// [`StoreError::Missing`] when there is none, or what the store answers.
+    /// [`StoreError::Missing`] when there is no such delivery, or another error of the store.
     pub async fn retry_delivery(&self, key: &DeliveryKey) -> Result<Retried, StoreError> {
         let retried = self.shared.store.retry(key, self.clock().steady_ms()).await?;
         self.shared.courier.wake_scheduler();
@@ -107,7 +107,7 @@ impl Bus {
         self.own_listener(&app, &id)
     }
 
-    /// Changes a listener. One that is enabled again gets what it is still owed.
+    /// Changes a listener. A listener that is enabled again gets its pending deliveries.
     ///
     /// # Errors
     /// [`ManageError::Missing`], [`ManageError::UnknownHook`], [`ManageError::Conflict`], the change's own or the
@@ -147,12 +147,12 @@ impl Bus {
         Err(ManageError::Conflict)
     }
 
-    /// Removes a listener. What it is still owed is canceled.
+    /// Removes a listener. Its pending deliveries are canceled.
     ///
     /// # Errors
     /// [`ManageError::Missing`] or the store's.
     pub async fn delete_listener(&self, app: &AppId, id: &str) -> Result<(), ManageError> {
-        // One that is not known here may be known to the store.
+        // A listener that this node does not know yet may be in the store.
         if let Err(error @ ManageError::OfApp(_)) = self.changeable_listener(app, id) {
             return Err(error);
         }
@@ -185,7 +185,7 @@ impl Bus {
         if is_webhook(id) { Err(ManageError::OfApp(id.to_owned())) } else { Ok(listener) }
     }
 
-    /// Exact names have to be in the catalogue; patterns may wait for theirs.
+    /// Checks that exact names are hooks. Patterns may match hooks that are created later.
     fn check_hooks(&self, app: &AppId, hooks: &[Pattern]) -> Result<(), ManageError> {
         for (index, pattern) in hooks.iter().enumerate() {
             let name = pattern.as_str();

@@ -1,4 +1,4 @@
-//! What the bus counts.
+//! Metrics of the bus.
 
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
 use prometheus_client::metrics::counter::Counter;
@@ -31,16 +31,16 @@ pub(crate) struct Metrics {
     publishes: Family<Publish, Counter>,
     app_publishes: Family<OfApp, Counter>,
     pub(crate) deliveries: Counter,
-    /// Channels in which something that is on disk could not be said.
-    pub(crate) unsaid: Counter,
+    /// Channels to which a logged event could not be sent.
+    pub(crate) not_live: Counter,
 }
 
 impl Metrics {
     pub(crate) fn register(&self, registry: &mut Registry) {
-        registry.register("publishes", "Publishes, by what became of them", self.publishes.clone());
+        registry.register("publishes", "Publishes, by result", self.publishes.clone());
         registry.register("app_publishes", "Events that an app's servers sent, by app", self.app_publishes.clone());
-        registry.register("deliveries", "Deliveries that publishes have made", self.deliveries.clone());
-        registry.register("unsaid", "Channels in which a logged event could not be said", self.unsaid.clone());
+        registry.register("deliveries", "Deliveries that publishes have created", self.deliveries.clone());
+        registry.register("unsaid", "Channels to which a logged event could not be sent", self.not_live.clone());
     }
 
     /// Counts events of an app's servers.

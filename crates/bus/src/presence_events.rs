@@ -48,16 +48,16 @@ async fn publish_from(bus: Bus, mut queue: mpsc::Receiver<Queued>, units: Units)
             Ok(Err(error)) if is_closed(&error) => {}
             Ok(Err(error)) => {
                 tracing::error!(%error, "channel event not published");
-                transitions.unsure.notify_one();
+                transitions.reconcile_needed.notify_one();
             }
-            // It was logged, and another attempt would end no better.
+            // The panic was logged, and another attempt would panic too.
             Err(_) => {}
         }
         transitions.done();
     }
 }
 
-/// Whether the store is closed: then the node has stopped.
+/// Whether the store is closed, because the node has stopped.
 fn is_closed(error: &PublishError) -> bool {
     *error == PublishError::Store(StoreError::Closed)
 }
@@ -74,7 +74,7 @@ impl Bus {
         let now = self.shared.clock.steady_ms();
         let Some(app) = self.shared.apps.by_id(event.app.as_str()) else { return Ok(()) };
         let Some(present) = presence(transition.change.kind()) else {
-            if !self.is_owed(&event).await? {
+            if !self.has_destinations(&event).await? {
                 return Ok(());
             }
             return match events.take(&app, cause, now) {
@@ -87,8 +87,8 @@ impl Bus {
         };
         let window = self.shared.transitions.window();
         let clock = &self.shared.clock;
-        // Where no listener wants either, nothing need be recorded.
-        if !self.is_owed(&event).await? && !self.is_owed(&opposite(transition, time)).await? {
+        // If no listener gets this event or the opposite one, nothing need be recorded.
+        if !self.has_destinations(&event).await? && !self.has_destinations(&opposite(transition, time)).await? {
             return Ok(());
         }
         let change = PresenceChange {
@@ -109,8 +109,8 @@ impl Bus {
         }
     }
 
-    /// Applies a change that is an arrival; its event is suppressed where the session, its address or the app has
-    /// caused too many.
+    /// Applies an arrival. Its event is suppressed if the session, its address or the app has reached its limit of
+    /// channel events.
     pub(crate) async fn arrive(
         &self,
         app: &App,
@@ -143,26 +143,26 @@ impl Bus {
             self.publish_about(event, not_before).await?;
             retry!(store.mark_announced(&key, number).await)?;
         } else if applied == Applied::Reverted {
-            // A lane may have got another head.
+            // A pending departure was canceled, so another delivery may now be the first of its lane.
             self.shared.courier.wake_scheduler();
         }
         Ok(applied)
     }
 
-    /// Publishes an event about a channel, if a listener wants it.
+    /// Publishes an event about a channel, if a listener gets it.
     pub(crate) async fn publish_about(&self, event: Event, not_before: Option<Millis>) -> Result<(), PublishError> {
-        if !self.is_owed(&event).await? {
+        if !self.has_destinations(&event).await? {
             return Ok(());
         }
         let publication = Publication { not_before, ..event.into() };
         match retry!(self.publish_own(publication.clone()).await) {
-            // Published before, and then we were interrupted; or another node publishes it too.
+            // This node published it before and was interrupted, or another node has published it.
             Ok(_) | Err(PublishError::IdTaken) => Ok(()),
             Err(error) => Err(error),
         }
     }
 
-    /// Queues the channel event of what a client has published, where a listener wants it.
+    /// Queues the channel event of a client event, if a listener subscribes to that kind.
     pub(crate) fn queue_client_event(&self, channel: &ChannelKey, event: &Event, user: Option<&str>) {
         let transitions = &self.shared.transitions;
         if !transitions.wanted(&channel.app).has(Kind::ClientEvent) {
@@ -182,7 +182,7 @@ impl Bus {
     }
 }
 
-/// Whether a kind is an arrival or a departure; `None` for what is neither.
+/// Whether a kind is an arrival (true) or a departure (false); `None` if it is neither.
 fn presence(kind: Kind) -> Option<bool> {
     match kind {
         Kind::Occupied | Kind::MemberAdded => Some(true),
@@ -191,7 +191,7 @@ fn presence(kind: Kind) -> Option<bool> {
     }
 }
 
-/// Whose presence a transition changes.
+/// The channel or member whose presence a transition changes.
 pub(crate) fn key(transition: &Transition) -> PresenceKey {
     PresenceKey {
         app: transition.channel.app.clone(),
@@ -229,7 +229,7 @@ fn about(channel: &ChannelKey, id: String, kind: Kind, data: &serde_json::Value,
         id,
         app: channel.app.clone(),
         name: kind.event_name().to_owned(),
-        // It is about the channel, and published to none.
+        // The event is about a channel, but is not published in any.
         channels: Vec::new(),
         data: Data::json(data.to_string()),
         time,

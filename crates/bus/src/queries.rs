@@ -1,5 +1,5 @@
-//! What doors ask: the log, deliveries, and who is where. Each question names its app, and nothing of another's is in
-//! an answer.
+//! Queries of doors: the log, deliveries, channels and members. Each query names its app, and the answer contains data
+//! of that app only.
 
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ impl Bus {
     /// A page of an app's log, newest first.
     ///
     /// # Errors
-    /// What the store answers.
+    /// The store's error.
     pub async fn events(&self, app: &AppId, filter: EventFilter) -> Result<Page<Logged>, StoreError> {
         self.shared.store.events(app, filter).await
     }
@@ -27,7 +27,7 @@ impl Bus {
     /// An event of the log by its id.
     ///
     /// # Errors
-    /// What the store answers.
+    /// The store's error.
     pub async fn event(&self, app: &AppId, id: &str) -> Result<Option<Logged>, StoreError> {
         self.shared.store.event(app, id).await
     }
@@ -35,7 +35,7 @@ impl Bus {
     /// A page of an app's deliveries, newest event first.
     ///
     /// # Errors
-    /// What the store answers.
+    /// The store's error.
     pub async fn deliveries(&self, app: &AppId, filter: DeliveryFilter) -> Result<Vec<DeliveryRow>, StoreError> {
         self.shared.store.deliveries(app, filter).await
     }
@@ -43,7 +43,7 @@ impl Bus {
     /// One delivery, of the app that its key names.
     ///
     /// # Errors
-    /// What the store answers.
+    /// The store's error.
     pub async fn delivery(&self, key: &DeliveryKey) -> Result<Option<DeliveryRow>, StoreError> {
         self.shared.store.delivery(key).await
     }
@@ -51,23 +51,23 @@ impl Bus {
     /// A page of a delivery's attempts, oldest first.
     ///
     /// # Errors
-    /// What the store answers.
+    /// The store's error.
     pub async fn attempts(&self, key: &DeliveryKey, range: AttemptRange) -> Result<Page<Attempt>, StoreError> {
         self.shared.store.attempts(key, range).await
     }
 
-    /// Which of these listeners have done nothing but fail, and since when (wall time).
+    /// Which of these listeners have only failed lately, and since when (wall time).
     ///
     /// # Errors
-    /// What the store answers.
+    /// The store's error.
     pub async fn failing_of(&self, listeners: Vec<DestinationNo>) -> Result<Vec<(DestinationNo, Millis)>, StoreError> {
         self.shared.store.failing_of(listeners).await
     }
 
-    /// A channel's state; `None` when it has no subscriptions and nothing is kept of it.
+    /// A channel's state; `None` when it has no subscriptions, no history and no cached event.
     ///
     /// # Errors
-    /// What the broker answers.
+    /// The broker's error.
     pub async fn channel(&self, channel: &ChannelKey) -> Result<Option<ChannelState>, BrokerError> {
         self.shared.broker.channel(channel).await
     }
@@ -75,15 +75,15 @@ impl Bus {
     /// A page of an app's channels, by name.
     ///
     /// # Errors
-    /// What the broker answers.
+    /// The broker's error.
     pub async fn channels(&self, app: &AppId, filter: ChannelFilter) -> Result<Vec<ChannelState>, BrokerError> {
         self.shared.broker.channels(app, filter).await
     }
 
-    /// Who is in a channel with presence, by user id.
+    /// The members of a channel with presence, in the order of user ids.
     ///
     /// # Errors
-    /// What the broker answers.
+    /// The broker's error.
     pub async fn members(&self, channel: &ChannelKey) -> Result<Vec<Arc<Member>>, BrokerError> {
         self.shared.broker.members(channel).await
     }
@@ -91,7 +91,7 @@ impl Bus {
     /// A page of a channel's history.
     ///
     /// # Errors
-    /// What the broker answers.
+    /// The broker's error.
     pub async fn history(&self, channel: &ChannelKey, range: HistoryRange) -> Result<History, BrokerError> {
         self.shared.broker.history(channel, range).await
     }
@@ -99,7 +99,7 @@ impl Bus {
     /// The event that a cache channel sends to new subscribers.
     ///
     /// # Errors
-    /// What the broker answers.
+    /// The broker's error.
     pub async fn cached(&self, channel: &ChannelKey) -> Result<Option<Cached>, BrokerError> {
         self.shared.broker.cached(channel).await
     }

@@ -1,20 +1,20 @@
-//! A token bucket: how often something may happen.
+//! A token bucket, for rate limits.
 
 use std::time::Duration;
 
 use tidings_model::clock::Millis;
 
-/// So many in so much time; as many may come at once.
+/// A rate: `count` events in the time `per`. The burst is `count` events too.
 #[derive(Debug, Clone, Copy)]
 pub struct Rate {
-    /// How many; 0 counts as 1.
+    /// The number of events; 0 counts as 1.
     pub count: u32,
-    /// In how long.
+    /// The period.
     pub per: Duration,
 }
 
 impl Rate {
-    /// So many in a second.
+    /// This many events per second.
     pub const fn per_second(count: u32) -> Self {
         Self { count, per: Duration::from_secs(1) }
     }
@@ -32,20 +32,20 @@ impl Rate {
     }
 }
 
-/// What may still happen. Begins full.
+/// A token bucket. It begins full.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Bucket {
-    /// What was taken and has not come back, in tokens times the milliseconds of [`Rate::per`], so that refilling is
+    /// The tokens that were taken and not refilled yet, times the milliseconds of [`Rate::per`], so that refilling is
     /// exact.
     missing: i64,
     at: Millis,
 }
 
 impl Bucket {
-    /// Takes so many tokens at steady time `now`; never more than there can be at once.
+    /// Takes this many tokens at steady time `now`, at most the burst.
     ///
     /// # Errors
-    /// How many milliseconds later there will be as many.
+    /// The number of milliseconds until there are enough tokens.
     pub fn take(&mut self, tokens: u32, rate: Rate, now: Millis) -> Result<(), u64> {
         *self = Self { missing: self.missing(rate, now), at: now };
         let wanted = i64::from(tokens).min(rate.count()).saturating_mul(rate.per());
@@ -67,7 +67,7 @@ impl Bucket {
         self.missing(rate, now) == 0
     }
 
-    /// Time that goes back fills nothing.
+    /// The missing tokens at `now`. A clock that goes back refills nothing.
     fn missing(&self, rate: Rate, now: Millis) -> i64 {
         let passed = now.saturating_sub(self.at).max(0);
         self.missing.saturating_sub(passed.saturating_mul(rate.count())).max(0)

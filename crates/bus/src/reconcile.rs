@@ -1,9 +1,8 @@
-//! Reconciliation: what was not announced of channels is made up for, after a start, a node's death, or a queue that
-//! ran over.
+//! Reconciliation: announces channel events that were missed, after a start, a node's death, or a queue overflow.
 //!
-//! First sessions get time to come back. Then the presence journal is compared with the broker: a departure is
-//! announced for whatever is no longer there, and an arrival for what is there and was never announced. Several nodes
-//! may do it at once; each change is applied once.
+//! First, sessions get time to come back. Then the presence journal is compared with the broker: a departure is
+//! announced for each channel and member that is gone, and an arrival for each channel that is occupied and was never
+//! announced. Several nodes may do this at once; each change is applied once.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,14 +32,14 @@ const PAUSE: Duration = Duration::from_secs(1);
 pub(crate) async fn run(bus: Bus) {
     let transitions = &bus.shared.transitions;
     loop {
-        transitions.unsure.notified().await;
+        transitions.reconcile_needed.notified().await;
         fault::point("reconciliation");
         let began = bus.shared.clock.wall_ms();
         tokio::time::sleep(transitions.rejoin_within).await;
         if let Err(error) = reconcile(&bus, began).await {
             tracing::warn!(%error, "reconciliation of channels failed; trying again");
             tokio::time::sleep(PAUSE).await;
-            transitions.unsure.notify_one();
+            transitions.reconcile_needed.notify_one();
         }
     }
 }
@@ -83,18 +82,17 @@ async fn reconcile_record(
         bus.publish_about(announced, None).await?;
         return retry!(bus.shared.store.mark_announced(&record.key, record.number).await);
     }
-    if !record.present || record.since > began || is_there(bus, &key, user.as_deref(), members).await? {
+    if !record.present || record.since > began || is_present(bus, &key, user.as_deref(), members).await? {
         return Ok(());
     }
-    // Above the arrival and below the next number of the broker: so what the broker decides holds, should it come
-    // between.
+    // The number is above the arrival's and below the broker's next one, so that a transition of the broker in the
+    // meantime has precedence.
     let number = record.number.saturating_add(1);
     let transition = Transition { channel: key, number: number.unsigned_abs(), change: change(false, user.as_deref()) };
     apply(bus, &transition, false, number, now).await
 }
 
-/// Announces channels that are occupied and that the journal does not know: the node that was to announce them has
-/// gone.
+/// Announces occupied channels that the journal does not know: the node that should have announced them has died.
 async fn announce_unknown(bus: &Bus, app: &AppId, began: Millis) -> Result<(), PublishError> {
     let mut after = None;
     loop {
@@ -104,7 +102,8 @@ async fn announce_unknown(bus: &Bus, app: &AppId, began: Millis) -> Result<(), P
         after = Some(last.name.as_ref().to_owned());
         for state in &page {
             let key = ChannelKey::new(app.clone(), Arc::clone(&state.name));
-            // The event is of this occasion; the change comes before all that the broker numbers.
+            // The event's id is specific to this reconciliation. The change's number 1 is below all numbers of the
+            // broker.
             let number = began.unsigned_abs();
             let transition = Transition { channel: key, number, change: Change::Occupied };
             apply(bus, &transition, true, 1, bus.shared.clock.wall_ms()).await?;
@@ -152,7 +151,12 @@ fn change(present: bool, user: Option<&str>) -> Change {
     }
 }
 
-async fn is_there(bus: &Bus, key: &ChannelKey, user: Option<&str>, members: &mut Members) -> Result<bool, BrokerError> {
+async fn is_present(
+    bus: &Bus,
+    key: &ChannelKey,
+    user: Option<&str>,
+    members: &mut Members,
+) -> Result<bool, BrokerError> {
     let Some(user) = user else {
         let state = bus.channel(key).await?;
         return Ok(state.is_some_and(|state| state.occupancy.subscriptions > 0));

@@ -1,4 +1,4 @@
-//! Trying again while the store is away.
+//! Retries with backoff while the store cannot be reached.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use crate::error::PublishError;
 /// The first and the longest pause between two attempts.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(5));
 
-/// Evaluates an attempt until it succeeds or fails for good; while the store is away it backs off and tries again.
+/// Evaluates an attempt until it succeeds or fails permanently; backs off while the store cannot be reached.
 macro_rules! retry {
     ($attempt:expr) => {{
         let mut backoff = $crate::retry::Backoff::default();
@@ -36,11 +36,11 @@ impl Default for Backoff {
 impl Backoff {
     /// Waits until another attempt may succeed; `false`, at once, when it would not.
     pub(crate) async fn wait(&mut self, error: &PublishError) -> bool {
-        // What was forgotten or changed in between is found by asking again.
+        // After a conflict, another attempt reads the newer record.
         let is_temporary =
             matches!(error, PublishError::Store(error) if error.is_temporary() || *error == StoreError::Conflict);
         if is_temporary {
-            tracing::debug!(%error, "channel event waits for the store");
+            tracing::debug!(%error, "store cannot take a channel event; retrying");
             tokio::time::sleep(self.0).await;
             self.0 = (2 * self.0).min(PAUSES.1);
         }

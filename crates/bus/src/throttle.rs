@@ -1,4 +1,4 @@
-//! How often something may happen, by key.
+//! Rate limits by key.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -8,7 +8,7 @@ use tidings_model::clock::Millis;
 
 use crate::rate::{Bucket, Rate};
 
-/// Buckets that are full again are forgotten when there are more than so many.
+/// Above this many buckets, those that are full again are dropped.
 const MAX_BUCKETS: usize = 10_000;
 
 /// A bucket for each key.
@@ -24,10 +24,10 @@ impl<K> Default for Throttle<K> {
 }
 
 impl<K: Eq + Hash> Throttle<K> {
-    /// Takes so many tokens at steady time `now`; never more than there can be at once.
+    /// Takes this many tokens at steady time `now`, at most the burst.
     ///
     /// # Errors
-    /// How many seconds later there will be as many.
+    /// The number of seconds until there are enough tokens.
     pub fn take(&self, key: K, tokens: u32, rate: Rate, now: Millis) -> Result<(), u64> {
         let mut buckets = self.buckets.lock();
         if buckets.len() > MAX_BUCKETS {

@@ -1,4 +1,4 @@
-//! From the broker to the bus: what becomes of channels, in order, until it is published as channel events.
+//! The queue from the broker to the bus: transitions of channels, in order, until they are published as channel events.
 
 use std::hash::BuildHasher as _;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use tokio::sync::{Notify, mpsc};
 use crate::catalogue::Catalogue;
 use crate::channel_events::{Cause, ChannelEvents};
 
-/// Queues: two channels wait for each other only if they share one.
+/// The number of queues. Two channels wait for each other only if they share a queue.
 const QUEUES: usize = 64;
 /// How many events may wait in a queue while the store is slow. Above that they are dropped, and reconciliation makes
 /// up for arrivals and departures.
@@ -27,17 +27,17 @@ const WINDOW: Duration = Duration::from_secs(3);
 /// How often an orderly stop checks whether the queues are empty.
 const DRAIN_POLL: Duration = Duration::from_millis(20);
 
-/// What waits in a queue.
+/// An item of a queue.
 #[derive(Debug)]
 pub(crate) enum Queued {
-    /// What the broker has recorded, when, and which session caused it.
+    /// A transition that the broker has recorded, its wall time, and the session that caused it.
     Transition(Transition, Millis, Option<Cause>),
-    /// The channel event of what a client has published.
+    /// The channel event of a client event.
     ClientEvent(Event),
 }
 
 impl Queued {
-    /// The channel that it is about, for the log.
+    /// The channel's name, for the log.
     pub(crate) fn channel(&self) -> String {
         match self {
             Self::Transition(transition, ..) => transition.channel.name.as_ref().to_owned(),
@@ -56,12 +56,12 @@ pub struct TransitionQueue {
     receivers: parking_lot::Mutex<Vec<mpsc::Receiver<Queued>>>,
     queued: AtomicUsize,
     pub(crate) events: ChannelEvents,
-    /// The node stops: a session that leaves now is expected back on another node, or here.
-    leaving: AtomicBool,
+    /// The node stops: sessions that leave now are expected back, on another node or after the restart.
+    stopping: AtomicBool,
     /// How long reconciliation waits for sessions to come back.
     pub(crate) rejoin_within: Duration,
-    /// Events may be missing.
-    pub(crate) unsure: Notify,
+    /// Notified when events may be missing.
+    pub(crate) reconcile_needed: Notify,
 }
 
 impl TransitionQueue {
@@ -69,9 +69,9 @@ impl TransitionQueue {
     /// come back before they count as gone.
     pub fn new(catalogue: Arc<Catalogue>, clock: SharedClock, rejoin_within: Duration) -> Arc<Self> {
         let (queues, receivers) = (0..QUEUES).map(|_| mpsc::channel(MAX_QUEUED)).unzip();
-        let unsure = Notify::new();
-        // Sessions may have gone while the node was down.
-        unsure.notify_one();
+        let reconcile_needed = Notify::new();
+        // Sessions may have left while the node was down.
+        reconcile_needed.notify_one();
         Arc::new(Self {
             catalogue,
             clock,
@@ -80,20 +80,20 @@ impl TransitionQueue {
             receivers: parking_lot::Mutex::new(receivers),
             queued: AtomicUsize::new(0),
             events: ChannelEvents::default(),
-            leaving: AtomicBool::new(false),
+            stopping: AtomicBool::new(false),
             rejoin_within,
-            unsure,
+            reconcile_needed,
         })
     }
 
-    /// Takes the channel event of what a client has published in a channel.
+    /// Queues the channel event of a client event.
     pub(crate) fn client_event(&self, channel: &ChannelKey, event: Event) {
         self.append(channel, Queued::ClientEvent(event));
     }
 
-    /// From here on a session that leaves is expected back: the node stops, and its sessions reconnect.
-    pub fn leave(&self) {
-        self.leaving.store(true, Ordering::Relaxed);
+    /// From here on, sessions that leave are expected back, because the node stops and its sessions reconnect.
+    pub fn expect_rejoins(&self) {
+        self.stopping.store(true, Ordering::Relaxed);
     }
 
     /// Waits until the queues are empty, for at most `grace`.
@@ -114,23 +114,23 @@ impl TransitionQueue {
         if self.queues[queue].try_send(item).is_err() {
             self.queued.fetch_sub(1, Ordering::AcqRel);
             tracing::warn!(app = %channel.app, channel = %channel.name, "channel event dropped: queue full");
-            self.unsure.notify_one();
+            self.reconcile_needed.notify_one();
         }
     }
 
-    /// What the bus takes the events from, once.
+    /// Takes the receiving ends of the queues; they are there once.
     pub(crate) fn take_receivers(&self) -> Vec<mpsc::Receiver<Queued>> {
         std::mem::take(&mut *self.receivers.lock())
     }
 
-    /// An event that was taken from the queue is done with.
+    /// Counts a received item as processed.
     pub(crate) fn done(&self) {
         self.queued.fetch_sub(1, Ordering::AcqRel);
     }
 
     /// How long a departure can be reverted.
     pub(crate) fn window(&self) -> Duration {
-        if self.leaving.load(Ordering::Relaxed) { self.rejoin_within.max(WINDOW) } else { WINDOW }
+        if self.stopping.load(Ordering::Relaxed) { self.rejoin_within.max(WINDOW) } else { WINDOW }
     }
 }
 
@@ -141,7 +141,7 @@ impl TransitionSink for TransitionQueue {
 
     fn record(&self, transition: Transition) {
         if transition.channel.name.starts_with(char::is_control) {
-            // No client can name such a channel: it is the server's own.
+            // An internal channel of the server: no client can name it.
             return;
         }
         let channel = transition.channel.clone();
@@ -150,7 +150,7 @@ impl TransitionSink for TransitionQueue {
     }
 
     fn reconcile(&self) {
-        self.unsure.notify_one();
+        self.reconcile_needed.notify_one();
     }
 }
 

@@ -1,5 +1,6 @@
-//! What an app's hooks and listeners come to, against what it may have. It is checked when one is stored, so that an
-//! event costs nothing more.
+//! The number and size of an app's hooks and listeners, and their limits. The limits are checked when a hook or
+//! listener
+//! is stored, so that publishing an event need not check them.
 
 use std::collections::HashMap;
 
@@ -11,7 +12,7 @@ use tidings_model::listener::Listener;
 
 use crate::error::ManageError;
 
-/// What a record takes beside its texts, about.
+/// About how many bytes a record takes besides its strings.
 const RECORD: usize = 512;
 
 /// Counts, and bytes in memory.
@@ -21,12 +22,12 @@ pub(crate) struct Usage {
     pub(crate) listeners: usize,
     /// Compiled matches, their caches included.
     matches: usize,
-    /// Everything else that hooks and listeners say.
+    /// All other data of hooks and listeners.
     catalogue: usize,
 }
 
 impl Usage {
-    /// What a hook takes.
+    /// The usage of a hook.
     pub(crate) fn of_hook(hook: &Hook) -> Self {
         let fields = hook.fields.iter().flatten().map(|field| size_of_val(field) + field.name.len()).sum::<usize>();
         let schema = hook.schema.as_ref().map_or(0, |schema| schema.as_str().len());
@@ -34,7 +35,7 @@ impl Usage {
         Self { hooks: 1, catalogue, ..Self::default() }
     }
 
-    /// What a listener takes.
+    /// The usage of a listener.
     pub(crate) fn of_listener(listener: &Listener) -> Self {
         let headers = listener.headers.iter().map(|(name, value)| name.len() + value.expose().len()).sum::<usize>();
         let hooks = listener.hooks.iter().map(|pattern| size_of_val(pattern) + pattern.as_str().len()).sum::<usize>();
@@ -53,17 +54,18 @@ impl Usage {
         }
     }
 
-    /// Both together.
+    /// The sum.
     pub(crate) fn plus(self, other: Self) -> Self {
         self.each(other, usize::saturating_add)
     }
 
-    /// Where it is more than the other, by how much.
+    /// The difference; 0 where it would be negative.
     pub(crate) fn minus(self, other: Self) -> Self {
         self.each(other, usize::saturating_sub)
     }
 
-    /// Whether there is room for so much more. What does not grow is never refused, however much there is.
+    /// Whether there is room for this much more. A count or size that does not grow is never refused, even above its
+    /// limit.
     fn has_room(self, more: Self, limits: &AppLimits) -> Result<(), ManageError> {
         let counts = [
             ("hooks", self.hooks, more.hooks, limits.hooks),
@@ -87,11 +89,12 @@ impl Usage {
     }
 }
 
-/// What is being stored now and not yet known: so many changes at once do not go beyond together what none may alone.
+/// The usage of changes in progress, which the catalogue does not contain yet. So concurrent changes cannot exceed a
+/// limit together.
 #[derive(Default)]
 pub(crate) struct Reservations(Mutex<HashMap<AppId, Usage>>);
 
-/// Room that is kept until it is dropped.
+/// Reserved room, given back on drop.
 pub(crate) struct Reservation<'r> {
     all: &'r Reservations,
     app: AppId,
@@ -99,7 +102,7 @@ pub(crate) struct Reservation<'r> {
 }
 
 impl Reservations {
-    /// Keeps room for `more` beside what is `used`.
+    /// Reserves room for `more` besides what is `used`.
     pub(crate) fn reserve(
         &self,
         app: &AppId,

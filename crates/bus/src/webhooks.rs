@@ -1,4 +1,4 @@
-//! An app's webhooks as listeners: so deliveries, retries, the log and replays are those of any listener.
+//! An app's webhooks as listeners, so that they share deliveries, retries, the log and replays with all listeners.
 
 use std::collections::HashMap;
 
@@ -14,14 +14,14 @@ use tidings_store::StoreError;
 use crate::bus::Bus;
 use crate::error::ManageError;
 
-/// How long an app's webhook is tried, in seconds between attempts: five minutes (Pusher Channels, "Webhooks").
+/// The schedule of an app's webhooks, in seconds between attempts: five minutes in all (Pusher Channels, "Webhooks").
 const SCHEDULE: [u64; 10] = [0, 1, 2, 4, 8, 16, 30, 60, 90, 90];
 
 impl Bus {
-    /// Makes the listeners of an app's webhooks those that it has now.
+    /// Creates, changes and deletes listeners so that they equal the app's webhooks.
     ///
     /// # Errors
-    /// The store's, and [`ManageError::Conflict`] when another node does the same at the same time, again and again.
+    /// The store's error.
     pub async fn sync_webhooks(&self, app: &App) -> Result<(), ManageError> {
         let now = self.shared.clock.wall_ms();
         let page = self.catalogue().listeners(&app.id, None, usize::MAX, |l| is_webhook(&l.id));
@@ -30,7 +30,7 @@ impl Bus {
             let wanted = listener(&app.id, webhook, now)?;
             match there.remove(&wanted.id) {
                 None => match self.shared.store.create_listener(wanted).await {
-                    // Another node was quicker.
+                    // Another node has just created it.
                     Ok(_) | Err(StoreError::Exists) => {}
                     Err(error) => return Err(ManageError::of(webhook.url.as_str(), error)),
                 },
@@ -60,7 +60,7 @@ impl Bus {
     }
 }
 
-/// Whether nothing is to be changed. One that was disabled is taken up again.
+/// Whether the listener need not change. A disabled listener counts as changed, so that it is enabled again.
 fn is_same(known: &Listener, wanted: &Listener) -> bool {
     let headers = |listener: &Listener| -> Vec<(String, String)> {
         listener.headers.iter().map(|(name, value)| (name.clone(), value.expose().to_owned())).collect()
@@ -70,7 +70,7 @@ fn is_same(known: &Listener, wanted: &Listener) -> bool {
 
 fn listener(app: &AppId, webhook: &Webhook, now: i64) -> Result<Listener, ManageError> {
     let broken = |error: String| ManageError::Store(StoreError::Corrupt(error));
-    // Nobody signs with it: the app's secret does.
+    // Not used: an app's webhooks are signed with the app's secret.
     let unused = Secret::generate().map_err(|error| broken(error.to_string()))?;
     let hooks = webhook.events.iter().map(|kind| Pattern::parse(kind.event_name()));
     let waits = SCHEDULE.iter().map(|seconds| std::time::Duration::from_secs(*seconds)).collect();
@@ -86,7 +86,7 @@ fn listener(app: &AppId, webhook: &Webhook, now: i64) -> Result<Listener, Manage
         headers: webhook.headers.clone(),
         rate: None,
         concurrency: None,
-        // What becomes of a channel is told in its order.
+        // Events of a channel are delivered in the channel's order.
         order: Order::Key,
         format: webhook.format.clone(),
         batch: webhook.batch,

@@ -1,4 +1,5 @@
-//! One attempt, of a delivery or of several that one request carries: render, send, judge, and say what comes next.
+//! One attempt of the deliveries that one request carries: render, send, judge the response, and decide what comes
+//! next.
 
 use std::time::Duration;
 
@@ -16,34 +17,34 @@ use crate::queued_delivery::QueuedDelivery;
 use crate::settings::KeepAnswers;
 use crate::shared::Inner;
 
-/// What of the text of an error an attempt keeps, in bytes: receivers have a say in it.
+/// How much of an error's text an attempt keeps, in bytes. Receivers influence the text, so it needs a bound.
 const MAX_KEPT_ERROR: usize = 1_024;
-/// What of an answer's headers an attempt keeps, in bytes.
+/// How much of a response's headers an attempt keeps, in bytes.
 const MAX_KEPT_HEADERS: usize = 4 * 1024;
-/// A lease has to outlast the attempt by so much for its result to be written in time; a short one by a quarter of
-/// itself.
-const MARGIN: Duration = Duration::from_secs(5);
+/// How long a lease has to outlast the attempt, so that the result is written in time. For short leases it is a quarter
+/// of the lease.
+const LEASE_MARGIN: Duration = Duration::from_secs(5);
 
 /// How a delivery of a dispatch ended.
 pub(crate) enum AttemptEnd {
-    /// An attempt ended, or there was none to make: to be recorded.
+    /// An attempt ended, or none was needed: the result is recorded.
     Finished(Box<Finished>, AttemptHealth),
-    /// Nothing could be tried: to be given back, due at once.
+    /// It could not be attempted: it is released to the store, due at once.
     NotNow,
-    /// Its schedule begins later: to be given back, due at this steady time.
+    /// Its schedule begins later: it is released to the store, due at this steady time.
     NotBefore(Millis),
-    /// There was no socket to try it with, which is nobody's fault but ours: to be kept for a moment.
-    Short,
+    /// This machine was short of sockets, which is not the receiver's fault: it stays queued for a moment.
+    Shortage,
 }
 
-/// Makes an attempt of deliveries that one request carries; what became of each, in their order.
+/// Attempts the deliveries that one request carries. Returns how each ended, in their order.
 pub(crate) async fn make(inner: &Inner, destination: DestinationNo, items: &[QueuedDelivery]) -> Vec<AttemptEnd> {
     let canceled = |item: &QueuedDelivery| {
         AttemptEnd::Finished(Box::new(finished(inner, item, None, Next::Canceled, None)), AttemptHealth::Healthy)
     };
     let not_now = || items.iter().map(|_| AttemptEnd::NotNow).collect();
     match inner.outlet.policy(destination) {
-        // A destination that is not known here may be new on another node: preparing tells whether it is really gone.
+        // A destination that is unknown here may be new on another node. `prepare` finds out whether it was deleted.
         DestinationPolicy::Open { .. } | DestinationPolicy::Gone => {}
         DestinationPolicy::Disabled => return not_now(),
     }
@@ -54,43 +55,45 @@ pub(crate) async fn make(inner: &Inner, destination: DestinationNo, items: &[Que
         Ok(Some(prepared)) => prepared,
         Ok(None) => return items.iter().map(canceled).collect(),
         Err(error) => {
-            tracing::warn!(%error, "deliveries could not be rendered; trying again later");
+            tracing::warn!(%error, "rendering deliveries failed; retrying later");
             return not_now();
         }
     };
     if let Some(due) = not_before(inner, items, delay, started_at) {
         return items.iter().map(|_| AttemptEnd::NotBefore(due)).collect();
     }
-    // The lease has to outlast the attempt, or somebody else would make it too. A lease that has aged in the queue is
-    // given back for a new one; one that is short for the attempt even when new shortens the attempt.
+    // The lease has to outlast the attempt, or another node would make the attempt too. If too little of the lease is
+    // left after the wait in the queue, the delivery is released and claimed with a new lease. If even a new lease is
+    // too short for the timeout, the timeout is shortened.
     let lease = inner.settings.lease;
     let until = items.iter().map(|item| item.leased.lease.until).min().unwrap_or_default();
-    let left = until - inner.clock.steady_ms() - millis(MARGIN.min(lease / 4));
+    let left = until - inner.clock.steady_ms() - millis(LEASE_MARGIN.min(lease / 4));
     if left < millis(timeout.min(lease / 2)) {
         return not_now();
     }
     let timeout = timeout.min(Duration::from_millis(left.max(1).unsigned_abs()));
     let watch = tidings_model::clock::Stopwatch::start();
-    let answer = match inner.egress.send(request, timeout).await {
-        Err(SendError::Stale) => again(inner, &batch, timeout.saturating_sub(watch.elapsed())).await,
-        answer => answer,
+    let response = match inner.egress.send(request, timeout).await {
+        Err(SendError::Stale) => resend(inner, &batch, timeout.saturating_sub(watch.elapsed())).await,
+        response => response,
     };
-    if let Err(SendError::Shortage { reason }) = &answer {
+    if let Err(SendError::Shortage { reason }) = &response {
         inner.metrics.shortages.inc();
-        inner.health.short(reason, inner.clock.steady_ms());
-        return items.iter().map(|_| AttemptEnd::Short).collect();
+        inner.health.shortage(reason, inner.clock.steady_ms());
+        return items.iter().map(|_| AttemptEnd::Shortage).collect();
     }
     let duration = watch.elapsed();
-    // What one request carried comes back together.
+    // One random number for all: deliveries of one request are retried together.
     let random = inner.random();
     batch
         .iter()
         .zip(items)
-        .map(|(delivery, item)| judge(inner, delivery, item, &answer, started_at, duration, random))
+        .map(|(delivery, item)| judge(inner, delivery, item, &response, started_at, duration, random))
         .collect()
 }
 
-/// When deliveries that were never attempted may be, if that is later: `delay` after the last of their events.
+/// When the first attempt may be made, if that is later than now: `delay` after the last event of those deliveries that
+/// were never attempted.
 fn not_before(inner: &Inner, items: &[QueuedDelivery], delay: Duration, wall: Millis) -> Option<Millis> {
     if delay.is_zero() {
         return None;
@@ -101,9 +104,9 @@ fn not_before(inner: &Inner, items: &[QueuedDelivery], delay: Duration, wall: Mi
     (left > 0).then(|| inner.clock.steady_ms().saturating_add(left))
 }
 
-/// Makes the exchange of an attempt again, on a connection of its own: the kept one had been closed.
-async fn again(inner: &Inner, batch: &[Delivery], timeout: Duration) -> Result<Response, SendError> {
-    // Rendered again, since the first request is gone; keeping a copy of each would cost all those that need none.
+/// Repeats the request of an attempt on a new connection: the receiver had closed the kept one.
+async fn resend(inner: &Inner, batch: &[Delivery], timeout: Duration) -> Result<Response, SendError> {
+    // Rendered again, since the first request was consumed. Copies would cost all the requests that need none.
     let Ok(Some(PreparedRequest { mut request, .. })) = inner.outlet.prepare(batch, inner.clock.wall_ms()).await else {
         return Err(SendError::Stale);
     };
@@ -115,7 +118,7 @@ fn judge(
     inner: &Inner,
     delivery: &Delivery,
     item: &QueuedDelivery,
-    answer: &Result<Response, SendError>,
+    response: &Result<Response, SendError>,
     started_at: Millis,
     duration: Duration,
     random: u32,
@@ -133,38 +136,38 @@ fn judge(
         response_body: Vec::new(),
         next_at: None,
     };
-    let (word, outcome) = match answer {
-        Ok(answer) => {
-            attempt.status = Some(answer.status.as_u16());
-            attempt.remote = answer.remote.map(|remote| remote.to_string());
-            ("http_status", inner.outlet.judge(delivery, answer, inner.clock.wall_ms()))
+    let (code, outcome) = match response {
+        Ok(response) => {
+            attempt.status = Some(response.status.as_u16());
+            attempt.remote = response.remote.map(|remote| remote.to_string());
+            ("http_status", inner.outlet.judge(delivery, response, inner.clock.wall_ms()))
         }
         Err(error) => {
             let error_text = error.to_string();
             (error.code(), Outcome::Refused { error: error_text, slow_down: false, retry_after: None, disable: None })
         }
     };
-    inner.metrics.attempt(word, attempt.status);
+    inner.metrics.attempt(code, attempt.status);
     let Outcome::Refused { error, slow_down, retry_after, disable } = outcome else {
-        if let Ok(answer) = answer
+        if let Ok(response) = response
             && inner.settings.keep_answers == KeepAnswers::All
         {
-            attempt.response_body = kept_body(answer);
+            attempt.response_body = kept_body(response);
         }
         return AttemptEnd::Finished(
             Box::new(finished(inner, item, Some(attempt), Next::Delivered, None)),
             AttemptHealth::Healthy,
         );
     };
-    attempt.error = Some(cut(error));
-    attempt.outcome = word.to_owned();
-    if let Ok(answer) = answer
+    attempt.error = Some(truncated(error));
+    attempt.outcome = code.to_owned();
+    if let Ok(response) = response
         && inner.settings.keep_answers != KeepAnswers::None
     {
-        attempt.response_headers = Some(kept_headers(&answer.headers));
-        attempt.response_body = kept_body(answer);
+        attempt.response_headers = Some(kept_headers(&response.headers));
+        attempt.response_body = kept_body(response);
     }
-    let health = match (answer, slow_down) {
+    let health = match (response, slow_down) {
         (Err(SendError::Refused(_)), _) | (Ok(_), false) => AttemptHealth::Healthy,
         (Err(_), _) => AttemptHealth::Failing,
         (Ok(_), true) => AttemptHealth::SlowDown(retry_after),
@@ -182,7 +185,7 @@ fn judge(
     AttemptEnd::Finished(Box::new(finished(inner, item, Some(attempt), next, disable)), health)
 }
 
-/// The end of a delivery's attempt, as the store records it.
+/// The result of a delivery's attempt, as the store records it.
 pub(crate) fn finished(
     inner: &Inner,
     item: &QueuedDelivery,
@@ -196,12 +199,12 @@ pub(crate) fn finished(
     Finished { delivery: item.leased.clone(), attempt, next, disable, was_failing, pause: None, batch }
 }
 
-fn kept_body(answer: &Response) -> Vec<u8> {
-    answer.body[..answer.body.len().min(MAX_KEPT_BODY)].to_vec()
+fn kept_body(response: &Response) -> Vec<u8> {
+    response.body[..response.body.len().min(MAX_KEPT_BODY)].to_vec()
 }
 
-/// An error's text, within bounds.
-pub(crate) fn cut(mut error: String) -> String {
+/// An error's text, truncated to [`MAX_KEPT_ERROR`].
+pub(crate) fn truncated(mut error: String) -> String {
     if error.len() > MAX_KEPT_ERROR {
         error.truncate(error.floor_char_boundary(MAX_KEPT_ERROR));
         error.push('…');
@@ -209,8 +212,8 @@ pub(crate) fn cut(mut error: String) -> String {
     error
 }
 
-/// The answer's headers as a JSON object of texts, within bounds; a repeated name is joined with commas (RFC 9110 §
-/// 5.3).
+/// The response's headers as a JSON object of strings, up to [`MAX_KEPT_HEADERS`]. Values of a repeated name are joined
+/// with commas (RFC 9110 § 5.3).
 fn kept_headers(headers: &HeaderMap) -> String {
     let mut kept = serde_json::Map::new();
     let mut bytes = 0;

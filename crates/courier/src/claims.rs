@@ -1,5 +1,5 @@
-//! Claiming due deliveries from the store: for destinations whose queue runs low, and for those that the store lists as
-//! due.
+//! Claims due deliveries from the store: for destinations whose queue runs low, and for those that the store's query
+//! for due work returns.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -20,12 +20,12 @@ use crate::workers;
 
 /// The pause after each query for due destinations. With thousands of full queues to skip it takes milliseconds.
 const DUE_PAUSE: Pause = Pause { factor: 9, max: Duration::from_millis(100) };
-/// Destinations asked for at once.
+/// The most destinations that one query for due work returns.
 const DESTINATIONS: usize = 256;
-/// Deliveries claimed in one transaction at most, and for one destination.
+/// The most deliveries claimed in one transaction, and for one destination of it.
 const CLAIMED: (usize, usize) = (256, 64);
 
-/// A claim being put together, as large as memory allows.
+/// A claim that is being put together.
 #[derive(Default)]
 struct Claim {
     parts: Vec<Wanted>,
@@ -33,12 +33,13 @@ struct Claim {
 }
 
 impl Claim {
-    /// Adds a destination, as far as it has room; `false` when the claim is full.
+    /// Adds a destination, with as many deliveries as it has room for. Returns `false` if the claim was full.
     fn add(&mut self, inner: &Inner, dispatcher: &mut Dispatcher, destination: DestinationNo, now: Millis) -> bool {
         let policy = inner.policy(destination);
         let batch = inner.outlet.batch(destination).max(1);
         let left = CLAIMED.0 - self.total;
-        // The room is in requests: a destination whose window has shrunk gets fewer of them, and each as full as ever.
+        // The queue's room counts requests, each of up to `batch` deliveries: a shrunk window means fewer requests, not
+        // smaller ones.
         let room = dispatcher.room(destination, policy, now).saturating_mul(batch);
         let room = room.min(CLAIMED.1.max(batch)).min(left);
         if room > 0 {
@@ -74,15 +75,15 @@ pub(crate) async fn claim_low(inner: &Arc<Inner>, now: Millis) -> Result<(), Sto
         inner.dispatcher.lock().still_low(wanted.parts.iter().map(|part| part.destination));
     })?;
     if !all {
-        // The query finds out when the next of them is due.
+        // Some destinations have nothing more that is due now. The query for due work finds when their next one is.
         inner.next_due.fetch_min(now, Ordering::Relaxed);
     }
     Ok(())
 }
 
-/// Asks what is due and claims it, as far as there is room. Returns when to ask again; apps that hold their share of
-/// memory are asked for after the usual while, or when one of their destinations runs low.
-pub(crate) async fn ask(inner: &Arc<Inner>, duty: &mut DutyCycle, now: Millis) -> Result<Millis, StoreError> {
+/// Queries the store for due deliveries and claims them, as far as there is room. Returns when to query again. Apps
+/// that hold their share of memory are skipped: the next poll asks for them, or a destination of theirs that runs low.
+pub(crate) async fn claim_due(inner: &Arc<Inner>, duty: &mut DutyCycle, now: Millis) -> Result<Millis, StoreError> {
     let apps = inner.memory.full();
     let started = Stopwatch::start();
     let destinations = inner.dispatcher.lock().full(|no| inner.policy(no), &apps, now);
@@ -93,22 +94,22 @@ pub(crate) async fn ask(inner: &Arc<Inner>, duty: &mut DutyCycle, now: Millis) -
     let mut wanted = Claim::default();
     {
         let mut dispatcher = inner.dispatcher.lock();
-        due.paused.iter().for_each(|(destination, until)| dispatcher.rest(*destination, *until, now));
+        due.paused.iter().for_each(|(destination, until)| dispatcher.pause(*destination, *until, now));
         for destination in &due.destinations {
             wanted.add(inner, &mut dispatcher, *destination, now);
         }
     }
     if wanted.parts.is_empty() {
-        // Whoever is due has no room: it says when it runs low.
+        // No due destination has room. Each is claimed for when it runs low.
         return Ok(due.next.unwrap_or(Millis::MAX));
     }
     claim(inner, &wanted.parts, now).await?;
-    // There may be more than was asked for or had room.
+    // There may be more due than was returned or had room.
     Ok(now)
 }
 
-/// Leases what is wanted and queues it; `true` when each destination had all that was wanted of it, and so may have
-/// more.
+/// Leases the wanted deliveries and queues them. Returns `true` if each destination had as many as were wanted, and so
+/// may have more.
 async fn claim(inner: &Arc<Inner>, wanted: &[Wanted], now: Millis) -> Result<bool, StoreError> {
     let claimed = inner.store.claim(wanted.to_vec(), now, inner.lease()).await?;
     let mut got: HashMap<DestinationNo, usize> = HashMap::new();
@@ -126,12 +127,13 @@ async fn claim(inner: &Arc<Inner>, wanted: &[Wanted], now: Millis) -> Result<boo
     Ok(all)
 }
 
-/// Queues deliveries that are leased to us, reading their events where they are not in memory.
+/// Queues deliveries that are leased to us, and reads those of their events that are not in memory.
 pub(crate) async fn read(inner: &Arc<Inner>, leased: Vec<Leased>, front: bool) -> Result<(), StoreError> {
     if leased.is_empty() {
         return Ok(());
     }
-    // Held until each delivery has its own hold: an event that is in memory now may not be after the read.
+    // Keeps the payloads alive until each delivery has its own reference: one that is in memory now could be dropped
+    // during the read.
     let mut held = Vec::new();
     let mut unknown = Vec::new();
     for event in leased.iter().map(|leased| leased.key.event).collect::<HashSet<_>>() {
@@ -153,11 +155,11 @@ pub(crate) async fn read(inner: &Arc<Inner>, leased: Vec<Leased>, front: bool) -
     let items = leased.into_iter().filter_map(|leased| match inner.known_payload(leased.key.event) {
         Some(payload) => Some(QueuedDelivery::new(leased, payload)),
         None => {
-            tracing::error!(delivery = leased.key.id(), "its event is no longer in the log");
+            tracing::error!(delivery = leased.key.id(), "delivery dropped: its event is no longer in the log");
             None
         }
     });
-    let items = QueuedDelivery::together(items);
+    let items = QueuedDelivery::group(items);
     let mut dispatcher = inner.dispatcher.lock();
     items.into_iter().for_each(|item| dispatcher.push(item, false, front));
     drop(dispatcher);

@@ -30,7 +30,7 @@ use crate::shared::{Inner, Notice};
 use crate::shared_payload::SharedPayload;
 use crate::{result_writer, scheduler, workers};
 
-/// Attempts deliveries until each has arrived or nothing more can be done. Clones share one courier.
+/// Attempts each delivery until it is delivered, or its schedule is exhausted. Clones share one courier.
 #[derive(Clone)]
 pub struct Courier {
     inner: Arc<Inner>,
@@ -39,10 +39,10 @@ pub struct Courier {
 }
 
 impl Courier {
-    /// Takes back what an earlier run left leased, and starts to deliver. The receiver gets the [`Notice`]s.
+    /// Recovers deliveries that an earlier run left leased, and starts to deliver. The receiver gets the [`Notice`]s.
     ///
     /// # Errors
-    /// What the store answers.
+    /// The store fails.
     pub async fn start(
         store: Arc<dyn Store>,
         outlet: Arc<dyn Outlet>,
@@ -52,9 +52,9 @@ impl Courier {
         registry: &mut Registry,
         supervisor: &Supervisor,
     ) -> Result<(Self, mpsc::UnboundedReceiver<Notice>), StoreError> {
-        let taken_back = store.recover(clock.steady_ms()).await?;
-        if taken_back > 0 {
-            tracing::info!(deliveries = taken_back, "taking up deliveries that an earlier run left under way");
+        let recovered = store.recover(clock.steady_ms()).await?;
+        if recovered > 0 {
+            tracing::info!(deliveries = recovered, "deliveries that an earlier run left in flight are attempted again");
         }
         let failing: HashSet<_> = store.failing().await?.into_iter().map(|(destination, _)| destination).collect();
         if !failing.is_empty() {
@@ -104,14 +104,14 @@ impl Courier {
         Ok((Self { inner, stop, parts }, noticed))
     }
 
-    /// Says which of an event's destinations are taken up at once, by setting [`Destination::fresh`]. The others stay
-    /// in the store until there is room for them.
+    /// Sets [`Destination::fresh`] of those of an event's destinations that have room in memory: their deliveries are
+    /// attempted at once. The others stay in the store until there is room for them.
     pub fn admit(&self, app: &AppId, destinations: &mut [Destination]) {
         let inner = &self.inner;
         let now = inner.clock.steady_ms();
         inner.recent_publishers.record(app, now);
         if destinations.len() > MAX_DIRECT {
-            // None of them is written at once.
+            // The event gets a fan-out row: its deliveries are written later, slice by slice.
             return;
         }
         let full = inner.memory.is_full(app);
@@ -126,8 +126,8 @@ impl Courier {
         self.inner.lease()
     }
 
-    /// Takes over the deliveries of a publish that has been committed. `destinations` is what it was published with;
-    /// those in `leased` are ours to attempt now. `queued`: there is more in the store.
+    /// Takes over the deliveries of a committed publish to `destinations`. Those in `leased` are leased to this node
+    /// and are attempted now. `queued`: the store has more of them.
     pub fn take(
         &self,
         logged: Logged,
@@ -140,7 +140,8 @@ impl Courier {
         if !leased.is_empty() {
             let app = logged.event.app.clone();
             let event = logged.no;
-            // When all of it is ours and in no lane, nobody will look for it.
+            // If all deliveries are leased to us and in no lane, no later read needs this payload: it stays out of the
+            // shared map.
             let whole = !queued && leased.len() == destinations.len();
             let whole = whole && destinations.iter().all(|d| d.lane == Lane::Own);
             let payload =
@@ -163,7 +164,7 @@ impl Courier {
         }
     }
 
-    /// Wakes the scheduler to look for due work now: after a retry by hand, or when a listener was enabled.
+    /// Wakes the scheduler to query for due work now: after a retry by hand, or when a listener was enabled.
     pub fn wake_scheduler(&self) {
         self.inner.due_at(0);
     }
@@ -179,7 +180,7 @@ impl Courier {
         (self.inner.dispatcher.lock().running(), self.inner.memory.held())
     }
 
-    /// Stops: lets attempts under way end, for at most `grace`, writes their results and gives the rest back.
+    /// Stops: waits at most `grace` for attempts in flight, writes their results, and releases all other deliveries.
     pub async fn stop(&self, grace: Duration) {
         let inner = &self.inner;
         inner.dispatcher.lock().stop(inner.clock.steady_ms());
@@ -188,7 +189,7 @@ impl Courier {
         if tokio::time::timeout(grace, inner.workers.wait()).await.is_err() {
             tracing::warn!(
                 attempts = inner.dispatcher.lock().running(),
-                "attempts were still under way; they are made again after the next start"
+                "shutdown did not wait for all attempts in flight; they are repeated after the next start"
             );
         }
         self.stop.cancel();

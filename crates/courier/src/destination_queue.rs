@@ -15,29 +15,30 @@ use crate::outlet::{DestinationPolicy, Host};
 use crate::queued_delivery::QueuedDelivery;
 use crate::ring::AppNo;
 
-/// Fresh deliveries that get a turn for each that comes again.
-const FRESH_TURNS: u32 = 3;
-/// The most deliveries held for one destination, unless it is fast: then as many as it ends in so many seconds. What is
+/// How many fresh deliveries are handed out for each that was read from the store.
+const FRESH_PER_STORED: u32 = 3;
+/// The most deliveries held for one destination, unless it is faster than this in [`HELD_SECONDS`]. A delivery that is
 /// not held has to be written to the store, and read from it again.
 const MAX_WAITING: usize = 1_024;
+/// A fast destination holds as many deliveries as it finishes in this many seconds.
 const HELD_SECONDS: usize = 4;
 /// A destination with a rate limit holds at most this many seconds' worth of deliveries in memory.
 const HELD_SECONDS_OF_RATE: usize = 10;
 /// The first pause after a destination asked for one, and the longest.
 const PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 
-/// A bucket of tokens is full again after so long.
+/// How long an empty token bucket takes to fill, in milliseconds.
 const RATE_WINDOW: Millis = 1_000;
 
 /// How many attempts end in a second.
 #[derive(Default)]
-struct Pace {
+struct Throughput {
     since: Millis,
     counted: usize,
     per_second: usize,
 }
 
-impl Pace {
+impl Throughput {
     const WINDOW: Millis = 1_000;
 
     fn count(&mut self, now: Millis) {
@@ -52,68 +53,73 @@ impl Pace {
 
 #[derive(Default)]
 pub(crate) struct DestinationQueue {
+    /// Deliveries handed over by a publish.
     fresh: VecDeque<QueuedDelivery>,
-    again: VecDeque<QueuedDelivery>,
-    turn: u32,
-    /// Attempts under way.
+    /// Deliveries read from the store, and those put back.
+    stored: VecDeque<QueuedDelivery>,
+    /// Counts the deliveries handed out, to alternate between the two.
+    popped: u32,
+    /// Attempts in flight.
     pub(crate) running: u32,
-    pace: Pace,
-    /// How many may be; `None` until something went wrong.
+    throughput: Throughput,
+    /// How many attempts may be in flight; `None` while no failure has shrunk it.
     window: Option<u32>,
     /// Nothing is attempted before this steady time.
     pub(crate) paused_until: Millis,
+    /// The length of the last pause; zero after a healthy attempt.
     pause: Duration,
-    /// Token bucket: what may be sent now, in thousandths, and when that was reckoned.
+    /// Token bucket: how many requests may be sent now, in thousandths.
     tokens: u64,
-    reckoned_at: Millis,
+    /// When `tokens` was last computed.
+    refilled_at: Millis,
     /// Its last attempt got no answer.
     pub(crate) failing: bool,
     /// It has answered before.
     pub(crate) answered: bool,
-    /// Whose it is, once it has had a delivery.
+    /// The app that the destination belongs to; known from the first delivery on.
     pub(crate) app: Option<AppNo>,
-    /// A slot at this host is kept for it.
+    /// The host at which a slot is reserved for it.
     pub(crate) reserved: Option<Host>,
-    /// The store has more for it than was fetched.
+    /// The store has more deliveries for it than were claimed.
     pub(crate) more: bool,
-    /// It waits for a turn in the dispatcher, or for a slot at its host.
+    /// It waits in a ring of the dispatcher, or for a slot at its host.
     pub(crate) listed: bool,
 }
 
 impl DestinationQueue {
-    /// The queue of a destination that has answered before, or not as far as is known.
+    /// The queue of a destination. `answered`: it is known to have answered before.
     pub(crate) fn of(answered: bool) -> Self {
         Self { answered, ..Self::default() }
     }
 
-    /// Takes a delivery in. Lanes' next ones go to the front, where their predecessor was.
+    /// Queues a delivery. The next one of a lane goes to the front, where its predecessor was.
     pub(crate) fn push(&mut self, item: QueuedDelivery, fresh: bool, front: bool) {
-        let waiting = if fresh { &mut self.fresh } else { &mut self.again };
+        let waiting = if fresh { &mut self.fresh } else { &mut self.stored };
         if front { waiting.push_front(item) } else { waiting.push_back(item) }
     }
 
-    /// Hands out the next delivery.
+    /// Takes the next delivery out.
     pub(crate) fn pop(&mut self) -> Option<QueuedDelivery> {
-        self.turn = self.turn.wrapping_add(1);
-        let again_first = self.turn.is_multiple_of(FRESH_TURNS + 1);
-        if again_first {
-            self.again.pop_front().or_else(|| self.fresh.pop_front())
+        self.popped = self.popped.wrapping_add(1);
+        let stored_first = self.popped.is_multiple_of(FRESH_PER_STORED + 1);
+        if stored_first {
+            self.stored.pop_front().or_else(|| self.fresh.pop_front())
         } else {
-            self.fresh.pop_front().or_else(|| self.again.pop_front())
+            self.fresh.pop_front().or_else(|| self.stored.pop_front())
         }
     }
 
-    /// Puts back what was handed out and could not be attempted.
+    /// Puts back a delivery that was taken out and could not be attempted.
     pub(crate) fn put_back(&mut self, item: QueuedDelivery) {
-        self.again.push_front(item);
+        self.stored.push_front(item);
     }
 
     /// Empties the queue.
     pub(crate) fn drain(&mut self) -> impl Iterator<Item = QueuedDelivery> + '_ {
-        self.fresh.drain(..).chain(self.again.drain(..)).flat_map(QueuedDelivery::apart)
+        self.fresh.drain(..).chain(self.stored.drain(..)).flat_map(QueuedDelivery::ungroup)
     }
 
-    /// How it stands.
+    /// Which ring of the dispatcher it belongs to.
     pub(crate) fn health(&self) -> DestinationHealth {
         match (self.failing, self.answered) {
             (true, _) => DestinationHealth::Failing,
@@ -122,12 +128,12 @@ impl DestinationQueue {
         }
     }
 
-    /// Deliveries waiting, those of one lane that go together as one.
+    /// How many deliveries wait. Those of a lane that go in one request count as one.
     pub(crate) fn waiting(&self) -> usize {
-        self.fresh.len() + self.again.len()
+        self.fresh.len() + self.stored.len()
     }
 
-    /// Whether nothing about it is worth keeping: not even how much of its rate is used up.
+    /// Whether it can be dropped: it is empty, and has no state worth keeping, not even a partly used rate.
     pub(crate) fn idle(&self, now: Millis) -> bool {
         self.waiting() == 0
             && self.running == 0
@@ -136,14 +142,14 @@ impl DestinationQueue {
             && self.window.is_none()
             && !self.failing
             && self.paused_until <= now
-            && now - self.reckoned_at >= RATE_WINDOW
+            && now - self.refilled_at >= RATE_WINDOW
     }
 
-    /// How many attempts may be under way.
+    /// How many attempts may be in flight.
     pub(crate) fn limit(&self, policy: DestinationPolicy, configured: u32) -> u32 {
         let limit = match policy {
             DestinationPolicy::Open { concurrency, .. } => concurrency.unwrap_or(configured).max(1),
-            // One turn at a time finds out that there is nothing to send.
+            // One dispatch at a time is enough to find out that there is nothing to send.
             DestinationPolicy::Disabled | DestinationPolicy::Gone => 1,
         };
         self.window.map_or(limit, |window| window.min(limit))
@@ -154,7 +160,7 @@ impl DestinationQueue {
         self.window.map(|window| window as usize * 2)
     }
 
-    /// Whether it has no room for more. Asks for the policy only where it matters: there may be thousands of queues.
+    /// Whether it has no room for more. Calls `policy` only if it matters: there may be thousands of queues.
     pub(crate) fn is_full(&self, policy: impl FnOnce() -> DestinationPolicy, configured: u32, now: Millis) -> bool {
         self.paused_until > now
             || match self.window_capacity() {
@@ -173,19 +179,19 @@ impl DestinationQueue {
             (None, DestinationPolicy::Open { rate: Some(rate), .. }) => {
                 MAX_WAITING.min(HELD_SECONDS_OF_RATE * rate.max(1) as usize)
             }
-            (None, DestinationPolicy::Open { .. }) => MAX_WAITING.max(self.pace.per_second * HELD_SECONDS),
+            (None, DestinationPolicy::Open { .. }) => MAX_WAITING.max(self.throughput.per_second * HELD_SECONDS),
             (None, _) => configured as usize,
         };
         most.saturating_sub(self.waiting())
     }
 
-    /// Notes the end of an attempt.
+    /// Counts the end of an attempt.
     pub(crate) fn end(&mut self, now: Millis) {
         self.running = self.running.saturating_sub(1);
-        self.pace.count(now);
+        self.throughput.count(now);
     }
 
-    /// Takes the right to send one; otherwise says when to come back.
+    /// Takes a token for one request. The error is the time from which to try again.
     pub(crate) fn take_token(&mut self, policy: DestinationPolicy, now: Millis) -> Result<(), Millis> {
         if self.paused_until > now {
             return Err(self.paused_until);
@@ -193,10 +199,11 @@ impl DestinationQueue {
         let DestinationPolicy::Open { rate: Some(rate), .. } = policy else { return Ok(()) };
         const ONE: u64 = 1_000;
         let rate = u64::from(rate.max(1));
-        let passed = now.saturating_sub(self.reckoned_at).max(0) as u64;
-        // A bucket of one second's worth: `rate` tokens of a thousand, filled with `rate` a millisecond.
+        let passed = now.saturating_sub(self.refilled_at).max(0) as u64;
+        // The bucket holds one second's worth. In thousandths of a token: capacity `rate * ONE`, refilled by `rate`
+        // each millisecond.
         self.tokens = self.tokens.saturating_add(passed.saturating_mul(rate)).min(rate * ONE);
-        self.reckoned_at = now;
+        self.refilled_at = now;
         if self.tokens < ONE {
             return Err(now + ((ONE - self.tokens).div_ceil(rate)).max(1) as Millis);
         }
@@ -204,12 +211,12 @@ impl DestinationQueue {
         Ok(())
     }
 
-    /// Whether an attempt that went well would teach it nothing.
+    /// Whether a healthy attempt would change nothing.
     pub(crate) fn is_healthy(&self) -> bool {
         self.answered && !self.failing && self.window.is_none() && self.pause.is_zero()
     }
 
-    /// Learns from an attempt.
+    /// Updates window, pause and health after an attempt: a failure halves the window, a healthy attempt adds one.
     pub(crate) fn learn(&mut self, health: AttemptHealth, limit: u32, now: Millis) {
         self.answered |= health != AttemptHealth::Failing;
         match health {

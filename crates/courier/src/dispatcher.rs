@@ -1,13 +1,14 @@
 //! The dispatcher: every destination's queue, and which of them sends its next request.
 //!
-//! A destination with something to send waits in one of three rings: those that answered last time, those that have
-//! never answered, and those whose last attempt got no answer. Each ring is round-robin by app.
+//! A destination with something to send waits in one of three rings: healthy (it answered its last attempt), untried
+//! (it has never answered) or failing (its last attempt got no answer). Each ring is round-robin by app.
 //!
-//! The last two may use half of the permits, the failing ones alone a quarter, so however many receivers hang, half of
-//! the courier is left for those that answer. Of each share an app may use no more than it leaves free to the others
-//! (three times as much of all permits), so a newcomer finds room whatever another app does.
+//! Untried and failing destinations together may use half of the permits, failing ones a quarter. So half of the
+//! permits are left for healthy destinations, however many receivers hang. Of the untried and failing shares an app may
+//! use as much as it leaves free, and of all permits three times as much. So an app that has just begun to send always
+//! finds permits.
 //!
-//! A host has slots of its own ([`crate::hosts`]); a destination that finds none waits there.
+//! A host has slots of its own ([`crate::hosts`]); a destination whose host has none free waits there.
 //!
 //! All of it is behind one mutex, held for a few map operations and never over I/O.
 
@@ -28,18 +29,18 @@ use crate::ring::{AppNo, Ring};
 use crate::settings::Settings;
 use crate::usage::{Answered, TIMES_FREE, Usage};
 
-/// The least time between the starts of two attempts to failing destinations, in milliseconds. Receivers that hang
-/// would otherwise all time out, and be attempted again, in the same moment, and delay everything else.
-const FAILING_APART: Millis = 1;
+/// The least time between the starts of two attempts to failing destinations, in milliseconds. Without it, receivers
+/// that hang would all time out and be attempted again at the same moment, and would delay everything else.
+const FAILING_INTERVAL: Millis = 1;
 
 /// One request to make now. Its permit is released by [`Dispatcher::end`].
 pub(crate) struct Dispatch {
     pub(crate) permit: DispatchPermit,
-    /// What one request is to carry; not empty.
+    /// The deliveries that the request carries; never empty.
     pub(crate) items: Vec<QueuedDelivery>,
 }
 
-/// What a dispatch occupies until it ends.
+/// What a dispatch occupies until it ends: one permit of its app and health, and a slot at its host.
 #[derive(Clone, Copy)]
 pub(crate) struct DispatchPermit {
     pub(crate) destination: DestinationNo,
@@ -56,7 +57,7 @@ fn queue_of<'q>(
     queues.entry(no).or_insert_with(|| DestinationQueue::of(answered.has(no)))
 }
 
-/// The number of an app: the next one for a new app.
+/// The number of an app. A new app gets the next number.
 fn number(numbers: &mut HashMap<AppId, AppNo>, by_app: &mut Vec<Usage>, app: &AppId) -> AppNo {
     if let Some(no) = numbers.get(app) {
         return *no;
@@ -69,32 +70,33 @@ fn number(numbers: &mut HashMap<AppId, AppNo>, by_app: &mut Vec<Usage>, app: &Ap
 
 pub(crate) struct Dispatcher {
     queues: HashMap<DestinationNo, DestinationQueue>,
-    /// Those that have something due and are not for this node.
+    /// Destinations that have something due and are disabled, or served by another node.
     others: HashSet<DestinationNo>,
     answered: Answered,
     /// Destinations ready to send, by health.
     healthy: Ring,
     untried: Ring,
     failing: Ring,
-    /// When the next failing one may begin, and whether one waits for that.
+    /// When the next attempt to a failing destination may start.
     next_failing: Millis,
+    /// Whether a failing destination waits for that time.
     failing_waits: bool,
-    /// Counts destinations that `next` has named, so that each ring comes first at times and none starves.
+    /// Counts the destinations that `next` returned, so that each ring comes first at times and none starves.
     round: usize,
     hosts: Hosts,
     app_numbers: HashMap<AppId, AppNo>,
-    /// By app number.
+    /// Permits in use by each app, indexed by app number.
     by_app: Vec<Usage>,
     in_use: Usage,
     max_running: usize,
     configured: u32,
-    /// Lines that have to be looked at again at a time.
+    /// When to look at a destination's queue again: it is paused, or waits for its rate.
     wake_at: BinaryHeap<Reverse<(Millis, DestinationNo)>>,
-    /// When the scheduler looks next.
+    /// When the scheduler means to wake up next.
     planned_wake: Millis,
     /// Destinations that run low while the store has more for them.
     low: HashSet<DestinationNo>,
-    /// Items to be given back to the store, with the time they are due.
+    /// Deliveries to release to the store, with the time at which they are due.
     pub(crate) returns: Vec<(QueuedDelivery, Millis)>,
     pub(crate) stopped: bool,
 }
@@ -143,7 +145,7 @@ impl Dispatcher {
         })
     }
 
-    /// Takes a delivery in, with those of its lane that go together with it.
+    /// Queues a delivery, with those of its lane that go in the same request.
     pub(crate) fn push(&mut self, item: QueuedDelivery, fresh: bool, front: bool) {
         let destination = item.leased.key.destination;
         let queue = queue_of(&mut self.queues, &self.answered, destination);
@@ -154,18 +156,19 @@ impl Dispatcher {
         self.list(destination);
     }
 
-    /// Puts back what an attempt could not be made of, until a time.
+    /// Puts back deliveries that could not be attempted, and pauses their destination until a time.
     pub(crate) fn put_back(&mut self, destination: DestinationNo, items: Vec<QueuedDelivery>, until: Millis) {
         if self.stopped {
             self.returns.extend(items.into_iter().map(|item| (item, until)));
             return;
         }
         let queue = self.queue(destination);
-        QueuedDelivery::together(items).into_iter().rev().for_each(|item| queue.put_back(item));
+        QueuedDelivery::group(items).into_iter().rev().for_each(|item| queue.put_back(item));
         queue.paused_until = queue.paused_until.max(until);
         self.wake_at.push(Reverse((until, destination)));
     }
 
+    /// Puts a destination into the ring of its health, if it has something to send and is not in a ring yet.
     fn list(&mut self, destination: DestinationNo) {
         if let Some(queue) = self.queues.get_mut(&destination)
             && !queue.listed
@@ -181,7 +184,7 @@ impl Dispatcher {
         }
     }
 
-    /// The next in the queues, by what each share and each app has left.
+    /// The next destination of the rings whose share and app have permits left.
     fn next(&mut self, now: Millis) -> Option<DestinationNo> {
         use DestinationHealth::{Failing, Healthy, Untried};
         self.failing_waits = false;
@@ -194,7 +197,7 @@ impl Dispatcher {
         let may = |app| of(app).all < TIMES_FREE * free;
         let may_untried = |app| may(app) && of(app).unproven < unproven_free;
         let may_failing = |app| may_untried(app) && of(app).failing < failing_free;
-        // Each of them comes first at times, so that none starves while another could use every permit.
+        // Each ring comes first at times, so that none starves while another could use every permit.
         let order = match self.round % 4 {
             0 => [Untried, Failing, Healthy],
             2 => [Healthy, Untried, Failing],
@@ -208,7 +211,7 @@ impl Dispatcher {
                     self.failing_waits = !self.failing.is_empty();
                     None
                 }
-                Failing => self.failing.pop(may_failing).inspect(|_| self.next_failing = now + FAILING_APART),
+                Failing => self.failing.pop(may_failing).inspect(|_| self.next_failing = now + FAILING_INTERVAL),
             };
             if next.is_some() {
                 self.round = self.round.wrapping_add(1);
@@ -218,8 +221,8 @@ impl Dispatcher {
         None
     }
 
-    /// The next request to make, if any may be made now.
-    /// `batch` says how many deliveries one request to a destination carries at most.
+    /// The next request to make, if one may be made now.
+    /// `batch` is the most deliveries that one request to a destination carries.
     pub(crate) fn start(
         &mut self,
         policy: impl Fn(DestinationNo) -> DestinationPolicy,
@@ -244,7 +247,8 @@ impl Dispatcher {
         None
     }
 
-    /// Dispatches a destination's next request, if its own limits allow it. `reserved`: a slot at this host was kept.
+    /// Dispatches a destination's next request, if its own limits allow it. `reserved`: a slot at this host is reserved
+    /// for it.
     fn begin(
         &mut self,
         destination: DestinationNo,
@@ -257,7 +261,7 @@ impl Dispatcher {
         let app = queue.app?;
         let policy = policy(destination);
         if policy == DestinationPolicy::Disabled {
-            // Pending deliveries stay pending: the store finds it when the destination is enabled again.
+            // The deliveries stay pending in the store, and are claimed again when the destination is enabled.
             self.returns.extend(queue.drain().map(|item| (item, now)));
             return None;
         }
@@ -283,7 +287,7 @@ impl Dispatcher {
         let mut items = vec![first];
         items.extend(behind);
         if items.len() > most {
-            // It takes fewer than when they were fetched. Those that stay behind wait in their lane, in the store.
+            // The destination's batch size has shrunk since they were claimed. The rest waits in its lane in the store.
             self.returns.extend(items.drain(most..).map(|item| (item, now)));
         }
         while items.len() < most
@@ -293,7 +297,7 @@ impl Dispatcher {
                 queue.put_back(next);
                 break;
             }
-            items.extend(next.apart());
+            items.extend(next.ungroup());
         }
         let health = queue.health();
         queue.running += 1;
@@ -309,7 +313,7 @@ impl Dispatcher {
         Some(Dispatch { permit: DispatchPermit { destination, app, health, slot }, items })
     }
 
-    /// Lists those that wait for a slot at a host, as far as there are slots; answers how many.
+    /// Lists destinations that wait for a slot at a host, as far as there are free slots. Returns how many.
     fn admit(&mut self, host: Host, now: Millis) -> usize {
         let mut admitted = 0;
         while let Some(destination) = self.hosts.next(host, now) {
@@ -331,8 +335,8 @@ impl Dispatcher {
         admitted
     }
 
-    /// Releases a permit. Returns whether the scheduler has something to do: more than one destination may begin, or
-    /// this one runs low.
+    /// Releases a permit. Returns whether the scheduler has to be woken: more than one destination got a slot, or this
+    /// one runs low.
     pub(crate) fn end(&mut self, permit: DispatchPermit, now: Millis) -> bool {
         let DispatchPermit { destination, app, health, slot } = permit;
         let less = |permits: &mut usize| *permits = permits.saturating_sub(1);
@@ -354,8 +358,9 @@ impl Dispatcher {
         self.note_low(destination) || several
     }
 
-    /// Learns from an attempt. A destination that asked for a pause keeps nothing in memory until it ends; returns
-    /// when. `policy` is asked for only when it matters: not by a destination that is and was healthy.
+    /// Updates a destination's health and window after an attempt. If the destination asked for a pause, it keeps no
+    /// deliveries in memory until the pause ends; returns that time. Calls `policy` only if it matters: not for a
+    /// destination that was healthy and still is.
     pub(crate) fn learn(
         &mut self,
         destination: DestinationNo,
@@ -381,28 +386,28 @@ impl Dispatcher {
             return None;
         }
         let until = queue.paused_until;
-        self.empty(destination, until);
+        self.release_queue(destination, until);
         matches!(health, AttemptHealth::SlowDown(_)).then_some(until)
     }
 
-    /// Rests a destination as another node was asked to.
-    pub(crate) fn rest(&mut self, destination: DestinationNo, until: Millis, now: Millis) {
+    /// Pauses a destination that asked another node for a pause.
+    pub(crate) fn pause(&mut self, destination: DestinationNo, until: Millis, now: Millis) {
         let queue = self.queue(destination);
         if until > queue.paused_until.max(now) {
             queue.paused_until = until;
-            self.empty(destination, until);
+            self.release_queue(destination, until);
         }
     }
 
-    /// Gives back what a destination holds that is paused, and looks at it again when that is over.
-    fn empty(&mut self, destination: DestinationNo, until: Millis) {
+    /// Releases the queued deliveries of a paused destination, and looks at it again when the pause is over.
+    fn release_queue(&mut self, destination: DestinationNo, until: Millis) {
         if let Some(queue) = self.queues.get_mut(&destination) {
             self.returns.extend(queue.drain().map(|item| (item, until)));
         }
         self.wake_at.push(Reverse((until, destination)));
     }
 
-    /// Lists the queues whose time has come.
+    /// Lists the destinations whose wake-up time has passed.
     pub(crate) fn wake(&mut self, now: Millis) {
         while let Some(host) = self.hosts.due(now) {
             self.admit(host, now);
@@ -417,33 +422,33 @@ impl Dispatcher {
         }
     }
 
-    /// When a queue or a host has to be looked at.
+    /// The next time at which a queue or a host has to be looked at.
     fn next_wake(&self) -> Option<Millis> {
         let first = self.wake_at.peek().map(|Reverse((at, _))| *at);
         let failing = self.failing_waits.then_some(self.next_failing);
         first.into_iter().chain(self.hosts.next_due()).chain(failing).min()
     }
 
-    /// Notes when the scheduler looks next, if nothing happens: at `due`, or earlier when a queue has to be looked at
-    /// then.
+    /// Sets when the scheduler wakes up if nothing happens: at `due`, or earlier if a queue has to be looked at
+    /// earlier. Returns that time.
     pub(crate) fn plan_wake(&mut self, due: Millis) -> Millis {
         self.planned_wake = self.next_wake().map_or(due, |at| due.min(at));
         self.planned_wake
     }
 
-    /// Whether a queue has to be looked at before the scheduler means to look: it came up meanwhile.
+    /// Whether a queue has to be looked at before the scheduler's planned wake-up: the need arose since it was planned.
     pub(crate) fn is_sooner(&self) -> bool {
         self.next_wake().is_some_and(|at| at < self.planned_wake)
     }
 
-    /// Forgets queues and hosts of which nothing is worth keeping.
+    /// Drops idle queues and hosts, and the memory of empty rings.
     pub(crate) fn forget_idle(&mut self, now: Millis) {
         self.queues.retain(|_, queue| !queue.idle(now));
         self.hosts.forget_idle(now);
         [&mut self.healthy, &mut self.untried, &mut self.failing].into_iter().for_each(Ring::shrink);
     }
 
-    /// Stops: hands back everything that waits.
+    /// Stops: releases all queued deliveries.
     pub(crate) fn stop(&mut self, now: Millis) {
         self.stopped = true;
         for queue in self.queues.values_mut() {

@@ -9,14 +9,14 @@ use tidings_model::clock::Stopwatch;
 /// How long to pause after a unit of work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Pause {
-    /// Times the duration of the unit.
+    /// The pause as a multiple of the unit's duration.
     pub(crate) factor: u32,
-    /// The upper bound.
+    /// The longest pause.
     pub(crate) max: Duration,
 }
 
 impl Pause {
-    /// Interpolates towards a longer pause: `part` of `whole` asks for the longer one.
+    /// Interpolates linearly towards a longer pause: `part` = 0 is this one, `part` = `whole` the longer one.
     pub(crate) fn interpolate(self, longer: Self, part: usize, whole: usize) -> Self {
         let between = |from: u128, to: u128| from + (to - from) * part as u128 / whole.max(1) as u128;
         Self {

@@ -1,4 +1,4 @@
-//! An attempt whose panic fails its own deliveries alone.
+//! An attempt whose panic fails only its own deliveries.
 
 use std::time::Duration;
 
@@ -13,14 +13,14 @@ use crate::health::AttemptHealth;
 use crate::queued_delivery::QueuedDelivery;
 use crate::shared::Inner;
 
-/// When a delivery is attempted again whose attempt panicked.
+/// How long after a panic the delivery is attempted again.
 const AFTER_PANIC: Duration = Duration::from_secs(5);
-/// How many deliveries are remembered to have panicked.
+/// How many deliveries are remembered as having panicked once.
 const MAX_PANICKED: usize = 10_000;
 
-/// Makes an attempt of deliveries that one request carries; what became of each, in their order. A panic fails them,
-/// unless one of them did it alone: where several went together, each is attempted by itself, up to the first that has
-/// to wait.
+/// Attempts the deliveries that one request carries. Returns how each ended, in their order. If the attempt of a single
+/// delivery panics, that delivery fails. If an attempt of several panics, each is attempted alone, in order, to find
+/// the one that panics; after the first that has to wait, for a retry or for a socket, the rest is released.
 pub(crate) async fn make(inner: &Inner, destination: DestinationNo, items: &[QueuedDelivery]) -> Vec<AttemptEnd> {
     let Some(first) = items.first() else { return Vec::new() };
     match inner.attempts.catch_async(&first.leased.key, attempt::make(inner, destination, items)).await {
@@ -40,13 +40,13 @@ pub(crate) async fn make(inner: &Inner, destination: DestinationNo, items: &[Que
     all
 }
 
-/// The end of an attempt that panicked. It may have been chance, so there is one more; a delivery that panics again
-/// would do so for ever, and is undelivered.
+/// The end of an attempt that panicked. The first panic may be chance, so one more attempt follows. After a second
+/// panic the delivery is undelivered, or it would panic forever.
 fn panicked_once_more(inner: &Inner, item: &QueuedDelivery, panicked: &Panicked) -> AttemptEnd {
     let key = &item.leased.key;
     let is_first = {
         let mut all = inner.panicked.lock();
-        // It may have come to nothing since: those that are forgotten are given two more.
+        // A delivery that is forgotten here gets two more attempts, unless it has ended since.
         if all.len() >= MAX_PANICKED {
             all.clear();
         }
@@ -64,7 +64,7 @@ fn panicked_once_more(inner: &Inner, item: &QueuedDelivery, panicked: &Panicked)
         duration: Duration::ZERO,
         outcome: "internal".to_owned(),
         status: None,
-        error: Some(attempt::cut(format!("a bug in the server: the attempt panicked ({panicked})"))),
+        error: Some(attempt::truncated(format!("a bug in the server: the attempt panicked ({panicked})"))),
         remote: None,
         response_headers: None,
         response_body: Vec::new(),

@@ -1,11 +1,11 @@
-//! What attempts tell about the health of destinations.
+//! The health of destinations, and what one attempt says about it.
 
 use std::time::Duration;
 
-/// What an attempt tells about its destination's health.
+/// What one attempt says about its destination's health.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum AttemptHealth {
-    /// It answered: took the delivery, or refused just this one.
+    /// It answered: it accepted the delivery, or refused just this one.
     Healthy,
     /// No answer.
     Failing,
@@ -13,7 +13,7 @@ pub(crate) enum AttemptHealth {
     SlowDown(Option<Duration>),
 }
 
-/// A destination's health: which share of the permits it may use.
+/// A destination's health. It decides which share of the permits the destination may use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum DestinationHealth {
     /// Its last attempt got an answer.

@@ -1,7 +1,7 @@
-//! The log's view of destinations: a line when deliveries begin to fail, arrive again, or are asked to pause.
+//! Log lines about destinations: deliveries begin to fail, they succeed again, or a destination asks for a pause.
 //!
-//! Once per destination and change, within a rate for each destination and for all: a thousand receivers that fail
-//! together, or one that comes and goes, must not fill the log. What was left out is counted, or made up for later.
+//! One line per destination and change, within a rate for each destination and for all: a thousand receivers that fail
+//! together, or one that flaps, must not fill the log. Lines left out are counted, or logged later by `catch_up`.
 
 use std::collections::HashMap;
 
@@ -13,12 +13,13 @@ use tidings_store::queue::Finished;
 
 use crate::outlet::Outlet;
 
-/// Lines in a window at most.
+/// The most lines in a window.
 const LINES: u32 = 10;
+/// The length of a window, in milliseconds.
 const WINDOW: Millis = 10_000;
-/// A destination's state is logged no more often than this.
+/// The least time between two lines about a destination's state, and about a shortage of this machine, in milliseconds.
 const EVERY: Millis = 60_000;
-/// A pause is, and a shortage of this machine.
+/// The least time between two lines about a destination's pauses, in milliseconds.
 const RARELY: Millis = 600_000;
 /// How many destinations are remembered.
 const REMEMBERED: usize = 10_000;
@@ -29,11 +30,13 @@ pub(crate) struct HealthLog(Mutex<State>);
 #[derive(Default)]
 struct State {
     logged: HashMap<DestinationNo, LastLogged>,
+    /// When the current window began, and the lines in it.
     window: Millis,
     lines: u32,
+    /// Lines left out since the last `catch_up`.
     left_out: u64,
-    /// When it was last logged that this machine is short of something.
-    short_at: Option<Millis>,
+    /// When a shortage of this machine was last logged.
+    shortage_at: Option<Millis>,
 }
 
 /// What was last logged of a destination, and when.
@@ -45,7 +48,7 @@ struct LastLogged {
 }
 
 impl State {
-    /// Whether there is room for a line.
+    /// Counts a line. Returns whether the window has room for it.
     fn may_log(&mut self, now: Millis) -> bool {
         if now - self.window >= WINDOW {
             (self.window, self.lines) = (now, 0);
@@ -54,11 +57,11 @@ impl State {
         self.lines <= LINES
     }
 
-    /// Whether to log that a destination is failing, or that it has recovered.
-    fn changes(&mut self, destination: DestinationNo, failing: bool, now: Millis) -> bool {
+    /// Whether to log that a destination is failing, or that it has recovered. If so, records it as logged.
+    fn should_log(&mut self, destination: DestinationNo, failing: bool, now: Millis) -> bool {
         let before = self.logged.get(&destination).copied();
         if before.is_some_and(|logged| now - logged.at < EVERY || logged.failing == failing) {
-            // Logged before, or made up for by `catch_up`, if it still is so then.
+            // Logged already, or logged later by `catch_up`, if it is still so then.
             return false;
         }
         if !self.may_log(now) || self.logged.len() >= REMEMBERED && before.is_none() {
@@ -72,10 +75,10 @@ impl State {
 }
 
 impl HealthLog {
-    /// A delivery failed, and the one before had not.
+    /// A delivery failed, and the destination was not failing before.
     pub(crate) fn failing(&self, outlet: &dyn Outlet, finished: &Finished, now: Millis) {
         let key = &finished.delivery.key;
-        if !self.0.lock().changes(key.destination, true, now) {
+        if !self.0.lock().should_log(key.destination, true, now) {
             return;
         }
         let Some((app, listener)) = outlet.name(key.destination) else { return };
@@ -83,14 +86,14 @@ impl HealthLog {
         let error = excerpt(error);
         tracing::warn!(
             %app, listener, delivery = key.id(), error,
-            "deliveries to a listener are failing, and are tried again by its schedule; `tidings delivery attempts` \
-            with the delivery shows the answers"
+            "deliveries to a listener are failing and will be retried on its schedule; `tidings delivery attempts` \
+            with the delivery's id shows the responses"
         );
     }
 
-    /// A delivery arrived, and the one before had failed.
+    /// A delivery succeeded, and the destination was failing before.
     pub(crate) fn recovered(&self, outlet: &dyn Outlet, destination: DestinationNo, now: Millis) {
-        if self.0.lock().changes(destination, false, now) {
+        if self.0.lock().should_log(destination, false, now) {
             log_recovered(outlet, destination);
         }
     }
@@ -113,28 +116,29 @@ impl HealthLog {
         let Some((app, listener)) = outlet.name(destination) else { return };
         tracing::warn!(
             %app, listener, pause_ms = pause,
-            "a listener asked for fewer deliveries and rests for a while; give it a `rate` or `concurrency` that it \
-            can take"
+            "a listener asked for fewer deliveries and is paused; set its `rate` or `concurrency` to what it can \
+            handle"
         );
     }
 
-    /// This machine had no socket for an attempt.
-    pub(crate) fn short(&self, reason: &str, now: Millis) {
+    /// This machine was short of sockets, or of what they need, for an attempt.
+    pub(crate) fn shortage(&self, reason: &str, now: Millis) {
         {
             let mut state = self.0.lock();
-            if state.short_at.is_some_and(|at| now - at < EVERY) {
+            if state.shortage_at.is_some_and(|at| now - at < EVERY) {
                 return;
             }
-            state.short_at = Some(now);
+            state.shortage_at = Some(now);
         }
         tracing::warn!(
             reason,
-            "deliveries wait because this machine has no room for their connections; raise its limit on open files \
+            "deliveries postponed: this machine cannot open more connections; raise its limit on open files \
             (`ulimit -n`, LimitNOFILE), or lower `courier.max_in_flight`"
         );
     }
 
-    /// Logs changes that the rates held back, if they still hold, and counts those left out. Called by each sweep.
+    /// Logs the changes that the rates held back, if they still hold, and the number of lines left out. Called by each
+    /// sweep.
     pub(crate) fn catch_up(&self, outlet: &dyn Outlet, is_failing: impl Fn(DestinationNo) -> bool, now: Millis) {
         let (mut recovered, mut failing) = (Vec::new(), Vec::new());
         let left_out = {
@@ -143,10 +147,10 @@ impl HealthLog {
                 state.logged.iter().filter(|(_, logged)| now - logged.at >= EVERY).map(|(no, _)| *no).collect();
             for destination in old {
                 let fails = is_failing(destination);
-                if state.changes(destination, fails, now) {
+                if state.should_log(destination, fails, now) {
                     if fails { failing.push(destination) } else { recovered.push(destination) }
                 } else if !fails {
-                    // Logged already, or not worth a line any more.
+                    // Its recovery is logged already, or there is no room for the line: forget it.
                     state.logged.remove(&destination);
                 }
             }
@@ -159,7 +163,7 @@ impl HealthLog {
         if left_out > 0 {
             tracing::warn!(
                 changes = left_out,
-                "more listeners began to fail, recovered or rested than are logged one by one"
+                "too many listeners began to fail, recovered or were paused to log each one"
             );
         }
     }
@@ -167,6 +171,6 @@ impl HealthLog {
 
 fn log_recovered(outlet: &dyn Outlet, destination: DestinationNo) {
     if let Some((app, listener)) = outlet.name(destination) {
-        tracing::info!(%app, listener, "deliveries to a listener arrive again");
+        tracing::info!(%app, listener, "deliveries to a listener succeed again");
     }
 }

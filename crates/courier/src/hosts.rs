@@ -1,7 +1,7 @@
-//! The slots of each host: how many attempts may be under way to one (scheme, host, port).
+//! The slots of each host: how many attempts may be in flight to one (scheme, host, port).
 //!
-//! A destination whose host has no free slot waits here, without a worker. An attempt holds its slot until it ends, and
-//! for [`SLOT_HELD`] at most: an attempt without an answer by then is slow, and must not keep the others from the host.
+//! A destination whose host has no free slot waits here, without a worker. An attempt holds its slot until it ends, but
+//! for [`SLOT_HELD`] at most: an attempt without an answer by then is slow, and must not block others at the host.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, VecDeque};
@@ -12,10 +12,10 @@ use tidings_model::id::DestinationNo;
 use crate::outlet::Host;
 use crate::ring::{AppNo, Ring};
 
-/// How long an attempt holds its slot, in milliseconds.
+/// How long an attempt holds its slot at most, in milliseconds.
 const SLOT_HELD: Millis = 1_000;
 
-/// A slot at a host: the attempt that holds it.
+/// A slot at a host, identified by the attempt that holds it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct HostSlot {
     host: Host,
@@ -24,20 +24,22 @@ pub(crate) struct HostSlot {
 
 #[derive(Default)]
 struct HostSlots {
-    /// Until when each attempt holds its slot, the first to become free in front.
+    /// Until when each attempt holds its slot. The first to expire is in front.
     held: VecDeque<(Millis, u64)>,
-    /// HostSlots that are kept for destinations that have waited and will have their turn.
+    /// Slots reserved for destinations that have waited and are in the dispatcher's rings now.
     reserved: usize,
+    /// Destinations that wait for a slot.
     waiting: Ring,
-    /// `Hosts::wake_at` has a time for it.
+    /// Whether `Hosts::wake_at` has an entry for the host.
     is_wake_set: bool,
 }
 
 pub(crate) struct Hosts {
     per_host: usize,
     slots: HashMap<Host, HostSlots>,
+    /// Numbers the attempts.
     attempts: u64,
-    /// When to look at hosts that destinations wait for.
+    /// When to look at hosts that have waiting destinations.
     wake_at: BinaryHeap<Reverse<(Millis, Host)>>,
 }
 
@@ -46,8 +48,8 @@ impl Hosts {
         Self { per_host: per_host.max(1), slots: HashMap::new(), attempts: 0, wake_at: BinaryHeap::new() }
     }
 
-    /// Whether a destination may have a slot now: `reserved` when one is kept for it. If not, it waits, and
-    /// [`Hosts::next`] names it in its turn.
+    /// Whether a destination may take a slot now. `reserved`: one is reserved for it. If it may not, it waits until
+    /// [`Hosts::next`] returns it.
     pub(crate) fn has_slot(
         &mut self,
         host: Host,
@@ -79,14 +81,14 @@ impl Hosts {
         slot
     }
 
-    /// Gives back a slot that was kept and is not needed.
+    /// Releases a reserved slot that is not needed.
     pub(crate) fn unreserve(&mut self, host: Host) {
         if let Some(slots) = self.slots.get_mut(&host) {
             slots.reserved = slots.reserved.saturating_sub(1);
         }
     }
 
-    /// Ends the hold of an attempt, if it still has one; answers its host.
+    /// Releases an attempt's slot, unless it has expired. Returns the host.
     pub(crate) fn end(&mut self, slot: HostSlot) -> Host {
         if let Some(slots) = self.slots.get_mut(&slot.host)
             && let Some(at) = slots.held.iter().position(|(_, attempt)| *attempt == slot.attempt)
@@ -96,7 +98,7 @@ impl Hosts {
         slot.host
     }
 
-    /// The next that waits for a slot at the host, if there is one; the slot is kept for it.
+    /// The next destination that waits for a slot at the host, if a slot is free. The slot is reserved for it.
     pub(crate) fn next(&mut self, host: Host, now: Millis) -> Option<DestinationNo> {
         let slots = self.slots.get_mut(&host)?;
         if slots.waiting.is_empty() {
@@ -111,7 +113,7 @@ impl Hosts {
         slots.waiting.pop(|_| true)
     }
 
-    /// Sets a wake-up for when the first slot becomes free, if a destination waits for it.
+    /// Sets a wake-up for the time at which the first slot expires, if a destination waits.
     fn set_wake(&mut self, host: Host) {
         if let Some(slots) = self.slots.get_mut(&host)
             && !slots.is_wake_set
@@ -123,7 +125,7 @@ impl Hosts {
         }
     }
 
-    /// A host that has to be looked at now.
+    /// Takes a host whose wake-up time has passed.
     pub(crate) fn due(&mut self, now: Millis) -> Option<Host> {
         let Reverse((at, host)) = *self.wake_at.peek()?;
         if at > now {
@@ -136,12 +138,12 @@ impl Hosts {
         Some(host)
     }
 
-    /// When a host has to be looked at next.
+    /// The next wake-up time.
     pub(crate) fn next_due(&self) -> Option<Millis> {
         self.wake_at.peek().map(|Reverse((at, _))| *at)
     }
 
-    /// Forgets hosts of which nothing is worth keeping.
+    /// Drops hosts without held or reserved slots and without waiting destinations.
     pub(crate) fn forget_idle(&mut self, now: Millis) {
         self.slots.retain(|_, slots| {
             slots.release_expired(now);

@@ -1,18 +1,18 @@
-//! The durable way out: deliveries, attempted until each has arrived or nothing more can be done.
+//! The durable way out: attempts each delivery until it is delivered, or its schedule is exhausted.
 //!
 //! The store holds the pending deliveries; this crate decides when each is attempted. The pieces, in the order a
-//! delivery meets them:
+//! delivery passes through them:
 //!
-//! - [`Courier`] takes fresh deliveries over from a publish, already leased, and starts everything.
-//! - `dispatcher` holds, in memory and bounded, what is ready for each destination, and hands out turns: fairly among
-//!   apps and destinations, within each one's concurrency and rate, and within each host's places.
+//! - [`Courier`] starts everything, and takes over the fresh deliveries of a publish, which are already leased.
+//! - `dispatcher` has a queue for each destination, bounded and in memory. It chooses whose attempt starts next: fairly
+//!   among apps and destinations, within each destination's concurrency and rate, and within each host's slots.
 //! - `workers` make the attempts that are dispatched.
-//! - `attempt` makes one attempt: the [`Outlet`] renders and judges, [`egress`] sends. In `guarded_attempt`, so that a
-//!   panic fails its own deliveries alone.
-//! - `result_writer` records results in batches, and keeps trying while the store cannot.
-//! - `scheduler` fetches what is due from the store, expands fan-out rows, and sweeps up.
+//! - `attempt` makes one attempt: the [`Outlet`] renders the request and judges the response, [`egress`] sends.
+//!   `guarded_attempt` wraps it, so that a panic fails only its own deliveries.
+//! - `result_writer` writes results to the store in batches, and retries while the store fails.
+//! - `scheduler` claims due deliveries from the store, expands fan-out rows, and recovers expired leases.
 //!
-//! What they share is in `shared`, which knows none of them but the dispatcher.
+//! Their common state is in `shared`, which uses none of them but the dispatcher.
 //!
 //! Called by `bus` (fresh deliveries) and by doors (as outlets). Delivery is at least once: leases only save work.
 #![forbid(unsafe_code)]

@@ -1,7 +1,7 @@
-//! What deliveries hold in memory, in bytes: for all apps together and for each.
+//! Bytes of memory that deliveries hold, for all apps together and for each.
 //!
-//! An app may hold no more than three times of what is free, so one alone gets three quarters of all, and a newcomer
-//! finds room whatever the others do. What an app may not hold stays in the store.
+//! An app may hold at most three times as much as is free. So an app alone gets three quarters of the memory, and an
+//! app that has just begun to publish always finds room. Deliveries beyond an app's share stay in the store.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,15 +12,15 @@ use tidings_model::id::AppId;
 
 use crate::usage::TIMES_FREE;
 
-/// All apps' accounts.
+/// The memory of all apps: the bound, and an account for each.
 #[derive(Debug)]
 pub(crate) struct Memory {
-    most: usize,
+    max: usize,
     all: Arc<AtomicUsize>,
     apps: Mutex<HashMap<AppId, Arc<Account>>>,
 }
 
-/// What one app holds.
+/// The bytes that one app holds, and a handle to the total.
 #[derive(Debug)]
 pub(crate) struct Account {
     app: AtomicUsize,
@@ -28,17 +28,17 @@ pub(crate) struct Account {
 }
 
 impl Memory {
-    /// Memory of which so many bytes may be held.
-    pub(crate) fn new(most: usize) -> Self {
-        Self { most, all: Arc::default(), apps: Mutex::default() }
+    /// Memory with a bound of `max` bytes.
+    pub(crate) fn new(max: usize) -> Self {
+        Self { max, all: Arc::default(), apps: Mutex::default() }
     }
 
-    /// The bytes that are held.
+    /// The bytes that all apps hold.
     pub(crate) fn held(&self) -> usize {
         self.all.load(Ordering::Relaxed)
     }
 
-    /// An app's account.
+    /// An app's account; a new one if it holds nothing yet.
     pub(crate) fn account(&self, app: &AppId) -> Arc<Account> {
         let mut apps = self.apps.lock();
         if let Some(account) = apps.get(app) {
@@ -49,13 +49,13 @@ impl Memory {
         account
     }
 
-    /// Whether an app holds its share.
+    /// Whether an app holds its share or more.
     pub(crate) fn is_full(&self, app: &AppId) -> bool {
         let held = self.apps.lock().get(app).map_or(0, |account| account.app.load(Ordering::Relaxed));
         held >= self.share()
     }
 
-    /// The apps that hold their share.
+    /// The apps that hold their share or more.
     pub(crate) fn full(&self) -> Vec<AppId> {
         let share = self.share();
         let apps = self.apps.lock();
@@ -63,8 +63,9 @@ impl Memory {
         full.map(|(app, _)| app.clone()).collect()
     }
 
+    /// The bytes that one app may hold now.
     fn share(&self) -> usize {
-        TIMES_FREE * self.most.saturating_sub(self.held())
+        TIMES_FREE * self.max.saturating_sub(self.held())
     }
 
     /// Forgets the accounts of apps that hold nothing.

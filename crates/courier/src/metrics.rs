@@ -1,4 +1,4 @@
-//! What the courier counts.
+//! The courier's metrics.
 
 use std::sync::atomic::AtomicU64;
 
@@ -19,13 +19,13 @@ pub(crate) struct Metrics {
     attempts: Family<Result, Counter>,
     /// Deliveries that ended, by state.
     closed: Family<Result, Counter>,
-    /// Results that came too late: the lease had gone to somebody else.
+    /// Results that came too late: the lease had expired, and the delivery may have a new one.
     pub(crate) stale: Counter<u64, AtomicU64>,
-    /// Deliveries given back unattempted.
+    /// Deliveries released to the store without an attempt.
     pub(crate) released: Counter<u64, AtomicU64>,
-    /// Attempts put off because this machine had no socket for them.
+    /// Attempts postponed because this machine was short of sockets.
     pub(crate) shortages: Counter<u64, AtomicU64>,
-    /// Attempts under way.
+    /// Attempts in flight.
     pub(crate) in_flight: Gauge,
     /// Bytes of deliveries held in memory.
     pub(crate) held_bytes: Gauge,
@@ -35,25 +35,25 @@ pub(crate) struct Metrics {
 
 impl Metrics {
     pub(crate) fn register(&self, registry: &mut Registry) {
-        registry.register("attempts", "Attempts, by what came of them", self.attempts.clone());
+        registry.register("attempts", "Attempts, by result", self.attempts.clone());
         registry.register("deliveries_closed", "Deliveries that ended, by state", self.closed.clone());
         registry.register("results_stale", "Results that came after their lease had been lost", self.stale.clone());
         registry.register(
             "deliveries_released",
-            "Deliveries given back to the store unattempted",
+            "Deliveries released to the store without an attempt",
             self.released.clone(),
         );
         registry.register(
             "attempts_postponed",
-            "Attempts put off for want of descriptors, ports or memory here",
+            "Attempts postponed for lack of descriptors, ports or memory on this machine",
             self.shortages.clone(),
         );
-        registry.register("attempts_in_flight", "Attempts under way", self.in_flight.clone());
+        registry.register("attempts_in_flight", "Attempts in flight", self.in_flight.clone());
         registry.register("held_bytes", "Bytes of deliveries held in memory", self.held_bytes.clone());
-        registry.register("nodes", "Nodes that share what is owed, as this one knows", self.nodes.clone());
+        registry.register("nodes", "Nodes that share the store, as this one knows", self.nodes.clone());
     }
 
-    /// Counts an attempt: by status class when there was an answer, else by why there was none.
+    /// Counts an attempt: by status class if there was a response, else by error code.
     pub(crate) fn attempt(&self, outcome: &'static str, status: Option<u16>) {
         let result = match status.map(|status| status / 100) {
             None => outcome,

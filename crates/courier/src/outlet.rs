@@ -1,4 +1,4 @@
-//! What a door tells the courier about its destinations: how to render a delivery, and how to judge the answer.
+//! The courier's interface to a protocol of deliveries: how to render a delivery, and how to judge the response.
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, LazyLock};
@@ -17,34 +17,34 @@ use crate::shared_payload::SharedPayload;
 /// A delivery that is about to be attempted.
 #[derive(Debug, Clone)]
 pub struct Delivery {
-    /// Which one, and the right to attempt it.
+    /// The delivery's key, and its lease.
     pub leased: Leased,
-    /// The event.
+    /// The event, shared with its other deliveries.
     pub payload: Arc<SharedPayload>,
 }
 
-/// A (scheme, host, port) to which attempts go: a number that stands for it in this process.
+/// A (scheme, host, port) to which attempts go, as a hash that is valid in this process only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Host(u64);
 
 impl Host {
-    /// That of a URL.
+    /// The host of a URL.
     pub fn of(url: &Url) -> Self {
         static KEYS: LazyLock<RandomState> = LazyLock::new(RandomState::new);
         Self(KEYS.hash_one((url.scheme(), url.host_str(), url.port_or_known_default())))
     }
 }
 
-/// What a destination allows at the moment.
+/// Which attempts a destination allows now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DestinationPolicy {
     /// Attempts may be made.
     Open {
-        /// Under way at most; `None` takes the configured number.
+        /// The most attempts in flight; `None` for the configured number.
         concurrency: Option<u32>,
-        /// Per second at most.
+        /// The most requests per second; `None` for no limit.
         rate: Option<u32>,
-        /// The host whose slots it uses; `None`: it needs none.
+        /// The host whose slots it uses; `None` if it needs none.
         host: Option<Host>,
     },
     /// Nothing is attempted until it is enabled again; pending deliveries stay pending.
@@ -53,43 +53,42 @@ pub enum DestinationPolicy {
     Gone,
 }
 
-/// A delivery made ready to be sent.
+/// A request that carries deliveries, ready to be sent.
 #[derive(Debug)]
 pub struct PreparedRequest {
-    /// What to send.
+    /// The rendered and signed request.
     pub request: Request,
     /// The whole time the attempt may take.
     pub timeout: Duration,
-    /// How long after its event a delivery is attempted first: the start of its schedule.
+    /// How long after its event a delivery is first attempted: the start of its schedule.
     pub delay: Duration,
 }
 
-/// What an answer means.
+/// What a response means.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
-    /// The destination has it.
+    /// The destination accepted the delivery.
     Delivered,
-    /// It was refused.
+    /// The destination refused the delivery.
     Refused {
-        /// In words.
+        /// The reason, for people.
         error: String,
-        /// The destination says that it gets too much.
+        /// The destination asks for fewer requests.
         slow_down: bool,
-        /// It says when to come back.
+        /// The pause that the destination asks for.
         retry_after: Option<Duration>,
-        /// It says never to come back: it is disabled, for this reason.
+        /// The destination wants no more deliveries: it is disabled, for this reason.
         disable: Option<&'static str>,
     },
 }
 
-/// A way of rendering and judging deliveries. The courier knows queues, leases and attempts; an outlet knows a
-/// protocol.
+/// Renders deliveries and judges responses. The courier knows queues, leases and attempts; an outlet knows a protocol.
 #[async_trait]
 pub trait Outlet: Send + Sync {
-    /// What the destination allows now. Cheap: asked before every attempt.
+    /// Which attempts the destination allows now. Must be cheap: called before every attempt.
     fn policy(&self, destination: DestinationNo) -> DestinationPolicy;
 
-    /// How many deliveries one request to the destination carries at most. Cheap.
+    /// The most deliveries that one request to the destination carries. Must be cheap.
     fn batch(&self, _destination: DestinationNo) -> usize {
         1
     }
@@ -99,16 +98,17 @@ pub trait Outlet: Send + Sync {
         None
     }
 
-    /// Renders and signs a request for an attempt at `wall` time: of one delivery, or of as many of a destination as
-    /// [`Outlet::batch`] says; those of a lane are consecutive, the oldest first. `None`: the destination is gone.
+    /// Renders and signs a request for an attempt at `wall` time. It carries one or more deliveries of a destination,
+    /// at most [`Outlet::batch`]; those of a lane are consecutive, the oldest first. `None`: the destination was
+    /// deleted.
     ///
     /// # Errors
-    /// What had to be read could not be; the deliveries are put back.
+    /// The store failed; the deliveries are released.
     async fn prepare(&self, batch: &[Delivery], wall: Millis) -> Result<Option<PreparedRequest>, StoreError>;
 
-    /// What an answer to a delivery, which arrived at `wall` time, means.
-    fn judge(&self, delivery: &Delivery, answer: &Response, wall: Millis) -> Outcome;
+    /// What a response to a delivery means. The response arrived at `wall` time.
+    fn judge(&self, delivery: &Delivery, response: &Response, wall: Millis) -> Outcome;
 
-    /// The delay before the next attempt, after so many that count; `None` when there are none left.
+    /// The delay before the next attempt, after `attempts` that count; `None` if the schedule is exhausted.
     fn delay_after(&self, delivery: &Delivery, attempts: u32) -> Option<Duration>;
 }

@@ -1,4 +1,4 @@
-//! A delivery in memory, with those of its lane that go together with it.
+//! A delivery in memory, with those of its lane that go in the same request.
 
 use std::sync::Arc;
 
@@ -10,11 +10,11 @@ use crate::shared_payload::SharedPayload;
 /// Bytes reserved for one delivery in memory, besides its event.
 const QUEUED_WEIGHT: usize = 512;
 
-/// A delivery in memory, with the right to attempt it.
+/// A delivery in memory, with its lease.
 pub(crate) struct QueuedDelivery {
     pub(crate) leased: Leased,
     pub(crate) payload: Arc<SharedPayload>,
-    /// The next ones of its lane, which go together with it.
+    /// The next deliveries of its lane, which go in the same request.
     pub(crate) behind: Vec<QueuedDelivery>,
     _reservation: MemoryReservation,
 }
@@ -25,14 +25,14 @@ impl QueuedDelivery {
         Self { leased, payload, behind: Vec::new(), _reservation }
     }
 
-    /// It and those behind it, one by one.
-    pub(crate) fn apart(mut self) -> impl Iterator<Item = QueuedDelivery> {
+    /// This delivery and those behind it, one by one.
+    pub(crate) fn ungroup(mut self) -> impl Iterator<Item = QueuedDelivery> {
         let behind = std::mem::take(&mut self.behind);
         std::iter::once(self).chain(behind)
     }
 
-    /// Puts those behind each other that were leased so: the reverse of [`QueuedDelivery::apart`].
-    pub(crate) fn together(items: impl IntoIterator<Item = QueuedDelivery>) -> Vec<QueuedDelivery> {
+    /// Groups deliveries that were leased to go in one request: the reverse of [`QueuedDelivery::ungroup`].
+    pub(crate) fn group(items: impl IntoIterator<Item = QueuedDelivery>) -> Vec<QueuedDelivery> {
         let mut all: Vec<QueuedDelivery> = Vec::new();
         for item in items {
             match all.last_mut() {

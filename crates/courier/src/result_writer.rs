@@ -1,7 +1,7 @@
-//! Writes the results of attempts to the store, in batches, and retries until it takes them.
+//! Writes the results of attempts to the store, in batches, and retries until the store accepts them.
 //!
-//! While the store cannot write (a full disk, a locked database) results wait here and keep the memory that is reserved
-//! for their deliveries: so new work stops coming before memory runs out, and no result is lost.
+//! While the store cannot write (a full disk, a locked database) results wait here, and keep the memory reserved for
+//! their deliveries. So the intake of new work stops before memory runs out, and no result is lost.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -16,16 +16,16 @@ use tokio::sync::mpsc;
 use crate::shared::{Inner, MAX_UNWRITTEN, Notice, UnwrittenResult};
 use crate::workers;
 
-/// Results in one transaction at most: half of those that may be unwritten, so that one half gathers while the other is
-/// being written.
+/// The most results in one transaction: half of those that may be unwritten, so that one half gathers while the other
+/// is being written.
 const BATCH: usize = MAX_UNWRITTEN / 2;
-/// How long the next of a lane that takes several at once wait for more, when there are fewer than one request may
-/// carry: a busy lane then makes a few requests a second, instead of one for every two or three events.
+/// How long a lane waits for more deliveries before its next request, if it has fewer than one request may carry. So a
+/// busy lane makes a few requests a second, instead of one for every two or three events.
 const GATHER: Duration = Duration::from_millis(250);
-/// The pause between two tries to write, at first and at most.
+/// The pause before a write is retried, at first and at most. It doubles each time.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
 
-/// Runs until every sender is gone and everything is written.
+/// Runs until every sender is dropped and everything is written.
 pub(crate) async fn run(inner: Arc<Inner>, mut results: mpsc::UnboundedReceiver<UnwrittenResult>) {
     let mut batch = Vec::with_capacity(BATCH);
     while results.recv_many(&mut batch, BATCH).await > 0 {
@@ -55,11 +55,10 @@ async fn write(inner: &Inner, finished: &Arc<Vec<Finished>>) -> Vec<Recorded> {
         };
         match inner.store.finish(Arc::clone(finished), recording).await {
             Ok(recorded) => return recorded,
-            // It is being stopped: what is not written is attempted again after the next start.
+            // The store is being closed: unwritten results are lost, and their attempts repeated after the next start.
             Err(StoreError::Closed) => return Vec::new(),
             Err(error) => {
-                tracing::error!(%error, results = finished.len(),
-                    "results of deliveries could not be written; retrying");
+                tracing::error!(%error, results = finished.len(), "writing results of deliveries failed; retrying");
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(PAUSE.1);
             }
@@ -76,7 +75,7 @@ fn settle(inner: &Inner, finished: &Finished, recorded: Recorded) {
     match finished.next {
         Next::Delivered => {
             inner.metrics.closed("delivered");
-            // As in the store: what was not failing before has nothing to clear.
+            // As in the store: only a destination that was failing before has something to clear.
             if finished.was_failing && inner.set_failing(destination, false) {
                 inner.health.recovered(&*inner.outlet, destination, inner.clock.steady_ms());
             }
@@ -103,7 +102,7 @@ fn settle(inner: &Inner, finished: &Finished, recorded: Recorded) {
     }
 }
 
-/// Notes a failed attempt, and says so when the one before was none.
+/// Records a failed attempt, and logs it if the destination was not failing before.
 fn failed(inner: &Inner, finished: &Finished) {
     let destination = finished.delivery.key.destination;
     let now = inner.clock.steady_ms();

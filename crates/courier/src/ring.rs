@@ -1,29 +1,29 @@
-//! A queue of destinations that goes round by app: however many an app has in it, each app's next one comes in turn.
+//! A queue of destinations, round-robin by app: each app has its turn, however many destinations another has in it.
 
 use std::collections::{HashMap, VecDeque};
 
 use tidings_model::id::DestinationNo;
 
-/// An app, by a number that the dispatcher gave it.
+/// The dispatcher's number for an app.
 pub(crate) type AppNo = u32;
 
 #[derive(Default)]
 pub(crate) struct Ring {
-    /// The apps that have something in the queue, the next one first.
+    /// The apps that have a destination in the queue, the next one first.
     order: VecDeque<AppNo>,
-    of: HashMap<AppNo, VecDeque<DestinationNo>>,
+    by_app: HashMap<AppNo, VecDeque<DestinationNo>>,
 }
 
 impl Ring {
     pub(crate) fn push(&mut self, app: AppNo, destination: DestinationNo) {
-        let queue = self.of.entry(app).or_default();
+        let queue = self.by_app.entry(app).or_default();
         if queue.is_empty() {
             self.order.push_back(app);
         }
         queue.push_back(destination);
     }
 
-    /// The next destination of the next app that `may` have one.
+    /// The next destination of the next app for which `may` is true.
     pub(crate) fn pop(&mut self, may: impl Fn(AppNo) -> bool) -> Option<DestinationNo> {
         for _ in 0..self.order.len() {
             let app = self.order.pop_front()?;
@@ -31,7 +31,7 @@ impl Ring {
                 self.order.push_back(app);
                 continue;
             }
-            let queue = self.of.get_mut(&app)?;
+            let queue = self.by_app.get_mut(&app)?;
             let destination = queue.pop_front();
             if !queue.is_empty() {
                 self.order.push_back(app);
@@ -45,9 +45,9 @@ impl Ring {
         self.order.is_empty()
     }
 
-    /// Gives up the memory of apps that have nothing in the queue.
+    /// Frees the memory of apps that have nothing in the queue.
     pub(crate) fn shrink(&mut self) {
-        self.of.retain(|_, queue| !queue.is_empty());
+        self.by_app.retain(|_, queue| !queue.is_empty());
     }
 }
 

@@ -1,7 +1,8 @@
-//! When the store is asked for what: what is due, the next slice of fan-out, and sweeping up.
+//! The loop that moves work from the store to the dispatcher and back: claims due deliveries, expands fan-out rows
+//! slice by slice, releases what could not be attempted, and recovers expired leases.
 //!
-//! It takes no input: woken by a signal or by the time, it looks at the dispatcher and the store and does what they
-//! say. So the way after a crash is the same as every day's.
+//! It takes no input. A signal or a timer wakes it; then it looks at the dispatcher and the store, and does what they
+//! call for. So a start after a crash takes the same path as normal work.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -14,23 +15,23 @@ use tidings_store::queue::{FanoutTurn, Leased};
 use tidings_supervisor::fault;
 use tokio_util::sync::CancellationToken;
 
-use crate::claims::{ask, claim_low, read};
+use crate::claims::{claim_due, claim_low, read};
 use crate::duty_cycle::{DutyCycle, Pause};
 use crate::shared::Inner;
 use crate::workers;
 
-/// Deliveries of a fan-out slice that are taken up at once at most.
+/// The most deliveries of a fan-out slice that are leased at once.
 const EXPANDED: usize = 500;
-/// How often the store is asked for due work that nobody here knows of: another node has left it, or is gone.
+/// How often the store is queried for due work that this node does not know of: another node wrote it, or has failed.
 const POLL: Duration = Duration::from_secs(1);
-/// How often leases that ran out, and fan-out that another node has left, are looked for.
+/// How often expired leases, and fan-out rows that another node left, are looked for.
 const SWEEP: Duration = Duration::from_secs(10);
-/// The pause after the store has refused something.
+/// The pause after a round in which the store failed.
 const PAUSE: Duration = Duration::from_millis(500);
 
-/// The pause after each slice of an app's fan-out while other apps publish: the first when all of the slice was leased
-/// for immediate attempts, the second when none was. Each row may dirty a database page of its own, and a delivery that
-/// cannot be attempted yet does not have to be written yet.
+/// The pause after each slice of an app's fan-out while other apps publish: the first if all of the slice was leased
+/// for immediate attempts, the second if none was. Writing a row may dirty a database page of its own, and there is no
+/// hurry to write a delivery that cannot be attempted yet.
 const FANOUT_PAUSES: (Pause, Pause) =
     (Pause { factor: 2, max: Duration::from_millis(25) }, Pause { factor: 30, max: Duration::from_millis(150) });
 
@@ -41,14 +42,15 @@ struct Last {
     swept: Millis,
     due_query: DutyCycle,
     expansion: DutyCycle,
-    /// The app whose fan-out had the last turn.
+    /// The app whose fan-out was expanded last.
     expanded: Option<AppId>,
-    /// The event whose deliveries could not be written last, and those that are not tried again until the next start.
+    /// The event whose expansion failed last.
     failed: Option<EventNo>,
+    /// Events whose expansion failed twice: they are skipped until the next start.
     parked: Vec<EventNo>,
 }
 
-/// Runs until it is stopped, then gives back what was leased and not attempted.
+/// Runs until it is stopped, then releases deliveries that were leased and not attempted.
 pub(crate) async fn run(inner: Arc<Inner>, stop: CancellationToken) {
     let mut last = Last::default();
     loop {
@@ -58,7 +60,7 @@ pub(crate) async fn run(inner: Arc<Inner>, stop: CancellationToken) {
             Ok(wait) => wait,
             Err(StoreError::Closed) => return,
             Err(error) => {
-                tracing::error!(%error, "the store could not say what is due; trying again");
+                tracing::error!(%error, "scheduling deliveries failed in the store; retrying");
                 PAUSE
             }
         };
@@ -68,14 +70,14 @@ pub(crate) async fn run(inner: Arc<Inner>, stop: CancellationToken) {
             () = tokio::time::sleep(wait) => {}
         }
     }
-    if let Err(error) = give_back(&inner).await {
-        tracing::warn!(%error, "deliveries could not be given back; the next start takes them up");
+    if let Err(error) = release(&inner).await {
+        tracing::warn!(%error, "releasing leased deliveries failed; the next start recovers them");
     }
 }
 
 /// One round. Returns how long to wait for the next one, if nothing happens.
 async fn round(inner: &Arc<Inner>, last: &mut Last) -> Result<Duration, StoreError> {
-    give_back(inner).await?;
+    release(inner).await?;
     let unread = std::mem::take(&mut *inner.unread.lock());
     read(inner, unread, true).await?;
     let now = inner.clock.steady_ms();
@@ -85,11 +87,11 @@ async fn round(inner: &Arc<Inner>, last: &mut Last) -> Result<Duration, StoreErr
         inner.fanout.fetch_or(again, Ordering::Relaxed);
     }
     claim_low(inner, now).await?;
-    let may_ask = last.due_query.remaining().is_zero();
-    if may_ask && (inner.next_due.load(Ordering::Relaxed) <= now || now - last.polled >= millis(POLL)) {
+    let may_query = last.due_query.remaining().is_zero();
+    if may_query && (inner.next_due.load(Ordering::Relaxed) <= now || now - last.polled >= millis(POLL)) {
         last.polled = now;
         let known = inner.next_due.swap(Millis::MAX, Ordering::Relaxed);
-        let next = ask(inner, &mut last.due_query, now).await.inspect_err(|_| inner.due_at(0))?;
+        let next = claim_due(inner, &mut last.due_query, now).await.inspect_err(|_| inner.due_at(0))?;
         let later = if known > now { known } else { Millis::MAX };
         inner.next_due.fetch_min(next.min(later), Ordering::Relaxed);
     }
@@ -107,14 +109,14 @@ async fn round(inner: &Arc<Inner>, last: &mut Last) -> Result<Duration, StoreErr
 /// How long to sleep if nothing wakes the scheduler.
 fn idle_time(inner: &Inner, last: &Last) -> Duration {
     let now = inner.clock.steady_ms();
-    let ask = inner.next_due.load(Ordering::Relaxed).min(last.polled + millis(POLL));
+    let query = inner.next_due.load(Ordering::Relaxed).min(last.polled + millis(POLL));
     let mut dispatcher = inner.dispatcher.lock();
-    let until = dispatcher.plan_wake((last.swept + millis(SWEEP)).min(if ask > now { ask } else { Millis::MAX }));
+    let until = dispatcher.plan_wake((last.swept + millis(SWEEP)).min(if query > now { query } else { Millis::MAX }));
     let mut idle = Duration::from_millis(until.saturating_sub(now).clamp(1, millis(SWEEP)) as u64);
     if dispatcher.has_low() {
         idle = Duration::ZERO;
     }
-    if ask <= now {
+    if query <= now {
         idle = idle.min(last.due_query.remaining());
     }
     if inner.fanout.load(Ordering::Relaxed) {
@@ -123,8 +125,8 @@ fn idle_time(inner: &Inner, last: &Last) -> Duration {
     idle
 }
 
-/// Gives deliveries back that could not be attempted.
-async fn give_back(inner: &Inner) -> Result<(), StoreError> {
+/// Releases deliveries that could not be attempted to the store.
+async fn release(inner: &Inner) -> Result<(), StoreError> {
     let mut returns = std::mem::take(&mut inner.dispatcher.lock().returns);
     returns.sort_by_key(|(_, due)| *due);
     while let Some(due) = returns.last().map(|(_, due)| *due) {
@@ -141,7 +143,7 @@ async fn give_back(inner: &Inner) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Expands one slice of fan-out; `true` when there is more.
+/// Expands one slice of a fan-out row. Returns `true` if there is more to expand.
 async fn expand(inner: &Arc<Inner>, last: &mut Last, now: Millis) -> Result<bool, StoreError> {
     let full_destinations = inner.dispatcher.lock().without_room(|no| inner.policy(no), now);
     let full_apps = inner.memory.full();
@@ -155,7 +157,7 @@ async fn expand(inner: &Arc<Inner>, last: &mut Last, now: Millis) -> Result<bool
                 event = event.0,
                 reason,
                 is_parked,
-                "an event's deliveries cannot be written; after a second failure they are left alone until the next \
+                "writing the deliveries of an event failed; after a second failure they are skipped until the next \
                 start"
             );
             if is_parked {
@@ -181,7 +183,7 @@ async fn expand(inner: &Arc<Inner>, last: &mut Last, now: Millis) -> Result<bool
 }
 
 async fn sweep(inner: &Inner) -> Result<(), StoreError> {
-    // The time as it is now, and not when the round began: a store may set its clock by it.
+    // Read anew, not taken from the start of the round: a store may set its clock by it.
     let now = inner.clock.steady_ms();
     inner.forget_payloads();
     inner.memory.forget_empty();
@@ -189,9 +191,9 @@ async fn sweep(inner: &Inner) -> Result<(), StoreError> {
     inner.health.catch_up(&*inner.outlet, |destination| inner.is_failing(destination), now);
     inner.fanout.store(true, Ordering::Relaxed);
     inner.orphans.store(true, Ordering::Relaxed);
-    let taken_back = inner.store.sweep(now).await?;
-    if taken_back > 0 {
-        tracing::warn!(deliveries = taken_back, "leases ran out; their deliveries are attempted again");
+    let recovered = inner.store.sweep(now).await?;
+    if recovered > 0 {
+        tracing::warn!(deliveries = recovered, "leases expired; their deliveries are attempted again");
         inner.next_due.fetch_min(now, Ordering::Relaxed);
     }
     Ok(())

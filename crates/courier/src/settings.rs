@@ -1,43 +1,44 @@
-//! What an operator can set about deliveries (`[courier]` in the configuration).
+//! The operator's settings for deliveries (`[courier]` in the configuration).
 
 use std::time::Duration;
 
 use tidings_model::schedule::Schedule;
 
-/// How deliveries are made. The defaults are what the documentation says.
+/// How deliveries are made. The defaults are the documented ones.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// When attempts are made, where neither listener nor hook says otherwise.
+    /// When attempts are made, unless the listener or the hook sets it.
     pub schedule: Schedule,
-    /// The whole time one attempt may take, where neither listener nor hook says otherwise.
+    /// The whole time one attempt may take, unless the listener or the hook sets it.
     pub timeout: Duration,
-    /// Attempts under way to one destination at most, where the listener says nothing.
+    /// The most attempts in flight to one destination, unless the listener sets it.
     pub concurrency: u32,
-    /// Attempts under way at most, to all destinations together.
+    /// The most attempts in flight to all destinations together.
     pub max_in_flight: usize,
-    /// Bytes of deliveries held in memory at most; what is above stays in the store until there is room.
+    /// The most bytes of deliveries held in memory. Deliveries beyond it stay in the store until there is room.
     pub queue_bytes: usize,
-    /// A longer `Retry-After` counts as this.
+    /// The longest `Retry-After` that is honoured; a longer one counts as this.
     pub retry_after_max: Duration,
-    /// A destination that has done nothing but fail for so long is disabled.
+    /// A destination that has only failed for this long is disabled.
     pub disable_after: Duration,
-    /// Attempts under way to one (scheme, host, port) at most; one that got no answer within a second counts no more.
+    /// The most attempts in flight to one (scheme, host, port). One without an answer after a second is not counted.
     pub per_host: usize,
-    /// Which answers are kept with their attempts.
+    /// Which responses are kept with their attempts.
     pub keep_answers: KeepAnswers,
-    /// How long a lease lasts. An attempt that its time would not cover is given less time.
+    /// How long a lease lasts. An attempt's timeout is shortened if the lease would not outlast it.
     pub lease: Duration,
 }
 
-/// Of which answers more is kept than their status: headers and body. A receiver may send back what it was told.
+/// Which responses are kept with headers and body; of the others only the status is. A response may repeat what the
+/// request contained.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum KeepAnswers {
-    /// Of all.
+    /// All responses: the body of those that accept a delivery, headers and body of those that refuse it.
     All,
-    /// Of those that say what went wrong.
+    /// Responses that refuse a delivery.
     #[default]
     Failures,
-    /// Of none.
+    /// No responses.
     None,
 }
 

@@ -1,4 +1,4 @@
-//! What the courier's parts share: [`Inner`].
+//! The state that the courier's parts share: [`Inner`].
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
@@ -25,14 +25,14 @@ use crate::recent_publishers::RecentPublishers;
 use crate::settings::Settings;
 use crate::shared_payload::SharedPayload;
 
-/// With so many results unwritten no new attempt begins: a crash makes their attempts again, and that has to have a
-/// bound.
+/// The most results that may be unwritten. At the bound no new attempt starts: after a crash their attempts are
+/// repeated, and that number has to be bounded.
 pub(crate) const MAX_UNWRITTEN: usize = 512;
 
-/// Something the bus has to know.
+/// What the courier reports to the bus.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Notice {
-    /// A destination was disabled by what its deliveries met: the catalogue has changed.
+    /// The outcome of its deliveries disabled a destination: the catalogue has changed.
     Disabled,
 }
 
@@ -42,7 +42,7 @@ pub(crate) struct UnwrittenResult {
     pub(crate) item: QueuedDelivery,
 }
 
-/// What the courier's parts share.
+/// The state that the courier's parts share.
 pub(crate) struct Inner {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) outlet: Arc<dyn Outlet>,
@@ -55,31 +55,33 @@ pub(crate) struct Inner {
     pub(crate) wake: Notify,
     /// The earliest time at which the store has something due, as far as is known.
     pub(crate) next_due: AtomicI64,
-    /// There may be fan-out rows to expand.
+    /// Whether there may be fan-out rows to expand.
     pub(crate) fanout: AtomicBool,
-    /// Deleted listeners may have pending deliveries.
+    /// Whether deleted listeners may have pending deliveries.
     pub(crate) orphans: AtomicBool,
-    /// This node's rank among those that share the store, once it has asked.
+    /// This node's rank among those that share the store; `None` before the first query for due work.
     pub(crate) rank: Mutex<Option<NodeRank>>,
     /// Deliveries leased to us whose events have to be read first.
     pub(crate) unread: Mutex<Vec<Leased>>,
+    /// The payloads that deliveries in memory share, by event.
     pub(crate) payloads: Mutex<HashMap<EventNo, Weak<SharedPayload>>>,
     pub(crate) memory: Memory,
+    /// Destinations with a failed attempt and no success since.
     pub(crate) failing: Mutex<HashSet<DestinationNo>>,
     pub(crate) recent_publishers: RecentPublishers,
     pub(crate) health: HealthLog,
     pub(crate) results: Mutex<Option<mpsc::UnboundedSender<UnwrittenResult>>>,
-    /// Results that have been reported and not yet written.
+    /// Results that were submitted and are not yet written.
     pub(crate) unwritten: AtomicUsize,
     pub(crate) notices: Mutex<Option<mpsc::UnboundedSender<Notice>>>,
     pub(crate) workers: TaskTracker,
     /// Owns the workers.
     pub(crate) supervisor: Supervisor,
-    /// Attempts: one that panics fails its own deliveries alone.
+    /// Runs attempts as units: a panic fails only the attempt's own deliveries.
     pub(crate) attempts: Units,
     /// Deliveries whose attempt has panicked once.
     pub(crate) panicked: Mutex<HashSet<DeliveryKey>>,
-    /// Senders to idle workers, the one idle for the shortest time last; `None` once nothing more is dispatched.
+    /// Senders to idle workers, the latest to become idle last; `None` once nothing more is dispatched.
     pub(crate) idle: Mutex<Option<Vec<oneshot::Sender<Dispatch>>>>,
 }
 
@@ -120,7 +122,7 @@ impl Inner {
         }
     }
 
-    /// Has the scheduler look at the store at this steady time, if it does not look earlier anyway.
+    /// Makes the scheduler query the store at this steady time, if it would not query earlier anyway.
     pub(crate) fn due_at(&self, due: Millis) {
         if self.next_due.fetch_min(due, Ordering::Relaxed) > due {
             self.wake.notify_one();
@@ -137,27 +139,27 @@ impl Inner {
         self.failing.lock().contains(&destination)
     }
 
-    /// Notes whether a destination is failing; answers whether that is new.
+    /// Records whether a destination is failing. Returns whether that is a change.
     pub(crate) fn set_failing(&self, destination: DestinationNo, failing: bool) -> bool {
         let mut all = self.failing.lock();
         if failing { all.insert(destination) } else { all.remove(&destination) }
     }
 
     pub(crate) fn notify(&self, notice: Notice) {
-        // Nobody listens while the engine stops; the store keeps what was to be told.
+        // Without a receiver the engine is stopping. The change is in the store, so nothing is lost.
         if let Some(notices) = self.notices.lock().as_ref() {
             drop(notices.send(notice));
         }
     }
 
-    /// A random number for jitter; unpredictability does not matter here, only that callers differ.
+    /// A random number for jitter. It need not be unpredictable; callers only have to get different ones.
     pub(crate) fn random(&self) -> u32 {
         use std::hash::{BuildHasher, RandomState};
         RandomState::new().hash_one(self.clock.wall_ms()) as u32
     }
 
-    /// DestinationPolicy of a destination, to this node. One with a rate or a concurrency of its own is served by one
-    /// of the nodes, or each would grant it both; to the others it is as if it were disabled: pending deliveries stay
+    /// A destination's policy on this node. A destination with a rate or concurrency of its own is served by one node
+    /// only, or each node would apply the limits anew. On the other nodes it counts as disabled: its deliveries stay
     /// pending.
     pub(crate) fn policy(&self, destination: DestinationNo) -> DestinationPolicy {
         match self.outlet.policy(destination) {

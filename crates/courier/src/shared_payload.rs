@@ -1,4 +1,4 @@
-//! An event on its way to several destinations: held once, rendered once, and counted against `queue_bytes`.
+//! An event that several deliveries share: held once, rendered once, and counted against `queue_bytes`.
 
 use std::sync::Arc;
 use std::sync::OnceLock;
@@ -11,7 +11,7 @@ use crate::memory::{Account, MemoryReservation};
 /// An event that deliveries share.
 #[derive(Debug)]
 pub struct SharedPayload {
-    /// The event as it is logged.
+    /// The event as it is in the log.
     pub logged: Logged,
     rendered: OnceLock<Bytes>,
     reservation: MemoryReservation,
@@ -23,17 +23,17 @@ impl SharedPayload {
         Arc::new(Self { logged, rendered: OnceLock::new(), reservation })
     }
 
-    /// The account of the memory that it holds.
+    /// The account from which its memory is reserved.
     pub(crate) fn account(&self) -> &Arc<Account> {
         self.reservation.account()
     }
 
-    /// The body that every destination of one outlet gets, if it has been rendered.
+    /// The body that is the same for every destination of an outlet, if it has been rendered.
     pub fn rendered(&self) -> Option<&Bytes> {
         self.rendered.get()
     }
 
-    /// Keeps the rendered body for the other destinations; if another got there first, that one's is kept.
+    /// Keeps the rendered body for the other destinations, and returns the kept one: an earlier body wins.
     pub fn keep_rendered(&self, body: Bytes) -> Bytes {
         self.rendered.get_or_init(|| body).clone()
     }

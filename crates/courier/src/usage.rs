@@ -1,4 +1,4 @@
-//! What the dispatcher decides shares by: the turns in use, and who has answered before.
+//! What the dispatcher's shares are computed from: the permits in use, and the destinations that have answered before.
 
 use std::collections::HashSet;
 
@@ -9,17 +9,17 @@ use crate::health::DestinationHealth;
 /// How many destinations are remembered as having answered, in each of two generations.
 const REMEMBERED: usize = 65_536;
 
-/// How many times of what is free an app may use, of the turns and of the memory: one alone gets three quarters, and a
-/// newcomer finds room.
+/// An app may use this many times as much as is free, of the permits and of the memory. So an app alone gets three
+/// quarters, and an app that has just begun finds room.
 pub(crate) const TIMES_FREE: usize = 3;
 
-/// Turns in use.
+/// Permits in use.
 #[derive(Default, Clone, Copy)]
 pub(crate) struct Usage {
     pub(crate) all: usize,
-    /// By destinations that have never answered, or did not the last time.
+    /// Permits of destinations that are untried or failing.
     pub(crate) unproven: usize,
-    /// By the latter.
+    /// Permits of destinations that are failing.
     pub(crate) failing: usize,
 }
 
@@ -35,7 +35,7 @@ impl Usage {
     }
 }
 
-/// Destinations that have answered: the latest ones, which outlast their queues.
+/// The latest destinations that have answered. Kept apart from their queues, which are dropped when idle.
 #[derive(Default)]
 pub(crate) struct Answered {
     new: HashSet<DestinationNo>,

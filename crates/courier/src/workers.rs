@@ -1,4 +1,4 @@
-//! The workers: each makes attempts as long as there are dispatches, and then waits idle for the next.
+//! The workers: each makes attempts while there are dispatches, and then waits idle for the next.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -11,13 +11,13 @@ use crate::dispatcher::Dispatch;
 use crate::guarded_attempt;
 use crate::shared::{Inner, MAX_UNWRITTEN};
 
-/// Idle workers kept for the next dispatches: spawning one costs more than the rest of a dispatch.
+/// The most idle workers that are kept: spawning one costs more than the rest of a dispatch.
 const MAX_IDLE: usize = 1_024;
 
-/// How long a destination rests, in milliseconds, when this machine had no socket for its attempt.
-const SHORT_PAUSE: Millis = 250;
+/// How long a destination is paused, in milliseconds, if this machine was short of sockets for its attempt.
+const SHORTAGE_PAUSE: Millis = 250;
 
-/// Dispatches all that may be attempted now: to idle workers, and to new ones where there are none.
+/// Dispatches every request that may be made now: to idle workers, and to new ones if none is idle.
 pub(crate) fn dispatch_ready(inner: &Arc<Inner>) {
     while let Some(dispatch) = next_dispatch(inner) {
         if let Some(dispatch) = to_idle(inner, dispatch) {
@@ -28,7 +28,7 @@ pub(crate) fn dispatch_ready(inner: &Arc<Inner>) {
     inner.metrics.held_bytes.set(inner.memory.held() as i64);
 }
 
-/// Hands a dispatch to an idle worker; returns it when there is none.
+/// Hands a dispatch to an idle worker. Returns it if there is none.
 fn to_idle(inner: &Inner, mut dispatch: Dispatch) -> Option<Dispatch> {
     loop {
         let waiting = inner.idle.lock().as_mut().and_then(Vec::pop);
@@ -40,7 +40,7 @@ fn to_idle(inner: &Inner, mut dispatch: Dispatch) -> Option<Dispatch> {
     }
 }
 
-/// Waits idle for a dispatch; `None` when enough workers are idle already, or nothing more is dispatched.
+/// Waits idle for a dispatch. Returns `None` if enough workers are idle already, or nothing more is dispatched.
 async fn wait_for_dispatch(inner: &Inner) -> Option<Dispatch> {
     let (sender, dispatch) = oneshot::channel();
     match inner.idle.lock().as_mut() {
@@ -52,7 +52,7 @@ async fn wait_for_dispatch(inner: &Inner) -> Option<Dispatch> {
 
 fn next_dispatch(inner: &Inner) -> Option<Dispatch> {
     if inner.unwritten.load(Ordering::Acquire) >= MAX_UNWRITTEN {
-        // The result writer goes on when it has written some.
+        // The result writer dispatches again when it has written some.
         return None;
     }
     let now = inner.clock.steady_ms();
@@ -65,7 +65,7 @@ fn next_dispatch(inner: &Inner) -> Option<Dispatch> {
     dispatch
 }
 
-/// A worker: makes attempts as long as there are dispatches, then waits for more.
+/// A worker: makes attempts while there are dispatches, then waits for more.
 async fn work(inner: Arc<Inner>, first: Dispatch) {
     let mut next = Some(first);
     while let Some(Dispatch { permit, items }) = next {
@@ -74,13 +74,13 @@ async fn work(inner: Arc<Inner>, first: Dispatch) {
         let made = guarded_attempt::make(&inner, destination, &items).await;
         inner.metrics.in_flight.dec();
         let now = inner.clock.steady_ms();
-        let wanted = {
+        let wake = {
             let mut dispatcher = inner.dispatcher.lock();
-            let (mut is_learned, mut short) = (false, Vec::new());
+            let (mut is_learned, mut postponed) = (false, Vec::new());
             for (made, item) in made.into_iter().zip(items) {
                 match made {
                     AttemptEnd::Finished(mut finished, health) => {
-                        // It was one request, whatever it carried.
+                        // It was one request, however many deliveries it carried: it counts once.
                         if !std::mem::replace(&mut is_learned, true) {
                             let policy = |destination| inner.outlet.policy(destination);
                             finished.pause = dispatcher.learn(destination, health, policy, now);
@@ -89,15 +89,15 @@ async fn work(inner: Arc<Inner>, first: Dispatch) {
                     }
                     AttemptEnd::NotNow => dispatcher.returns.push((item, now)),
                     AttemptEnd::NotBefore(due) => dispatcher.returns.push((item, due)),
-                    AttemptEnd::Short => short.push(item),
+                    AttemptEnd::Shortage => postponed.push(item),
                 }
             }
-            if !short.is_empty() {
-                dispatcher.put_back(destination, short, now + SHORT_PAUSE);
+            if !postponed.is_empty() {
+                dispatcher.put_back(destination, postponed, now + SHORTAGE_PAUSE);
             }
             dispatcher.end(permit, now) || !dispatcher.returns.is_empty()
         };
-        if wanted {
+        if wake {
             inner.wake.notify_one();
         }
         next = match next_dispatch(&inner) {

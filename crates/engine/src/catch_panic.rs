@@ -1,4 +1,4 @@
-//! A request that makes the code panic costs that request alone.
+//! Middleware that catches panics: a panic fails only its own request.
 
 use std::convert::Infallible;
 use std::fmt;
@@ -14,7 +14,7 @@ use tidings_door::Door;
 use tidings_supervisor::{Unit, Units};
 use tower::{Layer, Service};
 
-/// Has a door answer for its requests that panic.
+/// Lets a door answer its requests that panic.
 #[derive(Debug, Clone)]
 pub(crate) struct CatchPanic {
     pub(crate) units: Units,
@@ -25,14 +25,14 @@ impl<S> Layer<S> for CatchPanic {
     type Service = Caught<S>;
 
     fn layer(&self, inner: S) -> Caught<S> {
-        Caught { inner, how: self.clone() }
+        Caught { inner, layer: self.clone() }
     }
 }
 
 #[derive(Debug, Clone)]
 pub(crate) struct Caught<S> {
     inner: S,
-    how: CatchPanic,
+    layer: CatchPanic,
 }
 
 impl<S> Service<Request<Body>> for Caught<S>
@@ -50,8 +50,8 @@ where
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         let line = RequestLine { method: request.method().clone(), uri: request.uri().clone() };
-        let unit = self.how.units.catch_async(line, self.inner.call(request));
-        Answer { unit, door: Arc::clone(&self.how.door) }
+        let unit = self.layer.units.catch_async(line, self.inner.call(request));
+        Answer { unit, door: Arc::clone(&self.layer.door) }
     }
 }
 
@@ -73,7 +73,7 @@ impl<F: Future<Output = Result<Response, Infallible>>> Future for Answer<F> {
     }
 }
 
-/// A request, for the log: without its query, which may hold secrets.
+/// Method and path of a request, for the log. The query is left out, because it may contain secrets.
 pub(crate) struct RequestLine {
     method: Method,
     uri: Uri,

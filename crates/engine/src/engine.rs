@@ -1,4 +1,4 @@
-//! Putting doors on a node.
+//! The engine: a node with doors.
 
 use std::fmt;
 use std::sync::Arc;
@@ -25,10 +25,10 @@ struct Inner {
 }
 
 impl Engine {
-    /// Starts a node, and puts these doors on it. Call it in a Tokio runtime.
+    /// Starts a node with these doors. Must be called in a Tokio runtime.
     ///
     /// # Errors
-    /// [`NodeError`]; nothing runs then.
+    /// [`NodeError`]; then nothing is left running.
     pub async fn build(config: Config, doors: Vec<Arc<dyn Door>>) -> Result<Self, NodeError> {
         let formats = doors.clone();
         let start =
@@ -37,7 +37,7 @@ impl Engine {
         Ok(Self(Arc::new(Inner { node, doors })))
     }
 
-    /// Every door, as one router. A request that makes the code panic is answered with an error, and no other suffers.
+    /// The routes of all doors. A request whose handler panics gets an error; no other request is affected.
     pub fn router(&self) -> Router {
         let Inner { node, doors } = &*self.0;
         let units = node.units("request");
@@ -47,16 +47,16 @@ impl Engine {
         })
     }
 
-    /// What to send to a client that asks for a session where there is no room for its connection: the whole answer, in
-    /// its protocol's words. `None` for any other request.
+    /// The complete response to a request for a session when the server is at its limit of connections, in the terms of
+    /// the session's protocol. `None` for any other request.
     pub fn no_room(&self, request: &Request<()>) -> Option<Vec<u8>> {
-        let (status, headers, told) = self.0.doors.iter().find_map(|door| door.no_room(request))?;
+        let (status, headers, body) = self.0.doors.iter().find_map(|door| door.no_room(request))?;
         let mut answer = tidings_wire::response_head(status, &headers, self.bus().clock().wall_ms());
-        answer.extend_from_slice(&told);
+        answer.extend_from_slice(&body);
         Some(answer.to_vec())
     }
 
-    /// The way in for programs that embed the engine.
+    /// The bus, for programs that embed the engine.
     pub fn bus(&self) -> &Bus {
         self.0.node.bus()
     }
@@ -66,14 +66,14 @@ impl Engine {
         self.0.node.metrics()
     }
 
-    /// How it stands, for `/readyz`.
+    /// The node's status, for `/readyz`.
     pub async fn readiness(&self) -> Readiness {
         self.0.node.readiness().await
     }
 
-    /// Waits until some part of the engine has ended that it cannot do without, and returns its name. Publishes are
-    /// refused from then on; what to do about it is the program's to decide. The server stops in order, with exit
-    /// code 1.
+    /// Waits until a required part of the engine has ended, and returns its name. From then on publishes are refused,
+    /// and
+    /// the program has to decide what to do. The `tidings` server stops in order, with exit code 1.
     ///
     /// The future does not keep the engine alive.
     pub fn failed(&self) -> impl Future<Output = String> + Send + use<> {
@@ -81,14 +81,14 @@ impl Engine {
         async move { failed.await.name.as_ref().to_owned() }
     }
 
-    /// Sends live sessions to the nodes that take over, spread over most of `grace`; where none does, they stay until
+    /// Asks live sessions to reconnect to another node, spread over most of `grace`. If there is none, they stay until
     /// [`Engine::stop`].
     pub async fn stop_live(&self, grace: Duration) {
         self.0.node.stop_live(grace).await;
     }
 
-    /// Stops: lets attempts under way end for at most `grace`, writes their results, sends away the live sessions that
-    /// are still there, closes the store.
+    /// Stops: waits at most `grace` for attempts in flight, writes their results, closes the remaining live sessions,
+    /// closes the store.
     pub async fn stop(&self, grace: Duration) {
         self.0.node.stop(grace).await;
     }

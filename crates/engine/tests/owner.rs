@@ -1,4 +1,4 @@
-//! Who owns a folder, and what is left of an engine that has gone.
+//! A folder's lock, and the answers of what is left of a dropped engine.
 
 #![expect(clippy::unwrap_used, reason = "a helper of tests fails as a test does")]
 

@@ -1,4 +1,4 @@
-//! An engine is a value: what it holds goes with it, and a failed build holds nothing.
+//! An engine is a value: dropping it frees everything, and a failed build leaves nothing behind.
 //!
 //! One test, since it counts what the whole process holds.
 
@@ -29,7 +29,7 @@ async fn post(engine: &Engine, path: &str, body: Value) -> StatusCode {
     engine.router().oneshot(request).await.unwrap().status()
 }
 
-/// Publishes something that is logged, delivered (in vain) and heard.
+/// Publishes an event that is logged, delivered (the attempt fails) and sent to a session.
 async fn use_it(engine: &Engine, round: usize) {
     if round == 0 {
         assert_eq!(post(engine, "/v1/hooks", json!({"name": "box.opened"})).await, 201);

@@ -1,7 +1,8 @@
-//! CPU of a delivery: a shard's beside that of a bare loop of sends, on this machine.
+//! CPU time per delivery: that of a shard beside that of a bare loop of `send` calls, on this machine.
 //!
 //! `cargo run --release -p tidings-live --example fanout -- [sessions] [window] [rounds]`. Both write the same bytes to
-//! as many sockets; only the threads that write are counted. The readers are in this process too, so pin nothing.
+//! as many sockets; only the threads that write are counted. The readers run in this process too, so do not pin it to a
+//! core.
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a program to look at figures with")]
 // The tests' toys do more than is needed here.
 #![allow(dead_code, reason = "shared with the tests")]

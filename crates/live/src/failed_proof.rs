@@ -1,17 +1,17 @@
-//! What a door says below HTTP of a request whose proof did not hold: so all doors are protected from guessing in one
-//! place.
+//! How a door reports a request with a wrong credential to the accept loop, which protects all doors from guessing in
+//! one place.
 
-/// Which proof did not hold. A door puts it among the answer's extensions; the server's accept loop counts it, and
+/// Which credential was wrong. A door puts it into the response's extensions; the server's accept loop counts it, and
 /// slows down an address that fails often.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum FailedProof {
     /// An API key, or an operator's key.
     ApiKey,
-    /// A signature with an app's secret, or what has to be signed.
+    /// A signature with an app's secret, or the signed parameters.
     Signature,
     /// A client's token.
     Token,
-    /// A client's token that was right once.
+    /// A client's token that was valid and has expired.
     ExpiredToken,
     /// An app's key, which is public.
     AppKey,
@@ -29,7 +29,7 @@ impl FailedProof {
         }
     }
 
-    /// Whether it may be a guess at something secret.
+    /// Whether the request may be an attempt to guess a secret.
     pub fn is_guess(self) -> bool {
         matches!(self, Self::ApiKey | Self::Signature | Self::Token)
     }

@@ -1,10 +1,10 @@
 //! Takes a connection away from HTTP in the middle of a request ("hijack"), so that a response without an end becomes a
 //! session.
 //!
-//! hyper gives a connection up only for an upgrade, and a stream of events is none (WHATWG HTML, "Server-sent events").
-//! As hyper's response, a stream costs two buffers of 8 KiB and a task. So whoever reads a connection's requests gets a
-//! [`BorrowedConn`]; a handler may take the socket back with its [`ConnHandle`] instead of answering, and the
-//! connection is then closed for HTTP.
+//! hyper releases a connection only for an upgrade, and a stream of events is none (WHATWG HTML, "Server-sent events").
+//! As a response of hyper's, a stream costs two buffers of 8 KiB and a task. So the accept loop gives hyper a
+//! [`BorrowedConn`]. A handler may take the socket back with its [`ConnHandle`] instead of answering; hyper then sees a
+//! closed connection.
 
 use std::io;
 use std::pin::Pin;
@@ -36,15 +36,15 @@ struct Borrowed {
 }
 
 impl ConnHandle {
-    /// The connection, if nobody has it yet.
+    /// Takes the connection, unless it has been taken.
     ///
-    /// A request that has been read whole may take it. What its client has sent behind that, before it has an answer,
-    /// is lost: nothing can be asked for behind an answer that has no end.
+    /// Call it once the request has been read whole. Bytes that the client has already sent behind the request are
+    /// lost: a response without an end leaves no room for another request.
     pub fn take(&self) -> Option<Socket> {
         self.0.socket.lock().take()
     }
 
-    /// Whether somebody has taken it: then nobody is left to be answered over HTTP.
+    /// Whether the connection has been taken, so that HTTP has no client left to answer.
     pub fn is_taken(&self) -> bool {
         self.0.socket.lock().is_none()
     }
@@ -55,11 +55,11 @@ impl ConnHandle {
     }
 }
 
-/// The connection as HTTP sees it: closed once its [`ConnHandle`] has taken it.
+/// The connection as HTTP sees it: closed once a [`ConnHandle`] has taken the socket.
 #[derive(Debug)]
 pub struct BorrowedConn {
     shared: Arc<Borrowed>,
-    /// Read before HTTP got the connection, and comes first.
+    /// Bytes that were read before HTTP got the connection. HTTP reads them first.
     early: Bytes,
 }
 
@@ -70,13 +70,13 @@ impl BorrowedConn {
         (Self { shared: Arc::clone(&shared), early }, ConnHandle(shared))
     }
 
-    /// Puts back what was read of it, for whoever reads it next. Nothing that was put back before may be left.
+    /// Puts bytes back that were read, so that the next read returns them. Earlier such bytes must have been read.
     pub fn put_back(&mut self, read: Bytes) {
-        debug_assert!(self.early.is_empty(), "what was put back is read first");
+        debug_assert!(self.early.is_empty(), "bytes that were put back have not been read");
         self.early = read;
     }
 
-    /// The connection, after an upgrade, and what HTTP has not read yet of what came before.
+    /// After an upgrade: the connection, and the early bytes that HTTP has not read.
     pub(crate) fn into_inner(self) -> Option<(Socket, Bytes)> {
         let socket = self.shared.socket.lock().take()?;
         Some((socket, self.early))
@@ -86,18 +86,18 @@ impl BorrowedConn {
         self.shared.socket.lock().as_mut().map(|socket| on(Pin::new(socket)))
     }
 
-    fn has_read(&self, something: bool) {
+    fn note_read(&self, something: bool) {
         if something {
             self.shared.unanswered.store(true, Relaxed);
         }
     }
 
-    fn writes(&self) {
+    fn note_write(&self) {
         self.shared.unanswered.store(false, Relaxed);
     }
 }
 
-fn taken<T>() -> Poll<io::Result<T>> {
+fn not_connected<T>() -> Poll<io::Result<T>> {
     Poll::Ready(Err(io::ErrorKind::NotConnected.into()))
 }
 
@@ -106,24 +106,24 @@ impl AsyncRead for BorrowedConn {
         if !self.early.is_empty() {
             let length = self.early.len().min(buf.remaining());
             buf.put_slice(&self.early.split_to(length));
-            self.has_read(length > 0);
+            self.note_read(length > 0);
             if self.early.is_empty() {
-                // Even an empty slice keeps all of what it is a slice of.
+                // Even an empty slice would keep the whole buffer that it is a slice of.
                 self.early = Bytes::new();
             }
             return Poll::Ready(Ok(()));
         }
         let before = buf.filled().len();
-        let read = self.with(|socket| socket.poll_read(cx, buf)).unwrap_or_else(taken);
-        self.has_read(buf.filled().len() > before);
+        let read = self.with(|socket| socket.poll_read(cx, buf)).unwrap_or_else(not_connected);
+        self.note_read(buf.filled().len() > before);
         read
     }
 }
 
 impl AsyncWrite for BorrowedConn {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        self.writes();
-        self.with(|socket| socket.poll_write(cx, buf)).unwrap_or_else(taken)
+        self.note_write();
+        self.with(|socket| socket.poll_write(cx, buf)).unwrap_or_else(not_connected)
     }
 
     fn poll_write_vectored(
@@ -131,8 +131,8 @@ impl AsyncWrite for BorrowedConn {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.writes();
-        self.with(|socket| socket.poll_write_vectored(cx, bufs)).unwrap_or_else(taken)
+        self.note_write();
+        self.with(|socket| socket.poll_write_vectored(cx, bufs)).unwrap_or_else(not_connected)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -140,16 +140,16 @@ impl AsyncWrite for BorrowedConn {
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.with(|socket| socket.poll_flush(cx)).unwrap_or_else(taken)
+        self.with(|socket| socket.poll_flush(cx)).unwrap_or_else(not_connected)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.with(|socket| socket.poll_shutdown(cx)).unwrap_or_else(taken)
+        self.with(|socket| socket.poll_shutdown(cx)).unwrap_or_else(not_connected)
     }
 }
 
-/// The head of the last response on its connection: where its headers frame no body, that ends with the connection (RFC
-/// 9112 § 6.3).
+/// The head of the last response on a connection. Without headers that frame the body, the body ends with the
+/// connection (RFC 9112 § 6.3).
 pub(crate) fn head(parts: &Parts, now: Millis) -> Bytes {
     let mut headers = parts.headers.clone();
     headers.insert(CONNECTION, HeaderValue::from_static("close"));

@@ -3,8 +3,8 @@
 //! An inbox is a queue behind a mutex, and an eventfd that is written only when the shard sleeps. Senders only append;
 //! the shard takes the whole queue at once and processes it in order. A message for few sessions of a sleeping shard is
 //! written by the sender's thread ([`Shards::write_inline`]): two threads that wake each other cost more than those
-//! writes. What the shard has taken and not processed still counts for [`Shards::overloaded`]: otherwise a shard far
-//! behind would look idle.
+//! writes. Messages that the shard has taken and not processed still count for [`Shards::overloaded`]: otherwise a
+//! shard far behind would look idle.
 
 use std::collections::VecDeque;
 use std::io;
@@ -24,46 +24,46 @@ use crate::settings::Settings;
 
 /// The token of the waker; slots of sessions are smaller.
 pub(crate) const WAKER: Token = Token(usize::MAX);
-/// No item is there.
+/// The time of the oldest message where there is none.
 const NEVER: Millis = Millis::MAX;
-/// What an item weighs besides what is said in it.
-const ITEM: usize = 128;
-/// A queue that has grown beyond this many items is given back when it is empty.
+/// The weight in bytes of a message besides its content.
+const ITEM_OVERHEAD: usize = 128;
+/// A queue that has grown beyond this many messages is freed when it is empty.
 const KEPT_CAPACITY: usize = 8_192;
 
-/// Something that a shard is told.
+/// A message to a shard.
 #[derive(Debug)]
 pub(crate) enum InboxMessage {
-    /// By the broker.
+    /// From the broker.
     Broker(ShardMessage),
-    /// A session comes.
+    /// A session begins.
     NewSession(Box<NewSession>),
-    /// A request that was not answered at once has ended.
+    /// The response to a request that was not answered at once.
     Response { at: SessionRef, request_id: u32, response: SessionResponse },
-    /// Nobody reads the session's stream any more.
-    Gone(SessionRef),
-    /// The shard is to end those sessions whose bytes leave as somebody else's response.
+    /// The body of the session's response was dropped.
+    StreamDropped(SessionRef),
+    /// End the sessions whose bytes leave as a response of an HTTP server.
     EndStreams,
-    /// The shard is to end all sessions within this time, then itself.
+    /// End all sessions within this time, then the shard.
     Stop(Duration, CloseReason),
 }
 
 impl InboxMessage {
     fn weight(&self) -> usize {
         match self {
-            Self::Broker(ShardMessage::Message { message: prepared, .. }) => ITEM + prepared.content().weight(),
-            _ => ITEM,
+            Self::Broker(ShardMessage::Message { message, .. }) => ITEM_OVERHEAD + message.content().weight(),
+            _ => ITEM_OVERHEAD,
         }
     }
 }
 
-/// An item, and what is needed to know when too much is waiting.
+/// A message with what is needed to detect overload.
 #[derive(Debug)]
 pub(crate) struct QueuedMessage {
     pub(crate) item: InboxMessage,
     pub(crate) weight: usize,
-    /// When it was told, in steady time.
-    pub(crate) told: Millis,
+    /// When it was put into the inbox, in steady time.
+    pub(crate) queued_at: Millis,
 }
 
 #[derive(Debug, Default)]
@@ -71,20 +71,20 @@ struct Queue {
     entries: VecDeque<QueuedMessage>,
     /// The shard waits for events, and must be woken.
     asleep: bool,
-    /// The shard has ended: nobody will take anything.
+    /// The shard has ended and takes nothing any more.
     closed: bool,
 }
 
-/// What one shard is told.
+/// The inbox of one shard.
 #[derive(Debug)]
 pub(crate) struct Inbox {
     queue: Mutex<Queue>,
     waker: Waker,
-    /// Of what waits here and of what the shard has taken and not yet done.
+    /// Bytes of the queued messages and of those that the shard has taken and not yet processed.
     weight: AtomicUsize,
-    /// When the oldest item here was told.
+    /// When the oldest queued message was put here.
     oldest_here: AtomicI64,
-    /// When the oldest item that the shard has taken and not yet done was told.
+    /// When the oldest message that the shard has taken and not yet processed was put here.
     oldest_taken: AtomicI64,
 }
 
@@ -113,7 +113,7 @@ impl Inbox {
         if queue.entries.is_empty() {
             self.oldest_here.store(now, Relaxed);
         }
-        queue.entries.push_back(QueuedMessage { item, weight, told: now });
+        queue.entries.push_back(QueuedMessage { item, weight, queued_at: now });
     }
 
     fn wake(&self) {
@@ -122,7 +122,7 @@ impl Inbox {
         }
     }
 
-    /// Whether the shard sleeps although something is here.
+    /// Whether the shard sleeps although a message is queued.
     fn is_waiting(&self) -> bool {
         let queue = self.queue.lock();
         queue.asleep && !queue.entries.is_empty()
@@ -136,11 +136,12 @@ impl Inbox {
         self.swap(&mut self.queue.lock(), taken);
     }
 
-    /// As [`Inbox::take`], if nothing is here but at most `few` things that were said.
-    pub(crate) fn take_said(&self, taken: &mut VecDeque<QueuedMessage>, few: usize) -> bool {
+    /// As [`Inbox::take`], but only if the queue holds channel messages alone, and at most `few` of them.
+    pub(crate) fn take_channel_messages(&self, taken: &mut VecDeque<QueuedMessage>, few: usize) -> bool {
         let mut queue = self.queue.lock();
-        let is_said = |entry: &QueuedMessage| matches!(entry.item, InboxMessage::Broker(ShardMessage::Message { .. }));
-        if queue.entries.len() > few || !queue.entries.iter().all(is_said) {
+        let is_channel_message =
+            |entry: &QueuedMessage| matches!(entry.item, InboxMessage::Broker(ShardMessage::Message { .. }));
+        if queue.entries.len() > few || !queue.entries.iter().all(is_channel_message) {
             return false;
         }
         self.swap(&mut queue, taken);
@@ -156,27 +157,28 @@ impl Inbox {
         self.oldest_taken.store(self.oldest_here.swap(NEVER, Relaxed), Relaxed);
     }
 
-    /// Says that the shard is about to wait for events. False: it must not, something is here.
+    /// Notes that the shard is about to wait for events. False: it must not, because a message is queued.
     pub(crate) fn fall_asleep(&self) -> bool {
         let mut queue = self.queue.lock();
         queue.asleep = queue.entries.is_empty();
         queue.asleep
     }
 
-    /// Says that items of this weight are done, and when the next one that was taken had been told.
+    /// Notes that messages of this weight are processed. `next` is when the next message that the shard has taken was
+    /// put here.
     pub(crate) fn done(&self, weight: usize, next: Option<Millis>) {
         self.weight.fetch_sub(weight, Relaxed);
         self.oldest_taken.store(next.unwrap_or(NEVER), Relaxed);
     }
 
-    /// Says that the shard has ended. What was told and what will be is dropped.
+    /// Notes that the shard has ended. Drops the queued messages, and all later ones.
     pub(crate) fn close(&self) {
         let left = {
             let mut queue = self.queue.lock();
             queue.closed = true;
             std::mem::take(&mut queue.entries)
         };
-        // Dropped without the lock: a connection among it may tell that it is gone.
+        // Dropped without the lock: dropping a new session's connection may put a message here.
         drop(left);
         self.weight.store(0, Relaxed);
         self.oldest_here.store(NEVER, Relaxed);
@@ -194,8 +196,8 @@ impl Inbox {
 
 /// A shard on whose behalf another thread writes while it sleeps.
 pub(crate) trait InlineWriter: Send + Sync {
-    /// Empties the inbox of a sleeping shard on the caller's thread. False: something is left, and the caller wakes the
-    /// shard.
+    /// Processes the inbox of a sleeping shard on the caller's thread. False: something is left to do, and the caller
+    /// wakes the shard.
     fn write_inline(&self) -> bool;
 }
 
@@ -205,14 +207,14 @@ struct Bounds {
     age: Millis,
 }
 
-/// The inboxes of a node's shards; clones share them. They are there before the shards, because the broker that fills
-/// them has to be there before the first session.
+/// The inboxes of a node's shards; clones share them. They exist before the shards, because the broker that fills them
+/// must exist before the first session.
 #[derive(Clone)]
 pub struct Inboxes(Arc<Inner>);
 
 struct Inner {
     inboxes: Box<[Inbox]>,
-    /// What the shards wait with, until they start.
+    /// The shards' pollers, until the shards start.
     polls: Mutex<Vec<Poll>>,
     /// The shards, once they have started.
     shards: OnceLock<Vec<Weak<dyn InlineWriter>>>,
@@ -227,7 +229,7 @@ impl std::fmt::Debug for Inboxes {
 }
 
 impl Inboxes {
-    /// Inboxes of `count` shards; 0: one for each core.
+    /// Inboxes for `count` shards; 0: one for each core.
     ///
     /// # Errors
     /// When the system gives no more file descriptors; each shard takes two.
@@ -253,7 +255,7 @@ impl Inboxes {
         Ok(Self(Arc::new(Inner { inboxes: inboxes.into(), polls: Mutex::new(polls), shards, bounds, clock })))
     }
 
-    /// What the shards wait with, in their order; empty when they were taken before.
+    /// Takes the shards' pollers, in the shards' order; empty when they were taken before.
     pub(crate) fn take_polls(&self) -> Vec<Poll> {
         std::mem::take(&mut *self.0.polls.lock())
     }
@@ -264,7 +266,7 @@ impl Inboxes {
 
     /// Sets the shards, in their order.
     pub(crate) fn set_shards(&self, shards: Vec<Weak<dyn InlineWriter>>) {
-        // They are started once, as their polls can be taken once.
+        // The shards start only once, because their pollers can be taken only once.
         _ = self.0.shards.set(shards);
     }
 
@@ -284,13 +286,13 @@ impl Shards for Inboxes {
         u16::try_from(self.0.inboxes.len()).unwrap_or(u16::MAX)
     }
 
-    fn send(&self, shard: u16, told: ShardMessage) {
-        self.put(shard, InboxMessage::Broker(told));
+    fn send(&self, shard: u16, message: ShardMessage) {
+        self.put(shard, InboxMessage::Broker(message));
     }
 
-    fn append(&self, shard: u16, told: ShardMessage) {
+    fn append(&self, shard: u16, message: ShardMessage) {
         if let Some(inbox) = self.of(shard) {
-            inbox.put_quietly(InboxMessage::Broker(told), self.0.clock.steady_ms());
+            inbox.put_quietly(InboxMessage::Broker(message), self.0.clock.steady_ms());
         }
     }
 
@@ -338,7 +340,7 @@ mod tests {
         inbox.take(&mut taken);
         assert!(inboxes.overloaded(), "they have been taken, not done");
         let first = taken.pop_front().unwrap();
-        inbox.done(first.weight, taken.front().map(|entry| entry.told));
+        inbox.done(first.weight, taken.front().map(|entry| entry.queued_at));
         assert!(!inboxes.overloaded());
     }
 

@@ -1,12 +1,11 @@
 //! Live sessions: sockets, shards, slow readers. Knows no door and no protocol.
 //!
-//! A shard is a thread that owns sockets. It takes its inbox in order (what the broker tells, what was asked and is now
-//! answered), walks the subscribers of a channel, and writes frames that all of them share. It never waits. A session
-//! is a
-//! [`SessionProtocol`]: a state machine that does no I/O; what it cannot decide alone it asks ([`SessionRequest`]), and
-//! the answers come back through the inbox.
+//! A shard is a thread that owns sockets. It processes its inbox in order (messages of the broker, responses to
+//! requests), walks the subscribers of a channel, and writes frames that they share. It never blocks. A session is a
+//! [`SessionProtocol`]: a state machine without I/O. What it cannot decide alone it requests ([`SessionRequest`]); the
+//! responses come back through the inbox.
 //!
-//! Called by doors, which attach connections ([`Live::attach`]), and by `engine`, which starts and stops it.
+//! Doors attach connections ([`Live::attach`]); `engine` starts and stops it.
 #![forbid(unsafe_code)]
 
 mod failed_proof;

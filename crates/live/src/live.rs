@@ -1,4 +1,4 @@
-//! The live half as others see it: starting it, bringing connections, stopping it.
+//! The interface of live: starting it, attaching connections, stopping it.
 
 use std::fmt;
 use std::io;
@@ -55,8 +55,8 @@ impl fmt::Debug for Live {
 }
 
 impl Live {
-    /// Starts a shard, which is a thread of the supervisor's, for each of the inboxes. What it counts goes into
-    /// `registry`; requests that are not answered at once go on in `runtime`.
+    /// Starts one shard, a thread of the supervisor's, for each inbox. Registers its metrics in `registry`; requests
+    /// that are not answered at once continue in `runtime`.
     ///
     /// # Errors
     /// When the system gives no more threads, or the inboxes have shards already.
@@ -82,7 +82,7 @@ impl Live {
         let limiter = SessionLimiter::new(settings.sessions, traffic);
         let loads: Vec<_> = polls.iter().map(|_| Arc::new(AtomicUsize::new(0))).collect();
         let threads = Mutex::default();
-        // From here on what has been started ends when this is dropped.
+        // From here on dropping this ends the threads that have been started.
         let live = Self(Arc::new(Inner { inboxes, settings, metrics, limiter, refusals, loads, threads }));
         let shared = ShardDeps {
             inboxes: live.0.inboxes.clone(),
@@ -108,10 +108,10 @@ impl Live {
         Ok(live)
     }
 
-    /// Whether one more session of the app may come in. What is full is counted and told in the log.
+    /// Admits one more session of the app. A refusal because of a limit is counted and logged.
     ///
     /// # Errors
-    /// Why not.
+    /// Why the session is not admitted.
     pub fn admit(&self, app: &App, client: Option<IpAddr>) -> Result<SessionPermit, NotAdmitted> {
         self.0.limiter.admit(app, client).inspect_err(|no| match no {
             NotAdmitted::App => self.refused(Some(&app.id), Refused::AppFull, client),
@@ -120,12 +120,12 @@ impl Live {
         })
     }
 
-    /// Notes that a client that is no session is refused something: it is counted, and told in the log.
+    /// Counts and logs a refusal to a client that has no session.
     pub fn refused(&self, app: Option<&AppId>, why: Refused, client: Option<IpAddr>) {
         self.0.refusals.note(app, why, client, self.0.inboxes.clock().steady_ms());
     }
 
-    /// Hands over a connection that has become a WebSocket. `early` is what HTTP had read of it already.
+    /// Starts a session on a connection that has become a WebSocket. `early` holds bytes that HTTP had already read.
     pub fn attach(
         &self,
         permit: SessionPermit,
@@ -134,11 +134,11 @@ impl Live {
         early: Bytes,
         protocol: Box<dyn SessionProtocol>,
     ) {
-        self.bring_socket(permit, app, socket, Opening::WebSocket(early), protocol);
+        self.start_socket_session(permit, app, socket, Opening::WebSocket(early), protocol);
     }
 
-    /// Hands over a connection that was [taken](crate::ConnHandle::take) from HTTP. The client gets this head of a
-    /// response, and what the session says is its body. What the client sends means nothing.
+    /// Starts a session on a connection that was [taken](crate::ConnHandle::take) from HTTP. The client receives this
+    /// response head, and the session's bytes as its body. Bytes from the client are ignored.
     pub fn attach_stream(
         &self,
         permit: SessionPermit,
@@ -148,18 +148,18 @@ impl Live {
         protocol: Box<dyn SessionProtocol>,
     ) {
         let head = hijack::head(head, self.0.inboxes.clock().wall_ms());
-        self.bring_socket(permit, app, socket, Opening::Stream(head), protocol);
+        self.start_socket_session(permit, app, socket, Opening::Stream(head), protocol);
     }
 
-    /// Makes a session whose bytes leave as the body of a response that somebody else sends, where there is no
+    /// Starts a session whose bytes leave as the body of a response that an HTTP server sends, for requests without a
     /// connection to take over.
     pub fn open_stream(&self, permit: SessionPermit, app: Arc<App>, protocol: Box<dyn SessionProtocol>) -> Stream {
         let (writer, stream) = Stream::with_writer(self.0.inboxes.clone(), self.0.metrics.clone());
-        self.bring(permit, app, Transport::Stream(writer), Opening::Stream(Bytes::new()), protocol);
+        self.start_session(permit, app, Transport::Stream(writer), Opening::Stream(Bytes::new()), protocol);
         stream
     }
 
-    fn bring_socket(
+    fn start_socket_session(
         &self,
         permit: SessionPermit,
         app: Arc<App>,
@@ -170,12 +170,12 @@ impl Live {
         let (io, guard) = socket.into_parts();
         let permit = permit.keeping(guard);
         match Transport::of(io, &self.0.settings) {
-            Ok(transport) => self.bring(permit, app, transport, opening, protocol),
-            Err(error) => tracing::debug!(%error, "connection broke before its session began"),
+            Ok(transport) => self.start_session(permit, app, transport, opening, protocol),
+            Err(error) => tracing::debug!(%error, "connection closed before its session began"),
         }
     }
 
-    fn bring(
+    fn start_session(
         &self,
         permit: SessionPermit,
         app: Arc<App>,
@@ -185,7 +185,7 @@ impl Live {
     ) {
         let mut bits = [0; 16];
         if let Err(error) = getrandom::fill(&mut bits) {
-            tracing::error!(%error, "session dropped: the system gives no random numbers for its id");
+            tracing::error!(%error, "session dropped: reading random bytes for its id failed");
             return;
         }
         let least = (0..).zip(&self.0.loads).min_by_key(|(_, load)| load.load(Relaxed));
@@ -196,34 +196,34 @@ impl Live {
         self.0.inboxes.put(shard, InboxMessage::NewSession(Box::new(newcomer)));
     }
 
-    /// How much there is at this moment.
+    /// Current sizes.
     pub fn sizes(&self) -> Sizes {
         self.0.metrics.sizes()
     }
 
-    /// Ends those sessions whose bytes leave as the body of somebody else's response: these responses then end.
+    /// Ends the sessions that were [opened as streams](Live::open_stream), and so their responses.
     pub fn end_streams(&self) {
         for shard in 0..self.0.inboxes.count() {
             self.0.inboxes.put(shard, InboxMessage::EndStreams);
         }
     }
 
-    /// Has all sessions and shards end at once, and does not wait for it.
+    /// Orders all sessions and shards to end at once, without waiting for it.
     pub fn end(&self) {
-        self.0.tell_to_stop(Duration::ZERO, CloseReason::Restarting);
+        self.0.send_stop(Duration::ZERO, CloseReason::Restarting);
     }
 
-    /// Lets nobody in any more, and ends all sessions for this reason. Where others take over, they are told one after
-    /// the other, over most of the grace period, so that their clients don't come back elsewhere all at once; otherwise
-    /// all are told now, since nobody is there to come back to until this node has gone. Returns when all connections
-    /// are closed and the shards have ended: as soon as the last client has hung up, at the latest when the period is
-    /// over.
+    /// Admits no more sessions, and closes all of them for this reason. With [`CloseReason::GoingAway`] other nodes
+    /// take over: the sessions are closed one after the other over 80 % of the grace period, so that their clients do
+    /// not reconnect elsewhere all at once. Otherwise all are closed now, since clients have nowhere to reconnect
+    /// before this node has gone. Returns when all connections are closed and the shards have ended: once the last
+    /// client has hung up, at the latest when the grace period is over.
     pub async fn stop(&self, grace: Duration, why: CloseReason) {
-        self.0.tell_to_stop(grace, why);
+        self.0.send_stop(grace, why);
         let threads = std::mem::take(&mut *self.0.threads.lock());
         let joined = tokio::task::spawn_blocking(move || {
             for thread in threads {
-                // How it ended is the supervisor's to tell.
+                // The supervisor reports how it ended.
                 drop(thread.join());
             }
         });
@@ -234,7 +234,7 @@ impl Live {
 }
 
 impl Inner {
-    fn tell_to_stop(&self, grace: Duration, why: CloseReason) {
+    fn send_stop(&self, grace: Duration, why: CloseReason) {
         self.limiter.close();
         for shard in 0..self.inboxes.count() {
             self.inboxes.put(shard, InboxMessage::Stop(grace, why));
@@ -244,6 +244,6 @@ impl Inner {
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        self.tell_to_stop(Duration::ZERO, CloseReason::Restarting);
+        self.send_stop(Duration::ZERO, CloseReason::Restarting);
     }
 }

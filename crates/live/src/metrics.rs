@@ -1,4 +1,4 @@
-//! What live counts, for people and for itself.
+//! The counters and gauges of live, for operators and for live itself.
 
 use std::sync::atomic::{AtomicI64, AtomicU64};
 
@@ -9,21 +9,21 @@ use prometheus_client::registry::Registry;
 type Level = Gauge<i64, AtomicI64>;
 type Count = Counter<u64, AtomicU64>;
 
-/// Counters and levels, shared by the shards. They are touched when something opens, closes or gets stuck, and once per
-/// walk: not for each delivery.
+/// Counters and gauges, shared by the shards. They change when something opens, closes or must be queued, and once per
+/// slice of a walk; never once per delivery.
 #[derive(Debug, Default, Clone)]
 pub(crate) struct Metrics {
-    /// Sessions whose connections are there.
+    /// Sessions with a connection.
     pub(crate) sessions: Level,
-    /// Slots of sessions: those that are there, and those that are gone but still being taken out of their channels.
+    /// Slots of sessions: connected ones, and closed ones that have not yet left all their channels.
     pub(crate) slots: Level,
     /// Channels in which a shard has sessions, counted for each shard.
     pub(crate) channels: Level,
-    /// Subscriptions.
+    /// Pairs of a session and a channel it is in.
     pub(crate) subscriptions: Level,
-    /// Bytes that wait for clients.
+    /// Bytes in write queues.
     pub(crate) queued_bytes: Level,
-    /// What was said, times the sessions it was said to.
+    /// Channel messages, each counted once per session it was sent to.
     pub(crate) deliveries: Count,
     /// Sessions dropped because they did not read.
     pub(crate) slow: Count,
@@ -38,7 +38,7 @@ impl Metrics {
         registry.register("live_queued_bytes", "Bytes that wait for clients to read", self.queued_bytes.clone());
         registry.register(
             "live_deliveries",
-            "What was said, times the sessions it was said to",
+            "Messages in channels, times the sessions they were sent to",
             self.deliveries.clone(),
         );
         registry.register("live_slow", "Sessions dropped because they did not read", self.slow.clone());
@@ -59,13 +59,13 @@ impl Metrics {
 /// How much live holds at a moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Sizes {
-    /// Sessions whose connections are there.
+    /// Sessions with a connection.
     pub sessions: usize,
-    /// These, and those that are gone but still being taken out of their channels.
+    /// These, and closed sessions that have not yet left all their channels.
     pub slots: usize,
     /// Channels in which a shard has sessions, counted for each shard.
     pub channels: usize,
-    /// Subscriptions.
+    /// Pairs of a session and a channel it is in.
     pub subscriptions: usize,
     /// Bytes that wait for clients to read.
     pub queued_bytes: usize,

@@ -1,4 +1,4 @@
-//! A session on its way to its shard: what comes through the shard's inbox.
+//! A session on its way to its shard, as it travels through the shard's inbox.
 
 use std::sync::Arc;
 
@@ -20,11 +20,11 @@ pub(crate) struct NewSession {
     pub(crate) protocol: Box<dyn SessionProtocol>,
 }
 
-/// What comes first.
+/// What the shard handles before the first event of the socket.
 pub(crate) enum Opening {
-    /// Of a WebSocket: what HTTP had read of it already.
+    /// A WebSocket: the bytes behind the handshake that HTTP had already read.
     WebSocket(Bytes),
-    /// Of a response: its head, if that is not sent by others. What the client sends means nothing.
+    /// A streamed response: its head, or nothing if an HTTP server sends the head. Bytes from the client are ignored.
     Stream(Bytes),
 }
 

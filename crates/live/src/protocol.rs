@@ -1,4 +1,4 @@
-//! A session's side of a protocol, as a state machine without I/O.
+//! The server's side of a protocol with one client, as a state machine without I/O.
 
 use std::sync::Arc;
 
@@ -14,37 +14,37 @@ use crate::requests::{DoorAnswer, LeaveFailed, NoDoorAnswer, PublishRefused, Ses
 /// A whole message from a client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Message<'a> {
-    /// Of a text frame.
+    /// From text frames.
     Text(&'a str),
-    /// Of a binary frame.
+    /// From binary frames.
     Binary(&'a [u8]),
 }
 
-/// Why a session is about to be ended by the server.
+/// Why the server closes a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CloseReason {
-    /// The client should come back at once: others take over from a server that stops, or its app has changed.
+    /// The client should reconnect at once: another node takes over from a node that stops, or its app has changed.
     GoingAway,
-    /// The server stops and nobody takes over: the client should come back in a moment, when it may have started again.
+    /// The server stops and no other node takes over: the client should reconnect in a moment, after a restart.
     Restarting,
-    /// The client did not read fast enough, and its queue is full.
+    /// The client did not read fast enough, and its write queue is full.
     Slow,
-    /// The app ended it ([`Action::Disconnect`]).
+    /// The app ended the session ([`Action::Disconnect`]).
     Disconnected,
-    /// The app is not served any more.
+    /// The app was disabled or removed.
     Shut,
 }
 
-/// How a protocol speaks with one client. Every method is called by the session's shard, one at a time, in order; none
-/// may wait. While a request is open, what the client sends next waits.
+/// How a protocol speaks with one client. The session's shard calls the methods one at a time, in order; no method may
+/// block. While a request is open, the shard holds back the client's next messages.
 pub trait SessionProtocol: Send {
-    /// The connection is there.
+    /// The session begins.
     fn opened(&mut self, cx: &mut Context<'_>);
 
     /// The client has sent a message.
     fn received(&mut self, cx: &mut Context<'_>, message: Message<'_>);
 
-    /// A join has ended. From here on the session hears what is said in the channel.
+    /// A join has ended. If it succeeded, the session receives the channel's messages from here on.
     fn joined(
         &mut self,
         cx: &mut Context<'_>,
@@ -53,39 +53,40 @@ pub trait SessionProtocol: Send {
         outcome: Result<Welcome, JoinRefused>,
     );
 
-    /// A leave has ended. From here on the session hears nothing of the channel; or it is still in it, if that failed.
+    /// A leave has ended. If it succeeded, the session receives nothing more from the channel; if it failed, it is
+    /// still in the channel.
     fn left(&mut self, cx: &mut Context<'_>, request_id: u32, channel: &ChannelKey, outcome: Result<(), LeaveFailed>);
 
     /// A publish has ended.
     fn published(&mut self, cx: &mut Context<'_>, request_id: u32, outcome: Result<(), PublishRefused>);
 
-    /// A [request of the door's own](SessionRequest::Door) has ended: for protocols that make such.
+    /// A [request of the door's own](SessionRequest::Door) has ended. Only for protocols that make such requests.
     fn answered(&mut self, _cx: &mut Context<'_>, _request_id: u32, _answer: Result<DoorAnswer, NoDoorAnswer>) {}
 
-    /// Something is said in a channel that was joined [`tidings_broker::DeliveryMode::Session`].
-    fn said(&mut self, cx: &mut Context<'_>, prepared: &Arc<EncodedMessage>);
+    /// A message in a channel that was joined with [`tidings_broker::DeliveryMode::Session`].
+    fn channel_message(&mut self, cx: &mut Context<'_>, message: &Arc<EncodedMessage>);
 
-    /// Something of a channel is lost to the session, because its node was cut off from the others. It is still in the
-    /// channel, and hears what is said next.
+    /// The session has missed messages of a channel, because its node was cut off from the others. It is still in the
+    /// channel and receives later messages.
     fn lost(&mut self, cx: &mut Context<'_>, lost: &Lost);
 
     /// The time that was set with [`Context::wake_at`] has come (within half a second).
     fn woken(&mut self, cx: &mut Context<'_>);
 
-    /// The app orders something of the session. Orders that end it for the server's own reasons come as
-    /// [`closing`](Self::closing); what a protocol does not know it passes over.
+    /// The app orders the session to do something. Orders that end the session for the server's own reasons come as
+    /// [`closing`](Self::closing). A protocol ignores actions that it does not know.
     fn ordered(&mut self, cx: &mut Context<'_>, action: &Action) {
         if matches!(action, Action::Disconnect { .. }) {
             self.closing(cx, CloseReason::Disconnected);
         }
     }
 
-    /// The server ends the session: the protocol says so in its own way, with [`Context::close`] or [`Context::end`]
-    /// last.
+    /// The server ends the session: the protocol informs the client in its own way, and finishes with
+    /// [`Context::close`] or [`Context::end`].
     fn closing(&mut self, cx: &mut Context<'_>, why: CloseReason);
 }
 
-/// What a protocol may do while it is called.
+/// What a protocol may read and do while it is called.
 #[derive(Debug)]
 pub struct Context<'a> {
     pub(crate) session: SessionId,
@@ -95,7 +96,7 @@ pub struct Context<'a> {
     pub(crate) effects: &'a mut Effects,
 }
 
-/// What a protocol has done while it was called; the shard carries it out afterwards, in order.
+/// What a protocol did while it was called; the shard carries it out after the call, in order.
 #[derive(Debug, Default)]
 pub(crate) struct Effects {
     pub(crate) writes: Vec<Piece>,
@@ -108,7 +109,7 @@ pub(crate) struct Effects {
 }
 
 impl Effects {
-    /// Nothing of it is to be carried out; the session ends with an internal error (RFC 6455 § 7.4.1).
+    /// Drops all effects but one: the session ends with an internal error (RFC 6455 § 7.4.1).
     pub(crate) fn break_off(&mut self) {
         let end = Some(CloseWith::Frame(1011, String::new()));
         *self = Self { next_request_id: self.next_request_id, end, ..Self::default() };
@@ -119,16 +120,16 @@ impl Effects {
 #[derive(Debug)]
 pub(crate) struct Piece {
     pub(crate) bytes: Bytes,
-    /// What follows completes it: without that, the client could not read on.
+    /// The next piece completes it. Without that piece, the client could not decode anything that follows.
     pub(crate) goes_on: bool,
 }
 
-/// How a protocol ends its session, after all that it has written.
+/// How a protocol ends its session, after the bytes it has written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CloseWith {
-    /// With a WebSocket close frame.
+    /// With a WebSocket close frame: its code and reason.
     Frame(u16, String),
-    /// With the end of the stream.
+    /// By ending the stream, without a close frame.
     EndOfStream,
 }
 
@@ -138,12 +139,12 @@ impl Context<'_> {
         self.session
     }
 
-    /// The steady time.
+    /// The steady time at which the shard's current turn began.
     pub fn now(&self) -> Millis {
         self.now
     }
 
-    /// When bytes of the client were last read, in steady time.
+    /// When bytes from the client were last read, in steady time.
     pub fn last_read_at(&self) -> Millis {
         self.last_read_at
     }
@@ -160,42 +161,42 @@ impl Context<'_> {
         }
     }
 
-    /// Writes two parts of which neither may leave without the other: a beginning of the session's own, and what it
-    /// shares with others.
+    /// Writes a frame in two parts, of which neither may leave without the other: a start of this session's own, and
+    /// bytes that it shares with other sessions.
     pub fn write_parts(&mut self, first: Bytes, second: Bytes) {
         self.effects.writes.push(Piece { bytes: first, goes_on: !second.is_empty() });
         self.write(second);
     }
 
-    /// Asks for something; the number comes back with the answer. Never 0.
+    /// Makes a request and returns its id, which the outcome repeats. The id is never 0.
     pub fn request(&mut self, request: SessionRequest) -> u32 {
         self.effects.next_request_id = self.effects.next_request_id.checked_add(1).unwrap_or(1);
         self.effects.requests.push((self.effects.next_request_id, request));
         self.effects.next_request_id
     }
 
-    /// Has [`SessionProtocol::woken`] called at this steady time; it replaces what was set before.
+    /// Has [`SessionProtocol::woken`] called at this steady time. Replaces the time that was set before.
     pub fn wake_at(&mut self, time: Millis) {
         self.effects.wake_at = Some(time);
     }
 
-    /// The session has proved to be of this user.
+    /// Sets the session's user, whose identity the protocol has verified.
     pub fn set_user(&mut self, user: Arc<str>) {
         self.effects.user = Some(user);
     }
 
-    /// Notes that the client is refused something: it is counted, and told in the log.
+    /// Counts and logs that the client is refused something.
     pub fn refused(&mut self, why: Refused) {
         self.effects.refusals.push(why);
     }
 
-    /// Ends a WebSocket with this code and reason (cut to the 123 bytes that a close frame holds), after what was
-    /// written.
+    /// Ends a WebSocket with this code and reason (cut to the 123 bytes that a close frame holds), after the bytes
+    /// written so far.
     pub fn close(&mut self, code: u16, reason: impl Into<String>) {
         self.effects.end.get_or_insert(CloseWith::Frame(code, reason.into()));
     }
 
-    /// Ends the stream, after what was written.
+    /// Ends the stream, after the bytes written so far.
     pub fn end(&mut self) {
         self.effects.end.get_or_insert(CloseWith::EndOfStream);
     }

@@ -10,8 +10,8 @@ use crate::protocol::{CloseWith, Context, Effects};
 use crate::refusals::Refused;
 use crate::requests::SessionRequest;
 
-/// Plays the shard's part for one session, in tests of protocols: it gives [`Context`]s, and keeps what was done with
-/// them until it is looked at. Unlike a shard it carries nothing out, and goes on after an end.
+/// Plays the shard's part for one session, in tests of protocols: it hands out [`Context`]s and records their effects
+/// until a getter takes them. Unlike a shard it carries no effect out, and it goes on after a close.
 ///
 /// ```
 /// # use bytes::Bytes;
@@ -56,7 +56,7 @@ impl ProtocolTester {
         }
     }
 
-    /// What the next call of the protocol is given.
+    /// The context to pass to the next call of the protocol.
     pub fn context(&mut self) -> Context<'_> {
         let Self { session, now, last_read_at, last_write_at, .. } = *self;
         Context { session, now, last_read_at, last_write_at, effects: &mut self.effects }
@@ -68,25 +68,25 @@ impl ProtocolTester {
         self.effects.writes.drain(..).map(|piece| piece.bytes).collect()
     }
 
-    /// What was asked since this was last called, with the numbers of the requests.
+    /// The requests made since this was last called, with their ids.
     pub fn asked(&mut self) -> Vec<(u32, SessionRequest)> {
         std::mem::take(&mut self.effects.requests)
     }
 
-    /// When the protocol wants to be woken: what was set last. A shard forgets it when it wakes the protocol, so tests
-    /// that do that set [`ProtocolTester::now`] and call `woken`; what is set then replaces it.
+    /// The time that the protocol last set with [`Context::wake_at`]. A shard clears it when it wakes the protocol; a
+    /// test sets [`ProtocolTester::now`] and calls `woken` itself, and the next `wake_at` replaces the time.
     pub fn wake_at(&mut self) -> Option<Millis> {
         self.wake_at = self.effects.wake_at.take().or(self.wake_at);
         self.wake_at
     }
 
-    /// The user that the session has proved to be.
+    /// The user that the protocol last set with [`Context::set_user`].
     pub fn user(&mut self) -> Option<Arc<str>> {
         self.user = self.effects.user.take().or(self.user.take());
         self.user.clone()
     }
 
-    /// What the client was refused since this was last called.
+    /// The refusals noted since this was last called.
     pub fn refused(&mut self) -> Vec<Refused> {
         std::mem::take(&mut self.effects.refusals)
     }

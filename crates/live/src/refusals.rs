@@ -1,4 +1,4 @@
-//! What clients are refused: counted by app and reason, and logged with a remedy, at most once a second for each app
+//! Counts what clients are refused, by app and reason, and logs it with a remedy, at most once a second for each app
 //! and reason.
 
 use std::net::IpAddr;
@@ -15,10 +15,10 @@ use tidings_model::id::AppId;
 
 use crate::traffic::AppValue;
 
-/// The shortest time between two lines for the same app and reason.
-const EVERY: Millis = 1_000;
+/// The shortest time between two log lines for the same app and reason, in milliseconds.
+const LOG_INTERVAL: Millis = 1_000;
 
-/// What a client is refused, and why.
+/// What a client is refused (to connect, to join …), and why.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Refused {
     /// To connect: no app has this key.
@@ -27,36 +27,36 @@ pub enum Refused {
     AppDisabled,
     /// To connect: nothing is at this path.
     WrongPath,
-    /// To connect: its version of the protocol is not spoken.
+    /// To connect: the server does not support its version of the protocol.
     Version,
-    /// To connect: its page is of an origin that the app does not list.
+    /// To connect: the app does not list the origin of its page.
     Origin,
-    /// To connect: the app has as many sessions as it may have.
+    /// To connect: the app is at its session limit.
     AppFull,
-    /// To connect: the node has as many sessions as it may have.
+    /// To connect: the node is at its session limit.
     NodeFull,
-    /// To stay: it has proved nothing in time.
+    /// To stay connected: it did not authenticate in time.
     NothingProved,
-    /// What it sent: that is no message of the protocol.
+    /// A message: it is not valid in the protocol.
     Malformed,
-    /// To join or to sign in: its proof does not hold.
+    /// To join or to sign in: its signature or token is wrong.
     FailedProof,
-    /// To join: the channel is for others, or cannot be.
+    /// To join: the channel's name is invalid, or this client may not join it.
     Channel,
-    /// To join: it is in as many channels as it may be, or as many users are in the channel.
+    /// To join: the session is at its limit of channels, or the channel at its limit of members.
     Quota,
-    /// An event of its own: it sends too many.
+    /// To send a client event: it sends too many.
     EventRate,
-    /// To publish: the app publishes more than it may.
+    /// To publish: the app is over its publish rate.
     PublishRate,
-    /// To go on: it has done one of these too often.
+    /// To stay connected: it was refused too often.
     Flood,
-    /// To go on: it reads too slowly.
+    /// To stay connected: it reads too slowly.
     Slow,
 }
 
 impl Refused {
-    /// What it is that a join was refused for; `None` where it may succeed in a moment.
+    /// The refusal to count for a failed join; `None` where a retry may succeed.
     pub fn join(why: &JoinRefused) -> Option<Self> {
         match why {
             JoinRefused::NoProof | JoinRefused::OtherUser => Some(Self::FailedProof),
@@ -87,20 +87,20 @@ impl Refused {
         }
     }
 
-    /// What whoever runs the server or the app can do about it.
+    /// What the operator or the app's developer can do about it.
     pub fn remedy(self) -> &'static str {
         match self {
             Self::UnknownKey => "check the key and the host that clients are given; `tidings app list` shows the keys",
             Self::AppDisabled => "`tidings app enable ID`, or `enabled = true` for the app",
             Self::WrongPath => "have clients connect to /app/KEY: set wsHost and wsPort, and no wsPath",
-            Self::Version => "update the client library: versions 4 to 7 of the protocol are spoken",
+            Self::Version => "update the client library: the server supports protocol versions 4 to 7",
             Self::Origin => "add the page's origin to the app's allowed_origins",
             Self::AppFull => "raise limits.sessions of the app",
             Self::NodeFull => "raise live.sessions and max_connections, or add a node",
             Self::NothingProved => {
-                "have clients sign in or join a private channel, or raise the app's authorize_within"
+                "have clients sign in or join a private channel in time, or raise the app's authorize_within"
             }
-            Self::Malformed => "look at what this client sends: it is not of its door's protocol",
+            Self::Malformed => "check the client library: its messages are not valid in the protocol",
             Self::FailedProof => {
                 "check that the app's auth endpoint signs with the app's key and secret, and this connection's socket \
                 id"
@@ -109,8 +109,8 @@ impl Refused {
             Self::Quota => "raise limits.channels_per_session of the app, or max_members of the channel's namespace",
             Self::EventRate => "raise limits.client_events_per_second of the app, or have clients send less",
             Self::PublishRate => "raise limits.publishes_per_second of the app, or have its servers publish less",
-            Self::Flood => "find out what this client is: it is sent away each time",
-            Self::Slow => "raise live.session_queue, or publish less to clients on slow lines",
+            Self::Flood => "find out what this client is: the server disconnects it each time",
+            Self::Slow => "raise live.session_queue, or publish less to clients on slow connections",
         }
     }
 }
@@ -132,7 +132,7 @@ struct LastLine {
 #[derive(Debug, Default)]
 pub(crate) struct Refusals {
     counted: Family<Labels, Counter>,
-    /// By app and reason: no more than there are of both.
+    /// By app and reason. Bounded: the apps times the reasons.
     logged: Mutex<HashMap<(AppId, Refused), LastLine>>,
 }
 
@@ -141,7 +141,7 @@ impl Refusals {
         registry.register("app_refusals", "What clients were refused, by app and reason", self.counted.clone());
     }
 
-    /// Notes a refusal at steady time `now`. `app` is `None` where no app could be determined.
+    /// Counts a refusal at steady time `now`, and logs it if a line is due. `app` is `None` if the app is unknown.
     pub(crate) fn note(&self, app: Option<&AppId>, why: Refused, client: Option<IpAddr>, now: Millis) {
         let app = app.cloned().unwrap_or_else(|| AppId::from(""));
         let (reason, remedy) = (why.reason(), why.remedy());
@@ -155,7 +155,7 @@ impl Refusals {
     fn due(&self, app: &AppId, why: Refused, now: Millis) -> Option<u64> {
         let mut logged = self.logged.lock();
         match logged.get_mut(&(app.clone(), why)) {
-            Some(before) if now.saturating_sub(before.at) < EVERY => {
+            Some(before) if now.saturating_sub(before.at) < LOG_INTERVAL => {
                 before.suppressed += 1;
                 None
             }

@@ -1,4 +1,4 @@
-//! What sessions request, and who handles it.
+//! Requests of sessions, and the handler that answers them.
 
 use std::any::Any;
 use std::fmt;
@@ -11,43 +11,43 @@ use tidings_model::app::App;
 use tidings_model::channel::{Member, SessionId, UserId};
 use tidings_model::event::Data;
 
-/// Which session asks.
+/// The session that makes a request.
 #[derive(Debug, Clone)]
 pub struct RequestContext {
-    /// Whose it is.
+    /// The app that the session belongs to.
     pub app: Arc<App>,
-    /// Which one.
+    /// The session's public id.
     pub session: SessionId,
-    /// Where it is.
+    /// The session's shard and slot, where the broker sends the outcome of joins and leaves.
     pub at: SessionRef,
-    /// The user that it has proved to be.
+    /// The authenticated user.
     pub user: Option<Arc<str>>,
-    /// Who the client is, as far as that is known.
+    /// The client's address, if it is known.
     pub client: Option<IpAddr>,
 }
 
-/// What a session cannot do alone.
+/// Something that a session cannot do alone.
 #[derive(Debug)]
 pub enum SessionRequest {
-    /// To join a channel. Ends with [`crate::SessionProtocol::joined`].
+    /// Join a channel. Ends with [`crate::SessionProtocol::joined`].
     Join(JoinRequest),
-    /// To leave a channel, by its name. Ends with [`crate::SessionProtocol::left`].
+    /// Leave the channel with this name. Ends with [`crate::SessionProtocol::left`].
     Leave(Arc<str>),
-    /// To say something to the others in a channel. Ends with [`crate::SessionProtocol::published`].
+    /// Publish a client event to a channel's other sessions. Ends with [`crate::SessionProtocol::published`].
     Publish(ClientEvent),
-    /// What only the door knows. Ends with [`crate::SessionProtocol::answered`].
+    /// A request that only the door understands. Ends with [`crate::SessionProtocol::answered`].
     Door(DoorRequest),
 }
 
-/// A request of a door's own, which no bus handles: a remote procedure call, say, or the renewal of a session's rights.
-/// Its future runs in tokio, for no longer than [`crate::Settings::door_timeout`].
+/// A request that the door itself handles instead of the bus: a remote procedure call, say, or the renewal of a
+/// session's rights. Its future runs in tokio, for at most [`crate::Settings::door_timeout`].
 pub struct DoorRequest(pub(crate) Pin<Box<dyn Future<Output = DoorAnswer> + Send>>);
 
-/// What the future of a [`DoorRequest`] has resolved to. The door that made the request knows the type.
+/// The result of a [`DoorRequest`]'s future. The door that made the request knows its type.
 pub type DoorAnswer = Box<dyn Any + Send>;
 
 impl DoorRequest {
-    /// A request that is answered with what this resolves to.
+    /// A request whose response is the output of this future.
     pub fn new<T: Any + Send>(answer: impl Future<Output = T> + Send + 'static) -> Self {
         Self(Box::pin(async move { Box::new(answer.await) as DoorAnswer }))
     }
@@ -62,30 +62,30 @@ impl fmt::Debug for DoorRequest {
 /// Why a [`DoorRequest`] has no answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum NoDoorAnswer {
-    /// It was not there in time.
+    /// The future took longer than [`crate::Settings::door_timeout`].
     #[error("the request took too long")]
     TimedOut,
-    /// The future panicked, or the runtime ends.
+    /// The future panicked, or the runtime was shut down.
     #[error("the request could not be finished")]
     BrokenOff,
 }
 
-/// A wish to join.
+/// A request to join a channel.
 #[derive(Debug, Clone)]
 pub struct JoinRequest {
     /// The channel, as the client wrote it.
     pub channel: Arc<str>,
-    /// What the door has verified.
+    /// What the door has verified of the session's right to join.
     pub proof: Proof,
-    /// Who joins, where that is told.
+    /// The member to list in the channel's presence. A session without one is only counted.
     pub member: Option<Arc<Member>>,
-    /// What of the past is wanted.
+    /// Which of the channel's past events the session wants.
     pub since: Option<Since>,
-    /// How the session wants to hear.
+    /// How the session receives the channel's messages.
     pub mode: DeliveryMode,
 }
 
-/// What a door has verified of a wish to join.
+/// What a door has verified of a session's right to join.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Proof {
     /// Nothing.
@@ -96,20 +96,20 @@ pub enum Proof {
     Server,
 }
 
-/// Something that a client says to the others in a channel.
+/// An event that a client publishes to the other sessions in a channel.
 #[derive(Debug, Clone)]
 pub struct ClientEvent {
     /// The channel, as the client wrote it. The session is in it.
     pub channel: Arc<str>,
     /// The event's name.
     pub name: String,
-    /// What it carries.
+    /// The event's payload.
     pub data: Data,
-    /// The user, where the others are to know.
+    /// The sender's user id, where the receivers are to see it.
     pub user: Option<UserId>,
 }
 
-/// Why a session could not be taken out of a channel: the broker cannot be reached or is overloaded, and a retry may
+/// A session could not be taken out of a channel, because the broker cannot be reached or is overloaded. A retry may
 /// succeed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("channels cannot be left at the moment")]
@@ -121,22 +121,22 @@ pub enum PublishRefused {
     /// The event cannot be published; the text says why.
     #[error("{0}")]
     Wrong(String),
-    /// Sessions cannot keep up; the same may work in a moment.
-    #[error("too much is being said at the moment")]
+    /// The shards cannot keep up; a retry may succeed.
+    #[error("the server is overloaded; publish again in a moment")]
     Overloaded,
-    /// The broker cannot be reached; the same may work in a moment.
-    #[error("nothing can be said at the moment")]
+    /// The broker cannot be reached; a retry may succeed.
+    #[error("the server cannot publish at the moment; try again")]
     Unavailable,
 }
 
 /// A response that may take a while.
 pub type ResponseFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
-/// Who handles requests: the bus. A shard polls each future once itself; one that is not ready then goes on in tokio.
+/// Handles requests: the bus. A shard polls each future once; a future that is not ready then continues in tokio.
 ///
-/// `request_id` is the session's number of the request: the broker repeats it in what it sends to the shard.
+/// `request_id` numbers the requests of a session. The broker repeats it in the outcome that it sends to the shard.
 pub trait RequestHandler: Send + Sync + 'static {
-    /// Lets a session join. `Ok`: the broker sends the end of it to the session's shard, in the channel's order.
+    /// Lets a session join. `Ok`: the broker sends the outcome to the session's shard, in the channel's order.
     fn join(
         &self,
         context: RequestContext,
@@ -144,7 +144,7 @@ pub trait RequestHandler: Send + Sync + 'static {
         join: JoinRequest,
     ) -> ResponseFuture<Result<(), JoinRefused>>;
 
-    /// Lets a session leave a channel. `Ok`: the broker sends the end of it to the session's shard, in the channel's
+    /// Lets a session leave a channel. `Ok`: the broker sends the outcome to the session's shard, in the channel's
     /// order.
     fn leave(
         &self,
@@ -157,7 +157,7 @@ pub trait RequestHandler: Send + Sync + 'static {
     fn publish(&self, context: RequestContext, event: ClientEvent) -> ResponseFuture<Result<(), PublishRefused>>;
 }
 
-/// What has become of a request, as far as the handler knows.
+/// The handler's response to a request.
 #[derive(Debug)]
 pub(crate) enum SessionResponse {
     Join(Result<(), JoinRefused>),

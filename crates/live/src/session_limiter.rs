@@ -1,4 +1,4 @@
-//! Limits how many sessions there are, of each app and of all.
+//! Limits the number of sessions, per app and on the node.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -13,14 +13,14 @@ use crate::socket::Guard;
 use crate::traffic::{AppTraffic, Traffic};
 
 #[derive(Debug, Default)]
-struct Taken {
+struct Counts {
     all: usize,
-    by_app: HashMap<AppId, OfApp>,
+    by_app: HashMap<AppId, AppSessions>,
     closed: bool,
 }
 
 #[derive(Debug)]
-struct OfApp {
+struct AppSessions {
     taken: usize,
     traffic: Arc<AppTraffic>,
 }
@@ -28,20 +28,20 @@ struct OfApp {
 /// Counts sessions, and admits one more while there is room.
 #[derive(Debug, Default)]
 pub(crate) struct SessionLimiter {
-    /// Of all apps; 0 sets no limit.
+    /// Most sessions of all apps together; 0 sets no limit.
     limit: usize,
-    taken: Mutex<Taken>,
+    taken: Mutex<Counts>,
     traffic: Traffic,
 }
 
 /// Why a session is not admitted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NotAdmitted {
-    /// The app has as many sessions as it may have.
+    /// The app is at its session limit.
     App,
-    /// The node has as many as it may have.
+    /// The node is at its session limit.
     Node,
-    /// The node stops.
+    /// The node is shutting down.
     Stopping,
 }
 
@@ -50,7 +50,7 @@ impl SessionLimiter {
         Arc::new(Self { limit, taken: Mutex::default(), traffic })
     }
 
-    /// From now on nobody comes in.
+    /// Admits no session from now on.
     pub(crate) fn close(&self) {
         self.taken.lock().closed = true;
     }
@@ -69,22 +69,24 @@ impl SessionLimiter {
             return Err(NotAdmitted::Node);
         }
         taken.all += 1;
-        let of_app =
-            taken.by_app.entry(app.id.clone()).or_insert_with(|| OfApp { taken: 0, traffic: self.traffic.of(&app.id) });
+        let of_app = taken
+            .by_app
+            .entry(app.id.clone())
+            .or_insert_with(|| AppSessions { taken: 0, traffic: self.traffic.of(&app.id) });
         of_app.taken += 1;
         let traffic = Arc::clone(&of_app.traffic);
         Ok(SessionPermit { limiter: Arc::clone(self), traffic, client, guard: None })
     }
 }
 
-/// One admitted session; frees its room when it is dropped.
+/// One admitted session; dropping it frees its place under the limits.
 pub struct SessionPermit {
     limiter: Arc<SessionLimiter>,
     /// The app's counters.
     pub(crate) traffic: Arc<AppTraffic>,
-    /// Who the client is, as far as that is known.
+    /// The client's address, if it is known.
     pub(crate) client: Option<IpAddr>,
-    /// What the end of the session's connection sets free.
+    /// The connection's own guard, dropped with the permit.
     guard: Option<Guard>,
 }
 

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-/// How live sessions are kept. The defaults are what the documentation says.
+/// Limits and timeouts of live sessions. The defaults are those that the documentation states.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Settings {
     /// Sessions of all apps at one time, on this node; 0 sets no limit.
     pub sessions: usize,
-    /// Bytes that may wait for a client that does not read; one with more is dropped.
+    /// Bytes that may be queued for one client; a client with more is closed as too slow.
     pub session_queue: usize,
     /// The kernel's send buffer of each socket, in bytes (`SO_SNDBUF`); 0 leaves it as it is.
     pub send_buffer: usize,
@@ -16,7 +16,7 @@ pub struct Settings {
     pub user_timeout: Duration,
     /// Bytes that an inbox may hold before publishes are refused.
     pub inbox_bytes: usize,
-    /// How old the oldest thing in an inbox may be before publishes are refused.
+    /// Age of an inbox's oldest message from which publishes are refused.
     pub inbox_age: Duration,
     /// How long a [door's own request](crate::DoorRequest) may take.
     pub door_timeout: Duration,

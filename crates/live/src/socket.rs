@@ -1,4 +1,4 @@
-//! A connection as the accept loop hands it to HTTP, and HTTP, after an upgrade, to a shard.
+//! A connection: the accept loop hands it to HTTP, and HTTP hands it to a shard after an upgrade.
 
 use std::fmt;
 use std::io::{self, IoSlice};
@@ -10,12 +10,12 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
-/// What a connection's bytes go through.
+/// The layers that carry a connection's bytes.
 #[derive(Debug)]
 pub enum Io {
-    /// Bare.
+    /// Bare TCP.
     Plain(TcpStream),
-    /// With TLS that we end.
+    /// TLS, terminated here.
     Tls(Box<TlsStream<TcpStream>>),
 }
 
@@ -29,8 +29,8 @@ impl Io {
     }
 }
 
-/// Something that is to be dropped when the connection ends, and not before: its permit under a limit. Whoever takes a
-/// socket apart keeps it for as long as the connection lives.
+/// A value to drop when the connection ends and not before, such as its permit under a limit. Code that takes a socket
+/// apart must keep the guard for as long as the connection lives.
 pub struct Guard(#[expect(dead_code, reason = "it is kept only to be dropped")] Box<dyn Send + Sync>);
 
 impl Guard {
@@ -46,12 +46,12 @@ impl fmt::Debug for Guard {
     }
 }
 
-/// Who sent a request, as far as that is known: the other end of its connection, or whom a proxy names that is trusted.
-/// The server's accept loop puts one among each request's extensions.
+/// The address of the client that sent a request: the peer of its connection, or the address that a trusted proxy
+/// states. The server's accept loop puts one into each request's extensions, if the address is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ClientAddr(pub IpAddr);
 
-/// A connection: bytes in both directions, and what its end sets free.
+/// A connection: bytes in both directions, and the guard that its end drops.
 #[derive(Debug)]
 pub struct Socket {
     io: Io,
@@ -59,17 +59,17 @@ pub struct Socket {
 }
 
 impl Socket {
-    /// A connection whose end sets `guard` free.
+    /// A connection whose end drops `guard`.
     pub fn new(io: Io, guard: Option<Guard>) -> Self {
         Self { io, guard }
     }
 
-    /// Takes it apart, for a reader and writer of one's own. The guard is to be kept as long as the connection.
+    /// Takes the socket apart, for callers with their own reader and writer. Keep the guard as long as the connection.
     pub fn into_parts(self) -> (Io, Option<Guard>) {
         (self.io, self.guard)
     }
 
-    /// Who is at the other end.
+    /// The address of the other end.
     ///
     /// # Errors
     /// When the connection has ended already.
@@ -77,7 +77,7 @@ impl Socket {
         self.io.tcp().peer_addr()
     }
 
-    /// Where it was accepted.
+    /// The local address that accepted the connection.
     ///
     /// # Errors
     /// When the connection has ended already.

@@ -1,4 +1,4 @@
-//! A session whose bytes leave as the body of an HTTP response that somebody else sends.
+//! A session whose bytes leave as the body of an HTTP response that an HTTP server sends.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -11,8 +11,8 @@ use crate::inbox::{InboxMessage, Inboxes};
 use crate::metrics::Metrics;
 use crate::transport::{Pipe, StreamReader, StreamWriter};
 
-/// The body of a response that goes on for as long as its session does. Each frame is what the protocol wrote at once.
-/// Dropping it ends the session.
+/// The body of a response that lasts as long as its session. Each frame holds the bytes of one write of the session.
+/// Dropping the body ends the session.
 #[derive(Debug)]
 pub struct Stream {
     reader: StreamReader,
@@ -20,9 +20,9 @@ pub struct Stream {
 }
 
 impl Stream {
-    /// A body, and what its session writes with. The body ends when that is dropped.
+    /// A body and the session's writer. The body ends when the writer is dropped.
     pub(crate) fn with_writer(inboxes: Inboxes, metrics: Metrics) -> (StreamWriter, Self) {
-        let (writer, reader) = Pipe::ends(metrics);
+        let (writer, reader) = Pipe::pair(metrics);
         (writer, Self { reader, inboxes })
     }
 }
@@ -47,7 +47,7 @@ impl Body for Stream {
 impl Drop for Stream {
     fn drop(&mut self) {
         if let Some(session) = self.reader.close() {
-            self.inboxes.put(session.shard, InboxMessage::Gone(session));
+            self.inboxes.put(session.shard, InboxMessage::StreamDropped(session));
         }
     }
 }

@@ -1,6 +1,6 @@
-//! What each app's clients do, counted: connections, messages and bytes.
+//! Counters per app: connections, messages and bytes.
 //!
-//! A session reaches its app's counters through its permit, so that counting looks nothing up.
+//! A session reaches its app's counters through its permit, so that counting needs no lookup.
 
 use std::sync::Arc;
 
@@ -21,19 +21,19 @@ impl EncodeLabelValue for AppValue {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct OfApp {
+struct AppLabels {
     app: AppValue,
 }
 
 /// The counters of all apps.
 #[derive(Debug, Default)]
 pub(crate) struct Traffic {
-    connects: Family<OfApp, Counter>,
-    disconnects: Family<OfApp, Counter>,
-    messages_received: Family<OfApp, Counter>,
-    messages_sent: Family<OfApp, Counter>,
-    bytes_received: Family<OfApp, Counter>,
-    bytes_sent: Family<OfApp, Counter>,
+    connects: Family<AppLabels, Counter>,
+    disconnects: Family<AppLabels, Counter>,
+    messages_received: Family<AppLabels, Counter>,
+    messages_sent: Family<AppLabels, Counter>,
+    bytes_received: Family<AppLabels, Counter>,
+    bytes_sent: Family<AppLabels, Counter>,
 }
 
 /// The counters of one app.
@@ -46,9 +46,9 @@ pub(crate) struct AppTraffic {
     pub(crate) disconnects: Counter,
     /// Messages from clients.
     pub(crate) messages_received: Counter,
-    /// What was said in channels, times the sessions it was sent to.
+    /// Channel messages, each counted once per session it was sent to.
     pub(crate) messages_sent: Counter,
-    /// Bytes from clients, frames and all.
+    /// Bytes from clients, including framing.
     pub(crate) bytes_received: Counter,
     /// Bytes for clients.
     pub(crate) bytes_sent: Counter,
@@ -57,8 +57,8 @@ pub(crate) struct AppTraffic {
 impl Traffic {
     /// The counters of an app. They stay when the app's last session goes.
     pub(crate) fn of(&self, app: &AppId) -> Arc<AppTraffic> {
-        let label = OfApp { app: AppValue(app.clone()) };
-        let of = |family: &Family<OfApp, Counter>| family.get_or_create_owned(&label);
+        let label = AppLabels { app: AppValue(app.clone()) };
+        let of = |family: &Family<AppLabels, Counter>| family.get_or_create_owned(&label);
         Arc::new(AppTraffic {
             app: app.clone(),
             connects: of(&self.connects),
@@ -71,7 +71,7 @@ impl Traffic {
     }
 
     pub(crate) fn register(&self, registry: &mut Registry) {
-        let mut count = |name: &str, help: &str, family: &Family<OfApp, Counter>| {
+        let mut count = |name: &str, help: &str, family: &Family<AppLabels, Counter>| {
             registry.register(name, help, family.clone());
         };
         count("app_connects", "Connections that became sessions, by app", &self.connects);

@@ -1,4 +1,4 @@
-//! From an HTTP request to the connection below it, once HTTP is done with it (RFC 9110 § 7.8).
+//! Upgrades: from an HTTP request to the connection below it, once the response is sent (RFC 9110 § 7.8).
 
 use bytes::Bytes;
 use http::Extensions;
@@ -14,27 +14,27 @@ use crate::socket::Socket;
 /// Why there is no connection to take over.
 #[derive(Debug, thiserror::Error)]
 pub enum UpgradeError {
-    /// The connection has ended without it: before the answer was sent, or the answer was not 101.
+    /// The connection ended without an upgrade: before the response was sent, or the response was not 101.
     #[error("the connection was not upgraded")]
     Hyper(#[from] hyper::Error),
     /// The server that accepted it is not ours and not `axum::serve` on a `TcpListener`.
     #[error("the connection is of a kind that sessions cannot take over")]
     Foreign,
-    /// Something else has [taken](crate::ConnHandle::take) it.
+    /// Another session has [taken](crate::ConnHandle::take) it.
     #[error("the connection was taken over by another session")]
     Taken,
 }
 
-/// Takes out of a request what its connection will come by; `None` when the connection cannot be upgraded.
+/// Takes the pending upgrade out of a request's extensions; `None` when the connection cannot be upgraded.
 ///
-/// Call it before the request is answered, answer with 101, and hand it to [`upgraded`] in a task of its own: the
-/// connection comes only after the answer has been sent.
+/// Call it before the request is answered, answer with 101, and pass the result to [`upgraded`] in a task of its own:
+/// the connection is available only after the response has been sent.
 pub fn take(extensions: &mut Extensions) -> Option<OnUpgrade> {
     extensions.remove::<OnUpgrade>()
 }
 
-/// Waits until the answer has been sent, and gives the connection with the bytes that the client had sent behind its
-/// request. Those are a copy: what hyper read them into is freed here, and not kept for as long as the session lives.
+/// Waits until the response has been sent, and returns the connection with the bytes that the client sent behind its
+/// request. The bytes are a copy, so that hyper's read buffer is freed here and not kept as long as the session lives.
 ///
 /// # Errors
 /// When the connection ends first, or is not one that we know how to take over.
@@ -65,17 +65,17 @@ fn returned(io: TokioIo<BorrowedConn>, early: Bytes) -> Result<(Socket, Bytes), 
     Ok((socket, early))
 }
 
-/// Of a connection that `hyper::server::conn::http1` served.
+/// Unwraps a connection that `hyper::server::conn::http1` served.
 fn direct<T: Read + Write + Unpin + 'static>(upgraded: Upgraded) -> Result<(T, Bytes), Upgraded> {
     upgraded.downcast::<T>().map(|parts| (parts.io, copied(&parts.read_buf)))
 }
 
-/// Of a connection that `hyper_util::server::conn::auto` served.
+/// Unwraps a connection that `hyper_util::server::conn::auto` served.
 fn wrapped<T: Read + Write + Unpin + 'static>(upgraded: Upgraded) -> Result<(T, Bytes), Upgraded> {
     auto::upgrade::downcast::<T>(upgraded).map(|parts| (parts.io, copied(&parts.read_buf)))
 }
 
-/// Even an empty slice of hyper's read buffer would keep all of it: 5 to 8 KiB were measured per idle session.
+/// Copies, because even an empty slice would keep all of hyper's read buffer: 5 to 8 KiB per idle session, measured.
 fn copied(bytes: &Bytes) -> Bytes {
     Bytes::copy_from_slice(bytes)
 }

@@ -2,7 +2,7 @@
 //!
 //! Times are rounded up to quarter seconds. A time further ahead than the wheel's 64 seconds goes as far ahead as the
 //! wheel reaches; the owner of a due timer checks whether its time has really come, and enters it again if not. An
-//! entry is never removed early: the owner remembers the slot of the entry that counts, and ignores any other.
+//! entry is never removed early: the owner remembers the slot of its current entry, and ignores any other.
 
 use tidings_model::clock::Millis;
 
@@ -17,14 +17,14 @@ pub(crate) struct Timer {
     pub(crate) life: u32,
 }
 
-/// The slot of the wheel that holds the entry of a session that counts.
+/// The slot of the wheel that holds a session's current entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct TimerSlot(u8);
 
 #[derive(Debug)]
 pub(crate) struct Wheel {
     slots: Box<[Vec<Timer>]>,
-    /// The last tick whose entries are due already.
+    /// The last tick whose entries have been handed out.
     passed: i64,
     entries: usize,
 }

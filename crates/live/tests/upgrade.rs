@@ -24,13 +24,13 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 const SOON: Duration = Duration::from_secs(10);
-/// A request with the first bytes of what comes after HTTP behind it.
+/// A request, and behind it the first bytes after HTTP.
 const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: test\r\n\r\nearly";
 
 type Outcome = Result<(Socket, Bytes), UpgradeError>;
 type Outcomes = mpsc::Sender<Outcome>;
 
-/// Answers 101 and sends on what comes of it.
+/// Answers 101 and passes on the outcome of the upgrade.
 fn switch<B>(mut request: Request<B>, status: StatusCode, outcomes: &Outcomes) -> Response<String> {
     let on = take(request.extensions_mut()).expect("hyper offers no upgrade");
     assert!(take(request.extensions_mut()).is_none(), "it can be taken once");
@@ -62,7 +62,7 @@ async fn next(outcomes: &mut mpsc::Receiver<Outcome>) -> Outcome {
     tokio::time::timeout(SOON, outcomes.recv()).await.expect("no upgrade comes").unwrap()
 }
 
-/// Sends the request with what is early, takes the connection over, and asserts that bytes come in both directions.
+/// Sends the request with early bytes, takes the connection over, and asserts that bytes pass in both directions.
 async fn talk(mut client: impl AsyncRead + AsyncWrite + Unpin, outcomes: &mut mpsc::Receiver<Outcome>) -> Socket {
     client.write_all(REQUEST).await.unwrap();
     client.flush().await.unwrap();

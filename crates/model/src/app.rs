@@ -8,13 +8,13 @@ use crate::secret::SecretString;
 use crate::token::TokenKeys;
 use crate::webhook::Webhook;
 
-/// Which doors an app is served through; the others answer 404.
+/// The doors that serve an app; the others answer 404.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Doors {
-    /// All that the server has.
+    /// All doors of the server.
     #[default]
     All,
-    /// Those with these names.
+    /// The doors with these names.
     Only(Vec<String>),
 }
 
@@ -28,20 +28,20 @@ impl Doors {
     }
 }
 
-/// What an app may use at most.
+/// The limits of an app.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AppLimits {
     /// Bytes of one event's data.
     pub payload: usize,
     /// Events of one batch.
     pub batch: usize,
-    /// Listeners.
+    /// The number of listeners.
     pub listeners: usize,
-    /// Hooks.
+    /// The number of hooks.
     pub hooks: usize,
     /// Bytes that the matches of all listeners may take compiled, their caches included.
     pub matches: usize,
-    /// Bytes of what hooks and listeners say besides: schemas, URLs, headers, descriptions.
+    /// Bytes of all other data of hooks and listeners: schemas, URLs, headers, descriptions.
     pub catalogue: usize,
     /// Publishes per second over the API, as a token bucket of one second; 0 sets no limit.
     pub publishes_per_second: u32,
@@ -56,15 +56,15 @@ pub struct AppLimits {
     /// Channel events (arrivals, counts, cache misses) that one session may cause in a minute, as a token bucket; 0
     /// sets no limit.
     pub channel_events_per_session: u32,
-    /// The same of one public address.
+    /// The same for all sessions of one public address.
     pub channel_events_per_address: u32,
-    /// The same of all clients of the app, on one node.
+    /// The same for all clients of the app, on one node.
     pub channel_events: u32,
-    /// Characters of a user's id, where a session says whose it is.
+    /// Characters of a user's id, as a session presents it.
     pub member_id: usize,
-    /// Bytes of what a member of a channel shows of itself.
+    /// Bytes of a member's info.
     pub member_info: usize,
-    /// Users whom one signed-in session may watch; 0: nobody is seen as online, and nobody watches.
+    /// Users whom one signed-in session may watch; 0: watchlists are off, and no user is seen as online.
     pub watchlist: usize,
     /// Bytes of history and cached events that the app's channels may keep in memory.
     pub history: usize,
@@ -95,14 +95,15 @@ impl Default for AppLimits {
     }
 }
 
-/// What becomes of an event whose name is no hook.
+/// How events are handled whose name is no hook.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum UnknownHooks {
-    /// It goes to the live sessions of its channels.
+    /// They are sent to the live sessions of their channels.
     #[default]
     Accept,
-    /// The Tidings API refuses it where it names no channel, or a hook's name is so near that it was probably meant.
+    /// The Tidings API refuses an event without channels, and one whose name is so near to a hook's that the hook was
+    /// probably intended.
     Refuse,
 }
 
@@ -113,34 +114,35 @@ pub struct App {
     pub id: AppId,
     /// Its public key.
     pub key: String,
-    /// Signs what the app's servers say (Pusher's HTTP API).
+    /// Signs requests of the app's servers (Pusher's HTTP API).
     pub secret: SecretString,
-    /// Each opens the Tidings API for this app.
+    /// Each gives access to the Tidings API for this app.
     pub api_keys: Vec<SecretString>,
-    /// What its clients' tokens are verified with.
+    /// The keys that verify its clients' tokens.
     pub tokens: TokenKeys,
     /// Whether requests that name no app belong to this one.
     pub default: bool,
     /// Whether it is served at all.
     pub enabled: bool,
-    /// The doors that are open.
+    /// The doors that serve it.
     pub doors: Doors,
-    /// What becomes of an event whose name is no hook.
+    /// How events are handled whose name is no hook.
     pub unknown_hooks: UnknownHooks,
-    /// Host names that mean this app.
+    /// Host names of this app.
     pub hosts: Vec<String>,
-    /// Origins of browsers that may connect: `*`, or `https://host[:port]`, the host with `*.` in front for all below
-    /// it.
+    /// Origins of browsers that may connect: `*`, or `https://host[:port]`; `*.` before the host means all of its
+    /// subdomains.
     pub allowed_origins: Vec<String>,
-    /// Whether clients may send events to the others in a private or presence channel.
+    /// Whether clients may send events to the other clients in a private or presence channel.
     pub client_events: bool,
-    /// How long a Pusher session may take to sign in or to join a private or presence channel; `None`: it need not.
+    /// How long a Pusher session may take to sign in or to join a private or presence channel; `None`: it need do
+    /// neither.
     pub authorize_within: Option<Duration>,
-    /// How its channels behave.
+    /// The options of its channels.
     pub namespaces: Namespaces,
-    /// Who is told what becomes of its channels, in Pusher's way.
+    /// Its webhooks for channel events (Pusher Channels, "Webhooks").
     pub webhooks: Vec<Webhook>,
-    /// What it may use at most.
+    /// Its limits.
     pub limits: AppLimits,
 }
 

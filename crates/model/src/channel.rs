@@ -1,4 +1,5 @@
-//! Channels: how they, their sessions and their options are named. What a name allows is [`crate::policy`]'s business.
+//! Channels, session ids, positions, members and channel options. [`crate::policy`] decides what a channel's name
+//! allows.
 
 use std::cmp::Ordering;
 use std::fmt;
@@ -19,22 +20,21 @@ pub fn is_user_id(id: &str) -> bool {
 /// A channel of an app. Cheap to clone.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ChannelKey {
-    /// Whose it is.
+    /// The app that it belongs to.
     pub app: AppId,
-    /// Its name in its canonical form ([`crate::policy::canonical`]).
+    /// Its name in canonical form ([`crate::policy::canonical`]).
     pub name: Arc<str>,
 }
 
 impl ChannelKey {
-    /// A key of a name that is canonical already.
+    /// A key with a name that is canonical already.
     pub fn new(app: AppId, name: impl Into<Arc<str>>) -> Self {
         Self { app, name: name.into() }
     }
 }
 
-/// One live connection of a client, unique over all nodes and hard to guess: what Pusher calls `socket_id` and
-/// Centrifugo `client`. Written as two decimal numbers with a dot between (`^\d+\.\d+$`), because Pusher's libraries
-/// insist on it.
+/// The id of a live session, unique over all nodes and hard to guess: Pusher's `socket_id`, Centrifugo's `client`.
+/// Written as two decimal numbers with a dot between (`^\d+\.\d+$`), because Pusher's libraries require that.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SessionId(u128);
 
@@ -57,7 +57,7 @@ impl fmt::Debug for SessionId {
     }
 }
 
-/// Why a text is no session id.
+/// The text is not a session id.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("a session id is two numbers with a dot between, as in 123.456")]
 pub struct BadSessionId;
@@ -75,12 +75,12 @@ impl FromStr for SessionId {
     }
 }
 
-/// Tells one life of a channel's history from another: offsets of two epochs cannot be compared.
+/// The life of a channel's history. Offsets of different epochs cannot be compared.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Epoch(Arc<str>);
 
 impl Epoch {
-    /// An epoch as a client gave it back, or a broker made it: 1 to 32 characters from `A-Za-z0-9-`.
+    /// Reads an epoch that a client has sent back, or a broker has made: 1 to 32 characters from `A-Za-z0-9-`.
     pub fn parse(text: &str) -> Option<Self> {
         let fine = (1..=32).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
         fine.then(|| Self(text.into()))
@@ -97,26 +97,26 @@ impl Epoch {
     }
 }
 
-/// A place in a channel's history: that of the newest publication that somebody has seen. Offsets count from 1 without
-/// a gap; 0 is before the first.
+/// A position in a channel's history: that of the newest publication a reader has seen. Offsets count from 1 without a
+/// gap; 0 is before the first publication.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Position {
-    /// Counts the channel's publications.
+    /// The number of the publication in its epoch.
     pub offset: u64,
-    /// In which life of the history.
+    /// The epoch of the history.
     pub epoch: Epoch,
 }
 
 impl fmt::Display for Position {
-    /// As clients keep it: `epoch:offset`.
+    /// The form that clients keep: `epoch:offset`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}", self.epoch.as_str(), self.offset)
     }
 }
 
-/// Why a text is no position.
+/// The text is not a position.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("a position is what came with an event, as in 5f3c:17")]
+#[error("this is not a position; pass one on as it came with an event, such as 5f3c:17")]
 pub struct BadPosition;
 
 impl FromStr for Position {
@@ -130,8 +130,9 @@ impl FromStr for Position {
     }
 }
 
-/// A user's id as the app gave it: a JSON string, or a JSON number, which is passed on as one. It is the same user
-/// either way: ids are compared, ordered and looked up by their text. Cheap to clone.
+/// A user's id as the app wrote it: a JSON string or a JSON number, and it is passed on in the same form. Both forms
+/// are
+/// the same user: ids are compared, ordered and looked up by their text. Cheap to clone.
 #[derive(Clone)]
 pub struct UserId {
     text: Arc<str>,
@@ -139,7 +140,7 @@ pub struct UserId {
 }
 
 impl UserId {
-    /// The id that an app gave as a JSON number, by its text.
+    /// An id that the app wrote as a JSON number, by its text.
     pub fn number(text: impl Into<Arc<str>>) -> Self {
         Self { text: text.into(), is_number: true }
     }
@@ -149,14 +150,14 @@ impl UserId {
         &self.text
     }
 
-    /// Whether the app gave it as a JSON number. Then its text is that number.
+    /// Whether the app wrote it as a JSON number. Then its text is that number.
     pub fn is_number(&self) -> bool {
         self.is_number
     }
 }
 
 impl<T: Into<Arc<str>>> From<T> for UserId {
-    /// The id that an app gave as a string.
+    /// An id that the app wrote as a string.
     fn from(text: T) -> Self {
         Self { text: text.into(), is_number: false }
     }
@@ -208,37 +209,37 @@ impl fmt::Debug for UserId {
     }
 }
 
-/// Somebody who is in a channel: a user, by one session, with what they show of themselves.
+/// A member of a channel: a user, with the info that one of their sessions shows to others.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Member {
-    /// The user's id; members without one are counted, never listed, so it is not empty.
+    /// The user's id; not empty, because sessions without a user are counted but are no members.
     pub user: UserId,
-    /// One JSON value, or `None`.
+    /// The member info: one JSON value, or `None`.
     pub info: Option<bytes::Bytes>,
 }
 
-/// How a channel behaves: the options of its namespace, with what its name decides already applied.
+/// The options of a channel: those of its namespace, adjusted by its name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ChannelOptions {
-    /// Anybody may join, where the name doesn't ask for a proof.
+    /// Whether any session may join, unless the name requires a proof.
     pub public: bool,
-    /// Publications kept; 0: no history, and publications have no offsets.
+    /// The number of publications kept; 0: no history, and publications have no offsets.
     pub history_size: u32,
-    /// How long they are kept.
+    /// How long each publication is kept.
     pub history_ttl: Duration,
-    /// Publications of the history that whoever joins through Pusher's protocol is given.
+    /// How many publications of the history a session gets when it joins through Pusher's protocol.
     pub replay: u32,
-    /// Who is there is remembered.
+    /// Whether members are kept and listed.
     pub presence: bool,
-    /// Comings and goings are told to those who are there.
+    /// Whether the sessions of the channel receive join and leave messages.
     pub join_leave: bool,
-    /// The name of publications that bring none.
+    /// The name of publications that have none.
     pub event_name: String,
-    /// The last publication is given to whoever joins, for so long; `None`: it is not kept.
+    /// How long the last publication is kept for sessions that join later; `None`: it is not kept.
     pub cache_ttl: Option<Duration>,
-    /// The number of subscriptions is told on every change (Pusher's `subscription_count`).
+    /// Whether the sessions receive the subscription count when it changes (Pusher's `subscription_count`).
     pub subscription_count: bool,
-    /// The most users that may be present at one time.
+    /// The largest number of users present at one time.
     pub max_members: usize,
 }
 

@@ -1,8 +1,9 @@
-//! The one place that reads the time.
+//! The only place that reads the time.
 //!
-//! Everything else takes a [`Clock`]. It tells two times, because a wall clock can be set back or forth while we run:
-//! `wall_ms` is what people and signatures see; `steady_ms` is what schedules, leases and limits count with. A schedule
-//! on the wall clock would stop for an hour, or fire at once, when somebody sets the clock.
+//! Everything else takes a [`Clock`]. It has two times, because a wall clock can be set back or forth while the process
+//! runs: `wall_ms` is for people and signatures; `steady_ms` is for schedules, leases and limits. A schedule on the
+//! wall
+//! clock would stop for an hour, or fire at once, when the clock is set.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -13,11 +14,12 @@ pub type Millis = i64;
 
 /// Tells the time. Cheap to call; shared as [`SharedClock`].
 pub trait Clock: Send + Sync {
-    /// Unix milliseconds as the machine believes them now; may jump.
+    /// Unix milliseconds by the machine's clock; may jump.
     fn wall_ms(&self) -> Millis;
 
-    /// Unix milliseconds that never go back and never jump while the process lives: the wall clock at start plus the
-    /// time that has really passed since.
+    /// Unix milliseconds that never go back and never jump while the process lives: the wall clock at the start plus
+    /// the
+    /// time that has passed since.
     fn steady_ms(&self) -> Millis;
 }
 
@@ -62,7 +64,7 @@ impl Clock for SystemClock {
 
 #[expect(clippy::disallowed_methods, reason = "this is the one place that reads the time")]
 fn wall_now() -> Millis {
-    // A machine whose clock stands before 1970 counts as standing at 1970: there is nothing better to say.
+    // A clock before 1970 counts as 1970.
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, millis)
 }
 

@@ -1,23 +1,23 @@
-//! Deliveries and attempts: what is owed to whom, and each HTTP try of it.
+//! Deliveries and attempts.
 
 use std::time::Duration;
 
 use crate::clock::Millis;
 
-/// The most bytes of an answer's body that an attempt keeps.
+/// The largest part of a response's body that an attempt keeps, in bytes.
 pub const MAX_KEPT_BODY: usize = 16 * 1024;
 
-/// How a delivery stands.
+/// The state of a delivery.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum DeliveryState {
-    /// Attempts are still to come, or one is under way.
+    /// Attempts are still to come, or one is in flight.
     Pending,
-    /// The destination took it.
+    /// The destination accepted it.
     Delivered,
     /// Every attempt failed, or the destination is gone. It can be retried by hand.
     Undelivered,
-    /// Nobody wants it any more: its listener was deleted.
+    /// Its listener was deleted.
     Canceled,
 }
 
@@ -41,27 +41,27 @@ impl DeliveryState {
     }
 }
 
-/// One HTTP try of a delivery.
+/// One HTTP request that tries to make a delivery.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Attempt {
-    /// 1 for the first.
+    /// The number of the attempt; the first is 1.
     pub n: u32,
-    /// When it began, by the wall clock.
+    /// When it began (wall time).
     pub started_at: Millis,
     /// How long it took.
     pub duration: Duration,
-    /// `delivered`, `http_status`, or why there was no answer (`timeout`, `blocked_address`, `dns`, `connect`, `tls`
+    /// `delivered`, `http_status`, or why there was no response (`timeout`, `blocked_address`, `dns`, `connect`, `tls`
     /// …).
     pub outcome: String,
-    /// The answer's status, when there was one.
+    /// The response's status, if there was a response.
     pub status: Option<u16>,
-    /// In words, for whoever has to mend it; holds no secret.
+    /// The error in words, for people; contains no secret.
     pub error: Option<String>,
-    /// The address that was spoken to.
+    /// The remote address.
     pub remote: Option<String>,
-    /// The answer's headers, as JSON pairs; kept for failures only.
+    /// The response's headers, as JSON pairs; kept for failures only.
     pub response_headers: Option<String>,
-    /// The answer's body, cut at [`MAX_KEPT_BODY`].
+    /// The response's body, truncated at [`MAX_KEPT_BODY`].
     pub response_body: Vec<u8>,
     /// When the next attempt is due, if there is one.
     pub next_at: Option<Millis>,

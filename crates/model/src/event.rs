@@ -1,4 +1,4 @@
-//! The event: what happened.
+//! The event: a name, channels, data and a time.
 
 use std::borrow::Cow;
 
@@ -22,12 +22,12 @@ pub const MAX_KEY_LEN: usize = 200;
 /// The content type of data that is text and not JSON.
 const TEXT: &str = "text/plain; charset=utf-8";
 
-/// What an event carries: bytes and what kind they are.
+/// The data of an event: bytes, and their content type.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Data {
     /// The bytes exactly as they came in.
     pub bytes: Bytes,
-    /// `None`: the bytes are one JSON value, checked at the door. Otherwise their content type.
+    /// `None`: the bytes are one JSON value, as the door has checked. Otherwise their content type.
     pub content_type: Option<String>,
 }
 
@@ -71,37 +71,38 @@ impl Data {
     }
 }
 
-/// What happened, as every door hands it to the bus.
+/// An event, as every door hands it to the bus.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Event {
     /// Its id: the caller's, or made by us; unique within the app's log.
     pub id: String,
-    /// Whose it is.
+    /// The app that it belongs to.
     pub app: AppId,
     /// Its name, such as `person.created`.
     pub name: String,
     /// The live channels it goes to.
     pub channels: Vec<String>,
-    /// What it carries.
+    /// Its data.
     pub data: Data,
-    /// When it happened, by the caller's word or ours.
+    /// When it happened (wall time), as the caller says, else when Tidings received it.
     pub time: Millis,
-    /// The model operation (`create`, `update`, `delete`) when it tells of a model's change.
+    /// The model operation (`create`, `update`, `delete`), if the event is a change of a model.
     pub op: Option<String>,
-    /// Events with the same key reach a listener that asks for order one after the other.
+    /// The ordering key: a listener with order gets events with the same key one after the other.
     pub key: Option<String>,
-    /// The session that is not told, because it caused the event.
+    /// The session that does not receive the event, because it caused it.
     pub except: Option<String>,
 }
 
 impl Event {
-    /// Whether its data is what the app has encrypted for its clients: it goes to channels of that kind alone.
+    /// Whether the app has encrypted the data for its clients: the event goes only to channels with encryption.
     pub fn is_encrypted(&self) -> bool {
         !self.channels.is_empty() && self.channels.iter().all(|channel| is_encrypted(channel))
     }
 
-    /// A digest of what the event says (its name, channels, data, op, key), to tell a repeat of an id from another
-    /// event that took the same id. Fields are length-prefixed, so no two events run together.
+    /// A digest of the event's content (name, channels, data, op, key), to tell a repeat from another event with the
+    /// same
+    /// id. Fields are length-prefixed, so two different events never have the same input.
     pub fn digest(&self) -> [u8; 32] {
         let mut hash = Sha256::new();
         let mut field = |bytes: &[u8]| {

@@ -1,10 +1,10 @@
-//! Texts of somebody else's in errors and logs: as much of them as helps, and no more.
+//! Excerpts of foreign texts for errors and logs.
 
-/// Bytes of such a text at most, in quotes and escaped as `{:?}` writes it.
+/// The largest length of an excerpt in bytes, in quotes and escaped as `{:?}` writes it.
 pub const MAX_QUOTED: usize = 256;
 
-/// The beginning of a text that an error or a log line repeats: as much as `{:?}` writes in [`MAX_QUOTED`] bytes.
-/// Whatever clients send, what is said about it stays short.
+/// The beginning of a text for an error or a log line: as much as `{:?}` writes in [`MAX_QUOTED`] bytes. So errors and
+/// log lines stay short, whatever clients send.
 pub fn excerpt(text: &str) -> &str {
     let mut left = MAX_QUOTED - "\"\"".len();
     for (at, character) in text.char_indices() {

@@ -16,31 +16,31 @@ pub const MAX_FIELDS: usize = 200;
 /// The longest description of a hook or a listener, in bytes.
 pub const MAX_DESCRIPTION_LEN: usize = 1_000;
 
-/// How deliveries are made where the listener itself says nothing.
+/// Delivery settings for listeners that have none of their own.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct DeliveryDefaults {
-    /// The whole time one attempt may take.
+    /// The timeout of a whole attempt.
     pub timeout: Option<Duration>,
     /// When attempts are made; one entry means no retries.
     pub schedule: Option<Schedule>,
 }
 
-/// For whom a hook's declared fields hold.
+/// Where a hook's declared fields apply.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum FieldsFor {
-    /// For everybody: live sessions, histories and the log have nothing else, either.
+    /// Everywhere: webhooks, live sessions, histories and the log get only the declared fields.
     #[default]
     All,
-    /// For listeners' webhooks only.
+    /// In listeners' webhooks only.
     Webhooks,
 }
 
 impl FieldsFor {
-    /// Each of them.
+    /// Every variant.
     pub const ALL: [Self; 2] = [Self::All, Self::Webhooks];
 
-    /// The word for it.
+    /// The word for it in the API.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::All => "all",
@@ -49,7 +49,7 @@ impl FieldsFor {
     }
 }
 
-/// A JSON Schema, as it came: it takes no more memory than its text.
+/// A JSON Schema, kept as text, so that it takes no more memory than that.
 #[derive(Debug, Clone)]
 pub struct Schema(Arc<RawValue>);
 
@@ -82,24 +82,24 @@ impl Serialize for Schema {
 /// An event name in the catalogue.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Hook {
-    /// Whose it is.
+    /// The app that it belongs to.
     pub app: AppId,
     /// The event name.
     pub name: String,
-    /// For people.
+    /// A description for people.
     pub description: String,
-    /// Which top-level fields of the data leave; `None` lets all of them, an empty list none.
+    /// The declared top-level fields: only these are sent. `None` sends all fields, an empty list none.
     pub fields: Option<Vec<Field>>,
-    /// Whom `fields` holds for.
+    /// Where `fields` applies.
     pub fields_for: FieldsFor,
-    /// A JSON Schema for the data, shown to whoever writes a receiver. Not enforced.
+    /// A JSON Schema for the data, as documentation for authors of receivers. Not enforced.
     pub schema: Option<Schema>,
-    /// How its deliveries are made where the listener itself says nothing.
+    /// Delivery settings for listeners that have none of their own.
     pub defaults: DeliveryDefaults,
     /// The catalogue version of its last change. An event pins it, so a retry sends what the first attempt sent.
     pub version: i64,
-    /// When it was made.
+    /// When it was created (wall time).
     pub created_at: Millis,
-    /// When it was last changed.
+    /// When it was last changed (wall time).
     pub updated_at: Millis,
 }

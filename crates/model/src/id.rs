@@ -1,7 +1,7 @@
-//! Ids: what they look like, and how they are made and checked.
+//! Ids: their form, and how they are made and checked.
 //!
-//! Ids that we make sort by the time they were made, and none holds a `.`: Standard Webhooks signs `id.timestamp.body`,
-//! so a dot in an id would make that ambiguous (Standard Webhooks 1.0, "Signature scheme").
+//! Tidings' own ids sort by the time at which they were made, and contain no `.`: Standard Webhooks signs
+//! `id.timestamp.body`, so a dot in an id would make that ambiguous (Standard Webhooks 1.0, "Signature scheme").
 
 use std::fmt;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 /// The longest id a caller may give to an event, in bytes.
 pub const MAX_ID_LEN: usize = 128;
 
-/// Ids that begin so are of events that Tidings itself publishes.
+/// The prefix of ids of Tidings' own events.
 pub const RESERVED_ID_PREFIX: &str = "tidings_";
 
 /// The id of an app: the tenant that everything else belongs to. Cheap to clone.
@@ -56,13 +56,13 @@ impl fmt::Debug for AppId {
     }
 }
 
-/// An event's place in the store's log: grows with time, unique over all apps. Its upper bits are the Unix millisecond
-/// in which it was stored, so a range of numbers is a range of time.
+/// An event's number in the store's log: grows with time, unique over all apps. Its upper bits are the Unix millisecond
+/// in which the event was stored, so a range of numbers is a range of time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct EventNo(pub i64);
 
 impl EventNo {
-    /// How many bits below those of the millisecond tell apart what was stored in the same one.
+    /// The number of bits below the millisecond, which tell apart events of the same millisecond.
     pub const COUNTER_BITS: u32 = 20;
 
     /// The first number of a millisecond.
@@ -85,14 +85,14 @@ impl EventNo {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct DestinationNo(pub i64);
 
-/// What a delivery is: one event owed to one destination.
+/// Identifies a delivery: one event for one destination.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct DeliveryKey {
     /// The app both belong to.
     pub app: AppId,
     /// The event.
     pub event: EventNo,
-    /// Who is to get it.
+    /// The destination.
     pub destination: DestinationNo,
 }
 
@@ -112,20 +112,20 @@ impl DeliveryKey {
     }
 }
 
-/// As the API shows it.
+/// The id as the API shows it.
 impl fmt::Display for DeliveryKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.id())
     }
 }
 
-/// A new id: `prefix_` and 26 characters (a UUID version 7 in Crockford's base 32), sorted by time, with 74 random
+/// A new id: `prefix_` and 26 characters (a UUID version 7 in Crockford's base 32). It sorts by time and has 74 random
 /// bits.
 pub fn new_id(prefix: &str) -> String {
     format!("{prefix}_{}", base32(uuid::Uuid::now_v7().as_u128()))
 }
 
-/// Why a caller's id was refused.
+/// The caller's id was refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "an id has 1 to {MAX_ID_LEN} characters from A-Z, a-z, 0-9, _ and - (no dot: ids are signed as id.timestamp.body), \

@@ -1,24 +1,24 @@
-//! Idempotency keys: what a caller calls a request, so that a repeat of it is known for one.
+//! Idempotency keys: a caller's name for a request, by which a repeat is recognised.
 //!
-//! Reading the key and digesting the request is the same for every door: a repeat has to agree in all that made the
-//! event.
+//! All doors read the key and compute the digest of the request in the same way. A repeat must agree with the first
+//! request in everything that made the event.
 
 use http::HeaderMap;
 use sha2::{Digest, Sha256};
 
 use crate::id::AppId;
 
-/// The header that holds the key.
+/// The header with the key.
 pub const HEADER: &str = "idempotency-key";
 /// The longest key, in bytes.
 pub const MAX_KEY_LEN: usize = 255;
 
-/// The key is missing its form.
+/// The key does not have the required form.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("this idempotency key cannot be used; send one key of 1 to {MAX_KEY_LEN} visible ASCII characters")]
 pub struct BadKey;
 
-/// A caller's key, and what it was used for.
+/// A caller's key, and the digest of the request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IdempotencyKey {
     key: String,
@@ -26,11 +26,12 @@ pub struct IdempotencyKey {
 }
 
 impl IdempotencyKey {
-    /// The key of a request, if it bears one. `body` is its body as it came, and `beside` whatever else of it made the
-    /// event: what its path and its query name, in an order that does not change from one repeat to the next.
+    /// The key of a request, if it has one. `body` is the body as it came. `beside` are the other inputs of the event,
+    /// such
+    /// as parameters of path and query, in an order that is the same for each repeat.
     ///
     /// # Errors
-    /// [`BadKey`] for several keys, or one that is empty, too long, or holds other than visible ASCII characters.
+    /// [`BadKey`] for several keys, or for a key that is empty, too long, or not visible ASCII.
     pub fn of(headers: &HeaderMap, app: &AppId, body: &[u8], beside: &[(&str, &str)]) -> Result<Option<Self>, BadKey> {
         let mut given = headers.get_all(HEADER).iter();
         let Some(key) = given.next() else { return Ok(None) };
@@ -43,8 +44,8 @@ impl IdempotencyKey {
         }
     }
 
-    /// The key of the nth event of a request that carries several, so that a repeat of one that broke off goes on where
-    /// it did.
+    /// The key of the nth event of a request with several events. So a repeat of an interrupted request continues where
+    /// the first one stopped.
     #[must_use]
     pub fn nth(&self, n: usize) -> Self {
         Self { key: format!("{}#{n}", self.key), digest: self.digest }
@@ -56,8 +57,8 @@ impl IdempotencyKey {
     }
 }
 
-/// Lengths go before what they are of, so that no two requests run together. A request that is its body alone has the
-/// digest that it always had: keys outlive an upgrade.
+/// The digest of a request. Fields are length-prefixed, so two different requests never have the same input. A request
+/// without other inputs than its body has the digest of earlier versions, because keys outlive an upgrade.
 fn digest(app: &AppId, body: &[u8], beside: &[(&str, &str)]) -> [u8; 32] {
     let len = |bytes: &[u8]| (bytes.len() as u64).to_be_bytes();
     let app = app.as_str().as_bytes();
@@ -65,7 +66,7 @@ fn digest(app: &AppId, body: &[u8], beside: &[(&str, &str)]) -> [u8; 32] {
     if beside.is_empty() {
         return hash.chain_update(body).finalize().into();
     }
-    // No app's id is so long, so this cannot be the beginning of the other kind.
+    // No app's id has this length, so this cannot be the beginning of a digest of the other kind.
     hash = Sha256::new().chain_update(u64::MAX.to_be_bytes()).chain_update(hash.finalize());
     hash = hash.chain_update(len(body)).chain_update(body);
     for part in beside.iter().flat_map(|(name, value)| [name, value]) {

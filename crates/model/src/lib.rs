@@ -1,8 +1,7 @@
-//! The words of Tidings: apps, events, channels, hooks, listeners, matches, deliveries, and the signatures that go with
-//! them.
+//! The domain model of Tidings: apps, events, channels, hooks, listeners, matches, deliveries, and their signatures.
 //!
-//! No I/O, no async, no database: every other crate speaks in these types. The only things read from outside are the
-//! clock ([`clock`]) and the operating system's randomness (ids and secrets).
+//! No I/O, no async, no database; every other crate uses these types. The only inputs from outside are the clock
+//! ([`clock`]) and the operating system's random numbers (ids and secrets).
 #![forbid(unsafe_code)]
 
 pub mod app;

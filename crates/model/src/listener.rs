@@ -1,4 +1,4 @@
-//! The listener: somebody's URL that wants hooks' events.
+//! The listener: a URL that receives the events of some hooks.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -23,34 +23,35 @@ pub const MAX_HOOKS: usize = 100;
 pub const MAX_HEADERS: usize = 20;
 /// The longest header value, in bytes.
 pub const MAX_HEADER_LEN: usize = 2_048;
-/// The most deliveries that may be under way to one listener.
+/// The largest setting for a listener's deliveries in flight.
 pub const MAX_CONCURRENCY: u32 = 256;
-/// The most deliveries per second that a listener may ask to be limited to.
+/// The largest setting for a listener's deliveries per second.
 pub const MAX_RATE: u32 = 100_000;
 
-/// In which order a listener gets its events.
+/// The order in which a listener gets its events.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Order {
-    /// As they come; a failing one holds up nothing.
+    /// No order: a failing delivery delays no other.
     #[default]
     None,
-    /// One after the other, all of them.
+    /// One after the other, over all events.
     Fifo,
-    /// One after the other among those with the same key.
+    /// One after the other among events with the same ordering key.
     Key,
 }
 
-/// Why a listener gets nothing.
+/// Why a listener is disabled.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Disabled {
     /// `by request`, `gone` (410) or `failing`.
     pub reason: String,
-    /// Since when.
+    /// When it was disabled (wall time).
     pub at: Millis,
 }
 
-/// How a listener's deliveries are written and signed: the name of the form, which the outlet of a door knows.
+/// The name of a webhook format, which decides how a listener's deliveries are written and signed. A door has the
+/// format.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(transparent)]
 pub struct Format(Cow<'static, str>);
@@ -59,12 +60,12 @@ impl Format {
     /// Standard Webhooks, with the listener's own secret.
     pub const STANDARD: Self = Self::named("standard");
 
-    /// The form of this name.
+    /// The format with this name.
     pub const fn named(name: &'static str) -> Self {
         Self(Cow::Borrowed(name))
     }
 
-    /// Its name.
+    /// The format's name.
     pub fn name(&self) -> &str {
         &self.0
     }
@@ -76,10 +77,10 @@ impl Default for Format {
     }
 }
 
-/// Somebody's URL that wants hooks' events.
+/// A URL that receives the events of some hooks.
 #[derive(Clone)]
 pub struct Listener {
-    /// Whose it is.
+    /// The app that it belongs to.
     pub app: AppId,
     /// Its id.
     pub id: String,
@@ -87,39 +88,39 @@ pub struct Listener {
     pub no: DestinationNo,
     /// Where its deliveries go.
     pub url: Url,
-    /// For people.
+    /// A description for people.
     pub description: String,
-    /// Which hooks it wants: exact names and patterns.
+    /// The hooks that it subscribes to: exact names and patterns.
     pub hooks: Vec<Pattern>,
-    /// Which of their events: a filter on what would be sent.
+    /// The match: a filter on the data that would be sent.
     pub filter: Match,
-    /// What its deliveries are signed with.
+    /// The secrets that sign its deliveries.
     pub keys: KeyRing,
-    /// Headers that each delivery carries besides ours. Values are secrets: shown to nobody.
+    /// Headers that each delivery carries besides ours. Their values are secrets, and are never shown.
     pub headers: Vec<(String, SecretString)>,
-    /// Deliveries per second at most.
+    /// The largest number of deliveries per second.
     pub rate: Option<u32>,
-    /// Deliveries under way at most; `None` takes the configured number.
+    /// The largest number of deliveries in flight; `None`: the configured number.
     pub concurrency: Option<u32>,
-    /// In which order it gets its events.
+    /// The order in which it gets its events.
     pub order: Order,
-    /// How they are written and signed.
+    /// How its deliveries are written and signed.
     pub format: Format,
-    /// How many of them one request carries at most, where the format has a place for several.
+    /// The largest number of events in one request, if the format can carry several.
     pub batch: u32,
-    /// Its own timeout, before the hook's.
+    /// Its own timeout, which has precedence over the hook's.
     pub timeout: Option<Duration>,
-    /// Its own schedule, before the hook's.
+    /// Its own schedule, which has precedence over the hook's.
     pub schedule: Option<Schedule>,
-    /// Set while it gets nothing.
+    /// Set while it is disabled: then nothing is delivered.
     pub disabled: Option<Disabled>,
-    /// Whose it is among the app's customers; free text of the app's.
+    /// The app's customer that it belongs to; a free text of the app.
     pub owner: Option<String>,
     /// The catalogue version of its last change.
     pub version: i64,
-    /// When it was made.
+    /// When it was created (wall time).
     pub created_at: Millis,
-    /// When it was last changed.
+    /// When it was last changed (wall time).
     pub updated_at: Millis,
 }
 
@@ -129,7 +130,7 @@ impl Listener {
         self.disabled.is_none()
     }
 
-    /// The ordering key of its delivery of an event with `event_key`; `None` when deliveries need no order.
+    /// The lane's ordering key for an event with `event_key`; `None` when deliveries need no order.
     pub fn lane<'e>(&self, event_key: Option<&'e str>) -> Option<&'e str> {
         match self.order {
             Order::None => None,
@@ -143,7 +144,7 @@ impl Listener {
         self.schedule.as_ref().or_else(|| hook.and_then(|h| h.schedule.as_ref())).unwrap_or(configured)
     }
 
-    /// The whole time one attempt may take: its own, else the hook's, else the configured one.
+    /// The timeout of a whole attempt: its own, else the hook's, else the configured one.
     pub fn timeout(&self, hook: Option<&DeliveryDefaults>, configured: Duration) -> Duration {
         self.timeout.or_else(|| hook.and_then(|h| h.timeout)).unwrap_or(configured)
     }
@@ -162,18 +163,18 @@ impl fmt::Debug for Listener {
 /// Why a header of a listener was refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BadHeader {
-    /// Not an HTTP field name.
-    #[error("a header name holds only letters, digits and !#$%&'*+-.^_`|~")]
+    /// The name is not an HTTP field name.
+    #[error("a header name may contain only letters, digits and !#$%&'*+-.^_`|~")]
     Name,
-    /// Holds a control character or is too long.
-    #[error("a header value holds visible ASCII, spaces and tabs, at most {MAX_HEADER_LEN} bytes")]
+    /// The value contains a control character or is too long.
+    #[error("a header value may contain only visible ASCII, spaces and tabs, at most {MAX_HEADER_LEN} bytes")]
     Value,
-    /// A header that only we may set.
+    /// The header is set by Tidings or by HTTP itself.
     #[error("this header is set by Tidings or by HTTP itself; choose another name")]
     Reserved,
 }
 
-/// Checks a header that a listener asks for, when it is stored and again before it is sent.
+/// Checks a listener's own header, when it is stored and again before it is sent.
 ///
 /// # Errors
 /// [`BadHeader`] for a name or value that HTTP does not allow, and for names that would let a tenant change where a

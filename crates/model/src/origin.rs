@@ -1,10 +1,10 @@
-//! Which pages' scripts may connect: a browser's `Origin` header against the list of an app.
+//! Checks a browser's `Origin` header against an app's list of allowed origins.
 
-/// Whether a list of origins has this one. `*` is all of them, `null` (a page without an origin) included; else an
-/// entry is `scheme://host[:port]`, and a host that begins with `*.` is every host below it.
+/// Whether a list of origins allows this one. `*` allows all, including `null` (a page without an origin). Any other
+/// entry
+/// is `scheme://host[:port]`; a host that begins with `*.` stands for all of its subdomains.
 ///
-/// Browsers write neither the port that goes without saying nor a path (RFC 6454 § 6.2), so entries are to be written
-/// alike.
+/// Browsers write neither the default port nor a path (RFC 6454 § 6.2), so entries must not have them either.
 pub fn is_allowed(list: &[String], origin: &str) -> bool {
     list.iter().any(|entry| entry == "*" || matches(entry, origin))
 }
@@ -17,7 +17,7 @@ fn matches(entry: &str, origin: &str) -> bool {
         return false;
     }
     let Some(domain) = host.strip_prefix('*') else { return host.eq_ignore_ascii_case(named) };
-    // The domain begins with its dot, and something has to stand before it.
+    // The domain begins with its dot, and there must be a subdomain before it.
     let below = named.len().checked_sub(domain.len()).filter(|&below| below > 0 && domain.starts_with('.'));
     below.and_then(|below| named.get(below..)).is_some_and(|end| end.eq_ignore_ascii_case(domain))
 }

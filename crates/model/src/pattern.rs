@@ -1,6 +1,6 @@
-//! Hook names, and the patterns by which a listener asks for several.
+//! Hook names, and the patterns by which a listener subscribes to several hooks.
 //!
-//! A name is cut into segments by `.`. In a pattern a segment may be `*`:
+//! A name consists of segments separated by `.`. In a pattern a segment may be `*`:
 //!
 //! | pattern | matches |
 //! |---|---|
@@ -9,9 +9,10 @@
 //! | `*.created`, `shop.*.paid` | exactly one segment for a `*` that is not the last |
 //! | `*` | every name |
 //!
-//! The API checks names with [`check_name`], the bus finds listeners with [`Pattern::matches`], and error texts name
-//! the likely right word with [`nearest`]. [`check_event_name`] is the one rule for the events of every door: the bus
-//! applies it to each publish, so a door can be stricter, never laxer.
+//! The API checks names with [`check_name`], the bus finds listeners with [`Pattern::matches`], and error texts suggest
+//! a name with [`nearest`]. [`check_event_name`] is the rule for events of all doors: the bus applies it to each
+//! publish,
+//! so a door can be stricter, never laxer.
 
 use std::fmt;
 use std::str::FromStr;
@@ -22,25 +23,25 @@ use crate::excerpt;
 
 /// The longest hook name or pattern, in bytes.
 pub const MAX_NAME_LEN: usize = 200;
-/// Names with this prefix are events of Tidings itself; nobody else may publish or declare them.
+/// Names with this prefix are Tidings' own events; no application may publish or declare them.
 pub const RESERVED_PREFIX: &str = "tidings.";
-/// Prefixes that no application may publish or declare: Tidings' own, and those that Pusher's clients take for their
-/// protocol's own messages, through whichever door an event came.
+/// Prefixes that no application may publish or declare: Tidings' own, and those that Pusher's clients take for messages
+/// of their protocol, whichever door an event came through.
 const RESERVED_PREFIXES: [&str; 3] = [RESERVED_PREFIX, "pusher:", "pusher_internal:"];
 
 /// Why a hook name or pattern was refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NameError {
-    /// Nothing there.
+    /// The name is empty.
     #[error("the name is empty; write something like person.created")]
     Empty,
-    /// Too long.
+    /// The name is too long.
     #[error("the name has {len} bytes; write at most {MAX_NAME_LEN}")]
     TooLong {
-        /// How long it is.
+        /// Its length in bytes.
         len: usize,
     },
-    /// Holds a character that names may not have.
+    /// The name has a character that is not allowed.
     #[error(
         "{name:?}: the character {character:?} cannot be in a name; write printable ASCII without spaces, like \
         person.created"
@@ -57,19 +58,19 @@ pub enum NameError {
         /// The name as written.
         name: String,
     },
-    /// A `*` that shares its segment.
+    /// A `*` that is only part of a segment.
     #[error("{pattern:?}: `*` stands for a whole segment between dots; write something like person.*")]
     PartialWildcard {
         /// The pattern as written.
         pattern: String,
     },
-    /// Holds a control character.
-    #[error("the name holds a control character; leave it out")]
+    /// The name has a control character.
+    #[error("the name contains a control character; leave it out")]
     Control,
-    /// A name that no application may use.
+    /// The name is reserved.
     #[error("names that begin with `{prefix}` are reserved; choose another name")]
     Reserved {
-        /// What it begins with.
+        /// The reserved prefix.
         prefix: &'static str,
     },
 }
@@ -92,7 +93,7 @@ pub fn check_own_name(name: &str) -> Result<(), NameError> {
     check_reserved(name)
 }
 
-/// Checks that an application, or a client of its, may publish an event of this name, through any door.
+/// Checks that an application or its clients may publish an event with this name, through any door.
 ///
 /// # Errors
 /// [`NameError`] unless it is 1 to [`MAX_NAME_LEN`] bytes without control characters, and not reserved.
@@ -116,7 +117,7 @@ fn check_reserved(name: &str) -> Result<(), NameError> {
     }
 }
 
-/// Whether the name belongs to Tidings itself: only patterns that begin with its prefix take it in.
+/// Whether the name is one of Tidings' own events. Only patterns that begin with the reserved prefix match it.
 pub fn is_reserved(name: &str) -> bool {
     name.starts_with(RESERVED_PREFIX)
 }
@@ -142,7 +143,7 @@ impl Pattern {
         Ok(Self { text: text.to_owned(), exact: !text.contains('*') })
     }
 
-    /// Whether `name` is meant.
+    /// Whether the pattern matches `name`.
     pub fn matches(&self, name: &str) -> bool {
         if self.exact {
             return self.text == name;
@@ -167,7 +168,7 @@ impl Pattern {
         self.exact
     }
 
-    /// As written.
+    /// The pattern as written.
     pub fn as_str(&self) -> &str {
         &self.text
     }
@@ -201,10 +202,10 @@ impl From<Pattern> for String {
     }
 }
 
-/// The candidate that `name` was most likely meant to be, if any is near enough to be worth naming: at most a third of
-/// its letters differ (two in short words), case aside. Of equally near ones it is the first.
+/// The candidate that is nearest to `name`, for "did you mean": at most a third of its letters differ (two in short
+/// words), case aside. Of equally near candidates it is the first.
 pub fn nearest<'c>(name: &str, candidates: impl IntoIterator<Item = &'c str>) -> Option<&'c str> {
-    // Far longer than any name, so nothing is near; and the time taken grows with the square.
+    // A longer text is near to no name, and the comparison takes quadratic time.
     if name.is_empty() || name.len() > MAX_NAME_LEN {
         return None;
     }

@@ -1,9 +1,9 @@
-//! What of an event leaves the house, and the bytes in which it does.
+//! The part of an event's data that is sent, and its bytes.
 //!
-//! A hook declares [`Field`]s; [`select_fields`] keeps those of the data and nothing else; [`render_body`] makes the
-//! body that courier signs and sends. Values are never parsed and written again: the bytes of a field are the bytes
-//! that were published, so large integers, `1e400`, duplicate keys, key order, escapes and spaces inside values arrive
-//! as they were.
+//! A hook declares [`Field`]s; [`select_fields`] keeps only those fields of the data; [`render_body`] makes the body
+//! that
+//! the courier signs and sends. Values are never parsed and written again: the bytes of a field are the bytes that were
+//! published, so large integers, `1e400`, duplicate keys, key order, escapes and spaces inside values arrive unchanged.
 
 use std::fmt;
 
@@ -23,11 +23,11 @@ use crate::matcher::scan::{self, members, unquote};
 pub struct Field {
     /// The key in the data.
     pub name: String,
-    /// What its value must be, if anything is said about it.
+    /// The type of its value, if one is declared.
     pub kind: Option<FieldKind>,
 }
 
-/// What the value of a field must be.
+/// The declared type of a field's value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum FieldKind {
@@ -43,42 +43,42 @@ pub enum FieldKind {
     Object,
     /// An array.
     Array,
-    /// Anything.
+    /// Any value.
     Any,
 }
 
-/// The data has fields to choose from only if it is an object.
+/// The data is not an object, so it has no fields to select.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("data: the hook declares fields, so the data must be a JSON object")]
 pub struct NotAnObject;
 
-/// Why data does not suit a hook's declared fields.
+/// Why data does not fit a hook's declared fields.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum FieldTypeError {
     /// The data is not an object.
     #[error(transparent)]
     NotAnObject(#[from] NotAnObject),
-    /// A field is of another type.
+    /// A field has another type.
     #[error("data.{field}: the hook declares {expected}, this is {found}; send {expected} or null, or leave it out")]
     WrongType {
         /// The field.
         field: String,
-        /// What is declared.
+        /// The declared type.
         expected: FieldKind,
-        /// What was sent.
+        /// The type of the value that was sent.
         found: &'static str,
     },
 }
 
-/// The data limited to `fields`: values, their order and duplicates as sent, other keys dropped. `None` when there are
-/// no others, so that what loses nothing stays byte for byte.
+/// The data limited to `fields`: values, their order and duplicates as sent, other keys dropped. `None` when no key is
+/// dropped, so that the data stays as it is, byte for byte.
 ///
 /// # Errors
 /// [`NotAnObject`] if `raw` is not an object.
 pub fn select_fields(raw: &RawValue, fields: &[Field]) -> Result<Option<Data>, NotAnObject> {
     let text = raw.get();
     let mut out = String::with_capacity(text.len());
-    let mut loses = false;
+    let mut drops = false;
     out.push('{');
     for (key, value) in members(text).ok_or(NotAnObject)? {
         if unquote(key).is_some_and(|name| fields.iter().any(|field| field.name == name)) {
@@ -89,25 +89,25 @@ pub fn select_fields(raw: &RawValue, fields: &[Field]) -> Result<Option<Data>, N
             out.push(':');
             out.push_str(value);
         } else {
-            loses = true;
+            drops = true;
         }
     }
     out.push('}');
-    // Pieces of valid JSON put together as an object are valid JSON.
-    Ok(loses.then(|| Data::json(out)))
+    // Members of a valid JSON object, put together as an object, are valid JSON.
+    Ok(drops.then(|| Data::json(out)))
 }
 
-/// Checks the data against the declared types. A field that is null or not there suits every type; of a key that is
-/// there more than once each value is checked, because each is sent.
+/// Checks the data against the declared types. A missing or null field fits every type. If a key occurs more than once,
+/// each value is checked, because each is sent.
 ///
 /// # Errors
-/// [`FieldTypeError`] names the field, what is declared and what was sent.
+/// [`FieldTypeError`] names the field, its declared type and the type that was sent.
 pub fn check_types(raw: &RawValue, fields: &[Field]) -> Result<(), FieldTypeError> {
     for (key, value) in members(raw.get()).ok_or(NotAnObject)? {
         let Some(name) = unquote(key) else { continue };
         let Some(field) = fields.iter().find(|field| field.name == name) else { continue };
         if let Some(expected) = field.kind
-            && !expected.suits(value)
+            && !expected.accepts(value)
         {
             return Err(FieldTypeError::WrongType { field: field.name.clone(), expected, found: type_of(value) });
         }
@@ -160,7 +160,7 @@ pub(crate) fn as_text(data: &Data) -> Option<&str> {
     if is_text { std::str::from_utf8(&data.bytes).ok() } else { None }
 }
 
-/// A text as JSON, with its quotes.
+/// A text as a JSON string, with its quotes.
 pub(crate) fn json_string(text: &str) -> String {
     let mut out = String::with_capacity(text.len() + 2);
     push_json_string(&mut out, text);
@@ -173,7 +173,7 @@ fn push_json_string(out: &mut String, text: &str) {
     while let Some(at) = rest.find(|c: char| c == '"' || c == '\\' || c < ' ') {
         let (plain, special) = rest.split_at(at);
         out.push_str(plain);
-        // What was found is one byte of ASCII.
+        // The character found is one byte of ASCII.
         let (character, after) = special.split_at(1);
         match character {
             "\"" => out.push_str("\\\""),
@@ -207,8 +207,8 @@ impl FieldKind {
         }
     }
 
-    /// Whether a raw JSON value may stand in a field of this kind.
-    fn suits(self, value: &str) -> bool {
+    /// Whether a field of this kind accepts a raw JSON value.
+    fn accepts(self, value: &str) -> bool {
         match (self, type_of(value)) {
             (Self::Any, _) | (_, "null") => true,
             (Self::Integer, "number") => Number::new(value).is_whole(),

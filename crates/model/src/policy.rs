@@ -1,4 +1,4 @@
-//! Who may join which channel, and how it behaves: decided here from its name and its namespace, for all doors.
+//! The channel policy: decides for all doors, from a channel's name and namespace, who may join it and its options.
 //!
 //! A door checks only its own kind of proof (Pusher's auth string, a token); it may be stricter than [`access`], never
 //! laxer.
@@ -10,30 +10,30 @@ use std::time::Duration;
 
 use crate::channel::ChannelOptions;
 
-/// How Pusher's clients name the channel of one user.
+/// The prefix by which Pusher's clients name the channel of one user.
 pub const SERVER_TO_USER: &str = "#server-to-user-";
-/// How channels begin that are the server's own: no door lets a control character through, so no client can name one.
-/// No listing shows them.
+/// The prefix of the server's internal channels. No door lets a control character through, so no client can name them.
+/// They are never listed.
 const INTERNAL: &str = "\u{1}";
-/// The channel that knows whether a user is online begins so.
+/// The prefix of channels that track whether a user is online.
 const ONLINE: &str = "\u{1}online:";
-/// In the order of bytes, names of internal channels come before this and all others after it.
+/// In byte order, the names of internal channels come before this, and all other names after it.
 pub const AFTER_INTERNAL: &str = "\u{2}";
 /// How long channels with `cache-` in their names keep their last publication, unless their namespace says otherwise.
 const CACHE_TTL: Duration = Duration::from_secs(30 * 60);
 
-/// What it takes to join a channel.
+/// The requirement for joining a channel.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Access<'a> {
-    /// Nothing: anybody may.
+    /// None: any session may join.
     Open,
     /// A proof that names the channel.
     Proof,
-    /// Being one of these users.
+    /// The session's user is one of these.
     Users(Vec<&'a str>),
 }
 
-/// The one name that a channel has among us: `#server-to-user-u` is `#u`.
+/// The canonical name of a channel: `#server-to-user-u` is `#u`.
 pub fn canonical(name: &str) -> Cow<'_, str> {
     match name.strip_prefix(SERVER_TO_USER) {
         Some(user) => Cow::Owned(format!("#{user}")),
@@ -41,29 +41,29 @@ pub fn canonical(name: &str) -> Cow<'_, str> {
     }
 }
 
-/// The channel that knows whether a user of an app is online: their sessions are its members, and whoever watches them
-/// is in it as nobody.
+/// The internal channel that tracks whether a user of an app is online. The user's sessions are its members; sessions
+/// that
+/// watch the user join it without being members.
 pub fn online(user: &str) -> String {
     format!("{ONLINE}{user}")
 }
 
-/// The user of whom this channel knows whether they are online, if it is such a channel.
+/// The user that this channel tracks, if it is a channel of [`online`].
 pub fn user_online(name: &str) -> Option<&str> {
     name.strip_prefix(ONLINE)
 }
 
-/// Whether the channel of this canonical name is the server's own: nobody is told of it, in no list and by no webhook.
+/// Whether this canonical name is an internal channel of the server, which appears in no list and no webhook.
 pub fn is_internal(name: &str) -> bool {
     name.starts_with(INTERNAL)
 }
 
-/// Whether the app encrypts what is published in the channel of this name, for its clients alone: the server cannot
-/// read it.
+/// Whether data in this channel is encrypted by the app for its clients, so that the server cannot read it.
 pub fn is_encrypted(name: &str) -> bool {
     name.starts_with("private-encrypted-")
 }
 
-/// What it takes to join the channel of this canonical name, whose options are `options`.
+/// The requirement for joining the channel with this canonical name and these options.
 pub fn access<'a>(name: &'a str, options: &ChannelOptions) -> Access<'a> {
     let is_private = |name: &str| ["private-", "presence-", "$"].iter().any(|prefix| name.starts_with(prefix));
     let within = name.split_once(':').map_or(name, |(_, rest)| rest);
@@ -76,7 +76,7 @@ pub fn access<'a>(name: &'a str, options: &ChannelOptions) -> Access<'a> {
     if options.public { Access::Open } else { Access::Proof }
 }
 
-/// What the name alone says of a channel's behaviour.
+/// The options that a channel's name decides.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Kind {
     presence: bool,
@@ -128,11 +128,11 @@ impl ByKind {
 /// A namespace as it is configured.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Namespace {
-    /// It holds for `name:…` (and `$name:…`).
+    /// The namespace applies to `name:…` (and `$name:…`).
     pub name: String,
-    /// It holds for channels with one of these prefixes too.
+    /// It also applies to channels with one of these prefixes.
     pub prefixes: Vec<String>,
-    /// How its channels behave.
+    /// The options of its channels.
     pub options: ChannelOptions,
 }
 
@@ -143,12 +143,12 @@ pub struct Namespaces {
     by_name: HashMap<String, ByKind>,
     /// The longest first.
     by_prefix: Vec<(String, ByKind)>,
-    /// Of internal channels.
+    /// The options of internal channels.
     internal: Arc<ChannelOptions>,
 }
 
 impl Namespaces {
-    /// `rest` holds for channels outside of every namespace.
+    /// `rest` are the options of channels outside of every namespace.
     pub fn new(rest: &ChannelOptions, namespaces: &[Namespace]) -> Self {
         let mut by_prefix = Vec::new();
         let mut by_name = HashMap::new();
@@ -162,8 +162,8 @@ impl Namespaces {
         Self { rest: ByKind::new(rest), by_name, by_prefix, internal: Arc::new(internal) }
     }
 
-    /// The options of the channel of this canonical name. The longest match wins: a namespace's name counts with its
-    /// `:`.
+    /// The options of the channel with this canonical name. The longest match wins; a namespace's name is compared with
+    /// its `:`.
     pub fn options(&self, name: &str) -> &Arc<ChannelOptions> {
         if is_internal(name) {
             return &self.internal;

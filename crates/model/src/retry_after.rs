@@ -1,7 +1,7 @@
 //! `Retry-After`, as receivers really write it.
 //!
-//! RFC 9110 knows whole seconds and three forms of a date. Receivers also send fractions, units, other zones and ISO
-//! dates; a value that is not understood would make the next attempt come too early, so whatever has one meaning is
+//! RFC 9110 defines whole seconds and three forms of a date. Receivers also send fractions, units, other zones and ISO
+//! dates. A value that is not understood would make the next attempt come too early, so every unambiguous value is
 //! read.
 
 use std::time::Duration;
@@ -9,9 +9,9 @@ use std::time::Duration;
 use jiff::Timestamp;
 use jiff::civil::DateTime;
 
-/// The longest value that is looked at, in bytes.
+/// The longest header value that is read, in bytes.
 const MAX_LEN: usize = 100;
-/// The longest time that is answered, in seconds: adding it to a time cannot overflow.
+/// The longest delay that is returned, in seconds: adding it to a time cannot overflow.
 const LONGEST: u64 = u32::MAX as u64;
 
 const MONTHS: [&str; 12] = ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"];
@@ -32,24 +32,24 @@ const ZONES: [(&str, i64); 12] = [
     ("pst", 8),
 ];
 
-/// Reads `Retry-After`: seconds, perhaps with a fraction or a unit, or a date. A date that has passed gives zero; what
-/// is neither gives `None`. Stops at `u32::MAX` seconds; the caller caps it further.
+/// Reads `Retry-After`: seconds, perhaps with a fraction or a unit, or a date. A date in the past gives zero; anything
+/// else gives `None`. At most `u32::MAX` seconds; the caller caps it further.
 pub fn retry_after(header: &str, now_secs: i64) -> Option<Duration> {
     let text = header.trim().trim_matches('"').trim();
     if text.is_empty() || text.len() > MAX_LEN {
         return None;
     }
-    // A header that was sent twice arrives as one, joined with commas: all of them ask, so the longest holds.
+    // A header that was sent twice arrives as one, joined with commas. The longest time satisfies all values.
     let longest = text.split(',').map(|part| seconds(part.trim())).collect::<Option<Vec<_>>>();
     if let Some(longest) = longest.and_then(|all| all.into_iter().max()) {
         return Some(longest);
     }
     let seconds = date(text)?.saturating_sub(now_secs);
-    // What is negative has passed.
+    // A negative time is in the past.
     Some(Duration::from_secs(u64::try_from(seconds).unwrap_or(0).min(LONGEST)))
 }
 
-/// Digits, perhaps with a fraction, perhaps with a unit behind.
+/// Reads digits, perhaps with a fraction, perhaps followed by a unit.
 fn seconds(text: &str) -> Option<Duration> {
     let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (whole, rest) = text.split_at(end);
@@ -67,12 +67,12 @@ fn seconds(text: &str) -> Option<Duration> {
         "h" | "hour" | "hours" => 3_600.0,
         _ => return None,
     };
-    // More digits than a number holds are a long time all the same.
+    // Too many digits for a `f64` become infinity, which is capped below.
     let number: f64 = format!("{whole}.{fraction}0").parse().ok()?;
     Some(Duration::try_from_secs_f64((number * factor).min(LONGEST as f64)).unwrap_or(Duration::from_secs(LONGEST)))
 }
 
-/// Unix seconds of a date: any of HTTP's three forms and what people make of them, or an ISO one (RFC 3339).
+/// The Unix seconds of a date: any of HTTP's three forms and their variants, or an ISO date (RFC 3339).
 fn date(text: &str) -> Option<i64> {
     if let Ok(time) = text.parse::<Timestamp>() {
         return Some(time.as_second());
@@ -80,7 +80,7 @@ fn date(text: &str) -> Option<i64> {
     if let Ok(utc) = text.parse::<DateTime>() {
         return Some(unix_seconds(utc));
     }
-    // As RFC 6265 reads the dates of cookies: the parts are known by their looks, whatever stands between them.
+    // As RFC 6265 reads the dates of cookies: each part is recognised by its form, whatever stands between the parts.
     let text = text.split_once('(').map_or(text, |(before, _)| before);
     let mut parts = Parts::default();
     for word in text.split([' ', ',', '\t']).filter(|word| !word.is_empty()) {
@@ -141,17 +141,18 @@ impl Parts {
     }
 }
 
-/// Not through a timestamp, which ends a day before the year 9999 does, and some servers send its last second.
+/// Computed without [`Timestamp`], whose range ends a day before the year 9999 does: some servers send the last second
+/// of that year.
 fn unix_seconds(utc: DateTime) -> i64 {
     utc.duration_since(DateTime::constant(1970, 1, 1, 0, 0, 0, 0)).as_secs()
 }
 
-/// Each part is there once.
+/// Sets a part; `None` if it was set already.
 fn set<T>(part: &mut Option<T>, value: T) -> Option<()> {
     part.replace(value).is_none().then_some(())
 }
 
-/// `8:49:37`, `08:49`, `08:49:37.123`; a leap second is the one before it.
+/// Reads `8:49:37`, `08:49`, `08:49:37.123`; a leap second counts as the second before it.
 fn clock(text: &str) -> Option<(i8, i8, i8)> {
     let text = text.split_once('.').map_or(text, |(whole, _)| whole);
     let mut parts = text.split(':').map(|part| part.parse::<i8>().ok());
@@ -159,7 +160,7 @@ fn clock(text: &str) -> Option<(i8, i8, i8)> {
     parts.next().is_none().then_some((hour, minute, second.min(59)))
 }
 
-/// `+0100`, `-05:00`, `gmt+0100`: in seconds before UTC.
+/// Reads `+0100`, `-05:00`, `gmt+0100`, in seconds before UTC.
 fn offset(word: &str) -> Option<i64> {
     let word = word.strip_prefix("gmt").or_else(|| word.strip_prefix("utc")).unwrap_or(word);
     let before = match word.bytes().next()? {

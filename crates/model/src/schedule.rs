@@ -1,7 +1,7 @@
-//! When attempts are made, and how times are written (`5s`, `30m`, `24h`).
+//! Retry schedules, and the notation of durations (`5s`, `30m`, `24h`).
 //!
-//! Courier asks a [`Schedule`] for the time to the next attempt; the config file and the API write schedules and other
-//! times with [`parse_duration`] and [`format_duration`].
+//! The courier asks a [`Schedule`] for the delay before the next attempt. The config file and the API read and write
+//! durations with [`parse_duration`] and [`format_duration`].
 
 use std::time::Duration;
 
@@ -17,18 +17,18 @@ pub const MAX_DELAY: Duration = Duration::from_secs(7 * 86_400);
 /// Units from the largest to the smallest, in milliseconds.
 const UNITS: [(&str, u64); 5] = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
 
-/// Why a time was refused.
+/// The text is not a duration.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{text:?} is not a time; write a whole number and a unit (ms, s, m, h or d), such as 500ms, 30s or 24h")]
 pub struct DurationError {
-    /// As written, cut if it is long.
+    /// The text, truncated if it is long.
     pub text: String,
 }
 
-/// Reads a whole number with a unit: `500ms`, `5s`, `30m`, `2h`, `7d`. Nothing in between, nothing around.
+/// Reads a whole number with a unit: `500ms`, `5s`, `30m`, `2h`, `7d`. No spaces between or around.
 ///
 /// # Errors
-/// [`DurationError`] for anything else, and for what 64 bits of milliseconds cannot hold.
+/// [`DurationError`] for anything else, and above 64 bits of milliseconds.
 pub fn parse_duration(text: &str) -> Result<Duration, DurationError> {
     let error = || DurationError { text: excerpt(text).to_owned() };
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
@@ -38,8 +38,8 @@ pub fn parse_duration(text: &str) -> Result<Duration, DurationError> {
     number.checked_mul(factor).map(Duration::from_millis).ok_or_else(error)
 }
 
-/// Writes a time as [`parse_duration`] reads it, in the largest unit that keeps it exact; days from two days on,
-/// because people say 24h. Less than a millisecond is cut off.
+/// Writes a duration for [`parse_duration`], in the largest unit that keeps it exact. Days are used from two days on,
+/// because people write 24h. Fractions of a millisecond are cut off.
 pub fn format_duration(duration: Duration) -> String {
     let millis = duration.as_millis();
     if millis == 0 {
@@ -53,7 +53,8 @@ pub fn format_duration(duration: Duration) -> String {
     format!("{}{unit}", millis / u128::from(factor))
 }
 
-/// When attempts are made: the first entry is the time from the event to the first attempt, each other one the time
+/// The delays between attempts: the first entry is the time from the event to the first attempt, each other one the
+/// time
 /// from a failure to the next attempt. `["0s"]` means no retries.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Vec<String>", into = "Vec<String>")]
@@ -76,7 +77,7 @@ pub enum ScheduleError {
     NotATime {
         /// Which entry, from 0.
         index: usize,
-        /// Why.
+        /// Why the entry is not a duration.
         source: DurationError,
     },
     /// An entry that is too long.
@@ -112,7 +113,7 @@ impl Schedule {
     /// # Errors
     /// [`ScheduleError`] names the entry and the remedy.
     pub fn parse<S: AsRef<str>>(entries: &[S]) -> Result<Self, ScheduleError> {
-        // Before reading them: a list may be long.
+        // Checked before the entries are read, because a list may be long.
         if entries.len() > MAX_ENTRIES {
             return Err(ScheduleError::TooMany { count: entries.len() });
         }
@@ -157,8 +158,8 @@ impl From<Schedule> for Vec<String> {
     }
 }
 
-/// `delay` made longer or shorter by up to a fifth, so that what failed together does not come back together. `random`
-/// is any random number; zero stays zero.
+/// `delay` with jitter of up to a fifth in either direction, so that attempts that failed together are not repeated
+/// together. `random` is any random number; zero stays zero.
 pub fn jittered(delay: Duration, random: u32) -> Duration {
     let share = 0.8 + 0.4 * f64::from(random) / f64::from(u32::MAX);
     Duration::try_from_secs_f64(delay.as_secs_f64() * share).unwrap_or(delay)

@@ -1,11 +1,10 @@
-//! Texts that nobody is to see.
+//! Texts that are never shown: keys, secrets, passwords.
 
 use std::fmt;
 
 use subtle::ConstantTimeEq;
 
-/// A text that must not be shown: keys, secrets, passwords. `Debug` hides it and equality takes the same time wherever
-/// the difference is.
+/// A text that must not be shown, such as a key or a password. `Debug` hides it, and comparing takes constant time.
 #[derive(Clone, Default)]
 pub struct SecretString(String);
 
@@ -20,7 +19,7 @@ impl SecretString {
         self.0.is_empty()
     }
 
-    /// Compares in constant time; an empty token equals nothing, so that an unset key opens no door.
+    /// Compares in constant time. An empty secret matches nothing, so that an unset key gives no access.
     pub fn matches(&self, presented: &str) -> bool {
         !self.0.is_empty() && bool::from(self.0.as_bytes().ct_eq(presented.as_bytes()))
     }

@@ -1,11 +1,12 @@
 //! Signatures of webhooks: Standard Webhooks 1.0, version `v1` (HMAC-SHA256).
 //!
-//! Courier signs each attempt with [`sign`]; `tidings listen` and receivers check with [`verify`]. What is signed is
-//! `{id}.{timestamp}.{body}`, so an id must not contain a `.`, or two messages could have one signature. Ids are made
-//! by Tidings and have none.
+//! The courier signs each attempt with [`sign`]; `tidings listen` and receivers check with [`verify`]. The signed text
+//! is
+//! `{id}.{timestamp}.{body}`, so an id must not contain a `.`, or two messages could have the same signature. Tidings'
+//! ids have none.
 //!
 //! A [`Secret`] is never shown by `Debug`, is wiped when dropped, and has the key schedule of its MAC ready, so that
-//! signing costs the hashing of the body and nothing else.
+//! signing costs only the hashing of the body.
 
 use std::fmt;
 
@@ -19,7 +20,7 @@ use zeroize::Zeroizing;
 
 use crate::clock::Millis;
 
-/// How far a timestamp may be from now, in seconds, in either direction: what all receivers' libraries use.
+/// How far a timestamp may be from now, in seconds, in either direction. All receivers' libraries use this value.
 pub const TOLERANCE_SECS: i64 = 300;
 /// The shortest secret, in bytes.
 pub const MIN_SECRET_LEN: usize = 24;
@@ -37,7 +38,7 @@ pub const SIGNATURE_HEADER: &str = "webhook-signature";
 const PREFIX: &str = "whsec_";
 const GENERATED_LEN: usize = 32;
 
-/// People lose the `=` at the end when they copy a secret.
+/// Base64 with optional padding, because people lose the `=` at the end when they copy a secret.
 const LENIENT: GeneralPurpose = GeneralPurpose::new(
     &base64::alphabet::STANDARD,
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
@@ -50,10 +51,10 @@ pub struct Secret {
     mac: Hmac<Sha256>,
 }
 
-/// Why a secret was refused. Never holds the secret.
+/// Why a secret was refused. Never contains the secret.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum SecretError {
-    /// A key for signatures of another kind.
+    /// It is a key for asymmetric signatures.
     #[error(
         "secret: this is a key for asymmetric signatures; write whsec_ and the base64 of {MIN_SECRET_LEN} to \
         {MAX_SECRET_LEN} random bytes"
@@ -61,21 +62,21 @@ pub enum SecretError {
     Asymmetric,
     /// Not base64.
     #[error(
-        "secret: what follows whsec_ is not base64; write whsec_ and the base64 of {MIN_SECRET_LEN} to \
-        {MAX_SECRET_LEN} random bytes, or leave it out to have one made"
+        "secret: the text after whsec_ is not base64; write whsec_ and the base64 of {MIN_SECRET_LEN} to \
+        {MAX_SECRET_LEN} random bytes, or leave it out to have one generated"
     )]
     NotBase64,
     /// Too short or too long.
     #[error(
         "secret: it decodes to {len} bytes; use {MIN_SECRET_LEN} to {MAX_SECRET_LEN} random bytes, or leave it out to \
-        have one made"
+        have one generated"
     )]
     Length {
-        /// How many bytes it has.
+        /// Its length in bytes.
         len: usize,
     },
-    /// The operating system gave no randomness.
-    #[error("secret: the operating system gave no random bytes; try again")]
+    /// The operating system provides no random bytes.
+    #[error("secret: the operating system provides no random bytes; try again")]
     NoRandomness,
 }
 
@@ -109,16 +110,16 @@ impl Secret {
     /// A new secret of 32 random bytes from the operating system.
     ///
     /// # Errors
-    /// [`SecretError::NoRandomness`] if the operating system gives none.
+    /// [`SecretError::NoRandomness`] if the operating system provides none.
     pub fn generate() -> Result<Self, SecretError> {
         let mut bytes = Zeroizing::new([0_u8; GENERATED_LEN]);
         getrandom::fill(bytes.as_mut()).map_err(|_| SecretError::NoRandomness)?;
         Self::from_bytes(bytes.as_ref())
     }
 
-    /// The secret as `whsec_` and base64, for whoever may see it.
+    /// The secret as `whsec_` and base64. Show it only to callers who may see it.
     pub fn expose(&self) -> Zeroizing<String> {
-        // Room from the start, so that no part of the secret is left behind in a buffer that grew.
+        // The capacity is reserved at once, so that no part of the secret is left behind in a buffer that grew.
         let mut text = String::with_capacity(PREFIX.len() + MAX_SECRET_LEN.div_ceil(3) * 4);
         text.push_str(PREFIX);
         STANDARD.encode_string(self.bytes.as_slice(), &mut text);
@@ -163,7 +164,7 @@ pub fn sign(id: &str, timestamp: i64, body: &[u8], keys: &[&Secret]) -> String {
     value
 }
 
-/// The three headers of a signed message as they came.
+/// The three headers of a signed message, as received.
 #[derive(Debug, Clone, Copy)]
 pub struct SignedHeaders<'h> {
     /// `webhook-id`.
@@ -174,30 +175,30 @@ pub struct SignedHeaders<'h> {
     pub signature: &'h str,
 }
 
-/// Why a message is not to be believed.
+/// Why a message is not authentic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum VerifyError {
     /// The timestamp is not a number of seconds.
     #[error("{TIMESTAMP_HEADER}: not a number of Unix seconds; pass the header on unchanged")]
     BadTimestamp,
-    /// The message is old: perhaps a recording.
+    /// The message is too old; it may be a replay.
     #[error(
         "{TIMESTAMP_HEADER}: {seconds} seconds old, which is too old; if it was sent just now, set this machine's clock"
     )]
     TooOld {
-        /// How old.
+        /// Its age.
         seconds: i64,
     },
     /// The message is from the future.
     #[error("{TIMESTAMP_HEADER}: {seconds} seconds in the future; if it was sent just now, set this machine's clock")]
     TooNew {
-        /// How far ahead.
+        /// How far it is in the future.
         seconds: i64,
     },
-    /// No signature that could be checked.
+    /// There is no signature of version 1.
     #[error("{SIGNATURE_HEADER}: there is no `v1,` signature in it; pass the header on unchanged")]
     NoSignature,
-    /// No signature is ours.
+    /// No signature was made with one of the keys.
     #[error(
         "{SIGNATURE_HEADER}: no signature matches; check the secret, and verify the body's bytes as received, before \
         parsing them"
@@ -206,8 +207,8 @@ pub enum VerifyError {
 }
 
 /// Checks that one of the signatures was made with one of the keys, and that the message is not older or newer than
-/// `tolerance_secs` ([`TOLERANCE_SECS`]). Signatures are compared in constant time; those of other versions are passed
-/// over.
+/// `tolerance_secs` ([`TOLERANCE_SECS`]). Signatures are compared in constant time; those of other versions are
+/// ignored.
 ///
 /// # Errors
 /// [`VerifyError`] says what is wrong. Treat the message as not received.
@@ -242,7 +243,7 @@ pub fn verify(
     Err(VerifyError::NoMatch)
 }
 
-/// What a listener's deliveries are signed with: its secret, and earlier ones that receivers may still be using.
+/// The secrets that sign a listener's deliveries: the current one, and earlier ones that receivers may still use.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeyRing {
     /// The secret.
@@ -263,9 +264,10 @@ impl KeyRing {
         std::iter::once(&self.current).chain(valid).collect()
     }
 
-    /// Makes `new` the current secret. The one before signs along for `grace_ms`; earlier ones keep their time, and of
-    /// all of them the newest [`MAX_PREVIOUS`] are kept. A grace of 0 is for a secret that leaked: from now on only
-    /// `new` signs.
+    /// Makes `new` the current secret. The previous secret also signs for `grace_ms`; earlier ones keep their expiry,
+    /// and
+    /// the newest [`MAX_PREVIOUS`] of all are kept. A grace of 0 is for a secret that leaked: from now on only `new`
+    /// signs.
     pub fn rotate(&mut self, new: Secret, now_ms: Millis, grace_ms: Millis) {
         let before = std::mem::replace(&mut self.current, new);
         if grace_ms <= 0 {
@@ -273,7 +275,7 @@ impl KeyRing {
             return;
         }
         self.previous.insert(0, (before, now_ms.saturating_add(grace_ms)));
-        // Rotating to a secret that is still there must not sign twice with it, nor forget it early.
+        // If `new` is one of the earlier secrets, it must not sign twice, nor expire with its old entry.
         let current = &self.current;
         self.previous.retain(|(secret, until)| *until > now_ms && secret != current);
         self.previous.truncate(MAX_PREVIOUS);

@@ -1,18 +1,19 @@
-//! The query of a request to Pusher's HTTP API: read within bounds, and put into the form that is signed, once.
+//! The query of a request to Pusher's HTTP API: read within bounds, and brought into the signed form once.
 //!
-//! Anybody can send one, and only the form that is made of all of it shows who did. So what is done here takes a number
-//! of steps that grows with the bytes that came and with nothing else: there are at most [`MAX_PARAMS`] parameters,
-//! they are sorted once, and lists are joined by looking at neighbours.
+//! Anyone can send such a request, and the caller is known only after the signature of the whole form is verified. So
+//! the
+//! work here must be linear in the bytes of the request: there are at most [`MAX_PARAMS`] parameters, they are sorted
+//! once, and lists are joined by comparing neighbours.
 
 use std::borrow::Cow;
 
 use crate::secret::SecretString;
 use crate::signing::{self, SIGNATURE};
 
-/// The most parameters of a request: an event in 100 channels may come in the query, with what belongs to it.
+/// The largest number of parameters: an event in 100 channels may come in the query, with its other parameters.
 pub const MAX_PARAMS: usize = 128;
 
-/// A query has more than [`MAX_PARAMS`] parameters.
+/// The query has more than [`MAX_PARAMS`] parameters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("Too many parameters: send at most {MAX_PARAMS}")]
 pub struct TooManyParams;
@@ -25,18 +26,18 @@ impl<'a> SignedQuery<'a> {
     /// Reads a query, or a form in the same encoding.
     ///
     /// # Errors
-    /// [`TooManyParams`]; no more than that many are looked at.
+    /// [`TooManyParams`]; parameters above the limit are not decoded.
     pub fn read(query: Option<&'a str>) -> Result<Self, TooManyParams> {
         let params: Vec<_> = pairs(query).take(MAX_PARAMS + 1).collect();
         if params.len() > MAX_PARAMS { Err(TooManyParams) } else { Ok(Self(params)) }
     }
 
-    /// All of them.
+    /// All parameters.
     pub fn all(&self) -> &[(Cow<'a, str>, Cow<'a, str>)] {
         &self.0
     }
 
-    /// The first of this name, in any case.
+    /// The first parameter with this name, in upper or lower case.
     pub fn get(&self, name: &str) -> Option<&str> {
         self.0.iter().find(|(own, _)| own.eq_ignore_ascii_case(name)).map(|(_, value)| &**value)
     }
@@ -48,7 +49,7 @@ impl<'a> SignedQuery<'a> {
         self.0.iter().filter(|(own, _)| is_item(own)).map(|(_, value)| &**value).collect()
     }
 
-    /// The form that is signed.
+    /// The parameters in the form that is signed.
     pub fn canonical(&self) -> CanonicalQuery<'_> {
         let mut given = self.0.iter().filter(|(name, _)| name.eq_ignore_ascii_case(SIGNATURE));
         let signature = match (given.next(), given.next()) {
@@ -59,20 +60,20 @@ impl<'a> SignedQuery<'a> {
     }
 }
 
-/// What is signed of a query.
+/// The signed form of a query.
 #[derive(Debug)]
 pub struct CanonicalQuery<'q> {
     plain: String,
-    /// With the items of each list joined by commas; `None` if there is no list among the parameters.
+    /// The form with the items of each list joined by commas; `None` if there is no list among the parameters.
     joined: Option<String>,
-    /// `auth_signature`, if it was given once.
+    /// `auth_signature`, if it was sent exactly once.
     signature: Option<&'q str>,
 }
 
 impl CanonicalQuery<'_> {
-    /// Whether `auth_signature` was made with the secret, of a request with this method and path.
+    /// Whether `auth_signature` was made with this secret, for this method and path.
     ///
-    /// Pusher's PHP library sends a list as `a[0]=x&a[1]=y` but signs it as `a=x,y`; that is accepted too.
+    /// Pusher's PHP library sends a list as `a[0]=x&a[1]=y` but signs it as `a=x,y`. That is accepted too.
     pub fn is_signed(&self, secret: &SecretString, method: &str, path: &str) -> bool {
         let Some(signature) = self.signature else { return false };
         std::iter::once(&self.plain)
@@ -80,13 +81,13 @@ impl CanonicalQuery<'_> {
             .any(|query| signing::verify_hex(secret, signing::request_text(method, path, query), signature))
     }
 
-    /// What should have been signed.
+    /// The text that should have been signed.
     pub fn to_sign(&self, method: &str, path: &str) -> String {
         signing::request_text(method, path, &self.plain)
     }
 }
 
-/// The first parameter of this name in a query, in any case, however many there are.
+/// The first parameter with this name in a query, in upper or lower case, however many parameters there are.
 pub fn first<'a>(query: Option<&'a str>, name: &str) -> Option<Cow<'a, str>> {
     pairs(query).find(|(own, _)| own.eq_ignore_ascii_case(name)).map(|(_, value)| value)
 }
@@ -130,7 +131,7 @@ fn joined(params: &[(Cow<'_, str>, Cow<'_, str>)]) -> Option<String> {
     if !named.iter().any(|(is_item, ..)| *is_item) {
         return None;
     }
-    // Stable, so that the items of a list stay in their order, and come to stand side by side.
+    // The sort is stable, so the items of a list become neighbours and keep their order.
     named.sort_by(|(_, a, _), (_, b, _)| signing::by_name(a, b));
     let mut merged: Vec<(&str, String)> = Vec::with_capacity(named.len());
     for (is_item, name, value) in named {

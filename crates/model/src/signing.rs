@@ -1,10 +1,10 @@
-//! Signatures as Pusher Channels makes them: HMAC-SHA256 in hexadecimal, of requests to the HTTP API, of joins to
-//! channels, of sign-ins of users, and of the body of app webhooks.
+//! Signatures of Pusher Channels: HMAC-SHA256 in hexadecimal, of requests to the HTTP API, of joins to channels, of
+//! sign-ins of users, and of the body of app webhooks.
 //!
-//! What is signed is text that both sides put together, so each of these texts has one function here (source: Pusher's
-//! "Generating authentication signatures" and "HTTP API reference"). The signature of a join covers the channel data
-//! whenever there is some, in every kind of channel; that of a request covers the parameters exactly as they came, so
-//! `body_md5` belongs to it even where the body is empty.
+//! Both sides build the signed text, so each of these texts has one function here (source: Pusher's "Generating
+//! authentication signatures" and "HTTP API reference"). The signature of a join covers the channel data whenever there
+//! is some, in every kind of channel. The signature of a request covers the parameters exactly as they came, so
+//! `body_md5` belongs to it even if the body is empty.
 
 use std::cmp::Ordering;
 
@@ -16,12 +16,12 @@ use crate::secret::SecretString;
 
 /// How far `auth_timestamp` may be from now, in seconds, in either direction.
 pub const REQUEST_TOLERANCE_SECS: i64 = 600;
-/// The only `auth_version` that there is.
+/// The only `auth_version`.
 pub const AUTH_VERSION: &str = "1.0";
-/// The parameter that holds the signature, and is not signed.
+/// The parameter with the signature. It is not signed itself.
 pub(crate) const SIGNATURE: &str = "auth_signature";
 
-/// What is signed when a session joins a channel. `channel_data` counts wherever it is given, not only for presence.
+/// The signed text of a session's join. It includes `channel_data` in every kind of channel, not only with presence.
 pub fn channel_string(socket_id: &str, channel: &str, channel_data: Option<&str>) -> String {
     match channel_data {
         Some(data) => format!("{socket_id}:{channel}:{data}"),
@@ -29,19 +29,19 @@ pub fn channel_string(socket_id: &str, channel: &str, channel_data: Option<&str>
     }
 }
 
-/// What is signed when a user signs in.
+/// The signed text of a user's sign-in.
 pub fn user_string(socket_id: &str, user_data: &str) -> String {
     format!("{socket_id}::user::{user_data}")
 }
 
-/// What is signed of a request to the HTTP API: method, path as it was sent, and the parameters of the query,
-/// percent-decoded, in any order. Names are lower-cased and sorted; values stay as they are; `auth_signature` is left
-/// out. How a request that came is judged is in [`crate::signed_query`].
+/// The signed text of a request to the HTTP API: method, path as it was sent, and the parameters of the query. `params`
+/// are percent-decoded, in any order. Names are lower-cased and sorted; values stay as they are; `auth_signature` is
+/// left out. [`crate::signed_query`] verifies requests.
 pub fn request_string_to_sign<K: AsRef<str>, V: AsRef<str>>(method: &str, path: &str, params: &[(K, V)]) -> String {
     request_text(method, path, &canonical(params))
 }
 
-/// What is signed, of parts that are as they have to be.
+/// The signed text of a request, from parts in their final form.
 pub(crate) fn request_text(method: &str, path: &str, canonical_query: &str) -> String {
     let mut text = String::with_capacity(method.len() + path.len() + canonical_query.len() + 2);
     text.push_str(method);
@@ -53,7 +53,7 @@ pub(crate) fn request_text(method: &str, path: &str, canonical_query: &str) -> S
     text
 }
 
-/// The parameters as they are signed.
+/// The parameters in the form that is signed.
 pub(crate) fn canonical<K: AsRef<str>, V: AsRef<str>>(params: &[(K, V)]) -> String {
     let mut signed: Vec<(&str, &str)> = params
         .iter()
@@ -83,7 +83,7 @@ pub(crate) fn by_name(a: &str, b: &str) -> Ordering {
     a.bytes().map(|byte| byte.to_ascii_lowercase()).cmp(b.bytes().map(|byte| byte.to_ascii_lowercase()))
 }
 
-/// Counts what it takes to judge a request, in bytes that are looked at. Tests alone look at the count.
+/// Counts the bytes that are looked at to verify a request. Only tests use the count.
 pub(crate) mod steps {
     #[cfg(test)]
     thread_local! {
@@ -107,12 +107,12 @@ pub(crate) mod steps {
     }
 }
 
-/// The signature of a text, in lower-case hexadecimal. Without a secret nothing is signed: empty.
+/// The signature of a text, in lower-case hexadecimal. Without a secret it is empty.
 pub fn sign_hex(secret: &SecretString, text: impl AsRef<[u8]>) -> String {
     mac(secret, text.as_ref()).map(|mac| hex(&mac.finalize().into_bytes())).unwrap_or_default()
 }
 
-/// Whether this is the signature of a text, compared in constant time. Without a secret nothing is.
+/// Whether this is the signature of a text, compared in constant time. Without a secret it never is.
 pub fn verify_hex(secret: &SecretString, text: impl AsRef<[u8]>, signature: &str) -> bool {
     let (Some(given), Some(mac)) = (unhex(signature), mac(secret, text.as_ref())) else { return false };
     mac.verify_slice(&given).is_ok()

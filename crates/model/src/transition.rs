@@ -1,14 +1,16 @@
-//! Transitions: what becomes of a channel as its sessions come and go.
+//! Transitions: a channel becomes occupied or vacated, a member is added or removed, and so on.
 //!
-//! The broker decides them, in the channel's order; the bus makes an event of each that somebody wants. Every node
-//! makes the same event of the same transition ([`Transition::event_id`]), so whoever says it twice says it once.
+//! The broker decides them, in the channel's order. The bus makes an event of each transition that a listener
+//! subscribes
+//! to. The event's id depends only on the transition ([`Transition::event_id`]), so an event that two nodes publish is
+//! logged once.
 
 use sha2::{Digest, Sha256};
 
 use crate::channel::ChannelKey;
 use crate::id::RESERVED_ID_PREFIX;
 
-/// The kinds of what becomes of a channel.
+/// The kinds of channel events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Kind {
     /// The first session has joined.
@@ -19,11 +21,11 @@ pub enum Kind {
     MemberAdded,
     /// A user's last session has left.
     MemberRemoved,
-    /// The number of subscriptions is another.
+    /// The number of subscriptions has changed.
     SubscriptionCount,
-    /// A client has said something to the others.
+    /// A client has published an event to the other sessions.
     ClientEvent,
-    /// Somebody has joined a channel that keeps its last event, and found none.
+    /// A session has joined a channel that caches its last event, and found none.
     CacheMiss,
 }
 
@@ -39,7 +41,7 @@ impl Kind {
         Self::CacheMiss,
     ];
 
-    /// The name of its events: that of a built-in hook.
+    /// The name of its events, which is a built-in hook.
     pub fn event_name(self) -> &'static str {
         match self {
             Self::Occupied => "tidings.channel.occupied",
@@ -57,11 +59,11 @@ impl Kind {
         Self::ALL.into_iter().find(|kind| kind.event_name() == name)
     }
 
-    /// In a sentence, for a list of hooks.
+    /// A sentence for lists of hooks.
     pub fn description(self) -> &'static str {
         match self {
             Self::Occupied => "A channel's first session has joined.",
-            Self::Vacated => "A channel's last session has left, and nobody has come back for three seconds.",
+            Self::Vacated => "A channel's last session has left, and none has come back for three seconds.",
             Self::MemberAdded => "A user's first session has joined a channel with presence.",
             Self::MemberRemoved => {
                 "A user's last session has left a channel with presence, and none has come back for three seconds."
@@ -78,21 +80,21 @@ impl Kind {
 pub struct Kinds(u8);
 
 impl Kinds {
-    /// None.
+    /// The empty set.
     pub const NONE: Self = Self(0);
 
-    /// This one too.
+    /// Adds a kind.
     #[must_use]
     pub fn with(self, kind: Kind) -> Self {
         Self(self.0 | 1 << kind as u8)
     }
 
-    /// Whether this one is among them.
+    /// Whether the set contains a kind.
     pub fn has(self, kind: Kind) -> bool {
         self.0 & (1 << kind as u8) != 0
     }
 
-    /// Whether there is none.
+    /// Whether the set is empty.
     pub fn is_empty(self) -> bool {
         self.0 == 0
     }
@@ -104,7 +106,7 @@ impl FromIterator<Kind> for Kinds {
     }
 }
 
-/// What a broker decides.
+/// The change of a transition, as a broker decides it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
     /// [`Kind::Occupied`].
@@ -122,7 +124,7 @@ pub enum Change {
 }
 
 impl Change {
-    /// Which kind it is.
+    /// The kind of the change.
     pub fn kind(&self) -> Kind {
         match self {
             Self::Occupied => Kind::Occupied,
@@ -134,7 +136,7 @@ impl Change {
         }
     }
 
-    /// The user that it is about.
+    /// The user whose membership changes, if it is a member's change.
     pub fn user(&self) -> Option<&str> {
         match self {
             Self::MemberAdded(user) | Self::MemberRemoved(user) => Some(user),
@@ -143,14 +145,14 @@ impl Change {
     }
 }
 
-/// What has become of a channel.
+/// A transition of a channel.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Transition {
-    /// Of which.
+    /// The channel.
     pub channel: ChannelKey,
-    /// Grows with each transition of the channel, whatever its kind, also over the channel's lives.
+    /// Grows with each transition of the channel, of any kind, even if the channel was deleted in between.
     pub number: u64,
-    /// What.
+    /// The change.
     pub change: Change,
 }
 

@@ -1,4 +1,4 @@
-//! App webhooks: URLs of an app that are told what becomes of its channels (Pusher Channels, "Webhooks").
+//! App webhooks: URLs of an app that receive its channel events (Pusher Channels, "Webhooks").
 
 use serde_json::json;
 use sha2::{Digest, Sha256};
@@ -11,32 +11,33 @@ use crate::transition::Kind;
 
 /// The most events of one request.
 pub const MAX_BATCH: u32 = 100;
-/// What ids of the listeners begin with that stand for webhooks; no other listener's does.
+/// The prefix of ids of listeners that stand for webhooks. No other listener's id has it.
 const ID_PREFIX: &str = "whk_";
 /// The most webhooks of one app.
 pub const MAX_WEBHOOKS: usize = 100;
 
-/// A URL, and what it is told.
+/// A URL, and the channel events that it receives.
 #[derive(Debug, Clone)]
 pub struct Webhook {
-    /// Where it is.
+    /// The URL.
     pub url: Url,
-    /// What of.
+    /// The kinds of events.
     pub events: Vec<Kind>,
-    /// Only of channels whose names begin so.
+    /// Only events of channels whose names begin with this.
     pub starts_with: String,
-    /// Only of channels whose names end so.
+    /// Only events of channels whose names end with this.
     pub ends_with: String,
-    /// How many events one request carries at most.
+    /// The largest number of events in one request.
     pub batch: u32,
     /// Headers that each request carries besides its format's.
     pub headers: Vec<(String, SecretString)>,
-    /// How they are written and signed.
+    /// How requests are written and signed.
     pub format: Format,
 }
 
 impl Webhook {
-    /// The id of the listener that stands for it: the same as long as its URL and its channels are.
+    /// The id of the listener that stands for the webhook. It changes only with the URL and the channels' prefix and
+    /// suffix.
     pub fn listener_id(&self) -> String {
         let mut hash = Sha256::new();
         for field in [self.url.as_str(), &self.starts_with, &self.ends_with] {
@@ -47,7 +48,7 @@ impl Webhook {
         digest[..13].iter().fold(ID_PREFIX.to_owned(), |id, byte| id + &format!("{byte:02x}"))
     }
 
-    /// Which channels, as a match on what is told.
+    /// The filter on channels, as a match on the event's data.
     ///
     /// # Errors
     /// [`MatchError`] when the beginning or the end is too long for a match.
@@ -69,7 +70,7 @@ pub fn is_webhook(listener_id: &str) -> bool {
     listener_id.starts_with(ID_PREFIX)
 }
 
-/// What a kind is called in an app's webhooks.
+/// The name of a kind in an app's webhooks.
 pub fn kind_name(kind: Kind) -> &'static str {
     match kind {
         Kind::Occupied => "channel_occupied",
@@ -82,7 +83,7 @@ pub fn kind_name(kind: Kind) -> &'static str {
     }
 }
 
-/// The kind that is called so in an app's webhooks.
+/// The kind with this name in an app's webhooks.
 pub fn kind_of_name(name: &str) -> Option<Kind> {
     Kind::ALL.into_iter().find(|kind| kind_name(*kind) == name)
 }

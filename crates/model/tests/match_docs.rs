@@ -3,7 +3,7 @@
 
 use tidings_model::matcher::{Document, Match};
 
-/// The rows of the table behind a comment: of each cell its code spans.
+/// The rows of the table after a comment: the code spans of each cell.
 fn rows(marker: &str) -> Vec<Vec<Vec<String>>> {
     let page = include_str!("../../../docs/matches.md");
     let (_, rest) = page.split_once(&format!("<!-- {marker} -->\n")).unwrap();

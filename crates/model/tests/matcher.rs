@@ -378,7 +378,7 @@ fn hostile_text_in_errors_is_short() {
     }
 }
 
-/// What version 0.1.0 stored means what it meant.
+/// Matches stored by version 0.1.0 keep their meaning.
 // covers: G175
 #[test]
 fn stored_matches_are_rewritten_where_a_word_means_more_now() {
@@ -500,7 +500,7 @@ fn value_then() -> impl Strategy<Value = Value> {
     value().prop_recursive(2, 8, 3, |inner| fields("a|b|in|not|gt|all|exists|startswith|prefix", inner))
 }
 
-/// What `filter` meant in version 0.1.0, said in the simplest way.
+/// The meaning of `filter` in version 0.1.0, in the simplest implementation.
 fn model_then(filter: &Value, data: Option<&Value>) -> bool {
     let Value::Object(fields) = filter else { return data == Some(filter) };
     let text = data.and_then(Value::as_str);
@@ -518,7 +518,7 @@ fn model_then(filter: &Value, data: Option<&Value>) -> bool {
         && fields.iter().all(|(key, inner)| model_then(inner, data.and_then(|d| d.get(key))))
 }
 
-/// What `filter` means, said in the simplest way.
+/// The meaning of `filter`, in the simplest implementation.
 fn model(filter: &Value, data: Option<&Value>) -> bool {
     let Value::Object(fields) = filter else { return data == Some(filter) };
     let text = data.and_then(Value::as_str);

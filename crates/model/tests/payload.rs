@@ -1,4 +1,4 @@
-//! What leaves the house: chosen fields, bytes as sent, types, depth.
+//! The data that is sent: selected fields, unchanged bytes, types, depth.
 #![expect(clippy::unwrap_used, reason = "a helper of tests fails as a test does")]
 
 use base64::Engine as _;

@@ -1,4 +1,4 @@
-//! Clients' tokens: made by others with every kind of key, made by us, and everything that must not be believed.
+//! Clients' tokens: signed by others with every kind of key, issued by us, and all that must be refused.
 
 #![expect(clippy::unwrap_used, reason = "a helper of tests fails as a test does")]
 

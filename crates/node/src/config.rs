@@ -1,4 +1,4 @@
-//! What a node is made of: typed, validated, without strings that still have to be understood.
+//! A node's configuration: typed and validated, without strings that still have to be parsed.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use tidings_store::sqlite::Sync;
 
 pub use crate::retention::Retention;
 
-/// Where things survive.
+/// The store that a node uses.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum StoreConfig {
@@ -29,30 +29,30 @@ pub enum StoreConfig {
     },
     /// PostgreSQL, which several nodes share.
     Postgres {
-        /// Where it is; it holds a password.
+        /// The connection URL; it contains a password.
         url: SecretString,
-        /// The name of this node, which no other has.
+        /// The name of this node, unique among the nodes of the database.
         node: String,
-        /// How it is used.
+        /// Connections and timeouts.
         options: Options,
     },
 }
 
-/// How nodes tell each other.
+/// The broker that a node uses.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum BrokerConfig {
-    /// There is one node.
+    /// In memory, for a single node.
     Memory {
-        /// Whether what channels keep outlives an orderly stop.
+        /// Whether histories and cached events of channels outlive an orderly stop.
         keep_over_restart: bool,
     },
-    /// Through Redis.
+    /// In Redis, for several nodes.
     Redis(Box<RedisSettings>),
 }
 
 impl BrokerConfig {
-    /// Which it is, in the word that the broker itself has for it.
+    /// The broker's name, as the broker itself gives it.
     pub(crate) fn name(&self) -> &'static str {
         match self {
             Self::Memory { .. } => tidings_store::nodes::OWN_BROKER,
@@ -61,8 +61,7 @@ impl BrokerConfig {
     }
 }
 
-/// What a node is made of. [`Config::in_folder`] has a default for everything; the methods change what is to be
-/// different.
+/// A node's configuration. [`Config::in_folder`] has a default for everything; the methods change single settings.
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct Config {
@@ -82,8 +81,9 @@ pub struct Config {
 }
 
 impl Config {
-    /// A node that keeps everything in this folder, which exists, and has no neighbours and no apps: SQLite, synced at
-    /// each commit, and the broker in memory.
+    /// A single node without apps that keeps everything in this folder, which must exist: SQLite, synced at each
+    /// commit,
+    /// and the broker in memory.
     pub fn in_folder(folder: &Path) -> Self {
         Self {
             store: StoreConfig::Sqlite { path: folder.join("tidings.db"), sync: Sync::Full },
@@ -102,74 +102,75 @@ impl Config {
         }
     }
 
-    /// Where things survive.
+    /// Sets the store.
     #[must_use]
     pub fn store(self, store: StoreConfig) -> Self {
         Self { store, ..self }
     }
 
-    /// How nodes tell each other.
+    /// Sets the broker.
     #[must_use]
     pub fn broker(self, broker: BrokerConfig) -> Self {
         Self { broker, ..self }
     }
 
-    /// The file with the key that secrets at rest are sealed with; made when there is none.
+    /// Sets the file of the main key, which seals secrets at rest. The file is created if there is none.
     #[must_use]
     pub fn main_key_file(self, main_key_file: PathBuf) -> Self {
         Self { main_key_file, ..self }
     }
 
-    /// Threads that own live sessions; 0: one for each core.
+    /// Sets the number of shards (threads that own live sessions); 0: one for each core.
     #[must_use]
     pub fn shards(self, shards: u16) -> Self {
         Self { shards, ..self }
     }
 
-    /// How live sessions are kept.
+    /// Sets limits and timeouts of live sessions.
     #[must_use]
     pub fn live(self, live: tidings_live::Settings) -> Self {
         Self { live, ..self }
     }
 
-    /// For how long a channel or member is waited for that was there when a node started, stopped or died, before it
-    /// counts as gone.
+    /// Sets how long sessions may take to come back after a node has started, stopped or died, before their channels
+    /// and
+    /// members count as gone.
     #[must_use]
     pub fn rejoin_within(self, rejoin_within: Duration) -> Self {
         Self { rejoin_within, ..self }
     }
 
-    /// How deliveries are made.
+    /// Sets limits and timeouts of deliveries.
     #[must_use]
     pub fn courier(self, courier: Settings) -> Self {
         Self { courier, ..self }
     }
 
-    /// What is kept of the log, and for how long.
+    /// Sets how much of the log is kept, and how long.
     #[must_use]
     pub fn keep(self, keep: Retention) -> Self {
         Self { keep, ..self }
     }
 
-    /// What may be dialled.
+    /// Sets which addresses outgoing requests may reach.
     #[must_use]
     pub fn egress(self, egress: EgressConfig) -> Self {
         Self { egress, ..self }
     }
 
-    /// The tenants.
+    /// Sets the apps of the config file.
     #[must_use]
     pub fn apps(self, apps: Vec<App>) -> Self {
         Self { apps, ..self }
     }
 
-    /// Understands the apps that the store keeps; without one, there are none.
+    /// Sets the reader for apps in the store. Without a reader, those apps are not served.
     #[must_use]
     pub fn app_reader(self, reader: Arc<dyn AppReader>) -> Self {
         Self { app_reader: Some(reader), ..self }
     }
 
-    /// The time.
+    /// Sets the clock.
     #[must_use]
     pub fn clock(self, clock: SharedClock) -> Self {
         Self { clock, ..self }

@@ -1,4 +1,5 @@
-//! How the store stands, for `/readyz` and the metrics: looked at once a second at most, however many ask.
+//! The status of the store, for `/readyz` and the metrics. The store is queried at most once a second, however many
+//! callers ask.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -12,34 +13,34 @@ use tidings_store::Store;
 use tidings_store::queue::Depth;
 use tidings_supervisor::fault;
 
-/// For how long an answer holds.
-const FRESH: Duration = Duration::from_secs(1);
-/// How often the metrics are set when nobody asks for more.
-const EVERY: Duration = Duration::from_secs(5);
-/// A store that takes longer to answer cannot be used.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// How long a result is used.
+const MAX_AGE: Duration = Duration::from_secs(1);
+/// How often the metrics are updated, at least.
+const REFRESH_INTERVAL: Duration = Duration::from_secs(5);
+/// A store that takes longer to answer counts as unusable.
+const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How the store stands.
+/// The status of the store.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Counted {
-    /// Why it cannot be written, when it cannot.
+pub(crate) struct StoreStatus {
+    /// Why the store cannot be written, if so.
     pub(crate) store_error: Option<String>,
-    /// How many nodes share it; `None` when it does not say.
+    /// The number of nodes that share it; `None` if the query failed.
     pub(crate) nodes: Option<u64>,
-    /// How much there is; what was known last when it does not say.
+    /// Pending work and size; the last known numbers if the query failed.
     pub(crate) depth: Depth,
 }
 
 type Level = Gauge<u64, AtomicU64>;
 
-/// The last answer, and the metrics made of it.
+/// The last status of the store, and its metrics.
 pub(crate) struct Counts {
     store: Arc<dyn Store>,
     clock: SharedClock,
-    /// With the steady time at which the look ended.
-    last: Mutex<Option<(Counted, Millis)>>,
-    /// One at a time looks.
-    looking: tokio::sync::Mutex<()>,
+    /// The last status, and the steady time at which its query ended.
+    last: Mutex<Option<(StoreStatus, Millis)>>,
+    /// Held during a query: one at a time.
+    querying: tokio::sync::Mutex<()>,
     deliveries: Level,
     fanouts: Level,
     undelivered: Level,
@@ -58,70 +59,73 @@ impl Counts {
         let undelivered = level("undelivered_deliveries", "deliveries that ended undelivered and are still kept");
         let bytes = Level::default();
         registry.register_with_unit("store", "what the store holds", Unit::Bytes, bytes.clone());
-        let (last, looking) = (Mutex::default(), tokio::sync::Mutex::default());
-        Self { store, clock, last, looking, deliveries, fanouts, undelivered, bytes }
+        let (last, querying) = (Mutex::default(), tokio::sync::Mutex::default());
+        Self { store, clock, last, querying, deliveries, fanouts, undelivered, bytes }
     }
 
-    /// How the store stands. Those who ask at the same time wait for one look, which goes on when they do not wait for
-    /// its end; when it takes longer than a second, the answer of a little while ago has to do.
-    pub(crate) async fn get(self: &Arc<Self>) -> Counted {
-        if let Some(counted) = self.known(FRESH) {
-            return counted;
+    /// The status of the store. Concurrent callers wait for one query, which continues even if they stop waiting. If it
+    /// takes longer than a second, they get a slightly older status, if there is one.
+    pub(crate) async fn get(self: &Arc<Self>) -> StoreStatus {
+        if let Some(status) = self.last_within(MAX_AGE) {
+            return status;
         }
         let counts = Arc::clone(self);
-        let mut look = tokio::spawn(async move { counts.look_once().await });
-        match tokio::time::timeout(FRESH, &mut look).await {
-            Ok(looked) => return looked.unwrap_or_else(|_| failed()),
+        let mut query = tokio::spawn(async move { counts.query_once().await });
+        match tokio::time::timeout(MAX_AGE, &mut query).await {
+            Ok(status) => return status.unwrap_or_else(|_| aborted()),
             Err(_) => {
-                if let Some(counted) = self.known(2 * PATIENCE) {
-                    return counted;
+                if let Some(status) = self.last_within(2 * TIMEOUT) {
+                    return status;
                 }
             }
         }
-        look.await.unwrap_or_else(|_| failed())
+        query.await.unwrap_or_else(|_| aborted())
     }
 
-    /// The last answer, if it is not older than that.
-    fn known(&self, age: Duration) -> Option<Counted> {
+    /// The last status, if it is not older than `age`.
+    fn last_within(&self, age: Duration) -> Option<StoreStatus> {
         let now = self.clock.steady_ms();
-        self.last.lock().as_ref().filter(|(_, at)| now - at < millis(age)).map(|(counted, _)| counted.clone())
+        self.last.lock().as_ref().filter(|(_, at)| now - at < millis(age)).map(|(status, _)| status.clone())
     }
 
-    async fn look_once(&self) -> Counted {
-        let _one_at_a_time = self.looking.lock().await;
-        if let Some(counted) = self.known(FRESH) {
-            return counted;
+    async fn query_once(&self) -> StoreStatus {
+        let _one_at_a_time = self.querying.lock().await;
+        if let Some(status) = self.last_within(MAX_AGE) {
+            return status;
         }
-        let known = self.last.lock().as_ref().map(|(counted, _)| counted.depth).unwrap_or_default();
-        let counted = self.look(known).await;
-        *self.last.lock() = Some((counted.clone(), self.clock.steady_ms()));
-        counted
+        let known = self.last.lock().as_ref().map(|(status, _)| status.depth).unwrap_or_default();
+        let status = self.query(known).await;
+        *self.last.lock() = Some((status.clone(), self.clock.steady_ms()));
+        status
     }
 
-    async fn look(&self, known: Depth) -> Counted {
-        let look =
+    async fn query(&self, known: Depth) -> StoreStatus {
+        let query =
             async { (self.store.writable().await, self.store.depth().await.ok(), self.store.nodes().await.ok()) };
-        let Ok((writable, depth, nodes)) = tokio::time::timeout(PATIENCE, look).await else {
+        let Ok((writable, depth, nodes)) = tokio::time::timeout(TIMEOUT, query).await else {
             let store_error = Some("the store does not answer".to_owned());
-            return Counted { store_error, nodes: None, depth: known };
+            return StoreStatus { store_error, nodes: None, depth: known };
         };
         let depth = depth.unwrap_or(known);
         self.deliveries.set(depth.deliveries);
         self.fanouts.set(depth.fanouts);
         self.undelivered.set(depth.undelivered);
         self.bytes.set(depth.bytes);
-        Counted { store_error: writable.err().map(|error| error.to_string()), nodes, depth }
+        StoreStatus { store_error: writable.err().map(|error| error.to_string()), nodes, depth }
     }
 }
 
-/// The answer of a look that broke off.
-fn failed() -> Counted {
-    Counted { store_error: Some("the look at the store broke off".to_owned()), ..Counted::default() }
+/// The status after a query that panicked or was cancelled.
+fn aborted() -> StoreStatus {
+    StoreStatus {
+        store_error: Some("the query of the store's status was aborted".to_owned()),
+        ..StoreStatus::default()
+    }
 }
 
-/// Sets the metrics again and again.
-pub(crate) async fn keep_fresh(counts: Arc<Counts>) {
-    let mut every = tokio::time::interval(EVERY);
+/// Updates the metrics at intervals.
+pub(crate) async fn refresh(counts: Arc<Counts>) {
+    let mut every = tokio::time::interval(REFRESH_INTERVAL);
     loop {
         every.tick().await;
         fault::point("store-counts");
@@ -157,16 +161,16 @@ mod tests {
         let first = counts.get().await;
         assert_eq!((first.store_error, first.nodes), (None, Some(1)));
         for _ in 0..50 {
-            clock.advance(FRESH);
+            clock.advance(MAX_AGE);
             assert_eq!(counts.get().await.store_error, None);
         }
         assert_eq!(written(), before, "asking wrote something");
-        // What was looked at is what is said, also when it is not so any more.
+        // The last status is returned, even if it is outdated.
         store.close().await;
         for _ in 0..1_000 {
             assert_eq!(counts.get().await.store_error, None);
         }
-        clock.advance(FRESH);
+        clock.advance(MAX_AGE);
         assert_eq!(counts.get().await.store_error.as_deref(), Some("the store is closing"));
     }
 }

@@ -1,4 +1,4 @@
-//! Why a node does not start.
+//! Errors of a node's start.
 
 use std::io;
 
@@ -20,50 +20,50 @@ pub enum NodeError {
     /// PostgreSQL cannot be used.
     #[error("the store cannot be used")]
     Postgres(#[from] OpenError),
-    /// The main key cannot be read or made.
+    /// The main key cannot be read or created.
     #[error(transparent)]
     MainKey(#[from] MainKeyError),
     /// The settings of outgoing requests cannot be used.
     #[error(transparent)]
     Egress(#[from] EgressError),
-    /// The broker cannot be what it is to be.
+    /// The broker's configuration cannot be used.
     #[error("the broker cannot be used")]
     Broker(#[from] RedisUrlError),
-    /// Another node does not go with this one.
+    /// Another node of the database is not compatible with this one.
     #[error(transparent)]
     Nodes(#[from] IncompatibleNode),
     /// The apps' webhooks cannot be written to the store.
-    #[error("the apps' webhooks cannot be kept")]
+    #[error("the apps' webhooks cannot be written to the store")]
     Webhooks(#[from] ManageError),
-    /// The apps cannot be told apart.
+    /// A request could belong to two apps.
     #[error(transparent)]
     Apps(#[from] AppsError),
-    /// The system gives no more threads or file descriptors to live sessions.
-    #[error("live sessions cannot be served")]
+    /// The operating system has no more threads or file descriptors for live sessions.
+    #[error("the threads for live sessions cannot be started")]
     Live(#[source] io::Error),
-    /// The task that opens the store was broken off.
-    #[error("the store was not opened")]
+    /// The task that opens the store panicked or was cancelled.
+    #[error("opening the store was aborted")]
     Broken,
 }
 
-/// Why a node may not be beside another one.
+/// Why a node may not share the database with another one.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum IncompatibleNode {
-    /// This node's channels are its own.
+    /// This node has the broker in memory.
     #[error(
         "another node uses this database: the one whose file tidings-data/node says {name}. With broker.url = \
-        \"memory://\" the sessions of one would not hear what the other is told; set broker.url to the same redis://… \
-        for all nodes, or stop the other one"
+        \"memory://\" the sessions of one node would not receive events of the other; set broker.url to the same \
+        redis://… for all nodes, or stop the other one"
     )]
     Here {
         /// The other node.
         name: String,
     },
-    /// The other node's channels are its own.
+    /// The other node has the broker in memory.
     #[error(
         "another node uses this database and has broker.url = \"memory://\": the one whose file tidings-data/node says \
-        {name}. Its sessions would not hear what this one is told; set broker.url to the same redis://… for all nodes, \
-        or stop the other one"
+        {name}. Its sessions would not receive events of this node; set broker.url to the same redis://… for all \
+        nodes, or stop the other one"
     )]
     There {
         /// The other node.

@@ -1,13 +1,13 @@
-//! Histories over a restart: an orderly stop writes what the broker keeps into a file, and the next start takes it from
-//! there.
+//! Channel histories across a restart: an orderly stop writes the broker's histories to a file, and the next start
+//! reads them.
 //!
-//! The file is of use once. It names the incarnation of the store that wrote it, so that only the very next start takes
-//! it: a copy, or one that was left behind by a node which then crashed or ran without it, would have positions mean
-//! something that was never said. It is removed, and that is on the disk, before anything is said.
+//! The file is used once. It is bound to the incarnation of the store that wrote it, so that only the very next start
+//! accepts it. A copy, or a file left behind by a node that then crashed or ran without it, would give positions to
+//! events that were never published under them. The file is removed, and the removal synced, before the first publish.
 //!
-//! A line says what it is; then come records, each its length (four bytes, the highest first) and its bytes, sealed
-//! with the main key for this file and this place in it. The first says when it was written, the last, which is empty,
-//! that it is whole.
+//! The file begins with a magic line. Records follow, each its length (four bytes, big-endian) and its bytes, sealed
+//! with the main key for this file and the record's index. The first record is the time of writing. The last one is
+//! empty, and shows that the file is complete.
 
 use std::fs::{File, OpenOptions, Permissions};
 use std::io::{self, BufWriter, Read as _, Write as _};
@@ -22,24 +22,24 @@ use tidings_store::StoreError;
 use tidings_store::seal::MainKey;
 
 const MAGIC: &[u8] = b"tidings histories 1\n";
-/// The most bytes of such a file: more than apps are expected to keep. What would be beyond it is not written.
-const MOST: u64 = 4 << 30;
+/// The largest size of the file in bytes, more than apps are expected to need. Above it, no file is written.
+const MAX_FILE: u64 = 4 << 30;
 
 /// Why histories were not written.
 #[derive(Debug, thiserror::Error)]
 enum WriteError {
-    /// The disk did not take them.
+    /// Writing the file failed.
     #[error(transparent)]
     Io(#[from] io::Error),
     /// They could not be sealed.
     #[error(transparent)]
     Seal(#[from] StoreError),
-    /// They are more than a file holds.
-    #[error("they take more than {MOST} bytes")]
+    /// The histories are larger than [`MAX_FILE`].
+    #[error("the histories take more than {MAX_FILE} bytes")]
     TooMuch,
 }
 
-/// The file of a node's histories, and whose they are.
+/// The file of a node's histories, with the broker and the key that it belongs to.
 #[derive(Clone)]
 pub(crate) struct HistoryFile {
     broker: Arc<MemoryBroker>,
@@ -50,7 +50,7 @@ pub(crate) struct HistoryFile {
 }
 
 impl HistoryFile {
-    /// The file at `path`, for a node whose store is of this incarnation.
+    /// The file at `path`, for a node whose store has this incarnation.
     pub(crate) fn new(
         broker: Arc<MemoryBroker>,
         path: PathBuf,
@@ -61,72 +61,74 @@ impl HistoryFile {
         Self { broker, path, key, clock, incarnation }
     }
 
-    /// Has the broker go on where it was at the last stop. A failure is no reason not to start: readers are told then.
+    /// Restores the histories of the last stop. After a failure the node starts anyway: histories get new epochs, so
+    /// that readers learn of the loss.
     pub(crate) async fn restore(self) {
         let restored =
-            blocking(move || take(&self.broker, &self.path, &self.key, self.incarnation, self.clock.wall_ms()));
+            blocking(move || load(&self.broker, &self.path, &self.key, self.incarnation, self.clock.wall_ms()));
         match restored.await {
             Ok(0) => {}
             Ok(channels) => tracing::info!(channels, "channel histories restored from the last stop"),
-            Err(error) => tracing::warn!(%error, "channel histories cannot be restored: they begin anew"),
+            Err(error) => tracing::warn!(%error, "restoring channel histories failed; they start empty"),
         }
     }
 
-    /// Removes what a stop has left that was configured otherwise.
+    /// Removes the file of an earlier stop, when this configuration keeps no histories.
     pub(crate) async fn discard(path: PathBuf) {
         if let Err(error) = blocking(move || remove(&path)).await {
-            tracing::warn!(%error, "channel histories of an earlier stop cannot be removed");
+            tracing::warn!(%error, "removing channel histories of an earlier stop failed");
         }
     }
 
-    /// Leaves what the broker keeps for the next start. Nothing can be said any more.
+    /// Writes the broker's histories for the next start. Publishes are refused from here on.
     pub(crate) async fn save(self) {
         let saved = blocking(move || {
             let saved = write(&self.broker, &self.path, &self.key, self.incarnation, self.clock.wall_ms());
             saved.map_err(io::Error::other)
         });
         if let Err(error) = saved.await {
-            tracing::warn!(%error, "channel histories cannot be saved: they begin anew at the next start");
+            tracing::warn!(%error, "saving channel histories failed; they start empty at the next start");
         }
     }
 }
 
-/// Runs what reads and writes files, on a thread for such.
+/// Runs file operations on a blocking thread.
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
     tokio::task::spawn_blocking(work).await.unwrap_or_else(|broken| Err(io::Error::other(broken)))
 }
 
-/// Writes what the broker keeps, from which nothing can be said any more. The file is there whole, or not at all.
+/// Writes the broker's histories; the broker refuses publishes from here on. Afterwards the file is complete, or does
+/// not exist.
 fn write(broker: &MemoryBroker, path: &Path, key: &MainKey, incarnation: i64, wall: Millis) -> Result<(), WriteError> {
-    let beside = path.with_extension("new");
-    let written = write_beside(broker, &beside, key, incarnation, wall).and_then(|()| {
-        std::fs::rename(&beside, path)?;
+    let temporary = path.with_extension("new");
+    let written = write_temporary(broker, &temporary, key, incarnation, wall).and_then(|()| {
+        std::fs::rename(&temporary, path)?;
         Ok(sync_folder_of(path)?)
     });
     if written.is_err() {
-        std::fs::remove_file(&beside).ok();
+        std::fs::remove_file(&temporary).ok();
     }
     written
 }
 
-fn write_beside(
+fn write_temporary(
     broker: &MemoryBroker,
-    beside: &Path,
+    temporary: &Path,
     key: &MainKey,
     incarnation: i64,
     wall: Millis,
 ) -> Result<(), WriteError> {
-    let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(beside)?;
-    // One that was left behind keeps its mode when it is opened.
+    let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(temporary)?;
+    // A file that was left behind keeps its old mode when it is opened.
     file.set_permissions(Permissions::from_mode(0o600))?;
     let mut out = BufWriter::new(file);
     out.write_all(MAGIC)?;
-    let (mut place, mut length) = (0, 0);
+    let (mut index, mut length) = (0, 0);
     let mut record = |bytes: &[u8]| -> Result<(), WriteError> {
-        let sealed = key.seal(&belongs_to(incarnation, place), bytes)?;
-        place += 1;
+        let sealed = key.seal(&belongs_to(incarnation, index), bytes)?;
+        index += 1;
         length += sealed.len() as u64 + 4;
-        let size = u32::try_from(sealed.len()).ok().filter(|_| length <= MOST).ok_or(WriteError::TooMuch)?;
+        let size = u32::try_from(sealed.len()).ok().filter(|_| length <= MAX_FILE).ok_or(WriteError::TooMuch)?;
         out.write_all(&size.to_be_bytes())?;
         Ok(out.write_all(&sealed)?)
     };
@@ -136,15 +138,15 @@ fn write_beside(
     Ok(out.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()?)
 }
 
-/// Takes what the stop before this start has written, if it was the last one, and has the broker go on with it. How
-/// many channels it was.
+/// Reads and removes the file of the last stop, and restores its channels in the broker. Returns the number of
+/// channels.
 ///
 /// # Errors
-/// When there is a file that could not be read or removed: then nothing was taken.
-fn take(broker: &MemoryBroker, path: &Path, key: &MainKey, incarnation: i64, wall: Millis) -> io::Result<usize> {
+/// When there is a file that cannot be read or removed; then nothing is restored.
+fn load(broker: &MemoryBroker, path: &Path, key: &MainKey, incarnation: i64, wall: Millis) -> io::Result<usize> {
     let Some(bytes) = remove(path)? else { return Ok(0) };
     let Some(records) = read(&bytes, key, incarnation - 1) else {
-        tracing::warn!("histories were not written by this node's last stop, or not whole: channels begin anew");
+        tracing::warn!("channel histories are incomplete or not from this node's last stop; they start empty");
         return Ok(0);
     };
     let Some(([at, ..], channels)) = records.split_first().map(|(first, rest)| (first.as_chunks().0, rest)) else {
@@ -154,7 +156,7 @@ fn take(broker: &MemoryBroker, path: &Path, key: &MainKey, incarnation: i64, wal
     Ok(channels.iter().filter(|record| broker.restore(record, Duration::from_millis(elapsed))).count())
 }
 
-/// Reads the file and removes it; `None` when there is none. What was left of one that was not written whole goes too.
+/// Reads the file and removes it; `None` when there is none. Also removes an incomplete temporary file.
 fn remove(path: &Path) -> io::Result<Option<Vec<u8>>> {
     let gone = |removed: io::Result<()>| match removed {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
@@ -163,7 +165,7 @@ fn remove(path: &Path) -> io::Result<Option<Vec<u8>>> {
     let bytes = match File::open(path) {
         Ok(file) => {
             let mut bytes = Vec::new();
-            file.take(MOST + MAGIC.len() as u64).read_to_end(&mut bytes)?;
+            file.take(MAX_FILE + MAGIC.len() as u64).read_to_end(&mut bytes)?;
             Some(bytes)
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => None,
@@ -176,7 +178,7 @@ fn remove(path: &Path) -> io::Result<Option<Vec<u8>>> {
     Ok(bytes)
 }
 
-/// The records of a file, opened; `None` if it is of another incarnation, or not whole.
+/// The decrypted records of a file; `None` if it belongs to another incarnation, or is not complete.
 fn read(bytes: &[u8], key: &MainKey, incarnation: i64) -> Option<Vec<Vec<u8>>> {
     let mut rest = bytes.strip_prefix(MAGIC)?;
     let mut records = Vec::new();
@@ -192,8 +194,8 @@ fn read(bytes: &[u8], key: &MainKey, incarnation: i64) -> Option<Vec<Vec<u8>>> {
     }
 }
 
-fn belongs_to(incarnation: i64, place: usize) -> String {
-    format!("histories:{incarnation}:{place}")
+fn belongs_to(incarnation: i64, index: usize) -> String {
+    format!("histories:{incarnation}:{index}")
 }
 
 fn sync_folder_of(path: &Path) -> io::Result<()> {
@@ -229,7 +231,7 @@ mod tests {
         MemoryBroker::new(ManualClock::at(0), Arc::new(NoShards), MemoryLimits::default())
     }
 
-    async fn say(broker: &MemoryBroker, channel: &str, text: &str) {
+    async fn publish(broker: &MemoryBroker, channel: &str, text: &str) {
         let options = ChannelOptions { history_size: 10, ..ChannelOptions::default() };
         let event = Event {
             id: text.to_owned(),
@@ -261,8 +263,8 @@ mod tests {
         let key = MainKey::load_or_create(&folder.path().join("main.key")).unwrap();
         let first = broker();
         for n in 0..3 {
-            say(&first, "a", &format!("secret {n}")).await;
-            say(&first, "b", &format!("secret {n}")).await;
+            publish(&first, "a", &format!("secret {n}")).await;
+            publish(&first, "b", &format!("secret {n}")).await;
         }
         write(&first, &path, &key, 7, 1_000).unwrap();
         let bytes = std::fs::read(&path).unwrap();
@@ -282,10 +284,10 @@ mod tests {
             std::fs::write(&path, file).unwrap();
             std::fs::write(path.with_extension("new"), "left behind").unwrap();
             let next = broker();
-            assert_eq!(take(&next, &path, key, incarnation, 1_000).unwrap(), expected, "{what}");
+            assert_eq!(load(&next, &path, key, incarnation, 1_000).unwrap(), expected, "{what}");
             assert_eq!(kept(&next, "a").await, if expected == 0 { 0 } else { 3 }, "{what}");
             assert!(!path.exists() && !path.with_extension("new").exists(), "{what}: it is still there");
-            assert_eq!(take(&broker(), &path, key, incarnation, 1_000).unwrap(), 0, "{what}, again");
+            assert_eq!(load(&broker(), &path, key, incarnation, 1_000).unwrap(), 0, "{what}, again");
         }
     }
 
@@ -299,6 +301,6 @@ mod tests {
         std::fs::create_dir(&path).unwrap();
         assert!(write(&broker(), &path, &key, 7, 1_000).is_err(), "something is in its place");
         assert!(!path.with_extension("new").exists());
-        assert!(take(&broker(), &path, &key, 8, 1_000).is_err(), "it cannot be read");
+        assert!(load(&broker(), &path, &key, 8, 1_000).is_err(), "it cannot be read");
     }
 }

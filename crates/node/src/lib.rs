@@ -1,9 +1,9 @@
 //! One node without doors: store, broker, live sessions, courier and bus, put together and supervised.
 //!
-//! From a [`Config`] to a running [`Node`], the only assembly there is. A node knows no protocol: what doors bring,
-//! outlets and routes, is handed in or made on top of it. It reads no environment and no files but the ones that its
-//! configuration names, and installs nothing global: so it runs in the server, in tests, and inside anybody's program
-//! alike.
+//! [`Node::start`] makes a running [`Node`] of a [`Config`]; nothing else assembles these parts. A node knows no
+//! protocol: doors' webhook formats are passed in, and their routes are built on top of it. It reads no environment and
+//! no files except those that its configuration names, and installs nothing global. So it runs in the server, in tests
+//! and inside any other program.
 #![forbid(unsafe_code)]
 
 mod config;

@@ -1,4 +1,4 @@
-//! Starting and stopping.
+//! Starting and stopping a node.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -21,7 +21,7 @@ use tidings_supervisor::{Failure, Supervisor, Units};
 use tokio::runtime::Handle;
 
 use crate::config::{BrokerConfig, Config, StoreConfig};
-use crate::counts::{self, Counted, Counts};
+use crate::counts::{self, Counts, StoreStatus};
 use crate::error::NodeError;
 use crate::histories::HistoryFile;
 use crate::opening::{self, BrokerParts};
@@ -30,18 +30,18 @@ use crate::retention::Retainer;
 use crate::webhooks::{NamedFormat, WebhookParts, Webhooks};
 use crate::{membership, upkeep};
 
-/// How long clients that nobody takes over may take to hear the last word. They come back a second after it, and the
-/// next start should be there by then. A broker elsewhere is given longer, to hear who has gone.
-const LAST_WORD: Duration = Duration::from_millis(250);
-const LAST_WORD_SHARED: Duration = Duration::from_secs(1);
-/// How long the store may take to say whether there are other nodes, when this one stops.
-const LAST_LOOK: Duration = Duration::from_secs(1);
+/// How long sessions may take to receive their close message at a stop that no other node takes over. Clients reconnect
+/// a second after it, and the next start should be ready by then. A shared broker gets longer, to receive the leaves.
+const CLOSE_TIMEOUT: Duration = Duration::from_millis(250);
+const CLOSE_TIMEOUT_SHARED: Duration = Duration::from_secs(1);
+/// How long a stop waits for the store to say whether there are other nodes.
+const NODES_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Everything that runs below doors.
+/// A running node.
 ///
 /// Dropping it ends all of its threads and tasks and closes its files and sockets, a moment later and without waiting
-/// for anything; [`Node::stop`] is the orderly way. What others still hold of it then, its bus or its live half,
-/// answers that it is closing.
+/// for anything; [`Node::stop`] is the orderly way. Clones of its bus or its live sessions then answer that it is
+/// closing.
 pub struct Node {
     supervisor: Supervisor,
     runtime: Handle,
@@ -58,30 +58,30 @@ pub struct Node {
 }
 
 impl Node {
-    /// Starts everything, in order, and begins to deliver what is owed. `formats` are the doors' webhooks. A broker
-    /// that other nodes share is waited for, for a few seconds: what cannot reach it then begins as what has lost it
-    /// goes on.
+    /// Starts all parts in order, and begins with pending deliveries. `formats` are the doors' webhook formats. Waits a
+    /// few seconds for a shared broker; if it cannot be reached, the node starts in the same state as a node that has
+    /// lost its broker.
     ///
-    /// Call it in a Tokio runtime.
+    /// Must be called in a Tokio runtime.
     ///
     /// # Errors
-    /// [`NodeError`]; nothing runs then.
+    /// [`NodeError`]; then nothing is left running.
     pub async fn start(
         config: Config,
         formats: impl FnOnce(&WebhookParts<'_>) -> Vec<NamedFormat> + Send,
     ) -> Result<Self, NodeError> {
         let mut registry = Registry::with_prefix("tidings");
         let supervisor = Supervisor::new(&mut registry);
-        // Also where this is not polled to its end.
-        let mut begun = Begun { supervisor: supervisor.clone(), store: None, has_started: false };
-        match assemble(config, formats, registry, &mut begun).await {
+        // Ends what was started, even if this future is dropped before it completes.
+        let mut guard = StartGuard { supervisor: supervisor.clone(), store: None, has_started: false };
+        match assemble(config, formats, registry, &mut guard).await {
             Ok(node) => {
-                begun.has_started = true;
+                guard.has_started = true;
                 Ok(node)
             }
             Err(error) => {
                 supervisor.join().await;
-                if let Some(store) = begun.store.take() {
+                if let Some(store) = guard.store.take() {
                     store.close().await;
                 }
                 Err(error)
@@ -89,7 +89,7 @@ impl Node {
         }
     }
 
-    /// The way in.
+    /// The bus, through which doors publish.
     pub fn bus(&self) -> &Bus {
         &self.bus
     }
@@ -99,7 +99,7 @@ impl Node {
         &self.live
     }
 
-    /// The way out to URLs: it judges them when they are given.
+    /// The HTTP client, which checks URLs when listeners are created.
     pub fn egress(&self) -> &Egress {
         &self.egress
     }
@@ -112,21 +112,21 @@ impl Node {
         metrics
     }
 
-    /// Waits until something has ended that the node cannot do without. It takes no more events from then on, and is to
-    /// be stopped and started again.
+    /// Waits until a required thread or task has ended. From then on the node takes no more events, and must be
+    /// restarted.
     pub fn failed(&self) -> impl Future<Output = Failure> + Send + use<> {
         let supervisor = self.supervisor.clone();
         async move { supervisor.failed().await }
     }
 
-    /// A kind of unit of work on this node, whose panics are counted and cost nothing else.
+    /// A kind of unit of work on this node. A panic in a unit is counted, and affects no other unit.
     pub fn units(&self, kind: &'static str) -> Units {
         self.supervisor.units(kind)
     }
 
-    /// How it stands. The store is asked once a second at most, however often this is.
+    /// The node's status. The store is queried at most once a second, however often this is called.
     pub async fn readiness(&self) -> Readiness {
-        let Counted { store_error, nodes, depth } = self.counts.get().await;
+        let StoreStatus { store_error, nodes, depth } = self.counts.get().await;
         let (in_flight, held_bytes) = self.courier.load();
         let store_error = store_error.or_else(|| Some(self.bus.catalogue().readable().err()?.to_string()));
         Readiness {
@@ -143,13 +143,13 @@ impl Node {
         }
     }
 
-    /// Sends live sessions to the nodes that take over, from where they are expected back: each is told in its
-    /// protocol's way, spread over most of `grace`. Where none does, they stay until all else has ended
-    /// ([`Node::stop`]), so that the next start comes as soon as possible after their clients are told; only those that
-    /// are requests under way end now.
+    /// Asks live sessions to reconnect to another node, in their protocol's way, spread over most of `grace`. If there
+    /// is
+    /// no other node, sessions stay until everything else has ended ([`Node::stop`]), so that the time between their
+    /// close message and the next start is as short as possible. Only sessions that are HTTP responses end now.
     pub async fn stop_live(&self, grace: Duration) {
         self.supervisor.stop();
-        self.bus.transitions().leave();
+        self.bus.transitions().expect_rejoins();
         if self.is_alone().await {
             self.live.end_streams();
         } else {
@@ -157,17 +157,17 @@ impl Node {
         }
     }
 
-    /// Stops: lets attempts under way end for at most `grace`, writes their results, sends away the live sessions that
-    /// are still there, closes the store.
+    /// Stops the node: waits at most `grace` for attempts in flight, writes their results, closes the remaining live
+    /// sessions, closes the store.
     pub async fn stop(&self, grace: Duration) {
         self.supervisor.stop();
-        self.bus.transitions().leave();
+        self.bus.transitions().expect_rejoins();
         if self.live.sizes().slots == 0 {
             self.bus.transitions().drain(grace).await;
         }
         self.courier.stop(grace).await;
-        let last_word = if self.broker.name() == "memory" { LAST_WORD } else { LAST_WORD_SHARED };
-        self.live.stop(last_word, CloseReason::Restarting).await;
+        let close_timeout = if self.broker.name() == "memory" { CLOSE_TIMEOUT } else { CLOSE_TIMEOUT_SHARED };
+        self.live.stop(close_timeout, CloseReason::Restarting).await;
         self.bus.transitions().drain(grace).await;
         if let Some(histories) = self.histories.clone() {
             histories.save().await;
@@ -177,13 +177,13 @@ impl Node {
         self.supervisor.join().await;
     }
 
-    /// Whether no other node takes over what this one leaves.
+    /// Whether there is no other node that could take over this node's sessions.
     async fn is_alone(&self) -> bool {
         if self.broker.name() == "memory" {
             return true;
         }
-        // A database that says nothing holds up the end no longer than this.
-        let nodes = tokio::time::timeout(LAST_LOOK, self.store.nodes()).await;
+        // A database that does not answer delays the stop no longer than this.
+        let nodes = tokio::time::timeout(NODES_TIMEOUT, self.store.nodes()).await;
         nodes.is_ok_and(|nodes| nodes.is_ok_and(|nodes| nodes <= 1))
     }
 }
@@ -194,7 +194,7 @@ impl Drop for Node {
         self.live.end();
         if !self.has_stopped.load(Ordering::Acquire) {
             let store = Arc::clone(&self.store);
-            // A runtime that has ended drops it: then the store closes where its last holder lets go of it.
+            // If the runtime has ended, the task is dropped, and the store closes with its last reference.
             self.runtime.spawn(async move { store.close().await });
         }
     }
@@ -206,14 +206,14 @@ impl fmt::Debug for Node {
     }
 }
 
-/// A start that is under way. Dropped before it has come to its end, it ends what it has begun.
-struct Begun {
+/// A start in progress. If dropped before the start has completed, it ends what was started.
+struct StartGuard {
     supervisor: Supervisor,
     store: Option<Arc<dyn Store>>,
     has_started: bool,
 }
 
-impl Drop for Begun {
+impl Drop for StartGuard {
     fn drop(&mut self) {
         if !self.has_started {
             self.supervisor.end();
@@ -225,9 +225,9 @@ async fn assemble(
     config: Config,
     formats: impl FnOnce(&WebhookParts<'_>) -> Vec<NamedFormat> + Send,
     mut registry: Registry,
-    begun: &mut Begun,
+    guard: &mut StartGuard,
 ) -> Result<Node, NodeError> {
-    let (supervisor, clock) = (begun.supervisor.clone(), config.clock);
+    let (supervisor, clock) = (guard.supervisor.clone(), config.clock);
     let apps = Apps::new(config.apps)?;
     let apps = Arc::new(match config.app_reader {
         Some(reader) => apps.read_by(reader),
@@ -235,14 +235,14 @@ async fn assemble(
     });
     let (broker_name, shared) = (config.broker.name(), matches!(config.store, StoreConfig::Postgres { .. }));
     let store = opening::store(config.store, config.main_key_file.clone(), &supervisor).await?;
-    begun.store = Some(Arc::clone(&store));
+    guard.store = Some(Arc::clone(&store));
     if shared {
-        membership::enter(&*store, broker_name).await?;
+        membership::join(&*store, broker_name).await?;
     }
     let catalogue = Catalogue::load(Arc::clone(&store), Arc::clone(&apps)).await?;
     if shared {
-        supervisor.service("node-membership", membership::stay(Arc::clone(&store), broker_name));
-        supervisor.service("catalogue-sync", upkeep::follow(Arc::clone(&catalogue)));
+        supervisor.service("node-membership", membership::send_heartbeats(Arc::clone(&store), broker_name));
+        supervisor.service("catalogue-sync", upkeep::sync_catalogue(Arc::clone(&catalogue)));
     }
     let egress =
         Egress::new(tidings_courier::egress::EgressConfig { supervisor: supervisor.clone(), ..config.egress })?;
@@ -296,8 +296,8 @@ async fn assemble(
         Live::start(inboxes, config.live, Arc::clone(&clock), handler, runtime.clone(), &mut registry, &supervisor)
             .map_err(NodeError::Live)?;
     let counts = Arc::new(Counts::new(Arc::clone(&store), clock, &mut registry));
-    supervisor.service("store-counts", counts::keep_fresh(Arc::clone(&counts)));
-    opening::meet(&*broker).await;
+    supervisor.service("store-counts", counts::refresh(Arc::clone(&counts)));
+    opening::wait_for_broker(&*broker).await;
     let (registry, has_stopped) = (Mutex::new(registry), AtomicBool::new(false));
     Ok(Node {
         supervisor,
@@ -315,8 +315,8 @@ async fn assemble(
     })
 }
 
-/// Has a broker that keeps its histories over a restart go on with those of the last stop; another one leaves nothing
-/// of them.
+/// Restores the histories of the last stop in a broker that keeps them across restarts. Without such a broker, removes
+/// the file.
 async fn histories(
     broker: Option<Arc<MemoryBroker>>,
     file: PathBuf,

@@ -1,4 +1,4 @@
-//! Opening what a node stands on: the main key, the store, the broker.
+//! Opens the main key, the store and the broker of a node.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -17,11 +17,12 @@ use tidings_supervisor::Supervisor;
 use crate::config::{BrokerConfig, StoreConfig};
 use crate::error::NodeError;
 
-/// How long a start waits for the broker. Without it joins are refused, and not every client asks again; a node that
-/// never starts would help nobody either.
-const MEETING: Duration = Duration::from_secs(5);
-/// How often is looked whether the broker is there.
-const LOOK: Duration = Duration::from_millis(10);
+/// How long a start waits for the broker. Without the broker joins are refused, and not every client retries; but a
+/// node
+/// that never starts would be worse.
+const BROKER_TIMEOUT: Duration = Duration::from_secs(5);
+/// How often a start checks whether the broker can be reached.
+const POLL: Duration = Duration::from_millis(10);
 
 /// Opens the store, with the main key that it is sealed with.
 pub(crate) async fn store(
@@ -32,7 +33,7 @@ pub(crate) async fn store(
     match config {
         StoreConfig::Sqlite { path, sync } => {
             let supervisor = supervisor.clone();
-            // Opening reads files and may migrate: not on a thread that others share.
+            // Opening reads files and may migrate, so it runs on a blocking thread.
             let opened = tokio::task::spawn_blocking(move || -> Result<Arc<dyn Store>, NodeError> {
                 let key = match MainKey::load(&main_key_file)? {
                     None if SqliteStore::holds_secrets(&path)? => return Err(missing(&main_key_file)),
@@ -65,27 +66,27 @@ fn missing(main_key_file: &Path) -> NodeError {
     MainKeyError::Missing { path: main_key_file.display().to_string() }.into()
 }
 
-/// The main key of a store that is open.
+/// Reads the main key of a store that is open already.
 pub(crate) async fn main_key(file: PathBuf) -> Result<Arc<MainKey>, NodeError> {
     let key = tokio::task::spawn_blocking(move || MainKey::load_or_create(&file));
     Ok(Arc::new(key.await.map_err(|_| NodeError::Broken)??))
 }
 
-/// What a broker is made of.
+/// What a broker is built from.
 pub(crate) struct BrokerParts<'p> {
     pub(crate) apps: &'p Apps,
     pub(crate) clock: &'p SharedClock,
     pub(crate) inboxes: &'p Inboxes,
     pub(crate) transitions: &'p Arc<TransitionQueue>,
-    /// The highest number of a channel event that the store has seen.
+    /// The highest number of a transition in the presence journal.
     pub(crate) last_presence_number: i64,
     pub(crate) supervisor: &'p Supervisor,
 }
 
-/// A broker, and once more as what it is where a restart may keep its histories.
+/// A broker, and the same as a memory broker, if it is one: only that can keep histories across a restart.
 pub(crate) type Brokers = (Arc<dyn Broker>, Option<Arc<MemoryBroker>>);
 
-/// The broker that the configuration names.
+/// Starts the broker that the configuration names.
 pub(crate) fn broker(config: BrokerConfig, parts: &BrokerParts<'_>) -> Result<Brokers, NodeError> {
     let (clock, shards) = (Arc::clone(parts.clock), Arc::new(parts.inboxes.clone()));
     let sink = Arc::clone(parts.transitions) as Arc<dyn TransitionSink>;
@@ -93,7 +94,7 @@ pub(crate) fn broker(config: BrokerConfig, parts: &BrokerParts<'_>) -> Result<Br
         BrokerConfig::Memory { .. } => {
             let apps = parts.apps.all().iter().map(|app| (app.id.clone(), app.limits.history)).collect();
             let limits = MemoryLimits { apps, ..MemoryLimits::default() };
-            // What is numbered now comes after all that was numbered before.
+            // New transitions get higher numbers than all earlier ones.
             let last = clock.wall_ms().saturating_mul(1_000).max(parts.last_presence_number).unsigned_abs();
             let memory = Arc::new(MemoryBroker::new(clock, shards, limits).with_transitions(sink, last));
             (Arc::clone(&memory) as Arc<dyn Broker>, Some(memory))
@@ -104,18 +105,18 @@ pub(crate) fn broker(config: BrokerConfig, parts: &BrokerParts<'_>) -> Result<Br
     })
 }
 
-/// Waits until other nodes can be reached, or for long enough.
-pub(crate) async fn meet(broker: &dyn Broker) {
-    let met = tokio::time::timeout(MEETING, async {
+/// Waits until the broker can be reached, at most [`BROKER_TIMEOUT`].
+pub(crate) async fn wait_for_broker(broker: &dyn Broker) {
+    let connected = tokio::time::timeout(BROKER_TIMEOUT, async {
         while broker.is_cut_off() {
-            tokio::time::sleep(LOOK).await;
+            tokio::time::sleep(POLL).await;
         }
     });
-    if met.await.is_err() {
+    if connected.await.is_err() {
         tracing::warn!(
             broker = broker.name(),
-            "the broker cannot be reached; starting without it: joins are refused until it is there, and what is said \
-            reaches this node's sessions only"
+            "the broker cannot be reached; starting without it: until it can, joins are refused and events reach only \
+            this node's sessions"
         );
     }
 }

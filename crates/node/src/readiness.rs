@@ -1,35 +1,35 @@
-//! How a node stands.
+//! A node's status.
 
 use tidings_store::queue::Depth;
 
-/// How a node stands, for `/readyz`.
+/// A node's status, for `/readyz`.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Readiness {
-    /// Which work has ended that the node cannot do without, and why; it takes no more events then.
+    /// The required thread or task that has ended, and why; then the node takes no more events.
     pub failure: Option<String>,
-    /// Which store it is.
+    /// The kind of store.
     pub store: &'static str,
-    /// Why the store cannot be written, when it cannot.
+    /// Why the store cannot be written, if so.
     pub store_error: Option<String>,
-    /// How many nodes share the store, this one among them; `None` when the store does not say.
+    /// The number of nodes that share the store, including this one; `None` if the query failed.
     pub nodes: Option<u64>,
-    /// Open work.
+    /// Pending work in the store, and the store's size.
     pub depth: Depth,
-    /// Which broker it is.
+    /// The kind of broker.
     pub broker: &'static str,
-    /// It cannot be reached: what is said reaches this node's sessions only, or is refused.
+    /// Whether the broker cannot be reached: then publishes reach only this node's sessions, or are refused.
     pub cut_off: bool,
     /// Live sessions.
     pub sessions: usize,
-    /// Attempts under way.
+    /// Attempts in flight.
     pub in_flight: usize,
     /// Bytes of deliveries held in memory.
     pub held_bytes: usize,
 }
 
 impl Readiness {
-    /// Whether requests may be sent to it.
+    /// Whether a load balancer may send requests to the node.
     pub fn is_ready(&self) -> bool {
         self.failure.is_none() && self.store_error.is_none()
     }

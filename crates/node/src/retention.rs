@@ -1,5 +1,5 @@
-//! Forgetting what is old, and the oldest where there is too much: events with what came of them, idempotency keys, and
-//! the marks of what was deleted. The space goes back to the file system.
+//! Retention: removes old events with their deliveries, and the oldest ones above a size limit; expired idempotency
+//! keys; and the tombstones of deleted records. Gives the freed space back to the file system.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,24 +11,24 @@ use tidings_model::clock::{Millis, SharedClock, millis, rfc3339};
 use tidings_store::{Store, StoreError};
 use tidings_supervisor::fault;
 
-/// How often it looks for what is too much, and gives space back.
-const EVERY: Duration = Duration::from_secs(5);
-/// How many looks there are between two for what is old; each goes on in slices until nothing old is left.
-const AGE: u64 = 12;
-/// After a slice others have their turn.
+/// How often the size is checked and space is given back.
+const INTERVAL: Duration = Duration::from_secs(5);
+/// After how many rounds the age is checked too. Old events are removed in slices until none is left.
+const AGE_ROUNDS: u64 = 12;
+/// The pause after each slice, for other users of the store.
 const PAUSE: Duration = Duration::from_millis(5);
-/// Idempotency keys are honoured for a day.
-const KEYS: Duration = Duration::from_secs(24 * 3_600);
+/// How long idempotency keys are kept.
+const KEY_AGE: Duration = Duration::from_secs(24 * 3_600);
 
-/// Channels and members that are gone are remembered for so long, for what may still come late about them.
-const GONE: Duration = Duration::from_secs(3_600);
+/// How long the presence journal keeps channels and members that are gone, for transitions that arrive late.
+const ABSENT_AGE: Duration = Duration::from_secs(3_600);
 
-/// What is kept.
+/// How much of the log is kept.
 #[derive(Debug, Clone, Copy)]
 pub struct Retention {
-    /// For how long events are kept, with what came of them; what is still pending is kept longer.
+    /// How long events are kept, with their deliveries. Events with pending deliveries are kept longer.
     pub age: Duration,
-    /// Bytes of the store above which the oldest events go, whatever their age.
+    /// The size of the store in bytes above which the oldest events are removed, whatever their age.
     pub bytes: u64,
 }
 
@@ -40,13 +40,13 @@ impl Default for Retention {
 
 type Labels = [(&'static str, &'static str); 1];
 
-/// Keeps to it for as long as the store is open.
+/// Applies the retention until the store is closed.
 pub(crate) struct Retainer {
     store: Arc<dyn Store>,
     clock: SharedClock,
     keep: Retention,
     dropped: Family<Labels, Counter>,
-    /// Whether everything that is too much is pending, which has been said.
+    /// Whether the store is above its limit with pending events only, and this has been logged.
     stuck: bool,
 }
 
@@ -56,16 +56,16 @@ impl Retainer {
         for reason in ["age", "bytes"] {
             drop(dropped.get_or_create(&[("reason", reason)]));
         }
-        registry.register("retention_events", "events removed from the log, by why", dropped.clone());
+        registry.register("retention_events", "events removed from the log, by reason", dropped.clone());
         Self { store, clock, keep, dropped, stuck: false }
     }
 
     /// Runs until the store is closed.
     pub(crate) async fn run(mut self) {
         for round in 1.. {
-            tokio::time::sleep(EVERY).await;
+            tokio::time::sleep(INTERVAL).await;
             fault::point("retention");
-            match self.round(round % AGE == 0).await {
+            match self.round(round % AGE_ROUNDS == 0).await {
                 Ok(()) => {}
                 Err(StoreError::Closed) => return,
                 Err(error) => tracing::warn!(%error, "retention failed; trying again"),
@@ -85,10 +85,10 @@ impl Retainer {
     }
 
     async fn by_age(&self, now: Millis) -> Result<(), StoreError> {
-        while self.store.forget_absent(now - millis(GONE)).await? {}
+        while self.store.forget_absent(now - millis(ABSENT_AGE)).await? {}
         let before = now - millis(self.keep.age);
         loop {
-            let retired = self.store.retire(before, now - millis(KEYS)).await?;
+            let retired = self.store.retire(before, now - millis(KEY_AGE)).await?;
             self.count("age", retired.events);
             if !retired.more {
                 break;
@@ -124,7 +124,7 @@ impl Retainer {
         }
         let stuck = bytes > limit;
         if stuck && !self.stuck {
-            tracing::warn!(bytes, limit, "the store is above retention.bytes, and everything that is left is pending");
+            tracing::warn!(bytes, limit, "the store is above retention.bytes with pending events only");
         }
         self.stuck = stuck;
         Ok(())

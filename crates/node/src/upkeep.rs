@@ -1,4 +1,4 @@
-//! What a node does by the clock: has the broker drop what has expired, and follows what other nodes change.
+//! Periodic work of a node: sweeping the broker, and taking over other nodes' changes of the catalogue.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicI64;
@@ -11,14 +11,14 @@ use tidings_store::StoreError;
 use tidings_supervisor::fault;
 use tokio::time::MissedTickBehavior;
 
-/// How often the broker is asked to drop what has expired.
-const SWEEP: Duration = Duration::from_secs(1);
-/// How often a node looks for what others changed in the catalogue.
-const FOLLOW: Duration = Duration::from_millis(250);
+/// How often the broker is swept.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
+/// How often a node asks for other nodes' changes of the catalogue.
+const SYNC_INTERVAL: Duration = Duration::from_millis(250);
 
-/// Has the broker drop what has expired, and tells whether it can be reached.
+/// Sweeps the broker at intervals, and updates the metric that says whether it is cut off.
 pub(crate) async fn sweep(broker: Arc<dyn Broker>, cut_off: Gauge<i64, AtomicI64>) {
-    let mut every = tokio::time::interval(SWEEP);
+    let mut every = tokio::time::interval(SWEEP_INTERVAL);
     loop {
         every.tick().await;
         fault::point("broker-sweep");
@@ -27,9 +27,9 @@ pub(crate) async fn sweep(broker: Arc<dyn Broker>, cut_off: Gauge<i64, AtomicI64
     }
 }
 
-/// Takes over what other nodes change in the catalogue, until the store is closed.
-pub(crate) async fn follow(catalogue: Arc<Catalogue>) {
-    let mut every = tokio::time::interval(FOLLOW);
+/// Takes over other nodes' changes of the catalogue, until the store is closed.
+pub(crate) async fn sync_catalogue(catalogue: Arc<Catalogue>) {
+    let mut every = tokio::time::interval(SYNC_INTERVAL);
     every.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut failing = false;
     loop {
@@ -39,9 +39,9 @@ pub(crate) async fn follow(catalogue: Arc<Catalogue>) {
             Ok(()) => failing = false,
             Err(StoreError::Closed) => return,
             Err(error) => {
-                // Once, or each look would fill the log while the database is away.
+                // Logged once, because it would repeat several times a second while the database is away.
                 if !std::mem::replace(&mut failing, true) {
-                    tracing::warn!(%error, "what other nodes changed cannot be read; trying again");
+                    tracing::warn!(%error, "reading catalogue changes from the store failed; retrying");
                 }
             }
         }

@@ -1,4 +1,4 @@
-//! The outlet to listeners: what webhooks of all formats have in common, and what a door says about its own.
+//! The courier's outlet to listeners: what webhooks of all formats have in common, and the trait for doors' formats.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,39 +16,39 @@ use tidings_model::listener::{Format, Listener, check_header};
 use tidings_model::retry_after::retry_after;
 use tidings_store::StoreError;
 
-/// What doors make their [`WebhookFormat`]s of.
+/// What doors build their [`WebhookFormat`]s from.
 #[derive(Debug)]
 pub struct WebhookParts<'p> {
-    /// The tenants.
+    /// The apps (tenants).
     pub apps: &'p Arc<Apps>,
     /// Hooks and listeners.
     pub catalogue: &'p Arc<Catalogue>,
-    /// How deliveries are made.
+    /// Limits and timeouts of deliveries.
     pub settings: &'p Settings,
 }
 
-/// A request's body, and how its headers are to be spelled.
+/// A request's body, and the spelling of its header names.
 #[derive(Debug)]
 pub struct Rendered {
-    /// What is sent.
+    /// The body.
     pub body: Bytes,
-    /// Whether names of headers are written `Like-This`: some receivers look for just that spelling.
+    /// Whether header names are written `Like-This`, because some receivers require that spelling.
     pub title_case: bool,
 }
 
-/// How webhooks of one format are written and signed, what an answer means, and when they are tried again.
+/// A webhook format: how requests are written and signed, what responses mean, and when deliveries are retried.
 #[async_trait]
 pub trait WebhookFormat: Send + Sync {
-    /// How many deliveries one request to the listener carries at most.
+    /// The largest number of deliveries in one request to the listener.
     fn batch(&self, _listener: &Listener) -> usize {
         1
     }
 
-    /// Writes and signs a request for an attempt at `wall` time. `headers` has the listener's own; the format's go over
-    /// them. `None`: the listener is gone.
+    /// Writes and signs a request for an attempt at `wall` time. `headers` has the listener's own headers; those of the
+    /// format replace them. `None`: the listener is gone.
     ///
     /// # Errors
-    /// What had to be read could not be; the deliveries are put back.
+    /// When the store could not be read; the deliveries are put back.
     async fn render(
         &self,
         batch: &[Delivery],
@@ -57,13 +57,13 @@ pub trait WebhookFormat: Send + Sync {
         headers: &mut HeaderMap,
     ) -> Result<Option<Rendered>, StoreError>;
 
-    /// What an answer that is no success says to people, and whether the listener is to be disabled for it, and why.
+    /// Describes a response that is not a success, for people, and says why the listener is to be disabled, if it is.
     fn refusal(&self, answer: &Response) -> (String, Option<&'static str>);
 
-    /// The whole time that an attempt of this delivery may take.
+    /// The timeout of a whole attempt of this delivery.
     fn timeout(&self, delivery: &Delivery, listener: &Listener) -> Duration;
 
-    /// The delay before the next attempt of a delivery, after so many that count; `None` when there are none left.
+    /// The delay before the next attempt, after `attempts` that count; `None` when the schedule is exhausted.
     fn delay_after(&self, delivery: &Delivery, listener: &Listener, attempts: u32) -> Option<Duration>;
 }
 
@@ -81,7 +81,7 @@ impl Webhooks {
         Self { catalogue, formats }
     }
 
-    /// The listener's format; `None` where no door has it, as after a version that had one more.
+    /// The listener's format; `None` if no door has it, as after a downgrade.
     fn format(&self, listener: &Listener) -> Option<&dyn WebhookFormat> {
         let known = self.formats.iter().find(|(name, _)| *name == listener.format);
         known.map(|(_, format)| &**format)
@@ -99,7 +99,7 @@ impl Outlet for Webhooks {
     fn policy(&self, destination: DestinationNo) -> DestinationPolicy {
         match self.catalogue.listener_by_no(destination) {
             None => DestinationPolicy::Gone,
-            // What no door can write is kept until one can.
+            // Without its format the listener counts as disabled: its deliveries wait until a door has the format.
             Some(listener) if !listener.enabled() || self.format(&listener).is_none() => DestinationPolicy::Disabled,
             Some(listener) => DestinationPolicy::Open {
                 concurrency: listener.concurrency,
@@ -121,7 +121,7 @@ impl Outlet for Webhooks {
         let Some(first) = batch.first() else { return Ok(None) };
         let destination = first.leased.key.destination;
         if self.catalogue.listener_by_no(destination).is_none() {
-            // It may have been made on another node just now.
+            // The listener may have been created on another node just now.
             self.catalogue.sync().await?;
         }
         let Some((listener, format)) = self.find(destination) else { return Ok(None) };
@@ -144,7 +144,7 @@ impl Outlet for Webhooks {
         let asked = answer.headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok());
         let (error, disable) = match self.find(delivery.leased.key.destination) {
             Some((_, format)) => format.refusal(answer),
-            // It was deleted while the request was under way.
+            // The listener was deleted while the request was in flight.
             None => (format!("answered {status}"), None),
         };
         Outcome::Refused {
@@ -167,11 +167,11 @@ impl Outlet for Webhooks {
     }
 }
 
-/// The headers that the listener wants besides those of its format.
+/// The listener's own headers.
 fn own_headers(listener: &Listener) -> HeaderMap {
     let mut headers = HeaderMap::with_capacity(8 + listener.headers.len());
     for (name, value) in &listener.headers {
-        // Checked when it was stored, and again here: what is stored may be older than the rule.
+        // Checked when the listener was stored, and again here, because stored headers may be older than the rules.
         if check_header(name, value.expose()).is_ok()
             && let (Ok(name), Ok(mut value)) = (HeaderName::try_from(name), HeaderValue::try_from(value.expose()))
         {

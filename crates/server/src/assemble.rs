@@ -1,4 +1,4 @@
-//! Hands the settings to the engine. The only file that knows it.
+//! Builds the engine from the settings. Only this file knows the engine's API.
 
 use std::path::Path;
 use std::pin::Pin;
@@ -18,18 +18,18 @@ use tidings_store::sqlite::{SqliteStore, Sync};
 use tidings_supervisor::Supervisor;
 
 use crate::accept::NoRoom;
-use crate::config::app_file::LikeConfig;
+use crate::config::spec_parser::SpecParser;
 use crate::files;
-use crate::machines::Vitals;
+use crate::health::HealthSource;
 use crate::settings::{LiveSettings, Settings, StoreSettings};
 
-/// How OpenMetrics text ends.
+/// The last line of OpenMetrics text.
 const END: &str = "# EOF\n";
 
 /// A running engine.
 pub(crate) struct Assembled(Engine);
 
-/// Builds the engine. `node` is the name of this node, for a store that several share; `data` its folder.
+/// Builds the engine. `node` is this node's name in a store that several nodes share; `data` is its data folder.
 pub(crate) async fn build(settings: Settings, node: String, data: &Path) -> anyhow::Result<Assembled> {
     if let Some(folder) = folder_of(&settings.main_key_file) {
         files::make_private_dir(folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
@@ -52,7 +52,7 @@ pub(crate) async fn holds_data(store: &StoreSettings) -> anyhow::Result<bool> {
     })
 }
 
-/// What the settings are to the engine.
+/// The engine's config for these settings.
 fn config(settings: Settings, node: String, data: &Path) -> Config {
     let store = match settings.store {
         StoreSettings::Sqlite { path, durable } => {
@@ -72,7 +72,7 @@ fn config(settings: Settings, node: String, data: &Path) -> Config {
         .egress(settings.egress)
         .keep(settings.keep)
         .apps(settings.apps)
-        .app_reader(Arc::new(LikeConfig))
+        .app_reader(Arc::new(SpecParser))
 }
 
 fn folder_of(file: &Path) -> Option<&Path> {
@@ -80,48 +80,48 @@ fn folder_of(file: &Path) -> Option<&Path> {
 }
 
 impl Assembled {
-    /// Waits until the engine has failed, and returns the name of what ended.
+    /// Waits until the engine has failed, and returns the name of the thread or task that ended.
     pub(crate) fn failed(&self) -> impl Future<Output = String> + Send + use<> {
         self.0.failed()
     }
 
-    /// What clients that ask for a session are told when there is no room.
+    /// The answers to clients that ask for a session beyond the limits on connections.
     pub(crate) fn no_room(&self) -> NoRoom {
         let engine = self.0.clone();
         Arc::new(move |request| engine.no_room(request))
     }
 
-    /// Every door.
+    /// The routes of all doors.
     pub(crate) fn router(&self) -> Router {
         self.0.router()
     }
 
-    /// How it is, for other machines; with the server's own metrics besides the engine's.
-    pub(crate) fn vitals(&self, registry: Registry, supervisor: Supervisor) -> impl Vitals + use<> {
-        EngineVitals { engine: self.0.clone(), registry, supervisor }
+    /// The source for the health endpoints; `registry` holds the server's own metrics.
+    pub(crate) fn health(&self, registry: Registry, supervisor: Supervisor) -> impl HealthSource + use<> {
+        EngineHealth { engine: self.0.clone(), registry, supervisor }
     }
 
-    /// Sends live sessions elsewhere, spread over most of `grace`.
+    /// Sends live sessions away, so that they reconnect elsewhere, spread over most of `grace`.
     pub(crate) fn stop_live(&self, grace: Duration) -> impl Future<Output = ()> + Send + use<> {
         let engine = self.0.clone();
         async move { engine.stop_live(grace).await }
     }
 
-    /// Lets attempts under way end for at most `grace`, and closes the store.
+    /// Waits up to `grace` for attempts in flight, and closes the store.
     pub(crate) async fn stop(self, grace: Duration) {
         self.0.stop(grace).await;
     }
 }
 
-struct EngineVitals {
+struct EngineHealth {
     engine: Engine,
-    /// What the server counts itself.
+    /// The server's own metrics.
     registry: Registry,
-    /// Owns the server's own work.
+    /// Owns the server's own tasks.
     supervisor: Supervisor,
 }
 
-impl Vitals for EngineVitals {
+impl HealthSource for EngineHealth {
     fn readiness(&self) -> Pin<Box<dyn Future<Output = (bool, Value)> + Send + '_>> {
         Box::pin(async {
             let now = self.engine.readiness().await;
@@ -149,7 +149,7 @@ impl Vitals for EngineVitals {
 
     fn metrics(&self) -> Result<String, std::fmt::Error> {
         let mut metrics = self.engine.metrics();
-        // Both are one text, with one end.
+        // The two texts become one, with one end marker.
         let end = metrics.rfind(END).unwrap_or(metrics.len());
         metrics.truncate(end);
         text::encode(&mut metrics, &self.registry)?;

@@ -1,7 +1,7 @@
-//! `tidings-data/credentials.toml`: what a server made at its first start, kept for good, and where it answers, for the
-//! commands that run beside it.
+//! `tidings-data/credentials.toml`: the keys that a server made at its first start, and its URL, for commands on the
+//! same machine.
 //!
-//! What a config sets is not copied here: the file names the config, and commands read it there.
+//! Keys of a config are not copied here: the file names the config, and commands read them there.
 
 use std::io::ErrorKind;
 use std::path::Path;
@@ -9,20 +9,20 @@ use std::path::Path;
 use anyhow::Context;
 use serde::{Deserialize, Serialize};
 
-use crate::config::environment::Strings;
+use crate::config::environment::Env;
 use crate::config::{self, Loaded};
 use crate::files;
 
-/// Where it lies, seen from where the server was started without a config.
+/// The file's path, relative to the folder where the server was started without a config.
 pub(crate) const DEFAULT_PATH: &str = "tidings-data/credentials.toml";
 
 /// The file's keys. Those that do not apply are empty.
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub(crate) struct Credentials {
-    /// Where the server answers; rewritten at every start.
+    /// The server's URL; rewritten at every start.
     pub(crate) url: String,
-    /// The config file of the last start, whose apps and operator key win over those below; rewritten at every start.
+    /// The config file of the last start. Its apps and operator key win over those below. Rewritten at every start.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub(crate) config: String,
     /// The app that the keys belong to.
@@ -31,13 +31,13 @@ pub(crate) struct Credentials {
     pub(crate) key: String,
     /// The app's secret.
     pub(crate) secret: String,
-    /// Opens the app's API.
+    /// An API key of the app.
     pub(crate) api_key: String,
     /// Signs the tokens of the app's clients.
     pub(crate) token_hmac_secret: String,
-    /// Opens every app's API.
+    /// The operator's key, for the API of every app.
     pub(crate) operator_key: String,
-    /// Opens the admin pages.
+    /// The password of the admin pages.
     pub(crate) admin_password: String,
 }
 
@@ -55,14 +55,14 @@ impl Credentials {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
         };
-        // The parser's message would quote a line of the file, and every line is a secret.
+        // Only the parser's short message: the full one would quote a line of the file, and every line is a secret.
         let credentials = toml::from_str(&text)
             .map_err(|error| anyhow::anyhow!("{} is damaged: {}", path.display(), error.message()))?;
         Ok(Some(credentials))
     }
 
-    /// The keys that count beside a server: those of its config, and those that were made where it names none.
-    pub(crate) fn in_use(path: &Path, env: &dyn Strings) -> anyhow::Result<Option<Self>> {
+    /// The keys that the server uses: those of its config, and those of this file where the config sets none.
+    pub(crate) fn in_use(path: &Path, env: &dyn Env) -> anyhow::Result<Option<Self>> {
         let Some(mut kept) = Self::load(path)? else { return Ok(None) };
         let loaded = match kept.config.as_str() {
             "" => config::without_file(env),
@@ -86,8 +86,9 @@ impl Credentials {
         Ok(Some(kept))
     }
 
-    /// What was made. Version 0.1.0 also wrote down what its config said: an operator key beside no password, an app
-    /// beside neither a password nor a token secret, were never made.
+    /// The keys that were made at the first start. Version 0.1.0 also copied keys of its config into the file: an
+    /// operator key without a password, and an app with neither a password nor a token secret, are such copies and are
+    /// dropped here.
     pub(crate) fn made(mut self) -> Self {
         if self.admin_password.is_empty() {
             self.operator_key.clear();
@@ -105,7 +106,7 @@ impl Credentials {
         !self.key.is_empty() && !self.secret.is_empty()
     }
 
-    /// Writes the file whole or not at all; only its owner can read it.
+    /// Writes the file atomically, readable by its owner only.
     pub(crate) fn save(&self, path: &Path) -> anyhow::Result<()> {
         let table = toml::to_string(self).context("cannot write the credentials as TOML")?;
         let text = format!(

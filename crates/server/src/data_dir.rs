@@ -1,4 +1,4 @@
-//! The folder that a server keeps its things in, and the lock that makes it one server's.
+//! The data folder, and the lock that keeps a second server out of it.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, Write};
@@ -10,7 +10,7 @@ use anyhow::{Context, bail};
 use crate::files;
 use crate::keys::random_key;
 
-/// A data folder that is ours while this lives. The lock ends with the process, however that ends.
+/// A locked data folder. The kernel releases the lock when the process ends, however it ends.
 #[derive(Debug)]
 pub(crate) struct DataDir {
     path: PathBuf,
@@ -18,15 +18,15 @@ pub(crate) struct DataDir {
 }
 
 impl DataDir {
-    /// Makes the folder unless it is there, and locks it.
+    /// Makes the folder if it is missing, and locks it.
     ///
     /// # Errors
-    /// When another server has it: the error says which.
+    /// When another server holds the lock: the error says which.
     pub(crate) fn take(path: &Path) -> anyhow::Result<Self> {
         files::make_private_dir(path).with_context(|| format!("cannot make the data folder {}", path.display()))?;
         let path = path.canonicalize().with_context(|| format!("cannot find the data folder {}", path.display()))?;
         let file = path.join("lock");
-        // Not truncated: until we hold the lock, what is in it is somebody else's.
+        // Not truncated: until we hold the lock, the content belongs to the server that holds it.
         let opened = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&file);
         let mut lock = opened.with_context(|| format!("cannot open {}", file.display()))?;
         match lock.try_lock() {
@@ -38,12 +38,12 @@ impl DataDir {
         }
     }
 
-    /// Where it is, from the root.
+    /// The absolute path.
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
-    /// The name of the node whose folder this is: made at its first start, and no other's.
+    /// The unique name of this node, made at its first start.
     pub(crate) fn node(&self) -> anyhow::Result<String> {
         let file = self.path.join("node");
         match std::fs::read_to_string(&file) {
@@ -58,7 +58,7 @@ impl DataDir {
         Ok(name)
     }
 
-    /// Writes down who has the folder, for a second server to say.
+    /// Writes our process id and URL into the lock file, for the error message of a second server.
     pub(crate) fn sign(&mut self, url: &str) -> anyhow::Result<()> {
         let text = format!("pid {}, {url}\n", std::process::id());
         let written =
@@ -69,7 +69,7 @@ impl DataDir {
 
 fn holder(lock: &mut File) -> String {
     let mut text = String::new();
-    // The other server may not have signed yet; that it has the lock is what matters.
+    // The other server may not have signed yet.
     match lock.read_to_string(&mut text) {
         Ok(_) if !text.trim().is_empty() => format!("another server ({})", text.trim()),
         Ok(_) | Err(_) => "another server".to_owned(),

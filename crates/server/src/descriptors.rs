@@ -1,43 +1,43 @@
-//! The number of files and sockets that the process may have open, and how many connections fit under it.
+//! The limit on open files and sockets, and how many connections fit under it.
 
 use rustix::process::{Resource, getrlimit, setrlimit};
 
-/// What the store, logs and the system itself may have open.
+/// Descriptors for the store, logs and everything else of our own.
 const OWN: usize = 256;
-/// Connections that sessions leave to requests, where there are enough.
+/// The most connections that are kept free of sessions, for requests.
 const REQUESTS: usize = 1_024;
 
-/// Raises the limit as far as it goes, and gives it: every connection takes a descriptor, and the usual soft limit of
-/// 1,024 is a relic of `select`. A system that refuses leaves us with what we had, which is worth a line and no more.
+/// Raises the soft limit to the hard one, and returns it: every connection takes a descriptor, and the usual soft limit
+/// of 1,024 is a relic of `select`. If the system refuses, the server warns and goes on with the old limit.
 pub(crate) fn raise_limit() -> usize {
     let mut limit = getrlimit(Resource::Nofile);
     let before = limit.current;
     if before != limit.maximum {
         limit.current = limit.maximum;
         if let Err(error) = setrlimit(Resource::Nofile, limit) {
-            tracing::warn!(%error, "the limit on open files stays low; raise it with `ulimit -n`");
+            tracing::warn!(%error, "raising the limit on open files failed; raise it with `ulimit -n`");
             limit.current = before;
         }
     }
-    // A system that says nothing sets no limit.
+    // `None` is "unlimited".
     limit.current.map_or(usize::MAX, |most| usize::try_from(most).unwrap_or(usize::MAX))
 }
 
-/// What the process may have open, shared out, so that neither connections nor attempts take what the other needs.
+/// How the descriptors are divided, so that neither connections nor attempts take what the other needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Shares {
-    /// Connections that are accepted, sessions among them.
+    /// Accepted connections, sessions included.
     pub(crate) connections: usize,
-    /// Attempts that have a socket.
+    /// Delivery attempts at the same time.
     pub(crate) attempts: usize,
 }
 
 impl Shares {
-    /// Fits as many connections and attempts as are wanted under the `limit`, beside what is our own and `aside` for
-    /// connections without a place. Where the limit is too low, attempts go first, down to what half of the limit for
-    /// connections leaves.
-    pub(crate) fn of(limit: usize, wanted: Self, aside: usize) -> Self {
-        let own = OWN.min(limit / 8).saturating_add(aside.min(limit / 8));
+    /// Fits the `wanted` connections and attempts under the `limit`, next to our own descriptors and those `reserved`
+    /// for connections beyond the limits. If the limit is too low, connections are reduced first, down to half of the
+    /// limit, and then attempts.
+    pub(crate) fn of(limit: usize, wanted: Self, reserved: usize) -> Self {
+        let own = OWN.min(limit / 8).saturating_add(reserved.min(limit / 8));
         let room = limit - own;
         let least = (limit / 2).min(wanted.connections);
         let connections = room.saturating_sub(wanted.attempts).max(least).min(wanted.connections);
@@ -56,7 +56,7 @@ impl Shares {
         shares
     }
 
-    /// How many of the connections may be sessions: the rest is for requests, which come and go.
+    /// How many of the connections may be sessions. The rest is kept for requests, which come and go.
     pub(crate) fn sessions(self) -> usize {
         self.connections - (self.connections / 16).min(REQUESTS)
     }

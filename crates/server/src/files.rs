@@ -1,11 +1,11 @@
-//! Files and folders that only their owner may read, and that are on disk when they are said to be made.
+//! Makes files and folders that only their owner may read, and syncs them to disk before returning.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
-/// Makes the folder (0700) and those above it, unless they are there.
+/// Makes the folder (0700) and its missing parents.
 pub(crate) fn make_private_dir(path: &Path) -> io::Result<()> {
     if path.is_dir() {
         return Ok(());
@@ -15,13 +15,13 @@ pub(crate) fn make_private_dir(path: &Path) -> io::Result<()> {
     }
     match DirBuilder::new().mode(0o700).create(path) {
         Ok(()) => sync_folder_of(path),
-        // Somebody was faster.
+        // Another process made it first.
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
         Err(error) => Err(error),
     }
 }
 
-/// Writes a new file (0600); [`io::ErrorKind::AlreadyExists`] when there is one.
+/// Writes a new file (0600). Fails with [`io::ErrorKind::AlreadyExists`] if it exists.
 pub(crate) fn create_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
     file.write_all(bytes)?;
@@ -29,13 +29,13 @@ pub(crate) fn create_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
     sync_folder_of(path)
 }
 
-/// Puts a file (0600) in place of whatever was there: a reader sees the old one or the new one, never a part.
+/// Replaces a file (0600) atomically: a reader sees the old one or the new one, never a part.
 pub(crate) fn replace_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(".new");
     let beside = path.with_file_name(name);
     let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
-    // A file left behind by somebody else keeps its mode when it is opened.
+    // A leftover temporary file keeps its mode when it is opened, so the mode is set again.
     file.set_permissions(fs::Permissions::from_mode(0o600))?;
     file.write_all(bytes)?;
     file.sync_all()?;
@@ -43,14 +43,14 @@ pub(crate) fn replace_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
     sync_folder_of(path)
 }
 
-/// The names in a folder are on disk when the folder is synced, not when the files are.
+/// Syncs the folder of a file: the file's name is on disk only then.
 fn sync_folder_of(path: &Path) -> io::Result<()> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
     File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
 }
 
-/// What to say of a file with secrets that every user of the machine may read or change; `None` where only its owner
-/// and its group may, and where there is none. Files that a platform mounts are often like this, so it is no error.
+/// A warning for a file with secrets that every user of the machine may read or change; `None` if only its owner and
+/// group may, or if it does not exist. It is no error, because platforms often mount files like this.
 pub(crate) fn exposed(path: &Path) -> Option<String> {
     let mode = fs::metadata(path).ok()?.permissions().mode() & 0o777;
     let verb = match mode & 0o006 {

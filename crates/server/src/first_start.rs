@@ -1,4 +1,4 @@
-//! What a server makes at its first start and finds again at the next: an app, keys, a password.
+//! The app, keys and password that a server makes at its first start and uses again at the next.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -10,10 +10,10 @@ use crate::credentials::Credentials;
 use crate::keys::random_key;
 use crate::settings::Settings;
 
-/// Completes the settings with what was made before, and makes what is lacking: an app where the config has none, and,
-/// for a server without a config, the operator key and the admin password.
+/// Completes the settings with the credentials that were made before, and makes those that are missing: an app if the
+/// config has none, and, for a server without a config, the operator key and the admin password.
 ///
-/// What was made stays as it is, also while a config has its own.
+/// Credentials that were made are kept, even while a config has its own.
 pub(crate) fn complete(settings: &mut Settings, made: Credentials, configured: bool) -> anyhow::Result<Credentials> {
     let mut credentials = made;
     if settings.apps.is_empty() {
@@ -44,7 +44,7 @@ pub(crate) fn complete(settings: &mut Settings, made: Credentials, configured: b
     Ok(credentials)
 }
 
-/// Says so when the app of the first start is served no more, because the config has others.
+/// Warns if the app of the first start is no longer served, because the config has other apps.
 pub(crate) fn warn_of_unserved_app(settings: &Settings, made: &Credentials) {
     if made.has_app() && settings.apps.iter().all(|app| app.id.as_str() != made.app_id) {
         tracing::warn!(
@@ -68,7 +68,7 @@ fn kept_app(credentials: &Credentials) -> App {
     }
 }
 
-/// The URL that commands on this machine reach a server by that listens on `bound`.
+/// The URL by which commands on this machine reach a server that listens on `bound`.
 pub(crate) fn local_url(scheme: &str, bound: SocketAddr) -> String {
     let address = match bound.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),

@@ -1,4 +1,4 @@
-//! Fresh keys and passwords, from the operating system's randomness.
+//! Makes keys and passwords, from the operating system's randomness.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;

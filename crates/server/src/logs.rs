@@ -1,10 +1,10 @@
-//! The log: on stderr, for people or for machines.
+//! The log on stderr, as text for people or as JSON for machines.
 
 use std::io::IsTerminal;
 
 use tracing_subscriber::EnvFilter;
 
-use crate::config::environment::Strings;
+use crate::config::environment::Env;
 
 /// How the log is written.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -16,11 +16,11 @@ pub(crate) enum LogFormat {
     Json,
 }
 
-/// Starts the log. What is written is said by `TIDINGS_LOG`, else `RUST_LOG`, else `info`.
+/// Starts the log. The filter is `TIDINGS_LOG`, else `RUST_LOG`, else `info`.
 ///
 /// # Errors
-/// When the variable is no filter, or there is a log already.
-pub(crate) fn start(format: LogFormat, env: &dyn Strings) -> anyhow::Result<()> {
+/// When the variable is no filter, or a logger is installed already.
+pub(crate) fn start(format: LogFormat, env: &dyn Env) -> anyhow::Result<()> {
     let wanted = ["TIDINGS_LOG", "RUST_LOG"].iter().find_map(|name| Some((*name, env.get(name)?)));
     let filter = match wanted {
         None => EnvFilter::new("info"),
@@ -34,10 +34,10 @@ pub(crate) fn start(format: LogFormat, env: &dyn Strings) -> anyhow::Result<()> 
     started.map_err(|error| anyhow::anyhow!("the log cannot be started: {error}"))
 }
 
-/// A word alone is a level, or else the one target that is logged: a level that does not exist would silence the log.
+/// The levels. `EnvFilter` takes any other single word for a target: a mistyped level would silence the log.
 const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
 
-/// The filter that the variable `name` describes.
+/// Reads the filter in the variable `name`.
 fn filter(name: &str, text: &str) -> anyhow::Result<EnvFilter> {
     let is_level = |word: &str| LEVELS.iter().any(|level| word.eq_ignore_ascii_case(level));
     for word in text.split(',').map(str::trim).filter(|word| !word.is_empty()) {

@@ -1,7 +1,7 @@
 //! The only place that writes to the terminal.
 //!
-//! What was asked for goes to stdout, everything else to stderr. A reader that has gone away
-//! (`tidings event list | head`) is no failure: the text has no one left to reach.
+//! The result of a command goes to stdout, everything else to stderr. A closed pipe (`tidings event list | head`) is no
+//! failure: the program exits with 0.
 
 use std::io::{ErrorKind, Write};
 
@@ -11,19 +11,19 @@ pub(crate) fn line(text: impl AsRef<str>) {
 }
 
 /// Writes a line to stderr.
-pub(crate) fn complain(text: impl AsRef<str>) {
+pub(crate) fn stderr_line(text: impl AsRef<str>) {
     put(&mut std::io::stderr().lock(), text.as_ref());
 }
 
 fn put(to: &mut impl Write, text: &str) {
     match writeln!(to, "{text}").and_then(|()| to.flush()) {
         Err(error) if error.kind() == ErrorKind::BrokenPipe => std::process::exit(0),
-        // Nothing is left to say it with when the terminal itself fails.
+        // If writing to the terminal fails, there is no other way to report it.
         Ok(()) | Err(_) => {}
     }
 }
 
-/// Rows in columns, each as wide as its widest cell; the last is not padded. `head` is left out when it is empty.
+/// Formats rows in columns, each as wide as its widest cell; the last is not padded. An empty `head` is left out.
 pub(crate) fn table(head: &[&str], rows: &[Vec<String>]) -> String {
     let head: Vec<String> = head.iter().map(|&cell| cell.to_owned()).collect();
     let all: Vec<&Vec<String>> = std::iter::once(&head).filter(|h| !h.is_empty()).chain(rows).collect();
@@ -43,7 +43,7 @@ pub(crate) fn table(head: &[&str], rows: &[Vec<String>]) -> String {
     lines.join("\n")
 }
 
-/// The text as one argument of a POSIX shell.
+/// Quotes the text as one argument of a POSIX shell.
 pub(crate) fn shell_quoted(text: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:=@%,".contains(c);
     if !text.is_empty() && text.chars().all(plain) {
@@ -53,7 +53,7 @@ pub(crate) fn shell_quoted(text: &str) -> String {
     }
 }
 
-/// The text without what a terminal would take for a command: control characters become `\u{…}`, lines stay lines.
+/// Escapes control characters as `\u{…}`, so that the text cannot steer the terminal. Newlines and tabs stay.
 pub(crate) fn printable(text: &str) -> String {
     text.chars()
         .flat_map(|c| if c.is_control() && c != '\n' && c != '\t' { c.escape_unicode().collect() } else { vec![c] })

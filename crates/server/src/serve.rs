@@ -1,4 +1,4 @@
-//! `serve`: config, data folder, engine, sockets, and the end.
+//! `serve`: reads the config, takes the data folder, starts the engine and the listeners, and stops them in order.
 
 use std::io;
 use std::net::SocketAddr;
@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use crate::accept::{self, Accept};
 use crate::assemble;
 use crate::cli::ServeArgs;
-use crate::config::environment::Strings;
+use crate::config::environment::Env;
 use crate::config::{self, Loaded};
 use crate::credentials::Credentials;
 use crate::data_dir::DataDir;
@@ -25,24 +25,25 @@ use crate::descriptors::{self, Shares};
 #[cfg(debug_assertions)]
 use crate::faults;
 use crate::first_start;
-use crate::machines::{self, Stopping};
+use crate::health::{self, Stopping};
 use crate::settings::{ConnectionSettings, Settings, StoreSettings};
 use crate::tls::{self, Tls};
 use crate::welcome::{self, Welcome};
 use crate::{logs, output, signals};
 
-/// The config that is read when it is there and no other is named.
+/// The config file that is read if it exists and no other is given.
 const DEFAULT_CONFIG: &str = "tidings.toml";
-/// Where a node keeps its own things when the database is elsewhere.
+/// The data folder of a node whose database is PostgreSQL.
 const DATA_FOLDER: &str = "tidings-data";
 
 /// Serves until it is asked to stop.
-pub(crate) async fn run(args: ServeArgs, env: &dyn Strings) -> anyhow::Result<()> {
+pub(crate) async fn run(args: ServeArgs, env: &dyn Env) -> anyhow::Result<()> {
     logs::start(args.log.unwrap_or_default(), env)?;
     let config = config_file(&args);
     let mut settings = settings(&args, config.as_deref(), env)?;
 
-    // Whatever is made from here on, the database above all, only we can read, also in a folder that others can enter.
+    // Files that are made from here on, the database above all, are readable by our user only, even in a folder that
+    // others can enter.
     umask(Mode::RWXG | Mode::RWXO);
     let mut data = DataDir::take(data_folder(&settings))?;
     let open_files = descriptors::raise_limit();
@@ -50,7 +51,7 @@ pub(crate) async fn run(args: ServeArgs, env: &dyn Strings) -> anyhow::Result<()
     let listener = listen(settings.listen, settings.live.receive_buffer).await.with_context(|| {
         format!("cannot listen on {}; stop what listens there, or choose another port with --listen", settings.listen)
     })?;
-    let bound = listener.local_addr().context("the system does not say where it listens")?;
+    let bound = listener.local_addr().context("cannot read the address of the listening socket")?;
     let scheme = if tls.is_some() { "https" } else { "http" };
     let url = first_start::local_url(scheme, bound);
     data.sign(&url)?;
@@ -68,7 +69,7 @@ pub(crate) async fn run(args: ServeArgs, env: &dyn Strings) -> anyhow::Result<()
     let mut credentials = first_start::complete(&mut settings, made, config.is_some())?;
     first_start::warn_of_unserved_app(&settings, &credentials);
     credentials.config = config.as_deref().map(absolute).transpose()?.unwrap_or_default();
-    // What others must write, commands and a certificate's name among them.
+    // Commands have to use the public URL too: a certificate names its host.
     let public_url = settings.public_url.take().map(|public| public.as_str().trim_end_matches('/').to_owned());
     credentials.url = public_url.clone().unwrap_or(url);
     credentials.save(&kept_at)?;
@@ -76,11 +77,11 @@ pub(crate) async fn run(args: ServeArgs, env: &dyn Strings) -> anyhow::Result<()
     let shares = Shares::of(
         open_files,
         Shares { connections: settings.connections.max, attempts: settings.courier.max_in_flight },
-        accept::DESCRIPTORS_ASIDE,
+        accept::RESERVED_DESCRIPTORS,
     );
     let connections = ConnectionSettings { max: shares.connections, ..settings.connections.clone() };
     settings.courier.max_in_flight = shares.attempts;
-    // Connections that deliveries keep for the next ones count too.
+    // Idle connections that egress keeps for later deliveries need descriptors too.
     settings.egress.max_connections = shares.attempts;
     settings.live.sessions.sessions = match settings.live.sessions.sessions {
         0 => shares.sessions(),
@@ -90,7 +91,7 @@ pub(crate) async fn run(args: ServeArgs, env: &dyn Strings) -> anyhow::Result<()
     let delay = settings.shutdown_delay;
     let mut registry = Registry::with_prefix("tidings");
     let supervisor = Supervisor::new(registry.sub_registry_with_prefix("server"));
-    let stop = signals::stop(&supervisor).context("signals cannot be watched")?;
+    let stop = signals::stop(&supervisor).context("cannot watch signals")?;
     #[cfg(debug_assertions)]
     faults::follow(env, &supervisor);
     let allowed = settings.egress.allow.clone();
@@ -100,15 +101,15 @@ pub(crate) async fn run(args: ServeArgs, env: &dyn Strings) -> anyhow::Result<()
     let stopping = Stopping::default();
     let metrics = accept::Metrics::default();
     metrics.register(&mut registry);
-    let vitals = Arc::new(engine.vitals(registry, supervisor.clone()));
-    let machines = match machines_listen {
-        Some(address) => {
-            Some(machines::Beside::start(address, machines::detailed(&vitals, &stopping), &supervisor).await?)
-        }
+    let health_source = Arc::new(engine.health(registry, supervisor.clone()));
+    let own_listener = match machines_listen {
+        Some(address) => Some(
+            health::HealthListener::start(address, health::detailed(&health_source, &stopping), &supervisor).await?,
+        ),
         None => None,
     };
     let accept = Arc::new(Accept::new(accept::Parts {
-        router: engine.router().merge(machines::router(&vitals, &stopping, machines.is_none())),
+        router: engine.router().merge(health::router(&health_source, &stopping, own_listener.is_none())),
         settings: connections,
         tls: tls.clone(),
         operator_key,
@@ -127,8 +128,8 @@ pub(crate) async fn run(args: ServeArgs, env: &dyn Strings) -> anyhow::Result<()
         allowed: &allowed,
     }));
     if let Some(tls) = tls {
-        let asked = signals::hangups(&supervisor).context("signals cannot be watched")?;
-        supervisor.service("certificate", tls.follow(tls::LOOK, asked));
+        let reload = signals::hangups(&supervisor).context("cannot watch signals")?;
+        supervisor.service("certificate", tls.follow(tls::CHECK_INTERVAL, reload));
     }
     let close = CancellationToken::new();
     let accepting = supervisor.service("accept", {
@@ -144,32 +145,34 @@ pub(crate) async fn run(args: ServeArgs, env: &dyn Strings) -> anyhow::Result<()
         stopping.set();
     }
     if !delay.is_zero() {
-        tracing::info!(?delay, "stopping: /readyz says so; the listener closes after shutdown_delay");
+        let failure = failed.as_deref();
+        tracing::info!(?delay, failure, "stopping: /readyz answers 503; the listener closes after shutdown_delay");
         tokio::time::sleep(delay).await;
     }
     supervisor.stop();
     close.cancel();
-    // How it ended is the supervisor's to tell.
+    // The supervisor logs how the task ended.
     drop(accepting.await);
-    // Nobody listens any more, so that whoever is sent away finds another node or none, and not this one again.
-    tracing::info!("stopping; requests under way may end, and live sessions are sent elsewhere");
-    // Together: event streams may be requests under way, and they end only by the other.
+    // The listener is closed first, so that clients whose sessions end now reconnect to another node and not to this
+    // one.
+    tracing::info!("listener closed; waiting for requests in flight, closing live sessions");
+    // Both at once: an event stream may be a request in flight, and it ends only by `stop_live`.
     tokio::join!(accept.end(), engine.stop_live(grace));
     engine.stop(grace).await;
-    if let Some(machines) = machines {
-        machines.end().await;
+    if let Some(own_listener) = own_listener {
+        own_listener.end().await;
     }
     supervisor.join().await;
     tracing::info!("stopped");
     match failed {
         None => Ok(()),
         Some(name) => {
-            bail!("the server has failed: {name} had ended, as the log says. It stopped in order; start it again")
+            bail!("the server has failed: {name} ended unexpectedly; the log says why. Start the server again")
         }
     }
 }
 
-/// A path that means the same in every folder.
+/// The absolute form of a path, as UTF-8 text for the credentials file.
 fn absolute(path: &Path) -> anyhow::Result<String> {
     let whole = path.canonicalize().with_context(|| format!("cannot find {}", path.display()))?;
     Ok(whole.display().to_string())
@@ -179,8 +182,8 @@ fn config_file(args: &ServeArgs) -> Option<PathBuf> {
     args.config.clone().or_else(|| Path::new(DEFAULT_CONFIG).is_file().then(|| DEFAULT_CONFIG.into()))
 }
 
-/// What file, environment and flags say together.
-fn settings(args: &ServeArgs, config: Option<&Path>, env: &dyn Strings) -> anyhow::Result<Settings> {
+/// The settings of file, environment and flags together.
+fn settings(args: &ServeArgs, config: Option<&Path>, env: &dyn Env) -> anyhow::Result<Settings> {
     let loaded = match config {
         Some(path) => config::load(path, env),
         None => config::without_file(env),
@@ -200,8 +203,8 @@ fn settings(args: &ServeArgs, config: Option<&Path>, env: &dyn Strings) -> anyho
     Ok(settings)
 }
 
-/// The folder that holds the database holds the lock and the credentials too. With a database elsewhere it is the usual
-/// one.
+/// The folder for the lock and the credentials: the one that holds the SQLite database, or [`DATA_FOLDER`] with
+/// PostgreSQL.
 fn data_folder(settings: &Settings) -> &Path {
     match &settings.store {
         StoreSettings::Postgres { .. } => Path::new(DATA_FOLDER),
@@ -212,7 +215,8 @@ fn data_folder(settings: &Settings) -> &Path {
     }
 }
 
-/// Listens. What is accepted inherits the receive buffer, which the system would otherwise let grow to megabytes each.
+/// Opens the listening socket. Accepted connections inherit its receive buffer, which the kernel would otherwise let
+/// grow to megabytes each.
 async fn listen(address: SocketAddr, receive_buffer: usize) -> io::Result<TcpListener> {
     let listener = TcpListener::bind(address).await?;
     SockRef::from(&listener).set_recv_buffer_size(receive_buffer)?;
@@ -230,7 +234,7 @@ mod tests {
         let address = listener.local_addr().unwrap();
         let _client = tidings_testkit::dial(address).await;
         let (accepted, _) = listener.accept().await.unwrap();
-        // Linux doubles it, for what it keeps beside the bytes.
+        // Linux doubles the value, for its own bookkeeping.
         assert_eq!(SockRef::from(&accepted).recv_buffer_size().unwrap(), 64 << 10);
     }
 }

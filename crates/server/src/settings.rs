@@ -1,4 +1,4 @@
-//! What a config means: typed, checked, complete. The config file's sections make it, `assemble.rs` hands it to the
+//! The meaning of a config: typed, checked, with defaults filled in. `config/` makes it, `assemble.rs` passes it to the
 //! engine.
 
 use std::net::SocketAddr;
@@ -18,11 +18,11 @@ use url::Url;
 pub(crate) struct Settings {
     /// Where to accept connections.
     pub(crate) listen: SocketAddr,
-    /// Where `/metrics` and the details of `/readyz` are instead.
+    /// A separate address for `/metrics` and the details of `/readyz`.
     pub(crate) machines_listen: Option<SocketAddr>,
-    /// For how long `/readyz` says that the server stops before it stops to listen.
+    /// How long `/readyz` answers 503 before the listener closes, when the server stops.
     pub(crate) shutdown_delay: Duration,
-    /// How others reach the server, where that is not the address above.
+    /// How clients reach the server, if not at `listen`.
     pub(crate) public_url: Option<Url>,
     /// What connections may use.
     pub(crate) connections: ConnectionSettings,
@@ -30,7 +30,7 @@ pub(crate) struct Settings {
     pub(crate) tls: Option<TlsSettings>,
     /// Where things are kept.
     pub(crate) store: StoreSettings,
-    /// How nodes tell each other.
+    /// The broker: how nodes exchange messages.
     pub(crate) broker: BrokerConfig,
     /// The key that opens every app's API.
     pub(crate) operator_key: Option<SecretString>,
@@ -40,11 +40,11 @@ pub(crate) struct Settings {
     pub(crate) courier: tidings_courier::Settings,
     /// Where deliveries may go.
     pub(crate) egress: EgressConfig,
-    /// What is kept, of the log and for how long.
+    /// How long events and attempts are kept, and how many bytes.
     pub(crate) keep: Retention,
     /// The file with the keys that secrets at rest are sealed with.
     pub(crate) main_key_file: PathBuf,
-    /// The apps of the config file; with none, the server makes one and keeps it in the credentials file.
+    /// The apps of the config file. Without any, the server makes one and keeps it in the credentials file.
     pub(crate) apps: Vec<App>,
 }
 
@@ -53,17 +53,18 @@ pub(crate) struct Settings {
 pub(crate) struct ConnectionSettings {
     /// Connections at one time, live sessions among them; more are refused.
     pub(crate) max: usize,
-    /// Connections of one address at one time; 0 sets no limit, and `None` one of half of all for public addresses.
+    /// Connections of one address at one time. 0 sets no limit; `None` is the default: half of `max`, for public
+    /// addresses only.
     pub(crate) max_per_ip: Option<u32>,
     /// The proxies whose `X-Forwarded-For` counts, and whose connections are not counted per address.
     pub(crate) trusted_proxies: Vec<IpNet>,
-    /// How long a client may take for the TLS handshake, to send a request's head, and to begin the next one.
+    /// How long a client may take for the TLS handshake, to send a request's head, and to begin the next request.
     pub(crate) header_timeout: Duration,
     /// How long a request may take until its answer begins.
     pub(crate) request_timeout: Duration,
-    /// How long a client may leave what it was sent unacknowledged (`TCP_USER_TIMEOUT`); zero leaves it to the kernel.
+    /// How long sent bytes may stay unacknowledged by the client (`TCP_USER_TIMEOUT`); zero leaves it to the kernel.
     pub(crate) user_timeout: Duration,
-    /// How long requests and deliveries under way may take to end when the server stops.
+    /// How long requests and deliveries in flight may take to end when the server stops.
     pub(crate) shutdown_grace: Duration,
 }
 
@@ -85,7 +86,7 @@ impl Default for ConnectionSettings {
 /// The files of a certificate, in PEM.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct TlsSettings {
-    /// The certificate, then those that lead to the authority.
+    /// The server's certificate, then the intermediate ones up to the authority.
     pub(crate) cert: PathBuf,
     /// Its private key.
     pub(crate) key: PathBuf,
@@ -96,15 +97,16 @@ pub(crate) struct TlsSettings {
 pub(crate) struct LiveSettings {
     /// Threads that own sessions; 0: one per core.
     pub(crate) shards: usize,
-    /// How they keep them.
+    /// Limits and timeouts of the shards and their sessions.
     pub(crate) sessions: tidings_live::Settings,
-    /// What the system may hold of one connection that was not read yet, in bytes.
+    /// The receive buffer of each connection, in bytes: what the kernel holds that was not read yet.
     pub(crate) receive_buffer: usize,
-    /// Seconds of silence after which a client is asked for a sign of life.
+    /// Seconds of silence after which a client is sent a ping.
     pub(crate) activity_timeout: u32,
-    /// Seconds that it may take to answer.
+    /// Seconds that a client may take to answer a ping.
     pub(crate) pong_timeout: u32,
-    /// For how long whoever was in a channel when a node started, stopped or died is waited for.
+    /// How long clients may take to rejoin their channels after a node has started, stopped or died, before they count
+    /// as gone.
     pub(crate) rejoin_within: Duration,
 }
 
@@ -128,14 +130,14 @@ pub(crate) enum StoreSettings {
     Sqlite {
         /// SQLite's database file.
         path: PathBuf,
-        /// Whether each commit is synced to the disk; without, a power cut may take the last ones.
+        /// Whether each commit is synced to the disk; if not, a power cut may lose the last ones.
         durable: bool,
     },
     /// On a server that several nodes share.
     Postgres {
-        /// Where it is; it holds a password.
+        /// The server's URL; it holds a password.
         url: SecretString,
-        /// How it is used.
+        /// The connection pool and its timeouts.
         options: Options,
     },
 }

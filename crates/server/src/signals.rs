@@ -1,4 +1,5 @@
-//! SIGTERM and SIGINT: the first asks us to stop, the second means now. SIGHUP asks to read the certificate again.
+//! SIGTERM and SIGINT: the first stops the server in order, the second ends the process at once. SIGHUP reloads the
+//! certificate.
 
 use std::sync::Arc;
 
@@ -6,10 +7,10 @@ use tidings_supervisor::Supervisor;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::Notify;
 
-/// What a shell reports for a program that an interrupt ended.
+/// The exit code that a shell reports for a program ended by SIGINT.
 const INTERRUPTED: i32 = 130;
 
-/// Ends when the process is asked to stop. A second request ends the process at once.
+/// Resolves at the first stop signal. A second one exits the process at once.
 ///
 /// # Errors
 /// When the signals cannot be watched.
@@ -26,7 +27,7 @@ pub(crate) fn stop(supervisor: &Supervisor) -> std::io::Result<impl Future<Outpu
     })
 }
 
-/// Notified at each SIGHUP, which from now on does not end the process.
+/// A `Notify` that each SIGHUP triggers. From now on SIGHUP does not end the process.
 ///
 /// # Errors
 /// When the signal cannot be watched.

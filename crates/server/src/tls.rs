@@ -1,4 +1,4 @@
-//! The certificate that connections are encrypted with: read from two files, and read again when they change.
+//! The TLS certificate of incoming connections: read from two files, and reloaded when they change.
 
 use std::fs::{self, Metadata};
 use std::io;
@@ -18,20 +18,20 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::settings::TlsSettings;
 
-/// How often the files are looked at.
-pub(crate) const LOOK: Duration = Duration::from_secs(5);
-/// The most bytes of a file: a mistyped path should not read a disk into memory.
+/// How often the files are checked for changes.
+pub(crate) const CHECK_INTERVAL: Duration = Duration::from_secs(5);
+/// The largest file that is read, in bytes: a mistyped path should not read a disk into memory.
 const MAX_FILE: u64 = 1 << 20;
-/// The only protocol that is spoken inside (RFC 7301).
+/// The only protocol that is offered inside TLS (ALPN, RFC 7301).
 const ALPN: &[u8] = b"http/1.1";
 
-/// Which file cannot be served, and why, in words.
+/// Which file cannot be used, and why, as a sentence.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub(crate) enum TlsError {
-    /// The certificate's.
+    /// The certificate file.
     #[error("{0}")]
     Cert(String),
-    /// The key's.
+    /// The key file.
     #[error("{0}")]
     Key(String),
 }
@@ -39,7 +39,7 @@ pub(crate) enum TlsError {
 /// Reads both files.
 ///
 /// # Errors
-/// When one cannot be read, is not what it should be, or they do not belong together.
+/// When a file cannot be read, holds no certificate or key, or the two do not belong together.
 pub(crate) fn load(files: &TlsSettings) -> Result<Arc<ServerConfig>, TlsError> {
     let (cert, key) = (files.cert.display(), files.key.display());
     let pem =
@@ -51,7 +51,7 @@ pub(crate) fn load(files: &TlsSettings) -> Result<Arc<ServerConfig>, TlsError> {
         return Err(TlsError::Cert(format!("the certificate file {cert} holds no CERTIFICATE in PEM")));
     }
     let pem = read(&files.key).map_err(|e| TlsError::Key(format!("the key's file {key} cannot be read: {e}")))?;
-    // The parser's own words are left out: they might quote the file.
+    // The parser's own message is left out: it might quote the key.
     let private = PrivateKeyDer::from_pem_slice(&pem)
         .map_err(|_| TlsError::Key(format!("the key's file {key} holds no PRIVATE KEY in PEM without a password")))?;
     let pair = |error: rustls::Error| match error {
@@ -71,7 +71,8 @@ pub(crate) fn load(files: &TlsSettings) -> Result<Arc<ServerConfig>, TlsError> {
         .and_then(|builder| builder.with_no_client_auth().with_single_cert(chain, private))
         .map_err(pair)?;
     config.alpn_protocols = vec![ALPN.to_vec()];
-    // When many clients come back at once, what they bring themselves spares each the costly part of the handshake.
+    // Session tickets spare clients that reconnect the costly part of the handshake, which matters when many come back
+    // at once.
     config.ticketer = aws_lc_rs::Ticketer::new().map_err(pair)?;
     Ok(Arc::new(config))
 }
@@ -84,12 +85,12 @@ fn read(path: &Path) -> io::Result<Vec<u8>> {
     fs::read(path)
 }
 
-/// What new connections are encrypted with. Cheap to clone; all clones follow the files.
+/// The TLS config of new connections. Cheap to clone; all clones see a reload.
 #[derive(Debug, Clone)]
 pub(crate) struct Tls {
     files: Arc<TlsSettings>,
     current: Arc<ArcSwap<ServerConfig>>,
-    /// How the files were before they were read for the first time.
+    /// The stamps of the files before they were first read.
     first: [Stamp; 2],
 }
 
@@ -104,21 +105,21 @@ impl Tls {
         Ok(Self { files: Arc::new(files), current, first })
     }
 
-    /// Makes the handshake of one connection. It keeps what it began with when the files change.
+    /// An acceptor for one handshake. The connection keeps this certificate when the files change.
     pub(crate) fn acceptor(&self) -> TlsAcceptor {
         TlsAcceptor::from(self.current.load_full())
     }
 
-    /// Looks at the files `every` so often, reads them whenever it is `asked` to, and takes up what is new. What cannot
-    /// be served is told in the log, and what was there stays. Ends never.
-    pub(crate) async fn follow(self, every: Duration, asked: Arc<Notify>) {
+    /// Checks the files at this `interval`, and whenever `reload` is notified, and serves the new certificate. If it
+    /// cannot be used, the error is logged and the old one stays. Never returns.
+    pub(crate) async fn follow(self, interval: Duration, reload: Arc<Notify>) {
         let mut seen = self.first;
         loop {
             let forced = tokio::select! {
-                () = tokio::time::sleep(every) => false,
-                () = asked.notified() => true,
+                () = tokio::time::sleep(interval) => false,
+                () = reload.notified() => true,
             };
-            // Looked at before they are read: what changes in between is seen the next time.
+            // The stamps are taken before the files are read: a change in between is seen the next time.
             let now = stamps(&self.files);
             if forced || now != seen {
                 seen = now;
@@ -132,17 +133,16 @@ impl Tls {
         match tokio::task::spawn_blocking(move || load(&files)).await {
             Ok(Ok(new)) => {
                 self.current.store(new);
-                tracing::info!(cert = %self.files.cert.display(), "new connections get the certificate that was read \
-                    just now");
+                tracing::info!(cert = %self.files.cert.display(), "certificate reloaded: new connections use it");
             }
-            // Of two files that are replaced one after the other, the first comes without the second.
-            Ok(Err(error)) => tracing::error!(%error, "the certificate is not replaced; the one in use stays"),
-            Err(error) => tracing::error!(%error, "the certificate could not be read"),
+            // While two files are replaced one after the other, the pair does not match for a moment.
+            Ok(Err(error)) => tracing::error!(%error, "certificate not reloaded: the one in use stays"),
+            Err(error) => tracing::error!(%error, "reading the certificate failed"),
         }
     }
 }
 
-/// What tells one state of a file from another.
+/// Tells one state of a file from another: inode, modification time, size. `None` if it cannot be read.
 type Stamp = Option<(u64, i64, i64, u64)>;
 
 fn stamps(files: &TlsSettings) -> [Stamp; 2] {

@@ -1,4 +1,4 @@
-//! What a server says on stdout when it is up: where it is, and what to try first.
+//! The text that a started server prints on stdout: its addresses and files, and commands to try first.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
@@ -15,7 +15,7 @@ pub(crate) struct Welcome<'a> {
     pub(crate) scheme: &'a str,
     /// Where connections are accepted.
     pub(crate) bound: SocketAddr,
-    /// How others reach the server, where the config says.
+    /// How clients reach the server, if the config sets it.
     pub(crate) public_url: Option<&'a str>,
     /// This program.
     pub(crate) program: &'a Path,
@@ -23,18 +23,18 @@ pub(crate) struct Welcome<'a> {
     pub(crate) data: &'a Path,
     /// The config file, if there is one.
     pub(crate) config: Option<&'a Path>,
-    /// The private networks that deliveries may reach.
+    /// Private networks that deliveries may reach.
     pub(crate) allowed: &'a [IpNet],
 }
 
-/// The text, without any secret: terminals are shared and recorded.
+/// The text. It holds no secret: terminals are shared and recorded.
 pub(crate) fn text(welcome: &Welcome<'_>) -> String {
     let &Welcome { scheme, bound, public_url, program, data, config, allowed } = welcome;
     let kept = data.join("credentials.toml");
     let program = shell_quoted(&program.display().to_string());
     let parent = data.parent().unwrap_or(data);
-    // Commands look for tidings-data/credentials.toml where they are started; other places they must be told.
-    let named = if parent.join(credentials::DEFAULT_PATH) == kept {
+    // Commands look for tidings-data/credentials.toml in their current folder; any other place has to be passed.
+    let flag = if parent.join(credentials::DEFAULT_PATH) == kept {
         String::new()
     } else {
         format!(" --credentials {}", shell_quoted(&kept.display().to_string()))
@@ -54,13 +54,13 @@ pub(crate) fn text(welcome: &Welcome<'_>) -> String {
   credentials  {kept}
 
 See an event arrive: paste this into another terminal
-  cd {folder} && {program} publish --event hello --data '{{\"to\":\"world\"}}' --idempotency-key first-hello{named} && \
-  {program} event list{named}
+  cd {folder} && {program} publish --event hello --data '{{\"to\":\"world\"}}' --idempotency-key first-hello{flag} && \
+  {program} event list{flag}
 Live: run this, and beside it the same with `publish news --event hello --data '{{\"to\":\"world\"}}'`
-  cd {folder} && {program} subscribe news{named}
+  cd {folder} && {program} subscribe news{flag}
 Webhooks to this machine: {restart}run `tidings listen 9000`, and beside it
-  cd {folder} && {program} hook create hello{named} && {program} listener create --url http://127.0.0.1:9000 --hook \
-  hello{named}",
+  cd {folder} && {program} hook create hello{flag} && {program} listener create --url \
+  http://127.0.0.1:9000 --hook hello{flag}",
         version = env!("CARGO_PKG_VERSION"),
         data = data.display(),
         kept = kept.display(),
@@ -71,7 +71,7 @@ Webhooks to this machine: {restart}run `tidings listen 9000`, and beside it
 mod tests {
     use super::*;
 
-    fn said(data: &str, allowed: &[&str]) -> String {
+    fn welcome(data: &str, allowed: &[&str]) -> String {
         let allowed: Vec<IpNet> = allowed.iter().map(|network| network.parse().unwrap()).collect();
         text(&Welcome {
             scheme: "http",
@@ -86,7 +86,7 @@ mod tests {
 
     #[test]
     fn the_line_to_paste_works_from_anywhere() {
-        let text = said("/srv/it's here/tidings-data", &[]);
+        let text = welcome("/srv/it's here/tidings-data", &[]);
         let line = text.lines().find(|line| line.contains("publish")).unwrap().trim();
         assert_eq!(
             line,
@@ -98,17 +98,19 @@ mod tests {
 
     #[test]
     fn the_address_for_others_is_named() {
-        assert!(said("/d/tidings-data", &[]).contains("\n  public url   https://push.example.com\n"));
+        assert!(welcome("/d/tidings-data", &[]).contains("\n  public url   https://push.example.com\n"));
     }
 
     #[test]
     fn data_elsewhere_is_named() {
-        assert!(said("/var/lib/tidings", &[]).contains("event list --credentials /var/lib/tidings/credentials.toml"));
+        assert!(
+            welcome("/var/lib/tidings", &[]).contains("event list --credentials /var/lib/tidings/credentials.toml")
+        );
     }
 
     #[test]
     fn who_has_allowed_it_is_not_told_to() {
-        assert!(said("/d/tidings-data", &[]).contains("--egress-allow 127.0.0.0/8"));
-        assert!(!said("/d/tidings-data", &["127.0.0.0/8"]).contains("--egress-allow"));
+        assert!(welcome("/d/tidings-data", &[]).contains("--egress-allow 127.0.0.0/8"));
+        assert!(!welcome("/d/tidings-data", &["127.0.0.0/8"]).contains("--egress-allow"));
     }
 }

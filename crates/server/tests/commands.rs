@@ -165,16 +165,16 @@ async fn what_cannot_be_meant_is_refused_or_pointed_out() {
     let server = answering("/v1/events", 202, r#"{"id":"evt_1","logged":false,"durable":false,"deliveries":0}"#);
     let data_as_channel = cli(&server, &["publish", "news", r#"{"to":"world"}"#, "--event", "x"]);
     let exit = data_as_channel.run().await.expect_code(2);
-    assert!(exit.stderr.contains("stands where a channel belongs; data is given with --data"), "{}", exit.stderr);
+    assert!(exit.stderr.contains("is JSON, not a channel's name; give data with --data"), "{}", exit.stderr);
     assert!(server.received().is_empty(), "nothing was published");
     let exit = cli(&server, &["publish", "a,b", "--event", "x"]).run().await.expect_code(0);
     assert!(exit.stderr.contains("put spaces between them: a b"), "{}", exit.stderr);
 
     let server = answering("/v1/tokens", 201, r#"{"token":"t","expires_at":"2026-01-01T00:00:00.000Z"}"#);
     let exit = cli(&server, &["token"]).run().await.expect_code(0);
-    assert!(exit.stdout == "t\n" && exit.stderr.contains("name a --channel"), "{}", exit.stderr);
+    assert!(exit.stdout == "t\n" && exit.stderr.contains("give a --channel"), "{}", exit.stderr);
     let exit = cli(&server, &["token", "--sub", "u1"]).run().await.expect_code(0);
-    assert!(!exit.stderr.contains("name a --channel"), "{}", exit.stderr);
+    assert!(!exit.stderr.contains("give a --channel"), "{}", exit.stderr);
 }
 
 // covers: G351, G371
@@ -188,7 +188,7 @@ async fn check_points_out_what_does_nothing() {
     let exit = check.env("TIDINGS_STORE_URL", "sqlite://x.db").env("TIDINGS_PORT", "tcp://10.0.0.1:80").run().await;
     let exit = exit.expect_code(0);
     for said in [
-        "TIDINGS_STORE_URL: is not read: two underscores part the names, as in TIDINGS__STORE__URL",
+        "TIDINGS_STORE_URL: is not read: two underscores separate the parts, as in TIDINGS__STORE__URL",
         "app \"1\": nothing will be sent to webhooks[0]:",
         "--egress-allow 127.0.0.1/32",
     ] {

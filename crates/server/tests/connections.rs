@@ -1,4 +1,4 @@
-//! Connections to the server as a process: its limits, its probes, its end, and what it says of strangers.
+//! Connections to the server process: limits, probes, the end, and log lines about other protocols and failed proofs.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -11,12 +11,12 @@ use tokio::net::TcpStream;
 
 const SOON: Duration = Duration::from_secs(30);
 
-/// All that is answered to what is sent.
+/// Sends bytes and returns all that is answered.
 async fn asked(addr: SocketAddr, sent: &[u8]) -> String {
     let mut stream = dial(addr).await;
     stream.write_all(sent).await.unwrap_or_else(|error| panic!("nothing can be sent: {error}"));
     let mut answer = Vec::new();
-    // Closed or reset: either way it is over.
+    // Closed or reset: either way the connection has ended.
     assert!(tokio::time::timeout(SOON, stream.read_to_end(&mut answer)).await.is_ok(), "still open");
     String::from_utf8_lossy(&answer).into_owned()
 }
@@ -30,7 +30,7 @@ fn upgrade(server: &Server) -> Vec<u8> {
     .into_bytes()
 }
 
-/// Waits until the log says this, and asks for it again and again by `cause`.
+/// Waits until the log has a line with these `words`, and calls `cause` again and again meanwhile.
 async fn logged(server: &Server, words: &[&str], cause: impl AsyncFn()) {
     eventually(SOON, || async {
         cause().await;
@@ -45,7 +45,7 @@ async fn logged(server: &Server, words: &[&str], cause: impl AsyncFn()) {
 async fn a_full_server_says_so_in_each_protocol_and_serves_probes_and_the_operator() {
     let server = server().alone().env("TIDINGS__MAX_CONNECTIONS", "3").start().await;
     let mut sessions = Vec::new();
-    // What asked whether the server is ready may not have hung up yet.
+    // The connection of the start's readiness check may still be open.
     let end = tokio::time::Instant::now() + SOON;
     while sessions.len() < 3 {
         assert!(tokio::time::Instant::now() < end, "there is no room for {}", sessions.len() + 1);
@@ -67,7 +67,7 @@ async fn a_full_server_says_so_in_each_protocol_and_serves_probes_and_the_operat
     server.operator().get("/v1/hooks").await.expect_status(200);
     let metrics = server.metrics().await;
     assert!(metrics.contains(r#"tidings_connections_refused_total{reason="max_connections"}"#), "{metrics}");
-    logged(&server, &["a connection is refused", "max_connections"], async || ()).await;
+    logged(&server, &["connection refused: limit reached", "max_connections"], async || ()).await;
 }
 
 // covers: G115
@@ -103,7 +103,7 @@ async fn it_is_not_ready_for_a_while_before_it_stops_to_listen() {
     api.get("/healthz").await.expect_status(200);
     api.post("/v1/events", json!({"name": "e", "channels": ["c"], "data": 1})).await.expect_status(202);
     assert!(asked(server.addr, b"GET /healthz HTTP/1.0\r\n\r\n").await.ends_with("ok"));
-    // The second one means now.
+    // The second signal ends the process at once.
     server.terminate().await.expect_code(130);
 }
 
@@ -120,7 +120,7 @@ async fn clients_that_ignore_the_close_do_not_hold_up_the_end() {
         assert_eq!(&head, b"HTTP/1.1 101");
         deaf.push(stream);
     }
-    // Within the tests' own patience, and not ten minutes later.
+    // Within the test's timeout, and not ten minutes later.
     server.terminate().await.expect_code(0);
 }
 
@@ -129,16 +129,16 @@ async fn clients_that_ignore_the_close_do_not_hold_up_the_end() {
 async fn what_is_no_http_is_told_with_the_remedy() {
     let plain = server().alone().start().await;
     for (sent, words) in [
-        (&b"\x16\x03\x01\x02\0\x01\0\x01\xfc\x03\x03"[..], ["speaks=\"TLS\"", "cert and key"]),
-        (b"PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\n", ["speaks=\"the PROXY protocol\"", "trusted_proxies"]),
-        (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", ["speaks=\"HTTP/2\"", "HTTP/1.1"]),
+        (&b"\x16\x03\x01\x02\0\x01\0\x01\xfc\x03\x03"[..], ["protocol=\"TLS\"", "cert and key"]),
+        (b"PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\n", ["protocol=\"the PROXY protocol\"", "trusted_proxies"]),
+        (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", ["protocol=\"HTTP/2\"", "HTTP/1.1"]),
     ] {
         logged(&plain, &words, async || drop(asked(plain.addr, sent).await)).await;
     }
     let encrypted = server().alone().tls().start().await;
     let sent = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n";
     assert!(asked(encrypted.addr, sent).await.contains("https://"));
-    logged(&encrypted, &["speaks=\"no TLS\"", "https://"], async || drop(asked(encrypted.addr, sent).await)).await;
+    logged(&encrypted, &["protocol=\"no TLS\"", "https://"], async || drop(asked(encrypted.addr, sent).await)).await;
 }
 
 // covers: G064
@@ -173,12 +173,12 @@ async fn what_proves_nothing_is_counted_and_told_through_each_door() {
         let line = format!("tidings_failed_proofs_total{{reason=\"{reason}\"}} {count}\n");
         assert!(metrics.contains(&line), "{line} is not in {metrics}");
     }
-    let words = ["a request's proof does not hold", "client=127.0.0.1", "reason=\"api_key\""];
+    let words = ["authentication failed", "client=127.0.0.1", "reason=\"api_key\""];
     logged(&server, &words, async || drop(guess.get("/v1/hooks").await)).await;
     assert!(!server.stderr().contains("a-guess"), "the key is in the log");
 }
 
-/// The heads of requests to all doors, and the status by which a long body is refused.
+/// The heads of requests to all doors, and the status that refuses a long body.
 fn refused_by_doors(server: &Server) -> Vec<(String, u16)> {
     let host = |path: &str| format!("POST {path} HTTP/1.1\r\nHost: x\r\n");
     let app = &server.credentials.app_id;
@@ -194,7 +194,7 @@ fn refused_by_doors(server: &Server) -> Vec<(String, u16)> {
     ]
 }
 
-/// The status and the head of an answer, whose body is read as well.
+/// The status and the head of an answer; the body is read too.
 async fn answer(stream: &mut TcpStream) -> std::io::Result<(u16, String)> {
     let read = async {
         let mut head = String::new();

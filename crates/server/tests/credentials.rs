@@ -1,4 +1,5 @@
-//! The credentials file: made once, kept, with nothing of the config in it; and what takes its place.
+//! The credentials file: made once and kept, with nothing copied from the config; and `tidings init`, which replaces
+//! it.
 #![expect(clippy::unwrap_used, reason = "a helper of tests fails as a test does")]
 
 use std::fs;
@@ -69,7 +70,7 @@ async fn a_backup_without_the_apps_keys_says_so() {
         assert!(refused.stderr.contains(word), "{word:?}: {}", refused.stderr);
     }
     assert!(!file.exists(), "new keys were made");
-    // As said: with a config it starts, with the keys that this has.
+    // With a config the server starts, with the keys of the config.
     Cli::in_dir(&served.dir).arg("init").run().await.expect_code(0);
     let mut anew = server().alone().dir(&served.dir).start().await;
     anew.terminate().await.expect_code(0);

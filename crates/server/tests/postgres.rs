@@ -12,7 +12,7 @@ fn node(url: &str, key: &Path) -> ServerBuilder {
     node_with("", url, key)
 }
 
-/// One that shares its channels, too.
+/// A node that shares channels too.
 fn one_of_several(redis: &Redis, url: &str, key: &Path) -> ServerBuilder {
     node_with(&format!("[broker]\nurl = \"{}\"\n", redis.url()), url, key)
 }
@@ -34,14 +34,14 @@ async fn two_nodes_share_what_is_to_be_told() {
     let a = one_of_several(&redis, &database.url(), &key).start().await;
     let mut b = one_of_several(&redis, &database.pooled_url(), &key).start().await;
     for node in [&a, &b] {
-        // Its answer holds for a second.
+        // `/readyz` may be cached for a second.
         eventually(PATIENCE, || async { (node.api().get("/readyz").await["nodes"] == 2).then_some(()) }).await;
     }
     a.api().post("/v1/hooks", json!({"name": "person.created"})).await.expect_status(201);
     let listener = json!({"url": receiver.url("/in"), "hooks": ["person.created"]});
     a.api().post("/v1/listeners", listener).await.expect_status(201);
 
-    // The other node hears of it within a second, and then tells it too.
+    // The other node learns of it within a second, and then its own list shows it.
     let mut sent = 0;
     eventually(Duration::from_secs(2), || {
         sent += 1;
@@ -79,13 +79,13 @@ async fn nodes_that_share_no_broker_do_not_share_a_database() {
         }
     }
     assert_eq!(a.api().get("/readyz").await["nodes"], 1);
-    // One that died is missed, and then another may come: the same name at once, others after a while.
+    // A dead node is detected. The same node may start again at once, another one after a while.
     a.kill9().await;
     a.restart().await;
     a.kill9().await;
     let mut after = node(&database.url(), &key).within(Duration::from_secs(40)).start().await;
     assert_eq!(after.api().get("/readyz").await["nodes"], 1);
-    // One that stops makes room at once.
+    // A node that stops in order makes room at once.
     after.terminate().await.expect_code(0);
     assert_eq!(database.run("SELECT count(*) FROM node"), "0");
 }
@@ -99,7 +99,7 @@ async fn a_node_without_its_database_says_so_and_goes_on_when_it_is_back() {
     between.go_down().await;
     let refused = node.api().post("/v1/events", json!({"name": "h", "id": "x"})).await.expect_status(503);
     assert_eq!(refused["code"], "store_unreachable");
-    // The answer may be as old as a second, from before.
+    // The answer may be a second old.
     let unready = || async { Some(node.api().get("/readyz").await).filter(|ready| ready.status == 503) };
     assert_eq!(eventually(PATIENCE, unready).await["ready"], false);
     between.come_back();
@@ -138,7 +138,7 @@ async fn what_sqlite_held_is_served_from_postgres() {
     let copied = migrate().run().await.expect_code(0);
     assert!(copied.stdout.starts_with("copied\n"), "{}", copied.stdout);
     let again = migrate().run().await.expect_code(1);
-    assert!(again.stderr.contains("holds something already"), "{}", again.stderr);
+    assert!(again.stderr.contains("is not empty"), "{}", again.stderr);
     let after = node(&database.url(), &before.data_dir().join("main.key")).start().await;
     assert_eq!(after.api().get("/v1/events/old").await.expect_status(200)["id"], "old");
     let event = after.api().post("/v1/events", json!({"name": "h", "id": "new"})).await.expect_status(202);

@@ -1,4 +1,4 @@
-//! The server as a process: what it makes, what it says, how it ends.
+//! The server as a process: the files that it makes, its output, and its end.
 
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
@@ -97,7 +97,7 @@ async fn closed(addr: SocketAddr, sent: &[u8]) {
     let mut stream = dial(addr).await;
     stream.write_all(sent).await.unwrap_or_else(|error| panic!("nothing can be sent: {error}"));
     let mut rest = Vec::new();
-    // Closed or reset: either way it is over.
+    // Closed or reset: either way the connection has ended.
     if tokio::time::timeout(SOON, stream.read_to_end(&mut rest)).await.is_err() {
         panic!("after {sent:?} the connection is still open");
     }
@@ -115,7 +115,7 @@ async fn a_head_without_end_is_refused() {
     let server = server().start().await;
     let mut stream = dial(server.addr).await;
     let head = format!("GET /healthz HTTP/1.1\r\nHost: x\r\nX-Long: {}", "x".repeat(200_000));
-    // The server may close before all is written.
+    // The server may close before everything is written.
     stream.write_all(head.as_bytes()).await.ok();
     let mut answer = Vec::new();
     tokio::time::timeout(SOON, stream.read_to_end(&mut answer)).await.expect("no answer").ok();

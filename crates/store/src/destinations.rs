@@ -1,12 +1,12 @@
-//! The destination set of a fan-out row or a leased batch, as bytes: for each destination, in ascending order, the
-//! distance from the one before and its kind of lane, as one variable-length number.
+//! The destination set of a fan-out row or a leased batch, as bytes. Destinations are in ascending order; each is one
+//! variable-length number (LEB128): the distance from the one before, and its kind of lane in the lowest two bits.
 
 use tidings_model::id::DestinationNo;
 
 use crate::error::StoreError;
 use crate::log::Lane;
 
-/// Encodes a set in ascending order of its numbers.
+/// Encodes a set. It must be in ascending order of its numbers.
 pub(crate) fn encode(set: impl ExactSizeIterator<Item = (DestinationNo, Lane)>) -> Vec<u8> {
     let mut out = Vec::with_capacity(set.len() * 2);
     let mut last = 0;
@@ -27,7 +27,7 @@ pub(crate) fn encode(set: impl ExactSizeIterator<Item = (DestinationNo, Lane)>) 
     out
 }
 
-/// Decodes what [`encode`] made.
+/// Decodes the output of [`encode`].
 pub(crate) fn decode(bytes: &[u8]) -> Result<Vec<(DestinationNo, Lane)>, StoreError> {
     let corrupt = || StoreError::Corrupt("a set of destinations".to_owned());
     let mut out = Vec::new();
@@ -57,7 +57,7 @@ pub(crate) fn encode_batch(all: &[DestinationNo]) -> Vec<u8> {
     encode(all.iter().map(|&no| (no, Lane::Own)))
 }
 
-/// Decodes what [`encode_lot`] made.
+/// Decodes the output of [`encode_batch`].
 pub(crate) fn decode_batch(bytes: &[u8]) -> Result<Vec<DestinationNo>, StoreError> {
     Ok(decode(bytes)?.into_iter().map(|(no, _)| no).collect())
 }

@@ -1,43 +1,43 @@
-//! What can go wrong with a store, in the words of whoever has to mend it.
+//! The errors of a store. Their texts are for the operator: each says what to do.
 
 use tidings_model::id::EventNo;
 use tidings_supervisor::Panicked;
 
-/// Why a store did not do what was asked. Nothing of a failed call is kept.
+/// Why a call to a store failed. A failed call leaves no trace in the store.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum StoreError {
     /// The disk is full.
-    #[error("the disk that holds the store is full; free some space, then the same request works again")]
+    #[error("the disk that holds the store is full; free some space, then repeat the request")]
     Full,
     /// Another process holds the database.
     #[error("the database is locked by another process; end that process or its transaction")]
     Locked,
-    /// More is waiting to be written than the store takes.
-    #[error("more is waiting to be written than the store takes; try again shortly")]
+    /// The queue of writes is full.
+    #[error("the store's queue of writes is full; try again shortly")]
     Overloaded,
-    /// A read took longer than a read may.
-    #[error("the read took longer than a read may; ask for less at once, or try again when there is less to do")]
+    /// A read or statement exceeded its time limit.
+    #[error("the read exceeded the store's time limit; ask for a smaller page, or try again when the load is lower")]
     TooSlow,
     /// The store is being closed.
     #[error("the store is closing")]
     Closed,
-    /// The record is there already.
+    /// The record exists already.
     #[error("it exists already")]
     Exists,
     /// There is no such record.
     #[error("there is no such record")]
     Missing,
-    /// Somebody else changed the record meanwhile.
-    #[error("it was changed by somebody else meanwhile; read it again")]
+    /// The record was changed since the caller read it.
+    #[error("it was changed since it was read; read it again")]
     Conflict,
-    /// The database cannot hold a character of what is to be written.
+    /// The text to write has a character that the database cannot store.
     #[error(
-        "the database cannot hold a character of this text; leave NUL characters out, and use a database whose \
+        "the database cannot store a character of this text; leave NUL characters out, and use a database whose \
         encoding is UTF8"
     )]
     Text,
-    /// What is stored cannot be read as what it should be.
-    #[error("the store holds something unreadable: {0}")]
+    /// A stored record cannot be read.
+    #[error("the store has a corrupt record: {0}")]
     Corrupt(String),
     /// The schema is of a later version than this program knows.
     #[error(
@@ -50,62 +50,62 @@ pub enum StoreError {
         /// The latest version this program knows.
         known: i64,
     },
-    /// A sealed secret does not open.
-    #[error("a stored secret does not open with any key in the main key file; put back the key it was sealed with")]
+    /// A sealed secret cannot be opened.
+    #[error("no key in the main key file opens a stored secret; put back the key that it was sealed with")]
     Sealed,
-    /// The main key file lacks a key that the store is sealed with, or has another one of its number.
+    /// The main key file lacks a key that the store is sealed with, or has another key under its number.
     #[error(
         "key {0} of the main key file is not the one that this store is sealed with, or is missing; put back the main \
         key file from the backup, or copy it from another node"
     )]
     OtherMainKey(u32),
-    /// Somebody has the database file open as its own: another process, or another store of this one.
+    /// The database file is in use by another process, or by another store of this process.
     #[error(
-        "{holder} has {path} open, perhaps by another name or from another folder; stop it, or give this one a \
+        "{holder} has {path} open, perhaps under another name or from another folder; stop it, or give this one a \
         database of its own"
     )]
     Taken {
-        /// The file.
+        /// The database file.
         path: String,
-        /// Who has it, as far as the system says.
+        /// The process that has it open, as far as the system tells.
         holder: String,
     },
     /// The database file has a second name.
     #[error(
-        "{0} has another name (a hard link), and what is written under one name is missed under the other; copy the \
-        file instead, and remove one of the names"
+        "{0} has another name (a hard link), and SQLite does not see under one name what was written under the other; \
+        copy the file instead, and remove one of the names"
     )]
     HardLink(String),
     /// A file of the database was deleted, moved or replaced while it was in use.
     #[error(
-        "{0} was deleted, moved or replaced while the server used it, so nothing can be kept; put it back, or stop the \
-        server and restore a backup"
+        "{0} was deleted, moved or replaced while the server used it, so nothing can be written; put it back, or stop \
+        the server and restore a backup"
     )]
     Displaced(String),
-    /// Hooks and listeners cannot be read, so it is not known who wants what.
+    /// Hooks and listeners cannot be read, so events cannot be matched.
     #[error("hooks and listeners cannot be read: {0}")]
     UnreadableCatalogue(String),
     /// The database server cannot be reached, or is not ready.
-    #[error("the database server cannot be used now ({0}); the same request works again when it can")]
+    #[error("the database server cannot be used now ({0}); repeat the request when it can")]
     Unreachable(String),
-    /// Anything else the database said.
-    #[error("the database refused: {0}")]
+    /// Any other error of the database.
+    #[error("the database failed: {0}")]
     Database(String),
-    /// The deliveries of an event cannot be written, for a reason that lies in them.
+    /// The deliveries of an event cannot be written, for a reason that lies in the event or its fan-out row.
     #[error("the deliveries of an event cannot be written: {reason}")]
     Fanout {
-        /// Its number.
+        /// The event's number.
         event: EventNo,
-        /// What is wrong.
+        /// The text of the error.
         reason: String,
     },
-    /// What was asked made the code panic.
-    #[error("a bug: what was asked panicked ({0}); nothing of it is kept")]
+    /// The call panicked.
+    #[error("a bug: the call to the store panicked ({0}); it wrote nothing")]
     Panicked(String),
 }
 
 impl StoreError {
-    /// Whether the same call may succeed a little later.
+    /// Whether the same call may succeed if it is repeated later.
     pub fn is_temporary(&self) -> bool {
         matches!(
             self,
@@ -121,7 +121,7 @@ impl StoreError {
 }
 
 impl StoreError {
-    /// The error of writing an event's deliveries, unless the same call may succeed a little later.
+    /// Turns an error of writing an event's deliveries into [`StoreError::Fanout`], unless it is temporary.
     pub(crate) fn of_fanout(self, event: EventNo) -> Self {
         if self.is_temporary() || self == Self::Closed {
             self

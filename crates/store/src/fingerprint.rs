@@ -1,10 +1,10 @@
-//! Which main keys a store is sealed with: a fingerprint of each is kept in the store, and a node whose key file has
-//! others, or lacks one that is needed, is refused before it writes anything.
+//! Checks that a node's main key file is the one that the store is sealed with. The store keeps a fingerprint of each
+//! main key. A node whose key file has another key, or lacks one that is needed, is refused before it writes anything.
 
 use crate::error::StoreError;
 use crate::seal::MainKey;
 
-/// What the names of fingerprints begin with, among the store's single numbers; the key's id follows.
+/// The prefix of fingerprints' names in table `meta`; the key's id follows.
 pub(crate) const PREFIX: &str = "main_key.";
 
 /// The name of a key's fingerprint.
@@ -12,28 +12,28 @@ pub(crate) fn name(id: u32) -> String {
     format!("{PREFIX}{id}")
 }
 
-/// A key's id from such a name.
+/// The key's id in the name of a fingerprint.
 pub(crate) fn id(name: &str) -> Option<u32> {
     name.strip_prefix(PREFIX)?.parse().ok()
 }
 
-/// A record that is sealed: one of each main key shows whether that key opens.
+/// A sealed record. One per main key is enough to test whether that key opens.
 #[derive(Debug)]
 pub(crate) struct Sample {
-    /// The record's name, as it was sealed for.
+    /// The name of the record that it was sealed for.
     pub(crate) belongs_to: String,
     pub(crate) sealed: Vec<u8>,
 }
 
-/// What has to be changed in a store for its fingerprints to be those of a key file.
+/// The changes that make a store's fingerprints those of a key file.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Corrections {
     pub(crate) set: Vec<(u32, i64)>,
     pub(crate) forget: Vec<u32>,
 }
 
-/// Holds a key file against a store. `alone`: no other process uses the store, so what nothing is sealed with may
-/// change.
+/// Compares a key file with a store. `alone`: no other process uses the store, so fingerprints of keys that seal
+/// nothing may change.
 ///
 /// # Errors
 /// [`StoreError::OtherMainKey`].
@@ -51,7 +51,7 @@ pub(crate) fn compare(
         needed.push(id);
         let fits = match known_of(id) {
             Some(known) => fingerprint_of(id) == Some(known),
-            // Sealed before fingerprints were kept.
+            // Sealed by a version that kept no fingerprints.
             None => key.open(&sample.belongs_to, &sample.sealed).is_ok(),
         };
         if !fits {

@@ -1,7 +1,7 @@
-//! What must survive: the catalogue, the event log, and the pending deliveries.
+//! Durable state: the catalogue, the event log, the pending deliveries, and the presence journal.
 //!
-//! The traits ([`Catalogue`], [`Log`], [`Queue`], [`Standings`], [`Nodes`], together [`Store`]) speak in the model's
-//! words; SQL lives behind them and nowhere else. Whatever a method answers with `Ok` is on disk, synced.
+//! The traits ([`Catalogue`], [`Log`], [`Queue`], [`PresenceJournal`], [`Nodes`], together [`Store`]) use the model's
+//! types; SQL is behind them and nowhere else. When a method returns `Ok`, its writes are synced to disk.
 //!
 //! Called by `bus` (catalogue and log) and `courier` (queue). One suite of tests runs against every implementation.
 #![forbid(unsafe_code)]
@@ -32,22 +32,21 @@ pub use nodes::Nodes;
 pub use presence::PresenceJournal;
 pub use queue::Queue;
 
-/// Everything a store does.
+/// A store: all its traits, and its life cycle.
 #[async_trait::async_trait]
 pub trait Store: Catalogue + Log + Queue + PresenceJournal + Nodes + std::fmt::Debug {
-    /// In a word, for `/readyz` and logs: which store it is.
+    /// The store's kind, for `/readyz` and logs: `sqlite` or `postgres`.
     fn name(&self) -> &'static str;
 
-    /// Which start of a node this is: higher than any before it, and one higher than the last one where there is one
-    /// node.
+    /// The number of this start of the node. It is higher than that of any earlier start; with one node, by one.
     fn incarnation(&self) -> i64;
 
-    /// Whether what it acknowledges survives a power cut.
+    /// Whether acknowledged writes survive a power cut.
     fn durable(&self) -> bool;
 
-    /// Whether it can be written now, for `/readyz`.
+    /// Whether it accepts writes now, for `/readyz`.
     async fn writable(&self) -> Result<(), StoreError>;
 
-    /// Finishes what is waiting and ends; later calls answer [`StoreError::Closed`].
+    /// Finishes the calls that wait, and closes. Later calls return [`StoreError::Closed`].
     async fn close(&self);
 }

@@ -1,4 +1,4 @@
-//! The log: events that something durable wants, and the publish transaction that writes them.
+//! The event log, and the publish transaction that writes events with their deliveries.
 
 use std::ops::Range;
 
@@ -10,18 +10,18 @@ use tidings_model::id::{AppId, DestinationNo, EventNo};
 use crate::error::StoreError;
 use crate::page::Page;
 
-/// Up to so many deliveries are written in the publish transaction itself; more become a fan-out row that is expanded
-/// afterwards, so that a publish to ten thousand listeners answers as fast as one to a single one.
+/// The most deliveries that the publish transaction itself writes. An event with more gets a fan-out row, which is
+/// expanded afterwards. So a publish to ten thousand listeners answers as fast as one to a single listener.
 pub const MAX_DIRECT: usize = 64;
 
-/// The fencing token of a lease: a result is taken only from whoever holds the delivery's present one.
+/// The fencing token of a lease. A result is accepted only with the delivery's current token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct LeaseToken(pub i64);
 
-/// The right to make a delivery's attempt, until a time.
+/// The right to attempt a delivery until a time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Lease {
-    /// Proves it.
+    /// The fencing token.
     pub token: LeaseToken,
     /// When it ends, in steady milliseconds.
     pub until: Millis,
@@ -30,16 +30,16 @@ pub struct Lease {
 /// How a destination orders its deliveries of an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Lane {
-    /// Each delivery by itself.
+    /// No order: each delivery by itself.
     Own,
-    /// All of the destination's, one after the other.
+    /// One lane for all deliveries of the destination: one after the other.
     Whole,
-    /// Those with the event's key, one after the other.
+    /// One lane for each ordering key: deliveries with the same key go one after the other.
     Key,
 }
 
 impl Lane {
-    /// The lane of a delivery of an event with `key`; `None` when it stands alone.
+    /// The name of the lane of a delivery whose event has `key`; `None` if it is in no lane.
     pub(crate) fn name(self, key: Option<&str>) -> Option<&str> {
         match self {
             Self::Own => None,
@@ -52,35 +52,35 @@ impl Lane {
 /// A destination of an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Destination {
-    /// Who.
+    /// The destination's number.
     pub no: DestinationNo,
-    /// In which order.
+    /// How its deliveries are ordered.
     pub lane: Lane,
-    /// Whether this node takes it up at once: then it is written already leased and need not be read back.
+    /// Whether this node attempts it at once. Then it is written with a lease, and need not be read back.
     pub fresh: bool,
 }
 
-/// An idempotency key and what it was used for.
+/// An idempotency key, and the request that it was used for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Idempotency {
     /// The caller's key.
     pub key: String,
-    /// A digest of the request it came with.
+    /// A digest of the request that it came with.
     pub digest: [u8; 32],
-    /// Keys stored before this time count as forgotten.
+    /// Keys stored before this time have expired.
     pub forget_before: Millis,
 }
 
-/// One publish to be written.
+/// One publish to write.
 #[derive(Debug, Clone)]
 pub struct Publish {
-    /// What happened.
+    /// The event.
     pub event: Event,
-    /// The version of the event's hook, when its name is in the catalogue.
+    /// The version of the event's hook, if its name is in the catalogue.
     pub hook_version: Option<i64>,
     /// Its destinations, each once, in ascending order of their numbers.
     pub destinations: Vec<Destination>,
-    /// Nothing is attempted before this time.
+    /// No delivery is attempted before this steady time.
     pub not_before: Option<Millis>,
     /// The catalogue version that `destinations` was computed from.
     pub catalogue_version: i64,
@@ -88,49 +88,49 @@ pub struct Publish {
     pub idempotency: Option<Idempotency>,
     /// The lease of the destinations that are `fresh`.
     pub lease: Lease,
-    /// Steady time, for when deliveries are due.
+    /// The current steady time; it decides when deliveries are due.
     pub now: Millis,
-    /// Wall time, for when the event was stored.
+    /// The current wall time; it is recorded as the time at which the event was stored.
     pub received_at: Millis,
 }
 
-/// What became of a publish.
+/// The outcome of a publish.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Published {
-    /// It is on disk.
+    /// The event is on disk.
     Stored {
-        /// Its place in the log.
+        /// The event's number in the log.
         no: EventNo,
         /// The destinations whose deliveries are leased to the caller, who now has to attempt them.
         leased: Vec<DestinationNo>,
-        /// Whether anything was left for the queue to find (unleased deliveries, or a fan-out row).
+        /// Whether the store has more of its deliveries: unleased ones that are due, or a fan-out row.
         queued: bool,
     },
     /// The same event id, or the same idempotency key with the same request, was published before.
     Repeated {
-        /// The first one's event id.
+        /// The event id of the first publish.
         id: String,
-        /// How many deliveries the first one made.
+        /// How many deliveries the first publish made.
         deliveries: u64,
     },
     /// The event id was used for another event.
     IdTaken,
     /// The idempotency key was used for another request.
     KeyTaken,
-    /// The catalogue has moved on: match again.
+    /// The app's hooks or listeners have changed: match the event again.
     StaleCatalogue,
 }
 
 /// An event in the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Logged {
-    /// Its place in the log.
+    /// The event's number in the log.
     pub no: EventNo,
-    /// What happened.
+    /// The event.
     pub event: Event,
-    /// The version of its hook at the time.
+    /// The version of its hook when it was published.
     pub hook_version: Option<i64>,
-    /// When it was stored.
+    /// When it was stored (wall time).
     pub received_at: Millis,
     /// How many deliveries it made.
     pub deliveries: u64,
@@ -139,24 +139,24 @@ pub struct Logged {
 /// Which events to list, newest first. `name` and `channel` exclude each other.
 #[derive(Debug, Clone, Default)]
 pub struct EventFilter {
-    /// Only of this name.
+    /// Only events of this name.
     pub name: Option<String>,
-    /// Only to this channel.
+    /// Only events to this channel.
     pub channel: Option<String>,
-    /// Only those stored at or after this time.
+    /// Only events stored at or after this time.
     pub since: Option<Millis>,
-    /// Only those stored before this time.
+    /// Only events stored before this time.
     pub until: Option<Millis>,
-    /// Only those older than this one: where the page before ended.
+    /// Only events older than this one: the last event of the page before.
     pub before: Option<EventNo>,
-    /// At most so many.
+    /// The most events of a page.
     pub limit: usize,
-    /// At most so many bytes, but one event at least.
+    /// The most bytes of a page; it has one event at least.
     pub bytes: Option<usize>,
 }
 
 impl EventFilter {
-    /// The places of the log that can be on the page.
+    /// The numbers of the events that can be on the page.
     pub(crate) fn range(&self) -> Range<EventNo> {
         let start = self.since.map_or(EventNo(0), EventNo::first_of);
         let end = self.until.map_or(EventNo(i64::MAX), EventNo::first_of);
@@ -168,7 +168,7 @@ impl EventFilter {
 #[async_trait]
 pub trait Log: Send + Sync {
     /// Writes an event with its deliveries, or finds that it was written before. Returns after the sync.
-    /// Each publish of a group that shares a transaction succeeds or fails alone.
+    /// Publishes that share a transaction succeed or fail each alone.
     async fn publish(&self, publish: Publish) -> Result<Published, StoreError>;
 
     /// One event by its id.
@@ -177,6 +177,6 @@ pub trait Log: Send + Sync {
     /// A page of the log, newest first.
     async fn events(&self, app: &AppId, filter: EventFilter) -> Result<Page<Logged>, StoreError>;
 
-    /// Events by their places, in any order; those that are gone are left out.
+    /// Events by their numbers, in any order. Deleted events are left out.
     async fn events_at(&self, places: Vec<EventNo>) -> Result<Vec<Logged>, StoreError>;
 }

@@ -1,4 +1,4 @@
-//! Matches that were stored before there was a limit and are beyond it, for whoever wants to know before a start.
+//! Finds matches that exceed the size limit because they were stored before there was one. For a check before a start.
 
 use std::path::Path;
 
@@ -7,23 +7,23 @@ use rusqlite::{Connection, OpenFlags};
 use crate::error::StoreError;
 use crate::records::{ListenerSpec, upgrade_spec};
 
-/// A listener whose match is beyond the limit.
+/// A listener whose match exceeds the limit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LargeMatch {
-    /// Whose it is.
+    /// The listener's app.
     pub app: String,
     /// The listener's id.
     pub listener: String,
 }
 
-/// Those of a SQLite database, which is only read, and may be in use.
+/// The large matches of a SQLite database. It is opened read-only, and may be in use.
 ///
 /// # Errors
-/// When it cannot be read, or does not hold listeners.
+/// The database cannot be read, or has no table of listeners.
 pub fn large_in_sqlite(path: &Path) -> Result<Vec<LargeMatch>, StoreError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let db = Connection::open_with_flags(path, flags)?;
-    // Without a regular expression no match is too large.
+    // Only a match with a regular expression can exceed the limit.
     let mut statement =
         db.prepare("SELECT app, id, spec FROM listener WHERE deleted = 0 AND spec LIKE '%\"like\"%' ORDER BY app, id")?;
     let mut rows = statement.query([])?;

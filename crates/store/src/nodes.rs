@@ -12,18 +12,18 @@ use crate::error::StoreError;
 /// as often.
 pub const GONE_AFTER: Duration = Duration::from_secs(10);
 
-/// After so long every other node knows of a new one. Until then the new node owns no destination.
+/// How long it takes until every other node knows of a new one. Until then the new node owns no destination.
 pub const KNOWN_AFTER: Duration = Duration::from_secs(2);
 
-/// The broker that no two nodes share: its sessions receive nothing from other nodes.
+/// The name of the broker that nodes cannot share: with it, sessions receive nothing from other nodes.
 pub const OWN_BROKER: &str = "memory";
 
 /// A node, as of its last heartbeat.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Node {
-    /// Its name; no other has it.
+    /// The node's name, unique among the nodes.
     pub name: String,
-    /// Which broker it has, in a word.
+    /// The name of its broker.
     pub broker: String,
     /// When it started, in Unix milliseconds of the store's clock.
     pub started: Millis,

@@ -1,11 +1,11 @@
-//! Pages of lists, bounded in rows and in bytes: what is read for one never is more than a page and a row.
+//! Pages of lists, bounded in rows and in bytes. At most one row more than a page is read.
 
-/// A part of a list.
+/// A page of a list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Page<T> {
-    /// In the list's order.
+    /// The rows, in the list's order.
     pub rows: Vec<T>,
-    /// Whether others follow.
+    /// Whether more rows follow.
     pub more: bool,
 }
 
@@ -18,17 +18,17 @@ pub(crate) struct Paged<T> {
 }
 
 impl<T> Paged<T> {
-    /// One of at most so many rows and bytes, but of one row at least.
+    /// A page of at most `limit` rows and `bytes` bytes, but of one row at least.
     pub(crate) fn new(limit: usize, bytes: usize) -> Self {
         Self { page: Page { rows: Vec::new(), more: false }, limit, bytes }
     }
 
-    /// How many rows to ask for: the last one only shows that there are more.
-    pub(crate) fn asked(&self) -> i64 {
+    /// How many rows to read: one more than the limit, to see whether more follow.
+    pub(crate) fn rows_to_read(&self) -> i64 {
         i64::try_from(self.limit).unwrap_or(i64::MAX).saturating_add(1)
     }
 
-    /// Takes the next row; `false` when the page is full, and the row belongs to the next one.
+    /// Adds the next row. Returns `false` if the page is full; the row then belongs to the next page.
     pub(crate) fn take(&mut self, row: T, weight: impl Fn(&T) -> usize) -> bool {
         let weight = weight(&row);
         if self.page.rows.len() >= self.limit || (weight > self.bytes && !self.page.rows.is_empty()) {

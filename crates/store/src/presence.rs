@@ -29,18 +29,19 @@ pub struct PresenceChange {
     pub key: PresenceKey,
     /// Whether it is present now.
     pub present: bool,
-    /// Grows with each change of the key: a number that is not above the last known one is an old one.
+    /// The change's sequence number. It grows with each change of the key: a number that is not above the last known
+    /// one is old.
     pub number: i64,
     /// The id of the event that announces it.
     pub event: String,
-    /// Records an arrival that would be announced as one that has left again, both announced: neither it nor the
-    /// departure that follows is.
+    /// Suppresses an arrival that would be announced: it is recorded as an announced departure. So neither the arrival
+    /// nor the departure after it is announced.
     pub suppress: bool,
-    /// For how long a departure can be reverted by an arrival, in milliseconds.
+    /// For how long after a departure an arrival reverts it, in milliseconds.
     pub window: Millis,
-    /// Steady time.
+    /// The current steady time.
     pub now: Millis,
-    /// Wall time.
+    /// The current wall time.
     pub wall: Millis,
 }
 
@@ -49,9 +50,9 @@ pub struct PresenceChange {
 pub enum Applied {
     /// It is recorded; the caller publishes its event, then calls [`PresenceJournal::mark_announced`].
     Announce,
-    /// It was known, or is older than what is known.
+    /// It is known, or older than the last known change. There is nothing to announce.
     Known,
-    /// It was new, and was recorded as [`PresenceChange::suppress`] says.
+    /// It is new, and was recorded as [`PresenceChange::suppress`] says.
     Suppressed,
     /// It reverted a departure whose deliveries were all still pending: they are canceled, and nothing is announced.
     Reverted,
@@ -60,7 +61,7 @@ pub enum Applied {
 /// The last known state of a key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PresenceRecord {
-    /// Which key.
+    /// The channel, or the user in it.
     pub key: PresenceKey,
     /// Whether it is present.
     pub present: bool,
@@ -90,13 +91,13 @@ pub trait PresenceJournal: Send + Sync {
         limit: usize,
     ) -> Result<Vec<PresenceRecord>, StoreError>;
 
-    /// The highest number of any change; 0 when there is none.
+    /// The highest number of any change; 0 if there is none.
     async fn last_presence_number(&self) -> Result<i64, StoreError>;
 
-    /// Forgets a slice of the records that are absent and announced since before a wall time; `true` when there may be
-    /// more.
+    /// Deletes a slice of the records that are absent and announced, and changed before a wall time. Returns `true` if
+    /// there may be more.
     async fn forget_absent(&self, before: Millis) -> Result<bool, StoreError>;
 }
 
-/// How many records [`PresenceJournal::forget_absent`] forgets at once.
+/// How many records one call of [`PresenceJournal::forget_absent`] deletes at most.
 pub(crate) const SLICE: usize = 500;

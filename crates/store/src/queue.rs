@@ -1,8 +1,8 @@
-//! The queue: pending deliveries, who may attempt them now, and what came of it.
+//! The queue: pending deliveries, their leases, and the results of attempts.
 //!
-//! A delivery is `(event, destination)`. While it is open it is scheduled (due at a time), leased (somebody attempts
-//! it), or waiting behind an older one of its lane. When it ends it moves to the closed ones. Every change of a leased
-//! delivery names the lease, so a worker that lost it changes nothing.
+//! A delivery is `(event, destination)`. While it is open it is scheduled (due at a time), leased (a node attempts it),
+//! or waiting behind an older one of its lane. When it ends it becomes a closed row. Every change of a leased delivery
+//! names the lease, so a worker whose lease was lost changes nothing.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -16,51 +16,51 @@ use crate::error::StoreError;
 use crate::log::Lease;
 use crate::page::Page;
 
-/// A delivery that its holder now has to attempt.
+/// A delivery that the holder of its lease now has to attempt.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Leased {
-    /// Which.
+    /// The delivery.
     pub key: DeliveryKey,
-    /// Attempts made before.
+    /// How many attempts were made before.
     pub attempts: u32,
     /// How many of those do not count against the schedule: a retry by hand starts it anew.
     pub forgiven: u32,
-    /// Whether it is one of an ordered lane. The store goes by it: the next of the lane is let go when this one ends.
+    /// Whether it is in an ordered lane. The store relies on it: when this delivery ends, the lane advances.
     pub ordered: bool,
-    /// Whether it is the next of its lane after the one before it in the list, and leased to go together with that.
+    /// Whether it is the next of its lane after the one before it in the list, and leased to go in the same request.
     pub follows: bool,
     /// Whether it is in its event's leased batch: fresh from a publish, and in no lane. The store relies on it too.
     pub in_batch: bool,
-    /// The right to attempt it.
+    /// The lease.
     pub lease: Lease,
 }
 
-/// What is wanted of a destination's due work.
+/// How much of a destination's due work to claim.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Wanted {
-    /// Whose.
+    /// The destination.
     pub destination: DestinationNo,
-    /// How many deliveries at most.
+    /// The most deliveries to claim.
     pub most: usize,
-    /// How many consecutive ones of an ordered lane may go together.
+    /// How many consecutive deliveries of an ordered lane may go in one request.
     pub batch: usize,
 }
 
 /// Destinations that have work due.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Due {
-    /// Those with something due, the longest waiting first.
+    /// Destinations with something due, the longest waiting first.
     pub destinations: Vec<DestinationNo>,
-    /// When the next of the others will be due.
+    /// When the first of the others will be due.
     pub next: Option<Millis>,
-    /// Those that asked for a pause, at whichever node, and until when.
+    /// Destinations that asked any node for a pause, and until when.
     pub paused: Vec<(DestinationNo, Millis)>,
     /// This node's rank among those that share the store.
     pub rank: NodeRank,
 }
 
-/// A node's rank among those that share a store: each reads the same list. A node that others may not know of yet ranks
-/// behind all of them and owns no destination.
+/// A node's rank among those that share a store. All nodes read the same list. A new node, which others may not know of
+/// yet, ranks behind all of them and owns no destination.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NodeRank {
     /// How many nodes rank before it.
@@ -70,14 +70,14 @@ pub struct NodeRank {
 }
 
 impl Default for NodeRank {
-    /// That of a single node.
+    /// The rank of a single node.
     fn default() -> Self {
         Self { rank: 0, nodes: 1 }
     }
 }
 
 impl NodeRank {
-    /// Whether this node, of all nodes, serves a destination with a rate or a concurrency of its own.
+    /// Whether this node is the one that serves a destination with a rate or concurrency of its own.
     pub fn owns(self, destination: DestinationNo) -> bool {
         destination.0.unsigned_abs() % self.nodes.max(1) == self.rank
     }
@@ -86,116 +86,116 @@ impl NodeRank {
 /// What comes after an attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Next {
-    /// Nothing: it was taken.
+    /// Nothing: the destination accepted it.
     Delivered,
     /// Another attempt at this steady time.
     Retry(Millis),
-    /// Nothing: there are no attempts left, or the destination is gone for good.
+    /// Nothing: the schedule is exhausted, or the destination wants no more deliveries.
     Undelivered,
-    /// Nothing: nobody wants it any more. No attempt was made.
+    /// Nothing: the destination was deleted. No attempt was made.
     Canceled,
 }
 
-/// The end of an attempt.
+/// The result of an attempt.
 #[derive(Debug, Clone)]
 pub struct Finished {
-    /// Of which delivery.
+    /// The delivery that was attempted.
     pub delivery: Leased,
-    /// What happened; `None` when it was canceled without an attempt.
+    /// The attempt; `None` if the delivery was canceled without one.
     pub attempt: Option<Attempt>,
     /// What comes after it.
     pub next: Next,
-    /// Disable the destination, for this reason (410 Gone).
+    /// Disables the destination, for this reason (410 Gone).
     pub disable: Option<&'static str>,
     /// Whether the destination was known to be failing before, so that a success has something to clear.
     pub was_failing: bool,
-    /// Until when (steady time) the destination asked for a pause. A store of several nodes tells the others.
+    /// Until when (steady time) the destination asked for a pause. A store of several nodes passes it on to the others.
     pub pause: Option<Millis>,
-    /// How many of its lane's next may be leased to go together.
+    /// How many of the next deliveries of its lane may be leased to go in one request.
     pub batch: usize,
 }
 
-/// What the store did with the end of an attempt.
+/// What the store did with the result of an attempt.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Recorded {
-    /// The lease was no longer the caller's: nothing was changed.
+    /// The caller's lease was lost: nothing was changed.
     pub stale: bool,
-    /// The next of the lane, leased to the caller: one, or as many consecutive ones as may go together.
+    /// The next deliveries of the lane, leased to the caller: as many consecutive ones as may go in one request.
     pub next_in_lane: Vec<Leased>,
-    /// When the next of the lane is due (steady time), where it has to wait for its time.
+    /// When the next delivery of the lane is due (steady time), if it was scheduled instead of leased.
     pub lane_due: Option<Millis>,
-    /// The destination was disabled by this.
+    /// This result disabled the destination.
     pub disabled: bool,
 }
 
-/// What a batch of results is recorded with.
+/// The parameters with which a batch of results is recorded.
 #[derive(Debug, Clone, Copy)]
 pub struct Recording {
-    /// Steady time.
+    /// The current steady time.
     pub now: Millis,
-    /// Wall time.
+    /// The current wall time.
     pub wall: Millis,
     /// The lease of the lanes' next deliveries.
     pub lease: Lease,
     /// Whether something waits for it: the next of a lane, or more results. Otherwise it may be written a few
     /// milliseconds later, together with others.
     pub soon: bool,
-    /// How long (ms) the next of a lane wait for more to go together with, when there are fewer than may.
+    /// How long (ms) a lane waits for more deliveries, if it has fewer than may go in one request.
     pub gather: Millis,
-    /// A destination that has done nothing but fail since before this wall time is disabled.
+    /// A destination that has only failed since before this wall time is disabled.
     pub disable_failing_since: Millis,
 }
 
-/// Whose fan-out is written next, and which of its deliveries the caller takes up at once.
+/// Which fan-out row is expanded next, and how many of its deliveries are leased to the caller.
 #[derive(Debug, Clone, Default)]
 pub struct FanoutTurn {
-    /// The app whose turn it was before: the next one in the order of their ids comes now.
+    /// The app that had the turn before. The next app, in the order of ids, has it now.
     pub after: Option<AppId>,
-    /// How many deliveries are leased to the caller at most.
+    /// The most deliveries that are leased to the caller.
     pub fresh: usize,
-    /// Apps without room: their deliveries are left to the queue.
+    /// Apps without room in memory: their deliveries are written unleased.
     pub full_apps: Vec<AppId>,
     /// Destinations without room. A set, because it can be large and the writer looks each delivery up in it.
     pub full_destinations: HashSet<DestinationNo>,
-    /// Events whose deliveries cannot be written: they are passed over.
+    /// Events whose expansion failed: they are skipped.
     pub parked: Vec<EventNo>,
 }
 
 impl FanoutTurn {
-    /// Whether there is room for a delivery.
+    /// Whether the caller has room for a delivery.
     pub(crate) fn has_room(&self, app: &AppId, destination: DestinationNo) -> bool {
         !self.full_apps.contains(app) && !self.full_destinations.contains(&destination)
     }
 }
 
-/// What a slice of fan-out did.
+/// The result of expanding one slice of a fan-out row.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Expanded {
-    /// Whose it was; `None` when there is no fan-out.
+    /// The app of the row; `None` if there is no row.
     pub app: Option<AppId>,
     /// How many deliveries the slice had.
     pub written: usize,
     /// Deliveries leased to the caller.
     pub leased: Vec<Leased>,
-    /// Whether any were left for the queue to find, besides those that were to be skipped.
+    /// Whether any delivery was scheduled instead of leased, although the caller has room for it.
     pub queued: bool,
     /// Whether there is more to expand.
     pub more: bool,
 }
 
-/// A delivery as people see it.
+/// A delivery, as lists show it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeliveryRow {
-    /// Which.
+    /// The delivery.
     pub key: DeliveryKey,
-    /// How it stands.
+    /// Its state.
     pub state: DeliveryState,
-    /// Attempts made.
+    /// How many attempts were made.
     pub attempts: u32,
-    /// When the next attempt is due, in steady milliseconds; `None` when one is under way or waits for an older
-    /// delivery.
+    /// When the next attempt is due, in steady milliseconds; `None` if it is leased, waits behind an older delivery, or
+    /// has ended.
     pub due: Option<Millis>,
-    /// When it ended.
+    /// When it ended (wall time).
     pub closed_at: Option<Millis>,
     /// The event's id.
     pub event_id: String,
@@ -203,51 +203,51 @@ pub struct DeliveryRow {
     pub event_name: String,
     /// The listener's id.
     pub listener: String,
-    /// What the last attempt said, when it failed.
+    /// The error of the last attempt that failed.
     pub last_error: Option<String>,
 }
 
 /// Which deliveries to list, newest event first.
 #[derive(Debug, Clone, Default)]
 pub struct DeliveryFilter {
-    /// Only in this state.
+    /// Only deliveries in this state.
     pub state: Option<DeliveryState>,
-    /// Only to this destination.
+    /// Only deliveries to this destination.
     pub destination: Option<DestinationNo>,
-    /// Only of this event.
+    /// Only deliveries of this event.
     pub event: Option<EventNo>,
-    /// Only those before this one: where the page before ended.
+    /// Only deliveries before this one: the last delivery of the page before.
     pub before: Option<(EventNo, DestinationNo)>,
-    /// At most so many.
+    /// The most deliveries of a page.
     pub limit: usize,
 }
 
 /// Which attempts of a delivery to list, oldest first.
 #[derive(Debug, Clone, Copy)]
 pub struct AttemptRange {
-    /// Those after this one: where the page before ended.
+    /// Only attempts after this one: the last attempt of the page before.
     pub after: u32,
-    /// At most so many.
+    /// The most attempts of a page.
     pub limit: usize,
-    /// At most so many bytes, but one attempt at least.
+    /// The most bytes of a page; it has one attempt at least.
     pub bytes: usize,
 }
 
 impl AttemptRange {
-    /// The first ones, however large.
+    /// The first `limit` attempts, without a limit in bytes.
     pub fn first(limit: usize) -> Self {
         Self { after: 0, limit, bytes: usize::MAX }
     }
 }
 
-/// What a retry by hand did.
+/// The result of a retry by hand.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Retried {
-    /// It is due now.
+    /// The delivery is due now.
     Due,
-    /// It was under way already.
+    /// An attempt was in flight already: nothing was changed.
     UnderWay,
-    /// It waits behind an older delivery of its lane.
+    /// The delivery waits behind an older one of its lane: nothing was changed.
     Waiting,
 }
 
@@ -258,32 +258,32 @@ pub struct Depth {
     pub deliveries: u64,
     /// Fan-out rows.
     pub fanouts: u64,
-    /// Deliveries that ended undelivered and are still kept.
+    /// Undelivered deliveries that are still kept.
     pub undelivered: u64,
-    /// Bytes that all of it takes.
+    /// The bytes that the store uses.
     pub bytes: u64,
 }
 
-/// What a slice of retention did.
+/// The result of one slice of retention.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Retired {
-    /// Events that were forgotten, with their ended deliveries and attempts.
+    /// Events that were deleted, with their closed deliveries and attempts.
     pub events: u64,
     /// When the newest of them was stored.
     pub newest: Option<Millis>,
-    /// Whether there may be more to forget.
+    /// Whether there may be more to delete.
     pub more: bool,
 }
 
 impl Retired {
-    /// Notes that an event was forgotten.
-    pub(crate) fn forgot(&mut self, no: EventNo) {
+    /// Counts a deleted event.
+    pub(crate) fn count(&mut self, no: EventNo) {
         self.events += 1;
         self.newest = self.newest.max(Some(no.millis()));
     }
 }
 
-/// Whose due deliveries are not asked for: there is no room for them.
+/// The destinations and apps that a query for due work skips, because the caller has no room for them.
 #[derive(Debug, Clone, Default)]
 pub struct Skip {
     /// These destinations.
@@ -292,48 +292,48 @@ pub struct Skip {
     pub apps: Vec<AppId>,
 }
 
-/// Claims, records and lists deliveries.
+/// Claims deliveries, records results, and lists deliveries.
 #[async_trait]
 pub trait Queue: Send + Sync {
-    /// Takes back the leases of earlier incarnations of this node and puts right what a change of the clock has moved.
-    /// Called once, before anything is claimed. Returns how many leases were taken back.
+    /// Ends the leases of earlier incarnations of this node, and shifts due times if the clock was set back. Called
+    /// once, before anything is claimed. Returns how many leases were ended.
     async fn recover(&self, now: Millis) -> Result<u64, StoreError>;
 
-    /// A lease token that nobody has had.
+    /// A new, unique lease token.
     fn new_token(&self) -> crate::log::LeaseToken;
 
-    /// Which destinations have work due at `now`, but for those that are to be skipped.
+    /// Which destinations have work due at `now`, except those to skip.
     async fn due(&self, now: Millis, skip: Skip, limit: usize) -> Result<Due, StoreError>;
 
-    /// Leases up to so many due deliveries of each destination, the longest due first. Of an ordered lane only the
-    /// oldest open delivery can be had, and with it those right behind it that may go together; they come after it in
-    /// the list.
+    /// Leases due deliveries of each wanted destination, the longest due first. Of an ordered lane only the oldest open
+    /// delivery is leased, and with it those right behind it that may go in the same request; they follow it in the
+    /// list.
     async fn claim(&self, wanted: Vec<Wanted>, now: Millis, lease: Lease) -> Result<Vec<Leased>, StoreError>;
 
-    /// Records the ends of attempts, in one transaction; answers in the same order.
+    /// Records the results of attempts in one transaction. Returns what it did with each, in the same order.
     async fn finish(&self, batch: Arc<Vec<Finished>>, recording: Recording) -> Result<Vec<Recorded>, StoreError>;
 
-    /// Gives leased deliveries back unattempted, due at `due`.
+    /// Ends the leases of deliveries that were not attempted, and schedules them for `due`.
     async fn release(&self, batch: Vec<Leased>, due: Millis) -> Result<(), StoreError>;
 
-    /// Expands the oldest fan-out row of the app whose turn it is by one slice.
+    /// Expands one slice of the oldest fan-out row of the app that has the turn.
     ///
     /// # Errors
-    /// [`StoreError::Fanout`] when it lies in the row, so that others can be expanded if this one is
-    /// [parked](FanoutTurn::parked).
+    /// [`StoreError::Fanout`] if the cause is in the row: the caller can [park](FanoutTurn::parked) it, so that others
+    /// are expanded.
     async fn expand(&self, now: Millis, turn: FanoutTurn, lease: Lease) -> Result<Expanded, StoreError>;
 
-    /// Makes due what was leased until before `now` and never finished, and mends the list of destinations with work.
-    /// Returns how many leases had run out.
+    /// Ends leases that expired before `now`, makes their deliveries due, and removes disabled and deleted destinations
+    /// from the list of those with work. Returns how many leases had expired.
     async fn sweep(&self, now: Millis) -> Result<u64, StoreError>;
 
-    /// Cancels a slice of the pending deliveries of deleted listeners; `true` when there may be more.
+    /// Cancels a slice of the pending deliveries of deleted listeners. Returns `true` if there may be more.
     async fn cancel_orphans(&self, wall: Millis) -> Result<bool, StoreError>;
 
-    /// Destinations that have done nothing but fail, and since when (wall time).
+    /// Failing destinations, and since when they have only failed (wall time).
     async fn failing(&self) -> Result<Vec<(DestinationNo, Millis)>, StoreError>;
 
-    /// Which of these destinations have done nothing but fail, and since when (wall time).
+    /// Which of these destinations are failing, and since when they have only failed (wall time).
     async fn failing_of(&self, destinations: Vec<DestinationNo>) -> Result<Vec<(DestinationNo, Millis)>, StoreError>;
 
     /// A page of deliveries, newest event first.
@@ -345,24 +345,25 @@ pub trait Queue: Send + Sync {
     /// A page of the attempts of a delivery, oldest first.
     async fn attempts(&self, key: &DeliveryKey, range: AttemptRange) -> Result<Page<Attempt>, StoreError>;
 
-    /// Makes a delivery due now, whatever its state. [`StoreError::Missing`] when there is none.
+    /// Retries a delivery by hand: a scheduled one becomes due now, one that has ended is opened again.
+    /// [`StoreError::Missing`] if there is none, or its listener was deleted.
     async fn retry(&self, key: &DeliveryKey, now: Millis) -> Result<Retried, StoreError>;
 
-    /// Forgets a slice of the events stored before a time, with their ended deliveries and attempts, and of the
+    /// Deletes a slice of the events stored before a time, with their closed deliveries and attempts, and of the
     /// idempotency keys used before a time (both wall time). Events with open deliveries are kept.
     async fn retire(&self, events_before: Millis, keys_before: Millis) -> Result<Retired, StoreError>;
 
-    /// Forgets a slice of the oldest events, whatever their age, as long as the store holds more than `most` bytes.
-    /// Events with open deliveries are kept.
+    /// Deletes a slice of the oldest events, whatever their age, while the store uses more than `most` bytes. Events
+    /// with open deliveries are kept.
     async fn retire_above(&self, most: u64) -> Result<Retired, StoreError>;
 
-    /// Forgets a slice of what was deleted or replaced before a time (wall time) and that nothing kept names any more:
-    /// the marks of deleted records, the earlier fields of hooks. `true` when there may be more.
+    /// Removes a slice of the tombstones of records that were deleted before a wall time, and of hooks' fields that
+    /// were replaced before it and that no kept event refers to. Returns `true` if there may be more.
     async fn forget_deleted(&self, before: Millis) -> Result<bool, StoreError>;
 
-    /// Gives free space back to the file system, for a few milliseconds; `true` when there is more of it.
+    /// Returns free space to the file system, for a few milliseconds. Returns `true` if there is more of it.
     async fn shrink(&self) -> Result<bool, StoreError>;
 
-    /// How much open work there is. Never counts: the numbers are kept.
+    /// How much open work there is. Cheap: the numbers are maintained, not counted.
     async fn depth(&self) -> Result<Depth, StoreError>;
 }

@@ -1,4 +1,4 @@
-//! Records as every SQL store keeps them: the parts of hooks and listeners that nothing is searched by, as JSON.
+//! The stored form of hooks, listeners and apps, shared by both stores. Parts that no query searches are JSON.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -23,7 +23,7 @@ use crate::error::StoreError;
 use crate::rows::{self, Row};
 use crate::seal::MainKey;
 
-/// [`DeliveryDefaults`].
+/// The stored form of [`DeliveryDefaults`].
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(crate) struct DefaultsRecord {
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -50,7 +50,7 @@ impl From<DefaultsRecord> for DeliveryDefaults {
     }
 }
 
-/// What a listener asks for, but its secrets.
+/// A listener's settings without its secrets.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct ListenerSpec {
     pub(crate) url: url::Url,
@@ -118,7 +118,7 @@ impl ListenerSecrets {
         Ok(serde_json::from_slice(&text)?)
     }
 
-    /// What stands in for the secrets of a listener that is gone: a key that nobody knows.
+    /// A substitute for the secrets of a deleted listener: a random key.
     pub(crate) fn erased() -> Result<Self, StoreError> {
         let unknown = Secret::generate().map_err(|e| StoreError::Database(e.to_string()))?;
         Ok(Self { current: unknown.expose(), previous: Vec::new(), headers: Vec::new() })
@@ -126,7 +126,7 @@ impl ListenerSecrets {
 
     /// The keys to sign with and the headers to send.
     pub(crate) fn into_parts(self) -> Result<(KeyRing, Vec<(String, SecretString)>), StoreError> {
-        // The error would show the secret's length at most, but says nothing that helps either.
+        // The parser's error is dropped: it could reveal the secret's length, and would not help.
         let read = |text: &str| Secret::parse(text).map_err(|_| StoreError::Sealed);
         let mut keys = KeyRing::new(read(&self.current)?);
         for (secret, until) in &self.previous {
@@ -150,7 +150,7 @@ pub(crate) fn seal_app(key: &MainKey, app: &AppRecord) -> Result<Vec<u8>, StoreE
 /// The spec of an app, opened.
 fn open_app(key: &MainKey, id: &str, sealed: &[u8]) -> Result<String, StoreError> {
     let text = key.open(&app_name(id), sealed)?;
-    String::from_utf8(text.to_vec()).map_err(|_| StoreError::Corrupt("an app that is not text".to_owned()))
+    String::from_utf8(text.to_vec()).map_err(|_| StoreError::Corrupt("an app's settings are not UTF-8".to_owned()))
 }
 
 /// A hook from its row.
@@ -162,7 +162,7 @@ pub(crate) fn hook(row: &impl Row) -> Result<Hook, StoreError> {
     let (created_at, updated_at) = (row.get("created_at")?, row.get("updated_at")?);
     let fields_for = match row.get::<Option<String>>("fields_for")?.as_deref() {
         Some(word) => FieldsFor::ALL.into_iter().find(|known| known.as_str() == word),
-        // Stored by 0.1.0: what it declared held for webhooks, and goes on doing so.
+        // Stored by 0.1.0, where declared fields applied to webhooks only. They still do.
         None if fields.is_some() => Some(FieldsFor::Webhooks),
         None => Some(FieldsFor::All),
     };
@@ -180,7 +180,7 @@ pub(crate) fn hook(row: &impl Row) -> Result<Hook, StoreError> {
     })
 }
 
-/// A listener from its row, its secrets opened, and whether it is gone.
+/// A listener from its row, with its secrets opened, and whether it is deleted.
 pub(crate) fn listener(row: &impl Row, key: &MainKey) -> Result<(Listener, bool), StoreError> {
     let (no, app, id): (_, _, String) = (DestinationNo(row.get("no")?), rows::app(row)?, row.get("id")?);
     let version = row.get("version")?;
@@ -218,7 +218,7 @@ pub(crate) fn listener(row: &impl Row, key: &MainKey) -> Result<(Listener, bool)
     Ok((listener, is_gone))
 }
 
-/// An app from its row, its secrets opened, and whether it is gone.
+/// An app from its row, with its secrets opened, and whether it is deleted.
 pub(crate) fn app(row: &impl Row, key: &MainKey) -> Result<(AppRecord, bool), StoreError> {
     let (id, version): (String, _) = (row.get("id")?, row.get("version")?);
     let is_gone = is_gone(row)?;
@@ -228,30 +228,29 @@ pub(crate) fn app(row: &impl Row, key: &MainKey) -> Result<(AppRecord, bool), St
     Ok((AppRecord { id, spec, version, created_at, updated_at }, is_gone))
 }
 
-/// Whether a record is only the mark that it was deleted.
+/// Whether a record is the tombstone of a deleted one.
 pub(crate) fn is_gone(row: &impl Row) -> Result<bool, StoreError> {
     Ok(row.get::<i64>("deleted")? != 0)
 }
 
-/// What stands in for the contents of a listener that is gone. Earlier versions, which may share the database, can read
-/// it.
+/// A substitute for the settings of a deleted listener. Earlier versions, which may share the database, can read it.
 pub(crate) const ERASED_SPEC: &str = r#"{"url":"about:blank","description":"","hooks":[],"match":{},"rate":null,"concurrency":null,"order":"none","owner":null}"#;
 
-/// Events may bear a hook's fields for so long after these were replaced: the clocks of nodes differ, and publishes
-/// take a while.
+/// For how long (ms) after a hook's fields were replaced events may still be stored with the old ones: the clocks of
+/// nodes differ, and publishes take a while.
 pub(crate) const REPLACED_MARGIN: Millis = 3_600_000;
 
-/// A hook's fields, as they are stored.
+/// The stored form of a hook's fields.
 pub(crate) fn fields_text(hook: &Hook) -> Result<Option<String>, StoreError> {
     Ok(hook.fields.as_ref().map(serde_json::to_string).transpose()?)
 }
 
-/// A hook's schema, as it is stored.
+/// The stored form of a hook's schema.
 pub(crate) fn schema_text(hook: &Hook) -> Option<String> {
     hook.schema.as_ref().map(|schema| schema.as_str().to_owned())
 }
 
-/// A listener's spec as this version writes it, if it is another than it was in version 0.1.0.
+/// A listener's spec of version 0.1.0 as this version writes it; `None` if that is the same.
 pub(crate) fn upgrade_spec(spec: &str) -> Result<Option<String>, StoreError> {
     let mut members: BTreeMap<String, Box<RawValue>> = serde_json::from_str(spec)?;
     let Some(filter) = members.get("match") else { return Ok(None) };
@@ -260,22 +259,22 @@ pub(crate) fn upgrade_spec(spec: &str) -> Result<Option<String>, StoreError> {
     Ok(Some(serde_json::to_string(&members)?))
 }
 
-/// Why a record is not at the version that it was to be replaced at.
-pub(crate) fn moved_on_or_missing(there: bool) -> StoreError {
-    if there { StoreError::Conflict } else { StoreError::Missing }
+/// The error of a replacement that found no record of the expected version. `exists`: there is one of another version.
+pub(crate) fn conflict_or_missing(exists: bool) -> StoreError {
+    if exists { StoreError::Conflict } else { StoreError::Missing }
 }
 
-/// How long an attempt took, as it is stored.
+/// A duration in microseconds, as it is stored.
 pub(crate) fn micros(duration: Duration) -> i64 {
     i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
 }
 
-/// Ids hold no colon within a listener's own, so no two records share a name.
+/// The name for which a listener's secrets are sealed. A listener's id has no colon, so no two records share a name.
 pub(crate) fn listener_name(app: &str, listener: &str) -> String {
     format!("listener:{app}:{listener}")
 }
 
-/// What an app's secrets are sealed for.
+/// The name for which an app's secrets are sealed.
 pub(crate) fn app_name(id: &str) -> String {
     format!("app:{id}")
 }

@@ -1,4 +1,4 @@
-//! From rows to what they mean, once for both stores: each type is read from columns of these names.
+//! Maps rows to types, once for both stores: each type is read from columns of the same names.
 
 use std::cell::Cell;
 use std::time::Duration;
@@ -20,16 +20,16 @@ use crate::queue::{DeliveryRow, Leased};
 use crate::rules::fanout::FanoutRow;
 use crate::rules::lane::InLane;
 
-/// What both databases read from a column.
+/// A type that both databases can read from a column.
 pub(crate) trait Value: FromSql + Type<Postgres> + for<'r> Decode<'r, Postgres> {}
 impl<T> Value for T where T: FromSql + Type<Postgres> + for<'r> Decode<'r, Postgres> {}
 
-/// A row whose columns have names.
+/// A row whose columns are read by name.
 pub(crate) trait Row {
-    /// What a column holds.
+    /// The value of a column.
     fn get<T: Value>(&self, column: &str) -> Result<T, StoreError>;
 
-    /// What a column counts. PostgreSQL has signed numbers only, so those that cannot be are found here.
+    /// The value of a column that holds a count. Both databases have signed numbers only, so the range is checked here.
     fn count<T: TryFrom<i64>>(&self, column: &str) -> Result<T, StoreError> {
         let number: i64 = self.get(column)?;
         T::try_from(number).map_err(|_| StoreError::Corrupt(format!("{number} as {column}")))
@@ -42,14 +42,14 @@ impl Row for PgRow {
     }
 }
 
-/// A row of SQLite's.
+/// A row of SQLite, and the column that is probably read next.
 pub(crate) struct SqliteRow<'r, 's> {
     row: &'r rusqlite::Row<'s>,
     next: Cell<usize>,
 }
 
-/// A row of SQLite's, by the names of its columns.
-pub(crate) fn named<'r, 's>(row: &'r rusqlite::Row<'s>) -> SqliteRow<'r, 's> {
+/// A row of SQLite whose columns are read by name.
+pub(crate) fn by_name<'r, 's>(row: &'r rusqlite::Row<'s>) -> SqliteRow<'r, 's> {
     SqliteRow { row, next: Cell::new(0) }
 }
 
@@ -57,7 +57,8 @@ impl Row for SqliteRow<'_, '_> {
     fn get<T: Value>(&self, column: &str) -> Result<T, StoreError> {
         let statement: &Statement<'_> = self.row.as_ref();
         let next = self.next.get();
-        // Columns are read in their order. Looking for each from the first one on would cost more than reading it.
+        // Columns are usually read in their order. Searching for each from the first one on would cost more than
+        // reading it.
         let is_next = next < statement.column_count() && statement.column_name(next)? == column;
         let at = if is_next { next } else { statement.column_index(column)? };
         self.next.set(at + 1);
@@ -124,7 +125,7 @@ pub(crate) fn attempt(row: &impl Row) -> Result<Attempt, StoreError> {
     })
 }
 
-/// A delivery that has just been leased, as one that goes by itself.
+/// A delivery that has just been leased, in no leased batch and behind no other.
 pub(crate) fn leased(row: &impl Row, lease: Lease) -> Result<Leased, StoreError> {
     Ok(Leased {
         key: delivery_key(row)?,
@@ -161,7 +162,7 @@ pub(crate) fn fanout(row: &impl Row) -> Result<FanoutRow, StoreError> {
 pub(crate) fn presence(row: &impl Row) -> Result<PresenceRecord, StoreError> {
     let (app, channel, user): (_, _, String) = (app(row)?, row.get("channel")?, row.get("member")?);
     Ok(PresenceRecord {
-        // The key of a table cannot be null.
+        // The column is part of the primary key, so it has an empty string instead of NULL.
         key: PresenceKey { app, channel, user: (!user.is_empty()).then_some(user) },
         present: row.get("present")?,
         number: row.get("number")?,
@@ -171,7 +172,7 @@ pub(crate) fn presence(row: &impl Row) -> Result<PresenceRecord, StoreError> {
     })
 }
 
-/// A destination that has done nothing but fail, and since when.
+/// A failing destination, and since when it has only failed.
 pub(crate) fn failing(row: &impl Row) -> Result<(DestinationNo, Millis), StoreError> {
     Ok((DestinationNo(row.get("destination")?), row.get("since")?))
 }
@@ -187,7 +188,7 @@ mod tests {
         let db = Connection::open_in_memory().unwrap();
         let mut statement = db.prepare(sql).unwrap();
         let mut rows = statement.query([]).unwrap();
-        mapping(&named(rows.next().unwrap().unwrap()))
+        mapping(&by_name(rows.next().unwrap().unwrap()))
     }
 
     #[test]

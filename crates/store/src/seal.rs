@@ -1,10 +1,10 @@
-//! Secrets at rest: sealed with the main key, so that a copied database alone gives nothing away.
+//! Secrets at rest: encrypted ("sealed") with the main key, so that a copy of the database alone reveals nothing.
 //!
-//! XChaCha20-Poly1305 with a random nonce. A sealed text is `key id (4 bytes) ‖ nonce (24) ‖ ciphertext and tag`; the
-//! record it belongs to is bound in as associated data, so a sealed secret moved to another record does not open.
+//! XChaCha20-Poly1305 with a random nonce. A sealed secret is `key id (4 bytes) ‖ nonce (24) ‖ ciphertext and tag`. The
+//! name of its record is the associated data, so a sealed secret that is moved to another record cannot be opened.
 //!
-//! The key file holds one `id:base64` a line. The first line seals; every line opens, so a key is rotated by putting a
-//! new line on top and keeping the old ones.
+//! The key file has one `id:base64` per line. The first key seals; every key opens. To rotate, put a new line on top
+//! and keep the old ones.
 
 use std::fmt;
 use std::fs::{self, File, OpenOptions};
@@ -25,7 +25,7 @@ const NONCE_LEN: usize = 24;
 
 /// The keys that secrets at rest are sealed with.
 pub struct MainKey {
-    /// The first seals. Never empty.
+    /// The first key seals. Never empty.
     keys: Vec<Key>,
 }
 
@@ -41,26 +41,26 @@ pub enum MainKeyError {
     /// It cannot be read or written.
     #[error("the main key file {path} cannot be used")]
     Io {
-        /// Which file.
+        /// The key file.
         path: String,
-        /// Why.
+        /// The error of the file system.
         source: io::Error,
     },
     /// It is not a key file.
     #[error("line {line} of the main key file {path} is not `number:base64 of 32 bytes`")]
     Format {
-        /// Which file.
+        /// The key file.
         path: String,
-        /// Which line, from 1.
+        /// The number of the line, from 1.
         line: usize,
     },
-    /// There is none, and the store holds secrets that only the missing one opens.
+    /// The key file is missing, and the store has secrets that only its keys open.
     #[error(
         "the main key file {path} is missing, and the store holds secrets that are sealed with it; put it back from \
         the backup, or copy it from another node"
     )]
     Missing {
-        /// Which file.
+        /// The key file.
         path: String,
     },
     /// The operating system gave no randomness.
@@ -69,10 +69,10 @@ pub enum MainKeyError {
 }
 
 impl MainKey {
-    /// Reads the key file; `None` when there is none.
+    /// Reads the key file; `None` if there is none.
     ///
     /// # Errors
-    /// [`MainKeyError`] when it cannot be read, or holds something else.
+    /// [`MainKeyError`] if it cannot be read, or is not a key file.
     pub fn load(path: &Path) -> Result<Option<Self>, MainKeyError> {
         match fs::read_to_string(path) {
             Ok(text) => Self::parse(&text, &path.display().to_string()).map(Some),
@@ -81,11 +81,11 @@ impl MainKey {
         }
     }
 
-    /// Reads the key file, or makes one (mode 0600) with a fresh key when there is none: for a store that holds no
-    /// secrets yet. A file that was made is on disk, whole, when this returns.
+    /// Reads the key file, or creates one (mode 0600) with a fresh key: for a store that has no secrets yet. A created
+    /// file is complete and synced to disk when this returns.
     ///
     /// # Errors
-    /// [`MainKeyError`] when it can be neither read nor made, or holds something else.
+    /// [`MainKeyError`] if it can be neither read nor created, or is not a key file.
     pub fn load_or_create(path: &Path) -> Result<Self, MainKeyError> {
         if let Some(key) = Self::load(path)? {
             return Ok(key);
@@ -95,7 +95,7 @@ impl MainKey {
         let text = format!("1:{}\n", STANDARD.encode(key));
         create(path, text.as_bytes())
             .map_err(|source| MainKeyError::Io { path: path.display().to_string(), source })?;
-        // Whoever was faster than this process has made it.
+        // Read back: if another process was faster, the file has that process's key.
         Self::load(path)?.ok_or_else(|| MainKeyError::Missing { path: path.display().to_string() })
     }
 
@@ -122,7 +122,7 @@ impl MainKey {
     /// Seals `secret` for the record that `belongs_to` names.
     ///
     /// # Errors
-    /// [`StoreError::Database`] when the operating system gives no randomness.
+    /// [`StoreError::Database`] if the operating system gives no randomness.
     pub fn seal(&self, belongs_to: &str, secret: &[u8]) -> Result<Vec<u8>, StoreError> {
         let no_seal = |what: &str| StoreError::Database(format!("a secret could not be sealed: {what}"));
         let Key { id, cipher, .. } = self.keys.first().ok_or_else(|| no_seal("no key"))?;
@@ -140,7 +140,7 @@ impl MainKey {
     /// Opens what [`MainKey::seal`] sealed for the same record.
     ///
     /// # Errors
-    /// [`StoreError::Sealed`] when no key opens it.
+    /// [`StoreError::Sealed`] if no key opens it.
     pub fn open(&self, belongs_to: &str, sealed: &[u8]) -> Result<Vec<u8>, StoreError> {
         let (id, rest) = sealed.split_at_checked(ID_LEN).ok_or(StoreError::Sealed)?;
         let (nonce, text) = rest.split_first_chunk::<NONCE_LEN>().ok_or(StoreError::Sealed)?;
@@ -151,7 +151,7 @@ impl MainKey {
 }
 
 impl MainKey {
-    /// The number of each key with what tells it from others, and gives nothing of it away.
+    /// The number and the fingerprint of each key. A fingerprint identifies a key without revealing it.
     pub(crate) fn fingerprints(&self) -> impl Iterator<Item = (u32, i64)> + '_ {
         self.keys.iter().map(|key| (key.id, key.fingerprint))
     }
@@ -162,16 +162,16 @@ impl MainKey {
     }
 }
 
-/// As much of a hash as fits into the store's single numbers.
+/// The first 64 bits of a hash of the key: as much as a value of table `meta` can hold.
 fn fingerprint(key: &[u8]) -> i64 {
     let hash = Sha256::new().chain_update("tidings main key").chain_update(key).finalize();
     hash.iter().take(8).fold(0, |all, byte| all << 8 | i64::from(*byte))
 }
 
-/// Puts a file (0600) where none is, whole and synced, with its place in the folder; one that is there stays.
+/// Creates a file (0600) if there is none, atomically, and syncs it and its folder. An existing file stays as it is.
 fn create(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut name = path.file_name().unwrap_or_default().to_owned();
-    // Of this process alone: nodes that share the file may start at once.
+    // The temporary name has the process id: nodes that share the file may start at the same time.
     name.push(format!(".{}.new", std::process::id()));
     let beside = path.with_file_name(name);
     let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
@@ -179,7 +179,7 @@ fn create(path: &Path, bytes: &[u8]) -> io::Result<()> {
     file.sync_all()?;
     let linked = fs::hard_link(&beside, path).or_else(|error| match error.kind() {
         io::ErrorKind::AlreadyExists => Ok(()),
-        // A file system without hard links.
+        // The file system has no hard links.
         _ => fs::rename(&beside, path),
     });
     let removed = fs::remove_file(&beside);

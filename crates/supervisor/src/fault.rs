@@ -1,7 +1,7 @@
-//! Fault points: places where a test can have the code panic.
+//! Fault points: places where a test can make the code panic.
 //!
-//! They exist in builds with debug assertions only; in a release build a point is nothing. The points belong to the
-//! whole process, as the tests that use them run a server of their own.
+//! They exist only in builds with debug assertions; in a release build they compile to nothing. They are global to the
+//! process, because the tests that use them run a server in a process of its own.
 
 use std::fmt::Display;
 
@@ -11,7 +11,7 @@ pub fn point(name: &str) {
     point_of(name, &"");
 }
 
-/// Panics if a test has armed the point `name`, or the point `name` for what has this id.
+/// Panics if a test has armed the point `name` for all ids or for this id.
 #[inline]
 pub fn point_of(name: &str, id: &impl Display) {
     #[cfg(debug_assertions)]
@@ -34,8 +34,7 @@ mod armed {
     static ANY: AtomicBool = AtomicBool::new(false);
     static ARMED: RwLock<Vec<String>> = RwLock::new(Vec::new());
 
-    /// Arms these points, each a line `name`, or `name id` where it is to be hit by what has this id alone; disarms all
-    /// others.
+    /// Arms these points and disarms all others. A point is a line `name`, or `name id` for one id only.
     pub fn arm(lines: &str) {
         let points: Vec<_> = lines.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned).collect();
         ANY.store(!points.is_empty(), Ordering::Release);

@@ -1,9 +1,8 @@
-//! Who owns the work that outlives a call.
+//! Owns the threads and tasks that outlive a call.
 //!
-//! Every thread and every task of a node is started by its [`Supervisor`], under a name. It counts them, it notices
-//! when one of them panics or ends although nobody asked it to, and it can end them all. What is done over and over
-//! again inside them, a request, an attempt, a job of the store, is a [unit](Units): a panic in one costs that unit and
-//! nothing else.
+//! Every thread and every task of a node is started by its [`Supervisor`], under a name. The supervisor counts them,
+//! notices when one of them panics or ends unexpectedly, and can end them all. Repeated work inside them, such as a
+//! request, an attempt or a job of the store, is a [unit](Units): a panic fails only that unit.
 #![forbid(unsafe_code)]
 
 pub mod fault;

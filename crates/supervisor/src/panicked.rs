@@ -1,4 +1,4 @@
-//! What a panic says.
+//! The message of a caught panic.
 
 use std::any::Any;
 use std::fmt;
@@ -8,7 +8,7 @@ use std::fmt;
 pub struct Panicked(String);
 
 impl Panicked {
-    /// From what `catch_unwind` or a `JoinHandle` hands out.
+    /// From the payload that `catch_unwind` or a `JoinHandle` returns.
     pub(crate) fn from_payload(payload: &(dyn Any + Send)) -> Self {
         let text = payload.downcast_ref::<&str>().map(|text| (*text).to_owned());
         Self(text.or_else(|| payload.downcast_ref::<String>().cloned()).unwrap_or_else(|| "no message".to_owned()))

@@ -1,4 +1,4 @@
-//! Starting, watching and ending work.
+//! Starts, counts and ends threads and tasks.
 
 use std::fmt;
 use std::io;
@@ -22,12 +22,12 @@ use crate::units::Units;
 
 type Running = Gauge<i64, AtomicI64>;
 
-/// Why a node cannot go on: some work that must never end has ended.
+/// Why a node has failed: a required thread or task has ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {
-    /// The name of the work.
+    /// The name of the thread or task.
     pub name: Arc<str>,
-    /// Its panic, or that it just ended.
+    /// Its panic message, or that it ended unexpectedly.
     pub reason: Arc<str>,
 }
 
@@ -37,18 +37,18 @@ impl fmt::Display for Failure {
     }
 }
 
-/// Starts everything that outlives a call, and knows what became of it. Clones share it.
+/// Starts all threads and tasks that outlive a call, and notices their end. Clones share one supervisor.
 ///
-/// There are three kinds of work. A [service](Self::service) and a [thread](Self::thread) go on until the supervisor is
-/// told to [stop](Self::stop); if one panics or ends before that, the supervisor has [failed](Self::failure). A
-/// [task](Self::task) ends by itself when it is done, and only its panic is a failure.
+/// There are three kinds of work. A [service](Self::service) and a [thread](Self::thread) must run until
+/// [`stop`](Self::stop) is called; if one panics or ends before that, the supervisor has [failed](Self::failure). A
+/// [task](Self::task) ends when it is done; only its panic is a failure.
 #[derive(Clone, Default)]
 pub struct Supervisor(Arc<Shared>);
 
 struct Shared {
-    /// Ends are expected from now on.
+    /// Whether work may end without being a failure.
     is_stopping: AtomicBool,
-    /// Tasks are dropped from now on, wherever they are.
+    /// Cancelled when all tasks are to be dropped.
     ended: CancellationToken,
     tasks: TaskTracker,
     failure: watch::Sender<Option<Failure>>,
@@ -70,45 +70,45 @@ impl Default for Shared {
 }
 
 impl Supervisor {
-    /// Without any work yet. What runs and what panicked is counted in `registry`.
+    /// A supervisor without work. It registers its metrics (running work, panics) in `registry`.
     pub fn new(registry: &mut Registry) -> Self {
         let supervisor = Self::default();
         registry.register("work_running", "threads and tasks that run, by name", supervisor.0.running.clone());
-        registry.register("panics", "panics that cost one unit of work, by its kind", supervisor.0.panics.clone());
+        registry.register("panics", "panics in units of work, by kind", supervisor.0.panics.clone());
         supervisor
     }
 
-    /// Starts a task that goes on until the supervisor stops.
+    /// Starts a task that must run until the supervisor stops.
     pub fn service(&self, name: &str, work: impl Future<Output = ()> + Send + 'static) -> JoinHandle<()> {
-        self.start(Watch::new(self, name, true), work)
+        self.start(WorkGuard::new(self, name, true), work)
     }
 
     /// Starts a task that ends when it is done.
     pub fn task(&self, name: &str, work: impl Future<Output = ()> + Send + 'static) -> JoinHandle<()> {
-        self.start(Watch::new(self, name, false), work)
+        self.start(WorkGuard::new(self, name, false), work)
     }
 
-    fn start(&self, watch: Watch, work: impl Future<Output = ()> + Send + 'static) -> JoinHandle<()> {
+    fn start(&self, guard: WorkGuard, work: impl Future<Output = ()> + Send + 'static) -> JoinHandle<()> {
         self.0.tasks.spawn(async move {
-            let ended = watch.shared.ended.clone();
+            let ended = guard.shared.ended.clone();
             tokio::select! {
                 biased;
                 () = ended.cancelled() => {}
-                outcome = AssertUnwindSafe(work).catch_unwind() => watch.has_ended(outcome),
+                outcome = AssertUnwindSafe(work).catch_unwind() => guard.has_ended(outcome),
             }
         })
     }
 
-    /// Starts a thread that goes on until the supervisor stops. It ends when what it does says so: nothing can end it
-    /// from outside.
+    /// Starts a thread that must run until the supervisor stops. It cannot be ended from outside, only by its own
+    /// return.
     ///
     /// # Errors
-    /// When the system gives no more threads.
+    /// When the operating system has no more threads.
     pub fn thread(&self, name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<thread::JoinHandle<()>> {
-        let watch = Watch::new(self, name, true);
+        let guard = WorkGuard::new(self, name, true);
         thread::Builder::new()
             .name(name.to_owned())
-            .spawn(move || watch.has_ended(catch_unwind(AssertUnwindSafe(work))))
+            .spawn(move || guard.has_ended(catch_unwind(AssertUnwindSafe(work))))
     }
 
     /// A kind of unit, whose panics are counted under this name.
@@ -121,7 +121,7 @@ impl Supervisor {
         self.0.is_stopping.store(true, Ordering::Release);
     }
 
-    /// Drops all tasks at their next await. Threads end with what they serve.
+    /// Drops all tasks at their next await. Threads end on their own, when what they serve is closed.
     pub fn end(&self) {
         self.stop();
         self.0.ended.cancel();
@@ -134,7 +134,7 @@ impl Supervisor {
         self.0.tasks.wait().await;
     }
 
-    /// What failed first, if something has. Cheap enough for each publish.
+    /// The first failure, if there is one. Cheap enough to be called for each publish.
     pub fn failure(&self) -> Option<Failure> {
         self.0.failure.borrow().clone()
     }
@@ -156,32 +156,32 @@ impl fmt::Debug for Supervisor {
     }
 }
 
-/// Watches one thread or task; counts it for as long as it is there.
-struct Watch {
+/// Counts one thread or task while it runs, and reports its unexpected end.
+struct WorkGuard {
     shared: Arc<Shared>,
     name: Arc<str>,
-    /// Its end is a failure, unless everything stops.
-    goes_on: bool,
+    /// Whether its end is a failure, unless the supervisor is stopping.
+    must_run: bool,
     running: Running,
 }
 
-impl Watch {
-    fn new(supervisor: &Supervisor, name: &str, goes_on: bool) -> Self {
+impl WorkGuard {
+    fn new(supervisor: &Supervisor, name: &str, must_run: bool) -> Self {
         let running = supervisor.0.running.get_or_create(&[("work", name.to_owned())]).clone();
         running.inc();
-        Self { shared: Arc::clone(&supervisor.0), name: name.into(), goes_on, running }
+        Self { shared: Arc::clone(&supervisor.0), name: name.into(), must_run, running }
     }
 
     fn has_ended(&self, outcome: thread::Result<()>) {
         let reason = match outcome {
             Err(payload) => format!("it panicked: {}", Panicked::from_payload(&*payload)),
-            Ok(()) if self.goes_on && !self.shared.is_stopping.load(Ordering::Acquire) => {
-                "nobody had asked it to".into()
+            Ok(()) if self.must_run && !self.shared.is_stopping.load(Ordering::Acquire) => {
+                "it returned unexpectedly".into()
             }
             Ok(()) => return,
         };
         let work = &*self.name;
-        tracing::error!(work, reason, "work that the node cannot do without has ended: this is a bug");
+        tracing::error!(work, reason, "required thread or task ended: this is a bug; restart the node");
         self.shared.failure.send_if_modified(|failure| {
             let is_first = failure.is_none();
             failure.get_or_insert_with(|| Failure { name: Arc::clone(&self.name), reason: reason.into() });
@@ -190,7 +190,7 @@ impl Watch {
     }
 }
 
-impl Drop for Watch {
+impl Drop for WorkGuard {
     fn drop(&mut self) {
         self.running.dec();
     }

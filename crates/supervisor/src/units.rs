@@ -1,4 +1,4 @@
-//! Units of work: what may panic without taking anything else along.
+//! Units of work: a panic in a unit affects no other work.
 
 use std::fmt::Display;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -12,10 +12,11 @@ use tokio::task::JoinHandle;
 use crate::fault;
 use crate::panicked::Panicked;
 
-/// One kind of unit: its name, and how many of its units have panicked. Clones share the count.
+/// One kind of unit: its name, and the number of its units that have panicked. Clones share the count.
 ///
-/// What a panicking unit left half done must be dropped with it: the closure or future owns it, or its state is one
-/// that the caller throws away on an error.
+/// State that a panicking unit leaves half changed must be dropped with it: either the closure or future owns the
+/// state,
+/// or the caller discards it on an error.
 #[derive(Debug, Clone)]
 pub struct Units {
     kind: &'static str,
@@ -27,7 +28,7 @@ impl Units {
         Self { kind, panics }
     }
 
-    /// Does one unit of work; `id` is what it is about, for the log.
+    /// Runs one unit of work; `id` identifies it in the log.
     ///
     /// # Errors
     /// The panic, counted and logged.
@@ -36,7 +37,7 @@ impl Units {
             fault::point_of(self.kind, &id);
             work()
         }));
-        outcome.map_err(|payload| self.note(&id, Panicked::from_payload(&*payload)))
+        outcome.map_err(|payload| self.record(&id, Panicked::from_payload(&*payload)))
     }
 
     /// The same for a future.
@@ -44,7 +45,7 @@ impl Units {
         Unit { units: self.clone(), id, has_begun: false, work }
     }
 
-    /// Spawns one unit, which goes on to its end even if nobody waits for it any more. It must have an end of its own.
+    /// Spawns one unit. It runs to its end even if the handle is dropped, so it must end by itself.
     pub fn spawn<T: Send + 'static>(
         &self,
         id: impl Display + Send + 'static,
@@ -53,10 +54,9 @@ impl Units {
         tokio::spawn(self.catch_async(id, work))
     }
 
-    fn note(&self, id: &impl Display, panicked: Panicked) -> Panicked {
+    fn record(&self, id: &impl Display, panicked: Panicked) -> Panicked {
         self.panics.inc();
-        tracing::error!(unit = self.kind, %id, panic = %panicked, "a unit of work panicked: this is a bug; the others \
-            go on");
+        tracing::error!(unit = self.kind, %id, panic = %panicked, "unit of work panicked: this is a bug; others go on");
         panicked
     }
 }
@@ -89,7 +89,7 @@ impl<I: Display, F: Future> Future for Unit<I, F> {
         }));
         match polled {
             Ok(polled) => polled.map(Ok),
-            Err(payload) => Poll::Ready(Err(unit.units.note(unit.id, Panicked::from_payload(&*payload)))),
+            Err(payload) => Poll::Ready(Err(unit.units.record(unit.id, Panicked::from_payload(&*payload)))),
         }
     }
 }

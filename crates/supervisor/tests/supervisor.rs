@@ -1,4 +1,4 @@
-//! What becomes of work that panics, ends, or is ended.
+//! Work that panics, ends, or is ended.
 
 #![expect(clippy::unwrap_used, reason = "a helper of tests fails as a test does")]
 
@@ -25,7 +25,7 @@ async fn a_service_that_panics_or_ends_unasked_is_a_failure_with_its_name() {
     let (first, _registry) = supervisor();
     first.service("sweep", async {});
     let failure = first.failed().await;
-    assert_eq!(failure.to_string(), "sweep ended: nobody had asked it to");
+    assert_eq!(failure.to_string(), "sweep ended: it returned unexpectedly");
     first.service("retention", async { panic!("a row") });
     assert_eq!(first.failed().await, failure, "what failed first is what is told");
 

@@ -1,4 +1,4 @@
-//! A client of the server's HTTP API: JSON in, JSON out, with the app's API key unless told otherwise.
+//! A client of the server's HTTP API: JSON in, JSON out, by default with the app's API key.
 
 use std::future::{Future, IntoFuture};
 use std::ops::Index;
@@ -19,10 +19,10 @@ use hyper_util::rt::TokioExecutor;
 use serde::Serialize;
 use serde_json::Value;
 
-/// How long a request may take unless the test says otherwise.
+/// The default timeout of a request.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// A client with keep-alive; cheap to clone, one pool of connections per clone family.
+/// A client with keep-alive. Cheap to clone; clones share one pool of connections.
 #[derive(Debug, Clone)]
 pub struct Api {
     base: String,
@@ -115,7 +115,7 @@ pub struct Request {
 }
 
 impl Request {
-    /// With a header, before the client's own of that name.
+    /// Adds a header; it wins over the client's own of that name.
     pub fn header(mut self, name: &str, value: &str) -> Self {
         set(&mut self.headers, name, value);
         self
@@ -133,7 +133,7 @@ impl Request {
         self.header("content-type", content_type)
     }
 
-    /// With another deadline than 30 s.
+    /// Sets another timeout than 30 s.
     pub fn within(mut self, patience: Duration) -> Self {
         self.patience = patience;
         self
@@ -142,7 +142,8 @@ impl Request {
     /// Sends it.
     ///
     /// # Errors
-    /// When no whole answer came: nobody listens, the connection broke, the deadline passed. Any status is an answer.
+    /// When no complete answer came: the connection was refused or broke, or the timeout passed. Any status is an
+    /// answer.
     pub async fn send(self) -> anyhow::Result<Reply> {
         let (patience, what) = (self.patience, self.to_string());
         let exchange = async { Reply::read(self.begin().await?).await };
@@ -152,12 +153,12 @@ impl Request {
             .with_context(|| what)
     }
 
-    /// How long it may take.
+    /// Its timeout.
     pub(crate) fn patience(&self) -> Duration {
         self.patience
     }
 
-    /// Sends it and returns the answer with a body that is still to be read.
+    /// Sends it and returns the answer with its body unread.
     pub(crate) async fn begin(self) -> anyhow::Result<http::Response<Incoming>> {
         let uri = format!("{}{}", self.api.base, self.path);
         let mut request = http::Request::new(Full::new(self.body));
@@ -220,7 +221,7 @@ impl Reply {
         String::from_utf8_lossy(&self.body).into_owned()
     }
 
-    /// Itself, if it has that status.
+    /// Asserts the status, and returns the answer.
     ///
     /// # Panics
     /// With the whole answer, when it has another.
@@ -230,10 +231,10 @@ impl Reply {
         self
     }
 
-    /// The text of a JSON field.
+    /// A JSON field that is a string.
     ///
     /// # Panics
-    /// With the whole answer, when it has no such text.
+    /// With the whole answer, when it has no such string.
     #[track_caller]
     pub fn text_at(&self, field: &str) -> String {
         match self.json.get(field).and_then(Value::as_str) {
@@ -251,7 +252,7 @@ impl Index<&str> for Reply {
     }
 }
 
-/// `application/json`, `application/problem+json` and their like.
+/// Whether this is a JSON media type, such as `application/json` or `application/problem+json`.
 fn json_of(headers: &HeaderMap, body: &[u8]) -> Value {
     let is_json = headers.get(CONTENT_TYPE).and_then(|v| v.to_str().ok()).is_some_and(|v| v.contains("json"));
     if is_json { serde_json::from_slice(body).unwrap_or(Value::Null) } else { Value::Null }

@@ -19,14 +19,14 @@ impl AppServer {
     /// Starts Python and sets the library up for `app` of `server`.
     ///
     /// # Panics
-    /// When it cannot be started, or the library does not like what it is told.
+    /// When it cannot be started, or the library refuses its options.
     pub async fn start(server: &Server, app: &PusherApp) -> Self {
         let certificate = certificate_of(server);
         let env = certificate.as_deref().map(|file| ("CA_FILE", file));
         Self::start_at(server.addr, app, env.as_slice()).await
     }
 
-    /// Starts Node with npm's `pusher` instead, whose methods take `arguments` that are a list.
+    /// Starts Node with npm's `pusher` instead; its methods take `arguments` as an array.
     ///
     /// # Panics
     /// When it cannot be started.
@@ -54,19 +54,18 @@ impl AppServer {
         own
     }
 
-    /// Calls a method of the library with these arguments (Python: by name; Node: in a list) and returns what it
-    /// returned.
+    /// Calls a method of the library with these arguments (Python: by name; Node: in an array) and returns its result.
     ///
     /// # Panics
-    /// When it raised.
+    /// When it raises an exception.
     pub async fn call(&self, method: &str, arguments: Value) -> Value {
         self.try_call(method, arguments).await.unwrap_or_else(|error| panic!("{method}: {error}"))
     }
 
-    /// Calls a method, and returns what it raised as `{error, kind}`.
+    /// Calls a method, and returns its exception as `{error, kind}`.
     ///
     /// # Errors
-    /// When it raised.
+    /// When it raises an exception.
     pub async fn try_call(&self, method: &str, arguments: Value) -> Result<Value, Value> {
         self.script.run(json!({"do": method, "with": arguments})).await.map(|mut answer| answer["said"].take())
     }
@@ -74,15 +73,15 @@ impl AppServer {
     /// `trigger(channels, event_name, data)`.
     ///
     /// # Panics
-    /// When it raised.
+    /// When it raises an exception.
     pub async fn trigger(&self, channels: &[&str], event: &str, data: Value) {
         self.call("trigger", json!({"channels": channels, "event_name": event, "data": data})).await;
     }
 
-    /// `trigger(channels, event_name, data, socket_id)`: everybody but that session is told.
+    /// `trigger(channels, event_name, data, socket_id)`: all sessions but that one receive it.
     ///
     /// # Panics
-    /// When it raised.
+    /// When it raises an exception.
     pub async fn trigger_but_for(&self, socket_id: &str, channels: &[&str], event: &str, data: Value) {
         let arguments = json!({"channels": channels, "event_name": event, "data": data, "socket_id": socket_id});
         self.call("trigger", arguments).await;

@@ -14,16 +14,16 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const NGINX: &str = "/usr/sbin/nginx";
 const HAPROXY: &str = "/usr/sbin/haproxy";
 
-/// A proxy on a free port of this machine, which ends with the test that started it.
+/// A proxy on a free port of this machine, ended when dropped.
 #[derive(Debug)]
 pub struct Balancer {
-    /// Where it listens.
+    /// The address that it listens on.
     pub addr: SocketAddr,
     _process: Process,
     _folder: TempDir,
 }
 
-/// Starts nginx in front of these servers, with its defaults but for what `location` says.
+/// Starts nginx in front of these servers, with its defaults and the directives in `location`.
 ///
 /// # Panics
 /// When it is not installed, or does not listen.
@@ -48,7 +48,7 @@ pub async fn nginx(servers: &[SocketAddr], location: &str) -> Balancer {
     .await
 }
 
-/// Starts HAProxy in front of these servers, with these lines among its defaults; it asks each server's `/readyz`.
+/// Starts HAProxy in front of these servers, with these lines among its defaults. It checks each server's `/readyz`.
 ///
 /// # Panics
 /// When it is not installed, or does not listen.
@@ -66,7 +66,7 @@ pub async fn haproxy(servers: &[SocketAddr], defaults: &str) -> Balancer {
     .await
 }
 
-/// Starts a program with a config of a test's own; `config` makes it, and the arguments before its path.
+/// Starts a program with its own config file. `config` makes the file's text, and the arguments before its path.
 async fn start(program: &str, config: impl FnOnce(&str, u16) -> (String, Vec<String>)) -> Balancer {
     assert!(Path::new(program).exists(), "{program} is not installed; `cargo xtask test --install` installs it");
     let folder = tempfile::tempdir().unwrap_or_else(|e| panic!("no folder for {program}: {e}"));

@@ -1,4 +1,4 @@
-//! The `tidings` command as a user runs it, in the folder of a server, whose credentials it then finds.
+//! Runs the `tidings` command as a user does, in the folder of a server, so that it finds the credentials there.
 
 use std::future::Future;
 use std::panic::Location;
@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use crate::process::{Exit, Process};
 use crate::server::{Server, command_binary};
 
-/// How long a command may take unless the test says otherwise.
+/// The default timeout of a command.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A `tidings` command in the server's folder, talking to that server.
@@ -22,7 +22,7 @@ pub fn tidings(server: &Server) -> Cli {
         dir: server.dir.clone(),
         own: None,
         args: Vec::new(),
-        // The credentials file names the address of the first start; the port is another one after each.
+        // The credentials file has the URL of one start; each start has another port.
         env: vec![("TIDINGS_URL".to_owned(), server.url.clone())],
         patience: PATIENCE,
     }
@@ -33,7 +33,7 @@ pub fn tidings(server: &Server) -> Cli {
 #[must_use = "nothing runs before run() or start()"]
 pub struct Cli {
     dir: PathBuf,
-    /// The folder, where it was made for this command and goes with it.
+    /// The folder, if it was made for this command; it is removed with it.
     own: Option<Arc<TempDir>>,
     args: Vec<String>,
     env: Vec<(String, String)>,
@@ -41,12 +41,12 @@ pub struct Cli {
 }
 
 impl Cli {
-    /// A command in any folder, with no server named.
+    /// A command in any folder, without a server.
     pub fn in_dir(dir: impl Into<PathBuf>) -> Self {
         Self { dir: dir.into(), own: None, args: Vec::new(), env: Vec::new(), patience: PATIENCE }
     }
 
-    /// A command in an empty folder of its own: it knows of no server, whatever else runs on this machine.
+    /// A command in an empty folder of its own: it finds no server, whatever else runs on this machine.
     ///
     /// # Panics
     /// When no folder can be made.
@@ -73,7 +73,7 @@ impl Cli {
         self
     }
 
-    /// With another deadline than 30 s.
+    /// Sets another timeout than 30 s.
     pub fn within(mut self, patience: Duration) -> Self {
         self.patience = patience;
         self
@@ -107,7 +107,7 @@ impl Cli {
 #[derive(Debug)]
 pub struct Running {
     process: Process,
-    /// Its folder must outlive it.
+    /// Its folder, which must outlive it.
     _own: Option<Arc<TempDir>>,
 }
 
@@ -148,13 +148,13 @@ impl Running {
         }
     }
 
-    /// Asks it to stop with SIGTERM and waits for its end.
+    /// Stops it with SIGTERM and waits for its end.
     pub async fn terminate(mut self) -> Exit {
         self.process.signal(Signal::TERM);
         self.process.wait(PATIENCE).await
     }
 
-    /// Interrupts it as Ctrl-C does and waits for its end.
+    /// Stops it with SIGINT, as Ctrl-C does, and waits for its end.
     pub async fn interrupt(mut self) -> Exit {
         self.process.signal(Signal::INT);
         self.process.wait(PATIENCE).await

@@ -1,4 +1,4 @@
-//! The people of our tests: Alice has pusher-js in Node, Bob has it in Chromium. Both also have an `EventSource`.
+//! Real clients: Alice uses pusher-js in Node, Bob uses it in Chromium. Both also have an `EventSource`.
 
 use std::future::Future;
 use std::path::Path;
@@ -11,16 +11,16 @@ use crate::script::{Language, Script};
 use crate::server::Server;
 use crate::tls;
 
-/// How long the server and the client may take for what happens at once.
+/// The timeout for what server and client do at once.
 const SOON: Duration = Duration::from_secs(30);
 
-/// A real client, whichever it is.
+/// A real client, in any language.
 #[derive(Debug)]
 pub struct Client {
     script: Script,
 }
 
-/// As whom a client connects: what the app's own server, which the client asks for proofs, knows of it.
+/// The user of a client, as the app's own server knows it, which gives the client its proofs.
 #[derive(Debug, Clone)]
 pub struct Person {
     app: PusherApp,
@@ -32,7 +32,7 @@ pub struct Person {
 }
 
 impl PusherApp {
-    /// Somebody who the app's server says is `user`.
+    /// A user whom the app's server identifies as `user`.
     pub fn person(&self, user: &str) -> Person {
         Person {
             app: self.clone(),
@@ -53,21 +53,21 @@ impl Person {
         self
     }
 
-    /// Who watches these users.
+    /// With these users on the watchlist.
     #[must_use]
     pub fn watching(mut self, users: &[&str]) -> Self {
         self.watchlist = json!(users);
         self
     }
 
-    /// Whose app encrypts, with this key (32 bytes in base 64).
+    /// With a key for encrypted channels (32 bytes in base 64).
     #[must_use]
     pub fn encrypting(mut self, master_key: &str) -> Self {
         self.master_key = json!(master_key);
         self
     }
 
-    /// Whom the app's server gives no proofs.
+    /// A user to whom the app's server refuses proofs.
     #[must_use]
     pub fn refused(mut self) -> Self {
         self.refuse = true;
@@ -98,8 +98,8 @@ impl Client {
         Self { script: Script::start(Language::Node, "browser.js", &[]).await }
     }
 
-    /// Laravel Echo over pusher-js in Node. It connects with what `options` of [`Client::begin`] say of its
-    /// broadcaster, and hears `here`, `joining` and `leaving` in presence channels.
+    /// Laravel Echo over pusher-js in Node. The `options` of [`Client::begin`] set its broadcaster, and in presence
+    /// channels it reports `here`, `joining` and `leaving`.
     ///
     /// # Panics
     /// When it cannot be started.
@@ -133,12 +133,12 @@ impl Client {
         Self { script: Script::start(Language::Python, "streams.py", &[]).await }
     }
 
-    /// Begins to connect with pusher-js; a connection of before ends. Waits for nothing.
+    /// Begins to connect with pusher-js, without waiting. An earlier connection is closed.
     pub async fn begin(&self, person: &Person, options: Value) {
         self.begin_with(person, options, None).await;
     }
 
-    /// The same with code for the page around pusher-js, which calls it `pusher`.
+    /// The same, with code that runs beside pusher-js, which it can use as `pusher`.
     pub async fn begin_with(&self, person: &Person, options: Value, recipe: Option<&str>) {
         let app = &person.app;
         let (scheme, authority) = app.url.split_once("://").unwrap_or_else(|| panic!("{} is no URL", app.url));
@@ -156,7 +156,7 @@ impl Client {
     /// Connects with pusher-js and returns the socket id.
     ///
     /// # Panics
-    /// When it isn't connected soon.
+    /// When it is not connected in time.
     pub async fn connect(&self, person: &Person) -> String {
         self.begin(person, json!({})).await;
         self.connected().await
@@ -171,7 +171,7 @@ impl Client {
         state["socket_id"].as_str().unwrap_or_else(|| panic!("connected without a socket id: {state}")).to_owned()
     }
 
-    /// Waits until pusher-js is in this state and returns what it said.
+    /// Waits until pusher-js is in this state and returns its report.
     ///
     /// # Panics
     /// When it isn't soon.
@@ -182,16 +182,16 @@ impl Client {
         self.script.take(what, move |line| line["on"] == "state" && line["state"] == *state, SOON)
     }
 
-    /// Waits for an error of the connection (`pusher:error` events among them).
+    /// Waits for an error of the connection, including `pusher:error` events.
     ///
     /// # Panics
-    /// When there is none soon.
+    /// When none comes in time.
     #[track_caller]
     pub fn expect_error(&self) -> impl Future<Output = Value> {
         self.script.take("error", |line| line["on"] == "error", SOON)
     }
 
-    /// Subscribes and returns what came with the success: `members`, `count`, `my_id`, `me` of presence channels.
+    /// Subscribes and returns the data of the success: for presence channels `members`, `count`, `my_id` and `me`.
     ///
     /// # Panics
     /// When it does not succeed soon.
@@ -200,7 +200,7 @@ impl Client {
         self.expect(channel, "pusher:subscription_succeeded").await["data"].take()
     }
 
-    /// Subscribes and waits for nothing.
+    /// Subscribes without waiting.
     pub async fn ask_to_join(&self, channel: &str) {
         self.run(json!({"do": "subscribe", "channel": channel})).await;
     }
@@ -210,13 +210,13 @@ impl Client {
         self.run(json!({"do": "unsubscribe", "channel": channel})).await;
     }
 
-    /// Sends a client event; says whether the library did.
+    /// Sends a client event; returns whether the library sent it.
     pub async fn trigger(&self, channel: &str, event: &str, data: Value) -> bool {
         let said = self.run(json!({"do": "trigger", "channel": channel, "event": event, "data": data})).await;
         said["sent"].as_bool().unwrap_or_default()
     }
 
-    /// Signs in as the person that it connected as.
+    /// Signs in as its user.
     ///
     /// # Panics
     /// When it does not succeed soon.
@@ -225,7 +225,7 @@ impl Client {
         assert!(said["user_data"].is_object(), "not signed in: {said}; {:?}", self.script);
     }
 
-    /// Who is in a presence channel, as the library has kept count.
+    /// The members of a presence channel, as the library knows them.
     pub async fn members(&self, channel: &str) -> Value {
         self.run(json!({"do": "members", "channel": channel})).await
     }
@@ -235,7 +235,7 @@ impl Client {
         self.run(json!({"do": "disconnect"})).await;
     }
 
-    /// The first event of that name on that channel that was not taken yet: `{event, channel, data, user_id}`.
+    /// Takes the first event of that name on that channel: `{event, channel, data, user_id}`.
     ///
     /// # Panics
     /// When there is none soon, with what there was.
@@ -247,12 +247,12 @@ impl Client {
         self.script.take(what, fits, SOON)
     }
 
-    /// The events of that name on that channel that came and were not taken.
+    /// The events of that name on that channel that have come and were not taken.
     pub fn heard(&self, channel: &str, event: &str) -> Vec<Value> {
         self.script.waiting(|line| line["on"] == "event" && line["channel"] == channel && line["event"] == event)
     }
 
-    /// What came for the user that it is signed in as.
+    /// Takes the first event for the signed-in user with that name.
     ///
     /// # Panics
     /// When there is nothing of that name soon.
@@ -266,7 +266,7 @@ impl Client {
         )
     }
 
-    /// Opens an `EventSource`; events of type `message` and of these types are kept.
+    /// Opens an `EventSource`; events of type `message` and of these types are recorded.
     ///
     /// # Panics
     /// When it does not open soon.
@@ -274,7 +274,7 @@ impl Client {
         self.open_stream_with("EventSource", name, url, types).await;
     }
 
-    /// The same with the library of that name, where the client has several.
+    /// The same with the library of that name, if the client has several.
     ///
     /// # Panics
     /// When it does not open soon.
@@ -284,7 +284,7 @@ impl Client {
         self.script.take("open stream", move |line| line["on"] == "stream_open" && line["name"] == *wanted, SOON).await;
     }
 
-    /// The first event of that type of a stream that was not taken yet: `{type, data, id}`.
+    /// Takes the first event of that type of a stream: `{type, data, id}`.
     ///
     /// # Panics
     /// When there is none soon, with what there was.
@@ -296,12 +296,12 @@ impl Client {
         self.script.take(what, fits, SOON)
     }
 
-    /// Everything that a stream has told and was not taken.
+    /// The events of a stream that have come and were not taken.
     pub fn streamed(&self, name: &str) -> Vec<Value> {
         self.script.waiting(|line| line["on"] == "stream" && line["name"] == name)
     }
 
-    /// The next that pusher-js tells of those who are watched: `{name, user_ids}`.
+    /// Takes the next watchlist event of pusher-js with that name: `{name, user_ids}`.
     ///
     /// # Panics
     /// When there is nothing of that name soon.

@@ -1,4 +1,4 @@
-//! The official libraries of Standard Webhooks and Pusher as judges of our signatures.
+//! Verifies our signatures with the official libraries of Standard Webhooks and Pusher.
 
 use std::io::Write;
 use std::path::Path;
@@ -13,16 +13,16 @@ use crate::Received;
 use crate::pusher::PusherApp;
 use crate::server::{clients_dir, repository};
 
-/// The headers that are signed or sign.
+/// The headers of a signature.
 const HEADERS: [&str; 3] = ["webhook-id", "webhook-timestamp", "webhook-signature"];
-/// Those that Pusher's libraries look at.
+/// The headers that Pusher's libraries read.
 const PUSHER_HEADERS: [&str; 3] = ["x-pusher-key", "x-pusher-signature", "content-type"];
 
 /// Has the official JavaScript and Python libraries verify each request with `secret` (`whsec_…`).
 ///
 /// # Panics
-/// With what they said, when one of them refuses one of the requests, cannot run, or isn't installed
-/// (`cargo xtask test` installs both).
+/// With their output, when one of them refuses a request, cannot run, or isn't installed (`cargo xtask test` installs
+/// both).
 pub fn verify_with_official_clients(requests: &[Received], secret: &str) {
     judge(requests, "verify", |request| {
         json!({"secret": secret, "headers": headers(request, &HEADERS),
@@ -30,8 +30,8 @@ pub fn verify_with_official_clients(requests: &[Received], secret: &str) {
     });
 }
 
-/// Has Pusher's libraries for JavaScript and Python verify each webhook of an app; answers the events that they read,
-/// as the one for JavaScript gives them.
+/// Has Pusher's libraries for JavaScript and Python verify each webhook of an app; returns the events, as the
+/// JavaScript library reads them.
 ///
 /// # Panics
 /// As [`verify_with_official_clients`] does.
@@ -46,8 +46,8 @@ pub fn verify_with_pushers_libraries(webhooks: &[Received], app: &PusherApp) -> 
         .collect()
 }
 
-/// Hands requests to a script in both languages; each must answer with a line that begins with "ok" for each. What they
-/// said.
+/// Passes requests to a script in both languages, which must print a line beginning with "ok" for each. Returns their
+/// outputs.
 fn judge(requests: &[Received], script: &str, line: impl Fn(&Received) -> Value) -> [String; 2] {
     assert!(!requests.is_empty(), "no requests to verify");
     let input: String = requests.iter().map(|request| line(request).to_string() + "\n").collect();
@@ -88,7 +88,7 @@ fn run(program: &str, script: &Path, variable: &str, library: &Path, input: &str
         .context("cannot start it")?;
     let mut stdin = child.stdin.take().context("no standard input")?;
     let text = input.to_owned();
-    // Written beside the reading: a long input and a long output would otherwise wait for each other.
+    // Written on another thread: with a long input and a long output, both sides would otherwise wait for each other.
     let writer = std::thread::spawn(move || stdin.write_all(text.as_bytes()));
     let output = child.wait_with_output().context("cannot read its answers")?;
     let stderr = String::from_utf8_lossy(&output.stderr);

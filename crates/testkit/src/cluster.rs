@@ -1,13 +1,13 @@
-//! What several nodes share: a PostgreSQL, a Redis, and the key that secrets are sealed with.
+//! What several nodes share: a PostgreSQL database, a Redis, and the key that secrets are sealed with.
 
 use std::path::PathBuf;
 
 use crate::{Database, Redis, postgres, redis};
 
-/// The shortest that there is, so that what a dead node held is soon free.
+/// The shortest allowed lease, so that a dead node is soon detected.
 const LEASE: &str = "3s";
 
-/// What nodes share. Dropped, it is gone.
+/// The shared servers. They end when it is dropped.
 #[derive(Debug)]
 pub struct Cluster {
     /// Their store.
@@ -18,7 +18,7 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// A new, empty one.
+    /// A new, empty cluster.
     ///
     /// # Panics
     /// When PostgreSQL or Redis is not installed, or does not start.
@@ -26,7 +26,7 @@ impl Cluster {
         Self::on(postgres()).await
     }
 
-    /// One on this database.
+    /// A cluster on this database.
     ///
     /// # Panics
     /// When Redis is not installed, or does not start.
@@ -35,12 +35,12 @@ impl Cluster {
         Self { database, redis: redis().await, keys }
     }
 
-    /// The lines of a node's configuration that say so; the last table is `[broker]`.
+    /// The lines of a node's config for the shared servers; the last table is `[broker]`.
     pub fn lines(&self) -> String {
         self.lines_via(&self.database.url(), &self.redis.url())
     }
 
-    /// The same for a node that reaches the store and the broker elsewhere, such as through a proxy.
+    /// The same for a node that reaches the store and the broker at other addresses, such as a proxy's.
     pub fn lines_via(&self, store: &str, broker: &str) -> String {
         format!(
             "[store]\nurl = \"{store}\"\n[secrets]\nmain_key_file = \"{}\"\n[broker]\nurl = \"{broker}\"\n\
@@ -49,7 +49,7 @@ impl Cluster {
         )
     }
 
-    /// The environment of a node that says so, whatever else its configuration says.
+    /// The same as environment variables of a node, which win over its config file.
     pub(crate) fn env(&self) -> Vec<(String, String)> {
         let key = self.main_key().display().to_string();
         let store = ("TIDINGS__STORE__URL", self.database.url());

@@ -1,4 +1,4 @@
-//! A Django shop whose items tell of their changes through PyPI's `drf_model_pusher`.
+//! A Django shop that publishes changes of its items through PyPI's `drf_model_pusher`.
 
 use serde_json::{Value, json};
 
@@ -27,7 +27,7 @@ impl DjangoShop {
         shop
     }
 
-    /// Creates, updates or deletes an item, as the shop's own API does it; what that answered.
+    /// Creates, updates or deletes an item through the shop's own API; returns the answer.
     ///
     /// # Panics
     /// When it refused.

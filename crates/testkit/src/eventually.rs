@@ -1,4 +1,4 @@
-//! Waiting for a condition, with a deadline: the only way a test of ours waits.
+//! Waits for a condition, with a deadline. Our tests wait in no other way.
 
 use std::future::Future;
 use std::panic::Location;
@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// How long to wait between two looks.
+/// The pause between two attempts.
 const PAUSE: Duration = Duration::from_millis(10);
 
-/// Looks again and again until `look` gives `Some`, and returns what it gave.
+/// Calls `look` until it returns `Some`, and returns the value.
 ///
 /// # Panics
-/// When nothing came within `deadline`, naming the caller's line. A look that is under way at the deadline is given up.
+/// When there was no `Some` within `deadline`, with the caller's line. A call still running at the deadline is dropped.
 #[track_caller]
 pub fn eventually<T, L, F>(deadline: Duration, mut look: L) -> impl Future<Output = T>
 where

@@ -1,4 +1,4 @@
-//! The vocabulary of our tests: a real server, clients of all its doors (light ones, and the real ones in their own
+//! The kit of our tests: a real server, clients of all its doors (light ones, and the real ones in their own
 //! languages), a scripted receiver, a chaos proxy, and waiting with a deadline.
 //!
 //! ```no_run
@@ -20,8 +20,8 @@
 //! # }
 //! ```
 //!
-//! Everything here panics with what it saw when a test cannot go on: a test has no better use for an error. Whatever a
-//! test may want to look at itself (a refused start, a broken connection) has a `try_` form or returns what happened.
+//! Functions panic with details when a test cannot go on. If a test may want to check a failure itself (a refused
+//! start, a broken connection), there is a `try_` form, or the function returns what happened.
 
 #![forbid(unsafe_code)]
 
@@ -63,7 +63,7 @@ pub use port::free_port;
 pub use postgres::{Database, Standby, postgres, postgres_alone, postgres_synced};
 pub use process::{Exit, own_environment};
 pub use proxy::{Cut, Proxy, Toward, proxy};
-pub use pusher::{Connect, Frame, Heard, PusherApp, PusherSession, Refused};
+pub use pusher::{Connect, Frame, Incoming, PusherApp, PusherSession, Refused};
 pub use raw::{RawReceiver, read_request};
 pub use receiver::{Answer, Received, Receiver};
 pub use redis::{Redis, RedisCluster, redis, redis_cluster};

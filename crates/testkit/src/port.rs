@@ -1,21 +1,20 @@
-//! Ports for servers that cannot choose one themselves.
+//! Free ports for servers that cannot choose one themselves.
 
 use std::net::{Ipv4Addr, TcpListener};
 use std::sync::atomic::{AtomicU16, Ordering};
 
-/// Below those from which Linux takes a port for whoever names none: no connection of a test, and no server that
-/// chooses, comes in between.
+/// Below Linux's range of ephemeral ports, so that no outgoing connection and no server on port 0 takes one of these.
 const FIRST: u16 = 20_000;
 const COUNT: u16 = 12_000;
 
 static TAKEN: AtomicU16 = AtomicU16::new(0);
 
-/// A port of loopback that nobody has, and that this process has not given away before.
+/// A free port of loopback that this process has not handed out before.
 ///
 /// # Panics
 /// When none is free.
 pub fn free_port() -> u16 {
-    // Another process of tests begins elsewhere.
+    // Each test process begins at another port.
     let start = std::process::id().wrapping_mul(97) % u32::from(COUNT);
     for _ in 0..COUNT {
         let next = u32::from(TAKEN.fetch_add(1, Ordering::Relaxed));

@@ -1,4 +1,4 @@
-//! A real PostgreSQL, and PgBouncer before it: one server for each test process, one database for each test.
+//! A real PostgreSQL with PgBouncer in front: one server per test process, one database per test.
 
 use std::io::Write as _;
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
@@ -16,25 +16,26 @@ use tidings_model::clock::Stopwatch;
 use crate::eventually;
 use crate::port::free_port;
 
-/// Where Debian puts the programs of PostgreSQL 15, which are not on the PATH.
+/// The folder of PostgreSQL 15's programs on Debian, which is not on the PATH.
 const PROGRAMS: &str = "/usr/lib/postgresql/15/bin";
 const POOLER: &str = "/usr/sbin/pgbouncer";
 /// How long the servers may take to start: a busy machine makes a new cluster in a few seconds.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A crash of the program is what tests are about, not one of the machine: they need not wait for the disk.
+/// Tests crash the program, not the machine, so commits need not wait for the disk.
 const UNSYNCED: &str = "off";
 
-/// The servers of this process.
+/// The servers of this test process.
 #[derive(Debug)]
 struct Servers {
     port: u16,
     pooled_port: u16,
-    /// Its end, which comes with that of this process, ends the servers. A line restarts PostgreSQL.
+    /// A pipe to the shell that runs the servers. It closes when this process ends, and that ends them. A line in it
+    /// restarts PostgreSQL.
     lifeline: Mutex<ChildStdin>,
 }
 
-/// A database of its own, gone with it.
+/// A database for one test, dropped with this value.
 #[derive(Debug)]
 pub struct Database {
     name: String,
@@ -44,13 +45,13 @@ pub struct Database {
 /// A new, empty database on this process' PostgreSQL 15, which the first call starts. It ends with the process.
 ///
 /// # Panics
-/// When PostgreSQL or PgBouncer is not installed: it says how to; or when they do not start.
+/// When PostgreSQL or PgBouncer is not installed (the message says how to install them), or does not start.
 pub fn postgres() -> Database {
     static SERVERS: OnceLock<Arc<Servers>> = OnceLock::new();
     Database::on(SERVERS.get_or_init(|| Arc::new(start(UNSYNCED, None))))
 }
 
-/// A new, empty database on a PostgreSQL of its own, which can be restarted without harm to other tests.
+/// A new, empty database on a PostgreSQL server of its own, which can be restarted without harm to other tests.
 ///
 /// # Panics
 /// As [`postgres`].
@@ -58,7 +59,7 @@ pub fn postgres_alone() -> Database {
     Database::on(&Arc::new(start(UNSYNCED, None)))
 }
 
-/// The same on one whose commits wait for the disk, as they do where it matters.
+/// The same on a server whose commits wait for the disk, as in production.
 ///
 /// # Panics
 /// As [`postgres`].
@@ -74,27 +75,27 @@ impl Database {
         Self { name, servers: Arc::clone(servers) }
     }
 
-    /// Straight to the server.
+    /// The URL of the database, directly at the server.
     pub fn url(&self) -> String {
         self.url_at(self.address())
     }
 
-    /// Through PgBouncer in transaction mode.
+    /// The URL through PgBouncer in transaction mode.
     pub fn pooled_url(&self) -> String {
         self.url_at(SocketAddr::from((Ipv4Addr::LOCALHOST, self.servers.pooled_port)))
     }
 
-    /// As if the server were at another address, such as a proxy's.
+    /// The URL with another address, such as a proxy's.
     pub fn url_at(&self, address: SocketAddr) -> String {
         format!("postgres://tidings@{address}/{}?sslmode=disable", self.name)
     }
 
-    /// Where the server listens.
+    /// The server's address.
     pub fn address(&self) -> SocketAddr {
         SocketAddr::from((Ipv4Addr::LOCALHOST, self.servers.port))
     }
 
-    /// Runs a statement in it and answers what `psql` prints: rows without headings.
+    /// Runs a statement and returns what `psql` prints: rows without headings.
     ///
     /// # Panics
     /// When the server refuses it.
@@ -102,7 +103,7 @@ impl Database {
         self.servers.psql(&self.name, statement)
     }
 
-    /// All that is in it, as `pg_dump` writes it: texts as they are, bytes in hexadecimal.
+    /// The whole database, as `pg_dump` writes it: strings as they are, bytes in hexadecimal.
     ///
     /// # Panics
     /// When it cannot be dumped.
@@ -114,7 +115,7 @@ impl Database {
         String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
-    /// A streaming standby of the server, which can be promoted. This is for a database from [`postgres_alone`].
+    /// Starts a streaming standby of the server, which can be promoted. For a database from [`postgres_alone`].
     ///
     /// # Panics
     /// When it does not start.
@@ -122,14 +123,14 @@ impl Database {
         Standby { name: self.name.clone(), servers: start(UNSYNCED, Some(self.servers.port)) }
     }
 
-    /// Has the server take no more writes, and keep its connections.
+    /// Makes the server refuse writes but keep its connections.
     ///
     /// # Panics
     /// When it refuses.
     pub fn demote(&self) {
         self.run("ALTER SYSTEM SET default_transaction_read_only = on");
         self.run("SELECT pg_reload_conf()");
-        // When a new session knows of it, the server has signalled the others, which see it before their next
+        // Once a new session sees the setting, the server has signalled the others, which see it before their next
         // statement.
         let waited = Stopwatch::start();
         while self.run("SHOW default_transaction_read_only") != "on" {
@@ -138,8 +139,8 @@ impl Database {
         }
     }
 
-    /// Ends the server at once, as a crash would, and starts it again; waits until it serves. All of its databases are
-    /// concerned, so this is for one from [`postgres_alone`].
+    /// Kills the server as a crash would, starts it again, and waits until it serves. This affects all of its
+    /// databases, so it is for one from [`postgres_alone`].
     ///
     /// # Panics
     /// When it does not come back.
@@ -160,13 +161,13 @@ impl Database {
 impl Drop for Database {
     fn drop(&mut self) {
         let statement = format!("DROP DATABASE {} WITH (FORCE)", self.name);
-        // One that was demoted takes no writes unless told.
+        // A server that was demoted refuses writes unless it is told to accept them.
         let output = self
             .servers
             .command("postgres", &statement)
             .env("PGOPTIONS", "-c default_transaction_read_only=off")
             .output();
-        // A test that fails drops it while it panics, and has something better to tell than that this failed too.
+        // A failing test drops it while it panics: an error here must not hide the test's own.
         if !thread::panicking() {
             let gone = output.is_ok_and(|output| output.status.success());
             assert!(gone, "the database {} cannot be dropped", self.name);
@@ -174,7 +175,7 @@ impl Drop for Database {
     }
 }
 
-/// A server that follows another one.
+/// A standby server.
 #[derive(Debug)]
 pub struct Standby {
     name: String,
@@ -182,12 +183,12 @@ pub struct Standby {
 }
 
 impl Standby {
-    /// Where it listens.
+    /// Its address.
     pub fn address(&self) -> SocketAddr {
         SocketAddr::from((Ipv4Addr::LOCALHOST, self.servers.port))
     }
 
-    /// Runs a statement in its copy of the database, and answers what `psql` prints.
+    /// Runs a statement in its copy of the database, and returns what `psql` prints.
     ///
     /// # Panics
     /// When the server refuses it.
@@ -195,7 +196,7 @@ impl Standby {
         self.servers.psql(&self.name, statement)
     }
 
-    /// Makes it a server of its own, which takes writes.
+    /// Promotes it to a primary, which accepts writes.
     ///
     /// # Panics
     /// When it stays a standby.

@@ -1,7 +1,7 @@
-//! A program under test: started, read, signalled by its process id, and never left behind.
+//! A program under test: its start, its outputs, signals to its process id, and its certain end.
 //!
-//! Built on `std::process` and two reading threads rather than on tokio's process support, so that a process may
-//! outlive the runtime of the test that started it, and is killed in `Drop` whichever thread drops it.
+//! It uses `std::process` and two reading threads instead of tokio's process support, so that a process may outlive the
+//! runtime of the test that started it, and `Drop` can kill it on any thread.
 
 use std::fs;
 use std::io::{self, Read};
@@ -16,14 +16,14 @@ use parking_lot::Mutex;
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use tokio::time::Instant;
 
-/// How much of an output is kept; the older half goes first.
+/// How many bytes of an output are kept; beyond that, the older half is dropped.
 const KEPT_OUTPUT: usize = 16 * 1024 * 1024;
-/// Debian's `setpriv`, part of its essential packages.
+/// `setpriv`, which is in an essential package of Debian.
 const SETPRIV: &str = "/usr/bin/setpriv";
-/// How long the readers may take to see the end of a dead process' output.
+/// How long the readers may take to read the rest of a dead process's output.
 const READERS_PATIENCE: Duration = Duration::from_secs(2);
 
-/// What a finished process left.
+/// The end of a process, and its outputs.
 #[derive(Debug, Clone)]
 pub struct Exit {
     /// Its exit code; `None` if a signal ended it.
@@ -37,8 +37,7 @@ pub struct Exit {
 }
 
 impl Exit {
-    /// How several ended that were asked for the same: the first one that failed, else the first; with all that they
-    /// wrote.
+    /// Combines the ends of several nodes: the first failed one, else the first, with the outputs of all.
     pub(crate) fn of_all(exits: Vec<Self>) -> Self {
         let outputs = |of: fn(&Self) -> &str| exits.iter().map(of).collect::<String>();
         let (stdout, stderr) = (outputs(|exit| &exit.stdout), outputs(|exit| &exit.stderr));
@@ -47,7 +46,7 @@ impl Exit {
         Self { code, signal, stdout, stderr }
     }
 
-    /// Itself, if it exited with `code`.
+    /// Asserts the exit code, and returns the value.
     ///
     /// # Panics
     /// With both outputs, when it ended otherwise.
@@ -65,7 +64,8 @@ impl Exit {
     }
 }
 
-/// Takes out of a command's environment what would steer a program under test: the settings of whoever runs the tests.
+/// Removes variables from a command's environment that would configure a program under test: the settings of the
+/// developer who runs the tests.
 pub fn own_environment(command: &mut Command) {
     for (name, _) in std::env::vars_os() {
         let lower = name.to_string_lossy().to_ascii_lowercase();
@@ -99,7 +99,7 @@ impl Process {
         Ok(Self { child, program: program.to_owned(), wrapped: !wrapper.is_empty(), exited: None, stdout, stderr })
     }
 
-    /// The process id of the program itself, also when a wrapper is its parent.
+    /// The process id of the program itself, even under a wrapper.
     pub(crate) fn pid(&self) -> u32 {
         let own = self.child.id();
         if self.wrapped { find_in_group(own, &self.program).unwrap_or(own) } else { own }
@@ -109,13 +109,13 @@ impl Process {
         self.stdout.text()
     }
 
-    /// Its standard output from that byte on; for programs that write less than is kept.
+    /// Its standard output from that byte on. For programs that write less than is kept.
     pub(crate) fn stdout_from(&self, from: usize) -> String {
         let bytes = self.stdout.bytes.lock();
         String::from_utf8_lossy(bytes.get(from..).unwrap_or_default()).into_owned()
     }
 
-    /// Its standard input, where `prepare` has made that a pipe.
+    /// Its standard input, if `prepare` made it a pipe.
     pub(crate) fn take_stdin(&mut self) -> Option<ChildStdin> {
         self.child.stdin.take()
     }
@@ -137,7 +137,7 @@ impl Process {
         if self.runs()
             && let Some(pid) = as_pid(self.pid())
         {
-            // It may have ended between the two lines; then there is nothing to tell it.
+            // It may have ended since the check; then there is nothing to signal.
             kill_process(pid, signal).ok();
         }
     }
@@ -145,7 +145,7 @@ impl Process {
     /// Waits for its end.
     ///
     /// # Panics
-    /// When it has not ended by then.
+    /// When it has not ended in time.
     pub(crate) async fn wait(&mut self, patience: Duration) -> Exit {
         let end = Instant::now() + patience;
         while self.runs() {
@@ -176,7 +176,7 @@ impl Process {
 impl Drop for Process {
     fn drop(&mut self) {
         if self.runs() {
-            // The group holds the wrapper and the program, and nothing else: it was made for them.
+            // The process group was made for the wrapper and the program, and holds nothing else.
             if let Some(group) = as_pid(self.child.id()) {
                 kill_process_group(group, Signal::KILL).ok();
             }
@@ -190,8 +190,8 @@ fn as_pid(id: u32) -> Option<Pid> {
     i32::try_from(id).ok().and_then(Pid::from_raw)
 }
 
-/// The command line, led by `setpriv` where there is one: the kernel then kills the program when the test process dies,
-/// even by SIGKILL, and no `Drop` can promise that.
+/// The command line, through `setpriv` if it is installed: then the kernel kills the program when the test process
+/// dies, even by SIGKILL, when no `Drop` runs.
 fn command_line(program: &Path, wrapper: &[String]) -> Command {
     let mut words: Vec<std::ffi::OsString> = Vec::new();
     if Path::new(SETPRIV).exists() {
@@ -207,8 +207,8 @@ fn command_line(program: &Path, wrapper: &[String]) -> Command {
 
 type SpawnOrder = (Command, Sender<io::Result<Child>>);
 
-/// Starts the command on a thread that lives as long as this process. "Parent death" means the death of the *thread*
-/// that started the child, and the threads of tests and runtimes come and go.
+/// Starts the command on a thread that lives as long as this process. The kernel's "parent death" signal comes at the
+/// death of the *thread* that started the child, and threads of tests and runtimes end earlier.
 fn spawn_from_lasting_thread(command: Command) -> io::Result<Child> {
     static SPAWNER: OnceLock<Sender<SpawnOrder>> = OnceLock::new();
     let spawner = SPAWNER.get_or_init(|| {
@@ -235,15 +235,15 @@ fn find_in_group(group: u32, program: &Path) -> Option<u32> {
     })
 }
 
-/// The numbered field of `/proc/ID/stat`, counted from 0 as in `proc(5)`'s list less one; fields behind the name only.
+/// A field of `/proc/ID/stat` after the name; its number is the one in `proc(5)` minus one.
 pub(crate) fn stat_field(id: u32, index: usize) -> Option<u64> {
     let stat = fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
-    // The name is in parentheses and may hold anything; the state that follows is field 2.
+    // The name is in parentheses and may contain anything; the state after it is field 2.
     let (_, behind_name) = stat.rsplit_once(") ")?;
     behind_name.split(' ').nth(index.checked_sub(2)?)?.parse().ok()
 }
 
-/// One output of a process, read by a thread of its own.
+/// One output of a process, with the thread that reads it.
 #[derive(Debug)]
 struct Output {
     bytes: Arc<Mutex<Vec<u8>>>,

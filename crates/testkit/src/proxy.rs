@@ -1,6 +1,6 @@
 //! A chaos proxy: a TCP proxy between a client and a server that cuts, delays, goes silent, gets slow, and comes back.
 //!
-//! It runs on threads of its own, so that a test that is busy does not make it slow.
+//! It runs on threads of its own, so that a busy test does not slow it down.
 
 mod pump;
 mod route;
@@ -20,10 +20,10 @@ use tokio::task::JoinHandle;
 
 pub(crate) use route::Route;
 
-/// What the system may hold of a connection's way to the client, on each side.
+/// The socket buffer of a connection towards the client, on each side, in bytes.
 const BUFFER: usize = 64 * 1024;
 
-/// In which direction bytes go.
+/// A direction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Toward {
     /// From the client to the server.
@@ -41,23 +41,23 @@ pub enum Cut {
     Reset,
 }
 
-/// What happens to bytes of one direction.
+/// The state of one direction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Flow {
-    /// Nothing is read any more; nobody is told.
+    /// Nothing is read any more, without FIN or RST.
     pub(crate) silent: bool,
-    /// Each piece is held back for so long.
+    /// Each piece is delayed by so much.
     pub(crate) delay: Duration,
-    /// At most so many bytes a second; `None`: as fast as it goes.
+    /// The most bytes per second; `None` for no limit.
     pub(crate) rate: Option<u32>,
 }
 
-/// What all connections look at.
+/// The settings that all connections follow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Weather {
     pub(crate) to_server: Flow,
     pub(crate) to_client: Flow,
-    /// Connections that were there when it grew end as `cut` says.
+    /// A number that grows at each cut. Connections that exist then end as `cut` says.
     pub(crate) cuts: u64,
     pub(crate) cut: Option<Cut>,
 }
@@ -78,7 +78,7 @@ impl Weather {
     }
 }
 
-/// A proxy on a free port of 127.0.0.1. Stops, and cuts what goes through it, when dropped.
+/// A proxy on a free port of 127.0.0.1. Dropped, it stops and cuts its connections.
 #[derive(Debug)]
 pub struct Proxy {
     addr: SocketAddr,
@@ -88,7 +88,7 @@ pub struct Proxy {
     runtime: Option<Runtime>,
 }
 
-/// A proxy to `target` that so far forwards everything at once.
+/// A proxy to `target` that forwards everything at once, until a test changes it.
 ///
 /// # Panics
 /// When there is no free port.
@@ -97,7 +97,7 @@ pub fn proxy(target: SocketAddr) -> Proxy {
 }
 
 impl Proxy {
-    /// One whose connections go this way.
+    /// A proxy with this route.
     pub(crate) fn on(route: Route) -> Self {
         let runtime = crate::receiver::runtime(1);
         let (listener, addr) = crate::receiver::bind(&runtime, SocketAddr::from(([127, 0, 0, 1], 0)));
@@ -107,30 +107,29 @@ impl Proxy {
         Self { addr, route, weather, accepting: Mutex::new(Some(accepting)), runtime: Some(runtime) }
     }
 
-    /// Where it listens.
+    /// The address that it listens on.
     pub fn addr(&self) -> SocketAddr {
         self.addr
     }
 
-    /// Forwards new connections to another address: that of a server that was restarted.
+    /// Forwards new connections to another address, such as that of a restarted server.
     pub fn retarget(&self, target: SocketAddr) {
         self.reroute(Route::to(target));
     }
 
-    /// Has new connections go another way.
+    /// Sets the route of new connections.
     pub(crate) fn reroute(&self, route: Route) {
         *self.route.lock() = route;
     }
 
     /// How many connections it carries now.
     pub fn connections(&self) -> usize {
-        // One receiver is the listener's, the others are held by two pumps a connection.
+        // The listener holds one receiver, and each connection's two pumps hold one each.
         let listening = usize::from(self.accepting.lock().is_some());
         (self.weather.receiver_count() - listening) / 2
     }
 
-    /// Stops forwarding in both directions and tells nobody: no FIN, no RST. New connections are accepted, and silent
-    /// too.
+    /// Stops forwarding in both directions without FIN or RST. New connections are accepted, and silent too.
     pub fn go_silent(&self) {
         self.weather.send_modify(|weather| {
             weather.to_server.silent = true;
@@ -138,22 +137,22 @@ impl Proxy {
         });
     }
 
-    /// Stops forwarding in one direction and tells nobody.
+    /// Stops forwarding in one direction, without FIN or RST.
     pub fn silence(&self, toward: Toward) {
         self.weather.send_modify(|weather| weather.flow_mut(toward).silent = true);
     }
 
-    /// Holds every piece of one direction back for so long; the order stays.
+    /// Delays every piece of one direction by so much; the order stays.
     pub fn delay(&self, toward: Toward, delay: Duration) {
         self.weather.send_modify(|weather| weather.flow_mut(toward).delay = delay);
     }
 
-    /// Lets at most so many bytes a second through in one direction.
+    /// Limits one direction to so many bytes per second.
     pub fn throttle(&self, toward: Toward, bytes_per_second: u32) {
         self.weather.send_modify(|weather| weather.flow_mut(toward).rate = Some(bytes_per_second.max(1)));
     }
 
-    /// Cuts every connection; new ones are welcome.
+    /// Cuts every connection. New ones are accepted.
     pub fn cut(&self, how: Cut) {
         self.weather.send_modify(|weather| {
             weather.cuts += 1;
@@ -161,7 +160,7 @@ impl Proxy {
         });
     }
 
-    /// Cuts every connection and stops listening: who dials now is refused.
+    /// Cuts every connection and stops listening: new ones are refused.
     pub async fn go_down(&self) {
         let accepting = self.accepting.lock().take();
         if let Some(task) = accepting {
@@ -171,10 +170,10 @@ impl Proxy {
         self.cut(Cut::Reset);
     }
 
-    /// Forwards as in the beginning, and listens again at the same address if it was down.
+    /// Forwards everything at once again, and listens again at the same address if it was down.
     ///
     /// # Panics
-    /// When somebody else took the port meanwhile.
+    /// When another program took the port meanwhile.
     pub fn come_back(&self) {
         self.weather.send_modify(|weather| {
             weather.to_server = Flow::default();
@@ -203,7 +202,7 @@ async fn accept(listener: TcpListener, route: Arc<Mutex<Route>>, weather: watch:
     }
 }
 
-/// Carries one connection until one of its ends is gone or the proxy cuts it.
+/// Forwards one connection until one side has gone or the proxy cuts it.
 async fn carry(
     client: TcpStream,
     route: Route,
@@ -215,7 +214,7 @@ async fn carry(
     let Ok(server) = TcpStream::connect(target).await else { return };
     client.set_nodelay(true).ok();
     server.set_nodelay(true).ok();
-    // Who does not read is to be felt by the sender: the proxy is no place for what waits.
+    // Small buffers, so that the sender soon notices a reader that does not read.
     SockRef::from(&server).set_recv_buffer_size(BUFFER).ok();
     SockRef::from(&client).set_send_buffer_size(BUFFER).ok();
     let cuts = up_weather.borrow().cuts;
@@ -223,11 +222,11 @@ async fn carry(
     let (mut server_reads, mut server_writes) = server.into_split();
     let up = pump::pump(&mut client_reads, &mut server_writes, Toward::Server, cuts, &mut up_weather);
     let down = pump::pump(&mut server_reads, &mut client_writes, Toward::Client, cuts, &mut down_weather);
-    // An orderly end that one side makes is passed on, and the other direction goes on.
+    // A FIN of one side is passed on, and the other direction goes on.
     let how = tokio::try_join!(up, down).err();
     if how == Some(Cut::Reset) {
         for stream in [client_reads.reunite(client_writes), server_reads.reunite(server_writes)].into_iter().flatten() {
-            // A closed socket with a lingering time of zero sends RST.
+            // Closing a socket with SO_LINGER 0 sends RST.
             SockRef::from(&stream).set_linger(Some(Duration::ZERO)).ok();
         }
     }

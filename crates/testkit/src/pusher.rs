@@ -1,5 +1,5 @@
-//! Pusher's protocol from the other side: an app's own server that signs, and light sessions for tests with many of
-//! them. What real clients do is for [`crate::Client`] and [`crate::AppServer`] to show.
+//! Pusher's protocol from the client's side: signed requests of an app's own server, and light sessions for tests with
+//! many of them. [`crate::Client`] and [`crate::AppServer`] are the real libraries.
 
 mod session;
 mod sign;
@@ -14,12 +14,12 @@ use tidings_model::clock::{Clock, SystemClock};
 
 use crate::api::{Api, Request};
 use crate::server::Server;
-pub use session::{Frame, Heard, PusherSession, Refused};
+pub use session::{Frame, Incoming, PusherSession, Refused};
 
-/// An app as its own servers know it: address, id, key, secret.
+/// An app as its own servers know it: URL, id, key, secret.
 #[derive(Debug, Clone)]
 pub struct PusherApp {
-    /// Where the server is: `http://127.0.0.1:8000`.
+    /// The server's URL: `http://127.0.0.1:8000`.
     pub url: String,
     /// The app's id.
     pub id: String,
@@ -27,7 +27,7 @@ pub struct PusherApp {
     pub key: String,
     /// Its secret.
     pub secret: String,
-    /// A client of the server at its first address, without a key.
+    /// An API client of the server, without a key.
     pub api: Api,
 }
 
@@ -84,7 +84,7 @@ impl PusherApp {
         self.signed_at(SystemClock::new().wall_ms() / 1000, method, path, params, body)
     }
 
-    /// The same, as if signed at that time (seconds since 1970).
+    /// The same, signed at that time (in Unix seconds).
     pub fn signed_at(&self, time: i64, method: &Method, path: &str, params: &[(&str, &str)], body: &[u8]) -> String {
         let path = format!("/apps/{}{path}", self.id);
         let query = sign::query(&self.key, &self.secret, time, method, &path, params, body);
@@ -106,7 +106,7 @@ impl PusherApp {
         self.api.post(&self.signed(&Method::POST, path, &[], &body), ()).body(body, "application/json")
     }
 
-    /// Says `data` (text, as libraries send it) in channels.
+    /// Publishes `data` (a string, as libraries send it) in channels.
     pub fn trigger(&self, channels: &[&str], name: &str, data: &str) -> Request {
         self.post("/events", &json!({"name": name, "channels": channels, "data": data}))
     }
@@ -125,7 +125,7 @@ impl PusherApp {
     }
 }
 
-/// How a session connects.
+/// The options of a session's connection.
 #[derive(Debug, Clone)]
 #[must_use = "nothing connects before connect()"]
 pub struct Connect {

@@ -1,4 +1,4 @@
-//! A receiver that speaks bytes, for answers that no HTTP library would write: broken status lines, endless headers,
+//! A receiver that sends raw bytes, for answers that no HTTP library would write: broken status lines, endless headers,
 //! bodies one byte at a time.
 
 use std::future::Future;
@@ -10,7 +10,7 @@ use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio::runtime::Runtime;
 
-/// A listening socket whose connections a test's own function serves. Runs on a thread of its own; stops when dropped.
+/// A listening socket whose connections a function of the test serves. Runs on a thread of its own; stops when dropped.
 #[derive(Debug)]
 pub struct RawReceiver {
     addr: SocketAddr,
@@ -65,8 +65,7 @@ impl Drop for RawReceiver {
     }
 }
 
-/// Reads one request whose body's length is announced, and returns all its bytes; what came until the end, if it ends
-/// early.
+/// Reads one request with a Content-Length, and returns all its bytes; if the connection ends early, those that came.
 pub async fn read_request(stream: &mut TcpStream) -> Vec<u8> {
     let mut bytes = Vec::new();
     let mut chunk = [0; 8192];

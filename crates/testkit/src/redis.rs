@@ -1,4 +1,4 @@
-//! A real Redis server on a free port of this machine, which ends with the test that started it.
+//! A real Redis server on a free port of this machine, ended when dropped.
 
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
@@ -16,18 +16,18 @@ use crate::process::Process;
 const PATIENCE: Duration = Duration::from_secs(20);
 const PLACES: [&str; 3] = ["/usr/bin/redis-server", "/usr/local/bin/redis-server", "/usr/bin/valkey-server"];
 
-/// A Redis server of a test's own. It writes nothing to its folder unless it is told to (`SAVE`).
+/// A Redis server for one test. It writes to its folder only on `SAVE`.
 #[derive(Debug)]
 pub struct Redis {
     program: &'static Path,
     folder: TempDir,
     port: u16,
-    /// Besides the usual ones.
+    /// Arguments besides the usual ones.
     args: Vec<String>,
     process: Option<Process>,
 }
 
-/// Starts one.
+/// Starts a Redis server.
 ///
 /// # Panics
 /// When it is not installed, or doesn't answer.
@@ -35,22 +35,22 @@ pub async fn redis() -> Redis {
     start(Vec::new()).await
 }
 
-/// The masters of a Redis Cluster, each with as many slots as the others, in order.
+/// The masters of a Redis Cluster; each has an equal share of the slots, in order.
 #[derive(Debug)]
 pub struct RedisCluster {
-    /// The masters, which are started and ended each by itself.
+    /// The masters. Each can be stopped and started alone.
     pub masters: Vec<Redis>,
 }
 
 /// How many slots a cluster has.
 const SLOTS: usize = 16_384;
-/// How many masters [`redis_cluster`] starts: the least that agree on anything.
+/// How many masters [`redis_cluster`] starts: the fewest that can form a majority.
 const MASTERS: usize = 3;
 
 /// Starts a Redis Cluster of three masters.
 ///
 /// # Panics
-/// When it is not installed, or does not come together.
+/// When it is not installed, or the cluster does not form.
 pub async fn redis_cluster() -> RedisCluster {
     let mut masters = Vec::new();
     for _ in 0..MASTERS {
@@ -81,7 +81,7 @@ fn meet(server: &Redis, other: &Redis) {
     server.run(&["CLUSTER", "MEET", "127.0.0.1", &other.port.to_string(), &other.args[3]]);
 }
 
-/// Waits until a server knows so many of its cluster, and all slots.
+/// Waits until a server knows so many members of its cluster, and all slots.
 async fn knows(server: &Redis, count: usize) {
     eventually(PATIENCE, || async {
         let info = server.run(&["CLUSTER", "INFO"]);
@@ -92,15 +92,15 @@ async fn knows(server: &Redis, count: usize) {
 }
 
 impl RedisCluster {
-    /// Its URL, which names one of them.
+    /// The cluster's URL, which names one master.
     pub fn url(&self) -> String {
         format!("redis+cluster://{}", self.masters[0].address())
     }
 
-    /// A replica of one of the masters, which is in step with it.
+    /// Starts a replica of one of the masters, and waits until it is in sync.
     ///
     /// # Panics
-    /// When it does not get so far.
+    /// When it does not get in sync.
     pub async fn replica_of(&self, master: usize) -> Redis {
         let replica = member().await;
         meet(&replica, &self.masters[0]);
@@ -113,10 +113,10 @@ impl RedisCluster {
         replica
     }
 
-    /// Which of the masters has a key; the first one has to be up to say so.
+    /// Which master has a key. The first master has to be up.
     ///
     /// # Panics
-    /// When it does not.
+    /// When it does not answer.
     pub fn master_of(&self, key: &str) -> usize {
         let slot: usize = self.masters[0].run(&["CLUSTER", "KEYSLOT", key]).parse().unwrap_or(SLOTS);
         let place = (0..MASTERS).find(|n| slot < (n + 1) * SLOTS / MASTERS);
@@ -152,7 +152,7 @@ impl Redis {
         self.process.as_ref().unwrap_or_else(|| panic!("Redis does not run")).pid()
     }
 
-    /// Starts it again, at the same place, with what it saved last.
+    /// Starts it again, at the same address, with the data that it saved last.
     ///
     /// # Panics
     /// When it doesn't answer.
@@ -173,7 +173,7 @@ impl Redis {
         self.process = Some(process);
     }
 
-    /// Runs a command and answers what `redis-cli` prints.
+    /// Runs a command and returns what `redis-cli` prints.
     ///
     /// # Panics
     /// When it cannot be run, or the server answers with an error.
@@ -187,10 +187,10 @@ impl Redis {
         printed
     }
 
-    /// Makes it a replica of another server, and waits until it has what that one has.
+    /// Makes it a replica of another server, and waits until it is in sync.
     ///
     /// # Panics
-    /// When it does not get it.
+    /// When it does not get in sync.
     pub async fn follow(&self, master: &Self) {
         self.run(&["REPLICAOF", "127.0.0.1", &master.port.to_string()]);
         eventually(PATIENCE, || async {
@@ -200,17 +200,17 @@ impl Redis {
         .await;
     }
 
-    /// Ends it with SIGKILL: what it has not saved is lost.
+    /// Kills it with SIGKILL: data that was not saved is lost.
     pub async fn kill(&mut self) {
         self.end(Signal::KILL).await;
     }
 
-    /// Has it do nothing, without its end: connections stay open.
+    /// Freezes it (SIGSTOP): connections stay open.
     pub fn freeze(&mut self) {
         self.signal(Signal::STOP);
     }
 
-    /// Has it go on.
+    /// Lets it go on (SIGCONT).
     pub fn thaw(&mut self) {
         self.signal(Signal::CONT);
     }

@@ -1,5 +1,5 @@
-//! A script of `tests/clients` that drives a real client: a JSON line in for each command, an answer for each, and
-//! between them lines that say what happened.
+//! A script of `tests/clients` that drives a real client: one JSON line in per command, one line out per answer, and
+//! between the answers lines that report events.
 
 use std::fmt;
 use std::future::Future;
@@ -18,20 +18,20 @@ use crate::server::{clients_dir, repository};
 
 /// How long a script may take to start (a browser takes its time), and to answer.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// How long it may take to end once its input has.
+/// How long it may take to end after its input has been closed.
 const END_PATIENCE: Duration = Duration::from_secs(5);
 const PAUSE: Duration = Duration::from_millis(5);
-/// How many of the lines that did come a failed wait prints.
+/// How many of the received lines a failed wait prints.
 const PRINTED: usize = 20;
 
-/// In which language a script is.
+/// The language of a script.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Language {
     Node,
     Python,
 }
 
-/// A running script. Dropped, it is told to end, and killed if it doesn't.
+/// A running script. Dropped, it is asked to end, and killed if it doesn't.
 pub(crate) struct Script {
     process: Mutex<Process>,
     stdin: Mutex<Option<ChildStdin>>,
@@ -39,7 +39,7 @@ pub(crate) struct Script {
     commands: AtomicU64,
 }
 
-/// What was read of its output and not taken yet.
+/// The lines of its output that were read and not taken yet.
 #[derive(Default)]
 struct Lines {
     read: usize,
@@ -50,7 +50,8 @@ impl Script {
     /// Starts a script and waits until it is ready.
     ///
     /// # Panics
-    /// When it cannot be started or isn't ready in time, with what it said; or the client libraries aren't installed.
+    /// When it cannot be started or isn't ready in time, with its output; or when the client libraries aren't
+    /// installed.
     pub(crate) async fn start(language: Language, name: &str, env: &[(&str, &str)]) -> Self {
         let clients = clients_dir().unwrap_or_else(|e| panic!("{e:#}"));
         let (program, variable, library) = match language {
@@ -68,13 +69,13 @@ impl Script {
         script
     }
 
-    /// Gives a command (an object with `do`) and returns the answer.
+    /// Sends a command (an object with `do`) and returns the answer.
     ///
     /// # Errors
     /// The answer, when it is an error.
     ///
     /// # Panics
-    /// When there is none.
+    /// When there is no answer.
     pub(crate) async fn run(&self, mut command: Value) -> Result<Value, Value> {
         let number = self.commands.fetch_add(1, Ordering::SeqCst) + 1;
         command["number"] = json!(number);
@@ -85,10 +86,10 @@ impl Script {
         if answer.get("error").is_some() { Err(answer) } else { Ok(answer) }
     }
 
-    /// Takes the first line that fits and wasn't taken yet.
+    /// Takes the first line that fits.
     ///
     /// # Panics
-    /// When there was none within `deadline`, with what there was.
+    /// When there was none within `deadline`, with the received lines.
     #[track_caller]
     pub(crate) fn take(
         &self,
@@ -105,7 +106,7 @@ impl Script {
                 }
                 let gone = !self.process.lock().runs();
                 if Instant::now() >= end || gone {
-                    // Its last words may have come between the two looks.
+                    // Its last lines may have come since the first look.
                     match self.take_now(&fits) {
                         Some(line) => return line,
                         None => panic!("{caller}: no {what} within {deadline:?} (ended: {gone}); {self:?}"),
@@ -116,7 +117,7 @@ impl Script {
         }
     }
 
-    /// What came, fits, and wasn't taken yet; it stays.
+    /// The lines that fit and were not taken yet. They stay.
     pub(crate) fn waiting(&self, fits: impl Fn(&Value) -> bool) -> Vec<Value> {
         self.read_on();
         self.lines.lock().waiting.iter().filter(|line| fits(line)).cloned().collect()
@@ -152,7 +153,7 @@ impl fmt::Debug for Script {
 
 impl Drop for Script {
     fn drop(&mut self) {
-        // The end of its input tells it to end: a browser then removes what it has put on the disk.
+        // Closing its input asks it to end: a browser then removes its files from the disk.
         drop(self.stdin.lock().take());
         let end = Instant::now() + END_PATIENCE;
         while self.process.lock().runs() && Instant::now() < end {

@@ -12,11 +12,11 @@ use crate::api::{Reply, Request};
 /// One event as the stream dispatched it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StreamEvent {
-    /// Its type; `message` unless the stream said another.
+    /// Its type; `message` unless the stream named another.
     pub name: String,
     /// Its data, lines joined by `\n`.
     pub data: String,
-    /// The last id that the stream has given, here or earlier; empty before the first.
+    /// The last id of the stream, of this event or an earlier one; empty before the first.
     pub id: String,
 }
 
@@ -41,7 +41,7 @@ pub struct Stream {
 }
 
 impl Request {
-    /// Sends it and keeps the answer open as a stream of events.
+    /// Sends the request and keeps the answer open as a stream of events.
     ///
     /// # Errors
     /// The whole answer, when it is not a 200 with events.
@@ -93,7 +93,7 @@ impl Stream {
         self.ended && self.waiting.is_empty()
     }
 
-    /// The next event that is called `name`; others before it are dropped.
+    /// The next event with this name; others before it are dropped.
     ///
     /// # Panics
     /// With those others, when none came within `deadline`.
@@ -110,7 +110,7 @@ impl Stream {
     }
 }
 
-/// Lines to events.
+/// Parses lines into events.
 #[derive(Debug, Default)]
 struct Parser {
     rest: Vec<u8>,
@@ -149,7 +149,7 @@ impl Parser {
                 Some(data) => data.extend(["\n", value]),
                 none => *none = Some(value.to_owned()),
             },
-            // Comments and what the standard tells to ignore.
+            // Comments, and fields that the standard ignores.
             _ => {}
         }
         None

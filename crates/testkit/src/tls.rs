@@ -15,14 +15,14 @@ struct Own {
     client: Arc<ClientConfig>,
 }
 
-/// A client's side of TLS that trusts the tests' certificate only.
+/// A TLS client config that trusts the tests' certificate only.
 pub fn client() -> Arc<ClientConfig> {
     Arc::clone(&own().client)
 }
 
-/// The file of the certificate that [`write_into`] writes.
+/// The name of the certificate file that [`write_into`] writes.
 pub(crate) const CERTIFICATE_FILE: &str = "tls.crt";
-/// The file of its key.
+/// The name of its key file.
 pub(crate) const KEY_FILE: &str = "tls.key";
 
 /// Writes certificate and key into `dir`.

@@ -1,4 +1,4 @@
-//! JSON Web Tokens (RFC 7519) as an app's own server makes them, and as forgers do.
+//! Makes JSON Web Tokens (RFC 7519), as an app's own server does, and forged ones.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -13,7 +13,7 @@ pub fn token(secret: &str, claims: &Value) -> String {
     format!("{signed}.{signature}")
 }
 
-/// A token that says of itself that it is not signed.
+/// An unsigned token (`"alg": "none"`).
 pub fn unsigned_token(claims: &Value) -> String {
     format!("{}.{}.", part(&json!({"alg": "none", "typ": "JWT"})), part(claims))
 }

@@ -1,4 +1,5 @@
-//! What every client of ours does about TLS: whom it trusts, and how a failure is told to people.
+//! TLS for all of our clients: the certificate authorities that they trust, and failures in words that people
+//! understand.
 
 #![forbid(unsafe_code)]
 
@@ -11,10 +12,10 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use rustls::{AlertDescription, CertificateError, InvalidMessage, RootCertStore};
 
-/// Mozilla's authorities, and those in a PEM file.
+/// The trusted certificate authorities: Mozilla's, and those in a PEM file.
 ///
 /// # Errors
-/// In words, when the file cannot be read or holds no certificate.
+/// A text for people, when the file cannot be read or holds no certificate.
 pub fn authorities(ca_file: Option<&Path>) -> Result<RootCertStore, String> {
     let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
     let Some(path) = ca_file else { return Ok(roots) };
@@ -25,13 +26,13 @@ pub fn authorities(ca_file: Option<&Path>) -> Result<RootCertStore, String> {
         added += 1;
     }
     if added == 0 {
-        return Err("it holds no certificate in PEM".to_owned());
+        return Err("the file holds no certificate in PEM format".to_owned());
     }
     Ok(roots)
 }
 
-/// `error` and its sources. The standard library's `io::Error` and `Arc` leave out the error that they wrap, so that
-/// one is asked for.
+/// `error` and its sources. `source()` of the standard library's `io::Error` and `Arc` skips the error that they wrap,
+/// so that one is taken out here.
 pub fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
     std::iter::successors(Some(error), |error| {
         let error: &'a (dyn Error + 'static) = *error;
@@ -45,32 +46,32 @@ pub fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a 
     })
 }
 
-/// The failure of TLS behind an error, if there is one.
+/// The TLS error among an error's causes, if there is one.
 pub fn cause<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a rustls::Error> {
     causes(error).find_map(|cause| cause.downcast_ref())
 }
 
-/// An error of a client's connection, as people are told: in a sentence where TLS is behind it.
-pub fn told(error: &(dyn Error + 'static)) -> String {
+/// An error of a client's connection, in words for people: a sentence if TLS is the cause, else the error's own text.
+pub fn describe(error: &(dyn Error + 'static)) -> String {
     cause(error).map_or_else(|| error.to_string(), in_words)
 }
 
-/// A failure of TLS in a sentence, as a client meets it.
+/// A TLS error as a sentence, from a client's point of view.
 pub fn in_words(error: &rustls::Error) -> String {
     match error {
         rustls::Error::InvalidCertificate(reason) => of_certificate(reason),
         rustls::Error::AlertReceived(alert) => of_alert(*alert),
         rustls::Error::InvalidMessage(InvalidMessage::InvalidContentType) => {
-            "what answered does not speak TLS; perhaps the port is one for plain HTTP".to_owned()
+            "the peer does not speak TLS; perhaps the port is for plain HTTP".to_owned()
         }
-        rustls::Error::InvalidMessage(_) => "what answered does not speak TLS as it should".to_owned(),
+        rustls::Error::InvalidMessage(_) => "the peer sent a malformed TLS message".to_owned(),
         rustls::Error::PeerIncompatible(_) => {
-            "the other side speaks neither TLS 1.2 nor 1.3 as it is spoken here".to_owned()
+            "the peer supports none of our versions and options of TLS 1.2 and 1.3".to_owned()
         }
-        rustls::Error::PeerMisbehaved(_) => "the other side breaks the rules of TLS".to_owned(),
-        rustls::Error::NoCertificatesPresented => "the other side shows no certificate".to_owned(),
-        rustls::Error::DecryptError => "what came cannot be decrypted".to_owned(),
-        rustls::Error::NoApplicationProtocol => "the other side does not speak HTTP/1.1".to_owned(),
+        rustls::Error::PeerMisbehaved(_) => "the peer violates the TLS protocol".to_owned(),
+        rustls::Error::NoCertificatesPresented => "the peer presents no certificate".to_owned(),
+        rustls::Error::DecryptError => "the peer's message cannot be decrypted".to_owned(),
+        rustls::Error::NoApplicationProtocol => "the peer does not speak HTTP/1.1".to_owned(),
         _ => error.to_string(),
     }
 }
@@ -95,9 +96,9 @@ fn of_certificate(reason: &CertificateError) -> String {
             "the certificate is not one for servers"
         }
         CertificateError::UnsupportedSignatureAlgorithmContext { .. } => {
-            "the certificate is signed in a way that is not accepted any more"
+            "the certificate is signed with an algorithm that is no longer accepted"
         }
-        // These come from the verifier under their Rust names.
+        // The verifier's own errors, known only by their Rust names.
         CertificateError::Other(other) => match format!("{other:?}") {
             name if name.contains("CaUsedAsEndEntity") => {
                 "the certificate is an authority's own, which no server may show; have it sign one for the server"
@@ -113,22 +114,22 @@ fn of_certificate(reason: &CertificateError) -> String {
 fn of_alert(alert: AlertDescription) -> String {
     match alert {
         AlertDescription::HandshakeFailure | AlertDescription::InsufficientSecurity => {
-            "the other side accepts none of the ciphers that are offered"
+            "the peer accepts none of our cipher suites"
         }
-        AlertDescription::ProtocolVersion => "the other side speaks neither TLS 1.2 nor 1.3",
-        AlertDescription::UnrecognisedName => "the other side does not know the host name",
-        AlertDescription::CertificateRequired => "the other side asks for a client certificate",
+        AlertDescription::ProtocolVersion => "the peer speaks neither TLS 1.2 nor 1.3",
+        AlertDescription::UnrecognisedName => "the peer does not know the host name",
+        AlertDescription::CertificateRequired => "the peer requires a client certificate",
         AlertDescription::BadCertificate
         | AlertDescription::UnsupportedCertificate
         | AlertDescription::CertificateRevoked
         | AlertDescription::CertificateExpired
         | AlertDescription::CertificateUnknown
-        | AlertDescription::UnknownCA => "the other side does not accept the certificate",
-        AlertDescription::AccessDenied => "the other side denies access",
-        AlertDescription::NoApplicationProtocol => "the other side does not speak HTTP/1.1",
-        AlertDescription::InternalError => "the other side failed",
-        AlertDescription::CloseNotify | AlertDescription::UserCanceled => "the other side ended the handshake",
-        other => return format!("the other side ended the handshake (alert {})", u8::from(other)),
+        | AlertDescription::UnknownCA => "the peer does not accept the certificate",
+        AlertDescription::AccessDenied => "the peer denies access",
+        AlertDescription::NoApplicationProtocol => "the peer does not speak HTTP/1.1",
+        AlertDescription::InternalError => "the peer failed",
+        AlertDescription::CloseNotify | AlertDescription::UserCanceled => "the peer ended the handshake",
+        other => return format!("the peer ended the handshake (alert {})", u8::from(other)),
     }
     .to_owned()
 }
@@ -155,14 +156,14 @@ mod tests {
             rustls::Error::AlertReceived(AlertDescription::Unknown(77)),
         ];
         for error in errors {
-            let told = in_words(&error);
+            let text = in_words(&error);
             // Names of types and variants are words with a capital inside.
             let rusty = |word: &str| {
                 let word = word.trim_matches(|c: char| !c.is_alphanumeric());
                 word.chars().any(char::is_lowercase) && word.chars().skip(1).any(char::is_uppercase)
             };
-            assert!(!told.split(' ').any(rusty), "{told}");
-            assert!(told.len() > 15, "{told}");
+            assert!(!text.split(' ').any(rusty), "{text}");
+            assert!(text.len() > 15, "{text}");
         }
     }
 }

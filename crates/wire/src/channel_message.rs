@@ -1,4 +1,4 @@
-//! What the subscribers of a channel receive.
+//! The messages that the subscribers of a channel receive.
 
 use std::sync::Arc;
 
@@ -12,13 +12,13 @@ pub enum ChannelMessage {
     Publication(Publication),
     /// A session with a user id has joined.
     Joined(MemberChange),
-    /// It has left.
+    /// A session with a user id has left.
     Left(MemberChange),
     /// The number of subscriptions has changed.
     Subscriptions {
-        /// Of which channel.
+        /// The channel.
         channel: ChannelKey,
-        /// How many there are now.
+        /// The new number.
         count: u64,
     },
 }

@@ -4,9 +4,9 @@ use std::io::Write as _;
 
 use bytes::Bytes;
 
-/// What follows each chunk's data.
+/// Ends a chunk's size line, and its data.
 const CRLF: &[u8] = b"\r\n";
-/// Ends a chunked body. A body without it was cut off.
+/// Ends a chunked body. A body without it was truncated.
 pub const LAST_CHUNK: Bytes = Bytes::from_static(b"0\r\n\r\n");
 
 /// One chunk with this data.
@@ -18,8 +18,8 @@ pub fn chunk(data: &[u8]) -> Bytes {
     bytes.into()
 }
 
-/// The data of a whole chunk with `before` put in front of it, in two parts to be written one after the other. The
-/// second one shares the chunk's bytes.
+/// A chunk with `before` in front of the data of another whole chunk, in two parts to be written one after the other.
+/// The second part shares the other chunk's bytes.
 pub fn prefixed(before: &[u8], chunk: &Bytes) -> (Bytes, Bytes) {
     let data = chunk.iter().position(|&byte| byte == b'\n').map_or(0, |end| end + 1);
     let mut first = Vec::with_capacity(before.len() + 16);

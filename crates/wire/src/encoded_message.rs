@@ -9,32 +9,33 @@ use bytes::Bytes;
 
 use crate::channel_message::ChannelMessage;
 
-/// How a protocol writes channel messages. A door defines each of its own as a `static`; that is what tells them apart.
+/// How a protocol writes channel messages. A door defines each of its encodings as a `static`; they are told apart by
+/// address.
 #[derive(Debug)]
 pub struct Encoding {
-    /// Door and form, for the log.
+    /// The door and the encoding, for debugging.
     pub name: &'static str,
     /// All bytes to write; `None` when the protocol sends nothing for this message.
     pub encode: fn(&ChannelMessage) -> Option<Bytes>,
 }
 
-/// A channel message with its encodings: those that somebody has needed, whatever doors there are.
+/// A channel message with the encodings that sessions have needed so far.
 #[derive(Debug)]
 pub struct EncodedMessage {
     content: ChannelMessage,
     /// Most messages are needed in one encoding, which costs no allocation of its own.
-    first: OnceLock<Made>,
+    first: OnceLock<Encoded>,
 }
 
-/// A message in one encoding, and the way to the next one. Nothing is ever taken out, so reading needs no lock.
+/// A message in one encoding: an entry of a linked list. Entries are never removed, so reading needs no lock.
 #[derive(Debug)]
-struct Made {
+struct Encoded {
     encoding: &'static Encoding,
     bytes: OnceLock<Option<Bytes>>,
-    next: OnceLock<Box<Made>>,
+    next: OnceLock<Box<Encoded>>,
 }
 
-impl Made {
+impl Encoded {
     fn new(encoding: &'static Encoding) -> Self {
         Self { encoding, bytes: OnceLock::new(), next: OnceLock::new() }
     }
@@ -51,16 +52,16 @@ impl EncodedMessage {
         &self.content
     }
 
-    /// Its bytes in this encoding, made by the first call.
+    /// The message's bytes in this encoding, made by the first call; `None` if the encoding omits the message.
     pub fn bytes(&self, encoding: &'static Encoding) -> Option<&Bytes> {
-        let mut made = self.first.get_or_init(|| Made::new(encoding));
+        let mut made = self.first.get_or_init(|| Encoded::new(encoding));
         while !std::ptr::eq(made.encoding, encoding) {
-            made = made.next.get_or_init(|| Box::new(Made::new(encoding)));
+            made = made.next.get_or_init(|| Box::new(Encoded::new(encoding)));
         }
         made.bytes.get_or_init(|| (encoding.encode)(&self.content)).as_ref()
     }
 
-    /// About what it takes in memory: what it says, and the bytes in each encoding that was made until now.
+    /// Roughly how much memory it takes, in bytes: its content, and each encoding made so far.
     pub fn weight(&self) -> usize {
         let mut weight = self.content.weight();
         let mut next = self.first.get();

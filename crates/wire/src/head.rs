@@ -1,4 +1,4 @@
-//! The head of an HTTP/1.1 response, for who writes one without an HTTP library.
+//! The head of an HTTP/1.1 response, for responses that are written without an HTTP library.
 
 use std::time::{Duration, SystemTime};
 
@@ -7,9 +7,9 @@ use http::header::DATE;
 use http::{HeaderMap, StatusCode};
 use tidings_model::clock::Millis;
 
-/// The status line, `Date`, and these headers; with the blank line, without a body (RFC 9112 § 2.1). What frames the
-/// body (`Content-Length`, `Transfer-Encoding`, or `Connection: close` where the end of the connection is its end) the
-/// headers have to say.
+/// The status line, `Date`, these headers and the blank line, without a body (RFC 9112 § 2.1). The headers must state
+/// how the body is framed: `Content-Length`, `Transfer-Encoding`, or `Connection: close` where the body ends with the
+/// connection.
 pub fn response_head(status: StatusCode, headers: &HeaderMap, now: Millis) -> BytesMut {
     let since_epoch = Duration::from_millis(u64::try_from(now).unwrap_or(0));
     let date = httpdate::fmt_http_date(SystemTime::UNIX_EPOCH + since_epoch);

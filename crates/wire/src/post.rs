@@ -1,30 +1,30 @@
-//! Requests that need little of HTTP: a `POST` with a short body, as every publish is.
+//! Reads requests that need little of HTTP: a `POST` with a short body, as every publish is.
 //!
-//! What this reader does not fully understand it leaves to an HTTP library, with all that has come of it: another
-//! method, a body in chunks, an upgrade, a malformed head. So it may be strict. However slowly a request arrives, the
-//! work is linear in its bytes: a head is parsed once, when its last line is there, and a body is only counted.
+//! The reader leaves any other request to an HTTP library, with all bytes received so far: another method, a chunked
+//! body, an upgrade, a malformed head. So it may be strict. However slowly a request arrives, the work is linear in its
+//! bytes: a head is parsed once, when its last line has arrived, and a body is only counted.
 
 use bytes::{Buf, Bytes, BytesMut};
 use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, TRANSFER_ENCODING, UPGRADE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri};
 
-/// How every request here begins.
-const BEGINNING: &[u8] = b"POST ";
+/// The first bytes of every request that this reader takes.
+const METHOD: &[u8] = b"POST ";
 /// The longest head, in bytes.
 const MAX_HEAD: usize = 8 << 10;
-/// The longest body, in bytes. Of one that is longer its handler says whether it may be.
+/// The longest body, in bytes. A longer body goes through the HTTP library, where the request's handler has its limit.
 const MAX_BODY: usize = 64 << 10;
 /// The most header lines.
 const MAX_LINES: usize = 32;
 
-/// Why a connection's bytes give no request.
+/// Why a connection's bytes do not give a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NoPost {
-    /// They are, or may be, something else: nothing was taken of them.
+    /// They are no such request, or may be none. No byte was taken.
     Other,
-    /// More has to come.
+    /// The request is incomplete.
     Partial {
-        /// At most so many bytes belong to the head, or to the body.
+        /// At most this many of the next bytes belong to the head, or to the body.
         needed: usize,
         /// The head is complete.
         has_head: bool,
@@ -34,20 +34,19 @@ pub enum NoPost {
 /// Reads one connection's requests.
 #[derive(Debug, Default)]
 pub struct PostReader {
-    /// So many of the bytes hold no end of a head.
+    /// How many bytes at the front are known not to hold the end of the head.
     searched: usize,
-    /// A head whose body is not complete: the request, the head's length and the body's.
+    /// A parsed head whose body is incomplete: the request, the head's length and the body's length.
     head: Option<(Request<Bytes>, usize, usize)>,
     #[cfg(test)]
     steps: usize,
 }
 
 impl PostReader {
-    /// Takes a request out of what a connection has brought; what follows it stays. Between two calls bytes may only be
-    /// added.
+    /// Takes a request off the front of a connection's bytes. Between two calls, bytes may only be appended.
     ///
     /// # Errors
-    /// [`NoPost`]; the bytes are all still there.
+    /// [`NoPost`]; the buffer is then unchanged.
     pub fn next(&mut self, buffer: &mut BytesMut) -> Result<Request<Bytes>, NoPost> {
         let (request, head, body) = match self.head.take() {
             Some(parsed) => parsed,
@@ -58,7 +57,7 @@ impl PostReader {
             self.head = Some((request, head, body));
             return Err(NoPost::Partial { needed: missing, has_head: true });
         }
-        // A copy: what is kept of a body, for whatever time, keeps no buffer of ours.
+        // A copy, so that a body that is kept for long does not keep the read buffer.
         let bytes = Bytes::copy_from_slice(&buffer[head..head + body]);
         buffer.advance(head + body);
         self.searched = 0;
@@ -66,8 +65,8 @@ impl PostReader {
     }
 
     fn parse(&mut self, buffer: &[u8]) -> Result<(Request<Bytes>, usize, usize), NoPost> {
-        let known = buffer.len().min(BEGINNING.len());
-        if buffer[..known] != BEGINNING[..known] {
+        let known = buffer.len().min(METHOD.len());
+        if buffer[..known] != METHOD[..known] {
             return Err(NoPost::Other);
         }
         if !self.finds_end(buffer) {
@@ -80,7 +79,7 @@ impl PostReader {
             return Err(NoPost::Other);
         };
         self.count(head);
-        let (request, body) = understood(&parsed).ok_or(NoPost::Other)?;
+        let (request, body) = plain_request(&parsed).ok_or(NoPost::Other)?;
         Ok((request, head, body))
     }
 
@@ -101,14 +100,14 @@ impl PostReader {
     fn count(&self, _: usize) {}
 }
 
-/// Whether an empty line ends the head of a message. The first `searched` bytes are known to hold no such end.
+/// Whether the bytes hold the empty line that ends a head. The first `searched` bytes are known not to hold it.
 pub fn has_head_end(bytes: &[u8], searched: usize) -> bool {
     let is_end = |at: usize| matches!(bytes[..at], [.., b'\n'] | [.., b'\n', b'\r']);
     bytes.iter().enumerate().skip(searched).any(|(at, byte)| *byte == b'\n' && is_end(at))
 }
 
 /// The head of a plain request, and how long its body is; `None` if it is not plain.
-fn understood(parsed: &httparse::Request<'_, '_>) -> Option<(Request<Bytes>, usize)> {
+fn plain_request(parsed: &httparse::Request<'_, '_>) -> Option<(Request<Bytes>, usize)> {
     if parsed.version != Some(1) {
         return None;
     }
@@ -117,7 +116,7 @@ fn understood(parsed: &httparse::Request<'_, '_>) -> Option<(Request<Bytes>, usi
         let name = HeaderName::from_bytes(line.name.as_bytes()).ok()?;
         headers.append(name, HeaderValue::from_bytes(line.value).ok()?);
     }
-    // Each line of it counts (RFC 9110, section 7.6.1).
+    // Every `Connection` line counts (RFC 9110 § 7.6.1).
     let keeps = headers.get_all(CONNECTION).iter().all(|value| value.as_bytes().eq_ignore_ascii_case(b"keep-alive"));
     let is_framed_by_length = [TRANSFER_ENCODING, EXPECT, UPGRADE].iter().all(|name| !headers.contains_key(name));
     if !keeps || !is_framed_by_length {
@@ -125,7 +124,7 @@ fn understood(parsed: &httparse::Request<'_, '_>) -> Option<(Request<Bytes>, usi
     }
     let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
     let (Some(length), None) = (lengths.next(), lengths.next()) else { return None };
-    // A number in digits: `parse` would take a sign, too.
+    // Digits only: `parse` would also accept a sign.
     let length = length.to_str().ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()))?;
     let length = length.parse().ok().filter(|length| *length <= MAX_BODY)?;
     let mut request = Request::new(Bytes::new());

@@ -1,30 +1,29 @@
-//! Error answers over HTTP as problem details (RFC 9457), with a code for programs, the field that is wrong, and what
-//! to do.
+//! HTTP error responses as problem details (RFC 9457), with a code for programs, the invalid field, and a remedy.
 
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Response, StatusCode};
 use serde::Serialize;
 
-/// What kind of problem it is.
+/// A kind of problem.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ProblemKind {
-    /// For programs; the `type` ends with it as well.
+    /// A code for programs; the `type` ends with it as well.
     pub code: &'static str,
-    /// The answer's status.
+    /// The response's status.
     pub status: StatusCode,
-    /// The same in every answer of this kind (RFC 9457 § 3.1.3).
+    /// The same in every response of this kind (RFC 9457 § 3.1.3).
     pub title: &'static str,
 }
 
 impl ProblemKind {
     /// The request cannot be understood.
     pub const INVALID_REQUEST: Self = Self::new("invalid_request", StatusCode::BAD_REQUEST, "Invalid request");
-    /// There is nothing of this name.
+    /// Nothing has this name or path.
     pub const NOT_FOUND: Self = Self::new("not_found", StatusCode::NOT_FOUND, "Not found");
-    /// The same client has asked too often.
+    /// The client has sent too many requests.
     pub const RATE_LIMITED: Self = Self::new("rate_limited", StatusCode::TOO_MANY_REQUESTS, "Rate limited");
-    /// The server has too much to do, or too many are there.
+    /// The server is overloaded, or at a limit of connections.
     pub const OVERLOADED: Self = Self::new("overloaded", StatusCode::SERVICE_UNAVAILABLE, "Overloaded");
 
     /// A kind of problem.
@@ -33,12 +32,12 @@ impl ProblemKind {
     }
 }
 
-/// One problem. None of its texts may hold a secret.
+/// The details of one problem. No text of it may contain a secret.
 #[derive(Debug, Clone, Copy)]
 pub struct ProblemDetails<'a> {
-    /// Its kind.
+    /// The kind of problem.
     pub kind: ProblemKind,
-    /// What is wrong this time.
+    /// What is wrong with this request.
     pub detail: &'a str,
     /// The part of the request that is wrong.
     pub field: Option<&'a str>,
@@ -60,12 +59,12 @@ struct Json<'a> {
 }
 
 impl ProblemDetails<'_> {
-    /// The answer, with no other header than that of its type.
+    /// The response, with `Content-Type` as its only header.
     pub fn response(&self) -> Response<Bytes> {
         let Self { kind: ProblemKind { code, status, title }, detail, field, remedy } = *self;
         let r#type = format!("urn:tidings:problem:{code}");
         let json = Json { r#type, title, status: status.as_u16(), detail, code, field, remedy };
-        // Texts and numbers always can be written.
+        // Strings and numbers can always be serialized.
         let mut response = Response::new(serde_json::to_vec(&json).unwrap_or_default().into());
         *response.status_mut() = status;
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));

@@ -5,17 +5,17 @@ use std::borrow::Cow;
 /// The most bytes of one event that a [`Parser`] keeps.
 const MAX_EVENT: usize = 8 << 20;
 
-/// Appends an `id:` line. What can't stand in one (line ends, NUL) is left out.
+/// Appends an `id:` line, without characters that an id must not have (line ends, NUL).
 pub fn id(out: &mut Vec<u8>, id: &str) {
     line(out, "id", &one_line(id));
 }
 
-/// Appends an `event:` line; without one an event is a message.
+/// Appends an `event:` line. Without one, the event's type is `message`.
 pub fn event(out: &mut Vec<u8>, name: &str) {
     line(out, "event", &one_line(name));
 }
 
-/// Appends the data, a line for each of its own, and the empty line that ends the event.
+/// Appends a `data:` line for each line of the text, and the empty line that ends the event.
 pub fn data(out: &mut Vec<u8>, text: &str) {
     let mut rest = text;
     loop {
@@ -27,13 +27,13 @@ pub fn data(out: &mut Vec<u8>, text: &str) {
     out.push(b'\n');
 }
 
-/// Appends how long a reader waits, in milliseconds, before it connects again.
+/// Appends a `retry:` line: how many milliseconds a reader waits before it reconnects.
 pub fn retry(out: &mut Vec<u8>, millis: u32) {
     line(out, "retry", &millis.to_string());
 }
 
-/// A comment, which readers skip: a sign of life. No empty line follows it, because some readers take any empty line
-/// for the end of an event, and this one would have no data.
+/// A comment, which readers skip: the heartbeat. No empty line follows it, because some readers take any empty line for
+/// the end of an event, and that event would have no data.
 pub const COMMENT: &[u8] = b":\n";
 
 fn line(out: &mut Vec<u8>, field: &str, value: &str) {
@@ -50,18 +50,18 @@ fn one_line(text: &str) -> Cow<'_, str> {
     }
 }
 
-/// An event that was read.
+/// An event that a [`Parser`] has read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Event {
-    /// The last id that the stream gave; empty while it has given none.
+    /// The last id that the stream has set; empty before the first.
     pub id: String,
-    /// Its type; `message` where none is given.
+    /// The event's type; `message` by default.
     pub name: String,
-    /// Its data: lines joined by `\n`.
+    /// The event's data: its lines joined by `\n`.
     pub data: String,
 }
 
-/// A stream that can't be read on.
+/// An event exceeds the limit, so the stream cannot be read further.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("an event of the stream is longer than {MAX_EVENT} bytes")]
 pub struct TooLong;
@@ -69,23 +69,23 @@ pub struct TooLong;
 /// Reads a stream, piece by piece.
 #[derive(Debug, Default)]
 pub struct Parser {
-    /// The beginning of a line.
+    /// The part of an incomplete line that has arrived.
     line: Vec<u8>,
-    /// The last byte was a CR: an LF that follows belongs to it.
+    /// The last byte was a CR: an LF that follows is part of the same line end.
     after_cr: bool,
     begun: bool,
     id: String,
-    /// The id as it was when an event, or nothing but an id, ended.
-    reached: String,
+    /// The id at the last empty line, which ends an event or an id that stands alone.
+    resume_id: String,
     name: String,
     data: Option<String>,
 }
 
 impl Parser {
-    /// Takes a piece and tells the events that are whole with it.
+    /// Parses a piece and returns the events that it completes.
     ///
     /// # Errors
-    /// [`TooLong`]; the stream is of no more use then.
+    /// [`TooLong`]; the parser cannot be used after that.
     pub fn feed(&mut self, piece: &[u8]) -> Result<Vec<Event>, TooLong> {
         let mut events = Vec::new();
         let mut rest = piece;
@@ -116,9 +116,9 @@ impl Parser {
         Ok(events)
     }
 
-    /// The id of the last event that is whole, or that came by itself: where to go on after a break.
+    /// The id of the last complete event, or a later id that stood alone: where to resume after a reconnect.
     pub fn last_id(&self) -> &str {
-        &self.reached
+        &self.resume_id
     }
 
     fn take_line(&mut self, line: &[u8]) -> Option<Event> {
@@ -126,7 +126,7 @@ impl Parser {
         let line = if self.begun { &*text } else { text.strip_prefix('\u{feff}').unwrap_or(&text) };
         self.begun = true;
         if line.is_empty() {
-            self.id.clone_into(&mut self.reached);
+            self.id.clone_into(&mut self.resume_id);
             let name = std::mem::take(&mut self.name);
             let data = self.data.take()?;
             let name = if name.is_empty() { "message".to_owned() } else { name };
@@ -144,7 +144,7 @@ impl Parser {
                     data.push_str(value);
                 }
             },
-            // Comments, `retry`, and fields that nobody knows.
+            // Comments, `retry`, and unknown fields.
             _ => {}
         }
         None
@@ -235,15 +235,15 @@ mod tests {
     #[test]
     fn a_break_goes_back_to_the_last_whole_event() {
         let mut parser = Parser::default();
-        let mut reached = |piece: &[u8]| {
+        let mut resume_id = |piece: &[u8]| {
             parser.feed(piece).unwrap();
             parser.last_id().to_owned()
         };
-        assert_eq!(reached(b"data: a\n\n"), "");
-        assert_eq!(reached(b"id: 1\n"), "");
-        assert_eq!(reached(b"data: a\n"), "");
-        assert_eq!(reached(b"\n"), "1");
-        assert_eq!(reached(b"id: 2\n\n"), "2", "an id by itself");
-        assert_eq!(reached(b"data: b\n\nid: 3\ndata: c"), "2");
+        assert_eq!(resume_id(b"data: a\n\n"), "");
+        assert_eq!(resume_id(b"id: 1\n"), "");
+        assert_eq!(resume_id(b"data: a\n"), "");
+        assert_eq!(resume_id(b"\n"), "1");
+        assert_eq!(resume_id(b"id: 2\n\n"), "2", "an id by itself");
+        assert_eq!(resume_id(b"data: b\n\nid: 3\ndata: c"), "2");
     }
 }

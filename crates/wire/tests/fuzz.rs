@@ -1,4 +1,4 @@
-//! The bodies of the fuzz targets, with inputs that look like something and are the same each time.
+//! The bodies of the fuzz targets, run on plausible inputs that are the same each time.
 
 #[path = "../../../fuzz/bodies/handshake.rs"]
 mod handshake;

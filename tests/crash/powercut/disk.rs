@@ -1,9 +1,9 @@
-//! A disk as system calls leave it, and as it may be found after a power cut at any moment between them.
+//! A model of a disk: its state by the system calls so far, and its possible states after a power cut at any moment.
 //!
-//! What a file's sync has covered is there. Of what was written since, each piece may be there, be missing, or be torn
-//! at the borders of sectors, in any combination. Names in a folder (files made, renamed, removed) are there once the
-//! folder was synced; of later changes to one folder a first part may be there, as file systems keep their journals in
-//! order. That is less than any file system of today keeps.
+//! Synced contents of a file survive. Each later write may survive, be lost, or be torn at sector borders, in any
+//! combination. Changes of names in a folder (files made, renamed, removed) survive once the folder is synced; of later
+//! changes to one folder a first part may survive, because file systems keep their journals in order. Every file system
+//! of today guarantees more than this.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -12,10 +12,10 @@ use std::sync::Arc;
 
 use crate::random::Random;
 
-/// A write of one sector is whole or was not made.
+/// The size of a sector, in bytes. A write of one sector is atomic.
 const SECTOR: u64 = 512;
 
-/// What a name stands for.
+/// The entry of a name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Node {
     Folder,
@@ -30,9 +30,9 @@ enum Change {
 
 #[derive(Debug, Default)]
 struct File {
-    /// What a sync has covered.
+    /// The synced contents.
     synced: Vec<u8>,
-    /// What was done since, each with the line in which its call ended.
+    /// The changes since, each with the line of the trace in which its call ended.
     since: Vec<(usize, Change)>,
 }
 
@@ -43,16 +43,16 @@ enum Naming {
     Remove(PathBuf),
 }
 
-/// The disk below one folder, which itself is there.
+/// The disk below one folder; the folder itself exists.
 #[derive(Debug)]
 pub(crate) struct Disk {
     root: PathBuf,
     files: Vec<File>,
-    /// As programs see it.
+    /// The names as programs see them.
     names: BTreeMap<PathBuf, Node>,
-    /// As it is on disk.
+    /// The synced names.
     synced_names: BTreeMap<PathBuf, Node>,
-    /// What was done to names since: the folder, the line in which the call ended, and what.
+    /// The changes of names since: the folder, the line in which the call ended, and the change.
     since: Vec<(PathBuf, usize, Naming)>,
 }
 
@@ -91,7 +91,7 @@ impl Disk {
         }
     }
 
-    /// A file was opened that may have been made by that.
+    /// A file was opened, and created if it did not exist.
     pub(crate) fn open(&mut self, path: &Path, ended: usize, create: bool, truncate: bool) {
         if !self.covers(path) {
             return;
@@ -104,7 +104,7 @@ impl Disk {
         }
     }
 
-    /// Writes at a place, or behind the end.
+    /// Writes at an offset, or at the end.
     pub(crate) fn write(&mut self, path: &Path, ended: usize, at: Option<u64>, data: &[u8]) {
         if let Some(file) = self.file(path) {
             let at = at.unwrap_or_else(|| file.whole().len() as u64);
@@ -136,7 +136,7 @@ impl Disk {
         }
     }
 
-    /// A file or a folder was synced: what had ended when that began is on disk.
+    /// A file or a folder was synced: changes that had ended when the sync began are on disk.
     pub(crate) fn sync(&mut self, path: &Path, began: usize) {
         if let Some(file) = self.file(path) {
             let since = std::mem::take(&mut file.since);
@@ -155,7 +155,7 @@ impl Disk {
         }
     }
 
-    /// What a program reads from a file now.
+    /// The contents of a file as a program reads them now.
     pub(crate) fn read(&self, path: &Path) -> Option<Vec<u8>> {
         match self.names.get(path)? {
             Node::File(number) => self.files.get(*number).map(File::whole),
@@ -163,7 +163,7 @@ impl Disk {
         }
     }
 
-    /// The files whose names or contents a power cut could take back now.
+    /// The files whose names or contents a power cut could undo now.
     pub(crate) fn unsynced(&self) -> Vec<PathBuf> {
         let named = self.since.iter().map(|(_, _, naming)| match naming {
             Naming::Add(path, _) | Naming::Remove(path) | Naming::Rename(_, path) => path.clone(),
@@ -178,7 +178,7 @@ impl Disk {
         all
     }
 
-    /// Writes the disk as a power cut may have left it into `target`.
+    /// Writes a possible state of the disk after a power cut into `target`.
     pub(crate) fn cut(&self, random: &mut Random, target: &Path) {
         let mut names = self.synced_names.clone();
         let mut folders: Vec<&PathBuf> = self.since.iter().map(|(folder, ..)| folder).collect();

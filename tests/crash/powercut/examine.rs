@@ -1,4 +1,4 @@
-//! Opening a disk that a power cut has left, with the real store, and looking for everything that was acknowledged.
+//! Opens a disk after a power cut with the real store, and checks that everything acknowledged is there.
 
 use std::collections::{HashMap, HashSet};
 use std::fs;
@@ -16,10 +16,10 @@ use tidings_supervisor::Supervisor;
 use super::record::{LISTENERS, published};
 use super::replay::{Replay, own_name};
 
-/// More than there are rows.
+/// A page size larger than any table of the test.
 const ALL: usize = 100_000;
 
-/// What is wrong on the disk in `image`, if something is.
+/// Returns what is wrong on the disk in `image`, if anything is.
 pub(super) async fn examine(image: &Path, replay: &Replay) -> Result<(), String> {
     let data = image.join("tidings-data");
     small_files(&data, replay)?;
@@ -47,7 +47,8 @@ pub(super) async fn examine(image: &Path, replay: &Replay) -> Result<(), String>
     found
 }
 
-/// Files that are put in their places at once are whole, whatever the moment; and there, once an answer relied on them.
+/// Checks the files that are replaced atomically: they are complete at any moment, and exist once an answer relied on
+/// them.
 fn small_files(data: &Path, replay: &Replay) -> Result<(), String> {
     let Ok(files) = fs::read_dir(data) else { return Ok(()) };
     for entry in files {
@@ -68,7 +69,7 @@ fn small_files(data: &Path, replay: &Replay) -> Result<(), String> {
     Ok(())
 }
 
-/// Everything in the store can be read, and whatever was acknowledged is in it.
+/// Checks that everything in the store can be read, and that it holds everything that was acknowledged.
 async fn stored(store: &dyn Store, replay: &Replay) -> Result<(), String> {
     let app = AppId::from("1");
     let catalogue = store.changes(0).await.map_err(|error| format!("the catalogue: {error}"))?;

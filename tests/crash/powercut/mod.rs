@@ -1,10 +1,10 @@
-//! A power cut at any moment: from the system calls of a real server, the disk is built as it may be found afterwards,
-//! over and over, and opened with the real store. Whatever had been acknowledged has to be there, and all of it
+//! Power cuts at any moment: from the recorded system calls of a real server, the test builds many possible states of
+//! the disk after a power cut, and opens each with the real store. Everything that was acknowledged has to be there and
 //! readable.
 //!
-//! `TIDINGS_POWERCUT_IMAGES` says how many disks, `TIDINGS_POWERCUT_SEED` the seed of the first; the next ones have the
-//! numbers behind it. A failure keeps the recording: `TIDINGS_POWERCUT_FOLDER` takes it instead of a new one, so that a
-//! seed gives the same disk again. An empty folder gets the recording.
+//! `TIDINGS_POWERCUT_IMAGES` is the number of disk images, `TIDINGS_POWERCUT_SEED` the seed of the first; the others
+//! have the numbers after it. A failure keeps the recording: with its folder in `TIDINGS_POWERCUT_FOLDER`, a seed gives
+//! the same image again. If that folder is empty, a new recording is written there.
 
 mod disk;
 mod examine;
@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use crate::random::Random;
 use replay::{Replay, Step};
 
-/// Disks of an ordinary test run; `cargo xtask powercut` makes more.
+/// Images of an ordinary test run; `cargo xtask powercut` checks more.
 const IMAGES: u64 = 200;
 
 #[expect(clippy::disallowed_methods, reason = "steers a test; the server's configuration is not read here")]
@@ -50,7 +50,7 @@ async fn nothing_acknowledged_is_lost_by_a_power_cut() {
     }
 }
 
-/// Cuts the power in the recording so many times; answers what was wrong afterwards, with the seed of each.
+/// Cuts the power in the recording so many times; returns the errors, each with its seed.
 async fn cut_everywhere(folder: &Path, seed: u64, images: u64) -> Vec<(u64, String)> {
     let mut replay = Replay::read(folder);
     let moments = replay.steps.len() as u64;
@@ -91,7 +91,7 @@ async fn cut_everywhere(folder: &Path, seed: u64, images: u64) -> Vec<(u64, Stri
     failures
 }
 
-/// In memory where that can be: each is read once.
+/// A folder in memory if possible: each image is read only once.
 fn image_folder() -> tempfile::TempDir {
     let memory = Path::new("/dev/shm");
     if memory.is_dir() { tempfile::tempdir_in(memory).unwrap() } else { tempfile::tempdir().unwrap() }

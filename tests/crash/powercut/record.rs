@@ -1,4 +1,4 @@
-//! The recording: a server under strace that takes what tenants do, stops, starts again on its data, and stops.
+//! Makes the recording: a server under strace that serves publishes, stops, starts again on its data, and stops.
 
 use std::path::Path;
 use std::sync::OnceLock;
@@ -11,30 +11,30 @@ use crate::common::{SOON, hook, listener, local};
 use crate::strace::finished_trace;
 
 const PUBLISHERS: u64 = 6;
-/// Small ones before the planned restart.
+/// The number of small events, before the restart.
 const SMALL: u64 = 72;
-/// Large ones after it: so many that the write-ahead log is moved into the database (4 MiB).
+/// The number of large events, after it: enough for a checkpoint of the write-ahead log (4 MiB).
 const LARGE: u64 = 420;
-/// Listeners of each event: one that takes it, one that is not there.
+/// The listeners of each event: one that accepts it, and one that cannot be reached.
 pub(super) const LISTENERS: u64 = 2;
 
-/// What of a server's calls changes the disk, or tells somebody.
+/// The system calls that change the disk or send an answer.
 const CALLS: &str = "execve,openat,mkdir,mkdirat,write,writev,pwrite64,pwritev,ftruncate,fsync,fdatasync,rename,\
                      renameat,renameat2,link,linkat,unlink,unlinkat,sendto,sendmsg";
 
-/// What each event carries, as it is stored.
+/// The data of each event, as it is stored.
 pub(super) fn published() -> &'static [String] {
     static ALL: OnceLock<Vec<String>> = OnceLock::new();
     ALL.get_or_init(|| (0..SMALL + LARGE + SMALL).map(|n| data(n).to_string()).collect())
 }
 
-/// What event number `n` carries.
+/// The data of event number `n`.
 fn data(n: u64) -> Value {
     let size = if (SMALL..SMALL + LARGE).contains(&n) { 9_000 } else { 40 };
     json!({"n": n, "text": "x".repeat(size)})
 }
 
-/// Records into a folder: `trace`, and the server's own in `server`.
+/// Records into a folder: the trace in `trace`, the server's files in `server`.
 pub(super) async fn record(folder: &Path) {
     let dir = folder.join("server");
     std::fs::create_dir(&dir).unwrap();

@@ -1,4 +1,4 @@
-//! The recorded calls as steps, and what is known after so many of them: the disk, and what the server had promised.
+//! Replays the recorded calls as steps, and tracks the disk and what the server has acknowledged.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use super::disk::Disk;
 use crate::strace::{Call, finished_trace, parse};
 
-/// What one call did.
+/// The effect of one call.
 #[derive(Debug)]
 pub(super) enum Step {
     Start,
@@ -25,7 +25,7 @@ pub(super) enum Step {
         path: PathBuf,
         length: u64,
     },
-    /// Of everything that had ended before this line.
+    /// Covers everything that had ended before this line.
     Sync {
         path: PathBuf,
         began: usize,
@@ -33,9 +33,9 @@ pub(super) enum Step {
     Rename(PathBuf, PathBuf),
     Link(PathBuf, PathBuf),
     Remove(PathBuf),
-    /// The server answers that it has taken an event.
+    /// The server acknowledges an event.
     Event(String),
-    /// The server answers that it has made a hook or a listener.
+    /// The server acknowledges a new hook or listener.
     Record(String),
     End,
 }
@@ -56,19 +56,19 @@ impl Step {
     }
 }
 
-/// A recording, played up to a moment.
+/// A recording, replayed up to a moment.
 pub(super) struct Replay {
-    /// What happened, each with the line in which it ended.
+    /// The steps, each with the line in which its call ended.
     pub(super) steps: Vec<(usize, Step)>,
     played: usize,
     data: PathBuf,
     pub(super) disk: Disk,
-    /// Acknowledged so far.
+    /// The acknowledgements so far.
     pub(super) events: BTreeSet<String>,
     pub(super) records: BTreeSet<String>,
-    /// What each small file has been, whole: those that are put in their places at once, such as the keys.
+    /// All complete contents that each small file has had; these files are replaced atomically, such as the keys.
     pub(super) versions: BTreeMap<String, Vec<Vec<u8>>>,
-    /// What a power cut could have taken although somebody relied on it.
+    /// Files that a power cut could have undone although an answer relied on them.
     pub(super) lax: Vec<String>,
     answered_since_start: bool,
 }
@@ -122,7 +122,7 @@ impl Replay {
         self.steps.iter().filter(|(_, step)| matches!(step, Step::Event(_) | Step::Record(_))).count()
     }
 
-    /// Plays one more step.
+    /// Replays one more step.
     pub(super) fn step(&mut self) {
         let Some((ended, step)) = self.steps.get(self.played) else { return };
         let (ended, disk) = (*ended, &mut self.disk);
@@ -158,15 +158,15 @@ impl Replay {
         }
     }
 
-    /// Notes the contents of a file that was put in its place at once.
+    /// Records the contents of a file that was replaced atomically.
     fn put_in_place(&mut self, path: &Path) {
         if let (Some(name), Some(content)) = (own_name(&self.data, path), self.disk.read(path)) {
             self.versions.entry(name).or_default().push(content);
         }
     }
 
-    /// From the first answer of a server on, and when it has ended, its small files and the changes of names are on
-    /// disk.
+    /// Checks that from a server's first answer on, and when it has ended, its small files and all changes of names are
+    /// on disk.
     fn relied_upon(&mut self, when: &str) {
         if std::mem::replace(&mut self.answered_since_start, true) {
             return;
@@ -177,15 +177,15 @@ impl Replay {
     }
 }
 
-/// The name of a file of the server's whose contents count as a whole; not of the database, whose journal has its own
-/// ways, nor of what is written to be put in place.
+/// The name of a server's file that is replaced atomically; not the database's files, which have a journal, and not
+/// temporary files.
 pub(super) fn own_name(data: &Path, path: &Path) -> Option<String> {
     let name = path.strip_prefix(data).ok()?.to_str()?;
     let other = ["-wal", "-shm", "-journal", ".new", "tidings.db", "lock"];
     (!name.is_empty() && !other.iter().any(|end| name.ends_with(end))).then(|| name.to_owned())
 }
 
-/// What a call did to the disk below `root`, or told somebody.
+/// The effect of a call on the disk below `root`, or the acknowledgement that it sends.
 fn read(call: &Call, root: &Path) -> Vec<Step> {
     let Some(returned) = call.returned() else { return Vec::new() };
     let strings = || call.strings();
@@ -229,7 +229,7 @@ fn read(call: &Call, root: &Path) -> Vec<Step> {
     }
 }
 
-/// What an answer of the API says was taken.
+/// The acknowledgement in an answer of the API.
 fn answers(sent: &[u8]) -> Vec<Step> {
     let text = String::from_utf8_lossy(sent);
     let value = |key: &str| {

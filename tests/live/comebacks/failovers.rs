@@ -1,5 +1,5 @@
-//! PostgreSQL and Redis fail over: for how long publishes are refused, and what is lost of those that were
-//! acknowledged.
+//! PostgreSQL and Redis fail over: measures how long publishes are refused, and counts acknowledged events that are
+//! lost.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -17,25 +17,25 @@ use crate::kit::{APPS, configured};
 use crate::nodes::node_of;
 
 const HOOK: &str = "order.placed";
-/// How many publishes fail before the failover goes on.
+/// How many publishes have to fail before the failover continues.
 const FAILED: usize = 1;
 const ENOUGH: usize = 20;
 /// Whether commits wait for a standby.
 const SYNCED: &str = "SELECT bool_or(sync_state = 'sync') FROM pg_stat_replication WHERE state = 'streaming'";
 
-/// A server that knows its database by a name, a listener of its own, and a standby that has each commit before it is
-/// acknowledged.
+/// A server that reaches its database by a host name, a listener, and a synchronous standby.
 struct Setup {
     publisher: Publisher,
     partner: Receiver,
     server: Server,
-    /// What the name is: where it leads can be changed.
+    /// The host name; its address can be changed.
     name: Proxy,
     standby: Standby,
     primary: Primary,
 }
 
-/// A database that waits for its standby until it is dropped: its own end is not to wait for one that has left.
+/// A database whose commits wait for its standby. Dropping it turns that off, so that its own end does not wait for a
+/// standby that has gone.
 struct Primary(Database);
 
 impl Drop for Primary {
@@ -65,7 +65,8 @@ async fn setup() -> Setup {
 }
 
 impl Setup {
-    /// Waits until publishes work again, prints for how long they did not, and looks for whatever was acknowledged.
+    /// Waits until publishes work again, prints how long they failed, and checks that every acknowledged event is
+    /// there.
     async fn finish(self, what: &str, since: (&str, Instant)) {
         let works_again = self.publisher.succeeds(ENOUGH).await;
         let published = self.publisher.finish().await;
@@ -86,7 +87,7 @@ impl Setup {
     }
 }
 
-/// Prints for how long nothing was acknowledged, in all and since the operator's last step.
+/// Prints how long no publish was acknowledged, in all and since the operator's last step.
 fn print_outage(what: &str, published: &Published, (step, done): (&str, Instant)) {
     let outage = published.outage();
     let (all, since) = (outage.and_then(|it| it.since(it.from)), outage.and_then(|it| it.since(done)));

@@ -1,5 +1,5 @@
-//! For how long real clients are away, and what they lose, while servers restart and databases fail over. Each scenario
-//! prints a table; none asserts on a time.
+//! Measures how long real clients are disconnected, and what they lose, while servers restart and databases fail over.
+//! Each scenario prints a table; none asserts a time.
 
 mod failovers;
 mod publisher;
@@ -12,16 +12,17 @@ use std::time::Duration;
 
 use tidings_testkit::eventually;
 
-/// How long a client may take to come back, and a database to serve again. Those of version 0.1.0 took longer.
+/// How long a client may take to reconnect, and a database to serve again. With version 0.1.0 it took longer.
 const PATIENCE: Duration = Duration::from_secs(45);
 
-/// Each app keeps what is published in `kept`.
+/// Config lines: channels of the namespace `kept` have a history.
 const KEEPING: &str = "[apps.channels]\npublic = true\n[[apps.namespaces]]\nname = \"kept\"\nmatch = [\"kept\"]\n\
     public = true\nhistory_size = 5000\nhistory_ttl = \"1h\"\n";
 /// A channel with history.
 const KEPT: &str = "kept";
 
-/// Whether the condition holds within [`PATIENCE`]: a table is printed before anything is asserted.
+/// Whether the condition holds within [`PATIENCE`]. It does not panic, because the table is printed before anything is
+/// asserted.
 async fn in_time<F: Future<Output = bool>>(mut holds: impl FnMut() -> F) -> bool {
     let looking = eventually(2 * PATIENCE, move || {
         let holds = holds();

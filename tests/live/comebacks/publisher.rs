@@ -34,17 +34,17 @@ impl Publish {
     }
 }
 
-/// A publisher at work.
+/// A running publisher.
 pub(super) struct Publisher {
     all: Arc<Mutex<Vec<Publish>>>,
     stop: Arc<AtomicBool>,
     task: JoinHandle<()>,
 }
 
-/// All that was published.
+/// The record of all publishes.
 pub(super) struct Published(Vec<Publish>);
 
-/// For how long nothing was acknowledged.
+/// A time without acknowledgements.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Outage {
     /// When the first publish that failed was sent.
@@ -53,37 +53,36 @@ pub(super) struct Outage {
     pub(super) until: Option<Instant>,
     /// How many were answered 503.
     pub(super) refused: usize,
-    /// How many got no answer, or another one.
+    /// How many got no answer, or another status.
     pub(super) unknown: usize,
 }
 
 impl Outage {
-    /// How long it took from that moment on, if it has ended.
+    /// How long it lasted from that moment on, if it has ended.
     pub(super) fn since(&self, begin: Instant) -> Option<Duration> {
         Some(self.until?.saturating_duration_since(begin))
     }
 }
 
 impl Publisher {
-    /// Publishes `event(n)` for each number from 1 on. A node that does not take an event is passed over for the next
-    /// one.
+    /// Publishes `event(n)` for each number from 1 on. After a failure at one node, the next node is used.
     pub(super) fn start(nodes: Vec<Api>, event: impl Fn(u64) -> Value + Send + Sync + 'static) -> Self {
         let (all, stop) = (Arc::default(), Arc::new(AtomicBool::new(false)));
         let task = tokio::spawn(publish(nodes, event, Arc::clone(&all), Arc::clone(&stop)));
         Self { all, stop, task }
     }
 
-    /// The number that comes next.
+    /// The next number.
     pub(super) fn next(&self) -> u64 {
         self.all.lock().last().map_or(1, |publish| publish.n + 1)
     }
 
-    /// Waits until so many more publishes have failed, or says that they do not.
+    /// Waits until so many more publishes have failed; returns false if they do not in time.
     pub(super) async fn fails(&self, count: usize) -> bool {
         self.goes_on(count, |publish| !publish.is_acknowledged()).await
     }
 
-    /// Waits until so many more publishes were acknowledged, or says that they are not.
+    /// Waits until so many more publishes were acknowledged; returns false if they are not in time.
     pub(super) async fn succeeds(&self, count: usize) -> bool {
         self.goes_on(count, Publish::is_acknowledged).await
     }
@@ -94,7 +93,7 @@ impl Publisher {
         in_time(|| std::future::ready(counted() >= before + count)).await
     }
 
-    /// Ends, after the event that is being published.
+    /// Ends, after the publish in progress.
     pub(super) async fn finish(self) -> Published {
         self.stop.store(true, Ordering::SeqCst);
         self.task.await.unwrap();

@@ -1,4 +1,4 @@
-//! The clients: each reads numbers, and its row says for how long it was away and what it lost.
+//! The clients: each reads numbered events, and its row shows how long it was disconnected and what it lost.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -15,17 +15,17 @@ use super::publisher::{Published, Publisher};
 use super::{KEPT, PATIENCE, Seconds, in_time};
 use crate::kit::{APPS, SOON};
 
-/// The channel of those who read Pusher's protocol.
+/// The channel of the clients of Pusher's protocol.
 pub(super) const LIVE: &str = "live";
-/// How long one look for the next event takes: less than the clients' own patience, whose end is a panic.
+/// How long one wait for the next event takes: less than the client kit's timeout, which panics.
 const LOOK: Duration = Duration::from_secs(10);
-/// How many events a client reads before anything happens to it.
+/// How many events a client reads before the disruption.
 const ENOUGH: usize = 10;
 
-/// Each number that came, and when.
+/// The numbers that were received, with their times.
 type Heard = Arc<Mutex<Vec<(u64, Instant)>>>;
 
-/// A client that reads.
+/// A reading client.
 pub(super) struct Reader {
     name: String,
     client: Arc<Client>,
@@ -34,7 +34,7 @@ pub(super) struct Reader {
     tasks: Vec<JoinHandle<()>>,
 }
 
-/// Where its events come from.
+/// The source of its events.
 #[derive(Debug, Clone)]
 enum Source {
     /// A channel in Pusher's protocol.
@@ -56,16 +56,16 @@ impl Source {
     }
 }
 
-/// What became of a client.
+/// The result of a client.
 pub(super) struct Row {
     name: String,
-    /// The longest time between two events, if it came back.
+    /// The longest time between two events, if it reconnected.
     away: Option<Duration>,
-    /// How many acknowledged events it never got.
+    /// How many acknowledged events it never received.
     pub(super) lost: usize,
-    /// Whether it reads a history, from which it catches up.
+    /// Whether its channel has a history, from which it catches up.
     pub(super) catches_up: bool,
-    /// How often it was told that something is lost.
+    /// How often it was told that messages are lost.
     pub(super) told: usize,
 }
 
@@ -122,7 +122,7 @@ impl Reader {
         Self { name: name.to_owned(), client: Arc::clone(client), source, heard, tasks }
     }
 
-    /// Joins its channel on each connection, as the page of a library that does not has to.
+    /// Subscribes on each connection, as applications have to whose library does not resubscribe.
     fn joins_again(&mut self) {
         let client = Arc::clone(&self.client);
         self.tasks.push(tokio::spawn(async move {
@@ -177,8 +177,7 @@ pub(super) async fn all_read(readers: &[Reader]) {
     assert!(in_time(|| std::future::ready(readers.iter().all(reads))).await, "a client reads nothing");
 }
 
-/// Waits until each client has read what is published from now on, ends the publisher, and says what became of each
-/// client.
+/// Waits until each client has received new events, ends the publisher, and returns the results of the clients.
 pub(super) async fn rows(readers: &[Reader], publisher: Publisher) -> (Vec<Row>, Published) {
     let from = publisher.next();
     in_time(|| std::future::ready(readers.iter().all(|reader| reader.has_heard_since(from)))).await;
@@ -192,7 +191,7 @@ pub(super) async fn rows(readers: &[Reader], publisher: Publisher) -> (Vec<Row>,
     (rows, published)
 }
 
-/// Prints what became of each client as a table.
+/// Prints the results of the clients as a table.
 pub(super) fn print(what: &str, rows: &[Row], published: &Published) {
     let mut table = format!("\n| {what} | away | lost |\n|---|---|---|\n");
     for row in rows {
@@ -206,7 +205,7 @@ pub(super) fn print(what: &str, rows: &[Row], published: &Published) {
     println!("{table}");
 }
 
-/// Asserts that all came back, and that no stream has a gap that it was not told of.
+/// Asserts that all clients reconnected, and that each gap of a stream was reported to it.
 pub(super) fn judge<'r>(what: &str, rows: impl IntoIterator<Item = &'r Row>) {
     for row in rows {
         assert!(row.away.is_some(), "{what}: {} has not come back within {PATIENCE:?}", row.name);

@@ -1,4 +1,4 @@
-//! A node alone restarts, and two nodes restart one after the other: directly, and behind the proxies that people have.
+//! A single node restarts, and two nodes restart one after the other: directly, and behind common proxies.
 
 use std::net::{Ipv4Addr, SocketAddr};
 
@@ -11,10 +11,10 @@ use super::readers::{self, LIVE, Row, all_read, judge, print};
 use super::{KEEPING, KEPT, PATIENCE};
 use crate::kit::{APPS, configured, metric};
 
-/// The times of Debian's `haproxy.cfg`; nginx has its own without being told.
+/// The timeouts of Debian's `haproxy.cfg`; nginx runs with its defaults.
 const HAPROXY_TIMES: &str = "  timeout connect 5000\n  timeout client 50000\n  timeout server 50000";
 
-/// HAProxy leaves a server after three checks, which it makes every two seconds.
+/// HAProxy takes a server out after three failed checks, one every two seconds.
 const NOTICED: &str = "shutdown_delay = \"7s\"\n";
 
 #[derive(Debug, Clone, Copy)]
@@ -66,7 +66,7 @@ async fn a_node_alone_restarts(what: &str, proxied: Option<Proxied>) {
     nothing_is_missed(what, &rows);
 }
 
-/// Asserts that all came back, and that no stream lost anything.
+/// Asserts that all clients reconnected, and that no stream lost anything.
 fn nothing_is_missed(what: &str, rows: &[Row]) {
     judge(what, rows);
     assert!(rows.iter().all(|row| !row.catches_up || row.lost == 0), "{what}: a stream lost something");
@@ -90,7 +90,7 @@ async fn clients_come_back_through_haproxy_to_a_node_that_restarts() {
     a_node_alone_restarts("a node alone restarts behind HAProxy", Some(Proxied::Haproxy)).await;
 }
 
-/// Prints what became of each client while two nodes with these lines restarted.
+/// Restarts two nodes with these config lines, and prints the results of the clients.
 async fn two_nodes_restart(what: &str, proxied: Proxied, lines: &str) -> Vec<Row> {
     let cluster = Cluster::new().await;
     let addresses = [address(), address()];
@@ -118,7 +118,8 @@ async fn two_nodes_restart(what: &str, proxied: Proxied, lines: &str) -> Vec<Row
     rows
 }
 
-/// Waits until the proxy leads new connections to a node that has just started, as whoever restarts the next one would.
+/// Waits until the proxy routes new connections to a node that has just started, as an operator does before restarting
+/// the next one.
 async fn has_sessions_of(node: &Server, balancer: &Balancer) {
     let app = APPS[0].pusher(node);
     eventually(PATIENCE, || async {

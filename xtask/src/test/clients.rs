@@ -1,4 +1,4 @@
-//! Client libraries from npm and PyPI, put into `target/clients`, where they are no part of anybody's system.
+//! Installs client libraries from npm and PyPI into `target/clients`, apart from the system's own.
 
 use std::fs;
 use std::path::Path;
@@ -8,7 +8,7 @@ use anyhow::Context;
 
 use crate::run::must_run;
 
-/// The list that was installed, kept beside what it brought.
+/// A copy of the list that was installed, kept in the folder.
 const STAMP: &str = ".installed";
 
 /// Installs what `tests/clients/package.json` and `tests/clients/requirements.txt` list, if the lists have changed
@@ -30,8 +30,8 @@ pub(super) fn install(root: &Path, clients: &Path) -> anyhow::Result<()> {
             fs::remove_dir_all(&folder).with_context(|| format!("cannot empty {}", folder.display()))?;
         }
         fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
-        fill(&list, &folder).with_context(|| format!("cannot install what {} lists", list.display()))?;
-        fs::copy(&list, folder.join(STAMP)).context("cannot note what was installed")?;
+        fill(&list, &folder).with_context(|| format!("cannot install the packages of {}", list.display()))?;
+        fs::copy(&list, folder.join(STAMP)).context("cannot write the stamp of the installation")?;
     }
     Ok(())
 }

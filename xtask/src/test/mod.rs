@@ -1,5 +1,5 @@
-//! `cargo xtask test`: what the tests need, the rules, everything built, all tests run, those of the whole server once
-//! more on two nodes, and one line that sums it up.
+//! `cargo xtask test`: checks the tools, applies tidy's rules, builds everything, runs all tests, runs the end-to-end
+//! tests once more with two nodes, and prints a summary line.
 
 mod clients;
 mod nodes;
@@ -45,13 +45,13 @@ pub(crate) fn test(root: &Path, install: bool, filters: &[String]) -> anyhow::Re
         summary.failed += 1;
     }
     if in_ci() && summary.ignored > 0 {
-        eprintln!("a skipped test counts as a failure here");
+        eprintln!("in CI, a skipped test counts as a failure");
     }
     println!("{summary}");
     Ok(if summary.is_good(in_ci()) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// What runs every test, or those that a filter names.
+/// The command that runs every test, or those that a filter names.
 fn all(root: &Path, filters: &[String]) -> Command {
     let mut command = cargo(root);
     command.args(["test", "--workspace", "--no-fail-fast"]);
@@ -61,7 +61,7 @@ fn all(root: &Path, filters: &[String]) -> Command {
     command
 }
 
-/// Runs tests, and adds how they end.
+/// Runs tests, and adds their results to the summary.
 fn run_tests(command: &mut Command, summary: &mut Summary) -> anyhow::Result<()> {
     tuned(command).stdin(Stdio::null()).stdout(Stdio::piped());
     eprintln!("» {}", shown(command));
@@ -71,7 +71,7 @@ fn run_tests(command: &mut Command, summary: &mut Summary) -> anyhow::Result<()>
     let mut out = std::io::stdout().lock();
     for line in BufReader::new(stdout).split(b'\n') {
         let line = line.context("cannot read cargo test's output")?;
-        // Tests may print anything; what isn't text is passed on as it is and cannot be a result.
+        // Tests may print anything: bytes that aren't UTF-8 are passed on, and cannot be a result line.
         summary.take(&String::from_utf8_lossy(&line));
         out.write_all(&line)?;
         out.write_all(b"\n")?;
@@ -88,7 +88,7 @@ fn run_tests(command: &mut Command, summary: &mut Summary) -> anyhow::Result<()>
 fn tuned(command: &mut Command) -> &mut Command {
     command.env("RUST_BACKTRACE", "1");
     if in_ci() {
-        // Nobody debugs a CI run, and debug information is a good part of the link time.
+        // CI runs no debugger, and debug information takes a good part of the link time.
         command.env("CARGO_PROFILE_DEV_DEBUG", "0");
     }
     command

@@ -1,19 +1,19 @@
-//! The end-to-end tests once more: each server of theirs is then two nodes behind a balancer, with PostgreSQL and Redis
-//! in common. What is promised of one node with SQLite holds there, too.
+//! Runs the end-to-end tests once more with each server as two nodes behind a balancer, which share PostgreSQL and
+//! Redis. Everything that holds for one node with SQLite holds there too.
 
 use std::path::Path;
 use std::process::Command;
 
 use crate::run::cargo;
 
-/// Says to the tests how many nodes a server has.
+/// Tells the tests how many nodes a server has.
 const VARIABLE: (&str, &str) = ("TIDINGS_TEST_NODES", "2");
 
-/// What is run again. Named as targets of the workspace: of their package alone, cargo would build what they use anew,
-/// with fewer features.
+/// The test programs that are run again. They are selected from the whole workspace: for their package alone, cargo
+/// would build its dependencies again, with fewer features.
 const SUITES: [&str; 3] = ["crash", "live", "webhooks"];
 
-/// Modules that are not run again, and why: all of their servers are `alone()`, so it would be the same again.
+/// Modules that are not run again, and what they test: all of their servers are `alone()`, so nothing would differ.
 const SAME_AGAIN: [(&str, &str); 8] = [
     ("disk::", "SQLite on a full disk"),
     ("failover::", "makes its nodes itself"),

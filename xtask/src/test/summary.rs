@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// How all tests ended.
+/// The results of all tests.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Summary {
     pub(super) passed: u64,
@@ -11,8 +11,8 @@ pub(super) struct Summary {
 }
 
 impl Summary {
-    /// Adds what a line says, if it is a result line:
-    /// `test result: ok. 3 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.01s`.
+    /// Adds the counts of a line, if it is a result line: `test result: ok. 3 passed; 0 failed; 1 ignored; 0 measured;
+    /// 0 filtered out; finished in 0.01s`.
     pub(super) fn take(&mut self, line: &str) {
         let Some((_, counts)) = line.strip_prefix("test result: ").and_then(|result| result.split_once(". ")) else {
             return;
@@ -29,12 +29,12 @@ impl Summary {
         }
     }
 
-    /// How many ran.
+    /// How many tests ran.
     pub(super) fn ran(&self) -> u64 {
         self.passed + self.failed
     }
 
-    /// Whether this is a success: something ran and nothing failed; where it is `strict`, nothing was skipped either.
+    /// Whether this is a success: something ran and nothing failed, and if `strict`, nothing was skipped.
     pub(super) fn is_good(&self, strict: bool) -> bool {
         self.passed > 0 && self.failed == 0 && !(strict && self.ignored > 0)
     }

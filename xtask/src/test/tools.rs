@@ -1,4 +1,4 @@
-//! Programs that the tests use, from Debian's packages.
+//! The programs that the tests need, and their Debian packages.
 
 use std::path::Path;
 use std::process::Command;
@@ -7,16 +7,16 @@ use anyhow::bail;
 
 use crate::run::{must_run, on_path, output_of, runs};
 
-/// A program, by its name on the PATH or by its whole path, and the Debian package that brings it.
+/// A program, by its name on the PATH or by its absolute path, and its Debian package.
 struct Tool {
     program: &'static str,
     package: &'static str,
 }
 
 /// strace shows that a sync precedes each acknowledgement; faketime moves a server's clock; chromium is the browser;
-/// redis-server is what nodes tell each other through; PostgreSQL, whose programs Debian keeps off the PATH, and
-/// PgBouncer are what the store's tests run against; nginx and HAProxy stand between clients and servers; php is a
-/// receiver that minds how headers are spelled; the rest runs the official client libraries.
+/// redis-server is the broker of several nodes; the store's tests run against PostgreSQL, whose programs Debian keeps
+/// off the PATH, and PgBouncer; nginx and HAProxy are proxies between clients and servers; php is a receiver that is
+/// sensitive to the spelling of headers; the rest runs the official client libraries.
 const TOOLS: [Tool; 12] = [
     Tool { program: "strace", package: "strace" },
     Tool { program: "faketime", package: "faketime" },
@@ -31,10 +31,10 @@ const TOOLS: [Tool; 12] = [
     Tool { program: "npm", package: "npm" },
     Tool { program: "python3", package: "python3" },
 ];
-/// Debian has pip apart from Python, and a pip without a program of that name counts too.
+/// Debian packages pip apart from Python. pip may also be installed as a module only.
 const PIP_PACKAGE: &str = "python3-pip";
 
-/// Whether everything is there, after installing what is missing if `install` is set; says what is missing otherwise.
+/// Whether all tools are there. With `install`, missing packages are installed first; otherwise they are printed.
 ///
 /// # Errors
 /// When an installation fails.
@@ -56,7 +56,7 @@ pub(super) fn ready(install: bool) -> anyhow::Result<bool> {
     must_run(apt_get()?.args(["install", "-y", "--no-install-recommends"]).args(&missing))?;
     let still_missing = missing_packages(is_there, has_pip);
     if !still_missing.is_empty() {
-        bail!("installed, and yet not where they should be: {}", still_missing.join(" "));
+        bail!("installed, but their programs are still missing: {}", still_missing.join(" "));
     }
     Ok(true)
 }
@@ -77,7 +77,7 @@ fn has_pip() -> bool {
     output_of(Command::new("python3").args(["-m", "pip", "--version"])).is_ok()
 }
 
-/// apt-get, with sudo for who isn't root, that asks nothing.
+/// apt-get without questions, with sudo unless we are root.
 fn apt_get() -> anyhow::Result<Command> {
     let is_root = output_of(Command::new("id").arg("-u"))?.trim() == "0";
     let mut command = if is_root {

@@ -3,10 +3,10 @@
 use super::source::{Source, uses};
 use super::{Finding, Tree};
 
-/// Each of these is in every statement of ours.
+/// Every statement of ours contains one of these.
 const SQL_STARTS: [&str; 3] = ["SELECT ", "INSERT INTO", "DELETE FROM"];
 
-/// SQL is the store's business alone.
+/// SQL is in the store only.
 pub(super) fn sql(tree: &Tree) -> Vec<Finding> {
     let is_sql = |text: &str| {
         let has_word = |word: &str| {
@@ -17,16 +17,14 @@ pub(super) fn sql(tree: &Tree) -> Vec<Finding> {
     shipped(tree)
         .filter(|source| !source.is_below(&["crates/store/"]))
         .flat_map(|source| {
-            source
-                .shipped_strings
-                .iter()
-                .filter(|piece| is_sql(&piece.text))
-                .map(|piece| Finding::error(&source.path, piece.line, "SQL outside crates/store"))
+            source.shipped_strings.iter().filter(|piece| is_sql(&piece.text)).map(|piece| {
+                Finding::error(&source.path, piece.line, "SQL outside crates/store; move the statement there")
+            })
         })
         .collect()
 }
 
-/// What does I/O, or waits.
+/// Names in code that does I/O or waits.
 const IO_WORDS: [&str; 14] = [
     "tokio::",
     "tokio_util::",
@@ -46,7 +44,7 @@ const IO_WORDS: [&str; 14] = [
 const IO_CRATES: [&str; 10] =
     ["tokio", "tokio-util", "hyper", "hyper-util", "hyper-rustls", "axum", "mio", "rusqlite", "reqwest", "socket2"];
 
-/// The model, the codecs and every door's frames are bytes in, meaning out.
+/// The model, the codecs and every door's `wire` do no I/O.
 pub(super) fn pure_code(tree: &Tree) -> Vec<Finding> {
     let mut findings = Vec::new();
     for folder in ["crates/model/", "crates/wire/"] {
@@ -54,7 +52,11 @@ pub(super) fn pure_code(tree: &Tree) -> Vec<Finding> {
         let manifest = tree.text(&path).unwrap_or_default();
         for name in super::layers::dependency_names(manifest, &["dependencies"]) {
             if IO_CRATES.contains(&name.as_str()) {
-                findings.push(Finding::error(&path, 0, format!("does no I/O, so it cannot depend on {name}")));
+                findings.push(Finding::error(
+                    &path,
+                    0,
+                    format!("this crate does no I/O, so it must not depend on {name}"),
+                ));
             }
         }
     }
@@ -65,13 +67,13 @@ pub(super) fn pure_code(tree: &Tree) -> Vec<Finding> {
     };
     for source in shipped(tree).filter(is_pure) {
         for (line, word) in source.shipped_uses(&IO_WORDS) {
-            findings.push(Finding::error(&source.path, line, format!("`{word}` in code that does no I/O")));
+            findings.push(Finding::error(&source.path, line, format!("`{word}`: code here must do no I/O")));
         }
     }
     findings
 }
 
-/// What opens a connection to somebody else.
+/// Names in code that opens outgoing connections.
 const DIALLING: [&str; 8] = [
     "TcpStream::connect",
     "UnixStream::connect",
@@ -83,21 +85,21 @@ const DIALLING: [&str; 8] = [
     "lookup_host",
 ];
 
-/// Every outgoing connection of the server passes the address policy, so one folder opens them all. The commands that
-/// are clients of a server dial whom their user names.
+/// Egress opens every outgoing connection, because it checks the address. The commands of the command line are exempt:
+/// they connect to the server that their user names.
 pub(super) fn outgoing_connections(tree: &Tree) -> Vec<Finding> {
     let allowed = ["crates/courier/src/egress", "crates/server/src/cli/"];
-    forbidden(tree, &allowed, &DIALLING, "outgoing connections are opened by courier's egress")
+    forbidden(tree, &allowed, &DIALLING, "only crates/courier/src/egress opens outgoing connections")
 }
 
-/// A library that reads the environment surprises whoever embeds it.
+/// Only the server reads the environment: a program that embeds the libraries would not expect it.
 pub(super) fn environment(tree: &Tree) -> Vec<Finding> {
     let words = ["env::var(", "env::var_os(", "env::vars(", "env::vars_os(", "env::set_var(", "env::remove_var("];
-    forbidden(tree, &["crates/server/"], &words, "the environment is read by the server crate only")
+    forbidden(tree, &["crates/server/"], &words, "only crates/server reads the environment")
 }
 
-/// Time that a test cannot set makes tests slow or lets them lie. Tokio's own `Instant` is a deadline of I/O, which
-/// tests can pause; clippy knows it from the standard library's by its path, here the import tells.
+/// Time comes from `Clock`, so that tests can set it. Tokio's `Instant` is allowed, for deadlines of I/O: tests can
+/// pause it. clippy tells it from the standard library's by its path; this rule looks at the import.
 pub(super) fn time(tree: &Tree) -> Vec<Finding> {
     let words = ["SystemTime::now", "Instant::now", "Timestamp::now", "Zoned::now", "Utc::now", "Local::now"];
     let mut findings =
@@ -115,19 +117,19 @@ fn imports_tokio_instant(code: &str) -> bool {
     imports.map(|import| import.split(';').next().unwrap_or(import)).any(|import| import.contains("Instant"))
 }
 
-/// A test that looks into a folder which it has not made meets other people's files: another server's, another run's.
+/// Tests use folders of their own: a shared one has files of other servers and other runs.
 pub(super) fn own_folders(tree: &Tree) -> Vec<Finding> {
     let words = ["temp_dir()", "temp_dir;", "set_current_dir"];
     let code = tree.rust.iter().filter(|source| !source.is_below(&["xtask/src/tidy/"]));
     code.flat_map(|source| {
-        let why = "a folder that anybody may use; make one with tempfile::tempdir()";
+        let why = "this folder is shared with other programs; make one with tempfile::tempdir()";
         let found = uses(&source.code, &words).into_iter();
         found.map(move |(line, word)| Finding::error(&source.path, line, format!("`{word}`: {why}")))
     })
     .collect()
 }
 
-/// A library installs nothing that is one per process.
+/// Libraries install nothing of which a process has only one (allocator, logger, signal handlers).
 pub(super) fn quiet_libraries(tree: &Tree) -> Vec<Finding> {
     let words = [
         "#[global_allocator]",
@@ -139,7 +141,7 @@ pub(super) fn quiet_libraries(tree: &Tree) -> Vec<Finding> {
         "process::exit",
         "process::abort",
     ];
-    forbidden(tree, &["crates/server/"], &words, "what is one per process is the server crate's business")
+    forbidden(tree, &["crates/server/"], &words, "only crates/server installs what a process has only one of")
 }
 
 fn forbidden(tree: &Tree, allowed: &[&str], words: &[&str], why: &str) -> Vec<Finding> {
@@ -152,7 +154,7 @@ fn forbidden(tree: &Tree, allowed: &[&str], words: &[&str], why: &str) -> Vec<Fi
         .collect()
 }
 
-/// The sources that are part of what we ship.
+/// The source files that are shipped, without tests and tools.
 fn shipped(tree: &Tree) -> impl Iterator<Item = &Source> {
     tree.rust.iter().filter(|source| source.is_below(&["crates/"]) && !source.is_test())
 }

@@ -1,18 +1,18 @@
-//! The rule that the files of a crate use each other in one direction: none uses what is built on it.
+//! The rule that the files of a crate use each other in one direction only: no import cycles.
 //!
-//! A file uses the file that defines what it names; a module that only passes a name on (`pub use`) is not the one that
-//! is used, but itself uses what it passes on. So a file may name a neighbour by way of their parent, as long as
-//! nothing in it is the parent's own.
+//! A file uses the file that defines the items it names. A module that only re-exports an item (`pub use`) is not used
+//! by that; it uses the defining file itself. So a file may name a sibling through their parent, as long as the item is
+//! not the parent's own.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::imports::{Import, imports, paths};
 use super::{Finding, Tree};
 
-/// What is between a crate's folder and its files.
+/// The part of a path between a crate's folder and its files.
 const SOURCES: &str = "/src/";
 
-/// No file uses one that uses it, also not by way of others.
+/// No file uses a file that uses it, directly or through others.
 pub(super) fn circles(tree: &Tree) -> Vec<Finding> {
     let crates = crates(tree);
     let of =
@@ -22,16 +22,16 @@ pub(super) fn circles(tree: &Tree) -> Vec<Finding> {
 
 /// A group of files that all use each other.
 struct Circle<'f> {
-    /// A shortest way around, with its first file again at its end.
+    /// A shortest cycle; its first file is also its last.
     way: Vec<&'f str>,
-    /// How many are in the group.
+    /// How many files are in the group.
     files: usize,
 }
 
 impl Circle<'_> {
     fn finding(&self, folder: &str) -> Finding {
         let (way, files) = (self.way.join(" → "), self.files);
-        let remedy = "move what both need down into a file of its own, or what builds on both up";
+        let remedy = "move what both need into a lower file, or what uses both into a higher one";
         let message = format!("{files} files use each other in a circle, as in {way}; {remedy}");
         Finding::error(&format!("{folder}{SOURCES}{}", self.way[0]), 0, message)
     }
@@ -52,7 +52,7 @@ struct File {
     code: String,
 }
 
-/// The crates, by folder, with what they ship.
+/// The crates by folder, with their shipped files.
 fn crates(tree: &Tree) -> BTreeMap<&str, Files> {
     let mut crates: BTreeMap<&str, Files> = BTreeMap::new();
     for source in tree.rust.iter().filter(|source| source.is_below(&["crates/"]) && !source.is_test()) {
@@ -94,7 +94,7 @@ fn circles_of(files: &Files) -> Vec<Circle<'_>> {
     circles
 }
 
-/// The shortest way of at least one step from one module to another, with both.
+/// The shortest path of at least one step from one module to another, including both.
 fn shortest_path<'f>(
     uses: &BTreeMap<&'f Module, BTreeSet<&'f Module>>,
     from: &'f Module,
@@ -115,7 +115,7 @@ fn shortest_path<'f>(
     None
 }
 
-/// The modules whose files define what a file names.
+/// The modules whose files define the items that a file names.
 fn used_by<'f>(files: &'f Files, module: &Module, file: &File) -> BTreeSet<&'f Module> {
     let named = file.imports.iter().filter_map(|import| match import.name.as_str() {
         "*" => absolute(files, module, &import.path, 0).and_then(|path| files.get_key_value(&path)).map(|(key, _)| key),
@@ -125,10 +125,11 @@ fn used_by<'f>(files: &'f Files, module: &Module, file: &File) -> BTreeSet<&'f M
     named.chain(written_out).filter(|used| *used != module).collect()
 }
 
-/// A name may be passed on so often.
+/// The longest chain of re-exports that is followed.
 const MOST_STEPS: usize = 16;
 
-/// The module whose file defines what a path means in `module`; `None` if it is another crate's, or a module as such.
+/// The module whose file defines the item of a path in `module`; `None` if the item is another crate's, or a module
+/// itself.
 fn definer<'f>(files: &'f Files, module: &Module, path: &[String], steps: usize) -> Option<&'f Module> {
     let path = absolute(files, module, path, steps)?;
     let length = (0..=path.len()).rev().find(|length| files.contains_key(&path[..*length]))?;
@@ -172,7 +173,7 @@ fn absolute(files: &Files, module: &Module, path: &[String], steps: usize) -> Op
                 return Some([&module[..], path].concat());
             }
             let import = files.get(module)?.imports.iter().find(|import| import.name == name)?;
-            // `use a::a` would lead here again.
+            // `use a::a` would recurse without end.
             let is_own = import.path.first() == Some(first);
             if is_own { None } else { absolute(files, module, &[&import.path, behind].concat(), steps + 1) }
         }
@@ -208,7 +209,7 @@ mod tests {
             ("pub struct B; fn f() { crate::c::g(); }", "use crate::b::B; fn g() {}", "b.rs → c.rs → b.rs"),
             ("use super::c; pub struct B; fn f() { c::g(); }", "use super::b; fn g(b: b::B) {}", "b.rs → c.rs → b.rs"),
             ("use super::c; pub struct B; fn f() { c::g(); }", "use super::*;", "lib.rs → b.rs → c.rs → lib.rs"),
-            // By way of the parent, which only passes it on.
+            // Through the parent, which only re-exports it.
             ("use super::c::C; pub struct B;", "use super::B; pub struct C;", "b.rs → c.rs → b.rs"),
             ("use super::A; pub struct B;", "", "lib.rs → b.rs → lib.rs"),
         ] {
@@ -237,7 +238,7 @@ mod tests {
     fn one_direction_is_fine() {
         let b = "use super::c::C; pub struct B;\n#[cfg(test)]\nmod tests { use crate::A; }";
         assert_eq!(found(&[UP, ("b.rs", b), ("c.rs", "pub struct C; // use crate::b::B;")]), [""; 0]);
-        // Neighbours by way of their parent, and a module that is only named.
+        // Siblings through their parent, and a module that is only named.
         let lib = ("lib.rs", "mod b; mod c; pub use b::B; pub use c::*;");
         let b = "use super::C; use std::fmt; pub struct B; impl fmt::Debug for B {}";
         assert_eq!(found(&[lib, ("b.rs", b), ("c.rs", "use super::b; pub struct C;")]), [""; 0]);

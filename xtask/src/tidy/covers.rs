@@ -1,5 +1,5 @@
-//! The rule that each promise in `tests/covers.txt` has a test that says so: a comment `// covers: S07, C02` right
-//! above it.
+//! The rule that each promise in `tests/covers.txt` has a test, marked by a comment `// covers: S07, C02` right above
+//! it.
 
 use std::collections::BTreeMap;
 
@@ -8,13 +8,13 @@ use super::{Finding, Tree};
 
 const LIST: &str = "tests/covers.txt";
 const MARK: &str = "covers:";
-/// Behind the description of what is not yet promised.
+/// Separates a description from the reason why it has no test yet.
 const LATER: &str = " later: ";
 
 /// Compares the list with the tests.
 pub(super) fn covers(tree: &Tree) -> Vec<Finding> {
     let Some(list) = tree.text(LIST) else {
-        return vec![Finding::error(LIST, 0, "the list of what tests cover is missing")];
+        return vec![Finding::error(LIST, 0, "this file is missing: it lists what the tests cover")];
     };
     let mut findings = Vec::new();
     let mut promises = BTreeMap::new();
@@ -42,7 +42,9 @@ pub(super) fn covers(tree: &Tree) -> Vec<Finding> {
         let (what, later) = description.split_once(LATER).map_or((description, None), |(what, why)| (what, Some(why)));
         match (has_test, later) {
             (true, None) => {}
-            (true, Some(_)) => findings.push(Finding::warning(LIST, line, format!("{id} has a test: no longer later"))),
+            (true, Some(_)) => {
+                findings.push(Finding::warning(LIST, line, format!("{id} has a test: remove `later:` from its line")))
+            }
             (false, Some(why)) => {
                 findings.push(Finding::warning(
                     LIST,
@@ -56,12 +58,12 @@ pub(super) fn covers(tree: &Tree) -> Vec<Finding> {
     findings
 }
 
-/// What the comments say.
+/// The ids in the comments.
 #[derive(Default)]
 struct Covered {
-    /// Where which id is covered.
+    /// Path, line and id of each comment.
     ids: Vec<(String, usize, String)>,
-    /// Comments that stand above no test.
+    /// Findings about comments that are not above a test.
     astray: Vec<Finding>,
 }
 
@@ -71,7 +73,7 @@ fn covered(tree: &Tree) -> Covered {
         for comment in &source.comments {
             let ids = ids(&comment.text);
             if !ids.is_empty() && !is_above_a_test(tree, source, comment.line) {
-                let message = "this covers nothing: no test stands right below it";
+                let message = "`covers:` without a test; put it right above the test";
                 covered.astray.push(Finding::error(&source.path, comment.line, message));
                 continue;
             }
@@ -87,7 +89,7 @@ fn covered(tree: &Tree) -> Covered {
     covered
 }
 
-/// The ids that a comment names. Behind them there may be words.
+/// The ids that a comment names. Other words may follow.
 fn ids(comment: &str) -> Vec<String> {
     let Some(ids) = comment.trim_start_matches(['/', '#', '!', ' ', '\t']).strip_prefix(MARK) else {
         return Vec::new();
@@ -99,7 +101,7 @@ fn ids(comment: &str) -> Vec<String> {
     words.take_while(is_id).map(str::to_owned).collect()
 }
 
-/// Whether what follows a comment is a test: a function that says so, or one that a suite of tests runs by its name.
+/// Whether a test follows a comment: a function with a test attribute, or one that a suite of tests runs by its name.
 fn is_above_a_test(tree: &Tree, source: &Source, comment: usize) -> bool {
     let mut below = source.code.lines().skip(comment).map(str::trim).filter(|line| !line.is_empty());
     let mut is_marked = false;
@@ -150,7 +152,7 @@ mod tests {
             found,
             [
                 "error: tests/tests/a.rs:2: covers S99, which tests/covers.txt does not list",
-                "warning: tests/covers.txt:1: S02 has a test: no longer later"
+                "warning: tests/covers.txt:1: S02 has a test: remove `later:` from its line"
             ]
         );
     }
@@ -163,7 +165,7 @@ mod tests {
     #[test]
     fn only_a_test_covers_something() {
         let list = "S01 literals\n";
-        let alone = "error: tests/tests/a.rs:1: this covers nothing: no test stands right below it";
+        let alone = "error: tests/tests/a.rs:1: `covers:` without a test; put it right above the test";
         let astray =
             ["// covers: S01\nfn x() {}\n", "// covers: S01\nstruct X;\n#[test]\nfn x() {}\n", "// covers: S01\n"];
         for test in astray {

@@ -1,15 +1,15 @@
-//! The rule that nothing below the doors names one: a new door is a new crate, and no other changes for it.
+//! The rule that no crate below the doors names a door, so that a new door is a new crate and changes no other.
 
 use super::source::Source;
 use super::{Finding, Tree};
 
-/// The doors that there are, and those to come. `api` is not among them: the word means too much else.
+/// The doors of this version and of later ones. `api` is missing, because the word has too many other meanings.
 const DOORS: [&str; 4] = ["pusher", "centrifugo", "websub", "accounts"];
 
-/// Crates that know doors: the doors themselves, and what puts them together, serves and tests them.
+/// Crates that may name doors: the doors themselves, and the crates that assemble, serve and test them.
 const ABOVE: [&str; 5] = ["crates/doors/", "crates/engine/", "crates/server/", "crates/testkit/", "crates/tidings"];
 
-/// A file, a text in it that may name a door, and why.
+/// A file, a string in it that may name a door, and the reason.
 type Exception = (&'static str, &'static str, &'static str);
 
 const EXCEPTIONS: [Exception; 2] = [
@@ -17,8 +17,8 @@ const EXCEPTIONS: [Exception; 2] = [
     ("crates/model/src/pattern.rs", "pusher_internal:", "no door lets an event pass for one of this protocol's own"),
 ];
 
-/// No name and no string literal below the doors holds a door's name. Comments may, and tests: they cite whose examples
-/// they check.
+/// No identifier and no string literal below the doors contains a door's name. Comments and tests may: they cite the
+/// source of their examples.
 pub(super) fn door_names(tree: &Tree) -> Vec<Finding> {
     let mut findings = Vec::new();
     let low = |source: &&Source| source.is_below(&["crates/"]) && !source.is_below(&ABOVE);
@@ -32,7 +32,7 @@ pub(super) fn door_names(tree: &Tree) -> Vec<Finding> {
                 findings.push(Finding::error(
                     &source.path,
                     line,
-                    format!("names the door `{door}`, which is above it"),
+                    format!("names the door `{door}`; code below the doors knows none"),
                 ));
             }
         }
@@ -41,7 +41,7 @@ pub(super) fn door_names(tree: &Tree) -> Vec<Finding> {
     findings
 }
 
-/// An exception that nothing needs any more is taken off the list.
+/// Finds exceptions that are no longer needed.
 fn unused(tree: &Tree, exceptions: &[Exception]) -> Vec<Finding> {
     let is_used = |(path, text, _): &&Exception| {
         let source = tree.rust.iter().find(|source| source.path == *path);
@@ -49,7 +49,13 @@ fn unused(tree: &Tree, exceptions: &[Exception]) -> Vec<Finding> {
     };
     let unused = exceptions.iter().filter(|exception| !is_used(exception));
     unused
-        .map(|(path, text, _)| Finding::error(path, 0, format!("`{text}` is exempt (doors.rs) and not there")))
+        .map(|(path, text, _)| {
+            Finding::error(
+                path,
+                0,
+                format!("`{text}` is not in this file any more; remove the exception from xtask/src/tidy/doors.rs"),
+            )
+        })
         .collect()
 }
 
@@ -68,7 +74,7 @@ mod tests {
         {
             assert_eq!(found(path, text).len(), 1, "{text}");
         }
-        let told = "error: crates/bus/src/a.rs:2: names the door `pusher`, which is above it";
+        let told = "error: crates/bus/src/a.rs:2: names the door `pusher`; code below the doors knows none";
         assert_eq!(found(path, "// x\nconst A: &str = \"X-Pusher-Key\";"), [told]);
     }
 
@@ -94,7 +100,10 @@ mod tests {
         assert!(found(path, all).is_empty());
         assert_eq!(found(path, &format!("{all}\n\"pusher:x\";")).len(), 1);
         assert_eq!(found("crates/model/src/other.rs", "\"pusher:\";").len(), 1);
-        let gone = ["error: crates/model/src/pattern.rs: `pusher_internal:` is exempt (doors.rs) and not there"];
+        let gone = [
+            "error: crates/model/src/pattern.rs: `pusher_internal:` is not in this file any more; remove the exception \
+            from xtask/src/tidy/doors.rs",
+        ];
         assert_eq!(found(path, "\"pusher:\";"), gone);
     }
 }

@@ -1,15 +1,15 @@
-//! The paths that Rust code names: those of its `use` declarations, and those that are written out where they are used.
+//! The paths in Rust code: those of `use` declarations, and those that are written out in the code.
 
 /// One name that a `use` declaration brings in.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Import {
-    /// As it is called in the importing file; `*` for a glob.
+    /// Its name in the importing file; `*` for a glob.
     pub(super) name: String,
-    /// What it stands for; without the `*` of a glob.
+    /// The path that it stands for, without the `*` of a glob.
     pub(super) path: Vec<String>,
 }
 
-/// What code imports, without what it imports for its tests alone, and the code without these declarations.
+/// The imports of code, except those for tests only, and the code without `use` declarations.
 pub(super) fn imports(code: &str) -> (Vec<Import>, String) {
     let (mut imports, mut rest) = (Vec::new(), String::with_capacity(code.len()));
     let mut at = 0;
@@ -30,7 +30,7 @@ pub(super) fn imports(code: &str) -> (Vec<Import>, String) {
     (imports, rest)
 }
 
-/// Adds what one tree of a `use` declaration brings in.
+/// Adds the names of one tree of a `use` declaration.
 fn add_tree(imports: &mut Vec<Import>, prefix: &[String], tree: &str) {
     let tree = tree.trim();
     if let Some((before, group)) = tree.split_once('{') {
@@ -42,7 +42,7 @@ fn add_tree(imports: &mut Vec<Import>, prefix: &[String], tree: &str) {
     }
     let (path, alias) = tree.split_once(" as ").map_or((tree, None), |(path, alias)| (path, Some(alias.trim())));
     let mut path: Vec<_> = prefix.iter().cloned().chain(segments(path)).collect();
-    // `a::{self}` brings in `a`.
+    // `a::{self}` imports `a`.
     if path.len() > 1 && path.last().is_some_and(|last| last == "self") {
         path.pop();
     }
@@ -53,7 +53,7 @@ fn add_tree(imports: &mut Vec<Import>, prefix: &[String], tree: &str) {
     imports.push(Import { name: alias.map_or(last, str::to_owned), path });
 }
 
-/// The parts of a group, between the commas that are in no inner group.
+/// The parts of a group, split at the commas outside inner groups.
 fn parts(group: &str) -> Vec<&str> {
     let mut depth = 0_i32;
     let parts = group.split(|c| {
@@ -67,14 +67,14 @@ fn segments(path: &str) -> impl Iterator<Item = String> {
     path.split("::").map(str::trim).filter(|segment| !segment.is_empty()).map(str::to_owned)
 }
 
-/// The paths of two segments and more in code without `use` declarations.
+/// The paths of two or more segments in code without `use` declarations.
 pub(super) fn paths(code: &str) -> Vec<Vec<String>> {
     let mut found = Vec::new();
     let mut rest = code;
     while let Some(start) = rest.find(is_of_name) {
         let length = path_length(&rest[start..]);
         let (before, path) = (&rest[..start], &rest[start..start + length]);
-        // Behind a `>::` or `.` it is a part of something that has a type.
+        // After `>::` or `.` it is an associated item or a method.
         if path.contains("::") && !before.ends_with("::") && !before.ends_with('.') {
             found.push(segments(path).collect());
         }

@@ -1,11 +1,11 @@
-//! The rule that a crate depends only on crates above it, so that the order of folders is the direction of calls.
+//! The rule that a crate depends only on crates above it in [`LAYERS`].
 
 use toml::{Table, Value};
 
 use super::{Finding, Tree};
 
-/// Our crates from the top of the picture to its bottom; each may use those above. What stands in one line knows not of
-/// each other.
+/// Our crates from the lowest level down this list to the server; each may use those in lines above it. Crates of one
+/// line do not know each other.
 const LAYERS: [&[&str]; 14] = [
     &["crates/model", "crates/tls", "crates/supervisor"],
     &["crates/wire"],
@@ -28,7 +28,7 @@ const LAYERS: [&[&str]; 14] = [
     &["crates/tidings"],
     &["crates/server"],
 ];
-/// Tools beside the picture, and what of ours they may use; `None` is everything.
+/// Tools outside the layers, and our crates that they may use; `None` means all.
 const TOOLS: [(&str, Option<&[&str]>); 6] = [
     ("crates/testkit", Some(&["crates/model", "crates/wire"])),
     ("tests", None),
@@ -39,11 +39,11 @@ const TOOLS: [(&str, Option<&[&str]>); 6] = [
 ];
 const TESTKIT: &str = "crates/testkit";
 
-/// The tables of a manifest that name what is shipped, and those that name more.
+/// The tables of a manifest for shipped dependencies, and those for tests.
 const SHIPPED: [&str; 2] = ["dependencies", "build-dependencies"];
 const FOR_TESTS: [&str; 1] = ["dev-dependencies"];
 
-/// Who may depend on whom.
+/// Checks the dependencies of every crate.
 pub(super) fn dependencies(tree: &Tree) -> Vec<Finding> {
     let manifests: Vec<_> = tree
         .texts
@@ -62,14 +62,14 @@ pub(super) fn dependencies(tree: &Tree) -> Vec<Finding> {
             findings.push(Finding::error(
                 &path,
                 0,
-                "a crate that has no place in the layers (xtask/src/tidy/layers.rs)",
+                "this crate is not in the layers; add it to xtask/src/tidy/layers.rs",
             ));
             continue;
         }
         for (tables, for_tests) in [(&SHIPPED[..], false), (&FOR_TESTS[..], true)] {
             for used in dependency_names(text, tables).iter().filter_map(|name| folder_of(name)) {
                 if !may_use(folder, used, for_tests) {
-                    findings.push(Finding::error(&path, 0, format!("{folder} may not depend on {used}")));
+                    findings.push(Finding::error(&path, 0, format!("{folder} must not depend on {used}")));
                 }
             }
         }
@@ -98,7 +98,7 @@ fn tool(folder: &str) -> Option<Option<&'static [&'static str]>> {
     TOOLS.iter().find(|(name, _)| *name == folder).map(|(_, allowed)| *allowed)
 }
 
-/// The names of the packages in these tables of a manifest, also where they hold for one platform only.
+/// The names of the packages in these tables of a manifest, including tables for one platform.
 pub(super) fn dependency_names(manifest: &str, tables: &[&str]) -> Vec<String> {
     let manifest = parse(manifest);
     let platforms = manifest.get("target").and_then(Value::as_table).into_iter().flat_map(Table::values);
@@ -110,7 +110,7 @@ pub(super) fn dependency_names(manifest: &str, tables: &[&str]) -> Vec<String> {
         .collect()
 }
 
-/// A manifest that isn't TOML has nothing in it; cargo says what is wrong with it.
+/// A manifest that isn't TOML counts as empty; cargo reports the error.
 fn parse(manifest: &str) -> Table {
     manifest.parse().unwrap_or_default()
 }
@@ -141,11 +141,11 @@ mod tests {
         );
         assert_eq!(
             messages("[dependencies]\nlower = { package = \"tidings-engine\", path = \"x\" }"),
-            ["crates/bus may not depend on crates/engine"]
+            ["crates/bus must not depend on crates/engine"]
         );
         assert_eq!(
             messages("[target.'cfg(unix)'.dependencies]\ntidings-engine.workspace = true"),
-            ["crates/bus may not depend on crates/engine"]
+            ["crates/bus must not depend on crates/engine"]
         );
     }
 
@@ -154,7 +154,7 @@ mod tests {
         assert!(messages("[dev-dependencies]\ntidings-testkit.workspace = true").is_empty());
         assert_eq!(
             messages("[dependencies]\ntidings-testkit.workspace = true"),
-            ["crates/bus may not depend on crates/testkit"]
+            ["crates/bus must not depend on crates/testkit"]
         );
     }
 

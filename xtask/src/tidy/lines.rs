@@ -1,14 +1,14 @@
-//! The rule that lines of Rust and Markdown fit a reader's window, so that two versions of a file fit side by side.
+//! The rule that lines of Rust and Markdown are not too long, so that two versions of a file fit side by side.
 //!
-//! `cargo fmt` leaves comments, literals and the insides of macros as they are; this does not.
+//! `cargo fmt` does not break comments, literals and macro arguments, so this rule checks them.
 
 use super::source::Source;
 use super::{Finding, Tree};
 
-/// How many characters a line may have.
+/// The most characters of a line.
 const MOST_COLUMNS: usize = 120;
 
-/// Rust and Markdown have no line that is too long and could be broken.
+/// Finds lines of Rust and Markdown that are too long and could be broken.
 pub(super) fn line_length(tree: &Tree) -> Vec<Finding> {
     let rust = tree.rust.iter().flat_map(|source| found(&source.path, long_in_rust(source)));
     let pages = tree.texts.iter().filter(|(path, _)| path.ends_with(".md"));
@@ -21,17 +21,17 @@ fn found(path: &str, lines: Vec<(usize, usize)>) -> impl Iterator<Item = Finding
     })
 }
 
-/// The numbers of the lines that are too long, each with its length. A raw literal has no way to be broken.
+/// The numbers of the lines that are too long, each with its length. Raw literals are exempt: they cannot be broken.
 fn long_in_rust(source: &Source) -> Vec<(usize, usize)> {
     let is_raw = |line: usize| source.raw_lines.iter().any(|lines| lines.contains(&line));
     let lines = source.text.lines().enumerate().map(|(index, line)| (index + 1, line));
     lines.filter_map(|(number, line)| Some((number, too_long(line)?))).filter(|(number, _)| !is_raw(*number)).collect()
 }
 
-/// The same for a page, whose blocks of code say what somebody is to type or to read as it is.
+/// The same for Markdown. Code blocks are exempt: they are typed or read as they are.
 fn long_in_markdown(text: &str) -> Vec<(usize, usize)> {
     let (mut found, mut in_code, mut was_blank) = (Vec::new(), false, true);
-    // Below a list item, indentation goes on with the item.
+    // Below a list item, an indented line continues the item.
     let (mut is_listed, mut is_indented_code) = (false, false);
     for (index, line) in text.lines().enumerate() {
         let words = line.trim_start();
@@ -50,8 +50,8 @@ fn long_in_markdown(text: &str) -> Vec<(usize, usize)> {
     found
 }
 
-/// The length of a line that has more than [`MOST_COLUMNS`] and could have fewer: it is no row of a table, and a word
-/// that is long by itself, such as a URL, is not all that it begins with.
+/// The length of a line that has more than [`MOST_COLUMNS`] and can be broken: it is no table row, and does not begin
+/// with a word, such as a URL, that is too long itself.
 fn too_long(line: &str) -> Option<usize> {
     let columns = line.chars().count();
     let words = without_marker(line.trim_start());
@@ -61,7 +61,7 @@ fn too_long(line: &str) -> Option<usize> {
     (columns > MOST_COLUMNS && !is_row && starts_at + first_break <= MOST_COLUMNS).then_some(columns)
 }
 
-/// A line's text without what makes it a comment or an item of a list.
+/// A line's text without the markers of a comment and of a list item.
 fn without_marker(line: &str) -> &str {
     let comment = ["///", "//!", "//"].into_iter().find_map(|slashes| line.strip_prefix(slashes));
     let words = comment.unwrap_or(line).trim_start();

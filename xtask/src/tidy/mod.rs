@@ -1,7 +1,7 @@
-//! `cargo xtask tidy`: the rules of this code base that the compiler cannot guard.
+//! `cargo xtask tidy`: the rules of this code base that the compiler cannot check.
 //!
-//! A rule is a function from the [`Tree`] to what it found. It reads text, not syntax trees: comments, literals and
-//! test modules are told apart, the rest is search. That is enough for rules that say what must not occur somewhere.
+//! A rule is a function from the [`Tree`] to its findings. It searches text, not syntax trees; only comments, literals
+//! and test modules are told apart. That is enough for rules about what must not occur somewhere.
 
 mod boundaries;
 mod circles;
@@ -24,14 +24,14 @@ use anyhow::Context;
 use crate::run::output_of;
 use source::Source;
 
-/// Something that a rule found.
+/// A finding of a rule.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Finding {
     path: String,
     /// Counted from 1; 0 means the whole file.
     line: usize,
     message: String,
-    /// Whether it only deserves a look.
+    /// A warning does not fail the check.
     is_warning: bool,
 }
 
@@ -56,24 +56,24 @@ impl fmt::Display for Finding {
     }
 }
 
-/// The repository's texts.
+/// The repository's text files.
 #[derive(Debug, Default)]
 struct Tree {
-    /// The Rust files.
+    /// The Rust files, parsed.
     rust: Vec<Source>,
-    /// All text files with their paths, the Rust files among them.
+    /// All text files with their paths, including the Rust files.
     texts: Vec<(String, String)>,
 }
 
 impl Tree {
-    /// Everything that is in git or could be added to it.
+    /// Reads all files that are in git or could be added to it.
     fn read(root: &Path) -> anyhow::Result<Self> {
         let list = ["ls-files", "-z", "--cached", "--others", "--exclude-standard"];
         let names = output_of(Command::new("git").args(list).current_dir(root))?;
         let mut tree = Self::default();
         for name in names.split('\0').filter(|name| !name.is_empty()) {
             let path = root.join(name);
-            // A file that is deleted but not yet committed as such is listed too.
+            // git also lists a file whose deletion is not committed yet.
             if !path.is_file() {
                 continue;
             }
@@ -132,7 +132,7 @@ const RULES: [Rule; 20] = [
     pages::named_files,
 ];
 
-/// Applies every rule and prints what they find; `true` if there is no error among it.
+/// Applies every rule and prints the findings; `true` if none is an error.
 ///
 /// # Errors
 /// When the repository cannot be read.

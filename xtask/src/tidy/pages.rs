@@ -1,25 +1,25 @@
-//! What pages say of the tree: the two commands that a newcomer needs, which CI runs too, and the files that the
-//! architecture names.
+//! Rules about pages: README.md has the two commands that a newcomer needs, which CI runs too, and the files that
+//! ARCHITECTURE.md names exist.
 
 use super::{Finding, Tree};
 
 const COMMANDS: [&str; 2] = ["cargo run --release", "cargo xtask test --install"];
 
-/// How to run it, how to test it.
+/// README.md says how to run and how to test.
 pub(super) fn commands(tree: &Tree) -> Vec<Finding> {
     let readme = tree.text("README.md").unwrap_or_default();
     COMMANDS
         .iter()
         .filter(|command| !readme.lines().any(|line| line.contains(*command)))
-        .map(|command| Finding::error("README.md", 0, format!("does not tell `{command}`")))
+        .map(|command| Finding::error("README.md", 0, format!("`{command}` is missing here")))
         .collect()
 }
 
 /// The page with the code map.
 const ARCHITECTURE: &str = "ARCHITECTURE.md";
 
-/// Every file that the architecture, its decisions and the guide for contributors name is there, and the code map
-/// leaves out no crate. Names are paths from the root, or their ends; `crates/` and `src/` may be left out of them.
+/// Every file that ARCHITECTURE.md, the decision records and CONTRIBUTING.md name exists, and the code map has every
+/// crate. A name is a path from the root, or the end of one; `crates/` and `src/` may be left out.
 pub(super) fn named_files(tree: &Tree) -> Vec<Finding> {
     let short = |path: &str| path.strip_prefix("crates/").unwrap_or(path).replace("/src/", "/");
     let paths: Vec<String> =
@@ -34,7 +34,11 @@ pub(super) fn named_files(tree: &Tree) -> Vec<Finding> {
         for (index, line) in text.lines().enumerate() {
             let quoted = line.split('`').skip(1).step_by(2);
             for name in quoted.filter(|name| is_path(name) && !is_there(name)) {
-                findings.push(Finding::error(path, index + 1, format!("`{name}` is not there")));
+                findings.push(Finding::error(
+                    path,
+                    index + 1,
+                    format!("there is no file or folder `{name}`; correct the name"),
+                ));
             }
         }
     }
@@ -45,12 +49,13 @@ pub(super) fn named_files(tree: &Tree) -> Vec<Finding> {
         .filter_map(|(path, _)| path.strip_suffix("/Cargo.toml"))
         .filter(|path| path.starts_with("crates/"));
     let unnamed = crates.filter(|folder| !map.contains(&format!("| `{folder}` |")));
-    findings
-        .extend(unnamed.map(|folder| Finding::error(ARCHITECTURE, 0, format!("the code map leaves out `{folder}`"))));
+    findings.extend(
+        unnamed.map(|folder| Finding::error(ARCHITECTURE, 0, format!("`{folder}` is missing in the code map"))),
+    );
     findings
 }
 
-/// Whether a quoted word is the name of a file, or of a folder in one.
+/// Whether a quoted word is the name of a file or a folder.
 fn is_path(word: &str) -> bool {
     let is_plain = word.chars().all(|c| c.is_ascii_alphanumeric() || "_./-".contains(c));
     let is_folder = ["crates/", "tests/", "docs/", "benches/"].iter().any(|root| word.starts_with(root))
@@ -81,8 +86,9 @@ mod tests {
         assert!(found(page, &files).is_empty());
         let gone = "| `crates/bus` | | `b.rs` |\n`bus/dead/`";
         let errors =
-            ["error: ARCHITECTURE.md:1: `b.rs` is not there", "error: ARCHITECTURE.md:2: `bus/dead/` is not there"];
+            ["`b.rs`", "`bus/dead/`"].map(|name| format!("there is no file or folder {name}; correct the name"));
+        let errors = [1, 2].map(|line| format!("error: ARCHITECTURE.md:{line}: {}", errors[line - 1]));
         assert_eq!(found(gone, &files), errors);
-        assert_eq!(found("nothing", &files), ["error: ARCHITECTURE.md: the code map leaves out `crates/bus`"]);
+        assert_eq!(found("nothing", &files), ["error: ARCHITECTURE.md: `crates/bus` is missing in the code map"]);
     }
 }

@@ -1,4 +1,4 @@
-//! A Rust file as the rules see it: its code without comments and literals, its string literals, its comments.
+//! A Rust file as the rules see it: the code without comments and literals, the string literals, the comments.
 
 use std::ops::RangeInclusive;
 
@@ -9,20 +9,20 @@ pub(super) struct Piece {
     pub(super) text: String,
 }
 
-/// A Rust file, taken apart.
+/// A Rust file, split into code, literals and comments.
 #[derive(Debug)]
 pub(super) struct Source {
     pub(super) path: String,
     pub(super) text: String,
-    /// The code; comments and literals are blanks, lines are kept.
+    /// The code, with comments and literals replaced by spaces; line breaks are kept.
     pub(super) code: String,
-    /// The code without its `#[cfg(test)]` modules; empty for a file that is all test.
+    /// The code without its `#[cfg(test)]` modules; empty for a file of tests.
     pub(super) shipped_code: String,
     /// String literals outside `#[cfg(test)]` modules, without quotes.
     pub(super) shipped_strings: Vec<Piece>,
-    /// Comments, with their slashes.
+    /// Comments, including their slashes.
     pub(super) comments: Vec<Piece>,
-    /// The lines that raw string literals are in.
+    /// The lines of raw string literals.
     pub(super) raw_lines: Vec<RangeInclusive<usize>>,
 }
 
@@ -60,14 +60,14 @@ impl Source {
         folders.iter().any(|folder| self.path.starts_with(folder))
     }
 
-    /// The lines of shipped code that hold one of `words`, each with that word.
+    /// The lines of shipped code that contain one of `words`, each with that word.
     pub(super) fn shipped_uses<'w>(&self, words: &[&'w str]) -> Vec<(usize, &'w str)> {
         uses(&self.shipped_code, words)
     }
 }
 
-/// The lines of `code` that hold one of `words`, each with that word; a longer name that only ends with the word is
-/// another.
+/// The lines of `code` that contain one of `words`, each with that word. A longer name that only ends with the word
+/// does not count.
 pub(super) fn uses<'w>(code: &str, words: &[&'w str]) -> Vec<(usize, &'w str)> {
     let mut found = Vec::new();
     for (index, line) in code.lines().enumerate() {
@@ -133,14 +133,14 @@ enum Kind {
     Code,
     Comment,
     Char,
-    /// A string literal; so many bytes open and close it.
+    /// A string literal, with the lengths of its opening and closing delimiters in bytes.
     Text {
         open: usize,
         close: usize,
     },
 }
 
-/// The length and kind of what `rest` begins with, after the character `before` of code.
+/// The length and kind of the piece at the start of `rest`; `before` is the last character of code before it.
 fn next_piece(rest: &str, before: Option<char>) -> (usize, Kind) {
     if rest.starts_with("//") {
         return (rest.find('\n').unwrap_or(rest.len()), Kind::Comment);
@@ -161,7 +161,7 @@ fn next_piece(rest: &str, before: Option<char>) -> (usize, Kind) {
     (rest.chars().next().map_or(1, char::len_utf8), Kind::Code)
 }
 
-/// Comments of this kind nest.
+/// Block comments nest.
 fn block_comment_len(rest: &str) -> usize {
     let (mut depth, mut at) = (0_usize, 0);
     while at < rest.len() {
@@ -194,7 +194,7 @@ fn raw_string(rest: &str) -> Option<(usize, Kind)> {
     Some((open + inner_len + end.len(), Kind::Text { open, close: end.len() }))
 }
 
-/// `'a'`, `'\n'`, `'\u{1F600}'`; a lifetime is none.
+/// `'a'`, `'\n'`, `'\u{1F600}'`, but not a lifetime.
 fn char_literal(rest: &str) -> Option<usize> {
     let inner = rest.strip_prefix('\'')?;
     let mut chars = inner.chars();
@@ -205,7 +205,7 @@ fn char_literal(rest: &str) -> Option<usize> {
     (chars.next()? == '\'').then(|| 2 + first.len_utf8())
 }
 
-/// The length up to and with the next `quote` that no backslash escapes.
+/// The length up to and including the next unescaped `quote`.
 fn closing_quote(inner: &str, quote: char) -> usize {
     let mut escaped = false;
     for (at, c) in inner.char_indices() {
@@ -219,7 +219,7 @@ fn closing_quote(inner: &str, quote: char) -> usize {
     inner.len()
 }
 
-/// What marks a module that is built for tests alone; the second begins a condition that says more.
+/// The attributes of a module that is built for tests only; the second is the start of a longer condition.
 const FOR_TESTS: [&str; 2] = ["#[cfg(test)]", "#[cfg(all(test,"];
 
 /// The lines of each `#[cfg(test)] mod … { … }`.
@@ -229,7 +229,7 @@ fn test_module_lines(code: &str) -> Vec<RangeInclusive<usize>> {
     for (start, attribute) in FOR_TESTS.iter().flat_map(|attribute| code.match_indices(attribute)) {
         let behind = start + attribute.len();
         let item = code[behind..].trim_start();
-        // `pub(crate) mod`, further attributes and functions for tests alone are covered by looking for the brace.
+        // Searching for the brace covers `pub(crate) mod`, further attributes, and functions for tests only.
         let Some(open) = code[behind..].find(['{', ';']).map(|at| behind + at) else { continue };
         if code[open..].starts_with(';') || item.starts_with("use ") {
             continue;

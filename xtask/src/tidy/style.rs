@@ -1,18 +1,18 @@
-//! Rules about files as such: they say what they are, stay small, and hold no unsafe code and no skipped tests.
+//! Rules about files: they begin with a description, stay small, and have no unsafe code and no skipped tests.
 
 use super::source::uses;
 use super::{Finding, Tree};
 
-/// How many lines a file may have.
+/// The most lines of a file.
 const MOST_LINES: usize = 500;
-/// In one of its first lines, it exempts a file that is a list from that.
+/// In one of the first lines, it exempts a file that is a list from [`MOST_LINES`].
 const LIST_MARK: &str = "// tidy: list";
 const LIST_MARK_LINES: usize = 5;
 
-/// Crate roots that may hold unsafe code in one module, each with the decision record that argues for it.
+/// Crates that may have unsafe code in one module, by their root file, each with the decision record that explains it.
 const UNSAFE_ROOTS: [(&str, &str); 0] = [];
 
-/// Every Rust file opens with a sentence on what it is.
+/// Every Rust file begins with a sentence on what it is.
 pub(super) fn module_docs(tree: &Tree) -> Vec<Finding> {
     let opens_with_docs = |text: &str| {
         let mut lines = text.lines().skip_while(|line| line.starts_with(LIST_MARK) || line.trim().is_empty());
@@ -21,11 +21,11 @@ pub(super) fn module_docs(tree: &Tree) -> Vec<Finding> {
     tree.rust
         .iter()
         .filter(|source| !source.path.ends_with("build.rs") && !opens_with_docs(&source.text))
-        .map(|source| Finding::error(&source.path, 1, "opens without a `//!` line that says what it is"))
+        .map(|source| Finding::error(&source.path, 1, "begin the file with a `//!` line that says what it is"))
         .collect()
 }
 
-/// A file does one thing; one that is long does several.
+/// Files are short: a long one does several things.
 pub(super) fn file_size(tree: &Tree) -> Vec<Finding> {
     let is_test = |path: &str| path.starts_with("tests/") || path.contains("/tests/") || path.ends_with("tests.rs");
     let is_list = |text: &str| text.lines().take(LIST_MARK_LINES).any(|line| line.starts_with(LIST_MARK));
@@ -34,11 +34,13 @@ pub(super) fn file_size(tree: &Tree) -> Vec<Finding> {
         .filter(|source| !is_test(&source.path) && !is_list(&source.text))
         .map(|source| (source, source.text.lines().count()))
         .filter(|(_, lines)| *lines > MOST_LINES)
-        .map(|(source, lines)| Finding::error(&source.path, 0, format!("{lines} lines, more than {MOST_LINES}")))
+        .map(|(source, lines)| {
+            Finding::error(&source.path, 0, format!("{lines} lines, more than {MOST_LINES}; split the file"))
+        })
         .collect()
 }
 
-/// Every crate forbids unsafe code, or a decision record says why it cannot.
+/// Every crate forbids unsafe code, or a decision record explains why it needs some.
 pub(super) fn unsafe_code(tree: &Tree) -> Vec<Finding> {
     let mut findings = Vec::new();
     for source in tree.rust.iter().filter(|source| is_crate_root(tree, &source.path)) {
@@ -48,7 +50,7 @@ pub(super) fn unsafe_code(tree: &Tree) -> Vec<Finding> {
             }
             Some(_) => {}
             None if source.code.contains("#![forbid(unsafe_code)]") => {}
-            None => findings.push(Finding::error(&source.path, 1, "the crate lacks `#![forbid(unsafe_code)]`")),
+            None => findings.push(Finding::error(&source.path, 1, "add `#![forbid(unsafe_code)]` to the crate")),
         }
     }
     findings
@@ -60,7 +62,7 @@ fn is_crate_root(tree: &Tree, path: &str) -> bool {
         .any(|root| path.strip_suffix(root).is_some_and(|folder| tree.text(&format!("{folder}Cargo.toml")).is_some()))
 }
 
-/// A test that doesn't run proves nothing.
+/// No test is skipped: a test that doesn't run proves nothing.
 pub(super) fn ignored_tests(tree: &Tree) -> Vec<Finding> {
     tree.rust
         .iter()

@@ -1,44 +1,44 @@
-//! Rules about what no file says: where somebody's machine keeps things, where packages are fetched from, numbers of
-//! issues.
+//! Rules about words that no file may contain: folders of one machine, hosts of package registries, numbers of issues,
+//! marks of unfinished work.
 
 use super::{Finding, Tree};
 
-/// Folders that only somebody's own machine has.
+/// Folders that exist only on someone's own machine.
 const MACHINE_FOLDERS: [&str; 4] = ["work", "root", "home", "Users"];
 
-/// A path that holds on one machine only is wrong on every other.
+/// No absolute path of one machine: it is wrong on every other.
 pub(super) fn machine_paths(tree: &Tree) -> Vec<Finding> {
     lines(tree)
         .filter(|(.., line)| MACHINE_FOLDERS.iter().any(|folder| names_folder(line, folder)))
-        .map(|(path, number, _)| Finding::error(path, number, "names a folder of somebody's machine"))
+        .map(|(path, number, _)| Finding::error(path, number, "names a folder of one machine; use a relative path"))
         .collect()
 }
 
 fn names_folder(line: &str, folder: &str) -> bool {
     let path = format!("/{folder}/");
     line.match_indices(&path).any(|(at, _)| {
-        // Part of a longer path or of an address otherwise.
+        // Otherwise it is part of a longer path or of a URL.
         !line[..at].ends_with(|c: char| c.is_alphanumeric() || matches!(c, '_' | '-' | '.' | '/' | '}' | '~' | '*'))
     })
 }
 
-/// Hosts that begin so serve packages; manifests name packages, never hosts, so that everybody's own mirror holds.
+/// Prefixes of hosts that serve packages. Manifests name packages, never hosts, so that everyone can use a mirror.
 const PACKAGE_HOSTS: [&str; 6] = ["registry.", "deb.", "index.", "static.", "files.", "mirror."];
-/// Words before a `#` and a number that make it the number of an issue. Outside its tracker it says nothing; the reason
-/// does.
+/// Words that make a `#` and a number the number of an issue. Outside its tracker the number tells nothing; give the
+/// reason instead.
 const ISSUE_WORDS: [&str; 9] = ["issue ", "issues ", "see ", "fixes ", "closes ", "refs ", "pr ", "gh-", "ticket "];
-/// Unfinished work belongs to the tracker, not into the code.
+/// Marks of unfinished work, which belongs in the tracker and not in the code.
 const UNFINISHED: [&str; 3] = ["TODO", "FIXME", "XXX"];
 
-/// What points to somewhere that a reader cannot follow.
+/// No references that a reader cannot follow, and no marks of unfinished work.
 pub(super) fn addresses_and_numbers(tree: &Tree) -> Vec<Finding> {
     let mut findings = Vec::new();
     for (path, number, line) in lines(tree) {
         if names_package_host(line) {
-            findings.push(Finding::error(path, number, "names the host of a package registry"));
+            findings.push(Finding::error(path, number, "names the host of a package registry; name the package only"));
         }
         if names_issue(line) {
-            findings.push(Finding::error(path, number, "names the number of an issue; say the reason instead"));
+            findings.push(Finding::error(path, number, "names the number of an issue; give the reason instead"));
         }
         if let Some(word) = UNFINISHED.iter().find(|word| is_whole_word(line, word)) {
             findings.push(Finding::error(path, number, format!("{word}: finish it, or file it")));
@@ -73,7 +73,7 @@ fn is_whole_word(line: &str, word: &str) -> bool {
     })
 }
 
-/// All lines of all texts, but for the lock file, which cargo writes, and this file, which holds the words.
+/// All lines of all text files, except the lock file, which cargo writes, and this file, which contains the words.
 fn lines(tree: &Tree) -> impl Iterator<Item = (&str, usize, &str)> {
     let exempt = ["Cargo.lock", "xtask/src/tidy/words.rs"];
     tree.texts

@@ -30,7 +30,7 @@ pub(super) struct Budget {
     limit: usize,
 }
 
-/// Bytes that are taken from a budget for as long as this lives.
+/// Bytes taken from a budget, and given back on drop.
 #[derive(Debug)]
 pub(super) struct BudgetReservation {
     budget: Arc<Budget>,
@@ -38,7 +38,7 @@ pub(super) struct BudgetReservation {
 }
 
 impl Budget {
-    /// Takes so many bytes, if they are there.
+    /// Takes this many bytes, if the limit allows.
     pub(super) fn take(self: &Arc<Self>, bytes: usize) -> Option<BudgetReservation> {
         let fits = |used: usize| used.checked_add(bytes).filter(|sum| *sum <= self.limit);
         self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits).ok()?;
@@ -47,8 +47,8 @@ impl Budget {
 }
 
 impl BudgetReservation {
-    /// Takes so many bytes in all, whether they are there or not: they are in use already. Whoever takes more next has
-    /// to make room.
+    /// Grows to this many bytes in all, even above the limit: the memory is in use already. The next `take` then has to
+    /// make room.
     pub(super) fn grow(&mut self, bytes: usize) {
         let more = bytes.saturating_sub(self.bytes);
         self.bytes += more;

@@ -1,4 +1,4 @@
-//! One channel. Every method is called under its partition's lock.
+//! The state of one channel. Every method is called under the lock of the channel's partition.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,19 +16,21 @@ use crate::broker::{self, Cached, ChannelState, HistoryRange, Join, Leave, Occup
 use crate::shard_message::{JoinRefused, Joined, Left, Recovery, SessionRef, ShardMessage, Shards, Welcome};
 use crate::subscribers::Subscribers;
 
-/// What so many hear is no matter for which a sleeping shard is woken, if somebody else can do it.
-const FEW: u64 = 8;
-/// Above so many subscriptions their number is told only now and then (Pusher Channels, "Subscription count events").
-const MANY: u64 = 100;
-/// How often, then.
-const COUNT_EVERY: Millis = 5_000;
+/// Up to this many subscribers, the publisher's thread may write to the sockets of a sleeping shard, which saves waking
+/// the shard.
+const INLINE_MAX: u64 = 8;
+/// Above this many subscriptions, their count is sent only every [`COUNT_INTERVAL`] (Pusher Channels, "Subscription
+/// count events").
+const COUNT_THROTTLED_ABOVE: u64 = 100;
+/// The shortest time between two counts of a large channel, in milliseconds.
+const COUNT_INTERVAL: Millis = 5_000;
 
-/// The last publication, where it is kept for those who come later.
+/// The last publication, kept for sessions that join later.
 #[derive(Debug)]
 pub(super) struct CacheEntry {
     pub(super) publication: Arc<EncodedMessage>,
     pub(super) expires: Millis,
-    /// What it takes of the budget.
+    /// The publication's share of the app's budget.
     _room: BudgetReservation,
 }
 
@@ -40,25 +42,25 @@ impl CacheEntry {
     }
 }
 
-/// When the number of subscriptions was told last, and whether it has changed since.
+/// When the subscription count was sent last, and whether it has changed since.
 #[derive(Debug, Clone, Copy, Default)]
 struct Count {
-    told_at: Option<Millis>,
-    is_owed: bool,
+    sent_at: Option<Millis>,
+    is_pending: bool,
 }
 
-/// What few channels have, apart so that the many stay small.
+/// State that few channels have. It is boxed, so that the other channels stay small.
 #[derive(Debug, Default)]
 struct Extras {
     presence: MemberSet,
-    /// Whether members are listed and users counted.
+    /// Whether members are listed and users counted (the option `presence`).
     lists_members: bool,
-    /// Whether comings and goings are told.
-    tells_members: bool,
+    /// Whether sessions receive join and leave messages (the option `join_leave`).
+    announces_members: bool,
     history: Option<History>,
     cache: Option<CacheEntry>,
-    /// Somebody has come who found no cached event, since there was one.
-    missed: bool,
+    /// Since the last cached event, a session has joined that found none.
+    has_cache_miss: bool,
     count: Option<Count>,
 }
 
@@ -70,7 +72,7 @@ pub(super) struct Channel {
 }
 
 impl Channel {
-    /// Whether nobody is there and nothing is kept.
+    /// Whether it has no subscription, no history and no cached event.
     pub(super) fn is_blank(&self) -> bool {
         self.subscribers.is_empty()
             && self.extras.as_ref().is_none_or(|extras| extras.history.is_none() && extras.cache.is_none())
@@ -86,8 +88,8 @@ impl Channel {
         Occupancy { subscriptions: self.subscribers.len(), users }
     }
 
-    /// How many sessions are remembered with who they are.
-    pub(super) fn remembered(&self) -> usize {
+    /// The number of sessions whose member is kept.
+    pub(super) fn member_sessions(&self) -> usize {
         self.extras.as_ref().map_or(0, |extras| extras.presence.sessions())
     }
 
@@ -111,13 +113,13 @@ impl Channel {
         Some(Cached { publication: Arc::clone(&cache.publication), ttl })
     }
 
-    /// What is kept of what was said.
+    /// The history and the cached event, if there are any.
     pub(super) fn kept(&self) -> (Option<&History>, Option<&CacheEntry>) {
         let extras = self.extras.as_ref();
         (extras.and_then(|extras| extras.history.as_ref()), extras.and_then(|extras| extras.cache.as_ref()))
     }
 
-    /// A channel that nobody is in and of which this is kept.
+    /// A channel without subscriptions, with this history and this cached event.
     pub(super) fn restored(history: Option<History>, cache: Option<CacheEntry>) -> Self {
         let mut channel = Self::default();
         if history.is_some() || cache.is_some() {
@@ -127,8 +129,8 @@ impl Channel {
         channel
     }
 
-    /// Says something; `budget` is there when something of it is to be kept. A shard that is returned is to be
-    /// [attended to](Shards::write_inline).
+    /// Publishes an event. `budget` is given if history or cache keep it. If a shard is returned, the caller must call
+    /// [`Shards::write_inline`] for it after releasing the lock.
     pub(super) fn publish(
         &mut self,
         publish: Publish,
@@ -138,19 +140,19 @@ impl Channel {
     ) -> Option<u16> {
         let Publish { channel, options, event, except, user, by_client } = publish;
         if !by_client {
-            self.forget_unwanted(&options);
+            self.drop_disabled(&options);
         }
-        let position = budget.and_then(|budget| self.wanted_history(&options, budget)).map(History::next);
+        let position = budget.and_then(|budget| self.history_for(&options, budget)).map(History::next);
         let message =
             Arc::new(EncodedMessage::new(ChannelMessage::Publication(Publication { event, channel, position, user })));
         if let Some(budget) = budget {
             self.keep(&message, &options, budget, now);
         }
-        if let Some(shard) = self.subscribers.only_shard().filter(|_| self.subscribers.len() <= FEW) {
+        if let Some(shard) = self.subscribers.only_shard().filter(|_| self.subscribers.len() <= INLINE_MAX) {
             shards.append(shard, ShardMessage::Message { message, except });
             return Some(shard);
         }
-        self.tell(&message, except, shards);
+        self.send(&message, except, shards);
         None
     }
 
@@ -159,7 +161,7 @@ impl Channel {
         let extras = self.extras();
         if let Some(ttl) = options.cache_ttl {
             let bytes = message.content().weight();
-            // The one before gives its room back first, and is not the last one any more.
+            // The previous entry is outdated. It gives its bytes back before the new one takes its own.
             extras.cache = None;
             let room = match &mut extras.history {
                 Some(history) => history.make_room(bytes),
@@ -170,19 +172,19 @@ impl Channel {
                 CacheEntry { publication, expires, _room: room }
             };
             extras.cache = room.map(entry);
-            extras.missed = false;
+            extras.has_cache_miss = false;
         }
         if let Some(history) = &mut extras.history {
             let size = usize::try_from(options.history_size).unwrap_or(usize::MAX);
             history.keep(Arc::clone(message), size, millis(options.history_ttl), now);
             if is_empty {
-                history.left_alone(now);
+                history.vacated(now);
             }
         }
     }
 
-    /// Lets a session join. A channel that keeps history has a position from here on (for which `budget` is there), so
-    /// that who goes away before the first publication can come back to it.
+    /// Lets a session join. A channel with history (then `budget` is given) has a position from its first join on, so
+    /// that a session that disconnects before the first publication can recover.
     pub(super) fn join(
         &mut self,
         join: Join,
@@ -206,9 +208,9 @@ impl Channel {
             recorder.record(&channel, Change::Occupied);
         }
         self.subscribers.add(at);
-        self.adopt(&options);
-        if let Some(history) = budget.and_then(|budget| self.wanted_history(&options, budget)) {
-            history.joined();
+        self.apply_options(&options);
+        if let Some(history) = budget.and_then(|budget| self.history_for(&options, budget)) {
+            history.occupied();
         }
         let come = member.map(|member| {
             let changes_users = self.extras().presence.add(at, Arc::clone(&member));
@@ -220,40 +222,40 @@ impl Channel {
         let welcome = self.welcome(since.as_ref(), now);
         if options.cache_ttl.is_some()
             && welcome.cached.is_none()
-            && !std::mem::replace(&mut self.extras().missed, true)
+            && !std::mem::replace(&mut self.extras().has_cache_miss, true)
         {
             recorder.record(&channel, Change::CacheMiss);
         }
         shards.send(at.shard, joined(Ok(welcome)));
         if let Some(come) = come.filter(|_| options.join_leave) {
-            self.tell(&Arc::new(EncodedMessage::new(ChannelMessage::Joined(come))), Some(session), shards);
+            self.send(&Arc::new(EncodedMessage::new(ChannelMessage::Joined(come))), Some(session), shards);
         }
         if is_new {
-            self.count_has_changed(&channel, shards, now, recorder);
+            self.count_changed(&channel, shards, now, recorder);
         }
     }
 
     pub(super) fn leave(&mut self, leave: &Leave, shards: &dyn Shards, now: Millis, recorder: TransitionRecorder<'_>) {
         let was_there = self.subscribers.remove(leave.at);
-        tell_left(leave, shards);
+        send_left(leave, shards);
         if !was_there {
             return;
         }
-        if let Some(said) = self.forget_member(leave.at, leave.session, &leave.channel, recorder) {
-            self.tell(&Arc::new(EncodedMessage::new(said)), None, shards);
+        if let Some(content) = self.remove_member(leave.at, leave.session, &leave.channel, recorder) {
+            self.send(&Arc::new(EncodedMessage::new(content)), None, shards);
         }
-        self.count_has_changed(&leave.channel, shards, now, recorder);
+        self.count_changed(&leave.channel, shards, now, recorder);
         let is_empty = self.subscribers.is_empty();
         if is_empty {
             recorder.record(&leave.channel, Change::Vacated);
         }
         if let Some(history) = self.extras.as_mut().and_then(|extras| extras.history.as_mut()).filter(|_| is_empty) {
-            history.left_alone(now);
+            history.vacated(now);
         }
     }
 
-    /// What is to be said of a session that is gone, if anything is.
-    fn forget_member(
+    /// Removes the member of a session that has left. Returns the leave message for the others, if they receive one.
+    fn remove_member(
         &mut self,
         at: SessionRef,
         session: SessionId,
@@ -265,18 +267,18 @@ impl Channel {
         if changes_users && extras.lists_members {
             recorder.record(channel, Change::MemberRemoved(member.user.as_ref().to_owned()));
         }
-        let said = MemberChange { channel: channel.clone(), session, member, changes_users };
-        extras.tells_members.then_some(ChannelMessage::Left(said))
+        let change = MemberChange { channel: channel.clone(), session, member, changes_users };
+        extras.announces_members.then_some(ChannelMessage::Left(change))
     }
 
-    /// Drops what is too old.
+    /// Drops expired publications, and an expired history or cached event.
     pub(super) fn expire(&mut self, now: Millis) {
         let is_empty = self.subscribers.is_empty();
         let Some(extras) = &mut self.extras else { return };
         if let Some(history) = &mut extras.history {
             history.expire(now);
         }
-        extras.history.take_if(|history| is_empty && history.is_forgotten(now));
+        extras.history.take_if(|history| is_empty && history.is_position_expired(now));
         extras.cache.take_if(|cache| cache.expires <= now);
     }
 
@@ -303,29 +305,30 @@ impl Channel {
         users >= options.max_members && !presence.is_some_and(|presence| presence.has_user(&member.user))
     }
 
-    /// Behaves as the options say that somebody joins with: nobody brings any to a leave.
-    fn adopt(&mut self, options: &ChannelOptions) {
-        self.forget_unwanted(options);
+    /// Takes over the options of a joining session. They also hold for leaves, which carry no options.
+    fn apply_options(&mut self, options: &ChannelOptions) {
+        self.drop_disabled(options);
         if self.extras.is_none() && !options.presence && !options.join_leave && !options.subscription_count {
             return;
         }
         let extras = self.extras();
         extras.lists_members = options.presence;
-        extras.tells_members = options.join_leave;
+        extras.announces_members = options.join_leave;
         let count = extras.count.take().unwrap_or_default();
         extras.count = options.subscription_count.then_some(count);
     }
 
-    /// Drops what the options do not ask for any more: what isn't continued would soon be wrong.
-    fn forget_unwanted(&mut self, options: &ChannelOptions) {
+    /// Drops a history or cached event that the options no longer ask for: as nothing updates it, it would soon be
+    /// outdated.
+    fn drop_disabled(&mut self, options: &ChannelOptions) {
         if let Some(extras) = &mut self.extras {
             extras.history.take_if(|_| options.history_size == 0);
             extras.cache.take_if(|_| options.cache_ttl.is_none());
         }
     }
 
-    /// The history, if the options ask for one; it begins now if there is none.
-    fn wanted_history(&mut self, options: &ChannelOptions, budget: &Arc<Budget>) -> Option<&mut History> {
+    /// The history, if the options ask for one. It is created if there is none.
+    fn history_for(&mut self, options: &ChannelOptions, budget: &Arc<Budget>) -> Option<&mut History> {
         if options.history_size == 0 {
             return None;
         }
@@ -340,32 +343,27 @@ impl Channel {
         self.extras.get_or_insert_default()
     }
 
-    fn tell(&self, message: &Arc<EncodedMessage>, except: Option<SessionId>, shards: &dyn Shards) {
+    fn send(&self, message: &Arc<EncodedMessage>, except: Option<SessionId>, shards: &dyn Shards) {
         for shard in self.subscribers.shards() {
             shards.send(shard, ShardMessage::Message { message: Arc::clone(message), except });
         }
     }
 
-    fn count_has_changed(
-        &mut self,
-        key: &ChannelKey,
-        shards: &dyn Shards,
-        now: Millis,
-        recorder: TransitionRecorder<'_>,
-    ) {
+    fn count_changed(&mut self, key: &ChannelKey, shards: &dyn Shards, now: Millis, recorder: TransitionRecorder<'_>) {
         if let Some(count) = self.extras.as_mut().and_then(|extras| extras.count.as_mut()) {
-            count.is_owed = true;
-            self.tell_count(key, shards, now, recorder);
+            count.is_pending = true;
+            self.send_count(key, shards, now, recorder);
         }
     }
 
-    /// Whether the number of subscriptions is still to be told.
-    pub(super) fn owes_count(&self) -> bool {
-        self.extras.as_ref().and_then(|extras| extras.count).is_some_and(|count| count.is_owed)
+    /// Whether the subscription count has changed since it was sent.
+    pub(super) fn count_pending(&self) -> bool {
+        self.extras.as_ref().and_then(|extras| extras.count).is_some_and(|count| count.is_pending)
     }
 
-    /// Tells how many subscriptions there are, if that is owed, and of many was not told a moment ago.
-    pub(super) fn tell_count(
+    /// Sends the subscription count if it is pending. A large channel's count waits until [`COUNT_INTERVAL`] has
+    /// passed.
+    pub(super) fn send_count(
         &mut self,
         key: &ChannelKey,
         shards: &dyn Shards,
@@ -374,14 +372,14 @@ impl Channel {
     ) {
         let subscriptions = self.subscribers.len();
         let Some(count) = self.extras.as_mut().and_then(|extras| extras.count.as_mut()) else { return };
-        let is_soon = count.told_at.is_some_and(|told_at| now.saturating_sub(told_at) < COUNT_EVERY);
-        if !count.is_owed || subscriptions == 0 || (subscriptions > MANY && is_soon) {
+        let is_soon = count.sent_at.is_some_and(|sent_at| now.saturating_sub(sent_at) < COUNT_INTERVAL);
+        if !count.is_pending || subscriptions == 0 || (subscriptions > COUNT_THROTTLED_ABOVE && is_soon) {
             return;
         }
-        *count = Count { told_at: Some(now), is_owed: false };
+        *count = Count { sent_at: Some(now), is_pending: false };
         recorder.record(key, Change::SubscriptionCount(subscriptions));
-        let said = ChannelMessage::Subscriptions { channel: key.clone(), count: subscriptions };
-        self.tell(&Arc::new(EncodedMessage::new(said)), None, shards);
+        let content = ChannelMessage::Subscriptions { channel: key.clone(), count: subscriptions };
+        self.send(&Arc::new(EncodedMessage::new(content)), None, shards);
     }
 
     /// Bytes on the heap, without what histories and caches keep.
@@ -392,8 +390,8 @@ impl Channel {
     }
 }
 
-/// Tells a session that it is in the channel no more.
-pub(super) fn tell_left(leave: &Leave, shards: &dyn Shards) {
+/// Tells the session's shard that the session is no longer in the channel.
+pub(super) fn send_left(leave: &Leave, shards: &dyn Shards) {
     let left = Left { at: leave.at, request_id: leave.request_id, channel: leave.channel.clone() };
     shards.send(leave.at.shard, ShardMessage::Left(left));
 }

@@ -1,4 +1,4 @@
-//! Who is in a channel: sessions, and the users that they belong to.
+//! The members of a channel: its sessions, and the users that they belong to.
 
 use std::borrow::Borrow;
 use std::cmp::Ordering;
@@ -10,7 +10,7 @@ use tidings_model::channel::Member;
 
 use crate::shard_message::SessionRef;
 
-/// A user, as the first of their sessions showed them.
+/// A user, with the member info of their first session.
 #[derive(Debug)]
 struct User(Arc<Member>);
 
@@ -18,27 +18,27 @@ struct User(Arc<Member>);
 #[derive(Debug, Default)]
 pub(super) struct MemberSet {
     sessions: HashMap<SessionRef, Arc<Member>>,
-    /// How many sessions each has, in the order of their ids, as they are listed.
+    /// The number of each user's sessions, in the order of user ids, which is the order of lists.
     users: BTreeMap<User, u32>,
 }
 
 impl MemberSet {
-    /// How many users are there.
+    /// The number of users.
     pub(super) fn users(&self) -> usize {
         self.users.len()
     }
 
-    /// How many sessions are remembered.
+    /// The number of sessions.
     pub(super) fn sessions(&self) -> usize {
         self.sessions.len()
     }
 
-    /// Whether a user is there already.
+    /// Whether the user has a session here.
     pub(super) fn has_user(&self, user: &str) -> bool {
         self.users.contains_key(user)
     }
 
-    /// Remembers a session that isn't there yet; true if it is its user's first.
+    /// Adds a session that is not there yet; true if it is its user's first.
     pub(super) fn add(&mut self, at: SessionRef, member: Arc<Member>) -> bool {
         self.sessions.insert(at, Arc::clone(&member));
         if let Some(sessions) = self.users.get_mut(&*member.user) {
@@ -49,7 +49,7 @@ impl MemberSet {
         true
     }
 
-    /// Forgets a session; its member, and whether it was its user's last.
+    /// Removes a session. Returns its member, and whether it was its user's last session.
     pub(super) fn remove(&mut self, at: SessionRef) -> Option<(Arc<Member>, bool)> {
         let member = self.sessions.remove(&at)?;
         if self.sessions.capacity() > 4 * self.sessions.len() {
@@ -69,7 +69,7 @@ impl MemberSet {
         self.users.keys().map(|user| Arc::clone(&user.0)).collect()
     }
 
-    /// Bytes on the heap, of the tree about.
+    /// Bytes on the heap; those of the tree are an estimate.
     #[cfg(test)]
     pub(super) fn heap(&self) -> usize {
         // A leaf of the standard library's tree holds 5 to 11 entries beside 12 bytes; inner nodes are a tenth of all.

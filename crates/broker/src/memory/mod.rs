@@ -1,8 +1,8 @@
 //! Channel state in this process: the broker of a single node.
 //!
-//! Channels lie in [`PARTITIONS`] partitions by a hash of app and name, each behind a mutex. Whatever happens to a
-//! channel happens under its partition's lock, and what comes of it is appended to shards' inboxes under it: that is
-//! the channel's order. Nothing waits under a lock.
+//! Channels are spread over [`PARTITIONS`] partitions by a hash of app and name; each partition has a mutex. Every
+//! change to a channel happens under its partition's lock, and the resulting messages are appended to the shards'
+//! inboxes under the same lock. That makes the channel's order. Nothing blocks or awaits under a lock.
 
 mod budget;
 mod channel;
@@ -28,8 +28,8 @@ use tidings_model::id::AppId;
 use tidings_model::policy::{self, AFTER_INTERNAL};
 
 use crate::broker::{
-    Broker, BrokerError, Cached, ChannelFilter, ChannelState, History, HistoryRange, Join, LOOKED_AT, Leave, Publish,
-    PublishOutcome,
+    Broker, BrokerError, Cached, ChannelFilter, ChannelState, History, HistoryRange, Join, Leave, MAX_NAMES_SCANNED,
+    Publish, PublishOutcome,
 };
 use crate::session_order::SessionOrder;
 use crate::shard_message::{ShardMessage, Shards};
@@ -40,7 +40,7 @@ use channel::Channel;
 use transitions::TransitionRecorder;
 
 const PARTITIONS: usize = 64;
-/// Partitions that one sweep looks at: with a sweep a second, each is seen every four seconds.
+/// Partitions per sweep. With a sweep every second, each partition is swept every four seconds.
 const SWEPT_AT_ONCE: usize = 16;
 
 type Channels = hashbrown::HashMap<ChannelKey, Channel>;
@@ -48,11 +48,11 @@ type Channels = hashbrown::HashMap<ChannelKey, Channel>;
 /// What the broker of a single node holds, for metrics and for tests that look for leaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Sizes {
-    /// Channels that somebody is in, or of which something is kept.
+    /// Channels that have subscriptions, a history or a cached event.
     pub channels: usize,
     /// Subscriptions.
     pub subscriptions: u64,
-    /// Sessions whose member is remembered.
+    /// Sessions whose member is kept.
     pub members: usize,
     /// Bytes of history and cached events.
     pub kept_bytes: usize,
@@ -69,12 +69,12 @@ pub struct MemoryBroker {
     clock: SharedClock,
     budgets: Budgets,
     next_swept: AtomicUsize,
-    /// What is kept has been handed over: nothing can be said any more.
+    /// State has been handed over for the next start, so publishes are refused.
     closed: AtomicBool,
 }
 
 impl MemoryBroker {
-    /// A broker without any channels, that tells these shards.
+    /// A broker without channels that sends to these shards.
     pub fn new(clock: SharedClock, shards: Arc<dyn Shards>, limits: MemoryLimits) -> Self {
         Self {
             partitions: std::array::from_fn(|_| Mutex::default()),
@@ -89,7 +89,7 @@ impl MemoryBroker {
         }
     }
 
-    /// Tells this watch of transitions, and numbers them from above `last`, which no earlier run has gone beyond.
+    /// Records transitions in this sink, with numbers above `last`. No earlier run may have used a number above `last`.
     #[must_use]
     pub fn with_transitions(self, sink: Arc<dyn TransitionSink>, last: u64) -> Self {
         Self { sink, transitions: AtomicU64::new(last), ..self }
@@ -103,16 +103,16 @@ impl MemoryBroker {
         }
     }
 
-    /// Hands over what is to outlive an orderly stop, channel by channel, as bytes for [`MemoryBroker::restore`].
-    /// Nothing can be said from here on.
+    /// Hands over the state that outlives an orderly stop, channel by channel, as bytes for [`MemoryBroker::restore`].
+    /// Publishes are refused from here on.
     ///
     /// # Errors
-    /// The first one of `take`; what comes after it is not handed over.
+    /// The first error of `take`; the channels after it are not handed over.
     pub fn hand_over<E>(&self, mut take: impl FnMut(&[u8]) -> Result<(), E>) -> Result<(), E> {
         self.closed.store(true, Ordering::SeqCst);
         let now = self.now();
         for partition in &self.partitions {
-            // Whoever publishes has either put it here already, or finds that the broker is closed.
+            // A publish looks at `closed` under this lock: either its event is here already, or it is refused.
             let channels = std::mem::take(&mut *partition.lock());
             for (key, mut channel) in channels {
                 channel.expire(now);
@@ -124,8 +124,8 @@ impl MemoryBroker {
         Ok(())
     }
 
-    /// Takes back a channel that another broker has handed over so long ago: its history goes on where it ended.
-    /// `false` if the bytes are none. To be called before anything is said.
+    /// Restores a channel that an earlier broker handed over; `elapsed` is the time since then. Its history continues
+    /// where it ended. `false` if the bytes cannot be read. Call it before the first publish.
     pub fn restore(&self, bytes: &[u8], elapsed: Duration) -> bool {
         let now = self.now();
         let Some((key, mut channel)) = snapshot::read(bytes, millis(elapsed), now, &self.budgets) else { return false };
@@ -136,7 +136,7 @@ impl MemoryBroker {
         true
     }
 
-    /// How much it holds. Walks everything.
+    /// Measures what the broker holds. Visits every channel.
     pub fn sizes(&self) -> Sizes {
         let mut sizes = Sizes::default();
         for partition in &self.partitions {
@@ -144,7 +144,7 @@ impl MemoryBroker {
             sizes.channels += channels.len();
             for channel in channels.values() {
                 sizes.subscriptions += channel.occupancy().subscriptions;
-                sizes.members += channel.remembered();
+                sizes.members += channel.member_sessions();
             }
         }
         sizes.kept_bytes = self.budgets.used();
@@ -160,8 +160,8 @@ impl MemoryBroker {
         self.clock.steady_ms()
     }
 
-    /// Looks at a channel that exists, as it is now.
-    fn look<T>(&self, key: &ChannelKey, look: impl FnOnce(&Channel, Millis) -> T) -> Option<T> {
+    /// Reads a channel after dropping its expired parts; `None` if there is no such channel.
+    fn inspect<T>(&self, key: &ChannelKey, inspect: impl FnOnce(&Channel, Millis) -> T) -> Option<T> {
         let now = self.now();
         let mut channels = self.partition(key);
         let channel = channels.get_mut(key)?;
@@ -170,7 +170,7 @@ impl MemoryBroker {
             channels.remove(key);
             return None;
         }
-        Some(look(channel, now))
+        Some(inspect(channel, now))
     }
 }
 
@@ -199,7 +199,7 @@ impl Broker for MemoryBroker {
         if self.closed.load(Ordering::SeqCst) {
             return Err(BrokerError::Unavailable);
         }
-        // Where nothing is kept and nobody is, no channel comes to be.
+        // Without subscriptions and without anything to keep, no channel is created.
         let key = publish.channel.clone();
         let channel = match channels.get_mut(&key) {
             Some(channel) => channel,
@@ -229,7 +229,7 @@ impl Broker for MemoryBroker {
         channel.expire(now);
         channel.join(join, budget.as_ref(), &*self.shards, now, recorder);
         if channel.is_blank() {
-            // Refused, in a channel that was made for it.
+            // The join was refused, and the channel was created for it.
             channels.remove(&key);
         }
         Ok(())
@@ -247,13 +247,13 @@ impl Broker for MemoryBroker {
                     channels.remove(&leave.channel);
                 }
             }
-            None => channel::tell_left(&leave, &*self.shards),
+            None => channel::send_left(&leave, &*self.shards),
         }
         Ok(())
     }
 
     async fn channel(&self, key: &ChannelKey) -> Result<Option<ChannelState>, BrokerError> {
-        Ok(self.look(key, |channel, _| channel.state(key)))
+        Ok(self.inspect(key, |channel, _| channel.state(key)))
     }
 
     async fn channels(&self, app: &AppId, filter: ChannelFilter) -> Result<Vec<ChannelState>, BrokerError> {
@@ -261,7 +261,7 @@ impl Broker for MemoryBroker {
         let is_after = |name: &str| name > after;
         let is_wanted =
             |key: &ChannelKey| key.app == *app && key.name.starts_with(&filter.prefix) && is_after(&key.name);
-        // Never more than the first ones of those seen so far, however many there are.
+        // Holds at most `limit` channels: the first ones of all that were visited so far.
         let mut first = BTreeMap::new();
         for partition in &self.partitions {
             let channels = partition.lock();
@@ -283,8 +283,8 @@ impl Broker for MemoryBroker {
         let mut names = Vec::new();
         for partition in &self.partitions {
             let channels = partition.lock();
-            let looked_at = channels.iter().take(LOOKED_AT / PARTITIONS);
-            let here = looked_at
+            let scanned = channels.iter().take(MAX_NAMES_SCANNED / PARTITIONS);
+            let here = scanned
                 .filter(|(key, channel)| key.app == *app && channel.is_occupied() && !policy::is_internal(&key.name));
             names.extend(here.map(|(key, _)| Arc::clone(&key.name)));
         }
@@ -292,16 +292,16 @@ impl Broker for MemoryBroker {
     }
 
     async fn members(&self, key: &ChannelKey) -> Result<Vec<Arc<Member>>, BrokerError> {
-        Ok(self.look(key, |channel, _| channel.members()).unwrap_or_default())
+        Ok(self.inspect(key, |channel, _| channel.members()).unwrap_or_default())
     }
 
     async fn history(&self, key: &ChannelKey, range: HistoryRange) -> Result<History, BrokerError> {
         let nothing = History { position: None, complete: range.since.is_none(), publications: Vec::new() };
-        Ok(self.look(key, |channel, _| channel.history(&range)).flatten().unwrap_or(nothing))
+        Ok(self.inspect(key, |channel, _| channel.history(&range)).flatten().unwrap_or(nothing))
     }
 
     async fn cached(&self, key: &ChannelKey) -> Result<Option<Cached>, BrokerError> {
-        Ok(self.look(key, |channel, now| channel.cached(now)).flatten())
+        Ok(self.inspect(key, |channel, now| channel.cached(now)).flatten())
     }
 
     async fn order(&self, order: SessionOrder) -> Result<(), BrokerError> {
@@ -323,8 +323,8 @@ impl Broker for MemoryBroker {
             let mut channels = self.partitions[n % PARTITIONS].lock();
             channels.retain(|key, channel| {
                 channel.expire(now);
-                if channel.owes_count() {
-                    channel.tell_count(key, &*self.shards, now, self.recorder(key));
+                if channel.count_pending() {
+                    channel.send_count(key, &*self.shards, now, self.recorder(key));
                 }
                 !channel.is_blank()
             });

@@ -1,4 +1,4 @@
-//! What of a channel outlives an orderly stop: its history, its position, and its cached event, as bytes.
+//! The part of a channel that outlives an orderly stop, as bytes: its history, its position and its cached event.
 
 use std::sync::Arc;
 
@@ -11,8 +11,8 @@ use super::channel::{CacheEntry, Channel};
 use super::history::History;
 use crate::codec::{self, PublishedEvent, Reader, Writer};
 
-/// Writes a channel; `None` when nothing of it is kept. Times are written as how much of them is left at steady time
-/// `now`.
+/// Writes a channel; `None` when it has neither history nor cached event. Expiry times are written as the time left at
+/// steady time `now`.
 pub(super) fn write(key: &ChannelKey, channel: &Channel, now: Millis) -> Option<Vec<u8>> {
     let (history, cache) = channel.kept();
     if history.is_none() && cache.is_none() {
@@ -52,7 +52,7 @@ fn write_publication(out: &mut Writer, message: &EncodedMessage, left: Millis) -
     Some(())
 }
 
-/// Reads a channel that was written so long ago, at steady time `now`; `None` if it is not one.
+/// Reads a channel at steady time `now`, `elapsed` after it was written; `None` if the bytes cannot be read.
 pub(super) fn read(bytes: &[u8], elapsed: Millis, now: Millis, budgets: &Budgets) -> Option<(ChannelKey, Channel)> {
     let mut input = Reader::new(bytes)?;
     let key = ChannelKey::new(input.text()?.into(), input.text()?);
@@ -72,7 +72,7 @@ pub(super) fn read(bytes: &[u8], elapsed: Millis, now: Millis, budgets: &Budgets
                 let (publication, left) = read_publication(&mut input, &key, position)?;
                 history.restore(publication, moved(left));
             }
-            history.left_alone(now);
+            history.vacated(now);
             Some(history)
         }
     };
@@ -96,6 +96,6 @@ fn read_publication(
 ) -> Option<(Arc<EncodedMessage>, Millis)> {
     let left = i64::from_be_bytes(input.number()?);
     let PublishedEvent { event, user, .. } = codec::read_event(input.field()?, &key.app)?;
-    let said = ChannelMessage::Publication(Publication { event, channel: key.clone(), position, user });
-    Some((Arc::new(EncodedMessage::new(said)), left))
+    let content = ChannelMessage::Publication(Publication { event, channel: key.clone(), position, user });
+    Some((Arc::new(EncodedMessage::new(content)), left))
 }

@@ -1,4 +1,4 @@
-//! The suite against the memory broker, and what only it can get wrong.
+//! The suite against the memory broker, and tests of its own: budgets, sizes, restarts.
 
 use std::sync::Arc;
 
@@ -49,7 +49,7 @@ impl BrokerFixture for MemoryFixture {
     }
 
     async fn settle(&self) {
-        // Whoever called has told.
+        // Calls deliver all messages before they return.
     }
 
     async fn is_empty(&self) -> bool {
@@ -127,7 +127,7 @@ async fn what_an_app_keeps_is_bounded_in_bytes() {
     assert_eq!(here.broker().sizes().kept_bytes, 3 * weight());
     // Another channel of the app has nothing of its own that could go, so it keeps nothing, and says so.
     world.broker.publish(world.to_publish("d", "f1")).await.unwrap();
-    world.told().await;
+    world.received().await;
     for (channel, position, expected) in [
         ("c", "2A", "c: s3 in, 2 here @5A Complete [e3@3A e4@4A e5@5A]"),
         ("c", "1A", "c: s3 in, 2 here @5A Lost"),
@@ -136,9 +136,9 @@ async fn what_an_app_keeps_is_bounded_in_bytes() {
     ] {
         let since = Since::Position(world.epochs.position(position));
         world.join_in(channel, 3, "", Some(since)).await;
-        world.tells(&[], &[expected]).await;
+        world.receives(&[], &[expected]).await;
         world.leave_in(channel, 3).await;
-        world.told().await;
+        world.received().await;
     }
     // Another app has bytes of its own.
     let elsewhere = Publish { channel: ChannelKey::new("2".into(), "c"), ..world.to_publish("c", "g") };
@@ -158,12 +158,12 @@ async fn what_is_too_big_is_said_and_not_kept() {
     world.broker.publish(big).await.unwrap();
     assert_eq!(here.broker().sizes().kept_bytes, 0);
     world.publish("e3").await;
-    world.tells(&[], &["c: s1 in, 1 here @0A", "c: e1@1A", "c: big@2A", "c: e3@3A"]).await;
+    world.receives(&[], &["c: s1 in, 1 here @0A", "c: e1@1A", "c: big@2A", "c: e3@3A"]).await;
     for (position, expected) in [("1A", "Lost"), ("2A", "Complete [e3@3A]")] {
         world.join_since(2, Since::Position(world.epochs.position(position))).await;
-        world.tells(&[&format!("c: s2 in, 2 here @3A {expected} cached e3@3A")], &[]).await;
+        world.receives(&[&format!("c: s2 in, 2 here @3A {expected} cached e3@3A")], &[]).await;
         world.leave(2).await;
-        world.told().await;
+        world.received().await;
     }
     world.ends_empty().await;
 }
@@ -179,9 +179,9 @@ async fn the_last_publication_has_precedence_over_those_before_it() {
     world.options.cache_ttl = Some(std::time::Duration::from_secs(60));
     world.publish("e5").await;
     assert_eq!(here.broker().sizes().kept_bytes, 3 * weight());
-    world.told().await;
+    world.received().await;
     world.join_since(2, Since::Last(9)).await;
-    world.tells(&["c: s2 in, 2 here @5A [e4@4A e5@5A] cached e5@5A"], &[]).await;
+    world.receives(&["c: s2 in, 2 here @5A [e4@4A e5@5A] cached e5@5A"], &[]).await;
     world.ends_empty().await;
 }
 
@@ -193,7 +193,7 @@ async fn a_cached_publication_makes_room_for_the_next_one() {
     world.publish("e1").await;
     world.publish("e2").await;
     world.join(1, "").await;
-    world.tells(&[], &["c: s1 in, 1 here cached e2"]).await;
+    world.receives(&[], &["c: s1 in, 1 here cached e2"]).await;
     world.ends_empty().await;
 }
 
@@ -207,7 +207,7 @@ async fn nobody_fills_the_memory_with_positions() {
     }
     let sizes = here.broker().sizes();
     assert!((1..20).contains(&sizes.channels) && sizes.kept_bytes <= 5 * weight(), "{sizes:?}");
-    // While somebody is there, the position takes nothing of what events may take.
+    // While the channel has a subscription, the position takes nothing of the budget.
     world.join_in("c0", 1, "", None).await;
     assert_eq!(here.broker().sizes().kept_bytes, sizes.kept_bytes - POSITION_WEIGHT);
     world.ends_empty().await;
@@ -295,7 +295,7 @@ async fn what_is_handed_over_goes_on_where_it_ended() {
     }
     world.pass(20_000);
     world.publish("e4").await;
-    world.told().await;
+    world.received().await;
     let mut kept = Vec::new();
     let kept_bytes = here.broker().sizes().kept_bytes;
     let keep = |bytes: &[u8]| {
@@ -322,14 +322,14 @@ async fn what_is_handed_over_goes_on_where_it_ended() {
     ] {
         world.options.cache_ttl = Some(std::time::Duration::from_secs(60));
         world.join_since(2, Since::Position(world.epochs.position(position))).await;
-        world.tells(&[expected], &[]).await;
+        world.receives(&[expected], &[]).await;
         world.leave(2).await;
-        world.told().await;
+        world.received().await;
     }
-    // What was said first is kept for a minute, of which the stop took ten seconds.
+    // The first publication is kept for a minute, of which the stop took ten seconds.
     world.pass(30_000);
     world.join_since(2, Since::Position(world.epochs.position("1A"))).await;
-    world.tells(&["c: s2 in, 1 here @4A Lost cached e4@4A"], &[]).await;
+    world.receives(&["c: s2 in, 1 here @4A Lost cached e4@4A"], &[]).await;
     world.publish("e5").await;
-    world.tells(&["c: e5@5A"], &[]).await;
+    world.receives(&["c: e5@5A"], &[]).await;
 }

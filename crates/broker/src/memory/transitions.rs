@@ -1,4 +1,4 @@
-//! What becomes of a channel, noted for whoever wants to know.
+//! Records a channel's transitions (occupied, vacated, member added, …) for the bus.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -7,7 +7,7 @@ use tidings_model::transition::{Change, Kinds, Transition};
 
 use crate::transition_sink::TransitionSink;
 
-/// Where transitions of a channel are noted. Used under its lock, so that their numbers are in their order.
+/// Records transitions of one channel. Used under the channel's lock, so that their numbers are in the channel's order.
 #[derive(Clone, Copy)]
 pub(super) struct TransitionRecorder<'a> {
     pub(super) wanted: Kinds,
@@ -17,7 +17,7 @@ pub(super) struct TransitionRecorder<'a> {
 }
 
 impl TransitionRecorder<'_> {
-    /// Tells of a transition that is wanted.
+    /// Records a transition with the next number, if its kind is wanted.
     pub(super) fn record(&self, channel: &ChannelKey, change: Change) {
         if self.wanted.has(change.kind()) {
             let number = self.last.fetch_add(1, Ordering::Relaxed) + 1;

@@ -1,8 +1,8 @@
-//! The masters of a cluster: which slots each has, a connection to each, and keeping up with changes.
+//! The masters of a cluster: their slots, a connection to each, and changes of the topology.
 //!
-//! Each master is to this node what a single server is: it has a generation, a heartbeat, an index and orders of its
-//! own, so that a failover of one of them concerns its channels alone. What is sent over a connection is about channels
-//! of its master; where one has moved, the master says so, and the cluster is asked anew.
+//! The node treats each master like a single server: with its own generation, heartbeat, index and orders. So a
+//! failover of one master affects only its channels. A connection carries only calls for channels of its master. When
+//! a channel's slot has moved, the master answers with a redirect, and the node asks for the slots again.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
@@ -16,35 +16,35 @@ use super::reply::bytes;
 use super::servers::{Master, Servers};
 use super::{link, ops, settings};
 
-/// How often the cluster is asked though nothing looks wrong.
+/// How often the node asks for the slots even if nothing looks wrong.
 const EVERY: Duration = Duration::from_secs(10);
-/// The shortest time between two questions.
+/// The shortest time between two such questions.
 const PAUSE: Duration = Duration::from_millis(200);
 
-/// A master, and what keeps the node connected to it.
-struct Linked {
+/// A master, and the task that keeps the node connected to it.
+struct LinkedMaster {
     master: Arc<Master>,
     link: JoinHandle<()>,
 }
 
-impl Drop for Linked {
+impl Drop for LinkedMaster {
     fn drop(&mut self) {
         self.link.abort();
     }
 }
 
-/// First and last slot, and the address of the master that has them.
+/// First and last slot, and the address of their master.
 type Range = (u16, u16, (String, u16));
 
-/// Keeps the node connected to all masters for as long as the broker is there.
+/// Keeps the node connected to all masters until the broker is dropped.
 pub(super) async fn keep(core: Weak<Core>, seeds: Vec<ConnectionInfo>) {
     let Some(seed) = seeds.first().cloned() else { return };
-    let mut linked: Vec<Linked> = Vec::new();
+    let mut linked: Vec<LinkedMaster> = Vec::new();
     loop {
         let Some(strong) = core.upgrade() else { return };
         match ask(&strong, &seeds).await {
-            Some(ranges) => arrange(&strong, &core, &seed, &mut linked, &ranges),
-            None => tracing::warn!("none of the cluster's servers says which of them has what"),
+            Some(ranges) => update_masters(&strong, &core, &seed, &mut linked, &ranges),
+            None => tracing::warn!("no server of the Redis Cluster tells its slots (CLUSTER SLOTS)"),
         }
         let topology_changed = Arc::clone(&strong.topology_changed);
         drop(strong);
@@ -53,8 +53,14 @@ pub(super) async fn keep(core: Weak<Core>, seeds: Vec<ConnectionInfo>) {
     }
 }
 
-/// Has the masters that these slots are of, and no others.
-fn arrange(core: &Arc<Core>, weak: &Weak<Core>, seed: &ConnectionInfo, linked: &mut Vec<Linked>, ranges: &[Range]) {
+/// Connects to the masters that have these slots, and disconnects from all others.
+fn update_masters(
+    core: &Arc<Core>,
+    weak: &Weak<Core>,
+    seed: &ConnectionInfo,
+    linked: &mut Vec<LinkedMaster>,
+    ranges: &[Range],
+) {
     let mut of_master: BTreeMap<&(String, u16), Vec<(u16, u16)>> = BTreeMap::new();
     for (first, last, addr) in ranges {
         of_master.entry(addr).or_default().push((*first, *last));
@@ -64,22 +70,22 @@ fn arrange(core: &Arc<Core>, weak: &Weak<Core>, seed: &ConnectionInfo, linked: &
         let Some(lowest) = ranges.iter().map(|(first, _)| *first).min() else { continue };
         let Ok(master) = Master::of_cluster(settings::at(seed, host, *port), lowest) else { continue };
         theirs.extend(ranges.into_iter().map(|(first, last)| (first, last, now.len())));
-        let known = linked.iter().position(|linked| linked.master.is_as(&master));
+        let known = linked.iter().position(|linked| linked.master.is_same_server(&master));
         is_other |= known.is_none();
         now.push(known.map_or_else(
             || {
                 let master = Arc::new(master);
-                // It ends with the master, so its end is no failure.
+                // A task, not a service: it ends with its master, and that is no failure.
                 let link = core.supervisor.task("redis-link", link::keep(Weak::clone(weak), Arc::clone(&master)));
-                Linked { master, link }
+                LinkedMaster { master, link }
             },
             |place| linked.swap_remove(place),
         ));
     }
     if is_other {
-        tracing::info!(masters = now.len(), "the cluster's channels are with these masters now");
+        tracing::info!(masters = now.len(), "Redis Cluster topology changed");
     }
-    core.rearrange(Servers::cluster(now.iter().map(|linked| Arc::clone(&linked.master)).collect(), theirs));
+    core.set_servers(Servers::cluster(now.iter().map(|linked| Arc::clone(&linked.master)).collect(), theirs));
     ops::start_tasks(core);
     for gone in std::mem::replace(linked, now) {
         gone.link.abort();
@@ -87,7 +93,7 @@ fn arrange(core: &Arc<Core>, weak: &Weak<Core>, seed: &ConnectionInfo, linked: &
     }
 }
 
-/// Asks whoever is connected, then those that the configuration names.
+/// Asks for the slots: first the connected masters, then the servers that the configuration names.
 async fn ask(core: &Core, seeds: &[ConnectionInfo]) -> Option<Vec<Range>> {
     let question = || {
         let mut command = redis::cmd("CLUSTER");
@@ -110,11 +116,11 @@ async fn ask(core: &Core, seeds: &[ConnectionInfo]) -> Option<Vec<Range>> {
         let Ok(client) = Client::open(seed.clone()) else { continue };
         match client.get_multiplexed_async_connection_with_config(&config).await {
             Err(error) => {
-                let error = tidings_tls::told(&error);
-                tracing::warn!(error, "a server of the cluster cannot be reached");
+                let error = tidings_tls::describe(&error);
+                tracing::warn!(error, "connecting to a server of the Redis Cluster failed");
             }
             Ok(mut connection) => match question().query_async::<Value>(&mut connection).await {
-                Err(error) => tracing::warn!(%error, "a server does not say which masters its cluster has"),
+                Err(error) => tracing::warn!(%error, "CLUSTER SLOTS failed"),
                 Ok(answer) => {
                     if let Some(ranges) = read(&answer, &host_and_port(seed).0) {
                         return Some(ranges);
@@ -135,9 +141,9 @@ fn host_and_port(server: &ConnectionInfo) -> (String, u16) {
     }
 }
 
-/// Reads an answer to `CLUSTER SLOTS`: first and last slot, then the servers that have them, the master before its
-/// replicas. One without an address is at that of whoever answers. `None` when it is no such answer, or nobody has any
-/// slot.
+/// Reads an answer to `CLUSTER SLOTS`: for each range the first and last slot, then its servers, the master before its
+/// replicas. A server without an address has that of the server which was asked (`asked`). `None` when the answer has
+/// another form, or lists no slots.
 fn read(answer: &Value, asked: &str) -> Option<Vec<Range>> {
     let Value::Array(all) = answer else { return None };
     let number = |value: &Value| match value {

@@ -1,4 +1,4 @@
-//! What all parts of the broker share: the channels that this node has sessions in, and the servers that have them.
+//! The state that all parts of the broker share: the channels that this node has sessions in, and the Redis servers.
 
 use std::collections::HashMap;
 use std::hash::BuildHasher as _;
@@ -14,13 +14,13 @@ use tidings_supervisor::Supervisor;
 use tokio::sync::{Notify, Semaphore};
 
 use super::local_channel::{LocalChannel, ShardNotifier};
-use super::passed_over::PassedOver;
 use super::reply::Reply;
 use super::scripts::{CallContext, ScriptCall};
 use super::servers::{Master, RedisConnection, Servers, is_not_master, is_redirect};
 use super::settings::RedisSettings;
+use super::skipped::SkippedLog;
 use super::{keys, transitions};
-use crate::broker::{BrokerError, LOOKED_AT};
+use crate::broker::{BrokerError, MAX_NAMES_SCANNED};
 use crate::session_order::SessionOrder;
 use crate::shard_message::{ShardMessage, Shards};
 use crate::transition_sink::{self, TransitionSink};
@@ -38,24 +38,24 @@ pub(super) struct Core {
     partitions: [Mutex<LocalChannels>; PARTITIONS],
     hasher: DefaultHashBuilder,
     servers: RwLock<Arc<Servers>>,
-    /// Counts this node's connections.
+    /// The number of the node's last connection.
     pub(super) connection_counter: AtomicU64,
-    /// What this node calls itself, to every server.
+    /// The name under which this node registers with every server.
     name: RwLock<Arc<str>>,
-    /// Rung when it should be asked anew which master has what.
+    /// Notified when the cluster's slots should be asked for again.
     pub(super) topology_changed: Arc<Notify>,
-    /// Bounds the calls under way.
+    /// Bounds the calls in flight.
     pub(super) calls: Semaphore,
-    /// Bounds the channels that are looked after at one time: after a reconnect that is all of them, and each is to
-    /// have its answer in time.
+    /// Bounds the channels whose ops are sent at one time: after a reconnect all channels have some, and each is to get
+    /// its answer before the timeout.
     pub(super) channel_tasks: Semaphore,
-    passed_over: PassedOver,
-    /// Owns the tasks.
+    skipped: SkippedLog,
+    /// Starts and counts the broker's tasks.
     pub(super) supervisor: Supervisor,
 }
 
 impl Core {
-    /// `name` is what this node calls itself for now.
+    /// `name` is the node's first name; see [`Core::rename`].
     pub(super) fn new(
         settings: RedisSettings,
         clock: SharedClock,
@@ -78,7 +78,7 @@ impl Core {
             topology_changed: Arc::default(),
             calls,
             channel_tasks: Semaphore::new(MAX_CHANNEL_TASKS),
-            passed_over: PassedOver::default(),
+            skipped: SkippedLog::default(),
             supervisor,
         }
     }
@@ -100,7 +100,7 @@ impl Core {
         Arc::clone(&self.name.read())
     }
 
-    /// Takes another name than this one, if that is the present one. Every server is met anew.
+    /// Renames this node, if `lapsed` is still its name, and reconnects to every server.
     pub(super) fn rename(&self, lapsed: &Arc<str>, name: Arc<str>) {
         {
             let mut present = self.name.write();
@@ -110,11 +110,11 @@ impl Core {
             *present = name;
         }
         for conn in self.servers().all().iter().filter_map(|master| master.connection()) {
-            conn.give_up("this node has another name now");
+            conn.close("this node has got a new name");
         }
     }
 
-    /// The connection to the server that has a channel, if there is one.
+    /// The connection to the channel's server.
     ///
     /// # Errors
     /// [`BrokerError::Unavailable`].
@@ -132,16 +132,16 @@ impl Core {
         all.filter(|all| !all.is_empty()).ok_or(BrokerError::Unavailable)
     }
 
-    /// The connection to a server is gone: what was under way over it is called off.
+    /// Removes a master's connection and cancels the ops of its channels.
     pub(super) fn disconnected(&self, master: &Arc<Master>) {
         let Some(conn) = master.set_connection(None) else { return };
-        conn.given_up.store(true, Relaxed);
+        conn.is_closed.store(true, Relaxed);
         let servers = self.servers();
         self.disconnect(|key| servers.of(key).is_some_and(|of| Arc::ptr_eq(of, master)));
     }
 
-    /// From here on other servers have the channels. What was under way with those that have moved is called off.
-    pub(super) fn rearrange(&self, servers: Servers) {
+    /// Replaces the servers. Cancels the ops of channels that have moved to another master.
+    pub(super) fn set_servers(&self, servers: Servers) {
         let now = Arc::new(servers);
         let before = std::mem::replace(&mut *self.servers.write(), Arc::clone(&now));
         self.disconnect(|key| match (before.of(key), now.of(key)) {
@@ -159,46 +159,46 @@ impl Core {
         }
     }
 
-    /// Sends a command over this connection; its answer is waited for as long as a call may take.
+    /// Sends a command over this connection, and waits for its answer, at most for the timeout of calls.
     ///
     /// # Errors
-    /// [`BrokerError::Unavailable`]; what has become of it is not known.
+    /// [`BrokerError::Unavailable`]; Redis may have executed the command or not.
     pub(super) async fn send(&self, conn: &RedisConnection, command: &Cmd) -> Result<Value, BrokerError> {
         let mut connection = conn.multiplexed.clone();
         let answer = tokio::time::timeout(self.settings.timeout, command.query_async::<Value>(&mut connection)).await;
         match answer {
-            Ok(Ok(_)) if conn.is_confused.load(Relaxed) => Err(BrokerError::Unavailable),
+            Ok(Ok(_)) if conn.is_out_of_sync.load(Relaxed) => Err(BrokerError::Unavailable),
             Ok(Ok(value)) => Ok(value),
             Ok(Err(error)) => {
                 self.failed(conn, &error);
                 Err(BrokerError::Unavailable)
             }
             Err(_) => {
-                conn.give_up("it does not answer");
+                conn.close("Redis did not answer in time");
                 Err(BrokerError::Unavailable)
             }
         }
     }
 
-    /// A command has failed. A server that does not know what it should (its data or scripts are gone, it has become a
-    /// replica, others know a newer generation) is met anew.
+    /// Handles a failed command. Closes the connection if the server has lost its data or scripts, has become a
+    /// replica, or has an older generation than other nodes know; the new connection begins with a new handshake.
     pub(super) fn failed(&self, conn: &RedisConnection, error: &redis::RedisError) {
         let code = error.code().unwrap_or_default();
         let is_server = !code.is_empty() && !error.is_io_error() && !error.is_connection_dropped();
         if is_redirect(error) {
             self.topology_changed.notify_one();
         } else if is_server && !is_not_master(error) && !matches!(code, "NOSCRIPT" | "TIDINGSSTALE" | "NOAUTH") {
-            tracing::error!(%error, "Redis refuses a call");
+            tracing::error!(%error, "Redis refused a call");
         } else {
             if code == "TIDINGSSTALE" {
                 let newest = error.detail().and_then(|detail| detail.rsplit(' ').next()?.parse().ok());
                 conn.server.newest.fetch_max(newest.unwrap_or_default(), Relaxed);
             }
-            conn.give_up(&error.to_string());
+            conn.close(&error.to_string());
         }
     }
 
-    /// Calls a script of a channel over the present connection.
+    /// Calls a script of a channel over this connection.
     ///
     /// # Errors
     /// [`BrokerError::Unavailable`].
@@ -213,12 +213,12 @@ impl Core {
         self.reply(value, channel).ok_or(BrokerError::Unavailable)
     }
 
-    /// The time as all nodes see it.
+    /// The time of the Redis server, which all nodes share, in milliseconds.
     pub(super) fn now(&self, conn: &RedisConnection) -> i64 {
         self.clock.steady_ms().saturating_add(conn.ahead.load(Relaxed))
     }
 
-    /// Reads the answer of a channel's script, and records the transitions that it has noted.
+    /// Reads the answer of a channel's script, and records the transitions in it.
     pub(super) fn reply(&self, value: Value, channel: &ChannelKey) -> Option<Reply> {
         let mut reply = Reply::of(value)?;
         for transition in transitions::take(&mut reply, channel) {
@@ -227,7 +227,7 @@ impl Core {
         Some(reply)
     }
 
-    /// A script of a channel as a command, about the sessions of `node`.
+    /// The command that calls a channel's script for the sessions of `node`.
     ///
     /// # Errors
     /// [`BrokerError::Unavailable`] when the system has no randomness.
@@ -248,12 +248,12 @@ impl Core {
         Ok(call.command(conn, &context))
     }
 
-    /// This node cannot read something that came from Redis, and goes on without it.
-    pub(super) fn passed_over(&self, what: &'static str) {
-        self.passed_over.note(what, self.clock.steady_ms());
+    /// Counts data from Redis that this version cannot read and therefore skips.
+    pub(super) fn skipped(&self, what: &'static str) {
+        self.skipped.count(what, self.clock.steady_ms());
     }
 
-    /// Hands an order to every shard of this node.
+    /// Sends an order to every shard of this node.
     pub(super) fn order(&self, order: SessionOrder) {
         let order = Arc::new(order);
         for shard in 0..self.shards.count() {
@@ -261,18 +261,18 @@ impl Core {
         }
     }
 
-    /// Names of channels that this node has sessions in, of about [`LOOKED_AT`] that are looked at.
+    /// Names of wanted channels that this node has sessions in. Looks at about [`MAX_NAMES_SCANNED`] channels.
     pub(super) fn some_names(&self, is_wanted: impl Fn(&ChannelKey, &LocalChannel) -> bool) -> Vec<Arc<str>> {
         let mut names = Vec::new();
         for partition in &self.partitions {
             let channels = partition.lock();
-            let looked_at = channels.iter().take(LOOKED_AT / PARTITIONS);
-            names.extend(looked_at.filter(|(key, local)| is_wanted(key, local)).map(|(key, _)| Arc::clone(&key.name)));
+            let scanned = channels.iter().take(MAX_NAMES_SCANNED / PARTITIONS);
+            names.extend(scanned.filter(|(key, local)| is_wanted(key, local)).map(|(key, _)| Arc::clone(&key.name)));
         }
         names
     }
 
-    /// Something of every channel that this node has sessions in.
+    /// Calls `of` for every channel that this node has sessions in, and collects the results.
     pub(super) fn of_all<T>(&self, mut of: impl FnMut(&ChannelKey, &mut LocalChannel) -> Option<T>) -> Vec<T> {
         let mut all = Vec::new();
         for partition in &self.partitions {

@@ -1,8 +1,8 @@
-//! The connection to a server of Redis: made, watched, made again.
+//! Connects to a Redis server, sends heartbeats, and reconnects with backoff.
 //!
-//! One connection carries calls and what Redis pushes (RESP3). Before anything else is done over a new one, the server
-//! is asked who it is: if the data knows another server, or none, its generation becomes a new one, so that no position
-//! from before a failover or a FLUSHALL is ever taken for good. Then every channel tells Redis who is here.
+//! One connection carries both calls and pushes (RESP3). A new connection begins with a handshake: if the data belongs
+//! to another run of the server, or is gone, it gets a new generation, so that no position from before a failover or a
+//! FLUSHALL is ever continued. Then each channel registers this node's sessions again (resync).
 
 use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 use std::sync::{Arc, Weak};
@@ -19,44 +19,44 @@ use super::reply::{Reply, bytes};
 use super::servers::{Handshake, Master, RedisConnection, RedisServer};
 use super::{keys, nodes, ops, pushed, scripts};
 
-/// The first pause between two attempts to connect.
+/// The base of the backoff between two attempts to connect.
 const FIRST_RETRY: Duration = Duration::from_millis(50);
-/// By how much our idea of the time of Redis is put right with a heartbeat, at most, in milliseconds: clocks drift by
-/// less, and a clock that is set is followed slowly.
+/// The largest correction of our estimate of Redis' time per heartbeat, in milliseconds. Clocks drift by less, and a
+/// clock that was set is followed slowly.
 const SLEW: i64 = 50;
 const INDEXED_AT_ONCE: usize = 1_000;
 
 /// Why a connection cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum LinkError {
-    #[error("{}", tidings_tls::told(.0))]
+    #[error("{}", tidings_tls::describe(.0))]
     Redis(#[from] RedisError),
-    #[error("it does not answer")]
+    #[error("the server did not answer in time")]
     Timeout,
-    #[error("it is a server of another kind, or too old: 6.2 is needed, in a cluster 7.0")]
+    #[error("the server is not Redis, or is too old: use Redis 6.2 or later, in a cluster 7.0 or later")]
     Unsupported,
-    #[error("it is a replica: its name has to lead to the master")]
+    #[error("the server is a replica: the host in broker.url must lead to the master")]
     Replica,
-    #[error("it belongs to a cluster: begin broker.url with redis+cluster://")]
+    #[error("the server belongs to a cluster: begin broker.url with redis+cluster://")]
     Clustered,
-    #[error("the system gives no random numbers")]
+    #[error("the operating system provides no random numbers")]
     NoRandomness,
 }
 
-/// What this node is to a server.
+/// What a server knows of this node, as of the last connection.
 #[derive(Debug)]
 struct NodeState {
-    /// Under which name it was last there.
+    /// The name under which the node is registered.
     node: Arc<str>,
-    /// As it was last seen.
+    /// The generation of the data; `None` before the first connection.
     generation: Option<u64>,
-    /// Others may have taken it for dead.
+    /// Whether its lease has ended, so that other nodes may have removed its sessions.
     lapsed: bool,
-    /// How far the server's time is ahead of ours.
+    /// How far the server's time is ahead of ours, in milliseconds.
     ahead: Arc<AtomicI64>,
 }
 
-/// Keeps the node connected to a server for as long as the broker is there.
+/// Keeps the node connected to a server until the broker is dropped.
 pub(super) async fn keep(core: Weak<Core>, master: Arc<Master>) {
     let Some(name) = core.upgrade().map(|core| core.name()) else { return };
     let mut node_state = NodeState { node: name, generation: None, lapsed: false, ahead: Arc::default() };
@@ -69,16 +69,17 @@ pub(super) async fn keep(core: Weak<Core>, master: Arc<Master>) {
                 failures = 0;
                 tracing::info!(node = %node_state.node, generation = conn.generation, "connected to Redis");
                 master.set_connection(Some(conn));
-                // Every channel tells Redis who is here.
+                // Each channel registers this node's sessions (resync).
                 ops::start_tasks(&core);
-                // What was asked last over an earlier connection may have been done without an answer.
+                // Redis may have executed the last calls of an earlier connection, and their answers were lost with
+                // the transitions in them.
                 core.sink.reconcile();
                 node_state.lapsed |= serve(&core, &master).await;
                 core.disconnected(&master);
             }
             Err(error) => {
                 failures += 1;
-                tracing::warn!(%error, failures, "Redis cannot be reached");
+                tracing::warn!(%error, failures, "connecting to Redis failed");
             }
         }
         core.topology_changed.notify_one();
@@ -88,11 +89,11 @@ pub(super) async fn keep(core: Weak<Core>, master: Arc<Master>) {
     }
 }
 
-/// Twice as long each time, and never the same for two nodes.
+/// The backoff: doubles with each failure, up to `longest`, with jitter.
 fn pause(failures: u32, longest: Duration) -> Duration {
     let full = FIRST_RETRY.saturating_mul(1 << failures.min(16)).min(longest);
     let mut bits = [0; 2];
-    // Without randomness all nodes come back together, which is no reason not to come back.
+    // Without random numbers all nodes reconnect at the same time, which is better than not at all.
     getrandom::fill(&mut bits).ok();
     full.mul_f64(0.5 + 0.5 * f64::from(u16::from_be_bytes(bits)) / f64::from(u16::MAX))
 }
@@ -117,7 +118,7 @@ async fn connect(
         });
     let server = &master.server;
     let mut connection = server.client.get_multiplexed_async_connection_with_config(&config).await?;
-    // A server that was demoted lets everybody in and answers what it can, and its name may lead to it for a while.
+    // A demoted master still accepts connections and answers reads, and the host name may lead to it for a while.
     if is_replica(&mut connection).await? {
         return Err(LinkError::Replica);
     }
@@ -129,8 +130,9 @@ async fn connect(
     server.subscribe(&mut connection, &server.keyspace.control()).await?;
     let mut name = core.name();
     let mut beat = Heartbeat::send(core, &mut connection, server, &node_state.node).await?;
-    if node_state.generation.is_some() && (node_state.lapsed || !beat.held) {
-        // Others have taken this node for dead, and may still be at it: as somebody else it is not in their way.
+    if node_state.generation.is_some() && (node_state.lapsed || !beat.lease_held) {
+        // The lease has ended, and other nodes may still be removing this node's sessions. A new name keeps the new
+        // registrations apart from those that they remove.
         core.rename(&node_state.node, random().map_err(|_| LinkError::NoRandomness)?.into());
         name = core.name();
     }
@@ -151,7 +153,8 @@ async fn connect(
     Ok(RedisConnection::new(Arc::clone(server), connection, handshake))
 }
 
-/// Leaves what stands under a name to whoever clears up. Its index may be lost, and sessions have joined since.
+/// Leaves the sessions registered under an old name to the clean-up of dead nodes. First completes the name's index: it
+/// may be lost, and sessions may have joined since. Then sets its lease to ended.
 async fn hand_over(
     core: &Core,
     connection: &mut MultiplexedConnection,
@@ -173,13 +176,13 @@ async fn hand_over(
     Ok(())
 }
 
-/// Whether the server follows another one.
+/// Whether the server is a replica.
 async fn is_replica(connection: &mut MultiplexedConnection) -> Result<bool, LinkError> {
     let info: String = redis::cmd("INFO").arg("replication").query_async(connection).await?;
     Ok(info.lines().any(|line| line.trim() == "role:slave"))
 }
 
-/// Which run of which server answers.
+/// Checks the server's version and mode, and returns its run id, which is new with each start of a server.
 async fn run_id(connection: &mut MultiplexedConnection, server: &RedisServer) -> Result<String, LinkError> {
     let info: String = redis::cmd("INFO").arg("server").query_async(connection).await?;
     let line = |name: &str| {
@@ -198,13 +201,13 @@ async fn run_id(connection: &mut MultiplexedConnection, server: &RedisServer) ->
     line("run_id").filter(|id| !id.is_empty()).ok_or(LinkError::Unsupported)
 }
 
-/// Shows that the node lives, for as long as the connection can be used. Whether others may have taken it for dead.
+/// Sends heartbeats until the connection is closed. Returns whether the node's lease has ended.
 async fn serve(core: &Arc<Core>, master: &Master) -> bool {
     let Some(conn) = master.connection() else { return false };
     let mut lapsed = false;
     let mut every = tokio::time::interval(core.settings.lease / 3);
     if !conn.is_renamed {
-        // The connection has begun with a heartbeat.
+        // The handshake has sent a heartbeat already.
         every.reset();
     }
     let mut clearing: Option<tokio::task::JoinHandle<()>> = None;
@@ -219,19 +222,23 @@ async fn serve(core: &Arc<Core>, master: &Master) -> bool {
         let beat = match tokio::time::timeout(core.settings.timeout, beat).await.unwrap_or(Err(LinkError::Timeout)) {
             Ok(beat) => beat,
             Err(error) => {
-                tracing::warn!(%error, "Redis cannot be shown that this node lives");
+                tracing::warn!(%error, "node heartbeat to Redis failed");
                 break;
             }
         };
-        if !beat.held || beat.generation != conn.generation {
-            tracing::warn!("Redis has forgotten this node, or has lost its data");
-            lapsed = !beat.held;
+        if !beat.lease_held || beat.generation != conn.generation {
+            tracing::warn!(
+                lease_held = beat.lease_held,
+                generation = beat.generation,
+                "node lease in Redis expired, or Redis lost its data; reconnecting"
+            );
+            lapsed = !beat.lease_held;
             break;
         }
         let error = beat.now.saturating_sub(core.now(&conn));
         conn.ahead.fetch_add(error.clamp(-SLEW, SLEW), Relaxed);
-        if !beat.over.is_empty() && clearing.as_ref().is_none_or(|task| task.is_finished()) {
-            let clear = nodes::clear_up(Arc::clone(core), Arc::clone(&conn), beat.over);
+        if !beat.expired_nodes.is_empty() && clearing.as_ref().is_none_or(|task| task.is_finished()) {
+            let clear = nodes::clear_up(Arc::clone(core), Arc::clone(&conn), beat.expired_nodes);
             clearing = Some(core.supervisor.task("redis-clear-up", clear));
         }
     }
@@ -241,15 +248,16 @@ async fn serve(core: &Arc<Core>, master: &Master) -> bool {
     lapsed
 }
 
-/// What Redis answers to a heartbeat.
+/// The answer to a heartbeat.
 #[derive(Debug)]
 struct Heartbeat {
+    /// Redis' time, in milliseconds.
     now: i64,
-    /// Whether the node's lease had not ended.
-    held: bool,
+    /// Whether the node's lease was still held when the heartbeat arrived.
+    lease_held: bool,
     generation: u64,
-    /// Nodes whose leases are over.
-    over: Vec<String>,
+    /// Nodes whose leases have ended.
+    expired_nodes: Vec<String>,
 }
 
 impl Heartbeat {
@@ -267,7 +275,7 @@ impl Heartbeat {
             let over = reply.list("over")?;
             let name = |value: &Value| Some(std::str::from_utf8(bytes(value)?).ok()?.to_owned());
             let over = over.iter().filter_map(name).filter(|other| other != node).collect();
-            Some(Self { now: i64::try_from(now).ok()?, held, generation, over })
+            Some(Self { now: i64::try_from(now).ok()?, lease_held: held, generation, expired_nodes: over })
         };
         read().ok_or(LinkError::Unsupported)
     }

@@ -1,6 +1,7 @@
-//! Which channels there are.
+//! Lists an app's occupied channels.
 //!
-//! Every node keeps an index of the channels in which it may have sessions; who is really there, the channel says.
+//! Every node keeps an index of the channels in which it may have sessions. Whether a channel is occupied is read from
+//! the channel itself.
 
 use std::collections::BTreeSet;
 
@@ -15,10 +16,11 @@ use super::reply::{Reply, bytes};
 use super::scripts::{ScriptCall, ScriptKind};
 use crate::broker::{BrokerError, ChannelFilter, ChannelState};
 
-/// Channels that are looked at in one go.
+/// Channels per page.
 const PAGE: usize = 500;
 
-/// What a channel says of itself; `None` within where there is nothing.
+/// Reads a channel's state; the inner `None` says that the channel does not exist. The outer one: the answer is
+/// malformed.
 pub(super) fn state(mut reply: Reply, key: &ChannelKey) -> Option<Option<ChannelState>> {
     let is_there = reply.flag("exists")?;
     let occupancy = reply.occupancy()?;
@@ -26,7 +28,7 @@ pub(super) fn state(mut reply: Reply, key: &ChannelKey) -> Option<Option<Channel
     Some(is_there.then(|| ChannelState { name: key.name.clone(), occupancy, position }))
 }
 
-/// The channels of an app that somebody is in, in the order of their names.
+/// The occupied channels of an app, in the order of their names.
 pub(super) async fn channels(
     core: &Core,
     app: &AppId,
@@ -49,13 +51,13 @@ pub(super) async fn channels(
     Ok(found)
 }
 
-/// The next channels in which some node may have sessions.
+/// The next page of channels in which some node may have sessions.
 async fn page(core: &Core, app: &AppId, prefix: &str, after: Option<&str>) -> Result<Vec<ChannelKey>, BrokerError> {
     let begin = match after {
         Some(after) if after >= prefix => [b"(".as_slice(), &keys::in_index(app, after)].concat(),
         _ => [b"[".as_slice(), &keys::in_index(app, prefix)].concat(),
     };
-    // No name holds this byte, so all that begin with the prefix come before.
+    // Names are UTF-8 and never contain the byte 0xff, so all names with this prefix sort before it.
     let end = [b"(".as_slice(), &keys::in_index(app, prefix), b"\xff"].concat();
     let mut all = BTreeSet::new();
     for conn in core.connections()? {
@@ -73,7 +75,7 @@ async fn page(core: &Core, app: &AppId, prefix: &str, after: Option<&str>) -> Re
     Ok(all.into_iter().take(PAGE).collect())
 }
 
-/// Those of the channels that somebody is in, in their order.
+/// The states of the page's occupied channels, in the page's order.
 async fn states(core: &Core, page: &[ChannelKey]) -> Result<Vec<ChannelState>, BrokerError> {
     let mut found: Vec<Option<ChannelState>> = vec![None; page.len()];
     for conn in core.connections()? {

@@ -1,9 +1,9 @@
-//! A channel as this node sees it: who of its sessions is in it, and the order in which they are told.
+//! A channel as this node sees it: its sessions in the channel, and the order in which its shards receive messages.
 //!
-//! What this node's shards are told comes from two sides: messages, which Redis tells every node in one order, each
-//! with its number; and the answers to this node's own joins and leaves, which say after which message they belong. So
-//! an answer is applied when the message before it has been told, and while joins or leaves are under way messages wait
-//! for them. Only one batch of them is under way at a time, in the order in which they were asked for.
+//! The shards' messages come from two sources. Redis publishes numbered messages to all nodes, in one order. And the
+//! answers to this node's own joins and leaves say after which message they belong. An answer is applied when the
+//! message before it has been delivered; while joins or leaves are in flight, messages are buffered until their answers
+//! arrive. Only one batch of joins and leaves is in flight at a time, in the order of the requests.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -18,16 +18,16 @@ use crate::broker::{BrokerError, Join, Leave};
 use crate::shard_message::{JoinRefused, Joined, Left, Lost, Recovery, SessionRef, ShardMessage, Shards, Welcome};
 use crate::subscribers::Subscribers;
 
-/// Joins and leaves that are sent together at most.
+/// The largest number of joins and leaves that are sent together.
 pub(super) const BATCH: usize = 64;
 
-/// Something that this node asks about its own sessions.
+/// A change that this node requests for its own sessions.
 #[derive(Debug)]
 pub(super) enum Op {
     Join(Box<Join>, Promise),
-    /// Without a promise: nobody asked, and nobody is told.
+    /// Without a promise, no session asked for it and none receives the result.
     Leave(Leave, Option<Promise>),
-    /// To make Redis know exactly the sessions that are here.
+    /// Makes Redis' list of this node's sessions equal to the sessions that are here.
     Resync,
 }
 
@@ -42,28 +42,28 @@ pub(super) enum OpOutcome {
         recovery: Recovery,
         missed: Vec<HistoryEntry>,
     },
-    /// Redis would not, and nothing is known to have happened.
+    /// Redis answered with an error.
     Failed,
 }
 
-/// An op that has ended, and the number of the message before it.
+/// An op that Redis has answered, and the number `at` of the message after which it is to be applied.
 #[derive(Debug)]
 pub(super) struct CompletedOp {
     pub(super) op: Op,
     pub(super) at: u64,
     pub(super) outcome: OpOutcome,
-    /// Whether the number of subscriptions is still to be told.
+    /// Whether the subscription count has changed and is still to be sent.
     pub(super) count_pending: bool,
 }
 
-/// A session's local in the channel.
+/// A session of this node in the channel.
 #[derive(Debug)]
 pub(super) struct LocalSession {
     pub(super) session: SessionId,
     pub(super) member: Option<Arc<Member>>,
 }
 
-/// What is told with: the channel, and the shards.
+/// Sends the results of joins and leaves to the shards.
 #[derive(Clone, Copy)]
 pub(super) struct ShardNotifier<'a> {
     pub(super) key: &'a ChannelKey,
@@ -83,14 +83,14 @@ impl ShardNotifier<'_> {
     }
 }
 
-/// What is to be done next for a channel.
+/// The next step for a channel.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Work {
-    /// Send [`LocalChannel::in_flight`]; subscribe to the channel before, if so.
+    /// Send [`LocalChannel::in_flight`], after subscribing to the channel if `subscribe`.
     Send { subscribe: bool },
-    /// Nobody is there any more.
+    /// Unsubscribe: no session of this node is in the channel any more.
     Unsubscribe,
-    /// Nothing.
+    /// Nothing to do.
     Rest,
 }
 
@@ -99,29 +99,30 @@ pub(super) enum Work {
 pub(super) struct LocalChannel {
     pub(super) subscribers: Subscribers,
     pub(super) sessions: HashMap<SessionRef, LocalSession>,
-    /// What the last session joined with.
+    /// The options of the last join.
     pub(super) options: Option<Arc<ChannelOptions>>,
-    /// The number of the last message that was told, while there is somebody who was told and nothing may be missing.
+    /// The number of the last message that was delivered; `None` while no session is here, or messages may be missing.
     delivered: Option<u64>,
-    /// The same from before the connection was lost.
+    /// The value of `delivered` before the connection was lost.
     delivered_before: u64,
-    /// Where in the history everybody here is.
+    /// The position of the newest publication that the sessions here have received.
     pub(super) position: Option<Position>,
     pub(super) queue: VecDeque<Op>,
-    /// Sent, over the connection of this number.
+    /// Ops that were sent and not answered yet.
     pub(super) in_flight: Vec<Op>,
+    /// The number of the connection over which they were sent.
     pub(super) in_flight_on: u64,
     completed: VecDeque<CompletedOp>,
     buffered: VecDeque<PubsubMessage>,
     subscribed: bool,
-    /// A task looks after it.
+    /// A task carries out this channel's work.
     pub(super) has_task: bool,
-    /// The number of subscriptions is to be told when it is time.
+    /// The subscription count has changed; the sweep sends it when its interval has passed.
     pub(super) count_pending: bool,
 }
 
 impl LocalChannel {
-    /// Whether everything that was asked has ended and been told.
+    /// Whether all ops have ended, all messages are delivered, and no task runs.
     pub(super) fn is_quiet(&self) -> bool {
         self.queue.is_empty()
             && self.in_flight.is_empty()
@@ -130,17 +131,17 @@ impl LocalChannel {
             && !self.has_task
     }
 
-    /// Whether nothing is left of it.
+    /// Whether the channel can be dropped.
     pub(super) fn is_over(&self) -> bool {
         self.is_quiet() && self.subscribers.is_empty() && !self.subscribed
     }
 
-    /// Whether sessions here do not hear the channel yet, because the connection is new.
+    /// Whether the sessions here do not receive the channel's messages yet, because the connection is new.
     pub(super) fn is_unsynced(&self) -> bool {
         !self.subscribers.is_empty() && self.delivered.is_none()
     }
 
-    /// Whether a task is needed that looks after it.
+    /// Whether a task has to be started for this channel.
     pub(super) fn wants_task(&self) -> bool {
         !self.has_task && (!self.queue.is_empty() || self.is_deserted())
     }
@@ -149,7 +150,7 @@ impl LocalChannel {
         self.subscribers.is_empty() && self.subscribed && self.completed.is_empty() && self.in_flight.is_empty()
     }
 
-    /// Takes up what is to be done next, over the connection of this number.
+    /// Begins the next step, over the connection with this number.
     pub(super) fn work(&mut self, connection: u64) -> Work {
         if !self.queue.is_empty() {
             let count = self.queue.len().min(BATCH);
@@ -166,7 +167,8 @@ impl LocalChannel {
         Work::Rest
     }
 
-    /// What was sent over this connection has ended. False: a message is missing.
+    /// Takes the outcomes of the ops that were sent over this connection. False: the connection must be closed, because
+    /// a message is missing or a resync failed.
     pub(super) fn completed(
         &mut self,
         connection: u64,
@@ -174,7 +176,7 @@ impl LocalChannel {
         notifier: ShardNotifier<'_>,
     ) -> bool {
         if self.in_flight_on != connection || self.in_flight.len() != ended.len() {
-            // The connection is lost, and all of it has been called off.
+            // The connection was lost meanwhile, and its ops have been cancelled.
             return true;
         }
         let ops = std::mem::take(&mut self.in_flight);
@@ -182,7 +184,7 @@ impl LocalChannel {
             !matches!((op, outcome), (Op::Resync, OpOutcome::Failed))
         };
         if !ops.iter().zip(&ended).all(is_fine) {
-            // To try that again at once would change nothing.
+            // A resync that failed would fail again at once: the connection is closed instead.
             self.in_flight = ops;
             return false;
         }
@@ -196,7 +198,7 @@ impl LocalChannel {
         self.advance(notifier)
     }
 
-    /// A message has come. False: one before it is missing.
+    /// Takes a message from Redis. False: a message before it is missing.
     pub(super) fn receive(&mut self, message: PubsubMessage, notifier: ShardNotifier<'_>) -> bool {
         if self.subscribed {
             self.buffered.push_back(message);
@@ -204,7 +206,7 @@ impl LocalChannel {
         self.advance(notifier)
     }
 
-    /// Tells whatever it is time for.
+    /// Delivers messages and applies outcomes, as far as their order allows. False: a message is missing.
     fn advance(&mut self, notifier: ShardNotifier<'_>) -> bool {
         loop {
             let waits_for = self.completed.front().map(|completed| completed.at);
@@ -218,7 +220,7 @@ impl LocalChannel {
                 return true;
             }
             let Some(seen) = self.delivered else {
-                // Nobody is here who could have missed it.
+                // No session is here that could miss the messages.
                 self.buffered.clear();
                 return true;
             };
@@ -252,7 +254,7 @@ impl LocalChannel {
                 self.apply_resync(at, position, recovery, missed, notifier);
             }
             (op, _) => {
-                // What has become of it is not known, so it is called off, and Redis told who is here.
+                // It is not known whether the op was executed: cancel it, and resync.
                 self.cancel(op, notifier);
                 self.queue.push_front(Op::Resync);
             }
@@ -262,7 +264,7 @@ impl LocalChannel {
     fn apply_join(&mut self, join: Join, promise: Promise, at: u64, welcome: Welcome, notifier: ShardNotifier<'_>) {
         let is_new = !self.subscribers.has(join.at);
         if !promise.claim() {
-            // The session was told that it could not join, so it is not to be there.
+            // The session has received a refusal because the answer came too late: take it out of the channel again.
             if is_new {
                 let Join { channel, session, at, .. } = join;
                 self.queue.push_back(Op::Leave(Leave { channel, session, at, request_id: 0 }, None));
@@ -292,7 +294,7 @@ impl LocalChannel {
         }
     }
 
-    /// Takes a session out of what is known here.
+    /// Removes a session from this node's view.
     pub(super) fn remove(&mut self, at: SessionRef) {
         self.subscribers.remove(at);
         self.sessions.remove(&at);
@@ -315,18 +317,19 @@ impl LocalChannel {
         self.delivered = Some(at);
         let count = missed.len() as u64;
         let publications = recovery == Recovery::Lost;
-        let tells_members = self.options.as_ref().is_some_and(|options| options.presence || options.join_leave);
-        // What came and went meanwhile is kept nowhere.
-        let members = tells_members && self.delivered_before.checked_add(count) != Some(at);
-        // What another life holds follows the news that this one is over; it begins before the first that is left of
-        // it.
+        let announces_members = self.options.as_ref().is_some_and(|options| options.presence || options.join_leave);
+        // Joins and leaves are kept in no history. If more messages than the missed publications were numbered, some of
+        // them may have been joins or leaves.
+        let members = announces_members && self.delivered_before.checked_add(count) != Some(at);
+        // With a new epoch, `Lost` is sent first, then the publications of that epoch. The position in `Lost` is the
+        // one before the first of them.
         let at_loss = missed.first().and_then(|(message, _)| before(message)).or_else(|| position.clone());
         let lost = |position| Arc::new(Lost { channel: notifier.key.clone(), position, publications, members });
         if publications {
             self.send_lost(&lost(at_loss), notifier);
         }
         for (message, except) in missed {
-            self.tell(&message, except, notifier);
+            self.send(&message, except, notifier);
         }
         self.position = position.clone();
         if members && !publications {
@@ -340,7 +343,7 @@ impl LocalChannel {
         }
     }
 
-    /// Tells everybody here what a message says, or that they miss something because this node cannot read it.
+    /// Sends a message's content to the sessions here, or `Lost` if this version cannot read it.
     fn deliver(&mut self, content: PubsubContent, notifier: ShardNotifier<'_>) {
         let mut lost = Lost {
             channel: notifier.key.clone(),
@@ -349,7 +352,7 @@ impl LocalChannel {
             members: false,
         };
         match content {
-            PubsubContent::Message(message, except) => return self.tell(&message, except, notifier),
+            PubsubContent::Message(message, except) => return self.send(&message, except, notifier),
             PubsubContent::UnreadableEvent(Some(position)) => {
                 self.position = Some(position.clone());
                 (lost.position, lost.publications) = (Some(position), true);
@@ -360,8 +363,8 @@ impl LocalChannel {
         self.send_lost(&Arc::new(lost), notifier);
     }
 
-    /// Tells everybody here.
-    pub(super) fn tell(
+    /// Sends a channel message to the shards of all sessions here.
+    pub(super) fn send(
         &mut self,
         message: &Arc<EncodedMessage>,
         except: Option<SessionId>,
@@ -377,7 +380,7 @@ impl LocalChannel {
         }
     }
 
-    /// An op that will not end: whoever joins is told so, whoever leaves is out as far as this node goes.
+    /// Cancels an op: a join is refused, a leave takes effect on this node.
     fn cancel(&mut self, op: Op, notifier: ShardNotifier<'_>) {
         match op {
             Op::Join(_, promise) => promise.answer(Err(BrokerError::Unavailable)),
@@ -386,7 +389,7 @@ impl LocalChannel {
         }
     }
 
-    /// The connection is lost. What was asked is called off; on return Redis is told who is here.
+    /// The connection is lost: cancels all ops, and queues a resync for the next connection.
     pub(super) fn disconnect(&mut self, notifier: ShardNotifier<'_>) {
         let completed = std::mem::take(&mut self.completed).into_iter().map(|completed| completed.op);
         let all: Vec<_> =
@@ -400,7 +403,7 @@ impl LocalChannel {
         self.queue.push_back(Op::Resync);
     }
 
-    /// Leaves while Redis is away: it will be told on return.
+    /// Lets a session leave while Redis cannot be reached; the leave is sent after the reconnect.
     pub(super) fn leave_offline(&mut self, leave: Leave, notifier: ShardNotifier<'_>) {
         self.remove(leave.at);
         notifier.left(&leave);
@@ -408,7 +411,7 @@ impl LocalChannel {
     }
 }
 
-/// The position of whoever has heard everything before it.
+/// The position just before this publication.
 fn before(message: &EncodedMessage) -> Option<Position> {
     let ChannelMessage::Publication(publication) = message.content() else { return None };
     let position = publication.position.as_ref()?;

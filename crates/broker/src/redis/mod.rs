@@ -1,19 +1,20 @@
 //! Channel state in Redis: the broker of several nodes.
 //!
-//! Every write to a channel is one script on the channel's keys, which also publishes what follows from it; so Redis
-//! decides the order, and every node, also the one that asked, hears it from there. `docs/adr/0007` says why it is as
-//! it is.
+//! Every write to a channel is one script on the channel's keys, which also publishes the resulting messages. So Redis
+//! decides the order, and every node, including the one that called the script, receives the messages from Redis.
+//! `docs/adr/0007` gives the reasons.
 //!
-//! From the bottom up, and no file uses one that stands below it:
+//! From the bottom up; no file uses one that is listed after it:
 //!
-//! 1. [`keys`], [`settings`], [`promise`]: how keys are named, what is configured, an answer that is waited for.
-//!    [`passed_over`]: what cannot be read. [`servers`]: who has which channel, and a connection to one of them.
-//! 2. [`pubsub_message`], [`reply`], [`transitions`]: what Redis says, read. [`arguments`], [`scripts`] (with
-//!    `scripts/*.lua`): what it is asked.
-//! 3. [`local_channel`]: a channel as this node sees it. [`core`]: all of them, and what else the parts share.
-//! 4. [`ops`]: what this node asks about its own sessions, in order. [`listing`]: which channels there are. [`nodes`]:
-//!    clearing up after dead nodes.
-//! 5. [`pushed`]: what Redis pushes. [`link`]: the connection to a server; [`cluster`]: keeping up with those of a
+//! 1. [`keys`], [`settings`], [`promise`]: names of keys, configuration, an answer that a caller waits for.
+//!    [`skipped`]: counts data that this version cannot read. [`servers`]: which server has which channel, and the
+//!    connection to one server.
+//! 2. [`pubsub_message`], [`reply`], [`transitions`]: read messages and answers of Redis. [`arguments`], [`scripts`]
+//!    (with `scripts/*.lua`): write calls.
+//! 3. [`local_channel`]: a channel as this node sees it. [`core`]: all channels, and other state that the parts share.
+//! 4. [`ops`]: sends joins, leaves and resyncs, in order. [`listing`]: lists channels. [`nodes`]: removes the sessions
+//!    of dead nodes.
+//! 5. [`pushed`]: handles pushes of Redis. [`link`]: keeps the connection to one server; [`cluster`]: keeps those of a
 //!    cluster.
 
 mod arguments;
@@ -25,7 +26,6 @@ mod listing;
 mod local_channel;
 mod nodes;
 mod ops;
-mod passed_over;
 mod promise;
 mod pubsub_message;
 mod pushed;
@@ -33,6 +33,7 @@ mod reply;
 mod scripts;
 mod servers;
 mod settings;
+mod skipped;
 #[cfg(test)]
 mod tests;
 mod transitions;
@@ -67,22 +68,22 @@ use servers::{Master, RedisConnection, Servers};
 use settings::Topology;
 pub use settings::{RedisSettings, RedisUrlError};
 
-/// How often is looked whether a channel is heard again.
+/// How often a publish checks whether its channel is synced again.
 const PAUSE: Duration = Duration::from_millis(5);
 
 /// The broker of several nodes.
 pub struct RedisBroker {
     core: Arc<Core>,
-    /// Keeps it connected.
+    /// The service that keeps the broker connected.
     links: tokio::task::AbortHandle,
 }
 
 impl RedisBroker {
-    /// A broker that tells these shards, and this watch of what its own calls cause, and goes on to connect. Needs a
-    /// tokio runtime around it.
+    /// Starts a broker that sends to these shards, and records the transitions of its own calls in this sink. Connects
+    /// in the background. Must be called within a tokio runtime.
     ///
     /// # Errors
-    /// [`RedisUrlError`] when a connection could never be made.
+    /// [`RedisUrlError`] when the settings can never lead to a connection.
     pub fn start(
         settings: RedisSettings,
         clock: SharedClock,
@@ -98,7 +99,7 @@ impl RedisBroker {
         let links = match topology {
             Topology::Alone(server) => {
                 let master = Arc::new(Master::alone(*server).map_err(unreadable)?);
-                core.rearrange(Servers::alone(Arc::clone(&master)));
+                core.set_servers(Servers::alone(Arc::clone(&master)));
                 supervisor.service("redis-link", link::keep(weak, master))
             }
             Topology::Cluster(seeds) => supervisor.service("redis-cluster", cluster::keep(weak, seeds)),
@@ -106,42 +107,43 @@ impl RedisBroker {
         Ok(Self { core, links: links.abort_handle() })
     }
 
-    /// A place among the calls that may be under way.
-    async fn turn(&self) -> Result<SemaphorePermit<'_>, BrokerError> {
-        let turn = tokio::time::timeout(self.core.settings.timeout, self.core.calls.acquire()).await;
-        turn.ok().and_then(Result::ok).ok_or(BrokerError::Unavailable)
+    /// Waits until another call may be in flight.
+    async fn call_permit(&self) -> Result<SemaphorePermit<'_>, BrokerError> {
+        let permit = tokio::time::timeout(self.core.settings.timeout, self.core.calls.acquire()).await;
+        permit.ok().and_then(Result::ok).ok_or(BrokerError::Unavailable)
     }
 
     async fn ask(&self, channel: &ChannelKey, call: ScriptCall) -> Result<Reply, BrokerError> {
         let conn = self.core.connection(channel)?;
-        let _turn = self.turn().await?;
+        let _permit = self.call_permit().await?;
         self.core.call(&conn, channel, &call).await
     }
 
-    /// Waits until sessions here hear the channel: just after a reconnect they do not, and what keeps nothing would
-    /// pass them by though their own node says it.
+    /// Waits until the sessions here receive the channel's messages. Just after a reconnect they do not, and a publish
+    /// in a channel without history would miss the sessions of its own node.
     async fn wait_until_synced(&self, channel: &ChannelKey) -> Result<(), BrokerError> {
         let is_unsynced =
             || self.core.partition(channel).get(channel).is_some_and(local_channel::LocalChannel::is_unsynced);
-        let heard = async {
+        let synced = async {
             while is_unsynced() {
                 tokio::time::sleep(PAUSE).await;
             }
         };
-        tokio::time::timeout(self.core.settings.timeout, heard).await.map_err(|_| BrokerError::Unavailable)
+        tokio::time::timeout(self.core.settings.timeout, synced).await.map_err(|_| BrokerError::Unavailable)
     }
 
-    /// While Redis is away, what is said in a channel that keeps nothing reaches at least those who are here.
-    fn say_here(&self, publish: Publish) -> Occupancy {
+    /// Publishes to the sessions of this node only, while Redis cannot be reached.
+    fn publish_local(&self, publish: Publish) -> Occupancy {
         let Publish { channel, event, except, user, .. } = publish;
         let mut channels = self.core.partition(&channel);
         let Some(local) = channels.get_mut(&channel) else { return Occupancy::default() };
-        let said = ChannelMessage::Publication(Publication { event, channel: channel.clone(), position: None, user });
-        local.tell(&Arc::new(EncodedMessage::new(said)), except, self.core.notifier(&channel));
+        let content =
+            ChannelMessage::Publication(Publication { event, channel: channel.clone(), position: None, user });
+        local.send(&Arc::new(EncodedMessage::new(content)), except, self.core.notifier(&channel));
         Occupancy { subscriptions: local.subscribers.len(), users: 0 }
     }
 
-    async fn say(&self, conn: &RedisConnection, publish: Publish) -> Result<Occupancy, BrokerError> {
+    async fn publish_to_all(&self, conn: &RedisConnection, publish: Publish) -> Result<Occupancy, BrokerError> {
         let Publish { channel, options, event, except, user, by_client } = publish;
         let mut arguments = Arguments::default()
             .flag("by_client", by_client)
@@ -152,7 +154,7 @@ impl RedisBroker {
         }
         let call = ScriptCall::publish(arguments, codec::event(&PublishedEvent { event, user, except }));
         self.wait_until_synced(&channel).await?;
-        let _turn = self.turn().await?;
+        let _permit = self.call_permit().await?;
         let mut reply = self.core.call(conn, &channel, &call).await?;
         reply.occupancy().ok_or(BrokerError::Unavailable)
     }
@@ -186,15 +188,15 @@ impl Broker for RedisBroker {
         let options = &publish.options;
         let needs_others = options.history_size > 0 || options.cache_ttl.is_some() || options.presence;
         match self.core.connection(&publish.channel) {
-            Ok(conn) => Ok(PublishOutcome { occupancy: self.say(&conn, publish).await?, local_only: false }),
+            Ok(conn) => Ok(PublishOutcome { occupancy: self.publish_to_all(&conn, publish).await?, local_only: false }),
             Err(error) if needs_others => Err(error),
-            Err(_) => Ok(PublishOutcome { occupancy: self.say_here(publish), local_only: true }),
+            Err(_) => Ok(PublishOutcome { occupancy: self.publish_local(publish), local_only: true }),
         }
     }
 
     async fn join(&self, join: Join) -> Result<(), BrokerError> {
         self.core.connection(&join.channel)?;
-        let _turn = self.turn().await?;
+        let _permit = self.call_permit().await?;
         let key = join.channel.clone();
         let (promise, waiting) = promise::promise();
         ops::submit(&self.core, &key, Op::Join(Box::new(join), promise));
@@ -218,7 +220,7 @@ impl Broker for RedisBroker {
                 Some(_) => {}
             }
         }
-        let _turn = self.turn().await?;
+        let _permit = self.call_permit().await?;
         let (promise, waiting) = promise::promise();
         ops::submit(&self.core, &key, Op::Leave(leave, Some(promise)));
         waiting.within(self.core.settings.timeout).await
@@ -230,7 +232,7 @@ impl Broker for RedisBroker {
     }
 
     async fn channels(&self, app: &AppId, filter: ChannelFilter) -> Result<Vec<ChannelState>, BrokerError> {
-        let _turn = self.turn().await?;
+        let _permit = self.call_permit().await?;
         listing::channels(&self.core, app, filter).await
     }
 
@@ -268,10 +270,10 @@ impl Broker for RedisBroker {
     }
 
     async fn order(&self, order: SessionOrder) -> Result<(), BrokerError> {
-        // Any server tells it to all nodes.
+        // Every node subscribes to orders on every server, so one server is enough.
         let conn =
             self.core.servers().all().iter().find_map(|master| master.connection()).ok_or(BrokerError::Unavailable)?;
-        let _turn = self.turn().await?;
+        let _permit = self.call_permit().await?;
         let mut command = redis::cmd(conn.server.publish_command());
         command.arg(conn.server.keyspace.control()).arg(codec::order(&order));
         self.core.send(&conn, &command).await.map(|_: Value| ())

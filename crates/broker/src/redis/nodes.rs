@@ -1,7 +1,7 @@
-//! Clearing up after nodes that are gone.
+//! Removes the sessions of dead nodes.
 //!
-//! Any node may do it, also several at once: a session is taken out by one script, which tells what follows from it,
-//! and is not there for the next one.
+//! Any node may do it, also several at once: one script removes a session and publishes the resulting messages, and
+//! the next script no longer finds it.
 
 use std::sync::Arc;
 
@@ -15,19 +15,19 @@ use super::scripts::{ScriptCall, ScriptKind};
 use super::servers::RedisConnection;
 use crate::broker::BrokerError;
 
-/// Channels that are looked up at once.
+/// Channels that are read from the index at once.
 const AT_ONCE: usize = 100;
 
-/// Takes the sessions of nodes out of their channels whose leases are over.
+/// Removes the sessions of nodes whose leases have ended from their channels.
 pub(super) async fn clear_up(core: Arc<Core>, conn: Arc<RedisConnection>, nodes: Vec<String>) {
     for node in nodes {
-        tracing::info!(node, "clearing up after a node that is gone");
+        tracing::info!(node, "node lease expired; removing its sessions from channels");
         if clear_up_after(&core, &conn, &node).await.is_err() {
-            // Whoever comes next goes on.
+            // A later heartbeat, of this node or another, continues.
             return;
         }
     }
-    // What it had caused and not told any more is known to nobody.
+    // Transitions that the dead node caused but did not record are lost.
     core.sink.reconcile();
 }
 
@@ -53,7 +53,8 @@ async fn clear_up_after(core: &Core, conn: &RedisConnection, node: &str) -> Resu
     core.send(conn, &command).await.map(drop)
 }
 
-/// Wherever the channel is now: its slot may have moved since the node joined.
+/// Removes all sessions of the node from a channel, on the server that has the channel now: its slot may have moved
+/// since the node joined.
 async fn empty(core: &Core, key: &ChannelKey, node: &str) -> Result<(), BrokerError> {
     loop {
         let conn = &*core.connection(key)?;

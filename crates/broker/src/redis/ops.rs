@@ -1,4 +1,4 @@
-//! Carries out what this node asks about its own sessions in one channel: one batch after the other.
+//! Sends the ops of this node's sessions (join, leave, resync) to Redis: per channel, one batch after the other.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -19,10 +19,10 @@ use crate::broker::{BrokerError, Join, Since};
 use crate::codec;
 use crate::shard_message::{Recovery, SessionRef, Welcome};
 
-/// How often is looked whether a connection that was given up is used no more.
+/// How often a task checks whether a closed connection has been replaced.
 const PAUSE: Duration = Duration::from_millis(10);
 
-/// Has an op carried out in its turn.
+/// Queues an op, and starts the channel's task if none runs.
 pub(super) fn submit(core: &Arc<Core>, key: &ChannelKey, op: Op) {
     let starts = {
         let mut channels = core.partition(key);
@@ -37,7 +37,7 @@ pub(super) fn submit(core: &Arc<Core>, key: &ChannelKey, op: Op) {
     }
 }
 
-/// Has every channel looked after that wants it and whose server is there.
+/// Starts a task for every channel that has work and whose server is connected.
 pub(super) fn start_tasks(core: &Arc<Core>) {
     let servers = core.servers();
     let is_connected = |key: &ChannelKey| servers.of(key).is_some_and(|master| master.connection().is_some());
@@ -49,20 +49,20 @@ pub(super) fn start_tasks(core: &Arc<Core>) {
     waiting.into_iter().for_each(|key| start_task(core, key));
 }
 
-/// Looks after a channel until nothing is to be done.
+/// Starts a task that works on a channel until nothing is left to do.
 pub(super) fn start_task(core: &Arc<Core>, key: ChannelKey) {
     let core = Arc::clone(core);
     let supervisor = core.supervisor.clone();
     supervisor.task("redis-channel", async move { while step(&core, &key).await {} });
 }
 
-/// The next thing to do for the channel. False: there is none.
+/// Carries out the channel's next step. False: there is none.
 async fn step(core: &Core, key: &ChannelKey) -> bool {
     let Ok(permit) = core.channel_tasks.acquire().await else { return false };
     let (conn, work, calls) = {
         let mut channels = core.partition(key);
         let Some(local) = channels.get_mut(key) else { return false };
-        // Asked for under the lock, so that a new connection finds either this task or that there is none.
+        // Read under the lock, so that a new connection either finds this task running or starts one.
         let Ok(conn) = core.connection(key) else {
             local.disconnect(core.notifier(key));
             local.has_task = false;
@@ -79,9 +79,9 @@ async fn step(core: &Core, key: &ChannelKey) -> bool {
     match work {
         Work::Rest => false,
         Work::Unsubscribe => {
-            // Should it fail, the connection is given up, and with it the subscription.
-            let gone = unsubscribe(core, &conn, key).await;
-            tracing::trace!(channel = %key.name, ?gone, "nobody is here any more");
+            // If it fails, the connection is closed, and the subscription ends with it.
+            let result = unsubscribe(core, &conn, key).await;
+            tracing::trace!(channel = %key.name, ?result, "unsubscribed: no session left on this node");
             true
         }
         Work::Send { subscribe } => {
@@ -91,13 +91,13 @@ async fn step(core: &Core, key: &ChannelKey) -> bool {
                 let Some(local) = channels.get_mut(key) else { return false };
                 match ended {
                     Ok(ended) => local.completed(conn.number, ended, core.notifier(key)),
-                    // Whoever gives up the connection calls off what is under way.
+                    // Closing the connection cancels the ops in flight.
                     Err(_) => false,
                 }
             };
             if !is_whole {
                 drop(permit);
-                conn.give_up("joins or leaves have no answer, or a message is missing");
+                conn.close("joins or leaves were not answered, or a message is missing");
                 wait_for_end(core, &conn, key).await;
             }
             true
@@ -105,7 +105,8 @@ async fn step(core: &Core, key: &ChannelKey) -> bool {
     }
 }
 
-/// Waits until a connection that was given up is used no more; not for ever, since the broker may be gone meanwhile.
+/// Waits until a closed connection is no longer in use; at most for the timeout, since the broker may be dropped
+/// meanwhile.
 async fn wait_for_end(core: &Core, conn: &RedisConnection, key: &ChannelKey) {
     let is_used = || core.connection(key).is_ok_and(|now| now.number == conn.number);
     let ended = async {
@@ -114,7 +115,7 @@ async fn wait_for_end(core: &Core, conn: &RedisConnection, key: &ChannelKey) {
         }
     };
     if tokio::time::timeout(core.settings.timeout, ended).await.is_err() {
-        tracing::debug!("a connection that was given up is still there");
+        tracing::debug!("closed connection to Redis is still in use");
     }
 }
 
@@ -128,7 +129,7 @@ async fn unsubscribe(core: &Core, conn: &RedisConnection, key: &ChannelKey) -> R
     core.send(conn, &command).await.map(drop)
 }
 
-/// Sends the calls of a batch, and says how each ended.
+/// Sends the calls of a batch, and returns the outcome of each.
 async fn send(
     core: &Core,
     conn: &RedisConnection,
@@ -146,7 +147,7 @@ async fn send(
             .await
             .map_err(|error| core.failed(conn, &error))
             .map_err(unavailable)?;
-        // Before the first session is in: whoever clears up after this node looks there.
+        // Written before the first session joins: if this node dies, the clean-up finds its channels in the index.
         batch.cmd("ZADD").arg(conn.server.keyspace.index(&conn.node)).arg(0).arg(keys::indexed(key)).ignore();
     }
     for call in calls {
@@ -161,7 +162,7 @@ async fn send(
         }
         Err(_) => return Err(BrokerError::Unavailable),
     };
-    if answers.len() != calls.len() || conn.is_confused.load(Relaxed) {
+    if answers.len() != calls.len() || conn.is_out_of_sync.load(Relaxed) {
         return Err(BrokerError::Unavailable);
     }
     let read = |(answer, call): (Result<Value, RedisError>, &ScriptCall)| match answer {
@@ -196,7 +197,7 @@ fn session_ref(at: SessionRef) -> String {
     format!("{}.{}.{}", at.shard, at.slot, at.life)
 }
 
-/// A session as scripts write it down.
+/// A session in the form that scripts store.
 fn session(at: SessionRef, session: SessionId, member: Option<&Member>) -> Arguments {
     let (user, shown) = match member {
         Some(member) => (member.user.as_bytes(), codec::member(member)),
@@ -209,7 +210,7 @@ fn session(at: SessionRef, session: SessionId, member: Option<&Member>) -> Argum
         .text("shown", shown)
 }
 
-/// How the channel behaves.
+/// Adds the channel's options.
 fn behaviour(arguments: Arguments, options: &ChannelOptions) -> Arguments {
     arguments
         .flag("presence", options.presence)
@@ -249,8 +250,8 @@ fn resync_call(local: &LocalChannel, tells: bool) -> ScriptCall {
     ScriptCall::with(ScriptKind::Resync, arguments)
 }
 
-/// Reads how an op ended: the number of the message before it, the end, and whether a number of subscriptions is
-/// count_pending.
+/// Reads the outcome of an op: the number of the message before it, the outcome, and whether a subscription count is
+/// pending.
 fn read(mut reply: Reply, kind: ScriptKind, key: &ChannelKey) -> Option<(u64, OpOutcome, bool)> {
     let at = reply.int("at")?;
     match kind {
@@ -275,7 +276,7 @@ fn read(mut reply: Reply, kind: ScriptKind, key: &ChannelKey) -> Option<(u64, Op
     }
 }
 
-/// What was missed; of which some is lost if this version cannot read it.
+/// The missed publications. The recovery is `Lost` if this version cannot read all of them.
 fn recovered(reply: &mut Reply, key: &ChannelKey, newest: Option<&Position>) -> Option<(Recovery, Vec<HistoryEntry>)> {
     let recovery = reply.recovery()?;
     let (entries, is_whole) = reply.entries(key, newest)?;

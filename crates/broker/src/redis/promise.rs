@@ -1,5 +1,5 @@
-//! The answer to a call that somebody waits for, but not for ever: either what was asked is told, or the caller hears
-//! that it was not possible. Never both.
+//! The answer to a call whose caller waits with a timeout. Either the result is sent to the session, or the caller
+//! gets an error; never both.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering::SeqCst};
@@ -20,14 +20,14 @@ pub(super) struct Promise {
     answer: oneshot::Sender<Result<(), BrokerError>>,
 }
 
-/// The side that waits. Dropped, it has abandoned.
+/// The side that waits. Dropping it abandons the call.
 #[derive(Debug)]
 pub(super) struct Waiting {
     state: Arc<AtomicU8>,
     answer: oneshot::Receiver<Result<(), BrokerError>>,
 }
 
-/// Both sides of a new one.
+/// A new promise, and the side that waits for it.
 pub(super) fn promise() -> (Promise, Waiting) {
     let state = Arc::new(AtomicU8::new(OPEN));
     let (sender, receiver) = oneshot::channel();
@@ -39,19 +39,20 @@ fn moves(state: &AtomicU8, to: u8) -> bool {
 }
 
 impl Promise {
-    /// Whether somebody still waits; then they wait on until they are answered, so what they asked for can be told.
+    /// Whether the caller still waits. From then on it waits without a timeout, so the result may be sent to the
+    /// session.
     pub(super) fn claim(&self) -> bool {
         moves(&self.state, CLAIMED) || self.state.load(SeqCst) == CLAIMED
     }
 
     pub(super) fn answer(self, answer: Result<(), BrokerError>) {
-        // Whoever has abandoned it does not want to know.
+        // It fails only if the caller is gone.
         self.answer.send(answer).ok();
     }
 }
 
 impl Waiting {
-    /// The answer, or that there was none in time.
+    /// Waits for the answer, at most this long, or until it comes if the promise was claimed.
     ///
     /// # Errors
     /// [`BrokerError`].
@@ -63,7 +64,7 @@ impl Waiting {
         if late {
             return Err(BrokerError::Unavailable);
         }
-        // It is just being told.
+        // The promise was claimed just before the timeout: the answer comes soon.
         (&mut self.answer).await.unwrap_or(Err(BrokerError::Unavailable))
     }
 }

@@ -1,10 +1,10 @@
-//! What Redis tells every node that is subscribed to a channel: a line of words, then bytes.
+//! The messages that scripts publish to all nodes that subscribe to a channel: a line of words, then bytes.
 //!
-//! `p N EPOCH OFFSET` and what is said; `+ N FIRST SESSION` and `- N LAST SESSION` and the member; `# N COUNT`. N
-//! numbers the messages of a channel, without a gap.
+//! `p N EPOCH OFFSET` and the event; `+ N FIRST SESSION` and `- N LAST SESSION` and the member; `# N COUNT`. N numbers
+//! the messages of a channel, without a gap.
 //!
-//! Every message of every version begins with a kind and its number. A node passes over kinds that it does not know,
-//! over words behind those that it knows, and over bytes that it cannot read.
+//! In every version, a message begins with its kind and its number. A node skips kinds that it does not know, words
+//! after those that it knows, and bytes that it cannot read.
 
 use std::sync::Arc;
 
@@ -16,26 +16,26 @@ use crate::codec;
 /// A message of a channel.
 #[derive(Debug, Clone)]
 pub(super) struct PubsubMessage {
-    /// Its number.
+    /// Its number in the channel.
     pub(super) number: u64,
     pub(super) content: PubsubContent,
 }
 
-/// What a message of a channel says.
+/// The content of a message.
 #[derive(Debug, Clone)]
 pub(super) enum PubsubContent {
-    /// What sessions are sent, except this one.
+    /// A message for all sessions except this one.
     Message(Arc<EncodedMessage>, Option<SessionId>),
-    /// An event at this position, which only a newer version can read.
+    /// An event at this position that only a newer version can read.
     UnreadableEvent(Option<Position>),
-    /// A member has come or gone, whom only a newer version can read.
+    /// The join or leave of a member that only a newer version can read.
     UnreadableMember,
     /// A kind that only a newer version knows.
     UnknownKind,
 }
 
 impl PubsubMessage {
-    /// Reads one; `None` if not even its first line makes sense.
+    /// Reads a message; `None` if not even its first line can be read.
     pub(super) fn read(payload: &[u8], channel: &ChannelKey) -> Option<Self> {
         let end = payload.iter().position(|byte| *byte == b'\n')?;
         let (head, body) = (std::str::from_utf8(&payload[..end]).ok()?, &payload[end + 1..]);
@@ -56,9 +56,9 @@ impl PubsubMessage {
                     Some(member) => {
                         let change = MemberChange { channel: channel.clone(), session, member, changes_users };
                         if kind == "+" {
-                            said(ChannelMessage::Joined(change), Some(session))
+                            for_sessions(ChannelMessage::Joined(change), Some(session))
                         } else {
-                            said(ChannelMessage::Left(change), None)
+                            for_sessions(ChannelMessage::Left(change), None)
                         }
                     }
                     None => PubsubContent::UnreadableMember,
@@ -66,35 +66,35 @@ impl PubsubMessage {
             }
             "#" => {
                 let count = words.next()?.parse().ok()?;
-                said(ChannelMessage::Subscriptions { channel: channel.clone(), count }, None)
+                for_sessions(ChannelMessage::Subscriptions { channel: channel.clone(), count }, None)
             }
             _ => PubsubContent::UnknownKind,
         };
         Some(Self { number, content })
     }
 
-    /// Whether it says anything that this version understands.
+    /// Whether this version can read its content.
     pub(super) fn is_understood(&self) -> bool {
         matches!(self.content, PubsubContent::Message(..))
     }
 }
 
-fn said(message: ChannelMessage, except: Option<SessionId>) -> PubsubContent {
+fn for_sessions(message: ChannelMessage, except: Option<SessionId>) -> PubsubContent {
     PubsubContent::Message(Arc::new(EncodedMessage::new(message)), except)
 }
 
-/// A publication as it is kept, with its position.
+/// Reads a stored publication, and gives it its position.
 pub(super) fn publication(
     bytes: &[u8],
     channel: &ChannelKey,
     position: Option<Position>,
 ) -> Option<(Arc<EncodedMessage>, Option<SessionId>)> {
     let codec::PublishedEvent { event, user, except } = codec::read_event(bytes, &channel.app)?;
-    let said = ChannelMessage::Publication(Publication { event, channel: channel.clone(), position, user });
-    Some((Arc::new(EncodedMessage::new(said)), except))
+    let content = ChannelMessage::Publication(Publication { event, channel: channel.clone(), position, user });
+    Some((Arc::new(EncodedMessage::new(content)), except))
 }
 
-/// A position as scripts write it: `None` within for that of a publication without one.
+/// Reads a position as scripts write it. The inner `None` says that the publication has none.
 pub(super) fn position(epoch: &str, offset: &str) -> Option<Option<Position>> {
     if epoch == "-" {
         return Some(None);

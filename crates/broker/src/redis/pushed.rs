@@ -1,4 +1,4 @@
-//! What Redis pushes over a connection: messages of channels, orders to all nodes, and news of the connection itself.
+//! Handles the pushes of Redis: messages of channels, orders to all nodes, and changes of the connection itself.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use super::servers::RedisConnection;
 use super::{keys, ops};
 use crate::codec;
 
-/// Something was pushed over this connection.
+/// Handles a push over this connection.
 pub(super) fn received(core: &Arc<Core>, conn: &RedisConnection, push: &PushInfo) {
     match push.kind {
         PushKind::Message | PushKind::SMessage => {
@@ -26,7 +26,7 @@ pub(super) fn received(core: &Arc<Core>, conn: &RedisConnection, push: &PushInfo
                 push.data.first().and_then(bytes).and_then(|pubsub_channel| std::str::from_utf8(pubsub_channel).ok());
             conn.unsubscribed(pubsub_channel.unwrap_or_default());
         }
-        PushKind::Disconnection => conn.give_up("it was closed"),
+        PushKind::Disconnection => conn.close("Redis or the network closed it"),
         _ => {}
     }
 }
@@ -36,7 +36,7 @@ fn message(core: &Arc<Core>, conn: &RedisConnection, pubsub_channel: &[u8], payl
     let Some(key) = keys::channel(pubsub_channel) else {
         match codec::read_order(payload) {
             Some(order) => core.order(order),
-            None => core.passed_over("order"),
+            None => core.skipped("order"),
         }
         return;
     };
@@ -44,10 +44,10 @@ fn message(core: &Arc<Core>, conn: &RedisConnection, pubsub_channel: &[u8], payl
         return;
     }
     let Some(message) = PubsubMessage::read(payload, &key) else {
-        return conn.give_up("a message makes no sense");
+        return conn.close("a message cannot be read");
     };
     if !message.is_understood() {
-        core.passed_over("message");
+        core.skipped("message");
     }
     let (is_whole, starts) = {
         let mut channels = core.partition(&key);
@@ -58,7 +58,7 @@ fn message(core: &Arc<Core>, conn: &RedisConnection, pubsub_channel: &[u8], payl
         (is_whole, starts)
     };
     if !is_whole {
-        conn.give_up("a message is missing");
+        conn.close("a message is missing");
     }
     if starts {
         ops::start_task(core, key);

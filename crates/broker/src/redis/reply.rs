@@ -1,4 +1,4 @@
-//! What scripts answer, taken apart.
+//! Reads the answers of scripts.
 
 use std::sync::Arc;
 
@@ -11,12 +11,12 @@ use crate::broker::{Cached, Occupancy};
 use crate::codec;
 use crate::shard_message::Recovery;
 
-/// The parts of an answer, by name. Each is `None` when it isn't there, or isn't what it should be.
+/// The parts of an answer, by name. Each method returns `None` if the part is missing or malformed.
 #[derive(Debug)]
 pub(super) struct Reply(Vec<(Vec<u8>, Value)>);
 
 impl Reply {
-    /// A name, its value, and so on.
+    /// Reads an array of names, each followed by its value.
     pub(super) fn of(value: Value) -> Option<Self> {
         let Value::Array(parts) = value else { return None };
         let mut parts = parts.into_iter();
@@ -61,7 +61,7 @@ impl Reply {
         Some(Occupancy { subscriptions: self.int("subscriptions")?, users: self.int("users")? })
     }
 
-    /// An epoch and an offset; `None` within where there is no history.
+    /// Epoch and offset; the inner `None` says that there is no history.
     pub(super) fn position(&mut self) -> Option<Option<Position>> {
         let (epoch, offset) = (self.text("epoch")?, self.int("offset")?);
         if epoch.is_empty() {
@@ -79,8 +79,8 @@ impl Reply {
         }
     }
 
-    /// What the history holds that `newest` is the position in, and whether that is all of the answer: entries that
-    /// this version cannot read are passed over.
+    /// The entries of the history whose newest position is `newest`, and whether all of the answer's entries could be
+    /// read: those that only a newer version can read are skipped.
     pub(super) fn entries(
         &mut self,
         channel: &ChannelKey,
@@ -93,7 +93,7 @@ impl Reply {
         Some((entries, is_whole))
     }
 
-    /// Members that this version can read, in the order of their users' ids.
+    /// The members that this version can read, in the order of their users' ids.
     pub(super) fn members(&mut self) -> Option<Vec<Arc<Member>>> {
         let list = self.list("members")?;
         let mut members: Vec<_> = list.iter().filter_map(|member| codec::read_member(bytes(member)?)).collect();
@@ -101,7 +101,7 @@ impl Reply {
         Some(members)
     }
 
-    /// A cached event; `None` within where there is none that this version can read.
+    /// A cached event; the inner `None` says that there is none, or that this version cannot read it.
     pub(super) fn cached(&mut self, channel: &ChannelKey) -> Option<Option<Cached>> {
         let value = self.take("cached")?;
         if value == Value::Nil {
@@ -112,7 +112,7 @@ impl Reply {
         let (epoch, offset) = position.split_once(' ')?;
         let event = parts.take("event")?;
         if event == Value::Nil {
-            // Redis has dropped it before its time, for want of memory.
+            // Redis has evicted it before its expiry, for lack of memory.
             return Some(None);
         }
         let position = pubsub_message::position(epoch, offset)?;
@@ -123,7 +123,7 @@ impl Reply {
     }
 }
 
-/// A publication of a history, and who wasn't told.
+/// A publication of a history, and the session that did not receive it.
 pub(super) type HistoryEntry = (Arc<EncodedMessage>, Option<SessionId>);
 
 fn read_history_entry(entry: Value, channel: &ChannelKey, newest: Option<&Position>) -> Option<HistoryEntry> {

@@ -23,7 +23,7 @@ pub(super) enum ScriptKind {
     Cached,
 }
 
-/// A script's text, and the name that Redis gives it.
+/// A script's text, and its hash, by which Redis calls it.
 struct NamedScript {
     text: &'static str,
     script: Script,
@@ -41,7 +41,7 @@ macro_rules! of_channel {
     };
 }
 
-/// In the order of [`ScriptKind`].
+/// The scripts of channels, in the order of [`ScriptKind`].
 static OF_CHANNEL: LazyLock<[NamedScript; 10]> = LazyLock::new(|| {
     [
         of_channel!("publish.lua"),
@@ -59,25 +59,25 @@ static OF_CHANNEL: LazyLock<[NamedScript; 10]> = LazyLock::new(|| {
 static GENERATION: LazyLock<NamedScript> = LazyLock::new(|| NamedScript::new(include_str!("scripts/generation.lua")));
 static HEARTBEAT: LazyLock<NamedScript> = LazyLock::new(|| NamedScript::new(include_str!("scripts/heartbeat.lua")));
 
-/// A script and its own arguments.
+/// A call of a channel's script, with the script's own arguments.
 #[derive(Debug, Clone)]
 pub(super) struct ScriptCall {
     kind: ScriptKind,
     arguments: Arguments,
-    /// Behind the named arguments, so that its bytes are not copied another time.
+    /// The event's bytes. They follow the named arguments, which saves a copy.
     event: Option<Vec<u8>>,
 }
 
-/// What every script of a channel is called with.
+/// The arguments that every script of a channel gets.
 pub(super) struct CallContext<'a> {
     pub(super) pubsub_channel: &'a str,
-    /// Whose sessions it is about.
+    /// The node whose sessions the script reads or changes.
     pub(super) node: &'a str,
-    /// Redis' time.
+    /// Redis' time, in milliseconds.
     pub(super) now: i64,
     /// 16 random hexadecimal digits.
     pub(super) random: &'a str,
-    /// The letters of the transitions that are to be noted.
+    /// The letters of the kinds of transitions to record.
     pub(super) transitions: &'a str,
 }
 
@@ -117,7 +117,7 @@ impl ScriptCall {
     }
 }
 
-/// Which generation the data is of, now that this server has it: this one at least.
+/// Asks for the generation of the server's data: a new one if the run id has changed, and at least `newest`.
 pub(super) fn generation(keyspace: &KeySpace, run_id: &str, newest: u64) -> Cmd {
     let arguments = Arguments::default().text("run_id", run_id).count("newest", newest);
     eval(&GENERATION, &[&keyspace.generation()], &arguments)
@@ -136,7 +136,7 @@ fn eval(known: &NamedScript, keys: &[&str], arguments: &Arguments) -> Cmd {
     command
 }
 
-/// What makes a server know all scripts.
+/// Loads all scripts into a server.
 pub(super) fn load() -> redis::Pipeline {
     let mut all = redis::pipe();
     for known in OF_CHANNEL.iter().chain([&*GENERATION, &*HEARTBEAT]) {

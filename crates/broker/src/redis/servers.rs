@@ -1,4 +1,4 @@
-//! The servers that have the channels: a single one, or the masters of a cluster; and a connection to one of them.
+//! The Redis servers: a single one, or the masters of a cluster; and the connection to one of them.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -12,35 +12,35 @@ use tokio::sync::Notify;
 
 use super::keys::{self, KeySpace};
 
-/// What is known of a server that has channels.
+/// A Redis server, as configured or found in the cluster.
 pub(super) struct RedisServer {
     pub(super) client: Client,
     pub(super) keyspace: KeySpace,
-    /// Whether it belongs to a cluster, which tells messages by the master that has the channel.
+    /// Whether it belongs to a cluster. There, only the channel's master publishes its messages (sharded pub/sub).
     pub(super) is_clustered: bool,
-    /// The newest generation that a channel there was found to be of: slots that move bring theirs along.
+    /// The newest generation found in a channel of this server: a slot that moves here keeps its generation.
     pub(super) newest: AtomicU64,
 }
 
-/// A server that has channels: the only one, or a master of a cluster.
+/// The single server, or a master of a cluster, and the connection to it.
 pub(super) struct Master {
     pub(super) server: Arc<RedisServer>,
     connection: RwLock<Option<Arc<RedisConnection>>>,
 }
 
 impl Master {
-    /// The only server.
+    /// The single server.
     ///
     /// # Errors
-    /// When a connection could never be made.
+    /// When the address can never lead to a connection.
     pub(super) fn alone(server: ConnectionInfo) -> RedisResult<Self> {
         Self::new(server, KeySpace::alone(), false)
     }
 
-    /// The one of a cluster whose first slot is this.
+    /// The master of a cluster whose first slot is this.
     ///
     /// # Errors
-    /// When a connection could never be made.
+    /// When the address can never lead to a connection.
     pub(super) fn of_cluster(server: ConnectionInfo, first: u16) -> RedisResult<Self> {
         Self::new(server, KeySpace::in_slot(first), true)
     }
@@ -50,8 +50,8 @@ impl Master {
         Ok(Self { server: Arc::new(server), connection: RwLock::default() })
     }
 
-    /// Whether it is the server at the same address with the same first slot.
-    pub(super) fn is_as(&self, other: &Self) -> bool {
+    /// Whether it has the same address and the same first slot.
+    pub(super) fn is_same_server(&self, other: &Self) -> bool {
         let addr = |master: &Self| master.server.client.get_connection_info().addr().to_string();
         addr(self) == addr(other) && self.server.keyspace == other.server.keyspace
     }
@@ -61,24 +61,24 @@ impl Master {
         self.connection.read().clone()
     }
 
-    /// Has another connection, or none; answers the one before.
+    /// Replaces the connection, and returns the previous one.
     pub(super) fn set_connection(&self, conn: Option<RedisConnection>) -> Option<Arc<RedisConnection>> {
         std::mem::replace(&mut *self.connection.write(), conn.map(Arc::new))
     }
 }
 
 impl RedisServer {
-    /// The oldest version that will do, major and minor: messages are told by one master alone since 7.0.
+    /// The oldest supported version, major and minor: sharded pub/sub exists since 7.0.
     pub(super) fn oldest(&self) -> (u32, u32) {
         if self.is_clustered { (7, 0) } else { (6, 2) }
     }
 
-    /// How a message is published there.
+    /// The command that publishes a message.
     pub(super) fn publish_command(&self) -> &'static str {
         if self.is_clustered { "SPUBLISH" } else { "PUBLISH" }
     }
 
-    /// Has what is published there pushed over this connection.
+    /// Subscribes this connection to a pub/sub channel.
     pub(super) async fn subscribe(
         &self,
         connection: &mut MultiplexedConnection,
@@ -91,34 +91,34 @@ impl RedisServer {
     }
 }
 
-/// A connection that can be used.
+/// An established connection.
 pub(super) struct RedisConnection {
-    /// Counts this node's connections.
+    /// The number of the connection, counted by node.
     pub(super) number: u64,
     pub(super) server: Arc<RedisServer>,
     pub(super) multiplexed: MultiplexedConnection,
-    /// Which generation of the data it is connected to.
+    /// The generation of the server's data.
     pub(super) generation: u64,
-    /// What this node calls itself.
+    /// This node's name.
     pub(super) node: Arc<str>,
-    /// Whether it has another name than before, under which its sessions may still stand.
+    /// Whether the node got a new name; sessions may still be registered under the old one.
     pub(super) is_renamed: bool,
-    /// Whether Redis has kept what this node told it before, so that a member who is missing there was taken out by
-    /// others.
+    /// Whether Redis still has the data of this node's previous connection. Then a member who is missing there was
+    /// removed by another node.
     pub(super) is_same_data: bool,
-    /// How far the time of Redis is ahead of ours.
+    /// How far Redis' time is ahead of ours, in milliseconds.
     pub(super) ahead: Arc<AtomicI64>,
-    /// It is not to be used any more.
-    pub(super) given_up: AtomicBool,
-    /// What comes over it answers something else than what was asked.
-    pub(super) is_confused: AtomicBool,
-    /// Rung then.
+    /// Whether the connection is closed, so that it must not be used any more.
+    pub(super) is_closed: AtomicBool,
+    /// Whether answers may belong to other calls than they seem to: see [`RedisConnection::unsubscribed`].
+    pub(super) is_out_of_sync: AtomicBool,
+    /// Notified when the connection is closed.
     pub(super) broken: Notify,
-    /// Channels that are being unsubscribed from.
-    leaving: Mutex<HashSet<String>>,
+    /// Channels whose unsubscription is in flight.
+    unsubscribing: Mutex<HashSet<String>>,
 }
 
-/// What is found out about a server before a connection to it is used.
+/// What the handshake has found out about a server, before the connection is used.
 pub(super) struct Handshake {
     pub(super) number: u64,
     pub(super) generation: u64,
@@ -140,17 +140,17 @@ impl RedisConnection {
             is_renamed,
             is_same_data,
             ahead,
-            given_up: AtomicBool::new(false),
-            is_confused: AtomicBool::new(false),
+            is_closed: AtomicBool::new(false),
+            is_out_of_sync: AtomicBool::new(false),
             broken: Notify::new(),
-            leaving: Mutex::default(),
+            unsubscribing: Mutex::default(),
         }
     }
 
-    /// Has the connection given up.
-    pub(super) fn give_up(&self, why: &str) {
-        if !self.given_up.swap(true, Relaxed) {
-            tracing::warn!(why, "the connection to Redis is given up");
+    /// Closes the connection.
+    pub(super) fn close(&self, why: &str) {
+        if !self.is_closed.swap(true, Relaxed) {
+            tracing::warn!(why, "connection to Redis closed");
             self.broken.notify_one();
         }
     }
@@ -160,25 +160,25 @@ impl RedisConnection {
         if !self.server.is_clustered {
             return connection.unsubscribe(pubsub_channel).await;
         }
-        self.leaving.lock().insert(pubsub_channel.to_owned());
+        self.unsubscribing.lock().insert(pubsub_channel.to_owned());
         redis::cmd("SUNSUBSCRIBE").arg(pubsub_channel).exec_async(&mut connection).await
     }
 
-    /// A channel is no longer subscribed to. If that was not asked for, its slot has moved, and the connection takes
-    /// this for the answer to something else.
+    /// A subscription has ended. If this node did not ask for that, the channel's slot has moved, and the client
+    /// library takes the push for the answer to another call; from then on, answers may belong to other calls.
     pub(super) fn unsubscribed(&self, pubsub_channel: &str) {
-        if self.server.is_clustered && !self.leaving.lock().remove(pubsub_channel) {
-            self.is_confused.store(true, Relaxed);
-            self.give_up("a slot has moved away");
+        if self.server.is_clustered && !self.unsubscribing.lock().remove(pubsub_channel) {
+            self.is_out_of_sync.store(true, Relaxed);
+            self.close("a slot has moved to another master");
         }
     }
 }
 
-/// Which server has which channel.
+/// The servers, and which of them has which channel.
 #[derive(Default)]
 pub(super) struct Servers {
     masters: Vec<Arc<Master>>,
-    /// First and last slot, and which of the masters has them; empty where there is one for all.
+    /// First and last slot, and the index of their master; empty for a single server.
     ranges: Vec<(u16, u16, usize)>,
 }
 
@@ -187,7 +187,7 @@ impl Servers {
         Self { masters: vec![master], ranges: Vec::new() }
     }
 
-    /// The masters of a cluster; `ranges` are first and last slots, and whose they are.
+    /// The masters of a cluster; `ranges` are first and last slots, and the index of their master.
     pub(super) fn cluster(masters: Vec<Arc<Master>>, mut ranges: Vec<(u16, u16, usize)>) -> Self {
         ranges.sort_unstable();
         Self { masters, ranges }
@@ -197,7 +197,7 @@ impl Servers {
         &self.masters
     }
 
-    /// The server that has a channel; `None` while nobody has its slot.
+    /// The server that has a channel; `None` while no master has its slot.
     pub(super) fn of(&self, channel: &ChannelKey) -> Option<&Arc<Master>> {
         let Some(_) = self.ranges.first() else { return self.masters.first() };
         let slot = keys::slot(channel);
@@ -207,15 +207,15 @@ impl Servers {
     }
 }
 
-/// Whether a server says that it is not the one that has the data: it follows another one, or is not ready. Before 7.0
-/// Redis wraps what a command in a script answers into an error of its own.
+/// Whether the error says that the server is a replica or still loads its data. Before 7.0, Redis wraps the error of a
+/// command in a script into another error.
 pub(super) fn is_not_master(error: &RedisError) -> bool {
     const CODES: [&str; 3] = ["READONLY", "MASTERDOWN", "LOADING"];
     let wrapped = |detail: &str| CODES.iter().any(|code| detail.contains(&format!("-{code} ")));
     error.code().is_some_and(|code| CODES.contains(&code)) || error.detail().is_some_and(wrapped)
 }
 
-/// Whether a server says that a channel is elsewhere, or that its cluster is at odds, for now.
+/// Whether the error says that the channel's slot is on another master, or that the cluster is not stable at present.
 pub(super) fn is_redirect(error: &RedisError) -> bool {
     matches!(error.code(), Some("MOVED" | "ASK" | "TRYAGAIN" | "CROSSSLOT" | "CLUSTERDOWN"))
 }

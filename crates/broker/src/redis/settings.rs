@@ -1,35 +1,35 @@
-//! Where Redis is, and how patient a node is with it.
+//! The configuration of the Redis broker: servers, lease, timeouts and limits.
 
 use std::time::Duration;
 
 use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo as _, ProtocolVersion};
 
-/// Why a URL names no Redis.
+/// Why a URL cannot be used for Redis.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RedisUrlError {
-    /// It has another scheme.
+    /// The URL has another scheme.
     #[error(
         "the broker's URL must be memory://, or begin with redis:// or redis+cluster:// (with TLS rediss:// or \
         rediss+cluster://)"
     )]
     Scheme,
-    /// It cannot be read.
-    #[error("this is no URL of a Redis server (redis://[user:password@]host[:port][/database]): {0}")]
+    /// The URL cannot be parsed.
+    #[error("the broker's URL is not valid (redis://[user:password@]host[:port][/database]): {0}")]
     Unreadable(String),
-    /// A cluster has one database.
-    #[error("a Redis Cluster has no databases: end the broker's URL behind host and port")]
+    /// The URL names a database, and a cluster has only one.
+    #[error("a Redis Cluster has only one database: end the broker's URL after host and port")]
     Database,
-    /// A node calls itself by a random number.
-    #[error("the system gives no random numbers")]
+    /// There is no random number for the node's name.
+    #[error("the operating system provides no random numbers")]
     NoRandomness,
 }
 
-/// Which servers there are.
+/// The configured servers.
 #[derive(Clone)]
 pub(super) enum Topology {
-    /// This one.
+    /// A single server.
     Alone(Box<ConnectionInfo>),
-    /// Those that these, which belong to it, say.
+    /// A cluster, found through these servers of it (seeds).
     Cluster(Vec<ConnectionInfo>),
 }
 
@@ -64,7 +64,7 @@ fn server(url: &str) -> Result<ConnectionInfo, RedisUrlError> {
     Ok(server.set_redis_settings(settings))
 }
 
-/// The same login and encryption at another address.
+/// The same login and TLS settings with another address.
 pub(super) fn at(server: &ConnectionInfo, host: &str, port: u16) -> ConnectionInfo {
     let addr = match server.addr() {
         ConnectionAddr::TcpTls { insecure, tls_params, .. } => {
@@ -76,23 +76,23 @@ pub(super) fn at(server: &ConnectionInfo, host: &str, port: u16) -> ConnectionIn
     server.clone().set_addr(addr)
 }
 
-/// Where Redis is, and how patient a node is with it.
+/// The configuration of the Redis broker.
 #[derive(Clone)]
 pub struct RedisSettings {
     pub(super) topology: Topology,
-    /// A node that has not shown for so long that it lives is taken for dead: its sessions are taken out of their
+    /// A node that sends no heartbeat for this long is considered dead: other nodes remove its sessions from their
     /// channels.
     pub lease: Duration,
-    /// How long a call may take.
+    /// The timeout of a call.
     pub timeout: Duration,
-    /// How many calls may be under way.
+    /// The largest number of calls in flight.
     pub calls: usize,
-    /// The longest time between two attempts to connect. The first comes at once, later ones after longer times each.
+    /// The longest pause between two attempts to connect (backoff).
     pub retry: Duration,
 }
 
 impl RedisSettings {
-    /// The server or the cluster at `url`, with the usual patience.
+    /// The server or the cluster at `url`, with the default timeouts and limits.
     ///
     /// # Errors
     /// [`RedisUrlError`].

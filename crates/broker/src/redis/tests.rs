@@ -1,4 +1,4 @@
-//! The suite against Redis, and what only several nodes, or a server that goes away, can get wrong.
+//! The suite against Redis, and tests with several nodes, lost servers, clusters and other versions.
 
 mod cluster;
 mod faults;
@@ -119,7 +119,7 @@ impl BrokerFixture for RedisFixture {
     }
 }
 
-/// Waits until whatever was pushed has been read and told.
+/// Waits until everything that Redis has pushed is read and delivered.
 async fn settle(core: &Arc<Core>) {
     eventually(PATIENCE, || async {
         // Its answer comes behind whatever was pushed before.
@@ -131,7 +131,7 @@ async fn settle(core: &Arc<Core>) {
     .await;
 }
 
-/// Whoever asks for what is too old finds nothing, and clears it away.
+/// Asks for each channel: expired ones are not found, and the script deletes them.
 async fn forgets(broker: &RedisBroker, keys: Vec<String>) {
     for key in keys {
         let pubsub_channel = &key[..=key.rfind('}').unwrap()];

@@ -1,4 +1,4 @@
-//! The transitions that scripts note: which are to be, and reading what an answer ends with.
+//! The transitions that scripts record: which kinds they are to record, and reading them from an answer.
 
 use redis::Value;
 use tidings_model::channel::ChannelKey;
@@ -6,7 +6,7 @@ use tidings_model::transition::{Change, Kind, Kinds, Transition};
 
 use super::reply::{Reply, bytes};
 
-/// The letters that scripts have for kinds that a broker decides.
+/// The letters by which scripts know the kinds of transitions.
 const LETTERS: [(Kind, char); 6] = [
     (Kind::Occupied, 'o'),
     (Kind::Vacated, 'v'),
@@ -16,7 +16,7 @@ const LETTERS: [(Kind, char); 6] = [
     (Kind::CacheMiss, 'm'),
 ];
 
-/// Kinds, as a script is told of them.
+/// The wanted kinds, as an argument of scripts.
 pub(super) fn letters(wanted: Kinds) -> String {
     LETTERS.iter().filter(|(kind, _)| wanted.has(*kind)).map(|(_, letter)| letter).collect()
 }
@@ -29,7 +29,7 @@ pub(super) fn take(reply: &mut Reply, channel: &ChannelKey) -> Vec<Transition> {
 
 fn read(note: &Value, channel: &ChannelKey) -> Option<Transition> {
     let text = std::str::from_utf8(bytes(note)?).ok()?;
-    // A user's id may hold spaces.
+    // A user's id may contain spaces, so the third part is the rest of the text.
     let mut words = text.splitn(3, ' ');
     let (letter, number, about) = (words.next()?, words.next()?.parse().ok()?, words.next()?);
     let change = match letter {

@@ -1,4 +1,4 @@
-//! The last publication, for those who come later.
+//! The cached publication, for sessions that join later.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ pub(crate) async fn the_last_publication_is_kept_for_who_comes(world: &mut World
     world.pass(10_000);
     world.join(3, "").await;
     let second = ["c: s1 in, 1 here cached e1", "c: e2", "c: s3 in, 2 here cached e2"];
-    world.tells(&[], &second).await;
+    world.receives(&[], &second).await;
     let cached = world.broker.cached(&key("c")).await.unwrap().unwrap();
     assert_eq!(cached.ttl, Duration::from_secs(20));
     assert_eq!(super::lines::publication(&cached.publication, &mut world.epochs), "e2");
@@ -26,7 +26,7 @@ pub(crate) async fn client_events_are_not_cached(world: &mut World) {
     world.publish("e2").await;
     world.publish_by_client("e3").await.unwrap();
     world.join(1, "").await;
-    world.tells(&[], &["c: s1 in, 1 here cached e2"]).await;
+    world.receives(&[], &["c: s1 in, 1 here cached e2"]).await;
 }
 
 pub(crate) async fn a_cached_publication_expires(world: &mut World) {
@@ -38,7 +38,7 @@ pub(crate) async fn a_cached_publication_expires(world: &mut World) {
     assert!(world.broker.cached(&key("c")).await.unwrap().is_none());
     assert!(world.broker.channel(&key("c")).await.unwrap().is_none());
     world.join(1, "").await;
-    world.tells(&[], &["c: s1 in, 1 here"]).await;
+    world.receives(&[], &["c: s1 in, 1 here"]).await;
 }
 
 pub(crate) async fn without_the_option_nothing_is_cached(world: &mut World) {
@@ -48,7 +48,7 @@ pub(crate) async fn without_the_option_nothing_is_cached(world: &mut World) {
     world.options.cache_ttl = Some(Duration::from_secs(30));
     world.publish("e2").await;
     assert!(world.broker.cached(&key("c")).await.unwrap().is_some());
-    // What is said without it makes the one before old.
+    // A publication without the cache option drops the cached one.
     world.options.cache_ttl = None;
     world.publish("e3").await;
     assert!(world.broker.cached(&key("c")).await.unwrap().is_none());

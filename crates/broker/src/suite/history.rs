@@ -20,12 +20,12 @@ async fn publish_all(world: &World, count: u32) {
     }
 }
 
-/// What session 2 finds that comes from this position, and leaves again.
+/// What session 2 recovers when it joins from this position; then it leaves again.
 async fn found(world: &mut World, position: Position) -> String {
-    world.told().await;
+    world.received().await;
     world.join_since(2, Since::Position(position)).await;
     world.leave(2).await;
-    let [first, _] = world.told().await;
+    let [first, _] = world.received().await;
     first[0].strip_prefix("c: s2 in, 1 here ").unwrap().to_owned()
 }
 
@@ -39,7 +39,7 @@ async fn begin(world: &mut World) {
     short(world);
     world.join(2, "").await;
     world.leave(2).await;
-    world.tells(&["c: s2 in, 1 here @0A", "c: s2 out"], &[]).await;
+    world.receives(&["c: s2 in, 1 here @0A", "c: s2 out"], &[]).await;
 }
 
 pub(crate) async fn offsets_have_no_gap_and_client_events_none(world: &mut World) {
@@ -48,7 +48,7 @@ pub(crate) async fn offsets_have_no_gap_and_client_events_none(world: &mut World
     world.publish("e1").await;
     world.publish_by_client("x").await.unwrap();
     world.publish("e2").await;
-    world.tells(&["c: s2 in, 1 here @0A", "c: e1@1A", "c: x", "c: e2@2A"], &[]).await;
+    world.receives(&["c: s2 in, 1 here @0A", "c: e1@1A", "c: x", "c: e2@2A"], &[]).await;
     world.leave(2).await;
     assert_eq!(found_from(world, "0A").await, "@2A Complete [e1@1A e2@2A]");
 }
@@ -72,9 +72,9 @@ pub(crate) async fn who_comes_back_gets_what_they_missed(world: &mut World) {
     }
     // Where no history is kept, nothing can be found.
     world.options.history_size = 0;
-    world.told().await;
+    world.received().await;
     world.join_in("d", 2, "", Some(Since::Position(foreign(0)))).await;
-    world.tells(&["d: s2 in, 1 here Lost"], &[]).await;
+    world.receives(&["d: s2 in, 1 here Lost"], &[]).await;
 }
 
 pub(crate) async fn the_last_ones_on_request(world: &mut World) {
@@ -83,9 +83,9 @@ pub(crate) async fn the_last_ones_on_request(world: &mut World) {
     for (count, expected) in [(0, ""), (1, " [e3@3A]"), (3, " [e1@1A e2@2A e3@3A]"), (u32::MAX, " [e1@1A e2@2A e3@3A]")]
     {
         world.join_since(1, Since::Last(count)).await;
-        world.tells(&[], &[&format!("c: s1 in, 1 here @3A{expected}")]).await;
+        world.receives(&[], &[&format!("c: s1 in, 1 here @3A{expected}")]).await;
         world.leave(1).await;
-        world.told().await;
+        world.received().await;
     }
 }
 
@@ -146,7 +146,7 @@ pub(crate) async fn a_forgotten_history_begins_anew(world: &mut World) {
     world.pass(120_000);
     assert_eq!(world.broker.channel(&key("c")).await.unwrap(), None);
     world.publish("f1").await;
-    // Of this life nobody who was there in the other has heard anything.
+    // Sessions of the other epoch have received nothing of this one.
     assert_eq!(found_from(world, "0A").await, "@1B Lost [f1@1B]");
     assert_eq!(found_from(world, "1A").await, "@1B Lost [f1@1B]");
     assert_eq!(found_from(world, "0B").await, "@1B Complete [f1@1B]");
@@ -154,13 +154,13 @@ pub(crate) async fn a_forgotten_history_begins_anew(world: &mut World) {
     world.pass(120_000);
     world.publish("g1").await;
     assert_eq!(found_from(world, "1B").await, "@1C Lost [g1@1C]");
-    // While somebody is there, nothing is forgotten.
+    // While the channel has a subscription, the position does not expire.
     world.join(1, "").await;
     world.pass(3_600_000);
     world.sweep().await;
-    world.told().await;
+    world.received().await;
     world.join_since(3, Since::Position(world.epochs.position("1C"))).await;
-    world.tells(&[], &["c: s3 in, 2 here @1C Complete"]).await;
+    world.receives(&[], &["c: s3 in, 2 here @1C Complete"]).await;
 }
 
 pub(crate) async fn history_is_read_from_both_ends(world: &mut World) {
@@ -211,8 +211,8 @@ pub(crate) async fn a_history_that_is_not_wanted_any_more_goes(world: &mut World
     world.options.history_size = 0;
     world.join(1, "").await;
     world.publish("e2").await;
-    world.tells(&[], &["c: s1 in, 1 here", "c: e2"]).await;
-    // A position from before it is not taken for whole: something was said that it doesn't know.
+    world.receives(&[], &["c: s1 in, 1 here", "c: e2"]).await;
+    // A position from before it is not complete: there was a publication that the history does not hold.
     world.options.history_size = 10;
     world.publish("e3").await;
     world.leave(1).await;

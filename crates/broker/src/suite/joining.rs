@@ -1,4 +1,4 @@
-//! Joining, leaving, and who is told what is said.
+//! Joining, leaving, and which sessions receive a publication.
 
 use std::sync::Arc;
 
@@ -20,18 +20,18 @@ pub(crate) async fn a_session_hears_what_comes_after_its_welcome(world: &mut Wor
     world.leave(4).await;
     assert_eq!(world.publish("e3").await, Occupancy { subscriptions: 1, users: 0 });
     let first = ["c: s2 in, 1 here", "c: e1", "c: s4 in, 2 here", "c: e2", "c: s2 out", "c: s4 out"];
-    world.tells(&first, &["c: s1 in, 3 here", "c: e2", "c: e3"]).await;
+    world.receives(&first, &["c: s1 in, 3 here", "c: e2", "c: e3"]).await;
 }
 
 pub(crate) async fn only_shards_with_subscribers_are_told(world: &mut World) {
     world.join_in("c", 1, "", None).await;
     world.join_in("d", 2, "", None).await;
-    world.told().await;
+    world.received().await;
     world.publish("e1").await;
-    world.tells(&[], &["c: e1"]).await;
+    world.receives(&[], &["c: e1"]).await;
     world.leave(1).await;
     world.publish("e2").await;
-    world.tells(&[], &["c: s1 out"]).await;
+    world.receives(&[], &["c: s1 out"]).await;
 }
 
 pub(crate) async fn joining_again_counts_once(world: &mut World) {
@@ -40,32 +40,32 @@ pub(crate) async fn joining_again_counts_once(world: &mut World) {
         world.options.subscription_count = true;
         world.join(1, "ann").await;
         world.join(3, "").await;
-        world.told().await;
+        world.received().await;
         world.join(1, "ann").await;
         world.join(1, "bob").await;
         world.join(3, "bob").await;
         let members = if presence { " {ann/1}" } else { "" };
         let again = |n| format!("c: s{n} in, 2 here{members}");
-        world.tells(&[], &[&again(1), &again(1), &again(3)]).await;
+        world.receives(&[], &[&again(1), &again(1), &again(3)]).await;
         world.leave(1).await;
         world.leave(3).await;
         assert_eq!(world.broker.channel(&super::key("c")).await.unwrap(), None);
-        world.told().await;
+        world.received().await;
     }
 }
 
 pub(crate) async fn a_leave_of_a_stranger_changes_nothing(world: &mut World) {
     world.leave(1).await;
-    world.tells(&[], &["c: s1 out"]).await;
+    world.receives(&[], &["c: s1 out"]).await;
     for n in [1, 2, 4] {
         world.join(n, "").await;
     }
-    world.told().await;
+    world.received().await;
     world.leave(3).await;
     world.leave(2).await;
     world.leave(2).await;
     assert_eq!(world.publish("e1").await.subscriptions, 2);
-    world.tells(&["c: s2 out", "c: s2 out", "c: e1"], &["c: s3 out", "c: e1"]).await;
+    world.receives(&["c: s2 out", "c: s2 out", "c: e1"], &["c: s3 out", "c: e1"]).await;
 }
 
 pub(crate) async fn a_slot_has_one_tenant_after_the_other(world: &mut World) {
@@ -78,12 +78,12 @@ pub(crate) async fn a_slot_has_one_tenant_after_the_other(world: &mut World) {
     }
     let joined =
         ["c: s1 in, 1 here", "c: 1 are here", "c: s1 in, 2 here", "c: 2 are here", "c: s1 in, 3 here", "c: 3 are here"];
-    world.tells(&[], &joined).await;
+    world.receives(&[], &joined).await;
     // The first one's end comes after the others' beginning.
     world.leave(1).await;
     world.leave(1).await;
     assert_eq!(world.publish("e1").await.subscriptions, 2);
-    world.tells(&[], &["c: s1 out", "c: 2 are here", "c: s1 out", "c: e1"]).await;
+    world.receives(&[], &["c: s1 out", "c: 2 are here", "c: s1 out", "c: e1"]).await;
     for life in [2, 3] {
         let leave = Leave { channel: super::key("c"), session: session(7 + life), at: tenant(life), request_id: 201 };
         world.broker.leave(leave).await.unwrap();
@@ -92,33 +92,33 @@ pub(crate) async fn a_slot_has_one_tenant_after_the_other(world: &mut World) {
 
 pub(crate) async fn exceptions_and_users_are_handed_on(world: &mut World) {
     world.join(1, "").await;
-    world.told().await;
+    world.received().await;
     let said = world.to_publish("c", "e1");
     let said = Publish { except: Some(session(1)), user: Some("ann".into()), by_client: true, ..said };
     world.broker.publish(said).await.unwrap();
-    world.tells(&[], &["c: e1 by ann except s1"]).await;
+    world.receives(&[], &["c: e1 by ann except s1"]).await;
 }
 
 pub(crate) async fn apps_do_not_hear_each_other(world: &mut World) {
     world.join(1, "").await;
-    world.told().await;
+    world.received().await;
     let channel = ChannelKey::new("2".into(), "c");
     let said = world.broker.publish(Publish { channel, ..world.to_publish("c", "e1") }).await.unwrap();
     assert_eq!(said, PublishOutcome::default());
-    world.tells(&[], &[]).await;
+    world.receives(&[], &[]).await;
 }
 
 pub(crate) async fn orders_reach_every_shard(world: &mut World) {
     let order = SessionOrder::disconnect("1".into(), Who::User(Arc::from("ann")));
     let line = format!("{order:?}");
     world.broker.order(order).await.unwrap();
-    world.tells(&[&line], &[&line]).await;
+    world.receives(&[&line], &[&line]).await;
 }
 
 pub(crate) async fn an_overloaded_node_publishes_nothing(world: &mut World) {
     world.options.history_size = 10;
     world.join(1, "").await;
-    world.told().await;
+    world.received().await;
     world.shards.overload(true);
     assert!(world.broker.overloaded());
     let refused = world.broker.publish(world.to_publish("c", "e1")).await;
@@ -129,5 +129,5 @@ pub(crate) async fn an_overloaded_node_publishes_nothing(world: &mut World) {
     world.shards.overload(false);
     assert!(!world.broker.overloaded());
     world.publish("e3").await;
-    world.tells(&["c: s2 in, 1 here @0A", "c: e3@1A"], &["c: s1 out"]).await;
+    world.receives(&["c: s2 in, 1 here @0A", "c: e3@1A"], &["c: s1 out"]).await;
 }

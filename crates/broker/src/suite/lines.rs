@@ -1,13 +1,13 @@
-//! What is told, as lines that can be read.
+//! Shard messages as readable lines.
 //!
-//! | line | what is told |
+//! | line | shard message |
 //! |---|---|
 //! | `c: e1@3A by ann except s2` | the publication of event `e1`, at offset 3 of the first epoch that was seen |
-//! | `c: +ann/1 first`, `c: -ann/1 last` | session 1 of Ann, as it shows her, has come or gone, the first or last of hers |
+//! | `c: +ann/1 first`, `c: -ann/1 last` | session 1 of Ann has joined or left, her first or last |
 //! | `c: 3 are here` | the number of subscriptions |
 //! | `c: s1 in, 2 here @3A Complete [e1@3A] {ann/1 bob/4} cached e1@3A` | session 1 is in, and its welcome |
-//! | `c: lost publications members @3A` | what those who are there don't know |
-//! | `c: s1 not in: TooManyMembers`, `c: s1 out` | it is refused, it is out |
+//! | `c: lost publications members @3A` | what the sessions have missed |
+//! | `c: s1 not in: TooManyMembers`, `c: s1 out` | session 1 was refused, session 1 has left |
 
 use tidings_model::channel::{Epoch, Member, Position, SessionId};
 use tidings_model::transition::{Change, Transition};
@@ -16,7 +16,7 @@ use tidings_wire::{ChannelMessage, EncodedMessage, MemberChange};
 use super::samples::{member, session};
 use crate::shard_message::{Joined, Recovery, ShardMessage, Welcome};
 
-/// Epochs in the order in which they were seen, as letters.
+/// Names epochs by letters, in the order in which they were seen.
 #[derive(Debug, Default)]
 pub(crate) struct Epochs(Vec<Epoch>);
 
@@ -54,7 +54,7 @@ pub(crate) fn publications(all: &[std::sync::Arc<EncodedMessage>], epochs: &mut 
     all.iter().map(|message| publication(message, epochs)).collect::<Vec<_>>().join(" ")
 }
 
-/// Who it is, and which session's showing.
+/// The user, and the session whose member info is shown.
 pub(crate) fn who(member: &Member) -> String {
     format!("{}/{}", member.user, std::str::from_utf8(member.info.as_ref().unwrap()).unwrap())
 }
@@ -67,8 +67,8 @@ fn number(id: SessionId) -> u32 {
     (0..1_000).find(|n| session(*n) == id).unwrap()
 }
 
-pub(crate) fn told(told: &ShardMessage, epochs: &mut Epochs) -> String {
-    match told {
+pub(crate) fn shard_message(received: &ShardMessage, epochs: &mut Epochs) -> String {
+    match received {
         ShardMessage::Message { message, except } => {
             let mut line = format!("{}: {}", message.content().channel().name, said(message, epochs));
             if let Some(except) = except {
@@ -76,7 +76,7 @@ pub(crate) fn told(told: &ShardMessage, epochs: &mut Epochs) -> String {
             }
             line
         }
-        ShardMessage::Joined(told) => joined(told, epochs),
+        ShardMessage::Joined(received) => joined(received, epochs),
         ShardMessage::Left(left) => {
             assert_eq!(left.request_id, 200 + left.at.slot, "not what was asked: {left:?}");
             format!("{}: s{} out", left.channel.name, left.at.slot)
@@ -103,7 +103,7 @@ fn said(message: &EncodedMessage, epochs: &mut Epochs) -> String {
     }
 }
 
-/// What a session shows of its user is its own.
+/// The user and session of a change. Checks that the member info is the one of that session.
 fn shown(presence: &MemberChange) -> String {
     assert_eq!(presence.member, member(number(presence.session), &presence.member.user));
     who(&presence.member)
@@ -142,7 +142,7 @@ fn welcome(welcome: &Welcome, epochs: &mut Epochs) -> String {
 }
 
 /// A transition as a line.
-pub(crate) fn noted(transition: &Transition) -> String {
+pub(crate) fn recorded(transition: &Transition) -> String {
     let kind = transition.change.kind().event_name().rsplit('.').next().unwrap_or_default();
     let about = match &transition.change {
         Change::MemberAdded(user) | Change::MemberRemoved(user) => format!(" {user}"),

@@ -1,4 +1,4 @@
-//! Which channels there are.
+//! Lists of channels.
 
 use tidings_model::policy::online;
 
@@ -16,7 +16,7 @@ pub(crate) async fn channels_are_paged_by_name(world: &mut World) {
         world.join_in(&format!("a{n:03}"), n, "", None).await;
     }
     world.join_in("b", 1, "", None).await;
-    // The server's own channels are nobody else's business.
+    // Internal channels are not listed.
     world.join_in(&online("ann"), 2, "ann", None).await;
     let all: Vec<_> = (0..200).map(|n| format!("a{n:03}")).chain(["b".to_owned()]).collect();
     let mut here: Vec<_> = world.broker.names_here(&"1".into()).iter().map(|name| name.as_ref().to_owned()).collect();

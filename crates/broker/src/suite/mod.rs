@@ -1,8 +1,8 @@
-//! What every broker has to do, as tests that know nothing of any one broker.
+//! The test suite that every broker has to pass.
 //!
-//! A broker joins with a [`BrokerFixture`] (how it is opened, and how one knows that it has told everything) and one
-//! line: `every_test!(BrokerFixture::new())`. [`World`] is the vocabulary the tests are written in: session `n` is on
-//! shard `n % 2`, and what a shard is told is written as a line a piece ([`lines`]).
+//! A broker takes part with a [`BrokerFixture`] (how it is opened, and how a test waits until all its messages are
+//! delivered) and one line: `every_test!(BrokerFixture::new())`. Tests are written with [`World`]: session `n` is on
+//! shard `n % 2`, and each message that a shard receives is written as one line ([`lines`]).
 
 pub(crate) mod cache;
 pub(crate) mod counting;
@@ -74,7 +74,7 @@ macro_rules! every_test {
 }
 pub(crate) use every_test;
 
-/// Where a broker is, and what tests have to know of it.
+/// Opens a broker for tests.
 #[async_trait]
 pub(crate) trait BrokerFixture: Send + Sync {
     /// Opens a broker that holds nothing.
@@ -85,14 +85,14 @@ pub(crate) trait BrokerFixture: Send + Sync {
         sink: Arc<RecordingSink>,
     ) -> Arc<dyn Broker>;
 
-    /// Waits until whatever follows from finished calls has been told.
+    /// Waits until all messages that finished calls have caused are delivered.
     async fn settle(&self);
 
     /// Whether the broker holds nothing at all.
     async fn is_empty(&self) -> bool;
 }
 
-/// Shards that write down what they are told.
+/// Shards that record the messages they receive.
 #[derive(Debug)]
 pub(crate) struct RecordingShards {
     inboxes: Vec<Mutex<Vec<ShardMessage>>>,
@@ -105,12 +105,12 @@ impl RecordingShards {
         Arc::new(Self { inboxes, overloaded: AtomicBool::new(false) })
     }
 
-    /// Takes what a shard has been told.
+    /// Takes the messages that a shard has received.
     pub(crate) fn take(&self, shard: u16) -> Vec<ShardMessage> {
         std::mem::take(&mut *self.inboxes[usize::from(shard)].lock())
     }
 
-    /// What a shard has been told from the `from`th on, which stays.
+    /// The messages that a shard has received, from the `from`th on, without taking them.
     pub(crate) fn since(&self, shard: u16, from: usize) -> Vec<ShardMessage> {
         self.inboxes[usize::from(shard)].lock()[from..].to_vec()
     }
@@ -134,11 +134,11 @@ impl Shards for RecordingShards {
     }
 }
 
-/// A watch that writes down what it is told.
+/// A transition sink that records all transitions.
 #[derive(Debug, Default)]
 pub(crate) struct RecordingSink {
     pub(crate) wanted: Mutex<Kinds>,
-    pub(crate) noted: Mutex<Vec<Transition>>,
+    pub(crate) recorded: Mutex<Vec<Transition>>,
     pub(crate) unsure: AtomicBool,
 }
 
@@ -148,7 +148,7 @@ impl TransitionSink for RecordingSink {
     }
 
     fn record(&self, transition: Transition) {
-        self.noted.lock().push(transition);
+        self.recorded.lock().push(transition);
     }
 
     fn reconcile(&self) {
@@ -158,8 +158,7 @@ impl TransitionSink for RecordingSink {
 
 static SILENT: Encoding = Encoding { name: "silent", encode: |_| None };
 
-/// A broker, shards that write down what they are told, a time that stands still until it is moved, and short words for
-/// all.
+/// A broker, recording shards, a manual clock, and short methods for the tests.
 pub(crate) struct World {
     fixture: Box<dyn BrokerFixture>,
     pub(crate) broker: Arc<dyn Broker>,
@@ -168,7 +167,7 @@ pub(crate) struct World {
     pub(crate) sink: Arc<RecordingSink>,
     pub(crate) options: ChannelOptions,
     pub(crate) epochs: Epochs,
-    /// Who has joined what.
+    /// The channels of each session.
     joined: Vec<(u32, ChannelKey)>,
 }
 
@@ -185,7 +184,7 @@ impl World {
         self.clock.advance(Duration::from_millis(ms));
     }
 
-    /// Sweeps as often as it takes to come by everything.
+    /// Sweeps often enough to visit every partition.
     pub(crate) async fn sweep(&self) {
         for _ in 0..8 {
             self.broker.sweep().await;
@@ -244,33 +243,37 @@ impl World {
         Publish { channel, options, event: event(id, 2), except: None, user: None, by_client: false }
     }
 
-    /// What each shard has been told since the last time.
-    pub(crate) async fn told(&mut self) -> [Vec<String>; SHARDS as usize] {
+    /// The messages that each shard has received since the last call.
+    pub(crate) async fn received(&mut self) -> [Vec<String>; SHARDS as usize] {
         self.fixture.settle().await;
         std::array::from_fn(|shard| {
-            self.shards.take(shard as u16).iter().map(|told| lines::told(told, &mut self.epochs)).collect()
+            self.shards
+                .take(shard as u16)
+                .iter()
+                .map(|received| lines::shard_message(received, &mut self.epochs))
+                .collect()
         })
     }
 
-    /// Both shards have been told this since the last time, and nothing else.
+    /// Asserts that the shards have received exactly these messages since the last call.
     #[track_caller]
-    pub(crate) fn tells(&mut self, first: &[&str], second: &[&str]) -> impl Future<Output = ()> {
+    pub(crate) fn receives(&mut self, first: &[&str], second: &[&str]) -> impl Future<Output = ()> {
         let caller = std::panic::Location::caller();
         async move {
-            let told = self.told().await;
+            let received = self.received().await;
             for (shard, expected) in [first, second].into_iter().enumerate() {
-                assert_eq!(told[shard], expected, "shard {shard} at {caller}");
+                assert_eq!(received[shard], expected, "shard {shard} at {caller}");
             }
         }
     }
 
-    /// What has been noted since the last time, a line a piece.
-    pub(crate) async fn noted(&mut self) -> Vec<String> {
+    /// The transitions recorded since the last call, one line each.
+    pub(crate) async fn recorded(&mut self) -> Vec<String> {
         self.fixture.settle().await;
-        std::mem::take(&mut *self.sink.noted.lock()).iter().map(lines::noted).collect()
+        std::mem::take(&mut *self.sink.recorded.lock()).iter().map(lines::recorded).collect()
     }
 
-    /// When everybody has left and everything has expired, nothing is there any more.
+    /// Asserts that the broker holds nothing after all sessions have left and everything has expired.
     pub(crate) async fn ends_empty(&mut self) {
         for (n, channel) in std::mem::take(&mut self.joined) {
             let leave = Leave { channel, session: session(n), at: at(n), request_id: 200 + n };

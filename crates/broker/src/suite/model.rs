@@ -1,8 +1,9 @@
-//! Any course of publishing, joining, leaving, coming back and passing time, against a model that is slow and obviously
-//! right: it remembers everything that was ever said, and works out anew each time what of it still counts.
+//! A property test: random sequences of publishes, joins, leaves, recoveries and passing time, against a model that is
+//! slow and obviously right. The model keeps every publication for ever, and computes at each step which of them still
+//! count.
 //!
-//! The model writes down what it would tell in the words of [`super::lines`]; after each step both must have said the
-//! same, and give the same answers.
+//! The model writes the messages that it would send as [`super::lines`]. After each step, the broker's messages and
+//! answers must equal the model's.
 
 use std::time::Duration;
 
@@ -25,7 +26,7 @@ pub(crate) enum Step {
     Sweep,
 }
 
-/// What of the past is wanted.
+/// Which earlier publications a join asks for.
 #[derive(Debug, Clone)]
 pub(crate) enum Wanted {
     Nothing,
@@ -35,7 +36,7 @@ pub(crate) enum Wanted {
     Foreign(u64),
 }
 
-/// Courses of steps.
+/// Sequences of steps.
 pub(crate) fn steps() -> impl Strategy<Value = Vec<Step>> {
     let channel = || 0..CHANNELS.len();
     let wanted = || {
@@ -62,7 +63,7 @@ pub(crate) fn steps() -> impl Strategy<Value = Vec<Step>> {
 
 const CHANNELS: [&str; 5] = ["plain", "presence", "news", "join-leave", "all"];
 const SESSIONS: u32 = 6;
-/// Whose sessions they are; the last one is nobody's.
+/// The users of the sessions; the last session has no user.
 const USERS: [&str; SESSIONS as usize] = ["ann", "ann", "bob", "zoe", "zoe", ""];
 
 fn options(channel: &str) -> ChannelOptions {
@@ -84,9 +85,9 @@ fn options(channel: &str) -> ChannelOptions {
 #[derive(Debug)]
 struct Life {
     epoch: Epoch,
-    /// Every event that was said with a position, and when.
+    /// Every event that was published with a position, and when.
     said: Vec<(String, i64)>,
-    /// When somebody was there last, or something was said.
+    /// When the channel was last occupied, or an event was last published.
     alive_at: i64,
 }
 
@@ -98,7 +99,7 @@ struct Channel {
     /// Users who are there, with the session that came first: it shows them.
     users: Vec<(&'static str, u32)>,
     life: Option<Life>,
-    /// What was said last, as it is written, and when.
+    /// The last publication as a line, and when it was published.
     cached: Option<(String, i64)>,
 }
 
@@ -108,18 +109,18 @@ struct Model {
     epochs: Epochs,
     lives: u64,
     events: u32,
-    told: [Vec<String>; SHARDS as usize],
+    received: [Vec<String>; SHARDS as usize],
     /// Every position that was the newest of its channel after some step.
     seen: Vec<String>,
 }
 
-/// Takes the steps one by one; after each, broker and model must have told the same and give the same answers.
+/// Carries out the steps one by one; after each, broker and model must have sent the same and give the same answers.
 pub(crate) async fn check(fixture: Box<dyn BrokerFixture>, steps: Vec<Step>) {
     let world = World::at(fixture).await;
     let channel = |name| Channel { name, options: options(name), ..Channel::default() };
     let channels = CHANNELS.into_iter().map(channel).collect();
-    let (epochs, told, seen) = (Epochs::default(), Default::default(), Vec::new());
-    let mut model = Model { world, channels, epochs, lives: 0, events: 0, told, seen };
+    let (epochs, received, seen) = (Epochs::default(), Default::default(), Vec::new());
+    let mut model = Model { world, channels, epochs, lives: 0, events: 0, received, seen };
     for step in &steps {
         let now = model.now();
         model.channels.iter_mut().for_each(|channel| channel.forget(now));
@@ -182,15 +183,15 @@ impl Model {
 
     fn tell(&mut self, index: usize, line: &str) {
         let Channel { name, there, .. } = &self.channels[index];
-        for (shard, told) in self.told.iter_mut().enumerate() {
+        for (shard, received) in self.received.iter_mut().enumerate() {
             if there.iter().any(|n| usize::from(at(*n).shard) == shard) {
-                told.push(format!("{name}: {line}"));
+                received.push(format!("{name}: {line}"));
             }
         }
     }
 
     fn tell_one(&mut self, index: usize, n: u32, line: &str) {
-        self.told[usize::from(at(n).shard)].push(format!("{}: s{n} {line}", self.channels[index].name));
+        self.received[usize::from(at(n).shard)].push(format!("{}: s{n} {line}", self.channels[index].name));
     }
 
     fn tell_count(&mut self, index: usize) {
@@ -223,7 +224,8 @@ impl Model {
             life.said.push((id.clone(), now));
             life.alive_at = now;
             let offset = life.said.len() as u64;
-            // Whoever is first to see an epoch gives it its letter: a publication that nobody hears shows none.
+            // The first received message with an epoch gives it its letter. A publication that no session receives
+            // gives none.
             if !self.channels[index].there.is_empty() {
                 line = self.written(index, &id, offset);
             }
@@ -386,8 +388,8 @@ impl Model {
     }
 
     async fn verify(&mut self, step: &Step) {
-        let told = self.world.told().await;
-        assert_eq!(told, std::mem::take(&mut self.told), "after {step:?}");
+        let received = self.world.received().await;
+        assert_eq!(received, std::mem::take(&mut self.received), "after {step:?}");
         let now = self.now();
         let mut occupied = Vec::new();
         for (index, name) in CHANNELS.into_iter().enumerate() {

@@ -1,4 +1,4 @@
-//! Publishers, and sessions that come, leave and come back, all at the same time.
+//! Many threads at the same time: publishers, and sessions that join, leave and recover.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ const PUBLISHERS: u64 = 8;
 const EVENTS: u64 = 10_000;
 const SESSIONS: u32 = 12;
 
-/// Every session hears each of the events once, in one order, however it comes and goes meanwhile.
+/// Every session receives each event once, in one order, however often it leaves and comes back meanwhile.
 pub(crate) async fn check(fixture: Box<dyn BrokerFixture>) {
     let mut world = World::at(fixture).await;
     world.options.history_size = EVENTS as u32;
@@ -82,16 +82,16 @@ impl Seen {
 
     async fn until(&mut self, is_so: impl Fn(&Self) -> bool) {
         while !is_so(self) {
-            for told in self.shards.since(self.join.at.shard, self.read) {
+            for received in self.shards.since(self.join.at.shard, self.read) {
                 self.read += 1;
-                self.hear(told);
+                self.hear(received);
             }
             tokio::task::yield_now().await;
         }
     }
 
-    fn hear(&mut self, told: ShardMessage) {
-        match told {
+    fn hear(&mut self, received: ShardMessage) {
+        match received {
             ShardMessage::Message { message, .. } if self.is_in => self.publication(&message),
             ShardMessage::Joined(joined) if joined.at == self.join.at => {
                 assert!(!self.is_in);
@@ -116,13 +116,13 @@ impl Seen {
     }
 }
 
-/// All shards have been told the same events at the same offsets, and each publisher's in its order.
+/// Asserts that all shards received the same events at the same offsets, and each publisher's events in its order.
 fn one_order(shards: &RecordingShards) {
     let mut by_offset = HashMap::new();
     for shard in 0..SHARDS {
         let (mut last, mut last_of) = (0, HashMap::new());
-        for told in shards.take(shard) {
-            let ShardMessage::Message { message, .. } = told else { continue };
+        for received in shards.take(shard) {
+            let ShardMessage::Message { message, .. } = received else { continue };
             let ChannelMessage::Publication(said) = message.content() else { panic!("{message:?}") };
             let offset = said.position.as_ref().unwrap().offset;
             assert!(offset > last, "shard {shard} hears {offset} after {last}");

@@ -1,4 +1,4 @@
-//! What becomes of a channel, noted for whoever wants to know.
+//! Transitions (occupied, vacated, member added, …) that a broker records.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use tidings_model::transition::{Kind, Kinds};
 
 use super::World;
 
-/// Has these kinds noted.
+/// Has these kinds recorded.
 fn want(world: &World, kinds: &[Kind]) {
     *world.sink.wanted.lock() = kinds.iter().copied().collect();
 }
@@ -21,12 +21,12 @@ pub(crate) async fn the_first_and_the_last_session_are_noted(world: &mut World) 
     world.join(1, "").await;
     world.join(2, "").await;
     world.join_in("d", 1, "", None).await;
-    assert_eq!(world.noted().await, ["c: occupied", "d: occupied"]);
+    assert_eq!(world.recorded().await, ["c: occupied", "d: occupied"]);
     world.leave(1).await;
-    assert_eq!(world.noted().await, [""; 0]);
+    assert_eq!(world.recorded().await, [""; 0]);
     world.leave(2).await;
     world.leave_in("d", 1).await;
-    assert_eq!(world.noted().await, ["c: vacated", "d: vacated"]);
+    assert_eq!(world.recorded().await, ["c: vacated", "d: vacated"]);
 }
 
 pub(crate) async fn a_user_is_noted_from_the_first_session_to_the_last(world: &mut World) {
@@ -35,17 +35,17 @@ pub(crate) async fn a_user_is_noted_from_the_first_session_to_the_last(world: &m
     world.join(1, "ann b").await;
     world.join(2, "ann b").await;
     world.join(3, "").await;
-    assert_eq!(world.noted().await, ["c: occupied", "c: member_added ann b"]);
+    assert_eq!(world.recorded().await, ["c: occupied", "c: member_added ann b"]);
     world.leave(1).await;
-    assert_eq!(world.noted().await, [""; 0]);
+    assert_eq!(world.recorded().await, [""; 0]);
     world.leave(2).await;
     world.leave(3).await;
-    assert_eq!(world.noted().await, ["c: member_removed ann b", "c: vacated"]);
-    // Comings are told to those who are there, but nobody is listed.
+    assert_eq!(world.recorded().await, ["c: member_removed ann b", "c: vacated"]);
+    // Sessions receive join messages, but members are not listed.
     (world.options.presence, world.options.join_leave) = (false, true);
     world.join_in("d", 1, "ann", None).await;
     world.leave_in("d", 1).await;
-    assert_eq!(world.noted().await, ["d: occupied", "d: vacated"]);
+    assert_eq!(world.recorded().await, ["d: occupied", "d: vacated"]);
 }
 
 pub(crate) async fn every_number_that_is_told_is_noted(world: &mut World) {
@@ -55,14 +55,17 @@ pub(crate) async fn every_number_that_is_told_is_noted(world: &mut World) {
     world.join(2, "").await;
     world.leave(1).await;
     world.leave(2).await;
-    assert_eq!(world.noted().await, ["c: subscription_count 1", "c: subscription_count 2", "c: subscription_count 1"]);
+    assert_eq!(
+        world.recorded().await,
+        ["c: subscription_count 1", "c: subscription_count 2", "c: subscription_count 1"]
+    );
     for n in 0..110 {
         world.join(n, "").await;
     }
-    assert_eq!(world.noted().await.last().unwrap(), "c: subscription_count 100");
+    assert_eq!(world.recorded().await.last().unwrap(), "c: subscription_count 100");
     world.pass(5_000);
     world.sweep().await;
-    assert_eq!(world.noted().await, ["c: subscription_count 110"]);
+    assert_eq!(world.recorded().await, ["c: subscription_count 110"]);
 }
 
 pub(crate) async fn of_many_comers_one_misses_the_cached_event(world: &mut World) {
@@ -71,14 +74,14 @@ pub(crate) async fn of_many_comers_one_misses_the_cached_event(world: &mut World
     for n in 0..3 {
         world.join(n, "").await;
     }
-    assert_eq!(world.noted().await, ["c: cache_miss"]);
+    assert_eq!(world.recorded().await, ["c: cache_miss"]);
     world.publish("e1").await;
     world.join(3, "").await;
-    assert_eq!(world.noted().await, [""; 0], "it is there");
+    assert_eq!(world.recorded().await, [""; 0], "it is there");
     world.pass(60_000);
     world.join(4, "").await;
     world.join(5, "").await;
-    assert_eq!(world.noted().await, ["c: cache_miss"], "it is there no more");
+    assert_eq!(world.recorded().await, ["c: cache_miss"], "it is there no more");
 }
 
 pub(crate) async fn what_nobody_wants_is_not_noted(world: &mut World) {
@@ -92,7 +95,7 @@ pub(crate) async fn what_nobody_wants_is_not_noted(world: &mut World) {
     *world.sink.wanted.lock() = Kinds::NONE;
     world.join(1, "ann").await;
     world.leave(1).await;
-    assert_eq!(world.noted().await, ["c: vacated"]);
+    assert_eq!(world.recorded().await, ["c: vacated"]);
 }
 
 pub(crate) async fn what_becomes_of_the_servers_own_channels_is_not_noted(world: &mut World) {
@@ -102,7 +105,7 @@ pub(crate) async fn what_becomes_of_the_servers_own_channels_is_not_noted(world:
     world.join_in(&online, 1, "ann", None).await;
     world.leave_in(&online, 1).await;
     world.join(2, "").await;
-    assert_eq!(world.noted().await, ["c: occupied", "c: subscription_count 1"]);
+    assert_eq!(world.recorded().await, ["c: occupied", "c: subscription_count 1"]);
 }
 
 pub(crate) async fn what_is_refused_or_repeated_is_no_transition(world: &mut World) {
@@ -113,7 +116,7 @@ pub(crate) async fn what_is_refused_or_repeated_is_no_transition(world: &mut Wor
     world.join(2, "bob").await;
     world.leave(2).await;
     world.leave(3).await;
-    assert_eq!(world.noted().await, ["c: occupied", "c: member_added ann"]);
+    assert_eq!(world.recorded().await, ["c: occupied", "c: member_added ann"]);
 }
 
 pub(crate) async fn numbers_grow_over_a_channels_lives(world: &mut World) {
@@ -122,8 +125,8 @@ pub(crate) async fn numbers_grow_over_a_channels_lives(world: &mut World) {
     for _ in 0..3 {
         world.join(1, "").await;
         world.leave(1).await;
-        world.told().await;
-        numbers.extend(std::mem::take(&mut *world.sink.noted.lock()).iter().map(|noted| noted.number));
+        world.received().await;
+        numbers.extend(std::mem::take(&mut *world.sink.recorded.lock()).iter().map(|recorded| recorded.number));
     }
     assert_eq!(numbers.len(), 6);
     assert!(numbers.is_sorted_by(|a, b| a < b), "{numbers:?}");

@@ -11,7 +11,7 @@ use crate::outlet::DestinationPolicy;
 use crate::ring::AppNo;
 
 impl Dispatcher {
-    /// Notes whether the store has more for a destination than was fetched.
+    /// Records whether the store has more for a destination than was claimed.
     pub(crate) fn set_more(&mut self, destination: DestinationNo, more: bool) {
         if more {
             self.queue(destination).more = true;
@@ -20,15 +20,16 @@ impl Dispatcher {
         }
     }
 
-    /// Notes that what is due to a destination is not for this node.
+    /// Records that this node makes no attempts for a destination: it is disabled, or another node serves it.
     pub(crate) fn pass_over(&mut self, destination: DestinationNo) {
         self.set_more(destination, false);
         self.others.insert(destination);
     }
 
-    /// Destinations that the store need not be asked for: they hold enough, are paused, or are not for this node.
-    /// Whether the store has more for those that hold enough is not known then, so it is asked when they run low. Those
-    /// of `apps`, which are not asked for at all, are left out.
+    /// Destinations that the query for due work skips: they have enough queued, are paused, or get no attempts from
+    /// this node. Since the query does not tell whether the store has more for them, they are marked as having more,
+    /// and are claimed for when they run low. Destinations of `apps` are left out: the query skips those apps
+    /// altogether.
     pub(crate) fn full(
         &mut self,
         policy: impl Fn(DestinationNo) -> DestinationPolicy,
@@ -53,7 +54,7 @@ impl Dispatcher {
         apps.iter().filter_map(|app| self.app_numbers.get(app).copied()).collect()
     }
 
-    /// Notes whether a destination runs low while the store has more for it; answers whether it does.
+    /// Records a destination that runs low while the store has more for it. Returns whether it does.
     pub(super) fn note_low(&mut self, destination: DestinationNo) -> bool {
         let low = |queue: &DestinationQueue| queue.more && queue.waiting() <= queue.running as usize;
         let low = self.queues.get(&destination).is_some_and(low);
@@ -63,28 +64,28 @@ impl Dispatcher {
         low
     }
 
-    /// Whether the store has to be asked for what is due to destinations that run low.
+    /// Whether a destination runs low, so that its due deliveries should be claimed.
     pub(crate) fn has_low(&self) -> bool {
         !self.low.is_empty()
     }
 
-    /// The destinations that run low, but for those of `apps`, for which there is no room.
+    /// Takes the destinations that run low. Those of `apps`, which hold their share of memory, are dropped.
     pub(crate) fn take_low(&mut self, apps: &[AppId]) -> Vec<DestinationNo> {
         let full = self.numbers(apps);
-        let has_room = |no: &DestinationNo| {
+        let has_memory = |no: &DestinationNo| {
             let app = self.queues.get(no).and_then(|queue| queue.app);
             !app.is_some_and(|app| full.contains(&app))
         };
-        std::mem::take(&mut self.low).into_iter().filter(has_room).collect()
+        std::mem::take(&mut self.low).into_iter().filter(has_memory).collect()
     }
 
-    /// Puts back destinations that run low and could not be asked for.
+    /// Puts back destinations that run low and could not be claimed for.
     pub(crate) fn still_low(&mut self, destinations: impl IntoIterator<Item = DestinationNo>) {
         self.low.extend(destinations);
     }
 
-    /// Destinations that have no room for more of a fan-out. Whether the store has more for them is not known then, so
-    /// it is asked when they run low.
+    /// Destinations that have no room for more deliveries of a fan-out. They are marked as having more in the store,
+    /// and are claimed for when they run low.
     pub(crate) fn without_room(
         &mut self,
         policy: impl Fn(DestinationNo) -> DestinationPolicy,

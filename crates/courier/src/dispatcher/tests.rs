@@ -1,4 +1,4 @@
-//! Which destination is dispatched next, by the dispatcher alone.
+//! Tests of the dispatcher alone: which destination is dispatched next.
 
 use std::collections::HashSet;
 
@@ -44,7 +44,7 @@ fn dispatcher(max_in_flight: usize, per_host: usize) -> Dispatcher {
     Dispatcher::new(&Settings { max_in_flight, per_host, concurrency: 1, ..Settings::default() })
 }
 
-/// All that is dispatched now.
+/// All requests that are dispatched now.
 fn dispatches(dispatcher: &mut Dispatcher, policy: DestinationPolicy, now: Millis) -> Vec<Dispatch> {
     std::iter::from_fn(|| dispatcher.start(|_| policy, |_| 1, now)).collect()
 }
@@ -67,7 +67,7 @@ fn turns_go_round_by_app() {
 fn who_never_answered_and_who_does_not_leave_room_for_the_others() {
     let mut dispatcher = dispatcher(4_096, 64);
     (0..10_000).for_each(|no| dispatcher.push(item("a", no, 1), true, false));
-    // Half of half of the permits, since as many have to be left.
+    // Half of half of the permits: an app must leave as much of its share free as it uses.
     let first = dispatches(&mut dispatcher, OPEN, 0);
     assert_eq!(first.len(), 1_024);
     dispatcher.push(item("b", 20_000, 2), true, false);
@@ -77,7 +77,7 @@ fn who_never_answered_and_who_does_not_leave_room_for_the_others() {
     for dispatch in &other {
         dispatcher.end(dispatch.permit, 0);
     }
-    // None of the first answers. They come again, and so do those that were never tried, each within its part.
+    // None of the first ones answers. Failing and untried destinations are dispatched, each within its share.
     for dispatch in &first {
         dispatcher.learn(dispatch.permit.destination, AttemptHealth::Failing, |_| OPEN, 0);
         dispatcher.end(dispatch.permit, 0);
@@ -93,7 +93,7 @@ fn who_never_answered_and_who_does_not_leave_room_for_the_others() {
         assert!(again.len() == 1_024 && failing(&again) <= 512, "{} {now}", failing(&again));
     }
     assert!(failing(&again) > 256, "they take turns with those that were never tried: {}", failing(&again));
-    // Who has answered has all of the rest, and an app no more than leaves something to the next.
+    // Healthy destinations may use all other permits, but an app leaves a quarter to other apps.
     (30_000..40_000).for_each(|no| {
         dispatcher.answered.add(DestinationNo(no));
         dispatcher.push(item("c", no, 4), true, false);
@@ -142,7 +142,7 @@ fn a_host_has_so_many_places_and_who_waits_takes_no_turn() {
     dispatcher.push(item("a", 300, 3), true, false);
     let elsewhere = DestinationPolicy::Open { concurrency: None, rate: None, host: Some(Host::of(&other)) };
     assert_eq!(destinations(&dispatches(&mut dispatcher, elsewhere, 0)), [300]);
-    // As many go on as have ended.
+    // As many are dispatched as have ended.
     dispatcher.end(first[0].permit, 10);
     dispatcher.end(first[1].permit, 10);
     assert_eq!(destinations(&dispatches(&mut dispatcher, there, 10)), [3, 4]);
@@ -172,7 +172,7 @@ fn who_waits_for_its_host_and_is_paused_or_disabled_keeps_nobody_waiting() {
     let policy = |no: DestinationNo| if no.0 == 1 { DestinationPolicy::Disabled } else { there };
     let first = dispatcher.start(there_for_all(there), |_| 1, 0).unwrap();
     assert!(dispatcher.start(there_for_all(there), |_| 1, 0).is_none());
-    dispatcher.rest(DestinationNo(2), 50_000, 0);
+    dispatcher.pause(DestinationNo(2), 50_000, 0);
     dispatcher.end(first.permit, 5);
     assert_eq!(dispatcher.start(policy, |_| 1, 5).unwrap().permit.destination, DestinationNo(3));
     assert_eq!(dispatcher.returns.len(), 2, "what the paused and the disabled one had");
@@ -185,15 +185,15 @@ fn destinations_with_no_room_for_fan_out_are_asked_for_when_they_run_low() {
     (1..=3).for_each(|no| dispatcher.push(item("a", no, 1), true, false));
     let first = dispatches(&mut dispatcher, OPEN, 0);
     assert_eq!(first.len(), 3);
-    // One does not answer, and has as many waiting as its window allows; one is paused; the third has room.
+    // One does not answer and has as many queued as its window allows, one is paused, the third has room.
     dispatcher.learn(DestinationNo(1), AttemptHealth::Failing, |_| OPEN, 0);
     (2..=3).for_each(|event| dispatcher.push(item("a", 1, event), false, false));
-    dispatcher.rest(DestinationNo(2), 500, 0);
+    dispatcher.pause(DestinationNo(2), 500, 0);
     dispatcher.push(item("a", 3, 2), true, false);
     let without_room = dispatcher.without_room(|_| OPEN, 0);
     assert_eq!(without_room, HashSet::from([DestinationNo(1), DestinationNo(2)]));
     assert!(!dispatcher.has_low());
-    // It has two waiting and one under way: one more ends before it runs low.
+    // It has two queued and one in flight: it runs low when one more has ended.
     assert!(!dispatcher.end(first[0].permit, 1));
     let permits: Vec<DispatchPermit> = dispatches(&mut dispatcher, OPEN, 1).iter().map(|one| one.permit).collect();
     let of_first = |permit: &&DispatchPermit| permit.destination == DestinationNo(1);
@@ -223,11 +223,11 @@ fn those_of_a_lane_go_together_and_never_apart() {
     };
     let mut dispatcher = dispatcher(8, 64);
     let events = |items: &[QueuedDelivery]| items.iter().map(|item| item.leased.key.event.0).collect::<Vec<_>>();
-    let mut together = QueuedDelivery::together((1..=5).map(follows));
+    let mut together = QueuedDelivery::group((1..=5).map(follows));
     assert_eq!(together.len(), 1);
     dispatcher.push(together.remove(0), false, false);
     dispatcher.push(item("a", 1, 9), true, false);
-    // Fewer are taken than when they were fetched: the others go back, and do not go on their own.
+    // The batch size has shrunk since the claim: the rest is released, and not sent alone.
     let dispatch = dispatcher.start(|_| OPEN, |_| 3, 0).unwrap();
     assert_eq!(events(&dispatch.items), [9]);
     dispatcher.end(dispatch.permit, 0);

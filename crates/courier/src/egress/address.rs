@@ -1,7 +1,7 @@
 //! Which IP addresses are public: the classifier behind the policy.
 //!
-//! Called by [`policy`](super::policy) only. It guarantees that no address of the ranges below is called public, and
-//! that an IPv4 address gets the same verdict in each of its IPv6 disguises (mapped, compatible, translated, NAT64,
+//! Called by [`policy`](super::policy) only. It guarantees that no address of the ranges below counts as public, and
+//! that an IPv4 address gets the same verdict in each IPv6 form that embeds it (mapped, compatible, translated, NAT64,
 //! 6to4, ISATAP). Sources: the IANA special-purpose registries (RFC 6890, RFC 8190), RFC 4291, RFC 6052, RFC 3056, RFC
 //! 5214, RFC 8215.
 
@@ -37,23 +37,23 @@ const SPECIAL_V6: [(Ipv6Addr, u8); 3] = [
     (Ipv6Addr::new(0x3fff, 0, 0, 0, 0, 0, 0, 0), 20), // documentation
 ];
 
-/// The addresses that decide what dialling `ip` reaches: `ip` itself, or the IPv4 address that it carries, or both.
-/// Every one of them has to be acceptable.
-pub(super) fn judged(ip: IpAddr) -> impl Iterator<Item = IpAddr> {
+/// The addresses that decide what dialling `ip` reaches: `ip` itself, or the IPv4 address that it embeds, or both.
+/// All of them have to be acceptable.
+pub(super) fn effective(ip: IpAddr) -> impl Iterator<Item = IpAddr> {
     let (first, second) = match ip {
         IpAddr::V4(_) => (ip, None),
-        IpAddr::V6(v6) => judged_v6(v6),
+        IpAddr::V6(v6) => effective_v6(v6),
     };
     std::iter::once(first).chain(second)
 }
 
-/// Whether `ip` is a unicast address of the public internet, in whatever disguise.
+/// Whether `ip` is a unicast address of the public internet, also if an IPv6 form embeds it.
 pub fn is_public(ip: IpAddr) -> bool {
-    judged(ip).all(is_public_by_itself)
+    effective(ip).all(is_public_by_itself)
 }
 
-/// True if `ip`, taken by itself, is a unicast address of the public internet. Carriers of IPv4 addresses are the
-/// business of [`judged`], so ask this of what it returns.
+/// True if `ip`, taken by itself, is a unicast address of the public internet. It does not look at embedded IPv4
+/// addresses: call it with what [`effective`] returns.
 pub(super) fn is_public_by_itself(ip: IpAddr) -> bool {
     match ip {
         IpAddr::V4(v4) => {
@@ -66,7 +66,7 @@ pub(super) fn is_public_by_itself(ip: IpAddr) -> bool {
     }
 }
 
-fn judged_v6(v6: Ipv6Addr) -> (IpAddr, Option<IpAddr>) {
+fn effective_v6(v6: Ipv6Addr) -> (IpAddr, Option<IpAddr>) {
     let outer = IpAddr::V6(v6);
     let s = v6.segments();
     let last = v4(s[6], s[7]);
@@ -78,7 +78,7 @@ fn judged_v6(v6: Ipv6Addr) -> (IpAddr, Option<IpAddr>) {
         | [0x64, 0xff9b, 0, 0, 0, 0, ..] => (last, None),
         // ISATAP without a prefix of its own (RFC 5214, section 6.1).
         [0, 0, 0, 0, 0 | 0x100 | 0x200 | 0x300, 0x5efe, ..] => (last, None),
-        // Local-use NAT64 is refused as such; the carried address matters only to `deny`.
+        // Local-use NAT64 is refused as such; the embedded address matters only to `deny`.
         [0x64, 0xff9b, 1, ..] => (outer, Some(last)),
         // 6to4, whose interface part may be ISATAP again.
         [0x2002, high, low, ..] => (v4(high, low), is_isatap(&s).then_some(last)),

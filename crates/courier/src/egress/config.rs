@@ -1,7 +1,7 @@
-//! What an operator may decide about outgoing connections: [`EgressConfig`].
+//! The operator's settings for outgoing connections: [`EgressConfig`].
 //!
 //! The server fills it from `[egress]` of the config file and from `--egress-allow`; tests build it by hand. It is
-//! plain data: everything that can be wrong with it is reported by [`Egress::new`](super::Egress::new).
+//! plain data: [`Egress::new`](super::Egress::new) validates it.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -11,13 +11,13 @@ use tidings_supervisor::Supervisor;
 use url::Url;
 
 /// Ports of protocols that a POST could be smuggled into (mail, shells, databases, caches). No receiver of webhooks
-/// lives there.
+/// listens there.
 const DENIED_PORTS: [u16; 16] = [22, 23, 25, 110, 143, 445, 465, 587, 993, 995, 3306, 3389, 5432, 6379, 11211, 27017];
 
 /// The rules and limits of one [`Egress`](super::Egress).
 #[derive(Clone, Debug)]
 pub struct EgressConfig {
-    /// Networks that may be dialled although they are not public. Nothing else opens them.
+    /// Networks that may be dialled although they are not public. There is no other way to allow them.
     pub allow: Vec<IpNet>,
     /// Networks that are never dialled, public or not. Wins over `allow`.
     pub deny: Vec<IpNet>,
@@ -42,12 +42,12 @@ pub struct EgressConfig {
     pub pool_idle_timeout: Duration,
     /// How many unused connections are kept for one (scheme, host, port). 0 turns keep-alive off.
     pub pool_max_idle_per_destination: usize,
-    /// How many connections may be open in all before unused ones are closed to make room. Those in use are their
-    /// users' to bound.
+    /// How many connections may be open in all before unused ones are closed to make room. It does not limit those in
+    /// use: callers do.
     pub max_connections: usize,
-    /// The `User-Agent` of requests that bring none.
+    /// The `User-Agent` of requests that have none.
     pub user_agent: String,
-    /// Who owns the tasks of the connections.
+    /// The owner of the connections' tasks.
     pub supervisor: Supervisor,
 }
 

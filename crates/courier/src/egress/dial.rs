@@ -1,8 +1,8 @@
 //! From a URI to a connected socket: resolve once, vet everything, dial what was vetted.
 //!
-//! Called by the connection pool through [`Connector`] whenever it has no connection for a destination. Names and
-//! literals take the same way, which ends in [`Dialer::connect`]: the only place of the server where a TCP connection
-//! is opened. It asks the policy once more about the very address that it dials.
+//! Called by the connection pool through [`Connector`] if it has no connection for a destination. Names and IP literals
+//! take the same path, which ends in [`Dialer::connect`]: the only place where the server opens a TCP connection. It
+//! checks the policy once more for exactly the address that it dials.
 
 use std::future::Future;
 use std::io;
@@ -30,7 +30,7 @@ use super::tunnel::Proxy;
 
 /// How many of a name's addresses are tried. All of them are vetted.
 const TRIED_ADDRESSES: usize = 8;
-/// What the system may hold of one answer that was not read yet, in bytes; it takes about twice that.
+/// The receive buffer of a socket, in bytes. The system allocates about twice as much.
 const RECEIVE_BUFFER: u32 = 64 << 10;
 
 /// What the pool dials with: [`Dialer`], then TLS for `https`, all within the connect timeout.
@@ -56,10 +56,10 @@ struct DialerShared {
     open: Arc<AtomicUsize>,
 }
 
-/// Whom a TCP connection is for.
+/// The peer of a TCP connection.
 #[derive(Clone, Copy)]
 enum Peer {
-    /// Somebody's receiver: subject to the policy.
+    /// A tenant's receiver: subject to the policy.
     Receiver(SocketAddr),
     /// The operator's own proxy: exempt.
     Proxy(SocketAddr),
@@ -72,7 +72,7 @@ impl Connector {
         Connector(Arc::new(ConnectorShared { https: HttpsConnector::from((dialer, tls)), connect_timeout, open }))
     }
 
-    /// How many connections are open, whoever uses them.
+    /// How many connections are open, used or idle.
     pub(super) fn open_connections(&self) -> usize {
         self.0.open.load(Ordering::Relaxed)
     }
@@ -130,7 +130,7 @@ impl Dialer {
         Dialer(Arc::new(DialerShared { policy, resolver, observer, proxy, connect_timeout, open: Arc::default() }))
     }
 
-    /// Tries the vetted addresses of `uri` in order, each with its share of the time that is left.
+    /// Tries the vetted addresses of `uri` in order. Each gets an equal share of the time that is left.
     async fn open(&self, uri: &Uri) -> Result<Stream, SendError> {
         let started = Instant::now();
         let port = match uri.port_u16() {
@@ -158,7 +158,7 @@ impl Dialer {
         Err(failure)
     }
 
-    /// The addresses of `host`, in the resolver's order; none of them may be refused.
+    /// The addresses of `host`, in the resolver's order. Fails if the policy refuses any of them.
     async fn vetted(&self, host: &str) -> Result<Vec<IpAddr>, SendError> {
         let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
         if let Ok(literal) = bare.parse::<IpAddr>() {
@@ -170,8 +170,8 @@ impl Dialer {
         }
         let addrs = self.lookup(host).await?;
         for ip in &addrs {
-            // One bad address condemns the name: dialling the rest would tell an attacker which ones are filtered, and
-            // a legitimate receiver has no private address beside its public one.
+            // One refused address refuses the name: dialling the rest would tell an attacker which ones are filtered,
+            // and a legitimate receiver has no private address beside its public one.
             self.0.policy.check_ip(*ip)?;
         }
         Ok(addrs)
@@ -199,7 +199,7 @@ impl Dialer {
         let Some(proxy) = &self.0.proxy else {
             return self.connect(Peer::Receiver(addr)).await;
         };
-        // The proxy dials in our place, so the policy is asked here as it is before our own dials.
+        // The proxy dials in our place, so the policy is checked here, as it is before our own dials.
         self.0.policy.check_addr(addr)?;
         let proxy_addr = self.proxy_addr(proxy).await?;
         let io = self.connect(Peer::Proxy(proxy_addr)).await;
@@ -225,8 +225,8 @@ impl Dialer {
         Ok(SocketAddr::new(ip, proxy.port()))
     }
 
-    /// Opens one TCP connection. Every address of a receiver passes the policy here, immediately before the dial,
-    /// however it was come by.
+    /// Opens one TCP connection. Every address of a receiver is checked here, immediately before the dial, however it
+    /// was obtained.
     async fn connect(&self, peer: Peer) -> Result<TcpStream, SendError> {
         let addr = match peer {
             Peer::Receiver(addr) => {
@@ -238,13 +238,13 @@ impl Dialer {
         if let Some(observer) = &self.0.observer {
             observer.dialing(addr);
         }
-        let io = match receiving_little(addr) {
+        let io = match socket_with_small_buffer(addr) {
             Ok(socket) => socket.connect(addr).await,
             Err(error) => Err(error),
         };
         let io = io.map_err(|error| failure::of_dial(&error, addr))?;
-        // Requests are written whole; waiting for more to say would only delay them. A socket that refuses the option
-        // is still a socket.
+        // Requests are written whole, so Nagle's algorithm would only delay them. A socket that refuses the option
+        // still works.
         if let Err(error) = io.set_nodelay(true) {
             tracing::debug!(%error, "cannot set TCP_NODELAY");
         }
@@ -252,8 +252,8 @@ impl Dialer {
     }
 }
 
-/// A socket for which the system holds few bytes that were not read: of answers only the beginning is.
-fn receiving_little(addr: SocketAddr) -> std::io::Result<TcpSocket> {
+/// A socket with a small receive buffer: we read only the beginning of a large response.
+fn socket_with_small_buffer(addr: SocketAddr) -> std::io::Result<TcpSocket> {
     let socket = if addr.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     socket.set_recv_buffer_size(RECEIVE_BUFFER)?;
     Ok(socket)

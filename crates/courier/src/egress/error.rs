@@ -1,8 +1,8 @@
-//! What can go wrong: [`EgressError`] when a client is built, [`Refusal`] when a URL may not be called, [`SendError`]
-//! when an exchange fails.
+//! Errors: [`EgressError`] if a client cannot be built, [`Refusal`] if a URL may not be called, [`SendError`] if an
+//! exchange fails.
 //!
-//! Their texts are shown to tenants and kept with attempts, so they never contain user info, query, header values, or
-//! an address that a name resolved to; for a refused range they are the same whatever is behind it.
+//! Their texts are shown to tenants and kept with attempts. So they never contain user info, query, header values, or
+//! an address that a name resolved to, and for a refused range they are the same whatever listens there.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -47,9 +47,9 @@ pub enum Refusal {
     Malformed,
     /// A port that is denied, or 0.
     Port(u16),
-    /// An address that is not public. The code for anything behind it.
+    /// An address that is not public. The answer is the same whatever listens there.
     NotPublic {
-        /// The network that would have to be allowed, known only if the URL itself spells it out.
+        /// The network to allow; only if the URL itself contains the address.
         remedy: Option<IpNet>,
     },
     /// An address on the deny list.
@@ -57,7 +57,7 @@ pub enum Refusal {
 }
 
 impl Refusal {
-    /// `invalid_url` for what is wrong with the URL itself, `blocked_address` for where it leads.
+    /// `invalid_url` if the URL itself is wrong, `blocked_address` if its address or port may not be dialled.
     pub fn code(&self) -> &'static str {
         match self {
             Refusal::Port(_) | Refusal::NotPublic { .. } | Refusal::Denied => "blocked_address",
@@ -80,14 +80,14 @@ impl fmt::Display for Refusal {
             }
             Refusal::NoHost => f.write_str("the URL has no host"),
             Refusal::Malformed => f.write_str("the URL cannot be used in an HTTP request"),
-            Refusal::Port(port) => write!(f, "port {port} is not called by this server (see [egress] deny_ports)"),
+            Refusal::Port(port) => write!(f, "this server does not connect to port {port} (see [egress] deny_ports)"),
             Refusal::NotPublic { remedy: Some(net) } => write!(
                 f,
                 "this is not a public address; to allow it, start the server with --egress-allow {net} or list the \
                  network in [egress] allow"
             ),
             Refusal::NotPublic { remedy: None } => f.write_str(
-                "the host does not have only public addresses; to allow it, start the server with --egress-allow CIDR \
+                "the host has an address that is not public; to allow it, start the server with --egress-allow CIDR \
                  or list the network in [egress] allow",
             ),
             Refusal::Denied => f.write_str("the host has an address that this server denies (see [egress] deny)"),
@@ -97,63 +97,63 @@ impl fmt::Display for Refusal {
 
 impl std::error::Error for Refusal {}
 
-/// How far an exchange had come when its time was up.
+/// How far an exchange had come when it timed out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
     /// Resolving, connecting or the TLS handshake took longer than the connect timeout.
     Connect,
     /// No complete response head had arrived when the deadline of the exchange passed.
     Response,
-    /// The head had arrived, the body was not complete.
+    /// The head had arrived, but the body was not complete.
     Body,
 }
 
-/// Why an exchange brought no response.
+/// Why an exchange failed.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum SendError {
     /// The policy forbids it; nothing was dialled.
     #[error("{0}")]
     Refused(#[from] Refusal),
-    /// The name has no address, or nobody could be asked.
+    /// The name has no address, or the lookup failed.
     #[error("the host {host} could not be resolved: {reason}")]
     Dns {
         /// The host of the URL.
         host: String,
-        /// In the resolver's words.
+        /// The resolver's message.
         reason: String,
     },
-    /// This machine has no socket, port or memory left for the connection, or too much to look up: nothing was asked of
-    /// the receiver, and nothing can be held against it.
-    #[error("this server has no room for another connection: {reason}")]
+    /// This machine has no socket, port or memory left for the connection, or too many lookups in progress. The request
+    /// did not reach the receiver, and must not count against it.
+    #[error("this server cannot open another connection: {reason}")]
     Shortage {
-        /// In the operating system's words.
+        /// The operating system's message.
         reason: String,
     },
-    /// A kept connection was closed before one byte of an answer had come. The receiver had most likely closed it
-    /// before; the request may be made again at once, on a [fresh](super::Request::fresh) connection.
-    #[error("the kept connection closed before an answer began")]
+    /// A kept connection was closed before the first byte of a response. The receiver had most likely closed it before
+    /// the request; the caller may repeat the request at once, on a [fresh](super::Request::fresh) connection.
+    #[error("the kept connection closed before a response began")]
     Stale,
-    /// No vetted address took the connection.
+    /// No vetted address accepted the connection.
     #[error("could not connect: {reason}")]
     Connect {
-        /// In the operating system's words, for the last address that was tried.
+        /// The operating system's message for the last address that was tried.
         reason: String,
     },
     /// The TLS handshake failed, or the peer ended the session with an alert.
     #[error("no TLS connection: {reason}")]
     Tls {
-        /// What the peer or its certificate did wrong.
+        /// What is wrong with the peer or its certificate.
         reason: String,
     },
-    /// The time was up.
+    /// The exchange or the dial timed out.
     #[error("{}", timeout_text(*phase, *after))]
     Timeout {
-        /// What was being waited for.
+        /// How far the exchange had come.
         phase: Phase,
-        /// The bound that was reached.
+        /// The timeout that passed.
         after: Duration,
     },
-    /// What came back is not a complete HTTP/1.1 response.
+    /// The receiver sent no complete HTTP/1.1 response.
     #[error("no valid response: {reason}")]
     Protocol {
         /// What is wrong with it.
@@ -165,13 +165,13 @@ pub enum SendError {
     /// The configured proxy could not be used, or refused the tunnel.
     #[error("the egress proxy made no connection: {reason}")]
     Proxy {
-        /// What the proxy did.
+        /// What went wrong at the proxy.
         reason: String,
     },
 }
 
 impl SendError {
-    /// A stable word for APIs, metrics and stored attempts: `blocked_address`, `invalid_url`, `dns`, `connect`, `tls`,
+    /// A stable code for APIs, metrics and stored attempts: `blocked_address`, `invalid_url`, `dns`, `connect`, `tls`,
     /// `timeout`, `protocol`, `too_large`, `proxy`, `shortage`.
     pub fn code(&self) -> &'static str {
         match self {

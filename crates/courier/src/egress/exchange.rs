@@ -1,7 +1,7 @@
-//! One request and one response: their types, and what is done to them on the way.
+//! One request and one response: their types, how a request is prepared, and how a body is read.
 //!
-//! Used by [`Egress::send`](super::Egress::send). It guarantees that framing and hop-by-hop fields are ours alone,
-//! that no compression is asked for, and that no more of a body is held than its cap.
+//! Used by [`Egress::send`](super::Egress::send). It guarantees that only we set framing and hop-by-hop fields, that we
+//! ask for no compression, and that no more of a body is held than its cap.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -21,27 +21,27 @@ use super::failure;
 pub struct Request {
     /// Any method but CONNECT.
     pub method: Method,
-    /// Where to. Checked with [`Egress::check_url`](super::Egress::check_url) on each send.
+    /// The receiver's URL. Checked with [`Egress::check_url`](super::Egress::check_url) on each send.
     pub url: Url,
     /// Fields to send. `Host`, framing and hop-by-hop fields, `Accept-Encoding`, `Expect` and `Proxy-*` are left out.
     pub headers: HeaderMap,
     /// The whole body.
     pub body: Bytes,
-    /// Whether names of headers leave with capitals (`X-Pusher-Key`) instead of in lower case (`webhook-id`). HTTP
-    /// takes both for the same; programs that look for one spelling do not.
+    /// Whether header names are sent in title case (`X-Pusher-Key`) instead of lower case (`webhook-id`). HTTP ignores
+    /// the case, but some receivers do not.
     pub title_case: bool,
-    /// Whether it needs a connection of its own: the request before met [`SendError::Stale`].
+    /// Whether it needs a new connection, since the same request has failed with [`SendError::Stale`].
     pub fresh: bool,
 }
 
-/// A request as the pool wants it.
+/// A request as the pool takes it.
 pub(super) struct Outgoing {
     pub(super) request: http::Request<Full<Bytes>>,
     pub(super) title_case: bool,
     pub(super) fresh: bool,
 }
 
-/// Without headers, body and what may be secret in the URL, so that a log line cannot give them away.
+/// Leaves out headers, body and the secret parts of the URL, so that a log line cannot leak them.
 impl fmt::Debug for Request {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Request")
@@ -69,7 +69,7 @@ pub struct Response {
     pub elapsed: Duration,
 }
 
-/// Makes a request ready to leave.
+/// Prepares a request for sending: removes the fields that are ours and adds the `User-Agent`.
 pub(super) fn outgoing(request: Request, user_agent: &HeaderValue) -> Result<Outgoing, SendError> {
     if request.method == Method::CONNECT {
         return Err(Refusal::Malformed.into());
@@ -127,8 +127,8 @@ fn uri_of(url: &Url) -> Result<Uri, Refusal> {
     Ok(uri)
 }
 
-/// Fields that belong to the connection, not to the caller (RFC 9110, section 7.6.1), and `Accept-Encoding`: an answer
-/// that nobody asked to be compressed cannot be a bomb.
+/// Fields that belong to the connection, not to the caller (RFC 9110, section 7.6.1), and `Accept-Encoding`: we never
+/// decompress, so a response cannot be a decompression bomb.
 fn is_ours(name: &HeaderName) -> bool {
     let name = name.as_str();
     matches!(

@@ -1,7 +1,7 @@
-//! Errors of the HTTP, TLS and socket layers, in our words.
+//! Turns errors of the HTTP, TLS and socket layers into [`SendError`].
 //!
-//! The exchange and the dialler call it. The kind of a failure is taken from error types down the chain of sources,
-//! never from their texts.
+//! Called by the exchange and the dialler. The kind of a failure is decided by the types in the chain of sources, never
+//! by their texts.
 
 use std::error::Error;
 use std::io;
@@ -24,7 +24,7 @@ pub(super) fn of_http(error: &(dyn Error + 'static)) -> SendError {
             if http.is_parse_too_large() {
                 return SendError::TooLarge;
             }
-            reason = Some(if http.is_incomplete_message() { CUT.to_owned() } else { http.to_string() });
+            reason = Some(if http.is_incomplete_message() { CLOSED_EARLY.to_owned() } else { http.to_string() });
         } else if let Some(io) = cause.downcast_ref::<io::Error>() {
             reason = Some(io_text(io));
         }
@@ -32,7 +32,7 @@ pub(super) fn of_http(error: &(dyn Error + 'static)) -> SendError {
     SendError::Protocol { reason: reason.unwrap_or_else(|| error.to_string()) }
 }
 
-/// Why the TLS layer brought no session.
+/// Why the TLS handshake failed.
 pub(super) fn tls_failure(error: &(dyn Error + 'static)) -> SendError {
     let mut reason = error.to_string();
     for cause in causes(error) {
@@ -45,9 +45,10 @@ pub(super) fn tls_failure(error: &(dyn Error + 'static)) -> SendError {
     SendError::Tls { reason }
 }
 
-/// Why a socket was not opened or connected to `addr`: for want of something here, or because of what is there.
+/// Why a socket was not opened or not connected to `addr`: a shortage on this machine, or a failure of the connection.
 pub(super) fn of_dial(error: &io::Error, addr: SocketAddr) -> SendError {
-    // Of IPv6 addresses the system says so when it has none of its own, which no waiting mends.
+    // For IPv4 it means that no local port is free. For IPv6 it may mean that this machine has no IPv6 address at all,
+    // which waiting does not change.
     let no_port = error.kind() == io::ErrorKind::AddrNotAvailable && addr.is_ipv4();
     if no_port || is_shortage(error) {
         return SendError::Shortage { reason: error.to_string() };
@@ -55,13 +56,13 @@ pub(super) fn of_dial(error: &io::Error, addr: SocketAddr) -> SendError {
     SendError::Connect { reason: io_text(error) }
 }
 
-/// Whether the system had no descriptor, memory or buffer for us.
+/// Whether the system had no descriptor, memory or buffer left.
 pub(super) fn is_shortage(error: &io::Error) -> bool {
     const SHORT: [Errno; 5] = [Errno::MFILE, Errno::NFILE, Errno::NOMEM, Errno::NOBUFS, Errno::AGAIN];
     Errno::from_io_error(error).is_some_and(|errno| SHORT.contains(&errno))
 }
 
-/// The usual failures of a socket without the number and wording of the platform.
+/// The text of an I/O error. Common errors get the same text on each platform, without the error number.
 pub(super) fn io_text(error: &io::Error) -> String {
     let known = match error.kind() {
         io::ErrorKind::ConnectionRefused => "connection refused",
@@ -70,10 +71,10 @@ pub(super) fn io_text(error: &io::Error) -> String {
         io::ErrorKind::HostUnreachable => "host unreachable",
         io::ErrorKind::NetworkUnreachable => "network unreachable",
         io::ErrorKind::TimedOut => "the connection timed out",
-        io::ErrorKind::BrokenPipe | io::ErrorKind::UnexpectedEof => CUT,
+        io::ErrorKind::BrokenPipe | io::ErrorKind::UnexpectedEof => CLOSED_EARLY,
         _ => return error.to_string(),
     };
     known.to_owned()
 }
 
-const CUT: &str = "the connection closed before it was complete";
+const CLOSED_EARLY: &str = "the connection closed before the message was complete";

@@ -1,10 +1,10 @@
 //! The only HTTP client of the server: webhooks, WebSub callbacks, topic fetches and JWKS all leave through [`Egress`].
 //!
-//! Tenants choose the URLs, so each is treated as an attack on the network that the server stands in. The decision
-//! falls on the *address*, in the dialler, for every dial and after resolution: a host is resolved once, refused if
-//! any of its addresses is not public (unless allowed by network; deny wins), and dialled at exactly an address that
-//! was vetted. IP literals and names go the same way. No redirect is followed, no environment variable is read, no
-//! compression is asked for, and one deadline covers everything from resolution to the last byte of the body.
+//! Tenants choose the URLs, so each is treated as a possible attack on the server's network (SSRF). The dialler decides
+//! by *address*, for every dial and after resolution. A host is resolved once. It is refused if any of its addresses is
+//! not public, unless its network is allowed; deny wins over allow. Only an address that was vetted is dialled. IP
+//! literals and names take the same path. No redirect is followed, no environment variable is read, no compression is
+//! asked for, and one deadline covers everything from resolution to the last byte of the body.
 //!
 //! HTTP/1.1 only, with a keep-alive pool per (scheme, host, port). `docs/egress.md` is the operator's view.
 
@@ -43,7 +43,7 @@ pub use exchange::{Request, Response};
 pub use observe::{DialLog, DialObserver};
 pub use resolve::{Resolve, SystemResolver};
 
-/// The HTTP/1.1 parser's smallest buffer; a smaller header limit would panic in it.
+/// The smallest buffer of hyper's HTTP/1.1 parser, which panics if it is set to less.
 const MIN_HEADERS: usize = 8 * 1024;
 
 /// A guarded HTTP client. Clones share rules, connections and TLS sessions.
@@ -68,7 +68,7 @@ impl Egress {
         Egress::with_resolver(config, Arc::new(SystemResolver::default()))
     }
 
-    /// A client with a resolver of the caller's.
+    /// A client with the caller's resolver.
     ///
     /// # Errors
     /// As [`new`](Self::new).
@@ -76,7 +76,7 @@ impl Egress {
         Egress::build(config, resolver, None)
     }
 
-    /// A client that tells `observer` about every lookup and dial.
+    /// A client that reports every lookup and dial to `observer`.
     ///
     /// # Errors
     /// As [`new`](Self::new).
@@ -88,9 +88,9 @@ impl Egress {
         Egress::build(config, resolver, Some(observer))
     }
 
-    /// Says what is wrong with `url` as far as that is known without a lookup: scheme, user info, port, IP literals in
-    /// any spelling, `localhost` names. For the moment when a URL is stored; [`send`](Self::send) asks again, and vets
-    /// what the host resolves to then.
+    /// Checks of `url` what can be checked without a lookup: scheme, user info, port, IP literals in any spelling,
+    /// `localhost` names. For use before a URL is stored; [`send`](Self::send) checks again, and also the addresses
+    /// that the host then resolves to.
     ///
     /// # Errors
     /// The [`Refusal`] with which a send would fail.
@@ -100,13 +100,13 @@ impl Egress {
 
     /// Sends `request` and reads the response, all within `timeout`: resolving, connecting, TLS, headers and body.
     ///
-    /// Any status is a success here; judging it is the caller's business. The connection is kept for reuse if the body
-    /// was read to its end. A kept connection that turns out to be closed before the request was written is replaced
-    /// without the caller noticing; where it closes after that and before an answer began, [`SendError::Stale`] leaves
-    /// it to the caller to make the request anew, since only the caller has it still.
+    /// Any status is a success here; the caller judges it. The connection is kept for reuse if the body was read to its
+    /// end. If a kept connection was closed before the request is written, it is replaced, unseen by the caller. If it
+    /// closes after that and before a response begins, the result is [`SendError::Stale`]: the caller has to make the
+    /// request again, since the client has no copy of it.
     ///
     /// # Errors
-    /// No complete response, for the reason that [`SendError::code`] names. Unless the request was refused or no
+    /// There was no complete response; [`SendError::code`] gives the reason. Unless the request was refused or no
     /// connection was made, the receiver may have seen it.
     pub async fn send(&self, request: Request, timeout: Duration) -> Result<Response, SendError> {
         let started = Instant::now();
@@ -117,12 +117,12 @@ impl Egress {
         // One timer for both waits: the deadline does not move when the head has arrived.
         let mut deadline = pin!(tokio::time::sleep(timeout));
         let timed_out = |phase| SendError::Timeout { phase, after: timeout };
-        let (answer, lease) = tokio::select! {
+        let (response, lease) = tokio::select! {
             biased;
-            answer = shared.pool.send(outgoing) => answer?,
+            response = shared.pool.send(outgoing) => response?,
             () = &mut deadline => return Err(timed_out(Phase::Response)),
         };
-        let (head, body) = answer.into_parts();
+        let (head, body) = response.into_parts();
         let (body, truncated) = tokio::select! {
             biased;
             body = exchange::read_body(body, shared.max_response_body) => body?,

@@ -1,6 +1,6 @@
-//! Watching the dialler: [`DialObserver`], and [`DialLog`], which remembers.
+//! Observes the dialler: the trait [`DialObserver`], and [`DialLog`], which keeps what it observed.
 //!
-//! Tests prove with it that nothing was dialled, or exactly the vetted address. Without an observer it costs a null
+//! Tests use it to prove that nothing was dialled, or exactly the vetted address. Without an observer it costs a null
 //! check per dial and nothing per request.
 
 use std::collections::VecDeque;
@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 /// How many dials and lookups a [`DialLog`] remembers.
 const REMEMBERED: usize = 1024;
 
-/// Is told what the dialler is about to do.
+/// Called by the dialler before each lookup and dial.
 pub trait DialObserver: Send + Sync {
     /// `host` is about to be looked up.
     fn resolving(&self, host: &str);

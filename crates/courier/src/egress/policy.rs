@@ -1,21 +1,21 @@
-//! The one set of rules that decides what may be dialled: [`Policy`].
+//! The rules that decide what may be dialled: [`Policy`].
 //!
-//! Called by [`Egress::check_url`](super::Egress::check_url) (when a listener is made, and before each send) and by
+//! Called by [`Egress::check_url`](super::Egress::check_url) (when a listener is created, and before each send) and by
 //! the dialler, once more, immediately before each connection. It does no I/O. It guarantees that an address is
-//! accepted only if it is public or allowed, and never if it is denied; allow and deny lists see through IPv6
-//! disguises.
+//! accepted only if it is public or allowed, and never if it is denied. Allow and deny lists also apply to IPv4
+//! addresses embedded in IPv6 ones.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use ipnet::{IpNet, Ipv4Net};
 use url::{Host, Url};
 
-use super::address::{is_public_by_itself, judged};
+use super::address::{effective, is_public_by_itself};
 use super::config::EgressConfig;
 use super::error::Refusal;
 
-/// What `localhost` and names below it stand for (RFC 6761, section 6.3). They are not looked up, so that a resolver
-/// cannot give them another meaning.
+/// The addresses of `localhost` and of names below it (RFC 6761, section 6.3). These names are not looked up, so that a
+/// resolver cannot give them other addresses.
 const LOOPBACK: [IpAddr; 2] = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
 
 /// The vetted part of an [`EgressConfig`].
@@ -37,7 +37,7 @@ impl Policy {
         }
     }
 
-    /// Everything that can be said about a URL without looking up its host.
+    /// Checks everything about a URL that can be checked without looking up its host.
     pub(super) fn check_url(&self, url: &Url) -> Result<(), Refusal> {
         match url.scheme() {
             "https" => {}
@@ -58,14 +58,14 @@ impl Policy {
         }
     }
 
-    /// The last word on one address, asked immediately before it is dialled.
+    /// The final check of one address, immediately before it is dialled.
     pub(super) fn check_addr(&self, addr: SocketAddr) -> Result<(), Refusal> {
         self.check_port(addr.port())?;
         self.check_ip(addr.ip())
     }
 
-    /// As [`check_ip`](Self::check_ip), for an address that the URL itself spells out: it gives nothing away to name
-    /// it.
+    /// As [`check_ip`](Self::check_ip), for an address that the URL itself contains. The refusal may name it: that
+    /// reveals nothing.
     pub(super) fn check_literal(&self, ip: IpAddr) -> Result<(), Refusal> {
         self.check_ip(ip).map_err(|refusal| match refusal {
             Refusal::NotPublic { .. } => Refusal::NotPublic { remedy: Some(IpNet::from(ip)) },
@@ -76,19 +76,19 @@ impl Policy {
     /// Vets one address. The refusal does not say which address it was.
     pub(super) fn check_ip(&self, ip: IpAddr) -> Result<(), Refusal> {
         let denied = |ip: &IpAddr| self.deny.iter().any(|net| net.contains(ip));
-        if denied(&ip) || judged(ip).any(|ip| denied(&ip)) {
+        if denied(&ip) || effective(ip).any(|ip| denied(&ip)) {
             return Err(Refusal::Denied);
         }
         let allowed = |ip: &IpAddr| self.allow.iter().any(|net| net.contains(ip));
-        if judged(ip).all(|ip| is_public_by_itself(ip) || allowed(&ip)) || allowed(&ip) {
+        if effective(ip).all(|ip| is_public_by_itself(ip) || allowed(&ip)) || allowed(&ip) {
             return Ok(());
         }
         Err(Refusal::NotPublic { remedy: None })
     }
 
-    /// The loopback addresses that may be dialled for a `localhost` name, at least one. Unlike the addresses of any
-    /// other name they are chosen from, not refused together: nobody outside can add to them, and whoever allows
-    /// 127.0.0.0/8 does not think of ::1.
+    /// The loopback addresses that may be dialled for a `localhost` name, at least one. For any other name, one refused
+    /// address refuses all. Here the others may still be used: no attacker can add addresses, and an operator who
+    /// allows 127.0.0.0/8 does not think of ::1.
     pub(super) fn loopback(&self) -> Result<Vec<IpAddr>, Refusal> {
         let mut refused = None;
         let mut usable = Vec::with_capacity(LOOPBACK.len());
@@ -118,8 +118,7 @@ impl Policy {
 }
 
 impl EgressConfig {
-    /// Says what is wrong with `url` under these rules, as [`Egress::check_url`](super::Egress::check_url) does, for
-    /// whoever has no client yet.
+    /// Checks `url` as [`Egress::check_url`](super::Egress::check_url) does, for callers that have no client yet.
     ///
     /// # Errors
     /// The [`Refusal`] with which a send would fail.

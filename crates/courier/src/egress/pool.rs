@@ -1,9 +1,9 @@
 //! Connections that are kept for the next request: one [`Pool`] per client.
 //!
-//! Called by [`Egress::send`](super::Egress::send). A connection is used by one request at a time and only ever for
-//! its own (scheme, host, port) and spelling of header names. Without a free one the pool dials; it never waits for
-//! another request to finish. A general pool (hyper-util's) spawns a task for each request to learn when a connection
-//! is free again and races each dial against that, which for small requests is a quarter of their whole cost.
+//! Called by [`Egress::send`](super::Egress::send). A connection serves one request at a time, and only requests of its
+//! own (scheme, host, port) and case of header names. If none is free the pool dials; it never waits for another
+//! request to finish. hyper-util's general pool spawns a task for each request to learn when a connection is free
+//! again, and races each dial against that. For small requests this is a quarter of their whole cost.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -31,14 +31,14 @@ use super::error::{Refusal, SendError};
 use super::exchange::Outgoing;
 use super::failure;
 
-/// How long a connection may take, after its response, to become free. It is instantly free unless the receiver
+/// How long a connection may take, after its response, to become ready. It is ready at once unless the receiver
 /// answered before it had read the request.
-const UNTIL_FREE: Duration = Duration::from_secs(5);
-/// For how long nothing is kept for a destination that closed a kept connection in our face: some servers close each
-/// after its answer and do not say so.
-const UNKEPT: Duration = Duration::from_secs(60);
+const READY_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long no connection is kept for a destination that closed a kept one under a request: some servers close each
+/// connection after its response, without `Connection: close`.
+const NO_REUSE: Duration = Duration::from_secs(60);
 /// How many such destinations are remembered.
-const MAX_UNKEPT: usize = 4_096;
+const MAX_NO_REUSE: usize = 4_096;
 
 /// The limits of a pool.
 pub(super) struct Limits {
@@ -56,8 +56,9 @@ pub(super) struct Pool(Arc<Shared>);
 
 struct Shared {
     connector: Connector,
-    /// Names of headers leave in lower case, or each word with a capital.
+    /// For connections that send header names in lower case.
     lower_case: Builder,
+    /// For connections that send header names in title case.
     title_case: Builder,
     limits: Limits,
     idle: Mutex<Idle>,
@@ -66,12 +67,12 @@ struct Shared {
 
 #[derive(Default)]
 struct Idle {
-    /// The last of each list was used last.
+    /// Idle connections, the most recently used last.
     parked: HashMap<Destination, Vec<Parked>>,
-    /// Destinations for which no connection is kept until then.
-    unkept: HashMap<Destination, Instant>,
-    /// Whether a task is looking for connections that were not used for too long.
-    swept: bool,
+    /// Destinations for which no connection is kept, and until when.
+    no_reuse: HashMap<Destination, Instant>,
+    /// Whether the task that closes expired connections runs.
+    is_sweeping: bool,
 }
 
 struct Parked {
@@ -79,7 +80,7 @@ struct Parked {
     since: Instant,
 }
 
-/// What a connection may be used for.
+/// Which requests may share a connection.
 #[derive(Clone, PartialEq, Eq, Hash)]
 struct Destination {
     https: bool,
@@ -89,11 +90,11 @@ struct Destination {
 
 struct Connection {
     http: SendRequest<Full<Bytes>>,
-    /// The `Host` of its requests.
+    /// The `Host` header of its requests.
     host: HeaderValue,
     remote: SocketAddr,
-    /// Whether anything was read since this was last unset.
-    heard: Arc<AtomicBool>,
+    /// Set when anything is received; unset before a request on a kept connection.
+    received_any: Arc<AtomicBool>,
 }
 
 /// A connection whose response is being read. Dropping it closes the connection.
@@ -126,22 +127,22 @@ impl Pool {
         let destination = take_destination(request.uri_mut(), title_case)?;
         while !fresh && let Some(mut connection) = self.take(&destination) {
             request.headers_mut().insert(HOST, connection.host.clone());
-            connection.heard.store(false, Ordering::Relaxed);
+            connection.received_any.store(false, Ordering::Relaxed);
             match connection.http.try_send_request(request).await {
                 Ok(response) => return Ok((response, Lease { destination, connection })),
                 Err(mut failed) => match failed.take_message() {
                     Some(unsent) => request = unsent,
-                    None if connection.heard.load(Ordering::Relaxed) => {
+                    None if connection.received_any.load(Ordering::Relaxed) => {
                         return Err(failure::of_http(&failed.into_error()));
                     }
                     None => {
-                        self.keep_none(destination);
+                        self.avoid_reuse(destination);
                         return Err(SendError::Stale);
                     }
                 },
             }
         }
-        // Apart, since dialling takes far more room than sending, and every worker would carry it about.
+        // Boxed, since the future of dialling is far larger than that of sending, and every worker would hold it.
         let (mut connection, end) = Box::pin(self.open(&destination)).await?;
         request.headers_mut().insert(HOST, connection.host.clone());
         match connection.http.try_send_request(request).await {
@@ -150,13 +151,13 @@ impl Pool {
                 let unsent = failed.take_message().is_some();
                 let error = failure::of_http(&failed.into_error());
                 drop(connection);
-                // A connection that ended before the request was written did so for a reason that only its task knows.
+                // If the connection ended before the request was written, only its task knows why.
                 Err(if unsent { end.await.unwrap_or(error) } else { error })
             }
         }
     }
 
-    /// Takes a connection back whose response was read to its end.
+    /// Keeps a connection for reuse. Its response must have been read to the end.
     pub(super) fn give_back(&self, lease: Lease) {
         if self.0.limits.max_idle == 0 || lease.connection.http.is_closed() {
             return;
@@ -169,22 +170,22 @@ impl Pool {
         let mut lease = lease;
         let supervisor = &self.0.supervisor;
         supervisor.task("egress-connection", async move {
-            if let Ok(Ok(())) = tokio::time::timeout(UNTIL_FREE, lease.connection.http.ready()).await {
+            if let Ok(Ok(())) = tokio::time::timeout(READY_TIMEOUT, lease.connection.http.ready()).await {
                 pool.park(lease);
             }
         });
     }
 
-    /// Keeps no connection for a destination for a while, and closes those that are.
-    fn keep_none(&self, destination: Destination) {
+    /// Closes the kept connections of a destination, and keeps none for it for a while.
+    fn avoid_reuse(&self, destination: Destination) {
         let now = Instant::now();
         let mut idle = self.0.idle.lock();
         idle.parked.remove(&destination);
-        if idle.unkept.len() >= MAX_UNKEPT {
-            idle.unkept.retain(|_, until| *until > now);
+        if idle.no_reuse.len() >= MAX_NO_REUSE {
+            idle.no_reuse.retain(|_, until| *until > now);
         }
-        if idle.unkept.len() < MAX_UNKEPT {
-            idle.unkept.insert(destination, now + UNKEPT);
+        if idle.no_reuse.len() < MAX_NO_REUSE {
+            idle.no_reuse.insert(destination, now + NO_REUSE);
         }
     }
 
@@ -202,7 +203,7 @@ impl Pool {
     fn park(&self, lease: Lease) {
         let Lease { destination, connection } = lease;
         let mut idle = self.0.idle.lock();
-        if idle.unkept.get(&destination).is_some_and(|until| *until > Instant::now()) {
+        if idle.no_reuse.get(&destination).is_some_and(|until| *until > Instant::now()) {
             return;
         }
         let parked = idle.parked.entry(destination).or_default();
@@ -213,13 +214,13 @@ impl Pool {
             }
         }
         parked.push(Parked { connection, since: Instant::now() });
-        if !idle.swept {
-            idle.swept = true;
+        if !idle.is_sweeping {
+            idle.is_sweeping = true;
             self.0.supervisor.task("egress-sweep", sweep(Arc::downgrade(&self.0)));
         }
     }
 
-    /// Dials, and says, through the receiver, why the connection ended if it did with an error.
+    /// Dials. If the connection ends with an error, the returned receiver gets it.
     async fn open(&self, destination: &Destination) -> Result<(Connection, oneshot::Receiver<SendError>), SendError> {
         let host = HeaderValue::from_str(destination.authority.as_str()).map_err(|_| Refusal::Malformed)?;
         if self.0.connector.open_connections() >= self.0.limits.max_open {
@@ -227,9 +228,9 @@ impl Pool {
         }
         let io = self.0.connector.clone().call(destination.uri()?).await?;
         let remote = remote_of(&io);
-        // Below HTTP and above TLS: whether anything has come back.
-        let heard = Arc::<AtomicBool>::default();
-        let note = Arc::clone(&heard);
+        // Between HTTP and TLS: records whether anything was received.
+        let received_any = Arc::<AtomicBool>::default();
+        let note = Arc::clone(&received_any);
         let io = InspectReader::new(TokioIo::new(io), move |read: &[u8]| {
             if !read.is_empty() {
                 note.store(true, Ordering::Relaxed);
@@ -241,11 +242,11 @@ impl Pool {
         let (ended, end) = oneshot::channel();
         self.0.supervisor.task("egress-connection", async move {
             if let Err(error) = connection.await {
-                // Nobody listens any more once the first request was sent: then its own error tells.
+                // After the first request was written nothing receives this: that request's own error is used.
                 drop(ended.send(failure::of_http(&error)));
             }
         });
-        Ok((Connection { http, host, remote, heard }, end))
+        Ok((Connection { http, host, remote, received_any }, end))
     }
 }
 
@@ -266,7 +267,7 @@ fn take_destination(uri: &mut Uri, title_case: bool) -> Result<Destination, Refu
     Ok(Destination { https, title_case, authority })
 }
 
-/// Closes connections that were not used for too long. Ends when none is left, or the pool is gone.
+/// Closes connections that were idle for too long. Ends when none is left, or the pool is dropped.
 async fn sweep(pool: Weak<Shared>) {
     loop {
         let Some(tick) = pool.upgrade().map(|pool| pool.limits.idle_timeout / 2) else { return };
@@ -280,7 +281,7 @@ async fn sweep(pool: Weak<Shared>) {
             !parked.is_empty()
         });
         if idle.parked.is_empty() {
-            idle.swept = false;
+            idle.is_sweeping = false;
             return;
         }
     }

@@ -1,6 +1,6 @@
 //! Names to addresses: the [`Resolve`] trait and the system's resolver.
 //!
-//! The dialler asks exactly once per dial and vets all that it is told, so a resolver is not trusted with policy.
+//! The dialler resolves once per dial and vets every address of the answer, so policy does not depend on the resolver.
 
 use std::io;
 use std::net::{IpAddr, ToSocketAddrs};
@@ -13,8 +13,8 @@ use tokio::time::timeout;
 /// How many lookups may block a thread at once. The runtime's blocking pool has 512 threads and serves the store as
 /// well: hosts whose name servers never answer must not take all of them.
 const CONCURRENT_LOOKUPS: usize = 128;
-/// How long a lookup waits for a thread. After that the shortage is ours, and the name's owner has no part in it.
-const UNTIL_THREAD: Duration = Duration::from_secs(2);
+/// How long a lookup waits for a thread. After that it fails as a shortage of this machine, not of the receiver.
+const THREAD_WAIT: Duration = Duration::from_secs(2);
 
 /// Looks up the addresses of a host.
 #[async_trait::async_trait]
@@ -23,9 +23,9 @@ pub trait Resolve: Send + Sync {
     /// `localhost` name.
     ///
     /// # Errors
-    /// Any error means that the name could not be resolved; its text is shown to the tenant. An empty answer is taken
-    /// as an error too. [`io::ErrorKind::WouldBlock`] means that nobody could be asked now: that is held against no
-    /// receiver.
+    /// The name could not be resolved; the error's text is shown to the tenant. The dialler treats an empty answer as
+    /// an error too. [`io::ErrorKind::WouldBlock`] means that no lookup could be made now: it does not count against
+    /// the receiver.
     async fn resolve(&self, host: &str) -> io::Result<Vec<IpAddr>>;
 }
 
@@ -44,12 +44,13 @@ impl Default for SystemResolver {
 #[async_trait::async_trait]
 impl Resolve for SystemResolver {
     async fn resolve(&self, host: &str) -> io::Result<Vec<IpAddr>> {
-        let free = timeout(UNTIL_THREAD, Arc::clone(&self.lookups).acquire_owned()).await;
+        let free = timeout(THREAD_WAIT, Arc::clone(&self.lookups).acquire_owned()).await;
         let busy = |_| io::Error::new(io::ErrorKind::WouldBlock, "too many names are being looked up");
         let permit = free.map_err(busy)?.map_err(io::Error::other)?;
         let host = host.to_owned();
         let lookup = move || {
-            // A lookup cannot be cancelled: the permit belongs to its thread, not to the future that gave up.
+            // A lookup cannot be cancelled. So its thread holds the permit, not the future, which may be dropped
+            // earlier.
             let _permit = permit;
             let found = (host.as_str(), 0).to_socket_addrs()?;
             Ok(found.map(|addr| addr.ip()).collect())

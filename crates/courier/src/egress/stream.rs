@@ -1,4 +1,4 @@
-//! Sockets as the pool uses them: each remembers the vetted address it leads to and is counted while it is open.
+//! Sockets as the pool uses them: each knows the vetted address it leads to, and is counted while it is open.
 
 use std::io;
 use std::net::SocketAddr;
@@ -40,7 +40,7 @@ impl Drop for Stream {
 
 impl Connection for Stream {
     fn connected(&self) -> Connected {
-        // Asked for by the TLS layer's types; our pool reads nothing from it.
+        // Required by the types of the TLS layer; our pool does not use it.
         Connected::new()
     }
 }

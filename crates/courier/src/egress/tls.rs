@@ -1,7 +1,7 @@
 //! The TLS configuration of outgoing connections.
 //!
-//! TLS 1.2 and 1.3, Mozilla's roots and the operator's, `http/1.1` as the only protocol offered. The provider is named
-//! here and nowhere installed for the process: an application that embeds the server keeps its own choice.
+//! TLS 1.2 and 1.3, Mozilla's roots and the operator's, `http/1.1` as the only ALPN protocol. The crypto provider is
+//! set here and not installed for the process: an application that embeds the server keeps its own choice.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use tidings_tls::{authorities, in_words};
 
 use super::error::EgressError;
 
-/// The configuration that all connections of one client share, with its session cache.
+/// The configuration that all connections of one client share; it has the TLS session cache.
 pub(super) fn client_config(ca_file: Option<&Path>) -> Result<ClientConfig, EgressError> {
     let roots = authorities(ca_file)
         .map_err(|reason| EgressError::CaFile { path: ca_file.map(Path::to_owned).unwrap_or_default(), reason })?;
@@ -25,7 +25,7 @@ pub(super) fn client_config(ca_file: Option<&Path>) -> Result<ClientConfig, Egre
     Ok(config)
 }
 
-/// What a tenant should be told about a failed session.
+/// The text about a TLS failure that a tenant sees.
 pub(super) fn explain(error: &rustls::Error) -> String {
     match error {
         rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer) => {

@@ -1,7 +1,7 @@
 //! The operator's proxy: an HTTP CONNECT tunnel to an address that we have vetted (RFC 9110, section 9.3.6).
 //!
-//! Called by the dialler. The proxy is told an IP address and never a name, so it cannot resolve the name to something
-//! else; `http` and `https` both go through a tunnel. The proxy comes from the configuration and from nowhere else.
+//! Called by the dialler. The proxy gets an IP address and never a name, so it cannot resolve the name to another
+//! address. `http` and `https` both go through a tunnel. The proxy is set in the configuration only.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -16,11 +16,11 @@ use super::error::{EgressError, SendError};
 /// Bound on the head of the proxy's answer, in bytes.
 const MAX_HEAD: usize = 8 * 1024;
 
-/// Where the proxy is, and the credentials it wants.
+/// The proxy's address, and the credentials for it.
 pub(super) struct Proxy {
     host: Host<String>,
     port: u16,
-    /// The whole header line, with its line end; empty without credentials.
+    /// The whole `Proxy-Authorization` header line, with its line end; empty without credentials.
     authorization: String,
 }
 
@@ -37,7 +37,7 @@ impl Proxy {
         })
     }
 
-    /// The proxy's address, if the configuration spells it out.
+    /// The proxy's address, if the configured host is an IP address.
     pub(super) fn literal(&self) -> Option<IpAddr> {
         match self.host {
             Host::Ipv4(v4) => Some(IpAddr::V4(v4)),
@@ -66,15 +66,14 @@ impl Proxy {
         let head = read_head(&mut io).await?;
         match status_of(&head) {
             Some(200..=299) => Ok(io),
-            Some(407) => Err(failed("it wants other credentials (407)".to_owned())),
+            Some(407) => Err(failed("it rejected the credentials (407)".to_owned())),
             Some(status) => Err(failed(format!("it answered {status}"))),
             None => Err(failed("it does not speak HTTP".to_owned())),
         }
     }
 }
 
-/// Reads up to the empty line. Neither side of the tunnel speaks before us, so anything after it is not ours to pass
-/// on.
+/// Reads up to the empty line. Nothing may follow it yet: the receiver behind the tunnel speaks only after we do.
 async fn read_head(io: &mut TcpStream) -> Result<Vec<u8>, SendError> {
     let mut head = Vec::with_capacity(256);
     loop {
@@ -85,12 +84,12 @@ async fn read_head(io: &mut TcpStream) -> Result<Vec<u8>, SendError> {
         }
         if let Some(end) = head.windows(4).position(|window| window == b"\r\n\r\n") {
             if end + 4 != head.len() {
-                return Err(failed("it sent more than an answer".to_owned()));
+                return Err(failed("it sent data after its response".to_owned()));
             }
             return Ok(head);
         }
         if head.len() > MAX_HEAD {
-            return Err(failed("its answer is too long".to_owned()));
+            return Err(failed("its response is too long".to_owned()));
         }
     }
 }

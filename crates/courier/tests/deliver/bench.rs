@@ -1,4 +1,4 @@
-//! The test bench: a store in a temporary folder, a courier on it, and receivers that answer by script.
+//! The test bench: a store in a temporary folder, a courier on it, and receivers with scripted answers.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -30,16 +30,16 @@ use tidings_supervisor::Supervisor;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::mpsc;
 
-/// An answer that a receiver gives: status line and headers, or silence.
+/// A receiver's answer: status and headers, or none.
 #[derive(Clone)]
 pub(crate) enum Answer {
     Status(u16, &'static str),
     Hang,
-    /// 204, once on each connection: what comes after it is read, and the connection closed.
+    /// 204, once on each connection. The next request on it is read, and the connection closed without an answer.
     Once,
 }
 
-/// A receiver that answers by path and notes what it got.
+/// A receiver that answers by path and records the requests.
 #[derive(Clone)]
 pub(crate) struct Receiver {
     pub(crate) addr: SocketAddr,
@@ -76,7 +76,7 @@ impl Receiver {
         self.got.lock().iter().filter(|(p, _)| p == path).map(|(_, id)| id.clone()).collect()
     }
 
-    /// The most requests that a path had under way at once.
+    /// The most requests that a path had in flight at once.
     pub(crate) fn most_at_once(&self, path: &str) -> u32 {
         self.now.lock().get(path).map_or(0, |(_, most)| *most)
     }
@@ -220,7 +220,7 @@ pub(crate) struct Bench {
     clock: SharedClock,
     lanes: HashMap<DestinationNo, Lane>,
     published: u32,
-    /// Whose destinations are added and whose events are published.
+    /// The app of the destinations that are added and of the events that are published.
     pub(crate) app: AppId,
 }
 
@@ -282,7 +282,7 @@ impl Bench {
         no
     }
 
-    /// Publishes to these destinations; answers the event's id.
+    /// Publishes to these destinations. Returns the event's id.
     pub(crate) async fn publish(&mut self, to: &[DestinationNo], key: Option<&str>) -> (String, EventNo) {
         let mut destinations = self.destinations(to);
         self.courier.admit(&self.app, &mut destinations);
@@ -295,7 +295,7 @@ impl Bench {
         (id, no)
     }
 
-    /// As if another node had published to these destinations, and left all of it in the store; answers the event's id.
+    /// Publishes to these destinations as another node would: everything is left in the store. Returns the event's id.
     pub(crate) async fn publish_elsewhere(&mut self, to: &[DestinationNo]) -> String {
         let (destinations, lease) = (self.destinations(to), self.courier.lease());
         self.store_event(&destinations, None, lease).await.0.id
@@ -381,7 +381,7 @@ impl Bench {
         panic!("never given back");
     }
 
-    /// Waits until a path has got so many, where one that came twice in a row counts once.
+    /// Waits until a path has got `count` events. One that came twice in a row counts once.
     pub(crate) async fn until_each_got(&self, path: &str, count: usize) -> Vec<String> {
         let mut more = 0;
         loop {
@@ -394,7 +394,7 @@ impl Bench {
         }
     }
 
-    /// Waits until a path has got so many.
+    /// Waits until a path has got `count` events.
     pub(crate) async fn until_got(&self, path: &str, count: usize) -> Vec<String> {
         for _ in 0..2_000 {
             let got = self.receiver.got(path);

@@ -1,4 +1,4 @@
-//! One destination's trouble is its own: windows, rates, turns.
+//! Fairness: a failing or slow destination does not delay others. Windows, rates, permits.
 
 use std::time::Duration;
 
@@ -27,7 +27,7 @@ async fn destinations_that_hang_delay_nobody_else() {
     for event in &events {
         bench.until_state(*event, sound, DeliveryState::Delivered).await;
     }
-    // Those that hang are still at it: twenty of them, thirty events each, half a second an attempt, four at a time.
+    // The hanging ones are not done: twenty destinations, thirty events each, half a second an attempt, four at a time.
     let (under_way, _) = bench.courier.load();
     assert!(under_way > 0);
 }

@@ -1,4 +1,4 @@
-//! Order: of a lane, one delivery after the other, whatever fails meanwhile.
+//! Order: the deliveries of a lane are made one after the other, whatever else fails.
 
 use tidings_model::delivery::DeliveryState;
 use tidings_model::listener::Order;

@@ -1,4 +1,4 @@
-//! The courier against a real store and real sockets, with an outlet of the test's own.
+//! The courier with a real store and real sockets, and a test outlet.
 #![expect(clippy::unwrap_used, reason = "a helper of tests fails as a test does")]
 
 mod bench;

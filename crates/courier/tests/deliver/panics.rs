@@ -1,4 +1,4 @@
-//! An attempt that panics costs its own delivery, and no other.
+//! An attempt that panics fails its own delivery, and no other.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use tidings_store::queue::AttemptRange;
 
 use crate::bench::{Bench, OPEN};
 
-/// The outcomes of a delivery's attempts, and whether another was to follow each.
+/// The outcomes of a delivery's attempts, and whether a retry was scheduled after each.
 async fn outcomes(bench: &Bench, event: EventNo, destination: DestinationNo) -> Vec<(String, bool)> {
     let key = DeliveryKey { app: AppId::from("1"), event, destination };
     let attempts = bench.store.attempts(&key, AttemptRange::first(100)).await.unwrap().rows;

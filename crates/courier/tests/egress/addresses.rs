@@ -1,4 +1,4 @@
-//! The classifier, through `check_url` with literal hosts: every listed range, every disguise.
+//! The classifier, through `check_url` with literal hosts: every listed range, every IPv6 form of an IPv4 address.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 

@@ -6,7 +6,7 @@ use tidings_courier::egress::EgressConfig;
 
 const CAP: usize = 16 * 1024;
 
-/// What two sockets' buffers can swallow of a flood after the client stopped reading, generously.
+/// An upper bound for the bytes that both sockets' buffers take after the client has stopped reading.
 const BUFFERED: u64 = 32 << 20;
 
 // covers: R04

@@ -1,4 +1,4 @@
-//! Receivers that are slow, endless in their heads, or do not speak HTTP.
+//! Receivers that are slow, send endless headers, or do not speak HTTP.
 
 use std::time::Duration;
 
@@ -6,11 +6,11 @@ use super::kit::{Client, eventually};
 use super::receiver::{Conn, Receiver};
 use tidings_courier::egress::{Phase, SendError};
 
-/// Short enough for a test, long enough for an exchange on this machine to get as far as it should.
+/// The deadline of an exchange: short enough for a test, long enough to reach the phase that is tested.
 const DEADLINE: Duration = Duration::from_millis(400);
 const STEP: Duration = Duration::from_millis(20);
 
-/// Sends within `DEADLINE` and asserts that the time was up in `phase`, and that the connection was closed then.
+/// Sends within `DEADLINE`. Asserts that it timed out in `phase`, and that the connection was closed.
 async fn assert_timed_out(receiver: Receiver, phase: Phase) {
     let client = Client::allowing(&["127.0.0.1/32"]);
     let url = receiver.url();
@@ -24,7 +24,7 @@ async fn assert_timed_out(receiver: Receiver, phase: Phase) {
     receiver.ended(1).await;
 }
 
-/// One byte at a time, until the client has had enough.
+/// Sends one byte at a time, until the client closes the connection.
 async fn drip(conn: &mut Conn, piece: &[u8]) {
     use tokio::io::AsyncWriteExt;
     for byte in piece.iter().cycle() {

@@ -1,4 +1,4 @@
-//! What the tests of this folder share: a client with a dial log, a resolver that answers from a script.
+//! Helpers for the tests of this folder: a client with a dial log, and a scripted resolver.
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -13,10 +13,10 @@ use parking_lot::Mutex;
 use tidings_courier::egress::{DialLog, Egress, EgressConfig, Request, Resolve, Response, SendError};
 use url::Url;
 
-/// More than any exchange of these tests needs: reaching it means that something hangs.
+/// A timeout that no exchange of these tests reaches unless something hangs.
 pub(super) const AMPLE: Duration = Duration::from_secs(20);
 
-/// Answers in order, the last one for ever; unknown names do not exist.
+/// A resolver that gives its answers in order, and repeats the last one. Unknown names do not exist.
 #[derive(Default)]
 pub(super) struct Names {
     answers: Mutex<HashMap<String, Vec<Vec<IpAddr>>>>,
@@ -44,7 +44,7 @@ impl Resolve for Names {
     }
 }
 
-/// A client under test and everything that it looked up and dialled.
+/// A client under test, and the log of its lookups and dials.
 pub(super) struct Client {
     pub(super) egress: Egress,
     pub(super) log: Arc<DialLog>,
@@ -59,7 +59,7 @@ impl Client {
         Client { egress, log, names }
     }
 
-    /// A client that may call this machine, as far as `cidrs` say.
+    /// A client that may dial the networks `cidrs`.
     pub(super) fn allowing(cidrs: &[&str]) -> Client {
         Client::new(allow(cidrs))
     }
@@ -101,7 +101,7 @@ pub(super) fn at(addr: SocketAddr) -> String {
     format!("http://{addr}/")
 }
 
-/// Awaits `condition`, and fails if that takes longer than anything here should.
+/// Awaits `condition`, and fails after [`AMPLE`].
 pub(super) async fn eventually<F: Future>(what: &str, condition: F) -> F::Output {
     match tokio::time::timeout(AMPLE, condition).await {
         Ok(output) => output,

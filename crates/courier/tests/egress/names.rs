@@ -1,4 +1,4 @@
-//! Names: sets of addresses, rebinding, and what a refusal gives away.
+//! Host names: several addresses, rebinding, and what a refusal reveals.
 
 use std::time::Duration;
 

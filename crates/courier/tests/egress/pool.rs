@@ -1,4 +1,4 @@
-//! Keep-alive: what is reused, what never is, and connections that die while unused.
+//! Keep-alive: which connections are reused, which never are, and connections that close while idle.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use tidings_courier::egress::{EgressConfig, SendError};
 
 const NO_CONTENT: &str = "HTTP/1.1 204 No Content\r\n\r\n";
 
-/// Gives the pool time to take a connection back or to notice its end; nothing is concluded from how long it takes.
+/// Gives the pool time to take a connection back, or to notice that it closed. No test depends on how long that takes.
 async fn settle() {
     tokio::time::sleep(Duration::from_millis(30)).await;
 }

@@ -10,7 +10,7 @@ use url::Url;
 
 const NO_CONTENT: &str = "HTTP/1.1 204 No Content\r\n\r\n";
 
-/// A proxy that does as CONNECT says.
+/// A proxy that opens the tunnels it is asked for.
 async fn tunnelling() -> Receiver {
     Receiver::start(|mut conn| async move {
         let Some(seen) = conn.read_request().await else {

@@ -1,4 +1,4 @@
-//! A receiver that does exactly what a test scripts, byte by byte.
+//! A receiver that follows a test's script, byte by byte.
 
 use std::future::Future;
 use std::net::SocketAddr;

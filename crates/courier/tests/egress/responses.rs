@@ -1,4 +1,4 @@
-//! What arrives is passed on, what is sent is ours: statuses, redirects, request fields.
+//! Responses are passed on as they are, and connection fields of requests are ours: statuses, redirects, headers.
 
 use std::time::Duration;
 

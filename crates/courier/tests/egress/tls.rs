@@ -1,4 +1,4 @@
-//! TLS receivers: what is offered, what is refused, and how long a handshake may take.
+//! TLS receivers: versions and protocols offered, certificates refused, and the timeout of the handshake.
 
 use std::io::Write;
 use std::sync::Arc;
@@ -64,7 +64,7 @@ impl Identity {
     }
 }
 
-/// What the client said before anything was encrypted.
+/// The client's hello: what it sent before anything was encrypted.
 #[derive(Clone, Debug, Default)]
 struct Hello {
     name: Option<String>,

@@ -1,4 +1,4 @@
-//! What can be said about a URL before anything is looked up.
+//! Checks of a URL before anything is looked up.
 
 use tidings_courier::egress::{Egress, EgressConfig, Refusal};
 use url::Url;

@@ -1,8 +1,8 @@
-//! Whose a request is, and what proves it: an app's API key or the operator's, as a bearer token.
+//! Authenticates requests by API key: an app's or the operator's, as a bearer token.
 //!
 //! The app is the one that the path names (`/a/{app id}/…`), else the one that lists the request's host, else the
-//! key's; the operator's key means the default one. An app's key opens that app and no other. Nobody without a key
-//! learns which apps there are.
+//! key's; with the operator's key it is the default app. An app's key opens that app and no other. A request without a
+//! valid key does not learn which apps exist.
 
 use std::sync::Arc;
 
@@ -17,10 +17,10 @@ use crate::door::ApiDoor;
 use crate::name::NAME;
 use crate::problem::{Code, Problem};
 
-/// Who may make the request, proven.
+/// The authenticated caller of a request.
 #[derive(Debug)]
 pub(crate) struct Caller {
-    /// The app that it is about.
+    /// The app that the request is about.
     pub(crate) app: Arc<App>,
 }
 
@@ -33,13 +33,13 @@ impl FromRequestParts<ApiDoor> for Caller {
 
     async fn from_request_parts(parts: &mut Parts, door: &ApiDoor) -> Result<Self, Problem> {
         let named = named_app(parts).await?.or_else(|| app_of_host(door, parts).map(|app| app.id.as_str().to_owned()));
-        let app = prove(door, bearer(parts)?, named.as_deref())?;
+        let app = authenticate(door, bearer(parts)?, named.as_deref())?;
         served(&app)?;
         Ok(Self { app })
     }
 }
 
-/// That the app is served through this door.
+/// Checks that the app is enabled and has this door.
 pub(crate) fn served(app: &App) -> Result<(), Problem> {
     check_served(app, NAME).map_err(|why| match why {
         NotServed::DoorShut => Problem::new(Code::NotFound, "this app does not have the Tidings API")
@@ -49,7 +49,7 @@ pub(crate) fn served(app: &App) -> Result<(), Problem> {
     })
 }
 
-/// The operator, proven.
+/// The operator, authenticated by the operator's key.
 #[derive(Debug)]
 pub(crate) struct Operator;
 
@@ -63,10 +63,10 @@ impl FromRequestParts<ApiDoor> for Operator {
         match holder {
             Some(KeyHolder::Operator) => Ok(Self),
             Some(KeyHolder::App(_)) => {
-                Err(Problem::new(Code::Forbidden, "apps are the operator's to see and to change").remedy(remedy))
+                Err(Problem::new(Code::Forbidden, "only the operator may see and change apps").remedy(remedy))
             }
             None => {
-                Err(Problem::new(Code::Unauthorized, "nobody has this key").remedy(remedy).failed(FailedProof::ApiKey))
+                Err(Problem::new(Code::Unauthorized, "there is no such key").remedy(remedy).failed(FailedProof::ApiKey))
             }
         }
     }
@@ -94,31 +94,30 @@ async fn parameter(parts: &mut Parts, name: &str) -> Result<Option<String>, Prob
     let all = RawPathParams::from_request_parts(parts, &())
         .await
         .map_err(|_| Problem::new(Code::InvalidRequest, "the path is not UTF-8").remedy("escape its bytes as UTF-8"))?;
-    // Nothing has a name that holds a NUL, or what stands in for it here; a database could not even be asked for the
-    // one.
+    // No name contains a NUL or its replacement here, and PostgreSQL does not accept a NUL even in a query.
     Ok(all.iter().find(|(found, _)| *found == name).map(|(_, value)| value.replace('\0', "\u{fffd}")))
 }
 
-/// The key that a request bears.
+/// A request's bearer token.
 pub(crate) fn bearer(parts: &Parts) -> Result<&str, Problem> {
     let how = "send `Authorization: Bearer API_KEY`, with a key of the app or the operator's";
     let given = parts
         .headers
         .get(AUTHORIZATION)
-        .ok_or_else(|| Problem::new(Code::Unauthorized, "the request bears no key").remedy(how))?;
+        .ok_or_else(|| Problem::new(Code::Unauthorized, "the request has no API key").remedy(how))?;
     given
         .to_str()
         .ok()
         .and_then(|text| text.trim().split_once(' '))
         .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
         .map(|(_, key)| key.trim())
-        .ok_or_else(|| Problem::new(Code::Unauthorized, "the Authorization header holds no bearer key").remedy(how))
+        .ok_or_else(|| Problem::new(Code::Unauthorized, "the Authorization header has no bearer token").remedy(how))
 }
 
-/// The app that a key opens, and that the path may name.
-pub(crate) fn prove(door: &ApiDoor, key: &str, named: Option<&str>) -> Result<Arc<App>, Problem> {
+/// The app that a key opens. `named` is the app that the request names, if it names one.
+pub(crate) fn authenticate(door: &ApiDoor, key: &str, named: Option<&str>) -> Result<Arc<App>, Problem> {
     door.apps().opened_by(key, door.operator_key(), named).map_err(|why| match why {
-        CallerError::UnknownKey => Problem::new(Code::Unauthorized, "nobody has this key")
+        CallerError::UnknownKey => Problem::new(Code::Unauthorized, "there is no such key")
             .remedy("use one of the app's `api_keys`, or the operator's key")
             .failed(FailedProof::ApiKey),
         CallerError::UnknownApp => {

@@ -1,4 +1,4 @@
-//! Takes in the body of a request, within its limit.
+//! Reads the body of a request, within its limit.
 
 use axum::body::Body;
 use bytes::Bytes;
@@ -22,7 +22,7 @@ pub(crate) async fn other(headers: &HeaderMap, body: Body) -> Result<Bytes, Prob
     read(headers, body, limits::BODY, || "send less".to_owned()).await
 }
 
-/// Like [`other`]; nothing at all counts as `{}`.
+/// Like [`other`]; an empty body counts as `{}`.
 pub(crate) async fn optional(headers: &HeaderMap, body: Body) -> Result<Bytes, Problem> {
     other(headers, body).await.map(or_empty)
 }
@@ -31,7 +31,7 @@ fn or_empty(body: Bytes) -> Bytes {
     if body.is_empty() { Bytes::from_static(b"{}") } else { body }
 }
 
-/// Like [`event`]; nothing at all counts as `{}`.
+/// Like [`event`]; an empty body counts as `{}`.
 pub(crate) async fn optional_event(app: &App, headers: &HeaderMap, body: Body) -> Result<Bytes, Problem> {
     event(app, headers, body).await.map(or_empty)
 }
@@ -46,7 +46,8 @@ async fn read(headers: &HeaderMap, body: Body, most: usize, remedy: impl Fn() ->
         if error.is::<LengthLimitError>() {
             too_large()
         } else {
-            Problem::new(Code::InvalidRequest, "the body broke off before its end").remedy("send it again")
+            Problem::new(Code::InvalidRequest, "the connection closed before the end of the body")
+                .remedy("send it again")
         }
     })?;
     let bytes = collected.to_bytes();
@@ -56,7 +57,7 @@ async fn read(headers: &HeaderMap, body: Body, most: usize, remedy: impl Fn() ->
     Ok(bytes)
 }
 
-/// What `curl -d` sends unless told otherwise is taken for what it most likely is.
+/// Accepts JSON, and also the content type that `curl -d` sends by default, because its body is most likely JSON.
 fn check_type(headers: &HeaderMap) -> Result<(), Problem> {
     let refused = |what: String| {
         Err(Problem::new(Code::UnsupportedMediaType, what).remedy("send JSON with `Content-Type: application/json`"))

@@ -33,9 +33,9 @@ struct Shared {
 }
 
 impl ApiDoor {
-    /// A door to the node's apps. An operator key that is empty opens nothing.
+    /// A door to the node's apps. An empty operator key opens nothing.
     pub(crate) fn new(node: &Node, operator_key: SecretString) -> Self {
-        // The egress is what deliveries leave by: it judges listeners' URLs when they are set.
+        // Listeners' URLs are checked by the egress through which deliveries leave.
         let (bus, live, egress) = (node.bus().clone(), node.live().clone(), node.egress().clone());
         let (tests, compiling) = (Throttle::default(), Semaphore::new(limits::COMPILING));
         Self { shared: Arc::new(Shared { bus, live, egress, operator_key, tests, compiling }) }
@@ -82,13 +82,13 @@ impl ApiDoor {
         })
     }
 
-    /// Counts a test of this listener, or a retry by hand.
+    /// Counts a test of this listener, or a manual retry.
     pub(crate) fn may_test(&self, listener: &Listener) -> Result<(), Problem> {
         let rate = Rate { count: limits::TESTS_PER_MINUTE, per: Duration::from_secs(60) };
         let now = self.bus().clock().steady_ms();
         let key = (listener.app.clone(), listener.id.clone());
         self.shared.tests.take(key, 1, rate, now).map_err(|seconds| {
-            let often = format!("{} tests and retries by hand a minute may go to one listener", rate.count);
+            let often = format!("a listener may get {} tests and manual retries per minute", rate.count);
             Problem::new(Code::RateLimited, often).remedy("send it again after `Retry-After`").retry_after(seconds)
         })
     }

@@ -1,6 +1,6 @@
 //! Reads the fields of a request's JSON object, one by one, so that every refusal names its field.
 //!
-//! Values stay the text that was sent until somebody asks for them as something; data is never read and written again.
+//! Values stay raw JSON until they are read as a type. An event's data is never parsed and serialized again.
 
 use std::fmt;
 use std::ops::RangeInclusive;
@@ -14,48 +14,48 @@ use tidings_model::payload;
 use crate::limits;
 use crate::problem::{Code, Problem, shown};
 
-/// The text of a body that is JSON.
+/// Checks that a body is JSON.
 pub(crate) fn json(body: &[u8]) -> Result<&RawValue, Problem> {
     if body.is_empty() {
         return Err(Problem::new(Code::InvalidJson, "the body is empty").remedy("send a JSON object"));
     }
     serde_json::from_slice(body).map_err(|error| {
         Problem::new(Code::InvalidJson, format!("the body is not JSON: {error}")).remedy(format!(
-            "look at line {}, column {}",
+            "see line {}, column {}",
             error.line(),
             error.column()
         ))
     })
 }
 
-/// A value of the request and its place in it.
+/// A value of the request, and its path in it.
 #[derive(Debug, Clone)]
 pub(crate) struct Value<'b> {
     pub(crate) path: String,
     pub(crate) raw: &'b RawValue,
 }
 
-/// The fields of an object.
+/// The fields of an object, and the object's path, which is empty for the body itself.
 #[derive(Debug)]
 pub(crate) struct Fields<'b> {
-    place: String,
+    parent: String,
     found: Vec<(String, &'b RawValue)>,
 }
 
 /// What a request does to a setting.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) enum Setting<T> {
-    /// It says nothing of it.
+    /// The field is absent: the setting stays.
     #[default]
     Kept,
-    /// `null`: as when it was never set.
+    /// The field is `null`: the setting gets its default.
     Reset,
     /// A new value.
     To(T),
 }
 
 impl<T: Clone> Setting<T> {
-    /// Does it.
+    /// Applies it to a setting that may be unset.
     pub(crate) fn apply(&self, to: &mut Option<T>) {
         match self {
             Self::Kept => {}
@@ -64,7 +64,7 @@ impl<T: Clone> Setting<T> {
         }
     }
 
-    /// Does it to what always has a value.
+    /// Applies it to a setting that always has a value.
     pub(crate) fn apply_or(&self, to: &mut T, default: impl FnOnce() -> T) {
         match self {
             Self::Kept => {}
@@ -75,7 +75,7 @@ impl<T: Clone> Setting<T> {
 }
 
 impl<'b> Fields<'b> {
-    /// Reads a whole body. `shown` are fields of the answer that a request cannot set.
+    /// Reads a whole body. `shown` are read-only fields, which responses have and requests must not set.
     pub(crate) fn of_body(body: &'b [u8], known: &[&str], shown: &[&str]) -> Result<Self, Problem> {
         let raw = json(body)?;
         let Some(found) = object(raw) else {
@@ -83,12 +83,12 @@ impl<'b> Fields<'b> {
                 Problem::new(Code::InvalidField, format!("the body is {}", kind(raw))).remedy("send a JSON object")
             );
         };
-        let fields = Self { place: String::new(), found };
+        let fields = Self { parent: String::new(), found };
         for (name, raw) in &fields.found {
             if !payload::depth_at_most(raw, limits::JSON_DEPTH) {
                 return Err(Problem::new(Code::InvalidField, format!("nested more than {} deep", limits::JSON_DEPTH))
                     .field(crate::problem::shown(name))
-                    .remedy("send it flatter, or as a text"));
+                    .remedy("nest it less, or send it as a string"));
             }
         }
         fields.check(known, shown)?;
@@ -99,7 +99,7 @@ impl<'b> Fields<'b> {
         for (index, (name, _)) in self.found.iter().enumerate() {
             let path = self.path(&shown(name));
             if read_only.contains(&name.as_str()) {
-                return Err(Problem::new(Code::UnknownField, format!("{path:?} is shown, and cannot be set"))
+                return Err(Problem::new(Code::UnknownField, format!("{path:?} is read-only"))
                     .field(path)
                     .remedy("leave it out"));
             }
@@ -121,7 +121,7 @@ impl<'b> Fields<'b> {
     }
 
     fn path(&self, name: &str) -> String {
-        if self.place.is_empty() { name.to_owned() } else { format!("{}.{name}", self.place) }
+        if self.parent.is_empty() { name.to_owned() } else { format!("{}.{name}", self.parent) }
     }
 
     /// A field that was sent, `null` or not.
@@ -135,7 +135,7 @@ impl<'b> Fields<'b> {
         self.sent(name).filter(|value| !value.is_null())
     }
 
-    /// A field that there has to be.
+    /// A required field, which must not be `null`.
     pub(crate) fn required(&self, name: &str) -> Result<Value<'b>, Problem> {
         self.get(name).ok_or_else(|| {
             Problem::new(Code::MissingField, format!("the field {name:?} is required"))
@@ -144,7 +144,7 @@ impl<'b> Fields<'b> {
         })
     }
 
-    /// What is said of a setting.
+    /// What the request does to a setting.
     pub(crate) fn setting<T>(
         &self,
         name: &str,
@@ -164,50 +164,51 @@ impl<'b> Value<'b> {
         self.raw.get() == "null"
     }
 
-    /// That this value is wrong.
+    /// The refusal of this value.
     pub(crate) fn wrong(&self, detail: impl Into<String>) -> Problem {
         Problem::new(Code::InvalidField, detail).field(&self.path)
     }
 
-    /// That this value is wrong, in the words of an error of ours.
+    /// The refusal of this value with an error's text, which may end with a remedy after `; `.
     pub(crate) fn refused(&self, error: impl fmt::Display) -> Problem {
         Problem::saying(Code::InvalidField, error)
             .field(&self.path)
-            .or_remedy("docs/api.md says what can be written here")
+            .or_remedy("docs/api.md lists the values that are allowed here")
     }
 
     fn not(&self, expected: &str) -> Problem {
         self.wrong(format!("this is {}", kind(self.raw))).remedy(format!("write {expected}"))
     }
 
-    /// A text.
+    /// A string.
     pub(crate) fn text(&self) -> Result<String, Problem> {
         if !self.raw.get().starts_with('"') {
-            return Err(self.not("a text"));
+            return Err(self.not("a string"));
         }
         let text: String = serde_json::from_str(self.raw.get()).map_err(|_| {
-            self.wrong("this text holds half of a surrogate pair").remedy("escape characters in pairs, or not at all")
+            self.wrong("this string contains half of a surrogate pair")
+                .remedy("escape such characters in pairs, or not at all")
         })?;
         if text.contains('\0') {
-            // PostgreSQL could not keep it.
-            return Err(self.wrong("this text holds a NUL character").remedy("write printable characters"));
+            // PostgreSQL cannot store it.
+            return Err(self.wrong("this string contains a NUL character").remedy("write printable characters"));
         }
         Ok(text)
     }
 
-    /// A text of at most so many bytes, without control characters.
+    /// A string of at most `most` bytes, without control characters.
     pub(crate) fn short_text(&self, most: usize) -> Result<String, Problem> {
         let text = self.text()?;
         if text.len() > most {
             return Err(self.too_long(text.len(), most));
         }
         if text.chars().any(char::is_control) {
-            return Err(self.wrong("this text holds a control character").remedy("leave control characters out"));
+            return Err(self.wrong("this string contains a control character").remedy("leave control characters out"));
         }
         Ok(text)
     }
 
-    /// That this is too long.
+    /// The refusal of a value that is too long.
     pub(crate) fn too_long(&self, len: usize, most: usize) -> Problem {
         self.wrong(format!("this has {len} bytes")).remedy(format!("write at most {most}"))
     }
@@ -221,44 +222,44 @@ impl<'b> Value<'b> {
         }
     }
 
-    /// A whole number.
+    /// A whole number within a range.
     pub(crate) fn whole(&self, range: RangeInclusive<u32>) -> Result<u32, Problem> {
         let expected = || format!("a whole number from {} to {}", range.start(), range.end());
         match self.raw.get().parse() {
             Ok(number) if range.contains(&number) => Ok(number),
             _ if kind(self.raw) == "a number" => {
-                Err(self.wrong("this number cannot be used here").remedy(format!("write {}", expected())))
+                Err(self.wrong("this number is not allowed here").remedy(format!("write {}", expected())))
             }
             _ => Err(self.not(&expected())),
         }
     }
 
-    /// A list.
+    /// An array.
     pub(crate) fn list(&self) -> Result<Vec<Value<'b>>, Problem> {
-        let entries: Vec<&'b RawValue> = serde_json::from_str(self.raw.get()).map_err(|_| self.not("a list"))?;
-        let place = |(index, raw)| Value { path: format!("{}[{index}]", self.path), raw };
-        Ok(entries.into_iter().enumerate().map(place).collect())
+        let entries: Vec<&'b RawValue> = serde_json::from_str(self.raw.get()).map_err(|_| self.not("an array"))?;
+        let value = |(index, raw)| Value { path: format!("{}[{index}]", self.path), raw };
+        Ok(entries.into_iter().enumerate().map(value).collect())
     }
 
-    /// An object with these fields.
+    /// An object with no other fields than these.
     pub(crate) fn object(&self, known: &[&str]) -> Result<Fields<'b>, Problem> {
-        let fields = Fields { place: self.path.clone(), found: self.members()? };
+        let fields = Fields { parent: self.path.clone(), found: self.members()? };
         fields.check(known, &[])?;
         Ok(fields)
     }
 
-    /// An object with whatever keys, in the order in which they were sent.
+    /// An object with any keys, in the order in which they were sent.
     pub(crate) fn members(&self) -> Result<Vec<(String, &'b RawValue)>, Problem> {
         object(self.raw).ok_or_else(|| self.not("an object"))
     }
 }
 
-/// What a JSON value is, for people.
+/// The type of a JSON value, for error texts.
 fn kind(raw: &RawValue) -> &'static str {
     match raw.get().as_bytes().first() {
-        Some(b'"') => "a text",
+        Some(b'"') => "a string",
         Some(b'{') => "an object",
-        Some(b'[') => "a list",
+        Some(b'[') => "an array",
         Some(b't' | b'f') => "true or false",
         Some(b'n') | None => "null",
         Some(_) => "a number",

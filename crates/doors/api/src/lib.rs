@@ -1,10 +1,10 @@
-//! The Tidings API: the door by which applications publish events and keep hooks, listeners and deliveries, and by
-//! which browsers and servers follow channels.
+//! The Tidings API: the door through which applications publish events and manage hooks, listeners and deliveries, and
+//! through which browsers and servers follow channels.
 //!
-//! `docs/api.md` is the contract. A request meets, in this order: `auth` (whose it is), `api` (one noun a file), `wire`
-//! (what it says, read from JSON without I/O), then the bus; every refusal is a `problem`. The way out is `webhooks`.
+//! `docs/api.md` is the contract. A request passes through `auth` (its API key), `api` (one file for each noun), `wire`
+//! (its JSON body, without I/O), then the bus. Every refusal is a `problem`. `webhooks` is the way out.
 //!
-//! Called by `engine`, which mounts the routes of [`Api`]. The door keeps nothing but its rate limits.
+//! `engine` mounts the routes of [`Api`]. The door's only state is its rate limits.
 #![forbid(unsafe_code)]
 
 mod api;
@@ -34,7 +34,7 @@ use door::ApiDoor;
 use problem::{Code, Problem};
 use webhooks::StandardWebhooks;
 
-/// Readers of strangers' bytes, for the fuzz targets.
+/// Parsers of untrusted bytes, for the fuzz targets.
 #[doc(hidden)]
 pub mod readers {
     use tidings_model::id::{DestinationNo, EventNo};
@@ -42,12 +42,12 @@ pub mod readers {
     use crate::paging::{self, Cursor};
     use crate::stream::cursor;
 
-    /// A stream's cursor over so many channels, read and written again.
+    /// A stream's cursor over `channels` channels, read and written again.
     pub fn stream_cursor(text: &str, channels: usize) -> Option<String> {
         cursor::read(text, channels).map(|positions| cursor::write(positions.iter().map(Option::as_ref)))
     }
 
-    /// A cursor of a list, read and written again, by each kind of list that takes it for its own.
+    /// A list's cursor, read and written again by each kind of list that accepts it.
     pub fn page_cursor(text: &str) -> Vec<String> {
         fn again<C: Cursor>(text: &str) -> Option<String> {
             paging::decode::<C>(text).map(|cursor| paging::encode(&cursor))
@@ -66,14 +66,14 @@ pub mod readers {
 
 pub use name::NAME;
 
-/// The door: what an engine is given to have the Tidings API.
+/// The door, to be passed to an engine that serves the Tidings API.
 #[derive(Debug)]
 pub struct Api {
     operator_key: SecretString,
 }
 
 impl Api {
-    /// With the key that opens every app; one that is empty opens nothing.
+    /// A door with the operator's key, which opens every app; an empty key opens nothing.
     pub fn new(operator_key: SecretString) -> Self {
         Self { operator_key }
     }

@@ -1,4 +1,4 @@
-//! Pages of lists: how many, how many bytes, and where the page before ended, as a cursor that only we read.
+//! Pages of lists: their limits in rows and bytes, and an opaque cursor for where the last page ended.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -11,27 +11,27 @@ use crate::limits;
 use crate::problem::{Code, Problem, shown};
 use crate::query::{Query, wrong};
 
-/// Where a page ended. Each kind of list has its own, so that a cursor of one is refused by the others.
+/// Where a page ended. Each kind of list has its own kind of cursor, so that other lists refuse it.
 pub(crate) trait Cursor: Sized {
-    /// Begins the cursors of this kind.
+    /// The prefix of this kind's cursors.
     const KIND: &'static str;
     fn write(&self) -> String;
     fn read(text: &str) -> Option<Self>;
 }
 
-/// A list's answer. Its items are written already: only then it is known how large they are.
+/// A page as a response. The items are serialized already, because the page is limited by their size.
 #[derive(Debug, Default, Serialize)]
 pub(crate) struct List {
     pub(crate) data: Vec<Box<RawValue>>,
     pub(crate) next: Option<String>,
 }
 
-/// The part of a list that is asked for.
+/// The part of a list that a request asks for.
 #[derive(Debug)]
 pub(crate) struct Paging<C> {
-    /// At most so many.
+    /// The most items.
     pub(crate) limit: usize,
-    /// Those behind this one.
+    /// The item after which the page begins.
     pub(crate) after: Option<C>,
 }
 
@@ -51,24 +51,24 @@ impl<C: Cursor> Paging<C> {
         let after = query.get("cursor").map(|text| {
             decode(text).ok_or_else(|| {
                 wrong("cursor", "this is not a cursor of this list")
-                    .remedy("pass on `next` of the page before unchanged, or leave it out to begin anew")
+                    .remedy("pass `next` of the last page unchanged, or leave it out to start from the beginning")
             })
         });
         Ok(Self { limit, after: after.transpose()? })
     }
 
-    /// A page of the rows: at most the limit, and at most [`limits::PAGE_BYTES`] as they are written, but one at least.
-    /// `more`: there are others behind them.
+    /// A page of the rows: at most the limit, and at most [`limits::PAGE_BYTES`] when serialized, but at least one row.
+    /// `more`: the list goes on after these rows.
     pub(crate) fn page<R, T: Serialize>(
         &self,
         rows: impl IntoIterator<Item = R>,
         more: bool,
-        place: impl Fn(&R) -> C,
+        cursor: impl Fn(&R) -> C,
         mut show: impl FnMut(R) -> T,
     ) -> Result<List, Problem> {
         let (mut list, mut bytes, mut last) = (List::default(), 0, None);
         for row in rows {
-            let at = place(&row);
+            let row_cursor = cursor(&row);
             if list.data.len() == self.limit {
                 list.next = last.as_ref().map(encode);
                 return Ok(list);
@@ -80,17 +80,17 @@ impl<C: Cursor> Paging<C> {
                 return Ok(list);
             }
             list.data.push(item);
-            last = Some(at);
+            last = Some(row_cursor);
         }
         list.next = last.filter(|_| more).as_ref().map(encode);
         Ok(list)
     }
 }
 
-/// Nothing that is shown holds what JSON cannot.
+/// A row that cannot be serialized: a bug, because every row fits into JSON.
 fn unwritable(error: serde_json::Error) -> Problem {
-    tracing::error!(%error, "an item of a list cannot be written");
-    Problem::new(Code::Internal, "an item of the list cannot be written").remedy("the server's log says why")
+    tracing::error!(%error, "serializing a list item failed");
+    Problem::new(Code::Internal, "an item of the list cannot be serialized").remedy("the server's log shows why")
 }
 
 /// Writes a cursor.
@@ -101,15 +101,15 @@ pub(crate) fn encode<C: Cursor>(cursor: &C) -> String {
 /// Reads a cursor of this kind.
 pub(crate) fn decode<C: Cursor>(text: &str) -> Option<C> {
     let bytes = URL_SAFE_NO_PAD.decode(text).ok()?;
-    let (kind, place) = std::str::from_utf8(&bytes).ok()?.split_once(':')?;
-    if kind == C::KIND { C::read(place) } else { None }
+    let (kind, text) = std::str::from_utf8(&bytes).ok()?.split_once(':')?;
+    if kind == C::KIND { C::read(text) } else { None }
 }
 
-/// In the list of hooks: the last one's name.
+/// The cursor of the list of hooks: the last hook's name.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct HookName(pub(crate) String);
 
-/// In the list of apps: the last one's id.
+/// The cursor of the list of apps: the last app's id.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct AppName(pub(crate) String);
 
@@ -125,11 +125,11 @@ impl Cursor for AppName {
     }
 }
 
-/// In the list of channels: the last one's name.
+/// The cursor of the list of channels: the last channel's name.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct ChannelName(pub(crate) String);
 
-/// In the list of listeners: the last one's id.
+/// The cursor of the list of listeners: the last listener's id.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct ListenerId(pub(crate) String);
 
@@ -169,7 +169,7 @@ impl Cursor for ListenerId {
     }
 }
 
-/// In the list of a channel's members: the last one's user id.
+/// The cursor of the list of a channel's members: the last member's user id.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct UserId(pub(crate) String);
 
@@ -185,7 +185,7 @@ impl Cursor for UserId {
     }
 }
 
-/// In a channel's history: where the last publication is.
+/// The cursor of a channel's history: the last publication's position.
 impl Cursor for Position {
     const KIND: &'static str = "p";
 
@@ -199,7 +199,7 @@ impl Cursor for Position {
     }
 }
 
-/// In the list of a delivery's attempts: the last one's number.
+/// The cursor of the list of a delivery's attempts: the last attempt's number.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct AttemptNo(pub(crate) u32);
 

@@ -1,6 +1,7 @@
-//! Refusals: RFC 9457 problem details, with a code for programs, the field that is wrong, and what to do about it.
+//! Refusals: RFC 9457 problem details, with a code for programs, the invalid field, and a remedy.
 //!
-//! Texts never hold a secret or a header's value. What went wrong inside is logged here, once, and not shown.
+//! Texts never contain a secret or a header's value. Internal errors are logged here, once, and not shown to the
+//! caller.
 
 use std::fmt::Display;
 
@@ -16,7 +17,7 @@ use tidings_model::payload::FieldTypeError;
 use tidings_store::StoreError;
 use tidings_wire::{ProblemDetails, ProblemKind};
 
-/// What is wrong, for programs. `docs/api.md` lists them.
+/// The error codes for programs. `docs/api.md` lists them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Code {
     InvalidJson,
@@ -51,7 +52,7 @@ pub(crate) enum Code {
 }
 
 impl Code {
-    /// The word, its status and its title.
+    /// The code's text, with its status and title.
     fn kind(self) -> ProblemKind {
         let new = ProblemKind::new;
         match self {
@@ -99,17 +100,17 @@ pub(crate) struct Problem {
     remedy: Option<String>,
     /// Seconds after which the same request may succeed.
     retry_after: Option<u64>,
-    /// For who slows down guessing.
+    /// The wrong credential, for the accept loop, which slows down guessing.
     failed: Option<FailedProof>,
 }
 
 impl Problem {
-    /// A refusal in one sentence.
+    /// A refusal; `detail` says in one sentence what is wrong.
     pub(crate) fn new(code: Code, detail: impl Into<String>) -> Self {
         Self { code, detail: detail.into(), field: None, remedy: None, retry_after: None, failed: None }
     }
 
-    /// A refusal in the words of an error of ours, which say what is wrong and after the last semicolon what to do.
+    /// A refusal with an error's text, which says what is wrong and, after its last semicolon, what to do.
     pub(crate) fn saying(code: Code, error: impl Display) -> Self {
         let text = error.to_string();
         match text.rsplit_once("; ") {
@@ -130,31 +131,31 @@ impl Problem {
         self
     }
 
-    /// What to do about it, where nothing better is said yet.
+    /// What to do about it, unless a remedy is already set.
     pub(crate) fn or_remedy(mut self, remedy: impl Into<String>) -> Self {
         self.remedy.get_or_insert_with(|| remedy.into());
         self
     }
 
-    /// Which proof did not hold.
+    /// Notes which credential was wrong.
     pub(crate) fn failed(mut self, proof: FailedProof) -> Self {
         self.failed = Some(proof);
         self
     }
 
-    /// When to try again.
+    /// After how many seconds to try again; at least one.
     pub(crate) fn retry_after(mut self, seconds: u64) -> Self {
         self.retry_after = Some(seconds.max(1));
         self
     }
 
-    /// There is no such thing.
+    /// A refusal because nothing has this name.
     pub(crate) fn not_found(what: &str, name: &str) -> Self {
         Self::new(Code::NotFound, format!("there is no {what} {:?}", shown(name)))
     }
 }
 
-/// A text of the caller's as far as answers repeat it.
+/// The beginning of a caller's text, for errors that quote it.
 pub(crate) fn shown(text: &str) -> String {
     excerpt(text).to_owned()
 }
@@ -198,10 +199,10 @@ impl From<StoreError> for Problem {
             }
             StoreError::Displaced(_) | StoreError::UnreadableCatalogue(_) => {
                 tracing::error!(%error, "the store failed a request");
-                Self::new(Code::StoreUnusable, "the store cannot be used until its operator has put it right")
+                Self::new(Code::StoreUnusable, "the store cannot be used until the operator has repaired it")
                     .remedy(
-                        "the server's log says what is wrong; send it again with the same Idempotency-Key when \
-                        that is mended",
+                        "the server's log shows what is wrong; send it again with the same Idempotency-Key when \
+                        that is fixed",
                     )
                     .retry_after(30)
             }
@@ -244,7 +245,7 @@ impl From<PublishError> for Problem {
                     FieldTypeError::NotAnObject(_) => "data".to_owned(),
                     FieldTypeError::WrongType { field, .. } => format!("data.{}", shown(field)),
                 };
-                Self::saying(Code::InvalidField, after_place(&source.to_string()))
+                Self::saying(Code::InvalidField, without_place(&source.to_string()))
                     .field(field)
                     .or_remedy(format!("`GET /v1/hooks/{hook}` shows the fields that are declared"))
             }
@@ -261,7 +262,7 @@ impl From<PublishError> for Problem {
                 .retry_after(5),
             PublishError::Panicked { id, .. } => Self::new(Code::Internal, "a bug in the server: publishing panicked")
                 .remedy(format!(
-                    "the server's log shows it with {id}; whether it was kept, `GET /v1/events/{id}` tells"
+                    "the server's log shows it with {id}; `GET /v1/events/{id}` shows whether the event was stored"
                 )),
             PublishError::Store(error) => error.into(),
             PublishError::Live(error) => error.into(),
@@ -279,7 +280,7 @@ impl From<ManageError> for Problem {
             ManageError::Conflict => Self::saying(Code::Conflict, error),
             ManageError::Fixed(id) => Self::new(
                 Code::Conflict,
-                format!("the app {:?} is not kept in the store, and read-only here", shown(&id)),
+                format!("the app {:?} is not in the store, and is read-only here", shown(&id)),
             )
             .remedy(
                 "change `[[apps]]` in the config file, and restart the server; without one, `tidings init` beside the \
@@ -293,7 +294,7 @@ impl From<ManageError> for Problem {
                 if field.is_empty() { problem } else { problem.field(field) }
             }
             ManageError::Apps(error) => Self::new(Code::Exists, error.to_string())
-                .remedy("ids, keys, API keys and hosts each mean one app; take another, or change the other app"),
+                .remedy("ids, keys, API keys and hosts belong to one app each; take another, or change the other app"),
             ManageError::OfApp(id) => {
                 Self::new(Code::Conflict, format!("the listener {:?} is one of the app's webhooks", shown(&id)))
                     .remedy("change `webhooks` of the app: in the config (`[[apps.webhooks]]`)")
@@ -308,7 +309,7 @@ impl From<ManageError> for Problem {
                 unknown_hook(&name, nearest).field(format!("hooks[{index}]"))
             }
             ManageError::Limit { what, limit } => {
-                Self::new(Code::LimitReached, format!("the app has as many {what} as it may have: {limit}"))
+                Self::new(Code::LimitReached, format!("the app is at its limit of {limit} {what}"))
                     .remedy(format!("delete some, or raise apps.limits.{what} in the config"))
             }
             ManageError::Budget { what, used, more, limit } => {
@@ -326,7 +327,7 @@ impl From<ManageError> for Problem {
     }
 }
 
-/// That there is no such hook, and which was probably meant.
+/// The refusal of an unknown hook, with the name that was probably meant.
 fn unknown_hook(name: &str, nearest: Option<String>) -> Problem {
     let all = "`GET /v1/hooks` lists them all";
     let remedy = nearest.map_or_else(
@@ -336,7 +337,7 @@ fn unknown_hook(name: &str, nearest: Option<String>) -> Problem {
     Problem::new(Code::UnknownHook, format!("there is no hook {:?}", shown(name))).remedy(remedy)
 }
 
-/// A number of bytes, for people.
+/// A number of bytes, for error texts.
 fn size(bytes: usize) -> String {
     match bytes {
         0..=9_999 => format!("{bytes} bytes"),
@@ -345,7 +346,7 @@ fn size(bytes: usize) -> String {
     }
 }
 
-/// An error's text without the place that it begins with: the answer has that as its field.
-pub(crate) fn after_place(text: &str) -> &str {
+/// An error's text without the place that it begins with: the response has the place as its `field`.
+pub(crate) fn without_place(text: &str) -> &str {
     text.split_once(": ").map_or(text, |(_, rest)| rest)
 }

@@ -1,4 +1,4 @@
-//! Reads the query of a list: what is known, once each, and nothing else.
+//! Reads a query: only known parameters, each at most once.
 
 use tidings_model::clock::{Millis, parse_rfc3339};
 use tidings_model::pattern::nearest;
@@ -10,16 +10,16 @@ use crate::problem::{Code, Problem, shown};
 #[derive(Debug)]
 pub(crate) struct Query(Vec<(String, String)>);
 
-/// What every list takes.
+/// The parameters of every list.
 const PAGING: [&str; 2] = ["limit", "cursor"];
 
 impl Query {
-    /// Reads a list's query, in which there may be these filters, besides `limit` and `cursor`.
+    /// Reads a list's query, which may have these filters, `limit` and `cursor`.
     pub(crate) fn read(query: Option<&str>, filters: &[&str]) -> Result<Self, Problem> {
         Self::read_one(query, &[filters, &PAGING].concat())
     }
 
-    /// Reads the query of a single thing, in which there may be these.
+    /// Reads the query of a single item, which may have these parameters.
     pub(crate) fn read_one(query: Option<&str>, names: &[&str]) -> Result<Self, Problem> {
         let mut found: Vec<(String, String)> = Vec::new();
         for (name, value) in form_urlencoded::parse(query.unwrap_or_default().as_bytes()) {
@@ -35,8 +35,8 @@ impl Query {
                 return Err(wrong(&name, "given twice").remedy("keep one"));
             }
             if value.contains('\0') {
-                // No database could be asked for it.
-                return Err(wrong(&name, "this holds a NUL character").remedy("leave it out"));
+                // PostgreSQL does not accept it in a query.
+                return Err(wrong(&name, "this contains a NUL character").remedy("leave it out"));
             }
             found.push((name.into_owned(), value.into_owned()));
         }
@@ -70,7 +70,7 @@ impl Query {
     }
 }
 
-/// That a parameter is wrong.
+/// The refusal of a parameter.
 pub(crate) fn wrong(name: &str, detail: impl Into<String>) -> Problem {
     Problem::new(Code::InvalidRequest, detail).field(name)
 }

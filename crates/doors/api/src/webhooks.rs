@@ -1,7 +1,7 @@
-//! The format of listeners' webhooks: Standard Webhooks 1.0.
+//! The Standard Webhooks 1.0 format, in which listeners get their events.
 //!
 //! Renders `{"type","timestamp","data"}`, signs it for each attempt with the time of that attempt, and judges the
-//! answer by the specification's recommendations: any 2xx is success, 410 ends the subscription.
+//! response by the specification's recommendations: any 2xx is success, 410 disables the listener.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,7 +25,7 @@ use tidings_model::signature::{self, ID_HEADER, SIGNATURE_HEADER, TIMESTAMP_HEAD
 use tidings_node::{Rendered, WebhookFormat, WebhookParts};
 use tidings_store::StoreError;
 
-/// Renders and judges listeners' deliveries.
+/// Renders listeners' deliveries and judges their responses.
 #[derive(Debug)]
 pub(crate) struct StandardWebhooks {
     catalogue: Arc<Catalogue>,
@@ -34,7 +34,7 @@ pub(crate) struct StandardWebhooks {
 }
 
 impl StandardWebhooks {
-    /// The format over this catalogue, with the configured schedule and timeout for listeners that have none.
+    /// The format with this catalogue, and with the configured schedule and timeout for listeners that have none.
     pub(crate) fn new(parts: &WebhookParts<'_>) -> Self {
         let (catalogue, schedule) = (Arc::clone(parts.catalogue), parts.settings.schedule.clone());
         Self { catalogue, schedule, timeout: parts.settings.timeout }
@@ -45,7 +45,7 @@ impl StandardWebhooks {
         self.catalogue.hook(&event.app, &event.name)
     }
 
-    /// The event as every listener gets it: with the fields only that its hook let out when it was published.
+    /// The body for every listener: only with the fields that the hook's version at the time of publishing lets out.
     async fn body(&self, delivery: &Delivery) -> Result<Bytes, StoreError> {
         if let Some(body) = delivery.payload.rendered() {
             return Ok(body.clone());
@@ -53,7 +53,7 @@ impl StandardWebhooks {
         let logged = &delivery.payload.logged;
         let event = &logged.event;
         let fields = match logged.hook_version {
-            // A built-in hook has no versions and lets everything out; what clients alone can read has no fields.
+            // A built-in hook has no versions and lets all data out. Encrypted data has no fields to select.
             None | Some(0) => None,
             Some(_) if event.is_encrypted() => None,
             Some(version) => self.catalogue.fields_at(&event.app, &event.name, version).await?,
@@ -69,9 +69,9 @@ impl StandardWebhooks {
     }
 }
 
-/// What is sent of the data; `None` when that is all of it.
+/// The declared fields of the data; `None` when that is all of it.
 fn select(data: &Data, fields: &[payload::Field]) -> Result<Option<Data>, StoreError> {
-    // It was checked when it was published.
+    // The data was checked against the fields when it was published.
     let unreadable = || StoreError::Corrupt("an event's data no longer fits the fields of its hook".to_owned());
     let raw: &RawValue = data.as_json().and_then(|text| serde_json::from_str(text).ok()).ok_or_else(unreadable)?;
     payload::select_fields(raw, fields).map_err(|_| unreadable())
@@ -86,7 +86,7 @@ impl WebhookFormat for StandardWebhooks {
         wall: Millis,
         headers: &mut HeaderMap,
     ) -> Result<Option<Rendered>, StoreError> {
-        // Standard Webhooks knows one event in a request.
+        // Standard Webhooks has one event per request.
         let Some(delivery) = batch.first() else { return Ok(None) };
         let body = self.body(delivery).await?;
         let event = &delivery.payload.logged.event;
@@ -97,7 +97,7 @@ impl WebhookFormat for StandardWebhooks {
         headers.insert(HeaderName::from_static(ID_HEADER), text(event.id.clone())?);
         headers.insert(HeaderName::from_static(TIMESTAMP_HEADER), HeaderValue::from(seconds));
         headers.insert(HeaderName::from_static(SIGNATURE_HEADER), text(signature)?);
-        // Standard Webhooks writes `webhook-id` and its like so.
+        // Standard Webhooks writes `webhook-id` and the other header names in lower case.
         Ok(Some(Rendered { body, title_case: false }))
     }
 

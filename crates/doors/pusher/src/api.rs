@@ -1,4 +1,4 @@
-//! The routes: which path and method is whose. Every path is also there with a trailing slash, and below `/a/{app}`.
+//! The routes. Every path also exists with a trailing slash, and below `/a/{app}`.
 
 mod channels;
 mod cors;
@@ -45,7 +45,7 @@ pub(crate) fn router(door: PusherDoor) -> Router {
         for path in ["/app", "/app/", "/app/{key}/{*rest}"] {
             router = router.route(&format!("{base}{path}"), get(no_such_app_path));
         }
-        // pusher-js asks these again and again, without a pause, if they answer anything but an error.
+        // pusher-js would request these again and again without a pause if they answered anything but an error.
         router = router.route(&format!("{base}/pusher/app/{{*rest}}"), any(no_fallback_transport));
         router = router.route(&format!("{base}/apps/{{id}}/{{*rest}}"), any(no_such_path));
     }
@@ -53,14 +53,14 @@ pub(crate) fn router(door: PusherDoor) -> Router {
 }
 
 async fn no_such_path(uri: Uri) -> Refusal {
-    Refusal::not_found(format!("There is nothing at {:?} in Pusher's API", limits::echo(uri.path())))
+    Refusal::not_found(format!("Pusher's API has no path {:?}", limits::echo(uri.path())))
 }
 
 async fn no_fallback_transport() -> Refusal {
-    Refusal::not_found("There are WebSockets only; set enabledTransports to ['ws', 'wss']")
+    Refusal::not_found("Only WebSockets are supported; set enabledTransports to ['ws', 'wss']")
 }
 
 /// The router adds `Allow`.
 async fn no_such_method(method: Method, uri: Uri) -> Refusal {
-    Refusal::method(format!("{} does not work at {:?}", limits::echo(method.as_str()), limits::echo(uri.path())))
+    Refusal::method(format!("{} is not allowed at {:?}", limits::echo(method.as_str()), limits::echo(uri.path())))
 }

@@ -1,5 +1,4 @@
-//! The door's proofs: what an app's servers have signed with its secret. Requests to the HTTP API, joins to channels,
-//! sign-ins.
+//! Verifies what an app's servers have signed with its secret: requests to the HTTP API, joins to channels, sign-ins.
 
 use std::borrow::Cow;
 
@@ -12,27 +11,27 @@ use tidings_model::signing;
 use crate::api::refusal::Refusal;
 use crate::limits;
 
-/// Why an auth string proves nothing. Pusher's texts, since that is what people search for.
+/// Why an auth string is invalid. The texts are Pusher's, because people search for them.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum AuthError {
-    /// There is none.
+    /// None was sent.
     #[error("Invalid signature: this needs an auth string, and none was sent")]
     Missing,
-    /// It is of another app, or not `KEY:signature`.
+    /// It has another app's key, or is not `KEY:signature`.
     #[error("Invalid key in subscription auth data: '{0}'")]
     Key(String),
-    /// It signs something else: another session's id after a reconnect, most often.
+    /// The signature does not match: most often it is for another session's id, after a reconnect.
     #[error("Invalid signature: Expected HMAC SHA256 hex digest of {expected}, but got {got}")]
     Signature {
         /// What should have been signed.
         expected: String,
-        /// The signature that came.
+        /// The signature that was sent.
         got: String,
     },
 }
 
-/// Checks that the app lets a session into a channel. What the app says of the session (`channel_data`) is signed too,
-/// in whatever kind of channel.
+/// Checks the app's signature that lets a session into a channel. If there is `channel_data`, the signature covers it,
+/// in any kind of channel.
 pub(crate) fn channel(
     app: &App,
     session: SessionId,
@@ -43,12 +42,12 @@ pub(crate) fn channel(
     verify(app, auth, || signing::channel_string(&session.to_string(), channel, channel_data))
 }
 
-/// Checks that the app says who a session's user is.
+/// Checks the app's signature of a session's user.
 pub(crate) fn user(app: &App, session: SessionId, user_data: &str, auth: &str) -> Result<(), AuthError> {
     verify(app, auth, || signing::user_string(&session.to_string(), user_data))
 }
 
-/// An auth string is `KEY:signature`; those of encrypted channels may carry more, which isn't for us.
+/// Verifies an auth string, `KEY:signature`. Those of encrypted channels may carry more, which the server ignores.
 fn verify(app: &App, auth: &str, expected: impl FnOnce() -> String) -> Result<(), AuthError> {
     if auth.is_empty() {
         return Err(AuthError::Missing);
@@ -61,12 +60,12 @@ fn verify(app: &App, auth: &str, expected: impl FnOnce() -> String) -> Result<()
         return Ok(());
     }
     let expected = echo(&expected);
-    tracing::debug!(app = %app.id, %expected, got = limits::echo(signature), "a client's signature is not the app's");
+    tracing::debug!(app = %app.id, %expected, got = limits::echo(signature), "client signature invalid");
     Err(AuthError::Signature { expected, got: echo(signature) })
 }
 
-/// Checks a request to the HTTP API: its key, age and signature. `paths` are what may have been signed, the path as it
-/// was sent first. Nothing of its body is needed for that; [`body`] is to follow.
+/// Checks a request to the HTTP API: its key, age and signature. `paths` are the paths that the client may have signed,
+/// with the path as it was sent first. The check does not need the body; call [`body`] once it is read.
 pub(crate) fn request(
     app: &App,
     method: &str,

@@ -22,12 +22,12 @@ pub(crate) fn is_valid(name: &str) -> bool {
 }
 
 /// Whether a user may have this id: 1 to 200 bytes, as Pusher's server libraries allow, without control characters.
-/// Pusher's own character set is smaller; ids that login services make (`auth0|…`) are outside of it and harm nobody.
+/// Pusher's own character set is smaller. Ids of login services (`auth0|…`) are outside of it and do no harm.
 pub(crate) fn is_valid_user(id: &str) -> bool {
     id.len() <= MAX_USER_LEN && is_user_id(id)
 }
 
-/// Whether the members of the channel are known to each other.
+/// Whether it is a presence channel, whose members see each other.
 pub(crate) fn is_presence(name: &str) -> bool {
     name.starts_with("presence-")
 }
@@ -37,7 +37,7 @@ pub(crate) fn needs_auth(name: &str) -> bool {
     name.starts_with("private-") || is_presence(name)
 }
 
-/// A canonical name as Pusher's clients write it: `#u` is `#server-to-user-u`.
+/// The name that Pusher's clients use for a canonical name: `#server-to-user-u` for `#u`.
 pub(crate) fn shown(canonical: &str) -> Cow<'_, str> {
     match canonical.strip_prefix('#') {
         Some(user) => Cow::Owned(format!("{SERVER_TO_USER}{user}")),

@@ -1,7 +1,7 @@
 //! `/app/{key}`: a client connects.
 //!
-//! Whatever is wrong with a client that speaks WebSocket is told inside the WebSocket, with a close code: it would not
-//! see anything else. Such a connection never becomes a session.
+//! A WebSocket client is refused inside the WebSocket, with a close code, because browsers show scripts nothing else. A
+//! refused connection never becomes a session.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -27,19 +27,19 @@ use crate::session::Session;
 use crate::wire;
 use crate::wire::codes::Code;
 
-/// The versions of the protocol that are spoken (pusher.md: 1 to 3 have long been unsupported).
+/// The supported versions of the protocol (Pusher itself has long dropped 1 to 3).
 const PROTOCOLS: std::ops::RangeInclusive<u8> = 4..=7;
-/// For clients that name none.
+/// The version of clients that name none.
 const NEWEST: u8 = 7;
-/// How long a client that is turned away may take to hang up.
+/// How long a refused client may take to close the connection.
 const GOODBYE: Duration = Duration::from_secs(5);
 
-/// Why a client is turned away, with the code to close with.
+/// Why a client is refused, with the close code.
 #[derive(Debug, PartialEq, Eq)]
 struct Rejection {
     code: Code,
     reason: String,
-    /// As it is counted and told in the log, unless it is already.
+    /// The refusal to count and log; `None` if that is already done.
     why: Option<Refused>,
 }
 
@@ -53,10 +53,10 @@ impl Rejection {
     }
 }
 
-/// What a client needs to become a session.
+/// The parts of a session for an admitted client, or the rejection.
 type Admitted = Result<(SessionPermit, Arc<App>, Session), Rejection>;
 
-/// Upgrades a request, and makes a session of what comes of it.
+/// Upgrades a request, and starts a session on its connection.
 pub(crate) async fn connect(State(door): State<PusherDoor>, path: RawPathParams, request: Request) -> Response {
     let found = app(&door, &path);
     if found.as_ref().is_some_and(|app| check_served(app, NAME) == Err(NotServed::DoorShut)) {
@@ -73,7 +73,7 @@ pub(crate) async fn connect(State(door): State<PusherDoor>, path: RawPathParams,
     upgrade(&door, request, admit)
 }
 
-/// Tells a WebSocket at a path that is none of the protocol so.
+/// Refuses a WebSocket whose path is not one of the protocol's.
 pub(crate) async fn no_such_path(State(door): State<PusherDoor>, request: Request) -> Response {
     let wrong = |request: &Request| {
         let path = limits::echo(request.uri().path());
@@ -87,12 +87,12 @@ pub(crate) async fn no_such_path(State(door): State<PusherDoor>, request: Reques
     upgrade(&door, request, wrong)
 }
 
-/// Who the client is, as far as that is known.
+/// The client's address, if it is known.
 fn client(request: &Request) -> Option<IpAddr> {
     request.extensions().get().map(|ClientAddr(client)| *client)
 }
 
-/// What fits into the reason of a close frame with some words around it.
+/// The start of a path, short enough to fit into the reason of a close frame together with the message.
 fn short(path: &str) -> &str {
     &path[..path.floor_char_boundary(60)]
 }
@@ -175,7 +175,7 @@ fn admit(door: &PusherDoor, app: Option<Arc<App>>, request: &Request, path: &Raw
     Ok((permit, app, session))
 }
 
-/// The version of the protocol that a client speaks.
+/// The protocol version that a client asks for.
 fn protocol(query: Option<&str>) -> Result<u8, Rejection> {
     let Some(given) = first(query, "protocol") else { return Ok(NEWEST) };
     if given.is_empty() {
@@ -191,7 +191,7 @@ fn protocol(query: Option<&str>) -> Result<u8, Rejection> {
     })
 }
 
-/// A client without an origin is no browser, and nobody's page speaks through it.
+/// Checks the origin. A client that sends none is not a browser, so no foreign page can be using it.
 fn check_origin(app: &App, headers: &HeaderMap) -> Result<(), Rejection> {
     let Some(given) = headers.get(ORIGIN) else { return Ok(()) };
     match given.to_str() {
@@ -204,7 +204,8 @@ fn check_origin(app: &App, headers: &HeaderMap) -> Result<(), Rejection> {
     }
 }
 
-/// Tells a client why, and waits a moment for it to hang up: a close with unread bytes would take the words back.
+/// Sends the rejection, and waits a moment for the client to close: closing a socket with unread bytes resets the
+/// connection, and the client could lose the rejection.
 async fn turn_away(mut socket: Socket, rejection: &Rejection) {
     let farewell = async {
         socket.write_all(&rejection.frames()).await?;
@@ -213,7 +214,7 @@ async fn turn_away(mut socket: Socket, rejection: &Rejection) {
         while socket.read(&mut unread).await? > 0 {}
         Ok::<_, std::io::Error>(())
     };
-    // It may hang up, or not, as it likes.
+    // It does not matter whether the client closes in time.
     drop(tokio::time::timeout(GOODBYE, farewell).await);
 }
 

@@ -1,12 +1,12 @@
 //! The Pusher door: Pusher Channels' WebSocket protocol (version 7) for clients and its HTTP API for servers, so that
 //! their libraries work as they are.
 //!
-//! `docs/pusher.md` is the contract. A client meets, in this order: `connect` (the upgrade: which app, from where,
-//! which version), `session` (what it may and what it is told), `wire` (how that looks). A server meets `auth` (its
-//! signature), then `api` (one noun a file), then the bus. `outlet` writes what becomes of channels to the app's
+//! `docs/pusher.md` is the contract. A client's connection passes through `connect` (the upgrade: app, origin,
+//! version), `session` (the state machine) and `wire` (the frames). A server's request passes through `auth` (its
+//! signature), then `api` (one file for each noun), then the bus. `webhooks` writes channel events for the app's
 //! webhooks.
 //!
-//! Called by `engine`, which mounts [`router`]. The door keeps nothing.
+//! `engine` mounts the door's routes. The door stores nothing.
 #![forbid(unsafe_code)]
 
 mod api;
@@ -35,14 +35,14 @@ pub use door::KeepAlive;
 pub use name::{FORM, NAME};
 pub use wire::FORMAT;
 
-/// The door: what an engine is given to speak Pusher Channels.
+/// The door, to be passed to an engine that serves Pusher Channels.
 #[derive(Debug, Default)]
 pub struct Pusher {
     keep_alive: KeepAlive,
 }
 
 impl Pusher {
-    /// With this patience for silent clients.
+    /// A door with these keep-alive times.
     pub fn new(keep_alive: KeepAlive) -> Self {
         Self { keep_alive }
     }

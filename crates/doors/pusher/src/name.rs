@@ -1,8 +1,8 @@
-//! What the door and its webhooks are called.
+//! The names of the door and of its webhook format.
 
 use tidings_model::listener::Format;
 
 /// The name of the door, in an app's `doors`.
 pub const NAME: &str = "pusher";
-/// How this door's webhooks are written and signed: in the app's name, with its key and secret.
+/// The name of this door's webhook format, which signs with the app's key and secret.
 pub const FORM: Format = Format::named("pusher");

@@ -1,4 +1,4 @@
-//! A client connects where there is no room for its connection: it is told so inside a WebSocket, as it would see
+//! Refuses a client while the server is at its limit of connections: inside a WebSocket, because browsers show scripts
 //! nothing else.
 
 use http::header::{CONNECTION, SEC_WEBSOCKET_ACCEPT, UPGRADE};
@@ -10,8 +10,8 @@ use crate::wire::codes::Code;
 
 const REASON: &str = "As many clients are connected as may be; try again in a moment";
 
-/// The headers of the answer to a client that asks for a session, and what it is told in the WebSocket then; `None` for
-/// any other request.
+/// The response to a client that requests a session, and the WebSocket frames that refuse it; `None` for any other
+/// request.
 pub(crate) fn no_room(request: &Request<()>) -> Option<(StatusCode, HeaderMap, Vec<u8>)> {
     let path = request.uri().path();
     let below = path.strip_prefix("/a/").and_then(|rest| rest.find('/').map(|at| &rest[at..]));

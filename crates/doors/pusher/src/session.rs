@@ -1,8 +1,8 @@
 //! One Pusher client: the state machine behind a WebSocket.
 //!
-//! Whatever a client sends gets an answer, and an answer that says no leaves the connection open: only silence, a flood
-//! of frames that are no frames of the protocol, and the server itself end a session. A client has at most one request
-//! open, since what it sends meanwhile waits.
+//! Every message of a client gets a response, and an error leaves the connection open: a session ends only by silence,
+//! a flood of invalid messages or refusals, or the server's decision. A client has at most one open request, since its
+//! next messages wait until the request has ended.
 
 mod activity;
 mod client_event;
@@ -34,35 +34,36 @@ use crate::wire::codes::Code;
 use crate::wire::incoming::Frame;
 use activity::Activity;
 use membership::Memberships;
-use watch::Watch;
+use watch::Watchlist;
 
-/// From this version of the protocol on, clients go by close codes. Earlier ones are told with `pusher:error` first.
-/// Close codes are older by one version, but clients of that one go by the event: Pysher learns from it when to come
-/// back.
+/// From this version of the protocol on, clients act on close codes. Clients of earlier versions are sent a
+/// `pusher:error` first. Version 6 has close codes too, but its clients act on the event: Pysher decides by it when to
+/// reconnect.
 const CLOSE_CODES_SINCE: u8 = 7;
 /// From this version on, clients answer `pusher:ping`.
 const PINGS_SINCE: u8 = 5;
-/// No time at all.
+/// The deadline of a session that has none.
 const NEVER: Millis = Millis::MAX;
-/// How often a client may send what is no frame of the protocol, before it is cut off.
+/// How many invalid messages a client may send before it is disconnected.
 const FAULTS: Rate = Rate { count: 50, per: Duration::from_secs(50) };
-/// How many refused joins and sign-ins are always allowed at once, and one more each second. A client may be in more
-/// channels than these and, having come back, bring the proofs of its connection before: then as many are.
+/// The smallest burst of refused joins and sign-ins that is allowed; one more is allowed each second. The burst is as
+/// large as the app's limit of channels, if that is larger: a client that has reconnected may send the auth strings of
+/// its earlier connection for every channel.
 const REFUSALS: usize = 100;
 
 /// One client's session.
 #[derive(Debug)]
 pub(crate) struct Session {
     app: Arc<App>,
-    /// Who it has signed in as.
+    /// The user that it has signed in as.
     user: Option<Arc<Member>>,
-    /// Until when it has to prove something, where its app asks for that; [`NEVER`] once it has.
+    /// The deadline to authenticate, if its app sets one; [`NEVER`] once it has.
     prove_by: Millis,
-    /// Some proof has said whose it is: the first one, or the sign-in.
+    /// The session has a user for live: of its first presence channel, or of its sign-in.
     is_known: bool,
-    /// Whom its user watches.
-    watch: Option<Box<Watch>>,
-    /// The subscription that it has asked for and not heard of yet.
+    /// The users that its user watches.
+    watch: Option<Box<Watchlist>>,
+    /// The subscription that is being joined.
     pending: Option<Box<PendingJoin>>,
     memberships: Memberships,
     activity: Activity,
@@ -72,7 +73,7 @@ pub(crate) struct Session {
     protocol: u8,
 }
 
-/// A join without its answer.
+/// A join that has been requested and has not ended.
 #[derive(Debug)]
 struct PendingJoin {
     request_id: u32,
@@ -98,12 +99,12 @@ impl Session {
         }
     }
 
-    /// Answers with an error, and stays.
+    /// Sends an error; the session goes on.
     fn error(cx: &mut Context<'_>, message: &str) {
         cx.write(wire::error(None, message));
     }
 
-    /// Answers what is no frame of the protocol; a flood of such ends the session.
+    /// Responds to an invalid message. A flood of them ends the session.
     fn fault(&mut self, cx: &mut Context<'_>, message: &str) {
         Self::error(cx, message);
         cx.refused(Refused::Malformed);
@@ -113,8 +114,8 @@ impl Session {
         }
     }
 
-    /// Counts a join or sign-in that was refused; a flood of such ends the session. Whoever guesses at proofs is told
-    /// that it is not authorized, and libraries do not come back after that.
+    /// Counts a refused join or sign-in. A flood of them ends the session. A client that sends wrong signatures is
+    /// closed with "not authorized", after which libraries do not reconnect.
     fn count_refusal(&mut self, cx: &mut Context<'_>, why: Refused) {
         cx.refused(why);
         let count = u32::try_from(self.app.limits.channels_per_session.max(REFUSALS)).unwrap_or(u32::MAX);
@@ -177,7 +178,7 @@ impl SessionProtocol for Session {
     }
 
     fn left(&mut self, cx: &mut Context<'_>, _: u32, channel: &ChannelKey, outcome: Result<(), LeaveFailed>) {
-        // Nobody has asked to stop watching a user by the channel's name.
+        // Leaves of online channels are requested by the watchlist, not by the client.
         if user_online(&channel.name).is_none() {
             self.has_left(cx, channel, outcome);
         }
@@ -187,15 +188,15 @@ impl SessionProtocol for Session {
         Self::has_published(cx, outcome);
     }
 
-    fn said(&mut self, cx: &mut Context<'_>, prepared: &Arc<EncodedMessage>) {
-        self.has_heard(cx, prepared);
+    fn channel_message(&mut self, cx: &mut Context<'_>, message: &Arc<EncodedMessage>) {
+        self.has_heard(cx, message);
     }
 
     fn lost(&mut self, cx: &mut Context<'_>, lost: &Lost) {
         if lost.publications {
             cx.write(wire::lost(&shown(&lost.channel.name), lost.position.as_ref()));
         }
-        // Members who are listed and are not there would stay for ever.
+        // The client would keep members that have left for ever.
         match user_online(&lost.channel.name) {
             Some(user) if lost.members => self.look_again(cx, user),
             None if lost.members && is_presence(&lost.channel.name) => {
@@ -226,7 +227,8 @@ impl SessionProtocol for Session {
     fn closing(&mut self, cx: &mut Context<'_>, why: CloseReason) {
         let (code, reason) = match why {
             CloseReason::GoingAway => (Code::ReconnectAtOnce, "The server is going away; please reconnect"),
-            // "At once" would find nobody, and libraries then wait for as long as an attempt may take.
+            // Not a code that means "reconnect at once": the server would not be up yet, and libraries would then wait
+            // for the timeout of that attempt.
             CloseReason::Restarting => (Code::OverCapacity, "The server restarts; please reconnect in a moment"),
             CloseReason::Slow => {
                 (Code::OverCapacity, "The client reads too slowly: more is waiting for it than is kept")

@@ -1,4 +1,4 @@
-//! The format of an app's webhooks: Pusher's.
+//! The Pusher format of an app's webhooks.
 //!
 //! `{"time_ms","events"}`, signed with the app's secret for each attempt (Pusher Channels, "Webhooks"). Any 2xx is
 //! success; everything else is tried again.
@@ -28,7 +28,7 @@ use crate::channel;
 const KEY: HeaderName = HeaderName::from_static("x-pusher-key");
 const SIGNATURE: HeaderName = HeaderName::from_static("x-pusher-signature");
 
-/// Renders and judges deliveries to apps' webhooks.
+/// Renders deliveries to apps' webhooks.
 #[derive(Debug)]
 pub(crate) struct PusherWebhooks {
     apps: Arc<Apps>,
@@ -36,7 +36,7 @@ pub(crate) struct PusherWebhooks {
 }
 
 impl PusherWebhooks {
-    /// The format of these apps' webhooks, which the catalogue has as listeners.
+    /// The format for these apps' webhooks, which are listeners in the catalogue.
     pub(crate) fn new(parts: &WebhookParts<'_>) -> Self {
         Self { apps: Arc::clone(parts.apps), timeout: parts.settings.timeout }
     }
@@ -79,22 +79,22 @@ impl WebhookFormat for PusherWebhooks {
     }
 }
 
-/// What is sent at `wall` time. Receivers go by it: an old one is taken for a replay.
+/// The body of an attempt at `wall` time. Receivers check the time, and reject an old body as a replay.
 fn body<'e>(events: impl Iterator<Item = &'e Event>, wall: Millis) -> Result<Bytes, StoreError> {
-    let said = events.map(said).collect::<Result<Vec<_>, _>>()?;
-    Ok(json!({"time_ms": wall, "events": said}).to_string().into())
+    let events = events.map(event_json).collect::<Result<Vec<_>, _>>()?;
+    Ok(json!({"time_ms": wall, "events": events}).to_string().into())
 }
 
-/// An event about a channel as Pusher says it.
-fn said(event: &Event) -> Result<Map<String, Value>, StoreError> {
-    let broken = || StoreError::Corrupt("an event about a channel says something else".to_owned());
+/// A channel event in Pusher's form.
+fn event_json(event: &Event) -> Result<Map<String, Value>, StoreError> {
+    let broken = || StoreError::Corrupt("the event is not a channel event".to_owned());
     let kind = Kind::of_event(&event.name).ok_or_else(broken)?;
-    let mut said: Map<String, Value> = serde_json::from_slice(&event.data.bytes)?;
-    if let Some(Value::String(name)) = said.get_mut("channel") {
+    let mut json: Map<String, Value> = serde_json::from_slice(&event.data.bytes)?;
+    if let Some(Value::String(name)) = json.get_mut("channel") {
         *name = channel::shown(name).into_owned();
     }
-    said.insert("name".to_owned(), kind_name(kind).into());
-    Ok(said)
+    json.insert("name".to_owned(), kind_name(kind).into());
+    Ok(json)
 }
 
 #[cfg(test)]
@@ -134,7 +134,7 @@ mod tests {
         let both = ["a", "b"].map(|channel| event("tidings.channel.vacated", &json!({"channel": channel})));
         let batch: Value = serde_json::from_slice(&body(both.iter(), 0).unwrap()).unwrap();
         assert_eq!((&batch["events"][0]["channel"], &batch["events"][1]["channel"]), (&json!("a"), &json!("b")));
-        assert!(super::said(&event("person.created", &json!({}))).is_err());
-        assert!(super::said(&event("tidings.channel.vacated", &json!([]))).is_err());
+        assert!(super::event_json(&event("person.created", &json!({}))).is_err());
+        assert!(super::event_json(&event("tidings.channel.vacated", &json!([]))).is_err());
     }
 }

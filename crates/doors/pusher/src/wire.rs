@@ -1,8 +1,7 @@
-//! Frames of Pusher's protocol: those that we send are made here, those that clients send are read in [`incoming`]. No
-//! I/O.
+//! Frames of Pusher's protocol: the server's are made here, the clients' are read in [`incoming`]. No I/O.
 //!
-//! `data` of what we send is a JSON text inside a JSON string, but for `pusher:error` (Pusher Channels protocol,
-//! "Double encoding"); some clients drop anything else.
+//! `data` of the server's frames is JSON encoded in a JSON string, except in `pusher:error` (Pusher Channels protocol,
+//! "Double encoding"). Some clients ignore frames with other data.
 
 pub(crate) mod codes;
 pub(crate) mod incoming;
@@ -19,27 +18,27 @@ use crate::channel::{is_presence, shown};
 use codes::Code;
 use json::Object;
 
-/// What is said in channels, as WebSocket frames of Pusher's protocol.
-pub static FORMAT: Encoding = Encoding { name: "pusher", encode: |told| said(told, false) };
-/// The same for sessions that want to catch up later: each event with its position, in a member that other clients pass
-/// over.
-pub(crate) static POSITIONED: Encoding = Encoding { name: "pusher-positions", encode: |told| said(told, true) };
+/// Channel messages as WebSocket frames of Pusher's protocol.
+pub static FORMAT: Encoding = Encoding { name: "pusher", encode: |message| encode(message, false) };
+/// The same for sessions that want to recover missed events later: each event with its position, in a member that other
+/// clients ignore.
+pub(crate) static POSITIONED: Encoding = Encoding { name: "pusher-positions", encode: |message| encode(message, true) };
 
 /// The answer to a client's ping.
 pub(crate) static PONG: LazyLock<Bytes> = LazyLock::new(|| envelope("pusher:pong", None, "{}"));
-/// Asks a silent client whether it is there.
+/// Asks a silent client for a pong.
 pub(crate) static PING: LazyLock<Bytes> = LazyLock::new(|| envelope("pusher:ping", None, "{}"));
-/// The same for clients that don't know that event: their WebSocket answers for them (RFC 6455 § 5.5.2).
+/// The same for clients that do not know that event: their WebSocket library answers (RFC 6455 § 5.5.2).
 pub(crate) static SOCKET_PING: LazyLock<Bytes> = LazyLock::new(|| ws::ping(b""));
 
-/// The first frame of every session. Its keys are all that pusher-js insists on.
+/// The first frame of every session. pusher-js requires both keys.
 pub(crate) fn connection_established(session: SessionId, activity_timeout_secs: u32) -> Bytes {
     let mut data = Object::new();
     data.text("socket_id", &session.to_string()).raw("activity_timeout", &activity_timeout_secs.to_string());
     envelope("pusher:connection_established", None, &data.end())
 }
 
-/// Something went wrong; the session goes on. The only event whose `data` is an object.
+/// An error; by itself it does not end the session. The only event whose `data` is an object.
 pub(crate) fn error(code: Option<Code>, message: &str) -> Bytes {
     let mut data = Object::new();
     data.raw("code", &code.map_or_else(|| "null".to_owned(), |code| code.number().to_string()))
@@ -49,37 +48,37 @@ pub(crate) fn error(code: Option<Code>, message: &str) -> Bytes {
     text(&frame.end())
 }
 
-/// Why a channel was not joined, for those who listen on the channel.
+/// Why a channel was not joined, for handlers that are bound to the channel.
 pub(crate) fn subscription_error(channel: &str, kind: &str, error: &str, status: u16) -> Bytes {
     let mut data = Object::new();
     data.text("type", kind).text("error", error).raw("status", &status.to_string());
     envelope("pusher:subscription_error", Some(channel), &data.end())
 }
 
-/// A channel was joined; a presence channel tells who is there. With a position: what comes next follows it.
+/// A channel was joined. Lists the members of a presence channel. Later events follow the position, if there is one.
 pub(crate) fn subscription_succeeded(channel: &str, members: &[Arc<Member>], position: Option<&Position>) -> Bytes {
     let data = if is_presence(channel) { presence(members) } else { "{}".to_owned() };
     positioned("pusher_internal:subscription_succeeded", channel, &data, position)
 }
 
-/// Events of a channel with a history were missed, and are not there any more; what comes next follows the position.
+/// The session missed events of a channel with a history that cannot be recovered. Later events follow the position.
 pub(crate) fn lost(channel: &str, position: Option<&Position>) -> Bytes {
     positioned("tidings.lost", channel, "{}", position)
 }
 
-/// The channel keeps its last event, and there is none.
+/// The cache channel has no cached event.
 pub(crate) fn cache_miss(channel: &str) -> Bytes {
     envelope("pusher:cache_miss", Some(channel), "{}")
 }
 
-/// The connection is a user's now; `user_data` as the client sent it.
+/// The sign-in succeeded. `user_data` is repeated as the client sent it.
 pub(crate) fn signin_success(user_data: &str) -> Bytes {
     let mut data = Object::new();
     data.text("user_data", user_data);
     envelope("pusher:signin_success", None, &data.end())
 }
 
-/// Which of those whom a user watches are or have come online, and which are or have gone offline.
+/// The watched users who are or came online, and those who are or went offline.
 pub(crate) fn watchlist_events(events: &[(&str, &[Arc<str>])]) -> Bytes {
     let mut list = json::Array::new();
     for (name, users) in events.iter().filter(|(_, users)| !users.is_empty()) {
@@ -108,18 +107,18 @@ fn presence(members: &[Arc<Member>]) -> String {
     data.end()
 }
 
-/// What a member shows: one JSON value.
+/// A member's `user_info`: one JSON value.
 fn info(member: &Member) -> Option<&str> {
     member.info.as_deref().and_then(|info| std::str::from_utf8(info).ok())
 }
 
-fn said(said: &ChannelMessage, with_position: bool) -> Option<Bytes> {
-    match said {
+fn encode(message: &ChannelMessage, with_position: bool) -> Option<Bytes> {
+    match message {
         ChannelMessage::Publication(publication) => Some(event(publication, with_position)),
         ChannelMessage::Joined(presence) | ChannelMessage::Left(presence)
             if user_online(&presence.channel.name).is_some() =>
         {
-            let name = if matches!(said, ChannelMessage::Joined(_)) { "online" } else { "offline" };
+            let name = if matches!(message, ChannelMessage::Joined(_)) { "online" } else { "offline" };
             let user = [Arc::clone(presence.member.user.text())];
             presence.changes_users.then(|| watchlist_events(&[(name, &user)]))
         }
@@ -177,7 +176,7 @@ fn envelope(event: &str, channel: Option<&str>, data: &str) -> Bytes {
     text(&frame.end())
 }
 
-/// A text frame. What is said is framed once for all, so copying it behind its header costs little.
+/// A text frame. A channel message is framed once for all sessions, so copying it behind its header costs little.
 fn text(payload: &str) -> Bytes {
     ws::text(payload.as_bytes())
 }

@@ -12,7 +12,7 @@ use tidings_model::app::App;
 use tidings_model::clock::Stopwatch;
 use tidings_model::secret::SecretString;
 
-/// What a test waits for at most.
+/// How long a test waits at most.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 pub(crate) fn doors() -> Vec<Arc<dyn Door>> {
@@ -30,7 +30,7 @@ pub(crate) async fn engine(folder: &Path) -> Engine {
     Engine::build(config(folder), doors()).await.unwrap()
 }
 
-/// Waits until `is_so`, and fails with what `told` says.
+/// Waits until `is_so`, and fails with the message of `told`.
 #[track_caller]
 pub(crate) fn eventually(mut is_so: impl FnMut() -> bool, told: impl FnOnce() -> String) {
     let waited = Stopwatch::start();

@@ -1,4 +1,4 @@
-//! What the broker tells: who is in which channel from here on, and orders.
+//! Handles the broker's messages: joins and leaves, lost messages, and orders to sessions.
 
 use tidings_broker::{Action, DeliveryMode, Joined, Left, Lost, SessionOrder, ShardMessage, Who};
 use tidings_model::channel::ChannelKey;
@@ -10,9 +10,9 @@ use super::session::{Session, Subscription};
 use crate::protocol::{CloseReason, CloseWith};
 
 impl Shard {
-    pub(super) fn told(&mut self, told: ShardMessage) {
-        match told {
-            // What is said begins a walk.
+    pub(super) fn handle_broker_message(&mut self, message: ShardMessage) {
+        match message {
+            // Channel messages begin a walk instead.
             ShardMessage::Message { .. } => {}
             ShardMessage::Joined(joined) => self.joined(*joined),
             ShardMessage::Left(left) => self.left(&left),
@@ -23,30 +23,30 @@ impl Shard {
 
     fn ordered(&mut self, order: &SessionOrder) {
         let SessionOrder { app, to, except, action } = order;
-        for slot in self.meant(app, to) {
-            let is_meant =
+        for slot in self.candidates(app, to) {
+            let is_addressed =
                 |session: &Session| session.is_open() && session.app.id == *app && Some(session.id) != *except;
-            if !self.sessions.get(slot as usize).is_some_and(is_meant) {
+            if !self.sessions.get(slot as usize).is_some_and(is_addressed) {
                 continue;
             }
             match action {
-                Action::Shut => self.say_goodbye(slot, CloseReason::Shut),
-                Action::Renew => self.say_goodbye(slot, CloseReason::GoingAway),
+                Action::Shut => self.close_session(slot, CloseReason::Shut),
+                Action::Renew => self.close_session(slot, CloseReason::GoingAway),
                 _ => self.act(slot, |protocol, cx| protocol.ordered(cx, action)),
             }
             if matches!(action, Action::Disconnect { .. }) {
-                // If the protocol has not ended it.
+                // In case the protocol has not closed it.
                 self.end(slot, &CloseWith::EndOfStream);
             }
         }
     }
 
-    /// The slots of the sessions that are meant, and perhaps of others.
-    fn meant(&self, app: &AppId, who: &Who) -> Vec<u32> {
+    /// Slots of sessions that the order may be addressed to, including all that it is.
+    fn candidates(&self, app: &AppId, who: &Who) -> Vec<u32> {
         match who {
             Who::Session(id) => self.index.by_id(&self.sessions, *id).into_iter().collect(),
             Who::User(user) => self.index.by_user(&self.sessions, app, user).to_vec(),
-            // Too rare for a table of its own.
+            // Too rare to keep an index of sessions by app.
             Who::All => self.sessions.iter().map(|(slot, _)| slot as u32).collect(),
         }
     }
@@ -56,15 +56,16 @@ impl Shard {
         if self.session(at).is_none() {
             return;
         }
-        let asked = self.request_has_ended(at.slot, request_id).is_some();
+        let was_requested = self.request_has_ended(at.slot, request_id).is_some();
         if outcome.is_ok() {
             self.subscribe(at.slot, &channel, mode);
         }
         let is_open = self.sessions.get(at.slot as usize).is_some_and(Session::is_open);
-        if is_open && asked {
+        if is_open && was_requested {
             self.act(at.slot, |protocol, cx| protocol.joined(cx, request_id, &channel, outcome));
         } else if outcome.is_ok() {
-            // It is gone, or has been told that it may not join: in both cases it is not to be there.
+            // The session is closed, or its request has already been answered with a failure. In both cases it must not
+            // stay in the channel.
             self.leave_one(at.slot, &channel);
         }
         self.resume(at.slot);
@@ -87,7 +88,7 @@ impl Shard {
 
     fn lost(&mut self, lost: &Lost) {
         let Some(channel) = self.channels.find(&lost.channel) else { return };
-        // Whoever is told may end, and so leave the list.
+        // Collected first: the call may close a session and so change the list.
         let slots: Vec<_> = self.channels.subscribers(channel).iter().map(|subscriber| subscriber.slot).collect();
         slots.into_iter().for_each(|slot| self.act(slot, |protocol, cx| protocol.lost(cx, lost)));
     }
@@ -116,8 +117,8 @@ impl Shard {
         }
     }
 
-    /// Where in a session's list its being in a channel is. The shorter list is searched, the session's or the
-    /// channel's: one that watches ten thousand users would otherwise be looked through ten thousand times.
+    /// The index of a channel in a session's subscriptions. Searches the shorter list, the session's or the channel's:
+    /// the list of a session that watches ten thousand users would otherwise be searched ten thousand times.
     pub(super) fn subscription(&self, slot: u32, channel: u32) -> Option<usize> {
         let subscriptions = &self.sessions.get(slot as usize)?.subscriptions;
         let subscribers = self.channels.subscribers(channel);

@@ -1,4 +1,4 @@
-//! Calling protocols, and carrying out what they do.
+//! Calls protocols, and carries out the effects of their calls.
 
 use tidings_model::clock::Millis;
 
@@ -8,11 +8,11 @@ use crate::protocol::{Context, SessionProtocol};
 use crate::transport::WriteOutcome;
 use crate::wheel::Timer;
 
-/// Room that is kept for the requests that a protocol makes in one call.
+/// Capacity that the buffer for the requests of one call keeps.
 const KEPT_REQUESTS: usize = 64;
 
 impl Shard {
-    /// Calls a session's protocol, if the session is open, and carries out all that comes of it.
+    /// Calls a session's protocol, if the session is open, and carries out the effects.
     pub(super) fn act(&mut self, slot: u32, call: impl FnOnce(&mut dyn SessionProtocol, &mut Context<'_>)) {
         let Some(session) = self.sessions.get_mut(slot as usize) else { return };
         let (id, now, last_read_at, last_write_at) =
@@ -21,14 +21,14 @@ impl Shard {
         self.effects.next_request_id = session.next_request_id;
         let effects = &mut self.effects;
         let mut cx = Context { session: id, now, last_read_at, last_write_at, effects };
-        // What a panic may have left half done is dropped with the session.
+        // State that a panic left half changed is dropped with the session.
         if self.callbacks.catch(id, || call(protocol.as_mut(), &mut cx)).is_err() {
             self.effects.break_off();
         }
         self.carry_out(slot);
     }
 
-    /// Carries out what a protocol has done while it was called.
+    /// Carries out the effects of a call.
     pub(super) fn carry_out(&mut self, slot: u32) {
         let Some(session) = self.sessions.get_mut(slot as usize) else { return };
         session.next_request_id = self.effects.next_request_id;
@@ -74,24 +74,24 @@ impl Shard {
             Some(queue) => queue.send_all(&mut self.effects.writes, self.settings.session_queue, &self.metrics),
             None => WriteOutcome::Accepted,
         };
-        // What a broken connection has not taken is nobody else's.
+        // Bytes that a broken connection did not take must not reach another session.
         self.effects.writes.clear();
         if outcome != WriteOutcome::Accepted {
-            self.doomed.push((slot, outcome));
+            self.failed_writes.push((slot, outcome));
         }
     }
 
-    /// Sets the one time at which something is to be done for the session.
+    /// Sets the session's timer, which is the only one it has.
     pub(super) fn arm(&mut self, slot: u32, at: Millis) {
         let Some(session) = self.sessions.get_mut(slot as usize) else { return };
         session.wake_at = at;
-        // An entry that comes round earlier will do: it is then put off.
+        // An existing entry that is due earlier suffices: when it is due, it is entered again for the right time.
         if at != NEVER && session.timer_slot.is_none_or(|timer_slot| self.wheel.is_before(at, timer_slot)) {
             session.timer_slot = Some(self.wheel.enter(Timer { slot, life: session.life }, at));
         }
     }
 
-    /// Does what it is time for.
+    /// Wakes the sessions whose timers are due.
     pub(super) fn wake_due(&mut self) {
         let mut due = std::mem::take(&mut self.due);
         self.wheel.advance(self.now, &mut due);
@@ -114,6 +114,6 @@ impl Shard {
             }
         }
         self.due = due;
-        self.part_with_doomed();
+        self.handle_failed_writes();
     }
 }

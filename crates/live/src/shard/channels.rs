@@ -1,4 +1,4 @@
-//! Who of a shard's sessions is in which channel.
+//! The subscriber lists of the channels in which a shard has sessions.
 
 use std::hash::{BuildHasher as _, RandomState};
 
@@ -7,11 +7,11 @@ use slab::Slab;
 use tidings_broker::DeliveryMode;
 use tidings_model::channel::ChannelKey;
 
-/// A channel's side of a session's being in it.
+/// A session in a channel's list; its counterpart is `Subscription` in the session.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Subscriber {
     pub(super) slot: u32,
-    /// Where in the session's list.
+    /// The index of the counterpart in the session's list.
     pub(super) index_in_session: u32,
     pub(super) mode: DeliveryMode,
 }
@@ -48,7 +48,7 @@ impl Channels {
         &mut self.local[channel as usize].subscribers[index as usize]
     }
 
-    /// Adds a subscriber, and says where in the list it is; a channel that was not there comes to be.
+    /// Adds a subscriber, and creates the channel if it is new. Returns the channel and the subscriber's index in it.
     pub(super) fn add(&mut self, key: &ChannelKey, subscriber: Subscriber) -> (u32, u32) {
         let channel = self.find(key).unwrap_or_else(|| {
             let channel = self.local.insert(Local { key: key.clone(), subscribers: Vec::with_capacity(1) }) as u32;
@@ -61,8 +61,8 @@ impl Channels {
         (channel, subscribers.len() as u32 - 1)
     }
 
-    /// Removes the subscriber at an index and returns the one that took its place. A channel without subscribers is
-    /// gone.
+    /// Removes the subscriber at an index and returns the one that took its index. A channel without subscribers is
+    /// removed.
     pub(super) fn remove(&mut self, channel: u32, index: u32) -> Option<Subscriber> {
         let subscribers = &mut self.local[channel as usize].subscribers;
         subscribers.swap_remove(index as usize);

@@ -1,7 +1,8 @@
-//! How sessions end, and how a shard does.
+//! How sessions close, and how a shard stops.
 //!
-//! An open session says its last words (`Ending`), hangs up when they have left and the client has heard them, or after
-//! five seconds (`Gone`), and gives its slot back when the broker has told that it has left all its channels.
+//! A closing session sends its closing message (`Ending`). Its connection is dropped (`Gone`) when the client has
+//! closed its side, or after five seconds. Its slot is freed when the broker has confirmed that it left all its
+//! channels.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,24 +18,24 @@ use crate::protocol::{CloseReason, CloseWith};
 use crate::refusals::Refused;
 use crate::transport::{Transport, WriteOutcome};
 
-/// How long the client has to take the last words and to hang up.
-const LAST_WORDS: Millis = 5_000;
-/// The same while the server stops: a client that does not hang up holds up its end by no more.
-const LAST_WORDS_AT_STOP: Millis = 1_000;
-/// When leaving is tried again where it was not possible.
-pub(super) const RETRY: Millis = 1_000;
+/// How long the client has to receive the closing message and to close the connection, in milliseconds.
+const CLOSE_TIMEOUT: Millis = 5_000;
+/// The same while the server stops, so that clients that do not close the connection delay the stop by no more.
+const CLOSE_TIMEOUT_AT_STOP: Millis = 1_000;
+/// After how many milliseconds a failed leave is tried again.
+pub(super) const LEAVE_RETRY: Millis = 1_000;
 
 impl Shard {
-    /// The server ends a session: its protocol says so.
-    pub(super) fn say_goodbye(&mut self, slot: u32, why: CloseReason) {
+    /// Closes a session for a reason of the server's; its protocol informs the client.
+    pub(super) fn close_session(&mut self, slot: u32, why: CloseReason) {
         self.act(slot, |protocol, cx| protocol.closing(cx, why));
-        // If the protocol has not ended it.
+        // In case the protocol has not closed it.
         self.end(slot, &CloseWith::EndOfStream);
     }
 
-    /// Deals with sessions that a write has shown to be slow or gone.
-    pub(super) fn part_with_doomed(&mut self) {
-        while let Some((slot, outcome)) = self.doomed.pop() {
+    /// Closes the sessions whose last write failed: the queue was full or the connection broken.
+    pub(super) fn handle_failed_writes(&mut self) {
+        while let Some((slot, outcome)) = self.failed_writes.pop() {
             match outcome {
                 WriteOutcome::Accepted => {}
                 WriteOutcome::Broken => self.hang_up(slot),
@@ -54,19 +55,20 @@ impl Shard {
         if let Some(queue) = &mut session.write_queue {
             queue.discard(&self.metrics);
         }
-        self.say_goodbye(slot, CloseReason::Slow);
+        self.close_session(slot, CloseReason::Slow);
     }
 
-    /// Ends an open session, after all that was written to it.
+    /// Closes an open session, after the bytes written so far.
     pub(super) fn end(&mut self, slot: u32, end: &CloseWith) {
         let Some(session) = self.sessions.get_mut(slot as usize) else { return };
         let (true, Some(queue)) = (session.is_open(), &mut session.write_queue) else { return };
         if let (CloseWith::Frame(code, reason), true) = (end, session.decoder.is_some()) {
-            // Whoever is too slow for this will be hung up on.
+            // A client that does not read even this is disconnected by the timeout.
             queue.send(&ws::close(*code, reason), usize::MAX, &self.metrics);
         }
         let is_stream = matches!(queue.transport, Transport::Stream(_));
-        let until = self.now.saturating_add(if self.stopping.is_some() { LAST_WORDS_AT_STOP } else { LAST_WORDS });
+        let until =
+            self.now.saturating_add(if self.stopping.is_some() { CLOSE_TIMEOUT_AT_STOP } else { CLOSE_TIMEOUT });
         session.phase = Phase::Ending(until);
         session.protocol = None;
         session.decoder = None;
@@ -76,26 +78,26 @@ impl Shard {
         self.arm(slot, until);
         self.leave_all(slot);
         if is_stream {
-            // The body gives out what it holds and ends.
+            // The body still delivers its queued frames, then ends.
             self.hang_up(slot);
         } else {
             self.writable(slot);
         }
     }
 
-    /// The last words have left.
+    /// The closing message has left.
     pub(super) fn flushed(&mut self, slot: u32) {
         let Some(session) = self.sessions.get_mut(slot as usize) else { return };
         let Some(queue) = &mut session.write_queue else { return };
         match queue.transport.finish() {
-            // The client has hung up already, so nothing is waited for.
+            // The client has already closed its side, so there is nothing to wait for.
             Ok(true) if session.finished => self.hang_up(slot),
             Ok(_) => {}
             Err(_) => self.hang_up(slot),
         }
     }
 
-    /// Lets go of a session's connection.
+    /// Drops a session's connection.
     pub(super) fn hang_up(&mut self, slot: u32) {
         let Some(session) = self.sessions.get_mut(slot as usize) else { return };
         let Some(queue) = session.write_queue.take() else { return };
@@ -110,12 +112,12 @@ impl Shard {
             requests.keep_publishes();
         }
         self.metrics.sessions.dec();
-        self.lost_one();
+        self.connection_closed();
         self.leave_all(slot);
         self.free(slot);
     }
 
-    /// It is time for whatever a session that isn't open waits for.
+    /// The timer of a session that is not open is due: retries leaving, and drops the connection at the timeout.
     pub(super) fn end_is_due(&mut self, slot: u32) {
         self.leave_all(slot);
         let Some(session) = self.sessions.get(slot as usize) else { return };
@@ -129,7 +131,7 @@ impl Shard {
         }
     }
 
-    /// Asks to have a session taken out of all its channels.
+    /// Requests that a session leaves all its channels.
     fn leave_all(&mut self, slot: u32) {
         let Some(session) = self.sessions.get_mut(slot as usize) else { return };
         let staying = session.subscriptions.iter_mut().filter(|subscription| !subscription.leaving);
@@ -141,7 +143,7 @@ impl Shard {
         self.list_requests(slot);
     }
 
-    /// Asks to have a session taken out of a channel that it was not to be in.
+    /// Requests that a session leaves a channel that it must not be in.
     pub(super) fn leave_one(&mut self, slot: u32, key: &ChannelKey) {
         let index = self.channels.find(key).and_then(|channel| self.subscription(slot, channel));
         let (Some(index), Some(session)) = (index, self.sessions.get_mut(slot as usize)) else { return };
@@ -152,7 +154,7 @@ impl Shard {
         }
     }
 
-    /// Gives the slot of a session that is over to whoever comes.
+    /// Frees the slot of a session, if nothing refers to it any more.
     pub(super) fn free(&mut self, slot: u32) {
         if self.sessions.get(slot as usize).is_some_and(Session::is_over) {
             self.index.remove(&self.sessions, slot);
@@ -161,12 +163,12 @@ impl Shard {
         }
     }
 
-    /// A connection is gone, or never was.
-    pub(super) fn lost_one(&self) {
+    /// Counts a connection that has closed, or whose session never began.
+    pub(super) fn connection_closed(&self) {
         self.load.fetch_sub(1, std::sync::atomic::Ordering::Relaxed);
     }
 
-    /// Ends sessions that are part of somebody else's response.
+    /// Closes the sessions whose bytes leave as a response of an HTTP server.
     pub(super) fn end_streams(&mut self) {
         let is_stream = |session: &Session| {
             session.is_open()
@@ -174,13 +176,13 @@ impl Shard {
         };
         let all = self.sessions.iter().filter(|(_, session)| is_stream(session));
         let slots: Vec<_> = all.map(|(slot, _)| slot as u32).collect();
-        slots.into_iter().for_each(|slot| self.say_goodbye(slot, CloseReason::Restarting));
+        slots.into_iter().for_each(|slot| self.close_session(slot, CloseReason::Restarting));
     }
 
     pub(super) fn begin_stopping(&mut self, grace: Duration, why: CloseReason) {
         let spread = if why == CloseReason::GoingAway { grace.mul_f64(0.8) } else { Duration::ZERO };
-        // Those that are ending already have no longer either.
-        let until = self.now.saturating_add(LAST_WORDS_AT_STOP);
+        // Sessions that are already closing get the shorter timeout too.
+        let until = self.now.saturating_add(CLOSE_TIMEOUT_AT_STOP);
         let late = |phase: Phase| matches!(phase, Phase::Ending(end) if end > until);
         let ending = self.sessions.iter().filter(|(_, session)| late(session.phase));
         let slots: Vec<_> = ending.map(|(slot, _)| slot).collect();
@@ -190,12 +192,12 @@ impl Shard {
                 self.arm(slot as u32, until);
             }
         }
-        let all = self.sessions.iter().filter(|(_, session)| session.is_open()).count();
+        let total = self.sessions.iter().filter(|(_, session)| session.is_open()).count();
         let since = Stopwatch::start();
-        self.stopping.get_or_insert(Stopping { since, grace, spread, why, all, told: 0, next: 0 });
+        self.stopping.get_or_insert(Stopping { since, grace, spread, why, total, closed: 0, next: 0 });
     }
 
-    /// Ends as many sessions as should have been ended by now.
+    /// Closes as many sessions as should have been closed by now.
     pub(super) fn go_on_stopping(&mut self) {
         loop {
             let slots = self.slots();
@@ -203,7 +205,7 @@ impl Shard {
             let share = stopping.since.elapsed().as_secs_f64() / stopping.spread.as_secs_f64().max(f64::MIN_POSITIVE);
             let why = stopping.why;
             let is_late = share >= 1.0;
-            if !is_late && stopping.told as f64 >= share * stopping.all as f64 {
+            if !is_late && stopping.closed as f64 >= share * stopping.total as f64 {
                 return;
             }
             let slot = stopping.next;
@@ -212,14 +214,14 @@ impl Shard {
             }
             stopping.next += 1;
             if self.sessions.get(slot).is_some_and(Session::is_open) {
-                stopping.told += 1;
-                self.say_goodbye(slot as u32, why);
-                self.part_with_doomed();
+                stopping.closed += 1;
+                self.close_session(slot as u32, why);
+                self.handle_failed_writes();
             }
         }
     }
 
-    /// No slot is higher.
+    /// An upper bound of the slots in use.
     fn slots(&self) -> usize {
         self.sessions.capacity()
     }
@@ -232,8 +234,8 @@ impl Shard {
         self.stopping.as_ref().is_some_and(is_over)
     }
 
-    /// The last thing that a shard does.
-    pub(super) fn leave_nothing(&mut self) {
+    /// Closes all connections, sends the leaves, and corrects the gauges: the last thing that a shard does.
+    pub(super) fn shut_down(&mut self) {
         let slots: Vec<_> = self.sessions.iter().map(|(slot, _)| slot as u32).collect();
         for slot in slots {
             self.hang_up(slot);

@@ -15,7 +15,7 @@ use super::session::Session;
 #[derive(Debug, Default)]
 pub(super) struct SessionIndex {
     by_id: HashTable<u32>,
-    /// The sessions of each user of an app that has some: never none.
+    /// The sessions of each user of an app. No list is empty.
     by_user: HashTable<Vec<u32>>,
     hasher: RandomState,
 }
@@ -42,11 +42,11 @@ impl SessionIndex {
         let is_theirs = |slots: &Vec<u32>| owner(sessions, slots) == Some(key);
         let hash = |slots: &Vec<u32>| self.hasher.hash_one(owner(sessions, slots).unwrap_or(key));
         let entry = self.by_user.entry(self.hasher.hash_one(key), is_theirs, hash);
-        // Most users have one.
+        // Most users have one session.
         entry.or_insert_with(|| Vec::with_capacity(1)).into_mut().push(slot);
     }
 
-    /// Takes a session out, before its slot is given back.
+    /// Removes a session, before its slot is freed.
     pub(super) fn remove(&mut self, sessions: &Slab<Session>, slot: u32) {
         let hash = self.hasher.hash_one(sessions[slot as usize].id);
         if let Ok(entry) = self.by_id.find_entry(hash, |&other| other == slot) {
@@ -55,7 +55,7 @@ impl SessionIndex {
         self.remove_user(sessions, slot);
     }
 
-    /// Takes a session out of those of its user, before it gets another one.
+    /// Removes a session from its user's, before it gets another user.
     pub(super) fn remove_user(&mut self, sessions: &Slab<Session>, slot: u32) {
         let Some(key) = owner(sessions, &[slot]) else { return };
         let is_theirs = |slots: &Vec<u32>| owner(sessions, slots) == Some(key);
@@ -70,7 +70,7 @@ impl SessionIndex {
     }
 }
 
-/// Whose sessions these are: all of them are of the same user.
+/// The user of these sessions, which is the same for all of them.
 fn owner<'a>(sessions: &'a Slab<Session>, slots: &[u32]) -> Option<(&'a AppId, &'a str)> {
     let session = sessions.get(*slots.first()? as usize)?;
     Some((&session.app.id, session.user.as_deref()?))

@@ -1,12 +1,12 @@
-//! A shard: what it holds, and what follows from what happens to its sessions.
+//! A shard: its sessions, their channels, and the handling of their events.
 //!
 //! It lives in one thread, whose [loop](run) calls all of this. A session's protocol is called through [`Shard::act`]
-//! only; what it did is carried out before anything else happens to the session, except that its requests wait for
-//! their turn.
+//! only. The effects of a call are carried out before anything else happens to the session, except that its requests
+//! wait for their turn.
 //!
-//! Who is in which channel changes only with what the broker tells, in the order in which it tells it. So a session
-//! whose connection is gone stays in the lists (and is passed over) until it has been told that it has left everywhere;
-//! only then does another session get its slot.
+//! Subscriber lists change only with the broker's messages, in the broker's order. So a session whose connection is
+//! gone stays in the lists (and is skipped) until the broker has confirmed that it left all its channels; only then may
+//! another session get its slot.
 
 mod broker_messages;
 mod callbacks;
@@ -47,7 +47,7 @@ use crate::settings::Settings;
 use crate::transport::WriteOutcome;
 use crate::wheel::{Timer, TimerSlot, Wheel};
 
-/// Bytes read at once.
+/// Bytes of the read buffer, and most bytes read from one session in a turn.
 const SCRATCH: usize = 64 << 10;
 
 /// What all shards share.
@@ -76,38 +76,38 @@ pub(crate) struct Shard {
     runtime: tokio::runtime::Handle,
     metrics: Metrics,
     refusals: Arc<Refusals>,
-    /// Calls of sessions' protocols: one that panics takes its session along, not the shard and everybody on it.
+    /// Guards calls of protocols: a panic ends the session, not the shard with all its sessions.
     callbacks: Units,
-    /// Making frames: nobody hears a message whose frame panics.
+    /// Guards the encoding of frames: after a panic the message is not sent in that encoding.
     frames: Units,
-    /// Requests: one that panics is answered as one that is not possible now.
+    /// Guards requests: after a panic the response is that the request is not possible now.
     request_units: Units,
-    /// An inline write panicked: nobody knows in what state this is.
+    /// An inline write panicked, so the shard's state may be inconsistent.
     is_broken: bool,
-    /// How many connections it has, for whoever chooses a shard.
+    /// The number of connections, by which the shard of a new session is chosen.
     load: Arc<AtomicUsize>,
 
     sessions: Slab<Session>,
     index: SessionIndex,
     channels: Channels,
     wheel: Wheel,
-    /// Counts tenants of slots.
+    /// The `life` of the newest session; tells apart the sessions that use a slot one after the other.
     lives: u32,
     /// The steady time at which this turn began.
     now: Millis,
 
-    /// What was taken from the inbox and is not done.
+    /// Messages that were taken from the inbox and are not processed.
     batch: VecDeque<QueuedMessage>,
     walk: Option<SubscriberWalk>,
-    /// Sessions that have requests to be handled, in the order of their turns.
+    /// Sessions with requests to be handled, in the order of their turns.
     requesters: VecDeque<SessionRef>,
     /// Sessions whose sockets may have more to read.
     again: Vec<SessionRef>,
-    /// Sessions that a write has shown to be slow or gone.
-    doomed: Vec<(u32, WriteOutcome)>,
+    /// Sessions whose last write failed, which are to be closed.
+    failed_writes: Vec<(u32, WriteOutcome)>,
     stopping: Option<Stopping>,
 
-    // Kept so that they need not be made anew for each use.
+    // Buffers, kept to be used again.
     effects: Effects,
     scratch: Vec<u8>,
     due: Vec<(Timer, TimerSlot)>,
@@ -153,7 +153,7 @@ impl Shard {
             walk: None,
             requesters: VecDeque::new(),
             again: Vec::new(),
-            doomed: Vec::new(),
+            failed_writes: Vec::new(),
             stopping: None,
             effects: Effects::default(),
             scratch: vec![0; SCRATCH],
@@ -161,19 +161,19 @@ impl Shard {
         }
     }
 
-    /// Says that items of this weight, the oldest of those that were taken, are done.
+    /// Notes that messages of this weight, the oldest of those taken from the inbox, are processed.
     fn done(&mut self, weight: usize) {
         if let Some(inbox) = self.inboxes.of(self.number) {
-            inbox.done(weight, self.batch.front().map(|entry| entry.told));
+            inbox.done(weight, self.batch.front().map(|entry| entry.queued_at));
         }
     }
 
-    /// Where the session in this slot is.
+    /// The reference to the session in this slot.
     fn at(&self, slot: u32, life: u32) -> SessionRef {
         SessionRef { shard: self.number, slot, life }
     }
 
-    /// The session that is meant, unless it is over.
+    /// The session that this refers to, unless its slot was freed.
     fn session(&mut self, at: SessionRef) -> Option<&mut Session> {
         self.sessions.get_mut(at.slot as usize).filter(|session| session.life == at.life)
     }

@@ -1,8 +1,8 @@
-//! What clients send.
+//! Reads and decodes the bytes that clients send.
 //!
-//! A session reads into the shard's one buffer. What has come while a request is open is kept as it came, and decoded
-//! when the ask has ended; with more than [`KEPT`] bytes kept its socket isn't read. However much a client sends, it is
-//! read one buffer full in a turn.
+//! All sessions read into the shard's one buffer. Bytes that arrive while a request is open are kept undecoded until
+//! the request has ended; with [`MAX_UNREAD`] bytes kept, the socket is not read. However much a client sends, a turn
+//! reads at most one buffer of it.
 
 use std::io;
 
@@ -17,21 +17,21 @@ use crate::new_session::{NewSession, Opening};
 use crate::protocol::{CloseWith, Context, Message};
 use crate::transport::{Transport, WriteOutcome};
 
-/// Bytes of a session that wait for a request to end.
-const KEPT: usize = 64 << 10;
+/// Most bytes of a session that are kept while a request is open.
+const MAX_UNREAD: usize = 64 << 10;
 
 impl Shard {
-    /// Takes in a session.
-    pub(super) fn welcome(&mut self, mut newcomer: NewSession) {
+    /// Adds a new session and lets its protocol begin.
+    pub(super) fn add_session(&mut self, mut newcomer: NewSession) {
         let slot = self.sessions.vacant_key();
         self.lives = self.lives.wrapping_add(1);
         let at = self.at(slot as u32, self.lives);
         let is_there = match &mut newcomer.transport {
-            Transport::Stream(writer) => writer.belongs_to(at),
+            Transport::Stream(writer) => writer.set_session(at),
             transport => transport.register(&self.registry, Token(slot)).is_ok(),
         };
         if !is_there {
-            self.lost_one();
+            self.connection_closed();
             return;
         }
         let (session, opening) = Session::new(newcomer, at.life, self.now);
@@ -43,7 +43,7 @@ impl Shard {
         self.metrics.sessions.inc();
         self.metrics.slots.inc();
         self.act(at.slot, |protocol, cx| {
-            // In one call, so that the head leaves together with what the protocol says first.
+            // In one call, so that the head leaves together with the protocol's first bytes.
             if let Opening::Stream(head) = &opening
                 && !head.is_empty()
             {
@@ -54,16 +54,16 @@ impl Shard {
         if let Opening::WebSocket(early) = opening
             && !early.is_empty()
         {
-            self.take_in(at.slot, &mut Vec::from(early));
+            self.receive(at.slot, &mut Vec::from(early));
         }
-        // TLS may have read ahead, which no event will tell.
+        // TLS may have read ahead, which no event announces.
         self.again.push(at);
         if let Some(why) = self.stopping.as_ref().map(|stopping| stopping.why) {
-            self.say_goodbye(at.slot, why);
+            self.close_session(at.slot, why);
         }
     }
 
-    /// Something has happened to a socket.
+    /// Handles an event of a socket.
     pub(super) fn ready(&mut self, event: &Event) {
         let slot = event.token().0 as u32;
         if event.is_writable() {
@@ -72,29 +72,29 @@ impl Shard {
         if event.is_readable() || event.is_read_closed() || event.is_error() {
             self.read(slot, event.is_read_closed() || event.is_error());
         }
-        self.part_with_doomed();
+        self.handle_failed_writes();
     }
 
-    /// Reads the sockets that had more than was their turn.
+    /// Reads on from the sockets that had more than one turn's share.
     pub(super) fn read_again(&mut self) {
         for at in std::mem::take(&mut self.again) {
             if self.session(at).is_some() {
                 self.read(at.slot, true);
-                self.part_with_doomed();
+                self.handle_failed_writes();
             }
         }
     }
 
-    /// Reads a socket until it is empty or has had its turn. `to_the_end`: an end may be there that a short read would
-    /// miss.
+    /// Reads a socket until it is empty or its share of the turn is used. `to_the_end`: the peer may have closed, which
+    /// stopping at a short read would miss.
     fn read(&mut self, slot: u32, to_the_end: bool) {
         let mut turn = SCRATCH;
         while turn > 0 {
             let Some(session) = self.sessions.get_mut(slot as usize) else { return };
             let (phase, life) = (session.phase, session.life);
             let kept = session.requests.as_ref().map_or(0, |requests| requests.unread.len());
-            // What was kept is more than that only after large early bytes.
-            let room = turn.min(if session.has_open_request() { KEPT.saturating_sub(kept) } else { SCRATCH });
+            // More than that is kept only after many early bytes.
+            let room = turn.min(if session.has_open_request() { MAX_UNREAD.saturating_sub(kept) } else { SCRATCH });
             if room == 0 {
                 session.stalled = true;
                 return;
@@ -111,7 +111,7 @@ impl Shard {
                             permit.traffic.bytes_received.inc_by(count as u64);
                         }
                         let mut scratch = std::mem::take(&mut self.scratch);
-                        self.take_in(slot, &mut scratch[..count]);
+                        self.receive(slot, &mut scratch[..count]);
                         self.scratch = scratch;
                     }
                     if is_empty {
@@ -120,7 +120,7 @@ impl Shard {
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-                Err(_) => return self.doomed.push((slot, WriteOutcome::Broken)),
+                Err(_) => return self.failed_writes.push((slot, WriteOutcome::Broken)),
             }
             if turn == 0 {
                 self.again.push(self.at(slot, life));
@@ -128,8 +128,8 @@ impl Shard {
         }
     }
 
-    /// Takes in what has come: what cannot be decoded yet is kept.
-    pub(super) fn take_in(&mut self, slot: u32, input: &mut [u8]) {
+    /// Decodes received bytes, and keeps those that have to wait for an open request.
+    pub(super) fn receive(&mut self, slot: u32, input: &mut [u8]) {
         let left = self.feed(slot, input);
         if left > 0
             && let Some(requests) = self.sessions.get_mut(slot as usize).and_then(|session| session.requests.as_mut())
@@ -138,8 +138,8 @@ impl Shard {
         }
     }
 
-    /// Decodes what has come and hands it to the protocol, message by message, until one of them asks something. How
-    /// many bytes then wait for the answer.
+    /// Decodes received bytes and hands them to the protocol, message by message, until one of them opens a request.
+    /// Returns how many bytes are left for when it ends.
     fn feed(&mut self, slot: u32, mut input: &mut [u8]) -> usize {
         loop {
             let Some(session) = self.sessions.get_mut(slot as usize) else { return 0 };
@@ -170,7 +170,7 @@ impl Shard {
                     }
                     Ok(Some(Incoming::Ping(bytes))) => cx.write(ws::pong(bytes)),
                     Ok(Some(Incoming::Pong(_))) => {}
-                    // The echo of its code; without one, a normal end (RFC 6455 § 5.5.1).
+                    // Echoes the client's code; without one, closes normally (RFC 6455 § 5.5.1).
                     Ok(Some(Incoming::Close(reason))) => cx.close(reason.map_or(1000, |(code, _)| code), ""),
                     Err(violation) => cx.close(violation.close_code(), violation.to_string()),
                 }
@@ -185,7 +185,7 @@ impl Shard {
         }
     }
 
-    /// Goes on with what the client has sent, if nothing holds it up any more.
+    /// Goes on with the bytes that were kept, if no request is open any more.
     pub(super) fn resume(&mut self, slot: u32) {
         let Some(session) = self.sessions.get_mut(slot as usize) else { return };
         if session.has_open_request() || !session.is_open() {
@@ -210,7 +210,7 @@ impl Shard {
         }
     }
 
-    /// The client sends nothing more. What it has sent is worked off first.
+    /// The client has closed its sending side. Bytes that it sent before are processed first.
     fn finished(&mut self, slot: u32) {
         let Some(session) = self.sessions.get_mut(slot as usize) else { return };
         session.finished = true;
@@ -222,21 +222,21 @@ impl Shard {
         }
     }
 
-    /// Writes what waits, now that the socket takes something again.
+    /// Writes queued bytes, now that the socket is writable.
     pub(super) fn writable(&mut self, slot: u32) {
         let Some(session) = self.sessions.get_mut(slot as usize) else { return };
         let Some(queue) = &mut session.write_queue else { return };
         match (queue.flush(&self.metrics), session.phase) {
-            (Err(_), _) => self.doomed.push((slot, WriteOutcome::Broken)),
+            (Err(_), _) => self.failed_writes.push((slot, WriteOutcome::Broken)),
             (Ok(true), Phase::Ending(_)) => self.flushed(slot),
             (Ok(_), _) => {}
         }
     }
 
-    /// Nobody reads a session's stream any more.
-    pub(super) fn unread(&mut self, at: SessionRef) {
+    /// The body of the session's response was dropped.
+    pub(super) fn stream_dropped(&mut self, at: SessionRef) {
         if self.session(at).is_some() {
-            self.doomed.push((at.slot, WriteOutcome::Broken));
+            self.failed_writes.push((at.slot, WriteOutcome::Broken));
         }
     }
 }

@@ -1,11 +1,11 @@
-//! Handling sessions' requests, and what comes of them.
+//! Handles sessions' requests and their responses.
 //!
-//! A session's requests are a queue, handled in order. Sessions that have some are listed and take turns, one request
-//! each, and of all of them together a turn of the loop handles [`REQUESTS`]: a session that wants ten thousand joins
-//! at once holds up the others' reads by no more.
+//! A session's requests are a queue, handled in order. Sessions with requests take turns, one request each. A turn of
+//! the loop handles [`REQUESTS_PER_TURN`] of all sessions together, so that a session that requests ten thousand joins
+//! at once does not delay the others' reads by more.
 //!
-//! A request is polled here first: where the broker is in memory that is all there is to it. One that is not ready goes
-//! on in tokio, its response comes through the inbox, and the session's next request waits for it.
+//! A request is polled here first; with the memory broker it is then complete. A request that is not ready continues in
+//! tokio, its response comes through the inbox, and the session's next request waits for it.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -16,21 +16,21 @@ use tidings_model::channel::ChannelKey;
 use tidings_model::policy::canonical;
 
 use super::Shard;
-use super::closing::RETRY;
+use super::closing::LEAVE_RETRY;
 use super::session::{OpenKind, OpenRequest, Requests};
 use crate::inbox::{InboxMessage, Inboxes};
 use crate::requests::{
     DoorRequest, LeaveFailed, NoDoorAnswer, PublishRefused, ResponseFuture, SessionRequest, SessionResponse,
 };
 
-/// Requests of all sessions that are handled before it is the turn of reads and timers. Fewer than items of the inbox:
-/// a join costs several times what a send does.
-const REQUESTS: usize = 128;
-/// The list of sessions with requests is given back when it is empty, if it has grown beyond this many.
+/// Requests of all sessions that are handled before reads and timers get their turn. Fewer than the inbox's messages:
+/// a join costs several times as much as a send.
+const REQUESTS_PER_TURN: usize = 128;
+/// The list of sessions with requests is freed when it is empty, if it has grown beyond this many.
 const KEPT_REQUESTERS: usize = 8_192;
 
 impl Shard {
-    /// Lists a session, if it has something to be handled.
+    /// Adds a session to the list of those with requests, if it has any that can be handled now.
     pub(super) fn list_requests(&mut self, slot: u32) {
         let Some(session) = self.sessions.get_mut(slot as usize) else { return };
         let life = session.life;
@@ -44,7 +44,7 @@ impl Shard {
 
     /// Handles this turn's share of requests.
     pub(super) fn handle_requests(&mut self) {
-        for _ in 0..REQUESTS {
+        for _ in 0..REQUESTS_PER_TURN {
             let Some(at) = self.requesters.pop_front() else {
                 if self.requesters.capacity() > KEPT_REQUESTERS {
                     self.requesters = VecDeque::new();
@@ -53,7 +53,7 @@ impl Shard {
             };
             let Some(requests) = self.session(at).and_then(|session| session.requests.as_mut()) else { continue };
             requests.listed = false;
-            let next = if requests.elsewhere { None } else { requests.next.pop_front() };
+            let next = if requests.in_tokio { None } else { requests.next.pop_front() };
             if let Some((request_id, request)) = next {
                 self.open_request(at.slot, request_id, request);
             } else if let Some(channel) = requests.leaves.pop_front()
@@ -64,7 +64,7 @@ impl Shard {
             self.list_requests(at.slot);
             self.resume(at.slot);
             self.free(at.slot);
-            self.part_with_doomed();
+            self.handle_failed_writes();
         }
     }
 
@@ -81,7 +81,7 @@ impl Shard {
             Some(response) => self.responded(slot, request_id, response),
             None => {
                 if let Some(requests) = self.requests(slot) {
-                    requests.elsewhere = true;
+                    requests.in_tokio = true;
                 }
             }
         }
@@ -91,7 +91,7 @@ impl Shard {
         self.sessions.get_mut(slot as usize)?.requests.as_deref_mut()
     }
 
-    /// Hands a request to its handler. `None`: the response will come through the inbox.
+    /// Passes a request to its handler. `None`: the response will come through the inbox.
     fn send_request(&mut self, slot: u32, request_id: u32, request: SessionRequest) -> Option<SessionResponse> {
         let session = self.sessions.get(slot as usize)?;
         let at = self.at(slot, session.life);
@@ -109,56 +109,55 @@ impl Shard {
                 let response = self.handler.publish(context, event);
                 self.poll_once(at, request_id, response, SessionResponse::Publish, Err(PublishRefused::Unavailable))
             }
-            // Not polled here: a door's code may take its time.
+            // Not polled here: a door's code may take long.
             SessionRequest::Door(DoorRequest(answer)) => {
                 let answer = tokio::time::timeout(self.settings.door_timeout, answer);
                 let answer = async move { SessionResponse::Door(answer.await.map_err(|_| NoDoorAnswer::TimedOut)) };
-                self.go_on(at, request_id, answer, SessionResponse::Door(Err(NoDoorAnswer::BrokenOff)));
+                self.finish_in_tokio(at, request_id, answer, SessionResponse::Door(Err(NoDoorAnswer::BrokenOff)));
                 None
             }
         }
     }
 
-    /// Polls a response once, and lets tokio go on with it if that was not enough. `unkept` is the response if that
-    /// panics.
+    /// Polls a response once, and lets tokio finish it if it is not ready. `fallback` is the response after a panic.
     fn poll_once<T: Send + 'static>(
         &self,
         at: SessionRef,
         request_id: u32,
         mut response: ResponseFuture<T>,
         to_response: fn(T) -> SessionResponse,
-        unkept: T,
+        fallback: T,
     ) -> Option<SessionResponse> {
         let mut polled = || response.as_mut().poll(&mut TaskContext::from_waker(Waker::noop()));
         match self.request_units.catch(at.slot, &mut polled) {
             Ok(Poll::Ready(response)) => Some(to_response(response)),
             Ok(Poll::Pending) => {
-                self.go_on(at, request_id, async move { to_response(response.await) }, to_response(unkept));
+                self.finish_in_tokio(at, request_id, async move { to_response(response.await) }, to_response(fallback));
                 None
             }
-            Err(_) => Some(to_response(unkept)),
+            Err(_) => Some(to_response(fallback)),
         }
     }
 
-    /// Lets tokio go on with a request; its response comes through the inbox.
-    fn go_on(
+    /// Lets tokio finish a request; the response comes through the inbox.
+    fn finish_in_tokio(
         &self,
         at: SessionRef,
         request_id: u32,
         response: impl Future<Output = SessionResponse> + Send + 'static,
-        unkept: SessionResponse,
+        fallback: SessionResponse,
     ) {
-        let promise = Promise { to: Some((self.inboxes.clone(), at)), request_id, unkept: Some(unkept) };
-        drop(self.request_units.spawn(at.slot, async move { promise.keep(response.await) }));
+        let guard = ResponseGuard { to: Some((self.inboxes.clone(), at)), request_id, fallback: Some(fallback) };
+        drop(self.request_units.spawn(at.slot, async move { guard.respond(response.await) }));
     }
 
-    /// A request that went on elsewhere has its response.
+    /// Handles the response to a request that tokio finished.
     pub(super) fn response_arrived(&mut self, at: SessionRef, request_id: u32, response: SessionResponse) {
         let Some(session) = self.session(at) else { return };
         if request_id != 0
             && let Some(requests) = &mut session.requests
         {
-            requests.elsewhere = false;
+            requests.in_tokio = false;
         }
         self.responded(at.slot, request_id, response);
         self.list_requests(at.slot);
@@ -166,7 +165,7 @@ impl Shard {
         self.free(at.slot);
     }
 
-    /// The handler has responded. A join or leave that it has taken up ends when the broker says so.
+    /// Handles a response. A join or leave that succeeded ends only with the broker's message.
     fn responded(&mut self, slot: u32, request_id: u32, response: SessionResponse) {
         match response {
             SessionResponse::Join(Ok(())) | SessionResponse::Leave(Ok(())) => {}
@@ -190,7 +189,7 @@ impl Shard {
         }
     }
 
-    /// Takes a join or leave out of those that are open; its channel.
+    /// Removes a join or leave from the open requests, and returns its channel.
     fn channel_of_ended(&mut self, slot: u32, request_id: u32) -> Option<ChannelKey> {
         let (OpenKind::Join(name) | OpenKind::Leave(name)) = self.request_has_ended(slot, request_id)?.kind else {
             return None;
@@ -199,30 +198,30 @@ impl Shard {
         Some(ChannelKey::new(session.app.id.clone(), canonical(&name)))
     }
 
-    /// Takes the request out of those that are open.
+    /// Removes a request from the open ones.
     pub(super) fn request_has_ended(&mut self, slot: u32, request_id: u32) -> Option<OpenRequest> {
         self.requests(slot)?.end(request_id)
     }
 
-    /// A session that is gone could not be taken out of a channel now.
+    /// A closed session could not be taken out of a channel: tries again after [`LEAVE_RETRY`].
     pub(super) fn leave_later(&mut self, slot: u32) {
         let Some(session) = self.sessions.get_mut(slot as usize) else { return };
         session.subscriptions.iter_mut().for_each(|subscription| subscription.leaving = false);
-        let at = self.now.saturating_add(RETRY).min(session.wake_at);
+        let at = self.now.saturating_add(LEAVE_RETRY).min(session.wake_at);
         self.arm(slot, at);
     }
 }
 
-/// The promise of a response. One that is dropped unkept says that the request was not possible: a session must not
-/// wait for ever because its handler has broken down.
-struct Promise {
+/// Guarantees a response: dropped without one, it sends the fallback. Otherwise a session would wait for ever for a
+/// handler that panicked or was aborted.
+struct ResponseGuard {
     to: Option<(Inboxes, SessionRef)>,
     request_id: u32,
-    unkept: Option<SessionResponse>,
+    fallback: Option<SessionResponse>,
 }
 
-impl Promise {
-    fn keep(mut self, response: SessionResponse) {
+impl ResponseGuard {
+    fn respond(mut self, response: SessionResponse) {
         self.send(response);
     }
 
@@ -233,10 +232,10 @@ impl Promise {
     }
 }
 
-impl Drop for Promise {
+impl Drop for ResponseGuard {
     fn drop(&mut self) {
-        if let Some(unkept) = self.unkept.take() {
-            self.send(unkept);
+        if let Some(fallback) = self.fallback.take() {
+            self.send(fallback);
         }
     }
 }

@@ -13,20 +13,20 @@ use tidings_supervisor::fault;
 use super::Shard;
 use crate::inbox::{InboxMessage, Inboxes, QueuedMessage, WAKER};
 
-/// Subscribers, or other items of the inbox, that are served before it is the turn of reads and timers.
+/// Subscribers or other messages of the inbox that are handled before reads and timers get their turn.
 const SLICE: usize = 512;
-/// Events taken at once.
+/// Most events taken from the poller at once.
 const EVENTS: usize = 1_024;
-/// While sessions are being ended, how long the loop waits at most.
+/// The longest wait for events while sessions are being closed.
 const STOP_STEP: Duration = Duration::from_millis(20);
 
 /// Closes a shard's inbox however its thread ends.
-struct Ending {
+struct CloseInboxOnExit {
     inboxes: Inboxes,
     number: u16,
 }
 
-impl Drop for Ending {
+impl Drop for CloseInboxOnExit {
     fn drop(&mut self) {
         if let Some(inbox) = self.inboxes.of(self.number) {
             inbox.close();
@@ -35,21 +35,21 @@ impl Drop for Ending {
 }
 
 impl Shard {
-    /// Serves until it is told to stop. While it waits for events, publishers may [write inline](inline_write).
+    /// Runs until it is ordered to stop. While it waits for events, publishers may [write inline](inline_write).
     pub(crate) fn run(shard: &Mutex<Self>, mut poll: Poll) {
         let mut shard = shard.lock();
-        // Also where this thread panics: the broker then passes the shard over, and nobody waits for it.
-        let _ending = Ending { inboxes: shard.inboxes.clone(), number: shard.number };
+        // Also when this thread panics: messages to the shard are then dropped, and no sender waits for it.
+        let _close_inbox = CloseInboxOnExit { inboxes: shard.inboxes.clone(), number: shard.number };
         let point = format!("shard-{}", shard.number);
         let runtime = shard.runtime.clone();
-        // What answers requests may use timers and spawn.
+        // The handler's futures may use tokio's timers and spawn tasks.
         let _inside = runtime.enter();
         let mut events = Events::with_capacity(EVENTS);
         while !shard.has_stopped() {
             let wait = shard.wait();
             match MutexGuard::unlocked(&mut shard, || poll.poll(&mut events, wait)) {
                 Err(error) if error.kind() != std::io::ErrorKind::Interrupted => {
-                    tracing::error!(shard = shard.number, %error, "shard ends: waiting for its sockets failed");
+                    tracing::error!(shard = shard.number, %error, "shard stopped: polling its sockets failed");
                     break;
                 }
                 _ => shard.now = shard.clock.steady_ms(),
@@ -67,10 +67,10 @@ impl Shard {
             shard.work();
             shard.go_on_stopping();
         }
-        shard.leave_nothing();
+        shard.shut_down();
     }
 
-    /// How long to wait for events; `None`: until there is one.
+    /// How long to wait for events; `None`: without limit.
     fn wait(&self) -> Option<Duration> {
         let has_more = !self.again.is_empty() || !self.requesters.is_empty();
         let is_busy = self.walk.is_some() || !self.batch.is_empty() || has_more;
@@ -81,15 +81,15 @@ impl Shard {
         if self.stopping.is_some() { Some(rest.map_or(STOP_STEP, |rest| rest.min(STOP_STEP))) } else { rest }
     }
 
-    /// Works off a slice of the inbox.
+    /// Processes a slice of the inbox.
     fn work(&mut self) {
         // An inline write may have left these.
-        self.part_with_doomed();
+        self.handle_failed_writes();
         let mut left = SLICE;
         while left > 0 {
             if let Some(walk) = self.walk.take() {
                 left = left.saturating_sub(self.continue_walk(walk, left).max(1));
-                self.part_with_doomed();
+                self.handle_failed_writes();
                 continue;
             }
             if self.batch.is_empty()
@@ -105,17 +105,17 @@ impl Shard {
 
     fn apply(&mut self, item: InboxMessage, weight: usize) {
         match item {
-            InboxMessage::Broker(ShardMessage::Message { message: prepared, except }) => {
-                return self.begin_walk(prepared, except, weight);
+            InboxMessage::Broker(ShardMessage::Message { message, except }) => {
+                return self.begin_walk(message, except, weight);
             }
-            InboxMessage::Broker(told) => self.told(told),
-            InboxMessage::NewSession(new) => self.welcome(*new),
+            InboxMessage::Broker(message) => self.handle_broker_message(message),
+            InboxMessage::NewSession(new) => self.add_session(*new),
             InboxMessage::Response { at, request_id, response } => self.response_arrived(at, request_id, response),
-            InboxMessage::Gone(at) => self.unread(at),
+            InboxMessage::StreamDropped(at) => self.stream_dropped(at),
             InboxMessage::EndStreams => self.end_streams(),
             InboxMessage::Stop(grace, why) => self.begin_stopping(grace, why),
         }
-        self.part_with_doomed();
+        self.handle_failed_writes();
         self.done(weight);
     }
 }

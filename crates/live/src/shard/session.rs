@@ -1,4 +1,5 @@
-//! A session as its shard keeps it. One that is idle is this, its protocol's state, and an entry in the timing wheel.
+//! A session as its shard keeps it. An idle session consists of this, its protocol's state, and an entry in the timing
+//! wheel.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -16,80 +17,80 @@ use crate::requests::{RequestContext, SessionRequest};
 use crate::session_limiter::SessionPermit;
 use crate::wheel::TimerSlot;
 
-/// No time at all.
+/// The time of a timer that is not set.
 pub(super) const NEVER: Millis = Millis::MAX;
 
-/// How far a session has come.
+/// The phases of a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Phase {
-    /// Its protocol speaks.
+    /// The protocol is in charge.
     Open,
-    /// The last bytes have been written; they are to leave, and the client to hang up, until this time.
+    /// The closing message is written. Until this time it may leave, and the client may close the connection.
     Ending(Millis),
-    /// The connection is gone. It is still in channels, or on its way into one.
+    /// The connection is gone. The session may still be in channels, or be joining one.
     Gone,
 }
 
 pub(super) struct Session {
-    /// `None` when it is gone.
+    /// `None` when the connection is gone.
     pub(super) write_queue: Option<WriteQueue>,
     pub(super) phase: Phase,
     pub(super) life: u32,
     pub(super) id: SessionId,
-    /// There while it is open.
+    /// Set while the session is open.
     pub(super) protocol: Option<Box<dyn SessionProtocol>>,
-    /// There while it is open, if it is a WebSocket.
+    /// Set while the session is open, if it is a WebSocket.
     pub(super) decoder: Option<Decoder>,
     pub(super) app: Arc<App>,
     pub(super) user: Option<Arc<str>>,
     pub(super) permit: Option<SessionPermit>,
     pub(super) subscriptions: Vec<Subscription>,
-    /// There while something was asked and isn't answered.
+    /// Set while requests are queued or open.
     pub(super) requests: Option<Box<Requests>>,
     pub(super) next_request_id: u32,
     pub(super) last_read_at: Millis,
     pub(super) last_write_at: Millis,
     pub(super) wake_at: Millis,
     pub(super) timer_slot: Option<TimerSlot>,
-    /// The client has said that it sends nothing more.
+    /// The client has closed its sending side.
     pub(super) finished: bool,
-    /// Its socket may have something to read, but isn't read because too much waits for answers.
+    /// The socket may have more to read, but too many unread bytes wait for an open request.
     pub(super) stalled: bool,
 }
 
-/// A session's side of being in a channel.
+/// A channel in a session's list; its counterpart is `Subscriber` in the channel.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Subscription {
     pub(super) channel: u32,
-    /// Where in the channel's list.
+    /// The index of the counterpart in the channel's list.
     pub(super) index_in_channel: u32,
-    /// To leave was asked, because the session is gone.
+    /// A leave was requested, because the session is closed.
     pub(super) leaving: bool,
 }
 
-/// What a session has asked, and what waits for the answer.
+/// A session's requests, and what waits for them.
 #[derive(Debug, Default)]
 pub(super) struct Requests {
-    /// Asked and not ended.
+    /// Requests that were handled and have not ended.
     pub(super) open: VecDeque<OpenRequest>,
-    /// To be handled, in this order.
+    /// Requests to be handled, in this order.
     pub(super) next: VecDeque<(u32, SessionRequest)>,
-    /// The last request goes on in tokio; the next one waits for that.
-    pub(super) elsewhere: bool,
-    /// Channels that the session is to be taken out of without having asked, after the requests that need not wait.
+    /// The last request is being finished in tokio; the next one waits for it.
+    pub(super) in_tokio: bool,
+    /// Channels that the shard takes the session out of, after the requests that can be handled now.
     pub(super) leaves: VecDeque<Arc<str>>,
-    /// The session is in the shard's list of those that have something to be handled.
+    /// The session is in the shard's list of sessions with requests.
     pub(super) listed: bool,
-    /// What the client has sent since, as it came.
+    /// Bytes that the client has sent since, undecoded.
     pub(super) unread: Unread,
 }
 
-/// Bytes that a client has sent and that nobody has decoded. Taking some off the front moves nothing, or a client that
-/// sends much in small messages would have it moved once for each of them.
+/// Bytes from a client that are not decoded yet. Removing bytes from the front moves none: otherwise a client that
+/// sends many small messages would have the rest moved once for each of them.
 #[derive(Debug, Default)]
 pub(super) struct Unread {
     bytes: Vec<u8>,
-    /// So many of them are done with.
+    /// How many bytes at the front are decoded.
     done: usize,
 }
 
@@ -102,13 +103,13 @@ impl Unread {
         &mut self.bytes[self.done..]
     }
 
-    /// Keeps only the last ones.
+    /// Keeps only the last `left` bytes.
     pub(super) fn keep_last(&mut self, left: usize) {
         self.done = self.bytes.len() - left.min(self.len());
     }
 
     pub(super) fn append(&mut self, bytes: &[u8]) {
-        // At most as many are moved as were done with.
+        // Moves fewer bytes than were decoded.
         if self.done > self.bytes.len() / 2 {
             self.bytes.drain(..self.done);
             self.done = 0;
@@ -124,7 +125,7 @@ pub(super) struct OpenRequest {
     pub(super) kind: OpenKind,
 }
 
-/// Which request it is, with the channel as the client wrote it.
+/// The kind of an open request, with the channel as the client wrote it.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum OpenKind {
     Join(Arc<str>),
@@ -134,26 +135,27 @@ pub(super) enum OpenKind {
 
 impl Requests {
     pub(super) fn is_idle(&self) -> bool {
-        self.open.is_empty() && self.next.is_empty() && self.leaves.is_empty() && !self.elsewhere
+        self.open.is_empty() && self.next.is_empty() && self.leaves.is_empty() && !self.in_tokio
     }
 
-    /// Whether something can be handled now.
+    /// Whether a request or leave can be handled now.
     pub(super) fn has_work(&self) -> bool {
-        !self.leaves.is_empty() || !self.next.is_empty() && !self.elsewhere
+        !self.leaves.is_empty() || !self.next.is_empty() && !self.in_tokio
     }
 
-    /// The session ends: it joins nothing more and leaves everything. What it has asked to publish is published.
+    /// Drops queued requests, but not publishes: a session that closes joins nothing more and leaves all its channels,
+    /// but its events are published.
     pub(super) fn keep_publishes(&mut self) {
         self.next.retain(|(_, request)| matches!(request, SessionRequest::Publish(_)));
         self.unread = Unread::default();
     }
 
-    /// Whether a channel may yet be joined.
+    /// Whether a join is open, which may still succeed.
     fn has_open_join(&self) -> bool {
         self.open.iter().any(|open| matches!(open.kind, OpenKind::Join(_)))
     }
 
-    /// The request has ended.
+    /// Removes a request that has ended from the open ones.
     pub(super) fn end(&mut self, request_id: u32) -> Option<OpenRequest> {
         let index = self.open.iter().position(|open| open.request_id == request_id)?;
         self.open.remove(index)
@@ -190,12 +192,12 @@ impl Session {
         self.phase == Phase::Open
     }
 
-    /// Whether what the client sends has to wait.
+    /// Whether a request is open or queued, for which the client's next messages wait.
     pub(super) fn has_open_request(&self) -> bool {
         self.requests.as_ref().is_some_and(|requests| !requests.is_idle())
     }
 
-    /// Whether nobody will speak of it any more, so that its slot can have another tenant.
+    /// Whether no message can refer to the session any more, so that its slot can be used again.
     pub(super) fn is_over(&self) -> bool {
         let asks = self.requests.as_ref().is_some_and(|requests| requests.has_open_join() || !requests.next.is_empty());
         self.phase == Phase::Gone && self.subscriptions.is_empty() && !asks

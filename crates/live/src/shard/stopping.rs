@@ -1,4 +1,4 @@
-//! How far the end of a shard has come.
+//! The progress of a shard's stop.
 
 use std::time::Duration;
 
@@ -6,18 +6,18 @@ use tidings_model::clock::Stopwatch;
 
 use crate::protocol::CloseReason;
 
-/// The end of all sessions, spread over time: their clients come back elsewhere, and not all at once.
+/// The closing of all sessions, spread over time, so that their clients do not reconnect elsewhere all at once.
 #[derive(Debug)]
 pub(super) struct Stopping {
-    /// How long it may take is about real time, whatever clock sessions live by.
+    /// Measures real time, whatever clock the sessions use: the grace period is one of real time.
     pub(super) since: Stopwatch,
     pub(super) grace: Duration,
-    /// Over how long sessions are told.
+    /// The time over which sessions are closed.
     pub(super) spread: Duration,
     pub(super) why: CloseReason,
-    /// Sessions that were there, and how many of them were told.
-    pub(super) all: usize,
-    pub(super) told: usize,
-    /// The slot that is looked at next.
+    /// Sessions that were open at the start, and how many of them have been closed.
+    pub(super) total: usize,
+    pub(super) closed: usize,
+    /// The next slot to look at.
     pub(super) next: usize,
 }

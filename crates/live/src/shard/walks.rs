@@ -1,4 +1,4 @@
-//! How a shard begins a walk and goes on with it.
+//! Begins and continues walks.
 
 use std::sync::Arc;
 
@@ -11,35 +11,36 @@ use super::subscriber_walk::SubscriberWalk;
 use crate::inbox::InboxMessage;
 use crate::transport::WriteOutcome;
 
-/// About how many bytes go out together.
-const TOGETHER: usize = 64 << 10;
+/// Messages are batched up to about this many bytes.
+const BATCH_BYTES: usize = 64 << 10;
 
-/// About how many bytes it makes on a socket.
-fn length(said: &ChannelMessage) -> usize {
-    match said {
+/// About how many bytes the message takes on a socket.
+fn estimated_length(message: &ChannelMessage) -> usize {
+    match message {
         ChannelMessage::Publication(publication) => 128 + publication.event.data.bytes.len(),
         _ => 256,
     }
 }
 
 impl Shard {
-    /// Begins a walk with something that was just taken from the batch, and what follows it there in the same channel.
-    pub(super) fn begin_walk(&mut self, prepared: Arc<EncodedMessage>, except: Option<SessionId>, weight: usize) {
-        let channel = self.channels.find(prepared.content().channel());
-        let mut bytes = length(prepared.content());
-        let said = vec![Arc::clone(&prepared)];
-        let mut walk = SubscriberWalk { channel: 0, next: 0, said, except, frames: Vec::new(), weight };
-        while except.is_none() && bytes < TOGETHER {
+    /// Begins a walk with a message that was just taken from the batch, and with those that follow it there directly in
+    /// the same channel.
+    pub(super) fn begin_walk(&mut self, message: Arc<EncodedMessage>, except: Option<SessionId>, weight: usize) {
+        let channel = self.channels.find(message.content().channel());
+        let mut bytes = estimated_length(message.content());
+        let messages = vec![Arc::clone(&message)];
+        let mut walk = SubscriberWalk { channel: 0, next: 0, messages, except, frames: Vec::new(), weight };
+        while except.is_none() && bytes < BATCH_BYTES {
             let Some(entry) = self.batch.front() else { break };
             let InboxMessage::Broker(ShardMessage::Message { message: next, except: None }) = &entry.item else {
                 break;
             };
-            if next.content().channel() != prepared.content().channel() {
+            if next.content().channel() != message.content().channel() {
                 break;
             }
-            bytes += length(next.content());
+            bytes += estimated_length(next.content());
             walk.weight += entry.weight;
-            walk.said.push(Arc::clone(next));
+            walk.messages.push(Arc::clone(next));
             self.batch.pop_front();
         }
         match channel {
@@ -48,12 +49,12 @@ impl Shard {
         }
     }
 
-    /// Goes on with the walk for at most `steps` subscribers. How many it was. Those that are slow or gone are to be
-    /// parted with.
+    /// Continues the walk for at most `steps` subscribers, and returns for how many. The caller must handle the failed
+    /// writes.
     pub(super) fn continue_walk(&mut self, mut walk: SubscriberWalk, steps: usize) -> usize {
         let count = self.channels.subscribers(walk.channel).len();
         let (first, end) = (walk.next, count.min(walk.next + steps));
-        let (mut told, mut bytes, mut last) = (0, 0, 0);
+        let (mut reached, mut bytes, mut last) = (0, 0, 0);
         for index in first..end {
             let Some(subscriber) = self.channels.subscribers(walk.channel).get(index) else { break };
             let (slot, mode) = (subscriber.slot, subscriber.mode);
@@ -61,11 +62,11 @@ impl Shard {
             if !session.is_open() || walk.except == Some(session.id) {
                 continue;
             }
-            told += 1;
+            reached += 1;
             last = slot;
             match mode {
-                DeliveryMode::Shared(format) => {
-                    let (Some(queue), Some(frame)) = (&mut session.write_queue, walk.frame(format, &self.frames))
+                DeliveryMode::Shared(encoding) => {
+                    let (Some(queue), Some(frame)) = (&mut session.write_queue, walk.frame(encoding, &self.frames))
                     else {
                         continue;
                     };
@@ -73,22 +74,22 @@ impl Shard {
                     bytes += frame.len() as u64;
                     let outcome = queue.send(frame, self.settings.session_queue, &self.metrics);
                     if outcome != WriteOutcome::Accepted {
-                        self.doomed.push((slot, outcome));
+                        self.failed_writes.push((slot, outcome));
                     }
                 }
-                // In one call, so that what it writes leaves together.
+                // In one call, so that the protocol's writes leave together.
                 DeliveryMode::Session => self.act(slot, |protocol, cx| {
-                    walk.said.iter().for_each(|prepared| protocol.said(cx, prepared));
+                    walk.messages.iter().for_each(|message| protocol.channel_message(cx, message));
                 }),
             }
         }
-        let messages = told * walk.said.len() as u64;
-        self.metrics.deliveries.inc_by(messages);
-        // All are of one app: any of them has its counters.
+        let messages_sent = reached * walk.messages.len() as u64;
+        self.metrics.deliveries.inc_by(messages_sent);
+        // All subscribers are of one app: any of them has its counters.
         if let Some(permit) =
-            self.sessions.get(last as usize).and_then(|session| session.permit.as_ref()).filter(|_| told > 0)
+            self.sessions.get(last as usize).and_then(|session| session.permit.as_ref()).filter(|_| reached > 0)
         {
-            permit.traffic.messages_sent.inc_by(messages);
+            permit.traffic.messages_sent.inc_by(messages_sent);
             permit.traffic.bytes_sent.inc_by(bytes);
         }
         walk.next = end;

@@ -1,4 +1,4 @@
-//! A session's way out: its transport, and what the transport would not take yet.
+//! A session's write queue: its transport, and the bytes that the transport has not taken yet.
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
@@ -9,25 +9,25 @@ use crate::metrics::Metrics;
 use crate::protocol::Piece;
 use crate::transport::{Transport, WriteOutcome};
 
-/// How many pieces leave in one `writev`.
+/// Most pieces in one `writev`.
 const PIECES: usize = 64;
-/// What a piece in the queue takes besides its bytes, so that many small ones count as what they are.
-const PIECE: usize = size_of::<Piece>();
+/// The memory of a queued piece besides its bytes, so that many small pieces count in full.
+const PIECE_OVERHEAD: usize = size_of::<Piece>();
 
 #[derive(Debug, Default)]
 struct Backlog {
     pieces: VecDeque<Piece>,
-    /// Of all pieces, each counted with [`PIECE`].
+    /// Bytes of all pieces, each counted with [`PIECE_OVERHEAD`].
     bytes: usize,
-    /// A part of the first frame has left, of the first piece or of one before it: the rest has to follow, or frames
-    /// would break.
+    /// A part of the first frame has left, from the first piece or from one before it. The rest must follow, or the
+    /// client could not decode the stream.
     begun: bool,
 }
 
 #[derive(Debug)]
 pub(super) struct WriteQueue {
     pub(super) transport: Transport,
-    /// Only there while something waits.
+    /// Set while bytes wait.
     backlog: Option<Box<Backlog>>,
 }
 
@@ -36,7 +36,8 @@ impl WriteQueue {
         Self { transport, backlog: None }
     }
 
-    /// Writes a piece, which consists of whole frames; what doesn't leave at once waits, up to `limit` bytes.
+    /// Writes a piece, which consists of whole frames. Bytes that the transport does not take are queued, up to
+    /// `limit`.
     #[inline]
     pub(super) fn send(&mut self, piece: &Bytes, limit: usize, metrics: &Metrics) -> WriteOutcome {
         if let Transport::Stream(writer) = &self.transport {
@@ -48,19 +49,19 @@ impl WriteQueue {
         match self.transport.write(piece) {
             Ok(written) if written == piece.len() => WriteOutcome::Accepted,
             Ok(written) => self.enqueue(piece.slice(written..), written > 0, limit, metrics),
-            Err(error) if is_passing(&error) => self.enqueue(piece.clone(), false, limit, metrics),
+            Err(error) if is_transient(&error) => self.enqueue(piece.clone(), false, limit, metrics),
             Err(_) => WriteOutcome::Broken,
         }
     }
 
-    /// Writes several pieces, together. What is left in `pieces` is of no use.
+    /// Writes several pieces together. The caller clears what is left in `pieces`.
     pub(super) fn send_all(&mut self, pieces: &mut Vec<Piece>, limit: usize, metrics: &Metrics) -> WriteOutcome {
         if pieces.len() < 2 || matches!(self.transport, Transport::Stream(_)) {
             let mut outcomes = pieces.iter().map(|piece| self.send(&piece.bytes, limit, metrics));
             return outcomes.find(|&outcome| outcome != WriteOutcome::Accepted).unwrap_or(WriteOutcome::Accepted);
         }
         let (mut written, mut begun) = (0, false);
-        // Until the socket takes less than it is offered: only then it tells when it takes more.
+        // Until the socket takes less than it is offered: only then an event announces that it is writable again.
         while self.backlog.is_none() && !pieces.is_empty() {
             let (slices, count) = slices(pieces.iter());
             match self.transport.write_vectored(&slices[..count]) {
@@ -71,7 +72,7 @@ impl WriteQueue {
                     written = taken;
                     break;
                 }
-                Err(error) if is_passing(&error) => break,
+                Err(error) if is_transient(&error) => break,
                 Err(_) => return WriteOutcome::Broken,
             }
         }
@@ -80,7 +81,7 @@ impl WriteQueue {
         }
         let backlog = self.backlog.get_or_insert_default();
         let before = backlog.bytes;
-        backlog.bytes += pieces.iter().map(|piece| piece.bytes.len() + PIECE).sum::<usize>();
+        backlog.bytes += pieces.iter().map(|piece| piece.bytes.len() + PIECE_OVERHEAD).sum::<usize>();
         backlog.pieces.extend(pieces.drain(..));
         backlog.begun |= begun;
         backlog.forget(written);
@@ -91,7 +92,7 @@ impl WriteQueue {
     #[cold]
     fn enqueue(&mut self, piece: Bytes, begun: bool, limit: usize, metrics: &Metrics) -> WriteOutcome {
         let backlog = self.backlog.get_or_insert_default();
-        let bytes = piece.len() + PIECE;
+        let bytes = piece.len() + PIECE_OVERHEAD;
         backlog.begun |= begun;
         backlog.bytes += bytes;
         backlog.pieces.push_back(Piece { bytes: piece, goes_on: false });
@@ -103,10 +104,10 @@ impl WriteQueue {
         self.backlog.as_ref().map_or(0, |backlog| backlog.bytes)
     }
 
-    /// Writes what waits. Whether nothing does any more.
+    /// Writes the queued bytes. True: none are left.
     ///
     /// # Errors
-    /// The connection is broken.
+    /// When the connection is broken.
     pub(super) fn flush(&mut self, metrics: &Metrics) -> io::Result<bool> {
         if !self.transport.flush()? {
             return Ok(false);
@@ -127,7 +128,8 @@ impl WriteQueue {
         self.transport.flush()
     }
 
-    /// Forgets what waits and has not begun to leave, so that there is room for last words.
+    /// Drops the queued bytes, except the rest of a frame of which a part has left, so that there is room for the
+    /// closing message.
     pub(super) fn discard(&mut self, metrics: &Metrics) {
         if let Transport::Stream(writer) = &self.transport {
             writer.discard();
@@ -136,7 +138,7 @@ impl WriteQueue {
         let first =
             backlog.pieces.iter().position(|piece| !piece.goes_on).map_or(backlog.pieces.len(), |last| last + 1);
         let kept = if backlog.begun { first } else { 0 };
-        let gone: usize = backlog.pieces.drain(kept..).map(|piece| piece.bytes.len() + PIECE).sum();
+        let gone: usize = backlog.pieces.drain(kept..).map(|piece| piece.bytes.len() + PIECE_OVERHEAD).sum();
         backlog.bytes -= gone;
         metrics.queued_bytes.dec_by(gone as i64);
         if backlog.pieces.is_empty() {
@@ -144,14 +146,14 @@ impl WriteQueue {
         }
     }
 
-    /// Drops the connection and what waits for it.
+    /// Drops the connection and the queued bytes.
     pub(super) fn close(self, metrics: &Metrics) {
         metrics.queued_bytes.dec_by(self.waiting() as i64);
     }
 }
 
 impl Backlog {
-    /// Forgets so many bytes that have left; what that makes in counted bytes.
+    /// Removes bytes that have left, and returns how much that frees as counted in [`Backlog::bytes`].
     fn forget(&mut self, mut written: usize) -> usize {
         let before = self.bytes;
         while let Some(first) = self.pieces.front_mut() {
@@ -163,7 +165,7 @@ impl Backlog {
                 break;
             }
             written -= length;
-            self.bytes -= length + PIECE;
+            self.bytes -= length + PIECE_OVERHEAD;
             self.begun = first.goes_on;
             self.pieces.pop_front();
         }
@@ -171,7 +173,7 @@ impl Backlog {
     }
 }
 
-/// The first pieces as one `writev` takes them, and how many they are.
+/// The first pieces, as one `writev` takes them, and their number.
 fn slices<'a>(pieces: impl Iterator<Item = &'a Piece>) -> ([IoSlice<'a>; PIECES], usize) {
     let mut slices = [IoSlice::new(&[]); PIECES];
     let mut count = 0;
@@ -182,7 +184,7 @@ fn slices<'a>(pieces: impl Iterator<Item = &'a Piece>) -> ([IoSlice<'a>; PIECES]
     (slices, count)
 }
 
-fn is_passing(error: &io::Error) -> bool {
+fn is_transient(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
 }
 
@@ -193,7 +195,7 @@ mod tests {
 
     use super::*;
 
-    /// A line whose socket takes little, and its other end.
+    /// A write queue whose socket takes little, and the socket's other end.
     fn queue() -> (WriteQueue, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let client = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
@@ -211,7 +213,7 @@ mod tests {
         for first in [1, 7, 1_000, 4_000, 9_000] {
             let metrics = Metrics::default();
             let (mut queue, mut client) = queue();
-            // A frame is `<`, `a`s, and, of everybody's bytes, `b`s and `>`.
+            // A frame is `<` and `a`s of its own, then `b`s and `>` that sessions share.
             let own = Bytes::from(format!("<{}", "a".repeat(first)));
             let shared = Bytes::from(format!("{}>", "b".repeat(3_000)));
             let piece = |bytes: &Bytes, goes_on| Piece { bytes: bytes.clone(), goes_on };

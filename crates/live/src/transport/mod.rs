@@ -54,7 +54,7 @@ impl Transport {
         }
     }
 
-    /// Has the shard told of everything that happens to the socket, as edges: it never needs to be changed.
+    /// Registers the socket for all events, edge-triggered, so that the registration never changes.
     pub(crate) fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
         let interest = Interest::READABLE | Interest::WRITABLE;
         match self {
@@ -64,10 +64,10 @@ impl Transport {
         }
     }
 
-    /// Reads; 0 is the end.
+    /// Reads; 0 means the end of the stream.
     ///
     /// # Errors
-    /// `WouldBlock`: nothing is there now; anything else: the connection is broken.
+    /// `WouldBlock`: nothing to read now. Anything else: the connection is broken.
     pub(crate) fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         match self {
             Self::Plain(socket) => socket.read(into),
@@ -81,10 +81,10 @@ impl Transport {
         matches!(self, Self::Plain(_))
     }
 
-    /// Writes what can be taken now of these bytes.
+    /// Writes as many of these bytes as the transport takes now.
     ///
     /// # Errors
-    /// `WouldBlock`: nothing was taken; anything else: the connection is broken.
+    /// `WouldBlock`: nothing was written. Anything else: the connection is broken.
     #[inline]
     pub(crate) fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match self {
@@ -94,7 +94,7 @@ impl Transport {
         }
     }
 
-    /// As [`Transport::write`], of several pieces.
+    /// As [`Transport::write`], for several pieces.
     pub(crate) fn write_vectored(&mut self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
         match self {
             Self::Plain(socket) => socket.write_vectored(pieces),
@@ -103,7 +103,7 @@ impl Transport {
         }
     }
 
-    /// Hands on what a layer below still holds. Whether nothing is left there.
+    /// Sends on bytes that a layer below still holds. True: nothing is left there.
     pub(crate) fn flush(&mut self) -> io::Result<bool> {
         match self {
             Self::Tls(tls) => tls.flush(),
@@ -111,8 +111,7 @@ impl Transport {
         }
     }
 
-    /// Says that nothing more will be written. Whether that has been said; if not, it is to be called again when the
-    /// socket is writable.
+    /// Closes the writing side. False: call it again when the socket is writable.
     pub(crate) fn finish(&mut self) -> io::Result<bool> {
         match self {
             Self::Plain(socket) => socket.shutdown(Shutdown::Write).map(|()| true),

@@ -11,7 +11,7 @@ use tidings_broker::SessionRef;
 use super::write_outcome::WriteOutcome;
 use crate::metrics::Metrics;
 
-/// The queue between the two ends.
+/// The queue between writer and reader.
 #[derive(Debug)]
 pub(crate) struct Pipe {
     state: Mutex<State>,
@@ -24,37 +24,37 @@ struct State {
     bytes: usize,
     /// Nothing more will be written.
     ended: bool,
-    /// Nobody will read any more.
-    unread: bool,
+    /// The reader was dropped.
+    reader_gone: bool,
     reader: Option<Waker>,
-    /// The session, once its shard has taken it in.
+    /// The session that writes, once its shard has added it.
     session: Option<SessionRef>,
 }
 
 impl Pipe {
-    /// Both ends.
-    pub(crate) fn ends(metrics: Metrics) -> (StreamWriter, StreamReader) {
+    /// A writer and a reader with a queue between them.
+    pub(crate) fn pair(metrics: Metrics) -> (StreamWriter, StreamReader) {
         let pipe = Arc::new(Self { state: Mutex::default(), metrics });
         (StreamWriter(Arc::clone(&pipe)), StreamReader(pipe))
     }
 }
 
-/// The shard's end. The reader's ends when it is dropped.
+/// The shard's end. Dropping it ends the stream for the reader.
 #[derive(Debug)]
 pub(crate) struct StreamWriter(Arc<Pipe>);
 
 impl StreamWriter {
-    /// Says which session writes. False: nobody reads any more.
-    pub(crate) fn belongs_to(&self, session: SessionRef) -> bool {
+    /// Sets the session that writes. False: the reader is gone.
+    pub(crate) fn set_session(&self, session: SessionRef) -> bool {
         let mut state = self.0.state.lock();
         state.session = Some(session);
-        !state.unread
+        !state.reader_gone
     }
 
     pub(crate) fn write(&self, frame: &Bytes, limit: usize) -> WriteOutcome {
         let reader = {
             let mut state = self.0.state.lock();
-            if state.unread {
+            if state.reader_gone {
                 return WriteOutcome::Broken;
             }
             if state.bytes + frame.len() > limit {
@@ -71,7 +71,7 @@ impl StreamWriter {
         WriteOutcome::Accepted
     }
 
-    /// Forgets what waits, so that there is room for last words.
+    /// Drops the queued frames, so that there is room for the closing message.
     pub(crate) fn discard(&self) {
         let mut state = self.0.state.lock();
         self.0.metrics.queued_bytes.dec_by(state.bytes as i64);
@@ -97,12 +97,12 @@ impl Drop for StreamWriter {
     }
 }
 
-/// The other end, whose frames each are what was written at once.
+/// hyper's end. Each frame holds the bytes of one write.
 #[derive(Debug)]
 pub(crate) struct StreamReader(Arc<Pipe>);
 
 impl StreamReader {
-    /// The next frame; `None` when nothing more comes.
+    /// The next frame; `None` at the end of the stream.
     pub(crate) fn poll_frame(&self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
         let mut state = self.0.state.lock();
         if let Some(bytes) = state.frames.pop_front() {
@@ -123,16 +123,16 @@ impl StreamReader {
         Poll::Pending
     }
 
-    /// Whether nothing more comes.
+    /// Whether the stream has ended and all frames were read.
     pub(crate) fn is_at_end(&self) -> bool {
         let state = self.0.state.lock();
         state.ended && state.frames.is_empty()
     }
 
-    /// Says that nobody will read any more. The session that writes, if its shard has taken it in.
+    /// Notes that the reader is gone. Returns the session that writes, if its shard has added it.
     pub(crate) fn close(&self) -> Option<SessionRef> {
         let mut state = self.0.state.lock();
-        state.unread = true;
+        state.reader_gone = true;
         self.0.metrics.queued_bytes.dec_by(state.bytes as i64);
         state.bytes = 0;
         state.frames = VecDeque::new();

@@ -1,4 +1,4 @@
-//! A socket with TLS that we end, driven by hand: rustls does no I/O of its own.
+//! A socket with TLS terminated here, driven by hand: rustls does no I/O of its own.
 
 use std::io::{self, IoSlice, Read as _, Write as _};
 use std::net::Shutdown;
@@ -6,38 +6,37 @@ use std::net::Shutdown;
 use mio::net::TcpStream;
 use rustls::ServerConnection;
 
-/// The connection's two halves. What rustls holds of encrypted bytes is bounded: nothing new is given to it while the
-/// socket has not taken the last.
+/// A TLS connection and its socket. The encrypted bytes that rustls buffers are bounded: it gets no new plaintext until
+/// the socket has taken the last.
 #[derive(Debug)]
 pub(crate) struct Tls {
     socket: TcpStream,
     session: ServerConnection,
-    said_goodbye: bool,
+    close_notify_sent: bool,
 }
 
 impl Tls {
     pub(crate) fn new(socket: TcpStream, session: ServerConnection) -> Self {
-        Self { socket, session, said_goodbye: false }
+        Self { socket, session, close_notify_sent: false }
     }
 
     pub(crate) fn socket(&mut self) -> &mut TcpStream {
         &mut self.socket
     }
 
-    /// Reads plaintext: first what rustls has already, which no event of the socket would ever announce.
+    /// Reads plaintext: first what rustls has already decrypted, which no event of the socket would ever announce.
     pub(crate) fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         loop {
             match self.session.reader().read(into) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                // The peer has closed its socket without a goodbye. Frames have lengths: nothing can be cut off
-                // unnoticed.
+                // The peer closed its socket without close_notify. Frames have lengths, so a truncation is noticed.
                 Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(0),
                 read => return read,
             }
-            // 0 is the end of the socket, which the reader tells of next.
+            // 0 is the end of the socket; the next read of the reader reports it.
             self.session.read_tls(&mut self.socket)?;
             let processed = self.session.process_new_packets();
-            // An answer of TLS itself, or an alert.
+            // Sends a response of TLS itself, or an alert.
             self.flush()?;
             processed.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
         }
@@ -47,7 +46,7 @@ impl Tls {
         if !self.flush()? {
             return Err(io::ErrorKind::WouldBlock.into());
         }
-        // Takes as much as rustls buffers at most; it is empty now, so this is never nothing.
+        // rustls takes as much as its buffer holds. The buffer is empty now, so it always takes something.
         let written = self.session.writer().write_vectored(pieces)?;
         self.flush()?;
         Ok(written)
@@ -67,7 +66,7 @@ impl Tls {
     }
 
     pub(crate) fn finish(&mut self) -> io::Result<bool> {
-        if !std::mem::replace(&mut self.said_goodbye, true) {
+        if !std::mem::replace(&mut self.close_notify_sent, true) {
             self.session.send_close_notify();
         }
         if !self.flush()? {

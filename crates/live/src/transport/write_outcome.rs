@@ -1,9 +1,9 @@
-//! How a write to a session ends.
+//! The outcome of a write to a session.
 
-/// What became of bytes that were written.
+/// The outcome of a write to a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum WriteOutcome {
-    /// They have left, or wait in the queue.
+    /// The bytes are sent, or wait in the queue.
     Accepted,
     /// More bytes wait than the session's queue may hold.
     QueueFull,

@@ -1,4 +1,4 @@
-//! What is said reaches everybody who is in the channel, once and in order.
+//! A channel's messages reach every session in the channel, once and in order.
 
 use std::io::Read as _;
 use std::sync::Arc;

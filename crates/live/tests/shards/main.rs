@@ -1,4 +1,4 @@
-//! Sessions over real sockets: who hears what, in which order, and what is left of them.
+//! Sessions over real sockets: which messages they receive, in which order, and what is left after they close.
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests end the test")]
 
 mod closing;

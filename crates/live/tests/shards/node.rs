@@ -1,4 +1,4 @@
-//! A node of toys, and clients that know WebSocket from elsewhere.
+//! A node with a toy protocol and a toy bus, and clients that use another WebSocket implementation.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -18,7 +18,7 @@ use tungstenite::{Message, WebSocket};
 
 use crate::toy::{Ears, Toy, ToyBus};
 
-/// How long a test waits for what must come.
+/// How long a test waits for something that must happen.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Waits until something holds.
@@ -90,7 +90,7 @@ impl Node {
         client
     }
 
-    /// What is counted under a name, with its labels.
+    /// The value of a metric, by its name with labels.
     pub(crate) fn counted(&self, name: &str) -> u64 {
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &self.registry).unwrap();
@@ -98,7 +98,7 @@ impl Node {
         line.map_or(0, |value| value.parse().unwrap())
     }
 
-    /// Nothing is left of anybody.
+    /// No session, channel or queued byte is left.
     #[track_caller]
     pub(crate) fn is_empty_in_the_end(&self) {
         eventually("nothing is left", || self.live.sizes() == tidings_live::Sizes::default());
@@ -137,7 +137,7 @@ impl<S: Read + Write> Client<S> {
         assert_eq!(self.text(), text);
     }
 
-    /// Reads to the end and says how the server closed.
+    /// Reads to the end and returns how the server closed.
     #[track_caller]
     pub(crate) fn closed(&mut self) -> Option<CloseFrame> {
         loop {

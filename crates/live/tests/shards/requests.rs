@@ -1,4 +1,4 @@
-//! Requests: what they hold up, and what becomes of them when somebody goes.
+//! Requests: what has to wait for them, and what happens to them when their session closes.
 
 use std::io::Write as _;
 use std::net::TcpStream;
@@ -157,11 +157,11 @@ fn a_session_is_woken_when_it_wants_to_be() {
     client.hears("once");
 }
 
-/// Requests of all sessions that are handled between two reads of a socket, at most.
+/// Most requests of all sessions that are handled between two reads of a socket.
 const SLICE: usize = 128;
 const MANY: usize = 10_000;
 
-/// Has each request that is handled make the bystander ask how many were, so that its socket is always there to be
+/// Has the bystander ask, on every request that is handled, how many were handled: so its socket always has bytes to be
 /// read.
 fn watch_from(node: &Node, bystander: &Client<TcpStream>) {
     let mut socket = bystander.socket.get_ref().try_clone().unwrap();
@@ -170,7 +170,7 @@ fn watch_from(node: &Node, bystander: &Client<TcpStream>) {
     *node.bus.on_request.lock() = Some(Box::new(move |_| socket.write_all(&ask).unwrap()));
 }
 
-/// Between two reads of the bystander's socket at most a slice of `requests` was handled.
+/// Asserts that between two reads of the bystander's socket at most a slice of `requests` was handled.
 #[track_caller]
 fn were_sliced(bystander: &mut Client<TcpStream>, requests: usize, mut before: usize) {
     let mut reads = 0;

@@ -1,4 +1,4 @@
-//! A protocol and a bus small enough to see through: words in text frames, and channels that are lists.
+//! A minimal protocol and bus: commands in text frames, and channels that are lists.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use tidings_model::event::{Data, Event};
 use tidings_wire::{ChannelMessage, EncodedMessage, Encoding, Publication, ws};
 use tokio::sync::Semaphore;
 
-/// How the toy protocol writes what is said.
+/// How the toy protocol writes channel messages.
 pub(crate) static FORMAT: Encoding = Encoding {
     name: "toy",
     encode: |said| match said {
@@ -28,7 +28,7 @@ pub(crate) static FORMAT: Encoding = Encoding {
     },
 };
 
-/// The same with other words.
+/// The same in upper case.
 pub(crate) static LOUD: Encoding = Encoding {
     name: "loud",
     encode: |said| match said {
@@ -37,20 +37,20 @@ pub(crate) static LOUD: Encoding = Encoding {
     },
 };
 
-/// What is said, as a line of text.
+/// A publication as a line of text.
 pub(crate) fn line(publication: &Publication) -> String {
     format!("{}: {}", publication.channel.name, publication.event.data.as_text())
 }
 
-/// Does what it is told to in text frames, one word after the other: `join c`, `loud c`, `own c`, `leave c`,
-/// `say c what`, `user u`, `echo what`, `wake ms`, `close code`, `panic`, `both c` (leaves and joins it at once),
-/// `many n` (joins that many at once), `last c` (says two things in it and ends), `ask how` (a request of its own),
-/// `handled` (how many requests were).
+/// Executes commands that come in text frames: `join c`, `loud c`, `own c`, `leave c`, `say c what`, `user u`,
+/// `echo what`, `wake ms`, `close code`, `panic`, `both c` (leaves and joins it at once), `many n` (joins that many
+/// channels at once), `last c` (publishes two events in it and closes), `ask how` (a request of the door's own),
+/// `handled` (how many requests were handled).
 #[derive(Debug, Default)]
 pub(crate) struct Toy {
-    /// Written before everything as they are, not as frames.
+    /// Writes plain lines instead of WebSocket frames.
     pub(crate) bare: bool,
-    /// What [`ToyBus::handled`] counts.
+    /// The counter of [`ToyBus::handled`].
     pub(crate) handled: Arc<AtomicUsize>,
 }
 
@@ -161,8 +161,8 @@ impl SessionProtocol for Toy {
         }
     }
 
-    fn said(&mut self, cx: &mut Context<'_>, prepared: &Arc<EncodedMessage>) {
-        if let ChannelMessage::Publication(publication) = prepared.content() {
+    fn channel_message(&mut self, cx: &mut Context<'_>, message: &Arc<EncodedMessage>) {
+        if let ChannelMessage::Publication(publication) = message.content() {
             self.write(cx, &format!("to you, {}", line(publication)));
         }
     }
@@ -200,7 +200,7 @@ impl SessionProtocol for Toy {
     }
 }
 
-/// Something to say in a channel of the app `1`.
+/// An event for a channel of the app `1`.
 pub(crate) fn prepare(channel: &str, text: impl Into<Bytes>) -> Arc<EncodedMessage> {
     let event = Event {
         id: "e".to_owned(),
@@ -218,17 +218,17 @@ pub(crate) fn prepare(channel: &str, text: impl Into<Bytes>) -> Arc<EncodedMessa
     Arc::new(EncodedMessage::new(ChannelMessage::Publication(publication)))
 }
 
-/// A broker and a bus in one: lists of who is in which channel.
+/// A broker and a bus in one: a list of sessions for each channel.
 pub(crate) struct ToyBus {
     pub(crate) inboxes: Inboxes,
     lists: Mutex<HashMap<ChannelKey, Vec<(SessionRef, SessionId)>>>,
-    /// Asks about channels whose names begin with `slow` wait for a permit.
+    /// Requests for channels whose names begin with `slow` wait for a permit.
     pub(crate) gate: Arc<Semaphore>,
-    /// Nobody can leave at the moment.
+    /// Leaves fail.
     pub(crate) stuck: AtomicBool,
     /// How many joins and leaves were handled.
     pub(crate) handled: Arc<AtomicUsize>,
-    /// Called by the shard with the channel of each of them.
+    /// Called by the shard with the channel of each join and leave.
     pub(crate) on_request: Mutex<Option<OnRequest>>,
 }
 
@@ -247,7 +247,7 @@ impl ToyBus {
         })
     }
 
-    /// Says something in a channel of the app `1`.
+    /// Publishes in a channel of the app `1`.
     pub(crate) fn publish(&self, channel: &str, text: impl Into<Bytes>, except: Option<SessionId>) {
         let prepared = prepare(channel, text);
         let lists = self.lists.lock();
@@ -261,7 +261,7 @@ impl ToyBus {
         shards.into_iter().for_each(|shard| self.inboxes.write_inline(shard));
     }
 
-    /// Tells the first shard what was prepared, without looking who is there.
+    /// Sends these messages to the first shard, whether or not it has subscribers.
     pub(crate) fn tell_all(&self, said: Vec<Arc<EncodedMessage>>) {
         said.into_iter()
             .for_each(|prepared| self.inboxes.send(0, ShardMessage::Message { message: prepared, except: None }));
@@ -272,7 +272,7 @@ impl ToyBus {
         (0..self.inboxes.count()).for_each(|shard| self.inboxes.send(shard, ShardMessage::Order(Arc::clone(&order))));
     }
 
-    /// How many are in a channel.
+    /// The number of sessions in a channel.
     pub(crate) fn count(&self, channel: &str) -> usize {
         self.lists.lock().get(&ChannelKey::new("1".into(), channel)).map_or(0, Vec::len)
     }

@@ -1,4 +1,4 @@
-//! What is counted of each app.
+//! The counters of each app.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! From the JSON of a match to its conditions.
+//! Compiles the JSON of a match to conditions.
 
 use std::collections::HashSet;
 
@@ -11,7 +11,7 @@ use super::json::Json;
 use super::like::Like;
 use super::number::Decimal;
 use super::tape::{Item, Kind};
-use super::words::{self, Right};
+use super::words::{self, Suggestion};
 use super::{MAX_CONDITIONS, MAX_DEPTH, MAX_SIZE, MatchError, OPERATORS};
 use crate::pattern::nearest;
 
@@ -19,12 +19,12 @@ const OP: &str = "$op";
 /// The longest path in an error, in characters.
 const LONGEST_PATH: usize = 160;
 
-/// Counts and collects while the JSON is walked. The recursion is as deep as the JSON, which the caller has limited.
+/// The state of a compilation. The recursion is as deep as the JSON, which the caller has limited.
 pub(crate) struct Compiler<'a> {
-    /// What the hooks declare that the match is for; `None` for a match that was stored, whose words are what they were
-    /// then and which may be larger than a new one.
+    /// The declarations of the hooks that the match is for. `None` for a stored match: its words keep the meaning that
+    /// they had, and it may be larger than a new one.
     declared: Option<&'a Declared>,
-    /// The keys above, as they are shown and as fields.
+    /// The keys above, as shown in errors and as fields.
     path: Vec<(String, Option<String>)>,
     conditions: usize,
     size: usize,
@@ -39,7 +39,7 @@ impl<'a> Compiler<'a> {
         Self { declared, path: Vec::new(), conditions: 0, size, op: None, warnings: Vec::new() }
     }
 
-    /// The conditions of the whole match, but for the one on the operation, which is left in `op`.
+    /// The conditions of the whole match, except the one on the operation, which is put into `op`.
     pub(crate) fn top(&mut self, root: Item<'_>) -> Compiled {
         if root.kind() != Kind::Object {
             return Err(MatchError::NotAnObject);
@@ -53,7 +53,7 @@ impl<'a> Compiler<'a> {
         Ok(condition)
     }
 
-    /// Bytes that the match comes to.
+    /// The size of the compiled match in bytes.
     pub(crate) fn size(&self) -> usize {
         self.size
     }
@@ -109,31 +109,34 @@ impl<'a> Compiler<'a> {
         Ok(Condition::Fields(fields))
     }
 
-    /// Refuses the only key below a field that is most likely meant as an operator.
+    /// Refuses a key, the only one of its object, that was most likely intended as an operator.
     fn check_word(&self, key: &str, operand: Item<'_>) -> Result<(), MatchError> {
         let (Some(declared), false) = (self.declared, self.path.is_empty()) else { return Ok(()) };
-        match words::right(key) {
-            Some(right) if !declared.has(&self.fields(key)) => Err(MatchError::Misread {
+        match words::suggestion(key) {
+            Some(suggestion) if !declared.has(&self.fields(key)) => Err(MatchError::Misread {
                 path: self.at_key(key),
                 word: shown(key),
-                instead: right.form(operand.raw()),
+                instead: suggestion.form(operand.raw()),
             }),
             _ => Ok(()),
         }
     }
 
-    /// Refuses an object of nothing but operators, and warns of operators beside fields: both are read as fields.
+    /// Refuses an object that consists of several operators, and warns of operators beside fields: both would be read
+    /// as
+    /// fields.
     fn check_operators(&mut self, members: &[(&str, Item<'_>)]) -> Result<(), MatchError> {
         let Some(declared) = self.declared else { return Ok(()) };
         let is_operator = |(key, _): &&(&str, Item<'_>)| {
-            let known = OPERATORS.contains(key) || (!self.path.is_empty() && words::right(key).is_some());
+            let known = OPERATORS.contains(key) || (!self.path.is_empty() && words::suggestion(key).is_some());
             known && !declared.has(&self.fields(key))
         };
         let operators: Vec<&(&str, Item<'_>)> = members.iter().filter(is_operator).collect();
         if operators.len() == members.len() && operators.len() > 1 {
             let form = |(key, operand): &&(&str, Item<'_>)| {
-                let own = OPERATORS.into_iter().find(|operator| operator == key).map(Right::Operator);
-                own.or_else(|| words::right(key)).map_or_else(String::new, |right| right.form(operand.raw()))
+                let own = OPERATORS.into_iter().find(|operator| operator == key).map(Suggestion::Operator);
+                own.or_else(|| words::suggestion(key))
+                    .map_or_else(String::new, |suggestion| suggestion.form(operand.raw()))
             };
             let forms: Vec<String> = operators.iter().take(2).map(form).collect();
             let more = if operators.len() > 2 { ", …" } else { "" };
@@ -159,7 +162,7 @@ impl<'a> Compiler<'a> {
     fn operation(&mut self, value: Item<'_>) -> Compiled {
         let path = self.at_key(OP);
         let condition = self.below(OP, None, value)?;
-        // An operation is a word, so comparing it with anything else could never hold.
+        // An operation is a string, so a comparison with any other type could never hold.
         let is_text = |json: &Json| matches!(json, Json::String(_));
         let foreign = |test: &Test| match test {
             Test::Is(json) | Test::Contains(json) => !is_text(json),
@@ -251,7 +254,7 @@ impl<'a> Compiler<'a> {
         self.json(operand)
     }
 
-    /// Refuses a condition where a value stands.
+    /// Refuses a condition in the place of a value.
     fn check_value(&self, item: Item<'_>, operator: &str) -> Result<(), MatchError> {
         let key = || item.members().next().and_then(|(key, _)| key.text());
         let Some(key) = (item.kind() == Kind::Object && item.len() == 1).then(key).flatten() else { return Ok(()) };
@@ -317,7 +320,7 @@ impl<'a> Compiler<'a> {
         self.path.iter().filter_map(|(_, field)| field.as_deref()).chain([key]).collect()
     }
 
-    /// Where the walk is, such as `match.name.like`; the middle of a long path is left out.
+    /// The current path, such as `match.name.like`; the middle of a long path is left out.
     fn at(&self) -> String {
         let mut path = "match".to_owned();
         let longest = LONGEST_PATH / 2;
@@ -349,9 +352,9 @@ fn never_sent(name: &str, declared: &Declared) -> String {
 fn unknown_dollar(key: &str, path: String) -> MatchError {
     let names = OPERATORS.into_iter().chain([OP]);
     let bare = key.trim_start_matches('$');
-    let elsewhere = match words::right(bare) {
-        Some(Right::Operator(operator)) => Some(operator),
-        Some(Right::Not(_)) => Some("not"),
+    let elsewhere = match words::suggestion(bare) {
+        Some(Suggestion::Operator(operator)) => Some(operator),
+        Some(Suggestion::Not(_)) => Some("not"),
         _ => None,
     };
     let exact = OPERATORS.into_iter().find(|operator| *operator == bare);
@@ -359,8 +362,9 @@ fn unknown_dollar(key: &str, path: String) -> MatchError {
     MatchError::UnknownDollar { path, key: shown(key), nearest }
 }
 
-/// Checks what cannot be seen in the text of a [`Value`] any more: that it can be written without deep recursion, and
-/// that no number lost digits when it was read.
+/// Checks what the text of a [`Value`] no longer shows: that no number lost digits when it was read. Also checks that
+/// the
+/// value can be written without deep recursion.
 pub(crate) fn check_value(value: &Value) -> Result<(), MatchError> {
     let mut open = vec![(value, 0_usize, String::from("match"))];
     while let Some((value, depth, path)) = open.pop() {

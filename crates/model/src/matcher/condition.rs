@@ -1,27 +1,27 @@
-//! What a compiled match is made of, and when each part holds.
+//! The parts of a compiled match, and their evaluation.
 
 use std::cmp::Ordering;
 
 use super::document::Memo;
-use super::given::Given;
 use super::json::Json;
 use super::like::Like;
 use super::number::Decimal;
 use super::steps;
 use super::tape::{Item, Kind};
+use super::target::Target;
 
-/// A part of a match that is held against one value.
+/// A part of a match that is evaluated on one value.
 #[derive(Debug)]
 pub(crate) enum Condition {
     /// An operator on the value.
     Test(Test),
     /// Conditions on the fields of an object; all must hold.
     Fields(Vec<(Box<str>, Condition)>),
-    /// The value is there, and this does not hold for it.
+    /// The value is present, and this condition does not hold for it.
     Not(Box<Condition>),
-    /// All of these.
+    /// All of these hold.
     All(Vec<Condition>),
-    /// At least one of these.
+    /// At least one of these holds.
     AnyOf(Vec<Condition>),
 }
 
@@ -43,20 +43,20 @@ pub(crate) enum Test {
 /// The values of an `in`.
 #[derive(Debug, Default)]
 pub(crate) struct OneOf {
-    /// Sorted.
+    /// The strings, sorted for binary search.
     pub(crate) texts: Vec<Box<str>>,
     pub(crate) numbers: Vec<Decimal>,
     pub(crate) others: Vec<Json>,
 }
 
-/// What `gt` and its like compare with.
+/// The operand of `gt`, `gte`, `lt` and `lte`.
 #[derive(Debug)]
 pub(crate) enum Bound {
     Number(Box<Decimal>),
     Time(jiff::Timestamp),
 }
 
-/// Which side of a [`Bound`].
+/// The side of a [`Bound`] on which values match.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Relation {
     Above,
@@ -66,14 +66,14 @@ pub(crate) enum Relation {
 }
 
 impl Condition {
-    /// Whether it holds. The recursion is as deep as the match, which is limited, however deep the document is.
-    pub(crate) fn holds(&self, given: Given<'_>, memo: &Memo) -> bool {
+    /// Whether it holds. The recursion is as deep as the match, which is limited, not as deep as the document.
+    pub(crate) fn holds(&self, target: Target<'_>, memo: &Memo) -> bool {
         match self {
-            Self::Test(test) => test.holds(given, memo),
-            Self::Fields(fields) => given.object().is_some_and(|object| fields_hold(fields, Some(object), memo)),
-            Self::Not(condition) => !matches!(given, Given::Nothing) && !condition.holds(given, memo),
-            Self::All(conditions) => conditions.iter().all(|condition| condition.holds(given, memo)),
-            Self::AnyOf(conditions) => conditions.iter().any(|condition| condition.holds(given, memo)),
+            Self::Test(test) => test.holds(target, memo),
+            Self::Fields(fields) => target.object().is_some_and(|object| fields_hold(fields, Some(object), memo)),
+            Self::Not(condition) => !matches!(target, Target::Missing) && !condition.holds(target, memo),
+            Self::All(conditions) => conditions.iter().all(|condition| condition.holds(target, memo)),
+            Self::AnyOf(conditions) => conditions.iter().any(|condition| condition.holds(target, memo)),
         }
     }
 
@@ -97,7 +97,7 @@ impl Condition {
         }
     }
 
-    /// Leaves of regular expressions only the patterns.
+    /// Drops compiled regular expressions, and keeps their patterns.
     pub(crate) fn drop_compiled(&mut self) {
         match self {
             Self::Test(Test::Like(like)) => like.drop_compiled(),
@@ -109,14 +109,14 @@ impl Condition {
     }
 }
 
-/// Whether all conditions on the fields of `object` hold. Unlike [`Condition::holds`] it does not ask for an object
-/// first: of a document that is none, each field is missing.
+/// Whether all conditions on the fields of `object` hold. Unlike [`Condition::holds`] it accepts a document that is not
+/// an object: then each field is missing.
 pub(crate) fn fields_hold(fields: &[(Box<str>, Condition)], object: Option<Item<'_>>, memo: &Memo) -> bool {
-    fields.iter().all(|(key, condition)| condition.holds(Given::item(object.and_then(|object| object.get(key))), memo))
+    fields.iter().all(|(key, condition)| condition.holds(Target::item(object.and_then(|object| object.get(key))), memo))
 }
 
 impl Test {
-    /// Bytes that it holds besides itself.
+    /// Bytes on the heap.
     pub(crate) fn size(&self) -> usize {
         match self {
             Self::Is(json) | Self::Contains(json) => json.size(),
@@ -133,31 +133,31 @@ impl Test {
         }
     }
 
-    /// Whether it holds. A missing field and a wrong type are no match, except for `any` and `exists`.
-    fn holds(&self, given: Given<'_>, memo: &Memo) -> bool {
+    /// Whether it holds. A missing field or a wrong type is no match, except for `any` and `exists`.
+    fn holds(&self, target: Target<'_>, memo: &Memo) -> bool {
         steps::count(1);
         match self {
             Self::Any => true,
-            Self::Exists(wanted) => *wanted != matches!(given, Given::Nothing),
-            Self::Is(json) => json.equals(given),
-            Self::In(values) => values.have(given),
-            Self::Contains(wanted) => contains(wanted, given),
-            Self::Order(bound, relation) => bound.order(given).is_some_and(|order| relation.admits(order)),
-            Self::StartsWith(part) => given.text().is_some_and(|text| text.starts_with(&**part)),
-            Self::EndsWith(part) => given.text().is_some_and(|text| text.ends_with(&**part)),
-            Self::Like(like) => given.text().is_some_and(|text| {
+            Self::Exists(wanted) => *wanted != matches!(target, Target::Missing),
+            Self::Is(json) => json.equals(target),
+            Self::In(values) => values.have(target),
+            Self::Contains(wanted) => contains(wanted, target),
+            Self::Order(bound, relation) => bound.order(target).is_some_and(|order| relation.admits(order)),
+            Self::StartsWith(part) => target.text().is_some_and(|text| text.starts_with(&**part)),
+            Self::EndsWith(part) => target.text().is_some_and(|text| text.ends_with(&**part)),
+            Self::Like(like) => target.text().is_some_and(|text| {
                 steps::count(text.len());
-                memo.is_in(like, given, text)
+                memo.is_in(like, target, text)
             }),
         }
     }
 }
 
-fn contains(wanted: &Json, given: Given<'_>) -> bool {
-    if let Some(array) = given.array() {
-        return array.content().any(|item| wanted.equals(Given::Json(item)));
+fn contains(wanted: &Json, target: Target<'_>) -> bool {
+    if let Some(array) = target.array() {
+        return array.content().any(|item| wanted.equals(Target::Json(item)));
     }
-    match (wanted, given.text()) {
+    match (wanted, target.text()) {
         (Json::String(part), Some(text)) => {
             steps::count(text.len());
             text.contains(&**part)
@@ -167,30 +167,30 @@ fn contains(wanted: &Json, given: Given<'_>) -> bool {
 }
 
 impl OneOf {
-    fn have(&self, given: Given<'_>) -> bool {
-        if let Some(text) = given.text() {
+    fn have(&self, target: Target<'_>) -> bool {
+        if let Some(text) = target.text() {
             return self.texts.binary_search_by(|wanted| (**wanted).cmp(text)).is_ok();
         }
-        match given {
-            Given::Json(item) if item.kind() == Kind::Number => item.number().is_some_and(|number| {
+        match target {
+            Target::Json(item) if item.kind() == Kind::Number => item.number().is_some_and(|number| {
                 steps::count(item.raw().len() + self.numbers.len());
                 let number = number.measure();
                 self.numbers.iter().any(|wanted| wanted.is(&number))
             }),
-            _ => self.others.iter().any(|json| json.equals(given)),
+            _ => self.others.iter().any(|json| json.equals(target)),
         }
     }
 }
 
 impl Bound {
-    /// How a value compares to it; `None` for what cannot be compared with it.
-    fn order(&self, given: Given<'_>) -> Option<Ordering> {
-        match (self, given) {
-            (Self::Number(bound), Given::Json(item)) if item.kind() == Kind::Number => {
+    /// How a value compares to it; `None` if it cannot be compared.
+    fn order(&self, target: Target<'_>) -> Option<Ordering> {
+        match (self, target) {
+            (Self::Number(bound), Target::Json(item)) if item.kind() == Kind::Number => {
                 steps::count(item.raw().len());
                 bound.order(&item.number()?.measure())
             }
-            (Self::Time(bound), _) => given.text().and_then(time).map(|time| time.cmp(bound)),
+            (Self::Time(bound), _) => target.text().and_then(time).map(|time| time.cmp(bound)),
             _ => None,
         }
     }

@@ -1,4 +1,4 @@
-//! What a listener's hooks declare, to tell a field's name from a slip.
+//! The declarations of a listener's hooks, which tell a field's name from a misspelled operator.
 
 use std::sync::Arc;
 
@@ -13,24 +13,24 @@ use super::tape::Tape;
 pub struct Declared(Vec<Arc<Hook>>);
 
 impl Declared {
-    /// What these declare.
+    /// The declarations of these hooks.
     pub fn by(hooks: Vec<Arc<Hook>>) -> Self {
         Self(hooks)
     }
 
-    /// Whether one of them declares a field of the last name of `path`, below the names before it.
+    /// Whether a hook declares a field at `path`.
     pub(crate) fn has(&self, path: &[&str]) -> bool {
         self.0.iter().any(|hook| declares(hook, path))
     }
 
-    /// Whether they all declare their fields, and none this one, so that it is never sent.
+    /// Whether all hooks declare fields and none declares this one, so that it is never sent.
     pub(crate) fn lack(&self, field: &str) -> bool {
         let lacks =
             |hook: &Arc<Hook>| hook.fields.as_ref().is_some_and(|fields| fields.iter().all(|f| f.name != field));
         !self.0.is_empty() && self.0.iter().all(lacks)
     }
 
-    /// The declared field that a wrong name was probably meant to be.
+    /// The declared field whose name is nearest to a wrong one.
     pub(crate) fn nearest(&self, field: &str) -> Option<&str> {
         let names = self.0.iter().flat_map(|hook| hook.fields.iter().flatten().map(|field| field.name.as_str()));
         nearest(field, names)
@@ -40,7 +40,9 @@ impl Declared {
 fn declares(hook: &Hook, path: &[&str]) -> bool {
     let Some((name, above)) = path.split_last() else { return false };
     let fields = hook.fields.as_deref().unwrap_or_default();
-    // A field of that name, or one that is an object, in which an operator on text or numbers would mean nothing.
+    // The hook declares a field with that name, or the field above is an object: then the key is a field of it, because
+    // an
+    // operator on text or numbers would be useless on an object.
     let is_object = |field: &str| fields.iter().any(|f| f.name == field && f.kind == Some(FieldKind::Object));
     fields.iter().any(|field| field.name == *name)
         || matches!(above, [field] if is_object(field))

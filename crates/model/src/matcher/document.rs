@@ -1,4 +1,4 @@
-//! What a match is held against: the data that would be sent, and the model operation.
+//! The input of a match: the data that would be sent, and the model operation.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -8,16 +8,16 @@ use std::sync::OnceLock;
 use parking_lot::Mutex;
 use serde_json::value::RawValue;
 
-use super::given::Given;
 use super::like::Like;
 use super::tape::{Item, Tape};
+use super::target::Target;
 use crate::event::Data;
 use crate::payload;
 
-/// What would be sent, as matches see it.
+/// The data that would be sent, as matches see it.
 ///
-/// It is read when the first match asks for a field, and once, however many matches ask. Text that is not JSON has no
-/// fields, so it matches only what asks for none.
+/// It is parsed once, when the first match asks for a field. Text that is not JSON has no fields, so only matches that
+/// need no field accept it.
 pub struct Document<'a> {
     op: Option<&'a str>,
     text: Cow<'a, str>,
@@ -27,22 +27,22 @@ pub struct Document<'a> {
     memo: Memo,
 }
 
-/// What regular expressions have said that are compiled only now: none of them is compiled twice for one text.
+/// Results of regular expressions that are compiled on demand, so that none is compiled twice for the same text.
 #[derive(Default)]
-pub(crate) struct Memo(Mutex<HashMap<Asked, bool>>);
+pub(crate) struct Memo(Mutex<HashMap<MemoKey, bool>>);
 
-/// A pattern, and where its text stands in the document; nowhere for the operation.
-type Asked = (Box<str>, Option<u32>);
+/// A pattern, and the index of its text in the document; `None` for the operation.
+type MemoKey = (Box<str>, Option<u32>);
 
 impl Memo {
-    /// Whether `like` is found in `text`, which is that of `given`.
-    pub(crate) fn is_in(&self, like: &Like, given: Given<'_>, text: &str) -> bool {
+    /// Whether `like` is found in `text`, the text of `target`.
+    pub(crate) fn is_in(&self, like: &Like, target: Target<'_>, text: &str) -> bool {
         let Some(pattern) = like.uncompiled() else { return like.is_in(text) };
-        let place = match given {
-            Given::Json(item) => Some(item.index()),
-            Given::Nothing | Given::Op(_) => None,
+        let index = match target {
+            Target::Json(item) => Some(item.index()),
+            Target::Missing | Target::Op(_) => None,
         };
-        *self.0.lock().entry((pattern.into(), place)).or_insert_with(|| like.is_in(text))
+        *self.0.lock().entry((pattern.into(), index)).or_insert_with(|| like.is_in(text))
     }
 }
 
@@ -52,9 +52,9 @@ impl<'a> Document<'a> {
         Self::make(op, Cow::Borrowed(json), false)
     }
 
-    /// A document of an event's data, or of what [`payload::select_fields`] leaves of it, as [`payload::render_body`]
-    /// would send it: text is one JSON string, and other
-    /// bytes have nothing to look at.
+    /// A document of an event's data, or of the data that [`payload::select_fields`] leaves, as
+    /// [`payload::render_body`]
+    /// would send it: text is one JSON string, and other bytes have no content for matches.
     pub fn of(op: Option<&'a str>, data: &'a Data) -> Self {
         match (data.as_json(), payload::as_text(data)) {
             (Some(json), _) => Self::make(op, Cow::Borrowed(json), false),
@@ -67,7 +67,7 @@ impl<'a> Document<'a> {
         Self { op, text, checked, tape: OnceLock::new(), memo: Memo::default() }
     }
 
-    /// The model operation, if the event tells of a model's change.
+    /// The model operation, if the event is a change of a model.
     pub fn op(&self) -> Option<&str> {
         self.op
     }
@@ -98,7 +98,7 @@ impl<'a> Document<'a> {
 
 impl fmt::Debug for Document<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Not the data: it belongs to a tenant and may be large.
+        // The data is left out: it belongs to a tenant and may be large.
         f.debug_struct("Document").field("op", &self.op).field("bytes", &self.text.len()).finish_non_exhaustive()
     }
 }

@@ -2,7 +2,7 @@
 
 use super::{MAX_CONDITIONS, MAX_DEPTH, MAX_JSON_LEN, MAX_PATTERN_LEN, MAX_REGEX_SIZE, MAX_SIZE};
 
-/// The most characters of a caller's text that an error repeats at one place.
+/// The largest number of characters of a caller's text that an error quotes at one place.
 const SHOWN: usize = 64;
 
 /// Why a match was refused: where, and what to write instead.
@@ -14,46 +14,46 @@ pub enum MatchError {
         /// Where and why reading stopped.
         reason: String,
     },
-    /// A match is an object.
+    /// The match is not an object.
     #[error("match: write an object such as {{\"name\": {{\"starts_with\": \"J\"}}}}, or {{}} to match everything")]
     NotAnObject,
-    /// A text operator was given something else.
+    /// An operand or key that must be a string is not one.
     #[error("{path}: give a string here{}", field_instead(path))]
     NotText {
-        /// Where.
+        /// Where in the match, such as `match.name.like`.
         path: String,
     },
-    /// An operator was given an operand that it has no meaning for.
+    /// The operand is of a type that the operator does not take.
     #[error("{path}: this operator takes {takes}{}", field_instead(path))]
     WrongOperand {
-        /// Where.
+        /// Where in the match, such as `match.name.like`.
         path: String,
         /// What it takes.
         takes: &'static str,
     },
-    /// A condition where a value to compare with stands.
-    #[error("{path}: a condition stands where a value is compared with; write {instead}")]
+    /// A condition in the place of a value to compare with.
+    #[error("{path}: this is a condition, but a value to compare with is needed here; write {instead}")]
     NotAValue {
-        /// Where.
+        /// Where in the match, such as `match.name.like`.
         path: String,
         /// The right form.
         instead: String,
     },
-    /// An array where a condition stands: one of its values, or the array itself?
+    /// An array in the place of a condition: it may mean one of its values, or the array itself.
     #[error(
         "{path}: an array alone is no condition; write {{\"in\": {array}}} for one of these, {{\"is\": {array}}} for \
         the array itself"
     )]
     LoneArray {
-        /// Where.
+        /// Where in the match, such as `match.name.like`.
         path: String,
         /// The array, if it is short.
         array: String,
     },
-    /// A word that is an operator elsewhere, or nearly one of ours.
+    /// A word that is an operator in other systems, or a misspelled one of ours.
     #[error("{path}: there is no operator \"{word}\"; write {instead}, or \".{word}\" for a field of that name")]
     Misread {
-        /// Where.
+        /// Where in the match, such as `match.name.like`.
         path: String,
         /// The word.
         word: String,
@@ -63,29 +63,29 @@ pub enum MatchError {
     /// Several operators side by side.
     #[error("{path}: operators stand alone; write {instead}, or put a dot before each that is a field's name")]
     SeveralOperators {
-        /// Where.
+        /// Where in the match, such as `match.name.like`.
         path: String,
         /// The right form.
         instead: String,
     },
-    /// The same key twice: only one of them could count.
+    /// The same key twice.
     #[error("{path}: this key is given twice; keep one")]
     Twice {
-        /// Where.
+        /// Where in the match, such as `match.name.like`.
         path: String,
     },
     /// A regular expression that does not compile.
     #[error("{path}: this is not a regular expression ({reason}); look-around and back-references are not supported")]
     BadPattern {
-        /// Where.
+        /// Where in the match, such as `match.name.like`.
         path: String,
-        /// What the parser says.
+        /// The parser's reason.
         reason: String,
     },
     /// A regular expression that is too long.
     #[error("{path}: this regular expression is too large; write at most {MAX_PATTERN_LEN} bytes")]
     PatternTooLong {
-        /// Where.
+        /// Where in the match, such as `match.name.like`.
         path: String,
     },
     /// A regular expression that is too large when it is compiled.
@@ -95,7 +95,7 @@ pub enum MatchError {
         kib(size), kib(&MAX_REGEX_SIZE)
     )]
     PatternTooLarge {
-        /// Where.
+        /// Where in the match, such as `match.name.like`.
         path: String,
         /// How many bytes it takes at least.
         size: usize,
@@ -107,15 +107,15 @@ pub enum MatchError {
         kib(size), kib(&MAX_SIZE)
     )]
     MatchTooLarge {
-        /// The condition that is one too many.
+        /// The path of the first condition that exceeds the limit.
         path: String,
         /// How many bytes the match takes with it.
         size: usize,
     },
-    /// A key with `$` that means nothing.
+    /// An unknown key with `$`.
     #[error("{path}: there is no \"{key}\"{}; for a field of that name write \".{key}\"", did_you_mean(nearest))]
     UnknownDollar {
-        /// Where.
+        /// Where in the match, such as `match.name.like`.
         path: String,
         /// The key as written.
         key: String,
@@ -125,31 +125,31 @@ pub enum MatchError {
     /// `$op` below the top level.
     #[error("{path}: \"$op\" is for the top level of a match; for a field of that name write \".$op\"")]
     OpNotAtTop {
-        /// Where.
+        /// Where in the match, such as `match.name.like`.
         path: String,
     },
-    /// A number that lost digits before it came here.
+    /// A number that lost digits when it was read into a [`serde_json::Value`].
     #[error(
         "{path}: this number has more digits than were kept when it was read; compare with a string, or give the match \
         as text"
     )]
     InexactNumber {
-        /// Where.
+        /// Where in the match, such as `match.name.like`.
         path: String,
     },
     /// Too many conditions.
     #[error("match: more than {MAX_CONDITIONS} conditions; use `in`, a `like`, or several listeners")]
     TooManyConditions,
-    /// Nested too deeply.
+    /// The match is nested too deeply.
     #[error("match: nested more than {MAX_DEPTH} deep; match on fields nearer to the top")]
     TooDeep,
-    /// Too long.
+    /// The match is too long.
     #[error("match: longer than {MAX_JSON_LEN} bytes; shorten it, or use several listeners")]
     TooLarge,
 }
 
 impl MatchError {
-    /// Where the fault is, such as `match.name.like`.
+    /// The path of the error, such as `match.name.like`.
     pub fn path(&self) -> &str {
         match self {
             Self::NotText { path }
@@ -173,7 +173,7 @@ impl MatchError {
     }
 }
 
-/// A caller's text as far as errors repeat it.
+/// A caller's text, truncated for errors.
 pub(crate) fn shown(text: &str) -> String {
     let mut shown: String = text.chars().take(SHOWN).collect();
     if shown.len() < text.len() {
@@ -182,7 +182,7 @@ pub(crate) fn shown(text: &str) -> String {
     shown
 }
 
-/// A caller's JSON in a right form: whole, so that it can be copied, or not at all.
+/// A caller's JSON for a suggested form: in full, so that it can be copied, or not at all.
 pub(crate) fn shown_json(raw: &str) -> &str {
     if raw.len() <= SHOWN { raw } else { "…" }
 }
@@ -195,7 +195,7 @@ fn did_you_mean(nearest: &Option<&'static str>) -> String {
     nearest.map(|name| format!(" (did you mean \"{name}\"?)")).unwrap_or_default()
 }
 
-/// The last name of a path that ends in an operator may have been meant as a field's.
+/// The hint for a path that ends in an operator: a field with that name may have been intended.
 fn field_instead(path: &str) -> String {
     match path.rsplit_once('.') {
         Some((_, word)) if super::OPERATORS.contains(&word) => {

@@ -1,12 +1,12 @@
 //! A value that a match compares with.
 
 use super::MatchError;
-use super::given::Given;
 use super::number::Decimal;
 use super::steps;
 use super::tape::{Item, Kind};
+use super::target::Target;
 
-/// A JSON value, read for comparing many others with it.
+/// A JSON value, prepared for comparisons with many others.
 #[derive(Debug)]
 pub(crate) enum Json {
     Null,
@@ -19,7 +19,7 @@ pub(crate) enum Json {
 }
 
 impl Json {
-    /// Reads a value; `path` says where it stands.
+    /// Reads a value; `path` is its path in the match, for errors.
     pub(crate) fn read(item: Item<'_>, path: &dyn Fn() -> String) -> Result<Self, MatchError> {
         let text = |item: Item<'_>| item.text().map(Box::from).ok_or_else(|| MatchError::NotText { path: path() });
         Ok(match item.kind() {
@@ -47,7 +47,7 @@ impl Json {
         })
     }
 
-    /// Bytes that it holds besides itself.
+    /// Bytes on the heap.
     pub(crate) fn size(&self) -> usize {
         match self {
             Self::Null | Self::Bool(_) => 0,
@@ -60,12 +60,14 @@ impl Json {
         }
     }
 
-    /// Whether `given` is the same JSON value: numbers by value, objects in any order, of equal keys the last.
-    pub(crate) fn equals(&self, given: Given<'_>) -> bool {
+    /// Whether `target` is the same JSON value. Numbers are compared by value, objects in any order; of equal keys the
+    /// last
+    /// counts.
+    pub(crate) fn equals(&self, target: Target<'_>) -> bool {
         steps::count(1);
-        match (self, given) {
-            (Self::String(wanted), _) => given.text().is_some_and(|text| **wanted == *text),
-            (_, Given::Json(item)) => self.equals_item(item),
+        match (self, target) {
+            (Self::String(wanted), _) => target.text().is_some_and(|text| **wanted == *text),
+            (_, Target::Json(item)) => self.equals_item(item),
             _ => false,
         }
     }
@@ -78,7 +80,7 @@ impl Json {
                 item.number().is_some_and(|number| wanted.is(&number.measure()))
             }
             (Self::Array(wanted), Kind::Array) => {
-                wanted.len() == item.len() && wanted.iter().zip(item.content()).all(|(a, b)| a.equals(Given::Json(b)))
+                wanted.len() == item.len() && wanted.iter().zip(item.content()).all(|(a, b)| a.equals(Target::Json(b)))
             }
             (Self::Object(wanted), Kind::Object) => {
                 let known = |key: Item<'_>| {
@@ -86,7 +88,9 @@ impl Json {
                 };
                 item.len() >= wanted.len()
                     && item.members().all(|(key, _)| known(key))
-                    && wanted.iter().all(|(key, json)| item.get(key).is_some_and(|item| json.equals(Given::Json(item))))
+                    && wanted
+                        .iter()
+                        .all(|(key, json)| item.get(key).is_some_and(|item| json.equals(Target::Json(item))))
             }
             _ => false,
         }

@@ -1,8 +1,9 @@
-//! The regular expression of a `like`: compiled small, searched in linear time, and never more in memory than it counts
-//! for.
+//! The regular expression of a `like`: compiled small, searched in linear time, and never larger than its accounted
+//! size.
 //!
-//! A lazy automaton searches forward only, since where a match begins is of no interest: a third of what a general
-//! regex holds. Its cache is part of its size: one is kept, and a search that finds it in use makes one for itself.
+//! A lazy automaton searches forward only, because the beginning of a match does not matter. It takes a third of the
+//! memory of a general regex. The accounted size includes one cache; a search that finds the cache in use makes a
+//! temporary one.
 
 use parking_lot::Mutex;
 use regex_automata::hybrid::dfa::{Cache, DFA};
@@ -11,16 +12,16 @@ use regex_automata::{Input, hybrid, nfa::thompson};
 
 use super::{MAX_PATTERN_LEN, MAX_REGEX_SIZE, MatchError};
 
-/// What the cache may come to beyond what it cannot do without: enough for the states of everyday patterns.
+/// The size of the cache in bytes above its minimum: enough for the states of everyday patterns.
 const CACHE_ROOM: usize = 1024;
-/// The largest automaton of a match that was stored before there was a limit, in bytes.
+/// The largest automaton of a match that was stored before there was a size limit, in bytes.
 const LARGEST_STORED: usize = 2 << 20;
 
 /// A compiled `like`.
 #[derive(Debug)]
 pub(crate) struct Like {
     pattern: Box<str>,
-    /// `None` for one that was stored before there was a limit and is beyond it: it is compiled when an event needs it.
+    /// `None` for a pattern above the size limit, stored before there was one: it is compiled when an event needs it.
     engine: Option<Box<Engine>>,
 }
 
@@ -31,15 +32,15 @@ struct Engine {
     size: usize,
 }
 
-/// Why there is no automaton of a pattern.
-enum Unbuilt {
+/// Why an automaton could not be built.
+enum BuildFailure {
     Syntax(String),
-    /// At least so many bytes.
+    /// It needs at least this many bytes.
     TooLarge(usize),
 }
 
 impl Like {
-    /// Compiles a pattern. `stored` ones keep working beyond the limits.
+    /// Compiles a pattern. `stored` patterns may exceed the limits.
     ///
     /// # Errors
     /// [`MatchError`] at `path`.
@@ -49,24 +50,24 @@ impl Like {
         }
         let engine = match Engine::new(pattern, MAX_REGEX_SIZE) {
             Ok(engine) => Some(Box::new(engine)),
-            Err(Unbuilt::TooLarge(_)) if stored => None,
-            Err(Unbuilt::TooLarge(size)) => return Err(MatchError::PatternTooLarge { path: path(), size }),
-            Err(Unbuilt::Syntax(reason)) => return Err(MatchError::BadPattern { path: path(), reason }),
+            Err(BuildFailure::TooLarge(_)) if stored => None,
+            Err(BuildFailure::TooLarge(size)) => return Err(MatchError::PatternTooLarge { path: path(), size }),
+            Err(BuildFailure::Syntax(reason)) => return Err(MatchError::BadPattern { path: path(), reason }),
         };
         Ok(Self { pattern: pattern.into(), engine })
     }
 
-    /// The pattern, if it is compiled when an event needs it and not before.
+    /// The pattern, if it is compiled only when an event needs it.
     pub(crate) fn uncompiled(&self) -> Option<&str> {
         self.engine.is_none().then_some(&self.pattern)
     }
 
-    /// The most bytes that it comes to, its cache included.
+    /// Its largest size in bytes, cache included.
     pub(crate) fn size(&self) -> usize {
         self.pattern.len() + self.engine.as_ref().map_or(0, |engine| engine.size)
     }
 
-    /// Leaves only the pattern.
+    /// Drops the automaton, and keeps the pattern.
     pub(crate) fn drop_compiled(&mut self) {
         self.engine = None;
     }
@@ -75,25 +76,25 @@ impl Like {
     pub(crate) fn is_in(&self, text: &str) -> bool {
         match &self.engine {
             Some(engine) => engine.is_in(text),
-            // It was compiled when it was stored, so it can be.
+            // Compiling cannot fail: the pattern was compiled when it was stored.
             None => Engine::new(&self.pattern, LARGEST_STORED).is_ok_and(|engine| engine.is_in(text)),
         }
     }
 }
 
 impl Engine {
-    fn new(pattern: &str, limit: usize) -> Result<Self, Unbuilt> {
+    fn new(pattern: &str, limit: usize) -> Result<Self, BuildFailure> {
         let config = thompson::Config::new().which_captures(WhichCaptures::None).nfa_size_limit(Some(limit));
-        let nfa = NFA::compiler().configure(config).build(pattern).map_err(Unbuilt::of)?;
+        let nfa = NFA::compiler().configure(config).build(pattern).map_err(BuildFailure::of)?;
         let config = hybrid::dfa::Config::new().unicode_word_boundary(true);
-        let least = config.get_minimum_cache_capacity(&nfa).map_err(|_| Unbuilt::TooLarge(limit))?;
+        let least = config.get_minimum_cache_capacity(&nfa).map_err(|_| BuildFailure::TooLarge(limit))?;
         let size = nfa.memory_usage() + least + CACHE_ROOM + size_of::<Self>();
         if size > limit {
-            return Err(Unbuilt::TooLarge(size));
+            return Err(BuildFailure::TooLarge(size));
         }
         let config = config.cache_capacity(least + CACHE_ROOM);
         let dfa = hybrid::dfa::Builder::new().configure(config).build_from_nfa(nfa);
-        Ok(Self { dfa: dfa.map_err(|_| Unbuilt::TooLarge(size))?, cache: Mutex::default(), size })
+        Ok(Self { dfa: dfa.map_err(|_| BuildFailure::TooLarge(size))?, cache: Mutex::default(), size })
     }
 
     fn is_in(&self, text: &str) -> bool {
@@ -104,7 +105,7 @@ impl Engine {
         };
         match found {
             Ok(found) => found.is_some(),
-            // Letters beyond ASCII where the pattern asks for a word's edge, which this automaton cannot do.
+            // The lazy automaton does not support word boundaries in text beyond ASCII.
             Err(_) => PikeVM::new_from_nfa(self.dfa.get_nfa().clone())
                 .is_ok_and(|vm| vm.is_match(&mut vm.create_cache(), input)),
         }
@@ -123,12 +124,12 @@ impl std::fmt::Debug for Engine {
     }
 }
 
-impl Unbuilt {
+impl BuildFailure {
     fn of(error: BuildError) -> Self {
         if let Some(limit) = error.size_limit() {
             return Self::TooLarge(limit);
         }
-        // The parser draws a picture over several lines; its last line says what is wrong.
+        // The parser's error has several lines with a marker; the last line is the reason.
         let text = std::error::Error::source(&error).map_or_else(|| error.to_string(), ToString::to_string);
         Self::Syntax(text.lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned())
     }

@@ -1,11 +1,10 @@
-//! What matching costs, in steps: bytes and values that are looked at. Never in time, which a loaded machine makes
-//! longer.
+//! The cost of matching, in steps (bytes and values that are looked at), because time depends on the machine's load.
 
 use std::fmt::Write as _;
 
 use super::{Document, Match, steps};
 
-/// Matches that look everywhere, as many as one may hold.
+/// Matches that are as expensive as the limits allow.
 fn hostile() -> Vec<Match> {
     let many = |count: usize, condition: &str| {
         let fields: Vec<String> = (0..count).map(|n| format!(r#""k{n}":{condition}"#)).collect();

@@ -1,23 +1,22 @@
-//! Match: a listener's filter on what would be sent.
+//! The match: a listener's filter on the data that would be sent.
 //!
 //! ```json
 //! {"name": {"starts_with": "J"}, "address": {"city": "Bergen"}, "$op": "update"}
 //! ```
 //!
-//! A match is compiled when it is stored or read from the store ([`Match::parse_for`], [`Match::stored`]) and held
-//! against each event ([`Match::matches`]). `docs/matches.md` specifies the language, and its examples are a test.
+//! A match is compiled when it is stored or read from the store ([`Match::parse_for`], [`Match::stored`]) and evaluated
+//! on each event ([`Match::matches`]). `docs/matches.md` specifies the language, and its examples are a test.
 //!
 //! Guarantees: a missing field or a wrong type is no match (except for `any` and `exists`), never an error; nothing
 //! panics, whatever the document; time is linear in the document for each condition; numbers are compared by their
-//! digits, never as floats; of equal keys in the document the last counts. A compiled match holds [`MAX_SIZE`] bytes at
-//! most, with the caches of its regular expressions.
+//! digits, never as floats; of equal keys in the document the last counts. A compiled match takes at most [`MAX_SIZE`]
+//! bytes, including the caches of its regular expressions.
 
 mod compile;
 mod condition;
 mod declared;
 mod document;
 mod error;
-mod given;
 mod json;
 mod like;
 mod limits;
@@ -26,6 +25,7 @@ mod operators;
 pub(crate) mod scan;
 mod steps;
 mod tape;
+mod target;
 mod upgrade;
 mod words;
 
@@ -49,11 +49,11 @@ pub use upgrade::upgrade;
 
 use compile::Compiler;
 use condition::{Condition, Test, fields_hold};
-use given::Given;
 use json::Json;
 use tape::Tape;
+use target::Target;
 
-/// The deepest nesting of a match that was stored: it may have been written in other words since.
+/// The deepest nesting of a stored match. It is larger than [`MAX_DEPTH`], because [`upgrade`] may have added levels.
 const MAX_STORED_DEPTH: usize = 4 * MAX_DEPTH;
 /// A compiled match. Cheap to clone.
 #[derive(Clone)]
@@ -84,7 +84,8 @@ impl Match {
         Self(Arc::new(inner))
     }
 
-    /// Compiles the text of a match for hooks of which nothing is known. The text is kept, so numbers keep all their
+    /// Compiles the text of a match without knowing the hooks' declarations. The text is kept, so numbers keep all
+    /// their
     /// digits.
     ///
     /// # Errors
@@ -93,7 +94,7 @@ impl Match {
         Self::parse_for(text, &Declared::default())
     }
 
-    /// Compiles the text of a match for events of hooks that declare this.
+    /// Compiles the text of a match for hooks with these declarations.
     ///
     /// # Errors
     /// [`MatchError`] names the path and what to write instead.
@@ -105,11 +106,11 @@ impl Match {
         Self::of(source, MAX_DEPTH, Some(declared))
     }
 
-    /// Compiles a match that was taken before: larger than a new one may be, and with words that would be refused now.
-    /// What of it is too large is compiled when an event needs it ([`Match::is_large`]).
+    /// Compiles a match from the store. It may be larger than a new match, and contain words that would be refused now.
+    /// If it is too large, its regular expressions are compiled when an event needs them ([`Match::is_large`]).
     ///
     /// # Errors
-    /// [`MatchError`], when no version of Tidings would have taken it.
+    /// [`MatchError`], when no version of Tidings would have accepted it.
     pub fn stored(text: &str) -> Result<Self, MatchError> {
         Self::of(source(text)?, MAX_STORED_DEPTH, None)
     }
@@ -135,8 +136,9 @@ impl Match {
         Ok(Self(Arc::new(Inner { source, op, root, warnings, index_key, size, is_large })))
     }
 
-    /// Compiles a match that has been read into a [`Value`]. Prefer [`Match::parse`] where the text is at hand: a
-    /// `Value` has forgotten the digits of large integers, and a match with one is refused here.
+    /// Compiles a match that has been read into a [`Value`]. Prefer [`Match::parse`] if you have the text: a `Value`
+    /// loses
+    /// digits of large integers, and a match with such a number is refused here.
     ///
     /// # Errors
     /// [`MatchError`] names the path and what to write instead.
@@ -145,38 +147,39 @@ impl Match {
         Self::parse(&json.to_string())
     }
 
-    /// The JSON that it was compiled from, as given but for surrounding whitespace.
+    /// The JSON that it was compiled from, without surrounding whitespace.
     pub fn to_json(&self) -> &RawValue {
         &self.0.source
     }
 
-    /// What is allowed but most likely not meant, such as a field that no hook declares. For whoever just wrote the
-    /// match; in words, naming the path.
+    /// Warnings for the author of the match, with paths: parts that are allowed but most likely not intended, such as a
+    /// field that no hook declares.
     pub fn warnings(&self) -> &[String] {
         &self.0.warnings
     }
 
-    /// The bytes that it counts for: what it holds at most, its caches included. `{}` counts for nothing.
+    /// The accounted size in bytes: the most that it takes, caches included. `{}` counts as 0.
     pub fn size(&self) -> usize {
         if self.is_all() { 0 } else { self.0.size }
     }
 
-    /// Whether it was stored before there was a limit and is beyond it. [`Match::matches`] compiles its regular
-    /// expressions each time then, which takes so long that it should not be done on a thread that others wait for.
+    /// Whether it is above the size limit, because it was stored before there was one. [`Match::matches`] then compiles
+    /// its
+    /// regular expressions each time, which takes so long that it should be done on a blocking thread.
     pub fn is_large(&self) -> bool {
         self.0.is_large
     }
 
-    /// Whether it holds for everything, so that there is no need for a [`Document`].
+    /// Whether it matches every event, so that no [`Document`] is needed.
     pub fn is_all(&self) -> bool {
         self.0.op.is_none() && self.needs_no_data()
     }
 
-    /// Whether it holds for what would be sent.
+    /// Whether it matches the data that would be sent.
     pub fn matches(&self, doc: &Document<'_>) -> bool {
         let Inner { op, root, .. } = &*self.0;
         if let Some(condition) = op
-            && !condition.holds(doc.op().map_or(Given::Nothing, Given::Op), doc.memo())
+            && !condition.holds(doc.op().map_or(Target::Missing, Target::Op), doc.memo())
         {
             return false;
         }
@@ -185,13 +188,13 @@ impl Match {
         }
         match root {
             Condition::Fields(fields) => fields_hold(fields, doc.root(), doc.memo()),
-            condition => condition.holds(Given::item(doc.root()), doc.memo()),
+            condition => condition.holds(Target::item(doc.root()), doc.memo()),
         }
     }
 
     /// A field that must be a certain string for the match to hold: its path and that string. If
-    /// [`Document::string_at`] of the path is something else, the match does not hold, so an index can find candidates
-    /// by hash. Of several it is the one nearest to the top that was written first.
+    /// [`Document::string_at`] the path is anything else, the match does not hold, so an index can find candidates by
+    /// hash. Of several such fields it is the first one nearest to the top.
     pub fn index_key(&self) -> Option<(&[String], &str)> {
         self.0.index_key.as_ref().map(|(path, value)| (path.as_slice(), value.as_str()))
     }
@@ -208,7 +211,7 @@ fn source(text: &str) -> Result<Box<RawValue>, MatchError> {
     serde_json::from_str(text).map_err(|error| MatchError::NotJson { reason: error.to_string() })
 }
 
-/// Breadth first, because a field near the top is found sooner and more matches share it.
+/// Searches breadth first, because a field near the top is found sooner and is shared by more matches.
 fn index_key(root: &Condition) -> Option<(Vec<String>, String)> {
     let mut level: Vec<(Vec<&str>, &Condition)> = vec![(Vec::new(), root)];
     while !level.is_empty() {
@@ -258,7 +261,7 @@ impl Serialize for Match {
 }
 
 impl<'de> Deserialize<'de> for Match {
-    /// As [`Match::stored`]. Only from JSON, because it keeps the text.
+    /// As [`Match::stored`]. Works only with JSON, because the text is kept.
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let source = Box::<RawValue>::deserialize(deserializer)?;
         Self::stored(source.get()).map_err(D::Error::custom)

@@ -5,14 +5,14 @@
 
 use std::cmp::Ordering;
 
-/// A JSON number as written, taken apart.
+/// The parts of a JSON number, as written.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Number<'t> {
     text: &'t str,
     negative: bool,
     whole: &'t str,
     fraction: &'t str,
-    /// The power of ten that the text names.
+    /// The exponent in the text.
     exponent: Exponent,
 }
 
@@ -20,12 +20,13 @@ pub(crate) struct Number<'t> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Exponent {
     Of(i64),
-    /// Beyond `i64`, which takes 19 digits, one way or the other.
+    /// Above the range of `i64`, which takes 19 digits.
     Huge,
+    /// Below the range of `i64`.
     Tiny,
 }
 
-/// The digits of a number without its zeros at both ends, and where its point is relative to the first of them.
+/// The digits of a number without zeros at both ends, and the position of its point relative to the first digit.
 struct Significant {
     skip: usize,
     count: usize,
@@ -33,13 +34,13 @@ struct Significant {
     point: i128,
 }
 
-/// A number whose digits have been looked through once, for any number of comparisons.
+/// A number whose significant digits have been found once, for any number of comparisons.
 pub(crate) struct Measured<'t> {
     number: Number<'t>,
     significant: Significant,
 }
 
-/// A number that others are compared with: each comparison costs what the other one is long, however long this one is.
+/// A number that others are compared with. The cost of a comparison depends only on the length of the other number.
 #[derive(Debug)]
 pub(crate) struct Decimal {
     text: Box<str>,
@@ -49,7 +50,7 @@ pub(crate) struct Decimal {
 }
 
 impl<'t> Number<'t> {
-    /// Takes a valid JSON number apart.
+    /// Splits a valid JSON number into its parts.
     pub(crate) fn new(text: &'t str) -> Self {
         let (negative, rest) = text.strip_prefix('-').map_or((false, text), |rest| (true, rest));
         let (mantissa, exponent) = match rest.split_once(['e', 'E']) {
@@ -60,7 +61,7 @@ impl<'t> Number<'t> {
         Self { text, negative, whole, fraction, exponent }
     }
 
-    /// Looks its digits through.
+    /// Finds its significant digits.
     pub(crate) fn measure(self) -> Measured<'t> {
         Measured { number: self, significant: self.significant() }
     }
@@ -110,17 +111,17 @@ impl Decimal {
         Self { text: text.into(), negative: number.negative && count > 0, digits, point }
     }
 
-    /// Bytes that it holds.
+    /// Bytes on the heap.
     pub(crate) fn size(&self) -> usize {
         self.text.len() + self.digits.len()
     }
 
-    /// Whether `other` is the same number. With an exponent beyond `i64` on both sides the texts are compared.
+    /// Whether `other` is the same number. If both exponents are outside of `i64`, the texts are compared.
     pub(crate) fn is(&self, other: &Measured<'_>) -> bool {
         self.order(other) == Some(Ordering::Equal)
     }
 
-    /// How `other` compares to it; `None` for two numbers whose exponents are both beyond `i64` in the same direction.
+    /// How `other` compares to it; `None` for two numbers whose exponents are both outside of `i64` on the same side.
     pub(crate) fn order(&self, other: &Measured<'_>) -> Option<Ordering> {
         let Measured { number: other, significant: theirs } = other;
         if other.text == &*self.text {

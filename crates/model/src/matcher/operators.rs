@@ -1,4 +1,4 @@
-//! The operators.
+//! The operators of matches.
 
 /// The words that are operators when they are an object's only key.
 pub const OPERATORS: [&str; 14] = [

@@ -1,9 +1,10 @@
 //! Finds the pieces of JSON text without building values.
 //!
-//! For [`super::Document`], which reads fields of an event, and for [`crate::payload`], which copies the bytes of
-//! fields as they were sent. Everything is one pass and iterative, so neither deep nor wide text can exhaust the stack
-//! or the time. The text is expected to be valid JSON; on any other text the answers are useless, but nothing panics or
-//! loops.
+//! Used by [`super::Document`], which reads fields of an event, and by [`crate::payload`], which copies the bytes of
+//! fields as they were sent. Everything is iterative and takes one pass, so neither deep nor wide text can exhaust the
+//! stack or the time. The text must be valid JSON; for any other text the results are meaningless, but nothing panics
+//! or
+//! loops for ever.
 
 use std::borrow::Cow;
 

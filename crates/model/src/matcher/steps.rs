@@ -1,11 +1,11 @@
-//! Counts what matching does, for the tests that hold it to be linear. In the server this is nothing.
+//! Counts the steps of matching, for the tests that check that it is linear. Compiles to nothing in the server.
 
 #[cfg(test)]
 thread_local! {
     static STEPS: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
 }
 
-/// So many bytes or values were looked at.
+/// Counts bytes or values that are looked at.
 #[inline(always)]
 pub(crate) fn count(steps: usize) {
     #[cfg(test)]
@@ -14,7 +14,7 @@ pub(crate) fn count(steps: usize) {
     let _ = steps;
 }
 
-/// How many steps `work` takes.
+/// The number of steps that `work` takes.
 #[cfg(test)]
 pub(crate) fn of<T>(work: impl FnOnce() -> T) -> usize {
     STEPS.with(|count| count.set(0));

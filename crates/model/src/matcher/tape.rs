@@ -1,8 +1,10 @@
-//! The places of all values in a JSON text, in one flat list.
+//! A tape: the spans of all values in a JSON text, in one flat list.
 //!
-//! Made once per event by [`super::Document`] and then read by every match. It is built in one pass without recursion.
-//! A lookup in an object of more than [`WIDE`] members goes through a hash table, so that many matches on a wide object
-//! do not take the product of both; a string with escapes is read once, whoever asks for it.
+//! [`super::Document`] builds it once per event, in one pass without recursion, and every match reads it. A lookup in
+//! an
+//! object of more than [`WIDE`] members uses a hash table, so that many matches on a wide object do not take the
+//! product
+//! of both. A string with escapes is decoded once.
 
 use std::collections::HashMap;
 use std::sync::OnceLock;
@@ -13,7 +15,7 @@ use super::{scan, steps};
 /// Objects with more members than this get a hash table of their keys.
 const WIDE: u32 = 16;
 
-/// What a value is.
+/// The type of a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
     Null,
@@ -26,22 +28,22 @@ pub(crate) enum Kind {
 }
 
 #[derive(Debug)]
-struct Place {
+struct Span {
     kind: Kind,
     start: u32,
     end: u32,
     /// The index after this value and all that is in it.
     after: u32,
-    /// How many values an array holds, how many members an object has; of a string with escapes its place among those,
-    /// from 1.
+    /// Of an array its number of values, of an object its number of members; of a string with escapes its index among
+    /// those, from 1.
     len: u32,
 }
 
-/// The places of all values: a container is followed by its content, an object's by key, value, key, value …
+/// The spans of all values. A container is followed by its content; an object's content is key, value, key, value …
 #[derive(Debug, Default)]
 pub(crate) struct Tape {
-    places: Vec<Place>,
-    /// The texts of strings with escapes, read when asked for. `None` in it: not Unicode text.
+    spans: Vec<Span>,
+    /// The decoded strings with escapes, filled on demand. The inner `None`: it is not Unicode text.
     escaped: Vec<OnceLock<Option<Box<str>>>>,
     wide: HashMap<u32, HashMap<Box<str>, u32>>,
 }
@@ -80,21 +82,21 @@ impl Tape {
                 Kind::String => scan::skip_string(bytes, at)?,
                 _ => scan::skip_scalar(bytes, at),
             };
-            let index = u32::try_from(tape.places.len()).ok()?;
+            let index = u32::try_from(tape.spans.len()).ok()?;
             if let Some(parent) = open.last() {
-                tape.places.get_mut(*parent as usize)?.len += 1;
+                tape.spans.get_mut(*parent as usize)?.len += 1;
             }
             let mut len = 0;
             if kind == Kind::String && bytes.get(start..at)?.contains(&b'\\') {
                 tape.escaped.push(OnceLock::new());
                 len = u32::try_from(tape.escaped.len()).ok()?;
             }
-            tape.places.push(Place { kind, start: start as u32, end: at as u32, after: index + 1, len });
+            tape.spans.push(Span { kind, start: start as u32, end: at as u32, after: index + 1, len });
             if matches!(kind, Kind::Object | Kind::Array) {
                 open.push(index);
             }
         }
-        (open.is_empty() && !tape.places.is_empty()).then_some(tape)
+        (open.is_empty() && !tape.spans.is_empty()).then_some(tape)
     }
 
     /// The whole value.
@@ -108,13 +110,13 @@ impl Tape {
     }
 
     fn close(&mut self, text: &str, index: u32, end: usize) -> Option<()> {
-        let after = u32::try_from(self.places.len()).ok()?;
-        let place = self.places.get_mut(index as usize)?;
-        place.end = end as u32;
-        place.after = after;
-        if place.kind == Kind::Object {
-            place.len /= 2;
-            if place.len > WIDE {
+        let after = u32::try_from(self.spans.len()).ok()?;
+        let span = self.spans.get_mut(index as usize)?;
+        span.end = end as u32;
+        span.after = after;
+        if span.kind == Kind::Object {
+            span.len /= 2;
+            if span.len > WIDE {
                 let object = self.item(text, index);
                 // Inserting in the order sent lets the last of equal keys win.
                 let keys =
@@ -135,25 +137,25 @@ pub(crate) struct Item<'t> {
 }
 
 impl<'t> Item<'t> {
-    /// What it is.
+    /// Its type.
     pub(crate) fn kind(self) -> Kind {
-        self.place().map_or(Kind::Null, |place| place.kind)
+        self.span().map_or(Kind::Null, |span| span.kind)
     }
 
-    /// How many values or members it holds, duplicates included.
+    /// Its number of values or members, duplicates included.
     pub(crate) fn len(self) -> usize {
-        self.place().map_or(0, |place| place.len as usize)
+        self.span().map_or(0, |span| span.len as usize)
     }
 
     /// Its bytes as sent.
     pub(crate) fn raw(self) -> &'t str {
-        self.place().and_then(|place| self.text.get(place.start as usize..place.end as usize)).unwrap_or_default()
+        self.span().and_then(|span| self.text.get(span.start as usize..span.end as usize)).unwrap_or_default()
     }
 
     /// Its text, if it is a string and that string is Unicode text.
     pub(crate) fn text(self) -> Option<&'t str> {
-        let place = self.place().filter(|place| place.kind == Kind::String)?;
-        match place.len.checked_sub(1) {
+        let span = self.span().filter(|span| span.kind == Kind::String)?;
+        match span.len.checked_sub(1) {
             None => self.raw().strip_prefix('"')?.strip_suffix('"'),
             Some(escaped) => self.tape.escaped.get(escaped as usize)?.get_or_init(|| self.unescaped()).as_deref(),
         }
@@ -164,17 +166,17 @@ impl<'t> Item<'t> {
         scan::unquote(self.raw()).map(Into::into)
     }
 
-    /// Where it stands on its tape.
+    /// Its index on the tape.
     pub(crate) fn index(self) -> u32 {
         self.index
     }
 
-    /// It as a number, if it is one.
+    /// The number, if it is one.
     pub(crate) fn number(self) -> Option<Number<'t>> {
         (self.kind() == Kind::Number).then(|| Number::new(self.raw()))
     }
 
-    /// The value of a member, the last one if the key is there more than once; `None` if it is not an object.
+    /// The value of a member, the last one if the key occurs more than once; `None` if this is not an object.
     pub(crate) fn get(self, key: &str) -> Option<Self> {
         if self.kind() != Kind::Object {
             return None;
@@ -191,22 +193,22 @@ impl<'t> Item<'t> {
         std::iter::from_fn(move || Some((content.next()?, content.next()?)))
     }
 
-    /// What a container holds; of an object keys and values alternately; of a scalar nothing.
+    /// The content of a container; of an object keys and values alternately; of a scalar nothing.
     pub(crate) fn content(self) -> impl Iterator<Item = Self> + use<'t> {
-        let end = self.place().map_or(0, |place| place.after);
+        let end = self.span().map_or(0, |span| span.after);
         let mut next = self.index + 1;
         std::iter::from_fn(move || {
             if next >= end {
                 return None;
             }
             let item = Self { index: next, ..self };
-            next = item.place()?.after;
+            next = item.span()?.after;
             Some(item)
         })
     }
 
-    fn place(self) -> Option<&'t Place> {
+    fn span(self) -> Option<&'t Span> {
         steps::count(1);
-        self.tape.places.get(self.index as usize)
+        self.tape.spans.get(self.index as usize)
     }
 }

@@ -1,7 +1,8 @@
-//! Matches that were stored by version 0.1.0, in words that mean the same now.
+//! Translates matches stored by version 0.1.0 to the present language, with the same meaning.
 //!
-//! Then there were six operators; any other object was nesting, an array stood for itself, the operand of `any` meant
-//! nothing, and `contains` held for strings only.
+//! Version 0.1.0 had six operators. Any other object was nesting, an array was compared as a value, the operand of
+//! `any`
+//! was ignored, and `contains` held for strings only.
 
 use std::borrow::Cow;
 
@@ -12,9 +13,11 @@ use crate::payload::json_string;
 const OPERATORS_THEN: [&str; 6] = ["is", "starts_with", "ends_with", "contains", "like", "any"];
 const OP: &str = "$op";
 
-/// The match as it is written now; unchanged if it means the same already.
+/// The match in the present language; unchanged if it means the same already.
 ///
-/// What is no match comes back as it is. The recursion is as deep as the match, which was limited when it was stored.
+/// A text that is not a match is returned unchanged. The recursion is as deep as the match, which was limited when it
+/// was
+/// stored.
 pub fn upgrade(text: &str) -> Cow<'_, str> {
     let tape = if scan::depth_at_most(text, MAX_DEPTH) { Tape::new(text) } else { None };
     let Some(tape) = tape else { return Cow::Borrowed(text) };
@@ -24,7 +27,7 @@ pub fn upgrade(text: &str) -> Cow<'_, str> {
     if is_match && now != before { Cow::Owned(now) } else { Cow::Borrowed(text) }
 }
 
-/// A condition as it is written now. `None`: a key is not text, so it never was one.
+/// A condition in the present language. `None`: a key is not Unicode text, so it was never a condition.
 fn condition(item: Item<'_>, top: bool, out: &mut String) -> Option<()> {
     match item.kind() {
         Kind::Object => {}
@@ -49,15 +52,15 @@ fn condition(item: Item<'_>, top: bool, out: &mut String) -> Option<()> {
     }
     let fields = members.iter().filter(|(_, key, _)| !(top && *key == OP));
     let alone = fields.clone().count() == 1;
-    let all_operators = fields.clone().all(|(_, key, _)| OPERATORS.contains(key) || words::right(key).is_some());
+    let all_operators = fields.clone().all(|(_, key, _)| OPERATORS.contains(key) || words::suggestion(key).is_some());
     let taken = |key: &str| members.iter().any(|(_, other, _)| other.strip_prefix('.') == Some(key));
     out.push('{');
     for (at, (raw, key, value)) in members.iter().enumerate() {
         if at > 0 {
             out.push(',');
         }
-        // What would be an operator now, or refused if somebody sent it again.
-        let misread = OPERATORS.contains(key) || (!top && words::right(key).is_some());
+        // The key would be an operator in the present language, or would be refused.
+        let misread = OPERATORS.contains(key) || (!top && words::suggestion(key).is_some());
         if misread && (alone || all_operators) && !taken(key) {
             out.push_str(&json_string(&format!(".{key}")));
         } else {
@@ -80,7 +83,7 @@ fn operation(operator: &str, operand: Item<'_>, out: &mut String) {
         "contains" => {
             out.push_str("{\"all\":[{\"contains\":");
             copy(operand, out);
-            // What is true of every string, and of nothing else.
+            // `starts_with` the empty string holds for every string, and for nothing else.
             out.push_str("},{\"starts_with\":\"\"}]}");
         }
         _ => {
@@ -93,7 +96,7 @@ fn operation(operator: &str, operand: Item<'_>, out: &mut String) {
     }
 }
 
-/// The condition on the operation, which always is a string.
+/// The condition on the operation, which is always a string.
 fn model_operation(value: Item<'_>, out: &mut String) {
     let is_any = value.kind() == Kind::Object
         && value.len() == 1
@@ -101,7 +104,7 @@ fn model_operation(value: Item<'_>, out: &mut String) {
     if is_any { out.push_str("{\"any\":true}") } else { copy(value, out) }
 }
 
-/// The value as it is, without blanks between its parts.
+/// Copies the value, without spaces between its parts.
 fn copy(item: Item<'_>, out: &mut String) {
     match item.kind() {
         Kind::Array => {

@@ -1,136 +1,136 @@
-//! Words that are operators in other systems, or nearly one of ours, and what is written for them here.
+//! Words that are operators in other systems, or misspelled operators of ours, and what to write instead.
 
 use super::error::shown_json;
 use super::{OPERATORS, scan};
 
-/// What is written instead of a word.
+/// What to write instead of a word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Right {
+pub(crate) enum Suggestion {
     /// This operator with the same operand.
     Operator(&'static str),
     /// `not` around an operator.
     Not(&'static str),
     /// Both ends of a range.
     Between,
-    /// A regular expression without regard for upper and lower case.
+    /// A regular expression that ignores case.
     IgnoringCase,
 }
 
-/// In lower case, without `_`, `-` and blanks.
-const ELSEWHERE: &[(&str, Right)] = &[
-    ("eq", Right::Operator("is")),
-    ("equal", Right::Operator("is")),
-    ("equals", Right::Operator("is")),
-    ("equalto", Right::Operator("is")),
-    ("=", Right::Operator("is")),
-    ("==", Right::Operator("is")),
-    ("===", Right::Operator("is")),
-    ("exact", Right::Operator("is")),
-    ("iexact", Right::IgnoringCase),
-    ("equalsignorecase", Right::IgnoringCase),
-    ("ne", Right::Operator("not")),
-    ("neq", Right::Operator("not")),
-    ("notequal", Right::Operator("not")),
-    ("notequals", Right::Operator("not")),
-    ("noteq", Right::Operator("not")),
-    ("isnot", Right::Operator("not")),
-    ("!=", Right::Operator("not")),
-    ("!==", Right::Operator("not")),
-    ("<>", Right::Operator("not")),
-    ("!", Right::Operator("not")),
-    ("nin", Right::Not("in")),
-    ("notin", Right::Not("in")),
-    ("anythingbut", Right::Not("in")),
-    ("oneof", Right::Operator("in")),
-    ("isin", Right::Operator("in")),
-    ("isoneof", Right::Operator("in")),
-    ("anyof", Right::Operator("any")),
-    ("or", Right::Operator("any")),
-    ("and", Right::Operator("all")),
-    ("allof", Right::Operator("all")),
-    ("nor", Right::Not("any")),
-    ("noneof", Right::Not("any")),
-    ("regex", Right::Operator("like")),
-    ("regexp", Right::Operator("like")),
-    ("re", Right::Operator("like")),
-    ("iregex", Right::Operator("like")),
-    ("rlike", Right::Operator("like")),
-    ("ilike", Right::Operator("like")),
-    ("match", Right::Operator("like")),
-    ("matches", Right::Operator("like")),
-    ("pattern", Right::Operator("like")),
-    ("wildcard", Right::Operator("like")),
-    ("glob", Right::Operator("like")),
-    ("~", Right::Operator("like")),
-    ("=~", Right::Operator("like")),
-    ("prefix", Right::Operator("starts_with")),
-    ("hasprefix", Right::Operator("starts_with")),
-    ("istartswith", Right::Operator("starts_with")),
-    ("beginswith", Right::Operator("starts_with")),
-    ("startingwith", Right::Operator("starts_with")),
-    ("starts", Right::Operator("starts_with")),
-    ("begins", Right::Operator("starts_with")),
-    ("suffix", Right::Operator("ends_with")),
-    ("hassuffix", Right::Operator("ends_with")),
-    ("iendswith", Right::Operator("ends_with")),
-    ("endingwith", Right::Operator("ends_with")),
-    ("ends", Right::Operator("ends_with")),
-    ("substring", Right::Operator("contains")),
-    ("substr", Right::Operator("contains")),
-    ("includes", Right::Operator("contains")),
-    ("include", Right::Operator("contains")),
-    ("icontains", Right::Operator("contains")),
-    ("containing", Right::Operator("contains")),
-    ("has", Right::Operator("contains")),
-    ("notcontains", Right::Not("contains")),
-    ("notlike", Right::Not("like")),
-    ("greater", Right::Operator("gt")),
-    ("greaterthan", Right::Operator("gt")),
-    ("morethan", Right::Operator("gt")),
-    (">", Right::Operator("gt")),
-    ("ge", Right::Operator("gte")),
-    ("greaterthanorequal", Right::Operator("gte")),
-    ("greaterthanorequalto", Right::Operator("gte")),
-    ("greaterorequal", Right::Operator("gte")),
-    ("atleast", Right::Operator("gte")),
-    (">=", Right::Operator("gte")),
-    ("less", Right::Operator("lt")),
-    ("lessthan", Right::Operator("lt")),
-    ("<", Right::Operator("lt")),
-    ("le", Right::Operator("lte")),
-    ("lessthanorequal", Right::Operator("lte")),
-    ("lessthanorequalto", Right::Operator("lte")),
-    ("lessorequal", Right::Operator("lte")),
-    ("atmost", Right::Operator("lte")),
-    ("<=", Right::Operator("lte")),
-    ("between", Right::Between),
-    ("numeric", Right::Between),
-    ("exist", Right::Operator("exists")),
-    ("isset", Right::Operator("exists")),
-    ("isnull", Right::Operator("is")),
-    ("notnull", Right::Operator("not")),
-    ("isnotnull", Right::Operator("not")),
+/// Operators of other systems, in lower case, without `_`, `-` and blanks.
+const ELSEWHERE: &[(&str, Suggestion)] = &[
+    ("eq", Suggestion::Operator("is")),
+    ("equal", Suggestion::Operator("is")),
+    ("equals", Suggestion::Operator("is")),
+    ("equalto", Suggestion::Operator("is")),
+    ("=", Suggestion::Operator("is")),
+    ("==", Suggestion::Operator("is")),
+    ("===", Suggestion::Operator("is")),
+    ("exact", Suggestion::Operator("is")),
+    ("iexact", Suggestion::IgnoringCase),
+    ("equalsignorecase", Suggestion::IgnoringCase),
+    ("ne", Suggestion::Operator("not")),
+    ("neq", Suggestion::Operator("not")),
+    ("notequal", Suggestion::Operator("not")),
+    ("notequals", Suggestion::Operator("not")),
+    ("noteq", Suggestion::Operator("not")),
+    ("isnot", Suggestion::Operator("not")),
+    ("!=", Suggestion::Operator("not")),
+    ("!==", Suggestion::Operator("not")),
+    ("<>", Suggestion::Operator("not")),
+    ("!", Suggestion::Operator("not")),
+    ("nin", Suggestion::Not("in")),
+    ("notin", Suggestion::Not("in")),
+    ("anythingbut", Suggestion::Not("in")),
+    ("oneof", Suggestion::Operator("in")),
+    ("isin", Suggestion::Operator("in")),
+    ("isoneof", Suggestion::Operator("in")),
+    ("anyof", Suggestion::Operator("any")),
+    ("or", Suggestion::Operator("any")),
+    ("and", Suggestion::Operator("all")),
+    ("allof", Suggestion::Operator("all")),
+    ("nor", Suggestion::Not("any")),
+    ("noneof", Suggestion::Not("any")),
+    ("regex", Suggestion::Operator("like")),
+    ("regexp", Suggestion::Operator("like")),
+    ("re", Suggestion::Operator("like")),
+    ("iregex", Suggestion::Operator("like")),
+    ("rlike", Suggestion::Operator("like")),
+    ("ilike", Suggestion::Operator("like")),
+    ("match", Suggestion::Operator("like")),
+    ("matches", Suggestion::Operator("like")),
+    ("pattern", Suggestion::Operator("like")),
+    ("wildcard", Suggestion::Operator("like")),
+    ("glob", Suggestion::Operator("like")),
+    ("~", Suggestion::Operator("like")),
+    ("=~", Suggestion::Operator("like")),
+    ("prefix", Suggestion::Operator("starts_with")),
+    ("hasprefix", Suggestion::Operator("starts_with")),
+    ("istartswith", Suggestion::Operator("starts_with")),
+    ("beginswith", Suggestion::Operator("starts_with")),
+    ("startingwith", Suggestion::Operator("starts_with")),
+    ("starts", Suggestion::Operator("starts_with")),
+    ("begins", Suggestion::Operator("starts_with")),
+    ("suffix", Suggestion::Operator("ends_with")),
+    ("hassuffix", Suggestion::Operator("ends_with")),
+    ("iendswith", Suggestion::Operator("ends_with")),
+    ("endingwith", Suggestion::Operator("ends_with")),
+    ("ends", Suggestion::Operator("ends_with")),
+    ("substring", Suggestion::Operator("contains")),
+    ("substr", Suggestion::Operator("contains")),
+    ("includes", Suggestion::Operator("contains")),
+    ("include", Suggestion::Operator("contains")),
+    ("icontains", Suggestion::Operator("contains")),
+    ("containing", Suggestion::Operator("contains")),
+    ("has", Suggestion::Operator("contains")),
+    ("notcontains", Suggestion::Not("contains")),
+    ("notlike", Suggestion::Not("like")),
+    ("greater", Suggestion::Operator("gt")),
+    ("greaterthan", Suggestion::Operator("gt")),
+    ("morethan", Suggestion::Operator("gt")),
+    (">", Suggestion::Operator("gt")),
+    ("ge", Suggestion::Operator("gte")),
+    ("greaterthanorequal", Suggestion::Operator("gte")),
+    ("greaterthanorequalto", Suggestion::Operator("gte")),
+    ("greaterorequal", Suggestion::Operator("gte")),
+    ("atleast", Suggestion::Operator("gte")),
+    (">=", Suggestion::Operator("gte")),
+    ("less", Suggestion::Operator("lt")),
+    ("lessthan", Suggestion::Operator("lt")),
+    ("<", Suggestion::Operator("lt")),
+    ("le", Suggestion::Operator("lte")),
+    ("lessthanorequal", Suggestion::Operator("lte")),
+    ("lessthanorequalto", Suggestion::Operator("lte")),
+    ("lessorequal", Suggestion::Operator("lte")),
+    ("atmost", Suggestion::Operator("lte")),
+    ("<=", Suggestion::Operator("lte")),
+    ("between", Suggestion::Between),
+    ("numeric", Suggestion::Between),
+    ("exist", Suggestion::Operator("exists")),
+    ("isset", Suggestion::Operator("exists")),
+    ("isnull", Suggestion::Operator("is")),
+    ("notnull", Suggestion::Operator("not")),
+    ("isnotnull", Suggestion::Operator("not")),
 ];
 
-/// One edit from an operator, and everyday names of fields.
+/// Words that are one edit from an operator, but are common names of fields.
 const EVERYDAY: &[&str] = &["likes", "liked", "exits", "get"];
 
-/// What is written for `word`, if it is an operator elsewhere or one slip away from one of ours.
-pub(crate) fn right(word: &str) -> Option<Right> {
+/// What to write instead of `word`, if it is an operator in other systems or a misspelled one of ours.
+pub(crate) fn suggestion(word: &str) -> Option<Suggestion> {
     // The longest of them have twenty letters.
     if word.len() > 32 || word.starts_with('.') || OPERATORS.contains(&word) || EVERYDAY.contains(&word) {
         return None;
     }
     let plain = |word: &str| word.to_lowercase().replace(['_', '-', ' '], "");
     let word = plain(word);
-    if let Some((_, right)) = ELSEWHERE.iter().find(|(elsewhere, _)| *elsewhere == word) {
-        return Some(*right);
+    if let Some((_, suggestion)) = ELSEWHERE.iter().find(|(elsewhere, _)| *elsewhere == word) {
+        return Some(*suggestion);
     }
-    OPERATORS.into_iter().find(|operator| is_slip(&word, &plain(operator))).map(Right::Operator)
+    OPERATORS.into_iter().find(|operator| is_slip(&word, &plain(operator))).map(Suggestion::Operator)
 }
 
-/// Whether `word` is one edit or less from an operator. Of short ones only what is no word of its own: `id` and `line`
-/// are names of fields, `nto` and `lik` are not.
+/// Whether `word` is at most one edit from an operator. For short operators, only if it is unlikely to be a word of its
+/// own: `id` and `line` are names of fields, `nto` and `lik` are not.
 fn is_slip(word: &str, operator: &str) -> bool {
     let distance = strsim::osa_distance(word, operator);
     if distance == 0 || (distance == 1 && operator.len() >= 6) {
@@ -154,8 +154,8 @@ fn is_slip(word: &str, operator: &str) -> bool {
         }
 }
 
-impl Right {
-    /// The form to write for an operand, which is repeated if it is short.
+impl Suggestion {
+    /// The JSON to write, with the operand, which is quoted only if it is short.
     pub(crate) fn form(self, operand: &str) -> String {
         let shown = shown_json(operand);
         let list = |operand: &str| scan::is_array(operand);
@@ -205,15 +205,18 @@ mod tests {
             ("In", "in"),
             ("anyy", "any"),
         ] {
-            assert_eq!(right(word), Some(Right::Operator(operator)), "{word}");
+            assert_eq!(suggestion(word), Some(Suggestion::Operator(operator)), "{word}");
         }
         for word in [
             "id", "likes", "line", "link", "life", "bike", "name", "city", "on", "at", "it", "an", "ally", "note",
             "dot", "pin", "get", "alike", "like", "in", "exits", "call", "min", "max", "value", "type", "",
         ] {
-            assert_eq!(right(word), None, "{word}");
+            assert_eq!(suggestion(word), None, "{word}");
         }
-        assert_eq!(right("nin").map(|right| right.form("[1,2]")), Some("{\"not\": {\"in\": [1,2]}}".to_owned()));
-        assert_eq!(right("oneof").map(|right| right.form("1")), Some("{\"in\": [1]}".to_owned()));
+        assert_eq!(
+            suggestion("nin").map(|suggestion| suggestion.form("[1,2]")),
+            Some("{\"not\": {\"in\": [1,2]}}".to_owned())
+        );
+        assert_eq!(suggestion("oneof").map(|suggestion| suggestion.form("1")), Some("{\"in\": [1]}".to_owned()));
     }
 }

@@ -1,4 +1,4 @@
-//! What a token says.
+//! The claims of a token.
 
 use bytes::Bytes;
 use serde::de::Error as _;
@@ -7,32 +7,32 @@ use serde_json::value::RawValue;
 
 use crate::clock::Millis;
 
-/// What an app says of its client.
+/// The claims that an app makes about its client.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Claims {
-    /// The user that the client is; never empty.
+    /// The client's user; never empty.
     pub sub: Option<String>,
     /// The channels that it may join, as the app wrote them.
     pub channels: Vec<String>,
-    /// The one channel that the token is for: such a token proves nothing else.
+    /// The only channel that the token is for; such a token proves nothing else.
     pub channel: Option<String>,
-    /// When it ends, in Unix milliseconds; `None`: never.
+    /// When the token expires, in Unix milliseconds; `None`: never.
     pub exp: Option<Millis>,
-    /// What the client shows of itself to others: one JSON value.
+    /// The member info, which other clients see: one JSON value.
     pub info: Option<Bytes>,
 }
 
 impl Claims {
-    /// Whether it proves that its client may join this channel, by any of its names (both canonical).
+    /// Whether the claims name this channel. `channel` is canonical; the names in the claims need not be.
     pub fn names(&self, channel: &str) -> bool {
         let same = |named: &String| crate::policy::canonical(named) == channel;
         self.channels.iter().any(same) || self.channel.iter().any(same)
     }
 }
 
-/// The claims as they are written. Others are passed over.
+/// The claims as JSON. Unknown claims are ignored.
 #[derive(Debug, Default, Serialize, Deserialize)]
-pub(super) struct Written {
+pub(super) struct WireClaims {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     sub: Option<String>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -59,24 +59,24 @@ impl Serialize for Seconds {
     }
 }
 
-/// A time that is there has to be a number: one that could not be read would be one that does not hold (RFC 7519 § 2,
-/// NumericDate, may have a fraction).
+/// Reads a time. If it is present it must be a number (RFC 7519 § 2, NumericDate, may have a fraction): ignoring an
+/// unreadable time would make the token valid for longer than intended.
 fn time<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Seconds>, D::Error> {
     let seconds = f64::deserialize(deserializer)?;
     if !seconds.is_finite() || seconds < 0.0 {
         return Err(D::Error::custom("a time is a number of Unix seconds"));
     }
-    // Casting stops at the largest number, which is as good as never.
+    // The cast saturates at the largest number, which is as good as never.
     Ok(Some(Seconds((seconds * 1_000.0) as Millis)))
 }
 
-impl Written {
-    /// Reads a JSON object, and no list of values in the same order.
+impl WireClaims {
+    /// Reads claims from a JSON object. An array of the values, which serde would accept too, is refused.
     pub(super) fn read(json: &[u8]) -> Option<Self> {
         if json.trim_ascii_start().first() == Some(&b'{') { serde_json::from_slice(json).ok() } else { None }
     }
 
-    /// As they are written by us.
+    /// The claims of a token that we issue.
     pub(super) fn of(claims: &Claims, wall_now: Millis) -> Option<Self> {
         let info = match &claims.info {
             Some(info) => Some(serde_json::from_slice::<&RawValue>(info).ok()?.to_owned()),
@@ -94,10 +94,10 @@ impl Written {
     }
 }
 
-impl From<Written> for Claims {
-    fn from(written: Written) -> Self {
+impl From<WireClaims> for Claims {
+    fn from(written: WireClaims) -> Self {
         Self {
-            // The empty user is nobody, as with Centrifugo.
+            // An empty user means no user, as in Centrifugo.
             sub: written.sub.filter(|sub| !sub.is_empty()),
             channels: written.channels,
             channel: written.channel,

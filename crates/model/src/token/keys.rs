@@ -1,4 +1,4 @@
-//! An app's keys for tokens: what is believed, and what new tokens are signed with.
+//! An app's keys for tokens: verifying tokens, and issuing new ones.
 
 use std::fmt;
 
@@ -8,49 +8,49 @@ use jsonwebtoken::crypto::aws_lc::DEFAULT_PROVIDER;
 use jsonwebtoken::{Algorithm, AlgorithmFamily, DecodingKey, EncodingKey};
 use serde::Deserialize;
 
-use super::claims::{Claims, Written};
+use super::claims::{Claims, WireClaims};
 use crate::channel::{MAX_USER_LEN, is_user_id};
 use crate::clock::Millis;
 use crate::secret::SecretString;
 
 /// The longest token, in bytes.
 pub const MAX_TOKEN_LEN: usize = 8 * 1024;
-/// How far the clock of whoever made a token may be from ours, in milliseconds.
+/// How far the clock of a token's issuer may be from ours, in milliseconds.
 pub const LEEWAY_MS: Millis = 5_000;
 
-/// Why a token is not believed.
+/// Why a token is not valid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TokenError {
-    /// It was good until its `exp`.
+    /// Its `exp` is in the past.
     #[error("the token has expired; get a new one from the app")]
     Expired,
-    /// It will be good from its `nbf` or `iat` on.
+    /// Its `nbf` or `iat` is in the future.
     #[error(
         "the token is not valid yet; if it was made just now, set the clock of the machine that made it, or of this one"
     )]
     NotYet,
-    /// Too many bytes.
+    /// It has too many bytes.
     #[error("the token has more than {MAX_TOKEN_LEN} bytes; name fewer channels in it, or less info")]
     TooLong,
-    /// It isn't made of a header, claims and a signature.
+    /// It does not consist of a header, claims and a signature.
     #[error("the token is not a JSON Web Token; pass it on exactly as the app made it")]
     Malformed,
-    /// It is signed in a way that none of the app's keys is for.
+    /// The app has no key for its algorithm.
     #[error("the token is signed with {algorithm}, for which the app has no key; {}", remedy(.algorithm))]
     NoKey {
-        /// What its header says, cut short.
+        /// The algorithm in its header, truncated.
         algorithm: String,
     },
     /// Its signature was not made with the app's key.
-    #[error("the token's signature does not match; sign it with the key that this server has of the app")]
+    #[error("the token's signature does not match; sign it with the key that this server has for the app")]
     BadSignature,
-    /// What is signed cannot be read.
+    /// Its claims cannot be read.
     #[error(
-        "the token's claims cannot be used; sub and channel are texts, channels is a list of texts, and exp, nbf and \
-        iat are numbers of Unix seconds"
+        "the token's claims cannot be used; sub and channel are strings, channels is an array of strings, and exp, nbf \
+    and iat are numbers of Unix seconds"
     )]
     BadClaims,
-    /// Its `sub` can be nobody's.
+    /// Its `sub` is not a valid user id.
     #[error("the token's sub cannot be a user's id; write 1 to {MAX_USER_LEN} bytes without control characters")]
     BadUser,
 }
@@ -65,10 +65,10 @@ fn remedy(algorithm: &str) -> &'static str {
     }
 }
 
-/// Why a token cannot be made.
+/// Why a token cannot be issued.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum IssueError {
-    /// There is nothing to sign with.
+    /// The app has no secret to sign with.
     #[error(
         "the app has no token_hmac_secret to sign tokens with; set it in the config, or sign them with your own key"
     )]
@@ -76,28 +76,28 @@ pub enum IssueError {
     /// The info isn't JSON.
     #[error("the token's info is not one JSON value; send JSON")]
     BadInfo,
-    /// It would not be read again.
+    /// It would be too long to be verified.
     #[error("the token would have more than {MAX_TOKEN_LEN} bytes; name fewer channels in it, or less info")]
     TooLong,
 }
 
-/// Why a text is no public key.
+/// Why a text is not a public key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum KeyError {
-    /// A private key, which only the app's servers should have.
+    /// It is a private key, which only the app's servers should have.
     #[error(
         "this is a private key, which belongs on the app's servers only; put the public one here, and make a new pair"
     )]
     Private,
-    /// Not a PEM text of this kind.
+    /// It is not a PEM text of this kind.
     #[error("this is not {kind} public key in PEM; it begins with -----BEGIN PUBLIC KEY-----")]
     NotPem {
-        /// Which kind was wanted, with its article.
+        /// The expected kind, with its article.
         kind: &'static str,
     },
 }
 
-/// A public key of one kind, which decides the algorithms that it is for.
+/// A public key. Its kind decides which algorithms it may verify.
 #[derive(Clone)]
 pub struct PublicKey(DecodingKey);
 
@@ -144,7 +144,7 @@ impl fmt::Debug for PublicKey {
     }
 }
 
-/// What an app's tokens are verified with. Without any key no token is believed.
+/// The keys that verify an app's tokens. Without any key no token is valid.
 #[derive(Debug, Clone, Default)]
 pub struct TokenKeys {
     hmac: SecretString,
@@ -159,7 +159,7 @@ struct Header {
 }
 
 impl TokenKeys {
-    /// The keys of an app; an empty secret is none.
+    /// The keys of an app; an empty secret counts as none.
     pub fn new(hmac_secret: SecretString, public: Vec<PublicKey>) -> Self {
         Self { hmac: hmac_secret, public }
     }
@@ -174,10 +174,10 @@ impl TokenKeys {
         !self.hmac.is_empty()
     }
 
-    /// What a token says, if it is the app's and good at `wall_now`.
+    /// Verifies a token at `wall_now`, and returns its claims.
     ///
     /// # Errors
-    /// [`TokenError`]; [`TokenError::Expired`] only of a token that the app has signed.
+    /// [`TokenError`]; [`TokenError::Expired`] only for a token that the app has signed.
     pub fn verify(&self, token: &str, wall_now: Millis) -> Result<Claims, TokenError> {
         if token.len() > MAX_TOKEN_LEN {
             return Err(TokenError::TooLong);
@@ -190,7 +190,7 @@ impl TokenKeys {
             return Err(TokenError::Malformed);
         }
         self.check_signature(&header.alg, signed, &decode(signature)?)?;
-        let written = Written::read(&decode(claims)?).ok_or(TokenError::BadClaims)?;
+        let written = WireClaims::read(&decode(claims)?).ok_or(TokenError::BadClaims)?;
         if written.exp.is_some_and(|exp| exp.0.saturating_add(LEEWAY_MS) <= wall_now) {
             return Err(TokenError::Expired);
         }
@@ -226,7 +226,7 @@ impl TokenKeys {
         if keys.any(|key| made_with(&key.0)) { Ok(()) } else { Err(TokenError::BadSignature) }
     }
 
-    /// A token that says this, made at `wall_now` and signed with the app's secret (HS256).
+    /// Issues a token with these claims at `wall_now`, signed with the app's secret (HS256).
     ///
     /// # Errors
     /// [`IssueError`].
@@ -234,7 +234,7 @@ impl TokenKeys {
         if self.hmac.is_empty() {
             return Err(IssueError::NoSecret);
         }
-        let written = Written::of(claims, wall_now).ok_or(IssueError::BadInfo)?;
+        let written = WireClaims::of(claims, wall_now).ok_or(IssueError::BadInfo)?;
         let claims = serde_json::to_vec(&written).map_err(|_| IssueError::BadInfo)?;
         let header = URL_SAFE_NO_PAD.encode(br#"{"alg":"HS256","typ":"JWT"}"#);
         let signed = format!("{header}.{}", URL_SAFE_NO_PAD.encode(claims));

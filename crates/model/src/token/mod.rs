@@ -1,11 +1,12 @@
-//! Clients' tokens: JSON Web Tokens (RFC 7519) in which an app says who its client is and which channels it may join.
+//! Clients' tokens: JSON Web Tokens (RFC 7519) in which an app states the user of its client and the channels it may
+//! join.
 //!
-//! An app's servers make them with a secret that they share with us (HS256, HS384, HS512), or with a private key of
-//! which we have the public one (RS*, PS*, ES256, ES384, EdDSA). Which algorithms a token may use is decided by the
-//! kind of key that the app has, never by the token alone; `none` is no algorithm. The claims have Centrifugo's names.
+//! An app's servers sign them with a secret that they share with us (HS256, HS384, HS512), or with a private key whose
+//! public key we have (RS*, PS*, ES256, ES384, EdDSA). The kind of the app's key decides which algorithms a token may
+//! use, never the token alone; `none` is not accepted. The claims have Centrifugo's names.
 //!
-//! The times in a token are compared with a time that is handed in. The cryptography is named here and not taken from
-//! the process, where another crate may have chosen another one.
+//! The caller passes in the time that the token's times are compared with. The cryptography provider is chosen here
+//! explicitly, because another crate may have set another default for the process.
 
 mod claims;
 mod keys;

@@ -1,4 +1,4 @@
-//! Apps that the store keeps: what a change means to sessions, listeners and requests.
+//! Apps in the store: what a change means to sessions, listeners and requests.
 
 use serde_json::{Value, json};
 use tidings_bus::{AppBy, AppsError, ManageError, Spec};

@@ -1,5 +1,5 @@
-//! A node in a folder of its own, whose clock a test moves, and whose deliveries stay where they are: no door has the
-//! format of its listeners, so what is owed to each can be read from the store at leisure.
+//! A node in a folder of its own, with a manual clock. No door has the format of its listeners, so deliveries stay
+//! pending and tests can read them from the store.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -24,15 +24,15 @@ use tidings_store::queue::{DeliveryFilter, DeliveryRow};
 use tidings_store::sqlite::Sync;
 use tokio::time::Instant;
 
-/// When every test begins.
+/// The wall time at which every test begins.
 const NOW: i64 = 1_795_255_000_000;
-/// What a test waits for at most.
+/// How long a test waits at most.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// For how long a node waits for those who were there when it was last up, which is real time.
+/// How long reconciliation waits for sessions to come back, in real time.
 const REJOIN_WITHIN: Duration = Duration::from_millis(200);
 const GRACE: Duration = Duration::from_secs(5);
 
-/// A node with the apps 1, and those that the store keeps.
+/// A node with the app 1, and the apps in the store.
 pub(crate) struct TestNode {
     pub(crate) node: Node,
     pub(crate) clock: Arc<ManualClock>,
@@ -40,7 +40,7 @@ pub(crate) struct TestNode {
     dir: tempfile::TempDir,
 }
 
-/// Reads of an app what tests need, as the server reads its config.
+/// Reads an app's configuration, as far as tests need it.
 struct Reader;
 
 impl AppReader for Reader {
@@ -81,7 +81,7 @@ impl TestNode {
         Self::with(App::new("1", "public", "secret".into())).await
     }
 
-    /// A node with this app alone in its config.
+    /// A node with only this app in its config.
     pub(crate) async fn with(app: App) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let clock = ManualClock::at(NOW);
@@ -89,7 +89,7 @@ impl TestNode {
         Self { node, clock, app, dir }
     }
 
-    /// Stops the node in order, does something while it is away, and starts it again in its folder.
+    /// Stops the node in order, runs `meanwhile`, and starts it again in its folder.
     pub(crate) async fn restart_after<D: Future<Output = ()>>(self, meanwhile: impl FnOnce(PathBuf) -> D) -> Self {
         let Self { node, clock, app, dir } = self;
         node.stop(GRACE).await;
@@ -117,14 +117,14 @@ impl TestNode {
         self.bus().create_listener(listener("1", id, hooks, Match::parse(filter).unwrap())).await.unwrap();
     }
 
-    /// What of the log is owed, newest event first.
+    /// The deliveries of an app, newest event first.
     pub(crate) async fn deliveries_of(&self, app: &str) -> Vec<DeliveryRow> {
         let filter = DeliveryFilter { limit: 10_000, ..DeliveryFilter::default() };
         self.bus().deliveries(&app.into(), filter).await.unwrap()
     }
 
-    /// The listeners that an event is owed to, whether or not they are still there, in the order of their ids.
-    pub(crate) async fn owed(&self, event: &str) -> Vec<String> {
+    /// The listeners that have a delivery of an event, even if they were deleted, in the order of their ids.
+    pub(crate) async fn destinations_of(&self, event: &str) -> Vec<String> {
         let Some(logged) = self.bus().event(&app(), event).await.unwrap() else { return Vec::new() };
         let filter = DeliveryFilter { event: Some(logged.no), limit: 10_000, ..DeliveryFilter::default() };
         let rows = self.bus().deliveries(&app(), filter).await.unwrap();
@@ -139,34 +139,34 @@ impl TestNode {
         Some(logged.event.data.as_text().into_owned())
     }
 
-    /// The channel events of the log, oldest first: kind and data, and how their deliveries stand.
+    /// The channel events of the log, oldest first: kind, data, and the states of their deliveries.
     pub(crate) async fn channel_events(&self) -> Vec<(String, String, Vec<DeliveryState>)> {
         let filter = EventFilter { limit: 1_000, ..EventFilter::default() };
         let events = self.bus().events(&app(), filter).await.unwrap().rows;
         let deliveries = self.deliveries_of("1").await;
-        let mut told = Vec::new();
+        let mut announced = Vec::new();
         for logged in events.into_iter().rev() {
             let Some(kind) = logged.event.name.strip_prefix("tidings.channel.") else { continue };
             let states = deliveries.iter().filter(|row| row.event_id == logged.event.id).map(|row| row.state);
-            told.push((kind.to_owned(), logged.event.data.as_text().into_owned(), states.collect()));
+            announced.push((kind.to_owned(), logged.event.data.as_text().into_owned(), states.collect()));
         }
-        told
+        announced
     }
 
-    /// Waits until the log has so many channel events.
-    pub(crate) async fn told(&self, count: usize) -> Vec<(String, String, Vec<DeliveryState>)> {
+    /// Waits until the log has this many channel events.
+    pub(crate) async fn wait_for_events(&self, count: usize) -> Vec<(String, String, Vec<DeliveryState>)> {
         let until = Instant::now() + PATIENCE;
         loop {
-            let told = self.channel_events().await;
-            if told.len() >= count {
-                return told;
+            let announced = self.channel_events().await;
+            if announced.len() >= count {
+                return announced;
             }
-            assert!(Instant::now() < until, "{count} were to be told: {told:?}");
+            assert!(Instant::now() < until, "{count} were to be announced: {announced:?}");
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
     }
 
-    /// Waits until everything that has happened to channels until now has been told.
+    /// Waits until all transitions up to now have been published.
     pub(crate) async fn settle(&self) {
         self.bus().transitions().drain(PATIENCE).await;
     }

@@ -55,7 +55,7 @@ async fn change_while_matching(large_matches: usize) -> bool {
     let mut expected: Vec<_> = (0..large_matches).map(|n| format!("large{n}")).collect();
     expected.extend(["comes", "stays", "turns"].map(str::to_owned));
     expected.sort();
-    assert_eq!(node.owed("e1").await, expected);
+    assert_eq!(node.destinations_of("e1").await, expected);
     assert_eq!(node.logged("e1").await, Some(format!(r#"{{"name":"{name}","size":3}}"#)));
     true
 }
@@ -78,11 +78,11 @@ async fn a_pattern_takes_in_hooks_that_come_later_and_lets_go_of_those_that_went
     assert!(!node.publish(event("e1", "box.opened", "1")).await.logged);
     node.hook("box.opened", None, FieldsFor::All).await;
     node.publish(event("e2", "box.opened", "1")).await;
-    assert_eq!(node.owed("e2").await, ["pattern"]);
+    assert_eq!(node.destinations_of("e2").await, ["pattern"]);
     node.bus().delete_hook(&app(), "box.opened").await.unwrap();
     assert!(!node.publish(event("e3", "box.opened", "1")).await.logged);
     // What it was owed it still is.
-    assert_eq!(node.owed("e2").await, ["pattern"]);
+    assert_eq!(node.destinations_of("e2").await, ["pattern"]);
 }
 
 /// When something was done: the ticks before it began and after it had ended.
@@ -143,7 +143,7 @@ async fn whoever_listened_the_whole_time_gets_an_event_and_whoever_did_not_at_al
 
     let (mut got, mut missed) = (0, 0);
     for (id, (began, ended)) in first.into_iter().chain(second).chain(third) {
-        let owed = node.owed(&id).await;
+        let owed = node.destinations_of(&id).await;
         assert!(owed.contains(&"always".to_owned()), "{id}: {owed:?}");
         for (listener, (created, deleted)) in &lives {
             let has = owed.contains(listener);
@@ -192,7 +192,7 @@ async fn an_event_is_matched_on_the_very_fields_that_are_stored() {
     let ((), first, second) = tokio::join!(change, publish(0), publish(1));
     let mut both = [0, 0];
     for id in first.into_iter().chain(second) {
-        let (data, owed) = (node.logged(&id).await.unwrap(), node.owed(&id).await);
+        let (data, owed) = (node.logged(&id).await.unwrap(), node.destinations_of(&id).await);
         let expected = if data == r#"{"a":1}"# { 0 } else { 1 };
         assert_eq!(data, [r#"{"a":1}"#, r#"{"b":1}"#][expected], "{id}");
         assert_eq!(owed, [["a", "b"][expected]], "{id}: {data}");

@@ -1,4 +1,4 @@
-//! Channel events: what a listener learns of channels and their members.
+//! Channel events, as listeners receive them.
 
 use std::time::Duration;
 
@@ -13,15 +13,15 @@ use crate::kit::TestNode;
 
 const OCCUPANCY: [&str; 2] = ["tidings.channel.occupied", "tidings.channel.vacated"];
 const MEMBERS: [&str; 2] = ["tidings.channel.member_added", "tidings.channel.member_removed"];
-/// For how long a departure can be taken back.
+/// How long a departure can be reverted.
 const WINDOW: Duration = Duration::from_secs(3);
 
-/// The kinds alone, each with how its only delivery stands.
-async fn told(node: &TestNode, count: usize) -> Vec<(String, tidings_model::delivery::DeliveryState)> {
-    node.told(count).await;
+/// The kinds of the channel events, each with the state of its only delivery.
+async fn announced(node: &TestNode, count: usize) -> Vec<(String, tidings_model::delivery::DeliveryState)> {
+    node.wait_for_events(count).await;
     node.settle().await;
-    let told = node.channel_events().await;
-    told.into_iter().map(|(kind, _, states)| (kind, *states.first().unwrap())).collect()
+    let announced = node.channel_events().await;
+    announced.into_iter().map(|(kind, _, states)| (kind, *states.first().unwrap())).collect()
 }
 
 fn kinds(
@@ -43,12 +43,12 @@ async fn a_channel_is_occupied_by_its_first_session_and_vacated_by_its_last() {
     let second = node.join("1", "news", None).await;
     drop(second);
     node.leave(first).await;
-    let told = node.told(2).await;
+    let announced = node.wait_for_events(2).await;
     node.settle().await;
-    assert_eq!(node.channel_events().await, told, "each is told once");
+    assert_eq!(node.channel_events().await, announced, "each is announced once");
     let data = r#"{"channel":"news"}"#.to_owned();
     let expected = ["occupied", "vacated"].map(|kind| (kind.to_owned(), data.clone(), vec![Pending]));
-    assert_eq!(told, expected);
+    assert_eq!(announced, expected);
     // The departure waits for as long as it can be taken back.
     let rows = node.deliveries_of("1").await;
     let due = |kind: &str| rows.iter().find(|row| row.event_name.ends_with(kind)).and_then(|row| row.due);
@@ -69,7 +69,7 @@ async fn who_is_back_in_time_has_never_left() {
         node.settle().await;
     }
     let expected = [("occupied", Pending), ("vacated", Canceled), ("vacated", Canceled), ("vacated", Canceled)];
-    assert_eq!(told(&node, 4).await, kinds(&expected));
+    assert_eq!(announced(&node, 4).await, kinds(&expected));
 }
 
 #[tokio::test]
@@ -81,7 +81,7 @@ async fn who_is_back_later_has_left_and_come() {
     node.settle().await;
     node.clock.advance(WINDOW);
     let _session = node.join("1", "news", None).await;
-    assert_eq!(told(&node, 3).await, kinds(&[("occupied", Pending), ("vacated", Pending), ("occupied", Pending)]));
+    assert_eq!(announced(&node, 3).await, kinds(&[("occupied", Pending), ("vacated", Pending), ("occupied", Pending)]));
 }
 
 #[tokio::test]
@@ -94,15 +94,15 @@ async fn a_user_is_added_by_their_first_session_and_removed_by_their_last() {
     node.settle().await;
     drop((again, bob));
     node.leave(ada).await;
-    let told = node.told(4).await;
+    let announced = node.wait_for_events(4).await;
     node.settle().await;
     assert_eq!(node.channel_events().await.len(), 4);
     let user = |kind: &str, user: &str| {
         let data = serde_json::json!({"channel": "room", "user_id": user}).to_string();
-        told.iter().position(|(told, with, _)| told == kind && *with == data)
+        announced.iter().position(|(announced, with, _)| announced == kind && *with == data)
     };
     assert_eq!((user("member_added", "ada"), user("member_added", "bob")), (Some(0), Some(1)));
-    assert!(user("member_removed", "ada") > Some(1) && user("member_removed", "bob") > Some(1), "{told:?}");
+    assert!(user("member_removed", "ada") > Some(1) && user("member_removed", "bob") > Some(1), "{announced:?}");
     // One of them is back in time.
     let _bob = node.join("1", "room", Some("bob")).await;
     node.settle().await;
@@ -132,10 +132,10 @@ async fn counts_and_misses_and_what_clients_publish_are_told_at_once() {
         user: Some("ada".into()),
     };
     let session = node.join_and_publish("1", event).await;
-    let told = node.told(3).await;
+    let announced = node.wait_for_events(3).await;
     node.settle().await;
     assert_eq!(node.channel_events().await.len(), 3);
-    let data = |kind: &str| told.iter().find(|(told, ..)| told == kind).map(|(_, data, _)| data.clone());
+    let data = |kind: &str| announced.iter().find(|(announced, ..)| announced == kind).map(|(_, data, _)| data.clone());
     let json = |value: serde_json::Value| Some(value.to_string());
     assert_eq!(
         data("subscription_count"),
@@ -155,11 +155,11 @@ async fn only_what_a_listener_wants_is_told() {
     let node = TestNode::start().await;
     let unheard = node.join("1", "unheard", None).await;
     node.listen("one", &OCCUPANCY, r#"{"channel": {"starts_with": "room"}}"#).await;
-    // What there was before is nothing that has happened; and a departure belongs to an arrival that was told.
+    // What there was before is nothing that has happened; and a departure belongs to an arrival that was announced.
     node.leave(unheard).await;
     let _others = node.join("1", "lobby", None).await;
     let _session = node.join("1", "room.1", None).await;
-    assert_eq!(told(&node, 1).await, kinds(&[("occupied", Pending)]));
+    assert_eq!(announced(&node, 1).await, kinds(&[("occupied", Pending)]));
     node.bus().delete_listener(&"1".into(), "one").await.unwrap();
     let _session = node.join("1", "room.2", None).await;
     node.settle().await;
@@ -179,10 +179,10 @@ async fn an_app_causes_so_many_arrivals_and_hears_of_no_departure_but_theirs() {
     for session in sessions {
         node.leave(session).await;
     }
-    node.told(4).await;
+    node.wait_for_events(4).await;
     node.settle().await;
-    let told: Vec<_> = node.channel_events().await.into_iter().map(|(kind, data, _)| (kind, data)).collect();
+    let announced: Vec<_> = node.channel_events().await.into_iter().map(|(kind, data, _)| (kind, data)).collect();
     let of = |kind: &str, n: u8| (kind.to_owned(), format!(r#"{{"channel":"room.{n}"}}"#));
-    assert_eq!(told, [of("occupied", 0), of("occupied", 1), of("vacated", 0), of("vacated", 1)]);
+    assert_eq!(announced, [of("occupied", 0), of("occupied", 1), of("vacated", 0), of("vacated", 1)]);
     assert!(node.node.metrics().contains(r#"tidings_bus_channel_events_dropped_total{limit="app"} 2"#));
 }

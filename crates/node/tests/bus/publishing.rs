@@ -44,8 +44,8 @@ async fn what_a_hook_names_is_logged_whether_or_not_a_listener_wants_it() {
     node.listen("two", &["box.*"], "{}").await;
     node.listen("other", &["box.*"], r#"{"size": "large"}"#).await;
     assert_eq!(node.publish(event("e2", "box.opened", "2")).await.deliveries, 2);
-    assert_eq!(node.owed("e1").await, [""; 0]);
-    assert_eq!(node.owed("e2").await, ["one", "two"]);
+    assert_eq!(node.destinations_of("e1").await, [""; 0]);
+    assert_eq!(node.destinations_of("e2").await, ["one", "two"]);
     // The second was in no channel.
     assert_eq!(session.events(&node).await, [("e1".to_owned(), "1".to_owned())]);
 }
@@ -80,7 +80,7 @@ async fn an_id_names_one_event() {
     assert_eq!((again.repeated, again.deliveries), (true, 1));
     let other = node.bus().publish(event("e1", "box.opened", "2").into()).await;
     assert_eq!(other.unwrap_err(), PublishError::IdTaken);
-    assert_eq!(node.owed("e1").await, ["one"]);
+    assert_eq!(node.destinations_of("e1").await, ["one"]);
     assert_eq!(node.logged("e1").await.as_deref(), Some("1"));
 }
 
@@ -110,14 +110,14 @@ async fn a_hooks_fields_are_all_that_leaves() {
     let encrypted = node.join("1", channels[1], None).await;
 
     node.publish(in_channels(&channels, event("e1", "for.all", data))).await;
-    assert_eq!(node.owed("e1").await, ["for.all"]);
+    assert_eq!(node.destinations_of("e1").await, ["for.all"]);
     assert_eq!(node.logged("e1").await.as_deref(), Some(r#"{"a":1.50}"#));
     assert_eq!(open.events(&node).await[0].1, r#"{"a":1.50}"#);
     // Only the clients there can read it.
     assert_eq!(encrypted.events(&node).await[0].1, data);
 
     node.publish(in_channels(&channels, event("e2", "for.webhooks", data))).await;
-    assert_eq!(node.owed("e2").await, ["for.webhooks"]);
+    assert_eq!(node.destinations_of("e2").await, ["for.webhooks"]);
     assert_eq!(node.logged("e2").await.as_deref(), Some(data));
     assert_eq!(open.events(&node).await[0].1, data);
 
@@ -180,7 +180,7 @@ async fn a_test_goes_to_one_listener_whatever_it_wants() {
     for (id, name) in [("t1", "tidings.test"), ("t2", "box.opened")] {
         let receipt = node.bus().test(std::sync::Arc::clone(&one), event(id, name, "1")).await.unwrap();
         assert_eq!((receipt.logged, receipt.deliveries), (true, 1), "{name}");
-        assert_eq!(node.owed(id).await, ["one"], "{name}");
+        assert_eq!(node.destinations_of(id).await, ["one"], "{name}");
     }
 }
 
@@ -205,6 +205,6 @@ async fn a_publish_that_has_begun_is_finished_without_its_caller() {
     let session = node.join("1", "news", None).await;
     let publish = node.bus().publish(in_channels(&["news"], event("e1", "box.opened", "1")).into());
     assert!(tokio::time::timeout(Duration::ZERO, publish).await.is_err(), "the caller is to go first");
-    eventually("it is to be logged", || async { node.owed("e1").await == ["one"] }).await;
+    eventually("it is to be logged", || async { node.destinations_of("e1").await == ["one"] }).await;
     eventually("it is to be received", || async { session.events(&node).await.len() == 1 }).await;
 }

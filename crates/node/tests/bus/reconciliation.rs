@@ -1,4 +1,4 @@
-//! What the presence journal and the broker do not agree on is made up for.
+//! Reconciliation of the presence journal with the broker.
 
 use std::path::PathBuf;
 
@@ -15,8 +15,8 @@ const OCCUPANCY: [&str; 2] = ["tidings.channel.occupied", "tidings.channel.vacat
 
 async fn nothing(_: PathBuf) {}
 
-/// The kinds and channels of all that was told.
-async fn told(node: &TestNode) -> Vec<(String, String)> {
+/// The kinds and channels of all channel events.
+async fn announced(node: &TestNode) -> Vec<(String, String)> {
     node.settle().await;
     node.channel_events().await.into_iter().map(|(kind, data, _)| (kind, data)).collect()
 }
@@ -25,11 +25,10 @@ fn of(kind: &str, channel: &str) -> (String, String) {
     (kind.to_owned(), serde_json::json!({"channel": channel}).to_string())
 }
 
-/// Waits until what is unsure has been reconciled: then the departure of a channel that nobody came back to has been
-/// told.
+/// Waits until the reconciliation is done: until there are `count` channel events.
 async fn reconciled(node: &TestNode, count: usize) -> Vec<(String, String)> {
-    node.told(count).await;
-    told(node).await
+    node.wait_for_events(count).await;
+    announced(node).await
 }
 
 #[tokio::test]
@@ -38,7 +37,7 @@ async fn who_does_not_come_back_after_a_restart_has_gone() {
     node.listen("one", &OCCUPANCY, "{}").await;
     let stays = node.join("1", "stays", None).await;
     let goes = node.join("1", "goes", None).await;
-    node.told(2).await;
+    node.wait_for_events(2).await;
     // They are sent away with the node.
     let node = node.restart_after(nothing).await;
     drop((stays, goes));
@@ -53,10 +52,10 @@ async fn who_does_not_come_back_after_a_restart_has_gone() {
         .map(|(kind, data, _)| (kind, data))
         .collect();
     assert_eq!(stands, [of("occupied", "stays"), of("occupied", "goes"), of("vacated", "goes")], "of {all:?}");
-    // And it is told once: another look finds nothing.
+    // And it is announced once: another look finds nothing.
     node.bus().transitions().reconcile();
     tokio::time::sleep(std::time::Duration::from_millis(500)).await;
-    assert_eq!(told(&node).await, all);
+    assert_eq!(announced(&node).await, all);
     drop(stays);
 }
 
@@ -65,16 +64,16 @@ async fn an_occupied_channel_that_the_journal_does_not_know_is_told() {
     let node = TestNode::start().await;
     let _session = node.join("1", "news", None).await;
     node.listen("one", &OCCUPANCY, "{}").await;
-    assert_eq!(told(&node).await, []);
+    assert_eq!(announced(&node).await, []);
     // As after a connection to other nodes that broke, or too much that waited.
     node.bus().transitions().reconcile();
     assert_eq!(reconciled(&node, 1).await, [of("occupied", "news")]);
     node.bus().transitions().reconcile();
     tokio::time::sleep(std::time::Duration::from_millis(500)).await;
-    assert_eq!(told(&node).await, [of("occupied", "news")]);
+    assert_eq!(announced(&node).await, [of("occupied", "news")]);
 }
 
-/// What a node recorded that died before it published the event.
+/// Records a change as a node would that died before it published the event.
 async fn record(folder: PathBuf, channel: &str, present: bool, now: i64) {
     let key = MainKey::load(&folder.join("main.key")).unwrap().unwrap();
     let supervisor = Supervisor::new(&mut prometheus_client::registry::Registry::default());
@@ -113,6 +112,6 @@ async fn what_was_recorded_and_not_published_is_published_under_its_id() {
     assert_eq!(node.bus().event(&app(), "tid_just.now").await.unwrap(), None);
     // Nobody is there any more, which is what another look finds.
     node.bus().transitions().reconcile();
-    let told = reconciled(&node, 2).await;
-    assert!(told.contains(&of("vacated", "long.ago")), "{told:?}");
+    let announced = reconciled(&node, 2).await;
+    assert!(announced.contains(&of("vacated", "long.ago")), "{announced:?}");
 }

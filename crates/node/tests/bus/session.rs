@@ -1,4 +1,4 @@
-//! Live sessions without connections, which write down what they receive.
+//! Live sessions without connections that record what they receive.
 
 use std::sync::Arc;
 
@@ -22,28 +22,28 @@ struct Received {
     closing: Option<CloseReason>,
 }
 
-/// A session in one channel, or in none.
+/// A session in at most one channel.
 pub(crate) struct Session {
     pub(crate) id: SessionId,
-    /// What it would write to; it ends with it.
+    /// The other end of its socket; dropping it ends the session.
     stream: Stream,
     channel: Option<ChannelKey>,
     received: Arc<Mutex<Received>>,
 }
 
 impl TestNode {
-    /// Has a session of an app join a channel, as a member where it has a user.
+    /// Opens a session of an app and joins a channel, as a member if it has a user.
     pub(crate) async fn join(&self, app: &str, channel: &str, user: Option<&str>) -> Session {
         self.open(app, Some(channel), user, None).await
     }
 
-    /// The same, and it publishes something there.
+    /// The same, and publishes a client event there.
     pub(crate) async fn join_and_publish(&self, app: &str, event: ClientEvent) -> Session {
         let channel = Arc::clone(&event.channel);
         self.open(app, Some(&channel), None, Some(event)).await
     }
 
-    /// Waits until the one shard has done all that it was asked to before.
+    /// Waits until the only shard has processed everything that was sent to it before.
     pub(crate) async fn flush(&self) {
         self.open("1", None, None, None).await;
     }
@@ -53,7 +53,7 @@ impl TestNode {
         let key = channel.map(|name| ChannelKey::new(app.id.clone(), name));
         let received = Arc::<Mutex<Received>>::default();
         let (ready, opened) = oneshot::channel();
-        let ear = Ear {
+        let session = RecordingSession {
             channel: channel.map(Into::into),
             user: user.map(Into::into),
             event,
@@ -61,11 +61,11 @@ impl TestNode {
             ready: Some(ready),
         };
         let permit = self.node.live().admit(&app, None).unwrap();
-        let stream = self.node.live().open_stream(permit, app, Box::new(ear));
+        let stream = self.node.live().open_stream(permit, app, Box::new(session));
         Session { id: opened.await.unwrap(), stream, channel: key, received }
     }
 
-    /// Ends a session that is the last one of its channel, and waits until it has left it.
+    /// Ends a session that is the last one of its channel, and waits until it has left.
     pub(crate) async fn leave(&self, session: Session) {
         let channel = session.channel.unwrap();
         drop(session.stream);
@@ -78,29 +78,29 @@ impl TestNode {
 }
 
 impl Session {
-    /// The events that it has received since this was last called: ids and data.
+    /// The events that it has received since the last call: ids and data.
     pub(crate) async fn events(&self, node: &TestNode) -> Vec<(String, String)> {
         node.flush().await;
         std::mem::take(&mut self.received.lock().events)
     }
 
-    /// Why it is ended, once it is.
+    /// Why the session was ended, if it was.
     pub(crate) fn closing(&self) -> Option<CloseReason> {
         self.received.lock().closing
     }
 }
 
-struct Ear {
+struct RecordingSession {
     channel: Option<Arc<str>>,
     user: Option<Arc<str>>,
     /// Published when it has joined.
     event: Option<ClientEvent>,
     received: Arc<Mutex<Received>>,
-    /// Receives the session's id when it is where it is to be.
+    /// Receives the session's id when the session has joined.
     ready: Option<oneshot::Sender<SessionId>>,
 }
 
-impl Ear {
+impl RecordingSession {
     fn is_ready(&mut self, cx: &Context<'_>) {
         if let Some(ready) = self.ready.take() {
             // A test that has failed waits no longer.
@@ -109,7 +109,7 @@ impl Ear {
     }
 }
 
-impl SessionProtocol for Ear {
+impl SessionProtocol for RecordingSession {
     fn opened(&mut self, cx: &mut Context<'_>) {
         if let Some(user) = &self.user {
             cx.set_user(Arc::clone(user));
@@ -141,7 +141,7 @@ impl SessionProtocol for Ear {
         self.is_ready(cx);
     }
 
-    fn said(&mut self, _: &mut Context<'_>, message: &Arc<EncodedMessage>) {
+    fn channel_message(&mut self, _: &mut Context<'_>, message: &Arc<EncodedMessage>) {
         if let ChannelMessage::Publication(publication) = message.content() {
             let event = &publication.event;
             self.received.lock().events.push((event.id.clone(), event.data.as_text().into_owned()));

@@ -1,4 +1,4 @@
-//! Who sent a request: the other end of the connection, or whom a trusted proxy names.
+//! Which client sent a request: the peer of the connection, or the address that a trusted proxy reports.
 
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -10,11 +10,11 @@ use tidings_courier::egress::is_public;
 const FORWARDED_FOR: &str = "x-forwarded-for";
 const FORWARDED: &str = "forwarded";
 
-/// The proxies whose word counts.
+/// The proxies whose `X-Forwarded-For` is believed (`trusted_proxies`).
 #[derive(Debug)]
 pub(super) struct Proxies {
     trusted: Vec<IpNet>,
-    /// That there seems to be one that is not listed was said.
+    /// The log has a warning of a proxy that seems to be missing in the list.
     has_warned: AtomicBool,
 }
 
@@ -22,9 +22,9 @@ pub(super) struct Proxies {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Client {
     pub(super) address: IpAddr,
-    /// Limits that nobody has set may hold for this address: it is a public one, and no proxy's as far as can be told.
-    /// Behind a private address, or a proxy that is not listed, there may be everybody.
-    pub(super) is_one: bool,
+    /// The address stands for one client, so default limits per address apply: it is public, and as far as we can tell
+    /// no proxy's. Behind a private address or an unlisted proxy there may be many clients.
+    pub(super) is_single: bool,
 }
 
 impl Proxies {
@@ -38,8 +38,7 @@ impl Proxies {
         self.trusted.iter().any(|network| network.contains(&address))
     }
 
-    /// Whether a request that came from `peer` was passed on by a proxy that is not listed; the first one is told in
-    /// the log.
+    /// Whether a proxy that is not listed forwarded this request from `peer`. The first such request is logged.
     pub(super) fn is_unlisted(&self, peer: IpAddr, headers: &HeaderMap) -> bool {
         let is_forwarded = headers.contains_key(FORWARDED_FOR) || headers.contains_key(FORWARDED);
         if !is_forwarded || self.trusts(peer) {
@@ -48,8 +47,8 @@ impl Proxies {
         if !self.has_warned.load(Relaxed) && !self.has_warned.swap(true, Relaxed) {
             tracing::warn!(
                 %peer,
-                "requests bear X-Forwarded-For or Forwarded, and their peer is not in trusted_proxies: clients behind \
-                it are not told apart; if it is a proxy of yours, list it there"
+                "X-Forwarded-For or Forwarded ignored: the peer is not in trusted_proxies, so all clients behind it \
+                count as one; if it is a proxy of yours, list it there"
             );
         }
         true
@@ -57,16 +56,16 @@ impl Proxies {
 
     /// The client of a request that came from `peer`.
     ///
-    /// Each proxy appends whom it got the request from to `X-Forwarded-For`, so the list is read from its end, for as
-    /// long as it was proxies of ours who wrote it: the first address that is none of theirs is the client's. What
-    /// stands before it the client may have made up.
+    /// Each proxy appends its own peer to `X-Forwarded-For`. So the list is read from its end, as long as trusted
+    /// proxies wrote the entries: the first address that is no trusted proxy's is the client's. The client may have
+    /// made up all entries before it.
     pub(super) fn client(&self, peer: IpAddr, headers: &HeaderMap) -> Client {
         let mut address = peer.to_canonical();
         if self.is_unlisted(peer, headers) {
-            return Client { address, is_one: false };
+            return Client { address, is_single: false };
         }
         let lines = headers.get_all(FORWARDED_FOR).iter().rev();
-        // A line that is not text ends the search like an entry that is no address.
+        // A line that is not ASCII ends the search, like an entry that is no address.
         let entries = lines.flat_map(|line| line.to_str().unwrap_or_default().rsplit(','));
         for entry in entries {
             if !self.trusts(address) {
@@ -75,7 +74,7 @@ impl Proxies {
             let Some(before) = read_address(entry.trim()) else { break };
             address = before;
         }
-        Client { address, is_one: is_public(address) && !self.trusts(address) }
+        Client { address, is_single: is_public(address) && !self.trusts(address) }
     }
 }
 
@@ -127,23 +126,23 @@ mod tests {
     #[test]
     fn only_a_public_address_that_is_no_proxys_is_taken_for_one_client() {
         let proxies = Proxies::new(vec!["10.0.0.0/8".parse().unwrap(), "9.9.9.9/32".parse().unwrap()]);
-        let is_one = |peer: &str, header: Option<(&'static str, &str)>| {
+        let is_single = |peer: &str, header: Option<(&'static str, &str)>| {
             let headers = header.map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()));
-            proxies.client(peer.parse().unwrap(), &headers.into_iter().collect()).is_one
+            proxies.client(peer.parse().unwrap(), &headers.into_iter().collect()).is_single
         };
-        assert!(is_one("8.8.8.8", None));
-        assert!(is_one("2606:4700::1", None));
-        assert!(is_one("::ffff:8.8.8.8", None));
-        assert!(is_one("10.0.0.1", Some((FORWARDED_FOR, "8.8.8.8"))), "a listed proxy names its client");
+        assert!(is_single("8.8.8.8", None));
+        assert!(is_single("2606:4700::1", None));
+        assert!(is_single("::ffff:8.8.8.8", None));
+        assert!(is_single("10.0.0.1", Some((FORWARDED_FOR, "8.8.8.8"))), "a listed proxy names its client");
         for private in ["127.0.0.1", "::1", "192.168.1.1", "172.16.0.1", "100.64.0.1", "fd00::1", "fe80::1", "10.0.0.1"]
         {
-            assert!(!is_one(private, None), "{private}");
+            assert!(!is_single(private, None), "{private}");
         }
-        assert!(!is_one("9.9.9.9", None), "a listed proxy that says nothing");
-        assert!(!is_one("10.0.0.1", Some((FORWARDED_FOR, "192.168.1.1"))));
+        assert!(!is_single("9.9.9.9", None), "a listed proxy that says nothing");
+        assert!(!is_single("10.0.0.1", Some((FORWARDED_FOR, "192.168.1.1"))));
         assert!(!proxies.has_warned.load(Relaxed));
-        assert!(!is_one("8.8.8.8", Some((FORWARDED_FOR, "1.1.1.1"))), "a proxy that is not listed");
-        assert!(!is_one("8.8.8.8", Some((FORWARDED, "for=1.1.1.1"))));
+        assert!(!is_single("8.8.8.8", Some((FORWARDED_FOR, "1.1.1.1"))), "a proxy that is not listed");
+        assert!(!is_single("8.8.8.8", Some((FORWARDED, "for=1.1.1.1"))));
         assert!(proxies.has_warned.load(Relaxed));
     }
 }

@@ -1,4 +1,4 @@
-//! One connection: its handshake, and who reads its requests.
+//! One connection: its handshake, and then the reader of its requests (`plain`, then `requests`).
 
 use std::io;
 use std::net::SocketAddr;
@@ -10,8 +10,8 @@ use tidings_live::{BorrowedConn, Guard, Io, Socket};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
-use super::foreign::{Foreign, PLAIN_ANSWER};
 use super::service::{JUST_MADE, Service};
+use super::wrong_protocol::{PLAIN_ANSWER, WrongProtocol};
 use super::{drain, plain, requests};
 
 /// Serves a connection until it ends or leaves HTTP.
@@ -31,13 +31,13 @@ pub(super) async fn serve(stream: TcpStream, peer: SocketAddr, guard: Guard, ser
     }
 }
 
-/// Serves a connection of which something may have been read already.
+/// Serves a connection; `read` holds what has been read of it already.
 pub(super) async fn serve_socket(socket: Socket, read: BytesMut, peer: SocketAddr, service: &Arc<Service>) {
     let (mut conn, handle) = BorrowedConn::new(socket, Bytes::new());
     let requests = async {
         if let Some(read) = plain::serve(&mut conn, &handle, read, peer, service).await {
-            if let Some(what) = Foreign::of(&read, false).filter(|_| service.tls.is_none()) {
-                service.foreigners.note(what, peer);
+            if let Some(what) = WrongProtocol::of(&read, false).filter(|_| service.tls.is_none()) {
+                service.wrong_protocols.note(what, peer);
             }
             conn.put_back(read);
             requests::serve(conn, handle, peer, service, true).await;
@@ -49,25 +49,25 @@ pub(super) async fn serve_socket(socket: Socket, read: BytesMut, peer: SocketAdd
     }
 }
 
-/// Prepares a connection and makes the handshake, where there is one.
+/// Sets the socket's options and makes the TLS handshake, if the server has a certificate.
 pub(super) async fn open(stream: TcpStream, peer: SocketAddr, service: &Service) -> io::Result<Io> {
     prepare(&stream, service.user_timeout)?;
     let Some(tls) = &service.tls else { return Ok(Io::Plain(stream)) };
     let until = Instant::now() + service.header_timeout;
     let mut first = [0; 16];
     let known = timeout_at(until, stream.peek(&mut first)).await??;
-    if let Some(what) = Foreign::of(&first[..known], true) {
-        service.foreigners.note(what, peer);
-        if what == Foreign::Plain {
-            drain::part(Socket::from(stream), PLAIN_ANSWER, drain::BRIEF).await;
+    if let Some(what) = WrongProtocol::of(&first[..known], true) {
+        service.wrong_protocols.note(what, peer);
+        if what == WrongProtocol::Plain {
+            drain::lingering_close(Socket::from(stream), PLAIN_ANSWER, drain::BRIEF).await;
         }
-        return Err(io::Error::new(io::ErrorKind::InvalidData, "it is no TLS handshake"));
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "not a TLS handshake"));
     }
     Ok(Io::Tls(Box::new(timeout_at(until, tls.acceptor().accept(stream)).await??)))
 }
 
-/// Small packets leave at once, and a client that has vanished is noticed long before the kernel would give up (where
-/// the system has a way to say so).
+/// Sets `TCP_NODELAY`, so that small packets leave at once, and on Linux `TCP_USER_TIMEOUT`, so that a vanished client
+/// is noticed long before the kernel would give up.
 fn prepare(stream: &TcpStream, user_timeout: Duration) -> std::io::Result<()> {
     stream.set_nodelay(true)?;
     #[cfg(target_os = "linux")]

@@ -1,10 +1,9 @@
-//! Reads on what a client still sends after its answer is settled, so that the answer reaches it.
+//! Reads what a client still sends after its request is answered, so that the answer reaches it.
 //!
-//! A connection that is closed while something of it is unread is reset, and a reset takes an answer back that its
-//! client has not read yet (RFC 9112 § 9.6). So a body that its handler leaves, because the request is refused, is read
-//! to its end here: then the connection goes on. Where that would take too long, the answer says that it is the last
-//! one, and is sent; then the connection is read for a while longer before it is closed ("lingering close"). Handlers
-//! need not know of any of that.
+//! If a connection is closed with unread bytes, the kernel resets it, and the client may lose an answer that it has not
+//! read yet (RFC 9112 § 9.6). So when a handler refuses a request without reading its body, the body is read to its end
+//! here, and the connection goes on. If that would take too long, the answer is sent with `Connection: close`, and the
+//! connection is read for a while longer before it is closed (a "lingering close"). Handlers need not know about this.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -22,31 +21,31 @@ use tidings_live::Socket;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
-/// How much is read at most.
+/// How long and how much is read at most.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Bounds {
     time: Duration,
     bytes: u64,
 }
 
-/// Of a body before its answer is sent, which waits for that; and of a connection that was refused unheard.
+/// For a body whose answer waits until it is read, and for a connection that is refused before its request is handled.
 pub(super) const BRIEF: Bounds = Bounds { time: Duration::from_secs(1), bytes: 1 << 20 };
-/// Of a body behind its answer: nobody waits, and the client may have a slow line.
+/// For a body after its answer: nothing waits for it, and the client may have a slow line.
 pub(super) const LONG: Bounds = Bounds { time: Duration::from_secs(5), bytes: 16 << 20 };
 
-/// Sends a client its last words, and reads what it sends meanwhile until it hangs up.
-pub(super) async fn part(mut socket: Socket, words: &[u8], bounds: Bounds) {
-    let parting = async {
+/// Sends a client the last bytes of its connection, and reads what it sends until it hangs up.
+pub(super) async fn lingering_close(mut socket: Socket, words: &[u8], bounds: Bounds) {
+    let lingering = async {
         socket.write_all(words).await?;
-        // HTTP may have done this already.
+        // hyper may have shut it down already.
         socket.shutdown().await.ok();
         tokio::io::copy(&mut (&mut socket).take(bounds.bytes), &mut tokio::io::sink()).await
     };
-    // It may hang up, or not, as it likes.
-    drop(timeout(bounds.time, parting).await);
+    // Whether the client hung up or the time ran out makes no difference.
+    drop(timeout(bounds.time, lingering).await);
 }
 
-/// A request whose body comes back here if its handler does not read it to its end.
+/// Wraps a request's body: if the handler does not read it to its end, [`Rest`] gets it back.
 pub(super) fn watched(request: Request<Incoming>) -> (Request<Body>, Rest) {
     let left = Arc::default();
     let waits = waits_for_continue(request.headers());
@@ -65,24 +64,24 @@ fn waits_for_continue(headers: &HeaderMap) -> bool {
     headers.get(EXPECT).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
 }
 
-/// What a handler leaves of a request's body.
+/// The part of a request's body that its handler has not read.
 pub(super) struct Rest {
     left: Arc<Mutex<Option<Left>>>,
-    /// The client has not sent it, if it was not asked for it.
+    /// The client sends the body only after `100 Continue`.
     waits: bool,
 }
 
-/// A body, and whether anything of it was asked for.
+/// A body, and whether the handler has begun to read it.
 struct Left {
     body: Incoming,
     has_begun: bool,
 }
 
 impl Rest {
-    /// Reads what is left of the body, once its handler has answered. Whether all of it has come: if not, the
+    /// Reads the rest of the body, once the handler has answered. Returns whether all of it has come: if not, the
     /// connection can serve no further request.
     pub(super) async fn read(self) -> bool {
-        // Nothing is here as well while the answer is still made from it.
+        // It is also empty while a streamed answer still reads the body.
         let Some(Left { mut body, has_begun }) = self.left.lock().take() else { return true };
         if (self.waits && !has_begun) || body.size_hint().lower() > BRIEF.bytes {
             return false;
@@ -101,7 +100,7 @@ impl Rest {
 
 /// A request's body as its handler gets it.
 struct WatchedBody {
-    /// Until its end.
+    /// `None` once it has been read to its end.
     body: Option<Incoming>,
     has_begun: bool,
     left: Arc<Mutex<Option<Left>>>,

@@ -6,7 +6,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::Registry;
 use tidings_live::FailedProof;
 
-use super::places::Full;
+use super::connection_limiter::LimitReached;
 
 #[derive(Debug, Clone, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct Reason {
@@ -18,9 +18,9 @@ struct Reason {
 pub(crate) struct Metrics {
     refused: Family<Reason, Counter>,
     failed_proofs: Family<Reason, Counter>,
-    /// Requests that were put off, since their address had failed too often.
+    /// Requests that were delayed, because their address had failed too often.
     pub(super) delayed: Counter,
-    /// Requests that were refused for that.
+    /// Requests that were refused for the same reason.
     pub(super) limited: Counter,
 }
 
@@ -36,10 +36,10 @@ impl Metrics {
         registry.register("requests_limited", "Requests refused after failed proofs", self.limited.clone());
     }
 
-    pub(super) fn refused(&self, full: Full) {
-        let reason = match full {
-            Full::Server => "max_connections",
-            Full::Address { .. } => "max_connections_per_ip",
+    pub(super) fn refused(&self, reached: LimitReached) {
+        let reason = match reached {
+            LimitReached::Server => "max_connections",
+            LimitReached::Address { .. } => "max_connections_per_ip",
         };
         self.refused.get_or_create(&Reason { reason }).inc();
     }

@@ -1,33 +1,34 @@
-//! The accept loop: connections in, requests to a router, and an orderly end.
+//! The accept loop: takes connections, passes their requests to a router, and ends them in order.
 //!
-//! Our own rather than `axum::serve`, which sets no limit on connections and none on how long a head may take, and
-//! knows no deadline for the end. Each connection takes a place under the limits before a byte of it is read, TLS
-//! included, and keeps it until it ends, also when it has left HTTP (see [`tidings_live::Guard`]). For one that gets no
-//! place there is `overflow`.
+//! Our own rather than `axum::serve`, which limits neither the number of connections nor the time that a head may take,
+//! and has no deadline for shutdown. Each connection is counted against the limits before a byte of it is read, TLS
+//! included, until it ends, also when it has left HTTP (see [`tidings_live::Guard`]). `overflow` answers those beyond
+//! the limits.
 //!
-//! In layers, each of which uses those above it alone:
+//! The files form layers; each uses only those above it:
 //!
-//! 1. `notice`, `client`, `target`, `places`, `drain`: what needs nothing else of this folder;
-//! 2. `foreign`, `metrics`, then `guesses` and `aside`: what is remembered across connections;
-//! 3. `service`: all of that in one, and the answer to a request;
-//! 4. `plain` and `requests`: read requests and write answers, for plain ones by ourselves, for any others by hyper;
-//! 5. `connection`: from the handshake to those two; then `overflow`, for connections without a place;
-//! 6. this file: accepts them.
+//! 1. `log_throttle`, `client`, `target`, `connection_limiter`, `drain`: use nothing else of this folder;
+//! 2. `wrong_protocol`, `metrics`, then `guess_limiter` and `reserve`: state across connections;
+//! 3. `service`: all of that in one value, and the answer to a request;
+//! 4. `plain` and `requests`: read requests and write answers; `plain` reads plain ones itself, `requests` has hyper
+//!    read all others;
+//! 5. `connection`: from the handshake to those two; then `overflow`, for connections beyond the limits;
+//! 6. this file: accepts connections.
 
-mod aside;
 mod client;
 mod connection;
+mod connection_limiter;
 mod drain;
-mod foreign;
-mod guesses;
+mod guess_limiter;
+mod log_throttle;
 mod metrics;
-mod notice;
 mod overflow;
-mod places;
 mod plain;
 mod requests;
+mod reserve;
 mod service;
 mod target;
+mod wrong_protocol;
 
 use std::io;
 use std::net::SocketAddr;
@@ -43,39 +44,39 @@ use tokio_util::task::TaskTracker;
 
 use crate::settings::ConnectionSettings;
 use crate::tls::Tls;
-use aside::Aside;
 use client::Proxies;
-use foreign::Foreigners;
-use guesses::Guesses;
-use places::Places;
+use connection_limiter::ConnectionLimiter;
+use guess_limiter::GuessLimiter;
+use reserve::Reserve;
 use service::Service;
+use wrong_protocol::WrongProtocolLog;
 
-pub(crate) use aside::{DESCRIPTORS as DESCRIPTORS_ASIDE, NoRoom};
 pub(crate) use metrics::Metrics;
+pub(crate) use reserve::{DESCRIPTORS as RESERVED_DESCRIPTORS, NoRoom};
 
-/// A pause after an error such as "too many open files", which the next accept would only meet again.
+/// The pause after an error such as "too many open files", which the next accept would run into again.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Serves a router to whoever connects.
+/// Accepts connections and serves a router on them.
 pub(crate) struct Accept {
     service: Arc<Service>,
     connections: TaskTracker,
     grace: Duration,
 }
 
-/// What it serves, and how.
+/// What an accept loop is made of.
 pub(crate) struct Parts {
     pub(crate) router: Router,
     pub(crate) settings: ConnectionSettings,
     pub(crate) tls: Option<Tls>,
-    /// Opens the door when there is no room.
+    /// Requests with this key are served beyond the limits.
     pub(crate) operator_key: Option<SecretString>,
     pub(crate) no_room: NoRoom,
     pub(crate) metrics: Metrics,
 }
 
 impl Parts {
-    /// Those of a server that has nothing but this.
+    /// The parts of a server that serves nothing but this router: no TLS, no operator key, metrics of its own.
     pub(crate) fn of(router: Router, settings: ConnectionSettings) -> Self {
         let (no_room, metrics): (NoRoom, _) = (Arc::new(|_| None), Metrics::default());
         Self { router, settings, tls: None, operator_key: None, no_room, metrics }
@@ -92,18 +93,18 @@ impl Accept {
             header_timeout: settings.header_timeout,
             request_timeout: settings.request_timeout,
             proxies: Proxies::new(settings.trusted_proxies),
-            places: Places::new(settings.max, settings.max_per_ip),
-            aside: Aside::new(operator_key, no_room, metrics.clone()),
-            guesses: Guesses::new(metrics),
-            foreigners: Foreigners::default(),
+            limiter: ConnectionLimiter::new(settings.max, settings.max_per_ip),
+            reserve: Reserve::new(operator_key, no_room, metrics.clone()),
+            guess_limiter: GuessLimiter::new(metrics),
+            wrong_protocols: WrongProtocolLog::default(),
             stopping: CancellationToken::new(),
             cut: CancellationToken::new(),
         };
         Self { service: Arc::new(service), connections: TaskTracker::new(), grace: settings.shutdown_grace }
     }
 
-    /// Accepts connections until `shutdown`. Those that the system has accepted by then are served as well; then nobody
-    /// listens any more.
+    /// Accepts connections until `shutdown`. Connections that the kernel has accepted by then are served as well; then
+    /// the listener is closed.
     pub(crate) async fn run(&self, listener: TcpListener, shutdown: impl Future<Output = ()>) {
         let mut shutdown = std::pin::pin!(shutdown);
         loop {
@@ -112,11 +113,11 @@ impl Accept {
                 () = &mut shutdown => break,
                 accepted = listener.accept() => match accepted {
                     Ok((stream, peer)) => self.take(stream, peer),
-                    Err(error) => rest_after(&error).await,
+                    Err(error) => pause_after(&error).await,
                 },
             }
         }
-        // A close would reset these.
+        // Closing the listener would reset the connections in its backlog.
         if let Ok(listener) = listener.into_std() {
             while let Ok((stream, peer)) = listener.accept() {
                 if stream.set_nonblocking(true).is_ok()
@@ -131,34 +132,37 @@ impl Accept {
 
     fn take(&self, stream: TcpStream, peer: SocketAddr) {
         let service = Arc::clone(&self.service);
-        // Behind a proxy many clients have one address.
+        // A trusted proxy's address stands for many clients, so it is not counted.
         let counted = (!service.proxies.trusts(peer.ip())).then(|| peer.ip());
-        match service.places.take(counted) {
+        match service.limiter.acquire(counted) {
             Ok(guard) => self.connections.spawn(connection::serve(stream, peer, guard, service)),
-            Err(full) => {
-                let waiting = service.aside.enter();
-                self.connections.spawn(overflow::serve(stream, peer, full, waiting, service))
+            Err(reached) => {
+                let waiting = service.reserve.enter();
+                self.connections.spawn(overflow::serve(stream, peer, reached, waiting, service))
             }
         };
     }
 
-    /// Lets requests under way end, for as long as the settings say, and cuts off the rest. Connections that have left
-    /// HTTP are not ours to end.
+    /// Waits up to `shutdown_grace` for requests in flight, and closes the rest. Sessions that have left HTTP are ended
+    /// by `live`, not here.
     pub(crate) async fn end(&self) {
         self.connections.close();
         if tokio::time::timeout(self.grace, self.connections.wait()).await.is_err() {
-            tracing::warn!(connections = self.connections.len(), "requests that had not ended in time are cut off");
+            tracing::warn!(
+                connections = self.connections.len(),
+                "connections closed: their requests did not end within shutdown_grace"
+            );
             self.service.cut.cancel();
             self.connections.wait().await;
         }
     }
 }
 
-async fn rest_after(error: &io::Error) {
+async fn pause_after(error: &io::Error) {
     use io::ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted};
-    // These are about one connection that is gone already.
+    // These errors concern one connection, which is gone already.
     if !matches!(error.kind(), ConnectionAborted | ConnectionReset | Interrupted) {
-        tracing::error!(%error, "no connection can be accepted");
+        tracing::error!(%error, "accepting a connection failed");
         tokio::time::sleep(PAUSE).await;
     }
 }

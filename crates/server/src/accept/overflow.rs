@@ -1,11 +1,12 @@
-//! Connections for which there is no place: each is accepted all the same and answered at once, and some are served.
+//! Connections beyond the limits: each is accepted all the same and answered at once, and some are served.
 //!
-//! A few descriptors are kept for them ([`Aside`]). A connection waits here until the head of its request is there.
-//! Then a probe or a request with the operator's key is served, by itself, and any other is refused in the words of its
-//! protocol. When more wait than may, the one that has waited longest is refused unheard: so a head that follows its
-//! connection at once is read, however many others come and say nothing.
+//! A few descriptors are reserved for them ([`Reserve`]). A connection waits here until the head of its request has
+//! arrived. A probe or a request with the operator's key is then served, as the only request of its connection; any
+//! other is refused in its own protocol. When too many connections wait, the one that has waited longest is refused
+//! without being read. So a client that sends its head at once is answered, however many others connect and send
+//! nothing.
 //!
-//! [`Aside`]: super::aside::Aside
+//! [`Reserve`]: super::reserve::Reserve
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -18,54 +19,60 @@ use tidings_wire::has_head_end;
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 
-use super::aside::Waiting;
-use super::places::Full;
+use super::connection_limiter::LimitReached;
+use super::reserve::Waiting;
 use super::service::Service;
 use super::{connection, requests};
 
-/// How long the handshake and the head may take.
-const PATIENCE: Duration = Duration::from_secs(5);
-/// The longest head that is read here.
+/// How long the TLS handshake and the head may take together.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
+/// The longest head that is read here, in bytes.
 const MAX_HEAD: usize = 8 << 10;
-/// Its header lines at most.
+/// The most header lines of such a head.
 const MAX_LINES: usize = 64;
 
-/// Answers a connection that has no place.
-pub(super) async fn serve(stream: TcpStream, peer: SocketAddr, full: Full, waiting: Waiting, service: Arc<Service>) {
-    let aside = Arc::clone(&waiting.aside);
-    let mut patience = std::pin::pin!(tokio::time::sleep(PATIENCE.min(service.header_timeout)));
+/// Answers a connection that `reached` refused.
+pub(super) async fn serve(
+    stream: TcpStream,
+    peer: SocketAddr,
+    reached: LimitReached,
+    waiting: Waiting,
+    service: Arc<Service>,
+) {
+    let reserve = Arc::clone(&waiting.reserve);
+    let mut deadline = std::pin::pin!(tokio::time::sleep(HEAD_TIMEOUT.min(service.header_timeout)));
     let opened = tokio::select! {
         biased;
         opened = connection::open(stream, peer, &service) => opened,
-        () = waiting.is_over.notified() => return,
+        () = waiting.evicted.notified() => return,
         () = service.stopping.cancelled() => return,
-        () = &mut patience => return,
+        () = &mut deadline => return,
     };
     let Ok(io) = opened else { return };
     let (mut socket, mut buffer) = (Socket::new(io, None), BytesMut::new());
     let head = tokio::select! {
         biased;
         head = read_head(&mut socket, &mut buffer) => head,
-        () = waiting.is_over.notified() => None,
+        () = waiting.evicted.notified() => None,
         () = service.stopping.cancelled() => None,
-        () = &mut patience => None,
+        () = &mut deadline => None,
     };
     drop(waiting);
     let (io, _) = socket.into_parts();
     let proceed = async {
-        if let Some(permit) = head.as_ref().and_then(|head| aside.exempt(head)) {
+        if let Some(permit) = head.as_ref().and_then(|head| reserve.exempt(head)) {
             let socket = Socket::new(io, Some(Guard::new(permit)));
             let (conn, handle) = BorrowedConn::new(socket, buffer.freeze());
             return requests::serve(conn, handle, peer, &service, false).await;
         }
-        let is_proxys = |head: &Request<()>| service.proxies.is_unlisted(peer.ip(), head.headers());
-        if full == (Full::Address { is_default: true })
-            && head.as_ref().is_some_and(is_proxys)
-            && let Ok(guard) = service.places.take(None)
+        let is_forwarded = |head: &Request<()>| service.proxies.is_unlisted(peer.ip(), head.headers());
+        if reached == (LimitReached::Address { is_default: true })
+            && head.as_ref().is_some_and(is_forwarded)
+            && let Ok(guard) = service.limiter.acquire(None)
         {
             return connection::serve_socket(Socket::new(io, Some(guard)), buffer, peer, &service).await;
         }
-        aside.refuse(Socket::new(io, None), head.as_ref(), full, peer).await;
+        reserve.refuse(Socket::new(io, None), head.as_ref(), reached, peer).await;
     };
     tokio::select! {
         () = proceed => {}
@@ -73,8 +80,8 @@ pub(super) async fn serve(stream: TcpStream, peer: SocketAddr, full: Full, waiti
     }
 }
 
-/// The head of the first request, which stays in the buffer; `None` if there is none, or none that is short and
-/// well-formed.
+/// Reads the head of the first request, which stays in the buffer; `None` if none comes, or if it is too long or
+/// malformed.
 async fn read_head(socket: &mut Socket, buffer: &mut BytesMut) -> Option<Request<()>> {
     buffer.reserve(MAX_HEAD);
     let mut searched = 0;

@@ -1,8 +1,8 @@
-//! Plain requests ([`PostReader`]) are read, answered and written here, for half of what hyper takes. Handlers see no
+//! Reads and answers plain requests ([`PostReader`]) for half of the CPU time that hyper needs. Handlers see no
 //! difference: they may answer with a stream, or take the connection.
 //!
-//! A connection begins here. At the first request that is anything else the rest of it is hyper's, with all that has
-//! been read of that request. So whatever is unusual has one judge.
+//! Every connection begins here. At the first request that is not plain, hyper takes over the connection, with all that
+//! has been read of that request. So hyper alone decides about everything unusual.
 
 use std::future::poll_fn;
 use std::net::SocketAddr;
@@ -25,8 +25,8 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use super::service::{JUST_MADE, Service};
 
-/// Answers requests for as long as they are plain, beginning with what has been `read` already. Gives what has been
-/// read of the first that isn't; `None` when the connection has ended.
+/// Answers requests as long as they are plain, beginning with what has been `read` already. Returns what has been read
+/// of the first that is not; `None` when the connection has ended.
 pub(super) async fn serve(
     conn: &mut BorrowedConn,
     handle: &ConnHandle,
@@ -36,7 +36,7 @@ pub(super) async fn serve(
 ) -> Option<Bytes> {
     let clock = SystemClock::new();
     let (mut reader, mut buffer) = (PostReader::default(), read);
-    let mut patience = std::pin::pin!(sleep(service.header_timeout));
+    let mut deadline = std::pin::pin!(sleep(service.header_timeout));
     let mut stopping = std::pin::pin!(service.stopping.cancelled());
     let mut may_leave = Instant::now() + JUST_MADE;
     loop {
@@ -53,8 +53,8 @@ pub(super) async fn serve(
                     Ok(1..) => {}
                     _ => return None,
                 },
-                // A body takes its time by hyper's rules, and so does whatever has begun when the server stops.
-                () = &mut patience => return has_head.then(|| buffer.freeze()),
+                // hyper takes over a body that is slow, and a request that has begun when the server stops.
+                () = &mut deadline => return has_head.then(|| buffer.freeze()),
                 () = &mut stopping => {
                     if buffer.is_empty() {
                         timeout_at(may_leave, conn.read_buf(&mut buffer)).await.ok()?.ok()?;
@@ -74,18 +74,18 @@ pub(super) async fn serve(
             return None;
         }
         may_leave = Instant::now();
-        patience.as_mut().reset(may_leave + service.header_timeout);
+        deadline.as_mut().reset(may_leave + service.header_timeout);
     }
 }
 
-/// So much of an answer is collected before it is written.
+/// An answer is collected up to so many bytes before it is written.
 const WRITTEN_AT_ONCE: usize = 64 << 10;
 
-/// Writes a response. What the client sends meanwhile comes into `buffer`. `None` when the connection has ended, or the
+/// Writes a response. What the client sends meanwhile goes to `buffer`. `None` when the connection has ended, or the
 /// body breaks off.
 async fn write(conn: &mut BorrowedConn, buffer: &mut BytesMut, response: Response, now: Millis) -> Option<()> {
     let (mut parts, body) = response.into_parts();
-    // What has no body by its status has no length of one either (RFC 9110, section 8.6).
+    // A status without a body has no Content-Length either (RFC 9110 § 8.6).
     if parts.status == StatusCode::NO_CONTENT {
         parts.headers.remove(CONTENT_LENGTH);
         return conn.write_all(&response_head(parts.status, &parts.headers, now)).await.ok();
@@ -101,7 +101,7 @@ async fn write(conn: &mut BorrowedConn, buffer: &mut BytesMut, response: Respons
     write_body(conn, buffer, head, body, length.is_none()).await
 }
 
-/// Writes what was collected of a message, and its body as it comes.
+/// Writes the head of a message, and its body as it is produced.
 async fn write_body(
     conn: &mut BorrowedConn,
     buffer: &mut BytesMut,
@@ -121,7 +121,7 @@ async fn write_body(
         let Some(frame) = frame else { break };
         match frame.ok()?.into_data() {
             Ok(data) if !in_chunks => message.extend_from_slice(&data),
-            // An empty chunk would be the last one.
+            // An empty chunk would end the body.
             Ok(data) if !data.is_empty() => message.extend_from_slice(&chunk(&data)),
             _ => {}
         }
@@ -135,8 +135,8 @@ async fn write_body(
     conn.write_all(&message).await.ok()
 }
 
-/// Waits for the next piece of a body, for as long as the client is there. One that sends its next request already is
-/// not watched any longer, as with hyper.
+/// Waits for the next piece of a body, and stops when the client goes away. A client that has sent its next request
+/// already is not watched any longer, as with hyper.
 async fn next_frame(
     conn: &mut BorrowedConn,
     buffer: &mut BytesMut,

@@ -1,4 +1,4 @@
-//! Requests of any kind, served by hyper.
+//! Serves requests of any kind, by hyper.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -19,7 +19,7 @@ use super::service::{Service, close_after};
 /// The most bytes that a request's head may take.
 const MAX_HEAD: usize = 64 << 10;
 
-/// Serves whatever HTTP/1.1 there is: many requests, or one.
+/// Serves HTTP/1.1: `many` requests on the connection, or only one.
 pub(super) async fn serve(
     conn: BorrowedConn,
     handle: ConnHandle,
@@ -29,7 +29,7 @@ pub(super) async fn serve(
 ) {
     // A request has been read and is not answered.
     let is_busy = Arc::new(AtomicBool::new(false));
-    // The last request's body has not come to its end.
+    // The body of the last request was not read to its end.
     let lingers = Arc::new(AtomicBool::new(false));
     let answer = |request: Request<Incoming>| {
         let (service, handle) = (Arc::clone(service), handle.clone());
@@ -50,8 +50,8 @@ pub(super) async fn serve(
             Ok::<_, Infallible>(response)
         }
     };
-    // HTTP/1.1 and nothing else: hyper-util's automatic builder first waits, for ever, for bytes that say which HTTP it
-    // is.
+    // HTTP/1.1 only: hyper-util's automatic builder first waits, without a timeout, for the bytes that tell the HTTP
+    // version.
     let connection = Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(service.header_timeout)
@@ -64,11 +64,11 @@ pub(super) async fn serve(
     let mut ends = false;
     let ended = std::future::poll_fn(|cx| {
         loop {
-            // First whatever has come: a request that has begun is answered.
+            // First what has arrived: a request that has begun is answered.
             if let Poll::Ready(ended) = connection.as_mut().poll(cx) {
                 return Poll::Ready(ended);
             }
-            // hyper takes a connection whose next head is not whole for idle, and would close it.
+            // hyper treats a connection whose next head is incomplete as idle, and would close it.
             let may_end = is_busy.load(Relaxed) || !handle.is_unanswered();
             if ends || !may_end || (!service.stopping.is_cancelled() && stopping.as_mut().poll(cx).is_pending()) {
                 return Poll::Pending;
@@ -78,18 +78,18 @@ pub(super) async fn serve(
         }
     })
     .await;
-    // What clients do to their connections is their business, and no reason to fill the log.
+    // Clients break connections all the time: not worth more than a debug line.
     if let Err(error) = ended {
         tracing::debug!(%error, %peer, "connection ended");
     }
     if lingers.load(Relaxed)
         && let Some(socket) = handle.take()
     {
-        drain::part(socket, b"", drain::LONG).await;
+        drain::lingering_close(socket, b"", drain::LONG).await;
     }
 }
 
-/// Whether one of several lines ends the connection: hyper lets the last one decide (RFC 9112 § 9.3).
+/// Whether any `Connection` line says `close` (RFC 9112 § 9.3). hyper itself looks at the last line only.
 fn says_close(headers: &HeaderMap) -> bool {
     let lines = headers.get_all(CONNECTION).iter();
     lines

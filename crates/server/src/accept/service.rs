@@ -1,4 +1,4 @@
-//! What all connections have in common, and how a request gets its answer, whoever has read it.
+//! The state that all connections share, and the answer to a request, whether `plain` or hyper has read it.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -15,51 +15,51 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
-use super::aside::Aside;
 use super::client::Proxies;
-use super::foreign::Foreigners;
-use super::guesses::Guesses;
-use super::places::Places;
+use super::connection_limiter::ConnectionLimiter;
+use super::guess_limiter::GuessLimiter;
+use super::reserve::Reserve;
 use super::target;
+use super::wrong_protocol::WrongProtocolLog;
 use crate::tls::Tls;
 
-/// A connection that has just been made may take so long for its first request, also when the server stops meanwhile.
+/// A new connection may take so long for its first request, even if the server stops meanwhile.
 pub(super) const JUST_MADE: Duration = Duration::from_secs(1);
 
-/// What all connections have in common.
+/// The state that all connections share.
 pub(super) struct Service {
     pub(super) router: Router,
-    /// With it every connection begins with a TLS handshake, without it none does.
+    /// If set, every connection begins with a TLS handshake; otherwise none does.
     pub(super) tls: Option<Tls>,
-    /// For what was sent to be acknowledged; zero leaves it to the kernel.
+    /// How long bytes that were sent may stay unacknowledged; zero leaves it to the kernel.
     pub(super) user_timeout: Duration,
-    /// For the handshake, then for each head.
+    /// How long the handshake may take, and then each head.
     pub(super) header_timeout: Duration,
-    /// Until an answer begins.
+    /// How long a request may take until its answer begins.
     pub(super) request_timeout: Duration,
     pub(super) proxies: Proxies,
-    pub(super) places: Places,
-    /// For connections that have no place.
-    pub(super) aside: Arc<Aside>,
-    pub(super) guesses: Guesses,
-    pub(super) foreigners: Foreigners,
-    /// Cancelled when no further request is to begin.
+    pub(super) limiter: ConnectionLimiter,
+    /// For connections beyond the limits.
+    pub(super) reserve: Arc<Reserve>,
+    pub(super) guess_limiter: GuessLimiter,
+    pub(super) wrong_protocols: WrongProtocolLog,
+    /// Cancelled when the server stops: no further request begins.
     pub(super) stopping: CancellationToken,
-    /// Cancelled when those under way may take no longer.
+    /// Cancelled when the requests in flight may take no longer.
     pub(super) cut: CancellationToken,
 }
 
 impl Service {
-    /// Has a request answered. The time that it may take ends where the answer begins: a stream of events, or a
-    /// connection that leaves HTTP, lasts as long as it likes.
+    /// Answers a request. The request timeout ends where the answer begins: an event stream, or a connection that
+    /// leaves HTTP, has no such limit.
     pub(super) async fn answer(&self, mut request: Request<Body>, peer: SocketAddr) -> Response {
-        if let Err(refused) = target::settle(&mut request) {
+        if let Err(refused) = target::normalize(&mut request) {
             return refused.into_response();
         }
         let client = self.proxies.client(peer.ip(), request.headers());
-        if client.is_one
-            && self.guesses.concern(&request)
-            && let Err(refused) = self.guesses.hold(client.address).await
+        if client.is_single
+            && self.guess_limiter.may_delay(&request)
+            && let Err(refused) = self.guess_limiter.hold(client.address).await
         {
             return refused.into_response();
         }
@@ -71,7 +71,7 @@ impl Service {
             Err(_) => too_slow(),
         };
         if let Some(failed) = response.extensions().get::<FailedProof>() {
-            self.guesses.failed(*failed, client);
+            self.guess_limiter.failed(*failed, client);
         }
         if self.stopping.is_cancelled() {
             close_after(&mut response);
@@ -80,7 +80,7 @@ impl Service {
     }
 }
 
-/// Makes an answer the last one of its connection.
+/// Marks an answer as the last one of its connection.
 pub(super) fn close_after(response: &mut Response) {
     if response.status() != StatusCode::SWITCHING_PROTOCOLS {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));

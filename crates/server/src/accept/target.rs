@@ -1,7 +1,7 @@
-//! Which host a request is for, settled before anything looks at it (RFC 9112 § 3.2, § 3.3).
+//! Which host a request is for, decided before anything else looks at it (RFC 9112 § 3.2, § 3.3).
 //!
-//! What two readers could understand in two ways is refused: several `Host` lines, none where there must be one, or one
-//! that is no host. A target with an authority of its own replaces `Host`, whatever that says.
+//! Ambiguous requests are refused: several `Host` lines, none where HTTP requires one, or one that is no host. If the
+//! target has an authority (an absolute URL), that replaces the `Host` line.
 
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
@@ -10,25 +10,28 @@ use http::uri::PathAndQuery;
 use http::{HeaderValue, Method, Request, Uri, Version};
 use tidings_wire::{ProblemDetails, ProblemKind};
 
-/// Leaves a request with a path and at most one `Host`.
+/// Normalizes a request to a path and at most one `Host`.
 ///
 /// # Errors
-/// When it cannot be said which host is meant.
-pub(super) fn settle(request: &mut Request<Body>) -> Result<(), NoHost> {
+/// When the host is missing, ambiguous or malformed.
+pub(super) fn normalize(request: &mut Request<Body>) -> Result<(), InvalidHost> {
     let mut hosts = request.headers().get_all(HOST).iter();
     match (hosts.next(), hosts.next()) {
-        (_, Some(_)) => return Err(NoHost("the request has two Host lines", "send one")),
+        (_, Some(_)) => return Err(InvalidHost("the request has two Host lines", "send one")),
         (None, None) if request.version() == Version::HTTP_11 => {
-            return Err(NoHost("the request has no Host line", "HTTP/1.1 asks for one: send the host of the URL"));
+            return Err(InvalidHost("the request has no Host line", "HTTP/1.1 requires one: send the host of the URL"));
         }
         (Some(host), None) if !is_host(host.as_bytes()) => {
-            return Err(NoHost("the Host line holds no host", "send the host of the URL, with its port if it has one"));
+            return Err(InvalidHost(
+                "the Host line holds no host",
+                "send the host of the URL, with its port if it has one",
+            ));
         }
         _ => {}
     }
     if let Some(authority) = request.uri().authority() {
         let host = HeaderValue::from_str(authority.as_str()).ok().filter(|host| is_host(host.as_bytes()));
-        let host = host.ok_or(NoHost("the request's target holds no host", "send a path, or the whole URL"))?;
+        let host = host.ok_or(InvalidHost("the request's target holds no host", "send a path, or the whole URL"))?;
         let path = request.uri().path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
         request.headers_mut().insert(HOST, host);
         *request.uri_mut() = Uri::from(path);
@@ -40,8 +43,8 @@ pub(super) fn settle(request: &mut Request<Body>) -> Result<(), NoHost> {
     Ok(())
 }
 
-/// A name or an address, and a port; or nothing, which stands for a URL without a host. Anything that could end a host,
-/// or hide one behind a user's name, is none.
+/// Whether this is a name or an address, maybe with a port; empty stands for a URL without a host. Characters that
+/// could end a host, or hide one behind a user name, are refused.
 fn is_host(host: &[u8]) -> bool {
     // Patterns become a table of bits: every request is looked through.
     let ends_host = |byte| matches!(byte, b'/' | b'?' | b'#' | b'@' | b'\\' | b',');
@@ -51,9 +54,9 @@ fn is_host(host: &[u8]) -> bool {
 
 /// What is wrong with the host, and what to do about it.
 #[derive(Debug)]
-pub(super) struct NoHost(&'static str, &'static str);
+pub(super) struct InvalidHost(&'static str, &'static str);
 
-impl IntoResponse for NoHost {
+impl IntoResponse for InvalidHost {
     fn into_response(self) -> Response {
         let Self(detail, remedy) = self;
         let kind = ProblemKind::INVALID_REQUEST;
@@ -73,7 +76,7 @@ mod tests {
             request = request.header(HOST, *host);
         }
         let mut request = request.body(Body::empty()).unwrap();
-        settle(&mut request).map_err(|wrong| wrong.into_response().status().as_u16())?;
+        normalize(&mut request).map_err(|wrong| wrong.into_response().status().as_u16())?;
         let host = request.headers().get(HOST).map(|host| host.to_str().unwrap().to_owned());
         Ok((host, request.uri().to_string()))
     }
@@ -111,7 +114,7 @@ mod tests {
     fn an_asterisk_is_the_root() {
         let mut request =
             Request::builder().method(Method::OPTIONS).uri("*").header(HOST, "a").body(Body::empty()).unwrap();
-        settle(&mut request).unwrap();
+        normalize(&mut request).unwrap();
         assert_eq!(request.uri(), "/");
     }
 }

@@ -1,4 +1,4 @@
-//! Real connections against the accept loop: limits, the end, encryption, and leaving HTTP.
+//! Real connections to the accept loop: limits, the end, TLS, and leaving HTTP.
 
 mod bodies;
 mod streams;
@@ -27,11 +27,11 @@ const ECHO: &[u8] = b"GET /echo HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUp
 
 struct Running {
     addr: SocketAddr,
-    /// Told when a request has arrived.
+    /// Notified when a request has arrived.
     arrived: Arc<Notify>,
     /// Lets one request be answered.
     answer: Arc<Notify>,
-    /// Ends the answer of `/stream`, or goes on with it.
+    /// Sends further pieces of the answer of `/stream`; dropped, it ends the answer.
     stream: mpsc::Sender<&'static [u8]>,
     stop: oneshot::Sender<()>,
     ended: JoinHandle<()>,
@@ -85,7 +85,7 @@ async fn start_with(settings: ConnectionSettings, tls: Option<Tls>) -> Running {
     Running { addr, arrived, answer, stream, stop, ended }
 }
 
-/// An answer that goes on for as long as its sender lives.
+/// An answer that goes on as long as its sender lives.
 struct Answer(mpsc::Receiver<&'static [u8]>);
 
 impl hyper::body::Body for Answer {
@@ -100,22 +100,22 @@ impl hyper::body::Body for Answer {
     }
 }
 
-/// Who the client is.
+/// Answers with the client's address.
 async fn who(request: axum::extract::Request) -> String {
     request.extensions().get::<ClientAddr>().unwrap().0.to_string()
 }
 
-/// What a session would be told.
+/// Answers with the refusal of a session.
 fn no_room(request: &Request<()>) -> Option<Vec<u8>> {
     (request.uri().path() == "/echo").then(|| b"no room for an echo".to_vec())
 }
 
-/// The host and path that the request is for.
+/// Answers with the host and path of the request.
 async fn host(request: axum::extract::Request) -> String {
     format!("{} {}", request.headers()["host"].to_str().unwrap(), request.uri())
 }
 
-/// Somebody who never believes a key.
+/// A handler that accepts no key.
 async fn prove() -> Response {
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::UNAUTHORIZED;
@@ -123,12 +123,12 @@ async fn prove() -> Response {
     response
 }
 
-/// What was said, and with which header.
+/// Answers with the body and a header of the request.
 async fn say(headers: HeaderMap, said: String) -> String {
     format!("[{} {said}]", headers.get("x-a").map_or("", |value| value.to_str().unwrap()))
 }
 
-/// Leaves HTTP, and sends back what it gets.
+/// Leaves HTTP, and echoes what it receives.
 async fn echo(mut request: axum::extract::Request) -> (StatusCode, HeaderMap) {
     let on = upgrade::take(request.extensions_mut()).unwrap();
     tokio::spawn(async move {
@@ -212,7 +212,7 @@ async fn an_answer_that_has_begun_may_take_longer_than_any_timeout() {
     stream.write_all(b"GET /stream HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
     let mut session = dial(server.addr).await;
     leave_http(&mut session).await;
-    // A request that began later has met both timeouts when this one still goes on.
+    // A later request has run into both timeouts while this one still goes on.
     let late = asked(server.addr, b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await;
     assert!(late.starts_with("HTTP/1.1 503"), "{late}");
     assert_eq!(asked(server.addr, b"GET / HTTP/1.1\r\n").await, "");
@@ -224,8 +224,7 @@ async fn an_answer_that_has_begun_may_take_longer_than_any_timeout() {
 
 const PROBE: &[u8] = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n";
 
-/// Asserts that there is no room: for requests, for sessions, and for those who say nothing; but for probes and the
-/// operator.
+/// Asserts that requests, sessions and silent connections are refused, but probes and the operator are served.
 async fn assert_full(addr: SocketAddr) {
     let answer = asked(addr, WHO).await;
     assert!(answer.starts_with("HTTP/1.1 503") && answer.contains("urn:tidings:problem:overloaded"), "{answer}");
@@ -254,7 +253,7 @@ async fn beyond_the_limit_all_are_answered_and_probes_and_the_operator_served() 
     idle.write_all(&said("x")).await.unwrap();
     read_until(&mut idle, "[1 x]").await;
     assert_full(server.addr).await;
-    // However many come and say nothing, they are answered, and so are others among them.
+    // Many silent connections do not keep others from being answered.
     let mut silent = Vec::new();
     for _ in 0..200 {
         silent.push(dial(server.addr).await);
@@ -263,7 +262,7 @@ async fn beyond_the_limit_all_are_answered_and_probes_and_the_operator_served() 
     assert!(read_to_end(silent.remove(0)).await.starts_with("HTTP/1.1 503"));
     session.write_all(b"still here").await.unwrap();
     read_until(&mut session, "still here").await;
-    // A place that comes back is given to the next.
+    // A connection that ends makes room for the next.
     drop(session);
     eventually(SOON, async || asked(server.addr, WHO).await.starts_with("HTTP/1.1 200").then_some(())).await;
 }
@@ -332,7 +331,7 @@ async fn encrypted_connections_are_served_like_plain_ones() {
     let answer = read_to_end(&mut stream).await;
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     drop(stream);
-    // Plain HTTP is no handshake.
+    // Plain HTTP is refused.
     let answer = asked(server.addr, WHO).await;
     assert!(answer.starts_with("HTTP/1.1 400") && answer.contains("https://"), "{answer}");
 }
@@ -360,7 +359,7 @@ fn said(body: &str) -> Vec<u8> {
 async fn a_connection_goes_from_plain_requests_to_any_others() {
     let server = start(settings()).await;
     let mut stream = dial(server.addr).await;
-    // Two at once, then one in two parts, then bodies of other kinds, then a WebSocket's way.
+    // Two requests at once, then one in two parts, then bodies of other kinds, then an upgrade.
     stream.write_all(&[said("one"), said("two")].concat()).await.unwrap();
     let first = read_until(&mut stream, "[1 one]").await;
     assert!(first.starts_with("HTTP/1.1 200 OK\r\n") && first.contains("\r\ndate: "), "{first}");
@@ -392,7 +391,7 @@ async fn a_long_body_and_one_that_comes_late_are_read_too() {
     let mut stream = dial(server.addr).await;
     stream.write_all(&said(&long)).await.unwrap();
     read_until(&mut stream, &format!("[1 {long}]")).await;
-    // Only heads are in a hurry.
+    // Only heads have this timeout.
     let whole = said("late");
     let mut stream = dial(server.addr).await;
     stream.write_all(&whole[..whole.len() - 2]).await.unwrap();
@@ -415,7 +414,7 @@ async fn a_plain_request_under_way_is_answered_after_the_stop() {
     server.ended.await.unwrap();
 }
 
-/// Sends a request in two parts with the stop between them, and gives the answer.
+/// Sends a request in two parts with the stop in between, and returns the answer.
 async fn stopped_within(before: &[u8], first: &[u8], rest: &[u8]) -> String {
     let server = start(ConnectionSettings { shutdown_grace: SOON, ..settings() }).await;
     let mut stream = dial(server.addr).await;
@@ -424,7 +423,7 @@ async fn stopped_within(before: &[u8], first: &[u8], rest: &[u8]) -> String {
         read_until(&mut stream, "]").await;
     }
     stream.write_all(first).await.unwrap();
-    // What has been sent on one connection has come before what is sent on another later.
+    // On loopback, bytes that were sent on one connection arrive before those sent on another later.
     assert!(asked(server.addr, WHO).await.starts_with("HTTP/1.1 200"));
     tokio::time::sleep(Duration::from_millis(20)).await;
     server.stop.send(()).unwrap();
@@ -460,7 +459,7 @@ async fn connections_that_wait_to_be_accepted_at_the_stop_are_served() {
     let server = start(ConnectionSettings { shutdown_grace: SOON, ..settings() }).await;
     let mut all = Vec::new();
     server.stop.send(()).unwrap();
-    // Nothing has been awaited since: the loop has not seen the stop, nor these.
+    // Nothing has been awaited since, so the loop has seen neither the stop nor these connections.
     for _ in 0..20 {
         let stream = std::net::TcpStream::connect(server.addr).unwrap();
         stream.set_nonblocking(true).unwrap();
@@ -537,7 +536,7 @@ async fn who_guesses_is_slowed_and_others_and_other_requests_are_not() {
             asked(addr, format!("{head}Authorization: Bearer guess\r\nConnection: close\r\n\r\n").as_bytes()).await
         });
     }
-    // Meanwhile others fail and succeed as ever.
+    // Meanwhile other addresses are served as usual.
     assert!(ask("8.8.4.4", "/prove").await.starts_with("HTTP/1.1 401"));
     assert!(ask("8.8.4.4", "/who").await.ends_with("8.8.4.4"));
     for _ in 0..50 {

@@ -9,9 +9,9 @@ use super::connect::Connection;
 use super::fields::Record;
 use super::send;
 use super::{Failure, Outcome};
-use crate::config::environment::Strings;
+use crate::config::environment::Env;
 
-/// What to do with apps.
+/// The subcommands of `app`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum AppCommand {
     /// All of them
@@ -24,7 +24,7 @@ pub(crate) enum AppCommand {
     },
     /// One of them
     #[command(visible_alias = "get")]
-    Show(Named),
+    Show(AppById),
     /// Make one; its key and secrets are printed, once
     #[command(visible_aliases = ["add", "new"])]
     Create {
@@ -34,7 +34,7 @@ pub(crate) enum AppCommand {
         #[command(flatten)]
         args: AppArgs,
     },
-    /// Change what is given of one
+    /// Change the given fields of one
     #[command(alias = "edit", alias = "set", alias = "patch")]
     Update {
         /// Its id
@@ -43,30 +43,30 @@ pub(crate) enum AppCommand {
         args: AppArgs,
     },
     /// Serve it again
-    Enable(Named),
-    /// Serve it no more: its sessions are closed, its servers refused; nothing of it is lost
-    Disable(Named),
+    Enable(AppById),
+    /// Stop serving it: its sessions are closed, its servers refused; nothing of it is lost
+    Disable(AppById),
     /// Remove one, with its hooks and listeners
     #[command(visible_aliases = ["rm", "remove"])]
-    Delete(Named),
+    Delete(AppById),
 }
 
 /// An app by its id.
 #[derive(Debug, Args)]
-pub(crate) struct Named {
+pub(crate) struct AppById {
     /// Its id
     id: String,
     #[command(flatten)]
     connection: Connection,
 }
 
-/// What an app is.
+/// An app's fields.
 #[derive(Debug, Args)]
 pub(crate) struct AppArgs {
     /// Its public key
     #[arg(long, value_name = "KEY")]
     app_key: Option<String>,
-    /// A host name that means it; can be given several times
+    /// A host name that belongs to it; can be given several times
     #[arg(long = "host", value_name = "NAME", value_delimiter = ',')]
     hosts: Vec<String>,
     /// An origin of pages that may connect; can be given several times
@@ -75,14 +75,14 @@ pub(crate) struct AppArgs {
     /// A limit, such as sessions=100 or payload=20KiB; can be given several times
     #[arg(long = "limit", value_name = "NAME=VALUE", value_delimiter = ',', value_parser = limit)]
     limits: Vec<(String, Value)>,
-    /// Anything that [[apps]] has in the config, as JSON or @FILE; the other flags win
+    /// Any keys that [[apps]] has in the config, as JSON or @FILE; the other flags win
     #[arg(long, value_name = "JSON")]
     spec: Option<String>,
     #[command(flatten)]
     connection: Connection,
 }
 
-pub(super) async fn run(command: AppCommand, outer: Connection, env: &dyn Strings) -> Outcome {
+pub(super) async fn run(command: AppCommand, outer: Connection, env: &dyn Env) -> Outcome {
     match command {
         AppCommand::List { page, connection } => {
             let client = connection.over(outer).open_as_operator(env)?;
@@ -90,9 +90,9 @@ pub(super) async fn run(command: AppCommand, outer: Connection, env: &dyn String
             let head = ["ID", "KEY", "SOURCE", "ENABLED", "HOSTS"];
             call::list(&client, &["v1", "apps"], &[], &page, &head, row).await?;
         }
-        AppCommand::Show(named) => {
-            let client = named.connection.over(outer).open_as_operator(env)?;
-            call::record(&client, Method::GET, &["v1", "apps", &named.id], None).await?;
+        AppCommand::Show(app) => {
+            let client = app.connection.over(outer).open_as_operator(env)?;
+            call::record(&client, Method::GET, &["v1", "apps", &app.id], None).await?;
         }
         AppCommand::Create { id, args } => {
             let mut body = args.body()?;
@@ -108,20 +108,20 @@ pub(super) async fn run(command: AppCommand, outer: Connection, env: &dyn String
             let client = args.connection.over(outer).open_as_operator(env)?;
             call::record(&client, Method::PATCH, &["v1", "apps", &id], Some(body.into())).await?;
         }
-        AppCommand::Enable(named) => enable(named, true, outer, env).await?,
-        AppCommand::Disable(named) => enable(named, false, outer, env).await?,
-        AppCommand::Delete(named) => {
-            let client = named.connection.over(outer).open_as_operator(env)?;
-            call::delete(&client, &["v1", "apps", &named.id], &format!("app {}", named.id)).await?;
+        AppCommand::Enable(app) => enable(app, true, outer, env).await?,
+        AppCommand::Disable(app) => enable(app, false, outer, env).await?,
+        AppCommand::Delete(app) => {
+            let client = app.connection.over(outer).open_as_operator(env)?;
+            call::delete(&client, &["v1", "apps", &app.id], &format!("app {}", app.id)).await?;
         }
     }
     Ok(())
 }
 
-async fn enable(named: Named, enabled: bool, outer: Connection, env: &dyn Strings) -> anyhow::Result<()> {
-    let client = named.connection.over(outer).open_as_operator(env)?;
+async fn enable(app: AppById, enabled: bool, outer: Connection, env: &dyn Env) -> anyhow::Result<()> {
+    let client = app.connection.over(outer).open_as_operator(env)?;
     let body = json!({"enabled": enabled});
-    call::record(&client, Method::PATCH, &["v1", "apps", &named.id], Some(body)).await
+    call::record(&client, Method::PATCH, &["v1", "apps", &app.id], Some(body)).await
 }
 
 impl AppArgs {
@@ -147,7 +147,7 @@ impl AppArgs {
     }
 }
 
-/// `payload=20KiB`: a number where it is one.
+/// Reads `payload=20KiB`; a value that is a whole number becomes a JSON number.
 fn limit(text: &str) -> Result<(String, Value), String> {
     let (name, value) = text.split_once('=').ok_or("write it as NAME=VALUE, such as sessions=100")?;
     let value = value.parse::<u64>().map_or_else(|_| value.into(), Value::from);

@@ -1,4 +1,4 @@
-//! What can be typed: commands, flags, other names for them.
+//! The commands and flags, with their aliases.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -41,9 +41,9 @@ const AFTER_HELP: &str = "\
 Commands that talk to a server find it by --url and --key, or TIDINGS_URL and TIDINGS_API_KEY, or
 tidings-data/credentials.toml, which a server writes where it is started.
 
-Exit codes: 0 done, 1 failed, 2 not understood.";
+Exit codes: 0 done, 1 failed, 2 usage error.";
 
-/// What there is to do.
+/// The commands.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Serve. This is what `tidings` alone does
@@ -51,20 +51,20 @@ pub(crate) enum Command {
     Serve(ServeArgs),
     /// Write a commented tidings.toml with the keys that the server here made, or with fresh ones
     Init(InitArgs),
-    /// Say everything that is wrong with a config
+    /// Report everything that is wrong with a config
     Check(CheckArgs),
-    /// Copy what SQLite holds into an empty PostgreSQL
+    /// Copy an SQLite database into an empty PostgreSQL database
     Migrate(MigrateArgs),
-    /// Say that something happened
+    /// Publish an event
     #[command(visible_alias = "pub", alias = "send")]
     Publish(PublishArgs),
-    /// Print what is said in channels, as it is said
+    /// Print the messages of channels as they are published
     #[command(visible_alias = "sub", alias = "follow")]
     Subscribe(SubscribeArgs),
     /// Make a token, by which a client may join channels
     #[command(alias = "tokens")]
     Token(TokenArgs),
-    /// Look at a server as its clients do, and say which of their options is wrong
+    /// Check a server as its clients see it, and say which of their options is wrong
     Doctor(DoctorArgs),
     /// Receive webhooks on this machine, and show and verify them
     Listen(ListenArgs),
@@ -74,13 +74,13 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: HookCommand,
     },
-    /// URLs that want events
+    /// URLs that receive events
     #[command(alias = "listeners")]
     Listener {
         #[command(subcommand)]
         command: ListenerCommand,
     },
-    /// Events owed to listeners, and the attempts made
+    /// Deliveries of events to listeners, and their attempts
     #[command(alias = "deliveries")]
     Delivery {
         #[command(subcommand)]
@@ -106,7 +106,7 @@ pub(crate) enum Command {
     },
 }
 
-/// How to serve.
+/// The flags of `serve`.
 #[derive(Debug, Clone, Default, Args)]
 pub(crate) struct ServeArgs {
     /// The config file; without one, defaults and what ./tidings-data/ holds
@@ -124,12 +124,12 @@ pub(crate) struct ServeArgs {
 }
 
 impl ServeArgs {
-    /// Whether nothing of it was given.
+    /// Whether none of the flags was given.
     pub(crate) fn is_empty(&self) -> bool {
         self.config.is_none() && self.listen.is_none() && self.egress_allow.is_empty() && self.log.is_none()
     }
 
-    /// What was given before `serve` together with what was given after it, which wins.
+    /// Merges with the flags that were given before `serve`; those after it win.
     pub(crate) fn over(self, before: Self) -> Self {
         Self {
             config: self.config.or(before.config),

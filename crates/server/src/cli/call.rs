@@ -1,4 +1,4 @@
-//! The few shapes that calls have: list, show, change, delete; and how their answers are printed.
+//! The kinds of API calls (list, show, change, delete), and how their answers are printed.
 
 use anyhow::Context;
 use clap::Args;
@@ -11,18 +11,18 @@ use super::client::Client;
 use super::fields::{self, Record};
 use crate::output;
 
-/// Which part of a list.
+/// Which page of a list.
 #[derive(Debug, Clone, Default, Args)]
 pub(crate) struct Page {
-    /// How many at most, 1 to 250
+    /// The most entries to show, 1 to 250
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=250))]
     limit: Option<u32>,
-    /// Where the list before this one ended
+    /// Continue after an earlier page: the cursor that it ended with
     #[arg(long, value_name = "CURSOR")]
     cursor: Option<String>,
 }
 
-/// A list as the API answers it.
+/// A page of a list, as the API answers it.
 #[derive(Deserialize)]
 struct List {
     data: Vec<Record>,
@@ -49,16 +49,16 @@ pub(super) async fn list(
         output::line(answer.text.trim_end());
         return Ok(());
     }
-    let list: List = serde_json::from_str(&answer.text).context("the server's answer is no list")?;
+    let list: List = serde_json::from_str(&answer.text).context("the server's answer is not a list")?;
     let cells = |entry: &Record| row(entry).iter().map(|cell| fields::one_line(cell)).collect();
     let rows: Vec<Vec<String>> = list.data.iter().map(cells).collect();
     if rows.is_empty() {
-        output::complain("none");
+        output::stderr_line("none");
         return Ok(());
     }
     output::line(output::table(head, &rows));
     if let Some(next) = list.next {
-        output::complain(format!("there are more: --cursor {}", output::shell_quoted(&next)));
+        output::stderr_line(format!("there are more: --cursor {}", output::shell_quoted(&next)));
     }
     Ok(())
 }
@@ -68,13 +68,13 @@ pub(super) async fn record(client: &Client, method: Method, path: &[&str], body:
     record_at(client, method, client.address(path), body).await
 }
 
-/// The same at an address that has a query.
+/// Like [`record`], for a URL with a query.
 pub(super) async fn record_at(client: &Client, method: Method, url: Url, body: Option<Value>) -> anyhow::Result<()> {
     let answer = client.send(method, url, body.map(|body| body.to_string()), &[]).await?;
-    let record = serde_json::from_str::<Record>(&answer.text).context("the server's answer is no record");
-    // On stderr, whatever form the record has.
+    let record = serde_json::from_str::<Record>(&answer.text).context("the server's answer is not a JSON object");
+    // Warnings go to stderr, in both output formats.
     for warning in record.as_ref().map(|record| record.texts("warnings")).unwrap_or_default() {
-        output::complain(format!("warning: {}", output::printable(&warning)));
+        output::stderr_line(format!("warning: {}", output::printable(&warning)));
     }
     if client.json() {
         output::line(answer.text.trim_end());
@@ -84,7 +84,7 @@ pub(super) async fn record_at(client: &Client, method: Method, url: Url, body: O
     Ok(())
 }
 
-/// Deletes, and says so.
+/// Deletes something, and prints that it is deleted.
 pub(super) async fn delete(client: &Client, path: &[&str], what: &str) -> anyhow::Result<()> {
     let answer = client.send(Method::DELETE, client.address(path), None, &[]).await?;
     if !client.json() {

@@ -1,4 +1,4 @@
-//! `channel`: who is where, and what was said there.
+//! `channel`: channels, their members and their history.
 
 use clap::Subcommand;
 use http::Method;
@@ -8,15 +8,15 @@ use super::Outcome;
 use super::call::{self, Page};
 use super::connect::Connection;
 use super::fields::Record;
-use crate::config::environment::Strings;
+use crate::config::environment::Env;
 
-/// What to do with channels.
+/// The subcommands of `channel`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum ChannelCommand {
-    /// Those that somebody is in
+    /// Channels with at least one session
     #[command(visible_alias = "ls")]
     List {
-        /// Those whose names begin so
+        /// Channels whose names begin with this
         #[arg(long, value_name = "PREFIX")]
         prefix: Option<String>,
         #[command(flatten)]
@@ -24,7 +24,7 @@ pub(crate) enum ChannelCommand {
         #[command(flatten)]
         connection: Connection,
     },
-    /// Who is in one, by user
+    /// The members of one, by user
     Members {
         /// The channel
         name: String,
@@ -33,7 +33,7 @@ pub(crate) enum ChannelCommand {
         #[command(flatten)]
         connection: Connection,
     },
-    /// What was said in one, the newest first
+    /// The history of one, newest first
     History {
         /// The channel
         name: String,
@@ -42,7 +42,7 @@ pub(crate) enum ChannelCommand {
         #[command(flatten)]
         connection: Connection,
     },
-    /// One of them: who is there, and what was said
+    /// One channel: its subscriptions and its history
     #[command(visible_alias = "get")]
     Show {
         /// The channel
@@ -55,7 +55,7 @@ pub(crate) enum ChannelCommand {
     },
 }
 
-pub(super) async fn run(command: ChannelCommand, outer: Connection, env: &dyn Strings) -> Outcome {
+pub(super) async fn run(command: ChannelCommand, outer: Connection, env: &dyn Env) -> Outcome {
     match command {
         ChannelCommand::List { prefix, page, connection } => {
             let client = connection.over(outer).open(env)?;
@@ -89,7 +89,7 @@ pub(super) async fn run(command: ChannelCommand, outer: Connection, env: &dyn St
     Ok(())
 }
 
-/// How much was said where history is kept, else a dash.
+/// The offset of the channel's last event if it keeps a history, else a dash.
 fn offset(channel: &Record) -> String {
     let position = channel.raw("position").and_then(|raw| serde_json::from_str::<Value>(raw).ok());
     position.as_ref().and_then(|position| position.get("offset")).map_or_else(|| "-".to_owned(), Value::to_string)

@@ -1,4 +1,4 @@
-//! `check`: everything that is wrong with a config, or what it would serve.
+//! `check`: reports everything that is wrong with a config, or else what it would serve.
 
 use std::path::PathBuf;
 
@@ -6,11 +6,11 @@ use clap::Args;
 
 use super::{Failure, Outcome};
 use crate::config;
-use crate::config::environment::Strings;
+use crate::config::environment::Env;
 use crate::output;
 use crate::settings::{Settings, StoreSettings};
 
-/// What to check.
+/// The flags of `check`.
 #[derive(Debug, Args)]
 pub(crate) struct CheckArgs {
     /// The config file
@@ -18,14 +18,14 @@ pub(crate) struct CheckArgs {
     pub(crate) config: PathBuf,
 }
 
-pub(super) fn run(args: &CheckArgs, env: &dyn Strings) -> Outcome {
+pub(super) fn run(args: &CheckArgs, env: &dyn Env) -> Outcome {
     match config::load(&args.config, env) {
         Ok(loaded) => {
             for warning in &loaded.warnings {
-                output::complain(format!("{warning} (warning)"));
+                output::stderr_line(format!("{warning} (warning)"));
             }
             for warning in config::unreachable_webhooks(&loaded.settings) {
-                output::complain(format!("{warning} (warning)"));
+                output::stderr_line(format!("{warning} (warning)"));
             }
             output::line("ok");
             output::line(would_serve(&loaded.settings));
@@ -34,7 +34,7 @@ pub(super) fn run(args: &CheckArgs, env: &dyn Strings) -> Outcome {
         }
         Err(problems) => {
             for problem in &problems.0 {
-                output::complain(problem.to_string());
+                output::stderr_line(problem.to_string());
             }
             let count = match problems.0.len() {
                 1 => "1 mistake".to_owned(),
@@ -45,8 +45,7 @@ pub(super) fn run(args: &CheckArgs, env: &dyn Strings) -> Outcome {
     }
 }
 
-/// Names listeners whose matches are beyond the size limit. A store that is not there yet, or cannot be read now, is
-/// for the start to speak of.
+/// Warns of listeners whose matches are beyond the size limit. A store that does not exist yet is no problem here.
 fn warn_of_large_matches(store: &StoreSettings) {
     let StoreSettings::Sqlite { path, .. } = store else { return };
     if !path.exists() {
@@ -55,14 +54,14 @@ fn warn_of_large_matches(store: &StoreSettings) {
     match tidings_store::matches::large_in_sqlite(path) {
         Ok(large) => {
             for tidings_store::matches::LargeMatch { app, listener } in large {
-                output::complain(format!(
+                output::stderr_line(format!(
                     "the match of listener {listener} (app {app}) is beyond the size limit: it is compiled for each \
                     event, which is slow; shorten it, as docs/matches.md says (warning)"
                 ));
             }
         }
         Err(error) => {
-            output::complain(format!("the matches in {} were not looked at: {error} (warning)", path.display()))
+            output::stderr_line(format!("the matches in {} were not checked: {error} (warning)", path.display()))
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The HTTP client of the command line.
 //!
-//! It talks to the server that the user named, with the user's own key: the guarded client of deliveries, which refuses
-//! private addresses, is not for this.
+//! It talks to the server that the user named, with the user's own key. So it is not the guarded client of deliveries,
+//! which refuses private addresses.
 
 use std::fmt;
 use std::path::Path;
@@ -20,14 +20,14 @@ use serde_json::Value;
 use tidings_tls as tls;
 use url::Url;
 
-/// How long a server may take for one answer.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// How long a server may take for an answer.
+const TIMEOUT: Duration = Duration::from_secs(60);
 /// The longest answer, in bytes.
 const MAX_ANSWER: usize = 64 << 20;
 
 type HyperClient = hyper_util::client::legacy::Client<HttpsConnector<HttpConnector>, Full<Bytes>>;
 
-/// A server and the key for it.
+/// A server's URL and the key for it.
 pub(crate) struct Client {
     base: Url,
     key: String,
@@ -35,16 +35,16 @@ pub(crate) struct Client {
     http: HyperClient,
 }
 
-/// What a server answered.
+/// A server's answer.
 pub(crate) struct Answer {
     /// The body as it came.
     pub(crate) text: String,
-    /// The same, read; `null` when there is none.
+    /// The body as JSON; `null` when it is empty.
     pub(crate) value: Value,
 }
 
 impl Client {
-    /// A client for the server at `base`. It trusts the usual authorities, and those in the PEM file `ca`.
+    /// A client for the server at `base`. It trusts the usual certificate authorities, and those in the PEM file `ca`.
     ///
     /// # Errors
     /// When that file cannot be used.
@@ -67,7 +67,7 @@ impl Client {
         Ok(Self { base, key, json, http })
     }
 
-    /// Whether answers are to be printed as they are.
+    /// Whether to print answers as they are (`--json`).
     pub(crate) fn json(&self) -> bool {
         self.json
     }
@@ -82,7 +82,7 @@ impl Client {
         &self.key
     }
 
-    /// The address of a path below the server's, each segment escaped.
+    /// The URL of a path below the server's, each segment escaped.
     pub(crate) fn address(&self, path: &[&str]) -> Url {
         let mut url = self.base.clone();
         if let Ok(mut segments) = url.path_segments_mut() {
@@ -94,7 +94,7 @@ impl Client {
     /// Sends a request and reads the answer.
     ///
     /// # Errors
-    /// When there is no answer, or one that says no ([`Refused`]).
+    /// When there is no answer, or it is a refusal ([`Refused`]).
     pub(crate) async fn send(
         &self,
         method: Method,
@@ -110,7 +110,7 @@ impl Client {
         .await
     }
 
-    /// Sends a request as it is, without the key, and answers as it comes.
+    /// Sends a request as it is, without the key, and returns the answer as it is.
     ///
     /// # Errors
     /// When there is no answer.
@@ -121,7 +121,7 @@ impl Client {
         self.http.request(request).await
     }
 
-    /// Asks for a stream, and returns its body, which may go on for ever.
+    /// Requests an event stream and returns its body, which need not end.
     ///
     /// # Errors
     /// As [`Client::send`].
@@ -134,7 +134,9 @@ impl Client {
             }
             let status = response.status();
             match self.read(response).await {
-                Ok(_) => Err(anyhow!("{} answered {status}, which is no stream; is it a Tidings server?", self.base)),
+                Ok(_) => {
+                    Err(anyhow!("{} answered {status}, which is not a stream; is it a Tidings server?", self.base))
+                }
                 Err(error) => Err(error),
             }
         })
@@ -165,12 +167,12 @@ impl Client {
     }
 
     async fn in_time<T>(&self, answer: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
-        match tokio::time::timeout(PATIENCE, answer).await {
+        match tokio::time::timeout(TIMEOUT, answer).await {
             Ok(answer) => answer,
             Err(_) => Err(anyhow!(
                 "{} gave no answer within {} s; is it stopping, or overloaded?",
                 self.base,
-                PATIENCE.as_secs()
+                TIMEOUT.as_secs()
             )),
         }
     }
@@ -207,7 +209,7 @@ impl Client {
     }
 }
 
-/// What to do about a failure of TLS, where that can be said.
+/// The remedy for a TLS error, if there is one.
 fn remedy(failure: &rustls::Error) -> &'static str {
     match failure {
         rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer) => {
@@ -221,7 +223,7 @@ fn remedy(failure: &rustls::Error) -> &'static str {
     }
 }
 
-/// A server's no, in its words.
+/// A refusal by the server, with its own message.
 #[derive(Debug)]
 pub(crate) struct Refused {
     status: StatusCode,

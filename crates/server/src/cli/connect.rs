@@ -1,4 +1,4 @@
-//! Which server a command talks to, and with which key.
+//! Which server a command talks to, and with which API key.
 
 use std::path::{Path, PathBuf};
 
@@ -7,10 +7,10 @@ use clap::Args;
 use url::{Host, Url};
 
 use super::client::Client;
-use crate::config::environment::Strings;
+use crate::config::environment::Env;
 use crate::credentials::{self, Credentials};
 
-/// Which server to talk to.
+/// The flags for the connection to a server.
 #[derive(Debug, Clone, Default, Args)]
 pub(crate) struct Connection {
     /// The server [default: TIDINGS_URL, or as tidings-data/credentials.toml says]
@@ -20,7 +20,7 @@ pub(crate) struct Connection {
     pub(crate) rest: ConnectionRest,
 }
 
-/// The same where `--url` is a listener's: the server's is `--server`.
+/// The same flags where `--url` is a listener's URL: the server's is `--server`.
 #[derive(Debug, Clone, Default, Args)]
 pub(crate) struct ServerConnection {
     /// The server [default: TIDINGS_URL, or as tidings-data/credentials.toml says]
@@ -30,7 +30,7 @@ pub(crate) struct ServerConnection {
     rest: ConnectionRest,
 }
 
-/// What does not depend on how the server's flag is called.
+/// The flags that do not depend on the name of the server's flag.
 #[derive(Debug, Clone, Default, Args)]
 pub(crate) struct ConnectionRest {
     /// The API key [default: TIDINGS_API_KEY, or as tidings-data/credentials.toml says]
@@ -39,7 +39,7 @@ pub(crate) struct ConnectionRest {
     /// The credentials file of a server that keeps its data elsewhere
     #[arg(long, value_name = "FILE")]
     pub(crate) credentials: Option<PathBuf>,
-    /// A PEM file with certificate authorities to trust beside the usual ones [default: SSL_CERT_FILE]
+    /// A PEM file with certificate authorities to trust besides the usual ones [default: SSL_CERT_FILE]
     #[arg(long, value_name = "FILE")]
     pub(crate) ca: Option<PathBuf>,
     /// Print the server's answer as it is
@@ -48,19 +48,19 @@ pub(crate) struct ConnectionRest {
 }
 
 impl From<ServerConnection> for Connection {
-    fn from(given: ServerConnection) -> Self {
-        Self { server: given.server, rest: given.rest }
+    fn from(connection: ServerConnection) -> Self {
+        Self { server: connection.server, rest: connection.rest }
     }
 }
 
 impl Connection {
-    /// Whether nothing of it was given.
+    /// Whether none of the flags was given.
     pub(crate) fn is_empty(&self) -> bool {
         let ConnectionRest { key, credentials, ca, json } = &self.rest;
         self.server.is_none() && key.is_none() && credentials.is_none() && ca.is_none() && !json
     }
 
-    /// What was given after the command with what was given before it.
+    /// Merges with the flags that were given before the command; those after it win.
     pub(crate) fn over(self, outer: Self) -> Self {
         Self {
             server: self.server.or(outer.server),
@@ -73,17 +73,17 @@ impl Connection {
         }
     }
 
-    /// A client for the server that flags, environment or credentials name, in this order.
-    pub(crate) fn open(self, env: &dyn Strings) -> anyhow::Result<Client> {
+    /// A client for the server that flags, environment or the credentials file name, in this order.
+    pub(crate) fn open(self, env: &dyn Env) -> anyhow::Result<Client> {
         self.open_with(env, |kept| [kept.api_key.clone(), kept.operator_key.clone()])
     }
 
-    /// The same for what only the operator may do.
-    pub(crate) fn open_as_operator(self, env: &dyn Strings) -> anyhow::Result<Client> {
+    /// The same, with the operator's key.
+    pub(crate) fn open_as_operator(self, env: &dyn Env) -> anyhow::Result<Client> {
         self.open_with(env, |kept| [kept.operator_key.clone(), String::new()])
     }
 
-    fn open_with(self, env: &dyn Strings, keys: impl Fn(&Credentials) -> [String; 2]) -> anyhow::Result<Client> {
+    fn open_with(self, env: &dyn Env, keys: impl Fn(&Credentials) -> [String; 2]) -> anyhow::Result<Client> {
         let (json, ca) = (self.rest.json, self.rest.authorities(env));
         let file = self.rest.credentials.clone().unwrap_or_else(|| credentials::DEFAULT_PATH.into());
         let given_url = self.server.or_else(|| env.get("TIDINGS_URL"));
@@ -99,30 +99,31 @@ impl Connection {
 }
 
 impl ConnectionRest {
-    /// The file of authorities to trust beside the usual ones.
-    pub(super) fn authorities(&self, env: &dyn Strings) -> Option<PathBuf> {
+    /// The file of certificate authorities to trust besides the usual ones.
+    pub(super) fn authorities(&self, env: &dyn Env) -> Option<PathBuf> {
         let given = || env.get("SSL_CERT_FILE").filter(|file| !file.is_empty());
         self.ca.clone().or_else(|| given().map(PathBuf::from))
     }
 }
 
+/// Fills in the URL and the key from the credentials file. `is_explicit`: the user named that file.
 fn complete(
     kept: Option<Credentials>,
     file: &Path,
-    named: bool,
+    is_explicit: bool,
     url: Option<String>,
     key: Option<String>,
     keys: impl Fn(&Credentials) -> [String; 2],
 ) -> anyhow::Result<(Url, String)> {
     let Some(kept) = kept else {
-        let missing = if url.is_none() { "which server to talk to" } else { "which API key to use" };
-        let place = if named {
+        let missing = if url.is_none() { "no server is given" } else { "no API key is given" };
+        let place = if is_explicit {
             format!("there is no file {}", file.display())
         } else {
             format!("there is no {} here", file.display())
         };
         bail!(
-            "it is not known {missing}: {place}; run this where `tidings serve` was started, or give --url and --key, \
+            "{missing}: {place}; run this where `tidings serve` was started, or give --url and --key, \
              or set TIDINGS_URL and TIDINGS_API_KEY"
         );
     };
@@ -130,7 +131,7 @@ fn complete(
     let url = url.map_or(Ok(kept_url.clone()), |given| parse(&given))?;
     let key = match key {
         Some(key) => key,
-        // A key is told only to the server it was made for: a mistyped host must not learn it.
+        // A key is sent only to the server it was made for: a mistyped host must not learn it.
         None if same_machine(&url, &kept_url) => {
             keys(&kept).into_iter().find(|key| !key.is_empty()).ok_or_else(|| {
                 anyhow!(

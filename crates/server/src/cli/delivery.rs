@@ -1,4 +1,4 @@
-//! `delivery`: what is owed to listeners, and the attempts made.
+//! `delivery`: deliveries to listeners, and their attempts.
 
 use clap::{Args, Subcommand};
 use http::Method;
@@ -7,21 +7,21 @@ use super::Outcome;
 use super::call::{self, Page};
 use super::connect::Connection;
 use super::fields::Record;
-use crate::config::environment::Strings;
+use crate::config::environment::Env;
 
-/// What to do with deliveries.
+/// The subcommands of `delivery`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum DeliveryCommand {
-    /// All of them, or those that fit, newest first
+    /// All of them, or those that the filters select, newest first
     #[command(visible_alias = "ls")]
     List {
-        /// Those in a state
+        /// Only those in this state
         #[arg(long, value_name = "STATE", value_parser = ["pending", "delivered", "undelivered", "canceled"])]
         state: Option<String>,
-        /// Those to a listener
+        /// Only those to this listener
         #[arg(long, value_name = "ID")]
         listener: Option<String>,
-        /// Those of an event
+        /// Only those of this event
         #[arg(long, value_name = "ID")]
         event: Option<String>,
         #[command(flatten)]
@@ -32,7 +32,7 @@ pub(crate) enum DeliveryCommand {
     /// One of them
     #[command(visible_alias = "get")]
     Show(ById),
-    /// The attempts made at one
+    /// The attempts of one
     #[command(alias = "attempt")]
     Attempts {
         #[command(flatten)]
@@ -53,7 +53,7 @@ pub(crate) struct ById {
     connection: Connection,
 }
 
-pub(super) async fn run(command: DeliveryCommand, outer: Connection, env: &dyn Strings) -> Outcome {
+pub(super) async fn run(command: DeliveryCommand, outer: Connection, env: &dyn Env) -> Outcome {
     match command {
         DeliveryCommand::List { state, listener, event, page, connection } => {
             let client = connection.over(outer).open(env)?;

@@ -1,7 +1,7 @@
-//! `doctor`: looks at a server as its clients do, and says which of their options is wrong.
+//! `doctor`: checks a server as its clients see it, and says which of their options is wrong.
 //!
-//! Each check says what it found in a sentence and, where something is wrong, what to set and where. It needs no API
-//! key: what it knows of the app is what clients and servers of Pusher's know.
+//! Each check reports its finding in a sentence and, if something is wrong, what to set and where. It needs no API key:
+//! it uses the options that Pusher's client and server libraries have.
 
 mod checks;
 mod finding;
@@ -16,13 +16,13 @@ use url::Url;
 
 use super::connect::{Connection, parse, same_machine};
 use super::{Failure, Outcome};
-use crate::config::environment::Strings;
+use crate::config::environment::Env;
 use crate::credentials::{self, Credentials};
 use crate::output;
-use checks::{Doctor, Known};
+use checks::{ClientOptions, Doctor};
 use finding::{Finding, Verdict};
 
-/// What the clients are told.
+/// The flags of `doctor`: the options of the clients.
 #[derive(Debug, Args)]
 pub(crate) struct DoctorArgs {
     /// The app's public key [default: as tidings-data/credentials.toml says]
@@ -34,10 +34,10 @@ pub(crate) struct DoctorArgs {
     /// The app's secret, for its servers; or TIDINGS_APP_SECRET [default: likewise]
     #[arg(long, value_name = "SECRET")]
     secret: Option<String>,
-    /// The origin of the page that connects, such as https://example.com
+    /// The origin of the web page that connects, such as https://example.com
     #[arg(long, value_name = "ORIGIN")]
     origin: Option<String>,
-    /// Also leave a connection alone for so many seconds, to see whether a proxy cuts it
+    /// Also keep a connection idle for so many seconds, to see whether a proxy cuts it
     #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "300",
         value_parser = clap::value_parser!(u64).range(1..=86_400))]
     idle: Option<u64>,
@@ -45,33 +45,33 @@ pub(crate) struct DoctorArgs {
     connection: Connection,
 }
 
-pub(super) async fn run(args: DoctorArgs, outer: Connection, env: &dyn Strings) -> Outcome {
+pub(super) async fn run(args: DoctorArgs, outer: Connection, env: &dyn Env) -> Outcome {
     let connection = args.connection.over(outer);
     let json = connection.rest.json;
     let file = connection.rest.credentials.clone().unwrap_or_else(|| credentials::DEFAULT_PATH.into());
     let given = connection.server.or_else(|| env.get("TIDINGS_URL"));
     let kept = match Credentials::in_use(&file, env) {
-        // Whoever says which server and which app needs nothing that is kept here.
+        // With a URL and an app key, the credentials file is not needed, so an error in it does not matter.
         Err(_) if given.is_some() && args.app_key.is_some() => None,
         kept => kept?.filter(|kept| !kept.url.is_empty()),
     };
     let (url, kept) = server(given.as_deref(), kept)?;
     let or_kept =
         |given: Option<String>, kept: Option<&String>| given.or_else(|| kept.filter(|k| !k.is_empty()).cloned());
-    // Of an app that is named, nothing is taken from another one.
+    // If the flags name an app, only that app's credentials are used.
     let kept = kept.filter(|kept| {
         args.app_key.as_ref().is_none_or(|key| *key == kept.key)
             && args.app_id.as_ref().is_none_or(|id| *id == kept.app_id)
     });
-    let known = Known {
+    let options = ClientOptions {
         key: or_kept(args.app_key, kept.as_ref().map(|kept| &kept.key)),
         id: or_kept(args.app_id, kept.as_ref().map(|kept| &kept.app_id)),
         secret: or_kept(args.secret.or_else(|| env.get("TIDINGS_APP_SECRET")), kept.as_ref().map(|kept| &kept.secret)),
         origin: args.origin,
     };
     let authorities = connection.rest.authorities(env);
-    let doctor = Doctor::new(url.clone(), known, authorities.as_deref())?;
-    let findings = doctor.look(args.idle.map(Duration::from_secs)).await;
+    let doctor = Doctor::new(url.clone(), options, authorities.as_deref())?;
+    let findings = doctor.run_checks(args.idle.map(Duration::from_secs)).await;
     if json {
         output::line(as_json(&url, &findings).to_string());
     } else {
@@ -85,7 +85,7 @@ pub(super) async fn run(args: DoctorArgs, outer: Connection, env: &dyn Strings) 
     Err(Failure::Failed(anyhow::anyhow!("{wrong} of {checks} checks found something wrong")))
 }
 
-/// What all checks together say, in a sentence.
+/// The verdict of all checks, in a sentence.
 fn conclusion(findings: &[Finding]) -> String {
     let names = |wanted: fn(&Verdict) -> bool| {
         findings
@@ -98,25 +98,25 @@ fn conclusion(findings: &[Finding]) -> String {
     let wrong = names(|verdict| matches!(verdict, Verdict::Wrong(_)));
     let skipped = names(|verdict| matches!(verdict, Verdict::Skipped(_)));
     match (wrong.as_str(), skipped.as_str()) {
-        ("", "") => "everything that was looked at is as it should be".to_owned(),
-        ("", skipped) => format!("what was looked at is as it should be; not looked at: {skipped}"),
-        (wrong, "") => format!("to be mended: {wrong}"),
-        (wrong, skipped) => format!("to be mended: {wrong}; not looked at: {skipped}"),
+        ("", "") => "all checks passed".to_owned(),
+        ("", skipped) => format!("the checks that ran passed; not checked: {skipped}"),
+        (wrong, "") => format!("to be fixed: {wrong}"),
+        (wrong, skipped) => format!("to be fixed: {wrong}; not checked: {skipped}"),
     }
 }
 
-/// Which server, and what is kept of it.
+/// The URL to check, and the kept credentials if they belong to that server.
 fn server(given: Option<&str>, kept: Option<Credentials>) -> anyhow::Result<(Url, Option<Credentials>)> {
     match (given, kept) {
         (Some(given), kept) => {
             let url = parse(given)?;
-            // Another server's app is none of this one's.
+            // Credentials of another server do not apply.
             let kept = kept.filter(|kept| parse(&kept.url).is_ok_and(|own| same_machine(&url, &own)));
             Ok((url, kept))
         }
         (None, Some(kept)) => Ok((parse(&kept.url)?, Some(kept))),
         (None, None) => anyhow::bail!(
-            "which server? give the address that clients are told: `tidings doctor --url https://push.example.com \
+            "no server is given; give the URL that clients connect to: `tidings doctor --url https://push.example.com \
             --app-key KEY`"
         ),
     }

@@ -1,4 +1,4 @@
-//! `event`: the log.
+//! `event`: the log of events.
 
 use clap::Subcommand;
 use http::Method;
@@ -7,24 +7,24 @@ use super::Outcome;
 use super::call::{self, Page};
 use super::connect::Connection;
 use super::fields::Record;
-use crate::config::environment::Strings;
+use crate::config::environment::Env;
 
-/// What to do with the log.
+/// The subcommands of `event`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum EventCommand {
     /// The log, newest first
     #[command(visible_alias = "ls")]
     List {
-        /// Events of a name
+        /// Only events with this name
         #[arg(long, value_name = "NAME")]
         name: Option<String>,
-        /// Events of a live channel
+        /// Only events of this live channel
         #[arg(long, value_name = "CHANNEL", conflicts_with = "name")]
         channel: Option<String>,
-        /// Events at or after a time, such as 2026-11-21T10:00:00Z
+        /// Only events at or after this time, such as 2026-11-21T10:00:00Z
         #[arg(long, value_name = "TIME")]
         since: Option<String>,
-        /// Events before a time
+        /// Only events before this time
         #[arg(long, value_name = "TIME")]
         until: Option<String>,
         #[command(flatten)]
@@ -42,7 +42,7 @@ pub(crate) enum EventCommand {
     },
 }
 
-pub(super) async fn run(command: EventCommand, outer: Connection, env: &dyn Strings) -> Outcome {
+pub(super) async fn run(command: EventCommand, outer: Connection, env: &dyn Env) -> Outcome {
     match command {
         EventCommand::List { name, channel, since, until, page, connection } => {
             let client = connection.over(outer).open(env)?;

@@ -1,11 +1,11 @@
-//! How commands end.
+//! The outcome of a command.
 
-/// Why a command did not do what it was told.
+/// Why a command failed.
 #[derive(Debug)]
 pub(crate) enum Failure {
-    /// It was told something that makes no sense: exit code 2.
+    /// Its arguments make no sense: exit code 2.
     Usage(String),
-    /// It could not: exit code 1.
+    /// It could not do its work: exit code 1.
     Failed(anyhow::Error),
 }
 
@@ -15,5 +15,5 @@ impl<E: Into<anyhow::Error>> From<E> for Failure {
     }
 }
 
-/// How a command ended.
+/// The result of a command.
 pub(crate) type Outcome = Result<(), Failure>;

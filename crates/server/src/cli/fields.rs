@@ -1,7 +1,7 @@
-//! Records as lines, values as cells.
+//! Prints records as lines, and values as cells of a table.
 //!
-//! A record keeps its fields in the server's order and each value as the text that came: what is shown of an event's
-//! data is what was published, not what a JSON library makes of its numbers.
+//! A record keeps its fields in the server's order, and each value as the JSON text that came: an event's data is shown
+//! exactly as it was published, also its numbers.
 
 use std::fmt;
 
@@ -14,7 +14,7 @@ use crate::output;
 
 const MAX_CELL: usize = 60;
 
-/// A JSON object as it came.
+/// A JSON object with its values as they came.
 #[derive(Debug)]
 pub(super) struct Record(Vec<(String, Box<RawValue>)>);
 
@@ -24,22 +24,22 @@ impl Record {
         self.0.iter().find(|(name, _)| name == key).map(|(_, value)| value.get()).filter(|text| *text != "null")
     }
 
-    /// A field that is a text.
+    /// A field that is a string.
     pub(super) fn text(&self, key: &str) -> Option<String> {
         serde_json::from_str(self.raw(key)?).ok()
     }
 
-    /// A field that is a list of texts; none where it is absent.
+    /// A field that is an array of strings; empty if it is absent.
     pub(super) fn texts(&self, key: &str) -> Vec<String> {
         self.raw(key).and_then(|raw| serde_json::from_str(raw).ok()).unwrap_or_default()
     }
 
-    /// A field's value for a table: texts bare, absent ones as `-`, anything else as JSON.
+    /// A field's value for a table: a string without quotes, `-` if it is absent, anything else as JSON.
     pub(super) fn cell(&self, key: &str) -> String {
         self.raw(key).map_or_else(|| "-".to_owned(), shown)
     }
 
-    /// One line per field, names padded; absent ones are left out, and warnings, which are said elsewhere.
+    /// One line per field, names padded. Absent fields are left out, and `warnings`, which go to stderr.
     pub(super) fn lines(&self) -> String {
         let fields = self.0.iter().filter(|(name, value)| value.get() != "null" && name != "warnings");
         let rows: Vec<Vec<String>> = fields.map(|(key, value)| vec![format!("{key}:"), shown(value.get())]).collect();
@@ -81,7 +81,7 @@ fn shown(raw: &str) -> String {
     }
 }
 
-/// The text in one line of a table: cut where it is long.
+/// The text on one line, for a table; cut after [`MAX_CELL`] characters.
 pub(super) fn one_line(text: &str) -> String {
     let text = output::printable(text).replace(['\n', '\t'], " ");
     match text.char_indices().nth(MAX_CELL) {

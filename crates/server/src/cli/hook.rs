@@ -9,9 +9,9 @@ use super::connect::Connection;
 use super::fields::Record;
 use super::send::{self, Fields, Setting};
 use super::{Failure, Outcome};
-use crate::config::environment::Strings;
+use crate::config::environment::Env;
 
-/// What to do with hooks.
+/// The subcommands of `hook`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum HookCommand {
     /// All of them
@@ -24,21 +24,21 @@ pub(crate) enum HookCommand {
     },
     /// One of them
     #[command(visible_alias = "get")]
-    Show(Named),
+    Show(HookByName),
     /// Add one
     #[command(visible_aliases = ["add", "new"])]
     Create(HookArgs),
-    /// Change what is given of one
+    /// Change the given fields of one
     #[command(alias = "edit", alias = "set", alias = "patch")]
     Update(HookArgs),
     /// Remove one
     #[command(visible_aliases = ["rm", "remove"])]
-    Delete(Named),
+    Delete(HookByName),
 }
 
 /// A hook by its name.
 #[derive(Debug, Args)]
-pub(crate) struct Named {
+pub(crate) struct HookByName {
     /// The event name
     name: String,
     #[command(flatten)]
@@ -50,46 +50,45 @@ pub(crate) struct Named {
 pub(crate) struct HookArgs {
     /// The event name
     name: String,
-    /// A top-level field of the data that leaves, with its type if it is to be told; can be given several times
+    /// A top-level field of the data that is sent, maybe with its type; can be given several times
     #[arg(long = "field", visible_alias = "fields", value_name = "NAME[:TYPE]", value_delimiter = ',',
         conflicts_with_all = ["no_fields", "all_fields"])]
     fields: Vec<String>,
-    /// Let no field of the data leave
+    /// Send no field of the data
     #[arg(long, conflicts_with = "all_fields")]
     no_fields: bool,
-    /// Let all of the data leave
+    /// Send all of the data
     #[arg(long)]
     all_fields: bool,
-    /// Whom the fields hold for: "all" (live sessions, histories and the log have no others, either), or "webhooks"
-    /// alone
+    /// Where only these fields are kept: "all" (live sessions, histories and the log too), or "webhooks" alone
     #[arg(long, value_name = "WHOM", value_parser = ["all", "webhooks"])]
     fields_for: Option<String>,
     /// For people
     #[arg(long, value_name = "TEXT")]
     description: Option<String>,
-    /// A JSON Schema for those who write receivers: JSON or @FILE
+    /// A JSON Schema for the authors of receivers: JSON or @FILE
     #[arg(long, value_name = "JSON")]
     schema: Option<String>,
-    /// How long one attempt may take, such as 15s; "none" takes it away
+    /// How long one attempt may take, such as 15s; "none" removes it
     #[arg(long, value_name = "TIME")]
     timeout: Option<Setting<String>>,
-    /// When attempts are made, such as 0s,5s,5m; "none" takes it away
+    /// When attempts are made, such as 0s,5s,5m; "none" removes it
     #[arg(long, value_name = "TIMES")]
     schedule: Option<Setting<String>>,
     #[command(flatten)]
     connection: Connection,
 }
 
-pub(super) async fn run(command: HookCommand, outer: Connection, env: &dyn Strings) -> Outcome {
+pub(super) async fn run(command: HookCommand, outer: Connection, env: &dyn Env) -> Outcome {
     match command {
         HookCommand::List { page, connection } => {
             let client = connection.over(outer).open(env)?;
             let row = |hook: &Record| ["name", "fields", "description"].map(|key| field_cell(hook, key)).to_vec();
             call::list(&client, &["v1", "hooks"], &[], &page, &["NAME", "FIELDS", "DESCRIPTION"], row).await?;
         }
-        HookCommand::Show(named) => {
-            let client = named.connection.over(outer).open(env)?;
-            call::record(&client, Method::GET, &["v1", "hooks", &named.name], None).await?;
+        HookCommand::Show(hook) => {
+            let client = hook.connection.over(outer).open(env)?;
+            call::record(&client, Method::GET, &["v1", "hooks", &hook.name], None).await?;
         }
         HookCommand::Create(args) => {
             let body = args.body()?.set("name", Some(args.name.clone())).into_value();
@@ -104,9 +103,9 @@ pub(super) async fn run(command: HookCommand, outer: Connection, env: &dyn Strin
             let client = args.connection.over(outer).open(env)?;
             call::record(&client, Method::PATCH, &["v1", "hooks", &args.name], Some(body.into_value())).await?;
         }
-        HookCommand::Delete(named) => {
-            let client = named.connection.over(outer).open(env)?;
-            call::delete(&client, &["v1", "hooks", &named.name], &format!("hook {}", named.name)).await?;
+        HookCommand::Delete(hook) => {
+            let client = hook.connection.over(outer).open(env)?;
+            call::delete(&client, &["v1", "hooks", &hook.name], &format!("hook {}", hook.name)).await?;
         }
     }
     Ok(())
@@ -141,7 +140,7 @@ fn declared(field: &str) -> Value {
     }
 }
 
-/// `fields` as `name, age:integer`, and whether that holds for webhooks alone; absent ones are all.
+/// The cell of `fields`, such as `name, age:integer`, and whether it holds for webhooks only. No `fields` means all.
 fn field_cell(hook: &Record, key: &str) -> String {
     if key != "fields" {
         return hook.cell(key);

@@ -1,4 +1,4 @@
-//! `init`: a commented `tidings.toml` with the app of the first start, where there was one, or with fresh secrets.
+//! `init`: writes a commented `tidings.toml` with the app of the first start, if there was one, or with fresh secrets.
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -12,10 +12,10 @@ use crate::{files, keys, output};
 
 const TEMPLATE: &str = include_str!("init.toml");
 
-/// What to write.
+/// The flags of `init`.
 #[derive(Debug, Args)]
 pub(crate) struct InitArgs {
-    /// The file to write; one that is there is left as it is
+    /// The file to write; an existing file is not changed
     #[arg(long, short = 'c', value_name = "FILE", default_value = "tidings.toml")]
     pub(crate) config: PathBuf,
     /// The credentials file whose app and keys it is to have, where there is one
@@ -35,7 +35,7 @@ pub(super) fn run(args: &InitArgs) -> Outcome {
     let made = made.unwrap_or_default().made();
     files::create_private(path, text(&made)?.as_bytes()).map_err(|error| match error.kind() {
         ErrorKind::AlreadyExists => {
-            anyhow!("{name} is there already, and is left as it is; name another with --config")
+            anyhow!("{name} is there already and was not changed; name another file with --config")
         }
         _ => anyhow::Error::new(error).context(format!("cannot write {name}")),
     })?;
@@ -53,7 +53,7 @@ pub(super) fn run(args: &InitArgs) -> Outcome {
     Ok(())
 }
 
-/// The template with what was made before in each `{{…}}`, or else a fresh secret.
+/// The template, with each `{{…}}` replaced by the credential that was made before, or else by a fresh secret.
 pub(crate) fn text(made: &Credentials) -> anyhow::Result<String> {
     let mut text = String::with_capacity(TEMPLATE.len() + 256);
     let mut rest = TEMPLATE;
@@ -72,7 +72,8 @@ pub(crate) fn text(made: &Credentials) -> anyhow::Result<String> {
         };
         match kept {
             "" => text.push_str(&keys::random_key()?),
-            // Somebody may have written the file by hand; these two end a text or escape in it.
+            // The credentials file may have been edited by hand: these two characters would end the TOML string or
+            // escape in it.
             kept => text.push_str(&kept.replace('\\', "\\\\").replace('"', "\\\"")),
         }
         rest = behind;

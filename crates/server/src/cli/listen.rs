@@ -1,4 +1,4 @@
-//! `listen`: a receiver for webhooks on this machine, which prints what comes and says whether it is to be believed.
+//! `listen`: a receiver for webhooks on this machine, which prints each delivery and whether its signature is valid.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -23,12 +23,12 @@ use crate::accept::{self, Accept};
 use crate::settings::ConnectionSettings;
 use crate::{output, signals};
 
-/// Where and how to receive.
+/// The flags of `listen`.
 #[derive(Debug, Args)]
 pub(crate) struct ListenArgs {
     /// The port of 127.0.0.1; 0 takes a free one
     port: u16,
-    /// What the deliveries are signed with, as `listener create` showed it
+    /// The secret that the deliveries are signed with, as `listener create` showed it
     #[arg(long, value_name = "whsec_…")]
     secret: Option<String>,
     /// The status to answer with
@@ -36,9 +36,9 @@ pub(crate) struct ListenArgs {
     status: u16,
 }
 
-/// How long an answer under way may take to end when the command is interrupted.
+/// How long a request in flight may take to end when the command is interrupted.
 const GRACE: Duration = Duration::from_secs(1);
-/// The longest delivery that is taken, in bytes.
+/// The longest delivery that is accepted, in bytes.
 const MAX_BODY: usize = 64 << 20;
 
 struct Receiver {
@@ -47,7 +47,7 @@ struct Receiver {
     clock: SharedClock,
 }
 
-/// The body that Standard Webhooks gives a delivery.
+/// The body of a delivery in Standard Webhooks.
 #[derive(Deserialize)]
 struct Delivery {
     #[serde(rename = "type")]
@@ -85,7 +85,7 @@ async fn receive(State(receiver): State<Arc<Receiver>>, headers: HeaderMap, body
 }
 
 impl Receiver {
-    /// A line of what came, and its data.
+    /// A line about the delivery, and its data.
     fn describe(&self, headers: &HeaderMap, body: &Bytes) -> String {
         let now = self.clock.wall_ms();
         let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or("-");

@@ -1,4 +1,4 @@
-//! `listener`: the URLs that want events.
+//! `listener`: the URLs that receive events.
 
 use clap::{Args, Subcommand};
 use http::Method;
@@ -9,23 +9,23 @@ use super::connect::{Connection, ServerConnection};
 use super::fields::Record;
 use super::send::{self, Fields, Setting};
 use super::{Failure, Outcome};
-use crate::config::environment::Strings;
+use crate::config::environment::Env;
 
 const PATH: [&str; 2] = ["v1", "listeners"];
 
-/// What to do with listeners.
+/// The subcommands of `listener`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum ListenerCommand {
-    /// All of them, or those that fit
+    /// All of them, or those that the filters select
     #[command(visible_alias = "ls")]
     List {
-        /// Those of a hook
+        /// Only those of this hook
         #[arg(long)]
         hook: Option<String>,
-        /// Those of an owner
+        /// Only those of this owner
         #[arg(long)]
         owner: Option<String>,
-        /// Those that are enabled, or with `false` the others
+        /// Only those that are enabled, or with `false` only those that are not
         #[arg(long, num_args = 0..=1, default_missing_value = "true")]
         enabled: Option<bool>,
         #[command(flatten)]
@@ -44,7 +44,7 @@ pub(crate) enum ListenerCommand {
         #[command(flatten)]
         connection: ServerConnection,
     },
-    /// Change what is given of one
+    /// Change the given fields of one
     #[command(alias = "edit", alias = "set", alias = "patch")]
     Update {
         /// The listener
@@ -64,7 +64,7 @@ pub(crate) enum ListenerCommand {
         /// The event's name [default: tidings.test]
         #[arg(long, short = 'e', alias = "name", value_name = "NAME")]
         event: Option<String>,
-        /// What it carries: JSON, @FILE, or - for stdin
+        /// The event's data: JSON, @FILE, or - for stdin
         #[arg(long, short = 'd', value_name = "JSON", allow_hyphen_values = true)]
         data: Option<String>,
         #[command(flatten)]
@@ -75,7 +75,7 @@ pub(crate) enum ListenerCommand {
     RotateSecret {
         /// The listener
         id: String,
-        /// The new secret, made by the server unless told
+        /// The new secret [default: made by the server]
         #[arg(long, value_name = "whsec_…")]
         secret: Option<String>,
         /// How long the old one stays good [default: 24h]
@@ -101,22 +101,22 @@ pub(crate) struct ListenerFields {
     /// Where its deliveries go
     #[arg(long, value_name = "URL")]
     url: Option<String>,
-    /// An event name or pattern that it wants; can be given several times
+    /// An event name or pattern that it receives; can be given several times
     #[arg(long = "hook", visible_alias = "hooks", alias = "hooks", value_name = "NAME", value_delimiter = ',')]
     hooks: Vec<String>,
     /// Which of the events: JSON or @FILE; {} for all
     #[arg(long = "match", value_name = "JSON")]
     filter: Option<String>,
-    /// What deliveries are signed with, made by the server unless told
+    /// The secret that deliveries are signed with [default: made by the server]
     #[arg(long, value_name = "whsec_…")]
     secret: Option<String>,
     /// A header of each delivery; can be given several times
     #[arg(long = "header", short = 'H', value_name = "NAME: VALUE")]
     headers: Vec<String>,
-    /// Deliveries per second at most; "none" for no limit
+    /// The most deliveries per second; "none" for no limit
     #[arg(long, value_name = "N")]
     rate: Option<Setting<u32>>,
-    /// Deliveries under way at most; "none" for the server's number
+    /// The most deliveries in flight; "none" for the server's default
     #[arg(long, value_name = "N")]
     concurrency: Option<Setting<u32>>,
     /// none, fifo (one after the other) or key (those with the same key one after the other)
@@ -134,7 +134,7 @@ pub(crate) struct ListenerFields {
     /// Deliver nothing
     #[arg(long, alias = "disable")]
     disabled: bool,
-    /// Whose it is among your customers; "none" for nobody's
+    /// Which of your customers it belongs to; "none" for no owner
     #[arg(long, value_name = "TEXT")]
     owner: Option<Setting<String>>,
     /// For people
@@ -142,7 +142,7 @@ pub(crate) struct ListenerFields {
     description: Option<String>,
 }
 
-pub(super) async fn run(command: ListenerCommand, outer: Connection, env: &dyn Strings) -> Outcome {
+pub(super) async fn run(command: ListenerCommand, outer: Connection, env: &dyn Env) -> Outcome {
     match command {
         ListenerCommand::List { hook, owner, enabled, page, connection } => {
             let client = connection.over(outer).open(env)?;
@@ -217,7 +217,7 @@ impl ListenerFields {
 fn headers(given: &[String]) -> Result<Option<Value>, Failure> {
     let mut headers = Map::new();
     for header in given {
-        // The value may be a secret, so it is not repeated.
+        // The value may be a secret, so the error does not quote it.
         let (name, value) = header
             .split_once(':')
             .ok_or_else(|| Failure::Usage("a header is written as --header 'Name: value'".to_owned()))?;

@@ -1,4 +1,4 @@
-//! `migrate`: copies what SQLite holds into an empty PostgreSQL.
+//! `migrate`: copies an SQLite database into an empty PostgreSQL database.
 
 use std::path::Path;
 
@@ -11,10 +11,10 @@ use super::{Failure, Outcome};
 use crate::data_dir::DataDir;
 use crate::output;
 
-/// What to copy, and to where.
+/// The flags of `migrate`.
 #[derive(Debug, Args)]
 pub(crate) struct MigrateArgs {
-    /// The database of a server that is stopped, as sqlite://tidings-data/tidings.db
+    /// The database of a stopped server, as sqlite://tidings-data/tidings.db
     #[arg(long, value_name = "URL")]
     pub(crate) from: String,
     /// An empty database, as postgres://user:password@host/database
@@ -33,7 +33,7 @@ pub(super) async fn run(args: &MigrateArgs) -> Outcome {
         return Err(Failure::Usage(format!("--from: there is no database {}", path.display())));
     }
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    // A server that still wrote to it would be forgotten half.
+    // The lock makes sure that no server still writes to the database: its last writes would not be copied.
     let _held = DataDir::take(folder)?;
     let now = SystemClock::shared().steady_ms();
     let copied = postgres::copy_from_sqlite(path, &args.to, &Options::default(), now).await;

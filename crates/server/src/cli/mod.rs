@@ -1,7 +1,7 @@
 //! The command line: one file per command.
 //!
-//! `serve`, `init` and `check` work on this machine. All others are HTTP clients of a server (see [`connect`]), and
-//! know nothing of it but its API.
+//! `serve`, `init`, `check`, `migrate` and `listen` work on this machine. All others are HTTP clients of a server (see
+//! [`connect`]).
 
 mod app;
 mod args;
@@ -30,11 +30,11 @@ pub(crate) use args::{Cli, Command, ServeArgs};
 pub(crate) use connect::Connection;
 pub(crate) use failure::{Failure, Outcome};
 
-use crate::config::environment::Strings;
+use crate::config::environment::Env;
 use crate::output;
 
 /// Runs a command other than `serve`.
-pub(crate) async fn run(command: Command, outer: Connection, env: &dyn Strings) -> Outcome {
+pub(crate) async fn run(command: Command, outer: Connection, env: &dyn Env) -> Outcome {
     match command {
         Command::Serve(_) => Err(Failure::Usage("`serve` is run by main".to_owned())),
         Command::Init(args) => init::run(&args),
@@ -54,15 +54,15 @@ pub(crate) async fn run(command: Command, outer: Connection, env: &dyn Strings) 
     }
 }
 
-/// Tells a failure on stderr and gives the exit code.
-pub(crate) fn tell(failure: &Failure) -> u8 {
+/// Prints a failure on stderr and returns the exit code.
+pub(crate) fn report(failure: &Failure) -> u8 {
     match failure {
         Failure::Usage(message) => {
-            output::complain(format!("error: {message}"));
+            output::stderr_line(format!("error: {message}"));
             2
         }
         Failure::Failed(error) => {
-            output::complain(output::printable(&format!("error: {error:#}")));
+            output::stderr_line(output::printable(&format!("error: {error:#}")));
             1
         }
     }

@@ -1,6 +1,6 @@
-//! JSON with line breaks or without, its keys and numbers left exactly as they were sent.
+//! Formats JSON with line breaks or without. Keys and numbers stay exactly as they were sent.
 
-/// Breaks JSON text into lines. Text that is not JSON comes out in some shape, but whole.
+/// Breaks JSON text into indented lines. Of text that is not JSON nothing but white space is lost.
 pub(super) fn pretty(json: &str) -> String {
     let mut out = String::with_capacity(json.len() * 2);
     let mut depth = 0usize;
@@ -46,7 +46,7 @@ pub(super) fn pretty(json: &str) -> String {
     out
 }
 
-/// The same JSON text without blanks between its parts.
+/// The same JSON text without white space between its parts.
 pub(super) fn compact(json: &str) -> String {
     let mut in_text = false;
     let mut escaped = false;
@@ -65,7 +65,7 @@ pub(super) fn compact(json: &str) -> String {
 
 fn new_line(out: &mut String, depth: usize) {
     out.push('\n');
-    // Deeper than this nobody reads, and hostile nesting would fill memory with spaces.
+    // The indentation is bounded: hostile nesting would fill memory with spaces.
     for _ in 0..depth.min(40) {
         out.push_str("  ");
     }

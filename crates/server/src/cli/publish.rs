@@ -1,4 +1,4 @@
-//! `publish`: says that something happened.
+//! `publish`: publishes an event.
 
 use clap::Args;
 use http::Method;
@@ -8,22 +8,22 @@ use serde_json::value::RawValue;
 
 use super::connect::Connection;
 use super::{Failure, Outcome, send};
-use crate::config::environment::Strings;
+use crate::config::environment::Env;
 use crate::output;
 
-/// What happened.
+/// The event, as flags.
 #[derive(Debug, Args)]
 pub(crate) struct PublishArgs {
-    /// Live channels that it goes to
+    /// Live channels to publish to
     #[arg(value_name = "CHANNEL")]
     channels: Vec<String>,
     /// The event's name
     #[arg(long, short = 'e', alias = "name", value_name = "NAME")]
     event: String,
-    /// What it carries: JSON, @FILE, or - for stdin
+    /// The event's data: JSON, @FILE, or - for stdin
     #[arg(long, short = 'd', value_name = "JSON", allow_hyphen_values = true)]
     data: Option<String>,
-    /// The event's id, made by the server unless told
+    /// The event's id [default: made by the server]
     #[arg(long)]
     id: Option<String>,
     /// Events with the same one keep their order at listeners with order "key"
@@ -35,7 +35,7 @@ pub(crate) struct PublishArgs {
     /// Nothing is delivered before this time, such as 2026-12-24T18:00:00Z
     #[arg(long, value_name = "TIME")]
     not_before: Option<String>,
-    /// The live session that is not told
+    /// A live session that does not receive it
     #[arg(long, value_name = "SESSION")]
     except: Option<String>,
     #[command(flatten)]
@@ -59,7 +59,7 @@ struct Body<'a> {
     not_before: Option<&'a str>,
 }
 
-pub(super) async fn run(args: PublishArgs, outer: Connection, env: &dyn Strings) -> Outcome {
+pub(super) async fn run(args: PublishArgs, outer: Connection, env: &dyn Env) -> Outcome {
     send::check_channels(&args.channels)?;
     let body = Body {
         name: &args.event,
@@ -78,18 +78,18 @@ pub(super) async fn run(args: PublishArgs, outer: Connection, env: &dyn Strings)
         output::line(answer.text.trim_end());
     } else {
         output::line(output::printable(
-            &told(&answer.value, &args.event)
+            &summary(&answer.value, &args.event)
                 .ok_or_else(|| Failure::Failed(anyhow::anyhow!("the server's answer has no id")))?,
         ));
         if let Some(hint) = answer.value.get("hint").and_then(Value::as_str) {
-            output::complain(output::printable(hint));
+            output::stderr_line(output::printable(hint));
         }
     }
     Ok(())
 }
 
-/// The answer in a sentence: who got it.
-fn told(answer: &Value, event: &str) -> Option<String> {
+/// The answer as a sentence: where the event went.
+fn summary(answer: &Value, event: &str) -> Option<String> {
     let id = answer.get("id")?.as_str()?;
     let flag = |key: &str| answer.get(key).and_then(Value::as_bool).unwrap_or(false);
     let deliveries = answer.get("deliveries").and_then(Value::as_u64).unwrap_or(0);
@@ -97,10 +97,10 @@ fn told(answer: &Value, event: &str) -> Option<String> {
     let mut parts = Vec::new();
     match (flag("logged"), flag("durable")) {
         (true, true) => parts.push("on disk".to_owned()),
-        (true, false) => parts.push("logged, but a power cut may take it".to_owned()),
+        (true, false) => parts.push("logged, but not synced to disk".to_owned()),
         (false, _) if channels.is_empty() => {
             return Some(format!(
-                "published {id}, but to nobody: there is no hook \"{event}\", and no channel was named"
+                "published {id}, but nothing receives it: there is no hook \"{event}\", and no channel was named"
             ));
         }
         (false, _) => {}
@@ -112,11 +112,11 @@ fn told(answer: &Value, event: &str) -> Option<String> {
     Some(format!("published {id}: {}", parts.join("; ")))
 }
 
-/// How many are in a channel.
+/// How many sessions received it in a channel.
 fn reached(channel: &Value) -> Option<String> {
     let name = channel.get("name")?.as_str()?;
     Some(match channel.get("sessions")?.as_u64()? {
-        0 => format!("nobody is in {name}"),
+        0 => format!("no session in {name}"),
         sessions => format!("{} in {name}", counted(sessions, "session", "sessions")),
     })
 }
@@ -134,19 +134,19 @@ mod tests {
     // covers: G184
     #[test]
     fn the_answer_is_told_in_a_sentence() {
-        let check = |answer: Value, said: &str| assert_eq!(told(&answer, "x").as_deref(), Some(said));
+        let check = |answer: Value, expected: &str| assert_eq!(summary(&answer, "x").as_deref(), Some(expected));
         check(
             json!({"id": "evt_1", "logged": true, "durable": true, "deliveries": 1}),
             "published evt_1: on disk; 1 delivery",
         );
         check(
             json!({"id": "evt_1", "logged": false, "durable": false, "deliveries": 0}),
-            "published evt_1, but to nobody: there is no hook \"x\", and no channel was named",
+            "published evt_1, but nothing receives it: there is no hook \"x\", and no channel was named",
         );
         let channels = json!([{"name": "news", "sessions": 3}, {"name": "chat", "sessions": 0}]);
         check(
             json!({"id": "evt_1", "logged": false, "durable": false, "deliveries": 0, "channels": channels}),
-            "published evt_1: 3 sessions in news; nobody is in chat",
+            "published evt_1: 3 sessions in news; no session in chat",
         );
         let channels = json!([{"name": "news", "sessions": 1}]);
         check(

@@ -1,5 +1,4 @@
-//! JSON that a command sends: `--data JSON`, `--data @file`, `--data -`, and fields that were given and those that were
-//! not.
+//! The JSON that a command sends: `--data JSON`, `--data @file`, `--data -`, and objects of the fields that were given.
 
 use std::io::Read;
 use std::str::FromStr;
@@ -10,7 +9,7 @@ use serde_json::{Map, Value};
 use super::Failure;
 use crate::output;
 
-/// The JSON text that a flag means, byte for byte: the text itself, `@file`, or `-` for stdin.
+/// The JSON text that a flag stands for, byte for byte: the value itself, `@file`, or `-` for stdin.
 pub(super) fn json(flag: &str, given: &str) -> Result<Box<RawValue>, Failure> {
     let text = match given.strip_prefix('@') {
         Some(file) => std::fs::read_to_string(file)
@@ -25,30 +24,32 @@ pub(super) fn json(flag: &str, given: &str) -> Result<Box<RawValue>, Failure> {
         None => given.to_owned(),
     };
     serde_json::from_str(text.trim()).map_err(|error| {
-        Failure::Usage(format!("{flag} is not JSON: {error}; a text needs quotes of its own, as in {flag} '\"hello\"'"))
+        Failure::Usage(format!(
+            "{flag} is not JSON: {error}; a string needs quotes of its own, as in {flag} '\"hello\"'"
+        ))
     })
 }
 
-/// The same as a value.
+/// The same, parsed.
 pub(super) fn json_value(flag: &str, given: &str) -> Result<Value, Failure> {
     let raw = json(flag, given)?;
     serde_json::from_str(raw.get()).map_err(|error| Failure::Usage(format!("{flag} is not JSON: {error}")))
 }
 
-/// Refuses what stands where a channel's name belongs and is none: the event's data, and several names in one word.
+/// Refuses JSON in the place of a channel's name, and warns of several names in one word.
 pub(super) fn check_channels(channels: &[String]) -> Result<(), Failure> {
     for channel in channels {
         let is_data = channel.starts_with(['{', '[', '"']) && serde_json::from_str::<Value>(channel).is_ok();
         if is_data {
             return Err(Failure::Usage(format!(
-                "{} is JSON, and stands where a channel belongs; data is given with --data",
+                "{} is JSON, not a channel's name; give data with --data",
                 output::shell_quoted(channel)
             )));
         }
-        // Behind a `#` commas part the users that a channel is for.
+        // Behind a `#`, commas separate the users that a channel is for.
         if channel.contains(',') && !channel.contains('#') {
             let several = channel.split(',').map(str::trim).collect::<Vec<_>>().join(" ");
-            output::complain(output::printable(&format!(
+            output::stderr_line(output::printable(&format!(
                 "{channel} is taken as one channel; to name several, put spaces between them: {several}"
             )));
         }
@@ -56,7 +57,7 @@ pub(super) fn check_channels(channels: &[String]) -> Result<(), Failure> {
     Ok(())
 }
 
-/// A flag's value, or the word `none`, which takes the field away.
+/// A flag's value, or the word `none`, which removes the field.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Setting<T> {
     /// `none`
@@ -73,12 +74,12 @@ impl<T: FromStr> FromStr for Setting<T> {
     }
 }
 
-/// The object that a create or update sends: only what was given.
+/// The object that a create or update sends: only the fields that were given.
 #[derive(Debug, Default)]
 pub(super) struct Fields(Map<String, Value>);
 
 impl Fields {
-    /// Sets a field that was given.
+    /// Sets a field, if it was given.
     pub(super) fn set(mut self, name: &str, given: Option<impl Into<Value>>) -> Self {
         if let Some(value) = given {
             self.0.insert(name.to_owned(), value.into());
@@ -86,7 +87,7 @@ impl Fields {
         self
     }
 
-    /// Sets a field, or takes it away.
+    /// Sets a field, or removes it with `null`.
     pub(super) fn setting<T: Into<Value>>(self, name: &str, given: Option<Setting<T>>) -> Self {
         self.set(name, given.map(|given| if let Setting::To(value) = given { value.into() } else { Value::Null }))
     }
@@ -101,7 +102,7 @@ impl Fields {
     }
 }
 
-/// `0s,5s,5m` as the list that the API takes.
+/// Splits `0s,5s,5m` into the array that the API takes.
 pub(super) fn schedule(given: Option<Setting<String>>) -> Option<Setting<Vec<String>>> {
     given.map(|given| match given {
         Setting::Unset => Setting::Unset,

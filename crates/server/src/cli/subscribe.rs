@@ -1,4 +1,4 @@
-//! `subscribe`: prints what is said in channels, as it is said, and goes on after a break where it was.
+//! `subscribe`: prints the messages of channels as they are published, and resumes after a lost connection.
 
 use std::time::Duration;
 
@@ -16,15 +16,15 @@ use url::Url;
 use super::client::{Client, Refused};
 use super::connect::Connection;
 use super::{Outcome, send};
-use crate::config::environment::Strings;
+use crate::config::environment::Env;
 use crate::{output, signals};
 
-/// How long a server may be silent; it shows every 25 s that it lives.
+/// How long a server may be silent; it sends a comment every 25 s.
 const SILENCE: Duration = Duration::from_secs(60);
-/// The shortest pause before the next connection, and the longest.
+/// The backoff between connections: the shortest pause and the longest.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(15));
 
-/// Which channels.
+/// The flags of `subscribe`.
 #[derive(Debug, Args)]
 pub(crate) struct SubscribeArgs {
     /// The channels
@@ -34,7 +34,7 @@ pub(crate) struct SubscribeArgs {
     connection: Connection,
 }
 
-/// A message of the stream.
+/// The data of a `message` event of the stream.
 #[derive(Deserialize)]
 struct Message<'a> {
     channel: String,
@@ -43,25 +43,25 @@ struct Message<'a> {
     data: &'a RawValue,
 }
 
-pub(super) async fn run(args: SubscribeArgs, outer: Connection, env: &dyn Strings) -> Outcome {
+pub(super) async fn run(args: SubscribeArgs, outer: Connection, env: &dyn Env) -> Outcome {
     send::check_channels(&args.channels)?;
     let client = args.connection.over(outer).open(env)?;
     let json = client.json();
     let mut url = client.address(&["v1", "stream"]);
     url.query_pairs_mut().extend_pairs(args.channels.iter().map(|channel| ("channel", channel)));
-    let mut print = |event: &Event| match told(event, json) {
-        Told::Line(line) => output::line(line),
-        Told::Remark(remark) => output::complain(remark),
+    let mut print = |event: &Event| match render(event, json) {
+        Printed::Line(line) => output::line(line),
+        Printed::Remark(remark) => output::stderr_line(remark),
     };
     tokio::select! {
         followed = follow(&client, &url, &mut print) => Ok(followed?),
-        // It has no end of its own, so to be asked to stop is the good one.
+        // The command never ends by itself, so a stop signal is success.
         () = signals::stop(&Supervisor::default())? => Ok(()),
     }
 }
 
-/// Reads a stream for as long as it can be had; a break is no reason to stop, a refusal is.
-async fn follow(client: &Client, url: &Url, hear: &mut dyn FnMut(&Event)) -> anyhow::Result<()> {
+/// Reads the stream, and reconnects when it breaks. Returns when the server refuses, or if the first connection fails.
+async fn follow(client: &Client, url: &Url, on_event: &mut dyn FnMut(&Event)) -> anyhow::Result<()> {
     let mut at = String::new();
     let mut connected_once = false;
     let mut pause = PAUSES.0;
@@ -72,15 +72,15 @@ async fn follow(client: &Client, url: &Url, hear: &mut dyn FnMut(&Event)) -> any
             Ok(body) => {
                 connected_once = true;
                 pause = PAUSES.0;
-                let why = read(body, &mut at, hear).await?;
-                output::complain(output::printable(&format!("{why}; connecting again")));
+                let why = read(body, &mut at, on_event).await?;
+                output::stderr_line(output::printable(&format!("{why}; connecting again")));
             }
             Err(error) => {
                 let is_final = error.downcast_ref::<Refused>().is_some_and(|refused| !refused.may_pass());
                 if is_final || !connected_once {
                     return Err(error);
                 }
-                output::complain(output::printable(&format!("{error:#}; trying again")));
+                output::stderr_line(output::printable(&format!("{error:#}; trying again")));
             }
         }
         tokio::time::sleep(pause).await;
@@ -88,8 +88,8 @@ async fn follow(client: &Client, url: &Url, hear: &mut dyn FnMut(&Event)) -> any
     }
 }
 
-/// Reads one connection until it ends, and says why it did. `at` is where it has come.
-async fn read(mut body: Incoming, at: &mut String, hear: &mut dyn FnMut(&Event)) -> anyhow::Result<String> {
+/// Reads one connection until it ends, and returns why it ended. `at` is the id of the last event, to resume from.
+async fn read(mut body: Incoming, at: &mut String, on_event: &mut dyn FnMut(&Event)) -> anyhow::Result<String> {
     let mut parser = Parser::default();
     loop {
         let frame = match tokio::time::timeout(SILENCE, body.frame()).await {
@@ -100,24 +100,26 @@ async fn read(mut body: Incoming, at: &mut String, hear: &mut dyn FnMut(&Event))
         };
         let Ok(bytes) = frame.into_data() else { continue };
         let events = parser.feed(&bytes).map_err(|error| anyhow!("{error}"))?;
-        events.iter().for_each(&mut *hear);
+        events.iter().for_each(&mut *on_event);
         if !parser.last_id().is_empty() {
             parser.last_id().clone_into(at);
         }
     }
 }
 
-/// What is printed about an event, and where.
+/// The text for an event, and where it is printed.
 #[derive(Debug, PartialEq, Eq)]
-enum Told {
+enum Printed {
+    /// On stdout.
     Line(String),
+    /// On stderr.
     Remark(String),
 }
 
-fn told(event: &Event, json: bool) -> Told {
+fn render(event: &Event, json: bool) -> Printed {
     if event.name == "message" {
         let message: Option<Message<'_>> = serde_json::from_str(&event.data).ok();
-        return Told::Line(match message {
+        return Printed::Line(match message {
             Some(Message { channel, name, data }) if !json => one_line(&format!("{channel} {name} {}", data.get())),
             _ => event.data.clone(),
         });
@@ -131,12 +133,12 @@ fn told(event: &Event, json: bool) -> Told {
     let remark = match event.name.as_str() {
         "tidings.open" => format!("listening as session {}", text("session")),
         "tidings.joined" => format!("joined {}", channels()),
-        "tidings.lost" => format!("{}: what was said meanwhile is no longer kept, at least in part", text("channel")),
+        "tidings.lost" => format!("{}: some messages were missed and are no longer in the history", text("channel")),
         "tidings.refused" => format!("{}: {}", text("channel"), text("reason")),
         "tidings.close" => format!("the server ends the stream: {}", text("reason")),
         other => format!("{other}: {}", event.data),
     };
-    Told::Remark(one_line(&remark))
+    Printed::Remark(one_line(&remark))
 }
 
 fn one_line(text: &str) -> String {
@@ -158,12 +160,12 @@ mod tests {
     fn a_message_is_a_line_and_everything_else_a_remark() {
         let data = r#"{"id":"evt_1","channel":"a:b","name":"said","data":{"n": 1.50,"t":"x\ny"},"time":"2026-11-21T09:56:40.000Z"}"#;
         let line = r#"a:b said {"n": 1.50,"t":"x\ny"}"#;
-        assert_eq!(told(&event("message", data), false), Told::Line(line.to_owned()));
-        assert_eq!(told(&event("message", data), true), Told::Line(data.to_owned()));
+        assert_eq!(render(&event("message", data), false), Printed::Line(line.to_owned()));
+        assert_eq!(render(&event("message", data), true), Printed::Line(data.to_owned()));
         let hostile = "{\"channel\":\"a\",\"name\":\"\\u001b[2J\\n\",\"data\":1}";
-        assert_eq!(told(&event("message", hostile), false), Told::Line("a \\u{1b}[2J  1".to_owned()));
-        let lost = told(&event("tidings.lost", r#"{"channel":"a"}"#), true);
-        assert_eq!(lost, Told::Remark("a: what was said meanwhile is no longer kept, at least in part".to_owned()));
+        assert_eq!(render(&event("message", hostile), false), Printed::Line("a \\u{1b}[2J  1".to_owned()));
+        let lost = render(&event("tidings.lost", r#"{"channel":"a"}"#), true);
+        assert_eq!(lost, Printed::Remark("a: some messages were missed and are no longer in the history".to_owned()));
     }
 
     /// Answers one request, and returns it.
@@ -199,11 +201,11 @@ mod tests {
                 request.lines().find_map(|line| line.strip_prefix("last-event-id: ").map(str::to_owned))
             })
         };
-        let mut heard = Vec::new();
-        let mut hear = |event: &Event| heard.push(event.data.clone());
-        let (ended, at) = tokio::join!(follow(&client, &url, &mut hear), server);
+        let mut received = Vec::new();
+        let mut on_event = |event: &Event| received.push(event.data.clone());
+        let (ended, at) = tokio::join!(follow(&client, &url, &mut on_event), server);
         assert!(ended.unwrap_err().to_string().contains("401"));
-        assert_eq!(heard, ["{}", "one", "two"]);
+        assert_eq!(received, ["{}", "one", "two"]);
         assert_eq!(at, [None, Some("e:2".to_owned()), Some("e:2".to_owned()), Some("e:2".to_owned())]);
     }
 }

@@ -1,4 +1,4 @@
-//! What can be typed, form by form.
+//! The command line: each form is parsed as documented.
 
 use clap::{CommandFactory, Parser};
 use serde_json::{Value, json};
@@ -285,7 +285,7 @@ fn what_init_writes_passes_check() {
     let loaded = crate::config::parse("tidings.toml", &text, &nothing).unwrap_or_else(|problems| panic!("{problems}"));
     assert!(loaded.warnings.is_empty(), "{:?}", loaded.warnings);
     assert!(!text.contains("{{") && text != super::init::text(&Credentials::default()).unwrap(), "secrets are fresh");
-    // What is commented out is a config too.
+    // With its commented lines enabled, the template is still a valid config.
     let uncommented: Vec<&str> = text
         .lines()
         .map(|line| line.strip_prefix("# ").filter(|rest| rest.split(' ').nth(1) == Some("=")).unwrap_or(line))
@@ -313,7 +313,7 @@ fn init_takes_the_app_of_the_first_start_over() {
     assert!(app.default && app.api_keys[0].matches(&made.api_key) && app.tokens.can_issue());
     assert!(super::init::text(&made).unwrap().contains(&format!("token_hmac_secret = \"{}\"", made.token_hmac_secret)));
     assert!(settings.operator_key.unwrap().matches(&made.operator_key));
-    // Edited by hand: quoted as TOML wants it.
+    // A credentials file that was edited by hand: quoted as TOML requires.
     let odd = Credentials { secret: "a\"b\\c-a-secret-of-some-length".into(), ..made };
     assert_eq!(parse(&super::init::text(&odd).unwrap()).apps[0].secret.expose(), odd.secret);
 }

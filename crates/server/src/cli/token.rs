@@ -1,4 +1,4 @@
-//! `token`: what a client shows to join channels.
+//! `token`: makes a token, by which a client may join channels.
 
 use clap::Args;
 use http::Method;
@@ -7,22 +7,22 @@ use serde_json::Value;
 use super::connect::Connection;
 use super::send::{self, Fields};
 use super::{Failure, Outcome};
-use crate::config::environment::Strings;
+use crate::config::environment::Env;
 use crate::output;
 
-/// What the token is to say.
+/// The claims of the token, as flags.
 #[derive(Debug, Args)]
 pub(crate) struct TokenArgs {
-    /// The user that its bearer is
+    /// The user whom it identifies
     #[arg(long, visible_alias = "user", value_name = "USER")]
     sub: Option<String>,
     /// A channel that its bearer may join; can be given several times
     #[arg(long = "channel", value_name = "CHANNEL")]
     channels: Vec<String>,
-    /// For how long it holds, such as 10m, 1h or 30d [default: 1h]
+    /// How long it is valid, such as 10m, 1h or 30d [default: 1h]
     #[arg(long, value_name = "TIME")]
     expires_in: Option<String>,
-    /// What the user shows of itself to others: JSON, @FILE, or - for stdin
+    /// The user's info that others in a channel see: JSON, @FILE, or - for stdin
     #[arg(long, value_name = "JSON", requires = "sub")]
     info: Option<String>,
     #[command(flatten)]
@@ -42,11 +42,11 @@ impl TokenArgs {
     }
 }
 
-pub(super) async fn run(args: TokenArgs, outer: Connection, env: &dyn Strings) -> Outcome {
+pub(super) async fn run(args: TokenArgs, outer: Connection, env: &dyn Env) -> Outcome {
     let body = args.body()?;
     if args.sub.is_none() && args.channels.is_empty() {
-        output::complain(
-            "this token opens nothing that is not open to everybody: name a --channel, or a user with --sub",
+        output::stderr_line(
+            "this token allows nothing that is not public anyway: give a --channel, or a user with --sub",
         );
     }
     let client = args.connection.over(outer).open(env)?;
@@ -57,10 +57,10 @@ pub(super) async fn run(args: TokenArgs, outer: Connection, env: &dyn Strings) -
     }
     let text = |key: &str| answer.value.get(key).and_then(Value::as_str);
     let token = text("token").ok_or_else(|| anyhow::anyhow!("the server's answer has no token"))?;
-    // The token alone, so that it can be passed on as it is.
+    // Only the token goes to stdout, so that scripts can use it.
     output::line(output::printable(token));
     if let Some(expires_at) = text("expires_at") {
-        output::complain(output::printable(&format!("it expires at {expires_at}")));
+        output::stderr_line(output::printable(&format!("it expires at {expires_at}")));
     }
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! `[admin]`: who may do everything.
+//! `[admin]`: the operator's credentials.
 
 use serde::Deserialize;
 use tidings_model::secret::SecretString;
@@ -14,7 +14,7 @@ pub(super) struct RawAdmin {
 }
 
 impl RawAdmin {
-    /// The operator key, if there is one.
+    /// The operator key, if one is set.
     pub(super) fn resolve(&self, check: &mut Check) -> Option<SecretString> {
         let password_hash = check.secret("admin.password_hash", self.password_hash.as_ref());
         if password_hash.is_some_and(|hash| !hash.expose().starts_with("$argon2id$")) {

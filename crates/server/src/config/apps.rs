@@ -1,4 +1,4 @@
-//! `[[apps]]`: the tenants, and what must be true of all of them together.
+//! `[[apps]]`: the tenants, checked each alone and for conflicts among them.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -21,7 +21,7 @@ use super::webhooks::{self, RawWebhook};
 
 const MAX_ID: usize = 64;
 const MAX_KEY: usize = 128;
-/// A key with fewer characters can be found by trying.
+/// A key with fewer characters can be found by brute force.
 const GUESSABLE: usize = 16;
 
 #[derive(Debug, Default, Deserialize)]
@@ -53,7 +53,7 @@ pub(super) struct RawApp {
     accounts: Option<Unbuilt>,
 }
 
-/// The apps, each checked alone and then against the others.
+/// Resolves the apps: checks each alone, and then against the others.
 pub(super) fn resolve(raw: &[RawApp], check: &mut Check) -> Vec<App> {
     let mut apps: Vec<App> = raw.iter().enumerate().map(|(n, app)| app.resolve(&format!("apps[{n}]"), check)).collect();
     check_unique(&apps, check);
@@ -91,7 +91,7 @@ impl RawApp {
         {
             check.wrong(
                 &key("key"),
-                format!("an app's key stands in URLs: 1 to {MAX_KEY} visible ASCII characters without / ? # %"),
+                format!("an app's key is part of URLs: 1 to {MAX_KEY} visible ASCII characters without / ? # %"),
             );
         }
         let app = App::new(id, app_key, check.secret(&key("secret"), self.secret.as_ref()).unwrap_or_default());
@@ -154,7 +154,7 @@ impl RawApp {
         if given.is_zero() {
             check.wrong(
                 &format!("{path}.authorize_within"),
-                "no client is that fast: give it a time, as in \"30s\", or leave the key out",
+                "authorize_within must be longer than 0s, as in \"30s\"; leave the key out for no limit",
             );
         }
         Some(given)
@@ -179,7 +179,7 @@ impl RawApp {
     }
 }
 
-/// A key that comes in an `Authorization` header: one that cannot be sent or can be guessed is pointed out.
+/// Warns of a bearer key that cannot be sent in an `Authorization` header or can be guessed.
 pub(super) fn check_bearer(path: &str, key: &SecretString, check: &mut Check) {
     let text = key.expose();
     if !text.bytes().all(|b| b.is_ascii_graphic()) {
@@ -197,7 +197,7 @@ pub(super) fn check_bearer(path: &str, key: &SecretString, check: &mut Check) {
     }
 }
 
-/// Ids, keys, API keys and hosts each name one app.
+/// Checks that ids, keys, API keys and hosts each name one app.
 fn check_unique(apps: &[App], check: &mut Check) {
     let mut seen: HashMap<(&str, String), usize> = HashMap::new();
     for (n, app) in apps.iter().enumerate() {
@@ -212,7 +212,7 @@ fn check_unique(apps: &[App], check: &mut Check) {
                 continue;
             }
             match seen.get(&(what, name.clone())) {
-                // The value may be a secret, so only its place is told.
+                // The value may be a secret, so the message names only its path.
                 Some(&first) if first == n => check.wrong(&path, format!("this {what} is listed twice")),
                 Some(&first) => check
                     .wrong(&path, format!("this {what} belongs to apps[{first}] already; each {what} names one app")),

@@ -1,4 +1,4 @@
-//! `[broker]`: how nodes tell each other.
+//! `[broker]`: how nodes exchange messages.
 
 use std::time::Duration;
 
@@ -36,7 +36,7 @@ impl RawBroker {
             for (path, is_given) in [("broker.lease", self.lease.is_some()), ("broker.timeout", self.timeout.is_some())]
             {
                 if is_given {
-                    check.warn(path, format!("{path} is about Redis; with memory:// there is one node"));
+                    check.warn(path, format!("{path} is used with Redis only; with memory:// there is one node"));
                 }
             }
             return memory;
@@ -44,7 +44,7 @@ impl RawBroker {
         if self.keep_over_restart.is_some() {
             check.warn(
                 "broker.keep_over_restart",
-                "broker.keep_over_restart is about memory://; Redis keeps what channels keep",
+                "broker.keep_over_restart is used with memory:// only; Redis keeps histories anyway",
             );
         }
         match RedisSettings::new(url) {

@@ -7,9 +7,10 @@ use tidings_model::policy::{Namespace, Namespaces};
 use super::check::Check;
 use super::value::RawDuration;
 
-/// More in one channel would be slow to hand to whoever joins; the bytes of an app are bounded apart from this.
+/// The largest history of one channel, in events: a larger one would be slow to send to a session that joins. The bytes
+/// of an app's histories have a limit of their own (`limits.history`).
 const MOST_HISTORY: u32 = 1_000_000;
-/// What whoever joins is given has to fit into its queue.
+/// The most events that a joining session is sent from the history: they have to fit into its write queue.
 const MOST_REPLAY: u32 = 1_000;
 const MOST_MEMBERS: usize = 1_000_000;
 const MAX_EVENT_NAME: usize = 200;
@@ -30,8 +31,8 @@ pub(super) struct RawChannels {
     max_members: Option<usize>,
 }
 
-/// A namespace: the same options for channels of some names. What it does not say has its default, whatever
-/// `[apps.channels]` says.
+/// A namespace: options for channels whose names begin alike. Options that it does not set have their defaults, not the
+/// values of `[apps.channels]`.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct RawNamespace {
@@ -49,7 +50,7 @@ pub(super) struct RawNamespace {
     max_members: Option<usize>,
 }
 
-/// How the channels of one app behave; `app` is `apps[n]`.
+/// Resolves the options of one app's channels; `app` is its path, `apps[n]`.
 pub(super) fn resolve(app: &str, rest: &RawChannels, namespaces: &[RawNamespace], check: &mut Check) -> Namespaces {
     let rest = rest.resolve(&format!("{app}.channels"), check);
     let path = format!("{app}.namespaces");
@@ -64,7 +65,8 @@ pub(super) fn resolve(app: &str, rest: &RawChannels, namespaces: &[RawNamespace]
         for (m, prefix) in namespace.prefixes.iter().enumerate() {
             let others = resolved.iter().flat_map(|other| &other.prefixes);
             if others.chain(&namespace.prefixes[..m]).any(|other| other == prefix) {
-                let message = format!("{prefix:?} is matched already; of two equal ones neither would be the longer");
+                let message =
+                    format!("the prefix {prefix:?} is listed already; each prefix can belong to one namespace");
                 check.wrong(&format!("{here}.match[{m}]"), message);
             }
         }
@@ -74,7 +76,7 @@ pub(super) fn resolve(app: &str, rest: &RawChannels, namespaces: &[RawNamespace]
 }
 
 impl RawNamespace {
-    /// Whether the number of subscriptions is told.
+    /// Whether `subscription_count` is on.
     pub(super) fn counts_subscriptions(&self) -> bool {
         self.subscription_count.unwrap_or_default()
     }
@@ -82,7 +84,7 @@ impl RawNamespace {
     fn resolve(&self, path: &str, check: &mut Check) -> Namespace {
         match self.name.as_deref() {
             None => check.wrong(path, "a namespace needs a name"),
-            // Centrifugo's rule, so that its namespaces can be taken over as they are.
+            // Centrifugo's rule, so that its namespaces can be migrated unchanged.
             Some(name)
                 if name.len() < 2 || !name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_') =>
             {
@@ -94,7 +96,8 @@ impl RawNamespace {
             Some(_) => {}
         }
         if let Some(m) = self.r#match.iter().position(String::is_empty) {
-            let message = "an empty prefix matches every channel; options of all others stand in [apps.channels]";
+            let message =
+                "an empty prefix would match every channel; put options for all other channels in [apps.channels]";
             check.wrong(&format!("{path}.match[{m}]"), message);
         }
         let Self { name, r#match, public, history_size, history_ttl, presence, join_leave, event_name, .. } =
@@ -117,7 +120,7 @@ impl RawNamespace {
 }
 
 impl RawChannels {
-    /// Whether the number of subscriptions is told.
+    /// Whether `subscription_count` is on.
     pub(super) fn counts_subscriptions(&self) -> bool {
         self.subscription_count.unwrap_or_default()
     }
@@ -127,7 +130,7 @@ impl RawChannels {
         let key = |name: &str| format!("{path}.{name}");
         for (name, given) in [("history_ttl", self.history_ttl), ("cache_ttl", self.cache_ttl)] {
             if given.is_some_and(|ttl| ttl.0.is_zero()) {
-                check.wrong(&key(name), format!("{name} must be longer than nothing"));
+                check.wrong(&key(name), format!("{name} must be longer than 0s"));
             }
         }
         let event_name = self.event_name.clone().unwrap_or(default.event_name);
@@ -140,7 +143,7 @@ impl RawChannels {
         if replay > history_size {
             check.warn(
                 &key("replay"),
-                format!("no more than history_size = {history_size} events are kept to be given"),
+                format!("replay is more than history_size = {history_size}, so at most that many events are sent"),
             );
         }
         ChannelOptions {

@@ -1,4 +1,5 @@
-//! What the sections' checks share: somewhere to put problems and warnings, and the readings that several need.
+//! What the checks of all sections share: collecting problems and warnings, and reading values that several sections
+//! have.
 
 use std::path::Path;
 
@@ -13,7 +14,7 @@ use super::source::Source;
 use crate::files;
 use crate::settings::Settings;
 
-/// Collects what is wrong while the sections are looked at.
+/// Collects problems and warnings while the sections are checked.
 #[derive(Debug)]
 pub(super) struct Check {
     source: Source,
@@ -27,23 +28,23 @@ impl Check {
         Self { source, warnings, holds_secrets: false }
     }
 
-    /// Notes that `path` cannot be served.
+    /// Adds a problem: the server cannot start with the value at `path`.
     pub(super) fn wrong(&mut self, path: &str, message: impl Into<String>) {
         self.source.wrong(path, message.into());
     }
 
-    /// Notes that `path` can be served, but not as its writer may think.
+    /// Adds a warning: the value at `path` works, but maybe not as its author expects.
     pub(super) fn warn(&mut self, path: &str, message: impl Into<String>) {
         let problem = self.source.problem(path, message.into());
         self.warnings.push(problem);
     }
 
-    /// The path of each key that file or environment set, and of what it is in.
+    /// The path of each key that file or environment set, and of each table and array around it.
     pub(super) fn set_paths(&self) -> Vec<String> {
         self.source.set_paths()
     }
 
-    /// What is wrong, each with its path.
+    /// The problems, as pairs of path and message.
     pub(super) fn into_wrong(self) -> Vec<(String, String)> {
         self.source.into_wrong()
     }
@@ -60,7 +61,7 @@ impl Check {
         }
     }
 
-    /// What a secret is; a file that others may read is told.
+    /// Reads a secret, and warns if its file is readable by every user of the machine.
     pub(super) fn reveal(&mut self, path: &str, secret: &RawSecret) -> Result<String, String> {
         match secret {
             RawSecret::Text(text) => self.holds_secrets |= !text.is_empty() && !self.source.is_variable(path),
@@ -69,21 +70,21 @@ impl Check {
         secret.reveal()
     }
 
-    /// Notes that others may read a file with secrets, if they may.
+    /// Warns if a file with secrets is readable by every user of the machine.
     pub(super) fn exposed(&mut self, path: &str, file: &Path) {
         if let Some(message) = files::exposed(file) {
             self.warn(path, message);
         }
     }
 
-    /// The same of the config file, if it holds a secret itself.
+    /// The same for the config file, if it holds a secret itself.
     pub(super) fn exposed_config(&mut self, file: &Path) {
         if self.holds_secrets {
             self.exposed("", file);
         }
     }
 
-    /// A number within bounds, else its default.
+    /// A number within bounds; the default if it is not set, or out of bounds, which is a problem.
     pub(super) fn bounded<T: PartialOrd + std::fmt::Display + Copy>(
         &mut self,
         path: &str,
@@ -102,7 +103,7 @@ impl Check {
         }
     }
 
-    /// Networks such as `10.0.0.0/8`; a single address is the network of itself.
+    /// Reads networks such as `10.0.0.0/8`; a single address is a network of one.
     pub(super) fn networks(&mut self, path: &str, given: &[String]) -> Vec<IpNet> {
         let mut networks = Vec::with_capacity(given.len());
         for (n, text) in given.iter().enumerate() {
@@ -114,7 +115,7 @@ impl Check {
         networks
     }
 
-    /// An `http` or `https` URL; an empty text is none.
+    /// Reads an `http` or `https` URL; an empty string counts as not set.
     pub(super) fn http_url(&mut self, path: &str, given: Option<&str>) -> Option<Url> {
         let text = given.filter(|text| !text.is_empty())?;
         match Url::parse(text) {
@@ -130,7 +131,7 @@ impl Check {
         }
     }
 
-    /// The settings, unless something is wrong.
+    /// The settings with the warnings, or the problems if there are any.
     pub(super) fn finish(self, settings: Settings) -> Result<Loaded, Problems> {
         let mut warnings = self.warnings;
         warnings.sort_by_key(|warning| warning.offset);
@@ -144,7 +145,7 @@ impl Check {
 /// Reads a network as config and `--egress-allow` write it.
 ///
 /// # Errors
-/// In words, for whoever wrote it.
+/// A sentence for the author of the value.
 pub(crate) fn network(text: &str) -> Result<IpNet, String> {
     let text = text.trim();
     if let Ok(network) = text.parse::<IpNet>() {

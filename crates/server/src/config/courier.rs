@@ -29,7 +29,7 @@ pub(super) struct RawCourier {
     lease: Option<RawDuration>,
 }
 
-/// `"failures"`, or true for all and false for none.
+/// `"failures"`, `true` for all answers or `false` for none.
 #[derive(Debug, Clone, Copy)]
 struct RawKeep(KeepAnswers);
 
@@ -68,7 +68,7 @@ impl RawCourier {
         let given = |raw: Option<RawDuration>, default: Duration| raw.map_or(default, |raw| raw.0);
         let timeout = given(self.timeout, default.timeout);
         if timeout.is_zero() || timeout > LONGEST_TIMEOUT {
-            check.wrong("courier.timeout", "courier.timeout must be more than nothing and at most 1h");
+            check.wrong("courier.timeout", "courier.timeout must be longer than 0s and at most 1h");
         }
         let lease = given(self.lease, default.lease);
         if lease < Duration::from_secs(1) {

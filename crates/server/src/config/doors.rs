@@ -4,8 +4,8 @@ use std::fmt;
 
 use serde::de::{self, Deserialize, Deserializer, Visitor};
 
-/// Every door that an app may name: those of this program, and those that later versions will have, so that a config
-/// which names them already can be served.
+/// Every door that an app may name: those of this version, and those of later ones, so that a config that names them
+/// already is accepted.
 pub(super) const DOORS: [&str; 5] =
     [tidings_door_api::NAME, tidings_door_pusher::NAME, "centrifugo", "websub", "accounts"];
 
@@ -15,7 +15,7 @@ pub(super) struct DoorName(pub(super) String);
 
 struct DoorVisitor;
 
-// By a visitor, whose errors have the place of the name, and not only that of the list.
+// A visitor, because its errors carry the position of the name and not only that of the array.
 impl Visitor<'_> for DoorVisitor {
     type Value = DoorName;
 

@@ -29,8 +29,10 @@ impl RawEgress {
         let key = |name: &str| format!("egress.{name}");
         let proxy = check.http_url(&key("proxy"), self.proxy.as_deref());
         if proxy.as_ref().is_some_and(|proxy| proxy.scheme() != "http") {
-            check
-                .wrong(&key("proxy"), "the proxy's own URL must begin with http://; what goes through it may be https");
+            check.wrong(
+                &key("proxy"),
+                "the proxy's own URL must begin with http://; requests through it may still use https",
+            );
         }
         let ca_file = self.ca_file.filter(|file| !file.as_os_str().is_empty());
         if let Some(file) = &ca_file
@@ -40,7 +42,7 @@ impl RawEgress {
         }
         let connect_timeout = self.connect_timeout.map_or(default.connect_timeout, |raw| raw.0);
         if connect_timeout.is_zero() {
-            check.wrong(&key("connect_timeout"), format!("{} must be longer than nothing", key("connect_timeout")));
+            check.wrong(&key("connect_timeout"), format!("{} must be longer than 0s", key("connect_timeout")));
         }
         EgressConfig {
             allow: check.networks(&key("allow"), &self.allow),

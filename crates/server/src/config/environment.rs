@@ -1,10 +1,10 @@
 //! Environment variables over the file: `TIDINGS__STORE__URL` sets `url` in `[store]`.
 //!
-//! Two underscores between the parts, because Kubernetes gives every pod variables such as `TIDINGS_PORT=tcp://…` for a
-//! service of our name. Letter case does not matter. `TIDINGS__APPS__<id>__SECRET` sets a key of the app with that id.
+//! Two underscores separate the parts, because Kubernetes gives every pod variables such as `TIDINGS_PORT=tcp://…` if a
+//! service has our name. Letter case does not matter. `TIDINGS__APPS__<id>__SECRET` sets a key of the app with that id.
 //!
-//! A variable is text, and what it means depends on the key: it is tried as the text itself, as a TOML value, and as a
-//! comma-separated list, and the first that the key takes holds.
+//! A variable is text, and its type depends on the key. It is tried as a string, as a TOML value, and as a
+//! comma-separated list; the first that the key accepts is taken.
 
 use serde::Deserialize;
 use toml::{Table, Value};
@@ -13,9 +13,9 @@ use super::problem::Problem;
 use super::raw::RawConfig;
 use super::serde_message::{nearest_key, readable};
 
-/// Where variables come from, so that tests need not change the process's own.
-pub(crate) trait Strings {
-    /// Every variable, by name.
+/// A source of environment variables, so that tests need not change those of the process.
+pub(crate) trait Env {
+    /// All variables, as pairs of name and value.
     fn all(&self) -> Vec<(String, String)>;
 
     /// One variable; an empty one counts as unset.
@@ -28,16 +28,16 @@ pub(crate) trait Strings {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct ProcessEnvironment;
 
-impl Strings for ProcessEnvironment {
+impl Env for ProcessEnvironment {
     fn all(&self) -> Vec<(String, String)> {
-        // A variable that is not UTF-8 cannot be one of ours.
+        // None of our variables is anything but UTF-8.
         std::env::vars_os()
             .filter_map(|(key, value)| Some((key.into_string().ok()?, value.into_string().ok()?)))
             .collect()
     }
 }
 
-impl Strings for Vec<(&str, &str)> {
+impl Env for Vec<(&str, &str)> {
     fn all(&self) -> Vec<(String, String)> {
         self.iter().map(|&(key, value)| (key.to_owned(), value.to_owned())).collect()
     }
@@ -45,9 +45,9 @@ impl Strings for Vec<(&str, &str)> {
 
 const PREFIX: &str = "TIDINGS__";
 
-/// Sets what the variables say in `table`. Gives the path of each key that was set with the variable's name, and what
-/// is wrong.
-pub(crate) fn apply(table: &mut Table, env: &dyn Strings) -> (Vec<(String, String)>, Vec<Problem>) {
+/// Sets the values of the variables in `table`. Returns the path of each key that was set, with its variable's name,
+/// and the problems.
+pub(crate) fn apply(table: &mut Table, env: &dyn Env) -> (Vec<(String, String)>, Vec<Problem>) {
     let mut set = Vec::new();
     let mut problems = Vec::new();
     let mut variables = env.all();
@@ -63,23 +63,24 @@ pub(crate) fn apply(table: &mut Table, env: &dyn Strings) -> (Vec<(String, Strin
     (set, problems)
 }
 
-/// Variables that look like ours and are not read, because one underscore stands where two belong; each with its right
-/// form. Kubernetes' own (`TIDINGS_PORT`, `TIDINGS_SERVICE_HOST`) name no key.
-pub(super) fn misspelt(env: &dyn Strings) -> Vec<Problem> {
+/// Warnings for variables that are not read because they have one underscore where two belong, each with the right
+/// form. Kubernetes' own variables (`TIDINGS_PORT`, `TIDINGS_SERVICE_HOST`) name no key, so they are no mistake.
+pub(super) fn misspelt(env: &dyn Env) -> Vec<Problem> {
     let mut problems = Vec::new();
     let mut names: Vec<String> = env.all().into_iter().map(|(name, _)| name).collect();
     names.sort();
     for name in names {
         let Some(rest) = name.strip_prefix("TIDINGS_").filter(|rest| !rest.starts_with('_')) else { continue };
         if let Some(right) = readings(rest).into_iter().find(|parts| names_key(parts)) {
-            let message = format!("is not read: two underscores part the names, as in {PREFIX}{}", right.join("__"));
+            let message =
+                format!("is not read: two underscores separate the parts, as in {PREFIX}{}", right.join("__"));
             problems.push(Problem { place: name, message, offset: usize::MAX });
         }
     }
     problems
 }
 
-/// The ways to take a name with single underscores apart: a key alone, one in a section, and one of an app.
+/// The ways to split a name with single underscores: a top-level key, a key in a section, and a key of an app.
 fn readings(rest: &str) -> Vec<Vec<&str>> {
     let mut readings = vec![vec![rest]];
     if let Some((section, key)) = rest.split_once('_') {
@@ -99,7 +100,7 @@ fn names_key(parts: &[&str]) -> bool {
         }
         _ => nested(&lower(parts), Value::Boolean(true)),
     };
-    // A key that is there takes the value, or says of which type it should be.
+    // A known key accepts the value, or fails with another error: that it has the wrong type.
     RawConfig::deserialize(Value::Table(table)).map_or_else(|e| !e.message().starts_with("unknown field"), |_| true)
 }
 
@@ -148,7 +149,7 @@ fn find_app<'t>(table: &'t mut Table, id: &str) -> Result<(usize, &'t mut Table)
     }
 }
 
-/// The first reading of `text` that the key takes.
+/// The first reading of `text` that the key accepts.
 fn value_of(text: &str, place: impl Fn(Value) -> Table) -> Result<Value, String> {
     let whole = format!("value = {text}");
     let toml = whole.parse::<Table>().ok().and_then(|mut table| table.remove("value"));
@@ -182,7 +183,7 @@ fn in_app(keys: &[String], value: Value) -> Table {
     Table::from_iter([("apps".to_owned(), Value::Array(vec![Value::Table(nested(keys, value))]))])
 }
 
-/// Puts `value` at the end of `keys`; whatever stands in the way gives place.
+/// Sets `value` at the path `keys`, and replaces what is not a table on the way.
 fn merge(table: &mut Table, keys: &[String], value: Value) {
     match keys {
         [] => {}

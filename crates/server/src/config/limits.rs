@@ -1,4 +1,4 @@
-//! `[apps.limits]`: what an app may use at most.
+//! `[apps.limits]`: the limits of an app.
 
 use serde::Deserialize;
 use tidings_model::app::AppLimits;

@@ -8,9 +8,9 @@ use super::check::Check;
 use super::value::{RawDuration, RawSize};
 use crate::settings::LiveSettings;
 
-/// Whoever has not come back by then will not.
+/// A client that has not reconnected by then will not.
 const LONGEST_REJOIN: Duration = Duration::from_secs(3_600);
-/// The kernel takes no longer one: it counts milliseconds in 31 bits.
+/// The kernel accepts no longer one: it counts milliseconds in 31 bits.
 const LONGEST_USER_TIMEOUT: Duration = Duration::from_secs(24 * 3_600);
 
 #[derive(Debug, Default, Deserialize)]
@@ -62,7 +62,7 @@ impl RawLive {
     }
 }
 
-/// A time that clients are told in whole seconds, and that must not be none.
+/// Reads a time that the protocol sends to clients in whole seconds, at least one.
 fn seconds(key: &str, given: Option<RawDuration>, default: u32, check: &mut Check) -> u32 {
     let Some(RawDuration(given)) = given else { return default };
     match u32::try_from(given.as_secs()) {

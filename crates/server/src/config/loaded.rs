@@ -1,13 +1,13 @@
-//! What loading a config gives.
+//! The result of loading a config.
 
 use super::problem::Problem;
 use crate::settings::Settings;
 
-/// A config that can be served, and what it says without effect.
+/// A valid config, with warnings.
 #[derive(Debug)]
 pub(crate) struct Loaded {
-    /// What it means.
+    /// The settings that it stands for.
     pub(crate) settings: Settings,
-    /// Keys that this version reads and does not act on, and values that are a bad idea.
+    /// Keys without effect in this version, and values that are probably a mistake.
     pub(crate) warnings: Vec<Problem>,
 }

@@ -1,4 +1,4 @@
-//! `[machines]`: an address of their own for those who watch the server.
+//! `[machines]`: an address of their own for the health endpoints.
 
 use std::net::SocketAddr;
 

@@ -1,12 +1,11 @@
 //! The config file: text → `RawConfig` (what was written) → [`Settings`] (what it means).
 //!
-//! Each section has a file, with the keys as they are written and the function that checks them. Everything that is
-//! wrong is found in one go: a key that cannot be read is noted and taken out, and the rest is looked at.
+//! Each section has a file, with its keys as they are written and the function that checks them. All problems are
+//! reported at once: a key that cannot be read is recorded and removed, and the rest is checked.
 //!
-//! Order: defaults, the file, `TIDINGS__SECTION__KEY` variables, flags.
+//! Precedence, the last wins: defaults, the file, `TIDINGS__SECTION__KEY` variables, flags.
 
 mod admin;
-pub(crate) mod app_file;
 mod apps;
 mod broker;
 mod channels;
@@ -28,6 +27,7 @@ mod secret;
 mod secrets;
 mod serde_message;
 mod source;
+pub(crate) mod spec_parser;
 mod store;
 mod tls;
 mod tokens;
@@ -40,7 +40,7 @@ use std::path::Path;
 
 use check::Check;
 pub(crate) use check::network;
-use environment::Strings;
+use environment::Env;
 pub(crate) use loaded::Loaded;
 pub(crate) use problem::Problems;
 use read_raw::read_raw;
@@ -50,8 +50,8 @@ pub(crate) use webhooks::unreachable as unreachable_webhooks;
 /// Reads the config at `path` and the environment.
 ///
 /// # Errors
-/// [`Problems`] with everything that is wrong, each with its place.
-pub(crate) fn load(path: &Path, env: &dyn Strings) -> Result<Loaded, Problems> {
+/// [`Problems`]: everything that is wrong, each with its position.
+pub(crate) fn load(path: &Path, env: &dyn Env) -> Result<Loaded, Problems> {
     let name = path.display().to_string();
     let text = std::fs::read_to_string(path).map_err(|error| Problems::one(&name, unreadable(&error)))?;
     read(&name, &text, env, Some(path))
@@ -61,7 +61,7 @@ pub(crate) fn load(path: &Path, env: &dyn Strings) -> Result<Loaded, Problems> {
 ///
 /// # Errors
 /// [`Problems`] as [`load`] has them.
-pub(crate) fn without_file(env: &dyn Strings) -> Result<Loaded, Problems> {
+pub(crate) fn without_file(env: &dyn Env) -> Result<Loaded, Problems> {
     parse("", "", env)
 }
 
@@ -69,11 +69,11 @@ pub(crate) fn without_file(env: &dyn Strings) -> Result<Loaded, Problems> {
 ///
 /// # Errors
 /// [`Problems`] as [`load`] has them.
-pub(crate) fn parse(name: &str, text: &str, env: &dyn Strings) -> Result<Loaded, Problems> {
+pub(crate) fn parse(name: &str, text: &str, env: &dyn Env) -> Result<Loaded, Problems> {
     read(name, text, env, None)
 }
 
-fn read(name: &str, text: &str, env: &dyn Strings, file: Option<&Path>) -> Result<Loaded, Problems> {
+fn read(name: &str, text: &str, env: &dyn Env, file: Option<&Path>) -> Result<Loaded, Problems> {
     let (source, raw) = read_raw(name, text, env)?;
     let mut check = Check::new(source, environment::misspelt(env));
     let settings = raw.resolve(&mut check);

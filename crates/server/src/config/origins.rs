@@ -1,11 +1,11 @@
-//! `allowed_origins`: which pages' scripts may connect.
+//! `allowed_origins`: the origins of web pages that may connect.
 
 use url::Url;
 
 use super::check::Check;
 
-/// The patterns as browsers' `Origin` headers are compared with: in lower case, without a port that goes without
-/// saying.
+/// Normalizes the patterns for the comparison with browsers' `Origin` headers: in lower case, without the scheme's
+/// default port.
 pub(super) fn resolve(path: &str, given: &[String], check: &mut Check) -> Vec<String> {
     let mut patterns = Vec::with_capacity(given.len());
     for (n, text) in given.iter().enumerate() {
@@ -36,7 +36,7 @@ fn pattern(text: &str) -> Option<String> {
     if host.contains(['/', '?', '#', '@', '*', '\\']) {
         return None;
     }
-    // The parser puts names into lower case and Punycode, and leaves out the ports that go without saying.
+    // The parser converts names to lower case and Punycode, and drops default ports.
     let url = Url::parse(&format!("{scheme}://{host}")).ok()?;
     let host = url.host_str().filter(|host| !host.is_empty())?.to_ascii_lowercase();
     let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();

@@ -1,15 +1,15 @@
-//! What is wrong with a config, and where.
+//! Problems of a config, with their position.
 
 use std::fmt;
 
-/// One thing that is wrong, or without effect.
+/// A mistake in a config, or a warning.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Problem {
     /// `tidings.toml:12:3`, the name of an environment variable, or a key's path.
     pub(crate) place: String,
-    /// What is wrong, and what would be right.
+    /// What is wrong, and the remedy.
     pub(crate) message: String,
-    /// How far into the file it is, to tell problems in the order of the file.
+    /// The position in the file in bytes, for sorting.
     pub(crate) offset: usize,
 }
 

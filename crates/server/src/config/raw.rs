@@ -1,4 +1,4 @@
-//! The config file as it is written: the top level, and how it becomes [`Settings`].
+//! The top level of the config file as it is written, and its conversion to [`Settings`].
 
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ use super::unbuilt::{self, Unbuilt};
 use super::value::RawDuration;
 use crate::settings::{ConnectionSettings, Settings};
 
-/// Every key that may stand outside a section, and the sections.
+/// The keys outside any section, and the sections.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct RawConfig {
@@ -51,12 +51,12 @@ pub(super) struct RawConfig {
 }
 
 impl RawConfig {
-    /// Checks every section. What is wrong goes to `check`, and a default takes its place.
+    /// Checks every section. Problems go to `check`, and defaults replace wrong values.
     pub(super) fn resolve(self, check: &mut Check) -> Settings {
         unbuilt::warn(check);
         let broker = self.broker.resolve(check);
         let live = self.live.resolve(check);
-        // Streams stay with HTTP, so the key holds for every connection.
+        // Event streams are HTTP connections, so the timeout of `[live]` holds for every connection.
         let connections = ConnectionSettings { user_timeout: live.sessions.user_timeout, ..connections(&self, check) };
         let tls = self.tls.resolve(check);
         Settings {
@@ -79,13 +79,13 @@ impl RawConfig {
     }
 }
 
-/// What connections may use.
+/// The limits on connections and their timeouts.
 fn connections(raw: &RawConfig, check: &mut Check) -> ConnectionSettings {
     let default = ConnectionSettings::default();
     let mut some_time = |key: &str, given: Option<RawDuration>, default: Duration| {
         let given = given.map_or(default, |raw| raw.0);
         if given.is_zero() {
-            check.wrong(key, format!("{key} must be longer than nothing"));
+            check.wrong(key, format!("{key} must be longer than 0s"));
         }
         given
     };

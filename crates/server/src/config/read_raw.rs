@@ -1,20 +1,20 @@
-//! Reads file and environment so that one mistake does not hide the next.
+//! Reads file and environment, and goes on after a mistake, so that all are reported at once.
 
 use serde::Deserialize;
 use toml::de::{DeTable, DeValue, Deserializer};
 use toml::{Table, Value};
 
-use super::environment::{self, Strings};
+use super::environment::{self, Env};
 use super::problem::Problems;
 use super::raw::RawConfig;
 use super::serde_message::{nearest_key, readable};
 use super::source::{Source, join};
 
-/// Reads file and environment. What cannot be read is noted and taken out.
+/// Reads file and environment. Keys that cannot be read are recorded as problems and removed.
 ///
 /// # Errors
-/// When the text is not TOML at all.
-pub(super) fn read_raw(name: &str, text: &str, env: &dyn Strings) -> Result<(Source, RawConfig), Problems> {
+/// When the text is not TOML.
+pub(super) fn read_raw(name: &str, text: &str, env: &dyn Env) -> Result<(Source, RawConfig), Problems> {
     let mut source = Source::new(name, text);
     let mut tree = DeTable::parse(text).map_err(|error| source.not_toml(&error))?;
     source.list_keys(tree.get_ref());
@@ -33,7 +33,7 @@ pub(super) fn read_raw(name: &str, text: &str, env: &dyn Strings) -> Result<(Sou
     let mut table = Table::deserialize(Deserializer::from(tree)).unwrap_or_default();
     let (variables, problems) = environment::apply(&mut table, env);
     source.note_variables(variables, problems);
-    // Every part has been read on its own; this can fail only where a variable met a broken file.
+    // Every part has been read on its own. Together they can fail only if a variable sets a part of a broken table.
     let raw = match RawConfig::deserialize(Value::Table(table)) {
         Ok(raw) => raw,
         Err(error) => {
@@ -48,7 +48,7 @@ fn place_in_words(path: &str) -> String {
     path.rfind('.').map_or_else(|| " at the top level".to_owned(), |end| format!(" in [{}]", &path[..end]))
 }
 
-/// Takes the innermost key whose name or value stands at `offset` out of the table, and gives its path.
+/// Removes the innermost key whose name or value is at `offset`, and returns its path.
 fn take_out(table: &mut DeTable<'_>, path: &str, offset: usize) -> Option<String> {
     let mut gone = None;
     for (key, value) in table.iter_mut() {

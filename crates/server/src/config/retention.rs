@@ -1,4 +1,4 @@
-//! `[retention]`: how long things are kept, and how much.
+//! `[retention]`: how long events and attempts are kept, and how many bytes.
 
 use std::time::Duration;
 
@@ -19,8 +19,8 @@ pub(super) struct RawRetention {
 }
 
 impl RawRetention {
-    /// What is kept. An event and what came of it are kept as long as the longer of the two keys says, so that no
-    /// attempt is left without its event.
+    /// The retention. Events, deliveries and attempts are all kept for the longer of the two times, so that no attempt
+    /// outlives its event.
     pub(super) fn resolve(&self, check: &mut Check) -> Retention {
         let bytes = check.bounded("retention.bytes", self.bytes.map(|size| size.0), 10 << 30, 1 << 20, u64::MAX);
         let mut kept = |path: &str, given: Option<RawDuration>, default: Duration| match given {

@@ -1,4 +1,4 @@
-//! A secret in the config: the text itself, or the file that holds it.
+//! A secret in the config: the value itself, or a file that holds it.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 use serde::de::{self, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
-/// The most bytes of a secret's file: a mistyped path should not read a disk into memory.
+/// The largest file of a secret, in bytes: a mistyped path should not read a disk into memory.
 const MAX_FILE: u64 = 64 * 1024;
 
-/// As it was written; `Debug` shows no text.
+/// A secret as it is written in the config; `Debug` does not show its value.
 #[derive(Clone)]
 pub(super) enum RawSecret {
     Text(String),
@@ -17,7 +17,7 @@ pub(super) enum RawSecret {
 }
 
 impl RawSecret {
-    /// The secret's text. One newline at the end of a file is not part of it: editors and `echo` put it there.
+    /// The secret's value. One newline at the end of a file is not part of it: editors and `echo` add one.
     pub(super) fn reveal(&self) -> Result<String, String> {
         match self {
             Self::Text(text) => Ok(text.clone()),
@@ -63,7 +63,7 @@ impl<'de> Visitor<'de> for TextOrFile {
     type Value = RawSecret;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a text or { file = \"…\" }")
+        f.write_str("a string or { file = \"…\" }")
     }
 
     fn visit_str<E: de::Error>(self, text: &str) -> Result<RawSecret, E> {
@@ -78,6 +78,6 @@ impl<'de> Visitor<'de> for TextOrFile {
             }
             file = Some(map.next_value::<PathBuf>()?);
         }
-        file.map(RawSecret::File).ok_or_else(|| de::Error::custom("must be a text or { file = \"…\" }"))
+        file.map(RawSecret::File).ok_or_else(|| de::Error::custom("must be a string or { file = \"…\" }"))
     }
 }

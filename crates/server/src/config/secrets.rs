@@ -1,4 +1,4 @@
-//! `[secrets]`: what secrets at rest are sealed with.
+//! `[secrets]`: the key file that secrets in the store are sealed with.
 
 use std::path::PathBuf;
 

@@ -1,7 +1,6 @@
-//! What serde says of a value that it cannot read, in words for the one who wrote it.
+//! Turns serde's messages into sentences for the author of a config.
 
-/// For serde's "unknown field" message, with a place such as ` in [store]`: the same in a person's words, with the
-/// right name that is nearest.
+/// Rewords serde's "unknown field" message, with a place such as ` in [store]`, and suggests the most similar key.
 pub(super) fn nearest_key(message: &str, place: &str) -> Option<String> {
     let mut names = message.strip_prefix("unknown field ")?.split('`').skip(1).step_by(2);
     let wrong = names.next()?;
@@ -15,7 +14,7 @@ pub(super) fn nearest_key(message: &str, place: &str) -> Option<String> {
     })
 }
 
-/// Serde's message without the value that was found: it may be a secret.
+/// Rewords serde's message without the value that was found: it may be a secret.
 pub(super) fn readable(message: &str) -> String {
     for start in ["invalid type: ", "invalid value: "] {
         if let Some((found, expected)) = message.strip_prefix(start).and_then(|rest| rest.rsplit_once(", expected ")) {
@@ -28,12 +27,12 @@ pub(super) fn readable(message: &str) -> String {
 
 fn kind_in_words(kind: &str) -> &str {
     match kind {
-        "string" | "a string" => "a text",
+        "string" | "a string" => "a string",
         "integer" => "a number",
         "u16" | "u32" | "u64" | "usize" => "a whole number",
         "floating point" => "a number with a fraction",
         "boolean" | "a boolean" => "true or false",
-        "sequence" | "a sequence" => "a list",
+        "sequence" | "a sequence" => "an array",
         "map" => "a table",
         other => other,
     }

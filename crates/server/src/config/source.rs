@@ -1,4 +1,4 @@
-//! The config file with the place of each key, and what is wrong with it.
+//! The config file with the position of each key, and its problems.
 
 use std::collections::BTreeSet;
 
@@ -7,19 +7,19 @@ use toml::de::{DeTable, DeValue};
 
 use super::problem::{Problem, Problems};
 
-/// Where each key was set.
+/// The text of the config file, where each key was set, and the problems so far.
 #[derive(Debug, Default)]
 pub(super) struct Source {
     name: String,
     text: String,
-    /// Paths such as `apps[0].key` with where they begin in the text.
+    /// Paths such as `apps[0].key`, with their offsets in the text.
     keys: Vec<(String, usize)>,
-    /// Paths that a variable set, with its name.
+    /// Paths that an environment variable set, with its name.
     variables: Vec<(String, String)>,
-    /// Paths that could not be read; whatever else is wrong with them is a consequence.
+    /// Paths that could not be read. Further problems there would only be consequences.
     unread: BTreeSet<String>,
     problems: Vec<Problem>,
-    /// The path of each problem.
+    /// The path of each of `problems`, in the same order.
     paths: Vec<String>,
 }
 
@@ -28,19 +28,19 @@ impl Source {
         Self { name: name.to_owned(), text: text.to_owned(), ..Self::default() }
     }
 
-    /// Notes where each key of the text stands.
+    /// Records the offset of each key in the text.
     pub(super) fn list_keys(&mut self, tree: &DeTable<'_>) {
         list_keys(tree, "", &mut self.keys);
     }
 
-    /// Notes which paths variables have set, and which of them could not be.
+    /// Records which paths variables have set, and the problems of those that could not.
     pub(super) fn note_variables(&mut self, variables: Vec<(String, String)>, problems: Vec<Problem>) {
         self.variables = variables;
         self.paths.extend(problems.iter().map(|problem| problem.place.clone()));
         self.problems.extend(problems);
     }
 
-    /// Notes what is wrong at `path`, unless it could not even be read.
+    /// Adds a problem at `path`, unless the value there could not even be read.
     pub(super) fn wrong(&mut self, path: &str, message: String) {
         let unread = |outer: &String| {
             path.strip_prefix(outer.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
@@ -52,12 +52,12 @@ impl Source {
         }
     }
 
-    /// Whether a variable set `path`, and not the file.
+    /// Whether an environment variable set `path`, not the file.
     pub(super) fn is_variable(&self, path: &str) -> bool {
         self.variables.iter().any(|(set, _)| set == path)
     }
 
-    /// A problem at `path`, or at the nearest section around it that was written.
+    /// Makes a problem at `path`, or at the nearest enclosing table that the file has.
     pub(super) fn problem(&self, path: &str, message: String) -> Problem {
         if let Some((_, variable)) = self.variables.iter().find(|(set, _)| set == path) {
             return Problem { place: variable.clone(), message, offset: usize::MAX };
@@ -74,25 +74,25 @@ impl Source {
         }
     }
 
-    /// The path of each key that file or environment set, and of what it is in.
+    /// The path of each key that file or environment set, and of each table and array around it.
     pub(super) fn set_paths(&self) -> Vec<String> {
         let in_file = self.keys.iter().map(|(path, _)| path);
         in_file.chain(self.variables.iter().map(|(path, _)| path)).cloned().collect()
     }
 
-    /// What was wrong, each with its path.
+    /// The problems, as pairs of path and message.
     pub(super) fn into_wrong(self) -> Vec<(String, String)> {
         self.paths.into_iter().zip(self.problems.into_iter().map(|problem| problem.message)).collect()
     }
 
-    /// What was wrong, in the order of the file.
+    /// The problems, in the order of the file.
     pub(super) fn into_problems(self) -> Vec<Problem> {
         let mut problems = self.problems;
         problems.sort_by_key(|problem| problem.offset);
         problems
     }
 
-    /// Notes that what stands at `offset`, the key `path`, cannot be read.
+    /// Adds a problem: the key `path` at `offset` cannot be read.
     pub(super) fn note(&mut self, offset: usize, path: &str, message: String) {
         self.problems.push(Problem { place: self.place(offset), message, offset });
         self.paths.push(path.to_owned());
@@ -101,7 +101,7 @@ impl Source {
         }
     }
 
-    /// The text is not TOML at all.
+    /// The problem of a text that is not TOML.
     pub(super) fn not_toml(&self, error: &toml::de::Error) -> Problems {
         let offset = error.span().map_or(0, |span| span.start);
         Problems(vec![Problem { place: self.place(offset), message: error.message().to_owned(), offset }])
@@ -116,7 +116,7 @@ impl Source {
     }
 }
 
-/// The path of a key.
+/// The path of a key in the table at `path`.
 pub(super) fn join(path: &str, key: &str) -> String {
     if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") }
 }

@@ -1,4 +1,4 @@
-//! `[store]`: where things are kept.
+//! `[store]`: the database.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -24,7 +24,7 @@ pub(super) struct RawStore {
     statement_timeout: Option<RawDuration>,
 }
 
-/// What a URL names.
+/// The kind of database that a URL names.
 #[derive(Debug, PartialEq, Eq)]
 enum Place {
     File(PathBuf),
@@ -32,7 +32,7 @@ enum Place {
 }
 
 impl RawStore {
-    /// What is kept where. `broker` has to go with it: nodes that share channels share what they owe, too.
+    /// Resolves the store. `broker` has to match: nodes that share channels must share pending deliveries too.
     pub(super) fn resolve(&self, broker: &BrokerConfig, check: &mut Check) -> StoreSettings {
         let url = self.url.as_ref().map(|url| check.reveal("store.url", url)).transpose();
         let (url, place) = match url.map(|url| url.map(|url| (place(&url), url))) {
@@ -40,12 +40,12 @@ impl RawStore {
             Ok(Some((place, url))) => (url, place),
             Err(message) => (String::new(), Err(message)),
         };
-        // About a URL that means nothing there is something else to say.
+        // Not for an invalid URL, which is a problem of its own.
         if let (Ok(Place::File(_)), BrokerConfig::Redis(_)) = (&place, broker) {
             check.wrong(
                 "broker.url",
-                "broker.url is Redis, for several nodes, but store.url is SQLite, which belongs to one: listeners and \
-                what they are owed would be each node's own; set store.url to postgres://…, or broker.url to memory://",
+                "broker.url is Redis, for several nodes, but store.url is SQLite, which belongs to one: each node \
+                would have its own listeners and deliveries; set store.url to postgres://…, or broker.url to memory://",
             );
         }
         let place = place.unwrap_or_else(|message| {
@@ -70,7 +70,7 @@ impl RawStore {
             Some("normal") => {
                 check.warn(
                     "store.sync",
-                    "with sync = \"normal\" a power cut may take the last commits; publishes answer durable: false",
+                    "with sync = \"normal\" a power cut may lose the last commits; publishes answer durable: false",
                 );
                 false
             }
@@ -104,7 +104,7 @@ fn place(url: &str) -> Result<Place, String> {
     let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
     match scheme {
         "sqlite" if rest.is_empty() || rest.ends_with('/') || rest.contains(['?', '#']) || rest == ":memory:" => {
-            Err("a sqlite:// URL is the path of one file and nothing more, as in sqlite://tidings-data/tidings.db"
+            Err("a sqlite:// URL is the path of a file, without parameters, as in sqlite://tidings-data/tidings.db"
                 .to_owned())
         }
         "sqlite" => Ok(Place::File(rest.into())),

@@ -1,4 +1,4 @@
-//! The config as people write it: what is understood, and what is said about what is not.
+//! The config as people write it: the settings that are read, and the problems that are reported.
 
 use std::time::Duration;
 
@@ -10,14 +10,14 @@ mod keys;
 mod live;
 mod tls;
 
-/// The config of the design document, to the letter.
+/// The config of the design document, verbatim.
 const DESIGN: &str = include_str!("tests/design.toml");
 
 fn read(text: &str) -> Result<Loaded, Problems> {
     parse("tidings.toml", text, &Vec::<(&str, &str)>::new())
 }
 
-/// SQLite's file, and whether it is synced.
+/// SQLite's path, and whether commits are synced.
 #[track_caller]
 fn kept(settings: &Settings) -> (&str, bool) {
     match &settings.store {
@@ -31,23 +31,23 @@ fn settings(text: &str) -> Settings {
     read(text).unwrap_or_else(|problems| panic!("{problems}")).settings
 }
 
-/// Asserts what is said about `text`, line by line.
+/// Asserts the problems of `text`.
 #[track_caller]
-fn check(text: &str, said: &[&str]) {
+fn check(text: &str, expected: &[&str]) {
     let found = match read(text) {
         Ok(_) => Vec::new(),
         Err(problems) => problems.0.iter().map(ToString::to_string).collect(),
     };
-    assert_eq!(found, said, "{text}");
+    assert_eq!(found, expected, "{text}");
 }
 
 #[track_caller]
-fn check_env(text: &str, env: &[(&str, &str)], said: &[&str]) {
+fn check_env(text: &str, env: &[(&str, &str)], expected: &[&str]) {
     let found = match parse("tidings.toml", text, &env.to_vec()) {
         Ok(_) => Vec::new(),
         Err(problems) => problems.0.iter().map(ToString::to_string).collect(),
     };
-    assert_eq!(found, said, "{text} {env:?}");
+    assert_eq!(found, expected, "{text} {env:?}");
 }
 
 #[test]
@@ -111,7 +111,7 @@ fn everything_that_is_wrong_is_said_at_once() {
         "listen = 8000\nheader_timeout = \"soon\"\n[store]\nurl = \"mysql://db\"\nsnyc = \"full\"\n[egress]\n\
         allow = [\"10.0.0.0/8\", \"lan\"]\n[retention]\nbytes = \"10 gigs\"",
         &[
-            "tidings.toml:1:10: listen: must be a text, not a number",
+            "tidings.toml:1:10: listen: must be a string, not a number",
             "tidings.toml:2:18: header_timeout: \"soon\" is not a time; write a whole number and a unit (ms, s, m, h \
             or d), such as 500ms, 30s or 24h",
             "tidings.toml:4:1: the store's URL must begin with sqlite://, as in sqlite://tidings-data/tidings.db, or \
@@ -128,7 +128,7 @@ fn everything_that_is_wrong_is_said_at_once() {
 fn a_value_that_may_be_a_secret_is_not_repeated() {
     check(
         "[admin]\noperator_key = 12345678",
-        &["tidings.toml:2:16: admin.operator_key: must be a text or { file = \"…\" }, not a number"],
+        &["tidings.toml:2:16: admin.operator_key: must be a string or { file = \"…\" }, not a number"],
     );
     let problem =
         read("[[apps]]\nid = \"1\"\nkey = \"k\"\napi_keys = [\"hunter2hunter2hunter2\", \"hunter2hunter2hunter2\"]")
@@ -153,17 +153,17 @@ fn postgres_is_understood_and_its_password_not_shown() {
 
 #[test]
 fn a_broker_of_several_nodes_needs_a_store_of_several_nodes() {
-    let said = "broker.url is Redis, for several nodes, but store.url is SQLite, which belongs to one: listeners and \
-        what they are owed would be each node's own; set store.url to postgres://…, or broker.url to memory://";
-    check("[broker]\nurl = \"redis://r\"", &[&format!("tidings.toml:2:1: {said}")]);
+    let expected = "broker.url is Redis, for several nodes, but store.url is SQLite, which belongs to one: each node \
+        would have its own listeners and deliveries; set store.url to postgres://…, or broker.url to memory://";
+    check("[broker]\nurl = \"redis://r\"", &[&format!("tidings.toml:2:1: {expected}")]);
     check(
         "[store]\nurl = \"sqlite://a/b.db\"\n[broker]\nurl = \"rediss://r\"",
-        &[&format!("tidings.toml:4:1: {said}")],
+        &[&format!("tidings.toml:4:1: {expected}")],
     );
     let variables = vec![("TIDINGS__BROKER__URL", "redis://r")];
     let problems = parse("tidings.toml", "", &variables).unwrap_err();
-    assert_eq!(problems.to_string(), format!("TIDINGS__BROKER__URL: {said}"));
-    // One that cannot be read is not taken for SQLite.
+    assert_eq!(problems.to_string(), format!("TIDINGS__BROKER__URL: {expected}"));
+    // An unreadable URL is not taken for SQLite.
     check(
         "[store]\nurl = \"mysql://db\"\n[broker]\nurl = \"redis://r\"",
         &["tidings.toml:2:1: the store's URL must begin with sqlite://, as in sqlite://tidings-data/tidings.db, or \
@@ -215,7 +215,7 @@ fn schemes_and_values_that_cannot_be_served_are_errors() {
     check("[retention]\nevents = \"5m\"", &["tidings.toml:2:1: retention.events must be at least 1h"]);
     check(
         "[egress]\nproxy = \"https://p\"",
-        &["tidings.toml:2:1: the proxy's own URL must begin with http://; what goes through it may be https"],
+        &["tidings.toml:2:1: the proxy's own URL must begin with http://; requests through it may still use https"],
     );
 }
 
@@ -341,7 +341,7 @@ fn a_variable_that_is_wrong_is_named() {
     check_env(
         "",
         &[("TIDINGS__COURIER__CONCURRENCY", "many")],
-        &["TIDINGS__COURIER__CONCURRENCY: must be a whole number, not a text"],
+        &["TIDINGS__COURIER__CONCURRENCY: must be a whole number, not a string"],
     );
     check_env(
         "",

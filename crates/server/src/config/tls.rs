@@ -1,4 +1,4 @@
-//! `[tls]`: the certificate that connections are encrypted with.
+//! `[tls]`: the certificate for incoming connections.
 
 use std::path::PathBuf;
 
@@ -17,10 +17,10 @@ pub(super) struct RawTls {
 }
 
 impl RawTls {
-    /// The files, if they can be served; without any, connections are plain.
+    /// The files of certificate and key; `None` if neither is set: then connections are not encrypted.
     pub(super) fn resolve(self, check: &mut Check) -> Option<TlsSettings> {
         let written = |path: &PathBuf| !path.as_os_str().is_empty();
-        // A key is read again when it changes, so it lies in a file however it is written.
+        // The key is reloaded when its file changes, so both `"key.pem"` and `{ file = "key.pem" }` name a file.
         let key = self.key.map(|key| match key {
             RawSecret::Text(path) => PathBuf::from(path),
             RawSecret::File(path) => path,

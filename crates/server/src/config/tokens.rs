@@ -1,11 +1,11 @@
-//! The `token_*` keys of an app: what its clients' tokens are verified with.
+//! The `token_*` keys of an app: they verify its clients' tokens.
 
 use tidings_model::token::{KeyError, PublicKey, TokenKeys};
 
 use super::check::Check;
 use super::secret::RawSecret;
 
-/// A secret with fewer characters can be found by trying, by anybody who has a token.
+/// A secret with fewer characters can be found by brute force by anyone who has a token.
 const GUESSABLE: usize = 16;
 
 /// The keys as they were written.
@@ -17,7 +17,7 @@ pub(super) struct RawTokens<'a> {
 }
 
 impl RawTokens<'_> {
-    /// The app's keys; `path` is where the app is.
+    /// Reads the keys; `path` is the app's path.
     pub(super) fn resolve(&self, path: &str, check: &mut Check) -> TokenKeys {
         let here = format!("{path}.token_hmac_secret");
         let hmac = check.secret(&here, self.hmac).unwrap_or_default();

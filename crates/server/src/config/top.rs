@@ -1,4 +1,4 @@
-//! The keys outside any section: where to listen, and how long to wait before stopping.
+//! Keys outside any section: `listen` and `shutdown_delay`.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
@@ -6,10 +6,10 @@ use std::time::Duration;
 use super::check::Check;
 use super::value::RawDuration;
 
-/// Where a server listens that was told nothing.
+/// The default of `listen`.
 pub(crate) const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 8000);
 
-/// A load balancer that asks more rarely is none.
+/// No load balancer checks more rarely.
 const LONGEST_DELAY: Duration = Duration::from_secs(600);
 
 pub(super) fn listen(given: Option<&str>, check: &mut Check) -> SocketAddr {
@@ -26,7 +26,7 @@ pub(super) fn listen(given: Option<&str>, check: &mut Check) -> SocketAddr {
 /// Reads an address as `listen` and `--listen` write it.
 ///
 /// # Errors
-/// In words, for whoever wrote it.
+/// A sentence for the author of the value.
 pub(crate) fn address(text: &str) -> Result<SocketAddr, String> {
     let text = text.trim();
     let numbers = match text.strip_prefix("localhost:") {

@@ -1,17 +1,17 @@
-//! Keys of parts that this version does not have yet. A config that was written for all of Tidings can be served: each
-//! such key is taken, whatever its value, and pointed out once at the start and by `tidings check`.
+//! Keys of features that this version does not have yet. A config that sets them is still accepted: any value is
+//! allowed, and the start and `tidings check` warn once per key.
 
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 use super::check::Check;
 
-/// The value of such a key, which is not looked at.
+/// The value of such a key, which is ignored.
 #[derive(Debug, Clone, Copy, Deserialize)]
 #[serde(transparent)]
 pub(super) struct Unbuilt(IgnoredAny);
 
-/// Every key without effect, as a path with `[]` for whichever entry of a list, and what it is for.
+/// Every key without effect, as a path with `[]` for any index, and the feature that it belongs to.
 pub(super) const WITHOUT_EFFECT: [(&str, &str); 15] = [
     ("admin.password_hash", "the admin pages"),
     ("egress.topics", "WebSub"),
@@ -30,7 +30,7 @@ pub(super) const WITHOUT_EFFECT: [(&str, &str); 15] = [
     ("apps[].limits.hub_requests_per_ip", "WebSub"),
 ];
 
-/// Points out each of them that was set, once.
+/// Warns once of each of these keys that was set.
 pub(super) fn warn(check: &mut Check) {
     let mut set: Vec<(String, &str)> = Vec::new();
     for path in check.set_paths() {
@@ -46,7 +46,7 @@ pub(super) fn warn(check: &mut Check) {
     }
 }
 
-/// The start of `path` that is `key`, where `[]` in `key` stands for `[0]`, `[1]` and so on.
+/// The prefix of `path` that matches `key`, where `[]` in `key` stands for any index.
 fn within<'p>(path: &'p str, key: &str) -> Option<&'p str> {
     let mut rest = path;
     for (n, part) in key.split("[]").enumerate() {

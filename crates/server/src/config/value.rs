@@ -25,7 +25,7 @@ impl<'de> Deserialize<'de> for RawDuration {
 pub(super) struct RawSize(pub(super) u64);
 
 impl RawSize {
-    /// As many bytes as memory can hold at most.
+    /// The size as a `usize`, saturating.
     pub(super) fn bytes(self) -> usize {
         usize::try_from(self.0).unwrap_or(usize::MAX)
     }

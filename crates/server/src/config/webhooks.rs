@@ -23,7 +23,7 @@ pub(super) struct RawWebhook {
     headers: BTreeMap<String, RawSecret>,
 }
 
-/// Which channels, in the words that other servers have for it.
+/// A filter on channel names, with the keys that other servers have for it.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct RawFilter {
@@ -31,7 +31,8 @@ struct RawFilter {
     channel_name_ends_with: String,
 }
 
-/// The webhooks of one app; `path` is `apps[n].webhooks`. `counts`: some of its channels count subscriptions.
+/// Resolves the webhooks of one app; `path` is `apps[n].webhooks`. `counts`: `subscription_count` is on for some of its
+/// channels.
 pub(super) fn resolve(path: &str, webhooks: &[RawWebhook], counts: bool, check: &mut Check) -> Vec<Webhook> {
     if webhooks.len() > MAX_WEBHOOKS {
         check.wrong(path, format!("an app has at most {MAX_WEBHOOKS} webhooks"));
@@ -41,13 +42,13 @@ pub(super) fn resolve(path: &str, webhooks: &[RawWebhook], counts: bool, check: 
         let here = format!("{path}[{n}]");
         let Some(webhook) = raw.resolve(&here, check) else { continue };
         if resolved.iter().any(|other| other.listener_id() == webhook.listener_id()) {
-            check.wrong(&here, "this URL with this filter is listed before; put its events together");
+            check.wrong(&here, "this URL with this filter is listed already; merge the events of both");
         }
         if webhook.events.contains(&Kind::SubscriptionCount) && !counts {
             check.warn(
                 &format!("{here}.events"),
-                "subscription_count is told of channels that count: set subscription_count = true in [apps.channels] \
-                or a namespace",
+                "subscription_count events are only sent for channels with subscription_count = true: set it in \
+                [apps.channels] or a namespace",
             );
         }
         resolved.push(webhook);
@@ -55,8 +56,8 @@ pub(super) fn resolve(path: &str, webhooks: &[RawWebhook], counts: bool, check: 
     resolved
 }
 
-/// What is wrong with the apps' webhooks under the egress rules: nothing is ever sent to those. A warning for each, as
-/// far as it is known without a look-up.
+/// A warning for each webhook whose URL the egress rules refuse, so that nothing is ever sent there. Host names are not
+/// looked up.
 pub(crate) fn unreachable(settings: &Settings) -> Vec<String> {
     let webhooks = |app: &App| {
         let refused = app.webhooks.iter().enumerate().filter_map(|(n, webhook)| {
@@ -97,7 +98,7 @@ impl RawWebhook {
             if text.len() > MAX_CHANNEL_LEN {
                 check.wrong(
                     &format!("{here}.filter.{key}"),
-                    format!("no channel's name is longer than {MAX_CHANNEL_LEN} bytes"),
+                    format!("a channel's name has at most {MAX_CHANNEL_LEN} bytes"),
                 );
             }
         }

@@ -1,4 +1,4 @@
-//! Certificates that are replaced while connections go on.
+//! Certificates are replaced while connections go on.
 
 use std::net::SocketAddr;
 
@@ -15,7 +15,7 @@ use super::*;
 
 const SOON: Duration = Duration::from_secs(10);
 
-/// A certificate for `name` that has signed itself, and its key, both in PEM.
+/// A self-signed certificate for `name` and its key, both in PEM.
 pub(crate) fn certificate(name: &str) -> (String, String) {
     let key = KeyPair::generate().unwrap();
     let cert = CertificateParams::new(vec![name.to_owned()]).unwrap().self_signed(&key).unwrap();
@@ -52,7 +52,7 @@ pub(crate) async fn connect(
     TlsConnector::from(Arc::new(config)).connect(name, dial(addr).await).await
 }
 
-/// A server that sends back what it gets.
+/// An echo server.
 async fn echo(tls: Tls) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let addr = listener.local_addr().unwrap();

@@ -1,4 +1,4 @@
-//! Apps that are not in the config.
+//! Apps that are kept in the store, not in the config file.
 
 use sqlx::PgConnection;
 use sqlx::postgres::PgRow;
@@ -8,16 +8,17 @@ use super::connect::sql;
 use super::meta;
 use crate::catalogue::AppRecord;
 use crate::error::StoreError;
-use crate::records::moved_on_or_missing;
+use crate::records::conflict_or_missing;
 
-/// What changed after a version, to be read by [`crate::records::app`]; of what is gone, all or nothing.
+/// The rows of apps that changed after a version, for [`crate::records::app`]. `deleted` is the highest value of that
+/// column to include: 0 leaves out tombstones.
 pub(super) async fn changed(db: &mut PgConnection, since: i64, deleted: i64) -> Result<Vec<PgRow>, StoreError> {
     let rows = sql("SELECT id, version, deleted, sealed, created_at, updated_at FROM app
          WHERE version > $1 AND deleted <= $2 ORDER BY version");
     Ok(rows.bind(since).bind(deleted).fetch_all(db).await?)
 }
 
-/// Adds an app, or brings back the id of one that is gone.
+/// Adds an app, or reuses the id of a deleted one.
 pub(super) async fn create(
     db: &mut PgConnection,
     app: &AppRecord,
@@ -43,7 +44,7 @@ pub(super) async fn create(
     take_names(db, &app.id, names).await
 }
 
-/// Replaces an app that still is at the expected version.
+/// Replaces an app, if its version still is the expected one.
 pub(super) async fn replace(
     db: &mut PgConnection,
     app: &AppRecord,
@@ -63,14 +64,14 @@ pub(super) async fn replace(
             .await?
             .rows_affected();
     if changed == 0 {
-        let there =
+        let exists =
             sql("SELECT 1 FROM app WHERE id = $1 AND deleted = 0").bind(app.id.clone()).fetch_optional(db).await?;
-        return Err(moved_on_or_missing(there.is_some()));
+        return Err(conflict_or_missing(exists.is_some()));
     }
     take_names(db, &app.id, names).await
 }
 
-/// Marks an app as gone and erases its secrets.
+/// Marks an app as deleted and erases its secrets.
 pub(super) async fn delete(db: &mut PgConnection, id: &str, now: Millis) -> Result<(), StoreError> {
     let version = meta::next_version(db).await?;
     let changed =

@@ -1,4 +1,4 @@
-//! Hooks and listeners, and the version that every change bumps.
+//! Hooks and listeners, and the version that every change increments.
 
 use std::collections::{BTreeSet, HashSet};
 
@@ -15,10 +15,10 @@ use super::lanes::DueIndex;
 use super::{apps, meta};
 use crate::catalogue::Changes;
 use crate::error::StoreError;
-use crate::records::{self, DefaultsRecord, ERASED_SPEC, ListenerSpec, fields_text, moved_on_or_missing, schema_text};
+use crate::records::{self, DefaultsRecord, ERASED_SPEC, ListenerSpec, conflict_or_missing, fields_text, schema_text};
 use crate::seal::MainKey;
 
-/// What changed, as the tables have it.
+/// The rows that changed, before their secrets are opened.
 pub(super) struct Changed {
     version: i64,
     hooks: Vec<PgRow>,
@@ -26,13 +26,13 @@ pub(super) struct Changed {
     apps: Vec<PgRow>,
 }
 
-/// Everything that changed after a version, as of one moment.
+/// Everything that changed after a version.
 pub(super) async fn changed(db: &mut PgConnection, since: i64) -> Result<Changed, StoreError> {
-    // Whoever knows nothing yet need not hear of what is gone.
+    // A caller that starts from nothing does not need deleted records.
     let deleted = if since == 0 { 0 } else { i64::MAX };
     let version = meta::get(db, "catalogue_version").await?;
-    // What is committed between these statements is told with the version before it, and once more after it: that does
-    // no harm.
+    // The version is read first. A change that is committed between these statements is returned now, and again by the
+    // next call, which does no harm.
     let hooks = sql(
         "SELECT app, name, version, deleted, description, fields, schema, defaults, created_at, updated_at, fields_for
          FROM hook WHERE version > $1 AND deleted <= $2 ORDER BY version",
@@ -53,7 +53,7 @@ pub(super) async fn changed(db: &mut PgConnection, since: i64) -> Result<Changed
 }
 
 impl Changed {
-    /// What it is to whoever has the key.
+    /// Opens the secrets, and maps the rows to records.
     pub(super) fn open(self, key: &MainKey) -> Result<Changes, StoreError> {
         let mut out = Changes { version: self.version, ..Changes::default() };
         for row in &self.hooks {
@@ -69,7 +69,7 @@ impl Changed {
     }
 }
 
-/// Adds a hook, or brings a deleted one of the same name back.
+/// Adds a hook, or reuses the name of a deleted one.
 pub(super) async fn create_hook(db: &mut PgConnection, hook: &Hook) -> Result<(), StoreError> {
     let version = meta::next_version(db).await?;
     let changed = sql(
@@ -99,7 +99,7 @@ pub(super) async fn create_hook(db: &mut PgConnection, hook: &Hook) -> Result<()
     keep_fields(db, hook, version).await
 }
 
-/// Replaces a hook that still is at the expected version.
+/// Replaces a hook, if its version still is the expected one.
 pub(super) async fn replace_hook(db: &mut PgConnection, hook: &Hook, expected: i64) -> Result<(), StoreError> {
     let version = meta::next_version(db).await?;
     let changed =
@@ -120,12 +120,12 @@ pub(super) async fn replace_hook(db: &mut PgConnection, hook: &Hook, expected: i
         .await?
         .rows_affected();
     if changed == 0 {
-        let there = sql("SELECT 1 FROM hook WHERE app = $1 AND name = $2 AND deleted = 0")
+        let exists = sql("SELECT 1 FROM hook WHERE app = $1 AND name = $2 AND deleted = 0")
             .bind(hook.app.as_str().to_owned())
             .bind(hook.name.clone())
             .fetch_optional(db)
             .await?;
-        return Err(moved_on_or_missing(there.is_some()));
+        return Err(conflict_or_missing(exists.is_some()));
     }
     keep_fields(db, hook, version).await
 }
@@ -142,7 +142,7 @@ async fn keep_fields(db: &mut PgConnection, hook: &Hook, version: i64) -> Result
     Ok(())
 }
 
-/// Notes since when the fields that a hook declared are no longer those of new events.
+/// Records when a hook's current fields were replaced.
 async fn replace_fields(db: &mut PgConnection, app: &AppId, name: &str, now: Millis) -> Result<(), StoreError> {
     sql("UPDATE hook_fields SET replaced_at = $3 WHERE app = $1 AND name = $2 AND replaced_at IS NULL")
         .bind(app.as_str().to_owned())
@@ -153,7 +153,7 @@ async fn replace_fields(db: &mut PgConnection, app: &AppId, name: &str, now: Mil
     Ok(())
 }
 
-/// Marks a hook as gone and erases what it was.
+/// Marks a hook as deleted and erases its contents.
 pub(super) async fn delete_hook(db: &mut PgConnection, app: &AppId, name: &str, now: Millis) -> Result<(), StoreError> {
     let version = meta::next_version(db).await?;
     let changed = sql("UPDATE hook SET version = $3, deleted = 1, description = '', fields = NULL, schema = NULL,
@@ -172,7 +172,7 @@ pub(super) async fn delete_hook(db: &mut PgConnection, app: &AppId, name: &str, 
 /// The fields that a hook declared at a version.
 #[allow(
     clippy::option_option,
-    reason = "the outer option is whether the version was, the inner whether it declared fields"
+    reason = "the outer option is whether the version existed, the inner whether it declared fields"
 )]
 pub(super) async fn fields_at(
     db: &mut PgConnection,
@@ -217,7 +217,7 @@ pub(super) async fn create_listener(
     Ok(DestinationNo(row.ok_or(StoreError::Exists)?.try_get(0)?))
 }
 
-/// Replaces a listener that still is at the expected version.
+/// Replaces a listener, if its version still is the expected one.
 pub(super) async fn replace_listener(
     db: &mut PgConnection,
     listener: &Listener,
@@ -241,17 +241,17 @@ pub(super) async fn replace_listener(
     .fetch_optional(&mut *db)
     .await?;
     let Some(row) = row else {
-        let there = sql("SELECT 1 FROM listener WHERE app = $1 AND id = $2 AND deleted = 0")
+        let exists = sql("SELECT 1 FROM listener WHERE app = $1 AND id = $2 AND deleted = 0")
             .bind(listener.app.as_str().to_owned())
             .bind(listener.id.clone())
             .fetch_optional(db)
             .await?;
-        return Err(moved_on_or_missing(there.is_some()));
+        return Err(conflict_or_missing(exists.is_some()));
     };
     let no = DestinationNo(row.try_get(0)?);
     let mut due_index = DueIndex::default();
     if disabled.is_none() {
-        // It may have been disabled until now: a fresh start, and what waits is found again.
+        // It may have been disabled until now: its failures are cleared, and its pending deliveries are due again.
         clear_failures(db, no).await?;
         due_index.refresh(no);
     } else {
@@ -260,7 +260,7 @@ pub(super) async fn replace_listener(
     due_index.write(db).await
 }
 
-/// Marks a listener as gone and erases what it was: the mark bears its id and number alone.
+/// Marks a listener as deleted and erases its contents: the tombstone has only its id and number.
 pub(super) async fn delete_listener(
     db: &mut PgConnection,
     app: &AppId,
@@ -283,14 +283,14 @@ pub(super) async fn delete_listener(
     if changed == 0 { Err(StoreError::Missing) } else { Ok(()) }
 }
 
-/// Disables a destination because of what its deliveries met; `false` when it is disabled already or gone. The
-/// catalogue is the caller's to change.
+/// Disables a destination because its deliveries failed. `announce`: an event about it has to be published. Returns
+/// `false` if it is disabled already, or deleted. The caller holds the lock for changes of the catalogue.
 pub(super) async fn disable(
     db: &mut PgConnection,
     destination: DestinationNo,
     reason: &str,
     wall: Millis,
-    told: bool,
+    announce: bool,
     due_index: &mut DueIndex,
 ) -> Result<bool, StoreError> {
     if !enabled(db, destination).await? {
@@ -302,7 +302,7 @@ pub(super) async fn disable(
     .bind(destination.0)
     .bind(reason.to_owned())
     .bind(wall)
-    .bind(told)
+    .bind(announce)
     .bind(version)
     .execute(db)
     .await?;
@@ -310,20 +310,20 @@ pub(super) async fn disable(
     Ok(true)
 }
 
-/// Whether a destination is there and gets deliveries.
+/// Whether a destination exists and is enabled.
 pub(super) async fn enabled(db: &mut PgConnection, destination: DestinationNo) -> Result<bool, StoreError> {
     let row = sql("SELECT 1 FROM listener WHERE no = $1 AND disabled_at IS NULL AND deleted = 0").bind(destination.0);
     Ok(row.fetch_optional(db).await?.is_some())
 }
 
-/// Forgets that a destination has failed.
+/// Deletes the record that a destination is failing.
 pub(super) async fn clear_failures(db: &mut PgConnection, destination: DestinationNo) -> Result<(), StoreError> {
     sql("DELETE FROM failing WHERE destination = $1").bind(destination.0).execute(db).await?;
     Ok(())
 }
 
-/// Those of the destinations that were not deleted.
-pub(super) async fn there(
+/// Those of the destinations that are not deleted.
+pub(super) async fn existing(
     db: &mut PgConnection,
     destinations: impl Iterator<Item = DestinationNo>,
 ) -> Result<HashSet<i64>, StoreError> {
@@ -336,14 +336,14 @@ pub(super) async fn there(
     Ok(rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?)
 }
 
-/// Listeners disabled by their deliveries of which nobody has been told.
+/// Listeners that were disabled because their deliveries failed, and whose event about that is not published yet.
 pub(super) async fn unannounced(db: &mut PgConnection) -> Result<Vec<(AppId, String)>, StoreError> {
     let rows = sql("SELECT app, id FROM listener WHERE unannounced ORDER BY no LIMIT 1000").fetch_all(db).await?;
     let read = |row: &PgRow| Ok((AppId::from(row.try_get::<String, _>(0)?), row.try_get(1)?));
     Ok(rows.iter().map(read).collect::<Result<_, sqlx::Error>>()?)
 }
 
-/// Notes that a disabling has been told.
+/// Records that the event about a disabled listener is published.
 pub(super) async fn announced(db: &mut PgConnection, app: &AppId, listener: &str) -> Result<(), StoreError> {
     sql("UPDATE listener SET unannounced = FALSE WHERE app = $1 AND id = $2")
         .bind(app.as_str().to_owned())

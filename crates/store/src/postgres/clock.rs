@@ -1,8 +1,8 @@
 //! The store's clock: the database server's, which all nodes share.
 //!
-//! Callers say what time it is by their own steady clock. What is due or leased is written, and compared, in the
-//! server's time; the difference is measured at the start and at each sweep. So a lease runs out at one moment for all
-//! nodes, however their own clocks stand.
+//! Callers pass times of their own steady clock. Due times and leases are written and compared in the server's time.
+//! The difference is measured at the start and at each sweep. So a lease expires at the same moment for all nodes,
+//! whatever their own clocks say.
 
 use std::sync::atomic::{AtomicI64, Ordering};
 
@@ -16,7 +16,7 @@ use crate::error::StoreError;
 #[derive(Debug)]
 pub(super) struct ServerClock {
     ahead: AtomicI64,
-    /// Whether the difference is measured. Tests that stand still in time say there is none.
+    /// Whether the difference is measured. In tests with a fixed time it is always zero.
     measured: bool,
 }
 
@@ -25,14 +25,14 @@ impl ServerClock {
         Self { ahead: AtomicI64::new(0), measured: true }
     }
 
-    /// One that always agrees with the caller's.
+    /// A clock that always equals the caller's.
     #[cfg(test)]
     pub(super) fn agreeing() -> Self {
         Self { ahead: AtomicI64::new(0), measured: false }
     }
 
-    /// Compares the clocks; the caller's said `now` when `since` was started. A connection may have been waited for
-    /// since.
+    /// Measures the difference. `now` is the caller's time when `since` was started; the call may have waited for a
+    /// connection since then.
     pub(super) async fn compare(
         &self,
         db: &mut PgConnection,
@@ -42,12 +42,12 @@ impl ServerClock {
         if !self.measured {
             return Ok(());
         }
-        let asked = since.elapsed();
+        let sent = since.elapsed();
         let row = sql("SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint").fetch_one(db).await?;
         let server: Millis = row.try_get(0)?;
-        // The server looked at its clock somewhere between the question and the answer.
-        let looked = now + millis(asked + since.elapsed()) / 2;
-        self.ahead.store(server - looked, Ordering::Relaxed);
+        // The server read its clock between query and answer: the middle is the best estimate.
+        let read_at = now + millis(sent + since.elapsed()) / 2;
+        self.ahead.store(server - read_at, Ordering::Relaxed);
         Ok(())
     }
 
@@ -67,8 +67,7 @@ mod tests {
     use super::*;
     use crate::postgres::tests::Node;
 
-    /// What goes wrong is at most half of what lies between the question and the answer, whatever was waited for
-    /// before.
+    /// The error is at most half of the time between query and answer, however long the wait before the query.
     #[tokio::test]
     async fn what_was_waited_for_before_does_not_set_the_clock_wrong() {
         let node = Node::alone();

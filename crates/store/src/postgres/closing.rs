@@ -1,4 +1,4 @@
-//! What a transaction adds to the ended deliveries and to the attempts, written in two statements at its end.
+//! Collects the closed deliveries and attempts of a transaction, and writes them in two statements at its end.
 
 use sqlx::PgConnection;
 use tidings_model::clock::Millis;
@@ -9,7 +9,7 @@ use super::connect::sql;
 use crate::error::StoreError;
 use crate::records::micros;
 
-/// Ended deliveries and attempts to be written.
+/// Closed deliveries and attempts to write.
 #[derive(Debug, Default)]
 pub(super) struct Closing {
     ended: Vec<Ended>,
@@ -23,17 +23,17 @@ struct Ended {
     attempts: u32,
     wall: Millis,
     error: Option<String>,
-    /// The one attempt, when it delivered it: most do, and one row then tells both.
+    /// The attempt, if the first one delivered it. Most do; the row then holds both delivery and attempt.
     first: Option<Attempt>,
 }
 
-/// PostgreSQL's text holds every character but this one.
+/// Replaces NUL, the one character that PostgreSQL's type `text` cannot store.
 pub(super) fn text(text: &str) -> String {
     text.replace('\0', "\u{fffd}")
 }
 
 impl Closing {
-    /// Moves a delivery to those that have ended; its open row is the caller's to remove.
+    /// Adds a closed delivery. The caller removes its open row.
     pub(super) fn close(
         &mut self,
         key: &DeliveryKey,
@@ -46,18 +46,18 @@ impl Closing {
         self.ended.push(Ended { key: key.clone(), state, attempts, wall, error, first: None });
     }
 
-    /// Moves a delivery that its first attempt delivered to those that have ended.
+    /// Adds a closed delivery that its first attempt delivered.
     pub(super) fn close_at_first(&mut self, key: &DeliveryKey, attempt: Attempt, wall: Millis) {
         let state = DeliveryState::Delivered;
         self.ended.push(Ended { key: key.clone(), state, attempts: 1, wall, error: None, first: Some(attempt) });
     }
 
-    /// Keeps an attempt.
+    /// Adds an attempt, if there is one.
     pub(super) fn attempt(&mut self, key: &DeliveryKey, attempt: Option<Attempt>) {
         self.attempts.extend(attempt.map(|attempt| (key.clone(), attempt)));
     }
 
-    /// Writes it all.
+    /// Writes everything.
     pub(super) async fn write(self, db: &mut PgConnection) -> Result<(), StoreError> {
         write_ended(db, &self.ended).await?;
         write_attempts(db, &self.attempts).await
@@ -71,7 +71,7 @@ async fn write_ended(db: &mut PgConnection, ended: &[Ended]) -> Result<(), Store
     let first = |read: fn(&Attempt) -> Option<i64>| -> Vec<Option<i64>> {
         ended.iter().map(|e| e.first.as_ref().and_then(read)).collect()
     };
-    // Most answers have no body, and then nothing need be kept of it.
+    // Most responses have no body: NULL takes less room.
     let body = |e: &Ended| e.first.as_ref().map(|a| a.response_body.clone()).filter(|body| !body.is_empty());
     sql("INSERT INTO closed (app, event, destination, state, attempts, closed_at, last_error, started_at, duration_us,
          status, remote, response_body)

@@ -1,7 +1,7 @@
-//! Connections: how they are made, what is checked before any is used, and how a transaction begins.
+//! Connections: how they are made, what is checked before use, and how a transaction begins.
 //!
-//! A pooler in transaction mode may stand between: every statement is part of a transaction, none is prepared under a
-//! name, and no setting outlives its transaction.
+//! A pooler in transaction mode may stand between. So every statement is part of a transaction, no prepared statement
+//! has a name, and no setting outlives its transaction.
 
 use std::pin::Pin;
 use std::str::FromStr;
@@ -19,21 +19,21 @@ use tokio::time::error::Elapsed;
 
 use crate::error::StoreError;
 
-/// After so long the server ends a transaction that does nothing. A node that stands still, or cannot be heard, in the
-/// midst of one holds up every other that needs its locks; those wait for longer (`statement_timeout`).
-const STANDSTILL: Duration = Duration::from_secs(5);
-/// How long an idle connection may take to show that its other end is still there.
+/// After how long the server ends a transaction that does nothing. A node that hangs or is cut off within a transaction
+/// blocks all nodes that need its locks. Those wait for longer (`statement_timeout`), so they do not fail.
+const IDLE_IN_TRANSACTION: Duration = Duration::from_secs(5);
+/// How long an idle connection may take to answer a ping.
 const PING: Duration = Duration::from_secs(1);
-/// How long after a failure a server is tried again at the start.
-const AGAIN: Duration = Duration::from_millis(100);
-/// A transaction may take so many times the timeout of a statement. What takes longer gets no answer any more: the
-/// server, or the way to it, went away without a word.
-const STATEMENTS: u32 = 3;
+/// The pause before another try to connect at the start.
+const RETRY_DELAY: Duration = Duration::from_millis(100);
+/// A transaction may take this many times the timeout of a statement. One that takes longer will get no answer: the
+/// server or the network has failed without closing the connection.
+const TRANSACTION_FACTOR: u32 = 3;
 
 /// How the server is used.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// Connections that this node holds at most.
+    /// The most connections of this node.
     pub connections: u32,
     /// How long one statement may take.
     pub statement_timeout: Duration,
@@ -50,14 +50,14 @@ impl Default for Options {
 /// Why a URL or a server cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    /// The URL is none of a PostgreSQL database.
-    #[error("the store's URL must read postgres://user:password@host/database: {0}")]
+    /// The URL is not that of a PostgreSQL database.
+    #[error("the store's URL must be postgres://user:password@host/database: {0}")]
     Url(String),
     /// Commits are acknowledged before they are on disk.
     #[error(
-        "the database answers commits before they are on disk (synchronous_commit is {0:?}), so what Tidings \
-        acknowledges could be lost; run `ALTER ROLE <the user> SET synchronous_commit = on`, or set it for the \
-        database or the server"
+        "the database acknowledges commits before they are on disk (synchronous_commit is {0:?}), so events that \
+        Tidings has acknowledged could be lost; run `ALTER ROLE <the user> SET synchronous_commit = on`, or set it for \
+        the database or the server"
     )]
     NotDurable(String),
     /// It is a standby.
@@ -66,7 +66,7 @@ pub enum OpenError {
     /// The server is too old.
     #[error("the database server is PostgreSQL {0}; Tidings needs version 13 or later")]
     TooOld(String),
-    /// What the store said.
+    /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
@@ -77,7 +77,7 @@ impl From<sqlx::Error> for OpenError {
     }
 }
 
-/// Whether a URL can be understood; says why not.
+/// Checks that a URL can be parsed.
 ///
 /// # Errors
 /// [`OpenError::Url`].
@@ -87,10 +87,11 @@ pub fn check_url(url: &str) -> Result<(), OpenError> {
 
 fn parse(url: &str) -> Result<PgConnectOptions, OpenError> {
     if !url.starts_with("postgres://") && !url.starts_with("postgresql://") {
-        return Err(OpenError::Url("it begins otherwise".to_owned()));
+        return Err(OpenError::Url("it does not begin with postgres://".to_owned()));
     }
     let options = PgConnectOptions::from_str(url).map_err(|e| OpenError::Url(e.to_string()))?;
-    // A pooler refuses settings that it does not know; a statement in a log could tell what was in it.
+    // A pooler refuses settings that it does not know (extra_float_digits). Logged statements could reveal their
+    // values.
     Ok(options
         .application_name("tidings")
         .extra_float_digits(None)
@@ -98,90 +99,92 @@ fn parse(url: &str) -> Result<PgConnectOptions, OpenError> {
         .disable_statement_logging())
 }
 
-/// A statement without a name. Its text is a constant or made of constants.
+/// An unnamed statement. Its text is a constant or made of constants.
 pub(super) fn sql<'q>(text: &'static str) -> Query<'q, Postgres, PgArguments> {
     sqlx::query(text).persistent(false)
 }
 
-/// Statements in which nothing but numbers are written, all of them in one round trip: one that values are bound to
-/// takes two.
+/// Statements with literal numbers instead of bound values. All of them take one round trip; a statement with bound
+/// values takes two. The text must have no value that needs quoting.
 pub(super) fn numeric(text: String) -> RawSql {
     sqlx::raw_sql(AssertSqlSafe(text))
 }
 
-/// Numbers as such a statement has them.
+/// Numbers as an array literal for [`numeric`].
 pub(super) fn numbers(all: impl IntoIterator<Item = i64>) -> String {
     let all: Vec<String> = all.into_iter().map(|number| number.to_string()).collect();
     format!("'{{{}}}'::bigint[]", all.join(","))
 }
 
-/// Names of apps as such a statement has them: in hexadecimal digits, which need no quoting.
+/// Ids of apps as an array expression for [`numeric`]: in hexadecimal digits, which need no quoting.
 pub(super) fn names(all: &[AppId]) -> String {
     let hex = |app: &AppId| app.as_str().bytes().map(|byte| format!("{byte:02x}")).collect::<String>();
     let all: Vec<String> = all.iter().map(|app| format!("convert_from('\\x{}'::bytea, 'UTF8')", hex(app))).collect();
     format!("ARRAY[{}]::text[]", all.join(","))
 }
 
-/// When a connection last turned out to lead nowhere, or to a server that takes no writes. What was connected before
-/// that moment is not used again: its name may lead elsewhere now, and is resolved anew with each connection.
+/// When a connection last failed, or led to a server that accepts no writes. Connections from before that moment are
+/// not used again: the host name may lead to another server now, and each new connection resolves it anew.
 #[derive(Debug, Clone, Default)]
-struct Lost(Arc<Mutex<Option<Stopwatch>>>);
+struct LastFailover(Arc<Mutex<Option<Stopwatch>>>);
 
-impl Lost {
-    fn note(&self) {
+impl LastFailover {
+    fn record(&self) {
         *self.0.lock() = Some(Stopwatch::start());
     }
 
-    /// Whether something that is so old was connected before.
-    fn concerns(&self, age: Duration) -> bool {
-        self.0.lock().as_ref().is_some_and(|lost| lost.elapsed() <= age)
+    /// Whether a connection of this age was made before the failover.
+    fn is_after(&self, age: Duration) -> bool {
+        self.0.lock().as_ref().is_some_and(|failover| failover.elapsed() <= age)
     }
 }
 
-/// What a read-only server is called, in errors.
+/// The text of the error for a read-only server.
 const READ_ONLY: &str = "the server that the store's URL leads to is a read-only standby";
 
-/// The pool and how transactions in it begin.
+/// The pool, and how transactions in it begin.
 #[derive(Debug)]
 pub(super) struct Connections {
     pub(super) pool: PgPool,
-    lost: Lost,
-    /// Whether the server that was dialled last takes no writes.
+    failover: LastFailover,
+    /// Whether the server that was connected to last is read-only.
     standby: Arc<Mutex<bool>>,
+    /// The statements that begin a transaction.
     pub(super) begin: String,
+    /// The statements that begin a transaction for reading one snapshot.
     pub(super) begin_view: String,
     /// How long a transaction may take.
-    pub(super) patience: Duration,
+    pub(super) transaction_timeout: Duration,
 }
 
 impl Connections {
-    /// Checks that the server keeps what it acknowledges, and hands out a connection to it besides the pool.
+    /// Checks that the server syncs commits before it acknowledges them. Returns the pool, and the connection of the
+    /// check.
     pub(super) async fn open(url: &str, options: &Options) -> Result<(Self, PgConnection), OpenError> {
         let target = parse(url)?;
         let mut first = connect(&target, options.acquire_timeout).await?;
         check(&mut first).await?;
-        let (lost, standby) = (Lost::default(), Arc::new(Mutex::new(false)));
-        let (too_old, is_standby) = (lost.clone(), Arc::clone(&standby));
+        let (failover, standby) = (LastFailover::default(), Arc::new(Mutex::new(false)));
+        let (last_failover, is_standby) = (failover.clone(), Arc::clone(&standby));
         let pool = PgPoolOptions::new()
             .max_connections(options.connections.max(2))
             .acquire_timeout(options.acquire_timeout)
             .idle_timeout(Duration::from_secs(600))
-            // Tested below, within less time.
+            // `before_acquire` tests the connection with a shorter timeout.
             .test_before_acquire(false)
-            .before_acquire(move |db, meta| still_there(db, too_old.concerns(meta.age)))
-            .after_connect(move |db, _: PoolConnectionMetadata| takes_writes(db, Arc::clone(&is_standby)))
+            .before_acquire(move |db, meta| is_usable(db, last_failover.is_after(meta.age)))
+            .after_connect(move |db, _: PoolConnectionMetadata| accepts_writes(db, Arc::clone(&is_standby)))
             .connect_lazy_with(target);
-        let (timeout, standstill) = (options.statement_timeout.as_millis(), STANDSTILL.as_millis());
-        let limits = format!(
-            "SET LOCAL statement_timeout = {timeout}; SET LOCAL idle_in_transaction_session_timeout = {standstill}"
-        );
+        let (timeout, idle) = (options.statement_timeout.as_millis(), IDLE_IN_TRANSACTION.as_millis());
+        let limits =
+            format!("SET LOCAL statement_timeout = {timeout}; SET LOCAL idle_in_transaction_session_timeout = {idle}");
         let begin = format!("BEGIN; {limits}");
         let begin_view = format!("BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY; {limits}");
-        let patience = options.statement_timeout * STATEMENTS;
-        Ok((Self { pool, lost, standby, begin, begin_view, patience }, first))
+        let transaction_timeout = options.statement_timeout * TRANSACTION_FACTOR;
+        Ok((Self { pool, failover, standby, begin, begin_view, transaction_timeout }, first))
     }
 
-    /// A connection of the pool.
+    /// Takes a connection from the pool.
     pub(super) async fn take(&self) -> Result<PoolConnection<Postgres>, StoreError> {
         match self.pool.acquire().await {
             Err(sqlx::Error::PoolTimedOut) if *self.standby.lock() => {
@@ -191,51 +194,52 @@ impl Connections {
         }
     }
 
-    /// Gives a connection back after a transaction. If that has shown that the server is not there any more, or takes
-    /// no writes, neither the connection nor any older one is used again.
+    /// Returns a connection to the pool after a transaction. If the transaction has shown that the server is
+    /// unreachable or read-only, neither this connection nor any older one is used again.
     pub(super) fn give_back<T>(
         &self,
         mut connection: PoolConnection<Postgres>,
         outcome: Result<Result<T, StoreError>, Elapsed>,
     ) -> Result<T, StoreError> {
-        let outcome = outcome.unwrap_or_else(|_| Err(StoreError::Unreachable("it gave no answer".to_owned())));
+        let outcome = outcome
+            .unwrap_or_else(|_| Err(StoreError::Unreachable("the transaction got no answer in time".to_owned())));
         if let Err(StoreError::Unreachable(_)) = &outcome {
-            self.lost.note();
+            self.failover.record();
             connection.close_on_drop();
         }
         outcome
     }
 
-    /// A transaction for a test to hold. Whatever is done in it is undone unless it is committed.
+    /// A transaction for a test to keep open. It is rolled back unless it is committed.
     #[cfg(test)]
     pub(super) async fn begin(&self) -> Result<sqlx::Transaction<'static, Postgres>, StoreError> {
         Ok(self.pool.begin_with(AssertSqlSafe(self.begin.clone())).await?)
     }
 }
 
-/// Connects. A server that is just starting is waited for.
-async fn connect(target: &PgConnectOptions, patience: Duration) -> Result<PgConnection, StoreError> {
+/// Connects. Retries up to `limit`, for a server that is just starting.
+async fn connect(target: &PgConnectOptions, limit: Duration) -> Result<PgConnection, StoreError> {
     let watch = Stopwatch::start();
     loop {
-        let connecting = tokio::time::timeout(patience.saturating_sub(watch.elapsed()), target.connect());
+        let connecting = tokio::time::timeout(limit.saturating_sub(watch.elapsed()), target.connect());
         match connecting.await {
             Ok(Ok(connection)) => return Ok(connection),
             Ok(Err(error)) => {
                 let error = StoreError::from(error);
-                if !error.is_temporary() || watch.elapsed() > patience {
+                if !error.is_temporary() || watch.elapsed() > limit {
                     return Err(error);
                 }
             }
-            Err(_) => return Err(StoreError::Unreachable("it does not answer".to_owned())),
+            Err(_) => return Err(StoreError::Unreachable("the connection got no answer in time".to_owned())),
         }
-        tokio::time::sleep(AGAIN).await;
+        tokio::time::sleep(RETRY_DELAY).await;
     }
 }
 
 type Answer<'c, T> = Pin<Box<dyn Future<Output = Result<T, sqlx::Error>> + Send + 'c>>;
 
 /// Whether an idle connection can be used again.
-fn still_there(db: &mut PgConnection, too_old: bool) -> Answer<'_, bool> {
+fn is_usable(db: &mut PgConnection, too_old: bool) -> Answer<'_, bool> {
     Box::pin(async move {
         if too_old {
             return Ok(false);
@@ -247,9 +251,9 @@ fn still_there(db: &mut PgConnection, too_old: bool) -> Answer<'_, bool> {
     })
 }
 
-/// Refuses a new connection to a server that takes no writes: the name still leads to one that was demoted, or leads to
-/// the next one before that is promoted.
-fn takes_writes(db: &mut PgConnection, standby: Arc<Mutex<bool>>) -> Answer<'_, ()> {
+/// Refuses a new connection to a read-only server: during a failover the host name may still lead to the demoted
+/// primary, or already to a standby that is not promoted yet.
+fn accepts_writes(db: &mut PgConnection, standby: Arc<Mutex<bool>>) -> Answer<'_, ()> {
     Box::pin(async move {
         let row = sql("SELECT pg_is_in_recovery() OR current_setting('transaction_read_only')::boolean");
         let read_only: bool = row.fetch_one(db).await?.try_get(0)?;
@@ -277,8 +281,8 @@ async fn check(db: &mut PgConnection) -> Result<(), OpenError> {
     Ok(())
 }
 
-/// Runs work in a transaction and commits it. When it had to give way to another transaction, it is run again: work
-/// does nothing but use its connection.
+/// Runs work in a transaction and commits it. If it conflicts with another transaction it is run again, so the work
+/// must have no effect other than through its connection.
 macro_rules! transact {
     ($connections:expr, |$db:ident| $work:expr) => {{
         let mut tries = 0;
@@ -294,8 +298,8 @@ macro_rules! transact {
 }
 pub(super) use transact;
 
-/// Runs work that only reads, and whose statements have to see the same moment: what goes from one table to another
-/// between them would be found in both, or in none.
+/// Runs work that only reads, on one snapshot. Without it a row that moves from one table to another between two
+/// statements would be found in both, or in none.
 macro_rules! view {
     ($connections:expr, |$db:ident| $work:expr) => {
         $crate::postgres::connect::in_transaction!($connections, begin_view, |$db| $work)
@@ -303,13 +307,13 @@ macro_rules! view {
 }
 pub(super) use view;
 
-/// Runs work in a transaction that begins like this.
+/// Runs work in a transaction that begins with the statements of the given field.
 macro_rules! in_transaction {
     ($connections:expr, $begin:ident, |$db:ident| $work:expr) => {
         match $connections.take().await {
             Ok(mut connection) => {
                 let begin = sqlx::AssertSqlSafe($connections.$begin.clone());
-                let outcome = tokio::time::timeout($connections.patience, async {
+                let outcome = tokio::time::timeout($connections.transaction_timeout, async {
                     let mut tx = sqlx::Connection::begin_with(&mut *connection, begin).await?;
                     let $db: &mut sqlx::PgConnection = &mut tx;
                     let value = $work?;
@@ -325,5 +329,5 @@ macro_rules! in_transaction {
 }
 pub(super) use in_transaction;
 
-/// How often a transaction that had to give way is tried.
+/// How often a transaction that conflicts with others is tried.
 pub(super) const TRIES: usize = 10;

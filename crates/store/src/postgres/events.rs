@@ -1,4 +1,4 @@
-//! Reading the log back.
+//! Reads the event log.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -51,19 +51,19 @@ pub(super) async fn events(
             "FROM event_channel c JOIN event e ON e.no = c.no
              WHERE c.app = $1 AND c.channel = $5 AND c.no >= $2 AND c.no < $3 ORDER BY c.no DESC LIMIT $4"
         ),
-        // The unused fifth parameter has to be mentioned for the statement to take it.
+        // The fifth parameter is unused, but must occur in the statement to be bound.
         (false, false) => columns!(
             "FROM event e WHERE e.app = $1 AND e.no >= $2 AND e.no < $3 AND $5::text IS NULL ORDER BY e.no DESC LIMIT \
             $4"
         ),
     };
     let mut page = Paged::new(filter.limit, filter.bytes.unwrap_or(usize::MAX));
-    // Row by row: what the page has no room for is not held.
+    // Row by row, so that rows beyond the page are not held in memory.
     let mut found = sql(text)
         .bind(app.as_str().to_owned())
         .bind(start.0)
         .bind(end.0)
-        .bind(page.asked())
+        .bind(page.rows_to_read())
         .bind(wanted.cloned())
         .fetch(db);
     while let Some(row) = found.try_next().await? {
@@ -75,7 +75,7 @@ pub(super) async fn events(
     Ok(page.end())
 }
 
-/// Events by their places, in their order; those that are gone are left out.
+/// Events by their numbers, in the given order. Deleted events are left out.
 pub(super) async fn events_at(db: &mut PgConnection, places: &[EventNo]) -> Result<Vec<Logged>, StoreError> {
     let found = sql(columns!("FROM event e WHERE e.no = ANY($1)"))
         .bind(places.iter().map(|no| no.0).collect::<Vec<_>>())

@@ -1,7 +1,8 @@
-//! Fan-out: a row that stands for the deliveries of an event with many destinations, and writing those slice by slice.
+//! Expansion of fan-out rows: a row stands for the deliveries of an event with many destinations, which are written
+//! slice by slice.
 //!
-//! A slice and the cursor that counts it are one transaction, so a crash between slices repeats nothing and leaves
-//! nothing out. One node expands at a time: rows of an app are expanded in the order of their events, so lanes are too.
+//! A slice and its row's new cursor are one transaction, so a crash between slices repeats nothing and omits nothing.
+//! One node expands at a time. An app's rows are expanded in the order of their events, so the order of lanes is kept.
 
 use sqlx::{PgConnection, Row};
 use tidings_model::clock::Millis;
@@ -20,14 +21,14 @@ use crate::rows;
 use crate::rules::fanout::{Expansion, FanoutRow, Slice, starting_points};
 use crate::rules::placement::NewDelivery;
 
-/// How many deliveries one slice writes: few enough that a lane's lock is soon free again.
+/// How many deliveries one slice writes. It is bounded, because the locks of their lanes are held until the commit.
 pub(super) const SLICE: usize = 500;
 
-/// The oldest row of the app whose turn it is.
+/// The oldest row of the app that has the turn.
 async fn next(db: &mut PgConnection, turn: &FanoutTurn) -> Result<Option<FanoutRow>, StoreError> {
     let statement = "SELECT event, app, key, not_before, cursor, destinations FROM fanout WHERE app > $1
         ORDER BY app, event LIMIT $2";
-    // Those that are parked, and the one behind them.
+    // Enough to find one that is not parked.
     let most = turn.parked.len() as i64 + 1;
     for after in starting_points(turn) {
         for row in sql(statement).bind(after.to_owned()).bind(most).fetch_all(&mut *db).await? {
@@ -39,8 +40,8 @@ async fn next(db: &mut PgConnection, turn: &FanoutTurn) -> Result<Option<FanoutR
     Ok(None)
 }
 
-/// Writes one slice of the deliveries of the oldest fan-out row of the app whose turn it is. `until` is the lease's end
-/// in the server's time, as `now` is.
+/// Writes one slice of the oldest fan-out row of the app that has the turn. `until` is the end of the lease in the
+/// server's time, as `now` is.
 pub(super) async fn expand(
     db: &mut PgConnection,
     now: Millis,
@@ -70,8 +71,8 @@ async fn write(
     let slice = Slice::of(row, slice)?;
     let lane = |(no, lane): &(DestinationNo, Lane)| Some((*no, lane.name(row.key.as_deref())?));
     locks::lanes(db, locks::stripes(slice.part.iter().filter_map(lane))).await?;
-    let there = catalogue::there(db, slice.part.iter().map(|(no, _)| *no)).await?;
-    let (open, gone): (Vec<_>, Vec<_>) = slice.part.iter().copied().partition(|(no, _)| there.contains(&no.0));
+    let existing = catalogue::existing(db, slice.part.iter().map(|(no, _)| *no)).await?;
+    let (open, gone): (Vec<_>, Vec<_>) = slice.part.iter().copied().partition(|(no, _)| existing.contains(&no.0));
 
     let mut closing = Closing::default();
     for (destination, _) in gone {

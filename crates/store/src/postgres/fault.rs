@@ -1,4 +1,4 @@
-//! PostgreSQL's errors, as the store's.
+//! Maps PostgreSQL's errors to the store's.
 
 use sqlx::Error;
 
@@ -7,14 +7,16 @@ use crate::error::StoreError;
 impl From<Error> for StoreError {
     fn from(error: Error) -> Self {
         match &error {
-            Error::Database(said) => match said.code().as_deref() {
-                Some(code) => by_code(code, said.message(), said.constraint()),
-                None => Self::Database(said.to_string()),
+            Error::Database(reply) => match reply.code().as_deref() {
+                Some(code) => by_code(code, reply.message(), reply.constraint()),
+                None => Self::Database(reply.to_string()),
             },
-            Error::PoolTimedOut => Self::Unreachable("every connection is in use, or none can be made".to_owned()),
+            Error::PoolTimedOut => {
+                Self::Unreachable("all connections are in use, or no new one can be made".to_owned())
+            }
             Error::PoolClosed | Error::WorkerCrashed => Self::Closed,
             Error::Io(_) | Error::Tls(_) | Error::Protocol(_) | Error::BeginFailed => {
-                Self::Unreachable(tidings_tls::told(&error))
+                Self::Unreachable(tidings_tls::describe(&error))
             }
             Error::ColumnDecode { .. } | Error::Decode(_) => Self::Corrupt(error.to_string()),
             _ => Self::Database(error.to_string()),
@@ -22,23 +24,23 @@ impl From<Error> for StoreError {
     }
 }
 
-/// By the five characters that PostgreSQL gives each kind of error (its appendix A).
+/// Maps an error by its SQLSTATE code (appendix A of PostgreSQL's manual).
 fn by_code(code: &str, message: &str, constraint: Option<&str>) -> StoreError {
     match code {
-        // Two transactions waited for each other, or two nodes chose one number: the same transaction works the next
-        // time.
+        // A serialization failure, deadlock or lock timeout, or two nodes that chose the same event number: the same
+        // transaction works if it is run again.
         "40001" | "40P01" | "55P03" => StoreError::Locked,
         "23505" if constraint == Some("event_pkey") => StoreError::Locked,
         "53100" => StoreError::Full,
-        // Callers check their texts; this is for what another encoding than UTF8 lacks.
+        // Callers replace NUL. These are characters that the database's encoding lacks if it is not UTF8.
         "22021" | "22P05" => StoreError::Text,
         "57014" => StoreError::TooSlow,
-        // The server (or a pooler before it) is going, coming, has no room, is a standby, or has heard nothing for too
-        // long.
+        // The server (or a pooler before it) is shutting down, is starting, has too many connections, or is a standby;
+        // or it ended an idle transaction or session.
         "25P03" | "57P01" | "57P02" | "57P03" | "57P05" | "53300" | "25006" => {
             StoreError::Unreachable(message.to_owned())
         }
-        // Locks and transaction ids that a standby does not give.
+        // A standby refuses locks and transaction ids.
         "55000" | "0A000" if message.contains("recovery") => StoreError::Unreachable(message.to_owned()),
         _ if code.starts_with("08") => StoreError::Unreachable(message.to_owned()),
         _ if code.starts_with("XX") => StoreError::Corrupt(message.to_owned()),

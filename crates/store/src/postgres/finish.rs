@@ -1,7 +1,7 @@
-//! Recording the ends of attempts.
+//! Records the results of attempts.
 //!
-//! What can be is written for a whole batch at once: deliveries that leave their leased batches, that are closed or
-//! opened again, and the attempts. Rows of their own (retried or ordered deliveries) are taken one by one.
+//! Most changes are written for a whole batch of results at once: deliveries that leave their leased batches, closed
+//! and reopened deliveries, and attempts. Deliveries with open rows (retried or ordered ones) are changed one by one.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -18,20 +18,22 @@ use crate::queue::{Finished, Leased, Next, Recorded, Recording};
 use crate::rules::attempt::{self, AfterAttempt, DeliveryChange, DestinationChange, DestinationStatus};
 use crate::rules::lane::{Advance, AdvanceTerms};
 
-/// What one batch is recorded with.
+/// The state of recording one batch of results.
 struct Recorder<'a> {
     clock: &'a ServerClock,
     recording: Recording,
-    /// Whether the catalogue may be changed: see [`finish`].
+    /// Whether the lock for changes of the catalogue is held: see [`finish`].
     changes: &'a AtomicBool,
     closing: Closing,
     due_index: DueIndex,
     reopened: Vec<leased_batches::Reopened>,
-    there: std::collections::HashSet<i64>,
+    /// Destinations of reopened deliveries that are not deleted.
+    existing: std::collections::HashSet<i64>,
 }
 
-/// Records the ends of attempts. `changes` tells whether the catalogue is locked for a change at once. Few ends disable
-/// a destination; where one does and it is not, it is set, and the transaction has to be run again.
+/// Records the results of attempts. If `changes` is set, the transaction takes the lock for changes of the catalogue
+/// from the start. Few results disable a destination. If one does and the lock is not held, `changes` is set and the
+/// call fails with [`StoreError::Locked`], so that the transaction is run again.
 pub(super) async fn finish(
     db: &mut PgConnection,
     batch: &[Finished],
@@ -49,23 +51,23 @@ pub(super) async fn finish(
     queue::hold_lanes_of(db, &ordered).await?;
     let taken = leased_batches::take_out(db, &leased).await?;
     let retried = batch.iter().zip(&taken).filter(|(end, taken)| **taken && matches!(end.next, Next::Retry(_)));
-    let there = catalogue::there(db, retried.map(|(end, _)| end.delivery.key.destination)).await?;
+    let existing = catalogue::existing(db, retried.map(|(end, _)| end.delivery.key.destination)).await?;
     let (closing, due_index, reopened) = (Closing::default(), DueIndex::default(), Vec::new());
-    let mut recorder = Recorder { clock, recording, changes, closing, due_index, reopened, there };
+    let mut recorder = Recorder { clock, recording, changes, closing, due_index, reopened, existing };
     let mut out = Vec::with_capacity(batch.len());
     for (finished, taken) in batch.iter().zip(taken) {
         out.push(recorder.record(db, finished, taken).await?);
     }
-    let Recorder { mut closing, mut due_index, reopened, there, .. } = recorder;
-    leased_batches::reopen(db, reopened, &there, recording.wall, &mut closing, &mut due_index).await?;
+    let Recorder { mut closing, mut due_index, reopened, existing, .. } = recorder;
+    leased_batches::reopen(db, reopened, &existing, recording.wall, &mut closing, &mut due_index).await?;
     closing.write(db).await?;
     due_index.write(db).await?;
-    paused::note(db, batch, clock).await?;
+    paused::record(db, batch, clock).await?;
     Ok(out)
 }
 
 impl Recorder<'_> {
-    /// Records the end of an attempt. `taken`: it has been taken out of its leased batch.
+    /// Records the result of an attempt. `taken`: the delivery was taken out of its leased batch.
     async fn record(&mut self, db: &mut PgConnection, end: &Finished, taken: bool) -> Result<Recorded, StoreError> {
         let (leased, key) = (&end.delivery, &end.delivery.key);
         if leased.in_batch && !taken {
@@ -78,7 +80,7 @@ impl Recorder<'_> {
             DeliveryChange::Reopen(due) => {
                 let due = self.clock.server(due);
                 if taken {
-                    let is_gone = !self.there.contains(&key.destination.0);
+                    let is_gone = !self.existing.contains(&key.destination.0);
                     self.reopened.push(leased_batches::Reopened { key: key.clone(), due, attempts, last_error: error });
                     if is_gone {
                         self.keep_attempt(end);
@@ -127,13 +129,13 @@ impl Recorder<'_> {
         Ok(Recorded { lane_due: recorded.lane_due.map(|due| self.clock.caller(due)), ..recorded })
     }
 
-    /// Keeps the attempt, with its times as the server's.
+    /// Adds the attempt, with its times in the server's time.
     fn keep_attempt(&mut self, end: &Finished) {
         let attempt = end.attempt.clone().map(|a| Attempt { next_at: a.next_at.map(|at| self.clock.server(at)), ..a });
         self.closing.attempt(&end.delivery.key, attempt);
     }
 
-    /// Notes a failure of the destination.
+    /// Records a failure of the destination, and disables it if it has to be.
     async fn failed(&mut self, db: &mut PgConnection, end: &Finished) -> Result<DestinationStatus, StoreError> {
         let destination = end.delivery.key.destination;
         let reason = match end.disable {
@@ -158,13 +160,13 @@ impl Recorder<'_> {
         }
         let event = sql("SELECT name FROM event WHERE no = $1").bind(end.delivery.key.event.0);
         let event = event.fetch_optional(&mut *db).await?;
-        let told = attempt::is_announced(event.as_ref().map(|row| row.try_get(0)).transpose()?);
-        catalogue::disable(db, destination, reason, self.recording.wall, told, &mut self.due_index).await?;
+        let announce = attempt::announces_disabling(event.as_ref().map(|row| row.try_get(0)).transpose()?);
+        catalogue::disable(db, destination, reason, self.recording.wall, announce, &mut self.due_index).await?;
         Ok(DestinationStatus::DisabledNow)
     }
 }
 
-/// Removes an open delivery, and says which lane it was the head of; the outer `None` when the lease was lost.
+/// Removes an open delivery. Returns the lane that it was the head of; the outer `None` if the lease was lost.
 #[allow(clippy::option_option, reason = "the outer option is whether it was there, the inner its lane")]
 async fn take_out(db: &mut PgConnection, leased: &Leased) -> Result<Option<Option<String>>, StoreError> {
     let row =

@@ -1,4 +1,4 @@
-//! Copying what a SQLite store holds into an empty PostgreSQL: all of it in one transaction, or nothing.
+//! Copies a SQLite store into an empty PostgreSQL database: everything in one transaction, or nothing.
 
 use std::path::{Path, PathBuf};
 
@@ -13,10 +13,10 @@ use super::{locks, migrate};
 use crate::error::StoreError;
 use crate::sqlite;
 
-/// How many rows go over at once.
+/// How many rows are copied by one statement.
 const BATCH: usize = 200;
 
-/// What a column holds in PostgreSQL.
+/// The type of a column in PostgreSQL.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Int,
@@ -29,7 +29,7 @@ use Kind::{Bool, Bytes, Int, Text};
 /// A table and its columns.
 type Table = (&'static str, &'static [(&'static str, Kind)]);
 
-/// Everything but leased batches: the leases of whoever used the database before are void, so there are none.
+/// All tables but leased batches (`lot`): those are dissolved first, since earlier leases are void.
 const TABLES: &[Table] = &[
     (
         "hook",
@@ -178,16 +178,16 @@ const TABLES: &[Table] = &[
     ),
 ];
 
-/// Why nothing was copied.
+/// Why the copy failed. Nothing was copied then.
 #[derive(Debug, thiserror::Error)]
 pub enum ImportError {
-    /// Somebody has used the target.
-    #[error("the PostgreSQL database holds something already (table {0}); give an empty one")]
+    /// The target is not empty.
+    #[error("the PostgreSQL database is not empty (table {0} has rows); give an empty one")]
     NotEmpty(&'static str),
-    /// What arrived is not what was sent.
-    #[error("of {sent} rows of {table}, {arrived} arrived; nothing was kept")]
+    /// The target has not as many rows as were sent.
+    #[error("of {sent} rows of table {table}, {arrived} arrived; nothing was copied")]
     Short {
-        /// Of which table.
+        /// The table.
         table: &'static str,
         /// Rows read.
         sent: u64,
@@ -208,14 +208,14 @@ impl From<sqlx::Error> for ImportError {
     }
 }
 
-/// Rows of one table, by its place in [`TABLES`].
+/// Rows of one table, with the table's index in [`TABLES`].
 type Batch = (usize, Vec<Vec<Value>>);
 
-/// Copies the SQLite store at `path`, which nobody else uses meanwhile, into the empty database at `url`. Leases in the
-/// former are taken back first, as at each of its starts. Answers how many rows there were of each table.
+/// Copies the SQLite store at `path` into the empty database at `url`. The SQLite store is locked meanwhile; its leases
+/// are ended first, as at each start. Returns the number of rows of each table.
 ///
 /// # Errors
-/// [`ImportError`]; then the target is as it was.
+/// [`ImportError`]; the target is unchanged then.
 pub async fn copy_from_sqlite(
     path: &Path,
     url: &str,
@@ -231,7 +231,7 @@ pub async fn copy_from_sqlite(
             return Err(ImportError::NotEmpty(table));
         }
     }
-    // No node that starts meanwhile sees half of it.
+    // Excludes nodes that start meanwhile, so that none sees half of the data.
     locks::change_catalogue(&mut tx).await?;
     let (sender, mut batches) = mpsc::channel::<Batch>(4);
     let from = path.to_owned();
@@ -260,9 +260,9 @@ pub async fn copy_from_sqlite(
     Ok(TABLES.iter().map(|(table, _)| *table).zip(sent).collect())
 }
 
-/// Reads all tables, in order; answers the single numbers.
+/// Reads all tables, in order, and sends their rows. Returns the single numbers of table `meta`.
 fn read(path: PathBuf, now: Millis, sender: &mpsc::Sender<Batch>) -> Result<Vec<(String, i64)>, StoreError> {
-    let (db, _file) = sqlite::settled(&path, now)?;
+    let (db, _file) = sqlite::open_for_copy(&path, now)?;
     for (place, (table, columns)) in TABLES.iter().enumerate() {
         let names: Vec<&str> = columns.iter().map(|(name, _)| *name).collect();
         let mut statement = db.prepare(&format!("SELECT {} FROM {table}", names.join(", ")))?;
@@ -271,7 +271,7 @@ fn read(path: PathBuf, now: Millis, sender: &mpsc::Sender<Batch>) -> Result<Vec<
         while let Some(row) = rows.next()? {
             batch.push((0..names.len()).map(|column| row.get(column)).collect::<Result<_, _>>()?);
             if batch.len() == BATCH {
-                // The other side is gone when it failed: then there is nothing to read for.
+                // The receiver is dropped if the writing side has failed: then reading ends too.
                 sender.blocking_send((place, std::mem::take(&mut batch))).map_err(|_| StoreError::Closed)?;
             }
         }

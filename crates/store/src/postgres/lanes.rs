@@ -1,9 +1,9 @@
-//! Placing open deliveries: leased, scheduled, or waiting behind an older one of their lane.
+//! Places open deliveries: leased, scheduled, or waiting behind an older one of their lane.
 //!
-//! Two invariants hold after every transaction. Of a lane, only one open delivery is scheduled or leased, the oldest
-//! there was when it was let go, or it and those right behind it are leased to go together. And an enabled destination
-//! with anything scheduled has a `queue` row whose `next_due` is not later than the first of them. Whoever puts
-//! deliveries into a lane, takes its head out or gives back what is leased holds the lane's lock.
+//! Two invariants hold after every transaction. Of a lane, only one open delivery is scheduled or leased: the oldest at
+//! the time when the lane advanced; or it and those right behind it are leased, to go in one request. And an enabled
+//! destination with a scheduled delivery has a `queue` row whose `next_due` is not later than the first of them. A
+//! transaction that puts deliveries into a lane, removes its head, or releases leased deliveries holds the lane's lock.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
@@ -19,8 +19,8 @@ use crate::rows;
 use crate::rules::lane::{self, Advance, AdvanceTerms, InLane};
 use crate::rules::placement::{NewDelivery, Placement};
 
-/// What a transaction does to the list of destinations with work. It is written at the transaction's end, in one order,
-/// so that no two transactions wait for each other's rows.
+/// The changes that a transaction makes to table `queue`, the list of destinations with work. They are written at the
+/// transaction's end, in one order, so that transactions do not deadlock on its rows.
 #[derive(Debug, Default)]
 pub(super) struct DueIndex {
     noted: BTreeMap<i64, Millis>,
@@ -29,25 +29,26 @@ pub(super) struct DueIndex {
 }
 
 impl DueIndex {
-    /// Something of a destination's is due at `due`.
+    /// Records that a delivery to a destination is due at `due`.
     pub(super) fn note(&mut self, destination: DestinationNo, due: Millis) {
         let first = self.noted.entry(destination.0).or_insert(due);
         *first = due.min(*first);
     }
 
-    /// A destination's scheduled deliveries have changed.
+    /// Recomputes a destination's row, because its scheduled deliveries have changed.
     pub(super) fn refresh(&mut self, destination: DestinationNo) {
         self.refreshed.insert(destination.0);
     }
 
-    /// A destination's scheduled deliveries are left alone until it is refreshed.
+    /// Removes a destination's row: its scheduled deliveries are not claimed until it is refreshed.
     pub(super) fn forget(&mut self, destination: DestinationNo) {
         self.forgotten.insert(destination.0);
     }
 
-    /// Writes it.
+    /// Writes the changes.
     pub(super) async fn write(mut self, db: &mut PgConnection) -> Result<(), StoreError> {
-        // A row that is to be made right is held first, or what another transaction notes meanwhile would be lost.
+        // The insert also locks the rows that are recomputed or removed. Otherwise a time that another transaction
+        // records meanwhile would be lost.
         for &destination in self.refreshed.iter().chain(&self.forgotten) {
             self.noted.entry(destination).or_insert(i64::MAX);
         }
@@ -82,8 +83,8 @@ impl DueIndex {
     }
 }
 
-/// Writes deliveries, in this order, and says where each went. One that was written before is left as it is. The lanes
-/// are locked by the caller.
+/// Writes deliveries, in this order. Returns the placement of each; one that was written before is left as it is. The
+/// caller has locked the lanes.
 pub(super) async fn insert(
     db: &mut PgConnection,
     new: &[NewDelivery<'_>],
@@ -93,7 +94,7 @@ pub(super) async fn insert(
         return Ok(Vec::new());
     }
     let mut occupied = occupied(db, new).await?;
-    // Those before it in the list are in its lane, too.
+    // Deliveries before it in the list may be of the same lane.
     let mut is_behind =
         |one: &NewDelivery<'_>| one.lane.is_some_and(|lane| !occupied.insert((one.destination.0, lane.to_owned())));
     let mut placements: Vec<Placement> = new.iter().map(|one| one.place(is_behind(one))).collect();
@@ -128,7 +129,7 @@ pub(super) async fn insert(
     Ok(placements)
 }
 
-/// Those of the lanes that have open deliveries.
+/// The lanes of these deliveries that have open deliveries already.
 async fn occupied(db: &mut PgConnection, new: &[NewDelivery<'_>]) -> Result<HashSet<(i64, String)>, StoreError> {
     let lanes: BTreeSet<(i64, &str)> = new.iter().filter_map(|o| Some((o.destination.0, o.lane?))).collect();
     if lanes.is_empty() {
@@ -145,8 +146,8 @@ async fn occupied(db: &mut PgConnection, new: &[NewDelivery<'_>]) -> Result<Hash
     Ok(rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect::<Result<_, sqlx::Error>>()?)
 }
 
-/// Lets the next of a lane go, after its head has ended; `until` is when what is leased ends in the server's time, as
-/// all times of the terms are. The lane is locked by the caller.
+/// Advances a lane after its head has ended: leases or schedules the next. `until` is the end of the lease in the
+/// server's time, as all times of `terms` are. The caller has locked the lane.
 pub(super) async fn advance(
     db: &mut PgConnection,
     destination: DestinationNo,
@@ -156,7 +157,7 @@ pub(super) async fn advance(
     due_index: &mut DueIndex,
 ) -> Result<Advance, StoreError> {
     let mut open = behind(db, destination, lane, EventNo(i64::MIN), 1).await?;
-    let more = terms.looks_behind(open.first());
+    let more = terms.behind_oldest(open.first());
     if let Some(oldest) = open.first().filter(|_| more > 0) {
         let after = oldest.key.event;
         open.append(&mut behind(db, destination, lane, after, more).await?);
@@ -179,8 +180,8 @@ pub(super) async fn advance(
     Ok(advance)
 }
 
-/// Leases those right behind the head of a lane that may go together with it, if the head still is under the lease. The
-/// lane is locked by the caller.
+/// Leases those right behind the head of a lane that may go in the same request, if the head still has its lease. The
+/// caller has locked the lane.
 pub(super) async fn follow(
     db: &mut PgConnection,
     head: &Leased,
@@ -240,8 +241,8 @@ async fn behind(
     found.iter().map(rows::in_lane).collect()
 }
 
-/// Makes a leased delivery scheduled again, or wait behind an older one of its lane, of which several may be leased to
-/// go together; `false` when the lease was lost. The lane is locked by the caller.
+/// Ends a delivery's lease: it is scheduled again, or waits if an older one of its lane is open (several of a lane may
+/// be leased to go in one request). Returns `false` if the lease was lost. The caller has locked the lane.
 pub(super) async fn reschedule(
     db: &mut PgConnection,
     key: &DeliveryKey,

@@ -1,7 +1,8 @@
-//! Leased batches: the fresh deliveries of an event that no lane orders, leased together to whoever published it.
+//! Leased batches (table `lot`): the fresh deliveries of an event that are in no lane, leased together to the node that
+//! published it.
 //!
-//! A delivery leaves its leased batch when its attempt ends: for the closed ones or, when it is to be attempted again,
-//! for a row of its own. Of a leased batch whose lease is void or has run out, every delivery gets its row.
+//! When an attempt ends, its delivery leaves the batch: it becomes a closed row or, if it has to be attempted again, an
+//! open row of its own. When the batch's lease expires or becomes void, each of its deliveries gets an open row.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
@@ -20,7 +21,7 @@ use crate::log::Lease;
 use crate::queue::{DeliveryFilter, DeliveryRow, Leased};
 use crate::rules::listing::BatchPage;
 
-/// How many leased batches one transaction takes back: few have more than a handful of deliveries.
+/// How many leased batches one transaction dissolves: few have more than a handful of deliveries.
 const SLICE: i64 = 64;
 
 /// Writes leased batches, each in ascending order of its destinations.
@@ -42,8 +43,8 @@ pub(super) async fn insert(
     Ok(())
 }
 
-/// Takes deliveries out of their leased batches, each with the lease that it is held under. Answers, in their order,
-/// which were there; those that are not of a leased batch never are.
+/// Takes deliveries out of their leased batches, if the batch still has the delivery's lease. Returns, in their order,
+/// which were taken out; those that are in no leased batch never are.
 pub(super) async fn take_out(db: &mut PgConnection, batch: &[&Leased]) -> Result<Vec<bool>, StoreError> {
     let mut taken = vec![false; batch.len()];
     let wanted: BTreeSet<(i64, i64)> =
@@ -91,7 +92,7 @@ pub(super) async fn take_out(db: &mut PgConnection, batch: &[&Leased]) -> Result
     Ok(taken)
 }
 
-/// A delivery that has left its leased batch, to be attempted again.
+/// A delivery that was taken out of its leased batch, and is attempted again.
 pub(super) struct Reopened {
     pub(super) key: DeliveryKey,
     pub(super) due: Millis,
@@ -99,17 +100,17 @@ pub(super) struct Reopened {
     pub(super) last_error: Option<String>,
 }
 
-/// Gives deliveries that have left their leased batches rows of their own; those whose destination is not among `there`
-/// are canceled instead. The catalogue is held by the caller.
+/// Gives deliveries that were taken out of their leased batches open rows. Those whose destination is not in `existing`
+/// are canceled instead. The caller holds the lock of the catalogue.
 pub(super) async fn reopen(
     db: &mut PgConnection,
     all: Vec<Reopened>,
-    there: &HashSet<i64>,
+    existing: &HashSet<i64>,
     wall: Millis,
     closing: &mut Closing,
     due_index: &mut DueIndex,
 ) -> Result<(), StoreError> {
-    let (open, gone): (Vec<_>, Vec<_>) = all.into_iter().partition(|one| there.contains(&one.key.destination.0));
+    let (open, gone): (Vec<_>, Vec<_>) = all.into_iter().partition(|one| existing.contains(&one.key.destination.0));
     for one in gone {
         closing.close(&one.key, DeliveryState::Canceled, one.attempts, wall, one.last_error.as_deref());
     }
@@ -134,25 +135,25 @@ pub(super) async fn reopen(
     Ok(())
 }
 
-/// Which leased batches are to be taken back.
+/// Which leased batches to dissolve.
 pub(super) enum Which<'a> {
-    /// Those whose lease ended before this time of the server's.
-    RunOut(Millis),
+    /// Those whose lease expired before this time of the server.
+    Expired(Millis),
     /// Those leased by these incarnations.
-    Of(&'a [i64]),
+    LeasedBy(&'a [i64]),
 }
 
-/// Gives every delivery of a slice of such leased batches its row, due now. Answers how many deliveries there were, and
-/// whether there may be more.
-pub(super) async fn take_back(db: &mut PgConnection, which: Which<'_>, now: Millis) -> Result<(u64, bool), StoreError> {
+/// Dissolves a slice of such leased batches: gives each of their deliveries an open row, due now. Returns how many
+/// deliveries there were, and whether there may be more batches.
+pub(super) async fn dissolve(db: &mut PgConnection, which: Which<'_>, now: Millis) -> Result<(u64, bool), StoreError> {
     super::locks::hold_catalogue(db).await?;
-    // Another node may be doing the same, or recording what came of some.
+    // SKIP LOCKED: another node may be doing the same, or recording results of some.
     let found = match which {
-        Which::RunOut(time) => sql("SELECT t.event, e.app, t.destinations FROM lot t JOIN event e ON e.no = t.event
+        Which::Expired(time) => sql("SELECT t.event, e.app, t.destinations FROM lot t JOIN event e ON e.no = t.event
              WHERE t.lease_until < $1 ORDER BY t.event LIMIT $2 FOR UPDATE OF t SKIP LOCKED")
         .bind(time)
         .bind(SLICE),
-        Which::Of(incarnations) => {
+        Which::LeasedBy(incarnations) => {
             sql("SELECT t.event, e.app, t.destinations FROM lot t JOIN event e ON e.no = t.event
              WHERE t.lease >> 40 = ANY($1) ORDER BY t.event LIMIT $2 FOR UPDATE OF t SKIP LOCKED")
             .bind(incarnations.to_vec())
@@ -175,9 +176,9 @@ pub(super) async fn take_back(db: &mut PgConnection, which: Which<'_>, now: Mill
     if !events.is_empty() {
         let more = events.len() as i64 == SLICE;
         sql("DELETE FROM lot WHERE event = ANY($1)").bind(events).execute(&mut *db).await?;
-        let there = catalogue::there(db, back.iter().map(|one| one.key.destination)).await?;
+        let existing = catalogue::existing(db, back.iter().map(|one| one.key.destination)).await?;
         let (mut closing, mut due_index) = (Closing::default(), DueIndex::default());
-        reopen(db, back, &there, now, &mut closing, &mut due_index).await?;
+        reopen(db, back, &existing, now, &mut closing, &mut due_index).await?;
         closing.write(db).await?;
         due_index.write(db).await?;
         return Ok((taken, more));
@@ -185,7 +186,7 @@ pub(super) async fn take_back(db: &mut PgConnection, which: Which<'_>, now: Mill
     Ok((0, false))
 }
 
-/// Whether a delivery is under way as one of a leased batch.
+/// Whether a delivery is in its event's leased batch.
 pub(super) async fn holds(db: &mut PgConnection, key: &DeliveryKey) -> Result<bool, StoreError> {
     let row = sql("SELECT t.destinations FROM lot t JOIN event e ON e.no = t.event WHERE t.event = $1 AND e.app = $2")
         .bind(key.event.0)
@@ -198,7 +199,7 @@ pub(super) async fn holds(db: &mut PgConnection, key: &DeliveryKey) -> Result<bo
     })
 }
 
-/// A page of the deliveries in leased batches, newest event first. Leased batches are few, as deliveries in memory are.
+/// A page of the deliveries in leased batches, newest event first. Leased batches are few, since memory bounds them.
 pub(super) async fn page(
     db: &mut PgConnection,
     app: &AppId,

@@ -1,5 +1,5 @@
-//! Deliveries and attempts as people see them, and retries by hand. Times are the server's: the store turns them into
-//! the caller's.
+//! Lists of deliveries and attempts, and retries by hand. Times are the server's: `store` converts them to the
+//! caller's.
 
 use futures_util::TryStreamExt as _;
 use sqlx::{PgConnection, Row};
@@ -16,7 +16,8 @@ use crate::queue::{AttemptRange, DeliveryFilter, DeliveryRow, Depth, Retried};
 use crate::rows;
 use crate::rules::{listing as rules, placement};
 
-/// The two tables. Parameters that are null ask for nothing; a plan is made for each call, so they cost nothing either.
+/// The statements that list the two tables. A parameter that is NULL excludes nothing. Each call is planned anew, with
+/// the parameters' values, so conditions on NULL parameters cost nothing.
 const OPEN: &str = "SELECT d.app, d.event, d.destination, 'pending' AS state, d.attempts, d.due,
          NULL::bigint AS closed_at, d.last_error,
          coalesce(e.id, '') AS event_id, coalesce(e.name, '') AS event_name, coalesce(l.id, '') AS listener
@@ -82,18 +83,18 @@ pub(super) async fn delivery(db: &mut PgConnection, key: &DeliveryKey) -> Result
     Ok(deliveries(db, &key.app, &filter).await?.pop())
 }
 
-/// A page of the attempts of a delivery, oldest first. One that its first attempt delivered has it in its own row.
+/// A page of the attempts of a delivery, oldest first. If the first attempt delivered it, the closed row holds it.
 pub(super) async fn attempts(
     db: &mut PgConnection,
     key: &DeliveryKey,
     range: AttemptRange,
 ) -> Result<Page<Attempt>, StoreError> {
-    // Attempts bear no app: the delivery says whose they are.
+    // Attempts have no column `app`: the delivery proves that they belong to it.
     if delivery(db, key).await?.is_none() {
         return Err(StoreError::Missing);
     }
     let mut page = Paged::new(range.limit, range.bytes);
-    // Row by row: what the page has no room for is not held.
+    // Row by row, so that rows beyond the page are not held in memory.
     let mut found = sql(
         "SELECT n, started_at, duration_us, outcome, status, error, remote, next_at, response_headers, response_body
          FROM attempt WHERE event = $1 AND destination = $2 AND n > $4
@@ -106,7 +107,7 @@ pub(super) async fn attempts(
     .bind(key.destination.0)
     .bind(key.app.as_str().to_owned())
     .bind(i64::from(range.after))
-    .bind(page.asked())
+    .bind(page.rows_to_read())
     .fetch(db);
     while let Some(row) = found.try_next().await? {
         if !page.take(rows::attempt(&row)?, Attempt::weight) {
@@ -117,7 +118,7 @@ pub(super) async fn attempts(
     Ok(page.end())
 }
 
-/// Makes a delivery due now. One that has ended is opened again, out of any lane, with its whole schedule before it.
+/// Makes a delivery due now. One that has ended is opened again, in no lane, and its schedule starts anew.
 pub(super) async fn retry(db: &mut PgConnection, key: &DeliveryKey, now: Millis) -> Result<Retried, StoreError> {
     locks::hold_catalogue(db).await?;
     let (app, event, destination) = (key.app.as_str(), key.event.0, key.destination.0);
@@ -143,7 +144,7 @@ pub(super) async fn retry(db: &mut PgConnection, key: &DeliveryKey, now: Millis)
         Some(refused) => return Ok(refused),
         None if leased_batches::holds(db, key).await? => return Ok(Retried::UnderWay),
         None => {
-            if catalogue::there(db, std::iter::once(key.destination)).await?.is_empty() {
+            if catalogue::existing(db, std::iter::once(key.destination)).await?.is_empty() {
                 return Err(StoreError::Missing);
             }
             reopen(db, key, now).await?;
@@ -155,9 +156,9 @@ pub(super) async fn retry(db: &mut PgConnection, key: &DeliveryKey, now: Millis)
     Ok(Retried::Due)
 }
 
-/// Opens a delivery that has ended again.
+/// Reopens a delivery that has ended.
 async fn reopen(db: &mut PgConnection, key: &DeliveryKey, now: Millis) -> Result<(), StoreError> {
-    // Retention must not take the event away meanwhile.
+    // Keeps retention from deleting the event meanwhile.
     sql("SELECT 1 FROM event WHERE no = $1 FOR SHARE").bind(key.event.0).execute(&mut *db).await?;
     sql("INSERT INTO attempt (event, destination, n, started_at, duration_us, outcome, status, remote, response_body)
          SELECT event, destination, 1, started_at, duration_us, 'delivered', status, remote, coalesce(response_body, '')
@@ -187,7 +188,7 @@ async fn reopen(db: &mut PgConnection, key: &DeliveryKey, now: Millis) -> Result
     Ok(())
 }
 
-/// How much open work there is: see the migration that makes `tally`.
+/// How much open work there is. Triggers maintain the numbers: see the migration that creates `tally`.
 pub(super) async fn depth(db: &mut PgConnection) -> Result<Depth, StoreError> {
     let row = sql("SELECT coalesce(sum(deliveries), 0)::bigint, coalesce(sum(fanouts), 0)::bigint,
          coalesce(sum(undelivered), 0)::bigint, coalesce(sum(bytes), 0)::bigint FROM tally")

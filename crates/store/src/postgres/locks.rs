@@ -1,7 +1,7 @@
-//! What transactions of all nodes wait for each other by: advisory locks that end with the transaction.
+//! Advisory locks, by which transactions of all nodes exclude each other. They end with the transaction.
 //!
-//! They are always taken in this order: the catalogue, fan-out, lanes in ascending order. Rows of `queue` come last of
-//! all (see [`super::lanes::DueIndex`]).
+//! Against deadlocks they are always taken in this order: the catalogue, fan-out, lanes in ascending order. Rows of
+//! `queue` come last (see [`super::lanes::DueIndex`]).
 
 use std::collections::BTreeSet;
 
@@ -11,45 +11,45 @@ use tidings_model::id::DestinationNo;
 use super::connect::{numbers, numeric};
 use crate::error::StoreError;
 
-/// The first half of each lock's number: whatever else is in the database is not likely to use it.
+/// The first half of each lock's number. Other programs that use the database are unlikely to use the same.
 const CATALOGUE: i32 = 0x7469_6401;
 const LANES: i32 = 0x7469_6402;
-/// The single locks.
+/// The second half of the number of each lock that is not a lane's.
 const MIGRATION: i32 = 1;
 const FANOUT: i32 = 2;
 const CHANGES: i32 = 3;
 const NODES: i32 = 4;
 const RETENTION: i32 = 5;
-/// Lanes share so many locks: a transaction then never holds more than the server has room for.
+/// Lanes share this many locks, so that a transaction never holds more locks than the server has room for.
 const STRIPES: u64 = 256;
 
-/// Nobody else migrates meanwhile.
+/// Excludes other migrations.
 pub(super) async fn migration(db: &mut PgConnection) -> Result<(), StoreError> {
     exclusive(db, CATALOGUE, MIGRATION).await
 }
 
-/// Nobody else enters the list of nodes meanwhile. Whoever holds it takes no other lock.
+/// Excludes other registrations of nodes. Its holder takes no other lock.
 pub(super) async fn nodes(db: &mut PgConnection) -> Result<(), StoreError> {
     exclusive(db, CATALOGUE, NODES).await
 }
 
-/// Nobody else forgets what is too much meanwhile. Whoever holds it takes no other lock.
+/// Excludes other retention by size. Its holder takes no other lock.
 pub(super) async fn retention(db: &mut PgConnection) -> Result<(), StoreError> {
     exclusive(db, CATALOGUE, RETENTION).await
 }
 
-/// Nobody else expands meanwhile.
+/// Excludes other expansions of fan-out rows.
 pub(super) async fn fanout(db: &mut PgConnection) -> Result<(), StoreError> {
     exclusive(db, CATALOGUE, FANOUT).await
 }
 
-/// The catalogue is changed by nobody else, and nothing is published or opened again meanwhile.
+/// The exclusive lock of the catalogue: excludes other changes, and also publishes and reopened deliveries.
 pub(super) async fn change_catalogue(db: &mut PgConnection) -> Result<(), StoreError> {
     exclusive(db, CATALOGUE, CHANGES).await
 }
 
-/// The catalogue stays as it is until the end of the transaction: what is opened for a destination that is there will
-/// be seen by whoever deletes it.
+/// The shared lock of the catalogue: it does not change until the end of the transaction. So a transaction that deletes
+/// a listener sees every delivery that was opened while the listener existed.
 pub(super) async fn hold_catalogue(db: &mut PgConnection) -> Result<(), StoreError> {
     numeric(holding_catalogue()).execute(db).await?;
     Ok(())
@@ -60,19 +60,19 @@ fn holding_catalogue() -> String {
     format!("SELECT pg_advisory_xact_lock_shared({CATALOGUE}, {CHANGES})")
 }
 
-/// The statements of [`hold_catalogue`] and, where there are any, [`lanes`].
+/// The statements of [`hold_catalogue`] and, if there are stripes, [`lanes`].
 pub(super) fn holding_catalogue_and_lanes(stripes: &[i32]) -> String {
     let catalogue = holding_catalogue();
     if stripes.is_empty() { catalogue } else { format!("{catalogue}; {}", holding_lanes(stripes)) }
 }
 
-/// The locks of lanes, in the order in which they are taken.
+/// The stripes (lock numbers) of lanes, in the order in which they are locked.
 pub(super) fn stripes<'a>(lanes: impl Iterator<Item = (DestinationNo, &'a str)>) -> Vec<i32> {
     lanes.map(stripe).collect::<BTreeSet<i32>>().into_iter().collect()
 }
 
-/// Nobody else puts deliveries into the lanes of these stripes or takes their heads out meanwhile. To be called once in
-/// a transaction.
+/// Locks the lanes of these stripes: no other transaction puts deliveries into them or removes their heads. Call it at
+/// most once in a transaction, or the order of locks is not kept.
 pub(super) async fn lanes(db: &mut PgConnection, stripes: Vec<i32>) -> Result<(), StoreError> {
     if stripes.is_empty() {
         return Ok(());
@@ -86,7 +86,7 @@ fn holding_lanes(stripes: &[i32]) -> String {
     format!("SELECT pg_advisory_xact_lock({LANES}, stripe::int) FROM unnest({stripes}) AS s (stripe)")
 }
 
-/// The same on every node, whatever it was built with (FNV-1a).
+/// The stripe of a lane. It must be the same on every node and in every build, so the hash is FNV-1a.
 fn stripe((destination, lane): (DestinationNo, &str)) -> i32 {
     let bytes = destination.0.to_le_bytes().into_iter().chain(lane.bytes());
     let hash =

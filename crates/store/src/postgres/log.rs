@@ -1,7 +1,8 @@
-//! Writing a group of publishes in one transaction.
+//! Writes a group of publishes in one transaction.
 //!
-//! However many there are, they take the same few statements. Keys and ids are claimed by inserting them, in one order,
-//! so that two nodes that are asked for the same wait for each other and one of them finds that it was the second.
+//! A group takes the same few statements, however many publishes it has. Idempotency keys and event ids are claimed by
+//! inserting them, in sorted order: if two nodes get the same one, the second waits for the first without a deadlock,
+//! and then finds its key or event.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -36,8 +37,8 @@ impl Pending {
     }
 }
 
-/// What numbers events. They grow over all nodes: each is above those that were committed before, and the lowest bits
-/// tell nodes apart that number at the same moment.
+/// Gives numbers to events. They grow over all nodes: each is above those that were committed before. The lowest bits
+/// come from the node's incarnation, and differ between nodes that number at the same moment.
 #[derive(Debug)]
 pub(super) struct Numbers {
     newest: AtomicI64,
@@ -51,7 +52,7 @@ impl Numbers {
         Self { newest: AtomicI64::new(0), node: incarnation & ((1 << Self::NODE_BITS) - 1) }
     }
 
-    /// The next number for an event stored at `time`, above `newest` and all that this node gave.
+    /// The next number for an event stored at `time`: above `newest` and above all that this node gave before.
     fn next(&self, newest: i64, time: i64) -> EventNo {
         let above = EventNo(newest.max(self.newest.load(Ordering::Relaxed))).next(time).0;
         let step = 1 << Self::NODE_BITS;
@@ -64,8 +65,8 @@ impl Numbers {
     }
 }
 
-/// The first of `waiting` that can be written together: no id and no key comes twice, so what is second finds the
-/// first.
+/// How many of the first of `waiting` can share a transaction: no id and no key occurs twice, so that a repeated
+/// publish finds the first in the store.
 pub(super) fn distinct(waiting: &[&Pending]) -> usize {
     let (mut ids, mut keys) = (HashSet::new(), HashSet::new());
     for (count, one) in waiting.iter().enumerate() {
@@ -76,8 +77,8 @@ pub(super) fn distinct(waiting: &[&Pending]) -> usize {
     waiting.len()
 }
 
-/// Writes a group in which no id and no key comes twice; answers in its order. More than `direct` destinations become a
-/// fan-out row.
+/// Writes a group in which no id and no key occurs twice. Returns the outcomes in its order. A publish with more than
+/// `direct` destinations gets a fan-out row.
 pub(super) async fn publish(
     db: &mut PgConnection,
     group: &[Pending],
@@ -93,7 +94,7 @@ pub(super) async fn publish(
     ))
     .fetch_all(&mut *db)
     .await?;
-    // Those before are the locks'.
+    // The rows before the last are the results of the lock functions.
     let row = rows.last().ok_or_else(|| StoreError::Corrupt("no catalogue version".to_owned()))?;
     let (version, newest): (i64, i64) = (row.try_get(0)?, row.try_get(1)?);
     let behind: Vec<String> = row.try_get(2)?;
@@ -107,20 +108,20 @@ pub(super) async fn publish(
         fresh.iter().map(|&i| (i, numbers.next(newest, clock.server(group[i].publish.now)))).collect();
     let written = insert_events(db, group, &numbered, clock).await?;
     let (stored, refused): (Vec<_>, Vec<_>) = numbered.into_iter().partition(|(_, no)| written.contains(&no.0));
-    // A refused publish uses up no key.
+    // A refused publish does not use its idempotency key.
     let unused: Vec<(&str, &str)> = refused.iter().filter_map(|(i, _)| group[*i].key()).collect();
     forget_keys(db, &unused).await?;
     same_ids(db, group, &mut answers, &stored).await?;
     insert_channels(db, group, &stored).await?;
     place(db, group, &stored, direct, behind.into_iter().collect(), clock, &mut answers).await?;
-    let taken = |(i, answer): (usize, Option<Published>)| {
+    let or_refused = |(i, answer): (usize, Option<Published>)| {
         answer.unwrap_or(if current(i) { Published::IdTaken } else { Published::StaleCatalogue })
     };
-    Ok(answers.into_iter().enumerate().map(taken).collect())
+    Ok(answers.into_iter().enumerate().map(or_refused).collect())
 }
 
-/// Those whose app's hooks or listeners have changed since they were matched: what other apps do to theirs is no reason
-/// to match an event again.
+/// The publishes whose app's hooks or listeners have changed since they were matched. Changes of other apps are no
+/// reason to match an event again.
 async fn stale(db: &mut PgConnection, group: &[Pending], version: i64) -> Result<HashSet<usize>, StoreError> {
     let older = || group.iter().enumerate().filter(|(_, one)| one.publish.catalogue_version != version);
     if older().next().is_none() {
@@ -137,7 +138,7 @@ async fn stale(db: &mut PgConnection, group: &[Pending], version: i64) -> Result
     rows.iter().map(|row| Ok(usize::try_from(row.try_get::<i64, _>(0)?).unwrap_or(usize::MAX))).collect()
 }
 
-/// The locks of the lanes that a group's deliveries are put into.
+/// The stripes of the lanes that get deliveries of the group.
 fn stripes(group: &[Pending], direct: usize) -> Vec<i32> {
     let direct = group.iter().map(|p| &p.publish).filter(|publish| publish.destinations.len() <= direct);
     locks::stripes(direct.flat_map(|publish| {
@@ -146,7 +147,7 @@ fn stripes(group: &[Pending], direct: usize) -> Vec<i32> {
     }))
 }
 
-/// Takes the keys of those publishes that are to be written; answers those whose key was used.
+/// Claims the idempotency keys of the `current` publishes, and sets the answers of those whose key was used before.
 async fn claim_keys(
     db: &mut PgConnection,
     group: &[Pending],
@@ -154,7 +155,7 @@ async fn claim_keys(
     clock: &ServerClock,
     answers: &mut [Option<Published>],
 ) -> Result<(), StoreError> {
-    // In the order of the keys.
+    // Sorted by key, against deadlocks.
     let keyed: BTreeMap<(&str, &str), usize> =
         group.iter().enumerate().filter_map(|(i, p)| Some((p.key()?, i))).collect();
     if keyed.is_empty() {
@@ -213,7 +214,7 @@ async fn claim_keys(
     Ok(())
 }
 
-/// How far the server's clock is ahead of the wall time that a publish came with.
+/// How far the server's clock is ahead of a publish's wall time.
 fn clock_shift(group: &[Pending], i: usize, clock: &ServerClock) -> i64 {
     clock.server(group[i].publish.now) - group[i].publish.received_at
 }
@@ -231,7 +232,7 @@ async fn forget_keys(db: &mut PgConnection, unused: &[(&str, &str)]) -> Result<(
     Ok(())
 }
 
-/// Writes the events; answers the numbers of those whose ids were free.
+/// Writes the events. Returns the numbers of those whose ids were free.
 async fn insert_events(
     db: &mut PgConnection,
     group: &[Pending],
@@ -241,7 +242,7 @@ async fn insert_events(
     if numbered.is_empty() {
         return Ok(HashSet::new());
     }
-    // In the order of the ids.
+    // Sorted by id, against deadlocks.
     let mut sorted: Vec<(&Pending, EventNo)> = numbered.iter().map(|(i, no)| (&group[*i], *no)).collect();
     sorted.sort_unstable_by_key(|(p, _)| p.id());
     let texts = |read: fn(&Publish) -> Option<&String>| -> Vec<Option<String>> {
@@ -279,7 +280,7 @@ async fn insert_events(
     Ok(rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?)
 }
 
-/// Answers those publishes whose ids are taken. What is neither stored nor answered yet is looked up.
+/// Sets the answers of publishes whose ids are taken: it looks up those that are neither stored nor answered yet.
 async fn same_ids(
     db: &mut PgConnection,
     group: &[Pending],
@@ -325,7 +326,7 @@ async fn insert_channels(
     if nos.is_empty() {
         return Ok(());
     }
-    // The same channel named twice is one channel.
+    // The event may name a channel twice.
     sql("INSERT INTO event_channel (app, channel, no) SELECT * FROM unnest($1::text[], $2::text[], $3::bigint[])
          ON CONFLICT DO NOTHING")
     .bind(apps)
@@ -336,9 +337,8 @@ async fn insert_channels(
     Ok(())
 }
 
-/// Writes the deliveries, or the rows that stand for them: the leased batches of those that are taken up at once, and
-/// the fan-out rows of those that are written afterwards. `behind`: the apps with fan-out rows that are not expanded
-/// yet.
+/// Writes the deliveries, or the rows that stand for them: the leased batches of those that are attempted at once, and
+/// the fan-out rows of those that are written later. `behind`: the apps that have fan-out rows.
 async fn place(
     db: &mut PgConnection,
     group: &[Pending],

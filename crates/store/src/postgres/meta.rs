@@ -1,4 +1,5 @@
-//! Single numbers that the store keeps: the catalogue version, and what the clock said last.
+//! Single numbers that the store keeps: the catalogue version, the last reading of the clock, and the fingerprints of
+//! main keys.
 
 use sqlx::{PgConnection, Row};
 
@@ -7,18 +8,19 @@ use super::locks;
 use crate::error::StoreError;
 use crate::fingerprint::{self, Corrections};
 
-/// Reads one.
+/// Reads a number.
 pub(super) async fn get(db: &mut PgConnection, name: &str) -> Result<i64, StoreError> {
     Ok(sql("SELECT value FROM meta WHERE name = $1").bind(name.to_owned()).fetch_one(db).await?.try_get(0)?)
 }
 
-/// Sets one.
+/// Sets a number.
 pub(super) async fn set(db: &mut PgConnection, name: &str, value: i64) -> Result<(), StoreError> {
     sql("UPDATE meta SET value = $2 WHERE name = $1").bind(name.to_owned()).bind(value).execute(db).await?;
     Ok(())
 }
 
-/// The version that a change of the catalogue leads to; nobody else changes it until the end of the transaction.
+/// Increments the catalogue version for a change, and returns it. Takes the exclusive lock of the catalogue, so no
+/// other transaction changes it until this one ends.
 pub(super) async fn next_version(db: &mut PgConnection) -> Result<i64, StoreError> {
     locks::change_catalogue(db).await?;
     let row = sql("UPDATE meta SET value = value + 1 WHERE name = 'catalogue_version' RETURNING value");
@@ -34,7 +36,7 @@ pub(super) async fn fingerprints(db: &mut PgConnection) -> Result<Vec<(u32, i64)
     Ok(rows.into_iter().filter_map(|(name, value)| Some((fingerprint::id(&name)?, value))).collect())
 }
 
-/// Makes the fingerprints those of the key file.
+/// Applies changes to the fingerprints.
 pub(super) async fn correct_fingerprints(db: &mut PgConnection, corrections: &Corrections) -> Result<(), StoreError> {
     for (id, value) in &corrections.set {
         sql("INSERT INTO meta (name, value) VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET value = excluded.value")

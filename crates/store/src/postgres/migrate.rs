@@ -1,5 +1,5 @@
-//! The schema and its versions. Migrations are numbered, only ever added; those that are missing run in one
-//! transaction, which one node at a time may begin.
+//! The schema and its versions. Migrations are numbered and only ever added. The missing ones run in one transaction,
+//! on one node at a time.
 
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, Row};
 
@@ -8,7 +8,7 @@ use super::locks;
 use crate::error::StoreError;
 use crate::records::upgrade_spec;
 
-/// In order; the place in this list, from 1, is the schema version that `tidings_schema` holds.
+/// The migrations in order. The position in this list, from 1, is the schema version in `tidings_schema`.
 const MIGRATIONS: &[&str] = &[
     include_str!("../../migrations/postgres/0001_start.sql"),
     include_str!("../../migrations/postgres/0002_nodes.sql"),
@@ -21,15 +21,15 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../migrations/postgres/0009_fanout_turns.sql"),
 ];
 
-/// The one that rewrites matches.
+/// The migration after which the matches of listeners are rewritten.
 const MATCHES: &str = include_str!("../../migrations/postgres/0008_matches.sql");
-/// Listeners that are rewritten at once.
+/// How many listeners are read and rewritten at once.
 const REWRITTEN: i64 = 500;
 
-/// The latest version this program knows.
+/// The latest schema version that this program knows.
 pub const SCHEMA_VERSION: i64 = MIGRATIONS.len() as i64;
 
-/// Brings the schema up to date, in a transaction of its own, however long that takes.
+/// Brings the schema up to date, in a transaction of its own, without a time limit.
 ///
 /// # Errors
 /// As [`migrate`].
@@ -46,7 +46,7 @@ pub(super) async fn alone(db: &mut PgConnection) -> Result<(), StoreError> {
         .await;
         tries += 1;
         match outcome {
-            // It had to give way to a node that runs already.
+            // It conflicted with a running node: try again.
             Err(StoreError::Locked) if tries < TRIES => {}
             outcome => return outcome,
         }
@@ -56,11 +56,11 @@ pub(super) async fn alone(db: &mut PgConnection) -> Result<(), StoreError> {
 /// Brings the schema up to date.
 ///
 /// # Errors
-/// [`StoreError::NewerSchema`] when a later program has written the database: nothing is changed then.
+/// [`StoreError::NewerSchema`] if a later version of the program has written the database: nothing is changed then.
 pub(super) async fn migrate(db: &mut PgConnection) -> Result<(), StoreError> {
     locks::migration(db).await?;
-    let there: bool = sql("SELECT to_regclass('tidings_schema') IS NOT NULL").fetch_one(&mut *db).await?.try_get(0)?;
-    let found: i64 = if there {
+    let exists: bool = sql("SELECT to_regclass('tidings_schema') IS NOT NULL").fetch_one(&mut *db).await?.try_get(0)?;
+    let found: i64 = if exists {
         sql("SELECT version FROM tidings_schema").fetch_one(&mut *db).await?.try_get(0)?
     } else {
         sqlx::raw_sql("CREATE TABLE tidings_schema (version BIGINT NOT NULL); INSERT INTO tidings_schema VALUES (0)")
@@ -82,7 +82,7 @@ pub(super) async fn migrate(db: &mut PgConnection) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Writes each match in words that mean today what it meant.
+/// Rewrites each match so that it means in this version what it meant when it was stored.
 async fn rewrite_matches(db: &mut PgConnection) -> Result<(), StoreError> {
     let mut after = 0_i64;
     loop {

@@ -1,8 +1,8 @@
-//! The store of several nodes: PostgreSQL, which all of them write to.
+//! The store for several nodes: PostgreSQL, which all of them write to.
 //!
-//! A commit returns after the server has synced it: that is checked at the start. What holds between transactions of
-//! different nodes is said by advisory locks (`locks`) and by leases; no transaction waits for anything but the
-//! database. It works behind a pooler that gives connections by transaction (see `connect`).
+//! A commit returns after the server has synced it; the start checks this. Advisory locks (`locks`) and leases exclude
+//! transactions of different nodes from each other. No transaction waits for anything but the database. It works behind
+//! a pooler in transaction mode (see `connect`).
 
 mod apps;
 mod catalogue;
@@ -46,24 +46,24 @@ use crate::log::MAX_DIRECT;
 use crate::seal::MainKey;
 use clock::ServerClock;
 use connect::{Connections, transact};
-use publisher::{Means, Publisher};
+use publisher::{Publisher, Resources};
 
 pub use connect::{OpenError, Options, check_url};
 pub use import::{ImportError, copy_from_sqlite};
 pub use migrate::SCHEMA_VERSION;
 pub use sealed::{Holdings, holdings};
 
-/// Tokens that one incarnation may give; far more than it can.
+/// The number of lease tokens reserved for one incarnation; far more than it can use.
 const TOKENS_PER_INCARNATION: i64 = 1 << 40;
 
-/// How much is done at once; tests make it little.
+/// Upper bounds per transaction; tests lower them to reach every branch with few rows.
 #[derive(Debug, Clone, Copy)]
 struct Sizes {
-    /// Destinations up to which a publish writes its deliveries itself.
+    /// The most destinations whose deliveries the publish transaction itself writes.
     direct: usize,
-    /// Deliveries of one slice of fan-out.
+    /// Deliveries in one slice of a fan-out row.
     fanout: usize,
-    /// Deliveries that one transaction of a sweep takes back.
+    /// Expired leases that one transaction of a sweep ends.
     sweep: usize,
 }
 
@@ -83,20 +83,19 @@ pub struct PostgresStore {
     clock: Arc<ServerClock>,
     publisher: Publisher,
     next_token: AtomicI64,
-    /// Whether it is off the list of nodes for good; held while it is written there, so that nothing comes after its
-    /// end.
+    /// Whether the node has left the list of nodes. Locked during each registration, so that none follows the leaving.
     left: Mutex<bool>,
-    /// Where the next slice of retention begins, as an event's number.
+    /// The event number at which the next slice of retention by age begins.
     retired_to: AtomicI64,
-    /// Slices of fan-out: one that panics leaves the others to be written.
+    /// Runs slices of fan-out as units: a panic fails only its own row.
     fanout_units: Units,
-    /// The same where the oldest go because there is too much.
+    /// The event number at which the next slice of retention by size begins.
     dropped_to: AtomicI64,
 }
 
 impl PostgresStore {
-    /// Connects to the database and brings its schema up to date. `node` names this node: at its start, what it held
-    /// before is taken back, so no two nodes may have one name. Call it in a Tokio runtime.
+    /// Connects to the database and migrates its schema. `node` is the name of this node. At its start the leases of
+    /// earlier incarnations of that name are ended, so names must be unique. Call it in a Tokio runtime.
     ///
     /// # Errors
     /// [`OpenError`]: the URL or the server cannot be used, a later version of Tidings wrote the database, or `key` is
@@ -124,19 +123,19 @@ impl PostgresStore {
         let connections = Arc::new(connections);
         migrate::alone(&mut first).await?;
         if let Err(error) = first.close().await {
-            tracing::debug!(%error, "the first connection did not end in order");
+            tracing::debug!(%error, "closing the first connection failed");
         }
         transact!(connections, |db| sealed::check_key(db, &key, node).await)?;
         let incarnation = transact!(connections, |db| upkeep::incarnate(db, node).await)?;
         let clock = Arc::new(clock);
-        let means = Means {
+        let resources = Resources {
             connections: Arc::clone(&connections),
             clock: Arc::clone(&clock),
             numbers: log::Numbers::of(incarnation),
             direct: sizes.direct,
             units: supervisor.units("store-job"),
         };
-        let publisher = Publisher::start(means, supervisor);
+        let publisher = Publisher::start(resources, supervisor);
         Ok(Self {
             node: node.to_owned(),
             incarnation,
@@ -162,7 +161,7 @@ impl Drop for PostgresStore {
 
 impl fmt::Debug for PostgresStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // The URL holds a password.
+        // Without the URL, which contains a password.
         f.debug_struct("PostgresStore").field("node", &self.node).finish_non_exhaustive()
     }
 }

@@ -9,7 +9,7 @@ use super::locks;
 use crate::error::StoreError;
 use crate::nodes::{GONE_AFTER, Node, NodeRegistration};
 
-/// For how many days an incarnation is remembered at least.
+/// The least number of days for which an incarnation is remembered.
 const FORGOTTEN_AFTER: i32 = 7;
 
 /// Registers a node or renews its heartbeat, unless an incompatible one is registered.
@@ -21,13 +21,14 @@ pub(super) async fn register(
 ) -> Result<NodeRegistration, StoreError> {
     // One at a time: of two that register at once, the second sees the first.
     locks::nodes(db).await?;
-    // A row of the future is from before the server's clock was set back, and may be anybody's.
+    // A heartbeat in the future is from before the server's clock was set back: the node may be dead, so it expires
+    // too.
     sql("DELETE FROM node WHERE abs(extract(epoch FROM clock_timestamp() - seen_at) * 1000) > $1")
         .bind(millis(GONE_AFTER))
         .execute(&mut *db)
         .await?;
-    let there = list(db).await?;
-    if let Some(other) = there.into_iter().find(|other| other.name != name && !other.is_compatible(broker)) {
+    let alive = list(db).await?;
+    if let Some(other) = alive.into_iter().find(|other| other.name != name && !other.is_compatible(broker)) {
         return Ok(NodeRegistration::Incompatible(other));
     }
     sql("INSERT INTO node (name, incarnation, broker) VALUES ($1, $2, $3)
@@ -68,7 +69,7 @@ pub(super) async fn leave(db: &mut PgConnection, name: &str, incarnation: i64) -
     Ok(())
 }
 
-/// Forgets old incarnations that neither are a living node's nor hold a lease. Their numbers are never used again.
+/// Deletes old incarnations that are not those of a living node and hold no lease. Their numbers are never used again.
 pub(super) async fn forget_incarnations(db: &mut PgConnection) -> Result<(), StoreError> {
     sql("WITH gone AS (
              DELETE FROM incarnation i WHERE i.started_at < clock_timestamp() - make_interval(days => $1)

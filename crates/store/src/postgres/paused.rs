@@ -1,4 +1,4 @@
-//! Destinations that asked for a pause: the node that was asked writes it down, and the others rest them, too.
+//! Destinations that asked for a pause. The node that was asked records it, and the other nodes pause them too.
 
 use std::collections::BTreeMap;
 
@@ -10,9 +10,9 @@ use super::connect::{numbers, numeric};
 use crate::error::StoreError;
 use crate::queue::Finished;
 
-/// Notes what the ends of attempts say of it.
-pub(super) async fn note(db: &mut PgConnection, batch: &[Finished], clock: &ServerClock) -> Result<(), StoreError> {
-    // In one order, or two nodes that write the same ones could wait for each other.
+/// Records the pauses that were asked for in the results of attempts.
+pub(super) async fn record(db: &mut PgConnection, batch: &[Finished], clock: &ServerClock) -> Result<(), StoreError> {
+    // Sorted, or two nodes that write the same rows could deadlock.
     let mut all = BTreeMap::new();
     for (end, until) in batch.iter().filter_map(|end| Some((end, end.pause?))) {
         let latest = all.entry(end.delivery.key.destination.0).or_insert(Millis::MIN);
@@ -32,7 +32,7 @@ pub(super) async fn note(db: &mut PgConnection, batch: &[Finished], clock: &Serv
     Ok(())
 }
 
-/// Forgets pauses that are over.
+/// Deletes pauses that are over.
 pub(super) async fn forget(db: &mut PgConnection, now: Millis) -> Result<(), StoreError> {
     numeric(format!("DELETE FROM paused WHERE until <= {now}")).execute(db).await?;
     Ok(())

@@ -15,11 +15,11 @@ use crate::rows;
 use crate::rules::lane::AdvanceTerms;
 use crate::rules::presence::{self, departure_to_revert, is_within_window};
 
-/// Records a change; its steady time is the server's.
+/// Records a change. Its steady time is in the server's time.
 pub(super) async fn apply(db: &mut PgConnection, change: &PresenceChange) -> Result<Applied, StoreError> {
     let PresenceKey { app, channel, user } = &change.key;
     let member = user.as_deref().unwrap_or_default();
-    // Written first and then read, so that of two nodes that come at once one finds the other's.
+    // Inserted first and only then read, so that of two nodes with the same new key one finds the other's record.
     let (applied, record) = presence::apply(change, None, false);
     if let Some(new) = record {
         let written = sql("INSERT INTO standing (app, channel, member, present, number, event, told, changed_at)
@@ -47,7 +47,7 @@ pub(super) async fn apply(db: &mut PgConnection, change: &PresenceChange) -> Res
     .fetch_optional(&mut *db)
     .await?;
     let Some(known) = known else {
-        // Forgotten in between: it was absent for long, and a second call records it.
+        // `forget` has deleted it in between, since it was absent for long. A second call records the change.
         return Err(StoreError::Conflict);
     };
     let known = rows::presence(&known)?;
@@ -95,14 +95,14 @@ async fn revert(db: &mut PgConnection, gone: &PresenceRecord, change: &PresenceC
         .map(|row| Ok((DestinationNo(row.try_get(0)?), row.try_get(1)?)))
         .collect::<Result<_, sqlx::Error>>()?;
     locks::lanes(db, locks::stripes(in_lanes.iter().map(|(no, lane)| (*no, lane.as_str())))).await?;
-    let to_come = sql("SELECT destination, lane FROM delivery
+    let pending = sql("SELECT destination, lane FROM delivery
          WHERE app = $1 AND event = $2 AND lease IS NULL AND attempts = 0 AND not_before > $3 FOR UPDATE")
     .bind(app.to_owned())
     .bind(event)
     .bind(change.now)
     .fetch_all(&mut *db)
     .await?;
-    if to_come.len() as i64 != deliveries {
+    if pending.len() as i64 != deliveries {
         return Ok(false);
     }
     sql("DELETE FROM delivery WHERE app = $1 AND event = $2")
@@ -111,13 +111,13 @@ async fn revert(db: &mut PgConnection, gone: &PresenceRecord, change: &PresenceC
         .execute(&mut *db)
         .await?;
     let (mut closing, mut due_index) = (Closing::default(), DueIndex::default());
-    for row in &to_come {
+    for row in &pending {
         let destination = DestinationNo(row.try_get(0)?);
         let key = DeliveryKey { app: AppId::from(app), event: EventNo(event), destination };
         closing.close(&key, DeliveryState::Canceled, 0, change.wall, None);
         if let Some(lane) = row.try_get::<Option<String>, _>(1)? {
-            // Without a lease there is no end of one either.
-            let (terms, until) = (AdvanceTerms::unattended(change.now), change.now);
+            // Nothing is leased, so `until` is not used.
+            let (terms, until) = (AdvanceTerms::without_lease(change.now), change.now);
             lanes::advance(db, destination, &lane, &terms, until, &mut due_index).await?;
         }
         due_index.refresh(destination);
@@ -129,7 +129,7 @@ async fn revert(db: &mut PgConnection, gone: &PresenceRecord, change: &PresenceC
 
 /// Marks a change as announced.
 pub(super) async fn mark_announced(db: &mut PgConnection, key: &PresenceKey, number: i64) -> Result<(), StoreError> {
-    // A later change of the same kind may have raised the number; what was announced holds all the same.
+    // A later change to the same state may have raised the number. The announcement is still valid for it.
     sql(
         "UPDATE standing SET told = TRUE WHERE app = $1 AND channel = $2 AND member = $3 AND number >= $4 AND NOT told",
     )
@@ -170,7 +170,7 @@ pub(super) async fn last(db: &mut PgConnection) -> Result<i64, StoreError> {
     Ok(sql("SELECT coalesce(MAX(number), 0) FROM standing").fetch_one(db).await?.try_get(0)?)
 }
 
-/// Forgets a slice of the records that are absent and announced.
+/// Deletes a slice of the records that are absent and announced.
 pub(super) async fn forget(db: &mut PgConnection, before: Millis) -> Result<bool, StoreError> {
     let forgotten = sql("DELETE FROM standing WHERE (app, channel, member) IN
          (SELECT app, channel, member FROM standing WHERE NOT present AND told AND changed_at < $1

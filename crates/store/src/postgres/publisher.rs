@@ -1,7 +1,7 @@
-//! Group commit: publishes that wait at the same time share one transaction, and so one commit that is synced.
+//! Group commit: publishes that wait at the same time share one transaction, and so one synced commit.
 //!
-//! Each succeeds or fails alone: when a group fails for a reason that lies in one of its publishes, all of them are
-//! written once more, each in a transaction of its own.
+//! Each succeeds or fails alone: if a group fails for a reason that lies in one of its publishes, all of them are
+//! written again, each in a transaction of its own.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -17,11 +17,13 @@ use super::log::{self, Numbers, Pending};
 use crate::error::StoreError;
 use crate::log::{Destination, Publish, Published};
 
-/// How many publishes may wait, and of how many bytes; more are refused with [`StoreError::Overloaded`].
+/// How many publishes may wait; more are refused with [`StoreError::Overloaded`].
 const MAX_WAITING: usize = 8_192;
+/// How many bytes of publishes may wait; more are refused too.
 const MAX_WAITING_BYTES: usize = 64 << 20;
-/// How many share a transaction, and of how many bytes, at most.
+/// The most publishes that share a transaction.
 const MAX_GROUP: usize = 256;
+/// The most bytes of publishes that share a transaction.
 const MAX_GROUP_BYTES: usize = 4 << 20;
 
 struct Waiter {
@@ -43,26 +45,26 @@ struct Shared {
     woken: Notify,
 }
 
-/// What groups are written with.
-pub(super) struct Means {
+/// What the task needs to write groups.
+pub(super) struct Resources {
     pub(super) connections: Arc<Connections>,
     pub(super) clock: Arc<ServerClock>,
     pub(super) numbers: Numbers,
     pub(super) direct: usize,
-    /// A group that panics is written once more, each of its publishes alone.
+    /// Runs groups as units: after a panic the publishes are written again, each alone.
     pub(super) units: Units,
 }
 
-/// The way to the task that writes the groups.
+/// The handle of the task that writes the groups.
 pub(super) struct Publisher {
     shared: Arc<Shared>,
     task: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl Publisher {
-    pub(super) fn start(means: Means, supervisor: &Supervisor) -> Self {
+    pub(super) fn start(resources: Resources, supervisor: &Supervisor) -> Self {
         let shared = Arc::new(Shared::default());
-        let task = supervisor.service("store-publisher", run(Arc::clone(&shared), means));
+        let task = supervisor.service("store-publisher", run(Arc::clone(&shared), resources));
         Self { shared, task: Mutex::new(Some(task)) }
     }
 
@@ -86,38 +88,38 @@ impl Publisher {
         answer.await.unwrap_or(Err(StoreError::Closed))
     }
 
-    /// Takes nothing more; what waits is still written.
+    /// Accepts no more publishes. Those that wait are still written.
     pub(super) fn stop(&self) {
         self.shared.waiting.lock().closing = true;
         self.shared.woken.notify_one();
     }
 
-    /// Takes nothing more, and returns when what waited is written.
+    /// Accepts no more publishes, and returns when those that waited are written.
     pub(super) async fn close(&self) {
         self.stop();
         let task = self.task.lock().take();
         if let Some(task) = task
             && task.await.is_err()
         {
-            tracing::error!("the store's publisher did not end by itself");
+            tracing::error!("the store's publisher task panicked or was cancelled");
         }
     }
 }
 
-/// However the task ends, nobody is left waiting for it.
-struct Ending(Arc<Shared>);
+/// Fails the waiting publishes when the task ends, however it ends.
+struct FailWaiting(Arc<Shared>);
 
-impl Drop for Ending {
+impl Drop for FailWaiting {
     fn drop(&mut self) {
         let mut waiting = self.0.waiting.lock();
         waiting.closing = true;
-        // A dropped waiter is answered `Closed`.
+        // The caller of a dropped waiter receives `Closed`.
         waiting.queue.clear();
     }
 }
 
-async fn run(shared: Arc<Shared>, means: Means) {
-    let _ending = Ending(Arc::clone(&shared));
+async fn run(shared: Arc<Shared>, resources: Resources) {
+    let _fail_waiting = FailWaiting(Arc::clone(&shared));
     loop {
         fault::point("store-publisher");
         let (group, closing) = take(&shared);
@@ -128,11 +130,11 @@ async fn run(shared: Arc<Shared>, means: Means) {
             shared.woken.notified().await;
             continue;
         }
-        write(&means, group).await;
+        write(&resources, group).await;
     }
 }
 
-/// The next group, and whether nothing more will come.
+/// Takes the next group. Also returns whether no more publishes will come.
 fn take(shared: &Shared) -> (Vec<Waiter>, bool) {
     let mut waiting = shared.waiting.lock();
     let mut bytes = 0;
@@ -147,16 +149,17 @@ fn take(shared: &Shared) -> (Vec<Waiter>, bool) {
     (group, waiting.closing)
 }
 
-async fn write(means: &Means, group: Vec<Waiter>) {
+async fn write(resources: &Resources, group: Vec<Waiter>) {
     let (pending, replies): (Vec<_>, Vec<_>) = group.into_iter().map(|one| (one.pending, one.reply)).unzip();
-    match together(means, &pending).await {
+    match write_group(resources, &pending).await {
         Ok(answers) => {
             for (reply, answer) in replies.into_iter().zip(answers) {
-                // A caller that went away needs no answer; what it asked for is done all the same.
+                // If the caller was dropped, nothing receives the answer; the publish is written all the same.
                 drop(reply.send(Ok(answer)));
             }
         }
-        // What ails the server ails each of them; and whether a lost connection had committed, only asking again tells.
+        // A temporary failure of the server would hit each publish alone too. After a lost connection the group may be
+        // committed; the caller finds out by repeating its publish.
         Err(error) if error.is_temporary() || error == StoreError::Closed || pending.len() == 1 => {
             for reply in replies {
                 drop(reply.send(Err(error.clone())));
@@ -164,16 +167,24 @@ async fn write(means: &Means, group: Vec<Waiter>) {
         }
         Err(_) => {
             for (one, reply) in pending.into_iter().zip(replies) {
-                let answer = together(means, &[one]).await;
+                let answer = write_group(resources, &[one]).await;
                 drop(reply.send(answer.and_then(|mut all| all.pop().ok_or(StoreError::Closed))));
             }
         }
     }
 }
 
-async fn together(means: &Means, group: &[Pending]) -> Result<Vec<Published>, StoreError> {
+/// Writes a group in one transaction.
+async fn write_group(resources: &Resources, group: &[Pending]) -> Result<Vec<Published>, StoreError> {
     let written = async {
-        transact!(means.connections, |db| log::publish(db, group, means.direct, &means.numbers, &means.clock).await)
+        transact!(resources.connections, |db| log::publish(
+            db,
+            group,
+            resources.direct,
+            &resources.numbers,
+            &resources.clock
+        )
+        .await)
     };
-    means.units.catch_async("", written).await?
+    resources.units.catch_async("", written).await?
 }

@@ -1,4 +1,4 @@
-//! Claiming deliveries, and giving them back.
+//! Claims deliveries, and releases them.
 
 use std::collections::BTreeMap;
 
@@ -17,13 +17,13 @@ use crate::queue::{Due, Leased, NodeRank, Skip, Wanted};
 use crate::rows;
 use crate::rules::lane::ClaimRoom;
 
-/// What a row of [`due`] is about.
+/// The kinds of rows that the statement of [`due`] returns.
 const DUE: i32 = 0;
 const PAUSED: i32 = 1;
 const NODES: i32 = 2;
 
-/// Which destinations have work due, when the next one will, which are to rest, and which rank among the nodes the one
-/// of this incarnation has: all in one round trip, since every node asks every second.
+/// Which destinations have work due, when the next one will have, which are paused, and the rank of this incarnation
+/// among the nodes: all in one round trip, since every node asks every second.
 pub(super) async fn due(
     db: &mut PgConnection,
     now: Millis,
@@ -62,8 +62,8 @@ pub(super) async fn due(
     Ok(due)
 }
 
-/// Leases due deliveries, passing over those that another node is taking right now. `until` is the lease's end in the
-/// server's time.
+/// Leases due deliveries, and skips those that another node is claiming right now. `until` is the end of the lease in
+/// the server's time.
 pub(super) async fn claim(
     db: &mut PgConnection,
     wanted: &[Wanted],
@@ -105,8 +105,8 @@ pub(super) fn may_follow(wanted: &[Wanted], claimed: &[Leased]) -> bool {
     wanted.iter().any(|one| one.batch > 1) && claimed.iter().any(|leased| leased.ordered)
 }
 
-/// Leases those behind claimed heads of lanes that may go together with them. A transaction of its own: lanes are
-/// locked before rows, and which lanes they are is known only once the rows are had.
+/// Leases those behind claimed heads of lanes that may go in the same request. It needs a transaction of its own: lanes
+/// have to be locked before rows, but which lanes they are is known only after the rows are claimed.
 pub(super) async fn follow(
     db: &mut PgConnection,
     wanted: &[Wanted],
@@ -134,7 +134,7 @@ pub(super) async fn follow(
     Ok(out)
 }
 
-/// Gives leased deliveries back.
+/// Releases leased deliveries.
 pub(super) async fn release(db: &mut PgConnection, batch: &[Leased], due: Millis) -> Result<(), StoreError> {
     locks::hold_catalogue(db).await?;
     let all: Vec<&Leased> = batch.iter().collect();
@@ -149,13 +149,13 @@ pub(super) async fn release(db: &mut PgConnection, batch: &[Leased], due: Millis
             lanes::reschedule(db, &key, leased.lease.token, due, attempts, None, &mut due_index).await?;
         }
     }
-    let there = catalogue::there(db, back.iter().map(|one| one.key.destination)).await?;
-    leased_batches::reopen(db, back, &there, due, &mut closing, &mut due_index).await?;
+    let existing = catalogue::existing(db, back.iter().map(|one| one.key.destination)).await?;
+    leased_batches::reopen(db, back, &existing, due, &mut closing, &mut due_index).await?;
     closing.write(db).await?;
     due_index.write(db).await
 }
 
-/// Locks the lanes of ordered deliveries, and answers which they are. As [`locks::lanes`], once in a transaction.
+/// Locks the lanes of ordered deliveries, and returns them. As [`locks::lanes`], at most once in a transaction.
 pub(super) async fn hold_lanes_of(
     db: &mut PgConnection,
     ordered: &[&Leased],
@@ -165,8 +165,7 @@ pub(super) async fn hold_lanes_of(
     Ok(lanes)
 }
 
-/// The lanes of the ordered ones among leased deliveries, by event and destination. A delivery never changes its lane
-/// while it is open.
+/// The lanes of ordered deliveries, by event and destination. A delivery never changes its lane while it is open.
 async fn lanes_of(db: &mut PgConnection, ordered: &[&Leased]) -> Result<BTreeMap<(i64, i64), String>, StoreError> {
     if ordered.is_empty() {
         return Ok(BTreeMap::new());
@@ -184,13 +183,13 @@ async fn lanes_of(db: &mut PgConnection, ordered: &[&Leased]) -> Result<BTreeMap
     Ok(rows.iter().map(read).collect::<Result<_, sqlx::Error>>()?)
 }
 
-/// Destinations that have done nothing but fail, and since when.
+/// Failing destinations, and since when they have only failed.
 pub(super) async fn failing(db: &mut PgConnection) -> Result<Vec<(DestinationNo, Millis)>, StoreError> {
     let found = sql("SELECT destination, since FROM failing ORDER BY destination").fetch_all(db).await?;
     found.iter().map(rows::failing).collect()
 }
 
-/// Which of these destinations have done nothing but fail, and since when.
+/// Which of these destinations are failing, and since when they have only failed.
 pub(super) async fn failing_of(
     db: &mut PgConnection,
     destinations: &[DestinationNo],

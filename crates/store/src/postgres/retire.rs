@@ -1,4 +1,4 @@
-//! Retention: forgetting events with what came of them, idempotency keys and what was deleted, in slices.
+//! Retention, in slices: deletes events with their deliveries and attempts, idempotency keys, and tombstones.
 
 use sqlx::{PgConnection, Row};
 use tidings_model::clock::Millis;
@@ -10,11 +10,11 @@ use crate::error::StoreError;
 use crate::queue::Retired;
 use crate::records::REPLACED_MARGIN;
 
-/// How many events one slice looks at, how many ended deliveries it deletes, and how many keys it forgets, at most.
+/// The most events that one slice reads, closed deliveries that it deletes, and keys that it deletes.
 const SLICE: i64 = 500;
 
-/// Deletes a slice of the events from `from` up to `until` that have no open work; with `excess`, only until about so
-/// many bytes are gone. Answers where the next slice begins too; `None` when there is none.
+/// Deletes a slice of the events from `from` up to `until` that have no open work; with `excess`, only until about that
+/// many bytes are deleted. Also returns where the next slice begins; `None` if there is none.
 pub(super) async fn events(
     db: &mut PgConnection,
     from: EventNo,
@@ -30,8 +30,8 @@ pub(super) async fn events(
         .await?;
     let old: Vec<i64> = old.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
     let Some(&last) = old.last() else { return Ok((retired, None)) };
-    // Whoever opens what has ended again holds the event, so it is looked at in a statement after the one that waited
-    // for that.
+    // A transaction that reopens a delivery locks its event. So open work is checked in a statement after the one that
+    // waited for that lock.
     let idle = sql("SELECT e.no, 400 + octet_length(e.data)::bigint + 300 * e.deliveries FROM event e
          WHERE e.no = ANY($1)
          AND NOT EXISTS (SELECT 1 FROM delivery d WHERE d.app = e.app AND d.event = e.no)
@@ -67,12 +67,12 @@ pub(super) async fn events(
     .await?;
     let mut reached = i64::MAX;
     if ended.len() as i64 == SLICE {
-        // There may be more of the last one's.
+        // The last event may have more closed deliveries.
         let events: Vec<i64> = ended.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
         reached = events.into_iter().max().unwrap_or(i64::MAX);
     }
     let gone: Vec<i64> = going.into_iter().filter(|no| *no < reached).collect();
-    gone.iter().for_each(|no| retired.forgot(EventNo(*no)));
+    gone.iter().for_each(|no| retired.count(EventNo(*no)));
     sql("WITH gone AS (DELETE FROM event WHERE no = ANY($1) RETURNING app, no, channels)
          DELETE FROM event_channel c USING gone g
          WHERE c.app = g.app AND c.no = g.no AND c.channel IN (SELECT json_array_elements_text(coalesce(g.channels,
@@ -86,8 +86,8 @@ pub(super) async fn events(
     Ok((retired, enough.or((old.len() as i64 == SLICE).then_some(EventNo(last + 1)))))
 }
 
-/// Deletes a slice of the oldest events while there are more bytes than `most`; one node at a time, or each would
-/// delete what is too much. Answers as [`events`].
+/// Deletes a slice of the oldest events while more bytes than `most` are used. One node at a time, or each would delete
+/// the excess. Returns the same as [`events`].
 pub(super) async fn above(
     db: &mut PgConnection,
     from: EventNo,
@@ -100,7 +100,7 @@ pub(super) async fn above(
     }
 }
 
-/// Forgets a slice of the keys used before a time; `true` when there may be more.
+/// Deletes a slice of the idempotency keys used before a time. Returns `true` if there may be more.
 pub(super) async fn keys(db: &mut PgConnection, before: Millis) -> Result<bool, StoreError> {
     let gone = sql("DELETE FROM idempotency i USING (
              SELECT app, key FROM idempotency WHERE created_at < $1 ORDER BY created_at LIMIT $2 FOR UPDATE SKIP LOCKED
@@ -112,7 +112,7 @@ pub(super) async fn keys(db: &mut PgConnection, before: Millis) -> Result<bool, 
     Ok(gone.rows_affected() as i64 == SLICE)
 }
 
-/// The statements of [`deleted`]. A hook's earlier fields are kept as long as an event was matched with them.
+/// The statements of [`deleted`]. A hook's earlier fields are kept while an event that was matched with them is.
 const DELETED: [&str; 4] = [
     "DELETE FROM listener WHERE no IN (SELECT no FROM listener WHERE deleted = 2 AND updated_at < $1 LIMIT $2)",
     "DELETE FROM hook WHERE deleted = 1 AND (app, name) IN (SELECT app, name FROM hook WHERE deleted = 1
@@ -123,7 +123,7 @@ const DELETED: [&str; 4] = [
         AND $1::bigint > 0 LIMIT $2)",
 ];
 
-/// Forgets a slice of what was deleted or replaced before a time; `true` when there may be more.
+/// Removes a slice of the tombstones and replaced fields from before a time. Returns `true` if there may be more.
 pub(super) async fn deleted(db: &mut PgConnection, before: Millis) -> Result<bool, StoreError> {
     let mut more = false;
     for text in DELETED {
@@ -143,8 +143,8 @@ pub(super) async fn deleted(db: &mut PgConnection, before: Millis) -> Result<boo
     Ok(more || fields.rows_affected() as i64 == SLICE)
 }
 
-/// Puts the rows of `tally` together whose server processes are gone. Those that are in use elsewhere wait for the next
-/// time.
+/// Sums up the rows of `tally` whose server processes have ended. Rows that another transaction has locked are left for
+/// the next time.
 pub(super) async fn sum_up(db: &mut PgConnection) -> Result<(), StoreError> {
     sql("WITH old AS MATERIALIZED (
              SELECT t.backend FROM tally t WHERE t.backend <> 0

@@ -1,4 +1,4 @@
-//! Which records of the database are sealed, for the check of the main key at the start.
+//! Checks at the start that the main key is the one that the database's records are sealed with.
 
 use sqlx::{PgConnection, Row};
 
@@ -9,16 +9,17 @@ use crate::fingerprint::{self, Sample};
 use crate::records::{app_name, listener_name};
 use crate::seal::MainKey;
 
-/// Refuses a key file that is not this database's, and notes the fingerprints of one that is.
+/// Refuses a key file that is not this database's; of one that is, records the fingerprints.
 pub(super) async fn check_key(db: &mut PgConnection, key: &MainKey, node: &str) -> Result<(), StoreError> {
-    // Of two nodes that start at once, the second sees what the first has noted.
+    // Of two nodes that start at once, the second sees the fingerprints of the first.
     locks::migration(db).await?;
     let alone = nodes::list(db).await?.iter().all(|other| other.name == node);
     let corrections = fingerprint::compare(key, &meta::fingerprints(db).await?, &samples(db).await?, alone)?;
     meta::correct_fingerprints(db, &corrections).await
 }
 
-/// Refuses a node whose key is not the one that another has noted meanwhile: two that start at once are both alone.
+/// Refuses a node whose key has another fingerprint than the recorded one. Two nodes that start at once both count as
+/// alone, so the second may have recorded another key.
 pub(super) async fn check_fingerprints(db: &mut PgConnection, key: &MainKey) -> Result<(), StoreError> {
     let known = meta::fingerprints(db).await?;
     let other = key.fingerprints().find(|(id, own)| known.iter().any(|(known, value)| known == id && value != own));
@@ -41,25 +42,25 @@ async fn samples(db: &mut PgConnection) -> Result<Vec<Sample>, StoreError> {
     rows.iter().map(sample).collect()
 }
 
-/// What a database holds before this node has opened it.
+/// What a database contains before this node has opened it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Holdings {
-    /// A server has opened it before.
+    /// Whether a server has opened it before.
     pub data: bool,
-    /// It cannot do with another main key than the one it is sealed with, or that a running node has.
+    /// Whether it needs a certain main key: the one that its secrets are sealed with, or that of a running node.
     pub secrets: bool,
 }
 
-/// Looks at a database that may be new.
+/// Inspects a database that may be new.
 ///
 /// # Errors
 /// As [`super::PostgresStore::open`].
 pub async fn holdings(url: &str, options: &Options) -> Result<Holdings, OpenError> {
     let (connections, first) = Connections::open(url, options).await?;
     drop(first);
-    let there = transact!(connections, |db| look(db).await);
+    let holdings = transact!(connections, |db| look(db).await);
     connections.pool.close().await;
-    Ok(there?)
+    Ok(holdings?)
 }
 
 async fn look(db: &mut PgConnection) -> Result<Holdings, StoreError> {

@@ -1,4 +1,4 @@
-//! The traits, each method a transaction.
+//! The traits of the store. Each method is a transaction, or a few.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -45,16 +45,16 @@ impl Store for PostgresStore {
     }
 
     async fn writable(&self) -> Result<(), StoreError> {
-        // Nothing is written to see: whoever asks often would make the disk wait.
+        // No test write: frequent checks would load the disk.
         let read_only = transact!(self.connections, |db| read_only(db).await)?;
-        if read_only { Err(StoreError::Unreachable("the server takes no writes".to_owned())) } else { Ok(()) }
+        if read_only { Err(StoreError::Unreachable("the server is read-only".to_owned())) } else { Ok(()) }
     }
 
     async fn close(&self) {
         self.publisher.close().await;
         *self.left.lock().await = true;
         if let Err(error) = transact!(self.connections, |db| nodes::leave(db, &self.node, self.incarnation).await) {
-            tracing::warn!(%error, "this node is still on the list of nodes; it is struck off when it is missed");
+            tracing::warn!(%error, "removing this node from the list of nodes failed; its heartbeat expires by itself");
         }
         self.connections.pool.close().await;
     }
@@ -84,8 +84,8 @@ impl Nodes for PostgresStore {
 #[async_trait]
 impl Catalogue for PostgresStore {
     async fn changes(&self, since: i64) -> Result<Changes, StoreError> {
-        // Opened when the transaction is over: with many listeners that takes its time, and a transaction has little.
-        // Nor has a thread of the runtime: secrets are opened there, and matches compiled.
+        // Secrets are opened and matches compiled after the transaction and on a blocking thread: with many listeners
+        // that takes long, and would exceed a transaction's time limit or block the runtime.
         let changed = transact!(self.connections, |db| catalogue::changed(db, since).await)?;
         let key = Arc::clone(&self.key);
         tokio::task::spawn_blocking(move || changed.open(&key)).await.map_err(|_| StoreError::Closed)?
@@ -197,19 +197,19 @@ impl Queue for PostgresStore {
         let since = Stopwatch::start();
         transact!(self.connections, |db| self.clock.compare(db, now, &since).await)?;
         let now = self.clock.server(now);
-        transact!(self.connections, |db| upkeep::heed_clock(db, now).await)?;
+        transact!(self.connections, |db| upkeep::adjust_to_clock(db, now).await)?;
         let earlier = transact!(self.connections, |db| upkeep::earlier(db, &self.node, self.incarnation).await)?;
-        let mut taken = transact!(self.connections, |db| upkeep::take_back(db, &earlier, now).await)?;
+        let mut ended = transact!(self.connections, |db| upkeep::end_leases_of(db, &earlier, now).await)?;
         loop {
-            let (count, more) = transact!(self.connections, |db| leased_batches::take_back(
+            let (count, more) = transact!(self.connections, |db| leased_batches::dissolve(
                 db,
-                leased_batches::Which::Of(&earlier),
+                leased_batches::Which::LeasedBy(&earlier),
                 now
             )
             .await)?;
-            taken += count;
+            ended += count;
             if !more {
-                return Ok(taken);
+                return Ok(ended);
             }
         }
     }
@@ -232,9 +232,9 @@ impl Queue for PostgresStore {
         if !queue::may_follow(&wanted, &claimed) {
             return Ok(claimed);
         }
-        let together = transact!(self.connections, |db| queue::follow(db, &wanted, &claimed, now, until).await);
-        Ok(together.unwrap_or_else(|error| {
-            tracing::warn!(%error, "deliveries that may go together go one by one");
+        let with_followers = transact!(self.connections, |db| queue::follow(db, &wanted, &claimed, now, until).await);
+        Ok(with_followers.unwrap_or_else(|error| {
+            tracing::warn!(%error, "claiming batches of ordered deliveries failed; they go one by one");
             claimed
         }))
     }
@@ -259,29 +259,29 @@ impl Queue for PostgresStore {
         let since = Stopwatch::start();
         transact!(self.connections, |db| self.clock.compare(db, now, &since).await)?;
         let (now, slice) = (self.clock.server(now), self.sizes.sweep);
-        let mut taken = 0;
+        let mut ended = 0;
         loop {
-            let count = transact!(self.connections, |db| upkeep::take_back_run_out(db, now, slice).await)?;
-            taken += count;
+            let count = transact!(self.connections, |db| upkeep::end_expired(db, now, slice).await)?;
+            ended += count;
             if count < slice as u64 {
                 break;
             }
         }
         loop {
-            let (count, more) = transact!(self.connections, |db| leased_batches::take_back(
+            let (count, more) = transact!(self.connections, |db| leased_batches::dissolve(
                 db,
-                leased_batches::Which::RunOut(now),
+                leased_batches::Which::Expired(now),
                 now
             )
             .await)?;
-            taken += count;
+            ended += count;
             if !more {
                 break;
             }
         }
         transact!(self.connections, |db| upkeep::unlist_idle(db).await)?;
         transact!(self.connections, |db| paused::forget(db, now).await)?;
-        Ok(taken)
+        Ok(ended)
     }
 
     async fn cancel_orphans(&self, wall: Millis) -> Result<bool, StoreError> {
@@ -323,7 +323,7 @@ impl Queue for PostgresStore {
         let more_keys = transact!(self.connections, |db| retire::keys(db, keys_before).await)?;
         transact!(self.connections, |db| nodes::forget_incarnations(db).await)?;
         transact!(self.connections, |db| retire::sum_up(db).await)?;
-        // Events that are kept for their open work are passed over until the next round.
+        // Events that are kept because of open work are skipped until the next round.
         self.retired_to.store(next.map_or(0, |no| no.0), Ordering::Relaxed);
         Ok(Retired { more: next.is_some() || more_keys, ..retired })
     }
@@ -340,7 +340,7 @@ impl Queue for PostgresStore {
     }
 
     async fn shrink(&self) -> Result<bool, StoreError> {
-        // The server uses free space again by itself.
+        // The server reuses free space by itself.
         Ok(false)
     }
 
@@ -349,7 +349,7 @@ impl Queue for PostgresStore {
     }
 }
 
-/// Whether the server that a transaction runs on takes no writes.
+/// Whether the server that a transaction runs on is read-only.
 async fn read_only(db: &mut PgConnection) -> Result<bool, StoreError> {
     let row = sql("SELECT pg_is_in_recovery() OR current_setting('transaction_read_only')::boolean");
     Ok(row.fetch_one(db).await?.try_get(0)?)

@@ -1,4 +1,4 @@
-//! Putting right what a crash, a clock or a deletion has left behind.
+//! Repairs what a crash, a clock that was set back, or a deletion has left behind.
 
 use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, Row};
@@ -14,18 +14,18 @@ use crate::error::StoreError;
 use crate::rows::Row as _;
 use crate::rules::clock;
 
-/// How many deliveries one transaction cancels or takes back.
+/// The most deliveries that one transaction cancels.
 pub(super) const SLICE: usize = 500;
-/// How many earlier starts of a node are looked at: leases of those before have long run out.
+/// How many earlier incarnations of a node are considered: leases of those before have long expired.
 const EARLIER: i64 = 1_000;
 
-/// The next incarnation of a node: part of every lease token that it gives.
+/// The next incarnation of a node. It is part of every lease token of the node.
 pub(super) async fn incarnate(db: &mut PgConnection, node: &str) -> Result<i64, StoreError> {
     let row = sql("INSERT INTO incarnation (node) VALUES ($1) RETURNING no").bind(node.to_owned());
     Ok(row.fetch_one(db).await?.try_get(0)?)
 }
 
-/// The earlier incarnations of a node, whose leases are void: it is here, so they are not.
+/// The earlier incarnations of a node. Their leases are void: the node has started again, so they have ended.
 pub(super) async fn earlier(db: &mut PgConnection, node: &str, incarnation: i64) -> Result<Vec<i64>, StoreError> {
     let rows = sql("SELECT no FROM incarnation WHERE node = $1 AND no < $2 ORDER BY no DESC LIMIT $3")
         .bind(node.to_owned())
@@ -36,12 +36,13 @@ pub(super) async fn earlier(db: &mut PgConnection, node: &str, incarnation: i64)
     Ok(rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?)
 }
 
-/// Moves what is due when the server's clock was set back: other than the nodes' clocks, that is one for all of them.
-pub(super) async fn heed_clock(db: &mut PgConnection, now: Millis) -> Result<(), StoreError> {
+/// Shifts due times and leases if the server's clock was set back. All nodes share that clock, so one node does it for
+/// all.
+pub(super) async fn adjust_to_clock(db: &mut PgConnection, now: Millis) -> Result<(), StoreError> {
     let before = clock_before(db).await?;
     meta::set(db, "clock", now).await?;
     let Some(ahead) = clock::set_back(before, now) else { return Ok(()) };
-    tracing::warn!(ahead_ms = ahead, "the database server's clock was set back; moving what is due by as much");
+    tracing::warn!(ahead_ms = ahead, "the database server's clock was set back; due times are moved back by as much");
     sql("UPDATE delivery SET due = due - $1, not_before = not_before - $1, lease_until = lease_until - $1")
         .bind(ahead)
         .execute(&mut *db)
@@ -52,8 +53,8 @@ pub(super) async fn heed_clock(db: &mut PgConnection, now: Millis) -> Result<(),
     Ok(())
 }
 
-/// The latest that the clock has said, as far as it left a trace, since the start before this one. Whoever comes here
-/// waits for others that do.
+/// The latest reading of the clock that the database has, since the start before this one. It locks the row `clock`, so
+/// that nodes that start at once adjust one after the other.
 async fn clock_before(db: &mut PgConnection) -> Result<Millis, StoreError> {
     let row = sql("SELECT value FROM meta WHERE name = 'clock' FOR UPDATE").fetch_one(&mut *db).await?;
     let clock: Millis = row.try_get(0)?;
@@ -62,11 +63,11 @@ async fn clock_before(db: &mut PgConnection) -> Result<Millis, StoreError> {
     let newest = (EventNo(newest.try_get(0)?), newest.try_get(1)?);
     let known = meta::get(db, "clock_event").await?;
     meta::set(db, "clock_event", newest.0.0).await?;
-    Ok(clock::last_said(clock, EventNo(known), newest))
+    Ok(clock::latest_reading(clock, EventNo(known), newest))
 }
 
-/// Takes back the leases that these incarnations held on deliveries with rows of their own.
-pub(super) async fn take_back(db: &mut PgConnection, incarnations: &[i64], now: Millis) -> Result<u64, StoreError> {
+/// Ends the leases of these incarnations on deliveries with open rows.
+pub(super) async fn end_leases_of(db: &mut PgConnection, incarnations: &[i64], now: Millis) -> Result<u64, StoreError> {
     let lanes = sql("SELECT DISTINCT destination, lane FROM delivery
          WHERE lease IS NOT NULL AND lease >> 40 = ANY($1) AND lane IS NOT NULL")
     .bind(incarnations.to_vec())
@@ -86,8 +87,8 @@ pub(super) async fn take_back(db: &mut PgConnection, incarnations: &[i64], now: 
     Ok(rows.len() as u64)
 }
 
-/// Takes back a slice of the leases that have run out, whoever held them.
-pub(super) async fn take_back_run_out(db: &mut PgConnection, now: Millis, slice: usize) -> Result<u64, StoreError> {
+/// Ends a slice of the expired leases of any node.
+pub(super) async fn end_expired(db: &mut PgConnection, now: Millis, slice: usize) -> Result<u64, StoreError> {
     let lanes = sql("SELECT DISTINCT destination, lane FROM (
              SELECT destination, lane FROM delivery WHERE lease IS NOT NULL AND lease_until < $1 ORDER BY lease_until
              LIMIT $2
@@ -114,14 +115,14 @@ pub(super) async fn take_back_run_out(db: &mut PgConnection, now: Millis, slice:
     Ok(rows.len() as u64)
 }
 
-/// Locks lanes by rows of destination and lane.
+/// Locks the lanes in these rows of (destination, lane).
 async fn hold_lanes(db: &mut PgConnection, rows: &[PgRow]) -> Result<(), StoreError> {
     let lanes: Vec<(i64, String)> =
         rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect::<Result<_, sqlx::Error>>()?;
     locks::lanes(db, locks::stripes(lanes.iter().map(|(no, lane)| (DestinationNo(*no), lane.as_str())))).await
 }
 
-/// Notes what is due by rows of destination and time; those without a time wait in their lanes.
+/// Updates table `queue` from rows of (destination, due). Deliveries without a time wait in their lanes.
 async fn note_due(db: &mut PgConnection, rows: &[PgRow]) -> Result<(), StoreError> {
     let mut due_index = DueIndex::default();
     for row in rows {
@@ -132,8 +133,8 @@ async fn note_due(db: &mut PgConnection, rows: &[PgRow]) -> Result<(), StoreErro
     due_index.write(db).await
 }
 
-/// Takes destinations that get nothing now off the list of those with work, or each poll would pass them: what was
-/// under way when they were disabled came back.
+/// Removes disabled and deleted destinations from table `queue`, or each poll would read them. They enter it when an
+/// attempt that was in flight while the destination was disabled ends.
 pub(super) async fn unlist_idle(db: &mut PgConnection) -> Result<(), StoreError> {
     let idle = sql("SELECT q.destination FROM queue q JOIN listener l ON l.no = q.destination
          WHERE l.disabled_at IS NOT NULL OR l.deleted <> 0 ORDER BY q.destination LIMIT 1000")
@@ -142,7 +143,7 @@ pub(super) async fn unlist_idle(db: &mut PgConnection) -> Result<(), StoreError>
     if idle.is_empty() {
         return Ok(());
     }
-    // None of them is enabled meanwhile: what that puts on the list must stay.
+    // So that none of them is enabled meanwhile: its row would be deleted.
     locks::hold_catalogue(db).await?;
     let idle: Vec<i64> = idle.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
     sql("DELETE FROM queue q USING listener l WHERE q.destination = ANY($1) AND l.no = q.destination

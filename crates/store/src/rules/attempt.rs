@@ -1,4 +1,4 @@
-//! What follows an attempt: for its delivery, for its destination, and for the caller.
+//! What follows an attempt: for its delivery, its destination, and the caller.
 
 use tidings_model::clock::Millis;
 use tidings_model::delivery::{Attempt, DeliveryState};
@@ -6,17 +6,17 @@ use tidings_model::delivery::{Attempt, DeliveryState};
 use super::lane::Advance;
 use crate::queue::{Finished, Next, Recorded};
 
-/// What follows the end of an attempt, as long as the lease was not lost.
+/// The changes that follow the end of an attempt, unless its lease was lost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct AfterAttempt<'a> {
     pub(crate) delivery: DeliveryChange<'a>,
-    /// Not to be made when the destination turns out to be gone.
+    /// Skipped if the destination turns out to be deleted.
     pub(crate) destination: DestinationChange,
     /// Attempts made so far.
     pub(crate) attempts: u32,
 }
 
-/// What happens to the delivery.
+/// The change of the delivery.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum DeliveryChange<'a> {
     /// It stays open, and is due at this time.
@@ -24,34 +24,34 @@ pub(crate) enum DeliveryChange<'a> {
     /// It ends.
     Close {
         state: DeliveryState,
-        /// The only attempt, when it delivered it: most do, and one row then tells both.
+        /// The attempt, if the first one delivered it. Most do; then one row holds both delivery and attempt.
         first: Option<&'a Attempt>,
     },
 }
 
-/// What happens to what is known of the destination.
+/// The change of the destination's record of failures.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum DestinationChange {
     Nothing,
-    /// It works again.
+    /// It succeeded.
     ClearFailures,
-    /// It failed, and is disabled if that goes on for too long, or at once if it said so.
+    /// It failed. It is disabled if it has only failed for too long, or at once if it asked for that (410).
     NoteFailure,
 }
 
-/// Decides what follows.
+/// Decides what follows the end of an attempt.
 pub(crate) fn after(end: &Finished) -> AfterAttempt<'_> {
     let attempts = end.attempt.as_ref().map_or(end.delivery.attempts, |attempt| attempt.n);
     let close = |state| DeliveryChange::Close { state, first: None };
     let (delivery, destination) = match end.next {
         Next::Retry(due) => (DeliveryChange::Reopen(due), DestinationChange::NoteFailure),
         Next::Undelivered => (close(DeliveryState::Undelivered), DestinationChange::NoteFailure),
-        // No attempt was made, so nothing is known of the destination.
+        // No attempt was made, so it says nothing about the destination.
         Next::Canceled => (close(DeliveryState::Canceled), DestinationChange::Nothing),
         Next::Delivered => {
             let first = end.attempt.as_ref().filter(|attempt| attempt.n == 1);
             let delivery = DeliveryChange::Close { state: DeliveryState::Delivered, first };
-            // Most destinations have not failed, and then there is nothing to write.
+            // Most destinations were not failing: then nothing has to be written.
             let was_failing = end.was_failing;
             (delivery, if was_failing { DestinationChange::ClearFailures } else { DestinationChange::Nothing })
         }
@@ -59,28 +59,28 @@ pub(crate) fn after(end: &Finished) -> AfterAttempt<'_> {
     AfterAttempt { delivery, destination, attempts }
 }
 
-/// Why a destination that has done nothing but fail since a time is disabled, if it is: that was before `limit`.
+/// The reason to disable a destination that has only failed since `since`: that is before `limit`. Otherwise `None`.
 pub(crate) fn failing_reason(since: Millis, limit: Millis) -> Option<&'static str> {
     (since < limit).then_some("failing")
 }
 
-/// Whether an event tells that its destination was disabled by it. An event about a listener does not: the event that
-/// tells that could disable the next destination, and so on for ever.
-pub(crate) fn is_announced(event_name: Option<&str>) -> bool {
+/// Whether an event is published when the delivery of an event of this name disables its destination. Not for events
+/// about listeners themselves: their deliveries could disable the next destination, and so on without end.
+pub(crate) fn announces_disabling(event_name: Option<&str>) -> bool {
     event_name.is_none_or(|name| !name.starts_with("tidings.listener."))
 }
 
-/// What an attempt's end left of the destination.
+/// The state of the destination after an attempt was recorded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum DestinationStatus {
     Enabled,
-    /// By this end.
+    /// This attempt disabled it.
     DisabledNow,
-    /// Or it is gone.
+    /// It was disabled or deleted before.
     DisabledBefore,
 }
 
-/// What the caller learns of an end that was recorded.
+/// The answer to the caller for a result that was recorded.
 pub(crate) fn recorded(status: DestinationStatus, advance: Advance) -> Recorded {
     let recorded = Recorded { disabled: status == DestinationStatus::DisabledNow, ..Recorded::default() };
     match advance {
@@ -90,7 +90,7 @@ pub(crate) fn recorded(status: DestinationStatus, advance: Advance) -> Recorded 
     }
 }
 
-/// What the caller learns of an end whose lease was lost: somebody else attempts the delivery, or has ended it.
+/// The answer to the caller for a result whose lease was lost: the delivery has ended, or has another lease.
 pub(crate) fn stale() -> Recorded {
     Recorded { stale: true, ..Recorded::default() }
 }
@@ -159,10 +159,10 @@ mod tests {
     fn what_happens_to_news_about_listeners_is_not_announced() {
         for (name, expected) in [("person.created", true), ("tidings.listener.disabled", false), ("tidings.app", true)]
         {
-            assert_eq!(is_announced(Some(name)), expected, "{name}");
+            assert_eq!(announces_disabling(Some(name)), expected, "{name}");
         }
         // The event is gone, and its name with it.
-        assert!(is_announced(None));
+        assert!(announces_disabling(None));
     }
 
     proptest! {

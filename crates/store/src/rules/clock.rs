@@ -1,26 +1,26 @@
-//! Whether the clock was set back while no node looked.
+//! Detects that the clock was set back while no node ran.
 //!
-//! Times in the store are from the clock as it was. If that ran ahead of what it says now, everything would wait for
-//! the difference.
+//! Due times in the store come from the clock before it was set back. Without a correction every delivery would wait
+//! for the difference.
 
 use tidings_model::clock::Millis;
 use tidings_model::id::EventNo;
 
-/// A clock that stands so far before what it has said was set back; smaller differences are jitter.
+/// A clock that is this many milliseconds behind an earlier reading was set back; smaller differences are jitter.
 const CLOCK_SET_BACK: Millis = 60_000;
 
-/// By how much a clock that has said `before` was set back, if it was.
+/// By how much a clock with an earlier reading of `before` was set back, if it was.
 pub(crate) fn set_back(before: Millis, now: Millis) -> Option<Millis> {
     let ahead = before.saturating_sub(now);
     (ahead > CLOCK_SET_BACK).then_some(ahead)
 }
 
-/// The latest that the clock has said, as far as it left a trace: at the start before this one (`clock`), and in the
-/// newest event and the time at which that was stored. `known` was the newest event at that start.
+/// The latest reading of the clock that the store has: at the start before this one (`clock`), in the number of the
+/// newest event, or in the time at which that event was stored. `known` was the newest event at the start before.
 ///
-/// Event numbers never go back, so after a clock was set back they stand still: only one that has moved on since tells
-/// the time.
-pub(crate) fn last_said(clock: Millis, known: EventNo, (newest, received_at): (EventNo, Millis)) -> Millis {
+/// Event numbers never go back. After the clock was set back their time part stands still, so it counts only if it has
+/// grown since `known`.
+pub(crate) fn latest_reading(clock: Millis, known: EventNo, (newest, received_at): (EventNo, Millis)) -> Millis {
     if newest.millis() > known.millis() {
         clock.max(newest.millis())
     } else if newest > known {
@@ -50,7 +50,7 @@ mod tests {
             ((500, EventNo(0), at(0), 0), 500),
         ];
         for ((clock, known, newest, received_at), expected) in table {
-            assert_eq!(last_said(clock, known, (newest, received_at)), expected, "{clock} {known:?} {newest:?}");
+            assert_eq!(latest_reading(clock, known, (newest, received_at)), expected, "{clock} {known:?} {newest:?}");
         }
     }
 
@@ -67,7 +67,7 @@ mod tests {
             clock in 0i64..1 << 41, known: u32, newest: u32, received_at in 0i64..1 << 41,
         ) {
             let (known, newest) = (EventNo(i64::from(known)), EventNo(i64::from(newest)));
-            let said = last_said(clock, known, (newest, received_at));
+            let said = latest_reading(clock, known, (newest, received_at));
             prop_assert!(said >= clock);
             prop_assert!(newest > known || said == clock);
         }

@@ -1,4 +1,4 @@
-//! A slice of a fan-out: which deliveries it writes, and which of them the caller takes up at once.
+//! One slice of a fan-out row: which deliveries it writes, and which of them are leased to the caller.
 
 use tidings_model::clock::Millis;
 use tidings_model::id::{AppId, DeliveryKey, DestinationNo, EventNo};
@@ -14,35 +14,35 @@ use crate::queue::{Expanded, FanoutTurn, Leased};
 pub(crate) struct FanoutRow {
     pub(crate) event: EventNo,
     pub(crate) app: AppId,
-    /// The event's key.
+    /// The event's ordering key.
     pub(crate) key: Option<String>,
     pub(crate) not_before: Option<Millis>,
-    /// How many of its deliveries are written.
+    /// How many of its deliveries are written already.
     pub(crate) cursor: usize,
-    /// All of them, encoded.
+    /// All destinations, encoded.
     pub(crate) destinations: Vec<u8>,
 }
 
-/// The ids after which the app whose turn it is is looked for, one after the other until there is one. Turns go round,
-/// so that an app with much to write holds up no other.
+/// The app ids after which to search for the next app with a fan-out row, in the order of the search. The turn goes
+/// round the apps, so that an app with much to write delays no other.
 pub(crate) fn starting_points(turn: &FanoutTurn) -> impl Iterator<Item = &str> {
     let after = turn.after.as_ref().map_or("", AppId::as_str);
     std::iter::once(after).chain((!after.is_empty()).then_some(""))
 }
 
-/// The next part of a row's deliveries.
+/// The next slice of a row's deliveries.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Slice {
     pub(crate) part: Vec<(DestinationNo, Lane)>,
-    /// Where the slice after it begins; `None` when there is none.
+    /// The cursor of the slice after it; `None` if this is the last.
     pub(crate) next: Option<usize>,
 }
 
 impl Slice {
-    /// Up to so many of a row.
+    /// The next slice of a row, of at most `most` deliveries.
     pub(crate) fn of(row: &FanoutRow, most: usize) -> Result<Self, StoreError> {
         let mut part = destinations::decode(&row.destinations)?;
-        // With a cursor beyond the end nothing is left, and the row goes.
+        // With a cursor beyond the end the slice is empty, and the row is deleted.
         let from = row.cursor.min(part.len());
         let to = from.saturating_add(most).min(part.len());
         let next = (to < part.len()).then_some(to);
@@ -52,12 +52,12 @@ impl Slice {
     }
 }
 
-/// The deliveries of a slice, as they are written.
+/// The state of writing a slice.
 #[derive(Debug)]
 pub(crate) struct Expansion<'a> {
     row: &'a FanoutRow,
     turn: &'a FanoutTurn,
-    /// The caller's.
+    /// The caller's lease.
     lease: Lease,
     expanded: Expanded,
 }
@@ -68,8 +68,8 @@ impl<'a> Expansion<'a> {
         Self { row, turn, lease, expanded }
     }
 
-    /// How many of the next deliveries can be written in one go, before it has to be known where they went: each of
-    /// them may use up one of those that the caller takes up. Those that wait in their lanes use up none.
+    /// How many of the next deliveries can be written in one statement. Each may use one of the leases that are left;
+    /// those that wait in their lanes use none. So the placements have to be known before more can be leased.
     pub(crate) fn run(&self, left: usize) -> usize {
         match self.fresh_left() {
             0 => left,
@@ -77,7 +77,7 @@ impl<'a> Expansion<'a> {
         }
     }
 
-    /// The next delivery, to be leased if the caller has room for it.
+    /// The next delivery. It is to be leased if the caller has room for it.
     pub(crate) fn delivery(&self, (destination, lane): (DestinationNo, Lane), now: Millis) -> NewDelivery<'a> {
         let is_fresh = self.fresh_left() > 0 && self.turn.has_room(&self.row.app, destination);
         NewDelivery {
@@ -91,7 +91,7 @@ impl<'a> Expansion<'a> {
         }
     }
 
-    /// The delivery was written, and went there.
+    /// Records where a delivery was placed.
     pub(crate) fn placed(&mut self, (destination, lane): (DestinationNo, Lane), placement: Placement) {
         match placement {
             Placement::Leased(_) => self.expanded.leased.push(Leased {
@@ -103,13 +103,13 @@ impl<'a> Expansion<'a> {
                 in_batch: false,
                 lease: self.lease,
             }),
-            // What there is no room for is found when there is, without a word.
+            // A delivery without room does not count as queued: its destination is claimed for when it has room.
             Placement::Scheduled(_) => self.expanded.queued |= self.turn.has_room(&self.row.app, destination),
             Placement::Waiting => {}
         }
     }
 
-    /// The slice is written. `more`: something is left to expand.
+    /// The result, after the slice is written. `more`: something is left to expand.
     pub(crate) fn end(self, more: bool) -> Expanded {
         Expanded { more, ..self.expanded }
     }

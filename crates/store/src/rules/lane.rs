@@ -1,7 +1,7 @@
-//! What a lane schedules next, and which of its deliveries go together.
+//! How a lane advances: which delivery is next, and which ones go in one request.
 //!
-//! Of a lane, only the oldest open delivery is scheduled or leased; those right behind it may be leased to go together
-//! with it, in one request.
+//! Of a lane, only the oldest open delivery is scheduled or leased. Those right behind it may be leased with it, to go
+//! in the same request.
 
 use tidings_model::clock::Millis;
 use tidings_model::id::DeliveryKey;
@@ -17,61 +17,61 @@ pub(crate) struct InLane {
     pub(crate) attempts: u32,
     pub(crate) forgiven: u32,
     pub(crate) not_before: Option<Millis>,
-    /// It is neither scheduled nor leased.
+    /// Whether it is neither scheduled nor leased.
     pub(crate) waits: bool,
 }
 
-/// How a lane goes on after its head has ended.
+/// The parameters for advancing a lane after its head has ended.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct AdvanceTerms {
-    /// What its next are leased under; they are scheduled when there is none.
+    /// The lease of its next deliveries; without one they are scheduled.
     pub(crate) lease: Option<Lease>,
     pub(crate) now: Millis,
-    /// How many may be leased to go together.
+    /// How many may be leased to go in one request.
     pub(crate) batch: usize,
     /// How long (ms) fewer than that wait for more.
     pub(crate) gather: Millis,
 }
 
 impl AdvanceTerms {
-    /// After an attempt. A destination that gets no deliveries has none leased: whoever holds them would attempt them.
+    /// After an attempt. If the destination is disabled nothing is leased, since the caller would attempt it.
     pub(crate) fn after(end: &Finished, recording: &Recording, is_enabled: bool) -> Self {
         let Recording { lease, now, gather, .. } = *recording;
         Self { lease: is_enabled.then_some(lease), now, batch: end.batch, gather }
     }
 
-    /// After what was not attempted: nobody is there to take up the next.
-    pub(crate) fn unattended(now: Millis) -> Self {
+    /// After a delivery that was canceled without an attempt: there is no caller to lease the next one to.
+    pub(crate) fn without_lease(now: Millis) -> Self {
         Self { lease: None, now, batch: 1, gather: 0 }
     }
 
-    /// How many deliveries behind the lane's oldest have to be known. None when that goes already: then this end was
-    /// not the last of those that went together, or somebody let it go before.
-    pub(crate) fn looks_behind(&self, oldest: Option<&InLane>) -> usize {
+    /// How many deliveries behind the lane's oldest have to be read. None if the oldest is scheduled or leased already:
+    /// others of the same request have not ended yet, or the lane was advanced before.
+    pub(crate) fn behind_oldest(&self, oldest: Option<&InLane>) -> usize {
         if oldest.is_some_and(|one| one.waits) { self.batch.saturating_sub(1) } else { 0 }
     }
 }
 
-/// How a lane goes on.
+/// The next step of a lane.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Advance {
-    /// It has ended, or goes on already.
+    /// The lane is empty, or its oldest delivery is scheduled or leased already.
     Nothing,
-    /// These are leased, the oldest first.
+    /// Lease these, the oldest first.
     Lease(Vec<Leased>),
-    /// The oldest is scheduled for this time.
+    /// Schedule the oldest for this time.
     Schedule(DeliveryKey, Millis),
 }
 
-/// Decides how a lane goes on, from its oldest open delivery and as many behind it as [`AdvanceTerms::looks_behind`]
-/// says.
+/// Decides the next step of a lane, from its oldest open delivery and as many behind it as
+/// [`AdvanceTerms::behind_oldest`] says.
 ///
-/// Fewer than may go together wait a moment for more, or a lane that is published to steadily would make a request for
-/// each.
+/// If fewer deliveries wait than may go in one request, they wait a moment for more. Otherwise a lane with steady
+/// publishes would make a request for each.
 pub(crate) fn advance(open: &[InLane], terms: &AdvanceTerms) -> Advance {
     let Some(oldest) = open.first().filter(|oldest| oldest.waits) else { return Advance::Nothing };
     let due = due_from(oldest.not_before, terms.now);
-    let may_go = together(open, terms.now);
+    let may_go = ready(open, terms.now);
     match terms.lease {
         Some(lease) if may_go > 0 && may_go >= terms.batch => Advance::Lease(leased(&open[..may_go], lease, false)),
         Some(_) => Advance::Schedule(oldest.key.clone(), due.max(terms.now + terms.gather)),
@@ -79,13 +79,13 @@ pub(crate) fn advance(open: &[InLane], terms: &AdvanceTerms) -> Advance {
     }
 }
 
-/// Those right behind a leased head that go together with it.
+/// Leases those right behind a leased head that go in the same request.
 pub(crate) fn follow(behind: &[InLane], now: Millis, lease: Lease) -> Vec<Leased> {
-    leased(&behind[..together(behind, now)], lease, true)
+    leased(&behind[..ready(behind, now)], lease, true)
 }
 
-/// How many of consecutive deliveries may go at once. The first that may not keeps those behind it back.
-fn together(open: &[InLane], now: Millis) -> usize {
+/// How many consecutive deliveries may go now. The first that may not holds back those behind it.
+fn ready(open: &[InLane], now: Millis) -> usize {
     open.iter().take_while(|one| one.waits && one.not_before.is_none_or(|time| time <= now)).count()
 }
 
@@ -102,7 +102,7 @@ fn leased(open: &[InLane], lease: Lease, follows: bool) -> Vec<Leased> {
     open.iter().enumerate().map(lease).collect()
 }
 
-/// How many deliveries a claim still leases of a destination, besides the heads of lanes that it has leased.
+/// How many more deliveries of a destination a claim may lease, besides the heads of lanes that it has leased.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct ClaimRoom {
     left: usize,
@@ -110,17 +110,17 @@ pub(crate) struct ClaimRoom {
 }
 
 impl ClaimRoom {
-    /// After so many heads.
+    /// The room that is left after `heads` were leased.
     pub(crate) fn after(wanted: &Wanted, heads: usize) -> Self {
         Self { left: wanted.most.saturating_sub(heads), batch: wanted.batch }
     }
 
-    /// How many may go together with the next head.
+    /// How many may go in the same request as the next head.
     pub(crate) fn behind_head(&self) -> usize {
         self.batch.saturating_sub(1).min(self.left)
     }
 
-    /// So many do.
+    /// Counts deliveries that were leased behind a head.
     pub(crate) fn take(&mut self, count: usize) {
         self.left = self.left.saturating_sub(count);
     }
@@ -197,7 +197,7 @@ mod tests {
         #[test]
         fn what_goes_is_the_beginning_of_the_lane(open in deliveries(), is_leased: bool, batch in 1usize..6) {
             let terms = terms(is_leased, batch);
-            let known = open.len().min(1 + terms.looks_behind(open.first()));
+            let known = open.len().min(1 + terms.behind_oldest(open.first()));
             match advance(&open[..known], &terms) {
                 Advance::Nothing => prop_assert!(open.first().is_none_or(|oldest| !oldest.waits),
                     "the lane stands still"),
@@ -220,7 +220,7 @@ mod tests {
 
         #[test]
         fn a_lane_that_ends_unattended_is_never_leased(open in deliveries()) {
-            let advance = advance(&open, &AdvanceTerms::unattended(NOW));
+            let advance = advance(&open, &AdvanceTerms::without_lease(NOW));
             prop_assert!(!matches!(advance, Advance::Lease(_)));
         }
 

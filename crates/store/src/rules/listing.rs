@@ -1,4 +1,4 @@
-//! Lists of deliveries: those with rows of their own, those in leased batches, and the ended ones, merged into one
+//! Lists of deliveries: those with rows of their own, those in leased batches, and the closed ones, merged into one
 //! page.
 
 use std::cmp::Reverse;
@@ -8,22 +8,22 @@ use tidings_model::id::{AppId, DeliveryKey, DestinationNo, EventNo};
 
 use crate::queue::{DeliveryFilter, DeliveryRow};
 
-/// Whether a page can have deliveries that are open.
+/// Whether a page can have open deliveries.
 pub(crate) fn has_open(filter: &DeliveryFilter) -> bool {
     filter.state.is_none_or(|state| state == DeliveryState::Pending)
 }
 
-/// Whether a page can have deliveries that have ended.
+/// Whether a page can have closed deliveries.
 pub(crate) fn has_ended(filter: &DeliveryFilter) -> bool {
     filter.state != Some(DeliveryState::Pending)
 }
 
-/// Where a page begins: it has what comes before this one.
+/// Where a page begins: all its deliveries are before this one.
 pub(crate) fn before(filter: &DeliveryFilter) -> (EventNo, DestinationNo) {
     filter.before.unwrap_or((EventNo(i64::MAX), DestinationNo(i64::MAX)))
 }
 
-/// Puts the pages of each kind together.
+/// Merges the pages of the three kinds into one.
 pub(crate) fn merge(mut all: Vec<DeliveryRow>, limit: usize) -> Vec<DeliveryRow> {
     all.sort_by_key(|row| Reverse((row.key.event, row.key.destination)));
     all.truncate(limit);
@@ -39,7 +39,7 @@ pub(crate) struct BatchPage<'a> {
 }
 
 impl<'a> BatchPage<'a> {
-    /// One of an app.
+    /// An empty page of an app's deliveries.
     pub(crate) fn new(app: &'a AppId, filter: &'a DeliveryFilter) -> Self {
         Self { app, filter, rows: Vec::new() }
     }
@@ -53,14 +53,14 @@ impl<'a> BatchPage<'a> {
         }
     }
 
-    /// How many batches to read at the most.
+    /// The most batches that have to be read.
     pub(crate) fn batches(&self) -> usize {
-        // Each has at least one delivery on the page, unless only one destination's are asked for; and the page before
-        // may have ended within the first.
+        // Unless the filter has a destination, each batch has at least one delivery on the page. One more is read,
+        // since the page before may have ended within the first batch.
         if self.filter.destination.is_some() { usize::MAX } else { self.filter.limit.saturating_add(1) }
     }
 
-    /// Adds what of an event's batch belongs on the page. Its listeners are still to be named.
+    /// Adds the deliveries of an event's batch that belong on the page. The caller fills in their listeners' ids.
     pub(crate) fn add(&mut self, event: EventNo, id: &str, name: &str, batch: &[DestinationNo]) {
         let is_wanted = |destination: &DestinationNo| {
             self.filter.destination.is_none_or(|only| only == *destination)
@@ -70,7 +70,7 @@ impl<'a> BatchPage<'a> {
         let row = |destination: &DestinationNo| DeliveryRow {
             key: DeliveryKey { app: self.app.clone(), event, destination: *destination },
             state: DeliveryState::Pending,
-            // What has been attempted has left its batch; and until then it is leased, not due.
+            // A delivery leaves its batch after its first attempt. Until then it is leased, so it has no due time.
             attempts: 0,
             due: None,
             closed_at: None,
@@ -83,12 +83,12 @@ impl<'a> BatchPage<'a> {
         self.rows.extend(more);
     }
 
-    /// Whether nothing more fits on it.
+    /// Whether the page is full.
     pub(crate) fn is_full(&self) -> bool {
         self.rows.len() == self.filter.limit
     }
 
-    /// What is on it.
+    /// The deliveries of the page.
     pub(crate) fn rows(self) -> Vec<DeliveryRow> {
         self.rows
     }

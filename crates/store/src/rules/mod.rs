@@ -1,8 +1,8 @@
-//! What both stores decide in the same way, as pure functions: they are given what was read, and say what is to be
-//! written. A store keeps its statements, its locks and its clock.
+//! The decisions that both stores make in the same way, as pure functions: from what was read to what has to be
+//! written. Statements, locks and the clock are each store's own.
 //!
-//! PostgreSQL takes some of these decisions within a statement, for a whole set of rows. `suite::exact` compares what
-//! such statements do with what is decided here.
+//! Some SQL statements make such a decision themselves, for a whole set of rows. `suite::exact` compares their results
+//! with those of these functions.
 
 pub(crate) mod attempt;
 pub(crate) mod clock;

@@ -1,4 +1,4 @@
-//! Where an open delivery goes: to whoever leases it, on the schedule, or behind an older one of its lane.
+//! Where an open delivery is placed: leased, scheduled, or waiting behind an older one of its lane.
 
 use tidings_model::clock::Millis;
 use tidings_model::id::{AppId, DestinationNo, EventNo};
@@ -6,33 +6,34 @@ use tidings_model::id::{AppId, DestinationNo, EventNo};
 use crate::log::{Destination, Lane, Lease, Publish};
 use crate::queue::Retried;
 
-/// Where an open delivery is.
+/// The placement of an open delivery.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Placement {
-    /// Somebody attempts it.
+    /// The holder of the lease attempts it.
     Leased(Lease),
-    /// It is attempted at this time.
+    /// It is due at this time.
     Scheduled(Millis),
-    /// An older one of its lane goes first. It has neither a lease nor a time: whatever ends the older one places it.
+    /// It waits behind an older one of its lane, without lease and time. When the older one ends, the lane advances.
     Waiting,
 }
 
 impl Placement {
-    /// When it is due, where it has a time.
+    /// When it is due, if it is scheduled.
     pub(crate) fn due(self) -> Option<Millis> {
         if let Self::Scheduled(due) = self { Some(due) } else { None }
     }
 
-    /// Under which lease it is.
+    /// Its lease, if it is leased.
     pub(crate) fn lease(self) -> Option<Lease> {
         if let Self::Leased(lease) = self { Some(lease) } else { None }
     }
 }
 
-/// Places a delivery that is due at `due`. A lane comes before everything: what overtook an older delivery could not be
-/// called back. Only what is due already is leased, or it would go too early.
+/// Places a delivery that is due at `due`. The lane comes first: a delivery that has overtaken an older one cannot be
+/// called back. Only a delivery that is due already is leased, or it would be attempted too early.
 ///
-/// Statements that give deliveries back (a retry, a release, a lease that ran out) decide as this does without a lease.
+/// Statements that schedule leased deliveries again (after a failed attempt, a release, an expired lease) decide as
+/// this function does without a lease.
 pub(crate) fn place(is_behind: bool, due: Millis, now: Millis, lease: Option<Lease>) -> Placement {
     match lease {
         _ if is_behind => Placement::Waiting,
@@ -41,13 +42,13 @@ pub(crate) fn place(is_behind: bool, due: Millis, now: Millis, lease: Option<Lea
     }
 }
 
-/// When something is due that may not go before a time: that time, or now if it has passed.
+/// When a delivery with this earliest time is due: at that time, or now if it has passed.
 pub(crate) fn due_from(not_before: Option<Millis>, now: Millis) -> Millis {
     not_before.map_or(now, |time| time.max(now))
 }
 
-/// What a retry by hand does to an open delivery. One that is scheduled is due now. One that waits is left where it is:
-/// it would overtake its lane.
+/// What a retry by hand does to an open delivery. A scheduled one becomes due now. A waiting one stays as it is, or it
+/// would overtake older ones of its lane.
 pub(crate) fn retry(is_scheduled: bool, is_leased: bool) -> Retried {
     match (is_scheduled, is_leased) {
         (true, _) => Retried::Due,
@@ -56,22 +57,22 @@ pub(crate) fn retry(is_scheduled: bool, is_leased: bool) -> Retried {
     }
 }
 
-/// A delivery to be written.
+/// A delivery to write.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct NewDelivery<'a> {
     pub(crate) app: &'a AppId,
     pub(crate) event: EventNo,
     pub(crate) destination: DestinationNo,
-    /// `None` when no order is kept.
+    /// The name of its lane; `None` if it is in no lane.
     pub(crate) lane: Option<&'a str>,
     pub(crate) not_before: Option<Millis>,
-    /// Under which it is taken up at once, if nothing stands in the way.
+    /// The lease that it gets if it is due and not behind another.
     pub(crate) lease: Option<Lease>,
     pub(crate) now: Millis,
 }
 
 impl NewDelivery<'_> {
-    /// Where it goes. `is_behind`: its lane has an open delivery.
+    /// Where it is placed. `is_behind`: its lane has an open delivery.
     pub(crate) fn place(&self, is_behind: bool) -> Placement {
         place(is_behind, due_from(self.not_before, self.now), self.now, self.lease)
     }
@@ -80,20 +81,20 @@ impl NewDelivery<'_> {
 /// How the deliveries of a publish are written.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct PublishPlan {
-    /// As the event's leased batch.
+    /// Destinations of the event's leased batch.
     pub(crate) batch: Vec<DestinationNo>,
-    /// Each as a row of its own.
+    /// Destinations that get a row of their own.
     pub(crate) rows: Vec<Destination>,
-    /// Afterwards, from a fan-out row.
+    /// Destinations of the event's fan-out row, whose deliveries are written later.
     pub(crate) later: Vec<(DestinationNo, Lane)>,
 }
 
 impl PublishPlan {
-    /// Plans a publish, whose destinations are in ascending order, as those of each part are.
+    /// Plans a publish. Its destinations are in ascending order, and so are those of each part.
     ///
-    /// More than `direct` destinations are written afterwards: a publish must not take longer the more there are.
-    /// `has_fanout`: an earlier event of the app has deliveries that are not written yet. Those may be of the same
-    /// lanes, so whatever is ordered goes behind them, as a fan-out row of its own.
+    /// If there are more than `direct` destinations, all go to the fan-out row: a publish must not take longer the more
+    /// there are. `has_fanout`: an earlier event of the app has a fan-out row. Its deliveries may be of the same lanes,
+    /// so ordered deliveries of this event go behind them, to a fan-out row of their own.
     pub(crate) fn new(publish: &Publish, direct: usize, has_fanout: bool) -> Self {
         let all_later = publish.destinations.len() > direct;
         let is_early = publish.not_before.is_some_and(|time| time > publish.now);

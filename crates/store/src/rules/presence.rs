@@ -1,14 +1,14 @@
-//! What the presence journal does with a change.
+//! How the presence journal applies a change.
 
 use tidings_model::clock::Millis;
 
 use crate::presence::{Applied, PresenceChange, PresenceRecord};
 
-/// A suppressed arrival is recorded as a departure of so long ago, in milliseconds: longer than any window in which an
-/// arrival reverts a departure.
+/// A suppressed arrival is recorded as a departure this long ago, in milliseconds. It is longer than any window in
+/// which an arrival reverts a departure.
 const SUPPRESSED_AGE: Millis = 3_600_000;
 
-/// The departure that a change may revert: one that was announced. Of any other, no delivery was published yet.
+/// The departure that a change may revert: an announced one. Of any other, the event is not published yet.
 pub(crate) fn departure_to_revert<'k>(
     change: &PresenceChange,
     known: Option<&'k PresenceRecord>,
@@ -16,13 +16,13 @@ pub(crate) fn departure_to_revert<'k>(
     known.filter(|known| change.present && !known.present && known.announced && change.number > known.number)
 }
 
-/// Whether an arrival reverts a departure that nobody received: then only its window counts.
+/// Whether an arrival reverts a departure whose event made no deliveries: then only the window counts.
 pub(crate) fn is_within_window(change: &PresenceChange, departure: &PresenceRecord) -> bool {
     change.wall - departure.since < change.window
 }
 
-/// What the caller learns of a change of the last known record, and what that becomes if it changes. `is_reverted`: the
-/// deliveries of [`departure_to_revert`] are canceled.
+/// Applies a change to the last known record. Returns the answer to the caller, and the new record if it changes.
+/// `is_reverted`: the deliveries of [`departure_to_revert`] were canceled.
 pub(crate) fn apply(
     change: &PresenceChange,
     known: Option<&PresenceRecord>,
@@ -30,7 +30,7 @@ pub(crate) fn apply(
 ) -> (Applied, Option<PresenceRecord>) {
     if let Some(known) = known {
         if change.number == known.number && change.event == known.event && !known.announced {
-            // The node that recorded it may have died before it published the event.
+            // The node that recorded it may have failed before it published the event.
             return (Applied::Announce, None);
         }
         if change.number <= known.number {

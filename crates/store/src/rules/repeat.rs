@@ -1,16 +1,16 @@
-//! What a publish means whose id or idempotency key was used before.
+//! The answer to a publish whose event id or idempotency key was used before.
 //!
-//! Ids and keys are the caller's way to try again without making a second event. So the same thing again is answered as
-//! it was the first time, and another thing under the same name is refused: it would be lost without a word.
+//! With ids and keys a caller can repeat a publish without making a second event. So the same event or request again
+//! gets the first answer. A different one under the same id or key is refused, or it would be lost silently.
 
 use crate::log::Published;
 
-/// The event id is taken. `is_same`: by an event with the same digest.
+/// The answer if the event id is taken. `is_same`: by an event with the same digest.
 pub(crate) fn of_id(is_same: bool, id: &str, deliveries: u64) -> Published {
     if is_same { Published::Repeated { id: id.to_owned(), deliveries } } else { Published::IdTaken }
 }
 
-/// The key is taken. `is_same`: by a request with the same digest, which made the event of this id.
+/// The answer if the key is taken. `is_same`: by a request with the same digest, which made the event of this id.
 pub(crate) fn of_key(is_same: bool, id: String, deliveries: u64) -> Published {
     if is_same { Published::Repeated { id, deliveries } } else { Published::KeyTaken }
 }

@@ -1,4 +1,4 @@
-//! Apps that are not in the config.
+//! Apps that are kept in the store, not in the config file.
 
 use rusqlite::{Connection, params};
 use tidings_model::clock::Millis;
@@ -6,21 +6,21 @@ use tidings_model::clock::Millis;
 use super::meta;
 use crate::catalogue::AppRecord;
 use crate::error::StoreError;
-use crate::records::{self, moved_on_or_missing};
-use crate::rows::named;
+use crate::records::{self, conflict_or_missing};
+use crate::rows::by_name;
 use crate::seal::MainKey;
 
-/// What changed after a version.
+/// The apps that changed after a version.
 pub(super) fn changes(db: &Connection, key: &MainKey, since: i64) -> Result<Vec<(AppRecord, bool)>, StoreError> {
     let deleted = if since == 0 { 0 } else { i64::MAX };
     let mut statement = db.prepare_cached(
         "SELECT id, version, deleted, sealed, created_at, updated_at FROM app WHERE version > ?1 AND deleted <= ?2
          ORDER BY version",
     )?;
-    statement.query_and_then(params![since, deleted], |row| records::app(&named(row), key))?.collect()
+    statement.query_and_then(params![since, deleted], |row| records::app(&by_name(row), key))?.collect()
 }
 
-/// Adds an app, or brings back the id of one that is gone.
+/// Adds an app, or reuses the id of a deleted one.
 pub(super) fn create(db: &Connection, app: &AppRecord, names: &[String], sealed: &[u8]) -> Result<(), StoreError> {
     let version = meta::bump(db, "catalogue_version")?;
     let changed = db
@@ -36,7 +36,7 @@ pub(super) fn create(db: &Connection, app: &AppRecord, names: &[String], sealed:
     take_names(db, &app.id, names)
 }
 
-/// Replaces an app that still is at the expected version.
+/// Replaces an app, if its version still is the expected one.
 pub(super) fn replace(
     db: &Connection,
     app: &AppRecord,
@@ -51,15 +51,15 @@ pub(super) fn replace(
         )?
         .execute(params![app.id, version, sealed, app.updated_at, expected])?;
     if changed == 0 {
-        let there = db
+        let exists = db
             .prepare_cached("SELECT EXISTS (SELECT 1 FROM app WHERE id = ?1 AND deleted = 0)")?
             .query_row([&app.id], |row| row.get(0))?;
-        return Err(moved_on_or_missing(there));
+        return Err(conflict_or_missing(exists));
     }
     take_names(db, &app.id, names)
 }
 
-/// Marks an app as gone and erases its secrets.
+/// Marks an app as deleted and erases its secrets.
 pub(super) fn delete(db: &Connection, id: &str, now: Millis) -> Result<(), StoreError> {
     let version = meta::bump(db, "catalogue_version")?;
     let changed = db

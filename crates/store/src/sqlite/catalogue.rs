@@ -1,4 +1,4 @@
-//! Hooks and listeners, and the version that every change bumps.
+//! Hooks and listeners, and the version that every change increments.
 
 use rusqlite::{Connection, OptionalExtension, params};
 use tidings_model::clock::Millis;
@@ -10,8 +10,8 @@ use tidings_model::payload::Field;
 use super::{lanes, meta};
 use crate::catalogue::Changes;
 use crate::error::StoreError;
-use crate::records::{self, DefaultsRecord, ERASED_SPEC, ListenerSpec, fields_text, moved_on_or_missing, schema_text};
-use crate::rows::named;
+use crate::records::{self, DefaultsRecord, ERASED_SPEC, ListenerSpec, conflict_or_missing, fields_text, schema_text};
+use crate::rows::by_name;
 use crate::seal::MainKey;
 
 /// The statements of [`changes`].
@@ -22,11 +22,11 @@ pub(super) const LISTENER_CHANGES: &str = "SELECT no, app, id, version, deleted,
     disabled_at, created_at, updated_at
     FROM listener WHERE version > ?1 AND deleted <= ?2 ORDER BY version LIMIT ?3";
 
-/// Records of each kind in one slice: opening a listener's secrets and compiling its match takes much longer than
-/// reading its row, and a read has little time.
+/// The most records of each kind in one slice. Opening a listener's secrets and compiling its match take much longer
+/// than reading its row, and a read has a time limit.
 const SLICE: usize = 250;
 
-/// How far hooks and listeners have been read, each by version.
+/// The version up to which hooks, and that up to which listeners have been read.
 #[derive(Clone, Copy)]
 pub(super) struct Progress {
     hooks: i64,
@@ -34,31 +34,31 @@ pub(super) struct Progress {
 }
 
 impl Progress {
-    /// Nothing after this version has been read.
+    /// Before anything after this version is read.
     pub(super) fn after(version: i64) -> Self {
         Self { hooks: version, listeners: version }
     }
 }
 
-/// A slice of what changed after a version, and how far it goes when there may be more.
+/// A slice of the hooks and listeners that changed after a version, and the progress if there may be more.
 pub(super) fn changes(
     db: &Connection,
     key: &MainKey,
     since: i64,
     progress: Progress,
 ) -> Result<(Changes, Option<Progress>), StoreError> {
-    // Whoever knows nothing yet need not hear of what is gone.
+    // A caller that starts from nothing does not need deleted records.
     let deleted = if since == 0 { 0 } else { i64::MAX };
     let mut out = Changes { version: meta::get(db, "catalogue_version")?, ..Changes::default() };
     let mut statement = db.prepare_cached(HOOK_CHANGES)?;
     let mut rows = statement.query(params![progress.hooks, deleted, SLICE])?;
     while let Some(row) = rows.next()? {
-        out.hooks.push((records::hook(&named(row))?, records::is_gone(&named(row))?));
+        out.hooks.push((records::hook(&by_name(row))?, records::is_gone(&by_name(row))?));
     }
     let mut statement = db.prepare_cached(LISTENER_CHANGES)?;
     let mut rows = statement.query(params![progress.listeners, deleted, SLICE])?;
     while let Some(row) = rows.next()? {
-        out.listeners.push(records::listener(&named(row), key)?);
+        out.listeners.push(records::listener(&by_name(row), key)?);
     }
     let more = out.hooks.len() == SLICE || out.listeners.len() == SLICE;
     let next = Progress {
@@ -68,7 +68,7 @@ pub(super) fn changes(
     Ok((out, more.then_some(next)))
 }
 
-/// Adds a hook, or brings a deleted one of the same name back.
+/// Adds a hook, or reuses the name of a deleted one.
 pub(super) fn create_hook(db: &Connection, hook: &Hook) -> Result<(), StoreError> {
     let version = meta::bump(db, "catalogue_version")?;
     let changed = db
@@ -98,7 +98,7 @@ pub(super) fn create_hook(db: &Connection, hook: &Hook) -> Result<(), StoreError
     keep_fields(db, hook, version)
 }
 
-/// Replaces a hook that still is at the expected version.
+/// Replaces a hook, if its version still is the expected one.
 pub(super) fn replace_hook(db: &Connection, hook: &Hook, expected: i64) -> Result<(), StoreError> {
     let version = meta::bump(db, "catalogue_version")?;
     let changed = db
@@ -120,10 +120,10 @@ pub(super) fn replace_hook(db: &Connection, hook: &Hook, expected: i64) -> Resul
             hook.fields_for.as_str()
         ])?;
     if changed == 0 {
-        let there = db
+        let exists = db
             .prepare_cached("SELECT EXISTS (SELECT 1 FROM hook WHERE app = ?1 AND name = ?2 AND deleted = 0)")?
             .query_row(params![hook.app.as_str(), hook.name], |row| row.get(0))?;
-        return Err(moved_on_or_missing(there));
+        return Err(conflict_or_missing(exists));
     }
     keep_fields(db, hook, version)
 }
@@ -135,14 +135,14 @@ fn keep_fields(db: &Connection, hook: &Hook, version: i64) -> Result<(), StoreEr
     Ok(())
 }
 
-/// Notes since when the fields that a hook declared are no longer those of new events.
+/// Records when a hook's current fields were replaced.
 fn replace_fields(db: &Connection, app: &AppId, name: &str, now: Millis) -> Result<(), StoreError> {
     db.prepare_cached("UPDATE hook_fields SET replaced_at = ?3 WHERE app = ?1 AND name = ?2 AND replaced_at IS NULL")?
         .execute(params![app.as_str(), name, now])?;
     Ok(())
 }
 
-/// Marks a hook as gone and erases what it was.
+/// Marks a hook as deleted and erases its contents.
 pub(super) fn delete_hook(db: &Connection, app: &AppId, name: &str, now: Millis) -> Result<(), StoreError> {
     let version = meta::bump(db, "catalogue_version")?;
     let changed = db
@@ -158,7 +158,7 @@ pub(super) fn delete_hook(db: &Connection, app: &AppId, name: &str, now: Millis)
 /// The fields that a hook declared at a version.
 #[allow(
     clippy::option_option,
-    reason = "the outer option is whether the version was, the inner whether it declared fields"
+    reason = "the outer option is whether the version existed, the inner whether it declared fields"
 )]
 pub(super) fn fields_at(
     db: &Connection,
@@ -204,7 +204,7 @@ pub(super) fn create_listener(
     no.map(DestinationNo).ok_or(StoreError::Exists)
 }
 
-/// Replaces a listener that still is at the expected version.
+/// Replaces a listener, if its version still is the expected one.
 pub(super) fn replace_listener(
     db: &Connection,
     listener: &Listener,
@@ -235,13 +235,13 @@ pub(super) fn replace_listener(
         )
         .optional()?;
     let Some(no) = no else {
-        let there = db
+        let exists = db
             .prepare_cached("SELECT EXISTS (SELECT 1 FROM listener WHERE app = ?1 AND id = ?2 AND deleted = 0)")?
             .query_row(params![listener.app.as_str(), listener.id], |row| row.get(0))?;
-        return Err(moved_on_or_missing(there));
+        return Err(conflict_or_missing(exists));
     };
     if disabled.is_none() {
-        // It may have been disabled until now: a fresh start, and what waits is found again.
+        // It may have been disabled until now: its failures are cleared, and its pending deliveries are due again.
         db.prepare_cached("DELETE FROM failing WHERE destination = ?1")?.execute([no])?;
         lanes::refresh_due(db, DestinationNo(no))
     } else {
@@ -249,7 +249,7 @@ pub(super) fn replace_listener(
     }
 }
 
-/// Marks a listener as gone and erases what it was: the mark bears its id and number alone.
+/// Marks a listener as deleted and erases its contents: the tombstone has only its id and number.
 pub(super) fn delete_listener(db: &Connection, app: &AppId, id: &str, now: Millis) -> Result<(), StoreError> {
     let version = meta::bump(db, "catalogue_version")?;
     let changed = db
@@ -261,20 +261,21 @@ pub(super) fn delete_listener(db: &Connection, app: &AppId, id: &str, now: Milli
     if changed == 0 { Err(StoreError::Missing) } else { Ok(()) }
 }
 
-/// Disables a destination because of what its deliveries met; `false` when it is disabled already or gone.
+/// Disables a destination because its deliveries failed. `announce`: an event about it has to be published. Returns
+/// `false` if it is disabled already, or deleted.
 pub(super) fn disable(
     db: &Connection,
     destination: DestinationNo,
     reason: &str,
     wall: Millis,
-    told: bool,
+    announce: bool,
 ) -> Result<bool, StoreError> {
     let changed = db
         .prepare_cached(
             "UPDATE listener SET disabled_reason = ?2, disabled_at = ?3, unannounced = ?4, updated_at = ?3
              WHERE no = ?1 AND disabled_at IS NULL AND deleted = 0",
         )?
-        .execute(params![destination.0, reason, wall, told])?;
+        .execute(params![destination.0, reason, wall, announce])?;
     if changed == 1 {
         let version = meta::bump(db, "catalogue_version")?;
         db.prepare_cached("UPDATE listener SET version = ?2 WHERE no = ?1")?
@@ -285,7 +286,7 @@ pub(super) fn disable(
 }
 
 /// Whether a destination was deleted.
-pub(super) fn gone(db: &Connection, destination: DestinationNo) -> Result<bool, StoreError> {
+pub(super) fn is_deleted(db: &Connection, destination: DestinationNo) -> Result<bool, StoreError> {
     let deleted: Option<i64> = db
         .prepare_cached("SELECT deleted FROM listener WHERE no = ?1")?
         .query_row([destination.0], |row| row.get(0))
@@ -293,14 +294,14 @@ pub(super) fn gone(db: &Connection, destination: DestinationNo) -> Result<bool, 
     Ok(deleted != Some(0))
 }
 
-/// Listeners disabled by their deliveries of which nobody has been told.
+/// Listeners that were disabled because their deliveries failed, and whose event about that is not published yet.
 pub(super) fn unannounced(db: &Connection) -> Result<Vec<(AppId, String)>, StoreError> {
     let mut statement = db.prepare_cached("SELECT app, id FROM listener WHERE unannounced = 1 LIMIT 1000")?;
     let rows = statement.query_map([], |row| Ok((AppId::from(row.get::<_, String>(0)?), row.get(1)?)))?;
     Ok(rows.collect::<Result<_, _>>()?)
 }
 
-/// Notes that a disabling has been told.
+/// Records that the event about a disabled listener is published.
 pub(super) fn announced(db: &Connection, app: &AppId, listener: &str) -> Result<(), StoreError> {
     db.prepare_cached("UPDATE listener SET unannounced = 0 WHERE app = ?1 AND id = ?2")?
         .execute(params![app.as_str(), listener])?;

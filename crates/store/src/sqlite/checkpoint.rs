@@ -1,9 +1,10 @@
-//! Moving the write-ahead log into the database, off the commit path.
+//! Checkpoints the write-ahead log into the database, off the commit path.
 //!
-//! A thread with its own connection checkpoints passively whenever the log has grown; passive never makes the writer
-//! wait. If writes never pause, the log cannot be started over that way: there always is a last commit that is not in
-//! the database yet. Past [`WAL_MUCH`] the thread gets the log moved but for the last pages and then asks the writer,
-//! who alone can find a moment without a commit, to move those ([`start_over`]).
+//! A thread with its own connection makes a passive checkpoint whenever the log has grown; a passive checkpoint never
+//! makes the writer wait. If writes never pause, passive checkpoints alone never let SQLite restart the log from its
+//! beginning: there always is a last commit that is not in the database yet. Past [`RESTART_ABOVE`] the thread moves
+//! all but the last pages and then asks the writer to move those ([`restart_log`]): only between its transactions is
+//! there a moment without a commit.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -15,27 +16,28 @@ use tidings_supervisor::{Supervisor, fault};
 
 use crate::error::StoreError;
 
-/// The log file is cut back to this many bytes when it is started over: more than it reaches when that is done in time,
-/// because cutting takes tens of milliseconds in which nobody is answered.
+/// The log file is truncated to this many bytes when the log is restarted. It is more than the file reaches if restarts
+/// are in time: truncating takes tens of milliseconds, and no commit returns meanwhile.
 pub(super) const WAL_KEPT: i64 = 192 << 20;
-/// From here on a checkpoint is worth its while.
-const WAL_SOME: u64 = 4 << 20;
-/// From here on the log has to be started over.
-const WAL_MUCH: u64 = 64 << 20;
-/// About so many pages the writer may be asked to move.
+/// The size of the log file, in bytes, from which on a checkpoint is made.
+const CHECKPOINT_FROM: u64 = 4 << 20;
+/// The size of the log file, in bytes, above which the log has to be restarted.
+const RESTART_ABOVE: u64 = 64 << 20;
+/// About how many pages the writer may be asked to move.
 const LAST_PAGES: i64 = 1_000;
-/// So often the thread tries to get ahead of the writer, before it asks for more than [`LAST_PAGES`].
+/// How often the thread tries to catch up with the writer, before it asks the writer to move more than [`LAST_PAGES`].
 const ROUNDS: usize = 8;
+/// How often the thread looks at the log file.
 const EVERY: Duration = Duration::from_millis(250);
 
-/// Ends its thread when dropped.
+/// The handle of the thread, which ends when this is dropped.
 pub(super) struct Checkpointer {
     stop: Arc<(Mutex<bool>, Condvar)>,
     thread: Option<std::thread::JoinHandle<()>>,
 }
 
 impl Checkpointer {
-    /// Starts the thread for the database at `path`; `ask` has the writer [`start_over`].
+    /// Starts the thread for the database at `path`. `ask` makes the writer call [`restart_log`].
     pub(super) fn start(
         path: &Path,
         ask: impl Fn() + Send + 'static,
@@ -67,8 +69,8 @@ impl Drop for Checkpointer {
 }
 
 fn run(connection: &Connection, wal: &Path, stop: &(Mutex<bool>, Condvar), ask: &dyn Fn()) {
-    // The file keeps its size when the log is started over, so its size alone would say "much" for ever: what counts is
-    // whether it has changed since the last checkpoint.
+    // The file keeps its size when the log is restarted, so its size alone would ask for a restart each time. So the
+    // thread also checks whether the file has changed since the last checkpoint.
     let mut seen = None;
     loop {
         fault::point("store-checkpoint");
@@ -83,38 +85,38 @@ fn run(connection: &Connection, wal: &Path, stop: &(Mutex<bool>, Condvar), ask: 
         }
         let Ok(meta) = std::fs::metadata(wal) else { continue };
         let modified = meta.modified().ok();
-        if meta.len() < WAL_SOME || (modified.is_some() && modified == seen) {
+        if meta.len() < CHECKPOINT_FROM || (modified.is_some() && modified == seen) {
             continue;
         }
         seen = modified;
-        let much = meta.len() > WAL_MUCH;
+        let restart = meta.len() > RESTART_ABOVE;
         let mut moved = 0;
-        for _ in 0..if much { ROUNDS } else { 1 } {
+        for _ in 0..if restart { ROUNDS } else { 1 } {
             match passive(connection) {
-                // What is left cannot be seen: the log counts as long as it was when the round began. But a round moves
-                // what was written during the one before it.
+                // How many pages are left cannot be read. But a round moves what was written during the round before
+                // it: if that was little, little is left.
                 Ok(until) if until - moved > LAST_PAGES => moved = until,
                 Ok(_) => break,
                 Err(error) => {
-                    tracing::warn!(%error, "could not checkpoint the write-ahead log");
+                    tracing::warn!(%error, "checkpoint of the write-ahead log failed");
                     break;
                 }
             }
         }
-        if much {
+        if restart {
             ask();
         }
     }
 }
 
-/// Moves what can be moved without making anyone wait; answers up to which page of the log.
+/// Moves the pages that can be moved without making the writer wait. Returns how many pages of the log are moved now.
 fn passive(connection: &Connection) -> Result<i64, StoreError> {
     Ok(connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |row| row.get(2))?)
 }
 
-/// Moves the last pages, by the writer between two transactions: its next commit then starts the log over.
-pub(super) fn start_over(writer: &Connection) {
+/// Moves the last pages. The writer calls it between two transactions; its next commit then restarts the log.
+pub(super) fn restart_log(writer: &Connection) {
     if let Err(error) = passive(writer) {
-        tracing::warn!(%error, "could not checkpoint the write-ahead log");
+        tracing::warn!(%error, "checkpoint of the write-ahead log failed");
     }
 }

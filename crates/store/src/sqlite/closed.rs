@@ -1,4 +1,4 @@
-//! Deliveries that have ended, and the attempts that were made.
+//! Closed deliveries, and attempts.
 
 use rusqlite::{Connection, Statement, params};
 use tidings_model::clock::Millis;
@@ -9,7 +9,7 @@ use super::db::Db;
 use crate::error::StoreError;
 use crate::records::micros;
 
-/// Moves a delivery to those that have ended; its open row is the caller's to remove.
+/// Writes a delivery's closed row. The caller removes its open row.
 pub(super) fn close(
     db: &Db,
     key: &DeliveryKey,
@@ -32,7 +32,8 @@ pub(super) const AT_FIRST: &str = "INSERT OR REPLACE INTO closed (app, event, de
     started_at, duration_us, status, remote, response_body)
     VALUES (?1, ?2, ?3, 'delivered', 1, ?4, ?5, ?6, ?7, ?8, ?9)";
 
-/// Moves a delivery that its first attempt delivered to those that have ended: most do, and one row then tells both.
+/// Writes the closed row of a delivery that its first attempt delivered. Most do; the row then holds both delivery and
+/// attempt.
 pub(super) fn close_at_first(
     at_first: &mut Statement<'_>,
     key: &DeliveryKey,
@@ -48,13 +49,13 @@ pub(super) fn close_at_first(
         micros(attempt.duration),
         attempt.status,
         attempt.remote,
-        // Most answers have no body, and then nothing need be kept of it.
+        // Most responses have no body: NULL takes less room.
         (!attempt.response_body.is_empty()).then_some(&attempt.response_body),
     ])?;
     Ok(())
 }
 
-/// Keeps an attempt, where there was one.
+/// Writes an attempt, if there was one.
 pub(super) fn insert_attempt(db: &Connection, key: &DeliveryKey, attempt: Option<&Attempt>) -> Result<(), StoreError> {
     let Some(attempt) = attempt else { return Ok(()) };
     db.prepare_cached(

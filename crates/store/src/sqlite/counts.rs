@@ -1,7 +1,7 @@
-//! How much there is.
+//! Numbers of open work, kept in memory.
 //!
-//! Nobody else writes to the database, so the numbers of the start and the changes since are all there is to know, and
-//! no table is counted while the server runs.
+//! No other process writes to the database. So the tables are counted once at the start; afterwards each commit adds
+//! its changes.
 
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
@@ -12,18 +12,18 @@ use super::leased_batches;
 use crate::error::StoreError;
 use crate::queue::Depth;
 
-/// How much there is, as of the last commit.
+/// The numbers as of the last commit.
 #[derive(Debug, Default)]
 pub(super) struct Counts {
     deliveries: AtomicI64,
     fanouts: AtomicI64,
     undelivered: AtomicI64,
-    /// Bytes in use, as they were looked at last.
+    /// Bytes in use when they were last measured.
     bytes: AtomicU64,
 }
 
 impl Counts {
-    /// Counts all of it, once, at the start.
+    /// Counts everything, once, at the start.
     pub(super) fn load(db: &Connection) -> Result<Self, StoreError> {
         let count = |sql: &str| db.query_row(sql, [], |row| row.get::<_, i64>(0)).map(AtomicI64::new);
         let out = Self {
@@ -37,7 +37,7 @@ impl Counts {
         Ok(out)
     }
 
-    /// Takes over what a committed transaction has changed.
+    /// Adds the changes of a committed transaction.
     pub(super) fn apply(&self, change: Change) {
         if change != Change::default() {
             self.deliveries.fetch_add(change.deliveries, Ordering::Relaxed);
@@ -46,7 +46,7 @@ impl Counts {
         }
     }
 
-    /// Looks at how many bytes are in use, and remembers it.
+    /// Measures how many bytes are in use, and keeps the number.
     pub(super) fn measure(&self, db: &Connection) -> Result<u64, StoreError> {
         let bytes = used(db)?;
         self.bytes.store(bytes, Ordering::Relaxed);

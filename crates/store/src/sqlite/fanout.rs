@@ -1,7 +1,7 @@
-//! Fan-out: a row that stands for the deliveries of an event with many destinations, and writing those slice by slice.
+//! Expansion of fan-out rows: a row stands for the deliveries of an event with many destinations, which are written
+//! slice by slice.
 //!
-//! A slice and the cursor that counts it are one transaction, so a crash between slices repeats nothing and leaves
-//! nothing out.
+//! A slice and its row's new cursor are one transaction, so a crash between slices repeats nothing and omits nothing.
 
 use rusqlite::params;
 use tidings_model::clock::Millis;
@@ -14,30 +14,30 @@ use super::{catalogue, closed, lanes};
 use crate::error::StoreError;
 use crate::log::Lease;
 use crate::queue::{Expanded, FanoutTurn};
-use crate::rows::{self, named};
+use crate::rows::{self, by_name};
 use crate::rules::fanout::{Expansion, FanoutRow, Slice, starting_points};
 
-/// How many deliveries one slice writes: few enough that a publisher hardly notices the wait. Each row may dirty a page
-/// of its own, and every job that shares the transaction waits for all of them.
+/// How many deliveries one slice writes. It is small, because each row may dirty a page of its own, and every job
+/// that shares the transaction waits for all of them.
 pub(super) const SLICE: usize = 128;
 
-/// The rows of the first app after another, and then those of the next ones, the oldest of each first.
+/// The fan-out rows of all apps after a given one, in the order of apps, the oldest row of each app first.
 pub(super) const OLDEST: &str =
     "SELECT event, app, key, not_before, cursor, destinations FROM fanout WHERE app > ?1 ORDER BY app, event";
 
-/// The first of them that is not parked.
+/// The first of those rows that is not parked.
 fn oldest(db: &Db, after: &str, parked: &[EventNo]) -> Result<Option<FanoutRow>, StoreError> {
     let mut statement = db.prepare_cached(OLDEST)?;
     let mut found = statement.query([after])?;
     while let Some(row) = found.next()? {
         if !parked.contains(&EventNo(row.get("event")?)) {
-            return rows::fanout(&named(row)).map(Some);
+            return rows::fanout(&by_name(row)).map(Some);
         }
     }
     Ok(None)
 }
 
-/// The oldest row of the app whose turn it is.
+/// The oldest row of the app that has the turn.
 fn next(db: &Db, turn: &FanoutTurn) -> Result<Option<FanoutRow>, StoreError> {
     for after in starting_points(turn) {
         if let Some(row) = oldest(db, after, &turn.parked)? {
@@ -47,8 +47,8 @@ fn next(db: &Db, turn: &FanoutTurn) -> Result<Option<FanoutRow>, StoreError> {
     Ok(None)
 }
 
-/// Writes one slice of the deliveries of the oldest fan-out row of the app whose turn it is. Rows of an app are
-/// expanded in the order of their events, so lanes are too.
+/// Writes one slice of the oldest fan-out row of the app that has the turn. An app's rows are expanded in the order of
+/// their events, so the order of lanes is kept.
 pub(super) fn expand(
     db: &Db,
     now: Millis,
@@ -74,7 +74,7 @@ fn write(
     let slice = Slice::of(row, slice)?;
     let mut expansion = Expansion::new(row, turn, lease, &slice);
     for one in slice.part {
-        if catalogue::gone(db, one.0)? {
+        if catalogue::is_deleted(db, one.0)? {
             let key = DeliveryKey { app: row.app.clone(), event: row.event, destination: one.0 };
             closed::close(db, &key, DeliveryState::Canceled, 0, now, None)?;
             continue;

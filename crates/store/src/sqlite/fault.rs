@@ -1,4 +1,4 @@
-//! SQLite's errors, as the store's.
+//! Maps SQLite's errors to the store's.
 
 use rusqlite::ErrorCode;
 
@@ -9,11 +9,11 @@ impl From<rusqlite::Error> for StoreError {
         match error.sqlite_error_code() {
             Some(ErrorCode::DiskFull) => Self::Full,
             Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Self::Locked,
-            // A read that took longer than a read may: see `readers`.
+            // The progress handler of `readers` interrupted a read that took too long.
             Some(ErrorCode::OperationInterrupted) => Self::TooSlow,
             Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => Self::Corrupt(error.to_string()),
             Some(_) => Self::Database(error.to_string()),
-            // Not SQLite but the conversion of a value: a record that another program wrote.
+            // The conversion of a value failed, not SQLite: another program wrote the record.
             None => Self::Corrupt(error.to_string()),
         }
     }

@@ -1,8 +1,8 @@
-//! The database file itself: locked for one process whatever name it is opened by, and watched while it is used.
+//! The database file: locked for one process under whatever path it is opened, and checked while it is used.
 //!
-//! SQLite's own locks let several processes write in turns, and each of them would deliver what is pending. So the file
-//! bears a lock (flock) beside those. It is never opened and closed beside the lock: closing any descriptor of a file
-//! gives up the process's POSIX locks on it, which are SQLite's.
+//! SQLite's own locks let several processes write in turns, and each of them would attempt the pending deliveries. So
+//! the file also has an flock. Apart from the descriptor with the flock this process must not open and close the file
+//! itself: closing any descriptor of a file releases the process's POSIX locks on it, and those are SQLite's.
 
 use std::fs::{self, File, Metadata, OpenOptions, TryLockError};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
@@ -14,24 +14,25 @@ use crate::error::StoreError;
 /// A file, by device and inode.
 type Identity = (u64, u64);
 
-/// The database file, held for this process.
+/// The database file, locked for this process.
 #[derive(Debug)]
 pub(crate) struct DatabaseFile {
     path: PathBuf,
     wal: PathBuf,
     identity: Identity,
-    /// Known once the first commit has made it; then it stays the same file until the last connection closes.
+    /// Set at the first commit, which creates the log. It stays the same file until the last connection closes.
     wal_identity: OnceLock<Identity>,
-    /// Bears the lock.
+    /// The descriptor with the flock.
     file: File,
 }
 
 impl DatabaseFile {
-    /// Opens the file at `path`, made (0600) when there is none, and locks it.
+    /// Opens the file at `path`, or creates it (mode 0600), and locks it.
     ///
     /// # Errors
-    /// [`StoreError::Taken`] when another process has it, by whatever name; [`StoreError::HardLink`] when it has
-    /// another name beside this one: the write-ahead log goes by the name, so each would miss what the other wrote.
+    /// [`StoreError::Taken`] if another process has it open, under whatever path. [`StoreError::HardLink`] if it has
+    /// another name: SQLite derives the name of the write-ahead log from the file's, so a process that opens the one
+    /// name would not see what was written under the other.
     pub(crate) fn take(path: &Path) -> Result<Self, StoreError> {
         let file = Self::open(path)?;
         let cannot = |error| StoreError::Database(format!("{} cannot be locked: {error}", path.display()));
@@ -41,7 +42,7 @@ impl DatabaseFile {
                 let holder = match holder(file.identity) {
                     Some(pid) if pid == std::process::id() => "this process".to_owned(),
                     Some(pid) => format!("another process (pid {pid})"),
-                    // It may live where its number means nothing here, in a container.
+                    // It may be in another container, where its pid has no meaning here.
                     None => "another process".to_owned(),
                 };
                 return Err(StoreError::Taken { path: path.display().to_string(), holder });
@@ -54,14 +55,14 @@ impl DatabaseFile {
         }
     }
 
-    /// Gives the lock up, once nothing is written any more: the next owner need not wait until this store is gone.
+    /// Releases the lock after the last write, so that the next owner need not wait until this store is dropped.
     pub(crate) fn release(&self) {
         if let Err(error) = self.file.unlock() {
-            tracing::warn!(%error, "the database file could not be unlocked");
+            tracing::warn!(%error, "unlocking the database file failed");
         }
     }
 
-    /// Without the lock: for tests in which a store that is left alone stands for a process that was killed.
+    /// Opens the file without the lock. For tests in which an abandoned store stands for a killed process.
     #[cfg(test)]
     pub(crate) fn unlocked(path: &Path) -> Result<Self, StoreError> {
         Self::open(path)
@@ -81,13 +82,14 @@ impl DatabaseFile {
         Ok(Self { path, wal, identity: identity(&metadata), wal_identity: OnceLock::new(), file })
     }
 
-    /// Where it is, without symbolic links.
+    /// Its path, without symbolic links.
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Whether database and write-ahead log still are where they were opened: what is written to a file that was
-    /// deleted or replaced is lost, synced or not. For the writer, after the first commit.
+    /// Checks that the database and its write-ahead log are still the files at their paths: writes to a file that was
+    /// deleted or replaced are lost, synced or not. It needs the log, which the first commit creates. The writer calls
+    /// it before each of its commits.
     ///
     /// # Errors
     /// [`StoreError::Displaced`].
@@ -102,7 +104,7 @@ impl DatabaseFile {
     }
 }
 
-/// The process that has the file locked: where Linux lists locks (proc_locks(5)), and unless that lists none of ours.
+/// The process that has the file locked, if Linux lists it in `/proc/locks` (proc_locks(5)).
 fn holder((dev, ino): Identity) -> Option<u32> {
     let file = format!("{:02x}:{:02x}:{ino}", rustix::fs::major(dev), rustix::fs::minor(dev));
     let locks = fs::read_to_string("/proc/locks").ok()?;

@@ -1,8 +1,8 @@
-//! Placing open deliveries: leased, scheduled, or waiting behind an older one of their lane.
+//! Places open deliveries: leased, scheduled, or waiting behind an older one of their lane.
 //!
-//! Two invariants hold after every transaction. Of a lane, only the oldest open delivery is scheduled, or only it and
-//! those right behind it are leased, to go together. And an enabled destination with anything scheduled has a `queue`
-//! row whose `next_due` is not later than the first of them.
+//! Two invariants hold after every transaction. Of a lane, either only the oldest open delivery is scheduled, or only
+//! it and those right behind it are leased, to go in one request. And an enabled destination with a scheduled delivery
+//! has a `queue` row whose `next_due` is not later than the first of them.
 
 use rusqlite::{Connection, OptionalExtension, params};
 use tidings_model::clock::Millis;
@@ -12,11 +12,11 @@ use super::db::Db;
 use crate::error::StoreError;
 use crate::log::{Lease, LeaseToken};
 use crate::queue::Leased;
-use crate::rows::{self, named};
+use crate::rows::{self, by_name};
 use crate::rules::lane::{self, Advance, AdvanceTerms, InLane};
 use crate::rules::placement::{NewDelivery, Placement};
 
-/// Writes a delivery, and says where it went. One that was written before is left as it is.
+/// Writes a delivery. Returns its placement; if it was written before, it is left as it is.
 pub(super) fn insert(db: &Db, new: &NewDelivery<'_>) -> Result<Placement, StoreError> {
     let is_behind = match new.lane {
         Some(lane) => occupied(db, new.destination, lane)?,
@@ -56,7 +56,7 @@ fn occupied(db: &Connection, destination: DestinationNo, lane: &str) -> Result<b
         .query_row(params![destination.0, lane], |row| row.get(0))?)
 }
 
-/// Notes that something of a destination's is due at `due`.
+/// Records in `queue` that a delivery to a destination is due at `due`.
 pub(super) fn note_due(db: &Connection, destination: DestinationNo, due: Millis) -> Result<(), StoreError> {
     db.prepare_cached(
         "INSERT INTO queue (destination, next_due) VALUES (?1, ?2)
@@ -66,7 +66,7 @@ pub(super) fn note_due(db: &Connection, destination: DestinationNo, due: Millis)
     Ok(())
 }
 
-/// Puts a destination's `queue` row right after its scheduled deliveries have changed.
+/// Recomputes a destination's `queue` row after its scheduled deliveries have changed.
 pub(super) fn refresh_due(db: &Connection, destination: DestinationNo) -> Result<(), StoreError> {
     let next: Option<Millis> = db
         .prepare_cached("SELECT MIN(due) FROM delivery WHERE destination = ?1 AND due IS NOT NULL")?
@@ -80,13 +80,13 @@ pub(super) fn refresh_due(db: &Connection, destination: DestinationNo) -> Result
     Ok(())
 }
 
-/// Leaves a destination's scheduled deliveries alone until [`refresh_due`].
+/// Removes a destination's `queue` row: its scheduled deliveries are not claimed until [`refresh_due`].
 pub(super) fn forget_due(db: &Connection, destination: DestinationNo) -> Result<(), StoreError> {
     db.prepare_cached("DELETE FROM queue WHERE destination = ?1")?.execute([destination.0])?;
     Ok(())
 }
 
-/// Lets the next of a lane go, after its head has ended.
+/// Advances a lane after its head has ended: leases or schedules the next.
 pub(super) fn advance(
     db: &Connection,
     destination: DestinationNo,
@@ -94,7 +94,7 @@ pub(super) fn advance(
     terms: &AdvanceTerms,
 ) -> Result<Advance, StoreError> {
     let mut open = behind(db, destination, lane, EventNo(i64::MIN), 1)?;
-    let more = terms.looks_behind(open.first());
+    let more = terms.behind_oldest(open.first());
     if let Some(oldest) = open.first().filter(|_| more > 0) {
         let after = oldest.key.event;
         open.append(&mut behind(db, destination, lane, after, more)?);
@@ -112,7 +112,7 @@ pub(super) fn advance(
     Ok(advance)
 }
 
-/// Leases those right behind the head of a lane that may go together with it.
+/// Leases those right behind the head of a lane that may go in the same request.
 pub(super) fn follow(
     db: &Connection,
     head: &DeliveryKey,
@@ -143,10 +143,10 @@ fn behind(
          FROM delivery
          WHERE destination = ?1 AND lane = ?2 AND event > ?3 ORDER BY event LIMIT ?4",
     )?;
-    statement.query_and_then(params![destination.0, lane, after.0, most], |row| rows::in_lane(&named(row)))?.collect()
+    statement.query_and_then(params![destination.0, lane, after.0, most], |row| rows::in_lane(&by_name(row)))?.collect()
 }
 
-/// Leases a delivery that is scheduled or next of its lane.
+/// Leases a delivery that is scheduled, or the next of its lane.
 pub(super) fn set_lease(db: &Connection, key: &DeliveryKey, lease: Lease) -> Result<(), StoreError> {
     db.prepare_cached(
         "UPDATE delivery SET due = NULL, lease = ?4, lease_until = ?5 WHERE app = ?1 AND event = ?2
@@ -156,8 +156,8 @@ pub(super) fn set_lease(db: &Connection, key: &DeliveryKey, lease: Lease) -> Res
     Ok(())
 }
 
-/// Makes a leased delivery scheduled again, or wait behind an older one of its lane, of which several may be leased to
-/// go together; `false` when the lease was lost.
+/// Ends a delivery's lease: it is scheduled again, or waits if an older one of its lane is open (several of a lane may
+/// be leased to go in one request). Returns `false` if the lease was lost.
 pub(super) fn reschedule(
     db: &Connection,
     key: &DeliveryKey,

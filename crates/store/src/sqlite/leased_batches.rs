@@ -1,9 +1,10 @@
-//! Leased batches: the fresh deliveries of an event that no lane orders, leased together to whoever published it.
+//! Leased batches (table `lot`): the fresh deliveries of an event that are in no lane, leased together to the node that
+//! published it.
 //!
-//! Most deliveries are attempted at once, and once. A row for each, while that lasts, would cost more than all else
-//! that is written about it; a leased batch is one row that names those still under way. A delivery leaves its leased
-//! batch when its attempt ends: for the closed ones or, when it is to be attempted again, for a row of its own. Of a
-//! leased batch whose lease is void or has run out, every delivery gets its row.
+//! Most deliveries are attempted at once, and only once. An open row for each would cost more than everything else that
+//! is written about it. So a leased batch is one row that lists the destinations whose attempt has not ended. When an
+//! attempt ends, its delivery leaves the batch: it becomes a closed row or, if it has to be attempted again, an open
+//! row of its own. When the batch's lease expires or becomes void, each of its deliveries gets an open row.
 
 use rusqlite::{Connection, OptionalExtension, params};
 use tidings_model::clock::Millis;
@@ -18,7 +19,7 @@ use crate::log::Lease;
 use crate::queue::{DeliveryFilter, DeliveryRow, Leased};
 use crate::rules::listing::BatchPage;
 
-/// How many leased batches one transaction takes back: few have more than a handful of deliveries.
+/// How many leased batches one transaction dissolves: few have more than a handful of deliveries.
 pub(super) const SLICE: usize = 64;
 
 /// Writes the leased batch of an event, in ascending order of its destinations.
@@ -29,8 +30,8 @@ pub(super) fn insert(db: &Db, event: EventNo, lease: Lease, destinations: &[Dest
     Ok(())
 }
 
-/// Takes deliveries out of their leased batches, each with the lease that it is held under. Answers, in their order,
-/// which were there; those that are not of a leased batch never are.
+/// Takes deliveries out of their leased batches, if the batch still has the delivery's lease. Returns, in their order,
+/// which were taken out; those that are in no leased batch never are.
 pub(super) fn take_out(db: &Db, batch: &[&Leased]) -> Result<Vec<bool>, StoreError> {
     let mut taken = vec![false; batch.len()];
     let mut order: Vec<usize> = (0..batch.len()).filter(|&i| batch[i].in_batch).collect();
@@ -39,7 +40,7 @@ pub(super) fn take_out(db: &Db, batch: &[&Leased]) -> Result<Vec<bool>, StoreErr
     for group in order.chunk_by(|&a, &b| batch_of(a) == batch_of(b)) {
         let (event, token) = batch_of(group[0]);
         let wanted: Vec<DestinationNo> = group.iter().map(|&i| batch[i].key.destination).collect();
-        // Small leased batches end as a whole: that is seen without reading them.
+        // Small leased batches usually end as a whole. Deleting by their contents needs no read.
         let all = db
             .prepare_cached("DELETE FROM lot WHERE event = ?1 AND lease = ?2 AND destinations = ?3")?
             .execute(params![event.0, token, encode_batch(&wanted)])?;
@@ -65,8 +66,8 @@ pub(super) fn take_out(db: &Db, batch: &[&Leased]) -> Result<Vec<bool>, StoreErr
     Ok(taken)
 }
 
-/// Gives a delivery that has left its leased batch a row of its own, due at `due`; `false` when its destination is
-/// gone, and it is canceled instead.
+/// Gives a delivery that was taken out of its leased batch an open row, due at `due`. If its destination is deleted,
+/// the delivery is canceled instead; returns `false` then.
 pub(super) fn reopen(
     db: &Db,
     key: &DeliveryKey,
@@ -75,7 +76,7 @@ pub(super) fn reopen(
     last_error: Option<&str>,
     now: Millis,
 ) -> Result<bool, StoreError> {
-    if catalogue::gone(db, key.destination)? {
+    if catalogue::is_deleted(db, key.destination)? {
         closed::close(db, key, DeliveryState::Canceled, attempts, now, last_error)?;
         return Ok(false);
     }
@@ -89,8 +90,8 @@ pub(super) fn reopen(
     Ok(true)
 }
 
-/// Gives every delivery of a leased batch its row, due now, if the leased batch still is under this lease; under any
-/// when none is named. Answers how many there were.
+/// Dissolves a leased batch: gives each of its deliveries an open row, due now. With a `lease`, only if the batch still
+/// has that lease. Returns how many deliveries there were.
 pub(super) fn dissolve(db: &Db, event: EventNo, lease: Option<i64>, now: Millis) -> Result<u64, StoreError> {
     let Some((app, left)) = read(db, event, lease)? else { return Ok(0) };
     remove(db, event)?;
@@ -101,16 +102,16 @@ pub(super) fn dissolve(db: &Db, event: EventNo, lease: Option<i64>, now: Millis)
     Ok(left.len() as u64)
 }
 
-/// Takes back leased batches whose leases a reader found run out, if they still are the same. Answers how many
+/// Dissolves leased batches whose leases a reader found expired, if they still have those leases. Returns how many
 /// deliveries there were.
-pub(super) fn take_back(db: &Db, expired: &[(EventNo, i64)], now: Millis) -> Result<u64, StoreError> {
+pub(super) fn dissolve_all(db: &Db, expired: &[(EventNo, i64)], now: Millis) -> Result<u64, StoreError> {
     expired.iter().map(|(event, lease)| dissolve(db, *event, Some(*lease), now)).sum()
 }
 
 /// The statement that walks all leased batches, in slices.
 pub(super) const AFTER: &str = "SELECT event, lease, lease_until FROM lot WHERE event > ?1 ORDER BY event LIMIT ?2";
 
-/// Of a slice of leased batches, those whose lease has run out; and where the next slice begins, if there is one.
+/// The expired leases among a slice of leased batches, and where the next slice begins, if there is one.
 #[expect(clippy::type_complexity, reason = "a list and where it goes on")]
 pub(super) fn expired(
     db: &Connection,
@@ -131,7 +132,7 @@ pub(super) fn expired(
     Ok((out, (seen == slice).then_some(last)))
 }
 
-/// Whether a delivery is under way as one of a leased batch.
+/// Whether a delivery is in its event's leased batch.
 pub(super) fn holds(db: &Connection, key: &DeliveryKey) -> Result<bool, StoreError> {
     let held = read(db, key.event, None)?;
     Ok(held.is_some_and(|(app, left)| app == key.app && left.binary_search(&key.destination).is_ok()))
@@ -148,8 +149,8 @@ pub(super) fn count(db: &Connection) -> Result<i64, StoreError> {
     Ok(all)
 }
 
-/// The statement of [`page`]. Leased batches are few, as deliveries in memory are: those of
-/// other apps are passed over. CROSS keeps that order.
+/// The statement of [`page`]. Leased batches are few, since memory bounds them; so those of other apps are skipped one
+/// by one. CROSS JOIN makes SQLite read `lot` first.
 pub(super) const NEWEST: &str =
     "SELECT t.event, t.destinations, e.id, e.name FROM lot t CROSS JOIN event e ON e.no = t.event
     WHERE t.event >= ?1 AND t.event <= ?2 AND e.app = ?3 ORDER BY t.event DESC";
@@ -182,7 +183,8 @@ fn listener(db: &Connection, destination: DestinationNo) -> Result<String, Store
     Ok(id.unwrap_or_default())
 }
 
-/// The leased batch of an event, if it is under this lease: whose it is, and who has not ended yet.
+/// The leased batch of an event, if it has this lease (or any, if that is `None`): its app, and the destinations whose
+/// attempts have not ended.
 fn read(
     db: &Connection,
     event: EventNo,

@@ -1,4 +1,4 @@
-//! Deliveries and attempts as people see them, and retries by hand.
+//! Lists of deliveries and attempts, and retries by hand.
 
 use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension, params, params_from_iter};
@@ -11,7 +11,7 @@ use super::{catalogue, lanes, leased_batches};
 use crate::error::StoreError;
 use crate::page::{Page, Paged};
 use crate::queue::{AttemptRange, DeliveryFilter, DeliveryRow, Retried};
-use crate::rows::{self, named};
+use crate::rows::{self, by_name};
 use crate::rules::{listing as rules, placement};
 
 /// A page of deliveries, newest event first: the open ones, with those in leased batches, and the closed ones merged.
@@ -61,14 +61,14 @@ pub(super) fn statement(table: &str, app: &AppId, filter: &DeliveryFilter) -> (S
     {
         also("d.state = ?", state.as_str().to_owned().into());
     }
-    // A row value compares as a whole, and the index is entered at its first part.
+    // The plain comparison lets SQLite use the index; the comparison of row values then excludes the rest.
     let (event, destination) = rules::before(filter);
     also("d.event <= ?", event.0.into());
     also("(d.event, d.destination) < (?", event.0.into());
     values.push(destination.0.into());
     sql.push_str(&format!(", ?{})", values.len()));
     if !open && filter.state.is_some_and(|state| state != DeliveryState::Delivered) {
-        // Said so that the indexes that leave the delivered ones out can serve.
+        // Redundant, but it lets SQLite use the partial indexes without delivered rows.
         sql.push_str(" AND d.state <> 'delivered'");
     }
     values.push(Value::from(filter.limit as i64));
@@ -79,7 +79,7 @@ pub(super) fn statement(table: &str, app: &AppId, filter: &DeliveryFilter) -> (S
 fn page(db: &Connection, table: &str, app: &AppId, filter: &DeliveryFilter) -> Result<Vec<DeliveryRow>, StoreError> {
     let (sql, values) = statement(table, app, filter);
     let mut page = db.prepare_cached(&sql)?;
-    page.query_and_then(params_from_iter(values), |row| rows::delivery(&named(row)))?.collect()
+    page.query_and_then(params_from_iter(values), |row| rows::delivery(&by_name(row)))?.collect()
 }
 
 /// One delivery.
@@ -98,7 +98,7 @@ pub(super) const ATTEMPTS: &str =
     "SELECT n, started_at, duration_us, outcome, status, error, remote, next_at, response_headers, response_body
     FROM attempt WHERE event = ?1 AND destination = ?2 AND n > ?3 ORDER BY n LIMIT ?4";
 
-/// The first attempt of a delivery that it delivered, from the row that tells both.
+/// The first attempt of a delivery that it delivered, from the closed row that holds both.
 pub(super) const FIRST: &str =
     "SELECT 1 AS n, started_at, duration_us, 'delivered' AS outcome, status, NULL AS error, remote, NULL AS next_at,
         NULL AS response_headers, coalesce(response_body, x'') AS response_body
@@ -106,15 +106,15 @@ pub(super) const FIRST: &str =
 
 /// A page of the attempts of a delivery, oldest first.
 pub(super) fn attempts(db: &Connection, key: &DeliveryKey, range: AttemptRange) -> Result<Page<Attempt>, StoreError> {
-    // Attempts bear no app: the delivery says whose they are.
+    // Attempts have no column `app`: the delivery proves that they belong to it.
     if delivery(db, key)?.is_none() {
         return Err(StoreError::Missing);
     }
     let mut page = Paged::new(range.limit, range.bytes);
     let mut statement = db.prepare_cached(ATTEMPTS)?;
-    let mut found = statement.query(params![key.event.0, key.destination.0, range.after, page.asked()])?;
+    let mut found = statement.query(params![key.event.0, key.destination.0, range.after, page.rows_to_read()])?;
     while let Some(row) = found.next()? {
-        if !page.take(rows::attempt(&named(row))?, Attempt::weight) {
+        if !page.take(rows::attempt(&by_name(row))?, Attempt::weight) {
             break;
         }
     }
@@ -122,13 +122,13 @@ pub(super) fn attempts(db: &Connection, key: &DeliveryKey, range: AttemptRange) 
         let mut statement = db.prepare_cached(FIRST)?;
         let mut found = statement.query(params![key.event.0, key.destination.0, key.app.as_str()])?;
         while let Some(row) = found.next()? {
-            page.take(rows::attempt(&named(row))?, Attempt::weight);
+            page.take(rows::attempt(&by_name(row))?, Attempt::weight);
         }
     }
     Ok(page.end())
 }
 
-/// Makes a delivery due now. One that has ended is opened again, out of any lane, with its whole schedule before it.
+/// Makes a delivery due now. One that has ended is opened again, in no lane, and its schedule starts anew.
 pub(super) fn retry(db: &Db, key: &DeliveryKey, now: Millis) -> Result<Retried, StoreError> {
     let place = params![key.app.as_str(), key.event.0, key.destination.0];
     let open = db
@@ -145,7 +145,7 @@ pub(super) fn retry(db: &Db, key: &DeliveryKey, now: Millis) -> Result<Retried, 
         }
         Some(refused) => return Ok(refused),
         None if leased_batches::holds(db, key)? => return Ok(Retried::UnderWay),
-        None if catalogue::gone(db, key.destination)? => return Err(StoreError::Missing),
+        None if catalogue::is_deleted(db, key.destination)? => return Err(StoreError::Missing),
         None => {
             db.prepare_cached(
                 "INSERT INTO attempt (event, destination, n, started_at, duration_us, outcome, status, remote,

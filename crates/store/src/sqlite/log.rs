@@ -13,12 +13,12 @@ use crate::destinations;
 use crate::error::StoreError;
 use crate::log::{EventFilter, Idempotency, Lane, Logged, Publish, Published};
 use crate::page::{Page, Paged};
-use crate::rows::{self, named};
+use crate::rows::{self, by_name};
 use crate::rules::placement::{NewDelivery, Placement, PublishPlan};
 use crate::rules::repeat;
 
-/// Writes one publish. `digest` is the event's, made by the caller: hashing is not for the one thread that writes. More
-/// than `direct` destinations become a fan-out row. `newest` is the number of the newest event there has been.
+/// Writes one publish. `digest` is the event's; the caller computes it, to keep hashing off the writer's thread. With
+/// more than `direct` destinations it writes a fan-out row. `newest` is the number of the newest event ever written.
 pub(super) fn publish(
     db: &Db,
     publish: &Publish,
@@ -33,15 +33,15 @@ pub(super) fn publish(
         return Ok(answer);
     }
     if !is_current(db, &event.app, publish.catalogue_version)? {
-        // A repeat needs no matching.
+        // A repeated publish needs no new matching: it gets the first answer.
         return Ok(same_id(db, event, digest)?.unwrap_or(Published::StaleCatalogue));
     }
     let no = EventNo(newest.load(Ordering::Relaxed)).next(publish.received_at);
-    // Few ids come again: the index that refuses those says so, and only then is the first one looked at.
+    // Few ids are repeated. So the insert is tried first; only if the index refuses it is the first event read.
     if !insert_event(db, no, publish, digest)? {
         return Ok(same_id(db, event, digest)?.unwrap_or(Published::IdTaken));
     }
-    // Should this be rolled back, a number is left out, and nothing else.
+    // If this is rolled back, a number is skipped, which does no harm.
     newest.store(no.0, Ordering::Relaxed);
     let published = place(db, no, publish, direct)?;
     if let Some(key) = &publish.idempotency {
@@ -61,8 +61,8 @@ pub(super) fn publish(
     Ok(published)
 }
 
-/// Whether none of an app's hooks and listeners has changed since a version: what other apps do to theirs is no reason
-/// to match an event again.
+/// Whether none of the app's hooks and listeners has changed since a version. Changes of other apps are no reason to
+/// match an event again.
 fn is_current(db: &Connection, app: &AppId, version: i64) -> Result<bool, StoreError> {
     if meta::get(db, "catalogue_version")? == version {
         return Ok(true);
@@ -71,7 +71,8 @@ fn is_current(db: &Connection, app: &AppId, version: i64) -> Result<bool, StoreE
     Ok(!changed)
 }
 
-/// The statement of [`is_current`]. Few changes are newer than what a publish was matched by, so it looks at those.
+/// The statement of [`is_current`]. Few changes are newer than the version that a publish was matched at, so it reads
+/// those by their version.
 pub(super) const CHANGED: &str =
     "SELECT EXISTS (SELECT 1 FROM hook INDEXED BY hook_version WHERE version > ?2 AND app = ?1)
     OR EXISTS (SELECT 1 FROM listener INDEXED BY listener_version WHERE version > ?2 AND app = ?1)";
@@ -88,7 +89,7 @@ fn used_key(db: &Connection, app: &AppId, key: &Idempotency) -> Result<Option<Pu
     Ok(found.map(|(digest, id, deliveries)| repeat::of_key(digest == key.digest, id, deliveries)))
 }
 
-/// What the publish of an id means that is taken; `None` when it is free.
+/// The answer to a publish whose event id is taken; `None` if it is free.
 fn same_id(db: &Connection, event: &Event, digest: &[u8; 32]) -> Result<Option<Published>, StoreError> {
     let found = db
         .prepare_cached("SELECT digest, deliveries FROM event WHERE app = ?1 AND id = ?2")?
@@ -97,12 +98,12 @@ fn same_id(db: &Connection, event: &Event, digest: &[u8; 32]) -> Result<Option<P
     Ok(found.map(|(known, deliveries)| repeat::of_id(known == *digest, &event.id, deliveries)))
 }
 
-/// The number of the newest event; 0 when there is none.
+/// The number of the newest event; 0 if there is none.
 pub(super) fn newest(db: &Connection) -> Result<i64, StoreError> {
     Ok(db.prepare_cached("SELECT coalesce((SELECT MAX(no) FROM event), 0)")?.query_row([], |row| row.get(0))?)
 }
 
-/// Writes the event; `false` when its id is taken.
+/// Writes the event. Returns `false` if its id is taken.
 fn insert_event(db: &Connection, no: EventNo, publish: &Publish, digest: &[u8; 32]) -> Result<bool, StoreError> {
     let event = &publish.event;
     let channels = if event.channels.is_empty() { None } else { Some(serde_json::to_string(&event.channels)?) };
@@ -134,15 +135,15 @@ fn insert_event(db: &Connection, no: EventNo, publish: &Publish, digest: &[u8; 3
         return Ok(false);
     }
     for channel in &event.channels {
-        // The same channel named twice is one channel.
+        // The event may name a channel twice.
         db.prepare_cached("INSERT OR IGNORE INTO event_channel (app, channel, no) VALUES (?1, ?2, ?3)")?
             .execute(params![event.app.as_str(), channel, no.0])?;
     }
     Ok(true)
 }
 
-/// Writes the deliveries, or the rows that stand for them: the leased batch of those that are taken up at once, and the
-/// fan-out row of those that are written afterwards.
+/// Writes the deliveries, or the rows that stand for them: the leased batch of those that are attempted at once, and
+/// the fan-out row of those that are written later.
 fn place(db: &Db, no: EventNo, publish: &Publish, direct: usize) -> Result<Published, StoreError> {
     let event = &publish.event;
     let is_ordered = publish.destinations.iter().any(|d| d.lane != Lane::Own);
@@ -192,8 +193,7 @@ fn fanout_pending(db: &Connection, app: &AppId) -> Result<bool, StoreError> {
         .query_row([app.as_str()], |row| row.get(0))?)
 }
 
-/// The columns of [`rows::logged`]. A macro, so that statements are constants and none is put together when it is
-/// wanted.
+/// The columns of [`rows::logged`]. A macro, so that statements are constants, not built for each call.
 macro_rules! columns {
     ($rest:literal) => {
         concat!(
@@ -212,7 +212,7 @@ pub(super) const BY_ID: &str = columns!("FROM event e WHERE e.app = ?1 AND e.id 
 pub(super) fn event(db: &Connection, app: &AppId, id: &str) -> Result<Option<Logged>, StoreError> {
     let mut found = db.prepare_cached(BY_ID)?;
     let mut found = found.query(params![app.as_str(), id])?;
-    found.next()?.map(|row| rows::logged(&named(row))).transpose()
+    found.next()?.map(|row| rows::logged(&by_name(row))).transpose()
 }
 
 /// A page of the log, newest first.
@@ -221,9 +221,9 @@ pub(super) fn events(db: &Connection, app: &AppId, filter: &EventFilter) -> Resu
     let wanted = filter.name.as_ref().or(filter.channel.as_ref());
     let mut page = Paged::new(filter.limit, filter.bytes.unwrap_or(usize::MAX));
     let mut statement = db.prepare_cached(listing(filter.name.is_some(), filter.channel.is_some()))?;
-    let mut found = statement.query(params![app.as_str(), start.0, end.0, page.asked(), wanted])?;
+    let mut found = statement.query(params![app.as_str(), start.0, end.0, page.rows_to_read(), wanted])?;
     while let Some(row) = found.next()? {
-        if !page.take(rows::logged(&named(row))?, |logged| logged.event.weight()) {
+        if !page.take(rows::logged(&by_name(row))?, |logged| logged.event.weight()) {
             break;
         }
     }
@@ -240,7 +240,7 @@ pub(super) fn listing(by_name: bool, by_channel: bool) -> &'static str {
             "FROM event_channel c JOIN event e ON e.no = c.no
              WHERE c.app = ?1 AND c.channel = ?5 AND c.no >= ?2 AND c.no < ?3 ORDER BY c.no DESC LIMIT ?4"
         ),
-        // The unused fifth parameter has to be mentioned for the statement to take it.
+        // The fifth parameter is unused, but must occur in the statement to be bound.
         (false, false) => columns!(
             "FROM event e WHERE e.app = ?1 AND e.no >= ?2 AND e.no < ?3 AND ?5 IS NULL ORDER BY e.no DESC LIMIT ?4"
         ),
@@ -250,14 +250,14 @@ pub(super) fn listing(by_name: bool, by_channel: bool) -> &'static str {
 /// The statement of [`events_at`].
 pub(super) const BY_PLACE: &str = columns!("FROM event e WHERE e.no = ?1");
 
-/// Events by their places; those that are gone are left out.
+/// Events by their numbers. Deleted events are left out.
 pub(super) fn events_at(db: &Connection, places: &[EventNo]) -> Result<Vec<Logged>, StoreError> {
     let mut one = db.prepare_cached(BY_PLACE)?;
     let mut out = Vec::with_capacity(places.len());
     for place in places {
         let mut found = one.query([place.0])?;
         if let Some(row) = found.next()? {
-            out.push(rows::logged(&named(row))?);
+            out.push(rows::logged(&by_name(row))?);
         }
     }
     Ok(out)

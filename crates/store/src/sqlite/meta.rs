@@ -1,23 +1,24 @@
-//! Single numbers that the store keeps: the catalogue version, the incarnation, and what the clock said last.
+//! Single numbers that the store keeps: the catalogue version, the incarnation, the last reading of the clock, and the
+//! fingerprints of main keys.
 
 use rusqlite::Connection;
 
 use crate::error::StoreError;
 use crate::fingerprint::{self, Corrections};
 
-/// Reads one.
+/// Reads a number.
 pub(super) fn get(db: &Connection, name: &str) -> Result<i64, StoreError> {
     Ok(db.prepare_cached("SELECT value FROM meta WHERE name = ?1")?.query_row([name], |row| row.get(0))?)
 }
 
-/// Adds one to it, and answers what it is then.
+/// Increments a number, and returns the new value.
 pub(super) fn bump(db: &Connection, name: &str) -> Result<i64, StoreError> {
     Ok(db
         .prepare_cached("UPDATE meta SET value = value + 1 WHERE name = ?1 RETURNING value")?
         .query_row([name], |row| row.get(0))?)
 }
 
-/// Sets one.
+/// Sets a number.
 pub(super) fn set(db: &Connection, name: &str, value: i64) -> Result<(), StoreError> {
     db.prepare_cached("UPDATE meta SET value = ?2 WHERE name = ?1")?.execute(rusqlite::params![name, value])?;
     Ok(())
@@ -31,7 +32,7 @@ pub(super) fn fingerprints(db: &Connection) -> Result<Vec<(u32, i64)>, StoreErro
     Ok(rows.into_iter().filter_map(|(name, value)| Some((fingerprint::id(&name)?, value))).collect())
 }
 
-/// Makes the fingerprints those of the key file.
+/// Applies changes to the fingerprints.
 pub(super) fn correct_fingerprints(db: &Connection, corrections: &Corrections) -> Result<(), StoreError> {
     for (id, value) in &corrections.set {
         db.execute(

@@ -5,7 +5,7 @@ use rusqlite::{Connection, params};
 use crate::error::StoreError;
 use crate::records::upgrade_spec;
 
-/// In order; the place in this list, from 1, is the schema version that `PRAGMA user_version` holds.
+/// The migrations in order. The position in this list, from 1, is the schema version in `PRAGMA user_version`.
 const MIGRATIONS: &[&str] = &[
     include_str!("../../migrations/sqlite/0001_start.sql"),
     include_str!("../../migrations/sqlite/0002_standing.sql"),
@@ -15,18 +15,18 @@ const MIGRATIONS: &[&str] = &[
     MATCHES,
 ];
 
-/// The one that rewrites matches.
+/// The migration after which the matches of listeners are rewritten.
 const MATCHES: &str = include_str!("../../migrations/sqlite/0006_matches.sql");
-/// Listeners that are rewritten at once.
+/// How many listeners are read and rewritten at once.
 const REWRITTEN: usize = 500;
 
-/// The latest version this program knows.
+/// The latest schema version that this program knows.
 pub const SCHEMA_VERSION: i64 = MIGRATIONS.len() as i64;
 
 /// The schema's version in the database; 0 in an empty one. Changes nothing.
 ///
 /// # Errors
-/// [`StoreError::NewerSchema`] when a later program has written the database.
+/// [`StoreError::NewerSchema`] if a later version of the program has written the database.
 pub(crate) fn check(connection: &Connection) -> Result<i64, StoreError> {
     let found: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
     if found > SCHEMA_VERSION { Err(StoreError::NewerSchema { found, known: SCHEMA_VERSION }) } else { Ok(found) }
@@ -51,7 +51,7 @@ pub(crate) fn migrate(connection: &mut Connection) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Writes each match in words that mean today what it meant.
+/// Rewrites each match so that it means in this version what it meant when it was stored.
 fn rewrite_matches(db: &Connection) -> Result<(), StoreError> {
     let mut after = 0_i64;
     loop {

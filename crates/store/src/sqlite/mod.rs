@@ -1,7 +1,7 @@
 //! The embedded store: SQLite in one file, one writer with group commit, a few readers.
 //!
-//! Write-ahead log with `synchronous=FULL`: a commit returns after the log is synced, so what was acknowledged survives
-//! a power cut. `normal` is the operator's choice; then [`SqliteStore::durable`] says so and the API tells callers.
+//! Write-ahead log with `synchronous=FULL`: a commit returns after the log is synced, so acknowledged writes survive a
+//! power cut. The operator may choose `normal`; then [`SqliteStore::durable`] is false, and the API tells callers.
 
 mod apps;
 mod catalogue;
@@ -67,13 +67,13 @@ use sizes::Sizes;
 use writer::{Class, Writer};
 
 pub use migrate::SCHEMA_VERSION;
-pub(crate) use upkeep::settled;
+pub(crate) use upkeep::open_for_copy;
 
-/// Memory for pages that the writer may keep.
+/// The size of the writer's page cache, in KiB.
 const CACHE_KIB: i64 = 8 * 1024;
-/// Connections that only read.
+/// The number of read-only connections.
 const READERS: usize = 4;
-/// Tokens that one incarnation may give; far more than it can.
+/// The number of lease tokens reserved for one incarnation; far more than it can use.
 const TOKENS_PER_INCARNATION: i64 = 1 << 40;
 
 /// When a commit counts as done.
@@ -82,7 +82,7 @@ pub enum Sync {
     /// When it is on disk.
     #[default]
     Full,
-    /// When the operating system has it: a power cut may take the last commits.
+    /// When the operating system has it: a power cut may lose the last commits.
     Normal,
 }
 
@@ -97,28 +97,28 @@ pub struct SqliteStore {
     counts: Arc<Counts>,
     incarnation: i64,
     next_token: AtomicI64,
-    /// Slices of fan-out: one that panics leaves the others to be written.
+    /// Runs slices of fan-out as units: a panic fails only its own row.
     fanout_units: Units,
     /// The number of the newest event. Only jobs of the writer change it.
     newest: Arc<AtomicI64>,
-    /// Where the next slice of retention begins, as an event's number.
+    /// The event number at which the next slice of retention by age begins.
     retired_to: AtomicI64,
-    /// The same where the oldest go because there is too much.
+    /// The event number at which the next slice of retention by size begins.
     dropped_to: AtomicI64,
-    /// Until the store is closed.
+    /// `None` once the store is closed.
     checkpointer: Mutex<Option<checkpoint::Checkpointer>>,
-    /// Locked until the store is closed, or gone: its lock is the last to end.
+    /// Locked until the store is closed or dropped. The last field: its lock has to be released last.
     file: Arc<DatabaseFile>,
 }
 
 impl SqliteStore {
-    /// Opens the database, made when there is none, and brings its schema up to date. Its threads are the supervisor's.
-    /// Blocks: call it at start.
+    /// Opens the database, or creates it, and migrates its schema. The supervisor owns its threads. Blocks: call it at
+    /// the start.
     ///
     /// # Errors
-    /// [`StoreError::NewerSchema`] when a later version of Tidings wrote it, [`StoreError::Locked`] when another
-    /// process holds it, [`StoreError::Taken`] when that is a server, [`StoreError::OtherMainKey`] when `key` is not
-    /// the one it is sealed with, [`StoreError::Full`] and others as they come.
+    /// [`StoreError::NewerSchema`] if a later version of Tidings wrote it, [`StoreError::Locked`] if another process
+    /// has a lock on it, [`StoreError::Taken`] if that is a server, [`StoreError::OtherMainKey`] if `key` is not the
+    /// one it is sealed with, [`StoreError::Full`] and other errors of the database.
     pub fn open(path: &Path, sync: Sync, key: MainKey, supervisor: &Supervisor) -> Result<Self, StoreError> {
         Self::on(DatabaseFile::take(path)?, sync, key, supervisor)
     }
@@ -129,13 +129,13 @@ impl SqliteStore {
         let mut connection = Connection::open(path)?;
         connection.busy_timeout(LOCKED_FOR)?;
         migrate::check(&connection)?;
-        // Only a database without tables takes this, so it comes first.
+        // SQLite accepts this only before the first table is created, so it comes first.
         connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
         connection.pragma_update(None, "journal_mode", "WAL")?;
         connection.pragma_update(None, "synchronous", if sync == Sync::Full { "FULL" } else { "NORMAL" })?;
         connection.pragma_update(None, "journal_size_limit", checkpoint::WAL_KEPT)?;
         connection.pragma_update(None, "wal_autocheckpoint", 0)?;
-        // Room for what a group touches, so that pages are neither read again nor written before the commit.
+        // Large enough for the pages of a group, so that none is read again, or written before the commit.
         connection.pragma_update(None, "cache_size", -CACHE_KIB)?;
         connection.set_prepared_statement_cache_capacity(128);
         migrate::migrate(&mut connection)?;
@@ -147,7 +147,7 @@ impl SqliteStore {
         let writer = Writer::start(Db::new(connection), Arc::clone(&counts), Arc::clone(&file), supervisor)
             .map_err(|e| StoreError::Database(e.to_string()))?;
         Ok(Self {
-            checkpointer: Mutex::new(Some(checkpoint::Checkpointer::start(path, writer.starter_over(), supervisor)?)),
+            checkpointer: Mutex::new(Some(checkpoint::Checkpointer::start(path, writer.log_restarter(), supervisor)?)),
             path: path.to_owned(),
             sync,
             key: Arc::new(key),
@@ -165,15 +165,15 @@ impl SqliteStore {
         })
     }
 
-    /// Whether the database at `path` holds anything, as it does once it was opened.
+    /// Whether the database at `path` has data, as it does once it was opened.
     pub fn holds_data(path: &Path) -> bool {
         std::fs::metadata(path).is_ok_and(|file| file.len() > 0)
     }
 
-    /// Whether the database at `path` holds secrets, so that it cannot do with another main key.
+    /// Whether the database at `path` has secrets, so that it needs its main key.
     ///
     /// # Errors
-    /// When there is one that cannot be read.
+    /// The database exists and cannot be read.
     pub fn holds_secrets(path: &Path) -> Result<bool, StoreError> {
         sealed::any(path)
     }
@@ -207,21 +207,20 @@ impl Store for SqliteStore {
     }
 
     async fn writable(&self) -> Result<(), StoreError> {
-        // Nothing is written to see: whoever asks often would make the disk wait. The writer tries again by itself
-        // after a failure.
+        // No test write: frequent checks would load the disk. After a failure the writer probes by itself.
         self.writer.trouble().map_or(Ok(()), Err)
     }
 
     async fn close(&self) {
         self.readers.close();
         let (writer, checkpointer) = (Arc::clone(&self.writer), self.checkpointer.lock().take());
-        // What is waiting may take a while to write, and the caller's thread has other things to do.
+        // Writing the waiting jobs may take a while, and must not block the caller's thread.
         let closed = tokio::task::spawn_blocking(move || {
             drop(checkpointer);
             writer.close();
         });
         if closed.await.is_err() {
-            tracing::error!("the store's writer could not be closed");
+            tracing::error!("closing the store's writer failed");
         }
         self.file.release();
     }
@@ -235,8 +234,8 @@ impl Catalogue for SqliteStore {
             self.readers.read(move |db| catalogue::changes(db, &key, since, progress))
         };
         let (mut all, mut more) = read(catalogue::Progress::after(since)).await?;
-        // The version stays the first slice's: what changes while the rest is read is told once more after it, and once
-        // too often does no harm.
+        // The version stays that of the first slice. Records that change while the rest is read are returned again by
+        // the next call, which does no harm.
         while let Some(progress) = more {
             let (slice, further) = read(progress).await?;
             all.hooks.extend(slice.hooks);
@@ -398,10 +397,10 @@ impl Queue for SqliteStore {
         loop {
             let from = after.take();
             let (expired, next) = self.readers.read(move |db| upkeep::expired(db, now, from.as_ref(), slice)).await?;
-            // However many there are, a publisher waits for a slice of them at most.
+            // In slices: however many have expired, a publisher waits for one slice at most.
             for chunk in expired.chunks(upkeep::SLICE) {
                 let chunk = chunk.to_vec();
-                taken += self.writer.call(Class::Upkeep, move |db| upkeep::take_back(db, &chunk, now)).await?;
+                taken += self.writer.call(Class::Upkeep, move |db| upkeep::end_expired(db, &chunk, now)).await?;
             }
             after = next;
             if after.is_none() {
@@ -413,7 +412,8 @@ impl Queue for SqliteStore {
             let (expired, next) = self.readers.read(move |db| leased_batches::expired(db, now, from, slice)).await?;
             for chunk in expired.chunks(leased_batches::SLICE) {
                 let chunk = chunk.to_vec();
-                taken += self.writer.call(Class::Upkeep, move |db| leased_batches::take_back(db, &chunk, now)).await?;
+                taken +=
+                    self.writer.call(Class::Upkeep, move |db| leased_batches::dissolve_all(db, &chunk, now)).await?;
             }
             after = next;
         }
@@ -466,7 +466,7 @@ impl Queue for SqliteStore {
             .writer
             .call(Class::Upkeep, move |db| Ok((retire::events(db, from, until, None)?, retire::keys(db, keys_before)?)))
             .await?;
-        // Events that are kept for their open work are passed over until the next round.
+        // Events that are kept because of open work are skipped until the next round.
         self.retired_to.store(next.map_or(0, |no| no.0), Ordering::Relaxed);
         if next.is_none() {
             self.dropped_to.store(0, Ordering::Relaxed);

@@ -9,7 +9,7 @@ use super::db::Db;
 use super::{closed, lanes};
 use crate::error::StoreError;
 use crate::presence::{Applied, PresenceChange, PresenceKey, PresenceRecord, SLICE};
-use crate::rows::{self, named};
+use crate::rows::{self, by_name};
 use crate::rules::lane::AdvanceTerms;
 use crate::rules::presence::{self, departure_to_revert, is_within_window};
 
@@ -28,7 +28,7 @@ pub(super) fn apply(db: &Db, change: &PresenceChange) -> Result<Applied, StoreEr
          WHERE app = ?1 AND channel = ?2 AND member = ?3",
     )?;
     let known = statement
-        .query_and_then(params![app.as_str(), channel, member], |row| rows::presence(&named(row)))?
+        .query_and_then(params![app.as_str(), channel, member], |row| rows::presence(&by_name(row)))?
         .next()
         .transpose()?;
     let reverted = match departure_to_revert(change, known.as_ref()) {
@@ -65,7 +65,7 @@ fn revert(db: &Db, gone: &PresenceRecord, change: &PresenceChange) -> Result<boo
         return Ok(is_within_window(change, gone));
     };
     let app = change.key.app.as_str();
-    let to_come: Vec<(i64, Option<String>)> = {
+    let pending: Vec<(i64, Option<String>)> = {
         let mut statement = db.prepare_cached(
             "SELECT destination, lane FROM delivery
              WHERE app = ?1 AND event = ?2 AND lease IS NULL AND attempts = 0 AND not_before > ?3",
@@ -73,10 +73,10 @@ fn revert(db: &Db, gone: &PresenceRecord, change: &PresenceChange) -> Result<boo
         let rows = statement.query_map(params![app, event, change.now], |row| Ok((row.get(0)?, row.get(1)?)))?;
         rows.collect::<Result<_, _>>()?
     };
-    if to_come.len() as i64 != deliveries {
+    if pending.len() as i64 != deliveries {
         return Ok(false);
     }
-    for (destination, lane) in to_come {
+    for (destination, lane) in pending {
         let no = DestinationNo(destination);
         let key = DeliveryKey { app: AppId::from(app), event: EventNo(event), destination: no };
         db.prepare_cached("DELETE FROM delivery WHERE app = ?1 AND event = ?2 AND destination = ?3")?
@@ -84,7 +84,7 @@ fn revert(db: &Db, gone: &PresenceRecord, change: &PresenceChange) -> Result<boo
         db.count_deliveries(-1);
         closed::close(db, &key, DeliveryState::Canceled, 0, change.wall, None)?;
         if let Some(lane) = lane {
-            lanes::advance(db, no, &lane, &AdvanceTerms::unattended(change.now))?;
+            lanes::advance(db, no, &lane, &AdvanceTerms::without_lease(change.now))?;
         }
         lanes::refresh_due(db, no)?;
     }
@@ -93,7 +93,7 @@ fn revert(db: &Db, gone: &PresenceRecord, change: &PresenceChange) -> Result<boo
 
 /// Marks a change as announced.
 pub(super) fn mark_announced(db: &Connection, key: &PresenceKey, number: i64) -> Result<(), StoreError> {
-    // A later change of the same kind may have raised the number; what was announced holds all the same.
+    // A later change to the same state may have raised the number. The announcement is still valid for it.
     db.prepare_cached(
         "UPDATE standing SET told = 1 WHERE app = ?1 AND channel = ?2 AND member = ?3 AND number >= ?4 AND told = 0",
     )?
@@ -114,7 +114,7 @@ pub(super) fn records(
         None => ("", "", ""),
     };
     let mut statement = db.prepare_cached(OPEN)?;
-    statement.query_and_then(params![app, channel, member, limit], |row| rows::presence(&named(row)))?.collect()
+    statement.query_and_then(params![app, channel, member, limit], |row| rows::presence(&by_name(row)))?.collect()
 }
 
 /// The highest number of any change.
@@ -122,7 +122,7 @@ pub(super) fn last(db: &Connection) -> Result<i64, StoreError> {
     Ok(db.query_row("SELECT coalesce(MAX(number), 0) FROM standing", [], |row| row.get(0))?)
 }
 
-/// Forgets a slice of the records that are absent and announced.
+/// Deletes a slice of the records that are absent and announced.
 pub(super) fn forget(db: &Connection, before: Millis) -> Result<bool, StoreError> {
     Ok(db.prepare_cached(FORGET)?.execute(params![before, SLICE])? == SLICE)
 }

@@ -1,4 +1,4 @@
-//! Claiming deliveries and recording what came of them.
+//! Claims deliveries, records the results of attempts, and releases leases.
 
 use rusqlite::{Connection, OptionalExtension, Statement, params};
 use tidings_model::clock::Millis;
@@ -9,17 +9,17 @@ use super::{catalogue, closed, lanes, leased_batches};
 use crate::error::StoreError;
 use crate::log::Lease;
 use crate::queue::{Due, Finished, Leased, Recorded, Recording, Skip, Wanted};
-use crate::rows::{self, Row as _, named};
+use crate::rows::{self, Row as _, by_name};
 use crate::rules::attempt::{self, AfterAttempt, DeliveryChange, DestinationChange, DestinationStatus};
 use crate::rules::lane::{Advance, AdvanceTerms, ClaimRoom};
 
-/// The statement of [`due`]: destinations with work, enabled and not to be skipped, the longest waiting first.
+/// The statement of [`due`]: enabled destinations with work, without those to skip, the longest waiting first.
 pub(super) const DUE: &str =
     "SELECT q.destination, q.next_due FROM queue q CROSS JOIN listener l ON l.no = q.destination
     WHERE l.disabled_at IS NULL AND l.deleted = 0 AND q.destination NOT IN (SELECT value FROM json_each(?1))
     AND l.app NOT IN (SELECT value FROM json_each(?3)) ORDER BY q.next_due LIMIT ?2";
 
-/// Which destinations have work due, and when the next one will.
+/// Which destinations have work due, and when the next one will have.
 pub(super) fn due(db: &Connection, now: Millis, skip: &Skip, limit: usize) -> Result<Due, StoreError> {
     let destinations = serde_json::to_string(&skip.destinations.iter().map(|no| no.0).collect::<Vec<_>>())?;
     let apps = serde_json::to_string(&skip.apps.iter().map(AppId::as_str).collect::<Vec<_>>())?;
@@ -42,7 +42,7 @@ pub(super) const CLAIM: &str =
     "SELECT app, event, destination, lane IS NOT NULL AS ordered, attempts, forgiven, lane FROM delivery
     WHERE destination = ?1 AND due IS NOT NULL AND due <= ?2 ORDER BY due LIMIT ?3";
 
-/// Leases due deliveries, and those behind them that go together with them.
+/// Leases due deliveries, and those behind heads of lanes that go in the same request.
 pub(super) fn claim(db: &Connection, wanted: &[Wanted], now: Millis, lease: Lease) -> Result<Vec<Leased>, StoreError> {
     let mut out = Vec::new();
     for wanted in wanted {
@@ -52,7 +52,7 @@ pub(super) fn claim(db: &Connection, wanted: &[Wanted], now: Millis, lease: Leas
             let mut statement = db.prepare_cached(CLAIM)?;
             let mut due = statement.query(params![destination.0, now, most])?;
             while let Some(row) = due.next()? {
-                let row = named(row);
+                let row = by_name(row);
                 heads.push((rows::leased(&row, lease)?, row.get::<Option<String>>("lane")?));
             }
         }
@@ -73,7 +73,7 @@ pub(super) fn claim(db: &Connection, wanted: &[Wanted], now: Millis, lease: Leas
     Ok(out)
 }
 
-/// Records the ends of attempts.
+/// Records the results of attempts.
 pub(super) fn finish(db: &Db, batch: &[Finished], recording: Recording) -> Result<Vec<Recorded>, StoreError> {
     let leased: Vec<&Leased> = batch.iter().map(|finished| &finished.delivery).collect();
     let taken = leased_batches::take_out(db, &leased)?;
@@ -82,7 +82,7 @@ pub(super) fn finish(db: &Db, batch: &[Finished], recording: Recording) -> Resul
     ends.map(|(end, taken)| record(db, &mut at_first, end, taken, &recording)).collect()
 }
 
-/// Records the end of an attempt. `taken`: it has been taken out of its leased batch.
+/// Records the result of an attempt. `taken`: the delivery was taken out of its leased batch.
 fn record(
     db: &Db,
     at_first: &mut Statement<'_>,
@@ -140,13 +140,13 @@ fn record(
     Ok(attempt::recorded(status, advance))
 }
 
-/// Removes an open delivery, and says which lane it was the head of; the outer `None` when the lease was lost.
+/// Removes an open delivery. Returns the lane that it was the head of; the outer `None` if the lease was lost.
 #[allow(clippy::option_option, reason = "the outer option is whether it was there, the inner its lane")]
 fn take_out(db: &Db, leased: &Leased) -> Result<Option<Option<String>>, StoreError> {
     let key = &leased.key;
     let place = params![key.app.as_str(), key.event.0, key.destination.0, leased.lease.token.0];
     if !leased.ordered {
-        // Most are in no lane: asking for it costs as much as deleting.
+        // Most deliveries are in no lane. RETURNING it would cost as much as the deletion.
         let deleted = db
             .prepare_cached("DELETE FROM delivery WHERE app = ?1 AND event = ?2 AND destination = ?3 AND lease = ?4")?
             .execute(place)?;
@@ -163,7 +163,7 @@ fn take_out(db: &Db, leased: &Leased) -> Result<Option<Option<String>>, StoreErr
     Ok(lane)
 }
 
-/// Notes a failure of the destination.
+/// Records a failure of the destination, and disables it if it has to be.
 fn failed(db: &Connection, end: &Finished, recording: &Recording) -> Result<DestinationStatus, StoreError> {
     let destination = end.delivery.key.destination;
     let reason = match end.disable {
@@ -183,12 +183,12 @@ fn failed(db: &Connection, end: &Finished, recording: &Recording) -> Result<Dest
         .prepare_cached("SELECT name FROM event WHERE no = ?1")?
         .query_row([end.delivery.key.event.0], |row| row.get(0))
         .optional()?;
-    let told = attempt::is_announced(name.as_deref());
-    let now = catalogue::disable(db, destination, reason, recording.wall, told)?;
+    let announce = attempt::announces_disabling(name.as_deref());
+    let now = catalogue::disable(db, destination, reason, recording.wall, announce)?;
     Ok(if now { DestinationStatus::DisabledNow } else { DestinationStatus::DisabledBefore })
 }
 
-/// Gives leased deliveries back.
+/// Releases leased deliveries.
 pub(super) fn release(db: &Db, batch: &[Leased], due: Millis) -> Result<(), StoreError> {
     let all: Vec<&Leased> = batch.iter().collect();
     for (leased, taken) in batch.iter().zip(leased_batches::take_out(db, &all)?) {
@@ -201,22 +201,22 @@ pub(super) fn release(db: &Db, batch: &[Leased], due: Millis) -> Result<(), Stor
     Ok(())
 }
 
-/// Destinations that have done nothing but fail, and since when.
+/// Failing destinations, and since when they have only failed.
 pub(super) fn failing(db: &Connection) -> Result<Vec<(DestinationNo, Millis)>, StoreError> {
     let mut statement = db.prepare_cached("SELECT destination, since FROM failing")?;
-    statement.query_and_then([], |row| rows::failing(&named(row)))?.collect()
+    statement.query_and_then([], |row| rows::failing(&by_name(row)))?.collect()
 }
 
-/// The statement of [`failing_of`]. It looks at those that are asked about, and at no other app's.
+/// The statement of [`failing_of`]. It reads the rows of the given destinations only.
 pub(super) const FAILING_OF: &str =
     "SELECT destination, since FROM failing WHERE destination IN (SELECT value FROM json_each(?1))";
 
-/// Which of these destinations have done nothing but fail, and since when.
+/// Which of these destinations are failing, and since when they have only failed.
 pub(super) fn failing_of(
     db: &Connection,
     destinations: &[DestinationNo],
 ) -> Result<Vec<(DestinationNo, Millis)>, StoreError> {
     let destinations = serde_json::to_string(&destinations.iter().map(|no| no.0).collect::<Vec<_>>())?;
     let mut statement = db.prepare_cached(FAILING_OF)?;
-    statement.query_and_then([destinations], |row| rows::failing(&named(row)))?.collect()
+    statement.query_and_then([destinations], |row| rows::failing(&by_name(row)))?.collect()
 }

@@ -1,5 +1,4 @@
-//! Connections that only read, shared by whoever asks; each read runs on a blocking thread and for at most
-//! [`MAX_READ`].
+//! A pool of read-only connections. Each read runs on a blocking thread, and for at most [`MAX_READ`].
 
 use std::path::Path;
 use std::sync::Arc;
@@ -13,12 +12,13 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::error::StoreError;
 
-/// A read that takes longer is broken off: an old snapshot keeps the write-ahead log from being cleared.
+/// The longest time of a read; then it is interrupted. A reader's old snapshot keeps the write-ahead log from being
+/// restarted.
 const MAX_READ: Duration = Duration::from_secs(1);
-/// How many virtual-machine steps of SQLite pass between two looks at the time.
-const STEPS_BETWEEN_LOOKS: i32 = 10_000;
+/// How many steps of SQLite's virtual machine pass between two checks of the time.
+const STEPS_BETWEEN_CHECKS: i32 = 10_000;
 
-/// A few connections that only read.
+/// A pool of read-only connections.
 #[derive(Clone)]
 pub(crate) struct Readers {
     free: Arc<Mutex<Vec<Connection>>>,
@@ -44,14 +44,14 @@ impl Readers {
         let (free, permits, units) = (Arc::clone(&self.free), Arc::clone(&self.permits), self.units.clone());
         let read = tokio::task::spawn_blocking(move || {
             let connection = free.lock().pop().ok_or(StoreError::Closed)?;
-            let lent = Lent { connection: Some(connection), free, permits, _permit: permit };
-            let connection = lent.connection.as_ref().ok_or(StoreError::Closed)?;
+            let borrowed = Borrowed { connection: Some(connection), free, permits, _permit: permit };
+            let connection = borrowed.connection.as_ref().ok_or(StoreError::Closed)?;
             units.catch("", || in_snapshot(connection, work))?
         });
         read.await.map_err(|_| StoreError::Closed)?
     }
 
-    /// Further reads answer [`StoreError::Closed`]. The connections go, those that are lent when they come back.
+    /// Closes the pool: later reads return [`StoreError::Closed`]. Connections in use close when their read ends.
     pub(crate) fn close(&self) {
         self.permits.close();
         let free = std::mem::take(&mut *self.free.lock());
@@ -59,15 +59,15 @@ impl Readers {
     }
 }
 
-/// A connection that goes back to the others however its read ends, before the next reader may come.
-struct Lent {
+/// A connection in use. When it is dropped the connection returns to the pool, before its permit is released.
+struct Borrowed {
     connection: Option<Connection>,
     free: Arc<Mutex<Vec<Connection>>>,
     permits: Arc<Semaphore>,
     _permit: OwnedSemaphorePermit,
 }
 
-impl Drop for Lent {
+impl Drop for Borrowed {
     fn drop(&mut self) {
         if let Some(connection) = self.connection.take()
             && !self.permits.is_closed()
@@ -90,8 +90,8 @@ fn in_snapshot<T>(
     work: impl FnOnce(&Connection) -> Result<T, StoreError>,
 ) -> Result<T, StoreError> {
     let started = Stopwatch::start();
-    connection.progress_handler(STEPS_BETWEEN_LOOKS, Some(move || started.elapsed() > MAX_READ))?;
-    // Nothing is written, so a transaction that ends when it is dropped loses nothing; and it ends whatever happens.
+    connection.progress_handler(STEPS_BETWEEN_CHECKS, Some(move || started.elapsed() > MAX_READ))?;
+    // The transaction ends when it is dropped, whatever happens. It writes nothing, so a rollback loses nothing.
     let snapshot = connection.unchecked_transaction()?;
     work(&snapshot)
 }

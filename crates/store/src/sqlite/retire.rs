@@ -1,5 +1,5 @@
-//! Retention: forgetting events with what came of them, idempotency keys and what was deleted, in slices, and giving
-//! the space back.
+//! Retention, in slices: deletes events with their deliveries and attempts, idempotency keys, and tombstones, and
+//! returns free space to the file system.
 
 use std::time::Duration;
 
@@ -12,12 +12,13 @@ use crate::error::StoreError;
 use crate::queue::Retired;
 use crate::records::REPLACED_MARGIN;
 
-/// How many events one slice looks at, how many ended deliveries it deletes, and how many keys it forgets, at most.
+/// The most events that one slice reads, closed deliveries that it deletes, and keys that it deletes.
 const SLICE: usize = 500;
-/// How long a slice takes at most: publishers wait for it.
+/// The longest time of a slice: publishers wait for it.
 const SLICE_TIME: Duration = Duration::from_millis(4);
-/// How many free pages are kept for what is written next: so many at least, and this part of all.
+/// The least number of free pages that are kept for later writes.
 const RESERVE: u64 = 256;
+/// The part of all pages (one in so many) that is kept free for later writes.
 const RESERVED_PART: u64 = 32;
 
 /// The statements of a slice.
@@ -30,7 +31,7 @@ pub(super) const KEYS: &str = "DELETE FROM idempotency
     WHERE (app, key) IN (SELECT app, key FROM idempotency WHERE created_at < ?1 ORDER BY created_at LIMIT ?2)";
 
 /// Deletes a slice of the events from `from` up to `until` that have no open work; with `most`, only while more bytes
-/// than that are in use. Answers where the next slice begins too; `None` when there is none.
+/// than that are in use. Also returns where the next slice begins; `None` if there is none.
 pub(super) fn events(
     db: &Db,
     from: EventNo,
@@ -72,7 +73,7 @@ pub(super) fn events(
         }
         budget -= ended.len();
         if budget == 0 {
-            // There may be more of this event's.
+            // The event may have more closed deliveries.
             return Ok((retired, Some(EventNo(*no))));
         }
         let channels: Vec<String> = channels.as_deref().map_or_else(|| Ok(Vec::new()), serde_json::from_str)?;
@@ -81,18 +82,18 @@ pub(super) fn events(
                 .execute(params![app, channel, no])?;
         }
         db.prepare_cached("DELETE FROM event WHERE no = ?1")?.execute([no])?;
-        retired.forgot(EventNo(*no));
+        retired.count(EventNo(*no));
     }
     let next = old.last().filter(|_| old.len() == SLICE).map(|(no, ..)| EventNo(no + 1));
     Ok((retired, next))
 }
 
-/// Forgets a slice of the keys used before a time; `true` when there may be more.
+/// Deletes a slice of the idempotency keys used before a time. Returns `true` if there may be more.
 pub(super) fn keys(db: &Connection, before: Millis) -> Result<bool, StoreError> {
     Ok(db.prepare_cached(KEYS)?.execute(params![before, SLICE])? == SLICE)
 }
 
-/// The statements of [`deleted`]. A hook's earlier fields are kept as long as an event was matched with them.
+/// The statements of [`deleted`]. A hook's earlier fields are kept while an event that was matched with them is.
 const DELETED: [&str; 4] = [
     "DELETE FROM listener WHERE no IN (SELECT no FROM listener WHERE deleted = 2 AND updated_at < ?1 LIMIT ?2)",
     "DELETE FROM hook WHERE (app, name) IN (SELECT app, name FROM hook WHERE deleted = 1 AND updated_at < ?1 LIMIT ?2)",
@@ -106,7 +107,7 @@ const FIELDS: &str = "DELETE FROM hook_fields WHERE (app, name, version) IN (SEL
         WHERE e.app = f.app AND e.name = f.name AND e.no < (f.replaced_at + ?3) << ?4 AND e.hook_version = f.version)
         LIMIT ?2)";
 
-/// Forgets a slice of what was deleted or replaced before a time; `true` when there may be more.
+/// Removes a slice of the tombstones and replaced fields from before a time. Returns `true` if there may be more.
 pub(super) fn deleted(db: &Connection, before: Millis) -> Result<bool, StoreError> {
     let mut more = false;
     for sql in DELETED {
@@ -116,7 +117,7 @@ pub(super) fn deleted(db: &Connection, before: Millis) -> Result<bool, StoreErro
     Ok(db.prepare_cached(FIELDS)?.execute(fields)? == SLICE || more)
 }
 
-/// Gives free pages back to the file system, for one slice; `true` when there are more.
+/// Returns free pages to the file system, for one slice of time. Returns `true` if there are more.
 pub(super) fn shrink(db: &Connection) -> Result<bool, StoreError> {
     let reserve = RESERVE.max(db::pages(db)? / RESERVED_PART);
     let spare = db::free_pages(db)?.saturating_sub(reserve);

@@ -1,4 +1,4 @@
-//! Which records of the database are sealed, for the check of the main key at the start.
+//! Checks at the start that the main key is the one that the database's records are sealed with.
 
 use std::path::Path;
 
@@ -17,11 +17,11 @@ const SAMPLES: &str = "SELECT kind, app, id, sealed FROM (
         UNION ALL SELECT 'app', id, '', sealed FROM app WHERE deleted = 0
     ) GROUP BY substr(sealed, 1, 4)";
 
-/// Refuses a key file that is not this database's, and notes the fingerprints of one that is. In a transaction of its
+/// Refuses a key file that is not this database's; of one that is, records the fingerprints. In a transaction of its
 /// own.
 pub(super) fn check_key(db: &mut Connection, key: &MainKey) -> Result<(), StoreError> {
     let checking = db.transaction()?;
-    // The lock on the file says so.
+    // The lock on the file keeps other processes out.
     let alone = true;
     let corrections = fingerprint::compare(key, &meta::fingerprints(&checking)?, &samples(&checking)?, alone)?;
     meta::correct_fingerprints(&checking, &corrections)?;
@@ -40,7 +40,7 @@ fn samples(db: &Connection) -> Result<Vec<Sample>, StoreError> {
     Ok(out)
 }
 
-/// Whether the database at `path` holds sealed records; not when there is none.
+/// Whether the database at `path` has sealed records; `false` if there is no database.
 pub(super) fn any(path: &Path) -> Result<bool, StoreError> {
     if !path.exists() {
         return Ok(false);
@@ -49,10 +49,10 @@ pub(super) fn any(path: &Path) -> Result<bool, StoreError> {
     let db = Connection::open_with_flags(path, flags)?;
     db.busy_timeout(LOCKED_FOR)?;
     for table in ["listener", "app"] {
-        let there: bool =
+        let exists: bool =
             db.query_row("SELECT EXISTS (SELECT 1 FROM sqlite_master WHERE name = ?1)", [table], |row| row.get(0))?;
         let sealed = format!("SELECT EXISTS (SELECT 1 FROM {table} WHERE deleted = 0)");
-        if there && db.query_row(&sealed, [], |row| row.get(0))? {
+        if exists && db.query_row(&sealed, [], |row| row.get(0))? {
             return Ok(true);
         }
     }

@@ -1,4 +1,4 @@
-//! How many rows one transaction handles.
+//! How many rows one transaction handles at most.
 
 use super::{fanout, upkeep};
 use crate::log::MAX_DIRECT;
@@ -6,11 +6,11 @@ use crate::log::MAX_DIRECT;
 /// Upper bounds per transaction; tests lower them to reach every branch with few rows.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Sizes {
-    /// Destinations up to which a publish writes its deliveries itself.
+    /// The most destinations whose deliveries the publish transaction itself writes.
     pub(super) direct: usize,
-    /// Deliveries of one slice of fan-out.
+    /// Deliveries in one slice of a fan-out row.
     pub(super) fanout: usize,
-    /// Open deliveries that one read of a sweep looks at.
+    /// Open deliveries that one read of a sweep covers.
     pub(super) sweep: usize,
 }
 

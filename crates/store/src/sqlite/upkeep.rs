@@ -1,4 +1,4 @@
-//! Putting right what a crash, a clock or a deletion has left behind.
+//! Repairs what a crash, a clock that was set back, or a deletion has left behind.
 
 use std::path::Path;
 
@@ -13,16 +13,16 @@ use super::{closed, lanes, leased_batches, meta, migrate};
 use crate::error::StoreError;
 use crate::rules::clock;
 
-/// How many deliveries one transaction cancels or takes back.
+/// The most deliveries that one transaction cancels, or whose expired leases it ends.
 pub(super) const SLICE: usize = 500;
-/// How many open deliveries one read of a sweep looks at: some twenty milliseconds, far from where a read is broken
-/// off.
+/// The most open deliveries that one read of a sweep covers: some twenty milliseconds, far below the time limit of a
+/// read.
 pub(super) const SWEEP_SLICE: usize = 50_000;
 
-/// Takes back every lease and puts right what a clock that was set back has moved.
+/// Ends every lease, and shifts due times if the clock was set back.
 pub(super) fn recover(db: &Db, now: Millis) -> Result<u64, StoreError> {
     if let Some(ahead) = clock::set_back(clock_before(db)?, now) {
-        tracing::warn!(ahead_ms = ahead, "the clock was set back; moving what is due by as much");
+        tracing::warn!(ahead_ms = ahead, "the clock was set back; due times are moved back by as much");
         db.execute("UPDATE delivery SET due = due - ?1, not_before = not_before - ?1", [ahead])?;
         db.execute("UPDATE fanout SET not_before = not_before - ?1", [ahead])?;
     }
@@ -52,7 +52,7 @@ pub(super) fn recover(db: &Db, now: Millis) -> Result<u64, StoreError> {
     Ok(taken)
 }
 
-/// The latest that the clock has said, as far as it left a trace, since the start before this one.
+/// The latest reading of the clock that the database has, since the start before this one.
 fn clock_before(db: &Connection) -> Result<Millis, StoreError> {
     let newest = db
         .prepare_cached("SELECT no, received_at FROM event WHERE no = (SELECT MAX(no) FROM event)")?
@@ -62,23 +62,23 @@ fn clock_before(db: &Connection) -> Result<Millis, StoreError> {
     let Some(newest) = newest else { return Ok(clock) };
     let known = meta::get(db, "clock_event")?;
     meta::set(db, "clock_event", newest.0.0)?;
-    Ok(clock::last_said(clock, EventNo(known), newest))
+    Ok(clock::latest_reading(clock, EventNo(known), newest))
 }
 
-/// The next incarnation of this node: part of every lease token it gives.
+/// The next incarnation of this node. It is part of every lease token of the node.
 pub(super) fn incarnate(db: &Connection) -> Result<i64, StoreError> {
     meta::bump(db, "incarnation")
 }
 
-/// A delivery and the lease it is under.
+/// A delivery, and the token of its lease.
 pub(super) type UnderLease = (DeliveryKey, i64);
 
-/// The statement of [`expired`]. Leases run out next to never, so no index is kept for them: every open delivery is
-/// looked at, in slices.
+/// The statement of [`expired`]. Leases hardly ever expire, so they have no index: every open delivery is read, in
+/// slices.
 pub(super) const OPEN_AFTER: &str = "SELECT app, event, destination, lease, lease_until FROM delivery
     WHERE (app, event, destination) > (?1, ?2, ?3) ORDER BY app, event, destination LIMIT ?4";
 
-/// Of a slice of open deliveries, those whose lease has run out; and where the next slice begins, if there is one.
+/// The expired leases among a slice of open deliveries, and where the next slice begins, if there is one.
 pub(super) fn expired(
     db: &Connection,
     now: Millis,
@@ -111,8 +111,8 @@ pub(super) fn expired(
     Ok((out, last))
 }
 
-/// Takes back leases that a reader found run out, if they still are the same.
-pub(super) fn take_back(db: &Connection, expired: &[UnderLease], now: Millis) -> Result<u64, StoreError> {
+/// Ends leases that a reader found expired, if the deliveries still have them.
+pub(super) fn end_expired(db: &Connection, expired: &[UnderLease], now: Millis) -> Result<u64, StoreError> {
     let mut taken = 0;
     for (key, lease) in expired {
         let due: Option<Option<Millis>> = db
@@ -137,14 +137,15 @@ pub(super) fn take_back(db: &Connection, expired: &[UnderLease], now: Millis) ->
 pub(super) const IDLE: &str = "SELECT q.destination FROM queue q CROSS JOIN listener l ON l.no = q.destination
     WHERE l.disabled_at IS NOT NULL OR l.deleted <> 0 LIMIT 1000";
 
-/// Destinations in the list of those with work that get none now: what was under way when they were disabled came back.
+/// Disabled or deleted destinations in table `queue`. They enter it when an attempt that was in flight while the
+/// destination was disabled ends.
 pub(super) fn idle(db: &Connection) -> Result<Vec<DestinationNo>, StoreError> {
     let mut statement = db.prepare_cached(IDLE)?;
     let rows = statement.query_map([], |row| row.get(0).map(DestinationNo))?;
     Ok(rows.collect::<Result<_, _>>()?)
 }
 
-/// Takes destinations that a reader found to get nothing off the list, if that still holds; or each poll would pass
+/// Removes destinations that a reader found idle from table `queue`, if they still are; otherwise each poll would read
 /// them.
 pub(super) fn unlist(db: &Connection, idle: &[DestinationNo]) -> Result<(), StoreError> {
     for destination in idle {
@@ -159,7 +160,7 @@ pub(super) fn unlist(db: &Connection, idle: &[DestinationNo]) -> Result<(), Stor
 
 /// The statements of [`cancel_orphans`].
 pub(super) const ORPHANED: &str = "SELECT no FROM listener WHERE deleted = 1 LIMIT 1";
-pub(super) const OWED_TO: &str =
+pub(super) const PENDING_OF: &str =
     "SELECT app, event, attempts FROM delivery WHERE destination = ?1 ORDER BY event LIMIT ?2";
 
 /// Cancels a slice of the pending deliveries of deleted listeners.
@@ -167,7 +168,7 @@ pub(super) fn cancel_orphans(db: &Db, wall: Millis) -> Result<bool, StoreError> 
     let orphaned: Option<i64> = db.prepare_cached(ORPHANED)?.query_row([], |row| row.get(0)).optional()?;
     let Some(no) = orphaned else { return Ok(false) };
     let open: Vec<(String, i64, u32)> = {
-        let mut statement = db.prepare_cached(OWED_TO)?;
+        let mut statement = db.prepare_cached(PENDING_OF)?;
         let rows = statement.query_map(params![no, SLICE], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
         rows.collect::<Result<_, _>>()?
     };
@@ -187,17 +188,17 @@ pub(super) fn cancel_orphans(db: &Db, wall: Millis) -> Result<bool, StoreError> 
     Ok(true)
 }
 
-/// The database at `path`, with its schema up to date and every lease taken back, for reading it all.
-pub(crate) fn settled(path: &Path, now: Millis) -> Result<(Connection, DatabaseFile), StoreError> {
+/// Opens the database at `path` to copy it: migrates the schema, and ends every lease.
+pub(crate) fn open_for_copy(path: &Path, now: Millis) -> Result<(Connection, DatabaseFile), StoreError> {
     let file = DatabaseFile::take(path)?;
-    // One that is not there must not be made.
+    // Without SQLITE_OPEN_CREATE: a missing database must not be created.
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut db = Connection::open_with_flags(path, flags)?;
     db.busy_timeout(LOCKED_FOR)?;
     migrate::migrate(&mut db)?;
     let db = Db::new(db);
-    let settling = db.unchecked_transaction()?;
+    let recovery = db.unchecked_transaction()?;
     recover(&db, now)?;
-    settling.commit()?;
+    recovery.commit()?;
     Ok((db.into_inner(), file))
 }

@@ -1,15 +1,15 @@
 //! The one writer: a thread that owns the only connection that writes, and commits in groups.
 //!
-//! Whoever wants something written hands over a job and awaits its answer. The writer takes what is waiting, runs it in
-//! one transaction, commits (which syncs), and only then answers: so a hundred callers share one sync, and no `Ok`
-//! leaves before the disk has it.
+//! A caller submits a job and awaits its answer. The writer takes the waiting jobs, runs them in one transaction,
+//! commits (which syncs), and only then answers. So a hundred callers share one sync, and no caller receives `Ok`
+//! before its writes are on disk.
 //!
-//! Each job succeeds or fails alone. Failing is rare and savepoints are not free (each copies the pages it touches), so
-//! a group is first run without any. When a job fails, everything is rolled back and the same jobs run again, each in a
-//! savepoint of its own: which is why a job can be run twice, and must not do anything but use its connection.
+//! Each job succeeds or fails alone. Failures are rare and savepoints are not free (each copies the pages it touches),
+//! so a group first runs without savepoints. If a job fails, everything is rolled back and the same jobs run again,
+//! each in its own savepoint. So a job may run twice, and must have no effect other than through its connection.
 //!
-//! Jobs have a class. Each group takes acknowledgements first, then results, then work, then upkeep, each for at most
-//! [`SLICE`], so that none of them can make a publisher wait long nor starve for ever.
+//! Jobs have a class. Each group takes acknowledgements first, then results, then work, then upkeep, each class for at
+//! most [`SLICE`], so that no class makes a publisher wait long, and none starves.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -26,9 +26,9 @@ use super::db::{Change, Db};
 use super::file::DatabaseFile;
 use crate::error::StoreError;
 
-/// How long one class may use of a group.
+/// The longest time that one class may use in a group.
 const SLICE: Duration = Duration::from_millis(5);
-/// How long after a failure to write, with nothing else to do, the writer tries whether it can again.
+/// How often an idle writer probes, after a failure, whether it can write again.
 const PROBE: Duration = Duration::from_secs(1);
 /// How many acknowledgements may wait; more are refused with [`StoreError::Overloaded`].
 const MAX_WAITING_ACKS: usize = 8_192;
@@ -36,25 +36,25 @@ const MAX_WAITING_ACKS: usize = 8_192;
 /// How many bytes of events may wait to be acknowledged; more are refused too.
 const MAX_WAITING_BYTES: usize = 64 << 20;
 
-/// Results that nobody waits for may wait so long for a group that is begun for something else. Each group writes every
-/// page it touched and syncs, so results that ride along cost a fraction of what they cost alone.
+/// How long results that block nothing may wait for a group that starts for another job. Each group writes every page
+/// that it touched and syncs, so results in such a group cost a fraction of what they cost alone.
 const RIDE_ALONG: Duration = Duration::from_millis(5);
 
-/// How often the writer lets others run before it begins a group, as long as more comes in meanwhile.
+/// How often the writer yields to other threads before it starts a group, while more jobs arrive.
 const YIELDS: usize = 8;
 
-/// What a job is for; in order of precedence.
+/// The purpose of a job, in order of precedence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Class {
-    /// Somebody outside waits for it.
+    /// A caller outside the courier waits for it.
     Ack,
-    /// Results that other deliveries wait for.
+    /// Results that block other deliveries.
     Result,
     /// Claims and fan-out.
     Work,
-    /// Clearing up.
+    /// Sweeps and retention.
     Upkeep,
-    /// Results that can wait for a group of others, if it comes soon.
+    /// Results that block nothing: they wait up to [`RIDE_ALONG`] for another group.
     RideAlong,
 }
 
@@ -63,9 +63,9 @@ const CLASSES: usize = 5;
 trait Job: Send {
     /// Does the work, and keeps its value. May be called again after a rollback.
     fn run(&mut self, db: &Db) -> Result<(), StoreError>;
-    /// The bytes it holds while it waits.
+    /// The bytes that it holds while it waits.
     fn weight(&self) -> usize;
-    /// Answers, after the commit or its failure.
+    /// Sends the answer, after the commit or a failure.
     fn answer(self: Box<Self>, outcome: Result<(), StoreError>);
 }
 
@@ -92,7 +92,7 @@ where
 
     fn answer(self: Box<Self>, outcome: Result<(), StoreError>) {
         let Self { value, reply, .. } = *self;
-        // A caller that went away needs no answer; what it asked for is done all the same.
+        // If the caller was dropped, nothing receives the answer; the work is done all the same.
         drop(reply.send(outcome.and_then(|()| value.ok_or(StoreError::Closed))));
     }
 }
@@ -102,12 +102,12 @@ struct Waiting {
     jobs: [VecDeque<Box<dyn Job>>; CLASSES],
     bytes: usize,
     closing: bool,
-    /// The write-ahead log is to be started over before the next group.
-    start_over: bool,
+    /// Whether the write-ahead log is to be restarted before the next group.
+    restart_log: bool,
 }
 
 impl Waiting {
-    /// Whether nothing is waiting that has to be done at once.
+    /// Whether no job is waiting that has to run at once.
     fn may_wait(&self) -> bool {
         let (others, riding) = self.jobs.split_at(Class::RideAlong as usize);
         others.iter().all(VecDeque::is_empty) && (!self.closing || riding.iter().all(VecDeque::is_empty))
@@ -117,24 +117,24 @@ impl Waiting {
 struct Shared {
     waiting: Mutex<Waiting>,
     woken: Condvar,
-    /// What keeps jobs from being written; until something has been.
+    /// The last temporary failure to write; cleared by the next success.
     trouble: Mutex<Option<StoreError>>,
-    /// How much there is, as of the last commit.
+    /// The numbers as of the last commit.
     counts: Arc<Counts>,
-    /// The file that is written.
+    /// The database file, which is checked before each commit.
     file: Arc<DatabaseFile>,
-    /// Jobs that panic are answered so; the others of their group are not touched.
+    /// Runs jobs as units: a panic fails only its own job.
     units: Units,
 }
 
-/// The way to the writer thread.
+/// The handle of the writer thread.
 pub(crate) struct Writer {
     shared: Arc<Shared>,
     thread: Mutex<Option<std::thread::JoinHandle<()>>>,
 }
 
 impl Writer {
-    /// Starts the thread; it owns the connection from now on.
+    /// Starts the thread, which owns the connection.
     pub(crate) fn start(
         db: Db,
         counts: Arc<Counts>,
@@ -154,7 +154,7 @@ impl Writer {
         Ok(Self { shared, thread: Mutex::new(Some(thread)) })
     }
 
-    /// Has `work` done in a transaction that others may share, and answers after its sync.
+    /// Runs `work` in a transaction, which other jobs may share. Returns after the commit is synced.
     pub(crate) async fn call<T, W>(&self, class: Class, work: W) -> Result<T, StoreError>
     where
         W: Fn(&Db) -> Result<T, StoreError> + Send + 'static,
@@ -163,7 +163,7 @@ impl Writer {
         self.call_holding(0, class, work).await
     }
 
-    /// As [`Writer::call`], for work that holds so many bytes.
+    /// As [`Writer::call`], for work that holds `weight` bytes.
     pub(crate) async fn call_holding<T, W>(&self, weight: usize, class: Class, work: W) -> Result<T, StoreError>
     where
         W: Fn(&Db) -> Result<T, StoreError> + Send + 'static,
@@ -171,35 +171,35 @@ impl Writer {
     {
         let (reply, answer) = oneshot::channel();
         let job: Box<dyn Job> = Box::new(Call { weight, work, value: None, reply });
-        let told = {
+        let wake = {
             let mut waiting = self.shared.waiting.lock();
             if waiting.closing {
                 return Err(StoreError::Closed);
             }
             let count = waiting.jobs[class as usize].len();
-            // A single one may be as large as it likes: whoever took it in has looked at that.
+            // A single job may have any size: the caller has limited it.
             let too_much = count >= MAX_WAITING_ACKS || (count > 0 && waiting.bytes + weight > MAX_WAITING_BYTES);
             if class == Class::Ack && too_much {
                 return Err(StoreError::Overloaded);
             }
             waiting.bytes += weight;
             waiting.jobs[class as usize].push_back(job);
-            // The first one starts the time that those who ride along wait; the others need not be told.
+            // The first `RideAlong` job starts the wait; later ones need not wake the writer.
             class != Class::RideAlong || count == 0
         };
-        if told {
+        if wake {
             self.shared.woken.notify_one();
         }
         answer.await.unwrap_or(Err(StoreError::Closed))
     }
 
-    /// What has the writer start the write-ahead log over, from whatever thread.
-    pub(crate) fn starter_over(&self) -> impl Fn() + Send + 'static {
+    /// A function for other threads that makes the writer restart the write-ahead log.
+    pub(crate) fn log_restarter(&self) -> impl Fn() + Send + 'static {
         let shared = Arc::clone(&self.shared);
-        move || shared.waiting.lock().start_over = true
+        move || shared.waiting.lock().restart_log = true
     }
 
-    /// What keeps jobs from being written, if something does.
+    /// Why nothing can be written now, if so.
     pub(crate) fn trouble(&self) -> Option<StoreError> {
         if self.shared.waiting.lock().closing {
             return Some(StoreError::Closed);
@@ -213,12 +213,12 @@ impl Writer {
         self.shared.waiting.lock().jobs.iter().map(VecDeque::len).sum()
     }
 
-    /// Lets the thread finish what is waiting, and ends it.
+    /// Lets the thread finish the waiting jobs, and ends it.
     pub(crate) fn close(&self) {
         self.shared.waiting.lock().closing = true;
         self.shared.woken.notify_one();
         if let Some(thread) = self.thread.lock().take() {
-            // How it ended is the supervisor's to tell.
+            // If it panicked, the supervisor reports it.
             drop(thread.join());
         }
     }
@@ -230,24 +230,24 @@ impl Drop for Writer {
     }
 }
 
-/// However the thread ends, nobody is left waiting for it.
-struct Ending<'s>(&'s Shared);
+/// Fails the waiting jobs when the thread ends, however it ends.
+struct FailWaiting<'s>(&'s Shared);
 
-impl Drop for Ending<'_> {
+impl Drop for FailWaiting<'_> {
     fn drop(&mut self) {
         let mut waiting = self.0.waiting.lock();
         waiting.closing = true;
-        // A dropped job answers `Closed`.
+        // The caller of a dropped job receives `Closed`.
         waiting.jobs = Default::default();
     }
 }
 
 fn run(shared: &Shared, db: &Db) {
-    let _ending = Ending(shared);
+    let _fail_waiting = FailWaiting(shared);
     loop {
         fault::point("store-writer");
         let mut idle = false;
-        let start_over = {
+        let restart_log = {
             let mut waiting = shared.waiting.lock();
             while waiting.may_wait() && !idle {
                 if waiting.jobs.iter().any(|jobs| !jobs.is_empty()) {
@@ -263,10 +263,10 @@ fn run(shared: &Shared, db: &Db) {
                     shared.woken.wait(&mut waiting);
                 }
             }
-            std::mem::take(&mut waiting.start_over)
+            std::mem::take(&mut waiting.restart_log)
         };
-        if start_over {
-            checkpoint::start_over(db);
+        if restart_log {
+            checkpoint::restart_log(db);
         }
         if idle {
             *shared.trouble.lock() = probe(shared, db).err();
@@ -277,7 +277,8 @@ fn run(shared: &Shared, db: &Db) {
     }
 }
 
-/// Whether something can be written. It has to be larger than what may fit where nothing else does.
+/// Tries whether the database can be written. The probe is large: a small one could succeed on a nearly full disk,
+/// where real jobs fail.
 fn probe(shared: &Shared, db: &Db) -> Outcome {
     let filler = "INSERT OR REPLACE INTO probe (id, filler) VALUES (1, zeroblob(65536))";
     for sql in [filler, "DELETE FROM probe WHERE id = 1"] {
@@ -290,8 +291,9 @@ fn probe(shared: &Shared, db: &Db) -> Outcome {
     Ok(())
 }
 
-/// Lets those run who are about to hand something over: each group writes the pages it touches and syncs once, so one
-/// for many costs much less than several. On a busy machine their turn comes here; on an idle one this takes no time.
+/// Yields to threads that are about to submit a job. Each group writes the pages that it touches and syncs once, so one
+/// large group costs much less than several small ones. On a busy machine the other threads run here; on an idle one
+/// this takes no time.
 fn gather(shared: &Shared) {
     let waiting = || shared.waiting.lock().jobs[Class::Ack as usize].len();
     let mut before = waiting();
@@ -307,31 +309,31 @@ fn gather(shared: &Shared) {
 
 type Outcome = Result<(), StoreError>;
 
-/// One transaction: takes jobs class by class, commits, answers.
+/// Runs one transaction: takes jobs class by class, commits, and answers.
 fn group(shared: &Shared, db: &Db) {
     if let Err(error) = begin(db) {
         return refuse_all(shared, &error);
     }
     let mut jobs: Vec<Box<dyn Job>> = Vec::new();
-    let mut spoiled = false;
-    let mut serious = false;
+    let mut has_failed = false;
+    let mut has_more_than_upkeep = false;
     for class in 0..CLASSES {
         let slice = Stopwatch::start();
-        while !spoiled
+        while !has_failed
             && slice.elapsed() < SLICE
             && let Some(mut job) = next(shared, class)
         {
-            spoiled = run_job(shared, db, &mut *job).is_err();
-            serious |= class != Class::Upkeep as usize;
+            has_failed = run_job(shared, db, &mut *job).is_err();
+            has_more_than_upkeep |= class != Class::Upkeep as usize;
             jobs.push(job);
         }
     }
-    let outcomes = if spoiled { apart(shared, db, &mut jobs) } else { vec![commit(shared, db); jobs.len()] };
+    let outcomes = if has_failed { rerun(shared, db, &mut jobs) } else { vec![commit(shared, db); jobs.len()] };
     let failed = outcomes.iter().find_map(|outcome| outcome.as_ref().err().filter(|error| error.is_temporary()));
     match failed {
         Some(error) => *shared.trouble.lock() = Some(error.clone()),
-        // What is written for upkeep is too small to prove anything.
-        None if serious => *shared.trouble.lock() = None,
+        // Upkeep alone writes too little to prove that the disk has room again.
+        None if has_more_than_upkeep => *shared.trouble.lock() = None,
         None => {}
     }
     for (job, outcome) in jobs.into_iter().zip(outcomes) {
@@ -339,9 +341,9 @@ fn group(shared: &Shared, db: &Db) {
     }
 }
 
-/// Runs the jobs again from the start, each in a savepoint, so that those that fail leave no trace. Some failures (a
-/// full disk) end the whole transaction for everyone: then each runs in a transaction of its own.
-fn apart(shared: &Shared, db: &Db, jobs: &mut [Box<dyn Job>]) -> Vec<Outcome> {
+/// Runs the jobs again from the start, each in a savepoint, so that failed ones leave no trace. Some failures (a full
+/// disk) end the whole transaction: then each job runs in a transaction of its own.
+fn rerun(shared: &Shared, db: &Db, jobs: &mut [Box<dyn Job>]) -> Vec<Outcome> {
     if let Err(error) = roll_back(db).and_then(|()| begin(db)) {
         return vec![Err(error); jobs.len()];
     }
@@ -364,7 +366,7 @@ fn alone(shared: &Shared, db: &Db, job: &mut dyn Job) -> Outcome {
     }
 }
 
-/// No transaction can be had: nobody is left waiting for one.
+/// Fails all waiting jobs, because no transaction can be started.
 fn refuse_all(shared: &Shared, error: &StoreError) {
     *shared.trouble.lock() = Some(error.clone());
     let waiting = {
@@ -384,7 +386,7 @@ fn next(shared: &Shared, class: usize) -> Option<Box<dyn Job>> {
     Some(job)
 }
 
-/// Runs a job. One that panics leaves nothing but what its savepoint or transaction takes back.
+/// Runs a job. If it panics, its savepoint or transaction is rolled back as after an error.
 fn run_job(shared: &Shared, db: &Db, job: &mut dyn Job) -> Outcome {
     shared.units.catch("", || job.run(db))?
 }
@@ -399,8 +401,8 @@ fn begin(db: &Db) -> Outcome {
 }
 
 fn commit(shared: &Shared, db: &Db) -> Outcome {
-    // What is gone when the answer leaves was there when it was checked: nobody is told of a commit to a file that was
-    // gone when he asked.
+    // The check comes after the job was submitted: a commit to a file that was already displaced then is not
+    // acknowledged.
     let committed = shared.file.check().and_then(|()| execute(db, "COMMIT"));
     if committed.is_ok() {
         shared.counts.apply(db.change());
@@ -410,12 +412,12 @@ fn commit(shared: &Shared, db: &Db) -> Outcome {
     committed
 }
 
-/// Ends the transaction with nothing kept. Some errors (a full disk) have ended it before.
+/// Rolls the transaction back. Some errors (a full disk) have ended it already.
 fn roll_back(db: &Db) -> Outcome {
     if db.is_autocommit() { Ok(()) } else { execute(db, "ROLLBACK") }
 }
 
-/// What became of the job; `None` when the transaction around it cannot go on.
+/// Runs a job in a savepoint. Returns its outcome; `None` if the transaction around it has ended.
 fn in_savepoint(shared: &Shared, db: &Db, job: &mut dyn Job) -> Option<Outcome> {
     execute(db, "SAVEPOINT job").ok()?;
     let before = db.change();

@@ -1,4 +1,4 @@
-//! Apps that are not in the config.
+//! Apps that are kept in the store.
 
 use super::World;
 use crate::catalogue::AppRecord;
@@ -13,7 +13,7 @@ fn names(names: &[&str]) -> Vec<String> {
     names.iter().map(|name| (*name).to_owned()).collect()
 }
 
-/// The apps that changed after a version, and whether they are gone.
+/// The apps that changed after a version, and whether they are deleted.
 async fn changed(world: &World, since: i64) -> Vec<(AppRecord, bool)> {
     world.store.changes(since).await.unwrap().apps
 }

@@ -1,4 +1,4 @@
-//! The catalogue: versions, conflicts, and what is told of changes.
+//! The catalogue: versions, conflicts, and the changes that it returns.
 
 use std::time::Duration;
 
@@ -29,13 +29,13 @@ pub(crate) async fn changes_are_told_since_a_version(w: World) {
     assert_eq!(later.hooks.iter().map(|(h, gone)| (h.name.as_str(), *gone)).collect::<Vec<_>>(), [("a", true)]);
     assert_eq!(later.listeners.iter().map(|(l, gone)| (l.id.as_str(), *gone)).collect::<Vec<_>>(), [("l", true)]);
     assert_eq!(store.changes(5).await.unwrap().hooks.len(), 0);
-    // A hook may come back under its name; whoever starts now hears only of what is there.
+    // A hook may be created again under the same name. A read from version 0 returns no deleted records.
     store.create_hook(hook(&w.app, "a")).await.unwrap();
     let fresh = store.changes(0).await.unwrap();
     assert_eq!((fresh.version, fresh.hooks.len(), fresh.listeners.len()), (6, 2, 0));
 }
 
-/// More than a store reads at once: all are told, each once, in the order of their versions.
+/// More changes than a store reads at once: each is returned once, in the order of versions.
 pub(crate) async fn a_large_catalogue_is_told_whole(w: World) {
     let store = &w.store;
     let (hooks, listeners) = (260, 520);
@@ -78,7 +78,7 @@ pub(crate) async fn who_comes_second_is_told(w: World) {
     store.create_hook(hook(&AppId::from("2"), "a")).await.unwrap();
     store.create_listener(listener(&w.app, "l", Order::None)).await.unwrap();
     assert_eq!(store.create_listener(listener(&w.app, "l", Order::None)).await, Err(StoreError::Exists));
-    // What failed has bumped nothing.
+    // Failed changes have not incremented the version.
     assert_eq!(store.changes(0).await.unwrap().version, 3);
 
     store.replace_hook(hook(&w.app, "a"), 1).await.unwrap();

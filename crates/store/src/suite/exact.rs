@@ -1,8 +1,8 @@
-//! Any course of publishes, claims, ends and passing time, against what [`crate::rules`] decides for each delivery.
+//! Property test: any sequence of publishes, claims, results and passing time, compared with what [`crate::rules`]
+//! decides for each delivery.
 //!
-//! [`super::model`] knows what must hold whatever a store decides. Here every placement, time, lease and order is
-//! predicted, from the same functions that the stores use, and from those whose decision PostgreSQL and SQLite take
-//! within a statement.
+//! [`super::model`] checks what must hold whatever a store decides. This test predicts every placement, time, lease and
+//! order: with the functions that the stores use, and with those whose decisions SQL statements make themselves.
 //!
 //! A store joins with a fixture whose limits are [`super::FEW_DIRECT`] and [`super::FEW_FANOUT`], and runs [`check`]
 //! over [`steps`].
@@ -24,7 +24,7 @@ use crate::rules::fanout::{Expansion, FanoutRow, Slice};
 use crate::rules::lane::{self, Advance, AdvanceTerms, ClaimRoom, InLane};
 use crate::rules::placement::{self, NewDelivery, Placement, PublishPlan};
 
-/// Something that happens. Numbers choose among what there is.
+/// A step of the sequence. Its numbers select among the existing listeners or deliveries.
 #[derive(Debug, Clone)]
 pub(crate) enum Step {
     Publish {
@@ -41,7 +41,7 @@ pub(crate) enum Step {
         most: usize,
         batch: usize,
     },
-    /// Of all that went together, each with an outcome of its own.
+    /// Finishes all deliveries of one request, each with its own outcome.
     Finish {
         which: u8,
         outcomes: [u8; 4],
@@ -59,7 +59,7 @@ pub(crate) enum Step {
     Crash,
 }
 
-/// Courses of steps.
+/// Sequences of steps.
 pub(crate) fn steps() -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
         6 => (1u8..32, any::<u8>(), any::<bool>(), prop::bool::weighted(0.2))
@@ -100,7 +100,7 @@ struct Exact {
     published: usize,
 }
 
-/// Takes the steps one by one; after each, every open delivery is where the rules say.
+/// Runs the steps; after each, every open delivery must be where the rules place it.
 pub(crate) async fn check(at: Box<dyn Fixture>, steps: Vec<Step>) {
     let mut world = World::at(at).await;
     let destinations = world.listeners_in(&LANES).await;
@@ -207,7 +207,7 @@ impl Exact {
         let (now, lease) = (self.world.now, self.world.lease());
         let claimed = self.world.store.claim(vec![wanted], now, lease).await.unwrap();
         let due = |at: At| self.open[&at].placement.due().filter(|due| at.1 == wanted.destination && *due <= now);
-        // The longest due go first; which of those that are due at once is the store's affair.
+        // The longest due go first. Among those due at the same time a store may choose any.
         let heads: Vec<At> = claimed.iter().filter(|leased| !leased.follows).map(at).collect();
         let mut all: Vec<Millis> = self.open.keys().filter_map(|at| due(*at)).collect();
         all.sort_unstable();
@@ -247,7 +247,7 @@ impl Exact {
         self.held.extend(recorded.into_iter().flat_map(|one| one.next_in_lane));
     }
 
-    /// Ends one delivery, and lets its lane go on.
+    /// Ends one delivery, and advances its lane.
     fn end(&mut self, end: &Finished, recording: &Recording) -> Recorded {
         let (key, after) = (at(&end.delivery), attempt::after(end));
         let advance = match after.delivery {
@@ -260,7 +260,7 @@ impl Exact {
                 Some(lane) => {
                     let terms = AdvanceTerms::after(end, recording, true);
                     let oldest = self.lane(key.1, &lane, None, 1);
-                    let known = 1 + terms.looks_behind(oldest.first());
+                    let known = 1 + terms.behind_oldest(oldest.first());
                     lane::advance(&self.lane(key.1, &lane, None, known), &terms)
                 }
                 None => Advance::Nothing,
@@ -293,7 +293,7 @@ impl Exact {
         placement
     }
 
-    /// Leaves a leased delivery to others, due then if no older one of its lane is open.
+    /// Ends a delivery's lease. It is due at that time if no older one of its lane is open.
     fn give_back(&mut self, at: At, due: Millis) {
         let lane = self.open[&at].lane.clone();
         let oldest = lane.and_then(|lane| self.lane(at.1, &lane, None, 1).pop());
@@ -311,7 +311,7 @@ impl Exact {
         self.open.get_mut(&at).unwrap().placement = placement;
     }
 
-    /// Up to so many open deliveries of a lane after an event, the oldest first.
+    /// The first open deliveries of a lane after an event, the oldest first.
     fn lane(&self, destination: DestinationNo, lane: &str, after: Option<EventNo>, most: usize) -> Vec<InLane> {
         let of_lane = self.open.iter().filter(|(at, open)| at.1 == destination && open.lane.as_deref() == Some(lane));
         let in_lane = |(at, open): (&At, &Open)| InLane {
@@ -324,7 +324,7 @@ impl Exact {
         of_lane.filter(|(at, _)| after.is_none_or(|after| at.0 > after)).take(most).map(in_lane).collect()
     }
 
-    /// An open delivery as its holder has it.
+    /// An open delivery as it is leased.
     fn leased(&self, at: At, lease: Lease) -> Leased {
         let Open { lane, attempts, in_batch, .. } = &self.open[&at];
         let (attempts, ordered, in_batch) = (*attempts, lane.is_some(), *in_batch);
@@ -335,7 +335,7 @@ impl Exact {
         DeliveryKey { app: self.world.app.clone(), event, destination }
     }
 
-    /// Takes a delivery out of those that are held, with all that went together with it.
+    /// Takes a delivery out of the leased ones, with all that were leased to go in the same request.
     fn let_go_of(&mut self, which: u8) -> Vec<Leased> {
         let Some(which) = choose(self.held.len(), which) else { return Vec::new() };
         let first = (0..=which).rev().find(|i| !self.held[*i].follows).unwrap();

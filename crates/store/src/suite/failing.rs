@@ -18,7 +18,7 @@ pub(crate) async fn gone_disables_at_once(mut w: World) {
         let mut end = finished(leased, Next::Undelivered);
         end.disable = Some("gone");
         let recorded = w.finish(vec![end]).await.remove(0);
-        // Nothing more is leased to whoever is disabled, whichever result disabled it.
+        // Nothing more is leased for a disabled destination, whichever result disabled it.
         assert_eq!((recorded.stale, recorded.disabled, recorded.next_in_lane), (false, by_this, vec![]));
     }
     let changes = w.store.changes(version).await.unwrap();
@@ -114,14 +114,14 @@ pub(crate) async fn a_disabling_is_announced_once(mut w: World) {
     let (mut listener, _) = w.stored(no).await;
     let told = (w.app.clone(), listener.id.clone());
     assert_eq!(w.store.unannounced().await.unwrap(), std::slice::from_ref(&told));
-    // A change of its description is no reason not to tell.
+    // A change of its description does not suppress the announcement.
     listener.description = "changed".to_owned();
     let version = listener.version;
     w.store.replace_listener(listener.clone(), version).await.unwrap();
     assert_eq!(w.store.unannounced().await.unwrap(), [told]);
     w.store.announced(&w.app, &listener.id).await.unwrap();
     assert!(w.store.unannounced().await.unwrap().is_empty());
-    // By request needs no telling.
+    // Disabling by request is not announced.
     listener.disabled = Some(Disabled { reason: "by request".to_owned(), at: w.now + 1 });
     w.store.replace_listener(listener, version + 1).await.unwrap();
     assert!(w.store.unannounced().await.unwrap().is_empty());
@@ -174,7 +174,7 @@ pub(crate) async fn what_is_under_way_to_a_deleted_listener_ends_with_its_attemp
     let (_, other) = w.publish("b", &all, Lane::Own).await;
     delete(&w, all[0]).await;
     while w.store.cancel_orphans(w.now).await.unwrap() {}
-    // One attempt fails, and there is nobody to make another to; the other's holder dies.
+    // An attempt to the deleted listener fails: no other follows. The node restarts before the others end.
     let recorded = w.finish(vec![finished(&leased[0], Next::Retry(w.now + 10))]).await;
     assert_eq!(recorded, [crate::queue::Recorded::default()]);
     assert_eq!(w.store.attempts(&leased[0].key, AttemptRange::first(100)).await.unwrap().rows.len(), 1);

@@ -1,4 +1,4 @@
-//! Order: of a lane only the oldest open delivery goes.
+//! Order: of a lane, only the oldest open delivery is attempted.
 
 use tidings_model::listener::Order;
 
@@ -98,7 +98,7 @@ pub(crate) async fn the_next_waits_for_its_time(mut w: World) {
     let (b, _) = w.stored_as(later).await;
     w.publish("c", &[no], Lane::Whole).await;
     let recorded = w.deliver(&leased[0]).await;
-    // Whoever let it go knows when to come back.
+    // The answer says when the lane is due.
     assert_eq!((recorded.next_in_lane, recorded.lane_due), (vec![], Some(w.now + 3_000)));
     assert_eq!(w.due().await, (vec![], Some(w.now + 3_000)));
     w.now += 3_000;
@@ -106,7 +106,7 @@ pub(crate) async fn the_next_waits_for_its_time(mut w: World) {
     assert_eq!(claimed.iter().map(|l| l.key.event).collect::<Vec<_>>(), [b]);
 }
 
-/// Ends what went together, in one go, where up to four may.
+/// Finishes deliveries of one request in one batch, with a batch size of four.
 async fn end(w: &World, group: &[Leased], next: Next) -> Recorded {
     let batch = group.iter().map(|leased| Finished { batch: 4, ..finished(leased, next) }).collect();
     let mut recorded = w.finish(batch).await;

@@ -1,4 +1,4 @@
-//! Claims and leases: who may attempt what, and what a lost right is worth.
+//! Claims and leases: what is leased to whom, and that a lost lease changes nothing.
 
 use std::collections::HashSet;
 
@@ -64,7 +64,7 @@ pub(crate) async fn released_deliveries_come_back(mut w: World) {
     w.now += 100;
     let again = w.claim(no, 9).await;
     assert_eq!((again.len(), again[0].attempts), (1, 0));
-    // The first holder has lost it.
+    // The first holder has lost its lease.
     assert!(w.deliver(&leased[0]).await.stale);
     assert!(!w.deliver(&again[0]).await.stale);
 }
@@ -162,7 +162,7 @@ pub(crate) async fn a_retry_by_hand_in_each_state(mut w: World) {
     assert_eq!(retry(&w, &a[0].key).await, Ok(Retried::Due));
     assert_eq!(w.all().await.len(), 2);
 
-    // Nothing of another app's, nothing that never was, nothing to whom is gone.
+    // No delivery of another app, none that does not exist, none of a deleted listener.
     let foreign = DeliveryKey { app: AppId::from("2"), ..a[0].key.clone() };
     assert_eq!(retry(&w, &foreign).await, Err(StoreError::Missing));
     let unknown = DeliveryKey { event: EventNo(7), ..a[0].key.clone() };

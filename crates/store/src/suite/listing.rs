@@ -1,4 +1,4 @@
-//! Lists of deliveries, their attempts, and how much there is.
+//! Lists of deliveries and attempts, and the numbers of open work.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,7 +12,7 @@ use crate::error::StoreError;
 use crate::log::{Lane, Published};
 use crate::queue::{AttemptRange, DeliveryFilter, DeliveryRow, Next, Retried};
 
-/// How often a delivery ends and is opened again.
+/// How often a delivery ends and is reopened.
 const ROUNDS: usize = 100;
 
 /// A dozen events to four listeners, in every state, and as many of another app's.
@@ -138,7 +138,7 @@ pub(crate) async fn attempts_page_by_number_and_by_bytes(mut w: World) {
     }
 }
 
-/// A delivery goes from table to table while it is looked for, and is found in one of them each time.
+/// A delivery moves between tables while it is read; each read finds it in exactly one of them.
 pub(crate) async fn what_moves_is_seen_once(mut w: World) {
     let no = w.listener(Order::None).await;
     let (_, leased) = w.publish("a", &[no], Lane::Own).await;

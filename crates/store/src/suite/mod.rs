@@ -1,7 +1,7 @@
-//! What every store has to do, as tests that know nothing of any one store.
+//! The tests that every store has to pass. They use the traits only.
 //!
 //! A store joins with a [`Fixture`] (where its data is, and how it is opened) and one line:
-//! `every_test!(Fixture::new())`. [`World`] is the vocabulary the tests are written in.
+//! `every_test!(Fixture::new())`. [`World`] has the helpers that the tests use.
 
 pub(crate) mod apps;
 pub(crate) mod catalogue;
@@ -94,22 +94,22 @@ pub(crate) use every_test;
 /// Where a store keeps its data.
 #[async_trait]
 pub(crate) trait Fixture: Send + Sync {
-    /// Opens the store; at first an empty one, afterwards what it was when it was closed.
+    /// Opens the store: an empty one at first, later the one that was closed.
     async fn open(&self) -> Arc<dyn Store>;
 }
 
-/// Limits so small that a few deliveries reach them: of what is written at once, and of a slice of a fan-out.
+/// Small limits, which a few deliveries reach: of deliveries written in the publish, and of a fan-out slice.
 pub(crate) const FEW_DIRECT: usize = 3;
 pub(crate) const FEW_FANOUT: usize = 2;
 
-/// When every test begins.
+/// The time at which every test begins.
 pub(crate) const START: Millis = 1_763_719_000_000;
-/// How long those that may go together wait for more.
+/// How long a lane waits for more deliveries for one request.
 pub(crate) const GATHERS: Millis = 200;
 /// How long leases last.
 pub(crate) const LEASED_FOR: Millis = 30_000;
 
-/// A store, a time that stands still until it is moved, and short words for both.
+/// A store, a clock that moves only when a test moves it, and helpers for both.
 pub(crate) struct World {
     fixture: Box<dyn Fixture>,
     pub(crate) store: Arc<dyn Store>,
@@ -125,12 +125,12 @@ impl World {
         Self::around(fixture, store)
     }
 
-    /// Around a store that is open.
+    /// A world with an open store.
     pub(crate) fn around(fixture: Box<dyn Fixture>, store: Arc<dyn Store>) -> Self {
         Self { fixture, store, now: START, app: AppId::from("1"), made: 0 }
     }
 
-    /// Ends the store and opens it again at the present time; answers how many leases were taken back.
+    /// Closes the store and opens it again at the present time. Returns how many leases were ended.
     pub(crate) async fn reopen(&mut self) -> u64 {
         self.store.close().await;
         self.store = self.fixture.open().await;
@@ -170,13 +170,13 @@ impl World {
         out
     }
 
-    /// A listener as the store has it now, and whether it is gone.
+    /// A listener as the store has it now, and whether it is deleted.
     pub(crate) async fn stored(&self, no: DestinationNo) -> (Listener, bool) {
-        // 0 would leave out what is gone.
+        // A read from version 0 would leave out deleted records.
         self.store.changes(-1).await.unwrap().listeners.into_iter().find(|(l, _)| l.no == no).unwrap()
     }
 
-    /// A publish of an event to destinations that this node takes up at once.
+    /// A publish of an event to destinations that this node attempts at once.
     pub(crate) async fn to(&self, id: &str, destinations: &[DestinationNo], lane: Lane) -> Publish {
         let destination = |no: &DestinationNo| Destination { no: *no, lane, fresh: true };
         Publish {
@@ -192,7 +192,7 @@ impl World {
         }
     }
 
-    /// Publishes what must be stored; answers the event and its deliveries that are leased.
+    /// Publishes an event that must be stored. Returns its number and its leased deliveries.
     pub(crate) async fn stored_as(&self, publish: Publish) -> (EventNo, Vec<Leased>) {
         let (app, lease, key) = (publish.event.app.clone(), publish.lease, publish.destinations.clone());
         match self.store.publish(publish).await.unwrap() {
@@ -264,19 +264,19 @@ impl World {
         self.store.deliveries(&self.app, DeliveryFilter { limit: 100_000, ..DeliveryFilter::default() }).await.unwrap()
     }
 
-    /// Destinations with work due now, and when the next of the others is.
+    /// Destinations with work due now, and when the first of the others will have.
     pub(crate) async fn due(&self) -> (Vec<DestinationNo>, Option<Millis>) {
         let due = self.store.due(self.now, Skip::default(), 100).await.unwrap();
         (due.destinations, due.next)
     }
 }
 
-/// Up to so many of a destination's due deliveries, one of each lane.
+/// A claim of at most `most` due deliveries of a destination, one of each lane.
 pub(crate) fn wanted(destination: DestinationNo, most: usize) -> Wanted {
     Wanted { destination, most, batch: 1 }
 }
 
-/// An attempt's end.
+/// The result of an attempt.
 pub(crate) fn finished(leased: &Leased, next: Next) -> Finished {
     Finished {
         delivery: leased.clone(),
@@ -350,7 +350,7 @@ pub(crate) fn listener(app: &AppId, id: &str, order: Order) -> Listener {
     }
 }
 
-/// A schema that no JSON library would write like this, and with a number that it could not keep.
+/// A schema with spacing and a number that a JSON library would not reproduce.
 fn schema() -> Schema {
     RawValue::from_string("{ \"type\":\"object\", \"maximum\": 1e400, \"b\":1, \"a\":2 }".to_owned()).unwrap().into()
 }
@@ -380,7 +380,7 @@ impl ParsePattern for str {
     }
 }
 
-/// Removes a listener of the world.
+/// Deletes a listener of the world.
 pub(crate) async fn delete(world: &World, no: DestinationNo) {
     let id = world.stored(no).await.0.id;
     let deleted: Result<(), StoreError> = world.store.delete_listener(&world.app, &id, world.now).await;

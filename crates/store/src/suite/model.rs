@@ -1,5 +1,5 @@
-//! Any course of publishes, claims, ends, crashes and passing time, against a model that only knows which deliveries
-//! are open.
+//! Property test: any sequence of publishes, claims, results, crashes and passing time, compared with a model that only
+//! knows which deliveries are open.
 //!
 //! A store joins with a fixture whose limits are small (a few deliveries at once, tiny slices), and runs [`check`] over
 //! [`steps`].
@@ -14,7 +14,7 @@ use super::{Fixture, LEASED_FOR, World, finished};
 use crate::log::{Destination, Lane, Published};
 use crate::queue::{Finished, Leased, Next, Retried, Skip};
 
-/// Something that happens. Numbers choose among what there is.
+/// A step of the sequence. Its numbers select among the existing listeners or deliveries.
 #[derive(Debug, Clone)]
 pub(crate) enum Step {
     Publish { to: u8, fresh: u8, key: u8, later: bool },
@@ -28,7 +28,7 @@ pub(crate) enum Step {
     Crash,
 }
 
-/// Courses of steps.
+/// Sequences of steps.
 pub(crate) fn steps() -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
         6 => (1u8..64, any::<u8>(), 0u8..3, prop::bool::weighted(0.2))
@@ -51,7 +51,7 @@ const LANES: [Lane; 6] = [Lane::Own, Lane::Own, Lane::Whole, Lane::Whole, Lane::
 
 type At = (EventNo, DestinationNo);
 
-/// What a delivery has come to, as far as the model knows.
+/// The state of a delivery, as far as the model knows.
 #[derive(Debug, Clone)]
 enum Expected {
     /// Perhaps still in a fan-out row.
@@ -78,7 +78,7 @@ fn key_of(leased: &Leased) -> At {
     (leased.key.event, leased.key.destination)
 }
 
-/// Takes the steps one by one; after each, every open delivery must be where it should be.
+/// Runs the steps; after each, every open delivery must be where it should be.
 pub(crate) async fn check(at: Box<dyn Fixture>, steps: Vec<Step>) {
     let mut world = World::at(at).await;
     let destinations = world.listeners_in(&LANES).await;
@@ -186,7 +186,7 @@ impl Model {
         }
     }
 
-    /// Takes one out of those that are held, with all that went together with it.
+    /// Takes a delivery out of the leased ones, with all that were leased to go in the same request.
     fn let_go_of(&mut self, which: usize) -> Vec<Leased> {
         let first = (0..=which).rev().find(|i| !self.held[*i].follows).unwrap();
         let behind = self.held[first + 1..].iter().take_while(|leased| leased.follows).count();
@@ -291,7 +291,7 @@ impl Model {
         }
     }
 
-    /// Whatever the course was: if from now on everything succeeds, everything ends.
+    /// Checks that, after any sequence, all deliveries end if every attempt succeeds from now on.
     async fn drain(&mut self) {
         for round in 0.. {
             assert!(round < 2_000, "deliveries that never go: {:?}", self.expected);

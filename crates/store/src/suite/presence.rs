@@ -8,7 +8,7 @@ use super::World;
 use crate::log::Lane;
 use crate::presence::{Applied, PresenceChange, PresenceKey};
 
-/// How long a departure can be reverted.
+/// For how long a departure can be reverted.
 const WINDOW: i64 = 3_000;
 
 fn key(world: &World, channel: &str, user: Option<&str>) -> PresenceKey {

@@ -1,4 +1,4 @@
-//! Publishing: once, to whom, and what is refused.
+//! Publishes: written once, with the right deliveries, and refused where they have to be.
 
 use std::sync::Arc;
 
@@ -72,7 +72,7 @@ pub(crate) async fn more_destinations_are_fanned_out_exactly_once(mut w: World) 
 }
 
 // covers: G056
-/// However much fan-out an app has waiting, each app's next slice comes in turn.
+/// Each app's fan-out has its turn, however much of another app's is waiting.
 pub(crate) async fn fan_out_goes_round_by_app(mut w: World) {
     let all = w.listeners(MAX_DIRECT + 1, Order::None).await;
     let mut publishes = Vec::new();
@@ -127,7 +127,7 @@ pub(crate) async fn an_idempotency_key_makes_one_event(mut w: World) {
     let mut elsewhere = with_key(w.to("a", &[], Lane::Own).await, "k", 3);
     elsewhere.event.app = AppId::from("2");
     w.stored_as(elsewhere).await;
-    // A refused publish uses up no key.
+    // A refused publish does not use its idempotency key.
     let mut stale = with_key(w.to("d", &[no], Lane::Own).await, "stale", 1);
     stale.catalogue_version -= 1;
     assert_eq!(w.store.publish(stale).await.unwrap(), Published::StaleCatalogue);

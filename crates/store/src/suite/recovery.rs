@@ -1,4 +1,4 @@
-//! What a restart, and a clock that was set, must not harm.
+//! Restarts, and clocks that were set back or forward.
 
 use tidings_model::delivery::DeliveryState;
 use tidings_model::listener::Order;

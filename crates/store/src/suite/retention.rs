@@ -1,4 +1,4 @@
-//! Forgetting what is old, and no event with an open delivery.
+//! Retention: old events are deleted, but none with an open delivery.
 
 use tidings_model::listener::Order;
 
@@ -6,7 +6,7 @@ use super::{World, finished};
 use crate::log::{EventFilter, Idempotency, Lane, MAX_DIRECT, Published};
 use crate::queue::{AttemptRange, Next};
 
-/// Retires until nothing is left to retire; answers in how many slices.
+/// Runs retention until nothing is left to delete. Returns the number of slices.
 async fn retire(w: &World, events_before: i64, keys_before: i64) -> usize {
     let mut slices = 1;
     while w.store.retire(events_before, keys_before).await.unwrap().more {
@@ -81,7 +81,7 @@ pub(crate) async fn old_keys_are_forgotten(mut w: World) {
     assert!(matches!(w.store.publish(first).await.unwrap(), Published::Stored { .. }));
 }
 
-/// Forgets what is too much; answers how many events that were.
+/// Runs retention by size. Returns how many events it deleted.
 async fn retire_above(w: &World, most: u64) -> u64 {
     let mut events = 0;
     for _ in 0..1_000 {

@@ -9,13 +9,12 @@ use tokio::time::Instant;
 
 use super::{Cut, Toward, Weather};
 
-/// The most that is read at once; little, so that what is held back stays with the sender.
+/// The most bytes that are read at once; few, so that delayed bytes stay with the sender.
 const PIECE: usize = 16 * 1024;
-/// A throttled direction moves in so many steps a second.
+/// The steps per second of a throttled direction.
 const STEPS: u32 = 20;
 
-/// Forwards until the reading end is over (which is passed on), one of them breaks, or the proxy cuts; says how it
-/// cuts.
+/// Forwards until the reading side ends (which is passed on), one side breaks, or the proxy cuts; returns how it cuts.
 pub(super) async fn pump(
     from: &mut OwnedReadHalf,
     to: &mut OwnedWriteHalf,
@@ -47,7 +46,7 @@ pub(super) async fn pump(
             return Ok(());
         }
         hold_back(flow.delay + pause(len, flow.rate), cuts, weather).await?;
-        // A reader that does not read must not keep us from seeing a cut.
+        // A side that does not read must not keep us from seeing a cut.
         let written = tokio::select! {
             written = to.write_all(&piece[..len]) => written.is_ok(),
             how = cut_of(cuts, weather) => return Err(how),

@@ -1,5 +1,4 @@
-//! Where a new connection through the proxy goes: to the one server, or before several nodes to the one that its first
-//! line is for.
+//! The route of a new connection: to one server, or with several nodes, to the node for its first request line.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -7,32 +6,32 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
-/// How much of a connection is looked at.
+/// The most bytes of a connection that are looked at.
 const LOOK: usize = 256;
-/// How long its first line is waited for: who says nothing is to be served, too.
+/// How long the first line may take. A client that sends nothing is served too.
 const PATIENCE: Duration = Duration::from_millis(500);
-/// Between two looks at a line that has begun.
+/// The pause between two looks at an incomplete line.
 const PAUSE: Duration = Duration::from_millis(2);
 /// The first byte of a TLS handshake's record.
 const TLS: u8 = 0x16;
 
-/// Where connections go. Only of the first request of a connection is looked what it is: as a balancer of TCP would,
-/// which does not speak HTTP.
+/// The targets of connections. Only the first request of a connection decides, as with a TCP balancer, which does not
+/// speak HTTP.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Route {
-    /// Those of live sessions, and those that nobody can look into.
+    /// For live sessions, and for encrypted connections, whose request cannot be read.
     pub(crate) sessions: SocketAddr,
-    /// All others.
+    /// For all others.
     pub(crate) rest: SocketAddr,
 }
 
 impl Route {
-    /// All to one.
+    /// Everything to one server.
     pub(crate) fn to(target: SocketAddr) -> Self {
         Self { sessions: target, rest: target }
     }
 
-    /// Where this one goes; nothing of it is read.
+    /// The target of this connection; its bytes stay unread.
     pub(super) async fn of(self, client: &TcpStream) -> SocketAddr {
         if self.sessions == self.rest {
             return self.rest;
@@ -53,7 +52,7 @@ impl Route {
     }
 }
 
-/// Whether more would tell no more.
+/// Whether more bytes would not change the decision.
 fn is_decided(begun: &[u8]) -> bool {
     begun.len() == LOOK || begun.first() == Some(&TLS) || begun.iter().any(u8::is_ascii_control)
 }

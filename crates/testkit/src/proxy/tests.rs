@@ -1,4 +1,4 @@
-//! The proxy does what it says.
+//! Tests of the proxy itself.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -11,10 +11,10 @@ use super::{Cut, Proxy, Route, Toward, proxy};
 use crate::{RawReceiver, dial, eventually};
 
 const SOON: Duration = Duration::from_secs(20);
-/// Long enough for a piece on a loopback connection, and not asserted to be short.
+/// Long enough for a piece on a loopback connection; no test asserts that it is short.
 const A_WHILE: Duration = Duration::from_millis(200);
 
-/// Sends back what it gets.
+/// An echo server.
 fn echo() -> RawReceiver {
     RawReceiver::start(|mut stream| async move {
         let (mut reads, mut writes) = stream.split();
@@ -112,7 +112,7 @@ async fn before_several_the_first_line_says_where_a_connection_goes() {
         (["GET /app", "/key HTTP/1.1\r\n"], [1, 0]),
         (["GET /v1/events HTTP/1.1\r\n", ""], [1, 1]),
         (["\u{16}", "hello"], [2, 1]),
-        // Nothing that one could go by: it is served all the same.
+        // Without a request line, a connection is served all the same.
         (["", ""], [2, 2]),
     ] {
         let mut stream = dial(balancer.addr()).await;

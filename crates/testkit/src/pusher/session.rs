@@ -1,5 +1,5 @@
-//! A light client of Pusher's protocol. It reads only when asked, so a test that does not ask is a client that does not
-//! read.
+//! A light client of Pusher's protocol. It reads only when the test asks for a message, so that tests can be slow
+//! readers.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -23,7 +23,7 @@ use super::PusherApp;
 
 /// How long the server may take to answer a connection or a subscription.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// How many of the frames that did come a failed wait prints.
+/// How many of the received frames a failed wait prints.
 const PRINTED: usize = 12;
 
 /// A message of the server.
@@ -33,14 +33,14 @@ pub struct Frame {
     pub event: String,
     /// The channel, if it names one.
     pub channel: Option<String>,
-    /// The data as it stands in the envelope: text, but for errors.
+    /// The data as in the envelope: a string, except for errors.
     pub raw_data: Value,
     /// The user whose client event it is.
     pub user_id: Option<String>,
 }
 
 impl Frame {
-    /// The data, read as JSON if it is text that is JSON.
+    /// The data; a string that is JSON is decoded.
     pub fn data(&self) -> Value {
         match &self.raw_data {
             Value::String(text) => serde_json::from_str(text).unwrap_or_else(|_| self.raw_data.clone()),
@@ -61,14 +61,14 @@ impl Frame {
     }
 }
 
-/// What a session heard next.
+/// The next thing that a session receives.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Heard {
+pub enum Incoming {
     /// A message.
     Frame(Frame),
     /// The server's close frame.
     Closed(u16, String),
-    /// An end without one.
+    /// An end without a close frame.
     Broken(String),
     /// Nothing within the deadline.
     Nothing,
@@ -79,8 +79,8 @@ pub enum Heard {
 pub enum Refused {
     /// With an HTTP answer of this status.
     Http(u16),
-    /// Over the WebSocket: what was said first, if anything, and how it ended.
-    Session(Option<Frame>, Heard),
+    /// Over the WebSocket: the first message, if any, and then the end.
+    Session(Option<Frame>, Incoming),
     /// Without an answer.
     Broken(String),
 }
@@ -88,11 +88,11 @@ pub enum Refused {
 trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
 
-/// A connected session. Dropped, it is gone without a word.
+/// A connected session. Dropped, it closes its socket without a close frame.
 pub struct PusherSession {
     /// Its id.
     pub socket_id: String,
-    /// After how many seconds of silence the server wants a ping.
+    /// After how many seconds of silence the client has to send a ping.
     pub activity_timeout: u64,
     /// The app it belongs to.
     pub app: PusherApp,
@@ -126,7 +126,7 @@ impl PusherSession {
         } else {
             Box::new(stream)
         };
-        // The default buffer of 128 KiB a session is too much for thousands of them.
+        // The default buffer of 128 KiB per session is too large for thousands of them.
         let config = WebSocketConfig::default().read_buffer_size(4096);
         let handshake = tokio_tungstenite::client_async_with_config(request, io, Some(config));
         let (socket, _) = match tokio::time::timeout(PATIENCE, handshake).await {
@@ -137,13 +137,13 @@ impl PusherSession {
         };
         let mut session = Self { socket_id: String::new(), activity_timeout: 0, app, socket, waiting: VecDeque::new() };
         match session.read(PATIENCE).await {
-            Heard::Frame(frame) if frame.event == "pusher:connection_established" => {
+            Incoming::Frame(frame) if frame.event == "pusher:connection_established" => {
                 let data = frame.data();
                 session.socket_id = data["socket_id"].as_str().unwrap_or_default().to_owned();
                 session.activity_timeout = data["activity_timeout"].as_u64().unwrap_or_default();
                 Ok(session)
             }
-            Heard::Frame(frame) => Err(Refused::Session(Some(frame), session.read(PATIENCE).await)),
+            Incoming::Frame(frame) => Err(Refused::Session(Some(frame), session.read(PATIENCE).await)),
             end => Err(Refused::Session(None, end)),
         }
     }
@@ -156,7 +156,7 @@ impl PusherSession {
         self.send_text(&json.to_string()).await.unwrap_or_else(|e| panic!("cannot send {json}: {e}"));
     }
 
-    /// Sends text, whatever it is.
+    /// Sends any text.
     ///
     /// # Errors
     /// When the connection is gone.
@@ -164,7 +164,7 @@ impl PusherSession {
         self.socket.send(Message::text(text)).await
     }
 
-    /// Asks to join, and waits for nothing.
+    /// Sends a subscription, without waiting.
     pub async fn ask_to_join(&mut self, channel: &str, auth: &str, channel_data: Option<&str>) {
         let mut data = json!({"channel": channel, "auth": auth});
         if let Some(channel_data) = channel_data {
@@ -173,7 +173,7 @@ impl PusherSession {
         self.send(json!({"event": "pusher:subscribe", "data": data})).await;
     }
 
-    /// Joins a public or private channel with the right proof; returns the data of the success.
+    /// Subscribes to a public or private channel with the right proof; returns the data of the success.
     ///
     /// # Panics
     /// When it does not succeed.
@@ -186,7 +186,7 @@ impl PusherSession {
         self.expect_on("pusher_internal:subscription_succeeded", channel, PATIENCE).await.data()
     }
 
-    /// Joins a presence channel as this user; returns the data of the success.
+    /// Subscribes to a presence channel as this user; returns the data of the success.
     ///
     /// # Panics
     /// When it does not succeed.
@@ -197,12 +197,12 @@ impl PusherSession {
         self.expect_on("pusher_internal:subscription_succeeded", channel, PATIENCE).await.data()
     }
 
-    /// Leaves a channel; there is no answer to it.
+    /// Unsubscribes; the server sends no answer.
     pub async fn unsubscribe(&mut self, channel: &str) {
         self.send(json!({"event": "pusher:unsubscribe", "data": {"channel": channel}})).await;
     }
 
-    /// Waits until the server has handled all that was sent so far: it answers pings in turn.
+    /// Waits until the server has handled everything sent so far, by a ping: messages are handled in order.
     ///
     /// # Panics
     /// When no answer came.
@@ -211,15 +211,15 @@ impl PusherSession {
         self.expect("pusher:pong", PATIENCE).await;
     }
 
-    /// What came and was not asked for by name yet, oldest first; then what comes.
-    pub async fn next(&mut self, deadline: Duration) -> Heard {
+    /// The oldest frame that was received and not taken yet, or the next one that arrives.
+    pub async fn next(&mut self, deadline: Duration) -> Incoming {
         match self.waiting.pop_front() {
-            Some(frame) => Heard::Frame(frame),
+            Some(frame) => Incoming::Frame(frame),
             None => self.read(deadline).await,
         }
     }
 
-    /// The first event of that name that was not taken yet. Others stay for later.
+    /// Takes the first event of that name. Others stay for later.
     ///
     /// # Panics
     /// When none came within `deadline`, with what came.
@@ -228,7 +228,7 @@ impl PusherSession {
         self.expect_that(format!("event {event:?}"), move |frame| frame.event == event, deadline)
     }
 
-    /// The first event of that name on that channel that was not taken yet. Others stay for later.
+    /// Takes the first event of that name on that channel. Others stay for later.
     ///
     /// # Panics
     /// When none came within `deadline`, with what came.
@@ -253,15 +253,15 @@ impl PusherSession {
             let end = Instant::now() + deadline;
             loop {
                 match self.read(end.saturating_duration_since(Instant::now())).await {
-                    Heard::Frame(frame) if fits(&frame) => return frame,
-                    Heard::Frame(frame) => self.waiting.push_back(frame),
+                    Incoming::Frame(frame) if fits(&frame) => return frame,
+                    Incoming::Frame(frame) => self.waiting.push_back(frame),
                     end => panic!("{caller}: no {what} within {deadline:?}: {end:?}; {}", self.what_came()),
                 }
             }
         }
     }
 
-    /// The close frame's code and reason; what comes before it stays for later.
+    /// Waits for the close frame, and returns its code and reason; messages before it stay for later.
     ///
     /// # Panics
     /// When the connection ends otherwise, or not within `deadline`.
@@ -269,47 +269,47 @@ impl PusherSession {
         let end = Instant::now() + deadline;
         loop {
             match self.read(end.saturating_duration_since(Instant::now())).await {
-                Heard::Frame(frame) => self.waiting.push_back(frame),
-                Heard::Closed(code, reason) => return (code, reason),
+                Incoming::Frame(frame) => self.waiting.push_back(frame),
+                Incoming::Closed(code, reason) => return (code, reason),
                 end => panic!("no close frame within {deadline:?}: {end:?}; {}", self.what_came()),
             }
         }
     }
 
-    /// What came and was not taken yet.
+    /// The frames that were received and not taken yet, for a panic message.
     pub fn waiting(&self) -> impl Iterator<Item = &Frame> {
         self.waiting.iter()
     }
 
-    /// Closes in an orderly way and waits for the other side's answer.
+    /// Closes with a close frame and waits for the server's.
     pub async fn close(mut self) {
         self.socket.close(None).await.ok();
-        while let Heard::Frame(_) = self.read(PATIENCE).await {}
+        while let Incoming::Frame(_) = self.read(PATIENCE).await {}
     }
 
-    /// Reads one message, and answers what is to be answered at once: pings of both kinds.
-    async fn read(&mut self, deadline: Duration) -> Heard {
+    /// Reads one message; answers pings of both kinds itself.
+    async fn read(&mut self, deadline: Duration) -> Incoming {
         let end = Instant::now() + deadline;
         loop {
-            let Ok(read) = tokio::time::timeout_at(end, self.socket.next()).await else { return Heard::Nothing };
+            let Ok(read) = tokio::time::timeout_at(end, self.socket.next()).await else { return Incoming::Nothing };
             match read {
                 Some(Ok(Message::Text(text))) => {
                     let frame = Frame::parse(&text);
                     if frame.event != "pusher:ping" {
-                        return Heard::Frame(frame);
+                        return Incoming::Frame(frame);
                     }
                     self.send_text(r#"{"event":"pusher:pong","data":{}}"#).await.ok();
                 }
                 Some(Ok(Message::Close(close))) => {
-                    // The answer to it is sent by reading on.
+                    // tungstenite sends the answer with the next read.
                     tokio::time::timeout_at(end, self.socket.next()).await.ok();
                     let (code, reason) =
                         close.map_or((1005, String::new()), |close| (close.code.into(), close.reason.to_string()));
-                    return Heard::Closed(code, reason);
+                    return Incoming::Closed(code, reason);
                 }
                 Some(Ok(_)) => {}
-                Some(Err(error)) => return Heard::Broken(error.to_string()),
-                None => return Heard::Broken("the stream ended".to_owned()),
+                Some(Err(error)) => return Incoming::Broken(error.to_string()),
+                None => return Incoming::Broken("the stream ended".to_owned()),
             }
         }
     }

@@ -1,5 +1,4 @@
-//! The light session and the real clients against a few lines that speak Pusher's protocol: the vocabulary itself
-//! works.
+//! Tests of the kit itself: the light session and the real clients against a minimal server of Pusher's protocol.
 
 use std::net::SocketAddr;
 use std::time::Duration;

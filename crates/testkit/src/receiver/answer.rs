@@ -1,16 +1,16 @@
-//! What a scripted receiver answers with, well or badly.
+//! The answers of a scripted receiver, including broken ones.
 
 use std::time::Duration;
 
 use bytes::Bytes;
 
-/// How an answer goes wrong.
+/// How an answer breaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) enum Ending {
-    /// It doesn't.
+    /// It does not.
     #[default]
     Whole,
-    /// The request is read, and nothing is ever said.
+    /// The request is read and never answered.
     Hang,
     /// The request is read, then the connection is reset.
     Reset,
@@ -18,7 +18,7 @@ pub(crate) enum Ending {
     CutBody(usize),
 }
 
-/// An answer to one request; 204 without a body unless said otherwise.
+/// An answer to one request; by default 204 without a body.
 #[derive(Debug, Clone)]
 pub struct Answer {
     /// The status code.
@@ -76,7 +76,7 @@ impl Answer {
         self
     }
 
-    /// After a wait.
+    /// Sets a wait before the answer.
     #[must_use]
     pub fn delay(mut self, delay: Duration) -> Self {
         self.delay = delay;

@@ -1,6 +1,6 @@
-//! A scripted HTTP/1.1 receiver: remembers every request, answers as the test says, goes down and comes back.
+//! A scripted HTTP/1.1 receiver: records every request, answers by the test's script, goes down and comes back.
 //!
-//! It runs on threads of its own, so that a test that is busy does not make the receiver slow.
+//! It runs on threads of its own, so that a busy test does not slow it down.
 
 mod answer;
 mod record;
@@ -26,22 +26,22 @@ pub use answer::Answer;
 pub use record::Received;
 use record::Record;
 
-/// How many requests are kept unless the test says otherwise.
+/// The default for how many requests are kept.
 const KEPT_REQUESTS: usize = 200_000;
-/// How many of the requests that did arrive a failed wait prints.
+/// How many of the received requests a failed wait prints.
 const PRINTED: usize = 20;
 
 type Answering = Arc<dyn Fn(&Received) -> Answer + Send + Sync>;
 
 /// How a path is answered.
 enum Script {
-    /// In this order; the last one over and over.
+    /// These answers in order; the last one is repeated.
     Sequence(VecDeque<Answer>),
-    /// As the test's function says.
+    /// By a function of the test.
     By(Answering),
 }
 
-/// What the receiver's tasks share with the test.
+/// The state that the receiver's tasks share with the test.
 struct Shared {
     record: Mutex<Record>,
     scripts: Mutex<HashMap<String, Script>>,
@@ -80,7 +80,7 @@ impl Receiver {
         Self { addr, shared, runtime: Some(runtime), accepting: Mutex::new(Some(accepting)) }
     }
 
-    /// Where it listens.
+    /// The address that it listens on.
     pub fn addr(&self) -> SocketAddr {
         self.addr
     }
@@ -95,12 +95,12 @@ impl Receiver {
         self.respond_sequence(path, vec![answer]);
     }
 
-    /// Answers `path` with these in turn, and with the last one from then on.
+    /// Answers `path` with these in turn, and then repeats the last one.
     pub fn respond_sequence(&self, path: &str, answers: Vec<Answer>) {
         self.shared.scripts.lock().insert(path.to_owned(), Script::Sequence(answers.into()));
     }
 
-    /// Answers `path` as `answer` says for each request.
+    /// Answers `path` with the result of `answer` for each request.
     pub fn answer_with(&self, path: &str, answer: impl Fn(&Received) -> Answer + Send + Sync + 'static) {
         self.shared.scripts.lock().insert(path.to_owned(), Script::By(Arc::new(answer)));
     }
@@ -136,17 +136,17 @@ impl Receiver {
         self.shared.record.lock().connections
     }
 
-    /// The most requests that were under way on `path` at once.
+    /// The most requests that were in flight on `path` at once.
     pub fn most_at_once(&self, path: &str) -> usize {
         self.shared.record.lock().most_at_once(Some(path))
     }
 
-    /// The most requests that were under way at once on all paths.
+    /// The most requests that were in flight at once on all paths.
     pub fn most_at_once_in_all(&self) -> usize {
         self.shared.record.lock().most_at_once(None)
     }
 
-    /// How many requests on `path` are read and not yet answered.
+    /// How many requests on `path` are in flight: read and not yet answered.
     pub fn under_way(&self, path: &str) -> usize {
         self.shared.record.lock().under_way(Some(path))
     }
@@ -155,7 +155,7 @@ impl Receiver {
     /// before the call count.
     ///
     /// # Panics
-    /// With what did arrive, when there were fewer within `deadline`.
+    /// With the received requests, when there were fewer within `deadline`.
     #[track_caller]
     pub fn wait_for(
         &self,
@@ -169,7 +169,7 @@ impl Receiver {
             let mut found = Vec::new();
             let mut seen = 0;
             loop {
-                // Asked for before looking, so that a request between the look and the wait is not missed.
+                // Subscribed before looking, so that a request between the look and the wait is not missed.
                 let mut arrived = std::pin::pin!(self.shared.arrived.notified());
                 arrived.as_mut().enable();
                 let news: Vec<_> = self.shared.record.lock().after(seen).cloned().collect();
@@ -185,12 +185,12 @@ impl Receiver {
         }
     }
 
-    /// Stops listening and breaks every connection: who dials now is refused.
+    /// Stops listening and breaks every connection: new ones are refused.
     pub async fn go_down(&self) {
         let accepting = self.accepting.lock().take();
         if let Some(task) = accepting {
             task.abort();
-            // Its end closes the listener and, with it, every connection's task.
+            // The end of this task closes the listener and ends every connection's task.
             task.await.ok();
         }
     }
@@ -198,7 +198,7 @@ impl Receiver {
     /// Listens again, at the same address.
     ///
     /// # Panics
-    /// When somebody else took the port meanwhile.
+    /// When another program took the port meanwhile.
     pub fn come_back(&self) {
         let mut accepting = self.accepting.lock();
         if let (None, Some(runtime)) = (accepting.as_ref(), self.runtime.as_ref()) {
@@ -222,7 +222,7 @@ impl std::fmt::Debug for Receiver {
 
 impl Drop for Receiver {
     fn drop(&mut self) {
-        // A runtime must not be waited for on a thread of another one, where most tests end.
+        // Most tests end on a thread of another runtime, which must not block until this one has ended.
         if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_background();
         }
@@ -239,9 +239,9 @@ pub(crate) fn runtime(threads: usize) -> Runtime {
         .unwrap_or_else(|e| panic!("cannot start the receiver's threads: {e}"))
 }
 
-/// Listens at `addr` on `runtime`, from whatever thread.
+/// Listens at `addr` on `runtime`. Can be called on any thread.
 pub(crate) fn bind(runtime: &Runtime, addr: SocketAddr) -> (TcpListener, SocketAddr) {
-    // std sets SO_REUSEADDR, so that a receiver which comes back gets its port in spite of old connections.
+    // std sets SO_REUSEADDR, so that a receiver that comes back gets its port in spite of old connections.
     let listener = std::net::TcpListener::bind(addr)
         .and_then(|listener| listener.set_nonblocking(true).map(|()| listener))
         .unwrap_or_else(|e| panic!("cannot listen at {addr}: {e}"));

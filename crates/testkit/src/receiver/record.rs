@@ -1,4 +1,4 @@
-//! What a receiver remembers: the requests it got, how many at once, and over how many connections.
+//! The record of a receiver: its requests, how many were in flight at once, and over how many connections they came.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -7,9 +7,9 @@ use std::time::Instant;
 use bytes::Bytes;
 use http::{HeaderMap, Method};
 
-/// How many bytes of bodies are kept at most; the oldest requests go first.
+/// The most bytes of bodies that are kept; the oldest requests are dropped first.
 const KEPT_BYTES: usize = 256 * 1024 * 1024;
-/// How many paths are told apart when requests under way are counted.
+/// The most paths whose requests in flight are counted separately.
 const COUNTED_PATHS: usize = 100_000;
 
 /// One request as it arrived.
@@ -27,7 +27,7 @@ pub struct Received {
     pub body: Bytes,
     /// When all of it had arrived.
     pub at: Instant,
-    /// Over which connection it came, counted from 1.
+    /// The number of its connection, counted from 1.
     pub connection: usize,
     /// Its number at this receiver, counted from 1.
     pub number: usize,
@@ -64,14 +64,14 @@ impl Received {
     }
 }
 
-/// Requests under way on one path.
+/// The requests in flight on one path.
 #[derive(Debug, Default)]
 struct UnderWay {
     now: usize,
     most: usize,
 }
 
-/// All that is remembered.
+/// The record.
 #[derive(Debug)]
 pub(crate) struct Record {
     kept: VecDeque<Arc<Received>>,
@@ -102,7 +102,7 @@ impl Record {
         self.drop_oldest();
     }
 
-    /// Numbers a request and remembers it.
+    /// Numbers a request and records it.
     pub(crate) fn add(&mut self, mut received: Received) -> Arc<Received> {
         self.total += 1;
         received.number = self.total;
@@ -144,7 +144,7 @@ impl Record {
         }
     }
 
-    /// The most requests that were under way at once, on `path` or on all.
+    /// The most requests that were in flight at once, on `path` or on all.
     pub(crate) fn most_at_once(&self, path: Option<&str>) -> usize {
         match path {
             None => self.all_under_way.most,
@@ -152,7 +152,7 @@ impl Record {
         }
     }
 
-    /// The requests that are under way, on `path` or on all.
+    /// The requests in flight, on `path` or on all.
     pub(crate) fn under_way(&self, path: Option<&str>) -> usize {
         match path {
             None => self.all_under_way.now,

@@ -1,4 +1,4 @@
-//! The receiver's side of a connection: read a request, remember it, answer as the script says.
+//! The receiver's side of a connection: reads a request, records it, and answers by the script.
 
 use std::io;
 use std::pin::Pin;
@@ -24,7 +24,7 @@ use super::{Script, Shared};
 
 /// The largest body that is read.
 const BODY_LIMIT: usize = 64 * 1024 * 1024;
-/// How long the first part of a cut body gets to reach the other side before the connection closes.
+/// How long the first part of a cut body has to reach the other side before the connection closes.
 const CUT_PAUSE: Duration = Duration::from_millis(20);
 
 /// Accepts connections until it is dropped; its connections end with it.
@@ -51,7 +51,7 @@ async fn serve(stream: TcpStream, connection: usize, shared: Arc<Shared>) {
     let reset = Arc::new(AtomicBool::new(false));
     let wire = Wire { stream, reset: Arc::clone(&reset) };
     let service = service_fn(move |request| answer(request, connection, Arc::clone(&shared), Arc::clone(&reset)));
-    // How a connection ends is the client's business, or the script's.
+    // The client or the script may break a connection: not an error here.
     hyper::server::conn::http1::Builder::new()
         .header_read_timeout(None)
         .serve_connection(TokioIo::new(wire), service)
@@ -59,7 +59,7 @@ async fn serve(stream: TcpStream, connection: usize, shared: Arc<Shared>) {
         .ok();
 }
 
-/// Without an error there is an answer; an error closes the connection without one.
+/// An error closes the connection without an answer.
 async fn answer(
     request: http::Request<Incoming>,
     connection: usize,
@@ -104,7 +104,7 @@ fn choose(shared: &Shared, received: &Received) -> Answer {
             return next.unwrap_or_default();
         }
     };
-    // Called without the lock: the test's function may change the script.
+    // Called without holding the lock: the function may change the script.
     by.map_or_else(|| shared.otherwise.lock().clone(), |by| by(received))
 }
 
@@ -124,7 +124,7 @@ fn response(answer: Answer) -> Result<Response<ScriptedBody>, io::Error> {
     Ok(response)
 }
 
-/// Counts a request as under way until it is dropped: answered, or given up by the client.
+/// Counts a request as in flight until it is dropped: it is answered, or the client has gone.
 struct UnderWay {
     shared: Arc<Shared>,
     path: String,
@@ -143,7 +143,7 @@ impl Drop for UnderWay {
     }
 }
 
-/// A body that comes in steps, and may break off.
+/// A body that is sent in steps, and may break off.
 struct ScriptedBody {
     announced: u64,
     rest: Bytes,
@@ -174,7 +174,7 @@ impl Body for ScriptedBody {
             return Poll::Ready(Some(Ok(Frame::data(part))));
         }
         if self.cut {
-            // What was handed over is written while this waits; an error at once could discard it.
+            // hyper writes the earlier bytes during this wait; an immediate error could discard them.
             let mut pause = Box::pin(tokio::time::sleep(CUT_PAUSE));
             if pause.as_mut().poll(cx).is_pending() {
                 self.pause = Some(pause);
@@ -194,7 +194,7 @@ impl Body for ScriptedBody {
     }
 }
 
-/// The socket, which resets its connection instead of closing it if the script says so.
+/// A socket that is reset instead of closed if the script says so.
 struct Wire {
     stream: TcpStream,
     reset: Arc<AtomicBool>,
@@ -237,7 +237,7 @@ impl AsyncWrite for Wire {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.reset.load(Ordering::SeqCst) {
-            // An orderly end now would leave nothing for the reset to break.
+            // After a FIN the reset would have no effect.
             return Poll::Ready(Ok(()));
         }
         Pin::new(&mut self.stream).poll_shutdown(cx)

@@ -19,7 +19,7 @@ use crate::tls;
 /// How long a server may take until it is ready.
 const START_PATIENCE: Duration = Duration::from_secs(20);
 const PAUSE: Duration = Duration::from_millis(10);
-/// What the line on standard output says before the address.
+/// The text before the address in the line on standard output.
 const LISTENING: &str = "listening on ";
 
 /// A server to be started on a free port in a fresh folder.
@@ -37,7 +37,7 @@ pub fn server() -> ServerBuilder {
     }
 }
 
-/// Says how a server is to be started.
+/// A builder with the defaults.
 #[derive(Debug, Clone)]
 #[must_use = "nothing runs before start()"]
 pub struct ServerBuilder {
@@ -52,7 +52,7 @@ pub struct ServerBuilder {
     patience: Duration,
 }
 
-/// What is known once a server is ready.
+/// The data of a server that is ready.
 pub(super) struct Ready {
     pub(super) url: String,
     pub(super) addr: SocketAddr,
@@ -106,7 +106,7 @@ impl ServerBuilder {
         self
     }
 
-    /// In this folder, which stays; for a second server on the data of a first.
+    /// In this folder, which is not removed; for a second server on the data of a first.
     pub fn dir(mut self, dir: impl Into<PathBuf>) -> Self {
         self.dir = Some(dir.into());
         self
@@ -119,20 +119,20 @@ impl ServerBuilder {
         self.env("TIDINGS__TLS__CERT", tls::CERTIFICATE_FILE).env("TIDINGS__TLS__KEY", tls::KEY_FILE)
     }
 
-    /// As one process with the store and the broker that its configuration says, however many nodes tests run on: for
-    /// tests of SQLite, of the process itself, of its data folder, and for those that make several nodes themselves.
+    /// As one process with the store and the broker of its config, even when tests run on several nodes: for tests of
+    /// SQLite, of the process or its data folder, and for those that start several nodes themselves.
     pub fn alone(mut self) -> Self {
         self.alone = true;
         self
     }
 
-    /// With another deadline for getting ready than 20 s.
+    /// Sets another deadline for getting ready than 20 s.
     pub fn within(mut self, patience: Duration) -> Self {
         self.patience = patience;
         self
     }
 
-    /// Starts it and waits until it is ready; several nodes with one address, if tests are to run on several.
+    /// Starts it and waits until it is ready; several nodes with one address, if tests run on several.
     ///
     /// # Panics
     /// With its output, when it isn't ready within the deadline.
@@ -180,7 +180,7 @@ impl ServerBuilder {
         if let Some(text) = &self.config {
             let file = dir.join("tidings.toml");
             fs::write(&file, text).context("cannot write tidings.toml")?;
-            // As whoever puts secrets into it does.
+            // Readable by the owner only, as a file with secrets should be.
             fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).context("cannot guard tidings.toml")?;
             args.extend(["--config".to_owned(), "tidings.toml".to_owned()]);
         }
@@ -198,7 +198,7 @@ impl ServerBuilder {
         .with_context(|| format!("cannot start {} (wrapper {:?})", binary.display(), self.wrapper))
     }
 
-    /// Starts one process in a folder, with variables that it shares with others, and waits until it is ready.
+    /// Starts one process in a folder, with the variables for what nodes share, and waits until it is ready.
     pub(super) async fn launch(&self, dir: &Path, shared: &[(String, String)]) -> anyhow::Result<(Process, Ready)> {
         let mut process = self.spawn(dir, shared)?;
         match self.wait_until_ready(&mut process, dir).await {
@@ -232,7 +232,7 @@ impl ServerBuilder {
         Ok(Ready { url, addr, credentials: self.credentials(dir)? })
     }
 
-    /// What the server made, and in its place what the configuration says.
+    /// The credentials that the server made, replaced by those of the config file if it sets any.
     fn credentials(&self, dir: &Path) -> anyhow::Result<Credentials> {
         let mut all = read_credentials(dir)?;
         let Some(text) = &self.config else { return Ok(all) };
@@ -266,7 +266,7 @@ async fn pause_until(end: Instant, process: &mut Process, complaint: &str) -> an
     Ok(())
 }
 
-/// The address in the line that says where the server listens; only whole lines count.
+/// The address in the server's "listening" line; only complete lines count.
 fn listening_addr(stdout: &str) -> Option<(&'static str, SocketAddr)> {
     let (whole_lines, _) = stdout.rsplit_once('\n')?;
     whole_lines.lines().find_map(|line| {

@@ -1,4 +1,4 @@
-//! Where the things under test lie: the binary, the clients from their registries, the repository.
+//! Paths: the binary under test, the installed client libraries, the repository.
 
 use std::cell::Cell;
 use std::path::{Path, PathBuf};

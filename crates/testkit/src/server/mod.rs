@@ -20,12 +20,12 @@ pub use launch::{ServerBuilder, server};
 pub(crate) use locate::{clients_dir, command_binary, repository};
 use nodes::Nodes;
 
-/// How long a server may take to stop, or to hear of others.
+/// How long a server may take to stop, or nodes to learn of each other.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// How many of the last lines of its log a failed test prints.
 const LOG_LINES: usize = 60;
 
-/// What the server wrote to `tidings-data/credentials.toml`, and in its place what the config file of the test says.
+/// The credentials in `tidings-data/credentials.toml`, replaced by those of the test's config file if it sets any.
 #[derive(Debug, Clone, Default, serde::Deserialize)]
 #[serde(default)]
 #[expect(missing_docs, reason = "the names say it: they are the file's keys")]
@@ -42,17 +42,17 @@ pub struct Credentials {
 
 /// A running server. Dropped, it is killed and its folder removed; the folder is kept, and named, when the test panics.
 ///
-/// It is one process; or several nodes with one address, where `TIDINGS_TEST_NODES` says so and the test does not need
-/// one [`alone`](ServerBuilder::alone). What is done to a server is then done to all of its nodes.
+/// It is one process, or several nodes with one address if `TIDINGS_TEST_NODES` says so and the test does not need one
+/// [`alone`](ServerBuilder::alone). Methods then act on all of its nodes.
 #[derive(Debug)]
 pub struct Server {
-    /// Where it answers: `http://127.0.0.1:PORT`. One process has another port after a restart.
+    /// Its URL: `http://127.0.0.1:PORT`. One process has another port after a restart.
     pub url: String,
     /// The same as an address.
     pub addr: SocketAddr,
-    /// What it wrote to its credentials file.
+    /// Its credentials.
     pub credentials: Credentials,
-    /// Its working directory, which holds `tidings-data/`; of several nodes the first one's.
+    /// Its working directory with `tidings-data/`; of several nodes, the first one's.
     pub dir: PathBuf,
     nodes: Nodes,
     launch: ServerBuilder,
@@ -70,15 +70,15 @@ impl Server {
         Api::new(&self.url, &self.credentials.operator_key)
     }
 
-    /// A client without a key for each node: for what each of them says of itself.
+    /// One client without a key per node: for what each node reports about itself.
     pub fn each_node(&self) -> impl Iterator<Item = Api> {
         self.nodes.all.iter().map(|node| Api::new(&node.url, ""))
     }
 
-    /// What it counts, as `/metrics` says it; that of all nodes, one after the other.
+    /// The text of `/metrics`; of all nodes, one after the other.
     ///
     /// # Panics
-    /// When one of them does not say it.
+    /// When one of them does not answer.
     pub async fn metrics(&self) -> String {
         let mut all = String::new();
         for node in self.each_node() {
@@ -87,10 +87,10 @@ impl Server {
         all
     }
 
-    /// Waits until each of its nodes knows of the others: for what holds over all of them, and not while one is new.
+    /// Waits until each of its nodes knows the others, for tests of what holds only then.
     ///
     /// # Panics
-    /// When they do not hear of each other.
+    /// When they do not learn of each other.
     pub async fn nodes_know_each_other(&self) {
         let count = self.nodes.all.len();
         eventually(PATIENCE, || async {
@@ -110,10 +110,10 @@ impl Server {
         self.nodes.database()
     }
 
-    /// The process id, of the server itself also under a wrapper.
+    /// The process id of the server itself, even under a wrapper.
     ///
     /// # Panics
-    /// When there are several nodes: a test of a process needs one [`alone`](ServerBuilder::alone).
+    /// When there are several nodes: such a test needs one [`alone`](ServerBuilder::alone).
     pub fn pid(&self) -> u32 {
         match self.nodes.all.as_slice() {
             [only] => only.process.pid(),
@@ -121,7 +121,7 @@ impl Server {
         }
     }
 
-    /// Lets the server have at most so many files and sockets open from now on. Answers how many it has open.
+    /// Limits the server's open files and sockets from now on. Returns how many are open.
     ///
     /// # Panics
     /// As [`Server::pid`], or when the system refuses.
@@ -138,28 +138,28 @@ impl Server {
         open
     }
 
-    /// Whether it still runs: each node of it.
+    /// Whether it still runs, with all of its nodes.
     pub fn runs(&mut self) -> bool {
         self.nodes.all.iter_mut().all(|node| node.process.runs())
     }
 
-    /// Kills it with SIGKILL and waits for its end. Nothing of it gets a last word.
+    /// Kills it with SIGKILL and waits for its end.
     pub async fn kill9(&mut self) -> Exit {
         self.signal(Signal::KILL);
         self.wait_for_exit(PATIENCE).await
     }
 
-    /// Has it do nothing, without its end: connections stay open, and leases run out.
+    /// Freezes it (SIGSTOP): connections stay open, and leases run out.
     pub fn freeze(&mut self) {
         self.signal(Signal::STOP);
     }
 
-    /// Has it go on.
+    /// Lets it go on (SIGCONT).
     pub fn thaw(&mut self) {
         self.signal(Signal::CONT);
     }
 
-    /// Asks it to stop with SIGTERM and waits for its end.
+    /// Stops it with SIGTERM and waits for its end.
     ///
     /// # Panics
     /// When it still runs after 30 s.
@@ -180,8 +180,8 @@ impl Server {
         Exit::of_all(exits)
     }
 
-    /// Starts it anew on the same data with the same arguments; a server that still runs is killed first (SIGKILL). The
-    /// port of one process is a new one unless the builder named one, so ask [`Server::api`] for a new client.
+    /// Starts it again on the same data with the same arguments; a server that still runs is killed first (SIGKILL).
+    /// One process gets a new port unless the builder named one, so ask [`Server::api`] for a new client.
     pub async fn restart(&mut self) {
         self.kill9().await;
         let restarted = self.nodes.restart(&self.launch, &self.dir).await;
@@ -203,7 +203,7 @@ impl Server {
             .unwrap_or_else(|| panic!("the server is gone: no memory to read"))
     }
 
-    /// CPU time used so far, user and system, in clock ticks (100 a second on Linux).
+    /// CPU time used so far, user and system, in clock ticks (100 per second on Linux).
     ///
     /// # Panics
     /// As [`Server::pid`].

@@ -1,9 +1,8 @@
-//! The processes behind a server's address: one; or, where tests run on several nodes, those and a balancer before
-//! them.
+//! The processes behind a server's address: one, or several nodes with a balancer in front.
 //!
-//! `TIDINGS_TEST_NODES` says how many. Several have a PostgreSQL database, a Redis and a main key in common, and
-//! nothing else. What sessions are opened on is the last node, everything else is asked of the first, so what is said
-//! crosses from one to the other; what is owed is taken up by whichever is there first.
+//! `TIDINGS_TEST_NODES` says how many. Several nodes share a PostgreSQL database, a Redis and a main key, and nothing
+//! else. Sessions connect to the last node and all other requests go to the first, so that messages cross between
+//! nodes. Pending deliveries are claimed by the node that is first.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -21,7 +20,7 @@ use crate::proxy::{Proxy, Route};
 
 /// How many nodes a server has; unset: one.
 const COUNT: &str = "TIDINGS_TEST_NODES";
-/// What the first node makes, and the others are given: a server has one app and one set of keys.
+/// The files that the first node makes and the others get a copy of: a server has one app and one set of keys.
 const CREDENTIALS: &str = "tidings-data/credentials.toml";
 
 /// One process.
@@ -32,7 +31,7 @@ pub(super) struct Node {
     addr: SocketAddr,
 }
 
-/// All of a server, the first one first.
+/// All processes of a server, the first one first.
 #[derive(Debug)]
 pub(super) struct Nodes {
     pub(super) all: Vec<Node>,
@@ -40,16 +39,16 @@ pub(super) struct Nodes {
     front: Option<Front>,
 }
 
-/// What several nodes have that one has not.
+/// What only several nodes have.
 #[derive(Debug)]
 struct Front {
     balancer: Proxy,
-    // Behind the nodes: it goes when they are gone.
+    // Declared after the nodes, so that it is dropped after them.
     cluster: Cluster,
 }
 
 impl Nodes {
-    /// Starts as many as there are to be; `dir` is the first one's folder.
+    /// Starts them; `dir` is the first node's folder.
     pub(super) async fn start(builder: &ServerBuilder, dir: &Path) -> anyhow::Result<Self> {
         let count = if builder.is_alone() { 1 } else { count()? };
         if count == 1 {
@@ -62,7 +61,7 @@ impl Nodes {
         Ok(Self { all, credentials, front: Some(Front { balancer, cluster }) })
     }
 
-    /// Starts as many anew, in their folders, on what they share; their address stays.
+    /// Starts them again in their folders, on the same shared servers; their address stays.
     pub(super) async fn restart(&mut self, builder: &ServerBuilder, dir: &Path) -> anyhow::Result<()> {
         let shared = self.front.as_ref().map(|front| front.cluster.env()).unwrap_or_default();
         (self.all, self.credentials) = launch(builder, dir, self.all.len(), &shared).await?;
@@ -77,7 +76,7 @@ impl Nodes {
         self.front.as_ref().map(|front| &front.cluster.database)
     }
 
-    /// Where all of them are reached.
+    /// The address of all of them.
     pub(super) fn addr(&self) -> SocketAddr {
         self.front.as_ref().map_or(self.all[0].addr, |front| front.balancer.addr())
     }
@@ -93,7 +92,7 @@ fn route(nodes: &[Node]) -> Route {
     Route { sessions: nodes[nodes.len() - 1].addr, rest: nodes[0].addr }
 }
 
-/// Starts so many, one after the other: the first may have to make what all are given.
+/// Starts so many, one after the other: the first may have to make the files that all get.
 async fn launch(
     builder: &ServerBuilder,
     dir: &Path,
@@ -115,7 +114,7 @@ async fn launch(
     Ok((all, made.unwrap_or_default()))
 }
 
-/// The working directory of the n-th node; the first one's holds those of the others.
+/// The working directory of the n-th node; the others are inside the first one's.
 fn folder(dir: &Path, n: usize) -> PathBuf {
     if n == 0 { dir.to_owned() } else { dir.join(format!("node-{}", n + 1)) }
 }

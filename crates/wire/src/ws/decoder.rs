@@ -1,50 +1,51 @@
-//! What clients send: bytes in, whole messages out.
+//! Decodes what clients send: bytes in, complete messages out.
 //!
-//! A frame that lies whole in the input is unmasked there and handed out without a copy. Only what isn't whole yet is
-//! kept, in a box that is there for as long as it is needed: an idle session owns nothing. What comes out depends on
-//! the bytes alone, never on how reads happened to cut them.
+//! A frame that is complete in the input is unmasked in place and returned without a copy. Only incomplete frames and
+//! messages are kept, in a box that exists only while it is needed: an idle session owns no buffer. The output depends
+//! on the bytes alone, not on how reads happened to split them.
 
 use super::header::{Header, MAX_HEADER, Opcode, Violation, may_close_with, unmask};
 
-/// Up to here a buffer is made at once as long as its frame says; beyond, only what has come is believed.
-const BELIEVED: usize = 4096;
+/// Up to this many bytes a buffer is allocated as long as the frame announces. A larger buffer grows with the bytes
+/// that have arrived, so that a client cannot make the server allocate memory by announcing it.
+const PREALLOCATED: usize = 4096;
 
-/// Something whole that a client has sent.
+/// A complete message or control frame from a client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Incoming<'a> {
-    /// A message of text.
+    /// A text message.
     Text(&'a str),
-    /// A message of bytes.
+    /// A binary message.
     Binary(&'a [u8]),
     /// A ping, to be answered with a pong of the same payload.
     Ping(&'a [u8]),
-    /// A pong, asked for or not.
+    /// A pong, solicited or not.
     Pong(&'a [u8]),
-    /// The client closes, with a code and a reason if it gave any. What it sends after that means nothing.
+    /// The client closes, with a code and a reason if it gave any. Bytes after that are ignored.
     Close(Option<(u16, &'a str)>),
 }
 
-/// Decodes one client's bytes. After a [`Violation`] it is of no more use.
+/// Decodes one client's bytes. It cannot be used after a [`Violation`].
 #[derive(Debug)]
 pub struct Decoder {
     max_message: usize,
     kept: Option<Box<Kept>>,
 }
 
-/// What must outlive the input that it came in. It ends with its message: no other begins in the same box.
+/// State that must outlive the input that it came in. It is dropped with its message: the next one gets a new box.
 #[derive(Debug, Default)]
 struct Kept {
-    /// The beginning of a header.
+    /// The first bytes of an incomplete header.
     head: Head,
-    /// The frame that isn't whole yet.
+    /// The incomplete frame.
     open: Option<Frame>,
-    /// What has come of a control frame; such may come between the fragments of a message.
+    /// The payload so far of a control frame, which may come between the fragments of a message.
     control: Vec<u8>,
-    /// What has come of a message, all fragments together.
+    /// The payload so far of a message, of all its fragments.
     message: Vec<u8>,
-    /// What kind of message it is, while one is under way.
+    /// The kind of the message, while one is incomplete.
     kind: Option<Opcode>,
-    /// How much of a text is known to be UTF-8.
+    /// How many bytes of a text message are known to be UTF-8.
     checked: usize,
 }
 
@@ -59,45 +60,45 @@ struct Head {
 #[derive(Debug)]
 struct Frame {
     header: Header,
-    /// How much of its payload is still to come.
+    /// How many bytes of its payload are still to come.
     left: usize,
 }
 
-/// Something whole, and where its payload is.
+/// A complete message or control frame, and where its payload is.
 enum Whole<'i> {
     /// In the input.
-    Given(Opcode, &'i [u8]),
-    /// In what is kept of a control frame.
+    InInput(Opcode, &'i [u8]),
+    /// In [`Kept::control`].
     Control(Opcode),
-    /// In what is kept of a message.
+    /// In [`Kept::message`].
     Message(Opcode),
 }
 
 impl Decoder {
-    /// A decoder of messages up to `max_message` bytes, fragments together.
+    /// A decoder for messages of up to `max_message` bytes, all fragments together.
     pub fn new(max_message: usize) -> Self {
         Self { max_message, kept: None }
     }
 
-    /// Takes bytes off the front of `input` until something is whole. `None`: the input is used up, and what isn't
-    /// whole yet is kept for the next call.
+    /// Takes bytes off the front of `input` until a message or control frame is complete. `None`: the input is used up,
+    /// and an incomplete frame is kept for the next call.
     ///
     /// # Errors
-    /// [`Violation`]: the connection is to be closed with its code.
+    /// [`Violation`]: close the connection with its code.
     pub fn next<'o, 'i: 'o>(&'o mut self, input: &mut &'i mut [u8]) -> Result<Option<Incoming<'o>>, Violation> {
-        self.forget();
+        self.free_returned();
         let Some(whole) = self.find(input)? else { return Ok(None) };
         let kept = self.kept.as_deref();
         let (opcode, payload) = match whole {
-            Whole::Given(opcode, payload) => (opcode, payload),
+            Whole::InInput(opcode, payload) => (opcode, payload),
             Whole::Control(opcode) => (opcode, kept.map_or(&[][..], |kept| &kept.control)),
             Whole::Message(opcode) => (opcode, kept.map_or(&[][..], |kept| &kept.message)),
         };
         incoming(opcode, payload).map(Some)
     }
 
-    /// Gives back the memory of what was handed out last.
-    fn forget(&mut self) {
+    /// Frees the memory of the message or frame that was returned last.
+    fn free_returned(&mut self) {
         let Some(kept) = &mut self.kept else { return };
         if kept.is_needed() {
             if kept.open.is_none() {
@@ -116,11 +117,11 @@ impl Decoder {
             if frame.is_whole_in(input) {
                 let payload = take_front(input, frame.left);
                 unmask(payload, frame.header.mask);
-                return Ok(Some(Whole::Given(frame.header.opcode, payload)));
+                return Ok(Some(Whole::InInput(frame.header.opcode, payload)));
             }
             let kept = self.kept.get_or_insert_default();
             let piece = take_front(input, frame.left.min(input.len()));
-            // Not even its kind is noted before some of it has come: it may yet lie whole in the next input.
+            // Nothing is kept before some of the payload has arrived: the frame may yet be complete in the next input.
             if frame.left == 0 || !piece.is_empty() {
                 kept.add(&mut frame, piece)?;
             }
@@ -134,17 +135,17 @@ impl Decoder {
         }
     }
 
-    /// Reads a frame's header; `None` when it isn't whole yet.
+    /// Reads a frame's header; `None` while it is incomplete.
     fn begin(&mut self, input: &mut &mut [u8]) -> Result<Option<Frame>, Violation> {
         let header = match &mut self.kept {
-            Some(kept) if kept.head.len > 0 => kept.head.go_on(input)?,
+            Some(kept) if kept.head.len > 0 => kept.head.fill(input)?,
             _ => match Header::parse(input)? {
                 Some(header) => {
                     take_front(input, header.len);
                     Some(header)
                 }
                 None if input.is_empty() => None,
-                None => self.kept.get_or_insert_default().head.go_on(input)?,
+                None => self.kept.get_or_insert_default().head.fill(input)?,
             },
         };
         let Some(header) = header else { return Ok(None) };
@@ -152,7 +153,7 @@ impl Decoder {
         Ok(Some(Frame { header, left: header.payload }))
     }
 
-    /// Whether a frame may come here, and is not too long: told before any of its payload is kept.
+    /// Checks that a frame may come here and is not too long, before any of its payload is kept.
     fn check(&self, header: &Header) -> Result<(), Violation> {
         if header.opcode.is_control() {
             return Ok(());
@@ -170,7 +171,7 @@ impl Decoder {
 }
 
 impl Frame {
-    /// Whether nothing of it was taken yet, all of it is here, and it is a whole message or a control frame.
+    /// Whether the frame is a complete message or a control frame whose payload is all in the input.
     fn is_whole_in(&self, input: &[u8]) -> bool {
         let Header { is_final, opcode, payload, .. } = self.header;
         is_final && opcode != Opcode::Continuation && self.left == payload && payload <= input.len()
@@ -178,8 +179,8 @@ impl Frame {
 }
 
 impl Head {
-    /// Takes as much of the input as belongs to the header.
-    fn go_on(&mut self, input: &mut &mut [u8]) -> Result<Option<Header>, Violation> {
+    /// Takes the bytes that belong to the header off the input.
+    fn fill(&mut self, input: &mut &mut [u8]) -> Result<Option<Header>, Violation> {
         let had = self.len;
         let more = input.len().min(MAX_HEADER - had);
         self.bytes[had..had + more].copy_from_slice(&input[..more]);
@@ -202,7 +203,7 @@ impl Kept {
         mask.rotate_left((payload - frame.left) % 4);
         unmask(piece, mask);
         let buffer = if opcode.is_control() { &mut self.control } else { &mut self.message };
-        if is_final && frame.left <= BELIEVED.max(buffer.len()) {
+        if is_final && frame.left <= PREALLOCATED.max(buffer.len()) {
             buffer.reserve_exact(frame.left);
         }
         buffer.extend_from_slice(piece);
@@ -216,7 +217,7 @@ impl Kept {
         Ok(())
     }
 
-    /// Looks for bytes that nothing which may follow can make UTF-8.
+    /// Fails as soon as the text cannot become UTF-8, whatever follows.
     fn check_text(&mut self) -> Result<(), Violation> {
         match std::str::from_utf8(&self.message[self.checked..]) {
             Ok(_) => self.checked = self.message.len(),
@@ -226,7 +227,7 @@ impl Kept {
         Ok(())
     }
 
-    /// What a frame that is whole now makes whole with it.
+    /// The message or control frame that a complete frame completes.
     fn end<'i>(&mut self, header: &Header) -> Option<Whole<'i>> {
         if header.opcode.is_control() {
             return Some(Whole::Control(header.opcode));
@@ -245,7 +246,7 @@ fn take_front<'i>(input: &mut &'i mut [u8], count: usize) -> &'i mut [u8] {
     front
 }
 
-/// What a whole message, or a control frame, says.
+/// Interprets the payload of a complete message or control frame.
 fn incoming(opcode: Opcode, payload: &[u8]) -> Result<Incoming<'_>, Violation> {
     let text = |bytes| std::str::from_utf8(bytes).map_err(|_| Violation::NotUtf8);
     Ok(match opcode {

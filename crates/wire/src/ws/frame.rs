@@ -5,20 +5,20 @@ use bytes::{Buf, Bytes};
 use super::header::MAX_CONTROL;
 
 const FINAL: u8 = 0x80;
-/// The longest header of ours: two bytes and eight of length.
+/// The longest header of a server's frame: two bytes and eight of length.
 const MAX_HEADER: usize = 10;
 
-/// A frame of text. The caller has it from a `str`, or knows that it is UTF-8.
+/// A text frame. The payload must be UTF-8.
 pub fn text(payload: &[u8]) -> Bytes {
     frame(1, payload)
 }
 
-/// A frame of bytes.
+/// A binary frame.
 pub fn binary(payload: &[u8]) -> Bytes {
     frame(2, payload)
 }
 
-/// A ping; a payload beyond 125 bytes is cut off.
+/// A ping. A payload beyond 125 bytes is truncated.
 pub fn ping(payload: &[u8]) -> Bytes {
     frame(9, &payload[..payload.len().min(MAX_CONTROL)])
 }
@@ -28,8 +28,8 @@ pub fn pong(payload: &[u8]) -> Bytes {
     frame(10, &payload[..payload.len().min(MAX_CONTROL)])
 }
 
-/// A close frame; `code` is one that an endpoint may send (§ 7.4). The reason is cut, between two characters, to the
-/// 123 bytes that there is room for (RFC 6455 § 5.5.1).
+/// A close frame; `code` must be one that an endpoint may send (§ 7.4). The reason is truncated, between two
+/// characters, to the 123 bytes that fit (RFC 6455 § 5.5.1).
 pub fn close(code: u16, reason: &str) -> Bytes {
     let mut end = reason.len().min(MAX_CONTROL - 2);
     while !reason.is_char_boundary(end) {
@@ -41,8 +41,7 @@ pub fn close(code: u16, reason: &str) -> Bytes {
     frame(8, &payload)
 }
 
-/// A frame of text whose payload `fill` appends, so that it is not copied once more. `capacity` is about how long it
-/// gets.
+/// A text frame whose payload `fill` appends, which saves a copy. `capacity` is the payload's approximate length.
 pub fn text_with(capacity: usize, fill: impl FnOnce(&mut Vec<u8>)) -> Bytes {
     let mut bytes = Vec::with_capacity(MAX_HEADER + capacity);
     bytes.resize(MAX_HEADER, 0);
@@ -57,14 +56,14 @@ pub fn text_with(capacity: usize, fill: impl FnOnce(&mut Vec<u8>)) -> Bytes {
 
 fn frame(opcode: u8, payload: &[u8]) -> Bytes {
     let (header, len) = header(opcode, payload.len());
-    // Exactly as long as it gets, so that making it `Bytes` allocates nothing more.
+    // Exact capacity, so that the conversion to `Bytes` allocates nothing.
     let mut bytes = Vec::with_capacity(len + payload.len());
     bytes.extend_from_slice(&header[..len]);
     bytes.extend_from_slice(payload);
     bytes.into()
 }
 
-/// A header (RFC 6455 § 5.2), and how much of the array it is.
+/// A header (RFC 6455 § 5.2), and its length in the array.
 fn header(opcode: u8, payload: usize) -> ([u8; MAX_HEADER], usize) {
     let mut header = [0; MAX_HEADER];
     header[0] = FINAL | opcode;

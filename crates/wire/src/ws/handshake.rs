@@ -6,38 +6,38 @@ use http::header::{CONNECTION, HeaderName, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROT
 use http::{HeaderMap, Method, StatusCode};
 use sha1::{Digest, Sha1};
 
-/// § 1.3.
+/// Appended to the client's key before it is hashed (§ 1.3).
 const GUID: &str = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 
 /// A request that may be upgraded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Accept {
-    /// The value of `Sec-WebSocket-Accept` in the answer.
+    /// The value of `Sec-WebSocket-Accept` in the response.
     pub accept: String,
-    /// The subprotocols that the client offers, in its order. An answer names one of them or none.
+    /// The subprotocols that the client offers, in its order. The response names one of them or none.
     pub protocols: Vec<String>,
 }
 
 /// Why a request cannot be upgraded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
-    /// An upgrade is asked for with GET.
+    /// The method is not GET.
     #[error("a WebSocket is opened with GET")]
     NotGet,
-    /// It is a plain request.
+    /// The request asks for no upgrade to WebSocket.
     #[error("this address is for WebSockets: the request needs `Connection: Upgrade` and `Upgrade: websocket`")]
     NoUpgrade,
-    /// Another version than 13; the answer names the one that is spoken.
-    #[error("only version 13 of the WebSocket protocol is spoken here")]
+    /// A version other than 13; the response names the supported one.
+    #[error("only version 13 of the WebSocket protocol is supported")]
     BadVersion,
-    /// No key, or one that is not 16 bytes in base 64.
-    #[error("Sec-WebSocket-Key has to be 16 bytes in base 64")]
+    /// No key, or one that is not 16 bytes in base64.
+    #[error("Sec-WebSocket-Key must be 16 bytes in base64")]
     BadKey,
 }
 
 impl Refusal {
-    /// The status to answer with. `NotGet` is answered with `Allow: GET` as well; `BadVersion` and `NoUpgrade` with
-    /// `Upgrade: websocket` and `Sec-WebSocket-Version: 13` (RFC 9110 § 15.5).
+    /// The status of the response. A response to `NotGet` also needs `Allow: GET`; one to `BadVersion` and `NoUpgrade`
+    /// needs `Upgrade: websocket` and `Sec-WebSocket-Version: 13` (RFC 9110 § 15.5).
     pub fn status(self) -> StatusCode {
         match self {
             Self::NotGet => StatusCode::METHOD_NOT_ALLOWED,
@@ -47,13 +47,13 @@ impl Refusal {
     }
 }
 
-/// The answer to a key (§ 4.2.2).
+/// The value of `Sec-WebSocket-Accept` for a client's key (§ 4.2.2).
 pub fn accept_key(key: &str) -> String {
     STANDARD.encode(Sha1::new().chain_update(key).chain_update(GUID).finalize())
 }
 
-/// Looks at a request's method and headers. Who calls has made sure that it came as HTTP/1.1: HTTP/2 has no upgrade
-/// (and hyper offers none to older ones). `Host` and `Origin` are the caller's to judge.
+/// Checks a request's method and headers. The caller must make sure that the request came as HTTP/1.1 (HTTP/2 has no
+/// upgrade, and hyper offers none for older versions), and must check `Host` and `Origin`.
 ///
 /// # Errors
 /// [`Refusal`].
@@ -77,7 +77,7 @@ fn names(headers: &HeaderMap, header: &HeaderName, word: &str) -> bool {
     words(headers, header).any(|found| found.eq_ignore_ascii_case(word))
 }
 
-/// The value of a header that may stand there only once (§ 11.3).
+/// The value of a header that may occur only once (§ 11.3).
 fn once<'a>(headers: &'a HeaderMap, header: &HeaderName) -> Option<&'a str> {
     let mut values = headers.get_all(header).iter();
     let value = values.next()?.to_str().ok()?.trim();

@@ -1,41 +1,41 @@
-//! A frame's header (RFC 6455 § 5.2), and everything that can be wrong with a frame.
+//! A frame's header (RFC 6455 § 5.2), and the protocol violations that a frame can contain.
 
 /// The longest header: two bytes, eight of length, four of mask.
 pub(super) const MAX_HEADER: usize = 14;
 /// The most bytes that a control frame carries (§ 5.5).
 pub(super) const MAX_CONTROL: usize = 125;
 
-/// What a client did that the protocol forbids. The connection is closed with [`Violation::close_code`].
+/// A client's violation of the protocol. The connection is closed with [`Violation::close_code`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Violation {
-    /// § 5.1: clients mask every frame.
+    /// § 5.1: clients must mask every frame.
     #[error("frames from clients are masked")]
     Unmasked,
-    /// § 5.2: no extension was negotiated that would give them a meaning.
+    /// § 5.2: reserved bits need an extension, and none was negotiated.
     #[error("reserved bits are set, and no extension was negotiated")]
     ReservedBits,
-    /// § 5.2.
+    /// § 5.2: the opcode has no meaning.
     #[error("an opcode that is reserved")]
     ReservedOpcode,
-    /// § 5.2: the shortest form is used.
+    /// § 5.2: the length must have the shortest form.
     #[error("a length that is longer than it needs to be, or too long for the protocol")]
     BadLength,
-    /// § 5.5.
+    /// § 5.5: control frames are short and not fragmented.
     #[error("a control frame that is fragmented or longer than 125 bytes")]
     BadControl,
-    /// § 5.4.
+    /// § 5.4: a continuation frame without a message to continue.
     #[error("a continuation of nothing")]
     NothingToContinue,
-    /// § 5.4.
+    /// § 5.4: a new message before the fragmented one has ended.
     #[error("a new message in the middle of another")]
     Interrupted,
-    /// § 5.5.1 and § 7.4.
+    /// § 5.5.1 and § 7.4: the close frame's code is cut off or must not be sent.
     #[error("a close frame with one byte, or with a code that must not be sent")]
     BadClose,
-    /// § 8.1.
+    /// § 8.1: text messages and close reasons are UTF-8.
     #[error("text that is not UTF-8")]
     NotUtf8,
-    /// Longer than the server takes.
+    /// The message is longer than the app's limit.
     #[error("a message longer than the server takes")]
     TooLong,
 }
@@ -51,7 +51,7 @@ impl Violation {
     }
 }
 
-/// What a frame is for.
+/// A frame's opcode.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Opcode {
     Continuation,
@@ -63,7 +63,7 @@ pub(super) enum Opcode {
 }
 
 impl Opcode {
-    /// The opcode in a frame's first byte, whose reserved bits have to be unset.
+    /// The opcode in a frame's first byte. The byte's reserved bits must not be set.
     fn of(first: u8) -> Result<Self, Violation> {
         if first & 0x70 != 0 {
             return Err(Violation::ReservedBits);
@@ -84,20 +84,20 @@ impl Opcode {
     }
 }
 
-/// A header whose every bit has been looked at.
+/// A validated header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Header {
     pub(super) is_final: bool,
     pub(super) opcode: Opcode,
     pub(super) mask: [u8; 4],
-    /// Of the header itself.
+    /// The header's own length.
     pub(super) len: usize,
-    /// Of what follows it.
+    /// The length of the payload that follows.
     pub(super) payload: usize,
 }
 
 impl Header {
-    /// Reads a header; `None` when it isn't whole yet. What is wrong is told as soon as it can be seen.
+    /// Reads a header; `None` while it is incomplete. A violation is reported as soon as its bytes have arrived.
     pub(super) fn parse(bytes: &[u8]) -> Result<Option<Self>, Violation> {
         let Some((first, rest)) = bytes.split_first() else { return Ok(None) };
         let is_final = first & 0x80 != 0;
@@ -120,7 +120,7 @@ impl Header {
     }
 }
 
-/// The length of the payload, and what stands behind it.
+/// The length of the payload, and the bytes behind the length.
 fn length(short: usize, rest: &[u8]) -> Result<Option<(usize, &[u8])>, Violation> {
     match short {
         126 => {
@@ -140,7 +140,7 @@ fn length(short: usize, rest: &[u8]) -> Result<Option<(usize, &[u8])>, Violation
     }
 }
 
-/// Takes the mask off, or puts it on (§ 5.3): eight bytes at a time.
+/// Removes or applies the mask (§ 5.3), eight bytes at a time.
 pub(super) fn unmask(payload: &mut [u8], mask: [u8; 4]) {
     let [a, b, c, d] = mask;
     let wide = u64::from_ne_bytes([a, b, c, d, a, b, c, d]);

@@ -1,8 +1,8 @@
 //! The server's side of the WebSocket protocol (RFC 6455), without I/O: [`Decoder`] for what clients send, functions
 //! that make whole frames, and the [`handshake`].
 //!
-//! No extension is negotiated, so reserved bits are refused. Frames that servers send are not masked, which is why all
-//! sessions can be written the same bytes.
+//! No extension is negotiated, so reserved bits are refused. Servers do not mask frames, so the same bytes can be
+//! written to all sessions.
 
 mod decoder;
 mod frame;

@@ -5,8 +5,9 @@
 //! - A length that is not in its shortest form: we refuse it (RFC 6455 § 5.2: "the minimal number of bytes MUST be
 //!   used"), it takes it.
 //! - Close code 1014: we take it (it is in IANA's registry), it does not know it.
-//! - We refuse as soon as it can be seen, it mostly when the frame is whole. So where we refused it may still wait for
-//!   the rest of the frame; given that, it has to refuse too, before it tells anything more.
+//! - We refuse a violation as soon as its bytes have arrived, it mostly when the frame is complete. So where we have
+//!   refused, it may still wait for the rest of the frame; given the rest, it must refuse too, before it returns
+//!   anything more.
 
 use proptest::prelude::*;
 use tidings_wire::ws::Violation;
@@ -43,7 +44,7 @@ fn close() -> impl Strategy<Value = Heard> {
     prop_oneof![Just(None), (code, "\\PC{0,30}").prop_map(Some)].prop_map(Heard::Close)
 }
 
-/// A message, in how many bytes each it is cut into fragments, and what stands between them.
+/// A message, the lengths of its fragments, and the control frames between them.
 type Said = (Heard, Vec<usize>, Vec<Heard>);
 
 fn said() -> impl Strategy<Value = Said> {
@@ -51,7 +52,7 @@ fn said() -> impl Strategy<Value = Said> {
     (message(), fragments, prop::collection::vec(control(), 0..5))
 }
 
-/// What a client says, as frames and as what should be heard of them.
+/// A client's frames, and what a decoder should return for them.
 fn conversation() -> impl Strategy<Value = (Vec<Frame>, Vec<Heard>)> {
     let masks = prop::collection::vec(any::<[u8; 4]>(), 1..9);
     (prop::collection::vec(said(), 0..5), prop::option::of(close()), masks).prop_map(|(said, close, masks)| {
@@ -98,7 +99,7 @@ fn wire(said: &Heard) -> (u8, Vec<u8>) {
     }
 }
 
-/// Reads of these many bytes; where few are given, the last one takes the rest.
+/// Splits the stream into reads of these lengths; the last read takes the rest.
 fn reads() -> impl Strategy<Value = Vec<usize>> {
     prop::collection::vec(prop_oneof![Just(1usize), 0..20usize, 0..9_000usize], 0..30)
 }
@@ -146,7 +147,7 @@ impl Damage {
     }
 }
 
-/// Both hear the same, or both refuse; the differences are those that stand above.
+/// Asserts that both decoders return the same or both refuse, except for the differences listed above.
 fn agree(max_message: usize, stream: &[u8], reads: &[usize]) {
     let (heard, end) = ours(max_message, cut(stream, reads));
     assert_eq!(ours(max_message, vec![stream.to_vec()]), (heard.clone(), end), "in one read");

@@ -6,7 +6,7 @@ use super::kit::{End, Frame, Heard, ours};
 
 const MAX: usize = 1000;
 
-/// These frames are refused so, whether they come at once or byte by byte.
+/// Asserts that these frames are refused with this violation, whether they come at once or byte by byte.
 fn refused(stream: &[u8]) -> Violation {
     let single = stream.iter().map(|byte| vec![*byte]).collect();
     match (ours(MAX, vec![stream.to_vec()]), ours(MAX, single)) {

@@ -1,4 +1,4 @@
-//! A client's frames in bytes, and what comes out of our decoder and of tungstenite's when they are fed them.
+//! A client's frames as bytes, and what our decoder and tungstenite's return for them.
 
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
@@ -21,7 +21,7 @@ impl Frame {
         Self { first, mask: [0x37, 0xfa, 0x21, 0x3d], payload: payload.into() }
     }
 
-    /// Its bytes, masked one by one: the slow way that the decoder's fast one has to agree with.
+    /// The frame's bytes, masked one by one: slow, to check the decoder's fast unmasking against.
     pub(crate) fn bytes(&self) -> Vec<u8> {
         let mut bytes = vec![self.first];
         match self.payload.len() {
@@ -41,7 +41,7 @@ impl Frame {
     }
 }
 
-/// What [`Incoming`] is, owned.
+/// An owned [`Incoming`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Heard {
     Text(String),
@@ -54,12 +54,12 @@ pub(crate) enum Heard {
 /// How a stream ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum End {
-    /// All of it was taken; more may come.
+    /// All bytes were taken; more may come.
     Open,
-    /// With a close frame; what follows was not looked at.
+    /// With a close frame; later bytes were ignored.
     Closed,
     Refused(Violation),
-    /// By tungstenite, in its own words.
+    /// Refused by tungstenite, with its error text.
     RefusedByThem,
 }
 
@@ -78,7 +78,7 @@ pub(crate) fn cut(stream: &[u8], pieces: &[usize]) -> Vec<Vec<u8>> {
     cut
 }
 
-/// What our decoder makes of the pieces.
+/// What our decoder returns for the pieces.
 pub(crate) fn ours(max_message: usize, pieces: Vec<Vec<u8>>) -> (Vec<Heard>, End) {
     let mut decoder = Decoder::new(max_message);
     let mut heard = Vec::new();
@@ -104,7 +104,7 @@ pub(crate) fn ours(max_message: usize, pieces: Vec<Vec<u8>>) -> (Vec<Heard>, End
     (heard, End::Open)
 }
 
-/// What tungstenite makes of them.
+/// What tungstenite returns for the pieces.
 pub(crate) fn theirs(max_message: usize, pieces: Vec<Vec<u8>>) -> (Vec<Heard>, End) {
     let config =
         WebSocketConfig::default().max_message_size(Some(max_message)).max_frame_size(Some(max_message.max(125)));
@@ -135,7 +135,7 @@ pub(crate) fn theirs(max_message: usize, pieces: Vec<Vec<u8>>) -> (Vec<Heard>, E
     }
 }
 
-/// A socket that gives out one piece a read and takes whatever is written.
+/// A socket that returns one piece per read and accepts all writes.
 struct Pieces(VecDeque<Vec<u8>>);
 
 impl Read for Pieces {

@@ -1,4 +1,4 @@
-//! When something is refused: as early as it can be seen, so that nothing is kept in vain.
+//! Violations are refused as early as possible, so that no bytes are kept in vain.
 
 use tidings_wire::ws::{Decoder, Incoming, Violation};
 

@@ -1,4 +1,4 @@
-//! What we write is what a client of tungstenite reads, and what its clients write we hear.
+//! A client of tungstenite reads what we write, and our decoder reads what that client writes.
 
 use std::io::{self, Cursor, Read, Write};
 
@@ -11,7 +11,7 @@ use tungstenite::{Message, Utf8Bytes};
 
 use super::kit::{End, Heard, cut, ours};
 
-/// What is there to be read, and what was written.
+/// The bytes to be read, and the bytes written.
 struct Ends(Cursor<Vec<u8>>, Vec<u8>);
 
 impl Read for Ends {

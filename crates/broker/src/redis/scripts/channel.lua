@@ -1,27 +1,27 @@
--- One channel: what every script begins with.
+-- The state of one channel: every script of a channel begins with this text.
 --
 -- KEYS: meta (hash), log (stream), cache (string), users (hash), here (hash of one node's sessions).
--- ARGV: a MessagePack map of arguments by name; what a script's comment calls optional may be missing. Every script gets
--- generation, now (ms), pubsub_channel (where nodes subscribe), publish_command (PUBLISH or SPUBLISH),
--- random (16 hex digits), and transitions: a letter for each kind of transition that is to be noted: o occupied, v vacated,
--- a member added, r member removed, c number of subscriptions, m cache miss.
+-- ARGV: a MessagePack map of arguments by name; those that a script's comment calls optional may be missing. Every script
+-- gets generation, now (ms), pubsub_channel (where nodes subscribe), publish_command (PUBLISH or SPUBLISH),
+-- random (16 hex digits), and transitions: a letter for each kind of transition to record: o occupied, v vacated,
+-- a member added, r member removed, c subscription count, m cache miss.
 --
--- meta: n number of the last message; s subscriptions; p j c what sessions joined with (presence, join_leave, count);
--- ct, co when their number was told last, and whether that is owed; g e o generation, epoch and offset of the history;
--- b the epoch and the offset that it began with; t its ttl; x when its last entry is too old; f when a position that nobody
--- is there for is forgotten; cx cp when the cached event is too old, and its position; cm whether somebody has found no
--- cached event since there was one; tn the number of the last transition.
+-- meta: n number of the last message; s subscriptions; p j c options of the last join (presence, join_leave, count);
+-- ct when the subscription count was sent last; co whether a count is pending; g e o generation, epoch and offset of the
+-- history; b the epoch and the offset that it began with; t its ttl; x when its last entry expires; f when the position
+-- of a vacated channel expires; cx cp when the cached event expires, and its position; cm whether a session has joined
+-- without finding a cached event since the last one; tn the number of the last transition.
 --
--- An answer is a name, its value, and so on, too. Each ends with transitions, those that were noted: kind, number, and what
--- it is about, with spaces between.
+-- An answer is an array of names, each followed by its value. Each answer ends with the recorded transitions: kind, number
+-- and subject (a user or a count), separated by spaces.
 --
--- Nodes of other versions use the same keys: docs/adr/0012 says what of them may change.
+-- Nodes of other versions use the same keys: docs/adr/0012 says which changes are allowed.
 local meta, log, cache, users, here = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local arg = cmsgpack.unpack(ARGV[1])
 local generation, now = arg.generation, arg.now
-local MANY, COUNT_EVERY, SLACK = 100, 5000, 60000
+local COUNT_THROTTLED_ABOVE, COUNT_INTERVAL, SLACK = 100, 5000, 60000
 
-local m, changed, noted = {}, {}, {}
+local m, changed, recorded = {}, {}, {}
 do
   local flat = redis.call('HGETALL', meta)
   for i = 1, #flat, 2 do m[flat[i]] = flat[i + 1] end
@@ -38,7 +38,7 @@ local function set(field, value)
   end
 end
 
-local function forget_history()
+local function drop_history()
   if m.e then
     for _, field in ipairs({'g', 'e', 'o', 'b', 't', 'x', 'f'}) do set(field, nil) end
     redis.call('DEL', log)
@@ -53,7 +53,7 @@ local function drop_cache()
   end
 end
 
--- Drops what is too old from the log's front; the offset of the first entry that is left.
+-- Drops expired entries from the front of the log. Returns the offset of the first entry that is left.
 local function first_kept()
   while true do
     local front = redis.call('XRANGE', log, '-', '+', 'COUNT', 1)[1]
@@ -63,7 +63,7 @@ local function first_kept()
   end
 end
 
--- The life of a history begins with its epoch, which begins with the generation that it was made in.
+-- Begins a new epoch. Its text begins with the generation in which it was made.
 local function begin_epoch()
   set('g', generation)
   set('e', string.format('%x-', generation) .. arg.random)
@@ -80,12 +80,13 @@ local function begin_history(ttl)
   end
 end
 
--- Nobody is there: the position is kept for as long as somebody who was away may come back, and as long again.
-local function left_alone()
+-- The last session has left: the position is kept for twice the history's ttl.
+local function vacated()
   if m.e then set('f', now + 2 * num('t')) end
 end
 
--- The last number of a row. The first of a channel's life is higher than any of an earlier life.
+-- The last number of a sequence. A sequence starts at the time in microseconds, so its numbers are higher than those from
+-- before the channel was deleted.
 local function last_number(field)
   if not m[field] then
     local time = redis.call('TIME')
@@ -97,48 +98,48 @@ end
 -- Messages are numbered without a gap.
 local function last_message() return last_number('n') end
 
--- Notes a transition, if it is wanted.
-local function note(kind, about)
+-- Records a transition, if its kind is wanted.
+local function record(kind, about)
   if not string.find(arg.transitions, kind, 1, true) then return end
   set('tn', last_number('tn') + 1)
-  noted[#noted + 1] = kind .. ' ' .. m.tn .. ' ' .. about
+  recorded[#recorded + 1] = kind .. ' ' .. m.tn .. ' ' .. about
 end
 
--- Tells every node that is subscribed to the channel; nobody is, where no session is in it.
-local function tell(kind, head, body)
+-- Publishes a message to all subscribed nodes. A channel without sessions has none.
+local function publish(kind, head, body)
   if num('s') == 0 then return end
   set('n', last_message() + 1)
   redis.call(arg.publish_command, arg.pubsub_channel, kind .. ' ' .. m.n .. ' ' .. head .. '\n' .. body)
 end
 
-local function tell_count()
+local function send_count()
   local s = num('s')
   if m.c ~= '1' or m.co ~= '1' or s == 0 then return end
-  if s > MANY and m.ct and now - num('ct') < COUNT_EVERY then return end
+  if s > COUNT_THROTTLED_ABOVE and m.ct and now - num('ct') < COUNT_INTERVAL then return end
   set('ct', now)
   set('co', nil)
-  tell('#', int(s), '')
-  note('c', int(s))
+  publish('#', int(s), '')
+  record('c', int(s))
 end
 
-local function count_has_changed()
+local function count_changed()
   if m.c == '1' then
     set('co', '1')
-    tell_count()
+    send_count()
   end
 end
 
 local function user_count() return m.p == '1' and redis.call('HLEN', users) or 0 end
 
--- What each user's first session shows.
+-- The member info of each user's first session.
 local function all_members()
   local all = m.p == '1' and redis.call('HVALS', users) or {}
   for i, user in ipairs(all) do all[i] = cmsgpack.unpack(user)[2] end
   return all
 end
 
--- Takes a session out, if it is there: where in the channel's messages that is, or nil.
-local function take_out(session_ref)
+-- Removes a session. Returns the number of the message before its leave, or nil if the session is not there.
+local function remove_session(session_ref)
   local seat = redis.call('HGET', here, session_ref)
   if not seat then return nil end
   local at = last_message()
@@ -153,23 +154,23 @@ local function take_out(session_ref)
     else
       redis.call('HDEL', users, user)
       last = '1'
-      if m.p == '1' then note('r', user) end
+      if m.p == '1' then record('r', user) end
     end
-    if m.j == '1' then tell('-', last .. ' ' .. session, shown) end
+    if m.j == '1' then publish('-', last .. ' ' .. session, shown) end
   end
-  count_has_changed()
+  count_changed()
   if num('s') == 0 then
-    left_alone()
-    note('v', '')
+    vacated()
+    record('v', '')
   end
   return at
 end
 
--- Puts a session in that isn't there; the member is told if `tells` says so, with the message that follows.
-local function put_in(session_ref, session, user, shown, tells)
+-- Adds a session that is not there yet. Publishes its join message if `tells`.
+local function add_session(session_ref, session, user, shown, tells)
   redis.call('HSET', here, session_ref, cmsgpack.pack({session, user, shown}))
   set('s', num('s') + 1)
-  if num('s') == 1 then note('o', '') end
+  if num('s') == 1 then record('o', '') end
   if user == '' then return nil end
   local known = redis.call('HGET', users, user)
   local first = '1'
@@ -179,13 +180,13 @@ local function put_in(session_ref, session, user, shown, tells)
     first = '0'
   else
     redis.call('HSET', users, user, cmsgpack.pack({1, shown}))
-    if m.p == '1' then note('a', user) end
+    if m.p == '1' then record('a', user) end
   end
-  if tells then tell('+', first .. ' ' .. session, shown) end
+  if tells then publish('+', first .. ' ' .. session, shown) end
 end
 
--- How the channel behaves is what the last session joined with: nobody brings any options to a leave.
-local function adopt(presence, join_leave, count)
+-- Takes over the options of a join. They also hold for leaves, which carry no options.
+local function apply_options(presence, join_leave, count)
   set('p', presence and '1' or nil)
   set('j', join_leave and '1' or nil)
   set('c', count and '1' or nil)
@@ -195,12 +196,12 @@ local function adopt(presence, join_leave, count)
   end
 end
 
--- What a session that was at a position gets: 'c' and all that came after it, or 'l'; with it all of another life than that
--- of the position, of which the session has heard nothing.
+-- The recovery of a session from a position: 'c' (complete) and all entries after it, or 'l' (lost). If the position is of
+-- another epoch, 'l' comes with all entries of the present epoch, because the session has received none of them.
 local function since(epoch, offset)
   if not m.e then return 'l', {} end
   if m.e ~= epoch then
-    -- A node of an earlier version may have begun this life, and not said where.
+    -- A node of an earlier version may have begun this epoch, and not stored its first offset.
     local began = m.b and string.sub(m.b, 1, #m.e + 1) == m.e .. ' ' and tonumber(string.sub(m.b, #m.e + 2))
     if not began or not first_kept() then return 'l', {} end
     return 'l', redis.call('XRANGE', log, int(began + 1), '+')
@@ -214,12 +215,12 @@ local function cached()
   return {'position', m.cp, 'event', redis.call('GET', cache), 'ttl', num('cx') - now}
 end
 
--- Writes what has changed, and puts the answer together from names and values. What nobody is there for goes by itself in time, should nobody ask
--- for it again.
+-- Writes changed fields, and builds the answer from names and values. The keys of a vacated channel expire by themselves
+-- if no script runs on it again.
 local function finish(...)
   local answer = {...}
   answer[#answer + 1] = 'transitions'
-  answer[#answer + 1] = noted
+  answer[#answer + 1] = recorded
   if num('s') == 0 and not m.e and not m.cx then
     redis.call('DEL', meta, log, cache, users)
     return answer
@@ -237,11 +238,11 @@ local function finish(...)
   return answer
 end
 
--- A generation that is newer than ours: another node has seen a failover that we haven't.
+-- The channel's generation is newer than ours: another node has seen a failover that this node has not.
 if num('g') > generation then return redis.error_reply('TIDINGSSTALE the generation is ' .. m.g) end
 if m.e then
-  -- What is kept is worth keeping, but a position from before the failover may be of something that was lost.
+  -- The entries are kept, but a position from before the failover may belong to a lost publication: a new epoch begins.
   if num('g') < generation then begin_epoch() end
-  if num('s') == 0 and num('f') <= now and not first_kept() then forget_history() end
+  if num('s') == 0 and num('f') <= now and not first_kept() then drop_history() end
 end
 if m.cx and num('cx') <= now then drop_cache() end

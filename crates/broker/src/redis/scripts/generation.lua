@@ -1,8 +1,8 @@
--- The generation of the data. KEYS: generation (hash). ARGV: a map of run_id of the server that answers; newest, the newest
--- generation that a channel here is known to be of: one that has moved here from another server may be of a newer one than
--- ours. Answers generation.
--- Another server than the one that the data knows may have lost writes, and one that knows none has lost everything: the
--- generation is then a new one, higher than any before.
+-- The generation of the data. KEYS: generation (hash). ARGV: a map of run_id, the run id of the server that answers; and
+-- newest, the newest generation known of a channel here (a channel that has moved here from another server keeps its own).
+-- Answers generation.
+-- If the stored run id is another one, a failover may have lost writes; if there is none, all data is lost. Then the data
+-- gets a new generation, higher than any before.
 local arg = cmsgpack.unpack(ARGV[1])
 local known = redis.call('HMGET', KEYS[1], 'run', 'generation')
 local present, newest = tonumber(known[2] or 0), arg.newest

@@ -1,6 +1,6 @@
 -- A node's heartbeat. KEYS: nodes (sorted set: when each lease ends), generation (hash). ARGV: a map of node and lease (ms).
--- Answers now, the server's time (ms); held, whether the lease was held until now; generation ('0' where it is lost); and
--- over, nodes whose leases are over.
+-- Answers now, the server's time (ms); held, whether the node's lease had not ended yet; generation ('0' if it is lost); and
+-- over, nodes whose leases have ended.
 local arg = cmsgpack.unpack(ARGV[1])
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)

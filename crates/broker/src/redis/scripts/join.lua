@@ -1,7 +1,7 @@
--- Lets a session in. ARGV: session_ref, session, user ('' for none), shown, presence, join_leave, subscription_count,
--- max_members, history_size, history_ttl, caches (whether events are cached); of the past: last, how many of the last
--- events (optional), or epoch and offset, the position after which all are wanted (optional).
--- Answers outcome: full, or in and the welcome; and at, where in the channel's messages that is.
+-- A session joins. ARGV: session_ref, session, user ('' for none), shown, presence, join_leave, subscription_count,
+-- max_members, history_size, history_ttl, caches (whether events are cached); to recover: last, how many of the last
+-- events (optional), or epoch and offset, the position after which all events are wanted (optional).
+-- Answers outcome: full, or in and the welcome; and at, the number of the message before the join.
 local session_ref, session, user, shown = arg.session_ref, arg.session, arg.user, arg.shown
 local presence, join_leave, count = arg.presence, arg.join_leave, arg.subscription_count
 local size, caches, last = arg.history_size, arg.caches, arg.last or 0
@@ -12,15 +12,15 @@ if user ~= '' and presence and redis.call('HLEN', users) >= arg.max_members
   return finish('outcome', 'full', 'at', last_message())
 end
 local at = last_message()
-if size == 0 then forget_history() end
+if size == 0 then drop_history() end
 if not caches then drop_cache() end
-adopt(presence, join_leave, count)
+apply_options(presence, join_leave, count)
 if size > 0 then begin_history(arg.history_ttl) end
--- Nobody must hear of the coming before the welcome says who is there, itself among them.
+-- The join message is published at the end, so that the welcome, which lists this session, precedes it.
 local first
 if is_new then
   first = user ~= '' and redis.call('HEXISTS', users, user) == 0 and '1' or '0'
-  put_in(session_ref, session, user, shown, false)
+  add_session(session_ref, session, user, shown, false)
 end
 local recovery, entries = 'n', {}
 if arg.epoch then
@@ -33,11 +33,11 @@ local all = all_members()
 local here_now, welcome_cached = num('s'), cached()
 if caches and not welcome_cached and m.cm ~= '1' then
   set('cm', '1')
-  note('m', '')
+  record('m', '')
 end
 if is_new then
-  if user ~= '' and m.j == '1' then tell('+', first .. ' ' .. session, shown) end
-  count_has_changed()
+  if user ~= '' and m.j == '1' then publish('+', first .. ' ' .. session, shown) end
+  count_changed()
 end
 return finish('outcome', 'in', 'at', at, 'epoch', m.e or '', 'offset', num('o'), 'recovery', recovery,
   'entries', entries, 'members', all, 'subscriptions', here_now, 'cached', welcome_cached, 'count_pending', m.co or '0')

@@ -1,2 +1,2 @@
--- Who is there. Answers members: what the first session of each user shows.
+-- Lists members. Answers members: the member info of each user's first session.
 return finish('members', all_members())

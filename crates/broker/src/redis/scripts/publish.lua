@@ -1,11 +1,11 @@
--- Says something. ARGV: by_client, history_size, history_ttl, cache_ttl (optional: not cached); behind the map the
--- event, as it is kept.
+-- Publishes an event. ARGV: by_client, history_size, history_ttl, cache_ttl (optional: not cached); after the map, the
+-- event's bytes, which are stored as they are.
 -- Answers subscriptions and users.
 local by_client, size, ttl = arg.by_client, arg.history_size, arg.history_ttl
 local cache_ttl, event = arg.cache_ttl, ARGV[2]
 local position = '- 0'
 if not by_client then
-  if size == 0 then forget_history() end
+  if size == 0 then drop_history() end
   if not cache_ttl then drop_cache() end
   if size > 0 then
     begin_history(ttl)
@@ -21,7 +21,7 @@ if not by_client then
     set('cm', nil)
     redis.call('SET', cache, event, 'PX', int(cache_ttl + SLACK))
   end
-  if num('s') == 0 then left_alone() end
+  if num('s') == 0 then vacated() end
 end
-tell('p', position, event)
+publish('p', position, event)
 return finish('subscriptions', num('s'), 'users', user_count())

@@ -123,8 +123,8 @@ async fn channels_of_all_masters_are_the_same_on_all_nodes() {
     let page = ChannelFilter { prefix: "c1".to_owned(), after: Some("c13".to_owned()), limit: 2 };
     let page = second.broker.channels(&"1".into(), page).await.unwrap();
     assert_eq!(page.iter().map(|state| &*state.name).collect::<Vec<_>>(), ["c14", "c15"]);
-    first.told().await;
-    second.told().await;
+    first.received().await;
+    second.received().await;
     for channel in channels() {
         let said = first.broker.publish(first.to_publish(&channel, &format!("e-{channel}"))).await.unwrap();
         assert_eq!(said.occupancy, Occupancy { subscriptions: 2, users: 0 });
@@ -135,14 +135,14 @@ async fn channels_of_all_masters_are_the_same_on_all_nodes() {
     expected.push(format!("{order:?}"));
     expected.sort();
     for world in [&mut first, &mut second] {
-        let mut told = Vec::new();
+        let mut received = Vec::new();
         let end = tokio::time::Instant::now() + PATIENCE;
-        while told.len() < expected.len() && tokio::time::Instant::now() < end {
-            let [_, more] = world.told().await;
-            told.extend(more);
+        while received.len() < expected.len() && tokio::time::Instant::now() < end {
+            let [_, more] = world.received().await;
+            received.extend(more);
         }
-        told.sort();
-        assert_eq!(told, expected);
+        received.sort();
+        assert_eq!(received, expected);
     }
 }
 
@@ -166,8 +166,8 @@ async fn a_master_that_loses_its_data_costs_its_own_channels_only() {
         world.join_in(channel, 1, "", None).await;
         world.broker.publish(world.to_publish(channel, "e1")).await.unwrap();
     }
-    let [_, told] = world.told().await;
-    assert_eq!(told.len(), 4, "{told:?}");
+    let [_, received] = world.received().await;
+    assert_eq!(received.len(), 4, "{received:?}");
 
     let broker = there.broker();
     there.servers.lock().await.masters[master].kill().await;
@@ -182,19 +182,19 @@ async fn a_master_that_loses_its_data_costs_its_own_channels_only() {
         eventually(PATIENCE, publish).await;
     }
     let expected = [format!("{elsewhere}: e2@2B"), format!("{here}: lost publications @0C"), format!("{here}: e2@1C")];
-    let mut told = Vec::new();
+    let mut received = Vec::new();
     let end = tokio::time::Instant::now() + PATIENCE;
-    while told.len() < expected.len() && tokio::time::Instant::now() < end {
-        let [_, more] = world.told().await;
-        told.extend(more);
+    while received.len() < expected.len() && tokio::time::Instant::now() < end {
+        let [_, more] = world.received().await;
+        received.extend(more);
     }
-    told.sort_by_key(|line: &String| !line.starts_with(&elsewhere));
-    assert_eq!(told, expected);
+    received.sort_by_key(|line: &String| !line.starts_with(&elsewhere));
+    assert_eq!(received, expected);
     for (channel, position, outcome) in [(&here, "1A", "Lost"), (&elsewhere, "1B", "Complete [e2@2B]")] {
         let since = Since::Position(world.epochs.position(position));
         world.join_in(channel, 3, "", Some(since)).await;
-        let [_, told] = world.told().await;
-        assert!(told.len() == 1 && told[0].contains(outcome), "{told:?}");
+        let [_, received] = world.received().await;
+        assert!(received.len() == 1 && received[0].contains(outcome), "{received:?}");
     }
     world.ends_empty().await;
 }
@@ -209,7 +209,7 @@ async fn the_replica_of_a_master_that_fails_is_found_and_nobody_is_recovered_the
     world.options.history_size = 10;
     world.join(1, "").await;
     world.publish("e1").await;
-    world.tells(&[], &["c: s1 in, 1 here @0A", "c: e1@1A"]).await;
+    world.receives(&[], &["c: s1 in, 1 here @0A", "c: e1@1A"]).await;
     let has_it = || async { (replica.run(&["CLUSTER", "GETKEYSINSLOT", "1038", "9"]).contains(":log")).then_some(()) };
     eventually(PATIENCE, has_it).await;
     there.servers.lock().await.masters[master].kill().await;
@@ -217,15 +217,15 @@ async fn the_replica_of_a_master_that_fails_is_found_and_nobody_is_recovered_the
     let publish = || async { broker.publish(world.to_publish("c", "e2")).await.ok() };
     eventually(PATIENCE, publish).await;
     assert!(replica.run(&["INFO", "replication"]).contains("role:master"));
-    let mut told = Vec::new();
+    let mut received = Vec::new();
     let end = tokio::time::Instant::now() + PATIENCE;
-    while told.len() < 2 && tokio::time::Instant::now() < end {
-        let [_, more] = world.told().await;
-        told.extend(more);
+    while received.len() < 2 && tokio::time::Instant::now() < end {
+        let [_, more] = world.received().await;
+        received.extend(more);
     }
-    assert_eq!(told, ["c: lost publications @1B", "c: e2@2B"]);
+    assert_eq!(received, ["c: lost publications @1B", "c: e2@2B"]);
     world.join_since(3, Since::Position(world.epochs.position("1A"))).await;
-    world.tells(&[], &["c: s3 in, 2 here @2B Lost [e2@2B]"]).await;
+    world.receives(&[], &["c: s3 in, 2 here @2B Lost [e2@2B]"]).await;
 }
 
 // covers: N01, N04
@@ -238,8 +238,8 @@ async fn channels_whose_slot_moves_to_another_master_go_on_there() {
         world.join_in("c", 1, "ann", None).await;
     }
     first.publish("e1").await;
-    first.told().await;
-    second.told().await;
+    first.received().await;
+    second.received().await;
     let slot = keys::slot(&key("c")).to_string();
     let servers = there.servers.lock().await;
     let from = servers.master_of(&keys::pubsub_channel(&key("c")));
@@ -255,14 +255,14 @@ async fn channels_whose_slot_moves_to_another_master_go_on_there() {
     .await;
     for world in [&mut first, &mut second] {
         let end = tokio::time::Instant::now() + PATIENCE;
-        let mut told = Vec::new();
-        while !told.iter().any(|line: &String| line.contains("e2@")) && tokio::time::Instant::now() < end {
-            let [_, more] = world.told().await;
-            told.extend(more);
+        let mut received = Vec::new();
+        while !received.iter().any(|line: &String| line.contains("e2@")) && tokio::time::Instant::now() < end {
+            let [_, more] = world.received().await;
+            received.extend(more);
         }
         assert!(
-            told[0].starts_with("c: lost publications") && told.iter().any(|line| line.contains("e2@")),
-            "{told:?}"
+            received[0].starts_with("c: lost publications") && received.iter().any(|line| line.contains("e2@")),
+            "{received:?}"
         );
     }
 }

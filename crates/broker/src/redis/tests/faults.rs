@@ -11,13 +11,13 @@ use super::{PATIENCE, RedisFixture};
 use crate::broker::{Broker as _, BrokerError, ChannelFilter, Occupancy, PublishOutcome, Since};
 use crate::suite::{World, key};
 
-/// What both shards of a world have been told until this line came.
+/// The messages that both shards of a world have received up to this line.
 async fn until(world: &mut World, last: &str) -> Vec<String> {
     let mut all = Vec::new();
     let end = tokio::time::Instant::now() + PATIENCE;
     while !all.iter().any(|line| line == last) {
         assert!(tokio::time::Instant::now() < end, "{last:?} did not come: {all:?}");
-        all.extend(world.told().await.into_iter().flatten());
+        all.extend(world.received().await.into_iter().flatten());
     }
     all
 }
@@ -32,7 +32,7 @@ async fn while_redis_is_away_what_keeps_nothing_is_told_here_and_the_rest_is_ref
     let mut world = there.world().await;
     world.join(1, "").await;
     world.join_in("d", 3, "", None).await;
-    world.told().await;
+    world.received().await;
     there.does(&["SAVE"]).await;
     there.server.lock().await.kill().await;
     there.is_cut_off().await;
@@ -53,15 +53,19 @@ async fn while_redis_is_away_what_keeps_nothing_is_told_here_and_the_rest_is_ref
     }
     assert_eq!(world.broker.join(world.to_join("c", 5, "", None)).await, Err(BrokerError::Unavailable));
     assert_eq!(world.broker.channel(&key("c")).await, Err(BrokerError::Unavailable));
-    // Whoever leaves is out, and stays out.
+    // A session that leaves is out, and stays out.
     world.leave_in("d", 3).await;
-    let lines: Vec<_> =
-        world.shards.take(1).iter().map(|told| crate::suite::lines::told(told, &mut world.epochs)).collect();
+    let lines: Vec<_> = world
+        .shards
+        .take(1)
+        .iter()
+        .map(|received| crate::suite::lines::shard_message(received, &mut world.epochs))
+        .collect();
     assert_eq!(lines, ["c: e1", "c: e2", "d: s3 out"]);
     there.server.lock().await.start().await;
     there.is_connected().await;
     world.publish("e4").await;
-    world.tells(&[], &["c: e4"]).await;
+    world.receives(&[], &["c: e4"]).await;
     assert_eq!(world.broker.channel(&key("d")).await, Ok(None), "it was in the data, and has left meanwhile");
     world.ends_empty().await;
 }
@@ -89,12 +93,12 @@ async fn what_was_said_while_a_node_was_cut_off_is_told_when_it_is_back() {
         far.is_connected().await;
         near.publish(&format!("end{round}")).await;
         let at = 1 + 4 * (round + 1);
-        let told = until(&mut cut, &format!("c: end{round}@{at}A")).await;
+        let received = until(&mut cut, &format!("c: end{round}@{at}A")).await;
         let expected: Vec<_> = (0..3)
             .map(|n| format!("c: r{round}.{n}@{}A", at - 3 + n))
             .chain([format!("c: end{round}@{at}A")])
             .collect();
-        assert_eq!(told, expected);
+        assert_eq!(received, expected);
     }
 }
 
@@ -108,15 +112,15 @@ async fn after_a_flush_everybody_is_there_and_no_old_position_counts() {
     world.join(1, "ann").await;
     world.join(2, "bob").await;
     world.publish("e1").await;
-    world.told().await;
+    world.received().await;
     there.does(&["FLUSHALL"]).await;
     until(&mut world, "c: lost publications members @0B").await;
     let state = world.broker.channel(&key("c")).await.unwrap().unwrap();
     assert_eq!(state.occupancy, Occupancy { subscriptions: 2, users: 2 });
     world.publish("f1").await;
     world.join_since(3, Since::Position(world.epochs.position("1A"))).await;
-    let told = until(&mut world, "c: s3 in, 3 here @1B Lost [f1@1B] {ann/1 bob/2}").await;
-    assert!(told.contains(&"c: f1@1B".to_owned()), "{told:?}");
+    let received = until(&mut world, "c: s3 in, 3 here @1B Lost [f1@1B] {ann/1 bob/2}").await;
+    assert!(received.contains(&"c: f1@1B".to_owned()), "{received:?}");
 }
 
 // covers: N04
@@ -129,7 +133,7 @@ async fn a_failover_that_lost_writes_recovers_nobody_over_the_gap() {
     world.publish("e1").await;
     there.does(&["SAVE"]).await;
     world.publish("e2").await;
-    world.tells(&[], &["c: s1 in, 1 here @0A", "c: e1@1A", "c: e2@2A"]).await;
+    world.receives(&[], &["c: s1 in, 1 here @0A", "c: e1@1A", "c: e2@2A"]).await;
     let mut server = there.server.lock().await;
     server.kill().await;
     there.is_cut_off().await;
@@ -138,12 +142,12 @@ async fn a_failover_that_lost_writes_recovers_nobody_over_the_gap() {
     drop(server);
     assert_eq!(until(&mut world, "c: lost publications @1B").await, ["c: lost publications @1B"]);
     world.publish("f2").await;
-    world.tells(&[], &["c: f2@2B"]).await;
+    world.receives(&[], &["c: f2@2B"]).await;
     for (position, expected) in [("2A", "Lost [f2@2B]"), ("1A", "Lost [f2@2B]"), ("1B", "Complete [f2@2B]")] {
         world.join_since(3, Since::Position(world.epochs.position(position))).await;
-        world.tells(&[], &[&format!("c: s3 in, 2 here @2B {expected}")]).await;
+        world.receives(&[], &[&format!("c: s3 in, 2 here @2B {expected}")]).await;
         world.leave(3).await;
-        world.told().await;
+        world.received().await;
     }
     world.ends_empty().await;
 }
@@ -154,7 +158,7 @@ async fn a_join_that_was_answered_too_late_leaves_nobody_behind() {
     there.settings.timeout = Duration::from_millis(300);
     let mut world = there.world().await;
     world.join(1, "").await;
-    world.told().await;
+    world.received().await;
     there.server.lock().await.freeze();
     assert_eq!(world.broker.join(world.to_join("c", 3, "", None)).await, Err(BrokerError::Unavailable));
     there.server.lock().await.thaw();
@@ -168,7 +172,7 @@ async fn a_join_that_was_answered_too_late_leaves_nobody_behind() {
         }
     })
     .await;
-    world.tells(&[], &[]).await;
+    world.receives(&[], &[]).await;
     world.ends_empty().await;
 }
 
@@ -178,14 +182,14 @@ async fn a_caller_that_goes_away_leaves_nobody_behind() {
     let mut world = there.world().await;
     for _ in 0..50 {
         let join = world.broker.join(world.to_join("c", 3, "", None));
-        // Polled once: it is on its way, and nobody waits for it.
+        // Polled once: the call is in flight, and its caller is gone.
         tokio::select! {
             biased;
             joined = join => joined.unwrap(),
             () = std::future::ready(()) => {}
         }
     }
-    world.tells(&[], &[]).await;
+    world.receives(&[], &[]).await;
     assert_eq!(world.broker.channel(&key("c")).await, Ok(None));
 }
 
@@ -200,7 +204,7 @@ async fn a_script_that_redis_has_forgotten_is_told_again() {
     there.is_connected().await;
     world.join(1, "").await;
     world.publish("e2").await;
-    world.tells(&[], &["c: s1 in, 1 here", "c: e2"]).await;
+    world.receives(&[], &["c: s1 in, 1 here", "c: e2"]).await;
 }
 
 #[tokio::test]
@@ -210,7 +214,7 @@ async fn a_message_that_is_missing_is_noticed_and_looked_for() {
     keeping(&mut world);
     world.join(1, "").await;
     world.publish("e1").await;
-    world.tells(&[], &["c: s1 in, 1 here @0A", "c: e1@1A"]).await;
+    world.receives(&[], &["c: s1 in, 1 here @0A", "c: e1@1A"]).await;
     // As if five messages had not come.
     there.does(&["HINCRBY", "tidings:{1:c}:meta", "n", "5"]).await;
     world.publish("e2").await;
@@ -232,7 +236,7 @@ async fn however_many_channels_there_are_all_come_back() {
     for n in 0..CHANNELS {
         world.join_in(&format!("c{n}"), n, "", None).await;
     }
-    world.told().await;
+    world.received().await;
     let all = ChannelFilter { limit: CHANNELS as usize + 1, ..ChannelFilter::default() };
     // The second time nothing of it is in the data.
     for is_lost in [false, true] {
@@ -261,7 +265,7 @@ async fn however_many_channels_there_are_all_come_back() {
         })
         .await;
     }
-    world.told().await;
+    world.received().await;
     world.ends_empty().await;
 }
 
@@ -305,6 +309,6 @@ async fn a_failure_of_tls_is_told_in_words() {
         plain.read_to_end(&mut Vec::new()).await.ok();
     });
     let error = client.get_multiplexed_async_connection().await.err().unwrap();
-    let told = super::super::link::LinkError::from(error).to_string();
-    assert!(told.contains("does not speak TLS"), "{told}");
+    let received = super::super::link::LinkError::from(error).to_string();
+    assert!(received.contains("does not speak TLS"), "{received}");
 }

@@ -1,4 +1,4 @@
-//! What only a newer version can read is passed over: the connection stays, and whatever this version knows is told.
+//! Data that only a newer version can read is skipped: the connection stays, and everything else is delivered.
 
 use tidings_model::channel::{Member, UserId};
 
@@ -13,7 +13,7 @@ const META: &str = "tidings:{1:c}:meta";
 /// Bytes of a version whose fields this one does not know.
 const UNREADABLE: &str = "\u{2}\0\0\0\u{1}x";
 
-/// Tells the channel what a newer node would, with the number of its next message.
+/// Publishes a newer node's message to the channel, with the channel's next number.
 async fn newer(there: &RedisFixture, kind: &str, words: &str, body: &[u8]) {
     let redis::Value::Int(number) = there.does(&["HINCRBY", META, "n", "1"]).await else { panic!() };
     let payload = [format!("{kind} {number} {words}\n").as_bytes(), body].concat();
@@ -28,7 +28,7 @@ async fn world() -> (RedisFixture, World) {
     (world.options.presence, world.options.join_leave, world.options.history_size) = (true, true, 10);
     world.join(1, "ann").await;
     world.publish("e1").await;
-    world.tells(&[], &["c: s1 in, 1 here @0A {ann/1}", "c: +ann/1 first except s1", "c: e1@1A"]).await;
+    world.receives(&[], &["c: s1 in, 1 here @0A {ann/1}", "c: +ann/1 first except s1", "c: e1@1A"]).await;
     (there, world)
 }
 
@@ -47,9 +47,9 @@ async fn messages_of_a_newer_version_are_passed_over_and_no_number_is_missing() 
     there.does(&["PUBLISH", "{tidings}:control", UNREADABLE]).await;
     there.does(&["PUBLISH", "{tidings}:control", "\u{1}\0\0\0\u{4}move\0\0\0\u{1}1"]).await;
     world.publish("e4").await;
-    // Who cannot be sent something is sent that it is missing.
-    let told = ["c: e2@2A", "c: lost publications @3A", "c: lost members @3A", "c: e4@4A"];
-    world.tells(&[], &told).await;
+    // Sessions receive `Lost` for a message that this version cannot read.
+    let received = ["c: e2@2A", "c: lost publications @3A", "c: lost members @3A", "c: e4@4A"];
+    world.receives(&[], &received).await;
     assert_eq!(there.broker().core.connection(&key("c")).unwrap().number, connection);
 }
 
@@ -62,7 +62,7 @@ async fn what_a_newer_version_keeps_is_passed_over() {
     there.does(&["HSET", META, "o", "3", "newer", "1"]).await;
     there.does(&["EVAL", ADD_MEMBER, "1", "tidings:{1:c}:users", UNREADABLE]).await;
     world.publish("e4").await;
-    world.tells(&[], &["c: e4@4A"]).await;
+    world.receives(&[], &["c: e4@4A"]).await;
 
     assert_eq!(lines::members(&world.broker.members(&key("c")).await.unwrap()), "ann/1");
     for (since, complete) in [("0A", false), ("3A", true)] {
@@ -72,9 +72,9 @@ async fn what_a_newer_version_keeps_is_passed_over() {
     }
     world.join_since(3, Since::Position(world.epochs.position("3A"))).await;
     world.join_since(5, Since::Position(world.epochs.position("0A"))).await;
-    let told =
+    let received =
         ["c: s3 in, 2 here @4A Complete [e4@4A] {ann/1}", "c: s5 in, 3 here @4A Lost [e1@1A e1@2A e4@4A] {ann/1}"];
-    world.tells(&[], &told).await;
+    world.receives(&[], &received).await;
     assert_eq!(strings(&there.does(&["HGET", META, "newer"]).await), [b"1"]);
 }
 

@@ -18,14 +18,14 @@ async fn two() -> (RedisFixture, World, World) {
     (there, first, second)
 }
 
-/// What shard 1 of a world has been told until this line came.
+/// The messages that shard 1 of a world has received up to this line.
 async fn until(world: &mut World, last: &str) -> Vec<String> {
     let mut all = Vec::new();
     let end = tokio::time::Instant::now() + PATIENCE;
     while !all.iter().any(|line| line == last) {
         assert!(tokio::time::Instant::now() < end, "{last:?} did not come: {all:?}");
-        let [_, told] = world.told().await;
-        all.extend(told);
+        let [_, received] = world.received().await;
+        all.extend(received);
     }
     all
 }
@@ -62,14 +62,14 @@ async fn what_was_missed_here_is_found_there() {
     first.join(1, "").await;
     first.publish("e1").await;
     second.publish("e2").await;
-    let told = until(&mut first, "c: e2@2A").await;
-    assert_eq!(told, ["c: s1 in, 1 here @0A", "c: e1@1A", "c: e2@2A"]);
+    let received = until(&mut first, "c: e2@2A").await;
+    assert_eq!(received, ["c: s1 in, 1 here @0A", "c: e1@1A", "c: e2@2A"]);
     first.leave(1).await;
     second.publish("e3").await;
     let position = first.epochs.position("2A");
     second.epochs.letter(&position.epoch);
     second.join_since(1, Since::Position(position)).await;
-    second.tells(&[], &["c: s1 in, 1 here @3A Complete [e3@3A]"]).await;
+    second.receives(&[], &["c: s1 in, 1 here @3A Complete [e3@3A]"]).await;
 }
 
 #[tokio::test]
@@ -144,7 +144,7 @@ async fn the_sessions_of_a_dead_node_are_taken_out_once() {
         third.join(n, &format!("u{n}")).await;
     }
     third.join(41, "ann").await;
-    // What dies says no goodbye.
+    // A node that dies sends no leaves.
     drop((dying, third));
     let broker = std::sync::Arc::clone(&first.broker);
     eventually(PATIENCE, || {
@@ -155,26 +155,28 @@ async fn the_sessions_of_a_dead_node_are_taken_out_once() {
         }
     })
     .await;
-    // Whichever node cleared up has noted what became of the channels, and says that there may be more.
+    // The node that removed the sessions has recorded the transitions, and asks for a reconciliation.
     let sinks = [&first, &second].map(|world| std::sync::Arc::clone(&world.sink));
-    let noted = eventually(PATIENCE, || {
+    let recorded = eventually(PATIENCE, || {
         let sinks = sinks.clone();
         async move {
-            let all = sinks.iter().flat_map(|book| book.noted.lock().iter().map(lines::noted).collect::<Vec<_>>());
-            let mut noted: Vec<_> = all.filter(|line| line.contains("removed") || line.contains("vacated")).collect();
-            noted.sort();
-            noted.contains(&"d: vacated".to_owned()).then_some(noted)
+            let all =
+                sinks.iter().flat_map(|book| book.recorded.lock().iter().map(lines::recorded).collect::<Vec<_>>());
+            let mut recorded: Vec<_> =
+                all.filter(|line| line.contains("removed") || line.contains("vacated")).collect();
+            recorded.sort();
+            recorded.contains(&"d: vacated".to_owned()).then_some(recorded)
         }
     })
     .await;
     let mut expected: Vec<_> = (1..40).map(|n| format!("c: member_removed u{n}")).collect();
     expected.push("d: vacated".to_owned());
     expected.sort();
-    assert_eq!(noted, expected);
+    assert_eq!(recorded, expected);
     first.publish("end").await;
     for world in [&mut first, &mut second] {
-        let told = until(world, "c: end").await;
-        let mut gone: Vec<_> = told.iter().filter(|line| line.starts_with("c: -")).cloned().collect();
+        let received = until(world, "c: end").await;
+        let mut gone: Vec<_> = received.iter().filter(|line| line.starts_with("c: -")).cloned().collect();
         gone.sort();
         let mut expected: Vec<_> = (1..40).map(|n| format!("c: -u{n}/{n} last")).collect();
         expected.push("c: -ann/41".to_owned());
@@ -199,10 +201,10 @@ async fn a_node_that_was_taken_for_dead_comes_back_whole() {
     first.join(1, "ann").await;
     second.join(1, "bob").await;
     let node = silent.broker().core.name();
-    // Its lease is over, though it lives.
+    // Its lease has ended, although the node is alive.
     there.does(&["ZADD", &keys::KeySpace::alone().nodes(), "1", &node]).await;
-    let told = until(&mut first, "c: +bob/1 except s1").await;
-    assert!(told.contains(&"c: +bob/1 except s1".to_owned()), "{told:?}");
+    let received = until(&mut first, "c: +bob/1 except s1").await;
+    assert!(received.contains(&"c: +bob/1 except s1".to_owned()), "{received:?}");
     eventually(PATIENCE, || {
         let broker = std::sync::Arc::clone(&first.broker);
         async move {

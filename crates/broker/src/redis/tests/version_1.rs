@@ -148,18 +148,18 @@ impl OldNode {
         entries(&answer[3])
     }
 
-    /// What it has heard since the last time, a line a piece.
-    async fn told(&mut self) -> Vec<String> {
+    /// The messages it has received since the last call, one line each.
+    async fn received(&mut self) -> Vec<String> {
         redis::cmd("PING").exec_async(&mut self.connection).await.unwrap();
-        let mut told = Vec::new();
+        let mut received = Vec::new();
         while let Ok(push) = self.pushed.try_recv() {
             if push.kind == PushKind::Message {
                 let (channel, payload) = (bytes(&push.data[0]).unwrap(), bytes(&push.data[1]).unwrap());
                 let line = if channel == CONTROL.as_bytes() { order(payload) } else { self.message(payload) };
-                told.push(line);
+                received.push(line);
             }
         }
-        told
+        received
     }
 
     fn message(&mut self, payload: &[u8]) -> String {
@@ -211,7 +211,7 @@ async fn a_node_of_version_1_and_one_of_today_hear_each_other() {
     today.join(5, "ann").await;
     old.leave(3).await;
     let heard = ["+ann/1 first", "+bob/3 first", "e1@1", "e2@2", "e3@3", "e4@4", "+ann/5", "-bob/3 last"];
-    assert_eq!(old.told().await, heard);
+    assert_eq!(old.received().await, heard);
     let heard = [
         "c: s1 in, 1 here @0A {ann/1}",
         "c: +ann/1 first except s1",
@@ -224,14 +224,16 @@ async fn a_node_of_version_1_and_one_of_today_hear_each_other() {
         "c: +ann/5 except s5",
         "c: -bob/3 last",
     ];
-    today.tells(&[], &heard).await;
+    today.receives(&[], &heard).await;
 
-    // Who comes back on either side gets what was said on both.
+    // A session that recovers on either node gets the publications of both.
     let since = today.epochs.position("2A");
     let missed = old.join(7, "cid", ["position", since.epoch.as_str(), "2"]).await.1;
     assert_eq!(missed, ["e3@3", "e4@4"]);
     today.join_since(2, Since::Position(since)).await;
-    today.tells(&["c: s2 in, 4 here @4A Complete [e3@3A e4@4A] {ann/1 cid/7}"], &["c: +cid/7 first except s7"]).await;
+    today
+        .receives(&["c: s2 in, 4 here @4A Complete [e3@3A e4@4A] {ann/1 cid/7}"], &["c: +cid/7 first except s7"])
+        .await;
 
     // Both find the same members and the same history.
     assert_eq!(old.members().await, ["ann/1", "cid/7"]);
@@ -244,10 +246,10 @@ async fn a_node_of_version_1_and_one_of_today_hear_each_other() {
     let order = SessionOrder::disconnect("1".into(), Who::User("ann".into()));
     today.broker.order(order.clone()).await.unwrap();
     settle(&there.broker().core).await;
-    today.tells(&[&format!("{order:?}")], &[&format!("{order:?}")]).await;
-    assert_eq!(old.told().await, ["+cid/7 first", "disconnect 1 user ann"]);
+    today.receives(&[&format!("{order:?}")], &[&format!("{order:?}")]).await;
+    assert_eq!(old.received().await, ["+cid/7 first", "disconnect 1 user ann"]);
     let bytes = written(&["disconnect", "1", "user", "bob"].map(|word| Some(word.as_bytes())));
     redis::cmd("PUBLISH").arg(CONTROL).arg(bytes).exec_async(&mut old.connection).await.unwrap();
     let order = SessionOrder::disconnect("1".into(), Who::User("bob".into()));
-    today.tells(&[&format!("{order:?}")], &[&format!("{order:?}")]).await;
+    today.receives(&[&format!("{order:?}")], &[&format!("{order:?}")]).await;
 }

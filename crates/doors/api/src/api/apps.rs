@@ -17,8 +17,8 @@ use crate::problem::{Code, Problem};
 use crate::query::Query;
 use crate::wire::app::{self, Shown};
 
-/// An answer that holds a secret is kept by nobody on its way.
-const NOT_KEPT: [(http::HeaderName, &str); 1] = [(CACHE_CONTROL, "no-store")];
+/// Keeps caches from storing a response that contains a secret.
+const NO_STORE: [(http::HeaderName, &str); 1] = [(CACHE_CONTROL, "no-store")];
 
 pub(super) async fn create(
     State(door): State<ApiDoor>,
@@ -30,7 +30,7 @@ pub(super) async fn create(
     app::complete(&mut spec)?;
     destination::check_webhooks(&door, &spec)?;
     let made = door.bus().create_app(spec).await?;
-    Ok((StatusCode::CREATED, NOT_KEPT, Json(Shown::with_secrets(&made))).into_response())
+    Ok((StatusCode::CREATED, NO_STORE, Json(Shown::with_secrets(&made))).into_response())
 }
 
 pub(super) async fn list(
@@ -65,7 +65,7 @@ pub(super) async fn change(
     if change.get("id").is_some_and(|given| given.as_str() != Some(&id)) {
         return Err(Problem::new(
             Code::InvalidField,
-            "an app keeps its id: everything that belongs to it is known by that",
+            "an app's id cannot change: everything that belongs to the app refers to it",
         )
         .field("id")
         .remedy("leave it out, or make another app"));

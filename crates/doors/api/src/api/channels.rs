@@ -1,4 +1,4 @@
-//! `/v1/channels`: who is where, and what was said there.
+//! `/v1/channels`: occupancy, presence and history.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use crate::limits;
 use crate::paging::{ChannelName, List, Paging, UserId};
 use crate::problem::{Problem, shown};
 use crate::query::{self, Query};
-use crate::wire::channel::{Listed, Present, Shown, past};
+use crate::wire::channel::{ChannelSummary, Shown, ShownMember, shown_publication};
 use crate::wire::event::{CHANNEL_REMEDY, can_be_a_channel};
 
 pub(super) async fn list(
@@ -31,8 +31,8 @@ pub(super) async fn list(
         limit: paging.limit + 1,
     };
     let channels = door.bus().channels(&app.id, filter).await?;
-    let place = |channel: &ChannelState| ChannelName(channel.name.as_ref().to_owned());
-    Ok(Json(paging.page(channels, false, place, Listed::from)?))
+    let cursor = |channel: &ChannelState| ChannelName(channel.name.as_ref().to_owned());
+    Ok(Json(paging.page(channels, false, cursor, ChannelSummary::from)?))
 }
 
 pub(super) async fn one(
@@ -43,7 +43,7 @@ pub(super) async fn one(
 ) -> Result<Json<Shown>, Problem> {
     let asked = history_asked(query.as_deref())?;
     let channel = key(&app, &name)?;
-    // Every channel is there, and most are empty.
+    // Every channel exists, and most are empty.
     let empty = || ChannelState { name: Arc::clone(&channel.name), occupancy: Occupancy::default(), position: None };
     let state = door.bus().channel(&channel).await?.unwrap_or_else(empty);
     let members = match app.namespaces.options(&channel.name).presence {
@@ -77,7 +77,7 @@ pub(super) async fn history(
     Ok(Json(history_of(&door, &key(&app, &name)?, &paging).await?))
 }
 
-/// A channel by the name that the path has.
+/// The channel that the path names.
 fn key(app: &App, name: &str) -> Result<ChannelKey, Problem> {
     if !can_be_a_channel(name) {
         return Err(Problem::not_found("channel", name).remedy(CHANNEL_REMEDY));
@@ -85,23 +85,23 @@ fn key(app: &App, name: &str) -> Result<ChannelKey, Problem> {
     Ok(ChannelKey::new(app.id.clone(), canonical(name).as_ref()))
 }
 
-/// A page of who is in a channel, by user id.
+/// A page of a channel's members, by user id.
 async fn members_of(door: &ApiDoor, channel: &ChannelKey, paging: &Paging<UserId>) -> Result<List, Problem> {
     let after = paging.after.as_ref().map(|last| last.0.as_str());
     let members = door.bus().members(channel).await?;
     let members = members.iter().filter(|member| after.is_none_or(|after| *member.user > *after));
-    paging.page(members, false, |member| UserId(member.user.as_ref().to_owned()), |member| Present::from(&**member))
+    paging.page(members, false, |member| UserId(member.user.as_ref().to_owned()), |member| ShownMember::from(&**member))
 }
 
-/// A page of what was said in a channel, the newest first.
+/// A page of a channel's history, the newest first.
 async fn history_of(door: &ApiDoor, channel: &ChannelKey, paging: &Paging<Position>) -> Result<List, Problem> {
     let range = HistoryRange { since: paging.after.clone(), reverse: true, limit: paging.limit + 1 };
     let history = door.bus().history(channel, range).await?;
-    let publications = history.publications.iter().filter_map(|prepared| past(prepared));
-    paging.page(publications, false, |(position, _)| position.clone(), |(_, past)| past)
+    let publications = history.publications.iter().filter_map(|message| shown_publication(message));
+    paging.page(publications, false, |(position, _)| position.clone(), |(_, shown)| shown)
 }
 
-/// How much of the history is asked for.
+/// How many publications of the history the query asks for.
 fn history_asked(query: Option<&str>) -> Result<Option<usize>, Problem> {
     let query = Query::read_one(query, &["history"])?;
     let Some(text) = query.get("history") else { return Ok(None) };

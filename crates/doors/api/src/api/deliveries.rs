@@ -1,4 +1,4 @@
-//! `/v1/deliveries`: what is owed to whom, each try of it, and trying again by hand.
+//! `/v1/deliveries`: deliveries, their attempts, and manual retries.
 
 use axum::Json;
 use axum::body::Body;
@@ -44,7 +44,7 @@ pub(super) async fn list(
         None => None,
         Some(id) => match door.bus().event(&app.id, id).await? {
             Some(logged) => Some(logged.no),
-            // An event that was never logged, or is no longer, is owed to nobody.
+            // An event that was never logged, or is deleted, has no deliveries.
             None => return Ok(Json(List::default())),
         },
     };
@@ -88,10 +88,10 @@ pub(super) async fn retry(
     match door.bus().catalogue().listener_by_no(key.destination) {
         None => {
             return Err(Problem::new(Code::NotFound, "the listener of this delivery was deleted")
-                .remedy("make a listener again, and publish the event again under a new id"));
+                .remedy("create a listener, and publish the event again under a new id"));
         }
         Some(listener) if !listener.enabled() => return Err(listeners::disabled(&listener)),
-        Some(_) if is_left_over(&row, door.bus().clock().wall_ms()) => door.may_publish(&app)?,
+        Some(_) if failed_long_ago(&row, door.bus().clock().wall_ms()) => door.may_publish(&app)?,
         Some(listener) => door.may_test(&listener)?,
     }
     door.bus().retry_delivery(&key).await.map_err(|error| refused(&id, error))?;
@@ -99,14 +99,14 @@ pub(super) async fn retry(
     Ok((StatusCode::ACCEPTED, Json(show(&door, row))))
 }
 
-/// Whether a delivery failed for good some time ago. Trying it again costs what publishing its event again would, so
-/// that many can be made up for after an outage; any other retry is a test, and a loop of them must not become a way to
-/// flood a URL.
-fn is_left_over(row: &DeliveryRow, wall: Millis) -> bool {
-    row.state == DeliveryState::Undelivered && row.closed_at.is_some_and(|at| wall - at >= millis(limits::LEFT_OVER))
+/// Whether a delivery became undelivered some time ago. Its retry counts as a publish, so that many deliveries can be
+/// retried after an outage. Any other retry counts as a test, so that a loop of retries cannot flood a URL.
+fn failed_long_ago(row: &DeliveryRow, wall: Millis) -> bool {
+    row.state == DeliveryState::Undelivered
+        && row.closed_at.is_some_and(|at| wall - at >= millis(limits::FAILED_LONG_AGO))
 }
 
-/// A delivery of this app. Another app's is none, whatever its id.
+/// A delivery of this app; those of other apps are not found.
 async fn find(door: &ApiDoor, app: &App, id: &str) -> Result<(DeliveryKey, DeliveryRow), Problem> {
     let key = DeliveryKey::parse(&app.id, id).ok_or_else(|| missing(id))?;
     let row = door.bus().delivery(&key).await?.ok_or_else(|| missing(id))?;
@@ -131,5 +131,6 @@ fn refused(id: &str, error: StoreError) -> Problem {
 }
 
 fn missing(id: &str) -> Problem {
-    Problem::not_found("delivery", id).remedy("`GET /v1/deliveries` lists them all; ended ones are forgotten in time")
+    Problem::not_found("delivery", id)
+        .remedy("`GET /v1/deliveries` lists them all; closed ones are deleted after a while")
 }

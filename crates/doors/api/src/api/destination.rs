@@ -1,4 +1,4 @@
-//! Where deliveries may go: asked when a URL is stored, and once more at each attempt.
+//! Checks where deliveries may go, when a URL is stored. Egress checks again at each attempt.
 
 use serde_json::Value;
 use tidings_bus::Spec;
@@ -8,7 +8,8 @@ use url::Url;
 use crate::door::ApiDoor;
 use crate::problem::{Code, Problem};
 
-/// Refuses a URL that no delivery could go to, as far as that is known without a look-up; `field` is where it stands.
+/// Refuses a URL that egress would not call, as far as that is known without a DNS lookup. `field` is the URL's place
+/// in the request.
 pub(super) fn check(door: &ApiDoor, url: &Url, field: &str) -> Result<(), Problem> {
     door.egress().check_url(url).map_err(|refusal| {
         let code = match refusal {
@@ -23,7 +24,7 @@ pub(super) fn check(door: &ApiDoor, url: &Url, field: &str) -> Result<(), Proble
     })
 }
 
-/// The same for each webhook of an app. What is no URL is refused where the app is read.
+/// The same for each webhook of an app. Values that are not URLs are refused where the app is parsed.
 pub(super) fn check_webhooks(door: &ApiDoor, app: &Spec) -> Result<(), Problem> {
     let webhooks = app.get("webhooks").and_then(Value::as_array).into_iter().flatten();
     for (n, webhook) in webhooks.enumerate() {

@@ -1,4 +1,4 @@
-//! `/v1/events`: saying that something happened, and the log of it.
+//! `/v1/events`: publishing events, and the event log.
 
 use axum::Json;
 use axum::body::Body;
@@ -35,12 +35,12 @@ pub(super) async fn publish(
     door.bus().check_hook(&app, &name, &channels).await?;
     let receipt = door.bus().publish(Publication { event, idempotency, not_before }).await?;
     let hint = door.bus().hint(&app, &name, &channels, &receipt);
-    let mut told = HeaderMap::new();
+    let mut response_headers = HeaderMap::new();
     if receipt.is_degraded() {
-        // Sessions of other nodes have not heard it.
-        told.insert(DEGRADED, HeaderValue::from_static("live"));
+        // Sessions of other nodes have not received it.
+        response_headers.insert(DEGRADED, HeaderValue::from_static("live"));
     }
-    Ok((StatusCode::ACCEPTED, told, Json(Published::of(receipt, channels, hint))))
+    Ok((StatusCode::ACCEPTED, response_headers, Json(Published::of(receipt, channels, hint))))
 }
 
 pub(super) async fn list(

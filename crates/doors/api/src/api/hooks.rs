@@ -1,4 +1,4 @@
-//! `/v1/hooks`: the event names that there are.
+//! `/v1/hooks`: the catalogue of event names.
 
 use std::sync::Arc;
 
@@ -48,7 +48,7 @@ pub(super) async fn one(
     Caller { app }: Caller,
     Id(name): Id,
 ) -> Result<Response, Problem> {
-    // The built-in ones have no version: they are nobody's to change, and not listed.
+    // Built-in hooks have version 0; they cannot be changed and are not listed.
     let hook = door.bus().catalogue().hook(&app.id, &name).filter(|hook| hook.version > 0);
     let hook: Arc<Hook> = hook.ok_or_else(|| missing(&door, &app.id, &name))?;
     Ok(Json(Shown::from(&*hook)).into_response())

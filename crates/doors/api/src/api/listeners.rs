@@ -1,4 +1,4 @@
-//! `/v1/listeners`: the URLs that want events.
+//! `/v1/listeners`: the URLs that receive events.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -27,8 +27,8 @@ use crate::query::Query;
 use crate::wire::event::{self, Tested};
 use crate::wire::listener::{self, Change, DeclaredBy, Rotated, Rotation, Shown};
 
-/// An answer that holds a secret is kept by nobody on its way.
-const NOT_KEPT: [(http::HeaderName, &str); 1] = [(CACHE_CONTROL, "no-store")];
+/// Keeps caches from storing a response that contains a secret.
+const NO_STORE: [(http::HeaderName, &str); 1] = [(CACHE_CONTROL, "no-store")];
 
 pub(super) async fn create(
     State(door): State<ApiDoor>,
@@ -44,7 +44,7 @@ pub(super) async fn create(
     let warnings = listener.filter.warnings().to_vec();
     let listener = door.bus().create_listener(listener).await?;
     let shown = Shown::with_secret(&listener).with_warnings(&warnings);
-    Ok((StatusCode::CREATED, NOT_KEPT, Json(shown)).into_response())
+    Ok((StatusCode::CREATED, NO_STORE, Json(shown)).into_response())
 }
 
 pub(super) async fn list(
@@ -123,7 +123,7 @@ pub(super) async fn rotate_secret(
     find(&door, &app, &id)?;
     let body = body::optional(&headers, body).await?;
     let Rotation { secret, grace } = Rotation::read(&body)?;
-    // Receivers go by the wall clock, as signatures do.
+    // Signatures and their receivers use the wall clock.
     let now = door.bus().clock().wall_ms();
     let rotate = |listener: &mut Listener| {
         listener.keys.rotate(secret.clone(), now, millis(grace));
@@ -132,7 +132,7 @@ pub(super) async fn rotate_secret(
     let changed = door.bus().change_listener(&app.id, &id, &rotate).await;
     changed.map_err(|error| refused(&id, error))?;
     let previous_valid_until = rfc3339(now.saturating_add(millis(grace)));
-    Ok((NOT_KEPT, Json(Rotated { secret: secret.expose().to_string(), previous_valid_until })).into_response())
+    Ok((NO_STORE, Json(Rotated { secret: secret.expose().to_string(), previous_valid_until })).into_response())
 }
 
 pub(super) async fn test(
@@ -156,14 +156,14 @@ pub(super) async fn test(
     Ok((StatusCode::ACCEPTED, Json(Tested { id: receipt.id, delivery: key.id() })))
 }
 
-/// That nothing is sent to a listener now.
+/// The refusal of a request that would send something to a disabled listener.
 pub(super) fn disabled(listener: &Listener) -> Problem {
     Problem::new(Code::Conflict, format!("the listener {:?} is disabled", listener.id))
         .remedy(format!("enable it first: `PATCH /v1/listeners/{}` with {{\"enabled\":true}}", listener.id))
 }
 
-/// Reads what may hold a match, on a thread that may take its time, and few at a time: a regular expression can cost a
-/// hundred times what sending it does.
+/// Reads a body that may contain a match, on a blocking thread and few at a time: compiling a regular expression can
+/// cost a hundred times as much as sending it.
 async fn compiling<T: Send + 'static>(
     door: &ApiDoor,
     app: &AppId,
@@ -190,13 +190,13 @@ fn refused(id: &str, error: ManageError) -> Problem {
     }
 }
 
-/// Whether a listener names the hook, or has a pattern that takes it in, as the bus sees it.
+/// Whether a listener names the hook or has a pattern that matches it, by the same rules as in the bus.
 fn wants(listener: &Listener, hook: &str) -> bool {
     let asked = |pattern: &str| !is_reserved(hook) || is_reserved(pattern);
     listener.hooks.iter().any(|p| p.as_str() == hook || (asked(p.as_str()) && p.matches(hook)))
 }
 
-/// Since when listeners have done nothing but fail: one query for all that an answer shows.
+/// Since when listeners have only failed: one query for all listeners of a response.
 async fn failing<'l>(
     door: &ApiDoor,
     listeners: impl IntoIterator<Item = &'l Arc<Listener>>,

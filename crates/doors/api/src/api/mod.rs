@@ -1,4 +1,4 @@
-//! The routes: which path and method is whose. Every path is also there with a trailing slash, and below `/a/{app id}`.
+//! The routes. Every path also exists with a trailing slash, and below `/a/{app id}`.
 
 mod apps;
 mod channels;
@@ -54,7 +54,7 @@ pub(crate) fn router(door: ApiDoor) -> Router {
 }
 
 async fn no_such_path(uri: Uri) -> Problem {
-    Problem::new(Code::NotFound, format!("there is nothing at {:?}", shown(uri.path()))).remedy(
+    Problem::new(Code::NotFound, format!("there is no path {:?}", shown(uri.path()))).remedy(
         "the paths are /v1/events, /v1/hooks, /v1/listeners, /v1/deliveries, /v1/channels, /v1/apps, /v1/tokens and \
         /v1/stream",
     )
@@ -62,6 +62,9 @@ async fn no_such_path(uri: Uri) -> Problem {
 
 /// The router adds `Allow`.
 async fn no_such_method(method: Method, uri: Uri) -> Problem {
-    Problem::new(Code::MethodNotAllowed, format!("{} does not work at {:?}", shown(method.as_str()), shown(uri.path())))
-        .remedy("the header `Allow` says which methods do")
+    Problem::new(
+        Code::MethodNotAllowed,
+        format!("{} is not allowed at {:?}", shown(method.as_str()), shown(uri.path())),
+    )
+    .remedy("the header `Allow` lists the methods that are")
 }

@@ -1,4 +1,4 @@
-//! `/v1/tokens`: what an app's clients show to join channels.
+//! `/v1/tokens`: tokens with which an app's clients join channels.
 
 use axum::Json;
 use axum::body::Body;

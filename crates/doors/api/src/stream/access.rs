@@ -1,7 +1,7 @@
-//! Who may have which channels of a stream: anybody with the app's public key the open ones, whoever has a token what
-//! it says, the app's servers everything.
+//! Authorizes a stream's channels: a client with the app's public key may read the open channels, a client with a token
+//! also those that the token allows, and the app's servers all of them.
 //!
-//! What is verified here is the proof; `bus` holds it against the channel policy once more when the session joins.
+//! This verifies API keys and tokens; `bus` checks the channel policy again when the session joins.
 
 use std::sync::Arc;
 
@@ -15,30 +15,30 @@ use tidings_model::policy::{Access, access};
 use tidings_model::token::{Claims, TokenError};
 
 use super::request::{self, Request};
-use super::session::{Wanted, Wish};
+use super::session::{AuthorizedChannel, AuthorizedRequest};
 use crate::auth;
 use crate::door::ApiDoor;
 use crate::limits;
 use crate::problem::{Code, Problem, shown};
 
-/// Who asks for a stream.
+/// The client that requests a stream.
 #[derive(Debug)]
 pub(super) struct Reader {
-    /// Of which app.
+    /// The app whose channels it reads.
     pub(super) app: Arc<App>,
-    /// It has proved to be one of the app's servers.
+    /// It has authenticated as one of the app's servers.
     pub(super) is_server: bool,
 }
 
 impl Reader {
-    /// Finds out whose channels are meant, and whether one of the app's servers asks.
+    /// Determines the app, and whether the client is one of the app's servers.
     pub(super) async fn of(door: &ApiDoor, parts: &mut Parts) -> Result<Self, Problem> {
         let key = request::app(parts);
         let named = auth::named_app(parts).await?;
         if parts.headers.contains_key(AUTHORIZATION) {
             let host = || auth::app_of_host(door, parts).map(|app| app.id.as_str().to_owned());
             let named = if key.is_some() { named } else { named.or_else(host) };
-            let app = auth::prove(door, auth::bearer(parts)?, named.as_deref())?;
+            let app = auth::authenticate(door, auth::bearer(parts)?, named.as_deref())?;
             if key.is_some_and(|key| key != app.key) {
                 return Err(Problem::new(Code::Forbidden, "the API key belongs to another app than `app` names")
                     .field("app")
@@ -72,26 +72,26 @@ impl Reader {
     }
 }
 
-/// What the reader wants, if it may have all of it.
-pub(super) fn wish(door: &ApiDoor, reader: &Reader, parts: &Parts) -> Result<Wish, Problem> {
+/// Reads the request, and checks that the reader may have all of its channels.
+pub(super) fn authorize(door: &ApiDoor, reader: &Reader, parts: &Parts) -> Result<AuthorizedRequest, Problem> {
     let app = &reader.app;
     let request = request::read(parts, app.limits.channels_per_session)?;
     let clock = door.bus().clock();
     let wall_now = clock.wall_ms();
     let claims = match &request.token {
-        Some(token) => Some(app.tokens.verify(token, wall_now).map_err(unbelieved)?),
+        Some(token) => Some(app.tokens.verify(token, wall_now).map_err(invalid_token)?),
         None => None,
     };
     let claims = claims.unwrap_or_default();
-    let channels = wanted(reader, &request, &claims)?;
-    // The token's end is on the wall, and the session's alarm goes by the steady clock.
-    let until = claims.exp.map(|exp| clock.steady_ms().saturating_add(exp.saturating_sub(wall_now)));
+    let channels = authorize_channels(reader, &request, &claims)?;
+    // The token's expiry is in wall time, and the session's timer in steady time.
+    let expires_at = claims.exp.map(|exp| clock.steady_ms().saturating_add(exp.saturating_sub(wall_now)));
     let user: Option<Arc<str>> = claims.sub.as_deref().map(Arc::from);
     let member = member(app, user.as_ref(), claims.info)?;
-    Ok(Wish { channels, user, member, until })
+    Ok(AuthorizedRequest { channels, user, member, expires_at })
 }
 
-fn wanted(reader: &Reader, request: &Request, claims: &Claims) -> Result<Vec<Wanted>, Problem> {
+fn authorize_channels(reader: &Reader, request: &Request, claims: &Claims) -> Result<Vec<AuthorizedChannel>, Problem> {
     let app = &reader.app;
     let mut channels = Vec::with_capacity(request.channels.len());
     for (n, name) in request.channels.iter().enumerate() {
@@ -107,9 +107,14 @@ fn wanted(reader: &Reader, request: &Request, claims: &Claims) -> Result<Vec<Wan
             }
         };
         let since: Option<Position> = request.since.get(n).cloned().flatten();
-        channels.push(Wanted { name: name.as_str().into(), proof, history: options.history_size > 0, since });
+        channels.push(AuthorizedChannel {
+            name: name.as_str().into(),
+            proof,
+            history: options.history_size > 0,
+            since,
+        });
     }
-    let in_cursor = channels.iter().filter(|wanted| wanted.history).count();
+    let in_cursor = channels.iter().filter(|channel| channel.history).count();
     if in_cursor > limits::CURSOR_CHANNELS {
         return Err(Problem::new(Code::InvalidRequest, format!("{in_cursor} channels that keep history"))
             .field("channels")
@@ -122,21 +127,19 @@ fn refused(name: &str, access: &Access<'_>, has_token: bool) -> Problem {
     let name = shown(name);
     let needed = match access {
         Access::Users(_) => format!("{name:?} is for certain users, and the token's `sub` is none of them"),
-        _ => format!("{name:?} asks for a proof, and the token's `channels` do not name it"),
+        _ => format!("{name:?} needs a token, and the token's `channels` do not name it"),
     };
     let remedy = "have the app make a token that does, with `POST /v1/tokens` or its own key, and pass it as `token`";
     if has_token {
         return Problem::new(Code::Forbidden, needed).field("channels").remedy(remedy);
     }
-    Problem::new(Code::Unauthorized, format!("{name:?} is not for everybody, and there is no token"))
-        .field("token")
-        .remedy(
-            "have the app make a token, with `POST /v1/tokens` or its own key; servers send `Authorization: Bearer \
+    Problem::new(Code::Unauthorized, format!("{name:?} needs a token, and the request has none")).field("token").remedy(
+        "have the app make a token, with `POST /v1/tokens` or its own key; servers send `Authorization: Bearer \
             API_KEY`",
-        )
+    )
 }
 
-fn unbelieved(error: TokenError) -> Problem {
+fn invalid_token(error: TokenError) -> Problem {
     let (code, proof) = if error == TokenError::Expired {
         (Code::TokenExpired, FailedProof::ExpiredToken)
     } else {
@@ -145,7 +148,7 @@ fn unbelieved(error: TokenError) -> Problem {
     Problem::saying(code, error).field("token").failed(proof)
 }
 
-/// What the reader shows of itself, where it has something to show.
+/// The member that the reader joins with, if the token has a user and info.
 fn member(app: &App, user: Option<&Arc<str>>, info: Option<bytes::Bytes>) -> Result<Option<Arc<Member>>, Problem> {
     let (Some(user), Some(info)) = (user, info) else { return Ok(None) };
     if info.len() > app.limits.member_info {

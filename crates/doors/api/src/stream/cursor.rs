@@ -1,15 +1,15 @@
-//! The cursor of a stream: how far it has come in each of its channels, as the `id:` of its messages.
+//! The cursor of a stream: its position in each of its channels, as the `id:` of its messages.
 //!
 //! Written `epoch:offset` for each channel in the order of the request, with commas between, and `-` for a channel that
-//! has no history or was not reached yet.
+//! has no history or no position yet.
 
 use std::fmt::Write as _;
 
 use tidings_model::channel::{Epoch, Position};
 
-/// Reads a cursor over so many channels; `None` if it is not one.
+/// Reads a cursor over `channels` channels; `None` if it is not one.
 pub(crate) fn read(text: &str, channels: usize) -> Option<Vec<Option<Position>>> {
-    // One more is enough to know that it is of another stream.
+    // One more is enough to know that the cursor is of another stream.
     let positions: Vec<_> = text.split(',').take(channels + 1).map(position).collect::<Option<_>>()?;
     (positions.len() == channels).then_some(positions)
 }
@@ -32,7 +32,7 @@ pub(crate) fn write<'a>(positions: impl Iterator<Item = Option<&'a Position>>) -
             text.push(',');
         }
         match position {
-            // Writing to a text cannot fail.
+            // Writing to a string cannot fail.
             Some(position) => _ = write!(text, "{}:{}", position.epoch.as_str(), position.offset),
             None => text.push('-'),
         }

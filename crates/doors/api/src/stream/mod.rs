@@ -1,8 +1,7 @@
-//! `GET /v1/stream`: what is said in channels, as Server-Sent Events, for browsers and for anything that reads lines.
+//! `GET /v1/stream`: channel messages as Server-Sent Events, for browsers and for anything that reads lines.
 //!
-//! `request` reads what is asked for, `access` decides who may have it, `session` is the live client, `cursor` how far
-//! it has come. This file is the HTTP around it, with what browsers ask of servers of another origin (the Fetch
-//! standard, "CORS protocol").
+//! `request` reads the request, `access` authorizes it, `session` is the live session, `cursor` its progress. This file
+//! is the HTTP around it, with CORS for pages of other origins (the Fetch standard, "CORS protocol").
 
 mod access;
 pub(crate) mod cursor;
@@ -28,16 +27,16 @@ use crate::door::ApiDoor;
 use crate::problem::{Code, Problem};
 use crate::wire::stream::Framing;
 use access::Reader;
-use session::{BACK_IN, StreamSession};
+use session::{RESTART_RETRY, StreamSession};
 
-/// What a script may send along.
+/// The request headers that a script of another origin may send.
 const HEADERS: HeaderValue = HeaderValue::from_static("authorization, cache-control, last-event-id");
-/// For how long a browser remembers the answer to a preflight request, in seconds.
+/// How long a browser caches the response to a preflight request, in seconds.
 const PREFLIGHT_AGE: HeaderValue = HeaderValue::from_static("600");
-/// Tells nginx, and what is like it, to pass on what comes when it comes.
+/// Tells nginx and similar proxies not to buffer the response.
 const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 
-/// Answers with the stream.
+/// Responds with the stream.
 pub(crate) async fn open(State(door): State<ApiDoor>, mut parts: Parts) -> Response {
     let reader = match Reader::of(&door, &mut parts).await {
         Ok(reader) => reader,
@@ -49,8 +48,8 @@ pub(crate) async fn open(State(door): State<ApiDoor>, mut parts: Parts) -> Respo
         share(&reader.app, &parts.headers, &mut answer);
         answer
     };
-    let wish = match allowed(&door, &reader, &parts).and_then(|()| access::wish(&door, &reader, &parts)) {
-        Ok(wish) => wish,
+    let request = match allowed(&door, &reader, &parts).and_then(|()| access::authorize(&door, &reader, &parts)) {
+        Ok(request) => request,
         Err(problem) => return refuse(problem),
     };
     let permit = match door.admit(&reader.app, client) {
@@ -66,11 +65,11 @@ pub(crate) async fn open(State(door): State<ApiDoor>, mut parts: Parts) -> Respo
     let mut answer = headers.into_response();
     share(&reader.app, &parts.headers, &mut answer);
     let Some(permit) = permit else {
-        // A refusal would end an EventSource for good; this one comes back by itself.
-        *answer.body_mut() = Body::from(Framing::None.close("going_away", Some(BACK_IN)));
+        // A refusal would end an EventSource for good; after this response it reconnects by itself.
+        *answer.body_mut() = Body::from(Framing::None.close("going_away", Some(RESTART_RETRY)));
         return answer;
     };
-    // A GET takes its connection along: the session is then as light as one of a WebSocket.
+    // The session of a GET takes over its connection, and then takes as little memory as a WebSocket's.
     let handle = parts.extensions.remove::<ConnHandle>().filter(|_| parts.method == Method::GET);
     let app = Arc::clone(&reader.app);
     if let Some(socket) = handle.and_then(|handle| handle.take()) {
@@ -79,22 +78,22 @@ pub(crate) async fn open(State(door): State<ApiDoor>, mut parts: Parts) -> Respo
         if framing == Framing::Chunks {
             head.headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
         }
-        door.live().attach_stream(permit, app, socket, &head, Box::new(StreamSession::new(wish, framing)));
-        // Nobody sends this.
+        door.live().attach_stream(permit, app, socket, &head, Box::new(StreamSession::new(request, framing)));
+        // This response is never sent: the connection is taken.
         return Response::default();
     }
     *answer.body_mut() =
-        Body::new(door.live().open_stream(permit, app, Box::new(StreamSession::new(wish, Framing::None))));
+        Body::new(door.live().open_stream(permit, app, Box::new(StreamSession::new(request, Framing::None))));
     answer
 }
 
 fn full() -> Problem {
-    Problem::new(Code::Overloaded, "as many live sessions are there as may be")
+    Problem::new(Code::Overloaded, "the limit of live sessions is reached")
         .remedy("try again after `Retry-After`, or raise `apps.limits.sessions` or `live.sessions` in the config")
         .retry_after(5)
 }
 
-/// Tells a browser what a script of another origin may ask for.
+/// Tells a browser what a script of another origin may request.
 pub(crate) async fn preflight(State(door): State<ApiDoor>, mut parts: Parts) -> Response {
     let reader = match Reader::of(&door, &mut parts).await {
         Ok(reader) => reader,
@@ -113,7 +112,7 @@ pub(crate) async fn preflight(State(door): State<ApiDoor>, mut parts: Parts) -> 
     answer
 }
 
-/// Pages of origins that the app doesn't list are turned away. Whoever has no origin is no page.
+/// Refuses pages of origins that the app does not list. A request without an origin comes from no page.
 fn allowed(door: &ApiDoor, reader: &Reader, parts: &Parts) -> Result<(), Problem> {
     let Some(given) = parts.headers.get(ORIGIN).filter(|_| !reader.is_server) else { return Ok(()) };
     if given.to_str().is_ok_and(|given| origin::is_allowed(&reader.app.allowed_origins, given)) {
@@ -126,8 +125,8 @@ fn allowed(door: &ApiDoor, reader: &Reader, parts: &Parts) -> Result<(), Problem
         .remedy("add it to the app's `allowed_origins` in the config"))
 }
 
-/// Lets the page read the answer, if its origin is one that may. A page that says `withCredentials` may read it too: it
-/// has to be named for that, and no cookie is looked at.
+/// Lets the page read the response, if the app lists its origin. A page that uses `withCredentials` may read it too,
+/// which is safe because cookies are ignored; for that the header must name the origin.
 fn share(app: &Arc<App>, headers: &HeaderMap, answer: &mut Response) {
     let to = answer.headers_mut();
     to.insert(VARY, HeaderValue::from_static("origin"));

@@ -1,8 +1,8 @@
-//! What a request for a stream says: `app`, `channels` or `channel`, `token`, and where the client was.
+//! Reads a request for a stream: `app`, `channels` or `channel`, `token`, and the id of the last event.
 //!
-//! A stream that is refused ends an `EventSource` for good, and its URL is not written by the application alone:
-//! libraries add what keeps caches away, and their own name for the id of the last event. So a name that means nothing
-//! here is passed over, unless it looks like one of ours that was mistyped.
+//! A refusal ends an `EventSource` for good, and the application does not write the URL alone: libraries add parameters
+//! against caching, and their own name for the id of the last event. So unknown parameters are ignored, unless they
+//! look like a mistyped one of ours.
 
 use http::request::Parts;
 use tidings_model::channel::Position;
@@ -18,10 +18,10 @@ use crate::wire::event::{CHANNEL_REMEDY, can_be_a_channel};
 const KNOWN: [&str; 5] = ["app", "channels", "channel", "token", "last_event_id"];
 /// The longest path and query, in bytes.
 const MAX_TARGET: usize = 16 * 1024;
-/// What a client sends when it comes back (WHATWG HTML, "Server-sent events").
+/// The header that a client sends when it reconnects (WHATWG HTML, "Server-sent events").
 const LAST_EVENT_ID: &str = "last-event-id";
 
-/// The query of a request, read.
+/// A parsed request for a stream.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Request {
     /// The app's public key.
@@ -30,17 +30,17 @@ pub(super) struct Request {
     pub(super) channels: Vec<String>,
     /// The client's token.
     pub(super) token: Option<String>,
-    /// Where it was: one place for each channel, or none at all.
+    /// The client's last position in each channel; empty if it sends no id.
     pub(super) since: Vec<Option<Position>>,
 }
 
-/// The app that the query names, whatever else is in it.
+/// The app that the query names; the rest of the query is not validated.
 pub(super) fn app(parts: &Parts) -> Option<String> {
     let query = parts.uri.query().unwrap_or_default();
     form_urlencoded::parse(query.as_bytes()).find(|(name, _)| name == "app").map(|(_, value)| value.into_owned())
 }
 
-/// Reads a request that may name so many channels.
+/// Reads a request for at most `most` channels.
 pub(super) fn read(parts: &Parts, most: usize) -> Result<Request, Problem> {
     let query = parts.uri.query().unwrap_or_default();
     if parts.uri.path().len() + query.len() > MAX_TARGET {
@@ -52,12 +52,12 @@ pub(super) fn read(parts: &Parts, most: usize) -> Result<Request, Problem> {
     for (name, value) in form_urlencoded::parse(query.as_bytes()) {
         match name.as_ref() {
             "channels" => value.split(',').try_for_each(|channel| add(&mut request.channels, "channels", channel))?,
-            // For names that hold a comma.
+            // For names that contain a comma.
             "channel" => add(&mut request.channels, "channel", &value)?,
             "app" => once(&mut request.app, "app", value.into_owned())?,
             "token" => once(&mut request.token, "token", value.into_owned())?,
             "last_event_id" => once(&mut last_event_id, "last_event_id", value.into_owned())?,
-            // A library's, which knows more than the URL that it was given.
+            // Added by a library when it reconnects, so it is newer than the URL's own `last_event_id`.
             name if is_last_event_id(name) => added_id = Some(value.into_owned()),
             name if is_channel_of_array(name) => add(&mut request.channels, "channels", &value)?,
             unknown => {
@@ -80,13 +80,13 @@ pub(super) fn read(parts: &Parts, most: usize) -> Result<Request, Problem> {
     if let Some([twice, _]) = sorted.array_windows().find(|[a, b]| a == b) {
         return Err(wrong("channels", format!("{:?} is named twice", shown(twice))).remedy("name each channel once"));
     }
-    // What a client sends by itself when it comes back is newer than what its URL was made with.
+    // The id that a client sends by itself when it reconnects is newer than the one in its URL.
     let header = parts.headers.get(LAST_EVENT_ID).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
     let header = header.filter(|text| !text.is_empty()).map(|text| ("Last-Event-ID", text));
     let parameter = |text: Option<String>| text.filter(|text| !text.is_empty()).map(|text| ("last_event_id", text));
-    if let Some((place, text)) = header.or_else(|| parameter(added_id)).or_else(|| parameter(last_event_id)) {
+    if let Some((field, text)) = header.or_else(|| parameter(added_id)).or_else(|| parameter(last_event_id)) {
         request.since = cursor::read(&text, request.channels.len()).ok_or_else(|| {
-            wrong(place, "this is not the id of a message of a stream of these channels").remedy(
+            wrong(field, "this is not the id of a message of a stream of these channels").remedy(
                 "pass an id on unchanged, with the same channels in the same order, or leave it out to begin now",
             )
         })?;
@@ -94,23 +94,23 @@ pub(super) fn read(parts: &Parts, most: usize) -> Result<Request, Problem> {
     Ok(request)
 }
 
-/// Whether this is what somebody's library calls `last_event_id`: `lastEventId`, `last-event-id`, `Last-Event-ID`, …
+/// Whether this is a library's name for `last_event_id`: `lastEventId`, `last-event-id`, `Last-Event-ID`, …
 fn is_last_event_id(name: &str) -> bool {
     let name = name.strip_prefix("evs_").unwrap_or(name);
     let letters = name.bytes().filter(|byte| !b"-_".contains(byte)).map(|byte| byte.to_ascii_lowercase());
     letters.eq(*b"lasteventid")
 }
 
-/// Whether this is an element of an array as libraries write them: `channels[]`, `channels[0]`.
+/// Whether this is an array element as libraries write it: `channels[]`, `channels[0]`.
 fn is_channel_of_array(name: &str) -> bool {
     let index = name.strip_prefix("channels[").or_else(|| name.strip_prefix("channel["));
     let index = index.and_then(|index| index.strip_suffix(']'));
     index.is_some_and(|index| index.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
-fn add(channels: &mut Vec<String>, place: &str, name: &str) -> Result<(), Problem> {
+fn add(channels: &mut Vec<String>, field: &str, name: &str) -> Result<(), Problem> {
     if !can_be_a_channel(name) {
-        return Err(wrong(place, format!("{:?} cannot be the name of a channel", shown(name))).remedy(CHANNEL_REMEDY));
+        return Err(wrong(field, format!("{:?} cannot be the name of a channel", shown(name))).remedy(CHANNEL_REMEDY));
     }
     channels.push(canonical(name).into_owned());
     Ok(())

@@ -1,4 +1,4 @@
-//! Apps: what a request makes of one, and how it is shown. Secrets are shown to whoever makes the app, once.
+//! Apps: reading them from requests, and showing them. Secrets are shown once, in the response that creates the app.
 
 use serde::Serialize;
 use serde_json::{Map, Value, json};
@@ -12,18 +12,18 @@ use crate::problem::{Code, Problem};
 /// The keys of an app that are secrets.
 const SECRETS: [&str; 2] = ["secret", "token_hmac_secret"];
 
-/// Reads what an app is to be; what it means is for whoever reads the config to say.
+/// Reads an app's settings as JSON; the config's parser validates them.
 pub(crate) fn read(body: &[u8]) -> Result<Spec, Problem> {
     let raw = crate::fields::json(body)?;
     match serde_json::from_str(raw.get()) {
         Ok(Value::Object(spec)) => Ok(spec),
-        _ => Err(Problem::new(Code::InvalidField, "the body is no object").remedy("send a JSON object")),
+        _ => Err(Problem::new(Code::InvalidField, "the body is not an object").remedy("send a JSON object")),
     }
 }
 
-/// Completes what a new app is to be with what it needs to be used: a key and secrets that nobody can guess.
+/// Adds what a new app needs and the request leaves out: a key, and random secrets.
 pub(crate) fn complete(spec: &mut Spec) -> Result<(), Problem> {
-    // As when it is left out.
+    // `null` means the same as leaving the setting out.
     spec.retain(|_, value| !value.is_null());
     for name in ["key", "secret", "token_hmac_secret"] {
         if !spec.contains_key(name) {
@@ -39,8 +39,8 @@ pub(crate) fn complete(spec: &mut Spec) -> Result<(), Problem> {
 fn random() -> Result<String, Problem> {
     let mut bytes = [0; 16];
     getrandom::fill(&mut bytes).map_err(|error| {
-        tracing::error!(%error, "no key could be made");
-        Problem::new(Code::Internal, "the system gives no random numbers").remedy("try again")
+        tracing::error!(%error, "generating a key failed: no random bytes");
+        Problem::new(Code::Internal, "reading random bytes from the system failed").remedy("try again")
     })?;
     Ok(bytes.iter().fold(String::with_capacity(32), |hex, byte| hex + &format!("{byte:02x}")))
 }
@@ -141,7 +141,7 @@ impl From<&AppLimits> for Limits {
 }
 
 impl Shown {
-    /// An app of the config, or of the store.
+    /// An app of the config, or with `stored` an app of the store.
     pub(crate) fn of(app: &App, stored: Option<&StoredApp>) -> Self {
         let spec = |name: &str| stored.and_then(|stored| stored.spec.get(name).cloned());
         Self {
@@ -168,7 +168,7 @@ impl Shown {
         }
     }
 
-    /// With its secrets, for whoever has just made it.
+    /// An app with its secrets, for the response that creates it.
     pub(crate) fn with_secrets(stored: &StoredApp) -> Self {
         let mut secrets = Map::new();
         for name in SECRETS.into_iter().chain(["api_keys"]) {

@@ -21,9 +21,9 @@ pub(crate) struct Shown {
 }
 
 impl Shown {
-    /// Shows a row. `paused`: its listener is disabled, so nothing is attempted whatever is due.
+    /// Shows a row. `paused`: its listener is disabled, so no attempt is made even if one is due.
     pub(crate) fn of(row: DeliveryRow, clock: &dyn Clock, paused: bool) -> Self {
-        // What is due counts in steady time; people read the wall clock.
+        // Due times are in steady time, and are shown in wall time.
         let on_the_wall = |due: Millis| clock.wall_ms().saturating_add(due.saturating_sub(clock.steady_ms()));
         Self {
             id: row.key.id(),
@@ -54,8 +54,8 @@ pub(crate) struct ShownAttempt {
     next_attempt_at: Option<String>,
 }
 
-/// Bytes of somebody else's as text. What is no UTF-8, and control characters, which JSON writes in six bytes each, are
-/// shown as U+FFFD, but for tabs and the ends of lines.
+/// A receiver's bytes as text. Invalid UTF-8, and control characters other than tabs and line ends, are shown as
+/// U+FFFD; JSON would write each control character in six bytes.
 fn readable(bytes: &[u8]) -> String {
     let text = String::from_utf8_lossy(bytes);
     let unreadable = |c: char| c.is_control() && !matches!(c, '\t' | '\n' | '\r');
@@ -72,7 +72,7 @@ impl From<Attempt> for ShownAttempt {
             status: attempt.status,
             error: attempt.error,
             remote: attempt.remote,
-            // They were written as a JSON object of texts.
+            // The store has them as a JSON object of strings.
             response_headers: attempt.response_headers.and_then(|json| RawValue::from_string(json).ok()),
             response_body: readable(&attempt.response_body),
             next_attempt_at: attempt.next_at.map(rfc3339),

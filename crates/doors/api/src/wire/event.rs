@@ -1,4 +1,4 @@
-//! Events: what `POST /v1/events` says, and how the log shows them.
+//! Events: reading them from `POST /v1/events`, and showing them from the log.
 
 use base64::Engine as _;
 use base64::engine::DecodePaddingMode;
@@ -24,18 +24,18 @@ use crate::problem::{Code, Problem, shown};
 const KNOWN: [&str; 11] =
     ["name", "data", "data_base64", "content_type", "channels", "key", "op", "except", "time", "id", "not_before"];
 const OPERATIONS: [&str; 3] = ["create", "update", "delete"];
-/// What to do about a channel that cannot be called so.
+/// The remedy for an invalid channel name.
 pub(crate) const CHANNEL_REMEDY: &str = "write 1 to 200 characters of printable ASCII";
-/// What data that is not JSON is unless told.
+/// The default content type of `data_base64`.
 const ANY_BYTES: &str = "application/octet-stream";
 
-/// Padding at the end is often lost on the way.
+/// Base64 with or without padding, because clients often omit it.
 const LENIENT: GeneralPurpose = GeneralPurpose::new(
     &base64::alphabet::STANDARD,
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
 
-/// Reads what is published, and the time before which nothing is to be attempted.
+/// Reads an event to publish, and the time before which no delivery is attempted.
 pub(crate) fn read(body: &[u8], app: &App, now: Millis) -> Result<(Event, Option<Millis>), Problem> {
     let fields = Fields::of_body(body, &KNOWN, &[])?;
     let not_before = fields.get("not_before").map(|value| not_before(&value, now)).transpose()?;
@@ -53,7 +53,7 @@ pub(crate) fn read(body: &[u8], app: &App, now: Millis) -> Result<(Event, Option
     Ok((event, not_before))
 }
 
-/// Reads the test of a listener.
+/// Reads a test event for a listener.
 pub(crate) fn read_test(body: &[u8], app: &App, listener: &str, now: Millis) -> Result<Event, Problem> {
     let fields = Fields::of_body(body, &["name", "data"], &[])?;
     let name = match fields.get("name") {
@@ -112,7 +112,7 @@ fn operation(value: &Value<'_>) -> Result<String, Problem> {
     Err(value.wrong("there is no such operation").remedy(format!("write {}", OPERATIONS.join(", "))))
 }
 
-/// The channels, each once: a name that is given twice means what it means once.
+/// The channels without repeats.
 fn channels(value: &Value<'_>) -> Result<Vec<String>, Problem> {
     let entries = value.list()?;
     if entries.len() > MAX_CHANNELS {
@@ -139,7 +139,7 @@ pub(super) fn channel(value: &Value<'_>) -> Result<String, Problem> {
     Ok(name)
 }
 
-/// Whether a channel may be called so.
+/// Whether this is a valid channel name.
 pub(crate) fn can_be_a_channel(name: &str) -> bool {
     (1..=MAX_CHANNEL_LEN).contains(&name.len()) && name.bytes().all(|b| (0x20..0x7f).contains(&b))
 }
@@ -166,14 +166,14 @@ fn data(fields: &Fields<'_>, app: &App) -> Result<Data, Problem> {
         return Ok(Data { bytes: Bytes::from(bytes), content_type: Some(content_type) });
     }
     let raw: &RawValue = serde_json::from_slice(&bytes).map_err(|error| {
-        encoded.wrong(format!("this is not JSON: {error}")).remedy("mend it, or name another `content_type`")
+        encoded.wrong(format!("this is not JSON: {error}")).remedy("fix it, or name another `content_type`")
     })?;
     if !payload::depth_at_most(raw, limits::JSON_DEPTH) {
         return Err(encoded
             .wrong(format!("nested more than {} deep", limits::JSON_DEPTH))
-            .remedy("send it flatter, or as a text"));
+            .remedy("nest it less, or send it as a string"));
     }
-    // The value without the white space around it, as `data` would have had it.
+    // The value without the white space around it, as in `data`.
     Ok(Data::json(raw.get().to_owned()))
 }
 
@@ -203,39 +203,41 @@ fn content_type(value: &Value<'_>) -> Result<String, Problem> {
     Err(value.wrong(format!("{:?} is not a content type", shown(&text))).remedy("write one such as image/png"))
 }
 
-/// The answer to a publish.
+/// The response to a publish.
 #[derive(Debug, Serialize)]
 pub(crate) struct Published {
     id: String,
     logged: bool,
     durable: bool,
     deliveries: u64,
-    /// As the event named them; left out where it named none, and for a repeat, which is said to nobody.
+    /// In the event's order. Left out where the event has no channels, and for a repeat, which is not sent to sessions.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    channels: Vec<Reached>,
+    channels: Vec<ShownChannel>,
     #[serde(skip_serializing_if = "Option::is_none")]
     hint: Option<String>,
 }
 
-/// A channel that an event went to.
+/// A channel that an event was published in.
 #[derive(Debug, Serialize)]
-struct Reached {
+struct ShownChannel {
     name: String,
-    /// How many were in it then.
+    /// How many sessions were in it.
     sessions: u64,
 }
 
 impl Published {
-    /// What became of an event for these channels.
+    /// The response for an event with these channels.
     pub(crate) fn of(receipt: Receipt, channels: Vec<String>, hint: Option<String>) -> Self {
-        let Receipt { id, logged, durable, deliveries, channels: heard, repeated: _ } = receipt;
-        let reached =
-            |(name, heard): (String, PublishOutcome)| Reached { name, sessions: heard.occupancy.subscriptions };
-        Self { id, logged, durable, deliveries, channels: channels.into_iter().zip(heard).map(reached).collect(), hint }
+        let Receipt { id, logged, durable, deliveries, channels: outcomes, repeated: _ } = receipt;
+        let show = |(name, outcome): (String, PublishOutcome)| ShownChannel {
+            name,
+            sessions: outcome.occupancy.subscriptions,
+        };
+        Self { id, logged, durable, deliveries, channels: channels.into_iter().zip(outcomes).map(show).collect(), hint }
     }
 }
 
-/// The answer to a test.
+/// The response to a test.
 #[derive(Debug, Serialize)]
 pub(crate) struct Tested {
     pub(crate) id: String,

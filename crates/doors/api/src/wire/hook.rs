@@ -1,4 +1,4 @@
-//! Hooks: what a request makes of one, and how it is shown.
+//! Hooks: reading them from requests, and showing them.
 
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -16,7 +16,7 @@ use crate::problem::{Problem, shown};
 const KNOWN: [&str; 6] = ["name", "description", "fields", "fields_for", "schema", "defaults"];
 const SHOWN_ONLY: [&str; 2] = ["created_at", "updated_at"];
 
-/// What a request makes of a hook.
+/// A request's changes to a hook.
 #[derive(Debug)]
 pub(crate) struct Change {
     description: Setting<String>,
@@ -26,7 +26,7 @@ pub(crate) struct Change {
     defaults: Setting<DeliveryDefaults>,
 }
 
-/// Reads a hook that is to be made.
+/// Reads a new hook.
 pub(crate) fn read_new(body: &[u8], app: &AppId, now: Millis) -> Result<Hook, Problem> {
     let fields = Fields::of_body(body, &KNOWN, &SHOWN_ONLY)?;
     let mut hook = Hook {
@@ -53,8 +53,8 @@ impl Change {
             && value.text()? != name
         {
             return Err(value
-                .wrong("a hook keeps its name: events and listeners know it by that")
-                .remedy("make another hook, and delete this one when nobody names it any more"));
+                .wrong("a hook's name cannot change: events and listeners refer to it")
+                .remedy("create another hook, and delete this one when no listener names it any more"));
         }
         Self::of(&fields)
     }
@@ -69,7 +69,7 @@ impl Change {
         })
     }
 
-    /// Makes the change.
+    /// Applies the change.
     pub(crate) fn apply(&self, hook: &mut Hook) {
         self.description.apply_or(&mut hook.description, String::new);
         self.fields.apply(&mut hook.fields);
@@ -121,7 +121,7 @@ fn field_kind(value: &Value<'_>) -> Result<FieldKind, Problem> {
 fn fields_for(value: &Value<'_>) -> Result<FieldsFor, Problem> {
     let word = value.text()?;
     FieldsFor::ALL.into_iter().find(|known| known.as_str() == word).ok_or_else(|| {
-        value.wrong(format!("fields cannot hold for {:?}", shown(&word))).remedy("write \"all\" or \"webhooks\"")
+        value.wrong(format!("fields cannot apply to {:?}", shown(&word))).remedy("write \"all\" or \"webhooks\"")
     })
 }
 

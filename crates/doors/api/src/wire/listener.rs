@@ -1,4 +1,4 @@
-//! Listeners: what a request makes of one, and how it is shown. Header values are never shown; the secret only where
+//! Listeners: reading them from requests, and showing them. Header values are never shown; the secret only where
 //! `docs/api.md` says so.
 
 use std::time::Duration;
@@ -21,7 +21,7 @@ use url::Url;
 use super::{description, duration, schedule, timeout};
 use crate::fields::{Fields, Setting, Value};
 use crate::limits;
-use crate::problem::{Code, Problem, after_place, shown};
+use crate::problem::{Code, Problem, shown, without_place};
 
 const KNOWN: [&str; 13] = [
     "url",
@@ -49,20 +49,20 @@ const SHOWN_ONLY: [&str; 9] = [
     "hints",
     "warnings",
 ];
-/// Stands for a header's value, which is not shown.
+/// Shown in place of a header's value.
 const HIDDEN: &str = "***";
-/// Why a listener is disabled that somebody disabled over the API.
+/// The reason of a listener that was disabled over the API.
 const BY_REQUEST: &str = "by request";
 
 type Headers = Vec<(String, SecretString)>;
 
-/// What a request makes of a listener.
+/// A request's changes to a listener.
 #[derive(Debug)]
 pub(crate) struct Change {
     url: Option<Url>,
     hooks: Option<Vec<Pattern>>,
     filter: Setting<Match>,
-    /// What is taken but most likely not meant.
+    /// What is accepted but most likely a mistake.
     pub(crate) warnings: Vec<String>,
     headers: Setting<Headers>,
     rate: Setting<u32>,
@@ -75,10 +75,10 @@ pub(crate) struct Change {
     description: Setting<String>,
 }
 
-/// What the hooks declare whose events a listener of these names and patterns would get.
+/// Looks up the fields that are declared by the hooks that match these names and patterns.
 pub(crate) type DeclaredBy<'a> = dyn Fn(&[Pattern]) -> Declared + 'a;
 
-/// Reads a listener that is to be made. Compiles its match, which takes its time.
+/// Reads a new listener. Compiles its match, which may take long.
 pub(crate) fn read_new(body: &[u8], app: &AppId, now: Millis, declared: &DeclaredBy<'_>) -> Result<Listener, Problem> {
     let fields = Fields::of_body(body, &KNOWN, &SHOWN_ONLY)?;
     let mut listener = Listener {
@@ -109,22 +109,22 @@ pub(crate) fn read_new(body: &[u8], app: &AppId, now: Millis, declared: &Declare
 }
 
 impl Change {
-    /// Reads a change of a listener. Compiles a new match, which takes its time.
+    /// Reads a change of a listener. Compiles a new match, which may take long.
     pub(crate) fn read(body: &[u8], before: &Listener, declared: &DeclaredBy<'_>) -> Result<Self, Problem> {
         let fields = Fields::of_body(body, &KNOWN, &SHOWN_ONLY)?;
         if let Some(value) = fields.sent("secret") {
             return Err(value
-                .wrong("the secret is not changed like this, or receivers could not follow")
+                .wrong("the secret cannot be changed here, because receivers need time to learn the new one")
                 .remedy(format!("rotate it with `POST /v1/listeners/{}/rotate_secret`", before.id)));
         }
         for name in ["url", "hooks"] {
             if let Some(value) = fields.sent(name).filter(Value::is_null) {
-                return Err(value.wrong("a listener cannot be without it").remedy("give a new value, or leave it out"));
+                return Err(value.wrong("a listener needs this field").remedy("give a new value, or leave it out"));
             }
         }
         let mut change = Self::of(&fields, &before.headers, &before.hooks, declared)?;
         if let (Some(hooks), Setting::Kept) = (&change.hooks, &change.filter) {
-            // The match stays; what it asks for may be what these hooks never send.
+            // The match stays, but it may require fields that the new hooks do not declare.
             let filter = Match::parse_for(before.filter.to_json().get(), &declared(hooks));
             change.warnings = filter.map_or_else(|_| Vec::new(), |filter| filter.warnings().to_vec());
         }
@@ -166,7 +166,7 @@ impl Change {
         self.url.as_ref()
     }
 
-    /// Makes the change.
+    /// Applies the change.
     pub(crate) fn apply(&self, listener: &mut Listener, now: Millis) {
         if let Some(url) = &self.url {
             listener.url = url.clone();
@@ -186,28 +186,28 @@ impl Change {
         match self.enabled {
             Setting::Kept => {}
             Setting::Reset | Setting::To(true) => listener.disabled = None,
-            // One that was disabled by request before keeps its time.
+            // A listener that is already disabled by request keeps its `disabled_at`.
             Setting::To(false) if listener.disabled.as_ref().is_some_and(|d| d.reason == BY_REQUEST) => {}
             Setting::To(false) => listener.disabled = Some(Disabled { reason: BY_REQUEST.to_owned(), at: now }),
         }
     }
 }
 
-/// Reads a URL. Whether it may be called is egress's to say.
+/// Reads a URL. Egress decides whether it may be called.
 fn url(value: &Value<'_>) -> Result<Url, Problem> {
     let text = value.text()?;
     if text.len() > MAX_URL_LEN {
         return Err(value.too_long(text.len(), MAX_URL_LEN));
     }
-    // The parser would leave them out without a word, and call something else than what was written.
+    // The parser would silently remove them, and the server would call another URL than the one that was written.
     if text.chars().any(|c| c.is_control() || c.is_whitespace()) {
-        return Err(value.wrong("this URL holds a blank or a control character").remedy("escape it with %"));
+        return Err(value.wrong("this URL contains white space or a control character").remedy("escape it with %"));
     }
     // The text is not repeated: it may hold a password.
     let mut url = Url::parse(&text).map_err(|error| {
         value.wrong(format!("this is not a URL: {error}")).remedy("write it in full, such as https://example.com/hook")
     })?;
-    // It is never sent (RFC 9110, section 7.1).
+    // A fragment is never sent (RFC 9110 § 7.1).
     url.set_fragment(None);
     if url.as_str().len() > MAX_URL_LEN {
         return Err(value.too_long(url.as_str().len(), MAX_URL_LEN));
@@ -237,25 +237,25 @@ fn filter(value: &Value<'_>, declared: &Declared) -> Result<Match, Problem> {
     Match::parse_for(value.raw.get(), declared).map_err(|error| {
         let text = error.to_string();
         let text = text.strip_prefix(error.path()).and_then(|text| text.strip_prefix(": ")).unwrap_or(&text);
-        // Some of these texts are nothing but what to write instead.
+        // Some of these texts consist of a remedy only.
         let problem = if text.contains("; ") {
             value.refused(text)
         } else {
-            value.wrong("a match cannot have this").remedy(text)
+            value.wrong("this is not valid in a match").remedy(text)
         };
         problem.field(error.path())
     })
 }
 
-/// The secret of a new listener, or of one that is rotated: what is given, else a new one.
+/// The secret of a new listener or of a rotation: the given one, else a generated one.
 fn secret(fields: &Fields<'_>) -> Result<Secret, Problem> {
     let Some(value) = fields.get("secret") else {
         return Secret::generate().map_err(|error| {
-            tracing::error!(%error, "no secret could be made");
-            Problem::saying(Code::Internal, after_place(&error.to_string()))
+            tracing::error!(%error, "generating a secret failed");
+            Problem::saying(Code::Internal, without_place(&error.to_string()))
         });
     };
-    Secret::parse(&value.text()?).map_err(|error| value.refused(after_place(&error.to_string())))
+    Secret::parse(&value.text()?).map_err(|error| value.refused(without_place(&error.to_string())))
 }
 
 fn headers(value: &Value<'_>, before: &[(String, SecretString)]) -> Result<Headers, Problem> {
@@ -277,7 +277,7 @@ fn headers(value: &Value<'_>, before: &[(String, SecretString)]) -> Result<Heade
             Some((_, kept)) if text == HIDDEN => kept.clone(),
             None if text == HIDDEN => {
                 return Err(header
-                    .wrong(format!("`{HIDDEN}` stands for a value that is not shown, and there is none of this name"))
+                    .wrong(format!("`{HIDDEN}` keeps a header's value, and there is no header of this name"))
                     .remedy("give the value itself"));
             }
             _ => SecretString::from(text),
@@ -305,12 +305,12 @@ fn order(value: &Value<'_>) -> Result<Order, Problem> {
 #[derive(Debug)]
 pub(crate) struct Rotation {
     pub(crate) secret: Secret,
-    /// How long the one before signs along.
+    /// How long the previous secret still signs too.
     pub(crate) grace: Duration,
 }
 
 impl Rotation {
-    /// Reads one.
+    /// Reads the body of a rotation.
     pub(crate) fn read(body: &[u8]) -> Result<Self, Problem> {
         let fields = Fields::of_body(body, &["secret", "grace"], &[])?;
         let grace = match fields.get("grace") {
@@ -320,7 +320,7 @@ impl Rotation {
                 if grace > limits::GRACE_MAX {
                     let most = format_duration(limits::GRACE_MAX);
                     return Err(value
-                        .wrong("a secret cannot live on this long")
+                        .wrong("the previous secret cannot stay valid this long")
                         .remedy(format!("write at most {most}")));
                 }
                 grace
@@ -330,7 +330,7 @@ impl Rotation {
     }
 }
 
-/// The answer to a rotation.
+/// The response to a rotation.
 #[derive(Serialize)]
 pub(crate) struct Rotated {
     pub(crate) secret: String,
@@ -384,7 +384,7 @@ impl Serialize for HeaderNames<'_> {
 }
 
 impl<'l> Shown<'l> {
-    /// Without its secret.
+    /// A listener without its secret.
     pub(crate) fn of(listener: &'l Listener, failing_since: Option<Millis>) -> Self {
         Self {
             id: &listener.id,
@@ -411,12 +411,12 @@ impl<'l> Shown<'l> {
         }
     }
 
-    /// With its secret, for whoever has just made it.
+    /// A listener with its secret, for the response that creates it.
     pub(crate) fn with_secret(listener: &'l Listener) -> Self {
         Self { secret: Some(listener.keys.current.expose().to_string()), ..Self::of(listener, None) }
     }
 
-    /// With what is most likely not meant, for whoever has just written it.
+    /// The same with warnings about the request's likely mistakes.
     pub(crate) fn with_warnings(self, warnings: &'l [String]) -> Self {
         Self { warnings, ..self }
     }

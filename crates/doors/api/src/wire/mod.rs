@@ -1,4 +1,4 @@
-//! Request and response bodies as `docs/api.md` has them. No I/O: texts in, the model's words out, and back.
+//! Request and response bodies as `docs/api.md` specifies them: JSON to the model's types and back, without I/O.
 
 pub(crate) mod app;
 pub(crate) mod channel;
@@ -16,18 +16,18 @@ use tidings_model::schedule::{Schedule, ScheduleError, format_duration, parse_du
 
 use crate::fields::Value;
 use crate::limits;
-use crate::problem::{Problem, after_place};
+use crate::problem::{Problem, without_place};
 
 fn duration(value: &Value<'_>) -> Result<Duration, Problem> {
     parse_duration(&value.text()?).map_err(|error| value.refused(error))
 }
 
-/// How long an attempt may take.
+/// The timeout of an attempt.
 fn timeout(value: &Value<'_>) -> Result<Duration, Problem> {
     let timeout = duration(value)?;
     if timeout.is_zero() || timeout > limits::TIMEOUT {
         let most = format_duration(limits::TIMEOUT);
-        return Err(value.wrong("an attempt cannot take this long").remedy(format!("write 1ms to {most}")));
+        return Err(value.wrong("this timeout is not allowed").remedy(format!("write 1ms to {most}")));
     }
     Ok(timeout)
 }
@@ -36,7 +36,7 @@ fn schedule(value: &Value<'_>) -> Result<Schedule, Problem> {
     let entries: Vec<String> = value.list()?.iter().map(Value::text).collect::<Result<_, _>>()?;
     Schedule::parse(&entries).map_err(|error| {
         let text = error.to_string();
-        let problem = value.refused(after_place(&text));
+        let problem = value.refused(without_place(&text));
         match error {
             ScheduleError::NotATime { index, .. } | ScheduleError::TooLong { index, .. } => {
                 problem.field(format!("{}[{index}]", value.path))
@@ -46,7 +46,7 @@ fn schedule(value: &Value<'_>) -> Result<Schedule, Problem> {
     })
 }
 
-/// Text for people; it may have lines.
+/// A text for people, which may have several lines.
 fn description(value: &Value<'_>) -> Result<String, Problem> {
     let text = value.text()?;
     if text.len() > MAX_DESCRIPTION_LEN {

@@ -1,10 +1,9 @@
-//! The event stream: how what is said looks in Server-Sent Events (WHATWG HTML, "Server-sent events").
+//! The event stream: channel messages as Server-Sent Events (WHATWG HTML, "Server-sent events").
 //!
-//! A message is an `id:` line, which each session writes for itself, and a `data:` line, which all of them share. A
-//! client keeps the last id that it was given, also where a message has none.
+//! A message is an `id:` line, which each session writes for itself, and a `data:` line, whose bytes all sessions
+//! share. A client keeps the last id that it received, even if later messages have none.
 //!
-//! An empty line ends events only, and each event has data: many readers tell their programs of an event at every empty
-//! line.
+//! Empty lines are only written after events with data: many readers emit an event at every empty line.
 
 use bytes::Bytes;
 use serde::Serialize;
@@ -12,25 +11,25 @@ use serde_json::value::RawValue;
 use tidings_model::clock::rfc3339;
 use tidings_wire::{ChannelMessage, Encoding, chunk, sse};
 
-/// One message, without its id.
-static PLAIN: Encoding = Encoding { name: "stream", encode: |said| encode(said).map(Bytes::from) };
+/// A message without its id.
+static PLAIN: Encoding = Encoding { name: "stream", encode: |message| encode(message).map(Bytes::from) };
 /// The same as a chunk.
 static CHUNK: Encoding =
-    Encoding { name: "stream-chunks", encode: |said| encode(said).map(|block| chunk::chunk(&block)) };
+    Encoding { name: "stream-chunks", encode: |message| encode(message).map(|block| chunk::chunk(&block)) };
 
-/// How events are set apart on their way to a client.
+/// How the body of the response is framed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Framing {
-    /// They aren't: the client speaks HTTP/1.0, or who sends the response's body sees to it.
+    /// Not here: the client speaks HTTP/1.0, or an HTTP server sends the body and frames it.
     None,
-    /// Each is a chunk of HTTP/1.1. Many readers hand on a chunk as soon as it has come, and wait for more where there
-    /// are no chunks.
+    /// Each event is a chunk of HTTP/1.1. Many readers pass on a chunk as soon as it has arrived, but buffer a body
+    /// without chunks.
     Chunks,
 }
 
 impl Framing {
-    /// How messages look.
-    pub(crate) fn format(self) -> &'static Encoding {
+    /// The encoding of channel messages.
+    pub(crate) fn encoding(self) -> &'static Encoding {
         match self {
             Self::None => &PLAIN,
             Self::Chunks => &CHUNK,
@@ -45,7 +44,7 @@ impl Framing {
         }
     }
 
-    /// A comment, so that neither side nor anybody between takes the connection for dead.
+    /// A comment, so that neither side nor a proxy takes the connection for dead.
     pub(crate) fn heartbeat(self) -> Bytes {
         const CHUNK: Bytes = Bytes::from_static(b"2\r\n:\n\r\n");
         match self {
@@ -54,7 +53,7 @@ impl Framing {
         }
     }
 
-    /// What ends the body.
+    /// The bytes that end the body.
     pub(crate) fn end(self) -> Bytes {
         match self {
             Self::None => Bytes::new(),
@@ -62,8 +61,8 @@ impl Framing {
         }
     }
 
-    /// A message in this framing with its id, in two parts; all of it in the first one where it isn't a chunk, because
-    /// it has to leave whole.
+    /// A message in this framing with its id, in two parts. Without chunks it is all in the first part, because it must
+    /// leave whole.
     pub(crate) fn with_id(self, cursor: &str, message: &Bytes) -> (Bytes, Bytes) {
         let mut block = Vec::with_capacity(cursor.len() + 5 + if self == Self::None { message.len() } else { 0 });
         sse::id(&mut block, cursor);
@@ -76,21 +75,21 @@ impl Framing {
         }
     }
 
-    /// The first event: which session it is, which channels it is about to join, and when to come back after a break.
+    /// The first event: the session's id, the channels it is about to join, and the delay before a reconnect.
     pub(crate) fn open<'a>(self, session: &str, channels: impl Iterator<Item = &'a str>) -> Bytes {
         let mut block = Vec::new();
         sse::retry(&mut block, RETRY);
         self.named(block, "tidings.open", &Open { session, channels: channels.collect() })
     }
 
-    /// All channels are joined, but for those that were refused. Where there is a cursor, a client that breaks off from
-    /// here on misses nothing.
+    /// All channels are joined, except those that were refused. With a cursor, a client that disconnects from here on
+    /// can recover every event.
     pub(crate) fn joined<'a>(self, cursor: Option<&str>, channels: impl Iterator<Item = &'a str>) -> Bytes {
         let channels: Vec<&str> = channels.collect();
         self.named(with_cursor(cursor), "tidings.joined", &serde_json::json!({ "channels": channels }))
     }
 
-    /// What was missed in a channel is gone.
+    /// Missed events of a channel cannot be recovered.
     pub(crate) fn lost(self, cursor: &str, channel: &str) -> Bytes {
         self.named(with_cursor(Some(cursor)), "tidings.lost", &serde_json::json!({ "channel": channel }))
     }
@@ -101,7 +100,7 @@ impl Framing {
         self.named(Vec::new(), "tidings.refused", &data)
     }
 
-    /// The server ends the stream; `retry` is when the client is to come back, in milliseconds, if not as ever.
+    /// The server ends the stream. `retry` is the delay before a reconnect in milliseconds, if it is not the usual one.
     pub(crate) fn close(self, reason: &str, retry: Option<u32>) -> Bytes {
         let mut block = Vec::new();
         if let Some(retry) = retry {
@@ -112,7 +111,7 @@ impl Framing {
 
     fn named(self, mut block: Vec<u8>, event: &str, data: &impl Serialize) -> Bytes {
         sse::event(&mut block, event);
-        // Texts always can be written.
+        // Strings can always be serialized.
         sse::data(&mut block, &serde_json::to_string(data).unwrap_or_default());
         self.frame(block)
     }
@@ -126,10 +125,10 @@ fn with_cursor(cursor: Option<&str>) -> Vec<u8> {
     block
 }
 
-/// How long a client waits before it connects again, in milliseconds.
+/// How long a client waits before it reconnects, in milliseconds.
 const RETRY: u32 = 2_000;
 
-/// What the first event says.
+/// The data of the first event.
 #[derive(Serialize)]
 struct Open<'a> {
     session: &'a str,
@@ -146,12 +145,12 @@ struct Message<'a> {
     time: String,
 }
 
-fn encode(said: &ChannelMessage) -> Option<Vec<u8>> {
-    let ChannelMessage::Publication(publication) = said else { return None };
+fn encode(message: &ChannelMessage) -> Option<Vec<u8>> {
+    let ChannelMessage::Publication(publication) = message else { return None };
     let event = &publication.event;
     let data = event.data.as_json_value();
-    // Between JSON's tokens a line break is as good as a space, and inside a text there can be none: so it stays one
-    // line.
+    // A line break between JSON's tokens may be replaced by a space, and inside a string there is none. So the data is
+    // one line.
     let data = if data.contains(['\n', '\r']) { data.replace(['\n', '\r'], " ").into() } else { data };
     let message = Message {
         id: &event.id,

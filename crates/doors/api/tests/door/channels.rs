@@ -1,4 +1,4 @@
-//! Channels: who is there, and what was said.
+//! Channels: occupancy, members and history.
 
 use serde_json::{Value, json};
 

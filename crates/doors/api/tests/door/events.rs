@@ -249,7 +249,7 @@ async fn the_answer_says_who_got_it_and_who_was_probably_meant() {
     assert_eq!(hint.unwrap(), "there is no hook \"person.craeted\"; did you mean \"person.created\"?");
     let (channels, _, hint) = publish("greeting", &["nwes"]).await;
     assert_eq!(channels, reached(&[("nwes", 0)]));
-    assert_eq!(hint.unwrap(), "nobody is in the channel \"nwes\"; did you mean \"news\"?");
+    assert_eq!(hint.unwrap(), "no session is in the channel \"nwes\"; did you mean \"news\"?");
     // Nothing is near, or somebody got it.
     for (name, channels) in [("greeting", &[][..]), ("greeting", &["elsewhere"]), ("greeting", &["nwes", "news"])] {
         assert_eq!(publish(name, channels).await.2, None, "{name} {channels:?}");

@@ -29,7 +29,7 @@ use tower::ServiceExt;
 
 /// When every test begins: 2026-11-21T09:56:40Z.
 pub(crate) const NOW: i64 = 1_795_255_000_000;
-/// What a test waits for at most.
+/// The longest that a test waits.
 pub(crate) const SOON: Duration = Duration::from_secs(10);
 /// The key of the app `one`, which is the default.
 pub(crate) const KEY: &str = "key-of-one";
@@ -45,7 +45,7 @@ pub(crate) const OPERATOR: &str = "key-of-the-operator";
 pub(crate) struct Door {
     router: Router,
     pub(crate) clock: Arc<ManualClock>,
-    /// Whether what is acknowledged would survive a power cut.
+    /// Whether acknowledged events would survive a power cut.
     pub(crate) durable: bool,
     pub(crate) node: Node,
     _dir: tempfile::TempDir,
@@ -87,12 +87,12 @@ pub(crate) async fn door_with(limits: AppLimits) -> Door {
     door_to(None, limits, UnknownHooks::Accept).await
 }
 
-/// One whose apps refuse events that have no hook.
+/// A door whose apps refuse events that have no hook.
 pub(crate) async fn door_that_refuses_unknown_hooks() -> Door {
     door_to(None, limits(), UnknownHooks::Refuse).await
 }
 
-/// One whose store is a PostgreSQL database of its own.
+/// A door whose store is a PostgreSQL database of its own.
 pub(crate) async fn door_on_postgres() -> Door {
     door_to(Some(postgres()), limits(), UnknownHooks::Accept).await
 }
@@ -124,7 +124,7 @@ async fn door_to(database: Option<Database>, limits: AppLimits, unknown_hooks: U
     Door { router: api.routes(&node), clock, durable: database.is_some(), node, _dir: dir, _database: database }
 }
 
-/// An answer.
+/// A response.
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) status: StatusCode,
@@ -141,7 +141,7 @@ impl Answer {
         self.headers.get(name).and_then(|value| value.to_str().ok())
     }
 
-    /// The body of an answer with this status.
+    /// The body of a response, whose status must be this.
     #[track_caller]
     pub(crate) fn ok(&self, status: u16) -> Value {
         assert_eq!(self.status.as_u16(), status, "{}", self.text);
@@ -167,19 +167,19 @@ pub(crate) struct Listening {
     body: Body,
     parser: Parser,
     heard: VecDeque<sse::Event>,
-    /// It has been told that it is in its channels.
+    /// It has received `tidings.joined`.
     is_joined: bool,
 }
 
 impl Listening {
-    /// Reads on. Fails when nothing comes, or the stream has ended.
+    /// Reads more. Fails when nothing comes, or the stream has ended.
     async fn hear(&mut self) {
         let frame = tokio::time::timeout(SOON, self.body.frame()).await.unwrap();
         let bytes = frame.unwrap().unwrap().into_data().unwrap();
         self.heard.extend(self.parser.feed(&bytes).unwrap());
     }
 
-    /// The next event but `tidings.joined`.
+    /// The next event other than `tidings.joined`.
     pub(crate) async fn next(&mut self) -> sse::Event {
         loop {
             if let Some(event) = self.heard.pop_front() {
@@ -193,7 +193,7 @@ impl Listening {
         }
     }
 
-    /// Waits until it is in its channels: what is published before need not reach it.
+    /// Waits until it has joined its channels: earlier events need not reach it.
     pub(crate) async fn joined(&mut self) {
         while !self.is_joined && !self.heard.iter().any(|event| event.name == "tidings.joined") {
             self.hear().await;
@@ -207,7 +207,7 @@ impl Listening {
         (event.id, serde_json::from_str(&event.data).unwrap())
     }
 
-    /// Waits until the client has an id that is this.
+    /// Waits until the client's last id is this.
     pub(crate) async fn reaches(&mut self, wanted: impl Fn(&str) -> bool) -> String {
         while !wanted(self.parser.last_id()) {
             self.hear().await;
@@ -230,13 +230,13 @@ impl Door {
         Answer { status: head.status, headers: head.headers, text: String::from_utf8(body.to_vec()).unwrap() }
     }
 
-    /// Sends a request whose answer is a stream, and returns its head and what comes of it.
+    /// Sends a request whose response is a stream, and returns the response's head and the stream.
     pub(crate) async fn stream(&self, request: Request<Body>) -> (http::response::Parts, Listening) {
         let (head, body) = self.router.clone().oneshot(request).await.unwrap().into_parts();
         (head, Listening { body, parser: Parser::default(), heard: VecDeque::new(), is_joined: false })
     }
 
-    /// Opens a stream with the key of the app `one`, and this besides; its first event is read.
+    /// Opens a stream with the key of the app `one` and these other parameters, and reads its first event.
     pub(crate) async fn listen(&self, query: &str) -> Listening {
         let request = Request::get(format!("/v1/stream?app=public-one&{query}")).body(Body::empty()).unwrap();
         let (head, mut listening) = self.stream(request).await;
@@ -245,7 +245,7 @@ impl Door {
         listening
     }
 
-    /// Sends a request with a key and a body that is JSON, or is said to be.
+    /// Sends a request with a key and a body whose content type is JSON.
     pub(crate) async fn call(&self, key: &str, method: &str, path: &str, body: impl Into<Vec<u8>>) -> Answer {
         let request = Request::builder()
             .method(method)
@@ -271,12 +271,12 @@ impl Door {
         self.call(KEY, "PATCH", path, json.to_string()).await
     }
 
-    /// Makes a hook.
+    /// Creates a hook.
     pub(crate) async fn hook(&self, name: &str) {
         self.post("/v1/hooks", serde_json::json!({"name": name})).await.ok(201);
     }
 
-    /// Makes a listener and returns its id.
+    /// Creates a listener and returns its id.
     pub(crate) async fn listener(&self, json: Value) -> String {
         text(&self.post("/v1/listeners", json).await.ok(201)["id"])
     }
@@ -308,7 +308,7 @@ impl Door {
     }
 }
 
-/// A text of an answer.
+/// A string of a response.
 #[track_caller]
 pub(crate) fn text(value: &Value) -> String {
     value.as_str().unwrap_or_else(|| panic!("not a text: {value}")).to_owned()
@@ -330,7 +330,7 @@ impl Write for Logs {
     }
 }
 
-/// Has everything that any crate logs, at any level, kept for [`logs`].
+/// Records everything that any crate logs, at any level, for [`logs`].
 fn capture_logs() {
     LOGS.get_or_init(|| {
         let logs = Logs::default();

@@ -5,11 +5,10 @@ use tidings_testkit::{Answer, Receiver, eventually};
 
 use crate::kit::{Door, OPERATOR, SOON, door, door_with, text};
 
-/// What a page may have besides the bytes of its items: commas, the cursor, and the last item that did not fit is not
-/// there.
+/// The most bytes of a page: its items, and 1000 for commas and the cursor. An item that does not fit is not in it.
 const PAGE: usize = (1 << 20) + 1_000;
 
-/// Every page of a list with as many rows as may be, and their sizes.
+/// Every page of a list with the largest limit, and the pages' sizes.
 async fn pages(door: &Door, key: &str, path: &str) -> (Vec<Value>, Vec<usize>) {
     let (mut all, mut sizes, mut cursor) = (Vec::new(), Vec::new(), String::new());
     loop {

@@ -1,4 +1,4 @@
-//! What is said about a request stays short, however long what it quotes is.
+//! Error texts stay short, however long the texts are that they quote.
 
 use serde_json::{Value, json};
 

@@ -1,5 +1,5 @@
-//! Every refusal: its status, code, field and remedy, for every route; and that nothing is changed by it. The same on
-//! both stores: what one of them cannot hold is no news of the other's.
+//! Every refusal: its status, code, field and remedy, for every route; and that it changes nothing. Both stores refuse
+//! the same requests.
 
 use axum::body::Body;
 use http::Request;
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::kit::{Answer, Door, KEY, door, door_on_postgres};
 
-/// A request, and the problem that it meets. An empty field stands for none; the remedy holds the last text.
+/// A request, and the expected problem. An empty field stands for none; the remedy must contain the last text.
 type Case<'c> = (&'c str, &'c str, &'c str, u16, &'c str, &'c str, &'c str);
 
 #[track_caller]
@@ -66,7 +66,7 @@ async fn events_that_cannot_be_published(door: Door) {
         ("POST", "/v1/events", "5", 422, "invalid_field", "", "JSON object"),
         ("POST", "/v1/events", "{}", 422, "missing_field", "name", "give it"),
         ("POST", "/v1/events", r#"{"name":null}"#, 422, "missing_field", "name", "give it"),
-        ("POST", "/v1/events", r#"{"name":5}"#, 422, "invalid_field", "name", "write a text"),
+        ("POST", "/v1/events", r#"{"name":5}"#, 422, "invalid_field", "name", "write a string"),
         ("POST", "/v1/events", r#"{"name":"a","name":"b"}"#, 422, "invalid_field", "name", "keep one"),
         ("POST", "/v1/events", r#"{"name":""}"#, 422, "invalid_field", "name", "person.created"),
         ("POST", "/v1/events", r#"{"name":"a b"}"#, 422, "invalid_field", "name", "without spaces"),
@@ -77,14 +77,14 @@ async fn events_that_cannot_be_published(door: Door) {
         ("POST", "/v1/events", r#"{"name":"a\ud800"}"#, 422, "invalid_field", "name", "in pairs"),
         ("POST", "/v1/events", r#"{"nmae":"a"}"#, 422, "unknown_field", "nmae", "did you mean \"name\"?"),
         ("POST", "/v1/events", r#"{"name":"a","zzz":1}"#, 422, "unknown_field", "zzz", "the fields are name, data"),
-        ("POST", "/v1/events", r#"{"name":"a","channels":"c"}"#, 422, "invalid_field", "channels", "write a list"),
-        ("POST", "/v1/events", r#"{"name":"a","channels":["a",5]}"#, 422, "invalid_field", "channels[1]", "a text"),
+        ("POST", "/v1/events", r#"{"name":"a","channels":"c"}"#, 422, "invalid_field", "channels", "write an array"),
+        ("POST", "/v1/events", r#"{"name":"a","channels":["a",5]}"#, 422, "invalid_field", "channels[1]", "a string"),
         ("POST", "/v1/events", r#"{"name":"a","channels":["a",""]}"#, 422, "invalid_field", "channels[1]", "1 to 200"),
         ("POST", "/v1/events", r#"{"name":"a","channels":["a\n"]}"#, 422, "invalid_field", "channels[0]", "printable"),
         ("POST", "/v1/events", r#"{"name":"a","id":"a.b"}"#, 422, "invalid_field", "id", "leave it out"),
         ("POST", "/v1/events", r#"{"name":"a","id":""}"#, 422, "invalid_field", "id", "leave it out"),
         ("POST", "/v1/events", r#"{"name":"a","time":"soon"}"#, 422, "invalid_field", "time", "RFC 3339"),
-        ("POST", "/v1/events", r#"{"name":"a","time":5}"#, 422, "invalid_field", "time", "write a text"),
+        ("POST", "/v1/events", r#"{"name":"a","time":5}"#, 422, "invalid_field", "time", "write a string"),
         ("POST", "/v1/events", r#"{"name":"a","not_before":"soon"}"#, 422, "invalid_field", "not_before", "RFC 3339"),
         (
             "POST",
@@ -97,7 +97,7 @@ async fn events_that_cannot_be_published(door: Door) {
         ),
         ("POST", "/v1/events", r#"{"name":"a","op":"upsert"}"#, 422, "invalid_field", "op", "create, update, delete"),
         ("POST", "/v1/events", r#"{"name":"a","key":"a\u0007"}"#, 422, "invalid_field", "key", "control"),
-        ("POST", "/v1/events", r#"{"name":"a","except":[]}"#, 422, "invalid_field", "except", "write a text"),
+        ("POST", "/v1/events", r#"{"name":"a","except":[]}"#, 422, "invalid_field", "except", "write a string"),
         ("POST", "/v1/events", r#"{"name":"a","data_base64":"!"}"#, 422, "invalid_field", "data_base64", "base64"),
         (
             "POST",
@@ -182,7 +182,7 @@ async fn hooks_that_cannot_be_made_or_changed(door: Door) {
         ("POST", "/v1/hooks", r#"{"name":"person.created"}"#, 409, "exists", "name", "PATCH"),
         ("POST", "/v1/hooks", r#"{"name":"h","descripton":""}"#, 422, "unknown_field", "descripton", "\"description\""),
         ("POST", "/v1/hooks", r#"{"name":"h","created_at":""}"#, 422, "unknown_field", "created_at", "leave it out"),
-        ("POST", "/v1/hooks", r#"{"name":"h","description":5}"#, 422, "invalid_field", "description", "write a text"),
+        ("POST", "/v1/hooks", r#"{"name":"h","description":5}"#, 422, "invalid_field", "description", "write a string"),
         (
             "POST",
             "/v1/hooks",
@@ -214,7 +214,7 @@ async fn hooks_that_cannot_be_made_or_changed(door: Door) {
         ),
         ("PATCH", "/v1/hooks/%00", "{}", 404, "not_found", "", "GET /v1/hooks"),
         ("DELETE", "/v1/hooks/%00", "", 404, "not_found", "", "GET /v1/hooks"),
-        ("POST", "/v1/hooks", r#"{"name":"h","fields":"a"}"#, 422, "invalid_field", "fields", "write a list"),
+        ("POST", "/v1/hooks", r#"{"name":"h","fields":"a"}"#, 422, "invalid_field", "fields", "write an array"),
         ("POST", "/v1/hooks", r#"{"name":"h","fields":[5]}"#, 422, "invalid_field", "fields[0]", "the name of a field"),
         (
             "POST",
@@ -307,7 +307,7 @@ async fn hooks_that_cannot_be_made_or_changed(door: Door) {
         ("GET", "/v1/hooks?limit=ten", "", 400, "invalid_request", "limit", "1 to 250"),
         ("GET", "/v1/hooks?cursor=x", "", 400, "invalid_request", "cursor", "unchanged"),
         ("PATCH", "/v1/hooks/person.created", r#"{"name":"other"}"#, 422, "invalid_field", "name", "another hook"),
-        ("PATCH", "/v1/hooks/person.created", r#"{"name":null}"#, 422, "invalid_field", "name", "text"),
+        ("PATCH", "/v1/hooks/person.created", r#"{"name":null}"#, 422, "invalid_field", "name", "string"),
         ("PATCH", "/v1/hooks/nothing", "{}", 404, "not_found", "", "GET /v1/hooks"),
         ("PATCH", "/v1/hooks/tidings.test", "{}", 404, "not_found", "", "GET /v1/hooks"),
         ("DELETE", "/v1/hooks/nothing", "", 404, "not_found", "", "GET /v1/hooks"),
@@ -329,7 +329,7 @@ async fn listeners_that_cannot_be_made(door: Door) {
     door.hook("person.created").await;
     let fields: &[(&str, Value, &str, &str, &str)] = &[
         ("url", Value::Null, "missing_field", "url", "give it"),
-        ("url", json!(5), "invalid_field", "url", "write a text"),
+        ("url", json!(5), "invalid_field", "url", "write a string"),
         ("url", json!("notaurl"), "invalid_field", "url", "https://example.com/hook"),
         ("url", json!("/in"), "invalid_field", "url", "https://example.com/hook"),
         ("url", json!("ftp://a.example/"), "invalid_field", "url", "another URL"),
@@ -343,8 +343,8 @@ async fn listeners_that_cannot_be_made(door: Door) {
         ("url", json!("http://a.example:25/"), "blocked_address", "url", "[egress]"),
         ("hooks", Value::Null, "missing_field", "hooks", "give it"),
         ("hooks", json!([]), "invalid_field", "hooks", "*"),
-        ("hooks", json!("person.created"), "invalid_field", "hooks", "write a list"),
-        ("hooks", json!(["person.created", 5]), "invalid_field", "hooks[1]", "write a text"),
+        ("hooks", json!("person.created"), "invalid_field", "hooks", "write an array"),
+        ("hooks", json!(["person.created", 5]), "invalid_field", "hooks[1]", "write a string"),
         ("hooks", json!(["per*"]), "invalid_field", "hooks[0]", "person.*"),
         ("hooks", json!(["*", "person.craeted"]), "unknown_hook", "hooks[1]", "did you mean \"person.created\"?"),
         ("hooks", json!(["zzzzzzzzzzzz"]), "unknown_hook", "hooks[0]", "POST /v1/hooks"),
@@ -355,9 +355,9 @@ async fn listeners_that_cannot_be_made(door: Door) {
         ("match", json!({"a": {"contains": [5]}}), "invalid_field", "match.a.contains", "for one of them"),
         ("secret", json!("whsec_short"), "invalid_field", "secret", "24"),
         ("secret", json!("whsk_AAAA"), "invalid_field", "secret", "whsec_"),
-        ("secret", json!(5), "invalid_field", "secret", "write a text"),
+        ("secret", json!(5), "invalid_field", "secret", "write a string"),
         ("headers", json!([]), "invalid_field", "headers", "an object"),
-        ("headers", json!({"X-A": 5}), "invalid_field", "headers.X-A", "write a text"),
+        ("headers", json!({"X-A": 5}), "invalid_field", "headers.X-A", "write a string"),
         ("headers", json!({"X-A": "1", "x-a": "2"}), "invalid_field", "headers.x-a", "keep one"),
         ("headers", json!({"X-A": "***"}), "invalid_field", "headers.X-A", "the value itself"),
         ("headers", json!({"Host": "a"}), "invalid_field", "headers.Host", "another name"),
@@ -380,12 +380,12 @@ async fn listeners_that_cannot_be_made(door: Door) {
         ("concurrency", json!(-1), "invalid_field", "concurrency", "1 to 256"),
         ("order", json!("lifo"), "invalid_field", "order", "none, fifo or key"),
         ("timeout", json!("61s"), "invalid_field", "timeout", "1ms to 1m"),
-        ("timeout", json!(15), "invalid_field", "timeout", "write a text"),
-        ("schedule", json!("0s"), "invalid_field", "schedule", "write a list"),
+        ("timeout", json!(15), "invalid_field", "timeout", "write a string"),
+        ("schedule", json!("0s"), "invalid_field", "schedule", "write an array"),
         ("schedule", json!(["0s", "x"]), "invalid_field", "schedule[1]", "500ms"),
         ("enabled", json!("true"), "invalid_field", "enabled", "true or false"),
-        ("owner", json!({}), "invalid_field", "owner", "write a text"),
-        ("description", json!(5), "invalid_field", "description", "write a text"),
+        ("owner", json!({}), "invalid_field", "owner", "write a string"),
+        ("description", json!(5), "invalid_field", "description", "write a string"),
         ("concurency", json!(5), "unknown_field", "concurency", "did you mean \"concurrency\"?"),
         ("id", json!("lst_x"), "unknown_field", "id", "leave it out"),
     ];
@@ -439,7 +439,7 @@ async fn listeners_that_cannot_be_changed_or_found(door: Door) {
         ("GET", "/v1/listeners?hooks=h", "", 400, "invalid_request", "hooks", "did you mean \"hook\"?"),
         ("GET", "/v1/listeners?cursor=aDph", "", 400, "invalid_request", "cursor", "unchanged"),
         ("POST", &rotate, r#"{"grace":"8d"}"#, 422, "invalid_field", "grace", "7d"),
-        ("POST", &rotate, r#"{"grace":5}"#, 422, "invalid_field", "grace", "write a text"),
+        ("POST", &rotate, r#"{"grace":5}"#, 422, "invalid_field", "grace", "write a string"),
         ("POST", &rotate, r#"{"secret":"x"}"#, 422, "invalid_field", "secret", "whsec_"),
         ("POST", &rotate, r#"{"garce":"1h"}"#, 422, "unknown_field", "garce", "did you mean \"grace\"?"),
         ("POST", "/v1/listeners/lst_nothing/rotate_secret", "{}", 404, "not_found", "", "GET /v1/listeners"),

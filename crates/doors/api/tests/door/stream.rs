@@ -11,8 +11,8 @@ use tokio::time::Instant;
 
 use crate::kit::{Answer, Door, KEY, NOW, OPERATOR, OTHER_KEY, SOON, TOKEN_SECRET, door, logs, text};
 
-/// Publishes. Where a test moves the clock while the shard still holds what it was told, that looks old enough to be an
-/// overload, so this asks again as the answer says.
+/// Publishes. When a test moves the clock while the shard's inbox holds a message, the message looks old enough for an
+/// overload; so this tries again as the response says.
 async fn publish(door: &Door, channels: &[&str], id: &str) {
     let event = json!({"name": "said", "data": {"id": id}, "channels": channels, "id": id});
     let deadline = Instant::now() + SOON;

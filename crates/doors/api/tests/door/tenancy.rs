@@ -1,4 +1,4 @@
-//! Apps: whose key opens what, and that nothing of one is seen or changed from another.
+//! Apps: which key opens which app, and that no app's data is seen or changed from another.
 
 use axum::body::Body;
 use http::Request;

@@ -1,4 +1,4 @@
-//! Tokens: what is asked for is what they say, and only an app with a secret makes them.
+//! Tokens: they have the requested claims, and only an app with a secret issues them.
 
 use serde_json::json;
 use tidings_model::secret::SecretString;

@@ -1,4 +1,4 @@
-//! `GET /channels`, `/channels/{name}`, `/channels/{name}/users`: who is where.
+//! `GET /channels`, `/channels/{name}`, `/channels/{name}/users`: occupancy and presence.
 
 use axum::body::Body;
 use axum::extract::{Request, State};
@@ -21,8 +21,8 @@ use super::info::{self, Info};
 use super::refusal::Refusal;
 use super::signed::{Signed, json, json_body};
 
-/// The channels that somebody is in, sorted by name: those that Pusher's libraries can ask about, since programs ask
-/// about each that they are told of. Users' own channels are told to whoever asks for them by their prefix.
+/// The occupied channels, sorted by name. Only channels whose names Pusher's libraries accept, because programs request
+/// the details of each channel in the list. Users' own channels are listed only for a prefix that begins with `#`.
 pub(super) async fn all(State(door): State<PusherDoor>, request: Request) -> Result<Response, Refusal> {
     let signed = Signed::take(&door, request, |_| 0).await?;
     let query = signed.query();
@@ -37,8 +37,8 @@ pub(super) async fn all(State(door): State<PusherDoor>, request: Request) -> Res
     let listing = Listing { app: signed.app.id.clone(), prefix: prefix.to_owned(), info, after: None, begun: false };
     let (first, rest) = listing.next(&door).await?;
     let Some(rest) = rest else { return Ok(json(StatusCode::OK, first)) };
-    // The protocol has no pages: what has been read is sent before more is read, so that no answer is held as a whole.
-    // When the broker fails meanwhile the answer breaks off, and is no JSON.
+    // The protocol has no pages: each part of the list is sent before the next is read, so that no response is held in
+    // memory whole. If the broker fails meanwhile, the response is truncated and is not valid JSON.
     let rest = stream::try_unfold(Some(rest), move |listing| {
         let door = door.clone();
         async move {
@@ -50,19 +50,19 @@ pub(super) async fn all(State(door): State<PusherDoor>, request: Request) -> Res
     Ok(json_body(StatusCode::OK, Body::from_stream(stream::once(async { Ok(first) }).chain(rest))))
 }
 
-/// How far the list of an app's channels has come.
+/// The progress of the list of an app's channels.
 struct Listing {
     app: AppId,
     prefix: String,
     info: Info,
-    /// The last channel that was looked at.
+    /// The last channel that was read.
     after: Option<String>,
     /// Whether a channel has been written.
     begun: bool,
 }
 
 impl Listing {
-    /// The next part of the answer, and the rest of the list, unless that was all.
+    /// The next part of the response, and the rest of the list; `None` after the last part.
     async fn next(mut self, door: &PusherDoor) -> Result<(String, Option<Self>), Refusal> {
         let mut text = if self.after.is_none() { "{\"channels\":{".to_owned() } else { String::new() };
         let filter = ChannelFilter {
@@ -94,7 +94,7 @@ impl Listing {
     }
 }
 
-/// One channel, whether somebody is in it or not.
+/// One channel, occupied or not.
 pub(super) async fn one(State(door): State<PusherDoor>, request: Request) -> Result<Response, Refusal> {
     let signed = Signed::take(&door, request, |_| 0).await?;
     let query = signed.query();
@@ -118,7 +118,7 @@ pub(super) async fn one(State(door): State<PusherDoor>, request: Request) -> Res
     Ok(json(StatusCode::OK, answer.end()))
 }
 
-/// One channel as it was asked for long ago (Pusher's HTTP API, "deprecated methods").
+/// One channel, by the deprecated request (Pusher's HTTP API, "deprecated methods").
 pub(super) async fn stats(State(door): State<PusherDoor>, request: Request) -> Result<Response, Refusal> {
     let signed = Signed::take(&door, request, |_| 0).await?;
     let occupancy = info::occupancy(&door, &signed.app, &named(&signed)?.name).await?;
@@ -130,14 +130,14 @@ pub(super) async fn stats(State(door): State<PusherDoor>, request: Request) -> R
     Ok(json(StatusCode::OK, answer.end()))
 }
 
-/// The users who are in a presence channel.
+/// The users in a presence channel.
 pub(super) async fn users(State(door): State<PusherDoor>, request: Request) -> Result<Response, Refusal> {
     let signed = Signed::take(&door, request, |_| 0).await?;
     let channel = named(&signed)?;
     if !is_presence(&channel.name) {
         return Err(Refusal::bad("Users can only be retrieved for presence channels"));
     }
-    // As above: what is written of them is not held as a whole.
+    // As above: the response is not held in memory whole.
     let members = door.bus().members(&channel).await?;
     let parts = members.len().div_ceil(limits::CHANNELS_PAGE).max(1);
     let part = move |n: usize| {
@@ -172,7 +172,7 @@ fn named(signed: &Signed) -> Result<ChannelKey, Refusal> {
     Ok(ChannelKey::new(id.clone(), &*canonical(&signed.name)))
 }
 
-/// A prefix of names as clients write them, as one of canonical names: what it lets through is looked at once more.
+/// The prefix of canonical names for a prefix of client names. It may match more, so the caller filters again.
 fn stored_prefix(prefix: &str) -> String {
     match prefix.strip_prefix(SERVER_TO_USER) {
         Some(user) => format!("#{user}"),
@@ -192,7 +192,7 @@ fn attributes(state: &ChannelState, info: Info) -> String {
     object.end()
 }
 
-/// The cached event's data and the seconds for which it will be kept.
+/// The cached event's data and the seconds until it expires, as JSON; `null` without one.
 async fn cache(door: &PusherDoor, channel: &ChannelKey) -> Result<String, Refusal> {
     let Some(cached) = door.bus().cached(channel).await? else { return Ok("null".to_owned()) };
     let tidings_wire::ChannelMessage::Publication(publication) = cached.publication.content() else {

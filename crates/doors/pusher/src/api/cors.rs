@@ -1,4 +1,4 @@
-//! Answers that a page of another origin may read (Fetch standard, "CORS protocol"), if its app lists that origin.
+//! CORS: a page of another origin may read a response if the app lists its origin (Fetch standard, "CORS protocol").
 
 use axum::response::{IntoResponse, Response};
 use http::header::{
@@ -11,11 +11,11 @@ use tidings_model::origin;
 
 use super::refusal::Refusal;
 
-/// What may be sent along, where a page doesn't say what it will send. It may send anything: nothing but the token
-/// counts.
+/// The allowed headers for a page that does not ask for specific ones. A page may send any header: only the token
+/// matters.
 const HEADERS: HeaderValue = HeaderValue::from_static("authorization, content-type");
 
-/// Turns away pages of origins that the app doesn't list. Whoever has no origin is no page.
+/// Refuses pages of origins that the app does not list. A request without an origin comes from no page.
 pub(super) fn check(app: &App, headers: &HeaderMap) -> Result<(), Refusal> {
     match headers.get(ORIGIN) {
         Some(given) if allowed(app, given).is_none() => {
@@ -25,7 +25,7 @@ pub(super) fn check(app: &App, headers: &HeaderMap) -> Result<(), Refusal> {
     }
 }
 
-/// What a page may ask for.
+/// The response to a preflight request.
 pub(super) fn preflight(app: &App, headers: &HeaderMap) -> Response {
     let asked = headers.get(ACCESS_CONTROL_REQUEST_HEADERS).cloned();
     let allows = [
@@ -38,7 +38,7 @@ pub(super) fn preflight(app: &App, headers: &HeaderMap) -> Response {
     response
 }
 
-/// Lets the page read the answer.
+/// Lets the page read the response.
 pub(super) fn share(app: &App, headers: &HeaderMap, response: &mut Response) {
     let to = response.headers_mut();
     to.insert(VARY, HeaderValue::from_static("origin"));

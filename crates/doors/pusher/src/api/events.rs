@@ -1,5 +1,4 @@
-//! `POST /events`, `POST /batch_events` and the deprecated `POST /channels/{name}/events`: saying that something
-//! happened.
+//! `POST /events`, `POST /batch_events` and the deprecated `POST /channels/{name}/events`: publishing events.
 
 use std::borrow::Cow;
 
@@ -30,11 +29,11 @@ pub(super) async fn one(State(door): State<PusherDoor>, request: Request) -> Res
     let params = if is_in_query { in_query(&query) } else { read(text(&signed.body)?)? };
     let checked = params.check(&door, &signed.app, &signed.body)?;
     door.may_publish(&signed.app, 1)?;
-    let Published { told, degraded } = checked.publish(&door, &signed.app, key).await?;
-    let Some(told) = told else { return Ok(answered(StatusCode::OK, "{}", degraded)) };
+    let Published { attributes, degraded } = checked.publish(&door, &signed.app, key).await?;
+    let Some(attributes) = attributes else { return Ok(answered(StatusCode::OK, "{}", degraded)) };
     let mut channels = Object::new();
-    for (name, attributes) in &told {
-        channels.raw(name, attributes);
+    for (name, json) in &attributes {
+        channels.raw(name, json);
     }
     let mut answer = Object::new();
     answer.raw("channels", &channels.end());
@@ -60,19 +59,19 @@ pub(super) async fn batch(State(door): State<PusherDoor>, request: Request) -> R
     let checked: Vec<Checked> = batch.into_iter().map(check).collect::<Result<_, _>>()?;
     door.may_publish(&signed.app, checked.len())?;
     let any_info = checked.iter().any(Checked::wants_info);
-    let (mut told, mut any_degraded) = (Array::new(), false);
+    let (mut results, mut any_degraded) = (Array::new(), false);
     for (n, event) in checked.into_iter().enumerate() {
-        // Each has a key of its own, so that a repeat of a batch that broke off in the middle goes on where it did.
+        // Each event has its own key, so that a repeat of a batch that failed halfway publishes only the rest.
         let key = key.as_ref().map(|key| key.nth(n));
-        let Published { told: attributes, degraded } = event.publish(&door, &signed.app, key).await?;
+        let Published { attributes, degraded } = event.publish(&door, &signed.app, key).await?;
         any_degraded |= degraded;
-        told.raw(attributes.iter().flatten().next().map_or("{}", |(_, attributes)| attributes));
+        results.raw(attributes.iter().flatten().next().map_or("{}", |(_, json)| json));
     }
     if !any_info {
         return Ok(answered(StatusCode::OK, "{}", any_degraded));
     }
     let mut answer = Object::new();
-    answer.raw("batch", &told.end());
+    answer.raw("batch", &results.end());
     Ok(answered(StatusCode::OK, answer.end(), any_degraded))
 }
 
@@ -96,7 +95,7 @@ pub(super) async fn in_channel(State(door): State<PusherDoor>, request: Request)
     Ok(answered(StatusCode::ACCEPTED, "{}", published.degraded))
 }
 
-/// An answer that says when sessions of other nodes have not heard what was published.
+/// A response, with a header when sessions of other nodes have not received the event.
 fn answered(status: StatusCode, body: impl Into<Bytes>, degraded: bool) -> Response {
     let mut response = json(status, body);
     if degraded {
@@ -113,7 +112,7 @@ fn read<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, Refusal> {
     object(text).map_err(|error| Refusal::bad(format!("Invalid body: {error}")))
 }
 
-/// The parameters of an event may also come in the query ("HTTP API reference", note on POST parameters).
+/// The event in a query's parameters ("HTTP API reference", note on POST parameters).
 fn in_query(query: &SignedQuery<'_>) -> EventParams<'static> {
     let text = |text: &str| Text(Cow::Owned(text.to_owned()));
     let get = |name| query.get(name).map(text);
@@ -127,9 +126,10 @@ fn in_query(query: &SignedQuery<'_>) -> EventParams<'static> {
     }
 }
 
-/// The key of a request, whose event is also made by what its path names and by `query`, where that is given.
+/// A request's idempotency key. The path and, if given, the query are part of what a repeat must match, because the
+/// event also depends on them.
 fn idempotency_key(signed: &Signed, query: Option<&SignedQuery<'_>>) -> Result<Option<IdempotencyKey>, Refusal> {
-    let mut beside: Vec<(&str, &str)> = query.map(said).unwrap_or_default();
+    let mut beside: Vec<(&str, &str)> = query.map(unsigned_params).unwrap_or_default();
     if !signed.name.is_empty() {
         beside.push(("", &signed.name));
     }
@@ -137,12 +137,12 @@ fn idempotency_key(signed: &Signed, query: Option<&SignedQuery<'_>>) -> Result<O
         .map_err(|error: BadKey| Refusal::bad(format!("Invalid Idempotency-Key: {error}")))
 }
 
-/// What a query says beside its signature, which is another one at each repeat: sorted by name, as it is signed.
-fn said<'q>(query: &'q SignedQuery<'_>) -> Vec<(&'q str, &'q str)> {
+/// A query's parameters without the signature's, which differ in each repeat; sorted by name, as they are signed.
+fn unsigned_params<'q>(query: &'q SignedQuery<'_>) -> Vec<(&'q str, &'q str)> {
     const PROOF: [&str; 5] = ["auth_key", "auth_signature", "auth_timestamp", "auth_version", "body_md5"];
     let is_proof = |name: &str| PROOF.iter().any(|part| part.eq_ignore_ascii_case(name));
     let all = query.all().iter().map(|(name, value)| (&**name, &**value));
-    let mut said: Vec<_> = all.filter(|(name, _)| !is_proof(name)).collect();
-    said.sort_by_key(|(name, _)| *name);
-    said
+    let mut params: Vec<_> = all.filter(|(name, _)| !is_proof(name)).collect();
+    params.sort_by_key(|(name, _)| *name);
+    params
 }

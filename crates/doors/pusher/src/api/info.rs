@@ -1,4 +1,4 @@
-//! `info`: which attributes of channels a caller wants to know.
+//! `info`: the attributes of channels that a caller asks for.
 
 use tidings_broker::Occupancy;
 use tidings_model::app::App;
@@ -8,7 +8,7 @@ use crate::door::PusherDoor;
 
 use super::refusal::Refusal;
 
-/// The attributes asked for; others are passed over.
+/// The attributes that a caller asks for. Unknown names are ignored.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Info {
     pub(super) user_count: bool,
@@ -32,7 +32,7 @@ impl Info {
     }
 }
 
-/// Who is in a channel now, by its canonical name.
+/// The current numbers of users and subscriptions in a channel, by its canonical name.
 pub(super) async fn occupancy(door: &PusherDoor, app: &App, channel: &str) -> Result<Occupancy, Refusal> {
     let state = door.bus().channel(&ChannelKey::new(app.id.clone(), channel)).await?;
     Ok(state.map(|state| state.occupancy).unwrap_or_default())

@@ -1,5 +1,5 @@
-//! `POST /pusher/auth` and `POST /pusher/user-auth`: what a client's app would sign for it, for apps that have no route
-//! for that. The client brings a token of the app's, which says who it is and which channels it may join.
+//! `POST /pusher/auth` and `POST /pusher/user-auth`: auth strings for clients of apps that have no auth endpoint of
+//! their own. The client sends a token of the app's, which states its user and the channels it may join.
 
 use std::sync::Arc;
 
@@ -28,7 +28,8 @@ use super::cors;
 use super::refusal::Refusal;
 use super::signed::{self, json};
 
-/// Proofs of channels: one as an app's route gives it, or several by name, as the plugin pusher-js-auth asks for them.
+/// Auth strings for channels: for one channel, in the form of an app's own endpoint, or for several by name, in the
+/// form of the plugin pusher-js-auth.
 pub(super) async fn channels(State(door): State<PusherDoor>, request: Request) -> Response {
     answer(&door, request, |app, wanted, claims| {
         let proof = |channel: &str| channel_proof(app, wanted.session, channel, claims);
@@ -50,7 +51,7 @@ pub(super) async fn channels(State(door): State<PusherDoor>, request: Request) -
     .await
 }
 
-/// The proof of who a client is.
+/// The auth string for a sign-in.
 pub(super) async fn user(State(door): State<PusherDoor>, request: Request) -> Response {
     answer(&door, request, |app, wanted, claims| {
         let mut data = Object::new();
@@ -102,18 +103,18 @@ async fn answer(
     response
 }
 
-/// What a client asks for.
+/// A client's request for auth strings.
 #[derive(Debug)]
 struct ProofRequest {
     session: SessionId,
     channels: Vec<String>,
-    /// It asks for several, so it is answered by name.
+    /// The client asks for a list of channels, so the response is by name.
     is_list: bool,
     token: Option<String>,
 }
 
 impl ProofRequest {
-    /// Reads a form, as pusher-js sends it, or JSON with the same names.
+    /// Reads a form, as pusher-js sends it, or JSON with the same field names.
     fn read(headers: &HeaderMap, body: &[u8]) -> Result<Self, Refusal> {
         let text = std::str::from_utf8(body).map_err(|_| Refusal::bad("Invalid body: it is not UTF-8"))?;
         let is_json = headers.get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/json"));
@@ -151,7 +152,7 @@ impl ProofRequest {
 /// Socket id, one channel, several, token.
 type ProofFields = (Option<String>, Option<String>, Vec<String>, Option<String>);
 
-/// What a client shows to join a channel. The token decides: it has to name the channel.
+/// The auth string, and `channel_data` if needed, with which a client joins a channel. The token must name the channel.
 fn channel_proof(app: &App, session: SessionId, channel: &str, claims: &Claims) -> Result<String, Refusal> {
     if !is_valid(channel) {
         return Err(Refusal::bad(format!("Invalid channel name: {:?}", limits::echo(channel))));
@@ -194,7 +195,7 @@ fn show(data: &mut Object, claims: &Claims) {
     }
 }
 
-/// The app of a request: the one that the path names, the key in `?app=`, the host's, the default one.
+/// The app of a request: by the path, else by the key in `?app=`, else by the host, else the default app.
 async fn app(door: &PusherDoor, parts: &mut Parts) -> Result<Arc<App>, Refusal> {
     let path = RawPathParams::from_request_parts(parts, &()).await;
     let path = path.map_err(|_| Refusal::bad("The path is not UTF-8"))?;

@@ -1,4 +1,4 @@
-//! One event of a request: read without copying, checked, published, and answered.
+//! One event of a request: read without copying, checked, and published.
 
 use axum::body::Bytes;
 use serde::Deserialize;
@@ -20,8 +20,8 @@ use crate::wire::json::{Object, Text};
 use super::info::{self, Info};
 use super::refusal::Refusal;
 
-/// An event as libraries send it. The PHP library sends `channel` for one and `channels` for more; others always a
-/// list.
+/// An event as libraries send it. The PHP library sends `channel` for one channel and `channels` for more; others
+/// always send a list.
 #[derive(Debug, Default, Deserialize)]
 pub(super) struct EventParams<'a> {
     #[serde(borrow, default)]
@@ -38,7 +38,7 @@ pub(super) struct EventParams<'a> {
     pub(super) info: Option<Text<'a>>,
 }
 
-/// An event's data: a text (as all libraries send it) or any other JSON.
+/// An event's data: a string (as all libraries send it) or any other JSON.
 #[derive(Debug)]
 pub(super) enum Content<'a> {
     Text(Text<'a>),
@@ -55,23 +55,23 @@ impl<'de: 'a, 'a> Deserialize<'de> for Content<'a> {
     }
 }
 
-/// An event that may be published, and what its publisher wants to know.
+/// A valid event, and the channel attributes that its publisher asks for.
 #[derive(Debug)]
 pub(super) struct Checked {
     event: Event,
-    /// The channels as they were named.
-    named: Vec<String>,
+    /// The channels, by the names that the publisher uses.
+    names: Vec<String>,
     info: Option<Info>,
 }
 
 impl EventParams<'_> {
-    /// What is published, or what is wrong with it.
+    /// Validates the event.
     pub(super) fn check(self, door: &PusherDoor, app: &App, body: &Bytes) -> Result<Checked, Refusal> {
         let missing = |what| Refusal::bad(format!("Missing required parameter: {what}"));
         let name = self.name.filter(|name| !name.is_empty()).ok_or_else(|| missing("name"))?.0.into_owned();
         check_event_name(&name)?;
-        let named = distinct(self.channel.into_iter().chain(self.channels.into_iter().flatten()))?;
-        if named.is_empty() {
+        let names = distinct(self.channel.into_iter().chain(self.channels.into_iter().flatten()))?;
+        if names.is_empty() {
             return Err(missing("channels"));
         }
         let data = self.data.ok_or_else(|| missing("data"))?.into_data(body);
@@ -88,19 +88,19 @@ impl EventParams<'_> {
             id: new_id("evt"),
             app: app.id.clone(),
             name,
-            channels: named.iter().map(|name| canonical(name).into_owned()).collect(),
+            channels: names.iter().map(|name| canonical(name).into_owned()).collect(),
             data,
             time: door.bus().clock().wall_ms(),
             op: None,
             key: None,
             except,
         };
-        Ok(Checked { event, named, info })
+        Ok(Checked { event, names, info })
     }
 }
 
 impl Content<'_> {
-    /// The bytes as they are: a part of the body, where nothing had to be unescaped.
+    /// The event's data. Shares the body's bytes where they had no escapes.
     fn into_data(self, body: &Bytes) -> Data {
         match self {
             Self::Text(Text(std::borrow::Cow::Borrowed(text))) => Data::text(part(body, text)),
@@ -110,7 +110,8 @@ impl Content<'_> {
     }
 }
 
-/// A text that was read from a body, as a part of it. A small part is copied, so that it doesn't keep all of the rest.
+/// A text that was read from a body, as a slice of it. A small text is copied, so that it does not keep the whole body
+/// in memory.
 fn part(body: &Bytes, text: &str) -> Bytes {
     let start = (text.as_ptr() as usize).checked_sub(body.as_ptr() as usize);
     match start.filter(|start| start.checked_add(text.len()).is_some_and(|end| end <= body.len())) {
@@ -119,48 +120,48 @@ fn part(body: &Bytes, text: &str) -> Bytes {
     }
 }
 
-/// What has become of an event.
+/// The outcome of a publish.
 pub(super) struct Published {
-    /// By channel what its publisher wants to know; `None` when that is nothing.
-    pub(super) told: Option<Vec<(String, String)>>,
-    /// Only sessions of this node have heard it, for want of the others.
+    /// The attributes of each channel, as JSON; `None` when the publisher asks for none.
+    pub(super) attributes: Option<Vec<(String, String)>>,
+    /// Only sessions of this node have received it, because the other nodes could not be reached.
     pub(super) degraded: bool,
 }
 
 impl Checked {
-    /// Whether its publisher wants to know who was there.
+    /// Whether its publisher asks for channel attributes.
     pub(super) fn wants_info(&self) -> bool {
         self.info.is_some()
     }
 
-    /// Publishes it.
+    /// Publishes the event.
     pub(super) async fn publish(
         self,
         door: &PusherDoor,
         app: &App,
         idempotency: Option<IdempotencyKey>,
     ) -> Result<Published, Refusal> {
-        let Self { event, named, info } = self;
+        let Self { event, names, info } = self;
         let channels = info.map(|_| event.channels.clone()).unwrap_or_default();
         let publication = Publication { event, idempotency, not_before: None };
         let receipt = door.bus().publish(publication).await?;
         let degraded = receipt.is_degraded();
-        let Some(info) = info else { return Ok(Published { told: None, degraded }) };
-        let mut told = Vec::with_capacity(named.len());
-        for (n, (name, channel)) in named.into_iter().zip(channels).enumerate() {
+        let Some(info) = info else { return Ok(Published { attributes: None, degraded }) };
+        let mut all = Vec::with_capacity(names.len());
+        for (n, (name, channel)) in names.into_iter().zip(channels).enumerate() {
             let occupancy = match receipt.channels.get(n) {
-                Some(heard) => heard.occupancy,
-                // A repeat is said to nobody, so nobody was counted.
+                Some(outcome) => outcome.occupancy,
+                // A repeated event is not sent again, so the receipt has no counts.
                 None => info::occupancy(door, app, &channel).await?,
             };
             let json = attributes(&name, occupancy, info);
-            told.push((name, json));
+            all.push((name, json));
         }
-        Ok(Published { told: Some(told), degraded })
+        Ok(Published { attributes: Some(all), degraded })
     }
 }
 
-/// What a publisher is told of a channel. The user count is left out where there is none.
+/// The attributes of a channel, as JSON. Only presence channels have a user count.
 fn attributes(name: &str, occupancy: Occupancy, info: Info) -> String {
     let mut object = Object::new();
     if info.user_count && is_presence(name) {
@@ -172,24 +173,24 @@ fn attributes(name: &str, occupancy: Occupancy, info: Info) -> String {
     object.end()
 }
 
-/// The channels, each once, in their order.
+/// The channels without repeats, in their order.
 fn distinct<'a>(given: impl Iterator<Item = Text<'a>>) -> Result<Vec<String>, Refusal> {
-    let mut named: Vec<String> = Vec::with_capacity(1);
+    let mut names: Vec<String> = Vec::with_capacity(1);
     for name in given {
         if !is_valid(&name) {
             return Err(Refusal::bad(format!("Invalid channel name: {:?}", limits::echo(&name))));
         }
-        if named.len() == MAX_CHANNELS {
+        if names.len() == MAX_CHANNELS {
             return Err(Refusal::bad(format!("Cannot trigger to more than {MAX_CHANNELS} channels at a time")));
         }
-        if !named.iter().any(|own| **own == *name) {
-            named.push(name.0.into_owned());
+        if !names.iter().any(|own| **own == *name) {
+            names.push(name.0.into_owned());
         }
     }
-    Ok(named)
+    Ok(names)
 }
 
-/// `^\d+\.\d+$`. One that no session of ours can have excludes nobody.
+/// Whether the id matches `^\d+\.\d+$`. An id that no session has is valid and excludes none.
 pub(super) fn is_socket_id(id: &str) -> bool {
     let digits = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
     id.split_once('.').is_some_and(|(high, low)| digits(high) && digits(low))

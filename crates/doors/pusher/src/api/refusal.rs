@@ -1,4 +1,4 @@
-//! A request that is refused: a status, and a text that says why. Pusher's libraries print the text.
+//! The response to a refused request: a status, and a text with the reason. Pusher's libraries print the text.
 
 use axum::response::{IntoResponse, Response};
 use http::header::{CONTENT_TYPE, RETRY_AFTER};
@@ -11,13 +11,13 @@ use tidings_store::StoreError;
 
 use crate::limits;
 
-/// Why, in words.
+/// The response to a refused request.
 #[derive(Debug)]
 pub(crate) struct Refusal {
     status: StatusCode,
     text: String,
     retry_after: Option<HeaderValue>,
-    /// For who slows down guessing.
+    /// The wrong credential, for the accept loop, which slows down guessing.
     failed: Option<FailedProof>,
 }
 
@@ -26,37 +26,37 @@ impl Refusal {
         Self { status, text: text.into(), retry_after: None, failed: None }
     }
 
-    /// 400: the request says something that cannot be.
+    /// 400: the request is invalid.
     pub(crate) fn bad(text: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, text)
     }
 
-    /// 401: the request isn't proven to be of the app.
+    /// 401: the request has no valid signature or token of the app.
     pub(crate) fn unauthorized(text: impl Into<String>) -> Self {
         Self::new(StatusCode::UNAUTHORIZED, text)
     }
 
-    /// 403: it is proven whose the request is, and they may not.
+    /// 403: the request is authenticated, but not allowed.
     pub(crate) fn forbidden(text: impl Into<String>) -> Self {
         Self::new(StatusCode::FORBIDDEN, text)
     }
 
-    /// 404: there is no such app or path. Not for channels, which are all there.
+    /// 404: there is no such app or path. Not for channels: every channel exists.
     pub(crate) fn not_found(text: impl Into<String>) -> Self {
         Self::new(StatusCode::NOT_FOUND, text)
     }
 
-    /// 405.
+    /// 405: the path does not allow the method.
     pub(crate) fn method(text: impl Into<String>) -> Self {
         Self::new(StatusCode::METHOD_NOT_ALLOWED, text)
     }
 
-    /// 413.
+    /// 413: the body or the event's data is too large.
     pub(crate) fn too_large(text: impl Into<String>) -> Self {
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, text)
     }
 
-    /// 429: the app publishes more than it may; it may again after so many seconds.
+    /// 429: the app is over its publish rate; it may publish again after this many seconds.
     pub(crate) fn too_many(text: impl Into<String>, seconds: u64) -> Self {
         Self { retry_after: Some(seconds.into()), ..Self::new(StatusCode::TOO_MANY_REQUESTS, text) }
     }
@@ -66,22 +66,22 @@ impl Refusal {
         Self::new(StatusCode::UPGRADE_REQUIRED, text)
     }
 
-    /// As what it is answered.
+    /// The response's status.
     pub(crate) fn status(&self) -> StatusCode {
         self.status
     }
 
-    /// What it says. Never a secret.
+    /// The response's text. It never contains a secret.
     pub(crate) fn text(&self) -> &str {
         &self.text
     }
 
-    /// Which proof did not hold.
+    /// Notes which credential was wrong.
     pub(crate) fn failed(self, proof: FailedProof) -> Self {
         Self { failed: Some(proof), ..self }
     }
 
-    /// 503: the same may work in a moment.
+    /// 503: a retry may succeed.
     pub(crate) fn unavailable(text: impl Into<String>) -> Self {
         let retry_after = Some(HeaderValue::from_static("1"));
         Self { retry_after, ..Self::new(StatusCode::SERVICE_UNAVAILABLE, text) }
@@ -94,7 +94,7 @@ impl From<BrokerError> for Refusal {
     }
 }
 
-/// Why an event cannot be called so, in Pusher's words.
+/// An invalid event name, in Pusher's words.
 impl From<NameError> for Refusal {
     fn from(error: NameError) -> Self {
         Self::bad(match error {
@@ -114,7 +114,7 @@ impl From<PublishError> for Refusal {
             }
             PublishError::IdTaken | PublishError::KeyTaken => Self::new(StatusCode::CONFLICT, error.to_string()),
             PublishError::Live(error) => error.into(),
-            PublishError::Failed(_) => Self::unavailable(format!("The event was not taken: {error}")),
+            PublishError::Failed(_) => Self::unavailable(format!("The event was not accepted: {error}")),
             PublishError::Panicked { id, .. } => Self::new(
                 StatusCode::INTERNAL_SERVER_ERROR,
                 format!("The event could not be published: a bug in the server, which its log shows with {id}"),
@@ -123,10 +123,10 @@ impl From<PublishError> for Refusal {
                 Self::unavailable(format!("The event could not be written: {error}"))
             }
             PublishError::Store(error) => {
-                tracing::error!(%error, "an event could not be written");
+                tracing::error!(%error, "writing an event to the store failed");
                 Self::new(
                     StatusCode::INTERNAL_SERVER_ERROR,
-                    "The event could not be written; the server's log says why",
+                    "The event could not be written; the server's log shows why",
                 )
             }
         }
@@ -135,7 +135,7 @@ impl From<PublishError> for Refusal {
 
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
-        // Hosted Pusher ends its texts so, and clients' tests compare them whole.
+        // Hosted Pusher ends its texts with a newline, and clients' tests compare them whole.
         let mut response = (self.status, self.text + "\n").into_response();
         let text = HeaderValue::from_static("text/plain; charset=utf-8");
         response.headers_mut().insert(CONTENT_TYPE, text);

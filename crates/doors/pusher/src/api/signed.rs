@@ -22,7 +22,7 @@ use crate::name::NAME;
 
 use super::refusal::Refusal;
 
-/// A request, proven to be of the app that it is about.
+/// A request with a valid signature of the app that it is about.
 #[derive(Debug)]
 pub(super) struct Signed {
     pub(super) app: Arc<App>,
@@ -34,8 +34,8 @@ pub(super) struct Signed {
 }
 
 impl Signed {
-    /// Reads a request that carries so many events at most. Whose it is comes first: of what nobody has signed, the
-    /// body is not read.
+    /// Reads a request that carries at most `events` events. The signature is checked first: the body of an unsigned
+    /// request is not read.
     pub(super) async fn take(
         door: &PusherDoor,
         request: Request,
@@ -58,19 +58,19 @@ impl Signed {
 
     /// The parameters of its query.
     pub(super) fn query(&self) -> SignedQuery<'_> {
-        // It was read before, so there are not too many.
+        // `take` has read the same query, so this does not fail.
         SignedQuery::read(self.uri.query()).unwrap_or_default()
     }
 }
 
-/// The app that a request is about, and what else its path names.
+/// The app that a request is about, and the channel or user that its path names.
 async fn named_app(door: &PusherDoor, parts: &mut Parts) -> Result<(Arc<App>, String), Refusal> {
     let PathParams { tenant, app, name } = PathParams::read(parts).await?;
     let app = match app {
         Some(id) => by_id(door, &id)?,
         None => by_auth_key(door, &parts.uri)?,
     };
-    // Below `/a/{app id}` everything is of that app.
+    // Below `/a/{app id}` only that app exists.
     let is_shut = check_served(&app, NAME) == Err(NotServed::DoorShut);
     if tenant.is_some_and(|tenant| tenant != app.id.as_str()) || is_shut {
         return Err(unknown_app());
@@ -78,7 +78,7 @@ async fn named_app(door: &PusherDoor, parts: &mut Parts) -> Result<(Arc<App>, St
     Ok((app, name))
 }
 
-/// The query of a request that its app has signed.
+/// Checks a request's signature and returns its query.
 fn proven<'p>(
     door: &PusherDoor,
     app: &App,
@@ -93,7 +93,7 @@ fn proven<'p>(
     Ok(query)
 }
 
-/// What a path names.
+/// The parameters of a path.
 #[derive(Debug, Default)]
 struct PathParams {
     tenant: Option<String>,
@@ -121,7 +121,8 @@ fn by_id(door: &PusherDoor, id: &str) -> Result<Arc<App>, Refusal> {
     door.apps().find(AppBy::Id(id)).ok_or_else(unknown_app)
 }
 
-/// The Python library leaves the app out of the path when it ends a user's connections.
+/// The app by the query's `auth_key`: the Python library leaves the app out of the path when it ends a user's
+/// connections.
 fn by_auth_key(door: &PusherDoor, uri: &Uri) -> Result<Arc<App>, Refusal> {
     let key = first(uri.query(), "auth_key");
     let key = key.ok_or_else(|| Refusal::unauthorized("Missing required parameter: auth_key"))?;
@@ -131,12 +132,12 @@ fn by_auth_key(door: &PusherDoor, uri: &Uri) -> Result<Arc<App>, Refusal> {
 }
 
 pub(super) fn unknown_app() -> Refusal {
-    Refusal::not_found("Unknown app: there is none of this id that takes Pusher's API")
+    Refusal::not_found("Unknown app: no app with this id accepts Pusher's API")
 }
 
-/// What a client may have signed: the path as it was sent, with its escapes undone (they are put there behind the back
-/// of libraries that sign first), and either without our prefix, since some libraries leave out of the signature what
-/// they were told to put in front of every path.
+/// The paths that a client may have signed: the path as it was sent; the path with its escapes decoded, since HTTP
+/// clients escape it after some libraries have signed it; and both without our prefix `/a/{app}`, since some libraries
+/// do not sign a configured prefix.
 fn signed_paths(path: &str) -> Vec<Cow<'_, str>> {
     let own = path.strip_prefix("/a/").and_then(|rest| rest.find('/').map(|at| &rest[at..]));
     let sent = std::iter::once(path).chain(own);
@@ -152,16 +153,16 @@ pub(super) async fn read(headers: &HeaderMap, body: axum::body::Body, most: usiz
     match Limited::new(body, most).collect().await {
         Ok(collected) => Ok(collected.to_bytes()),
         Err(error) if error.is::<LengthLimitError>() => Err(too_large()),
-        Err(_) => Err(Refusal::bad("The body broke off before its end")),
+        Err(_) => Err(Refusal::bad("The connection closed before the end of the body")),
     }
 }
 
-/// An answer in JSON.
+/// A JSON response.
 pub(super) fn json(status: StatusCode, body: impl Into<Bytes>) -> Response {
     json_body(status, axum::body::Body::from(body.into()))
 }
 
-/// An answer in JSON that is made while it is sent.
+/// A JSON response whose body may be a stream.
 pub(super) fn json_body(status: StatusCode, body: axum::body::Body) -> Response {
     let mut response = (status, body).into_response();
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));

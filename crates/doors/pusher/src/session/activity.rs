@@ -1,9 +1,9 @@
-//! Whether the client is still there, and whether proxies in between can see that it is: asked when one of the two has
-//! been silent for a while.
+//! Keep-alive: pings a client when either side has been silent for a while, to detect dead connections and to keep
+//! proxies from closing live ones.
 //!
-//! A proxy cuts a connection on which nothing has come for a while, a minute with most; some look at what the server
-//! sends alone. So a client is asked as soon as either side has been silent: the question and its answer are bytes in
-//! both directions. The default of `activity_timeout` leaves a quarter of a minute of that minute.
+//! A proxy closes a connection that has been idle for a while, a minute with most; some count only bytes of the server.
+//! So the server pings when either side has been silent: ping and pong are bytes in both directions. The default of
+//! `activity_timeout` leaves a margin of 15 seconds of that minute.
 
 use bytes::Bytes;
 use tidings_live::Context;
@@ -11,8 +11,8 @@ use tidings_model::clock::Millis;
 
 use crate::door::KeepAlive;
 
-/// Since when we wait for a sign of life, if we do. The timer is set anew only when it fires, not whenever something is
-/// heard.
+/// When the server sent a ping that is not answered, if it did. The timer is set again only when it fires, not on every
+/// byte that is read.
 #[derive(Debug)]
 pub(super) struct Activity {
     keep_alive: KeepAlive,
@@ -24,28 +24,28 @@ impl Activity {
         Self { keep_alive, asked: None }
     }
 
-    /// What clients are told: after so many seconds in which they hear nothing they ask for a sign of life.
+    /// `activity_timeout` as sent to clients: after this many seconds without a frame, a client pings.
     pub(super) fn told(&self) -> u32 {
         self.keep_alive.activity
     }
 
-    /// After so long we ask: an eighth later than clients do, so that those who ask by themselves are not asked as
-    /// well.
+    /// The silence after which the server pings: an eighth longer than the clients', so that clients that ping by
+    /// themselves are not pinged as well.
     fn interval(&self) -> Millis {
         let told = seconds(self.keep_alive.activity);
         told + told / 8
     }
 
-    /// When to look for the first time.
+    /// The time of the first check.
     pub(super) fn begin(&self, cx: &Context<'_>) -> Millis {
         cx.now() + self.interval()
     }
 
-    /// Looks, and asks if need be. When to look again; `None` if the client was asked and has not answered in time.
+    /// Checks for silence, and pings if needed. Returns the time of the next check; `None` if a pong is overdue.
     pub(super) fn woken(&mut self, cx: &mut Context<'_>, ping: &Bytes) -> Option<Millis> {
         let (now, last_read_at) = (cx.now(), cx.last_read_at());
         let pong = seconds(self.keep_alive.pong);
-        // Bytes of any kind are a sign of life, frames of WebSocket's own among them.
+        // Any bytes count as a pong, including WebSocket control frames.
         if let Some(asked) = self.asked.filter(|asked| last_read_at < *asked) {
             return (now < asked + pong).then_some(asked + pong);
         }

@@ -1,4 +1,4 @@
-//! `client-…`: what a client says to the others in a channel.
+//! `client-…`: events that a client publishes to the others in a channel.
 
 use std::sync::Arc;
 
@@ -39,7 +39,7 @@ impl Session {
         let no = |message: String| Err((None, message));
         let app = &self.app;
         if !app.client_events {
-            // Pusher's text, and what it means here.
+            // Pusher's text, with the setting that does it here.
             return no("To send client events, you must enable this feature in the Settings page of your dashboard: \
                        here, set `client_events = true` for the app"
                 .to_owned());

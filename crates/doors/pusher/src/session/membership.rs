@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tidings_model::channel::Member;
 
-/// A channel, and who the session is there.
+/// A channel that the session is in, and its member there.
 #[derive(Debug, Clone)]
 struct Membership {
     /// Its canonical name.
@@ -12,7 +12,8 @@ struct Membership {
     member: Option<Arc<Member>>,
 }
 
-/// Sorted by name. Most sessions are in a handful of channels, so it takes no more room than those need.
+/// The memberships, sorted by channel. Most sessions are in few channels, so the list is allocated no larger than
+/// needed.
 #[derive(Debug, Default)]
 pub(super) struct Memberships(Vec<Membership>);
 
@@ -25,7 +26,7 @@ impl Memberships {
         self.place(channel).is_ok()
     }
 
-    /// Who the session is in a channel; `None` when it isn't in it.
+    /// The session's member in a channel; the outer `None` when the session is not in it.
     pub(super) fn member(&self, channel: &str) -> Option<Option<&Arc<Member>>> {
         self.place(channel).ok().map(|at| self.0[at].member.as_ref())
     }

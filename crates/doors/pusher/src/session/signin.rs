@@ -1,4 +1,4 @@
-//! `pusher:signin`: the connection becomes a user's.
+//! `pusher:signin`: authenticates the connection's user.
 
 use std::sync::Arc;
 
@@ -16,9 +16,9 @@ use super::Session;
 
 /// Why a sign-in is refused.
 enum SignInError {
-    /// It cannot be one.
+    /// It is malformed, or over a limit.
     Malformed(String),
-    /// The app has not signed it.
+    /// The app's signature is missing or wrong.
     Proof(String),
 }
 
@@ -41,7 +41,7 @@ impl Session {
         }
     }
 
-    /// Whom a client has proved to be, and the `user_data` that says so.
+    /// The user that a sign-in proves, and its `user_data`.
     fn signed_in(&self, cx: &Context<'_>, frame: &Frame<'_>) -> Result<(Arc<Member>, String), SignInError> {
         let malformed =
             || SignInError::Malformed("Invalid sign-in: `data` needs the strings `auth` and `user_data`".to_owned());
@@ -64,7 +64,7 @@ impl Session {
         Ok((member, user_data.0.clone().into_owned()))
     }
 
-    /// The member that a user is, within the app's limit of what members show.
+    /// The member for a user, if the user's id and info are within the app's limits.
     pub(super) fn member_of(&self, user: &User<'_>) -> Result<Arc<Member>, String> {
         let limits = &self.app.limits;
         if user.id.chars().count() > limits.member_id {

@@ -18,7 +18,7 @@ use crate::wire::{self, FORMAT, POSITIONED, json};
 
 use super::{PendingJoin, Session};
 
-/// Why a channel is not joined, as `pusher:subscription_error` says it.
+/// Why a channel is not joined, with the fields of `pusher:subscription_error`.
 struct SubscribeError {
     kind: &'static str,
     status: u16,
@@ -66,7 +66,7 @@ impl Session {
         }
     }
 
-    /// What to ask for, once everything that the session can check is checked.
+    /// Checks everything that the session can check, and returns the join to request.
     fn join(&self, cx: &Context<'_>, request: &Subscribe<'_>) -> Result<JoinRequest, SubscribeError> {
         let name = &*request.channel;
         if !is_valid(name) {
@@ -81,7 +81,7 @@ impl Session {
             return Err(SubscribeError::new(
                 "LimitReached",
                 403,
-                format!("The connection is in as many channels as it may be: {limit}"),
+                format!("The connection is at its limit of {limit} channels"),
             ));
         }
         let proven = match request.auth() {
@@ -91,7 +91,7 @@ impl Session {
         let proof = match proven {
             Ok(()) => Proof::Channel,
             Err(error) if needs_auth(name) => return Err(SubscribeError::auth(error.to_string())),
-            // What a client sends along for a channel that is open to all doesn't matter.
+            // For a channel that needs no auth string, a wrong one does not matter.
             Err(_) => Proof::None,
         };
         let member = if is_presence(name) { Some(self.member(request)?) } else { None };
@@ -105,7 +105,8 @@ impl Session {
         })
     }
 
-    /// What of the past is wanted: what came after a position, else the last ones that the channel gives everybody.
+    /// Which past events the session gets: those after a position, else the last ones, if the namespace replays them to
+    /// every session.
     fn since(&self, request: &Subscribe<'_>) -> Result<Option<Since>, SubscribeError> {
         if let Some(since) = request.since().filter(|since| !since.is_empty()) {
             let position = since
@@ -117,7 +118,7 @@ impl Session {
         Ok((replay > 0).then_some(Since::Last(replay)))
     }
 
-    /// Who joins a presence channel: the one whom the app signed, else the one who has signed in.
+    /// The member that joins a presence channel: the one that the app signed, else the signed-in user.
     fn member(&self, request: &Subscribe<'_>) -> Result<Arc<Member>, SubscribeError> {
         let Some(data) = request.channel_data() else {
             return self.user.clone().ok_or_else(|| {
@@ -149,7 +150,7 @@ impl Session {
             Err(refused) => return self.refuse(cx, &name, &SubscribeError::from(&refused)),
         };
         if let Some(member) = member.as_ref().filter(|_| !self.is_known) {
-            // Whose session it is, for those who end a user's connections. It is no sign-in.
+            // So that the session is found when the app terminates the user's connections. It is not a sign-in.
             cx.set_user(Arc::clone(member.user.text()));
             self.is_known = true;
         }
@@ -159,19 +160,19 @@ impl Session {
         self.memberships.add(Arc::clone(&channel.name), member);
         let Welcome { position, recovery, publications, members, cached, .. } = welcome;
         let position = position.filter(|_| std::ptr::eq(format, &POSITIONED));
-        // What was missed brings its own positions: a client that breaks off in the middle of it goes on from there.
+        // Missed events carry their own positions, so a client that disconnects among them can resume there.
         let now = position.as_ref().filter(|_| publications.is_empty());
         cx.write(wire::subscription_succeeded(&name, &members, now));
         if recovery == Recovery::Lost {
             cx.write(wire::lost(&name, now));
         }
         let frames: Vec<_> = publications.iter().filter_map(|prepared| prepared.bytes(format)).collect();
-        // What breaks off after a position is gone on with from there; what everybody is given would break off every
-        // time.
+        // Recovered events are not limited: a client that is too slow for them resumes from its last position. A replay
+        // is limited, because the client would be disconnected by the same replay every time.
         let first = if recovery == Recovery::NotAsked { first_of(&frames, limits::REPLAY) } else { 0 };
         frames[first..].iter().for_each(|&bytes| cx.write(bytes.clone()));
         if recovery != Recovery::NotAsked || !publications.is_empty() {
-            // The cached event is the last of them, or was heard before.
+            // The cached event is the last of these, or the client received it before.
             return;
         }
         let caches = self.app.namespaces.options(&channel.name).cache_ttl.is_some();
@@ -182,7 +183,7 @@ impl Session {
         }
     }
 
-    /// Says no twice: to those who listen on the channel, and in Pusher's own way.
+    /// Reports a failed join twice: to handlers that are bound to the channel, and as `pusher:error`.
     fn refuse(&mut self, cx: &mut Context<'_>, channel: &str, error: &SubscribeError) {
         cx.write(wire::subscription_error(channel, error.kind, &error.message, error.status));
         cx.write(wire::error(None, &error.message));
@@ -220,7 +221,7 @@ impl Session {
     }
 }
 
-/// From which one on the last frames have at most so many bytes together.
+/// The index from which on the last frames have at most `most` bytes together.
 fn first_of(frames: &[&Bytes], most: usize) -> usize {
     let mut bytes = 0;
     let fits = frames.iter().rev().take_while(|frame| {
@@ -230,7 +231,7 @@ fn first_of(frames: &[&Bytes], most: usize) -> usize {
     frames.len() - fits.count()
 }
 
-/// How a session hears a channel.
+/// The encoding in which a session receives a channel.
 fn format_of(request: &Subscribe<'_>) -> &'static Encoding {
     if request.since().is_some() { &POSITIONED } else { &FORMAT }
 }

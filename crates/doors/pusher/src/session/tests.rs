@@ -1,4 +1,4 @@
-//! Sessions, as a client sees them: what goes in, and which frames, requests and closes come out.
+//! Sessions, as a client sees them: messages in; frames, requests and closes out.
 
 mod catching_up;
 mod channels;

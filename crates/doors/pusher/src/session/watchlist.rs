@@ -1,10 +1,10 @@
-//! Watchlists: a session that has signed in is told which of the users whom its user watches are online, and when that
-//! changes (Pusher Channels, "Watchlist events").
+//! Watchlists: a signed-in session is sent which of the users that its user watches are online, and when that changes
+//! (Pusher Channels, "Watchlist events").
 //!
-//! Who is online is known by one [channel](tidings_model::policy::online) for each user: their signed-in sessions are
-//! its members, and watchers are in it as nobody. So a first session that comes and a last one that goes are told like
-//! any member's, from whichever node. What is told before all of the list is known goes into the first answer, which is
-//! one event.
+//! Each user has one [online channel](tidings_model::policy::online): the user's signed-in sessions are its members,
+//! and watching sessions join it without a member. So a user's first and last session cause member events as in any
+//! channel, on whichever node they are. Changes that happen before the state of all listed users is known are included
+//! in the first watchlist event.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -17,28 +17,29 @@ use tidings_model::policy::online;
 use tidings_wire::EncodedMessage;
 
 use super::Session;
-use super::watch::{Watch, Watched};
+use super::watch::{Watched, Watchlist};
 use crate::channel::is_valid_user;
 use crate::wire;
 use crate::wire::codes::Code;
 use crate::wire::incoming::watchlist;
 
-/// How long it takes until it is tried again to learn who is online.
+/// After how many milliseconds failed joins of online channels are retried.
 const RETRY: Millis = 5_000;
 
 impl Session {
-    /// A session is its user's now: it counts as a sign of them, and watches whom `user_data` lists.
+    /// After a sign-in: the session joins its user's online channel as a member, and watches the users that `user_data`
+    /// lists.
     pub(super) fn watch(&mut self, cx: &mut Context<'_>, user: &Arc<str>, user_data: &str) {
         let limit = self.app.limits.watchlist;
         if limit == 0 {
             return;
         }
-        // Each once, in the order of the list.
+        // Without repeats, in the order of the list.
         let mut listed: Vec<Arc<str>> = Vec::new();
         match watchlist(user_data) {
             Some(ids) if ids.iter().all(|id| is_valid_user(id)) => {
                 let mut known = HashSet::new();
-                // One more than may be watched: that the list is too long is known then, however long it is.
+                // One more than the limit, which is enough to know that the list is too long.
                 let unique = ids.iter().filter(|id| known.insert(&***id)).take(limit + 1);
                 listed.extend(unique.map(|id| Arc::from(&**id)));
             }
@@ -50,13 +51,13 @@ impl Session {
             cx.write(wire::error(Some(Code::WatchlistTooLong), &message));
             listed.truncate(limit);
         }
-        let mut watch = Watch::default();
+        let mut watch = Watchlist::default();
         let count = listed.len();
         listed.retain(|watched| watched != user);
         watch.itself = (listed.len() < count).then(|| Arc::clone(user));
         watch.users = listed.iter().map(|user| Watched { user: Arc::clone(user), is_online: None }).collect();
         watch.users.sort_unstable_by(|a, b| a.user.cmp(&b.user));
-        // A list that comes with another sign-in takes the place of the one before.
+        // The list of a later sign-in replaces the earlier one.
         let before = self.watch.iter().flat_map(|before| &before.users);
         for Watched { user: dropped, .. } in before.filter(|before| watch.place(&before.user).is_none()) {
             cx.request(SessionRequest::Leave(online(dropped).into()));
@@ -67,7 +68,7 @@ impl Session {
         self.watch = Some(Box::new(watch));
     }
 
-    /// A channel that knows whether `user` is online has been joined, or could not be.
+    /// The join of `user`'s online channel has ended.
     pub(super) fn has_looked(
         &mut self,
         cx: &mut Context<'_>,
@@ -94,7 +95,7 @@ impl Session {
         }
     }
 
-    /// Asks for those who could not be asked for.
+    /// Retries the joins of online channels that failed.
     pub(super) fn look_for_unknown(&mut self, cx: &mut Context<'_>) {
         let Some(watch) = &mut self.watch else { return };
         for user in std::mem::take(&mut watch.unknown) {
@@ -104,7 +105,7 @@ impl Session {
         }
     }
 
-    /// Comings and goings of `user` may have been missed: asks once more.
+    /// Changes of `user` may have been missed: joins the online channel again to learn the current state.
     pub(super) fn look_again(&mut self, cx: &mut Context<'_>, user: &str) {
         if let Some(watch) = &mut self.watch
             && watch.place(user).is_some()
@@ -113,7 +114,7 @@ impl Session {
         }
     }
 
-    /// Tells what is said of somebody who is watched.
+    /// Writes a message of an online channel, unless the first watchlist event will include it.
     pub(super) fn has_heard(&mut self, cx: &mut Context<'_>, prepared: &Arc<EncodedMessage>) {
         let is_taken = self.watch.as_mut().is_some_and(|watch| watch.takes(prepared.content()));
         if let Some(bytes) = prepared.bytes(&wire::FORMAT).filter(|_| !is_taken) {
@@ -122,8 +123,7 @@ impl Session {
     }
 }
 
-/// Asks to join the channel that knows whether `user` is online. That the door asks is the proof: the app has signed
-/// the list.
+/// Requests to join `user`'s online channel. The proof is given because the app has signed the list.
 fn join(cx: &mut Context<'_>, user: &str, member: Option<Arc<Member>>) -> u32 {
     let channel = online(user).into();
     cx.request(SessionRequest::Join(JoinRequest {

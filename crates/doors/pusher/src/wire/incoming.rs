@@ -9,7 +9,7 @@ use tidings_model::event::Data;
 
 use super::json::{self, Text};
 
-/// The envelope of every frame. Members that we don't know are passed over.
+/// The envelope of every frame. Unknown members are ignored.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Frame<'a> {
     #[serde(borrow)]
@@ -29,7 +29,8 @@ pub(crate) struct Subscribe<'a> {
     auth: Option<Text<'a>>,
     #[serde(borrow, default)]
     channel_data: Option<Text<'a>>,
-    /// Ours: the position of what the client has heard last, or nothing; it wants to be told positions.
+    /// Our extension: the position of the last event that the client received, or an empty string. If present, the
+    /// client is sent positions.
     #[serde(borrow, default)]
     since: Option<Text<'a>>,
 }
@@ -54,7 +55,7 @@ pub(crate) struct Signin<'a> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct User<'a> {
     pub(crate) id: Cow<'a, str>,
-    /// The id is a JSON number, whose text `id` is.
+    /// The id is a JSON number; `id` is its text.
     pub(crate) is_number: bool,
     /// One JSON value, which may be `null`.
     pub(crate) info: Option<&'a str>,
@@ -66,7 +67,7 @@ impl<'a> Frame<'a> {
         json::object(text).ok()
     }
 
-    /// `data` as text: what a string holds, the JSON of anything else, nothing if there is none.
+    /// `data` as text: a string's content, or the JSON of any other value; empty if there is none.
     pub(crate) fn text(&self) -> Option<Cow<'a, str>> {
         let raw = self.data.map_or("", RawValue::get);
         if raw.starts_with('"') {
@@ -76,7 +77,7 @@ impl<'a> Frame<'a> {
         }
     }
 
-    /// `data` as an event carries it: a string byte for byte, anything else as its JSON, which the others get as a
+    /// `data` as the data of an event: a string byte for byte, any other value as its JSON, which receivers get as a
     /// string.
     pub(crate) fn event_data(&self) -> Option<Data> {
         let is_string = self.data.is_some_and(|raw| raw.get().starts_with('"'));
@@ -95,19 +96,20 @@ impl Subscribe<'_> {
         self.auth.as_deref().filter(|auth| !auth.is_empty())
     }
 
-    /// What the client has heard last; empty where it only wants to know from now on.
+    /// The position of the last event that the client received; empty if it only wants positions from now on.
     pub(crate) fn since(&self) -> Option<&str> {
         self.since.as_deref()
     }
 
-    /// What was signed with the channel's name, if anything was: apps' auth servers leave it out when it is empty.
+    /// The data that was signed together with the channel's name. Empty counts as absent: apps' auth endpoints do not
+    /// sign it then.
     pub(crate) fn channel_data(&self) -> Option<&str> {
         self.channel_data.as_deref().filter(|data| !data.is_empty())
     }
 }
 
 impl<'a> User<'a> {
-    /// Reads `channel_data`; `None` when there is no id that is a string or a number.
+    /// Reads `channel_data`; `None` without an id that is a string or a number.
     pub(crate) fn of_channel_data(text: &'a str) -> Option<Self> {
         #[derive(Deserialize)]
         struct ChannelData<'a> {
@@ -120,7 +122,7 @@ impl<'a> User<'a> {
         Self::read(data.user_id, data.user_info)
     }
 
-    /// Reads `user_data`; `None` when there is no id that is a string or a number.
+    /// Reads `user_data`; `None` without an id that is a string or a number.
     pub(crate) fn of_user_data(text: &'a str) -> Option<Self> {
         #[derive(Deserialize)]
         struct UserData<'a> {
@@ -139,7 +141,7 @@ impl<'a> User<'a> {
     }
 }
 
-/// The users whom `user_data` wants to watch, none where it says nothing of it; `None` when that is no list of ids.
+/// The users that the watchlist of `user_data` lists; empty without a watchlist; `None` if it is not a list of ids.
 pub(crate) fn watchlist(user_data: &str) -> Option<Vec<Cow<'_, str>>> {
     #[derive(Deserialize)]
     struct Watching<'a> {
@@ -150,7 +152,7 @@ pub(crate) fn watchlist(user_data: &str) -> Option<Vec<Cow<'_, str>>> {
     watchlist.unwrap_or_default().into_iter().map(id).collect()
 }
 
-/// Apps give numbers as well as strings; a number's digits are the id.
+/// A user id. Apps use numbers as well as strings; the text of a number is the id.
 fn id(raw: &RawValue) -> Option<Cow<'_, str>> {
     let text = raw.get();
     match text.as_bytes().first()? {

@@ -1,4 +1,4 @@
-//! JSON: texts borrowed from what is read, objects and arrays written into one string.
+//! JSON: strings borrowed from the input, and objects and arrays written into one string.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -45,7 +45,7 @@ impl std::ops::Deref for Text<'_> {
     }
 }
 
-/// Reads an object, and no array in its place: to serde the fields of a struct may come in either.
+/// Reads an object, and refuses an array, from which serde would also read a struct's fields.
 pub(crate) fn object<'a, T: Deserialize<'a>>(json: &'a str) -> Result<T, serde_json::Error> {
     if json.trim_start_matches([' ', '\t', '\r', '\n']).starts_with('{') {
         return serde_json::from_str(json);
@@ -53,12 +53,12 @@ pub(crate) fn object<'a, T: Deserialize<'a>>(json: &'a str) -> Result<T, serde_j
     Err(de::Error::custom("expected an object"))
 }
 
-/// A value that is there, also where it is `null`.
+/// A value that is present, even if it is `null`.
 pub(crate) fn given<'de: 'a, 'a, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'a RawValue>, D::Error> {
     <&'a RawValue>::deserialize(deserializer).map(Some)
 }
 
-/// Writes an object. Values are not looked at: the caller has them from something that was JSON.
+/// Writes an object. Raw values are not validated: the caller must pass valid JSON.
 pub(crate) struct Object(String);
 
 impl Object {
@@ -79,7 +79,7 @@ impl Object {
         self
     }
 
-    /// A member that is a user's id, as the app gave it.
+    /// A member that is a user's id: a number or a string, as the app gave it.
     pub(crate) fn user(&mut self, key: &str, user: &UserId) -> &mut Self {
         if user.is_number() { self.raw(key, user) } else { self.text(key, user) }
     }
@@ -125,7 +125,7 @@ impl Array {
         string(&mut self.0, value);
     }
 
-    /// A user's id, as the app gave it.
+    /// A user's id: a number or a string, as the app gave it.
     pub(crate) fn user(&mut self, user: &UserId) {
         if user.is_number() { self.raw(user) } else { self.text(user) }
     }
@@ -147,7 +147,7 @@ impl Array {
     }
 }
 
-/// Appends a JSON string (RFC 8259 § 7): everything passes as it is but quotes, backslashes and control characters.
+/// Appends a JSON string (RFC 8259 § 7). Escapes quotes, backslashes and control characters only.
 fn string(out: &mut String, text: &str) {
     out.push('"');
     let mut rest = text;
@@ -166,7 +166,7 @@ fn string(out: &mut String, text: &str) {
                 out.push(char::from(HEX[usize::from(byte & 15)]));
             }
         }
-        // The byte was ASCII, so what follows begins with a character.
+        // The byte was ASCII, so the rest begins at a character boundary.
         rest = &rest[at + 1..];
     }
     out.push_str(rest);

@@ -1,4 +1,4 @@
-//! Who is where, and ending users' connections.
+//! Occupancy and presence of channels, and terminating users' connections.
 
 use serde_json::json;
 

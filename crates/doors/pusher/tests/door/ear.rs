@@ -1,4 +1,4 @@
-//! A live session without a connection, which writes down what it hears.
+//! A live session without a connection, which records the messages it receives.
 
 use std::sync::Arc;
 
@@ -11,22 +11,22 @@ use tidings_model::channel::{ChannelKey, Member, SessionId};
 use tidings_wire::EncodedMessage;
 use tokio::sync::oneshot;
 
-/// What all ears of a door have heard since it was last looked at.
+/// What all recording sessions of a door have received since it was last taken.
 #[derive(Debug, Default)]
 pub(crate) struct Heard {
-    /// Each message once, and who heard it.
+    /// Each message once, with the sessions that received it.
     pub(crate) said: Vec<(Arc<EncodedMessage>, Vec<SessionId>)>,
-    /// Whom the app has disconnected, by the users that they were.
+    /// The users whose sessions the app has disconnected.
     pub(crate) disconnected: Vec<String>,
 }
 
-/// In one channel, or in none.
+/// A recording session, in one channel or in none.
 #[derive(Debug)]
 pub(crate) struct Ear {
     pub(crate) channel: Option<String>,
     pub(crate) user: Option<String>,
     pub(crate) heard: Arc<Mutex<Heard>>,
-    /// Told the session's id when it is where it is to be.
+    /// Receives the session's id once it has joined.
     pub(crate) ready: Option<oneshot::Sender<SessionId>>,
 }
 
@@ -66,11 +66,11 @@ impl SessionProtocol for Ear {
         panic!("nobody has published: {outcome:?}");
     }
 
-    fn said(&mut self, cx: &mut Context<'_>, prepared: &Arc<EncodedMessage>) {
+    fn channel_message(&mut self, cx: &mut Context<'_>, message: &Arc<EncodedMessage>) {
         let mut heard = self.heard.lock();
-        match heard.said.iter_mut().find(|(said, _)| Arc::ptr_eq(said, prepared)) {
+        match heard.said.iter_mut().find(|(said, _)| Arc::ptr_eq(said, message)) {
             Some((_, who)) => who.push(cx.session()),
-            None => heard.said.push((Arc::clone(prepared), vec![cx.session()])),
+            None => heard.said.push((Arc::clone(message), vec![cx.session()])),
         }
     }
 

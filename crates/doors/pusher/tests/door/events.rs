@@ -1,4 +1,4 @@
-//! Saying that something happened.
+//! Publishing events.
 
 use axum::body::Body;
 use http::Request;

@@ -1,4 +1,4 @@
-//! A door with three apps, signed requests to it, and everything that live sessions hear.
+//! A door with three apps, signed requests to it, and the messages that live sessions receive.
 
 use std::sync::Arc;
 
@@ -38,7 +38,7 @@ pub(crate) struct Door {
     pub(crate) clock: Arc<ManualClock>,
     node: Node,
     heard: Arc<Mutex<Heard>>,
-    /// What sessions write to; they end with it.
+    /// The streams that sessions write to. Dropping them ends the sessions.
     sessions: Mutex<Vec<Stream>>,
     _dir: tempfile::TempDir,
 }
@@ -83,7 +83,7 @@ pub(crate) async fn door_with(limits: AppLimits) -> Door {
     Door { router, clock, node, heard: Arc::default(), sessions: Mutex::default(), _dir: dir }
 }
 
-/// An answer.
+/// A response.
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) status: StatusCode,
@@ -92,7 +92,7 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
-    /// The text of an answer that succeeded, which is JSON.
+    /// The JSON of a successful response.
     #[track_caller]
     pub(crate) fn ok(&self) -> &str {
         assert_eq!(self.status, 200, "{}", self.text);
@@ -161,14 +161,14 @@ impl Door {
         self.node.bus()
     }
 
-    /// Has a session join a channel, as a member where that is one.
+    /// Has a session join a channel, as a member if a user is given.
     pub(crate) async fn join(&self, channel: &str, user: Option<&str>) -> SessionId {
         let session = self.open(Some(channel), user).await;
         *self.heard.lock() = Heard::default();
         session
     }
 
-    /// Opens a session, of a user or of nobody, and has it join a channel or none.
+    /// Opens a session, with or without a user, and has it join a channel if one is given.
     pub(crate) async fn open(&self, channel: Option<&str>, user: Option<&str>) -> SessionId {
         let app = self.bus().apps().by_id("3").unwrap();
         let (ready, opened) = oneshot::channel();
@@ -180,13 +180,13 @@ impl Door {
         opened.await.unwrap()
     }
 
-    /// What sessions have heard since this was last called. The one shard has then done all that it was told before.
+    /// What sessions have received since this was last called. Waits until the one shard has processed its inbox.
     async fn heard(&self) -> Heard {
         self.open(None, None).await;
         std::mem::take(&mut *self.heard.lock())
     }
 
-    /// The frames that sessions heard since this was last called, as text, and who heard each.
+    /// The frames that sessions received since this was last called, as text, with the receivers of each.
     pub(crate) async fn said(&self) -> Vec<(String, Vec<SessionId>)> {
         let said = self.heard().await.said.into_iter().filter_map(|(prepared, who)| {
             let frame = prepared.bytes(&FORMAT)?;
@@ -196,7 +196,7 @@ impl Door {
         said.collect()
     }
 
-    /// The texts of what was said.
+    /// The texts of the frames.
     pub(crate) async fn frames(&self) -> Vec<String> {
         self.said().await.into_iter().map(|(frame, _)| frame).collect()
     }

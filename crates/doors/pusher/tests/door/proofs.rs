@@ -1,4 +1,4 @@
-//! Proofs for clients whose app has no route of its own.
+//! Auth strings for clients whose app has no auth endpoint of its own.
 
 use axum::body::Body;
 use http::Request;

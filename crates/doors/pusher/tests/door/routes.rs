@@ -1,4 +1,4 @@
-//! Which path is whose, whose app it is, and what signs for it.
+//! Paths, the apps that they name, and the signatures that they need.
 
 use axum::body::Body;
 use http::Request;

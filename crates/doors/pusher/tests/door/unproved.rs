@@ -1,4 +1,4 @@
-//! What a stranger can have the door do: little, and nothing before it is known who asks.
+//! Unauthenticated requests cost little, and nothing is read or done before the signature is checked.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -1,11 +1,11 @@
-//! Bodies that their handlers do not read, and the answers to them.
+//! Request bodies that their handlers do not read, and the answers.
 
 use super::*;
 
-/// More than the kernel holds for a connection whose other side does not read; less than is read for the connection's
-/// sake.
+/// More than the kernel buffers for a connection whose other side does not read; less than the server reads to keep the
+/// connection.
 const LONG: usize = 1_000_000;
-/// More than that.
+/// More than the server reads to keep the connection.
 const TOO_LONG: usize = 6_000_000;
 
 pub(super) fn router() -> Router {
@@ -16,7 +16,7 @@ async fn refuse() -> (StatusCode, &'static str) {
     (StatusCode::UNAUTHORIZED, "refused")
 }
 
-/// Reads the first piece of a body, and no more.
+/// Reads only the first piece of a body.
 async fn begin(body: Body) -> (StatusCode, &'static str) {
     let mut body = body;
     assert!(http_body_util::BodyExt::frame(&mut body).await.is_some());
@@ -40,7 +40,7 @@ fn in_chunks(path: &str, lines: &str, length: usize) -> Vec<u8> {
     request
 }
 
-/// Sends all of it before it reads anything, as simple clients do.
+/// Sends everything before it reads anything, as simple clients do.
 async fn sent(addr: SocketAddr, request: &[u8]) -> tokio::net::TcpStream {
     let mut stream = dial(addr).await;
     tokio::time::timeout(SOON, stream.write_all(request)).await.expect("nobody reads it").expect("reset");
@@ -95,14 +95,14 @@ async fn a_client_that_waits_to_be_asked_for_its_body_is_not_asked_for_a_refused
     let expect = "Expect: 100-continue\r\n";
     let request = by_length("/refuse", expect, LONG);
     let head = request.len() - LONG;
-    // One that waits, and one that has no patience.
+    // One client waits for `100 Continue`, another does not.
     for length in [head, request.len()] {
         let mut stream = sent(server.addr, &request[..length]).await;
         let answer = read_until(&mut stream, "refused").await;
         assert!(answer.starts_with("HTTP/1.1 401") && answer.contains("connection: close\r\n"), "{answer}");
         drop(stream);
     }
-    // Once it was asked, it sends everything.
+    // After `100 Continue` the client sends everything.
     for (path, end) in [("/begin", "refused"), ("/say", "]")] {
         let request = by_length(path, expect, LONG);
         let head = request.len() - LONG;

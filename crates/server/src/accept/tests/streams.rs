@@ -1,4 +1,4 @@
-//! Answers that go on, and connections that handlers take: the same for each reader of requests.
+//! Streamed answers, and connections that handlers take: the same with each reader of requests.
 
 use tidings_live::ConnHandle;
 
@@ -18,7 +18,7 @@ pub(super) fn router() -> Router {
     Router::new().route("/take", get(take).post(take)).route("/broken", get(broken).post(broken))
 }
 
-/// Takes the connection, and sends what the request said and then whatever comes back.
+/// Takes the connection, sends the request's body and then echoes what it receives.
 async fn take(handle: axum::Extension<ConnHandle>, body: String) -> &'static str {
     let mut socket = handle.take().unwrap();
     tokio::spawn(async move {
@@ -26,7 +26,7 @@ async fn take(handle: axum::Extension<ConnHandle>, body: String) -> &'static str
         let (mut from, mut to) = tokio::io::split(socket);
         tokio::io::copy(&mut from, &mut to).await.ok();
     });
-    // Nobody sends this.
+    // This answer is never sent: the handler has taken the connection.
     "an answer"
 }
 
@@ -37,7 +37,7 @@ async fn broken() -> Response {
     Response::new(Body::new(Pieces(Box::new(move || parts.next()))))
 }
 
-/// What a handler makes piece by piece.
+/// A body that a handler makes piece by piece.
 struct Pieces(Box<dyn FnMut() -> Option<Piece> + Send>);
 
 type Piece = Result<Frame<Bytes>, io::Error>;
@@ -72,9 +72,9 @@ async fn a_stream_is_passed_on_piece_by_piece_and_the_connection_goes_on() {
             assert_eq!(read_until(&mut stream, "\r\n").await, "3\r\n", "{reader}");
             assert_eq!(read_until(&mut stream, "\r\n").await, format!("{piece}\r\n"), "{reader}");
         }
-        // What has no bytes is no end.
+        // A piece without bytes does not end the body.
         server.stream.send(b"").await.unwrap();
-        // A request that comes meanwhile has its turn afterwards.
+        // A request that arrives meanwhile is answered afterwards.
         stream.write_all(&said("next")).await.unwrap();
         server.stream.send(b"last").await.unwrap();
         drop(server.stream);
@@ -91,7 +91,7 @@ async fn a_stream_ends_when_its_client_is_gone() {
         stream.write_all(request.as_bytes()).await.unwrap();
         read_until(&mut stream, "\r\n\r\n").await;
         drop(stream);
-        // Nothing is sent to it any more.
+        // The server stops producing the answer.
         tokio::time::timeout(SOON, server.stream.closed()).await.expect(reader);
     }
 }
@@ -137,7 +137,7 @@ async fn a_handler_may_take_the_connection() {
         let expected = if reader == "get" { "<>" } else { "<{}>" };
         let answer = read_until(&mut stream, expected).await;
         assert_eq!(answer, format!("HTTP/1.1 200 OK\r\n\r\n{expected}"), "{reader}");
-        // Its place is taken for as long as it lives; no timeout and no stop of HTTP ends it.
+        // It counts as a connection as long as it lives; no timeout and no stop of HTTP ends it.
         assert!(asked(server.addr, WHO).await.starts_with("HTTP/1.1 503"), "{reader}");
         tokio::time::sleep(2 * short).await;
         stream.write_all(b"and back").await.unwrap();

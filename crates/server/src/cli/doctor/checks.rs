@@ -1,4 +1,4 @@
-//! The checks, in the order in which a client meets what they look at.
+//! The checks, in the order in which a client runs into problems.
 
 use std::error::Error;
 use std::path::Path;
@@ -20,75 +20,75 @@ use tidings_tls as tls;
 use url::Url;
 
 use super::finding::{Finding, Verdict};
-use super::socket::{Heard, Socket};
+use super::socket::{ServerMessage, Socket};
 use crate::cli::client::Client;
 
-/// Requests are refused whose clock is off by more, in seconds (Pusher's HTTP API).
+/// Signed requests are refused when the clocks differ by more, in seconds (Pusher's HTTP API).
 const MAX_SKEW: i64 = 600;
-/// Above it is worth a word.
+/// A difference that is reported, in seconds.
 const SKEW: i64 = 60;
 /// How long an answer may take.
-const PATIENCE: Duration = Duration::from_secs(15);
-/// The most of an answer that is read.
+const TIMEOUT: Duration = Duration::from_secs(15);
+/// The most bytes of an answer that are read.
 const MAX_ANSWER: usize = 64 << 10;
 
-/// What to do where plain HTTP is not understood.
+/// The remedy if the port does not understand plain HTTP.
 const GIVE_HTTPS: &str = "perhaps there is TLS on this port: give https://, and set forceTLS: true and wssPort in \
     clients, useTLS: true in servers";
 
-/// What an answer is to the check that asked.
+/// What a check found; if it failed, what it found and the remedy.
 pub(super) type Checked = Result<String, (String, String)>;
 
-/// What a client is told of its app.
+/// The options that Pusher's clients and servers are configured with.
 #[derive(Default)]
-pub(super) struct Known {
+pub(super) struct ClientOptions {
     pub(super) key: Option<String>,
     pub(super) id: Option<String>,
     pub(super) secret: Option<String>,
     pub(super) origin: Option<String>,
 }
 
-/// A client that asks what its like ask.
+/// Runs the checks, as a client and as an app's server.
 pub(super) struct Doctor {
     url: Url,
-    known: Known,
+    options: ClientOptions,
     client: Client,
     findings: Vec<Finding>,
-    /// What its clock said, in Unix seconds.
+    /// The server's clock, from a `Date` header, in Unix seconds.
     date: Option<i64>,
 }
 
-/// How a server answers `/healthz`.
-enum Met {
-    /// As one of Tidings does.
+/// The answer to `/healthz`.
+enum HealthzAnswer {
+    /// A server of Tidings answered.
     Tidings,
-    /// As something else does: a proxy may pass on only what clients and servers of Pusher's ask for.
+    /// Something else answered: maybe a proxy that forwards only the paths of Pusher's clients and servers.
     Other(StatusCode),
-    /// Not at all, though something is there.
+    /// A connection came up, but there was no answer. Holds the finding and the remedy.
     Silent((String, String)),
 }
 
 impl Doctor {
-    pub(super) fn new(url: Url, known: Known, authorities: Option<&Path>) -> anyhow::Result<Self> {
-        // It bears no API key.
+    pub(super) fn new(url: Url, options: ClientOptions, authorities: Option<&Path>) -> anyhow::Result<Self> {
+        // The checks need no API key.
         let client = Client::new(url.clone(), String::new(), false, authorities)?;
-        Ok(Self { url, known, client, findings: Vec::new(), date: None })
+        Ok(Self { url, options, client, findings: Vec::new(), date: None })
     }
 
-    /// Everything that can be looked at. Each check says what it found itself; what `/healthz` means is said when the
-    /// others have shown whether the rest gets through.
-    pub(super) async fn look(mut self, idle: Option<Duration>) -> Vec<Finding> {
-        let met = match self.meet().await {
-            Ok(met) => met,
+    /// Runs all checks. The finding about `/healthz` is made last, because its meaning depends on whether the other
+    /// requests got through.
+    pub(super) async fn run_checks(mut self, idle: Option<Duration>) -> Vec<Finding> {
+        let healthz = match self.probe_healthz().await {
+            Ok(healthz) => healthz,
             Err(wrong) => {
                 self.note("server", Err(wrong));
                 return self.findings;
             }
         };
-        self.look_as_clients(idle).await;
+        self.check_as_client(idle).await;
         let passed = self.findings.iter().any(|finding| matches!(finding.verdict, Verdict::Fine));
         let asked = self.findings.iter().any(|finding| !matches!(finding.verdict, Verdict::Skipped(_)));
-        let mut findings = vec![self.server(met, passed, asked)];
+        let mut findings = vec![self.server(healthz, passed, asked)];
         if let Some(date) = self.date {
             findings.push(finding("clock", clock(date)));
         }
@@ -96,9 +96,9 @@ impl Doctor {
         findings
     }
 
-    /// What clients and servers of Pusher's do.
-    async fn look_as_clients(&mut self, idle: Option<Duration>) {
-        let Some(key) = self.known.key.clone() else {
+    /// The checks that do what Pusher's clients and servers do.
+    async fn check_as_client(&mut self, idle: Option<Duration>) {
+        let Some(key) = self.options.key.clone() else {
             self.skip("clients", "the app's key is not known", "give it with --app-key");
             return;
         };
@@ -107,55 +107,55 @@ impl Doctor {
             Err(wrong) => (Err(wrong), None),
         };
         self.note("clients", joined);
-        match (self.known.secret.clone(), socket) {
+        match (self.options.secret.clone(), socket) {
             (None, _) => {
                 self.skip("auth", "the app's secret is not known", "give it with --secret or TIDINGS_APP_SECRET")
             }
             (Some(secret), Some((id, socket))) => {
-                let proved = prove(&key, &secret, &id, socket).await;
+                let proved = check_auth(&key, &secret, &id, socket).await;
                 self.note("auth", proved);
             }
-            (Some(_), None) => self.skip("auth", "no client gets in", "mend the above first"),
+            (Some(_), None) => self.skip("auth", "no client gets in", "fix the above first"),
         }
-        match (self.known.id.clone(), self.known.secret.clone()) {
+        match (self.options.id.clone(), self.options.secret.clone()) {
             (Some(id), Some(secret)) => {
-                let asked = self.ask_signed(&id, &key, &secret).await;
+                let asked = self.check_signed_request(&id, &key, &secret).await;
                 self.note("servers", asked);
             }
             _ => self.skip("servers", "the app's id or secret is not known", "give them with --app-id and --secret"),
         }
         if let Some(time) = idle {
-            self.look_at_idle(&key, time).await;
+            self.check_idle(&key, time).await;
         }
     }
 
-    /// The origin of the page that connects.
+    /// The origin of the web page that connects.
     pub(super) fn origin(&self) -> Option<&str> {
-        self.known.origin.as_deref()
+        self.options.origin.as_deref()
     }
 
-    /// What the answer of `/healthz` means, where others were answered or not.
-    fn server(&self, met: Met, passed: bool, asked: bool) -> Finding {
+    /// The finding about `/healthz`. `passed`: some other check passed; `asked`: some other check ran.
+    fn server(&self, healthz: HealthzAnswer, passed: bool, asked: bool) -> Finding {
         let what = "server";
-        match met {
-            Met::Tidings => {
+        match healthz {
+            HealthzAnswer::Tidings => {
                 let secure =
                     if self.url.scheme() == "https" { ", and its certificate is one that clients trust" } else { "" };
                 Finding { what, verdict: Verdict::Fine, found: format!("it answers{secure}") }
             }
-            Met::Other(status) if passed => Finding {
+            HealthzAnswer::Other(status) if passed => Finding {
                 what,
                 found: format!("/healthz is answered by something else ({status})"),
                 verdict: Verdict::Noted(
-                    "a proxy in front passes on only a part, such as /app and /apps: enough for clients and servers of \
-                    Pusher's; for /v1, health checks and the command line, pass everything on"
+                    "a proxy in front forwards only some paths, such as /app and /apps: enough for Pusher's clients \
+                    and servers; for /v1, health checks and the command line, forward all paths"
                         .to_owned(),
                 ),
             },
-            Met::Other(status) if self.met_tls(status) => {
+            HealthzAnswer::Other(status) if self.expects_tls(status) => {
                 finding(what, Err((format!("it answers {status} to what is not TLS"), GIVE_HTTPS.to_owned())))
             }
-            Met::Other(status) if !asked => Finding {
+            HealthzAnswer::Other(status) if !asked => Finding {
                 what,
                 found: format!("/healthz is answered by something else ({status})"),
                 verdict: Verdict::Skipped(
@@ -164,7 +164,7 @@ impl Doctor {
                         .to_owned(),
                 ),
             },
-            Met::Other(status) => Finding {
+            HealthzAnswer::Other(status) => Finding {
                 what,
                 found: format!("it answers, but not as Tidings does: {status}"),
                 verdict: Verdict::Wrong(format!(
@@ -172,8 +172,10 @@ impl Doctor {
                     self.host_options()
                 )),
             },
-            Met::Silent((found, remedy)) if passed => Finding { what, found, verdict: Verdict::Noted(remedy) },
-            Met::Silent(wrong) => finding(what, Err(wrong)),
+            HealthzAnswer::Silent((found, remedy)) if passed => {
+                Finding { what, found, verdict: Verdict::Noted(remedy) }
+            }
+            HealthzAnswer::Silent(wrong) => finding(what, Err(wrong)),
         }
     }
 
@@ -186,26 +188,26 @@ impl Doctor {
         self.findings.push(Finding { what, verdict, found: found.to_owned() });
     }
 
-    /// How `/healthz` is answered.
+    /// Requests `/healthz`.
     ///
     /// # Errors
-    /// When no connection comes up: then nothing else on that host and port is answered either.
-    async fn meet(&mut self) -> Result<Met, (String, String)> {
+    /// When no connection comes up: then no other check can succeed either.
+    async fn probe_healthz(&mut self) -> Result<HealthzAnswer, (String, String)> {
         let response = match self.get(&["healthz"], "", &[]).await {
             Ok(response) => response,
             Err(error) if is_connect(&*error) => return Err(self.unreachable(&*error)),
-            Err(error) => return Ok(Met::Silent(self.unreachable(&*error))),
+            Err(error) => return Ok(HealthzAnswer::Silent(self.unreachable(&*error))),
         };
         match response.status() {
             status if status.is_success() => {
                 self.date = date(&response);
-                Ok(Met::Tidings)
+                Ok(HealthzAnswer::Tidings)
             }
-            status => Ok(Met::Other(status)),
+            status => Ok(HealthzAnswer::Other(status)),
         }
     }
 
-    /// Whether a WebSocket comes up and the app lets clients in: what was found, the session's id, and the socket.
+    /// Opens a WebSocket and connects to the app. Returns the finding, the session's id, and the socket.
     pub(super) async fn connect(&self, key: &str) -> Result<(String, String, Socket), (String, String)> {
         let nonce = STANDARD.encode([7; 16]);
         let mut headers = vec![
@@ -214,10 +216,10 @@ impl Doctor {
             ("sec-websocket-version", "13".to_owned()),
             ("sec-websocket-key", nonce),
         ];
-        headers.extend(self.known.origin.clone().map(|origin| ("origin", origin)));
+        headers.extend(self.options.origin.clone().map(|origin| ("origin", origin)));
         let query = "protocol=7&client=tidings-doctor&version=1.0";
         let mut response = self.get(&["app", key], query, &headers).await.map_err(|error| self.unreachable(&*error))?;
-        if self.met_tls(response.status()) {
+        if self.expects_tls(response.status()) {
             return Err((
                 format!("a WebSocket does not come up: the answer is {}", response.status()),
                 GIVE_HTTPS.to_owned(),
@@ -237,22 +239,22 @@ impl Doctor {
         };
         let upgraded = hyper::upgrade::on(&mut response).await.map_err(|error| broken(error.to_string()))?;
         let mut socket = Socket::new(upgraded);
-        match socket.next().await.map_err(|error| broken(error.to_string()))? {
-            Heard::Message { event, data } if event == "pusher:connection_established" => {
+        match socket.receive_in_time().await.map_err(|error| broken(error.to_string()))? {
+            ServerMessage::Message { event, data } if event == "pusher:connection_established" => {
                 let id = data["socket_id"].as_str().unwrap_or_default().to_owned();
-                let origin = self.known.origin.as_ref().map(|origin| format!(" from {origin}")).unwrap_or_default();
+                let origin = self.options.origin.as_ref().map(|origin| format!(" from {origin}")).unwrap_or_default();
                 Ok((format!("a WebSocket comes up, and the app {key} lets clients in{origin}"), id, socket))
             }
-            Heard::Message { data, .. } => {
+            ServerMessage::Message { data, .. } => {
                 let code = data["code"].as_u64().and_then(|code| u16::try_from(code).ok()).unwrap_or_default();
-                Err(self.turned_away(code, data["message"].as_str().unwrap_or_default()))
+                Err(self.explain_refusal(code, data["message"].as_str().unwrap_or_default()))
             }
-            Heard::Closed { code, reason } => Err(self.turned_away(code, &reason)),
+            ServerMessage::Closed { code, reason } => Err(self.explain_refusal(code, &reason)),
         }
     }
 
-    /// What a refusal of the WebSocket means to whoever set the client up.
-    fn turned_away(&self, code: u16, reason: &str) -> (String, String) {
+    /// The finding and the remedy for a refusal of the WebSocket.
+    fn explain_refusal(&self, code: u16, reason: &str) -> (String, String) {
         let remedy = match code {
             4001 => "the key is no app's here: pass the app's `key` (not its id or secret) as the first argument of \
                 new Pusher(…), and check that the host is this server's"
@@ -260,7 +262,7 @@ impl Doctor {
             4003 => "the app is disabled: `tidings app enable ID`, or `enabled` in its config".to_owned(),
             4009 => format!(
                 "add {} to `allowed_origins` of the app",
-                self.known.origin.as_deref().unwrap_or("the page's origin")
+                self.options.origin.as_deref().unwrap_or("the page's origin")
             ),
             4100 => "the server is full: raise `limits.sessions` of the app, `live.sessions` or \
                 `max_connections`"
@@ -271,8 +273,8 @@ impl Doctor {
         (format!("clients are turned away with {code}: {reason}"), remedy)
     }
 
-    /// Whether what the app's servers sign is believed.
-    async fn ask_signed(&mut self, id: &str, key: &str, secret: &str) -> Checked {
+    /// Checks that a request signed like an app server's is accepted.
+    async fn check_signed_request(&mut self, id: &str, key: &str, secret: &str) -> Checked {
         let timestamp = (SystemClock::new().wall_ms() / 1_000).to_string();
         let params = [("auth_key", key), ("auth_timestamp", &timestamp), ("auth_version", "1.0")];
         let path = self.client.address(&["apps", id, "channels"]).path().to_owned();
@@ -286,25 +288,25 @@ impl Doctor {
             return Ok(format!("a request signed for the app {id} is answered"));
         }
         let text = body(answer).await;
-        let said = text.lines().next().unwrap_or_default();
+        let refusal = text.lines().next().unwrap_or_default();
         let remedy = match status {
             StatusCode::NOT_FOUND => format!("{id:?} is no app's id here: set `appId` (PUSHER_APP_ID) to the app's id"),
             StatusCode::FORBIDDEN => "the app is disabled: `tidings app enable ID`".to_owned(),
-            // The text shows what was signed, in which the key and the time are too.
-            StatusCode::UNAUTHORIZED if said.starts_with("Invalid signature") => {
+            // Checked first, because this text quotes the signed string, in which the key and the time occur too.
+            StatusCode::UNAUTHORIZED if refusal.starts_with("Invalid signature") => {
                 "the secret is not the app's: set `secret` (PUSHER_APP_SECRET) to it, without blanks around it"
                     .to_owned()
             }
-            StatusCode::UNAUTHORIZED if said.contains("imestamp") => {
-                "set this machine's clock: signatures are good for ten minutes".to_owned()
+            StatusCode::UNAUTHORIZED if refusal.contains("imestamp") => {
+                "set this machine's clock: signatures are valid for ten minutes".to_owned()
             }
             StatusCode::UNAUTHORIZED => {
                 format!("the key {key:?} is not that of the app {id}: set `key` (PUSHER_APP_KEY) to it")
             }
             _ => "the server's log says more".to_owned(),
         };
-        // What was signed is shown, the signature is no secret; the secret is in neither.
-        Err((format!("a signed request is refused with {status}: {said}"), remedy))
+        // The text may show the signed string and the signature, but not the secret.
+        Err((format!("a signed request is refused with {status}: {refusal}"), remedy))
     }
 
     pub(super) async fn get(
@@ -316,20 +318,20 @@ impl Doctor {
         let mut url = self.client.address(path);
         url.set_query((!query.is_empty()).then_some(query));
         let mut request = Request::new(Full::new(Bytes::new()));
-        // A URL is a URI; one that is none is turned away by the server.
+        // Every URL parses as a URI. If one did not, the request would fail.
         *request.uri_mut() = url.as_str().parse().unwrap_or_default();
         for (name, value) in headers {
             if let (Ok(name), Ok(value)) = (name.parse::<header::HeaderName>(), HeaderValue::try_from(value.as_str())) {
                 request.headers_mut().insert(name, value);
             }
         }
-        match tokio::time::timeout(PATIENCE, self.client.raw(request)).await {
+        match tokio::time::timeout(TIMEOUT, self.client.raw(request)).await {
             Ok(answer) => Ok(answer?),
-            Err(_) => Err(format!("timed out after {} s", PATIENCE.as_secs()).into()),
+            Err(_) => Err(format!("timed out after {} s", TIMEOUT.as_secs()).into()),
         }
     }
 
-    /// What it means that there is no answer.
+    /// The finding and the remedy for a request without an answer.
     pub(super) fn unreachable(&self, error: &(dyn Error + 'static)) -> (String, String) {
         if let Some(failure) = tls::cause(error) {
             return (format!("there is no answer: {}", tls::in_words(failure)), self.remedy(failure));
@@ -348,7 +350,7 @@ impl Doctor {
         (format!("there is no answer: {cause}"), remedy)
     }
 
-    /// What to do about a failure of TLS.
+    /// The remedy for a TLS error.
     fn remedy(&self, failure: &rustls::Error) -> String {
         match failure {
             rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer) => {
@@ -377,33 +379,33 @@ impl Doctor {
         }
     }
 
-    /// Whether that is how servers answer plain HTTP where they have TLS.
-    fn met_tls(&self, status: StatusCode) -> bool {
+    /// Whether the port seems to expect TLS: servers answer plain HTTP there with 400.
+    fn expects_tls(&self, status: StatusCode) -> bool {
         self.url.scheme() == "http" && status == StatusCode::BAD_REQUEST
     }
 
-    /// How clients call the host and port.
+    /// The names of the clients' options for host and port.
     fn host_options(&self) -> &'static str {
         if self.url.scheme() == "https" { "wsHost, wssPort" } else { "wsHost, wsPort" }
     }
 }
 
-/// Whether what the app signs for its clients is believed.
-async fn prove(key: &str, secret: &str, id: &str, mut socket: Socket) -> Checked {
+/// Checks that a channel proof signed with the app's secret is accepted.
+async fn check_auth(key: &str, secret: &str, id: &str, mut socket: Socket) -> Checked {
     let channel = "private-tidings-doctor";
     let auth = format!("{key}:{}", sign_hex(&SecretString::from(secret), channel_string(id, channel, None)));
     let broken =
         |error: anyhow::Error| (format!("the WebSocket broke off: {error}"), "look at the server's log".to_owned());
     socket
-        .say(&json!({"event": "pusher:subscribe", "data": {"channel": channel, "auth": auth}}))
+        .send(&json!({"event": "pusher:subscribe", "data": {"channel": channel, "auth": auth}}))
         .await
         .map_err(broken)?;
     loop {
-        match socket.next().await.map_err(broken)? {
-            Heard::Message { event, .. } if event == "pusher_internal:subscription_succeeded" => {
+        match socket.receive_in_time().await.map_err(broken)? {
+            ServerMessage::Message { event, .. } if event == "pusher_internal:subscription_succeeded" => {
                 return Ok("a private channel opens to what the secret signs".to_owned());
             }
-            Heard::Message { event, data } if event == "pusher:error" => {
+            ServerMessage::Message { event, data } if event == "pusher:error" => {
                 return Err((
                     format!("a private channel stays shut: {}", data["message"].as_str().unwrap_or_default()),
                     "the secret is not the app's: the auth endpoint (channelAuthorization) has to sign with the app's \
@@ -411,8 +413,8 @@ async fn prove(key: &str, secret: &str, id: &str, mut socket: Socket) -> Checked
                         .to_owned(),
                 ));
             }
-            Heard::Message { .. } => {}
-            Heard::Closed { code, reason } => {
+            ServerMessage::Message { .. } => {}
+            ServerMessage::Closed { code, reason } => {
                 return Err((
                     format!("the connection was ended with {code}: {reason}"),
                     "look at the server's log".to_owned(),
@@ -437,11 +439,11 @@ fn finding(what: &'static str, checked: Checked) -> Finding {
 /// The time at which an answer was made, in Unix seconds.
 fn date(response: &Response<Incoming>) -> Option<i64> {
     let date = response.headers().get(header::DATE)?.to_str().ok()?;
-    // From 1970 on, which is when the clock began.
+    // `retry_after` counts from the given time; from 0 that is the Unix time.
     i64::try_from(retry_after(date, 0)?.as_secs()).ok()
 }
 
-/// How far the server's clock is from this one's.
+/// Compares the server's clock with this machine's.
 fn clock(date: i64) -> Checked {
     let skew = SystemClock::new().wall_ms() / 1_000 - date;
     let found = format!("its clock and this one's are {} s apart", skew.abs());

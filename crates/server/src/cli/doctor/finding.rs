@@ -1,19 +1,20 @@
-//! What a check says.
+//! The finding of a check.
 
-/// How a check ended.
+/// The outcome of a check.
 pub(super) struct Finding {
+    /// The check's name.
     pub(super) what: &'static str,
     pub(super) verdict: Verdict,
-    /// A sentence.
+    /// What the check saw, as a sentence.
     pub(super) found: String,
 }
 
 pub(super) enum Verdict {
     Fine,
-    /// It is unusual, and no fault by itself: what it means.
+    /// Unusual, but no fault by itself. Holds its meaning.
     Noted(String),
-    /// Something is wrong: what to set, and where.
+    /// Something is wrong. Holds what to set, and where.
     Wrong(String),
-    /// It could not be looked at: what to give.
+    /// The check could not run. Holds the flag to give.
     Skipped(String),
 }

@@ -1,6 +1,6 @@
-//! `doctor --idle`: whether connections on which nothing happens last, or a proxy in between cuts them.
+//! `doctor --idle`: checks whether idle connections last, or whether a proxy in between cuts them.
 //!
-//! It does what a client does that never sends by itself: it answers pings, and listens.
+//! It behaves like a client that only listens: it answers pings and sends nothing else.
 
 use std::time::Duration;
 
@@ -10,16 +10,16 @@ use serde_json::json;
 use tokio::time::{Instant, timeout_at};
 
 use super::checks::{Checked, Doctor};
-use super::socket::{Heard, Socket};
+use super::socket::{ServerMessage, Socket};
 
-/// What to set where.
+/// The remedy.
 const REMEDY: &str = "raise the idle timeout of the proxy in front (nginx: proxy_read_timeout; HAProxy: timeout \
     client, timeout server, timeout tunnel; load balancers: idle timeout) above a minute, or lower \
     live.activity_timeout below it";
 
 impl Doctor {
-    /// Leaves a WebSocket and an event stream alone for so long, at the same time.
-    pub(super) async fn look_at_idle(&mut self, key: &str, time: Duration) {
+    /// Keeps a WebSocket and an event stream idle for this time, both at once.
+    pub(super) async fn check_idle(&mut self, key: &str, time: Duration) {
         let (socket, stream) = tokio::join!(self.idle_socket(key, time), self.idle_stream(key, time));
         self.note("idle", socket);
         match stream {
@@ -27,7 +27,7 @@ impl Doctor {
             None => self.skip(
                 "streams",
                 "the app has no public channels to stream",
-                "nothing to do if its clients use no event streams",
+                "nothing is wrong if its clients use no event streams",
             ),
         }
     }
@@ -39,21 +39,21 @@ impl Doctor {
             Err((format!("an idle WebSocket was cut after {} s: {how}", since.elapsed().as_secs()), REMEDY.to_owned()))
         };
         loop {
-            match timeout_at(since + time, socket.heard()).await {
+            match timeout_at(since + time, socket.receive()).await {
                 Err(_) => return Ok(lasted("a WebSocket", time)),
-                Ok(Ok(Heard::Message { event, .. })) if event == "pusher:ping" => {
+                Ok(Ok(ServerMessage::Message { event, .. })) if event == "pusher:ping" => {
                     if let Err(error) = pong(&mut socket).await {
                         return cut(error.to_string());
                     }
                 }
-                Ok(Ok(Heard::Message { .. })) => {}
-                Ok(Ok(Heard::Closed { code, reason })) => return cut(format!("{code} {reason}")),
+                Ok(Ok(ServerMessage::Message { .. })) => {}
+                Ok(Ok(ServerMessage::Closed { code, reason })) => return cut(format!("{code} {reason}")),
                 Ok(Err(error)) => return cut(error.to_string()),
             }
         }
     }
 
-    /// `None`: the app lets nobody read a stream without a proof.
+    /// `None`: the app serves no event stream without a proof.
     async fn idle_stream(&self, key: &str, time: Duration) -> Option<Checked> {
         let query = format!("app={key}&channels=tidings-doctor");
         let origin: Vec<_> = self.origin().map(|origin| ("origin", origin.to_owned())).into_iter().collect();
@@ -84,5 +84,5 @@ fn lasted(what: &str, time: Duration) -> String {
 }
 
 async fn pong(socket: &mut Socket) -> anyhow::Result<()> {
-    socket.say(&json!({"event": "pusher:pong", "data": {}})).await
+    socket.send(&json!({"event": "pusher:pong", "data": {}})).await
 }

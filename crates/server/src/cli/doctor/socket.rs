@@ -1,4 +1,4 @@
-//! As much of a WebSocket as it takes to hear a server's first words, and to ask to join a channel (RFC 6455).
+//! A minimal WebSocket client (RFC 6455): it receives text messages and sends short ones.
 
 use std::time::Duration;
 
@@ -8,30 +8,30 @@ use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-/// How long a server may take for its next words.
-const PATIENCE: Duration = Duration::from_secs(10);
-/// The longest message that is read.
+/// How long a server may take for its next message.
+const TIMEOUT: Duration = Duration::from_secs(10);
+/// The longest message that is read, in bytes.
 const MAX_MESSAGE: usize = 64 << 10;
 const TEXT: u8 = 0x81;
 const CLOSE: u8 = 0x88;
-/// Set in the length of a frame that is masked, as clients' are.
+/// The bit for a masked frame, in the byte of its length. Clients have to mask.
 const MASKED: u8 = 0x80;
 
-/// What a server says.
+/// A message of the server.
 #[derive(Debug)]
-pub(super) enum Heard {
+pub(super) enum ServerMessage {
     /// A message of Pusher's protocol.
     Message {
-        /// Its event.
+        /// The event's name.
         event: String,
-        /// Its data, read if it is JSON in a text.
+        /// The event's data. JSON inside a string is decoded.
         data: Value,
     },
-    /// It ends the connection.
+    /// The server closes the connection.
     Closed {
-        /// With this code.
+        /// The close code.
         code: u16,
-        /// And these words.
+        /// The close reason.
         reason: String,
     },
 }
@@ -43,14 +43,14 @@ impl Socket {
         Self(TokioIo::new(upgraded))
     }
 
-    /// The next words.
-    pub(super) async fn next(&mut self) -> anyhow::Result<Heard> {
-        let read = tokio::time::timeout(PATIENCE, self.heard()).await;
-        read.map_err(|_| anyhow!("nothing came within {} s", PATIENCE.as_secs()))?
+    /// Receives the next message, within [`TIMEOUT`].
+    pub(super) async fn receive_in_time(&mut self) -> anyhow::Result<ServerMessage> {
+        let read = tokio::time::timeout(TIMEOUT, self.receive()).await;
+        read.map_err(|_| anyhow!("nothing came within {} s", TIMEOUT.as_secs()))?
     }
 
-    /// The next words, however long they take.
-    pub(super) async fn heard(&mut self) -> anyhow::Result<Heard> {
+    /// Receives the next message, however long it takes.
+    pub(super) async fn receive(&mut self) -> anyhow::Result<ServerMessage> {
         loop {
             let kind = self.0.read_u8().await?;
             let length = match self.0.read_u8().await? & !MASKED {
@@ -59,7 +59,7 @@ impl Socket {
                 short => usize::from(short),
             };
             if length > MAX_MESSAGE {
-                bail!("a message of {length} bytes came, which is none of the protocol");
+                bail!("a message of {length} bytes came, which Pusher's protocol does not have");
             }
             let mut payload = vec![0; length];
             self.0.read_exact(&mut payload).await?;
@@ -68,19 +68,19 @@ impl Socket {
                 CLOSE => {
                     let code = payload.first_chunk().map_or(1005, |code| u16::from_be_bytes(*code));
                     let reason = String::from_utf8_lossy(payload.get(2..).unwrap_or_default()).into_owned();
-                    return Ok(Heard::Closed { code, reason });
+                    return Ok(ServerMessage::Closed { code, reason });
                 }
-                // Pings and their like.
+                // Pings and other control frames.
                 _ => {}
             }
         }
     }
 
-    /// Says something.
-    pub(super) async fn say(&mut self, message: &Value) -> anyhow::Result<()> {
+    /// Sends a text message.
+    pub(super) async fn send(&mut self, message: &Value) -> anyhow::Result<()> {
         let payload = message.to_string().into_bytes();
-        let length = u16::try_from(payload.len()).map_err(|_| anyhow!("too long a message"))?;
-        // A mask of zeros masks nothing, and is one.
+        let length = u16::try_from(payload.len()).map_err(|_| anyhow!("the message is too long"))?;
+        // The mask is four zero bytes: valid, and it changes nothing.
         let mut frame = vec![TEXT];
         match u8::try_from(length) {
             Ok(short) if short < 126 => frame.push(MASKED | short),
@@ -96,12 +96,13 @@ impl Socket {
     }
 }
 
-fn message(payload: &[u8]) -> anyhow::Result<Heard> {
-    let message: Value = serde_json::from_slice(payload).map_err(|_| anyhow!("what came is no message of Pusher's"))?;
+fn message(payload: &[u8]) -> anyhow::Result<ServerMessage> {
+    let message: Value =
+        serde_json::from_slice(payload).map_err(|_| anyhow!("the message is not one of Pusher's protocol"))?;
     let event = message["event"].as_str().unwrap_or_default().to_owned();
     let data = match message["data"].as_str() {
         Some(text) => serde_json::from_str(text).unwrap_or_else(|_| text.into()),
         None => message["data"].clone(),
     };
-    Ok(Heard::Message { event, data })
+    Ok(ServerMessage::Message { event, data })
 }

@@ -1,4 +1,4 @@
-//! Every key: in the sample, in the documentation, and with an effect.
+//! Every key is in the sample and in the documentation, and has an effect.
 
 use serde::Deserialize;
 use toml::{Table, Value};
@@ -7,11 +7,11 @@ use super::super::raw::RawConfig;
 use super::super::unbuilt::WITHOUT_EFFECT;
 use super::{read, settings};
 
-/// A file with every key there is, none with its default.
+/// A file with every key, none with its default.
 pub(super) const EVERY_KEY: &str = include_str!("every_key.toml");
 const DOCUMENTATION: &str = include_str!("../../../../../docs/configuration.md");
 
-/// The keys of each section, by asking for one that is not there.
+/// The keys of each section, from the error for an unknown one.
 fn keys_of(section: &str) -> Vec<String> {
     let text = format!("{section}\nno_such_key_anywhere = 1");
     let message = RawConfig::deserialize(toml::Deserializer::parse(&text).unwrap()).unwrap_err().message().to_owned();
@@ -87,7 +87,7 @@ fn without(text: &str, path: &str) -> String {
     toml::to_string(&all).unwrap()
 }
 
-/// What a text means, as far as it can be told apart: secrets by whether they are there.
+/// The settings of a text in a form that can be compared; of secrets only whether they are set.
 fn meaning(text: &str) -> String {
     match read(text) {
         Ok(loaded) => format!("{:?}", loaded.settings),
@@ -114,7 +114,7 @@ fn is_without_effect(path: &str) -> bool {
 // covers: G161
 #[test]
 fn every_key_has_an_effect_or_is_said_to_have_none() {
-    // Some keys are about one kind of store or broker, or several apps; each has to matter in one of these.
+    // Some keys hold for one kind of store or broker, or need several apps; each has to have an effect in one of these.
     let sqlite = EVERY_KEY
         .replace("url = \"postgres://tidings@db.internal/tidings?sslmode=verify-full\"", "url = \"sqlite://x/y.db\"")
         .replace("sync = \"full\"", "sync = \"normal\"")

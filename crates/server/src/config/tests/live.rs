@@ -1,4 +1,4 @@
-//! The keys of live sessions: what they become, and what is said where they cannot be served.
+//! The keys of live sessions: the settings that they become, and the problems of wrong values.
 
 use tidings_model::app::AppLimits;
 use tidings_model::channel::ChannelOptions;
@@ -12,10 +12,10 @@ fn app(text: &str) -> tidings_model::app::App {
     settings(&format!("{APP}{text}")).apps.remove(0)
 }
 
-/// Asserts what is said about the app that has `text` behind its first four lines.
+/// Asserts the problems of an app with `text` after its first four lines.
 #[track_caller]
-fn check_app(text: &str, said: &[&str]) {
-    check(&format!("{APP}{text}"), said);
+fn check_app(text: &str, expected: &[&str]) {
+    check(&format!("{APP}{text}"), expected);
 }
 
 #[test]
@@ -117,7 +117,8 @@ fn more_than_is_kept_cannot_be_given() {
     assert_eq!(warned("history_size = 5\nreplay = 6"), warned("history_size = 5\nreplay = 5") + 1);
     check_app(
         "authorize_within = \"0s\"",
-        &["tidings.toml:5:1: no client is that fast: give it a time, as in \"30s\", or leave the key out"],
+        &["tidings.toml:5:1: authorize_within must be longer than 0s, as in \"30s\"; leave the key out for no \
+            limit"],
     );
 }
 
@@ -128,9 +129,10 @@ fn namespaces_that_cannot_be_told_apart_are_errors() {
         match = [\"x-\"]\n[[apps.namespaces]]\nname = \"bb\"\n[[apps.namespaces]]\nmatch = []",
         &[
             "tidings.toml:6:1: a namespace's name has at least 2 characters from A-Z, a-z, 0-9, - and _",
-            "tidings.toml:7:16: an empty prefix matches every channel; options of all others stand in [apps.channels]",
-            "tidings.toml:7:20: \"x-\" is matched already; of two equal ones neither would be the longer",
-            "tidings.toml:10:10: \"x-\" is matched already; of two equal ones neither would be the longer",
+            "tidings.toml:7:16: an empty prefix would match every channel; put options for all other channels in \
+            [apps.channels]",
+            "tidings.toml:7:20: the prefix \"x-\" is listed already; each prefix can belong to one namespace",
+            "tidings.toml:10:10: the prefix \"x-\" is listed already; each prefix can belong to one namespace",
             "tidings.toml:12:1: there are two namespaces \"bb\" in this app",
             "tidings.toml:13:1: a namespace needs a name",
         ],
@@ -156,7 +158,7 @@ fn values_that_cannot_be_served_are_errors() {
             https://example.com:8443, https://*.example.com or *",
             "tidings.toml:7:1: apps[0].limits.channels_per_session must be 1 to 1000000, not 0",
             "tidings.toml:8:1: apps[0].limits.client_events_per_second must be 1 to 1000000, not 0",
-            "tidings.toml:10:1: history_ttl must be longer than nothing",
+            "tidings.toml:10:1: history_ttl must be longer than 0s",
             "tidings.toml:11:1: an event's name has 1 to 200 bytes",
             "tidings.toml:12:1: apps[0].channels.max_members must be 1 to 1000000, not 0",
         ],

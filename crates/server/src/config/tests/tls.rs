@@ -1,4 +1,4 @@
-//! `[tls]`: files that can be served, and what is said about others.
+//! `[tls]`: files that are accepted, and the problems of others.
 
 use std::path::Path;
 
@@ -35,28 +35,28 @@ fn files_that_cannot_be_served_are_named() {
     let other = write(dir.path(), "other.pem", &certificate("a.example").1);
     let none = dir.path().join("none.pem").display().to_string();
     let no_key = write(dir.path(), "broken.pem", "-----BEGIN PRIVATE KEY-----\nhunter2\n-----END PRIVATE KEY-----\n");
-    let said = |cert: &str, key: &str, said: &str| {
-        check(&format!("[tls]\ncert = \"{cert}\"\nkey = \"{key}\""), &[said]);
+    let refuses = |cert: &str, key: &str, expected: &str| {
+        check(&format!("[tls]\ncert = \"{cert}\"\nkey = \"{key}\""), &[expected]);
     };
-    said(
+    refuses(
         &none,
         &key,
         &format!(
             "tidings.toml:2:1: the certificate file {none} cannot be read: No such file or directory (os error 2)"
         ),
     );
-    said(
+    refuses(
         &cert,
         &none,
         &format!("tidings.toml:3:1: the key's file {none} cannot be read: No such file or directory (os error 2)"),
     );
-    said(&key, &key, &format!("tidings.toml:2:1: the certificate file {key} holds no CERTIFICATE in PEM"));
+    refuses(&key, &key, &format!("tidings.toml:2:1: the certificate file {key} holds no CERTIFICATE in PEM"));
     let refused = "holds no PRIVATE KEY in PEM without a password";
-    said(&cert, &cert, &format!("tidings.toml:3:1: the key's file {cert} {refused}"));
+    refuses(&cert, &cert, &format!("tidings.toml:3:1: the key's file {cert} {refused}"));
     let broken = format!("tidings.toml:3:1: the key in {no_key} cannot be used with the certificate in {cert}: ");
     let problems = read(&format!("[tls]\ncert = \"{cert}\"\nkey = \"{no_key}\"")).unwrap_err().to_string();
     assert!(problems.starts_with(&broken) && !problems.contains("hunter2"), "{problems}");
-    said(
+    refuses(
         &cert,
         &other,
         &format!("tidings.toml:3:1: the key in {other} is not that of the first certificate in {cert}"),

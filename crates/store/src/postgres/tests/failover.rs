@@ -1,4 +1,4 @@
-//! A failover: the server that was written to is demoted and keeps its connections, and its name moves when it likes.
+//! A failover: the primary is demoted and keeps its connections, and its host name moves at any time.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,13 +12,13 @@ use crate::error::StoreError;
 use crate::log::{Lane, Publish, Published};
 use crate::suite::World;
 
-/// What a test waits for at most. Without a failover noticed it takes the ten minutes until idle connections end.
+/// The longest wait of a test. If the failover is not noticed it takes ten minutes, until idle connections end.
 const SOON: Duration = Duration::from_secs(60);
 
-/// A store that knows its server by a name, and a standby that has all of it.
+/// A store that reaches its server by a host name, and a standby with the same data.
 struct Setup {
     world: World,
-    /// What the name is: where it leads can be changed.
+    /// The host name's target, which can be changed.
     name: Proxy,
     node: Node,
     standby: Standby,
@@ -57,7 +57,7 @@ impl Setup {
         assert!(matches!(refused, StoreError::Unreachable(_)), "{refused:?}");
     }
 
-    /// Until it is written; and where.
+    /// Waits until a write succeeds, and checks that only the standby has it.
     async fn written(&self, publish: &Publish) {
         eventually(SOON, async || self.publish(publish).await.ok()).await;
         let count = format!("SELECT count(*) FROM event WHERE id = '{}'", publish.event.id);
@@ -65,7 +65,7 @@ impl Setup {
         assert_eq!(self.world.store.writable().await, Ok(()));
     }
 
-    /// Until the standby has what the primary has.
+    /// Waits until the standby has all data of the primary.
     async fn in_step(&self) {
         let count = "SELECT count(*) FROM listener";
         eventually(SOON, async || (self.standby.run(count) == self.node.database.run(count)).then_some(())).await;

@@ -1,4 +1,4 @@
-//! What a SQLite store held is found in PostgreSQL, and goes on there.
+//! Copying a SQLite store into PostgreSQL, and continuing there.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! The list of nodes: who may be on it beside whom, and who comes off it.
+//! The list of nodes: which nodes may register together, and which are removed.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! The suite against PostgreSQL, straight and through a pooler, and what only several nodes can get wrong.
+//! The suite against PostgreSQL, directly and through a pooler, and tests for several nodes.
 
 mod failover;
 mod import;
@@ -23,7 +23,7 @@ mod straight {
     crate::suite::every_test!(crate::postgres::tests::Node::alone());
 }
 
-/// Every statement has to do without a session of its own.
+/// Behind a pooler in transaction mode: no statement may rely on a session of its own.
 mod pooled {
     crate::suite::every_test!(crate::postgres::tests::Node::pooled());
 }
@@ -56,7 +56,7 @@ impl Node {
         Self { database, dir, name: name.to_owned(), url: self.url.clone(), sizes: self.sizes }
     }
 
-    /// With limits so small that a few deliveries reach them.
+    /// With small limits, which a few deliveries reach.
     fn small(self) -> Self {
         Self { sizes: Sizes { direct: FEW_DIRECT, fanout: FEW_FANOUT, sweep: 3 }, ..self }
     }
@@ -65,7 +65,7 @@ impl Node {
         MainKey::load_or_create(&self.dir.path().join("main.key")).unwrap()
     }
 
-    /// Opens it with a clock that says what callers say.
+    /// Opens the store with a clock that equals the callers'.
     pub(super) async fn store(&self) -> PostgresStore {
         let (options, clock) = (Options::default(), ServerClock::agreeing());
         PostgresStore::open_with(&self.url, &self.name, &options, self.key(), self.sizes, clock, &Supervisor::default())

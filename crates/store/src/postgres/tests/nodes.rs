@@ -18,7 +18,7 @@ use crate::log::{Idempotency, Lane, Lease, Published};
 use crate::queue::{Leased, Next, NodeRank, Queue, Recording, Skip};
 use crate::suite::{LEASED_FOR, START, World, finished, hook, listener, wanted};
 
-/// Two worlds with one database.
+/// Two nodes, each with its own time, on one database.
 async fn two() -> (World, World) {
     let a = Node::alone();
     let b = a.beside("b");
@@ -70,7 +70,7 @@ async fn claims_at_once_never_give_one_delivery_twice() {
     assert!(busy > 1, "one had them all, so nothing was shown");
 }
 
-/// Delivers whatever there is, keeping what was under way when, until `count` have been.
+/// Delivers until `count` deliveries have ended, and records when each was in flight.
 async fn work(store: Arc<dyn Store>, no: DestinationNo, seen: Arc<Mutex<Seen>>, count: usize) {
     while seen.lock().order.len() < count {
         let claimed = store.claim(vec![wanted(no, 2)], START, lease(&*store)).await.unwrap();
@@ -81,7 +81,7 @@ async fn work(store: Arc<dyn Store>, no: DestinationNo, seen: Arc<Mutex<Seen>>, 
     }
 }
 
-/// Delivers one of a lane, and what comes after it.
+/// Delivers one of a lane, and those that follow it.
 async fn follow(store: &dyn Store, leased: Leased, seen: &Mutex<Seen>) {
     let mut next = Some(leased);
     while let Some(leased) = next {
@@ -256,7 +256,7 @@ async fn nodes_disable_a_destination_once() {
     assert_eq!(b.stored(no).await.0.disabled.unwrap().reason, "failing");
 }
 
-/// Opens a node whose clock is measured against the server's.
+/// Opens a node that measures its clock against the server's.
 async fn measured(node: &Node, now: Millis) -> PostgresStore {
     let store = PostgresStore::open(&node.url, &node.name, &Options::default(), node.key(), &Supervisor::default())
         .await

@@ -1,4 +1,4 @@
-//! What the server may be, do and say.
+//! The database server: versions, settings and errors.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -35,7 +35,7 @@ async fn a_newer_schema_is_refused_and_left_alone() {
     assert_eq!(node.database.run("SELECT version FROM tidings_schema"), "99");
 }
 
-/// As version 0.1.0 left them.
+/// Listeners as version 0.1.0 stored them.
 // covers: G175
 #[tokio::test]
 async fn matches_of_the_first_version_are_written_anew_once() {
@@ -70,7 +70,7 @@ async fn a_server_that_answers_before_the_disk_is_refused() {
     open(&node, &node.url, &Options::default()).await.unwrap().close().await;
 }
 
-/// Callers check their texts; what slips through is said to be what it is, and nothing else fails with it.
+/// A text with a character that the database cannot store gets its own error, and no other publish fails with it.
 #[tokio::test]
 async fn a_text_that_the_server_cannot_hold_is_told() {
     let node = Node::alone();

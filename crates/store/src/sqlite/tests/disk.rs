@@ -1,4 +1,4 @@
-//! What is on disk: settings that hold, secrets that do not show, a log that does not grow for ever.
+//! The files on disk: settings persist, secrets are not readable, the write-ahead log stays bounded.
 
 use std::sync::Arc;
 
@@ -97,7 +97,7 @@ async fn a_later_schema_is_refused_and_left_alone() {
     assert_eq!(left.len(), 2, "{left:?}");
 }
 
-/// As version 0.1.0 left them: a match in its words, and one that is beyond the limit of today.
+/// Listeners as version 0.1.0 stored them: a match in its syntax, and one that exceeds today's limit.
 // covers: G175, G012
 #[tokio::test]
 async fn matches_of_the_first_version_are_written_anew_once() {

@@ -1,4 +1,4 @@
-//! The suite against SQLite, and what only SQLite can get wrong.
+//! The suite against SQLite, and tests for SQLite alone.
 
 mod disk;
 mod fanout;
@@ -21,7 +21,7 @@ use crate::suite::{FEW_DIRECT, FEW_FANOUT, Fixture, every_test, exact, model};
 
 every_test!(crate::sqlite::tests::Dir::new());
 
-/// A database in a directory of its own, gone with it.
+/// A database in a temporary directory, deleted with it.
 pub(crate) struct Dir {
     dir: tempfile::TempDir,
     sizes: Sizes,
@@ -29,12 +29,12 @@ pub(crate) struct Dir {
 }
 
 impl Dir {
-    /// A crash of the program is what the suite is about, not one of the machine: it need not wait for the disk.
+    /// Without syncing: the suite tests crashes of the program, not of the machine.
     pub(crate) fn new() -> Self {
         Self { dir: tempfile::tempdir().unwrap(), sizes: Sizes::default(), sync: Sync::Full }
     }
 
-    /// With limits so small that a few deliveries reach them.
+    /// With small limits, which a few deliveries reach.
     fn small() -> Self {
         let sizes = Sizes { direct: FEW_DIRECT, fanout: FEW_FANOUT, sweep: 3 };
         Self { sizes, sync: Sync::Normal, ..Self::new() }

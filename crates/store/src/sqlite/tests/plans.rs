@@ -1,5 +1,5 @@
-//! How SQLite goes about each statement: through an index that also serves the order, whatever the tables have grown
-//! to.
+//! Query plans: SQLite must run each statement through an index that also gives the order, so that its cost does not
+//! grow with the tables.
 
 use std::path::Path;
 
@@ -11,7 +11,7 @@ use super::Dir;
 use crate::queue::DeliveryFilter;
 use crate::sqlite::{listing, log, queue};
 
-/// Statements that look at whole tables, and why they may. Each is named by a part of its text.
+/// Statements that may scan whole tables, and why. Each is identified by a part of its text.
 const EXEMPT: [(&str, &str); 13] = [
     ("UPDATE delivery SET due = due - ?1", "at start, and only when the clock was set back"),
     ("UPDATE fanout SET not_before", "at start, and only when the clock was set back"),
@@ -34,7 +34,7 @@ fn plan(db: &Connection, sql: &str) -> Vec<String> {
     rows.unwrap()
 }
 
-/// Scans that are fine: through an index that holds just what is asked for, or in the order asked for up to the LIMIT.
+/// Scans that are fine: of an index with only the wanted rows, or in the wanted order up to the LIMIT.
 const FINE: [&str; 6] = [
     "SCAN json_each",
     "SCAN CONSTANT ROW",

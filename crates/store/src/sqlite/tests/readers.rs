@@ -1,4 +1,4 @@
-//! Reads: bounded in time, and never in the way afterwards.
+//! Reads: bounded in time, without an effect on later ones.
 
 use super::Dir;
 use crate::Store;

@@ -1,4 +1,4 @@
-//! The writer: groups in which each job stands alone, and what it does when it cannot write.
+//! The writer: each job of a group succeeds or fails alone, and the writer recovers when it can write again.
 
 use std::sync::Arc;
 use std::sync::mpsc;
@@ -16,7 +16,7 @@ use crate::sqlite::writer::Class;
 use crate::suite::World;
 use crate::{Catalogue, Store};
 
-/// Holds the writer until the sender is dropped, so that what is asked for meanwhile becomes one group.
+/// Blocks the writer until the sender is dropped, so that jobs submitted meanwhile become one group.
 fn hold(store: &Arc<SqliteStore>) -> mpsc::Sender<()> {
     let (go, wait) = mpsc::channel::<()>();
     let (begun, has_begun) = mpsc::channel::<()>();
@@ -50,7 +50,7 @@ async fn kept(store: &SqliteStore) -> Vec<i64> {
     store.failing().await.unwrap().into_iter().map(|(no, _)| no.0).collect()
 }
 
-/// Until so many jobs are waiting.
+/// Waits until this many jobs are waiting.
 async fn waiting(store: &SqliteStore, count: usize) {
     let deadline = Stopwatch::start();
     while store.writer.waiting() < count {
@@ -242,7 +242,7 @@ async fn what_is_undone_is_not_counted() {
     assert_eq!((done, crate::Queue::depth(&*store).await.unwrap().deliveries), (2, 2));
 }
 
-/// How many pages the database may have; 0 asks without setting.
+/// Sets how many pages the database may have; 0 only reads it.
 async fn most_pages(store: &SqliteStore, pages: i64) -> i64 {
     let ask = move |db: &crate::sqlite::db::Db| {
         let sql = if pages == 0 { "PRAGMA page_count".to_owned() } else { format!("PRAGMA max_page_count = {pages}") };
@@ -289,7 +289,7 @@ async fn a_full_disk_refuses_and_breaks_nothing() {
     }
     let filter = crate::log::EventFilter { channel: Some("c".to_owned()), limit: 9, ..Default::default() };
     assert_eq!(store.events(&template.event.app, filter).await.unwrap().rows.len(), 2);
-    // Whether it can be written again is tried without anybody's request.
+    // The writer probes by itself whether it can write again.
     assert!(publish("full", 100_000).await.unwrap().is_err());
     assert_eq!(store.writable().await, Err(StoreError::Full));
     most_pages(&store, 1_000_000).await;

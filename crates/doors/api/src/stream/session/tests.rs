@@ -1,4 +1,4 @@
-//! What a client of the stream reads, and what its session asks.
+//! What a client of the stream receives, and what its session requests.
 
 use tidings_live::{CloseWith, ProtocolTester, Refused};
 use tidings_model::channel::{Epoch, SessionId};
@@ -8,7 +8,7 @@ use tidings_wire::sse::Parser;
 
 use super::*;
 
-/// A session, and what its client reads.
+/// A session, and its client's parser.
 struct Scene {
     tester: ProtocolTester,
     session: StreamSession,
@@ -19,27 +19,27 @@ struct Scene {
 type Received = (String, String, String);
 
 impl Scene {
-    fn new(wish: Wish) -> Self {
-        Self::framed(wish, Framing::None)
+    fn new(request: AuthorizedRequest) -> Self {
+        Self::framed(request, Framing::None)
     }
 
-    fn framed(wish: Wish, framing: Framing) -> Self {
+    fn framed(request: AuthorizedRequest, framing: Framing) -> Self {
         let (tester, session) =
-            (ProtocolTester::new(SessionId::from_random([0; 16])), StreamSession::new(wish, framing));
+            (ProtocolTester::new(SessionId::from_random([0; 16])), StreamSession::new(request, framing));
         let mut scene = Self { tester, session, parser: Parser::default() };
         scene.session.opened(&mut scene.tester.context());
         scene
     }
 
-    /// A session that wants these channels: name, history, where it was.
+    /// A session for these channels: name, history, last position.
     fn wanting(channels: &[(&str, bool, Option<Position>)]) -> Self {
-        let wanted = |(name, history, since): &(&str, bool, Option<Position>)| Wanted {
+        let wanted = |(name, history, since): &(&str, bool, Option<Position>)| AuthorizedChannel {
             name: (*name).into(),
             proof: Proof::None,
             history: *history,
             since: since.clone(),
         };
-        Self::new(Wish { channels: channels.iter().map(wanted).collect(), ..Wish::default() })
+        Self::new(AuthorizedRequest { channels: channels.iter().map(wanted).collect(), ..AuthorizedRequest::default() })
     }
 
     fn received(&mut self) -> Vec<Received> {
@@ -50,7 +50,7 @@ impl Scene {
         received
     }
 
-    /// The chunks that have been written, which must be whole.
+    /// The chunks that have been written, which must be complete.
     fn chunks(&mut self) -> Vec<String> {
         let written: Vec<u8> = self.tester.written().concat();
         let (mut chunks, mut rest) = (Vec::new(), String::from_utf8(written).unwrap());
@@ -70,7 +70,7 @@ impl Scene {
     }
 
     fn said(&mut self, name: &str, id: &str, position: Option<Position>) {
-        self.session.said(&mut self.tester.context(), &said(name, id, position));
+        self.session.channel_message(&mut self.tester.context(), &said(name, id, position));
     }
 }
 
@@ -113,12 +113,12 @@ fn event(name: &str, cursor: &str, data: &str) -> Received {
 #[test]
 fn a_session_says_who_it_is_and_joins_what_it_may() {
     let member = Arc::new(Member { user: "u".into(), info: Some("{}".into()) });
-    let wanted = |name: &str, proof, history, since| Wanted { name: name.into(), proof, history, since };
-    let mut scene = Scene::new(Wish {
+    let wanted = |name: &str, proof, history, since| AuthorizedChannel { name: name.into(), proof, history, since };
+    let mut scene = Scene::new(AuthorizedRequest {
         channels: vec![wanted("a", Proof::None, false, None), wanted("$b", Proof::Channel, true, at(3))],
         user: Some("u".into()),
         member: Some(Arc::clone(&member)),
-        until: None,
+        expires_at: None,
     });
     let written = scene.tester.written();
     assert!(written[0].starts_with(b"retry: 2000\n"), "{written:?}");
@@ -235,13 +235,19 @@ fn a_refused_channel_is_told_and_the_others_go_on() {
     let mut scene = Scene::wanting(&[("presence-a", false, None), ("b", true, None)]);
     scene.received();
     scene.joined(1, "presence-a", full());
-    let told =
-        event("tidings.refused", "", r#"{"channel":"presence-a","reason":"as many members are present as may be: 1"}"#);
+    let told = event(
+        "tidings.refused",
+        "",
+        r#"{"channel":"presence-a","reason":"the channel is full: its limit of members is 1"}"#,
+    );
     assert_eq!(scene.received(), [told]);
     assert_eq!(scene.tester.ended(), None);
     scene.joined(2, "b", Err(JoinRefused::NoProof));
-    let told =
-        event("tidings.refused", "", r#"{"channel":"b","reason":"the channel asks for a proof, and none was given"}"#);
+    let told = event(
+        "tidings.refused",
+        "",
+        r#"{"channel":"b","reason":"the channel requires a proof, and the session gave none"}"#,
+    );
     assert_eq!(scene.received(), [told, event("tidings.close", "", r#"{"reason":"refused"}"#)]);
     assert_eq!(scene.tester.ended(), Some(CloseWith::EndOfStream), "nothing is left to wait for");
     assert_eq!(scene.tester.refused(), [Refused::Quota, Refused::FailedProof]);
@@ -258,7 +264,7 @@ fn a_broker_that_is_away_ends_the_stream_so_that_it_comes_back() {
 
 #[test]
 fn a_stream_shows_that_it_lives_until_its_token_ends() {
-    let mut scene = Scene::new(Wish { until: Some(60_000), ..Wish::default() });
+    let mut scene = Scene::new(AuthorizedRequest { expires_at: Some(60_000), ..AuthorizedRequest::default() });
     scene.received();
     let mut comments = 0;
     loop {
@@ -303,9 +309,10 @@ fn the_end_has_a_reason() {
 // covers: G242, G251
 #[test]
 fn each_event_is_a_chunk_and_only_events_end_with_an_empty_line() {
-    let wanted = |name: &str, history, since| Wanted { name: name.into(), proof: Proof::None, history, since };
+    let wanted =
+        |name: &str, history, since| AuthorizedChannel { name: name.into(), proof: Proof::None, history, since };
     let channels = vec![wanted("a", true, at(1)), wanted("b", false, None), wanted("full", false, None)];
-    let mut scene = Scene::framed(Wish { channels, ..Wish::default() }, Framing::Chunks);
+    let mut scene = Scene::framed(AuthorizedRequest { channels, ..AuthorizedRequest::default() }, Framing::Chunks);
     let missed = vec![said("a", "a2", at(2)), said("a", "a3", at(3))];
     let welcome = Welcome { position: at(3), recovery: Recovery::Complete, publications: missed, ..Welcome::default() };
     scene.joined(1, "a", Ok(welcome));
@@ -335,7 +342,7 @@ fn each_event_is_a_chunk_and_only_events_end_with_an_empty_line() {
         event(
             "tidings.refused",
             "e:3,-,-",
-            r#"{"channel":"full","reason":"as many members are present as may be: 1"}"#,
+            r#"{"channel":"full","reason":"the channel is full: its limit of members is 1"}"#,
         ),
         event("tidings.joined", "e:3,-,-", r#"{"channels":["a","b"]}"#),
         message("a", "a4", "e:4,-,-"),

@@ -1,4 +1,4 @@
-//! What a client missed, and what every newcomer is given.
+//! Recovery of missed events, and the replay that every new subscription gets.
 
 use std::sync::Arc;
 
@@ -54,7 +54,7 @@ fn succeeded(id: Option<&str>) -> Value {
     frame
 }
 
-/// Subscribes, and returns what of the past is asked for, and what a welcome becomes.
+/// Subscribes, and returns the requested past events and the frames that a welcome becomes.
 fn subscribe(client: &mut Client, since: Option<&str>, welcome: Welcome) -> (Option<Since>, Vec<Value>) {
     let mut data = json!({"channel": "c"});
     if let Some(since) = since {

@@ -1,4 +1,4 @@
-//! What a client says to the others.
+//! Client events.
 
 use serde_json::{Value, json};
 use tidings_live::{ClientEvent, PublishRefused, SessionProtocol, SessionRequest};
@@ -7,7 +7,7 @@ use tidings_model::event::Data;
 
 use super::kit::{Client, app, error};
 
-/// In a channel of each kind.
+/// A client in a channel of each kind.
 fn client(app: App) -> Client {
     let mut client = Client::of(app, 7);
     client.join("pub", None);

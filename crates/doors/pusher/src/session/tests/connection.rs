@@ -1,4 +1,4 @@
-//! The connection itself: beginning, signs of life, what is no frame, the end.
+//! The connection itself: its beginning, keep-alive, invalid messages, and its end.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Who sends too much of what is refused.
+//! Clients that send too many invalid or refused messages.
 
 use serde_json::{Value, json};
 use tidings_live::{Refused, SessionProtocol};

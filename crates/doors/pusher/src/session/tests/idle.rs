@@ -1,24 +1,24 @@
-//! Sessions in which little happens, seen from a proxy in between that cuts what is silent.
+//! Idle sessions, as seen by a proxy that closes silent connections.
 
 use tidings_live::SessionProtocol;
 
 use super::kit::{Client, NOW, app};
 
-/// What proxies wait for by default (nginx, HAProxy's examples, AWS' load balancers), less the half second by which a
-/// timer may be late.
+/// The default idle timeout of proxies (nginx, HAProxy's examples, AWS' load balancers), less the half second by which
+/// a timer may be late.
 const CUT: i64 = 59_500;
 const FIVE_MINUTES: i64 = 300_000;
 
-/// What a client does by itself, and what it hears of others: so often, in milliseconds; 0 for never.
+/// The intervals, in milliseconds, of what a client sends and receives; 0 for never.
 struct Habits {
     protocol: u8,
     speaks_every: i64,
     hears_every: i64,
-    /// After so long without hearing anything it asks, as pusher-js does.
+    /// After this long without receiving anything it pings, as pusher-js does.
     asks_after: i64,
 }
 
-/// The longest silences that a proxy sees in five minutes, of the server and of the client.
+/// The longest silences of the server and of the client that a proxy sees in five minutes.
 fn longest_silences(habits: &Habits) -> (i64, i64) {
     let mut client = Client::of(app(), habits.protocol);
     client.tester.last_read_at = NOW;

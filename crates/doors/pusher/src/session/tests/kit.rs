@@ -40,7 +40,7 @@ pub(super) struct Client {
 }
 
 impl Client {
-    /// One that has connected.
+    /// A client that has connected.
     pub(super) fn new() -> Self {
         Self::of(app(), 7)
     }
@@ -52,7 +52,7 @@ impl Client {
         client
     }
 
-    /// One that is about to connect.
+    /// A client that is about to connect.
     pub(super) fn before(app: App, protocol: u8) -> Self {
         let app = Arc::new(app);
         let mut tester = ProtocolTester::new(SOCKET.parse().unwrap());
@@ -60,12 +60,12 @@ impl Client {
         Self { session: Session::new(Arc::clone(&app), protocol, KeepAlive::default()), tester, app }
     }
 
-    /// What was written, as JSON.
+    /// The frames written, as JSON.
     pub(super) fn frames(&mut self) -> Vec<Value> {
         self.tester.written().iter().map(|frame| payload(frame)).collect()
     }
 
-    /// Sends a text, and returns the answers.
+    /// Sends a text, and returns the frames of the response.
     pub(super) fn send(&mut self, text: &str) -> Vec<Value> {
         self.session.received(&mut self.tester.context(), Message::Text(text));
         self.frames()
@@ -75,7 +75,7 @@ impl Client {
         self.send(&json!({"event": event, "data": data}).to_string())
     }
 
-    /// What was asked for, when that is one thing.
+    /// The one request that was made.
     #[track_caller]
     pub(super) fn asked(&mut self) -> (u32, SessionRequest) {
         let mut asked = self.tester.asked();
@@ -95,7 +95,7 @@ impl Client {
         ChannelKey::new(self.app.id.clone(), &*canonical(channel))
     }
 
-    /// Subscribes with a signature of whatever has to be signed, as an app's server makes it.
+    /// Subscribes with a valid signature, as an app's server makes it.
     pub(super) fn subscribe(&mut self, channel: &str, channel_data: Option<&str>) -> Vec<Value> {
         let auth = auth(signing::channel_string(SOCKET, channel, channel_data));
         let mut data = json!({"channel": channel, "auth": auth});
@@ -105,7 +105,7 @@ impl Client {
         self.say("pusher:subscribe", data)
     }
 
-    /// Lets the broker take in the join that was asked for.
+    /// Answers the requested join as the broker does.
     #[track_caller]
     pub(super) fn admit(&mut self, welcome: Welcome) -> Vec<Value> {
         let (request_id, join) = self.asked_to_join();
@@ -114,7 +114,7 @@ impl Client {
         self.frames()
     }
 
-    /// In a channel.
+    /// A client in a channel.
     #[track_caller]
     pub(super) fn join(&mut self, channel: &str, channel_data: Option<&str>) {
         assert_eq!(self.subscribe(channel, channel_data), Vec::<Value>::new());
@@ -122,7 +122,7 @@ impl Client {
         assert_eq!(frames[0]["event"], "pusher_internal:subscription_succeeded");
     }
 
-    /// How it has ended; with a code that clients understand.
+    /// How the session was closed, with a code that clients understand.
     pub(super) fn ended(&mut self) -> Option<(u16, String)> {
         self.tester.ended().map(|end| match end {
             CloseWith::Frame(code, reason) => {

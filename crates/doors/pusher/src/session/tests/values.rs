@@ -1,4 +1,4 @@
-//! Values that apps and clients give come out as they came.
+//! Values of apps and clients are passed on unchanged.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use tidings_wire::{ChannelMessage, EncodedMessage, MemberChange, Publication};
 use super::kit::{Client, data, payload};
 use crate::wire::FORMAT;
 
-/// What the others in a channel get.
+/// The frame that the others in a channel receive.
 fn encoded(said: ChannelMessage) -> Value {
     payload(EncodedMessage::new(said).bytes(&FORMAT).unwrap())
 }

@@ -11,7 +11,7 @@ use tidings_wire::{ChannelMessage, EncodedMessage, MemberChange};
 
 use super::kit::{Client, NOW, app, auth, data, error, member};
 
-/// Signs in as `u`, and returns the answers and the channels that are looked at, with their ids.
+/// Signs in as `u`, and returns the frames of the response and the joins of online channels, with their ids.
 fn sign_in(client: &mut Client, watchlist: Value) -> (Vec<Value>, Vec<(u32, ChannelKey)>) {
     let user_data = json!({"id": "u", "watchlist": watchlist}).to_string();
     let auth = auth(format!("1234.1234::user::{user_data}"));
@@ -31,7 +31,7 @@ fn looked(client: &mut Client) -> Vec<(u32, ChannelKey)> {
     client.tester.asked().into_iter().filter_map(look).collect()
 }
 
-/// Answers that these are online.
+/// Answers the joins so that these users are online.
 fn response(client: &mut Client, looked: &[(u32, ChannelKey)], there: &[&str]) -> Vec<Value> {
     for (request_id, channel) in looked {
         let is_there = |user: &&&str| *channel.name == *online(user);
@@ -68,9 +68,9 @@ fn who_has_signed_in_is_told_who_is_online_and_what_changes() {
         json!([{"name": "online", "user_ids": ["7"]}, {"name": "offline", "user_ids": ["v", "w"]}])
     );
     for (come, name) in [(true, "online"), (false, "offline")] {
-        client.session.said(&mut client.tester.context(), &said("v", true, come));
+        client.session.channel_message(&mut client.tester.context(), &said("v", true, come));
         assert_eq!(events(&client.frames()), json!([{"name": name, "user_ids": ["v"]}]));
-        client.session.said(&mut client.tester.context(), &said("v", false, come));
+        client.session.channel_message(&mut client.tester.context(), &said("v", false, come));
         assert!(client.frames().is_empty(), "another session of the same user");
     }
 }
@@ -80,7 +80,7 @@ fn what_changes_before_all_is_known_is_told_once() {
     let mut client = Client::new();
     let (_, looked) = sign_in(&mut client, json!(["v", "w", "u"]));
     assert!(response(&mut client, &looked[..2], &[]).is_empty());
-    client.session.said(&mut client.tester.context(), &said("v", true, true));
+    client.session.channel_message(&mut client.tester.context(), &said("v", true, true));
     assert!(client.frames().is_empty());
     assert_eq!(
         events(&response(&mut client, &looked[2..], &[])),

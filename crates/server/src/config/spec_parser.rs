@@ -1,4 +1,4 @@
-//! Apps that are made while the server runs: the same keys as `[[apps]]`, as JSON.
+//! Parses apps that are created through the API: the same keys as `[[apps]]`, as JSON.
 
 use serde_json::Value;
 use tidings_engine::{AppReader, Spec, WrongField};
@@ -8,24 +8,25 @@ use super::apps;
 use super::check::Check;
 use super::read_raw::read_raw;
 
-/// Where the app stands in the text that is made of it.
+/// The app's path in the TOML document that is made of its spec.
 const HERE: &str = "apps[0]";
 
-/// Reads apps as the config file's are read.
+/// Parses an app's spec by the rules of the config file.
 #[derive(Debug)]
-pub(crate) struct LikeConfig;
+pub(crate) struct SpecParser;
 
-impl AppReader for LikeConfig {
+impl AppReader for SpecParser {
     fn read(&self, spec: &Spec) -> Result<App, Vec<WrongField>> {
         let wrong = |field: &str, message: String| vec![WrongField { field: field.to_owned(), message }];
         if let Some(field) = file_in(&Value::Object(spec.clone()), "") {
-            // A file is the server's, and none of whoever makes apps.
-            return Err(wrong(&field, "a secret is given as a text here".to_owned()));
+            // Files belong to the server: whoever may create apps must not read them.
+            return Err(wrong(&field, "a secret must be a string here, not a file".to_owned()));
         }
         let document = toml::Value::try_from(serde_json::json!({"apps": [spec]}));
         let text = document.and_then(|document| toml::to_string(&document));
-        let text =
-            text.map_err(|error| wrong("", format!("an app holds texts, numbers, lists and objects: {error}")))?;
+        let text = text.map_err(|error| {
+            wrong("", format!("an app's fields are strings, numbers, booleans, arrays and objects: {error}"))
+        })?;
         let nothing: Vec<(&str, &str)> = Vec::new();
         let (source, raw) = read_raw("", &text, &nothing).map_err(|problems| wrong("", problems.to_string()))?;
         let mut check = Check::new(source, Vec::new());
@@ -35,23 +36,23 @@ impl AppReader for LikeConfig {
             Some(app) if problems.is_empty() => {
                 Ok(App { default: spec.get("default") == Some(&Value::Bool(true)), ..app })
             }
-            _ => Err(problems.into_iter().map(|(path, message)| said(&path, &message)).collect()),
+            _ => Err(problems.into_iter().map(|(path, message)| wrong_field(&path, &message)).collect()),
         }
     }
 }
 
-/// What is wrong, without where the app stands.
-fn said(path: &str, message: &str) -> WrongField {
+/// A problem of the config, with the path and the message made relative to the app.
+fn wrong_field(path: &str, message: &str) -> WrongField {
     let message = message.replace(&format!(" in [{HERE}]"), "").replace(&format!("{HERE}."), "");
     WrongField { field: in_app(path), message }
 }
 
-/// A path of the config, as one within the app.
+/// Makes a path of the config relative to the app.
 fn in_app(path: &str) -> String {
     path.strip_prefix(HERE).map_or(path, |rest| rest.trim_start_matches('.')).to_owned()
 }
 
-/// Where a secret is to come from a file.
+/// The path of the first secret that names a file.
 fn file_in(value: &Value, path: &str) -> Option<String> {
     match value {
         Value::Object(members) if members.len() == 1 && members.contains_key("file") => Some(path.to_owned()),
@@ -72,7 +73,7 @@ mod tests {
     use super::*;
 
     fn read(spec: &Value) -> Result<App, Vec<WrongField>> {
-        LikeConfig.read(spec.as_object().unwrap())
+        SpecParser.read(spec.as_object().unwrap())
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The address of their own that machines may have.
+//! The listener at `machines.listen`, an address of its own for monitoring.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -13,16 +13,16 @@ use tokio::task::JoinHandle;
 use crate::accept::{self, Accept};
 use crate::settings::ConnectionSettings;
 
-/// What watches the server, at an address of its own, until all else has ended.
-pub(crate) struct Beside {
+/// Serves the health endpoints at an address of their own, until everything else has stopped.
+pub(crate) struct HealthListener {
     stop: oneshot::Sender<()>,
     ended: JoinHandle<()>,
 }
 
-impl Beside {
-    /// Connections that it takes. Who watches the server is known, so these are few.
+impl HealthListener {
+    /// The most connections: only the operator's own systems connect here.
     const MAX: usize = 64;
-    /// Nobody waits for long for the end of a scrape.
+    /// How long a scrape in flight may take at the end.
     const GRACE: Duration = Duration::from_secs(1);
 
     pub(crate) async fn start(address: SocketAddr, router: Router, supervisor: &Supervisor) -> anyhow::Result<Self> {
@@ -32,8 +32,8 @@ impl Beside {
                 another port"
             )
         })?;
-        let bound = listener.local_addr().context("the system does not say where it listens")?;
-        tracing::info!(address = %bound, "metrics and the details of /readyz are at an address of their own");
+        let bound = listener.local_addr().context("cannot read the address of the listening socket")?;
+        tracing::info!(address = %bound, "health endpoints listening on an address of their own");
         let settings = ConnectionSettings {
             max: Self::MAX,
             max_per_ip: Some(0),
@@ -51,7 +51,7 @@ impl Beside {
 
     pub(crate) async fn end(self) {
         self.stop.send(()).ok();
-        // How it ended is the supervisor's to tell.
+        // The supervisor logs how the task ended.
         drop(self.ended.await);
     }
 }

@@ -1,27 +1,28 @@
-//! Connections that speak something else than what is spoken here: told in the log, with what to do about it.
+//! Recognizes connections in a protocol that is not served here, and logs them with a remedy.
 
 use std::net::SocketAddr;
 
-use super::notice::Notice;
+use super::log_throttle::LogThrottle;
 
-/// PROXY protocol, version 2: its signature.
+/// The signature of the PROXY protocol, version 2.
 const PROXY_2: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
 
-/// What a connection begins with.
+/// The protocol that a connection begins with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Foreign {
-    /// A load balancer's note about who connects.
+pub(super) enum WrongProtocol {
+    /// The PROXY protocol, by which a load balancer names the client.
     Proxy,
-    /// A TLS handshake, where there is no TLS.
+    /// A TLS handshake, on a port without TLS.
     Tls,
     /// HTTP/2 without TLS.
     Http2,
-    /// Something without TLS, where there is nothing else.
+    /// Something without TLS, on a port with TLS.
     Plain,
 }
 
-impl Foreign {
-    /// What these first bytes of a connection are, where it has TLS or not; `None` if they may well be right.
+impl WrongProtocol {
+    /// The wrong protocol in the first bytes of a connection, on a port with TLS or without; `None` if they may be
+    /// right.
     pub(super) fn of(first: &[u8], tls: bool) -> Option<Self> {
         if first.starts_with(b"PROXY ") || first.starts_with(PROXY_2) {
             return Some(Self::Proxy);
@@ -36,6 +37,7 @@ impl Foreign {
         }
     }
 
+    /// The protocol's name and the remedy.
     fn words(self) -> (&'static str, &'static str) {
         match self {
             Self::Proxy => (
@@ -50,21 +52,20 @@ impl Foreign {
     }
 }
 
-/// Writes of them to the log, once in a while.
+/// Logs such connections, at a limited rate.
 #[derive(Debug, Default)]
-pub(super) struct Foreigners(Notice);
+pub(super) struct WrongProtocolLog(LogThrottle);
 
-impl Foreigners {
-    pub(super) fn note(&self, what: Foreign, peer: SocketAddr) {
+impl WrongProtocolLog {
+    pub(super) fn note(&self, what: WrongProtocol, peer: SocketAddr) {
         if let Some(suppressed) = self.0.due() {
-            let (speaks, remedy) = what.words();
-            tracing::warn!(peer = %peer.ip(), speaks, remedy, suppressed, "a connection does not speak HTTP/1.1 as it \
-                is served here");
+            let (protocol, remedy) = what.words();
+            tracing::warn!(peer = %peer.ip(), protocol, remedy, suppressed, "connection in a protocol not served here");
         }
     }
 }
 
-/// The answer to whoever speaks HTTP where there is TLS only.
+/// The answer to plain HTTP on a port with TLS.
 pub(super) const PLAIN_ANSWER: &[u8] =
     b"HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain\r\ncontent-length: 45\r\n\
     connection: close\r\n\r\nThis port has TLS: use https:// and wss://.\r\n";
@@ -78,20 +79,20 @@ mod tests {
     fn what_is_no_http_is_known_by_its_first_bytes() {
         let hello = b"\x16\x03\x01\x02\0\x01\0";
         for (first, without_tls, with_tls) in [
-            (&hello[..], Some(Foreign::Tls), None),
-            (b"\x16\x03\x03", Some(Foreign::Tls), None),
-            (b"PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\n", Some(Foreign::Proxy), Some(Foreign::Proxy)),
-            (b"PROXY UNKNOWN\r\n", Some(Foreign::Proxy), Some(Foreign::Proxy)),
-            (b"\r\n\r\n\0\r\nQUIT\n\x21\x11", Some(Foreign::Proxy), Some(Foreign::Proxy)),
-            (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", Some(Foreign::Http2), Some(Foreign::Plain)),
-            (b"GET / HTTP/1.1\r\n", None, Some(Foreign::Plain)),
-            (b"PROXYX", None, Some(Foreign::Plain)),
-            (b"\r\nGET / HTTP/1.1\r\n", None, Some(Foreign::Plain)),
+            (&hello[..], Some(WrongProtocol::Tls), None),
+            (b"\x16\x03\x03", Some(WrongProtocol::Tls), None),
+            (b"PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\n", Some(WrongProtocol::Proxy), Some(WrongProtocol::Proxy)),
+            (b"PROXY UNKNOWN\r\n", Some(WrongProtocol::Proxy), Some(WrongProtocol::Proxy)),
+            (b"\r\n\r\n\0\r\nQUIT\n\x21\x11", Some(WrongProtocol::Proxy), Some(WrongProtocol::Proxy)),
+            (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", Some(WrongProtocol::Http2), Some(WrongProtocol::Plain)),
+            (b"GET / HTTP/1.1\r\n", None, Some(WrongProtocol::Plain)),
+            (b"PROXYX", None, Some(WrongProtocol::Plain)),
+            (b"\r\nGET / HTTP/1.1\r\n", None, Some(WrongProtocol::Plain)),
             (b"", None, None),
             (b"\x16", None, None),
         ] {
-            assert_eq!(Foreign::of(first, false), without_tls, "{first:?}");
-            assert_eq!(Foreign::of(first, true), with_tls, "{first:?}");
+            assert_eq!(WrongProtocol::of(first, false), without_tls, "{first:?}");
+            assert_eq!(WrongProtocol::of(first, true), with_tls, "{first:?}");
         }
     }
 

@@ -1,6 +1,7 @@
-//! `/healthz`, `/readyz`, `/metrics`, and what load balancers and platforms ask without being told to.
+//! The health endpoints: `/healthz`, `/readyz`, `/metrics`, and the paths that load balancers and platforms probe by
+//! default.
 
-mod beside;
+mod own_listener;
 mod paths;
 
 use std::pin::Pin;
@@ -18,26 +19,27 @@ use tidings_wire::{ProblemDetails, ProblemKind};
 
 use paths::READY_PATHS;
 
-pub(crate) use beside::Beside;
+pub(crate) use own_listener::HealthListener;
 pub(crate) use paths::PATHS;
 
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// What an engine says about itself.
-pub(crate) trait Vitals: Send + Sync + 'static {
-    /// Whether requests can be served, and the details that `/readyz` shows.
+/// What the endpoints report about the server.
+pub(crate) trait HealthSource: Send + Sync + 'static {
+    /// Whether the node is ready for requests, and the details that `/readyz` shows.
     fn readiness(&self) -> Pin<Box<dyn Future<Output = (bool, Value)> + Send + '_>>;
 
-    /// Every metric, as OpenMetrics text.
+    /// All metrics, as OpenMetrics text.
     fn metrics(&self) -> Result<String, std::fmt::Error>;
 }
 
-/// Set once the server has been asked to stop: `/readyz` then says so, and nobody sends new requests here.
+/// Set once the server has been asked to stop: `/readyz` then answers 503, so that load balancers send requests
+/// elsewhere.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Stopping(Arc<AtomicBool>);
 
 impl Stopping {
-    /// From now on we are not ready.
+    /// From now on the node is not ready.
     pub(crate) fn set(&self) {
         self.0.store(true, Ordering::Release);
     }
@@ -47,31 +49,31 @@ impl Stopping {
     }
 }
 
-struct Machines<V> {
-    vitals: Arc<V>,
+struct HealthState<V> {
+    source: Arc<V>,
     stopping: Stopping,
 }
 
-/// What is asked at the address of all doors, and the answer where there is nothing. Metrics and the details of
-/// `/readyz` are there unless they have an address of their own.
-pub(crate) fn router<V: Vitals>(vitals: &Arc<V>, stopping: &Stopping, with_details: bool) -> Router {
-    let router = if with_details { detailed(vitals, stopping) } else { brief(vitals, stopping) };
+/// The endpoints on the main address, and its 404. `with_details`: metrics and the details of `/readyz` are there,
+/// because they have no address of their own (`machines.listen`).
+pub(crate) fn router<V: HealthSource>(source: &Arc<V>, stopping: &Stopping, with_details: bool) -> Router {
+    let router = if with_details { detailed(source, stopping) } else { brief(source, stopping) };
     router.fallback(nothing)
 }
 
-/// All that machines may ask, for an address of their own.
-pub(crate) fn detailed<V: Vitals>(vitals: &Arc<V>, stopping: &Stopping) -> Router {
-    routes(vitals, stopping, &[("/readyz", get(ready::<V>)), ("/metrics", get(metrics::<V>))])
+/// All endpoints, for an address of their own.
+pub(crate) fn detailed<V: HealthSource>(source: &Arc<V>, stopping: &Stopping) -> Router {
+    routes(source, stopping, &[("/readyz", get(ready::<V>)), ("/metrics", get(metrics::<V>))])
 }
 
-fn brief<V: Vitals>(vitals: &Arc<V>, stopping: &Stopping) -> Router {
-    routes(vitals, stopping, &[("/readyz", get(ready_in_brief::<V>))])
+fn brief<V: HealthSource>(source: &Arc<V>, stopping: &Stopping) -> Router {
+    routes(source, stopping, &[("/readyz", get(ready_in_brief::<V>))])
 }
 
-fn routes<V: Vitals>(
-    vitals: &Arc<V>,
+fn routes<V: HealthSource>(
+    source: &Arc<V>,
     stopping: &Stopping,
-    others: &[(&str, MethodRouter<Arc<Machines<V>>>)],
+    others: &[(&str, MethodRouter<Arc<HealthState<V>>>)],
 ) -> Router {
     let mut router = Router::new().route("/", get(ready_in_a_word::<V>).options(options));
     for path in READY_PATHS.into_iter().filter(|path| *path != "/") {
@@ -81,26 +83,26 @@ fn routes<V: Vitals>(
     for (path, route) in others {
         router = both(router, path, route.clone());
     }
-    router.with_state(Arc::new(Machines { vitals: Arc::clone(vitals), stopping: stopping.clone() }))
+    router.with_state(Arc::new(HealthState { source: Arc::clone(source), stopping: stopping.clone() }))
 }
 
-/// With a trailing slash and without.
+/// Adds a route with a trailing slash and without.
 fn both<S: Clone + Send + Sync + 'static>(router: Router<S>, path: &str, route: MethodRouter<S>) -> Router<S> {
     router.route(path, route.clone()).route(&format!("{path}/"), route)
 }
 
-/// What no door and no machine's path answers, in the form that the API's own refusals have (RFC 9457).
+/// The 404 for paths that neither a door nor an endpoint has, as a problem document (RFC 9457) like the API's own.
 async fn nothing() -> Response {
     let problem = ProblemDetails {
         kind: ProblemKind::NOT_FOUND,
         detail: "there is nothing at this path",
         field: None,
-        remedy: Some("the API is below /v1; /healthz, /readyz and /metrics are for machines"),
+        remedy: Some("the API is below /v1; /healthz, /readyz and /metrics are for monitoring"),
     };
     problem.response().map(Body::from)
 }
 
-/// The process runs and answers; whether it can do its work is another question.
+/// The process runs and answers. `/readyz` says whether it can do its work.
 async fn healthy() -> &'static str {
     "ok"
 }
@@ -110,39 +112,39 @@ async fn options() -> Response {
     (StatusCode::NO_CONTENT, [(header::ALLOW, "GET, HEAD, OPTIONS")]).into_response()
 }
 
-impl<V: Vitals> Machines<V> {
-    /// Whether requests may be sent here, and the details.
+impl<V: HealthSource> HealthState<V> {
+    /// The status for load balancers, and the details.
     async fn readiness(&self) -> (StatusCode, Value) {
         if self.stopping.is_set() {
             return (StatusCode::SERVICE_UNAVAILABLE, json!({"ready": false, "reason": "stopping"}));
         }
-        let (ready, details) = self.vitals.readiness().await;
+        let (ready, details) = self.source.readiness().await;
         (if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }, details)
     }
 }
 
-async fn ready<V: Vitals>(State(machines): State<Arc<Machines<V>>>) -> Response {
-    let (status, details) = machines.readiness().await;
+async fn ready<V: HealthSource>(State(state): State<Arc<HealthState<V>>>) -> Response {
+    let (status, details) = state.readiness().await;
     (status, Json(details)).into_response()
 }
 
-/// For strangers, where the details have an address of their own.
-async fn ready_in_brief<V: Vitals>(State(machines): State<Arc<Machines<V>>>) -> Response {
-    let (status, _) = machines.readiness().await;
+/// The public answer, when the details have an address of their own.
+async fn ready_in_brief<V: HealthSource>(State(state): State<Arc<HealthState<V>>>) -> Response {
+    let (status, _) = state.readiness().await;
     (status, Json(json!({"ready": status == StatusCode::OK}))).into_response()
 }
 
-async fn ready_in_a_word<V: Vitals>(State(machines): State<Arc<Machines<V>>>) -> Response {
-    let (status, _) = machines.readiness().await;
+async fn ready_in_a_word<V: HealthSource>(State(state): State<Arc<HealthState<V>>>) -> Response {
+    let (status, _) = state.readiness().await;
     let word = if status == StatusCode::OK { "Tidings is ready.\n" } else { "Tidings is not ready.\n" };
     (status, word).into_response()
 }
 
-async fn metrics<V: Vitals>(State(machines): State<Arc<Machines<V>>>) -> Response {
-    match machines.vitals.metrics() {
+async fn metrics<V: HealthSource>(State(state): State<Arc<HealthState<V>>>) -> Response {
+    match state.source.metrics() {
         Ok(text) => ([(header::CONTENT_TYPE, OPENMETRICS)], text).into_response(),
         Err(error) => {
-            tracing::error!(%error, "the metrics cannot be written");
+            tracing::error!(%error, "encoding the metrics failed");
             StatusCode::INTERNAL_SERVER_ERROR.into_response()
         }
     }
@@ -158,7 +160,7 @@ mod tests {
 
     struct Writable(bool);
 
-    impl Vitals for Writable {
+    impl HealthSource for Writable {
         fn readiness(&self) -> Pin<Box<dyn Future<Output = (bool, Value)> + Send + '_>> {
             Box::pin(async { (self.0, json!({"ready": self.0, "store": "sqlite"})) })
         }
@@ -185,7 +187,7 @@ mod tests {
         assert_eq!(ask(fine(), "/readyz/").await, (200, r#"{"ready":true,"store":"sqlite"}"#.into()));
         assert_eq!(ask(fine(), "/metrics").await, (200, "# EOF\n".into()));
         assert_eq!(ask(of(false, true), "/readyz").await.0, 503);
-        // Where they have an address of their own, strangers learn the status alone.
+        // If the details have an address of their own, the public one shows the status alone.
         assert_eq!(ask(of(true, false), "/readyz").await, (200, r#"{"ready":true}"#.into()));
         assert_eq!(ask(of(false, false), "/readyz").await, (503, r#"{"ready":false}"#.into()));
         assert_eq!(ask(of(true, false), "/metrics").await.0, 404);
