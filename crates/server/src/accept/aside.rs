@@ -9,7 +9,7 @@ use std::time::Duration;
 use http::header::{AUTHORIZATION, CONNECTION, CONTENT_LENGTH, RETRY_AFTER};
 use http::{HeaderMap, HeaderValue, Method, Request};
 use parking_lot::Mutex;
-use tidings_live::Socket;
+use tidings_live::{RequestId, Socket};
 use tidings_model::clock::{Clock, SystemClock};
 use tidings_model::secret::SecretString;
 use tidings_wire::{ProblemDetails, ProblemKind, response_head};
@@ -19,6 +19,7 @@ use super::drain;
 use super::metrics::Metrics;
 use super::notice::Notice;
 use super::places::Full;
+use super::request_id::with_id;
 use crate::machines;
 
 /// Connections that wait for the head of their request.
@@ -112,13 +113,21 @@ impl Aside {
         given.is_some_and(|(scheme, given)| scheme.eq_ignore_ascii_case("bearer") && key.matches(given.trim()))
     }
 
-    pub(super) async fn refuse(&self, socket: Socket, head: Option<&Request<()>>, full: Full, peer: SocketAddr) {
+    pub(super) async fn refuse(
+        &self,
+        socket: Socket,
+        head: Option<&Request<()>>,
+        full: Full,
+        peer: SocketAddr,
+        id: &RequestId,
+    ) {
         self.metrics.refused(full);
         if let Some(suppressed) = self.notice.due() {
             let (reason, remedy) = words(full);
             tracing::warn!(peer = %peer.ip(), reason, remedy, suppressed, "a connection is refused");
         }
         let answer = head.and_then(|head| (self.no_room)(head)).unwrap_or_else(|| overloaded(full));
+        let answer = with_id(&answer, id);
         let may_linger = Arc::clone(&self.parting).try_acquire_owned();
         let parting = drain::part(socket, &answer, drain::BRIEF);
         if may_linger.is_ok() {

@@ -7,7 +7,7 @@
 //!
 //! In layers, each of which uses those above it alone:
 //!
-//! 1. `notice`, `client`, `target`, `places`, `drain`: what needs nothing else of this folder;
+//! 1. `notice`, `client`, `target`, `places`, `drain`, `request_id`: what needs nothing else of this folder;
 //! 2. `foreign`, `metrics`, then `guesses` and `aside`: what is remembered across connections;
 //! 3. `service`: all of that in one, and the answer to a request;
 //! 4. `plain` and `requests`: read requests and write answers, for plain ones by ourselves, for any others by hyper;
@@ -25,6 +25,7 @@ mod notice;
 mod overflow;
 mod places;
 mod plain;
+mod request_id;
 mod requests;
 mod service;
 mod target;
@@ -48,6 +49,7 @@ use client::Proxies;
 use foreign::Foreigners;
 use guesses::Guesses;
 use places::Places;
+use request_id::RequestIds;
 use service::Service;
 
 pub(crate) use aside::{DESCRIPTORS as DESCRIPTORS_ASIDE, NoRoom};
@@ -96,6 +98,7 @@ impl Accept {
             aside: Aside::new(operator_key, no_room, metrics.clone()),
             guesses: Guesses::new(metrics),
             foreigners: Foreigners::default(),
+            request_ids: RequestIds::default(),
             stopping: CancellationToken::new(),
             cut: CancellationToken::new(),
         };

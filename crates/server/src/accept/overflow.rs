@@ -65,7 +65,9 @@ pub(super) async fn serve(stream: TcpStream, peer: SocketAddr, full: Full, waiti
         {
             return connection::serve_socket(Socket::new(io, Some(guard)), buffer, peer, &service).await;
         }
-        aside.refuse(Socket::new(io, None), head.as_ref(), full, peer).await;
+        let ids = &service.request_ids;
+        let id = head.as_ref().map_or_else(|| ids.make(), |head| ids.of(head.headers()));
+        aside.refuse(Socket::new(io, None), head.as_ref(), full, peer, &id).await;
     };
     tokio::select! {
         () = proceed => {}

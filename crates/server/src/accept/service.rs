@@ -9,22 +9,27 @@ use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use http::header::{CONNECTION, RETRY_AFTER};
 use http::{HeaderValue, Request, StatusCode};
-use tidings_live::{ClientAddr, FailedProof};
+use tidings_live::{ClientAddr, FailedProof, RequestId};
+use tidings_model::clock::{Stopwatch, millis};
 use tidings_wire::{ProblemDetails, ProblemKind};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
+use tracing::{Instrument, Level, Span};
 
 use super::aside::Aside;
 use super::client::Proxies;
 use super::foreign::Foreigners;
 use super::guesses::Guesses;
 use super::places::Places;
+use super::request_id::RequestIds;
 use super::target;
 use crate::tls::Tls;
 
 /// A connection that has just been made may take so long for its first request, also when the server stops meanwhile.
 pub(super) const JUST_MADE: Duration = Duration::from_secs(1);
+/// What of a request's path its lines of the log have, in bytes.
+const MAX_PATH: usize = 256;
 
 /// What all connections have in common.
 pub(super) struct Service {
@@ -43,6 +48,7 @@ pub(super) struct Service {
     pub(super) aside: Arc<Aside>,
     pub(super) guesses: Guesses,
     pub(super) foreigners: Foreigners,
+    pub(super) request_ids: RequestIds,
     /// Cancelled when no further request is to begin.
     pub(super) stopping: CancellationToken,
     /// Cancelled when those under way may take no longer.
@@ -50,9 +56,29 @@ pub(super) struct Service {
 }
 
 impl Service {
-    /// Has a request answered. The time that it may take ends where the answer begins: a stream of events, or a
-    /// connection that leaves HTTP, lasts as long as it likes.
+    /// Has a request answered, in a span that has its id, and writes the id into the answer. The time that it may take
+    /// ends where the answer begins: a stream of events, or a connection that leaves HTTP, lasts as long as it likes.
     pub(super) async fn answer(&self, mut request: Request<Body>, peer: SocketAddr) -> Response {
+        let id = self.request_ids.of(request.headers());
+        let span = span(&id, &request);
+        // Who takes the connection for a stream answers for itself.
+        request.extensions_mut().insert(id.clone());
+        let mut response = self.answer_timed(request, peer).instrument(span).await;
+        response.headers_mut().insert(RequestId::HEADER, id.0);
+        response
+    }
+
+    async fn answer_timed(&self, request: Request<Body>, peer: SocketAddr) -> Response {
+        let watch = tracing::enabled!(Level::DEBUG).then(Stopwatch::start);
+        let response = self.answer_alone(request, peer).await;
+        if let Some(watch) = watch {
+            let duration_ms = millis(watch.elapsed());
+            tracing::debug!(status = response.status().as_u16(), duration_ms, "request finished");
+        }
+        response
+    }
+
+    async fn answer_alone(&self, mut request: Request<Body>, peer: SocketAddr) -> Response {
         if let Err(refused) = target::settle(&mut request) {
             return refused.into_response();
         }
@@ -78,6 +104,13 @@ impl Service {
         }
         response
     }
+}
+
+/// What a request's lines of the log are written in. Queries hold signatures and tokens, so they are left out.
+fn span(id: &RequestId, request: &Request<Body>) -> Span {
+    let path = request.uri().path();
+    let path = &path[..path.floor_char_boundary(MAX_PATH)];
+    tracing::info_span!("request", request_id = id.0.to_str().ok(), method = request.method().as_str(), path)
 }
 
 /// Makes an answer the last one of its connection.

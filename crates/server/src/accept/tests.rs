@@ -1,6 +1,7 @@
 //! Real connections against the accept loop: limits, the end, encryption, and leaving HTTP.
 
 mod bodies;
+mod ids;
 mod streams;
 
 use std::convert::Infallible;
