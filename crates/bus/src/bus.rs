@@ -20,6 +20,7 @@ use tidings_store::log::{Destination, Idempotency, Logged, Publish, Published};
 use tidings_store::{Store, StoreError};
 use tidings_supervisor::{Supervisor, Units};
 use tokio::sync::Semaphore;
+use tracing::{Instrument as _, Span};
 
 use crate::apps::Apps;
 use crate::audience;
@@ -211,11 +212,17 @@ impl Bus {
         if event.name != TEST_EVENT {
             check_event_name(&event.name)?;
         }
-        self.publish_logged(event.into(), Some(listener)).await
+        let span = publish_span(&event);
+        self.publish_logged(event.into(), Some(listener)).instrument(span).await
     }
 
     /// [`Bus::publish`] for events of the server's own, whose names are reserved.
     pub(crate) async fn publish_own(&self, publication: Publication) -> Result<Receipt, PublishError> {
+        let span = publish_span(&publication.event);
+        self.publish_checked(publication).instrument(span).await
+    }
+
+    async fn publish_checked(&self, publication: Publication) -> Result<Receipt, PublishError> {
         self.working()?;
         if !publication.event.channels.is_empty() && self.shared.broker.overloaded() {
             self.shared.metrics.publish("overloaded");
@@ -227,6 +234,7 @@ impl Bus {
             let event = Arc::new(publication.event);
             let said = self.shared.publishing.catch_async(&event.id, self.say(&event)).await;
             let channels = said.map_err(|panicked| PublishError::Panicked { id: event.id.clone(), panicked })??;
+            tracing::debug!(logged = false, "published");
             return Ok(Receipt { id: event.id.clone(), channels, ..Receipt::default() });
         }
         self.publish_logged(publication, None).await
@@ -330,6 +338,7 @@ impl Bus {
                     let id = event.id.clone();
                     shared.metrics.deliveries.inc_by(deliveries);
                     let said = (say && !event.channels.is_empty()).then(|| Arc::new(event.clone()));
+                    tracing::debug!(logged = true, deliveries, "published");
                     let logged = Logged { no, event, hook_version, received_at, deliveries };
                     shared.courier.take(logged, &destinations, &leased, lease, queued);
                     let channels = match said {
@@ -339,6 +348,7 @@ impl Bus {
                     return Ok(Receipt { id, logged: true, durable, deliveries, channels, repeated: false });
                 }
                 Published::Repeated { id, deliveries } => {
+                    tracing::debug!(first = id, "published before");
                     return Ok(Receipt { id, logged: true, durable, deliveries, channels: Vec::new(), repeated: true });
                 }
                 Published::IdTaken => return Err(PublishError::IdTaken),
@@ -395,6 +405,11 @@ impl Bus {
         };
         tokio::task::spawn_blocking(work).await.map_err(closed)
     }
+}
+
+/// What the lines of the log about a publish are written in. Nothing of the event's data.
+fn publish_span(event: &Event) -> Span {
+    tracing::debug_span!("publish", app = %event.app, event = event.id, event_name = event.name)
 }
 
 /// What of an event would be sent, as matches see it.

@@ -14,6 +14,7 @@ use tidings_model::hook::FieldsFor;
 use tidings_model::id::new_id;
 use tidings_model::pattern::check_event_name;
 use tidings_model::policy::{self, Access};
+use tracing::Instrument as _;
 
 use crate::bus::{Bus, selected};
 use crate::channel_events::Cause;
@@ -125,7 +126,7 @@ impl Bus {
     }
 
     /// A client's event: said first, logged after, if a hook has its name.
-    async fn publish_for(&self, context: RequestContext, what: ClientEvent) -> Result<(), PublishRefused> {
+    async fn publish_for(&self, context: RequestContext, id: String, what: ClientEvent) -> Result<(), PublishRefused> {
         let refused = |error| match error {
             BrokerError::Overloaded => PublishRefused::Overloaded,
             BrokerError::Unavailable => PublishRefused::Unavailable,
@@ -137,7 +138,7 @@ impl Bus {
         check_event_name(&what.name).map_err(|error| refused_for(error.into()))?;
         let (channel, options) = channel(&context.app, &what.channel);
         let mut event = Event {
-            id: new_id("evt"),
+            id,
             app: context.app.id.clone(),
             name: what.name,
             channels: vec![channel.name.as_ref().to_owned()],
@@ -183,7 +184,17 @@ impl RequestHandler for Bus {
         join: JoinRequest,
     ) -> ResponseFuture<Result<(), JoinRefused>> {
         let bus = self.clone();
-        Box::pin(async move { bus.join_for(context, request_id, join).await })
+        let (app, session) = (&context.app.id, context.session);
+        let span = tracing::debug_span!("join", %app, channel = &*join.channel, %session);
+        let joins = async move {
+            let joined = bus.join_for(context, request_id, join).await;
+            match &joined {
+                Ok(()) => tracing::debug!("join handled"),
+                Err(error) => tracing::debug!(%error, "join refused"),
+            }
+            joined
+        };
+        Box::pin(joins.instrument(span))
     }
 
     fn leave(
@@ -197,8 +208,10 @@ impl RequestHandler for Bus {
     }
 
     fn publish(&self, context: RequestContext, event: ClientEvent) -> ResponseFuture<Result<(), PublishRefused>> {
-        let bus = self.clone();
-        Box::pin(async move { bus.publish_for(context, event).await })
+        let (bus, id) = (self.clone(), new_id("evt"));
+        let (app, session) = (&context.app.id, context.session);
+        let span = tracing::debug_span!("publish", %app, event = id, event_name = event.name, %session);
+        Box::pin(async move { bus.publish_for(context, id, event).await }.instrument(span))
     }
 }
 

@@ -83,11 +83,18 @@ pub(crate) async fn make(inner: &Inner, destination: DestinationNo, items: &[Que
     let duration = watch.elapsed();
     // What one request carried comes back together.
     let random = inner.random();
-    batch
+    let ended: Vec<_> = batch
         .iter()
         .zip(items)
         .map(|(delivery, item)| judge(inner, delivery, item, &answer, started_at, duration, random))
-        .collect()
+        .collect();
+    if let Some(AttemptEnd::Finished(finished, _)) = ended.first()
+        && let Some(attempt) = &finished.attempt
+    {
+        let duration_ms = millis(duration);
+        tracing::debug!(outcome = attempt.outcome, status = attempt.status, duration_ms, "attempt ended");
+    }
+    ended
 }
 
 /// When deliveries that were never attempted may be, if that is later: `delay` after the last of their events.
