@@ -29,6 +29,7 @@ mod order;
 mod php;
 mod proofs;
 mod refused;
+mod request_ids;
 mod requests;
 mod run_time_apps;
 mod signing;

@@ -20,6 +20,7 @@ use tidings_store::log::{Destination, Idempotency, Logged, Publish, Published};
 use tidings_store::{Store, StoreError};
 use tidings_supervisor::{Supervisor, Units};
 use tokio::sync::Semaphore;
+use tracing::{Instrument as _, Span};
 
 use crate::apps::Apps;
 use crate::audience;
@@ -211,11 +212,17 @@ impl Bus {
         if event.name != TEST_EVENT {
             check_event_name(&event.name)?;
         }
-        self.publish_logged(event.into(), Some(listener)).await
+        let span = publish_span(&event);
+        self.publish_logged(event.into(), Some(listener)).instrument(span).await
     }
 
     /// [`Bus::publish`] for Tidings' own events, whose names are reserved.
     pub(crate) async fn publish_own(&self, publication: Publication) -> Result<Receipt, PublishError> {
+        let span = publish_span(&publication.event);
+        self.publish_checked(publication).instrument(span).await
+    }
+
+    async fn publish_checked(&self, publication: Publication) -> Result<Receipt, PublishError> {
         self.check_running()?;
         if !publication.event.channels.is_empty() && self.shared.broker.overloaded() {
             self.shared.metrics.publish("overloaded");
@@ -227,6 +234,7 @@ impl Bus {
             let event = Arc::new(publication.event);
             let result = self.shared.publishing.catch_async(&event.id, self.publish_live(&event)).await;
             let channels = result.map_err(|panicked| PublishError::Panicked { id: event.id.clone(), panicked })??;
+            tracing::debug!(logged = false, "published");
             return Ok(Receipt { id: event.id.clone(), channels, ..Receipt::default() });
         }
         self.publish_logged(publication, None).await
@@ -331,6 +339,7 @@ impl Bus {
                     let id = event.id.clone();
                     shared.metrics.deliveries.inc_by(deliveries);
                     let live_event = (live && !event.channels.is_empty()).then(|| Arc::new(event.clone()));
+                    tracing::debug!(logged = true, deliveries, "published");
                     let logged = Logged { no, event, hook_version, received_at, deliveries };
                     shared.courier.take(logged, &destinations, &leased, lease, queued);
                     let channels = match live_event {
@@ -340,6 +349,7 @@ impl Bus {
                     return Ok(Receipt { id, logged: true, durable, deliveries, channels, repeated: false });
                 }
                 Published::Repeated { id, deliveries } => {
+                    tracing::debug!(first = id, "published before");
                     return Ok(Receipt { id, logged: true, durable, deliveries, channels: Vec::new(), repeated: true });
                 }
                 Published::IdTaken => return Err(PublishError::IdTaken),
@@ -396,6 +406,11 @@ impl Bus {
         };
         tokio::task::spawn_blocking(work).await.map_err(closed)
     }
+}
+
+/// The span of a publish. It has nothing of the event's data.
+fn publish_span(event: &Event) -> Span {
+    tracing::debug_span!("publish", app = %event.app, event = event.id, event_name = event.name)
 }
 
 /// The data that would be sent, as matches see it.

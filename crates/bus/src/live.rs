@@ -14,6 +14,7 @@ use tidings_model::hook::FieldsFor;
 use tidings_model::id::new_id;
 use tidings_model::pattern::check_event_name;
 use tidings_model::policy::{self, Access};
+use tracing::Instrument as _;
 
 use crate::bus::{Bus, select_fields};
 use crate::channel_events::Cause;
@@ -130,7 +131,7 @@ impl Bus {
     }
 
     /// Publishes a client's event: first to live sessions, then to the log, if its name is a hook.
-    async fn publish_for(&self, context: RequestContext, what: ClientEvent) -> Result<(), PublishRefused> {
+    async fn publish_for(&self, context: RequestContext, id: String, what: ClientEvent) -> Result<(), PublishRefused> {
         let refused = |error| match error {
             BrokerError::Overloaded => PublishRefused::Overloaded,
             BrokerError::Unavailable => PublishRefused::Unavailable,
@@ -142,7 +143,7 @@ impl Bus {
         check_event_name(&what.name).map_err(|error| refused_for(error.into()))?;
         let (channel, options) = channel(&context.app, &what.channel);
         let mut event = Event {
-            id: new_id("evt"),
+            id,
             app: context.app.id.clone(),
             name: what.name,
             channels: vec![channel.name.as_ref().to_owned()],
@@ -188,7 +189,17 @@ impl RequestHandler for Bus {
         join: JoinRequest,
     ) -> ResponseFuture<Result<(), JoinRefused>> {
         let bus = self.clone();
-        Box::pin(async move { bus.join_for(context, request_id, join).await })
+        let (app, session) = (&context.app.id, context.session);
+        let span = tracing::debug_span!("join", %app, channel = &*join.channel, %session);
+        let joins = async move {
+            let joined = bus.join_for(context, request_id, join).await;
+            match &joined {
+                Ok(()) => tracing::debug!("join handled"),
+                Err(error) => tracing::debug!(%error, "join refused"),
+            }
+            joined
+        };
+        Box::pin(joins.instrument(span))
     }
 
     fn leave(
@@ -202,8 +213,10 @@ impl RequestHandler for Bus {
     }
 
     fn publish(&self, context: RequestContext, event: ClientEvent) -> ResponseFuture<Result<(), PublishRefused>> {
-        let bus = self.clone();
-        Box::pin(async move { bus.publish_for(context, event).await })
+        let (bus, id) = (self.clone(), new_id("evt"));
+        let (app, session) = (&context.app.id, context.session);
+        let span = tracing::debug_span!("publish", %app, event = id, event_name = event.name, %session);
+        Box::pin(async move { bus.publish_for(context, id, event).await }.instrument(span))
     }
 }
 

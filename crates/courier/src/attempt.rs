@@ -85,11 +85,18 @@ pub(crate) async fn make(inner: &Inner, destination: DestinationNo, items: &[Que
     let duration = watch.elapsed();
     // One random number for all: deliveries of one request are retried together.
     let random = inner.random();
-    batch
+    let ended: Vec<_> = batch
         .iter()
         .zip(items)
         .map(|(delivery, item)| judge(inner, delivery, item, &response, started_at, duration, random))
-        .collect()
+        .collect();
+    if let Some(AttemptEnd::Finished(finished, _)) = ended.first()
+        && let Some(attempt) = &finished.attempt
+    {
+        let duration_ms = millis(duration);
+        tracing::debug!(outcome = attempt.outcome, status = attempt.status, duration_ms, "attempt ended");
+    }
+    ended
 }
 
 /// When the first attempt may be made, if that is later than now: `delay` after the last event of those deliveries that

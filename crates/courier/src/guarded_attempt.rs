@@ -7,6 +7,7 @@ use tidings_model::delivery::Attempt;
 use tidings_model::id::DestinationNo;
 use tidings_store::queue::Next;
 use tidings_supervisor::Panicked;
+use tracing::{Instrument as _, Span};
 
 use crate::attempt::{self, AttemptEnd};
 use crate::health::AttemptHealth;
@@ -23,7 +24,8 @@ const MAX_PANICKED: usize = 10_000;
 /// the one that panics; after the first that has to wait, for a retry or for a socket, the rest is released.
 pub(crate) async fn make(inner: &Inner, destination: DestinationNo, items: &[QueuedDelivery]) -> Vec<AttemptEnd> {
     let Some(first) = items.first() else { return Vec::new() };
-    match inner.attempts.catch_async(&first.leased.key, attempt::make(inner, destination, items)).await {
+    let made = inner.attempts.catch_async(&first.leased.key, attempt::make(inner, destination, items));
+    match made.instrument(span(inner, destination, first, items.len())).await {
         Ok(made) => return made,
         Err(panicked) if items.len() == 1 => return vec![panicked_once_more(inner, first, &panicked)],
         Err(_) => {}
@@ -38,6 +40,20 @@ pub(crate) async fn make(inner: &Inner, destination: DestinationNo, items: &[Que
         all.push(made);
     }
     all
+}
+
+/// The span of an attempt. Of several deliveries it names the first.
+fn span(inner: &Inner, destination: DestinationNo, first: &QueuedDelivery, deliveries: usize) -> Span {
+    let event = &first.payload.logged.event;
+    tracing::debug_span!(
+        "attempt",
+        app = %event.app,
+        event = event.id,
+        delivery = first.leased.key.id(),
+        listener = inner.outlet.name(destination).map(|(_, id)| id),
+        attempt = first.leased.attempts + 1,
+        deliveries,
+    )
 }
 
 /// The end of an attempt that panicked. The first panic may be chance, so one more attempt follows. After a second

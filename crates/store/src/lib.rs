@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 pub mod catalogue;
+mod commit_span;
 mod destinations;
 pub mod error;
 mod fingerprint;

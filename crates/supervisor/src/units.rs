@@ -8,6 +8,7 @@ use std::task::{Context, Poll};
 use pin_project_lite::pin_project;
 use prometheus_client::metrics::counter::Counter;
 use tokio::task::JoinHandle;
+use tracing::Instrument as _;
 
 use crate::fault;
 use crate::panicked::Panicked;
@@ -45,13 +46,13 @@ impl Units {
         Unit { units: self.clone(), id, has_begun: false, work }
     }
 
-    /// Spawns one unit. It runs to its end even if the handle is dropped, so it must end by itself.
+    /// Spawns one unit, in the caller's span. It runs to its end even if the handle is dropped, so it must end by itself.
     pub fn spawn<T: Send + 'static>(
         &self,
         id: impl Display + Send + 'static,
         work: impl Future<Output = T> + Send + 'static,
     ) -> JoinHandle<Result<T, Panicked>> {
-        tokio::spawn(self.catch_async(id, work))
+        tokio::spawn(self.catch_async(id, work).in_current_span())
     }
 
     fn record(&self, id: &impl Display, panicked: Panicked) -> Panicked {

@@ -12,6 +12,7 @@ use tidings_model::channel::ChannelKey;
 use tidings_model::clock::SharedClock;
 use tidings_supervisor::Supervisor;
 use tokio::sync::{Notify, Semaphore};
+use tracing::{Instrument as _, Span};
 
 use super::local_channel::{LocalChannel, ShardNotifier};
 use super::reply::Reply;
@@ -168,7 +169,10 @@ impl Core {
         let answer = tokio::time::timeout(self.settings.timeout, command.query_async::<Value>(&mut connection)).await;
         match answer {
             Ok(Ok(_)) if conn.is_out_of_sync.load(Relaxed) => Err(BrokerError::Unavailable),
-            Ok(Ok(value)) => Ok(value),
+            Ok(Ok(value)) => {
+                tracing::debug!("Redis has answered");
+                Ok(value)
+            }
             Ok(Err(error)) => {
                 self.failed(conn, &error);
                 Err(BrokerError::Unavailable)
@@ -209,7 +213,8 @@ impl Core {
         call: &ScriptCall,
     ) -> Result<Reply, BrokerError> {
         let command = self.command(conn, &conn.node, channel, call)?;
-        let value = self.send(conn, &command).await?;
+        let span = call_span(call.kind().name(), channel, conn);
+        let value = self.send(conn, &command).instrument(span).await?;
         self.reply(value, channel).ok_or(BrokerError::Unavailable)
     }
 
@@ -280,6 +285,11 @@ impl Core {
         }
         all
     }
+}
+
+/// What the lines of the log about a call of a channel are written in.
+pub(super) fn call_span(operation: &'static str, channel: &ChannelKey, conn: &RedisConnection) -> Span {
+    tracing::debug_span!("broker_call", operation, app = %channel.app, channel = &*channel.name, node = &*conn.node)
 }
 
 /// 64 random bits, as hexadecimal digits.

@@ -50,6 +50,7 @@ use tidings_model::policy;
 use tidings_supervisor::Supervisor;
 use tidings_wire::{ChannelMessage, EncodedMessage, Publication};
 use tokio::sync::SemaphorePermit;
+use tracing::Instrument as _;
 
 use crate::broker::{
     Broker, BrokerError, Cached, ChannelFilter, ChannelState, History, HistoryRange, Join, Leave, Occupancy, Publish,
@@ -233,7 +234,8 @@ impl Broker for RedisBroker {
 
     async fn channels(&self, app: &AppId, filter: ChannelFilter) -> Result<Vec<ChannelState>, BrokerError> {
         let _permit = self.call_permit().await?;
-        listing::channels(&self.core, app, filter).await
+        let span = tracing::debug_span!("broker_call", operation = "channels", %app, node = &*self.core.name());
+        listing::channels(&self.core, app, filter).instrument(span).await
     }
 
     fn names_here(&self, app: &AppId) -> Vec<Arc<str>> {
@@ -276,7 +278,8 @@ impl Broker for RedisBroker {
         let _permit = self.call_permit().await?;
         let mut command = redis::cmd(conn.server.publish_command());
         command.arg(conn.server.keyspace.control()).arg(codec::order(&order));
-        self.core.send(&conn, &command).await.map(|_: Value| ())
+        let span = tracing::debug_span!("broker_call", operation = "order", node = &*conn.node);
+        self.core.send(&conn, &command).instrument(span).await.map(|_: Value| ())
     }
 
     fn order_here(&self, order: SessionOrder) {

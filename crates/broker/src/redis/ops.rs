@@ -7,9 +7,10 @@ use std::time::Duration;
 use redis::{RedisError, Value};
 use tidings_model::channel::{ChannelKey, ChannelOptions, Member, Position, SessionId};
 use tidings_model::clock::millis;
+use tracing::Instrument as _;
 
 use super::arguments::Arguments;
-use super::core::Core;
+use super::core::{Core, call_span};
 use super::keys;
 use super::local_channel::{LocalChannel, Op, OpOutcome, Work};
 use super::reply::{HistoryEntry, Reply};
@@ -85,7 +86,9 @@ async fn step(core: &Core, key: &ChannelKey) -> bool {
             true
         }
         Work::Send { subscribe } => {
-            let ended = send(core, &conn, key, subscribe, &calls).await;
+            // One call for all that has been asked meanwhile.
+            let span = call_span("ops", key, &conn);
+            let ended = send(core, &conn, key, subscribe, &calls).instrument(span).await;
             let is_whole = {
                 let mut channels = core.partition(key);
                 let Some(local) = channels.get_mut(key) else { return false };
@@ -162,6 +165,7 @@ async fn send(
         }
         Err(_) => return Err(BrokerError::Unavailable),
     };
+    tracing::debug!(calls = calls.len(), "Redis has answered");
     if answers.len() != calls.len() || conn.is_out_of_sync.load(Relaxed) {
         return Err(BrokerError::Unavailable);
     }

@@ -23,6 +23,24 @@ pub(super) enum ScriptKind {
     Cached,
 }
 
+impl ScriptKind {
+    /// As the log names it.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Publish => "publish",
+            Self::Join => "join",
+            Self::Leave => "leave",
+            Self::Reap => "reap",
+            Self::Count => "count",
+            Self::Resync => "resync",
+            Self::State => "state",
+            Self::Members => "members",
+            Self::History => "history",
+            Self::Cached => "cached",
+        }
+    }
+}
+
 /// A script's text, and its hash, by which Redis calls it.
 struct NamedScript {
     text: &'static str,

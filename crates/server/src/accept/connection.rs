@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::service::{JUST_MADE, Service};
 use super::wrong_protocol::{PLAIN_ANSWER, WrongProtocol};
-use super::{drain, plain, requests};
+use super::{drain, plain, request_id, requests};
 
 /// Serves a connection until it ends or leaves HTTP.
 pub(super) async fn serve(stream: TcpStream, peer: SocketAddr, guard: Guard, service: Arc<Service>) {
@@ -59,7 +59,8 @@ pub(super) async fn open(stream: TcpStream, peer: SocketAddr, service: &Service)
     if let Some(what) = WrongProtocol::of(&first[..known], true) {
         service.wrong_protocols.note(what, peer);
         if what == WrongProtocol::Plain {
-            drain::lingering_close(Socket::from(stream), PLAIN_ANSWER, drain::BRIEF).await;
+            let answer = request_id::with_id(PLAIN_ANSWER, &service.request_ids.make());
+            drain::lingering_close(Socket::from(stream), &answer, drain::BRIEF).await;
         }
         return Err(io::Error::new(io::ErrorKind::InvalidData, "not a TLS handshake"));
     }

@@ -7,7 +7,7 @@
 //!
 //! The files form layers; each uses only those above it:
 //!
-//! 1. `log_throttle`, `client`, `target`, `connection_limiter`, `drain`: use nothing else of this folder;
+//! 1. `log_throttle`, `client`, `target`, `connection_limiter`, `drain`, `request_id`: use nothing else of this folder;
 //! 2. `wrong_protocol`, `metrics`, then `guess_limiter` and `reserve`: state across connections;
 //! 3. `service`: all of that in one value, and the answer to a request;
 //! 4. `plain` and `requests`: read requests and write answers; `plain` reads plain ones itself, `requests` has hyper
@@ -24,6 +24,7 @@ mod log_throttle;
 mod metrics;
 mod overflow;
 mod plain;
+mod request_id;
 mod requests;
 mod reserve;
 mod service;
@@ -47,6 +48,7 @@ use crate::tls::Tls;
 use client::Proxies;
 use connection_limiter::ConnectionLimiter;
 use guess_limiter::GuessLimiter;
+use request_id::RequestIds;
 use reserve::Reserve;
 use service::Service;
 use wrong_protocol::WrongProtocolLog;
@@ -97,6 +99,7 @@ impl Accept {
             reserve: Reserve::new(operator_key, no_room, metrics.clone()),
             guess_limiter: GuessLimiter::new(metrics),
             wrong_protocols: WrongProtocolLog::default(),
+            request_ids: RequestIds::default(),
             stopping: CancellationToken::new(),
             cut: CancellationToken::new(),
         };

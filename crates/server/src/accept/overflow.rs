@@ -72,7 +72,9 @@ pub(super) async fn serve(
         {
             return connection::serve_socket(Socket::new(io, Some(guard)), buffer, peer, &service).await;
         }
-        reserve.refuse(Socket::new(io, None), head.as_ref(), reached, peer).await;
+        let ids = &service.request_ids;
+        let id = head.as_ref().map_or_else(|| ids.make(), |head| ids.of(head.headers()));
+        reserve.refuse(Socket::new(io, None), head.as_ref(), reached, peer, &id).await;
     };
     tokio::select! {
         () = proceed => {}

@@ -9,7 +9,7 @@ use std::time::Duration;
 use http::header::{AUTHORIZATION, CONNECTION, CONTENT_LENGTH, RETRY_AFTER};
 use http::{HeaderMap, HeaderValue, Method, Request};
 use parking_lot::Mutex;
-use tidings_live::Socket;
+use tidings_live::{RequestId, Socket};
 use tidings_model::clock::{Clock, SystemClock};
 use tidings_model::secret::SecretString;
 use tidings_wire::{ProblemDetails, ProblemKind, response_head};
@@ -19,6 +19,7 @@ use super::connection_limiter::LimitReached;
 use super::drain;
 use super::log_throttle::LogThrottle;
 use super::metrics::Metrics;
+use super::request_id::with_id;
 use crate::health;
 
 /// Connections that may wait for the head of their request.
@@ -117,6 +118,7 @@ impl Reserve {
         head: Option<&Request<()>>,
         reached: LimitReached,
         peer: SocketAddr,
+        id: &RequestId,
     ) {
         self.metrics.refused(reached);
         if let Some(suppressed) = self.throttle.due() {
@@ -124,6 +126,7 @@ impl Reserve {
             tracing::warn!(peer = %peer.ip(), reason, remedy, suppressed, "connection refused: limit reached");
         }
         let answer = head.and_then(|head| (self.no_room)(head)).unwrap_or_else(|| overloaded(reached));
+        let answer = with_id(&answer, id);
         let permit = Arc::clone(&self.lingering).try_acquire_owned();
         let lingering = drain::lingering_close(socket, &answer, drain::BRIEF);
         if permit.is_ok() {

@@ -9,15 +9,18 @@ use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use http::header::{CONNECTION, RETRY_AFTER};
 use http::{HeaderValue, Request, StatusCode};
-use tidings_live::{ClientAddr, FailedProof};
+use tidings_live::{ClientAddr, FailedProof, RequestId};
+use tidings_model::clock::{Stopwatch, millis};
 use tidings_wire::{ProblemDetails, ProblemKind};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
+use tracing::{Instrument, Level, Span};
 
 use super::client::Proxies;
 use super::connection_limiter::ConnectionLimiter;
 use super::guess_limiter::GuessLimiter;
+use super::request_id::RequestIds;
 use super::reserve::Reserve;
 use super::target;
 use super::wrong_protocol::WrongProtocolLog;
@@ -25,6 +28,8 @@ use crate::tls::Tls;
 
 /// A new connection may take so long for its first request, even if the server stops meanwhile.
 pub(super) const JUST_MADE: Duration = Duration::from_secs(1);
+/// What of a request's path its lines of the log have, in bytes.
+const MAX_PATH: usize = 256;
 
 /// The state that all connections share.
 pub(super) struct Service {
@@ -43,6 +48,7 @@ pub(super) struct Service {
     pub(super) reserve: Arc<Reserve>,
     pub(super) guess_limiter: GuessLimiter,
     pub(super) wrong_protocols: WrongProtocolLog,
+    pub(super) request_ids: RequestIds,
     /// Cancelled when the server stops: no further request begins.
     pub(super) stopping: CancellationToken,
     /// Cancelled when the requests in flight may take no longer.
@@ -50,9 +56,29 @@ pub(super) struct Service {
 }
 
 impl Service {
-    /// Answers a request. The request timeout ends where the answer begins: an event stream, or a connection that
-    /// leaves HTTP, has no such limit.
+    /// Answers a request in a span with its id, and writes the id into the answer. The request timeout ends where the
+    /// answer begins: an event stream, or a connection that leaves HTTP, has no such limit.
     pub(super) async fn answer(&self, mut request: Request<Body>, peer: SocketAddr) -> Response {
+        let id = self.request_ids.of(request.headers());
+        let span = span(&id, &request);
+        // A stream takes the connection and writes the head of its answer itself.
+        request.extensions_mut().insert(id.clone());
+        let mut response = self.answer_timed(request, peer).instrument(span).await;
+        response.headers_mut().insert(RequestId::HEADER, id.0);
+        response
+    }
+
+    async fn answer_timed(&self, request: Request<Body>, peer: SocketAddr) -> Response {
+        let watch = tracing::enabled!(Level::DEBUG).then(Stopwatch::start);
+        let response = self.answer_alone(request, peer).await;
+        if let Some(watch) = watch {
+            let duration_ms = millis(watch.elapsed());
+            tracing::debug!(status = response.status().as_u16(), duration_ms, "request finished");
+        }
+        response
+    }
+
+    async fn answer_alone(&self, mut request: Request<Body>, peer: SocketAddr) -> Response {
         if let Err(refused) = target::normalize(&mut request) {
             return refused.into_response();
         }
@@ -78,6 +104,13 @@ impl Service {
         }
         response
     }
+}
+
+/// The span of a request. Its query is left out: it may hold signatures and tokens.
+fn span(id: &RequestId, request: &Request<Body>) -> Span {
+    let path = request.uri().path();
+    let path = &path[..path.floor_char_boundary(MAX_PATH)];
+    tracing::info_span!("request", request_id = id.0.to_str().ok(), method = request.method().as_str(), path)
 }
 
 /// Marks an answer as the last one of its connection.

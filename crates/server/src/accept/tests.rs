@@ -1,6 +1,7 @@
 //! Real connections to the accept loop: limits, the end, TLS, and leaving HTTP.
 
 mod bodies;
+mod ids;
 mod streams;
 
 use std::convert::Infallible;

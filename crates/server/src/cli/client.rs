@@ -17,6 +17,7 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use rustls::CertificateError;
 use serde_json::Value;
+use tidings_live::RequestId;
 use tidings_tls as tls;
 use url::Url;
 
@@ -179,6 +180,7 @@ impl Client {
 
     async fn read(&self, response: Response<Incoming>) -> anyhow::Result<Answer> {
         let status = response.status();
+        let request_id = response.headers().get(RequestId::HEADER).and_then(|id| Some(id.to_str().ok()?.to_owned()));
         let body = Limited::new(response.into_body(), MAX_ANSWER).collect().await;
         let body = body.map_err(|error| anyhow!("{} broke off its answer: {error}", self.base))?.to_bytes();
         let text = String::from_utf8_lossy(&body).into_owned();
@@ -188,7 +190,7 @@ impl Client {
                 Ok(Answer { text, value: value.unwrap_or_default() })
             }
             (true, _) => Err(anyhow!("{} answered something that is not JSON; is it a Tidings server?", self.base)),
-            (false, value) => Err(Refused::read(status, value.as_ref(), &self.base).into()),
+            (false, value) => Err(Refused::read(status, request_id, value.as_ref(), &self.base).into()),
         }
     }
 
@@ -230,16 +232,18 @@ pub(crate) struct Refused {
     sentence: String,
     field: Option<String>,
     remedy: Option<String>,
+    /// What the server's log has it by.
+    request_id: Option<String>,
 }
 
 impl Refused {
-    fn read(status: StatusCode, problem: Option<&Value>, base: &Url) -> Self {
+    fn read(status: StatusCode, request_id: Option<String>, problem: Option<&Value>, base: &Url) -> Self {
         let text = |key: &str| problem?.get(key)?.as_str().filter(|text| !text.is_empty()).map(str::to_owned);
         let sentence = text("detail").or_else(|| text("title")).unwrap_or_else(|| format!("{base} answered {status}"));
         let remedy = text("remedy").or_else(|| {
             (status == StatusCode::UNAUTHORIZED).then(|| "give the right key with --key or TIDINGS_API_KEY".to_owned())
         });
-        Self { status, sentence, field: text("field"), remedy }
+        Self { status, sentence, field: text("field"), remedy, request_id }
     }
 
     /// Whether the same request may succeed later.
@@ -256,6 +260,9 @@ impl fmt::Display for Refused {
         }
         if let Some(remedy) = &self.remedy {
             write!(f, "\n  remedy: {remedy}")?;
+        }
+        if let Some(id) = &self.request_id {
+            write!(f, "\n  request id: {id}")?;
         }
         Ok(())
     }
@@ -274,9 +281,10 @@ mod tests {
         let base = Url::parse("http://127.0.0.1:8000").unwrap();
         let problem = json!({"title": "Unknown hook", "detail": "there is no hook \"x\"", "field": "hooks[0]",
             "remedy": "did you mean \"y\"?"});
-        let refused = Refused::read(StatusCode::UNPROCESSABLE_ENTITY, Some(&problem), &base);
-        assert_eq!(refused.to_string(), "there is no hook \"x\"\n  field: hooks[0]\n  remedy: did you mean \"y\"?");
-        let bare = Refused::read(StatusCode::BAD_GATEWAY, None, &base);
+        let refused = Refused::read(StatusCode::UNPROCESSABLE_ENTITY, Some("7f".into()), Some(&problem), &base);
+        let text = "there is no hook \"x\"\n  field: hooks[0]\n  remedy: did you mean \"y\"?\n  request id: 7f";
+        assert_eq!(refused.to_string(), text);
+        let bare = Refused::read(StatusCode::BAD_GATEWAY, None, None, &base);
         assert_eq!(bare.to_string(), "http://127.0.0.1:8000/ answered 502 Bad Gateway");
     }
 

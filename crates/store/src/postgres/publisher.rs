@@ -10,10 +10,12 @@ use parking_lot::Mutex;
 use tidings_supervisor::{Supervisor, Units, fault};
 use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinHandle;
+use tracing::{Instrument as _, Span};
 
 use super::clock::ServerClock;
 use super::connect::{Connections, transact};
 use super::log::{self, Numbers, Pending};
+use crate::commit_span;
 use crate::error::StoreError;
 use crate::log::{Destination, Publish, Published};
 
@@ -29,7 +31,21 @@ const MAX_GROUP_BYTES: usize = 4 << 20;
 struct Waiter {
     pending: Pending,
     weight: usize,
-    reply: oneshot::Sender<Result<Published, StoreError>>,
+    reply: Reply,
+}
+
+struct Reply {
+    sender: oneshot::Sender<Result<Published, StoreError>>,
+    span: Span,
+}
+
+impl Reply {
+    /// Answers a publish that shared its transaction with others, `publishes` in all. A caller that went away needs no
+    /// answer; what it asked for is done all the same.
+    fn send(self, answer: Result<Published, StoreError>, publishes: usize) {
+        commit_span::end(&self.span, publishes, &answer);
+        drop(self.sender.send(answer));
+    }
 }
 
 #[derive(Default)]
@@ -72,7 +88,8 @@ impl Publisher {
     pub(super) async fn publish(&self, publish: Publish) -> Result<Published, StoreError> {
         let weight = publish.event.weight() + publish.destinations.len() * size_of::<Destination>();
         let pending = Pending { digest: publish.event.digest(), publish };
-        let (reply, answer) = oneshot::channel();
+        let (sender, answer) = oneshot::channel();
+        let reply = Reply { sender, span: commit_span::begin() };
         {
             let mut waiting = self.shared.waiting.lock();
             if waiting.closing {
@@ -151,24 +168,25 @@ fn take(shared: &Shared) -> (Vec<Waiter>, bool) {
 
 async fn write(resources: &Resources, group: Vec<Waiter>) {
     let (pending, replies): (Vec<_>, Vec<_>) = group.into_iter().map(|one| (one.pending, one.reply)).unzip();
-    match write_group(resources, &pending).await {
+    // What one publish alone has caused is logged in its span.
+    let span = if let [reply] = &replies[..] { reply.span.clone() } else { Span::none() };
+    match write_group(resources, &pending).instrument(span).await {
         Ok(answers) => {
             for (reply, answer) in replies.into_iter().zip(answers) {
-                // If the caller was dropped, nothing receives the answer; the publish is written all the same.
-                drop(reply.send(Ok(answer)));
+                reply.send(Ok(answer), pending.len());
             }
         }
         // A temporary failure of the server would hit each publish alone too. After a lost connection the group may be
         // committed; the caller finds out by repeating its publish.
         Err(error) if error.is_temporary() || error == StoreError::Closed || pending.len() == 1 => {
             for reply in replies {
-                drop(reply.send(Err(error.clone())));
+                reply.send(Err(error.clone()), pending.len());
             }
         }
         Err(_) => {
             for (one, reply) in pending.into_iter().zip(replies) {
-                let answer = write_group(resources, &[one]).await;
-                drop(reply.send(answer.and_then(|mut all| all.pop().ok_or(StoreError::Closed))));
+                let answer = write_group(resources, &[one]).instrument(reply.span.clone()).await;
+                reply.send(answer.and_then(|mut all| all.pop().ok_or(StoreError::Closed)), 1);
             }
         }
     }

@@ -19,11 +19,13 @@ use parking_lot::{Condvar, Mutex};
 use tidings_model::clock::Stopwatch;
 use tidings_supervisor::{Supervisor, Units, fault};
 use tokio::sync::oneshot;
+use tracing::Span;
 
 use super::checkpoint;
 use super::counts::Counts;
 use super::db::{Change, Db};
 use super::file::DatabaseFile;
+use crate::commit_span;
 use crate::error::StoreError;
 
 /// The longest time that one class may use in a group.
@@ -61,16 +63,17 @@ pub(crate) enum Class {
 const CLASSES: usize = 5;
 
 trait Job: Send {
-    /// Does the work, and keeps its value. May be called again after a rollback.
-    fn run(&mut self, db: &Db) -> Result<(), StoreError>;
+    /// Does the work in its caller's span, and keeps its value. May be called again after a rollback.
+    fn run(&mut self, db: &Db, units: &Units) -> Result<(), StoreError>;
     /// The bytes that it holds while it waits.
     fn weight(&self) -> usize;
-    /// Sends the answer, after the commit or a failure.
-    fn answer(self: Box<Self>, outcome: Result<(), StoreError>);
+    /// Sends the answer, after the commit or a failure. So many jobs shared the transaction.
+    fn answer(self: Box<Self>, outcome: Result<(), StoreError>, jobs: usize);
 }
 
 struct Call<W, T> {
     weight: usize,
+    span: Span,
     work: W,
     value: Option<T>,
     reply: oneshot::Sender<Result<T, StoreError>>,
@@ -81,8 +84,8 @@ where
     W: Fn(&Db) -> Result<T, StoreError> + Send,
     T: Send,
 {
-    fn run(&mut self, db: &Db) -> Result<(), StoreError> {
-        self.value = Some((self.work)(db)?);
+    fn run(&mut self, db: &Db, units: &Units) -> Result<(), StoreError> {
+        self.value = Some(self.span.in_scope(|| units.catch("", || (self.work)(db)))??);
         Ok(())
     }
 
@@ -90,8 +93,9 @@ where
         self.weight
     }
 
-    fn answer(self: Box<Self>, outcome: Result<(), StoreError>) {
-        let Self { value, reply, .. } = *self;
+    fn answer(self: Box<Self>, outcome: Result<(), StoreError>, jobs: usize) {
+        let Self { value, reply, span, .. } = *self;
+        commit_span::end(&span, jobs, &outcome);
         // If the caller was dropped, nothing receives the answer; the work is done all the same.
         drop(reply.send(outcome.and_then(|()| value.ok_or(StoreError::Closed))));
     }
@@ -170,7 +174,8 @@ impl Writer {
         T: Send + 'static,
     {
         let (reply, answer) = oneshot::channel();
-        let job: Box<dyn Job> = Box::new(Call { weight, work, value: None, reply });
+        let span = if class == Class::Ack { commit_span::begin() } else { Span::current() };
+        let job: Box<dyn Job> = Box::new(Call { weight, span, work, value: None, reply });
         let wake = {
             let mut waiting = self.shared.waiting.lock();
             if waiting.closing {
@@ -336,8 +341,9 @@ fn group(shared: &Shared, db: &Db) {
         None if has_more_than_upkeep => *shared.trouble.lock() = None,
         None => {}
     }
+    let count = jobs.len();
     for (job, outcome) in jobs.into_iter().zip(outcomes) {
-        job.answer(outcome);
+        job.answer(outcome, count);
     }
 }
 
@@ -375,7 +381,7 @@ fn refuse_all(shared: &Shared, error: &StoreError) {
         std::mem::take(&mut waiting.jobs)
     };
     for job in waiting.into_iter().flatten() {
-        job.answer(Err(error.clone()));
+        job.answer(Err(error.clone()), 0);
     }
 }
 
@@ -388,7 +394,7 @@ fn next(shared: &Shared, class: usize) -> Option<Box<dyn Job>> {
 
 /// Runs a job. If it panics, its savepoint or transaction is rolled back as after an error.
 fn run_job(shared: &Shared, db: &Db, job: &mut dyn Job) -> Outcome {
-    shared.units.catch("", || job.run(db))?
+    job.run(db, &shared.units)
 }
 
 fn execute(db: &Db, sql: &str) -> Outcome {

@@ -19,7 +19,7 @@ use http::header::{
 };
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
-use tidings_live::{ClientAddr, ConnHandle, NotAdmitted, Refused};
+use tidings_live::{ClientAddr, ConnHandle, NotAdmitted, Refused, RequestId};
 use tidings_model::app::App;
 use tidings_model::origin;
 
@@ -77,6 +77,9 @@ pub(crate) async fn open(State(door): State<ApiDoor>, mut parts: Parts) -> Respo
         let framing = if parts.version < Version::HTTP_11 { Framing::None } else { Framing::Chunks };
         if framing == Framing::Chunks {
             head.headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+        }
+        if let Some(RequestId(id)) = parts.extensions.remove() {
+            head.headers.insert(RequestId::HEADER, id);
         }
         door.live().attach_stream(permit, app, socket, &head, Box::new(StreamSession::new(request, framing)));
         // This response is never sent: the connection is taken.
