@@ -136,7 +136,11 @@ async fn loop_panics(name: &'static str, lines: String) {
         assert_ne!(count, if name == "channel-events" { "64" } else { "1" }, "{name}");
     }
     let exit = faulty.server.wait_for_exit(SOON).await.expect_code(1);
-    let lines = exit.stderr.lines().filter(|line| line.contains("has ended") && line.contains(name)).count();
+    let lines = exit
+        .stderr
+        .lines()
+        .filter(|line| line.contains("required thread or task ended") && line.contains(name))
+        .count();
     assert_eq!(lines, 1, "{name}: {}", exit.stderr);
     assert!(exit.stderr.contains(&format!("the server has failed: {name} ended")), "{name}: {}", exit.stderr);
 

@@ -326,7 +326,7 @@ async fn a_demoted_server_that_keeps_its_connections_is_left_for_where_the_name_
         reaches(server, false).await;
     }
     // The name still leads to the old server, which lets everybody in: that is no reason to take it for the master.
-    let refused = |server: &Server| server.stderr().matches("it is a replica").count();
+    let refused = |server: &Server| server.stderr().matches("the server is a replica").count();
     let before = [refused(&first), refused(&second)];
     for (server, before) in [&first, &second].into_iter().zip(before) {
         eventually(SOON, || async { (refused(server) >= before + 3).then_some(()) }).await;

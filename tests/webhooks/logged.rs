@@ -36,7 +36,8 @@ async fn a_listener_that_fails_is_in_the_log_once() {
     publish(&api, "gone", json!({})).await;
     let said = |listener: &str, text: &str| lines(&server, &["WARN", listener, text]);
     eventually(SOON, || async {
-        let all = said(&busy, "asked for fewer deliveries") == 1 && said(&gone, "was disabled") == 1;
+        let all = said(&busy, "asked for fewer deliveries") == 1
+            && said(&gone, "listener disabled because its deliveries failed") == 1;
         all.then_some(())
     })
     .await;
