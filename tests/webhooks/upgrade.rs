@@ -71,25 +71,33 @@ async fn what_was_owed_arrives(api: &Api, notes: &Value) {
     let receiver = Receiver::start();
     for order in ["unordered", "fifo"] {
         let listener = notes[order].as_str().unwrap();
-        let url = receiver.url(&format!("/{order}"));
-        api.patch(&format!("/v1/listeners/{listener}"), json!({"url": url})).await.expect_status(200);
-        let owed = all(api, &format!("/v1/deliveries?state=pending&listener={listener}")).await;
-        assert_eq!(owed.len(), 5, "{owed:?}");
-        // Those of a lane wait for its first.
-        let first = owed.iter().filter(|delivery| order != "fifo" || delivery["event"] == "kept-t0");
-        for delivery in first {
-            let id = delivery["id"].as_str().unwrap();
-            api.post(&format!("/v1/deliveries/{id}/retry"), json!({})).await.expect_status(202);
-        }
-        eventually(SOON, || async { (receiver.received_on(&format!("/{order}")).len() >= 5).then_some(()) }).await;
-        let mut ids: Vec<_> = receiver
-            .received_on(&format!("/{order}"))
-            .iter()
-            .map(|request| {
+        let path = format!("/{order}");
+        let list = format!("/v1/deliveries?state=pending&listener={listener}");
+        let pending = || all(api, &list);
+        let before = pending().await;
+        assert_eq!(before.len(), 5, "{before:?}");
+        api.patch(&format!("/v1/listeners/{listener}"), json!({"url": receiver.url(&path)})).await.expect_status(200);
+        // Which of them are due by themselves depends on how old the kept data is.
+        let ids = eventually(SOON, || async {
+            for delivery in pending().await {
+                let id = delivery["id"].as_str().unwrap();
+                // Those of a lane wait for its first.
+                if order != "fifo" || delivery["event"] == "kept-t0" {
+                    let status = api.post(&format!("/v1/deliveries/{id}/retry"), json!({})).await.status;
+                    assert!([202, 409].contains(&status), "{status}");
+                }
+            }
+            let mut ids: Vec<String> = Vec::new();
+            for request in receiver.received_on(&path) {
                 assert_eq!(request.json()["data"], json!({"name": "Ada"}), "only what the hook declares leaves");
-                request.header("webhook-id").unwrap().to_owned()
-            })
-            .collect();
+                let id = request.header("webhook-id").unwrap();
+                if !ids.iter().any(|known| known == id) {
+                    ids.push(id.to_owned());
+                }
+            }
+            (ids.len() == 5).then_some(ids)
+        });
+        let mut ids = ids.await;
         if order == "unordered" {
             ids.sort();
         }

@@ -52,8 +52,8 @@ impl fmt::Debug for Guard {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ClientAddr(pub IpAddr);
 
-/// The id of a request, in its answer and in the log. The accept loop adds one to each request's extensions and writes it
-/// into the answer; a handler that takes the connection and answers itself has to write it.
+/// The id of a request, in its answer and in the log. The accept loop adds one to each request's extensions and writes
+/// it into the answer; a handler that takes the connection and answers itself has to write it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RequestId(pub HeaderValue);
 

@@ -1,5 +1,4 @@
 //! Spans are made for who listens, and for nobody else.
-#![expect(clippy::unwrap_used, reason = "a helper of tests fails as a test does")]
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};

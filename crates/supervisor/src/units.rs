@@ -46,7 +46,8 @@ impl Units {
         Unit { units: self.clone(), id, has_begun: false, work }
     }
 
-    /// Spawns one unit, in the caller's span. It runs to its end even if the handle is dropped, so it must end by itself.
+    /// Spawns one unit, in the caller's span. It runs to its end even if the handle is dropped, so it must end by
+    /// itself.
     pub fn spawn<T: Send + 'static>(
         &self,
         id: impl Display + Send + 'static,

@@ -1,8 +1,8 @@
 //! Every numeric code that clients receive: as a WebSocket close code, in `pusher:error`, or as both.
 //!
-//! A close code's range decides what a client library does next (Pusher Channels protocol, "Error codes"): after
-//! 4000–4099 it stays away, after 4100–4199 it waits a second or more, after 4200–4299 it comes back at once. A code from
-//! 4300 on comes in `pusher:error` alone: sent as a close code, it would keep the client away for good.
+//! The range of a close code decides what a client library does next (Pusher Channels protocol, "Error codes"): after
+//! 4000–4099 it does not reconnect, after 4100–4199 it reconnects in a second or more, after 4200–4299 at once. A code
+//! from 4300 on is sent in `pusher:error` alone: as a close code, it would keep the client away for good.
 //! `docs/pusher.md` has a row for each.
 
 /// Declares the codes once, as an enum and as the list that the documentation is checked against.
@@ -19,19 +19,19 @@ macro_rules! codes {
 }
 
 codes! {
-    /// Too many messages that are not of the protocol. RFC 6455's "protocol error", after which pusher-js waits before it
-    /// comes back.
+    /// Too many messages that are not of the protocol. RFC 6455's "protocol error", after which pusher-js waits before
+    /// it reconnects.
     ProtocolError = 1002,
     UnknownApp = 4001,
     AppDisabled = 4003,
     PathNotFound = 4005,
     UnsupportedVersion = 4007,
     NoVersion = 4008,
-    /// The origin is not allowed, nothing was proved in time, too many proofs were false, or the app ended the session.
+    /// The origin is not allowed, authentication failed or came too late, or the app ended the session.
     NotAuthorized = 4009,
-    /// No room, a slow client, or a server that restarts: come back in a moment.
+    /// A limit is reached, the client is too slow, or the server restarts: reconnect in a moment.
     OverCapacity = 4100,
-    /// This node goes away or cannot say who is in a channel: come back at once.
+    /// The node stops, or has lost track of a channel: reconnect at once.
     ReconnectAtOnce = 4200,
     PongMissing = 4201,
     ClientEventRejected = 4301,
