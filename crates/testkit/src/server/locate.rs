@@ -10,8 +10,8 @@ thread_local! {
     static STARTED: Cell<usize> = const { Cell::new(0) };
 }
 
-/// The `tidings` binary of the next server. `TIDINGS_BIN` may name several, separated as in `PATH`: a test's servers use
-/// them in turn, so that nodes of two releases share a cluster:
+/// The `tidings` binary of the next server. `TIDINGS_BIN` may name several, as `PATH` does: a test's servers use them
+/// in turn, so that nodes of two releases share a cluster:
 /// `TIDINGS_BIN=NEW:OLD cargo test -p tidings-e2e --test live nodes::`.
 pub(super) fn next_server_binary() -> anyhow::Result<PathBuf> {
     tidings_binary(STARTED.replace(STARTED.get() + 1))
