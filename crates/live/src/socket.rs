@@ -6,7 +6,6 @@ use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use http::{HeaderName, HeaderValue};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
@@ -51,16 +50,6 @@ impl fmt::Debug for Guard {
 /// The server's accept loop puts one among each request's extensions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ClientAddr(pub IpAddr);
-
-/// The id of a request, as its answer and the log have it. The server's accept loop puts one among each request's
-/// extensions, and writes it into the answer; who takes the connection and answers for itself writes it itself.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RequestId(pub HeaderValue);
-
-impl RequestId {
-    /// The header that has it, in requests and in answers.
-    pub const HEADER: HeaderName = HeaderName::from_static("x-request-id");
-}
 
 /// A connection: bytes in both directions, and what its end sets free.
 #[derive(Debug)]

@@ -6,9 +6,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use futures_util::FutureExt as _;
 use prometheus_client::metrics::counter::Counter;
 use tokio::task::JoinHandle;
-use tracing::Instrument as _;
 
 use crate::fault;
+use crate::log_context::LogContext;
 use crate::panicked::Panicked;
 
 /// One kind of unit: its name, and how many of its units have panicked. Clones share the count.
@@ -51,14 +51,14 @@ impl Units {
     }
 
     /// Spawns one unit, which goes on to its end even if nobody waits for it any more. It must have an end of its own.
-    /// It runs in the caller's span.
+    /// Its lines of the log are told by what the caller's are.
     pub fn spawn<T: Send + 'static>(
         &self,
         id: impl Display + Send + Sync + 'static,
         work: impl Future<Output = T> + Send + 'static,
     ) -> JoinHandle<Result<T, Panicked>> {
         let units = self.clone();
-        tokio::spawn(async move { units.catch_async(id, work).await }.in_current_span())
+        tokio::spawn(LogContext::current().scope(async move { units.catch_async(id, work).await }))
     }
 
     fn note(&self, id: &impl Display, panicked: Panicked) -> Panicked {

@@ -9,8 +9,9 @@ use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use http::header::{CONNECTION, RETRY_AFTER};
 use http::{HeaderValue, Request, StatusCode};
-use tidings_live::{ClientAddr, FailedProof, RequestId};
+use tidings_live::{ClientAddr, FailedProof};
 use tidings_model::clock::{Stopwatch, millis};
+use tidings_supervisor::RequestId;
 use tidings_wire::{ProblemDetails, ProblemKind};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -23,7 +24,7 @@ use super::foreign::Foreigners;
 use super::guesses::Guesses;
 use super::places::Places;
 use super::request_id::RequestIds;
-use super::target;
+use super::{request_id, target};
 use crate::tls::Tls;
 
 /// A connection that has just been made may take so long for its first request, also when the server stops meanwhile.
@@ -56,15 +57,13 @@ pub(super) struct Service {
 }
 
 impl Service {
-    /// Has a request answered, in a span that has its id, and writes the id into the answer. The time that it may take
+    /// Has a request answered, with its id in each line of the log about it, and in the answer. The time that it may take
     /// ends where the answer begins: a stream of events, or a connection that leaves HTTP, lasts as long as it likes.
-    pub(super) async fn answer(&self, mut request: Request<Body>, peer: SocketAddr) -> Response {
+    pub(super) async fn answer(&self, request: Request<Body>, peer: SocketAddr) -> Response {
         let id = self.request_ids.of(request.headers());
         let span = span(&id, &request);
-        // Who takes the connection for a stream answers for itself.
-        request.extensions_mut().insert(id.clone());
-        let mut response = self.answer_timed(request, peer).instrument(span).await;
-        response.headers_mut().insert(RequestId::HEADER, id.0);
+        let mut response = id.clone().scope(self.answer_timed(request, peer).instrument(span)).await;
+        request_id::write(&id, response.headers_mut());
         response
     }
 
@@ -110,7 +109,7 @@ impl Service {
 fn span(id: &RequestId, request: &Request<Body>) -> Span {
     let path = request.uri().path();
     let path = &path[..path.floor_char_boundary(MAX_PATH)];
-    tracing::info_span!("request", request_id = id.0.to_str().ok(), method = request.method().as_str(), path)
+    tracing::debug_span!("request", request_id = id.as_str(), method = request.method().as_str(), path)
 }
 
 /// Makes an answer the last one of its connection.
