@@ -67,6 +67,23 @@ async fn every_answer_bears_its_requests_id() {
     assert!(refused.stderr.contains("\n  request id: "), "{}", refused.stderr);
 }
 
+// covers: G418
+#[tokio::test]
+async fn a_line_about_a_request_bears_its_id_at_the_default_level() {
+    for (format, found) in [("text", " request_id=\"refused-1\""), ("json", "\"request_id\":\"refused-1\"}")] {
+        let server = configured("", "").args(["--log", format]).start().await;
+        let app = APPS[0].pusher(&server);
+        let unsigned = app.api.post("/apps/1/events?auth_key=key-one", json!({})).header("x-request-id", "refused-1");
+        unsigned.await.expect_status(401);
+        app.trigger(&["a"], "e", "1").header("x-request-id", "fine-1").await.expect_status(200);
+        let log = server.stderr();
+        let lines: Vec<_> = log.lines().filter(|line| line.contains("Pusher HTTP API request rejected")).collect();
+        assert!(lines.len() == 1 && lines[0].ends_with(found), "{log}");
+        assert!(format == "text" || serde_json::from_str::<Value>(lines[0]).is_ok(), "{log}");
+        assert!(!log.contains("fine-1"), "{log}");
+    }
+}
+
 /// The lines of the log with this message, and all their spans by name.
 fn lines(log: &str, message: &str) -> Vec<(Value, Value)> {
     let read = |line: &str| serde_json::from_str::<Value>(line).unwrap_or_else(|e| panic!("{e}: {line}"));

@@ -42,5 +42,5 @@ pub use requests::{
 };
 pub use session_limiter::{NotAdmitted, SessionPermit};
 pub use settings::Settings;
-pub use socket::{ClientAddr, Guard, Io, RequestId, Socket};
+pub use socket::{ClientAddr, Guard, Io, Socket};
 pub use stream::Stream;

@@ -6,7 +6,6 @@ use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use http::{HeaderName, HeaderValue};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
@@ -51,16 +50,6 @@ impl fmt::Debug for Guard {
 /// states. The server's accept loop puts one into each request's extensions, if the address is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ClientAddr(pub IpAddr);
-
-/// The id of a request, in its answer and in the log. The accept loop adds one to each request's extensions and writes
-/// it into the answer; a handler that takes the connection and answers itself has to write it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RequestId(pub HeaderValue);
-
-impl RequestId {
-    /// The header that has it, in requests and in answers.
-    pub const HEADER: HeaderName = HeaderName::from_static("x-request-id");
-}
 
 /// A connection: bytes in both directions, and the guard that its end drops.
 #[derive(Debug)]

@@ -1,8 +1,14 @@
 //! The log on stderr, as text for people or as JSON for machines.
 
+use std::fmt;
 use std::io::IsTerminal;
 
+use tidings_supervisor::RequestId;
+use tracing::{Event, Subscriber};
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
+use tracing_subscriber::registry::LookupSpan;
 
 use crate::config::environment::Env;
 
@@ -28,10 +34,44 @@ pub(crate) fn start(format: LogFormat, env: &dyn Env) -> anyhow::Result<()> {
     };
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     let started = match format {
-        LogFormat::Text => log.with_ansi(std::io::stderr().is_terminal()).try_init(),
-        LogFormat::Json => log.json().try_init(),
+        LogFormat::Text => {
+            let ansi = std::io::stderr().is_terminal();
+            let log = log.with_ansi(ansi);
+            log.map_event_format(|lines| WithRequestId { lines: lines.with_ansi(ansi), format }).try_init()
+        }
+        LogFormat::Json => log.json().map_event_format(|lines| WithRequestId { lines, format }).try_init(),
     };
     started.map_err(|error| anyhow::anyhow!("the log cannot be started: {error}"))
+}
+
+/// Adds the id of the request to log lines about it, unless their span has it.
+struct WithRequestId<F> {
+    lines: F,
+    format: LogFormat,
+}
+
+impl<S, N, F> FormatEvent<S, N> for WithRequestId<F>
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+    F: FormatEvent<S, N>,
+{
+    fn format_event(&self, ctx: &FmtContext<'_, S, N>, mut writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
+        let has_id = || ctx.event_scope().into_iter().flatten().any(|span| span.name() == "request");
+        let Some(id) = RequestId::current().filter(|_| !has_id()) else {
+            return self.lines.format_event(ctx, writer, event);
+        };
+        let mut line = String::new();
+        self.lines.format_event(ctx, Writer::new(&mut line), event)?;
+        let line = line.trim_end_matches('\n');
+        // An id has nothing that would have to be escaped.
+        match self.format {
+            LogFormat::Text => writeln!(writer, "{line} request_id=\"{id}\""),
+            LogFormat::Json => {
+                writeln!(writer, "{},\"request_id\":\"{id}\"}}", line.strip_suffix('}').unwrap_or(line))
+            }
+        }
+    }
 }
 
 /// The levels. `EnvFilter` takes any other single word for a target: a mistyped level would silence the log.

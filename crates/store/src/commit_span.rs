@@ -1,24 +1,22 @@
-//! What the lines of the log about a job of the store are written in, on whichever thread it is done.
+//! The span of a commit, and the log context of a job of the store, on whichever thread it runs.
 
-use tracing::Span;
+use tidings_supervisor::LogContext;
 use tracing::field::Empty;
 
 use crate::error::StoreError;
 
-/// The span of a job that somebody outside waits for: a `commit` in the caller's span or, where nobody listens to that,
-/// the caller's own.
-pub(crate) fn begin() -> Span {
-    let span = tracing::debug_span!("commit", jobs = Empty);
-    if span.is_disabled() { Span::current() } else { span }
+/// The context of a job that a caller waits for: a `commit` span inside the caller's.
+pub(crate) fn begin() -> LogContext {
+    LogContext::in_span(tracing::debug_span!("commit", jobs = Empty))
 }
 
-/// Notes how a job ended that shared its transaction with others, `jobs` in all.
-pub(crate) fn end<T>(span: &Span, jobs: usize, outcome: &Result<T, StoreError>) {
-    if !span.has_field("jobs") {
+/// Logs how a job ended. `jobs` is how many shared its transaction.
+pub(crate) fn end<T>(context: &LogContext, jobs: usize, outcome: &Result<T, StoreError>) {
+    if !context.span().has_field("jobs") {
         return;
     }
-    span.record("jobs", jobs);
-    span.in_scope(|| match outcome {
+    context.span().record("jobs", jobs);
+    context.run(|| match outcome {
         Ok(_) => tracing::debug!("committed"),
         Err(error) => tracing::debug!(%error, "not committed"),
     });

@@ -6,10 +6,12 @@
 #![forbid(unsafe_code)]
 
 pub mod fault;
+mod log_context;
 mod panicked;
 mod supervisor;
 mod units;
 
+pub use log_context::{LogContext, RequestId};
 pub use panicked::Panicked;
 pub use supervisor::{Failure, Supervisor};
 pub use units::{Unit, Units};

@@ -8,16 +8,15 @@ use std::task::{Context, Poll};
 use pin_project_lite::pin_project;
 use prometheus_client::metrics::counter::Counter;
 use tokio::task::JoinHandle;
-use tracing::Instrument as _;
 
 use crate::fault;
+use crate::log_context::LogContext;
 use crate::panicked::Panicked;
 
 /// One kind of unit: its name, and the number of its units that have panicked. Clones share the count.
 ///
-/// State that a panicking unit leaves half changed must be dropped with it: either the closure or future owns the
-/// state,
-/// or the caller discards it on an error.
+/// State that a panicking unit leaves half changed must be dropped with it: either the closure or future owns it, or the
+/// caller discards it on an error.
 #[derive(Debug, Clone)]
 pub struct Units {
     kind: &'static str,
@@ -46,14 +45,14 @@ impl Units {
         Unit { units: self.clone(), id, has_begun: false, work }
     }
 
-    /// Spawns one unit, in the caller's span. It runs to its end even if the handle is dropped, so it must end by
+    /// Spawns one unit, in the caller's log context. It runs to its end even if the handle is dropped, so it must end by
     /// itself.
     pub fn spawn<T: Send + 'static>(
         &self,
         id: impl Display + Send + 'static,
         work: impl Future<Output = T> + Send + 'static,
     ) -> JoinHandle<Result<T, Panicked>> {
-        tokio::spawn(self.catch_async(id, work).in_current_span())
+        tokio::spawn(LogContext::current().scope(self.catch_async(id, work)))
     }
 
     fn record(&self, id: &impl Display, panicked: Panicked) -> Panicked {

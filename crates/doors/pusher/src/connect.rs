@@ -18,7 +18,6 @@ use tidings_model::origin;
 use tidings_model::signed_query::first;
 use tidings_wire::ws::{self, handshake};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tracing::Instrument as _;
 
 use crate::api::refusal::Refusal;
 use crate::door::PusherDoor;
@@ -108,7 +107,7 @@ fn upgrade(door: &PusherDoor, mut request: Request, admit: impl FnOnce(&Request)
     };
     let admitted = admit(&request);
     let door = door.clone();
-    let upgraded = async move {
+    tokio::spawn(async move {
         match upgrade::upgraded(on).await {
             Err(error) => tracing::debug!(%error, "client left before the upgrade"),
             Ok((socket, early)) => match admitted {
@@ -116,8 +115,7 @@ fn upgrade(door: &PusherDoor, mut request: Request, admit: impl FnOnce(&Request)
                 Err(rejection) => turn_away(socket, &rejection).await,
             },
         }
-    };
-    tokio::spawn(upgraded.in_current_span());
+    });
     let headers = [
         (CONNECTION, HeaderValue::from_static("Upgrade")),
         (UPGRADE, HeaderValue::from_static("websocket")),

@@ -9,9 +9,10 @@ use std::time::Duration;
 use http::header::{AUTHORIZATION, CONNECTION, CONTENT_LENGTH, RETRY_AFTER};
 use http::{HeaderMap, HeaderValue, Method, Request};
 use parking_lot::Mutex;
-use tidings_live::{RequestId, Socket};
+use tidings_live::Socket;
 use tidings_model::clock::{Clock, SystemClock};
 use tidings_model::secret::SecretString;
+use tidings_supervisor::RequestId;
 use tidings_wire::{ProblemDetails, ProblemKind, response_head};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 

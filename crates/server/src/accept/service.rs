@@ -9,8 +9,9 @@ use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use http::header::{CONNECTION, RETRY_AFTER};
 use http::{HeaderValue, Request, StatusCode};
-use tidings_live::{ClientAddr, FailedProof, RequestId};
+use tidings_live::{ClientAddr, FailedProof};
 use tidings_model::clock::{Stopwatch, millis};
+use tidings_supervisor::RequestId;
 use tidings_wire::{ProblemDetails, ProblemKind};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -22,8 +23,8 @@ use super::connection_limiter::ConnectionLimiter;
 use super::guess_limiter::GuessLimiter;
 use super::request_id::RequestIds;
 use super::reserve::Reserve;
-use super::target;
 use super::wrong_protocol::WrongProtocolLog;
+use super::{request_id, target};
 use crate::tls::Tls;
 
 /// A new connection may take so long for its first request, even if the server stops meanwhile.
@@ -56,15 +57,13 @@ pub(super) struct Service {
 }
 
 impl Service {
-    /// Answers a request in a span with its id, and writes the id into the answer. The request timeout ends where the
-    /// answer begins: an event stream, or a connection that leaves HTTP, has no such limit.
-    pub(super) async fn answer(&self, mut request: Request<Body>, peer: SocketAddr) -> Response {
+    /// Answers a request, and writes its id into the answer; log lines about it have the id too. The request timeout ends
+    /// where the answer begins: an event stream, or a connection that leaves HTTP, has no such limit.
+    pub(super) async fn answer(&self, request: Request<Body>, peer: SocketAddr) -> Response {
         let id = self.request_ids.of(request.headers());
         let span = span(&id, &request);
-        // A stream takes the connection and writes the head of its answer itself.
-        request.extensions_mut().insert(id.clone());
-        let mut response = self.answer_timed(request, peer).instrument(span).await;
-        response.headers_mut().insert(RequestId::HEADER, id.0);
+        let mut response = id.clone().scope(self.answer_timed(request, peer).instrument(span)).await;
+        request_id::write(&id, response.headers_mut());
         response
     }
 
@@ -110,7 +109,7 @@ impl Service {
 fn span(id: &RequestId, request: &Request<Body>) -> Span {
     let path = request.uri().path();
     let path = &path[..path.floor_char_boundary(MAX_PATH)];
-    tracing::info_span!("request", request_id = id.0.to_str().ok(), method = request.method().as_str(), path)
+    tracing::debug_span!("request", request_id = id.as_str(), method = request.method().as_str(), path)
 }
 
 /// Marks an answer as the last one of its connection.

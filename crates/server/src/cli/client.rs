@@ -17,7 +17,7 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use rustls::CertificateError;
 use serde_json::Value;
-use tidings_live::RequestId;
+use tidings_supervisor::RequestId;
 use tidings_tls as tls;
 use url::Url;
 

@@ -7,10 +7,9 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use tidings_supervisor::{Supervisor, Units, fault};
+use tidings_supervisor::{LogContext, Supervisor, Units, fault};
 use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinHandle;
-use tracing::{Instrument as _, Span};
 
 use super::clock::ServerClock;
 use super::connect::{Connections, transact};
@@ -36,14 +35,14 @@ struct Waiter {
 
 struct Reply {
     sender: oneshot::Sender<Result<Published, StoreError>>,
-    span: Span,
+    context: LogContext,
 }
 
 impl Reply {
     /// Answers a publish that shared its transaction with others, `publishes` in all. A caller that went away needs no
     /// answer; what it asked for is done all the same.
     fn send(self, answer: Result<Published, StoreError>, publishes: usize) {
-        commit_span::end(&self.span, publishes, &answer);
+        commit_span::end(&self.context, publishes, &answer);
         drop(self.sender.send(answer));
     }
 }
@@ -89,7 +88,7 @@ impl Publisher {
         let weight = publish.event.weight() + publish.destinations.len() * size_of::<Destination>();
         let pending = Pending { digest: publish.event.digest(), publish };
         let (sender, answer) = oneshot::channel();
-        let reply = Reply { sender, span: commit_span::begin() };
+        let reply = Reply { sender, context: commit_span::begin() };
         {
             let mut waiting = self.shared.waiting.lock();
             if waiting.closing {
@@ -168,9 +167,11 @@ fn take(shared: &Shared) -> (Vec<Waiter>, bool) {
 
 async fn write(resources: &Resources, group: Vec<Waiter>) {
     let (pending, replies): (Vec<_>, Vec<_>) = group.into_iter().map(|one| (one.pending, one.reply)).unzip();
-    // What one publish alone has caused is logged in its span.
-    let span = if let [reply] = &replies[..] { reply.span.clone() } else { Span::none() };
-    match write_group(resources, &pending).instrument(span).await {
+    let outcome = match &replies[..] {
+        [reply] => reply.context.scope(write_group(resources, &pending)).await,
+        _ => write_group(resources, &pending).await,
+    };
+    match outcome {
         Ok(answers) => {
             for (reply, answer) in replies.into_iter().zip(answers) {
                 reply.send(Ok(answer), pending.len());
@@ -185,7 +186,7 @@ async fn write(resources: &Resources, group: Vec<Waiter>) {
         }
         Err(_) => {
             for (one, reply) in pending.into_iter().zip(replies) {
-                let answer = write_group(resources, &[one]).instrument(reply.span.clone()).await;
+                let answer = reply.context.scope(write_group(resources, &[one])).await;
                 reply.send(answer.and_then(|mut all| all.pop().ok_or(StoreError::Closed)), 1);
             }
         }

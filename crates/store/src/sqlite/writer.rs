@@ -17,9 +17,8 @@ use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 use tidings_model::clock::Stopwatch;
-use tidings_supervisor::{Supervisor, Units, fault};
+use tidings_supervisor::{LogContext, Supervisor, Units, fault};
 use tokio::sync::oneshot;
-use tracing::Span;
 
 use super::checkpoint;
 use super::counts::Counts;
@@ -63,7 +62,7 @@ pub(crate) enum Class {
 const CLASSES: usize = 5;
 
 trait Job: Send {
-    /// Does the work in its caller's span, and keeps its value. May be called again after a rollback.
+    /// Does the work in its caller's context, and keeps its value. May be called again after a rollback.
     fn run(&mut self, db: &Db, units: &Units) -> Result<(), StoreError>;
     /// The bytes that it holds while it waits.
     fn weight(&self) -> usize;
@@ -73,7 +72,7 @@ trait Job: Send {
 
 struct Call<W, T> {
     weight: usize,
-    span: Span,
+    context: LogContext,
     work: W,
     value: Option<T>,
     reply: oneshot::Sender<Result<T, StoreError>>,
@@ -85,7 +84,7 @@ where
     T: Send,
 {
     fn run(&mut self, db: &Db, units: &Units) -> Result<(), StoreError> {
-        self.value = Some(self.span.in_scope(|| units.catch("", || (self.work)(db)))??);
+        self.value = Some(self.context.run(|| units.catch("", || (self.work)(db)))??);
         Ok(())
     }
 
@@ -94,8 +93,8 @@ where
     }
 
     fn answer(self: Box<Self>, outcome: Result<(), StoreError>, jobs: usize) {
-        let Self { value, reply, span, .. } = *self;
-        commit_span::end(&span, jobs, &outcome);
+        let Self { value, reply, context, .. } = *self;
+        commit_span::end(&context, jobs, &outcome);
         // If the caller was dropped, nothing receives the answer; the work is done all the same.
         drop(reply.send(outcome.and_then(|()| value.ok_or(StoreError::Closed))));
     }
@@ -174,8 +173,8 @@ impl Writer {
         T: Send + 'static,
     {
         let (reply, answer) = oneshot::channel();
-        let span = if class == Class::Ack { commit_span::begin() } else { Span::current() };
-        let job: Box<dyn Job> = Box::new(Call { weight, span, work, value: None, reply });
+        let context = if class == Class::Ack { commit_span::begin() } else { LogContext::current() };
+        let job: Box<dyn Job> = Box::new(Call { weight, context, work, value: None, reply });
         let wake = {
             let mut waiting = self.shared.waiting.lock();
             if waiting.closing {

@@ -19,9 +19,10 @@ use http::header::{
 };
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
-use tidings_live::{ClientAddr, ConnHandle, NotAdmitted, Refused, RequestId};
+use tidings_live::{ClientAddr, ConnHandle, NotAdmitted, Refused};
 use tidings_model::app::App;
 use tidings_model::origin;
+use tidings_supervisor::RequestId;
 
 use crate::door::ApiDoor;
 use crate::problem::{Code, Problem};
@@ -78,7 +79,8 @@ pub(crate) async fn open(State(door): State<ApiDoor>, mut parts: Parts) -> Respo
         if framing == Framing::Chunks {
             head.headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
         }
-        if let Some(RequestId(id)) = parts.extensions.remove() {
+        // This answer does not go back through who writes the id into all others.
+        if let Some(id) = RequestId::current().and_then(|id| HeaderValue::try_from(id.as_str()).ok()) {
             head.headers.insert(RequestId::HEADER, id);
         }
         door.live().attach_stream(permit, app, socket, &head, Box::new(StreamSession::new(request, framing)));

@@ -119,9 +119,9 @@ async fn spans_at(level: LevelFilter) -> Vec<String> {
 
 // covers: G418, G419
 #[tokio::test]
-async fn a_request_is_one_span_at_most_without_its_query() {
-    assert_eq!(spans_at(LevelFilter::OFF).await, [""; 0]);
-    let spans = spans_at(LevelFilter::INFO).await;
+async fn a_request_is_one_span_where_somebody_listens_without_its_query() {
+    assert_eq!(spans_at(LevelFilter::INFO).await, [""; 0]);
+    let spans = spans_at(LevelFilter::DEBUG).await;
     assert_eq!(spans.len(), 100, "{spans:?}");
     for (n, span) in spans.iter().enumerate() {
         let parts = ["request ", &format!("me-{n}"), "POST", "/say"];
