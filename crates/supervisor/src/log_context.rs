@@ -1,7 +1,7 @@
 //! The context of log lines: the request and the span that work belongs to, in whichever task or thread it is done.
 //!
-//! A span for each request could carry the id too, but costs 2 µs at level `info`, a tenth of a small publish. So the id
-//! is carried by itself, and spans are for `debug`.
+//! A span for each request could carry the id too, but costs 2 µs at level `info`, a tenth of a small publish. So the
+//! id is carried by itself, and spans are for `debug`.
 
 use std::fmt;
 use std::sync::Arc;

@@ -15,8 +15,8 @@ use crate::panicked::Panicked;
 
 /// One kind of unit: its name, and the number of its units that have panicked. Clones share the count.
 ///
-/// State that a panicking unit leaves half changed must be dropped with it: either the closure or future owns it, or the
-/// caller discards it on an error.
+/// State that a panicking unit leaves half changed must be dropped with it: either the closure or future owns it, or
+/// the caller discards it on an error.
 #[derive(Debug, Clone)]
 pub struct Units {
     kind: &'static str,
@@ -45,8 +45,8 @@ impl Units {
         Unit { units: self.clone(), id, has_begun: false, work }
     }
 
-    /// Spawns one unit, in the caller's log context. It runs to its end even if the handle is dropped, so it must end by
-    /// itself.
+    /// Spawns one unit, in the caller's log context. It runs to its end even if the handle is dropped, so it must end
+    /// by itself.
     pub fn spawn<T: Send + 'static>(
         &self,
         id: impl Display + Send + 'static,

@@ -57,8 +57,8 @@ pub(super) struct Service {
 }
 
 impl Service {
-    /// Answers a request, and writes its id into the answer; log lines about it have the id too. The request timeout ends
-    /// where the answer begins: an event stream, or a connection that leaves HTTP, has no such limit.
+    /// Answers a request, and writes its id into the answer; log lines about it have the id too. The request timeout
+    /// ends where the answer begins: an event stream, or a connection that leaves HTTP, has no such limit.
     pub(super) async fn answer(&self, request: Request<Body>, peer: SocketAddr) -> Response {
         let id = self.request_ids.of(request.headers());
         let span = span(&id, &request);
