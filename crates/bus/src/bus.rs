@@ -1,5 +1,6 @@
 //! Publishing: match, log, and hand over to the courier and to live sessions.
 
+use std::pin::pin;
 use std::sync::Arc;
 
 use prometheus_client::registry::Registry;
@@ -219,7 +220,8 @@ impl Bus {
     /// [`Bus::publish`] for Tidings' own events, whose names are reserved.
     pub(crate) async fn publish_own(&self, publication: Publication) -> Result<Receipt, PublishError> {
         let span = publish_span(&publication.event);
-        self.publish_checked(publication).instrument(span).await
+        // Pinned here, because each wrapper around a future copies it.
+        pin!(self.publish_checked(publication)).instrument(span).await
     }
 
     async fn publish_checked(&self, publication: Publication) -> Result<Receipt, PublishError> {
@@ -232,7 +234,8 @@ impl Bus {
         if !self.has_hook(&publication.event) && publication.idempotency.is_none() {
             self.shared.metrics.publish("unlogged");
             let event = Arc::new(publication.event);
-            let result = self.shared.publishing.catch_async(&event.id, self.publish_live(&event)).await;
+            let live = pin!(self.publish_live(&event));
+            let result = self.shared.publishing.catch_async(&event.id, live).await;
             let channels = result.map_err(|panicked| PublishError::Panicked { id: event.id.clone(), panicked })??;
             tracing::debug!(logged = false, "published");
             return Ok(Receipt { id: event.id.clone(), channels, ..Receipt::default() });

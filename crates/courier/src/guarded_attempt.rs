@@ -1,5 +1,6 @@
 //! An attempt whose panic fails only its own deliveries.
 
+use std::pin::pin;
 use std::time::Duration;
 
 use tidings_model::clock::millis;
@@ -24,7 +25,9 @@ const MAX_PANICKED: usize = 10_000;
 /// the one that panics; after the first that has to wait, for a retry or for a socket, the rest is released.
 pub(crate) async fn make(inner: &Inner, destination: DestinationNo, items: &[QueuedDelivery]) -> Vec<AttemptEnd> {
     let Some(first) = items.first() else { return Vec::new() };
-    let made = inner.attempts.catch_async(&first.leased.key, attempt::make(inner, destination, items));
+    // Pinned here, because each wrapper around a future copies it.
+    let made = pin!(attempt::make(inner, destination, items));
+    let made = inner.attempts.catch_async(&first.leased.key, made);
     match made.instrument(span(inner, destination, first, items.len())).await {
         Ok(made) => return made,
         Err(panicked) if items.len() == 1 => return vec![panicked_once_more(inner, first, &panicked)],

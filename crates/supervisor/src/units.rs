@@ -52,7 +52,8 @@ impl Units {
         id: impl Display + Send + 'static,
         work: impl Future<Output = T> + Send + 'static,
     ) -> JoinHandle<Result<T, Panicked>> {
-        tokio::spawn(LogContext::current().scope(self.catch_async(id, work)))
+        // Boxed, because each wrapper around a future copies it.
+        tokio::spawn(LogContext::current().scope(self.catch_async(id, Box::pin(work))))
     }
 
     fn record(&self, id: &impl Display, panicked: Panicked) -> Panicked {

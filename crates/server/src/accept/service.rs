@@ -1,6 +1,7 @@
 //! The state that all connections share, and the answer to a request, whether `plain` or hyper has read it.
 
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -62,22 +63,19 @@ impl Service {
     pub(super) async fn answer(&self, request: Request<Body>, peer: SocketAddr) -> Response {
         let id = self.request_ids.of(request.headers());
         let span = span(&id, &request);
-        let mut response = id.clone().scope(self.answer_timed(request, peer).instrument(span)).await;
+        let watch = tracing::enabled!(Level::DEBUG).then(Stopwatch::start);
+        // Pinned here, because each wrapper around a future copies it.
+        let answer = pin!(self.answer_in_context(request, peer));
+        let mut response = id.clone().scope(answer.instrument(span.clone())).await;
+        if let Some(watch) = watch {
+            let duration_ms = millis(watch.elapsed());
+            span.in_scope(|| tracing::debug!(status = response.status().as_u16(), duration_ms, "request finished"));
+        }
         request_id::write(&id, response.headers_mut());
         response
     }
 
-    async fn answer_timed(&self, request: Request<Body>, peer: SocketAddr) -> Response {
-        let watch = tracing::enabled!(Level::DEBUG).then(Stopwatch::start);
-        let response = self.answer_alone(request, peer).await;
-        if let Some(watch) = watch {
-            let duration_ms = millis(watch.elapsed());
-            tracing::debug!(status = response.status().as_u16(), duration_ms, "request finished");
-        }
-        response
-    }
-
-    async fn answer_alone(&self, mut request: Request<Body>, peer: SocketAddr) -> Response {
+    async fn answer_in_context(&self, mut request: Request<Body>, peer: SocketAddr) -> Response {
         if let Err(refused) = target::normalize(&mut request) {
             return refused.into_response();
         }
