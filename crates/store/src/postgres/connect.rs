@@ -1,7 +1,7 @@
 //! Connections: how they are made, what is checked before use, and how a transaction begins.
 //!
-//! A pooler in transaction mode may stand between. So every statement is part of a transaction, no prepared statement
-//! has a name, and no setting outlives its transaction.
+//! A pooler in transaction mode may stand between. So every statement is part of a transaction or takes a single round
+//! trip, no prepared statement has a name, and no setting outlives its transaction.
 
 use std::pin::Pin;
 use std::str::FromStr;
@@ -255,19 +255,21 @@ fn is_usable(db: &mut PgConnection, too_old: bool) -> Answer<'_, bool> {
 /// primary, or already to a standby that is not promoted yet.
 fn accepts_writes(db: &mut PgConnection, standby: Arc<Mutex<bool>>) -> Answer<'_, ()> {
     Box::pin(async move {
-        let row = sql("SELECT pg_is_in_recovery() OR current_setting('transaction_read_only')::boolean");
-        let read_only: bool = row.fetch_one(db).await?.try_get(0)?;
+        // In one round trip, as it is in no transaction: a pooler may send two to different servers.
+        let query = sqlx::raw_sql("SELECT pg_is_in_recovery() OR current_setting('transaction_read_only')::boolean");
+        let read_only: bool = query.fetch_one(db).await?.try_get(0)?;
         *standby.lock() = read_only;
         if read_only { Err(sqlx::Error::Protocol(READ_ONLY.to_owned())) } else { Ok(()) }
     })
 }
 
 async fn check(db: &mut PgConnection) -> Result<(), OpenError> {
-    let row =
-        sql("SELECT current_setting('synchronous_commit'), pg_is_in_recovery(), current_setting('server_version'),
-         current_setting('server_version_num')::int")
-        .fetch_one(db)
-        .await?;
+    // In one round trip, as it is in no transaction: a pooler may send two to different servers.
+    let query = sqlx::raw_sql(
+        "SELECT current_setting('synchronous_commit'), pg_is_in_recovery(), current_setting('server_version'),
+         current_setting('server_version_num')::int",
+    );
+    let row = query.fetch_one(db).await?;
     let (commit, standby): (String, bool) = (row.try_get(0)?, row.try_get(1)?);
     if row.try_get::<i32, _>(3)? < 130_000 {
         return Err(OpenError::TooOld(row.try_get(2)?));
