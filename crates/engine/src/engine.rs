@@ -1,5 +1,6 @@
 //! The engine: a node with doors.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,6 +31,10 @@ impl Engine {
     /// # Errors
     /// [`NodeError`]; then nothing is left running.
     pub async fn build(config: Config, doors: Vec<Arc<dyn Door>>) -> Result<Self, NodeError> {
+        let mut names = HashSet::new();
+        if let Some(twice) = doors.iter().find(|door| !names.insert(door.name())) {
+            return Err(NodeError::DuplicateDoor(twice.name()));
+        }
         let formats = doors.clone();
         let start =
             Node::start(config, move |parts| formats.iter().flat_map(|door| door.webhook_formats(parts)).collect());

@@ -68,6 +68,9 @@ async fn fail(folder: &Path) {
         };
         assert!(is_that, "{stage}: {error:?}");
     }
+    let twice = doors().into_iter().chain(doors()).collect();
+    let error = Engine::build(config(folder), twice).await.unwrap_err();
+    assert!(matches!(error, NodeError::DuplicateDoor("api")), "{error:?}");
 }
 
 /// How many threads and file descriptors the process has.

@@ -41,6 +41,9 @@ pub enum NodeError {
     /// The operating system has no more threads or file descriptors for live sessions.
     #[error("the threads for live sessions cannot be started")]
     Live(#[source] io::Error),
+    /// Two doors of an engine have this name, so it is unclear which of them serves an app that lists it.
+    #[error("two doors have the name {0:?}; give the engine each door once")]
+    DuplicateDoor(&'static str),
     /// The task that opens the store panicked or was cancelled.
     #[error("opening the store was aborted")]
     Broken,
