@@ -7,7 +7,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tidings_testkit::{Answer, Api, Cluster, PusherSession, Receiver, Server, ServerBuilder, eventually};
+use tidings_testkit::{Answer, Api, Cluster, PusherSession, Receiver, Server, ServerBuilder, dial, eventually};
+use tokio::io::AsyncReadExt as _;
 use tokio::task::JoinSet;
 
 use crate::common::{LATER, SOON, counts, delivery, drained, hook, listener, local, logged, publish};
@@ -254,6 +255,14 @@ async fn a_panic_in_one_unit_costs_that_unit() {
     assert_eq!(answer(&api, "/v1/hooks", json!({"name": "box.shut"})).await.0, 500);
     assert_eq!(api.get("/v1/hooks").await.status, 200);
     assert_eq!(faulty.panics("request").await, 1);
+
+    // A connection, before any of its requests.
+    faulty.arm("connection").await;
+    let mut connection = dial(faulty.server.addr).await;
+    assert_eq!(connection.read(&mut [0]).await.unwrap_or(0), 0, "closed without an answer");
+    faulty.arm("").await;
+    let metrics = faulty.server.metrics().await;
+    assert!(metrics.contains("tidings_server_panics_total{unit=\"connection\"} 1\n"), "{metrics}");
 
     // A job of the store.
     faulty.arm("store-job").await;

@@ -115,6 +115,7 @@ pub(crate) async fn run(args: ServeArgs, env: &dyn Env) -> anyhow::Result<()> {
         operator_key,
         no_room: engine.no_room(),
         metrics,
+        supervisor: supervisor.clone(),
     }));
 
     let program = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("tidings"));

@@ -38,7 +38,7 @@ use std::time::Duration;
 
 use axum::Router;
 use tidings_model::secret::SecretString;
-use tidings_supervisor::fault;
+use tidings_supervisor::{Supervisor, Units, fault};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -63,6 +63,8 @@ const PAUSE: Duration = Duration::from_millis(100);
 pub(crate) struct Accept {
     service: Arc<Service>,
     connections: TaskTracker,
+    /// A panic while TLS or HTTP is read costs one connection.
+    units: Units,
     grace: Duration,
 }
 
@@ -75,19 +77,20 @@ pub(crate) struct Parts {
     pub(crate) operator_key: Option<SecretString>,
     pub(crate) no_room: NoRoom,
     pub(crate) metrics: Metrics,
+    pub(crate) supervisor: Supervisor,
 }
 
 impl Parts {
     /// The parts of a server that serves nothing but this router: no TLS, no operator key, metrics of its own.
-    pub(crate) fn of(router: Router, settings: ConnectionSettings) -> Self {
+    pub(crate) fn of(router: Router, settings: ConnectionSettings, supervisor: Supervisor) -> Self {
         let (no_room, metrics): (NoRoom, _) = (Arc::new(|_| None), Metrics::default());
-        Self { router, settings, tls: None, operator_key: None, no_room, metrics }
+        Self { router, settings, tls: None, operator_key: None, no_room, metrics, supervisor }
     }
 }
 
 impl Accept {
     pub(crate) fn new(parts: Parts) -> Self {
-        let Parts { router, settings, tls, operator_key, no_room, metrics } = parts;
+        let Parts { router, settings, tls, operator_key, no_room, metrics, supervisor } = parts;
         let service = Service {
             router,
             tls,
@@ -103,7 +106,12 @@ impl Accept {
             stopping: CancellationToken::new(),
             cut: CancellationToken::new(),
         };
-        Self { service: Arc::new(service), connections: TaskTracker::new(), grace: settings.shutdown_grace }
+        Self {
+            service: Arc::new(service),
+            connections: TaskTracker::new(),
+            units: supervisor.units("connection"),
+            grace: settings.shutdown_grace,
+        }
     }
 
     /// Accepts connections until `shutdown`. Connections that the kernel has accepted by then are served as well; then
@@ -138,12 +146,16 @@ impl Accept {
         // A trusted proxy's address stands for many clients, so it is not counted.
         let counted = (!service.proxies.trusts(peer.ip())).then(|| peer.ip());
         match service.limiter.acquire(counted) {
-            Ok(guard) => self.connections.spawn(connection::serve(stream, peer, guard, service)),
+            Ok(guard) => self.spawn(peer, connection::serve(stream, peer, guard, service)),
             Err(reached) => {
                 let waiting = service.reserve.enter();
-                self.connections.spawn(overflow::serve(stream, peer, reached, waiting, service))
+                self.spawn(peer, overflow::serve(stream, peer, reached, waiting, service));
             }
-        };
+        }
+    }
+
+    fn spawn(&self, peer: SocketAddr, connection: impl Future<Output = ()> + Send + 'static) {
+        self.connections.spawn(self.units.catch_async(peer, connection));
     }
 
     /// Waits up to `shutdown_grace` for requests in flight, and closes the rest. Sessions that have left HTTP are ended

@@ -76,7 +76,11 @@ async fn start_with(settings: ConnectionSettings, tls: Option<Tls>) -> Running {
     let shutdown = async move {
         stopped.await.ok();
     };
-    let parts = Parts { tls, operator_key: Some("the-operators-key".into()), ..Parts::of(router, settings) };
+    let parts = Parts {
+        tls,
+        operator_key: Some("the-operators-key".into()),
+        ..Parts::of(router, settings, Supervisor::default())
+    };
     let parts = Parts { no_room: Arc::new(no_room), ..parts };
     let accept = Accept::new(parts);
     let ended = tokio::spawn(async move {

@@ -73,8 +73,9 @@ pub(super) async fn run(args: &ListenArgs) -> Outcome {
     let router =
         Router::new().fallback(receive).layer(axum::extract::DefaultBodyLimit::max(MAX_BODY)).with_state(receiver);
     let settings = ConnectionSettings { shutdown_grace: GRACE, ..ConnectionSettings::default() };
-    let accept = Accept::new(accept::Parts::of(router, settings));
-    accept.run(listener, signals::stop(&Supervisor::default())?).await;
+    let supervisor = Supervisor::default();
+    let accept = Accept::new(accept::Parts::of(router, settings, supervisor.clone()));
+    accept.run(listener, signals::stop(&supervisor)?).await;
     accept.end().await;
     Ok(())
 }

@@ -40,7 +40,7 @@ impl HealthListener {
             shutdown_grace: Self::GRACE,
             ..ConnectionSettings::default()
         };
-        let accept = Accept::new(accept::Parts::of(router, settings));
+        let accept = Accept::new(accept::Parts::of(router, settings, supervisor.clone()));
         let (stop, stopped) = oneshot::channel();
         let ended = supervisor.service("machines", async move {
             accept.run(listener, async { drop(stopped.await) }).await;
