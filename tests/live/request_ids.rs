@@ -67,7 +67,7 @@ async fn every_answer_bears_its_requests_id() {
     assert!(refused.stderr.contains("\n  request id: "), "{}", refused.stderr);
 }
 
-// covers: G418
+// covers: G418, G419
 #[tokio::test]
 async fn a_line_about_a_request_bears_its_id_at_the_default_level() {
     for (format, found) in [("text", " request_id=\"refused-1\""), ("json", "\"request_id\":\"refused-1\"}")] {
@@ -81,6 +81,7 @@ async fn a_line_about_a_request_bears_its_id_at_the_default_level() {
         assert!(lines.len() == 1 && lines[0].ends_with(found), "{log}");
         assert!(format == "text" || serde_json::from_str::<Value>(lines[0]).is_ok(), "{log}");
         assert!(!log.contains("fine-1"), "{log}");
+        assert!(!log.contains("request{") && !log.contains("\"span\""), "spans are for `debug`: {log}");
     }
 }
 
